@@ -1,0 +1,38 @@
+# The two commands of a fresh machine. Each makes its own environment in .venv, once.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test check clean
+
+demo: $(VENV)/.lm          ## a real session on a real language model, on this machine, in minutes
+	$(BIN)/nightlab demo
+
+test: $(VENV)/.dev         ## the default tests
+	$(BIN)/python -m pytest -n auto
+
+slow: $(VENV)/.dev         ## the long suites too: the kill matrix, the demo
+	$(BIN)/python -m pytest -m "slow or not slow"
+
+check: $(VENV)/.dev        ## lint, types, import contract
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "nightlab needs Python 3.11 or newer; say which: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
+	@command -v git >/dev/null || { echo "nightlab needs git: apt install git, or brew install git"; exit 1; }
+	$(PYTHON) -m venv $(VENV) || { echo "python3-venv is missing: apt install python3-venv"; exit 1; }
+
+$(VENV)/.lm: $(VENV)/bin/python pyproject.toml
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[lm]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/bin/python pyproject.toml
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[lm,dev]'
+	@touch $@
+
+clean:                     ## remove the environment
+	rm -rf $(VENV)

@@ -1,0 +1,3 @@
+"""nightlab: the lab that runs while you sleep."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,311 @@
+"""The contract of a lab: ``lab.toml``, and what is inferred where there is none."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from nightlab.records import Budget, Clock, Goal, NightlabError
+from nightlab.records import Metric as MetricRecord
+
+CONTRACT = "lab.toml"
+STRATEGY = "program.md"
+DEVICES = ("cuda", "mps", "cpu")
+Command = Annotated[str, Field(min_length=1)]
+SIZE_MB = {"": 1 / 2**20, "KB": 1 / 1024, "MB": 1, "GB": 1024, "TB": 2**20}
+
+
+class Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Metric(Part):
+    """The number that is being improved."""
+
+    name: str = Field(pattern=r"^[\w.µ]+$")
+    goal: Goal = "minimise"
+    unit: str = ""
+    bound: float | None = None
+    """The best value that is possible at all; a better one is a fault of the measurement."""
+
+    def record(self) -> MetricRecord:
+        return MetricRecord(self.name, self.goal, self.unit)
+
+
+class Evaluator(Part):
+    """A trusted process that computes the metric and prints ``METRIC name=value``."""
+
+    command: Command
+    served: bool = False
+    """True: it calls a function that the candidate serves. False: it runs after the candidate ended."""
+
+
+class Check(Part):
+    """A command that must succeed before a candidate may be kept."""
+
+    command: Command
+
+
+class BudgetPart(Part):
+    """How much training a trial may do, and the allowances around it. All times in seconds."""
+
+    clock: Clock = "wall"
+    amount: float = Field(default=300, gt=0)
+    startup: float = Field(default=120, gt=0)
+    evaluation: float = Field(default=300, gt=0)
+    wall_limit: float | None = Field(default=None, gt=0)
+    """The most wall-clock time that training may take, whatever the clock; by default from the amount."""
+
+    def record(self) -> Budget:
+        return Budget(self.clock, self.amount)
+
+    def longest(self) -> float:
+        """Seconds of wall-clock time after which training has failed. A CPU clock waits for neighbours."""
+        return self.wall_limit or {"wall": self.amount * 1.1 + 1, "cpu": self.amount * 8 + 60}.get(self.clock, 3600)
+
+
+class Budgets(BudgetPart):
+    """The budget, with what differs on one kind of device in a table of its own."""
+
+    cuda: dict[str, Any] = {}
+    mps: dict[str, Any] = {}
+    cpu: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _each_device(self) -> Budgets:
+        for device in DEVICES:
+            self.on(device)
+        return self
+
+    def on(self, device: str) -> BudgetPart:
+        """The budget on ``device``: ``cuda``, ``mps`` or ``cpu``."""
+        common = self.model_dump(exclude=set(DEVICES))
+        return BudgetPart(**{**common, **getattr(self, device)})
+
+
+class Resources(Part):
+    """What one trial may use."""
+
+    memory: str | None = None
+    processes: int = Field(default=512, gt=0)
+    log: str = "2MB"
+
+    @field_validator("memory", "log")
+    @classmethod
+    def _size(cls, value: str | None) -> str | None:
+        if value is not None:
+            megabytes(value)
+        return value
+
+
+class Data(Part):
+    """Folders outside the lab. ``~`` is the user's home; a trial finds them at the same place in its own."""
+
+    open: tuple[str, ...] = ()
+    """For the candidate and the evaluator."""
+    sealed: tuple[str, ...] = ()
+    """For the evaluator alone."""
+
+
+class Stop(Part):
+    """When a session ends by itself. Without any of these it runs until it is stopped."""
+
+    hours: float | None = Field(default=None, gt=0)
+    experiments: int | None = Field(default=None, gt=0)
+    stall: int | None = Field(default=None, gt=0)
+    """Experiments in a row without a keep."""
+
+
+class Judge(Part):
+    rule: Literal["greedy"] = "greedy"
+
+
+class Tuner(Part):
+    """Numeric moves over the genome's named constants."""
+
+    kind: Literal["tuner"]
+    share: float = Field(default=1, gt=0)
+
+
+class Patches(Part):
+    """A queue of ideas: ``*.patch`` files, in order of their names."""
+
+    kind: Literal["patches"]
+    share: float = Field(default=1, gt=0)
+    folder: str = "ideas"
+
+
+Proposer = Annotated[Tuner | Patches, Field(discriminator="kind")]
+
+
+class Lab(Part):
+    """A lab's whole contract."""
+
+    name: str = Field(pattern=r"^[\w.-]+$")
+    genome: tuple[str, ...] = Field(min_length=1)
+    command: Command | None = None
+    prepare: Command | None = None
+    metric: Metric
+    evaluator: Evaluator | None = None
+    checks: tuple[Check, ...] = ()
+    budget: Budgets = Budgets()
+    limits: dict[str, str | float] = {}
+    resources: Resources = Resources()
+    data: Data = Data()
+    environment: tuple[str, ...] = ()
+    """Names of variables that pass from the user's environment into a trial's."""
+    proposers: tuple[Proposer, ...] = (Patches(kind="patches"), Tuner(kind="tuner", share=2))
+    judge: Judge = Judge()
+    stop: Stop = Stop()
+
+    @field_validator("command", "prepare")
+    @classmethod
+    def _splits(cls, value: str | None) -> str | None:
+        if value is not None:
+            shlex.split(value)
+        return value
+
+    @field_validator("limits")
+    @classmethod
+    def _limits(cls, value: dict[str, str | float]) -> dict[str, str | float]:
+        for name, limit in value.items():
+            allowed(limit, 1.0, name)
+        return value
+
+    @model_validator(mode="after")
+    def _measured_by_something(self) -> Lab:
+        if self.command is None and (self.evaluator is None or self.evaluator.served):
+            raise ValueError("give a command, an evaluator that needs none, or both")
+        return self
+
+
+def allowed(limit: str | float, champions: float, name: str = "limit") -> float:
+    """The largest value that a limit allows: ``"+20%"`` of the champion's, or a plain number."""
+    if isinstance(limit, (int, float)):
+        return float(limit)
+    found = re.fullmatch(r"\+(\d+(?:\.\d+)?)%", limit)
+    if not found:
+        raise ValueError(f"{name} must be a number or like '+20%', not {limit!r}")
+    return champions * (1 + float(found[1]) / 100)
+
+
+def megabytes(size: str) -> float:
+    """``"8GB"`` as 8192.0. Raises ValueError for anything that is not a size."""
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(KB|MB|GB|TB|)\s*", size, re.IGNORECASE)
+    if not found:
+        raise ValueError(f"{size!r} is not a size like '500MB' or '8GB'")
+    return float(found[1]) * SIZE_MB[found[2].upper()]
+
+
+def parse(text: str, where: str = CONTRACT) -> Lab:
+    """The contract in the text of a ``lab.toml``.
+
+    Raises NightlabError naming the line or the key that is wrong.
+    """
+    try:
+        return Lab.model_validate(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise NightlabError(f"{where} is not valid TOML: {error}", "mend that line") from None
+    except ValidationError as error:
+        faults = "; ".join(_fault(each) for each in error.errors())
+        raise NightlabError(f"{where}: {faults}", "mend those keys; nightlab init --show prints an example") from None
+
+
+def _fault(error: Any) -> str:
+    key = ".".join(str(part) for part in error["loc"] if part not in ("tuner", "patches"))
+    said = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "extra_forbidden":
+        said = "there is no such key"
+    elif error["type"] == "missing":
+        said = "is missing"
+    return f"{key}: {said}" if key else said
+
+
+def detect(files: list[str], read: Any) -> tuple[Lab, str] | None:
+    """The contract that a known layout implies, with a sentence that says which; None for an unknown one.
+
+    ``files`` are the lab's paths; ``read(path)`` gives a file's text.
+    """
+    if {"prepare.py", "train.py"} <= set(files):
+        return _autoresearch(read), "the layout of autoresearch: prepare.py frozen, train.py the genome"
+    for script in (".auto/measure.sh", "autoresearch.sh"):
+        if script in files:
+            lab = _measured_by_script(script, files, read(script) or "")
+            return lab, f"a measure script, {script}, that prints METRIC lines"
+    return None
+
+
+def _autoresearch(read: Any) -> Lab:
+    frozen = read("prepare.py") or ""
+    found = re.search(r"^TIME_BUDGET\s*=\s*(\d+(?:\.\d+)?)", frozen, re.MULTILINE)
+    budget = {"amount": float(found[1])} if found else {}
+    # The original keeps data and tokenizer there; its own rule ends a run that takes twice its budget.
+    return Lab.model_validate(
+        {
+            "name": "autoresearch",
+            "genome": ["train.py"],
+            "command": "python train.py",
+            "prepare": "python prepare.py",
+            "metric": {"name": "val_bpb", "unit": "bits per byte"},
+            "budget": {**budget, "startup": 180, "evaluation": 180},
+            "data": {"open": ["~/.cache/autoresearch"]},
+        }
+    )
+
+
+def _measured_by_script(script: str, files: list[str], text: str) -> Lab:
+    names = re.findall(r"METRIC\s+([\w.µ]+)=", text)
+    folder = script.split("/")[0] if "/" in script else ""
+    frozen = {script, STRATEGY, "README.md", "LICENSE"}
+    checks = [f for f in (".auto/checks.sh", "autoresearch.checks.sh") if f in files]
+    genome = [f for f in files if f not in frozen and not (folder and f.startswith(folder + "/"))]
+    return Lab.model_validate(
+        {
+            "name": "measured",
+            "genome": [f for f in genome if f not in checks and not f.startswith((".", "test"))] or ["*"],
+            "command": f"bash {script}",
+            "metric": {"name": names[0] if names else "metric"},
+            "checks": [{"command": f"bash {check}"} for check in checks],
+        }
+    )
+
+
+def to_toml(lab: Lab) -> str:
+    """The contract as the text of a ``lab.toml``: what was stated, not the defaults."""
+    import tomlkit
+
+    return tomlkit.dumps(lab.model_dump(mode="json", exclude_unset=True, exclude_none=True))
+
+
+def load(folder: Path) -> tuple[Lab, str]:
+    """The contract of the working copy in ``folder``, and a sentence that says where it comes from.
+
+    Raises NightlabError when there is neither a ``lab.toml`` nor a known layout.
+    """
+    return from_files(
+        [p.relative_to(folder).as_posix() for p in _some_files(folder)],
+        lambda path: (folder / path).read_text(errors="replace") if (folder / path).is_file() else None,
+        str(folder),
+    )
+
+
+def from_files(files: list[str], read: Any, where: str) -> tuple[Lab, str]:
+    """As ``load``, for any set of files, such as those of a commit."""
+    if CONTRACT in files:
+        return parse(read(CONTRACT) or ""), f"its {CONTRACT}"
+    if found := detect(files, read):
+        return found
+    raise NightlabError(
+        f"{where} has no {CONTRACT} and no layout that nightlab knows",
+        f"write one: nightlab init (it asks nothing, and you edit {CONTRACT}), or start from: nightlab new NAME",
+    )
+
+
+def _some_files(folder: Path) -> list[Path]:
+    """The few files that decide about the layout: the top of the folder, and ``.auto``."""
+    return [p for base in (folder, folder / ".auto") if base.is_dir() for p in base.iterdir() if p.is_file()]

@@ -1,0 +1,405 @@
+"""Pretrain a small GPT on one device, within a fixed budget. The genome: everything in this file may change.
+
+    python train.py                       train, evaluate, print a summary (after python prepare.py)
+
+The recipe is karpathy/autoresearch's: a GPT with rotary embeddings, value embeddings and sliding windows,
+trained with Muon and AdamW. The defaults for CUDA are what its public session of 126 experiments found on an
+H100 (branch exp/H100/mar8); those for MPS and CPU are the same recipe at a smaller scale.
+"""
+
+from __future__ import annotations
+
+import gc
+import math
+import resource
+import sys
+import time
+from contextlib import nullcontext
+
+import prepare
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+from prepare import DEVICE, MAX_CONTEXT, SEED, VOCABULARY
+
+# --- Constants: a tuner reads the hints in brackets -----------------------------------------------------
+
+# Model
+DEPTH = {"cuda": 9, "mps": 4, "cpu": 2}[DEVICE]  # transformer blocks [1..16]
+ASPECT_RATIO = 57  # width = DEPTH * ASPECT_RATIO, rounded up to whole heads [16..256]
+HEAD_DIM = {"cuda": 128, "mps": 64, "cpu": 32}[DEVICE]  # width of one attention head [16 | 32 | 64 | 128]
+MLP_RATIO = 4  # hidden width of the MLP over the model's [1..8]
+CONTEXT = {"cuda": 2048, "mps": 512, "cpu": 256}[
+    DEVICE
+]  # tokens in a training row [32 | 64 | 128 | 256 | 512 | 1024 | 2048]
+WINDOWS = {"cuda": "SSSSL", "mps": "SSSL", "cpu": "SSSL"}[
+    DEVICE
+]  # attention by layer, repeated; the last is long [L | SL | SSL | SSSL | SSSSL]
+SHORT_WINDOW = 8  # a short window is CONTEXT // SHORT_WINDOW tokens, a long one CONTEXT [2 | 4 | 8 | 16]
+ROPE_BASE = {"cuda": 200_000, "mps": 10_000, "cpu": 10_000}[
+    DEVICE
+]  # slowest rotation of rotary embeddings [100..1000000 log]
+SOFTCAP = 15.0  # logits stay within +-SOFTCAP [5..60 log]
+GATE_CHANNELS = 32  # channels of the input that open the value embeddings' gates [4 | 8 | 16 | 32]
+INIT_SCALE = 0.68  # scale of the blocks' initial weights [0.2..2 log]
+X0_INIT = 0.05  # how much of the embedding is added before each block, initially [0.0..0.5]
+
+# Batch
+DEVICE_BATCH = {"cuda": 128, "mps": 16, "cpu": 8}[
+    DEVICE
+]  # rows in one forward pass [1 | 2 | 4 | 8 | 16 | 32 | 64 | 128]
+TOTAL_BATCH = {"cuda": 2**18, "mps": 2**15, "cpu": 2**11}[DEVICE]  # tokens in one step, at least [fixed]
+
+# Optimisers
+MATRIX_LR = 0.04  # Muon: weights of the blocks [0.004..0.4 log]
+EMBEDDING_LR = 0.9  # AdamW: token and value embeddings, at width 768 [0.05..5 log]
+UNEMBEDDING_LR = 0.005  # AdamW: output layer, at width 768 [0.0005..0.05 log]
+SCALAR_LR = 0.5  # AdamW: scalars of the residual stream [0.01..5 log]
+ADAM_BETAS = (0.8, 0.95)  # decay of AdamW's averages [fixed]
+MUON_MOMENTUM = 0.95  # after its warm-up [0.7..0.99]
+MUON_MOMENTUM_START = 0.85  # at the first step [0.5..0.99]
+MUON_MOMENTUM_STEPS = 200  # steps of its warm-up [0..1000]
+MUON_BETA2 = 0.95  # decay of NorMuon's second moment [0.5..0.999]
+MUON_STEPS = 5  # iterations of orthogonalisation [1..5]
+WEIGHT_DECAY = 0.15  # of the blocks, falling to zero [0.0..1.0]
+EMBEDDING_DECAY = 0.001  # of token embeddings [0.0..0.1]
+VALUE_DECAY = 0.003  # of value embeddings [0.0..0.1]
+UNEMBEDDING_DECAY = 0.01  # of the output layer [0.0..0.1]
+
+# Schedule, in parts of the budget
+WARMUP = 0.0  # the learning rate rises from zero [0.0..0.3]
+WARMDOWN = 0.75  # it falls linearly to FINAL_LR [0.0..1.0]
+FINAL_LR = 0.05  # its last value, over the full one [0.0..0.5]
+
+COMPILE_STEPS = {"cuda": 10, "mps": 0, "cpu": 0}[
+    DEVICE
+]  # first steps, outside the budget: compilation [fixed]
+PEAK_FLOPS = {"cuda": 989.5e12, "mps": 0.0, "cpu": 0.0}[
+    DEVICE
+]  # bf16 peak of an H100, for mfu_percent [fixed]
+
+compiled = torch.compile(dynamic=False) if DEVICE == "cuda" else lambda function: function
+
+
+# --- Model ----------------------------------------------------------------------------------------------
+
+
+def norm(x: torch.Tensor) -> torch.Tensor:
+    """RMSNorm over the last dimension, without weights."""
+    return F.rms_norm(x, (x.size(-1),))
+
+
+def rotary(length: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Cosines and sines of rotary embeddings (Su et al. 2021), each of shape (length, HEAD_DIM / 2)."""
+    frequencies = ROPE_BASE ** -torch.linspace(0, 1, HEAD_DIM // 2 + 1, device=DEVICE)[:-1]
+    angles = torch.outer(torch.arange(length, device=DEVICE), frequencies)
+    return angles.cos(), angles.sin()
+
+
+def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    """Turn pairs of channels of x, shape (batch, heads, length, HEAD_DIM), by their position's angle."""
+    left, right = x.chunk(2, dim=-1)
+    cos, sin = cos.to(x.dtype), sin.to(x.dtype)
+    return torch.cat([left * cos + right * sin, right * cos - left * sin], dim=-1)
+
+
+def sliding_window(length: int, window: int):
+    """What attention needs to see the last ``window`` tokens: a block mask for FlexAttention, else a mask."""
+    if DEVICE == "cuda":
+        from torch.nn.attention.flex_attention import create_block_mask
+
+        def sees(batch, head, query, key):
+            return (key <= query) & (query - key < window)
+
+        return create_block_mask(sees, None, None, length, length, device=DEVICE)
+    distance = torch.arange(length, device=DEVICE)[:, None] - torch.arange(length, device=DEVICE)
+    return (distance >= 0) & (distance < window)
+
+
+def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask) -> torch.Tensor:
+    """Attention over (batch, heads, length, HEAD_DIM); a mask of None is plain causal attention."""
+    if mask is None:
+        return F.scaled_dot_product_attention(q, k, v, is_causal=True)
+    if DEVICE == "cuda":
+        from torch.nn.attention.flex_attention import flex_attention
+
+        return flex_attention(q, k, v, block_mask=mask)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+
+
+class Attention(nn.Module):
+    """Causal self-attention with normed queries and keys (Henry et al. 2020), and in every other layer value
+    embeddings behind a gate (Zhou et al. 2024; the gate from modded-nanogpt)."""
+
+    def __init__(self, width: int, valued: bool) -> None:
+        super().__init__()
+        self.heads = width // HEAD_DIM
+        self.q = nn.Linear(width, width, bias=False)
+        self.k = nn.Linear(width, width, bias=False)
+        self.v = nn.Linear(width, width, bias=False)
+        self.out = nn.Linear(width, width, bias=False)
+        self.gate = nn.Linear(GATE_CHANNELS, self.heads, bias=False) if valued else None
+
+    def forward(self, x, values, cos, sin, mask) -> torch.Tensor:
+        shape = (*x.shape[:2], self.heads, HEAD_DIM)
+        q, k, v = (layer(x).view(shape) for layer in (self.q, self.k, self.v))
+        if values is not None:
+            gate = 2 * torch.sigmoid(self.gate(x[..., :GATE_CHANNELS]))
+            v = v + gate[..., None] * values.view(shape)
+        q, k, v = (part.transpose(1, 2) for part in (q, k, v))
+        q, k = norm(rotate(q, cos, sin)), norm(rotate(k, cos, sin))
+        return self.out(attend(q, k, v.to(q.dtype), mask).transpose(1, 2).reshape(x.shape))
+
+
+class MLP(nn.Module):
+    """Two layers around a squared ReLU (So et al. 2021)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.up = nn.Linear(width, MLP_RATIO * width, bias=False)
+        self.down = nn.Linear(MLP_RATIO * width, width, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.down(F.relu(self.up(x)).square())
+
+
+class Block(nn.Module):
+    def __init__(self, width: int, valued: bool) -> None:
+        super().__init__()
+        self.attention = Attention(width, valued)
+        self.mlp = MLP(width)
+
+    def forward(self, x, values, cos, sin, mask) -> torch.Tensor:
+        x = x + self.attention(norm(x), values, cos, sin, mask)
+        return x + self.mlp(norm(x))
+
+
+class GPT(nn.Module):
+    """Tokens (batch, length) to float32 logits (batch, length, VOCABULARY), length up to MAX_CONTEXT."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.width = math.ceil(DEPTH * ASPECT_RATIO / HEAD_DIM) * HEAD_DIM
+        valued = [layer % 2 == (DEPTH - 1) % 2 for layer in range(DEPTH)]  # every other one, and the last
+        self.embedding = nn.Embedding(VOCABULARY, self.width)
+        self.values = nn.ModuleDict(
+            {str(layer): nn.Embedding(VOCABULARY, self.width) for layer in range(DEPTH) if valued[layer]}
+        )
+        self.blocks = nn.ModuleList(Block(self.width, valued[layer]) for layer in range(DEPTH))
+        self.unembedding = nn.Linear(self.width, VOCABULARY, bias=False)
+        self.residual_scale = nn.Parameter(torch.ones(DEPTH))
+        self.x0_scale = nn.Parameter(torch.full((DEPTH,), X0_INIT))
+        short = max(1, CONTEXT // SHORT_WINDOW)
+        pattern = [WINDOWS[layer % len(WINDOWS)] for layer in range(DEPTH - 1)] + ["L"]
+        self.windows = [short if kind == "S" else CONTEXT for kind in pattern]
+        self.positions = {}  # by length: rotary tables, and a mask for each window
+        self.initialise()
+
+    @torch.no_grad()
+    def initialise(self) -> None:
+        """Uniform weights of standard deviation INIT_SCALE / sqrt(width); what writes to the residual stream
+        starts at zero, so each block starts as the identity."""
+        bound = math.sqrt(3 / self.width)
+        self.embedding.weight.normal_()
+        self.unembedding.weight.normal_(std=0.001)
+        for table in self.values.values():
+            table.weight.uniform_(-bound, bound)
+        for block in self.blocks:
+            for layer in (block.attention.q, block.attention.k, block.attention.v, block.mlp.up):
+                layer.weight.uniform_(-bound * INIT_SCALE, bound * INIT_SCALE)
+            block.attention.out.weight.zero_()
+            block.mlp.down.weight.zero_()
+            if block.attention.gate is not None:
+                block.attention.gate.weight.zero_()
+
+    def prepare_length(self, length: int) -> None:
+        """Build the tables for rows of this length, ahead of the first such call."""
+        masks = {w: None if w >= length else sliding_window(length, w) for w in set(self.windows)}
+        self.positions[length] = (*rotary(length), masks)
+
+    def forward(self, tokens: torch.Tensor, targets: torch.Tensor | None = None) -> torch.Tensor:
+        """Logits, or with targets the mean cross-entropy in nats."""
+        cos, sin, masks = self.positions[tokens.size(1)]
+        with torch.autocast(DEVICE, torch.bfloat16) if DEVICE == "cuda" else nullcontext():
+            x = x0 = norm(cast(self.embedding(tokens)))
+            for layer, block in enumerate(self.blocks):
+                x = cast(self.residual_scale[layer] * x + self.x0_scale[layer] * x0)
+                values = cast(self.values[str(layer)](tokens)) if str(layer) in self.values else None
+                x = block(x, values, cos, sin, masks[self.windows[layer]])
+            logits = self.unembedding(norm(x))
+        logits = SOFTCAP * torch.tanh(logits.float() / SOFTCAP)
+        if targets is None:
+            return logits
+        return F.cross_entropy(logits.flatten(0, 1), targets.flatten())
+
+    def flops_per_token(self) -> float:
+        """Of forward and backward: 6 for each weight that multiplies, and attention within its windows."""
+        weights = sum(p.numel() for p in self.blocks.parameters()) + self.unembedding.weight.numel()
+        return 6 * weights + sum(12 * self.width * min(window, CONTEXT) for window in self.windows)
+
+
+def cast(x: torch.Tensor) -> torch.Tensor:
+    """The residual stream is bfloat16 on CUDA."""
+    return x.bfloat16() if DEVICE == "cuda" else x
+
+
+# --- Optimisers -----------------------------------------------------------------------------------------
+
+# Polar Express (Amsel et al. 2025): the best odd polynomials of degree five, one after another, that drive
+# all singular values to one; for five iterations, with a safety factor of 1.02.
+POLAR_EXPRESS = (
+    (8.156554524902461, -22.48329292557795, 15.878769915207462),
+    (4.042929935166739, -2.808917465908714, 0.5000178451051316),
+    (3.8916678022926607, -2.772484153217685, 0.5060648178503393),
+    (3.285753657755655, -2.3681294933425376, 0.46449024233002706),
+    (2.3465413258596377, -1.7097828382687081, 0.42323551169305323),
+)
+
+
+@compiled
+def orthogonalise(g: torch.Tensor) -> torch.Tensor:
+    """The orthogonal factor of each matrix in g, shape (matrices, rows, columns), nearly."""
+    x = cast(g)
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) * 1.02 + 1e-6)
+    tall = x.size(-2) > x.size(-1)
+    x = x.mT if tall else x
+    for a, b, c in POLAR_EXPRESS[:MUON_STEPS]:
+        square = x @ x.mT
+        x = a * x + (b * square + c * square @ square) @ x
+    return (x.mT if tall else x).to(g.dtype)
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum, orthogonalised (Jordan et al. 2024), with NorMuon's evened-out rows (Li et al. 2025) and
+    weight decay only where it agrees with the update (Chen et al. 2025). Matrices of one shape go together."""
+
+    def __init__(self, matrices: list[nn.Parameter]) -> None:
+        shapes = sorted({tuple(p.shape) for p in matrices})
+        groups = [{"params": [p for p in matrices if tuple(p.shape) == shape]} for shape in shapes]
+        super().__init__(groups, {"lr": MATRIX_LR, "momentum": MUON_MOMENTUM, "weight_decay": WEIGHT_DECAY})
+
+    @torch.no_grad()
+    def step(self) -> None:
+        for group in self.param_groups:
+            p = torch.stack(group["params"])
+            g = torch.stack([parameter.grad for parameter in group["params"]])
+            rows, columns = p.shape[1:]
+            along = -1 if rows >= columns else -2
+            state = self.state[group["params"][0]]
+            if not state:
+                state["momentum"] = torch.zeros_like(g)
+                state["second"] = torch.zeros_like(g.mean(along, keepdim=True))
+            state["momentum"].lerp_(g, 1 - group["momentum"])
+            update = orthogonalise(g.lerp(state["momentum"], group["momentum"]))  # Nesterov
+
+            second = update.square().mean(along, keepdim=True)
+            size = update.norm(dim=(-2, -1), keepdim=True)
+            state["second"].lerp_(second, 1 - MUON_BETA2)
+            update = update * state["second"].clamp_min(1e-10).rsqrt()
+            update = update * (size / update.norm(dim=(-2, -1), keepdim=True).clamp_min(1e-10))
+
+            decay = group["weight_decay"] * p * (update * p >= 0)
+            p -= group["lr"] * max(1, rows / columns) ** 0.5 * (update + decay)
+            torch._foreach_copy_(group["params"], list(p))
+
+
+def optimisers(model: GPT) -> list[torch.optim.Optimizer]:
+    """Muon for matrices, AdamW for the rest, whose learning rates go with 1 / sqrt(width)."""
+    scale = (model.width / 768) ** -0.5
+    adam = [
+        {"params": model.embedding.parameters(), "lr": EMBEDDING_LR * scale, "weight_decay": EMBEDDING_DECAY},
+        {"params": model.values.parameters(), "lr": EMBEDDING_LR * scale, "weight_decay": VALUE_DECAY},
+        {
+            "params": model.unembedding.parameters(),
+            "lr": UNEMBEDDING_LR * scale,
+            "weight_decay": UNEMBEDDING_DECAY,
+        },
+        {"params": [model.residual_scale], "lr": SCALAR_LR * 0.01},
+        {"params": [model.x0_scale], "lr": SCALAR_LR, "betas": (0.96, 0.95)},
+    ]
+    adamw = torch.optim.AdamW(adam, betas=ADAM_BETAS, eps=1e-10, weight_decay=0.0, fused=True)
+    both = [Muon(list(model.blocks.parameters())), adamw]
+    for group in (group for optimiser in both for group in optimiser.param_groups):
+        group["full_lr"] = group["lr"]
+    return both
+
+
+def schedule(both: list[torch.optim.Optimizer], progress: float, step: int) -> None:
+    """Set learning rates, Muon's momentum and weight decay for this point of the budget."""
+    rise = progress / WARMUP if progress < WARMUP else 1.0
+    fall = min(1.0, (1 - progress) / WARMDOWN) if WARMDOWN else 1.0
+    for group in (group for optimiser in both for group in optimiser.param_groups):
+        group["lr"] = group["full_lr"] * rise * (FINAL_LR + (1 - FINAL_LR) * fall)
+    warm = min(1.0, step / MUON_MOMENTUM_STEPS) if MUON_MOMENTUM_STEPS else 1.0
+    for group in both[0].param_groups:
+        group["momentum"] = MUON_MOMENTUM_START + (MUON_MOMENTUM - MUON_MOMENTUM_START) * warm
+        group["weight_decay"] = WEIGHT_DECAY * (1 - progress)
+
+
+# --- Training -------------------------------------------------------------------------------------------
+
+
+def main() -> None:
+    began = time.perf_counter()
+    torch.manual_seed(SEED)
+    torch.set_float32_matmul_precision("high")
+    model = GPT().to(DEVICE)
+    for length in {CONTEXT, MAX_CONTEXT}:
+        model.prepare_length(length)
+    both = optimisers(model)
+    loss_of = compiled(model)
+    micro_batches = max(1, TOTAL_BATCH // (DEVICE_BATCH * CONTEXT))
+    batches = prepare.train_loader(DEVICE_BATCH, CONTEXT)
+    budget = prepare.Budget(batches)
+    parameters = sum(p.numel() for p in model.parameters())
+    print(f"{parameters / 1e6:.2f} M parameters on {DEVICE}: depth {DEPTH}, width {model.width}, "
+          f"{micro_batches} x {DEVICE_BATCH} x {CONTEXT} tokens a step", flush=True)  # fmt: skip
+    gc.freeze()  # what exists now stays: no long pauses to look through it
+
+    step, average, spoke = 0, 0.0, time.perf_counter()
+    while (progress := budget.progress()) < 1:
+        if step == COMPILE_STEPS:
+            started, skipped = time.perf_counter(), batches.tokens
+            budget.start()
+        for _ in range(micro_batches):
+            loss = loss_of(*next(batches))
+            (loss / micro_batches).backward()
+        schedule(both, progress, step)
+        for optimiser in both:
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
+        step += 1
+        if not (value := loss.item()) < 100:  # also when it is not a number
+            print(f"FAIL: the training loss is {value} at step {step}. Lower a learning rate.")
+            sys.exit(1)
+        average = 0.9 * average + 0.1 * value
+        if (now := time.perf_counter()) - spoke >= 1:
+            rate = batches.tokens / (now - began)
+            print(f"step {step:5d}  {progress:5.1%}  loss {average / (1 - 0.9**step):.4f}  "
+                  f"{rate:,.0f} tokens/s", flush=True)  # fmt: skip
+            spoke = now
+    seconds = time.perf_counter() - started
+
+    val_bpb = prepare.finish(loss_of)
+    if DEVICE == "cuda":
+        memory = torch.cuda.max_memory_allocated() / 2**20
+    else:
+        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (
+            2**20 if sys.platform == "darwin" else 2**10
+        )
+    flops = model.flops_per_token() * (batches.tokens - skipped) / seconds
+    print("---")
+    if val_bpb is not None:  # in a trial only the evaluator knows it
+        print(f"val_bpb:          {val_bpb:.6f}")
+    print(f"training_seconds: {seconds:.1f}")
+    print(f"total_seconds:    {time.perf_counter() - began:.1f}")
+    print(f"peak_vram_mb:     {memory:.1f}")
+    print(f"mfu_percent:      {100 * flops / PEAK_FLOPS if PEAK_FLOPS else 0:.2f}")
+    print(f"total_tokens_M:   {batches.tokens / 1e6:.1f}")
+    print(f"num_steps:        {step}")
+    print(f"num_params_M:     {parameters / 1e6:.1f}")
+    print(f"depth:            {DEPTH}")
+
+
+if __name__ == "__main__":
+    main()

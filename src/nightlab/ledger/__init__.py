@@ -1,0 +1,16 @@
+"""The journal of a session, and the only code that writes its state."""
+
+from nightlab.ledger.journal import Ledger
+from nightlab.ledger.places import LEDGER, find_ledger, find_session, make_state_folder, state_folder, tags
+from nightlab.ledger.results import write_results
+
+__all__ = [
+    "LEDGER",
+    "Ledger",
+    "find_ledger",
+    "find_session",
+    "make_state_folder",
+    "state_folder",
+    "tags",
+    "write_results",
+]

@@ -1,0 +1,56 @@
+"""Where a lab keeps its sessions: ``.nightlab/<tag>/``, a folder that git ignores by itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nightlab.ledger.journal import Ledger
+from nightlab.records import NightlabError
+
+HOME = ".nightlab"
+LEDGER = "ledger.db"
+
+
+def state_folder(lab: Path) -> Path:
+    return lab / HOME
+
+
+def make_state_folder(lab: Path) -> Path:
+    """The state folder, made if need be, ignored without the user's ``.gitignore`` being touched."""
+    home = state_folder(lab)
+    try:
+        home.mkdir(exist_ok=True)
+        ignore = home / ".gitignore"
+        if not ignore.exists():
+            ignore.write_text("*\n")
+    except OSError as error:
+        raise NightlabError(
+            f"{home} can't be written: {error.strerror or error}",
+            "run where the lab's folder is writable, e.g. in a clone of your own",
+        ) from error
+    return home
+
+
+def tags(lab: Path) -> list[str]:
+    """The tags of the lab's sessions, the latest used first."""
+    ledgers = sorted(
+        state_folder(lab).glob(f"*/{LEDGER}"),
+        key=lambda path: max(p.stat().st_mtime_ns for p in path.parent.glob(f"{LEDGER}*")),
+        reverse=True,
+    )
+    return [path.parent.name for path in ledgers]
+
+
+def find_session(lab: Path, tag: str | None) -> str:
+    """``tag``, or the lab's latest session. Raises NightlabError when there is none."""
+    known = tags(lab)
+    if not known:
+        raise NightlabError(f"{lab.resolve()} has no session yet", "start one: nightlab run")
+    if tag is not None and tag not in known:
+        raise NightlabError(f"there is no session {tag} in {lab.resolve()}", f"its sessions are: {', '.join(known)}")
+    return tag or known[0]
+
+
+def find_ledger(lab: Path, tag: str | None) -> Ledger:
+    """The ledger of a session, for reading."""
+    return Ledger(state_folder(lab) / find_session(lab, tag) / LEDGER, read_only=True)

@@ -1,0 +1,16 @@
+"""Proposers: where candidates come from, behind one small protocol."""
+
+from nightlab.propose.constants import Constant, changes, find_constants
+from nightlab.propose.mixture import Mixture, make_proposers
+from nightlab.propose.proposer import Briefing, Proposal, Proposer
+
+__all__ = [
+    "Briefing",
+    "Constant",
+    "Mixture",
+    "Proposal",
+    "Proposer",
+    "changes",
+    "find_constants",
+    "make_proposers",
+]

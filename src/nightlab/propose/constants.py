@@ -1,0 +1,119 @@
+"""The named constants of a Python genome: found, read and changed in its text, never by running it.
+
+A constant is a top-level assignment of a literal to an upper-case name, or of a table of literals by
+device: ``DEPTH = {"cuda": 9, "mps": 4, "cpu": 2}[DEVICE]``. The bracket that ends the comment beside it
+is a hint for the tuner: ``[1..12]``, ``[0.001..0.1 log]``, ``[SSSL | SL | L]``, ``[fixed]``.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+HINT = re.compile(r"\[([^\[\]]+)\]\s*$")
+RANGE = re.compile(r"^(-?[\d.eE+-]+?)\s*\.\.\s*(-?[\d.eE+-]+?)(\s+log)?$")
+
+
+@dataclass(frozen=True, slots=True)
+class Constant:
+    """One constant: its value on this device, where its literal stands in the text, and its hint."""
+
+    name: str
+    value: Any
+    line: int  # from 1, as are all lines here
+    start: int  # columns in UTF-8 bytes, as ast gives them
+    end: int
+    hint: str = ""
+
+
+def find_constants(text: str, device: str) -> dict[str, Constant]:
+    """The constants of a genome by name, with their values on ``device``. Empty if it does not parse."""
+    try:
+        module = ast.parse(text)
+    except (SyntaxError, ValueError):
+        return {}
+    lines = text.splitlines()
+    found = {}
+    for node in module.body:
+        if not (isinstance(node, ast.Assign) and len(node.targets) == 1):
+            continue
+        target, literal = node.targets[0], _on_device(node.value, device)
+        if not (isinstance(target, ast.Name) and target.id.isupper()) or literal is None:
+            continue
+        if literal.lineno != literal.end_lineno or literal.end_col_offset is None:
+            continue
+        value = _value(literal)
+        if value is None:
+            continue
+        hint = HINT.search(_comment(lines[(node.end_lineno or node.lineno) - 1]))
+        found[target.id] = Constant(
+            target.id,
+            value,
+            literal.lineno,
+            literal.col_offset,
+            literal.end_col_offset,
+            hint[1].strip() if hint else "",
+        )
+    return found
+
+
+def change_constants(text: str, device: str, values: Mapping[str, Any]) -> str:
+    """The genome's text with the named constants set to ``values`` on ``device``; all else untouched."""
+    lines = text.splitlines(keepends=True)
+    edits = [(constant, values[name]) for name, constant in find_constants(text, device).items() if name in values]
+    for constant, value in sorted(edits, key=lambda edit: (edit[0].line, edit[0].start), reverse=True):
+        raw = lines[constant.line - 1].encode()
+        lines[constant.line - 1] = (raw[: constant.start] + _written(value) + raw[constant.end :]).decode()
+    return "".join(lines)
+
+
+def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[str, ...]:
+    """What differs between the constants of two genomes, in words: ``DEPTH 2 → 1``."""
+    words = []
+    for name in sorted(before.keys() | after.keys()):
+        old, new = before.get(name, "nothing"), after.get(name, "nothing")
+        if old != new:
+            words.append(f"{name} {_shown(old)} → {_shown(new)}")
+    return tuple(words)
+
+
+def _value(node: ast.expr) -> Any:
+    """The value of a literal, or of a power of two integers such as ``2**18``; None for anything else."""
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow):
+        base, exponent = _value(node.left), _value(node.right)
+        small = isinstance(base, int) and isinstance(exponent, int) and abs(base) <= 10 and 0 <= exponent <= 40
+        return base**exponent if small else None
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        return None
+
+
+def _on_device(node: ast.expr, device: str) -> ast.expr | None:
+    """The literal that holds on ``device``: the expression itself, or its entry in a table by device."""
+    if not isinstance(node, ast.Subscript):
+        return node
+    table, index = node.value, node.slice
+    if isinstance(table, ast.Dict) and isinstance(index, ast.Name) and index.id == "DEVICE":
+        for key, value in zip(table.keys, table.values, strict=True):
+            if isinstance(key, ast.Constant) and key.value == device:
+                return value
+    return None
+
+
+def _comment(line: str) -> str:
+    """The comment that ends a line: what follows the last ``#`` outside quotes is good enough for a hint."""
+    return line.rsplit("#", 1)[1] if "#" in line else ""
+
+
+def _written(value: Any) -> bytes:
+    if isinstance(value, float):
+        return f"{value:.4g}".encode() if value != int(value) or "e" in f"{value:.4g}" else repr(value).encode()
+    return (f'"{value}"' if isinstance(value, str) else repr(value)).encode()
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

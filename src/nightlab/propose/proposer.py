@@ -1,0 +1,46 @@
+"""The protocol that every proposer speaks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from nightlab.records import Experiment, Metric
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """A change to the genome, with the reason for it: either whole files or one unified patch."""
+
+    proposer: str
+    hypothesis: str
+    files: Mapping[str, str] = field(default_factory=dict)
+    patch: str = ""
+    source: str = ""
+    """Which entry of a queue it is, for proposers that have one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Briefing:
+    """What a proposer is told, assembled fresh for each turn."""
+
+    metric: Metric
+    device: str
+    genome: Mapping[str, str]
+    """The champion's genome: text by path."""
+    champion: Experiment
+    history: Sequence[Experiment]
+    """Every experiment so far, in order; those still running have no verdict."""
+
+
+class Proposer(Protocol):
+    name: str
+
+    def propose(self, briefing: Briefing) -> Proposal | None:
+        """The next change to try, or None when it has nothing to propose now."""
+        ...
+
+    def tell(self, proposal: Proposal, refusal: str | None) -> None:
+        """What became of the last proposal: None when it became an experiment, else why it did not."""
+        ...

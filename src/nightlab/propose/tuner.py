@@ -1,0 +1,178 @@
+"""The tuner: numeric moves over the genome's constants, from the champion outwards.
+
+Optuna's tree-structured Parzen estimator (Bergstra et al. 2011) chooses values by what the whole ledger
+says of each constant; one or two constants move at a time and the rest stay the champion's, because a
+night has few experiments and a genome many constants. It keeps no state but the ledger.
+"""
+
+from __future__ import annotations
+
+import random
+import warnings
+from typing import Any
+
+from nightlab.propose.constants import HINT, RANGE, Constant, change_constants, changes, find_constants
+from nightlab.propose.proposer import Briefing, Proposal
+from nightlab.records import Experiment
+
+ATTEMPTS = 30
+SCALE = 4.0  # a rate without a hint may move this far from its value in the baseline, either way
+WARM_UP = 12  # experiments that are drawn at random before the estimator is believed
+
+
+class Tuner:
+    """Proposes other values for one or two of the genome's constants."""
+
+    name = "tuner"
+
+    def __init__(self, seed: int = 0) -> None:
+        self.seed = seed
+
+    def propose(self, briefing: Briefing) -> Proposal | None:
+        baseline = briefing.history[0].candidate.constants
+        for path, text in briefing.genome.items():
+            constants = find_constants(text, briefing.device)
+            spaces = {n: s for n, c in constants.items() if (s := _space(c, baseline.get(n, c.value)))}
+            if spaces:
+                return self._move(briefing, path, text, constants, spaces)
+        return None
+
+    def tell(self, proposal: Proposal, refusal: str | None) -> None:
+        """It learns from the ledger alone."""
+
+    def _move(
+        self,
+        briefing: Briefing,
+        path: str,
+        text: str,
+        constants: dict[str, Constant],
+        spaces: dict[str, Any],
+    ) -> Proposal | None:
+        import optuna
+
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        turn = len(briefing.history)
+        draw = random.Random(f"{self.seed}/{turn}")
+        current = {name: constants[name].value for name in spaces}
+        tried = [_point(experiment, spaces, current) for experiment in briefing.history]
+        worst = _worst(briefing)
+        way = optuna.study.StudyDirection
+        minimise = briefing.metric.goal == "minimise"
+        for _ in range(ATTEMPTS):
+            free = _choose(spaces, briefing.history, draw)
+            fixed = {name: value for name, value in current.items() if name not in free}
+            sampler = optuna.samplers.PartialFixedSampler(
+                fixed,
+                optuna.samplers.TPESampler(n_startup_trials=WARM_UP, seed=draw.getrandbits(32), n_ei_candidates=24),
+            )
+
+            study = optuna.create_study(direction=way.MINIMIZE if minimise else way.MAXIMIZE, sampler=sampler)
+            for experiment, point in zip(briefing.history, tried, strict=True):
+                value = _value(experiment, worst)
+                inside = {n: point[n] for n in point if spaces[n]._contains(spaces[n].to_internal_repr(point[n]))}
+                if value is not None and inside:
+                    distributions = {name: spaces[name] for name in inside}
+                    study.add_trial(optuna.trial.create_trial(params=inside, distributions=distributions, value=value))
+            asked = study.ask({name: spaces[name] for name in sorted(free)}).params
+            point = {**current, **asked}
+            if point != current and point not in tried:
+                after = {name: asked[name] for name in free if asked[name] != current[name]}
+                words = changes({name: current[name] for name in after}, after)
+                return Proposal(
+                    self.name,
+                    f"tune {', '.join(words)}",
+                    {path: change_constants(text, briefing.device, after)},
+                )
+        return None
+
+
+def _choose(spaces: dict[str, Any], history: Any, draw: random.Random) -> set[str]:
+    """One or two constants to move: those that moved least so far, with chance deciding among equals."""
+    moved = dict.fromkeys(spaces, 0)
+    for experiment in history:
+        for change in experiment.candidate.changes:
+            name = change.split(" ", 1)[0]
+            if name in moved:
+                moved[name] += 1
+    # A constant that led to a keep is worth a second look before the others had their first.
+    for experiment in history[1:]:
+        if experiment.kept:
+            for change in experiment.candidate.changes:
+                name = change.split(" ", 1)[0]
+                if name in moved:
+                    moved[name] -= 2
+    order = sorted(moved, key=lambda name: (moved[name], draw.random()))
+    count = 1 if draw.random() < 0.6 or len(order) == 1 else 2
+    pick: set[str] = set()
+    while len(pick) < count:
+        pick.add(order[min(int(draw.expovariate(0.5)), len(order) - 1)])
+    return pick
+
+
+def _point(experiment: Experiment, spaces: dict[str, Any], current: dict[str, Any]) -> dict[str, Any]:
+    constants = experiment.candidate.constants
+    return {name: constants.get(name, current[name]) for name in spaces}
+
+
+def _value(experiment: Experiment, worst: float | None) -> float | None:
+    """What the estimator is told: the metric, or for a crash the worst one so far."""
+    if experiment.verdict is None or experiment.measurement is None:
+        return None
+    return experiment.measurement.metric if experiment.measurement.measured else worst
+
+
+def _worst(briefing: Briefing) -> float | None:
+    measured = [e.measurement.metric for e in briefing.history if e.measurement and e.measurement.measured]
+    numbers = [value for value in measured if value is not None]
+    if not numbers:
+        return None
+    return max(numbers) if briefing.metric.goal == "minimise" else min(numbers)
+
+
+def _space(constant: Constant, centre: Any) -> Any:
+    """Where a constant may move, as an Optuna distribution; None when it is not to be tuned."""
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    hint, value = constant.hint, constant.value
+    if hint == "fixed":
+        return None
+    if found := RANGE.match(hint):
+        low, high, log = float(found[1]), float(found[2]), bool(found[3])
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            return None
+        if isinstance(value, int):
+            return IntDistribution(int(low), int(high), log=log)
+        return FloatDistribution(low, high, log=log)
+    if "|" in hint:
+        choices = [_literal(choice.strip(), value) for choice in hint.split("|")]
+        return CategoricalDistribution(choices if value in choices else [value, *choices])
+    if isinstance(value, bool):
+        return CategoricalDistribution([False, True])
+    if isinstance(centre, bool) or not isinstance(centre, (int, float)) or isinstance(value, str):
+        return None
+    if isinstance(value, float):
+        if centre <= 0:
+            return None
+        high = min(centre * SCALE, 1.0) if 0 < centre < 1 and constant.name.endswith(FRACTIONS) else centre * SCALE
+        return FloatDistribution(centre / SCALE, high, log=True)
+    if isinstance(value, int) and isinstance(centre, int) and centre > 0:
+        if centre >= 16 and centre & (centre - 1) == 0:
+            return CategoricalDistribution([centre // 4, centre // 2, centre, centre * 2, centre * 4])
+        return IntDistribution(max(1, centre // 2), max(centre * 2, centre + 2))
+    return None
+
+
+FRACTIONS = ("RATIO", "FRACTION", "BETA", "BETA1", "BETA2", "MOMENTUM", "DROPOUT", "WARMDOWN", "WARMUP")
+
+
+def _literal(word: str, like: Any) -> Any:
+    """A choice of a hint as a value of the constant's own type."""
+    if isinstance(like, str):
+        return word.strip("\"'")
+    if isinstance(like, bool):
+        return word == "True"
+    return type(like)(float(word)) if isinstance(like, (int, float)) else word
+
+
+__all__ = ["HINT", "Tuner"]

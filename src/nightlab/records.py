@@ -1,0 +1,180 @@
+"""The nouns of nightlab as small frozen records. No I/O, no behaviour beyond what they can say of themselves."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+Goal = Literal["minimise", "maximise"]
+Clock = Literal["wall", "cpu", "work"]
+Purpose = Literal["search", "replay", "confirm"]
+Status = Literal["keep", "discard", "crash"]
+Outcome = Literal[
+    "measured",
+    "crashed",
+    "timed out",
+    "over budget",
+    "over limit",
+    "no metric",
+    "checks failed",
+    "tampered",
+    "interrupted",
+    "lost",
+]
+
+
+class NightlabError(Exception):
+    """Something the user can mend. ``str(error)`` names the thing and the cause, ``mend`` what to do."""
+
+    def __init__(self, message: str, mend: str = "") -> None:
+        super().__init__(message)
+        self.mend = mend
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """What is measured, and which way is better."""
+
+    name: str
+    goal: Goal = "minimise"
+    unit: str = ""
+
+    def better(self, a: float, b: float) -> bool:
+        """Whether ``a`` is strictly better than ``b``."""
+        return a < b if self.goal == "minimise" else a > b
+
+    def gain(self, before: float, after: float) -> float:
+        """How much better ``after`` is than ``before``; negative when it is worse."""
+        return before - after if self.goal == "minimise" else after - before
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """How much training one trial may do: seconds of wall or CPU clock, or units of work."""
+
+    clock: Clock
+    amount: float
+
+    def __str__(self) -> str:
+        if self.clock == "work":
+            return f"{self.amount:,.0f} units of work"
+        return f"{self.amount:g} s of {'CPU' if self.clock == 'cpu' else 'wall-clock'} time"
+
+
+@dataclass(frozen=True, slots=True)
+class Platform:
+    """Hardware and software within which numbers compare."""
+
+    device: str
+    accelerator: str
+    processor: str
+    cores: int
+    system: str
+    python: str
+
+    def __str__(self) -> str:
+        return f"{self.accelerator or self.processor}, {self.cores} cores, {self.system}, {self.python}"
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A proposed genome: a commit on a parent, with its hypothesis and its proposer.
+
+    ``constants`` are the genome's named constants as resolved from its text, and ``changes`` what really
+    differs from the parent: both are computed, never taken from the hypothesis. ``source`` is the entry of
+    the proposer's queue that it came from, if it has one.
+    """
+
+    commit: str
+    parent: str
+    tree: str
+    proposer: str
+    hypothesis: str
+    lines: int = 0
+    constants: dict[str, Any] = field(default_factory=dict)
+    changes: tuple[str, ...] = ()
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One run of one genome, with one seed, under one budget."""
+
+    id: str
+    experiment: int
+    commit: str
+    seed: int
+    purpose: Purpose
+    budget: Budget
+    attempt: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """What a trial yielded. Times in seconds, memory in MB, measured from outside the candidate.
+
+    ``claims`` is what the candidate printed about itself: shown, never trusted.
+    """
+
+    outcome: Outcome
+    metric: float | None = None
+    secondary: dict[str, float] = field(default_factory=dict)
+    training_seconds: float = 0.0
+    startup_seconds: float = 0.0
+    evaluation_seconds: float = 0.0
+    wall_seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    peak_memory_mb: float = 0.0
+    detail: str = ""
+    claims: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def measured(self) -> bool:
+        return self.outcome == "measured" and self.metric is not None
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Measurement:
+        return cls(**{key: data[key] for key in cls.__dataclass_fields__ if key in data})
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the judge says of an experiment, and why, in the words of the glossary."""
+
+    status: Status
+    reason: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """A candidate with its measurement and its verdict: one row of the log."""
+
+    number: int
+    candidate: Candidate
+    proposed_at: float
+    measurement: Measurement | None = None
+    verdict: Verdict | None = None
+    judged_at: float | None = None
+
+    @property
+    def kept(self) -> bool:
+        return self.verdict is not None and self.verdict.status == "keep"
+
+
+@dataclass(frozen=True, slots=True)
+class PairedGain:
+    """The mean gain over paired seeds, in the metric's unit, with its two-sided interval."""
+
+    mean: float
+    low: float
+    high: float
+    level: float
+    pairs: int
+
+    @property
+    def excludes_zero(self) -> bool:
+        return self.low > 0 or self.high < 0

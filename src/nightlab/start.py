@@ -1,0 +1,126 @@
+"""How labs and sessions begin: a lab from a shipped one, a contract from a layout, a session from a lab."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from nightlab.lab import load, to_toml
+from nightlab.ledger import tags
+from nightlab.lineage import Repo, make_repo
+from nightlab.records import NightlabError
+from nightlab.session import Session, fresh_tag, inspect, open_session, require
+from nightlab.trial import run_prepare
+
+SHIPPED = Path(__file__).parent / "labs"
+
+
+def make_lab(folder: Path, template: str) -> Path:
+    """Copy a shipped lab into a new folder and commit it there. Returns the folder.
+
+    Raises NightlabError when there is no such lab, or the folder exists.
+    """
+    source = SHIPPED / template
+    known = sorted(p.name for p in SHIPPED.iterdir() if (p / "lab.toml").exists())
+    if template not in known:
+        raise NightlabError(f"there is no shipped lab {template!r}", f"the shipped labs are: {', '.join(known)}")
+    if folder.exists():
+        raise NightlabError(f"{folder} exists already", "choose another name")
+    try:
+        shutil.copytree(source, folder, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
+    except OSError as error:
+        raise NightlabError(f"{folder} can't be made: {error.strerror or error}", "choose a writable place") from error
+    (folder / ".gitignore").write_text("__pycache__/\n")
+    make_repo(folder, f"the lab '{template}'")
+    return folder
+
+
+def infer(folder: Path) -> tuple[str, str]:
+    """The text of the ``lab.toml`` that fits a folder, and a sentence that says from what.
+
+    Raises NightlabError for a layout that nothing can be inferred from.
+    """
+    if not folder.is_dir():
+        raise NightlabError(f"{folder} is not a folder", "give the lab's folder: nightlab init -C FOLDER")
+    try:
+        contract, source = load(folder)
+    except NightlabError:
+        if (folder / "lab.toml").exists():
+            raise
+        return SKELETON, "nothing: a skeleton, to be filled in"
+    return to_toml(contract), source
+
+
+SKELETON = """\
+name = "my-lab"
+genome = ["solve.py"]                  # what a candidate may change; everything else is frozen
+command = "python bench.py"            # prints METRIC seconds=1.23
+
+[metric]
+name = "seconds"
+goal = "minimise"                      # or "maximise"
+
+[budget]                               # of one trial
+clock = "wall"                         # or "cpu"
+amount = 60                            # seconds
+
+[[checks]]                             # must succeed before a change is kept
+command = "python -m unittest -q"
+"""
+
+
+def begin(lab: Path, tag: str | None, device: str | None, *, dirty_genome: bool = False) -> tuple[Session, str]:
+    """Open the session to work in, and say which: the one of that tag, the latest, or a new one.
+
+    The latest goes on unless the lab's committed files have changed since it began.
+    Raises NightlabError when the lab can't run; nothing has been written then.
+    """
+    if not lab.is_dir():
+        raise NightlabError(f"{lab} is not a folder", "give the lab's folder: -C FOLDER")
+    repo = Repo(lab)
+    _, _, checks = inspect(repo, dirty_genome=dirty_genome)
+    require(checks)
+    session, said = _open(repo, tag, device)
+    try:
+        run_prepare(repo, session.lab, session.base, session.folder)
+    except BaseException:
+        session.close()
+        raise
+    return session, said
+
+
+def _open(repo: Repo, tag: str | None, device: str | None) -> tuple[Session, str]:
+    known = tags(repo.lab)
+    if tag is None and known:
+        session, why = _usable(repo, known[0])
+        if session:
+            return session, ""
+        tag = fresh_tag(repo)
+        return Session.create(repo, tag, device=device), f"a new session, {tag}: {why}"
+    if tag is not None and tag in known:
+        session, why = _usable(repo, tag)
+        if session:
+            return session, ""
+        raise NightlabError(f"session {tag} can't go on: {why}", "start another: nightlab run --tag NAME")
+    return Session.create(repo, tag or fresh_tag(repo), device=device), ""
+
+
+def _usable(repo: Repo, tag: str) -> tuple[Session | None, str]:
+    """The session, or why it can't go on with the lab as it is committed now."""
+    session = open_session(repo.lab, tag, writer=True)
+    baseline = session.ledger.experiments(None)[:1]
+    if baseline and baseline[0].verdict and not baseline[0].kept:
+        session.close()
+        return None, f"the baseline of {tag} could not be measured"
+    if changed := session.changed_since():
+        session.close()
+        return None, f"{', '.join(changed[:3])} changed since {tag} began"
+    return session, ""
+
+
+def demo_folder(name: Path | None) -> Path:
+    """The folder of a demo: the one named, else the first of demo, demo-2, … that does not exist."""
+    if name is not None:
+        return name
+    names = [Path("demo"), *(Path(f"demo-{n}") for n in range(2, 1000))]
+    return next(folder for folder in names if not folder.exists())

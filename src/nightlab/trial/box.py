@@ -1,0 +1,285 @@
+"""The box: gives each trial its folder, its environment and its supervisor, and reads what came of it."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from nightlab.lab import BudgetPart, Lab, megabytes
+from nightlab.lineage import Repo
+from nightlab.records import Budget, Measurement, NightlabError, Trial
+from nightlab.trial import text
+
+GUEST = Path(__file__).resolve().parent.parent / "guest"
+MARK = "NIGHTLAB_TRIAL"  # names the trial's folder in the environment of each of its processes
+PASSED = ("LANG", "LC_ALL", "TZ", "CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH")
+SCRATCH = ("work", "trusted", "home", "home-trusted", "tmp")
+
+
+@dataclass
+class Running:
+    """A trial under way, started by this orchestrator or adopted from one that died."""
+
+    trial: Trial
+    folder: Path
+    process: subprocess.Popen[bytes] | None
+
+    def phase(self) -> tuple[str, float | None]:
+        """``starting``, ``training`` or ``evaluating``, and since when (seconds since the epoch)."""
+        try:
+            data = json.loads((self.folder / "phase.json").read_text())
+            return str(data["phase"]), float(data["at"])
+        except (OSError, ValueError, KeyError):
+            return "starting", None
+
+    def alive(self) -> bool:
+        if self.process is not None:
+            return self.process.poll() is None
+        return _locked(self.folder)
+
+    def finished(self) -> bool:
+        return (self.folder / "result.json").exists() or not self.alive()
+
+    def stop(self) -> None:
+        """End the trial now; its outcome is then ``interrupted``."""
+        if self.process is not None:
+            self.process.terminate()
+        else:
+            for process in _marked(self.folder):
+                if "nightlab.trial.supervisor" in " ".join(process.cmdline()):
+                    process.terminate()
+
+
+class Box:
+    """Where the trials of one session run: ``folder`` holds one folder per trial."""
+
+    def __init__(self, repo: Repo, lab: Lab, budget: BudgetPart, device: str, folder: Path) -> None:
+        self.repo, self.lab, self.budget, self.device, self.folder = repo, lab, budget, device, folder
+
+    def start(self, trial: Trial) -> Running:
+        """Start a trial under a supervisor of its own, which goes on when this process ends.
+
+        Raises NightlabError when the folder can't be made, e.g. because the disk is full.
+        """
+        folder = self.folder / trial.id
+        try:
+            self.clear(folder)
+            shutil.rmtree(folder, ignore_errors=True)
+            spec = self._lay_out(trial, folder)
+            (folder / "spec.json").write_text(json.dumps(spec, indent=1))
+            with (folder / "supervisor.log").open("wb") as log:
+                process = subprocess.Popen(
+                    [sys.executable, "-m", "nightlab.trial.supervisor", str(folder)],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    env={**os.environ, MARK: str(folder)},
+                    start_new_session=True,
+                )
+        except OSError as error:
+            raise NightlabError(
+                f"trial {trial.id} can't be started in {folder}: {error.strerror or error}",
+                "free disk space or mend the folder's permissions, then run the same command: it resumes",
+            ) from error
+        return Running(trial, folder, process)
+
+    def adopt(self, trial: Trial) -> Running:
+        """A trial that an orchestrator now dead had started: running, finished, or lost."""
+        return Running(trial, self.folder / trial.id, None)
+
+    def collect(self, running: Running) -> Measurement:
+        """What a finished trial yielded. Its scratch folders go, its logs stay."""
+        folder = running.folder
+        try:
+            result = json.loads((folder / "result.json").read_text())
+        except FileNotFoundError:
+            result = {"outcome": "lost", "detail": "its supervisor was killed"}
+        if running.process is not None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                running.process.wait(timeout=5)
+        self.clear(folder)
+        return self._measurement(folder, result)
+
+    def clear(self, folder: Path) -> None:
+        """End whatever still runs in a trial's name, and remove its scratch folders."""
+        if folder.exists():
+            for process in _marked(folder):
+                with contextlib.suppress(psutil.Error, ProcessLookupError):
+                    os.kill(process.pid, signal.SIGKILL)
+            for name in SCRATCH:
+                shutil.rmtree(folder / name, ignore_errors=True)
+
+    def log(self, trial_id: str, role: str = "candidate") -> str:
+        """What a trial's process printed, made harmless; empty when it left no log."""
+        try:
+            return text.plain((self.folder / trial_id / f"{role}.log").read_bytes(), limit=20_000)
+        except OSError:
+            return ""
+
+    # -- inside ----------------------------------------------------------------------------------
+
+    def _lay_out(self, trial: Trial, folder: Path) -> dict[str, Any]:
+        lab, evaluator = self.lab, self.lab.evaluator
+        work = self.repo.export(trial.commit, folder / "work")
+        places = {"candidate": self._place(folder, work, "home", lab.data.open)}
+        if evaluator:
+            trusted = self.repo.export(trial.commit, folder / "trusted")
+            data = lab.data.open + lab.data.sealed
+            places["evaluator"] = self._place(folder, trusted, "home-trusted", data)
+        budget = self.budget
+        return {
+            "command": shlex.split(lab.command) if lab.command else None,
+            "evaluator": shlex.split(evaluator.command) if evaluator else None,
+            "served": bool(evaluator and evaluator.served),
+            "checks": [shlex.split(check.command) for check in lab.checks] if trial.purpose == "search" else [],
+            "places": places,
+            "env": self._environment(trial, folder),
+            "clock": trial.budget.clock,
+            "amount": trial.budget.amount,
+            "startup": budget.startup,
+            "evaluation": budget.evaluation,
+            "wall_limit": BudgetPart(
+                clock=trial.budget.clock, amount=trial.budget.amount, wall_limit=budget.wall_limit
+            ).longest(),
+            "memory_mb": megabytes(lab.resources.memory) if lab.resources.memory else None,
+            "processes": lab.resources.processes,
+            "log_bytes": int(megabytes(lab.resources.log) * 2**20),
+        }
+
+    def _place(self, folder: Path, work: Path, home: str, data: tuple[str, ...]) -> dict[str, str]:
+        """A working folder, a home of its own in which only the named data is found, and a temp folder."""
+        (folder / home).mkdir()
+        for entry in data:
+            if entry.startswith("~/"):
+                link = folder / home / entry[2:]
+                link.parent.mkdir(parents=True, exist_ok=True)
+                link.symlink_to(Path(entry).expanduser())
+        (folder / "tmp").mkdir(exist_ok=True)
+        return {"cwd": str(work), "home": str(folder / home), "tmp": str(folder / "tmp")}
+
+    def _environment(self, trial: Trial, folder: Path) -> dict[str, str]:
+        names = (*PASSED, *self.lab.environment)
+        env = {name: os.environ[name] for name in names if name in os.environ}
+        return {
+            "LANG": "C.UTF-8",
+            **env,
+            "PATH": os.pathsep.join([str(Path(sys.executable).parent), "/usr/local/bin", "/usr/bin", "/bin"]),
+            "PYTHONPATH": str(GUEST),
+            "PYTHONUNBUFFERED": "1",
+            "PYTHONHASHSEED": "0",
+            "NIGHTLAB_SEED": str(trial.seed),
+            "NIGHTLAB_CLOCK": trial.budget.clock,
+            "NIGHTLAB_BUDGET": f"{trial.budget.amount:g}"
+            if trial.budget.clock != "work"
+            else str(int(trial.budget.amount)),
+            "NIGHTLAB_DEVICE": self.device,
+            MARK: str(folder),
+        }
+
+    def _measurement(self, folder: Path, result: dict[str, Any]) -> Measurement:
+        printed = _read(folder / "candidate.log")
+        claims = text.claims(printed)
+        # An evaluator's word is trusted; without one the metric is the candidate's own claim.
+        trusted = text.metrics(_read(folder / "evaluator.log")) if self.lab.evaluator else text.metrics(printed)
+        metric = trusted.get(self.lab.metric.name)
+        if metric is None and not self.lab.evaluator:
+            metric = claims.get(self.lab.metric.name)
+        outcome, detail = result["outcome"], result.get("detail", "")
+        if outcome == "measured" and metric is None:
+            outcome, detail = (
+                "no metric",
+                f"it ended well, but nothing printed METRIC {self.lab.metric.name}=…",
+            )
+        if outcome == "crashed" and printed:
+            detail = f"{text.crash_summary(printed)} ({detail})"
+        secondary = {name: value for name, value in trusted.items() if name != self.lab.metric.name}
+        known = {key: value for key, value in result.items() if key not in ("outcome", "detail")}
+        return Measurement(
+            outcome=outcome,
+            metric=metric if outcome == "measured" else None,
+            secondary=secondary,
+            detail=text.plain(detail, 400),
+            claims={name: value for name, value in claims.items() if name != self.lab.metric.name},
+            **known,
+        )
+
+
+def run_prepare(repo: Repo, lab: Lab, commit: str, folder: Path) -> None:
+    """Run the lab's ``prepare`` command from a pristine copy: the human's own code, with network and home.
+
+    Raises NightlabError when it fails.
+    """
+    if lab.prepare is None:
+        return
+    place = folder / "prepare"
+    shutil.rmtree(place, ignore_errors=True)
+    work = repo.export(commit, place)
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    try:
+        done = subprocess.run(shlex.split(lab.prepare), cwd=work, env={**os.environ, "PATH": path}, check=False)
+    except OSError as error:
+        raise NightlabError(f"the lab's prepare command can't be started: {error}", f"mend: {lab.prepare}") from error
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+    if done.returncode:
+        raise NightlabError(
+            f"the lab's prepare command failed with exit status {done.returncode}: {lab.prepare}",
+            f"run it by hand in {repo.lab} and mend what it says",
+        )
+
+
+def end_leftovers(trials: Path) -> int:
+    """End every process that still runs in the name of a trial below ``trials``. Returns how many."""
+    left = _marked(trials)
+    for process in left:
+        with contextlib.suppress(psutil.Error, ProcessLookupError):
+            os.kill(process.pid, signal.SIGKILL)
+    return len(left)
+
+
+def _marked(folder: Path) -> list[psutil.Process]:
+    """Processes whose environment says that they belong to a trial at or below ``folder``."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            mark = process.environ().get(MARK, "")
+            if mark == str(folder) or mark.startswith(f"{folder}{os.sep}"):
+                found.append(process)
+    return found
+
+
+def _locked(folder: Path) -> bool:
+    """Whether a living supervisor holds the folder's lock."""
+    try:
+        handle = os.open(folder / "lock", os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(handle)
+    return False
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+__all__ = ["Box", "Budget", "Running", "end_leftovers", "run_prepare"]

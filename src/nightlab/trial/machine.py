@@ -1,0 +1,60 @@
+"""What machine this is: the fingerprint within which numbers compare."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+from nightlab.records import Platform
+
+
+def this_platform(device: str | None = None) -> Platform:
+    """The platform of this machine; ``device`` (cuda, mps or cpu) overrides what is found."""
+    accelerator = _nvidia()
+    found = "cuda" if accelerator else "mps" if _apple_silicon() else "cpu"
+    return Platform(
+        device=device or found,
+        accelerator=accelerator if (device or found) == "cuda" else "",
+        processor=_processor(),
+        cores=usable_cores(),
+        system=f"{platform.system()} {platform.release()}",
+        python=f"Python {platform.python_version()}",
+    )
+
+
+def usable_cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _nvidia() -> str:
+    if os.environ.get("CUDA_VISIBLE_DEVICES") == "":
+        return ""
+    try:
+        out = subprocess.run(
+            ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"],
+            capture_output=True,
+            text=True,
+            timeout=20,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    names = [line.strip() for line in out.stdout.splitlines() if line.strip()]
+    return "" if out.returncode or not names else f"{len(names)} x {names[0]}"
+
+
+def _apple_silicon() -> bool:
+    return sys.platform == "darwin" and platform.machine() == "arm64"
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

@@ -1,0 +1,428 @@
+"""The supervisor: one small process per trial that outlives the orchestrator and is outlived by nothing.
+
+Started as ``python -m nightlab.trial.supervisor FOLDER``; reads ``FOLDER/spec.json``, runs the candidate
+and its evaluator, holds both to the budget on its own clock, ends the whole tree, and writes
+``FOLDER/result.json`` in one atomic step. It holds a lock on ``FOLDER/lock`` while it lives, which is how
+a resumed orchestrator tells a trial that goes on from one that is lost.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import fcntl
+import json
+import os
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+import psutil
+
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
+GRACE = 1.1  # a budget may be overrun by 10 % and a second: the step in flight, not a longer training
+TICK, SAMPLE = 0.02, 0.5  # seconds between looks at the signals, and at the process tree
+FAREWELL = 10.0  # seconds that a candidate has to end after its evaluation
+TAMPERED, UNSERVED = 3, 4  # exit statuses by which an evaluator says what went wrong
+
+
+class Ended(Exception):
+    """The trial is over: ``outcome`` in the words of records.Outcome, ``detail`` for people."""
+
+    def __init__(self, outcome: str, detail: str = "") -> None:
+        super().__init__(detail)
+        self.outcome, self.detail = outcome, detail
+
+
+@dataclass
+class Times:
+    """When each phase began, on the supervisor's monotonic clock, and the tree's CPU seconds then."""
+
+    begun: float = field(default_factory=time.monotonic)
+    started: float | None = None
+    started_cpu: float = 0.0
+    handed_over: float | None = None
+    handed_over_cpu: float = 0.0
+    evaluated: float | None = None
+
+
+class Log:
+    """A process's output on disk: the head as it comes, the tail when it ends, the middle dropped."""
+
+    def __init__(self, path: Path, limit: int, pipe: IO[bytes]) -> None:
+        self.path, self.half, self.pipe = path, max(limit // 2, 1024), pipe
+        self.tail = bytearray()
+        self.dropped = 0
+        self.thread = threading.Thread(target=self._pump, daemon=True)
+        self.thread.start()
+
+    def _pump(self) -> None:
+        written = 0
+        with self.path.open("wb", buffering=0) as out:
+            while chunk := os.read(self.pipe.fileno(), 65536):
+                head = chunk[: self.half - written]
+                written += out.write(head) if head else 0
+                self.tail += chunk[len(head) :]
+                if len(self.tail) > 2 * self.half:
+                    self.dropped += len(self.tail) - self.half
+                    del self.tail[: len(self.tail) - self.half]
+
+    def close(self) -> None:
+        # A daemon of the candidate may hold the pipe open for ever: its end is not waited for.
+        self.thread.join(timeout=1.0)
+        tail, dropped = bytes(self.tail), self.dropped
+        if len(tail) > self.half:
+            dropped += len(tail) - self.half
+            tail = tail[-self.half :]
+        with self.path.open("ab") as out:
+            if dropped:
+                out.write(f"\n[… {dropped:,} bytes of output left out …]\n".encode())
+            out.write(tail)
+
+    def text(self) -> str:
+        return self.path.read_bytes().decode("utf-8", errors="replace")
+
+
+class Supervisor:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.spec: dict[str, Any] = json.loads((folder / "spec.json").read_text())
+        self.times = Times()
+        self.children: dict[str, subprocess.Popen[bytes]] = {}
+        self.logs: dict[str, Log] = {}
+        self.statuses: dict[int, tuple[int, float]] = {}  # pid: exit status, CPU seconds
+        self.reaped_cpu = 0.0
+        self.peak_memory_mb = 0.0
+        self.sampled = 0.0
+        self.control, self._control_end = os.pipe()
+        os.set_blocking(self.control, False)
+        self.heard = b""
+
+    def run(self) -> dict[str, Any]:
+        """The whole trial; returns what ``result.json`` holds."""
+        try:
+            self._candidate()
+            self._checks()
+            ended = Ended("measured")
+        except Ended as end:
+            ended = end
+        except OSError as error:
+            ended = Ended("crashed", f"could not be started: {error}")
+        finally:
+            self._kill_tree()
+            for log in self.logs.values():
+                log.close()
+        return self._result(ended)
+
+    # -- the phases ------------------------------------------------------------------------------
+
+    def _candidate(self) -> None:
+        spec = self.spec
+        served = bool(spec["evaluator"] and spec["served"])
+        ends: dict[str, socket.socket] = {}
+        shared = tempfile.TemporaryFile(dir=_shared_memory_folder()) if served else None  # noqa: SIM115
+        if served:
+            ends["candidate"], ends["evaluator"] = socket.socketpair()
+        try:
+            if spec["command"]:
+                self._spawn("candidate", spec["command"], ends.get("candidate"), shared)
+            if served:
+                # Started ahead: its imports hide behind the candidate's.
+                self._spawn("evaluator", spec["evaluator"], ends["evaluator"], shared)
+        finally:
+            for end in ends.values():
+                end.close()
+            if shared:
+                shared.close()
+            os.close(self._control_end)
+        if spec["command"]:
+            self._until_handed_over(served)
+        else:
+            self.times.handed_over = self.times.begun
+        if spec["evaluator"]:
+            self._until_evaluated(served)
+
+    def _until_handed_over(self, served: bool) -> None:
+        """Wait for the start signal, then for the end of training, inside their allowances."""
+        while True:
+            self._look()
+            if self.times.handed_over is not None:
+                return
+            status = self._status("candidate")
+            if status is not None:
+                self._look()
+                if status:
+                    raise Ended("crashed", f"exit status {_named(status)}")
+                if served:
+                    raise Ended("no metric", "it ended without handing over a model")
+                self.times.handed_over, self.times.handed_over_cpu = time.monotonic(), self.reaped_cpu
+                return
+            if served and self._status("evaluator") is not None:
+                self._finish_log("evaluator")
+                said = _last_line(self.logs["evaluator"].text())
+                raise Ended("crashed", f"the evaluator ended before the model was handed over: {said}")
+
+    def _hold_to_budget(self) -> None:
+        spec, times, now = self.spec, self.times, time.monotonic()
+        if times.started is None:
+            if spec["served"] and now - times.begun > spec["startup"]:
+                raise Ended("timed out", f"training had not started after {spec['startup']:g} s")
+            # A command that gives no signals has its start, its training and its evaluation in one.
+            limit = spec["startup"] + spec["wall_limit"] + spec["evaluation"]
+            if now - times.begun > limit:
+                raise Ended("timed out", f"it had not ended after {limit:g} s")
+            return
+        if now - times.started > spec["wall_limit"]:
+            raise Ended("timed out", f"training took more than {spec['wall_limit']:g} s of wall-clock time")
+        if spec["clock"] != "work" and self._spent() > spec["amount"] * GRACE + 1:
+            raise Ended("over budget", f"{self._spent():.1f} s of training, the budget is {spec['amount']:g} s")
+
+    def _spent(self) -> float:
+        """Seconds of training so far, on the budget's clock."""
+        times = self.times
+        if times.started is None:
+            return 0.0
+        if self.spec["clock"] == "cpu":
+            return (times.handed_over_cpu if times.handed_over else self._tree_cpu()) - times.started_cpu
+        return (times.handed_over or time.monotonic()) - times.started
+
+    def _until_evaluated(self, served: bool) -> None:
+        limit = self.spec["evaluation"]
+        if not served:
+            self._spawn("evaluator", self.spec["evaluator"], None, None)
+        begun = time.monotonic()
+        while (status := self._status("evaluator")) is None:
+            self._look()
+            if time.monotonic() - begun > limit:
+                raise Ended("timed out", f"evaluation took more than {limit:g} s")
+        self.times.evaluated = time.monotonic()
+        self._finish_log("evaluator")
+        said = _last_line(self.logs["evaluator"].text())
+        if status == TAMPERED:
+            raise Ended("tampered", said)
+        if status == UNSERVED:
+            died = self._status("candidate")
+            raise Ended("crashed", said if not died else f"exit status {_named(died)} while serving")
+        if status:
+            raise Ended("crashed", f"the evaluator failed: {said}")
+        if served:
+            until = time.monotonic() + FAREWELL
+            while self._status("candidate") is None and time.monotonic() < until:
+                self._look()
+
+    def _checks(self) -> None:
+        for number, argv in enumerate(self.spec["checks"]):
+            role = f"check{number}"
+            self._spawn(role, argv, None, None)
+            begun = time.monotonic()
+            while (status := self._status(role)) is None:
+                self._look()
+                if time.monotonic() - begun > self.spec["evaluation"]:
+                    raise Ended("checks failed", f"{' '.join(argv)} took more than {self.spec['evaluation']:g} s")
+            if status:
+                raise Ended("checks failed", f"{' '.join(argv)}: exit status {_named(status)}")
+
+    # -- processes -------------------------------------------------------------------------------
+
+    def _spawn(self, role: str, argv: list[str], link: socket.socket | None, shared: IO[bytes] | None) -> None:
+        place = self.spec["places"]["evaluator" if role == "evaluator" else "candidate"]
+        env = {**self.spec["env"], "HOME": place["home"], "NIGHTLAB_ROLE": role, "TMPDIR": place["tmp"]}
+        fds = []
+        if role == "candidate":
+            fds.append(self._control_end)
+            env["NIGHTLAB_CONTROL"] = str(self._control_end)
+        if link is not None and shared is not None:
+            fds += [link.fileno(), shared.fileno()]
+            env |= {"NIGHTLAB_LINK": str(link.fileno()), "NIGHTLAB_SHARED": str(shared.fileno())}
+        process = subprocess.Popen(
+            argv,
+            cwd=place["cwd"],
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            pass_fds=fds,
+            start_new_session=True,
+            preexec_fn=lambda: _before_exec(self.spec["processes"]),
+        )
+        assert process.stdout is not None
+        self.children[role] = process
+        self.logs[role] = Log(self.folder / f"{role}.log", self.spec["log_bytes"], process.stdout)
+
+    def _look(self) -> None:
+        """One turn of the clock: signals, ended processes, and now and then the tree's size."""
+        time.sleep(TICK)
+        with contextlib.suppress(BlockingIOError):
+            self.heard += os.read(self.control, 4096)
+        self._reap()
+        *lines, self.heard = self.heard[-4096:].split(b"\n")
+        now = time.monotonic()
+        for line in lines:
+            if line == b"start" and self.times.started is None:
+                self.times.started, self.times.started_cpu = now, self._tree_cpu()
+                self._phase("training")
+            elif line == b"serve" and self.times.handed_over is None:
+                self.times.handed_over, self.times.handed_over_cpu = now, self._tree_cpu()
+                self._phase("evaluating")
+                self._hold_to_budget()
+        if now - self.sampled > SAMPLE:
+            self.sampled = now
+            self._sample()
+            if self.times.handed_over is None:
+                self._hold_to_budget()
+
+    def _sample(self) -> None:
+        used = 0.0
+        for process in self._tree("candidate"):
+            with contextlib.suppress(psutil.Error):
+                used += process.memory_info().rss / 2**20
+        self.peak_memory_mb = max(self.peak_memory_mb, used)
+        limit = self.spec["memory_mb"]
+        if limit and used > limit:
+            raise Ended("over limit", f"it used {used:,.0f} MB of memory, {limit:,.0f} MB are allowed")
+
+    def _tree(self, role: str) -> list[psutil.Process]:
+        """The role's process and everything below it, daemons that left it included."""
+        others = {p.pid for r, p in self.children.items() if r != role}
+        found: list[psutil.Process] = []
+        with contextlib.suppress(psutil.Error):
+            for child in psutil.Process().children():
+                if child.pid not in others:
+                    found += [child, *child.children(recursive=True)]
+        return found
+
+    def _tree_cpu(self) -> float:
+        """CPU seconds of the candidate's tree so far, ended processes included."""
+        total = self.reaped_cpu
+        for process in self._tree("candidate"):
+            with contextlib.suppress(psutil.Error):
+                used = process.cpu_times()
+                total += used.user + used.system + used.children_user + used.children_system
+        return total
+
+    def _reap(self) -> None:
+        """Collect ended processes: ours, and orphans that became ours."""
+        evaluator = self.children.get("evaluator")
+        while True:
+            try:
+                pid, status, used = os.wait4(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            self.statuses[pid] = (os.waitstatus_to_exitcode(status), used.ru_utime + used.ru_stime)
+            if evaluator is None or pid != evaluator.pid:
+                self.reaped_cpu += used.ru_utime + used.ru_stime
+
+    def _status(self, role: str) -> int | None:
+        """The exit status of a role's process, negative for a signal; None while it runs."""
+        process = self.children.get(role)
+        if process is None:
+            return 0
+        self._reap()
+        if process.pid not in self.statuses:
+            return None
+        process.returncode = self.statuses[process.pid][0]
+        return process.returncode
+
+    def _finish_log(self, role: str) -> None:
+        self.logs[role].thread.join(timeout=1.0)
+
+    def _kill_tree(self) -> None:
+        """End everything below this process. Stopped first, so that nothing re-forks its way out."""
+        until = time.monotonic() + 20
+        while time.monotonic() < until:
+            self._reap()
+            below = psutil.Process().children(recursive=True)
+            if not below:
+                return
+            for stop in (signal.SIGSTOP, signal.SIGKILL):
+                for process in below:
+                    with contextlib.suppress(psutil.Error, ProcessLookupError):
+                        os.kill(process.pid, stop)
+            time.sleep(0.005)
+
+    # -- the result ------------------------------------------------------------------------------
+
+    def _phase(self, name: str) -> None:
+        _write_atomically(self.folder / "phase.json", {"phase": name, "at": time.time()})
+
+    def _result(self, ended: Ended) -> dict[str, Any]:
+        times, now = self.times, time.monotonic()
+        trained = times.started is not None
+        return {
+            "outcome": ended.outcome,
+            "detail": ended.detail,
+            "training_seconds": round(self._spent() if trained else (times.handed_over or now) - times.begun, 3),
+            "startup_seconds": round((times.started or times.begun) - times.begun, 3),
+            "evaluation_seconds": round((times.evaluated or now) - times.handed_over, 3) if times.handed_over else 0.0,
+            "wall_seconds": round(now - times.begun, 3),
+            "cpu_seconds": round(self.reaped_cpu, 3),
+            "peak_memory_mb": round(self.peak_memory_mb, 1),
+        }
+
+
+def _before_exec(processes: int) -> None:
+    """In the child, before its program: die with the supervisor, no core files, bounded processes."""
+    if _libc is not None:
+        _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _, hard = resource.getrlimit(resource.RLIMIT_NPROC)
+    if os.geteuid() and (hard == resource.RLIM_INFINITY or hard > processes):
+        # The limit counts all of the user's processes, so it is on top of those that run already.
+        resource.setrlimit(resource.RLIMIT_NPROC, (processes + _running, hard))
+
+
+_libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+_running = len(psutil.pids())
+
+
+def _shared_memory_folder() -> str | None:
+    return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+
+
+def _named(status: int) -> str:
+    return f"{status}" if status >= 0 else f"{-status} ({signal.Signals(-status).name})"
+
+
+def _last_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else "it printed nothing"
+
+
+def _write_atomically(path: Path, data: dict[str, Any]) -> None:
+    draft = path.with_name(path.name + ".tmp")
+    with draft.open("w") as out:
+        json.dump(data, out)
+        out.flush()
+        os.fsync(out.fileno())
+    os.replace(draft, path)
+
+
+def main(folder: Path) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    lock = os.open(folder / "lock", os.O_CREAT | os.O_RDWR)
+    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    if _libc is not None:
+        _libc.prctl(PR_SET_CHILD_SUBREAPER, 1)
+
+    def stop(number: int, frame: object) -> None:
+        raise Ended("interrupted", "stopped by the user")
+
+    signal.signal(signal.SIGTERM, stop)
+    supervisor = Supervisor(folder)
+    result = supervisor.run()
+    _write_atomically(folder / "result.json", result)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,189 @@
+"""The live view of a session: one line per experiment, and below them what runs now."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from nightlab.records import Experiment, Measurement, Metric, Trial
+
+STYLES = {"keep": "bold green", "discard": "dim", "crash": "red"}
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What a view says first: which session this is, and where it stands."""
+
+    tag: str
+    lab: str
+    metric: Metric
+    budget: str
+    platform: str
+    experiments: int
+    champion: Experiment | None
+    adopted: int
+
+
+@dataclass(frozen=True, slots=True)
+class Flight:
+    """One trial under way: its phase, and when that began (seconds since the epoch)."""
+
+    trial: Trial
+    phase: str
+    since: float
+
+
+class View(Protocol):
+    """Told of everything that happens in a session, as it happens."""
+
+    def opened(self, opening: Opening) -> None: ...
+    def started(self, experiment: Experiment, trial: Trial) -> None: ...
+    def measured(self, trial: Trial, measurement: Measurement, metric: Metric) -> None: ...
+    def judged(self, experiment: Experiment, champion: Experiment | None) -> None: ...
+    def refused(self, hypothesis: str, reason: str) -> None: ...
+    def say(self, words: str) -> None: ...
+    def tick(self, flights: Sequence[Flight], goal: str) -> None: ...
+    def close(self) -> None: ...
+
+
+class Silent:
+    """Shows nothing: for programs that read the ledger."""
+
+    def opened(self, opening: Opening) -> None: ...
+    def started(self, experiment: Experiment, trial: Trial) -> None: ...
+    def measured(self, trial: Trial, measurement: Measurement, metric: Metric) -> None: ...
+    def judged(self, experiment: Experiment, champion: Experiment | None) -> None: ...
+    def refused(self, hypothesis: str, reason: str) -> None: ...
+    def say(self, words: str) -> None: ...
+    def tick(self, flights: Sequence[Flight], goal: str) -> None: ...
+    def close(self) -> None: ...
+
+
+class Lines:
+    """Lines in a terminal with a moving footer; plain lines without it in a pipe."""
+
+    REFRESH = 4  # footer updates per second
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console()
+        self.metric = Metric("metric")
+        self.best: Experiment | None = None
+        self.baseline: float | None = None
+        self.running: dict[int, Experiment] = {}
+        self.drawn = 0.0
+        self.live: Live | None = None
+
+    def opened(self, opening: Opening) -> None:
+        self.metric, self.best = opening.metric, opening.champion
+        self.say(f"[bold]session {opening.tag}[/] · lab {opening.lab} · {opening.budget} of training per trial")
+        self.say(f"[dim]on {escape(opening.platform)}[/]")
+        if opening.experiments:
+            also = f", {opening.adopted} trial still running" if opening.adopted else ""
+            self.say(f"continuing after {opening.experiments} experiments{also}")
+        else:
+            self.say("measuring the baseline first")
+        if self.console.is_terminal and self.live is None:
+            self.live = Live(console=self.console, refresh_per_second=self.REFRESH, transient=True)
+            self.live.start()
+
+    def started(self, experiment: Experiment, trial: Trial) -> None:
+        self.running[experiment.number] = experiment
+        if trial.purpose == "search" and not self.live:
+            self.say(f"[dim]#{experiment.number} {escape(_what(experiment))}[/]")
+
+    def measured(self, trial: Trial, measurement: Measurement, metric: Metric) -> None:
+        shown = f"{measurement.metric:.6f}" if measurement.metric is not None else measurement.outcome
+        name = "baseline" if trial.experiment == 0 else f"#{trial.experiment}"
+        self.say(f"  {trial.purpose}: {name}, seed {trial.seed}: {metric.name} {shown}")
+
+    def judged(self, experiment: Experiment, champion: Experiment | None) -> None:
+        self.running.pop(experiment.number, None)
+        self.say(_line(experiment, champion, self.metric))
+        if experiment.kept:
+            self.best = experiment
+        if experiment.number == 0 and experiment.measurement:
+            self.baseline = experiment.measurement.metric
+
+    def refused(self, hypothesis: str, reason: str) -> None:
+        self.say(f"  [dim]not tried: {escape(hypothesis)}: {escape(reason)}[/]")
+
+    def say(self, words: str) -> None:
+        if self.console.is_terminal:
+            self.console.print(words, highlight=False, no_wrap=True, overflow="ellipsis")
+        else:
+            self.console.print(words, highlight=False, soft_wrap=True)
+
+    def tick(self, flights: Sequence[Flight], goal: str) -> None:
+        now = time.monotonic()
+        if self.live and now - self.drawn > 1 / self.REFRESH:
+            self.drawn = now
+            self.live.update(self._footer(flights, goal))
+
+    def close(self) -> None:
+        if self.live:
+            self.live.stop()
+            self.live = None
+
+    def _footer(self, flights: Sequence[Flight], goal: str) -> Group:
+        rows: list[Any] = []
+        for flight in flights:
+            experiment = self.running.get(flight.trial.experiment)
+            rows.append(_flight_row(flight, experiment))
+        best = ""
+        if self.best and self.best.measurement and self.best.measurement.metric is not None:
+            best = f"best so far: {self.metric.name} {self.best.measurement.metric:.6f} (#{self.best.number})   "
+        rows.append(Text(f"{best}{goal}", style="dim", overflow="ellipsis", no_wrap=True))
+        return Group(*rows)
+
+
+def _flight_row(flight: Flight, experiment: Experiment | None) -> Table:
+    spent = time.time() - flight.since
+    budget = flight.trial.budget
+    row = Table.grid(padding=(0, 1))
+    what = _what(experiment) if experiment else flight.trial.purpose
+    left = ""
+    if flight.phase == "training" and budget.clock != "work":
+        # With a CPU clock this is a lower bound: the neighbours decide how fast CPU time passes.
+        left = f"{max(budget.amount - spent, 0):.0f} s left"
+    row.add_column(no_wrap=True)
+    row.add_column(no_wrap=True)
+    row.add_column(no_wrap=True, overflow="ellipsis")
+    row.add_row(
+        Text(f"#{flight.trial.experiment} {flight.phase}", style="cyan"),
+        _bar(spent / budget.amount if flight.phase == "training" and budget.clock != "work" else 0),
+        Text(f"{left:>10}  {what}"),
+    )
+    return row
+
+
+def _bar(share: float, width: int = 20) -> Text:
+    done = round(min(max(share, 0), 1) * width)
+    return Text("━" * done, style="cyan") + Text("━" * (width - done), style="grey37")
+
+
+def _what(experiment: Experiment) -> str:
+    return experiment.candidate.hypothesis
+
+
+def _line(experiment: Experiment, champion: Experiment | None, metric: Metric) -> str:
+    """One experiment in a line: number, verdict, metric, difference to the champion, what it was."""
+    verdict, measured = experiment.verdict, experiment.measurement
+    assert verdict is not None and measured is not None
+    value = f"{measured.metric:.6f}" if measured.metric is not None else "-"
+    change = ""
+    if champion and champion.measurement and champion.measurement.metric is not None and measured.metric is not None:
+        change = f"{measured.metric - champion.measurement.metric:+.6f}"
+    why = f" · {verdict.reason}: {verdict.detail}" if verdict.status == "crash" else ""
+    if verdict.status == "discard" and verdict.reason not in ("regressed", "inconclusive"):
+        why = f" · {verdict.reason}: {verdict.detail}"
+    style = STYLES[verdict.status]
+    words = escape(f"{_what(experiment)}{why}")
+    return f"[{style}]#{experiment.number:<4}{verdict.status:<8}{value:>12} {change:>10}[/]  {words}"
