@@ -7,6 +7,7 @@ claim did not hold (``try`` did not keep, ``replay`` differs, ``demo`` found not
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -38,7 +39,22 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 Device = Annotated[
     str | None, typer.Option("--device", metavar="cuda|mps|cpu", help="Instead of the device that was found.")
 ]
+Allow = Annotated[
+    list[str],
+    typer.Option(
+        "--allow-missing",
+        envvar="NIGHTLAB_ALLOW_MISSING",
+        metavar="NAME",
+        help="Go on without a protection of the sandbox: files, network, processes, privileges, or all.",
+    ),
+]
 HERE = Path()
+LOOKS: dict[str, dict[str, Any]] = {
+    "heading": {"bold": True},
+    "keep": {"fg": "green", "bold": True},
+    "discard": {"dim": True},
+    "crash": {"fg": "red"},
+}
 
 
 @app.command(epilog="Examples:  nightlab new my-lm   ·   nightlab new faster --from speed")
@@ -77,13 +93,14 @@ def init(
 
 
 @app.command(epilog="Examples:  nightlab check   ·   nightlab check -C path/to/lab --json")
-def check(lab: Where = HERE, as_json: Json = False) -> None:
+def check(lab: Where = HERE, as_json: Json = False, allow: Allow = []) -> None:  # noqa: B006
     """Say whether this lab can run, and what is missing."""
     from nightlab.lineage import Repo
-    from nightlab.session import inspect
+    from nightlab.session import inspect, sealed, this_sandbox
     from nightlab.trial.machine import this_platform
 
     contract, source, checks = inspect(Repo(lab))
+    checks += sealed(this_sandbox(), {*contract.sandbox.allow_missing, *_allowed(allow)})
     platform = this_platform()
     budget = contract.budget.on(platform.device).record()
     good = all(c.ok or not c.fatal for c in checks)
@@ -113,6 +130,7 @@ def run(
     stall: Annotated[int | None, typer.Option(min=1, help="Stop after so many in a row without a keep.")] = None,
     slots: Annotated[int, typer.Option(min=1, help="Trials at once. More than one disturbs a wall clock.")] = 1,
     device: Device = None,
+    allow: Allow = [],  # noqa: B006
 ) -> None:
     """Run experiments until stopped. The latest session goes on where it was, unless the lab has changed.
 
@@ -122,7 +140,7 @@ def run(
     from nightlab.start import begin
 
     view = _view()
-    session, said = begin(lab, tag, device)
+    session, said = begin(lab, tag, device, _allowed(allow))
     if said:
         view.say(said)
     given = {"hours": hours, "experiments": experiments, "stall": stall}
@@ -136,13 +154,14 @@ def try_(
     lab: Where = HERE,
     tag: Tag = None,
     device: Device = None,
+    allow: Allow = [],  # noqa: B006
 ) -> None:
     """Measure your own uncommitted edit of the genome as a candidate of the session. Exit status 3: not kept."""
     from nightlab.start import begin
     from nightlab.watch.log import print_experiment
 
     view = _view()
-    session, _ = begin(lab, tag, device, dirty_genome=True)
+    session, _ = begin(lab, tag, device, _allowed(allow), dirty_genome=True)
     night = _night(session, view)
     try:
         experiment = night.try_working_copy(hypothesis)
@@ -165,17 +184,19 @@ def log(
 ) -> None:
     """The experiments of a session, oldest first."""
     metric, ledger = _read_only(lab, tag)
-    rows = ledger.experiments(None if everything or kept or as_json else last)
-    rows = [e for e in rows if e.kept] if kept else rows
+    rows = ledger.experiments(None if everything or kept or as_json else last, "keep" if kept else None)
     if as_json:
         typer.echo(json.dumps([_as_json(e) for e in rows], indent=1))
         return
-    from nightlab.watch.log import print_log
+    from nightlab.watch.log import log_lines
 
-    print_log(_console(), metric, rows)
+    seen = sys.stdout.isatty()
+    width = shutil.get_terminal_size().columns if seen else None
+    lines = log_lines(metric, rows, width)
+    typer.echo("\n".join(typer.style(line, **LOOKS.get(look, {})) if seen else line for look, line in lines))
     more = ledger.next_number() - len(rows)
     if more > 0 and not kept:
-        say(f"[dim]{more} earlier ones: nightlab log --all[/]")
+        typer.secho(f"{more} earlier ones: nightlab log --all", dim=True)
 
 
 @app.command(epilog="Examples:  nightlab show 12   ·   nightlab show 12 --json")
@@ -323,7 +344,7 @@ def demo(
         make_lab(folder, "lm")
     view = _view()
     view.say(f"[bold]nightlab demo[/] in {folder}/ · a small GPT on two centuries of speeches")
-    session, said = begin(folder, None, device)
+    session, said = begin(folder, None, device, _allowed(["all"]))
     if said:
         view.say(said)
     _run(session, Stop(experiments=experiments), view, slots=1, close=False)
@@ -354,19 +375,17 @@ def _run(session: Session, stop: Any, view: Any, slots: int, *, close: bool = Tr
     from nightlab.night import Interrupted
     from nightlab.watch.log import closing_words
 
+    night = _night(session, view, stop, slots)
     begun, stopped = time.time(), False
     try:
-        reason = _night(session, view, stop, slots).run()
+        reason = night.run()
     except Interrupted:
         reason, stopped = "stopped now; what was in flight runs again next time", True
     finally:
         view.close()
     stopped = stopped or reason == "stopped by the user"
     rows = session.ledger.experiments()
-    trained = sum(
-        m.training_seconds for _, m in session.ledger.trials() if m and m.outcome == "measured"
-    )  # of the whole session; closing_words leaves the share out when the session is older than this run
-    say(closing_words(session.metric, rows, reason, time.time() - begun, trained))
+    say(closing_words(session.metric, rows, reason, time.time() - begun, night.trained))
     if rows and rows[0].verdict:
         _plot(session, None)
     if close or stopped:
@@ -422,6 +441,16 @@ def _confirm(session: Session, night: Night, seeds: int, as_json: bool) -> bool:
 
         say(confirmed_words(session.metric, confirmed.seeds, confirmed.baseline, confirmed.champion, gain))
     return gain.low > 0
+
+
+def _allowed(names: list[str]) -> set[str]:
+    """The protections that the user can do without; ``all`` names each."""
+    from nightlab.trial.sandbox import PROTECTIONS
+
+    given = {name for words in names for name in words.replace(",", " ").split()}
+    if unknown := given - {*PROTECTIONS, "all"}:
+        raise typer.BadParameter(f"{', '.join(sorted(unknown))}: the protections are {', '.join(PROTECTIONS)}, all")
+    return set(PROTECTIONS) if "all" in given else given
 
 
 def _night(session: Session, view: Any, stop: Any = None, slots: int = 1) -> Night:

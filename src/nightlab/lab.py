@@ -8,7 +8,7 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from nightlab.records import Budget, Clock, Goal, NightlabError
 from nightlab.records import Metric as MetricRecord
@@ -16,8 +16,17 @@ from nightlab.records import Metric as MetricRecord
 CONTRACT = "lab.toml"
 STRATEGY = "program.md"
 DEVICES = ("cuda", "mps", "cpu")
-Command = Annotated[str, Field(min_length=1)]
+Protection = Literal["files", "network", "processes", "privileges"]
 SIZE_MB = {"": 1 / 2**20, "KB": 1 / 1024, "MB": 1, "GB": 1024, "TB": 2**20}
+
+
+def _splits(command: str) -> str:
+    if not shlex.split(command):
+        raise ValueError("it is empty")
+    return command
+
+
+Command = Annotated[str, AfterValidator(_splits)]
 
 
 class Part(BaseModel):
@@ -79,7 +88,10 @@ class Budgets(BudgetPart):
     @model_validator(mode="after")
     def _each_device(self) -> Budgets:
         for device in DEVICES:
-            self.on(device)
+            try:
+                self.on(device)
+            except ValidationError as error:
+                raise ValueError(f"{device}.{_fault(error.errors()[0])}") from None
         return self
 
     def on(self, device: str) -> BudgetPart:
@@ -92,10 +104,12 @@ class Resources(Part):
     """What one trial may use."""
 
     memory: str | None = None
+    disk: str = "4GB"
+    """Most that it may write: of its folder, of one file, and of each temporary folder."""
     processes: int = Field(default=512, gt=0)
     log: str = "2MB"
 
-    @field_validator("memory", "log")
+    @field_validator("memory", "disk", "log")
     @classmethod
     def _size(cls, value: str | None) -> str | None:
         if value is not None:
@@ -110,6 +124,12 @@ class Data(Part):
     """For the candidate and the evaluator."""
     sealed: tuple[str, ...] = ()
     """For the evaluator alone."""
+
+
+class SandboxPart(Part):
+    """What this lab can do without."""
+
+    allow_missing: tuple[Protection, ...] = ()
 
 
 class Stop(Part):
@@ -160,15 +180,9 @@ class Lab(Part):
     environment: tuple[str, ...] = ()
     """Names of variables that pass from the user's environment into a trial's."""
     proposers: tuple[Proposer, ...] = (Patches(kind="patches"), Tuner(kind="tuner", share=2))
+    sandbox: SandboxPart = SandboxPart()
     judge: Judge = Judge()
     stop: Stop = Stop()
-
-    @field_validator("command", "prepare")
-    @classmethod
-    def _splits(cls, value: str | None) -> str | None:
-        if value is not None:
-            shlex.split(value)
-        return value
 
     @field_validator("limits")
     @classmethod
@@ -219,6 +233,8 @@ def parse(text: str, where: str = CONTRACT) -> Lab:
 def _fault(error: Any) -> str:
     key = ".".join(str(part) for part in error["loc"] if part not in ("tuner", "patches"))
     said = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "value_error" and key == "budget":
+        return f"{key}.{said}"  # of one device's table, which says itself which key
     if error["type"] == "extra_forbidden":
         said = "there is no such key"
     elif error["type"] == "missing":

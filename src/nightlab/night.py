@@ -11,6 +11,7 @@ from types import FrameType
 
 from nightlab.judge import Contestant, paired_gain
 from nightlab.lab import Stop
+from nightlab.ledger import append_result, write_results
 from nightlab.lineage import OutOfScope, PatchConflict, in_genome
 from nightlab.propose import Briefing, Proposal, changes, find_constants, make_proposers
 from nightlab.records import (
@@ -20,11 +21,10 @@ from nightlab.records import (
     Measurement,
     NightlabError,
     PairedGain,
-    Platform,
     Purpose,
     Trial,
 )
-from nightlab.session import SEED, Session, syntax_fault
+from nightlab.session import SEED, Session, require_disk, syntax_fault
 from nightlab.trial.box import Running, end_leftovers
 from nightlab.watch.view import Flight, Opening, View
 
@@ -60,6 +60,7 @@ class Night:
         self.flying: dict[str, Running] = {}
         self.launched: dict[str, float] = {}
         self.begun = time.time()
+        self.trained = 0.0  # seconds that this run's trials spent training
         self.asked_to_stop = 0
         self.nothing_left = ""
         self.proposers = make_proposers(
@@ -262,6 +263,7 @@ class Night:
         land: bool = False,
     ) -> Trial:
         """Start the next attempt at a trial of an experiment, and with ``land`` wait for its end."""
+        require_disk(self.session.folder)
         experiment = self.ledger.experiment(number)
         before = [t for t, _ in self.ledger.trials(number) if t.purpose == purpose and t.seed == seed]
         trial = Trial(
@@ -327,6 +329,7 @@ class Night:
         """Record what a trial yielded; for the search, judge it or try again."""
         measurement, trial = self.session.box.collect(running), running.trial
         self.ledger.finish(trial, measurement)
+        self.trained += measurement.training_seconds
         if trial.purpose == "search" and measurement.outcome not in ("lost", "interrupted"):
             self._judge(trial.experiment, measurement)
         elif trial.purpose == "search" and trial.attempt >= ATTEMPTS and measurement.outcome == "lost":
@@ -340,9 +343,11 @@ class Night:
             _contestant(champion) if champion else None, Contestant(measurement, experiment.candidate.lines)
         )
         self.ledger.judge(number, measurement, verdict)
-        if not self.session.sync():
+        experiment = self.ledger.experiment(number)
+        append_result(self.session.results, experiment)
+        if experiment.kept and not self.session.sync():
             self.view.say(f"{self.session.branch} is checked out somewhere: it moves when you switch away")
-        self.view.judged(self.ledger.experiment(number), champion)
+        self.view.judged(experiment, champion)
         if number == 0 and verdict.status != "keep":
             log = self.session.box.folder / f"0000-search-s{SEED}-1" / "candidate.log"
             raise NightlabError(
@@ -379,15 +384,17 @@ class Night:
             self.flying[trial.id] = self.session.box.adopt(trial)
         if not open_trials:
             end_leftovers(self.session.box.folder)
-        self.session.sync()
         session = self.session
+        write_results(session.results, session.metric, self.ledger.experiments())
+        session.sync()
         self.view.opened(
             Opening(
                 tag=session.tag,
                 lab=session.lab.name,
                 metric=session.metric,
                 budget=str(session.budget.record()),
-                platform=str(Platform(**session.facts["platform"])),
+                platform=str(session.platform),
+                sandbox=_sealing(session),
                 experiments=self._done(),
                 champion=self.ledger.champion(),
                 adopted=len(open_trials),
@@ -413,7 +420,10 @@ class Night:
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
-        """Ctrl-C once finishes what is in flight, twice stops now; a termination stops now."""
+        """Ctrl-C once finishes what is in flight, twice stops now; a termination stops now.
+
+        A terminal that goes away (SIGHUP) stops nothing: the night goes on without its view.
+        """
 
         def ask(number: int, frame: FrameType | None) -> None:
             self.asked_to_stop += 2 if number == signal.SIGTERM else 1
@@ -421,6 +431,7 @@ class Night:
                 self.view.say("finishing what is in flight; Ctrl-C again stops now")
 
         before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        before[signal.SIGHUP] = signal.signal(signal.SIGHUP, signal.SIG_IGN)
         try:
             yield
         finally:
@@ -438,6 +449,14 @@ class Night:
             self.ledger.finish(running.trial, self.session.box.collect(running))
         self.flying.clear()
         self.ledger.note("stopped", {"reason": "stopped by the user"})
+
+
+def _sealing(session: Session) -> str:
+    """What the box of this session is, and what it lacks, in words."""
+    box = session.sandbox
+    if not box.missing:
+        return f"each trial is sealed in {box.name}"
+    return f"NOT sealed: no protection of {', '.join(box.missing)} ({box.why})"
 
 
 def _contestant(experiment: Experiment) -> Contestant:

@@ -10,7 +10,9 @@ import fcntl
 import os
 import re
 import shutil
+import sys
 import time
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,12 +27,13 @@ from nightlab.ledger import (
     make_state_folder,
     state_folder,
     tags,
-    write_results,
 )
 from nightlab.lineage import Repo, in_genome
-from nightlab.records import Candidate, Experiment, Metric, NightlabError
+from nightlab.records import Candidate, Experiment, Metric, NightlabError, Platform
 from nightlab.trial import Box
+from nightlab.trial.box import GUEST
 from nightlab.trial.machine import this_platform
+from nightlab.trial.sandbox import PROTECTIONS, Bare, Sandbox, find_sandbox
 
 SEED = 1  # every search trial has this seed, so that candidate and champion meet the same luck
 FREE_MB = 200  # below this much disk a session does not start: a full disk loses the run in flight
@@ -53,7 +56,7 @@ class Session:
     Raises NightlabError for whatever keeps it from opening.
     """
 
-    def __init__(self, repo: Repo, tag: str, *, writer: bool = False) -> None:
+    def __init__(self, repo: Repo, tag: str, *, writer: bool = False, allow: Iterable[str] = ()) -> None:
         self.repo, self.tag = repo, tag
         self.folder = state_folder(repo.lab) / tag
         self._lock = _lock(self.folder, tag) if writer else None
@@ -64,15 +67,20 @@ class Session:
         self.facts: dict[str, Any] = facts
         self.lab = Lab.model_validate(facts["lab"])
         self.metric: Metric = self.lab.metric.record()
-        self.device: str = facts["platform"]["device"]
+        self.platform = Platform(**facts["platform"])
+        self.device = self.platform.device
         self.budget = BudgetPart(**facts["budget"])
         self.base: str = facts["base"]
         self.branch = f"nightlab/{tag}"
-        self.box = Box(repo, self.lab, self.budget, self.device, self.folder / "trials")
+        self.sandbox: Sandbox = this_sandbox() if writer else Bare()
+        if writer:
+            allowed = {*facts["allowed"], *self.lab.sandbox.allow_missing, *allow}
+            require(sealed(self.sandbox, allowed))
+        self.box = Box(repo, self.lab, self.budget, self.device, self.folder / "trials", self.sandbox)
         self.rule: Rule = make_rule(self.lab.judge.rule, self.metric, self.lab.limits)
 
     @classmethod
-    def create(cls, repo: Repo, tag: str, *, device: str | None = None) -> Session:
+    def create(cls, repo: Repo, tag: str, *, device: str | None = None, allow: Iterable[str] = ()) -> Session:
         """Start a session on what is committed at HEAD, and open it for writing."""
         if not repo.valid_branch(f"nightlab/{tag}") or not re.fullmatch(r"[\w.+-]+", tag):
             raise NightlabError(f"{tag!r} can't be a tag", "use letters, digits, '-', '.' and '_'")
@@ -100,6 +108,7 @@ class Session:
                 "budget": lab.budget.on(platform.device).model_dump(),
                 "platform": asdict(platform),
                 "version": __version__,
+                "allowed": sorted(allow),
             }
         )
         ledger.close()
@@ -129,25 +138,25 @@ class Session:
         return {path: self.repo.read(commit, path) or "" for path in paths}
 
     def sync(self) -> bool:
-        """Make the branch and the table say what the ledger says. False while the branch is checked out.
+        """Make the branch say what the ledger says. False, and nothing moved, while it is checked out.
 
         Raises NightlabError when somebody else moved the branch: then there would be two champions.
         """
-        write_results(self.folder / "results.tsv", self.metric, self.ledger.experiments())
         champion = self.ledger.champion()
-        if champion is None:
-            return True
         head = self.repo.branch_head(self.branch)
-        if head == champion.candidate.commit:
+        if champion is None or head == champion.candidate.commit:
             return True
-        known = {experiment.candidate.commit for experiment in self.ledger.experiments()}
-        if head is not None and head not in known:
+        if head is not None and not self.ledger.knows_commit(head):
             raise NightlabError(
                 f"there are two champions: the ledger says {champion.candidate.commit[:7]} "
                 f"(experiment {champion.number}), but somebody moved {self.branch} to {head[:7]}",
                 f"keep that commit under another name, then run again: git branch -m {self.branch} mine/{self.tag}",
             )
         return self.repo.move_branch(self.branch, champion.candidate.commit)
+
+    @property
+    def results(self) -> Path:
+        return self.folder / "results.tsv"
 
     def changed_since(self) -> list[str]:
         """Lab files whose committed content differs between the session's start and HEAD."""
@@ -171,12 +180,12 @@ class Session:
 # -- finding and checking ------------------------------------------------------------------------------
 
 
-def open_session(lab: Path, tag: str | None = None, *, writer: bool = False) -> Session:
+def open_session(lab: Path, tag: str | None = None, *, writer: bool = False, allow: Iterable[str] = ()) -> Session:
     """The session ``tag`` of the lab in folder ``lab``, or its latest.
 
     Raises NightlabError when there is none.
     """
-    return Session(Repo(lab), find_session(lab, tag), writer=writer)
+    return Session(Repo(lab), find_session(lab, tag), writer=writer, allow=allow)
 
 
 def fresh_tag(repo: Repo, wanted: str | None = None) -> str:
@@ -196,6 +205,25 @@ def free_to_change(lab: Lab, path: str) -> bool:
     """Files outside the genome that a human may edit while a session runs: the strategy and the ideas."""
     folders = [part.folder for part in lab.proposers if isinstance(part, Patches)]
     return path in (STRATEGY, "README.md") or any(path.startswith(f"{folder}/") for folder in folders)
+
+
+def this_sandbox() -> Sandbox:
+    """The sandbox that works on this machine, in which a process can read our interpreter and the guest."""
+    return find_sandbox({Path(sys.prefix), Path(sys.base_prefix), GUEST})
+
+
+def sealed(sandbox: Sandbox, allowed: Iterable[str]) -> list[Check]:
+    """Each protection of the box as a check; one that may be missing is no obstacle."""
+    allowed = set(allowed)
+    return [
+        Check(
+            f"{name}: {what}" if name not in sandbox.missing else f"{name} missing: that {what}",
+            name not in sandbox.missing,
+            f"{sandbox.why}; or accept it: --allow-missing {name}",
+            fatal=name not in allowed,
+        )
+        for name, what in PROTECTIONS.items()
+    ]
 
 
 def inspect(repo: Repo, *, dirty_genome: bool = False) -> tuple[Lab, str, list[Check]]:
@@ -224,6 +252,16 @@ def inspect(repo: Repo, *, dirty_genome: bool = False) -> tuple[Lab, str, list[C
         mend = "give lab.toml an [evaluator]; until then a candidate that lies about its metric is believed"
         checks.append(Check("the metric is printed by the candidate's own command", False, mend, fatal=False))
     return lab, source, checks
+
+
+def require_disk(folder: Path) -> None:
+    """Raise NightlabError when too little disk is free to record another trial."""
+    free = shutil.disk_usage(folder).free / 2**20
+    if free < FREE_MB:
+        raise NightlabError(
+            f"only {free:.0f} MB of disk are free at {folder}, {FREE_MB} MB are needed",
+            "free some disk space, then run the same command: it resumes",
+        )
 
 
 def require(checks: list[Check]) -> None:

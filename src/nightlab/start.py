@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 from nightlab.lab import load, to_toml
 from nightlab.ledger import tags
 from nightlab.lineage import Repo, make_repo
 from nightlab.records import NightlabError
-from nightlab.session import Session, fresh_tag, inspect, open_session, require
+from nightlab.session import Session, fresh_tag, inspect, open_session, require, sealed, this_sandbox
 from nightlab.trial import run_prepare
+from nightlab.trial.machine import this_platform
 
 SHIPPED = Path(__file__).parent / "labs"
 
@@ -69,7 +71,14 @@ command = "python -m unittest -q"
 """
 
 
-def begin(lab: Path, tag: str | None, device: str | None, *, dirty_genome: bool = False) -> tuple[Session, str]:
+def begin(
+    lab: Path,
+    tag: str | None,
+    device: str | None,
+    allow: Iterable[str] = (),
+    *,
+    dirty_genome: bool = False,
+) -> tuple[Session, str]:
     """Open the session to work in, and say which: the one of that tag, the latest, or a new one.
 
     The latest goes on unless the lab's committed files have changed since it began.
@@ -78,9 +87,9 @@ def begin(lab: Path, tag: str | None, device: str | None, *, dirty_genome: bool 
     if not lab.is_dir():
         raise NightlabError(f"{lab} is not a folder", "give the lab's folder: -C FOLDER")
     repo = Repo(lab)
-    _, _, checks = inspect(repo, dirty_genome=dirty_genome)
-    require(checks)
-    session, said = _open(repo, tag, device)
+    contract, _, checks = inspect(repo, dirty_genome=dirty_genome)
+    require([*checks, *sealed(this_sandbox(), {*contract.sandbox.allow_missing, *allow})])
+    session, said = _open(repo, tag, device, allow)
     try:
         run_prepare(repo, session.lab, session.base, session.folder)
     except BaseException:
@@ -89,29 +98,33 @@ def begin(lab: Path, tag: str | None, device: str | None, *, dirty_genome: bool 
     return session, said
 
 
-def _open(repo: Repo, tag: str | None, device: str | None) -> tuple[Session, str]:
+def _open(repo: Repo, tag: str | None, device: str | None, allow: Iterable[str]) -> tuple[Session, str]:
     known = tags(repo.lab)
     if tag is None and known:
-        session, why = _usable(repo, known[0])
+        session, why = _usable(repo, known[0], allow)
         if session:
             return session, ""
         tag = fresh_tag(repo)
-        return Session.create(repo, tag, device=device), f"a new session, {tag}: {why}"
+        return Session.create(repo, tag, device=device, allow=allow), f"a new session, {tag}: {why}"
     if tag is not None and tag in known:
-        session, why = _usable(repo, tag)
+        session, why = _usable(repo, tag, allow)
         if session:
             return session, ""
         raise NightlabError(f"session {tag} can't go on: {why}", "start another: nightlab run --tag NAME")
-    return Session.create(repo, tag or fresh_tag(repo), device=device), ""
+    return Session.create(repo, tag or fresh_tag(repo), device=device, allow=allow), ""
 
 
-def _usable(repo: Repo, tag: str) -> tuple[Session | None, str]:
+def _usable(repo: Repo, tag: str, allow: Iterable[str]) -> tuple[Session | None, str]:
     """The session, or why it can't go on with the lab as it is committed now."""
-    session = open_session(repo.lab, tag, writer=True)
+    session = open_session(repo.lab, tag, writer=True, allow=allow)
     baseline = session.ledger.experiments(None)[:1]
     if baseline and baseline[0].verdict and not baseline[0].kept:
         session.close()
         return None, f"the baseline of {tag} could not be measured"
+    here, there = this_platform(session.device), session.platform
+    if (here.accelerator, here.processor) != (there.accelerator, there.processor):
+        session.close()
+        return None, f"{tag} ran on {there}, numbers from this machine don't compare with its"
     if changed := session.changed_since():
         session.close()
         return None, f"{', '.join(changed[:3])} changed since {tag} began"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -79,6 +80,8 @@ def _unfit(measurement: Measurement) -> Verdict | None:
         return Verdict("crash", CRASHES[outcome], measurement.detail)
     if outcome != "measured":
         return Verdict("discard", outcome, measurement.detail)
+    if measurement.metric is None or not math.isfinite(measurement.metric):
+        return Verdict("crash", "crashed", f"the metric is {measurement.metric}")
     return None
 
 

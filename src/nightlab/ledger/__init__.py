@@ -2,11 +2,12 @@
 
 from nightlab.ledger.journal import Ledger
 from nightlab.ledger.places import LEDGER, find_ledger, find_session, make_state_folder, state_folder, tags
-from nightlab.ledger.results import write_results
+from nightlab.ledger.results import append_result, write_results
 
 __all__ = [
     "LEDGER",
     "Ledger",
+    "append_result",
     "find_ledger",
     "find_session",
     "make_state_folder",

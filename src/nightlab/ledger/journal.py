@@ -106,9 +106,10 @@ class Ledger:
         self._append(kind, data)
 
     def _append(self, kind: str, data: dict[str, Any]) -> None:
-        at = time.time()
         try:
             with self._transaction():
+                # The order of events is what counts: a clock that was set back must not undo a keep.
+                at = max(time.time(), self.last_event_at() + 1e-6)
                 self._db.execute("INSERT INTO events (at, kind, data) VALUES (?, ?, ?)", (at, kind, json.dumps(data)))
                 self._apply(kind, data, at)
         except sqlite3.OperationalError as error:
@@ -180,15 +181,18 @@ class Ledger:
 
     def last_event_at(self) -> float:
         """When the session last recorded anything (seconds since the epoch)."""
-        return float(self._db.execute("SELECT max(at) FROM events").fetchone()[0] or 0.0)
+        row = self._db.execute("SELECT at FROM events ORDER BY seq DESC LIMIT 1").fetchone()
+        return float(row[0]) if row else 0.0
 
     def next_number(self) -> int:
         return int(self._db.execute("SELECT coalesce(max(number) + 1, 0) FROM experiments").fetchone()[0])
 
-    def experiments(self, last: int | None = None) -> list[Experiment]:
-        """All experiments, or the ``last`` ones, in order."""
+    def experiments(self, last: int | None = None, status: str | None = None) -> list[Experiment]:
+        """All experiments in order, or only the ``last`` ones, or those of one ``status``."""
         tail = f" DESC LIMIT {int(last)}" if last is not None else ""
-        rows = self._db.execute(f"SELECT {_COLUMNS} FROM experiments ORDER BY number{tail}").fetchall()
+        where, args = ("", ()) if status is None else (" WHERE status = ?", (status,))
+        query = f"SELECT {_COLUMNS} FROM experiments{where} ORDER BY number{tail}"
+        rows = self._db.execute(query, args).fetchall()
         return [_experiment(row) for row in (reversed(rows) if last is not None else rows)]
 
     def experiment(self, number: int) -> Experiment:
@@ -224,6 +228,11 @@ class Ledger:
         """The experiment that tried exactly this genome, if any."""
         row = self._db.execute(f"SELECT {_COLUMNS} FROM experiments WHERE tree = ?", (tree,)).fetchone()
         return _experiment(row) if row else None
+
+    def knows_commit(self, commit: str) -> bool:
+        """Whether a commit is one of the session's candidates."""
+        query = "SELECT 1 FROM experiments WHERE json_extract(candidate, '$.commit') = ?"
+        return self._db.execute(query, (commit,)).fetchone() is not None
 
     def trials(self, experiment: int | None = None) -> list[tuple[Trial, Measurement | None]]:
         """All trials, or those of one experiment, in the order in which they started."""

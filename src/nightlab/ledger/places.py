@@ -35,10 +35,16 @@ def tags(lab: Path) -> list[str]:
     """The tags of the lab's sessions, the latest used first."""
     ledgers = sorted(
         state_folder(lab).glob(f"*/{LEDGER}"),
-        key=lambda path: max(p.stat().st_mtime_ns for p in path.parent.glob(f"{LEDGER}*")),
+        key=_written_at,
         reverse=True,
     )
     return [path.parent.name for path in ledgers]
+
+
+def _written_at(ledger: Path) -> int:
+    """When a session was last written to. A reader makes an empty WAL file, which is no writing."""
+    wal = ledger.with_name(f"{LEDGER}-wal")
+    return max(p.stat().st_mtime_ns for p in (ledger, wal) if p == ledger or (p.exists() and p.stat().st_size))
 
 
 def find_session(lab: Path, tag: str | None) -> str:

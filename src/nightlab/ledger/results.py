@@ -21,6 +21,12 @@ def write_results(path: Path, metric: Metric, experiments: Iterable[Experiment])
     os.replace(draft, path)
 
 
+def append_result(path: Path, experiment: Experiment) -> None:
+    """Add one judged experiment's row. A row torn by a kill is mended by the next ``write_results``."""
+    with path.open("a") as table:
+        table.write(_row(experiment) + "\n")
+
+
 def _row(experiment: Experiment) -> str:
     assert experiment.verdict and experiment.measurement
     measured, candidate = experiment.measurement, experiment.candidate

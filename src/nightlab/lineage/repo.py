@@ -152,7 +152,8 @@ class Repo:
         changed = []
         for meta, name in zip(fields[0::2], fields[1::2], strict=False):
             mode, path = meta.split()[1], self._inside(name)
-            if not in_genome(path, genome):
+            outside = bool(self.prefix) and path == name
+            if outside or not in_genome(path, genome):
                 raise OutOfScope(f"{path} is not part of the genome ({', '.join(genome)})")
             if mode not in ("100644", "100755", "000000"):
                 raise OutOfScope(f"{path} is a link or a submodule, not a plain file")

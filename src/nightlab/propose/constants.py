@@ -8,6 +8,8 @@ is a hint for the tuner: ``[1..12]``, ``[0.001..0.1 log]``, ``[SSSL | SL | L]``,
 from __future__ import annotations
 
 import ast
+import io
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -35,7 +37,7 @@ def find_constants(text: str, device: str) -> dict[str, Constant]:
         module = ast.parse(text)
     except (SyntaxError, ValueError):
         return {}
-    lines = text.splitlines()
+    lines = _lines(text)
     found = {}
     for node in module.body:
         if not (isinstance(node, ast.Assign) and len(node.targets) == 1):
@@ -62,7 +64,7 @@ def find_constants(text: str, device: str) -> dict[str, Constant]:
 
 def change_constants(text: str, device: str, values: Mapping[str, Any]) -> str:
     """The genome's text with the named constants set to ``values`` on ``device``; all else untouched."""
-    lines = text.splitlines(keepends=True)
+    lines = _lines(text)
     edits = [(constant, values[name]) for name, constant in find_constants(text, device).items() if name in values]
     for constant, value in sorted(edits, key=lambda edit: (edit[0].line, edit[0].start), reverse=True):
         raw = lines[constant.line - 1].encode()
@@ -78,6 +80,16 @@ def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[str, .
         if old != new:
             words.append(f"{name} {_shown(old)} → {_shown(new)}")
     return tuple(words)
+
+
+def rounded(value: Any) -> Any:
+    """The value as it is written: a rate has four digits that mean something."""
+    return float(f"{value:.4g}") if isinstance(value, float) else value
+
+
+def _lines(text: str) -> list[str]:
+    """The lines as Python counts them: unlike ``str.splitlines``, a form feed ends none."""
+    return io.StringIO(text, newline="").readlines()
 
 
 def _value(node: ast.expr) -> Any:
@@ -110,9 +122,7 @@ def _comment(line: str) -> str:
 
 
 def _written(value: Any) -> bytes:
-    if isinstance(value, float):
-        return f"{value:.4g}".encode() if value != int(value) or "e" in f"{value:.4g}" else repr(value).encode()
-    return (f'"{value}"' if isinstance(value, str) else repr(value)).encode()
+    return (json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(rounded(value))).encode()
 
 
 def _shown(value: Any) -> str:

@@ -11,7 +11,7 @@ import random
 import warnings
 from typing import Any
 
-from nightlab.propose.constants import HINT, RANGE, Constant, change_constants, changes, find_constants
+from nightlab.propose.constants import HINT, RANGE, Constant, change_constants, changes, find_constants, rounded
 from nightlab.propose.proposer import Briefing, Proposal
 from nightlab.records import Experiment
 
@@ -74,7 +74,8 @@ class Tuner:
                 if value is not None and inside:
                     distributions = {name: spaces[name] for name in inside}
                     study.add_trial(optuna.trial.create_trial(params=inside, distributions=distributions, value=value))
-            asked = study.ask({name: spaces[name] for name in sorted(free)}).params
+            params = study.ask({name: spaces[name] for name in sorted(free)}).params
+            asked = {name: rounded(value) for name, value in params.items()}
             point = {**current, **asked}
             if point != current and point not in tried:
                 after = {name: asked[name] for name in free if asked[name] != current[name]}

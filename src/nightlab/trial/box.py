@@ -11,21 +11,23 @@ import shutil
 import signal
 import subprocess
 import sys
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 from nightlab.lab import BudgetPart, Lab, megabytes
-from nightlab.lineage import Repo
+from nightlab.lineage import Repo, in_genome
 from nightlab.records import Budget, Measurement, NightlabError, Trial
 from nightlab.trial import text
+from nightlab.trial.sandbox import Place, Sandbox
 
 GUEST = Path(__file__).resolve().parent.parent / "guest"
 MARK = "NIGHTLAB_TRIAL"  # names the trial's folder in the environment of each of its processes
 PASSED = ("LANG", "LC_ALL", "TZ", "CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH")
-SCRATCH = ("work", "trusted", "home", "home-trusted", "tmp")
+SCRATCH = ("work", "trusted", "checked", "home-work", "home-trusted", "home-checked", "tmp")
 
 
 @dataclass
@@ -65,8 +67,9 @@ class Running:
 class Box:
     """Where the trials of one session run: ``folder`` holds one folder per trial."""
 
-    def __init__(self, repo: Repo, lab: Lab, budget: BudgetPart, device: str, folder: Path) -> None:
+    def __init__(self, repo: Repo, lab: Lab, budget: BudgetPart, device: str, folder: Path, sandbox: Sandbox) -> None:
         self.repo, self.lab, self.budget, self.device, self.folder = repo, lab, budget, device, folder
+        self.sandbox = sandbox
 
     def start(self, trial: Trial) -> Running:
         """Start a trial under a supervisor of its own, which goes on when this process ends.
@@ -133,18 +136,20 @@ class Box:
     def _lay_out(self, trial: Trial, folder: Path) -> dict[str, Any]:
         lab, evaluator = self.lab, self.lab.evaluator
         work = self.repo.export(trial.commit, folder / "work")
-        places = {"candidate": self._place(folder, work, "home", lab.data.open)}
-        if evaluator:
+        starts = {"candidate": self._start(folder, work, lab.data.open, writable=True)}
+        if evaluator or lab.checks:
+            # Copies of their own: nothing that a candidate leaves behind can touch them.
             trusted = self.repo.export(trial.commit, folder / "trusted")
-            data = lab.data.open + lab.data.sealed
-            places["evaluator"] = self._place(folder, trusted, "home-trusted", data)
+            starts["evaluator"] = self._start(folder, trusted, lab.data.open + lab.data.sealed, writable=False)
+            checked = self.repo.export(trial.commit, folder / "checked")
+            starts["check"] = self._start(folder, checked, lab.data.open, writable=True)
         budget = self.budget
         return {
             "command": shlex.split(lab.command) if lab.command else None,
             "evaluator": shlex.split(evaluator.command) if evaluator else None,
             "served": bool(evaluator and evaluator.served),
             "checks": [shlex.split(check.command) for check in lab.checks] if trial.purpose == "search" else [],
-            "places": places,
+            "starts": starts,
             "env": self._environment(trial, folder),
             "clock": trial.budget.clock,
             "amount": trial.budget.amount,
@@ -153,21 +158,21 @@ class Box:
             "wall_limit": BudgetPart(
                 clock=trial.budget.clock, amount=trial.budget.amount, wall_limit=budget.wall_limit
             ).longest(),
+            "disk_mb": megabytes(lab.resources.disk),
             "memory_mb": megabytes(lab.resources.memory) if lab.resources.memory else None,
             "processes": lab.resources.processes,
             "log_bytes": int(megabytes(lab.resources.log) * 2**20),
         }
 
-    def _place(self, folder: Path, work: Path, home: str, data: tuple[str, ...]) -> dict[str, str]:
-        """A working folder, a home of its own in which only the named data is found, and a temp folder."""
-        (folder / home).mkdir()
-        for entry in data:
-            if entry.startswith("~/"):
-                link = folder / home / entry[2:]
-                link.parent.mkdir(parents=True, exist_ok=True)
-                link.symlink_to(Path(entry).expanduser())
-        (folder / "tmp").mkdir(exist_ok=True)
-        return {"cwd": str(work), "home": str(folder / home), "tmp": str(folder / "tmp")}
+    def _start(self, folder: Path, copy: Path, data: tuple[str, ...], *, writable: bool) -> dict[str, Any]:
+        """How the sandbox starts a process in its copy of the lab, with a home in which only the data is found."""
+        tmp = folder / "tmp"
+        home = folder / f"home-{copy.relative_to(folder).parts[0]}"
+        home.mkdir()
+        tmp.mkdir(exist_ok=True)
+        frozen = tuple(_frozen(copy, self.lab.genome)) if writable else ()
+        scratch = int(megabytes(self.lab.resources.disk))
+        return asdict(self.sandbox.start(Place(copy, writable, frozen, home, tmp, data, scratch, self.device)))
 
     def _environment(self, trial: Trial, folder: Path) -> dict[str, str]:
         names = (*PASSED, *self.lab.environment)
@@ -247,6 +252,22 @@ def end_leftovers(trials: Path) -> int:
         with contextlib.suppress(psutil.Error, ProcessLookupError):
             os.kill(process.pid, signal.SIGKILL)
     return len(left)
+
+
+def _frozen(copy: Path, genome: tuple[str, ...], inside: str = "") -> Iterator[str]:
+    """What in a copy of the lab is no part of the genome: files, or a whole folder that holds none of it."""
+    for path in sorted((copy / inside).iterdir()):
+        name = f"{inside}{path.name}"
+        if path.is_symlink():
+            continue  # a mount would follow it; the evaluator and the checks have copies of their own anyway
+        if path.is_dir():
+            below = [p.relative_to(copy).as_posix() for p in path.rglob("*")]
+            if any(in_genome(p, genome) for p in below):
+                yield from _frozen(copy, genome, f"{name}/")
+            else:
+                yield name
+        elif not in_genome(name, genome):
+            yield name
 
 
 def _marked(folder: Path) -> list[psutil.Process]:

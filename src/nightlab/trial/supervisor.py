@@ -233,8 +233,8 @@ class Supervisor:
     # -- processes -------------------------------------------------------------------------------
 
     def _spawn(self, role: str, argv: list[str], link: socket.socket | None, shared: IO[bytes] | None) -> None:
-        place = self.spec["places"]["evaluator" if role == "evaluator" else "candidate"]
-        env = {**self.spec["env"], "HOME": place["home"], "NIGHTLAB_ROLE": role, "TMPDIR": place["tmp"]}
+        start = self.spec["starts"][role.rstrip("0123456789")]
+        env = {**self.spec["env"], **start["env"], "NIGHTLAB_ROLE": role}
         fds = []
         if role == "candidate":
             fds.append(self._control_end)
@@ -243,15 +243,15 @@ class Supervisor:
             fds += [link.fileno(), shared.fileno()]
             env |= {"NIGHTLAB_LINK": str(link.fileno()), "NIGHTLAB_SHARED": str(shared.fileno())}
         process = subprocess.Popen(
-            argv,
-            cwd=place["cwd"],
+            [*start["prefix"], *argv],
+            cwd=start["cwd"],
             env=env,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             pass_fds=fds,
             start_new_session=True,
-            preexec_fn=lambda: _before_exec(self.spec["processes"]),
+            preexec_fn=lambda: _before_exec(self.spec["processes"], int(self.spec["disk_mb"] * 2**20)),
         )
         assert process.stdout is not None
         self.children[role] = process
@@ -288,6 +288,9 @@ class Supervisor:
         limit = self.spec["memory_mb"]
         if limit and used > limit:
             raise Ended("over limit", f"it used {used:,.0f} MB of memory, {limit:,.0f} MB are allowed")
+        written = _size_mb(self.folder / "work")
+        if written > self.spec["disk_mb"]:
+            raise Ended("over limit", f"it wrote {written:,.0f} MB, {self.spec['disk_mb']:,.0f} MB are allowed")
 
     def _tree(self, role: str) -> list[psutil.Process]:
         """The role's process and everything below it, daemons that left it included."""
@@ -370,19 +373,31 @@ class Supervisor:
         }
 
 
-def _before_exec(processes: int) -> None:
-    """In the child, before its program: die with the supervisor, no core files, bounded processes."""
+def _before_exec(processes: int, file_bytes: int) -> None:
+    """In the child, before its program: die with the supervisor, no core files, bounded processes and files."""
     if _libc is not None:
         _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes))
     _, hard = resource.getrlimit(resource.RLIMIT_NPROC)
-    if os.geteuid() and (hard == resource.RLIM_INFINITY or hard > processes):
-        # The limit counts all of the user's processes, so it is on top of those that run already.
+    if hard == resource.RLIM_INFINITY or hard > processes + _running:
+        # The limit counts all of the user's processes, so it is on top of those that run already. It does
+        # not bind root, but it does bind the nobody that a sandbox makes of root.
         resource.setrlimit(resource.RLIMIT_NPROC, (processes + _running, hard))
 
 
 _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 _running = len(psutil.pids())
+
+
+def _size_mb(folder: Path) -> float:
+    """What a folder's files take on disk, in MB."""
+    blocks = 0
+    for at, _, files in os.walk(folder):
+        for name in files:
+            with contextlib.suppress(OSError):
+                blocks += (Path(at) / name).lstat().st_blocks
+    return blocks * 512 / 2**20
 
 
 def _shared_memory_folder() -> str | None:

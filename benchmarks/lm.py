@@ -1,0 +1,170 @@
+"""The language-model lab in figures: python benchmarks/lm.py [--seconds 10] [--seeds 3]
+
+Speed and quality of train.py against a plain GPT-2 with AdamW of the same size, at equal seconds on the same data;
+what a trial costs beside its training; what the loader costs per token beside the usual best-fit packer. Runs on
+whatever device there is; on a machine with a GPU: --seconds 300.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from machine import heading, table
+
+from nightlab.ledger import find_ledger
+from nightlab.start import SHIPPED
+from nightlab.trial.machine import this_platform
+
+PLAIN_LRS = ("5e-4", "1e-3", "2e-3", "4e-3")  # the yardstick gets its best of these, on one seed
+
+
+def run(folder: Path, script: str, **env: str) -> dict[str, float]:
+    """The summary block of a script run by hand in the lab."""
+    done = subprocess.run(
+        [sys.executable, script], cwd=folder, capture_output=True, text=True, env={**os.environ, **env}
+    )
+    if done.returncode:
+        sys.exit(f"{script} failed:\n{done.stdout}\n{done.stderr}")
+    return {name: float(value) for name, value in re.findall(r"^(\w+):\s+([\d.]+)$", done.stdout, re.MULTILINE)}
+
+
+def quality(folder: Path, seconds: float, seeds: int, clock: str) -> None:
+    budget = {"NIGHTLAB_CLOCK": clock, "NIGHTLAB_BUDGET": str(seconds)}
+    first = run(folder, "train.py", NIGHTLAB_SEED="1", **budget)
+    like = {"PLAIN_PARAMETERS": str(first["num_params_M"] * 1e6), "PLAIN_DEPTH": str(int(first["depth"]))}
+    tries = {lr: run(folder, "plain_gpt.py", NIGHTLAB_SEED="1", PLAIN_LR=lr, **like, **budget) for lr in PLAIN_LRS}
+    best = min(tries, key=lambda lr: tries[lr]["val_bpb"])
+    ours, plain = [first], [tries[best]]
+    for seed in range(2, seeds + 1):
+        ours.append(run(folder, "train.py", NIGHTLAB_SEED=str(seed), **budget))
+        plain.append(run(folder, "plain_gpt.py", NIGHTLAB_SEED=str(seed), PLAIN_LR=best, **like, **budget))
+
+    def row(name: str, runs: list[dict[str, float]]) -> tuple[str, ...]:
+        values = [r["val_bpb"] for r in runs]
+        spread = statistics.stdev(values) if len(values) > 1 else 0.0
+        rate = statistics.median(r["total_tokens_M"] * 1e6 / r["training_seconds"] for r in runs)
+        steps = statistics.median(r["num_steps"] for r in runs)
+        mean = f"{statistics.mean(values):.4f} ± {spread:.4f}"
+        return name, f"{runs[0]['num_params_M']:.2f}", f"{rate:,.0f}", f"{steps:.0f}", mean
+
+    print(f"{seconds:g} s of {clock} clock, {seeds} seeds, val_bpb as mean ± sd\n")
+    columns = ("program", "M parameters", "tokens/s (wall)", "steps", "val_bpb")
+    table(columns, [row("train.py", ours), row(f"plain GPT-2, AdamW, lr {best}", plain)])
+    if first["mfu_percent"]:
+        print(f"model-flops use of train.py: {statistics.median(r['mfu_percent'] for r in ours):.1f} %\n")
+
+
+def flops(folder: Path, seconds: float, clock: str) -> None:
+    """Model-flops use on a CPU: the model's arithmetic over what a matrix product reaches on the same threads."""
+    code = (
+        "import sys, time; sys.argv=['train.py']; import torch, train\n"
+        "model = train.GPT(); a = torch.randn(1024, 1024); best = 1e9\n"
+        "for _ in range(20):\n"
+        "    t = time.perf_counter(); a @ a; best = min(best, time.perf_counter() - t)\n"
+        "print(model.flops_per_token(), 2 * 1024**3 / best)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=True)
+    per_token, peak = map(float, done.stdout.split())
+    summary = run(folder, "train.py", NIGHTLAB_CLOCK=clock, NIGHTLAB_BUDGET=str(seconds), NIGHTLAB_SEED="1")
+    rate = summary["num_steps"] / summary["training_seconds"]
+    tokens = summary["total_tokens_M"] * 1e6 / summary["training_seconds"]
+    use = per_token * tokens / peak
+    print(
+        f"{per_token / 1e6:.2f} Mflop a token, {rate:.1f} steps/s; one thread multiplies at {peak / 1e9:.0f} Gflop/s:"
+    )
+    print(f"model-flops use of train.py on this CPU: {use:.0%}\n")
+
+
+def phases(folder: Path, trials: int) -> None:
+    """What a trial costs beside its training, from trials run by nightlab itself."""
+    program = str(Path(sys.executable).with_name("nightlab"))
+    subprocess.run([program, "run", "-n", "1", "-C", str(folder)], check=True, capture_output=True)
+    again = [program, "replay", "0", "--times", str(trials), "-C", str(folder)]
+    subprocess.run(again, check=True, capture_output=True)
+    found = [m for t, m in find_ledger(folder, None).trials(0) if m and t.purpose == "replay"]
+    rows = []
+    for name in ("startup_seconds", "training_seconds", "evaluation_seconds", "wall_seconds"):
+        values = sorted(getattr(m, name) for m in found)
+        rows.append((name, f"{statistics.median(values):.2f}", f"{values[0]:.2f}", f"{values[-1]:.2f}"))
+    print(f"one trial under nightlab, {trials} runs (training is on the budget's clock, the rest is wall clock)\n")
+    table(("phase", "median", "min", "max"), rows)
+
+
+def loader(folder: Path) -> None:
+    """CPU time per token of the lab's loader, and of best-fit packing as it is usually written."""
+    code = """
+import random, sys, time
+import numpy as np, prepare
+length, batch = int(sys.argv[1]), 32
+batches = prepare.train_loader(batch, length)
+next(batches)
+begun = time.process_time()
+for _ in range(50): next(batches)
+ours = (time.process_time() - begun) / (50 * batch * length)
+tokens = prepare.tokens_of("train")[:2_000_000]
+starts = np.flatnonzero(tokens == prepare.BOS)
+documents = [d.tolist() for d in np.split(tokens, starts[1:])]
+def best_fit(rows):
+    waiting, queue, used, dropped = [], iter(documents * 50), 0, 0
+    for _ in range(rows):
+        room = length + 1
+        while room:
+            while len(waiting) < 1000: waiting.append(next(queue))
+            fits = [i for i, d in enumerate(waiting) if len(d) <= room]
+            if fits: d = waiting.pop(max(fits, key=lambda i: len(waiting[i])))
+            else:
+                d = waiting.pop(min(range(len(waiting)), key=lambda i: len(waiting[i])))
+                dropped += len(d) - room; d = d[:room]
+            used += len(d); room -= len(d)
+    return used, dropped
+begun = time.process_time()
+used, dropped = best_fit(200)
+print(ours * 1e6, (time.process_time() - begun) / used * 1e6, dropped / (used + dropped))
+"""
+    rows = []
+    for length in (128, 256, 2048):
+        done = subprocess.run([sys.executable, "-c", code, str(length)], cwd=folder, capture_output=True, text=True)
+        if done.returncode:
+            sys.exit(done.stderr)
+        ours, theirs, dropped = map(float, done.stdout.split())
+        rows.append((length, f"{ours:.3f}", f"{theirs:.3f}", f"{theirs / ours:.0f}", "0 %", f"{dropped:.0%}"))
+    print("loader: CPU microseconds per token, and the share of tokens thrown away\n")
+    table(("context", "ours", "best-fit packer", "times", "ours drops", "packer drops"), rows)
+
+
+def main() -> None:
+    ask = argparse.ArgumentParser(description=__doc__)
+    ask.add_argument("--seconds", type=float, default=10)
+    ask.add_argument("--seeds", type=int, default=3)
+    ask.add_argument("--trials", type=int, default=5)
+    wanted = ask.parse_args()
+    device = this_platform().device
+    clock = "cpu" if device == "cpu" else "wall"
+    heading("the language-model lab")
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place) / "lab"
+        subprocess.run(
+            [str(Path(sys.executable).with_name("nightlab")), "new", str(folder)], check=True, capture_output=True
+        )
+        subprocess.run([sys.executable, "prepare.py"], cwd=folder, check=True)
+        begun = time.time()
+        loader(folder)
+        phases(folder, wanted.trials)
+        shutil.copy(Path(__file__).with_name("plain_gpt.py"), folder)
+        if device == "cpu":
+            flops(folder, wanted.seconds, clock)
+        quality(folder, wanted.seconds, wanted.seeds, clock)
+        print(f"all of it took {time.time() - begun:.0f} s; the lab is {SHIPPED.name}/lm")
+
+
+if __name__ == "__main__":
+    main()

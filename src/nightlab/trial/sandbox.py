@@ -1,0 +1,174 @@
+"""The sealed box around one process: what of the machine it can see, behind one small protocol.
+
+What bubblewrap does *not* cover: the kernel itself (a candidate with an exploit for it is out), timing and
+CPU caches, other processes' memory on a shared GPU, and how much memory a process uses (the supervisor
+samples that). Method and traps: bubblewrap's manual, and what Codex and Claude Code build on it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/opt", "/nix/store")
+SETTINGS = ("ld.so.cache", "ld.so.conf", "ld.so.conf.d", "alternatives", "localtime", "passwd", "group")
+NVIDIA = "nvidia*"  # devices that a lab on CUDA is given
+LAB, HOME = "/lab", "/home/lab"  # where a process finds its folder and its home
+NOBODY = 65534
+PROTECTIONS = {
+    "files": "a candidate sees its copy of the lab and its data, and no other file of yours",
+    "network": "a candidate has no network, not even this machine's own",
+    "processes": "a candidate sees no process but its own, and none of them outlives it",
+    "privileges": "a candidate has no privileges and can gain none",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What one process of a trial is given, in paths of this machine."""
+
+    folder: Path
+    writable: bool
+    frozen: tuple[str, ...]
+    """Entries of the folder that stay read-only although the folder is writable."""
+    home: Path
+    tmp: Path
+    data: tuple[str, ...]
+    """Folders to read; what begins with ``~/`` is found at the same place in the private home."""
+    scratch_mb: int
+    device: str
+
+    def links(self) -> list[tuple[Path, str]]:
+        """Each data folder, and where below the home (``.cache/x``) or on the machine (``/x``) it is found."""
+        return [(Path(entry).expanduser(), entry.removeprefix("~/")) for entry in self.data]
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """How to start a process in its place: what goes before its command, in which folder, with what added."""
+
+    prefix: list[str]
+    cwd: str
+    env: dict[str, str]
+
+
+class Sandbox(Protocol):
+    name: str
+    missing: tuple[str, ...]
+    """Names of PROTECTIONS that it does not give here."""
+    why: str
+    """Why they are missing, and the mend."""
+
+    def start(self, place: Place) -> Start:
+        """Prepare the place and say how a process is started in it."""
+        ...
+
+
+class Bare:
+    """No sandbox: a private home and folder, and nothing that keeps a process inside them."""
+
+    name = "none"
+    missing = tuple(PROTECTIONS)
+
+    def __init__(self, why: str = "") -> None:
+        self.why = why
+
+    def start(self, place: Place) -> Start:
+        for source, target in place.links():
+            link = place.home / target
+            if link.is_relative_to(place.home):
+                link.parent.mkdir(parents=True, exist_ok=True)
+                link.symlink_to(source)
+        return Start([], str(place.folder), {"HOME": str(place.home), "TMPDIR": str(place.tmp)})
+
+
+class Bubblewrap:
+    """Namespaces of its own for files, network, processes and IPC; only what is named here is visible.
+
+    As root, the mounts are root's and the process is nobody's: bubblewrap alone would leave it host root in
+    all but name, for whatever a mount shows it.
+    """
+
+    name = "bubblewrap"
+    missing: tuple[str, ...] = ()
+    why = ""
+
+    def __init__(self, readable: Iterable[Path]) -> None:
+        self.readable = [path for path in readable if not _within(path, SYSTEM)]
+
+    def start(self, place: Place) -> Start:
+        if os.geteuid() == 0 and place.writable:
+            _give_away(place.folder)
+        argv = ["bwrap", "--die-with-parent", "--new-session", "--unshare-pid", "--unshare-net", "--unshare-ipc"]
+        argv += ["--unshare-uts", "--unshare-cgroup-try", "--hostname", "lab"]
+        if os.geteuid() != 0:
+            argv += ["--unshare-user", "--disable-userns", "--cap-drop", "ALL"]
+        seen = [(path, path, "--ro-bind-try") for path in map(Path, SYSTEM)]
+        seen += [(path, path, "--ro-bind-try") for path in (Path("/etc") / name for name in SETTINGS)]
+        seen += [(path, path, "--ro-bind") for path in self.readable]
+        seen += [(source, Path(HOME) / target, "--ro-bind-try") for source, target in place.links()]
+        seen += [(place.folder, Path(LAB), "--bind" if place.writable else "--ro-bind")]
+        seen += [(place.folder / name, Path(LAB) / name, "--ro-bind") for name in place.frozen]
+        argv += ["--proc", "/proc", "--dev", "/dev"]
+        for scratch in ("/tmp", "/dev/shm", HOME):
+            argv += _folders([Path(scratch)], set())
+            argv += ["--perms", "1777", "--size", str(place.scratch_mb * 2**20), "--tmpfs", scratch]
+        if place.device == "cuda":
+            seen += [(path, path, "--dev-bind") for path in sorted(Path("/dev").glob(NVIDIA))]
+        argv += _folders([target for _, target, _ in seen], {Path("/dev"), Path("/tmp"), Path(HOME)})
+        for source, target, how in seen:
+            argv += [how, str(source), str(target)]
+        argv += ["--chdir", LAB, "--"]
+        if os.geteuid() == 0:
+            argv += ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--no-new-privs"]
+            argv += ["--bounding-set=-all", "--inh-caps=-all", "--"]
+        return Start(argv, str(place.folder), {"HOME": HOME, "TMPDIR": "/tmp", "USER": "lab"})
+
+
+def find_sandbox(readable: Iterable[Path]) -> Sandbox:
+    """The best sandbox that works here, tried for real; ``Bare`` with the reason where none does.
+
+    ``readable``: folders that every process may read, e.g. the interpreter's.
+    """
+    if sys.platform != "linux":
+        return Bare(f"there is no sandbox for {sys.platform} yet: run nightlab on Linux")
+    needs = ["bwrap"] + (["setpriv"] if os.geteuid() == 0 else [])
+    if absent := [name for name in needs if shutil.which(name) is None]:
+        return Bare(f"{absent[0]} is not installed: apt install bubblewrap util-linux, or your system's like")
+    box = Bubblewrap(readable)
+    place = Place(Path("/usr"), False, (), Path("/tmp"), Path("/tmp"), (), 16, "cpu")
+    done = subprocess.run([*box.start(place).prefix, "true"], capture_output=True, text=True, check=False)
+    if done.returncode == 0:
+        return box
+    said = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+    return Bare(
+        f"bubblewrap does not work here ({said}): allow unprivileged user namespaces "
+        "(sysctl kernel.apparmor_restrict_unprivileged_userns=0, or a container started with --privileged)"
+    )
+
+
+def _within(path: Path, folders: Iterable[str]) -> bool:
+    return any(path.is_relative_to(folder) for folder in folders)
+
+
+def _folders(targets: list[Path], made: set[Path]) -> list[str]:
+    """Options that make the folders above each target, readable by all: bubblewrap would make them private."""
+    above = {parent for target in targets for parent in target.parents if parent != Path("/")}
+    argv = []
+    for folder in sorted(above - made):
+        argv += ["--perms", "0755", "--dir", str(folder)]
+    return argv
+
+
+def _give_away(folder: Path) -> None:
+    """Let nobody own a folder and all in it, without following links."""
+    for at, folders, files in os.walk(folder):
+        os.chown(at, NOBODY, NOBODY)
+        for name in (*folders, *files):
+            os.chown(Path(at) / name, NOBODY, NOBODY, follow_symlinks=False)

@@ -1,0 +1,202 @@
+"""The contract: what lab.toml may say, what is inferred where there is none, and errors that name their key."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nightlab.lab import Lab, allowed, detect, load, megabytes, parse, to_toml
+from nightlab.records import Budget, NightlabError
+
+LEAST = 'name = "x"\ngenome = ["a.py"]\ncommand = "python a.py"\n[metric]\nname = "m"\n'
+
+
+def test_the_least_contract_has_sensible_defaults() -> None:
+    lab = parse(LEAST)
+    assert lab.metric.record().goal == "minimise"
+    assert lab.budget.on("cpu").record() == Budget("wall", 300)
+    assert [p.kind for p in lab.proposers] == ["patches", "tuner"]
+    assert lab.evaluator is None and lab.checks == () and lab.stop.hours is None
+
+
+FAULTS: list[tuple[str, str, str]] = [
+    ("a key that does not exist", 'genom = ["b"]\n' + LEAST, "genom: there is no such key"),
+    ("a nested key that does not exist", LEAST + "units = 1\n", "metric.units: there is no such key"),
+    ("no metric", 'name = "x"\ngenome = ["a"]\ncommand = "c"\n', "metric: is missing"),
+    ("no genome", LEAST.replace('genome = ["a.py"]\n', ""), "genome: is missing"),
+    ("an empty genome", LEAST.replace('["a.py"]', "[]"), "genome: "),
+    ("a goal misspelt", LEAST + 'goal = "min"\n', "metric.goal: "),
+    ("a metric name with a space", LEAST.replace('"m"', '"a b"'), "metric.name: "),
+    ("a budget of nothing", LEAST + "[budget]\namount = 0\n", "budget.amount: "),
+    ("an unknown clock", LEAST + '[budget]\nclock = "moon"\n', "budget.clock: "),
+    ("a bad budget on one device", LEAST + "[budget.cpu]\namount = -1\n", "budget.cpu.amount"),
+    ("a bad key of one device", LEAST + "[budget.cuda]\namout = 1\n", "budget.cuda.amout"),
+    ("a limit that is no limit", LEAST + '[limits]\npeak_memory_mb = "20%"\n', "peak_memory_mb"),
+    ("memory that is no size", LEAST + '[resources]\nmemory = "lots"\n', "resources.memory: "),
+    ("no process allowed", LEAST + "[resources]\nprocesses = 0\n", "resources.processes: "),
+    ("an unknown proposer", LEAST + '[[proposers]]\nkind = "oracle"\n', "proposers.0"),
+    ("a share of nothing", LEAST + '[[proposers]]\nkind = "tuner"\nshare = 0\n', "proposers.0.share: "),
+    ("an unknown rule", LEAST + '[judge]\nrule = "coin"\n', "judge.rule: "),
+    ("a stop after no hours", LEAST + "[stop]\nhours = 0\n", "stop.hours: "),
+    ("a stop after a text", LEAST + '[stop]\nexperiments = "many"\n', "stop.experiments: "),
+    ("a quote left open", LEAST.replace("python a.py", "python 'a.py"), "command: "),
+    ("a quote left open in a check", LEAST + "[[checks]]\ncommand = \"sh 'x\"\n", "checks.0.command: "),
+    ("a quote left open in the evaluator", LEAST + "[evaluator]\ncommand = \"sh 'x\"\n", "evaluator.command: "),
+    ("a command of blanks", LEAST.replace("python a.py", "  "), "command: "),
+    ("nothing that measures", LEAST.replace('command = "python a.py"\n', ""), "give a command"),
+    ("no TOML", LEAST + "[[[", "is not valid TOML"),
+]
+
+
+@pytest.mark.parametrize(("text", "names"), [f[1:] for f in FAULTS], ids=[f[0] for f in FAULTS])
+def test_every_fault_names_its_key_and_has_a_mend(text: str, names: str) -> None:
+    with pytest.raises(NightlabError) as error:
+        parse(text)
+    assert names in str(error.value)
+    assert str(error.value).startswith("lab.toml")
+    assert "\n" not in str(error.value)
+    assert error.value.mend
+
+
+def test_two_faults_are_both_named() -> None:
+    with pytest.raises(NightlabError, match=r"(?s)metric\.goal.*stop\.stall"):
+        parse(LEAST + 'goal = "up"\n[stop]\nstall = -1\n')
+
+
+def test_budget_by_device() -> None:
+    text = LEAST + '[budget]\namount = 300\nstartup = 60\n[budget.cpu]\nclock = "cpu"\namount = 7\n'
+    budget = parse(text).budget
+    assert budget.on("cuda").record() == Budget("wall", 300)
+    assert budget.on("cpu").record() == Budget("cpu", 7)
+    assert budget.on("cpu").startup == 60
+
+
+def test_training_may_take_longer_on_a_cpu_clock_than_on_a_wall_clock() -> None:
+    budget = parse(LEAST + '[budget]\namount = 10\n[budget.cpu]\nclock = "cpu"\n').budget
+    assert budget.on("cpu").longest() > budget.on("cuda").longest() > 10
+    assert parse(LEAST + "[budget]\nwall_limit = 33\n").budget.on("cpu").longest() == 33
+
+
+def test_limits() -> None:
+    assert allowed("+20%", 100) == pytest.approx(120)
+    assert allowed("+0.5%", 1000) == pytest.approx(1005)
+    assert allowed(64, 1e9) == 64
+    for wrong in ("20%", "-20%", "+x%", "1GB", ""):
+        with pytest.raises(ValueError, match="must be a number or like"):
+            allowed(wrong, 1)
+
+
+def test_sizes() -> None:
+    assert megabytes("8GB") == 8192
+    assert megabytes("500 mb") == 500
+    assert megabytes("1.5KB") == 1.5 / 1024
+    assert megabytes(str(2**20)) == 1
+    for wrong in ("8 G", "GB", "-1MB", "1e3MB"):
+        with pytest.raises(ValueError, match="is not a size"):
+            megabytes(wrong)
+
+
+# -- known layouts -------------------------------------------------------------------------------------
+
+
+def test_the_originals_layout_is_a_contract() -> None:
+    files = {"prepare.py": "MAX = 1\nTIME_BUDGET = 300  # s\n", "train.py": "", "program.md": "", "x.lock": ""}
+    found = detect(list(files), files.get)
+    assert found
+    lab, says = found
+    assert lab.genome == ("train.py",) and lab.metric.name == "val_bpb" and lab.metric.goal == "minimise"
+    assert lab.budget.on("cuda").record() == Budget("wall", 300)
+    assert "autoresearch" in says
+
+
+def test_the_originals_budget_is_read_not_assumed() -> None:
+    files = {"prepare.py": "TIME_BUDGET = 12.5", "train.py": ""}
+    found = detect(list(files), files.get)
+    assert found and found[0].budget.amount == 12.5
+
+
+def test_a_measure_script_is_a_contract() -> None:
+    files = {
+        ".auto/measure.sh": 'python bench.py\necho "METRIC total_µs=$t"\necho "METRIC lines=3"\n',
+        ".auto/checks.sh": "pytest",
+        ".auto/prompt.md": "",
+        "src/fast.py": "",
+        "bench.py": "",
+        "tests/test_fast.py": "",
+        "README.md": "",
+    }
+    found = detect(list(files), files.get)
+    assert found
+    lab, _ = found
+    assert lab.command == "bash .auto/measure.sh" and lab.metric.name == "total_µs"
+    assert [c.command for c in lab.checks] == ["bash .auto/checks.sh"]
+    assert "src/fast.py" in lab.genome
+    assert not {g for g in lab.genome if g.startswith((".auto", "tests", "README"))}
+
+
+def test_an_unknown_layout_is_not_guessed(tmp_path: Any) -> None:
+    (tmp_path / "main.c").write_text("int main() {}")
+    assert detect(["main.c"], lambda _: "") is None
+    with pytest.raises(NightlabError) as error:
+        load(tmp_path)
+    assert str(tmp_path) in str(error.value) and "nightlab init" in error.value.mend
+
+
+def test_a_lab_toml_goes_before_a_layout(tmp_path: Any) -> None:
+    (tmp_path / "prepare.py").write_text("")
+    (tmp_path / "train.py").write_text("")
+    (tmp_path / "lab.toml").write_text(LEAST)
+    lab, says = load(tmp_path)
+    assert lab.genome == ("a.py",) and "lab.toml" in says
+
+
+# -- writing it down -----------------------------------------------------------------------------------
+
+words = st.text(st.characters(codec="utf-8", exclude_categories=("Cs", "Cc")), min_size=1, max_size=12)
+names = st.from_regex(r"[a-z][a-z0-9_]{0,8}", fullmatch=True)
+seconds = st.one_of(st.integers(1, 10_000), st.floats(0.01, 1e4))
+
+
+@st.composite
+def contracts(draw: st.DrawFn) -> Lab:
+    part: dict[str, Any] = {
+        "name": draw(names),
+        "genome": draw(st.lists(words, min_size=1, max_size=3)),
+        "command": "python -c 'print(1)'",
+        "metric": draw(
+            st.fixed_dictionaries(
+                {"name": names},
+                optional={"goal": st.sampled_from(["minimise", "maximise"]), "unit": words, "bound": st.floats(-9, 9)},
+            )
+        ),
+    }
+    device = st.fixed_dictionaries({}, optional={"amount": seconds, "clock": st.sampled_from(["wall", "cpu", "work"])})
+    more = {
+        "prepare": st.just("make data"),
+        "evaluator": st.fixed_dictionaries({"command": st.just("python e.py")}, optional={"served": st.booleans()}),
+        "checks": st.lists(st.just({"command": "true"}), max_size=2),
+        "budget": st.fixed_dictionaries(
+            {}, optional={"amount": seconds, "startup": seconds, "wall_limit": seconds, "cpu": device, "cuda": device}
+        ),
+        "limits": st.dictionaries(names, st.one_of(st.integers(1, 99), st.just("+20%"), st.just("+2.5%")), max_size=2),
+        "resources": st.fixed_dictionaries({}, optional={"memory": st.just("8GB"), "processes": st.integers(1, 99)}),
+        "data": st.fixed_dictionaries({}, optional={"open": st.lists(words, max_size=2)}),
+        "environment": st.lists(names, max_size=2),
+        "proposers": st.lists(
+            st.one_of(
+                st.fixed_dictionaries({"kind": st.just("tuner")}, optional={"share": seconds}),
+                st.fixed_dictionaries({"kind": st.just("patches")}, optional={"folder": words}),
+            ),
+            max_size=3,
+        ),
+        "stop": st.fixed_dictionaries({}, optional={"hours": seconds, "stall": st.integers(1, 99)}),
+    }
+    return Lab.model_validate({**part, **draw(st.fixed_dictionaries({}, optional=more))})
+
+
+@given(contracts())
+def test_a_contract_written_down_and_read_again_is_the_same(lab: Lab) -> None:
+    assert parse(to_toml(lab)) == lab

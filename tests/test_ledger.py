@@ -1,0 +1,306 @@
+"""The ledger: its tables are a fold of its events, it opens safely, and looking at it is quick."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nightlab.ledger import Ledger, find_session, make_state_folder, tags, write_results
+from nightlab.records import Budget, Candidate, Measurement, Metric, NightlabError, Trial, Verdict
+
+BUDGET = Budget("wall", 5)
+
+
+def candidate(number: int, **more: Any) -> Candidate:
+    facts = {"commit": f"c{number:039d}", "parent": "p" * 40, "tree": f"t{number}", "proposer": "tuner"}
+    return Candidate(**{**facts, "hypothesis": f"idea {number}", **more})
+
+
+def trial(number: int, attempt: int = 1) -> Trial:
+    return Trial(f"{number:04d}-search-s1-{attempt}", number, f"c{number}", 1, "search", BUDGET, attempt)
+
+
+def tables(path: Path) -> dict[str, list[Any]]:
+    with sqlite3.connect(path) as db:
+        return {t: db.execute(f"SELECT * FROM {t} ORDER BY 1").fetchall() for t in ("experiments", "trials")}
+
+
+# -- a fold of its events ------------------------------------------------------------------------------
+
+steps = st.lists(
+    st.tuples(
+        st.sampled_from(["propose", "start", "finish", "judge", "note"]),
+        st.integers(0, 5),
+        st.sampled_from(["keep", "discard", "crash"]),
+        st.none() | st.floats(-1e6, 1e6),
+        st.text(max_size=20),
+    ),
+    max_size=25,
+)
+
+
+def play(ledger: Ledger, moves: list[tuple[str, int, Any, float | None, str]]) -> int | None:
+    """Do what the moves say as far as it makes sense; returns which experiment was kept last."""
+    proposed, open_trials, attempts, kept = 0, [], itertools.count(1), None
+    for what, which, status, value, words in moves:
+        outcome = "measured" if value is not None else "crashed"
+        measurement = Measurement(outcome, value, {"mem": 1.0}, detail=words, claims={"loss": 2.5})
+        if what == "propose":
+            ledger.propose(candidate(proposed, hypothesis=words, constants={"A": value, "B": [1, words]}))
+            proposed += 1
+        elif what == "note":
+            ledger.note("refused", {"reason": words, "source": "x"})
+        elif what == "start" and proposed:
+            open_trials.append(trial(which % proposed, next(attempts)))
+            ledger.start(open_trials[-1])
+        elif what == "finish" and open_trials:
+            ledger.finish(open_trials.pop(), measurement)
+        elif what == "judge" and proposed:
+            ledger.judge(which % proposed, measurement, Verdict(status, "improved", words))
+            kept = which % proposed if status == "keep" else None if kept == which % proposed else kept
+    return kept
+
+
+def test_rebuilt_from_its_events_it_is_the_same(tmp_path: Path) -> None:
+    numbers = itertools.count()
+
+    @given(steps)
+    def check(moves: list[Any]) -> None:
+        path = tmp_path / f"{next(numbers)}.db"
+        ledger = Ledger(path)
+        ledger._db.execute("PRAGMA synchronous = OFF")
+        play(ledger, moves)
+        before, champion, rows = tables(path), ledger.champion(), ledger.experiments()
+        ledger.rebuild()
+        assert tables(path) == before
+        assert (ledger.champion(), ledger.experiments()) == (champion, rows)
+        assert [e.number for e in rows] == list(range(len(rows)))
+        ledger.close()
+
+    check()
+
+
+def test_the_champion_is_the_last_kept_even_if_the_clock_steps_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = Ledger(tmp_path / "l.db")
+    clock = iter([100.0, 101.0, 200.0, 150.0])
+    monkeypatch.setattr(time, "time", lambda: next(clock))
+    for n in range(2):
+        ledger.propose(candidate(n))
+    ledger.judge(1, Measurement("measured", 2.0), Verdict("keep", "improved"))
+    ledger.judge(0, Measurement("measured", 1.0), Verdict("keep", "improved"))
+    champion = ledger.champion()
+    assert champion and champion.number == 0
+
+
+def test_what_is_written_is_what_is_read(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "l.db")
+    ledger.open_session({"tag": "t", "lab": {"name": "x"}})
+    one = candidate(0, constants={"A": 0.1, "S": "SL"}, changes=("A 1 → 0.1",), source="01.patch", lines=9)
+    measured = Measurement("measured", 1.5, {"mem": 2.0}, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, "fine", {"loss": 0.1})
+    assert ledger.propose(one) == 0
+    ledger.start(trial(0))
+    assert ledger.open_trials() == [trial(0)]
+    assert [e.number for e in ledger.unjudged()] == [0]
+    ledger.finish(trial(0), measured)
+    ledger.judge(0, measured, Verdict("keep", "baseline"))
+    ledger.close()
+
+    reader = Ledger(tmp_path / "l.db", read_only=True)
+    found = reader.experiment(0)
+    assert (found.candidate, found.measurement, found.verdict) == (one, measured, Verdict("keep", "baseline"))
+    assert reader.trials(0) == [(trial(0), measured)]
+    assert reader.open_trials() == [] and reader.unjudged() == []
+    assert reader.champion() == found and reader.find_tree("t0") == found and reader.find_tree("t1") is None
+    assert reader.session() == {"tag": "t", "lab": {"name": "x"}}
+    assert reader.proposals_by() == {"tuner": 1} and reader.counts() == {"keep": 1}
+    with pytest.raises(NightlabError, match="no experiment 7: this session has 0 to 0"):
+        reader.experiment(7)
+
+
+def test_event_and_effect_are_both_there_or_both_absent(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "l.db")
+    ledger.propose(candidate(0))
+    ledger.start(trial(0))
+    with pytest.raises(sqlite3.IntegrityError):
+        ledger.start(trial(0))  # the same trial twice: the effect fails, so the event must not stay
+    ledger.rebuild()
+    assert len(ledger.trials()) == 1
+
+
+# -- opening -------------------------------------------------------------------------------------------
+
+
+def test_a_reader_writes_nothing_and_sees_a_writer_at_work(tmp_path: Path) -> None:
+    writer = Ledger(tmp_path / "l.db")
+    reader = Ledger(tmp_path / "l.db", read_only=True)
+    writer.propose(candidate(0))
+    assert len(reader.experiments()) == 1
+    with pytest.raises(NightlabError, match="can't be written") as error:
+        reader.propose(candidate(1))
+    assert error.value.mend
+    with pytest.raises(NightlabError, match="there is no ledger"):
+        Ledger(tmp_path / "none.db", read_only=True)
+    assert not (tmp_path / "none.db").exists()
+
+
+def test_a_newer_format_is_refused_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "l.db"
+    Ledger(path).close()
+    with sqlite3.connect(path) as db:
+        db.execute("PRAGMA user_version = 99")
+    before = path.read_bytes()
+    for read_only in (True, False):
+        with pytest.raises(NightlabError, match=r"newer nightlab \(format 99") as error:
+            Ledger(path, read_only=read_only)
+        assert "upgrade" in error.value.mend
+    assert path.read_bytes() == before
+
+
+def test_a_damaged_file_is_named_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "l.db"
+    path.write_bytes(b"this is no database, whatever its name says " * 200)
+    before = path.read_bytes()
+    for read_only in (True, False):
+        with pytest.raises(NightlabError, match="can't be opened") as error:
+            Ledger(path, read_only=read_only)
+        assert str(path) in str(error.value) and "backup" in error.value.mend
+    assert path.read_bytes() == before
+
+
+def test_looking_at_an_old_session_does_not_make_it_the_latest(tmp_path: Path) -> None:
+    home = make_state_folder(tmp_path)
+    for tag in ("old", "new"):
+        (home / tag).mkdir()
+        ledger = Ledger(home / tag / "ledger.db")
+        ledger.open_session({"tag": tag})
+        ledger.close()
+        time.sleep(0.02)
+    assert tags(tmp_path) == ["new", "old"]
+    reader = Ledger(home / "old" / "ledger.db", read_only=True)
+    reader.experiments()
+    assert find_session(tmp_path, None) == "new"
+    reader.close()
+    assert find_session(tmp_path, None) == "new"
+
+
+# -- the table -----------------------------------------------------------------------------------------
+
+
+def test_the_table_has_the_originals_columns_first_and_one_line_per_row(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "l.db")
+    ledger.propose(candidate(0, hypothesis="baseline"))
+    ledger.judge(0, Measurement("measured", 0.9979, peak_memory_mb=2048), Verdict("keep", "baseline"))
+    ledger.propose(candidate(1, hypothesis="a\ttab and\na line", changes=("A 1 → 2", "B 3 → 4")))
+    ledger.judge(1, Measurement("crashed", claims={"peak_vram_mb": 1024.0}), Verdict("crash", "crashed"))
+    ledger.propose(candidate(2))  # not judged yet
+    path = tmp_path / "results.tsv"
+    write_results(path, Metric("val_bpb"), ledger.experiments())
+    header, *rows = [line.split("\t") for line in path.read_text().splitlines()]
+    assert header[:5] == ["commit", "val_bpb", "memory_gb", "status", "description"]
+    assert [r[:5] for r in rows] == [
+        ["c000000", "0.997900", "2.0", "keep", "baseline"],
+        ["c000000", "0.000000", "1.0", "crash", "a tab and a line"],
+    ]
+    assert rows[1][-1] == "A 1 → 2; B 3 → 4"
+    assert {len(r) for r in rows} == {len(header)}
+    assert list(tmp_path.glob("*.tmp")) == []
+
+
+# -- quick to look at ----------------------------------------------------------------------------------
+
+
+def a_session(lab: Path, experiments: int) -> Ledger:
+    folder = make_state_folder(lab) / "long"
+    folder.mkdir()
+    ledger = Ledger(folder / "ledger.db")
+    ledger._db.execute("PRAGMA synchronous = OFF")
+    ledger.open_session({"lab": {"metric": {"name": "loss"}}})
+    draw, best = random.Random(1), 1.0
+    constants = {f"CONSTANT_{n}": n * 0.1 for n in range(20)}
+    for n in range(experiments):
+        value = draw.gauss(1.0, 0.1)
+        measurement = Measurement("measured", value, claims={"loss": value})
+        ledger.propose(candidate(n, constants=constants, changes=("CONSTANT_1 0.1 → 0.2",)))
+        ledger.start(trial(n))
+        ledger.finish(trial(n), measurement)
+        kept = n == 0 or value < best
+        best = value if kept else best
+        ledger.judge(n, measurement, Verdict("keep" if kept else "discard", "improved" if kept else "regressed"))
+    return ledger
+
+
+def seconds(*command: str) -> float:
+    def once() -> float:
+        begun = time.perf_counter()
+        subprocess.run(command, check=True, capture_output=True)
+        return time.perf_counter() - begun
+
+    return min(once() for _ in range(3))
+
+
+def test_the_log_of_ten_thousand_experiments(tmp_path: Path, nightlab: Any, capsys: Any) -> None:
+    ledger = a_session(tmp_path, 10_000)
+    ledger.close()
+    done = nightlab("log", cwd=tmp_path)
+    assert done.code == 0
+    assert "9999" in done.out and "9970 earlier ones" in done.out
+    assert len(nightlab("log", "--json", cwd=tmp_path).json) == 10_000
+    assert len(nightlab("log", "--all", cwd=tmp_path).out.splitlines()) > 10_000
+
+    bare = seconds(sys.executable, "-c", "pass")
+    program = str(Path(sys.executable).parent / "nightlab")
+    shown, helped = seconds(program, "log", "-C", str(tmp_path)), seconds(program, "--help")
+    with capsys.disabled():
+        print(f"\n  bare python {bare:.3f} s, nightlab --help {helped:.3f} s, log of 10,000 {shown:.3f} s")
+
+
+CORE = "cli lab ledger lineage night judge propose records session start trial trial.box trial.supervisor watch.log watch.view"
+
+
+def imported(code: str) -> set[str]:
+    shown = f"{code}\nimport sys; print(*sys.modules)"
+    out = subprocess.run([sys.executable, "-c", shown], check=True, capture_output=True, text=True).stdout
+    return {name.split(".")[0] for name in out.splitlines()[-1].split()}
+
+
+def test_the_core_imports_no_torch() -> None:
+    loaded = imported("\n".join(f"import nightlab.{name}" for name in CORE.split()))
+    assert "pydantic" in loaded  # it did import something
+    assert not loaded & {"torch", "pyarrow", "tokenizers"}
+
+
+HEAVY = {"torch", "optuna", "rich", "scipy", "numpy", "matplotlib", "psutil"}
+
+
+@pytest.mark.parametrize("command", ["--help", "run --help", "log --help"])
+def test_help_imports_nothing_heavy(command: str) -> None:
+    argv = ["nightlab", *command.split()]
+    loaded = imported(
+        f"import sys; sys.argv = {argv}\nfrom nightlab.cli import app\ntry: app()\nexcept SystemExit: pass"
+    )
+    assert "typer" in loaded
+    assert not loaded & HEAVY
+    if command == "--help":  # for a command's own help typer itself takes pydantic in
+        assert "pydantic" not in loaded
+
+
+def test_the_log_imports_nothing_heavy(tmp_path: Path) -> None:
+    a_session(tmp_path, 5).close()
+    loaded = imported(
+        f"import sys; sys.argv = ['nightlab', 'log', '-C', {str(tmp_path)!r}]\n"
+        "from nightlab.cli import app\ntry: app()\nexcept SystemExit: pass"
+    )
+    assert "sqlite3" in loaded
+    assert not loaded & (HEAVY - {"rich"})

