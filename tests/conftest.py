@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
 import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +53,9 @@ name = "loss"
 amount = 20
 startup = 20
 evaluation = 20
+
+[sandbox]
+allow_missing = ["files", "network", "processes", "privileges"]
 
 [[proposers]]
 kind = "{proposer}"
@@ -183,6 +189,52 @@ def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
 
 
+@pytest.fixture
+def start_nightlab(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Start the real command and leave it running, for tests that send it signals."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*args: str, cwd: TinyLab, **env: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [*PROGRAM, *args],
+            cwd=cwd.folder,
+            env=program_env(tmp_path / "home", **env),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def wait(until: Callable[[], Any], seconds: float = 60) -> Any:
+    """Wait until something holds, and return it."""
+    end = time.monotonic() + seconds
+    while not (found := until()):
+        assert time.monotonic() < end, "it never happened"
+        time.sleep(0.02)
+    return found
+
+
+def users_own(lab: TinyLab) -> str:
+    """A fingerprint of all that is the user's: every file, the index, HEAD and the user's branch."""
+    found = hashlib.sha256()
+    for path in sorted(lab.folder.rglob("*")):
+        inside = path.relative_to(lab.folder).parts
+        if path.is_file() and inside[0] not in (".git", ".nightlab"):
+            found.update(f"{path}\0".encode() + path.read_bytes())
+    for name in ("index", "HEAD", "refs/heads/main"):
+        found.update((lab.folder / ".git" / name).read_bytes())
+    return found.hexdigest()
+
+
 def living(folder: Path) -> list[int]:
     """Processes that run in the name of a trial below ``folder``, found without nightlab's help."""
     found = []
@@ -203,4 +255,5 @@ def no_process_left(tmp_path: Path) -> Iterator[None]:
     """Whatever a test started in a trial's name below its folder is gone after it."""
     yield
     for pid in living(tmp_path):
-        os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)

@@ -36,7 +36,9 @@ def test_minimise_and_maximise_mirror_each_other(a: float, b: float, before: int
 def test_a_keep_is_better_or_as_good_and_shorter(a: float, b: float, before: int, after: int) -> None:
     verdict = greedy().judge(run(a, before), run(b, after))
     assert (verdict.status == "keep") == (b < a or (a == b and after < before))
-    assert verdict.reason == ("improved" if b < a else "regressed" if b > a else ("simpler" if after < before else "inconclusive"))
+    assert verdict.reason == (
+        "improved" if b < a else "regressed" if b > a else ("simpler" if after < before else "inconclusive")
+    )
 
 
 @given(numbers, numbers)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import importlib.util
 import math
 import os
 import re
@@ -12,10 +13,11 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
-import textwrap
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
+from typing import IO
 
 import numpy as np
 import pytest
@@ -42,8 +44,8 @@ class Lab:
     """A copy of the lab with a home of its own."""
 
     def __init__(self, root: Path, corpus: str | None) -> None:
-        self.home, self.folder = root / "home", root / "lab"
-        self.home.mkdir()
+        self.home, self.folder = root / "lm" / "home", root / "lm" / "lab"
+        self.home.mkdir(parents=True)
         shutil.copytree(LAB, self.folder)
         if corpus:
             self.edit("prepare.py", "CORPUS = None", f"CORPUS = {corpus!r}")
@@ -61,12 +63,6 @@ class Lab:
         return subprocess.run(
             [sys.executable, *command], cwd=self.folder, env=self.env(**env), capture_output=True, text=True
         )
-
-    def python(self, code: str, **env: str) -> str:
-        """What a few lines print that start with ``import prepare``."""
-        done = self.run("-c", "import numpy as np, torch, prepare\n" + textwrap.dedent(code), **env)
-        assert done.returncode == 0, done.stderr
-        return done.stdout.strip()
 
     def prepared(self, kind: str) -> Path:
         (found,) = (self.home / ".cache" / "nightlab" / "lm" / kind).glob("[!.]*")
@@ -97,12 +93,29 @@ def lab(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> Lab:
     return made
 
 
+@pytest.fixture(scope="module")
+def prepare(lab: Lab) -> Iterator[ModuleType]:
+    """The lab's ``prepare.py`` in this process, with the guest's side of the protocol beside it."""
+    before = dict(os.environ)
+    os.environ.update(lab.env())
+    sys.path.insert(0, str(GUEST))
+    spec = importlib.util.spec_from_file_location("prepare", lab.folder / "prepare.py")
+    module = importlib.util.module_from_spec(spec)
+    threads = torch.get_num_threads()
+    spec.loader.exec_module(module)
+    yield module
+    torch.set_num_threads(threads)
+    sys.path.remove(str(GUEST))
+    os.environ.clear()
+    os.environ.update(before)
+
+
 @pytest.fixture
 def copy(lab: Lab, tmp_path: Path) -> Lab:
     """A lab whose files and data may be damaged."""
-    shutil.copytree(lab.folder.parent, tmp_path / "copy")
     made = object.__new__(Lab)
-    made.home, made.folder = tmp_path / "copy" / "home", tmp_path / "copy" / "lab"
+    made.home, made.folder = tmp_path / "lm" / "home", tmp_path / "lm" / "lab"
+    shutil.copytree(lab.folder.parent, tmp_path / "lm")
     return made
 
 
@@ -129,96 +142,122 @@ def test_token_bytes_sum_to_the_bytes_of_the_text(lab: Lab, texts: list[str]) ->
 
 
 @pytest.mark.parametrize("length", [16, 128])
-def test_rows_are_full_start_with_bos_and_show_each_token_once(lab: Lab, length: int) -> None:
-    out = lab.python(f"""
-        loader = prepare.train_loader(7, {length}, seed=3)
-        data, epochs = loader.data, 2
-        rows = len(data) // {length} * epochs
-        inputs, targets = map(torch.cat, zip(*(next(loader) for _ in range(-(-rows // 7)))))
-        assert inputs.shape[1] == targets.shape[1] == {length}
-        assert (inputs[:, 0] == prepare.BOS).all()
-        assert (inputs[:, 1:] == targets[:, :-1]).all()
-        assert loader.tokens == inputs.numel()
-        # Where the targets come from: each epoch covers the data once, but for less than one row,
-        # and that row's tokens open the next epoch.
-        again = prepare.train_loader(7, {length}, seed=3)
-        first = again.first
-        starts = np.concatenate([again.epoch() for _ in range(epochs)])
-        seen = (starts[:, None] + 1 + np.arange({length})) % len(data)
-        assert (targets[:rows].numpy() == data[seen]).all()
-        expected = (first + 1 + np.arange(rows * {length})) % len(data)
-        assert (np.sort(seen.ravel()) == np.sort(expected)).all()
-        count = np.bincount(seen[: rows // epochs].ravel(), minlength=len(data))
-        assert count.max() == 1 and (count == 0).sum() < {length}
-        print("fine")
-    """)
-    assert out == "fine"
+def test_rows_are_full_start_with_bos_and_show_each_token_once(prepare: ModuleType, length: int) -> None:
+    loader, again = (prepare.train_loader(7, length, seed=3) for _ in range(2))
+    data, epochs = loader.data, 2
+    rows = len(data) // length * epochs
+    inputs, targets = map(torch.cat, zip(*(next(loader) for _ in range(-(-rows // 7))), strict=True))
+    assert inputs.shape[1] == targets.shape[1] == length
+    assert (inputs[:, 0] == prepare.BOS).all()
+    assert (inputs[:, 1:] == targets[:, :-1]).all()
+    assert loader.tokens == inputs.numel()
+
+    # Where the targets come from: an epoch shows each token once but for less than one row's, and those
+    # open the next epoch.
+    first = again.first
+    starts = np.concatenate([again.epoch() for _ in range(epochs)])
+    seen = (starts[:, None] + 1 + np.arange(length)) % len(data)
+    assert (targets[:rows].numpy() == data[seen]).all()
+    assert (np.sort(seen.ravel()) == np.sort((first + 1 + np.arange(rows * length)) % len(data))).all()
+    times = np.bincount(seen[: rows // epochs].ravel(), minlength=len(data))
+    assert times.max() == 1
+    assert (times == 0).sum() < length
 
 
-def test_the_same_seed_gives_the_same_batches_and_another_seed_others(lab: Lab) -> None:
-    code = "print([int(next(prepare.train_loader(4, 64, seed=s))[0].sum()) for s in (1, 1, 2)])"
-    one, same, other = map(int, re.findall(r"\d+", lab.python(code)))
-    assert one == same != other
+def test_the_same_seed_gives_the_same_batches_and_another_seed_others(prepare: ModuleType) -> None:
+    one, same, other = (next(prepare.train_loader(4, 64, seed=seed))[0] for seed in (1, 1, 2))
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
 
 
-def test_a_uniform_model_scores_the_closed_form(lab: Lab) -> None:
-    out = lab.python("""
-        import math
-        uniform = lambda tokens: torch.zeros(*tokens.shape, prepare.VOCABULARY)
-        data, T, B = prepare.tokens_of("val"), prepare.MAX_CONTEXT, prepare.EVAL_BATCH
-        there = (len(data) - 1) // T
-        count = min(there, prepare.EVAL_TOKENS // T) // B * B
-        starts = np.linspace(0, there - 1, count).astype(int) * T
-        targets = data[starts[:, None] + 1 + np.arange(T)]
-        sizes = prepare.token_bytes()[targets]
-        closed = math.log2(prepare.VOCABULARY) * (sizes > 0).sum() / sizes.sum()
-        print(prepare.finish(uniform), closed)
-    """)
-    measured, closed = map(float, out.split())
+def test_a_uniform_model_scores_the_closed_form(prepare: ModuleType) -> None:
+    data, length = prepare.tokens_of("val"), prepare.MAX_CONTEXT
+    there = (len(data) - 1) // length
+    count = min(there, prepare.EVAL_TOKENS // length) // prepare.EVAL_BATCH * prepare.EVAL_BATCH
+    starts = np.linspace(0, there - 1, count).astype(int) * length
+    sizes = prepare.token_bytes()[data[starts[:, None] + 1 + np.arange(length)]]
+    closed = math.log2(prepare.VOCABULARY) * (sizes > 0).sum() / sizes.sum()
+    measured = prepare.finish(lambda tokens: torch.zeros(*tokens.shape, prepare.VOCABULARY))
     assert math.isclose(measured, closed, rel_tol=1e-6)
 
 
-MODEL = """
-torch.manual_seed(0)
-table = torch.nn.Embedding(prepare.VOCABULARY, prepare.VOCABULARY)
-def honest(tokens): return table(tokens)
-def peeking(tokens): return table(tokens) + 5 * torch.nn.functional.one_hot(tokens.roll(-1, 1), prepare.VOCABULARY)
-def broken(tokens): return table(tokens) * float("nan")
-calls = []
-def drifting(tokens): calls.append(1); return table(tokens) * (1 + 0.01 * len(calls))
-def short(tokens): return table(tokens)[:, :-1]
-def dying(tokens): raise RuntimeError("out of memory, say")
-"""
+# --- Served models --------------------------------------------------------------------------------------
 
 
-def serve(lab: Lab, model: str, split: str = "val") -> subprocess.CompletedProcess[str]:
-    """Two processes as in a trial: one serves the model named, the other is ``prepare.py evaluate``."""
+class Models:
+    """An honest model and some that are not."""
+
+    def __init__(self, vocabulary: int) -> None:
+        random = torch.Generator().manual_seed(0)
+        self.table = torch.randn(vocabulary, vocabulary, generator=random)
+        self.calls = 0
+
+    def honest(self, tokens: torch.Tensor) -> torch.Tensor:
+        return self.table[tokens]
+
+    def peeking(self, tokens: torch.Tensor) -> torch.Tensor:
+        return self.table[tokens] + self.table[tokens.roll(-1, 1)]
+
+    def drifting(self, tokens: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        return self.table[tokens] * (1 + self.calls / 100)
+
+    def broken(self, tokens: torch.Tensor) -> torch.Tensor:
+        return self.table[tokens].index_fill(2, torch.tensor(5), float("nan"))
+
+    def short(self, tokens: torch.Tensor) -> torch.Tensor:
+        return self.table[tokens][:, :-1]
+
+    def dying(self, tokens: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("no memory, say")
+
+
+def start_evaluator(lab: Lab, link: socket.socket, shared: IO[bytes], split: str = "val") -> subprocess.Popen[str]:
+    """``prepare.py evaluate`` in a process of its own, as in a trial."""
+    return subprocess.Popen(
+        [sys.executable, "prepare.py", "evaluate"],
+        cwd=lab.folder,
+        env=lab.env(NIGHTLAB_ROLE="evaluator", NIGHTLAB_SPLIT=split, **guest(link, shared)),
+        pass_fds=(link.fileno(), shared.fileno()),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def guest(link: socket.socket, shared: IO[bytes]) -> dict[str, str]:
+    return {
+        "NIGHTLAB_LINK": str(link.fileno()),
+        "NIGHTLAB_SHARED": str(shared.fileno()),
+        "PYTHONPATH": str(GUEST),
+    }
+
+
+def serve(lab: Lab, prepare: ModuleType, model: str, split: str = "val") -> subprocess.CompletedProcess[str]:
+    """Serve a model from this process to an evaluator."""
+    function = getattr(Models(prepare.VOCABULARY), model)
     ours, theirs = socket.socketpair()
-    with ours, theirs, tempfile.TemporaryFile() as shared:
-        fds = {"NIGHTLAB_SHARED": str(shared.fileno()), "PYTHONPATH": str(GUEST)}
-        evaluator = subprocess.Popen(
-            [sys.executable, "prepare.py", "evaluate"], cwd=lab.folder, text=True,
-            env=lab.env(NIGHTLAB_ROLE="evaluator", NIGHTLAB_LINK=str(ours.fileno()), NIGHTLAB_SPLIT=split, **fds),
-            pass_fds=(ours.fileno(), shared.fileno()), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        )  # fmt: skip
-        trial = {"NIGHTLAB_SEED": "1", "NIGHTLAB_CLOCK": "cpu", "NIGHTLAB_BUDGET": "1"}
-        candidate = subprocess.Popen(
-            [sys.executable, "-c", f"import torch, prepare\n{MODEL}\nassert prepare.finish({model}) is None"],
-            cwd=lab.folder, pass_fds=(theirs.fileno(), shared.fileno()), stderr=subprocess.DEVNULL,
-            env=lab.env(NIGHTLAB_ROLE="candidate", NIGHTLAB_LINK=str(theirs.fileno()), **trial, **fds),
-        )  # fmt: skip
-        ours.close(), theirs.close()
+    with tempfile.TemporaryFile() as shared, theirs, pytest.MonkeyPatch.context() as patch:
+        evaluator = start_evaluator(lab, theirs, shared, split)
+        theirs.close()
+        trial = {"ROLE": "candidate", "SEED": "1", "CLOCK": "cpu", "BUDGET": "1"}
+        for name, value in {**{f"NIGHTLAB_{n}": v for n, v in trial.items()}, **guest(ours, shared)}.items():
+            patch.setenv(name, value)
+        ours.detach()  # the protocol takes it over, and closes it
+        try:
+            assert prepare.finish(function) is None
+        except Exception as reason:  # a real candidate's process would end by it
+            print(reason)
         out, err = evaluator.communicate(timeout=60)
-        candidate.wait(timeout=60)
     return subprocess.CompletedProcess([], evaluator.returncode, out, err)
 
 
-def test_a_served_model_scores_exactly_what_it_scores_in_process(lab: Lab) -> None:
-    in_process = float(lab.python(MODEL + "print(prepare.finish(honest))"))
-    served = serve(lab, "honest")
+def test_a_served_model_scores_exactly_what_it_scores_in_process(lab: Lab, prepare: ModuleType) -> None:
+    in_process = prepare.finish(Models(prepare.VOCABULARY).honest)
+    served = serve(lab, prepare, "honest")
     assert served.returncode == 0, served.stderr
     assert served.stdout == f"METRIC val_bpb={in_process:.9f}\n"
-    assert serve(lab, "honest", split="heldout").stdout != served.stdout
+    assert serve(lab, prepare, "honest", split="heldout").stdout != served.stdout
 
 
 @pytest.mark.parametrize(
@@ -226,16 +265,21 @@ def test_a_served_model_scores_exactly_what_it_scores_in_process(lab: Lab) -> No
     [
         ("peeking", 3, "TAMPERED: the model looks ahead"),
         ("drifting", 3, "TAMPERED: the model looks ahead or changes between calls"),
-        ("broken", 3, "TAMPERED: the model answered with logits that are not finite"),
+        ("broken", 4, "No metric: the model answered with logits that are not finite"),
         ("short", 4, "No metric: the candidate answered with"),
         ("dying", 4, "No metric: "),
     ],
 )
-def test_the_evaluator_says_what_is_wrong_with_a_model(lab: Lab, model: str, status: int, words: str) -> None:
-    done = serve(lab, model)
+def test_the_evaluator_says_what_is_wrong_with_a_model(
+    lab: Lab, prepare: ModuleType, model: str, status: int, words: str
+) -> None:
+    done = serve(lab, prepare, model)
     assert (done.returncode, done.stdout) == (status, "")
     assert words in done.stderr
     assert "Traceback" not in done.stderr
+
+
+# --- A damaged cache, and training by hand --------------------------------------------------------------
 
 
 def test_damage_is_named_and_preparing_again_mends_it(copy: Lab) -> None:
@@ -254,18 +298,34 @@ def test_damage_is_named_and_preparing_again_mends_it(copy: Lab) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_training_by_hand_repeats_to_the_last_digit_and_prints_the_summary(lab: Lab) -> None:
+def test_training_repeats_to_the_last_digit_by_hand_and_in_a_trial(lab: Lab) -> None:
     fixed = {"NIGHTLAB_CLOCK": "work", "NIGHTLAB_BUDGET": "8192", "NIGHTLAB_SEED": "5"}
-    one, two = lab.run("train.py", **fixed), lab.run("train.py", **fixed)
-    assert one.returncode == 0, one.stderr
-    summary = dict(re.findall(r"^(\w+): +([\d.]+)$", one.stdout.split("---\n")[1], re.M))
-    assert list(summary) == [
-        "val_bpb", "training_seconds", "total_seconds", "peak_vram_mb", "mfu_percent", "total_tokens_M",
-        "num_steps", "num_params_M", "depth",
-    ]  # fmt: skip
+    by_hand = lab.run("train.py", **fixed)
+    assert by_hand.returncode == 0, by_hand.stderr
+    ours, theirs = socket.socketpair()
+    with ours, theirs, tempfile.TemporaryFile() as shared:
+        evaluator = start_evaluator(lab, ours, shared)
+        candidate = subprocess.Popen(
+            [sys.executable, "train.py"],
+            cwd=lab.folder,
+            env=lab.env(NIGHTLAB_ROLE="candidate", **guest(theirs, shared), **fixed),
+            pass_fds=(theirs.fileno(), shared.fileno()),
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        ours.close()
+        theirs.close()
+        metric, said = evaluator.communicate(timeout=60)[0], candidate.communicate(timeout=60)[0]
+
+    summary = dict(re.findall(r"^(\w+): +([\d.]+)$", by_hand.stdout.split("---\n")[1], re.M))
+    keys = "val_bpb training_seconds total_seconds peak_vram_mb mfu_percent total_tokens_M num_steps num_params_M depth"
+    assert list(summary) == keys.split()
     assert summary["num_steps"] == "8"
     assert 1 < float(summary["val_bpb"]) < 5
-    assert f"val_bpb:          {summary['val_bpb']}\n" in two.stdout
+    assert f"{float(metric.removeprefix('METRIC val_bpb=')):.6f}" == summary["val_bpb"]
+    # In a trial it says all the same, except what it does not know.
+    claimed = re.findall(r"^(\w+): ", said.split("---\n")[1], re.M)
+    assert claimed == keys.split()[1:]
 
 
 def test_a_budget_without_an_amount_is_explained(lab: Lab) -> None:
@@ -325,8 +385,7 @@ def hub(texts: list[str], tmp_path: Path) -> Iterator[str]:
 
 
 def test_broken_downloads_go_on_where_they_stopped(hub: str, tmp_path: Path, texts: list[str]) -> None:
-    (tmp_path / "climbmix").mkdir()
-    climbmix = Lab(tmp_path / "climbmix", None)
+    climbmix = Lab(tmp_path, None)
     done = climbmix.run("prepare.py", "--corpus", "climbmix", "--shards", "2", NIGHTLAB_HUB=hub)
     assert done.returncode == 0, done.stderr
     assert sorted(Hub.ranges) == sorted(f"bytes={len(body) // 2}-" for body in Hub.files.values())
@@ -337,8 +396,7 @@ def test_broken_downloads_go_on_where_they_stopped(hub: str, tmp_path: Path, tex
 
 
 def test_a_download_that_fails_names_the_address_the_cause_and_the_mend(hub: str, tmp_path: Path) -> None:
-    (tmp_path / "lost").mkdir()
-    done = Lab(tmp_path / "lost", None).run("prepare.py", "--corpus", "climbmix", "--shards", "5", NIGHTLAB_HUB=hub)
+    done = Lab(tmp_path, None).run("prepare.py", "--corpus", "climbmix", "--shards", "5", NIGHTLAB_HUB=hub)
     assert done.returncode == 1
     assert f"{hub}/karpathy/climbmix-400b-shuffle/resolve/main/shard_00002.parquet" in done.stderr
     assert "404" in done.stderr

@@ -47,7 +47,7 @@ def original(folder: TinyLab) -> TinyLab:
 
 def test_it_runs_without_any_configuration(make_lab, nightlab) -> None:
     lab = original(make_lab())
-    done = nightlab("run", "-n", "5", "--tag", "first", cwd=lab)
+    done = nightlab("run", "-n", "5", "--tag", "first", "--allow-missing", "all", cwd=lab)
     assert done.code == 0, done.err
 
     header, *rows = lab.table("first")
@@ -57,12 +57,12 @@ def test_it_runs_without_any_configuration(make_lab, nightlab) -> None:
     assert lab.git("rev-parse", "HEAD").startswith(commit)
     assert (val_bpb, memory, status, description) == ("1.014000", "44.0", "keep", "baseline")
     assert all(row[3] in ("keep", "discard", "crash") for row in rows)
-    assert all("train.py" == f for f in lab.git("diff", "--name-only", "main", "nightlab/first").splitlines())
+    assert all(f == "train.py" for f in lab.git("diff", "--name-only", "main", "nightlab/first").splitlines())
 
 
 def test_tuning_it_helps(make_lab, nightlab) -> None:
     lab = original(make_lab())
-    assert nightlab("run", "-n", "8", cwd=lab).code == 0
+    assert nightlab("run", "-n", "8", "--allow-missing", "all", cwd=lab).code == 0
     values = [e["metric"] for e in nightlab("log", "--json", "--kept", cwd=lab).json]
     assert len(values) > 1
     assert values == sorted(values, reverse=True)
@@ -80,7 +80,11 @@ def test_what_is_inferred_can_be_read_and_kept(make_lab, nightlab) -> None:
     assert again.code == 1 and "lab.toml exists already" in again.err
 
     uncommitted = nightlab("run", "-n", "1", cwd=lab)
-    assert uncommitted.code == 1 and "lab.toml is not committed" in uncommitted.err and "git add lab.toml" in uncommitted.err
+    assert (
+        uncommitted.code == 1
+        and "lab.toml is not committed" in uncommitted.err
+        and "git add lab.toml" in uncommitted.err
+    )
     lab.commit()
-    checked = nightlab("check", "--json", cwd=lab)
+    checked = nightlab("check", "--json", "--allow-missing", "all", cwd=lab)
     assert checked.code == 0 and checked.json["ok"] and "lab.toml" in checked.json["source"]

@@ -7,42 +7,35 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import living
+from conftest import living, wait
 
 from nightlab.lab import BudgetPart, parse
 from nightlab.lineage import Repo
 from nightlab.records import Budget, Measurement, NightlabError, Trial
+from nightlab.session import this_sandbox
 from nightlab.trial import Box, plain, run_prepare
 from nightlab.trial import text as words
 from nightlab.trial.box import Running, end_leftovers
+from nightlab.trial.sandbox import Bare, Sandbox
 
 LEAST = 'name = "x"\ngenome = ["genome.py"]\ncommand = "python genome.py"\n[metric]\nname = "loss"\n'
 GUEST = "import nightlab_guest\ntrial = nightlab_guest.trial()\n"
 SERVED = '[evaluator]\ncommand = "python evaluate.py"\nserved = true\n'
 
 
-def wait(until: Callable[[], Any], seconds: float = 60) -> Any:
-    end = time.monotonic() + seconds
-    while not (found := until()):
-        assert time.monotonic() < end, "it never happened"
-        time.sleep(0.02)
-    return found
-
-
 class Bench:
     """Runs one genome under a contract, as a session would."""
 
-    def __init__(self, lab: Any, contract: str, **budget: Any) -> None:
+    def __init__(self, lab: Any, contract: str, sandbox: Sandbox | None = None, **budget: Any) -> None:
         self.lab = parse(contract)
         repo = Repo(lab.folder)
         part = BudgetPart(**{"amount": 30, "startup": 30, "evaluation": 30, **budget})
-        self.box = Box(repo, self.lab, part, "cpu", lab.folder / ".nightlab" / "t" / "trials")
+        self.box = Box(repo, self.lab, part, "cpu", lab.folder / ".nightlab" / "t" / "trials", sandbox or Bare())
         self.commit, self.count = repo.resolve() or "", 0
 
     def start(self, *, budget: Budget | None = None, purpose: Any = "search", seed: int = 1) -> Running:
@@ -65,12 +58,26 @@ class Bench:
         return self.box.log(f"t{self.count}", role)
 
 
-@pytest.fixture
-def bench(make_lab: Any) -> Callable[..., Bench]:
+def benches(make_lab: Any, sandbox: Sandbox) -> Callable[..., Bench]:
     def make(genome: str, contract: str = LEAST, files: dict[str, str] | None = None, **budget: Any) -> Bench:
-        return Bench(make_lab(genome=genome, files=files), contract, **budget)
+        return Bench(make_lab(genome=genome, files=files), contract, sandbox, **budget)
 
     return make
+
+
+@pytest.fixture(params=["bare", "sandbox"])
+def bench(make_lab: Any, request: pytest.FixtureRequest) -> Callable[..., Bench]:
+    """What must hold with a sandbox and without one."""
+    sandbox = Bare() if request.param == "bare" else this_sandbox()
+    if request.param == "sandbox" and sandbox.name == "none":
+        pytest.skip(sandbox.why)
+    return benches(make_lab, sandbox)
+
+
+@pytest.fixture
+def bare_bench(make_lab: Any) -> Callable[..., Bench]:
+    """Without a sandbox: for candidates that leave traces outside their box so that the test sees them."""
+    return benches(make_lab, Bare())
 
 
 # -- how it ends ---------------------------------------------------------------------------------------
@@ -91,8 +98,8 @@ def test_a_good_run(bench: Any) -> None:
     [
         ("raise ValueError('the rate is too high')", "crashed", "ValueError: the rate is too high (exit status 1)"),
         ("import sys; print('bye'); sys.exit(7)", "crashed", "bye (exit status 7)"),
-        ("import os; os.kill(os.getpid(), 9)", "crashed", "exit status 9 (SIGKILL)"),
-        ("import os; os.kill(os.getpid(), 11)", "crashed", "exit status 11 (SIGSEGV)"),
+        ("import os; os.kill(os.getpid(), 9)", "crashed", "(SIGKILL)"),
+        ("import os; os.kill(os.getpid(), 11)", "crashed", "(SIGSEGV)"),
         ("print('no number here')", "no metric", "nothing printed METRIC loss="),
         ("print('METRIC loss=nan')", "no metric", "nothing printed METRIC loss="),
         ("print('METRIC lossy=1')", "no metric", "nothing printed METRIC loss="),
@@ -118,7 +125,7 @@ def test_one_that_ignores_every_polite_signal_is_ended_in_time(bench: Any) -> No
     assert measured.wall_seconds < 30
 
 
-def test_daemons_that_left_their_family_are_gone(bench: Any, tmp_path: Path) -> None:
+def test_daemons_that_left_their_family_are_gone(bare_bench: Any, tmp_path: Path) -> None:
     genome = (
         "import os, time\n"
         "for n in range(3):\n"
@@ -133,7 +140,7 @@ def test_daemons_that_left_their_family_are_gone(bench: Any, tmp_path: Path) -> 
         "time.sleep(0.1)\n"
         "print('METRIC loss=1')\n"
     )
-    assert bench(genome).run().metric == 1
+    assert bare_bench(genome).run().metric == 1
     pids = [int((tmp_path / f"daemon{n}").read_text()) for n in range(3)]
     assert [pid for pid in pids if Path(f"/proc/{pid}").exists()] == []
 
@@ -202,7 +209,8 @@ def test_it_sees_neither_secrets_nor_the_users_home(
     assert (env["NIGHTLAB_CLOCK"], env["NIGHTLAB_BUDGET"]) == ("wall", "30")
     assert env["HOME"] != os.environ["HOME"] and facts["home"] == [".cache"]
     assert facts["files"] == ["genome.py", "lab.toml", "measure.py"] and facts["stdin"] == ""
-    assert env["TMPDIR"].startswith(str(one.folder)) and facts["cwd"].startswith(str(one.folder))
+    if one.box.sandbox.name == "none":
+        assert env["TMPDIR"].startswith(str(one.folder)) and facts["cwd"].startswith(str(one.folder))
 
 
 def test_it_runs_the_commit_not_the_working_copy(make_lab: Any) -> None:
@@ -291,7 +299,9 @@ print(f"METRIC loss={total}")
 print("METRIC leaked=" + str(len(os.environ.get("SECRET", ""))))
 """
 
-SERVE = GUEST + """\
+SERVE = (
+    GUEST
+    + """\
 import array, sys
 trial.start()
 def function(tokens):
@@ -302,6 +312,7 @@ def function(tokens):
     return memoryview(out).cast("B").cast("f", {shape})
 trial.serve(function)
 """
+)
 
 
 def served(bench: Any, body: str = "pass", shape: str = "(2, 3, 2)", **more: Any) -> Any:
@@ -382,11 +393,11 @@ def test_an_evaluator_that_sees_cheating_says_so(bench: Any) -> None:
     assert (measured.outcome, measured.detail) == ("tampered", "the answers depend on the future")
 
 
-def test_an_evaluator_works_on_a_pristine_copy(bench: Any) -> None:
+def test_an_evaluator_works_on_a_pristine_copy(bare_bench: Any) -> None:
     genome = "open('evaluate.py', 'w').write('print(\"METRIC loss=0\")')\n"
     evaluate = "print('METRIC loss=7')\n"
     contract = LEAST + '[evaluator]\ncommand = "python evaluate.py"\n'
-    assert bench(genome, contract, files={"evaluate.py": evaluate}).run().metric == 7
+    assert bare_bench(genome, contract, files={"evaluate.py": evaluate}).run().metric == 7
 
 
 # -- deaths from outside -------------------------------------------------------------------------------
@@ -406,7 +417,7 @@ def test_a_supervisor_that_is_killed_takes_the_candidate_along(bench: Any) -> No
     one = bench(SLEEPER.format(seconds=999))
     running = one.start()
     wait(up(one))
-    assert len(living(one.folder)) == 3
+    assert len(living(one.folder)) >= 3
     assert not running.finished()
     os.kill(running.process.pid, signal.SIGKILL)
     wait(running.finished)

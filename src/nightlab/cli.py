@@ -321,6 +321,10 @@ def plot(
     """Draw the progress chart: every experiment, and the best so far."""
     from nightlab.session import open_session
 
+    if out is not None and out.suffix not in (".png", ".svg"):
+        from nightlab.records import NightlabError
+
+        raise NightlabError(f"{out} is neither a .png nor a .svg file", "name one: nightlab plot --out night.svg")
     session = open_session(lab, tag)
     say(f"wrote {_plot(session, out)}")
 
@@ -328,7 +332,7 @@ def plot(
 @app.command(epilog="Examples:  nightlab demo   ·   nightlab demo my-demo --experiments 40")
 def demo(
     name: Annotated[Path | None, typer.Argument(metavar="[FOLDER]", help="Where; a new folder if left out.")] = None,
-    experiments: Annotated[int, typer.Option("--experiments", "-n", min=1)] = 22,
+    experiments: Annotated[int, typer.Option("--experiments", "-n", min=1, help="How many.")] = 20,
     seeds: Annotated[int, typer.Option(min=2, help="Fresh seeds for the final comparison.")] = 4,
     device: Device = None,
 ) -> None:
@@ -541,13 +545,27 @@ def _guarded(command: Callable[[], Any]) -> int:
     try:
         command()
     except NightlabError as error:
-        typer.echo(f"nightlab: {error}", err=True)
-        if error.mend:
-            typer.echo(f"  mend: {error.mend}", err=True)
-        return MENDABLE
+        return _tell(str(error), error.mend)
     except KeyboardInterrupt:
         typer.echo("stopped", err=True)
         return STOPPED
     except BrokenPipeError:
         return 0
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return _tell(
+            f"{where}{error.strerror or error}", "free the disk or mend the path, and run it again: it resumes"
+        )
+    except Exception as error:
+        if type(error).__module__ != "sqlite3":
+            raise
+        mend = "restore ledger.db from a backup, or start another session: nightlab run --tag NEW"
+        return _tell(f"the session's ledger can't be read: {error}", mend)
     return 0
+
+
+def _tell(message: str, mend: str) -> int:
+    typer.echo(f"nightlab: {message}", err=True)
+    if mend:
+        typer.echo(f"  mend: {mend}", err=True)
+    return MENDABLE

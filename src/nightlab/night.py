@@ -44,7 +44,7 @@ class Confirmed:
     gain: PairedGain
 
 
-class Interrupted(Exception):
+class Interrupted(KeyboardInterrupt):
     """The user wants to stop now."""
 
 
@@ -102,12 +102,18 @@ class Night:
             )
         with self._signals():
             self._resume()
-            if self.ledger.champion() is None:
-                self._launch(0)
             self._land()
+            while self.ledger.champion() is None:
+                self._launch(0, land=True)  # again if its supervisor was lost
             parent = session.champion().candidate.commit
-            commit = repo.commit_working_copy(parent, edited, hypothesis)
-            number = self._admit(self.candidate(commit, parent, "human", hypothesis))
+            try:
+                commit = repo.commit_working_copy(parent, edited, hypothesis)
+                number = self._admit(self.candidate(commit, parent, "human", hypothesis))
+            except (OutOfScope, PatchConflict) as refusal:
+                raise NightlabError(
+                    f"your edit can't be tried on the champion: {refusal}",
+                    "see what the champion changed (nightlab diff best), and edit again",
+                ) from None
             self._launch(number, land=True)
         return self.ledger.experiment(number)
 
@@ -116,7 +122,13 @@ class Night:
     ) -> list[Measurement]:
         """Run an experiment's genome again, once per seed; returns what each trial yielded."""
         with self._signals():
-            trials = [self._launch(number, purpose, seed, budget, land=True) for seed in seeds]
+            self._take_up()
+            self._land()
+            trials = []
+            for seed in seeds:
+                if self.asked_to_stop:
+                    raise Interrupted
+                trials.append(self._launch(number, purpose, seed, budget, land=True))
         found = {trial.id: measured for trial, measured in self.ledger.trials(number)}
         return [measurement for trial in trials if (measurement := found[trial.id])]
 
@@ -132,6 +144,8 @@ class Night:
         fresh = list(range(FRESH_SEED, FRESH_SEED + seeds))
         values: dict[int, list[float]] = {0: [], champion.number: []}
         with self._signals():
+            self._take_up()
+            self._land()
             for seed in fresh:
                 for number in values:
                     values[number].append(self._confirmed_value(number, seed))
@@ -373,18 +387,13 @@ class Night:
     # -- beginning and ending --------------------------------------------------------------------
 
     def _resume(self) -> None:
-        """Take up whatever an earlier orchestrator left: adopt its trials, redo what is lost."""
-        self.begun = time.time()
+        """Go on where an earlier orchestrator stopped, however it did."""
+        session, self.begun = self.session, time.time()
         if self.ledger.next_number() == 0:
-            baseline = self.session.baseline_candidate()
-            constants = _constants(self.session.genome(baseline.commit), self.session.device)
+            baseline = session.baseline_candidate()
+            constants = _constants(session.genome(baseline.commit), session.device)
             self._admit(replace(baseline, constants=constants))
-        open_trials = self.ledger.open_trials()
-        for trial in open_trials:
-            self.flying[trial.id] = self.session.box.adopt(trial)
-        if not open_trials:
-            end_leftovers(self.session.box.folder)
-        session = self.session
+        adopted = self._take_up()
         write_results(session.results, session.metric, self.ledger.experiments())
         session.sync()
         self.view.opened(
@@ -397,9 +406,18 @@ class Night:
                 sandbox=_sealing(session),
                 experiments=self._done(),
                 champion=self.ledger.champion(),
-                adopted=len(open_trials),
+                adopted=adopted,
             )
         )
+
+    def _take_up(self) -> int:
+        """Adopt the trials that an earlier orchestrator left, running, finished or lost. Returns how many."""
+        left = self.ledger.open_trials()
+        for trial in left:
+            self.flying[trial.id] = self.session.box.adopt(trial)
+        if not left:
+            end_leftovers(self.session.box.folder)
+        return len(left)
 
     def _reason_to_stop(self) -> str:
         if self.asked_to_stop:
@@ -446,7 +464,10 @@ class Night:
         for running in self.flying.values():
             while not running.finished() and time.monotonic() < until:
                 time.sleep(POLL)
-            self.ledger.finish(running.trial, self.session.box.collect(running))
+            measurement = self.session.box.collect(running)
+            if measurement.outcome == "lost":  # stopped before its supervisor could say so
+                measurement = replace(measurement, outcome="interrupted", detail="stopped by the user")
+            self.ledger.finish(running.trial, measurement)
         self.flying.clear()
         self.ledger.note("stopped", {"reason": "stopped by the user"})
 

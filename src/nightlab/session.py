@@ -82,7 +82,7 @@ class Session:
     @classmethod
     def create(cls, repo: Repo, tag: str, *, device: str | None = None, allow: Iterable[str] = ()) -> Session:
         """Start a session on what is committed at HEAD, and open it for writing."""
-        if not repo.valid_branch(f"nightlab/{tag}") or not re.fullmatch(r"[\w.+-]+", tag):
+        if not repo.valid_branch(f"nightlab/{tag}") or not re.fullmatch(r"\w[\w.+-]*", tag):
             raise NightlabError(f"{tag!r} can't be a tag", "use letters, digits, '-', '.' and '_'")
         if repo.branch_head(f"nightlab/{tag}"):
             raise NightlabError(

@@ -106,6 +106,7 @@ class Served:
     def __init__(self) -> None:
         self.link = socket.socket(fileno=int(os.environ["NIGHTLAB_LINK"]))
         self.memory = _Memory()
+        self.turn = os.environ.get("NIGHTLAB_TURN")
 
     def map(self, inputs: Iterable[Buffer], kind: str, shape: tuple[int, ...]) -> Iterator[memoryview]:
         """Yield the candidate's answer for each input, in order, computing one ahead.
@@ -117,6 +118,11 @@ class Served:
 
         Raises ServeError when the candidate is gone, failed, or answers with another type or shape.
         """
+        if self.turn:
+            # No input may be seen while the candidate still trains: the supervisor says when it no longer does.
+            if not os.read(int(self.turn), 1):
+                raise ServeError("the model was never handed over")
+            self.turn = None
         room = struct.calcsize(kind)
         for n in shape:
             room *= n

@@ -66,7 +66,9 @@ class Ledger:
                 f"the ledger {self.path} was written by a newer nightlab (format {found}, this one reads {VERSION})",
                 "upgrade: pip install --upgrade nightlab",
             )
-        if not read_only:
+        if read_only:
+            db.execute("SELECT 1 FROM events LIMIT 1")  # an empty file is a database too
+        else:
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("PRAGMA synchronous = FULL")
             db.executescript(SCHEMA)

@@ -45,6 +45,8 @@ class Repo:
 
     def __init__(self, lab: Path) -> None:
         self.lab = lab.resolve()
+        if not self.lab.is_dir():
+            raise NightlabError(f"{lab} is not a folder", "give the lab's folder: -C FOLDER")
         if shutil.which("git") is None:
             raise NightlabError("git is not installed", "install git 2.30 or newer, e.g. apt install git")
         found = self._run("rev-parse", "--show-toplevel", "--absolute-git-dir", check=False)
@@ -112,6 +114,9 @@ class Repo:
 
     def commit_files(self, parent: str, files: Mapping[str, str], message: str) -> str:
         """A commit on ``parent`` in which the given lab files have the given text. Returns its id."""
+        for path in files:
+            if not _stays_inside(path):
+                raise OutOfScope(f"{path!r} is not a file of the lab")
         with self._index(parent) as index:
             for path, text in files.items():
                 blob = self._run("hash-object", "-w", "--stdin", stdin=text.encode()).stdout.decode().strip()
@@ -236,6 +241,12 @@ class Repo:
                 "free disk space, or mend the repository's permissions (git fsck tells)",
             )
         return done
+
+
+def _stays_inside(path: str) -> bool:
+    """Whether a lab-relative path leads to a file in the lab, and not into git's own folder."""
+    parts = PurePosixPath(path).parts
+    return bool(parts) and parts[0] != "/" and not any(part == ".." or part.lower() == ".git" for part in parts)
 
 
 def in_genome(path: str, genome: tuple[str, ...]) -> bool:

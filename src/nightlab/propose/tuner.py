@@ -89,20 +89,14 @@ class Tuner:
 
 
 def _choose(spaces: dict[str, Any], history: Any, draw: random.Random) -> set[str]:
-    """One or two constants to move: those that moved least so far, with chance deciding among equals."""
+    """One or two constants to move: those that failed least often, with chance deciding among equals."""
     moved = dict.fromkeys(spaces, 0)
     for experiment in history:
-        for change in experiment.candidate.changes:
-            name = change.split(" ", 1)[0]
-            if name in moved:
-                moved[name] += 1
-    # A constant that led to a keep is worth a second look before the others had their first.
-    for experiment in history[1:]:
-        if experiment.kept:
+        if not experiment.kept:  # one that led to a keep is as worth a look as one that never moved
             for change in experiment.candidate.changes:
                 name = change.split(" ", 1)[0]
                 if name in moved:
-                    moved[name] -= 2
+                    moved[name] += 1
     order = sorted(moved, key=lambda name: (moved[name], draw.random()))
     count = 1 if draw.random() < 0.6 or len(order) == 1 else 2
     pick: set[str] = set()

@@ -79,7 +79,7 @@ class Box:
         folder = self.folder / trial.id
         try:
             self.clear(folder)
-            shutil.rmtree(folder, ignore_errors=True)
+            _remove(folder)
             spec = self._lay_out(trial, folder)
             (folder / "spec.json").write_text(json.dumps(spec, indent=1))
             with (folder / "supervisor.log").open("wb") as log:
@@ -122,7 +122,7 @@ class Box:
                 with contextlib.suppress(psutil.Error, ProcessLookupError):
                     os.kill(process.pid, signal.SIGKILL)
             for name in SCRATCH:
-                shutil.rmtree(folder / name, ignore_errors=True)
+                _remove(folder / name)
 
     def log(self, trial_id: str, role: str = "candidate") -> str:
         """What a trial's process printed, made harmless; empty when it left no log."""
@@ -207,7 +207,7 @@ class Box:
                 "no metric",
                 f"it ended well, but nothing printed METRIC {self.lab.metric.name}=…",
             )
-        if outcome == "crashed" and printed:
+        if outcome == "crashed" and printed and detail.startswith("exit status"):
             detail = f"{text.crash_summary(printed)} ({detail})"
         secondary = {name: value for name, value in trusted.items() if name != self.lab.metric.name}
         known = {key: value for key, value in result.items() if key not in ("outcome", "detail")}
@@ -252,6 +252,15 @@ def end_leftovers(trials: Path) -> int:
         with contextlib.suppress(psutil.Error, ProcessLookupError):
             os.kill(process.pid, signal.SIGKILL)
     return len(left)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder that a candidate filled: Python's own removal gives up in one that is too deep or shut."""
+    with contextlib.suppress(RecursionError):
+        shutil.rmtree(folder, ignore_errors=True)
+    if folder.exists():
+        for command in (["chmod", "-R", "u+rwX"], ["rm", "-rf"]):
+            subprocess.run([*command, "--", str(folder)], stderr=subprocess.DEVNULL, check=False)
 
 
 def _frozen(copy: Path, genome: tuple[str, ...], inside: str = "") -> Iterator[str]:

@@ -20,7 +20,9 @@ SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/opt", "/nix/sto
 SETTINGS = ("ld.so.cache", "ld.so.conf", "ld.so.conf.d", "alternatives", "localtime", "passwd", "group")
 NVIDIA = "nvidia*"  # devices that a lab on CUDA is given
 LAB, HOME = "/lab", "/home/lab"  # where a process finds its folder and its home
+SCRATCH = ("/tmp", "/dev/shm", HOME)  # folders of its own, kept in memory
 NOBODY = 65534
+NO_USERS = ("--unshare-user", "--disable-userns", "--cap-drop", "ALL")
 PROTECTIONS = {
     "files": "a candidate sees its copy of the lab and its data, and no other file of yours",
     "network": "a candidate has no network, not even this machine's own",
@@ -92,14 +94,16 @@ class Bubblewrap:
     """Namespaces of its own for files, network, processes and IPC; only what is named here is visible.
 
     As root, the mounts are root's and the process is nobody's: bubblewrap alone would leave it host root in
-    all but name, for whatever a mount shows it.
+    all but name, for whatever a mount shows it. A second bubblewrap then gives it a user namespace of its own:
+    otherwise it could make one, be root in there, and leave keys in the keyring that nobody's trials share.
     """
 
     name = "bubblewrap"
     missing: tuple[str, ...] = ()
     why = ""
 
-    def __init__(self, readable: Iterable[Path]) -> None:
+    def __init__(self, readable: Iterable[Path], *, own_users: bool = True) -> None:
+        self.own_users = own_users
         self.readable = [path for path in readable if not _within(path, SYSTEM)]
 
     def start(self, place: Place) -> Start:
@@ -108,7 +112,7 @@ class Bubblewrap:
         argv = ["bwrap", "--die-with-parent", "--new-session", "--unshare-pid", "--unshare-net", "--unshare-ipc"]
         argv += ["--unshare-uts", "--unshare-cgroup-try", "--hostname", "lab"]
         if os.geteuid() != 0:
-            argv += ["--unshare-user", "--disable-userns", "--cap-drop", "ALL"]
+            argv += NO_USERS
         seen = [(path, path, "--ro-bind-try") for path in map(Path, SYSTEM)]
         seen += [(path, path, "--ro-bind-try") for path in (Path("/etc") / name for name in SETTINGS)]
         seen += [(path, path, "--ro-bind") for path in self.readable]
@@ -116,7 +120,7 @@ class Bubblewrap:
         seen += [(place.folder, Path(LAB), "--bind" if place.writable else "--ro-bind")]
         seen += [(place.folder / name, Path(LAB) / name, "--ro-bind") for name in place.frozen]
         argv += ["--proc", "/proc", "--dev", "/dev"]
-        for scratch in ("/tmp", "/dev/shm", HOME):
+        for scratch in SCRATCH:
             argv += _folders([Path(scratch)], set())
             argv += ["--perms", "1777", "--size", str(place.scratch_mb * 2**20), "--tmpfs", scratch]
         if place.device == "cuda":
@@ -128,6 +132,8 @@ class Bubblewrap:
         if os.geteuid() == 0:
             argv += ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--no-new-privs"]
             argv += ["--bounding-set=-all", "--inh-caps=-all", "--"]
+            if self.own_users:
+                argv += ["bwrap", *NO_USERS, "--dev-bind", "/", "/", "--"]
         return Start(argv, str(place.folder), {"HOME": HOME, "TMPDIR": "/tmp", "USER": "lab"})
 
 
@@ -141,11 +147,14 @@ def find_sandbox(readable: Iterable[Path]) -> Sandbox:
     needs = ["bwrap"] + (["setpriv"] if os.geteuid() == 0 else [])
     if absent := [name for name in needs if shutil.which(name) is None]:
         return Bare(f"{absent[0]} is not installed: apt install bubblewrap util-linux, or your system's like")
-    box = Bubblewrap(readable)
+    readable = list(readable)
     place = Place(Path("/usr"), False, (), Path("/tmp"), Path("/tmp"), (), 16, "cpu")
-    done = subprocess.run([*box.start(place).prefix, "true"], capture_output=True, text=True, check=False)
-    if done.returncode == 0:
-        return box
+    # Where root may not make user namespaces for nobody, nobody can't make any either.
+    for own_users in (True, False) if os.geteuid() == 0 else (True,):
+        box = Bubblewrap(readable, own_users=own_users)
+        done = subprocess.run([*box.start(place).prefix, "true"], capture_output=True, text=True, check=False)
+        if done.returncode == 0:
+            return box
     said = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
     return Bare(
         f"bubblewrap does not work here ({said}): allow unprivileged user namespaces "

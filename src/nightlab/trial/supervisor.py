@@ -27,6 +27,9 @@ from typing import IO, Any
 
 import psutil
 
+from nightlab.trial.sandbox import NOBODY, SCRATCH
+from nightlab.trial.usage import CpuClock, folder_mb, mapped_files_mb, nameless_mb, scratch_mb, tasks_of
+
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 GRACE = 1.1  # a budget may be overrun by 10 % and a second: the step in flight, not a longer training
 TICK, SAMPLE = 0.02, 0.5  # seconds between looks at the signals, and at the process tree
@@ -100,9 +103,11 @@ class Supervisor:
         self.logs: dict[str, Log] = {}
         self.statuses: dict[int, tuple[int, float]] = {}  # pid: exit status, CPU seconds
         self.reaped_cpu = 0.0
+        self.cpu_clock: CpuClock | None = None
         self.peak_memory_mb = 0.0
         self.sampled = 0.0
         self.control, self._control_end = os.pipe()
+        self._turn_end, self._turn = os.pipe()  # a byte in it lets the evaluator make its first call
         os.set_blocking(self.control, False)
         self.heard = b""
 
@@ -128,21 +133,23 @@ class Supervisor:
         spec = self.spec
         served = bool(spec["evaluator"] and spec["served"])
         ends: dict[str, socket.socket] = {}
-        shared = tempfile.TemporaryFile(dir=_shared_memory_folder()) if served else None  # noqa: SIM115
+        shared = _shared_memory() if served else None
         if served:
             ends["candidate"], ends["evaluator"] = socket.socketpair()
         try:
-            if spec["command"]:
-                self._spawn("candidate", spec["command"], ends.get("candidate"), shared)
             if served:
-                # Started ahead: its imports hide behind the candidate's.
+                # Started ahead: its imports hide behind the candidate's, and its CPU time is not the candidate's.
                 self._spawn("evaluator", spec["evaluator"], ends["evaluator"], shared)
+            if spec["command"]:
+                self.cpu_clock = CpuClock()
+                self._spawn("candidate", spec["command"], ends.get("candidate"), shared)
         finally:
             for end in ends.values():
                 end.close()
             if shared:
                 shared.close()
             os.close(self._control_end)
+            os.close(self._turn_end)
         if spec["command"]:
             self._until_handed_over(served)
         else:
@@ -165,7 +172,8 @@ class Supervisor:
                     raise Ended("no metric", "it ended without handing over a model")
                 self.times.handed_over, self.times.handed_over_cpu = time.monotonic(), self.reaped_cpu
                 return
-            if served and self._status("evaluator") is not None:
+            if served and (ended := self._status("evaluator")) is not None:
+                _check_not_killed(ended)
                 self._finish_log("evaluator")
                 said = _last_line(self.logs["evaluator"].text())
                 raise Ended("crashed", f"the evaluator ended before the model was handed over: {said}")
@@ -204,6 +212,7 @@ class Supervisor:
             if time.monotonic() - begun > limit:
                 raise Ended("timed out", f"evaluation took more than {limit:g} s")
         self.times.evaluated = time.monotonic()
+        _check_not_killed(status)
         self._finish_log("evaluator")
         said = _last_line(self.logs["evaluator"].text())
         if status == TAMPERED:
@@ -239,6 +248,9 @@ class Supervisor:
         if role == "candidate":
             fds.append(self._control_end)
             env["NIGHTLAB_CONTROL"] = str(self._control_end)
+        if role == "evaluator" and link is not None:
+            fds.append(self._turn_end)
+            env["NIGHTLAB_TURN"] = str(self._turn_end)
         if link is not None and shared is not None:
             fds += [link.fileno(), shared.fileno()]
             env |= {"NIGHTLAB_LINK": str(link.fileno()), "NIGHTLAB_SHARED": str(shared.fileno())}
@@ -272,6 +284,7 @@ class Supervisor:
             elif line == b"serve" and self.times.handed_over is None:
                 self.times.handed_over, self.times.handed_over_cpu = now, self._tree_cpu()
                 self._phase("evaluating")
+                os.write(self._turn, b"!")
                 self._hold_to_budget()
         if now - self.sampled > SAMPLE:
             self.sampled = now
@@ -280,15 +293,21 @@ class Supervisor:
                 self._hold_to_budget()
 
     def _sample(self) -> None:
-        used = 0.0
-        for process in self._tree("candidate"):
+        used, tree = 0.0, self._tree("candidate")
+        for process in tree:
             with contextlib.suppress(psutil.Error):
                 used += process.memory_info().rss / 2**20
+        work, pids = self.folder / "work", [process.pid for process in tree]
+        on_disk, in_memory = nameless_mb(pids, work.stat().st_dev)
+        in_memory += scratch_mb(pids, SCRATCH, int(self.spec["disk_mb"]) * 2**20)
+        used += max(in_memory - mapped_files_mb(pids), 0)
         self.peak_memory_mb = max(self.peak_memory_mb, used)
         limit = self.spec["memory_mb"]
         if limit and used > limit:
             raise Ended("over limit", f"it used {used:,.0f} MB of memory, {limit:,.0f} MB are allowed")
-        written = _size_mb(self.folder / "work")
+        written = folder_mb(work) + on_disk
+        if written == float("inf"):
+            raise Ended("over limit", "it made folders that can't be looked into: too deep, or shut")
         if written > self.spec["disk_mb"]:
             raise Ended("over limit", f"it wrote {written:,.0f} MB, {self.spec['disk_mb']:,.0f} MB are allowed")
 
@@ -304,12 +323,12 @@ class Supervisor:
 
     def _tree_cpu(self) -> float:
         """CPU seconds of the candidate's tree so far, ended processes included."""
-        total = self.reaped_cpu
+        total, counted = self.reaped_cpu, self.cpu_clock.seconds() if self.cpu_clock else 0.0
         for process in self._tree("candidate"):
             with contextlib.suppress(psutil.Error):
                 used = process.cpu_times()
                 total += used.user + used.system + used.children_user + used.children_system
-        return total
+        return max(total, counted)
 
     def _reap(self) -> None:
         """Collect ended processes: ours, and orphans that became ours."""
@@ -324,6 +343,8 @@ class Supervisor:
             self.statuses[pid] = (os.waitstatus_to_exitcode(status), used.ru_utime + used.ru_stime)
             if evaluator is None or pid != evaluator.pid:
                 self.reaped_cpu += used.ru_utime + used.ru_stime
+                # A trial can be over before the first sample; the kernel knows better.
+                self.peak_memory_mb = max(self.peak_memory_mb, used.ru_maxrss * _RSS_UNIT)
 
     def _status(self, role: str) -> int | None:
         """The exit status of a role's process, negative for a signal; None while it runs."""
@@ -378,34 +399,45 @@ def _before_exec(processes: int, file_bytes: int) -> None:
     if _libc is not None:
         _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes))
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    most = file_bytes if hard == resource.RLIM_INFINITY else min(file_bytes, hard)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
     _, hard = resource.getrlimit(resource.RLIMIT_NPROC)
     if hard == resource.RLIM_INFINITY or hard > processes + _running:
-        # The limit counts all of the user's processes, so it is on top of those that run already. It does
-        # not bind root, but it does bind the nobody that a sandbox makes of root.
+        # The limit counts all threads of the user, so it is on top of those that run already. It does not
+        # bind root, but it does bind the nobody that a sandbox makes of root.
         resource.setrlimit(resource.RLIMIT_NPROC, (processes + _running, hard))
 
 
 _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
-_running = len(psutil.pids())
+_running = tasks_of(os.geteuid() or NOBODY)
+_RSS_UNIT = 1 / 2**20 if sys.platform == "darwin" else 1 / 2**10  # of getrusage, in MB
 
 
-def _size_mb(folder: Path) -> float:
-    """What a folder's files take on disk, in MB."""
-    blocks = 0
-    for at, _, files in os.walk(folder):
-        for name in files:
-            with contextlib.suppress(OSError):
-                blocks += (Path(at) / name).lstat().st_blocks
-    return blocks * 512 / 2**20
+def _shared_memory() -> IO[bytes]:
+    """A file in memory for the arrays of a served model.
+
+    On Linux it can't be made smaller again: that would end the process that has it mapped. And nobody may
+    add a seal of his own.
+    """
+    if sys.platform != "linux":
+        return tempfile.TemporaryFile()
+    fd = os.memfd_create("nightlab", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL)
+    return os.fdopen(fd, "r+b", buffering=0)
 
 
-def _shared_memory_folder() -> str | None:
-    return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+def _check_not_killed(status: int) -> None:
+    """An evaluator that was killed (by you, or for lack of memory) says nothing about the candidate."""
+    if status in (-signal.SIGKILL, 128 + signal.SIGKILL):
+        raise Ended("lost", "the evaluator was killed from outside")
 
 
 def _named(status: int) -> str:
-    return f"{status}" if status >= 0 else f"{-status} ({signal.Signals(-status).name})"
+    number = -status if status < 0 else status - 128  # a sandbox says 128 + the signal, as shells do
+    with contextlib.suppress(ValueError):
+        return f"{abs(status)} ({signal.Signals(number).name})"
+    return f"{status}"
 
 
 def _last_line(text: str) -> str:

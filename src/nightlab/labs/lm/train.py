@@ -77,6 +77,11 @@ def norm(x: torch.Tensor) -> torch.Tensor:
     return F.rms_norm(x, (x.size(-1),))
 
 
+def cast(x: torch.Tensor) -> torch.Tensor:
+    """The residual stream and attention are bfloat16 on CUDA."""
+    return x.bfloat16() if DEVICE == "cuda" else x
+
+
 def rotary(length: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Cosines and sines of rotary embeddings (Su et al. 2021), each of shape (length, HEAD_DIM / 2)."""
     frequencies = ROPE_BASE ** -torch.linspace(0, 1, HEAD_DIM // 2 + 1, device=DEVICE)[:-1]
@@ -126,7 +131,7 @@ class Attention(nn.Module):
         self.k = nn.Linear(width, width, bias=False)
         self.v = nn.Linear(width, width, bias=False)
         self.out = nn.Linear(width, width, bias=False)
-        self.gate = nn.Linear(GATE_CHANNELS, self.heads, bias=False) if valued else None
+        self.gate = nn.Linear(min(GATE_CHANNELS, width), self.heads, bias=False) if valued else None
 
     def forward(self, x, values, cos, sin, mask) -> torch.Tensor:
         shape = (*x.shape[:2], self.heads, HEAD_DIM)
@@ -136,7 +141,7 @@ class Attention(nn.Module):
             v = v + gate[..., None] * values.view(shape)
         q, k, v = (part.transpose(1, 2) for part in (q, k, v))
         q, k = norm(rotate(q, cos, sin)), norm(rotate(k, cos, sin))
-        return self.out(attend(q, k, v.to(q.dtype), mask).transpose(1, 2).reshape(x.shape))
+        return self.out(attend(cast(q), cast(k), cast(v), mask).transpose(1, 2).reshape(x.shape))
 
 
 class MLP(nn.Module):
@@ -209,7 +214,7 @@ class GPT(nn.Module):
         """Logits, or with targets the mean cross-entropy in nats."""
         cos, sin, masks = self.positions[tokens.size(1)]
         with torch.autocast(DEVICE, torch.bfloat16) if DEVICE == "cuda" else nullcontext():
-            x = x0 = norm(cast(self.embedding(tokens)))
+            x = x0 = cast(norm(self.embedding(tokens)))
             for layer, block in enumerate(self.blocks):
                 x = cast(self.residual_scale[layer] * x + self.x0_scale[layer] * x0)
                 values = cast(self.values[str(layer)](tokens)) if str(layer) in self.values else None
@@ -224,11 +229,6 @@ class GPT(nn.Module):
         """Of forward and backward: 6 for each weight that multiplies, and attention within its windows."""
         weights = sum(p.numel() for p in self.blocks.parameters()) + self.unembedding.weight.numel()
         return 6 * weights + sum(12 * self.width * min(window, CONTEXT) for window in self.windows)
-
-
-def cast(x: torch.Tensor) -> torch.Tensor:
-    """The residual stream is bfloat16 on CUDA."""
-    return x.bfloat16() if DEVICE == "cuda" else x
 
 
 # --- Optimisers -----------------------------------------------------------------------------------------
@@ -259,7 +259,7 @@ def orthogonalise(g: torch.Tensor) -> torch.Tensor:
 
 class Muon(torch.optim.Optimizer):
     """Momentum, orthogonalised (Jordan et al. 2024), with NorMuon's evened-out rows (Li et al. 2025) and
-    weight decay only where it agrees with the update (Chen et al. 2025). Matrices of one shape go together."""
+    weight decay only where it agrees with the update (Chen et al. 2025). Matrices of a shape go together."""
 
     def __init__(self, matrices: list[nn.Parameter]) -> None:
         shapes = sorted({tuple(p.shape) for p in matrices})
@@ -341,11 +341,11 @@ def main() -> None:
     batches = prepare.train_loader(rows // micro_batches, CONTEXT)
     budget = prepare.Budget(batches)
     parameters = sum(p.numel() for p in model.parameters())
-    print(f"{parameters / 1e6:.2f} M parameters on {DEVICE}: depth {DEPTH}, width {model.width}, "
-          f"{micro_batches} x {batches.batch} x {CONTEXT} tokens a step", flush=True)  # fmt: skip
+    shape = f"depth {DEPTH}, width {model.width}, {micro_batches} x {batches.batch} x {CONTEXT} tokens a step"
+    print(f"{parameters / 1e6:.2f} M parameters on {DEVICE}: {shape}", flush=True)
     gc.freeze()  # what exists now stays: no long pauses to look through it
 
-    step, average, spoke = 0, 0.0, time.perf_counter()
+    step, average, spoke, counted = 0, 0.0, time.perf_counter(), 0
     while (progress := budget.progress()) < 1:
         if step == COMPILE_STEPS:
             started, skipped = time.perf_counter(), batches.tokens
@@ -363,19 +363,17 @@ def main() -> None:
             sys.exit(1)
         average = 0.9 * average + 0.1 * value
         if (now := time.perf_counter()) - spoke >= 1:
-            rate = batches.tokens / (now - began)
-            print(f"step {step:5d}  {progress:5.1%}  loss {average / (1 - 0.9**step):.4f}  "
-                  f"{rate:,.0f} tokens/s", flush=True)  # fmt: skip
-            spoke = now
+            rate = (batches.tokens - counted) / (now - spoke)
+            shown = average / (1 - 0.9**step)  # an average of the last ten or so
+            print(f"step {step:5d}  {progress:6.1%}  loss {shown:.4f}  {rate:,.0f} tokens/s", flush=True)
+            spoke, counted = now, batches.tokens
     seconds = time.perf_counter() - started
 
     val_bpb = prepare.finish(loss_of)
     if DEVICE == "cuda":
         memory = torch.cuda.max_memory_allocated() / 2**20
     else:
-        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (
-            2**20 if sys.platform == "darwin" else 2**10
-        )
+        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
     flops = model.flops_per_token() * (batches.tokens - skipped) / seconds
     print("---")
     if val_bpb is not None:  # in a trial only the evaluator knows it

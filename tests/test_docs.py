@@ -1,0 +1,98 @@
+"""What people read is true: help for every command with examples, and commands in the README that exist."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+
+from nightlab.cli import app
+
+ROOT = Path(__file__).parent.parent
+COMMANDS = ["new", "init", "check", "run", "try", "log", "show", "diff", "replay", "confirm", "plot", "demo"]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def group() -> Any:
+    return typer.main.get_command(app)
+
+
+def test_these_are_the_commands() -> None:
+    assert set(COMMANDS) <= set(group().commands)
+
+
+@pytest.mark.parametrize("command", sorted(group().commands))
+def test_every_command_has_help_with_an_example(command: str, nightlab: Any, tmp_path: Path) -> None:
+    done = nightlab(command, "--help", cwd=tmp_path)
+    assert done.code == 0 and done.err == ""
+    text = " ".join(done.out.split())
+    assert re.search(r"Examples?: ", text) and text.count(f"nightlab {command}") >= 2
+    assert list(tmp_path.iterdir()) == [tmp_path / "home"], "help writes nothing"
+
+
+def test_help_and_version(nightlab: Any, tmp_path: Path) -> None:
+    shown = nightlab("--help", cwd=tmp_path)
+    assert shown.code == 0 and all(f"  {name} " in shown.out for name in COMMANDS)
+    assert nightlab("--version", cwd=tmp_path).out.startswith("nightlab ")
+    assert nightlab(cwd=tmp_path).code == 2
+    assert nightlab("nonsense", cwd=tmp_path).code == 2
+    assert nightlab("run", "--nonsense", cwd=tmp_path).code == 2
+    assert nightlab("show", "x", cwd=tmp_path).code == 2
+
+
+def shown_commands() -> list[tuple[str, str]]:
+    """Each command line of the pages and of the help's examples that calls nightlab, and where it stands."""
+    found = []
+    for page in PAGES:
+        fenced = False
+        for line in page.read_text().splitlines():
+            fenced = not fenced if line.lstrip().startswith("```") else fenced
+            words = line.strip().removeprefix("$ ")
+            if (fenced or line.startswith("    ")) and words.startswith("nightlab "):
+                found.append((str(page.relative_to(ROOT)), words))
+            found += [(str(page.relative_to(ROOT)), words) for words in re.findall(r"`(nightlab [^`]+)`", line)]
+    for name, command in group().commands.items():
+        for words in re.split(r"·|\bthen: |Examples?: ", command.epilog or ""):
+            if words.strip().startswith("nightlab "):
+                found.append((f"{name} --help", words.strip()))
+    return found
+
+
+def parsed(line: str) -> None:
+    """Parse a command line as the program would, without running it; a placeholder stands for a value."""
+    line = re.sub(r"\s\((?:against|.*its parent).*", "", line.split("|")[0].split("&&")[0])
+    words = shlex.split(re.sub(r"\s+#.*", "", line).rstrip("…. "))[1:]
+    if not words or words[0].startswith("-"):
+        assert set(words) <= {"--help", "--version"}, line
+        return
+    commands = group().commands
+    assert words[0] in commands, f"there is no command {words[0]!r}: {line}"
+    command = commands[words[0]]
+    given = ["1" if word in ("N", "M") else word for word in words[1:]]
+    if given not in (["--help"], ["-h"]):
+        command.make_context(words[0], given, resilient_parsing=False)
+
+
+@pytest.mark.parametrize(("where", "line"), sorted(set(shown_commands())))
+def test_commands_that_are_shown_exist(where: str, line: str, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    parsed(line)
+
+
+def test_the_check_itself_notices_a_wrong_command() -> None:
+    for wrong in ("nightlab sleep", "nightlab run --hourz 8", "nightlab show twelve"):
+        with pytest.raises(Exception):  # noqa: B017
+            parsed(wrong)
+
+
+def test_mends_name_commands_that_exist() -> None:
+    sources = [*(ROOT / "src" / "nightlab").rglob("*.py")]
+    mentioned = {
+        name for s in sources for name in re.findall(r"nightlab ([a-z]+)(?= --| -C| best| N\b|\"|\))", s.read_text())
+    }
+    mentioned -= {"knows"}  # an English sentence
+    assert mentioned and mentioned <= set(group().commands), mentioned - set(group().commands)
