@@ -11,7 +11,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -37,7 +37,8 @@ Where = Annotated[Path, typer.Option("--lab", "-C", metavar="FOLDER", help="The 
 Tag = Annotated[str | None, typer.Option("--tag", "-t", metavar="TAG", help="Which session; the latest if left out.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 Device = Annotated[
-    str | None, typer.Option("--device", metavar="cuda|mps|cpu", help="Instead of the device that was found.")
+    Literal["cuda", "mps", "cpu"] | None,
+    typer.Option("--device", metavar="cuda|mps|cpu", help="Instead of the device that was found."),
 ]
 Allow = Annotated[
     list[str],

@@ -246,6 +246,8 @@ def inspect(repo: Repo, *, dirty_genome: bool = False) -> tuple[Lab, str, list[C
     writable = os.access(repo.lab, os.W_OK) and os.access(repo.git_dir, os.W_OK)
     where = repo.lab if not os.access(repo.lab, os.W_OK) else repo.git_dir
     checks.append(Check(f"{where} is writable", writable, "run where the lab and its .git are writable"))
+    if lab.prepare:
+        checks.append(Check(f"run before each session, with your home and the network: {lab.prepare}", True))
     if lab.evaluator:
         checks.append(Check("the metric is computed by an evaluator of its own process", True))
     else:

@@ -7,6 +7,7 @@ night has few experiments and a genome many constants. It keeps no state but the
 
 from __future__ import annotations
 
+import math
 import random
 import warnings
 from typing import Any
@@ -16,6 +17,7 @@ from nightlab.propose.proposer import Briefing, Proposal
 from nightlab.records import Experiment
 
 ATTEMPTS = 30
+NUDGE = 0.05  # moves of a float below this part of its range are lost in the noise of a seed
 SCALE = 4.0  # a rate without a hint may move this far from its value in the baseline, either way
 WARM_UP = 12  # experiments that are drawn at random before the estimator is believed
 
@@ -76,9 +78,9 @@ class Tuner:
                     study.add_trial(optuna.trial.create_trial(params=inside, distributions=distributions, value=value))
             params = study.ask({name: spaces[name] for name in sorted(free)}).params
             asked = {name: rounded(value) for name, value in params.items()}
-            point = {**current, **asked}
-            if point != current and point not in tried:
-                after = {name: asked[name] for name in free if asked[name] != current[name]}
+            after = {name: asked[name] for name in free if _far(spaces[name], current[name], asked[name])}
+            point = {**current, **after}
+            if after and point not in tried:
                 words = changes({name: current[name] for name in after}, after)
                 return Proposal(
                     self.name,
@@ -103,6 +105,15 @@ def _choose(spaces: dict[str, Any], history: Any, draw: random.Random) -> set[st
     while len(pick) < count:
         pick.add(order[min(int(draw.expovariate(0.5)), len(order) - 1)])
     return pick
+
+
+def _far(space: Any, old: Any, new: Any) -> bool:
+    """Whether a move is large enough to show: a twentieth of a float's range, any step of the others."""
+    if old == new or not isinstance(new, float):
+        return bool(old != new)
+    if space.log and old > 0:
+        return bool(abs(math.log(new / old)) >= NUDGE * math.log(space.high / space.low))
+    return bool(abs(new - old) >= NUDGE * (space.high - space.low))
 
 
 def _point(experiment: Experiment, spaces: dict[str, Any], current: dict[str, Any]) -> dict[str, Any]:
