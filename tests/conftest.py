@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -154,7 +155,16 @@ class Done:
 
 def program_env(home: Path, **more: str) -> dict[str, str]:
     """What a newcomer's shell has: a home, a path, a language."""
-    return {"HOME": str(home), "PATH": os.environ["PATH"], "LANG": "C.UTF-8", "COLUMNS": "200", **more}
+    # But one cache of fonts for all: matplotlib takes seconds to make it anew in every home.
+    fonts = str(Path(tempfile.gettempdir()) / "nightlab-tests-matplotlib")
+    return {
+        "HOME": str(home),
+        "MPLCONFIGDIR": fonts,
+        "PATH": os.environ["PATH"],
+        "LANG": "C.UTF-8",
+        "COLUMNS": "200",
+        **more,
+    }
 
 
 @pytest.fixture

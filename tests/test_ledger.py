@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import json
 import random
 import sqlite3
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -222,22 +224,30 @@ def test_the_table_has_the_originals_columns_first_and_one_line_per_row(tmp_path
 
 
 def a_session(lab: Path, experiments: int) -> Ledger:
+    """A session as its events alone, from which its tables are made."""
     folder = make_state_folder(lab) / "long"
     folder.mkdir()
     ledger = Ledger(folder / "ledger.db")
-    ledger._db.execute("PRAGMA synchronous = OFF")
-    ledger.open_session({"lab": {"metric": {"name": "loss"}}})
     draw, best = random.Random(1), 1.0
     constants = {f"CONSTANT_{n}": n * 0.1 for n in range(20)}
+    events: list[tuple[str, dict[str, Any]]] = [("session", {"lab": {"metric": {"name": "loss"}}})]
     for n in range(experiments):
         value = draw.gauss(1.0, 0.1)
-        measurement = Measurement("measured", value, claims={"loss": value})
-        ledger.propose(candidate(n, constants=constants, changes=("CONSTANT_1 0.1 → 0.2",)))
-        ledger.start(trial(n))
-        ledger.finish(trial(n), measurement)
         kept = n == 0 or value < best
         best = value if kept else best
-        ledger.judge(n, measurement, Verdict("keep" if kept else "discard", "improved" if kept else "regressed"))
+        one = asdict(candidate(n, constants=constants, changes=("CONSTANT_1 0.1 → 0.2",)))
+        measured = asdict(Measurement("measured", value, claims={"loss": value}))
+        verdict = asdict(Verdict("keep" if kept else "discard", "improved" if kept else "regressed"))
+        events += [
+            ("proposed", {"number": n, "candidate": one}),
+            ("started", asdict(trial(n))),
+            ("finished", {"id": trial(n).id, "measurement": measured}),
+            ("judged", {"number": n, "measurement": measured, "verdict": verdict}),
+        ]
+    with ledger._transaction():
+        rows = [(1e9 + at, kind, json.dumps(data)) for at, (kind, data) in enumerate(events)]
+        ledger._db.executemany("INSERT INTO events (at, kind, data) VALUES (?, ?, ?)", rows)
+    ledger.rebuild()
     return ledger
 
 
@@ -266,7 +276,10 @@ def test_the_log_of_ten_thousand_experiments(tmp_path: Path, nightlab: Any, caps
         print(f"\n  bare python {bare:.3f} s, nightlab --help {helped:.3f} s, log of 10,000 {shown:.3f} s")
 
 
-CORE = "cli lab ledger lineage night judge propose records session start trial trial.box trial.supervisor watch.log watch.view"
+CORE = (
+    "cli lab ledger lineage night judge propose records session start trial trial.box trial.supervisor "
+    "watch.log watch.view"
+)
 
 
 def imported(code: str) -> set[str]:

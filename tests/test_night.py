@@ -104,7 +104,7 @@ def test_a_change_that_fails_a_check_is_not_kept_however_good(make_lab: Any) -> 
 
 def test_one_that_takes_too_long_is_a_crash(make_lab: Any) -> None:
     lab = make_lab(GENOME)
-    lab.commit(lab_toml=(lab.folder / "lab.toml").read_text().replace("= 20", "= 2"))
+    lab.commit(lab_toml=(lab.folder / "lab.toml").read_text().replace("= 20", "= 1"))
     lab.idea("01", changed("C = 0", "import time; time.sleep(99)"))
     _, session = lab.run()
     assert rows(session)[1] == (1, "crash", "timed out")
@@ -387,7 +387,7 @@ def test_a_gain_that_was_luck_is_not_confirmed(make_lab: Any, nightlab: Any) -> 
     lab = make_lab(GENOME, measure)
     ideas(lab, "")
     lab.run()[1].close()
-    done = nightlab("confirm", cwd=lab)
+    done = nightlab("confirm", "--seeds", "2", cwd=lab)
     assert done.code == 3 and "not confirmed" in done.out and "does not exclude zero" in done.out
 
 

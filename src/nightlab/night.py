@@ -26,6 +26,7 @@ from nightlab.records import (
 )
 from nightlab.session import SEED, Session, require_disk, syntax_fault
 from nightlab.trial.box import Running, end_leftovers
+from nightlab.trial.text import one_line
 from nightlab.watch.view import Flight, Opening, View
 
 POLL = 0.05  # seconds between looks at the trials in flight
@@ -181,22 +182,20 @@ class Night:
             try:
                 number = self._admit(self._realise(proposal))
             except (OutOfScope, PatchConflict) as refusal:
-                self.proposers.tell(proposal, str(refusal))
-                self.ledger.note(
-                    "refused",
-                    {
-                        "proposer": proposal.proposer,
-                        "source": proposal.source,
-                        "hypothesis": proposal.hypothesis,
-                        "reason": str(refusal),
-                    },
-                )
-                self.view.refused(proposal.hypothesis, str(refusal))
+                self._refuse(proposal, one_line(str(refusal)))
             else:
                 self.proposers.tell(proposal, None)
                 return number
         self.nothing_left = f"{REFUSALS} proposals in a row were refused"
         return None
+
+    def _refuse(self, proposal: Proposal, reason: str) -> None:
+        """Record a proposal that can't become an experiment, and tell its proposer why."""
+        hypothesis = one_line(proposal.hypothesis)
+        told = {"proposer": proposal.proposer, "source": proposal.source, "hypothesis": hypothesis}
+        self.ledger.note("refused", {**told, "reason": reason})
+        self.proposers.tell(proposal, reason)
+        self.view.refused(hypothesis, reason)
 
     def _briefing(self) -> Briefing:
         champion = self.session.champion()
@@ -231,6 +230,7 @@ class Night:
         Raises OutOfScope when it changes something other than the genome, nothing at all, or does not parse.
         """
         repo, session = self.session.repo, self.session
+        hypothesis = one_line(hypothesis)
         touched = repo.check_scope(parent, commit, session.lab.genome)
         if not touched:
             raise OutOfScope("it changes nothing")

@@ -47,9 +47,12 @@ tries("anywhere usual", lambda: found("/lab/**/val.bin") + found("/data/**/val.b
 for kind in ("root", "cwd"):
     for pid in os.listdir("/proc"):
         if pid.isdigit():
-            tries(f"sealed by {{kind}} of {{pid}}", lambda: open(f"/proc/{{pid}}/{{kind}}{{sealed}}/val.bin", "rb").read())
+            path = f"/proc/{{pid}}/{{kind}}{{sealed}}/val.bin"
+            tries(f"sealed by {{kind}} of {{pid}}", lambda: open(path, "rb").read())
+def boxes(pid):  # bubblewrap's own processes in the box: as much ours as the candidate
+    with open(f"/proc/{{pid}}/cmdline", "rb") as line: return b"bwrap" in line.read()
 for pid in os.listdir("/proc"):
-    if pid.isdigit() and int(pid) != os.getpid():
+    if pid.isdigit() and int(pid) != os.getpid() and not (boxes(pid) and {os.geteuid()}):
         for fd in range(4): tries(f"descriptor {{fd}} of {{pid}}", lambda: open(f"/proc/{{pid}}/fd/{{fd}}", "rb"))
         tries(f"memory of {{pid}}", lambda: open(f"/proc/{{pid}}/mem", "rb"))
         tries(f"environment of {{pid}}", lambda: open(f"/proc/{{pid}}/environ", "rb").read())
@@ -65,8 +68,7 @@ def inherited():
 tries("inherited descriptors", inherited)
 tries("shared memory reopened", lambda: os.listdir("/proc/self/fd/" + os.environ["NIGHTLAB_SHARED"] + "/.."))
 def processes():
-    box = [p for p in os.listdir("/proc") if p.isdigit() and b"bwrap" in open(f"/proc/{{p}}/cmdline", "rb").read()]
-    others = [p for p in os.listdir("/proc") if p.isdigit() and p not in (*box, str(os.getpid()))]
+    others = [p for p in os.listdir("/proc") if p.isdigit() and p != str(os.getpid()) and not boxes(p)]
     if not others: raise FileNotFoundError("nobody else")
     return others
 tries("other processes", processes)
@@ -104,7 +106,6 @@ def test_reading_what_is_yours(arena: Arena) -> None:
         Path(__file__),
         Path("/proc/kcore"),
         Path("/proc/kmsg"),
-        Path("/proc/1/environ"),
         Path("/dev/mem"),
         Path("/dev/kmsg"),
         Path("/dev/vda"),
@@ -222,8 +223,9 @@ tries("device", lambda: os.mknod("/tmp/hostile-device", 0o060666, os.makedev(254
 tries("hostname", lambda: call("sethostname", b"x", 1))
 tries("clock", lambda: time.clock_settime(time.CLOCK_REALTIME, time.time()))
 tries("priority", lambda: os.setpriority(os.PRIO_PROCESS, 0, -10))
-tries("trace the first process", lambda: call("ptrace", 16, 1, 0, 0))
-tries("kill the first process", lambda: os.kill(1, 9))
+if {os.geteuid()} == 0:  # else it is the candidate's own, with nothing more to lose
+    tries("trace the first process", lambda: call("ptrace", 16, 1, 0, 0))
+    tries("kill the first process", lambda: os.kill(1, 9))
 tries("kill a process outside", lambda: os.kill({supervisor}, 0))
 tries("raise limits", lambda: __import__("resource").setrlimit(6, (100000, 100000)))
 tries("raise file limit", lambda: __import__("resource").setrlimit(1, (-1, -1)))
@@ -285,7 +287,20 @@ open(".gitattributes", "w").write("* filter=x\\n")
     assert arena.git("cat-file", "-p", f"{arena.session.base}:train.py") == HONEST.strip()
 
 
-PLACES = ["/tmp", "/dev/shm", "/var/tmp", "~", "/lab", "/lab/__pycache__", "/lab/lib", "/home", "/", "/run", "/usr/lib"]
+PLACES = [
+    "/tmp",
+    "/dev/shm",
+    "/dev",
+    "/var/tmp",
+    "~",
+    "/lab",
+    "/lab/__pycache__",
+    "/lab/lib",
+    "/home",
+    "/",
+    "/run",
+    "/usr/lib",
+]
 
 
 def test_nothing_is_left_for_the_next_experiment(arena: Arena) -> None:
@@ -308,7 +323,9 @@ libc.shmget(4242, 100, 0o1666)
 print("key", key() > 0)
 """
     got = arena.attack(genome(top=leave))
-    assert got.said == NOTHING_GAINED and "left in /tmp" in got.log and "left in /lab" in got.log
+    assert got.said == NOTHING_GAINED
+    left = sorted(line.split()[-1] for line in got.log.splitlines() if line.startswith("left in"))
+    assert left == ["/dev/shm", "/home/lab", "/lab", "/lab/__pycache__", "/tmp"], "folders with a limit, and no other"
     look = f"""{names}
 def found(what):
     if not what: raise FileNotFoundError("nothing")

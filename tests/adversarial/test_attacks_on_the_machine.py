@@ -64,7 +64,8 @@ if os.fork() == 0:
         for fd in range(64):
             try: os.close(fd)
             except OSError: pass
-        if os.fork() == 0: os.execve(sys.executable, ["python", "-c", "import time; e = time.time() + 20\\nwhile time.time() < e: pass"], {})
+        spin = "import time; end = time.time() + 20\\nwhile time.time() < end: pass"
+        if os.fork() == 0: os.execve(sys.executable, ["python", "-c", spin], {})
         os._exit(0)
     os._exit(0)
 time.sleep(0.3)
@@ -135,9 +136,7 @@ os.chmod(".", 0o300)
 
 @pytest.mark.parametrize("how", sorted(DISK))
 def test_more_disk_than_allowed(arena: Arena, how: str) -> None:
-    got = arena.attack(
-        genome(training=f"{DISK[how]}\nprint('written', flush=True)\nos.chdir('/lab')\ntime.sleep(1.5)\n")
-    )
+    got = arena.attack(genome(top=f"{DISK[how]}\nprint('written', flush=True)\nos.chdir('/lab')\ntime.sleep(1.5)\n"))
     assert got.verdict.status in ("discard", "crash") and got.said != ("discard", "inconclusive"), got.verdict
     if how != "one file":  # which the kernel stops at the limit
         assert got.said == ("discard", "over limit"), (got.verdict, got.log)

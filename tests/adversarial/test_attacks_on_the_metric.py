@@ -107,7 +107,7 @@ HEADERS = {
 def test_forged_headers(arena: Arena, what: str) -> None:
     got = arena.attack(genome(instead=RAW + f"link.sendall(H.pack({HEADERS[what]}))\ntime.sleep(9)\n"))
     assert got.said == ("crash", "crashed") and "answered with" in got.verdict.detail
-    assert got.measured.wall_seconds < 2
+    assert got.measured.wall_seconds < 5
 
 
 @pytest.mark.parametrize("what", sorted(HEADERS))
@@ -147,7 +147,7 @@ GARBAGE = {
 def test_garbage_on_the_link(arena: Arena, what: str) -> None:
     got = arena.attack(genome(instead=f"{RAW}{GARBAGE[what]}\n"))
     assert got.said == ("crash", "crashed"), got.verdict
-    assert got.measured.wall_seconds < 2
+    assert got.measured.wall_seconds < 5
 
 
 def test_a_flood_on_the_link_is_no_metric(arena: Arena) -> None:

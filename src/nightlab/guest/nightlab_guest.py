@@ -84,7 +84,10 @@ class Trial:
             except BaseException:
                 link.sendall(HEADER.pack(FAILED, 0, 0, 0, 0, 0, *([0] * MAX_DIMS)))
                 raise
-            link.sendall(_header(slot, offset + size, answer, 0))
+            try:
+                link.sendall(_header(slot, offset + size, answer, 0))
+            except OSError:
+                return  # the evaluator has hung up, and says itself why
 
 
 def trial() -> Trial | None:

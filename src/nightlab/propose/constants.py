@@ -10,11 +10,13 @@ from __future__ import annotations
 import ast
 import io
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+MAX_ROW, MAX_TEXT = 64, 200  # items of a tuple, characters of a string: more is data, not a constant
 HINT = re.compile(r"\[([^\[\]]+)\]\s*$")
 RANGE = re.compile(r"^(-?[\d.eE+-]+?)\s*\.\.\s*(-?[\d.eE+-]+?)(\s+log)?$")
 
@@ -35,7 +37,7 @@ def find_constants(text: str, device: str) -> dict[str, Constant]:
     """The constants of a genome by name, with their values on ``device``. Empty if it does not parse."""
     try:
         module = ast.parse(text)
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, MemoryError, RecursionError):
         return {}
     lines = _lines(text)
     found = {}
@@ -93,15 +95,29 @@ def _lines(text: str) -> list[str]:
 
 
 def _value(node: ast.expr) -> Any:
-    """The value of a literal, or of a power of two integers such as ``2**18``; None for anything else."""
+    """The value of a literal, or of a power of two integers such as ``2**18``; None for anything else.
+
+    Only what a ledger and a terminal can hold counts: finite numbers, truth values, text, and rows of these.
+    """
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow):
         base, exponent = _value(node.left), _value(node.right)
         small = isinstance(base, int) and isinstance(exponent, int) and abs(base) <= 10 and 0 <= exponent <= 40
         return base**exponent if small else None
     try:
-        return ast.literal_eval(node)
-    except ValueError:
+        value = ast.literal_eval(node)
+        return value if _storable(value) else None
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         return None
+
+
+def _storable(value: Any) -> bool:
+    if isinstance(value, (tuple, list)):
+        return len(value) <= MAX_ROW and all(_storable(item) for item in value)
+    if isinstance(value, str):
+        return len(value) <= MAX_TEXT and value.isprintable()
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return isinstance(value, int) and abs(value) < 2**63
 
 
 def _on_device(node: ast.expr, device: str) -> ast.expr | None:

@@ -60,8 +60,9 @@ class Running:
             self.process.terminate()
         else:
             for process in _marked(self.folder):
-                if "nightlab.trial.supervisor" in " ".join(process.cmdline()):
-                    process.terminate()
+                with contextlib.suppress(psutil.Error):  # it may end meanwhile
+                    if "nightlab.trial.supervisor" in " ".join(process.cmdline()):
+                        process.terminate()
 
 
 class Box:

@@ -128,7 +128,8 @@ class Bubblewrap:
         argv += _folders([target for _, target, _ in seen], {Path("/dev"), Path("/tmp"), Path(HOME)})
         for source, target, how in seen:
             argv += [how, str(source), str(target)]
-        argv += ["--chdir", LAB, "--"]
+        # What holds the mounts together lies in memory, and would have no limit.
+        argv += ["--remount-ro", "/dev", "--remount-ro", "/", "--chdir", LAB, "--"]
         if os.geteuid() == 0:
             argv += ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--no-new-privs"]
             argv += ["--bounding-set=-all", "--inh-caps=-all", "--"]

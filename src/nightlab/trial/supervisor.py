@@ -33,6 +33,7 @@ from nightlab.trial.usage import CpuClock, folder_mb, mapped_files_mb, nameless_
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 GRACE = 1.1  # a budget may be overrun by 10 % and a second: the step in flight, not a longer training
 TICK, SAMPLE = 0.02, 0.5  # seconds between looks at the signals, and at the process tree
+LAST_WORDS = 2.0  # seconds that a candidate has to say why it stopped serving
 FAREWELL = 10.0  # seconds that a candidate has to end after its evaluation
 TAMPERED, UNSERVED = 3, 4  # exit statuses by which an evaluator says what went wrong
 
@@ -218,7 +219,9 @@ class Supervisor:
         if status == TAMPERED:
             raise Ended("tampered", said)
         if status == UNSERVED:
-            died = self._status("candidate")
+            until = time.monotonic() + LAST_WORDS
+            while (died := self._status("candidate")) is None and time.monotonic() < until:
+                self._look()  # it may still be printing its traceback
             raise Ended("crashed", said if not died else f"exit status {_named(died)} while serving")
         if status:
             raise Ended("crashed", f"the evaluator failed: {said}")
@@ -284,7 +287,8 @@ class Supervisor:
             elif line == b"serve" and self.times.handed_over is None:
                 self.times.handed_over, self.times.handed_over_cpu = now, self._tree_cpu()
                 self._phase("evaluating")
-                os.write(self._turn, b"!")
+                with contextlib.suppress(BrokenPipeError):  # an evaluator that is gone is told of in its turn
+                    os.write(self._turn, b"!")
                 self._hold_to_budget()
         if now - self.sampled > SAMPLE:
             self.sampled = now

@@ -30,6 +30,12 @@ def plain(raw: bytes | str, limit: int = 4000) -> str:
     return text
 
 
+def one_line(raw: str, limit: int = 400) -> str:
+    """Somebody's words, made harmless, in one line: a hypothesis, a reason."""
+    line = " ".join(plain(raw, 10 * limit).split())
+    return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
 def metrics(text: str) -> dict[str, float]:
     """The ``METRIC name=value`` lines of a trusted output; the last one of a name counts."""
     return _numbers(METRIC.findall(text))
