@@ -23,7 +23,7 @@ from nightlab.lab import Stop
 from nightlab.lineage import Repo
 from nightlab.night import Night
 from nightlab.session import Session
-from nightlab.watch.view import Silent
+from nightlab.watch.view import View
 
 settings.register_profile("nightlab", deadline=None, derandomize=True)
 settings.load_profile("nightlab")
@@ -106,7 +106,7 @@ class TinyLab:
     def run(self, tag: str = "t", *, slots: int = 1, **stop: Any) -> tuple[str, Session]:
         """Run a session in this process until it stops by itself; returns why, and the session, still open."""
         session = self.session(tag)
-        return Night(session, Stop(**stop), Silent(), slots=slots).run(), session
+        return Night(session, Stop(**stop), View(), slots=slots).run(), session
 
     def table(self, tag: str = "t") -> list[list[str]]:
         lines = (self.folder / ".nightlab" / tag / "results.tsv").read_text().splitlines()

@@ -169,7 +169,7 @@ from nightlab.lab import Stop
 from nightlab.night import Night
 from nightlab.session import Session
 from nightlab.trial import Box
-from nightlab.watch.view import Silent
+from nightlab.watch.view import View
 lab, target, when = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
 room, name = target.split(".")
 owner = {"ledger": Ledger, "repo": Repo, "box": Box, "session": Session}[room]
@@ -186,7 +186,7 @@ setattr(owner, name, struck)
 repo = Repo(lab)
 exists = (lab / ".nightlab" / "t" / "ledger.db").exists()
 session = Session(repo, "t", writer=True) if exists else Session.create(repo, "t")
-Night(session, Stop(experiments=2), Silent()).run()
+Night(session, Stop(experiments=2), View()).run()
 """
 
 

@@ -69,9 +69,9 @@ def test_a_patch_applies_three_way_on_a_changed_parent(repo: Repo) -> None:
     base = head(repo)
     patch = repo.diff(base, repo.commit_files(base, {"genome.py": LONG.replace("line 15\n", "fifteen\n")}, "p"))
     # The context of the patch has changed here, so that it only applies with its common ancestor at hand.
-    moved = repo.commit_files(base, {"genome.py": "top\n" * 9 + LONG.replace("line 11\n", "eleven\n")}, "moved")
+    moved = repo.commit_files(base, {"genome.py": "top\n" * 9 + LONG.replace("line 13\n", "thirteen\n")}, "moved")
     both = repo.read(repo.commit_patch(moved, patch, "both"), "genome.py") or ""
-    assert "fifteen\n" in both and "eleven\n" in both and both.startswith("top\n")
+    assert "fifteen\n" in both and "thirteen\n" in both and both.startswith("top\n")
 
 
 def test_a_patch_that_collides_is_a_conflict_and_leaves_nothing(lab: Any, repo: Repo) -> None:

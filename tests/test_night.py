@@ -15,7 +15,7 @@ from nightlab.lab import Stop
 from nightlab.ledger import Ledger
 from nightlab.night import Night
 from nightlab.records import NightlabError
-from nightlab.watch.view import Flight, Silent
+from nightlab.watch.view import Flight, View
 
 GENOME = """\
 A = 4.0  # [0.25..8 log]
@@ -183,7 +183,7 @@ def test_a_session_goes_on_where_it_was(make_lab: Any) -> None:
     assert [len(session.ledger.trials(n)) for n in range(4)] == [1, 1, 1, 1]
 
 
-class Counting(Silent):
+class Counting(View):
     def __init__(self) -> None:
         self.flights: list[set[str]] = []
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from conftest import living, wait
 
@@ -419,8 +420,10 @@ def test_a_supervisor_that_is_killed_takes_the_candidate_along(bench: Any) -> No
     wait(up(one))
     assert len(living(one.folder)) >= 3
     assert not running.finished()
+    children = psutil.Process(running.process.pid).children()
     os.kill(running.process.pid, signal.SIGKILL)
     wait(running.finished)
+    wait(lambda: not any(child.is_running() for child in children))  # at once, not when somebody looks
     measured = one.box.collect(running)
     assert (measured.outcome, measured.metric) == ("lost", None)
     wait(lambda: living(one.folder) == [])

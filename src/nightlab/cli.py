@@ -514,9 +514,9 @@ def _near(path: Path) -> str:
 
 
 def _view(quiet: bool = False) -> Any:
-    from nightlab.watch.view import Lines, Silent
+    from nightlab.watch.view import Lines, View
 
-    return Silent() if quiet else Lines(_console())
+    return View() if quiet else Lines(_console())
 
 
 def _console() -> Any:

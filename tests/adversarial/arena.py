@@ -20,7 +20,7 @@ from nightlab.lineage import Repo
 from nightlab.night import Night
 from nightlab.records import Experiment, Measurement, Verdict
 from nightlab.session import Session, this_sandbox
-from nightlab.watch.view import Silent
+from nightlab.watch.view import View
 
 CONTRACT = """\
 name = "served"
@@ -261,7 +261,7 @@ class Arena:
 
     def run(self, experiments: int) -> Night:
         """Go on until the session has so many experiments, or nothing is left."""
-        night = Night(self.session, Stop(experiments=experiments or None), Silent())
+        night = Night(self.session, Stop(experiments=experiments or None), View())
         night.run()
         return night
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -43,8 +43,8 @@ class Flight:
     since: float
 
 
-class View(Protocol):
-    """Told of everything that happens in a session, as it happens."""
+class View:
+    """Told of everything that happens in a session, as it happens. This one shows nothing of it."""
 
     def opened(self, opening: Opening) -> None: ...
     def started(self, experiment: Experiment, trial: Trial) -> None: ...
@@ -56,20 +56,7 @@ class View(Protocol):
     def close(self) -> None: ...
 
 
-class Silent:
-    """Shows nothing: for programs that read the ledger."""
-
-    def opened(self, opening: Opening) -> None: ...
-    def started(self, experiment: Experiment, trial: Trial) -> None: ...
-    def measured(self, trial: Trial, measurement: Measurement, metric: Metric) -> None: ...
-    def judged(self, experiment: Experiment, champion: Experiment | None) -> None: ...
-    def refused(self, hypothesis: str, reason: str) -> None: ...
-    def say(self, words: str) -> None: ...
-    def tick(self, flights: Sequence[Flight], goal: str) -> None: ...
-    def close(self) -> None: ...
-
-
-class Lines:
+class Lines(View):
     """Lines in a terminal with a moving footer; plain lines without it in a pipe."""
 
     REFRESH = 4  # footer updates per second
