@@ -169,7 +169,7 @@ def contracts(draw: st.DrawFn) -> Lab:
         "metric": draw(
             st.fixed_dictionaries(
                 {"name": names},
-                optional={"goal": st.sampled_from(["minimise", "maximise"]), "unit": words, "bound": st.floats(-9, 9)},
+                optional={"goal": st.sampled_from(["minimise", "maximise"]), "unit": words},
             )
         ),
     }

@@ -39,8 +39,6 @@ class Metric(Part):
     name: str = Field(pattern=r"^[\w.µ]+$")
     goal: Goal = "minimise"
     unit: str = ""
-    bound: float | None = None
-    """The best value that is possible at all; a better one is a fault of the measurement."""
 
     def record(self) -> MetricRecord:
         return MetricRecord(self.name, self.goal, self.unit)
@@ -283,7 +281,7 @@ def _measured_by_script(script: str, files: list[str], text: str) -> Lab:
     return Lab.model_validate(
         {
             "name": "measured",
-            "genome": [f for f in genome if f not in checks and not f.startswith((".", "test"))] or ["*"],
+            "genome": [f for f in genome if f not in checks and not f.startswith((".", "test"))] or ["**"],
             "command": f"bash {script}",
             "metric": {"name": names[0] if names else "metric"},
             "checks": [{"command": f"bash {check}"} for check in checks],

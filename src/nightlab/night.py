@@ -346,10 +346,14 @@ class Night:
         self.trained += measurement.training_seconds
         if trial.purpose == "search" and measurement.outcome not in ("lost", "interrupted"):
             self._judge(trial.experiment, measurement)
-        elif trial.purpose == "search" and trial.attempt >= ATTEMPTS and measurement.outcome == "lost":
+        elif trial.purpose == "search" and self._times_lost(trial.experiment) >= ATTEMPTS:
             self._judge(trial.experiment, replace(measurement, detail=f"lost {ATTEMPTS} times"))
         else:
             self.view.measured(trial, measurement, self.session.metric)
+
+    def _times_lost(self, number: int) -> int:
+        trials = self.ledger.trials(number)
+        return sum(bool(m and m.outcome == "lost") for t, m in trials if t.purpose == "search")
 
     def _judge(self, number: int, measurement: Measurement) -> None:
         experiment, champion = self.ledger.experiment(number), self.ledger.champion()

@@ -13,7 +13,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from fnmatch import fnmatch
+from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
 from nightlab.records import NightlabError
@@ -250,8 +250,16 @@ def _stays_inside(path: str) -> bool:
 
 
 def in_genome(path: str, genome: tuple[str, ...]) -> bool:
-    """Whether a lab-relative path matches one of the genome's globs."""
-    return any(fnmatch(path, glob) for glob in genome)
+    """Whether a lab-relative path matches one of the genome's globs: ``*`` stays in a folder, ``**`` does not."""
+    return any(_matches(path.split("/"), glob.split("/")) for glob in genome)
+
+
+def _matches(path: list[str], glob: list[str]) -> bool:
+    if not glob or not path:
+        return path == glob
+    if glob[0] == "**":
+        return len(glob) == 1 or any(_matches(path[skipped:], glob[1:]) for skipped in range(len(path)))
+    return fnmatchcase(path[0], glob[0]) and _matches(path[1:], glob[1:])
 
 
 def make_repo(folder: Path, message: str) -> None:

@@ -124,6 +124,8 @@ class Box:
                     os.kill(process.pid, signal.SIGKILL)
             for name in SCRATCH:
                 _remove(folder / name)
+            for draft in folder.glob("*.tmp"):  # of a supervisor that was killed while it wrote
+                draft.unlink(missing_ok=True)
 
     def log(self, trial_id: str, role: str = "candidate") -> str:
         """What a trial's process printed, made harmless; empty when it left no log."""

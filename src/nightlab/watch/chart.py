@@ -41,6 +41,7 @@ def progress(metric: Metric, experiments: Sequence[Experiment], title: str = "")
         margin = max(abs(first - last) * 0.35, abs(first) * 0.002)
         axes.set_ylim(min(first, last) - margin, max(first, last) + margin)
     axes.set_xlabel("experiment")
+    axes.locator_params(axis="x", integer=True)
     better = "lower" if metric.goal == "minimise" else "higher"
     axes.set_ylabel(f"{metric.name}{f' ({metric.unit})' if metric.unit else ''}, {better} is better")
     axes.set_title(title or f"{len(experiments) - 1} experiments, {len(kept) - 1 if kept else 0} kept")

@@ -81,7 +81,7 @@ def closing_words(
 ) -> str:
     """What was tried and gained, at the end of a run of ``seconds``, of which ``trained`` were training."""
     judged = [e for e in experiments if e.verdict and e.number > 0]
-    kept = [e for e in judged if e.kept]
+    kept = sorted((e for e in judged if e.kept), key=lambda e: e.judged_at or 0.0)
     crashed = sum(1 for e in judged if e.verdict and e.verdict.status == "crash")
     lines = ["", f"[bold]{escape(reason)}[/]"]
     lines.append(
