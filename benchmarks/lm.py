@@ -8,6 +8,7 @@ whatever device there is; on a machine with a GPU: --seconds 300.
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import re
 import shutil
@@ -34,7 +35,11 @@ def run(folder: Path, script: str, **env: str) -> dict[str, float]:
     )
     if done.returncode:
         sys.exit(f"{script} failed:\n{done.stdout}\n{done.stderr}")
-    return {name: float(value) for name, value in re.findall(r"^(\w+):\s+([\d.]+)$", done.stdout, re.MULTILINE)}
+    found = {name: float(value) for name, value in re.findall(r"^(\w+):\s+([\d.]+)$", done.stdout, re.MULTILINE)}
+    if step := re.search(r"(\d+) x (\d+) x (\d+) tokens a step", done.stdout):
+        # The summary rounds to tenths of a million, as the original's does: too coarse for ten seconds.
+        found["total_tokens_M"] = found["num_steps"] * math.prod(map(int, step.groups())) / 1e6
+    return found
 
 
 def quality(folder: Path, seconds: float, seeds: int, clock: str) -> None:
