@@ -217,9 +217,9 @@ def sealed(sandbox: Sandbox, allowed: Iterable[str]) -> list[Check]:
     allowed = set(allowed)
     return [
         Check(
-            f"{name}: {what}" if name not in sandbox.missing else f"{name} missing: that {what}",
+            f"{name}: {what}" if name not in sandbox.missing else f"there is no seal here for {name} ({what})",
             name not in sandbox.missing,
-            f"{sandbox.why}; or accept it: --allow-missing {name}",
+            f"{sandbox.why}; or accept it: --allow-missing {name}, or all",
             fatal=name not in allowed,
         )
         for name, what in PROTECTIONS.items()
