@@ -61,6 +61,13 @@ class Tuner:
         worst = _worst(briefing)
         way = optuna.study.StudyDirection
         minimise = briefing.metric.goal == "minimise"
+        past = []
+        for experiment, point in zip(briefing.history, tried, strict=True):
+            value = _value(experiment, worst)
+            inside = {n: point[n] for n in point if spaces[n]._contains(spaces[n].to_internal_repr(point[n]))}
+            if value is not None and inside:
+                known = {name: spaces[name] for name in inside}
+                past.append(optuna.trial.create_trial(params=inside, distributions=known, value=value))
         for _ in range(ATTEMPTS):
             free = _choose(spaces, briefing.history, draw)
             fixed = {name: value for name, value in current.items() if name not in free}
@@ -68,14 +75,8 @@ class Tuner:
                 fixed,
                 optuna.samplers.TPESampler(n_startup_trials=WARM_UP, seed=draw.getrandbits(32), n_ei_candidates=24),
             )
-
             study = optuna.create_study(direction=way.MINIMIZE if minimise else way.MAXIMIZE, sampler=sampler)
-            for experiment, point in zip(briefing.history, tried, strict=True):
-                value = _value(experiment, worst)
-                inside = {n: point[n] for n in point if spaces[n]._contains(spaces[n].to_internal_repr(point[n]))}
-                if value is not None and inside:
-                    distributions = {name: spaces[name] for name in inside}
-                    study.add_trial(optuna.trial.create_trial(params=inside, distributions=distributions, value=value))
+            study.add_trials(past)
             params = study.ask({name: spaces[name] for name in sorted(free)}).params
             asked = {name: rounded(value) for name, value in params.items()}
             after = {name: asked[name] for name in free if _far(spaces[name], current[name], asked[name])}

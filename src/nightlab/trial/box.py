@@ -140,10 +140,11 @@ class Box:
         lab, evaluator = self.lab, self.lab.evaluator
         work = self.repo.export(trial.commit, folder / "work")
         starts = {"candidate": self._start(folder, work, lab.data.open, writable=True)}
-        if evaluator or lab.checks:
-            # Copies of their own: nothing that a candidate leaves behind can touch them.
+        # Copies of their own: nothing that a candidate leaves behind can touch the evaluator or the checks.
+        if evaluator:
             trusted = self.repo.export(trial.commit, folder / "trusted")
             starts["evaluator"] = self._start(folder, trusted, lab.data.open + lab.data.sealed, writable=False)
+        if lab.checks:
             checked = self.repo.export(trial.commit, folder / "checked")
             starts["check"] = self._start(folder, checked, lab.data.open, writable=True)
         budget = self.budget
