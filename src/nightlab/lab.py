@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shlex
 import tomllib
@@ -39,9 +40,12 @@ class Metric(Part):
     name: str = Field(pattern=r"^[\w.µ]+$")
     goal: Goal = "minimise"
     unit: str = ""
+    lowest: float = -math.inf
+    highest: float = math.inf
+    """Values beyond these are impossible: whoever measures one has tampered."""
 
     def record(self) -> MetricRecord:
-        return MetricRecord(self.name, self.goal, self.unit)
+        return MetricRecord(self.name, self.goal, self.unit, self.lowest, self.highest)
 
 
 class Evaluator(Part):
@@ -50,6 +54,8 @@ class Evaluator(Part):
     command: Command
     served: bool = False
     """True: it calls a function that the candidate serves. False: it runs after the candidate ended."""
+    held_out: bool = False
+    """Whether, told NIGHTLAB_HELD_OUT=1, it also prints ``METRIC held_out=value`` on data that no search reads."""
 
 
 class Check(Part):
@@ -140,7 +146,19 @@ class Stop(Part):
 
 
 class Judge(Part):
-    rule: Literal["greedy"] = "greedy"
+    """How a candidate is judged, and how the session keeps an eye on its own luck."""
+
+    rule: Literal["shrunk", "greedy", "strict", "replicate"] = "shrunk"
+    sigma: float | None = Field(default=None, ge=0)
+    """What you believe the noise of one trial to be, until the session knows better."""
+    alpha: float = Field(default=0.1, gt=0, lt=1)
+    """Of ``strict``: the chance that a candidate that is no better is kept."""
+    seeds: int = Field(default=3, ge=2, le=100)
+    """Of ``replicate``: how many seeds every candidate has."""
+    upkeep: int = Field(default=25, ge=0)
+    """After so many experiments the champion is measured again, as a self-test too; 0: never."""
+    confirm: float = Field(default=0.1, ge=0, le=0.5)
+    """Share of a session that is kept for confirming what it gained, at its end; 0: only when asked."""
 
 
 class Tuner(Part):

@@ -2,68 +2,54 @@
 
 from __future__ import annotations
 
-import signal
+import itertools
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from types import FrameType
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
 
-from nightlab.judge import Contestant, paired_gain
+from nightlab.crew import Crew
+from nightlab.genome import same_program, syntax_fault
+from nightlab.judge import Again, Contestant, change_of_noise, look
 from nightlab.lab import Stop
 from nightlab.ledger import append_result, write_results
 from nightlab.lineage import OutOfScope, PatchConflict, in_genome
 from nightlab.propose import Briefing, Proposal, changes, find_constants, make_proposers
 from nightlab.records import (
-    Budget,
+    SEED,
     Candidate,
     Experiment,
     Measurement,
     NightlabError,
-    PairedGain,
     Purpose,
-    Trial,
+    Verdict,
+    average,
 )
-from nightlab.session import SEED, Session, require_disk, syntax_fault
-from nightlab.trial.box import Running, end_leftovers
+from nightlab.session import Session
+from nightlab.standing import UPKEEP_SEED, contestant, runs
+from nightlab.trial.machine import this_platform
 from nightlab.trial.text import one_line
-from nightlab.watch.view import Flight, Opening, View
+from nightlab.watch.view import Opening, View
 
-POLL = 0.05  # seconds between looks at the trials in flight
-ATTEMPTS = 3  # a trial that is lost with its supervisor is started again this often
 REFUSALS = 25  # proposals refused in a row before a session has nothing left to try
-FRESH_SEED = 1001  # seeds from here on are for confirming: no decision of the search ever sees them
 
 
-@dataclass
-class Confirmed:
-    """Baseline against champion on fresh seeds: what the session may claim."""
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A trial that should run next."""
 
-    seeds: list[int]
-    baseline: list[float]
-    champion: list[float]
-    gain: PairedGain
-
-
-class Interrupted(KeyboardInterrupt):
-    """The user wants to stop now."""
+    number: int
+    purpose: Purpose
+    seed: int
 
 
 class Night:
-    """Runs experiments in one session until a stop rule, or the user, ends it.
+    """Runs experiments in one session until a stop rule, or the user, ends it. ``seed``: the proposers' randomness."""
 
-    ``slots``: how many trials may run at once. ``seed``: the proposers' own randomness.
-    """
-
-    def __init__(self, session: Session, stop: Stop, view: View, *, slots: int = 1, seed: int = 0) -> None:
-        self.session, self.ledger, self.stop, self.view = session, session.ledger, stop, view
-        self.slots = slots
-        self.flying: dict[str, Running] = {}
-        self.launched: dict[str, float] = {}
+    def __init__(self, session: Session, stop: Stop, crew: Crew, *, seed: int = 0) -> None:
+        self.session, self.ledger, self.stop, self.crew, self.view = session, session.ledger, stop, crew, crew.view
         self.begun = time.time()
-        self.trained = 0.0  # seconds that this run's trials spent training
-        self.asked_to_stop = 0
         self.nothing_left = ""
+        self.machine_changed = False
         self.proposers = make_proposers(
             session.lab, session.repo.lab, self.ledger.proposals_by(), self._used_sources(), seed
         )
@@ -75,19 +61,21 @@ class Night:
 
         Raises NightlabError when the baseline can't be measured, or the disk is full.
         """
-        with self._signals():
+        crew = self.crew
+        with crew.on_duty():
             self._resume()
             while True:
-                for running in self._finished():
-                    self._conclude(running)
-                reason = self._reason_to_stop()
-                if reason and not self.flying:
+                for trial, measurement in crew.finished():
+                    if trial.purpose != "search":
+                        self.view.measured(trial, measurement, self.session.metric)
+                while len(crew.flying) < crew.slots and (wanted := self._wanted()):
+                    crew.launch(wanted.number, wanted.purpose, wanted.seed)
+                if not crew.flying:
+                    reason = self._reason_to_stop()
                     self.ledger.note("stopped", {"reason": reason})
                     return reason
-                while not reason and len(self.flying) < self.slots and (number := self._next()) is not None:
-                    self._launch(number)
-                    reason = self._reason_to_stop()
-                self._wait()
+                crew.goal = self._goal()
+                crew.wait()
 
     def try_working_copy(self, hypothesis: str) -> Experiment:
         """Measure and judge the user's uncommitted edit of the genome; returns its experiment.
@@ -101,11 +89,10 @@ class Night:
                 f"no genome file has uncommitted changes ({', '.join(session.lab.genome)})",
                 "edit one and run this again; to measure an experiment again: nightlab replay N",
             )
-        with self._signals():
+        with self.crew.on_duty():
             self._resume()
-            self._land()
-            while self.ledger.champion() is None:
-                self._launch(0, land=True)  # again if its supervisor was lost
+            if self.ledger.champion() is None:
+                self._finish(0)
             parent = session.champion().candidate.commit
             try:
                 commit = repo.commit_working_copy(parent, edited, hypothesis)
@@ -115,65 +102,151 @@ class Night:
                     f"your edit can't be tried on the champion: {refusal}",
                     "see what the champion changed (nightlab diff best), and edit again",
                 ) from None
-            self._launch(number, land=True)
+            self._finish(number)
         return self.ledger.experiment(number)
 
-    def measure(
-        self, number: int, purpose: Purpose, seeds: list[int], budget: Budget | None = None
-    ) -> list[Measurement]:
-        """Run an experiment's genome again, once per seed; returns what each trial yielded."""
-        with self._signals():
-            self._take_up()
-            self._land()
-            trials = []
-            for seed in seeds:
-                if self.asked_to_stop:
-                    raise Interrupted
-                trials.append(self._launch(number, purpose, seed, budget, land=True))
-        found = {trial.id: measured for trial, measured in self.ledger.trials(number)}
-        return [measurement for trial in trials if (measurement := found[trial.id])]
+    def try_commit(self, commit: str, proposer: str, hypothesis: str) -> Experiment:
+        """Measure and judge a commit on the champion. Raises OutOfScope when it is no candidate."""
+        parent = self.session.champion().candidate.commit
+        with self.crew.on_duty():
+            self._resume()
+            number = self._admit(self.candidate(commit, parent, proposer, hypothesis))
+            self._finish(number)
+        return self.ledger.experiment(number)
 
-    def confirm(self, seeds: int = 4) -> Confirmed | None:
-        """Measure baseline and champion on fresh seeds, in turn; None when the champion is the baseline.
+    # -- what next -------------------------------------------------------------------------------
 
-        Seeds measured before, by a run that was interrupted, are not measured again.
-        Raises NightlabError when a trial fails.
-        """
-        champion = self.session.champion()
-        if champion.number == 0:
+    def _wanted(self) -> Wanted | None:
+        """The trial to run next, after judging whatever can be judged; None when there is none to start now."""
+        for experiment in self.ledger.unjudged():
+            wanted = self._judge(experiment)
+            if wanted and not self._flies(wanted) and not self.crew.asked_to_stop:
+                return wanted
+        if self.crew.asked_to_stop or self.ledger.champion() is None:
+            return None  # without a baseline there is nothing to measure anything else against
+        wanted = self._upkeep()
+        if wanted and not self._flies(wanted):
+            return wanted
+        if self._reason_to_stop():
             return None
-        fresh = list(range(FRESH_SEED, FRESH_SEED + seeds))
-        values: dict[int, list[float]] = {0: [], champion.number: []}
-        with self._signals():
-            self._take_up()
-            self._land()
-            for seed in fresh:
-                for number in values:
-                    values[number].append(self._confirmed_value(number, seed))
-                    if self.asked_to_stop:
-                        raise Interrupted
-        gain = paired_gain(self.session.metric, values[0], values[champion.number])
-        confirmed = Confirmed(fresh, values[0], values[champion.number], gain)
-        self.ledger.note(
-            "confirmed",
-            {
-                "number": champion.number,
-                "seeds": fresh,
-                "baseline": values[0],
-                "champion": values[champion.number],
-            },
+        number = self._propose()
+        return None if number is None else Wanted(number, "search", SEED)
+
+    def _flies(self, wanted: Wanted) -> bool:
+        return self.crew.flies(wanted.number, wanted.purpose, wanted.seed)
+
+    def _finish(self, number: int) -> None:
+        """See one experiment through to its verdict."""
+        while (experiment := self.ledger.experiment(number)).verdict is None:
+            for _ in self.crew.landing():
+                pass
+            if wanted := self._judge(experiment):
+                self.crew.launch(wanted.number, wanted.purpose, wanted.seed)
+
+    # -- judging ---------------------------------------------------------------------------------
+
+    def _judge(self, experiment: Experiment) -> Wanted | None:
+        """Judge an experiment, or say which trial that takes."""
+        champion = self.ledger.champion()
+        candidate = contestant(self.ledger, experiment)
+        decision = self.session.judge.judge(
+            contestant(self.ledger, champion) if champion else None, candidate, self.crew.replicates.noise()
         )
-        return confirmed
+        if isinstance(decision, Again):
+            who = champion if decision.who == "champion" and champion else experiment
+            if decision.why and candidate.runs and not self.crew.flies(who.number, "search", decision.seed):
+                self.view.again(experiment, decision.why)
+            return Wanted(who.number, "search", decision.seed)
+        self._record(experiment, candidate, decision, champion)
+        return None
+
+    def _record(
+        self, experiment: Experiment, candidate: Contestant, verdict: Verdict, champion: Experiment | None
+    ) -> None:
+        self.ledger.judge(experiment.number, _of(candidate), verdict)
+        experiment = self.ledger.experiment(experiment.number)
+        append_result(self.session.results, experiment)
+        if experiment.kept and not self.session.sync():
+            self.view.say(f"{self.session.branch} is checked out somewhere: it moves when you switch away")
+        self.view.judged(experiment, champion)
+        if experiment.number == 0 and verdict.status != "keep":
+            log = self.session.box.folder / f"{self.ledger.trials(0)[-1][0].id}" / "candidate.log"
+            raise NightlabError(
+                f"the baseline can't be measured: {verdict.reason}: {verdict.detail}",
+                f"read {log}, mend the lab, commit, and run again (a fresh session starts)",
+            )
+
+    def _upkeep(self) -> Wanted | None:
+        """The trial that the champion's upkeep takes next; records the upkeep once it is complete.
+
+        The champion is tried again, on fresh seeds, as if it were a candidate: what the rule says of it is the
+        session's self-test, its value takes luck off the bar, adds to what is known of the noise, and is the
+        occasion to look at the held-out data.
+        """
+        champion, every = self.session.champion(), self.session.lab.judge.upkeep
+        past = self.ledger.notes("upkeep")
+        used = {seed for note in past for seed in note["seeds"]}
+        found = runs(self.ledger.trials(champion.number, "upkeep"), "upkeep")
+        fresh = {seed: run for seed, run in found.items() if seed not in used}
+        done = self._done()
+        due = self.machine_changed or (every and done - (past[-1]["after"] if past else 0) >= every)
+        if not fresh and (not due or self._reason_to_stop()):
+            return None
+        standing = contestant(self.ledger, champion)
+        twin = replace(standing, runs=dict(enumerate(fresh.values(), SEED)))
+        noise = self.crew.replicates.noise()
+        decision = self.session.judge.judge(standing, twin, noise)
+        if isinstance(decision, Again):
+            if decision.who == "champion":
+                return Wanted(champion.number, "search", decision.seed)
+            tried = used | fresh.keys()
+            seed = next(seed for seed in itertools.count(UPKEEP_SEED) if seed not in tried)
+            return Wanted(champion.number, "upkeep", seed)
+        self.machine_changed = False
+        values = [run.metric for run in fresh.values() if run.metric is not None]
+        weight = len(standing.runs) + sum(len(note["values"]) for note in past if note["number"] == champion.number)
+        before = bar = standing.bar if standing.bar is not None else 0.0
+        for value in values:
+            bar, weight = self.session.judge.rule.remeasured(bar, weight, value), weight + 1
+        facts = {"before": before, "seeds": list(fresh), "values": values, "after": done, "would": decision.status}
+        facts |= {"sigma": noise.sigma, **self._look_at_held_out(champion, found)}
+        self.ledger.remeasure(champion.number, bar, facts)
+        self.view.kept_up(champion, {**facts, "bar": bar}, self._alarms(facts))
+        return None
+
+    def _look_at_held_out(self, champion: Experiment, found: dict[int, Measurement]) -> dict[str, object]:
+        """Whether the champion's gain on the search's data is one on held-out data too."""
+        first = [m for m in runs(self.ledger.trials(0, "search")).values() if m.held_out is not None]
+        now = [m for m in found.values() if m.held_out is not None and m.metric is not None]
+        if champion.number == 0 or not first or not now:
+            return {}
+        metric, sigma = self.session.metric, self.crew.replicates.noise().sigma
+        gain = metric.gain(_mean(m.metric for m in first), _mean(m.metric for m in now))
+        held = metric.gain(_mean(m.held_out for m in first), _mean(m.held_out for m in now))
+        return {"look": asdict(look(gain, held, sigma, f"{self.session.tag}/{champion.number}/{len(now)}"))}
+
+    def _alarms(self, facts: dict[str, object]) -> list[str]:
+        """What the human should know of a session that no longer is what it was."""
+        alarms = []
+        if change := change_of_noise(self.crew.replicates.groups()):
+            alarms.append(
+                f"the noise has changed: a trial's spread was {change[0]:.2g}, lately it is {change[1]:.2g}; "
+                "look at the machine (temperature, neighbours) before you trust small gains"
+            )
+        seen = facts.get("look")
+        if isinstance(seen, dict) and seen["parted"]:
+            alarms.append(
+                f"the search's gain is about {seen['gap']:.2g} larger than the gain on held-out data: "
+                "it may be fitting its validation data; confirm before you go on"
+            )
+        for alarm in alarms:
+            self.ledger.note("alarm", {"words": alarm})
+        return alarms
 
     # -- proposing -------------------------------------------------------------------------------
 
-    def _next(self) -> int | None:
-        """The number of the next experiment to run, proposed and recorded; None when nothing is left."""
-        for experiment in self.ledger.unjudged():
-            if all(running.trial.experiment != experiment.number for running in self.flying.values()):
-                return experiment.number
-        if self.ledger.champion() is None:
-            return None  # the baseline is in flight, and everything else is measured against it
+    def _propose(self) -> int | None:
+        """The number of a new experiment, proposed and recorded; None when nothing is left."""
         for _ in range(REFUSALS):
             proposal = self.proposers.propose(self._briefing())
             if proposal is None:
@@ -238,15 +311,18 @@ class Night:
         for path in touched:
             if fault := syntax_fault(path, genome.get(path, "")):
                 raise OutOfScope(f"it does not parse: {fault}")
+        before = session.genome(parent)
+        if all(same_program(path, before.get(path, ""), genome.get(path, "")) for path in touched):
+            raise OutOfScope("it changes nothing but layout, comments or seeds, and the seeds are not its own")
         after = _constants(genome, session.device)
-        words = changes(_constants(session.genome(parent), session.device), after)
+        words = changes(_constants(before, session.device), after)
         return Candidate(
             commit=commit,
             parent=parent,
             tree=repo.tree(commit),
             proposer=proposer,
             hypothesis=hypothesis,
-            lines=sum(len(text.splitlines()) for text in genome.values()),
+            lines=session.lines(commit),
             constants=after,
             changes=words,
             source=source,
@@ -257,7 +333,7 @@ class Night:
         if twin := self.ledger.find_tree(candidate.tree):
             raise OutOfScope(f"it is the same genome as experiment {twin.number}")
         number = self.ledger.next_number()
-        self.session.repo.keep_reachable(self.session.tag, number, candidate.commit)
+        self.session.repo.keep_reachable(self.session.tag, f"{number:06d}", candidate.commit)
         self.ledger.propose(candidate)
         return number
 
@@ -265,61 +341,7 @@ class Night:
         used = {note["source"] for note in self.ledger.notes("refused")}
         return used | {experiment.candidate.source for experiment in self.ledger.experiments()}
 
-    # -- running ---------------------------------------------------------------------------------
-
-    def _launch(
-        self,
-        number: int,
-        purpose: Purpose = "search",
-        seed: int = SEED,
-        budget: Budget | None = None,
-        *,
-        land: bool = False,
-    ) -> Trial:
-        """Start the next attempt at a trial of an experiment, and with ``land`` wait for its end."""
-        require_disk(self.session.folder)
-        experiment = self.ledger.experiment(number)
-        before = [t for t, _ in self.ledger.trials(number) if t.purpose == purpose and t.seed == seed]
-        trial = Trial(
-            id=f"{number:04d}-{purpose}-s{seed}-{len(before) + 1}",
-            experiment=number,
-            commit=experiment.candidate.commit,
-            seed=seed,
-            purpose=purpose,
-            budget=budget or self.session.budget.record(),
-            attempt=len(before) + 1,
-        )
-        self.ledger.start(trial)
-        self.flying[trial.id] = self.session.box.start(trial)
-        self.launched[trial.id] = time.time()
-        self.view.started(experiment, trial)
-        if land:
-            self._land()
-        return trial
-
-    def _finished(self) -> Iterator[Running]:
-        for running in list(self.flying.values()):
-            if running.finished():
-                del self.flying[running.trial.id]
-                yield running
-
-    def _land(self) -> None:
-        """Wait until nothing is in flight."""
-        while self.flying:
-            for running in self._finished():
-                self._conclude(running)
-            self._wait()
-
-    def _wait(self) -> None:
-        if self.asked_to_stop > 1:
-            self._stop_now()
-            raise Interrupted
-        self.view.tick([self._flight(running) for running in self.flying.values()], self._goal())
-        time.sleep(POLL)
-
-    def _flight(self, running: Running) -> Flight:
-        phase, since = running.phase()
-        return Flight(running.trial, phase, since or self.launched.get(running.trial.id, self.begun))
+    # -- beginning and ending --------------------------------------------------------------------
 
     def _goal(self) -> str:
         """How far the stop rules are, in words."""
@@ -327,68 +349,25 @@ class Night:
         if self.stop.experiments is not None:
             rules.append(f"{done} of {self.stop.experiments} experiments")
         if self.stop.hours is not None:
-            left = max(self.stop.hours - (time.time() - self.begun) / 3600, 0)
+            left = max(self._search_hours() - (time.time() - self.begun) / 3600, 0)
             rules.append(f"{left:.1f} hours left")
         return ", ".join(rules) or f"{done} experiments, until Ctrl-C"
 
-    def _in_search(self) -> int:
-        """Candidates in flight, the baseline not counted."""
-        return sum(r.trial.purpose == "search" and r.trial.experiment > 0 for r in self.flying.values())
+    def _search_hours(self) -> float:
+        """Hours for the search: what the session has, less the share for confirming."""
+        return (self.stop.hours or 0) * (1 - self.session.lab.judge.confirm)
+
+    def _note_machine(self) -> None:
+        """Remember what this runs on; a champion from before a change is measured again."""
+        now, past = str(this_platform(self.session.device)), self.ledger.notes("opened")
+        self.machine_changed = bool(past) and past[-1]["platform"] != now and self.session.lab.judge.upkeep > 0
+        self.ledger.note("opened", {"platform": now, "allowed": list(self.session.sandbox.missing)})
+        if self.machine_changed:
+            self.view.say(f"the machine has changed since last time ({past[-1]['platform']}): the champion runs again")
 
     def _done(self) -> int:
         """Experiments judged so far, the baseline not counted."""
         return max(self.ledger.next_number() - 1 - len(self.ledger.unjudged()), 0)
-
-    def _conclude(self, running: Running) -> None:
-        """Record what a trial yielded; for the search, judge it or try again."""
-        measurement, trial = self.session.box.collect(running), running.trial
-        self.ledger.finish(trial, measurement)
-        self.trained += measurement.training_seconds
-        if trial.purpose == "search" and measurement.outcome not in ("lost", "interrupted"):
-            self._judge(trial.experiment, measurement)
-        elif trial.purpose == "search" and self._times_lost(trial.experiment) >= ATTEMPTS:
-            self._judge(trial.experiment, replace(measurement, detail=f"lost {ATTEMPTS} times"))
-        else:
-            self.view.measured(trial, measurement, self.session.metric)
-
-    def _times_lost(self, number: int) -> int:
-        trials = self.ledger.trials(number)
-        return sum(bool(m and m.outcome == "lost") for t, m in trials if t.purpose == "search")
-
-    def _judge(self, number: int, measurement: Measurement) -> None:
-        experiment, champion = self.ledger.experiment(number), self.ledger.champion()
-        verdict = self.session.rule.judge(
-            _contestant(champion) if champion else None, Contestant(measurement, experiment.candidate.lines)
-        )
-        self.ledger.judge(number, measurement, verdict)
-        experiment = self.ledger.experiment(number)
-        append_result(self.session.results, experiment)
-        if experiment.kept and not self.session.sync():
-            self.view.say(f"{self.session.branch} is checked out somewhere: it moves when you switch away")
-        self.view.judged(experiment, champion)
-        if number == 0 and verdict.status != "keep":
-            log = self.session.box.folder / f"0000-search-s{SEED}-1" / "candidate.log"
-            raise NightlabError(
-                f"the baseline can't be measured: {verdict.reason}: {verdict.detail}",
-                f"read {log}, mend the lab, commit, and run again (a fresh session starts)",
-            )
-
-    def _confirmed_value(self, number: int, seed: int) -> float:
-        for trial, measured in self.ledger.trials(number):
-            if trial.purpose == "confirm" and trial.seed == seed and measured and measured.metric is not None:
-                return measured.metric
-        for _ in range(ATTEMPTS):
-            trial = self._launch(number, "confirm", seed, land=True)
-            measured = {t.id: m for t, m in self.ledger.trials(number)}[trial.id]
-            if measured and measured.metric is not None:
-                return measured.metric
-        assert measured is not None
-        raise NightlabError(
-            f"experiment {number} can't be confirmed: with seed {seed} it {measured.outcome}: {measured.detail}",
-            f"look at its log: nightlab show {number}",
-        )
-
-    # -- beginning and ending --------------------------------------------------------------------
 
     def _resume(self) -> None:
         """Go on where an earlier orchestrator stopped, however it did."""
@@ -397,7 +376,8 @@ class Night:
             baseline = session.baseline_candidate()
             constants = _constants(session.genome(baseline.commit), session.device)
             self._admit(replace(baseline, constants=constants))
-        adopted = self._take_up()
+        adopted = self.crew.take_up()
+        self._note_machine()
         write_results(session.results, session.metric, self.ledger.experiments())
         session.sync()
         self.view.opened(
@@ -414,66 +394,22 @@ class Night:
             )
         )
 
-    def _take_up(self) -> int:
-        """Adopt the trials that an earlier orchestrator left, running, finished or lost. Returns how many."""
-        left = self.ledger.open_trials()
-        for trial in left:
-            self.flying[trial.id] = self.session.box.adopt(trial)
-        if not left:
-            end_leftovers(self.session.box.folder)
-        return len(left)
-
     def _reason_to_stop(self) -> str:
-        if self.asked_to_stop:
+        if self.crew.asked_to_stop:
             return "stopped by the user"
         if self.nothing_left:
             return self.nothing_left
         stop, done = self.stop, self._done()
-        if stop.experiments is not None and done + self._in_search() >= stop.experiments:
+        if stop.experiments is not None and self.ledger.next_number() - 1 >= stop.experiments:
             return f"{stop.experiments} experiments are done"
-        if stop.hours is not None and time.time() - self.begun > stop.hours * 3600:
-            return f"{stop.hours:g} hours are over"
+        if stop.hours is not None and time.time() - self.begun > self._search_hours() * 3600:
+            return f"{stop.hours:g} hours are over" + (" but for confirming" if self.session.lab.judge.confirm else "")
         if stop.stall is not None:
             champion = self.ledger.champion()
             since = done - champion.number if champion else 0
             if since >= stop.stall:
                 return f"{since} experiments in a row brought no keep"
         return ""
-
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        """Ctrl-C once finishes what is in flight, twice stops now; a termination stops now.
-
-        A terminal that goes away (SIGHUP) stops nothing: the night goes on without its view.
-        """
-
-        def ask(number: int, frame: FrameType | None) -> None:
-            self.asked_to_stop += 2 if number == signal.SIGTERM else 1
-            if self.asked_to_stop == 1:
-                self.view.say("finishing what is in flight; Ctrl-C again stops now")
-
-        before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-        before[signal.SIGHUP] = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-    def _stop_now(self) -> None:
-        """End the trials in flight. Their experiments stay unjudged and run again at the next start."""
-        for running in self.flying.values():
-            running.stop()
-        until = time.monotonic() + 10
-        for running in self.flying.values():
-            while not running.finished() and time.monotonic() < until:
-                time.sleep(POLL)
-            measurement = self.session.box.collect(running)
-            if measurement.outcome == "lost":  # stopped before its supervisor could say so
-                measurement = replace(measurement, outcome="interrupted", detail="stopped by the user")
-            self.ledger.finish(running.trial, measurement)
-        self.flying.clear()
-        self.ledger.note("stopped", {"reason": "stopped by the user"})
 
 
 def _sealing(session: Session) -> str:
@@ -484,9 +420,14 @@ def _sealing(session: Session) -> str:
     return f"NOT sealed: no protection of {', '.join(box.missing)} ({box.why})"
 
 
-def _contestant(experiment: Experiment) -> Contestant:
-    assert experiment.measurement is not None
-    return Contestant(experiment.measurement, experiment.candidate.lines)
+def _of(candidate: Contestant) -> Measurement:
+    """What an experiment measured: the mean of its trials, or the one that ended it."""
+    measured = list(candidate.runs.values())
+    return candidate.mean if all(m.measured for m in measured) else next(m for m in measured if not m.measured)
+
+
+def _mean(values: Iterable[float | None]) -> float:
+    return average([value for value in values if value is not None])
 
 
 def _constants(genome: dict[str, str], device: str) -> dict[str, object]:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 Goal = Literal["minimise", "maximise"]
 Clock = Literal["wall", "cpu", "work"]
-Purpose = Literal["search", "replay", "confirm"]
+Purpose = Literal["search", "upkeep", "replay", "confirm", "ablate", "transfer"]
+Level = Literal["confirmed", "held out", "transferred"]
 Status = Literal["keep", "discard", "crash"]
+SEED = 1  # the first seed of every genome in the search: candidate and champion meet the same luck
 Outcome = Literal[
     "measured",
     "crashed",
@@ -38,6 +42,8 @@ class Metric:
     name: str
     goal: Goal = "minimise"
     unit: str = ""
+    lowest: float = -math.inf
+    highest: float = math.inf
 
     def better(self, a: float, b: float) -> bool:
         """Whether ``a`` is strictly better than ``b``."""
@@ -46,6 +52,10 @@ class Metric:
     def gain(self, before: float, after: float) -> float:
         """How much better ``after`` is than ``before``; negative when it is worse."""
         return before - after if self.goal == "minimise" else after - before
+
+    def worsened(self, value: float, by: float) -> float:
+        """``value``, made worse by an amount."""
+        return value + by if self.goal == "minimise" else value - by
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +123,10 @@ class Trial:
 class Measurement:
     """What a trial yielded. Times in seconds, memory in MB, measured from outside the candidate.
 
-    ``claims`` is what the candidate printed about itself: shown, never trusted.
+    ``metric`` is on the data of the search, ``held_out`` on data that no decision uses, where the evaluator has
+    some. ``machine`` is what the machine did meanwhile, and ``disturbed`` why such a number should not count.
+    ``claims`` is what the candidate printed about itself: shown, never trusted. ``runs`` says of how many
+    trials this is the mean.
     """
 
     outcome: Outcome
@@ -127,6 +140,10 @@ class Measurement:
     peak_memory_mb: float = 0.0
     detail: str = ""
     claims: dict[str, float] = field(default_factory=dict)
+    held_out: float | None = None
+    machine: dict[str, float | str] = field(default_factory=dict)
+    disturbed: str = ""
+    runs: int = 1
 
     @property
     def measured(self) -> bool:
@@ -140,29 +157,39 @@ class Measurement:
         return asdict(self)
 
 
+def mean_of(measurements: Sequence[Measurement]) -> Measurement:
+    """Several measured trials of one genome as one: means, and the largest memory. The rest is the first's."""
+    first, n = measurements[0], len(measurements)
+    if n == 1:
+        return first
+    names = [name for name in first.secondary if all(name in m.secondary for m in measurements)]
+    return replace(
+        first,
+        metric=average([m.metric for m in measurements if m.metric is not None]),
+        secondary={name: average([m.secondary[name] for m in measurements]) for name in names},
+        training_seconds=average([m.training_seconds for m in measurements]),
+        peak_memory_mb=max(m.peak_memory_mb for m in measurements),
+        runs=n,
+    )
+
+
+def average(values: Sequence[float]) -> float:
+    """The mean; of huge numbers too, whose sum would overflow."""
+    return math.fsum(value / len(values) for value in values)
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the judge says of an experiment, and why, in the words of the glossary."""
+    """What the judge says of an experiment, and why, in the words of the glossary.
+
+    ``bar`` goes with a keep: what the genome is believed to measure, its luck taken off. Later candidates must
+    beat it.
+    """
 
     status: Status
     reason: str
     detail: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Experiment:
-    """A candidate with its measurement and its verdict: one row of the log."""
-
-    number: int
-    candidate: Candidate
-    proposed_at: float
-    measurement: Measurement | None = None
-    verdict: Verdict | None = None
-    judged_at: float | None = None
-
-    @property
-    def kept(self) -> bool:
-        return self.verdict is not None and self.verdict.status == "keep"
+    bar: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +202,44 @@ class PairedGain:
     level: float
     pairs: int
 
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """How far an experiment's gain over ``against`` (the baseline is 0) has been shown, on fresh seeds.
+
+    ``held_out`` is the gain on data that no decision used; the level is ``held out`` only where it shows there
+    too. ``what`` says under which other budget or scale, or that a single change was taken out again.
+    """
+
+    level: Level
+    against: int
+    seeds: tuple[int, ...]
+    gain: PairedGain
+    held_out: PairedGain | None = None
+    what: str = ""
+
     @property
-    def excludes_zero(self) -> bool:
-        return self.low > 0 or self.high < 0
+    def shown(self) -> bool:
+        """Whether the interval leaves no room for a loss."""
+        return self.gain.low > 0
+
+
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """A candidate with its measurement and its verdict: one row of the log.
+
+    ``bar`` is the kept genome's value without its luck, brought up to date whenever it is measured again.
+    """
+
+    number: int
+    candidate: Candidate
+    proposed_at: float
+    measurement: Measurement | None = None
+    verdict: Verdict | None = None
+    judged_at: float | None = None
+    bar: float | None = None
+    evidence: tuple[Evidence, ...] = ()
+
+    @property
+    def kept(self) -> bool:
+        return self.verdict is not None and self.verdict.status == "keep"

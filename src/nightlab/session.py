@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from nightlab import __version__
-from nightlab.judge import Rule, make_rule
+from nightlab.genome import code_lines, syntax_fault
+from nightlab.judge import Judge, make_rule
 from nightlab.lab import STRATEGY, BudgetPart, Lab, Patches, from_files
 from nightlab.ledger import (
     LEDGER,
@@ -35,7 +36,6 @@ from nightlab.trial.box import GUEST
 from nightlab.trial.machine import this_platform
 from nightlab.trial.sandbox import PROTECTIONS, Bare, Sandbox, find_sandbox
 
-SEED = 1  # every search trial has this seed, so that candidate and champion meet the same luck
 FREE_MB = 200  # below this much disk a session does not start: a full disk loses the run in flight
 NETWORK_MOUNTS = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "9p", "fuse.sshfs", "fuse.rclone", "lustre"}
 
@@ -77,7 +77,8 @@ class Session:
             allowed = {*facts["allowed"], *self.lab.sandbox.allow_missing, *allow}
             require(sealed(self.sandbox, allowed))
         self.box = Box(repo, self.lab, self.budget, self.device, self.folder / "trials", self.sandbox)
-        self.rule: Rule = make_rule(self.lab.judge.rule, self.metric, self.lab.limits)
+        judge = self.lab.judge
+        self.judge = Judge(self.metric, self.lab.limits, make_rule(judge.rule, judge.alpha, judge.seeds))
 
     @classmethod
     def create(cls, repo: Repo, tag: str, *, device: str | None = None, allow: Iterable[str] = ()) -> Session:
@@ -137,6 +138,10 @@ class Session:
         paths = [path for path in self.repo.files(commit) if in_genome(path, self.lab.genome)]
         return {path: self.repo.read(commit, path) or "" for path in paths}
 
+    def lines(self, commit: str) -> int:
+        """Lines of code of the genome at a commit."""
+        return sum(code_lines(path, text) for path, text in self.genome(commit).items())
+
     def sync(self) -> bool:
         """Make the branch say what the ledger says. False, and nothing moved, while it is checked out.
 
@@ -146,7 +151,7 @@ class Session:
         head = self.repo.branch_head(self.branch)
         if champion is None or head == champion.candidate.commit:
             return True
-        if head is not None and not self.ledger.knows_commit(head):
+        if head is not None and self.ledger.by_commit(head) is None:
             raise NightlabError(
                 f"there are two champions: the ledger says {champion.candidate.commit[:7]} "
                 f"(experiment {champion.number}), but somebody moved {self.branch} to {head[:7]}",
@@ -166,14 +171,13 @@ class Session:
         return [f for f in self.repo.changed(self.base, head) if not free_to_change(self.lab, f)]
 
     def baseline_candidate(self) -> Candidate:
-        lines = sum(len(text.splitlines()) for text in self.genome(self.base).values())
         return Candidate(
             commit=self.base,
             parent=self.base,
             tree=self.repo.tree(self.base),
             proposer="baseline",
             hypothesis="baseline",
-            lines=lines,
+            lines=self.lines(self.base),
         )
 
 
@@ -289,18 +293,6 @@ def _genome_exists(lab: Lab, files: list[str]) -> Check:
 def _genome_parses(repo: Repo, lab: Lab, commit: str, files: list[str]) -> list[Check]:
     faults = (syntax_fault(path, repo.read(commit, path) or "") for path in files if in_genome(path, lab.genome))
     return [Check(fault, False, "mend that line and commit it") for fault in faults if fault]
-
-
-def syntax_fault(path: str, text: str) -> str | None:
-    """Where and why a Python file does not parse; None for one that does, and for other languages."""
-    if not path.endswith(".py"):
-        return None
-    try:
-        compile(text, path, "exec", dont_inherit=True)
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        line = getattr(error, "lineno", None)
-        return f"{path}{f', line {line}' if line else ''}: {getattr(error, 'msg', None) or error}"
-    return None
 
 
 def _unchanged(repo: Repo, lab: Lab, dirty_genome: bool) -> Check:

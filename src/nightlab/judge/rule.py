@@ -1,61 +1,108 @@
-"""Keep rules behind one small protocol."""
+"""The verdict on one experiment: what must hold under every rule, then the rule's own comparison.
+
+Two questions are kept apart everywhere. *Keep* steers the search: it may be wrong now and then, and must be
+cheap. What is *claimed* to a human is another matter, see ``interval``.
+"""
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
+from nightlab.judge.noise import Noise
 from nightlab.lab import allowed
-from nightlab.records import Measurement, Metric, Verdict
+from nightlab.records import SEED, Measurement, Metric, Verdict, mean_of
 
 CRASHES = {"crashed": "crashed", "timed out": "timed out", "no metric": "crashed", "lost": "crashed"}
+LESS_MEMORY = 0.95  # of the champion's: below this a program of the same length is simpler
 
 
 @dataclass(frozen=True, slots=True)
 class Contestant:
-    """What a rule may know of a genome: its measurement and how long the program is (lines)."""
+    """What a rule may know of a genome: what it measured with each seed, and how many lines of code it has.
 
-    measurement: Measurement
+    A champion has a ``bar`` as well: its value as it is believed to be, without the luck that made it champion.
+    ``simpler`` says why it is the simpler program where that is known without counting.
+    """
+
+    runs: Mapping[int, Measurement]
     lines: int
+    bar: float | None = None
+    simpler: str = ""
+
+    @property
+    def mean(self) -> Measurement:
+        return mean_of(list(self.runs.values()))
+
+    def values(self) -> dict[int, float]:
+        return {seed: run.metric for seed, run in self.runs.items() if run.metric is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """The rule wants one more measurement before it says anything."""
+
+    who: Literal["candidate", "champion"]
+    seed: int
+    why: str = ""
 
 
 class Rule(Protocol):
-    """Decides whether a candidate takes the champion's place."""
+    """Whether a candidate that was measured, and is within its limits, takes the champion's place."""
 
-    def judge(self, champion: Contestant | None, candidate: Contestant) -> Verdict:
-        """The verdict on ``candidate``; without a champion it is the baseline, kept if it was measured."""
+    baseline_runs: int
+    """How many measurements the first bar is made of."""
+
+    def compare(
+        self, metric: Metric, champion: Contestant, candidate: Contestant, noise: Noise
+    ) -> Verdict | Again:
+        """The verdict, with the new bar if it is a keep; or which measurement is missing."""
+        ...
+
+    def remeasured(self, bar: float, weight: int, value: float) -> float:
+        """The champion's bar, so far worth ``weight`` measurements, after one more that nothing selected."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class Greedy:
-    """Keep whatever measured better, as karpathy/autoresearch does; a tie goes to the shorter program.
-
-    It takes luck for progress where effects are as small as the noise of a seed.
-    """
+class Judge:
+    """Measurements in, verdict out. Pure."""
 
     metric: Metric
     limits: Mapping[str, str | float]
+    rule: Rule
 
-    def judge(self, champion: Contestant | None, candidate: Contestant) -> Verdict:
-        if refusal := _unfit(candidate.measurement):
-            return refusal
+    def judge(self, champion: Contestant | None, candidate: Contestant, noise: Noise) -> Verdict | Again:
+        """The verdict on ``candidate``; without a champion it is the baseline, kept if it was measured."""
+        for run in candidate.runs.values():
+            if refusal := self._unfit(run):
+                return refusal
         if champion is None:
-            return Verdict("keep", "baseline")
-        if refusal := self._over_limit(champion.measurement, candidate.measurement):
+            if len(candidate.runs) < self.rule.baseline_runs:
+                return Again("candidate", next_seed(candidate), "the first bar should not be one run's luck")
+            return Verdict("keep", "baseline", bar=candidate.mean.metric)
+        if not candidate.runs:
+            return Again("candidate", SEED)
+        if refusal := self._over_limit(champion.mean, candidate.mean):
             return refusal
-        now, before = candidate.measurement.metric, champion.measurement.metric
-        assert now is not None and before is not None
-        if self.metric.better(now, before):
-            return Verdict("keep", "improved", f"{self.metric.gain(before, now):.6f} better")
-        if now == before:
-            fewer = champion.lines - candidate.lines
-            if fewer > 0:
-                return Verdict("keep", "simpler", f"equal, with {fewer} lines fewer")
-            return Verdict("discard", "inconclusive", "equal, and no simpler")
-        return Verdict("discard", "regressed", f"{self.metric.gain(now, before):.6f} worse")
+        return self.rule.compare(self.metric, champion, candidate, noise)
+
+    def _unfit(self, measurement: Measurement) -> Verdict | None:
+        """The verdict on a trial that yielded no number to compare."""
+        outcome, value, metric = measurement.outcome, measurement.metric, self.metric
+        if outcome in CRASHES:
+            return Verdict("crash", CRASHES[outcome], measurement.detail)
+        if outcome != "measured":
+            return Verdict("discard", outcome, measurement.detail)
+        if value is None or not math.isfinite(value):
+            return Verdict("crash", "crashed", f"the metric is {value}")
+        if not metric.lowest <= value <= metric.highest:
+            bound = f"lower than {metric.lowest:g}" if value < metric.lowest else f"higher than {metric.highest:g}"
+            return Verdict("discard", "tampered", f"{metric.name} {value:g} is {bound}, which can't be")
+        return None
 
     def _over_limit(self, champion: Measurement, candidate: Measurement) -> Verdict | None:
         before, now = _quantities(champion), _quantities(candidate)
@@ -68,21 +115,19 @@ class Greedy:
         return None
 
 
-def make_rule(name: str, metric: Metric, limits: Mapping[str, str | float]) -> Rule:
-    """The rule that a contract names."""
-    return {"greedy": Greedy}[name](metric, limits)
+def next_seed(contestant: Contestant) -> int:
+    """The first seed of the search that a genome has not met."""
+    return next(seed for seed in itertools.count(SEED) if seed not in contestant.runs)
 
 
-def _unfit(measurement: Measurement) -> Verdict | None:
-    """The verdict on a trial that yielded no number to compare."""
-    outcome = measurement.outcome
-    if outcome in CRASHES:
-        return Verdict("crash", CRASHES[outcome], measurement.detail)
-    if outcome != "measured":
-        return Verdict("discard", outcome, measurement.detail)
-    if measurement.metric is None or not math.isfinite(measurement.metric):
-        return Verdict("crash", "crashed", f"the metric is {measurement.metric}")
-    return None
+def simpler(champion: Contestant, candidate: Contestant) -> str:
+    """In which way the candidate is the simpler program: fewer lines of code, then less memory; or nothing."""
+    if candidate.simpler:
+        return candidate.simpler
+    if fewer := champion.lines - candidate.lines:
+        return f"with {fewer} lines fewer" if fewer > 0 else ""
+    before, now = champion.mean.peak_memory_mb, candidate.mean.peak_memory_mb
+    return f"with {before - now:,.0f} MB less memory" if 0 < now < LESS_MEMORY * before else ""
 
 
 def _quantities(measurement: Measurement) -> dict[str, float]:

@@ -16,9 +16,20 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from nightlab.records import Budget, Candidate, Experiment, Measurement, NightlabError, Trial, Verdict
+from nightlab.records import (
+    Budget,
+    Candidate,
+    Evidence,
+    Experiment,
+    Measurement,
+    NightlabError,
+    PairedGain,
+    Purpose,
+    Trial,
+    Verdict,
+)
 
-VERSION = 1
+VERSION = 2
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS events (
@@ -26,8 +37,9 @@ CREATE TABLE IF NOT EXISTS events (
 );
 CREATE TABLE IF NOT EXISTS experiments (
     number INTEGER PRIMARY KEY, proposed_at REAL, tree TEXT, candidate TEXT,
-    measurement TEXT, verdict TEXT, status TEXT, metric REAL, judged_at REAL
+    measurement TEXT, verdict TEXT, status TEXT, metric REAL, judged_at REAL, bar REAL, evidence TEXT
 );
+CREATE INDEX IF NOT EXISTS events_kind ON events (kind);
 CREATE INDEX IF NOT EXISTS experiments_tree ON experiments (tree);
 CREATE INDEX IF NOT EXISTS experiments_status ON experiments (status);
 CREATE TABLE IF NOT EXISTS trials (
@@ -68,10 +80,19 @@ class Ledger:
             )
         if read_only:
             db.execute("SELECT 1 FROM events LIMIT 1")  # an empty file is a database too
+            if found < VERSION:
+                raise NightlabError(
+                    f"the ledger {self.path} was written by an older nightlab (format {found})",
+                    "let it be brought up to date, which loses nothing: nightlab run --experiments 1",
+                )
         else:
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("PRAGMA synchronous = FULL")
+            if 0 < found < VERSION:  # the tables are a fold of the events, which never change
+                db.executescript("BEGIN; DROP TABLE experiments; DROP TABLE trials; COMMIT")
             db.executescript(SCHEMA)
+            if 0 < found < VERSION:
+                _fold(db)
             db.execute(f"PRAGMA user_version = {VERSION}")
         return db
 
@@ -103,6 +124,14 @@ class Ledger:
         data = {"number": number, "measurement": measurement.to_dict(), "verdict": asdict(verdict)}
         self._append("judged", data)
 
+    def remeasure(self, number: int, bar: float, facts: dict[str, Any]) -> None:
+        """Record that a champion was measured again, and its new bar."""
+        self._append("upkeep", {"number": number, "bar": bar, **facts})
+
+    def show(self, number: int, evidence: Evidence) -> None:
+        """Record how far the gain of an experiment has been shown."""
+        self._append("evidence", {"number": number, "evidence": asdict(evidence)})
+
     def note(self, kind: str, data: dict[str, Any]) -> None:
         """Record something that changes no experiment: a failed proposal, a stop, a confirmed result."""
         self._append(kind, data)
@@ -113,7 +142,7 @@ class Ledger:
                 # The order of events is what counts: a clock that was set back must not undo a keep.
                 at = max(time.time(), self.last_event_at() + 1e-6)
                 self._db.execute("INSERT INTO events (at, kind, data) VALUES (?, ?, ?)", (at, kind, json.dumps(data)))
-                self._apply(kind, data, at)
+                _apply(self._db, kind, data, at)
         except sqlite3.OperationalError as error:
             raise NightlabError(
                 f"the ledger {self.path} can't be written: {error}",
@@ -130,44 +159,12 @@ class Ledger:
             raise
         self._db.execute("COMMIT")
 
-    def _apply(self, kind: str, data: dict[str, Any], at: float) -> None:
-        if kind == "proposed":
-            self._db.execute(
-                "INSERT INTO experiments (number, proposed_at, tree, candidate) VALUES (?, ?, ?, ?)",
-                (data["number"], at, data["candidate"]["tree"], json.dumps(data["candidate"])),
-            )
-        elif kind == "started":
-            self._db.execute(
-                "INSERT INTO trials (id, experiment, purpose, trial) VALUES (?, ?, ?, ?)",
-                (data["id"], data["experiment"], data["purpose"], json.dumps(data)),
-            )
-        elif kind == "finished":
-            self._db.execute(
-                "UPDATE trials SET measurement = ? WHERE id = ?",
-                (json.dumps(data["measurement"]), data["id"]),
-            )
-        elif kind == "judged":
-            self._db.execute(
-                "UPDATE experiments SET measurement = ?, verdict = ?, status = ?, metric = ?, judged_at = ? "
-                "WHERE number = ?",
-                (
-                    json.dumps(data["measurement"]),
-                    json.dumps(data["verdict"]),
-                    data["verdict"]["status"],
-                    data["measurement"]["metric"],
-                    at,
-                    data["number"],
-                ),
-            )
-
     def rebuild(self) -> None:
         """Make the tables again from the events alone."""
         with self._transaction():
             self._db.execute("DELETE FROM experiments")
             self._db.execute("DELETE FROM trials")
-            events = self._db.execute("SELECT kind, data, at FROM events ORDER BY seq").fetchall()
-            for kind, data, at in events:
-                self._apply(kind, json.loads(data), at)
+            _fold(self._db)
 
     # -- reading ---------------------------------------------------------------------------------
 
@@ -216,11 +213,6 @@ class Ledger:
         rows = self._db.execute(f"SELECT {_COLUMNS} FROM experiments WHERE status IS NULL ORDER BY number").fetchall()
         return [_experiment(row) for row in rows]
 
-    def counts(self) -> dict[str, int]:
-        """How many experiments have each status; unjudged ones are not counted."""
-        rows = self._db.execute("SELECT status, count(*) FROM experiments WHERE status IS NOT NULL GROUP BY status")
-        return dict(rows.fetchall())
-
     def proposals_by(self) -> dict[str, int]:
         """How many experiments each proposer has had."""
         rows = self._db.execute("SELECT json_extract(candidate, '$.proposer'), count(*) FROM experiments GROUP BY 1")
@@ -231,16 +223,27 @@ class Ledger:
         row = self._db.execute(f"SELECT {_COLUMNS} FROM experiments WHERE tree = ?", (tree,)).fetchone()
         return _experiment(row) if row else None
 
-    def knows_commit(self, commit: str) -> bool:
-        """Whether a commit is one of the session's candidates."""
-        query = "SELECT 1 FROM experiments WHERE json_extract(candidate, '$.commit') = ?"
-        return self._db.execute(query, (commit,)).fetchone() is not None
+    def by_commit(self, commit: str) -> Experiment | None:
+        """The experiment whose candidate is this commit, if any."""
+        query = f"SELECT {_COLUMNS} FROM experiments WHERE json_extract(candidate, '$.commit') = ? ORDER BY number"
+        row = self._db.execute(query, (commit,)).fetchone()
+        return _experiment(row) if row else None
 
-    def trials(self, experiment: int | None = None) -> list[tuple[Trial, Measurement | None]]:
-        """All trials, or those of one experiment, in the order in which they started."""
-        where, args = ("", ()) if experiment is None else (" WHERE experiment = ?", (experiment,))
-        rows = self._db.execute(f"SELECT trial, measurement FROM trials{where} ORDER BY rowid", args)
+    def trials(
+        self, experiment: int | None = None, purpose: Purpose | None = None
+    ) -> list[tuple[Trial, Measurement | None]]:
+        """All trials, or those of one experiment or purpose, in the order in which they started."""
+        asked = {"experiment": experiment, "purpose": purpose}
+        where = " AND ".join(f"{name} = :{name}" for name, value in asked.items() if value is not None)
+        rows = self._db.execute(
+            f"SELECT trial, measurement FROM trials{f' WHERE {where}' if where else ''} ORDER BY rowid", asked
+        )
         return [_trial(row) for row in rows]
+
+    def trial(self, trial_id: str) -> Measurement | None:
+        """What a trial yielded; None while it runs."""
+        row = self._db.execute("SELECT measurement FROM trials WHERE id = ?", (trial_id,)).fetchone()
+        return Measurement.from_dict(json.loads(row[0])) if row and row[0] else None
 
     def open_trials(self) -> list[Trial]:
         """Trials that started and have not been recorded as finished."""
@@ -248,11 +251,55 @@ class Ledger:
         return [_trial(row)[0] for row in rows]
 
 
-_COLUMNS = "number, proposed_at, candidate, measurement, verdict, judged_at"
+def _apply(db: sqlite3.Connection, kind: str, data: dict[str, Any], at: float) -> None:
+    if kind == "proposed":
+        db.execute(
+            "INSERT INTO experiments (number, proposed_at, tree, candidate) VALUES (?, ?, ?, ?)",
+            (data["number"], at, data["candidate"]["tree"], json.dumps(data["candidate"])),
+        )
+    elif kind == "started":
+        db.execute(
+            "INSERT INTO trials (id, experiment, purpose, trial) VALUES (?, ?, ?, ?)",
+            (data["id"], data["experiment"], data["purpose"], json.dumps(data)),
+        )
+    elif kind == "finished":
+        db.execute(
+            "UPDATE trials SET measurement = ? WHERE id = ?",
+            (json.dumps(data["measurement"]), data["id"]),
+        )
+    elif kind == "judged":
+        db.execute(
+            "UPDATE experiments SET measurement = ?, verdict = ?, status = ?, metric = ?, judged_at = ?, bar = ? "
+            "WHERE number = ?",
+            (
+                json.dumps(data["measurement"]),
+                json.dumps(data["verdict"]),
+                data["verdict"]["status"],
+                data["measurement"]["metric"],
+                at,
+                data["verdict"].get("bar"),
+                data["number"],
+            ),
+        )
+    elif kind == "upkeep":
+        db.execute("UPDATE experiments SET bar = ? WHERE number = ?", (data["bar"], data["number"]))
+    elif kind == "evidence":
+        db.execute(
+            "UPDATE experiments SET evidence = json_insert(coalesce(evidence, '[]'), '$[#]', json(?)) WHERE number = ?",
+            (json.dumps(data["evidence"]), data["number"]),
+        )
+
+
+def _fold(db: sqlite3.Connection) -> None:
+    for kind, data, at in db.execute("SELECT kind, data, at FROM events ORDER BY seq").fetchall():
+        _apply(db, kind, json.loads(data), at)
+
+
+_COLUMNS = "number, proposed_at, candidate, measurement, verdict, judged_at, bar, evidence"
 
 
 def _experiment(row: tuple[Any, ...]) -> Experiment:
-    number, proposed_at, candidate, measurement, verdict, judged_at = row
+    number, proposed_at, candidate, measurement, verdict, judged_at, bar, evidence = row
     facts = json.loads(candidate)
     facts["changes"] = tuple(facts["changes"])
     return Experiment(
@@ -262,7 +309,15 @@ def _experiment(row: tuple[Any, ...]) -> Experiment:
         measurement=Measurement.from_dict(json.loads(measurement)) if measurement else None,
         verdict=Verdict(**json.loads(verdict)) if verdict else None,
         judged_at=judged_at,
+        bar=bar,
+        evidence=tuple(map(_evidence, json.loads(evidence or "[]"))),
     )
+
+
+def _evidence(facts: dict[str, Any]) -> Evidence:
+    held_out = PairedGain(**facts["held_out"]) if facts["held_out"] else None
+    gain = PairedGain(**facts["gain"])
+    return Evidence(**{**facts, "seeds": tuple(facts["seeds"]), "gain": gain, "held_out": held_out})
 
 
 def _trial(row: tuple[Any, ...]) -> tuple[Trial, Measurement | None]:

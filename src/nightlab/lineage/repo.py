@@ -170,9 +170,9 @@ class Repo:
 
     # -- refs ------------------------------------------------------------------------------------
 
-    def keep_reachable(self, tag: str, number: int, commit: str) -> None:
-        """Point ``refs/nightlab/<tag>/<number>`` at a candidate, so that git never collects it."""
-        self._run("update-ref", f"refs/nightlab/{tag}/{number:06d}", commit)
+    def keep_reachable(self, tag: str, name: str, commit: str) -> None:
+        """Point ``refs/nightlab/<tag>/<name>`` at a commit, so that git never collects it."""
+        self._run("update-ref", f"refs/nightlab/{tag}/{name}", commit)
 
     def branch_head(self, branch: str) -> str | None:
         return self.resolve(f"refs/heads/{branch}")

@@ -1,6 +1,6 @@
 """Proposers: where candidates come from, behind one small protocol."""
 
-from nightlab.propose.constants import Constant, changes, find_constants
+from nightlab.propose.constants import Constant, change_constants, changes, find_constants
 from nightlab.propose.mixture import Mixture, make_proposers
 from nightlab.propose.proposer import Briefing, Proposal, Proposer
 
@@ -10,6 +10,7 @@ __all__ = [
     "Mixture",
     "Proposal",
     "Proposer",
+    "change_constants",
     "changes",
     "find_constants",
     "make_proposers",

@@ -27,6 +27,7 @@ from nightlab.trial.sandbox import Place, Sandbox
 GUEST = Path(__file__).resolve().parent.parent / "guest"
 MARK = "NIGHTLAB_TRIAL"  # names the trial's folder in the environment of each of its processes
 PASSED = ("LANG", "LC_ALL", "TZ", "CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH")
+HELD_OUT = ("upkeep", "confirm", "transfer")  # trials that decide nothing in the search, and may see that data
 SCRATCH = ("work", "trusted", "checked", "home-work", "home-trusted", "home-checked", "tmp")
 
 
@@ -144,6 +145,8 @@ class Box:
         if evaluator:
             trusted = self.repo.export(trial.commit, folder / "trusted")
             starts["evaluator"] = self._start(folder, trusted, lab.data.open + lab.data.sealed, writable=False)
+            if evaluator.held_out and (trial.purpose in HELD_OUT or trial.experiment == 0):
+                starts["evaluator"]["env"]["NIGHTLAB_HELD_OUT"] = "1"
         if lab.checks:
             checked = self.repo.export(trial.commit, folder / "checked")
             starts["check"] = self._start(folder, checked, lab.data.open, writable=True)
@@ -213,12 +216,14 @@ class Box:
             )
         if outcome == "crashed" and printed and detail.startswith("exit status"):
             detail = f"{text.crash_summary(printed)} ({detail})"
-        secondary = {name: value for name, value in trusted.items() if name != self.lab.metric.name}
+        held_out = trusted.get("held_out") if self.lab.evaluator and self.lab.evaluator.held_out else None
+        secondary = {n: v for n, v in trusted.items() if n != self.lab.metric.name and (held_out is None or n != "held_out")}
         known = {key: value for key, value in result.items() if key not in ("outcome", "detail")}
         return Measurement(
             outcome=outcome,
             metric=metric if outcome == "measured" else None,
             secondary=secondary,
+            held_out=held_out if outcome == "measured" else None,
             detail=text.plain(detail, 400),
             claims={name: value for name, value in claims.items() if name != self.lab.metric.name},
             **known,

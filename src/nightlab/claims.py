@@ -1,0 +1,213 @@
+"""What a session may claim: measured again on fresh seeds, beside what it is compared with, with an interval.
+
+Nothing here steers the search, and no seed here was ever part of a decision of the search.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from nightlab.crew import Crew
+from nightlab.genome import syntax_fault
+from nightlab.judge import level_of_look, paired_gain
+from nightlab.lineage import OutOfScope, PatchConflict
+from nightlab.propose import change_constants, find_constants
+from nightlab.records import Budget, Evidence, Experiment, Measurement, NightlabError, PairedGain, Purpose
+from nightlab.standing import ABLATE_SEED, CONFIRM_SEED, TRANSFER_SEED
+
+FEWEST, MOST = 3, 8  # pairs of a confirmation that runs by itself
+
+
+@dataclass(frozen=True, slots=True)
+class Worth:
+    """What a kept change adds to the champion: the champion's gain over itself without it.
+
+    ``gain`` is None where the change can't be taken out alone; ``why`` says what stands in the way.
+    """
+
+    experiment: Experiment
+    gain: PairedGain | None
+    why: str = ""
+
+    @property
+    def nothing(self) -> bool:
+        """Whether it earns nothing that shows: less than one standard error, and not surely more than zero."""
+        if self.gain is None or self.gain.low > 0:
+            return False
+        return self.gain.mean <= (self.gain.high - self.gain.mean) / 2
+
+
+class Claims:
+    """Measures what a session's champion is worth."""
+
+    def __init__(self, crew: Crew) -> None:
+        self.crew, self.session, self.ledger = crew, crew.session, crew.ledger
+
+    def confirm(self, seeds: int) -> Evidence | None:
+        """The champion's gain over the baseline on fresh seeds, and on held-out data where the evaluator has some.
+
+        None when the champion is the baseline. Pairs that were measured before are not measured again.
+        Raises NightlabError when a trial fails.
+        """
+        champion = self.session.champion()
+        if champion.number == 0:
+            return None
+        fresh = tuple(range(CONFIRM_SEED, CONFIRM_SEED + seeds))
+        before, after = self._pairs("confirm", fresh, (0, None), (champion.number, None))
+        looks = list(dict.fromkeys(e.seeds for e in champion.evidence if e.level != "transferred" and e.against == 0))
+        if fresh not in looks:
+            looks.append(fresh)
+        level = level_of_look(looks.index(fresh))
+        gain = self._gain(before, after, level)
+        held_out = self._held_out(before, after, level)
+        shown = held_out is not None and held_out.low > 0 and gain.low > 0
+        evidence = Evidence("held out" if shown else "confirmed", 0, fresh, gain, held_out)
+        self._show(champion, evidence)
+        return evidence
+
+    def affordable(self, experiments: int) -> int:
+        """Pairs for a confirmation after so many experiments: the contract's share, within reason."""
+        return max(FEWEST, min(MOST, int(self.session.lab.judge.confirm * experiments / 2)))
+
+    def ablate(self, seeds: int) -> list[Worth]:
+        """What each kept change in the champion's line is worth: taken out alone, three-way, and measured.
+
+        Intervals use the session's pooled noise, since each change has few pairs; they hold one at a time.
+        """
+        champion = self.session.champion()
+        worths = []
+        for experiment in self.lineage():
+            try:
+                without = self._without(champion.candidate.commit, [experiment])
+            except OutOfScope as refusal:
+                worths.append(Worth(experiment, None, str(refusal)))
+                continue
+            self.session.repo.keep_reachable(self.session.tag, f"without-{experiment.number:06d}", without)
+            fresh = tuple(range(ABLATE_SEED, ABLATE_SEED + seeds))
+            before, after = self._pairs("ablate", fresh, (experiment.number, without), (champion.number, None))
+            values = [m.metric for m in before if m.metric is not None], [m.metric for m in after if m.metric is not None]
+            gain = paired_gain(self.session.metric, *values, noise=self.crew.replicates.noise())
+            self._show(
+                experiment, Evidence("confirmed", experiment.number, fresh, gain, what=f"taken out of #{champion.number}")
+            )
+            worths.append(Worth(experiment, gain))
+        return worths
+
+    def simplified(self, worths: Sequence[Worth]) -> tuple[str, str] | None:
+        """The champion without the changes that earn nothing, as a commit and in words; None if all earn something.
+
+        Raises OutOfScope when they can't be taken out together.
+        """
+        useless = [worth.experiment for worth in worths if worth.nothing]
+        if not useless:
+            return None
+        names = ", ".join(f"#{experiment.number}" for experiment in useless)
+        return self._without(self.session.champion().candidate.commit, useless), f"without {names}: they earn nothing"
+
+    def transfer(self, seeds: int, scale: float, constants: Mapping[str, Any]) -> Evidence | None:
+        """The champion's gain at another budget (``scale`` times the session's) or with other constants in both.
+
+        None when the champion is the baseline. Raises NightlabError for a constant that one of them lacks.
+        """
+        champion = self.session.champion()
+        if champion.number == 0:
+            return None
+        usual = self.session.budget.record()
+        budget = Budget(usual.clock, usual.amount * scale)
+        told = [str(budget)] if scale != 1 else []
+        told += [f"{name} = {value}" for name, value in constants.items()]
+        commits = [self._with(e, constants) for e in (self.ledger.experiment(0), champion)]
+        fresh = tuple(range(TRANSFER_SEED, TRANSFER_SEED + seeds))
+        before, after = self._pairs("transfer", fresh, (0, commits[0]), (champion.number, commits[1]), budget)
+        what = ", ".join(told) or str(budget)
+        held_out = self._held_out(before, after, 0.95)
+        evidence = Evidence("transferred", 0, fresh, self._gain(before, after, 0.95), held_out, what)
+        self._show(champion, evidence)
+        return evidence
+
+    def lineage(self) -> list[Experiment]:
+        """The kept changes that made the champion, the oldest first."""
+        line, at = [], self.session.champion()
+        while at.number:
+            line.append(at)
+            parent = self.ledger.by_commit(at.candidate.parent)
+            if parent is None:
+                break
+            at = parent
+        return line[::-1]
+
+    # -- inside ----------------------------------------------------------------------------------
+
+    def _pairs(
+        self,
+        purpose: Purpose,
+        seeds: Sequence[int],
+        one: tuple[int, str | None],
+        other: tuple[int, str | None],
+        budget: Budget | None = None,
+    ) -> tuple[list[Measurement], list[Measurement]]:
+        """Two genomes (experiment, commit) measured in turn on each seed."""
+        found: tuple[list[Measurement], list[Measurement]] = [], []
+        with self.crew.on_duty():
+            self.crew.take_up()
+            for _ in self.crew.landing():
+                pass  # what an earlier run left is written down, and judged when the search goes on
+            for seed in seeds:
+                for values, (number, commit) in zip(found, (one, other), strict=True):
+                    values.append(self.crew.value(number, purpose, seed, budget, commit))
+        return found
+
+    def _gain(self, before: Sequence[Measurement], after: Sequence[Measurement], level: float) -> PairedGain:
+        values = [[m.metric for m in side if m.metric is not None] for side in (before, after)]
+        return paired_gain(self.session.metric, values[0], values[1], level)
+
+    def _held_out(
+        self, before: Sequence[Measurement], after: Sequence[Measurement], level: float
+    ) -> PairedGain | None:
+        values = [[m.held_out for m in side if m.held_out is not None] for side in (before, after)]
+        if not values[0] or len(values[0]) != len(values[1]):
+            return None
+        return paired_gain(self.session.metric, values[0], values[1], level)
+
+    def _show(self, experiment: Experiment, evidence: Evidence) -> None:
+        if evidence not in self.ledger.experiment(experiment.number).evidence:
+            self.ledger.show(experiment.number, evidence)
+
+    def _without(self, commit: str, experiments: Sequence[Experiment]) -> str:
+        """A commit with some of its changes taken out again, the latest first.
+
+        Raises OutOfScope when one can't be taken out.
+        """
+        repo = self.session.repo
+        for experiment in sorted(experiments, key=lambda e: e.number, reverse=True):
+            candidate = experiment.candidate
+            try:
+                commit = repo.commit_patch(
+                    commit, repo.diff(candidate.commit, candidate.parent), f"without #{experiment.number}"
+                )
+            except PatchConflict:
+                raise OutOfScope("later changes stand on it") from None
+        for path, text in self.session.genome(commit).items():
+            if fault := syntax_fault(path, text):
+                raise OutOfScope(f"without it the program does not parse: {fault}")
+        return commit
+
+    def _with(self, experiment: Experiment, constants: Mapping[str, Any]) -> str:
+        """An experiment's genome with other constants, as a commit."""
+        commit, repo, device = experiment.candidate.commit, self.session.repo, self.session.device
+        genome = self.session.genome(commit)
+        known = {name for text in genome.values() for name in find_constants(text, device)}
+        if unknown := constants.keys() - known:
+            raise NightlabError(
+                f"{', '.join(sorted(unknown))}: experiment {experiment.number} has no such constant",
+                "name an upper-case constant that stands at the top of both genomes",
+            )
+        changed = {path: change_constants(text, device, constants) for path, text in genome.items()}
+        changed = {path: text for path, text in changed.items() if text != genome[path]}
+        if not changed:
+            return commit
+        made = repo.commit_files(commit, changed, f"#{experiment.number} at another scale")
+        repo.keep_reachable(self.session.tag, f"scaled-{made[:12]}", made)
+        return made

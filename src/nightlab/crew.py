@@ -1,0 +1,177 @@
+"""The crew: starts a session's trials, several at once if asked to, waits for them and writes down what came."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from types import FrameType
+
+from nightlab.records import Budget, Measurement, NightlabError, Purpose, Trial
+from nightlab.session import Session, require_disk
+from nightlab.standing import ATTEMPTS, Replicates, replicates, runs
+from nightlab.trial.box import Running, end_leftovers
+from nightlab.watch.view import Flight, View
+
+POLL = 0.05  # seconds between looks at the trials in flight
+
+
+class Interrupted(KeyboardInterrupt):
+    """The user wants to stop now."""
+
+
+class Crew:
+    """Runs the trials of one session. ``slots``: how many may run at once."""
+
+    def __init__(self, session: Session, view: View, slots: int = 1) -> None:
+        self.session, self.ledger, self.view, self.slots = session, session.ledger, view, slots
+        self.flying: dict[str, Running] = {}
+        self.trained = 0.0  # seconds that this crew's trials spent training
+        self.asked_to_stop = 0
+        self.goal = ""
+        self.replicates: Replicates = replicates(
+            session.ledger, session.budget.record(), session.lab.judge.sigma
+        )
+        self._launched: dict[str, float] = {}
+
+    def launch(
+        self,
+        number: int,
+        purpose: Purpose,
+        seed: int,
+        *,
+        budget: Budget | None = None,
+        commit: str | None = None,
+    ) -> Trial:
+        """Start the next attempt at a trial of an experiment, or with ``commit`` of a variant of it."""
+        require_disk(self.session.folder)
+        experiment = self.ledger.experiment(number)
+        before = [t for t, _ in self.ledger.trials(number, purpose) if t.seed == seed]
+        trial = Trial(
+            id=f"{number:04d}-{purpose}-s{seed}-{len(before) + 1}",
+            experiment=number,
+            commit=commit or experiment.candidate.commit,
+            seed=seed,
+            purpose=purpose,
+            budget=budget or self.session.budget.record(),
+            attempt=len(before) + 1,
+        )
+        self.ledger.start(trial)
+        self.flying[trial.id] = self.session.box.start(trial)
+        self._launched[trial.id] = time.time()
+        self.view.started(experiment, trial)
+        return trial
+
+    def flies(self, number: int, purpose: Purpose, seed: int) -> bool:
+        """Whether such a trial is under way."""
+        return any(
+            (r.trial.experiment, r.trial.purpose, r.trial.seed) == (number, purpose, seed)
+            for r in self.flying.values()
+        )
+
+    def finished(self) -> Iterator[tuple[Trial, Measurement]]:
+        """Trials that have ended since the last look, written down."""
+        for running in list(self.flying.values()):
+            if running.finished():
+                del self.flying[running.trial.id]
+                measurement = self.session.box.collect(running)
+                if self.slots > 1:  # the neighbours are our own, and every trial has them
+                    measurement = replace(measurement, disturbed="")
+                self.ledger.finish(running.trial, measurement)
+                self.trained += measurement.training_seconds
+                self.replicates.add(running.trial, measurement)
+                yield running.trial, measurement
+
+    def value(
+        self, number: int, purpose: Purpose, seed: int, budget: Budget | None = None, commit: str | None = None
+    ) -> Measurement:
+        """What a genome measures with a seed: taken from the ledger, or run now, more than once if it must be.
+
+        Raises NightlabError when it can't be measured, and Interrupted when the user wants to stop.
+        """
+        commit = commit or self.ledger.experiment(number).candidate.commit
+        budget = budget or self.session.budget.record()
+        while True:
+            same = [
+                (t, m)
+                for t, m in self.ledger.trials(number, purpose)
+                if (t.seed, t.commit, t.budget) == (seed, commit, budget)
+            ]
+            found = runs(same, purpose).get(seed)
+            if found is not None and found.metric is not None:
+                return found
+            if found is not None and len(same) >= ATTEMPTS:
+                raise NightlabError(
+                    f"experiment {number} can't be measured: with seed {seed} it {found.outcome}: {found.detail}",
+                    f"look at its log: nightlab show {number}",
+                )
+            if self.asked_to_stop:
+                raise Interrupted
+            trial = self.launch(number, purpose, seed, budget=budget, commit=commit)
+            for landed, measured in self.landing():
+                if landed.id == trial.id:
+                    self.view.measured(landed, measured, self.session.metric)
+
+    def landing(self) -> Iterator[tuple[Trial, Measurement]]:
+        """The trials in flight as they end, until none is left."""
+        while self.flying:
+            yield from self.finished()
+            if self.flying:
+                self.wait()
+
+    def wait(self) -> None:
+        if self.asked_to_stop > 1:
+            self._stop_now()
+            raise Interrupted
+        self.view.tick([self._flight(running) for running in self.flying.values()], self.goal)
+        time.sleep(POLL)
+
+    def take_up(self) -> int:
+        """Adopt the trials that an earlier orchestrator left, running, finished or lost. Returns how many."""
+        left = self.ledger.open_trials()
+        for trial in left:
+            self.flying[trial.id] = self.session.box.adopt(trial)
+        if not left:
+            end_leftovers(self.session.box.folder)
+        return len(left)
+
+    @contextmanager
+    def on_duty(self) -> Iterator[None]:
+        """Ctrl-C once finishes what is in flight, twice stops now; a termination stops now.
+
+        A terminal that goes away (SIGHUP) stops nothing: the night goes on without its view.
+        """
+
+        def ask(number: int, frame: FrameType | None) -> None:
+            self.asked_to_stop += 2 if number == signal.SIGTERM else 1
+            if self.asked_to_stop == 1:
+                self.view.say("finishing what is in flight; Ctrl-C again stops now")
+
+        before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        before[signal.SIGHUP] = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _flight(self, running: Running) -> Flight:
+        phase, since = running.phase()
+        return Flight(running.trial, phase, since or self._launched.get(running.trial.id, time.time()))
+
+    def _stop_now(self) -> None:
+        """End the trials in flight. Their experiments stay unjudged and run again at the next start."""
+        for running in self.flying.values():
+            running.stop()
+        until = time.monotonic() + 10
+        for running in self.flying.values():
+            while not running.finished() and time.monotonic() < until:
+                time.sleep(POLL)
+            measurement = self.session.box.collect(running)
+            if measurement.outcome == "lost":  # stopped before its supervisor could say so
+                measurement = replace(measurement, outcome="interrupted", detail="stopped by the user")
+            self.ledger.finish(running.trial, measurement)
+        self.flying.clear()
+        self.ledger.note("stopped", {"reason": "stopped by the user"})

@@ -1,0 +1,42 @@
+"""Whether the search fits its validation data more than the world: a look at held-out data that hardly spends it.
+
+Method: Thresholdout (Dwork et al., "The reusable holdout", Science 2015). While the gain on the search's data
+and that on held-out data agree within a noisy tolerance, the answer is "they agree" and reveals nothing more;
+only where they part is a number released, with noise of its own.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from dataclasses import dataclass
+
+TOLERANCE = 2.0  # in sigmas of a trial
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a look at the held-out data tells: whether the gains part there, and if so by about how much."""
+
+    parted: bool
+    gap: float | None = None
+
+
+def look(search: float, held_out: float, sigma: float, seed: str) -> Look:
+    """Compare a gain on the search's data with the same genome's gain on held-out data.
+
+    ``sigma`` is the noise of a trial, ``seed`` makes the answer to one question the same for ever: asking
+    again tells nothing more.
+    """
+    draw = random.Random(seed)
+    tolerance = TOLERANCE * sigma
+    scale = tolerance / 8
+    gap = search - held_out
+    if gap <= tolerance + _laplace(draw, scale) + _laplace(draw, 2 * scale):
+        return Look(False)
+    return Look(True, gap + _laplace(draw, scale))
+
+
+def _laplace(draw: random.Random, scale: float) -> float:
+    u = draw.random() - 0.5
+    return -scale * math.copysign(math.log(max(1 - 2 * abs(u), 1e-300)), u)

@@ -1,0 +1,81 @@
+"""Where things stand in a session: what each genome measured so far, and how far luck alone moves a number.
+
+All of it is read from the ledger, so that a session that was killed stands where it stood.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+from nightlab.judge import Contestant, Noise, pooled, prior_sigma
+from nightlab.ledger import Ledger
+from nightlab.records import Budget, Experiment, Measurement, Purpose, Trial
+
+ATTEMPTS = 3  # how often a trial that is lost, or disturbed, is started again before that is its result
+ABLATION = "ablation"  # who proposes a champion without the changes that earn nothing
+# Seeds by purpose: what one question has used is fresh for the next.
+UPKEEP_SEED, CONFIRM_SEED, ABLATE_SEED, TRANSFER_SEED = 501, 1001, 2001, 3001
+
+
+def runs(trials: Iterable[tuple[Trial, Measurement | None]], purpose: Purpose = "search") -> dict[int, Measurement]:
+    """What counts of a genome's trials, by seed: neither the interrupted, nor those that are yet to be repeated.
+
+    A trial that was lost with its supervisor, or measured on a disturbed machine, does not count until it
+    has been tried ``ATTEMPTS`` times.
+    """
+    found: dict[int, Measurement] = {}
+    failed: Counter[int] = Counter()
+    for trial, measured in trials:
+        if measured is None or trial.purpose != purpose or measured.outcome == "interrupted":
+            continue
+        if measured.outcome == "lost" or measured.disturbed:
+            failed[trial.seed] += 1
+            if failed[trial.seed] < ATTEMPTS:
+                continue
+        found.setdefault(trial.seed, measured)
+    return found
+
+
+def contestant(ledger: Ledger, experiment: Experiment) -> Contestant:
+    """An experiment's genome as the judge sees it."""
+    bar = experiment.bar
+    if bar is None and experiment.measurement is not None:  # kept by a nightlab that had no bars
+        bar = experiment.measurement.metric
+    candidate = experiment.candidate
+    simpler = "with changes fewer" if candidate.proposer == ABLATION else ""
+    return Contestant(runs(ledger.trials(experiment.number, "search")), candidate.lines, bar, simpler)
+
+
+class Replicates:
+    """The values of every genome that ran with more than one seed under the session's budget.
+
+    Replays don't count: the same seed again shows less than the luck of a seed.
+    """
+
+    def __init__(self, budget: Budget, stated: float | None) -> None:
+        self.budget, self.stated = budget, stated
+        self.baseline: float | None = None
+        self._values: dict[str, dict[int, float]] = {}
+
+    def add(self, trial: Trial, measured: Measurement | None) -> None:
+        if measured is None or measured.metric is None or measured.disturbed:
+            return
+        if trial.budget == self.budget and trial.purpose != "replay":
+            self._values.setdefault(trial.commit, {})[trial.seed] = measured.metric
+            if self.baseline is None and trial.experiment == 0:
+                self.baseline = measured.metric
+
+    def groups(self) -> list[list[float]]:
+        return [list(values.values()) for values in self._values.values() if len(values) > 1]
+
+    def noise(self) -> Noise:
+        return pooled(self.groups(), prior_sigma(self.baseline, self.stated))
+
+
+def replicates(ledger: Ledger, budget: Budget, stated: float | None) -> Replicates:
+    """The replicates of a whole session."""
+    found = Replicates(budget, stated)
+    for trial, measured in ledger.trials():
+        found.add(trial, measured)
+    return found
