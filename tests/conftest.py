@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from nightlab.crew import Crew
 from nightlab.lab import Stop
 from nightlab.lineage import Repo
 from nightlab.night import Night
@@ -54,6 +55,11 @@ name = "loss"
 amount = 20
 startup = 20
 evaluation = 20
+
+[judge]
+rule = "greedy"
+upkeep = 0
+confirm = 0
 
 [sandbox]
 allow_missing = ["files", "network", "processes", "privileges"]
@@ -106,7 +112,7 @@ class TinyLab:
     def run(self, tag: str = "t", *, slots: int = 1, **stop: Any) -> tuple[str, Session]:
         """Run a session in this process until it stops by itself; returns why, and the session, still open."""
         session = self.session(tag)
-        return Night(session, Stop(**stop), View(), slots=slots).run(), session
+        return Night(session, Stop(**stop), Crew(session, View(), slots)).run(), session
 
     def table(self, tag: str = "t") -> list[list[str]]:
         lines = (self.folder / ".nightlab" / tag / "results.tsv").read_text().splitlines()

@@ -28,7 +28,7 @@ from nightlab.session import Session
 from nightlab.standing import UPKEEP_SEED, contestant, runs
 from nightlab.trial.machine import this_platform
 from nightlab.trial.text import one_line
-from nightlab.watch.view import Opening, View
+from nightlab.watch.view import Opening
 
 REFUSALS = 25  # proposals refused in a row before a session has nothing left to try
 
@@ -49,7 +49,6 @@ class Night:
         self.session, self.ledger, self.stop, self.crew, self.view = session, session.ledger, stop, crew, crew.view
         self.begun = time.time()
         self.nothing_left = ""
-        self.machine_changed = False
         self.proposers = make_proposers(
             session.lab, session.repo.lab, self.ledger.proposals_by(), self._used_sources(), seed
         )
@@ -189,7 +188,7 @@ class Night:
         found = runs(self.ledger.trials(champion.number, "upkeep"), "upkeep")
         fresh = {seed: run for seed, run in found.items() if seed not in used}
         done = self._done()
-        due = self.machine_changed or (every and done - (past[-1]["after"] if past else 0) >= every)
+        due = every and (self.crew.machine_changed or done - (past[-1]["after"] if past else 0) >= every)
         if not fresh and (not due or self._reason_to_stop()):
             return None
         standing = contestant(self.ledger, champion)
@@ -202,7 +201,7 @@ class Night:
             tried = used | fresh.keys()
             seed = next(seed for seed in itertools.count(UPKEEP_SEED) if seed not in tried)
             return Wanted(champion.number, "upkeep", seed)
-        self.machine_changed = False
+        self.crew.machine_changed = False
         values = [run.metric for run in fresh.values() if run.metric is not None]
         weight = len(standing.runs) + sum(len(note["values"]) for note in past if note["number"] == champion.number)
         before = bar = standing.bar if standing.bar is not None else 0.0
@@ -211,7 +210,7 @@ class Night:
         facts = {"before": before, "seeds": list(fresh), "values": values, "after": done, "would": decision.status}
         facts |= {"sigma": noise.sigma, **self._look_at_held_out(champion, found)}
         self.ledger.remeasure(champion.number, bar, facts)
-        self.view.kept_up(champion, {**facts, "bar": bar}, self._alarms(facts))
+        self.view.kept_up(champion, bar, before, decision.status, self._alarms(facts))
         return None
 
     def _look_at_held_out(self, champion: Experiment, found: dict[int, Measurement]) -> dict[str, object]:
@@ -360,9 +359,9 @@ class Night:
     def _note_machine(self) -> None:
         """Remember what this runs on; a champion from before a change is measured again."""
         now, past = str(this_platform(self.session.device)), self.ledger.notes("opened")
-        self.machine_changed = bool(past) and past[-1]["platform"] != now and self.session.lab.judge.upkeep > 0
+        self.crew.machine_changed = bool(past) and past[-1]["platform"] != now and self.session.lab.judge.upkeep > 0
         self.ledger.note("opened", {"platform": now, "allowed": list(self.session.sandbox.missing)})
-        if self.machine_changed:
+        if self.crew.machine_changed:
             self.view.say(f"the machine has changed since last time ({past[-1]['platform']}): the champion runs again")
 
     def _done(self) -> int:

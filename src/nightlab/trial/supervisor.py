@@ -27,6 +27,7 @@ from typing import IO, Any
 
 import psutil
 
+from nightlab.trial.condition import Condition
 from nightlab.trial.sandbox import NOBODY, SCRATCH
 from nightlab.trial.usage import CpuClock, folder_mb, mapped_files_mb, nameless_mb, scratch_mb, tasks_of
 
@@ -106,6 +107,7 @@ class Supervisor:
         self.reaped_cpu = 0.0
         self.cpu_clock: CpuClock | None = None
         self.peak_memory_mb = 0.0
+        self.condition = Condition(self.spec["env"]["NIGHTLAB_DEVICE"])
         self.sampled = 0.0
         self.control, self._control_end = os.pipe()
         self._turn_end, self._turn = os.pipe()  # a byte in it lets the evaluator make its first call
@@ -143,6 +145,7 @@ class Supervisor:
                 self._spawn("evaluator", spec["evaluator"], ends["evaluator"], shared)
             if spec["command"]:
                 self.cpu_clock = CpuClock()
+                self.condition.start(0.0)  # again at the start signal, where there is one
                 self._spawn("candidate", spec["command"], ends.get("candidate"), shared)
         finally:
             for end in ends.values():
@@ -172,6 +175,7 @@ class Supervisor:
                 if served:
                     raise Ended("no metric", "it ended without handing over a model")
                 self.times.handed_over, self.times.handed_over_cpu = time.monotonic(), self.reaped_cpu
+                self.condition.stop(self.reaped_cpu)
                 return
             if served and (ended := self._status("evaluator")) is not None:
                 _check_not_killed(ended)
@@ -283,9 +287,11 @@ class Supervisor:
         for line in lines:
             if line == b"start" and self.times.started is None:
                 self.times.started, self.times.started_cpu = now, self._tree_cpu()
+                self.condition.start(self.times.started_cpu)
                 self._phase("training")
             elif line == b"serve" and self.times.handed_over is None:
                 self.times.handed_over, self.times.handed_over_cpu = now, self._tree_cpu()
+                self.condition.stop(self.times.handed_over_cpu)
                 self._phase("evaluating")
                 with contextlib.suppress(BrokenPipeError):  # an evaluator that is gone is told of in its turn
                     os.write(self._turn, b"!")
@@ -395,6 +401,7 @@ class Supervisor:
             "wall_seconds": round(now - times.begun, 3),
             "cpu_seconds": round(self.reaped_cpu, 3),
             "peak_memory_mb": round(self.peak_memory_mb, 1),
+            "machine": self.condition.facts,
         }
 
 

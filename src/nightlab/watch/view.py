@@ -50,6 +50,8 @@ class View:
     def started(self, experiment: Experiment, trial: Trial) -> None: ...
     def measured(self, trial: Trial, measurement: Measurement, metric: Metric) -> None: ...
     def judged(self, experiment: Experiment, champion: Experiment | None) -> None: ...
+    def again(self, experiment: Experiment, why: str) -> None: ...
+    def kept_up(self, champion: Experiment, bar: float, before: float, would: str, alarms: Sequence[str]) -> None: ...
     def refused(self, hypothesis: str, reason: str) -> None: ...
     def say(self, words: str) -> None: ...
     def tick(self, flights: Sequence[Flight], goal: str) -> None: ...
@@ -102,6 +104,18 @@ class Lines(View):
             self.best = experiment
         if experiment.number == 0 and experiment.measurement:
             self.baseline = experiment.measurement.metric
+
+    def again(self, experiment: Experiment, why: str) -> None:
+        self.say(f"  [dim]#{experiment.number} once more, {escape(why)}[/]")
+
+    def kept_up(self, champion: Experiment, bar: float, before: float, would: str, alarms: Sequence[str]) -> None:
+        says = "keeps" if would == "keep" else "does not keep"
+        self.say(
+            f"  [dim]upkeep: #{champion.number} counts as {self.metric.name} {bar:.6f}, it was {before:.6f}; "
+            f"self-test: the rule {says} it unchanged[/]"
+        )
+        for alarm in alarms:
+            self.say(f"  [bold yellow]alarm:[/] {escape(alarm)}")
 
     def refused(self, hypothesis: str, reason: str) -> None:
         self.say(f"  [dim]not tried: {escape(hypothesis)}: {escape(reason)}[/]")
