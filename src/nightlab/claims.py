@@ -190,11 +190,12 @@ class Claims:
         """
         repo = self.session.repo
         for experiment in sorted(experiments, key=lambda e: e.number, reverse=True):
-            candidate = experiment.candidate
+            candidate, words = experiment.candidate, f"without #{experiment.number}"
             try:
-                commit = repo.commit_patch(
-                    commit, repo.diff(candidate.commit, candidate.parent), f"without #{experiment.number}"
-                )
+                if (files := self._constants_back(commit, experiment)) is not None:
+                    commit = repo.commit_files(commit, files, words)
+                else:
+                    commit = repo.commit_patch(commit, repo.diff(candidate.commit, candidate.parent), words)
             except PatchConflict:
                 raise OutOfScope("later changes stand on it") from None
         for path, text in self.session.genome(commit).items():
@@ -202,11 +203,37 @@ class Claims:
                 raise OutOfScope(f"without it the program does not parse: {fault}")
         return commit
 
+    def _constants_back(self, commit: str, experiment: Experiment) -> dict[str, str] | None:
+        """The genome at ``commit`` with the constants that an experiment moved where they were before it.
+
+        None when it changed more than constants: those stand on neighbouring lines, where a patch would conflict
+        with any other move. Raises OutOfScope when later experiments moved all of them again.
+        """
+        session, device = self.session, self.session.device
+        before, after = session.genome(experiment.candidate.parent), session.genome(experiment.candidate.commit)
+        files, moved = {}, False
+        for path, text in session.genome(commit).items():
+            old, new = before.get(path, ""), after.get(path, "")
+            if old == new:
+                continue
+            was, became = _values(old, device), _values(new, device)
+            names = [name for name in was if name in became and was[name] != became[name]]
+            if change_constants(old, device, {name: became[name] for name in names}) != new:
+                return None
+            moved = True
+            now = _values(text, device)
+            back = {name: was[name] for name in names if now.get(name) == became[name]}
+            if back:
+                files[path] = change_constants(text, device, back)
+        if moved and not files:
+            raise OutOfScope("nothing of it is left: later changes moved the same constants")
+        return files
+
     def _with(self, experiment: Experiment, constants: Mapping[str, Any]) -> str:
         """An experiment's genome with other constants, as a commit."""
         commit, repo, device = experiment.candidate.commit, self.session.repo, self.session.device
         genome = self.session.genome(commit)
-        known = {name for text in genome.values() for name in find_constants(text, device)}
+        known = {name for text in genome.values() for name in _values(text, device)}
         if unknown := constants.keys() - known:
             raise NightlabError(
                 f"{', '.join(sorted(unknown))}: experiment {experiment.number} has no such constant",
@@ -219,6 +246,10 @@ class Claims:
         made = repo.commit_files(commit, changed, f"#{experiment.number} at another scale")
         repo.keep_reachable(self.session.tag, f"scaled-{made[:12]}", made)
         return made
+
+
+def _values(text: str, device: str) -> dict[str, Any]:
+    return {name: constant.value for name, constant in find_constants(text, device).items()}
 
 
 def values_of(session: Session, evidence: Evidence) -> tuple[list[Measurement], list[Measurement]]:

@@ -109,7 +109,8 @@ class Crew:
             trial = self.launch(number, purpose, seed, budget=budget, commit=commit)
             for landed, measured in self.landing():
                 if landed.id == trial.id:
-                    self.view.measured(landed, measured, self.session.metric)
+                    variant = commit != self.ledger.experiment(number).candidate.commit
+                    self.view.measured(landed, measured, self.session.metric, variant)
 
     def replay(self, number: int, seed: int, times: int, budget: Budget) -> list[Measurement]:
         """Run an experiment's genome again, so many times, and say what each trial yielded.

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import math
 import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 
 from nightlab.crew import Crew
 from nightlab.genome import same_program, syntax_fault
-from nightlab.judge import Again, Contestant, change_of_noise, look
+from nightlab.judge import Again, Contestant, change_of_noise, look, without
 from nightlab.lab import Stop
 from nightlab.ledger import append_result, write_results
 from nightlab.lineage import OutOfScope, PatchConflict, in_genome
@@ -25,7 +26,7 @@ from nightlab.records import (
     average,
 )
 from nightlab.session import Session
-from nightlab.standing import UPKEEP_SEED, contestant, runs
+from nightlab.standing import SIMPLIFY_SEED, UPKEEP_SEED, contestant, runs
 from nightlab.trial.machine import this_platform
 from nightlab.trial.text import one_line
 from nightlab.watch.view import Opening
@@ -104,13 +105,26 @@ class Night:
             self._finish(number)
         return self.ledger.experiment(number)
 
-    def try_commit(self, commit: str, proposer: str, hypothesis: str) -> Experiment:
-        """Measure and judge a commit on the champion. Raises OutOfScope when it is no candidate."""
-        parent = self.session.champion().candidate.commit
+    def simplify(self, commit: str, hypothesis: str, pairs: int) -> Experiment:
+        """Let a champion without some of its changes replace it, if it is as good on so many fresh seeds.
+
+        Raises OutOfScope when it is no candidate, NightlabError when it can't be measured.
+        """
+        champion, metric = self.session.champion(), self.session.metric
+        seeds = range(SIMPLIFY_SEED, SIMPLIFY_SEED + pairs)
         with self.crew.on_duty():
             self._resume()
-            number = self._admit(self.candidate(commit, parent, proposer, hypothesis))
-            self._finish(number)
+            candidate = self.candidate(commit, champion.candidate.commit, "ablation", hypothesis)
+            # What is left may be a genome of before: it is measured again, as what it is now.
+            number = self._admit(candidate, twins=True)
+            sides = [[self.crew.value(n, "ablate", seed) for seed in seeds] for n in (champion.number, number)]
+            values = [[m.metric for m in side if m.metric is not None] for side in sides]
+            bar = contestant(self.ledger, champion).bar
+            assert bar is not None
+            verdict = without(metric, bar, values[0], values[1], self.crew.replicates.noise())
+            experiment = self.ledger.experiment(number)
+            measured = Contestant(dict(zip(seeds, sides[1], strict=True)), candidate.lines)
+            self._record(experiment, measured, verdict, champion)
         return self.ledger.experiment(number)
 
     # -- what next -------------------------------------------------------------------------------
@@ -220,9 +234,10 @@ class Night:
         if champion.number == 0 or not first or not now:
             return {}
         metric, sigma = self.session.metric, self.crew.replicates.noise().sigma
+        error = sigma * math.sqrt(2 / len(first) + 2 / len(now))  # at most: both gains are of the same models
         gain = metric.gain(_mean(m.metric for m in first), _mean(m.metric for m in now))
         held = metric.gain(_mean(m.held_out for m in first), _mean(m.held_out for m in now))
-        return {"look": asdict(look(gain, held, sigma, f"{self.session.tag}/{champion.number}/{len(now)}"))}
+        return {"look": asdict(look(gain, held, error, f"{self.session.tag}/{champion.number}/{len(now)}"))}
 
     def _alarms(self, facts: dict[str, object]) -> list[str]:
         """What the human should know of a session that no longer is what it was."""
@@ -327,9 +342,9 @@ class Night:
             source=source,
         )
 
-    def _admit(self, candidate: Candidate) -> int:
-        """Record a candidate that was never tried, and keep its commit reachable."""
-        if twin := self.ledger.find_tree(candidate.tree):
+    def _admit(self, candidate: Candidate, *, twins: bool = False) -> int:
+        """Record a candidate that was never tried, unless ``twins`` may be, and keep its commit reachable."""
+        if not twins and (twin := self.ledger.find_tree(candidate.tree)):
             raise OutOfScope(f"it is the same genome as experiment {twin.number}")
         number = self.ledger.next_number()
         self.session.repo.keep_reachable(self.session.tag, f"{number:06d}", candidate.commit)

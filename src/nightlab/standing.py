@@ -13,9 +13,8 @@ from nightlab.ledger import Ledger
 from nightlab.records import Budget, Experiment, Measurement, Purpose, Trial
 
 ATTEMPTS = 3  # how often a trial may be lost, or disturbed in a row, before that is how things are
-ABLATION = "ablation"  # who proposes a champion without the changes that earn nothing
 # Seeds by purpose: what one question has used is fresh for the next.
-UPKEEP_SEED, CONFIRM_SEED, ABLATE_SEED, TRANSFER_SEED = 501, 1001, 2001, 3001
+UPKEEP_SEED, CONFIRM_SEED, ABLATE_SEED, SIMPLIFY_SEED, TRANSFER_SEED = 501, 1001, 2001, 2501, 3001
 
 
 def runs(trials: Iterable[tuple[Trial, Measurement | None]], purpose: Purpose = "search") -> dict[int, Measurement]:
@@ -39,9 +38,7 @@ def contestant(ledger: Ledger, experiment: Experiment) -> Contestant:
     bar = experiment.bar
     if bar is None and experiment.measurement is not None:  # kept by a nightlab that had no bars
         bar = experiment.measurement.metric
-    candidate = experiment.candidate
-    simpler = "with changes fewer" if candidate.proposer == ABLATION else ""
-    return Contestant(runs(ledger.trials(experiment.number, "search")), candidate.lines, bar, simpler)
+    return Contestant(runs(ledger.trials(experiment.number, "search")), experiment.candidate.lines, bar)
 
 
 class Replicates:

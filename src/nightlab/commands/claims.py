@@ -102,7 +102,7 @@ def confirm(
         if worths:
             _say_worths(session, worths)
     if simplify and evidence:
-        _simplify(session, claims, worths, as_json)
+        _simplify(session, claims, worths, seeds, as_json)
     session.close()
     raise typer.Exit(0 if evidence and evidence.shown else REFUTED)
 
@@ -159,13 +159,12 @@ def _say_worths(session: Session, worths: Sequence[Worth]) -> None:
     say(worths_words(session.metric, rows))
 
 
-def _simplify(session: Session, claims: Claims, worths: Sequence[Worth], quiet: bool) -> None:
+def _simplify(session: Session, claims: Claims, worths: Sequence[Worth], seeds: int, quiet: bool) -> None:
     from nightlab.crew import Crew
     from nightlab.lab import Stop
     from nightlab.lineage import OutOfScope
     from nightlab.night import Night
     from nightlab.records import NightlabError
-    from nightlab.standing import ABLATION
 
     try:
         simplified = claims.simplified(worths)
@@ -174,7 +173,7 @@ def _simplify(session: Session, claims: Claims, worths: Sequence[Worth], quiet: 
             return
         shown = view(quiet=quiet)
         try:
-            Night(session, Stop(), Crew(session, shown)).try_commit(simplified[0], ABLATION, simplified[1])
+            Night(session, Stop(), Crew(session, shown)).simplify(*simplified, pairs=seeds)
         finally:
             shown.close()
     except OutOfScope as refusal:

@@ -88,13 +88,12 @@ def closing_words(
         f"{_count(len(judged), 'experiment')}: {len(kept)} kept, {len(judged) - len(kept) - crashed} discarded, "
         f"{crashed} crashed · {_time(seconds)}, {trained / max(seconds, 1e-9):.0%} of it training"
     )
-    baseline = experiments[0].measurement if experiments else None
-    best = kept[-1].measurement if kept else None
-    if baseline and best and baseline.metric is not None and best.metric is not None:
-        gain = metric.gain(baseline.metric, best.metric)
+    baseline = experiments[0].bar if experiments else None
+    best = kept[-1].bar if kept else None
+    if baseline is not None and best is not None:
         lines.append(
-            f"{metric.name} {baseline.metric:.6f} → {best.metric:.6f}, {gain:.6f} better as the search measured it: "
-            "not a result yet, the winner's luck is in it (nightlab confirm)"
+            f"{metric.name} {baseline:.6f} → {best:.6f}, {metric.gain(baseline, best):.6f} better as the search "
+            "sees it: not a result yet (nightlab confirm)"
         )
     return "\n".join(lines)
 

@@ -132,7 +132,7 @@ def _headline(f: Facts) -> list[str]:
             f"in it). Measure it again on fresh seeds: `nightlab confirm -t {f.tag}`",
             "",
         ]
-    claim = f"{name} is {_interval(found.gain)} than the baseline, on {found.gain.pairs} fresh seeds, paired"
+    claim = f"{name} is {_interval(found.gain, ' than the baseline')}, on {found.gain.pairs} fresh seeds, paired"
     if not found.shown:
         return [f"> **Not confirmed.** {claim}: the interval does not exclude zero.", ""]
     lines = [f"> **{claim}** (evidence: *{found.level}*)."]
@@ -219,16 +219,21 @@ def _trust(f: Facts) -> list[str]:
         )
     if f.champion and f.champion.number:
         lines.append(f"- **Luck taken off** the champion's number since it was kept: {f.luck_removed:.3g}.")
+        if f.confirmed and f.baseline:
+            claimed = f.metric.gain(_bar(f.baseline), _bar(f.champion))
+            lines.append(
+                f"- **The search's own claim** was a gain of {claimed:.4g}; {f.confirmed.gain.mean:.4g} was confirmed."
+            )
     lines.append(f"- **Sealing**: {_quote(f.sealing)}.")
     lines += [f"- {_quote(trouble)}" for trouble in f.troubles]
     return [*lines, ""]
 
 
 def _cost(f: Facts) -> list[str]:
-    hours = max(f.ended - f.begun, 1e-9) / 3600
+    seconds = max(f.ended - f.begun, 1e-9)
     lines = ["## What it cost", ""]
     lines.append(
-        f"{hours:.1f} hours, of which {f.trained / 3600:.1f} were training ({f.trained / 3600 / hours:.0%}); "
+        f"{_time(seconds)}, of which {_time(f.trained)} were training ({f.trained / seconds:.0%}); "
         f"it ended because: {_quote(f.reason or 'it has not ended')}."
     )
     lines += ["", "| proposer | experiments | kept |", "|---|---|---|"]
@@ -282,8 +287,8 @@ def _rest(count: int) -> list[str]:
     return ["", f"… and {count - MOST} more: `nightlab log --all`"] if count > MOST else []
 
 
-def _interval(gain: PairedGain) -> str:
-    return f"{gain.mean:.4g} better ({100 * gain.level:.4g} % interval {gain.low:.4g} to {gain.high:.4g})"
+def _interval(gain: PairedGain, than: str = "") -> str:
+    return f"{gain.mean:.4g} better{than} ({100 * gain.level:.4g} % interval {gain.low:.4g} to {gain.high:.4g})"
 
 
 def _sigmas(gain: float, sigma: float) -> str:
@@ -297,6 +302,10 @@ def _bar(experiment: Experiment) -> float:
 
 def _value(experiment: Experiment) -> str:
     return f"{_bar(experiment):.6f}"
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds / 3600:.1f} hours" if seconds >= 5400 else f"{seconds / 60:.0f} minutes"
 
 
 def _quote(words: str) -> str:
