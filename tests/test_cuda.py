@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import ctypes
 import importlib
-import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -73,28 +71,17 @@ trial.serve(function)
 RIGHT = 5 * sum(sum(range(n, n + 6)) for n in range(5))
 
 
-@pytest.fixture(scope="module")
-def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if shutil.which("cc") is None:
-        pytest.skip("needs a C compiler")
-    folder = tmp_path_factory.mktemp("driver")
-    source = Path(__file__).with_name("cuda_stand_in.c")
-    folder.chmod(0o755)  # a trial of root's runs as nobody
-    subprocess.run(["cc", "-shared", "-fPIC", "-o", folder / "libcuda.so.1", source], check=True)
-    return folder
-
-
 @pytest.fixture(params=["bare", "sandbox"])
 def bench(
-    make_lab: Any, driver: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+    make_lab: Any, cuda_stand_in: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., Bench]:
     sandbox = Bare() if request.param == "bare" else this_sandbox()
     if request.param == "sandbox" and sandbox.name == "none":
         pytest.skip(sandbox.why)
-    monkeypatch.setenv("LD_LIBRARY_PATH", str(driver))
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(cuda_stand_in))
 
     def make(genome: str, evaluate: str, device: str = "cuda", more: str = "") -> Bench:
-        contract = more + LEAST + SERVED + f'[data]\nopen = ["{driver}"]\n'
+        contract = more + LEAST + SERVED + f'[data]\nopen = ["{cuda_stand_in}"]\n'
         one = Bench(make_lab(genome=genome, files={"evaluate.py": evaluate}), contract, sandbox)
         one.box.device = device
         return one
