@@ -149,11 +149,10 @@ def test_a_function_that_misbehaves(bench: Any, body: str, says: str) -> None:
 
 def test_answers_that_change_after_they_were_sent(bench: Any) -> None:
     """Whatever the copy caught is the answer: it may be wrong, but it stays what it is."""
-    body = """if not hasattr(function, "scribbler"):
-        def scribble():
-            while True: ctypes.memset(address + 24, 7, 48)
-        function.scribbler = threading.Thread(target=scribble, daemon=True)
-        function.scribbler.start()"""
+    body = """def scribble(n=0):
+        while n := n + 1:
+            ctypes.memset(address + 24, n % 100, 48)
+    threading.Thread(target=scribble, daemon=True).start()"""
     measured = run(bench, body, "time.sleep(0.05)")
     assert measured.outcome == "measured", measured.detail
 
