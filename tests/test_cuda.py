@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -210,6 +211,44 @@ answers = nightlab_guest.{asked}.map([b"abc", b"def"], "B", (3,))
 print(f"METRIC loss={{[bytes(answer) for answer in answers] == [b'cba', b'fed']:d}}")
 """
     assert bench(genome, evaluate, device).run().metric == 1
+
+
+# -- how much of the device's memory a trial takes -----------------------------------------------------
+
+# Every process of the machine has 100 MB, and some more lines are as the real tool prints them now and then.
+NVIDIA_SMI = """#!/bin/sh
+echo "$@" > "$(dirname "$0")/asked"
+for process in /proc/[0-9]*; do echo "${process#/proc/}, 100"; done
+echo "4194999, [N/A]"
+echo "No running processes found"
+"""
+
+
+@pytest.mark.parametrize(("clock", "expected"), [("wall", 200.0), ("cpu", 0.0)])
+def test_peak_memory_on_the_device(
+    make_lab: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clock: str, expected: float
+) -> None:
+    (tmp_path / "nvidia-smi").write_text(NVIDIA_SMI)
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    genome = "import subprocess\nsubprocess.run(['sleep', '4'])\nprint('METRIC loss=1')\n"
+    one = Bench(make_lab(genome=genome), LEAST, clock=clock, wall_limit=60)
+    one.box.device = "cuda"
+    measured = one.run()
+    assert (measured.metric, measured.peak_gpu_memory_mb) == (1, expected), measured
+    assert measured.cpu_seconds < 3 and measured.peak_memory_mb < 100
+    if expected:
+        asked = (tmp_path / "asked").read_text()
+        assert asked == "--query-compute-apps=pid,used_memory --format=csv,noheader,nounits\n"
+    else:
+        assert not (tmp_path / "asked").exists()
+
+
+def test_without_a_device_there_is_no_figure(make_lab: Any) -> None:
+    one = Bench(make_lab(genome="import time\ntime.sleep(1)\nprint('METRIC loss=1')\n"), LEAST)
+    one.box.device = "cuda"
+    measured = one.run()
+    assert (measured.metric, measured.peak_gpu_memory_mb) == (1, 0.0)
 
 
 def test_layouts_and_numbers_are_those_of_the_header(monkeypatch: pytest.MonkeyPatch) -> None:

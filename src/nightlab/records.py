@@ -113,6 +113,7 @@ class Trial:
 class Measurement:
     """What a trial yielded. Times in seconds, memory in MB, measured from outside the candidate.
 
+    ``peak_gpu_memory_mb`` is 0 where no NVIDIA device was seen.
     ``claims`` is what the candidate printed about itself: shown, never trusted.
     """
 
@@ -125,6 +126,7 @@ class Measurement:
     wall_seconds: float = 0.0
     cpu_seconds: float = 0.0
     peak_memory_mb: float = 0.0
+    peak_gpu_memory_mb: float = 0.0
     detail: str = ""
     claims: dict[str, float] = field(default_factory=dict)
 

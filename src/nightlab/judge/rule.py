@@ -86,5 +86,5 @@ def _unfit(measurement: Measurement) -> Verdict | None:
 
 
 def _quantities(measurement: Measurement) -> dict[str, float]:
-    measured = ("peak_memory_mb", "startup_seconds", "evaluation_seconds", "wall_seconds")
+    measured = ("peak_memory_mb", "peak_gpu_memory_mb", "startup_seconds", "evaluation_seconds", "wall_seconds")
     return {**{name: getattr(measurement, name) for name in measured}, **measurement.secondary}
