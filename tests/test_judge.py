@@ -84,6 +84,9 @@ def test_limits_go_before_the_metric() -> None:
     champion = run(1.0, peak_memory_mb=100, secondary={"speed": 10.0})
     relative = greedy(peak_memory_mb="+20%")
     assert relative.judge(champion, run(0.5, peak_memory_mb=119)).status == "keep"
+    gpu = greedy(peak_gpu_memory_mb="+20%")
+    assert gpu.judge(champion, run(0.5)).status == "keep", "0 of 0, where no device was seen"
+    assert gpu.judge(run(1.0, peak_gpu_memory_mb=10), run(0.5, peak_gpu_memory_mb=13)).reason == "over limit"
     over = relative.judge(champion, run(0.5, peak_memory_mb=121))
     assert (over.status, over.reason) == ("discard", "over limit") and "peak_memory_mb" in over.detail
     absolute = greedy(speed=12)

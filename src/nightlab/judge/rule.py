@@ -127,5 +127,5 @@ def simpler(champion: Contestant, candidate: Contestant) -> str:
 
 
 def _quantities(measurement: Measurement) -> dict[str, float]:
-    measured = ("peak_memory_mb", "startup_seconds", "evaluation_seconds", "wall_seconds")
+    measured = ("peak_memory_mb", "peak_gpu_memory_mb", "startup_seconds", "evaluation_seconds", "wall_seconds")
     return {**{name: getattr(measurement, name) for name in measured}, **measurement.secondary}
