@@ -117,12 +117,12 @@ class Supervisor:
         self.reaped_cpu = 0.0
         self.cpu_clock: CpuClock | None = None
         self.peak_memory_mb = 0.0
-        self.condition = Condition(self.spec["env"]["NIGHTLAB_DEVICE"])
         self.peak_gpu_memory_mb = 0.0
         self.sampled = 0.0
         # NVIDIA's tool takes CPU time, which can't be told from the candidate's on a CPU clock.
         gpu = self.spec["env"]["NIGHTLAB_DEVICE"] == "cuda" and self.spec["clock"] != "cpu"
         self.gpu_asked = 0.0 if gpu else math.inf
+        self.condition = Condition(gpu)
         self.control, self._control_end = os.pipe()
         self._turn_end, self._turn = os.pipe()  # a byte in it lets the evaluator make its first call
         os.set_blocking(self.control, False)
