@@ -12,7 +12,7 @@ Clock = Literal["wall", "cpu", "work"]
 Purpose = Literal["search", "upkeep", "replay", "confirm", "ablate", "transfer"]
 Level = Literal["confirmed", "held out", "transferred"]
 Status = Literal["keep", "discard", "crash"]
-SEED = 1  # the first seed of every genome in the search: candidate and champion meet the same luck
+SEED = 1  # the baseline's first, and under a rule that compares on the same seeds everybody's
 Outcome = Literal[
     "measured",
     "crashed",
