@@ -139,14 +139,21 @@ class Box:
     def _lay_out(self, trial: Trial, folder: Path) -> dict[str, Any]:
         lab, evaluator = self.lab, self.lab.evaluator
         work = self.repo.export(trial.commit, folder / "work")
+        ids = self.repo.ids(trial.commit, work)
         starts = {"candidate": self._start(folder, work, lab.data.open, writable=True)}
+        copies = {}
         # Copies of their own: nothing that a candidate leaves behind can touch the evaluator or the checks.
         if evaluator:
             trusted = self.repo.export(trial.commit, folder / "trusted")
             starts["evaluator"] = self._start(folder, trusted, lab.data.open + lab.data.sealed, writable=False)
+            copies["evaluator"] = {"folder": str(trusted), "ids": ids}
         if lab.checks:
             checked = self.repo.export(trial.commit, folder / "checked")
             starts["check"] = self._start(folder, checked, lab.data.open, writable=True)
+            copies["check"] = {"folder": str(checked), "ids": ids}
+        if "files" in self.sandbox.missing:  # then nothing keeps a candidate from writing the frozen files of its own
+            frozen = {path: name for path, name in ids.items() if not in_genome(path, lab.genome)}
+            copies["candidate"] = {"folder": str(work), "ids": frozen}
         budget = self.budget
         return {
             "command": shlex.split(lab.command) if lab.command else None,
@@ -154,6 +161,7 @@ class Box:
             "served": bool(evaluator and evaluator.served),
             "checks": [shlex.split(check.command) for check in lab.checks] if trial.purpose == "search" else [],
             "starts": starts,
+            "copies": copies,
             "env": self._environment(trial, folder),
             "clock": trial.budget.clock,
             "amount": trial.budget.amount,
@@ -187,6 +195,7 @@ class Box:
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), "/usr/local/bin", "/usr/bin", "/bin"]),
             "PYTHONPATH": str(GUEST),
             "PYTHONUNBUFFERED": "1",
+            "PYTHONDONTWRITEBYTECODE": "1",  # a copy holds the commit's files and no other
             "PYTHONHASHSEED": "0",
             "NIGHTLAB_SEED": str(trial.seed),
             "NIGHTLAB_CLOCK": trial.budget.clock,

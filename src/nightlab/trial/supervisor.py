@@ -19,7 +19,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +26,8 @@ from typing import IO, Any
 
 import psutil
 
+from nightlab.lineage import copies
+from nightlab.trial.output import Log
 from nightlab.trial.sandbox import NOBODY, SCRATCH
 from nightlab.trial.usage import CpuClock, folder_mb, mapped_files_mb, nameless_mb, scratch_mb, tasks_of
 
@@ -56,43 +57,6 @@ class Times:
     handed_over: float | None = None
     handed_over_cpu: float = 0.0
     evaluated: float | None = None
-
-
-class Log:
-    """A process's output on disk: the head as it comes, the tail when it ends, the middle dropped."""
-
-    def __init__(self, path: Path, limit: int, pipe: IO[bytes]) -> None:
-        self.path, self.half, self.pipe = path, max(limit // 2, 1024), pipe
-        self.tail = bytearray()
-        self.dropped = 0
-        self.thread = threading.Thread(target=self._pump, daemon=True)
-        self.thread.start()
-
-    def _pump(self) -> None:
-        written = 0
-        with self.path.open("wb", buffering=0) as out:
-            while chunk := os.read(self.pipe.fileno(), 65536):
-                head = chunk[: self.half - written]
-                written += out.write(head) if head else 0
-                self.tail += chunk[len(head) :]
-                if len(self.tail) > 2 * self.half:
-                    self.dropped += len(self.tail) - self.half
-                    del self.tail[: len(self.tail) - self.half]
-
-    def close(self) -> None:
-        # A daemon of the candidate may hold the pipe open for ever: its end is not waited for.
-        self.thread.join(timeout=1.0)
-        tail, dropped = bytes(self.tail), self.dropped
-        if len(tail) > self.half:
-            dropped += len(tail) - self.half
-            tail = tail[-self.half :]
-        with self.path.open("ab") as out:
-            if dropped:
-                out.write(f"\n[… {dropped:,} bytes of output left out …]\n".encode())
-            out.write(tail)
-
-    def text(self) -> str:
-        return self.path.read_bytes().decode("utf-8", errors="replace")
 
 
 class Supervisor:
@@ -126,6 +90,8 @@ class Supervisor:
             self._kill_tree()
             for log in self.logs.values():
                 log.close()
+        if ended.outcome not in ("interrupted", "lost"):
+            ended = next(filter(None, map(self._tampered, self.spec["copies"])), ended)
         return self._result(ended)
 
     # -- the phases ------------------------------------------------------------------------------
@@ -206,6 +172,7 @@ class Supervisor:
     def _until_evaluated(self, served: bool) -> None:
         limit = self.spec["evaluation"]
         if not served:
+            self._clear_the_way("evaluator")
             self._spawn("evaluator", self.spec["evaluator"], None, None)
         begun = time.monotonic()
         while (status := self._status("evaluator")) is None:
@@ -231,6 +198,8 @@ class Supervisor:
                 self._look()
 
     def _checks(self) -> None:
+        if self.spec["checks"]:
+            self._clear_the_way("check")
         for number, argv in enumerate(self.spec["checks"]):
             role = f"check{number}"
             self._spawn(role, argv, None, None)
@@ -241,6 +210,19 @@ class Supervisor:
                     raise Ended("checks failed", f"{' '.join(argv)} took more than {self.spec['evaluation']:g} s")
             if status:
                 raise Ended("checks failed", f"{' '.join(argv)}: exit status {_named(status)}")
+
+    def _clear_the_way(self, role: str) -> None:
+        """Before a trusted process starts: nothing of the candidate's runs, and nothing of it is in the copy."""
+        if not self._kill_tree():
+            raise Ended("crashed", "it left processes that could not be ended")
+        if tampered := self._tampered(role, whole=True):
+            raise tampered
+
+    def _tampered(self, role: str, *, whole: bool = False) -> Ended | None:
+        """The end of a trial whose copy of the lab for a role is no longer what the commit says."""
+        copy = self.spec["copies"][role]
+        fault = copies.fault(Path(copy["folder"]), copy["ids"], whole=whole or role == "evaluator")
+        return Ended("tampered", f"{fault} in the copy of the lab for the {role}") if fault else None
 
     # -- processes -------------------------------------------------------------------------------
 
@@ -364,19 +346,23 @@ class Supervisor:
     def _finish_log(self, role: str) -> None:
         self.logs[role].thread.join(timeout=1.0)
 
-    def _kill_tree(self) -> None:
-        """End everything below this process. Stopped first, so that nothing re-forks its way out."""
+    def _kill_tree(self) -> bool:
+        """End everything below this process; False when that did not work.
+
+        Stopped first, so that nothing re-forks its way out.
+        """
         until = time.monotonic() + 20
         while time.monotonic() < until:
             self._reap()
             below = psutil.Process().children(recursive=True)
             if not below:
-                return
+                return True
             for stop in (signal.SIGSTOP, signal.SIGKILL):
                 for process in below:
                     with contextlib.suppress(psutil.Error, ProcessLookupError):
                         os.kill(process.pid, stop)
             time.sleep(0.005)
+        return False
 
     # -- the result ------------------------------------------------------------------------------
 
