@@ -394,63 +394,6 @@ def test_an_evaluator_that_sees_cheating_says_so(bench: Any) -> None:
     assert (measured.outcome, measured.detail) == ("tampered", "the answers depend on the future")
 
 
-UNSERVED = '[evaluator]\ncommand = "python evaluate.py"\n'
-SEVEN = {"evaluate.py": "print('METRIC loss=7')\n"}
-
-
-def test_an_evaluator_works_on_a_pristine_copy(make_lab: Any) -> None:
-    """In a copy of its own, which nothing that the candidate writes changes; where nothing holds it, that is told."""
-    genome = "open('evaluate.py', 'w').write('print(\"METRIC loss=0\")')\n"
-    one = Bench(make_lab(genome=genome, files=SEVEN), LEAST + UNSERVED)
-    measured = one.run()
-    assert (measured.outcome, measured.metric) == ("tampered", None)
-    assert measured.detail == "evaluate.py was changed in the copy of the lab for the candidate"
-    one.commit = one.box.repo.commit_files(one.commit, {"genome.py": "honest = 1\n"}, "an honest one")
-    assert one.run().metric == 7
-
-
-CHECK = '[[checks]]\ncommand = "python -m unittest -q test_it"\n'
-TESTS = {"test_it.py": "print('checked')\n", "lib/data.txt": "x\n"}
-SWAP = "os.unlink({0}); os.symlink('/etc/passwd', {0})"
-TAMPERING = {
-    "the evaluator": ("open('../trusted/evaluate.py', 'w').write('x = 1')", "evaluate.py was changed"),
-    "its folder": ("os.unlink('../trusted/lib/data.txt')", "lib/data.txt is missing"),
-    "a module for it": ("open('../trusted/json.py', 'w').write('')", "json.py appeared"),
-    "a module for the check": ("open('../checked/unittest.py', 'w').write('')", "unittest.py appeared"),
-    "a package for the check": ("os.mkdir('../checked/a'); open('../checked/a/b', 'w')", "a appeared"),
-    "the test": ("open('../checked/test_it.py', 'w').write('')", "test_it.py was changed"),
-    "a link": (SWAP.format("'../checked/test_it.py'"), "test_it.py was replaced by a link"),
-    "a folder": ("os.rename('../checked/lib', 'l'); os.symlink('../work/l', '../checked/lib')", "lib was replaced by"),
-    "a pipe": ("os.unlink('../checked/test_it.py'); os.mkfifo('../checked/test_it.py')", "test_it.py was changed"),
-    "the genome": ("open('../checked/genome.py', 'a').write('# more')", "genome.py was changed"),
-}
-
-
-@pytest.mark.parametrize("what", sorted(TAMPERING))
-def test_a_changed_copy_is_told(bare_bench: Any, what: str) -> None:
-    """Without a sandbox a candidate finds the copies beside its own."""
-    line, fault = TAMPERING[what]
-    one = bare_bench(f"import os\n{line}\n", LEAST + UNSERVED + CHECK, files={**SEVEN, **TESTS})
-    measured = one.run()
-    assert (measured.outcome, measured.metric) == ("tampered", None), measured.detail
-    assert fault in measured.detail and "in the copy of the lab for the" in measured.detail
-
-
-def test_what_an_honest_one_leaves_is_its_own(bench: Any) -> None:
-    """Files of its own beside the frozen ones, byte code of the check's, a submodule's folder: nothing is amiss."""
-    files = {**SEVEN, **TESTS, "test_it.py": "import genome, os\nopen('report.txt', 'w').write('x')\n"}
-    one = bench("open('made.txt', 'w').write('x')\n", LEAST + UNSERVED + CHECK, files=files)
-    assert one.run().metric == 7
-
-
-def test_files_that_git_converts_are_no_fault(make_lab: Any) -> None:
-    files = {**SEVEN, ".gitattributes": "*.txt text eol=crlf\n*.id ident\n", "a.txt": "a\nb\n", "b.id": "$Id$\n"}
-    lab = make_lab(genome="", files=files)
-    (lab.folder / "link").symlink_to("a.txt")
-    lab.commit()
-    assert Bench(lab, LEAST + UNSERVED).run().metric == 7
-
-
 # -- deaths from outside -------------------------------------------------------------------------------
 
 SLEEPER = (

@@ -145,14 +145,16 @@ class Box:
         # Copies of their own: nothing that a candidate leaves behind can touch the evaluator or the checks.
         if evaluator:
             trusted = self.repo.export(trial.commit, folder / "trusted")
-            starts["evaluator"] = self._start(folder, trusted, lab.data.open + lab.data.sealed, writable=False)
+            data = lab.data.open + lab.data.sealed
+            left = None if evaluator.served or not lab.command else work
+            starts["evaluator"] = self._start(folder, trusted, data, writable=False, artefacts=left)
             copies["evaluator"] = {"folder": str(trusted), "ids": ids}
         if lab.checks:
             checked = self.repo.export(trial.commit, folder / "checked")
             starts["check"] = self._start(folder, checked, lab.data.open, writable=True)
             copies["check"] = {"folder": str(checked), "ids": ids}
         if "files" in self.sandbox.missing:  # then nothing keeps a candidate from writing the frozen files of its own
-            frozen = {path: name for path, name in ids.items() if not in_genome(path, lab.genome)}
+            frozen = {p: name for p, name in ids.items() if not in_genome(p, lab.genome) and " " not in name}
             copies["candidate"] = {"folder": str(work), "ids": frozen}
         budget = self.budget
         return {
@@ -176,7 +178,9 @@ class Box:
             "log_bytes": int(megabytes(lab.resources.log) * 2**20),
         }
 
-    def _start(self, folder: Path, copy: Path, data: tuple[str, ...], *, writable: bool) -> dict[str, Any]:
+    def _start(
+        self, folder: Path, copy: Path, data: tuple[str, ...], *, writable: bool, artefacts: Path | None = None
+    ) -> dict[str, Any]:
         """How the sandbox starts a process in its copy of the lab, with a home in which only the data is found."""
         tmp = folder / "tmp"
         home = folder / f"home-{copy.relative_to(folder).parts[0]}"
@@ -184,7 +188,8 @@ class Box:
         tmp.mkdir(exist_ok=True)
         frozen = tuple(_frozen(copy, self.lab.genome)) if writable else ()
         scratch = int(megabytes(self.lab.resources.disk))
-        return asdict(self.sandbox.start(Place(copy, writable, frozen, home, tmp, data, scratch, self.device)))
+        place = Place(copy, writable, frozen, home, tmp, data, scratch, self.device, artefacts)
+        return asdict(self.sandbox.start(place))
 
     def _environment(self, trial: Trial, folder: Path) -> dict[str, str]:
         names = (*PASSED, *self.lab.environment)

@@ -19,7 +19,7 @@ from typing import Protocol
 SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/opt", "/nix/store")
 SETTINGS = ("ld.so.cache", "ld.so.conf", "ld.so.conf.d", "alternatives", "localtime", "passwd", "group")
 NVIDIA = "nvidia*"  # devices that a lab on CUDA is given
-LAB, HOME = "/lab", "/home/lab"  # where a process finds its folder and its home
+LAB, HOME, ARTEFACTS = "/lab", "/home/lab", "/artefacts"  # where a process finds its folder, its home, and these
 SCRATCH = ("/tmp", "/dev/shm", HOME)  # folders of its own, kept in memory
 NOBODY = 65534
 NO_USERS = ("--unshare-user", "--disable-userns", "--cap-drop", "ALL")
@@ -45,6 +45,8 @@ class Place:
     """Folders to read; what begins with ``~/`` is found at the same place in the private home."""
     scratch_mb: int
     device: str
+    artefacts: Path | None = None
+    """What the candidate left, for an evaluator that runs after it: to be read only."""
 
     def links(self) -> list[tuple[Path, str]]:
         """Each data folder, and where below the home (``.cache/x``) or on the machine (``/x``) it is found."""
@@ -87,7 +89,8 @@ class Bare:
             if link.is_relative_to(place.home):
                 link.parent.mkdir(parents=True, exist_ok=True)
                 link.symlink_to(source)
-        return Start([], str(place.folder), {"HOME": str(place.home), "TMPDIR": str(place.tmp)})
+        env = {"HOME": str(place.home), "TMPDIR": str(place.tmp)}
+        return Start([], str(place.folder), env | _told(place.artefacts))
 
 
 class Bubblewrap:
@@ -119,6 +122,8 @@ class Bubblewrap:
         seen += [(source, Path(HOME) / target, "--ro-bind-try") for source, target in place.links()]
         seen += [(place.folder, Path(LAB), "--bind" if place.writable else "--ro-bind")]
         seen += [(place.folder / name, Path(LAB) / name, "--ro-bind") for name in place.frozen]
+        if place.artefacts:
+            seen += [(place.artefacts, Path(ARTEFACTS), "--ro-bind")]
         argv += ["--proc", "/proc", "--dev", "/dev"]
         for scratch in SCRATCH:
             argv += _folders([Path(scratch)], set())
@@ -135,7 +140,8 @@ class Bubblewrap:
             argv += ["--bounding-set=-all", "--inh-caps=-all", "--"]
             if self.own_users:
                 argv += ["bwrap", *NO_USERS, "--dev-bind", "/", "/", "--"]
-        return Start(argv, str(place.folder), {"HOME": HOME, "TMPDIR": "/tmp", "USER": "lab"})
+        env = {"HOME": HOME, "TMPDIR": "/tmp", "USER": "lab"}
+        return Start(argv, str(place.folder), env | _told(place.artefacts and Path(ARTEFACTS)))
 
 
 def find_sandbox(readable: Iterable[Path]) -> Sandbox:
@@ -161,6 +167,10 @@ def find_sandbox(readable: Iterable[Path]) -> Sandbox:
         f"bubblewrap does not work here ({said}): allow unprivileged user namespaces "
         "(sysctl kernel.apparmor_restrict_unprivileged_userns=0, or a container started with --privileged)"
     )
+
+
+def _told(artefacts: Path | None) -> dict[str, str]:
+    return {"NIGHTLAB_ARTEFACTS": str(artefacts)} if artefacts else {}
 
 
 def _within(path: Path, folders: Iterable[str]) -> bool:

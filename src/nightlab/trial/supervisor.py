@@ -27,6 +27,7 @@ from typing import IO, Any
 import psutil
 
 from nightlab.lineage import copies
+from nightlab.trial.artefacts import leave_only_files
 from nightlab.trial.output import Log
 from nightlab.trial.sandbox import NOBODY, SCRATCH
 from nightlab.trial.usage import CpuClock, folder_mb, mapped_files_mb, nameless_mb, scratch_mb, tasks_of
@@ -173,6 +174,8 @@ class Supervisor:
         limit = self.spec["evaluation"]
         if not served:
             self._clear_the_way("evaluator")
+            self._sample()  # it may have ended between two
+            leave_only_files(self.folder / "work")
             self._spawn("evaluator", self.spec["evaluator"], None, None)
         begun = time.monotonic()
         while (status := self._status("evaluator")) is None:
