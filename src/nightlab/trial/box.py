@@ -22,6 +22,7 @@ from nightlab.lab import BudgetPart, Lab, megabytes
 from nightlab.lineage import Repo, in_genome
 from nightlab.records import Budget, Measurement, NightlabError, Trial
 from nightlab.trial import text
+from nightlab.trial.cgroup import Cgroup
 from nightlab.trial.sandbox import Place, Sandbox
 
 GUEST = Path(__file__).resolve().parent.parent / "guest"
@@ -66,11 +67,20 @@ class Running:
 
 
 class Box:
-    """Where the trials of one session run: ``folder`` holds one folder per trial."""
+    """Where the trials of one session run: ``folder`` holds one folder per trial, ``cgroups`` one cgroup."""
 
-    def __init__(self, repo: Repo, lab: Lab, budget: BudgetPart, device: str, folder: Path, sandbox: Sandbox) -> None:
+    def __init__(
+        self,
+        repo: Repo,
+        lab: Lab,
+        budget: BudgetPart,
+        device: str,
+        folder: Path,
+        sandbox: Sandbox,
+        cgroups: Path | None = None,
+    ) -> None:
         self.repo, self.lab, self.budget, self.device, self.folder = repo, lab, budget, device, folder
-        self.sandbox = sandbox
+        self.sandbox, self.cgroups = sandbox, cgroups
 
     def start(self, trial: Trial) -> Running:
         """Start a trial under a supervisor of its own, which goes on when this process ends.
@@ -118,6 +128,8 @@ class Box:
 
     def clear(self, folder: Path) -> None:
         """End whatever still runs in a trial's name, and remove its scratch folders."""
+        if cgroup := self._cgroup(folder):
+            cgroup.close()
         if folder.exists():
             for process in _marked(folder):
                 with contextlib.suppress(psutil.Error, ProcessLookupError):
@@ -156,7 +168,7 @@ class Box:
         if "files" in self.sandbox.missing:  # then nothing keeps a candidate from writing the frozen files of its own
             frozen = {p: name for p, name in ids.items() if not in_genome(p, lab.genome) and " " not in name}
             copies["candidate"] = {"folder": str(work), "ids": frozen}
-        budget = self.budget
+        budget, cgroup = self.budget, self._cgroup(folder)
         return {
             "command": shlex.split(lab.command) if lab.command else None,
             "evaluator": shlex.split(evaluator.command) if evaluator else None,
@@ -173,6 +185,7 @@ class Box:
                 clock=trial.budget.clock, amount=trial.budget.amount, wall_limit=budget.wall_limit
             ).longest(),
             "disk_mb": megabytes(lab.resources.disk),
+            "cgroup": str(cgroup.folder) if cgroup else None,
             "memory_mb": megabytes(lab.resources.memory) if lab.resources.memory else None,
             "processes": lab.resources.processes,
             "log_bytes": int(megabytes(lab.resources.log) * 2**20),
@@ -190,6 +203,10 @@ class Box:
         scratch = int(megabytes(self.lab.resources.disk))
         place = Place(copy, writable, frozen, home, tmp, data, scratch, self.device, artefacts)
         return asdict(self.sandbox.start(place))
+
+    def _cgroup(self, folder: Path) -> Cgroup | None:
+        """The cgroup for a trial's candidate, where the system lets us make one."""
+        return Cgroup(self.cgroups / f"nightlab-{os.getpid()}-{folder.name}") if self.cgroups else None
 
     def _environment(self, trial: Trial, folder: Path) -> dict[str, str]:
         names = (*PASSED, *self.lab.environment)

@@ -9,16 +9,13 @@ a resumed orchestrator tells a trial that goes on from one that is lost.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import fcntl
 import json
 import os
-import resource
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,16 +25,18 @@ import psutil
 
 from nightlab.lineage import copies
 from nightlab.trial.artefacts import leave_only_files
+from nightlab.trial.cgroup import Cgroup
+from nightlab.trial.child import adopt_orphans, before_exec, shared_memory
 from nightlab.trial.output import Log
-from nightlab.trial.sandbox import NOBODY, SCRATCH
-from nightlab.trial.usage import CpuClock, folder_mb, mapped_files_mb, nameless_mb, scratch_mb, tasks_of
+from nightlab.trial.sandbox import SCRATCH
+from nightlab.trial.usage import CpuClock, folder_mb, mapped_files_mb, nameless_mb, scratch_mb
 
-PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 GRACE = 1.1  # a budget may be overrun by 10 % and a second: the step in flight, not a longer training
 TICK, SAMPLE = 0.02, 0.5  # seconds between looks at the signals, and at the process tree
 LAST_WORDS = 2.0  # seconds that a candidate has to say why it stopped serving
 FAREWELL = 10.0  # seconds that a candidate has to end after its evaluation
 TAMPERED, UNSERVED = 3, 4  # exit statuses by which an evaluator says what went wrong
+RSS_UNIT = 1 / 2**20 if sys.platform == "darwin" else 1 / 2**10  # of getrusage, in MB
 
 
 class Ended(Exception):
@@ -71,6 +70,7 @@ class Supervisor:
         self.reaped_cpu = 0.0
         self.cpu_clock: CpuClock | None = None
         self.peak_memory_mb = 0.0
+        self.cgroup = self._own_cgroup()
         self.sampled = 0.0
         self.control, self._control_end = os.pipe()
         self._turn_end, self._turn = os.pipe()  # a byte in it lets the evaluator make its first call
@@ -91,6 +91,8 @@ class Supervisor:
             self._kill_tree()
             for log in self.logs.values():
                 log.close()
+        if self.cgroup:
+            ended = self._leave(self.cgroup, ended)
         if ended.outcome not in ("interrupted", "lost"):
             ended = next(filter(None, map(self._tampered, self.spec["copies"])), ended)
         return self._result(ended)
@@ -101,7 +103,7 @@ class Supervisor:
         spec = self.spec
         served = bool(spec["evaluator"] and spec["served"])
         ends: dict[str, socket.socket] = {}
-        shared = _shared_memory() if served else None
+        shared = shared_memory() if served else None
         if served:
             ends["candidate"], ends["evaluator"] = socket.socketpair()
         try:
@@ -227,6 +229,29 @@ class Supervisor:
         fault = copies.fault(Path(copy["folder"]), copy["ids"], whole=whole or role == "evaluator")
         return Ended("tampered", f"{fault} in the copy of the lab for the {role}") if fault else None
 
+    def _own_cgroup(self) -> Cgroup | None:
+        """The candidate's cgroup; None where there is none, or the kernel does not let us after all."""
+        if self.spec["cgroup"] is None:
+            return None
+        cgroup = Cgroup(Path(self.spec["cgroup"]))
+        try:
+            cgroup.open(self.spec["memory_mb"], self.spec["processes"])
+        except OSError:
+            cgroup.close()
+            return None
+        return cgroup
+
+    def _leave(self, cgroup: Cgroup, ended: Ended) -> Ended:
+        """Read what the kernel counted, and remove the cgroup; the end of the trial as the kernel sees it."""
+        self.peak_memory_mb = max(self.peak_memory_mb, cgroup.peak_mb())
+        full, limit = cgroup.ran_out(), self.spec["memory_mb"]
+        cgroup.close()
+        if full:
+            return Ended(
+                "over limit", f"it needed more than {limit:,.0f} MB of memory" if limit else "no memory was left"
+            )
+        return ended
+
     # -- processes -------------------------------------------------------------------------------
 
     def _spawn(self, role: str, argv: list[str], link: socket.socket | None, shared: IO[bytes] | None) -> None:
@@ -251,7 +276,9 @@ class Supervisor:
             stderr=subprocess.STDOUT,
             pass_fds=fds,
             start_new_session=True,
-            preexec_fn=lambda: _before_exec(self.spec["processes"], int(self.spec["disk_mb"] * 2**20)),
+            preexec_fn=lambda: before_exec(
+                self.spec["processes"], int(self.spec["disk_mb"] * 2**20), self.cgroup if role == "candidate" else None
+            ),
         )
         assert process.stdout is not None
         self.children[role] = process
@@ -333,7 +360,7 @@ class Supervisor:
             if evaluator is None or pid != evaluator.pid:
                 self.reaped_cpu += used.ru_utime + used.ru_stime
                 # A trial can be over before the first sample; the kernel knows better.
-                self.peak_memory_mb = max(self.peak_memory_mb, used.ru_maxrss * _RSS_UNIT)
+                self.peak_memory_mb = max(self.peak_memory_mb, used.ru_maxrss * RSS_UNIT)
 
     def _status(self, role: str) -> int | None:
         """The exit status of a role's process, negative for a signal; None while it runs."""
@@ -354,6 +381,8 @@ class Supervisor:
 
         Stopped first, so that nothing re-forks its way out.
         """
+        if self.cgroup:
+            self.cgroup.kill()
         until = time.monotonic() + 20
         while time.monotonic() < until:
             self._reap()
@@ -385,39 +414,6 @@ class Supervisor:
             "cpu_seconds": round(self.reaped_cpu, 3),
             "peak_memory_mb": round(self.peak_memory_mb, 1),
         }
-
-
-def _before_exec(processes: int, file_bytes: int) -> None:
-    """In the child, before its program: die with the supervisor, no core files, bounded processes and files."""
-    if _libc is not None:
-        _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    most = file_bytes if hard == resource.RLIM_INFINITY else min(file_bytes, hard)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
-    _, hard = resource.getrlimit(resource.RLIMIT_NPROC)
-    if hard == resource.RLIM_INFINITY or hard > processes + _running:
-        # The limit counts all threads of the user, so it is on top of those that run already. It does not
-        # bind root, but it does bind the nobody that a sandbox makes of root.
-        resource.setrlimit(resource.RLIMIT_NPROC, (processes + _running, hard))
-
-
-_libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
-_running = tasks_of(os.geteuid() or NOBODY)
-_RSS_UNIT = 1 / 2**20 if sys.platform == "darwin" else 1 / 2**10  # of getrusage, in MB
-
-
-def _shared_memory() -> IO[bytes]:
-    """A file in memory for the arrays of a served model.
-
-    On Linux it can't be made smaller again: that would end the process that has it mapped. And nobody may
-    add a seal of his own.
-    """
-    if sys.platform != "linux":
-        return tempfile.TemporaryFile()
-    fd = os.memfd_create("nightlab", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL)
-    return os.fdopen(fd, "r+b", buffering=0)
 
 
 def _check_not_killed(status: int) -> None:
@@ -452,8 +448,7 @@ def main(folder: Path) -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     lock = os.open(folder / "lock", os.O_CREAT | os.O_RDWR)
     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    if _libc is not None:
-        _libc.prctl(PR_SET_CHILD_SUBREAPER, 1)
+    adopt_orphans()
 
     def stop(number: int, frame: object) -> None:
         raise Ended("interrupted", "stopped by the user")
