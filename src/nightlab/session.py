@@ -33,8 +33,9 @@ from nightlab.records import Candidate, Experiment, Metric, NightlabError, Platf
 from nightlab.trial import Box
 from nightlab.trial.box import GUEST
 from nightlab.trial.cgroup import delegated, make_room
+from nightlab.trial.find import find_sandbox
 from nightlab.trial.machine import this_platform
-from nightlab.trial.sandbox import PROTECTIONS, Bare, Sandbox, find_sandbox
+from nightlab.trial.sandbox import PROTECTIONS, Bare, Sandbox
 
 SEED = 1  # every search trial has this seed, so that candidate and champion meet the same luck
 FREE_MB = 200  # below this much disk a session does not start: a full disk loses the run in flight

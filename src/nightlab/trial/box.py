@@ -153,7 +153,9 @@ class Box:
         work = self.repo.export(trial.commit, folder / "work")
         ids = self.repo.ids(trial.commit, work)
         starts = {"candidate": self._start(folder, work, lab.data.open, writable=True)}
-        copies = {}
+        # Its frozen files are compared too: not every sandbox keeps it from writing them. Mounts do not hold links.
+        frozen = {path: name for path, name in ids.items() if not in_genome(path, lab.genome) and " " not in name}
+        copies = {"candidate": {"folder": str(work), "ids": frozen}}
         # Copies of their own: nothing that a candidate leaves behind can touch the evaluator or the checks.
         if evaluator:
             trusted = self.repo.export(trial.commit, folder / "trusted")
@@ -165,9 +167,6 @@ class Box:
             checked = self.repo.export(trial.commit, folder / "checked")
             starts["check"] = self._start(folder, checked, lab.data.open, writable=True)
             copies["check"] = {"folder": str(checked), "ids": ids}
-        if "files" in self.sandbox.missing:  # then nothing keeps a candidate from writing the frozen files of its own
-            frozen = {p: name for p, name in ids.items() if not in_genome(p, lab.genome) and " " not in name}
-            copies["candidate"] = {"folder": str(work), "ids": frozen}
         budget, cgroup = self.budget, self._cgroup(folder)
         return {
             "command": shlex.split(lab.command) if lab.command else None,

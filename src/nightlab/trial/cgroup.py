@@ -20,8 +20,7 @@ LEAF = "nightlab-orchestrator"
 def delegated(root: Path = ROOT, ours: Path = OURS) -> Path | None:
     """The cgroup below which candidates may have their own; None where there is none. Changes nothing."""
     try:
-        line = next(line for line in ours.read_text().splitlines() if line.startswith("0::/"))
-        own = root / line.removeprefix("0::/")
+        own = root / next(x for x in ours.read_text().splitlines() if x.startswith("0::/")).removeprefix("0::/")
         if own.name == LEAF:  # an earlier session of this process moved us
             return own.parent if "memory" in _words(own.parent / "cgroup.subtree_control") else None
         alone = _words(own / "cgroup.procs") == [str(os.getpid())]
@@ -70,8 +69,7 @@ class Cgroup:
 
     def peak_mb(self) -> float:
         """The most memory that it used at once, in MB; 0 where the kernel does not say."""
-        words = _words(self.folder / "memory.peak")
-        return int(words[0]) / 2**20 if words else 0.0
+        return int((_words(self.folder / "memory.peak") or ["0"])[0]) / 2**20
 
     def ran_out(self) -> bool:
         """Whether the kernel ended a process in it for want of memory."""

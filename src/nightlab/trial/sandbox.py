@@ -8,9 +8,6 @@ samples that). Method and traps: bubblewrap's manual, and what Codex and Claude 
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
-import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,13 +81,9 @@ class Bare:
         self.why = why
 
     def start(self, place: Place) -> Start:
-        for source, target in place.links():
-            link = place.home / target
-            if link.is_relative_to(place.home):
-                link.parent.mkdir(parents=True, exist_ok=True)
-                link.symlink_to(source)
+        link_data(place)
         env = {"HOME": str(place.home), "TMPDIR": str(place.tmp)}
-        return Start([], str(place.folder), env | _told(place.artefacts))
+        return Start([], str(place.folder), env | told(place.artefacts))
 
 
 class Bubblewrap:
@@ -141,35 +134,20 @@ class Bubblewrap:
             if self.own_users:
                 argv += ["bwrap", *NO_USERS, "--dev-bind", "/", "/", "--"]
         env = {"HOME": HOME, "TMPDIR": "/tmp", "USER": "lab"}
-        return Start(argv, str(place.folder), env | _told(place.artefacts and Path(ARTEFACTS)))
+        return Start(argv, str(place.folder), env | told(place.artefacts and Path(ARTEFACTS)))
 
 
-def find_sandbox(readable: Iterable[Path]) -> Sandbox:
-    """The best sandbox that works here, tried for real; ``Bare`` with the reason where none does.
-
-    ``readable``: folders that every process may read, e.g. the interpreter's.
-    """
-    if sys.platform != "linux":
-        return Bare(f"there is no sandbox for {sys.platform} yet: run nightlab on Linux")
-    needs = ["bwrap"] + (["setpriv"] if os.geteuid() == 0 else [])
-    if absent := [name for name in needs if shutil.which(name) is None]:
-        return Bare(f"{absent[0]} is not installed: apt install bubblewrap util-linux, or your system's like")
-    readable = list(readable)
-    place = Place(Path("/usr"), False, (), Path("/tmp"), Path("/tmp"), (), 16, "cpu")
-    # Where root may not make user namespaces for nobody, nobody can't make any either.
-    for own_users in (True, False) if os.geteuid() == 0 else (True,):
-        box = Bubblewrap(readable, own_users=own_users)
-        done = subprocess.run([*box.start(place).prefix, "true"], capture_output=True, text=True, check=False)
-        if done.returncode == 0:
-            return box
-    said = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-    return Bare(
-        f"bubblewrap does not work here ({said}): allow unprivileged user namespaces "
-        "(sysctl kernel.apparmor_restrict_unprivileged_userns=0, or a container started with --privileged)"
-    )
+def link_data(place: Place) -> None:
+    """Let the data be found in the private home, where nothing can be mounted there."""
+    for source, target in place.links():
+        link = place.home / target
+        if link.is_relative_to(place.home):
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(source)
 
 
-def _told(artefacts: Path | None) -> dict[str, str]:
+def told(artefacts: Path | None) -> dict[str, str]:
+    """What an evaluator is told of where the artefacts are."""
     return {"NIGHTLAB_ARTEFACTS": str(artefacts)} if artefacts else {}
 
 
