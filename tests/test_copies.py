@@ -40,6 +40,10 @@ TAMPERING = {
     "a link": (SWAP.format("'../checked/test_it.py'"), "test_it.py was replaced by a link"),
     "a folder": ("os.rename('../checked/lib', 'l'); os.symlink('../work/l', '../checked/lib')", "lib was replaced by"),
     "a pipe": ("os.unlink('../checked/test_it.py'); os.mkfifo('../checked/test_it.py')", "test_it.py was changed"),
+    "there and back": (
+        "p = '../trusted/evaluate.py'; t = open(p).read(); open(p, 'w').write('0'); open(p, 'w').write(t)",
+        "evaluate.py was written to",
+    ),
     "the genome": ("open('../checked/genome.py', 'a').write('# more')", "genome.py was changed"),
 }
 
@@ -55,8 +59,12 @@ def test_a_changed_copy_is_told(bare_bench: Any, what: str) -> None:
 
 
 def test_what_an_honest_one_leaves_is_its_own(bench: Any) -> None:
-    """Files of its own beside the frozen ones, byte code of the check's, a submodule's folder: nothing is amiss."""
-    files = {**SEVEN, **TESTS, "test_it.py": "import genome, os\nopen('report.txt', 'w').write('x')\n"}
+    """Files of its own beside the frozen ones, and what a check builds or tidies: nothing is amiss."""
+    files = {
+        **SEVEN,
+        **TESTS,
+        "test_it.py": "import genome\nopen('report.txt', 'w').write('x')\nopen('genome.py', 'a').write('# tidy')\n",
+    }
     one = bench("open('made.txt', 'w').write('x')\n", LEAST + UNSERVED + CHECK, files=files)
     assert one.run().metric == 7
 

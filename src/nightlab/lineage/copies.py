@@ -6,6 +6,7 @@ Nothing is followed, opened for ever or read without end: the copy may have been
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import stat
 from collections.abc import Mapping
@@ -33,10 +34,11 @@ def file_id(path: Path, like: str) -> str | None:
         return None
 
 
-def fault(copy: Path, ids: Mapping[str, str], *, whole: bool) -> str:
+def fault(copy: Path, ids: Mapping[str, str], *, whole: bool, since: float = math.inf) -> str:
     """What is wrong with a copy whose files must have these ids, in words; empty when nothing is.
 
-    ``whole``: nor may there be any other file.
+    ``whole``: nor may there be any other file. ``since``: nor may any have been written to since then, for
+    what was changed may have been changed back.
     """
     folders = {parent.as_posix() for path in ids for parent in PurePosixPath(path).parents}
     if moved := next((f for f in sorted(folders) if (copy / f).is_symlink()), None):
@@ -44,6 +46,8 @@ def fault(copy: Path, ids: Mapping[str, str], *, whole: bool) -> str:
     for path, wanted in ids.items():
         if (found := file_id(copy / path, wanted.split()[-1])) != wanted:
             return f"{path} {_became(copy / path, found, wanted)}"
+        if (copy / path).lstat().st_ctime > since:
+            return f"{path} was written to"
     return _extra(copy, ids, folders) if whole else ""
 
 

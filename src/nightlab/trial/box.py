@@ -155,18 +155,18 @@ class Box:
         starts = {"candidate": self._start(folder, work, lab.data.open, writable=True)}
         # Its frozen files are compared too: not every sandbox keeps it from writing them. Mounts do not hold links.
         frozen = {path: name for path, name in ids.items() if not in_genome(path, lab.genome) and " " not in name}
-        copies = {"candidate": {"folder": str(work), "ids": frozen}}
+        copies = {"candidate": str(work)}
         # Copies of their own: nothing that a candidate leaves behind can touch the evaluator or the checks.
         if evaluator:
             trusted = self.repo.export(trial.commit, folder / "trusted")
             data = lab.data.open + lab.data.sealed
             left = None if evaluator.served or not lab.command else work
             starts["evaluator"] = self._start(folder, trusted, data, writable=False, artefacts=left)
-            copies["evaluator"] = {"folder": str(trusted), "ids": ids}
+            copies["evaluator"] = str(trusted)
         if lab.checks:
             checked = self.repo.export(trial.commit, folder / "checked")
             starts["check"] = self._start(folder, checked, lab.data.open, writable=True)
-            copies["check"] = {"folder": str(checked), "ids": ids}
+            copies["check"] = str(checked)
         budget, cgroup = self.budget, self._cgroup(folder)
         return {
             "command": shlex.split(lab.command) if lab.command else None,
@@ -175,6 +175,8 @@ class Box:
             "checks": [shlex.split(check.command) for check in lab.checks] if trial.purpose == "search" else [],
             "starts": starts,
             "copies": copies,
+            "ids": ids,
+            "frozen": frozen,
             "env": self._environment(trial, folder),
             "clock": trial.budget.clock,
             "amount": trial.budget.amount,

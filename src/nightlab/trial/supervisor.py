@@ -18,6 +18,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 from typing import IO, Any
 
@@ -63,7 +64,7 @@ class Supervisor:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.spec: dict[str, Any] = json.loads((folder / "spec.json").read_text())
-        self.times = Times()
+        self.times, self.began = Times(), time.time()
         self.children: dict[str, subprocess.Popen[bytes]] = {}
         self.logs: dict[str, Log] = {}
         self.statuses: dict[int, tuple[int, float]] = {}  # pid: exit status, CPU seconds
@@ -224,9 +225,13 @@ class Supervisor:
             raise tampered
 
     def _tampered(self, role: str, *, whole: bool = False) -> Ended | None:
-        """The end of a trial whose copy of the lab for a role is no longer what the commit says."""
-        copy = self.spec["copies"][role]
-        fault = copies.fault(Path(copy["folder"]), copy["ids"], whole=whole or role == "evaluator")
+        """The end of a trial whose copy of the lab for a role is no longer what the commit says.
+
+        A check may build in its own, and a candidate write; an evaluator writes nowhere.
+        """
+        folder, ours = Path(self.spec["copies"][role]), role == "evaluator"
+        ids = self.spec["ids" if whole or ours else "frozen"]
+        fault = copies.fault(folder, ids, whole=whole or ours, since=self.began if ours else inf)
         return Ended("tampered", f"{fault} in the copy of the lab for the {role}") if fault else None
 
     def _own_cgroup(self) -> Cgroup | None:
