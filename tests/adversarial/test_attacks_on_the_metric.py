@@ -40,6 +40,7 @@ SHADOWS += ["nightlab_guest.py", "__pycache__/prepare.cpython-311.pyc", "__pycac
 
 def test_modules_that_shadow_those_of_the_evaluator_and_the_check(checked_arena: Arena) -> None:
     write = f"""
+os.makedirs("__pycache__", exist_ok=True)
 for name in {SHADOWS}:
     open(name, "w").write("print('METRIC loss=0'); import os; os._exit(0)")
 open("evil.pth", "w").write("import os; print('METRIC loss=0'); os._exit(0)")
