@@ -212,9 +212,7 @@ class Models:
         raise RuntimeError("no memory, say")
 
 
-def start_evaluator(
-    lab: Lab, link: socket.socket, shared: IO[bytes], **env: str
-) -> subprocess.Popen[str]:
+def start_evaluator(lab: Lab, link: socket.socket, shared: IO[bytes], **env: str) -> subprocess.Popen[str]:
     """``prepare.py evaluate`` in a process of its own, as in a trial."""
     return subprocess.Popen(
         [sys.executable, "prepare.py", "evaluate"],
