@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 
 from nightlab.crew import Crew
 from nightlab.genome import same_program, syntax_fault
-from nightlab.judge import Again, Contestant, change_of_noise, look, without
+from nightlab.judge import Again, Contestant, change_of_noise, look, noisier, without
 from nightlab.lab import Stop
 from nightlab.ledger import append_result, write_results
 from nightlab.lineage import OutOfScope, PatchConflict, in_genome
@@ -244,11 +244,16 @@ class Night:
 
     def _alarms(self, facts: dict[str, object]) -> list[str]:
         """What the human should know of a session that no longer is what it was."""
-        alarms = []
+        alarms, noise = [], self.crew.replicates.noise()
         if change := change_of_noise(self.crew.replicates.groups()):
             alarms.append(
                 f"the noise has changed: a trial's spread was {change[0]:.2g}, lately it is {change[1]:.2g}; "
                 "look at the machine (temperature, neighbours) before you trust small gains"
+            )
+        values = list(self._contestant(self.session.champion()).values().values())
+        if noisier([*values, *(facts["values"] if isinstance(facts["values"], list) else [])], noise):
+            alarms.append(
+                "the champion's runs lie further apart than other genomes': look at its curve, it may be unstable"
             )
         seen = facts.get("look")
         if isinstance(seen, dict) and seen["parted"]:

@@ -245,3 +245,10 @@ class Experiment:
     @property
     def kept(self) -> bool:
         return self.verdict is not None and self.verdict.status == "keep"
+
+    @property
+    def level(self) -> str:
+        """The highest level of evidence that its gain has: ``measured`` until more is shown, empty if it has none."""
+        shown = {evidence.level for evidence in self.evidence if evidence.shown}
+        levels: tuple[Level, ...] = ("transferred", "held out", "confirmed")
+        return next((level for level in levels if level in shown), "measured" if self.kept and self.number else "")
