@@ -11,7 +11,7 @@ import math
 import random
 from dataclasses import dataclass
 
-TOLERANCE = 2.0  # in sigmas of a trial
+TOLERANCE = 2.5  # standard errors of the gap
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,14 +22,14 @@ class Look:
     gap: float | None = None
 
 
-def look(search: float, held_out: float, sigma: float, seed: str) -> Look:
+def look(search: float, held_out: float, error: float, seed: str) -> Look:
     """Compare a gain on the search's data with the same genome's gain on held-out data.
 
-    ``sigma`` is the noise of a trial, ``seed`` makes the answer to one question the same for ever: asking
-    again tells nothing more.
+    ``error`` is the standard error of the gap between the two, ``seed`` makes the answer to one question the
+    same for ever: asking again tells nothing more.
     """
     draw = random.Random(seed)
-    tolerance = TOLERANCE * sigma
+    tolerance = TOLERANCE * error
     scale = tolerance / 8
     gap = search - held_out
     if gap <= tolerance + _laplace(draw, scale) + _laplace(draw, 2 * scale):

@@ -47,4 +47,4 @@ def level_of_look(look: int, level: float = 0.95) -> float:
     one before. So a genome that is no better is confirmed with a chance of at most ``1 - level``, however often
     one looks (the union bound; an interval errs to either side with half of its error).
     """
-    return 1 - (1 - level) / 2**look
+    return 1 - (1 - level) * 0.5**look

@@ -24,9 +24,7 @@ class Greedy:
 
     baseline_runs: int = 1
 
-    def compare(
-        self, metric: Metric, champion: Contestant, candidate: Contestant, noise: Noise
-    ) -> Verdict | Again:
+    def compare(self, metric: Metric, champion: Contestant, candidate: Contestant, noise: Noise) -> Verdict | Again:
         value = average(list(candidate.values().values()))
         gain = _gain(metric, champion, value)
         if gain > 0:
@@ -58,9 +56,7 @@ class Shrunk:
     pull: float = 4.0
     tie: float = 0.5
 
-    def compare(
-        self, metric: Metric, champion: Contestant, candidate: Contestant, noise: Noise
-    ) -> Verdict | Again:
+    def compare(self, metric: Metric, champion: Contestant, candidate: Contestant, noise: Noise) -> Verdict | Again:
         values = list(candidate.values().values())
         value = average(values)
         gain = _gain(metric, champion, value)
@@ -95,9 +91,7 @@ class Strict:
     most_seeds: int = 8
     baseline_runs: int = 1
 
-    def compare(
-        self, metric: Metric, champion: Contestant, candidate: Contestant, noise: Noise
-    ) -> Verdict | Again:
+    def compare(self, metric: Metric, champion: Contestant, candidate: Contestant, noise: Noise) -> Verdict | Again:
         paired = _paired(metric, champion, candidate)
         if isinstance(paired, Again):
             return paired
@@ -132,9 +126,7 @@ class Replicate:
     def baseline_runs(self) -> int:
         return self.seeds
 
-    def compare(
-        self, metric: Metric, champion: Contestant, candidate: Contestant, noise: Noise
-    ) -> Verdict | Again:
+    def compare(self, metric: Metric, champion: Contestant, candidate: Contestant, noise: Noise) -> Verdict | Again:
         if len(candidate.runs) < self.seeds:
             return Again("candidate", next_seed(candidate), f"every candidate has {self.seeds} seeds")
         paired = _paired(metric, champion, candidate)

@@ -53,12 +53,12 @@ class Again:
 class Rule(Protocol):
     """Whether a candidate that was measured, and is within its limits, takes the champion's place."""
 
-    baseline_runs: int
-    """How many measurements the first bar is made of."""
+    @property
+    def baseline_runs(self) -> int:
+        """How many measurements the first bar is made of."""
+        ...
 
-    def compare(
-        self, metric: Metric, champion: Contestant, candidate: Contestant, noise: Noise
-    ) -> Verdict | Again:
+    def compare(self, metric: Metric, champion: Contestant, candidate: Contestant, noise: Noise) -> Verdict | Again:
         """The verdict, with the new bar if it is a keep; or which measurement is missing."""
         ...
 
