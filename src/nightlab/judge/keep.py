@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from nightlab.judge.noise import LARGEST, Noise
+from nightlab.judge.noise import Noise, finite
 from nightlab.judge.rule import Again, Contestant, Rule, next_seed, simpler
 from nightlab.records import Metric, Verdict, average
 
@@ -75,7 +75,7 @@ class Shrunk:
         return Verdict("discard", "regressed", _worse(gain, noise))
 
     def remeasured(self, bar: float, weight: int, value: float) -> float:
-        return bar + (value - bar) / (weight + 1)
+        return _mean_with(bar, weight, value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,12 +105,12 @@ class Strict:
         if gain == 0 and noise.sigma == 0:
             assert champion.bar is not None
             return _tie(champion, candidate, champion.bar)
-        if seeds >= self.most_seeds:
+        if len(candidate.runs) >= self.most_seeds:
             return Verdict("discard", "inconclusive", said)
         return Again("candidate", next_seed(candidate), said)
 
     def remeasured(self, bar: float, weight: int, value: float) -> float:
-        return bar + (value - bar) / (weight + 1)
+        return _mean_with(bar, weight, value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +138,7 @@ class Replicate:
         return _tie(champion, candidate, value) if gain == 0 else Verdict("discard", "regressed", _worse(gain, noise))
 
     def remeasured(self, bar: float, weight: int, value: float) -> float:
-        return bar + (value - bar) / (weight + 1)
+        return _mean_with(bar, weight, value)
 
 
 def make_rule(name: str, alpha: float = 0.1, seeds: int = 3) -> Rule:
@@ -167,21 +167,25 @@ def e_value(gains: list[float], noise: Noise) -> float:
 
 
 def _paired(metric: Metric, champion: Contestant, candidate: Contestant) -> list[float] | Again:
-    """The candidate's gains on the seeds that both have met; or the champion's run that is missing."""
+    """The candidate's gains on the seeds that both have met; or the champion's run that is missing.
+
+    Where the champion was run and failed there is no pair: to ask again would be to ask for ever.
+    """
     before, after = champion.values(), candidate.values()
     for seed in after:
-        if seed not in before:
+        if seed not in champion.runs:
             return Again("champion", seed, "to be compared on the same seed")
-    return [_finite(metric.gain(before[seed], after[seed])) for seed in after]
+    return [finite(metric.gain(before[seed], after[seed])) for seed in after if seed in before]
+
+
+def _mean_with(bar: float, weight: int, value: float) -> float:
+    """``bar``, the mean of ``weight`` values, with one more; of what is no number nothing is learned."""
+    return bar + finite(value - bar) / (weight + 1) if math.isfinite(value) else bar
 
 
 def _gain(metric: Metric, champion: Contestant, value: float) -> float:
     assert champion.bar is not None
-    return _finite(metric.gain(champion.bar, value))
-
-
-def _finite(gain: float) -> float:
-    return max(min(gain, LARGEST), -LARGEST)  # of numbers so large that their difference has none
+    return finite(metric.gain(champion.bar, value))
 
 
 def _tie(champion: Contestant, candidate: Contestant, bar: float) -> Verdict:
