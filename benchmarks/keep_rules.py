@@ -1,4 +1,4 @@
-"""What the keep rules cost and find: python benchmarks/keep_rules.py [--sessions 500] [--real] [--sensitivity]
+"""What the keep rules cost and find: python benchmarks/keep_rules.py [--sessions 1000] [--real] [--sensitivity]
 
 Plays whole sessions with the product's own judge, rules and noise on worlds whose truth is known: which true gain
 a rule reaches with 126 trials, what it keeps and misses, and whether the numbers it leaves behind are honest. Every
@@ -55,7 +55,7 @@ class Genome:
 
     number: int
     true: float | None
-    shorter: bool = False
+    lines: int = 0
     code: str = ""
 
 
@@ -110,7 +110,8 @@ class Fitted:
         elif kind > good + (1 - good) * 0.27 / 0.81:
             effect = min(1e-3 * math.exp(1.1 * size), 0.03)
         assert champion.true is not None
-        return Genome(number, None if crashes else champion.true + effect, shorter < self.cell.shorter)
+        lines = champion.lines - (shorter < self.cell.shorter)
+        return Genome(number, None if crashes else champion.true + effect, lines)
 
     def measure(self, genome: Genome, seed: int) -> float:
         assert genome.true is not None
@@ -234,7 +235,7 @@ class Standing:
     remeasured: int = 0
 
     def contestant(self) -> Contestant:
-        return Contestant(self.runs, 0, self.bar)
+        return Contestant(self.runs, self.genome.lines, self.bar)
 
 
 @dataclass(slots=True)
@@ -294,8 +295,7 @@ class Night:
         runs: dict[int, Measurement] = {}
         while True:
             champion = self.champion and self.champion.contestant()
-            twin = Contestant(runs, 0, simpler="with a line fewer" if genome.shorter else "")
-            decision = self.judge.judge(champion, twin, self.noise())
+            decision = self.judge.judge(champion, Contestant(runs, genome.lines), self.noise())
             if not isinstance(decision, Again):
                 break
             if decision.who == "champion" and self.champion:
@@ -321,7 +321,7 @@ class Night:
         self.result.keeps += 1
         self.result.null += abs(effect) <= self.world.small
         self.result.harmful += effect < -self.world.small
-        self.result.shorter += genome.shorter
+        self.result.shorter += genome.lines < self.champion.genome.lines
 
     def _upkeep(self) -> None:
         """The champion once more, as if it were a candidate, on seeds that it has not met."""
@@ -541,7 +541,7 @@ def _believing(factor: float | None, df: float, cell: Cell) -> Cell:
 
 def main() -> None:
     ask: Any = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    ask.add_argument("--sessions", type=int, default=500)
+    ask.add_argument("--sessions", type=int, default=1000)
     ask.add_argument("--rules", nargs="+", choices=RULES, default=list(RULES))
     ask.add_argument("--seed", type=int, default=0, help="number of the first session")
     ask.add_argument("--quick", action="store_true", help="a few sessions: whether it runs, not what it finds")

@@ -20,7 +20,7 @@ KNOWN = 1000  # pairs from which on their own spread is as good as known
 MANY = 1e9  # more pairs than anybody has
 LARGEST = 1e300  # a spread above this is as good as infinite, and can still be squared by halves
 CHANGED = 0.01  # how seldom a spread that did not change is said to have changed
-FAR = 6.0  # median spreads: a group with a larger one holds a run that went wrong, of normal ones 1 in 20,000
+FAR = 10.0  # median spreads: a group with a larger one holds a run that went wrong, not noise
 UNUSUAL = 0.001  # how seldom a program with the usual spread is said to be noisier
 
 
@@ -106,8 +106,8 @@ def change_of_noise(groups: Sequence[Sequence[float]], recent: int = 6) -> tuple
         return None
     if old == 0 or new == 0:
         return old, new
-    ratio, more, less = (new / old) * (new / old), _df(later), _df(earlier)
-    chance = float(fdtrc(more, less, ratio)) if ratio > 1 else float(fdtrc(less, more, 1 / ratio))
+    (low, few), (high, many) = sorted([(old, _df(earlier)), (new, _df(later))])
+    chance = float(fdtrc(many, few, (high / low) * (high / low)))
     return (old, new) if 2 * chance < CHANGED else None
 
 
@@ -129,8 +129,8 @@ def finite(gain: float) -> float:
 
 def _repeated(groups: Sequence[Sequence[float]]) -> list[list[float]]:
     """The groups with more than one value, of what is a number."""
-    finite = [[value for value in group if math.isfinite(value)] for group in groups]
-    return [group for group in finite if len(group) > 1]
+    numbers = [[value for value in group if math.isfinite(value)] for group in groups]
+    return [group for group in numbers if len(group) > 1]
 
 
 def _usual(groups: list[list[float]]) -> list[list[float]]:
