@@ -462,7 +462,7 @@ def main_table(names: Sequence[str], sessions: int, seed: int) -> None:
     played = play_all([Contest(cell, RULES[name]) for cell in cells for name in names], sessions, seed)
     found = {cell: {name: played[Contest(cell, RULES[name])] for name in names} for cell in cells}
     for cell, of in found.items():
-        print(f"{cell.world}, noise of a trial {cell.sigma:g}")
+        print(f"{cell.world}, noise of a trial {cell.sigma:g}; gains and errors in {UNIT:g}")
         table(COLUMNS, [row(name, of, cell) for name in names])
     for met, words in bars(found):
         print("PASS" if met else "MISS", words)
@@ -550,7 +550,7 @@ def main() -> None:
     wanted = ask.parse_args()
     sessions, begun = 4 if wanted.quick else wanted.sessions, time.perf_counter()
     confirmed = f"{TRIALS - 2 * PAIRS} for the search and {2 * PAIRS} to confirm what it found"
-    heading(f"keep rules: {sessions} sessions of {TRIALS} trials each, {confirmed}; gains in 1e-4")
+    heading(f"keep rules: {sessions} sessions of {TRIALS} trials each, {confirmed}")
     if wanted.real:
         try:
             real_table(wanted.rules, sessions, wanted.seed)

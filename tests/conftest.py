@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from nightlab.crew import Crew
 from nightlab.lab import Stop
 from nightlab.lineage import Repo
 from nightlab.night import Night
@@ -54,6 +56,11 @@ name = "loss"
 amount = 20
 startup = 20
 evaluation = 20
+
+[judge]
+rule = "greedy"
+upkeep = 0
+confirm = 0
 
 [sandbox]
 allow_missing = ["files", "network", "processes", "privileges"]
@@ -106,7 +113,7 @@ class TinyLab:
     def run(self, tag: str = "t", *, slots: int = 1, **stop: Any) -> tuple[str, Session]:
         """Run a session in this process until it stops by itself; returns why, and the session, still open."""
         session = self.session(tag)
-        return Night(session, Stop(**stop), View(), slots=slots).run(), session
+        return Night(session, Stop(**stop), Crew(session, View(), slots)).run(), session
 
     def table(self, tag: str = "t") -> list[list[str]]:
         lines = (self.folder / ".nightlab" / tag / "results.tsv").read_text().splitlines()
@@ -267,3 +274,15 @@ def no_process_left(tmp_path: Path) -> Iterator[None]:
     for pid in living(tmp_path):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
+
+
+@pytest.fixture(scope="session")
+def cuda_stand_in(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a ``libcuda.so.1`` that works on host memory."""
+    if shutil.which("cc") is None:
+        pytest.skip("needs a C compiler")
+    folder = tmp_path_factory.mktemp("driver")
+    folder.chmod(0o755)  # a trial of root's runs as nobody
+    source = Path(__file__).with_name("cuda_stand_in.c")
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", folder / "libcuda.so.1", source], check=True)
+    return folder

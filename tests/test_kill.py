@@ -166,6 +166,7 @@ from pathlib import Path
 from nightlab.ledger import Ledger
 from nightlab.lineage import Repo
 from nightlab.lab import Stop
+from nightlab.crew import Crew
 from nightlab.night import Night
 from nightlab.session import Session
 from nightlab.trial import Box
@@ -186,7 +187,7 @@ setattr(owner, name, struck)
 repo = Repo(lab)
 exists = (lab / ".nightlab" / "t" / "ledger.db").exists()
 session = Session(repo, "t", writer=True) if exists else Session.create(repo, "t")
-Night(session, Stop(experiments=2), View()).run()
+Night(session, Stop(experiments=2), Crew(session, View())).run()
 """
 
 

@@ -126,7 +126,7 @@ def test_what_is_written_is_what_is_read(tmp_path: Path) -> None:
     assert reader.open_trials() == [] and reader.unjudged() == []
     assert reader.champion() == found and reader.find_tree("t0") == found and reader.find_tree("t1") is None
     assert reader.session() == {"tag": "t", "lab": {"name": "x"}}
-    assert reader.proposals_by() == {"tuner": 1} and reader.counts() == {"keep": 1}
+    assert reader.proposals_by() == {"tuner": 1}
     with pytest.raises(NightlabError, match="no experiment 7: this session has 0 to 0"):
         reader.experiment(7)
 
@@ -206,7 +206,10 @@ def test_the_table_has_the_originals_columns_first_and_one_line_per_row(tmp_path
     ledger.judge(0, Measurement("measured", 0.9979, peak_memory_mb=2048), Verdict("keep", "baseline"))
     ledger.propose(candidate(1, hypothesis="a\ttab and\na line", changes=("A 1 → 2", "B 3 → 4")))
     ledger.judge(1, Measurement("crashed", claims={"peak_vram_mb": 1024.0}), Verdict("crash", "crashed"))
-    ledger.propose(candidate(2))  # not judged yet
+    seen = Measurement("measured", 1.0, peak_gpu_memory_mb=3072, claims={"peak_vram_mb": 1.0}, peak_memory_mb=512)
+    ledger.propose(candidate(2, hypothesis="it claims less than was seen"))
+    ledger.judge(2, seen, Verdict("discard", "regressed"))
+    ledger.propose(candidate(3))  # not judged yet
     path = tmp_path / "results.tsv"
     write_results(path, Metric("val_bpb"), ledger.experiments())
     header, *rows = [line.split("\t") for line in path.read_text().splitlines()]
@@ -214,6 +217,7 @@ def test_the_table_has_the_originals_columns_first_and_one_line_per_row(tmp_path
     assert [r[:5] for r in rows] == [
         ["c000000", "0.997900", "2.0", "keep", "baseline"],
         ["c000000", "0.000000", "1.0", "crash", "a tab and a line"],
+        ["c000000", "1.000000", "3.0", "discard", "it claims less than was seen"],
     ]
     assert rows[1][-1] == "A 1 → 2; B 3 → 4"
     assert {len(r) for r in rows} == {len(header)}

@@ -47,7 +47,7 @@ def test_candidates_are_made_without_touching_anything_of_the_users(lab: Any, re
     one = repo.commit_files(base, {"genome.py": "x = 1\n"}, "one")
     patch = repo.diff(base, repo.commit_files(base, {"genome.py": LONG.replace("line 3\n", "three\n")}, "p"))
     two = repo.commit_patch(base, patch, "two")
-    repo.keep_reachable("t", 1, one)
+    repo.keep_reachable("t", "000001", one)
     repo.export(two, lab.folder.parent / "copy")
     repo.check_scope(base, two, ("genome.py",))
 
@@ -223,7 +223,7 @@ def test_hooks_and_monitors_of_the_users_config_are_not_run(lab: Any, tmp_path: 
     base = head(repo)
     made = repo.commit_files(base, {"genome.py": LONG + "more\n"}, "x")
     repo.commit_patch(base, repo.diff(base, made), "y")
-    repo.keep_reachable("t", 1, made)
+    repo.keep_reachable("t", "000001", made)
     repo.move_branch("nightlab/t", made)
     repo.export(made, tmp_path / "copy")
     repo.dirty()

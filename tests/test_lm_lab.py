@@ -212,12 +212,14 @@ class Models:
         raise RuntimeError("no memory, say")
 
 
-def start_evaluator(lab: Lab, link: socket.socket, shared: IO[bytes], split: str = "val") -> subprocess.Popen[str]:
+def start_evaluator(
+    lab: Lab, link: socket.socket, shared: IO[bytes], split: str = "val", **env: str
+) -> subprocess.Popen[str]:
     """``prepare.py evaluate`` in a process of its own, as in a trial."""
     return subprocess.Popen(
         [sys.executable, "prepare.py", "evaluate"],
         cwd=lab.folder,
-        env=lab.env(NIGHTLAB_ROLE="evaluator", NIGHTLAB_SPLIT=split, **guest(link, shared)),
+        env=lab.env(NIGHTLAB_ROLE="evaluator", NIGHTLAB_SPLIT=split, **guest(link, shared), **env),
         pass_fds=(link.fileno(), shared.fileno()),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -298,24 +300,31 @@ def test_damage_is_named_and_preparing_again_mends_it(copy: Lab) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_training_repeats_to_the_last_digit_by_hand_and_in_a_trial(lab: Lab) -> None:
-    fixed = {"NIGHTLAB_CLOCK": "work", "NIGHTLAB_BUDGET": "8192", "NIGHTLAB_SEED": "5"}
-    by_hand = lab.run("train.py", **fixed)
-    assert by_hand.returncode == 0, by_hand.stderr
+def trained(lab: Lab, **env: str) -> tuple[str, str]:
+    """What the evaluator and the candidate print when train.py runs as in a trial."""
     ours, theirs = socket.socketpair()
     with ours, theirs, tempfile.TemporaryFile() as shared:
-        evaluator = start_evaluator(lab, ours, shared)
+        evaluator = start_evaluator(lab, ours, shared, **env)
         candidate = subprocess.Popen(
             [sys.executable, "train.py"],
             cwd=lab.folder,
-            env=lab.env(NIGHTLAB_ROLE="candidate", **guest(theirs, shared), **fixed),
+            env=lab.env(NIGHTLAB_ROLE="candidate", **guest(theirs, shared), **env),
             pass_fds=(theirs.fileno(), shared.fileno()),
             stdout=subprocess.PIPE,
             text=True,
         )
         ours.close()
         theirs.close()
-        metric, said = evaluator.communicate(timeout=60)[0], candidate.communicate(timeout=60)[0]
+        return evaluator.communicate(timeout=60)[0], candidate.communicate(timeout=60)[0]
+
+
+FIXED = {"NIGHTLAB_CLOCK": "work", "NIGHTLAB_BUDGET": "8192", "NIGHTLAB_SEED": "5"}
+
+
+def test_training_repeats_to_the_last_digit_by_hand_and_in_a_trial(lab: Lab) -> None:
+    by_hand = lab.run("train.py", **FIXED)
+    assert by_hand.returncode == 0, by_hand.stderr
+    metric, said = trained(lab, **FIXED)
 
     summary = dict(re.findall(r"^(\w+): +([\d.]+)$", by_hand.stdout.split("---\n")[1], re.M))
     keys = "val_bpb training_seconds total_seconds peak_vram_mb mfu_percent total_tokens_M num_steps num_params_M depth"
@@ -326,6 +335,44 @@ def test_training_repeats_to_the_last_digit_by_hand_and_in_a_trial(lab: Lab) -> 
     # In a trial it says all the same, except what it does not know.
     claimed = re.findall(r"^(\w+): ", said.split("---\n")[1], re.M)
     assert claimed == keys.split()[1:]
+
+
+# The device's memory is the host's here (see cuda_stand_in.c), and torch has no CUDA: this is what it would do.
+PRETEND = """
+import ctypes, math, nightlab_cuda, numpy, torch
+
+def as_tensor(array, device):
+    there = array.__cuda_array_interface__
+    size = math.prod(there["shape"]) * numpy.dtype(there["typestr"]).itemsize
+    memory = (ctypes.c_char * size).from_address(there["data"][0])
+    return torch.from_numpy(numpy.frombuffer(memory, there["typestr"]).reshape(there["shape"]))
+
+class Logits(torch.Tensor):
+    @property
+    def __cuda_array_interface__(self):
+        assert self.is_contiguous() and self.dtype == torch.float32 and not self.requires_grad
+        self.memory = nightlab_cuda._Block(self.nbytes, None)
+        ctypes.memmove(self.memory.address, self.data_ptr(), self.nbytes)
+        return {"version": 2, "typestr": "<f4", "shape": tuple(self.shape), "data": (self.memory.address, False)}
+
+def contiguous(tensor, real=torch.Tensor.contiguous):
+    return real(tensor).as_subclass(Logits) if tensor.ndim == 3 and not tensor.requires_grad else real(tensor)
+
+torch.as_tensor, torch.Tensor.contiguous = as_tensor, contiguous
+print("arrays on the device", flush=True)
+"""
+
+
+def test_arrays_that_stay_on_the_device_give_the_same_number(copy: Lab, cuda_stand_in: Path) -> None:
+    expected, _ = trained(copy, **FIXED)
+    (copy.folder / "pretend.py").write_text(PRETEND)
+    copy.edit("prepare.py", 'DEVICE = os.environ.get("NIGHTLAB_DEVICE") or (', 'DEVICE = "cpu" or (')
+    copy.edit("prepare.py", "    import nightlab_guest  #", "    import pretend, nightlab_guest  #")
+    metric, said = trained(copy, **FIXED, NIGHTLAB_DEVICE="cuda", LD_LIBRARY_PATH=str(cuda_stand_in))
+    assert metric == "arrays on the device\n" + expected
+    assert said.startswith("arrays on the device\n")
+    without, _ = trained(copy, **FIXED, NIGHTLAB_DEVICE="cuda", LD_LIBRARY_PATH="")
+    assert without == "arrays on the device\n", "there is no metric without the driver: it was used"
 
 
 def test_a_budget_without_an_amount_is_explained(lab: Lab) -> None:

@@ -15,7 +15,8 @@ from nightlab.judge import level_of_look, paired_gain
 from nightlab.lineage import OutOfScope, PatchConflict
 from nightlab.propose import change_constants, find_constants
 from nightlab.records import Budget, Evidence, Experiment, Measurement, NightlabError, PairedGain, Purpose
-from nightlab.standing import ABLATE_SEED, CONFIRM_SEED, TRANSFER_SEED
+from nightlab.session import Session
+from nightlab.standing import ABLATE_SEED, CONFIRM_SEED, TRANSFER_SEED, runs
 
 FEWEST, MOST = 3, 8  # pairs of a confirmation that runs by itself
 
@@ -67,6 +68,11 @@ class Claims:
         self._show(champion, evidence)
         return evidence
 
+    def unconfirmed(self) -> bool:
+        """Whether there is a champion whose gain nobody has looked at yet."""
+        champion = self.ledger.champion()
+        return champion is not None and champion.number > 0 and not champion.evidence
+
     def affordable(self, experiments: int) -> int:
         """Pairs for a confirmation after so many experiments: the contract's share, within reason."""
         return max(FEWEST, min(MOST, int(self.session.lab.judge.confirm * experiments / 2)))
@@ -87,10 +93,14 @@ class Claims:
             self.session.repo.keep_reachable(self.session.tag, f"without-{experiment.number:06d}", without)
             fresh = tuple(range(ABLATE_SEED, ABLATE_SEED + seeds))
             before, after = self._pairs("ablate", fresh, (experiment.number, without), (champion.number, None))
-            values = [m.metric for m in before if m.metric is not None], [m.metric for m in after if m.metric is not None]
+            values = (
+                [m.metric for m in before if m.metric is not None],
+                [m.metric for m in after if m.metric is not None],
+            )
             gain = paired_gain(self.session.metric, *values, noise=self.crew.replicates.noise())
             self._show(
-                experiment, Evidence("confirmed", experiment.number, fresh, gain, what=f"taken out of #{champion.number}")
+                experiment,
+                Evidence("confirmed", experiment.number, fresh, gain, what=f"taken out of #{champion.number}"),
             )
             worths.append(Worth(experiment, gain))
         return worths
@@ -163,9 +173,7 @@ class Claims:
         values = [[m.metric for m in side if m.metric is not None] for side in (before, after)]
         return paired_gain(self.session.metric, values[0], values[1], level)
 
-    def _held_out(
-        self, before: Sequence[Measurement], after: Sequence[Measurement], level: float
-    ) -> PairedGain | None:
+    def _held_out(self, before: Sequence[Measurement], after: Sequence[Measurement], level: float) -> PairedGain | None:
         values = [[m.held_out for m in side if m.held_out is not None] for side in (before, after)]
         if not values[0] or len(values[0]) != len(values[1]):
             return None
@@ -182,11 +190,12 @@ class Claims:
         """
         repo = self.session.repo
         for experiment in sorted(experiments, key=lambda e: e.number, reverse=True):
-            candidate = experiment.candidate
+            candidate, words = experiment.candidate, f"without #{experiment.number}"
             try:
-                commit = repo.commit_patch(
-                    commit, repo.diff(candidate.commit, candidate.parent), f"without #{experiment.number}"
-                )
+                if (files := self._constants_back(commit, experiment)) is not None:
+                    commit = repo.commit_files(commit, files, words)
+                else:
+                    commit = repo.commit_patch(commit, repo.diff(candidate.commit, candidate.parent), words)
             except PatchConflict:
                 raise OutOfScope("later changes stand on it") from None
         for path, text in self.session.genome(commit).items():
@@ -194,11 +203,37 @@ class Claims:
                 raise OutOfScope(f"without it the program does not parse: {fault}")
         return commit
 
+    def _constants_back(self, commit: str, experiment: Experiment) -> dict[str, str] | None:
+        """The genome at ``commit`` with the constants that an experiment moved where they were before it.
+
+        None when it changed more than constants: those stand on neighbouring lines, where a patch would conflict
+        with any other move. Raises OutOfScope when later experiments moved all of them again.
+        """
+        session, device = self.session, self.session.device
+        before, after = session.genome(experiment.candidate.parent), session.genome(experiment.candidate.commit)
+        files, moved = {}, False
+        for path, text in session.genome(commit).items():
+            old, new = before.get(path, ""), after.get(path, "")
+            if old == new:
+                continue
+            was, became = _values(old, device), _values(new, device)
+            names = [name for name in was if name in became and was[name] != became[name]]
+            if change_constants(old, device, {name: became[name] for name in names}) != new:
+                return None
+            moved = True
+            now = _values(text, device)
+            back = {name: was[name] for name in names if now.get(name) == became[name]}
+            if back:
+                files[path] = change_constants(text, device, back)
+        if moved and not files:
+            raise OutOfScope("nothing of it is left: later changes moved the same constants")
+        return files
+
     def _with(self, experiment: Experiment, constants: Mapping[str, Any]) -> str:
         """An experiment's genome with other constants, as a commit."""
         commit, repo, device = experiment.candidate.commit, self.session.repo, self.session.device
         genome = self.session.genome(commit)
-        known = {name for text in genome.values() for name in find_constants(text, device)}
+        known = {name for text in genome.values() for name in _values(text, device)}
         if unknown := constants.keys() - known:
             raise NightlabError(
                 f"{', '.join(sorted(unknown))}: experiment {experiment.number} has no such constant",
@@ -211,3 +246,17 @@ class Claims:
         made = repo.commit_files(commit, changed, f"#{experiment.number} at another scale")
         repo.keep_reachable(self.session.tag, f"scaled-{made[:12]}", made)
         return made
+
+
+def _values(text: str, device: str) -> dict[str, Any]:
+    return {name: constant.value for name, constant in find_constants(text, device).items()}
+
+
+def values_of(session: Session, evidence: Evidence) -> tuple[list[Measurement], list[Measurement]]:
+    """The measurements behind the champion's evidence: the baseline's and its own, by seed."""
+    purpose: Purpose = "transfer" if evidence.level == "transferred" else "confirm"
+    sides = []
+    for number in (evidence.against, session.champion().number):
+        found = runs(session.ledger.trials(number, purpose), purpose)
+        sides.append([found[seed] for seed in evidence.seeds if seed in found])
+    return sides[0], sides[1]

@@ -31,9 +31,9 @@ class Crew:
         self.trained = 0.0  # seconds that this crew's trials spent training
         self.asked_to_stop = 0
         self.goal = ""
-        self.replicates: Replicates = replicates(
-            session.ledger, session.budget.record(), session.lab.judge.sigma
-        )
+        self.replicates: Replicates = replicates(session.ledger, session.budget.record(), session.lab.judge.sigma)
+        self.machine_changed = False  # since the champion was measured
+        self._disturbed = 0  # trials in a row
         self._launched: dict[str, float] = {}
 
     def launch(
@@ -67,8 +67,7 @@ class Crew:
     def flies(self, number: int, purpose: Purpose, seed: int) -> bool:
         """Whether such a trial is under way."""
         return any(
-            (r.trial.experiment, r.trial.purpose, r.trial.seed) == (number, purpose, seed)
-            for r in self.flying.values()
+            (r.trial.experiment, r.trial.purpose, r.trial.seed) == (number, purpose, seed) for r in self.flying.values()
         )
 
     def finished(self) -> Iterator[tuple[Trial, Measurement]]:
@@ -76,9 +75,7 @@ class Crew:
         for running in list(self.flying.values()):
             if running.finished():
                 del self.flying[running.trial.id]
-                measurement = self.session.box.collect(running)
-                if self.slots > 1:  # the neighbours are our own, and every trial has them
-                    measurement = replace(measurement, disturbed="")
+                measurement = self._settled(self.session.box.collect(running))
                 self.ledger.finish(running.trial, measurement)
                 self.trained += measurement.training_seconds
                 self.replicates.add(running.trial, measurement)
@@ -112,7 +109,28 @@ class Crew:
             trial = self.launch(number, purpose, seed, budget=budget, commit=commit)
             for landed, measured in self.landing():
                 if landed.id == trial.id:
-                    self.view.measured(landed, measured, self.session.metric)
+                    variant = commit != self.ledger.experiment(number).candidate.commit
+                    self.view.measured(landed, measured, self.session.metric, variant)
+
+    def replay(self, number: int, seed: int, times: int, budget: Budget) -> list[Measurement]:
+        """Run an experiment's genome again, so many times, and say what each trial yielded.
+
+        Raises Interrupted when the user wants to stop.
+        """
+        found = []
+        with self.on_duty():
+            self.take_up()
+            for _ in self.landing():
+                pass
+            for _ in range(times):
+                if self.asked_to_stop:
+                    raise Interrupted
+                trial = self.launch(number, "replay", seed, budget=budget)
+                for landed, measured in self.landing():
+                    if landed.id == trial.id:
+                        self.view.measured(landed, measured, self.session.metric)
+                        found.append(measured)
+        return found
 
     def landing(self) -> Iterator[tuple[Trial, Measurement]]:
         """The trials in flight as they end, until none is left."""
@@ -156,6 +174,24 @@ class Crew:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+    def _settled(self, measurement: Measurement) -> Measurement:
+        """Whether a disturbed machine is an accident, or how things are now: then its numbers count, flagged."""
+        why = measurement.disturbed
+        if why and self.slots > 1:  # the neighbours are our own, and every trial has them
+            return replace(measurement, disturbed="", machine={**measurement.machine, "disturbed": why})
+        was = self._disturbed >= ATTEMPTS
+        self._disturbed = self._disturbed + 1 if why else 0
+        stays = self._disturbed >= ATTEMPTS
+        if stays != was:
+            self.machine_changed = True
+        if why and not stays:
+            self.view.say(f"  [bold yellow]not counted:[/] {why}; the trial runs again")
+        elif why:
+            if not was:
+                self.view.say(f"  [bold yellow]going on all the same:[/] {why}, and that does not end")
+            return replace(measurement, disturbed="", machine={**measurement.machine, "disturbed": why})
+        return measurement
 
     def _flight(self, running: Running) -> Flight:
         phase, since = running.phase()

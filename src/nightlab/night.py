@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import math
 import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 
 from nightlab.crew import Crew
 from nightlab.genome import same_program, syntax_fault
-from nightlab.judge import Again, Contestant, change_of_noise, look
+from nightlab.judge import Again, Contestant, change_of_noise, look, without
 from nightlab.lab import Stop
 from nightlab.ledger import append_result, write_results
 from nightlab.lineage import OutOfScope, PatchConflict, in_genome
@@ -25,10 +26,10 @@ from nightlab.records import (
     average,
 )
 from nightlab.session import Session
-from nightlab.standing import UPKEEP_SEED, contestant, runs
+from nightlab.standing import SIMPLIFY_SEED, UPKEEP_SEED, contestant, runs
 from nightlab.trial.machine import this_platform
 from nightlab.trial.text import one_line
-from nightlab.watch.view import Opening, View
+from nightlab.watch.view import Opening
 
 REFUSALS = 25  # proposals refused in a row before a session has nothing left to try
 
@@ -49,7 +50,6 @@ class Night:
         self.session, self.ledger, self.stop, self.crew, self.view = session, session.ledger, stop, crew, crew.view
         self.begun = time.time()
         self.nothing_left = ""
-        self.machine_changed = False
         self.proposers = make_proposers(
             session.lab, session.repo.lab, self.ledger.proposals_by(), self._used_sources(), seed
         )
@@ -105,13 +105,26 @@ class Night:
             self._finish(number)
         return self.ledger.experiment(number)
 
-    def try_commit(self, commit: str, proposer: str, hypothesis: str) -> Experiment:
-        """Measure and judge a commit on the champion. Raises OutOfScope when it is no candidate."""
-        parent = self.session.champion().candidate.commit
+    def simplify(self, commit: str, hypothesis: str, pairs: int) -> Experiment:
+        """Let a champion without some of its changes replace it, if it is as good on so many fresh seeds.
+
+        Raises OutOfScope when it is no candidate, NightlabError when it can't be measured.
+        """
+        champion, metric = self.session.champion(), self.session.metric
+        seeds = range(SIMPLIFY_SEED, SIMPLIFY_SEED + pairs)
         with self.crew.on_duty():
             self._resume()
-            number = self._admit(self.candidate(commit, parent, proposer, hypothesis))
-            self._finish(number)
+            candidate = self.candidate(commit, champion.candidate.commit, "ablation", hypothesis)
+            # What is left may be a genome of before: it is measured again, as what it is now.
+            number = self._admit(candidate, twins=True)
+            sides = [[self.crew.value(n, "ablate", seed) for seed in seeds] for n in (champion.number, number)]
+            values = [[m.metric for m in side if m.metric is not None] for side in sides]
+            bar = contestant(self.ledger, champion).bar
+            assert bar is not None
+            verdict = without(metric, bar, values[0], values[1], self.crew.replicates.noise())
+            experiment = self.ledger.experiment(number)
+            measured = Contestant(dict(zip(seeds, sides[1], strict=True)), candidate.lines)
+            self._record(experiment, measured, verdict, champion)
         return self.ledger.experiment(number)
 
     # -- what next -------------------------------------------------------------------------------
@@ -189,7 +202,7 @@ class Night:
         found = runs(self.ledger.trials(champion.number, "upkeep"), "upkeep")
         fresh = {seed: run for seed, run in found.items() if seed not in used}
         done = self._done()
-        due = self.machine_changed or (every and done - (past[-1]["after"] if past else 0) >= every)
+        due = every and (self.crew.machine_changed or done - (past[-1]["after"] if past else 0) >= every)
         if not fresh and (not due or self._reason_to_stop()):
             return None
         standing = contestant(self.ledger, champion)
@@ -202,7 +215,7 @@ class Night:
             tried = used | fresh.keys()
             seed = next(seed for seed in itertools.count(UPKEEP_SEED) if seed not in tried)
             return Wanted(champion.number, "upkeep", seed)
-        self.machine_changed = False
+        self.crew.machine_changed = False
         values = [run.metric for run in fresh.values() if run.metric is not None]
         weight = len(standing.runs) + sum(len(note["values"]) for note in past if note["number"] == champion.number)
         before = bar = standing.bar if standing.bar is not None else 0.0
@@ -211,7 +224,7 @@ class Night:
         facts = {"before": before, "seeds": list(fresh), "values": values, "after": done, "would": decision.status}
         facts |= {"sigma": noise.sigma, **self._look_at_held_out(champion, found)}
         self.ledger.remeasure(champion.number, bar, facts)
-        self.view.kept_up(champion, {**facts, "bar": bar}, self._alarms(facts))
+        self.view.kept_up(champion, bar, before, decision.status, self._alarms(facts))
         return None
 
     def _look_at_held_out(self, champion: Experiment, found: dict[int, Measurement]) -> dict[str, object]:
@@ -221,9 +234,10 @@ class Night:
         if champion.number == 0 or not first or not now:
             return {}
         metric, sigma = self.session.metric, self.crew.replicates.noise().sigma
+        error = sigma * math.sqrt(2 / len(first) + 2 / len(now))  # at most: both gains are of the same models
         gain = metric.gain(_mean(m.metric for m in first), _mean(m.metric for m in now))
         held = metric.gain(_mean(m.held_out for m in first), _mean(m.held_out for m in now))
-        return {"look": asdict(look(gain, held, sigma, f"{self.session.tag}/{champion.number}/{len(now)}"))}
+        return {"look": asdict(look(gain, held, error, f"{self.session.tag}/{champion.number}/{len(now)}"))}
 
     def _alarms(self, facts: dict[str, object]) -> list[str]:
         """What the human should know of a session that no longer is what it was."""
@@ -328,9 +342,9 @@ class Night:
             source=source,
         )
 
-    def _admit(self, candidate: Candidate) -> int:
-        """Record a candidate that was never tried, and keep its commit reachable."""
-        if twin := self.ledger.find_tree(candidate.tree):
+    def _admit(self, candidate: Candidate, *, twins: bool = False) -> int:
+        """Record a candidate that was never tried, unless ``twins`` may be, and keep its commit reachable."""
+        if not twins and (twin := self.ledger.find_tree(candidate.tree)):
             raise OutOfScope(f"it is the same genome as experiment {twin.number}")
         number = self.ledger.next_number()
         self.session.repo.keep_reachable(self.session.tag, f"{number:06d}", candidate.commit)
@@ -360,9 +374,9 @@ class Night:
     def _note_machine(self) -> None:
         """Remember what this runs on; a champion from before a change is measured again."""
         now, past = str(this_platform(self.session.device)), self.ledger.notes("opened")
-        self.machine_changed = bool(past) and past[-1]["platform"] != now and self.session.lab.judge.upkeep > 0
+        self.crew.machine_changed = bool(past) and past[-1]["platform"] != now and self.session.lab.judge.upkeep > 0
         self.ledger.note("opened", {"platform": now, "allowed": list(self.session.sandbox.missing)})
-        if self.machine_changed:
+        if self.crew.machine_changed:
             self.view.say(f"the machine has changed since last time ({past[-1]['platform']}): the champion runs again")
 
     def _done(self) -> int:

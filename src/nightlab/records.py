@@ -125,8 +125,8 @@ class Measurement:
 
     ``metric`` is on the data of the search, ``held_out`` on data that no decision uses, where the evaluator has
     some. ``machine`` is what the machine did meanwhile, and ``disturbed`` why such a number should not count.
-    ``claims`` is what the candidate printed about itself: shown, never trusted. ``runs`` says of how many
-    trials this is the mean.
+    ``peak_gpu_memory_mb`` is 0 where no NVIDIA device was seen. ``claims`` is what the candidate printed about
+    itself: shown, never trusted. ``runs`` says of how many trials this is the mean.
     """
 
     outcome: Outcome
@@ -138,6 +138,7 @@ class Measurement:
     wall_seconds: float = 0.0
     cpu_seconds: float = 0.0
     peak_memory_mb: float = 0.0
+    peak_gpu_memory_mb: float = 0.0
     detail: str = ""
     claims: dict[str, float] = field(default_factory=dict)
     held_out: float | None = None
@@ -169,6 +170,7 @@ def mean_of(measurements: Sequence[Measurement]) -> Measurement:
         secondary={name: average([m.secondary[name] for m in measurements]) for name in names},
         training_seconds=average([m.training_seconds for m in measurements]),
         peak_memory_mb=max(m.peak_memory_mb for m in measurements),
+        peak_gpu_memory_mb=max(m.peak_gpu_memory_mb for m in measurements),
         runs=n,
     )
 

@@ -12,28 +12,24 @@ from nightlab.judge import Contestant, Noise, pooled, prior_sigma
 from nightlab.ledger import Ledger
 from nightlab.records import Budget, Experiment, Measurement, Purpose, Trial
 
-ATTEMPTS = 3  # how often a trial that is lost, or disturbed, is started again before that is its result
-ABLATION = "ablation"  # who proposes a champion without the changes that earn nothing
+ATTEMPTS = 3  # how often a trial may be lost, or disturbed in a row, before that is how things are
 # Seeds by purpose: what one question has used is fresh for the next.
-UPKEEP_SEED, CONFIRM_SEED, ABLATE_SEED, TRANSFER_SEED = 501, 1001, 2001, 3001
+UPKEEP_SEED, CONFIRM_SEED, ABLATE_SEED, SIMPLIFY_SEED, TRANSFER_SEED = 501, 1001, 2001, 2501, 3001
 
 
 def runs(trials: Iterable[tuple[Trial, Measurement | None]], purpose: Purpose = "search") -> dict[int, Measurement]:
-    """What counts of a genome's trials, by seed: neither the interrupted, nor those that are yet to be repeated.
+    """What counts of a genome's trials, by seed: neither interrupted ones, nor those on a disturbed machine.
 
-    A trial that was lost with its supervisor, or measured on a disturbed machine, does not count until it
-    has been tried ``ATTEMPTS`` times.
+    A trial that was lost with its supervisor does not count until that has happened ``ATTEMPTS`` times.
     """
     found: dict[int, Measurement] = {}
-    failed: Counter[int] = Counter()
+    lost: Counter[int] = Counter()
     for trial, measured in trials:
-        if measured is None or trial.purpose != purpose or measured.outcome == "interrupted":
+        if measured is None or trial.purpose != purpose or measured.outcome == "interrupted" or measured.disturbed:
             continue
-        if measured.outcome == "lost" or measured.disturbed:
-            failed[trial.seed] += 1
-            if failed[trial.seed] < ATTEMPTS:
-                continue
-        found.setdefault(trial.seed, measured)
+        lost[trial.seed] += measured.outcome == "lost"
+        if measured.outcome != "lost" or lost[trial.seed] >= ATTEMPTS:
+            found.setdefault(trial.seed, measured)
     return found
 
 
@@ -42,9 +38,7 @@ def contestant(ledger: Ledger, experiment: Experiment) -> Contestant:
     bar = experiment.bar
     if bar is None and experiment.measurement is not None:  # kept by a nightlab that had no bars
         bar = experiment.measurement.metric
-    candidate = experiment.candidate
-    simpler = "with changes fewer" if candidate.proposer == ABLATION else ""
-    return Contestant(runs(ledger.trials(experiment.number, "search")), candidate.lines, bar, simpler)
+    return Contestant(runs(ledger.trials(experiment.number, "search")), experiment.candidate.lines, bar)
 
 
 class Replicates:

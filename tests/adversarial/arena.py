@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from nightlab.crew import Crew
 from nightlab.lab import Stop
 from nightlab.lineage import Repo
 from nightlab.night import Night
@@ -47,6 +48,11 @@ memory = "300MB"
 disk = "20MB"
 processes = 40
 log = "200KB"
+
+[judge]
+rule = "greedy"
+upkeep = 0
+confirm = 0
 
 [data]
 open = ["{data}/open"]
@@ -261,7 +267,7 @@ class Arena:
 
     def run(self, experiments: int) -> Night:
         """Go on until the session has so many experiments, or nothing is left."""
-        night = Night(self.session, Stop(experiments=experiments or None), View())
+        night = Night(self.session, Stop(experiments=experiments or None), Crew(self.session, View()))
         night.run()
         return night
 

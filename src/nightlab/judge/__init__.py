@@ -2,7 +2,7 @@
 
 from nightlab.judge.holdout import Look, look
 from nightlab.judge.interval import level_of_look, paired_gain
-from nightlab.judge.keep import e_value, make_rule
+from nightlab.judge.keep import e_value, make_rule, without
 from nightlab.judge.noise import (
     Noise,
     change_of_noise,
@@ -32,4 +32,5 @@ __all__ = [
     "pooled",
     "prior_sigma",
     "smallest_effect",
+    "without",
 ]

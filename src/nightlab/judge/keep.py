@@ -152,6 +152,18 @@ def make_rule(name: str, alpha: float = 0.1, seeds: int = 3) -> Rule:
     return rules[name]
 
 
+def without(metric: Metric, bar: float, champion: list[float], candidate: list[float], noise: Noise) -> Verdict:
+    """Whether a champion without some of its changes is as good, from pairs on fresh seeds: then it replaces it.
+
+    No worse than one standard error is good enough, for it is simpler; the bar stays, so nothing adds up.
+    """
+    gains = [finite(metric.gain(before, after)) for before, after in zip(champion, candidate, strict=True)]
+    gain, error = average(gains), noise.sigma * math.sqrt(2 / len(gains))
+    if gain >= -error:
+        return Verdict("keep", "simpler", f"as good on {len(gains)} fresh seeds, with fewer changes", bar)
+    return Verdict("discard", "regressed", _worse(gain, noise))
+
+
 def e_value(gains: list[float], noise: Noise) -> float:
     """Evidence of paired gains that the candidate is better, against that it is not: 1 is none.
 

@@ -25,13 +25,11 @@ class Contestant:
     """What a rule may know of a genome: what it measured with each seed, and how many lines of code it has.
 
     A champion has a ``bar`` as well: its value as it is believed to be, without the luck that made it champion.
-    ``simpler`` says why it is the simpler program where that is known without counting.
     """
 
     runs: Mapping[int, Measurement]
     lines: int
     bar: float | None = None
-    simpler: str = ""
 
     @property
     def mean(self) -> Measurement:
@@ -124,8 +122,6 @@ def next_seed(contestant: Contestant) -> int:
 
 def simpler(champion: Contestant, candidate: Contestant) -> str:
     """In which way the candidate is the simpler program: fewer lines of code, then less memory; or nothing."""
-    if candidate.simpler:
-        return candidate.simpler
     if fewer := champion.lines - candidate.lines:
         return f"with {fewer} lines fewer" if fewer > 0 else ""
     before, now = champion.mean.peak_memory_mb, candidate.mean.peak_memory_mb
@@ -133,5 +129,5 @@ def simpler(champion: Contestant, candidate: Contestant) -> str:
 
 
 def _quantities(measurement: Measurement) -> dict[str, float]:
-    measured = ("peak_memory_mb", "startup_seconds", "evaluation_seconds", "wall_seconds")
+    measured = ("peak_memory_mb", "peak_gpu_memory_mb", "startup_seconds", "evaluation_seconds", "wall_seconds")
     return {**{name: getattr(measurement, name) for name in measured}, **measurement.secondary}

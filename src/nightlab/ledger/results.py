@@ -30,8 +30,8 @@ def append_result(path: Path, experiment: Experiment) -> None:
 def _row(experiment: Experiment) -> str:
     assert experiment.verdict and experiment.measurement
     measured, candidate = experiment.measurement, experiment.candidate
-    # On an accelerator its memory is what matters; only the candidate knows it for now, so it is a claim.
-    memory = measured.claims.get("peak_vram_mb") or measured.peak_memory_mb
+    # On an accelerator its memory is what matters; where it can't be seen from outside, a claim has to do.
+    memory = measured.peak_gpu_memory_mb or measured.claims.get("peak_vram_mb") or measured.peak_memory_mb
     cells = (
         candidate.commit[:7],
         f"{measured.metric if measured.metric is not None else 0:.6f}",

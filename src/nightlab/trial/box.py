@@ -22,6 +22,7 @@ from nightlab.lab import BudgetPart, Lab, megabytes
 from nightlab.lineage import Repo, in_genome
 from nightlab.records import Budget, Measurement, NightlabError, Trial
 from nightlab.trial import text
+from nightlab.trial.condition import disturbance
 from nightlab.trial.sandbox import Place, Sandbox
 
 GUEST = Path(__file__).resolve().parent.parent / "guest"
@@ -217,8 +218,11 @@ class Box:
         if outcome == "crashed" and printed and detail.startswith("exit status"):
             detail = f"{text.crash_summary(printed)} ({detail})"
         held_out = trusted.get("held_out") if self.lab.evaluator and self.lab.evaluator.held_out else None
-        secondary = {n: v for n, v in trusted.items() if n != self.lab.metric.name and (held_out is None or n != "held_out")}
+        secondary = {
+            n: v for n, v in trusted.items() if n != self.lab.metric.name and (held_out is None or n != "held_out")
+        }
         known = {key: value for key, value in result.items() if key not in ("outcome", "detail")}
+        clock = json.loads((folder / "spec.json").read_text())["clock"] if known.get("machine") else ""
         return Measurement(
             outcome=outcome,
             metric=metric if outcome == "measured" else None,
@@ -226,6 +230,7 @@ class Box:
             held_out=held_out if outcome == "measured" else None,
             detail=text.plain(detail, 400),
             claims={name: value for name, value in claims.items() if name != self.lab.metric.name},
+            disturbed=disturbance(known["machine"], clock) if known.get("machine") else "",
             **known,
         )
 

@@ -12,6 +12,7 @@ import contextlib
 import ctypes
 import fcntl
 import json
+import math
 import os
 import resource
 import signal
@@ -27,12 +28,22 @@ from typing import IO, Any
 
 import psutil
 
+from nightlab.trial.condition import Condition
 from nightlab.trial.sandbox import NOBODY, SCRATCH
-from nightlab.trial.usage import CpuClock, folder_mb, mapped_files_mb, nameless_mb, scratch_mb, tasks_of
+from nightlab.trial.usage import (
+    GPU_QUERY,
+    CpuClock,
+    folder_mb,
+    gpu_mb,
+    mapped_files_mb,
+    nameless_mb,
+    scratch_mb,
+    tasks_of,
+)
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 GRACE = 1.1  # a budget may be overrun by 10 % and a second: the step in flight, not a longer training
-TICK, SAMPLE = 0.02, 0.5  # seconds between looks at the signals, and at the process tree
+TICK, SAMPLE, GPU_SAMPLE = 0.02, 0.5, 2.0  # seconds between looks at the signals, the process tree, the GPU
 LAST_WORDS = 2.0  # seconds that a candidate has to say why it stopped serving
 FAREWELL = 10.0  # seconds that a candidate has to end after its evaluation
 TAMPERED, UNSERVED = 3, 4  # exit statuses by which an evaluator says what went wrong
@@ -106,7 +117,12 @@ class Supervisor:
         self.reaped_cpu = 0.0
         self.cpu_clock: CpuClock | None = None
         self.peak_memory_mb = 0.0
+        self.condition = Condition(self.spec["env"]["NIGHTLAB_DEVICE"])
+        self.peak_gpu_memory_mb = 0.0
         self.sampled = 0.0
+        # NVIDIA's tool takes CPU time, which can't be told from the candidate's on a CPU clock.
+        gpu = self.spec["env"]["NIGHTLAB_DEVICE"] == "cuda" and self.spec["clock"] != "cpu"
+        self.gpu_asked = 0.0 if gpu else math.inf
         self.control, self._control_end = os.pipe()
         self._turn_end, self._turn = os.pipe()  # a byte in it lets the evaluator make its first call
         os.set_blocking(self.control, False)
@@ -143,6 +159,7 @@ class Supervisor:
                 self._spawn("evaluator", spec["evaluator"], ends["evaluator"], shared)
             if spec["command"]:
                 self.cpu_clock = CpuClock()
+                self.condition.start(0.0)  # again at the start signal, where there is one
                 self._spawn("candidate", spec["command"], ends.get("candidate"), shared)
         finally:
             for end in ends.values():
@@ -172,6 +189,7 @@ class Supervisor:
                 if served:
                     raise Ended("no metric", "it ended without handing over a model")
                 self.times.handed_over, self.times.handed_over_cpu = time.monotonic(), self.reaped_cpu
+                self.condition.stop(self.reaped_cpu)
                 return
             if served and (ended := self._status("evaluator")) is not None:
                 _check_not_killed(ended)
@@ -283,12 +301,14 @@ class Supervisor:
         for line in lines:
             if line == b"start" and self.times.started is None:
                 self.times.started, self.times.started_cpu = now, self._tree_cpu()
+                self.condition.start(self.times.started_cpu)
                 self._phase("training")
             elif line == b"serve" and self.times.handed_over is None:
                 self.times.handed_over, self.times.handed_over_cpu = now, self._tree_cpu()
                 self._phase("evaluating")
                 with contextlib.suppress(BrokenPipeError):  # an evaluator that is gone is told of in its turn
                     os.write(self._turn, b"!")
+                self.condition.stop(self.times.handed_over_cpu)
                 self._hold_to_budget()
         if now - self.sampled > SAMPLE:
             self.sampled = now
@@ -306,6 +326,7 @@ class Supervisor:
         in_memory += scratch_mb(pids, SCRATCH, int(self.spec["disk_mb"]) * 2**20)
         used += max(in_memory - mapped_files_mb(pids), 0)
         self.peak_memory_mb = max(self.peak_memory_mb, used)
+        self._sample_gpu(pids)
         limit = self.spec["memory_mb"]
         if limit and used > limit:
             raise Ended("over limit", f"it used {used:,.0f} MB of memory, {limit:,.0f} MB are allowed")
@@ -314,6 +335,22 @@ class Supervisor:
             raise Ended("over limit", "it made folders that can't be looked into: too deep, or shut")
         if written > self.spec["disk_mb"]:
             raise Ended("over limit", f"it wrote {written:,.0f} MB, {self.spec['disk_mb']:,.0f} MB are allowed")
+
+    def _sample_gpu(self, pids: list[int]) -> None:
+        """Read what NVIDIA's tool said of the tree, or ask it again: it takes too long to be waited for."""
+        asked, now = self.children.get("gpu"), time.monotonic()
+        if asked:
+            if self._status("gpu") is not None:
+                said = self.children.pop("gpu").communicate()[0].decode(errors="replace")
+                self.peak_gpu_memory_mb = max(self.peak_gpu_memory_mb, gpu_mb(said, pids))
+        elif now - self.gpu_asked > GPU_SAMPLE:
+            self.gpu_asked = now
+            try:
+                self.children["gpu"] = subprocess.Popen(
+                    GPU_QUERY, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+                )
+            except OSError:
+                self.gpu_asked = math.inf
 
     def _tree(self, role: str) -> list[psutil.Process]:
         """The role's process and everything below it, daemons that left it included."""
@@ -336,7 +373,7 @@ class Supervisor:
 
     def _reap(self) -> None:
         """Collect ended processes: ours, and orphans that became ours."""
-        evaluator = self.children.get("evaluator")
+        ours = [self.children[role].pid for role in ("evaluator", "gpu") if role in self.children]
         while True:
             try:
                 pid, status, used = os.wait4(-1, os.WNOHANG)
@@ -345,7 +382,7 @@ class Supervisor:
             if pid == 0:
                 return
             self.statuses[pid] = (os.waitstatus_to_exitcode(status), used.ru_utime + used.ru_stime)
-            if evaluator is None or pid != evaluator.pid:
+            if pid not in ours:
                 self.reaped_cpu += used.ru_utime + used.ru_stime
                 # A trial can be over before the first sample; the kernel knows better.
                 self.peak_memory_mb = max(self.peak_memory_mb, used.ru_maxrss * _RSS_UNIT)
@@ -395,6 +432,8 @@ class Supervisor:
             "wall_seconds": round(now - times.begun, 3),
             "cpu_seconds": round(self.reaped_cpu, 3),
             "peak_memory_mb": round(self.peak_memory_mb, 1),
+            "machine": self.condition.facts,
+            "peak_gpu_memory_mb": round(self.peak_gpu_memory_mb, 1),
         }
 
 

@@ -21,6 +21,7 @@ _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 _PERF_EVENT_OPEN = {"x86_64": 298, "aarch64": 241}
 _SOFTWARE, _TASK_CLOCK, _CLOSE_ON_EXEC = 1, 1, 8
 _DISABLED, _INHERIT, _EXCLUDE_KERNEL, _ENABLE_ON_EXEC = 1 << 0, 1 << 1, 1 << 5, 1 << 12
+GPU_QUERY = ("nvidia-smi", "--query-compute-apps=pid,used_memory", "--format=csv,noheader,nounits")
 _ENTRY = 4096  # bytes that a file costs at least, were it empty
 _DEEPEST = 64  # folders in folders: looking at a file takes time for each
 
@@ -96,6 +97,16 @@ def nameless_mb(pids: Iterable[int], device: int) -> tuple[float, float]:
                             seen[found.st_dev, found.st_ino] = memory, found.st_blocks * 512
     disk = sum(size for memory, size in seen.values() if not memory)
     return disk / 2**20, sum(size for memory, size in seen.values() if memory) / 2**20
+
+
+def gpu_mb(said: str, pids: Iterable[int]) -> float:
+    """MB that processes have on NVIDIA's devices, from what ``GPU_QUERY`` printed of all processes."""
+    ours, used = set(pids), 0.0
+    for line in said.splitlines():
+        with contextlib.suppress(ValueError):  # "[N/A]", or words where there is no device
+            pid, mb = line.split(",")
+            used += float(mb) if int(pid) in ours else 0
+    return used
 
 
 def scratch_mb(pids: Iterable[int], folders: Iterable[str], size: int) -> float:

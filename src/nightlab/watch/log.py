@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from nightlab.records import Experiment, Measurement, Metric, PairedGain, Trial
+from nightlab.records import Evidence, Experiment, Measurement, Metric, PairedGain, Trial
 
 
 def log_lines(metric: Metric, experiments: Sequence[Experiment], width: int | None) -> Iterator[tuple[str, str]]:
@@ -73,6 +73,8 @@ def _trial_words(metric: Metric, measured: Measurement | None) -> str:
         f"{value} · trained {measured.training_seconds:.1f} s · started in {measured.startup_seconds:.1f} s · "
         f"evaluated in {measured.evaluation_seconds:.1f} s · {measured.peak_memory_mb:,.0f} MB"
     )
+    if measured.peak_gpu_memory_mb:
+        words += f", {measured.peak_gpu_memory_mb:,.0f} MB on the GPU"
     return f"{words} · {measured.detail}" if measured.detail else words
 
 
@@ -88,36 +90,48 @@ def closing_words(
         f"{_count(len(judged), 'experiment')}: {len(kept)} kept, {len(judged) - len(kept) - crashed} discarded, "
         f"{crashed} crashed · {_time(seconds)}, {trained / max(seconds, 1e-9):.0%} of it training"
     )
-    baseline = experiments[0].measurement if experiments else None
-    best = kept[-1].measurement if kept else None
-    if baseline and best and baseline.metric is not None and best.metric is not None:
-        gain = metric.gain(baseline.metric, best.metric)
+    baseline = experiments[0].bar if experiments else None
+    best = kept[-1].bar if kept else None
+    if baseline is not None and best is not None:
         lines.append(
-            f"{metric.name} {baseline.metric:.6f} → {best.metric:.6f}, {gain:.6f} better as the search measured it: "
-            "not a result yet, the winner's luck is in it (nightlab confirm)"
+            f"{metric.name} {baseline:.6f} → {best:.6f}, {metric.gain(baseline, best):.6f} better as the search "
+            "sees it: not a result yet (nightlab confirm)"
         )
     return "\n".join(lines)
 
 
 def confirmed_words(
-    metric: Metric,
-    seeds: Sequence[int],
-    baseline: Sequence[float],
-    champion: Sequence[float],
-    gain: PairedGain,
+    metric: Metric, evidence: Evidence, baseline: Sequence[Measurement], champion: Sequence[Measurement]
 ) -> str:
     """Baseline beside champion on fresh seeds, and what may be claimed."""
     lines = [f"[dim]{'seed':>8} {'baseline':>12} {'champion':>12} {'gain':>12}[/]"]
-    for seed, before, after in zip(seeds, baseline, champion, strict=True):
-        lines.append(f"{seed:>8} {before:>12.6f} {after:>12.6f} {metric.gain(before, after):>+12.6f}")
-    claim = (
-        f"{metric.name} is {gain.mean:.4f} better, {gain.level:.0%} interval {gain.low:.4f} to {gain.high:.4f}, "
-        f"on {gain.pairs} fresh seeds, paired"
-    )
-    if gain.low > 0:
-        lines.append(f"[bold green]confirmed:[/] {claim}")
+    for seed, before, after in zip(evidence.seeds, baseline, champion, strict=False):
+        if before.metric is not None and after.metric is not None:
+            gain = metric.gain(before.metric, after.metric)
+            lines.append(f"{seed:>8} {before.metric:>12.6f} {after.metric:>12.6f} {gain:>+12.6f}")
+    at = f" at {evidence.what}" if evidence.what else ""
+    claim = f"{metric.name} is {interval_words(evidence.gain)}{at}, on {evidence.gain.pairs} fresh seeds, paired"
+    if evidence.shown:
+        done = "transferred" if evidence.level == "transferred" else "confirmed"
+        lines.append(f"[bold green]{done}:[/] {claim}")
     else:
         lines.append(f"[bold yellow]not confirmed:[/] {claim}: the interval does not exclude zero")
+    if held_out := evidence.held_out:
+        sure = "[bold green]held out:[/]" if held_out.low > 0 else "[bold yellow]not shown on held-out data:[/]"
+        lines.append(f"{sure} {interval_words(held_out)} on data that no decision has read")
+    return "\n".join(lines)
+
+
+def interval_words(gain: PairedGain) -> str:
+    return f"{gain.mean:.4g} better, {100 * gain.level:.4g}% interval {gain.low:.4g} to {gain.high:.4g}"
+
+
+def worths_words(metric: Metric, rows: Sequence[tuple[int, str, PairedGain | None, str, bool]]) -> str:
+    """What each kept change is worth, taken out of the champion again."""
+    lines = ["", f"[bold]what each change is worth[/] [dim]({metric.name} lost without it, 95% interval)[/]"]
+    for number, hypothesis, gain, why, nothing in rows:
+        worth = f"{gain.mean:>+10.5f}  ({gain.low:+.5f} to {gain.high:+.5f})" if gain else f"can't be taken out: {why}"
+        lines.append(f"#{number:<5}{worth}{'  earns nothing' if nothing else ''}  {escape(hypothesis)}")
     return "\n".join(lines)
 
 

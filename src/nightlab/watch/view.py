@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from nightlab.records import Experiment, Measurement, Metric, Trial
+from nightlab.records import SEED, Experiment, Measurement, Metric, Trial
 
 STYLES = {"keep": "bold green", "discard": "dim", "crash": "red"}
 
@@ -48,8 +48,10 @@ class View:
 
     def opened(self, opening: Opening) -> None: ...
     def started(self, experiment: Experiment, trial: Trial) -> None: ...
-    def measured(self, trial: Trial, measurement: Measurement, metric: Metric) -> None: ...
+    def measured(self, trial: Trial, measurement: Measurement, metric: Metric, variant: bool = False) -> None: ...
     def judged(self, experiment: Experiment, champion: Experiment | None) -> None: ...
+    def again(self, experiment: Experiment, why: str) -> None: ...
+    def kept_up(self, champion: Experiment, bar: float, before: float, would: str, alarms: Sequence[str]) -> None: ...
     def refused(self, hypothesis: str, reason: str) -> None: ...
     def say(self, words: str) -> None: ...
     def tick(self, flights: Sequence[Flight], goal: str) -> None: ...
@@ -87,12 +89,14 @@ class Lines(View):
 
     def started(self, experiment: Experiment, trial: Trial) -> None:
         self.running[experiment.number] = experiment
-        if trial.purpose == "search" and not self.live:
+        if trial.purpose == "search" and trial.seed == SEED and not self.live:
             self.say(f"[dim]#{experiment.number:<4}running   {escape(_what(experiment))}[/]")
 
-    def measured(self, trial: Trial, measurement: Measurement, metric: Metric) -> None:
+    def measured(self, trial: Trial, measurement: Measurement, metric: Metric, variant: bool = False) -> None:
         shown = f"{measurement.metric:.6f}" if measurement.metric is not None else measurement.outcome
         name = "baseline" if trial.experiment == 0 else f"#{trial.experiment}"
+        if variant:
+            name = f"without {name}" if trial.purpose == "ablate" else f"{name} at this scale"
         self.say(f"  {trial.purpose}: {name}, seed {trial.seed}: {metric.name} {shown}")
 
     def judged(self, experiment: Experiment, champion: Experiment | None) -> None:
@@ -102,6 +106,18 @@ class Lines(View):
             self.best = experiment
         if experiment.number == 0 and experiment.measurement:
             self.baseline = experiment.measurement.metric
+
+    def again(self, experiment: Experiment, why: str) -> None:
+        self.say(f"  [dim]#{experiment.number} once more, {escape(why)}[/]")
+
+    def kept_up(self, champion: Experiment, bar: float, before: float, would: str, alarms: Sequence[str]) -> None:
+        says = "keeps" if would == "keep" else "does not keep"
+        self.say(
+            f"  [dim]upkeep: #{champion.number} counts as {self.metric.name} {bar:.6f}, it was {before:.6f}; "
+            f"self-test: the rule {says} it unchanged[/]"
+        )
+        for alarm in alarms:
+            self.say(f"  [bold yellow]alarm:[/] {escape(alarm)}")
 
     def refused(self, hypothesis: str, reason: str) -> None:
         self.say(f"  [dim]not tried: {escape(hypothesis)}: {escape(reason)}[/]")
@@ -172,8 +188,8 @@ def _line(experiment: Experiment, champion: Experiment | None, metric: Metric) -
     assert verdict is not None and measured is not None
     value = f"{measured.metric:.6f}" if measured.metric is not None else "-"
     change = ""
-    if champion and champion.measurement and champion.measurement.metric is not None and measured.metric is not None:
-        change = f"{measured.metric - champion.measurement.metric:+.6f}"
+    if champion and champion.bar is not None and measured.metric is not None:
+        change = f"{measured.metric - champion.bar:+.6f}"
     why = f" · {verdict.reason}: {verdict.detail}" if verdict.status == "crash" else ""
     if verdict.status == "discard" and verdict.reason not in ("regressed", "inconclusive"):
         why = f" · {verdict.reason}: {verdict.detail}"

@@ -293,15 +293,16 @@ def bits_per_byte(serve: Callable[[Iterable[np.ndarray]], Iterable[torch.Tensor]
     for (number, cuts), logits in zip(calls, serve(inputs()), strict=True):
         if not torch.isfinite(logits.sum()):  # one of infinity or NaN is enough to spoil the sum
             raise NotFinite("the model answered with logits that are not finite numbers")
-        if number in probed:
-            kept.setdefault(number, []).append((logits.clone(), cuts))
-            if len(kept[number]) == 2:
-                _compare(*kept.pop(number))
+        if number in kept:
+            _compare(kept.pop(number), (logits, cuts))
+        elif number in probed:
+            kept[number] = logits.clone(), cuts
         if cuts is None:
-            targets = torch.from_numpy(batches[number][:, 1:]).to(logits.device).flatten()
-            loss = F.cross_entropy(logits.flatten(0, 1), targets, reduction="none")
+            targets = torch.from_numpy(batches[number][:, 1:]).to(logits.device)
             size = sizes.to(logits.device)[targets]
-            nats += loss[size > 0].double().sum().item()
+            for row in range(EVAL_BATCH):  # one at a time: a batch has half a gigabyte of logits on CUDA
+                loss = F.cross_entropy(logits[row], targets[row], reduction="none")
+                nats += loss[size[row] > 0].double().sum().item()
             nbytes += size.sum().item()
     return nats / (math.log(2) * nbytes)
 
@@ -309,7 +310,8 @@ def bits_per_byte(serve: Callable[[Iterable[np.ndarray]], Iterable[torch.Tensor]
 def _compare(one: tuple, other: tuple) -> None:
     cuts = (one[1] if one[1] is not None else other[1]).to(one[0].device)
     before = torch.arange(MAX_CONTEXT, device=cuts.device) < cuts
-    change = (one[0] - other[0]).abs().amax(-1)[before].max().item()
+    moved = [(a - b).abs().amax(-1)[seen].max() for a, b, seen in zip(one[0], other[0], before, strict=True)]
+    change = max(moved).item()
     if change > TOLERANCE:
         raise Tampered(
             f"the model looks ahead or changes between calls: logits before a changed token moved by "
@@ -325,14 +327,21 @@ def finish(model: Callable[[torch.Tensor], torch.Tensor]) -> float | None:
     """
 
     @torch.no_grad()
-    def answer(tokens: np.ndarray) -> torch.Tensor:
-        return model(torch.from_numpy(tokens.astype(np.int64)).to(DEVICE)).float()
+    def answer(tokens: torch.Tensor) -> torch.Tensor:
+        return model(tokens.to(DEVICE, torch.int64)).float()
+
+    def serve(array):
+        if hasattr(array, "__cuda_array_interface__"):  # it stays on the device, and so does the answer
+            return answer(torch.as_tensor(array, device=DEVICE)).contiguous()
+        return answer(torch.from_numpy(np.array(array))).contiguous().cpu().numpy()
 
     if nightlab_guest and (trial := nightlab_guest.trial()):
-        trial.serve(lambda view: answer(np.asarray(view)).contiguous().cpu().numpy())
+        if DEVICE == "cuda":
+            torch.cuda.empty_cache()  # what training has done with is room for the evaluator
+        trial.serve(serve)
         return None
     try:
-        return bits_per_byte(lambda batches: map(answer, batches), "val")
+        return bits_per_byte(lambda batches: map(answer, map(torch.from_numpy, batches)), "val")
     except Tampered as reason:
         stop(f"TAMPERED: {reason}", 3)
     except NotFinite as reason:
@@ -347,13 +356,13 @@ def evaluate() -> None:
     if nightlab_guest is None or os.environ.get("NIGHTLAB_ROLE") != "evaluator":
         stop("This is for nightlab's evaluator. By hand, python train.py evaluates its model itself.")
     split = os.environ.get("NIGHTLAB_SPLIT", "val")
-    served = nightlab_guest.Served()
+    served = nightlab_guest.Served(device=True)
     shape = (EVAL_BATCH, MAX_CONTEXT, VOCABULARY)
-    where = "cuda" if DEVICE == "cuda" else "cpu"
 
     def serve(batches: Iterable[np.ndarray]) -> Iterator[torch.Tensor]:
-        for view in served.map(batches, "f", shape):
-            yield torch.from_numpy(np.asarray(view)).to(where)
+        for array in served.map(batches, "f", shape):
+            there = hasattr(array, "__cuda_array_interface__")
+            yield torch.as_tensor(array, device=DEVICE) if there else torch.from_numpy(np.asarray(array))
 
     try:
         print(f"METRIC val_bpb={bits_per_byte(serve, split):.9f}", flush=True)

@@ -1,0 +1,154 @@
+"""Looking at a session: nothing here writes into it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nightlab.commands import HERE, Json, Tag, Where, app, as_json_of, console, draw, last_trial, near, say
+
+if TYPE_CHECKING:
+    from nightlab.records import Experiment
+
+LOOKS: dict[str, dict[str, Any]] = {
+    "heading": {"bold": True},
+    "keep": {"fg": "green", "bold": True},
+    "discard": {"dim": True},
+    "crash": {"fg": "red"},
+}
+
+
+@app.command(epilog="Examples:  nightlab log   ·   nightlab log --all   ·   nightlab log --json | jq '.[].metric'")
+def log(
+    lab: Where = HERE,
+    tag: Tag = None,
+    last: Annotated[int, typer.Option("--last", "-n", min=1, help="How many of the last experiments.")] = 30,
+    everything: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
+    kept: Annotated[bool, typer.Option("--kept", help="Only the kept ones.")] = False,
+    as_json: Json = False,
+) -> None:
+    """The experiments of a session, oldest first."""
+    metric, ledger = _read_only(lab, tag)
+    rows = ledger.experiments(None if everything or kept or as_json else last, "keep" if kept else None)
+    if as_json:
+        typer.echo(json.dumps([as_json_of(e) for e in rows], indent=1))
+        return
+    from nightlab.watch.log import log_lines
+
+    seen = sys.stdout.isatty()
+    width = shutil.get_terminal_size().columns if seen else None
+    lines = log_lines(metric, rows, width)
+    typer.echo("\n".join(typer.style(line, **LOOKS.get(look, {})) if seen else line for look, line in lines))
+    more = ledger.next_number() - len(rows)
+    if more > 0 and not kept:
+        typer.secho(f"{more} earlier ones: nightlab log --all", dim=True)
+
+
+@app.command(epilog="Examples:  nightlab show 12   ·   nightlab show 12 --json")
+def show(
+    number: Annotated[int, typer.Argument(help="The experiment's number; 0 is the baseline.")],
+    lab: Where = HERE,
+    tag: Tag = None,
+    as_json: Json = False,
+) -> None:
+    """Everything about one experiment: verdict, times, memory, what changed, the end of its output."""
+    from nightlab.session import open_session
+    from nightlab.watch.log import print_experiment
+
+    session = open_session(lab, tag)
+    experiment = session.ledger.experiment(number)
+    trials = session.ledger.trials(number)
+    if as_json:
+        runs = [{"trial": t.id, "seed": t.seed, "measurement": m.to_dict() if m else None} for t, m in trials]
+        typer.echo(json.dumps({**as_json_of(experiment), "trials": runs}, indent=1))
+        return
+    printed = session.box.log(last_trial(session, experiment)) if trials else ""
+    print_experiment(console(), session.metric, experiment, trials, printed)
+
+
+@app.command(
+    epilog="Examples:  nightlab diff 12 (against its parent)   ·   nightlab diff 0 12   ·   nightlab diff best"
+)
+def diff(
+    one: Annotated[str, typer.Argument(metavar="N", help="An experiment's number, or 'best'.")] = "best",
+    other: Annotated[str | None, typer.Argument(metavar="[M]", help="Another to compare with.")] = None,
+    lab: Where = HERE,
+    tag: Tag = None,
+) -> None:
+    """What an experiment changed: N against its parent, 'best' against the baseline, or N to M."""
+    from nightlab.session import open_session
+
+    session = open_session(lab, tag)
+
+    def find(word: str) -> Experiment:
+        if word == "best":
+            return session.champion()
+        if not word.isdigit():
+            raise typer.BadParameter(f"{word!r} is neither a number nor 'best'")
+        return session.ledger.experiment(int(word))
+
+    if other is not None:
+        old, to = find(one).candidate.commit, find(other).candidate.commit
+    elif one == "best":
+        old, to = session.base, find(one).candidate.commit
+    else:
+        old, to = find(one).candidate.parent, find(one).candidate.commit
+    typer.echo(session.repo.diff(old, to, colour=sys.stdout.isatty()), nl=False)
+
+
+@app.command(epilog="Examples:  nightlab plot   ·   nightlab plot --out night.svg")
+def plot(
+    lab: Where = HERE,
+    tag: Tag = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="A .png or .svg file.")] = None,
+) -> None:
+    """Draw the progress chart: every experiment, and the best so far."""
+    from nightlab.session import open_session
+
+    if out is not None and out.suffix not in (".png", ".svg"):
+        from nightlab.records import NightlabError
+
+        raise NightlabError(f"{out} is neither a .png nor a .svg file", "name one: nightlab plot --out night.svg")
+    session = open_session(lab, tag)
+    say(f"wrote {draw(session, out)}")
+
+
+@app.command(epilog="Examples:  nightlab report   ·   nightlab report --show   ·   nightlab report --session-branch")
+def report(
+    lab: Where = HERE,
+    tag: Tag = None,
+    show: Annotated[bool, typer.Option("--show", help="Print the Markdown.")] = False,
+    session_branch: Annotated[
+        bool, typer.Option("--session-branch", help="Prepare a branch that publishes the session. Nothing is pushed.")
+    ] = False,
+) -> None:
+    """Write the report: what was gained and by what, how sure that is, what failed, what to try next."""
+    from nightlab import report as reports
+    from nightlab.session import open_session
+
+    session = open_session(lab, tag)
+    text, page = reports.write(session)
+    if show:
+        typer.echo(text.read_text(), nl=False)
+        return
+    say(f"wrote {near(text)} and {near(page)}")
+    if session_branch:
+        name, head = reports.session_branch(session)
+        say(f"{name} is at {head[:7]}: the kept changes as commits, results.tsv and the report on top")
+        say(f"to publish it: git push REMOTE {name}")
+
+
+def _read_only(lab: Path, tag: str | None) -> tuple[Any, Any]:
+    """Metric and ledger without the rest of a session, so that looking is quick."""
+    from nightlab.ledger import find_ledger
+    from nightlab.records import Metric
+
+    ledger = find_ledger(lab, tag)
+    facts = ledger.session() or {"lab": {"metric": {"name": "metric"}}}
+    metric = facts["lab"]["metric"]
+    return Metric(metric["name"], metric.get("goal", "minimise"), metric.get("unit", "")), ledger

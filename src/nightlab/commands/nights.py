@@ -1,0 +1,179 @@
+"""Running experiments."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nightlab.commands import (
+    HERE,
+    REFUTED,
+    STOPPED,
+    Allow,
+    Device,
+    Tag,
+    Where,
+    allowed,
+    app,
+    console,
+    draw,
+    last_trial,
+    near,
+    say,
+    view,
+)
+
+if TYPE_CHECKING:
+    from nightlab.lab import Stop
+    from nightlab.records import Evidence
+    from nightlab.session import Session
+
+
+@app.command(
+    epilog="Examples:  nightlab run   ·   nightlab run --hours 8   ·   nightlab run --tag wide --experiments 50"
+)
+def run(
+    lab: Where = HERE,
+    tag: Annotated[str | None, typer.Option("--tag", "-t", help="Start or continue this session.")] = None,
+    hours: Annotated[float | None, typer.Option(min=0.001, help="Stop after so many hours.")] = None,
+    experiments: Annotated[
+        int | None, typer.Option("--experiments", "-n", min=1, help="Stop when the session has so many.")
+    ] = None,
+    stall: Annotated[int | None, typer.Option(min=1, help="Stop after so many in a row without a keep.")] = None,
+    slots: Annotated[int, typer.Option(min=1, help="Trials at once. More than one disturbs a wall clock.")] = 1,
+    device: Device = None,
+    allow: Allow = [],  # noqa: B006
+) -> None:
+    """Run experiments until stopped. The latest session goes on where it was, unless the lab has changed.
+
+    Ctrl-C once finishes the trial in flight and stops; twice stops now. Nothing finished is ever lost.
+    """
+    from nightlab.lab import Stop
+    from nightlab.start import begin
+
+    shown = view()
+    session, said = begin(lab, tag, device, allowed(allow))
+    if said:
+        shown.say(said)
+    given = {"hours": hours, "experiments": experiments, "stall": stall}
+    rules = session.lab.stop.model_copy(update={k: v for k, v in given.items() if v is not None})
+    _run(session, Stop.model_validate(rules.model_dump()), shown, slots)
+
+
+@app.command("try", epilog="Example:  edit train.py, then: nightlab try -m 'a longer warmdown'")
+def try_(
+    hypothesis: Annotated[str, typer.Option("--message", "-m", help="Why it should be better.")] = "a change by hand",
+    lab: Where = HERE,
+    tag: Tag = None,
+    device: Device = None,
+    allow: Allow = [],  # noqa: B006
+) -> None:
+    """Measure your own uncommitted edit of the genome as a candidate of the session. Exit status 3: not kept."""
+    from nightlab.crew import Crew
+    from nightlab.lab import Stop
+    from nightlab.night import Night
+    from nightlab.start import begin
+    from nightlab.watch.log import print_experiment
+
+    shown = view()
+    session, _ = begin(lab, tag, device, allowed(allow), dirty_genome=True)
+    try:
+        experiment = Night(session, Stop(), Crew(session, shown)).try_working_copy(hypothesis)
+    finally:
+        shown.close()
+    log = "" if experiment.kept else session.box.log(last_trial(session, experiment))
+    print_experiment(console(), session.metric, experiment, session.ledger.trials(experiment.number), log)
+    session.close()
+    raise typer.Exit(0 if experiment.kept else REFUTED)
+
+
+@app.command(epilog="Examples:  nightlab demo   ·   nightlab demo my-demo --experiments 40")
+def demo(
+    name: Annotated[Path | None, typer.Argument(metavar="[FOLDER]", help="Where; a new folder if left out.")] = None,
+    experiments: Annotated[int, typer.Option("--experiments", "-n", min=1, help="How many.")] = 20,
+    seeds: Annotated[int, typer.Option(min=2, help="Fresh seeds for the final comparison.")] = 4,
+    device: Device = None,
+) -> None:
+    """A real session on a real language model, on any machine, in minutes: no account, no key.
+
+    Makes a lab, runs the experiments, and measures what was gained again on fresh seeds.
+    """
+    from nightlab.lab import Stop
+    from nightlab.start import begin, demo_folder, make_lab
+
+    folder = demo_folder(name)
+    if not folder.exists():
+        make_lab(folder, "lm")
+    shown = view()
+    shown.say(f"[bold]nightlab demo[/] in {folder}/ · a small GPT on two centuries of speeches")
+    session, said = begin(folder, None, device, allowed(["all"]))
+    if said:
+        shown.say(said)
+    evidence = _run(session, Stop(experiments=experiments), shown, slots=1, pairs=seeds)
+    raise typer.Exit(0 if evidence and evidence.shown else REFUTED)
+
+
+def _run(session: Session, stop: Stop, shown: Any, slots: int, pairs: int | None = None) -> Evidence | None:
+    """Run the night, confirm what it gained on ``pairs`` of fresh seeds, and say where things are.
+
+    Without ``pairs`` the contract says how much of the session confirming may take.
+    """
+    from nightlab.claims import Claims
+    from nightlab.commands.claims import say_confirmed
+    from nightlab.crew import Crew, Interrupted
+    from nightlab.night import Night
+    from nightlab.report import write
+    from nightlab.watch.log import closing_words
+
+    crew = Crew(session, shown, slots)
+    claims, evidence = Claims(crew), None
+    begun, stopped = time.time(), False
+    try:
+        reason = Night(session, stop, crew).run()
+        stopped = bool(crew.asked_to_stop)
+    except Interrupted:
+        reason, stopped = "stopped now; what was in flight runs again next time", True
+    finally:
+        shown.close()
+    rows = session.ledger.experiments()
+    say(closing_words(session.metric, rows, reason, time.time() - begun, crew.trained))
+    if rows and rows[0].verdict:
+        draw(session)
+    due = not stopped and claims.unconfirmed() and (pairs is not None or session.lab.judge.confirm > 0)
+    if due:
+        pairs = pairs or claims.affordable(len(rows))
+        say(f"\nbaseline and champion again on {pairs} fresh seeds, in turn: is it real?")
+        try:
+            evidence = claims.confirm(pairs)
+        except Interrupted:
+            stopped = True
+        finally:
+            shown.close()
+        if evidence:
+            say_confirmed(session, evidence)
+    if rows and rows[0].verdict:
+        write(session)
+    _places(session)
+    session.close()
+    if stopped:
+        raise typer.Exit(STOPPED)
+    return evidence
+
+
+def _places(session: Session) -> None:
+    from nightlab.watch.log import places_words
+
+    folder = near(session.folder)
+    say(
+        places_words(
+            [
+                ("report", f"{folder}/report.html"),
+                ("log", f"{folder}/results.tsv"),
+                ("chart", f"{folder}/progress.png"),
+                ("branch", f"{session.branch} (git diff {session.base[:7]} {session.branch})"),
+            ]
+        )
+    )

@@ -1,0 +1,104 @@
+"""What the machine did while a trial trained: neighbours, a hypervisor, a clock that dropped, a GPU that throttled.
+
+A number from a disturbed machine says more about the machine than about the candidate.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import time
+from pathlib import Path
+
+import psutil
+
+SHORTEST = 5.0  # seconds of training below which nothing can be said
+STOLEN = 0.05  # share of the time that a hypervisor may take
+NEIGHBOURS = 0.5  # cores that others may use of a machine without any to spare
+SPARE = 0.25  # cores that must be idle for the trial to have had what it wanted
+CROWDED = 0.75  # share of all cores that others may use where the budget is CPU time
+HZ = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
+# Bits of NVIDIA's reasons for a lower clock that are no part of ordinary work (a power cap is).
+SLOWDOWNS = {0x08: "hardware slowdown", 0x20: "heat", 0x40: "heat, in hardware", 0x80: "power brake"}
+GPU_FIELDS = "clocks.sm,temperature.gpu,clocks_throttle_reasons.active"
+
+
+class Condition:
+    """Looks at the machine from the start of training to its end; ``own`` is the trial's CPU seconds."""
+
+    def __init__(self, device: str) -> None:
+        self.device = device
+        self.begun: tuple[float, float, float, float] | None = None
+        self.facts: dict[str, float | str] = {}
+
+    def start(self, own: float) -> None:
+        self.begun = (time.monotonic(), own, *_processor_seconds())
+
+    def stop(self, own: float) -> None:
+        if self.begun is None or self.facts:
+            return
+        at, own_then, busy_then, stolen_then = self.begun
+        seconds = max(time.monotonic() - at, 1e-3)
+        busy, stolen = _processor_seconds()
+        mine = max(own - own_then, 0.0) / seconds
+        self.facts = {
+            "seconds": round(seconds, 1),
+            "own_cores": round(mine, 2),
+            "other_cores": round(max((busy - busy_then) / seconds - mine, 0.0), 2),
+            "stolen": round((stolen - stolen_then) / seconds / (os.cpu_count() or 1), 3),
+            "load": round(os.getloadavg()[0], 2),
+        }
+        with contextlib.suppress(OSError, AttributeError, NotImplementedError, RuntimeError):
+            if frequency := psutil.cpu_freq():
+                self.facts["clock_mhz"] = round(frequency.current)
+        if self.device == "cuda":
+            self.facts |= _gpu()
+
+
+def disturbance(facts: dict[str, float | str], clock: str) -> str:
+    """Why a trial's number should not count; empty when nothing speaks against it."""
+
+    def number(name: str) -> float:
+        value = facts.get(name, 0.0)
+        return value if isinstance(value, (int, float)) else 0.0
+
+    if slow := facts.get("gpu_slowed"):
+        return f"the GPU was slowed ({slow})"
+    if clock == "work" or number("seconds") < SHORTEST:
+        return ""
+    cores, others = os.cpu_count() or 1, number("other_cores")
+    if clock == "wall" and number("stolen") > STOLEN:
+        return f"{number('stolen'):.0%} of the machine's time was taken by its host"
+    if clock == "wall" and others > NEIGHBOURS and number("own_cores") + others > cores - SPARE:
+        return f"other programs used {others:.1f} of {cores} cores, and none was idle"
+    if others > CROWDED * cores:
+        return f"other programs used {others:.1f} of {cores} cores"
+    return ""
+
+
+def _processor_seconds() -> tuple[float, float]:
+    """CPU seconds that all processors were busy since the start of the system, and that a host took from them."""
+    try:
+        fields = [int(field) / HZ for field in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+    except (OSError, ValueError):
+        with contextlib.suppress(OSError, RuntimeError):
+            times = psutil.cpu_times()
+            return times.user + times.system, 0.0
+        return 0.0, 0.0
+    user, nice, system, _, _, irq, softirq, stolen = fields
+    return user + nice + system + irq + softirq, stolen
+
+
+def _gpu() -> dict[str, float | str]:
+    """Clock, temperature and slowdown of the first GPU in use; nothing where nobody can say."""
+    wanted = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
+    query = ["nvidia-smi", f"--id={wanted}", f"--query-gpu={GPU_FIELDS}", "--format=csv,noheader,nounits"]
+    try:
+        out = subprocess.run(query, capture_output=True, text=True, timeout=10, check=True).stdout
+        clock, heat, reasons = (field.strip() for field in out.splitlines()[0].split(","))
+        slowed = [words for bit, words in SLOWDOWNS.items() if int(reasons, 16) & bit]
+        facts: dict[str, float | str] = {"gpu_mhz": float(clock), "gpu_celsius": float(heat)}
+        return {**facts, "gpu_slowed": ", ".join(slowed)} if slowed else facts
+    except (OSError, subprocess.SubprocessError, ValueError, IndexError):
+        return {}
