@@ -41,8 +41,8 @@ NAMES = ("greedy", "shrunk", "strict", "replicate")
 SILENT = Noise(0.0, 1.0)
 TRIED = 10  # runs that any rule may want of one side
 
-numbers = st.floats(-1e9, 1e9)
-sigmas = st.just(0.0) | st.floats(1e-6, 1e6)
+numbers = st.floats(-1e9, 1e9) | st.floats(-3, 3)  # some as near to each other as the noise is large
+sigmas = st.just(0.0) | st.floats(1e-6, 1e6) | st.floats(0.01, 3)
 anything = st.floats() | st.sampled_from([1e308, -1e308, 1.7e308, 5e-324, -5e-324, 0.0, -0.0, 1e-300])
 wins = st.floats(1e-3, 1e3)
 
@@ -360,6 +360,7 @@ def test_the_new_bar_is_without_the_luck_of_the_win() -> None:
     assert verdict(shrunk([8.0], 1.0)).bar == 9.0  # at most a standard error
     assert verdict(shrunk([2.0], 1.0)).bar == 2.5  # of a big win hardly anything: 4 * 1**2 / 8
     assert verdict(shrunk([8.0, 8.0], 1.0)).bar == pytest.approx(8 + math.sqrt(0.5))
+    assert verdict(shrunk([9.6, 9.8], 1.0)).bar == pytest.approx(10.0)  # and never more than there was
     assert verdict(shrunk([8.0], 0.0)).bar == 8.0
 
 
@@ -488,6 +489,14 @@ def test_evidence_grows_where_there_is_a_gain() -> None:
     assert kept > 450
 
 
+@given(st.lists(st.floats(0.1, 3), min_size=1, max_size=8), st.sampled_from([0.05, 0.1, 0.3]))
+def test_strict_keeps_where_the_evidence_reaches_one_in_alpha(gains: list[float], alpha: float) -> None:
+    noise, champion = Noise(0.5, 9), contestant(*[0.0] * 8)
+    decision = Judge(LESS, {}, Strict(alpha)).judge(champion, contestant(*(-gain for gain in gains)), noise)
+    kept = isinstance(decision, Verdict) and decision.status == "keep"
+    assert kept == (e_value(gains, noise) >= 1 / alpha)
+
+
 def test_strict_asks_for_the_same_seeds_on_both_sides_and_gives_up_in_the_end() -> None:
     noise = Noise(1.0, 9)
     champion = contestant(10.0)
@@ -529,10 +538,18 @@ def test_a_rule_that_is_not_known_is_no_rule() -> None:
 # -- a champion without some of its changes ------------------------------------------------------------
 
 
-@given(st.lists(st.tuples(numbers, numbers), min_size=1, max_size=6), sigmas, numbers, st.sampled_from([1, -1]))
+@given(
+    st.lists(st.tuples(numbers, numbers), min_size=1, max_size=6),
+    sigmas,
+    numbers,
+    st.sampled_from([1, -1]),
+    st.booleans(),
+)
 def test_changes_go_where_nothing_is_lost_by_it_and_the_bar_stays(
-    values: list[tuple[float, float]], sigma: float, bar: float, sign: int
+    values: list[tuple[float, float]], sigma: float, bar: float, sign: int, close: bool
 ) -> None:
+    if close:  # neighbours, where a standard error decides
+        values = [(before, before + sigma * (1.1 + after / 1e9)) for before, after in values]
     before, after = ([sign * value for value in side] for side in zip(*values, strict=True))
     found = without(LESS if sign > 0 else MORE, bar, before, after, Noise(sigma, 5))
     gain = average([b - a for b, a in values])
