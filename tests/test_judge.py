@@ -629,7 +629,7 @@ def test_an_effect_is_larger_than_zero() -> None:
 
 
 def test_a_change_of_noise_is_seen_and_seldom_imagined() -> None:
-    draw, seen, imagined, rounds = random.Random(8), 0, 0, 1500
+    draw, seen, imagined, rounds = random.Random(8), 0, 0, 4000
     for _ in range(rounds):
         calm = groups_of(draw, 1.0, [2] * 12 + [1])
         imagined += change_of_noise(calm) is not None

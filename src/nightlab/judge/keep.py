@@ -44,7 +44,8 @@ class Shrunk:
     A win by less than ``again`` sigma is measured once more on a fresh seed. The winner's bar then lies worse
     than its mean by ``min(most * s, pull * s**2 / gain, gain)``, s the standard error of the mean: nothing for a
     big win, all of it for one that may be nothing but luck. To demand more than a bar's worth instead (k sigma,
-    three seeds for everything) was measured to lose 5 to 60 % of the gain. A program that is no worse by more
+    three seeds for everything) was measured to lose 5 to 60 % of the gain, but where the noise is several times
+    what most changes do: there three seeds for everything find more. A program that is no worse by more
     than ``tie`` standard errors, and simpler, is kept too, but the bar stays: ties can't add up to a loss.
 
     Method and constants: the simulation in benchmarks/keep_rules.py.
