@@ -170,6 +170,7 @@ def program_env(home: Path, **more: str) -> dict[str, str]:
         "PATH": os.environ["PATH"],
         "LANG": "C.UTF-8",
         "COLUMNS": "200",
+        **{name: os.environ[name] for name in ["PYTHONPATH"] if name in os.environ},  # where the code under test is
         **more,
     }
 

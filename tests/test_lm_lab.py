@@ -212,14 +212,12 @@ class Models:
         raise RuntimeError("no memory, say")
 
 
-def start_evaluator(
-    lab: Lab, link: socket.socket, shared: IO[bytes], split: str = "val", **env: str
-) -> subprocess.Popen[str]:
+def start_evaluator(lab: Lab, link: socket.socket, shared: IO[bytes], **env: str) -> subprocess.Popen[str]:
     """``prepare.py evaluate`` in a process of its own, as in a trial."""
     return subprocess.Popen(
         [sys.executable, "prepare.py", "evaluate"],
         cwd=lab.folder,
-        env=lab.env(NIGHTLAB_ROLE="evaluator", NIGHTLAB_SPLIT=split, **guest(link, shared), **env),
+        env=lab.env(NIGHTLAB_ROLE="evaluator", **guest(link, shared), **env),
         pass_fds=(link.fileno(), shared.fileno()),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -235,12 +233,12 @@ def guest(link: socket.socket, shared: IO[bytes]) -> dict[str, str]:
     }
 
 
-def serve(lab: Lab, prepare: ModuleType, model: str, split: str = "val") -> subprocess.CompletedProcess[str]:
+def serve(lab: Lab, prepare: ModuleType, model: str, **env: str) -> subprocess.CompletedProcess[str]:
     """Serve a model from this process to an evaluator."""
     function = getattr(Models(prepare.VOCABULARY), model)
     ours, theirs = socket.socketpair()
     with tempfile.TemporaryFile() as shared, theirs, pytest.MonkeyPatch.context() as patch:
-        evaluator = start_evaluator(lab, theirs, shared, split)
+        evaluator = start_evaluator(lab, theirs, shared, **env)
         theirs.close()
         trial = {"ROLE": "candidate", "SEED": "1", "CLOCK": "cpu", "BUDGET": "1"}
         for name, value in {**{f"NIGHTLAB_{n}": v for n, v in trial.items()}, **guest(ours, shared)}.items():
@@ -259,7 +257,9 @@ def test_a_served_model_scores_exactly_what_it_scores_in_process(lab: Lab, prepa
     served = serve(lab, prepare, "honest")
     assert served.returncode == 0, served.stderr
     assert served.stdout == f"METRIC val_bpb={in_process:.9f}\n"
-    assert serve(lab, prepare, "honest", split="heldout").stdout != served.stdout
+    both = serve(lab, prepare, "honest", NIGHTLAB_HELD_OUT="1").stdout.splitlines()
+    assert both[0] == served.stdout.strip() and both[1].startswith("METRIC held_out=")
+    assert both[1].split("=")[1] != both[0].split("=")[1], "another split"
 
 
 @pytest.mark.parametrize(

@@ -394,13 +394,6 @@ def test_an_evaluator_that_sees_cheating_says_so(bench: Any) -> None:
     assert (measured.outcome, measured.detail) == ("tampered", "the answers depend on the future")
 
 
-def test_an_evaluator_works_on_a_pristine_copy(bare_bench: Any) -> None:
-    genome = "open('evaluate.py', 'w').write('print(\"METRIC loss=0\")')\n"
-    evaluate = "print('METRIC loss=7')\n"
-    contract = LEAST + '[evaluator]\ncommand = "python evaluate.py"\n'
-    assert bare_bench(genome, contract, files={"evaluate.py": evaluate}).run().metric == 7
-
-
 # -- deaths from outside -------------------------------------------------------------------------------
 
 SLEEPER = (

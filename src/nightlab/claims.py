@@ -12,6 +12,7 @@ from typing import Any
 from nightlab.crew import Crew
 from nightlab.genome import syntax_fault
 from nightlab.judge import level_of_look, paired_gain
+from nightlab.ledger import write_results
 from nightlab.lineage import OutOfScope, PatchConflict
 from nightlab.propose import change_constants, find_constants
 from nightlab.records import Budget, Evidence, Experiment, Measurement, NightlabError, PairedGain, Purpose
@@ -182,6 +183,7 @@ class Claims:
     def _show(self, experiment: Experiment, evidence: Evidence) -> None:
         if evidence not in self.ledger.experiment(experiment.number).evidence:
             self.ledger.show(experiment.number, evidence)
+            write_results(self.session.results, self.session.metric, self.ledger.experiments())
 
     def _without(self, commit: str, experiments: Sequence[Experiment]) -> str:
         """A commit with some of its changes taken out again, the latest first.

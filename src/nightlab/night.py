@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 
 from nightlab.crew import Crew
 from nightlab.genome import same_program, syntax_fault
-from nightlab.judge import Again, Contestant, change_of_noise, look, without
+from nightlab.judge import Again, Contestant, change_of_noise, look, noisier, without
 from nightlab.lab import Stop
 from nightlab.ledger import append_result, write_results
 from nightlab.lineage import OutOfScope, PatchConflict, in_genome
@@ -119,7 +119,7 @@ class Night:
             number = self._admit(candidate, twins=True)
             sides = [[self.crew.value(n, "ablate", seed) for seed in seeds] for n in (champion.number, number)]
             values = [[m.metric for m in side if m.metric is not None] for side in sides]
-            bar = contestant(self.ledger, champion).bar
+            bar = self._contestant(champion).bar
             assert bar is not None
             verdict = without(metric, bar, values[0], values[1], self.crew.replicates.noise())
             experiment = self.ledger.experiment(number)
@@ -143,7 +143,7 @@ class Night:
         if self._reason_to_stop():
             return None
         number = self._propose()
-        return None if number is None else Wanted(number, "search", SEED)
+        return None if number is None else self._judge(self.ledger.experiment(number))
 
     def _flies(self, wanted: Wanted) -> bool:
         return self.crew.flies(wanted.number, wanted.purpose, wanted.seed)
@@ -161,9 +161,9 @@ class Night:
     def _judge(self, experiment: Experiment) -> Wanted | None:
         """Judge an experiment, or say which trial that takes."""
         champion = self.ledger.champion()
-        candidate = contestant(self.ledger, experiment)
+        candidate = self._contestant(experiment)
         decision = self.session.judge.judge(
-            contestant(self.ledger, champion) if champion else None, candidate, self.crew.replicates.noise()
+            self._contestant(champion) if champion else None, candidate, self.crew.replicates.noise()
         )
         if isinstance(decision, Again):
             who = champion if decision.who == "champion" and champion else experiment
@@ -172,6 +172,9 @@ class Night:
             return Wanted(who.number, "search", decision.seed)
         self._record(experiment, candidate, decision, champion)
         return None
+
+    def _contestant(self, experiment: Experiment) -> Contestant:
+        return contestant(self.ledger, experiment, same_seeds=self.session.judge.rule.same_seeds)
 
     def _record(
         self, experiment: Experiment, candidate: Contestant, verdict: Verdict, champion: Experiment | None
@@ -205,8 +208,8 @@ class Night:
         due = every and (self.crew.machine_changed or done - (past[-1]["after"] if past else 0) >= every)
         if not fresh and (not due or self._reason_to_stop()):
             return None
-        standing = contestant(self.ledger, champion)
-        twin = replace(standing, runs=dict(enumerate(fresh.values(), SEED)))
+        standing = self._contestant(champion)
+        twin = replace(standing, runs=dict(enumerate(fresh.values(), SEED)), first=SEED)
         noise = self.crew.replicates.noise()
         decision = self.session.judge.judge(standing, twin, noise)
         if isinstance(decision, Again):
@@ -241,11 +244,16 @@ class Night:
 
     def _alarms(self, facts: dict[str, object]) -> list[str]:
         """What the human should know of a session that no longer is what it was."""
-        alarms = []
+        alarms, noise = [], self.crew.replicates.noise()
         if change := change_of_noise(self.crew.replicates.groups()):
             alarms.append(
                 f"the noise has changed: a trial's spread was {change[0]:.2g}, lately it is {change[1]:.2g}; "
                 "look at the machine (temperature, neighbours) before you trust small gains"
+            )
+        values = list(self._contestant(self.session.champion()).values().values())
+        if noisier([*values, *(facts["values"] if isinstance(facts["values"], list) else [])], noise):
+            alarms.append(
+                "the champion's runs lie further apart than other genomes': look at its curve, it may be unstable"
             )
         seen = facts.get("look")
         if isinstance(seen, dict) and seen["parted"]:

@@ -12,7 +12,7 @@ Clock = Literal["wall", "cpu", "work"]
 Purpose = Literal["search", "upkeep", "replay", "confirm", "ablate", "transfer"]
 Level = Literal["confirmed", "held out", "transferred"]
 Status = Literal["keep", "discard", "crash"]
-SEED = 1  # the first seed of every genome in the search: candidate and champion meet the same luck
+SEED = 1  # the baseline's first, and under a rule that compares on the same seeds everybody's
 Outcome = Literal[
     "measured",
     "crashed",
@@ -245,3 +245,10 @@ class Experiment:
     @property
     def kept(self) -> bool:
         return self.verdict is not None and self.verdict.status == "keep"
+
+    @property
+    def level(self) -> str:
+        """The highest level of evidence that its gain has: ``measured`` until more is shown, empty if it has none."""
+        shown = {evidence.level for evidence in self.evidence if evidence.shown}
+        levels: tuple[Level, ...] = ("transferred", "held out", "confirmed")
+        return next((level for level in levels if level in shown), "measured" if self.kept and self.number else "")

@@ -33,8 +33,10 @@ from nightlab.lineage import Repo, in_genome
 from nightlab.records import Candidate, Experiment, Metric, NightlabError, Platform
 from nightlab.trial import Box
 from nightlab.trial.box import GUEST
+from nightlab.trial.cgroup import delegated, make_room
+from nightlab.trial.find import find_sandbox
 from nightlab.trial.machine import this_platform
-from nightlab.trial.sandbox import PROTECTIONS, Bare, Sandbox, find_sandbox
+from nightlab.trial.sandbox import PROTECTIONS, Bare, Sandbox
 
 FREE_MB = 200  # below this much disk a session does not start: a full disk loses the run in flight
 NETWORK_MOUNTS = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "9p", "fuse.sshfs", "fuse.rclone", "lustre"}
@@ -76,7 +78,8 @@ class Session:
         if writer:
             allowed = {*facts["allowed"], *self.lab.sandbox.allow_missing, *allow}
             require(sealed(self.sandbox, allowed))
-        self.box = Box(repo, self.lab, self.budget, self.device, self.folder / "trials", self.sandbox)
+        cgroups = make_room() if writer else None
+        self.box = Box(repo, self.lab, self.budget, self.device, self.folder / "trials", self.sandbox, cgroups)
         judge = self.lab.judge
         self.judge = Judge(self.metric, self.lab.limits, make_rule(judge.rule, judge.alpha, judge.seeds))
 
@@ -228,6 +231,14 @@ def sealed(sandbox: Sandbox, allowed: Iterable[str]) -> list[Check]:
         )
         for name, what in PROTECTIONS.items()
     ]
+
+
+def memory_limit() -> Check:
+    """Whether the kernel limits a candidate's memory, or we look how much it uses."""
+    if delegated():
+        return Check("memory is limited by a cgroup", True)
+    mend = "systemd-run --user --scope -p Delegate=yes nightlab run"
+    return Check("memory is sampled twice a second, not limited by a cgroup", False, mend, fatal=False)
 
 
 def inspect(repo: Repo, *, dirty_genome: bool = False) -> tuple[Lab, str, list[Check]]:

@@ -10,9 +10,10 @@ from collections.abc import Iterable
 
 from nightlab.judge import Contestant, Noise, pooled, prior_sigma
 from nightlab.ledger import Ledger
-from nightlab.records import Budget, Experiment, Measurement, Purpose, Trial
+from nightlab.records import SEED, Budget, Experiment, Measurement, Purpose, Trial
 
 ATTEMPTS = 3  # how often a trial may be lost, or disturbed in a row, before that is how things are
+OWN_SEED = 10_000
 # Seeds by purpose: what one question has used is fresh for the next.
 UPKEEP_SEED, CONFIRM_SEED, ABLATE_SEED, SIMPLIFY_SEED, TRANSFER_SEED = 501, 1001, 2001, 2501, 3001
 
@@ -33,12 +34,14 @@ def runs(trials: Iterable[tuple[Trial, Measurement | None]], purpose: Purpose = 
     return found
 
 
-def contestant(ledger: Ledger, experiment: Experiment) -> Contestant:
+def contestant(ledger: Ledger, experiment: Experiment, *, same_seeds: bool) -> Contestant:
     """An experiment's genome as the judge sees it."""
+    number = experiment.number
+    first = SEED if same_seeds or not number else OWN_SEED + 2 * number  # no rule with own seeds runs it more often
     bar = experiment.bar
     if bar is None and experiment.measurement is not None:  # kept by a nightlab that had no bars
         bar = experiment.measurement.metric
-    return Contestant(runs(ledger.trials(experiment.number, "search")), experiment.candidate.lines, bar)
+    return Contestant(runs(ledger.trials(number, "search")), experiment.candidate.lines, bar, first)
 
 
 class Replicates:

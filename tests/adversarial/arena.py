@@ -279,7 +279,7 @@ class Arena:
         """Run a hostile genome to its verdict, then check that the next honest experiment is unaffected."""
         number = self.session.ledger.next_number()
         self.idea(text, hypothesis)
-        self.idea(f"{HONEST}# honest run number {number + 1}\n", "an honest change")
+        self.idea(f"{HONEST}HONEST_RUN = {number + 1}\n", "an honest change")
         self.run(number + 1)
         self.check_clean()
         self.check_honest(number + 1)
@@ -290,7 +290,7 @@ class Arena:
         """Run what is queued, all of which must be refused, and an honest idea after it; returns the reasons."""
         number = self.session.ledger.next_number()
         before = len(self.session.ledger.notes("refused"))
-        self.idea(f"{HONEST}# honest run number {number}\n", "an honest change")
+        self.idea(f"{HONEST}HONEST_RUN = {number}\n", "an honest change")
         self.run(number)
         self.check_clean()
         self.check_honest(number)

@@ -118,7 +118,7 @@ for n in range(5):
     os.unlink("big")
     kept[-1].write(bytes(10 * 2**20))
 """,
-    "very many empty files": "[open(f'empty{n}', 'w').close() for n in range(7000)]",
+    "very many empty files": "[open(f'empty{n}', 'w').close() for n in range(5500)]",
     "very deep": """
 for _ in range(1100):
     os.mkdir("d" * 20)

@@ -40,6 +40,7 @@ SHADOWS += ["nightlab_guest.py", "__pycache__/prepare.cpython-311.pyc", "__pycac
 
 def test_modules_that_shadow_those_of_the_evaluator_and_the_check(checked_arena: Arena) -> None:
     write = f"""
+os.makedirs("__pycache__", exist_ok=True)
 for name in {SHADOWS}:
     open(name, "w").write("print('METRIC loss=0'); import os; os._exit(0)")
 open("evil.pth", "w").write("import os; print('METRIC loss=0'); os._exit(0)")
@@ -272,14 +273,17 @@ def test_it_launders_cpu_time_through_children_that_nobody_waits_for(cpu_arena: 
     launder = """
 import signal
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-end = time.time() + 1.5
+end, children = time.time() + 1.5, 0
 while time.time() < end:
+    children += 1
     if os.fork() == 0:
         until = time.process_time() + 0.3
         while time.process_time() < until: pass
         os._exit(0)
     try: os.wait()
     except ChildProcessError: pass
+    print(f"burnt: {children * 0.3}", flush=True)
 """
     got = cpu_arena.attack(genome(training=launder))
-    assert got.said == ("discard", "over budget") or got.measured.training_seconds > 0.8, got.measured
+    burnt = got.measured.claims["burnt"]  # less on a busy machine
+    assert got.said == ("discard", "over budget") or got.measured.training_seconds > 0.9 * burnt > 0.2, got.measured

@@ -84,7 +84,7 @@ class Matrix:
         roles = [role for _ in range(-(-kills // 4)) for role in self.chance.sample(sorted(ROLES), 4)][:kills]
         self.experiments = experiments = kills * 2 // 3 + 1
         for number in range(experiments):
-            self.lab.idea(f"{STEADY}# steady number {number}\n", f"steady {number}")
+            self.lab.idea(f"{STEADY}NUMBER = {number}\n", f"steady {number}")
         self.start(experiments)
         for role in roles:
             self.kill(role)

@@ -42,14 +42,16 @@ def replay(
 
     session = open_session(lab, tag, writer=True)
     shown = view(quiet=as_json)
+    searched = runs(session.ledger.trials(number, "search"))
+    own = min(searched, default=SEED)
     budget = Budget("work", work) if work else session.budget.record()
     try:
-        found = Crew(session, shown).replay(number, SEED if seed is None else seed, times, budget)
+        found = Crew(session, shown).replay(number, own if seed is None else seed, times, budget)
     finally:
         shown.close()
     experiment = session.ledger.experiment(number)
     comparable = budget == session.budget.record() and seed is None and experiment.measurement is not None
-    first = runs(session.ledger.trials(number, "search")).get(SEED) if comparable else None
+    first = searched.get(own) if comparable else None
     values = [m.metric for m in ([first, *found] if first else found)]
     same = len(set(values)) == 1 and values[0] is not None
     if as_json:

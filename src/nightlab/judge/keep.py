@@ -23,6 +23,7 @@ class Greedy:
     """
 
     baseline_runs: int = 1
+    same_seeds: bool = True
 
     def compare(self, metric: Metric, champion: Contestant, candidate: Contestant, noise: Noise) -> Verdict | Again:
         value = average(list(candidate.values().values()))
@@ -48,10 +49,14 @@ class Shrunk:
     what most changes do: there three seeds for everything find more. A program that is no worse by more
     than ``tie`` standard errors, and simpler, is kept too, but the bar stays: ties can't add up to a loss.
 
+    Every candidate has a seed of its own: the bar is a mean over seeds, and what one seed has in store for all
+    programs would otherwise count for each of them, or against.
+
     Method and constants: the simulation in benchmarks/keep_rules.py.
     """
 
     baseline_runs: int = 2
+    same_seeds: bool = False
     again: float = 1.0
     most: float = 1.0
     pull: float = 4.0
@@ -91,6 +96,7 @@ class Strict:
     alpha: float = 0.1
     most_seeds: int = 8
     baseline_runs: int = 1
+    same_seeds: bool = True
 
     def compare(self, metric: Metric, champion: Contestant, candidate: Contestant, noise: Noise) -> Verdict | Again:
         paired = _paired(metric, champion, candidate)
@@ -122,6 +128,7 @@ class Replicate:
     """
 
     seeds: int = 3
+    same_seeds: bool = True
 
     @property
     def baseline_runs(self) -> int:

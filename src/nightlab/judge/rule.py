@@ -25,11 +25,13 @@ class Contestant:
     """What a rule may know of a genome: what it measured with each seed, and how many lines of code it has.
 
     A champion has a ``bar`` as well: its value as it is believed to be, without the luck that made it champion.
+    ``first`` is the first seed that it meets in the search.
     """
 
     runs: Mapping[int, Measurement]
     lines: int
     bar: float | None = None
+    first: int = SEED
 
     @property
     def mean(self) -> Measurement:
@@ -56,6 +58,11 @@ class Rule(Protocol):
     @property
     def baseline_runs(self) -> int:
         """How many measurements the first bar is made of."""
+        ...
+
+    @property
+    def same_seeds(self) -> bool:
+        """Whether all genomes meet the same seeds, to be compared one by one, or each its own."""
         ...
 
     def compare(self, metric: Metric, champion: Contestant, candidate: Contestant, noise: Noise) -> Verdict | Again:
@@ -85,7 +92,7 @@ class Judge:
                 return Again("candidate", next_seed(candidate), "the first bar should not be one run's luck")
             return Verdict("keep", "baseline", bar=candidate.mean.metric)
         if not candidate.runs:
-            return Again("candidate", SEED)
+            return Again("candidate", candidate.first)
         if refusal := self._over_limit(champion.mean, candidate.mean):
             return refusal
         return self.rule.compare(self.metric, champion, candidate, noise)
@@ -117,7 +124,7 @@ class Judge:
 
 def next_seed(contestant: Contestant) -> int:
     """The first seed of the search that a genome has not met."""
-    return next(seed for seed in itertools.count(SEED) if seed not in contestant.runs)
+    return next(seed for seed in itertools.count(contestant.first) if seed not in contestant.runs)
 
 
 def simpler(champion: Contestant, candidate: Contestant) -> str:

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
+from nightlab.lineage import copies
 from nightlab.records import NightlabError
 
 MAX_GENOME_BYTES = 1_000_000
@@ -196,6 +197,20 @@ class Repo:
             self._run("checkout-index", "--all", "--force", f"--prefix={folder.resolve()}/", env=index)
         return folder / self.prefix
 
+    def ids(self, commit: str, copy: Path) -> dict[str, str]:
+        """The id of each file in a copy that ``export`` just made, by path, compared with the commit's.
+
+        A file that git converts on its way out (line ends, large files) has the id of what it became.
+        Raises NightlabError when the copy is not what the commit says.
+        """
+        found = self._blobs(commit)
+        for path, wanted in found.items():
+            if copies.file_id(copy / path, wanted.split()[-1]) != wanted:
+                found[path] = copies.blob_id(self._converted(commit, path), wanted)
+        if fault := copies.fault(copy, found, whole=True):
+            raise NightlabError(f"the copy of {commit[:7]} in {copy} is not what git says: {fault}", "check the disk")
+        return found
+
     # -- inside ----------------------------------------------------------------------------------
 
     def _outside(self, path: str) -> str:
@@ -207,6 +222,23 @@ class Repo:
     def _mode(self, commit: str, path: str) -> str:
         found = self._text("ls-tree", "--full-tree", commit, "--", self._outside(path))
         return found.split()[0] if found else "100644"
+
+    def _blobs(self, commit: str) -> dict[str, str]:
+        """The id of each of the lab's files at ``commit``, by path; that of a link says so."""
+        where = ["--", f"{self.prefix}/"] if self.prefix else []
+        out = self._run("ls-tree", "-r", "-z", "--full-tree", commit, *where).stdout
+        found = {}
+        for entry in os.fsdecode(out).split("\0")[:-1]:
+            about, path = entry.split("\t", 1)
+            mode, kind, name = about.split()
+            if kind == "blob":
+                found[self._inside(path)] = f"link {name}" if mode == "120000" else name
+        return found
+
+    def _converted(self, commit: str, path: str) -> bytes:
+        """A file's content as git writes it into a copy."""
+        with self._index(commit) as index:
+            return self._run("cat-file", "--filters", f"{commit}:{self._outside(path)}", env=index).stdout
 
     @contextmanager
     def _index(self, commit: str) -> Iterator[dict[str, str]]:

@@ -22,6 +22,7 @@ from nightlab.lab import BudgetPart, Lab, megabytes
 from nightlab.lineage import Repo, in_genome
 from nightlab.records import Budget, Measurement, NightlabError, Trial
 from nightlab.trial import text
+from nightlab.trial.cgroup import Cgroup
 from nightlab.trial.condition import disturbance
 from nightlab.trial.sandbox import Place, Sandbox
 
@@ -68,11 +69,20 @@ class Running:
 
 
 class Box:
-    """Where the trials of one session run: ``folder`` holds one folder per trial."""
+    """Where the trials of one session run: ``folder`` holds one folder per trial, ``cgroups`` one cgroup."""
 
-    def __init__(self, repo: Repo, lab: Lab, budget: BudgetPart, device: str, folder: Path, sandbox: Sandbox) -> None:
+    def __init__(
+        self,
+        repo: Repo,
+        lab: Lab,
+        budget: BudgetPart,
+        device: str,
+        folder: Path,
+        sandbox: Sandbox,
+        cgroups: Path | None = None,
+    ) -> None:
         self.repo, self.lab, self.budget, self.device, self.folder = repo, lab, budget, device, folder
-        self.sandbox = sandbox
+        self.sandbox, self.cgroups = sandbox, cgroups
 
     def start(self, trial: Trial) -> Running:
         """Start a trial under a supervisor of its own, which goes on when this process ends.
@@ -120,6 +130,8 @@ class Box:
 
     def clear(self, folder: Path) -> None:
         """End whatever still runs in a trial's name, and remove its scratch folders."""
+        if cgroup := self._cgroup(folder):
+            cgroup.close()
         if folder.exists():
             for process in _marked(folder):
                 with contextlib.suppress(psutil.Error, ProcessLookupError):
@@ -141,23 +153,34 @@ class Box:
     def _lay_out(self, trial: Trial, folder: Path) -> dict[str, Any]:
         lab, evaluator = self.lab, self.lab.evaluator
         work = self.repo.export(trial.commit, folder / "work")
+        ids = self.repo.ids(trial.commit, work)
         starts = {"candidate": self._start(folder, work, lab.data.open, writable=True)}
+        # Its frozen files are compared too: not every sandbox keeps it from writing them. Mounts do not hold links.
+        frozen = {path: name for path, name in ids.items() if not in_genome(path, lab.genome) and " " not in name}
+        copies = {"candidate": str(work)}
         # Copies of their own: nothing that a candidate leaves behind can touch the evaluator or the checks.
         if evaluator:
             trusted = self.repo.export(trial.commit, folder / "trusted")
-            starts["evaluator"] = self._start(folder, trusted, lab.data.open + lab.data.sealed, writable=False)
+            data = lab.data.open + lab.data.sealed
+            left = None if evaluator.served or not lab.command else work
+            starts["evaluator"] = self._start(folder, trusted, data, writable=False, artefacts=left)
+            copies["evaluator"] = str(trusted)
             if evaluator.held_out and (trial.purpose in HELD_OUT or trial.experiment == 0):
                 starts["evaluator"]["env"]["NIGHTLAB_HELD_OUT"] = "1"
         if lab.checks:
             checked = self.repo.export(trial.commit, folder / "checked")
             starts["check"] = self._start(folder, checked, lab.data.open, writable=True)
-        budget = self.budget
+            copies["check"] = str(checked)
+        budget, cgroup = self.budget, self._cgroup(folder)
         return {
             "command": shlex.split(lab.command) if lab.command else None,
             "evaluator": shlex.split(evaluator.command) if evaluator else None,
             "served": bool(evaluator and evaluator.served),
             "checks": [shlex.split(check.command) for check in lab.checks] if trial.purpose == "search" else [],
             "starts": starts,
+            "copies": copies,
+            "ids": ids,
+            "frozen": frozen,
             "env": self._environment(trial, folder),
             "clock": trial.budget.clock,
             "amount": trial.budget.amount,
@@ -167,12 +190,15 @@ class Box:
                 clock=trial.budget.clock, amount=trial.budget.amount, wall_limit=budget.wall_limit
             ).longest(),
             "disk_mb": megabytes(lab.resources.disk),
+            "cgroup": str(cgroup.folder) if cgroup else None,
             "memory_mb": megabytes(lab.resources.memory) if lab.resources.memory else None,
             "processes": lab.resources.processes,
             "log_bytes": int(megabytes(lab.resources.log) * 2**20),
         }
 
-    def _start(self, folder: Path, copy: Path, data: tuple[str, ...], *, writable: bool) -> dict[str, Any]:
+    def _start(
+        self, folder: Path, copy: Path, data: tuple[str, ...], *, writable: bool, artefacts: Path | None = None
+    ) -> dict[str, Any]:
         """How the sandbox starts a process in its copy of the lab, with a home in which only the data is found."""
         tmp = folder / "tmp"
         home = folder / f"home-{copy.relative_to(folder).parts[0]}"
@@ -180,7 +206,12 @@ class Box:
         tmp.mkdir(exist_ok=True)
         frozen = tuple(_frozen(copy, self.lab.genome)) if writable else ()
         scratch = int(megabytes(self.lab.resources.disk))
-        return asdict(self.sandbox.start(Place(copy, writable, frozen, home, tmp, data, scratch, self.device)))
+        place = Place(copy, writable, frozen, home, tmp, data, scratch, self.device, artefacts)
+        return asdict(self.sandbox.start(place))
+
+    def _cgroup(self, folder: Path) -> Cgroup | None:
+        """The cgroup for a trial's candidate, where the system lets us make one."""
+        return Cgroup(self.cgroups / f"nightlab-{os.getpid()}-{folder.name}") if self.cgroups else None
 
     def _environment(self, trial: Trial, folder: Path) -> dict[str, str]:
         names = (*PASSED, *self.lab.environment)
@@ -191,6 +222,7 @@ class Box:
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), "/usr/local/bin", "/usr/bin", "/bin"]),
             "PYTHONPATH": str(GUEST),
             "PYTHONUNBUFFERED": "1",
+            "PYTHONDONTWRITEBYTECODE": "1",  # a copy holds the commit's files and no other
             "PYTHONHASHSEED": "0",
             "NIGHTLAB_SEED": str(trial.seed),
             "NIGHTLAB_CLOCK": trial.budget.clock,

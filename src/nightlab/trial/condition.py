@@ -27,8 +27,8 @@ GPU_FIELDS = "clocks.sm,temperature.gpu,clocks_throttle_reasons.active"
 class Condition:
     """Looks at the machine from the start of training to its end; ``own`` is the trial's CPU seconds."""
 
-    def __init__(self, device: str) -> None:
-        self.device = device
+    def __init__(self, gpu: bool) -> None:
+        self.gpu = gpu
         self.begun: tuple[float, float, float, float] | None = None
         self.facts: dict[str, float | str] = {}
 
@@ -52,7 +52,7 @@ class Condition:
         with contextlib.suppress(OSError, AttributeError, NotImplementedError, RuntimeError):
             if frequency := psutil.cpu_freq():
                 self.facts["clock_mhz"] = round(frequency.current)
-        if self.device == "cuda":
+        if self.gpu:
             self.facts |= _gpu()
 
 

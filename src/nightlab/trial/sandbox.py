@@ -8,9 +8,6 @@ samples that). Method and traps: bubblewrap's manual, and what Codex and Claude 
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
-import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +16,7 @@ from typing import Protocol
 SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/opt", "/nix/store")
 SETTINGS = ("ld.so.cache", "ld.so.conf", "ld.so.conf.d", "alternatives", "localtime", "passwd", "group")
 NVIDIA = "nvidia*"  # devices that a lab on CUDA is given
-LAB, HOME = "/lab", "/home/lab"  # where a process finds its folder and its home
+LAB, HOME, ARTEFACTS = "/lab", "/home/lab", "/artefacts"  # where a process finds its folder, its home, and these
 SCRATCH = ("/tmp", "/dev/shm", HOME)  # folders of its own, kept in memory
 NOBODY = 65534
 NO_USERS = ("--unshare-user", "--disable-userns", "--cap-drop", "ALL")
@@ -45,6 +42,8 @@ class Place:
     """Folders to read; what begins with ``~/`` is found at the same place in the private home."""
     scratch_mb: int
     device: str
+    artefacts: Path | None = None
+    """What the candidate left, for an evaluator that runs after it: to be read only."""
 
     def links(self) -> list[tuple[Path, str]]:
         """Each data folder, and where below the home (``.cache/x``) or on the machine (``/x``) it is found."""
@@ -82,12 +81,9 @@ class Bare:
         self.why = why
 
     def start(self, place: Place) -> Start:
-        for source, target in place.links():
-            link = place.home / target
-            if link.is_relative_to(place.home):
-                link.parent.mkdir(parents=True, exist_ok=True)
-                link.symlink_to(source)
-        return Start([], str(place.folder), {"HOME": str(place.home), "TMPDIR": str(place.tmp)})
+        link_data(place)
+        env = {"HOME": str(place.home), "TMPDIR": str(place.tmp)}
+        return Start([], str(place.folder), env | told(place.artefacts))
 
 
 class Bubblewrap:
@@ -119,6 +115,8 @@ class Bubblewrap:
         seen += [(source, Path(HOME) / target, "--ro-bind-try") for source, target in place.links()]
         seen += [(place.folder, Path(LAB), "--bind" if place.writable else "--ro-bind")]
         seen += [(place.folder / name, Path(LAB) / name, "--ro-bind") for name in place.frozen]
+        if place.artefacts:
+            seen += [(place.artefacts, Path(ARTEFACTS), "--ro-bind")]
         argv += ["--proc", "/proc", "--dev", "/dev"]
         for scratch in SCRATCH:
             argv += _folders([Path(scratch)], set())
@@ -135,32 +133,22 @@ class Bubblewrap:
             argv += ["--bounding-set=-all", "--inh-caps=-all", "--"]
             if self.own_users:
                 argv += ["bwrap", *NO_USERS, "--dev-bind", "/", "/", "--"]
-        return Start(argv, str(place.folder), {"HOME": HOME, "TMPDIR": "/tmp", "USER": "lab"})
+        env = {"HOME": HOME, "TMPDIR": "/tmp", "USER": "lab"}
+        return Start(argv, str(place.folder), env | told(place.artefacts and Path(ARTEFACTS)))
 
 
-def find_sandbox(readable: Iterable[Path]) -> Sandbox:
-    """The best sandbox that works here, tried for real; ``Bare`` with the reason where none does.
+def link_data(place: Place) -> None:
+    """Let the data be found in the private home, where nothing can be mounted there."""
+    for source, target in place.links():
+        link = place.home / target
+        if link.is_relative_to(place.home):
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(source)
 
-    ``readable``: folders that every process may read, e.g. the interpreter's.
-    """
-    if sys.platform != "linux":
-        return Bare(f"there is no sandbox for {sys.platform} yet: run nightlab on Linux")
-    needs = ["bwrap"] + (["setpriv"] if os.geteuid() == 0 else [])
-    if absent := [name for name in needs if shutil.which(name) is None]:
-        return Bare(f"{absent[0]} is not installed: apt install bubblewrap util-linux, or your system's like")
-    readable = list(readable)
-    place = Place(Path("/usr"), False, (), Path("/tmp"), Path("/tmp"), (), 16, "cpu")
-    # Where root may not make user namespaces for nobody, nobody can't make any either.
-    for own_users in (True, False) if os.geteuid() == 0 else (True,):
-        box = Bubblewrap(readable, own_users=own_users)
-        done = subprocess.run([*box.start(place).prefix, "true"], capture_output=True, text=True, check=False)
-        if done.returncode == 0:
-            return box
-    said = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-    return Bare(
-        f"bubblewrap does not work here ({said}): allow unprivileged user namespaces "
-        "(sysctl kernel.apparmor_restrict_unprivileged_userns=0, or a container started with --privileged)"
-    )
+
+def told(artefacts: Path | None) -> dict[str, str]:
+    """What an evaluator is told of where the artefacts are."""
+    return {"NIGHTLAB_ARTEFACTS": str(artefacts)} if artefacts else {}
 
 
 def _within(path: Path, folders: Iterable[str]) -> bool:

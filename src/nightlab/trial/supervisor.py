@@ -9,27 +9,29 @@ a resumed orchestrator tells a trial that goes on from one that is lost.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import fcntl
 import json
 import math
 import os
-import resource
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
-import threading
 import time
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 from typing import IO, Any
 
 import psutil
 
+from nightlab.lineage import copies
+from nightlab.trial.artefacts import leave_only_files
+from nightlab.trial.cgroup import Cgroup
+from nightlab.trial.child import adopt_orphans, before_exec, shared_memory
 from nightlab.trial.condition import Condition
-from nightlab.trial.sandbox import NOBODY, SCRATCH
+from nightlab.trial.output import Log
+from nightlab.trial.sandbox import SCRATCH
 from nightlab.trial.usage import (
     GPU_QUERY,
     CpuClock,
@@ -38,15 +40,14 @@ from nightlab.trial.usage import (
     mapped_files_mb,
     nameless_mb,
     scratch_mb,
-    tasks_of,
 )
 
-PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 GRACE = 1.1  # a budget may be overrun by 10 % and a second: the step in flight, not a longer training
 TICK, SAMPLE, GPU_SAMPLE = 0.02, 0.5, 2.0  # seconds between looks at the signals, the process tree, the GPU
 LAST_WORDS = 2.0  # seconds that a candidate has to say why it stopped serving
 FAREWELL = 10.0  # seconds that a candidate has to end after its evaluation
 TAMPERED, UNSERVED = 3, 4  # exit statuses by which an evaluator says what went wrong
+RSS_UNIT = 1 / 2**20 if sys.platform == "darwin" else 1 / 2**10  # of getrusage, in MB
 
 
 class Ended(Exception):
@@ -69,60 +70,24 @@ class Times:
     evaluated: float | None = None
 
 
-class Log:
-    """A process's output on disk: the head as it comes, the tail when it ends, the middle dropped."""
-
-    def __init__(self, path: Path, limit: int, pipe: IO[bytes]) -> None:
-        self.path, self.half, self.pipe = path, max(limit // 2, 1024), pipe
-        self.tail = bytearray()
-        self.dropped = 0
-        self.thread = threading.Thread(target=self._pump, daemon=True)
-        self.thread.start()
-
-    def _pump(self) -> None:
-        written = 0
-        with self.path.open("wb", buffering=0) as out:
-            while chunk := os.read(self.pipe.fileno(), 65536):
-                head = chunk[: self.half - written]
-                written += out.write(head) if head else 0
-                self.tail += chunk[len(head) :]
-                if len(self.tail) > 2 * self.half:
-                    self.dropped += len(self.tail) - self.half
-                    del self.tail[: len(self.tail) - self.half]
-
-    def close(self) -> None:
-        # A daemon of the candidate may hold the pipe open for ever: its end is not waited for.
-        self.thread.join(timeout=1.0)
-        tail, dropped = bytes(self.tail), self.dropped
-        if len(tail) > self.half:
-            dropped += len(tail) - self.half
-            tail = tail[-self.half :]
-        with self.path.open("ab") as out:
-            if dropped:
-                out.write(f"\n[… {dropped:,} bytes of output left out …]\n".encode())
-            out.write(tail)
-
-    def text(self) -> str:
-        return self.path.read_bytes().decode("utf-8", errors="replace")
-
-
 class Supervisor:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.spec: dict[str, Any] = json.loads((folder / "spec.json").read_text())
-        self.times = Times()
+        self.times, self.began = Times(), time.time()
         self.children: dict[str, subprocess.Popen[bytes]] = {}
         self.logs: dict[str, Log] = {}
         self.statuses: dict[int, tuple[int, float]] = {}  # pid: exit status, CPU seconds
         self.reaped_cpu = 0.0
         self.cpu_clock: CpuClock | None = None
         self.peak_memory_mb = 0.0
-        self.condition = Condition(self.spec["env"]["NIGHTLAB_DEVICE"])
         self.peak_gpu_memory_mb = 0.0
+        self.cgroup = self._own_cgroup()
         self.sampled = 0.0
         # NVIDIA's tool takes CPU time, which can't be told from the candidate's on a CPU clock.
         gpu = self.spec["env"]["NIGHTLAB_DEVICE"] == "cuda" and self.spec["clock"] != "cpu"
         self.gpu_asked = 0.0 if gpu else math.inf
+        self.condition = Condition(gpu)
         self.control, self._control_end = os.pipe()
         self._turn_end, self._turn = os.pipe()  # a byte in it lets the evaluator make its first call
         os.set_blocking(self.control, False)
@@ -142,6 +107,10 @@ class Supervisor:
             self._kill_tree()
             for log in self.logs.values():
                 log.close()
+        if self.cgroup:
+            ended = self._leave(self.cgroup, ended)
+        if ended.outcome not in ("interrupted", "lost"):
+            ended = next(filter(None, map(self._tampered, self.spec["copies"])), ended)
         return self._result(ended)
 
     # -- the phases ------------------------------------------------------------------------------
@@ -150,7 +119,7 @@ class Supervisor:
         spec = self.spec
         served = bool(spec["evaluator"] and spec["served"])
         ends: dict[str, socket.socket] = {}
-        shared = _shared_memory() if served else None
+        shared = shared_memory() if served else None
         if served:
             ends["candidate"], ends["evaluator"] = socket.socketpair()
         try:
@@ -224,6 +193,9 @@ class Supervisor:
     def _until_evaluated(self, served: bool) -> None:
         limit = self.spec["evaluation"]
         if not served:
+            self._clear_the_way("evaluator")
+            self._sample()  # it may have ended between two
+            leave_only_files(self.folder / "work")
             self._spawn("evaluator", self.spec["evaluator"], None, None)
         begun = time.monotonic()
         while (status := self._status("evaluator")) is None:
@@ -249,6 +221,8 @@ class Supervisor:
                 self._look()
 
     def _checks(self) -> None:
+        if self.spec["checks"]:
+            self._clear_the_way("check")
         for number, argv in enumerate(self.spec["checks"]):
             role = f"check{number}"
             self._spawn(role, argv, None, None)
@@ -259,6 +233,46 @@ class Supervisor:
                     raise Ended("checks failed", f"{' '.join(argv)} took more than {self.spec['evaluation']:g} s")
             if status:
                 raise Ended("checks failed", f"{' '.join(argv)}: exit status {_named(status)}")
+
+    def _clear_the_way(self, role: str) -> None:
+        """Before a trusted process starts: nothing of the candidate's runs, and nothing of it is in the copy."""
+        if not self._kill_tree():
+            raise Ended("crashed", "it left processes that could not be ended")
+        if tampered := self._tampered(role, whole=True):
+            raise tampered
+
+    def _tampered(self, role: str, *, whole: bool = False) -> Ended | None:
+        """The end of a trial whose copy of the lab for a role is no longer what the commit says.
+
+        A check may build in its own, and a candidate write; an evaluator writes nowhere.
+        """
+        folder, ours = Path(self.spec["copies"][role]), role == "evaluator"
+        ids = self.spec["ids" if whole or ours else "frozen"]
+        fault = copies.fault(folder, ids, whole=whole or ours, since=self.began if ours else inf)
+        return Ended("tampered", f"{fault} in the copy of the lab for the {role}") if fault else None
+
+    def _own_cgroup(self) -> Cgroup | None:
+        """The candidate's cgroup; None where there is none, or the kernel does not let us after all."""
+        if self.spec["cgroup"] is None:
+            return None
+        cgroup = Cgroup(Path(self.spec["cgroup"]))
+        try:
+            cgroup.open(self.spec["memory_mb"], self.spec["processes"])
+        except OSError:
+            cgroup.close()
+            return None
+        return cgroup
+
+    def _leave(self, cgroup: Cgroup, ended: Ended) -> Ended:
+        """Read what the kernel counted, and remove the cgroup; the end of the trial as the kernel sees it."""
+        self.peak_memory_mb = max(self.peak_memory_mb, cgroup.peak_mb())
+        full, limit = cgroup.ran_out(), self.spec["memory_mb"]
+        cgroup.close()
+        if full:
+            return Ended(
+                "over limit", f"it needed more than {limit:,.0f} MB of memory" if limit else "no memory was left"
+            )
+        return ended
 
     # -- processes -------------------------------------------------------------------------------
 
@@ -284,7 +298,9 @@ class Supervisor:
             stderr=subprocess.STDOUT,
             pass_fds=fds,
             start_new_session=True,
-            preexec_fn=lambda: _before_exec(self.spec["processes"], int(self.spec["disk_mb"] * 2**20)),
+            preexec_fn=lambda: before_exec(
+                self.spec["processes"], int(self.spec["disk_mb"] * 2**20), self.cgroup if role == "candidate" else None
+            ),
         )
         assert process.stdout is not None
         self.children[role] = process
@@ -385,7 +401,7 @@ class Supervisor:
             if pid not in ours:
                 self.reaped_cpu += used.ru_utime + used.ru_stime
                 # A trial can be over before the first sample; the kernel knows better.
-                self.peak_memory_mb = max(self.peak_memory_mb, used.ru_maxrss * _RSS_UNIT)
+                self.peak_memory_mb = max(self.peak_memory_mb, used.ru_maxrss * RSS_UNIT)
 
     def _status(self, role: str) -> int | None:
         """The exit status of a role's process, negative for a signal; None while it runs."""
@@ -401,19 +417,25 @@ class Supervisor:
     def _finish_log(self, role: str) -> None:
         self.logs[role].thread.join(timeout=1.0)
 
-    def _kill_tree(self) -> None:
-        """End everything below this process. Stopped first, so that nothing re-forks its way out."""
+    def _kill_tree(self) -> bool:
+        """End everything below this process; False when that did not work.
+
+        Stopped first, so that nothing re-forks its way out.
+        """
+        if self.cgroup:
+            self.cgroup.kill()
         until = time.monotonic() + 20
         while time.monotonic() < until:
             self._reap()
             below = psutil.Process().children(recursive=True)
             if not below:
-                return
+                return True
             for stop in (signal.SIGSTOP, signal.SIGKILL):
                 for process in below:
                     with contextlib.suppress(psutil.Error, ProcessLookupError):
                         os.kill(process.pid, stop)
             time.sleep(0.005)
+        return False
 
     # -- the result ------------------------------------------------------------------------------
 
@@ -435,39 +457,6 @@ class Supervisor:
             "machine": self.condition.facts,
             "peak_gpu_memory_mb": round(self.peak_gpu_memory_mb, 1),
         }
-
-
-def _before_exec(processes: int, file_bytes: int) -> None:
-    """In the child, before its program: die with the supervisor, no core files, bounded processes and files."""
-    if _libc is not None:
-        _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    most = file_bytes if hard == resource.RLIM_INFINITY else min(file_bytes, hard)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
-    _, hard = resource.getrlimit(resource.RLIMIT_NPROC)
-    if hard == resource.RLIM_INFINITY or hard > processes + _running:
-        # The limit counts all threads of the user, so it is on top of those that run already. It does not
-        # bind root, but it does bind the nobody that a sandbox makes of root.
-        resource.setrlimit(resource.RLIMIT_NPROC, (processes + _running, hard))
-
-
-_libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
-_running = tasks_of(os.geteuid() or NOBODY)
-_RSS_UNIT = 1 / 2**20 if sys.platform == "darwin" else 1 / 2**10  # of getrusage, in MB
-
-
-def _shared_memory() -> IO[bytes]:
-    """A file in memory for the arrays of a served model.
-
-    On Linux it can't be made smaller again: that would end the process that has it mapped. And nobody may
-    add a seal of his own.
-    """
-    if sys.platform != "linux":
-        return tempfile.TemporaryFile()
-    fd = os.memfd_create("nightlab", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL)
-    return os.fdopen(fd, "r+b", buffering=0)
 
 
 def _check_not_killed(status: int) -> None:
@@ -502,8 +491,7 @@ def main(folder: Path) -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     lock = os.open(folder / "lock", os.O_CREAT | os.O_RDWR)
     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    if _libc is not None:
-        _libc.prctl(PR_SET_CHILD_SUBREAPER, 1)
+    adopt_orphans()
 
     def stop(number: int, frame: object) -> None:
         raise Ended("interrupted", "stopped by the user")

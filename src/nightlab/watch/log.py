@@ -23,7 +23,8 @@ def log_lines(metric: Metric, experiments: Sequence[Experiment], width: int | No
     for experiment in experiments:
         verdict, measured, candidate = experiment.verdict, experiment.measurement, experiment.candidate
         status = verdict.status if verdict else "running"
-        reason = f" ({verdict.reason})" if verdict and verdict.reason not in ("improved", "baseline") else ""
+        said = experiment.level if experiment.level not in ("", "measured") else verdict.reason if verdict else ""
+        reason = f" ({said})" if said and said not in ("improved", "baseline") else ""
         value = f"{measured.metric:.6f}" if measured and measured.metric is not None else "-"
         line = (
             f"{experiment.number:>5}  {status + reason:<24}{value:>{column}}  "
@@ -54,6 +55,12 @@ def print_experiment(
         ("commit", f"{candidate.commit} on {candidate.parent[:12]}"),
         ("program", f"{candidate.lines} lines of genome"),
     ]
+    if experiment.bar is not None:
+        rows.append(("counts as", f"{metric.name} {experiment.bar:.6f}, without the luck of its runs"))
+    for evidence in experiment.evidence:
+        against = f" at {evidence.what}" if evidence.what else " over the baseline"
+        how = evidence.level if evidence.shown else f"not shown ({evidence.level})"
+        rows.append((how, f"{interval_words(evidence.gain)}{against}, {evidence.gain.pairs} pairs"))
     for trial, measured in trials:
         rows.append((f"trial {trial.id}", _trial_words(metric, measured)))
     table = Table.grid(padding=(0, 2))

@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from nightlab.records import SEED, Experiment, Measurement, Metric, Trial
+from nightlab.records import Experiment, Measurement, Metric, Trial
 
 STYLES = {"keep": "bold green", "discard": "dim", "crash": "red"}
 
@@ -88,8 +88,9 @@ class Lines(View):
             self.live.start()
 
     def started(self, experiment: Experiment, trial: Trial) -> None:
+        again = experiment.number in self.running
         self.running[experiment.number] = experiment
-        if trial.purpose == "search" and trial.seed == SEED and not self.live:
+        if trial.purpose == "search" and not again and not self.live:
             self.say(f"[dim]#{experiment.number:<4}running   {escape(_what(experiment))}[/]")
 
     def measured(self, trial: Trial, measurement: Measurement, metric: Metric, variant: bool = False) -> None:

@@ -351,11 +351,12 @@ def finish(model: Callable[[torch.Tensor], torch.Tensor]) -> float | None:
 def evaluate() -> None:
     """The evaluator's process: score the model that the candidate serves.
 
-    Prints ``METRIC val_bpb=…``. Exit status 3: a rule was broken. 4: the candidate stopped or answered badly.
+    Prints ``METRIC val_bpb=…``, and told NIGHTLAB_HELD_OUT=1, for trials that decide nothing, the same of the
+    held-out split as ``METRIC held_out=…``. Exit status 3: a rule was broken. 4: the candidate answered badly.
     """
     if nightlab_guest is None or os.environ.get("NIGHTLAB_ROLE") != "evaluator":
         stop("This is for nightlab's evaluator. By hand, python train.py evaluates its model itself.")
-    split = os.environ.get("NIGHTLAB_SPLIT", "val")
+    splits = {"val_bpb": "val"} | ({"held_out": "heldout"} if os.environ.get("NIGHTLAB_HELD_OUT") == "1" else {})
     served = nightlab_guest.Served(device=True)
     shape = (EVAL_BATCH, MAX_CONTEXT, VOCABULARY)
 
@@ -365,7 +366,8 @@ def evaluate() -> None:
             yield torch.as_tensor(array, device=DEVICE) if there else torch.from_numpy(np.asarray(array))
 
     try:
-        print(f"METRIC val_bpb={bits_per_byte(serve, split):.9f}", flush=True)
+        for name, split in splits.items():
+            print(f"METRIC {name}={bits_per_byte(serve, split):.9f}", flush=True)
     except Tampered as reason:
         stop(f"TAMPERED: {reason}", 3)
     except NotFinite as reason:

@@ -1,0 +1,82 @@
+"""Whether an exported copy of a commit is still what it was, told by git's own ids of its files.
+
+Nothing is followed, opened for ever or read without end: the copy may have been in hostile hands.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import stat
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+
+
+def blob_id(content: bytes, like: str) -> str:
+    """The id that git gives to a content, in the kind of hash that the id ``like`` is of."""
+    return _hash(like, len(content), content).hexdigest()
+
+
+def file_id(path: Path, like: str) -> str | None:
+    """The id of a file, or of a link's own text; None for what is neither, or can't be read."""
+    try:
+        if path.is_symlink():
+            return f"link {blob_id(os.fsencode(path.readlink()), like)}"
+        if not stat.S_ISREG(path.lstat().st_mode):
+            return None
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
+            made = _hash(like, os.fstat(file.fileno()).st_size)
+            while chunk := file.read(1 << 20):
+                made.update(chunk)
+            return made.hexdigest()
+    except OSError:
+        return None
+
+
+def fault(copy: Path, ids: Mapping[str, str], *, whole: bool, since: float = math.inf) -> str:
+    """What is wrong with a copy whose files must have these ids, in words; empty when nothing is.
+
+    ``whole``: nor may there be any other file. ``since``: nor may any have been written to since then, for
+    what was changed may have been changed back.
+    """
+    folders = {parent.as_posix() for path in ids for parent in PurePosixPath(path).parents}
+    if moved := next((f for f in sorted(folders) if (copy / f).is_symlink()), None):
+        return f"{moved} was replaced by a link"
+    for path, wanted in ids.items():
+        if (found := file_id(copy / path, wanted.split()[-1])) != wanted:
+            return f"{path} {_became(copy / path, found, wanted)}"
+        if (copy / path).lstat().st_ctime > since:
+            return f"{path} was written to"
+    return _extra(copy, ids, folders) if whole else ""
+
+
+def _became(path: Path, found: str | None, wanted: str) -> str:
+    if not os.path.lexists(path):
+        return "is missing"
+    if found and found.startswith("link ") and not wanted.startswith("link "):
+        return "was replaced by a link"
+    return "was changed"
+
+
+def _extra(copy: Path, ids: Mapping[str, str], folders: set[str]) -> str:
+    try:
+        for folder in sorted(folders):
+            with os.scandir(copy / folder) as entries:
+                for entry in entries:
+                    name = PurePosixPath(folder, entry.name).as_posix()
+                    # A submodule leaves an empty folder.
+                    if name not in ids and name not in folders and not _is_empty_folder(entry):
+                        return f"{name} appeared"
+    except OSError as error:
+        return f"it can't be looked into: {error.strerror}"
+    return ""
+
+
+def _is_empty_folder(entry: os.DirEntry[str]) -> bool:
+    return entry.is_dir(follow_symlinks=False) and next(Path(entry.path).iterdir(), None) is None
+
+
+def _hash(like: str, size: int, content: bytes = b"") -> hashlib._Hash:
+    made = hashlib.sha256 if len(like) == 64 else hashlib.sha1
+    return made(b"blob %d\0" % size + content, usedforsecurity=False)

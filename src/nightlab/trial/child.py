@@ -1,0 +1,56 @@
+"""What is done to a process of a trial before its program starts, and the memory that it shares."""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+import resource
+import signal
+import sys
+import tempfile
+from typing import IO
+
+from nightlab.trial.cgroup import Cgroup
+from nightlab.trial.sandbox import NOBODY
+from nightlab.trial.usage import tasks_of
+
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
+_libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+_running = tasks_of(os.geteuid() or NOBODY)
+
+
+def before_exec(processes: int, file_bytes: int, cgroup: Cgroup | None) -> None:
+    """In the child, before its program: die with the supervisor, no core files, bounded processes and files."""
+    if cgroup:
+        cgroup.join()
+    if _libc is not None:
+        _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    most = file_bytes if hard == resource.RLIM_INFINITY else min(file_bytes, hard)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+    _, hard = resource.getrlimit(resource.RLIMIT_NPROC)
+    if hard == resource.RLIM_INFINITY or hard > processes + _running:
+        # The limit counts all threads of the user, so it is on top of those that run already. It does not
+        # bind root, but it does bind the nobody that a sandbox makes of root.
+        resource.setrlimit(resource.RLIMIT_NPROC, (processes + _running, hard))
+
+
+def adopt_orphans() -> None:
+    """From now on, what loses its parent below this process becomes its child."""
+    if _libc is not None:
+        _libc.prctl(PR_SET_CHILD_SUBREAPER, 1)
+
+
+def shared_memory() -> IO[bytes]:
+    """A file in memory for the arrays of a served model.
+
+    On Linux it can't be made smaller again: that would end the process that has it mapped. And nobody may
+    add a seal of his own.
+    """
+    if sys.platform != "linux":
+        return tempfile.TemporaryFile()
+    fd = os.memfd_create("nightlab", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL)
+    return os.fdopen(fd, "r+b", buffering=0)
