@@ -193,6 +193,7 @@ class Threshold:
     """What one would build first: an improvement counts from one sigma on."""
 
     baseline_runs: int = 1
+    same_seeds: bool = True
 
     def compare(self, metric: Metric, champion: Contestant, candidate: Contestant, noise: Noise) -> Verdict | Again:
         value = average(list(candidate.values().values()))
