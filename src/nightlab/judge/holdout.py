@@ -32,9 +32,9 @@ def look(search: float, held_out: float, error: float, seed: str) -> Look:
     tolerance = TOLERANCE * error
     scale = tolerance / 8
     gap = search - held_out
-    if gap <= tolerance + _laplace(draw, scale) + _laplace(draw, 2 * scale):
-        return Look(False)
-    return Look(True, gap + _laplace(draw, scale))
+    if gap > tolerance + _laplace(draw, scale) + _laplace(draw, 2 * scale):
+        return Look(True, gap + _laplace(draw, scale))
+    return Look(False)
 
 
 def _laplace(draw: random.Random, scale: float) -> float:

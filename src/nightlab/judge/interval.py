@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from nightlab.judge.noise import Noise
+from nightlab.judge.noise import Noise, finite
 from nightlab.records import Metric, NightlabError, PairedGain, average
 
 
@@ -30,7 +30,7 @@ def paired_gain(
         )
     from scipy.special import stdtrit
 
-    gains = [metric.gain(before, after) for before, after in zip(baseline, champion, strict=True)]
+    gains = [finite(metric.gain(before, after)) for before, after in zip(baseline, champion, strict=True)]
     n, mean = len(gains), average(gains)
     if noise is None:
         spread, df = math.hypot(*(gain - mean for gain in gains)) / math.sqrt(n - 1), float(n - 1)

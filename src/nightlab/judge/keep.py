@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from nightlab.judge.noise import LARGEST, Noise
+from nightlab.judge.noise import Noise, finite
 from nightlab.judge.rule import Again, Contestant, Rule, next_seed, simpler
 from nightlab.records import Metric, Verdict, average
 
@@ -45,7 +45,8 @@ class Shrunk:
     A win by less than ``again`` sigma is measured once more on a fresh seed. The winner's bar then lies worse
     than its mean by ``min(most * s, pull * s**2 / gain, gain)``, s the standard error of the mean: nothing for a
     big win, all of it for one that may be nothing but luck. To demand more than a bar's worth instead (k sigma,
-    three seeds for everything) was measured to lose 5 to 60 % of the gain. A program that is no worse by more
+    three seeds for everything) was measured to lose 5 to 60 % of the gain, but where the noise is several times
+    what most changes do: there three seeds for everything find more. A program that is no worse by more
     than ``tie`` standard errors, and simpler, is kept too, but the bar stays: ties can't add up to a loss.
 
     Every candidate has a seed of its own: the bar is a mean over seeds, and what one seed has in store for all
@@ -80,7 +81,7 @@ class Shrunk:
         return Verdict("discard", "regressed", _worse(gain, noise))
 
     def remeasured(self, bar: float, weight: int, value: float) -> float:
-        return bar + (value - bar) / (weight + 1)
+        return _mean_with(bar, weight, value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,12 +112,12 @@ class Strict:
         if gain == 0 and noise.sigma == 0:
             assert champion.bar is not None
             return _tie(champion, candidate, champion.bar)
-        if seeds >= self.most_seeds:
+        if len(candidate.runs) >= self.most_seeds:
             return Verdict("discard", "inconclusive", said)
         return Again("candidate", next_seed(candidate), said)
 
     def remeasured(self, bar: float, weight: int, value: float) -> float:
-        return bar + (value - bar) / (weight + 1)
+        return _mean_with(bar, weight, value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +146,7 @@ class Replicate:
         return _tie(champion, candidate, value) if gain == 0 else Verdict("discard", "regressed", _worse(gain, noise))
 
     def remeasured(self, bar: float, weight: int, value: float) -> float:
-        return bar + (value - bar) / (weight + 1)
+        return _mean_with(bar, weight, value)
 
 
 def make_rule(name: str, alpha: float = 0.1, seeds: int = 3) -> Rule:
@@ -164,7 +165,7 @@ def without(metric: Metric, bar: float, champion: list[float], candidate: list[f
 
     No worse than one standard error is good enough, for it is simpler; the bar stays, so nothing adds up.
     """
-    gains = [_finite(metric.gain(before, after)) for before, after in zip(champion, candidate, strict=True)]
+    gains = [finite(metric.gain(before, after)) for before, after in zip(champion, candidate, strict=True)]
     gain, error = average(gains), noise.sigma * math.sqrt(2 / len(gains))
     if gain >= -error:
         return Verdict("keep", "simpler", f"as good on {len(gains)} fresh seeds, with fewer changes", bar)
@@ -186,21 +187,25 @@ def e_value(gains: list[float], noise: Noise) -> float:
 
 
 def _paired(metric: Metric, champion: Contestant, candidate: Contestant) -> list[float] | Again:
-    """The candidate's gains on the seeds that both have met; or the champion's run that is missing."""
+    """The candidate's gains on the seeds that both have met; or the champion's run that is missing.
+
+    Where the champion was run and failed there is no pair: to ask again would be to ask for ever.
+    """
     before, after = champion.values(), candidate.values()
     for seed in after:
-        if seed not in before:
+        if seed not in champion.runs:
             return Again("champion", seed, "to be compared on the same seed")
-    return [_finite(metric.gain(before[seed], after[seed])) for seed in after]
+    return [finite(metric.gain(before[seed], after[seed])) for seed in after if seed in before]
+
+
+def _mean_with(bar: float, weight: int, value: float) -> float:
+    """``bar``, the mean of ``weight`` values, with one more; of what is no number nothing is learned."""
+    return bar + finite(value - bar) / (weight + 1) if math.isfinite(value) else bar
 
 
 def _gain(metric: Metric, champion: Contestant, value: float) -> float:
     assert champion.bar is not None
-    return _finite(metric.gain(champion.bar, value))
-
-
-def _finite(gain: float) -> float:
-    return max(min(gain, LARGEST), -LARGEST)  # of numbers so large that their difference has none
+    return finite(metric.gain(champion.bar, value))
 
 
 def _tie(champion: Contestant, candidate: Contestant, bar: float) -> Verdict:

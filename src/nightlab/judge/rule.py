@@ -35,10 +35,12 @@ class Contestant:
 
     @property
     def mean(self) -> Measurement:
-        return mean_of(list(self.runs.values()))
+        """Of the runs that measured something: a champion may fail with a seed that it meets later."""
+        return mean_of([run for run in self.runs.values() if run.measured] or list(self.runs.values()))
 
     def values(self) -> dict[int, float]:
-        return {seed: run.metric for seed, run in self.runs.items() if run.metric is not None}
+        found = {seed: run.metric for seed, run in self.runs.items() if run.measured}
+        return {seed: value for seed, value in found.items() if value is not None and math.isfinite(value)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +114,7 @@ class Judge:
     def _over_limit(self, champion: Measurement, candidate: Measurement) -> Verdict | None:
         before, now = _quantities(champion), _quantities(candidate)
         for name, limit in self.limits.items():
-            if name not in now:
+            if math.isnan(now.get(name, math.nan)):
                 return Verdict("discard", "over limit", f"{name} was not measured, and it has a limit")
             most = allowed(limit, before.get(name, now[name]), name)
             if now[name] > most:

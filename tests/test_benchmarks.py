@@ -1,0 +1,21 @@
+"""That the benchmarks without a machine below them still run."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+
+
+def test_the_keep_rules_play_a_few_sessions() -> None:
+    done = subprocess.run(
+        [sys.executable, str(BENCHMARKS / "keep_rules.py"), "--quick", "--rules", "strict", "replicate"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("| shrunk ") == done.stdout.count("| strict ") == 8  # cells
+    assert "shrunk beats greedy by 3 %" in done.stdout and "one sigma" not in done.stdout
