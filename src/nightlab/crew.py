@@ -96,7 +96,9 @@ class Crew:
                 for t, m in self.ledger.trials(number, purpose)
                 if (t.seed, t.commit, t.budget) == (seed, commit, budget)
             ]
-            found = runs(same, purpose).get(seed)
+            # A trial that failed may have met an accident: it stands only if none of the attempts yields a number.
+            good = [m for _, m in same if m is not None and m.metric is not None and not m.disturbed]
+            found = good[0] if good else runs(same, purpose).get(seed)
             if found is not None and found.metric is not None:
                 return found
             if found is not None and len(same) >= ATTEMPTS:

@@ -38,7 +38,12 @@ def contestant(ledger: Ledger, experiment: Experiment) -> Contestant:
     bar = experiment.bar
     if bar is None and experiment.measurement is not None:  # kept by a nightlab that had no bars
         bar = experiment.measurement.metric
-    return Contestant(runs(ledger.trials(experiment.number, "search")), experiment.candidate.lines, bar)
+    found = runs(ledger.trials(experiment.number, "search"))
+    if not found and experiment.kept:  # a simplified champion has met only the seeds of its own question
+        commit = experiment.candidate.commit
+        own = [(t, m) for t, m in ledger.trials(experiment.number, "ablate") if t.commit == commit]
+        found = runs(own, "ablate")
+    return Contestant(found, experiment.candidate.lines, bar)
 
 
 class Replicates:
