@@ -307,8 +307,8 @@ class Night:
             try:
                 commit = repo.commit_patch(parent, proposal.patch, proposal.hypothesis)
                 return self.candidate(commit, parent, proposal.proposer, proposal.hypothesis, proposal.source)
-            except (PatchConflict, OutOfScope) as refusal:
-                last = refusal
+            except PatchConflict as conflict:
+                last = conflict
         raise last
 
     def candidate(self, commit: str, parent: str, proposer: str, hypothesis: str, source: str = "") -> Candidate:
