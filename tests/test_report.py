@@ -50,7 +50,8 @@ kind = "patches"
 
 GENOME = "A = 4.0\n#\n#\n#\n#\n#\n#\nB = 8\n"
 EVIL = (
-    "$x_{$ <script>alert(1)</script> <img src=http://e.example/x onerror=y> [a](http://e.example/) ![i](http://e.example/i) "
+    "$x_{$ <script>alert(1)</script> <img src=http://e.example/x onerror=y> "
+    "[a](http://e.example/) ![i](http://e.example/i) "
     "| a | b | `code` **bold** _it_ ~~x~~ &lt;b&gt; &amp; <http://e.example/> \\ --> ]]> \"' \x1b[31mred\x1b[0m "
     "\x1b]0;title\x07 \u202ereversed # 1. - > ``` ~~~"
 )
@@ -150,9 +151,7 @@ def test_other_evidence_has_its_own_place(lab: TinyLab) -> None:
     assert "+2.5 (+2.25 to +2.75)" in text
     said = headline(written(lab, (1, confirmed()), (1, there), (1, nowhere)))
     assert r"It transfers to B = 6, \[x\]\(y\): 3 better" in said
-    assert (
-        "**not** shown to transfer to 80 s of wall\\-clock time" in said or "**not** shown to transfer to 80 s" in said
-    )
+    assert "**not** shown to transfer to 80 s of wall-clock time" in said
 
 
 def test_a_session_without_a_gain_says_so(make_lab: Any) -> None:
@@ -245,16 +244,21 @@ class Seen(HTMLParser):
         super().__init__(convert_charrefs=True)
         self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.cells: list[str] = []
+        self.inside = False
         self.feed(page)
         self.close()
 
     def handle_starttag(self, tag: str, attrs: Any) -> None:
         self.tags.append((tag, dict(attrs)))
         if tag == "td":
+            self.inside = True
             self.cells.append("")
 
+    def handle_endtag(self, tag: str) -> None:
+        self.inside = self.inside and tag != "td"
+
     def handle_data(self, data: str) -> None:
-        if self.cells:
+        if self.inside:
             self.cells[-1] += data
 
 
@@ -267,7 +271,7 @@ def test_nobody_s_words_become_markup(lab: TinyLab) -> None:
     for html in (page, elsewhere):
         seen = Seen(html)
         names = {tag for tag, _ in seen.tags}
-        assert not names & {"script", "img", "a", "b", "strong" if html is elsewhere else "s", "iframe"} - {"strong"}
+        assert not names & {"script", "img", "a", "b", "s", "iframe"}
         assert not [1 for _, attrs in seen.tags for name in attrs if name.startswith("on")]
         cells = [" ".join(cell.split()) for cell in seen.cells]
         assert cells.count(plain) == 2, "the one that was kept, and the one that failed"
@@ -310,10 +314,7 @@ def test_the_session_branch_is_the_gain_and_the_log(lab: TinyLab, nightlab: Any,
     [name] = re.findall(r"^(exp/\S+/t) is at", done.out, re.MULTILINE)
     assert f"git push REMOTE {name}" in done.out
     commits = lab.git("log", "--format=%s", f"main..{name}").splitlines()
-    assert commits == [
-        "Session t: log and report",
-        one_line(EVIL) if len(commits[1]) == len(one_line(EVIL)) else commits[1],
-    ]
+    assert commits[0] == "Session t: log and report" and commits[1].startswith("$x_{$ <script>") and len(commits) == 2
     assert lab.git("rev-parse", f"{name}^") == lab.git("rev-parse", "nightlab/t")
     changed = lab.git("diff", "--name-only", f"{name}^", name).splitlines()
     assert changed == ["reports/t.md", "results.tsv"]
