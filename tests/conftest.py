@@ -164,7 +164,10 @@ def program_env(home: Path, **more: str) -> dict[str, str]:
     """What a newcomer's shell has: a home, a path, a language."""
     # But one cache of fonts for all: matplotlib takes seconds to make it anew in every home.
     fonts = str(Path(tempfile.gettempdir()) / "nightlab-tests-matplotlib")
+    # And the tree under test, where that is not the one that is installed.
+    tree = {"PYTHONPATH": os.environ["PYTHONPATH"]} if "PYTHONPATH" in os.environ else {}
     return {
+        **tree,
         "HOME": str(home),
         "MPLCONFIGDIR": fonts,
         "PATH": os.environ["PATH"],

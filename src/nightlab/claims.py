@@ -16,8 +16,7 @@ from nightlab.ledger import write_results
 from nightlab.lineage import OutOfScope, PatchConflict
 from nightlab.propose import change_constants, find_constants
 from nightlab.records import Budget, Evidence, Experiment, Measurement, NightlabError, PairedGain, Purpose
-from nightlab.session import Session
-from nightlab.standing import ABLATE_SEED, CONFIRM_SEED, TRANSFER_SEED, runs
+from nightlab.standing import ABLATE_SEED, CONFIRM_SEED, TRANSFER_SEED
 
 FEWEST, MOST = 3, 8  # pairs of a confirmation that runs by itself
 
@@ -46,6 +45,7 @@ class Claims:
 
     def __init__(self, crew: Crew) -> None:
         self.crew, self.session, self.ledger = crew, crew.session, crew.ledger
+        self.values: tuple[list[Measurement], list[Measurement]] = [], []  # the pairs behind the last claim
 
     def confirm(self, seeds: int) -> Evidence | None:
         """The champion's gain over the baseline on fresh seeds, and on held-out data where the evaluator has some.
@@ -57,7 +57,7 @@ class Claims:
         if champion.number == 0:
             return None
         fresh = tuple(range(CONFIRM_SEED, CONFIRM_SEED + seeds))
-        before, after = self._pairs("confirm", fresh, (0, None), (champion.number, None))
+        before, after = self.values = self._pairs("confirm", fresh, (0, None), (champion.number, None))
         looks = list(dict.fromkeys(e.seeds for e in champion.evidence if e.level != "transferred" and e.against == 0))
         if fresh not in looks:
             looks.append(fresh)
@@ -72,7 +72,9 @@ class Claims:
     def unconfirmed(self) -> bool:
         """Whether there is a champion whose gain nobody has looked at yet."""
         champion = self.ledger.champion()
-        return champion is not None and champion.number > 0 and not champion.evidence
+        if champion is None or champion.number == 0:
+            return False
+        return not any(e.against == 0 and e.level != "transferred" for e in champion.evidence)
 
     def affordable(self, experiments: int) -> int:
         """Pairs for a confirmation after so many experiments: the contract's share, within reason."""
@@ -91,7 +93,7 @@ class Claims:
             except OutOfScope as refusal:
                 worths.append(Worth(experiment, None, str(refusal)))
                 continue
-            self.session.repo.keep_reachable(self.session.tag, f"without-{experiment.number:06d}", without)
+            without = self._same_as_before(f"without-{experiment.number:06d}", without)
             fresh = tuple(range(ABLATE_SEED, ABLATE_SEED + seeds))
             before, after = self._pairs("ablate", fresh, (experiment.number, without), (champion.number, None))
             values = (
@@ -131,7 +133,8 @@ class Claims:
         told += [f"{name} = {value}" for name, value in constants.items()]
         commits = [self._with(e, constants) for e in (self.ledger.experiment(0), champion)]
         fresh = tuple(range(TRANSFER_SEED, TRANSFER_SEED + seeds))
-        before, after = self._pairs("transfer", fresh, (0, commits[0]), (champion.number, commits[1]), budget)
+        pairs = self._pairs("transfer", fresh, (0, commits[0]), (champion.number, commits[1]), budget)
+        before, after = self.values = pairs
         what = ", ".join(told) or str(budget)
         held_out = self._held_out(before, after, 0.95)
         evidence = Evidence("transferred", 0, fresh, self._gain(before, after, 0.95), held_out, what)
@@ -246,19 +249,17 @@ class Claims:
         if not changed:
             return commit
         made = repo.commit_files(commit, changed, f"#{experiment.number} at another scale")
-        repo.keep_reachable(self.session.tag, f"scaled-{made[:12]}", made)
-        return made
+        return self._same_as_before(f"scaled-{repo.tree(made)[:12]}", made)
+
+    def _same_as_before(self, name: str, commit: str) -> str:
+        """A variant's commit, kept reachable; the one of before if that holds the same, for it has trials already."""
+        repo, tag = self.session.repo, self.session.tag
+        before = repo.resolve(f"refs/nightlab/{tag}/{name}")
+        if before and repo.tree(before) == repo.tree(commit):
+            return before
+        repo.keep_reachable(tag, name, commit)
+        return commit
 
 
 def _values(text: str, device: str) -> dict[str, Any]:
     return {name: constant.value for name, constant in find_constants(text, device).items()}
-
-
-def values_of(session: Session, evidence: Evidence) -> tuple[list[Measurement], list[Measurement]]:
-    """The measurements behind the champion's evidence: the baseline's and its own, by seed."""
-    purpose: Purpose = "transfer" if evidence.level == "transferred" else "confirm"
-    sides = []
-    for number in (evidence.against, session.champion().number):
-        found = runs(session.ledger.trials(number, purpose), purpose)
-        sides.append([found[seed] for seed in evidence.seeds if seed in found])
-    return sides[0], sides[1]

@@ -31,7 +31,9 @@ class Crew:
         self.trained = 0.0  # seconds that this crew's trials spent training
         self.asked_to_stop = 0
         self.goal = ""
-        self.replicates: Replicates = replicates(session.ledger, session.budget.record(), session.lab.judge.sigma)
+        self.replicates: Replicates = replicates(
+            session.ledger, session.metric, session.budget.record(), session.lab.judge.sigma
+        )
         self.machine_changed = False  # since the champion was measured
         self._disturbed = 0  # trials in a row
         self._launched: dict[str, float] = {}
@@ -96,7 +98,9 @@ class Crew:
                 for t, m in self.ledger.trials(number, purpose)
                 if (t.seed, t.commit, t.budget) == (seed, commit, budget)
             ]
-            found = runs(same, purpose).get(seed)
+            # A trial that failed may have met an accident: it stands only if none of the attempts yields a number.
+            good = [m for _, m in same if m is not None and m.metric is not None and not m.disturbed]
+            found = good[0] if good else runs(same, purpose).get(seed)
             if found is not None and found.metric is not None:
                 return found
             if found is not None and len(same) >= ATTEMPTS:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import re
 
 SEED_NAME = re.compile(r"(^|_)seeds?($|_)|manual_seed|PRNGKey", re.IGNORECASE)
+GENERATORS = {"Random", "RandomState", "default_rng", "SeedSequence"}  # whose argument is a seed
+TOO_MUCH = (RecursionError, MemoryError, ValueError)  # of a program that parses, and is too deep to be walked
 
 
 def syntax_fault(path: str, text: str) -> str | None:
@@ -25,10 +28,10 @@ def code_lines(path: str, text: str) -> int:
 
     Comments, docstrings and blank lines don't count: who takes them out has made nothing simpler.
     """
-    tree = _program(path, text)
-    if tree is None:
-        return sum(1 for line in text.splitlines() if line.strip())
-    return len(ast.unparse(tree).splitlines())
+    with contextlib.suppress(*TOO_MUCH):
+        if tree := _program(path, text):
+            return len(ast.unparse(tree).splitlines())
+    return sum(1 for line in text.splitlines() if line.strip())
 
 
 def same_program(path: str, before: str, after: str) -> bool:
@@ -36,10 +39,11 @@ def same_program(path: str, before: str, after: str) -> bool:
 
     The engine owns the seeds: another seed is another draw of luck, and no other program.
     """
-    one, two = _program(path, before), _program(path, after)
-    if one is None or two is None:
-        return before == after
-    return ast.dump(_Unseeded().visit(one)) == ast.dump(_Unseeded().visit(two))
+    with contextlib.suppress(*TOO_MUCH):
+        one, two = _program(path, before), _program(path, after)
+        if one and two:
+            return ast.dump(_Unseeded().visit(one)) == ast.dump(_Unseeded().visit(two))
+    return before == after
 
 
 def _program(path: str, text: str) -> ast.Module | None:
@@ -52,7 +56,7 @@ def _program(path: str, text: str) -> ast.Module | None:
             if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
                 first = node.body[0] if node.body else None
                 if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
-                    node.body[0] = ast.Pass()
+                    node.body[:1] = [] if len(node.body) > 1 or isinstance(node, ast.Module) else [ast.Pass()]
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
     return tree
@@ -72,18 +76,38 @@ class _Unseeded(ast.NodeTransformer):
         return self.generic_visit(node)
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
-        if _is_seed(node.func):
+        if _is_seed(node.func) or _name(node.func) in GENERATORS:
             node.args = [_zero(argument) for argument in node.args]
         for keyword in node.keywords:
             if keyword.arg and SEED_NAME.search(keyword.arg):
                 keyword.value = _zero(keyword.value)
         return self.generic_visit(node)
 
+    def visit_arguments(self, node: ast.arguments) -> ast.AST:
+        given = [*node.posonlyargs, *node.args]
+        for n, name in enumerate(given[len(given) - len(node.defaults) :]):
+            if SEED_NAME.search(name.arg):
+                node.defaults[n] = _zero(node.defaults[n])
+        for n, default in enumerate(node.kw_defaults):
+            if default is not None and SEED_NAME.search(node.kwonlyargs[n].arg):
+                node.kw_defaults[n] = _zero(default)
+        return self.generic_visit(node)
+
+    def visit_Dict(self, node: ast.Dict) -> ast.AST:
+        for n, key in enumerate(node.keys):
+            if isinstance(key, ast.Constant) and isinstance(key.value, str) and SEED_NAME.search(key.value):
+                node.values[n] = _zero(node.values[n])
+        return self.generic_visit(node)
+
+
+def _name(node: ast.expr) -> str:
+    return node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
+
 
 def _is_seed(node: ast.expr) -> bool:
-    name = node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
-    return bool(SEED_NAME.search(name))
+    return bool(SEED_NAME.search(_name(node)))
 
 
 def _zero(node: ast.expr) -> ast.expr:
-    return ast.Constant(0) if isinstance(node, ast.Constant) and isinstance(node.value, int) else node
+    inner = node.operand if isinstance(node, ast.UnaryOp) else node
+    return ast.Constant(0) if isinstance(inner, ast.Constant) and isinstance(inner.value, int) else node

@@ -315,8 +315,8 @@ class Night:
             try:
                 commit = repo.commit_patch(parent, proposal.patch, proposal.hypothesis)
                 return self.candidate(commit, parent, proposal.proposer, proposal.hypothesis, proposal.source)
-            except (PatchConflict, OutOfScope) as refusal:
-                last = refusal
+            except PatchConflict as conflict:
+                last = conflict
         raise last
 
     def candidate(self, commit: str, parent: str, proposer: str, hypothesis: str, source: str = "") -> Candidate:
@@ -381,11 +381,15 @@ class Night:
 
     def _note_machine(self) -> None:
         """Remember what this runs on; a champion from before a change is measured again."""
-        now, past = str(this_platform(self.session.device)), self.ledger.notes("opened")
-        self.crew.machine_changed = bool(past) and past[-1]["platform"] != now and self.session.lab.judge.upkeep > 0
+        now, champion = str(this_platform(self.session.device)), self.ledger.champion()
+        measured = max((note["at"] for note in self.ledger.notes("upkeep")), default=0.0)
+        if champion and champion.judged_at:
+            measured = max(measured, champion.judged_at)
+        past = [note["platform"] for note in self.ledger.notes("opened") if note["at"] <= measured]
+        self.crew.machine_changed = bool(past) and past[-1] != now and self.session.lab.judge.upkeep > 0
         self.ledger.note("opened", {"platform": now, "allowed": list(self.session.sandbox.missing)})
         if self.crew.machine_changed:
-            self.view.say(f"the machine has changed since last time ({past[-1]['platform']}): the champion runs again")
+            self.view.say(f"the machine has changed since last time ({past[-1]}): the champion runs again")
 
     def _done(self) -> int:
         """Experiments judged so far, the baseline not counted."""

@@ -24,7 +24,7 @@ def gather(session: Session) -> Facts:
     experiments = [e for e in ledger.experiments() if e.verdict]
     if not experiments:
         raise NightlabError(f"session {session.tag} has nothing to report yet", "let it run: nightlab run")
-    known = replicates(ledger, session.budget.record(), session.lab.judge.sigma)
+    known = replicates(ledger, session.metric, session.budget.record(), session.lab.judge.sigma)
     noise, champion = known.noise(), ledger.champion()
     rows = _rows(session, experiments)
     kept = [row for row in rows if row.experiment.kept]
@@ -104,15 +104,14 @@ def session_branch(session: Session) -> tuple[str, str]:
     files = {"results.tsv": session.results.read_text(), f"reports/{session.tag}.md": f"{title}\n{rest}"}
     head = repo.branch_head(name)
     made = repo.commit_files(champion.candidate.commit, files, f"Session {session.tag}: log and report")
-    if head is not None and repo.resolve(f"{head}^") is not None:
-        mine = session.ledger.by_commit(repo.resolve(f"{head}^") or "")
-        if mine is None:
-            raise NightlabError(
-                f"the branch {name} exists and is not this session's",
-                f"give it another name, then do this again: git branch -m {name} old/{session.tag}",
-            )
+    if head is not None and head != repo.resolve(f"refs/nightlab/{session.tag}/published"):
+        raise NightlabError(
+            f"the branch {name} exists and is not this session's",
+            f"give it another name, then do this again: git branch -m {name} old/{session.tag}",
+        )
     if not repo.move_branch(name, made):
         raise NightlabError(f"{name} is checked out somewhere", "switch away from it, then do this again")
+    repo.keep_reachable(session.tag, "published", made)  # by which the branch is known again
     return name, made
 
 
@@ -120,7 +119,10 @@ def _rows(session: Session, experiments: list[Experiment]) -> list[Row]:
     """Each judged experiment but the baseline, with its gain over the bar that stood when it was judged."""
     rows: list[Row] = []
     bar: float | None = None
+    upkeeps = session.ledger.notes("upkeep")
     for experiment in sorted(experiments, key=lambda e: e.judged_at or 0.0):
+        while upkeeps and upkeeps[0]["at"] < (experiment.judged_at or 0.0):
+            bar = upkeeps.pop(0)["bar"]
         measured = experiment.measurement.metric if experiment.measurement else None
         gain = session.metric.gain(bar, measured) if bar is not None and measured is not None else None
         if experiment.number:

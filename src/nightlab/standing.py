@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 
 from nightlab.judge import Contestant, Noise, pooled, prior_sigma
 from nightlab.ledger import Ledger
-from nightlab.records import SEED, Budget, Experiment, Measurement, Purpose, Trial
+from nightlab.records import SEED, Budget, Experiment, Measurement, Metric, Purpose, Trial
 
 ATTEMPTS = 3  # how often a trial may be lost, or disturbed in a row, before that is how things are
 OWN_SEED = 10_000
@@ -29,6 +30,8 @@ def runs(trials: Iterable[tuple[Trial, Measurement | None]], purpose: Purpose = 
         if measured is None or trial.purpose != purpose or measured.outcome == "interrupted" or measured.disturbed:
             continue
         lost[trial.seed] += measured.outcome == "lost"
+        if lost[trial.seed] == ATTEMPTS:
+            measured = replace(measured, detail=f"lost {ATTEMPTS} times: {measured.detail}")
         if measured.outcome != "lost" or lost[trial.seed] >= ATTEMPTS:
             found.setdefault(trial.seed, measured)
     return found
@@ -41,7 +44,12 @@ def contestant(ledger: Ledger, experiment: Experiment, *, same_seeds: bool) -> C
     bar = experiment.bar
     if bar is None and experiment.measurement is not None:  # kept by a nightlab that had no bars
         bar = experiment.measurement.metric
-    return Contestant(runs(ledger.trials(number, "search")), experiment.candidate.lines, bar, first)
+    found = runs(ledger.trials(number, "search"))
+    if not found and experiment.kept:  # a simplified champion has met only the seeds of its own question
+        commit = experiment.candidate.commit
+        own = [(t, m) for t, m in ledger.trials(number, "ablate") if t.commit == commit]
+        found = runs(own, "ablate")
+    return Contestant(found, experiment.candidate.lines, bar, first)
 
 
 class Replicates:
@@ -50,14 +58,16 @@ class Replicates:
     Replays don't count: the same seed again shows less than the luck of a seed.
     """
 
-    def __init__(self, budget: Budget, stated: float | None) -> None:
-        self.budget, self.stated = budget, stated
+    def __init__(self, metric: Metric, budget: Budget, stated: float | None) -> None:
+        self.metric, self.budget, self.stated = metric, budget, stated
         self.baseline: float | None = None
         self._values: dict[str, dict[int, float]] = {}
 
     def add(self, trial: Trial, measured: Measurement | None) -> None:
         if measured is None or measured.metric is None or measured.disturbed:
             return
+        if not self.metric.lowest <= measured.metric <= self.metric.highest:
+            return  # foul play says nothing of luck
         if trial.budget == self.budget and trial.purpose != "replay":
             self._values.setdefault(trial.commit, {})[trial.seed] = measured.metric
             if self.baseline is None and trial.experiment == 0:
@@ -70,9 +80,9 @@ class Replicates:
         return pooled(self.groups(), prior_sigma(self.baseline, self.stated))
 
 
-def replicates(ledger: Ledger, budget: Budget, stated: float | None) -> Replicates:
+def replicates(ledger: Ledger, metric: Metric, budget: Budget, stated: float | None) -> Replicates:
     """The replicates of a whole session."""
-    found = Replicates(budget, stated)
+    found = Replicates(metric, budget, stated)
     for trial, measured in ledger.trials():
         found.add(trial, measured)
     return found

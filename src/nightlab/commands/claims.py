@@ -98,9 +98,9 @@ def confirm(
     finally:
         shown.close()
     if as_json:
-        typer.echo(json.dumps(_facts(session, evidence, worths), indent=1))
+        typer.echo(json.dumps(_facts(claims, evidence, worths), indent=1))
     else:
-        say_confirmed(session, evidence)
+        say_confirmed(claims, evidence)
         if worths:
             _say_worths(session, worths)
     if simplify and evidence:
@@ -131,27 +131,27 @@ def transfer(
         raise typer.BadParameter("say what is different: --scale 2, or --set DEPTH=4")
     session = open_session(lab, tag, writer=True)
     shown = view(quiet=as_json)
+    claims = Claims(Crew(session, shown))
     try:
-        evidence = Claims(Crew(session, shown)).transfer(seeds, scale, dict(map(_constant, constants)))
+        evidence = claims.transfer(seeds, scale, dict(map(_constant, constants)))
     finally:
         shown.close()
     if as_json:
-        typer.echo(json.dumps(_facts(session, evidence, []), indent=1))
+        typer.echo(json.dumps(_facts(claims, evidence, []), indent=1))
     else:
-        say_confirmed(session, evidence)
+        say_confirmed(claims, evidence)
     session.close()
     raise typer.Exit(0 if evidence and evidence.shown else REFUTED)
 
 
-def say_confirmed(session: Session, evidence: Evidence | None) -> None:
+def say_confirmed(claims: Claims, evidence: Evidence | None) -> None:
     """What a confirmation found, pair by pair, and what may be claimed."""
-    from nightlab.claims import values_of
     from nightlab.watch.log import confirmed_words
 
     if evidence is None:
         say("the champion is still the baseline: there is no gain to confirm")
     else:
-        say(confirmed_words(session.metric, evidence, *values_of(session, evidence)))
+        say(confirmed_words(claims.session.metric, evidence, *claims.values))
 
 
 def _say_worths(session: Session, worths: Sequence[Worth]) -> None:
@@ -171,7 +171,8 @@ def _simplify(session: Session, claims: Claims, worths: Sequence[Worth], seeds: 
     try:
         simplified = claims.simplified(worths)
         if simplified is None:
-            say("every change that can be taken out earns something: nothing to simplify")
+            if not quiet:
+                say("every change that can be taken out earns something: nothing to simplify")
             return
         shown = view(quiet=quiet)
         try:
@@ -184,12 +185,10 @@ def _simplify(session: Session, claims: Claims, worths: Sequence[Worth], seeds: 
         ) from None
 
 
-def _facts(session: Session, evidence: Evidence | None, worths: Sequence[Worth]) -> dict[str, Any]:
+def _facts(claims: Claims, evidence: Evidence | None, worths: Sequence[Worth]) -> dict[str, Any]:
     if evidence is None:
         return {"confirmed": False, "reason": "the champion is the baseline"}
-    from nightlab.claims import values_of
-
-    baseline, champion = values_of(session, evidence)
+    baseline, champion = claims.values
     return {
         "confirmed": evidence.shown,
         **asdict(evidence),

@@ -153,7 +153,7 @@ def _run(session: Session, stop: Stop, shown: Any, slots: int, pairs: int | None
         finally:
             shown.close()
         if evidence:
-            say_confirmed(session, evidence)
+            say_confirmed(claims, evidence)
     if rows and rows[0].verdict:
         write(session)
     _places(session)

@@ -36,6 +36,7 @@ def progress(metric: Metric, experiments: Sequence[Experiment], title: str = "")
                 rotation=30,
                 fontsize=8,
                 color="tab:green",
+                parse_math=False,  # a dollar in somebody's words is a dollar
             )
         first, last = values[0], values[-1]
         margin = max(abs(first - last) * 0.35, abs(first) * 0.002)
