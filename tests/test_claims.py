@@ -102,7 +102,7 @@ STEPS = [
     ("less of it", "return 1.0", "return 0.5"),
     ("hardly any", "return 0.5", "return 0.1"),
     ("a bonus", "return 0.0", "return 0.7"),
-    ("luck", "C = 0", "C = 1"),
+    ("luck", "C = 0", "C = 2"),
 ]
 
 
@@ -323,8 +323,8 @@ def test_each_change_is_taken_out_and_what_earns_nothing_goes(won: TinyLab, nigh
     for n in worth:
         assert [e.what for e in ledger.experiment(n).evidence if e.against == n] == ["taken out of #7"]
     without = {t.experiment: t.commit for t, _ in ledger.trials(purpose="ablate") if t.experiment != 7}
-    assert "A = 2.0\nB = 3\nC = 1" in won.git("show", f"{without[2]}:genome.py"), "a neighbour stays as it is"
-    assert "A = 1.5\nB = 8\nC = 1" in won.git("show", f"{without[3]}:genome.py")
+    assert "A = 2.0\nB = 3\nC = 2" in won.git("show", f"{without[2]}:genome.py"), "a neighbour stays as it is"
+    assert "A = 1.5\nB = 8\nC = 2" in won.git("show", f"{without[3]}:genome.py")
     assert "return 0.5" in won.git("show", f"{without[5]}:genome.py")
     assert won.git("rev-parse", "refs/nightlab/t/without-000003") == without[3]
     trials = len(ledger.trials())
@@ -336,10 +336,10 @@ def test_each_change_is_taken_out_and_what_earns_nothing_goes(won: TinyLab, nigh
     assert len(ledger.trials()) == trials + 4, "two pairs, and nothing twice"
     made = ledger.champion()
     assert (made.number, made.verdict.status, made.verdict.reason) == (8, "keep", "simpler")
-    assert made.candidate.changes == ("C 1 → 0",) and "#7" in made.candidate.hypothesis
+    assert made.candidate.changes == ("C 2 → 0",) and "#7" in made.candidate.hypothesis
     assert won.git("rev-parse", "nightlab/t") == made.candidate.commit
     best, reverted = (won.git("show", f"{e.candidate.commit}:genome.py") for e in (ledger.experiment(7), made))
-    assert reverted == best.replace("C = 1", "C = 0")
+    assert reverted == best.replace("C = 2", "C = 0")
     assert made.bar == ledger.experiment(7).bar and made.evidence == (), "a new genome has to show it anew"
     ledger.close()
 

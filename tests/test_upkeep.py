@@ -109,7 +109,7 @@ def read(lab: TinyLab) -> Ledger:
 
 @pytest.mark.parametrize("slots", [1, 2])
 def test_only_a_close_win_runs_twice(lucky: Any, slots: int) -> None:
-    lab = lucky(SHRUNK.format(0), 8.0, 7.9, 9.0)
+    lab = lucky(SHRUNK.format(0), 8.0, 7.95, 9.0)
     _, session = lab.run(slots=slots)
     ledger = session.ledger
     assert verdicts(ledger) == [
@@ -118,7 +118,10 @@ def test_only_a_close_win_runs_twice(lucky: Any, slots: int) -> None:
         ("keep", "improved"),
         ("discard", "regressed"),
     ]
-    search = {n: [("search", seed) for seed in seeds] for n, seeds in {0: (1, 2), 1: (1,), 2: (1, 2), 3: (1,)}.items()}
+    search = {
+        n: [("search", seed) for seed in seeds]
+        for n, seeds in {0: (1, 2), 1: (10002,), 2: (10004, 10005), 3: (10006,)}.items()
+    }
     if slots == 1:
         assert ran(ledger) == search
     else:  # the second idea may be judged before the first, and then is a clear win too
@@ -127,16 +130,16 @@ def test_only_a_close_win_runs_twice(lucky: Any, slots: int) -> None:
     assert ledger.experiment(0).bar == pytest.approx(fmean(values)) == ledger.experiment(0).measurement.metric
     assert ledger.experiment(0).measurement.runs == 2
 
-    # The session's noise by hand: two degrees of freedom of belief, and one more of each genome that ran twice.
+    # The session's noise by hand: one degree of freedom of belief, and one more of each genome that ran twice.
     groups = [[m.metric for _, m in ledger.trials(e.number) if m] for e in ledger.experiments()]
     twice = [group for group in groups if len(group) == 2]
-    sigma = math.sqrt((2 * 0.2**2 + sum(stdev(group) ** 2 for group in twice)) / (2 + len(twice)))
+    sigma = math.sqrt((0.2**2 + sum(stdev(group) ** 2 for group in twice)) / (1 + len(twice)))
     noise = replicates(ledger, session.metric, session.budget.record(), 0.2).noise()
-    assert (noise.sigma, noise.df, noise.replicates) == (pytest.approx(sigma), 2 + len(twice), len(twice))
+    assert (noise.sigma, noise.df, noise.replicates) == (pytest.approx(sigma), 1 + len(twice), len(twice))
     if slots == 1:
         one, two = ledger.experiment(1), ledger.experiment(2)
         assert one.measurement.metric < one.bar < one.measurement.metric + 0.1, "a clear win has little luck in it"
-        assert two.measurement.metric + 0.09 < two.bar <= one.bar, "a close one may be luck alone"
+        assert two.measurement.metric + 0.07 < two.bar <= one.bar, "a close one may be luck alone"
 
 
 @pytest.mark.parametrize(
@@ -159,7 +162,6 @@ def test_champion_and_candidate_meet_the_same_seeds(
     assert all(count == 1 for found in ran(session.ledger).values() for count in Counter(found).values())
 
 
-@pytest.mark.xfail(reason="it asks for that run again and again: the session never ends")
 def test_a_champion_that_fails_on_a_later_seed_does_not_stop_the_search() -> None:
     good, crash = Measurement("measured", 10.0), Measurement("crashed")
     champion = Contestant({1: good, 2: crash}, 1, 10.0)
@@ -323,8 +325,8 @@ def test_the_undisturbed_night(ready: tuple[TinyLab, dict[str, Any]]) -> None:
 @pytest.mark.parametrize(
     ("step", "about", "when"),
     [
-        ("ledger.start", "0001-search-s2", "after"),  # a second run is announced, nothing runs
-        ("ledger.finish", "0001-search-s2", "before"),  # it has ended, nobody wrote it down
+        ("ledger.start", "0001-search-s10003", "after"),  # a second run is announced, nothing runs
+        ("ledger.finish", "0001-search-s10003", "before"),  # it has ended, nobody wrote it down
         ("box.start", "0001-upkeep-s501", "after"),  # its supervisor may not be up yet
         ("ledger.finish", "0001-upkeep-s501", "after"),  # measured, and not yet an upkeep
         ("ledger.remeasure", "", "after"),
@@ -486,7 +488,8 @@ def test_which_trials_count() -> None:
     assert runs([(trial(1), crash), (trial(1, 2), good)]) == {1: crash}
     for times in range(1, ATTEMPTS):
         assert runs([(trial(1, n), gone) for n in range(times)]) == {}
-    assert runs([(trial(1, n), gone) for n in range(ATTEMPTS)]) == {1: gone}
+    lost = runs([(trial(1, n), gone) for n in range(ATTEMPTS)])[1]
+    assert (lost.outcome, lost.detail) == ("lost", f"lost {ATTEMPTS} times: ")
     assert runs([(trial(1), gone), (trial(2), gone), (trial(3), gone)]) == {}, "each seed has its own attempts"
     assert runs([(trial(501, purpose="upkeep"), good)]) == {} != runs([(trial(501, purpose="upkeep"), good)], "upkeep")
 
@@ -509,8 +512,8 @@ def test_the_noise_of_a_session_is_that_of_its_replicates() -> None:
     found.add(Trial("x", 1, "a", 9, "transfer", Budget("wall", 80)), Measurement("measured", 99.0))
     squares = sum((v - fmean(g)) ** 2 for g in groups.values() for v in g)
     noise = found.noise()
-    assert noise.replicates == 4 and noise.df == 6
-    assert noise.sigma == pytest.approx(math.sqrt((2 * 0.04**2 + squares) / 6))
+    assert noise.replicates == 4 and noise.df == 5
+    assert noise.sigma == pytest.approx(math.sqrt((0.04**2 + squares) / 5))
     stated = Replicates(Metric("loss"), BUDGET, 0.5)
     stated.add(trial(1, experiment=0), Measurement("measured", 100.0))
     assert stated.noise().sigma == 0.5

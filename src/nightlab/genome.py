@@ -6,7 +6,7 @@ import ast
 import contextlib
 import re
 
-SEED_NAME = re.compile(r"(^|_)seeds?($|_)|manual_seed|PRNGKey", re.IGNORECASE)
+SEED_NAME = re.compile(r"(^|_)seed($|_)|PRNGKey", re.IGNORECASE)
 GENERATORS = {"Random", "RandomState", "default_rng", "SeedSequence"}  # whose argument is a seed
 TOO_MUCH = (RecursionError, MemoryError, ValueError)  # of a program that parses, and is too deep to be walked
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from nightlab.records import Experiment, Metric
 
 # The first five columns are those of karpathy/autoresearch, so that its users' scripts go on working.
-MORE = ("experiment", "proposer", "reason", "training_seconds", "changes", "runs", "bar", "evidence")
+MORE = ("experiment", "proposer", "reason", "training_seconds", "runs", "bar", "evidence", "changes")
 
 
 def write_results(path: Path, metric: Metric, experiments: Iterable[Experiment]) -> None:
@@ -42,9 +42,9 @@ def _row(experiment: Experiment) -> str:
         candidate.proposer,
         experiment.verdict.reason,
         f"{measured.training_seconds:.1f}",
-        "; ".join(candidate.changes),
         str(measured.runs),
         "" if experiment.bar is None else f"{experiment.bar:.6f}",
         experiment.level,
+        "; ".join(candidate.changes),
     )
     return "\t".join(" ".join(cell.split()) for cell in cells)

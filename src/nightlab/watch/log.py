@@ -118,11 +118,11 @@ def confirmed_words(
             lines.append(f"{seed:>8} {before.metric:>12.6f} {after.metric:>12.6f} {gain:>+12.6f}")
     at = f" at {evidence.what}" if evidence.what else ""
     claim = f"{metric.name} is {interval_words(evidence.gain)}{at}, on {evidence.gain.pairs} fresh seeds, paired"
+    done = "transferred" if evidence.level == "transferred" else "confirmed"
     if evidence.shown:
-        done = "transferred" if evidence.level == "transferred" else "confirmed"
         lines.append(f"[bold green]{done}:[/] {claim}")
     else:
-        lines.append(f"[bold yellow]not confirmed:[/] {claim}: the interval does not exclude zero")
+        lines.append(f"[bold yellow]not {done}:[/] {claim}: the interval does not exclude zero")
     if held_out := evidence.held_out:
         sure = "[bold green]held out:[/]" if held_out.low > 0 else "[bold yellow]not shown on held-out data:[/]"
         lines.append(f"{sure} {interval_words(held_out)} on data that no decision has read")

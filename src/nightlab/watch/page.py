@@ -11,7 +11,7 @@ from datetime import datetime
 from nightlab.records import Evidence, Experiment, Metric, PairedGain
 
 MOST = 12  # rows of a table of things that did not work
-SPECIAL = re.compile(r"([\\`*_{}\[\]()<>#+!|~&])")
+SPECIAL = re.compile(r"([\\`*_{}\[\]()<>#+!|~&@]|:(?=//))")
 
 STYLE = """
 :root { color-scheme: light dark; --line: #8884; --dim: #777; --good: #1a7f37; --accent: #2f6feb }
