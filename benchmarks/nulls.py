@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import subprocess
 import sys
 import tempfile
 import time
@@ -46,7 +47,7 @@ def null_change(text: str, number: int) -> str:
     return "".join([*lines[:line], added[number % 3], *lines[line:]])
 
 
-def plant(folder: Path, experiments: int, seconds: float, planted: bool) -> None:
+def plant(folder: Path, experiments: int, seconds: float, planted: bool, luck: int) -> None:
     """Make the lab: a queue of null changes, with real ideas in every third place if asked for."""
     make_lab(folder, "lm")
     contract = (folder / "lab.toml").read_text()
@@ -54,6 +55,9 @@ def plant(folder: Path, experiments: int, seconds: float, planted: bool) -> None
     judge = "[judge]\nconfirm = 0\n\n"
     contract = contract[: contract.index("[[proposers]]")].replace("amount = 10\n", f"amount = {seconds:g}\n")
     (folder / "lab.toml").write_text(contract + judge + queue)
+    frozen = (folder / "prepare.py").read_text()
+    mine = f"SEED = {luck} + int("
+    (folder / "prepare.py").write_text(frozen.replace("SEED = int(", mine))
     ideas = sorted((folder / "ideas").glob("*.patch"))
     real = {3 * n + 3: idea.read_text() for n, idea in enumerate(ideas[:REAL])} if planted else {}
     for idea in ideas:
@@ -73,14 +77,13 @@ def main() -> None:
     parser.add_argument("--experiments", type=int, default=60)
     parser.add_argument("--seconds", type=float, default=3, help="of CPU time that a trial trains")
     parser.add_argument("--seeds", type=int, default=4, help="fresh pairs for what is claimed")
+    parser.add_argument("--luck", type=int, default=0, help="another number, another session's luck")
     parser.add_argument("--planted", action="store_true", help="put real ideas between the null changes")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as home:
         folder = Path(home) / "lab"
-        plant(folder, options.experiments, options.seconds, options.planted)
+        plant(folder, options.experiments, options.seconds, options.planted, options.luck)
         repo = Repo(folder)
-        import subprocess
-
         subprocess.run(["git", "-C", folder, "commit", "-qam", "nulls"], check=True)
         session = Session.create(repo, "nulls", device="cpu", allow=PROTECTIONS)
         run_prepare(repo, session.lab, session.base, session.folder)
@@ -94,7 +97,7 @@ def report(session: Session, claims: Claims, seeds: int, seconds: float) -> None
     experiments = session.ledger.experiments()[1:]
     kept = [e for e in experiments if e.kept]
     evidence = claims.confirm(seeds)
-    worths = claims.ablate(seeds)
+    worths = claims.ablate(2)
     heading(f"\n{len(experiments)} experiments in {seconds / 60:.0f} min, {len(session.ledger.trials())} trials")
     noise = claims.crew.replicates.noise()
     print(f"noise: sigma {noise.sigma:.4g} from {noise.replicates} replicates")

@@ -6,12 +6,13 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from types import FrameType
 
-from nightlab.records import Budget, Measurement, NightlabError, Purpose, Trial
+from nightlab.judge import Contestant
+from nightlab.records import Budget, Experiment, Measurement, NightlabError, Purpose, Trial
 from nightlab.session import Session, require_disk
-from nightlab.standing import ATTEMPTS, Replicates, replicates, runs
+from nightlab.standing import ATTEMPTS, Replicates, contestant, replicates, runs
 from nightlab.trial.box import Running, end_leftovers
 from nightlab.watch.view import Flight, View
 
@@ -20,6 +21,15 @@ POLL = 0.05  # seconds between looks at the trials in flight
 
 class Interrupted(KeyboardInterrupt):
     """The user wants to stop now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A trial that should run next."""
+
+    number: int
+    purpose: Purpose
+    seed: int
 
 
 class Crew:
@@ -66,11 +76,14 @@ class Crew:
         self.view.started(experiment, trial)
         return trial
 
-    def flies(self, number: int, purpose: Purpose, seed: int) -> bool:
+    def flies(self, wanted: Wanted) -> bool:
         """Whether such a trial is under way."""
-        return any(
-            (r.trial.experiment, r.trial.purpose, r.trial.seed) == (number, purpose, seed) for r in self.flying.values()
-        )
+        trials = (running.trial for running in self.flying.values())
+        return any(Wanted(trial.experiment, trial.purpose, trial.seed) == wanted for trial in trials)
+
+    def contestant(self, experiment: Experiment) -> Contestant:
+        """An experiment's genome as the session's judge sees it."""
+        return contestant(self.ledger, experiment, same_seeds=self.session.judge.rule.same_seeds)
 
     def finished(self) -> Iterator[tuple[Trial, Measurement]]:
         """Trials that have ended since the last look, written down."""

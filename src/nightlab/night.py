@@ -2,45 +2,31 @@
 
 from __future__ import annotations
 
-import itertools
-import math
 import time
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 
-from nightlab.crew import Crew
+from nightlab.crew import Crew, Wanted
 from nightlab.genome import same_program, syntax_fault
-from nightlab.judge import Again, Contestant, change_of_noise, look, noisier, without
+from nightlab.judge import Again, Contestant, without
 from nightlab.lab import Stop
 from nightlab.ledger import append_result, write_results
 from nightlab.lineage import OutOfScope, PatchConflict, in_genome
 from nightlab.propose import Briefing, Proposal, changes, find_constants, make_proposers
 from nightlab.records import (
-    SEED,
     Candidate,
     Experiment,
     Measurement,
     NightlabError,
-    Purpose,
     Verdict,
-    average,
 )
 from nightlab.session import Session
-from nightlab.standing import SIMPLIFY_SEED, UPKEEP_SEED, contestant, runs
+from nightlab.standing import SIMPLIFY_SEED
 from nightlab.trial.machine import this_platform
 from nightlab.trial.text import one_line
+from nightlab.upkeep import Upkeep
 from nightlab.watch.view import Opening
 
 REFUSALS = 25  # proposals refused in a row before a session has nothing left to try
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """A trial that should run next."""
-
-    number: int
-    purpose: Purpose
-    seed: int
 
 
 class Night:
@@ -50,6 +36,7 @@ class Night:
         self.session, self.ledger, self.stop, self.crew, self.view = session, session.ledger, stop, crew, crew.view
         self.begun = time.time()
         self.nothing_left = ""
+        self.upkeep = Upkeep(crew)
         self.proposers = make_proposers(
             session.lab, session.repo.lab, self.ledger.proposals_by(), self._used_sources(), seed
         )
@@ -119,7 +106,7 @@ class Night:
             number = self._admit(candidate, twins=True)
             sides = [[self.crew.value(n, "ablate", seed) for seed in seeds] for n in (champion.number, number)]
             values = [[m.metric for m in side if m.metric is not None] for side in sides]
-            bar = self._contestant(champion).bar
+            bar = self.crew.contestant(champion).bar
             assert bar is not None
             verdict = without(metric, bar, values[0], values[1], self.crew.replicates.noise())
             experiment = self.ledger.experiment(number)
@@ -133,20 +120,18 @@ class Night:
         """The trial to run next, after judging whatever can be judged; None when there is none to start now."""
         for experiment in self.ledger.unjudged():
             wanted = self._judge(experiment)
-            if wanted and not self._flies(wanted) and not self.crew.asked_to_stop:
+            if wanted and not self.crew.flies(wanted) and not self.crew.asked_to_stop:
                 return wanted
         if self.crew.asked_to_stop or self.ledger.champion() is None:
             return None  # without a baseline there is nothing to measure anything else against
-        wanted = self._upkeep()
-        if wanted and not self._flies(wanted):
+        stopping = bool(self._reason_to_stop())
+        wanted = self.upkeep.wanted(self._done(), stopping=stopping)
+        if wanted and not self.crew.flies(wanted):
             return wanted
-        if self._reason_to_stop():
+        if stopping:
             return None
         number = self._propose()
         return None if number is None else self._judge(self.ledger.experiment(number))
-
-    def _flies(self, wanted: Wanted) -> bool:
-        return self.crew.flies(wanted.number, wanted.purpose, wanted.seed)
 
     def _finish(self, number: int) -> None:
         """See one experiment through to its verdict."""
@@ -161,20 +146,18 @@ class Night:
     def _judge(self, experiment: Experiment) -> Wanted | None:
         """Judge an experiment, or say which trial that takes."""
         champion = self.ledger.champion()
-        candidate = self._contestant(experiment)
+        candidate = self.crew.contestant(experiment)
         decision = self.session.judge.judge(
-            self._contestant(champion) if champion else None, candidate, self.crew.replicates.noise()
+            self.crew.contestant(champion) if champion else None, candidate, self.crew.replicates.noise()
         )
         if isinstance(decision, Again):
             who = champion if decision.who == "champion" and champion else experiment
-            if decision.why and candidate.runs and not self.crew.flies(who.number, "search", decision.seed):
+            wanted = Wanted(who.number, "search", decision.seed)
+            if decision.why and candidate.runs and not self.crew.flies(wanted):
                 self.view.again(experiment, decision.why)
-            return Wanted(who.number, "search", decision.seed)
+            return wanted
         self._record(experiment, candidate, decision, champion)
         return None
-
-    def _contestant(self, experiment: Experiment) -> Contestant:
-        return contestant(self.ledger, experiment, same_seeds=self.session.judge.rule.same_seeds)
 
     def _record(
         self, experiment: Experiment, candidate: Contestant, verdict: Verdict, champion: Experiment | None
@@ -191,79 +174,6 @@ class Night:
                 f"the baseline can't be measured: {verdict.reason}: {verdict.detail}",
                 f"read {log}, mend the lab, commit, and run again (a fresh session starts)",
             )
-
-    def _upkeep(self) -> Wanted | None:
-        """The trial that the champion's upkeep takes next; records the upkeep once it is complete.
-
-        The champion is tried again, on fresh seeds, as if it were a candidate: what the rule says of it is the
-        session's self-test, its value takes luck off the bar, adds to what is known of the noise, and is the
-        occasion to look at the held-out data.
-        """
-        champion, every = self.session.champion(), self.session.lab.judge.upkeep
-        past = self.ledger.notes("upkeep")
-        used = {seed for note in past for seed in note["seeds"]}
-        found = runs(self.ledger.trials(champion.number, "upkeep"), "upkeep")
-        fresh = {seed: run for seed, run in found.items() if seed not in used}
-        done = self._done()
-        due = every and (self.crew.machine_changed or done - (past[-1]["after"] if past else 0) >= every)
-        if not fresh and (not due or self._reason_to_stop()):
-            return None
-        standing = self._contestant(champion)
-        twin = replace(standing, runs=dict(enumerate(fresh.values(), SEED)), first=SEED)
-        noise = self.crew.replicates.noise()
-        decision = self.session.judge.judge(standing, twin, noise)
-        if isinstance(decision, Again):
-            if decision.who == "champion":
-                return Wanted(champion.number, "search", decision.seed)
-            tried = used | fresh.keys()
-            seed = next(seed for seed in itertools.count(UPKEEP_SEED) if seed not in tried)
-            return Wanted(champion.number, "upkeep", seed)
-        self.crew.machine_changed = False
-        values = [run.metric for run in fresh.values() if run.metric is not None]
-        weight = len(standing.runs) + sum(len(note["values"]) for note in past if note["number"] == champion.number)
-        before = bar = standing.bar if standing.bar is not None else 0.0
-        for value in values:
-            bar, weight = self.session.judge.rule.remeasured(bar, weight, value), weight + 1
-        facts = {"before": before, "seeds": list(fresh), "values": values, "after": done, "would": decision.status}
-        facts |= {"sigma": noise.sigma, **self._look_at_held_out(champion, found)}
-        self.ledger.remeasure(champion.number, bar, facts)
-        self.view.kept_up(champion, bar, before, decision.status, self._alarms(facts))
-        return None
-
-    def _look_at_held_out(self, champion: Experiment, found: dict[int, Measurement]) -> dict[str, object]:
-        """Whether the champion's gain on the search's data is one on held-out data too."""
-        first = [m for m in runs(self.ledger.trials(0, "search")).values() if m.held_out is not None]
-        now = [m for m in found.values() if m.held_out is not None and m.metric is not None]
-        if champion.number == 0 or not first or not now:
-            return {}
-        metric, sigma = self.session.metric, self.crew.replicates.noise().sigma
-        error = sigma * math.sqrt(2 / len(first) + 2 / len(now))  # at most: both gains are of the same models
-        gain = metric.gain(_mean(m.metric for m in first), _mean(m.metric for m in now))
-        held = metric.gain(_mean(m.held_out for m in first), _mean(m.held_out for m in now))
-        return {"look": asdict(look(gain, held, error, f"{self.session.tag}/{champion.number}/{len(now)}"))}
-
-    def _alarms(self, facts: dict[str, object]) -> list[str]:
-        """What the human should know of a session that no longer is what it was."""
-        alarms, noise = [], self.crew.replicates.noise()
-        if change := change_of_noise(self.crew.replicates.groups()):
-            alarms.append(
-                f"the noise has changed: a trial's spread was {change[0]:.2g}, lately it is {change[1]:.2g}; "
-                "look at the machine (temperature, neighbours) before you trust small gains"
-            )
-        values = list(self._contestant(self.session.champion()).values().values())
-        if noisier([*values, *(facts["values"] if isinstance(facts["values"], list) else [])], noise):
-            alarms.append(
-                "the champion's runs lie further apart than other genomes': look at its curve, it may be unstable"
-            )
-        seen = facts.get("look")
-        if isinstance(seen, dict) and seen["parted"]:
-            alarms.append(
-                f"the search's gain is about {seen['gap']:.2g} larger than the gain on held-out data: "
-                "it may be fitting its validation data; confirm before you go on"
-            )
-        for alarm in alarms:
-            self.ledger.note("alarm", {"words": alarm})
-        return alarms
 
     # -- proposing -------------------------------------------------------------------------------
 
@@ -450,10 +360,6 @@ def _of(candidate: Contestant) -> Measurement:
     """What an experiment measured: the mean of its trials, or the one that ended it."""
     measured = list(candidate.runs.values())
     return candidate.mean if all(m.measured for m in measured) else next(m for m in measured if not m.measured)
-
-
-def _mean(values: Iterable[float | None]) -> float:
-    return average([value for value in values if value is not None])
 
 
 def _constants(genome: dict[str, str], device: str) -> dict[str, object]:
