@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 
+from nightlab.candidates import Candidates
 from nightlab.crew import Crew, Wanted
-from nightlab.genome import same_program, syntax_fault
 from nightlab.judge import Again, Contestant, without
 from nightlab.lab import Stop
 from nightlab.ledger import append_result, write_results
 from nightlab.lineage import OutOfScope, PatchConflict, in_genome
-from nightlab.propose import Briefing, Proposal, changes, find_constants, make_proposers
 from nightlab.records import (
-    Candidate,
     Experiment,
     Measurement,
     NightlabError,
@@ -22,11 +19,8 @@ from nightlab.records import (
 from nightlab.session import Session
 from nightlab.standing import SIMPLIFY_SEED
 from nightlab.trial.machine import this_platform
-from nightlab.trial.text import one_line
 from nightlab.upkeep import Upkeep
 from nightlab.watch.view import Opening
-
-REFUSALS = 25  # proposals refused in a row before a session has nothing left to try
 
 
 class Night:
@@ -35,11 +29,8 @@ class Night:
     def __init__(self, session: Session, stop: Stop, crew: Crew, *, seed: int = 0) -> None:
         self.session, self.ledger, self.stop, self.crew, self.view = session, session.ledger, stop, crew, crew.view
         self.begun = time.time()
-        self.nothing_left = ""
         self.upkeep = Upkeep(crew)
-        self.proposers = make_proposers(
-            session.lab, session.repo.lab, self.ledger.proposals_by(), self._used_sources(), seed
-        )
+        self.candidates = Candidates(session, crew.view, seed)
 
     # -- the sentence ----------------------------------------------------------------------------
 
@@ -53,14 +44,17 @@ class Night:
             self._resume()
             while True:
                 for trial, measurement in crew.finished():
+                    self.candidates.news()
                     if trial.purpose != "search":
                         self.view.measured(trial, measurement, self.session.metric)
                 while len(crew.flying) < crew.slots and (wanted := self._wanted()):
                     crew.launch(wanted.number, wanted.purpose, wanted.seed)
-                if not crew.flying:
-                    reason = self._reason_to_stop()
+                reason = self._reason_to_stop()
+                if reason and not crew.flying:
                     self.ledger.note("stopped", {"reason": reason})
                     return reason
+                if not reason and self.ledger.champion():
+                    self.candidates.think()
                 crew.goal = self._goal()
                 crew.wait()
 
@@ -83,7 +77,7 @@ class Night:
             parent = session.champion().candidate.commit
             try:
                 commit = repo.commit_working_copy(parent, edited, hypothesis)
-                number = self._admit(self.candidate(commit, parent, "human", hypothesis))
+                number = self.candidates.admit(self.candidates.candidate(commit, parent, "human", hypothesis))
             except (OutOfScope, PatchConflict) as refusal:
                 raise NightlabError(
                     f"your edit can't be tried on the champion: {refusal}",
@@ -101,9 +95,9 @@ class Night:
         seeds = range(SIMPLIFY_SEED, SIMPLIFY_SEED + pairs)
         with self.crew.on_duty():
             self._resume()
-            candidate = self.candidate(commit, champion.candidate.commit, "ablation", hypothesis)
+            candidate = self.candidates.candidate(commit, champion.candidate.commit, "ablation", hypothesis)
             # What is left may be a genome of before: it is measured again, as what it is now.
-            number = self._admit(candidate, twins=True)
+            number = self.candidates.admit(candidate, twins=True)
             sides = [[self.crew.value(n, "ablate", seed) for seed in seeds] for n in (champion.number, number)]
             values = [[m.metric for m in side if m.metric is not None] for side in sides]
             bar = self.crew.contestant(champion).bar
@@ -130,7 +124,7 @@ class Night:
             return wanted
         if stopping:
             return None
-        number = self._propose()
+        number = self.candidates.next(idle=not self.crew.flying)
         return None if number is None else self._judge(self.ledger.experiment(number))
 
     def _finish(self, number: int) -> None:
@@ -164,6 +158,7 @@ class Night:
     ) -> None:
         self.ledger.judge(experiment.number, _of(candidate), verdict)
         experiment = self.ledger.experiment(experiment.number)
+        self.candidates.judged(experiment)
         append_result(self.session.results, experiment)
         if experiment.kept and not self.session.sync():
             self.view.say(f"{self.session.branch} is checked out somewhere: it moves when you switch away")
@@ -174,104 +169,6 @@ class Night:
                 f"the baseline can't be measured: {verdict.reason}: {verdict.detail}",
                 f"read {log}, mend the lab, commit, and run again (a fresh session starts)",
             )
-
-    # -- proposing -------------------------------------------------------------------------------
-
-    def _propose(self) -> int | None:
-        """The number of a new experiment, proposed and recorded; None when nothing is left."""
-        for _ in range(REFUSALS):
-            proposal = self.proposers.propose(self._briefing())
-            if proposal is None:
-                self.nothing_left = "the proposers have nothing left to propose"
-                return None
-            try:
-                number = self._admit(self._realise(proposal))
-            except (OutOfScope, PatchConflict) as refusal:
-                self._refuse(proposal, one_line(str(refusal)))
-            else:
-                self.proposers.tell(proposal, None)
-                return number
-        self.nothing_left = f"{REFUSALS} proposals in a row were refused"
-        return None
-
-    def _refuse(self, proposal: Proposal, reason: str) -> None:
-        """Record a proposal that can't become an experiment, and tell its proposer why."""
-        hypothesis = one_line(proposal.hypothesis)
-        told = {"proposer": proposal.proposer, "source": proposal.source, "hypothesis": hypothesis}
-        self.ledger.note("refused", {**told, "reason": reason})
-        self.proposers.tell(proposal, reason)
-        self.view.refused(hypothesis, reason)
-
-    def _briefing(self) -> Briefing:
-        champion = self.session.champion()
-        return Briefing(
-            metric=self.session.metric,
-            device=self.session.device,
-            genome=self.session.genome(champion.candidate.commit),
-            champion=champion,
-            history=self.ledger.experiments(),
-        )
-
-    def _realise(self, proposal: Proposal) -> Candidate:
-        """The proposal as a commit on the champion; a patch that conflicts there, on the baseline.
-
-        An idea that collides with what was kept may still beat it: then the lineage branches.
-        """
-        repo, champion = self.session.repo, self.session.champion().candidate.commit
-        if not proposal.patch:
-            commit = repo.commit_files(champion, proposal.files, proposal.hypothesis)
-            return self.candidate(commit, champion, proposal.proposer, proposal.hypothesis, proposal.source)
-        for parent in dict.fromkeys((champion, self.session.base)):
-            try:
-                commit = repo.commit_patch(parent, proposal.patch, proposal.hypothesis)
-                return self.candidate(commit, parent, proposal.proposer, proposal.hypothesis, proposal.source)
-            except PatchConflict as conflict:
-                last = conflict
-        raise last
-
-    def candidate(self, commit: str, parent: str, proposer: str, hypothesis: str, source: str = "") -> Candidate:
-        """The record of a candidate, with what it really changes.
-
-        Raises OutOfScope when it changes something other than the genome, nothing at all, or does not parse.
-        """
-        repo, session = self.session.repo, self.session
-        hypothesis = one_line(hypothesis)
-        touched = repo.check_scope(parent, commit, session.lab.genome)
-        if not touched:
-            raise OutOfScope("it changes nothing")
-        genome = session.genome(commit)
-        for path in touched:
-            if fault := syntax_fault(path, genome.get(path, "")):
-                raise OutOfScope(f"it does not parse: {fault}")
-        before = session.genome(parent)
-        if all(same_program(path, before.get(path, ""), genome.get(path, "")) for path in touched):
-            raise OutOfScope("it changes nothing but layout, comments or seeds, and the seeds are not its own")
-        after = _constants(genome, session.device)
-        words = changes(_constants(before, session.device), after)
-        return Candidate(
-            commit=commit,
-            parent=parent,
-            tree=repo.tree(commit),
-            proposer=proposer,
-            hypothesis=hypothesis,
-            lines=session.lines(commit),
-            constants=after,
-            changes=words,
-            source=source,
-        )
-
-    def _admit(self, candidate: Candidate, *, twins: bool = False) -> int:
-        """Record a candidate that was never tried, unless ``twins`` may be, and keep its commit reachable."""
-        if not twins and (twin := self.ledger.find_tree(candidate.tree)):
-            raise OutOfScope(f"it is the same genome as experiment {twin.number}")
-        number = self.ledger.next_number()
-        self.session.repo.keep_reachable(self.session.tag, f"{number:06d}", candidate.commit)
-        self.ledger.propose(candidate)
-        return number
-
-    def _used_sources(self) -> set[str]:
-        used = {note["source"] for note in self.ledger.notes("refused")}
-        return used | {experiment.candidate.source for experiment in self.ledger.experiments()}
 
     # -- beginning and ending --------------------------------------------------------------------
 
@@ -309,9 +206,7 @@ class Night:
         """Go on where an earlier orchestrator stopped, however it did."""
         session, self.begun = self.session, time.time()
         if self.ledger.next_number() == 0:
-            baseline = session.baseline_candidate()
-            constants = _constants(session.genome(baseline.commit), session.device)
-            self._admit(replace(baseline, constants=constants))
+            self.candidates.admit(self.candidates.baseline())
         adopted = self.crew.take_up()
         self._note_machine()
         write_results(session.results, session.metric, self.ledger.experiments())
@@ -333,8 +228,8 @@ class Night:
     def _reason_to_stop(self) -> str:
         if self.crew.asked_to_stop:
             return "stopped by the user"
-        if self.nothing_left:
-            return self.nothing_left
+        if self.candidates.nothing_left:
+            return self.candidates.nothing_left
         stop, done = self.stop, self._done()
         if stop.experiments is not None and self.ledger.next_number() - 1 >= stop.experiments:
             return f"{stop.experiments} experiments are done"
@@ -360,12 +255,3 @@ def _of(candidate: Contestant) -> Measurement:
     """What an experiment measured: the mean of its trials, or the one that ended it."""
     measured = list(candidate.runs.values())
     return candidate.mean if all(m.measured for m in measured) else next(m for m in measured if not m.measured)
-
-
-def _constants(genome: dict[str, str], device: str) -> dict[str, object]:
-    """The constants of all genome files; names of a second file carry its path."""
-    found: dict[str, object] = {}
-    for path, text in genome.items():
-        for name, constant in find_constants(text, device).items():
-            found[name if name not in found else f"{path}:{name}"] = constant.value
-    return found

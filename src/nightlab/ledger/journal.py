@@ -41,7 +41,8 @@ CREATE TABLE IF NOT EXISTS experiments (
 );
 CREATE INDEX IF NOT EXISTS events_kind ON events (kind);
 CREATE INDEX IF NOT EXISTS experiments_tree ON experiments (tree);
-CREATE INDEX IF NOT EXISTS experiments_status ON experiments (status);
+CREATE INDEX IF NOT EXISTS experiments_judged ON experiments (status, judged_at, number);
+CREATE INDEX IF NOT EXISTS experiments_commit ON experiments (json_extract(candidate, '$.commit'));
 CREATE TABLE IF NOT EXISTS trials (
     id TEXT PRIMARY KEY, experiment INTEGER, purpose TEXT, trial TEXT, measurement TEXT
 );
