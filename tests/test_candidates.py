@@ -1,0 +1,140 @@
+"""Where experiments come from: thought of while trials run, made ready, and never out of date."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+import pytest
+from conftest import GENOME
+
+from nightlab.candidates import MOMENT
+from nightlab.crew import Crew
+from nightlab.lab import Stop
+from nightlab.night import Night
+from nightlab.propose import Briefing, Proposal
+from nightlab.watch.view import View
+
+SLOW = (
+    "import time\nfrom genome import A, B\ntime.sleep(0.4)\nprint(f'METRIC loss={(A - 1) ** 2 + 0.1 * (B - 3) ** 2}')\n"
+)
+
+
+class Scripted:
+    """A proposer that says what it is told to, and remembers when it was asked and what about."""
+
+    name = "scripted"
+
+    def __init__(self, *files: dict[str, str], think: float = 0.0) -> None:
+        self.files, self.think = list(files), think
+        self.asked: list[tuple[float, int, str]] = []
+        self.told: list[str | None] = []
+        self.lock = threading.Lock()
+
+    def propose(self, briefing: Briefing) -> Proposal | None:
+        assert self.lock.acquire(blocking=False), "one thought at a time"
+        try:
+            self.asked.append((time.time(), len(briefing.history), briefing.genome["genome.py"]))
+            time.sleep(self.think)
+            assert len(self.told) == len(self.asked) - 1 or not self.files, "told of the last before it is asked again"
+            return Proposal(self.name, f"turn {len(self.asked)}", self.files.pop(0)) if self.files else None
+        finally:
+            self.lock.release()
+
+    def tell(self, proposal: Proposal, refusal: str | None) -> None:
+        self.told.append(refusal)
+
+
+def changed(**constants: float) -> dict[str, str]:
+    text = GENOME
+    for name, value in constants.items():
+        old = next(line for line in text.splitlines() if line.startswith(f"{name} ="))
+        text = text.replace(old, f"{name} = {value}")
+    return {"genome.py": text}
+
+
+@pytest.fixture
+def session_night(make_lab: Any) -> Any:
+    def make(proposer: Any, genome: str = GENOME, **stop: Any) -> Night:
+        session = make_lab(genome, SLOW).session()
+        night = Night(session, Stop(**stop), Crew(session, View()))
+        night.candidates.proposers = proposer
+        return night
+
+    return make
+
+
+def spans(night: Night) -> dict[int, tuple[float, float]]:
+    """When each experiment's trial began and ended, by the ledger."""
+    begun = {note["experiment"]: note["at"] for note in night.ledger.notes("started")}
+    ended = {int(note["id"].split("-")[0]): note["at"] for note in night.ledger.notes("finished")}
+    return {number: (begun[number], ended[number]) for number in begun}
+
+
+def test_the_next_candidate_is_thought_of_while_a_trial_runs(session_night: Any) -> None:
+    proposer = Scripted(changed(A=9), changed(A=8.5), changed(A=8.1), think=0.25)
+    night = session_night(proposer, experiments=3)
+    assert night.run() == "3 experiments are done"
+    trials = spans(night)
+    for turn in (1, 2):  # the first thought needs the baseline's number
+        at, known, _ = proposer.asked[turn]
+        assert trials[turn][0] <= at < trials[turn][1] - 0.1, "it thinks while the one before it trains"
+        assert known == turn + 1, "and knows of the one that runs"
+    gaps = [trials[n + 1][0] - trials[n][1] for n in (1, 2)]
+    assert max(gaps) < 0.25, "so that nobody waits for a thought"
+
+
+def test_what_waits_is_made_anew_on_a_new_champion(session_night: Any) -> None:
+    # Thought of while the first one ran, which became the champion; the two changes lie apart.
+    genome = GENOME + "# one\n# two\n# three\n# four\nC = 1\n"
+    first, second = genome.replace("A = 4.0", "A = 2.0"), genome.replace("C = 1", "C = 2")
+    proposer = Scripted({"genome.py": first}, {"genome.py": second})
+    night = session_night(proposer, genome=genome)
+    night.run()
+    one, two = night.ledger.experiments()[1:]
+    assert one.kept and two.candidate.parent == one.candidate.commit
+    assert night.session.genome(two.candidate.commit)["genome.py"] == first.replace("C = 1", "C = 2")
+    assert two.candidate.changes == ("C 1 → 2",) and proposer.told == [None, None]
+
+
+def test_what_no_longer_fits_the_champion_is_dropped_and_told(session_night: Any) -> None:
+    proposer = Scripted(changed(A=2.0), changed(A=3.0))
+    night = session_night(proposer)
+    night.run()
+    assert [e.candidate.hypothesis for e in night.ledger.experiments()[1:]] == ["turn 1"]
+    assert proposer.told[0] is None and "conflict" in str(proposer.told[1])
+    assert [note["hypothesis"] for note in night.ledger.notes("refused")] == ["turn 2"]
+
+
+def test_a_patch_dropped_in_while_the_last_one_runs_is_tried(make_lab: Any) -> None:
+    lab = make_lab(GENOME, SLOW)
+    lab.idea("01", changed(A=9)["genome.py"])
+    session = lab.session()
+    night = Night(session, Stop(), Crew(session, View()))
+
+    def drop() -> None:
+        while not any(t.experiment == 1 for t in [r.trial for r in list(night.crew.flying.values())]):
+            time.sleep(0.01)
+        time.sleep(4 * MOMENT)  # the queue has said by now that it is empty
+        lab.idea("02", changed(A=8)["genome.py"])
+
+    late = threading.Thread(target=drop, daemon=True)
+    late.start()
+    assert night.run() == "the proposers have nothing left to propose"
+    assert session.ledger.next_number() == 3
+
+
+def test_what_a_proposer_raises_is_told_where_it_is_waited_for(session_night: Any) -> None:
+    class Broken(Scripted):
+        def propose(self, briefing: Briefing) -> Proposal | None:
+            raise RuntimeError("no idea")
+
+    with pytest.raises(RuntimeError, match="no idea"):
+        session_night(Broken()).run()
+
+
+def test_a_stopping_session_thinks_of_nothing_more(session_night: Any) -> None:
+    proposer = Scripted(changed(A=9), changed(A=8.5), changed(A=8.1))
+    assert session_night(proposer, experiments=1).run() == "1 experiments are done"
+    assert len(proposer.asked) == 1
