@@ -138,3 +138,17 @@ def test_a_stopping_session_thinks_of_nothing_more(session_night: Any) -> None:
     proposer = Scripted(changed(A=9), changed(A=8.5), changed(A=8.1))
     assert session_night(proposer, experiments=1).run() == "1 experiments are done"
     assert len(proposer.asked) == 1
+
+
+def test_a_patch_that_stands_on_the_one_that_runs_waits_for_it(make_lab: Any) -> None:
+    lab = make_lab(GENOME, SLOW)
+    session = lab.session()
+    repo, at = session.repo, session.base
+    for n, (old, new) in enumerate((("A = 4.0", "A = 3.0"), ("A = 3.0", "A = 2.0"), ("A = 2.0", "A = 1.5")), 1):
+        text = (repo.read(at, "genome.py") or "").replace(old, new)
+        made = repo.commit_files(at, {"genome.py": text}, "x")
+        lab.write(f"ideas/{n:02}.patch", repo.diff(at, made))
+        at = made
+    Night(session, Stop(), Crew(session, View())).run()
+    assert [e.kept for e in session.ledger.experiments()] == [True] * 4
+    assert session.ledger.notes("refused") == []

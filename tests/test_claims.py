@@ -333,7 +333,7 @@ def test_each_change_is_taken_out_and_what_earns_nothing_goes(won: TinyLab, nigh
     assert simpler.code == 0, simpler.err
     assert "#7" in simpler.out and "earns nothing" in simpler.out
     ledger = read(won)
-    assert len(ledger.trials()) == trials + 4, "two pairs, and nothing twice"
+    assert len(ledger.trials()) == trials + 5, "two pairs, one run with the checks, and nothing twice"
     made = ledger.champion()
     assert (made.number, made.verdict.status, made.verdict.reason) == (8, "keep", "simpler")
     assert made.candidate.changes == ("C 2 → 0",) and "#7" in made.candidate.hypothesis

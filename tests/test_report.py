@@ -376,7 +376,7 @@ def test_a_session_that_has_judged_nothing_has_no_report(make_lab: Any, nightlab
 
 
 OLD = """
-DROP INDEX experiments_tree; DROP INDEX experiments_status;
+DROP INDEX experiments_tree; DROP INDEX experiments_judged; DROP INDEX experiments_commit;
 ALTER TABLE experiments RENAME TO now;
 CREATE TABLE experiments (
     number INTEGER PRIMARY KEY, proposed_at REAL, tree TEXT, candidate TEXT,

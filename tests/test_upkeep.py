@@ -134,7 +134,7 @@ def test_only_a_close_win_runs_twice(lucky: Any, slots: int) -> None:
     groups = [[m.metric for _, m in ledger.trials(e.number) if m] for e in ledger.experiments()]
     twice = [group for group in groups if len(group) == 2]
     sigma = math.sqrt((0.2**2 + sum(stdev(group) ** 2 for group in twice)) / (1 + len(twice)))
-    noise = replicates(ledger, session.metric, session.budget.record(), 0.2).noise()
+    noise = replicates(ledger, session.budget.record(), 0.2).noise()
     assert (noise.sigma, noise.df, noise.replicates) == (pytest.approx(sigma), 1 + len(twice), len(twice))
     if slots == 1:
         one, two = ledger.experiment(1), ledger.experiment(2)
@@ -237,7 +237,8 @@ def test_a_champion_from_another_machine_is_measured_again(lucky: Any, nightlab:
     view.say = said.append  # type: ignore[method-assign]
     Night(session, Stop(), Crew(session, view)).run()
     assert [note["number"] for note in session.ledger.notes("upkeep")] == [1]
-    assert [words for words in said if "the champion runs again" in words and "another machine" in words]
+    if between == "nothing":  # else the try has said it
+        assert [words for words in said if "the champion runs again" in words and "another machine" in words]
 
 
 # -- kill -9 -------------------------------------------------------------------------------------------
@@ -402,7 +403,7 @@ def test_a_number_that_can_not_be_is_tampering(lucky: Any) -> None:
     assert verdicts(session.ledger) == [("keep", "baseline"), ("discard", "tampered"), ("keep", "improved")]
     detail = session.ledger.experiment(1).verdict.detail
     assert "loss -2.99" in detail or "loss -3" in detail
-    assert "lower than 0" in detail and session.champion().number == 2
+    assert "is not in 0 to inf" in detail and session.champion().number == 2
 
 
 def same(before: str, after: str) -> bool:
@@ -495,7 +496,7 @@ def test_which_trials_count() -> None:
 
 
 def test_the_noise_of_a_session_is_that_of_its_replicates() -> None:
-    found = Replicates(Metric("loss"), BUDGET, None)
+    found = Replicates(BUDGET, None)
     assert found.noise().sigma == 0
     found.add(trial(1, experiment=0, commit="base"), Measurement("measured", 100.0))
     assert found.noise().sigma == pytest.approx(0.04), "a share of the baseline, until something ran twice"
@@ -514,6 +515,6 @@ def test_the_noise_of_a_session_is_that_of_its_replicates() -> None:
     noise = found.noise()
     assert noise.replicates == 4 and noise.df == 5
     assert noise.sigma == pytest.approx(math.sqrt((0.04**2 + squares) / 5))
-    stated = Replicates(Metric("loss"), BUDGET, 0.5)
+    stated = Replicates(BUDGET, 0.5)
     stated.add(trial(1, experiment=0), Measurement("measured", 100.0))
     assert stated.noise().sigma == 0.5

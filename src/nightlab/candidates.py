@@ -36,10 +36,10 @@ class Thought(threading.Thread):
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """A candidate that waits for a slot, made on the champion of its time."""
+    """A candidate that waits for a slot, made on the champion of its time; none if it did not fit that one."""
 
     proposal: Proposal
-    candidate: Candidate
+    candidate: Candidate | None
     champion: str
 
 
@@ -88,7 +88,7 @@ class Candidates:
             raise thought.error
         self._dry = thought.proposal is None
         if thought.proposal:
-            self._make_ready(thought.proposal, thought.briefing.champion.candidate.commit)
+            self._make_ready(thought.proposal, thought.briefing.champion.candidate.commit, ahead=True)
 
     def news(self) -> None:
         """A trial has ended: proposers that had nothing may have something now."""
@@ -100,14 +100,15 @@ class Candidates:
     def _take(self, ready: Ready) -> int | None:
         """Admit what is ready; on another champion by now it is made anew, or dropped."""
         self._ready = None
-        champion = self.session.champion().candidate.commit
-        if ready.champion != champion:
-            before = ready.candidate
-            patch = ready.proposal.patch or self.session.repo.diff(before.parent, before.commit)
-            self._make_ready(replace(ready.proposal, patch=patch), champion)
+        champion, candidate = self.session.champion().candidate.commit, ready.candidate
+        if candidate is None or ready.champion != champion:
+            proposal = ready.proposal
+            if candidate and not proposal.patch:
+                proposal = replace(proposal, patch=self.session.repo.diff(candidate.parent, candidate.commit))
+            self._make_ready(proposal, champion)
             return None
         try:
-            number = self.admit(ready.candidate)
+            number = self.admit(candidate)
         except OutOfScope as refusal:  # its twin was admitted meanwhile
             self._refuse(ready.proposal, str(refusal))
             return None
@@ -115,13 +116,17 @@ class Candidates:
         self.proposers.tell(ready.proposal, None)
         return number
 
-    def _make_ready(self, proposal: Proposal, champion: str) -> None:
+    def _make_ready(self, proposal: Proposal, champion: str, *, ahead: bool = False) -> None:
+        """Make a proposal's candidate, or refuse it. ``ahead`` of its turn a conflict may yet be resolved."""
         try:
             candidate = self._realise(proposal, champion)
             if twin := self.ledger.find_tree(candidate.tree):
                 raise OutOfScope(f"it is the same genome as experiment {twin.number}")
             self._ready = Ready(proposal, candidate, champion)
         except (OutOfScope, PatchConflict) as refusal:
+            if ahead and isinstance(refusal, PatchConflict):
+                self._ready = Ready(proposal, None, champion)  # what runs now may be what it stands on
+                return
             self._refuse(proposal, one_line(str(refusal)))
             self._refused += 1
             if self._refused >= REFUSALS:

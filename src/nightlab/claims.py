@@ -1,22 +1,32 @@
 """What a session may claim: measured again on fresh seeds, beside what it is compared with, with an interval.
 
-Nothing here steers the search, and no seed here was ever part of a decision of the search.
+No seed here was ever part of a decision of the search.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from nightlab.crew import Crew
 from nightlab.genome import syntax_fault
-from nightlab.judge import level_of_look, paired_gain
+from nightlab.judge import Noise, level_of_look, paired_gain
 from nightlab.ledger import write_results
 from nightlab.lineage import OutOfScope, PatchConflict
 from nightlab.propose import change_constants, find_constants
-from nightlab.records import Budget, Evidence, Experiment, Measurement, NightlabError, PairedGain, Purpose
-from nightlab.standing import ABLATE_SEED, CONFIRM_SEED, TRANSFER_SEED
+from nightlab.records import (
+    Budget,
+    Evidence,
+    Experiment,
+    Measurement,
+    NightlabError,
+    PairedGain,
+    Purpose,
+    average,
+)
+from nightlab.standing import ABLATE_SEED, CONFIRM_SEED, TRANSFER_SEED, runs
 
 FEWEST, MOST = 3, 8  # pairs of a confirmation that runs by itself
 
@@ -57,10 +67,13 @@ class Claims:
         if champion.number == 0:
             return None
         fresh = tuple(range(CONFIRM_SEED, CONFIRM_SEED + seeds))
-        before, after = self.values = self._pairs("confirm", fresh, (0, None), (champion.number, None))
-        looks = list(dict.fromkeys(e.seeds for e in champion.evidence if e.level != "transferred" and e.against == 0))
-        if fresh not in looks:
+        looks = [tuple(n["seeds"]) for n in self.ledger.notes("look") if n["number"] == champion.number]
+        if fresh not in looks:  # noted before anything is seen: who looks, and stops when it is bad, has looked
+            self.ledger.note("look", {"number": champion.number, "seeds": fresh})
             looks.append(fresh)
+        # The baseline's runs beside an earlier champion are not beside this one.
+        since = self.ledger.trials_before(self.ledger.trials(champion.number)[0][0].id)
+        before, after = self.values = self._pairs("confirm", fresh, (0, None), (champion.number, None), since=since)
         level = level_of_look(looks.index(fresh))
         gain = self._gain(before, after, level)
         held_out = self._held_out(before, after, level)
@@ -87,24 +100,18 @@ class Claims:
         """
         champion = self.session.champion()
         worths = []
+        fresh = tuple(range(ABLATE_SEED, ABLATE_SEED + seeds))
         for experiment in self.lineage():
             try:
                 without = self._without(champion.candidate.commit, [experiment])
-            except OutOfScope as refusal:
+                without = self._same_as_before(f"without-{experiment.number:06d}", without)
+                before, after = self._pairs("ablate", fresh, (experiment.number, without), (champion.number, None))
+            except NightlabError as refusal:  # it can't be taken out, or nothing runs without it
                 worths.append(Worth(experiment, None, str(refusal)))
                 continue
-            without = self._same_as_before(f"without-{experiment.number:06d}", without)
-            fresh = tuple(range(ABLATE_SEED, ABLATE_SEED + seeds))
-            before, after = self._pairs("ablate", fresh, (experiment.number, without), (champion.number, None))
-            values = (
-                [m.metric for m in before if m.metric is not None],
-                [m.metric for m in after if m.metric is not None],
-            )
-            gain = paired_gain(self.session.metric, *values, noise=self.crew.replicates.noise())
-            self._show(
-                experiment,
-                Evidence("confirmed", experiment.number, fresh, gain, what=f"taken out of #{champion.number}"),
-            )
+            gain = self._gain(before, after, 0.95, self.crew.replicates.noise())
+            words = f"taken out of #{champion.number}"
+            self._show(experiment, Evidence("confirmed", experiment.number, fresh, gain, what=words))
             worths.append(Worth(experiment, gain))
         return worths
 
@@ -135,11 +142,24 @@ class Claims:
         fresh = tuple(range(TRANSFER_SEED, TRANSFER_SEED + seeds))
         pairs = self._pairs("transfer", fresh, (0, commits[0]), (champion.number, commits[1]), budget)
         before, after = self.values = pairs
+        self._require_scaled(before, scale)
         what = ", ".join(told) or str(budget)
         held_out = self._held_out(before, after, 0.95)
         evidence = Evidence("transferred", 0, fresh, self._gain(before, after, 0.95), held_out, what)
         self._show(champion, evidence)
         return evidence
+
+    def _require_scaled(self, measured: Sequence[Measurement], scale: float) -> None:
+        """Raise NightlabError when a lab trained as long as ever, whatever budget it was told."""
+        usual = [m for m in runs(self.ledger.trials(0, "search")).values() if m.measured and m.training_seconds > 1]
+        if scale == 1 or not usual or self.session.budget.clock == "work":
+            return
+        ratio = average([m.training_seconds for m in measured]) / average([m.training_seconds for m in usual])
+        if abs(math.log(max(ratio, 1e-9))) < abs(math.log(scale)) / 2:
+            raise NightlabError(
+                f"told to train {scale:g} times as long, the baseline trained {ratio:.2g} times as long",
+                "let the lab read NIGHTLAB_BUDGET (seconds), or try another size instead: --set NAME=VALUE",
+            )
 
     def lineage(self) -> list[Experiment]:
         """The kept changes that made the champion, the oldest first."""
@@ -161,6 +181,7 @@ class Claims:
         one: tuple[int, str | None],
         other: tuple[int, str | None],
         budget: Budget | None = None,
+        since: int = 0,
     ) -> tuple[list[Measurement], list[Measurement]]:
         """Two genomes (experiment, commit) measured in turn on each seed."""
         found: tuple[list[Measurement], list[Measurement]] = [], []
@@ -170,12 +191,14 @@ class Claims:
                 pass  # what an earlier run left is written down, and judged when the search goes on
             for seed in seeds:
                 for values, (number, commit) in zip(found, (one, other), strict=True):
-                    values.append(self.crew.value(number, purpose, seed, budget, commit))
+                    values.append(self.crew.value(number, purpose, seed, budget, commit, since))
         return found
 
-    def _gain(self, before: Sequence[Measurement], after: Sequence[Measurement], level: float) -> PairedGain:
+    def _gain(
+        self, before: Sequence[Measurement], after: Sequence[Measurement], level: float, noise: Noise | None = None
+    ) -> PairedGain:
         values = [[m.metric for m in side if m.metric is not None] for side in (before, after)]
-        return paired_gain(self.session.metric, values[0], values[1], level)
+        return paired_gain(self.session.metric, values[0], values[1], level, noise)
 
     def _held_out(self, before: Sequence[Measurement], after: Sequence[Measurement], level: float) -> PairedGain | None:
         values = [[m.held_out for m in side if m.held_out is not None] for side in (before, after)]
@@ -217,10 +240,14 @@ class Claims:
         session, device = self.session, self.session.device
         before, after = session.genome(experiment.candidate.parent), session.genome(experiment.candidate.commit)
         files, moved = {}, False
-        for path, text in session.genome(commit).items():
-            old, new = before.get(path, ""), after.get(path, "")
+        there = session.genome(commit)
+        for path in before | after:
+            old, new = before.get(path), after.get(path)
             if old == new:
                 continue
+            if old is None or new is None or path not in there:
+                return None
+            text = there[path]
             was, became = _values(old, device), _values(new, device)
             names = [name for name in was if name in became and was[name] != became[name]]
             if change_constants(old, device, {name: became[name] for name in names}) != new:
@@ -230,7 +257,9 @@ class Claims:
             back = {name: was[name] for name in names if now.get(name) == became[name]}
             if back:
                 files[path] = change_constants(text, device, back)
-        if moved and not files:
+        if not moved:
+            return None
+        if not files:
             raise OutOfScope("nothing of it is left: later changes moved the same constants")
         return files
 

@@ -6,7 +6,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import FrameType
 
 from nightlab.judge import Contestant
@@ -30,6 +30,7 @@ class Wanted:
     number: int
     purpose: Purpose
     seed: int
+    why: str = field(default="", compare=False)
 
 
 class Crew:
@@ -41,10 +42,8 @@ class Crew:
         self.trained = 0.0  # seconds that this crew's trials spent training
         self.asked_to_stop = 0
         self.goal = ""
-        self.replicates: Replicates = replicates(
-            session.ledger, session.metric, session.budget.record(), session.lab.judge.sigma
-        )
-        self.machine_changed = False  # since the champion was measured
+        self.replicates: Replicates = replicates(session.ledger, session.budget.record(), session.lab.judge.sigma)
+        session.box.shared = slots > 1
         self._disturbed = 0  # trials in a row
         self._launched: dict[str, float] = {}
 
@@ -81,34 +80,62 @@ class Crew:
         trials = (running.trial for running in self.flying.values())
         return any(Wanted(trial.experiment, trial.purpose, trial.seed) == wanted for trial in trials)
 
+    @property
+    def since(self) -> int:
+        """How many trials ran before the machine was as it is now: their numbers don't compare with later ones."""
+        changes = self.ledger.notes("machine")
+        return int(changes[-1]["since"]) if changes else 0
+
+    @property
+    def machine_changed(self) -> bool:
+        """Whether the machine has changed since the champion was last measured."""
+        changes, champion = self.ledger.notes("machine"), self.ledger.champion()
+        measured = [note["at"] for note in self.ledger.notes("upkeep")]
+        if champion and champion.judged_at:
+            measured.append(champion.judged_at)
+        return bool(changes and measured) and max(measured) < changes[-1]["at"]
+
+    def machine_has_changed(self, since: int, why: str) -> None:
+        self.ledger.note("machine", {"since": since, "why": why})
+
     def contestant(self, experiment: Experiment) -> Contestant:
         """An experiment's genome as the session's judge sees it."""
-        return contestant(self.ledger, experiment, same_seeds=self.session.judge.rule.same_seeds)
+        return contestant(self.ledger, experiment, same_seeds=self.session.judge.rule.same_seeds, since=self.since)
 
     def finished(self) -> Iterator[tuple[Trial, Measurement]]:
         """Trials that have ended since the last look, written down."""
         for running in list(self.flying.values()):
             if running.finished():
                 del self.flying[running.trial.id]
-                measurement = self._settled(self.session.box.collect(running))
+                measurement = self._settled(running.trial, self.session.box.collect(running))
                 self.ledger.finish(running.trial, measurement)
                 self.trained += measurement.training_seconds
-                self.replicates.add(running.trial, measurement)
+                self.replicates.add(running.trial, measurement, self.since)
                 yield running.trial, measurement
 
     def value(
-        self, number: int, purpose: Purpose, seed: int, budget: Budget | None = None, commit: str | None = None
+        self,
+        number: int,
+        purpose: Purpose,
+        seed: int,
+        budget: Budget | None = None,
+        commit: str | None = None,
+        since: int = 0,
     ) -> Measurement:
         """What a genome measures with a seed: taken from the ledger, or run now, more than once if it must be.
 
+        What ran in the first ``since`` trials, or before the machine changed, is not taken.
+
         Raises NightlabError when it can't be measured, and Interrupted when the user wants to stop.
         """
-        commit = commit or self.ledger.experiment(number).candidate.commit
+        own = self.ledger.experiment(number).candidate.commit
+        commit = commit or own
+        variant = commit != own
         budget = budget or self.session.budget.record()
         while True:
             same = [
                 (t, m)
-                for t, m in self.ledger.trials(number, purpose)
+                for t, m in self.ledger.trials(number, purpose, max(since, self.since))
                 if (t.seed, t.commit, t.budget) == (seed, commit, budget)
             ]
             # A trial that failed may have met an accident: it stands only if none of the attempts yields a number.
@@ -118,7 +145,7 @@ class Crew:
                 return found
             if found is not None and len(same) >= ATTEMPTS:
                 raise NightlabError(
-                    f"experiment {number} can't be measured: with seed {seed} it {found.outcome}: {found.detail}",
+                    f"{_named(number, variant)} can't be measured: with seed {seed} it {found.outcome}: {found.detail}",
                     f"look at its log: nightlab show {number}",
                 )
             if self.asked_to_stop:
@@ -126,7 +153,6 @@ class Crew:
             trial = self.launch(number, purpose, seed, budget=budget, commit=commit)
             for landed, measured in self.landing():
                 if landed.id == trial.id:
-                    variant = commit != self.ledger.experiment(number).candidate.commit
                     self.view.measured(landed, measured, self.session.metric, variant)
 
     def replay(self, number: int, seed: int, times: int, budget: Budget) -> list[Measurement]:
@@ -192,16 +218,16 @@ class Crew:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def _settled(self, measurement: Measurement) -> Measurement:
+    def _settled(self, trial: Trial, measurement: Measurement) -> Measurement:
         """Whether a disturbed machine is an accident, or how things are now: then its numbers count, flagged."""
         why = measurement.disturbed
-        if why and self.slots > 1:  # the neighbours are our own, and every trial has them
-            return replace(measurement, disturbed="", machine={**measurement.machine, "disturbed": why})
+        if not measurement.machine:
+            return measurement  # it ended before anybody could look
         was = self._disturbed >= ATTEMPTS
         self._disturbed = self._disturbed + 1 if why else 0
         stays = self._disturbed >= ATTEMPTS
         if stays != was:
-            self.machine_changed = True
+            self.machine_has_changed(self.ledger.trials_before(trial.id), why or "the machine is calm again")
         if why and not stays:
             self.view.say(f"  [bold yellow]not counted:[/] {why}; the trial runs again")
         elif why:
@@ -228,3 +254,7 @@ class Crew:
             self.ledger.finish(running.trial, measurement)
         self.flying.clear()
         self.ledger.note("stopped", {"reason": "stopped by the user"})
+
+
+def _named(number: int, variant: bool) -> str:
+    return f"a variant of experiment {number}" if variant else f"experiment {number}"

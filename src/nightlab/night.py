@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from nightlab.candidates import Candidates
-from nightlab.crew import Crew, Wanted
+from nightlab.crew import Crew, Interrupted, Wanted
 from nightlab.judge import Again, Contestant, without
 from nightlab.lab import Stop
 from nightlab.ledger import append_result, write_results
@@ -17,7 +17,7 @@ from nightlab.records import (
     Verdict,
 )
 from nightlab.session import Session
-from nightlab.standing import SIMPLIFY_SEED
+from nightlab.standing import ABLATION, SIMPLIFY_SEED
 from nightlab.trial.machine import this_platform
 from nightlab.upkeep import Upkeep
 from nightlab.watch.view import Opening
@@ -48,6 +48,8 @@ class Night:
                     if trial.purpose != "search":
                         self.view.measured(trial, measurement, self.session.metric)
                 while len(crew.flying) < crew.slots and (wanted := self._wanted()):
+                    if wanted.why:
+                        self.view.again(self.ledger.experiment(wanted.number), wanted.why)
                     crew.launch(wanted.number, wanted.purpose, wanted.seed)
                 reason = self._reason_to_stop()
                 if reason and not crew.flying:
@@ -95,28 +97,50 @@ class Night:
         seeds = range(SIMPLIFY_SEED, SIMPLIFY_SEED + pairs)
         with self.crew.on_duty():
             self._resume()
-            candidate = self.candidates.candidate(commit, champion.candidate.commit, "ablation", hypothesis)
+            candidate = self.candidates.candidate(commit, champion.candidate.commit, ABLATION, hypothesis)
+            waiting = [e for e in self.ledger.unjudged() if e.candidate.tree == candidate.tree]
             # What is left may be a genome of before: it is measured again, as what it is now.
-            number = self.candidates.admit(candidate, twins=True)
+            number = waiting[0].number if waiting else self.candidates.admit(candidate, twins=True)
+            experiment = self.ledger.experiment(number)
+            if (refusal := self._fitness(experiment, champion)) is not None:
+                self._record(experiment, self.crew.contestant(experiment), refusal, champion)
+                return self.ledger.experiment(number)
             sides = [[self.crew.value(n, "ablate", seed) for seed in seeds] for n in (champion.number, number)]
             values = [[m.metric for m in side if m.metric is not None] for side in sides]
             bar = self.crew.contestant(champion).bar
             assert bar is not None
             verdict = without(metric, bar, values[0], values[1], self.crew.replicates.noise())
-            experiment = self.ledger.experiment(number)
             measured = Contestant(dict(zip(seeds, sides[1], strict=True)), candidate.lines)
             self._record(experiment, measured, verdict, champion)
         return self.ledger.experiment(number)
+
+    def _fitness(self, experiment: Experiment, champion: Experiment) -> Verdict | None:
+        """Run an experiment once as the search would, with its checks: the verdict if it may not be kept at all."""
+        while not (candidate := self.crew.contestant(experiment)).runs:
+            for _ in self.crew.landing():
+                pass
+            if self.crew.asked_to_stop:
+                raise Interrupted
+            self.crew.launch(experiment.number, "search", candidate.first)
+            for _ in self.crew.landing():
+                pass
+        return self.session.judge.refusal(self.crew.contestant(champion), candidate)
 
     # -- what next -------------------------------------------------------------------------------
 
     def _wanted(self) -> Wanted | None:
         """The trial to run next, after judging whatever can be judged; None when there is none to start now."""
+        champion, asked = self.ledger.champion(), self.crew.asked_to_stop
+        if champion and self.crew.machine_changed:  # first of all, or others would be compared with another machine's
+            wanted = self.upkeep.wanted(self._done(), stopping=False)
+            if wanted or asked:
+                return None if asked or (wanted and self.crew.flies(wanted)) else wanted
         for experiment in self.ledger.unjudged():
-            wanted = self._judge(experiment)
-            if wanted and not self.crew.flies(wanted) and not self.crew.asked_to_stop:
-                return wanted
-        if self.crew.asked_to_stop or self.ledger.champion() is None:
+            if experiment.candidate.proposer != ABLATION:  # which only `confirm --simplify` can answer
+                wanted = self._judge(experiment)
+                if wanted and not self.crew.flies(wanted) and not asked:
+                    return wanted
+        if asked or self.ledger.champion() is None:
             return None  # without a baseline there is nothing to measure anything else against
         stopping = bool(self._reason_to_stop())
         wanted = self.upkeep.wanted(self._done(), stopping=stopping)
@@ -132,7 +156,10 @@ class Night:
         while (experiment := self.ledger.experiment(number)).verdict is None:
             for _ in self.crew.landing():
                 pass
-            if wanted := self._judge(experiment):
+            wanted = self._judge(experiment)
+            if wanted and self.crew.asked_to_stop:
+                raise Interrupted
+            if wanted:
                 self.crew.launch(wanted.number, wanted.purpose, wanted.seed)
 
     # -- judging ---------------------------------------------------------------------------------
@@ -146,10 +173,7 @@ class Night:
         )
         if isinstance(decision, Again):
             who = champion if decision.who == "champion" and champion else experiment
-            wanted = Wanted(who.number, "search", decision.seed)
-            if decision.why and candidate.runs and not self.crew.flies(wanted):
-                self.view.again(experiment, decision.why)
-            return wanted
+            return Wanted(who.number, "search", decision.seed, decision.why if candidate.runs else "")
         self._record(experiment, candidate, decision, champion)
         return None
 
@@ -187,16 +211,12 @@ class Night:
         return (self.stop.hours or 0) * (1 - self.session.lab.judge.confirm)
 
     def _note_machine(self) -> None:
-        """Remember what this runs on; a champion from before a change is measured again."""
-        now, champion = str(this_platform(self.session.device)), self.ledger.champion()
-        measured = max((note["at"] for note in self.ledger.notes("upkeep")), default=0.0)
-        if champion and champion.judged_at:
-            measured = max(measured, champion.judged_at)
-        past = [note["platform"] for note in self.ledger.notes("opened") if note["at"] <= measured]
-        self.crew.machine_changed = bool(past) and past[-1] != now and self.session.lab.judge.upkeep > 0
+        """Remember what this runs on; what was measured before a change does not compare with what comes after."""
+        now, past = str(this_platform(self.session.device)), self.ledger.notes("opened")
         self.ledger.note("opened", {"platform": now, "allowed": list(self.session.sandbox.missing)})
-        if self.crew.machine_changed:
-            self.view.say(f"the machine has changed since last time ({past[-1]}): the champion runs again")
+        if past and past[-1]["platform"] != now:
+            self.crew.machine_has_changed(self.ledger.trials_before(), f"it was {past[-1]['platform']}")
+            self.view.say(f"the machine has changed since last time ({past[-1]['platform']}): the champion runs again")
 
     def _done(self) -> int:
         """Experiments judged so far, the baseline not counted."""

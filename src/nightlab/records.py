@@ -248,7 +248,7 @@ class Experiment:
 
     @property
     def level(self) -> str:
-        """The highest level of evidence that its gain has: ``measured`` until more is shown, empty if it has none."""
-        shown = {evidence.level for evidence in self.evidence if evidence.shown}
+        """How far its gain over the baseline has been shown: ``measured`` until more is, empty if there is none."""
+        shown = {evidence.level for evidence in self.evidence if evidence.shown and evidence.against == 0}
         levels: tuple[Level, ...] = ("transferred", "held out", "confirmed")
         return next((level for level in levels if level in shown), "measured" if self.kept and self.number else "")

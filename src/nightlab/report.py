@@ -24,7 +24,7 @@ def gather(session: Session) -> Facts:
     experiments = [e for e in ledger.experiments() if e.verdict]
     if not experiments:
         raise NightlabError(f"session {session.tag} has nothing to report yet", "let it run: nightlab run")
-    known = replicates(ledger, session.metric, session.budget.record(), session.lab.judge.sigma)
+    known = replicates(ledger, session.budget.record(), session.lab.judge.sigma)
     noise, champion = known.noise(), ledger.champion()
     rows = _rows(session, experiments)
     kept = [row for row in rows if row.experiment.kept]
@@ -65,7 +65,7 @@ def gather(session: Session) -> Facts:
         refused=len(ledger.notes("refused")),
         sigma=noise.sigma,
         replicates=noise.replicates,
-        self_tests=len(upkeep),
+        self_tests=sum(note["would"] != "not asked" for note in upkeep),
         self_kept=sum(note["would"] == "keep" for note in upkeep),
         luck_removed=_luck(session, champion),
         needed=[(effect, 2 * pairs_needed(noise, effect)) for effect in effects if effect > 0 and noise.sigma > 0],
@@ -118,6 +118,7 @@ def session_branch(session: Session) -> tuple[str, str]:
 def _rows(session: Session, experiments: list[Experiment]) -> list[Row]:
     """Each judged experiment but the baseline, with its gain over the bar that stood when it was judged."""
     rows: list[Row] = []
+    best = session.ledger.champion()
     bar: float | None = None
     upkeeps = session.ledger.notes("upkeep")
     for experiment in sorted(experiments, key=lambda e: e.judged_at or 0.0):
@@ -126,7 +127,8 @@ def _rows(session: Session, experiments: list[Experiment]) -> list[Row]:
         measured = experiment.measurement.metric if experiment.measurement else None
         gain = session.metric.gain(bar, measured) if bar is not None and measured is not None else None
         if experiment.number:
-            worth = next((e.gain for e in experiment.evidence[::-1] if e.what.startswith("taken out")), None)
+            found = [e.gain for e in experiment.evidence if best and e.what == f"taken out of #{best.number}"]
+            worth = found[-1] if found else None
             rows.append(Row(experiment, gain, worth))
         if experiment.kept and experiment.verdict:
             bar = experiment.verdict.bar if experiment.verdict.bar is not None else measured

@@ -11,10 +11,11 @@ from dataclasses import replace
 
 from nightlab.judge import Contestant, Noise, pooled, prior_sigma
 from nightlab.ledger import Ledger
-from nightlab.records import SEED, Budget, Experiment, Measurement, Metric, Purpose, Trial
+from nightlab.records import SEED, Budget, Experiment, Measurement, Purpose, Trial
 
 ATTEMPTS = 3  # how often a trial may be lost, or disturbed in a row, before that is how things are
 OWN_SEED = 10_000
+ABLATION = "ablation"  # who proposes a champion without the changes that earn nothing
 # Seeds by purpose: what one question has used is fresh for the next.
 UPKEEP_SEED, CONFIRM_SEED, ABLATE_SEED, SIMPLIFY_SEED, TRANSFER_SEED = 501, 1001, 2001, 2501, 3001
 
@@ -37,19 +38,23 @@ def runs(trials: Iterable[tuple[Trial, Measurement | None]], purpose: Purpose = 
     return found
 
 
-def contestant(ledger: Ledger, experiment: Experiment, *, same_seeds: bool) -> Contestant:
-    """An experiment's genome as the judge sees it."""
+def contestant(ledger: Ledger, experiment: Experiment, *, same_seeds: bool, since: int = 0) -> Contestant:
+    """An experiment's genome as the judge sees it: with its runs after the first ``since`` trials of the session."""
     number = experiment.number
     first = SEED if same_seeds or not number else OWN_SEED + 2 * number  # no rule with own seeds runs it more often
     bar = experiment.bar
     if bar is None and experiment.measurement is not None:  # kept by a nightlab that had no bars
         bar = experiment.measurement.metric
-    found = runs(ledger.trials(number, "search"))
-    if not found and experiment.kept:  # a simplified champion has met only the seeds of its own question
-        commit = experiment.candidate.commit
-        own = [(t, m) for t, m in ledger.trials(number, "ablate") if t.commit == commit]
-        found = runs(own, "ablate")
+    found = runs(ledger.trials(number, "search", since))
+    if experiment.kept:  # a champion has upkeep, and after a simplification only the seeds of that question
+        own = [pair for pair in ledger.trials(number, "ablate", since) if pair[0].commit == experiment.candidate.commit]
+        found = found or runs(own, "ablate")
+        found = {**found, **_measured(runs(ledger.trials(number, "upkeep", since), "upkeep"))}
     return Contestant(found, experiment.candidate.lines, bar, first)
+
+
+def _measured(found: dict[int, Measurement]) -> dict[int, Measurement]:
+    return {seed: measured for seed, measured in found.items() if measured.measured}
 
 
 class Replicates:
@@ -58,18 +63,19 @@ class Replicates:
     Replays don't count: the same seed again shows less than the luck of a seed.
     """
 
-    def __init__(self, metric: Metric, budget: Budget, stated: float | None) -> None:
-        self.metric, self.budget, self.stated = metric, budget, stated
+    def __init__(self, budget: Budget, stated: float | None) -> None:
+        self.budget, self.stated = budget, stated
         self.baseline: float | None = None
-        self._values: dict[str, dict[int, float]] = {}
+        self._values: dict[tuple[str, int], dict[int, float]] = {}
 
-    def add(self, trial: Trial, measured: Measurement | None) -> None:
+    def add(self, trial: Trial, measured: Measurement | None, machine: int = 0) -> None:
+        """Add a trial; ``machine`` tells apart what ran before and after the machine changed."""
         if measured is None or measured.metric is None or measured.disturbed:
             return
-        if not self.metric.lowest <= measured.metric <= self.metric.highest:
-            return  # foul play says nothing of luck
         if trial.budget == self.budget and trial.purpose != "replay":
-            self._values.setdefault(trial.commit, {})[trial.seed] = measured.metric
+            key = trial.commit, machine
+            values = self._values.pop(key, {})  # the genome that ran last stands last
+            self._values[key] = {**values, trial.seed: measured.metric}
             if self.baseline is None and trial.experiment == 0:
                 self.baseline = measured.metric
 
@@ -80,9 +86,9 @@ class Replicates:
         return pooled(self.groups(), prior_sigma(self.baseline, self.stated))
 
 
-def replicates(ledger: Ledger, metric: Metric, budget: Budget, stated: float | None) -> Replicates:
+def replicates(ledger: Ledger, budget: Budget, stated: float | None) -> Replicates:
     """The replicates of a whole session."""
-    found = Replicates(metric, budget, stated)
-    for trial, measured in ledger.trials():
-        found.add(trial, measured)
+    found, changes = Replicates(budget, stated), [note["since"] for note in ledger.notes("machine")]
+    for number, (trial, measured) in enumerate(ledger.trials(), 1):
+        found.add(trial, measured, max((since for since in changes if since < number), default=0))
     return found

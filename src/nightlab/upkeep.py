@@ -32,36 +32,46 @@ class Upkeep:
         champion, every = self.session.champion(), self.session.lab.judge.upkeep
         past = self.ledger.notes("upkeep")
         used = {seed for note in past for seed in note["seeds"]}
-        found = runs(self.ledger.trials(champion.number, "upkeep"), "upkeep")
+        found = runs(self.ledger.trials(champion.number, "upkeep", self.crew.since), "upkeep")
         fresh = {seed: run for seed, run in found.items() if seed not in used}
-        due = every and (self.crew.machine_changed or done - (past[-1]["after"] if past else 0) >= every)
+        changed = self.crew.machine_changed
+        due = changed or (every and done - (past[-1]["after"] if past else 0) >= every)
         if not fresh and (not due or stopping):
             return None
         standing = self.crew.contestant(champion)
-        twin = replace(standing, runs=dict(enumerate(fresh.values(), SEED)), first=SEED)
+        standing = replace(standing, runs={seed: run for seed, run in standing.runs.items() if seed not in fresh})
         noise = self.crew.replicates.noise()
-        decision = self.session.judge.judge(standing, twin, noise)
-        if isinstance(decision, Again):
-            if decision.who == "champion":
-                return Wanted(champion.number, "search", decision.seed)
+        judge = replace(self.session.judge, limits={})  # it is also scored on held-out data, which takes longer
+        missing: Again | None = None
+        would = "not asked"  # on another machine than before there is nothing to compare with
+        if not changed:
+            twin = replace(standing, runs=dict(enumerate(fresh.values(), SEED)), first=SEED)
+            decision = judge.judge(standing, twin, noise)
+            missing = decision if isinstance(decision, Again) else None
+            would = "" if isinstance(decision, Again) else decision.status
+        elif len(fresh) < judge.rule.baseline_runs:
+            missing = Again("candidate", UPKEEP_SEED)
+        if missing:
+            if missing.who == "champion":
+                return Wanted(champion.number, "search", missing.seed)
             tried = used | fresh.keys()
-            seed = next(seed for seed in itertools.count(UPKEEP_SEED) if seed not in tried)
-            return Wanted(champion.number, "upkeep", seed)
-        self.crew.machine_changed = False
+            return Wanted(champion.number, "upkeep", next(n for n in itertools.count(UPKEEP_SEED) if n not in tried))
         values = [run.metric for run in fresh.values() if run.metric is not None]
-        weight = len(standing.runs) + sum(len(note["values"]) for note in past if note["number"] == champion.number)
         before = bar = standing.bar if standing.bar is not None else 0.0
-        for value in values:
-            bar, weight = self.session.judge.rule.remeasured(bar, weight, value), weight + 1
-        facts = {"before": before, "seeds": list(fresh), "values": values, "after": done, "would": decision.status}
+        if changed and values:
+            bar = average(values)
+        else:
+            for weight, value in enumerate(values, len(standing.runs)):
+                bar = judge.rule.remeasured(bar, weight, value)
+        facts = {"before": before, "seeds": list(fresh), "values": values, "after": done, "would": would}
         facts |= {"sigma": noise.sigma, **self._look_at_held_out(champion, found)}
         self.ledger.remeasure(champion.number, bar, facts)
-        self.view.kept_up(champion, bar, before, decision.status, self._alarms(facts))
+        self.view.kept_up(champion, bar, before, would, self._alarms(facts))
         return None
 
     def _look_at_held_out(self, champion: Experiment, found: dict[int, Measurement]) -> dict[str, object]:
         """Whether the champion's gain on the search's data is one on held-out data too."""
-        first = [m for m in runs(self.ledger.trials(0, "search")).values() if m.held_out is not None]
+        first = [m for m in runs(self.ledger.trials(0, "search", self.crew.since)).values() if m.held_out is not None]
         now = [m for m in found.values() if m.held_out is not None and m.metric is not None]
         if champion.number == 0 or not first or not now:
             return {}
@@ -79,8 +89,7 @@ class Upkeep:
                 f"the noise has changed: a trial's spread was {change[0]:.2g}, lately it is {change[1]:.2g}; "
                 "look at the machine (temperature, neighbours) before you trust small gains"
             )
-        values = list(self.crew.contestant(self.session.champion()).values().values())
-        if noisier([*values, *(facts["values"] if isinstance(facts["values"], list) else [])], noise):
+        if noisier(list(self.crew.contestant(self.session.champion()).values().values()), noise):
             alarms.append(
                 "the champion's runs lie further apart than other genomes': look at its curve, it may be unstable"
             )

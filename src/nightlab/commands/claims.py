@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nightlab.commands import HERE, REFUTED, Json, Tag, Where, app, say, view
+from nightlab.commands import HERE, REFUTED, Allow, Json, Tag, Where, allowed, app, say, view
 
 if TYPE_CHECKING:
     from nightlab.claims import Claims, Worth
@@ -30,6 +30,7 @@ def replay(
     lab: Where = HERE,
     tag: Tag = None,
     as_json: Json = False,
+    allow: Allow = [],  # noqa: B006
 ) -> None:
     """Run an experiment again from its commit, and put the numbers side by side.
 
@@ -40,7 +41,7 @@ def replay(
     from nightlab.session import open_session
     from nightlab.standing import runs
 
-    session = open_session(lab, tag, writer=True)
+    session = open_session(lab, tag, writer=True, allow=allowed(allow))
     shown = view(quiet=as_json)
     searched = runs(session.ledger.trials(number, "search"))
     own = min(searched, default=SEED)
@@ -79,6 +80,7 @@ def confirm(
     lab: Where = HERE,
     tag: Tag = None,
     as_json: Json = False,
+    allow: Allow = [],  # noqa: B006
 ) -> None:
     """Measure the baseline and the champion again on fresh seeds, and say what the gain is, with its interval.
 
@@ -88,21 +90,21 @@ def confirm(
     from nightlab.crew import Crew
     from nightlab.session import open_session
 
-    session = open_session(lab, tag, writer=True)
+    session = open_session(lab, tag, writer=True, allow=allowed(allow))
     shown = view(quiet=as_json)
     claims, worths = Claims(Crew(session, shown)), []
     try:
         evidence = claims.confirm(seeds)
+        if not as_json:
+            say_confirmed(claims, evidence)
         if evidence and (ablate or simplify):
             worths = claims.ablate(min(seeds, 3))
     finally:
         shown.close()
     if as_json:
         typer.echo(json.dumps(_facts(claims, evidence, worths), indent=1))
-    else:
-        say_confirmed(claims, evidence)
-        if worths:
-            _say_worths(session, worths)
+    elif worths:
+        _say_worths(session, worths)
     if simplify and evidence:
         _simplify(session, claims, worths, seeds, as_json)
     session.close()
@@ -121,6 +123,7 @@ def transfer(
     lab: Where = HERE,
     tag: Tag = None,
     as_json: Json = False,
+    allow: Allow = [],  # noqa: B006
 ) -> None:
     """Measure whether the gain holds at another budget, or another size of the model."""
     from nightlab.claims import Claims
@@ -129,7 +132,7 @@ def transfer(
 
     if scale == 1.0 and not constants:
         raise typer.BadParameter("say what is different: --scale 2, or --set DEPTH=4")
-    session = open_session(lab, tag, writer=True)
+    session = open_session(lab, tag, writer=True, allow=allowed(allow))
     shown = view(quiet=as_json)
     claims = Claims(Crew(session, shown))
     try:

@@ -135,8 +135,8 @@ def report(
     text, page = reports.write(session)
     if show:
         typer.echo(text.read_text(), nl=False)
-        return
-    say(f"wrote {near(text)} and {near(page)}")
+    else:
+        say(f"wrote {near(text)} and {near(page)}")
     if session_branch:
         name, head = reports.session_branch(session)
         say(f"{name} is at {head[:7]}: the kept changes as commits, results.tsv and the report on top")

@@ -154,6 +154,9 @@ def _run(session: Session, stop: Stop, shown: Any, slots: int, pairs: int | None
             shown.close()
         if evidence:
             say_confirmed(claims, evidence)
+    champion = session.ledger.champion()
+    if evidence is None and champion:  # of an earlier run
+        evidence = next((e for e in reversed(champion.evidence) if e.against == 0), None)
     if rows and rows[0].verdict:
         write(session)
     _places(session)

@@ -90,7 +90,7 @@ class Strict:
 
     The evidence is the e-value of a half-normal mixture over paired gains (Robbins 1970; Howard et al. 2021):
     whenever one stops looking, a candidate that is no better reaches ``1 / alpha`` with a chance of at most
-    ``alpha``, given the noise. It is a rule for claims: it costs two to three times the trials.
+    ``alpha``, given the noise. It is a rule for claims: it costs about twice the trials.
     """
 
     alpha: float = 0.1

@@ -84,18 +84,24 @@ class Judge:
 
     def judge(self, champion: Contestant | None, candidate: Contestant, noise: Noise) -> Verdict | Again:
         """The verdict on ``candidate``; without a champion it is the baseline, kept if it was measured."""
-        for run in candidate.runs.values():
-            if refusal := self._unfit(run):
-                return refusal
+        if refusal := self.refusal(champion, candidate):
+            return refusal
         if champion is None:
             if len(candidate.runs) < self.rule.baseline_runs:
                 return Again("candidate", next_seed(candidate), "the first bar should not be one run's luck")
             return Verdict("keep", "baseline", bar=candidate.mean.metric)
         if not candidate.runs:
             return Again("candidate", candidate.first)
-        if refusal := self._over_limit(champion.mean, candidate.mean):
-            return refusal
         return self.rule.compare(self.metric, champion, candidate, noise)
+
+    def refusal(self, champion: Contestant | None, candidate: Contestant) -> Verdict | None:
+        """The verdict on a candidate that no rule may keep: it measured nothing possible, or is over a limit."""
+        for run in candidate.runs.values():
+            if refusal := self._unfit(run):
+                return refusal
+        if champion is None or not champion.runs or not candidate.runs:
+            return None
+        return self._over_limit(champion.mean, candidate.mean)
 
     def _unfit(self, measurement: Measurement) -> Verdict | None:
         """The verdict on a trial that yielded no number to compare."""

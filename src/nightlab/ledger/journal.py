@@ -231,20 +231,19 @@ class Ledger:
         return _experiment(row) if row else None
 
     def trials(
-        self, experiment: int | None = None, purpose: Purpose | None = None
+        self, experiment: int | None = None, purpose: Purpose | None = None, since: int = 0
     ) -> list[tuple[Trial, Measurement | None]]:
-        """All trials, or those of one experiment or purpose, in the order in which they started."""
-        asked = {"experiment": experiment, "purpose": purpose}
-        where = " AND ".join(f"{name} = :{name}" for name, value in asked.items() if value is not None)
-        rows = self._db.execute(
-            f"SELECT trial, measurement FROM trials{f' WHERE {where}' if where else ''} ORDER BY rowid", asked
-        )
-        return [_trial(row) for row in rows]
+        """All trials after the first ``since``, or those of one experiment or purpose, in the order of their starts."""
+        asked = {"experiment": experiment, "purpose": purpose, "since": since}
+        where = [f"{name} = :{name}" for name in ("experiment", "purpose") if asked[name] is not None]
+        query = f"SELECT trial, measurement FROM trials WHERE {' AND '.join(['rowid > :since', *where])} ORDER BY rowid"
+        return [_trial(row) for row in self._db.execute(query, asked)]
 
-    def trial(self, trial_id: str) -> Measurement | None:
-        """What a trial yielded; None while it runs."""
-        row = self._db.execute("SELECT measurement FROM trials WHERE id = ?", (trial_id,)).fetchone()
-        return Measurement.from_dict(json.loads(row[0])) if row and row[0] else None
+    def trials_before(self, trial_id: str | None = None) -> int:
+        """How many trials started before this one, or until now: what ``since`` leaves out."""
+        where, args = (" WHERE id = ?", (trial_id,)) if trial_id else ("", ())
+        row = self._db.execute(f"SELECT max(rowid) FROM trials{where}", args).fetchone()
+        return (row[0] or 0) - (1 if trial_id else 0)
 
     def open_trials(self) -> list[Trial]:
         """Trials that started and have not been recorded as finished."""

@@ -23,7 +23,10 @@ class PatchQueue:
     def propose(self, briefing: Briefing) -> Proposal | None:
         for path in sorted(self.folder.glob("*.patch")):
             if path.name not in self.used:
-                text = path.read_text(errors="replace")
+                try:
+                    text = path.read_text(errors="replace")
+                except OSError:
+                    continue  # an editor's lock, say
                 return Proposal(self.name, _hypothesis(text, path), patch=text, source=path.name)
         return None
 

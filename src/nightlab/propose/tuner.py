@@ -12,7 +12,8 @@ import random
 import warnings
 from typing import Any
 
-from nightlab.propose.constants import HINT, RANGE, Constant, change_constants, changes, find_constants, rounded
+from nightlab.genome import SEED_NAME
+from nightlab.propose.constants import RANGE, Constant, change_constants, changes, find_constants, rounded
 from nightlab.propose.proposer import Briefing, Proposal
 from nightlab.records import Experiment
 
@@ -29,6 +30,7 @@ class Tuner:
 
     def __init__(self, seed: int = 0) -> None:
         self.seed = seed
+        self.refused = 0
 
     def propose(self, briefing: Briefing) -> Proposal | None:
         baseline = briefing.history[0].candidate.constants
@@ -40,7 +42,8 @@ class Tuner:
         return None
 
     def tell(self, proposal: Proposal, refusal: str | None) -> None:
-        """It learns from the ledger alone."""
+        """It learns from the ledger alone, but does not propose the same again when that was refused."""
+        self.refused += refusal is not None
 
     def _move(
         self,
@@ -55,7 +58,7 @@ class Tuner:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         turn = len(briefing.history)
-        draw = random.Random(f"{self.seed}/{turn}")
+        draw = random.Random(f"{self.seed}/{turn}/{self.refused}" if self.refused else f"{self.seed}/{turn}")
         current = {name: constants[name].value for name in spaces}
         tried = [_point(experiment, spaces, current) for experiment in briefing.history]
         worst = _worst(briefing)
@@ -142,7 +145,7 @@ def _space(constant: Constant, centre: Any) -> Any:
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     hint, value = constant.hint, constant.value
-    if hint == "fixed":
+    if hint == "fixed" or SEED_NAME.search(constant.name):  # the engine owns the seeds
         return None
     if found := RANGE.match(hint):
         low, high, log = float(found[1]), float(found[2]), bool(found[3])
@@ -180,6 +183,3 @@ def _literal(word: str, like: Any) -> Any:
     if isinstance(like, bool):
         return word == "True"
     return type(like)(float(word)) if isinstance(like, (int, float)) else word
-
-
-__all__ = ["HINT", "Tuner"]

@@ -83,6 +83,7 @@ class Box:
     ) -> None:
         self.repo, self.lab, self.budget, self.device, self.folder = repo, lab, budget, device, folder
         self.sandbox, self.cgroups = sandbox, cgroups
+        self.shared = False  # whether several trials of our own run at once
 
     def start(self, trial: Trial) -> Running:
         """Start a trial under a supervisor of its own, which goes on when this process ends.
@@ -186,9 +187,7 @@ class Box:
             "amount": trial.budget.amount,
             "startup": budget.startup,
             "evaluation": budget.evaluation,
-            "wall_limit": BudgetPart(
-                clock=trial.budget.clock, amount=trial.budget.amount, wall_limit=budget.wall_limit
-            ).longest(),
+            "wall_limit": _longest(budget, trial.budget),
             "disk_mb": megabytes(lab.resources.disk),
             "cgroup": str(cgroup.folder) if cgroup else None,
             "memory_mb": megabytes(lab.resources.memory) if lab.resources.memory else None,
@@ -249,6 +248,9 @@ class Box:
             )
         if outcome == "crashed" and printed and detail.startswith("exit status"):
             detail = f"{text.crash_summary(printed)} ({detail})"
+        bounds = self.lab.metric
+        if outcome == "measured" and metric is not None and not bounds.lowest <= metric <= bounds.highest:
+            outcome, detail = "tampered", f"{bounds.name} {metric:g} is not in {bounds.lowest:g} to {bounds.highest:g}"
         held_out = trusted.get("held_out") if self.lab.evaluator and self.lab.evaluator.held_out else None
         secondary = {
             n: v for n, v in trusted.items() if n != self.lab.metric.name and (held_out is None or n != "held_out")
@@ -262,7 +264,7 @@ class Box:
             held_out=held_out if outcome == "measured" else None,
             detail=text.plain(detail, 400),
             claims={name: value for name, value in claims.items() if name != self.lab.metric.name},
-            disturbed=disturbance(known["machine"], clock) if known.get("machine") else "",
+            disturbed=disturbance(known["machine"], clock, shared=self.shared) if known.get("machine") else "",
             **known,
         )
 
@@ -298,6 +300,13 @@ def end_leftovers(trials: Path) -> int:
         with contextlib.suppress(psutil.Error, ProcessLookupError):
             os.kill(process.pid, signal.SIGKILL)
     return len(left)
+
+
+def _longest(usual: BudgetPart, budget: Budget) -> float:
+    """Seconds of wall clock for a trial's training: the contract's, or more where its budget is larger than usual."""
+    same = usual.clock == budget.clock
+    part = usual if same else BudgetPart(clock=budget.clock, amount=budget.amount)
+    return part.longest() * (max(budget.amount / usual.amount, 1) if same else 1)
 
 
 def _remove(folder: Path) -> None:

@@ -56,8 +56,11 @@ class Condition:
             self.facts |= _gpu()
 
 
-def disturbance(facts: dict[str, float | str], clock: str) -> str:
-    """Why a trial's number should not count; empty when nothing speaks against it."""
+def disturbance(facts: dict[str, float | str], clock: str, *, shared: bool = False) -> str:
+    """Why a trial's number should not count; empty when nothing speaks against it.
+
+    ``shared``: its neighbours are trials of our own, and all of them have some.
+    """
 
     def number(name: str) -> float:
         value = facts.get(name, 0.0)
@@ -70,6 +73,8 @@ def disturbance(facts: dict[str, float | str], clock: str) -> str:
     cores, others = os.cpu_count() or 1, number("other_cores")
     if clock == "wall" and number("stolen") > STOLEN:
         return f"{number('stolen'):.0%} of the machine's time was taken by its host"
+    if shared:
+        return ""
     if clock == "wall" and others > NEIGHBOURS and number("own_cores") + others > cores - SPARE:
         return f"other programs used {others:.1f} of {cores} cores, and none was idle"
     if others > CROWDED * cores:

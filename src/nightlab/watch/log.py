@@ -58,7 +58,8 @@ def print_experiment(
     if experiment.bar is not None:
         rows.append(("counts as", f"{metric.name} {experiment.bar:.6f}, without the luck of its runs"))
     for evidence in experiment.evidence:
-        against = f" at {evidence.what}" if evidence.what else " over the baseline"
+        at = f" at {evidence.what}" if evidence.what else ""
+        against = f" over the baseline{at}" if evidence.against == 0 else f", {evidence.what}"
         how = evidence.level if evidence.shown else f"not shown ({evidence.level})"
         rows.append((how, f"{interval_words(evidence.gain)}{against}, {evidence.gain.pairs} pairs"))
     for trial, measured in trials:

@@ -112,10 +112,10 @@ class Lines(View):
         self.say(f"  [dim]#{experiment.number} once more, {escape(why)}[/]")
 
     def kept_up(self, champion: Experiment, bar: float, before: float, would: str, alarms: Sequence[str]) -> None:
-        says = "keeps" if would == "keep" else "does not keep"
+        says = {"keep": "the rule keeps it unchanged", "not asked": "not asked, this is another machine"}
         self.say(
             f"  [dim]upkeep: #{champion.number} counts as {self.metric.name} {bar:.6f}, it was {before:.6f}; "
-            f"self-test: the rule {says} it unchanged[/]"
+            f"self-test: {says.get(would, 'the rule does not keep it unchanged')}[/]"
         )
         for alarm in alarms:
             self.say(f"  [bold yellow]alarm:[/] {escape(alarm)}")
