@@ -194,7 +194,7 @@ def test_a_machine_that_recovers_is_another_one(make_lab: Any, monkeypatch: pyte
     lab = make_lab()
     lab.commit(lab_toml=(lab.folder / "lab.toml").read_text().replace("upkeep = 0", "upkeep = 25"))
     lab.idea("01", "A = 2.0\nB = 8\n")
-    session, view = disturbed(monkeypatch, lab, "heat", "heat", "heat", "heat", "")
+    session, view = disturbed(monkeypatch, lab, "heat", "heat", "heat", "")
     assert view.kept_again == [0], "its number was the slow machine's"
     [note] = session.ledger.notes("upkeep")
     assert note["would"] == "not asked" and note["bar"] == note["values"][0], "it is measured anew, not averaged"
