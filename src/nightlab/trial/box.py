@@ -166,7 +166,7 @@ class Box:
             left = None if evaluator.served or not lab.command else work
             starts["evaluator"] = self._start(folder, trusted, data, writable=False, artefacts=left)
             copies["evaluator"] = str(trusted)
-            if evaluator.held_out and (trial.purpose in HELD_OUT or trial.experiment == 0):
+            if evaluator.held_out and (trial.purpose in HELD_OUT or (trial.purpose, trial.experiment) == ("search", 0)):
                 starts["evaluator"]["env"]["NIGHTLAB_HELD_OUT"] = "1"
         if lab.checks:
             checked = self.repo.export(trial.commit, folder / "checked")
