@@ -127,7 +127,8 @@ class Candidates:
             if ahead and isinstance(refusal, PatchConflict):
                 self._ready = Ready(proposal, None, champion)  # what runs now may be what it stands on
                 return
-            self._refuse(proposal, one_line(str(refusal)))
+            overtaken = bool(proposal.files) and isinstance(refusal, PatchConflict)
+            self._refuse(proposal, "the champion has moved on meanwhile" if overtaken else one_line(str(refusal)))
             self._refused += 1
             if self._refused >= REFUSALS:
                 self.nothing_left = f"{REFUSALS} proposals in a row were refused"

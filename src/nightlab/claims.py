@@ -93,6 +93,11 @@ class Claims:
         """Pairs for a confirmation after so many experiments: the contract's share, within reason."""
         return max(FEWEST, min(MOST, int(self.session.lab.judge.confirm * experiments / 2)))
 
+    def affordable_ablation(self, experiments: int, pairs: int) -> int:
+        """Seeds for an ablation within what the contract's share leaves after so many pairs; mostly none."""
+        left = self.session.lab.judge.confirm * experiments - 2 * pairs
+        return min(int(left / (len(self.lineage()) + 1)), FEWEST)
+
     def ablate(self, seeds: int) -> list[Worth]:
         """What each kept change in the champion's line is worth: taken out alone, three-way, and measured.
 

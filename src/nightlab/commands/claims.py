@@ -104,7 +104,7 @@ def confirm(
     if as_json:
         typer.echo(json.dumps(_facts(claims, evidence, worths), indent=1))
     elif worths:
-        _say_worths(session, worths)
+        say_worths(session, worths)
     if simplify and evidence:
         _simplify(session, claims, worths, seeds, as_json)
     session.close()
@@ -157,7 +157,7 @@ def say_confirmed(claims: Claims, evidence: Evidence | None) -> None:
         say(confirmed_words(claims.session.metric, evidence, *claims.values))
 
 
-def _say_worths(session: Session, worths: Sequence[Worth]) -> None:
+def say_worths(session: Session, worths: Sequence[Worth]) -> None:
     from nightlab.watch.log import worths_words
 
     rows = [(w.experiment.number, w.experiment.candidate.hypothesis, w.gain, w.why, w.nothing) for w in worths]

@@ -122,7 +122,7 @@ def _run(session: Session, stop: Stop, shown: Any, slots: int, pairs: int | None
     Without ``pairs`` the contract says how much of the session confirming may take.
     """
     from nightlab.claims import Claims
-    from nightlab.commands.claims import say_confirmed
+    from nightlab.commands.claims import say_confirmed, say_worths
     from nightlab.crew import Crew, Interrupted
     from nightlab.night import Night
     from nightlab.report import write
@@ -148,12 +148,13 @@ def _run(session: Session, stop: Stop, shown: Any, slots: int, pairs: int | None
         say(f"\nbaseline and champion again on {pairs} fresh seeds, in turn: is it real?")
         try:
             evidence = claims.confirm(pairs)
+            say_confirmed(claims, evidence)
+            if (seeds := claims.affordable_ablation(len(rows), pairs)) > 0:
+                say_worths(session, claims.ablate(seeds))
         except Interrupted:
             stopped = True
         finally:
             shown.close()
-        if evidence:
-            say_confirmed(claims, evidence)
     champion = session.ledger.champion()
     if evidence is None and champion:  # of an earlier run
         evidence = next((e for e in reversed(champion.evidence) if e.against == 0), None)
