@@ -76,7 +76,8 @@ class Candidates:
 
     def think(self, wait: float = 0.0) -> None:
         """Have the next candidate made ready while trials run. Raises what a proposer raised."""
-        if self._ready or self._dry or self.nothing_left:
+        measured = self.history and self.history[0].kept  # nothing can be proposed before there is a baseline
+        if self._ready or self._dry or self.nothing_left or not measured:
             return
         if self._thought is None:
             self._thought = Thought(self.proposers, self._briefing())
@@ -120,8 +121,7 @@ class Candidates:
         """Make a proposal's candidate, or refuse it. ``ahead`` of its turn a conflict may yet be resolved."""
         try:
             candidate = self._realise(proposal, champion)
-            if twin := self.ledger.find_tree(candidate.tree):
-                raise OutOfScope(f"it is the same genome as experiment {twin.number}")
+            self._require_new(candidate)
             self._ready = Ready(proposal, candidate, champion)
         except (OutOfScope, PatchConflict) as refusal:
             if ahead and isinstance(refusal, PatchConflict):
@@ -210,13 +210,17 @@ class Candidates:
 
         Raises OutOfScope for a genome that was tried.
         """
-        if not twins and (twin := self.ledger.find_tree(candidate.tree)):
-            raise OutOfScope(f"it is the same genome as experiment {twin.number}")
+        if not twins:
+            self._require_new(candidate)
         number = self.ledger.next_number()
         self.session.repo.keep_reachable(self.session.tag, f"{number:06d}", candidate.commit)
         self.ledger.propose(candidate)
         self.history.append(self.ledger.experiment(number))
         return number
+
+    def _require_new(self, candidate: Candidate) -> None:
+        if twin := self.ledger.find_tree(candidate.tree):
+            raise OutOfScope(f"it is the same genome as experiment {twin.number}")
 
 
 def _constants(genome: dict[str, str], device: str) -> dict[str, object]:

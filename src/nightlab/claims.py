@@ -192,8 +192,7 @@ class Claims:
         found: tuple[list[Measurement], list[Measurement]] = [], []
         with self.crew.on_duty():
             self.crew.take_up()
-            for _ in self.crew.landing():
-                pass  # what an earlier run left is written down, and judged when the search goes on
+            self.crew.land()  # what an earlier run left is written down, and judged when the search goes on
             for seed in seeds:
                 for values, (number, commit) in zip(found, (one, other), strict=True):
                     values.append(self.crew.value(number, purpose, seed, budget, commit, since))

@@ -150,10 +150,7 @@ class Crew:
                 )
             if self.asked_to_stop:
                 raise Interrupted
-            trial = self.launch(number, purpose, seed, budget=budget, commit=commit)
-            for landed, measured in self.landing():
-                if landed.id == trial.id:
-                    self.view.measured(landed, measured, self.session.metric, variant)
+            self._measure(number, purpose, seed, budget, commit, variant)
 
     def replay(self, number: int, seed: int, times: int, budget: Budget) -> list[Measurement]:
         """Run an experiment's genome again, so many times, and say what each trial yielded.
@@ -163,24 +160,21 @@ class Crew:
         found = []
         with self.on_duty():
             self.take_up()
-            for _ in self.landing():
-                pass
+            self.land()
             for _ in range(times):
                 if self.asked_to_stop:
                     raise Interrupted
-                trial = self.launch(number, "replay", seed, budget=budget)
-                for landed, measured in self.landing():
-                    if landed.id == trial.id:
-                        self.view.measured(landed, measured, self.session.metric)
-                        found.append(measured)
+                found.append(self._measure(number, "replay", seed, budget))
         return found
 
-    def landing(self) -> Iterator[tuple[Trial, Measurement]]:
-        """The trials in flight as they end, until none is left."""
+    def land(self) -> dict[str, Measurement]:
+        """Wait until nothing is in flight; returns what the trials yielded, by their ids."""
+        landed: dict[str, Measurement] = {}
         while self.flying:
-            yield from self.finished()
+            landed |= {trial.id: measured for trial, measured in self.finished()}
             if self.flying:
                 self.wait()
+        return landed
 
     def wait(self) -> None:
         if self.asked_to_stop > 1:
@@ -217,6 +211,15 @@ class Crew:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+    def _measure(
+        self, number: int, purpose: Purpose, seed: int, budget: Budget, commit: str | None = None, variant: bool = False
+    ) -> Measurement:
+        """Run one trial to its end, and show what it yielded."""
+        trial = self.launch(number, purpose, seed, budget=budget, commit=commit)
+        measured = self.land()[trial.id]
+        self.view.measured(trial, measured, self.session.metric, variant)
+        return measured
 
     def _settled(self, trial: Trial, measurement: Measurement) -> Measurement:
         """Whether a disturbed machine is an accident, or how things are now: then its numbers count, flagged."""

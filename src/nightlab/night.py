@@ -55,7 +55,7 @@ class Night:
                 if reason and not crew.flying:
                     self.ledger.note("stopped", {"reason": reason})
                     return reason
-                if not reason and self.ledger.champion():
+                if not reason:
                     self.candidates.think()
                 crew.goal = self._goal()
                 crew.wait()
@@ -117,13 +117,11 @@ class Night:
     def _fitness(self, experiment: Experiment, champion: Experiment) -> Verdict | None:
         """Run an experiment once as the search would, with its checks: the verdict if it may not be kept at all."""
         while not (candidate := self.crew.contestant(experiment)).runs:
-            for _ in self.crew.landing():
-                pass
+            self.crew.land()
             if self.crew.asked_to_stop:
                 raise Interrupted
             self.crew.launch(experiment.number, "search", candidate.first)
-            for _ in self.crew.landing():
-                pass
+            self.crew.land()
         return self.session.judge.refusal(self.crew.contestant(champion), candidate)
 
     # -- what next -------------------------------------------------------------------------------
@@ -154,8 +152,7 @@ class Night:
     def _finish(self, number: int) -> None:
         """See one experiment through to its verdict."""
         while (experiment := self.ledger.experiment(number)).verdict is None:
-            for _ in self.crew.landing():
-                pass
+            self.crew.land()
             wanted = self._judge(experiment)
             if wanted and self.crew.asked_to_stop:
                 raise Interrupted
