@@ -10,6 +10,7 @@ from statistics import fmean
 from typing import Any
 
 import pytest
+from conftest import CONTRACT as TINY
 from conftest import TinyLab, wait
 
 from nightlab.claims import Claims
@@ -23,34 +24,8 @@ from nightlab.session import Session
 from nightlab.watch.log import confirmed_words
 from nightlab.watch.view import View
 
-CONTRACT = """\
-name = "noisy"
-genome = ["genome.py"]
-command = "python measure.py"
-
-[metric]
-name = "loss"
-
-[evaluator]
-command = "python evaluate.py"
-held_out = true
-
-[budget]
-amount = 20
-startup = 20
-evaluation = 20
-
-[judge]
-rule = "greedy"
-upkeep = 0
-confirm = 0
-
-[sandbox]
-allow_missing = ["files", "network", "processes", "privileges"]
-
-[[proposers]]
-kind = "patches"
-"""
+EVALUATOR = '[evaluator]\ncommand = "python evaluate.py"\nheld_out = true\n\n[budget]'
+CONTRACT = TINY.format(proposer="patches").replace('"tiny"', '"noisy"').replace("[budget]", EVALUATOR)
 
 GENOME = """\
 A = 4.0

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import typer.main
+from conftest import CONTRACT as TINY
 from conftest import MEASURE, TinyLab, users_own
 from markdown_it import MarkdownIt
 
@@ -22,31 +23,7 @@ from nightlab.session import Session, open_session
 from nightlab.trial.sandbox import Bare
 from nightlab.trial.text import one_line
 
-CONTRACT = """\
-name = "tiny"
-genome = ["genome.py"]
-command = "python measure.py"
-
-[metric]
-name = "loss"
-
-[budget]
-amount = 20
-startup = 20
-evaluation = 20
-
-[judge]
-rule = "greedy"
-sigma = 0.5
-upkeep = 3
-confirm = 0
-
-[sandbox]
-allow_missing = ["files", "network", "processes", "privileges"]
-
-[[proposers]]
-kind = "patches"
-"""
+CONTRACT = TINY.format(proposer="patches").replace("upkeep = 0", "sigma = 0.5\nupkeep = 3")
 
 GENOME = "A = 4.0\n#\n#\n#\n#\n#\n#\nB = 8\n"
 EVIL = (
