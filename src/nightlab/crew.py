@@ -180,8 +180,20 @@ class Crew:
         if self.asked_to_stop > 1:
             self._stop_now()
             raise Interrupted
-        self.view.tick([self._flight(running) for running in self.flying.values()], self.goal)
+        flights = [self._flight(running) for running in self.flying.values()]
+        self.view.tick(flights, self.goal)
+        self._stand_by(flights)
         time.sleep(POLL)
+
+    def _stand_by(self, flights: list[Flight]) -> None:
+        """Start ahead for the trials that come next, when it disturbs none that runs."""
+        box, evaluator = self.session.box, self.session.lab.evaluator
+        # On a CPU that is while the evaluator works: nobody's training time runs then.
+        due = sum(f.phase == "evaluating" for f in flights) if evaluator and not evaluator.timed else 0
+        if self.session.device != "cpu" and flights:
+            due = max(due, 1)
+        if len(box.standing_by) < due and not self.asked_to_stop:
+            box.stand_by(flights[0].trial)
 
     def take_up(self) -> int:
         """Adopt the trials that an earlier orchestrator left, running, finished or lost. Returns how many."""
@@ -209,6 +221,7 @@ class Crew:
         try:
             yield
         finally:
+            self.session.box.dismiss()
             for number, handler in before.items():
                 signal.signal(number, handler)
 

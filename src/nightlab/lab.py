@@ -56,6 +56,8 @@ class Evaluator(Part):
     """True: it calls a function that the candidate serves. False: it runs after the candidate ended."""
     held_out: bool = False
     """Whether, told NIGHTLAB_HELD_OUT=1, it also prints ``METRIC held_out=value`` on data that no search reads."""
+    timed: bool = False
+    """True: what it measures is time, so nothing is started ahead while it works."""
 
 
 class Check(Part):
@@ -186,6 +188,8 @@ class Lab(Part):
     genome: tuple[str, ...] = Field(min_length=1)
     command: Command | None = None
     prepare: Command | None = None
+    warm: tuple[Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*$")], ...] = ()
+    """Python modules that are imported ahead of each trial, in a process of its own: the slow ones."""
     metric: Metric
     evaluator: Evaluator | None = None
     checks: tuple[Check, ...] = ()
@@ -283,6 +287,7 @@ def _autoresearch(read: Any) -> Lab:
             "genome": ["train.py"],
             "command": "python train.py",
             "prepare": "python prepare.py",
+            "warm": ["torch", "torch._dynamo"],
             "metric": {"name": "val_bpb", "unit": "bits per byte"},
             "budget": {**budget, "startup": 180, "evaluation": 180},
             "data": {"open": ["~/.cache/autoresearch"]},

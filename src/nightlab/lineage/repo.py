@@ -190,11 +190,20 @@ class Repo:
 
     # -- copies ----------------------------------------------------------------------------------
 
-    def export(self, commit: str, folder: Path) -> Path:
-        """Write the commit's files into ``folder``, with no ``.git``; returns the lab's folder in it."""
-        folder.mkdir(parents=True)
-        with self._index(commit) as index:
-            self._run("checkout-index", "--all", "--force", f"--prefix={folder.resolve()}/", env=index)
+    def export(self, commit: str, folder: Path, *, onto: str | None = None) -> Path:
+        """Write the commit's files into ``folder``, with no ``.git``; returns the lab's folder in it.
+
+        ``onto``: an export of that commit is there already, and only what differs in the lab is written.
+        """
+        folder.mkdir(parents=True, exist_ok=onto is not None)
+        changed = [] if onto is None or onto == commit else self.changed(onto, commit)
+        for path in changed:
+            (folder / self.prefix / path).unlink(missing_ok=True)
+        left = [self._outside(path) for path in changed if self.read(commit, path) is not None]
+        if onto is None or left:
+            what = ["--all"] if onto is None else ["--", *left]
+            with self._index(commit) as index:
+                self._run("checkout-index", "--force", f"--prefix={folder.resolve()}/", *what, env=index)
         return folder / self.prefix
 
     def ids(self, commit: str, copy: Path) -> dict[str, str]:

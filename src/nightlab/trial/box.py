@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import itertools
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,8 @@ GUEST = Path(__file__).resolve().parent.parent / "guest"
 MARK = "NIGHTLAB_TRIAL"  # names the trial's folder in the environment of each of its processes
 PASSED = ("LANG", "LC_ALL", "TZ", "CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH")
 HELD_OUT = ("upkeep", "confirm", "transfer")  # trials that decide nothing in the search, and may see that data
+BORN = "born"  # a file in the folder of a trial whose supervisor stood by: what the folder was called then
+AHEAD = "ahead-"  # how the folder of a supervisor that stands by is called, until it is a trial's
 SCRATCH = ("work", "trusted", "checked", "home-work", "home-trusted", "home-checked", "tmp")
 
 
@@ -68,6 +72,32 @@ class Running:
                         process.terminate()
 
 
+@dataclass
+class StandBy:
+    """A supervisor that was started ahead, in a folder that holds the copies of a commit."""
+
+    folder: Path
+    commit: str
+    process: subprocess.Popen[bytes]
+
+    def release(self, folder: Path) -> subprocess.Popen[bytes] | None:
+        """Tell it that its trial's folder, which was its own, is laid out; None when it is gone."""
+        assert self.process.stdin is not None
+        try:
+            with self.process.stdin as line:
+                line.write(os.fsencode(folder) + b"\n")
+        except OSError:
+            return None
+        return self.process
+
+    def dismiss(self) -> None:
+        """There will be no trial."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(timeout=10)
+
+
 class Box:
     """Where the trials of one session run: ``folder`` holds one folder per trial, ``cgroups`` one cgroup."""
 
@@ -84,33 +114,58 @@ class Box:
         self.repo, self.lab, self.budget, self.device, self.folder = repo, lab, budget, device, folder
         self.sandbox, self.cgroups = sandbox, cgroups
         self.shared = False  # whether several trials of our own run at once
+        self.standing_by: list[StandBy] = []
+        self._names = itertools.count(1)
 
     def start(self, trial: Trial) -> Running:
         """Start a trial under a supervisor of its own, which goes on when this process ends.
 
         Raises NightlabError when the folder can't be made, e.g. because the disk is full.
         """
-        folder = self.folder / trial.id
+        folder, process = self.folder / trial.id, None
         try:
             self.clear(folder)
             _remove(folder)
-            spec = self._lay_out(trial, folder)
-            (folder / "spec.json").write_text(json.dumps(spec, indent=1))
-            with (folder / "supervisor.log").open("wb") as log:
-                process = subprocess.Popen(
-                    [sys.executable, "-m", "nightlab.trial.supervisor", str(folder)],
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    env={**os.environ, MARK: str(folder)},
-                    start_new_session=True,
-                )
+            if ready := self._take_ready():
+                ready.folder.rename(folder)
+            self._write_spec(folder, self._lay_out(trial, folder, ready.commit if ready else None))
+            if ready:
+                process = ready.release(folder)
+            process = process or self._supervise(folder, subprocess.DEVNULL)
         except OSError as error:
             raise NightlabError(
                 f"trial {trial.id} can't be started in {folder}: {error.strerror or error}",
                 "free disk space or mend the folder's permissions, then run the same command: it resumes",
             ) from error
         return Running(trial, folder, process)
+
+    def stand_by(self, like: Trial) -> None:
+        """Start ahead what does not depend on which trial comes next, in a folder with the copies of one like it.
+
+        What the contract says is imported by then, and no program of a candidate has run. When that fails, the next
+        trial is simply not ahead.
+        """
+        if not self.sandbox.movable:
+            return
+        folder = self.folder / f"{AHEAD}{os.getpid()}-{next(self._names)}"
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            spec = self._lay_out(replace(like, id=folder.name), folder)
+            self._write_spec(folder, {**spec, "ahead": self._ahead()})
+            (folder / BORN).write_text(folder.name)
+            process = self._supervise(folder, subprocess.PIPE)
+        except OSError:
+            _remove(folder)
+            return
+        self.standing_by.append(StandBy(folder, like.commit, process))
+
+    def dismiss(self) -> None:
+        """End what stands by, for there will be no other trial."""
+        while self.standing_by:
+            ready = self.standing_by.pop()
+            ready.dismiss()
+            self.clear(ready.folder)
+            _remove(ready.folder)
 
     def adopt(self, trial: Trial) -> Running:
         """A trial that an orchestrator now dead had started: running, finished, or lost."""
@@ -151,9 +206,45 @@ class Box:
 
     # -- inside ----------------------------------------------------------------------------------
 
-    def _lay_out(self, trial: Trial, folder: Path) -> dict[str, Any]:
+    def _take_ready(self) -> StandBy | None:
+        """A supervisor that stands by; none when all of them are gone."""
+        while self.standing_by:
+            ready = self.standing_by.pop(0)
+            if ready.process.poll() is None:
+                return ready
+            ready.dismiss()
+            self.clear(ready.folder)
+            _remove(ready.folder)
+        return None
+
+    def _write_spec(self, folder: Path, spec: dict[str, Any]) -> None:
+        (folder / "spec.json").write_text(json.dumps(spec, indent=1))
+
+    def _supervise(self, folder: Path, stdin: int) -> subprocess.Popen[bytes]:
+        with (folder / "supervisor.log").open("wb") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", "nightlab.trial.supervisor", str(folder)],
+                stdin=stdin,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, MARK: str(folder)},
+                start_new_session=True,
+            )
+
+    def _ahead(self) -> dict[str, str]:
+        """What is added to the environment of processes that are started ahead; nothing if they can't be."""
+        lab = self.lab
+        commands = [lab.command, lab.evaluator.command if lab.evaluator and lab.evaluator.served else None]
+        named = [shlex.split(command)[0] for command in commands if command]
+        # Any other program would not wait for the go.
+        if not lab.warm or not lab.command or not all(re.fullmatch(r"python[\d.]*", name) for name in named):
+            return {}
+        return {"NIGHTLAB_WARM": ",".join(lab.warm), "PYTHONPATH": os.pathsep.join([str(GUEST / "warm"), str(GUEST)])}
+
+    def _lay_out(self, trial: Trial, folder: Path, onto: str | None = None) -> dict[str, Any]:
+        """Make a trial's copies of the lab, ``onto`` those of another commit if they are there; its spec."""
         lab, evaluator = self.lab, self.lab.evaluator
-        work = self.repo.export(trial.commit, folder / "work")
+        work = self.repo.export(trial.commit, folder / "work", onto=onto)
         ids = self.repo.ids(trial.commit, work)
         starts = {"candidate": self._start(folder, work, lab.data.open, writable=True)}
         # Its frozen files are compared too: not every sandbox keeps it from writing them. Mounts do not hold links.
@@ -161,7 +252,7 @@ class Box:
         copies = {"candidate": str(work)}
         # Copies of their own: nothing that a candidate leaves behind can touch the evaluator or the checks.
         if evaluator:
-            trusted = self.repo.export(trial.commit, folder / "trusted")
+            trusted = self.repo.export(trial.commit, folder / "trusted", onto=onto)
             data = lab.data.open + lab.data.sealed
             left = None if evaluator.served or not lab.command else work
             starts["evaluator"] = self._start(folder, trusted, data, writable=False, artefacts=left)
@@ -169,11 +260,12 @@ class Box:
             if evaluator.held_out and (trial.purpose in HELD_OUT or (trial.purpose, trial.experiment) == ("search", 0)):
                 starts["evaluator"]["env"]["NIGHTLAB_HELD_OUT"] = "1"
         if lab.checks:
-            checked = self.repo.export(trial.commit, folder / "checked")
+            checked = self.repo.export(trial.commit, folder / "checked", onto=onto)
             starts["check"] = self._start(folder, checked, lab.data.open, writable=True)
             copies["check"] = str(checked)
         budget, cgroup = self.budget, self._cgroup(folder)
         return {
+            "ahead": None,
             "command": shlex.split(lab.command) if lab.command else None,
             "evaluator": shlex.split(evaluator.command) if evaluator else None,
             "served": bool(evaluator and evaluator.served),
@@ -201,7 +293,7 @@ class Box:
         """How the sandbox starts a process in its copy of the lab, with a home in which only the data is found."""
         tmp = folder / "tmp"
         home = folder / f"home-{copy.relative_to(folder).parts[0]}"
-        home.mkdir()
+        home.mkdir(exist_ok=True)
         tmp.mkdir(exist_ok=True)
         frozen = tuple(_frozen(copy, self.lab.genome)) if writable else ()
         scratch = int(megabytes(self.lab.resources.disk))
@@ -210,7 +302,7 @@ class Box:
 
     def _cgroup(self, folder: Path) -> Cgroup | None:
         """The cgroup for a trial's candidate, where the system lets us make one."""
-        return Cgroup(self.cgroups / f"nightlab-{os.getpid()}-{folder.name}") if self.cgroups else None
+        return Cgroup(self.cgroups / f"nightlab-{os.getpid()}-{_born(folder)}") if self.cgroups else None
 
     def _environment(self, trial: Trial, folder: Path) -> dict[str, str]:
         names = (*PASSED, *self.lab.environment)
@@ -336,13 +428,18 @@ def _frozen(copy: Path, genome: tuple[str, ...], inside: str = "") -> Iterator[s
 
 def _marked(folder: Path) -> list[psutil.Process]:
     """Processes whose environment says that they belong to a trial at or below ``folder``."""
-    found = []
+    found, marks = [], {str(folder), str(folder.with_name(_born(folder)))}
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
             mark = process.environ().get(MARK, "")
-            if mark == str(folder) or mark.startswith(f"{folder}{os.sep}"):
+            if mark in marks or mark.startswith(f"{folder}{os.sep}"):
                 found.append(process)
     return found
+
+
+def _born(folder: Path) -> str:
+    """What a trial's folder was called when its processes were started: an environment can't be changed later."""
+    return _read(folder / BORN) or folder.name
 
 
 def _locked(folder: Path) -> bool:

@@ -65,6 +65,8 @@ class Sandbox(Protocol):
     """Names of PROTECTIONS that it does not give here."""
     why: str
     """Why they are missing, and the mend."""
+    movable: bool
+    """Whether a place may be renamed while a process is in it."""
 
     def start(self, place: Place) -> Start:
         """Prepare the place and say how a process is started in it."""
@@ -76,6 +78,7 @@ class Bare:
 
     name = "none"
     missing = tuple(PROTECTIONS)
+    movable = True
 
     def __init__(self, why: str = "") -> None:
         self.why = why
@@ -97,6 +100,7 @@ class Bubblewrap:
     name = "bubblewrap"
     missing: tuple[str, ...] = ()
     why = ""
+    movable = True
 
     def __init__(self, readable: Iterable[Path], *, own_users: bool = True) -> None:
         self.own_users = own_users
@@ -143,7 +147,8 @@ def link_data(place: Place) -> None:
         link = place.home / target
         if link.is_relative_to(place.home):
             link.parent.mkdir(parents=True, exist_ok=True)
-            link.symlink_to(source)
+            if not link.is_symlink():  # it has been started in before
+                link.symlink_to(source)
 
 
 def told(artefacts: Path | None) -> dict[str, str]:

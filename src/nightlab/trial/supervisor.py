@@ -4,6 +4,9 @@ Started as ``python -m nightlab.trial.supervisor FOLDER``; reads ``FOLDER/spec.j
 and its evaluator, holds both to the budget on its own clock, ends the whole tree, and writes
 ``FOLDER/result.json`` in one atomic step. It holds a lock on ``FOLDER/lock`` while it lives, which is how
 a resumed orchestrator tells a trial that goes on from one that is lost.
+
+It may be started ahead of its trial: then it makes ready what depends on none, and waits for a line on its standard
+input, which names the trial's folder. When that ends without one there is no trial, and it ends as well.
 """
 
 from __future__ import annotations
@@ -77,6 +80,7 @@ class Supervisor:
         self.times, self.began = Times(), time.time()
         self.children: dict[str, subprocess.Popen[bytes]] = {}
         self.logs: dict[str, Log] = {}
+        self.gates: dict[str, int] = {}  # of processes that wait for the go, by role
         self.statuses: dict[int, tuple[int, float]] = {}  # pid: exit status, CPU seconds
         self.reaped_cpu = 0.0
         self.cpu_clock: CpuClock | None = None
@@ -116,8 +120,50 @@ class Supervisor:
     # -- the phases ------------------------------------------------------------------------------
 
     def _candidate(self) -> None:
-        spec = self.spec
-        served = bool(spec["evaluator"] and spec["served"])
+        if self.gates:
+            self._let_go()
+        else:
+            self._open()
+        if self.spec["command"]:
+            self._until_handed_over(self._served)
+        else:
+            self.times.handed_over = self.times.begun
+        if self.spec["evaluator"]:
+            self._until_evaluated(self._served)
+
+    def stand_by(self) -> bool:
+        """Start what can be started before anybody knows for which trial; False when there will be none."""
+        folder = ""
+        with contextlib.suppress(Ended, OSError):
+            if self.spec["ahead"]:
+                self._open(ahead=True)
+            folder = sys.stdin.readline()
+        if not folder.endswith("\n"):
+            self._kill_tree()
+            return False
+        self.folder = Path(folder.rstrip("\n"))
+        self.spec = json.loads((self.folder / "spec.json").read_text())
+        self.times, self.began = Times(), time.time()
+        for role, log in self.logs.items():
+            log.path = self.folder / f"{role}.log"  # it has moved with the folder
+        return True
+
+    def _let_go(self) -> None:
+        """Tell the processes that were started ahead what their trial is."""
+        if any(self._status(role) is not None for role in self.gates):
+            raise Ended("lost", "a process that was started ahead did not live to see its trial")
+        self.condition.start(self._tree_cpu())
+        for role, gate in self.gates.items():
+            os.write(gate, json.dumps(self._environment(role)).encode() + b"\n")
+            os.close(gate)
+
+    @property
+    def _served(self) -> bool:
+        return bool(self.spec["evaluator"] and self.spec["served"])
+
+    def _open(self, *, ahead: bool = False) -> None:
+        """Start the candidate, and an evaluator that it serves. ``ahead``: they wait for the go."""
+        spec, served = self.spec, self._served
         ends: dict[str, socket.socket] = {}
         shared = shared_memory() if served else None
         if served:
@@ -125,11 +171,11 @@ class Supervisor:
         try:
             if served:
                 # Started ahead: its imports hide behind the candidate's, and its CPU time is not the candidate's.
-                self._spawn("evaluator", spec["evaluator"], ends["evaluator"], shared)
+                self._spawn("evaluator", spec["evaluator"], ends["evaluator"], shared, ahead=ahead)
             if spec["command"]:
                 self.cpu_clock = CpuClock()
                 self.condition.start(0.0)  # again at the start signal, where there is one
-                self._spawn("candidate", spec["command"], ends.get("candidate"), shared)
+                self._spawn("candidate", spec["command"], ends.get("candidate"), shared, ahead=ahead)
         finally:
             for end in ends.values():
                 end.close()
@@ -137,12 +183,6 @@ class Supervisor:
                 shared.close()
             os.close(self._control_end)
             os.close(self._turn_end)
-        if spec["command"]:
-            self._until_handed_over(served)
-        else:
-            self.times.handed_over = self.times.begun
-        if spec["evaluator"]:
-            self._until_evaluated(served)
 
     def _until_handed_over(self, served: bool) -> None:
         """Wait for the start signal, then for the end of training, inside their allowances."""
@@ -276,10 +316,28 @@ class Supervisor:
 
     # -- processes -------------------------------------------------------------------------------
 
-    def _spawn(self, role: str, argv: list[str], link: socket.socket | None, shared: IO[bytes] | None) -> None:
-        start = self.spec["starts"][role.rstrip("0123456789")]
-        env = {**self.spec["env"], **start["env"], "NIGHTLAB_ROLE": role}
+    def _environment(self, role: str) -> dict[str, str]:
+        return {**self.spec["env"], **self._place(role)["env"], "NIGHTLAB_ROLE": role}
+
+    def _place(self, role: str) -> dict[str, Any]:
+        found: dict[str, Any] = self.spec["starts"][role.rstrip("0123456789")]
+        return found
+
+    def _spawn(
+        self,
+        role: str,
+        argv: list[str],
+        link: socket.socket | None,
+        shared: IO[bytes] | None,
+        *,
+        ahead: bool = False,
+    ) -> None:
+        start, env = self._place(role), self._environment(role)
         fds = []
+        if ahead:
+            gate, self.gates[role] = os.pipe()
+            fds.append(gate)
+            env |= {**self.spec["ahead"], "NIGHTLAB_GO": str(gate)}
         if role == "candidate":
             fds.append(self._control_end)
             env["NIGHTLAB_CONTROL"] = str(self._control_end)
@@ -303,6 +361,8 @@ class Supervisor:
             ),
         )
         assert process.stdout is not None
+        if ahead:
+            os.close(gate)
         self.children[role] = process
         self.logs[role] = Log(self.folder / f"{role}.log", self.spec["log_bytes"], process.stdout)
 
@@ -498,8 +558,10 @@ def main(folder: Path) -> None:
 
     signal.signal(signal.SIGTERM, stop)
     supervisor = Supervisor(folder)
+    if supervisor.spec["ahead"] is not None and not supervisor.stand_by():
+        return
     result = supervisor.run()
-    _write_atomically(folder / "result.json", result)
+    _write_atomically(supervisor.folder / "result.json", result)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,45 @@
+"""Runs at the start of a Python that was started ahead of its trial: imports what it is told to, then waits for the go.
+
+Python imports a module of this name before it looks at the program it was given, so nothing of a candidate has run
+by then, and its program sees an ordinary start. Standard library only; found through ``PYTHONPATH``, and only there.
+
+``NIGHTLAB_WARM``  modules to import, between commas
+``NIGHTLAB_GO``    a descriptor: one line comes out of it, the environment of the trial as JSON
+"""
+
+import contextlib
+import importlib
+import json
+import os
+import sys
+from pathlib import Path
+
+
+def _make_way() -> None:
+    """Let the environment's own module of this name, if it has one, run as it would have without us."""
+    here = str(Path(__file__).parent)
+    sys.path[:] = [path for path in sys.path if path != here]
+    ours = sys.modules.pop("sitecustomize", None)
+    with contextlib.suppress(ImportError):
+        importlib.import_module("sitecustomize")
+    if ours is not None:
+        sys.modules.setdefault("sitecustomize", ours)
+
+
+def _wait_for_the_go() -> None:
+    """Import ahead, then take over the trial's environment. Ends the process when no trial comes."""
+    go = int(os.environ.pop("NIGHTLAB_GO"))
+    for name in filter(None, os.environ.pop("NIGHTLAB_WARM", "").split(",")):
+        with contextlib.suppress(Exception):  # the program imports it again, and then it is told
+            importlib.import_module(name)
+    with os.fdopen(go) as line:
+        said = line.readline()
+    if not said.endswith("\n"):
+        os._exit(0)
+    os.environ.update(json.loads(said))
+    importlib.invalidate_caches()  # the genome was written meanwhile
+
+
+_make_way()
+if "NIGHTLAB_GO" in os.environ:
+    _wait_for_the_go()
