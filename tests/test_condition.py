@@ -105,7 +105,7 @@ def test_the_trial_s_own_work_is_no_neighbour() -> None:
 
 
 def test_a_machine_that_tells_nothing_disturbs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(condition, "_processor_seconds", lambda: (0.0, 0.0))
+    monkeypatch.setattr(condition, "_processor_seconds", lambda *_: (0.0, 0.0))
     monkeypatch.setattr(psutil, "cpu_freq", lambda: None)
     seen = Condition("cuda")
     monkeypatch.setenv("PATH", "/nowhere")

@@ -10,10 +10,12 @@ from dataclasses import dataclass, field, replace
 from types import FrameType
 
 from nightlab.judge import Contestant
+from nightlab.lab import megabytes
 from nightlab.records import Budget, Experiment, Measurement, NightlabError, Purpose, Trial
 from nightlab.session import Session, require_disk
 from nightlab.standing import ATTEMPTS, Replicates, contestant, replicates, runs
 from nightlab.trial.box import Running, end_leftovers
+from nightlab.trial.slots import Slot, share_out
 from nightlab.watch.view import Flight, View
 
 POLL = 0.05  # seconds between looks at the trials in flight
@@ -34,16 +36,22 @@ class Wanted:
 
 
 class Crew:
-    """Runs the trials of one session. ``slots``: how many may run at once."""
+    """Runs the trials of one session. ``slots``: how many may run at once; None: as many as there is room for.
 
-    def __init__(self, session: Session, view: View, slots: int = 1) -> None:
-        self.session, self.ledger, self.view, self.slots = session, session.ledger, view, slots
+    Raises NightlabError when there is no room for so many.
+    """
+
+    def __init__(self, session: Session, view: View, slots: int | None = 1) -> None:
+        self.session, self.ledger, self.view = session, session.ledger, view
+        wants = session.lab.resources
+        memory = megabytes(wants.memory) if wants.memory else 0.0
+        self.slots = share_out(session.device, slots, wants.cpus, memory)
         self.flying: dict[str, Running] = {}
         self.trained = 0.0  # seconds that this crew's trials spent training
         self.asked_to_stop = 0
         self.goal = ""
         self.replicates: Replicates = replicates(session.ledger, session.budget.record(), session.lab.judge.sigma)
-        session.box.shared = slots > 1
+        session.box.shared = len(self.slots) > 1
         self._disturbed = 0  # trials in a row
         self._launched: dict[str, float] = {}
 
@@ -56,7 +64,7 @@ class Crew:
         budget: Budget | None = None,
         commit: str | None = None,
     ) -> Trial:
-        """Start the next attempt at a trial of an experiment, or with ``commit`` of a variant of it."""
+        """Start the next attempt at a trial of an experiment, or with ``commit`` of a variant of it, in a free slot."""
         require_disk(self.session.folder)
         experiment = self.ledger.experiment(number)
         before = [t for t, _ in self.ledger.trials(number, purpose) if t.seed == seed]
@@ -70,10 +78,17 @@ class Crew:
             attempt=len(before) + 1,
         )
         self.ledger.start(trial)
-        self.flying[trial.id] = self.session.box.start(trial)
+        self.flying[trial.id] = self.session.box.start(trial, self.free[0])
         self._launched[trial.id] = time.time()
         self.view.started(experiment, trial)
         return trial
+
+    @property
+    def free(self) -> list[Slot]:
+        """Slots without a trial. One that was adopted may be in a slot that this crew does not have."""
+        taken = {running.slot.number for running in self.flying.values()}
+        room = max(len(self.slots) - len(self.flying), 0)
+        return [slot for slot in self.slots if slot.number not in taken][:room]
 
     def flies(self, wanted: Wanted) -> bool:
         """Whether such a trial is under way."""
@@ -182,18 +197,19 @@ class Crew:
             raise Interrupted
         flights = [self._flight(running) for running in self.flying.values()]
         self.view.tick(flights, self.goal)
-        self._stand_by(flights)
+        for running, flight in zip(self.flying.values(), flights, strict=True):
+            if self._may_stand_by(flight.phase):
+                self.session.box.stand_by(running.trial, running.slot)
         time.sleep(POLL)
 
-    def _stand_by(self, flights: list[Flight]) -> None:
-        """Start ahead for the trials that come next, when it disturbs none that runs."""
-        box, evaluator = self.session.box, self.session.lab.evaluator
-        # On a CPU that is while the evaluator works: nobody's training time runs then.
-        due = sum(f.phase == "evaluating" for f in flights) if evaluator and not evaluator.timed else 0
-        if self.session.device != "cpu" and flights:
-            due = max(due, 1)
-        if len(box.standing_by) < due and not self.asked_to_stop:
-            box.stand_by(flights[0].trial)
+    def _may_stand_by(self, phase: str) -> bool:
+        """Whether the next trial of a slot may be started ahead: when that disturbs none that runs.
+
+        On a CPU that is while an evaluator works that does not keep the time: nobody's training is timed then.
+        """
+        evaluator = self.session.lab.evaluator
+        idle = phase == "evaluating" and evaluator is not None and not evaluator.timed
+        return not self.asked_to_stop and (idle or self.session.device != "cpu")
 
     def take_up(self) -> int:
         """Adopt the trials that an earlier orchestrator left, running, finished or lost. Returns how many."""

@@ -109,6 +109,8 @@ class Budgets(BudgetPart):
 class Resources(Part):
     """What one trial may use."""
 
+    cpus: int | None = Field(default=None, gt=0)
+    """Cores that a trial on a CPU needs; by default all, or with several slots an equal part."""
     memory: str | None = None
     disk: str = "4GB"
     """Most that it may write: of its folder, of one file, and of each temporary folder."""

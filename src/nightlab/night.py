@@ -19,6 +19,7 @@ from nightlab.records import (
 from nightlab.session import Session
 from nightlab.standing import ABLATION, SIMPLIFY_SEED
 from nightlab.trial.machine import this_platform
+from nightlab.trial.slots import CALM, crowding, described
 from nightlab.upkeep import Upkeep
 from nightlab.watch.view import Opening
 
@@ -47,7 +48,7 @@ class Night:
                     self.candidates.news()
                     if trial.purpose != "search":
                         self.view.measured(trial, measurement, self.session.metric)
-                while len(crew.flying) < crew.slots and (wanted := self._wanted()):
+                while crew.free and (wanted := self._wanted()):
                     if wanted.why:
                         self.view.again(self.ledger.experiment(wanted.number), wanted.why)
                     crew.launch(wanted.number, wanted.purpose, wanted.seed)
@@ -209,7 +210,8 @@ class Night:
 
     def _note_machine(self) -> None:
         """Remember what this runs on; what was measured before a change does not compare with what comes after."""
-        now, past = str(this_platform(self.session.device)), self.ledger.notes("opened")
+        slots, past = described(self.crew.slots), self.ledger.notes("opened")
+        now = f"{this_platform(self.session.device)}{slots and f', {slots}'}"
         self.ledger.note("opened", {"platform": now, "allowed": list(self.session.sandbox.missing)})
         if past and past[-1]["platform"] != now:
             self.crew.machine_has_changed(self.ledger.trials_before(), f"it was {past[-1]['platform']}")
@@ -241,6 +243,17 @@ class Night:
                 adopted=adopted,
             )
         )
+        if len(self.crew.slots) > 1 and session.device == "cpu" and not adopted:
+            self._look_at_slots()
+
+    def _look_at_slots(self) -> None:
+        """How much the slots are in each other's way: they share caches and the way to the memory."""
+        speed = crowding(self.crew.slots)
+        self.ledger.note("slots", {"slots": described(self.crew.slots), "speed": speed})
+        words = f"{described(self.crew.slots)}: while all work, each is {speed:.0%} as fast as alone"
+        if speed < CALM:
+            words += "; a trial gets less done in its budget, and noise grows when a slot is idle at times"
+        self.view.say(words)
 
     def _reason_to_stop(self) -> str:
         if self.crew.asked_to_stop:

@@ -43,7 +43,9 @@ def run(
         int | None, typer.Option("--experiments", "-n", min=1, help="Stop when the session has so many.")
     ] = None,
     stall: Annotated[int | None, typer.Option(min=1, help="Stop after so many in a row without a keep.")] = None,
-    slots: Annotated[int, typer.Option(min=1, help="Trials at once. More than one disturbs a wall clock.")] = 1,
+    slots: Annotated[
+        str, typer.Option(metavar="N|auto", help="Trials at once, each on cores or a GPU of its own.")
+    ] = "1",
     device: Device = None,
     allow: Allow = [],  # noqa: B006
 ) -> None:
@@ -54,13 +56,15 @@ def run(
     from nightlab.lab import Stop
     from nightlab.start import begin
 
+    if slots != "auto" and not (slots.isdecimal() and int(slots)):
+        raise typer.BadParameter(f"--slots {slots}: a number from 1, or auto")
     shown = view()
     session, said = begin(lab, tag, device, allowed(allow))
     if said:
         shown.say(said)
     given = {"hours": hours, "experiments": experiments, "stall": stall}
     rules = session.lab.stop.model_copy(update={k: v for k, v in given.items() if v is not None})
-    _run(session, Stop.model_validate(rules.model_dump()), shown, slots)
+    _run(session, Stop.model_validate(rules.model_dump()), shown, None if slots == "auto" else int(slots))
 
 
 @app.command("try", epilog="Example:  edit train.py, then: nightlab try -m 'a longer warmdown'")
@@ -116,7 +120,7 @@ def demo(
     raise typer.Exit(0 if evidence and evidence.shown else REFUTED)
 
 
-def _run(session: Session, stop: Stop, shown: Any, slots: int, pairs: int | None = None) -> Evidence | None:
+def _run(session: Session, stop: Stop, shown: Any, slots: int | None, pairs: int | None = None) -> Evidence | None:
     """Run the night, confirm what it gained on ``pairs`` of fresh seeds, and say where things are.
 
     Without ``pairs`` the contract says how much of the session confirming may take.

@@ -27,6 +27,7 @@ from nightlab.trial import text
 from nightlab.trial.cgroup import Cgroup
 from nightlab.trial.condition import disturbance
 from nightlab.trial.sandbox import Place, Sandbox
+from nightlab.trial.slots import WHOLE, Slot
 
 GUEST = Path(__file__).resolve().parent.parent / "guest"
 MARK = "NIGHTLAB_TRIAL"  # names the trial's folder in the environment of each of its processes
@@ -44,6 +45,7 @@ class Running:
     trial: Trial
     folder: Path
     process: subprocess.Popen[bytes] | None
+    slot: Slot = WHOLE
 
     def phase(self) -> tuple[str, float | None]:
         """``starting``, ``training`` or ``evaluating``, and since when (seconds since the epoch)."""
@@ -114,10 +116,10 @@ class Box:
         self.repo, self.lab, self.budget, self.device, self.folder = repo, lab, budget, device, folder
         self.sandbox, self.cgroups = sandbox, cgroups
         self.shared = False  # whether several trials of our own run at once
-        self.standing_by: list[StandBy] = []
+        self.standing_by: dict[int, StandBy] = {}  # by the number of the slot
         self._names = itertools.count(1)
 
-    def start(self, trial: Trial) -> Running:
+    def start(self, trial: Trial, slot: Slot = WHOLE) -> Running:
         """Start a trial under a supervisor of its own, which goes on when this process ends.
 
         Raises NightlabError when the folder can't be made, e.g. because the disk is full.
@@ -126,50 +128,57 @@ class Box:
         try:
             self.clear(folder)
             _remove(folder)
-            if ready := self._take_ready():
+            if ready := self._take_ready(slot):
                 ready.folder.rename(folder)
-            self._write_spec(folder, self._lay_out(trial, folder, ready.commit if ready else None))
+            self._write_spec(folder, self._lay_out(trial, slot, folder, ready.commit if ready else None))
             if ready:
                 process = ready.release(folder)
-            process = process or self._supervise(folder, subprocess.DEVNULL)
+            process = process or self._supervise(folder, slot, subprocess.DEVNULL)
         except OSError as error:
             raise NightlabError(
                 f"trial {trial.id} can't be started in {folder}: {error.strerror or error}",
                 "free disk space or mend the folder's permissions, then run the same command: it resumes",
             ) from error
-        return Running(trial, folder, process)
+        return Running(trial, folder, process, slot)
 
-    def stand_by(self, like: Trial) -> None:
-        """Start ahead what does not depend on which trial comes next, in a folder with the copies of one like it.
+    def stand_by(self, like: Trial, slot: Slot) -> None:
+        """Start ahead what does not depend on which trial has the slot next, with the copies of one like it.
 
         What the contract says is imported by then, and no program of a candidate has run. When that fails, the next
         trial is simply not ahead.
         """
-        if not self.sandbox.movable:
+        if slot.number in self.standing_by:
             return
+        for left in set(self.folder.glob(f"{AHEAD}*")) - {ready.folder for ready in self.standing_by.values()}:
+            self.clear(left)  # by an orchestrator that was killed
+            _remove(left)
         folder = self.folder / f"{AHEAD}{os.getpid()}-{next(self._names)}"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            spec = self._lay_out(replace(like, id=folder.name), folder)
+            spec = self._lay_out(replace(like, id=folder.name), slot, folder)
             self._write_spec(folder, {**spec, "ahead": self._ahead()})
             (folder / BORN).write_text(folder.name)
-            process = self._supervise(folder, subprocess.PIPE)
+            process = self._supervise(folder, slot, subprocess.PIPE)
         except OSError:
             _remove(folder)
             return
-        self.standing_by.append(StandBy(folder, like.commit, process))
+        self.standing_by[slot.number] = StandBy(folder, like.commit, process)
 
     def dismiss(self) -> None:
         """End what stands by, for there will be no other trial."""
-        while self.standing_by:
-            ready = self.standing_by.pop()
-            ready.dismiss()
-            self.clear(ready.folder)
-            _remove(ready.folder)
+        for ready in self.standing_by.values():
+            self._dismiss(ready)
+        self.standing_by.clear()
 
     def adopt(self, trial: Trial) -> Running:
         """A trial that an orchestrator now dead had started: running, finished, or lost."""
-        return Running(trial, self.folder / trial.id, None)
+        folder = self.folder / trial.id
+        try:
+            had = json.loads((folder / "spec.json").read_text())["slot"]
+            slot = Slot(**{**had, "cores": tuple(had["cores"])})
+        except (OSError, ValueError, KeyError):
+            slot = WHOLE
+        return Running(trial, folder, None, slot)
 
     def collect(self, running: Running) -> Measurement:
         """What a finished trial yielded. Its scratch folders go, its logs stay."""
@@ -206,28 +215,30 @@ class Box:
 
     # -- inside ----------------------------------------------------------------------------------
 
-    def _take_ready(self) -> StandBy | None:
-        """A supervisor that stands by; none when all of them are gone."""
-        while self.standing_by:
-            ready = self.standing_by.pop(0)
-            if ready.process.poll() is None:
-                return ready
-            ready.dismiss()
-            self.clear(ready.folder)
-            _remove(ready.folder)
-        return None
+    def _take_ready(self, slot: Slot) -> StandBy | None:
+        """The supervisor that stands by for a slot, if it still does."""
+        ready = self.standing_by.pop(slot.number, None)
+        if ready and ready.process.poll() is not None:
+            self._dismiss(ready)
+            return None
+        return ready
+
+    def _dismiss(self, ready: StandBy) -> None:
+        ready.dismiss()
+        self.clear(ready.folder)
+        _remove(ready.folder)
 
     def _write_spec(self, folder: Path, spec: dict[str, Any]) -> None:
         (folder / "spec.json").write_text(json.dumps(spec, indent=1))
 
-    def _supervise(self, folder: Path, stdin: int) -> subprocess.Popen[bytes]:
+    def _supervise(self, folder: Path, slot: Slot, stdin: int) -> subprocess.Popen[bytes]:
         with (folder / "supervisor.log").open("wb") as log:
             return subprocess.Popen(
                 [sys.executable, "-m", "nightlab.trial.supervisor", str(folder)],
                 stdin=stdin,
                 stdout=log,
                 stderr=log,
-                env={**os.environ, MARK: str(folder)},
+                env={**os.environ, **slot.environment(), MARK: str(folder)},
                 start_new_session=True,
             )
 
@@ -237,16 +248,17 @@ class Box:
         commands = [lab.command, lab.evaluator.command if lab.evaluator and lab.evaluator.served else None]
         named = [shlex.split(command)[0] for command in commands if command]
         # Any other program would not wait for the go.
-        if not lab.warm or not lab.command or not all(re.fullmatch(r"python[\d.]*", name) for name in named):
+        wait = lab.command and all(re.fullmatch(r"python[\d.]*", name) for name in named)
+        if not (lab.warm and wait and self.sandbox.movable):
             return {}
         return {"NIGHTLAB_WARM": ",".join(lab.warm), "PYTHONPATH": os.pathsep.join([str(GUEST / "warm"), str(GUEST)])}
 
-    def _lay_out(self, trial: Trial, folder: Path, onto: str | None = None) -> dict[str, Any]:
+    def _lay_out(self, trial: Trial, slot: Slot, folder: Path, onto: str | None = None) -> dict[str, Any]:
         """Make a trial's copies of the lab, ``onto`` those of another commit if they are there; its spec."""
         lab, evaluator = self.lab, self.lab.evaluator
         work = self.repo.export(trial.commit, folder / "work", onto=onto)
         ids = self.repo.ids(trial.commit, work)
-        starts = {"candidate": self._start(folder, work, lab.data.open, writable=True)}
+        starts = {"candidate": self._start(slot, folder, work, lab.data.open, writable=True)}
         # Its frozen files are compared too: not every sandbox keeps it from writing them. Mounts do not hold links.
         frozen = {path: name for path, name in ids.items() if not in_genome(path, lab.genome) and " " not in name}
         copies = {"candidate": str(work)}
@@ -255,13 +267,13 @@ class Box:
             trusted = self.repo.export(trial.commit, folder / "trusted", onto=onto)
             data = lab.data.open + lab.data.sealed
             left = None if evaluator.served or not lab.command else work
-            starts["evaluator"] = self._start(folder, trusted, data, writable=False, artefacts=left)
+            starts["evaluator"] = self._start(slot, folder, trusted, data, writable=False, artefacts=left)
             copies["evaluator"] = str(trusted)
             if evaluator.held_out and (trial.purpose in HELD_OUT or (trial.purpose, trial.experiment) == ("search", 0)):
                 starts["evaluator"]["env"]["NIGHTLAB_HELD_OUT"] = "1"
         if lab.checks:
             checked = self.repo.export(trial.commit, folder / "checked", onto=onto)
-            starts["check"] = self._start(folder, checked, lab.data.open, writable=True)
+            starts["check"] = self._start(slot, folder, checked, lab.data.open, writable=True)
             copies["check"] = str(checked)
         budget, cgroup = self.budget, self._cgroup(folder)
         return {
@@ -274,7 +286,8 @@ class Box:
             "copies": copies,
             "ids": ids,
             "frozen": frozen,
-            "env": self._environment(trial, folder),
+            "env": {**self._environment(trial, folder), **slot.environment()},
+            "slot": asdict(slot),
             "clock": trial.budget.clock,
             "amount": trial.budget.amount,
             "startup": budget.startup,
@@ -288,7 +301,14 @@ class Box:
         }
 
     def _start(
-        self, folder: Path, copy: Path, data: tuple[str, ...], *, writable: bool, artefacts: Path | None = None
+        self,
+        slot: Slot,
+        folder: Path,
+        copy: Path,
+        data: tuple[str, ...],
+        *,
+        writable: bool,
+        artefacts: Path | None = None,
     ) -> dict[str, Any]:
         """How the sandbox starts a process in its copy of the lab, with a home in which only the data is found."""
         tmp = folder / "tmp"
@@ -297,7 +317,7 @@ class Box:
         tmp.mkdir(exist_ok=True)
         frozen = tuple(_frozen(copy, self.lab.genome)) if writable else ()
         scratch = int(megabytes(self.lab.resources.disk))
-        place = Place(copy, writable, frozen, home, tmp, data, scratch, self.device, artefacts)
+        place = Place(copy, writable, frozen, home, tmp, data, scratch, self.device, artefacts, slot.gpu_node)
         return asdict(self.sandbox.start(place))
 
     def _cgroup(self, folder: Path) -> Cgroup | None:

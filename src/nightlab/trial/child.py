@@ -9,10 +9,12 @@ import resource
 import signal
 import sys
 import tempfile
+from collections.abc import Sequence
 from typing import IO
 
 from nightlab.trial.cgroup import Cgroup
 from nightlab.trial.sandbox import NOBODY
+from nightlab.trial.slots import pin
 from nightlab.trial.usage import tasks_of
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
@@ -20,10 +22,11 @@ _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 _running = tasks_of(os.geteuid() or NOBODY)
 
 
-def before_exec(processes: int, file_bytes: int, cgroup: Cgroup | None) -> None:
-    """In the child, before its program: die with the supervisor, no core files, bounded processes and files."""
+def before_exec(processes: int, file_bytes: int, cores: Sequence[int], cgroup: Cgroup | None) -> None:
+    """In the child, before its program: die with the supervisor, stay on its cores, bounded processes and files."""
     if cgroup:
         cgroup.join()
+    pin(0, cores)
     if _libc is not None:
         _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

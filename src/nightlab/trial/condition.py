@@ -9,6 +9,7 @@ import contextlib
 import os
 import subprocess
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import psutil
@@ -25,30 +26,35 @@ GPU_FIELDS = "clocks.sm,temperature.gpu,clocks_throttle_reasons.active"
 
 
 class Condition:
-    """Looks at the machine from the start of training to its end; ``own`` is the trial's CPU seconds."""
+    """Looks at the machine from the start of training to its end; ``own`` is the trial's CPU seconds.
 
-    def __init__(self, gpu: bool) -> None:
-        self.gpu = gpu
+    ``cores``: those that the trial is pinned to, if it is. Then the others don't matter.
+    """
+
+    def __init__(self, gpu: bool, cores: Sequence[int] = ()) -> None:
+        self.gpu, self.cores = gpu, cores
         self.begun: tuple[float, float, float, float] | None = None
         self.facts: dict[str, float | str] = {}
 
     def start(self, own: float) -> None:
-        self.begun = (time.monotonic(), own, *_processor_seconds())
+        self.begun = (time.monotonic(), own, *_processor_seconds(self.cores))
 
     def stop(self, own: float) -> None:
         if self.begun is None or self.facts:
             return
         at, own_then, busy_then, stolen_then = self.begun
         seconds = max(time.monotonic() - at, 1e-3)
-        busy, stolen = _processor_seconds()
+        busy, stolen = _processor_seconds(self.cores)
         mine = max(own - own_then, 0.0) / seconds
         self.facts = {
             "seconds": round(seconds, 1),
             "own_cores": round(mine, 2),
             "other_cores": round(max((busy - busy_then) / seconds - mine, 0.0), 2),
-            "stolen": round((stolen - stolen_then) / seconds / (os.cpu_count() or 1), 3),
+            "stolen": round((stolen - stolen_then) / seconds / (len(self.cores) or os.cpu_count() or 1), 3),
             "load": round(os.getloadavg()[0], 2),
         }
+        if self.cores:
+            self.facts["cores"] = len(self.cores)
         with contextlib.suppress(OSError, AttributeError, NotImplementedError, RuntimeError):
             if frequency := psutil.cpu_freq():
                 self.facts["clock_mhz"] = round(frequency.current)
@@ -59,7 +65,7 @@ class Condition:
 def disturbance(facts: dict[str, float | str], clock: str, *, shared: bool = False) -> str:
     """Why a trial's number should not count; empty when nothing speaks against it.
 
-    ``shared``: its neighbours are trials of our own, and all of them have some.
+    ``shared``: its neighbours are trials of our own, and all of them have some, unless it has cores of its own.
     """
 
     def number(name: str) -> float:
@@ -70,28 +76,39 @@ def disturbance(facts: dict[str, float | str], clock: str, *, shared: bool = Fal
         return f"the GPU was slowed ({slow})"
     if clock == "work" or number("seconds") < SHORTEST:
         return ""
-    cores, others = os.cpu_count() or 1, number("other_cores")
+    cores, others = number("cores") or os.cpu_count() or 1, number("other_cores")
     if clock == "wall" and number("stolen") > STOLEN:
         return f"{number('stolen'):.0%} of the machine's time was taken by its host"
-    if shared:
+    if shared and not number("cores"):
         return ""
-    if clock == "wall" and others > NEIGHBOURS and number("own_cores") + others > cores - SPARE:
-        return f"other programs used {others:.1f} of {cores} cores, and none was idle"
+    if clock == "wall" and others > min(NEIGHBOURS, cores / 4) and number("own_cores") + others > cores - SPARE:
+        return f"other programs used {others:.1f} of {cores:g} cores, and none was idle"
     if others > CROWDED * cores:
-        return f"other programs used {others:.1f} of {cores} cores"
+        return f"other programs used {others:.1f} of {cores:g} cores"
     return ""
 
 
-def _processor_seconds() -> tuple[float, float]:
-    """CPU seconds that all processors were busy since the start of the system, and that a host took from them."""
+def overuse(facts: Mapping[str, float | str]) -> str:
+    """What a trial took of other slots, in words: a program can leave the cores that it was pinned to."""
+    used, cores, seconds = (facts.get(name, 0.0) for name in ("own_cores", "cores", "seconds"))
+    assert not isinstance(used, str) and not isinstance(cores, str) and not isinstance(seconds, str)
+    if not cores or seconds < SHORTEST or used <= cores * 1.1 + 0.1:
+        return ""
+    return f"it used {used:.1f} cores, its slot has {cores:g}"
+
+
+def _processor_seconds(cores: Sequence[int] = ()) -> tuple[float, float]:
+    """CPU seconds that these processors, or all, were busy since the system's start, and that a host took from them."""
     try:
-        fields = [int(field) / HZ for field in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+        lines = [line.split() for line in Path("/proc/stat").read_text().splitlines() if line.startswith("cpu")]
+        wanted = {f"cpu{core}" for core in cores} or {"cpu"}
+        rows = [[int(field) / HZ for field in line[1:9]] for line in lines if line[0] in wanted]
+        user, nice, system, _, _, irq, softirq, stolen = (sum(column) for column in zip(*rows, strict=True))
     except (OSError, ValueError):
         with contextlib.suppress(OSError, RuntimeError):
             times = psutil.cpu_times()
             return times.user + times.system, 0.0
         return 0.0, 0.0
-    user, nice, system, _, _, irq, softirq, stolen = fields
     return user + nice + system + irq + softirq, stolen
 
 

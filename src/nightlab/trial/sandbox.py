@@ -44,6 +44,8 @@ class Place:
     device: str
     artefacts: Path | None = None
     """What the candidate left, for an evaluator that runs after it: to be read only."""
+    gpu_node: str = ""
+    """The one GPU that it is given, of several; empty: all."""
 
     def links(self) -> list[tuple[Path, str]]:
         """Each data folder, and where below the home (``.cache/x``) or on the machine (``/x``) it is found."""
@@ -78,7 +80,7 @@ class Bare:
 
     name = "none"
     missing = tuple(PROTECTIONS)
-    movable = True
+    movable = False  # Python makes the name of its program absolute before it looks at anything
 
     def __init__(self, why: str = "") -> None:
         self.why = why
@@ -126,7 +128,8 @@ class Bubblewrap:
             argv += _folders([Path(scratch)], set())
             argv += ["--perms", "1777", "--size", str(place.scratch_mb * 2**20), "--tmpfs", scratch]
         if place.device == "cuda":
-            seen += [(path, path, "--dev-bind") for path in sorted(Path("/dev").glob(NVIDIA))]
+            nodes = [path for path in sorted(Path("/dev").glob(NVIDIA)) if _for_all(path.name, place.gpu_node)]
+            seen += [(path, path, "--dev-bind") for path in nodes]
         argv += _folders([target for _, target, _ in seen], {Path("/dev"), Path("/tmp"), Path(HOME)})
         for source, target, how in seen:
             argv += [how, str(source), str(target)]
@@ -154,6 +157,11 @@ def link_data(place: Place) -> None:
 def told(artefacts: Path | None) -> dict[str, str]:
     """What an evaluator is told of where the artefacts are."""
     return {"NIGHTLAB_ARTEFACTS": str(artefacts)} if artefacts else {}
+
+
+def _for_all(name: str, gpu_node: str) -> bool:
+    """Whether a device is for whoever has that GPU: its own entry, or one that is no GPU's."""
+    return not gpu_node or name == gpu_node or not name.removeprefix("nvidia").isdigit()
 
 
 def _within(path: Path, folders: Iterable[str]) -> bool:

@@ -32,7 +32,7 @@ from nightlab.lineage import copies
 from nightlab.trial.artefacts import leave_only_files
 from nightlab.trial.cgroup import Cgroup
 from nightlab.trial.child import adopt_orphans, before_exec, shared_memory
-from nightlab.trial.condition import Condition
+from nightlab.trial.condition import Condition, overuse
 from nightlab.trial.output import Log
 from nightlab.trial.sandbox import SCRATCH
 from nightlab.trial.usage import (
@@ -91,7 +91,7 @@ class Supervisor:
         # NVIDIA's tool takes CPU time, which can't be told from the candidate's on a CPU clock.
         gpu = self.spec["env"]["NIGHTLAB_DEVICE"] == "cuda" and self.spec["clock"] != "cpu"
         self.gpu_asked = 0.0 if gpu else math.inf
-        self.condition = Condition(gpu)
+        self.condition = Condition(gpu, self.spec["slot"]["cores"])
         self.control, self._control_end = os.pipe()
         self._turn_end, self._turn = os.pipe()  # a byte in it lets the evaluator make its first call
         os.set_blocking(self.control, False)
@@ -126,6 +126,8 @@ class Supervisor:
             self._open()
         if self.spec["command"]:
             self._until_handed_over(self._served)
+            if taken := overuse(self.condition.facts):
+                raise Ended("over limit", taken)
         else:
             self.times.handed_over = self.times.begun
         if self.spec["evaluator"]:
@@ -357,7 +359,10 @@ class Supervisor:
             pass_fds=fds,
             start_new_session=True,
             preexec_fn=lambda: before_exec(
-                self.spec["processes"], int(self.spec["disk_mb"] * 2**20), self.cgroup if role == "candidate" else None
+                self.spec["processes"],
+                int(self.spec["disk_mb"] * 2**20),
+                self.spec["slot"]["cores"],
+                self.cgroup if role == "candidate" else None,
             ),
         )
         assert process.stdout is not None
