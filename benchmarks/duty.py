@@ -1,0 +1,148 @@
+"""How much of a session is training: python benchmarks/duty.py [--experiments 30] [--budget 60] [--think 20]
+
+The language-model lab with a proposer that takes its time to think. In turn: a plain sequential loop (think, edit, run
+``python train.py``, read its number, keep or put back), nightlab, and the loop again. Duty cycle: seconds of budget
+spent in training, over wall-clock seconds from the first look to the last. About an hour as it stands.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from machine import heading, table
+
+from nightlab.crew import Crew
+from nightlab.lab import Stop
+from nightlab.lineage import Repo
+from nightlab.night import Night
+from nightlab.propose import Briefing, Proposal, change_constants, find_constants
+from nightlab.records import NightlabError
+from nightlab.session import Session
+from nightlab.start import make_lab
+from nightlab.trial.sandbox import PROTECTIONS
+from nightlab.watch.view import View
+
+GENOME = "train.py"
+MOVED = ("MATRIX_LR", "EMBEDDING_LR", "UNEMBEDDING_LR", "WEIGHT_DECAY", "WARMDOWN")
+
+
+def move(text: str, device: str, draw: random.Random) -> str:
+    """The genome with one constant moved."""
+    name = draw.choice(MOVED)
+    return change_constants(text, device, {name: find_constants(text, device)[name].value * draw.uniform(0.7, 1.4)})
+
+
+class Thinker:
+    """Moves one constant, after a while."""
+
+    name = "thinker"
+
+    def __init__(self, seconds: float, seed: int) -> None:
+        self.seconds, self.draw = seconds, random.Random(seed)
+
+    def propose(self, briefing: Briefing) -> Proposal:
+        time.sleep(self.seconds)
+        return Proposal(self.name, "a move", {GENOME: move(briefing.genome[GENOME], briefing.device, self.draw)})
+
+    def tell(self, proposal: Proposal, refusal: str | None) -> None: ...
+
+
+def plain(folder: Path, device: str, wanted: Any, count: int, seed: int) -> tuple[float, float, int]:
+    """The sequential loop: seconds of training, of wall clock, and experiments."""
+    env = {"NIGHTLAB_CLOCK": "wall", "NIGHTLAB_BUDGET": f"{wanted.budget:g}", "NIGHTLAB_DEVICE": device}
+    draw, best, trained, begun = random.Random(seed), float("inf"), 0.0, time.perf_counter()
+    genome = folder / GENOME
+    for number in range(count):
+        before = genome.read_text()
+        if number:
+            time.sleep(wanted.think)
+            genome.write_text(move(before, device, draw))
+        command = [sys.executable, GENOME]
+        done = subprocess.run(command, cwd=folder, env={**_environment(), **env}, capture_output=True, text=True)
+        found = dict(re.findall(r"^(\w+):\s+([\d.]+)$", done.stdout, re.MULTILINE))
+        trained += float(found.get("training_seconds", 0))
+        value = float(found.get("val_bpb", "inf"))
+        if value < best:
+            best = value
+            subprocess.run(["git", "commit", "-qam", "a move"], cwd=folder, check=False)
+        else:
+            genome.write_text(before)
+    return trained, time.perf_counter() - begun, count
+
+
+def nightlab(folder: Path, wanted: Any) -> tuple[float, float, int, int]:
+    """A session: seconds of training, of wall clock, experiments, and trials."""
+    session = Session.create(Repo(folder), "bench", allow=PROTECTIONS)
+    crew = Crew(session, View())
+    night = Night(session, Stop(experiments=wanted.experiments), crew)
+    night.candidates.proposers.proposers = {"thinker": (Thinker(wanted.think, 1), 1.0)}
+    night.candidates.proposers.had = {"thinker": 0}
+    begun = time.perf_counter()
+    night.run()
+    seconds = time.perf_counter() - begun
+    judged = [e for e in session.ledger.experiments() if e.verdict]
+    trials = [m for _, m in session.ledger.trials() if m]
+    session.close()
+    failed = [m.detail for m in trials if not m.measured]
+    if failed:
+        raise NightlabError(f"{len(failed)} of {len(trials)} trials failed: {failed[0]}", "look at the lab")
+    return crew.trained, seconds, len(judged), len(trials)
+
+
+def _environment() -> dict[str, str]:
+    import os
+
+    return dict(os.environ)
+
+
+def main() -> None:
+    ask = argparse.ArgumentParser(description=__doc__)
+    ask.add_argument("--experiments", type=int, default=30)
+    ask.add_argument("--budget", type=float, default=60, help="seconds of training of a trial, by wall clock")
+    ask.add_argument("--think", type=float, default=20, help="seconds that the proposer takes")
+    ask.add_argument("--plain", type=int, default=4, help="experiments of the plain loop, before and after")
+    wanted = ask.parse_args()
+    with tempfile.TemporaryDirectory() as place:
+        folder = make_lab(Path(place) / "lab", "lm")
+        subprocess.run([sys.executable, "prepare.py"], cwd=folder, check=True)
+        contract = (folder / "lab.toml").read_text()
+        own = f'[budget]\nclock = "wall"\namount = {wanted.budget:g}\nstartup = 120\nevaluation = 120\n\n'
+        contract = re.sub(r"\[budget\].*?(?=\[limits\])", own, contract, flags=re.DOTALL)
+        (folder / "lab.toml").write_text(contract)
+        subprocess.run(["git", "commit", "-qam", "the budget"], cwd=folder, check=True)
+        copy = Path(place) / "plain"
+        subprocess.run(["git", "clone", "-q", str(folder), str(copy)], check=True)
+        device = Session.create(Repo(folder), "look", allow=PROTECTIONS)
+        device.close()
+        loops = [plain(copy, device.device, wanted, wanted.plain, 1)]
+        trained, seconds, judged, trials = nightlab(folder, wanted)
+        loops.append(plain(copy, device.device, wanted, wanted.plain, 2))
+    heading(f"duty cycle: {wanted.budget:g} s of training a trial, a proposer that thinks for {wanted.think:g} s")
+    rows = [
+        (f"a plain loop ({when})", n, n, f"{t:.0f}", f"{s:.0f}", f"{t / s:.1%}", f"{3600 * n / s:.1f}")
+        for when, (t, s, n) in zip(("before", "after"), loops, strict=True)
+    ]
+    rows.append(
+        (
+            "nightlab",
+            judged,
+            trials,
+            f"{trained:.0f}",
+            f"{seconds:.0f}",
+            f"{trained / seconds:.1%}",
+            f"{3600 * trials / seconds:.1f}",
+        )
+    )
+    table(("", "experiments", "trials", "seconds of training", "of wall clock", "duty cycle", "trials an hour"), rows)
+
+
+if __name__ == "__main__":
+    main()
