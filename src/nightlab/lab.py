@@ -116,8 +116,10 @@ class Resources(Part):
     """Most that it may write: of its folder, of one file, and of each temporary folder."""
     processes: int = Field(default=512, gt=0)
     log: str = "2MB"
+    compiled: str = "1GB"
+    """Most that compilers may keep of what the baseline made them compile, for the others to start from."""
 
-    @field_validator("memory", "disk", "log")
+    @field_validator("memory", "disk", "log", "compiled")
     @classmethod
     def _size(cls, value: str | None) -> str | None:
         if value is not None:

@@ -24,6 +24,7 @@ from nightlab.lab import BudgetPart, Lab, megabytes
 from nightlab.lineage import Repo, in_genome
 from nightlab.records import Budget, Measurement, NightlabError, Trial
 from nightlab.trial import text
+from nightlab.trial.caches import Caches
 from nightlab.trial.cgroup import Cgroup
 from nightlab.trial.condition import disturbance
 from nightlab.trial.sandbox import Place, Sandbox
@@ -35,7 +36,7 @@ PASSED = ("LANG", "LC_ALL", "TZ", "CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH")
 HELD_OUT = ("upkeep", "confirm", "transfer")  # trials that decide nothing in the search, and may see that data
 BORN = "born"  # a file in the folder of a trial whose supervisor stood by: what the folder was called then
 AHEAD = "ahead-"  # how the folder of a supervisor that stands by is called, until it is a trial's
-SCRATCH = ("work", "trusted", "checked", "home-work", "home-trusted", "home-checked", "tmp")
+SCRATCH = ("work", "trusted", "checked", "home-work", "home-trusted", "home-checked", "tmp", "compiled")
 
 
 @dataclass
@@ -116,6 +117,7 @@ class Box:
         self.repo, self.lab, self.budget, self.device, self.folder = repo, lab, budget, device, folder
         self.sandbox, self.cgroups = sandbox, cgroups
         self.shared = False  # whether several trials of our own run at once
+        self.caches = Caches(folder.parent / "compiled", int(megabytes(lab.resources.compiled) * 2**20))
         self.standing_by: dict[int, StandBy] = {}  # by the number of the slot
         self._names = itertools.count(1)
 
@@ -190,6 +192,9 @@ class Box:
         if running.process is not None:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 running.process.wait(timeout=5)
+        trial = running.trial
+        if (trial.experiment, trial.purpose, result["outcome"]) == (0, "search", "measured"):  # the human's own program
+            self.caches.keep(folder / "compiled")
         self.clear(folder)
         return self._measurement(folder, result)
 
@@ -258,7 +263,10 @@ class Box:
         lab, evaluator = self.lab, self.lab.evaluator
         work = self.repo.export(trial.commit, folder / "work", onto=onto)
         ids = self.repo.ids(trial.commit, work)
-        starts = {"candidate": self._start(slot, folder, work, lab.data.open, writable=True)}
+        if onto is None and self.caches.limit:
+            self.caches.give(folder / "compiled")
+        compiled = folder / "compiled" if self.caches.limit else None
+        starts = {"candidate": self._start(slot, folder, work, lab.data.open, writable=True, cache=compiled)}
         # Its frozen files are compared too: not every sandbox keeps it from writing them. Mounts do not hold links.
         frozen = {path: name for path, name in ids.items() if not in_genome(path, lab.genome) and " " not in name}
         copies = {"candidate": str(work)}
@@ -309,6 +317,7 @@ class Box:
         *,
         writable: bool,
         artefacts: Path | None = None,
+        cache: Path | None = None,
     ) -> dict[str, Any]:
         """How the sandbox starts a process in its copy of the lab, with a home in which only the data is found."""
         tmp = folder / "tmp"
@@ -317,7 +326,7 @@ class Box:
         tmp.mkdir(exist_ok=True)
         frozen = tuple(_frozen(copy, self.lab.genome)) if writable else ()
         scratch = int(megabytes(self.lab.resources.disk))
-        place = Place(copy, writable, frozen, home, tmp, data, scratch, self.device, artefacts, slot.gpu_node)
+        place = Place(copy, writable, frozen, home, tmp, data, scratch, self.device, artefacts, slot.gpu_node, cache)
         return asdict(self.sandbox.start(place))
 
     def _cgroup(self, folder: Path) -> Cgroup | None:

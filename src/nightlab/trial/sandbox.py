@@ -13,10 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from nightlab.trial import caches
+
 SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/opt", "/nix/store")
 SETTINGS = ("ld.so.cache", "ld.so.conf", "ld.so.conf.d", "alternatives", "localtime", "passwd", "group")
 NVIDIA = "nvidia*"  # devices that a lab on CUDA is given
 LAB, HOME, ARTEFACTS = "/lab", "/home/lab", "/artefacts"  # where a process finds its folder, its home, and these
+CACHE = "/compiled"
 SCRATCH = ("/tmp", "/dev/shm", HOME)  # folders of its own, kept in memory
 NOBODY = 65534
 NO_USERS = ("--unshare-user", "--disable-userns", "--cap-drop", "ALL")
@@ -46,6 +49,8 @@ class Place:
     """What the candidate left, for an evaluator that runs after it: to be read only."""
     gpu_node: str = ""
     """The one GPU that it is given, of several; empty: all."""
+    cache: Path | None = None
+    """Where its compilers keep what they made: a folder of its own, on disk."""
 
     def links(self) -> list[tuple[Path, str]]:
         """Each data folder, and where below the home (``.cache/x``) or on the machine (``/x``) it is found."""
@@ -88,7 +93,7 @@ class Bare:
     def start(self, place: Place) -> Start:
         link_data(place)
         env = {"HOME": str(place.home), "TMPDIR": str(place.tmp)}
-        return Start([], str(place.folder), env | told(place.artefacts))
+        return Start([], str(place.folder), env | told(place.artefacts) | compiling(place.cache))
 
 
 class Bubblewrap:
@@ -109,8 +114,10 @@ class Bubblewrap:
         self.readable = [path for path in readable if not _within(path, SYSTEM)]
 
     def start(self, place: Place) -> Start:
-        if os.geteuid() == 0 and place.writable:
-            _give_away(place.folder)
+        if os.geteuid() == 0:
+            for folder in (place.folder if place.writable else None, place.cache):
+                if folder:
+                    _give_away(folder)
         argv = ["bwrap", "--die-with-parent", "--new-session", "--unshare-pid", "--unshare-net", "--unshare-ipc"]
         argv += ["--unshare-uts", "--unshare-cgroup-try", "--hostname", "lab"]
         if os.geteuid() != 0:
@@ -123,6 +130,8 @@ class Bubblewrap:
         seen += [(place.folder / name, Path(LAB) / name, "--ro-bind") for name in place.frozen]
         if place.artefacts:
             seen += [(place.artefacts, Path(ARTEFACTS), "--ro-bind")]
+        if place.cache:
+            seen += [(place.cache, Path(CACHE), "--bind")]
         argv += ["--proc", "/proc", "--dev", "/dev"]
         for scratch in SCRATCH:
             argv += _folders([Path(scratch)], set())
@@ -141,7 +150,8 @@ class Bubblewrap:
             if self.own_users:
                 argv += ["bwrap", *NO_USERS, "--dev-bind", "/", "/", "--"]
         env = {"HOME": HOME, "TMPDIR": "/tmp", "USER": "lab"}
-        return Start(argv, str(place.folder), env | told(place.artefacts and Path(ARTEFACTS)))
+        more = told(place.artefacts and Path(ARTEFACTS)) | compiling(place.cache and Path(CACHE))
+        return Start(argv, str(place.folder), env | more)
 
 
 def link_data(place: Place) -> None:
@@ -162,6 +172,11 @@ def told(artefacts: Path | None) -> dict[str, str]:
 def _for_all(name: str, gpu_node: str) -> bool:
     """Whether a device is for whoever has that GPU: its own entry, or one that is no GPU's."""
     return not gpu_node or name == gpu_node or not name.removeprefix("nvidia").isdigit()
+
+
+def compiling(cache: Path | None) -> dict[str, str]:
+    """What compilers are told of their cache."""
+    return caches.environment(str(cache)) if cache else {}
 
 
 def _within(path: Path, folders: Iterable[str]) -> bool:

@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from nightlab.trial.sandbox import Place, Start, link_data, told
+from nightlab.trial.sandbox import Place, Start, compiling, link_data, told
 
 SANDBOX_EXEC = Path("/usr/bin/sandbox-exec")
 SYSTEM = (
@@ -59,6 +59,7 @@ class SandboxExec:
         home = _real(place.home)
         (home / "tmp").mkdir(exist_ok=True)
         env = {"HOME": str(home), "TMPDIR": str(home / "tmp")} | told(place.artefacts and _real(place.artefacts))
+        env |= compiling(place.cache and _real(place.cache))
         return Start([str(SANDBOX_EXEC), "-p", self.profile(place)], str(_real(place.folder)), env)
 
     def profile(self, place: Place) -> str:
@@ -66,8 +67,9 @@ class SandboxExec:
         folder, home = _real(place.folder), _real(place.home)
         data = [_real(source) for source, _ in place.links()]
         artefacts = [_real(place.artefacts)] if place.artefacts else []
-        seen = [*map(Path, SYSTEM), *self.readable, *data, *artefacts, folder, home]
-        written = [home, folder] if place.writable else [home]
+        cache = [_real(place.cache)] if place.cache else []
+        seen = [*map(Path, SYSTEM), *self.readable, *data, *artefacts, *cache, folder, home]
+        written = [home, *cache, folder] if place.writable else [home, *cache]
         above = sorted({parent for path in seen for parent in path.parents})
         frozen = [folder / name for name in place.frozen]
         # Nor may it move a folder away that holds something frozen, or its own, and put another in its place.

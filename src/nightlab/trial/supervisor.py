@@ -411,7 +411,7 @@ class Supervisor:
         limit = self.spec["memory_mb"]
         if limit and used > limit:
             raise Ended("over limit", f"it used {used:,.0f} MB of memory, {limit:,.0f} MB are allowed")
-        written = folder_mb(work) + on_disk
+        written = folder_mb(work) + folder_mb(self.folder / "compiled") + on_disk
         if written == float("inf"):
             raise Ended("over limit", "it made folders that can't be looked into: too deep, or shut")
         if written > self.spec["disk_mb"]:

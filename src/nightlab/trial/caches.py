@@ -1,0 +1,85 @@
+"""Compiled kernels that trials start from: made by the human's own program, never by a candidate's.
+
+What a candidate compiles it could compile wrongly, for others to load, or leave there what it has learned for its own
+next trial. So only the baseline's trial adds to the cache; every other gets a copy, writes to that, and it is thrown
+away. Each file has the hash that it was kept with, and the list of hashes names the folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import stat
+from pathlib import Path
+
+LIST = "files.json"
+# What compilers call the folder: inductor and Triton (PyTorch), XLA (JAX), the CUDA driver.
+NAMES = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "JAX_COMPILATION_CACHE_DIR", "CUDA_CACHE_PATH")
+
+
+def environment(folder: str) -> dict[str, str]:
+    """What tells compilers where their cache is: each has a folder of its own in it."""
+    return {name: f"{folder}/{name.split('_')[0].lower()}" for name in NAMES}
+
+
+class Caches:
+    """The cache of one session, below ``folder``; of at most ``limit`` bytes."""
+
+    def __init__(self, folder: Path, limit: int) -> None:
+        self.folder, self.limit = folder, limit
+
+    def kept(self) -> Path | None:
+        """The cache; None before there is one."""
+        return next((path for path in self.folder.glob("*") if path.is_dir() and path.suffix != ".new"), None)
+
+    def keep(self, made: Path) -> bool:
+        """Keep what the baseline's trial compiled, unless there is a cache or it is too large. Only files, no links."""
+        if self.kept() or not made.is_dir():
+            return False
+        files = {path.relative_to(made).as_posix(): path for path in _files(made)}
+        if not files or sum(path.stat().st_size for path in files.values()) > self.limit:
+            return False
+        draft = self.folder / "draft.new"
+        shutil.rmtree(draft, ignore_errors=True)
+        for name, path in files.items():
+            (draft / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, draft / name, follow_symlinks=False)
+        listed = json.dumps({name: _sha256(draft / name) for name in sorted(files)}, indent=0)
+        (draft / LIST).write_text(listed)
+        draft.rename(self.folder / hashlib.sha256(listed.encode()).hexdigest())
+        return True
+
+    def give(self, to: Path) -> bool:
+        """Fill a trial's own folder with the cache. One that is not what it was is removed, and nobody gets it."""
+        to.mkdir(exist_ok=True)
+        if (cache := self.kept()) is None:
+            return False
+        try:
+            listed = (cache / LIST).read_text()
+            whole = hashlib.sha256(listed.encode()).hexdigest() == cache.name
+            for name, wanted in json.loads(listed).items():
+                (to / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(cache / name, to / name, follow_symlinks=False)
+                whole = whole and _sha256(to / name) == wanted
+        except (OSError, ValueError):
+            whole = False
+        if not whole:
+            shutil.rmtree(cache, ignore_errors=True)
+            shutil.rmtree(to, ignore_errors=True)
+            to.mkdir(exist_ok=True)
+        return whole
+
+
+def _files(folder: Path) -> list[Path]:
+    found = []
+    for at, _, names in os.walk(folder):
+        paths = [Path(at) / name for name in names]
+        found += [path for path in paths if stat.S_ISREG(path.lstat().st_mode) and path.name != LIST]
+    return found
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
