@@ -20,7 +20,7 @@ from nightlab.lineage import Repo
 from nightlab.records import Measurement
 from nightlab.session import this_sandbox
 from nightlab.trial.box import GUEST as GUEST_FOLDER
-from nightlab.trial.sandbox import Bare
+from nightlab.trial.sandbox import Bare, Bubblewrap
 from nightlab.trial.sandbox_macos import SandboxExec
 from nightlab.trial.slots import WHOLE
 
@@ -154,9 +154,12 @@ def test_a_program_that_could_not_wait_is_not_started_ahead(bench: Any) -> None:
     assert one.run().metric == 1 and (one.folder / "born").exists()
 
 
-def test_nothing_waits_where_a_sandbox_names_paths(make_lab: Any) -> None:
-    one = Bench(make_lab("print('METRIC loss=1')"), CONTRACT, SandboxExec([]))
-    assert one.box._ahead() == {}
+def test_where_nothing_may_wait(make_lab: Any) -> None:
+    lab = make_lab("print('METRIC loss=1')")
+    assert Bench(lab, CONTRACT, Bubblewrap([])).box._ahead()
+    assert Bench(lab, CONTRACT, SandboxExec([])).box._ahead() == {}, "its rules name paths"
+    limited = CONTRACT.replace("[metric]", '[limits]\nstartup_seconds = "+20%"\n[metric]')
+    assert Bench(lab, limited, Bubblewrap([])).box._ahead() == {}, "starts ahead and others don't compare"
 
 
 def test_one_that_was_ended_meanwhile(bench: Any) -> None:

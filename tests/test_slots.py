@@ -22,7 +22,8 @@ from nightlab.records import NightlabError
 from nightlab.trial import slots
 from nightlab.trial.condition import Condition, disturbance, overuse
 from nightlab.trial.sandbox import Bubblewrap, Place
-from nightlab.trial.slots import WHOLE, Slot, crowding, described, share_out
+from nightlab.trial.slots import WHOLE, Slot, crowding, described, gone, share_out
+from nightlab.watch.view import View
 
 two_cores = pytest.mark.skipif(len(slots._cores()) < 2, reason="needs two cores")
 
@@ -174,8 +175,8 @@ def test_only_neighbours_on_its_own_cores_disturb() -> None:
 def test_slots_in_each_others_way_are_noticed() -> None:
     one, two = slots._cores()[:2]
     apart = crowding([Slot(0, (one,)), Slot(1, (two,))])
-    crowded = crowding([Slot(number, (one,)) for number in range(6)])
-    assert crowded < 0.67 * apart
+    crowded = crowding([Slot(number, (one,)) for number in range(12)])
+    assert crowded < 0.8 * apart
 
 
 def test_slots_that_are_no_number(make_lab: Callable[..., TinyLab], nightlab: Any) -> None:
@@ -194,3 +195,54 @@ def test_slots_auto(make_lab: Callable[..., TinyLab], nightlab: Any) -> None:
     done = nightlab("run", "--slots", "auto", "-n", "1", cwd=lab)
     assert done.code == 0, done.err
     assert (f"{len(slots._cores())} slots of 1 core" in done.out) == (len(slots._cores()) > 1)
+
+
+# -- a GPU that fails ----------------------------------------------------------------------------------
+
+
+class Told(Counting):
+    def __init__(self) -> None:
+        super().__init__()
+        self.said: list[str] = []
+
+    def say(self, words: str) -> None:
+        self.said.append(words)
+
+
+def test_what_the_tool_says_of_a_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert gone(WHOLE) == "", "there is no such tool"
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text('#!/bin/sh\ncase "$*" in *GPU-bad*) echo "Unable to determine the device handle"; exit 15;; esac\n')
+    tool.chmod(0o755)
+    assert gone(WHOLE) == "" == gone(Slot(0, (), "GPU-good"))
+    assert gone(Slot(0, (), "GPU-bad")) == "the GPU GPU-bad is gone: Unable to determine the device handle"
+
+
+def test_a_gpu_that_falls_off_the_bus_costs_its_slot_and_no_verdict(
+    make_lab: Callable[..., TinyLab], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fails = "A = 2.0\nB = 8\nimport os\nassert os.environ.get('CUDA_VISIBLE_DEVICES') != 'GPU-1', 'CUDA error'\n"
+    lab = make_lab("A = 3.0\nB = 8\n")
+    lab.idea("01", fails)
+    lab.idea("02", fails.replace("A = 2.0", "A = 1.5"))
+    session, view = lab.session(device="cuda"), Told()
+    crew = Crew(session, view)
+    crew.slots = [Slot(0, (), "GPU-1"), Slot(1, (), "GPU-2")]
+    monkeypatch.setattr("nightlab.crew.gone", lambda slot: "it is gone" if slot.gpu == "GPU-1" else "")
+    Night(session, Stop(experiments=2), crew).run()
+    assert [(e.verdict.status, e.measurement.metric) for e in session.ledger.experiments() if e.verdict][1:] == [
+        ("keep", 3.5),
+        ("keep", 2.75),
+    ]
+    assert [slot.gpu for slot in crew.slots] == ["GPU-2"] and any("slot 0 is lost" in words for words in view.said)
+    [lost] = [m for n in (1, 2) for _, m in session.ledger.trials(n) if m and m.outcome == "lost"]
+    assert lost.detail == "it is gone"
+
+
+def test_without_any_slot_the_session_ends(make_lab: Callable[..., TinyLab], monkeypatch: pytest.MonkeyPatch) -> None:
+    session = make_lab("raise RuntimeError('CUDA error')").session(device="cuda")
+    monkeypatch.setattr("nightlab.crew.gone", lambda slot: "the GPU is gone")
+    with pytest.raises(NightlabError, match="no slot is left: the GPU is gone"):
+        Night(session, Stop(experiments=2), Crew(session, View())).run()
+    assert session.ledger.experiment(0).verdict is None, "it runs when the machine is mended"

@@ -15,7 +15,7 @@ from nightlab.records import Budget, Experiment, Measurement, NightlabError, Pur
 from nightlab.session import Session, require_disk
 from nightlab.standing import ATTEMPTS, Replicates, contestant, replicates, runs
 from nightlab.trial.box import Running, end_leftovers
-from nightlab.trial.slots import Slot, share_out
+from nightlab.trial.slots import Slot, gone, share_out
 from nightlab.watch.view import Flight, View
 
 POLL = 0.05  # seconds between looks at the trials in flight
@@ -122,8 +122,13 @@ class Crew:
         for running in list(self.flying.values()):
             if running.finished():
                 del self.flying[running.trial.id]
-                measurement = self._settled(running.trial, self.session.box.collect(running))
+                measurement = self._settled(running.trial, self._of_a_sound_slot(running))
                 self.ledger.finish(running.trial, measurement)
+                if not self.slots:
+                    raise NightlabError(
+                        f"no slot is left: {measurement.detail}",
+                        "see what nvidia-smi says, mend the machine, then run the same command: it resumes",
+                    )
                 self.trained += measurement.training_seconds
                 self.replicates.add(running.trial, measurement, self.since)
                 yield running.trial, measurement
@@ -249,6 +254,16 @@ class Crew:
         measured = self.land()[trial.id]
         self.view.measured(trial, measured, self.session.metric, variant)
         return measured
+
+    def _of_a_sound_slot(self, running: Running) -> Measurement:
+        """What a trial yielded; nothing is said of a candidate whose GPU failed, and the slot is used no more."""
+        measurement = self.session.box.collect(running)
+        if measurement.measured or self.session.device != "cuda" or not (why := gone(running.slot)):
+            return measurement
+        self.slots = [slot for slot in self.slots if slot.number != running.slot.number]
+        self.ledger.note("slot lost", {"slot": running.slot.number, "why": why})
+        self.view.say(f"  [bold red]slot {running.slot.number} is lost:[/] {why}; its trial runs again elsewhere")
+        return replace(measurement, outcome="lost", detail=why)
 
     def _settled(self, trial: Trial, measurement: Measurement) -> Measurement:
         """Whether a disturbed machine is an accident, or how things are now: then its numbers count, flagged."""

@@ -252,9 +252,9 @@ class Box:
         lab = self.lab
         commands = [lab.command, lab.evaluator.command if lab.evaluator and lab.evaluator.served else None]
         named = [shlex.split(command)[0] for command in commands if command]
-        # Any other program would not wait for the go.
+        # Any other program would not wait for the go; and some starts would be ahead and some not, which don't compare.
         wait = lab.command and all(re.fullmatch(r"python[\d.]*", name) for name in named)
-        if not (lab.warm and wait and self.sandbox.movable):
+        if not (lab.warm and wait and self.sandbox.movable) or {"startup_seconds", "wall_seconds"} & lab.limits.keys():
             return {}
         return {"NIGHTLAB_WARM": ",".join(lab.warm), "PYTHONPATH": os.pathsep.join([str(GUEST / "warm"), str(GUEST)])}
 

@@ -117,6 +117,24 @@ def crowding(slots: Sequence[Slot]) -> float:
     return statistics.median(ratios)
 
 
+def gone(slot: Slot) -> str:
+    """Whether the slot's GPU, or the only one, has fallen off the bus, in words; empty where nobody can say."""
+    which = [f"--id={slot.gpu}"] if slot.gpu else []
+    try:
+        done = subprocess.run(
+            ["nvidia-smi", *which, "--query-gpu=name", "--format=csv,noheader"],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+    except subprocess.TimeoutExpired:
+        return f"the GPU {slot.gpu} hangs".replace("  ", " ")
+    except OSError:
+        return ""
+    said = (done.stdout.strip() or done.stderr.strip()).splitlines()
+    return f"the GPU {slot.gpu} is gone: {said[0] if said else 'no answer'}" if done.returncode else ""
+
+
 def pin(pid: int, cores: Sequence[int]) -> None:
     """Keep a process, and what it will start, on these cores, where the system can."""
     if cores and hasattr(os, "sched_setaffinity"):
