@@ -13,7 +13,8 @@ from nightlab.judge import Contestant
 from nightlab.records import Budget, Experiment, Measurement, NightlabError, Purpose, Trial
 from nightlab.session import Session, require_disk
 from nightlab.standing import ATTEMPTS, Replicates, contestant, replicates, runs
-from nightlab.trial.box import Running, end_leftovers
+from nightlab.trial.box import end_leftovers
+from nightlab.trial.engine import Engine, Handle
 from nightlab.watch.view import Flight, View
 
 POLL = 0.05  # seconds between looks at the trials in flight
@@ -34,11 +35,12 @@ class Wanted:
 
 
 class Crew:
-    """Runs the trials of one session. ``slots``: how many may run at once."""
+    """Runs the trials of one session. ``slots``: how many may run at once; ``engine``: where, here if left out."""
 
-    def __init__(self, session: Session, view: View, slots: int = 1) -> None:
+    def __init__(self, session: Session, view: View, slots: int = 1, engine: Engine | None = None) -> None:
         self.session, self.ledger, self.view, self.slots = session, session.ledger, view, slots
-        self.flying: dict[str, Running] = {}
+        self.engine: Engine = engine or session.box
+        self.flying: dict[str, Handle] = {}
         self.trained = 0.0  # seconds that this crew's trials spent training
         self.asked_to_stop = 0
         self.goal = ""
@@ -70,7 +72,7 @@ class Crew:
             attempt=len(before) + 1,
         )
         self.ledger.start(trial)
-        self.flying[trial.id] = self.session.box.start(trial)
+        self.flying[trial.id] = self.engine.start(trial)
         self._launched[trial.id] = time.time()
         self.view.started(experiment, trial)
         return trial
@@ -107,7 +109,7 @@ class Crew:
         for running in list(self.flying.values()):
             if running.finished():
                 del self.flying[running.trial.id]
-                measurement = self._settled(running.trial, self.session.box.collect(running))
+                measurement = self._settled(running.trial, self.engine.collect(running))
                 self.ledger.finish(running.trial, measurement)
                 self.trained += measurement.training_seconds
                 self.replicates.add(running.trial, measurement, self.since)
@@ -187,7 +189,7 @@ class Crew:
         """Adopt the trials that an earlier orchestrator left, running, finished or lost. Returns how many."""
         left = self.ledger.open_trials()
         for trial in left:
-            self.flying[trial.id] = self.session.box.adopt(trial)
+            self.flying[trial.id] = self.engine.adopt(trial)
         if not left:
             end_leftovers(self.session.box.folder)
         return len(left)
@@ -239,7 +241,7 @@ class Crew:
             return replace(measurement, disturbed="", machine={**measurement.machine, "disturbed": why})
         return measurement
 
-    def _flight(self, running: Running) -> Flight:
+    def _flight(self, running: Handle) -> Flight:
         phase, since = running.phase()
         return Flight(running.trial, phase, since or self._launched.get(running.trial.id, time.time()))
 
@@ -251,7 +253,7 @@ class Crew:
         for running in self.flying.values():
             while not running.finished() and time.monotonic() < until:
                 time.sleep(POLL)
-            measurement = self.session.box.collect(running)
+            measurement = self.engine.collect(running)
             if measurement.outcome == "lost":  # stopped before its supervisor could say so
                 measurement = replace(measurement, outcome="interrupted", detail="stopped by the user")
             self.ledger.finish(running.trial, measurement)

@@ -20,10 +20,11 @@ import psutil
 
 from nightlab.lab import BudgetPart, Lab, megabytes
 from nightlab.lineage import Repo, in_genome
-from nightlab.records import Budget, Measurement, NightlabError, Trial
+from nightlab.records import Budget, Measurement, NightlabError, Platform, Trial
 from nightlab.trial import text
 from nightlab.trial.cgroup import Cgroup
 from nightlab.trial.condition import disturbance
+from nightlab.trial.machine import this_platform
 from nightlab.trial.sandbox import Place, Sandbox
 
 GUEST = Path(__file__).resolve().parent.parent / "guest"
@@ -84,6 +85,7 @@ class Box:
         self.repo, self.lab, self.budget, self.device, self.folder = repo, lab, budget, device, folder
         self.sandbox, self.cgroups = sandbox, cgroups
         self.shared = False  # whether several trials of our own run at once
+        self.leash: int | None = None  # the end of a pipe: a supervisor ends its trial when the other end is closed
 
     def start(self, trial: Trial) -> Running:
         """Start a trial under a supervisor of its own, which goes on when this process ends.
@@ -98,12 +100,13 @@ class Box:
             (folder / "spec.json").write_text(json.dumps(spec, indent=1))
             with (folder / "supervisor.log").open("wb") as log:
                 process = subprocess.Popen(
-                    [sys.executable, "-m", "nightlab.trial.supervisor", str(folder)],
+                    [sys.executable, "-m", "nightlab.trial.supervisor", str(folder), *map(str, self._leashed())],
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
                     env={**os.environ, MARK: str(folder)},
                     start_new_session=True,
+                    pass_fds=self._leashed(),
                 )
         except OSError as error:
             raise NightlabError(
@@ -149,7 +152,15 @@ class Box:
         except OSError:
             return ""
 
+    @property
+    def platform(self) -> Platform:
+        """This machine."""
+        return this_platform(self.device)
+
     # -- inside ----------------------------------------------------------------------------------
+
+    def _leashed(self) -> tuple[int, ...]:
+        return () if self.leash is None else (self.leash,)
 
     def _lay_out(self, trial: Trial, folder: Path) -> dict[str, Any]:
         lab, evaluator = self.lab, self.lab.evaluator

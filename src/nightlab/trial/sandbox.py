@@ -59,13 +59,17 @@ class Start:
     env: dict[str, str]
 
 
-class Sandbox(Protocol):
+class Sealing(Protocol):
+    """What a sandbox gives."""
+
     name: str
     missing: tuple[str, ...]
     """Names of PROTECTIONS that it does not give here."""
     why: str
     """Why they are missing, and the mend."""
 
+
+class Sandbox(Sealing, Protocol):
     def start(self, place: Place) -> Start:
         """Prepare the place and say how a process is started in it."""
         ...
