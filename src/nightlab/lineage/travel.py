@@ -26,7 +26,8 @@ def pack(repo: Repo, snap: str, without: str | None = None) -> bytes:
     repo._run("update-ref", ref, snap)
     try:
         less = [f"^{without}"] if without else []
-        return repo._run("bundle", "create", "--quiet", "-", ref, *less).stdout
+        # From the top: elsewhere some gits take "-" for a file there.
+        return repo._run("-C", str(repo.top), "bundle", "create", "--quiet", "-", ref, *less).stdout
     finally:
         repo._run("update-ref", "-d", ref)
 
