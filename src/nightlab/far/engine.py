@@ -83,11 +83,14 @@ class Flying:
 
     def finished(self) -> bool:
         if self.brought is None and self.job.done():
+            if self.stopped:
+                self.brought = Brought("", Measurement("interrupted", detail="stopped by the user"))
+                return True
             try:
                 node, brought = self.job.result()
             except Lost as lost:
                 node, brought = "", Brought("", Measurement("lost", detail=str(lost)))
-            if brought.refused and not self.stopped:
+            if brought.refused:
                 self.engine.avoid(node, brought.host, brought.refused)
                 self.job = self.engine.send(self.parcel)  # nothing was measured: it is still the same attempt
             else:

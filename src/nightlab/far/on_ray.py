@@ -9,9 +9,11 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from nightlab.far.engine import Lost
@@ -19,7 +21,7 @@ from nightlab.far.node import Brought, Facts, Parcel, look, run
 from nightlab.records import NightlabError, Platform
 from nightlab.trial.machine import usable_cores
 
-LOCAL, AUTO = "local-ray", "auto"
+LOCAL, AUTO, LOOPBACK = "local-ray", "auto", "127.0.0.1"
 # How soon a head knows that a node is gone; with Ray's own settings it takes half a minute.
 HEALTH = {
     "health_check_initial_delay_ms": 1000,
@@ -54,6 +56,10 @@ class RayCluster:
     def __init__(self, on: str, slots: int | None = None) -> None:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        address = _found(on)
+        if address.startswith(("127.", "localhost")):
+            # Or Ray would look for a cluster that is open to this machine alone at the machine's other address.
+            os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
         self.ray = _imported()
         quiet = {"log_to_driver": False, "logging_level": "ERROR"}
         with _named(self.ray, on):
@@ -61,12 +67,12 @@ class RayCluster:
                 self.ray.init(
                     num_cpus=slots or usable_cores(),
                     include_dashboard=False,
-                    _node_ip_address="127.0.0.1",  # nothing of it is open to others
+                    _node_ip_address=LOOPBACK,  # nothing of it is open to others
                     _system_config=HEALTH,
                     **quiet,
                 )
             else:
-                self.ray.init(address=on, **({} if on.startswith("ray://") else quiet))
+                self.ray.init(address=address, **({} if address.startswith("ray://") else quiet))
         self.needs: dict[str, float] = {"num_cpus": 1}
         self.base: Any = None
         self.board: Any = None
@@ -186,6 +192,7 @@ def on_node(parcel: Parcel, base: bytes, board: Any) -> tuple[str, Brought]:
 
 
 MEND_NODE = "install the same nightlab on every node, for the same Python, and start its ray from there (docs/far.md)"
+MEND_START = "start one: ray start --head, or run on this machine: --on local-ray (docs/far.md)"
 MEND_STORE = "give the cluster more room: ray start --object-store-memory BYTES, and free disk space on its head"
 
 
@@ -218,6 +225,21 @@ def _imported() -> Any:
     return ray
 
 
+def _found(on: str) -> str:
+    """The address of a cluster that something answers at: Ray would ask at a dead one for minutes."""
+    if on == LOCAL:
+        return on
+    latest = Path(os.environ.get("RAY_TMPDIR", "/tmp")) / "ray" / "ray_current_cluster"
+    try:
+        address = on if on != AUTO else os.environ.get("RAY_ADDRESS") or latest.read_text().strip()
+        host, _, port = address.removeprefix("ray://").rpartition(":")
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except (OSError, ValueError) as error:
+        said = f"nothing answers there ({getattr(error, 'strerror', '') or error})"
+        raise NightlabError(f"there is no Ray cluster at {on}: {said}", MEND_START) from None
+    return address
+
+
 @contextmanager
 def _named(ray: Any, on: str) -> Iterator[None]:
     """Say what is wrong when a cluster does not let us in."""
@@ -234,5 +256,4 @@ def _named(ray: Any, on: str) -> Iterator[None]:
         if isinstance(error, getattr(ray.exceptions, "AuthenticationError", ())):
             mend = "copy ~/.ray/auth_token from its head, or set RAY_AUTH_TOKEN"
             raise NightlabError(f"the cluster at {on} does not know us: {said}", mend) from None
-        mend = "start one: ray start --head, or run on this machine: --on local-ray (docs/far.md)"
-        raise NightlabError(f"there is no Ray cluster at {on}: {said}", mend) from None
+        raise NightlabError(f"the Ray cluster at {on} does not let us in: {said}", MEND_START) from None

@@ -11,6 +11,7 @@ import math
 import signal
 import socket
 import subprocess
+import time
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -20,7 +21,9 @@ from nightlab.far.node import Brought, Facts, Parcel, look, run
 from nightlab.records import NightlabError, Platform
 
 AROUND = 15  # minutes beside a trial's own: the first one of a node prepares the lab's data there
+LATE = 5.0  # seconds that an answer may need to be seen here
 BASE = "base.bundle"
+MEND_NODE = "install the same nightlab on every node, in the folder where this one's environment is (docs/far.md)"
 
 
 class SlurmCluster:
@@ -73,8 +76,7 @@ class SlurmCluster:
             host, facts = job.result()
             return str(host), facts
         except self.uncompleted as error:
-            mend = "install the same nightlab on every node, in the environment that this one runs in (docs/far.md)"
-            raise NightlabError(f"a job that asks what a node is failed: {_last(error)}", mend) from None
+            raise NightlabError(f"a job that asks what a node is failed: {_last(str(error))}", MEND_NODE) from None
 
     def _say(self, **words: Any) -> None:
         self.executor.update_parameters(**words)
@@ -93,19 +95,27 @@ class SlurmJob:
 
     def __init__(self, cluster: SlurmCluster, job: Any, board: Path) -> None:
         self.cluster, self.job, self.board = cluster, job, board
+        self._over_since: float | None = None
 
     def done(self) -> bool:
-        return bool(self.job.done())
+        """Whether it has answered, or ended without: an answer may come late through a shared disk."""
+        if self.job.paths.result_pickle.exists():
+            return True
+        if self._over_since is None and self.job.done():
+            self._over_since = time.monotonic()
+        return self._over_since is not None and time.monotonic() - self._over_since > LATE
 
     def result(self) -> tuple[str, Brought]:
         try:
+            if not self.job.paths.result_pickle.exists():
+                raise Lost(f"its job {self.job.job_id} ended without an answer: {_last(self.job.stderr() or '')}")
             host, brought = self.job.result()
             return str(host), brought
         except self.cluster.uncompleted as error:
-            if "ModuleNotFoundError" in str(error):
-                mend = "install the same nightlab on every node (docs/far.md)"
-                raise NightlabError(f"a node can't run nightlab: {_last(error)}", mend) from None
-            raise Lost(f"its job {self.job.job_id} ended without an answer: {_last(error)}") from None
+            said = _last(str(error))
+            if "ModuleNotFoundError" in said:
+                raise NightlabError(f"a node can't run nightlab: {said}", MEND_NODE) from None
+            raise Lost(f"its job {self.job.job_id} failed: {said}") from None
         finally:
             for left in (self.board, *self.cluster.folder.glob(f"{self.job.job_id}_*")):
                 left.unlink(missing_ok=True)
@@ -141,6 +151,6 @@ def on_node(parcel: Parcel, base: Path, board: Path) -> tuple[str, Brought]:
     return socket.gethostname(), run(parcel, base.read_bytes(), tell)
 
 
-def _last(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+def _last(said: str) -> str:
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
     return next((line for line in reversed(lines) if "Error" in line), lines[0] if lines else "no reason given")
