@@ -10,12 +10,12 @@ from dataclasses import dataclass, field, replace
 from types import FrameType
 
 from nightlab.judge import Contestant
-from nightlab.lab import megabytes
 from nightlab.records import Budget, Experiment, Measurement, NightlabError, Purpose, Trial
 from nightlab.session import Session, require_disk
 from nightlab.standing import ATTEMPTS, Replicates, contestant, replicates, runs
-from nightlab.trial.box import Running, end_leftovers
-from nightlab.trial.slots import Slot, gone, share_out
+from nightlab.trial.box import end_leftovers
+from nightlab.trial.engine import Engine, Handle
+from nightlab.trial.slots import Slot, gone
 from nightlab.watch.view import Flight, View
 
 POLL = 0.05  # seconds between looks at the trials in flight
@@ -36,17 +36,17 @@ class Wanted:
 
 
 class Crew:
-    """Runs the trials of one session. ``slots``: how many may run at once; None: as many as there is room for.
+    """Runs the trials of one session on an ``engine``, this machine if left out.
 
+    ``slots``: how many may run at once; None: as many as there is room for.
     Raises NightlabError when there is no room for so many.
     """
 
-    def __init__(self, session: Session, view: View, slots: int | None = 1) -> None:
+    def __init__(self, session: Session, view: View, slots: int | None = 1, engine: Engine | None = None) -> None:
         self.session, self.ledger, self.view = session, session.ledger, view
-        wants = session.lab.resources
-        memory = megabytes(wants.memory) if wants.memory else 0.0
-        self.slots = share_out(session.device, slots, wants.cpus, memory)
-        self.flying: dict[str, Running] = {}
+        self.engine: Engine = engine or session.box
+        self.slots = self.engine.slots(slots)
+        self.flying: dict[str, Handle] = {}
         self.trained = 0.0  # seconds that this crew's trials spent training
         self.asked_to_stop = 0
         self.goal = ""
@@ -78,7 +78,7 @@ class Crew:
             attempt=len(before) + 1,
         )
         self.ledger.start(trial)
-        self.flying[trial.id] = self.session.box.start(trial, self.free[0])
+        self.flying[trial.id] = self.engine.start(trial, self.free[0])
         self._launched[trial.id] = time.time()
         self.view.started(experiment, trial)
         return trial
@@ -204,7 +204,7 @@ class Crew:
         self.view.tick(flights, self.goal)
         for running, flight in zip(self.flying.values(), flights, strict=True):
             if self._may_stand_by(flight.phase):
-                self.session.box.stand_by(running.trial, running.slot)
+                self.engine.stand_by(running.trial, running.slot)
         time.sleep(POLL)
 
     def _may_stand_by(self, phase: str) -> bool:
@@ -220,7 +220,7 @@ class Crew:
         """Adopt the trials that an earlier orchestrator left, running, finished or lost. Returns how many."""
         left = self.ledger.open_trials()
         for trial in left:
-            self.flying[trial.id] = self.session.box.adopt(trial)
+            self.flying[trial.id] = self.engine.adopt(trial)
         if not left:
             end_leftovers(self.session.box.folder)
         return len(left)
@@ -242,7 +242,7 @@ class Crew:
         try:
             yield
         finally:
-            self.session.box.dismiss()
+            self.engine.dismiss()
             for number, handler in before.items():
                 signal.signal(number, handler)
 
@@ -255,10 +255,11 @@ class Crew:
         self.view.measured(trial, measured, self.session.metric, variant)
         return measured
 
-    def _of_a_sound_slot(self, running: Running) -> Measurement:
+    def _of_a_sound_slot(self, running: Handle) -> Measurement:
         """What a trial yielded; nothing is said of a candidate whose GPU failed, and the slot is used no more."""
-        measurement = self.session.box.collect(running)
-        if measurement.measured or self.session.device != "cuda" or not (why := gone(running.slot)):
+        measurement = self.engine.collect(running)
+        here = self.engine is self.session.box and self.session.device == "cuda"
+        if measurement.measured or not here or not (why := gone(running.slot)):
             return measurement
         self.slots = [slot for slot in self.slots if slot.number != running.slot.number]
         self.ledger.note("slot lost", {"slot": running.slot.number, "why": why})
@@ -283,7 +284,7 @@ class Crew:
             return replace(measurement, disturbed="", machine={**measurement.machine, "disturbed": why})
         return measurement
 
-    def _flight(self, running: Running) -> Flight:
+    def _flight(self, running: Handle) -> Flight:
         phase, since = running.phase()
         return Flight(running.trial, phase, since or self._launched.get(running.trial.id, time.time()))
 
@@ -295,7 +296,7 @@ class Crew:
         for running in self.flying.values():
             while not running.finished() and time.monotonic() < until:
                 time.sleep(POLL)
-            measurement = self.session.box.collect(running)
+            measurement = self.engine.collect(running)
             if measurement.outcome == "lost":  # stopped before its supervisor could say so
                 measurement = replace(measurement, outcome="interrupted", detail="stopped by the user")
             self.ledger.finish(running.trial, measurement)

@@ -18,7 +18,7 @@ from nightlab.records import (
 )
 from nightlab.session import Session
 from nightlab.standing import ABLATION, SIMPLIFY_SEED
-from nightlab.trial.machine import this_platform
+from nightlab.trial.sandbox import Sealing
 from nightlab.trial.slots import CALM, crowding, described
 from nightlab.upkeep import Upkeep
 from nightlab.watch.view import Opening
@@ -211,8 +211,8 @@ class Night:
     def _note_machine(self) -> None:
         """Remember what this runs on; what was measured before a change does not compare with what comes after."""
         slots, past = described(self.crew.slots), self.ledger.notes("opened")
-        now = f"{this_platform(self.session.device)}{slots and f', {slots}'}"
-        self.ledger.note("opened", {"platform": now, "allowed": list(self.session.sandbox.missing)})
+        now = f"{self.crew.engine.platform}{slots and f', {slots}'}"
+        self.ledger.note("opened", {"platform": now, "allowed": list(self.crew.engine.sandbox.missing)})
         if past and past[-1]["platform"] != now:
             self.crew.machine_has_changed(self.ledger.trials_before(), f"it was {past[-1]['platform']}")
             self.view.say(f"the machine has changed since last time ({past[-1]['platform']}): the champion runs again")
@@ -237,13 +237,13 @@ class Night:
                 metric=session.metric,
                 budget=str(session.budget.record()),
                 platform=str(session.platform),
-                sandbox=_sealing(session),
+                sandbox=_sealing(self.crew.engine.sandbox),
                 experiments=self._done(),
                 champion=self.ledger.champion(),
                 adopted=adopted,
             )
         )
-        if len(self.crew.slots) > 1 and session.device == "cpu" and not adopted:
+        if self.crew.slots[0].cores and session.device == "cpu" and not adopted:
             self._look_at_slots()
 
     def _look_at_slots(self) -> None:
@@ -273,9 +273,8 @@ class Night:
         return ""
 
 
-def _sealing(session: Session) -> str:
-    """What the box of this session is, and what it lacks, in words."""
-    box = session.sandbox
+def _sealing(box: Sealing) -> str:
+    """What the trials of this session are sealed in, and what it lacks, in words."""
     if not box.missing:
         return f"each trial is sealed in {box.name}"
     return f"NOT sealed: no protection of {', '.join(box.missing)} ({box.why})"

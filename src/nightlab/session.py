@@ -55,10 +55,14 @@ class Check:
 class Session:
     """An open session. ``writer`` says whether this process may add to it; only one may.
 
+    Its trials run on this machine, unless they run ``elsewhere``.
+
     Raises NightlabError for whatever keeps it from opening.
     """
 
-    def __init__(self, repo: Repo, tag: str, *, writer: bool = False, allow: Iterable[str] = ()) -> None:
+    def __init__(
+        self, repo: Repo, tag: str, *, writer: bool = False, allow: Iterable[str] = (), elsewhere: bool = False
+    ) -> None:
         self.repo, self.tag = repo, tag
         self.folder = state_folder(repo.lab) / tag
         self._lock = _lock(self.folder, tag) if writer else None
@@ -75,7 +79,7 @@ class Session:
         self.base: str = facts["base"]
         self.branch = f"nightlab/{tag}"
         self.sandbox: Sandbox = this_sandbox() if writer else Bare()
-        if writer:
+        if writer and not elsewhere:
             allowed = {*facts["allowed"], *self.lab.sandbox.allow_missing, *allow}
             require(sealed(self.sandbox, allowed))
         cgroups = make_room() if writer else None
@@ -84,8 +88,16 @@ class Session:
         self.judge = Judge(self.metric, self.lab.limits, make_rule(judge.rule, judge.alpha, judge.seeds))
 
     @classmethod
-    def create(cls, repo: Repo, tag: str, *, device: str | None = None, allow: Iterable[str] = ()) -> Session:
-        """Start a session on what is committed at HEAD, and open it for writing."""
+    def create(
+        cls,
+        repo: Repo,
+        tag: str,
+        *,
+        device: str | None = None,
+        allow: Iterable[str] = (),
+        elsewhere: Platform | None = None,
+    ) -> Session:
+        """Start a session on what is committed at HEAD, and open it for writing. ``elsewhere``: what it runs on."""
         if not repo.valid_branch(f"nightlab/{tag}") or not re.fullmatch(r"\w[\w.+-]*", tag):
             raise NightlabError(f"{tag!r} can't be a tag", "use letters, digits, '-', '.' and '_'")
         if repo.branch_head(f"nightlab/{tag}"):
@@ -99,7 +111,7 @@ class Session:
         lock = _lock(folder, tag)
         base = repo.resolve() or ""
         lab, source = contract_at(repo, base)
-        platform = this_platform(device)
+        platform = elsewhere or this_platform(device)
         draft = folder / f"{LEDGER}.new"
         draft.unlink(missing_ok=True)
         ledger = Ledger(draft)
@@ -119,7 +131,7 @@ class Session:
         # The ledger appears whole or not at all: a session that is there has its facts.
         os.replace(draft, folder / LEDGER)
         os.close(lock)
-        return cls(repo, tag, writer=True)
+        return cls(repo, tag, writer=True, elsewhere=elsewhere is not None)
 
     def close(self) -> None:
         self.ledger.close()
@@ -187,12 +199,14 @@ class Session:
 # -- finding and checking ------------------------------------------------------------------------------
 
 
-def open_session(lab: Path, tag: str | None = None, *, writer: bool = False, allow: Iterable[str] = ()) -> Session:
+def open_session(
+    lab: Path, tag: str | None = None, *, writer: bool = False, allow: Iterable[str] = (), elsewhere: bool = False
+) -> Session:
     """The session ``tag`` of the lab in folder ``lab``, or its latest.
 
     Raises NightlabError when there is none.
     """
-    return Session(Repo(lab), find_session(lab, tag), writer=writer, allow=allow)
+    return Session(Repo(lab), find_session(lab, tag), writer=writer, allow=allow, elsewhere=elsewhere)
 
 
 def fresh_tag(repo: Repo, wanted: str | None = None) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from nightlab.far import Far, cluster, common
 from nightlab.lab import load, to_toml
 from nightlab.ledger import tags
 from nightlab.lineage import Repo, make_repo
-from nightlab.records import NightlabError
+from nightlab.records import NightlabError, Platform
 from nightlab.session import Session, fresh_tag, inspect, open_session, require, sealed, this_sandbox
 from nightlab.trial import run_prepare
 from nightlab.trial.machine import this_platform
@@ -78,50 +79,83 @@ def begin(
     allow: Iterable[str] = (),
     *,
     dirty_genome: bool = False,
+    elsewhere: Platform | None = None,
 ) -> tuple[Session, str]:
     """Open the session to work in, and say which: the one of that tag, the latest, or a new one.
 
-    The latest goes on unless the lab's committed files have changed since it began.
+    The latest goes on unless the lab's committed files have changed since it began. ``elsewhere``: on what its
+    trials run when that is not this machine, which then needs neither a sandbox nor the lab's data.
     Raises NightlabError when the lab can't run; nothing has been written then.
     """
     if not lab.is_dir():
         raise NightlabError(f"{lab} is not a folder", "give the lab's folder: -C FOLDER")
     repo = Repo(lab)
     contract, _, checks = inspect(repo, dirty_genome=dirty_genome)
-    require([*checks, *sealed(this_sandbox(), {*contract.sandbox.allow_missing, *allow})])
-    session, said = _open(repo, tag, device, allow)
+    here = sealed(this_sandbox(), {*contract.sandbox.allow_missing, *allow}) if elsewhere is None else []
+    require([*checks, *here])
+    session, said = _open(repo, tag, device, allow, elsewhere)
     try:
-        run_prepare(repo, session.lab, session.base, session.folder)
+        if elsewhere is None:
+            run_prepare(repo, session.lab, session.base, session.folder)
     except BaseException:
         session.close()
         raise
     return session, said
 
 
-def _open(repo: Repo, tag: str | None, device: str | None, allow: Iterable[str]) -> tuple[Session, str]:
+def begin_far(
+    on: str,
+    slots: int | None,
+    lab: Path,
+    tag: str | None,
+    device: str | None,
+    allow: Iterable[str],
+    say: Callable[[str], None],
+) -> tuple[Session, str, Far]:
+    """As ``begin``, with the engine that runs the session's trials on a cluster, on whose nodes numbers compare.
+
+    Raises NightlabError when there is no such cluster, or none of its nodes can run this lab.
+    """
+    allow = set(allow)
+    there = cluster(on, slots, Repo(lab).lab)
+    nodes = there.look(device)
+    session, said = begin(lab, tag, device, allow, elsewhere=common(nodes))
+    try:
+        return session, said, Far(session, there, nodes, allow, say)
+    except BaseException:
+        session.close()
+        raise
+
+
+def _open(
+    repo: Repo, tag: str | None, device: str | None, allow: Iterable[str], elsewhere: Platform | None
+) -> tuple[Session, str]:
     known = tags(repo.lab)
     if tag is None and known:
-        session, why = _usable(repo, known[0], allow)
+        session, why = _usable(repo, known[0], allow, elsewhere)
         if session:
             return session, ""
         tag = fresh_tag(repo)
-        return Session.create(repo, tag, device=device, allow=allow), f"a new session, {tag}: {why}"
+        return Session.create(
+            repo, tag, device=device, allow=allow, elsewhere=elsewhere
+        ), f"a new session, {tag}: {why}"
     if tag is not None and tag in known:
-        session, why = _usable(repo, tag, allow)
+        session, why = _usable(repo, tag, allow, elsewhere)
         if session:
             return session, ""
         raise NightlabError(f"session {tag} can't go on: {why}", "start another: nightlab run --tag NAME")
-    return Session.create(repo, tag or fresh_tag(repo), device=device, allow=allow), ""
+    tag = tag or fresh_tag(repo)
+    return Session.create(repo, tag, device=device, allow=allow, elsewhere=elsewhere), ""
 
 
-def _usable(repo: Repo, tag: str, allow: Iterable[str]) -> tuple[Session | None, str]:
+def _usable(repo: Repo, tag: str, allow: Iterable[str], elsewhere: Platform | None) -> tuple[Session | None, str]:
     """The session, or why it can't go on with the lab as it is committed now."""
-    session = open_session(repo.lab, tag, writer=True, allow=allow)
+    session = open_session(repo.lab, tag, writer=True, allow=allow, elsewhere=elsewhere is not None)
     baseline = session.ledger.experiments(None)[:1]
     if baseline and baseline[0].verdict and not baseline[0].kept:
         session.close()
         return None, f"the baseline of {tag} could not be measured"
-    here, there = this_platform(session.device), session.platform
+    here, there = elsewhere or this_platform(session.device), session.platform
     if (here.accelerator, here.processor) != (there.accelerator, there.processor):
         session.close()
         return None, f"{tag} ran on {there}, numbers from this machine don't compare with its"

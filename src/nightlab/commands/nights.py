@@ -30,10 +30,18 @@ if TYPE_CHECKING:
     from nightlab.lab import Stop
     from nightlab.records import Evidence
     from nightlab.session import Session
+    from nightlab.trial.engine import Engine
+
+On = Annotated[
+    str | None,
+    typer.Option("--on", metavar="CLUSTER", help="local-ray, auto, ray://HOST:PORT, HOST:PORT, or slurm; else here."),
+]
 
 
 @app.command(
     epilog="Examples:  nightlab run   ·   nightlab run --hours 8   ·   nightlab run --tag wide --experiments 50"
+    "   ·   nightlab run --on local-ray --slots 8   ·   nightlab run --on ray://head:10001   ·   "
+    "nightlab run --on slurm --slots 16"
 )
 def run(
     lab: Where = HERE,
@@ -44,8 +52,13 @@ def run(
     ] = None,
     stall: Annotated[int | None, typer.Option(min=1, help="Stop after so many in a row without a keep.")] = None,
     slots: Annotated[
-        str, typer.Option(metavar="N|auto", help="Trials at once, each on cores or a GPU of its own.")
-    ] = "1",
+        str | None,
+        typer.Option(
+            metavar="N|auto",
+            help="Trials at once, each on cores or a GPU of its own; 1 if left out, or what a cluster has room for.",
+        ),
+    ] = None,
+    on: On = None,
     device: Device = None,
     allow: Allow = [],  # noqa: B006
 ) -> None:
@@ -56,15 +69,22 @@ def run(
     from nightlab.lab import Stop
     from nightlab.start import begin
 
-    if slots != "auto" and not (slots.isdecimal() and int(slots)):
+    if slots not in (None, "auto") and not (slots.isdecimal() and int(slots)):
         raise typer.BadParameter(f"--slots {slots}: a number from 1, or auto")
-    shown = view()
-    session, said = begin(lab, tag, device, allowed(allow))
+    count = int(slots) if slots and slots != "auto" else None
+    shown, engine = view(), None
+    if on:
+        from nightlab.start import begin_far
+
+        session, said, engine = begin_far(on, count, lab, tag, device, allowed(allow), shown.say)
+    else:
+        session, said = begin(lab, tag, device, allowed(allow))
     if said:
         shown.say(said)
     given = {"hours": hours, "experiments": experiments, "stall": stall}
     rules = session.lab.stop.model_copy(update={k: v for k, v in given.items() if v is not None})
-    _run(session, Stop.model_validate(rules.model_dump()), shown, None if slots == "auto" else int(slots))
+    many = count if slots or on else 1
+    _run(session, Stop.model_validate(rules.model_dump()), shown, many, engine=engine)
 
 
 @app.command("try", epilog="Example:  edit train.py, then: nightlab try -m 'a longer warmdown'")
@@ -120,7 +140,9 @@ def demo(
     raise typer.Exit(0 if evidence and evidence.shown else REFUTED)
 
 
-def _run(session: Session, stop: Stop, shown: Any, slots: int | None, pairs: int | None = None) -> Evidence | None:
+def _run(
+    session: Session, stop: Stop, shown: Any, slots: int | None, pairs: int | None = None, engine: Engine | None = None
+) -> Evidence | None:
     """Run the night, confirm what it gained on ``pairs`` of fresh seeds, and say where things are.
 
     Without ``pairs`` the contract says how much of the session confirming may take.
@@ -132,7 +154,7 @@ def _run(session: Session, stop: Stop, shown: Any, slots: int | None, pairs: int
     from nightlab.report import write
     from nightlab.watch.log import closing_words
 
-    crew = Crew(session, shown, slots)
+    crew = Crew(session, shown, slots, engine)
     claims, evidence = Claims(crew), None
     begun, stopped = time.time(), False
     try:

@@ -22,13 +22,14 @@ import psutil
 
 from nightlab.lab import BudgetPart, Lab, megabytes
 from nightlab.lineage import Repo, in_genome
-from nightlab.records import Budget, Measurement, NightlabError, Trial
+from nightlab.records import Budget, Measurement, NightlabError, Platform, Trial
 from nightlab.trial import text
 from nightlab.trial.caches import Caches
 from nightlab.trial.cgroup import Cgroup
 from nightlab.trial.condition import disturbance
+from nightlab.trial.machine import this_platform
 from nightlab.trial.sandbox import Place, Sandbox
-from nightlab.trial.slots import WHOLE, Slot
+from nightlab.trial.slots import WHOLE, Slot, share_out
 
 GUEST = Path(__file__).resolve().parent.parent / "guest"
 MARK = "NIGHTLAB_TRIAL"  # names the trial's folder in the environment of each of its processes
@@ -117,9 +118,15 @@ class Box:
         self.repo, self.lab, self.budget, self.device, self.folder = repo, lab, budget, device, folder
         self.sandbox, self.cgroups = sandbox, cgroups
         self.shared = False  # whether several trials of our own run at once
+        self.leash: int | None = None  # the end of a pipe: a supervisor ends its trial when the other end is closed
         self.caches = Caches(folder.parent / "compiled", int(megabytes(lab.resources.compiled) * 2**20))
         self.standing_by: dict[int, StandBy] = {}  # by the number of the slot
         self._names = itertools.count(1)
+
+    def slots(self, count: int | None) -> list[Slot]:
+        """How this machine is shared out among trials: in ``count`` slots, None: in as many as it has room for."""
+        wants = self.lab.resources
+        return share_out(self.device, count, wants.cpus, megabytes(wants.memory) if wants.memory else 0.0)
 
     def start(self, trial: Trial, slot: Slot = WHOLE) -> Running:
         """Start a trial under a supervisor of its own, which goes on when this process ends.
@@ -218,7 +225,15 @@ class Box:
         except OSError:
             return ""
 
+    @property
+    def platform(self) -> Platform:
+        """This machine."""
+        return this_platform(self.device)
+
     # -- inside ----------------------------------------------------------------------------------
+
+    def _leashed(self) -> tuple[int, ...]:
+        return () if self.leash is None else (self.leash,)
 
     def _take_ready(self, slot: Slot) -> StandBy | None:
         """The supervisor that stands by for a slot, if it still does."""
@@ -239,12 +254,13 @@ class Box:
     def _supervise(self, folder: Path, slot: Slot, stdin: int) -> subprocess.Popen[bytes]:
         with (folder / "supervisor.log").open("wb") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", "nightlab.trial.supervisor", str(folder)],
+                [sys.executable, "-m", "nightlab.trial.supervisor", str(folder), *map(str, self._leashed())],
                 stdin=stdin,
                 stdout=log,
                 stderr=log,
                 env={**os.environ, **slot.environment(), MARK: str(folder)},
                 start_new_session=True,
+                pass_fds=self._leashed(),
             )
 
     def _ahead(self) -> dict[str, str]:

@@ -25,6 +25,25 @@ def this_platform(device: str | None = None) -> Platform:
     )
 
 
+def differences(one: Platform, other: Platform) -> list[str]:
+    """What keeps numbers of one machine from comparing with those of another, in words; empty when nothing does."""
+    pairs = {
+        "device": (one.device, other.device),
+        "accelerator": (_model(one.accelerator), _model(other.accelerator)),
+        "processor": (one.processor, other.processor),
+        "Python": (one.python, other.python),
+        "system": (one.system.split()[0], other.system.split()[0]),
+    }
+    if one.device == "cpu":
+        pairs["cores"] = (str(one.cores), str(other.cores))
+    return [f"its {what} is {b or 'none'}, not {a or 'none'}" for what, (a, b) in pairs.items() if a != b]
+
+
+def _model(accelerators: str) -> str:
+    """``8 x NVIDIA H100`` without how many: a trial has one, wherever it runs."""
+    return accelerators.split(" x ", 1)[-1]
+
+
 def usable_cores() -> int:
     """Processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

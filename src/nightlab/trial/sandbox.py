@@ -66,12 +66,17 @@ class Start:
     env: dict[str, str]
 
 
-class Sandbox(Protocol):
+class Sealing(Protocol):
+    """What a sandbox gives."""
+
     name: str
     missing: tuple[str, ...]
     """Names of PROTECTIONS that it does not give here."""
     why: str
     """Why they are missing, and the mend."""
+
+
+class Sandbox(Sealing, Protocol):
     movable: bool
     """Whether a place may be renamed while a process is in it."""
 

@@ -1,6 +1,6 @@
 """The supervisor: one small process per trial that outlives the orchestrator and is outlived by nothing.
 
-Started as ``python -m nightlab.trial.supervisor FOLDER``; reads ``FOLDER/spec.json``, runs the candidate
+Started as ``python -m nightlab.trial.supervisor FOLDER [LEASH]``; reads ``FOLDER/spec.json``, runs the candidate
 and its evaluator, holds both to the budget on its own clock, ends the whole tree, and writes
 ``FOLDER/result.json`` in one atomic step. It holds a lock on ``FOLDER/lock`` while it lives, which is how
 a resumed orchestrator tells a trial that goes on from one that is lost.
@@ -20,6 +20,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import dataclass, field
 from math import inf
@@ -551,7 +552,13 @@ def _write_atomically(path: Path, data: dict[str, Any]) -> None:
     os.replace(draft, path)
 
 
-def main(folder: Path) -> None:
+def _on_leash(end: int) -> None:
+    """End this trial when nobody holds the other end of a pipe any more, however that came."""
+    os.read(end, 1)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def main(folder: Path, leash: int | None = None) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     lock = os.open(folder / "lock", os.O_CREAT | os.O_RDWR)
@@ -562,6 +569,8 @@ def main(folder: Path) -> None:
         raise Ended("interrupted", "stopped by the user")
 
     signal.signal(signal.SIGTERM, stop)
+    if leash is not None:
+        threading.Thread(target=_on_leash, args=(leash,), daemon=True).start()
     supervisor = Supervisor(folder)
     if supervisor.spec["ahead"] is not None and not supervisor.stand_by():
         return
@@ -570,4 +579,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), *map(int, sys.argv[2:3]))

@@ -1,0 +1,222 @@
+"""The engine of a session whose trials run on a cluster: it sends parcels, and lays out here what comes back."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+from nightlab.far.node import Brought, Facts, Parcel
+from nightlab.lineage.travel import pack, snapshot
+from nightlab.records import Measurement, NightlabError, Platform, Trial
+from nightlab.session import Session
+from nightlab.trial.box import Running
+from nightlab.trial.machine import differences
+from nightlab.trial.slots import Slot
+
+
+class Lost(Exception):
+    """A trial that its cluster lost: nobody knows what it would have measured."""
+
+
+class Job(Protocol):
+    """A parcel under way on some node."""
+
+    def done(self) -> bool: ...
+
+    def result(self) -> tuple[str, Brought]:
+        """By which node, by its name in the cluster, and what.
+
+        Raises Lost when the node died, and NightlabError when no other node would do better.
+        """
+        ...
+
+    def cancel(self) -> None:
+        """End it, on its node too."""
+        ...
+
+    def phase(self) -> tuple[str, float | None]: ...
+
+
+class Cluster(Protocol):
+    """Nodes that take parcels, by their names in the cluster."""
+
+    def look(self, device: str | None) -> dict[str, Facts]:
+        """What each node is that can be asked now. Raises NightlabError when none can."""
+        ...
+
+    def room(self, avoid: set[str]) -> int:
+        """How many trials fit at once on the other nodes."""
+        ...
+
+    def open(self, base: bytes, platform: Platform, seconds: float) -> None:
+        """Take the bundle that every parcel stands on, and what one trial needs: at most so many seconds."""
+        ...
+
+    def send(self, parcel: Parcel, avoid: set[str]) -> Job: ...
+
+
+@dataclass
+class Seals:
+    """What trials are sealed in, on nodes that may differ in it."""
+
+    name: str
+    missing: tuple[str, ...]
+    why: str
+
+
+@dataclass
+class Flying:
+    """A trial on a cluster."""
+
+    trial: Trial
+    slot: Slot
+    parcel: Parcel
+    engine: Far
+    job: Job
+    brought: Brought | None = None
+    stopped: bool = False
+
+    def phase(self) -> tuple[str, float | None]:
+        return self.job.phase()
+
+    def finished(self) -> bool:
+        if self.brought is None and self.job.done():
+            if self.stopped:
+                self.brought = Brought("", Measurement("interrupted", detail="stopped by the user"))
+                return True
+            try:
+                node, brought = self.job.result()
+            except Lost as lost:
+                node, brought = "", Brought("", Measurement("lost", detail=str(lost)))
+            if brought.refused:
+                self.engine.avoid(node, brought.host, brought.refused)
+                self.job = self.engine.send(self.parcel)  # nothing was measured: it is still the same attempt
+            else:
+                self.brought = brought
+        return self.brought is not None
+
+    def stop(self) -> None:
+        self.stopped = True
+        self.job.cancel()
+
+
+class Far:
+    """Runs the trials of one session on a cluster, on nodes of one platform. ``say``: whom to tell of nodes.
+
+    Raises NightlabError when no node of the cluster is fit for it.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        cluster: Cluster,
+        nodes: Mapping[str, Facts],
+        allow: Iterable[str],
+        say: Callable[[str], None],
+    ) -> None:
+        self.session, self.cluster, self.say, self.box = session, cluster, say, session.box
+        self.platform = common(nodes)
+        self.avoided: dict[str, str] = {}
+        self._opened = False
+        self.allowed = tuple(sorted({*session.facts["allowed"], *session.lab.sandbox.allow_missing, *allow}))
+        fit = []
+        for node, facts in nodes.items():
+            if why := facts.unfit(self.platform, self.allowed):
+                self.avoid(node, facts.host, why)
+            else:
+                fit.append(facts)
+        self._require_some(len(fit))
+        missing = tuple(sorted({name for facts in fit for name in facts.missing}))
+        why = next((facts.why for facts in fit if facts.missing), "")
+        self.sandbox = Seals("the sandbox of its node", missing, why)
+        self.base = snapshot(session.repo, session.base)
+        budget, checks = session.budget, len(session.lab.checks)
+        longest = budget.startup + budget.longest() + budget.evaluation * (1 + checks)
+        cluster.open(pack(session.repo, self.base), self.platform, longest)
+        self._opened = True
+
+    @property
+    def room(self) -> int:
+        """How many trials fit at once."""
+        return self.cluster.room(set(self.avoided))
+
+    def slots(self, count: int | None) -> list[Slot]:
+        """Places in the queue of the cluster, which gives each trial what it needs."""
+        return [Slot(number) for number in range(count or self.room)]
+
+    def start(self, trial: Trial, slot: Slot) -> Flying:
+        repo, session = self.session.repo, self.session
+        commit = snapshot(repo, trial.commit, on=self.base)
+        parcel = Parcel(
+            trial=replace(trial, commit=commit),
+            base=self.base,
+            change=pack(repo, commit, without=self.base),
+            prefix=repo.prefix,
+            lab=session.lab.model_dump(mode="json", exclude_unset=True),
+            budget=session.budget.model_dump(),
+            platform=self.platform,
+            allowed=self.allowed,
+            shared=self.box.shared,
+        )
+        return Flying(trial, slot, parcel, self, self.send(parcel))
+
+    def stand_by(self, like: Trial, slot: Slot) -> None:
+        """Nothing: which node has the next trial is the cluster's to say."""
+
+    def dismiss(self) -> None: ...
+
+    def adopt(self, trial: Trial) -> Running:
+        """What an orchestrator now dead had started ended with it, unless it had come back, or ran here."""
+        return self.box.adopt(trial)
+
+    def collect(self, handle: Running | Flying) -> Measurement:
+        if isinstance(handle, Running):
+            return self.box.collect(handle)
+        brought = handle.brought
+        if brought is None:
+            return Measurement("lost", detail="it was given up before its node answered")
+        lay_out(self.box.folder / handle.trial.id, brought.files)
+        if brought.measurement is None:
+            return Measurement("lost", detail=f"{brought.host} took no trial: {brought.refused}")
+        machine = brought.measurement.machine
+        return replace(brought.measurement, machine={**machine, "node": brought.host} if machine else {})
+
+    def send(self, parcel: Parcel) -> Job:
+        return self.cluster.send(parcel, set(self.avoided))
+
+    def avoid(self, node: str, host: str, why: str) -> None:
+        """A node that is not fit gets no trial of this session any more.
+
+        Raises NightlabError when there is no other.
+        """
+        if node not in self.avoided:
+            self.avoided[node] = f"{host}: {why}"
+            self.say(f"  [bold yellow]{host} takes no trial:[/] {why}")
+        if self._opened:
+            self._require_some(self.room)
+
+    def _require_some(self, nodes: int) -> None:
+        if not nodes:
+            raise NightlabError(
+                f"no node of the cluster can take a trial: {'; '.join(self.avoided.values())}",
+                "mend the nodes, or run on others; what this lab can do without: --allow-missing NAME",
+            )
+
+
+def common(nodes: Mapping[str, Facts]) -> Platform:
+    """The platform that most nodes have; one with an accelerator where there are any."""
+    platforms = [facts.platform for facts in nodes.values()]
+    alike = Counter({one: sum(not differences(one, other) for other in platforms) for one in platforms})
+    return max(alike, key=lambda one: (bool(one.accelerator), alike[one]))
+
+
+def lay_out(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Put what came back where a trial of this machine would have left it, the result last."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for name, content in files.items():
+        (folder / Path(name).name).write_bytes(content)

@@ -1,0 +1,382 @@
+"""Trials on other machines. The nodes are processes of this one, each with an environment and a cache of its own."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import stat
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import CONTRACT, TinyLab, living, wait
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nightlab.crew import Crew, Interrupted
+from nightlab.far import Far, common
+from nightlab.far.engine import Lost
+from nightlab.far.node import Brought, Facts, Parcel
+from nightlab.lab import Stop
+from nightlab.lineage import Repo
+from nightlab.lineage.travel import pack, snapshot, unpack
+from nightlab.night import Night
+from nightlab.records import NightlabError, Platform
+from nightlab.trial.machine import differences, this_platform
+from nightlab.watch.view import View
+
+RUN = """
+import pickle, sys
+from nightlab.far.node import run
+parcel, base = pickle.load(sys.stdin.buffer)
+brought = run(parcel, base, lambda phase, since: open(sys.argv[1] + ".phase", "w").write(phase))
+pickle.dump(brought, open(sys.argv[1], "wb"))
+"""
+LOOK = "import pickle, sys; from nightlab.far.node import look; pickle.dump(look(sys.argv[1]), sys.stdout.buffer)"
+
+
+class Process:
+    """A job: one process, as a cluster's worker is."""
+
+    def __init__(self, node: str, env: dict[str, str], out: Path, parcel: Parcel, base: bytes) -> None:
+        self.node, self.out = node, out
+        self.process = subprocess.Popen([sys.executable, "-c", RUN, str(out)], stdin=subprocess.PIPE, env=env)
+        assert self.process.stdin is not None
+        with self.process.stdin as line:
+            line.write(pickle.dumps((parcel, base)))
+
+    def done(self) -> bool:
+        return self.process.poll() is not None
+
+    def result(self) -> tuple[str, Brought]:
+        if self.process.returncode:
+            raise Lost("its node died")
+        brought = pickle.loads(self.out.read_bytes())
+        assert isinstance(brought, Brought)
+        return self.node, brought
+
+    def cancel(self) -> None:
+        self.process.send_signal(signal.SIGINT)
+
+    def phase(self) -> tuple[str, float | None]:
+        written = Path(f"{self.out}.phase")
+        return (written.read_text() if written.exists() else "starting"), None
+
+
+class Processes:
+    """A cluster of such nodes, which are given trials in turn."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.nodes: dict[str, dict[str, str]] = {}
+        self.jobs: list[Process] = []
+
+    def add(self, name: str, **env: str) -> Path:
+        cache = self.folder / name
+        self.nodes[name] = {**os.environ, "NIGHTLAB_CACHE": str(cache), **env}
+        return cache
+
+    def look(self, device: str | None) -> dict[str, Facts]:
+        found = {}
+        for name, env in self.nodes.items():
+            done = subprocess.run([sys.executable, "-c", LOOK, device or "cpu"], env=env, capture_output=True)
+            found[name] = replace(pickle.loads(done.stdout), host=name)
+        return found
+
+    def room(self, avoid: set[str]) -> int:
+        return len(set(self.nodes) - avoid)
+
+    def open(self, base: bytes, platform: Platform, seconds: float) -> None:
+        self.base = base
+
+    def send(self, parcel: Parcel, avoid: set[str]) -> Process:
+        free = [name for name in self.nodes if name not in avoid]
+        name = free[len(self.jobs) % len(free)]
+        out = self.folder / f"job{len(self.jobs)}"
+        self.jobs.append(Process(name, self.nodes[name], out, parcel, self.base))
+        return self.jobs[-1]
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Processes]:
+    made = Processes(tmp_path / "cluster")
+    made.folder.mkdir()
+    yield made
+    for job in made.jobs:
+        job.process.kill()
+        job.process.wait()
+
+
+def crew_of(lab: TinyLab, cluster: Processes, slots: int = 1, device: str | None = None) -> tuple[Crew, list[str]]:
+    said: list[str] = []
+    nodes = cluster.look(device)
+    session = lab.session(elsewhere=common(nodes))
+    return Crew(session, View(), slots, Far(session, cluster, nodes, (), said.append)), said
+
+
+def night(crew: Crew, **stop: Any) -> str:
+    return Night(crew.session, Stop(**stop), crew).run()
+
+
+BETTER = "A = 1.0  # [0.25..8 log]\nB = 8  # [1..16]\n"
+WORSE = "A = 5.0  # [0.25..8 log]\nB = 8  # [1..16]\n"
+SLOW = "import time\n\ntime.sleep(600)\n"
+
+
+def test_a_session_on_nodes_finds_what_it_finds_here(make_lab: Callable[..., TinyLab], cluster: Processes) -> None:
+    cluster.add("one")
+    cluster.add("two")
+    there, here = make_lab(name="there"), make_lab(name="here")
+    for lab in (there, here):
+        lab.idea("1-worse", WORSE)
+        lab.idea("2-better", BETTER)
+    crew, _ = crew_of(there, cluster)
+    night(crew, experiments=2)
+    _, locally = here.run(experiments=2)
+    found = [
+        [(e.candidate.hypothesis, e.verdict, e.measurement and e.measurement.metric) for e in ledger.experiments()]
+        for ledger in (crew.ledger, locally.ledger)
+    ]
+    assert found[0] == found[1] and len(found[0]) == 3
+    assert {job.node for job in cluster.jobs} == {"one", "two"}
+    trial = ".nightlab/t/trials/0001-search-s1-1"
+    left = [{path.name for path in (lab.folder / trial).iterdir()} for lab in (there, here)]
+    assert left[0] == left[1] - {"lock"}
+    assert "METRIC loss=" in crew.session.box.log("0001-search-s1-1")
+
+
+def test_a_trial_that_dies_with_its_node_runs_again_and_counts_once(
+    make_lab: Callable[..., TinyLab], cluster: Processes, tmp_path: Path
+) -> None:
+    cluster.add("one")
+    flag = tmp_path / "data" / "quick"
+    flag.parent.mkdir()
+    flag.touch()
+    lab = make_lab(
+        measure=f"import os, time\ntime.sleep(0 if os.path.exists({str(flag)!r}) else 600)\nprint('METRIC loss=4')\n",
+        more=f'[data]\nopen = ["{flag.parent}"]\n',
+    )
+    crew, _ = crew_of(lab, cluster)
+    with crew.on_duty():
+        crew.launch(admit_baseline(crew), "search", 1)
+        crew.land()
+        flag.unlink()
+        trial = crew.launch(0, "search", 2)
+        wait(lambda: any("measure.py" in command(pid) for pid in living(cluster.folder)))
+        job = cluster.jobs[-1]
+        job.process.kill()
+        lost = crew.land()[trial.id]
+        assert lost.outcome == "lost" and "died" in lost.detail
+        wait(lambda: not living(cluster.folder))  # nothing of the trial outlives its node's process
+        flag.touch()
+        again = crew.launch(0, "search", 2)
+        assert again.id != trial.id and again.attempt == 2
+        assert crew.land()[again.id].metric == 4.0
+    assert len(crew.contestant(crew.ledger.experiment(0)).runs) == 2  # two seeds, three trials
+    runs = next((cluster.folder / "one").glob("nightlab/far/*/runs"))
+    assert list(runs.iterdir()) == []  # what the dead one left was swept
+
+
+def admit_baseline(crew: Crew) -> int:
+    candidates = Night(crew.session, Stop(), crew).candidates
+    return candidates.admit(candidates.baseline())
+
+
+def command(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
+    except OSError:
+        return ""
+
+
+def test_stopping_now_ends_trials_on_their_nodes(make_lab: Callable[..., TinyLab], cluster: Processes) -> None:
+    cluster.add("one")
+    lab = make_lab(measure=SLOW)
+    crew, _ = crew_of(lab, cluster)
+    tick = crew.view.tick
+
+    def stop(*args: Any) -> None:
+        tick(*args)
+        if any("measure.py" in command(pid) for pid in living(cluster.folder)):
+            crew.asked_to_stop = 2
+
+    crew.view.tick = stop  # type: ignore[method-assign]
+    with pytest.raises(Interrupted):
+        night(crew)
+    ((_, measured),) = crew.ledger.trials(0)
+    assert measured is not None and measured.outcome == "interrupted"
+    assert not living(cluster.folder)
+    assert list(next((cluster.folder / "one").glob("nightlab/far/*/runs")).iterdir()) == []
+
+
+def fake_gpu(folder: Path, says: str) -> str:
+    """A PATH on which NVIDIA's tool answers."""
+    folder.mkdir(exist_ok=True)
+    tool = folder / "nvidia-smi"
+    tool.write_text(f"#!/bin/sh\n{says}\n")
+    tool.chmod(tool.stat().st_mode | stat.S_IEXEC)
+    return f"{folder}{os.pathsep}{os.environ['PATH']}"
+
+
+def test_a_node_of_another_platform_takes_no_trial(
+    make_lab: Callable[..., TinyLab], cluster: Processes, tmp_path: Path
+) -> None:
+    for name, gpu in {"big": "echo NVIDIA H100", "small": "echo NVIDIA T4", "also-big": "echo NVIDIA H100"}.items():
+        cluster.add(name, PATH=fake_gpu(tmp_path / f"gpu-{name}", gpu))
+    crew, said = crew_of(make_lab(), cluster, slots=2, device="cuda")
+    assert said == ["  [bold yellow]small takes no trial:[/] its accelerator is NVIDIA T4, not NVIDIA H100"]
+    crew.launch(admit_baseline(crew), "search", 1)
+    crew.launch(0, "search", 2)
+    assert {m.outcome for m in crew.land().values()} == {"measured"}
+    assert {job.node for job in cluster.jobs} == {"big", "also-big"}
+
+
+def test_a_gpu_that_falls_off_the_bus_is_no_verdict(
+    make_lab: Callable[..., TinyLab], cluster: Processes, tmp_path: Path
+) -> None:
+    asked = tmp_path / "asked"
+    twice = f"echo >> {asked}; test $(wc -l < {asked}) -gt 2 && exit 1; echo NVIDIA H100"
+    cluster.add("bad", PATH=fake_gpu(tmp_path / "gpu-bad", twice), WHICH="bad")
+    cluster.add("good", PATH=fake_gpu(tmp_path / "gpu-good", "echo NVIDIA H100"), WHICH="good")
+    lab = make_lab(
+        measure="import os\nassert os.environ['WHICH'] == 'good'\nprint('METRIC loss=1')\n",
+        contract='environment = ["WHICH"]\n' + CONTRACT.format(proposer="patches"),
+    )
+    crew, said = crew_of(lab, cluster, device="cuda")
+    crew.launch(admit_baseline(crew), "search", 1)
+    (measured,) = crew.land().values()
+    assert measured.outcome == "measured" and [job.node for job in cluster.jobs] == ["bad", "good"]
+    assert len(crew.ledger.trials(0)) == 1
+    assert len(said) == 1 and "accelerator is none, not NVIDIA H100, since the trial began" in said[0]
+
+
+def test_a_node_without_a_sandbox_takes_no_trial_of_a_lab_that_needs_one(
+    make_lab: Callable[..., TinyLab], cluster: Processes, tmp_path: Path
+) -> None:
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for name in ("git", "python", "env", "sh"):
+        (tools / name).symlink_to(next(f for d in os.environ["PATH"].split(":") if (f := Path(d) / name).exists()))
+    cluster.add("open", PATH=str(tools))
+    lab = make_lab(contract=CONTRACT.format(proposer="patches").replace('"network", ', ""))
+    with pytest.raises(NightlabError, match=r"open: its sandbox gives no protection of network \(bwrap is not inst"):
+        crew_of(lab, cluster)
+    assert not cluster.jobs
+
+
+def test_prepare_runs_once_on_each_node(make_lab: Callable[..., TinyLab], cluster: Processes, tmp_path: Path) -> None:
+    cluster.add("one")
+    cluster.add("two")
+    done = tmp_path / "prepared"
+    lab = make_lab(more="", contract=f'prepare = "sh -c \'sleep 0.3; echo $NIGHTLAB_CACHE >> {done}\'"\n'
+                   + CONTRACT.format(proposer="patches"))  # fmt: skip
+    crew, _ = crew_of(lab, cluster, slots=6)
+    crew.launch(admit_baseline(crew), "search", 1)
+    for seed in range(2, 7):
+        crew.launch(0, "search", seed)
+    assert {m.outcome for m in crew.land().values()} == {"measured"}
+    assert sorted(done.read_text().split()) == [str(cluster.folder / name) for name in ("one", "two")]
+
+
+def test_where_no_node_can_prepare_the_session_says_so(make_lab: Callable[..., TinyLab], cluster: Processes) -> None:
+    cluster.add("one")
+    lab = make_lab(contract='prepare = "false"\n' + CONTRACT.format(proposer="patches"))
+    crew, said = crew_of(lab, cluster)
+    with pytest.raises(NightlabError, match=r"no node .* can take a trial: .*prepare command failed.*: false"):
+        night(crew)
+    assert "prepare" in said[0]
+    assert crew.ledger.experiment(0).verdict is None
+
+
+def test_what_travels_is_the_labs_files_and_nothing_of_their_history(
+    make_lab: Callable[..., TinyLab], tmp_path: Path
+) -> None:
+    lab = make_lab(files={"secret.txt": "a key"})
+    lab.git("rm", "-q", "secret.txt")
+    head = lab.commit()
+    repo = Repo(lab.folder)
+    base = snapshot(repo, head)
+    assert base == snapshot(repo, lab.commit()), "the same files are the same base"
+    better = repo.commit_files(head, {"genome.py": BETTER}, "better")
+    change = snapshot(repo, better, on=base)
+    arrived = unpack(tmp_path / "node", pack(repo, base), base)
+    assert arrived.resolve(change) is None
+    small = pack(repo, change, without=base)
+    arrived = unpack(tmp_path / "node", small, change)
+    assert arrived.read(change, "genome.py") == BETTER and arrived.read(base, "genome.py") != BETTER
+    assert arrived.tree(change) == repo.tree(better)
+    objects = subprocess.run(
+        ["git", "cat-file", "--batch-all-objects", "--batch"], cwd=arrived.lab, capture_output=True
+    ).stdout
+    assert b"a key" not in objects and b"me@here" not in objects
+    assert not lab.git("for-each-ref", "refs/nightlab-travel")
+
+
+def test_a_lab_inside_a_repository_travels_too(make_lab: Callable[..., TinyLab], cluster: Processes) -> None:
+    cluster.add("one")
+    lab = make_lab(name="repo/lab")
+    (lab.folder / ".git").rename(lab.folder.parent / ".git")
+    lab.git("add", "-A", "..")
+    lab.commit()
+    lab.idea("1", BETTER)
+    crew, _ = crew_of(lab, cluster)
+    night(crew, experiments=1)
+    assert crew.ledger.experiment(1).kept
+
+
+PLATFORMS = st.builds(
+    Platform,
+    device=st.sampled_from(["cpu", "cuda"]),
+    accelerator=st.sampled_from(["", "1 x NVIDIA H100", "8 x NVIDIA H100", "8 x NVIDIA T4"]),
+    processor=st.sampled_from(["a", "b"]),
+    cores=st.sampled_from([2, 4]),
+    system=st.sampled_from(["Linux 6.1", "Linux 6.2", "Darwin 24"]),
+    python=st.sampled_from(["Python 3.11.7", "Python 3.12.1"]),
+)
+
+
+@given(PLATFORMS, PLATFORMS, PLATFORMS)
+def test_machines_that_compare_are_a_class(a: Platform, b: Platform, c: Platform) -> None:
+    assert not differences(a, a)
+    assert bool(differences(a, b)) == bool(differences(b, a))
+    if not differences(a, b) and not differences(b, c):
+        assert not differences(a, c)
+    if a.python != b.python:
+        assert any("Python" in words for words in differences(a, b))
+
+
+def test_a_machine_compares_with_itself_and_with_more_of_the_same_accelerators() -> None:
+    here = this_platform("cuda")
+    one, eight = replace(here, accelerator="1 x NVIDIA H100"), replace(here, accelerator="8 x NVIDIA H100", cores=99)
+    assert not differences(one, eight)
+    assert differences(replace(here, device="cpu", cores=2), replace(here, device="cpu", cores=4)) == [
+        "its cores is 4, not 2"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("on", "module", "mend"), [("local-ray", "ray", "nightlab[ray]"), ("slurm", "submitit", "nightlab[slurm]")]
+)
+def test_a_cluster_whose_software_is_not_there(
+    on: str, module: str, mend: str, make_lab: Callable[..., TinyLab], nightlab: Any, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / f"{module}.py").write_text(f"raise ImportError('no {module}')\n")
+    path = f"{broken}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+    done = nightlab("run", "--on", on, "--slots", "2", cwd=make_lab(), PYTHONPATH=path)
+    assert done.code == 1 and "is not installed" in done.err and mend in done.err
+
+
+def test_a_cluster_that_is_none(make_lab: Callable[..., TinyLab], nightlab: Any) -> None:
+    lab = make_lab()
+    done = nightlab("run", "--on", "mars", cwd=lab)
+    assert done.code == 1 and "'mars' is no cluster" in done.err and "local-ray" in done.err
+    done = nightlab("run", "--on", "slurm", cwd=lab)
+    assert done.code == 1 and "--slots" in done.err
+    assert not (lab.folder / ".nightlab" / "t").exists()

@@ -1,0 +1,183 @@
+"""Real clusters: Ray on the loopback, and submitit's own scheduler in Slurm's place; skipped where neither is."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import TinyLab, living, wait
+
+from nightlab.crew import Crew, Interrupted
+from nightlab.far import Cluster, Far, common
+from nightlab.lab import Stop
+from nightlab.night import Night
+from nightlab.records import NightlabError
+from nightlab.watch.view import View
+
+# Before Ray is imported: or it would look for a cluster on the loopback at this machine's other address.
+os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+BETTER = "A = 1.0  # [0.25..8 log]\nB = 8  # [1..16]\n"
+
+
+def crew_on(lab: TinyLab, cluster: Cluster, slots: int = 2) -> Crew:
+    nodes = cluster.look("cpu")
+    session = lab.session(elsewhere=common(nodes))
+    return Crew(session, View(), slots, Far(session, cluster, nodes, (), print))
+
+
+def waiting_lab(make_lab: Callable[..., TinyLab], data: Path) -> TinyLab:
+    """Its trials wait until somebody lets them go on."""
+    data.mkdir()
+    waits = f"import os, time\nwhile not os.path.exists('{data}/go'):\n    time.sleep(0.1)\nprint('METRIC loss=4')\n"
+    return make_lab(measure=waits, more=f'[data]\nopen = ["{data}"]\n')
+
+
+def admit_baseline(crew: Crew) -> int:
+    candidates = Night(crew.session, Stop(), crew).candidates
+    return candidates.admit(candidates.baseline())
+
+
+def at_work(cache: Path) -> bool:
+    commands = (Path(f"/proc/{pid}/cmdline") for pid in living(cache))
+    return any("measure.py" in path.read_text() for path in commands if path.exists())
+
+
+@pytest.fixture
+def slurm(tmp_path: Path, monkeypatch: Any) -> Any:
+    pytest.importorskip("submitit")
+    from nightlab.far.on_slurm import SlurmCluster
+
+    monkeypatch.setenv("NIGHTLAB_CACHE", str(tmp_path / "cache"))
+    return SlurmCluster(tmp_path / "jobs", 2, "local")
+
+
+def test_a_session_in_jobs(make_lab: Callable[..., TinyLab], slurm: Any, tmp_path: Path) -> None:
+    lab = make_lab()
+    lab.idea("1", BETTER)
+    crew = crew_on(lab, slurm)
+    Night(crew.session, Stop(experiments=1), crew).run()
+    assert crew.ledger.experiment(1).kept
+    assert "METRIC loss=2.5" in crew.session.box.log("0001-search-s1-1")
+    assert not list(slurm.folder.glob("*.phase"))
+
+
+def test_a_job_that_is_killed_is_lost_and_a_cancelled_one_leaves_nothing(
+    make_lab: Callable[..., TinyLab], slurm: Any, tmp_path: Path
+) -> None:
+    cache = tmp_path / "cache"
+    crew = crew_on(waiting_lab(make_lab, tmp_path / "data"), slurm)
+    trial = crew.launch(admit_baseline(crew), "search", 1)
+    wait(lambda: at_work(cache))
+    for process in workers(slurm.folder):
+        os.kill(process, 9)
+    assert crew.land()[trial.id].outcome == "lost"
+    wait(lambda: not living(cache))
+    crew.launch(0, "search", 1)
+    wait(lambda: at_work(cache))
+    crew.asked_to_stop = 2
+    with pytest.raises(Interrupted):
+        crew.land()
+    outcomes = [m.outcome for _, m in crew.ledger.trials(0) if m]
+    assert outcomes == ["lost", "interrupted"] and not living(cache)
+
+
+def workers(folder: Path) -> list[int]:
+    """The processes in which jobs of this folder run."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        words = path.read_bytes().split(b"\0") if path.exists() else []
+        if b"submitit.core._submit" in words and str(folder).encode() in words:
+            found.append(int(path.parent.name))
+    return found
+
+
+def test_a_cluster_that_does_not_answer_is_named_at_once() -> None:
+    pytest.importorskip("ray")
+    from nightlab.far.on_ray import RayCluster
+
+    for address in ("127.0.0.1:9", "ray://127.0.0.1:9", "nowhere"):
+        with pytest.raises(NightlabError, match=f"there is no Ray cluster at {address}"):
+            RayCluster(address)
+
+
+@pytest.fixture
+def ray_nodes(tmp_path: Path, monkeypatch: Any) -> Iterator[Any]:
+    pytest.importorskip("ray")
+    monkeypatch.setenv("NIGHTLAB_CACHE", str(tmp_path / "cache"))
+    from ray.cluster_utils import Cluster as Nodes
+
+    from nightlab.far.on_ray import HEALTH, LOOPBACK
+
+    on = {"node_ip_address": LOOPBACK, "include_dashboard": False}
+    nodes = Nodes(initialize_head=True, head_node_args={**on, "num_cpus": 0, "_system_config": HEALTH})
+    for _ in range(2):
+        nodes.add_node(num_cpus=1, node_ip_address=LOOPBACK)
+    yield nodes
+    import ray
+
+    ray.shutdown()
+    nodes.shutdown()
+
+
+@pytest.mark.slow
+def test_a_night_on_ray_survives_its_nodes(make_lab: Callable[..., TinyLab], ray_nodes: Any, tmp_path: Path) -> None:
+    from nightlab.far.on_ray import LOOPBACK, RayCluster
+
+    cache, data = tmp_path / "cache", tmp_path / "data"
+    cluster = RayCluster(ray_nodes.address)
+    crew = crew_on(waiting_lab(make_lab, data), cluster)
+    assert crew.engine.room == 2  # type: ignore[attr-defined]
+    trial = crew.launch(admit_baseline(crew), "search", 1)
+    wait(lambda: at_work(cache))
+    node = next(n for n in ray_nodes.worker_nodes if works_on(n, cache))
+    ray_nodes.remove_node(node, allow_graceful=False)
+    lost = crew.land()[trial.id]
+    assert lost.outcome == "lost" and "died" in lost.detail
+    wait(lambda: not living(cache))
+    (data / "go").touch()
+    trial = crew.launch(0, "search", 1)
+    assert crew.land()[trial.id].measured and trial.attempt == 2
+    assert crew.contestant(crew.ledger.experiment(0)).runs[1].metric == 4
+    (data / "go").unlink()
+    ray_nodes.add_node(num_cpus=1, node_ip_address=LOOPBACK)
+    crew.launch(0, "search", 2)
+    wait(lambda: at_work(cache))
+    crew.asked_to_stop = 2
+    with pytest.raises(Interrupted):
+        crew.land()
+    assert not living(cache) and not list(cache.glob("nightlab/far/*/runs/*/*/result.json"))
+
+
+def works_on(node: Any, cache: Path) -> bool:
+    """Whether a trial runs below this node's raylet."""
+    import psutil
+
+    raylet = node.all_processes["raylet"][0].process.pid
+    above = {p.pid for pid in living(cache) if psutil.pid_exists(pid) for p in psutil.Process(pid).parents()}
+    return raylet in above
+
+
+@pytest.mark.slow
+def test_a_driver_that_is_killed_leaves_nothing_on_its_nodes(
+    make_lab: Callable[..., TinyLab], ray_nodes: Any, tmp_path: Path
+) -> None:
+    cache = tmp_path / "cache"
+    lab = waiting_lab(make_lab, tmp_path / "data")
+    program = [sys.executable, "-c", "from nightlab.cli import main; main()"]
+    driver = subprocess.Popen([*program, "run", "--on", ray_nodes.address, "-t", "t"], cwd=lab.folder)
+    try:
+        wait(lambda: at_work(cache))
+    finally:
+        driver.kill()
+        driver.wait()
+    wait(lambda: not living(cache))
+    (tmp_path / "data" / "go").touch()
+    done = subprocess.run([*program, "run", "--on", ray_nodes.address, "-t", "t", "-n", "1"], cwd=lab.folder)
+    assert done.returncode == 0
+    first, second = lab.session().ledger.trials(0)
+    assert first[1] is not None and first[1].outcome == "lost" and second[1] is not None and second[1].measured
