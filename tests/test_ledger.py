@@ -211,7 +211,7 @@ def test_the_table_has_the_originals_columns_first_and_one_line_per_row(tmp_path
     ledger.judge(2, seen, Verdict("discard", "regressed"))
     ledger.propose(candidate(3))  # not judged yet
     path = tmp_path / "results.tsv"
-    write_results(path, Metric("val_bpb"), ledger.experiments())
+    write_results(path, Metric("val_bpb"), ledger)
     header, *rows = [line.split("\t") for line in path.read_text().splitlines()]
     assert header[:5] == ["commit", "val_bpb", "memory_gb", "status", "description"]
     assert [r[:5] for r in rows] == [
