@@ -20,7 +20,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from nightlab.ledger.tables import COLUMNS, SCHEMA, VERSION, apply, experiment_of, fold, trial_of
+from nightlab.ledger.tables import COLUMNS, SCHEMA, TABLES, VERSION, apply, experiment_of, fold, trial_of
 from nightlab.records import Candidate, Evidence, Experiment, Goal, Measurement, NightlabError, Purpose, Trial, Verdict
 
 
@@ -63,9 +63,7 @@ class Ledger:
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("PRAGMA synchronous = FULL")
             if 0 < found < VERSION:  # the tables are a fold of the events, which never change
-                db.executescript(
-                    "BEGIN; DROP TABLE experiments; DROP TABLE trials; DROP TABLE IF EXISTS proposers; COMMIT"
-                )
+                db.executescript(";".join(f"DROP TABLE IF EXISTS {table}" for table in TABLES))
             db.executescript(SCHEMA)
             if 0 < found < VERSION:
                 db.execute("BEGIN IMMEDIATE")
@@ -140,7 +138,7 @@ class Ledger:
     def rebuild(self) -> None:
         """Make the tables again from the events alone."""
         with self._transaction():
-            for table in ("experiments", "proposers", "trials"):
+            for table in TABLES:
                 self._db.execute(f"DELETE FROM {table}")
             fold(self._db)
 

@@ -9,6 +9,7 @@ from typing import Any
 from nightlab.records import Budget, Candidate, Evidence, Experiment, Measurement, PairedGain, Trial, Verdict
 
 VERSION = 3
+TABLES = ("experiments", "proposers", "trials")  # the fold of the events
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS events (
