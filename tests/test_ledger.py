@@ -158,6 +158,30 @@ def test_a_reader_writes_nothing_and_sees_a_writer_at_work(tmp_path: Path) -> No
     assert not (tmp_path / "none.db").exists()
 
 
+OLD = """
+DROP TABLE proposers; DROP TABLE trials; DROP INDEX experiments_source; DROP INDEX experiments_metric;
+CREATE TABLE trials (id TEXT PRIMARY KEY, experiment INTEGER, purpose TEXT, trial TEXT, measurement TEXT);
+CREATE INDEX trials_experiment ON trials (experiment);
+CREATE INDEX trials_open ON trials (id) WHERE measurement IS NULL;
+PRAGMA user_version = 2;
+"""
+
+
+def test_the_tables_of_an_older_format_are_made_anew(tmp_path: Path) -> None:
+    path = tmp_path / "l.db"
+    ledger = a_short_session(path, 3)
+    ledger.start(trial(1))
+    ledger.finish(trial(1), Measurement("measured", 1.0))
+    ledger.close()
+    before = tables(path)
+    db = sqlite3.connect(path)
+    db.executescript(OLD)
+    db.close()
+    now = Ledger(path)
+    assert tables(path) == before and len(before["trials"]) == 1
+    assert now.proposals_by() == {"tuner": 3} and now.sources() == set() and now.attempts(1, "search", 1) == 1
+
+
 def test_a_newer_format_is_refused_and_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "l.db"
     Ledger(path).close()

@@ -15,7 +15,7 @@ from nightlab.records import SEED, Budget, Experiment, Measurement, Purpose, Tri
 
 ATTEMPTS = 3  # how often a trial may be lost, or disturbed in a row, before that is how things are
 REPEATS = 400  # trials of genomes that had run before: what the noise is learned from, known to 4 % then
-UPKEEPS = 50  # trials of a champion's upkeep: what more of them would tell of it is far below the noise
+UPKEEPS = 128  # trials of a champion's upkeep that count, the latest: no rule asks for as many at once
 OWN_SEED = 10_000
 ABLATION = "ablation"  # who proposes a champion without the changes that earn nothing
 # Seeds by purpose: what one question has used is fresh for the next.
