@@ -1,7 +1,8 @@
 """The language-model lab in figures: python benchmarks/lm.py [--seconds 10] [--seeds 3]
 
 Speed and quality of train.py against a plain GPT-2 with AdamW of the same size, at equal seconds on the same data;
-what a trial costs beside its training; what the loader costs per token beside the usual best-fit packer. Runs on
+what a trial costs beside its training; loader and evaluation beside the usual best-fit packer and beside a plain
+loop that takes one document at a time. Runs on
 whatever device there is; on a machine with a GPU: --seconds 300.
 """
 
@@ -104,23 +105,21 @@ def phases(folder: Path, trials: int) -> None:
     table(("phase", "median", "min", "max"), rows)
 
 
-def loader(folder: Path) -> None:
-    """CPU time per token of the lab's loader, and of best-fit packing as it is usually written."""
-    code = """
-import random, sys, time
-import numpy as np, prepare
-length, batch = int(sys.argv[1]), 32
+LOADERS = """
+import statistics, sys, time
+import numpy as np, torch, prepare
+length, batch, rounds = int(sys.argv[1]), 32, 5
 batches = prepare.train_loader(batch, length)
-next(batches)
-begun = time.process_time()
-for _ in range(50): next(batches)
-ours = (time.process_time() - begun) / (50 * batch * length)
 tokens = prepare.tokens_of("train")[:2_000_000]
-starts = np.flatnonzero(tokens == prepare.BOS)
-documents = [d.tolist() for d in np.split(tokens, starts[1:])]
-def best_fit(rows):
+documents = [d.tolist() for d in np.split(tokens, np.flatnonzero(tokens == prepare.BOS)[1:])]
+
+def ours():
+    for _ in range(50): next(batches)
+    return 50 * batch * length, 0
+
+def best_fit():
     waiting, queue, used, dropped = [], iter(documents * 50), 0, 0
-    for _ in range(rows):
+    for _ in range(200):
         room = length + 1
         while room:
             while len(waiting) < 1000: waiting.append(next(queue))
@@ -131,19 +130,102 @@ def best_fit(rows):
                 dropped += len(d) - room; d = d[:room]
             used += len(d); room -= len(d)
     return used, dropped
-begun = time.process_time()
-used, dropped = best_fit(200)
-print(ours * 1e6, (time.process_time() - begun) / used * 1e6, dropped / (used + dropped))
+
+def one_document():
+    used = padded = 0
+    rows, queue = [], iter(documents * 50)
+    while used < 50 * batch * length:
+        document = next(queue)
+        for at in range(0, len(document) - 1, length):
+            row = document[at : at + length + 1]
+            used += len(row) - 1; padded += length + 1 - len(row)
+            rows.append(row + [prepare.BOS] * (length + 1 - len(row)))
+            if len(rows) == batch: torch.tensor(rows).to(prepare.DEVICE); rows = []
+    return used, padded
+
+waste = {}
+costs = {way: [] for way in (ours, best_fit, one_document)}
+for turn in range(rounds + 1):
+    for way, found in costs.items():
+        begun = time.process_time()
+        used, waste[way] = way()
+        if turn: found.append((time.process_time() - begun) / used * 1e6)
+        waste[way] /= used + waste[way]
+print(*(statistics.median(found) for found in costs.values()), waste[best_fit], waste[one_document])
 """
+
+
+def loader(folder: Path) -> None:
+    """CPU time per token of the lab's loader, of best-fit packing as it is usually written, and of no packing."""
     rows = []
     for length in (128, 256, 2048):
-        done = subprocess.run([sys.executable, "-c", code, str(length)], cwd=folder, capture_output=True, text=True)
-        if done.returncode:
-            sys.exit(done.stderr)
-        ours, theirs, dropped = map(float, done.stdout.split())
-        rows.append((length, f"{ours:.3f}", f"{theirs:.3f}", f"{theirs / ours:.0f}", "0 %", f"{dropped:.0%}"))
-    print("loader: CPU microseconds per token, and the share of tokens thrown away\n")
-    table(("context", "ours", "best-fit packer", "times", "ours drops", "packer drops"), rows)
+        ours, packer, single, dropped, padded = in_lab(folder, LOADERS, str(length))
+        times = (f"{cost / ours:.0f}" for cost in (packer, single))
+        rows.append(
+            (length, f"{ours:.3f}", f"{packer:.3f}", f"{single:.3f}", *times, f"{dropped:.0%}", f"{padded:.0%}")
+        )
+    print("loader: CPU microseconds per token, median of 5, in turn; ours throws away nothing and pads nothing\n")
+    columns = ("context", "ours", "best-fit packer", "document by document", "packer / ours", "documents / ours")
+    table((*columns, "packer drops", "documents pad"), rows)
+
+
+EVALUATIONS = """
+import statistics, sys, time
+sys.argv = ["train.py"]
+import numpy as np, torch, prepare, train
+import torch.nn.functional as F
+model = train.GPT().to(prepare.DEVICE).eval()
+model.prepare_length(prepare.MAX_CONTEXT)
+now = time.process_time if prepare.DEVICE == "cpu" else time.perf_counter
+tokens, sizes = prepare.tokens_of("val"), torch.from_numpy(prepare.token_bytes().astype(np.int64))
+documents = np.split(tokens, np.flatnonzero(tokens == prepare.BOS)[1:])
+wanted = min((len(tokens) - 1) // prepare.MAX_CONTEXT, prepare.EVAL_TOKENS // prepare.MAX_CONTEXT)
+wanted = wanted // prepare.EVAL_BATCH * prepare.EVAL_BATCH * prepare.MAX_CONTEXT
+
+@torch.no_grad()
+def answer(batch): return model(batch.to(prepare.DEVICE, torch.int64)).float()
+
+def ours():
+    prepare.bits_per_byte(lambda batches: map(answer, map(torch.from_numpy, batches)), "val")
+    return wanted
+
+def one_document():
+    nats, count = 0.0, 0
+    for document in documents:
+        for at in range(0, len(document) - 1, prepare.MAX_CONTEXT):
+            part = torch.from_numpy(document[at : at + prepare.MAX_CONTEXT + 1].astype(np.int64))
+            row = F.pad(part[:-1], (0, prepare.MAX_CONTEXT - len(part) + 1), value=prepare.BOS)
+            targets = part[1:].to(prepare.DEVICE)
+            loss = F.cross_entropy(answer(row[None])[0, : len(targets)], targets, reduction="none")
+            nats += loss[sizes.to(prepare.DEVICE)[targets] > 0].double().sum().item()
+            count += len(targets)
+            if count >= wanted: return count
+    return count
+
+rates = {ours: [], one_document: []}
+for turn in range(4):
+    for way, found in rates.items():
+        begun = now()
+        count = way()
+        if turn: found.append(count / (now() - begun))
+print(*(statistics.median(found) for found in rates.values()))
+"""
+
+
+def evaluation(folder: Path) -> None:
+    """Tokens a second of the lab's evaluation, and of a loop that calls the model for one padded row at a time."""
+    ours, single = in_lab(folder, EVALUATIONS)
+    clock = "CPU" if this_platform().device == "cpu" else "wall"
+    print(f"evaluation: tokens per second of {clock} clock, median of 3, in turn; ours sends two batches twice\n")
+    table(("ours", "document by document", "ratio"), [(f"{ours:,.0f}", f"{single:,.0f}", f"{ours / single:.2f}")])
+
+
+def in_lab(folder: Path, code: str, *args: str) -> list[float]:
+    """The numbers that a piece of Python prints in the lab."""
+    done = subprocess.run([sys.executable, "-c", code, *args], cwd=folder, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(done.stderr)
+    return [float(word) for word in done.stdout.split()]
 
 
 def main() -> None:
@@ -163,6 +245,7 @@ def main() -> None:
         subprocess.run([sys.executable, "prepare.py"], cwd=folder, check=True)
         begun = time.time()
         loader(folder)
+        evaluation(folder)
         phases(folder, wanted.trials)
         shutil.copy(Path(__file__).with_name("plain_gpt.py"), folder)
         if device == "cpu":

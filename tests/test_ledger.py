@@ -17,7 +17,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nightlab.ledger import Ledger, find_session, make_state_folder, tags, write_results
+from nightlab.ledger import Ledger, find_session, make_state_folder, mend_results, tags, write_results
+from nightlab.ledger.tables import TABLES
 from nightlab.records import Budget, Candidate, Measurement, Metric, NightlabError, Trial, Verdict
 
 BUDGET = Budget("wall", 5)
@@ -34,7 +35,7 @@ def trial(number: int, attempt: int = 1) -> Trial:
 
 def tables(path: Path) -> dict[str, list[Any]]:
     with sqlite3.connect(path) as db:
-        return {t: db.execute(f"SELECT * FROM {t} ORDER BY 1").fetchall() for t in ("experiments", "trials")}
+        return {t: db.execute(f"SELECT * FROM {t} ORDER BY 1").fetchall() for t in TABLES}
 
 
 # -- a fold of its events ------------------------------------------------------------------------------
@@ -157,6 +158,30 @@ def test_a_reader_writes_nothing_and_sees_a_writer_at_work(tmp_path: Path) -> No
     assert not (tmp_path / "none.db").exists()
 
 
+OLD = """
+DROP TABLE proposers; DROP TABLE trials; DROP INDEX experiments_source; DROP INDEX experiments_metric;
+CREATE TABLE trials (id TEXT PRIMARY KEY, experiment INTEGER, purpose TEXT, trial TEXT, measurement TEXT);
+CREATE INDEX trials_experiment ON trials (experiment);
+CREATE INDEX trials_open ON trials (id) WHERE measurement IS NULL;
+PRAGMA user_version = 2;
+"""
+
+
+def test_the_tables_of_an_older_format_are_made_anew(tmp_path: Path) -> None:
+    path = tmp_path / "l.db"
+    ledger = a_short_session(path, 3)
+    ledger.start(trial(1))
+    ledger.finish(trial(1), Measurement("measured", 1.0))
+    ledger.close()
+    before = tables(path)
+    db = sqlite3.connect(path)
+    db.executescript(OLD)
+    db.close()
+    now = Ledger(path)
+    assert tables(path) == before and len(before["trials"]) == 1
+    assert now.proposals_by() == {"tuner": 3} and now.sources() == set() and now.attempts(1, "search", 1) == 1
+
+
 def test_a_newer_format_is_refused_and_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "l.db"
     Ledger(path).close()
@@ -211,7 +236,7 @@ def test_the_table_has_the_originals_columns_first_and_one_line_per_row(tmp_path
     ledger.judge(2, seen, Verdict("discard", "regressed"))
     ledger.propose(candidate(3))  # not judged yet
     path = tmp_path / "results.tsv"
-    write_results(path, Metric("val_bpb"), ledger.experiments())
+    write_results(path, Metric("val_bpb"), ledger)
     header, *rows = [line.split("\t") for line in path.read_text().splitlines()]
     assert header[:5] == ["commit", "val_bpb", "memory_gb", "status", "description"]
     assert [r[:5] for r in rows] == [
@@ -222,6 +247,82 @@ def test_the_table_has_the_originals_columns_first_and_one_line_per_row(tmp_path
     assert rows[1][-1] == "A 1 → 2; B 3 → 4"
     assert {len(r) for r in rows} == {len(header)}
     assert list(tmp_path.glob("*.tmp")) == []
+
+
+def a_short_session(path: Path, judged: int) -> Ledger:
+    ledger = Ledger(path)
+    for n in range(judged):
+        ledger.propose(candidate(n))
+        ledger.judge(n, Measurement("measured", 1.0 - n), Verdict("keep", "improved", bar=1.0 - n))
+    return ledger
+
+
+@pytest.mark.parametrize("judged", range(4))
+def test_a_table_that_a_kill_left_is_completed_and_a_whole_one_left_alone(tmp_path: Path, judged: int) -> None:
+    ledger, path, metric = a_short_session(tmp_path / "l.db", judged), tmp_path / "results.tsv", Metric("loss")
+    mend_results(path, metric, ledger)
+    whole = path.read_text()
+    assert len(whole.splitlines()) == judged + 1
+    before = path.stat()
+    mend_results(path, metric, ledger)
+    assert path.stat().st_mtime_ns == before.st_mtime_ns and path.stat().st_ino == before.st_ino
+    for cut in range(len(whole)):  # wherever the write was torn
+        path.write_text(whole[:cut])
+        mend_results(path, metric, ledger)
+        assert path.read_text() == whole
+    path.write_text("another table\n")
+    mend_results(path, metric, ledger)
+    assert path.read_text() == whole
+
+
+# -- a bounded history ---------------------------------------------------------------------------------
+
+
+def test_an_outline_has_the_baseline_the_best_and_the_last(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "l.db")
+    ledger._db.execute("PRAGMA synchronous = OFF")
+    metrics = [5.0, 9.0, 1.0, 7.0, None, 8.0, 2.0, 6.0, 4.0]
+    for n, value in enumerate(metrics):
+        ledger.propose(candidate(n))
+        outcome, status = ("measured", "discard") if value is not None else ("crashed", "crash")
+        ledger.judge(n, Measurement(outcome, value), Verdict(status, "regressed"))
+    ledger.propose(candidate(9))  # it runs
+    assert [e.number for e in ledger.outline("minimise", best=2, last=2)] == [0, 2, 6, 8, 9]
+    assert [e.number for e in ledger.outline("maximise", best=2, last=2)] == [0, 1, 5, 8, 9]
+    assert ledger.outline("minimise", best=99, last=99) == ledger.experiments()
+    assert ledger.tally() == {"discard": 8, "crash": 1, None: 1}
+    assert [e.number for e in ledger.judged(last=3)] == [6, 7, 8] and len(list(ledger.judged())) == 9
+
+
+def test_repeats_come_with_the_first_run_of_each_genome(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "l.db")
+    runs = [(0, "a", "search"), (1, "b", "search"), (2, "c", "search"), (0, "a", "replay"), (1, "b", "search")]
+    runs += [(3, "d", "search"), (2, "c", "confirm"), (1, "b", "upkeep")]
+    for n, (number, commit, purpose) in enumerate(runs, 1):
+        ledger.start(Trial(f"t{n}", number, commit, n, purpose, BUDGET))
+        ledger.finish(Trial(f"t{n}", number, commit, n, purpose, BUDGET), Measurement("measured", float(n)))
+    assert [place for place, _, _ in ledger.repeats(2)] == [1, 2, 3, 7, 8], "the fifth is a repeat too many"
+    assert [(place, t.seed, m.metric) for place, t, m in ledger.repeats(9)] == [
+        (n, n, float(n)) for n in (1, 2, 3, 5, 7, 8)
+    ]
+    assert [ledger.repeated(t) for t, _ in ledger.trials()] == [False] * 4 + [True, False, True, True]
+    assert [t.seed for t, _ in ledger.trials(1, last=2)] == [5, 8] and ledger.attempts(1, "search", 5) == 1
+
+
+def test_nothing_that_the_loop_asks_is_answered_by_reading_a_whole_table(tmp_path: Path) -> None:
+    ledger = a_session(tmp_path, 30)
+    asked: list[str] = []
+    ledger._db.set_trace_callback(asked.append)
+    ledger.notes("upkeep", last=1), ledger.next_number(), ledger.last_event_at(), ledger.experiment(3)
+    ledger.champion(), ledger.unjudged(), ledger.find_tree("t3"), ledger.by_commit("c"), ledger.open_trials()
+    ledger.trials(3, "search", last=9), ledger.attempts(3, "search", 1), ledger.trials_before("x"), ledger.repeats(9)
+    ledger.repeated(trial(3)), ledger.outline("minimise", 5, 5), list(ledger.judged(last=2)), ledger.sources()
+    ledger._db.set_trace_callback(None)
+    assert len(asked) == 17
+    for query in asked:
+        plan = [row[3] for row in ledger._db.execute(f"EXPLAIN QUERY PLAN {query}")]
+        whole = [step for step in plan if step in ("SCAN events", "SCAN experiments", "SCAN trials")]
+        assert not whole or (" LIMIT " in query and not any("ORDER BY" in step for step in plan)), (query, plan)
 
 
 # -- quick to look at ----------------------------------------------------------------------------------

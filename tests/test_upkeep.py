@@ -29,7 +29,7 @@ from nightlab.ledger import Ledger
 from nightlab.lineage import Repo
 from nightlab.night import Night
 from nightlab.records import Budget, Measurement, Metric, Trial
-from nightlab.standing import ATTEMPTS, UPKEEP_SEED, Replicates, replicates, runs
+from nightlab.standing import ATTEMPTS, UPKEEP_SEED, Replicates, contestant, replicates, runs
 from nightlab.watch.view import Lines, View
 
 CONTRACT = """\
@@ -207,6 +207,22 @@ def test_the_original_s_rule_never_looks_back(lucky: Any) -> None:
     assert [note["after"] for note in notes] == [1, 2] and all(len(note["values"]) == 1 for note in notes)
     kept = session.ledger.experiment(1)
     assert kept.bar == kept.measurement.metric and all(note["bar"] == kept.bar for note in notes)
+
+
+def test_upkeep_without_end_counts_the_latest_and_takes_no_other_question_s_seeds(
+    lucky: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nightlab.upkeep.CONFIRM_SEED", UPKEEP_SEED + 4)
+    for room in ("nightlab.upkeep", "nightlab.standing"):
+        monkeypatch.setattr(f"{room}.UPKEEPS", 2)
+    _, session = lucky('rule = "greedy"\nupkeep = 1\nconfirm = 0', *(11.0 + n for n in range(6))).run()
+    notes, ledger = session.ledger.notes("upkeep"), session.ledger
+    assert [note["number"] for note in notes] == [0] * 6
+    seeds = [seed for note in notes for seed in note["seeds"]]
+    assert seeds == [UPKEEP_SEED + n % 4 for n in range(len(seeds))] and len(seeds) > 4
+    counted = contestant(ledger, ledger.experiment(0), same_seeds=False).runs
+    search = {trial.seed for trial, _ in ledger.trials(0, "search")}
+    assert set(counted) - search == set(seeds[-2:])
 
 
 @pytest.mark.parametrize("between", ["nothing", "a try"])
@@ -493,6 +509,26 @@ def test_which_trials_count() -> None:
     assert (lost.outcome, lost.detail) == ("lost", f"lost {ATTEMPTS} times: ")
     assert runs([(trial(1), gone), (trial(2), gone), (trial(3), gone)]) == {}, "each seed has its own attempts"
     assert runs([(trial(501, purpose="upkeep"), good)]) == {} != runs([(trial(501, purpose="upkeep"), good)], "upkeep")
+
+
+def test_the_noise_is_learned_from_the_latest_repeats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few as they are, each repeat counts; later the first of them don't, and the baseline's always do."""
+    ledger, draw = Ledger(tmp_path / "l.db"), random.Random(1)
+    ledger._db.execute("PRAGMA synchronous = OFF")
+    values: dict[str, list[float]] = {}
+    for n in [0, 0, *range(1, 9), *range(1, 9), 8]:
+        genome = f"g{n}"
+        seeds = values.setdefault(genome, [])
+        seeds.append(draw.gauss(n, 1))
+        one = trial(len(seeds), experiment=n, commit=genome)
+        ledger.start(one)
+        ledger.finish(one, Measurement("measured", seeds[-1]))
+    found = replicates(ledger, BUDGET, None)
+    assert sorted(found.groups()) == sorted(values.values()) and found.baseline == values["g0"][0]
+    monkeypatch.setattr("nightlab.standing.REPEATS", 4)
+    latest = [values[name] for name in ("g0", "g6", "g7", "g8")]
+    few = replicates(ledger, BUDGET, None)
+    assert few.groups() == latest and few.noise().replicates == 1 + 1 + 1 + 2 and few.baseline == found.baseline
 
 
 def test_the_noise_of_a_session_is_that_of_its_replicates() -> None:

@@ -8,13 +8,16 @@ from dataclasses import dataclass, replace
 from nightlab.genome import same_program, syntax_fault
 from nightlab.lineage import OutOfScope, PatchConflict
 from nightlab.propose import Briefing, Mixture, Proposal, changes, find_constants, make_proposers
-from nightlab.records import Candidate, Experiment
+from nightlab.records import Candidate
 from nightlab.session import Session
 from nightlab.trial.text import one_line
 from nightlab.watch.view import View
 
 REFUSALS = 25  # proposals refused in a row before a session has nothing left to try
 MOMENT = 0.05  # seconds that a free slot waits for a thought
+# What a proposer is told of the past. The tuner's estimator takes no more than the 25 best for good ones (Optuna's
+# default for TPE), and gives the others less weight the older they are.
+BEST, LAST = 25, 200
 
 
 class Thought(threading.Thread):
@@ -48,11 +51,10 @@ class Candidates:
 
     def __init__(self, session: Session, view: View, seed: int = 0) -> None:
         self.session, self.ledger, self.view = session, session.ledger, view
-        self.history = self.ledger.experiments()
-        used = {note["source"] for note in self.ledger.notes("refused")}
-        used |= {experiment.candidate.source for experiment in self.history}
-        self.proposers = make_proposers(session.lab, session.repo.lab, self.ledger.proposals_by(), used, seed)
+        had, used = self.ledger.proposals_by(), self.ledger.sources()
+        self.proposers = make_proposers(session.lab, session.repo.lab, had, used, seed)
         self.nothing_left = ""
+        self._measured = False  # there is a baseline: nothing can be proposed before
         self._thought: Thought | None = None
         self._ready: Ready | None = None
         self._dry = False  # the proposers had nothing, as things stood
@@ -76,8 +78,8 @@ class Candidates:
 
     def think(self, wait: float = 0.0) -> None:
         """Have the next candidate made ready while trials run. Raises what a proposer raised."""
-        measured = self.history and self.history[0].kept  # nothing can be proposed before there is a baseline
-        if self._ready or self._dry or self.nothing_left or not measured:
+        self._measured = self._measured or self.ledger.champion() is not None
+        if self._ready or self._dry or self.nothing_left or not self._measured:
             return
         if self._thought is None:
             self._thought = Thought(self.proposers, self._briefing())
@@ -94,9 +96,6 @@ class Candidates:
     def news(self) -> None:
         """A trial has ended: proposers that had nothing may have something now."""
         self._dry = False
-
-    def judged(self, experiment: Experiment) -> None:
-        self.history[experiment.number] = experiment
 
     def _take(self, ready: Ready) -> int | None:
         """Admit what is ready; on another champion by now it is made anew, or dropped."""
@@ -148,7 +147,7 @@ class Candidates:
             device=self.session.device,
             genome=self.session.genome(champion.candidate.commit),
             champion=champion,
-            history=list(self.history),
+            history=self.ledger.outline(self.session.metric.goal, BEST, LAST),
         )
 
     def _realise(self, proposal: Proposal, champion: str) -> Candidate:
@@ -215,7 +214,6 @@ class Candidates:
         number = self.ledger.next_number()
         self.session.repo.keep_reachable(self.session.tag, f"{number:06d}", candidate.commit)
         self.ledger.propose(candidate)
-        self.history.append(self.ledger.experiment(number))
         return number
 
     def _require_new(self, candidate: Candidate) -> None:

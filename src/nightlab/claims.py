@@ -213,7 +213,7 @@ class Claims:
     def _show(self, experiment: Experiment, evidence: Evidence) -> None:
         if evidence not in self.ledger.experiment(experiment.number).evidence:
             self.ledger.show(experiment.number, evidence)
-            write_results(self.session.results, self.session.metric, self.ledger.experiments())
+            write_results(self.session.results, self.session.metric, self.ledger)
 
     def _without(self, commit: str, experiments: Sequence[Experiment]) -> str:
         """A commit with some of its changes taken out again, the latest first.

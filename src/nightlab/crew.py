@@ -50,7 +50,7 @@ class Crew:
         self.trained = 0.0  # seconds that this crew's trials spent training
         self.asked_to_stop = 0
         self.goal = ""
-        self.replicates: Replicates = replicates(session.ledger, session.budget.record(), session.lab.judge.sigma)
+        self._replicates: Replicates | None = None
         session.box.shared = len(self.slots) > 1
         self._disturbed = 0  # trials in a row
         self._launched: dict[str, float] = {}
@@ -67,15 +67,15 @@ class Crew:
         """Start the next attempt at a trial of an experiment, or with ``commit`` of a variant of it, in a free slot."""
         require_disk(self.session.folder)
         experiment = self.ledger.experiment(number)
-        before = [t for t, _ in self.ledger.trials(number, purpose) if t.seed == seed]
+        attempt = self.ledger.attempts(number, purpose, seed) + 1
         trial = Trial(
-            id=f"{number:04d}-{purpose}-s{seed}-{len(before) + 1}",
+            id=f"{number:04d}-{purpose}-s{seed}-{attempt}",
             experiment=number,
             commit=commit or experiment.candidate.commit,
             seed=seed,
             purpose=purpose,
             budget=budget or self.session.budget.record(),
-            attempt=len(before) + 1,
+            attempt=attempt,
         )
         self.ledger.start(trial)
         self.flying[trial.id] = self.engine.start(trial, self.free[0])
@@ -98,20 +98,28 @@ class Crew:
     @property
     def since(self) -> int:
         """How many trials ran before the machine was as it is now: their numbers don't compare with later ones."""
-        changes = self.ledger.notes("machine")
+        changes = self.ledger.notes("machine", last=1)
         return int(changes[-1]["since"]) if changes else 0
 
     @property
     def machine_changed(self) -> bool:
         """Whether the machine has changed since the champion was last measured."""
-        changes, champion = self.ledger.notes("machine"), self.ledger.champion()
-        measured = [note["at"] for note in self.ledger.notes("upkeep")]
+        changes, champion = self.ledger.notes("machine", last=1), self.ledger.champion()
+        measured = [note["at"] for note in self.ledger.notes("upkeep", last=1)]
         if champion and champion.judged_at:
             measured.append(champion.judged_at)
         return bool(changes and measured) and max(measured) < changes[-1]["at"]
 
     def machine_has_changed(self, since: int, why: str) -> None:
         self.ledger.note("machine", {"since": since, "why": why})
+        self._replicates = None
+
+    @property
+    def replicates(self) -> Replicates:
+        """The session's replicates, read again only when they have changed."""
+        if self._replicates is None:
+            self._replicates = replicates(self.ledger, self.session.budget.record(), self.session.lab.judge.sigma)
+        return self._replicates
 
     def contestant(self, experiment: Experiment) -> Contestant:
         """An experiment's genome as the session's judge sees it."""
@@ -122,6 +130,7 @@ class Crew:
         for running in list(self.flying.values()):
             if running.finished():
                 del self.flying[running.trial.id]
+                self._launched.pop(running.trial.id, None)
                 measurement = self._settled(running.trial, self._of_a_sound_slot(running))
                 self.ledger.finish(running.trial, measurement)
                 if not self.slots:
@@ -130,7 +139,8 @@ class Crew:
                         "see what nvidia-smi says, mend the machine, then run the same command: it resumes",
                     )
                 self.trained += measurement.training_seconds
-                self.replicates.add(running.trial, measurement, self.since)
+                if running.trial.experiment == 0 or self.ledger.repeated(running.trial):
+                    self._replicates = None
                 yield running.trial, measurement
 
     def value(

@@ -8,7 +8,7 @@ from nightlab.candidates import Candidates
 from nightlab.crew import Crew, Interrupted, Wanted
 from nightlab.judge import Again, Contestant, without
 from nightlab.lab import Stop
-from nightlab.ledger import append_result, write_results
+from nightlab.ledger import append_result, mend_results
 from nightlab.lineage import OutOfScope, PatchConflict, in_genome
 from nightlab.records import (
     Experiment,
@@ -180,7 +180,6 @@ class Night:
     ) -> None:
         self.ledger.judge(experiment.number, _of(candidate), verdict)
         experiment = self.ledger.experiment(experiment.number)
-        self.candidates.judged(experiment)
         append_result(self.session.results, experiment)
         if experiment.kept and not self.session.sync():
             self.view.say(f"{self.session.branch} is checked out somewhere: it moves when you switch away")
@@ -210,7 +209,7 @@ class Night:
 
     def _note_machine(self) -> None:
         """Remember what this runs on; what was measured before a change does not compare with what comes after."""
-        slots, past = described(self.crew.slots), self.ledger.notes("opened")
+        slots, past = described(self.crew.slots), self.ledger.notes("opened", last=1)
         now = f"{self.crew.engine.platform}{slots and f', {slots}'}"
         self.ledger.note("opened", {"platform": now, "allowed": list(self.crew.engine.sandbox.missing)})
         if past and past[-1]["platform"] != now:
@@ -228,7 +227,7 @@ class Night:
             self.candidates.admit(self.candidates.baseline())
         adopted = self.crew.take_up()
         self._note_machine()
-        write_results(session.results, session.metric, self.ledger.experiments())
+        mend_results(session.results, session.metric, self.ledger)
         session.sync()
         self.view.opened(
             Opening(

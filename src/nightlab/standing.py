@@ -14,6 +14,8 @@ from nightlab.ledger import Ledger
 from nightlab.records import SEED, Budget, Experiment, Measurement, Purpose, Trial
 
 ATTEMPTS = 3  # how often a trial may be lost, or disturbed in a row, before that is how things are
+REPEATS = 400  # trials of genomes that had run before: what the noise is learned from, known to 4 % then
+UPKEEPS = 128  # trials of a champion's upkeep that count, the latest: no rule asks for as many at once
 OWN_SEED = 10_000
 ABLATION = "ablation"  # who proposes a champion without the changes that earn nothing
 # Seeds by purpose: what one question has used is fresh for the next.
@@ -49,8 +51,13 @@ def contestant(ledger: Ledger, experiment: Experiment, *, same_seeds: bool, sinc
     if experiment.kept:  # a champion has upkeep, and after a simplification only the seeds of that question
         own = [pair for pair in ledger.trials(number, "ablate", since) if pair[0].commit == experiment.candidate.commit]
         found = found or runs(own, "ablate")
-        found = {**found, **_measured(runs(ledger.trials(number, "upkeep", since), "upkeep"))}
+        found = {**found, **_measured(upkeeps(ledger, number, since))}
     return Contestant(found, experiment.candidate.lines, bar, first)
+
+
+def upkeeps(ledger: Ledger, champion: int, since: int = 0) -> dict[int, Measurement]:
+    """What the latest ``UPKEEPS`` trials of a champion's upkeep measured, by seed."""
+    return runs(ledger.trials(champion, "upkeep", since, last=UPKEEPS), "upkeep")
 
 
 def _measured(found: dict[int, Measurement]) -> dict[int, Measurement]:
@@ -58,7 +65,7 @@ def _measured(found: dict[int, Measurement]) -> dict[int, Measurement]:
 
 
 class Replicates:
-    """The values of every genome that ran with more than one seed under the session's budget.
+    """The values of the genomes that ran with more than one seed under the session's budget.
 
     Replays don't count: the same seed again shows less than the luck of a seed.
     """
@@ -67,6 +74,7 @@ class Replicates:
         self.budget, self.stated = budget, stated
         self.baseline: float | None = None
         self._values: dict[tuple[str, int], dict[int, float]] = {}
+        self._noise: Noise | None = None
 
     def add(self, trial: Trial, measured: Measurement | None, machine: int = 0) -> None:
         """Add a trial; ``machine`` tells apart what ran before and after the machine changed."""
@@ -75,7 +83,9 @@ class Replicates:
         if trial.budget == self.budget and trial.purpose != "replay":
             key = trial.commit, machine
             values = self._values.pop(key, {})  # the genome that ran last stands last
-            self._values[key] = {**values, trial.seed: measured.metric}
+            values[trial.seed] = measured.metric
+            self._values[key] = values
+            self._noise = None
             if self.baseline is None and trial.experiment == 0:
                 self.baseline = measured.metric
 
@@ -83,12 +93,17 @@ class Replicates:
         return [list(values.values()) for values in self._values.values() if len(values) > 1]
 
     def noise(self) -> Noise:
-        return pooled(self.groups(), prior_sigma(self.baseline, self.stated))
+        if self._noise is None:
+            self._noise = pooled(self.groups(), prior_sigma(self.baseline, self.stated))
+        return self._noise
 
 
 def replicates(ledger: Ledger, budget: Budget, stated: float | None) -> Replicates:
-    """The replicates of a whole session."""
-    found, changes = Replicates(budget, stated), [note["since"] for note in ledger.notes("machine")]
-    for number, (trial, measured) in enumerate(ledger.trials(), 1):
-        found.add(trial, measured, max((since for since in changes if since < number), default=0))
+    """The replicates among the last ``REPEATS`` trials of genomes that had run before, each with its first trial.
+
+    Where the machine changed in between, a genome's values are those of two.
+    """
+    found, changes = Replicates(budget, stated), [note["since"] for note in ledger.notes("machine", last=REPEATS)]
+    for place, trial, measured in ledger.repeats(REPEATS):
+        found.add(trial, measured, max((since for since in changes if since < place), default=0))
     return found

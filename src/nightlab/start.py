@@ -151,8 +151,8 @@ def _open(
 def _usable(repo: Repo, tag: str, allow: Iterable[str], elsewhere: Platform | None) -> tuple[Session | None, str]:
     """The session, or why it can't go on with the lab as it is committed now."""
     session = open_session(repo.lab, tag, writer=True, allow=allow, elsewhere=elsewhere is not None)
-    baseline = session.ledger.experiments(None)[:1]
-    if baseline and baseline[0].verdict and not baseline[0].kept:
+    baseline = session.ledger.experiment(0) if session.ledger.next_number() else None
+    if baseline and baseline.verdict and not baseline.kept:
         session.close()
         return None, f"the baseline of {tag} could not be measured"
     here, there = elsewhere or this_platform(session.device), session.platform

@@ -7,7 +7,6 @@ evaluator has held-out data, it is the occasion to look at them.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterable
 from dataclasses import asdict, replace
@@ -15,7 +14,7 @@ from dataclasses import asdict, replace
 from nightlab.crew import Crew, Wanted
 from nightlab.judge import Again, change_of_noise, look, noisier
 from nightlab.records import SEED, Experiment, Measurement, average
-from nightlab.standing import UPKEEP_SEED, runs
+from nightlab.standing import CONFIRM_SEED, UPKEEP_SEED, UPKEEPS, runs, upkeeps
 
 
 class Upkeep:
@@ -30,9 +29,9 @@ class Upkeep:
         A session that is ``stopping`` begins none.
         """
         champion, every = self.session.champion(), self.session.lab.judge.upkeep
-        past = self.ledger.notes("upkeep")
-        used = {seed for note in past for seed in note["seeds"]}
-        found = runs(self.ledger.trials(champion.number, "upkeep", self.crew.since), "upkeep")
+        past = self.ledger.notes("upkeep", last=UPKEEPS)
+        used = {seed for note in past if note["number"] == champion.number for seed in note["seeds"]}
+        found = upkeeps(self.ledger, champion.number, self.crew.since)
         fresh = {seed: run for seed, run in found.items() if seed not in used}
         changed = self.crew.machine_changed
         due = changed or (every and done - (past[-1]["after"] if past else 0) >= every)
@@ -54,8 +53,10 @@ class Upkeep:
         if missing:
             if missing.who == "champion":
                 return Wanted(champion.number, "search", missing.seed)
-            tried = used | fresh.keys()
-            return Wanted(champion.number, "upkeep", next(n for n in itertools.count(UPKEEP_SEED) if n not in tried))
+            # What was used before the latest upkeeps comes round again, rather than a seed of another question.
+            last = [*(past[-1]["seeds"] if used else []), *fresh][-1:]
+            seed = last[0] + 1 if last else UPKEEP_SEED
+            return Wanted(champion.number, "upkeep", seed if seed < CONFIRM_SEED else UPKEEP_SEED)
         values = [run.metric for run in fresh.values() if run.metric is not None]
         before = bar = standing.bar if standing.bar is not None else 0.0
         if changed and values:

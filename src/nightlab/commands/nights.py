@@ -150,6 +150,7 @@ def _run(
     from nightlab.claims import Claims
     from nightlab.commands.claims import say_confirmed, say_worths
     from nightlab.crew import Crew, Interrupted
+    from nightlab.ledger import write_results
     from nightlab.night import Night
     from nightlab.report import write
     from nightlab.watch.log import closing_words
@@ -164,18 +165,21 @@ def _run(
         reason, stopped = "stopped now; what was in flight runs again next time", True
     finally:
         shown.close()
-    rows = session.ledger.experiments()
-    say(closing_words(session.metric, rows, reason, time.time() - begun, crew.trained))
-    if rows and rows[0].verdict:
+    tally, champion = session.ledger.tally(), session.ledger.champion()
+    baseline = session.ledger.experiment(0) if tally else None
+    say(closing_words(session.metric, tally, baseline, champion, reason, time.time() - begun, crew.trained))
+    measured = baseline is not None and baseline.verdict is not None
+    if measured:
+        write_results(session.results, session.metric, session.ledger)
         draw(session)
     due = not stopped and claims.unconfirmed() and (pairs is not None or session.lab.judge.confirm > 0)
     if due:
-        pairs = pairs or claims.affordable(len(rows))
+        pairs = pairs or claims.affordable(tally.total())
         say(f"\nbaseline and champion again on {pairs} fresh seeds, in turn: is it real?")
         try:
             evidence = claims.confirm(pairs)
             say_confirmed(claims, evidence)
-            if (seeds := claims.affordable_ablation(len(rows), pairs)) > 0:
+            if (seeds := claims.affordable_ablation(tally.total(), pairs)) > 0:
                 say_worths(session, claims.ablate(seeds))
         except Interrupted:
             stopped = True
@@ -184,7 +188,7 @@ def _run(
     champion = session.ledger.champion()
     if evidence is None and champion:  # of an earlier run
         evidence = next((e for e in reversed(champion.evidence) if e.against == 0), None)
-    if rows and rows[0].verdict:
+    if measured:
         write(session)
     _places(session)
     session.close()

@@ -2,7 +2,7 @@
 
 from nightlab.ledger.journal import Ledger
 from nightlab.ledger.places import LEDGER, find_ledger, find_session, make_state_folder, state_folder, tags
-from nightlab.ledger.results import append_result, write_results
+from nightlab.ledger.results import append_result, mend_results, write_results
 
 __all__ = [
     "LEDGER",
@@ -11,6 +11,7 @@ __all__ = [
     "find_ledger",
     "find_session",
     "make_state_folder",
+    "mend_results",
     "state_folder",
     "tags",
     "write_results",

@@ -1,8 +1,11 @@
-"""The ledger: append-only events in SQLite, and two tables that are a fold of them.
+"""The ledger: append-only events in SQLite, and three tables that are a fold of them.
 
 Every change is one event, written together with its effect on the tables in one transaction, so a kill
 at any instant leaves the event and its effect both there or both absent. ``rebuild`` makes the tables
 again from the events alone.
+
+A session may last for a million experiments: whatever the loop asks between two of them is answered from an
+index, in a time that does not grow with the ledger (``benchmarks/orchestrator.py``).
 """
 
 from __future__ import annotations
@@ -10,45 +13,15 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from nightlab.records import (
-    Budget,
-    Candidate,
-    Evidence,
-    Experiment,
-    Measurement,
-    NightlabError,
-    PairedGain,
-    Purpose,
-    Trial,
-    Verdict,
-)
-
-VERSION = 2
-
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS events (
-    seq INTEGER PRIMARY KEY, at REAL NOT NULL, kind TEXT NOT NULL, data TEXT NOT NULL
-);
-CREATE TABLE IF NOT EXISTS experiments (
-    number INTEGER PRIMARY KEY, proposed_at REAL, tree TEXT, candidate TEXT,
-    measurement TEXT, verdict TEXT, status TEXT, metric REAL, judged_at REAL, bar REAL, evidence TEXT
-);
-CREATE INDEX IF NOT EXISTS events_kind ON events (kind);
-CREATE INDEX IF NOT EXISTS experiments_tree ON experiments (tree);
-CREATE INDEX IF NOT EXISTS experiments_judged ON experiments (status, judged_at, number);
-CREATE INDEX IF NOT EXISTS experiments_commit ON experiments (json_extract(candidate, '$.commit'));
-CREATE TABLE IF NOT EXISTS trials (
-    id TEXT PRIMARY KEY, experiment INTEGER, purpose TEXT, trial TEXT, measurement TEXT
-);
-CREATE INDEX IF NOT EXISTS trials_experiment ON trials (experiment);
-CREATE INDEX IF NOT EXISTS trials_open ON trials (id) WHERE measurement IS NULL;
-"""
+from nightlab.ledger.tables import COLUMNS, SCHEMA, TABLES, VERSION, apply, experiment_of, fold, trial_of
+from nightlab.records import Candidate, Evidence, Experiment, Goal, Measurement, NightlabError, Purpose, Trial, Verdict
 
 
 class Ledger:
@@ -90,10 +63,12 @@ class Ledger:
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("PRAGMA synchronous = FULL")
             if 0 < found < VERSION:  # the tables are a fold of the events, which never change
-                db.executescript("BEGIN; DROP TABLE experiments; DROP TABLE trials; COMMIT")
+                db.executescript(";".join(f"DROP TABLE IF EXISTS {table}" for table in TABLES))
             db.executescript(SCHEMA)
             if 0 < found < VERSION:
-                _fold(db)
+                db.execute("BEGIN IMMEDIATE")
+                fold(db)
+                db.execute("COMMIT")
             db.execute(f"PRAGMA user_version = {VERSION}")
         return db
 
@@ -143,7 +118,7 @@ class Ledger:
                 # The order of events is what counts: a clock that was set back must not undo a keep.
                 at = max(time.time(), self.last_event_at() + 1e-6)
                 self._db.execute("INSERT INTO events (at, kind, data) VALUES (?, ?, ?)", (at, kind, json.dumps(data)))
-                _apply(self._db, kind, data, at)
+                apply(self._db, kind, data, at)
         except sqlite3.OperationalError as error:
             raise NightlabError(
                 f"the ledger {self.path} can't be written: {error}",
@@ -163,9 +138,9 @@ class Ledger:
     def rebuild(self) -> None:
         """Make the tables again from the events alone."""
         with self._transaction():
-            self._db.execute("DELETE FROM experiments")
-            self._db.execute("DELETE FROM trials")
-            _fold(self._db)
+            for table in TABLES:
+                self._db.execute(f"DELETE FROM {table}")
+            fold(self._db)
 
     # -- reading ---------------------------------------------------------------------------------
 
@@ -174,10 +149,11 @@ class Ledger:
         row = self._db.execute("SELECT data FROM events WHERE kind = 'session' ORDER BY seq").fetchone()
         return json.loads(row[0]) if row else None
 
-    def notes(self, kind: str) -> list[dict[str, Any]]:
-        """The data of every event of one kind, oldest first, each with its time as ``at``."""
-        rows = self._db.execute("SELECT data, at FROM events WHERE kind = ? ORDER BY seq", (kind,))
-        return [{**json.loads(data), "at": at} for data, at in rows]
+    def notes(self, kind: str, last: int = -1) -> list[dict[str, Any]]:
+        """The data of every event of one kind, or of the ``last`` ones, oldest first, each with its time as ``at``."""
+        query = "SELECT data, at FROM events WHERE kind = ? ORDER BY seq DESC LIMIT ?"
+        rows = self._db.execute(query, (kind, last)).fetchall()
+        return [{**json.loads(data), "at": at} for data, at in reversed(rows)]
 
     def last_event_at(self) -> float:
         """When the session last recorded anything (seconds since the epoch)."""
@@ -191,53 +167,119 @@ class Ledger:
         """All experiments in order, or only the ``last`` ones, or those of one ``status``."""
         tail = f" DESC LIMIT {int(last)}" if last is not None else ""
         where, args = ("", ()) if status is None else (" WHERE status = ?", (status,))
-        query = f"SELECT {_COLUMNS} FROM experiments{where} ORDER BY number{tail}"
+        query = f"SELECT {COLUMNS} FROM experiments{where} ORDER BY number{tail}"
         rows = self._db.execute(query, args).fetchall()
-        return [_experiment(row) for row in (reversed(rows) if last is not None else rows)]
+        return [experiment_of(row) for row in (reversed(rows) if last is not None else rows)]
 
     def experiment(self, number: int) -> Experiment:
         """One experiment. Raises NightlabError when there is none of that number."""
-        row = self._db.execute(f"SELECT {_COLUMNS} FROM experiments WHERE number = ?", (number,)).fetchone()
+        row = self._db.execute(f"SELECT {COLUMNS} FROM experiments WHERE number = ?", (number,)).fetchone()
         if row is None:
             last = self.next_number() - 1
             raise NightlabError(f"there is no experiment {number}: this session has 0 to {last}", "see: nightlab log")
-        return _experiment(row)
+        return experiment_of(row)
+
+    def judged(self, last: int = -1) -> Iterator[Experiment]:
+        """The judged experiments, or the ``last`` ones, in the order of their verdicts."""
+        newest = "SELECT number FROM experiments WHERE judged_at IS NOT NULL ORDER BY judged_at DESC LIMIT ?"
+        query = f"SELECT {COLUMNS} FROM experiments WHERE number IN ({newest}) ORDER BY judged_at"
+        everything = f"SELECT {COLUMNS} FROM experiments WHERE judged_at IS NOT NULL ORDER BY judged_at"
+        rows = self._db.execute(everything) if last < 0 else self._db.execute(query, (last,))
+        return map(experiment_of, rows)
+
+    def outline(self, goal: Goal, best: int, last: int) -> list[Experiment]:
+        """The baseline, the ``best`` experiments and the ``last`` ones, in order: a history of bounded length.
+
+        The best are those that measured most by the number alone, whatever their verdict.
+        """
+        order = "" if goal == "minimise" else "DESC"
+        rows = self._db.execute(
+            f"SELECT {COLUMNS} FROM experiments WHERE number IN (SELECT 0 "
+            "UNION SELECT * FROM (SELECT number FROM experiments WHERE metric IS NOT NULL AND status <> 'crash' "
+            f"ORDER BY metric {order} LIMIT ?) "
+            "UNION SELECT * FROM (SELECT number FROM experiments ORDER BY number DESC LIMIT ?)) ORDER BY number",
+            (best, last),
+        )
+        return [experiment_of(row) for row in rows]
+
+    def tally(self) -> Counter[str | None]:
+        """How many experiments there are of each status; None counts those that are not judged."""
+        rows = self._db.execute("SELECT status, count(*) FROM experiments GROUP BY status")
+        return Counter(dict(rows.fetchall()))
 
     def champion(self) -> Experiment | None:
         """The last kept experiment, or None before the baseline is judged."""
         row = self._db.execute(
-            f"SELECT {_COLUMNS} FROM experiments WHERE status = 'keep' ORDER BY judged_at DESC, number DESC"
+            f"SELECT {COLUMNS} FROM experiments WHERE status = 'keep' ORDER BY judged_at DESC, number DESC"
         ).fetchone()
-        return _experiment(row) if row else None
+        return experiment_of(row) if row else None
 
     def unjudged(self) -> list[Experiment]:
-        rows = self._db.execute(f"SELECT {_COLUMNS} FROM experiments WHERE status IS NULL ORDER BY number").fetchall()
-        return [_experiment(row) for row in rows]
+        rows = self._db.execute(f"SELECT {COLUMNS} FROM experiments WHERE status IS NULL ORDER BY number").fetchall()
+        return [experiment_of(row) for row in rows]
 
     def proposals_by(self) -> dict[str, int]:
         """How many experiments each proposer has had."""
-        rows = self._db.execute("SELECT json_extract(candidate, '$.proposer'), count(*) FROM experiments GROUP BY 1")
-        return dict(rows.fetchall())
+        return dict(self._db.execute("SELECT name, experiments FROM proposers").fetchall())
+
+    def sources(self) -> set[str]:
+        """The entries of proposers' queues that had their turn, as experiments or refused."""
+        rows = self._db.execute(
+            "SELECT json_extract(candidate, '$.source') FROM experiments "
+            "WHERE json_extract(candidate, '$.source') <> '' "
+            "UNION SELECT json_extract(data, '$.source') FROM events INDEXED BY events_source "
+            "WHERE kind = 'refused' AND json_extract(data, '$.source') <> ''"
+        )
+        return {source for (source,) in rows}
 
     def find_tree(self, tree: str) -> Experiment | None:
         """The experiment that tried exactly this genome, if any."""
-        row = self._db.execute(f"SELECT {_COLUMNS} FROM experiments WHERE tree = ?", (tree,)).fetchone()
-        return _experiment(row) if row else None
+        row = self._db.execute(f"SELECT {COLUMNS} FROM experiments WHERE tree = ?", (tree,)).fetchone()
+        return experiment_of(row) if row else None
 
     def by_commit(self, commit: str) -> Experiment | None:
         """The experiment whose candidate is this commit, if any."""
-        query = f"SELECT {_COLUMNS} FROM experiments WHERE json_extract(candidate, '$.commit') = ? ORDER BY number"
+        query = f"SELECT {COLUMNS} FROM experiments WHERE json_extract(candidate, '$.commit') = ? ORDER BY number"
         row = self._db.execute(query, (commit,)).fetchone()
-        return _experiment(row) if row else None
+        return experiment_of(row) if row else None
 
     def trials(
-        self, experiment: int | None = None, purpose: Purpose | None = None, since: int = 0
+        self, experiment: int | None = None, purpose: Purpose | None = None, since: int = 0, last: int = -1
     ) -> list[tuple[Trial, Measurement | None]]:
-        """All trials after the first ``since``, or those of one experiment or purpose, in the order of their starts."""
-        asked = {"experiment": experiment, "purpose": purpose, "since": since}
-        where = [f"{name} = :{name}" for name in ("experiment", "purpose") if asked[name] is not None]
-        query = f"SELECT trial, measurement FROM trials WHERE {' AND '.join(['rowid > :since', *where])} ORDER BY rowid"
-        return [_trial(row) for row in self._db.execute(query, asked)]
+        """All trials after the first ``since``, or those of one experiment or purpose, in the order of their starts.
+
+        ``last``: no more than so many, the latest ones.
+        """
+        asked = {"experiment": experiment, "purpose": purpose, "since": since, "last": last}
+        names = [name for name in ("experiment", "purpose") if asked[name] is not None]
+        where = " AND ".join(["rowid > :since", *(f"{name} = :{name}" for name in names)])
+        query = f"SELECT trial, measurement FROM trials WHERE {where} ORDER BY rowid DESC LIMIT :last"
+        return [trial_of(row) for row in reversed(self._db.execute(query, asked).fetchall())]
+
+    def attempts(self, experiment: int, purpose: Purpose, seed: int) -> int:
+        """How many trials of an experiment have started for a purpose with a seed."""
+        query = "SELECT count(*) FROM trials WHERE experiment = ? AND purpose = ? AND seed = ?"
+        return int(self._db.execute(query, (experiment, purpose, seed)).fetchone()[0])
+
+    def repeats(self, last: int) -> list[tuple[int, Trial, Measurement | None]]:
+        """The ``last`` trials of genomes that had run before, with the first trial of each, and the baseline's.
+
+        Each comes with its place in the order of all starts, from 1. Replays are no repeats.
+        """
+        rows = self._db.execute(
+            "WITH repeats AS (SELECT rowid AS place, genome FROM trials WHERE again = 1 ORDER BY rowid DESC LIMIT ?) "
+            "SELECT rowid, trial, measurement FROM trials WHERE rowid IN (SELECT place FROM repeats "
+            "UNION SELECT (SELECT min(rowid) FROM trials WHERE genome = found.genome) "
+            "FROM (SELECT DISTINCT genome FROM repeats) AS found "
+            "UNION SELECT rowid FROM trials WHERE experiment = 0 AND purpose = 'search') ORDER BY rowid",
+            (last,),
+        )
+        return [(place, *trial_of((trial, measurement))) for place, trial, measurement in rows]
+
+    def repeated(self, trial: Trial) -> bool:
+        """Whether its genome had run before this trial started."""
+        row = self._db.execute("SELECT again FROM trials WHERE id = ?", (trial.id,)).fetchone()
+        return bool(row and row[0])
 
     def trials_before(self, trial_id: str | None = None) -> int:
         """How many trials started before this one, or until now: what ``since`` leaves out."""
@@ -248,79 +290,4 @@ class Ledger:
     def open_trials(self) -> list[Trial]:
         """Trials that started and have not been recorded as finished."""
         rows = self._db.execute("SELECT trial, NULL FROM trials WHERE measurement IS NULL ORDER BY rowid")
-        return [_trial(row)[0] for row in rows]
-
-
-def _apply(db: sqlite3.Connection, kind: str, data: dict[str, Any], at: float) -> None:
-    if kind == "proposed":
-        db.execute(
-            "INSERT INTO experiments (number, proposed_at, tree, candidate) VALUES (?, ?, ?, ?)",
-            (data["number"], at, data["candidate"]["tree"], json.dumps(data["candidate"])),
-        )
-    elif kind == "started":
-        db.execute(
-            "INSERT INTO trials (id, experiment, purpose, trial) VALUES (?, ?, ?, ?)",
-            (data["id"], data["experiment"], data["purpose"], json.dumps(data)),
-        )
-    elif kind == "finished":
-        db.execute(
-            "UPDATE trials SET measurement = ? WHERE id = ?",
-            (json.dumps(data["measurement"]), data["id"]),
-        )
-    elif kind == "judged":
-        db.execute(
-            "UPDATE experiments SET measurement = ?, verdict = ?, status = ?, metric = ?, judged_at = ?, bar = ? "
-            "WHERE number = ?",
-            (
-                json.dumps(data["measurement"]),
-                json.dumps(data["verdict"]),
-                data["verdict"]["status"],
-                data["measurement"]["metric"],
-                at,
-                data["verdict"].get("bar"),
-                data["number"],
-            ),
-        )
-    elif kind == "upkeep":
-        db.execute("UPDATE experiments SET bar = ? WHERE number = ?", (data["bar"], data["number"]))
-    elif kind == "evidence":
-        db.execute(
-            "UPDATE experiments SET evidence = json_insert(coalesce(evidence, '[]'), '$[#]', json(?)) WHERE number = ?",
-            (json.dumps(data["evidence"]), data["number"]),
-        )
-
-
-def _fold(db: sqlite3.Connection) -> None:
-    for kind, data, at in db.execute("SELECT kind, data, at FROM events ORDER BY seq").fetchall():
-        _apply(db, kind, json.loads(data), at)
-
-
-_COLUMNS = "number, proposed_at, candidate, measurement, verdict, judged_at, bar, evidence"
-
-
-def _experiment(row: tuple[Any, ...]) -> Experiment:
-    number, proposed_at, candidate, measurement, verdict, judged_at, bar, evidence = row
-    facts = json.loads(candidate)
-    facts["changes"] = tuple(facts["changes"])
-    return Experiment(
-        number=number,
-        candidate=Candidate(**facts),
-        proposed_at=proposed_at,
-        measurement=Measurement.from_dict(json.loads(measurement)) if measurement else None,
-        verdict=Verdict(**json.loads(verdict)) if verdict else None,
-        judged_at=judged_at,
-        bar=bar,
-        evidence=tuple(map(_evidence, json.loads(evidence or "[]"))),
-    )
-
-
-def _evidence(facts: dict[str, Any]) -> Evidence:
-    held_out = PairedGain(**facts["held_out"]) if facts["held_out"] else None
-    gain = PairedGain(**facts["gain"])
-    return Evidence(**{**facts, "seeds": tuple(facts["seeds"]), "gain": gain, "held_out": held_out})
-
-
-def _trial(row: tuple[Any, ...]) -> tuple[Trial, Measurement | None]:
-    facts = json.loads(row[0])
-    facts["budget"] = Budget(**facts["budget"])
-    return Trial(**facts), Measurement.from_dict(json.loads(row[1])) if row[1] else None
+        return [trial_of(row)[0] for row in rows]

@@ -3,28 +3,60 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from pathlib import Path
 
+from nightlab.ledger.journal import Ledger
 from nightlab.records import Experiment, Metric
 
 # The first five columns are those of karpathy/autoresearch, so that its users' scripts go on working.
 MORE = ("experiment", "proposer", "reason", "training_seconds", "runs", "bar", "evidence", "changes")
 
 
-def write_results(path: Path, metric: Metric, experiments: Iterable[Experiment]) -> None:
-    """Replace ``path`` atomically by one row per judged experiment, the baseline first."""
-    rows = ["\t".join(("commit", metric.name, "memory_gb", "status", "description", *MORE))]
-    rows += [_row(e) for e in experiments if e.verdict and e.measurement]
+def write_results(path: Path, metric: Metric, ledger: Ledger) -> None:
+    """Replace ``path`` atomically by one row per judged experiment, in the order of their verdicts."""
     draft = path.with_name(path.name + ".tmp")
-    draft.write_text("\n".join(rows) + "\n")
+    with draft.open("w") as table:
+        table.write(_heading(metric) + "\n")
+        table.writelines(_row(experiment) + "\n" for experiment in ledger.judged())
     os.replace(draft, path)
 
 
+def mend_results(path: Path, metric: Metric, ledger: Ledger) -> None:
+    """Complete a table after a kill. Where it ends as it should it is left alone: a long one takes long to write.
+
+    What the ledger learned since of earlier rows (a bar, evidence) waits for the next ``write_results``.
+    """
+    lines = [_heading(metric), *map(_row, ledger.judged(last=2))]
+    before, newest = ("", *(f"\n{line}\n" for line in lines))[-2:]
+    end = _end(path, len((before + newest).encode()))
+    if end.endswith(newest):
+        return
+    if before and end.endswith(before):
+        with path.open("a") as table:
+            table.write(newest[1:])
+    else:
+        write_results(path, metric, ledger)
+
+
 def append_result(path: Path, experiment: Experiment) -> None:
-    """Add one judged experiment's row. A row torn by a kill is mended by the next ``write_results``."""
+    """Add one judged experiment's row. A row that a kill prevented or tore is mended by ``mend_results``."""
     with path.open("a") as table:
         table.write(_row(experiment) + "\n")
+
+
+def _heading(metric: Metric) -> str:
+    return "\t".join(("commit", metric.name, "memory_gb", "status", "description", *MORE))
+
+
+def _end(path: Path, length: int) -> str:
+    """The end of a file, no longer than ``length`` bytes, with a line break before its first line."""
+    try:
+        with path.open("rb") as table:
+            size = table.seek(0, os.SEEK_END)
+            table.seek(max(size - length, 0))
+            return "\n" * (size < length) + table.read().decode(errors="replace")
+    except FileNotFoundError:
+        return ""
 
 
 def _row(experiment: Experiment) -> str:

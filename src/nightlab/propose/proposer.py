@@ -31,7 +31,9 @@ class Briefing:
     """The champion's genome: text by path."""
     champion: Experiment
     history: Sequence[Experiment]
-    """Every experiment so far, in order; those still running have no verdict."""
+    """What was tried, in order of the numbers: the baseline first, then those that measured best and the latest ones.
+
+    A long session has more: the last one's number says how many. Those still running have no verdict."""
 
 
 class Proposer(Protocol):

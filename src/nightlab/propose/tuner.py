@@ -1,7 +1,7 @@
 """The tuner: numeric moves over the genome's constants, from the champion outwards.
 
-Optuna's tree-structured Parzen estimator (Bergstra et al. 2011) chooses values by what the whole ledger
-says of each constant; one or two constants move at a time and the rest stay the champion's, because a
+Optuna's tree-structured Parzen estimator (Bergstra et al. 2011) chooses values by what the history in its
+briefing says of each constant; one or two constants move at a time and the rest stay the champion's, because a
 night has few experiments and a genome many constants. It keeps no state but the ledger.
 """
 
@@ -57,7 +57,7 @@ class Tuner:
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        turn = len(briefing.history)
+        turn = briefing.history[-1].number + 1
         draw = random.Random(f"{self.seed}/{turn}/{self.refused}" if self.refused else f"{self.seed}/{turn}")
         current = {name: constants[name].value for name in spaces}
         tried = [_point(experiment, spaces, current) for experiment in briefing.history]

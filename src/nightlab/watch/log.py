@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 
@@ -87,22 +88,30 @@ def _trial_words(metric: Metric, measured: Measurement | None) -> str:
 
 
 def closing_words(
-    metric: Metric, experiments: Sequence[Experiment], reason: str, seconds: float, trained: float
+    metric: Metric,
+    tally: Counter[str | None],
+    baseline: Experiment | None,
+    champion: Experiment | None,
+    reason: str,
+    seconds: float,
+    trained: float,
 ) -> str:
-    """What was tried and gained, at the end of a run of ``seconds``, of which ``trained`` were training."""
-    judged = [e for e in experiments if e.verdict and e.number > 0]
-    kept = sorted((e for e in judged if e.kept), key=lambda e: e.judged_at or 0.0)
-    crashed = sum(1 for e in judged if e.verdict and e.verdict.status == "crash")
+    """What was tried and gained, at the end of a run of ``seconds``, of which ``trained`` were training.
+
+    ``tally``: how many experiments of each status the session has, the baseline among them.
+    """
+    tally = tally - Counter([baseline.verdict.status if baseline and baseline.verdict else None])
+    kept, discarded, crashed = (tally[status] for status in ("keep", "discard", "crash"))
     lines = ["", f"[bold]{escape(reason)}[/]"]
     lines.append(
-        f"{_count(len(judged), 'experiment')}: {len(kept)} kept, {len(judged) - len(kept) - crashed} discarded, "
+        f"{_count(kept + discarded + crashed, 'experiment')}: {kept} kept, {discarded} discarded, "
         f"{crashed} crashed · {_time(seconds)}, {trained / max(seconds, 1e-9):.0%} of it training"
     )
-    baseline = experiments[0].bar if experiments else None
-    best = kept[-1].bar if kept else None
-    if baseline is not None and best is not None:
+    before = baseline.bar if baseline else None
+    best = champion.bar if champion and champion.number else None
+    if before is not None and best is not None:
         lines.append(
-            f"{metric.name} {baseline:.6f} → {best:.6f}, {metric.gain(baseline, best):.6f} better as the search "
+            f"{metric.name} {before:.6f} → {best:.6f}, {metric.gain(before, best):.6f} better as the search "
             "sees it: not a result yet (nightlab confirm)"
         )
     return "\n".join(lines)

@@ -1,0 +1,299 @@
+"""What nightlab itself costs per experiment, in ledgers of several lengths: python benchmarks/orchestrator.py
+
+Fills a session's ledger with 100, 10,000 and 1,000,000 experiments (which takes minutes and 6 GB of disk), then takes
+the steps of an experiment in each, in turn, with a box that yields a number at once. The last half of each session
+brought no keep, so its champion has an upkeep as long as that. The trials' folders and git's refs are not made up.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+from machine import heading, table
+
+from nightlab.crew import Crew
+from nightlab.lab import Stop
+from nightlab.ledger import LEDGER, Ledger, state_folder, tables
+from nightlab.lineage import Repo
+from nightlab.night import Night
+from nightlab.propose import Briefing
+from nightlab.propose.patches import PatchQueue
+from nightlab.propose.tuner import Tuner
+from nightlab.records import Budget, Candidate, Measurement, Trial, Verdict
+from nightlab.session import Session
+from nightlab.start import begin
+from nightlab.trial.sandbox import PROTECTIONS
+from nightlab.watch.view import View
+
+CONSTANTS = {f"RATE_{n}": 0.1 * (n + 1) for n in range(12)}
+GENOME = "".join(f"{name} = {value}  # [0.001..10 log]\n" for name, value in CONSTANTS.items())
+CONTRACT = """\
+name = "long"
+genome = ["genome.py"]
+command = "true"
+[metric]
+name = "loss"
+[budget]
+amount = 20
+[[proposers]]
+kind = "tuner"
+[[proposers]]
+kind = "patches"
+"""
+KEEP, REPEAT, PATCH, UPKEEP = 50, 10, 20, 25  # every so many experiments of the story
+BUDGET = Budget("wall", 20)
+MEASURED = Measurement("measured", 0, {}, 20.0, 2.3, 2.4, 24.9, 21.0, 512.0, machine={"load": 0.5}).to_dict()
+CANDIDATE, TRIAL = ([f.name for f in fields(record)] for record in (Candidate, Trial))  # asdict would take minutes
+Story = Iterator[tuple[str, dict[str, Any]]]
+
+
+def story(experiments: int, base: Candidate, best: Candidate) -> Story:
+    """The events of a session, as the ledger writes them; its last keep, ``best``, is about half way."""
+    draw = random.Random(1)
+    champion, commit, bar = 0, base.commit, 1.0
+    last_keep = max(experiments // 2 // KEEP * KEEP, 1)
+    for n in range(experiments):
+        kept = n == 0 or n == last_keep or (n < last_keep and n % KEEP == 0)
+        one = base if n == 0 else best if n == last_keep else _candidate(n, draw)
+        yield "proposed", {"number": n, "candidate": {name: getattr(one, name) for name in CANDIDATE}}
+        value = 1 - n / 1e7 if kept else 1.01 + 0.01 * draw.random()
+        seeds = (1, 2, 3) if n == 0 else (10_000 + 2 * n, 10_001 + 2 * n)[: 1 + (n % REPEAT == 0)]
+        for seed in seeds:
+            yield from _trial(n, one.commit, seed, "search", value + draw.gauss(0, 1e-3))
+        verdict = Verdict("keep", "improved", "", value) if kept else Verdict("discard", "regressed", "0.01 worse")
+        yield "judged", {"number": n, "measurement": _measured(value), "verdict": asdict(verdict)}
+        if kept:
+            champion, commit, bar = n, one.commit, value
+        if n and n % UPKEEP == 0:
+            seed = 501 + (n - champion) // UPKEEP % 500
+            yield from _trial(champion, commit, seed, "upkeep", bar + draw.gauss(0, 1e-3), n)
+            facts = {"before": bar, "seeds": [seed], "values": [bar], "after": n, "would": "discard", "sigma": 1e-3}
+            yield "upkeep", {"number": champion, "bar": bar, **facts}
+            told = {"proposer": "patches", "source": f"{n}-refused.patch", "hypothesis": "x", "reason": "it conflicts"}
+            yield "refused", told
+
+
+def _candidate(n: int, draw: random.Random) -> Candidate:
+    name = draw.choice(list(CONSTANTS))
+    value = round(draw.uniform(0.001, 10), 4)
+    who, source = ("patches", f"{n}.patch") if n % PATCH == 0 else ("tuner", "")
+    words = f"{name} {CONSTANTS[name]:.4g} → {value:.4g}"
+    commit = f"{draw.getrandbits(160):040x}"
+    constants = {**CONSTANTS, name: value}
+    return Candidate(commit, "0" * 40, commit[::-1], who, f"tune {words}", 12, constants, (words,), source)
+
+
+def _trial(experiment: int, commit: str, seed: int, purpose: Any, value: float, attempt: int = 1) -> Story:
+    trial = Trial(f"{experiment:04d}-{purpose}-s{seed}-{attempt}", experiment, commit, seed, purpose, BUDGET, attempt)
+    yield "started", {**{name: getattr(trial, name) for name in TRIAL}, "budget": {"clock": "wall", "amount": 20}}
+    yield "finished", {"id": trial.id, "measurement": _measured(value)}
+
+
+def _measured(value: float) -> dict[str, Any]:
+    return {**MEASURED, "metric": value}
+
+
+def fill(ledger: Ledger, events: Story) -> None:
+    """Write events and their effects as the product does, in one transaction instead of one for each."""
+    ledger._db.execute("PRAGMA synchronous = OFF")
+    ledger._db.execute("PRAGMA cache_size = -1000000")  # KiB
+    at = 1e9
+    with ledger._transaction():
+        for kind, data in events:
+            at += 1.0
+            ledger._db.execute("INSERT INTO events (at, kind, data) VALUES (?, ?, ?)", (at, kind, json.dumps(data)))
+            tables.apply(ledger._db, kind, data, at)
+
+
+def same_as_the_products(folder: Path, base: Candidate, best: Candidate) -> None:
+    """Exit unless a filled ledger holds what the ledger's own methods write, and what is made of its events anew."""
+    filled, written = Ledger(folder / "filled.db"), Ledger(folder / "written.db")
+    fill(filled, story(200, base, best))
+    written._db.execute("PRAGMA synchronous = OFF")
+    for kind, data in story(200, base, best):
+        if kind == "proposed":
+            written.propose(Candidate(**data["candidate"]))
+        elif kind == "started":
+            trial = Trial(**{**data, "budget": BUDGET})
+            written.start(trial)
+        elif kind == "finished":
+            written.finish(trial, Measurement.from_dict(data["measurement"]))
+        elif kind == "judged":
+            measured = Measurement.from_dict(data["measurement"])
+            written.judge(data["number"], measured, Verdict(**data["verdict"]))
+        elif kind == "upkeep":
+            facts = dict(data)
+            written.remeasure(facts.pop("number"), facts.pop("bar"), facts)
+        else:
+            written.note(kind, data)
+    before = _content(filled)
+    filled.rebuild()
+    if not before == _content(filled) == _content(written):
+        sys.exit("the filled ledger is not what the product writes")
+
+
+def _content(ledger: Ledger) -> list[list[tuple[Any, ...]]]:
+    """Everything in a ledger but the times."""
+    columns = {
+        "events": "seq, kind, data",
+        "experiments": "number, tree, candidate, measurement, verdict, status, metric, bar, evidence",
+        "trials": "*",
+        "proposers": "*",
+    }
+    return [ledger._db.execute(f"SELECT {what} FROM {name} ORDER BY 1").fetchall() for name, what in columns.items()]
+
+
+def make_session(folder: Path, experiments: int) -> Path:
+    """A lab whose session has so many experiments."""
+    folder.mkdir()
+    for name, text in (("genome.py", GENOME), ("lab.toml", CONTRACT)):
+        (folder / name).write_text(text)
+    (folder / "ideas").mkdir()
+    for n in range(PATCH, min(experiments, 100 * PATCH), PATCH):
+        (folder / "ideas" / f"{n}.patch").write_text("diff")
+    for command in (["init", "-q"], ["add", "lab.toml", "genome.py"], ["commit", "-q", "-m", "a lab"]):
+        who = ["-c", "user.name=me", "-c", "user.email=me@here"]
+        subprocess.run(["git", *who, *command], cwd=folder, check=True)
+    session = Session.create(Repo(folder), "long", allow=PROTECTIONS)
+    night = Night(session, Stop(), Crew(session, View()))
+    base = night.candidates.baseline()
+    text = GENOME.replace("RATE_0 = 0.1 ", "RATE_0 = 0.2 ")
+    commit = session.repo.commit_files(base.commit, {"genome.py": text}, "x")
+    best = night.candidates.candidate(commit, base.commit, "tuner", "twice the rate")
+    same_as_the_products(folder, base, best)
+    fill(session.ledger, story(experiments, base, best))
+    session.ledger._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    session.sync()
+    session.close()
+    return folder
+
+
+class Instant:
+    """Stands for a trial in flight, and for the box that ran it: it has measured something mediocre already."""
+
+    def __init__(self, trial: Trial | None = None) -> None:
+        self.trial, self.folder = trial, Path()
+
+    def start(self, trial: Trial) -> Instant:
+        return Instant(trial)
+
+    def finished(self) -> bool:
+        return True
+
+    def collect(self, running: Instant) -> Measurement:
+        return Measurement("measured", 1.02, training_seconds=20.0)
+
+
+class Stopwatch(dict[str, list[float]]):
+    def __call__(self, step: str, work: Callable[..., Any], *args: Any, **more: Any) -> Any:
+        begun = _cpu_seconds()
+        found = work(*args, **more)
+        self.setdefault(step, []).append((_cpu_seconds() - begun) * 1e3)
+        return found
+
+
+def _cpu_seconds() -> float:
+    """Of this process and of the gits that it waited for: what a busy machine does not change."""
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + children.ru_utime + children.ru_stime
+
+
+def one_experiment(night: Night, watch: Stopwatch) -> None:
+    """One experiment, step by step as the loop takes them, with the polls and lookups between."""
+    crew, candidates, session = night.crew, night.candidates, night.session
+    watch("a poll: stop rules, what is left", lambda: (night._reason_to_stop(), night._goal()))
+    wanted = watch("upkeep: is it due", night.upkeep.wanted, night._done(), stopping=False)
+    while wanted:
+        crew.launch(wanted.number, wanted.purpose, wanted.seed)
+        list(crew.finished())
+        wanted = watch("upkeep: judge and record", night.upkeep.wanted, night._done(), stopping=False)
+    briefing: Briefing = watch("brief the proposer", candidates._briefing)
+    proposal = watch("propose: tuner", Tuner(len(watch["propose: tuner"]) if "propose: tuner" in watch else 0).propose,
+                     briefing)  # fmt: skip
+    queue = PatchQueue(session.repo.lab / "ideas", session.ledger.sources())
+    watch("look through the patch queue", queue.propose, briefing)
+    candidate = watch("make the commit", candidates._realise, proposal, briefing.champion.candidate.commit)
+    number = watch("admit", candidates.admit, candidate, twins=True)
+    wanted = watch("look what to run", night._judge, session.ledger.experiment(number))
+    watch("write down a start", crew.launch, wanted.number, wanted.purpose, wanted.seed)
+    watch("write down an end", lambda: list(crew.finished()))
+    watch("judge, record, add to results.tsv", night._judge, session.ledger.experiment(number))
+    crew._replicates = None
+    watch("learn the noise anew", lambda: crew.replicates.noise())
+
+
+def start(folder: Path) -> Night:
+    """From ``nightlab run`` to where the first trial would start."""
+    session, _ = begin(folder, "long", None, PROTECTIONS)
+    session.box = Instant()  # type: ignore[assignment]
+    night = Night(session, Stop(hours=1e6, experiments=10**9, stall=10**9), Crew(session, View()))
+    session.ledger._db.execute("PRAGMA synchronous = OFF")  # the disk's pace is not nightlab's
+    with night.crew.on_duty():
+        night._resume()
+        wanted = night._wanted()
+        while wanted is None and not night.candidates.nothing_left:
+            wanted = night._wanted()
+    return night
+
+
+def memory(folder: Path) -> float:
+    """MB that the orchestrator of a session takes at most, in a process of its own."""
+    code = f"import sys, orchestrator; orchestrator.few({str(folder)!r})"
+    place = Path(__file__).parent
+    done = subprocess.run([sys.executable, "-c", code], cwd=place, capture_output=True, text=True, check=True)
+    return float(done.stdout.split()[-1])
+
+
+def few(folder: str) -> None:
+    night = start(Path(folder))
+    for _ in range(5):
+        one_experiment(night, Stopwatch())
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+
+
+def main() -> None:
+    ask = argparse.ArgumentParser(description=__doc__)
+    ask.add_argument("--sizes", type=int, nargs="+", default=[100, 10_000, 1_000_000])
+    ask.add_argument("--runs", type=int, default=31)
+    ask.add_argument("--folder", type=Path, help="Keep the sessions here, and use those that are here.")
+    wanted = ask.parse_args()
+    with tempfile.TemporaryDirectory() as place:
+        home = wanted.folder or Path(place)
+        home.mkdir(exist_ok=True)
+        labs = {size: home / str(size) for size in wanted.sizes}
+        for size, folder in labs.items():
+            if not folder.exists():
+                make_session(folder, size)
+        watches = {size: Stopwatch() for size in labs}
+        for turn in range(wanted.runs + 1):
+            for size, folder in labs.items():
+                watch = Stopwatch() if turn == 0 else watches[size]  # the first finds everything cold
+                night = watch("from the start to the first trial", start, folder)
+                with closing(night.session):
+                    one_experiment(night, watch)
+        sizes = {size: (state_folder(lab) / "long" / LEDGER).stat().st_size / 2**20 for size, lab in labs.items()}
+        rows = {step: [statistics.median(watch[step]) for watch in watches.values()] for step in watches[min(labs)]}
+        rows["memory of the process, MB"] = [memory(folder) for folder in labs.values()]
+    heading(f"the orchestrator, CPU ms per step: median of {wanted.runs}, interleaved")
+    print("ledgers of " + ", ".join(f"{size:,} experiments ({mb:,.0f} MB)" for size, mb in sizes.items()) + "\n")
+    columns = ("step", *(f"{size:,}" for size in labs), f"{max(labs):,} against {sorted(labs)[-2]:,}")
+    ordered = sorted(range(len(labs)), key=lambda i: list(labs)[i])
+    table(columns, [(step, *(f"{t:.2f}" for t in times), f"{times[ordered[-1]] / times[ordered[-2]]:.2f}")
+                    for step, times in rows.items()])  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
