@@ -124,7 +124,11 @@ def test_one_in_five_runs_to_its_end() -> None:
 # -- what a candidate may say --------------------------------------------------------------------------
 
 
-@given(st.lists(st.binary() | st.builds(lambda p, v: f"{p} {v}".encode(), st.floats(), st.floats()), max_size=50))
+WORDS = st.binary() | st.sampled_from([b"0.5 inf", b"0.6 nan", b"nan 1", b"inf 1", b"0.5 1 2", b"2 1", b"-1 1"])
+POINTS = st.builds(lambda progress, loss: f"{progress} {loss}".encode(), st.floats(0, 1), st.floats())
+
+
+@given(st.lists(WORDS | POINTS, max_size=50))
 def test_whatever_is_reported_a_curve_is_short_finite_and_goes_forward(tmp_path_factory: Any, said: Any) -> None:
     folder = tmp_path_factory.mktemp("trial")
     heard = Curve(folder)

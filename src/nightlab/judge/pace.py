@@ -63,8 +63,9 @@ class Pace:
         self.zero = full[-1].metric  # gains are counted from here: any place would do
         gains = np.array([metric.gain(self.zero, trial.metric) for trial in full])
         parts = np.array([trial.losses for trial in full]).T
-        self.lines = _lines(parts, gains)
-        late = [line.late(losses, gains).max() for line, losses in zip(self.lines, parts, strict=True) if line]
+        with np.errstate(all="ignore"):  # absurd numbers of a candidate make no line, or one that ends nothing
+            self.lines = _lines(parts, gains)
+            late = [line.late(losses, gains).max() for line, losses in zip(self.lines, parts, strict=True) if line]
         self.reach = float(max(late, default=math.inf))
 
     def hopeless(self, losses: Sequence[float], champion: Sequence[float], bar: float) -> int | None:
