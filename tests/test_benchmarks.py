@@ -19,3 +19,12 @@ def test_the_keep_rules_play_a_few_sessions() -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("| shrunk ") == done.stdout.count("| strict ") == 8  # cells
     assert "shrunk beats greedy by 3 %" in done.stdout and "one sigma" not in done.stdout
+
+
+def test_early_stopping_plays_a_few_sessions() -> None:
+    done = subprocess.run(
+        [sys.executable, str(BENCHMARKS / "pace.py"), "--quick"], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("| curves say nothing ") == 2  # methods
+    assert "nightlab, 2 sessions of 40 experiments" in done.stdout

@@ -204,6 +204,7 @@ def test_a_missing_or_impossible_number_is_never_kept(name: str, value: float | 
         ("over limit", "discard", "over limit"),
         ("checks failed", "discard", "checks failed"),
         ("tampered", "discard", "tampered"),
+        ("hopeless", "discard", "stopped early"),
     ],
 )
 @pytest.mark.parametrize("champion", [None, contestant(1.0)])

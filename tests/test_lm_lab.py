@@ -381,6 +381,20 @@ def test_a_budget_without_an_amount_is_explained(lab: Lab) -> None:
     assert "Set NIGHTLAB_CLOCK" in done.stderr
 
 
+def test_the_training_loss_is_reported_as_a_mean_of_each_hundredth_of_the_budget(lab: Lab) -> None:
+    code = (
+        "import types, prepare\nloader = types.SimpleNamespace(tokens=0)\nbudget = prepare.Budget(loader)\n"
+        "budget.start()\nfor loader.tokens in range(1, 1001): budget.report(loader.tokens % 10)"
+    )
+    work = {"NIGHTLAB_CLOCK": "work", "NIGHTLAB_BUDGET": "1000", "NIGHTLAB_SEED": "1"}
+    done = lab.run("-c", code, **work, NIGHTLAB_ROLE="candidate", NIGHTLAB_CONTROL="1", PYTHONPATH=str(GUEST))
+    said = [line.split() for line in done.stdout.splitlines()]
+    assert said[0] == ["start"] and {words[0] for words in said[1:]} == {"report"}, done.stderr
+    assert 90 <= len(said) - 1 <= 100 and float(said[-1][1]) > 0.98
+    assert all(4 <= float(loss) <= 5 for _, _, loss in said[1:])
+    assert lab.run("-c", code, **work).stdout == ""  # by hand nobody listens
+
+
 # --- Downloads ------------------------------------------------------------------------------------------
 
 

@@ -165,6 +165,8 @@ class Judge(Part):
     """After so many experiments the champion is measured again, as a self-test too; 0: never."""
     confirm: float = Field(default=0.1, ge=0, le=0.5)
     """Share of a session that is kept for confirming what it gained, at its end; 0: only when asked."""
+    hopeless: float = Field(default=0, ge=0, lt=1)
+    """Risk of giving up a winner, for ending trials early whose curve says that they can't win any more; 0: never."""
 
 
 class Tuner(Part):

@@ -10,6 +10,7 @@ from nightlab.judge import Again, Contestant, without
 from nightlab.lab import Stop
 from nightlab.ledger import append_result, mend_results
 from nightlab.lineage import OutOfScope, PatchConflict, in_genome
+from nightlab.pacing import Pacing
 from nightlab.records import (
     Experiment,
     Measurement,
@@ -30,7 +31,7 @@ class Night:
     def __init__(self, session: Session, stop: Stop, crew: Crew, *, seed: int = 0) -> None:
         self.session, self.ledger, self.stop, self.crew, self.view = session, session.ledger, stop, crew, crew.view
         self.begun = time.time()
-        self.upkeep = Upkeep(crew)
+        self.upkeep, self.pacing = Upkeep(crew), Pacing(crew)
         self.candidates = Candidates(session, crew.view, seed)
 
     # -- the sentence ----------------------------------------------------------------------------
@@ -58,6 +59,7 @@ class Night:
                     return reason
                 if not reason:
                     self.candidates.think()
+                self.pacing.look()
                 crew.goal = self._goal()
                 crew.wait()
 

@@ -19,6 +19,7 @@ Outcome = Literal[
     "timed out",
     "over budget",
     "over limit",
+    "hopeless",
     "no metric",
     "checks failed",
     "tampered",

@@ -137,7 +137,8 @@ def _rows(session: Session, experiments: list[Experiment]) -> list[Row]:
 
 def _failed(experiment: Experiment) -> bool:
     verdict = experiment.verdict
-    return verdict is not None and not experiment.kept and verdict.reason not in ("regressed", "inconclusive")
+    judged = ("regressed", "inconclusive", "stopped early")
+    return verdict is not None and not experiment.kept and verdict.reason not in judged
 
 
 def _latest(champion: Experiment | None, *levels: str) -> Evidence | None:

@@ -29,7 +29,13 @@ from nightlab.trial.cgroup import make_room
 from nightlab.trial.machine import differences, this_platform
 
 POLL = 0.05  # seconds between looks at the trial
-BROUGHT = ("spec.json", "phase.json", "*.log", "result.json")  # what is brought back of a trial's folder, in this order
+BROUGHT = (
+    "spec.json",
+    "phase.json",
+    "curve.jsonl",
+    "*.log",
+    "result.json",
+)  # what is brought back of a trial's folder, in this order
 Tell = Callable[[str, float | None], None]
 
 

@@ -65,6 +65,13 @@ class Trial:
         """Tell the supervisor that training begins: the budget runs from now."""
         _tell("start")
 
+    def report(self, progress: float, loss: float) -> None:
+        """Say how training goes: the loss (lower is better) at a part of the budget, 0 to 1.
+
+        A claim: it is drawn, and may end this very trial early where the lab allows that. It never counts for one.
+        """
+        _tell(f"report {progress:.6g} {loss:.6g}")
+
     def serve(self, function: Callable[[Any], Buffer]) -> None:
         """Hand the model over and answer the evaluator's calls until it hangs up.
 

@@ -108,6 +108,8 @@ class Judge:
         outcome, value, metric = measurement.outcome, measurement.metric, self.metric
         if outcome in CRASHES:
             return Verdict("crash", CRASHES[outcome], measurement.detail)
+        if outcome == "hopeless":
+            return Verdict("discard", "stopped early", measurement.detail)
         if outcome != "measured":
             return Verdict("discard", outcome, measurement.detail)
         if value is None or not math.isfinite(value):

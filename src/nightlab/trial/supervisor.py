@@ -34,6 +34,7 @@ from nightlab.trial.artefacts import leave_only_files
 from nightlab.trial.cgroup import Cgroup
 from nightlab.trial.child import adopt_orphans, before_exec, shared_memory
 from nightlab.trial.condition import Condition, overuse
+from nightlab.trial.curve import REPORT, Curve, given_up
 from nightlab.trial.output import Log
 from nightlab.trial.sandbox import SCRATCH
 from nightlab.trial.usage import (
@@ -96,7 +97,7 @@ class Supervisor:
         self.control, self._control_end = os.pipe()
         self._turn_end, self._turn = os.pipe()  # a byte in it lets the evaluator make its first call
         os.set_blocking(self.control, False)
-        self.heard = b""
+        self.heard, self.curve = b"", Curve(folder)
 
     def run(self) -> dict[str, Any]:
         """The whole trial; returns what ``result.json`` holds."""
@@ -146,7 +147,7 @@ class Supervisor:
             return False
         self.folder = Path(folder.rstrip("\n"))
         self.spec = json.loads((self.folder / "spec.json").read_text())
-        self.times, self.began = Times(), time.time()
+        self.times, self.began, self.curve = Times(), time.time(), Curve(self.folder)
         for role, log in self.logs.items():
             log.path = self.folder / f"{role}.log"  # it has moved with the folder
         return True
@@ -378,7 +379,8 @@ class Supervisor:
         with contextlib.suppress(BlockingIOError):
             self.heard += os.read(self.control, 4096)
         self._reap()
-        *lines, self.heard = self.heard[-4096:].split(b"\n")
+        *lines, rest = self.heard.split(b"\n")
+        self.heard = rest[-4096:]
         now = time.monotonic()
         for line in lines:
             if line == b"start" and self.times.started is None:
@@ -392,11 +394,16 @@ class Supervisor:
                     os.write(self._turn, b"!")
                 self.condition.stop(self.times.handed_over_cpu)
                 self._hold_to_budget()
+            elif line.startswith(REPORT) and self.times.handed_over is None:
+                self.curve.hear(line)
         if now - self.sampled > SAMPLE:
             self.sampled = now
             self._sample()
             if self.times.handed_over is None:
                 self._hold_to_budget()
+                if (why := given_up(self.folder)) is not None:
+                    self.condition.stop(self._tree_cpu())  # a neighbour may have made it look so
+                    raise Ended("hopeless", why)
 
     def _sample(self) -> None:
         used, tree = 0.0, self._tree("candidate")

@@ -239,6 +239,8 @@ class Budget:
             )
         self.now = clocks[self.clock]
         self.began = math.inf
+        self.losses: list[float] = []  # since the last report
+        self.reported = 0.0
 
     def start(self) -> None:
         """Training begins: the budget runs from now."""
@@ -249,6 +251,14 @@ class Budget:
     def progress(self) -> float:
         """The part of the budget that is spent, 0 to 1; 0 before the start."""
         return min(1.0, max(0.0, (self.now() - self.began) / self.amount))
+
+    def report(self, loss: float) -> None:
+        """Tell nightlab how training goes: a mean for each hundredth of the budget. A hopeless trial may end early."""
+        self.losses.append(loss)
+        if (progress := self.progress()) - self.reported >= 0.01:
+            if nightlab_guest and (trial := nightlab_guest.trial()):
+                trial.report(progress, sum(self.losses) / len(self.losses))
+            self.reported, self.losses = progress, []
 
 
 # --- Metric ---------------------------------------------------------------------------------------------

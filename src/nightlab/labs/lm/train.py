@@ -361,6 +361,7 @@ def main() -> None:
         if not (value := loss.item()) < 100:  # also when it is not a number
             print(f"FAIL: the training loss is {value} at step {step}. Lower a learning rate.")
             sys.exit(1)
+        budget.report(value)
         average = 0.9 * average + 0.1 * value
         if (now := time.perf_counter()) - spoke >= 1:
             rate = (batches.tokens - counted) / (now - spoke)
