@@ -10,6 +10,7 @@ from nightlab.judge import Again, Contestant, without
 from nightlab.lab import Stop
 from nightlab.ledger import append_result, write_results
 from nightlab.lineage import OutOfScope, PatchConflict, in_genome
+from nightlab.pilots import Pilots
 from nightlab.records import (
     Experiment,
     Measurement,
@@ -30,7 +31,9 @@ class Night:
         self.session, self.ledger, self.stop, self.crew, self.view = session, session.ledger, stop, crew, crew.view
         self.begun = time.time()
         self.upkeep = Upkeep(crew)
-        self.candidates = Candidates(session, crew.view, seed)
+        search = session.lab.search
+        self.pilots = Pilots(crew, search.pilot, search.eta) if search.pilot else None
+        self.candidates = Candidates(session, crew.view, seed, crew.slots)
 
     # -- the sentence ----------------------------------------------------------------------------
 
@@ -50,7 +53,7 @@ class Night:
                 while len(crew.flying) < crew.slots and (wanted := self._wanted()):
                     if wanted.why:
                         self.view.again(self.ledger.experiment(wanted.number), wanted.why)
-                    crew.launch(wanted.number, wanted.purpose, wanted.seed)
+                    crew.launch(wanted.number, wanted.purpose, wanted.seed, budget=wanted.budget)
                 reason = self._reason_to_stop()
                 if reason and not crew.flying:
                     self.ledger.note("stopped", {"reason": reason})
@@ -164,6 +167,13 @@ class Night:
     def _judge(self, experiment: Experiment) -> Wanted | None:
         """Judge an experiment, or say which trial that takes."""
         champion = self.ledger.champion()
+        if champion and self.pilots:
+            pilot = self.pilots.judge(experiment, champion)
+            if isinstance(pilot, Wanted):
+                return pilot
+            if pilot:
+                self._record(experiment, *pilot, champion)
+                return None
         candidate = self.crew.contestant(experiment)
         decision = self.session.judge.judge(
             self.crew.contestant(champion) if champion else None, candidate, self.crew.replicates.noise()

@@ -136,8 +136,8 @@ def _rows(session: Session, experiments: list[Experiment]) -> list[Row]:
 
 
 def _failed(experiment: Experiment) -> bool:
-    verdict = experiment.verdict
-    return verdict is not None and not experiment.kept and verdict.reason not in ("regressed", "inconclusive")
+    verdict, sound = experiment.verdict, ("regressed", "inconclusive", "not promoted")
+    return verdict is not None and not experiment.kept and verdict.reason not in sound
 
 
 def _latest(champion: Experiment | None, *levels: str) -> Evidence | None:

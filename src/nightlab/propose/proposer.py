@@ -28,10 +28,12 @@ class Briefing:
     metric: Metric
     device: str
     genome: Mapping[str, str]
-    """The champion's genome: text by path."""
+    """The genome to start from, the champion's or the parent's: text by path."""
     champion: Experiment
     history: Sequence[Experiment]
-    """Every experiment so far, in order; those still running have no verdict."""
+    """Every experiment so far, in order; those still running, and those that wait for a slot, have no verdict."""
+    parent: Experiment | None = None
+    """Whose genome it is, where the search asked for another than the champion's."""
 
 
 class Proposer(Protocol):
@@ -42,5 +44,8 @@ class Proposer(Protocol):
         ...
 
     def tell(self, proposal: Proposal, refusal: str | None) -> None:
-        """What became of the last proposal: None when it became an experiment, else why it did not."""
+        """What became of a proposal: None when it was accepted, else why not.
+
+        One that was accepted may be refused yet, e.g. because the champion moves on before there is room for it.
+        """
         ...
