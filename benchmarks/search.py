@@ -27,7 +27,7 @@ from machine import heading, table
 
 from nightlab.judge import Again, Contestant, Judge, Noise, make_rule, pooled, prior_sigma
 from nightlab.records import SEED, Candidate, Experiment, Measurement, Metric, Verdict
-from nightlab.search import FIT, Cascade, Climb, Evolution, Rung, Search, Tree
+from nightlab.search import Cascade, Climb, Evolution, Rung, Search, Tree, worth
 
 WIDTHS = (1, 4, 16)
 TRIALS = 128  # whole trials after which sessions of all widths are compared; a pilot counts as its share
@@ -318,18 +318,21 @@ class Session:
     def _record(self, one: Try, measured: Measurement, verdict: Verdict) -> None:
         one.experiment = replace(one.experiment, measurement=measured, verdict=verdict, bar=verdict.bar)
         self.open.remove(one)
-        if self.climbs and verdict.reason in FIT and measured.metric is not None:
-            # As the product does: it beat the champion that it was made on, and not the one that came meanwhile.
-            parent = self._parent(one)
-            if (
-                parent is not self.champion
-                and parent.bar is not None
-                and self.metric.better(measured.metric, parent.bar)
-            ):
-                self.overtaken.append(one)
+        before = self.champion
         if verdict.status == "keep":
             one.bar, self.champion = verdict.bar, one
+        late = before if verdict.status == "keep" else one
+        if self.climbs and late and late.genome.number and self._was_good(late):
+            self.overtaken.append(late)
         self.search.tell(one.experiment)
+
+    def _was_good(self, one: Try) -> bool:
+        """As the product asks: whether it beat the champion that it was made on, and not the one that is now."""
+        assert self.champion is not None
+        value, parent = worth(one.experiment), self._parent(one)
+        if value is None or parent.bar is None or parent is self.champion or self._parent(self.champion) is one:
+            return False
+        return self.metric.better(value, parent.bar)
 
     def _noise(self) -> Noise:
         if self.known is None:
@@ -388,17 +391,18 @@ def main() -> None:
     ask.add_argument("--sessions", type=int, default=40)
     ask.add_argument("--seed", type=int, default=1000, help="number of the first session; the strategies' own numbers "
                      "were chosen on 0 to 999")  # fmt: skip
+    ask.add_argument("--quick", action="store_true", help="two sessions: whether it runs, not what it finds")
     ask.add_argument("--strategies", nargs="+", choices=STRATEGIES, default=list(STRATEGIES))
     ask.add_argument("--real", action="store_true", help="on tables of stored training runs")
     wanted = ask.parse_args()
     worlds = list(TABLES) if wanted.real else ["trace 0.0005", "plateau 0.0005", "plateau 0.002"]
     names = [name for name in wanted.strategies if not (wanted.real and "cascade" in name)]  # the tables have no pilots
-    begun = time.perf_counter()
-    heading(f"search: percent of the gain that is lacking, median (quartiles) of {wanted.sessions} sessions")
+    sessions, begun = 2 if wanted.quick else wanted.sessions, time.perf_counter()
+    heading(f"search: percent of the gain that is lacking, median (quartiles) of {sessions} sessions")
     columns = ["strategy", *(f"{TRIALS} trials, width {w}" for w in WIDTHS)]
     columns += [f"time {HOURS:g}, width {w}" for w in WIDTHS]
     try:
-        for world, lines in rows(worlds, names, wanted.sessions, wanted.seed):
+        for world, lines in rows(worlds, names, sessions, wanted.seed):
             print(world)
             table(columns, lines)
     except ImportError:

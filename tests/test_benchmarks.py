@@ -19,3 +19,13 @@ def test_the_keep_rules_play_a_few_sessions() -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("| shrunk ") == done.stdout.count("| strict ") == 8  # cells
     assert "shrunk beats greedy by 3 %" in done.stdout and "one sigma" not in done.stdout
+
+
+def test_every_strategy_plays_a_few_sessions() -> None:
+    done = subprocess.run(
+        [sys.executable, str(BENCHMARKS / "search.py"), "--quick"], capture_output=True, text=True, timeout=200
+    )
+    assert done.returncode == 0, done.stderr
+    for strategy in ("random", "climb", "evolution", "tree", "climb, cascade"):
+        assert done.stdout.count(f"| {strategy} ") == 4, "three worlds, and all of them together"
+    assert "nan" not in done.stdout

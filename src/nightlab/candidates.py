@@ -71,6 +71,7 @@ class Candidates:
         for experiment in sorted(self.history, key=lambda e: e.judged_at or math.inf):
             if experiment.verdict:
                 self.search.tell(experiment)
+        self._champion = self.ledger.champion()
         self.nothing_left = ""
         self._thought: Thought | None = None
         self._ready: list[Ready] = []
@@ -128,21 +129,27 @@ class Candidates:
         self.history[experiment.number] = experiment
         self._themes.pop(experiment.number, None)
         self.search.tell(experiment)
-        if self.session.lab.search.strategy == "climb" and experiment.candidate.proposer not in ("human", ABLATION):
-            self._second_chance(experiment)
+        before, self._champion = self._champion, self.ledger.champion()
+        if self.session.lab.search.strategy == "climb" and before and self._champion:
+            late = before if experiment.kept else experiment
+            if late.number and self._champion.candidate.parent != late.candidate.commit and self._was_good(late):
+                self._second_chance(late, self._champion.candidate.commit)
 
-    def _second_chance(self, experiment: Experiment) -> None:
-        """A change that beat the champion it was made on, but not one that came meanwhile, is made again on that one.
+    def _was_good(self, experiment: Experiment) -> bool:
+        """Whether it beat a champion that it was made on, which is none any more."""
+        value, parent = worth(experiment), self.ledger.by_commit(experiment.candidate.parent)
+        if value is None or parent is None or parent.bar is None or parent == self._champion:
+            return False
+        asked = experiment.candidate.proposer in ("human", ABLATION)  # by somebody who waits for its verdict alone
+        return not asked and self.session.metric.better(value, parent.bar)
 
-        With many slots most changes are overtaken so; two that are good are mostly better together.
+    def _second_chance(self, experiment: Experiment, on: str) -> None:
+        """Make a change again on the champion that was faster: two that are good are mostly better together.
+
+        With many slots most good changes lose to one that was made at the same time, on the same champion.
         """
-        old, repo, champion = experiment.candidate, self.session.repo, self.ledger.champion()
-        value, parent = worth(experiment), self.ledger.by_commit(old.parent)
-        if experiment.kept or value is None or not (champion and parent) or parent.number == champion.number:
-            return
-        if parent.bar is None or not self.session.metric.better(value, parent.bar):
-            return
-        patch, on = repo.diff(old.parent, old.commit), champion.candidate.commit
+        old, repo = experiment.candidate, self.session.repo
+        patch = repo.diff(old.parent, old.commit)
         proposal = Proposal(old.proposer, old.hypothesis, patch=patch, source=old.source)
         try:
             commit = repo.commit_patch(on, patch, old.hypothesis)

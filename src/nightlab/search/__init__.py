@@ -5,7 +5,7 @@ from nightlab.records import Metric
 from nightlab.search.cascade import Cascade, Rung
 from nightlab.search.climb import Climb
 from nightlab.search.evolution import Evolution
-from nightlab.search.search import FIT, Search, worth
+from nightlab.search.search import Search, worth
 from nightlab.search.theme import theme
 from nightlab.search.tree import Tree
 
@@ -17,4 +17,4 @@ def make_search(part: SearchPart, metric: Metric, seed: int = 0) -> Search:
     return Tree(metric) if part.strategy == "tree" else Climb()
 
 
-__all__ = ["FIT", "Cascade", "Climb", "Evolution", "Rung", "Search", "Tree", "make_search", "theme", "worth"]
+__all__ = ["Cascade", "Climb", "Evolution", "Rung", "Search", "Tree", "make_search", "theme", "worth"]

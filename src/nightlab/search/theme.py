@@ -17,14 +17,16 @@ def theme(before: Mapping[str, str], after: Mapping[str, str]) -> frozenset[str]
     for path in before.keys() | after.keys():
         old, new = before.get(path), after.get(path)
         if old != new:
-            one, two = _parts(path, old or ""), _parts(path, new or "")
+            one, two = _parts(path, old), _parts(path, new)
             found |= {name for name in one.keys() | two.keys() if one.get(name) != two.get(name)}
     return frozenset(found)
 
 
-def _parts(path: str, text: str) -> dict[str, list[str]]:
-    """The text in pieces, by name."""
+def _parts(path: str, text: str | None) -> dict[str, list[str]]:
+    """The text in pieces, by name; none of a file that is not there."""
     parts: dict[str, list[str]] = defaultdict(list)
+    if text is None:
+        return parts
     try:
         if not path.endswith(".py"):
             raise SyntaxError
