@@ -349,6 +349,7 @@ def test_only_what_does_well_in_a_pilot_gets_a_whole_trial(make_lab: Any) -> Non
     assert trials[0] == [("search", 1, 20.0), pilot], "the baseline has one as soon as it is needed"
     assert trials[1:5] == [[pilot]] * 4
     assert [(purpose, amount) for purpose, _, amount in trials[5]] == [("pilot", 5.0), ("search", 20.0)]
+    assert searched.pilots and searched.pilots.judge(experiments[5], experiments[6]) is None, "promoted once is enough"
     cut = experiments[1]
     assert cut.verdict.status == "discard" and cut.measurement.metric is None, "a pilot's number is no whole trial's"
     assert "its pilot measured 12.0" in cut.verdict.detail
