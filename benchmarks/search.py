@@ -60,6 +60,7 @@ class Course:
         self.times = times(name) if ":" in name else {}
         self.best = max_of(name) if ":" in name else climbed(self.world)
         self.metric: Metric = self.world.metric
+        self.codes = list(self.times)
         self.tried: set[str] = {self.world.baseline.code}
         self.pilots: dict[int, float] = {0: 0.0}  # by genome, how much worse its pilot is than the baseline's
 
@@ -75,9 +76,10 @@ class Course:
         """A change of the baseline; in a table, any row."""
         if isinstance(self.world, Fitted):
             return self.propose(number, self.world.baseline)
-        draw, codes = random.Random(f"{self.session}/{number}/anywhere"), list(self.world.rows)
-        tries = (draw.choice(codes) for _ in range(100))
-        return next((self.world._genome(number, code) for code in tries if self._new(code)), None)
+        draw = random.Random(f"{self.session}/{number}/anywhere")
+        tries = (draw.choice(self.codes) for _ in range(100))
+        known = (code for code in tries if code in self.world.rows and self._new(code))
+        return next((self.world._genome(number, code) for code in known), None)
 
     def again(self, number: int, genome: Genome, parent: Genome, champion: Genome) -> Genome | None:
         """The change that made ``genome`` of its parent, made to the champion; None when that was tried."""
