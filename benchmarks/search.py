@@ -289,7 +289,8 @@ class Session:
         asked = self.search.ask()
         parent = self.tries[asked.number].genome if asked else self.champion.genome
         free = isinstance(self.search, Anywhere)
-        made = self.course.anywhere(number) if free else self.course.propose(number, parent)
+        made = None if free else self.course.propose(number, parent)
+        made = made or self.course.anywhere(number)  # where all that is near was tried
         return made and (made, parent)
 
     def _parent(self, one: Try) -> Try:
