@@ -28,3 +28,13 @@ def test_early_stopping_plays_a_few_sessions() -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("| curves say nothing ") == 2  # methods
     assert "nightlab, 2 sessions of 40 experiments" in done.stdout
+
+
+def test_every_strategy_plays_a_few_sessions() -> None:
+    done = subprocess.run(
+        [sys.executable, str(BENCHMARKS / "search.py"), "--quick"], capture_output=True, text=True, timeout=200
+    )
+    assert done.returncode == 0, done.stderr
+    for strategy in ("random", "climb", "evolution", "tree", "climb, cascade"):
+        assert done.stdout.count(f"| {strategy} ") == 4, "three worlds, and all of them together"
+    assert "nan" not in done.stdout

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import dataclass, replace
 
 from nightlab.genome import same_program, syntax_fault
 from nightlab.lineage import OutOfScope, PatchConflict
 from nightlab.propose import Briefing, Mixture, Proposal, changes, find_constants, make_proposers
-from nightlab.records import Candidate
+from nightlab.records import Candidate, Experiment
+from nightlab.search import make_search, theme, worth
 from nightlab.session import Session
+from nightlab.standing import ABLATION
 from nightlab.trial.text import one_line
 from nightlab.watch.view import View
 
 REFUSALS = 25  # proposals refused in a row before a session has nothing left to try
+MISFITS = 4  # per slot, proposals that wait at most, those that fit nothing yet included
 MOMENT = 0.05  # seconds that a free slot waits for a thought
 # What a proposer is told of the past. The tuner's estimator takes no more than the 25 best for good ones (Optuna's
 # default for TPE), and gives the others less weight the older they are.
@@ -39,24 +43,39 @@ class Thought(threading.Thread):
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """A candidate that waits for a slot, made on the champion of its time; none if it did not fit that one."""
+    """A candidate that waits for a slot; none if the proposal did not fit, which may change with what runs.
+
+    ``parent`` is the genome that the search asked for; without one it is the ``champion`` of its time, a commit.
+    ``after``: how many experiments there were by then.
+    """
 
     proposal: Proposal
     candidate: Candidate | None
     champion: str
+    parent: Experiment | None
+    after: int
+    theme: frozenset[str]
 
 
 class Candidates:
-    """Where a session's experiments come from. One proposal is thought of ahead, and none is lost but by a kill."""
+    """Where a session's experiments come from. As many are made ready as there are ``slots``; a kill loses those alone.
 
-    def __init__(self, session: Session, view: View, seed: int = 0) -> None:
-        self.session, self.ledger, self.view = session, session.ledger, view
+    One proposer thinks at a time: each knows what the one before it proposed.
+    """
+
+    def __init__(self, session: Session, view: View, seed: int = 0, slots: int = 1) -> None:
+        self.session, self.ledger, self.view, self.slots = session, session.ledger, view, slots
         had, used = self.ledger.proposals_by(), self.ledger.sources()
         self.proposers = make_proposers(session.lab, session.repo.lab, had, used, seed)
+        self.search = make_search(session.lab.search, session.metric, seed)
+        for experiment in self.ledger.judged(last=self.search.memory):
+            self.search.tell(experiment)
+        self._champion = self.ledger.champion()
         self.nothing_left = ""
         self._measured = False  # there is a baseline: nothing can be proposed before
         self._thought: Thought | None = None
-        self._ready: Ready | None = None
+        self._ready: list[Ready] = []
+        self._themes: dict[int, frozenset[str]] = {}  # of experiments without a verdict, where slots may choose
         self._dry = False  # the proposers had nothing, as things stood
         self._refused = 0  # in a row
 
@@ -66,20 +85,24 @@ class Candidates:
         ``idle``: nothing runs whose result could give a proposer another idea.
         """
         while not self.nothing_left:
-            self.think(wait=MOMENT)
-            if self._ready is None:
+            self.think(wait=0.0 if self._ready else MOMENT)
+            if not self._ready:
                 if self._dry and idle:
                     self.nothing_left = "the proposers have nothing left to propose"
                 if self._dry or self._thought:
                     return None
-            elif (number := self._take(self._ready)) is not None:
+            elif (ready := self._choice()) is None:
+                return None
+            elif (number := self._take(ready)) is not None:
                 return number
         return None
 
     def think(self, wait: float = 0.0) -> None:
         """Have the next candidate made ready while trials run. Raises what a proposer raised."""
         self._measured = self._measured or self.ledger.champion() is not None
-        if self._ready or self._dry or self.nothing_left or not self._measured:
+        fit = sum(ready.candidate is not None for ready in self._ready)
+        enough = fit >= self.slots or len(self._ready) >= MISFITS * self.slots
+        if enough or self._dry or self.nothing_left or not self._measured:
             return
         if self._thought is None:
             self._thought = Thought(self.proposers, self._briefing())
@@ -91,21 +114,73 @@ class Candidates:
             raise thought.error
         self._dry = thought.proposal is None
         if thought.proposal:
-            self._make_ready(thought.proposal, thought.briefing.champion.candidate.commit, ahead=True)
+            # An entry of a queue was written for the champion: its author knew of no search.
+            parent = None if thought.proposal.source else thought.briefing.parent
+            champion = thought.briefing.champion.candidate.commit
+            if ready := self._make_ready(thought.proposal, champion, parent, hope=True):
+                self._ready.append(ready)
+                self.proposers.tell(thought.proposal, None)
 
     def news(self) -> None:
         """A trial has ended: proposers that had nothing may have something now."""
         self._dry = False
 
+    def judged(self, experiment: Experiment) -> None:
+        self._themes.pop(experiment.number, None)
+        self.search.tell(experiment)
+        before, self._champion = self._champion, self.ledger.champion()
+        if self.session.lab.search.strategy == "climb" and before and self._champion:
+            late = before if experiment.kept else experiment
+            if late.number and self._champion.candidate.parent != late.candidate.commit and self._was_good(late):
+                self._second_chance(late, self._champion.candidate.commit)
+
+    def _was_good(self, experiment: Experiment) -> bool:
+        """Whether it beat a champion that it was made on, which is none any more."""
+        value, parent = worth(experiment), self.ledger.by_commit(experiment.candidate.parent)
+        if value is None or parent is None or parent.bar is None or parent == self._champion:
+            return False
+        asked = experiment.candidate.proposer in ("human", ABLATION)  # by somebody who waits for its verdict alone
+        return not asked and self.session.metric.better(value, parent.bar)
+
+    def _second_chance(self, experiment: Experiment, on: str) -> None:
+        """Make a change again on the champion that was faster: two that are good are mostly better together.
+
+        With many slots most good changes lose to one that was made at the same time, on the same champion.
+        """
+        old, repo = experiment.candidate, self.session.repo
+        patch = repo.diff(old.parent, old.commit)
+        proposal = Proposal(old.proposer, old.hypothesis, patch=patch, source=old.source)
+        try:
+            commit = repo.commit_patch(on, patch, old.hypothesis)
+            again = self.candidate(commit, on, old.proposer, old.hypothesis, old.source)
+            self._require_new(again)
+        except (OutOfScope, PatchConflict):
+            return  # it was heard once
+        self._ready.insert(0, self._waiting(proposal, again, on, None))
+
+    def _choice(self) -> Ready | None:
+        """Of those that wait, the first that is about nothing that runs, else the first; None when none may go yet."""
+        running = [e.number for e in self.ledger.unjudged() if e.candidate.proposer != ABLATION]
+        champion = self.session.champion().candidate.commit
+        free = [
+            ready
+            for ready in self._ready
+            if ready.candidate or ready.champion != champion or all(number >= ready.after for number in running)
+        ]
+        about = {name for number in running for name in self._themes.get(number, ())}
+        return next((ready for ready in free if not ready.theme & about), free[0] if free else None)
+
     def _take(self, ready: Ready) -> int | None:
-        """Admit what is ready; on another champion by now it is made anew, or dropped."""
-        self._ready = None
+        """Admit what is ready; what was made on the champion is made anew on another, or dropped."""
+        self._ready.remove(ready)
         champion, candidate = self.session.champion().candidate.commit, ready.candidate
-        if candidate is None or ready.champion != champion:
+        if candidate is None or (ready.parent is None and ready.champion != champion):
             proposal = ready.proposal
             if candidate and not proposal.patch:
                 proposal = replace(proposal, patch=self.session.repo.diff(candidate.parent, candidate.commit))
-            self._make_ready(proposal, champion)
+            hope = candidate is None and ready.champion != champion  # what runs on the new one may bring it yet
+            if again := self._make_ready(proposal, champion, ready.parent, hope=hope):
+                self._ready.insert(0, again)
             return None
         try:
             number = self.admit(candidate)
@@ -113,56 +188,70 @@ class Candidates:
             self._refuse(ready.proposal, str(refusal))
             return None
         self._refused = 0
-        self.proposers.tell(ready.proposal, None)
+        self._themes[number] = ready.theme
         return number
 
-    def _make_ready(self, proposal: Proposal, champion: str, *, ahead: bool = False) -> None:
-        """Make a proposal's candidate, or refuse it. ``ahead`` of its turn a conflict may yet be resolved."""
+    def _make_ready(self, proposal: Proposal, champion: str, parent: Experiment | None, *, hope: bool) -> Ready | None:
+        """Make a proposal's candidate, or refuse it; with ``hope`` a conflict may be resolved by what runs now."""
+        candidate = None
         try:
-            candidate = self._realise(proposal, champion)
+            candidate = self._realise(proposal, parent.candidate.commit if parent else champion)
             self._require_new(candidate)
-            self._ready = Ready(proposal, candidate, champion)
         except (OutOfScope, PatchConflict) as refusal:
-            if ahead and isinstance(refusal, PatchConflict):
-                self._ready = Ready(proposal, None, champion)  # what runs now may be what it stands on
-                return
-            overtaken = bool(proposal.files) and isinstance(refusal, PatchConflict)
-            self._refuse(proposal, "the champion has moved on meanwhile" if overtaken else one_line(str(refusal)))
-            self._refused += 1
-            if self._refused >= REFUSALS:
-                self.nothing_left = f"{REFUSALS} proposals in a row were refused"
+            conflict = isinstance(refusal, PatchConflict)
+            if not (hope and conflict):
+                overtaken = conflict and bool(proposal.files)
+                self._refuse(proposal, "" if overtaken else one_line(str(refusal)))
+                return None
+        return self._waiting(proposal, candidate, champion, parent)
+
+    def _waiting(
+        self, proposal: Proposal, candidate: Candidate | None, champion: str, parent: Experiment | None
+    ) -> Ready:
+        genome, about = self.session.genome, frozenset[str]()
+        if candidate and self.slots > 1:
+            about = theme(genome(candidate.parent), genome(candidate.commit))
+        return Ready(proposal, candidate, champion, parent, self.ledger.next_number(), about)
 
     def _refuse(self, proposal: Proposal, reason: str) -> None:
-        """Record a proposal that can't become an experiment, and tell its proposer why."""
+        """Record a proposal that can't become an experiment, and tell its proposer why; by default it is too late."""
         hypothesis = one_line(proposal.hypothesis)
+        self._refused += bool(reason)
+        reason = reason or "the champion has moved on meanwhile"
         told = {"proposer": proposal.proposer, "source": proposal.source, "hypothesis": hypothesis}
         self.ledger.note("refused", {**told, "reason": reason})
         self.proposers.tell(proposal, reason)
         self.view.refused(hypothesis, reason)
+        if self._refused >= REFUSALS:
+            self.nothing_left = f"{REFUSALS} proposals in a row were refused"
 
     def _briefing(self) -> Briefing:
-        champion = self.session.champion()
+        champion, parent = self.session.champion(), self.search.ask()
+        number, now = self.ledger.next_number(), time.time()
+        past = self.ledger.outline(self.session.metric.goal, BEST, LAST)
+        waiting = [ready.candidate for ready in self._ready if ready.candidate]
         return Briefing(
             metric=self.session.metric,
             device=self.session.device,
-            genome=self.session.genome(champion.candidate.commit),
+            genome=self.session.genome((parent or champion).candidate.commit),
             champion=champion,
-            history=self.ledger.outline(self.session.metric.goal, BEST, LAST),
+            history=[*past, *(Experiment(number + i, candidate, now) for i, candidate in enumerate(waiting))],
+            parent=parent,
         )
 
-    def _realise(self, proposal: Proposal, champion: str) -> Candidate:
-        """The proposal as a commit on the champion; a queued patch that conflicts there, on the baseline.
+    def _realise(self, proposal: Proposal, parent: str) -> Candidate:
+        """The proposal as a commit on ``parent``; a queued patch that conflicts there, on the baseline.
 
         An idea that collides with what was kept may still beat it: then the lineage branches.
         """
         repo = self.session.repo
         if not proposal.patch:
-            commit = repo.commit_files(champion, proposal.files, proposal.hypothesis)
-            return self.candidate(commit, champion, proposal.proposer, proposal.hypothesis, proposal.source)
-        for parent in dict.fromkeys((champion, champion if proposal.files else self.session.base)):
+            commit = repo.commit_files(parent, proposal.files, proposal.hypothesis)
+            return self.candidate(commit, parent, proposal.proposer, proposal.hypothesis, proposal.source)
+        for on in dict.fromkeys((parent, parent if proposal.files else self.session.base)):
             try:
-                commit = repo.commit_patch(parent, proposal.patch, proposal.hypothesis)
-                return self.candidate(commit, parent, proposal.proposer, proposal.hypothesis, proposal.source)
+                commit = repo.commit_patch(on, proposal.patch, proposal.hypothesis)
+                return self.candidate(commit, on, proposal.proposer, proposal.hypothesis, proposal.source)
             except PatchConflict as conflict:
                 last = conflict
         raise last

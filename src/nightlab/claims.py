@@ -167,7 +167,7 @@ class Claims:
             )
 
     def lineage(self) -> list[Experiment]:
-        """The kept changes that made the champion, the oldest first."""
+        """The changes that made the champion, the oldest first; kept ones all, where the search climbs."""
         line, at = [], self.session.champion()
         while at.number:
             line.append(at)

@@ -33,6 +33,7 @@ class Wanted:
     purpose: Purpose
     seed: int
     why: str = field(default="", compare=False)
+    budget: Budget | None = field(default=None, compare=False)
 
 
 class Crew:

@@ -169,6 +169,16 @@ class Judge(Part):
     """Risk of giving up a winner, for ending trials early whose curve says that they can't win any more; 0: never."""
 
 
+class SearchPart(Part):
+    """Which genome a proposal starts from, and whether a short trial decides who gets a whole one."""
+
+    strategy: Literal["climb", "evolution", "tree"] = "climb"
+    pilot: float | None = Field(default=None, gt=0, lt=1)
+    """The share of the budget that a pilot has; without one every candidate gets its whole trial at once."""
+    eta: float = Field(default=3, gt=1)
+    """One pilot of so many is promoted, at least."""
+
+
 class Tuner(Part):
     """Numeric moves over the genome's named constants."""
 
@@ -206,6 +216,7 @@ class Lab(Part):
     environment: tuple[str, ...] = ()
     """Names of variables that pass from the user's environment into a trial's."""
     proposers: tuple[Proposer, ...] = (Patches(kind="patches"), Tuner(kind="tuner", share=2))
+    search: SearchPart = SearchPart()
     sandbox: SandboxPart = SandboxPart()
     judge: Judge = Judge()
     stop: Stop = Stop()

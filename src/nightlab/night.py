@@ -11,6 +11,7 @@ from nightlab.lab import Stop
 from nightlab.ledger import append_result, mend_results
 from nightlab.lineage import OutOfScope, PatchConflict, in_genome
 from nightlab.pacing import Pacing
+from nightlab.pilots import Pilots
 from nightlab.records import (
     Experiment,
     Measurement,
@@ -32,7 +33,9 @@ class Night:
         self.session, self.ledger, self.stop, self.crew, self.view = session, session.ledger, stop, crew, crew.view
         self.begun = time.time()
         self.upkeep, self.pacing = Upkeep(crew), Pacing(crew)
-        self.candidates = Candidates(session, crew.view, seed)
+        search = session.lab.search
+        self.pilots = Pilots(crew, search.pilot, search.eta) if search.pilot else None
+        self.candidates = Candidates(session, crew.view, seed, len(crew.slots))
 
     # -- the sentence ----------------------------------------------------------------------------
 
@@ -52,7 +55,7 @@ class Night:
                 while crew.free and (wanted := self._wanted()):
                     if wanted.why:
                         self.view.again(self.ledger.experiment(wanted.number), wanted.why)
-                    crew.launch(wanted.number, wanted.purpose, wanted.seed)
+                    crew.launch(wanted.number, wanted.purpose, wanted.seed, budget=wanted.budget)
                 reason = self._reason_to_stop()
                 if reason and not crew.flying:
                     self.ledger.note("stopped", {"reason": reason})
@@ -167,6 +170,13 @@ class Night:
     def _judge(self, experiment: Experiment) -> Wanted | None:
         """Judge an experiment, or say which trial that takes."""
         champion = self.ledger.champion()
+        if champion and self.pilots:
+            pilot = self.pilots.judge(experiment, champion)
+            if isinstance(pilot, Wanted):
+                return pilot
+            if pilot:
+                self._record(experiment, *pilot, champion)
+                return None
         candidate = self.crew.contestant(experiment)
         decision = self.session.judge.judge(
             self.crew.contestant(champion) if champion else None, candidate, self.crew.replicates.noise()
@@ -182,6 +192,7 @@ class Night:
     ) -> None:
         self.ledger.judge(experiment.number, _of(candidate), verdict)
         experiment = self.ledger.experiment(experiment.number)
+        self.candidates.judged(experiment)
         append_result(self.session.results, experiment)
         if experiment.kept and not self.session.sync():
             self.view.say(f"{self.session.branch} is checked out somewhere: it moves when you switch away")

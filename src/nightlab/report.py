@@ -137,7 +137,7 @@ def _rows(session: Session, experiments: list[Experiment]) -> list[Row]:
 
 def _failed(experiment: Experiment) -> bool:
     verdict = experiment.verdict
-    judged = ("regressed", "inconclusive", "stopped early")
+    judged = ("regressed", "inconclusive", "stopped early", "not promoted")
     return verdict is not None and not experiment.kept and verdict.reason not in judged
 
 

@@ -19,7 +19,7 @@ UPKEEPS = 128  # trials of a champion's upkeep that count, the latest: no rule a
 OWN_SEED = 10_000
 ABLATION = "ablation"  # who proposes a champion without the changes that earn nothing
 # Seeds by purpose: what one question has used is fresh for the next.
-UPKEEP_SEED, CONFIRM_SEED, ABLATE_SEED, SIMPLIFY_SEED, TRANSFER_SEED = 501, 1001, 2001, 2501, 3001
+PILOT_SEED, UPKEEP_SEED, CONFIRM_SEED, ABLATE_SEED, SIMPLIFY_SEED, TRANSFER_SEED = 401, 501, 1001, 2001, 2501, 3001
 
 
 def runs(trials: Iterable[tuple[Trial, Measurement | None]], purpose: Purpose = "search") -> dict[int, Measurement]:

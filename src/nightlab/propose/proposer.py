@@ -28,12 +28,15 @@ class Briefing:
     metric: Metric
     device: str
     genome: Mapping[str, str]
-    """The champion's genome: text by path."""
+    """The genome to start from, the champion's or the parent's: text by path."""
     champion: Experiment
     history: Sequence[Experiment]
     """What was tried, in order of the numbers: the baseline first, then those that measured best and the latest ones.
 
-    A long session has more: the last one's number says how many. Those still running have no verdict."""
+    A long session has more: the last one's number says how many. Those still running, and those that wait for a slot,
+    have no verdict."""
+    parent: Experiment | None = None
+    """Whose genome it is, where the search asked for another than the champion's."""
 
 
 class Proposer(Protocol):
@@ -44,5 +47,8 @@ class Proposer(Protocol):
         ...
 
     def tell(self, proposal: Proposal, refusal: str | None) -> None:
-        """What became of the last proposal: None when it became an experiment, else why it did not."""
+        """What became of a proposal: None when it was accepted, else why not.
+
+        One that was accepted may be refused yet, e.g. because the champion moves on before there is room for it.
+        """
         ...

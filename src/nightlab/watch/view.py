@@ -90,7 +90,7 @@ class Lines(View):
     def started(self, experiment: Experiment, trial: Trial) -> None:
         again = experiment.number in self.running
         self.running[experiment.number] = experiment
-        if trial.purpose == "search" and not again and not self.live:
+        if trial.purpose in ("search", "pilot") and not again and not self.live:
             self.say(f"[dim]#{experiment.number:<4}running   {escape(_what(experiment))}[/]")
 
     def measured(self, trial: Trial, measurement: Measurement, metric: Metric, variant: bool = False) -> None:
@@ -196,6 +196,6 @@ def _line(experiment: Experiment, champion: Experiment | None, metric: Metric) -
         why = f" · {verdict.reason}: {verdict.detail}"
     style = STYLES[verdict.status]
     if champion and experiment.candidate.parent != champion.candidate.commit:
-        why = f" (on an earlier genome, the champion's conflicts){why}"
+        why = f" (on another genome than the champion's){why}"
     words = escape(f"{_what(experiment)}{why}")
     return f"[{style}]#{experiment.number:<4}{verdict.status:<8}{value:>12} {change:>10}[/]  {words}"
