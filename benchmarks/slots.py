@@ -193,8 +193,8 @@ def killed(rounds: int) -> None:
         crew.land()
         for seed in range(2, rounds + 2):
             crew.launch(0, "search", seed)
-            above = wait_for(at_work)
-            node = next(n for n in nodes.worker_nodes if raylet_of(n) in above)
+            wait_for(at_work)
+            node = next(n for n in nodes.worker_nodes if runs_a_trial(n))
             begun = time.monotonic()
             nodes.remove_node(node, allow_graceful=False)
             measured = next(iter(crew.land().values()))
@@ -215,16 +215,14 @@ def killed(rounds: int) -> None:
     nodes.shutdown()
 
 
-def at_work() -> set[int]:
-    """The processes above a trial's program, when it runs."""
-    for process in psutil.process_iter(["cmdline"]):
-        if process.info["cmdline"] == ["python", "work.py"]:
-            return {above.pid for above in process.parents()}
-    return set()
+def at_work() -> bool:
+    """Whether a trial's program runs."""
+    return any(process.info["cmdline"] == ["python", "work.py"] for process in psutil.process_iter(["cmdline"]))
 
 
-def raylet_of(node: Any) -> int:
-    return int(node.all_processes["raylet"][0].process.pid)
+def runs_a_trial(node: Any) -> bool:
+    raylet = psutil.Process(node.all_processes["raylet"][0].process.pid)
+    return any("ray::trial" in " ".join(worker.cmdline()) for worker in raylet.children())
 
 
 def wait_for(what: Callable[[], Any]) -> Any:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from conftest import TinyLab, living, wait
 
@@ -134,7 +135,7 @@ def test_a_night_on_ray_survives_its_nodes(make_lab: Callable[..., TinyLab], ray
     assert crew.engine.room == 2  # type: ignore[attr-defined]
     trial = crew.launch(admit_baseline(crew), "search", 1)
     wait(lambda: at_work(cache))
-    node = next(n for n in ray_nodes.worker_nodes if works_on(n, cache))
+    node = next(n for n in ray_nodes.worker_nodes if runs_a_trial(n))
     ray_nodes.remove_node(node, allow_graceful=False)
     lost = crew.land()[trial.id]
     assert lost.outcome == "lost" and "died" in lost.detail
@@ -153,13 +154,10 @@ def test_a_night_on_ray_survives_its_nodes(make_lab: Callable[..., TinyLab], ray
     assert not living(cache) and not list(cache.glob("nightlab/far/*/runs/*/*/result.json"))
 
 
-def works_on(node: Any, cache: Path) -> bool:
-    """Whether a trial runs below this node's raylet."""
-    import psutil
-
-    raylet = node.all_processes["raylet"][0].process.pid
-    above = {p.pid for pid in living(cache) if psutil.pid_exists(pid) for p in psutil.Process(pid).parents()}
-    return raylet in above
+def runs_a_trial(node: Any) -> bool:
+    """Whether a worker of this node is at one now."""
+    raylet = psutil.Process(node.all_processes["raylet"][0].process.pid)
+    return any("ray::trial" in " ".join(worker.cmdline()) for worker in raylet.children())
 
 
 @pytest.mark.slow

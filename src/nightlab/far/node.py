@@ -124,8 +124,11 @@ def _run(parcel: Parcel, repo: Repo, folder: Path, tell: Tell) -> Brought:
     box.shared = parcel.shared
     box.leash, ours = os.pipe()
     try:
-        running = box.start(trial)
+        started = box.start(trial)
+        running = box.adopt(trial)  # its supervisor is no child of ours
         try:
+            assert started.process is not None
+            started.process.wait()
             _wait(running, tell)
         except BaseException:  # cancelled
             running.stop()

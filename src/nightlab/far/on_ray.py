@@ -57,8 +57,8 @@ class RayCluster:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         address = _found(on)
-        if address.startswith(("127.", "localhost")):
-            # Or Ray would look for a cluster that is open to this machine alone at the machine's other address.
+        if address == LOCAL or address.startswith(("127.", "localhost")):
+            # Or Ray would take the machine's other address for its loopback, and be open to others.
             os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
         self.ray = _imported()
         quiet = {"log_to_driver": False, "logging_level": "ERROR"}

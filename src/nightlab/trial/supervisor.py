@@ -570,9 +570,12 @@ def main(folder: Path, leash: int | None = None) -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     lock = os.open(folder / "lock", os.O_CREAT | os.O_RDWR)
     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    if leash is not None and os.fork():
+        os._exit(0)  # Ray kills the children of a worker that ends; a grandchild sees that, and ends its trial itself
     adopt_orphans()
 
     def stop(number: int, frame: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # another must not break off the ending
         raise Ended("interrupted", "stopped by the user")
 
     signal.signal(signal.SIGTERM, stop)
