@@ -33,13 +33,13 @@ from nightlab.lineage import copies
 from nightlab.trial.artefacts import leave_only_files
 from nightlab.trial.cgroup import Cgroup
 from nightlab.trial.child import adopt_orphans, before_exec, shared_memory
+from nightlab.trial.children import Children
 from nightlab.trial.condition import Condition, overuse
 from nightlab.trial.curve import REPORT, Curve, given_up
 from nightlab.trial.output import Log
 from nightlab.trial.sandbox import SCRATCH
 from nightlab.trial.usage import (
     GPU_QUERY,
-    CpuClock,
     folder_mb,
     gpu_mb,
     mapped_files_mb,
@@ -52,7 +52,6 @@ TICK, SAMPLE, GPU_SAMPLE = 0.02, 0.5, 2.0  # seconds between looks at the signal
 LAST_WORDS = 2.0  # seconds that a candidate has to say why it stopped serving
 FAREWELL = 10.0  # seconds that a candidate has to end after its evaluation
 TAMPERED, UNSERVED = 3, 4  # exit statuses by which an evaluator says what went wrong
-RSS_UNIT = 1 / 2**20 if sys.platform == "darwin" else 1 / 2**10  # of getrusage, in MB
 
 
 class Ended(Exception):
@@ -80,12 +79,9 @@ class Supervisor:
         self.folder = folder
         self.spec: dict[str, Any] = json.loads((folder / "spec.json").read_text())
         self.times, self.began = Times(), time.time()
-        self.children: dict[str, subprocess.Popen[bytes]] = {}
+        self.children = Children()
         self.logs: dict[str, Log] = {}
         self.gates: dict[str, int] = {}  # of processes that wait for the go, by role
-        self.statuses: dict[int, tuple[int, float]] = {}  # pid: exit status, CPU seconds
-        self.reaped_cpu = 0.0
-        self.cpu_clock: CpuClock | None = None
         self.peak_memory_mb = 0.0
         self.peak_gpu_memory_mb = 0.0
         self.cgroup = self._own_cgroup()
@@ -110,7 +106,7 @@ class Supervisor:
         except OSError as error:
             ended = Ended("crashed", f"could not be started: {error}")
         finally:
-            self._kill_tree()
+            self.children.kill(self.cgroup)
             for log in self.logs.values():
                 log.close()
         if self.cgroup:
@@ -143,7 +139,7 @@ class Supervisor:
                 self._open(ahead=True)
             folder = sys.stdin.readline()
         if not folder.endswith("\n"):
-            self._kill_tree()
+            self.children.kill(self.cgroup)
             return False
         self.folder = Path(folder.rstrip("\n"))
         self.spec = json.loads((self.folder / "spec.json").read_text())
@@ -154,9 +150,9 @@ class Supervisor:
 
     def _let_go(self) -> None:
         """Tell the processes that were started ahead what their trial is."""
-        if any(self._status(role) is not None for role in self.gates):
+        if any(self.children.status(role) is not None for role in self.gates):
             raise Ended("lost", "a process that was started ahead did not live to see its trial")
-        self.condition.start(self._tree_cpu())
+        self.condition.start(self.children.cpu())
         for role, gate in self.gates.items():
             os.write(gate, json.dumps(self._environment(role)).encode() + b"\n")
             os.close(gate)
@@ -177,7 +173,7 @@ class Supervisor:
                 # Started ahead: its imports hide behind the candidate's, and its CPU time is not the candidate's.
                 self._spawn("evaluator", spec["evaluator"], ends["evaluator"], shared, ahead=ahead)
             if spec["command"]:
-                self.cpu_clock = CpuClock()
+                self.children.start_clock()
                 self.condition.start(0.0)  # again at the start signal, where there is one
                 self._spawn("candidate", spec["command"], ends.get("candidate"), shared, ahead=ahead)
         finally:
@@ -194,19 +190,19 @@ class Supervisor:
             self._look()
             if self.times.handed_over is not None:
                 return
-            status = self._status("candidate")
+            status = self.children.status("candidate")
             if status is not None:
                 self._look()
                 if status:
                     raise Ended("crashed", f"exit status {_named(status)}")
                 if served:
                     raise Ended("no metric", "it ended without handing over a model")
-                self.times.handed_over, self.times.handed_over_cpu = time.monotonic(), self.reaped_cpu
-                self.condition.stop(self.reaped_cpu)
+                self.times.handed_over, self.times.handed_over_cpu = time.monotonic(), self.children.ended_cpu
+                self.condition.stop(self.children.ended_cpu)
                 return
-            if served and (ended := self._status("evaluator")) is not None:
+            if served and (ended := self.children.status("evaluator")) is not None:
                 _check_not_killed(ended)
-                self._finish_log("evaluator")
+                self.logs["evaluator"].thread.join(timeout=1.0)
                 said = _last_line(self.logs["evaluator"].text())
                 raise Ended("crashed", f"the evaluator ended before the model was handed over: {said}")
 
@@ -231,7 +227,7 @@ class Supervisor:
         if times.started is None:
             return 0.0
         if self.spec["clock"] == "cpu":
-            return (times.handed_over_cpu if times.handed_over else self._tree_cpu()) - times.started_cpu
+            return (times.handed_over_cpu if times.handed_over else self.children.cpu()) - times.started_cpu
         return (times.handed_over or time.monotonic()) - times.started
 
     def _until_evaluated(self, served: bool) -> None:
@@ -242,26 +238,26 @@ class Supervisor:
             leave_only_files(self.folder / "work")
             self._spawn("evaluator", self.spec["evaluator"], None, None)
         begun = time.monotonic()
-        while (status := self._status("evaluator")) is None:
+        while (status := self.children.status("evaluator")) is None:
             self._look()
             if time.monotonic() - begun > limit:
                 raise Ended("timed out", f"evaluation took more than {limit:g} s")
         self.times.evaluated = time.monotonic()
         _check_not_killed(status)
-        self._finish_log("evaluator")
+        self.logs["evaluator"].thread.join(timeout=1.0)
         said = _last_line(self.logs["evaluator"].text())
         if status == TAMPERED:
             raise Ended("tampered", said)
         if status == UNSERVED:
             until = time.monotonic() + LAST_WORDS
-            while (died := self._status("candidate")) is None and time.monotonic() < until:
+            while (died := self.children.status("candidate")) is None and time.monotonic() < until:
                 self._look()  # it may still be printing its traceback
             raise Ended("crashed", said if not died else f"exit status {_named(died)} while serving")
         if status:
             raise Ended("crashed", f"the evaluator failed: {said}")
         if served:
             until = time.monotonic() + FAREWELL
-            while self._status("candidate") is None and time.monotonic() < until:
+            while self.children.status("candidate") is None and time.monotonic() < until:
                 self._look()
 
     def _checks(self) -> None:
@@ -271,7 +267,7 @@ class Supervisor:
             role = f"check{number}"
             self._spawn(role, argv, None, None)
             begun = time.monotonic()
-            while (status := self._status(role)) is None:
+            while (status := self.children.status(role)) is None:
                 self._look()
                 if time.monotonic() - begun > self.spec["evaluation"]:
                     raise Ended("checks failed", f"{' '.join(argv)} took more than {self.spec['evaluation']:g} s")
@@ -280,7 +276,7 @@ class Supervisor:
 
     def _clear_the_way(self, role: str) -> None:
         """Before a trusted process starts: nothing of the candidate's runs, and nothing of it is in the copy."""
-        if not self._kill_tree():
+        if not self.children.kill(self.cgroup):
             raise Ended("crashed", "it left processes that could not be ended")
         if tampered := self._tampered(role, whole=True):
             raise tampered
@@ -370,7 +366,7 @@ class Supervisor:
         assert process.stdout is not None
         if ahead:
             os.close(gate)
-        self.children[role] = process
+        self.children.roles[role] = process
         self.logs[role] = Log(self.folder / f"{role}.log", self.spec["log_bytes"], process.stdout)
 
     def _look(self) -> None:
@@ -378,17 +374,17 @@ class Supervisor:
         time.sleep(TICK)
         with contextlib.suppress(BlockingIOError):
             self.heard += os.read(self.control, 4096)
-        self._reap()
+        self.children.reap()
         *lines, rest = self.heard.split(b"\n")
         self.heard = rest[-4096:]
         now = time.monotonic()
         for line in lines:
             if line == b"start" and self.times.started is None:
-                self.times.started, self.times.started_cpu = now, self._tree_cpu()
+                self.times.started, self.times.started_cpu = now, self.children.cpu()
                 self.condition.start(self.times.started_cpu)
                 self._phase("training")
             elif line == b"serve" and self.times.handed_over is None:
-                self.times.handed_over, self.times.handed_over_cpu = now, self._tree_cpu()
+                self.times.handed_over, self.times.handed_over_cpu = now, self.children.cpu()
                 self._phase("evaluating")
                 with contextlib.suppress(BrokenPipeError):  # an evaluator that is gone is told of in its turn
                     os.write(self._turn, b"!")
@@ -402,11 +398,11 @@ class Supervisor:
             if self.times.handed_over is None:
                 self._hold_to_budget()
                 if (why := given_up(self.folder)) is not None:
-                    self.condition.stop(self._tree_cpu())  # a neighbour may have made it look so
+                    self.condition.stop(self.children.cpu())  # a neighbour may have made it look so
                     raise Ended("hopeless", why)
 
     def _sample(self) -> None:
-        used, tree = 0.0, self._tree("candidate")
+        used, tree = 0.0, self.children.tree("candidate")
         for process in tree:
             with contextlib.suppress(psutil.Error):
                 used += process.memory_info().rss / 2**20
@@ -427,88 +423,19 @@ class Supervisor:
 
     def _sample_gpu(self, pids: list[int]) -> None:
         """Read what NVIDIA's tool said of the tree, or ask it again: it takes too long to be waited for."""
-        asked, now = self.children.get("gpu"), time.monotonic()
+        asked, now = self.children.roles.get("gpu"), time.monotonic()
         if asked:
-            if self._status("gpu") is not None:
-                said = self.children.pop("gpu").communicate()[0].decode(errors="replace")
+            if self.children.status("gpu") is not None:
+                said = self.children.roles.pop("gpu").communicate()[0].decode(errors="replace")
                 self.peak_gpu_memory_mb = max(self.peak_gpu_memory_mb, gpu_mb(said, pids))
         elif now - self.gpu_asked > GPU_SAMPLE:
             self.gpu_asked = now
             try:
-                self.children["gpu"] = subprocess.Popen(
+                self.children.roles["gpu"] = subprocess.Popen(
                     GPU_QUERY, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
                 )
             except OSError:
                 self.gpu_asked = math.inf
-
-    def _tree(self, role: str) -> list[psutil.Process]:
-        """The role's process and everything below it, daemons that left it included."""
-        others = {p.pid for r, p in self.children.items() if r != role}
-        found: list[psutil.Process] = []
-        with contextlib.suppress(psutil.Error):
-            for child in psutil.Process().children():
-                if child.pid not in others:
-                    found += [child, *child.children(recursive=True)]
-        return found
-
-    def _tree_cpu(self) -> float:
-        """CPU seconds of the candidate's tree so far, ended processes included."""
-        total, counted = self.reaped_cpu, self.cpu_clock.seconds() if self.cpu_clock else 0.0
-        for process in self._tree("candidate"):
-            with contextlib.suppress(psutil.Error):
-                used = process.cpu_times()
-                total += used.user + used.system + used.children_user + used.children_system
-        return max(total, counted)
-
-    def _reap(self) -> None:
-        """Collect ended processes: ours, and orphans that became ours."""
-        ours = [self.children[role].pid for role in ("evaluator", "gpu") if role in self.children]
-        while True:
-            try:
-                pid, status, used = os.wait4(-1, os.WNOHANG)
-            except ChildProcessError:
-                return
-            if pid == 0:
-                return
-            self.statuses[pid] = (os.waitstatus_to_exitcode(status), used.ru_utime + used.ru_stime)
-            if pid not in ours:
-                self.reaped_cpu += used.ru_utime + used.ru_stime
-                # A trial can be over before the first sample; the kernel knows better.
-                self.peak_memory_mb = max(self.peak_memory_mb, used.ru_maxrss * RSS_UNIT)
-
-    def _status(self, role: str) -> int | None:
-        """The exit status of a role's process, negative for a signal; None while it runs."""
-        process = self.children.get(role)
-        if process is None:
-            return 0
-        self._reap()
-        if process.pid not in self.statuses:
-            return None
-        process.returncode = self.statuses[process.pid][0]
-        return process.returncode
-
-    def _finish_log(self, role: str) -> None:
-        self.logs[role].thread.join(timeout=1.0)
-
-    def _kill_tree(self) -> bool:
-        """End everything below this process; False when that did not work.
-
-        Stopped first, so that nothing re-forks its way out.
-        """
-        if self.cgroup:
-            self.cgroup.kill()
-        until = time.monotonic() + 20
-        while time.monotonic() < until:
-            self._reap()
-            below = psutil.Process().children(recursive=True)
-            if not below:
-                return True
-            for stop in (signal.SIGSTOP, signal.SIGKILL):
-                for process in below:
-                    with contextlib.suppress(psutil.Error, ProcessLookupError):
-                        os.kill(process.pid, stop)
-            time.sleep(0.005)
-        return False
 
     # -- the result ------------------------------------------------------------------------------
 
@@ -525,8 +452,8 @@ class Supervisor:
             "startup_seconds": round((times.started or times.begun) - times.begun, 3),
             "evaluation_seconds": round((times.evaluated or now) - times.handed_over, 3) if times.handed_over else 0.0,
             "wall_seconds": round(now - times.begun, 3),
-            "cpu_seconds": round(self.reaped_cpu, 3),
-            "peak_memory_mb": round(self.peak_memory_mb, 1),
+            "cpu_seconds": round(self.children.ended_cpu, 3),
+            "peak_memory_mb": round(max(self.peak_memory_mb, self.children.peak_mb), 1),
             "machine": self.condition.facts,
             "peak_gpu_memory_mb": round(self.peak_gpu_memory_mb, 1),
         }
