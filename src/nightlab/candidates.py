@@ -10,8 +10,8 @@ from nightlab.lineage import OutOfScope, PatchConflict
 from nightlab.propose import Briefing, Mixture, Proposal, changes, find_constants, make_proposers
 from nightlab.records import Candidate, Experiment
 from nightlab.session import Session
-from nightlab.trial.text import one_line
 from nightlab.watch.view import View
+from nightlab.words import one_line
 
 REFUSALS = 25  # proposals refused in a row before a session has nothing left to try
 MOMENT = 0.05  # seconds that a free slot waits for a thought

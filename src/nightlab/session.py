@@ -31,12 +31,12 @@ from nightlab.ledger import (
 )
 from nightlab.lineage import Repo, in_genome
 from nightlab.records import Candidate, Experiment, Metric, NightlabError, Platform
+from nightlab.sandbox.bubblewrap import PROTECTIONS, Bare, Sandbox
+from nightlab.sandbox.find import find_sandbox
 from nightlab.trial import Box
 from nightlab.trial.box import GUEST
 from nightlab.trial.cgroup import delegated, make_room
-from nightlab.trial.find import find_sandbox
 from nightlab.trial.machine import this_platform
-from nightlab.trial.sandbox import PROTECTIONS, Bare, Sandbox
 
 FREE_MB = 200  # below this much disk a session does not start: a full disk loses the run in flight
 NETWORK_MOUNTS = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "9p", "fuse.sshfs", "fuse.rclone", "lustre"}

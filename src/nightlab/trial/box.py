@@ -21,10 +21,11 @@ import psutil
 from nightlab.lab import BudgetPart, Lab, megabytes
 from nightlab.lineage import Repo, in_genome
 from nightlab.records import Budget, Measurement, NightlabError, Trial
+from nightlab.sandbox.bubblewrap import Place, Sandbox
 from nightlab.trial import text
 from nightlab.trial.cgroup import Cgroup
 from nightlab.trial.condition import disturbance
-from nightlab.trial.sandbox import Place, Sandbox
+from nightlab.words import plain
 
 GUEST = Path(__file__).resolve().parent.parent / "guest"
 MARK = "NIGHTLAB_TRIAL"  # names the trial's folder in the environment of each of its processes
@@ -145,7 +146,7 @@ class Box:
     def log(self, trial_id: str, role: str = "candidate") -> str:
         """What a trial's process printed, made harmless; empty when it left no log."""
         try:
-            return text.plain((self.folder / trial_id / f"{role}.log").read_bytes(), limit=20_000)
+            return plain((self.folder / trial_id / f"{role}.log").read_bytes(), limit=20_000)
         except OSError:
             return ""
 
@@ -262,7 +263,7 @@ class Box:
             metric=metric if outcome == "measured" else None,
             secondary=secondary,
             held_out=held_out if outcome == "measured" else None,
-            detail=text.plain(detail, 400),
+            detail=plain(detail, 400),
             claims={name: value for name, value in claims.items() if name != self.lab.metric.name},
             disturbed=disturbance(known["machine"], clock, shared=self.shared) if known.get("machine") else "",
             **known,

@@ -11,8 +11,8 @@ import sys
 import tempfile
 from typing import IO
 
+from nightlab.sandbox.bubblewrap import NOBODY
 from nightlab.trial.cgroup import Cgroup
-from nightlab.trial.sandbox import NOBODY
 from nightlab.trial.usage import tasks_of
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36

@@ -26,12 +26,12 @@ from typing import IO, Any
 import psutil
 
 from nightlab.lineage import copies
+from nightlab.sandbox.bubblewrap import SCRATCH
 from nightlab.trial.artefacts import leave_only_files
 from nightlab.trial.cgroup import Cgroup
 from nightlab.trial.child import adopt_orphans, before_exec, shared_memory
 from nightlab.trial.condition import Condition
 from nightlab.trial.output import Log
-from nightlab.trial.sandbox import SCRATCH
 from nightlab.trial.usage import (
     GPU_QUERY,
     CpuClock,

@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from nightlab.trial.sandbox import Place, Start, link_data, told
+from nightlab.sandbox.bubblewrap import Place, Start, link_data, told
 
 SANDBOX_EXEC = Path("/usr/bin/sandbox-exec")
 SYSTEM = (
