@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from nightlab.sandbox import find
 from nightlab.sandbox.bubblewrap import Place
 from nightlab.sandbox.macos import SandboxExec, quoted
-from nightlab.trial import find
 
 ODD = 'a "lab" with \\ and (allow default)'
 
