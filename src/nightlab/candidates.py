@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import threading
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from nightlab.genome import same_program, syntax_fault
+from nightlab.judge import Noise, smallest_effect
+from nightlab.lab import STRATEGY
+from nightlab.ledger import read_notes
 from nightlab.lineage import OutOfScope, PatchConflict
-from nightlab.propose import Briefing, Mixture, Proposal, changes, find_constants, make_proposers
+from nightlab.propose import Briefing, Mixture, Proposal, Refused, changes, find_constants, make_proposers
+from nightlab.propose.command import Workplace
 from nightlab.records import Candidate, Experiment
 from nightlab.session import Session
 from nightlab.watch.view import View
@@ -15,6 +22,9 @@ from nightlab.words import one_line
 
 REFUSALS = 25  # proposals refused in a row before a session has nothing left to try
 MOMENT = 0.05  # seconds that a free slot waits for a thought
+FAREWELL = 10.0  # seconds that a thought has to end
+PAST_REFUSALS = 100  # that a briefing is made from
+PAIRS = 4  # of the confirmation of which a briefing speaks
 
 
 class Thought(threading.Thread):
@@ -46,12 +56,16 @@ class Ready:
 class Candidates:
     """Where a session's experiments come from. One proposal is thought of ahead, and none is lost but by a kill."""
 
-    def __init__(self, session: Session, view: View, seed: int = 0) -> None:
+    def __init__(
+        self, session: Session, view: View, seed: int = 0, noise: Callable[[], Noise] = lambda: Noise(0.0, 0.0)
+    ) -> None:
         self.session, self.ledger, self.view = session, session.ledger, view
         self.history = self.ledger.experiments()
         used = {note["source"] for note in self.ledger.notes("refused")}
         used |= {experiment.candidate.source for experiment in self.history}
-        self.proposers = make_proposers(session.lab, session.repo.lab, self.ledger.proposals_by(), used, seed)
+        place = Workplace(session.repo, session.lab, session.sandbox, session.folder / "proposers")
+        self.proposers = make_proposers(session.lab, session.repo.lab, self.ledger.proposals_by(), used, seed, place)
+        self.noise = noise
         self.nothing_left = ""
         self._thought: Thought | None = None
         self._ready: Ready | None = None
@@ -66,7 +80,7 @@ class Candidates:
         while not self.nothing_left:
             self.think(wait=MOMENT)
             if self._ready is None:
-                if self._dry and idle:
+                if self._dry and idle and self.proposers.wakes == math.inf:
                     self.nothing_left = "the proposers have nothing left to propose"
                 if self._dry or self._thought:
                     return None
@@ -77,6 +91,8 @@ class Candidates:
     def think(self, wait: float = 0.0) -> None:
         """Have the next candidate made ready while trials run. Raises what a proposer raised."""
         measured = self.history and self.history[0].kept  # nothing can be proposed before there is a baseline
+        if time.monotonic() >= self.proposers.wakes:
+            self._dry = False  # somebody has rested
         if self._ready or self._dry or self.nothing_left or not measured:
             return
         if self._thought is None:
@@ -88,6 +104,8 @@ class Candidates:
         if thought.error:
             raise thought.error
         self._dry = thought.proposal is None
+        for failed in self.proposers.failed():
+            self._note_refusal(failed, "")
         if thought.proposal:
             self._make_ready(thought.proposal, thought.briefing.champion.candidate.commit, ahead=True)
 
@@ -129,27 +147,48 @@ class Candidates:
                 return
             overtaken = bool(proposal.files) and isinstance(refusal, PatchConflict)
             self._refuse(proposal, "the champion has moved on meanwhile" if overtaken else one_line(str(refusal)))
-            self._refused += 1
-            if self._refused >= REFUSALS:
-                self.nothing_left = f"{REFUSALS} proposals in a row were refused"
 
     def _refuse(self, proposal: Proposal, reason: str) -> None:
         """Record a proposal that can't become an experiment, and tell its proposer why."""
         hypothesis = one_line(proposal.hypothesis)
-        told = {"proposer": proposal.proposer, "source": proposal.source, "hypothesis": hypothesis}
-        self.ledger.note("refused", {**told, "reason": reason})
+        self._note_refusal(Refused(proposal.proposer, reason, hypothesis, proposal.usage), proposal.source)
         self.proposers.tell(proposal, reason)
-        self.view.refused(hypothesis, reason)
+
+    def _note_refusal(self, refused: Refused, source: str) -> None:
+        told = {"proposer": refused.proposer, "source": source, "hypothesis": refused.hypothesis}
+        self.ledger.note("refused", {**told, "reason": refused.reason, "usage": dict(refused.usage)})
+        self.view.refused(refused.hypothesis or f"{refused.proposer} had no proposal", refused.reason)
+        self._refused += 1
+        if self._refused >= REFUSALS:
+            self.nothing_left = f"{REFUSALS} proposals in a row were refused"
 
     def _briefing(self) -> Briefing:
-        champion = self.session.champion()
+        champion, noise = self.session.champion(), self.noise()
         return Briefing(
             metric=self.session.metric,
             device=self.session.device,
             genome=self.session.genome(champion.candidate.commit),
             champion=champion,
             history=list(self.history),
+            lab=self.session.lab,
+            budget=self.session.budget.record(),
+            program=self._strategy(),
+            notes=read_notes(self.session.folder),
+            refused=self._refusals(),
+            sigma=noise.sigma,
+            detectable=smallest_effect(noise, PAIRS),
         )
+
+    def _strategy(self) -> str:
+        """The human's strategy as it stands in the working copy: an edit counts from the next turn on."""
+        try:
+            return (self.session.repo.lab / STRATEGY).read_text(errors="replace")
+        except OSError:
+            return ""
+
+    def _refusals(self) -> list[Refused]:
+        notes = self.ledger.notes("refused")[-PAST_REFUSALS:]
+        return [Refused(n["proposer"], n["reason"], n["hypothesis"], n.get("usage", {})) for n in notes]
 
     def _realise(self, proposal: Proposal, champion: str) -> Candidate:
         """The proposal as a commit on the champion; a queued patch that conflicts there, on the baseline.
@@ -159,14 +198,24 @@ class Candidates:
         repo = self.session.repo
         if not proposal.patch:
             commit = repo.commit_files(champion, proposal.files, proposal.hypothesis)
-            return self.candidate(commit, champion, proposal.proposer, proposal.hypothesis, proposal.source)
+            return self._proposed(commit, champion, proposal)
         for parent in dict.fromkeys((champion, champion if proposal.files else self.session.base)):
             try:
                 commit = repo.commit_patch(parent, proposal.patch, proposal.hypothesis)
-                return self.candidate(commit, parent, proposal.proposer, proposal.hypothesis, proposal.source)
+                return self._proposed(commit, parent, proposal)
             except PatchConflict as conflict:
                 last = conflict
         raise last
+
+    def _proposed(self, commit: str, parent: str, proposal: Proposal) -> Candidate:
+        made = self.candidate(commit, parent, proposal.proposer, proposal.hypothesis, proposal.source)
+        return replace(made, usage=dict(proposal.usage))
+
+    def stop(self) -> None:
+        """End the thought that is under way: the session stops."""
+        self.proposers.stop()
+        if self._thought:
+            self._thought.join(FAREWELL)
 
     # -- what a candidate is ---------------------------------------------------------------------
 

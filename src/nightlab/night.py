@@ -30,7 +30,7 @@ class Night:
         self.session, self.ledger, self.stop, self.crew, self.view = session, session.ledger, stop, crew, crew.view
         self.begun = time.time()
         self.upkeep = Upkeep(crew)
-        self.candidates = Candidates(session, crew.view, seed)
+        self.candidates = Candidates(session, crew.view, seed, crew.replicates.noise)
 
     # -- the sentence ----------------------------------------------------------------------------
 
@@ -53,6 +53,7 @@ class Night:
                     crew.launch(wanted.number, wanted.purpose, wanted.seed)
                 reason = self._reason_to_stop()
                 if reason and not crew.flying:
+                    self.candidates.stop()
                     self.ledger.note("stopped", {"reason": reason})
                     return reason
                 if not reason:

@@ -30,6 +30,7 @@ from nightlab.ledger import (
     tags,
 )
 from nightlab.lineage import Repo, in_genome
+from nightlab.propose.needs import needs
 from nightlab.records import Candidate, Experiment, Metric, NightlabError, Platform
 from nightlab.sandbox.bubblewrap import PROTECTIONS, Bare, Sandbox
 from nightlab.sandbox.find import find_sandbox
@@ -268,6 +269,7 @@ def inspect(repo: Repo, *, dirty_genome: bool = False) -> tuple[Lab, str, list[C
     else:
         mend = "give lab.toml an [evaluator]; until then a candidate that lies about its metric is believed"
         checks.append(Check("the metric is printed by the candidate's own command", False, mend, fatal=False))
+    checks += [Check(what, there, mend, fatal=False) for what, there, mend in needs(lab)]
     return lab, source, checks
 
 

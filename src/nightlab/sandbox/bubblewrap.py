@@ -15,6 +15,7 @@ from typing import Protocol
 
 SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/opt", "/nix/store")
 SETTINGS = ("ld.so.cache", "ld.so.conf", "ld.so.conf.d", "alternatives", "localtime", "passwd", "group")
+NETWORKING = ("resolv.conf", "hosts", "nsswitch.conf", "gai.conf", "ssl", "pki", "ca-certificates")  # with a network
 NVIDIA = "nvidia*"  # devices that a lab on CUDA is given
 LAB, HOME, ARTEFACTS = "/lab", "/home/lab", "/artefacts"  # where a process finds its folder, its home, and these
 SCRATCH = ("/tmp", "/dev/shm", HOME)  # folders of its own, kept in memory
@@ -44,6 +45,8 @@ class Place:
     device: str
     artefacts: Path | None = None
     """What the candidate left, for an evaluator that runs after it: to be read only."""
+    network: bool = False
+    """Whether it may use this machine's network, whole: only a proposer may, whose model is elsewhere."""
 
     def links(self) -> list[tuple[Path, str]]:
         """Each data folder, and where below the home (``.cache/x``) or on the machine (``/x``) it is found."""
@@ -105,12 +108,15 @@ class Bubblewrap:
     def start(self, place: Place) -> Start:
         if os.geteuid() == 0 and place.writable:
             _give_away(place.folder)
-        argv = ["bwrap", "--die-with-parent", "--new-session", "--unshare-pid", "--unshare-net", "--unshare-ipc"]
+        argv = ["bwrap", "--die-with-parent", "--new-session", "--unshare-pid", "--unshare-ipc"]
+        argv += [] if place.network else ["--unshare-net"]
         argv += ["--unshare-uts", "--unshare-cgroup-try", "--hostname", "lab"]
         if os.geteuid() != 0:
             argv += NO_USERS
         seen = [(path, path, "--ro-bind-try") for path in map(Path, SYSTEM)]
         seen += [(path, path, "--ro-bind-try") for path in (Path("/etc") / name for name in SETTINGS)]
+        if place.network:
+            seen += [(path.resolve(), path, "--ro-bind-try") for path in (Path("/etc") / name for name in NETWORKING)]
         seen += [(path, path, "--ro-bind") for path in self.readable]
         seen += [(source, Path(HOME) / target, "--ro-bind-try") for source, target in place.links()]
         seen += [(place.folder, Path(LAB), "--bind" if place.writable else "--ro-bind")]

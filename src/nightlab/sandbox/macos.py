@@ -79,7 +79,7 @@ class SandboxExec:
             _rule("allow", "file-write*", "subpath", written),
             _rule("deny", "file-write-unlink", "literal", sorted({*written, *above_frozen})),
             _rule("deny", "file-write*", "subpath", frozen),
-            "(deny network*)",
+            "(allow network*)" if place.network else "(deny network*)",
         ]
         return "\n".join(rule for rule in rules if rule) + "\n"
 

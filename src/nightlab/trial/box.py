@@ -11,7 +11,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from typing import Any
 import psutil
 
 from nightlab.lab import BudgetPart, Lab, megabytes
-from nightlab.lineage import Repo, in_genome
+from nightlab.lineage import Repo, copies, frozen_entries, in_genome
 from nightlab.records import Budget, Measurement, NightlabError, Trial
 from nightlab.sandbox.bubblewrap import Place, Sandbox
 from nightlab.trial import text
@@ -94,7 +93,7 @@ class Box:
         folder = self.folder / trial.id
         try:
             self.clear(folder)
-            _remove(folder)
+            copies.remove(folder)
             spec = self._lay_out(trial, folder)
             (folder / "spec.json").write_text(json.dumps(spec, indent=1))
             with (folder / "supervisor.log").open("wb") as log:
@@ -139,7 +138,7 @@ class Box:
                 with contextlib.suppress(psutil.Error, ProcessLookupError):
                     os.kill(process.pid, signal.SIGKILL)
             for name in SCRATCH:
-                _remove(folder / name)
+                copies.remove(folder / name)
             for draft in folder.glob("*.tmp"):  # of a supervisor that was killed while it wrote
                 draft.unlink(missing_ok=True)
 
@@ -204,7 +203,7 @@ class Box:
         home = folder / f"home-{copy.relative_to(folder).parts[0]}"
         home.mkdir()
         tmp.mkdir(exist_ok=True)
-        frozen = tuple(_frozen(copy, self.lab.genome)) if writable else ()
+        frozen = tuple(frozen_entries(copy, self.lab.genome)) if writable else ()
         scratch = int(megabytes(self.lab.resources.disk))
         place = Place(copy, writable, frozen, home, tmp, data, scratch, self.device, artefacts)
         return asdict(self.sandbox.start(place))
@@ -308,31 +307,6 @@ def _longest(usual: BudgetPart, budget: Budget) -> float:
     same = usual.clock == budget.clock
     part = usual if same else BudgetPart(clock=budget.clock, amount=budget.amount)
     return part.longest() * (max(budget.amount / usual.amount, 1) if same else 1)
-
-
-def _remove(folder: Path) -> None:
-    """Remove a folder that a candidate filled: Python's own removal gives up in one that is too deep or shut."""
-    with contextlib.suppress(RecursionError):
-        shutil.rmtree(folder, ignore_errors=True)
-    if folder.exists():
-        for command in (["chmod", "-R", "u+rwX"], ["rm", "-rf"]):
-            subprocess.run([*command, "--", str(folder)], stderr=subprocess.DEVNULL, check=False)
-
-
-def _frozen(copy: Path, genome: tuple[str, ...], inside: str = "") -> Iterator[str]:
-    """What in a copy of the lab is no part of the genome: files, or a whole folder that holds none of it."""
-    for path in sorted((copy / inside).iterdir()):
-        name = f"{inside}{path.name}"
-        if path.is_symlink():
-            continue  # a mount would follow it; the evaluator and the checks have copies of their own anyway
-        if path.is_dir():
-            below = [p.relative_to(copy).as_posix() for p in path.rglob("*")]
-            if any(in_genome(p, genome) for p in below):
-                yield from _frozen(copy, genome, f"{name}/")
-            else:
-                yield name
-        elif not in_genome(name, genome):
-            yield name
 
 
 def _marked(folder: Path) -> list[psutil.Process]:

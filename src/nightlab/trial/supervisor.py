@@ -27,9 +27,10 @@ import psutil
 
 from nightlab.lineage import copies
 from nightlab.sandbox.bubblewrap import SCRATCH
+from nightlab.sandbox.tree import adopt_orphans, end_tree
 from nightlab.trial.artefacts import leave_only_files
 from nightlab.trial.cgroup import Cgroup
-from nightlab.trial.child import adopt_orphans, before_exec, shared_memory
+from nightlab.trial.child import before_exec, shared_memory
 from nightlab.trial.condition import Condition
 from nightlab.trial.output import Log
 from nightlab.trial.usage import (
@@ -418,24 +419,10 @@ class Supervisor:
         self.logs[role].thread.join(timeout=1.0)
 
     def _kill_tree(self) -> bool:
-        """End everything below this process; False when that did not work.
-
-        Stopped first, so that nothing re-forks its way out.
-        """
+        """End everything below this process; False when that did not work."""
         if self.cgroup:
             self.cgroup.kill()
-        until = time.monotonic() + 20
-        while time.monotonic() < until:
-            self._reap()
-            below = psutil.Process().children(recursive=True)
-            if not below:
-                return True
-            for stop in (signal.SIGSTOP, signal.SIGKILL):
-                for process in below:
-                    with contextlib.suppress(psutil.Error, ProcessLookupError):
-                        os.kill(process.pid, stop)
-            time.sleep(0.005)
-        return False
+        return end_tree(self._reap)
 
     # -- the result ------------------------------------------------------------------------------
 
