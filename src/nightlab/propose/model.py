@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from nightlab.lab import Model
@@ -62,7 +62,7 @@ class LanguageModel:
     async def _ask(self, briefing: Briefing, usage: dict[str, Any]) -> tuple[str, Mapping[str, str]]:
         """The hypothesis and the files of one answer; ``usage`` is filled in, whatever comes."""
         try:
-            from pydantic_ai import Agent, ModelRetry, TextOutput
+            from pydantic_ai import Agent, ModelRetry, ModelSettings, TextOutput
             from pydantic_ai.exceptions import AgentRunError, ModelAPIError, UserError
             from pydantic_ai.usage import RunUsage
         except ImportError:
@@ -79,16 +79,13 @@ class LanguageModel:
         assert task is not None
         self._turn, used = (asyncio.get_running_loop(), task), RunUsage()
         try:
-            agent = Agent(
-                self._client(),
-                output_type=TextOutput(read),
-                retries=1,
-                model_settings={"max_tokens": self.part.answer, "timeout": self.part.wall},
-            )
             page = brief(briefing, TASK, self.part.briefing)
-            answer: tuple[str, Mapping[str, str]]
-            answer = (await asyncio.wait_for(agent.run(page, usage=used), self.part.wall)).output
-            return answer
+            async with self._client() as client:
+                settings = ModelSettings(max_tokens=self.part.answer, timeout=self.part.wall)
+                agent = Agent(client, output_type=TextOutput(read), retries=1, model_settings=settings)
+                answer: tuple[str, Mapping[str, str]]
+                answer = (await asyncio.wait_for(agent.run(page, usage=used), self.part.wall)).output
+                return answer
         except TimeoutError:
             raise NoProposal(f"it took longer than {self.part.wall:g} s") from None
         except ModelAPIError as fault:
@@ -99,7 +96,8 @@ class LanguageModel:
             self._turn = None
             usage |= _counted(used)
 
-    def _client(self) -> Client:
+    @contextlib.asynccontextmanager
+    async def _client(self) -> AsyncIterator[Client]:
         """The model behind its API. No retries of the library's own: a failed turn rests, and others go on."""
         part = self.part
         if part.key and part.key not in os.environ:
@@ -110,14 +108,17 @@ class LanguageModel:
             from pydantic_ai.models.anthropic import AnthropicModel
             from pydantic_ai.providers.anthropic import AnthropicProvider
 
-            asked = AsyncAnthropic(api_key=key, base_url=part.base_url or "https://api.anthropic.com", max_retries=0)
-            return AnthropicModel(part.model, provider=AnthropicProvider(anthropic_client=asked))
-        from openai import AsyncOpenAI
-        from pydantic_ai.models.openai import OpenAIChatModel
-        from pydantic_ai.providers.openai import OpenAIProvider
+            where = part.base_url or "https://api.anthropic.com"
+            async with AsyncAnthropic(api_key=key, base_url=where, max_retries=0) as anthropic:
+                yield AnthropicModel(part.model, provider=AnthropicProvider(anthropic_client=anthropic))
+        else:
+            from openai import AsyncOpenAI
+            from pydantic_ai.models.openai import OpenAIChatModel
+            from pydantic_ai.providers.openai import OpenAIProvider
 
-        client = AsyncOpenAI(api_key=key, base_url=part.base_url or "https://api.openai.com/v1", max_retries=0)
-        return OpenAIChatModel(part.model, provider=OpenAIProvider(openai_client=client))
+            where = part.base_url or "https://api.openai.com/v1"
+            async with AsyncOpenAI(api_key=key, base_url=where, max_retries=0) as openai:
+                yield OpenAIChatModel(part.model, provider=OpenAIProvider(openai_client=openai))
 
 
 def _counted(used: Any) -> dict[str, Any]:
