@@ -87,13 +87,13 @@ def _sections(briefing: Briefing, past: Past) -> Iterator[tuple[str, float, Cont
     yield "The champion's genome (data)", 0.65, lambda room: _genome(briefing, room)
     yield "Turns that brought no experiment, the newest first", 0.2, _refused(briefing)
     yield "Tried on the present champion already, the newest first", 0.3, past.rows(past.on_champion())
-    yield "Kept, the newest first", 0.35, past.rows(reversed(past.kept))
+    yield "Kept, the newest first", 0.25, past.rows(reversed(past.kept))
     yield (
         "Near misses: not kept, yet within the noise, or better; some may be worth combining",
         0.35,
         past.rows(past.near(briefing.sigma)),
     )
-    yield "Dead ends", 0.5, past.dead_ends()
+    yield "Dead ends", 0.3, past.dead_ends()
     yield "All that was tried, by theme", 1.0, past.themes()
 
 
@@ -231,7 +231,9 @@ class Past:
                 words += f", best {best:+.3g} (#{number}), median {statistics.median(g for g, _ in measured):+.3g}"
             if len(measured) < len(tried):
                 words += f", {len(tried) - len(measured)} without a number"
-            yield f"{words}; last {self._row(tried[-1])[2:]}"
+            last, gain = tried[-1].candidate, self.gains[tried[-1].number]
+            number_of_last = f"{gain:+.3g}" if gain is not None else "no number"
+            yield f"{words}; last {quoted('; '.join(last.changes) or last.hypothesis, 70)} {number_of_last}"
 
     def _by_theme(self) -> list[tuple[str, list[Experiment]]]:
         """Experiments by the constant that they moved, else by the word that most hypotheses share with theirs."""
