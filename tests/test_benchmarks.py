@@ -22,7 +22,9 @@ def test_the_keep_rules_play_a_few_sessions() -> None:
 
 
 def test_a_briefing_stays_within_its_bound() -> None:
-    done = subprocess.run([sys.executable, str(BENCHMARKS / "briefing.py")], capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, str(BENCHMARKS / "briefing.py")], capture_output=True, text=True, timeout=120
+    )
     assert done.returncode == 0, done.stderr
     rows = [line.split("|")[1:-1] for line in done.stdout.splitlines() if line.startswith("| 1")]
     assert len(rows) == 4 and all(int(row[1].replace(",", "")) <= 16_000 for row in rows)
