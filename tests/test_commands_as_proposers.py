@@ -14,16 +14,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import CONTRACT, GENOME, MEASURE, TinyLab, wait
+from conftest import CONTRACT, GENOME, TinyLab, wait
 
 import nightlab.candidates
 import nightlab.propose.resting
-from nightlab.lab import Program, parse
+from nightlab.crew import Crew
+from nightlab.lab import Editor, Stop, parse
+from nightlab.night import Night
 from nightlab.propose import Briefing, NoProposal, Proposal
 from nightlab.propose.command import AnyCommand, Workplace
 from nightlab.records import Experiment, Metric
 from nightlab.sandbox.bubblewrap import Bare, Sandbox
 from nightlab.session import this_sandbox
+from nightlab.watch.view import View
 
 PYTHON = sys.executable
 GOOD = "text = open('genome.py').read(); open('genome.py', 'w').write(text.replace('A = 4.0', 'A = 2.0'))\n"
@@ -46,7 +49,7 @@ def proposer(make_lab: Any, tmp_path: Path) -> Callable[..., Callable[[], Propos
     def make(script: str, sandbox: Sandbox, **more: Any) -> Callable[[], Proposal]:
         lab: TinyLab = make_lab(files={"agent.py": script, "sub/frozen.txt": "ice"})
         session = lab.session()
-        part = Program(kind="command", **{"command": f"{PYTHON} agent.py", "name": "a", **more})
+        part = Editor(kind="command", **{"command": f"{PYTHON} agent.py", "name": "a", **more})
         one = AnyCommand(part, Workplace(session.repo, session.lab, sandbox, tmp_path / "place"))
         first = Experiment(0, session.baseline_candidate(), 0.0)
         told = Briefing(Metric("loss"), "cpu", session.genome(session.base), first, [first], lab=session.lab)
@@ -136,8 +139,8 @@ def test_limits_end_it(proposer: Any, sandbox: Sandbox, script: str, limits: dic
 
 
 def test_one_that_goes_on_printing_is_not_idle(proposer: Any) -> None:
-    script = "import time\nfor n in range(8):\n    print(n, flush=True)\n    time.sleep(0.5)\n" + GOOD
-    assert proposer(script, Bare(), idle=2)().files
+    script = "import time\nfor n in range(12):\n    print(n, flush=True)\n    time.sleep(0.5)\n" + GOOD
+    assert proposer(script, Bare(), idle=4)().files
 
 
 DAEMON = (
@@ -178,6 +181,13 @@ def test_it_is_told_nothing_but_what_the_contract_names(
     names = {word.split("=")[0] for word in words}
     known = {"LANG", "LC_ALL", "LC_CTYPE", "TZ", "PATH", "TERM", "NIGHTLAB_BRIEFING", "SOME_KEY"}
     assert names <= known | {"HOME", "TMPDIR", "USER", "PWD"}
+
+
+def test_what_it_says_that_its_turn_took_is_kept_as_far_as_it_makes_sense(proposer: Any) -> None:
+    said = {"model": "m\x1b[2J 1", "input_tokens": 7, "output_tokens": -1, "cost_usd": 0.5, "seconds": 0, "x": [1]}
+    usage = proposer(GOOD + f"import json; json.dump({said!r}, open('nightlab-usage.json', 'w'))", Bare())().usage
+    assert usage["seconds"] > 0
+    assert {**usage, "seconds": 0} == {"model": "m 1", "input_tokens": 7, "cost_usd": 0.5, "seconds": 0}
 
 
 def test_keys_are_written_nowhere(proposer: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -317,15 +327,17 @@ def test_while_one_rests_the_next_takes_the_turn(make_lab: Any, monkeypatch: pyt
 
 def test_a_session_that_stops_ends_the_turn_under_way(make_lab: Any, tmp_path: Path) -> None:
     mark = f"thinks-{tmp_path.name}"
-    contract = CONTRACT.format(proposer="patches") + part()
     slow = f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', 'import time; time.sleep(100)  # {mark}'])\n"
-    late = "import time; time.sleep(1)\n" + MEASURE  # time for the next thought to begin
-    lab = make_lab(contract=contract, measure=late, files={"agent.py": slow})
-    lab.idea("01", GENOME.replace("4.0", "3.0"))
-    begun = time.monotonic()
-    reason, session = lab.run(experiments=1)
-    assert reason == "1 experiments are done" and time.monotonic() - begun < 60
-    assert (session.folder / "proposers" / "researcher" / "briefing.md").exists(), "a turn had begun"
+    lab = make_lab(contract=CONTRACT.split("[[proposers]]")[0] + part(), files={"agent.py": slow})
+    session = lab.session()
+    night = Night(session, Stop(), Crew(session, View()))
+
+    def stop() -> None:
+        wait(lambda: running(mark))
+        night.crew.asked_to_stop = 1
+
+    threading.Thread(target=stop, daemon=True).start()
+    assert night.run() == "stopped by the user"
     assert running(mark) == []
     session.close()
 

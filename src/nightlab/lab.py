@@ -197,9 +197,8 @@ class Thinker(Part):
 
 
 class Program(Thinker):
-    """Any command that reads a briefing, edits the genome in a copy of the lab of its own, and ends."""
+    """A program that edits the genome in a copy of the lab of its own."""
 
-    kind: Literal["command"]
     command: Command
     environment: tuple[Variable, ...] = ()
     """Names of variables that it is given from the user's environment, e.g. of its key."""
@@ -211,6 +210,18 @@ class Program(Thinker):
     @property
     def called(self) -> str:
         return self.name or Path(shlex.split(self.command)[0]).name
+
+
+class Editor(Program):
+    """Any command that reads a briefing, edits, and ends."""
+
+    kind: Literal["command"]
+
+
+class Agent(Program):
+    """A coding agent that speaks the Agent Client Protocol over its standard input and output."""
+
+    kind: Literal["agent"]
 
 
 class Model(Thinker):
@@ -231,7 +242,7 @@ class Model(Thinker):
         return self.name or self.model.split("/")[-1]
 
 
-Proposer = Annotated[Tuner | Patches | Program | Model, Field(discriminator="kind")]
+Proposer = Annotated[Tuner | Patches | Editor | Agent | Model, Field(discriminator="kind")]
 
 
 class Lab(Part):

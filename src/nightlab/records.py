@@ -93,7 +93,7 @@ class Candidate:
     ``constants`` are the genome's named constants as resolved from its text, and ``changes`` what really
     differs from the parent: both are computed, never taken from the hypothesis. ``source`` is the entry of
     the proposer's queue that it came from, if it has one. ``usage`` is what the thought took, as far as the
-    proposer knows: ``model``, ``input_tokens``, ``output_tokens``, ``cost_usd``, ``seconds``.
+    proposer says: ``agent``, ``model``, ``input_tokens``, ``output_tokens``, ``cost_usd``, ``seconds``.
     """
 
     commit: str

@@ -1,4 +1,4 @@
-"""Any command as a proposer: a coding agent's own program, or a script. It edits a copy of the lab and ends.
+"""Any command as a proposer, or an agent that speaks a protocol: it edits a copy of the lab and ends its turn.
 
 It works in an export of the champion, with no git, no ledger and no home of yours, in the same sandbox as a trial but
 with the network, which its model needs: whoever can reach the network can send there what it can read, so it can
@@ -9,17 +9,21 @@ alone: several agents end with 0 after a failure (found by trying them).
 from __future__ import annotations
 
 import contextlib
+import importlib.util
+import json
 import os
 import re
 import shlex
 import shutil
 import stat
 import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from nightlab.lab import Lab, Program, megabytes
+from nightlab.lab import Agent, Lab, Program, megabytes
 from nightlab.lineage import Repo, copies, frozen_entries, in_genome
 from nightlab.lineage.repo import MAX_GENOME_BYTES
 from nightlab.propose.briefing import brief
@@ -29,7 +33,8 @@ from nightlab.sandbox.keeper import Kept, Spec, heard, start
 from nightlab.words import one_line, plain
 
 PASSED = ("LANG", "LC_ALL", "TZ", "PATH")
-BRIEFING, HYPOTHESIS = "nightlab-briefing.md", "hypothesis.txt"
+BRIEFING, HYPOTHESIS, USAGE = "nightlab-briefing.md", "hypothesis.txt", "nightlab-usage.json"
+TURN = Path(__file__).with_name("acp_turn.py")
 MOST_OUTPUT, TAIL = 16 * 2**20, 65536  # bytes that it may print, and that are read of it
 MOST_FILES = 50_000
 TASK = f"""\
@@ -71,7 +76,7 @@ class AnyCommand:
         ids = self.place.repo.ids(commit, work)
         try:
             kept = self._run(folder, work, brief(briefing, TASK, self.part.briefing))
-            usage = {"seconds": kept.seconds}
+            usage = {**_told(work / USAGE), "seconds": kept.seconds}
             said = _tail(folder / "output.log")
             if fault := self._fault(kept, said):
                 raise NoProposal(fault, usage)
@@ -81,7 +86,9 @@ class AnyCommand:
                 raise NoProposal(str(failure), usage) from None
             if not files:
                 raise NoProposal(f"it edited nothing; it said: {_last_line(said)}", usage)
-            hypothesis = _words(work / HYPOTHESIS) or _hypothesis(said) or f"a change by {self.name}"
+            hypothesis = (
+                _without_label(one_line(_written(work / HYPOTHESIS))) or _hypothesis(said) or f"a change by {self.name}"
+            )
             return Proposal(self.name, one_line(hypothesis), files, usage=usage)
         finally:
             for name in ("work", "home", "tmp"):
@@ -99,12 +106,9 @@ class AnyCommand:
         frozen = tuple(frozen_entries(work, lab.genome))
         for page_at in (folder / "briefing.md", work / BRIEFING):
             page_at.write_text(page)
-        place = Place(
-            work, True, frozen, folder / "home", folder / "tmp", self.part.files, disk, device="cpu", network=True
-        )
-        argv, env = shlex.split(self.part.command), self._environment()
-        if shutil.which(argv[0], path=env["PATH"]) is None:
-            raise NoProposal(f"{argv[0]} is not installed, or not on the PATH")
+        files = (*self.part.files, str(TURN))
+        place = Place(work, True, frozen, folder / "home", folder / "tmp", files, disk, device="cpu", network=True)
+        argv, env = self._command(), self._environment()
         begin = self.place.sandbox.start(place)
         spec = Spec(
             argv=[*begin.prefix, *argv],
@@ -120,6 +124,17 @@ class AnyCommand:
         )
         with start(spec) as self._keeper:
             return heard(self._keeper)
+
+    def _command(self) -> list[str]:
+        """What is started: the command itself, or for an agent our side of the protocol, which starts it."""
+        argv = shlex.split(self.part.command)
+        if os.sep not in argv[0] and shutil.which(argv[0]) is None:
+            raise NoProposal(f"{argv[0]} is not installed, or not on the PATH")
+        if not isinstance(self.part, Agent):
+            return argv
+        if importlib.util.find_spec("acp") is None:
+            raise NoProposal("its library is not installed: pip install 'nightlab[agents]'")
+        return [sys.executable, "-P", str(TURN), *argv]
 
     def _environment(self) -> dict[str, str]:
         """What it is told of the user's environment: the variables that the contract names, and no other."""
@@ -186,7 +201,9 @@ def _files(work: Path) -> set[str]:
 def _scratch(path: str) -> bool:
     """Whether a new file is an agent's or ours, though it matches the genome's globs."""
     parts = path.split("/")
-    return path in (BRIEFING, HYPOTHESIS) or "__pycache__" in parts or any(part.startswith(".") for part in parts)
+    return (
+        path in (BRIEFING, HYPOTHESIS, USAGE) or "__pycache__" in parts or any(part.startswith(".") for part in parts)
+    )
 
 
 def _text(path: Path, name: str) -> str:
@@ -210,12 +227,30 @@ def _tail(path: Path) -> str:
         return ""
 
 
-def _words(path: Path) -> str:
-    """The hypothesis that it wrote into a file; empty where there is none."""
+def _written(path: Path) -> str:
+    """A small file that it left; empty where there is none."""
     with contextlib.suppress(OSError):
         if stat.S_ISREG(path.lstat().st_mode):
-            return _without_label(one_line(path.read_bytes()[:4000].decode(errors="replace")))
+            with path.open("rb") as file:
+                return file.read(4000).decode(errors="replace")
     return ""
+
+
+def _told(path: Path) -> dict[str, Any]:
+    """What it says that its turn took, as far as that makes sense."""
+    try:
+        said = json.loads(_written(path) or "{}")
+    except (ValueError, RecursionError):
+        return {}
+    found: dict[str, Any] = {}
+    for name, value in said.items() if isinstance(said, dict) else ():
+        if name in ("agent", "model") and isinstance(value, str):
+            found[name] = one_line(value, 80)
+        elif name in ("input_tokens", "output_tokens") and isinstance(value, int) and 0 <= value < 1e12:
+            found[name] = int(value)
+        elif name == "cost_usd" and isinstance(value, int | float) and 0 <= value < 1e9:
+            found[name] = float(value)
+    return found
 
 
 def _hypothesis(said: str) -> str:

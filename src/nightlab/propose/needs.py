@@ -8,7 +8,7 @@ import shlex
 import shutil
 from collections.abc import Iterator
 
-from nightlab.lab import Lab, Model, Program
+from nightlab.lab import Agent, Lab, Model, Program
 
 Need = tuple[str, bool, str]  # what, whether it is there, and the mend
 
@@ -24,8 +24,10 @@ def needs(lab: Lab) -> Iterator[Need]:
 
 def _of_program(part: Program) -> Iterator[Need]:
     program = shlex.split(part.command)[0]
-    if shutil.which(program) is None:
+    if os.sep not in program and shutil.which(program) is None:
         yield f"proposer {part.called}: {program} is not on the PATH", False, "install it, or mend its command"
+    if isinstance(part, Agent) and importlib.util.find_spec("acp") is None:
+        yield f"proposer {part.called}: agent-client-protocol is not installed", False, "pip install 'nightlab[agents]'"
     yield from _variables(part.called, part.environment)
     given = f", and is given {', '.join(part.environment)}" if part.environment else ""
     yield f"proposer {part.called} runs in the sandbox of a trial, but with the network{given}", True, ""

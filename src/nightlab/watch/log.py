@@ -77,7 +77,7 @@ def print_experiment(
 
 def thought_words(usage: Mapping[str, Any]) -> str:
     """What a proposal took: its model, tokens, cost and time, as far as they are known."""
-    words = [str(usage["model"])] if "model" in usage else []
+    words = [str(usage[name]) for name in ("agent", "model") if name in usage]
     if "input_tokens" in usage:
         words.append(f"{usage['input_tokens']:,} tokens in, {usage.get('output_tokens', 0):,} out")
     if "cost_usd" in usage:
