@@ -63,7 +63,7 @@ class LanguageModel:
         """The hypothesis and the files of one answer; ``usage`` is filled in, whatever comes."""
         try:
             from pydantic_ai import Agent, ModelRetry, ModelSettings, TextOutput
-            from pydantic_ai.exceptions import AgentRunError, ModelAPIError, UserError
+            from pydantic_ai.exceptions import ModelAPIError
             from pydantic_ai.usage import RunUsage
         except ImportError:
             raise NoProposal("its library is not installed: pip install 'nightlab[models]'") from None
@@ -90,8 +90,10 @@ class LanguageModel:
             raise NoProposal(f"it took longer than {self.part.wall:g} s") from None
         except ModelAPIError as fault:
             raise NoProposal(_said(fault), rest=fault.retry_after or 0.0) from None
-        except (AgentRunError, UserError) as fault:
-            raise NoProposal(_said(fault)) from None
+        except NoProposal:
+            raise
+        except Exception as fault:  # whatever a client makes of a stranger's answer must not end the night
+            raise NoProposal(f"{type(fault).__name__}: {_said(fault)}") from fault
         finally:
             self._turn = None
             usage |= _counted(used)
