@@ -365,6 +365,10 @@ def test_names_tell_proposers_apart() -> None:
     text = CONTRACT.format(proposer="patches")
     names = [p.called for p in parse(text + part(name="") + part(name="b")).proposers[1:]]  # type: ignore[union-attr]
     assert names == [Path(PYTHON).name, "b"]
+    for command in ("..", "./.", ".hidden/..", "'a b/\\x1b'"):
+        assert Editor(kind="command", command=command).called.strip(".-"), "a folder has its name"
+    with pytest.raises(ValueError, match="name"):
+        Editor(kind="command", command="a", name="..")
     for clash in (part(name="b") + part(name="b"), part(name="tuner")):
         with pytest.raises(Exception, match="name of another proposer"):
             parse(text + clash)

@@ -155,9 +155,10 @@ class Candidates:
         self.proposers.tell(proposal, reason)
 
     def _note_refusal(self, refused: Refused, source: str) -> None:
-        told = {"proposer": refused.proposer, "source": source, "hypothesis": refused.hypothesis}
-        self.ledger.note("refused", {**told, "reason": refused.reason, "usage": dict(refused.usage)})
-        self.view.refused(refused.hypothesis or f"{refused.proposer} had no proposal", refused.reason)
+        told, reason = {"proposer": refused.proposer, "source": source}, one_line(refused.reason)
+        told |= {"hypothesis": refused.hypothesis, "reason": reason}
+        self.ledger.note("refused", {**told, "usage": dict(refused.usage)})
+        self.view.refused(refused.hypothesis or f"{refused.proposer} had no proposal", reason)
         self._refused += 1
         if self._refused >= REFUSALS:
             self.nothing_left = f"{REFUSALS} proposals in a row were refused"

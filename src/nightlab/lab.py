@@ -184,7 +184,7 @@ class Thinker(Part):
     """What all proposers that read a briefing have in common."""
 
     share: float = Field(default=1, gt=0)
-    name: str = Field(default="", pattern=r"^[\w.-]*$", max_length=40)
+    name: str = Field(default="", pattern=r"^(\w[\w.-]*)?$", max_length=40)
     """What the log calls it; by default its program's or its model's name."""
     briefing: int = Field(default=16_000, ge=2000, le=1_000_000)
     """Most tokens of what it is told each turn."""
@@ -209,7 +209,8 @@ class Program(Thinker):
 
     @property
     def called(self) -> str:
-        return self.name or Path(shlex.split(self.command)[0]).name
+        own = re.sub(r"[^\w.-]", "-", Path(shlex.split(self.command)[0]).name).lstrip(".-")
+        return self.name or own or "command"  # a folder has this name too
 
 
 class Editor(Program):
