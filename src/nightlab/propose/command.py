@@ -108,7 +108,8 @@ class AnyCommand:
             page_at.write_text(page)
         files = (*self.part.files, str(TURN))
         place = Place(work, True, frozen, folder / "home", folder / "tmp", files, disk, device="cpu", network=True)
-        argv, env = self._command(), self._environment()
+        env = self._environment()
+        argv = self._command(env["PATH"])
         begin = self.place.sandbox.start(place)
         spec = Spec(
             argv=[*begin.prefix, *argv],
@@ -125,10 +126,10 @@ class AnyCommand:
         with start(spec) as self._keeper:
             return heard(self._keeper)
 
-    def _command(self) -> list[str]:
+    def _command(self, search: str) -> list[str]:
         """What is started: the command itself, or for an agent our side of the protocol, which starts it."""
         argv = shlex.split(self.part.command)
-        if os.sep not in argv[0] and shutil.which(argv[0]) is None:
+        if os.sep not in argv[0] and shutil.which(argv[0], path=search) is None:
             raise NoProposal(f"{argv[0]} is not installed, or not on the PATH")
         if not isinstance(self.part, Agent):
             return argv
@@ -142,7 +143,8 @@ class AnyCommand:
             if name not in os.environ:
                 raise NoProposal(f"the variable {name}, which lab.toml names for it, is not set")
         env = {name: os.environ[name] for name in (*PASSED, *self.part.environment) if name in os.environ}
-        return {"LANG": "C.UTF-8", "PATH": os.defpath, "TERM": "dumb", **env, "NIGHTLAB_BRIEFING": BRIEFING}
+        path = os.pathsep.join([str(Path(sys.executable).parent), env.get("PATH", os.defpath)])
+        return {"LANG": "C.UTF-8", "TERM": "dumb", **env, "PATH": path, "NIGHTLAB_BRIEFING": BRIEFING}
 
     def _fault(self, kept: Kept, said: str) -> str:
         """Why a turn failed, in a sentence; empty where it may count."""
