@@ -246,6 +246,12 @@ def test_stopping_ends_a_turn_at_once(proposer: Any, sandbox: Sandbox, tmp_path:
     assert said == ["it was stopped"]
 
 
+def test_one_that_was_stopped_before_it_began_does_nothing(proposer: Any) -> None:
+    turn = proposer("import time; time.sleep(100)", Bare())
+    proposer.made[0].stop()
+    assert failure(turn) == "it was stopped"
+
+
 def test_it_does_not_outlive_a_nightlab_that_was_killed(tmp_path: Path) -> None:
     mark = f"orphan-{tmp_path.name}"
     (tmp_path / "in").touch()

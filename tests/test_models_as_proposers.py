@@ -146,6 +146,7 @@ def test_stopping_ends_a_turn(told: Briefing) -> None:
         model.stop()
         thread.join(10)
     assert said == ["it was stopped"]
+    assert str(failure(model, told)) == "it was stopped" and len(server.asked) == 1, "and for good"
 
 
 # -- in a session --------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from nightlab.propose.proposer import Briefing
 from nightlab.records import Experiment, Metric
 from nightlab.words import one_line, plain
 
-BYTES_PER_TOKEN = 3  # English has four or more and code about three, so a page has fewer tokens than we say
+BYTES_PER_TOKEN = 3  # meant to count too many rather than too few, of English and code
 LEAST = 2000  # tokens below which a page can't say what is needed
 TIRED = 4  # tries of one theme without a keep that make a dead end
 DATA = (
@@ -36,7 +36,7 @@ COMMON = re.compile(
 
 
 def tokens(text: str) -> int:
-    """About how many tokens a text has, and hardly ever more: its bytes by three."""
+    """About how many tokens a text has: its bytes by three."""
     return math.ceil(len(text.encode()) / BYTES_PER_TOKEN)
 
 

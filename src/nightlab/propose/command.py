@@ -66,6 +66,7 @@ class AnyCommand:
     def __init__(self, part: Program, place: Workplace) -> None:
         self.name, self.part, self.place = part.called, part, place
         self._keeper: subprocess.Popen[bytes] | None = None
+        self._stopped = False
 
     def propose(self, briefing: Briefing) -> Proposal:
         folder = self.place.folder / self.name
@@ -86,15 +87,14 @@ class AnyCommand:
                 raise NoProposal(str(failure), usage) from None
             if not files:
                 raise NoProposal(f"it edited nothing; it said: {_last_line(said)}", usage)
-            hypothesis = (
-                _without_label(one_line(_written(work / HYPOTHESIS))) or _hypothesis(said) or f"a change by {self.name}"
-            )
-            return Proposal(self.name, one_line(hypothesis), files, usage=usage)
+            words = _without_label(one_line(_written(work / HYPOTHESIS))) or _hypothesis(said)
+            return Proposal(self.name, words or f"a change by {self.name}", files, usage=usage)
         finally:
             for name in ("work", "home", "tmp"):
                 copies.remove(folder / name)
 
     def stop(self) -> None:
+        self._stopped = True  # it may not have begun
         if self._keeper and self._keeper.stdin:
             self._keeper.stdin.close()
 
@@ -124,6 +124,8 @@ class AnyCommand:
             most_disk=disk * 2**20,
         )
         with start(spec) as self._keeper:
+            if self._stopped:
+                self.stop()
             return heard(self._keeper)
 
     def _command(self, search: str) -> list[str]:

@@ -38,6 +38,7 @@ class LanguageModel:
     def __init__(self, part: Model) -> None:
         self.name, self.part = part.called, part
         self._turn: tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]] | None = None
+        self._stopped = False
 
     def propose(self, briefing: Briefing) -> Proposal:
         begun, usage = time.monotonic(), {"model": self.part.model}
@@ -54,6 +55,7 @@ class LanguageModel:
         return Proposal(self.name, hypothesis, files, usage={**usage, "seconds": _since(begun)})
 
     def stop(self) -> None:
+        self._stopped = True  # it may not have begun
         if turn := self._turn:
             loop, task = turn
             with contextlib.suppress(RuntimeError):  # it has ended meanwhile
@@ -79,6 +81,8 @@ class LanguageModel:
         assert task is not None
         self._turn, used = (asyncio.get_running_loop(), task), RunUsage()
         try:
+            if self._stopped:
+                raise asyncio.CancelledError
             page = brief(briefing, TASK, self.part.briefing)
             async with self._client() as client:
                 settings = ModelSettings(max_tokens=self.part.answer, timeout=self.part.wall)
