@@ -19,9 +19,9 @@ from machine import heading, table
 
 from nightlab.lineage import Repo
 from nightlab.records import Budget, Trial
+from nightlab.sandbox.bubblewrap import PROTECTIONS
 from nightlab.session import Session
 from nightlab.start import make_lab
-from nightlab.trial.sandbox import PROTECTIONS
 
 
 def bare(folder: Path, budget: Budget) -> float:

@@ -25,9 +25,9 @@ from nightlab.lineage import Repo
 from nightlab.night import Night
 from nightlab.propose import Briefing, Proposal, change_constants, find_constants
 from nightlab.records import NightlabError
+from nightlab.sandbox.bubblewrap import PROTECTIONS
 from nightlab.session import Session
 from nightlab.start import make_lab
-from nightlab.trial.sandbox import PROTECTIONS
 from nightlab.watch.view import View
 
 GENOME = "train.py"

@@ -23,10 +23,10 @@ from nightlab.crew import Crew
 from nightlab.lab import Stop
 from nightlab.lineage import Repo
 from nightlab.night import Night
+from nightlab.sandbox.bubblewrap import PROTECTIONS
 from nightlab.session import Session
 from nightlab.start import make_lab
 from nightlab.trial import run_prepare
-from nightlab.trial.sandbox import PROTECTIONS
 from nightlab.watch.view import Lines
 
 REAL = 8  # of the lab's own ideas, in their order

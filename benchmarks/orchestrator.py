@@ -33,9 +33,9 @@ from nightlab.propose import Briefing
 from nightlab.propose.patches import PatchQueue
 from nightlab.propose.tuner import Tuner
 from nightlab.records import Budget, Candidate, Measurement, Trial, Verdict
+from nightlab.sandbox.bubblewrap import PROTECTIONS
 from nightlab.session import Session
 from nightlab.start import begin
-from nightlab.trial.sandbox import PROTECTIONS
 from nightlab.watch.view import View
 
 CONSTANTS = {f"RATE_{n}": 0.1 * (n + 1) for n in range(12)}

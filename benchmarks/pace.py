@@ -29,13 +29,13 @@ from nightlab.lab import Stop
 from nightlab.lineage import Repo
 from nightlab.night import Night
 from nightlab.records import Experiment, Metric
+from nightlab.sandbox.bubblewrap import PROTECTIONS
 from nightlab.session import Session
 from nightlab.standing import replicates
 from nightlab.start import make_lab
 from nightlab.trial import run_prepare
 from nightlab.trial.curve import parts as curve_parts
 from nightlab.trial.curve import points
-from nightlab.trial.sandbox import PROTECTIONS
 from nightlab.watch.view import Lines
 
 METRIC = Metric("loss")

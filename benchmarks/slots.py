@@ -27,8 +27,8 @@ from nightlab.lab import Stop
 from nightlab.lineage import Repo
 from nightlab.night import Night
 from nightlab.records import Experiment
+from nightlab.sandbox.bubblewrap import PROTECTIONS
 from nightlab.session import Session
-from nightlab.trial.sandbox import PROTECTIONS
 from nightlab.watch.view import View
 
 CONTRACT = """\

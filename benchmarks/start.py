@@ -21,10 +21,10 @@ from machine import heading, table
 
 from nightlab.lineage import Repo
 from nightlab.records import Budget, Trial
+from nightlab.sandbox.bubblewrap import PROTECTIONS
 from nightlab.session import Session
 from nightlab.start import make_lab
 from nightlab.trial.box import GUEST
-from nightlab.trial.sandbox import PROTECTIONS
 from nightlab.trial.slots import WHOLE
 
 STEP = Budget("work", 1)

@@ -18,10 +18,10 @@ from test_trial import GUEST, LEAST, SERVED, Bench, benches
 
 from nightlab.lineage import Repo
 from nightlab.records import Measurement
+from nightlab.sandbox.bubblewrap import Bare, Bubblewrap
+from nightlab.sandbox.macos import SandboxExec
 from nightlab.session import this_sandbox
 from nightlab.trial.box import GUEST as GUEST_FOLDER
-from nightlab.trial.sandbox import Bare, Bubblewrap
-from nightlab.trial.sandbox_macos import SandboxExec
 from nightlab.trial.slots import WHOLE
 
 WARM = 'warm = ["decimal", "no_such_module"]\n'

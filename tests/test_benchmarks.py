@@ -38,3 +38,13 @@ def test_every_strategy_plays_a_few_sessions() -> None:
     for strategy in ("random", "climb", "evolution", "tree", "climb, cascade"):
         assert done.stdout.count(f"| {strategy} ") == 4, "three worlds, and all of them together"
     assert "nan" not in done.stdout
+
+
+def test_a_briefing_stays_within_its_bound() -> None:
+    done = subprocess.run(
+        [sys.executable, str(BENCHMARKS / "briefing.py")], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    rows = [line.split("|")[1:-1] for line in done.stdout.splitlines() if line.startswith("| 1")]
+    assert len(rows) == 4 and all(int(row[1].replace(",", "")) <= 16_000 for row in rows)
+    assert all(" 10 of 10 " in row[3] for row in rows)

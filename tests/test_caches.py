@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from conftest import TinyLab
 
+from nightlab.sandbox.bubblewrap import CACHES, compiling
 from nightlab.session import Session
-from nightlab.trial.caches import LIST, NAMES, Caches, environment
+from nightlab.trial.caches import LIST, Caches
 
 # Says what it finds in the cache, then puts in something of its own, and a link out of it.
 COMPILES = """\
@@ -92,8 +93,8 @@ def test_a_list_that_was_changed_with_its_file(tmp_path: Path) -> None:
 
 
 def test_each_compiler_has_a_folder_of_its_own() -> None:
-    told = environment("/c")
-    assert set(told) == set(NAMES) and len(set(told.values())) == len(NAMES)
+    told = compiling(Path("/c"))
+    assert set(told) == set(CACHES) and len(set(told.values())) == len(CACHES)
     assert all(folder.startswith("/c/") for folder in told.values())
 
 

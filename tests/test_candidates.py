@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from typing import Any
@@ -13,7 +14,7 @@ from nightlab.candidates import MOMENT
 from nightlab.crew import Crew
 from nightlab.lab import Stop
 from nightlab.night import Night
-from nightlab.propose import Briefing, Proposal
+from nightlab.propose import Briefing, Proposal, Refused
 from nightlab.watch.view import View
 
 SLOW = (
@@ -44,6 +45,13 @@ class Scripted:
 
     def tell(self, proposal: Proposal, refusal: str | None) -> None:
         self.told.append(refusal)
+
+    wakes = math.inf  # it never rests
+
+    def failed(self) -> list[Refused]:
+        return []
+
+    def stop(self) -> None: ...
 
 
 def changed(**constants: float) -> dict[str, str]:

@@ -12,8 +12,8 @@ import pytest
 from test_trial import LEAST, Bench
 
 from nightlab.records import Measurement
+from nightlab.sandbox.bubblewrap import Bare
 from nightlab.trial.cgroup import LEAF, Cgroup, delegated, make_room
-from nightlab.trial.sandbox import Bare
 
 SCOPE = "user.slice/run-u1.scope"
 

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 from test_trial import GUEST, LEAST, SERVED, Bench
 
+from nightlab.sandbox.bubblewrap import Bare
 from nightlab.session import this_sandbox
 from nightlab.trial.box import GUEST as GUEST_FOLDER
-from nightlab.trial.sandbox import Bare
 
 EVALUATOR = """\
 import array, ctypes, os, sys, time

@@ -422,3 +422,11 @@ def test_the_log_imports_nothing_heavy(tmp_path: Path) -> None:
     )
     assert "sqlite3" in loaded
     assert not loaded & (HEAVY - {"rich"})
+
+
+def test_a_candidate_of_before_its_usage_was_recorded_can_be_read(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger.db")
+    ledger.propose(candidate(0, usage={"model": "m", "input_tokens": 7}))
+    ledger.propose(candidate(1))
+    ledger._db.execute("UPDATE experiments SET candidate = json_remove(candidate, '$.usage') WHERE number = 1")
+    assert [e.candidate.usage for e in ledger.experiments()] == [{"model": "m", "input_tokens": 7}, {}]

@@ -19,9 +19,9 @@ from nightlab import report
 from nightlab.cli import app
 from nightlab.ledger import Ledger
 from nightlab.records import Evidence, NightlabError, PairedGain
+from nightlab.sandbox.bubblewrap import Bare
 from nightlab.session import Session, open_session
-from nightlab.trial.sandbox import Bare
-from nightlab.trial.text import one_line
+from nightlab.words import one_line
 
 CONTRACT = TINY.format(proposer="patches").replace("upkeep = 0", "sigma = 0.5\nupkeep = 3")
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from nightlab.trial import find
-from nightlab.trial.sandbox import Place
-from nightlab.trial.sandbox_macos import SandboxExec, quoted
+from nightlab.sandbox import find
+from nightlab.sandbox.bubblewrap import Place
+from nightlab.sandbox.macos import SandboxExec, quoted
 
 ODD = 'a "lab" with \\ and (allow default)'
 

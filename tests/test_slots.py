@@ -19,9 +19,9 @@ from nightlab.crew import Crew
 from nightlab.lab import Stop
 from nightlab.night import Night
 from nightlab.records import NightlabError
+from nightlab.sandbox.bubblewrap import Bubblewrap, Place
 from nightlab.trial import slots
 from nightlab.trial.condition import Condition, disturbance, overuse
-from nightlab.trial.sandbox import Bubblewrap, Place
 from nightlab.trial.slots import WHOLE, Slot, crowding, described, gone, share_out
 from nightlab.watch.view import View
 

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from nightlab.genome import same_program, syntax_fault
+from nightlab.judge import Noise, smallest_effect
+from nightlab.lab import STRATEGY
+from nightlab.ledger import read_notes
 from nightlab.lineage import OutOfScope, PatchConflict
-from nightlab.propose import Briefing, Mixture, Proposal, changes, find_constants, make_proposers
+from nightlab.propose import Briefing, Mixture, Proposal, Refused, changes, find_constants, make_proposers
+from nightlab.propose.command import Workplace
 from nightlab.records import Candidate, Experiment
 from nightlab.search import make_search, theme, worth
 from nightlab.session import Session
 from nightlab.standing import ABLATION
-from nightlab.trial.text import one_line
 from nightlab.watch.view import View
+from nightlab.words import one_line
 
 REFUSALS = 25  # proposals refused in a row before a session has nothing left to try
 MISFITS = 4  # per slot, proposals that wait at most, those that fit nothing yet included
@@ -22,6 +28,9 @@ MOMENT = 0.05  # seconds that a free slot waits for a thought
 # What a proposer is told of the past. The tuner's estimator takes no more than the 25 best for good ones (Optuna's
 # default for TPE), and gives the others less weight the older they are.
 BEST, LAST = 25, 200
+FAREWELL = 10.0  # seconds that a thought has to end
+PAST_REFUSALS = 100  # that a briefing is made from
+PAIRS = 4  # of the confirmation of which a briefing speaks
 
 
 class Thought(threading.Thread):
@@ -63,10 +72,18 @@ class Candidates:
     One proposer thinks at a time: each knows what the one before it proposed.
     """
 
-    def __init__(self, session: Session, view: View, seed: int = 0, slots: int = 1) -> None:
-        self.session, self.ledger, self.view, self.slots = session, session.ledger, view, slots
+    def __init__(
+        self,
+        session: Session,
+        view: View,
+        seed: int = 0,
+        slots: int = 1,
+        noise: Callable[[], Noise] = lambda: Noise(0.0, 0.0),
+    ) -> None:
+        self.session, self.ledger, self.view, self.slots, self.noise = session, session.ledger, view, slots, noise
         had, used = self.ledger.proposals_by(), self.ledger.sources()
-        self.proposers = make_proposers(session.lab, session.repo.lab, had, used, seed)
+        place = Workplace(session.repo, session.lab, session.sandbox, session.folder / "proposers")
+        self.proposers = make_proposers(session.lab, session.repo.lab, had, used, seed, place)
         self.search = make_search(session.lab.search, session.metric, seed)
         for experiment in self.ledger.judged(last=self.search.memory):
             self.search.tell(experiment)
@@ -87,7 +104,7 @@ class Candidates:
         while not self.nothing_left:
             self.think(wait=0.0 if self._ready else MOMENT)
             if not self._ready:
-                if self._dry and idle:
+                if self._dry and idle and self.proposers.wakes == math.inf:
                     self.nothing_left = "the proposers have nothing left to propose"
                 if self._dry or self._thought:
                     return None
@@ -100,6 +117,8 @@ class Candidates:
     def think(self, wait: float = 0.0) -> None:
         """Have the next candidate made ready while trials run. Raises what a proposer raised."""
         self._measured = self._measured or self.ledger.champion() is not None
+        if time.monotonic() >= self.proposers.wakes:
+            self._dry = False  # somebody has rested
         fit = sum(ready.candidate is not None for ready in self._ready)
         enough = fit >= self.slots or len(self._ready) >= MISFITS * self.slots
         if enough or self._dry or self.nothing_left or not self._measured:
@@ -113,6 +132,9 @@ class Candidates:
         if thought.error:
             raise thought.error
         self._dry = thought.proposal is None
+        for failed in self.proposers.failed():
+            self._refused += 1
+            self._note_refusal(failed, "")
         if thought.proposal:
             # An entry of a queue was written for the champion: its author knew of no search.
             parent = None if thought.proposal.source else thought.briefing.parent
@@ -218,15 +240,19 @@ class Candidates:
         hypothesis = one_line(proposal.hypothesis)
         self._refused += bool(reason)
         reason = reason or "the champion has moved on meanwhile"
-        told = {"proposer": proposal.proposer, "source": proposal.source, "hypothesis": hypothesis}
-        self.ledger.note("refused", {**told, "reason": reason})
+        self._note_refusal(Refused(proposal.proposer, reason, hypothesis, proposal.usage), proposal.source)
         self.proposers.tell(proposal, reason)
-        self.view.refused(hypothesis, reason)
+
+    def _note_refusal(self, refused: Refused, source: str) -> None:
+        told, reason = {"proposer": refused.proposer, "source": source}, one_line(refused.reason)
+        told |= {"hypothesis": refused.hypothesis, "reason": reason}
+        self.ledger.note("refused", {**told, "usage": dict(refused.usage)})
+        self.view.refused(refused.hypothesis or f"{refused.proposer} had no proposal", reason)
         if self._refused >= REFUSALS:
             self.nothing_left = f"{REFUSALS} proposals in a row were refused"
 
     def _briefing(self) -> Briefing:
-        champion, parent = self.session.champion(), self.search.ask()
+        champion, parent, noise = self.session.champion(), self.search.ask(), self.noise()
         number, now = self.ledger.next_number(), time.time()
         past = self.ledger.outline(self.session.metric.goal, BEST, LAST)
         waiting = [ready.candidate for ready in self._ready if ready.candidate]
@@ -237,7 +263,25 @@ class Candidates:
             champion=champion,
             history=[*past, *(Experiment(number + i, candidate, now) for i, candidate in enumerate(waiting))],
             parent=parent,
+            lab=self.session.lab,
+            budget=self.session.budget.record(),
+            program=self._strategy(),
+            notes=read_notes(self.session.folder),
+            refused=self._refusals(),
+            sigma=noise.sigma,
+            detectable=smallest_effect(noise, PAIRS),
         )
+
+    def _strategy(self) -> str:
+        """The human's strategy as it stands in the working copy: an edit counts from the next turn on."""
+        try:
+            return (self.session.repo.lab / STRATEGY).read_text(errors="replace")
+        except OSError:
+            return ""
+
+    def _refusals(self) -> list[Refused]:
+        notes = self.ledger.notes("refused", last=PAST_REFUSALS)
+        return [Refused(n["proposer"], n["reason"], n["hypothesis"], n.get("usage", {})) for n in notes]
 
     def _realise(self, proposal: Proposal, parent: str) -> Candidate:
         """The proposal as a commit on ``parent``; a queued patch that conflicts there, on the baseline.
@@ -247,14 +291,24 @@ class Candidates:
         repo = self.session.repo
         if not proposal.patch:
             commit = repo.commit_files(parent, proposal.files, proposal.hypothesis)
-            return self.candidate(commit, parent, proposal.proposer, proposal.hypothesis, proposal.source)
+            return self._proposed(commit, parent, proposal)
         for on in dict.fromkeys((parent, parent if proposal.files else self.session.base)):
             try:
                 commit = repo.commit_patch(on, proposal.patch, proposal.hypothesis)
-                return self.candidate(commit, on, proposal.proposer, proposal.hypothesis, proposal.source)
+                return self._proposed(commit, on, proposal)
             except PatchConflict as conflict:
                 last = conflict
         raise last
+
+    def _proposed(self, commit: str, parent: str, proposal: Proposal) -> Candidate:
+        made = self.candidate(commit, parent, proposal.proposer, proposal.hypothesis, proposal.source)
+        return replace(made, usage=dict(proposal.usage))
+
+    def stop(self) -> None:
+        """End the thought that is under way: the session stops."""
+        self.proposers.stop()
+        if self._thought:
+            self._thought.join(FAREWELL)
 
     # -- what a candidate is ---------------------------------------------------------------------
 

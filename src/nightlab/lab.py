@@ -18,6 +18,7 @@ CONTRACT = "lab.toml"
 STRATEGY = "program.md"
 DEVICES = ("cuda", "mps", "cpu")
 Protection = Literal["files", "network", "processes", "privileges"]
+RESERVED = {"baseline", "human", "tuner", "patches", "ablation"}  # who else candidates come from
 SIZE_MB = {"": 1 / 2**20, "KB": 1 / 1024, "MB": 1, "GB": 1024, "TB": 2**20}
 
 
@@ -194,7 +195,73 @@ class Patches(Part):
     folder: str = "ideas"
 
 
-Proposer = Annotated[Tuner | Patches, Field(discriminator="kind")]
+Variable = Annotated[str, Field(pattern=r"^[A-Za-z_]\w*$")]
+
+
+class Thinker(Part):
+    """What all proposers that read a briefing have in common."""
+
+    share: float = Field(default=1, gt=0)
+    name: str = Field(default="", pattern=r"^(\w[\w.-]*)?$", max_length=40)
+    """What the log calls it; by default its program's or its model's name."""
+    briefing: int = Field(default=16_000, ge=2000, le=1_000_000)
+    """Most tokens of what it is told each turn."""
+    wall: float = Field(default=1200, gt=0)
+    """Seconds that a turn may take."""
+
+    @property
+    def called(self) -> str:
+        return self.name
+
+
+class Program(Thinker):
+    """A program that edits the genome in a copy of the lab of its own."""
+
+    command: Command
+    environment: tuple[Variable, ...] = ()
+    """Names of variables that it is given from the user's environment, e.g. of its key."""
+    files: tuple[str, ...] = ()
+    """Files and folders outside the lab that it may read, such as its own installation."""
+    idle: float = Field(default=600, gt=0)
+    """Seconds without output or a changed file after which it is ended."""
+
+    @property
+    def called(self) -> str:
+        own = re.sub(r"[^\w.-]", "-", Path(shlex.split(self.command)[0]).name).lstrip(".-")
+        return self.name or own or "command"  # a folder has this name too
+
+
+class Editor(Program):
+    """Any command that reads a briefing, edits, and ends."""
+
+    kind: Literal["command"]
+
+
+class Agent(Program):
+    """A coding agent that speaks the Agent Client Protocol over its standard input and output."""
+
+    kind: Literal["agent"]
+
+
+class Model(Thinker):
+    """A language model behind an API, asked for one edit."""
+
+    kind: Literal["model"]
+    model: str = Field(min_length=1)
+    api: Literal["openai", "anthropic"] = "openai"
+    """Which API the endpoint speaks; most speak OpenAI's, local servers too."""
+    base_url: str | None = Field(default=None, pattern=r"^https?://")
+    key: Variable | None = None
+    """The name of the variable that holds the key; an endpoint of your own may need none."""
+    answer: int = Field(default=16_000, gt=0)
+    """Most tokens of an answer."""
+
+    @property
+    def called(self) -> str:
+        return self.name or self.model.split("/")[-1]
+
+
+Proposer = Annotated[Tuner | Patches | Editor | Agent | Model, Field(discriminator="kind")]
 
 
 class Lab(Part):
@@ -226,6 +293,15 @@ class Lab(Part):
     def _limits(cls, value: dict[str, str | float]) -> dict[str, str | float]:
         for name, limit in value.items():
             allowed(limit, 1.0, name)
+        return value
+
+    @field_validator("proposers")
+    @classmethod
+    def _told_apart(cls, value: tuple[Proposer, ...]) -> tuple[Proposer, ...]:
+        names = [part.called for part in value if isinstance(part, Thinker)]
+        for name in names:
+            if names.count(name) > 1 or name in RESERVED:
+                raise ValueError(f"{name!r} is the name of another proposer: give this one a name")
         return value
 
     @model_validator(mode="after")
@@ -268,7 +344,10 @@ def parse(text: str, where: str = CONTRACT) -> Lab:
 
 
 def _fault(error: Any) -> str:
-    key = ".".join(str(part) for part in error["loc"] if part not in ("tuner", "patches"))
+    loc = list(error["loc"])
+    if loc[:1] == ["proposers"]:
+        del loc[2:3]  # pydantic names the kind there, which is no key
+    key = ".".join(map(str, loc))
     said = error["msg"].removeprefix("Value error, ")
     if error["type"] == "value_error" and key == "budget":
         return f"{key}.{said}"  # of one device's table, which says itself which key

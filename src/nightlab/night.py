@@ -18,9 +18,9 @@ from nightlab.records import (
     NightlabError,
     Verdict,
 )
+from nightlab.sandbox.bubblewrap import Sealing
 from nightlab.session import Session
 from nightlab.standing import ABLATION, SIMPLIFY_SEED
-from nightlab.trial.sandbox import Sealing
 from nightlab.trial.slots import CALM, crowding, described
 from nightlab.upkeep import Upkeep
 from nightlab.watch.view import Opening
@@ -35,7 +35,7 @@ class Night:
         self.upkeep, self.pacing = Upkeep(crew), Pacing(crew)
         search = session.lab.search
         self.pilots = Pilots(crew, search.pilot, search.eta) if search.pilot else None
-        self.candidates = Candidates(session, crew.view, seed, len(crew.slots))
+        self.candidates = Candidates(session, crew.view, seed, len(crew.slots), lambda: crew.replicates.noise())
 
     # -- the sentence ----------------------------------------------------------------------------
 
@@ -58,6 +58,7 @@ class Night:
                     crew.launch(wanted.number, wanted.purpose, wanted.seed, budget=wanted.budget)
                 reason = self._reason_to_stop()
                 if reason and not crew.flying:
+                    self.candidates.stop()
                     self.ledger.note("stopped", {"reason": reason})
                     return reason
                 if not reason:

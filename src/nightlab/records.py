@@ -94,7 +94,8 @@ class Candidate:
 
     ``constants`` are the genome's named constants as resolved from its text, and ``changes`` what really
     differs from the parent: both are computed, never taken from the hypothesis. ``source`` is the entry of
-    the proposer's queue that it came from, if it has one.
+    the proposer's queue that it came from, if it has one. ``usage`` is what the thought took, as far as the
+    proposer says: ``agent``, ``model``, ``input_tokens``, ``output_tokens``, ``cost_usd``, ``seconds``.
     """
 
     commit: str
@@ -106,6 +107,7 @@ class Candidate:
     constants: dict[str, Any] = field(default_factory=dict)
     changes: tuple[str, ...] = ()
     source: str = ""
+    usage: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,13 +30,14 @@ from nightlab.ledger import (
     tags,
 )
 from nightlab.lineage import Repo, in_genome
+from nightlab.propose.needs import needs
 from nightlab.records import Candidate, Experiment, Metric, NightlabError, Platform
+from nightlab.sandbox.bubblewrap import PROTECTIONS, Bare, Sandbox
+from nightlab.sandbox.find import find_sandbox
 from nightlab.trial import Box
 from nightlab.trial.box import GUEST
 from nightlab.trial.cgroup import delegated, make_room
-from nightlab.trial.find import find_sandbox
 from nightlab.trial.machine import this_platform
-from nightlab.trial.sandbox import PROTECTIONS, Bare, Sandbox
 
 FREE_MB = 200  # below this much disk a session does not start: a full disk loses the run in flight
 NETWORK_MOUNTS = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "9p", "fuse.sshfs", "fuse.rclone", "lustre"}
@@ -282,6 +283,7 @@ def inspect(repo: Repo, *, dirty_genome: bool = False) -> tuple[Lab, str, list[C
     else:
         mend = "give lab.toml an [evaluator]; until then a candidate that lies about its metric is believed"
         checks.append(Check("the metric is printed by the candidate's own command", False, mend, fatal=False))
+    checks += [Check(what, there, mend, fatal=False) for what, there, mend in needs(lab)]
     return lab, source, checks
 
 

@@ -313,7 +313,7 @@ class Arena:
         trials = self.session.box.folder
         left = {p.name for trial in trials.iterdir() for p in trial.iterdir()}
         logs = {"candidate.log", "evaluator.log", "supervisor.log", "check0.log"}
-        assert left <= logs | {"spec.json", "phase.json", "result.json", "lock"}, left
+        assert left <= logs | {"spec.json", "phase.json", "result.json", "lock", "born", "curve.jsonl"}, left
         assert self.git("status", "--porcelain", "--untracked-files=no") == ""
         assert {p.name for p in self.home.iterdir()} - {".cache", ".config"} == {"id_ed25519"}
         assert {p.name for p in self.data.rglob("*")} == {"open", "sealed", "train.bin", "val.bin"}

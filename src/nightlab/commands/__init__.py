@@ -50,7 +50,7 @@ HERE = Path()
 
 def allowed(names: list[str]) -> set[str]:
     """The protections that the user can do without; ``all`` names each."""
-    from nightlab.trial.sandbox import PROTECTIONS
+    from nightlab.sandbox.bubblewrap import PROTECTIONS
 
     given = {name for words in names for name in words.replace(",", " ").split()}
     if unknown := given - {*PROTECTIONS, "all"}:

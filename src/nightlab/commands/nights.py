@@ -114,6 +114,18 @@ def try_(
     raise typer.Exit(0 if experiment.kept else REFUTED)
 
 
+@app.command(epilog="Examples:  nightlab note look at the optimiser   ·   nightlab note --tag nov21 no more of depth")
+def note(
+    words: Annotated[list[str], typer.Argument(metavar="WORDS", help="What to tell them.")],
+    lab: Where = HERE,
+    tag: Tag = None,
+) -> None:
+    """Tell the proposers something, also while a session runs: it stands in every briefing from the next turn on."""
+    from nightlab.ledger import add_note, find_session, state_folder
+
+    add_note(state_folder(lab) / find_session(lab, tag), " ".join(words))
+
+
 @app.command(epilog="Examples:  nightlab demo   ·   nightlab demo my-demo --experiments 40")
 def demo(
     name: Annotated[Path | None, typer.Argument(metavar="[FOLDER]", help="Where; a new folder if left out.")] = None,

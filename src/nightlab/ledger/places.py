@@ -9,6 +9,7 @@ from nightlab.records import NightlabError
 
 HOME = ".nightlab"
 LEDGER = "ledger.db"
+NOTES = "notes.txt"  # beside it, for a session that runs may have one writer only
 
 
 def state_folder(lab: Path) -> Path:
@@ -60,3 +61,17 @@ def find_session(lab: Path, tag: str | None) -> str:
 def find_ledger(lab: Path, tag: str | None) -> Ledger:
     """The ledger of a session, for reading."""
     return Ledger(state_folder(lab) / find_session(lab, tag) / LEDGER, read_only=True)
+
+
+def add_note(folder: Path, words: str) -> None:
+    """Write down what the human has to say to the proposers of the session in ``folder``, as one line."""
+    with (folder / NOTES).open("a") as notes:
+        notes.write(" ".join(words.split()) + "\n")
+
+
+def read_notes(folder: Path) -> list[str]:
+    """What the human has said, oldest first."""
+    try:
+        return [line for line in (folder / NOTES).read_text(errors="replace").splitlines() if line.strip()]
+    except OSError:
+        return []

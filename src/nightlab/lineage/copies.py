@@ -5,10 +5,13 @@ Nothing is followed, opened for ever or read without end: the copy may have been
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
 import os
+import shutil
 import stat
+import subprocess
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
@@ -49,6 +52,15 @@ def fault(copy: Path, ids: Mapping[str, str], *, whole: bool, since: float = mat
         if (copy / path).lstat().st_ctime > since:
             return f"{path} was written to"
     return _extra(copy, ids, folders) if whole else ""
+
+
+def remove(folder: Path) -> None:
+    """Remove a folder that a stranger filled: Python's own removal gives up in one that is too deep or shut."""
+    with contextlib.suppress(RecursionError):
+        shutil.rmtree(folder, ignore_errors=True)
+    if folder.exists():
+        for command in (["chmod", "-R", "u+rwX"], ["rm", "-rf"]):
+            subprocess.run([*command, "--", str(folder)], stderr=subprocess.DEVNULL, check=False)
 
 
 def _became(path: Path, found: str | None, wanted: str) -> str:

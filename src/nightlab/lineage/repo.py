@@ -295,6 +295,22 @@ def in_genome(path: str, genome: tuple[str, ...]) -> bool:
     return any(_matches(path.split("/"), glob.split("/")) for glob in genome)
 
 
+def frozen_entries(copy: Path, genome: tuple[str, ...], inside: str = "") -> Iterator[str]:
+    """What in a copy of the lab is no part of the genome: files, or a whole folder that holds none of it."""
+    for path in sorted((copy / inside).iterdir()):
+        name = f"{inside}{path.name}"
+        if path.is_symlink():
+            continue  # a mount would follow it; the evaluator and the checks have copies of their own anyway
+        if path.is_dir():
+            below = [p.relative_to(copy).as_posix() for p in path.rglob("*")]
+            if any(in_genome(p, genome) for p in below):
+                yield from frozen_entries(copy, genome, f"{name}/")
+            else:
+                yield name
+        elif not in_genome(name, genome):
+            yield name
+
+
 def _matches(path: list[str], glob: list[str]) -> bool:
     if not glob or not path:
         return path == glob

@@ -2,14 +2,16 @@
 
 from nightlab.propose.constants import Constant, change_constants, changes, find_constants
 from nightlab.propose.mixture import Mixture, make_proposers
-from nightlab.propose.proposer import Briefing, Proposal, Proposer
+from nightlab.propose.proposer import Briefing, NoProposal, Proposal, Proposer, Refused
 
 __all__ = [
     "Briefing",
     "Constant",
     "Mixture",
+    "NoProposal",
     "Proposal",
     "Proposer",
+    "Refused",
     "change_constants",
     "changes",
     "find_constants",

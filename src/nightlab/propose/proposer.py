@@ -4,9 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
-from nightlab.records import Experiment, Metric
+from nightlab.lab import Lab
+from nightlab.records import Budget, Experiment, Metric
+
+
+class NoProposal(Exception):
+    """A turn that yielded no change. ``str(error)`` says why in a sentence, ``usage`` what it cost all the same.
+
+    ``rest``: seconds after which it makes sense to ask again, where that is known.
+    """
+
+    def __init__(self, reason: str, usage: Mapping[str, Any] | None = None, rest: float = 0.0) -> None:
+        super().__init__(reason)
+        self.usage, self.rest = usage or {}, rest
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A proposal that became no experiment, or a turn without one, and why."""
+
+    proposer: str
+    reason: str
+    hypothesis: str = ""
+    usage: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +41,8 @@ class Proposal:
     patch: str = ""
     source: str = ""
     """Which entry of a queue it is, for proposers that have one."""
+    usage: Mapping[str, Any] = field(default_factory=dict)
+    """What the thought took, as far as it is known: seconds, model, tokens, cost in US dollars."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +61,18 @@ class Briefing:
     have no verdict."""
     parent: Experiment | None = None
     """Whose genome it is, where the search asked for another than the champion's."""
+    lab: Lab | None = None
+    budget: Budget | None = None
+    program: str = ""
+    """The human's strategy, as it is now."""
+    notes: Sequence[str] = ()
+    """What the human said since, oldest first."""
+    refused: Sequence[Refused] = ()
+    """Proposals that became no experiment, oldest first."""
+    sigma: float = 0.0
+    """How far luck alone moves one trial's metric."""
+    detectable: float = 0.0
+    """The smallest effect that a confirmation on four pairs of fresh seeds would show."""
 
 
 class Proposer(Protocol):

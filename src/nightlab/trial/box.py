@@ -13,7 +13,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,15 +20,16 @@ from typing import Any
 import psutil
 
 from nightlab.lab import BudgetPart, Lab, megabytes
-from nightlab.lineage import Repo, in_genome
+from nightlab.lineage import Repo, copies, frozen_entries, in_genome
 from nightlab.records import Budget, Measurement, NightlabError, Platform, Trial
+from nightlab.sandbox.bubblewrap import Place, Sandbox
 from nightlab.trial import text
 from nightlab.trial.caches import Caches
 from nightlab.trial.cgroup import Cgroup
 from nightlab.trial.condition import disturbance
 from nightlab.trial.machine import this_platform
-from nightlab.trial.sandbox import Place, Sandbox
 from nightlab.trial.slots import WHOLE, Slot, share_out
+from nightlab.words import plain
 
 GUEST = Path(__file__).resolve().parent.parent / "guest"
 MARK = "NIGHTLAB_TRIAL"  # names the trial's folder in the environment of each of its processes
@@ -136,7 +136,7 @@ class Box:
         folder, process = self.folder / trial.id, None
         try:
             self.clear(folder)
-            _remove(folder)
+            copies.remove(folder)
             if ready := self._take_ready(slot):
                 ready.folder.rename(folder)
             self._write_spec(folder, self._lay_out(trial, slot, folder, ready.commit if ready else None))
@@ -160,7 +160,7 @@ class Box:
             return
         for left in set(self.folder.glob(f"{AHEAD}*")) - {ready.folder for ready in self.standing_by.values()}:
             self.clear(left)  # by an orchestrator that was killed
-            _remove(left)
+            copies.remove(left)
         folder = self.folder / f"{AHEAD}{os.getpid()}-{next(self._names)}"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -169,7 +169,7 @@ class Box:
             (folder / BORN).write_text(folder.name)
             process = self._supervise(folder, slot, subprocess.PIPE)
         except OSError:
-            _remove(folder)
+            copies.remove(folder)
             return
         self.standing_by[slot.number] = StandBy(folder, like.commit, process)
 
@@ -214,14 +214,14 @@ class Box:
                 with contextlib.suppress(psutil.Error, ProcessLookupError):
                     os.kill(process.pid, signal.SIGKILL)
             for name in SCRATCH:
-                _remove(folder / name)
+                copies.remove(folder / name)
             for draft in folder.glob("*.tmp"):  # of a supervisor that was killed while it wrote
                 draft.unlink(missing_ok=True)
 
     def log(self, trial_id: str, role: str = "candidate") -> str:
         """What a trial's process printed, made harmless; empty when it left no log."""
         try:
-            return text.plain((self.folder / trial_id / f"{role}.log").read_bytes(), limit=20_000)
+            return plain((self.folder / trial_id / f"{role}.log").read_bytes(), limit=20_000)
         except OSError:
             return ""
 
@@ -246,7 +246,7 @@ class Box:
     def _dismiss(self, ready: StandBy) -> None:
         ready.dismiss()
         self.clear(ready.folder)
-        _remove(ready.folder)
+        copies.remove(ready.folder)
 
     def _write_spec(self, folder: Path, spec: dict[str, Any]) -> None:
         (folder / "spec.json").write_text(json.dumps(spec, indent=1))
@@ -340,7 +340,7 @@ class Box:
         home = folder / f"home-{copy.relative_to(folder).parts[0]}"
         home.mkdir(exist_ok=True)
         tmp.mkdir(exist_ok=True)
-        frozen = tuple(_frozen(copy, self.lab.genome)) if writable else ()
+        frozen = tuple(frozen_entries(copy, self.lab.genome)) if writable else ()
         scratch = int(megabytes(self.lab.resources.disk))
         place = Place(copy, writable, frozen, home, tmp, data, scratch, self.device, artefacts, slot.gpu_node, cache)
         return asdict(self.sandbox.start(place))
@@ -399,7 +399,7 @@ class Box:
             metric=metric if outcome == "measured" else None,
             secondary=secondary,
             held_out=held_out if outcome == "measured" else None,
-            detail=text.plain(detail, 400),
+            detail=plain(detail, 400),
             claims={name: value for name, value in claims.items() if name != self.lab.metric.name},
             disturbed=disturbance(known["machine"], clock, shared=self.shared) if known.get("machine") else "",
             **known,
@@ -444,31 +444,6 @@ def _longest(usual: BudgetPart, budget: Budget) -> float:
     same = usual.clock == budget.clock
     part = usual if same else BudgetPart(clock=budget.clock, amount=budget.amount)
     return part.longest() * (max(budget.amount / usual.amount, 1) if same else 1)
-
-
-def _remove(folder: Path) -> None:
-    """Remove a folder that a candidate filled: Python's own removal gives up in one that is too deep or shut."""
-    with contextlib.suppress(RecursionError):
-        shutil.rmtree(folder, ignore_errors=True)
-    if folder.exists():
-        for command in (["chmod", "-R", "u+rwX"], ["rm", "-rf"]):
-            subprocess.run([*command, "--", str(folder)], stderr=subprocess.DEVNULL, check=False)
-
-
-def _frozen(copy: Path, genome: tuple[str, ...], inside: str = "") -> Iterator[str]:
-    """What in a copy of the lab is no part of the genome: files, or a whole folder that holds none of it."""
-    for path in sorted((copy / inside).iterdir()):
-        name = f"{inside}{path.name}"
-        if path.is_symlink():
-            continue  # a mount would follow it; the evaluator and the checks have copies of their own anyway
-        if path.is_dir():
-            below = [p.relative_to(copy).as_posix() for p in path.rglob("*")]
-            if any(in_genome(p, genome) for p in below):
-                yield from _frozen(copy, genome, f"{name}/")
-            else:
-                yield name
-        elif not in_genome(name, genome):
-            yield name
 
 
 def _marked(folder: Path) -> list[psutil.Process]:

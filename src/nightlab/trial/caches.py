@@ -15,13 +15,6 @@ import stat
 from pathlib import Path
 
 LIST = "files.json"
-# What compilers call the folder: inductor and Triton (PyTorch), XLA (JAX), the CUDA driver.
-NAMES = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "JAX_COMPILATION_CACHE_DIR", "CUDA_CACHE_PATH")
-
-
-def environment(folder: str) -> dict[str, str]:
-    """What tells compilers where their cache is: each has a folder of its own in it."""
-    return {name: f"{folder}/{name.split('_')[0].lower()}" for name in NAMES}
 
 
 class Caches:

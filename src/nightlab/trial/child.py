@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import os
 import resource
-import signal
 import sys
 import tempfile
 from collections.abc import Sequence
 from typing import IO
 
+from nightlab.sandbox.bubblewrap import NOBODY
+from nightlab.sandbox.tree import die_with_parent
 from nightlab.trial.cgroup import Cgroup
-from nightlab.trial.sandbox import NOBODY
 from nightlab.trial.slots import pin
 from nightlab.trial.usage import tasks_of
 
-PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
-_libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 _running = tasks_of(os.geteuid() or NOBODY)
 
 
@@ -27,8 +24,7 @@ def before_exec(processes: int, file_bytes: int, cores: Sequence[int], cgroup: C
     if cgroup:
         cgroup.join()
     pin(0, cores)
-    if _libc is not None:
-        _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    die_with_parent()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     most = file_bytes if hard == resource.RLIM_INFINITY else min(file_bytes, hard)
@@ -38,12 +34,6 @@ def before_exec(processes: int, file_bytes: int, cores: Sequence[int], cgroup: C
         # The limit counts all threads of the user, so it is on top of those that run already. It does not
         # bind root, but it does bind the nobody that a sandbox makes of root.
         resource.setrlimit(resource.RLIMIT_NPROC, (processes + _running, hard))
-
-
-def adopt_orphans() -> None:
-    """From now on, what loses its parent below this process becomes its child."""
-    if _libc is not None:
-        _libc.prctl(PR_SET_CHILD_SUBREAPER, 1)
 
 
 def shared_memory() -> IO[bytes]:

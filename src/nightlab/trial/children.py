@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import subprocess
 import sys
-import time
 
 import psutil
 
+from nightlab.sandbox.tree import end_tree
 from nightlab.trial.cgroup import Cgroup
 from nightlab.trial.usage import CpuClock
 
@@ -79,21 +78,7 @@ class Children:
         return process.returncode
 
     def kill(self, cgroup: Cgroup | None) -> bool:
-        """End everything below this process; False when that did not work.
-
-        Stopped first, so that nothing re-forks its way out.
-        """
+        """End everything below this process; False when that did not work."""
         if cgroup:
             cgroup.kill()
-        until = time.monotonic() + 20
-        while time.monotonic() < until:
-            self.reap()
-            below = psutil.Process().children(recursive=True)
-            if not below:
-                return True
-            for stop in (signal.SIGSTOP, signal.SIGKILL):
-                for process in below:
-                    with contextlib.suppress(psutil.Error, ProcessLookupError):
-                        os.kill(process.pid, stop)
-            time.sleep(0.005)
-        return False
+        return end_tree(self.reap)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from nightlab.records import Measurement, Platform, Trial
-from nightlab.trial.sandbox import Sealing
+from nightlab.sandbox.bubblewrap import Sealing
 from nightlab.trial.slots import Slot
 
 

@@ -30,14 +30,15 @@ from typing import IO, Any
 import psutil
 
 from nightlab.lineage import copies
+from nightlab.sandbox.bubblewrap import SCRATCH
+from nightlab.sandbox.tree import adopt_orphans
 from nightlab.trial.artefacts import leave_only_files
 from nightlab.trial.cgroup import Cgroup
-from nightlab.trial.child import adopt_orphans, before_exec, shared_memory
+from nightlab.trial.child import before_exec, shared_memory
 from nightlab.trial.children import Children
 from nightlab.trial.condition import Condition, overuse
 from nightlab.trial.curve import REPORT, Curve, given_up
 from nightlab.trial.output import Log
-from nightlab.trial.sandbox import SCRATCH
 from nightlab.trial.usage import (
     GPU_QUERY,
     folder_mb,

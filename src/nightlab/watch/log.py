@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -52,6 +53,7 @@ def print_experiment(
             "proposed",
             f"{datetime.fromtimestamp(experiment.proposed_at):%Y-%m-%d %H:%M:%S} by {candidate.proposer}",
         ),
+        *([("thought", thought_words(candidate.usage))] if candidate.usage else []),
         ("changes", "; ".join(candidate.changes) or "none in its named constants"),
         ("commit", f"{candidate.commit} on {candidate.parent[:12]}"),
         ("program", f"{candidate.lines} lines of genome"),
@@ -72,6 +74,18 @@ def print_experiment(
     if log:
         say("[dim]-- the end of what it printed (untrusted) --[/]")
         say("\n".join(log.splitlines()[-25:]), markup=False, highlight=False)
+
+
+def thought_words(usage: Mapping[str, Any]) -> str:
+    """What a proposal took: its model, tokens, cost and time, as far as they are known."""
+    words = [str(usage[name]) for name in ("agent", "model") if name in usage]
+    if "input_tokens" in usage:
+        words.append(f"{usage['input_tokens']:,} tokens in, {usage.get('output_tokens', 0):,} out")
+    if "cost_usd" in usage:
+        words.append(f"${usage['cost_usd']:.4f}")
+    if "seconds" in usage:
+        words.append(f"{usage['seconds']:.1f} s")
+    return " · ".join(words)
 
 
 def _trial_words(metric: Metric, measured: Measurement | None) -> str:

@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from nightlab.trial.sandbox import Place, Start, compiling, link_data, told
+from nightlab.sandbox.bubblewrap import Place, Start, compiling, link_data, told
 
 SANDBOX_EXEC = Path("/usr/bin/sandbox-exec")
 SYSTEM = (
@@ -82,7 +82,7 @@ class SandboxExec:
             _rule("allow", "file-write*", "subpath", written),
             _rule("deny", "file-write-unlink", "literal", sorted({*written, *above_frozen})),
             _rule("deny", "file-write*", "subpath", frozen),
-            "(deny network*)",
+            "(allow network*)" if place.network else "(deny network*)",
         ]
         return "\n".join(rule for rule in rules if rule) + "\n"
 

@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from nightlab.trial import caches
-
 SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/opt", "/nix/store")
 SETTINGS = ("ld.so.cache", "ld.so.conf", "ld.so.conf.d", "alternatives", "localtime", "passwd", "group")
+NETWORKING = ("resolv.conf", "hosts", "nsswitch.conf", "gai.conf", "ssl", "pki", "ca-certificates")  # with a network
 NVIDIA = "nvidia*"  # devices that a lab on CUDA is given
 LAB, HOME, ARTEFACTS = "/lab", "/home/lab", "/artefacts"  # where a process finds its folder, its home, and these
 CACHE = "/compiled"
+# What compilers call the folder: inductor and Triton (PyTorch), XLA (JAX), the CUDA driver.
+CACHES = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "JAX_COMPILATION_CACHE_DIR", "CUDA_CACHE_PATH")
 SCRATCH = ("/tmp", "/dev/shm", HOME)  # folders of its own, kept in memory
 NOBODY = 65534
 NO_USERS = ("--unshare-user", "--disable-userns", "--cap-drop", "ALL")
@@ -51,6 +52,8 @@ class Place:
     """The one GPU that it is given, of several; empty: all."""
     cache: Path | None = None
     """Where its compilers keep what they made: a folder of its own, on disk."""
+    network: bool = False
+    """Whether it may use this machine's network, whole: only a proposer may, whose model is elsewhere."""
 
     def links(self) -> list[tuple[Path, str]]:
         """Each data folder, and where below the home (``.cache/x``) or on the machine (``/x``) it is found."""
@@ -123,12 +126,15 @@ class Bubblewrap:
             for folder in (place.folder if place.writable else None, place.cache):
                 if folder:
                     _give_away(folder)
-        argv = ["bwrap", "--die-with-parent", "--new-session", "--unshare-pid", "--unshare-net", "--unshare-ipc"]
+        argv = ["bwrap", "--die-with-parent", "--new-session", "--unshare-pid", "--unshare-ipc"]
+        argv += [] if place.network else ["--unshare-net"]
         argv += ["--unshare-uts", "--unshare-cgroup-try", "--hostname", "lab"]
         if os.geteuid() != 0:
             argv += NO_USERS
         seen = [(path, path, "--ro-bind-try") for path in map(Path, SYSTEM)]
         seen += [(path, path, "--ro-bind-try") for path in (Path("/etc") / name for name in SETTINGS)]
+        if place.network:
+            seen += [(path.resolve(), path, "--ro-bind-try") for path in (Path("/etc") / name for name in NETWORKING)]
         seen += [(path, path, "--ro-bind") for path in self.readable]
         seen += [(source, Path(HOME) / target, "--ro-bind-try") for source, target in place.links()]
         seen += [(place.folder, Path(LAB), "--bind" if place.writable else "--ro-bind")]
@@ -180,8 +186,8 @@ def _for_all(name: str, gpu_node: str) -> bool:
 
 
 def compiling(cache: Path | None) -> dict[str, str]:
-    """What compilers are told of their cache."""
-    return caches.environment(str(cache)) if cache else {}
+    """What tells compilers where their cache is: each has a folder of its own in it."""
+    return {name: f"{cache}/{name.split('_')[0].lower()}" for name in CACHES} if cache else {}
 
 
 def _within(path: Path, folders: Iterable[str]) -> bool:

@@ -9,8 +9,8 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from nightlab.trial.sandbox import Bare, Bubblewrap, Place, Sandbox
-from nightlab.trial.sandbox_macos import SANDBOX_EXEC, SandboxExec
+from nightlab.sandbox.bubblewrap import Bare, Bubblewrap, Place, Sandbox
+from nightlab.sandbox.macos import SANDBOX_EXEC, SandboxExec
 
 
 def find_sandbox(readable: Iterable[Path]) -> Sandbox:

@@ -1,0 +1,100 @@
+"""One turn of an agent that speaks the Agent Client Protocol, as a program that runs beside it, inside the sandbox.
+
+Run by its path, with the agent's command as arguments, and the briefing on its standard input. It prints a line for
+whatever the agent does, which shows that it lives, and what the agent said last; it ends with 1 when the turn failed.
+Nobody is asked: an edit of a file below the folder it runs in is permitted, anything else is not. What the agent
+tells of itself goes into a file: its name and model, tokens, cost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import acp
+from acp import schema
+
+USAGE = "nightlab-usage.json"
+MOST_WORDS, LONGEST_LINE = 20_000, 16 * 2**20  # characters kept of what it says, bytes of one message
+
+
+class Client:
+    """Our side of the protocol: permits edits, remembers what was said, and offers no files and no terminal."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.words, self.usage = folder, "", dict[str, Any]()
+        self.tools: dict[str, tuple[str | None, set[str]]] = {}  # kind and places of each call, as first told
+
+    def on_connect(self, connection: Any) -> None: ...
+
+    async def request_permission(self, session_id: str, tool_call: Any, options: list[Any], **more: Any) -> Any:
+        kind, places = self.tools.get(tool_call.tool_call_id, (None, set()))
+        kind, places = tool_call.kind or kind, _places(tool_call) or places
+        allowed = kind == "edit" and bool(places) and all(map(self._inside, places))
+        wanted = "allow_once" if allowed else "reject_once"
+        print(f"permission to {kind}: {wanted}", flush=True)
+        option = next((option for option in options if option.kind == wanted), None)
+        if option is None:
+            return schema.RequestPermissionResponse(outcome=schema.DeniedOutcome(outcome="cancelled"))
+        chosen = schema.AllowedOutcome(outcome="selected", option_id=option.option_id)
+        return schema.RequestPermissionResponse(outcome=chosen)
+
+    async def session_update(self, session_id: str, update: Any, **more: Any) -> None:
+        what = update.session_update
+        if what == "agent_message_chunk":
+            self.words = (self.words + getattr(update.content, "text", ""))[-MOST_WORDS:]
+        elif what == "tool_call":
+            self.words = ""  # what it says last is what it says after its last call
+            self.tools[update.tool_call_id] = update.kind, _places(update)
+        elif what == "usage_update" and update.cost and update.cost.currency == "USD":
+            self.usage["cost_usd"] = update.cost.amount
+        print(what, flush=True)
+
+    def _inside(self, path: str) -> bool:
+        return (self.folder / path).resolve().is_relative_to(self.folder)
+
+
+def _places(call: Any) -> set[str]:
+    """The files that a tool call says it is about."""
+    diffs = [content for content in call.content or [] if content.type == "diff"]
+    return {place.path for place in (*(call.locations or []), *diffs)}
+
+
+async def turn(argv: list[str], page: str, client: Any) -> str:
+    """Run the agent for one prompt; returns why it stopped, in the protocol's words."""
+    pipes = {"stderr": None, "limit": LONGEST_LINE}
+    start = acp.spawn_agent_process(client, *argv, env=dict(os.environ), cwd=client.folder, transport_kwargs=pipes)
+    async with start as (agent, _):
+        about = await agent.initialize(
+            protocol_version=acp.PROTOCOL_VERSION,
+            client_info=schema.Implementation(name="nightlab", version="1"),
+        )
+        if about.agent_info:
+            client.usage["agent"] = f"{about.agent_info.name} {about.agent_info.version}"
+        session = await agent.new_session(cwd=str(client.folder), mcp_servers=[])
+        for option in session.config_options or []:
+            if getattr(option, "category", None) == "model" and getattr(option, "current_value", None):
+                client.usage["model"] = option.current_value
+        answer = await agent.prompt(session_id=session.session_id, prompt=[acp.text_block(page)])
+        if answer.usage:
+            client.usage |= {"input_tokens": answer.usage.input_tokens, "output_tokens": answer.usage.output_tokens}
+        return str(answer.stop_reason)
+
+
+def main() -> None:
+    client = Client(Path.cwd().resolve())
+    try:
+        why = asyncio.run(turn(sys.argv[1:], sys.stdin.read(), client))
+    except (acp.RequestError, OSError, ConnectionError) as error:
+        why = f"{error}"
+    Path(USAGE).write_text(json.dumps(client.usage))
+    print(client.words if why == "end_turn" else f"{client.words}\nthe agent stopped: {why}", flush=True)
+    os._exit(why != "end_turn")  # or a transport that is cleared away late has the last word
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,125 @@
+"""Edits as a language model writes them: search and replace blocks in plain text, which every model can write.
+
+The format is the one that aider made common; a text to search for must occur exactly once, to the letter, for a
+program that guesses what was meant would measure something that nobody proposed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+SEARCH, MIDDLE, REPLACE = "<<<<<<< SEARCH", "=======", ">>>>>>> REPLACE"
+HYPOTHESIS = re.compile(r"^\W*hypothesis\W*:\W*(.+)$", re.IGNORECASE)
+MOST = 100  # edits in one answer
+FORMAT = f"""\
+Answer with one line `HYPOTHESIS: what you change, why it should help, and by how much`, then with one or more edits.
+Each edit is the file's path alone on a line, then the lines to find and the lines to put there:
+
+path/of/the/file.py
+{SEARCH}
+exactly the lines as they stand now, enough of them to occur only once
+{MIDDLE}
+the lines that take their place
+{REPLACE}
+"""
+
+
+class BadEdit(ValueError):
+    """An answer that can't be applied; ``str(error)`` tells its author what to mend."""
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """In the file ``path``, replace the lines ``old`` by ``new``; with no ``old`` the file is new."""
+
+    path: str
+    old: str
+    new: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a model proposes."""
+
+    hypothesis: str
+    edits: tuple[Edit, ...]
+
+
+def parse(text: str, genome: Mapping[str, str]) -> Answer:
+    """The hypothesis and the edits in an answer. Raises BadEdit where there is none, or one that is not whole."""
+    lines = text.replace("\r\n", "\n").split("\n")
+    said = [found[1].strip() for line in lines if (found := HYPOTHESIS.match(line))]
+    edits = tuple(_edits(lines, genome))
+    if not edits:
+        raise BadEdit(f"there is no edit in the answer: give at least one block from {SEARCH} to {REPLACE}")
+    if len(edits) > MOST:
+        raise BadEdit(f"there are {len(edits)} edits, at most {MOST} are allowed: propose one change")
+    return Answer(said[0] if said else "", edits)
+
+
+def apply(genome: Mapping[str, str], edits: tuple[Edit, ...]) -> dict[str, str]:
+    """The files that the edits change, by path, with their new text.
+
+    Raises BadEdit, which names each edit that does not fit; then nothing counts.
+    """
+    texts = {path: text if text.endswith("\n") else text + "\n" for path, text in genome.items()}
+    edited, faults = set(), []
+    for number, edit in enumerate(edits, 1):
+        text = texts.get(edit.path)
+        if text is None:
+            if edit.old:
+                faults.append(f"edit {number}: there is no file {edit.path!r} in the genome ({', '.join(genome)})")
+            else:
+                texts[edit.path] = edit.new
+                edited.add(edit.path)
+            continue
+        count = _count(text, edit.old)
+        if count == 1:
+            at = _find(text, edit.old)
+            texts[edit.path] = text[:at] + edit.new + text[at + len(edit.old) :]
+            edited.add(edit.path)
+        else:
+            how = f"{count} times, it must occur once: give more lines around it" if count else "nowhere"
+            faults.append(f"edit {number}: its text to search for occurs in {edit.path} {how}: {edit.old[:200]!r}")
+    if faults:
+        raise BadEdit("; ".join(faults))
+    return {path: texts[path] for path in sorted(edited) if texts[path] != genome.get(path)}
+
+
+def _edits(lines: list[str], genome: Mapping[str, str]) -> Iterator[Edit]:
+    path, at = "", 0
+    while at < len(lines):
+        line = lines[at].rstrip()
+        at += 1
+        if line != SEARCH:
+            path = line.strip(" `*#:\"'") or path if not line.lstrip().startswith("```") else path
+            continue
+        try:
+            middle = next(n for n in range(at, len(lines)) if lines[n].rstrip() == MIDDLE)
+            end = next(n for n in range(middle, len(lines)) if lines[n].rstrip() == REPLACE)
+        except StopIteration:
+            raise BadEdit(f"a block that begins with {SEARCH} does not end with {MIDDLE} and {REPLACE}") from None
+        old, new = lines[at:middle], lines[middle + 1 : end]
+        name = next(iter(genome)) if len(genome) == 1 and path not in genome and any(old) else path
+        yield Edit(name, "".join(f"{line}\n" for line in old), "".join(f"{line}\n" for line in new))
+        at = end + 1
+
+
+def _count(text: str, old: str) -> int:
+    """How often whole lines occur in a text, overlaps included; none occur never."""
+    if not old.strip():
+        return 0
+    count, at = 0, _find(text, old)
+    while at >= 0:
+        count, at = count + 1, _find(text, old, at + 1)
+    return count
+
+
+def _find(text: str, old: str, start: int = 0) -> int:
+    """Where whole lines stand in a text, from ``start`` on; -1 where they do not."""
+    at = text.find(old, start)
+    while at > 0 and text[at - 1] != "\n":
+        at = text.find(old, at + 1)
+    return at
