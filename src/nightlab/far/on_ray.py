@@ -68,6 +68,7 @@ class RayCluster:
         with _named(self.ray, on):
             if on == LOCAL:
                 self.ray.init(
+                    address="local",  # never one that happens to run here
                     num_cpus=slots or usable_cores(),
                     include_dashboard=False,
                     _node_ip_address=LOOPBACK,  # nothing of it is open to others
