@@ -114,13 +114,18 @@ def compare(slots: list[int], rounds: int, one: Callable[[int], float]) -> None:
             found[n].append(one(n))
             busy[n].append(psutil.cpu_percent())
     first = slots[0]
-    rows = []
+    rows, short = [], []
     for n in slots:
         shares = [a / b / (n / first) for a, b in zip(found[n], found[first], strict=True)]
         rate, share, load = (statistics.median(values) for values in (found[n], shares, busy[n]))
+        if share < 0.9 and load > 90:
+            short.append(n)
         rows.append((n, f"{rate:,.0f}", f"{share:.0%}", f"{min(shares):.0%} to {max(shares):.0%}", f"{load:.0f} %"))
     table(("slots", "experiments per hour", f"of linear in {first}", "in each round", "processors busy"), rows)
-    print("(busy with whatever runs on this machine)\n")
+    print("Busy with whatever runs on this machine, which starts every trial and runs the session itself.")
+    for n in short:
+        print(f"{n} slots fell short of linear with all {os.cpu_count()} processors busy: those are what is short.")
+    print()
 
 
 def here(slots: list[int], seconds: float, each: int, rounds: int) -> None:
@@ -145,27 +150,7 @@ def far(slots: list[int], seconds: float, each: int, rounds: int) -> None:
     work = SLEEP.format(seconds=seconds)
     rate(work, max(slots), max(slots), engine)  # every worker has then started, and the node has its copy
     compare(slots, rounds, lambda n: rate(work, n, each * n, engine))
-    cost = processor_seconds(work, engine)
-    print(f"One trial and its experiment take {cost:.2f} s of CPU time beside the sleeping, all processes together:")
-    cores = os.cpu_count() or 1
-    print(f"{cores} processors with nothing else to do carry {cores / cost:.1f} of them in a second, which is all that")
-    print(f"{cores / cost * seconds:.0f} slots ask for when each trial takes {seconds:g} s.\n")
     cluster.close()
-
-
-def processor_seconds(work: str, engine: Callable[[Session, View], Any], experiments: int = 8) -> float:
-    """CPU seconds of all processes of this machine per experiment, less what they take when we do nothing."""
-
-    def used() -> float:
-        times = psutil.cpu_times()
-        return times.user + times.nice + times.system
-
-    before, at = used(), time.monotonic()
-    time.sleep(5)
-    idle = (used() - before) / (time.monotonic() - at)
-    before, at = used(), time.monotonic()
-    rate(work, experiments, experiments, engine)
-    return max(used() - before - idle * (time.monotonic() - at), 0.01) / (experiments + 1)
 
 
 def killed(rounds: int) -> None:

@@ -106,6 +106,21 @@ def test_a_cluster_that_does_not_answer_is_named_at_once() -> None:
             RayCluster(address)
 
 
+def test_a_full_object_store_is_named(monkeypatch: Any) -> None:
+    ray = pytest.importorskip("ray")
+    from nightlab.far.on_ray import RayCluster
+
+    def full(thing: Any) -> None:
+        raise ray.exceptions.ObjectStoreFullError("no")
+
+    cluster = RayCluster.__new__(RayCluster)  # without the minute that a cluster takes
+    cluster.ray = ray
+    monkeypatch.setattr(ray, "put", full)
+    with pytest.raises(NightlabError, match="the cluster has no room left in its object store") as told:
+        cluster._put(b"bundle")
+    assert "--object-store-memory" in told.value.mend
+
+
 @pytest.fixture
 def ray_nodes(tmp_path: Path, monkeypatch: Any) -> Iterator[Any]:
     pytest.importorskip("ray")

@@ -29,6 +29,7 @@ HEALTH = {
     "health_check_timeout_ms": 2000,
     "health_check_failure_threshold": 3,
 }
+TOKENS = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")  # where Ray looks for one before it looks into the home
 ANSWER = 120.0  # seconds that a node has to say what it is: its first worker imports everything
 NEWS = 1.0  # seconds between looks at the board
 
@@ -60,11 +61,14 @@ class RayCluster:
         if address == LOCAL or address.startswith(("127.", "localhost")):
             # Or Ray would take the machine's other address for its loopback, and be open to others.
             os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+        if any(map(os.environ.get, TOKENS)) or (Path.home() / ".ray" / "auth_token").exists():
+            os.environ.setdefault("RAY_AUTH_MODE", "token")  # as `ray start` does; a program would not show it
         self.ray = _imported()
         quiet = {"log_to_driver": False, "logging_level": "ERROR"}
         with _named(self.ray, on):
             if on == LOCAL:
                 self.ray.init(
+                    address="local",  # never one that happens to run here
                     num_cpus=slots or usable_cores(),
                     include_dashboard=False,
                     _node_ip_address=LOOPBACK,  # nothing of it is open to others
@@ -84,11 +88,14 @@ class RayCluster:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         ask = self.ray.remote(num_cpus=0, max_retries=0)(look)
-        asked = {
-            node: ask.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(device)
-            for node in self._alive()
-        }
         until, found, silent = time.monotonic() + ANSWER, {}, []
+        try:
+            asked = {
+                node: ask.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(device)
+                for node in self._alive()
+            }
+        except ImportError as error:  # the head of a client makes the tasks in its stead
+            raise NightlabError(f"the head of the cluster {_why(error)}", MEND_NODE) from None
         for node, answer in asked.items():
             try:
                 found[node] = self.ray.get(answer, timeout=max(until - time.monotonic(), 0.1))
@@ -253,7 +260,5 @@ def _named(ray: Any, on: str) -> Iterator[None]:
                 f"the cluster at {on} has another Ray or Python: {about or said}",
                 "use the same Ray and the same Python here and there (docs/far.md)",
             ) from None
-        if isinstance(error, getattr(ray.exceptions, "AuthenticationError", ())):
-            mend = "copy ~/.ray/auth_token from its head, or set RAY_AUTH_TOKEN"
-            raise NightlabError(f"the cluster at {on} does not know us: {said}", mend) from None
-        raise NightlabError(f"the Ray cluster at {on} does not let us in: {said}", MEND_START) from None
+        mend = "copy ~/.ray/auth_token from its head, and see there that it runs: ray status"
+        raise NightlabError(f"the Ray cluster at {on} does not let us in: {said}", mend) from None
