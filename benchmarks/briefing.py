@@ -60,7 +60,7 @@ def main() -> None:
         past = history(count, names)
         champion = [e for e in past if e.kept][-1]
         told = Briefing(
-            lab.metric.record(), "cpu", {"train.py": text}, champion, past, lab, lab.budget.on("cpu").record(),
+            lab.metric.record(), "cpu", {"train.py": text}, champion, past, None, lab, lab.budget.on("cpu").record(),
             (LAB / "program.md").read_text(), sigma=SIGMA, detectable=3 * SIGMA,
         )  # fmt: skip
         begun = time.perf_counter()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +15,7 @@ from nightlab.crew import Crew
 from nightlab.lab import Stop
 from nightlab.ledger import Ledger
 from nightlab.night import Night
-from nightlab.propose import Briefing, Proposal
+from nightlab.propose import Briefing, Proposal, Refused
 from nightlab.records import Candidate, Experiment, Measurement, Metric, Verdict
 from nightlab.search import Cascade, Climb, Evolution, Rung, Tree, theme, worth
 from nightlab.search.evolution import POPULATION
@@ -221,6 +222,13 @@ class Steps:
         return Proposal(self.name, "a step", {"genome.py": "".join(lines)})
 
     def tell(self, proposal: Proposal, refusal: str | None) -> None: ...
+
+    wakes = math.inf  # it never rests
+
+    def failed(self) -> list[Refused]:
+        return []
+
+    def stop(self) -> None: ...
 
 
 def searching(lab: TinyLab, table: str) -> TinyLab:

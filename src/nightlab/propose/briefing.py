@@ -84,7 +84,8 @@ def _sections(briefing: Briefing, past: Past) -> Iterator[tuple[str, float, Cont
     yield "The human's strategy (program.md)", 0.3, (lambda room: fenced(program, room)) if program else ()
     yield "Rules", 0.4, _rules(briefing)
     yield "State of play", 0.4, _state(briefing, past)
-    yield "The champion's genome (data)", 0.65, lambda room: _genome(briefing, room)
+    whose = "The champion's genome" if briefing.parent is None else "The genome to start from, not the champion's"
+    yield f"{whose} (data)", 0.65, lambda room: _genome(briefing, room)
     yield "Turns that brought no experiment, the newest first", 0.2, _refused(briefing)
     yield "Tried on the present champion already, the newest first", 0.3, past.rows(past.on_champion())
     yield "Kept, the newest first", 0.25, past.rows(reversed(past.kept))
@@ -141,7 +142,9 @@ def _state(briefing: Briefing, past: Past) -> Iterator[str]:
         yield f"- The baseline measured {start:.6g}; gained so far: {metric.gain(start, bar):.4g}."
     crashed = sum(1 for e in judged if e.verdict and e.verdict.status == "crash")
     kept = sum(e.kept for e in judged)
-    yield f"- {len(judged)} experiments: {kept} kept, {len(judged) - kept - crashed} discarded, {crashed} crashed."
+    last = judged[-1].number if judged else 0
+    told = f"{len(judged)} experiments" if last <= len(judged) else f"Of {last} experiments, {len(judged)} told of here"
+    yield f"- {told}: {kept} kept, {len(judged) - kept - crashed} discarded, {crashed} crashed."
     if briefing.sigma > 0:
         yield f"- Noise: luck alone moves one trial by about {briefing.sigma:.2g} (one standard deviation)."
         yield f"- An effect below {briefing.detectable:.2g} would not show in a confirmation; aim for more."

@@ -1,9 +1,9 @@
 """Any command as a proposer, or an agent that speaks a protocol: it edits a copy of the lab and ends its turn.
 
-It works in an export of the champion, with no git, no ledger and no home of yours, in the same sandbox as a trial but
-with the network, which its model needs: whoever can reach the network can send there what it can read, so it can
-read no more than the lab. What counts is what it left in the genome's files, never what it says or its exit status
-alone: several agents end with 0 after a failure (found by trying them).
+It works in an export of the genome to start from, with no git, no ledger and no home of yours, in the same sandbox as
+a trial but with the network, which its model needs: whoever can reach the network can send there what it can read, so
+it can read no more than the lab. What counts is what it left in the genome's files, never what it says or its exit
+status alone: several agents end with 0 after a failure (found by trying them).
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class AnyCommand:
         folder = self.place.folder / self.name
         copies.remove(folder)
         folder.mkdir(parents=True)
-        commit = briefing.champion.candidate.commit
+        commit = briefing.start.candidate.commit
         work = self.place.repo.export(commit, folder / "work")
         ids = self.place.repo.ids(commit, work)
         try:

@@ -74,6 +74,11 @@ class Briefing:
     detectable: float = 0.0
     """The smallest effect that a confirmation on four pairs of fresh seeds would show."""
 
+    @property
+    def start(self) -> Experiment:
+        """Whose genome it is."""
+        return self.parent or self.champion
+
 
 class Proposer(Protocol):
     name: str
