@@ -72,7 +72,7 @@ def plain(folder: Path, device: str, wanted: Any, count: int, seed: int) -> tupl
         value = float(found.get("val_bpb", "inf"))
         if value < best:
             best = value
-            subprocess.run(["git", "commit", "-qam", "a move"], cwd=folder, check=False)
+            subprocess.run(["git", "commit", "-qam", "a move"], cwd=folder, check=False, capture_output=True)
         else:
             genome.write_text(before)
     return trained, time.perf_counter() - begun, count

@@ -136,7 +136,7 @@ def test_a_served_evaluator_waits_too(bench: Any) -> None:
         "print('METRIC told=' + os.environ.get('NIGHTLAB_HELD_OUT', '0'))\n"
     )
     genome = GUEST + "import array\ntrial.start()\ntrial.serve(lambda x: array.array('f', [trial.seed, 2]))\n"
-    contract = CONTRACT + SERVED + "held_out = true\n"
+    contract = CONTRACT + SERVED + 'held_out = true\nwarm = ["decimal"]\n'
     one = bench(genome, contract, files={"evaluate.py": evaluator})
     folder = stand_by(one)
     if movable := one.box.sandbox.movable:

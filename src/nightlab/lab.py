@@ -29,6 +29,7 @@ def _splits(command: str) -> str:
 
 
 Command = Annotated[str, AfterValidator(_splits)]
+Module = Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*$")]
 
 
 class Part(BaseModel):
@@ -57,6 +58,8 @@ class Evaluator(Part):
     """True: it calls a function that the candidate serves. False: it runs after the candidate ended."""
     held_out: bool = False
     """Whether, told NIGHTLAB_HELD_OUT=1, it also prints ``METRIC held_out=value`` on data that no search reads."""
+    warm: tuple[Module, ...] = ()
+    """Of one that is served: Python modules that it imports ahead."""
     timed: bool = False
     """True: what it measures is time, so nothing is started ahead while it works."""
 
@@ -271,7 +274,7 @@ class Lab(Part):
     genome: tuple[str, ...] = Field(min_length=1)
     command: Command | None = None
     prepare: Command | None = None
-    warm: tuple[Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*$")], ...] = ()
+    warm: tuple[Module, ...] = ()
     """Python modules that are imported ahead of each trial, in a process of its own: the slow ones."""
     metric: Metric
     evaluator: Evaluator | None = None

@@ -263,16 +263,18 @@ class Box:
                 pass_fds=self._leashed(),
             )
 
-    def _ahead(self) -> dict[str, str]:
-        """What is added to the environment of processes that are started ahead; nothing if they can't be."""
-        lab = self.lab
-        commands = [lab.command, lab.evaluator.command if lab.evaluator and lab.evaluator.served else None]
-        named = [shlex.split(command)[0] for command in commands if command]
+    def _ahead(self) -> dict[str, dict[str, str]]:
+        """What is added to the environment of processes that are started ahead, by role; nothing if they can't be."""
+        lab, evaluator = self.lab, self.lab.evaluator
+        roles = {"candidate": (lab.command, lab.warm)}
+        if evaluator and evaluator.served:
+            roles["evaluator"] = (evaluator.command, evaluator.warm)
         # Any other program would not wait for the go; and some starts would be ahead and some not, which don't compare.
-        wait = lab.command and all(re.fullmatch(r"python[\d.]*", name) for name in named)
+        wait = all(command and re.fullmatch(r"python[\d.]*", shlex.split(command)[0]) for command, _ in roles.values())
         if not (lab.warm and wait and self.sandbox.movable) or {"startup_seconds", "wall_seconds"} & lab.limits.keys():
             return {}
-        return {"NIGHTLAB_WARM": ",".join(lab.warm), "PYTHONPATH": os.pathsep.join([str(GUEST / "warm"), str(GUEST)])}
+        path = os.pathsep.join([str(GUEST / "warm"), str(GUEST)])
+        return {role: {"NIGHTLAB_WARM": ",".join(warm), "PYTHONPATH": path} for role, (_, warm) in roles.items()}
 
     def _lay_out(self, trial: Trial, slot: Slot, folder: Path, onto: str | None = None) -> dict[str, Any]:
         """Make a trial's copies of the lab, ``onto`` those of another commit if they are there; its spec."""

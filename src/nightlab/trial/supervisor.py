@@ -338,7 +338,7 @@ class Supervisor:
         if ahead:
             gate, self.gates[role] = os.pipe()
             fds.append(gate)
-            env |= {**self.spec["ahead"], "NIGHTLAB_GO": str(gate)}
+            env |= {**self.spec["ahead"][role], "NIGHTLAB_GO": str(gate)}
         if role == "candidate":
             fds.append(self._control_end)
             env["NIGHTLAB_CONTROL"] = str(self._control_end)
