@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import signal
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -22,7 +23,7 @@ from nightlab.night import Night
 from nightlab.records import Measurement, NightlabError, Trial
 from nightlab.session import Session
 from nightlab.watch.log import confirmed_words
-from nightlab.watch.view import View
+from nightlab.watch.view import Flight, View
 
 EVALUATOR = '[evaluator]\ncommand = "python evaluate.py"\nheld_out = true\n\n[budget]'
 CONTRACT = TINY.format(proposer="patches").replace('"tiny"', '"noisy"').replace("[budget]", EVALUATOR)
@@ -126,6 +127,27 @@ def finished(tmp_path_factory: Any) -> TinyLab:
 @pytest.fixture
 def won(finished: TinyLab, tmp_path: Path) -> TinyLab:
     return TinyLab(Path(shutil.copytree(finished.folder, tmp_path / "won", symlinks=True)))
+
+
+class Beside(View):
+    """How many flew at once."""
+
+    most = 0
+
+    def tick(self, flights: Sequence[Flight], goal: str) -> None:
+        self.most = max(self.most, len(flights))
+
+
+@pytest.mark.parametrize("slots", [1, 2])
+def test_a_confirmation_uses_all_slots(won: TinyLab, slots: int) -> None:
+    session, view = won.session(), Beside()
+    crew = Crew(session, view, slots)
+    evidence = Claims(crew).confirm(3)
+    assert evidence and evidence.gain.pairs == 3 and evidence.shown
+    assert measured(session.ledger, "confirm") == [
+        (n, 1001 + i) for i in range(3) for n in (0, session.champion().number)
+    ]
+    assert view.most == slots
 
 
 def read(lab: TinyLab) -> Ledger:

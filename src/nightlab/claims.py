@@ -15,6 +15,7 @@ from nightlab.genome import syntax_fault
 from nightlab.judge import Noise, level_of_look, paired_gain
 from nightlab.ledger import write_results
 from nightlab.lineage import OutOfScope, PatchConflict
+from nightlab.measuring import Asked, measure
 from nightlab.propose import change_constants, find_constants
 from nightlab.records import (
     Budget,
@@ -189,14 +190,17 @@ class Claims:
         since: int = 0,
     ) -> tuple[list[Measurement], list[Measurement]]:
         """Two genomes (experiment, commit) measured in turn on each seed."""
-        found: tuple[list[Measurement], list[Measurement]] = [], []
+        budget = budget or self.session.budget.record()
         with self.crew.on_duty():
             self.crew.take_up()
             self.crew.land()  # what an earlier run left is written down, and judged when the search goes on
-            for seed in seeds:
-                for values, (number, commit) in zip(found, (one, other), strict=True):
-                    values.append(self.crew.value(number, purpose, seed, budget, commit, since))
-        return found
+            sides = [
+                (n, commit if commit != self.ledger.experiment(n).candidate.commit else None)
+                for n, commit in (one, other)
+            ]
+            asked = [Asked(n, purpose, seed, budget, commit, since) for seed in seeds for n, commit in sides]
+            found = measure(self.crew, asked)
+        return found[::2], found[1::2]
 
     def _gain(
         self, before: Sequence[Measurement], after: Sequence[Measurement], level: float, noise: Noise | None = None

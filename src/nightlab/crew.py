@@ -12,7 +12,7 @@ from types import FrameType
 from nightlab.judge import Contestant
 from nightlab.records import Budget, Experiment, Measurement, NightlabError, Purpose, Trial
 from nightlab.session import Session, require_disk
-from nightlab.standing import ATTEMPTS, Replicates, contestant, replicates, runs
+from nightlab.standing import ATTEMPTS, Replicates, contestant, replicates
 from nightlab.trial.box import end_leftovers
 from nightlab.trial.engine import Engine, Handle
 from nightlab.trial.slots import Slot, gone
@@ -144,60 +144,6 @@ class Crew:
                     self._replicates = None
                 yield running.trial, measurement
 
-    def value(
-        self,
-        number: int,
-        purpose: Purpose,
-        seed: int,
-        budget: Budget | None = None,
-        commit: str | None = None,
-        since: int = 0,
-    ) -> Measurement:
-        """What a genome measures with a seed: taken from the ledger, or run now, more than once if it must be.
-
-        What ran in the first ``since`` trials, or before the machine changed, is not taken.
-
-        Raises NightlabError when it can't be measured, and Interrupted when the user wants to stop.
-        """
-        own = self.ledger.experiment(number).candidate.commit
-        commit = commit or own
-        variant = commit != own
-        budget = budget or self.session.budget.record()
-        while True:
-            same = [
-                (t, m)
-                for t, m in self.ledger.trials(number, purpose, max(since, self.since))
-                if (t.seed, t.commit, t.budget) == (seed, commit, budget)
-            ]
-            # A trial that failed may have met an accident: it stands only if none of the attempts yields a number.
-            good = [m for _, m in same if m is not None and m.metric is not None and not m.disturbed]
-            found = good[0] if good else runs(same, purpose).get(seed)
-            if found is not None and found.metric is not None:
-                return found
-            if found is not None and len(same) >= ATTEMPTS:
-                raise NightlabError(
-                    f"{_named(number, variant)} can't be measured: with seed {seed} it {found.outcome}: {found.detail}",
-                    f"look at its log: nightlab show {number}",
-                )
-            if self.asked_to_stop:
-                raise Interrupted
-            self._measure(number, purpose, seed, budget, commit, variant)
-
-    def replay(self, number: int, seed: int, times: int, budget: Budget) -> list[Measurement]:
-        """Run an experiment's genome again, so many times, and say what each trial yielded.
-
-        Raises Interrupted when the user wants to stop.
-        """
-        found = []
-        with self.on_duty():
-            self.take_up()
-            self.land()
-            for _ in range(times):
-                if self.asked_to_stop:
-                    raise Interrupted
-                found.append(self._measure(number, "replay", seed, budget))
-        return found
-
     def land(self) -> dict[str, Measurement]:
         """Wait until nothing is in flight; returns what the trials yielded, by their ids."""
         landed: dict[str, Measurement] = {}
@@ -257,15 +203,6 @@ class Crew:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def _measure(
-        self, number: int, purpose: Purpose, seed: int, budget: Budget, commit: str | None = None, variant: bool = False
-    ) -> Measurement:
-        """Run one trial to its end, and show what it yielded."""
-        trial = self.launch(number, purpose, seed, budget=budget, commit=commit)
-        measured = self.land()[trial.id]
-        self.view.measured(trial, measured, self.session.metric, variant)
-        return measured
-
     def _of_a_sound_slot(self, running: Handle) -> Measurement:
         """What a trial yielded; nothing is said of a candidate whose GPU failed, and the slot is used no more."""
         measurement = self.engine.collect(running)
@@ -313,7 +250,3 @@ class Crew:
             self.ledger.finish(running.trial, measurement)
         self.flying.clear()
         self.ledger.note("stopped", {"reason": "stopped by the user"})
-
-
-def _named(number: int, variant: bool) -> str:
-    return f"a variant of experiment {number}" if variant else f"experiment {number}"

@@ -10,6 +10,7 @@ from nightlab.judge import Again, Contestant, without
 from nightlab.lab import Stop
 from nightlab.ledger import append_result, mend_results
 from nightlab.lineage import OutOfScope, PatchConflict, in_genome
+from nightlab.measuring import Asked, measure
 from nightlab.pacing import Pacing
 from nightlab.pilots import Pilots
 from nightlab.records import (
@@ -112,7 +113,10 @@ class Night:
             if (refusal := self._fitness(experiment, champion)) is not None:
                 self._record(experiment, self.crew.contestant(experiment), refusal, champion)
                 return self.ledger.experiment(number)
-            sides = [[self.crew.value(n, "ablate", seed) for seed in seeds] for n in (champion.number, number)]
+            budget = self.session.budget.record()
+            asked = [Asked(n, "ablate", seed, budget) for seed in seeds for n in (champion.number, number)]
+            found = measure(self.crew, asked)
+            sides = found[::2], found[1::2]
             values = [[m.metric for m in side if m.metric is not None] for side in sides]
             bar = self.crew.contestant(champion).bar
             assert bar is not None

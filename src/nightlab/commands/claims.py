@@ -37,6 +37,7 @@ def replay(
     With a work budget (here or in the contract) on a CPU the metric must be identical: exit status 3 if not.
     """
     from nightlab.crew import Crew
+    from nightlab.measuring import replay as run_again
     from nightlab.records import SEED, Budget
     from nightlab.session import open_session
     from nightlab.standing import runs
@@ -47,7 +48,7 @@ def replay(
     own = min(searched, default=SEED)
     budget = Budget("work", work) if work else session.budget.record()
     try:
-        found = Crew(session, shown).replay(number, own if seed is None else seed, times, budget)
+        found = run_again(Crew(session, shown), number, own if seed is None else seed, times, budget)
     finally:
         shown.close()
     experiment = session.ledger.experiment(number)
