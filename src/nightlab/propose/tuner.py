@@ -71,15 +71,15 @@ class Tuner:
             if value is not None and inside:
                 known = {name: spaces[name] for name in inside}
                 past.append(optuna.trial.create_trial(params=inside, distributions=known, value=value))
+        study = optuna.create_study(direction=way.MINIMIZE if minimise else way.MAXIMIZE)
+        study.add_trials(past)
         for _ in range(ATTEMPTS):
             free = _choose(spaces, briefing.history, draw)
             fixed = {name: value for name, value in current.items() if name not in free}
-            sampler = optuna.samplers.PartialFixedSampler(
+            study.sampler = optuna.samplers.PartialFixedSampler(
                 fixed,
                 optuna.samplers.TPESampler(n_startup_trials=WARM_UP, seed=draw.getrandbits(32), n_ei_candidates=24),
             )
-            study = optuna.create_study(direction=way.MINIMIZE if minimise else way.MAXIMIZE, sampler=sampler)
-            study.add_trials(past)
             params = study.ask({name: spaces[name] for name in sorted(free)}).params
             asked = {name: rounded(value) for name, value in params.items()}
             after = {name: asked[name] for name in free if _far(spaces[name], current[name], asked[name])}
