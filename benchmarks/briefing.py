@@ -13,6 +13,7 @@ from pathlib import Path
 
 from machine import heading, table
 
+from nightlab.candidates import BEST, LAST
 from nightlab.lab import load
 from nightlab.propose import Briefing, find_constants
 from nightlab.propose.briefing import brief, tokens
@@ -50,6 +51,14 @@ def history(count: int, names: list[str], seed: int = 1) -> list[Experiment]:
     return made
 
 
+def told_of(past: list[Experiment]) -> list[Experiment]:
+    """What a session's ledger gives a briefing: the baseline, the best and the latest."""
+    measured = [e for e in past if e.measurement and e.measurement.metric is not None]
+    best = sorted(measured, key=lambda e: e.measurement.metric if e.measurement and e.measurement.metric else 0)[:BEST]
+    numbers = {0, *(e.number for e in best), *(e.number for e in past[-LAST:])}
+    return [e for e in past if e.number in numbers]
+
+
 def main() -> None:
     lab, _ = load(LAB)
     text = (LAB / "train.py").read_text()
@@ -59,8 +68,9 @@ def main() -> None:
     for count in (10, 100, 1000, 10_000):
         past = history(count, names)
         champion = [e for e in past if e.kept][-1]
+        outline = told_of(past)
         told = Briefing(
-            lab.metric.record(), "cpu", {"train.py": text}, champion, past, None, lab, lab.budget.on("cpu").record(),
+            lab.metric.record(), "cpu", {"train.py": text}, champion, outline, None, lab, lab.budget.on("cpu").record(),
             (LAB / "program.md").read_text(), sigma=SIGMA, detectable=3 * SIGMA,
         )  # fmt: skip
         begun = time.perf_counter()

@@ -25,9 +25,7 @@ from nightlab.words import one_line
 REFUSALS = 25  # proposals refused in a row before a session has nothing left to try
 MISFITS = 4  # per slot, proposals that wait at most, those that fit nothing yet included
 MOMENT = 0.05  # seconds that a free slot waits for a thought
-# What a proposer is told of the past. The tuner's estimator takes no more than the 25 best for good ones (Optuna's
-# default for TPE), and gives the others less weight the older they are.
-BEST, LAST = 25, 200
+BEST, LAST = 100, 2000  # experiments that a proposer is told of: so that a turn costs the same in a long session
 FAREWELL = 10.0  # seconds that a thought has to end
 PAST_REFUSALS = 100  # that a briefing is made from
 PAIRS = 4  # of the confirmation of which a briefing speaks
