@@ -45,17 +45,19 @@ def history(count: int, names: list[str], seed: int = 1) -> list[Experiment]:
         measured = Measurement("crashed" if crashed else "measured", None if crashed else bar - gain)
         verdict = Verdict("crash", "crashed", "CUDA error") if crashed else Verdict("discard", "regressed")
         candidate = Candidate(f"c{n}", champion, f"t{n}", "agent", words, changes=changes)
-        made.append(Experiment(n, candidate, 0.0, measured, Verdict("keep", "improved") if kept else verdict))
+        verdict = Verdict("keep", "improved") if kept else verdict
+        made.append(Experiment(n, candidate, 0.0, measured, verdict, gap=None if crashed else -gain))
         if kept:
             champion, bar = f"c{n}", bar - gain
     return made
 
 
 def told_of(past: list[Experiment]) -> list[Experiment]:
-    """What a session's ledger gives a briefing: the baseline, the best and the latest."""
+    """What a session's ledger gives a briefing: the baseline, the best, near misses and the latest."""
     measured = [e for e in past if e.measurement and e.measurement.metric is not None]
     best = sorted(measured, key=lambda e: e.measurement.metric if e.measurement and e.measurement.metric else 0)[:BEST]
-    numbers = {0, *(e.number for e in best), *(e.number for e in past[-LAST:])}
+    near = sorted((e for e in measured if not e.kept), key=lambda e: e.gap or 0)[:BEST]
+    numbers = {0, *(e.number for e in (*best, *near, *past[-LAST:]))}
     return [e for e in past if e.number in numbers]
 
 
@@ -76,13 +78,8 @@ def main() -> None:
         begun = time.perf_counter()
         page = brief(told, TASK, LIMIT)
         seconds = time.perf_counter() - begun
-        bars = {e.candidate.commit: e.measurement.metric or 0.0 for e in past if e.measurement}
-        gains = {
-            e.number: bars[e.candidate.parent] - e.measurement.metric
-            for e in past[1:]
-            if e.measurement and e.measurement.metric is not None and not e.kept
-        }
-        near = sorted((n for n, gain in gains.items() if gain >= -SIGMA), key=lambda n: -gains[n])[:10]
+        misses = [e for e in past[1:] if e.gap is not None and e.gap <= SIGMA and not e.kept]
+        near = [e.number for e in sorted(misses, key=lambda e: e.gap or 0)[:10]]
         here = [e.number for e in past[1:] if e.candidate.parent == champion.candidate.commit][-10:]
         moved = {e.candidate.changes[0].split()[0] for e in past if e.candidate.changes}
         rows.append(

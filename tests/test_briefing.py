@@ -42,6 +42,10 @@ def tried(
 
 def briefing(*after: Experiment, genome: str = "A = 1\n", **more: Any) -> Briefing:
     history = [tried(0, 2.0, "keep", hypothesis="baseline"), *after]
+    bars = {e.candidate.commit: e.bar for e in history if e.bar is not None}
+    for place, e in enumerate(history):  # as the ledger does when it judges
+        if e.number and e.measurement and e.measurement.metric is not None and e.candidate.parent in bars:
+            history[place] = replace(e, gap=e.measurement.metric - bars[e.candidate.parent])
     champion = [e for e in history if e.kept][-1]
     facts = {"lab": LAB, "budget": Budget("cpu", 10), "sigma": 0.01, "detectable": 0.025, **more}
     return Briefing(Metric("loss"), "cpu", {"a.py": genome}, champion, history, **facts)

@@ -234,7 +234,8 @@ class Evidence:
 class Experiment:
     """A candidate with its measurement and its verdict: one row of the log.
 
-    ``bar`` is the kept genome's value without its luck, brought up to date whenever it is measured again.
+    ``bar`` is the kept genome's value without its luck, brought up to date whenever it is measured again. ``gap`` is
+    the metric less its parent's bar, when it was judged.
     """
 
     number: int
@@ -245,6 +246,7 @@ class Experiment:
     judged_at: float | None = None
     bar: float | None = None
     evidence: tuple[Evidence, ...] = ()
+    gap: float | None = None
 
     @property
     def kept(self) -> bool:

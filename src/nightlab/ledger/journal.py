@@ -188,17 +188,20 @@ class Ledger:
         return map(experiment_of, rows)
 
     def outline(self, goal: Goal, best: int, last: int) -> list[Experiment]:
-        """The baseline, the ``best`` experiments and the ``last`` ones, in order: a history of bounded length.
+        """The baseline, the ``best`` experiments, as many near misses, and the ``last`` ones: a bounded history.
 
-        The best are those that measured most by the number alone, whatever their verdict.
+        The best are those that measured most by the number alone, whatever their verdict. Near misses were discarded,
+        and came nearest to the bar of the champion that they were made on.
         """
         order = "" if goal == "minimise" else "DESC"
         rows = self._db.execute(
             f"SELECT {COLUMNS} FROM experiments WHERE number IN (SELECT 0 "
             "UNION SELECT * FROM (SELECT number FROM experiments WHERE metric IS NOT NULL AND status <> 'crash' "
             f"ORDER BY metric {order} LIMIT ?) "
+            "UNION SELECT * FROM (SELECT number FROM experiments INDEXED BY experiments_gap "
+            f"WHERE gap IS NOT NULL AND status = 'discard' ORDER BY gap {order} LIMIT ?) "
             "UNION SELECT * FROM (SELECT number FROM experiments ORDER BY number DESC LIMIT ?)) ORDER BY number",
-            (best, last),
+            (best, best, last),
         )
         return [experiment_of(row) for row in rows]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from nightlab.records import Budget, Candidate, Evidence, Experiment, Measurement, PairedGain, Trial, Verdict
 
-VERSION = 3
+VERSION = 4
 TABLES = ("experiments", "proposers", "trials")  # the fold of the events
 
 SCHEMA = """
@@ -17,7 +17,7 @@ CREATE TABLE IF NOT EXISTS events (
 );
 CREATE TABLE IF NOT EXISTS experiments (
     number INTEGER PRIMARY KEY, proposed_at REAL, tree TEXT, candidate TEXT,
-    measurement TEXT, verdict TEXT, status TEXT, metric REAL, judged_at REAL, bar REAL, evidence TEXT
+    measurement TEXT, verdict TEXT, status TEXT, metric REAL, judged_at REAL, bar REAL, evidence TEXT, gap REAL
 );
 CREATE INDEX IF NOT EXISTS events_kind ON events (kind);
 CREATE INDEX IF NOT EXISTS events_source ON events (json_extract(data, '$.source'))
@@ -27,6 +27,7 @@ CREATE INDEX IF NOT EXISTS experiments_judged ON experiments (status, judged_at,
 CREATE INDEX IF NOT EXISTS experiments_commit ON experiments (json_extract(candidate, '$.commit'));
 CREATE INDEX IF NOT EXISTS experiments_order ON experiments (judged_at);
 CREATE INDEX IF NOT EXISTS experiments_metric ON experiments (metric) WHERE status <> 'crash';
+CREATE INDEX IF NOT EXISTS experiments_gap ON experiments (gap) WHERE status = 'discard';
 CREATE INDEX IF NOT EXISTS experiments_source ON experiments (json_extract(candidate, '$.source'))
     WHERE json_extract(candidate, '$.source') <> '';
 CREATE TABLE IF NOT EXISTS proposers (name TEXT PRIMARY KEY, experiments INTEGER);
@@ -41,7 +42,7 @@ CREATE INDEX IF NOT EXISTS trials_again ON trials (again) WHERE again = 1;
 CREATE INDEX IF NOT EXISTS trials_open ON trials (measurement) WHERE measurement IS NULL;
 """
 
-COLUMNS = "number, proposed_at, candidate, measurement, verdict, judged_at, bar, evidence"
+COLUMNS = "number, proposed_at, candidate, measurement, verdict, judged_at, bar, evidence, gap"
 
 
 def apply(db: sqlite3.Connection, kind: str, data: dict[str, Any], at: float) -> None:
@@ -69,7 +70,9 @@ def apply(db: sqlite3.Connection, kind: str, data: dict[str, Any], at: float) ->
         )
     elif kind == "judged":
         db.execute(
-            "UPDATE experiments SET measurement = ?, verdict = ?, status = ?, metric = ?, judged_at = ?, bar = ? "
+            "UPDATE experiments SET measurement = ?, verdict = ?, status = ?, metric = ?, judged_at = ?, bar = ?, "
+            "gap = ?4 - (SELECT parent.bar FROM experiments AS parent "
+            "WHERE json_extract(parent.candidate, '$.commit') = json_extract(experiments.candidate, '$.parent')) "
             "WHERE number = ?",
             (
                 json.dumps(data["measurement"]),
@@ -98,7 +101,7 @@ def fold(db: sqlite3.Connection) -> None:
 
 def experiment_of(row: tuple[Any, ...]) -> Experiment:
     """The experiment in a row of ``COLUMNS``."""
-    number, proposed_at, candidate, measurement, verdict, judged_at, bar, evidence = row
+    number, proposed_at, candidate, measurement, verdict, judged_at, bar, evidence, gap = row
     facts = json.loads(candidate)
     facts["changes"] = tuple(facts["changes"])
     return Experiment(
@@ -110,6 +113,7 @@ def experiment_of(row: tuple[Any, ...]) -> Experiment:
         judged_at=judged_at,
         bar=bar,
         evidence=tuple(map(_evidence, json.loads(evidence or "[]"))),
+        gap=gap,
     )
 
 

@@ -173,7 +173,7 @@ def _refused(briefing: Briefing) -> Iterator[str]:
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """What was tried, with each experiment's gain over its parent; None where nothing was measured."""
+    """What was tried, with each experiment's gain over its parent; None where there is no such number."""
 
     metric: Metric
     champion: Experiment
@@ -182,12 +182,8 @@ class Past:
 
     @classmethod
     def of(cls, briefing: Briefing) -> Past:
-        bars = {e.candidate.commit: _bar(e) for e in reversed(briefing.history) if e.kept}
         judged = [e for e in briefing.history if e.verdict]
-        gains: dict[int, float | None] = {}
-        for e in judged:
-            bar, value = bars.get(e.candidate.parent), e.measurement.metric if e.measurement else None
-            gains[e.number] = None if bar is None or value is None else briefing.metric.gain(bar, value)
+        gains = {e.number: None if e.gap is None else briefing.metric.gain(0.0, e.gap) for e in judged}
         return cls(briefing.metric, briefing.champion, judged, gains)
 
     @property
