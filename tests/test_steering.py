@@ -401,7 +401,7 @@ def test_a_thought_ends_with_the_rule_and_not_with_the_trial_that_flies(make_lab
     mark = f"thinks-{tmp_path.name}"
     slow = f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', 'import time; time.sleep(100)  # {mark}'])\n"
     agent = thinker(slow)
-    agent["contract"] += "share = 0.1\n\n[[proposers]]\nkind = \"patches\"\n"
+    agent["contract"] += 'share = 0.1\n\n[[proposers]]\nkind = "patches"\n'
     lab = make_lab(ROOM, **agent)
     idea(lab, 1, "import time; time.sleep(6)")
     session = lab.session()
