@@ -35,7 +35,7 @@ def skip(number: Number = None, lab: Where = HERE, tag: Tag = None) -> None:
     say(f"experiment {number} of session {_order(lab, tag, f'skip {number}')} is skipped")
 
 
-@app.command(epilog="Examples:  nightlab pin (the champion)   ·   nightlab pin 12   ·   nightlab pin --off")
+@app.command(epilog="Examples:  nightlab pin   ·   nightlab pin 12   ·   nightlab pin --off")
 def pin(
     number: Number = None,
     off: Annotated[bool, typer.Option("--off", help="Leave it to the search again.")] = False,
