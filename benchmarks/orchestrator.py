@@ -214,12 +214,15 @@ def _cpu_seconds() -> float:
 def one_experiment(night: Night, watch: Stopwatch) -> None:
     """One experiment, step by step as the loop takes them, with the polls and lookups between."""
     crew, candidates, session = night.crew, night.candidates, night.session
-    watch("a poll: stop rules, what is left", lambda: (night._reason_to_stop(), night._goal()))
-    wanted = watch("upkeep: is it due", night.upkeep.wanted, night._done(), stopping=False)
+    watch(
+        "a poll: stop rules, what is left",
+        lambda: (night._final_reason(), night.stopping.stalled(), night.stopping.goal()),
+    )
+    wanted = watch("upkeep: is it due", night.upkeep.wanted, night.stopping.done(), stopping=False)
     while wanted:
         crew.launch(wanted.number, wanted.purpose, wanted.seed)
         list(crew.finished())
-        wanted = watch("upkeep: judge and record", night.upkeep.wanted, night._done(), stopping=False)
+        wanted = watch("upkeep: judge and record", night.upkeep.wanted, night.stopping.done(), stopping=False)
     briefing: Briefing = watch("brief the proposer", candidates._briefing)
     proposal = watch("propose: tuner", Tuner(len(watch["propose: tuner"]) if "propose: tuner" in watch else 0).propose,
                      briefing)  # fmt: skip

@@ -89,7 +89,10 @@ def test_no_stranger_gets_out_of_the_quotes(data: st.DataObject) -> None:
     two = tried(2, 1.995, hypothesis=h(), changes=(h(), h()))
     running = replace(tried(3, None), candidate=replace(two.candidate, hypothesis=h()), verdict=None, measurement=None)
     page = brief(
-        replace(briefing(one, two, running, genome=h(), refused=[Refused(h(), h(), h())]), genome={h(): h(), h(): h()}),
+        replace(
+            briefing(one, two, running, genome=h(), refused=[Refused(h(), h(), h())], remarks=[(3, h())]),
+            genome={h(): h(), h(): h()},
+        ),
         TASK,
         50_000,
     )

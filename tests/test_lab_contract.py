@@ -42,6 +42,8 @@ FAULTS: list[tuple[str, str, str]] = [
     ("an unknown rule", LEAST + '[judge]\nrule = "coin"\n', "judge.rule: "),
     ("a stop after no hours", LEAST + "[stop]\nhours = 0\n", "stop.hours: "),
     ("a stop after a text", LEAST + '[stop]\nexperiments = "many"\n', "stop.experiments: "),
+    ("a budget of no money", LEAST + "[stop]\nmoney = 0\n", "stop.money: "),
+    ("a hook of blanks", LEAST + '[hooks]\nafter = " "\n', "hooks.after: "),
     ("a quote left open", LEAST.replace("python a.py", "python 'a.py"), "command: "),
     ("a quote left open in a check", LEAST + '[[checks]]\ncommand = "sh \'x"\n', "checks.0.command: "),
     ("a quote left open in the evaluator", LEAST + '[evaluator]\ncommand = "sh \'x"\n', "evaluator.command: "),

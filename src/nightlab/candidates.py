@@ -15,7 +15,7 @@ from nightlab.ledger import read_notes
 from nightlab.lineage import OutOfScope, PatchConflict
 from nightlab.propose import Briefing, Mixture, Proposal, Refused, changes, find_constants, make_proposers
 from nightlab.propose.command import Workplace
-from nightlab.records import Candidate, Experiment
+from nightlab.records import Candidate, Experiment, Spent
 from nightlab.search import make_search, theme, worth
 from nightlab.session import Session
 from nightlab.standing import ABLATION
@@ -28,6 +28,7 @@ MOMENT = 0.05  # seconds that a free slot waits for a thought
 BEST, LAST = 100, 2000  # experiments that a proposer is told of: so that a turn costs the same in a long session
 FAREWELL = 10.0  # seconds that a thought has to end
 PAST_REFUSALS = 100  # that a briefing is made from
+REMARKS = 10  # of the human's own command that it tells
 PAIRS = 4  # of the confirmation of which a briefing speaks
 
 
@@ -77,8 +78,10 @@ class Candidates:
         seed: int = 0,
         slots: int = 1,
         noise: Callable[[], Noise] = lambda: Noise(0.0, 0.0),
+        pinned: Callable[[], int | None] = lambda: None,
     ) -> None:
         self.session, self.ledger, self.view, self.slots, self.noise = session, session.ledger, view, slots, noise
+        self.pinned = pinned
         had, used = self.ledger.proposals_by(), self.ledger.sources()
         place = Workplace(session.repo, session.lab, session.sandbox, session.folder / "proposers")
         self.proposers = make_proposers(session.lab, session.repo.lab, had, used, seed, place)
@@ -87,6 +90,8 @@ class Candidates:
             self.search.tell(experiment)
         self._champion = self.ledger.champion()
         self.nothing_left = ""
+        self.spent = Spent()  # by turns that have ended; whoever needs it adds what was before
+        self._halted = False
         self._measured = False  # there is a baseline: nothing can be proposed before
         self._thought: Thought | None = None
         self._ready: list[Ready] = []
@@ -119,7 +124,7 @@ class Candidates:
             self._dry = False  # somebody has rested
         fit = sum(ready.candidate is not None for ready in self._ready)
         enough = fit >= self.slots or len(self._ready) >= MISFITS * self.slots
-        if enough or self._dry or self.nothing_left or not self._measured:
+        if enough or self._dry or self.nothing_left or self._halted or not self._measured:
             return
         if self._thought is None:
             self._thought = Thought(self.proposers, self._briefing())
@@ -130,12 +135,12 @@ class Candidates:
         if thought.error:
             raise thought.error
         self._dry = thought.proposal is None
-        for failed in self.proposers.failed():
-            self._refused += 1
-            self._note_refusal(failed, "")
+        self._note_failed()
         if thought.proposal:
-            # An entry of a queue was written for the champion: its author knew of no search.
-            parent = None if thought.proposal.source else thought.briefing.parent
+            self.spent = self.spent.plus(thought.proposal.usage)
+            # An entry of a queue was written for the champion: its author knew of no search, but of what you pinned.
+            queued = thought.proposal.source and self.pinned() is None
+            parent = None if queued else thought.briefing.parent
             champion = thought.briefing.champion.candidate.commit
             if ready := self._make_ready(thought.proposal, champion, parent, hope=True):
                 self._ready.append(ready)
@@ -149,7 +154,8 @@ class Candidates:
         self._themes.pop(experiment.number, None)
         self.search.tell(experiment)
         before, self._champion = self._champion, self.ledger.champion()
-        if self.session.lab.search.strategy == "climb" and before and self._champion:
+        climbs = self.session.lab.search.strategy == "climb" and self.pinned() is None
+        if climbs and before and self._champion:
             late = before if experiment.kept else experiment
             if late.number and self._champion.candidate.parent != late.candidate.commit and self._was_good(late):
                 self._second_chance(late, self._champion.candidate.commit)
@@ -241,6 +247,13 @@ class Candidates:
         self._note_refusal(Refused(proposal.proposer, reason, hypothesis, proposal.usage), proposal.source)
         self.proposers.tell(proposal, reason)
 
+    def _note_failed(self) -> None:
+        """Record the turns that brought no proposal."""
+        for failed in self.proposers.failed():
+            self._refused += 1
+            self.spent = self.spent.plus(failed.usage)
+            self._note_refusal(failed, "")
+
     def _note_refusal(self, refused: Refused, source: str) -> None:
         told, reason = {"proposer": refused.proposer, "source": source}, one_line(refused.reason)
         told |= {"hypothesis": refused.hypothesis, "reason": reason}
@@ -250,7 +263,8 @@ class Candidates:
             self.nothing_left = f"{REFUSALS} proposals in a row were refused"
 
     def _briefing(self) -> Briefing:
-        champion, parent, noise = self.session.champion(), self.search.ask(), self.noise()
+        champion, pinned, noise = self.session.champion(), self.pinned(), self.noise()
+        parent = self.search.ask() if pinned is None else self.ledger.experiment(pinned)
         number, now = self.ledger.next_number(), time.time()
         past = self.ledger.outline(self.session.metric.goal, BEST, LAST)
         waiting = [ready.candidate for ready in self._ready if ready.candidate]
@@ -265,6 +279,7 @@ class Candidates:
             budget=self.session.budget.record(),
             program=self._strategy(),
             notes=read_notes(self.session.folder),
+            remarks=[(n["number"], n["said"]) for n in self.ledger.notes("hook after", last=REMARKS) if n["said"]],
             refused=self._refusals(),
             sigma=noise.sigma,
             detectable=smallest_effect(noise, PAIRS),
@@ -302,11 +317,27 @@ class Candidates:
         made = self.candidate(commit, parent, proposal.proposer, proposal.hypothesis, proposal.source)
         return replace(made, usage=dict(proposal.usage))
 
+    def halt(self) -> None:
+        """End the thought that is under way, and begin no other: the session stops."""
+        if not self._halted:
+            self._halted = True
+            self.proposers.stop()
+
     def stop(self) -> None:
-        """End the thought that is under way: the session stops."""
-        self.proposers.stop()
+        """Halt, wait for the thought's end, and write down what was paid for and comes to nothing."""
+        self.halt()
+        left = [ready.proposal for ready in self._ready]
+        self._ready.clear()
         if self._thought:
             self._thought.join(FAREWELL)
+            if self._thought.proposal:
+                left.append(self._thought.proposal)
+            self._thought = None
+        self._note_failed()
+        for proposal in left:
+            if proposal.usage:  # an entry of a queue has its turn next time
+                late = "the session ended before there was room for it"
+                self._note_refusal(Refused(proposal.proposer, late, one_line(proposal.hypothesis), proposal.usage), "")
 
     # -- what a candidate is ---------------------------------------------------------------------
 

@@ -50,6 +50,7 @@ class Crew:
         self.flying: dict[str, Handle] = {}
         self.trained = 0.0  # seconds that this crew's trials spent training
         self.asked_to_stop = 0
+        self.paused = False  # nothing new is launched
         self.goal = ""
         self._replicates: Replicates | None = None
         session.box.shared = len(self.slots) > 1
@@ -171,7 +172,7 @@ class Crew:
         """
         evaluator = self.session.lab.evaluator
         idle = phase == "evaluating" and evaluator is not None and not evaluator.timed
-        return not self.asked_to_stop and (idle or self.session.device != "cpu")
+        return not (self.asked_to_stop or self.paused) and (idle or self.session.device != "cpu")
 
     def take_up(self) -> int:
         """Adopt the trials that an earlier orchestrator left, running, finished or lost. Returns how many."""

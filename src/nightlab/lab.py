@@ -153,6 +153,17 @@ class Stop(Part):
     experiments: int | None = Field(default=None, gt=0)
     stall: int | None = Field(default=None, gt=0)
     """Experiments in a row without a keep."""
+    tokens: int | None = Field(default=None, gt=0)
+    money: float | None = Field(default=None, gt=0)
+    """US dollars; like the tokens, all that proposers said their turns took."""
+
+
+class HooksPart(Part):
+    """Your own commands around each experiment, trusted, each told of it as JSON on its standard input."""
+
+    before: Command | None = None
+    after: Command | None = None
+    """What it prints is told to the proposers."""
 
 
 class Judge(Part):
@@ -289,6 +300,7 @@ class Lab(Part):
     search: SearchPart = SearchPart()
     sandbox: SandboxPart = SandboxPart()
     judge: Judge = Judge()
+    hooks: HooksPart = HooksPart()
     stop: Stop = Stop()
 
     @field_validator("limits")

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import time
-
 from nightlab.candidates import Candidates
 from nightlab.crew import Crew, Interrupted, Wanted
+from nightlab.hooks import Hooks
 from nightlab.judge import Again, Contestant, without
 from nightlab.lab import Stop
 from nightlab.ledger import append_result, mend_results
@@ -13,15 +12,12 @@ from nightlab.lineage import OutOfScope, PatchConflict, in_genome
 from nightlab.measuring import Asked, measure
 from nightlab.pacing import Pacing
 from nightlab.pilots import Pilots
-from nightlab.records import (
-    Experiment,
-    Measurement,
-    NightlabError,
-    Verdict,
-)
+from nightlab.records import SEED, Experiment, Measurement, NightlabError, Verdict
 from nightlab.sandbox.bubblewrap import Sealing
 from nightlab.session import Session
 from nightlab.standing import ABLATION, SIMPLIFY_SEED
+from nightlab.steering import Steering
+from nightlab.stopping import Stopping
 from nightlab.trial.slots import CALM, crowding, described
 from nightlab.upkeep import Upkeep
 from nightlab.watch.view import Opening
@@ -31,12 +27,14 @@ class Night:
     """Runs experiments in one session until a stop rule, or the user, ends it. ``seed``: the proposers' randomness."""
 
     def __init__(self, session: Session, stop: Stop, crew: Crew, *, seed: int = 0) -> None:
-        self.session, self.ledger, self.stop, self.crew, self.view = session, session.ledger, stop, crew, crew.view
-        self.begun = time.time()
-        self.upkeep, self.pacing = Upkeep(crew), Pacing(crew)
+        self.session, self.ledger, self.crew, self.view = session, session.ledger, crew, crew.view
+        self.upkeep, self.pacing, self.hooks, self.steering = Upkeep(crew), Pacing(crew), Hooks(crew), Steering(crew)
         search = session.lab.search
         self.pilots = Pilots(crew, search.pilot, search.eta) if search.pilot else None
-        self.candidates = Candidates(session, crew.view, seed, len(crew.slots), lambda: crew.replicates.noise())
+        self.candidates = Candidates(
+            session, crew.view, seed, len(crew.slots), lambda: crew.replicates.noise(), lambda: self.steering.pinned
+        )
+        self.stopping = Stopping(stop, session, self.candidates)
 
     # -- the sentence ----------------------------------------------------------------------------
 
@@ -48,25 +46,45 @@ class Night:
         crew = self.crew
         with crew.on_duty():
             self._resume()
-            while True:
-                for trial, measurement in crew.finished():
-                    self.candidates.news()
-                    if trial.purpose != "search":
-                        self.view.measured(trial, measurement, self.session.metric)
-                while crew.free and (wanted := self._wanted()):
-                    if wanted.why:
-                        self.view.again(self.ledger.experiment(wanted.number), wanted.why)
-                    crew.launch(wanted.number, wanted.purpose, wanted.seed, budget=wanted.budget)
-                reason = self._reason_to_stop()
-                if reason and not crew.flying:
-                    self.candidates.stop()
-                    self.ledger.note("stopped", {"reason": reason})
-                    return reason
-                if not reason:
-                    self.candidates.think()
-                self.pacing.look()
-                crew.goal = self._goal()
-                crew.wait()
+            if crew.paused:
+                self.view.say(f"[bold yellow]paused:[/] {self.steering.paused_words()}")
+            try:
+                while not (reason := self._turn()):
+                    crew.wait()
+                self.ledger.note("stopped", {"reason": reason})
+                return reason
+            except Interrupted:
+                self.candidates.stop()
+                raise
+            finally:
+                self.candidates.halt()
+                self.hooks.stop()
+
+    def _turn(self) -> str:
+        """Look at everything once, and start what can be started; returns why the session has ended, once it has."""
+        crew = self.crew
+        self.steering.heed()
+        self.hooks.look()
+        for trial, measurement in crew.finished():
+            self.candidates.news()
+            if trial.purpose != "search":
+                self.view.measured(trial, measurement, self.session.metric)
+        while crew.free and (wanted := self._wanted()):
+            if wanted.why:
+                self.view.again(self.ledger.experiment(wanted.number), wanted.why)
+            crew.launch(wanted.number, wanted.purpose, wanted.seed, budget=wanted.budget)
+        final = self._final_reason()
+        reason = final or self.stopping.stalled()
+        if reason and not crew.flying and not self.hooks.busy:
+            self.candidates.stop()
+            return reason
+        if final:
+            self.candidates.halt()
+        elif not (reason or crew.paused):
+            self.candidates.think()
+        self.pacing.look()
+        crew.goal = f"{'paused, ' * crew.paused}{self.stopping.goal()}"
+        return ""
 
     def try_working_copy(self, hypothesis: str) -> Experiment:
         """Measure and judge the user's uncommitted edit of the genome; returns its experiment.
@@ -139,26 +157,30 @@ class Night:
 
     def _wanted(self) -> Wanted | None:
         """The trial to run next, after judging whatever can be judged; None when there is none to start now."""
-        champion, asked = self.ledger.champion(), self.crew.asked_to_stop
+        champion, asked = self.ledger.champion(), self.crew.asked_to_stop or self.crew.paused
         if champion and self.crew.machine_changed:  # first of all, or others would be compared with another machine's
-            wanted = self.upkeep.wanted(self._done(), stopping=False)
+            wanted = self.upkeep.wanted(self.stopping.done(), stopping=False)
             if wanted or asked:
                 return None if asked or (wanted and self.crew.flies(wanted)) else wanted
         for experiment in self.ledger.unjudged():
-            if experiment.candidate.proposer != ABLATION:  # which only `confirm --simplify` can answer
+            if experiment.number in self.steering.skipped:
+                self._skip(experiment, champion)
+            elif experiment.candidate.proposer != ABLATION:  # which only `confirm --simplify` can answer
                 wanted = self._judge(experiment)
                 if wanted and not self.crew.flies(wanted) and not asked:
-                    return wanted
+                    return wanted if self.hooks.before(experiment) else None
         if asked or self.ledger.champion() is None:
             return None  # without a baseline there is nothing to measure anything else against
-        stopping = bool(self._reason_to_stop())
-        wanted = self.upkeep.wanted(self._done(), stopping=stopping)
+        stopping = bool(self._final_reason() or self.stopping.stalled())
+        wanted = self.upkeep.wanted(self.stopping.done(), stopping=stopping)
         if wanted and not self.crew.flies(wanted):
             return wanted
         if stopping:
             return None
         number = self.candidates.next(idle=not self.crew.flying)
-        return None if number is None else self._judge(self.ledger.experiment(number))
+        if number is None or not self.hooks.before(experiment := self.ledger.experiment(number)):
+            return None
+        return self._judge(experiment)
 
     def _finish(self, number: int) -> None:
         """See one experiment through to its verdict."""
@@ -192,12 +214,20 @@ class Night:
         self._record(experiment, candidate, decision, champion)
         return None
 
+    def _skip(self, experiment: Experiment, champion: Experiment | None) -> None:
+        """Discard what the human does not want run, once none of its trials is in flight."""
+        if all(running.trial.experiment != experiment.number for running in self.crew.flying.values()):
+            self.steering.skipped.discard(experiment.number)
+            nothing = Contestant({SEED: Measurement("interrupted", detail="skipped")}, experiment.candidate.lines)
+            self._record(experiment, nothing, Verdict("discard", "skipped", "by the user"), champion)
+
     def _record(
         self, experiment: Experiment, candidate: Contestant, verdict: Verdict, champion: Experiment | None
     ) -> None:
         self.ledger.judge(experiment.number, _of(candidate), verdict)
         experiment = self.ledger.experiment(experiment.number)
         self.candidates.judged(experiment)
+        self.hooks.judged()
         append_result(self.session.results, experiment)
         if experiment.kept and not self.session.sync():
             self.view.say(f"{self.session.branch} is checked out somewhere: it moves when you switch away")
@@ -211,20 +241,6 @@ class Night:
 
     # -- beginning and ending --------------------------------------------------------------------
 
-    def _goal(self) -> str:
-        """How far the stop rules are, in words."""
-        done, rules = self._done(), []
-        if self.stop.experiments is not None:
-            rules.append(f"{done} of {self.stop.experiments} experiments")
-        if self.stop.hours is not None:
-            left = max(self._search_hours() - (time.time() - self.begun) / 3600, 0)
-            rules.append(f"{left:.1f} hours left")
-        return ", ".join(rules) or f"{done} experiments, until Ctrl-C"
-
-    def _search_hours(self) -> float:
-        """Hours for the search: what the session has, less the share for confirming."""
-        return (self.stop.hours or 0) * (1 - self.session.lab.judge.confirm)
-
     def _note_machine(self) -> None:
         """Remember what this runs on; what was measured before a change does not compare with what comes after."""
         slots, past = described(self.crew.slots), self.ledger.notes("opened", last=1)
@@ -234,13 +250,9 @@ class Night:
             self.crew.machine_has_changed(self.ledger.trials_before(), f"it was {past[-1]['platform']}")
             self.view.say(f"the machine has changed since last time ({past[-1]['platform']}): the champion runs again")
 
-    def _done(self) -> int:
-        """Experiments judged so far, the baseline not counted."""
-        return max(self.ledger.next_number() - 1 - len(self.ledger.unjudged()), 0)
-
     def _resume(self) -> None:
         """Go on where an earlier orchestrator stopped, however it did."""
-        session, self.begun = self.session, time.time()
+        session = self.session
         if self.ledger.next_number() == 0:
             self.candidates.admit(self.candidates.baseline())
         adopted = self.crew.take_up()
@@ -255,7 +267,7 @@ class Night:
                 budget=str(session.budget.record()),
                 platform=str(session.platform),
                 sandbox=_sealing(self.crew.engine.sandbox),
-                experiments=self._done(),
+                experiments=self.stopping.done(),
                 champion=self.ledger.champion(),
                 adopted=adopted,
             )
@@ -272,22 +284,9 @@ class Night:
             words += "; a trial gets less done in its budget, and noise grows when a slot is idle at times"
         self.view.say(words)
 
-    def _reason_to_stop(self) -> str:
-        if self.crew.asked_to_stop:
-            return "stopped by the user"
-        if self.candidates.nothing_left:
-            return self.candidates.nothing_left
-        stop, done = self.stop, self._done()
-        if stop.experiments is not None and self.ledger.next_number() - 1 >= stop.experiments:
-            return f"{stop.experiments} experiments are done"
-        if stop.hours is not None and time.time() - self.begun > self._search_hours() * 3600:
-            return f"{stop.hours:g} hours are over" + (" but for confirming" if self.session.lab.judge.confirm else "")
-        if stop.stall is not None:
-            champion = self.ledger.champion()
-            since = done - champion.number if champion else 0
-            if since >= stop.stall:
-                return f"{since} experiments in a row brought no keep"
-        return ""
+    def _final_reason(self) -> str:
+        """Why the session ends, whatever what is in flight brings."""
+        return "stopped by the user" if self.crew.asked_to_stop else self.stopping.reason()
 
 
 def _sealing(box: Sealing) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
@@ -108,6 +108,33 @@ class Candidate:
     changes: tuple[str, ...] = ()
     source: str = ""
     usage: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What proposers' turns took together, refused ones included: as far as they said, what is unknown is 0.
+
+    ``money`` is in US dollars; of ``turns``, so many were ``uncounted`` (no tokens) or ``unpriced`` (no cost).
+    """
+
+    tokens: int = 0
+    money: float = 0.0
+    turns: int = 0
+    uncounted: int = 0
+    unpriced: int = 0
+
+    def plus(self, usage: Mapping[str, Any]) -> Spent:
+        """With another turn; one without any usage was none."""
+        if not usage:
+            return self
+        counts = [usage[name] for name in ("input_tokens", "output_tokens") if name in usage]
+        return Spent(
+            self.tokens + sum(counts),
+            self.money + usage.get("cost_usd", 0.0),
+            self.turns + 1,
+            self.uncounted + (not counts),
+            self.unpriced + ("cost_usd" not in usage),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,6 +278,25 @@ class Experiment:
     @property
     def kept(self) -> bool:
         return self.verdict is not None and self.verdict.status == "keep"
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it, flat, as programs are told."""
+        candidate, verdict, measured = self.candidate, self.verdict, self.measurement
+        return {
+            "number": self.number,
+            "status": verdict.status if verdict else None,
+            "reason": verdict.reason if verdict else None,
+            "detail": verdict.detail if verdict else None,
+            "metric": measured.metric if measured else None,
+            "commit": candidate.commit,
+            "parent": candidate.parent,
+            "proposer": candidate.proposer,
+            "hypothesis": candidate.hypothesis,
+            "changes": list(candidate.changes),
+            "measurement": measured.to_dict() if measured else None,
+            "bar": self.bar,
+            "evidence": [asdict(evidence) for evidence in self.evidence],
+        }
 
     @property
     def level(self) -> str:

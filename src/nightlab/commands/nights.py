@@ -40,6 +40,7 @@ On = Annotated[
 
 @app.command(
     epilog="Examples:  nightlab run   ·   nightlab run --hours 8   ·   nightlab run --tag wide --experiments 50"
+    "   ·   nightlab run --money 5"
     "   ·   nightlab run --on local-ray --slots 8   ·   nightlab run --on ray://head:10001   ·   "
     "nightlab run --on slurm --slots 16"
 )
@@ -51,6 +52,10 @@ def run(
         int | None, typer.Option("--experiments", "-n", min=1, help="Stop when the session has so many.")
     ] = None,
     stall: Annotated[int | None, typer.Option(min=1, help="Stop after so many in a row without a keep.")] = None,
+    tokens: Annotated[int | None, typer.Option(min=1, help="Stop when the proposers have used so many.")] = None,
+    money: Annotated[
+        float | None, typer.Option(min=0.0001, help="Stop when they have cost so many US dollars, as they say.")
+    ] = None,
     slots: Annotated[
         str | None,
         typer.Option(
@@ -81,7 +86,7 @@ def run(
         session, said = begin(lab, tag, device, allowed(allow))
     if said:
         shown.say(said)
-    given = {"hours": hours, "experiments": experiments, "stall": stall}
+    given = {"hours": hours, "experiments": experiments, "stall": stall, "tokens": tokens, "money": money}
     rules = session.lab.stop.model_copy(update={k: v for k, v in given.items() if v is not None})
     many = count if slots or on else 1
     _run(session, Stop.model_validate(rules.model_dump()), shown, many, engine=engine)
@@ -184,7 +189,7 @@ def _run(
     if measured:
         write_results(session.results, session.metric, session.ledger)
         draw(session)
-    due = not stopped and claims.unconfirmed() and (pairs is not None or session.lab.judge.confirm > 0)
+    due = not (stopped or crew.paused) and claims.unconfirmed() and (pairs is not None or session.lab.judge.confirm > 0)
     if due:
         pairs = pairs or claims.affordable(tally.total())
         say(f"\nbaseline and champion again on {pairs} fresh seeds, in turn: is it real?")

@@ -21,7 +21,18 @@ from pathlib import Path
 from typing import Any
 
 from nightlab.ledger.tables import COLUMNS, SCHEMA, TABLES, VERSION, apply, experiment_of, fold, trial_of
-from nightlab.records import Candidate, Evidence, Experiment, Goal, Measurement, NightlabError, Purpose, Trial, Verdict
+from nightlab.records import (
+    Candidate,
+    Evidence,
+    Experiment,
+    Goal,
+    Measurement,
+    NightlabError,
+    Purpose,
+    Spent,
+    Trial,
+    Verdict,
+)
 
 
 class Ledger:
@@ -224,6 +235,18 @@ class Ledger:
     def proposals_by(self) -> dict[str, int]:
         """How many experiments each proposer has had."""
         return dict(self._db.execute("SELECT name, experiments FROM proposers").fetchall())
+
+    def spent(self) -> Spent:
+        """What all turns together took, as far as it was said; read from every experiment and every refusal."""
+        usage = "json_extract({}, '$.usage')"
+        rows = self._db.execute(
+            f"SELECT {usage.format('candidate')} AS usage FROM experiments WHERE usage <> '{{}}' UNION ALL "
+            f"SELECT {usage.format('data')} AS usage FROM events WHERE kind = 'refused' AND usage <> '{{}}'"
+        )
+        total = Spent()
+        for (said,) in rows:
+            total = total.plus(json.loads(said))
+        return total
 
     def sources(self) -> set[str]:
         """The entries of proposers' queues that had their turn, as experiments or refused."""

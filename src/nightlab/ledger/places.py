@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from nightlab.ledger.journal import Ledger
@@ -10,6 +11,8 @@ from nightlab.records import NightlabError
 HOME = ".nightlab"
 LEDGER = "ledger.db"
 NOTES = "notes.txt"  # beside it, for a session that runs may have one writer only
+ORDERS = "orders.txt"  # likewise
+LONGEST = 65536  # bytes of orders that are read at once
 
 
 def state_folder(lab: Path) -> Path:
@@ -75,3 +78,29 @@ def read_notes(folder: Path) -> list[str]:
         return [line for line in (folder / NOTES).read_text(errors="replace").splitlines() if line.strip()]
     except OSError:
         return []
+
+
+def give_order(folder: Path, order: str) -> None:
+    """Leave an order for whoever runs the session in ``folder``, now or next, as one line in one write."""
+    handle = os.open(folder / ORDERS, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o644)
+    try:
+        os.write(handle, f"{order}\n".encode())
+    finally:
+        os.close(handle)
+
+
+def read_orders(folder: Path, since: int) -> list[tuple[int, str]]:
+    """The whole lines after the first ``since`` bytes of the orders, oldest first, each with the place of its end."""
+    try:
+        if (folder / ORDERS).stat().st_size <= since:
+            return []
+        with (folder / ORDERS).open("rb") as orders:
+            orders.seek(since)
+            lines = orders.read(LONGEST).split(b"\n")[:-1]
+    except OSError:
+        return []
+    found = []
+    for line in lines:
+        since += len(line) + 1
+        found.append((since, line.decode(errors="replace")))
+    return found

@@ -86,6 +86,7 @@ def _sections(briefing: Briefing, past: Past) -> Iterator[tuple[str, float, Cont
     yield "State of play", 0.4, _state(briefing, past)
     whose = "The champion's genome" if briefing.parent is None else "The genome to start from, not the champion's"
     yield f"{whose} (data)", 0.65, lambda room: _genome(briefing, room)
+    yield "What the human's own command said after experiments (data), the newest first", 0.15, _remarks(briefing)
     yield "Turns that brought no experiment, the newest first", 0.2, _refused(briefing)
     yield "Tried on the present champion already, the newest first", 0.3, past.rows(past.on_champion())
     yield "Kept, the newest first", 0.25, past.rows(reversed(past.kept))
@@ -163,6 +164,11 @@ def _genome(briefing: Briefing, room: int) -> str:
             break
         made += name + fenced(text, each)
     return made
+
+
+def _remarks(briefing: Briefing) -> Iterator[str]:
+    for number, said in reversed(briefing.remarks):
+        yield f"- #{number}: {quoted(said, 600)}"
 
 
 def _refused(briefing: Briefing) -> Iterator[str]:

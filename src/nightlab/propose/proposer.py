@@ -67,6 +67,8 @@ class Briefing:
     """The human's strategy, as it is now."""
     notes: Sequence[str] = ()
     """What the human said since, oldest first."""
+    remarks: Sequence[tuple[int, str]] = ()
+    """What the human's own command said after an experiment, by its number, oldest first."""
     refused: Sequence[Refused] = ()
     """Proposals that became no experiment, oldest first."""
     sigma: float = 0.0

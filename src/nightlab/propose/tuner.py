@@ -139,8 +139,8 @@ def _point(experiment: Experiment, spaces: dict[str, Any], current: dict[str, An
 
 
 def _value(experiment: Experiment, worst: float | None) -> float | None:
-    """What the estimator is told: the metric, or for a crash the worst one so far."""
-    if experiment.verdict is None or experiment.measurement is None:
+    """What the estimator is told: the metric, or for a crash the worst one so far; nothing of one that was skipped."""
+    if experiment.verdict is None or experiment.measurement is None or experiment.verdict.reason == "skipped":
         return None
     return experiment.measurement.metric if experiment.measurement.measured else worst
 

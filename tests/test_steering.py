@@ -1,0 +1,423 @@
+"""The human in the loop: pause, resume, skip and pin from another terminal, hooks, budgets, and ends that are ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import CONTRACT, GENOME, TinyLab, living, wait
+from hypothesis import given
+from hypothesis import strategies as st
+
+import nightlab.hooks
+import nightlab.propose.resting
+from nightlab.crew import Crew
+from nightlab.lab import Stop
+from nightlab.ledger import Ledger, give_order, read_orders
+from nightlab.night import Night
+from nightlab.records import Spent
+from nightlab.steering import fault, parse
+from nightlab.watch.view import View
+
+ROOM = GENOME.replace("B = 8", "#\n#\n#\nB = 8") + "#\n#\n#\nC = 0\n"
+SLOW = "import time; time.sleep(3)"
+ORDERS = st.sampled_from(["pause", "resume", "unpin", "skip 1", "pin 0"])
+
+
+def idea(lab: TinyLab, number: int, code: str = "", old: str = "", new: str = "") -> None:
+    lab.idea(f"{number:02}", ROOM.replace("C = 0", f"C = {number}\n{code}").replace(old, new))
+
+
+def look(lab: TinyLab) -> Ledger:
+    return Ledger(lab.folder / ".nightlab" / "t" / "ledger.db", read_only=True)
+
+
+def seen(lab: TinyLab, what: Any) -> Any:
+    """Waits until something holds of the ledger."""
+
+    def check() -> Any:
+        if not (lab.folder / ".nightlab" / "t" / "ledger.db").exists():
+            return False
+        ledger = look(lab)
+        try:
+            return what(ledger)
+        finally:
+            ledger.close()
+
+    return wait(check)
+
+
+def flies(number: int) -> Any:
+    return lambda ledger: any(trial.experiment == number for trial in ledger.open_trials())
+
+
+def up(lab: TinyLab, number: int) -> None:
+    """Waits until an experiment's candidate has begun to run."""
+    wait(lambda: any(lab.folder.glob(f".nightlab/t/trials/{number:04d}-*/candidate.log")))
+
+
+def verdicts(ledger: Ledger) -> list[tuple[int, str, str]]:
+    return [(e.number, e.verdict.status, e.verdict.reason) for e in ledger.experiments() if e.verdict]
+
+
+# -- orders --------------------------------------------------------------------------------------------
+
+
+@given(orders=st.lists(ORDERS, max_size=20), cuts=st.lists(st.integers(0, 20)))
+def test_each_order_is_read_once_whenever_one_looks(tmp_path_factory: Any, orders: list[str], cuts: list[int]) -> None:
+    folder, found, place = tmp_path_factory.mktemp("orders"), [], 0
+    assert read_orders(folder, 0) == []
+    for number, order in enumerate(orders):
+        give_order(folder, order)
+        if number in cuts:
+            read = read_orders(folder, place)
+            found, place = found + [order for _, order in read], read[-1][0]
+    found += [read for _, read in read_orders(folder, place)]
+    assert found == orders
+
+
+def test_half_a_line_waits_for_its_other_half(tmp_path: Path) -> None:
+    (tmp_path / "orders.txt").write_text("pause\nskip 1")
+    assert read_orders(tmp_path, 0) == [(6, "pause")] and read_orders(tmp_path, 6) == []
+    give_order(tmp_path, "2")
+    assert read_orders(tmp_path, 6) == [(14, "skip 12")]
+
+
+@given(order=st.text() | st.sampled_from(["", "skip", "skip -1", "pin 1 2", "pause now", "skip 9999999999", "PAUSE"]))
+def test_what_is_no_order_is_told_and_never_raised(ledger_of_one: Ledger, order: str) -> None:
+    why = fault(ledger_of_one, order)
+    try:
+        parse(order)
+    except ValueError:
+        assert "is no order" in why and "\n" not in why
+
+
+@pytest.fixture(scope="module")
+def ledger_of_one(tmp_path_factory: Any) -> Ledger:
+    return Ledger(tmp_path_factory.mktemp("ledger") / "ledger.db")
+
+
+# -- pause and resume ----------------------------------------------------------------------------------
+
+
+def test_a_pause_starts_nothing_new_survives_a_kill_and_ends_with_resume(
+    make_lab: Any, start_nightlab: Any, nightlab: Any
+) -> None:
+    lab = make_lab(ROOM)
+    for number in (1, 2, 3):
+        idea(lab, number, SLOW)
+    running = start_nightlab("run", "--tag", "t", cwd=lab)
+    seen(lab, flies(1))
+    said = nightlab("pause", cwd=lab)
+    assert said.code == 0 and "nightlab resume --tag t" in said.out
+    seen(lab, lambda ledger: len(verdicts(ledger)) == 2)  # what flew has ended, and is judged
+    time.sleep(0.5)
+    assert look(lab).next_number() == 2 and look(lab).open_trials() == []
+    os.kill(running.pid, signal.SIGKILL)
+    assert "nothing new starts; go on with: nightlab resume --tag t" in running.communicate(timeout=60)[0]
+
+    again = start_nightlab("run", cwd=lab)
+    while "paused:" not in (line := again.stdout.readline()):
+        assert again.poll() is None
+    assert "nightlab resume --tag t" in line
+    time.sleep(0.5)
+    assert look(lab).next_number() == 2
+    assert nightlab("resume", cwd=lab).code == 0
+    out, _ = again.communicate(timeout=60)
+    assert again.returncode == 0, out
+    assert [number for number, *_ in verdicts(look(lab))] == [0, 1, 2, 3]
+    assert [note["order"] for note in look(lab).notes("order")] == ["pause", "resume"]
+
+
+def test_ctrl_c_ends_a_session_that_is_paused(make_lab: Any, start_nightlab: Any, nightlab: Any) -> None:
+    lab = make_lab(ROOM)
+    lab.session().close()
+    assert nightlab("pause", cwd=lab).code == 0
+    running = start_nightlab("run", "--tag", "t", cwd=lab)
+    seen(lab, lambda ledger: ledger.notes("order"))
+    running.send_signal(signal.SIGINT)
+    out, _ = running.communicate(timeout=60)
+    assert running.returncode == 130, out
+    assert look(lab).trials() == [], "the baseline did not start either"
+
+
+# -- skip ----------------------------------------------------------------------------------------------
+
+
+def test_skip_ends_the_trial_in_flight_for_good(make_lab: Any, start_nightlab: Any, nightlab: Any) -> None:
+    lab = make_lab(ROOM)
+    idea(lab, 1, "import time; time.sleep(99)")
+    idea(lab, 2)
+    running = start_nightlab("run", "--tag", "t", cwd=lab)
+    up(lab, 1)
+    assert nightlab("skip", "0", cwd=lab).code == 1
+    done = nightlab("skip", cwd=lab)
+    assert done.code == 0 and "experiment 1 of session t is skipped" in done.out
+    out, _ = running.communicate(timeout=60)
+    assert running.returncode == 0 and "skipped: by the user" in out, out
+    ledger = look(lab)
+    assert verdicts(ledger)[1:] == [(1, "discard", "skipped"), (2, "discard", "inconclusive")]
+    assert [m.outcome for _, m in ledger.trials(1)] == ["interrupted"] and living(lab.folder) == []
+    assert ledger.experiment(1).measurement.metric is None
+    for wrong, words in (("1", "has its verdict: discard, skipped"), ("0", "the baseline"), ("7", "no experiment 7")):
+        refused = nightlab("skip", wrong, cwd=lab)
+        assert refused.code == 1 and words in refused.err, refused.err
+    assert "no candidate is in flight" in nightlab("skip", cwd=lab).err
+
+
+def test_a_skip_that_nobody_heard_counts_at_the_next_start(make_lab: Any, start_nightlab: Any, nightlab: Any) -> None:
+    lab = make_lab(ROOM)
+    idea(lab, 1, "import time; time.sleep(99)")
+    running = start_nightlab("run", "--tag", "t", cwd=lab)
+    up(lab, 1)
+    os.kill(running.pid, signal.SIGKILL)
+    running.communicate(timeout=60)
+    assert nightlab("skip", "1", cwd=lab).code == 0
+    assert nightlab("run", cwd=lab).code == 0
+    assert verdicts(look(lab))[1:] == [(1, "discard", "skipped")]
+    assert living(lab.folder) == [] and len(look(lab).trials(1)) == 1
+
+
+def test_a_skip_that_was_written_down_is_completed_after_a_kill(make_lab: Any) -> None:
+    lab = make_lab(ROOM)
+    idea(lab, 1, "import time; time.sleep(99)")
+    session = lab.session()
+    night = Night(session, Stop(), Crew(session, View()))
+    with night.crew.on_duty():
+        night._resume()
+        while not night.ledger.open_trials() or night.ledger.next_number() < 2:
+            night._turn()
+        session.ledger.note("order", {"order": "skip 1", "place": 7, "refused": ""})
+    session.close()  # as a kill would, just after the note
+    reason, session = lab.run()
+    assert "nothing left" in reason and verdicts(session.ledger)[1:] == [(1, "discard", "skipped")]
+    assert living(lab.folder) == []
+
+
+def test_orders_that_make_no_sense_end_nothing(make_lab: Any) -> None:
+    lab = make_lab(ROOM)
+    idea(lab, 1)
+    session = lab.session()
+    (session.folder / "orders.txt").write_bytes(b"\xff\xfe\x00\nskip 77\npin 1\n\nexplode\n" + b"x" * 5000 + b"\n")
+    session.close()
+    reason, session = lab.run()
+    assert "nothing left" in reason and len(verdicts(session.ledger)) == 2
+    assert [bool(note["refused"]) for note in session.ledger.notes("order")] == [True] * 6
+
+
+# -- pin -----------------------------------------------------------------------------------------------
+
+READER = """
+import re
+text = open("genome.py").read()
+open("genome.py", "w").write(re.sub("B = .*", "B = 3", text))
+"""
+
+
+@pytest.mark.parametrize("kind", ["queue", "command"])
+def test_what_is_pinned_is_where_proposals_start(make_lab: Any, nightlab: Any, kind: str) -> None:
+    agent = f'\n[[proposers]]\nkind = "command"\ncommand = "{sys.executable} agent.py"\nname = "a"\nshare = 0.1\n'
+    lab = make_lab(
+        ROOM, contract=CONTRACT.format(proposer="patches") + agent * (kind == "command"), files={"agent.py": READER}
+    )
+    idea(lab, 1, old="A = 4.0", new="A = 2.0")
+    lab.run(experiments=1)[1].close()
+    assert nightlab("pin", "9", cwd=lab).code == 1
+    pinned = nightlab("pin", "0", cwd=lab)
+    assert pinned.code == 0 and "start from experiment 0" in pinned.out
+    if kind == "queue":
+        lab.idea("02", ROOM.replace("B = 8", "B = 3"))
+    _, session = lab.run(experiments=2)
+    base, champion, two = session.ledger.experiments()
+    assert two.candidate.parent == base.candidate.commit and two.measurement.metric == 9.0, "not on the champion"
+    assert session.champion() == champion and two.verdict.reason == "regressed", "but compared with it"
+    session.close()
+    off = nightlab("pin", "--off", cwd=lab)
+    assert off.code == 0 and "where the search wants" in off.out
+    lab.idea("03", ROOM.replace("B = 8", "B = 5"))
+    _, session = lab.run(experiments=3)
+    assert session.ledger.experiment(3).candidate.parent == champion.candidate.commit
+    session.close()
+    assert "from experiment 3 " in nightlab("pin", cwd=lab).out, "the champion, by default"
+    assert nightlab("pin", "1", "--off", cwd=lab).code == 2
+
+
+# -- hooks ---------------------------------------------------------------------------------------------
+
+HOOK = """
+import json, sys
+told = json.load(sys.stdin)
+with open({out!r}, "a") as out:
+    out.write(json.dumps([told["hook"], told["number"], told["status"], told["session"]]) + "\\n")
+print("look at [B]\\x1b[2J of", told["number"])
+{more}
+"""
+
+
+def hooked(make_lab: Any, tmp_path: Path, more: str = "") -> tuple[TinyLab, Path]:
+    out, script = tmp_path / "heard", tmp_path / "hook.py"
+    script.write_text(HOOK.format(out=str(out), more=more))
+    command = f"{sys.executable} {script}"
+    hooks = f'\n[hooks]\nbefore = "{command}"\nafter = "{command}"\n'
+    lab = make_lab(ROOM, contract=CONTRACT.format(proposer="patches").replace("[sandbox]", f"{hooks}\n[sandbox]"))
+    return lab, out
+
+
+def heard(out: Path) -> list[Any]:
+    return [json.loads(line) for line in out.read_text().splitlines()]
+
+
+def test_hooks_run_before_and_after_each_experiment_and_are_told_of_it(make_lab: Any, tmp_path: Path) -> None:
+    lab, out = hooked(make_lab, tmp_path)
+    idea(lab, 1, old="A = 4.0", new="A = 2.0")
+    lab.write("ideas/02.patch", "no patch")
+    reason, session = lab.run()
+    assert "nothing left" in reason
+    for when, verdict in (("before", None), ("after", "keep")):
+        assert [h for h in heard(out) if h[0] == when] == [[when, 0, verdict, "t"], [when, 1, verdict, "t"]]
+    assert [(n["number"], n["said"], n["fault"]) for n in session.ledger.notes("hook after")] == [
+        (0, "look at [B] of 0", ""),
+        (1, "look at [B] of 1", ""),
+    ]
+    assert session.ledger.notes("hook before") == []
+    session.close()
+
+
+def test_a_hook_that_fails_is_noted_and_ends_nothing(make_lab: Any, tmp_path: Path) -> None:
+    lab, _ = hooked(make_lab, tmp_path, "sys.exit(7)")
+    idea(lab, 1)
+    reason, session = lab.run(experiments=1)
+    assert reason == "1 experiments are done" and len(verdicts(session.ledger)) == 2
+    for kind in ("hook before", "hook after"):
+        assert [n["fault"] for n in session.ledger.notes(kind)] == ["it ended with exit status 7"] * 2
+    assert not any(n["said"] for n in session.ledger.notes("hook after"))
+    session.close()
+
+
+def test_a_hook_that_hangs_is_ended_with_all_that_it_started(
+    make_lab: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nightlab.hooks, "LIMIT", 0.5)
+    mark = f"hangs-{tmp_path.name}"
+    lab, _ = hooked(
+        make_lab, tmp_path, f"import os\nos.system('{sys.executable} -c \"import time; time.sleep(99) # {mark}\"')"
+    )
+    _, session = lab.run(experiments=1)
+    assert [n["fault"] for n in session.ledger.notes("hook after")] == ["it took longer than 0.5 s"]
+    assert running(mark) == []
+    session.close()
+
+
+def test_a_kill_loses_no_hook_and_leaves_none(
+    make_lab: Any, tmp_path: Path, start_nightlab: Any, nightlab: Any
+) -> None:
+    mark, gate = f"waits-{tmp_path.name}", tmp_path / "gate"
+    wait_here = (
+        f"import os, time\nwhile told['hook'] == 'after' and not os.path.exists({str(gate)!r}): time.sleep(0.1)  # "
+    )
+    lab, out = hooked(make_lab, tmp_path, wait_here + mark)
+    (tmp_path / "hook.py").rename(tmp_path / mark)
+    (tmp_path / "hook.py").symlink_to(tmp_path / mark)
+    process = start_nightlab("run", "--tag", "t", cwd=lab)
+    wait(lambda: out.exists() and len(heard(out)) == 2)
+    hook = running(str(tmp_path / "hook.py"))
+    assert hook
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate(timeout=60)
+    wait(lambda: running(str(tmp_path / "hook.py")) == [])
+    gate.touch()
+    assert nightlab("run", cwd=lab).code == 0
+    assert [h[:3] for h in heard(out)] == [["before", 0, None], ["after", 0, "keep"], ["after", 0, "keep"]]
+    assert len(look(lab).notes("hook after")) == 1
+
+
+def running(mark: str) -> list[int]:
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            try:
+                if mark.encode() in (entry / "cmdline").read_bytes():
+                    found.append(int(entry.name))
+            except OSError:
+                continue
+    return found
+
+
+# -- budgets -------------------------------------------------------------------------------------------
+
+PRICED = """
+import json, os, re, sys, time
+page = sys.stdin.read()
+turn = page.count('\\n- "a"') + page.count("- Running now: ") + int(re.search(r"(\\d+) experiments: ", page)[1])
+told = {"input_tokens": 900, "output_tokens": 100, "cost_usd": 0.1} if turn != 1 else {}
+json.dump(told, open("nightlab-usage.json", "w"))
+text = open("genome.py").read()
+if turn != 2:
+    open("genome.py", "w").write(re.sub("C = .*", f"C = {100 + turn}", text))
+"""
+
+
+def thinker(script: str) -> dict[str, Any]:
+    part = f'\n[[proposers]]\nkind = "command"\ncommand = "{sys.executable} agent.py"\nname = "a"\n'
+    return {"contract": CONTRACT.split("[[proposers]]")[0] + part, "files": {"agent.py": script}}
+
+
+@pytest.mark.parametrize(
+    ("rule", "reason"), [({"money": 0.25}, "$0.30 are spent, of $0.25"), ({"tokens": 2500}, "3,000 tokens are spent")]
+)
+def test_a_budget_counts_every_turn_and_holds_after_a_restart(
+    make_lab: Any, monkeypatch: pytest.MonkeyPatch, rule: dict[str, Any], reason: str
+) -> None:
+    monkeypatch.setattr(nightlab.propose.resting, "FIRST", 0.01)
+    lab = make_lab(ROOM, **thinker(PRICED))
+    why, session = lab.run(**rule)
+    assert why.startswith(reason)
+    spent = session.ledger.spent()
+    assert (spent.tokens, spent.uncounted, spent.unpriced) == (3000, 1, 1), "refused and late ones included"
+    assert spent.money == pytest.approx(0.3) and spent.turns == 4
+    assert any("edited nothing" in note["reason"] for note in session.ledger.notes("refused"))
+    tried = session.ledger.next_number()
+    session.close()
+    again, session = lab.run(**rule)
+    assert again == why and session.ledger.next_number() == tried
+    goal = Night(session, Stop(**rule), Crew(session, View())).stopping.goal()
+    assert "(1 of 4 turns did not say)" in goal
+    session.close()
+
+
+def test_what_is_not_said_counts_as_nothing() -> None:
+    spent = Spent().plus({}).plus({"model": "m", "seconds": 2.0}).plus({"output_tokens": 5, "cost_usd": 1})
+    assert spent == Spent(tokens=5, money=1, turns=2, uncounted=1, unpriced=1)
+
+
+def test_a_thought_ends_with_the_rule_and_not_with_the_trial_that_flies(make_lab: Any, tmp_path: Path) -> None:
+    mark = f"thinks-{tmp_path.name}"
+    slow = f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', 'import time; time.sleep(100)  # {mark}'])\n"
+    agent = thinker(slow)
+    agent["contract"] += 'share = 0.1\n\n[[proposers]]\nkind = "patches"\n'
+    lab = make_lab(ROOM, **agent)
+    idea(lab, 1, "import time; time.sleep(6)")
+    session = lab.session()
+    night = Night(session, Stop(), Crew(session, View()))
+    found: list[bool] = []
+
+    def stop() -> None:
+        wait(lambda: running(mark) and any(lab.folder.glob(".nightlab/t/trials/0001-*/candidate.log")))
+        night.crew.asked_to_stop = 1
+        wait(lambda: running(mark) == [])
+        found.append(bool(night.crew.flying))
+
+    thread = threading.Thread(target=stop, daemon=True)
+    thread.start()
+    assert night.run() == "stopped by the user"
+    thread.join()
+    assert found == [True], "the trial still flew"
+    assert [n["reason"] for n in session.ledger.notes("refused")] == ["it was stopped"]
+    session.close()
