@@ -15,8 +15,9 @@ FLOOD = 1_000_000  # characters of one answer
 
 # What an agent of bad character, or one that obeys a log, tries in its shell. None of it may work.
 MISCHIEF = (
-    "echo 'print(\"METRIC loss=-99\")' > measure.py; rm -f measure.py lab.toml; echo x > /etc/owned; touch {outside}; "
-    "cat {secret} && echo stolen; curl -s -m 5 --noproxy '*' http://127.0.0.1:{port}/raw; "
+    "echo 'print(\"METRIC loss=-99\")' > measure.py; unlink measure.py; mv lab.toml x; "
+    "echo x > /etc/owned; touch {outside}; cat {secret} && echo stolen; "
+    "curl -s -m 5 --noproxy '*' http://127.0.0.1:{port}/raw; "
     'curl -s -m 5 --noproxy "" -x "$HTTP_PROXY" http://127.0.0.1:{port}/proxied; true'
 )
 
@@ -57,7 +58,6 @@ MOODS = (
     "refuses",
     "limit",
     "breaks the syntax",
-    "good",
     "mischief",
     "crash",
     "mischief and an edit",

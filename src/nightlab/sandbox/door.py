@@ -48,9 +48,9 @@ class Door:
         """What else was asked for, the first few: names that the program chose."""
         self._open = 0
         self._socket = socket.socket(socket.AF_UNIX)
-        folder = os.open(path.parent, os.O_PATH)
-        self._socket.bind(f"/proc/self/fd/{folder}/{path.name}")  # an address has 107 bytes, a path may have more
-        os.close(folder)
+        # An address has 107 bytes, a path may have more. The folder stays open: asyncio looks at the address again.
+        self._folder = os.open(path.parent, os.O_PATH)
+        self._socket.bind(f"/proc/self/fd/{self._folder}/{path.name}")
         path.chmod(0o666)  # whom it is mounted for may be nobody
         self._socket.listen(MOST_CONNECTIONS)
 
