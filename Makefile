@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check clean
+.PHONY: demo test slow agents check clean
 
 demo: $(VENV)/.lm          ## a real session on a real language model, on this machine, in minutes
 	$(BIN)/nightlab demo
@@ -13,6 +13,9 @@ test: $(VENV)/.dev         ## the default tests
 
 slow: $(VENV)/.dev         ## the long suites too: the kill matrix, the demo
 	$(BIN)/python -m pytest -m "slow or not slow"
+
+agents: $(VENV)/.dev       ## a night with real coding agents and a model that has bad moods; npm fetches 1 GB once
+	$(BIN)/python -m pytest -s -m slow tests/real_agents
 
 check: $(VENV)/.dev        ## lint, types, import contract
 	$(BIN)/ruff check src tests benchmarks

@@ -1,11 +1,12 @@
-"""A model server of our own on loopback that says what a script tells it to, in the words of two APIs."""
+"""A model server of our own on loopback that says what a script tells it to, in the words of three APIs."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -25,16 +26,31 @@ class Fault:
     body: str = '{"error": {"message": "scripted"}}'
 
 
+@dataclass(frozen=True)
+class Call:
+    """An answer that asks for a tool."""
+
+    tool: str
+    arguments: dict[str, Any]
+
+
+Step = str | Call | Fault
+
+
 @dataclass
 class ScriptedModel:
-    """Each request takes the next of ``script``, the last one for ever; ``asked`` is what came."""
+    """Each request takes the next of ``script``, the last one for ever; ``asked`` is what came.
 
-    script: list[str | Fault]
+    ``choose`` decides instead where there is one, from a request's path and body.
+    """
+
+    script: list[Step]
+    choose: Callable[[str, dict[str, Any]], Step] | None = None
     url: str = ""
     asked: list[dict[str, Any]] = field(default_factory=list)
 
-    def next(self, headers: Any, path: str, body: dict[str, Any]) -> str | Fault:
-        step = self.script[min(len(self.asked), len(self.script) - 1)]
+    def next(self, headers: Any, path: str, body: dict[str, Any]) -> Step:
+        step = self.choose(path, body) if self.choose else self.script[min(len(self.asked), len(self.script) - 1)]
         self.asked.append({"path": path, "headers": {k.lower(): v for k, v in headers.items()}, "body": body})
         return step
 
@@ -43,32 +59,85 @@ class ScriptedModel:
         return json.dumps(self.asked[turn]["body"]["messages"])
 
 
-def _answer(path: str, model: str, text: str) -> dict[str, Any]:
+def _answer(path: str, model: str, step: str | Call) -> dict[str, Any]:
     if path.endswith("/messages"):
         return {
             "id": "msg_1",
             "type": "message",
             "role": "assistant",
             "model": model,
-            "content": [{"type": "text", "text": text}],
+            "content": [{"type": "text", "text": step}],
             "stop_reason": "end_turn",
             "stop_sequence": None,
             "usage": {"input_tokens": USAGE[0], "output_tokens": USAGE[1]},
         }
+    if path.endswith("/responses"):
+        return _response(model, step)
+    message: dict[str, Any] = {"role": "assistant", "content": step}
+    if isinstance(step, Call):
+        function = {"name": step.tool, "arguments": json.dumps(step.arguments)}
+        message |= {"content": None, "tool_calls": [{"id": _new("call"), "type": "function", "function": function}]}
     return {
         "id": "c1",
         "object": "chat.completion",
         "created": 1,
         "model": model,
-        "choices": [{"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}],
+        "choices": [
+            {"index": 0, "message": message, "finish_reason": "tool_calls" if isinstance(step, Call) else "stop"}
+        ],
         "usage": {"prompt_tokens": USAGE[0], "completion_tokens": USAGE[1], "total_tokens": sum(USAGE)},
     }
 
 
+def _response(model: str, step: str | Call) -> dict[str, Any]:
+    """An answer in the words of OpenAI's newer API."""
+    if isinstance(step, Call):
+        item = {"type": "function_call", "id": _new("fc"), "call_id": _new("call"), "name": step.tool}
+        item |= {"arguments": json.dumps(step.arguments), "status": "completed"}
+    else:
+        said = {"type": "output_text", "text": step, "annotations": []}
+        item = {"type": "message", "id": _new("msg"), "role": "assistant", "status": "completed", "content": [said]}
+    usage = {"input_tokens": USAGE[0], "output_tokens": USAGE[1], "total_tokens": sum(USAGE)}
+    usage |= {"input_tokens_details": {"cached_tokens": 0}, "output_tokens_details": {"reasoning_tokens": 0}}  # type: ignore[dict-item]
+    about = {"id": _new("resp"), "object": "response", "created_at": 1, "status": "completed", "model": model}
+    return {**about, "output": [item], "usage": usage, "tools": [], "tool_choice": "auto", "error": None}
+
+
+def _events(path: str, answer: dict[str, Any]) -> str:
+    """An answer as a stream of server-sent events."""
+    if path.endswith("/responses"):
+        item = {"output_index": 0, "item": answer["output"][0]}
+        told = [
+            {"type": "response.created", "response": {**answer, "status": "in_progress", "output": [], "usage": None}},
+            {"type": "response.output_item.added", **item},
+            {"type": "response.output_item.done", **item},
+            {"type": "response.completed", "response": answer},
+        ]
+        return "".join(f"event: {one['type']}\ndata: {json.dumps(one)}\n\n" for one in told)
+    choice = answer["choices"][0]
+    delta = dict(choice["message"])
+    delta |= {"tool_calls": [{"index": 0, **call} for call in delta["tool_calls"]]} if "tool_calls" in delta else {}
+    chunk = {**answer, "object": "chat.completion.chunk"}
+    usage = chunk.pop("usage")
+    told = [
+        {**chunk, "choices": [{"index": 0, "delta": delta, "finish_reason": None}]},
+        {**chunk, "choices": [{"index": 0, "delta": {}, "finish_reason": choice["finish_reason"]}]},
+        {**chunk, "choices": [], "usage": usage},
+    ]
+    return "".join(f"data: {json.dumps(one)}\n\n" for one in told) + "data: [DONE]\n\n"
+
+
+def _new(kind: str) -> str:
+    return f"{kind}_{next(_numbers)}"
+
+
+_numbers = itertools.count(1)
+
+
 @contextmanager
-def serve(*script: str | Fault) -> Iterator[ScriptedModel]:
+def serve(*script: Step, choose: Any = None) -> Iterator[ScriptedModel]:
     """The server, while the block runs. Its url ends as an OpenAI base URL does."""
-    model = ScriptedModel(list(script))
+    model = ScriptedModel(list(script), choose)
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -85,9 +154,15 @@ def serve(*script: str | Fault) -> Iterator[ScriptedModel]:
                 self.close_connection = True
                 self.connection.close()
                 return
-            text = fault.body if isinstance(step, Fault) else json.dumps(_answer(self.path, body["model"], step))
+            kind = "application/json"
+            if isinstance(step, Fault):
+                text = step.body
+            else:
+                answer = _answer(self.path, body["model"], step)
+                kind = "text/event-stream" if body.get("stream") else kind
+                text = _events(self.path, answer) if body.get("stream") else json.dumps(answer)
             self.send_response(fault.status)
-            for name, value in {"content-type": "application/json", **fault.headers}.items():
+            for name, value in {"content-type": kind, **fault.headers}.items():
                 self.send_header(name, value)
             self.send_header("content-length", str(len(text.encode())))
             self.end_headers()

@@ -28,8 +28,15 @@ def _splits(command: str) -> str:
     return command
 
 
+def _reachable(endpoint: str) -> str:
+    if not re.fullmatch(r"([\w.-]+|\[[\da-fA-F:.]+\]):\d{1,5}", endpoint):
+        raise ValueError(f"{endpoint!r} is no host:port such as 'api.anthropic.com:443'")
+    return endpoint
+
+
 Command = Annotated[str, AfterValidator(_splits)]
 Module = Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*$")]
+Endpoint = Annotated[str, AfterValidator(_reachable)]
 
 
 class Part(BaseModel):
@@ -236,6 +243,8 @@ class Program(Thinker):
     """Names of variables that it is given from the user's environment, e.g. of its key."""
     files: tuple[str, ...] = ()
     """Files and folders outside the lab that it may read, such as its own installation."""
+    endpoints: tuple[Endpoint, ...] = ()
+    """``host:port`` of all that it may reach; without any it has the whole network."""
     idle: float = Field(default=600, gt=0)
     """Seconds without output or a changed file after which it is ended."""
 

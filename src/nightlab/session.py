@@ -20,7 +20,7 @@ from typing import Any
 from nightlab import __version__
 from nightlab.genome import code_lines, syntax_fault
 from nightlab.judge import Judge, make_rule
-from nightlab.lab import STRATEGY, BudgetPart, Lab, Patches, from_files
+from nightlab.lab import STRATEGY, BudgetPart, Lab, Patches, Program, from_files
 from nightlab.ledger import (
     LEDGER,
     Ledger,
@@ -246,6 +246,15 @@ def sealed(sandbox: Sandbox, allowed: Iterable[str]) -> list[Check]:
         )
         for name, what in PROTECTIONS.items()
     ]
+
+
+def held(sandbox: Sandbox, lab: Lab) -> list[Check]:
+    """The proposers that can't be held to their endpoints here, whatever their contract says."""
+    parts = [part for part in lab.proposers if isinstance(part, Program) and part.endpoints and not sandbox.doors]
+    why = "reaches the whole network here" if "network" in sandbox.missing else "can't run here"
+    mend = "run where bubblewrap works, or remove its endpoints"
+    words = f"{{}} {why}: the sandbox ({sandbox.name}) can't hold it to its endpoints"
+    return [Check(words.format(f"proposer {part.called}"), False, mend, fatal=False) for part in parts]
 
 
 def memory_limit() -> Check:

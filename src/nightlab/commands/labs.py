@@ -50,11 +50,13 @@ def init(
 def check(lab: Where = HERE, as_json: Json = False, allow: Allow = []) -> None:  # noqa: B006
     """Say whether this lab can run, and what is missing."""
     from nightlab.lineage import Repo
-    from nightlab.session import inspect, memory_limit, sealed, this_sandbox
+    from nightlab.session import held, inspect, memory_limit, sealed, this_sandbox
     from nightlab.trial.machine import this_platform
 
     contract, source, checks = inspect(Repo(lab))
-    checks += [*sealed(this_sandbox(), {*contract.sandbox.allow_missing, *allowed(allow)}), memory_limit()]
+    sandbox = this_sandbox()
+    checks += [*sealed(sandbox, {*contract.sandbox.allow_missing, *allowed(allow)}), *held(sandbox, contract)]
+    checks.append(memory_limit())
     platform = this_platform()
     budget = contract.budget.on(platform.device).record()
     good = all(c.ok or not c.fatal for c in checks)

@@ -1,9 +1,10 @@
 """Any command as a proposer, or an agent that speaks a protocol: it edits a copy of the lab and ends its turn.
 
-It works in an export of the genome to start from, with no git, no ledger and no home of yours, in the same sandbox as
-a trial but with the network, which its model needs: whoever can reach the network can send there what it can read, so
-it can read no more than the lab. What counts is what it left in the genome's files, never what it says or its exit
-status alone: several agents end with 0 after a failure (found by trying them).
+It works in an export of the genome to start from, with no git, no ledger and no home of yours, in the same sandbox as a trial but
+with the network, or a door to the endpoints that the contract names, for its model is there: whoever can reach the
+network can send there what it can read, so it can read no more than the lab. What counts is what it left in the
+genome's files, never what it says or its exit status alone: several agents end with 0 after a failure (found by
+trying them).
 """
 
 from __future__ import annotations
@@ -28,13 +29,14 @@ from nightlab.lineage import Repo, copies, frozen_entries, in_genome
 from nightlab.lineage.repo import MAX_GENOME_BYTES
 from nightlab.propose.briefing import brief
 from nightlab.propose.proposer import Briefing, NoProposal, Proposal
-from nightlab.sandbox.bubblewrap import Place, Sandbox
+from nightlab.sandbox.bubblewrap import DOOR, Place, Sandbox
 from nightlab.sandbox.keeper import Kept, Spec, heard, start
 from nightlab.words import one_line, plain
 
 PASSED = ("LANG", "LC_ALL", "TZ", "PATH")
 BRIEFING, HYPOTHESIS, USAGE = "nightlab-briefing.md", "hypothesis.txt", "nightlab-usage.json"
 TURN = Path(__file__).with_name("acp_turn.py")
+INNER_DOOR = Path(__file__).parent.with_name("sandbox") / "door.py"
 MOST_OUTPUT, TAIL = 16 * 2**20, 65536  # bytes that it may print, and that are read of it
 MOST_FILES = 50_000
 TASK = f"""\
@@ -79,17 +81,18 @@ class AnyCommand:
             kept = self._run(folder, work, brief(briefing, TASK, self.part.briefing))
             usage = {**_told(work / USAGE), "seconds": kept.seconds}
             said = _tail(folder / "output.log")
-            if fault := self._fault(kept, said):
-                raise NoProposal(fault, usage)
             try:
+                if fault := self._fault(kept, said):
+                    raise NoProposal(fault)
                 files = self._edited(work, ids)
+                if not files:
+                    raise NoProposal(f"it edited nothing; it said: {_last_line(said)}")
             except NoProposal as failure:
-                raise NoProposal(str(failure), usage) from None
-            if not files:
-                raise NoProposal(f"it edited nothing; it said: {_last_line(said)}", usage)
+                raise NoProposal(_asked(kept.refused) + str(failure), usage) from None
             words = _without_label(one_line(_written(work / HYPOTHESIS))) or _hypothesis(said)
             return Proposal(self.name, words or f"a change by {self.name}", files, usage=usage)
         finally:
+            (folder / "door").unlink(missing_ok=True)
             for name in ("work", "home", "tmp"):
                 copies.remove(folder / name)
 
@@ -106,10 +109,15 @@ class AnyCommand:
         frozen = tuple(frozen_entries(work, lab.genome))
         for page_at in (folder / "briefing.md", work / BRIEFING):
             page_at.write_text(page)
-        files = (*self.part.files, str(TURN))
-        place = Place(work, True, frozen, folder / "home", folder / "tmp", files, disk, device="cpu", network=True)
+        files = (*self.part.files, str(TURN), str(INNER_DOOR))
+        door = folder / "door" if self._held() else None
+        place = Place(
+            work, True, frozen, folder / "home", folder / "tmp", files, disk, "cpu", network=door is None, door=door
+        )
         env = self._environment()
         argv = self._command(env["PATH"])
+        if door:
+            argv = [sys.executable, "-P", str(INNER_DOOR), DOOR, ",".join(self.part.endpoints), *argv]
         begin = self.place.sandbox.start(place)
         spec = Spec(
             argv=[*begin.prefix, *argv],
@@ -122,11 +130,22 @@ class AnyCommand:
             idle=self.part.idle,
             most_output=MOST_OUTPUT,
             most_disk=disk * 2**20,
+            door=str(door or ""),
+            endpoints=list(self.part.endpoints),
         )
         with start(spec) as self._keeper:
             if self._stopped:
                 self.stop()
             return heard(self._keeper)
+
+    def _held(self) -> bool:
+        """Whether it is held to its endpoints. Raises NoProposal where it can't be, and nobody accepted that."""
+        sandbox = self.place.sandbox
+        if not self.part.endpoints or "network" in sandbox.missing:
+            return False
+        if not sandbox.doors:
+            raise NoProposal(f"{sandbox.name} can't hold it to its endpoints: without them it has the whole network")
+        return True
 
     def _command(self, search: str) -> list[str]:
         """What is started: the command itself, or for an agent our side of the protocol, which starts it."""
@@ -181,6 +200,12 @@ class AnyCommand:
                 if copies.file_id(work / path, like) != ids.get(path):
                     edited[path] = _text(work / path, path)
         return edited
+
+
+def _asked(refused: list[str]) -> str:
+    """The hint that a failed turn begins with, where its program asked for what it may not reach."""
+    names = ", ".join(one_line(name, 60) for name in refused)
+    return f"it asked for {names}, not among its endpoints; " if names else ""
 
 
 def _files(work: Path) -> set[str]:

@@ -30,7 +30,12 @@ def _of_program(part: Program) -> Iterator[Need]:
         yield f"proposer {part.called}: agent-client-protocol is not installed", False, "pip install 'nightlab[agents]'"
     yield from _variables(part.called, part.environment)
     given = f", and is given {', '.join(part.environment)}" if part.environment else ""
-    yield f"proposer {part.called} runs in the sandbox of a trial, but with the network{given}", True, ""
+    reach = (
+        f"may reach only {', '.join(part.endpoints)}"
+        if part.endpoints
+        else "has the whole network (no endpoints named)"
+    )
+    yield f"proposer {part.called} runs in the sandbox of a trial, but {reach}{given}", True, ""
 
 
 def _of_model(part: Model) -> Iterator[Need]:

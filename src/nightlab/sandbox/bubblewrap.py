@@ -18,7 +18,7 @@ SETTINGS = ("ld.so.cache", "ld.so.conf", "ld.so.conf.d", "alternatives", "localt
 NETWORKING = ("resolv.conf", "hosts", "nsswitch.conf", "gai.conf", "ssl", "pki", "ca-certificates")  # with a network
 NVIDIA = "nvidia*"  # devices that a lab on CUDA is given
 LAB, HOME, ARTEFACTS = "/lab", "/home/lab", "/artefacts"  # where a process finds its folder, its home, and these
-CACHE = "/compiled"
+CACHE, DOOR = "/compiled", "/door"
 # What compilers call the folder: inductor and Triton (PyTorch), XLA (JAX), the CUDA driver.
 CACHES = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "JAX_COMPILATION_CACHE_DIR", "CUDA_CACHE_PATH")
 SCRATCH = ("/tmp", "/dev/shm", HOME)  # folders of its own, kept in memory
@@ -54,6 +54,8 @@ class Place:
     """Where its compilers keep what they made: a folder of its own, on disk."""
     network: bool = False
     """Whether it may use this machine's network, whole: only a proposer may, whose model is elsewhere."""
+    door: Path | None = None
+    """The socket of its one way to a few endpoints, where it has no network."""
 
     def links(self) -> list[tuple[Path, str]]:
         """Each data folder, and where below the home (``.cache/x``) or on the machine (``/x``) it is found."""
@@ -82,6 +84,8 @@ class Sealing(Protocol):
 class Sandbox(Sealing, Protocol):
     movable: bool
     """Whether a place may be renamed while a process is in it."""
+    doors: bool
+    """Whether a place may have a door."""
 
     def start(self, place: Place) -> Start:
         """Prepare the place and say how a process is started in it."""
@@ -93,6 +97,7 @@ class Bare:
 
     name = "none"
     missing = tuple(PROTECTIONS)
+    doors = False
     movable = False  # Python makes the name of its program absolute before it looks at anything
 
     def __init__(self, why: str = "") -> None:
@@ -115,7 +120,7 @@ class Bubblewrap:
     name = "bubblewrap"
     missing: tuple[str, ...] = ()
     why = ""
-    movable = True
+    movable = doors = True
 
     def __init__(self, readable: Iterable[Path], *, own_users: bool = True) -> None:
         self.own_users = own_users
@@ -133,7 +138,7 @@ class Bubblewrap:
             argv += NO_USERS
         seen = [(path, path, "--ro-bind-try") for path in map(Path, SYSTEM)]
         seen += [(path, path, "--ro-bind-try") for path in (Path("/etc") / name for name in SETTINGS)]
-        if place.network:
+        if place.network or place.door:
             seen += [(path.resolve(), path, "--ro-bind-try") for path in (Path("/etc") / name for name in NETWORKING)]
         seen += [(path, path, "--ro-bind") for path in self.readable]
         seen += [(source, Path(HOME) / target, "--ro-bind-try") for source, target in place.links()]
@@ -143,6 +148,8 @@ class Bubblewrap:
             seen += [(place.artefacts, Path(ARTEFACTS), "--ro-bind")]
         if place.cache:
             seen += [(place.cache, Path(CACHE), "--bind")]
+        if place.door:
+            seen += [(place.door, Path(DOOR), "--ro-bind")]
         argv += ["--proc", "/proc", "--dev", "/dev"]
         for scratch in SCRATCH:
             argv += _folders([Path(scratch)], set())

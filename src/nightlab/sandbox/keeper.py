@@ -15,10 +15,11 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any, Literal
 
+from nightlab.sandbox.door import Door
 from nightlab.sandbox.tree import adopt_orphans, die_with_parent, end_tree
 
 TICK, LOOK = 0.05, 1.0  # seconds between looks at the program, at its files
@@ -40,17 +41,24 @@ class Spec:
     idle: float
     most_output: int
     most_disk: int
+    door: str = ""
+    """Where the socket is made through which it reaches ``endpoints`` alone; empty: no such door."""
+    endpoints: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What became of a program: how it ended, its exit status, its seconds, and whether its whole tree is gone."""
+    """What became of a program: how it ended, its exit status, its seconds, and whether its whole tree is gone.
+
+    ``refused``: what it asked its door for that is not among its endpoints.
+    """
 
     end: End
     status: int
     seconds: float
     gone: bool
     detail: str = ""
+    refused: list[str] = field(default_factory=list)
 
 
 def start(spec: Spec) -> subprocess.Popen[bytes]:
@@ -84,7 +92,10 @@ class Keeper:
         self.stopped = False
 
     def run(self) -> Kept:
+        door = None
         try:
+            if self.spec.door:
+                door = Door(Path(self.spec.door), self.spec.endpoints)
             with Path(self.spec.stdin).open("rb") as given, Path(self.spec.output).open("wb") as output:
                 program = subprocess.Popen(
                     self.spec.argv,
@@ -98,11 +109,13 @@ class Keeper:
                 )
         except OSError as error:
             return Kept("unstartable", 0, 0.0, gone=True, detail=str(error))
+        if door:
+            door.open()  # no thread before a fork
         end = self._watch(program.pid)
         seconds = time.monotonic() - self.begun
         gone = end_tree(self._reap)
         program.returncode = self.statuses.get(program.pid, 0)
-        return Kept(end, program.returncode, round(seconds, 3), gone)
+        return Kept(end, program.returncode, round(seconds, 3), gone, refused=door.refused if door else [])
 
     def _watch(self, pid: int) -> End:
         """Wait for the program's end, or a reason to end it."""

@@ -48,7 +48,7 @@ class SandboxExec:
 
     name = "sandbox-exec"
     missing: tuple[str, ...] = ("processes", "privileges")
-    movable = False  # its rules name paths
+    movable = doors = False  # its rules name paths
     why = "macOS has no namespaces: a process that forks for ever can outlive its trial, and all run as you"
 
     def __init__(self, readable: Iterable[Path]) -> None:
