@@ -8,9 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from nightlab.commands import MENDABLE, STOPPED, app, claims, labs, looks, nights
+from nightlab.commands import MENDABLE, STOPPED, app, claims, labs, looks, nights, wheel
 
-__all__ = ["app", "claims", "labs", "looks", "main", "nights"]
+__all__ = ["app", "claims", "labs", "looks", "main", "nights", "wheel"]
 
 
 @app.callback(invoke_without_command=True)

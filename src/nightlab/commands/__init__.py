@@ -6,7 +6,6 @@ claim did not hold (``try`` did not keep, ``replay`` differs, ``demo`` found not
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -60,26 +59,6 @@ def allowed(names: list[str]) -> set[str]:
 
 def last_trial(session: Session, experiment: Experiment) -> str:
     return session.ledger.trials(experiment.number)[-1][0].id
-
-
-def as_json_of(experiment: Experiment) -> dict[str, Any]:
-    candidate, verdict = experiment.candidate, experiment.verdict
-    measured = experiment.measurement
-    return {
-        "number": experiment.number,
-        "status": verdict.status if verdict else None,
-        "reason": verdict.reason if verdict else None,
-        "detail": verdict.detail if verdict else None,
-        "metric": measured.metric if measured else None,
-        "commit": candidate.commit,
-        "parent": candidate.parent,
-        "proposer": candidate.proposer,
-        "hypothesis": candidate.hypothesis,
-        "changes": list(candidate.changes),
-        "measurement": measured.to_dict() if measured else None,
-        "bar": experiment.bar,
-        "evidence": [asdict(evidence) for evidence in experiment.evidence],
-    }
 
 
 def near(path: Path) -> str:
