@@ -14,7 +14,8 @@ from nightlab.cli import app
 
 ROOT = Path(__file__).parent.parent
 COMMANDS = ["new", "init", "check", "run", "try", "log", "show", "diff", "replay", "confirm", "plot", "demo"]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+SKILL = ROOT / "src" / "nightlab" / "interop" / "SKILL.md"
+PAGES = [ROOT / "README.md", SKILL, *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def group() -> Any:

@@ -90,11 +90,11 @@ def test_a_patch_that_collides_is_a_conflict_and_leaves_nothing(lab: Any, repo: 
 def test_the_users_edit_is_carried_onto_another_commit(lab: Any, repo: Repo) -> None:
     champion = repo.commit_files(head(repo), {"genome.py": LONG.replace("line 2\n", "two\n")}, "champion")
     lab.write("genome.py", LONG.replace("line 17\n", "mine\n"))
-    both = repo.read(repo.commit_working_copy(champion, ["genome.py"], "mine"), "genome.py") or ""
+    both = repo.read(repo.commit_patch(champion, repo.working_patch(["genome.py"]), "mine"), "genome.py") or ""
     assert "two\n" in both and "mine\n" in both
     lab.write("genome.py", LONG.replace("line 2\n", "deux\n"))
     with pytest.raises(PatchConflict):
-        repo.commit_working_copy(champion, ["genome.py"], "mine")
+        repo.commit_patch(champion, repo.working_patch(["genome.py"]), "mine")
 
 
 # -- scope ---------------------------------------------------------------------------------------------

@@ -11,14 +11,14 @@ from dataclasses import dataclass, replace
 from nightlab.genome import same_program, syntax_fault
 from nightlab.judge import Noise, smallest_effect
 from nightlab.lab import STRATEGY
-from nightlab.ledger import read_notes
+from nightlab.ledger import done_with, handed_in, read_notes
 from nightlab.lineage import OutOfScope, PatchConflict
 from nightlab.propose import Briefing, Mixture, Proposal, Refused, changes, find_constants, make_proposers
 from nightlab.propose.command import Workplace
 from nightlab.records import Candidate, Experiment, Spent
 from nightlab.search import make_search, theme, worth
 from nightlab.session import Session
-from nightlab.standing import ABLATION
+from nightlab.standing import ABLATION, HUMAN
 from nightlab.watch.view import View
 from nightlab.words import one_line
 
@@ -120,6 +120,8 @@ class Candidates:
     def think(self, wait: float = 0.0) -> None:
         """Have the next candidate made ready while trials run. Raises what a proposer raised."""
         self._measured = self._measured or self.ledger.champion() is not None
+        if self._measured:
+            self._take_up_tries()
         if time.monotonic() >= self.proposers.wakes:
             self._dry = False  # somebody has rested
         fit = sum(ready.candidate is not None for ready in self._ready)
@@ -146,6 +148,29 @@ class Candidates:
                 self._ready.append(ready)
                 self.proposers.tell(thought.proposal, None)
 
+    def next_try(self) -> int | None:
+        """The number of the next experiment that somebody handed in; None when no more wait."""
+        for experiment in self.ledger.unjudged():
+            if experiment.candidate.proposer == HUMAN:
+                return experiment.number
+        self._take_up_tries()
+        while self._ready:
+            if (number := self._take(self._ready[0])) is not None:
+                return number
+        return None
+
+    def _take_up_tries(self) -> None:
+        """Make ready, before what proposers thought of, what somebody handed in: they wait for its verdict."""
+        folder, known = self.session.folder, {ready.proposal.source for ready in self._ready}
+        for entry in handed_in(folder):
+            if self.ledger.by_source(entry.id) or self.ledger.refusal(entry.id):
+                done_with(folder, entry.id)
+            elif entry.id not in known:
+                proposal = Proposal(HUMAN, entry.hypothesis, patch=entry.patch, source=entry.id)
+                ready = self._make_ready(proposal, self.session.champion().candidate.commit, None, hope=False)
+                if ready:
+                    self._ready.insert(sum(r.proposal.proposer == HUMAN for r in self._ready), ready)
+
     def news(self) -> None:
         """A trial has ended: proposers that had nothing may have something now."""
         self._dry = False
@@ -165,7 +190,7 @@ class Candidates:
         value, parent = worth(experiment), self.ledger.by_commit(experiment.candidate.parent)
         if value is None or parent is None or parent.bar is None or parent == self._champion:
             return False
-        asked = experiment.candidate.proposer in ("human", ABLATION)  # by somebody who waits for its verdict alone
+        asked = experiment.candidate.proposer in (HUMAN, ABLATION)  # by somebody who waits for its verdict alone
         return not asked and self.session.metric.better(value, parent.bar)
 
     def _second_chance(self, experiment: Experiment, on: str) -> None:
@@ -242,10 +267,12 @@ class Candidates:
     def _refuse(self, proposal: Proposal, reason: str) -> None:
         """Record a proposal that can't become an experiment, and tell its proposer why; by default it is too late."""
         hypothesis = one_line(proposal.hypothesis)
-        self._refused += bool(reason)
+        asked = proposal.proposer == HUMAN  # whose mistakes say nothing of what is left to propose
+        self._refused += bool(reason) and not asked
         reason = reason or "the champion has moved on meanwhile"
         self._note_refusal(Refused(proposal.proposer, reason, hypothesis, proposal.usage), proposal.source)
-        self.proposers.tell(proposal, reason)
+        if not asked:
+            self.proposers.tell(proposal, reason)
 
     def _note_failed(self) -> None:
         """Record the turns that brought no proposal."""
@@ -305,7 +332,8 @@ class Candidates:
         if not proposal.patch:
             commit = repo.commit_files(parent, proposal.files, proposal.hypothesis)
             return self._proposed(commit, parent, proposal)
-        for on in dict.fromkeys((parent, parent if proposal.files else self.session.base)):
+        only = bool(proposal.files) or proposal.proposer == HUMAN
+        for on in dict.fromkeys((parent, parent if only else self.session.base)):
             try:
                 commit = repo.commit_patch(on, proposal.patch, proposal.hypothesis)
                 return self._proposed(commit, on, proposal)

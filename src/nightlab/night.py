@@ -8,7 +8,6 @@ from nightlab.hooks import Hooks
 from nightlab.judge import Again, Contestant, without
 from nightlab.lab import Stop
 from nightlab.ledger import append_result, mend_results
-from nightlab.lineage import OutOfScope, PatchConflict, in_genome
 from nightlab.measuring import Asked, measure
 from nightlab.pacing import Pacing
 from nightlab.pilots import Pilots
@@ -86,33 +85,17 @@ class Night:
         crew.goal = f"{'paused, ' * crew.paused}{self.stopping.goal()}"
         return ""
 
-    def try_working_copy(self, hypothesis: str) -> Experiment:
-        """Measure and judge the user's uncommitted edit of the genome; returns its experiment.
+    def answer(self) -> None:
+        """See what somebody handed in through to its verdicts, and propose nothing else.
 
-        Raises NightlabError when nothing is edited, or the edit does not apply to the champion.
+        Raises Interrupted when the user wants to stop; what waits then is taken up next time.
         """
-        session, repo = self.session, self.session.repo
-        edited = [path for path in repo.dirty() if in_genome(path, session.lab.genome)]
-        if not edited:
-            raise NightlabError(
-                f"no genome file has uncommitted changes ({', '.join(session.lab.genome)})",
-                "edit one and run this again; to measure an experiment again: nightlab replay N",
-            )
         with self.crew.on_duty():
             self._resume()
             if self.ledger.champion() is None:
                 self._finish(0)
-            parent = session.champion().candidate.commit
-            try:
-                commit = repo.commit_working_copy(parent, edited, hypothesis)
-                number = self.candidates.admit(self.candidates.candidate(commit, parent, "human", hypothesis))
-            except (OutOfScope, PatchConflict) as refusal:
-                raise NightlabError(
-                    f"your edit can't be tried on the champion: {refusal}",
-                    "see what the champion changed (nightlab diff best), and edit again",
-                ) from None
-            self._finish(number)
-        return self.ledger.experiment(number)
+            while (number := self.candidates.next_try()) is not None:
+                self._finish(number)
 
     def simplify(self, commit: str, hypothesis: str, pairs: int) -> Experiment:
         """Let a champion without some of its changes replace it, if it is as good on so many fresh seeds.
@@ -190,7 +173,7 @@ class Night:
             if wanted and self.crew.asked_to_stop:
                 raise Interrupted
             if wanted:
-                self.crew.launch(wanted.number, wanted.purpose, wanted.seed)
+                self.crew.launch(wanted.number, wanted.purpose, wanted.seed, budget=wanted.budget)
 
     # -- judging ---------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from nightlab.crew import Crew, Wanted
 from nightlab.judge import Contestant
 from nightlab.records import Budget, Experiment, Measurement, Verdict
 from nightlab.search import Cascade, Rung
-from nightlab.standing import PILOT_SEED, runs
+from nightlab.standing import HUMAN, PILOT_SEED, runs
 
 
 class Pilots:
@@ -30,7 +30,7 @@ class Pilots:
 
     def judge(self, experiment: Experiment, champion: Experiment) -> Wanted | tuple[Contestant, Verdict] | None:
         """The pilot to run first, the verdict on a candidate that gets no more than that, or None for a whole trial."""
-        if experiment.candidate.proposer == "human" or self.ledger.trials(experiment.number, "search"):
+        if experiment.candidate.proposer == HUMAN or self.ledger.trials(experiment.number, "search"):
             return None
         mine, other = self._run(experiment), self._run(champion)
         if not (mine and other):

@@ -17,6 +17,7 @@ ATTEMPTS = 3  # how often a trial may be lost, or disturbed in a row, before tha
 REPEATS = 400  # trials of genomes that had run before: what the noise is learned from, known to 4 % then
 UPKEEPS = 128  # trials of a champion's upkeep that count, the latest: no rule asks for as many at once
 OWN_SEED = 10_000
+HUMAN = "human"  # who waits for the verdict on a candidate of their own: nightlab try, by whomever it was called
 ABLATION = "ablation"  # who proposes a champion without the changes that earn nothing
 # Seeds by purpose: what one question has used is fresh for the next.
 PILOT_SEED, UPKEEP_SEED, CONFIRM_SEED, ABLATE_SEED, SIMPLIFY_SEED, TRANSFER_SEED = 401, 501, 1001, 2001, 2501, 3001

@@ -80,11 +80,13 @@ def begin(
     *,
     dirty_genome: bool = False,
     elsewhere: Platform | None = None,
+    prepare: bool = True,
 ) -> tuple[Session, str]:
     """Open the session to work in, and say which: the one of that tag, the latest, or a new one.
 
     The latest goes on unless the lab's committed files have changed since it began. ``elsewhere``: on what its
     trials run when that is not this machine, which then needs neither a sandbox nor the lab's data.
+    Without ``prepare`` it is not ready to run trials yet, but open within seconds.
     Raises NightlabError when the lab can't run; nothing has been written then.
     """
     if not lab.is_dir():
@@ -95,7 +97,7 @@ def begin(
     require([*checks, *here])
     session, said = _open(repo, tag, device, allow, elsewhere)
     try:
-        if elsewhere is None:
+        if elsewhere is None and prepare:
             run_prepare(repo, session.lab, session.base, session.folder)
     except BaseException:
         session.close()

@@ -61,10 +61,6 @@ def last_trial(session: Session, experiment: Experiment) -> str:
     return session.ledger.trials(experiment.number)[-1][0].id
 
 
-def as_json_of(experiment: Experiment) -> dict[str, Any]:
-    return experiment.to_dict()
-
-
 def near(path: Path) -> str:
     """The path as one would type it here."""
     here = Path.cwd()

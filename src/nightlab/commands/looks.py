@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nightlab.commands import HERE, Json, Tag, Where, app, as_json_of, console, draw, last_trial, near, say
+from nightlab.commands import HERE, Json, Tag, Where, app, console, draw, last_trial, near, say
 
 if TYPE_CHECKING:
     from nightlab.records import Experiment
@@ -27,16 +27,19 @@ LOOKS: dict[str, dict[str, Any]] = {
 def log(
     lab: Where = HERE,
     tag: Tag = None,
-    last: Annotated[int, typer.Option("--last", "-n", min=1, help="How many of the last experiments.")] = 30,
+    last: Annotated[
+        int | None, typer.Option("--last", "-n", min=1, help="How many of the last experiments; 30, as JSON all.")
+    ] = None,
     everything: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
     kept: Annotated[bool, typer.Option("--kept", help="Only the kept ones.")] = False,
     as_json: Json = False,
 ) -> None:
     """The experiments of a session, oldest first."""
     metric, ledger = _read_only(lab, tag)
-    rows = ledger.experiments(None if everything or kept or as_json else last, "keep" if kept else None)
+    last = None if everything else last or (None if kept or as_json else 30)
+    rows = ledger.experiments(last, "keep" if kept else None)
     if as_json:
-        typer.echo(json.dumps([as_json_of(e) for e in rows], indent=1))
+        typer.echo(json.dumps([e.to_dict() for e in rows], indent=1))
         return
     from nightlab.watch.log import log_lines
 
@@ -64,8 +67,9 @@ def show(
     experiment = session.ledger.experiment(number)
     trials = session.ledger.trials(number)
     if as_json:
-        runs = [{"trial": t.id, "seed": t.seed, "measurement": m.to_dict() if m else None} for t, m in trials]
-        typer.echo(json.dumps({**as_json_of(experiment), "trials": runs}, indent=1))
+        from nightlab.interop.facts import with_trials
+
+        typer.echo(json.dumps(with_trials(experiment, trials), indent=1))
         return
     printed = session.box.log(last_trial(session, experiment)) if trials else ""
     print_experiment(console(), session.metric, experiment, trials, printed)

@@ -18,9 +18,7 @@ from nightlab.commands import (
     Where,
     allowed,
     app,
-    console,
     draw,
-    last_trial,
     near,
     say,
     view,
@@ -90,33 +88,6 @@ def run(
     rules = session.lab.stop.model_copy(update={k: v for k, v in given.items() if v is not None})
     many = count if slots or on else 1
     _run(session, Stop.model_validate(rules.model_dump()), shown, many, engine=engine)
-
-
-@app.command("try", epilog="Example:  edit train.py, then: nightlab try -m 'a longer warmdown'")
-def try_(
-    hypothesis: Annotated[str, typer.Option("--message", "-m", help="Why it should be better.")] = "a change by hand",
-    lab: Where = HERE,
-    tag: Tag = None,
-    device: Device = None,
-    allow: Allow = [],  # noqa: B006
-) -> None:
-    """Measure your own uncommitted edit of the genome as a candidate of the session. Exit status 3: not kept."""
-    from nightlab.crew import Crew
-    from nightlab.lab import Stop
-    from nightlab.night import Night
-    from nightlab.start import begin
-    from nightlab.watch.log import print_experiment
-
-    shown = view()
-    session, _ = begin(lab, tag, device, allowed(allow), dirty_genome=True)
-    try:
-        experiment = Night(session, Stop(), Crew(session, shown)).try_working_copy(hypothesis)
-    finally:
-        shown.close()
-    log = "" if experiment.kept else session.box.log(last_trial(session, experiment))
-    print_experiment(console(), session.metric, experiment, session.ledger.trials(experiment.number), log)
-    session.close()
-    raise typer.Exit(0 if experiment.kept else REFUTED)
 
 
 @app.command(epilog="Examples:  nightlab note look at the optimiser   ·   nightlab note --tag nov21 no more of depth")

@@ -14,20 +14,26 @@ from nightlab.ledger.places import (
     tags,
 )
 from nightlab.ledger.results import append_result, mend_results, write_results
+from nightlab.ledger.tries import Try, done_with, hand_in, handed_in, waits
 
 __all__ = [
     "LEDGER",
     "Ledger",
+    "Try",
     "add_note",
     "append_result",
+    "done_with",
     "find_ledger",
     "find_session",
     "give_order",
+    "hand_in",
+    "handed_in",
     "make_state_folder",
     "mend_results",
     "read_notes",
     "read_orders",
     "state_folder",
     "tags",
+    "waits",
     "write_results",
 ]

@@ -258,6 +258,24 @@ class Ledger:
         )
         return {source for (source,) in rows}
 
+    def by_source(self, source: str) -> Experiment | None:
+        """The latest experiment that came from this entry of a proposer's queue, if any."""
+        row = self._db.execute(
+            f"SELECT {COLUMNS} FROM experiments WHERE json_extract(candidate, '$.source') = ? "
+            "AND json_extract(candidate, '$.source') <> '' ORDER BY number DESC",
+            (source,),
+        ).fetchone()
+        return experiment_of(row) if row else None
+
+    def refusal(self, source: str) -> str:
+        """Why an entry of a proposer's queue was refused; empty if it was not."""
+        row = self._db.execute(
+            "SELECT json_extract(data, '$.reason') FROM events INDEXED BY events_source WHERE kind = 'refused' "
+            "AND json_extract(data, '$.source') = ? AND json_extract(data, '$.source') <> ''",
+            (source,),
+        ).fetchone()
+        return str(row[0]) if row else ""
+
     def find_tree(self, tree: str) -> Experiment | None:
         """The experiment that tried exactly this genome, if any."""
         row = self._db.execute(f"SELECT {COLUMNS} FROM experiments WHERE tree = ?", (tree,)).fetchone()

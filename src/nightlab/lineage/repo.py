@@ -11,7 +11,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
@@ -139,14 +139,15 @@ class Repo:
                 raise PatchConflict(f"the patch does not apply: {lines[0] if lines else 'conflict'}")
             return self._commit(parent, index, message)
 
-    def commit_working_copy(self, parent: str, paths: list[str], message: str) -> str:
-        """The user's uncommitted changes to the given lab files, carried three-way onto ``parent``.
+    def working_patch(self, paths: list[str], bases: Sequence[str] = ()) -> str:
+        """The given lab files as they are in the working copy, as a patch on HEAD or the nearest of ``bases``.
 
-        Raises PatchConflict when they don't apply there.
+        Somebody may have put a champion's files there and edited those. Empty when one of them is just that.
         """
         mine = {path: (self.lab / path).read_text() for path in paths}
         head = self._text("rev-parse", "HEAD")
-        return self.commit_patch(parent, self.diff(head, self.commit_files(head, mine, message)), message)
+        patches = [self.diff(base, self.commit_files(base, mine, "the working copy")) for base in (head, *bases)]
+        return min(patches, key=_changed_lines)
 
     def check_scope(self, parent: str, candidate: str, genome: tuple[str, ...]) -> list[str]:
         """The lab files that differ, if all are plain files of the genome.
@@ -282,6 +283,10 @@ class Repo:
                 "free disk space, or mend the repository's permissions (git fsck tells)",
             )
         return done
+
+
+def _changed_lines(patch: str) -> int:
+    return sum(line.startswith(("+", "-")) for line in patch.splitlines())
 
 
 def _stays_inside(path: str) -> bool:

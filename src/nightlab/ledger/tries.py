@@ -1,0 +1,54 @@
+"""Candidates that somebody hands in: files beside the ledger, for a session that runs may have one writer only.
+
+A file stays until the ledger knows its candidate, as an experiment or as refused: a kill loses none.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+PLACE = "tries"
+PREFIX = "try-"
+
+
+@dataclass(frozen=True, slots=True)
+class Try:
+    """A patch to the genome, applied three-way on the champion, and why it should be better."""
+
+    id: str
+    hypothesis: str
+    patch: str
+
+
+def hand_in(folder: Path, hypothesis: str, patch: str) -> str:
+    """Leave a candidate for whoever runs the session in ``folder``, whole or not at all. Returns its id."""
+    entry = Try(f"{PREFIX}{secrets.token_hex(4)}", hypothesis, patch)
+    path = _path(folder, entry.id)
+    path.parent.mkdir(exist_ok=True)
+    draft = path.with_suffix(".new")
+    draft.write_text(json.dumps(asdict(entry)))
+    os.replace(draft, path)
+    return entry.id
+
+
+def handed_in(folder: Path) -> list[Try]:
+    """What waits in the session's folder, oldest first."""
+    paths = sorted(_path(folder, "").parent.glob(f"{PREFIX}*.json"), key=lambda path: path.stat().st_mtime_ns)
+    return [Try(**json.loads(path.read_text())) for path in paths]
+
+
+def waits(folder: Path, name: str) -> bool:
+    return _path(folder, name).exists()
+
+
+def done_with(folder: Path, name: str) -> None:
+    """Remove what the ledger knows by now."""
+    _path(folder, name).unlink(missing_ok=True)
+
+
+def _path(folder: Path, name: str) -> Path:
+    return folder / PLACE / f"{name}.json"
