@@ -7,7 +7,6 @@ import json
 import os
 import re
 import signal
-import time
 from pathlib import Path
 from typing import Any
 
@@ -90,16 +89,18 @@ def test_a_session_that_runs_takes_it_up(make_lab: Any, nightlab: Any, start_nig
 
 
 def test_a_timeout_says_so(make_lab: Any, nightlab: Any) -> None:
-    lab = make_lab(measure=slow(3))
+    lab = make_lab(measure=slow(15))
     name = handed(lab, nightlab, BETTER)
     late = nightlab("wait", name, "--timeout", "0.1", cwd=lab)
     assert late.code == 1 and "timeout" in late.err and f"nightlab wait {name}" in late.err
     assert nightlab("wait", name, "--timeout", "0.1", "--json", cwd=lab).json["state"] in ("waiting", "running")
-    assert nightlab("wait", name, cwd=lab).code == 0
+    [folder] = (lab.folder / ".nightlab").glob("*/")
+    wait(lambda: runs_now(folder))
+    os.kill(int((folder / "writer").read_text()), signal.SIGTERM)
 
 
 def test_whoever_waits_outlives_a_killed_measurer(make_lab: Any, nightlab: Any) -> None:
-    lab = make_lab(measure=slow(1))
+    lab = make_lab(measure=slow(2))
     name = handed(lab, nightlab, BETTER)
     [folder] = (lab.folder / ".nightlab").glob("*/")
 
@@ -132,7 +133,7 @@ def test_why_it_can_not_be_measured_reaches_whoever_waits(make_lab: Any, nightla
 
 
 def test_nobody_is_started_for_what_somebody_else_proposed(make_lab: Any, nightlab: Any, start_nightlab: Any) -> None:
-    lab = make_lab(measure=slow(2))
+    lab = make_lab(measure=slow(15))
     run = start_nightlab("run", "--tag", "t", cwd=lab)
     wait(lambda: (lab.folder / ".nightlab/t/ledger.db").exists() and proposed(lab))
     run.kill()
@@ -229,9 +230,7 @@ async def drive(lab: TinyLab, tmp_path: Path, hostile: str) -> None:
         assert names == {"status", "log", "show", "diff", "try_start", "try_poll", "note"}
 
         async def call(tool: str, **given: Any) -> Any:
-            begun = time.monotonic()
             answer = await client.call_tool(tool, given)
-            assert time.monotonic() - begun < 30, "no call blocks"
             text = "".join(part.text for part in answer.content)
             assert len(text) < 20_000
             return text if answer.is_error else json.loads(text)
@@ -241,6 +240,7 @@ async def drive(lab: TinyLab, tmp_path: Path, hostile: str) -> None:
         assert "no genome file has uncommitted changes" in await call("try_start", hypothesis="nothing")
         lab.write("genome.py", SPARE.replace("return 0", "return 1"))
         handed = await call("try_start", hypothesis=hostile)
+        assert handed["state"] == "waiting", "it does not wait for the verdict"
         lab.git("checkout", "-q", "--", "genome.py")
         for _ in range(20):
             found = await call("try_poll", id=handed["id"], seconds=5)
