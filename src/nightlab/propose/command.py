@@ -1,9 +1,9 @@
 """Any command as a proposer, or an agent that speaks a protocol: it edits a copy of the lab and ends its turn.
 
-It works in an export of the genome to start from, with no git, no ledger and no home of yours, in the same sandbox as a trial but
-with the network, or a door to the endpoints that the contract names, for its model is there: whoever can reach the
-network can send there what it can read, so it can read no more than the lab. What counts is what it left in the
-genome's files, never what it says or its exit status alone: several agents end with 0 after a failure (found by
+It works in an export of the genome to start from, with no git, no ledger and no home of yours, in the same sandbox as a
+trial but with the network, or a door to the endpoints that the contract names, for its model is there: whoever can
+reach the network can send there what it can read, so it can read no more than the lab. What counts is what it left in
+the genome's files, never what it says or its exit status alone: several agents end with 0 after a failure (found by
 trying them).
 """
 
