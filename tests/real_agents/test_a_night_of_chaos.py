@@ -125,7 +125,7 @@ def test_a_night_of_chaos(make_lab: Any, tmp_path: Path, monkeypatch: pytest.Mon
         assert len(mine) - 1 <= len(done) + len(failed) <= len(mine) + 1, "each turn was one or the other"
         assert all(note["reason"] for note in failed)
         if agent != "qwen":  # it asks before it runs a command, and is told no
-            assert any(f"it asked for 127.0.0.1:{port}" in note["reason"] for note in failed), "it tried"
+            assert any(f"127.0.0.1:{port}" in note["reason"] for note in failed), "it tried"
     assert sum(turn.mood in MOODS for turn in turns) >= 30
     assert [e for e in tried if e.candidate.proposer == "tuner" and e.verdict], "the tuner had its share"
 
