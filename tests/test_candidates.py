@@ -47,6 +47,7 @@ class Scripted:
         self.told.append(refusal)
 
     wakes = math.inf  # it never rests
+    slow = overtaken = False
 
     def failed(self) -> list[Refused]:
         return []

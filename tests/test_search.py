@@ -224,6 +224,7 @@ class Steps:
     def tell(self, proposal: Proposal, refusal: str | None) -> None: ...
 
     wakes = math.inf  # it never rests
+    slow = overtaken = False
 
     def failed(self) -> list[Refused]:
         return []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -13,12 +12,15 @@ from nightlab.judge import Noise, smallest_effect
 from nightlab.lab import STRATEGY
 from nightlab.ledger import done_with, handed_in, read_notes
 from nightlab.lineage import OutOfScope, PatchConflict
-from nightlab.propose import Briefing, Mixture, Proposal, Refused, changes, find_constants, make_proposers
+from nightlab.propose import Briefing, Proposal, Refused, changes, find_constants, make_proposers
 from nightlab.propose.command import Workplace
+from nightlab.propose.earnings import cost_of
 from nightlab.records import Candidate, Experiment, Spent
 from nightlab.search import make_search, theme, worth
 from nightlab.session import Session
 from nightlab.standing import ABLATION, HUMAN
+from nightlab.thought import Thought
+from nightlab.tried import Tried, told
 from nightlab.watch.view import View
 from nightlab.words import one_line
 
@@ -30,23 +32,7 @@ FAREWELL = 10.0  # seconds that a thought has to end
 PAST_REFUSALS = 100  # that a briefing is made from
 REMARKS = 10  # of the human's own command that it tells
 PAIRS = 4  # of the confirmation of which a briefing speaks
-
-
-class Thought(threading.Thread):
-    """One proposer's turn, in a thread of its own: it may think for minutes. It dies with the program."""
-
-    def __init__(self, proposers: Mixture, briefing: Briefing) -> None:
-        super().__init__(daemon=True)
-        self.proposers, self.briefing = proposers, briefing
-        self.proposal: Proposal | None = None
-        self.error: BaseException | None = None
-        self.start()
-
-    def run(self) -> None:
-        try:
-            self.proposal = self.proposers.propose(self.briefing)
-        except BaseException as error:  # raised where it can be told
-            self.error = error
+RECALLED = 200  # judged experiments whose gains a session that resumes counts for their proposers
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +54,8 @@ class Ready:
 class Candidates:
     """Where a session's experiments come from. As many are made ready as there are ``slots``; a kill loses those alone.
 
-    One proposer thinks at a time: each knows what the one before it proposed.
+    One proposer thinks at a time, and knows what the one before it proposed. Only when it may take minutes, and a slot
+    has nothing to do, another has a turn meanwhile, one that takes none.
     """
 
     def __init__(
@@ -85,15 +72,20 @@ class Candidates:
         had, used = self.ledger.proposals_by(), self.ledger.sources()
         place = Workplace(session.repo, session.lab, session.sandbox, session.folder / "proposers")
         self.proposers = make_proposers(session.lab, session.repo.lab, had, used, seed, place)
+        self.earnings = self.proposers.earnings
         self.search = make_search(session.lab.search, session.metric, seed)
         for experiment in self.ledger.judged(last=self.search.memory):
             self.search.tell(experiment)
+        self.tried = Tried(session)
+        self._remember()
         self._champion = self.ledger.champion()
         self.nothing_left = ""
         self.spent = Spent()  # by turns that have ended; whoever needs it adds what was before
         self._halted = False
         self._measured = False  # there is a baseline: nothing can be proposed before
         self._thought: Thought | None = None
+        self._quick: Thought | None = None  # of one that is asked while a slow one thinks
+        self._quick_dry = False
         self._ready: list[Ready] = []
         self._themes: dict[int, frozenset[str]] = {}  # of experiments without a verdict, where slots may choose
         self._dry = False  # the proposers had nothing, as things stood
@@ -106,6 +98,8 @@ class Candidates:
         """
         while not self.nothing_left:
             self.think(wait=0.0 if self._ready else MOMENT)
+            if not self._ready and self._thought:
+                self._ask_a_quick_one(self._thought)
             if not self._ready:
                 if self._dry and idle and self.proposers.wakes == math.inf:
                     self.nothing_left = "the proposers have nothing left to propose"
@@ -124,21 +118,46 @@ class Candidates:
             self._take_up_tries()
         if time.monotonic() >= self.proposers.wakes:
             self._dry = False  # somebody has rested
+        self._end_quick()
         fit = sum(ready.candidate is not None for ready in self._ready)
         enough = fit >= self.slots or len(self._ready) >= MISFITS * self.slots
         if enough or self._dry or self.nothing_left or self._halted or not self._measured:
             return
         if self._thought is None:
-            self._thought = Thought(self.proposers, self._briefing())
+            if self._quick:
+                return
+            self._thought = Thought(self.proposers.propose, self._briefing())
         self._thought.join(wait)
         if self._thought.is_alive():
             return
-        thought, self._thought = self._thought, None
+        thought, self._thought, self._quick_dry = self._thought, None, False
+        thought.waits(slot=False)
+        self._dry = thought.proposal is None and not self.proposers.overtaken
+        waited = {"waited": thought.waited} if thought.waited else {}
+        self._hear(thought, {} if self._note_failed(waited) else waited)
+
+    def _ask_a_quick_one(self, slow: Thought) -> None:
+        """A slot has nothing to do but wait for a thought: if that may take minutes, ask one that takes none."""
+        slow.waits(slot=True)
+        if self._quick is None and self.proposers.slow and not (self._quick_dry or self._halted):
+            self._quick = Thought(self.proposers.quick, self._briefing())
+        self._end_quick(wait=MOMENT)
+
+    def _end_quick(self, wait: float = 0.0) -> None:
+        if self._quick is None:
+            return
+        self._quick.join(wait)
+        if not self._quick.is_alive():
+            quick, self._quick = self._quick, None
+            self._quick_dry = quick.proposal is None
+            self._hear(quick, {})
+
+    def _hear(self, thought: Thought, waited: dict[str, float]) -> None:
+        """Make what was thought of ready; ``waited`` goes with what it took. Raises what its proposer raised."""
         if thought.error:
             raise thought.error
-        self._dry = thought.proposal is None
-        self._note_failed()
         if thought.proposal:
+            thought.proposal = replace(thought.proposal, usage={**thought.proposal.usage, **waited})
             self.spent = self.spent.plus(thought.proposal.usage)
             # An entry of a queue was written for the champion: its author knew of no search, but of what you pinned.
             queued = thought.proposal.source and self.pinned() is None
@@ -173,17 +192,39 @@ class Candidates:
 
     def news(self) -> None:
         """A trial has ended: proposers that had nothing may have something now."""
-        self._dry = False
+        self._dry = self._quick_dry = False
 
     def judged(self, experiment: Experiment) -> None:
         self._themes.pop(experiment.number, None)
         self.search.tell(experiment)
         before, self._champion = self._champion, self.ledger.champion()
+        self._earned(experiment, before)
         climbs = self.session.lab.search.strategy == "climb" and self.pinned() is None
         if climbs and before and self._champion:
             late = before if experiment.kept else experiment
             if late.number and self._champion.candidate.parent != late.candidate.commit and self._was_good(late):
                 self._second_chance(late, self._champion.candidate.commit)
+
+    def _remember(self) -> None:
+        """Count again what proposers earned before the session was resumed."""
+        if self.earnings is None:
+            return
+        before = None
+        for experiment in self.ledger.judged(last=RECALLED):
+            self.earnings.turn(experiment.candidate.proposer)
+            self._earned(experiment, before or self.ledger.by_commit(experiment.candidate.parent))
+            before = experiment if experiment.kept else before
+
+    def _earned(self, experiment: Experiment, before: Experiment | None) -> None:
+        """Count an experiment for its proposer: its gain over the champion ``before`` it without its luck, its cost."""
+        if self.earnings is None:
+            return
+        gain, candidate = 0.0, experiment.candidate
+        if experiment.kept and before and before.bar is not None and experiment.bar is not None:
+            gain = self.session.metric.gain(before.bar, experiment.bar)
+        trials = (m for t, m in self.ledger.trials(experiment.number) if m and t.purpose in ("search", "pilot"))
+        cost = cost_of(candidate.usage, sum(measured.wall_seconds for measured in trials))
+        self.earnings.add(candidate.proposer, gain, cost)
 
     def _was_good(self, experiment: Experiment) -> bool:
         """Whether it beat a champion that it was made on, which is none any more."""
@@ -239,6 +280,8 @@ class Candidates:
             self._refuse(ready.proposal, str(refusal))
             return None
         self._refused = 0
+        if self._thought:
+            self._thought.waits(slot=False)
         self._themes[number] = ready.theme
         return number
 
@@ -248,6 +291,9 @@ class Candidates:
         try:
             candidate = self._realise(proposal, parent.candidate.commit if parent else champion)
             self._require_new(candidate)
+            if not proposal.source and (old := self.tried.nearly(candidate)):
+                self._refuse(proposal, f"experiment {old.number} tried nearly this: {told(old)}", fault=False)
+                return None
         except (OutOfScope, PatchConflict) as refusal:
             conflict = isinstance(refusal, PatchConflict)
             if not (hope and conflict):
@@ -264,27 +310,34 @@ class Candidates:
             about = theme(genome(candidate.parent), genome(candidate.commit))
         return Ready(proposal, candidate, champion, parent, self.ledger.next_number(), about)
 
-    def _refuse(self, proposal: Proposal, reason: str) -> None:
-        """Record a proposal that can't become an experiment, and tell its proposer why; by default it is too late."""
+    def _refuse(self, proposal: Proposal, reason: str, *, fault: bool = True) -> None:
+        """Record a proposal that can't become an experiment, and tell its proposer why; by default it is too late.
+
+        Without ``fault`` it is not one of those that end a session when there are many in a row.
+        """
         hypothesis = one_line(proposal.hypothesis)
         asked = proposal.proposer == HUMAN  # whose mistakes say nothing of what is left to propose
-        self._refused += bool(reason) and not asked
+        self._refused += fault and bool(reason) and not asked
         reason = reason or "the champion has moved on meanwhile"
         self._note_refusal(Refused(proposal.proposer, reason, hypothesis, proposal.usage), proposal.source)
         if not asked:
             self.proposers.tell(proposal, reason)
 
-    def _note_failed(self) -> None:
-        """Record the turns that brought no proposal."""
-        for failed in self.proposers.failed():
+    def _note_failed(self, more: dict[str, float] | None = None) -> bool:
+        """Record the turns that brought no proposal, if there are any; ``more`` goes with what the first took."""
+        failures = self.proposers.failed()
+        for n, failed in enumerate(failures):
             self._refused += 1
             self.spent = self.spent.plus(failed.usage)
-            self._note_refusal(failed, "")
+            self._note_refusal(failed if n else replace(failed, usage={**failed.usage, **(more or {})}), "")
+        return bool(failures)
 
     def _note_refusal(self, refused: Refused, source: str) -> None:
-        told, reason = {"proposer": refused.proposer, "source": source}, one_line(refused.reason)
-        told |= {"hypothesis": refused.hypothesis, "reason": reason}
-        self.ledger.note("refused", {**told, "usage": dict(refused.usage)})
+        facts, reason = {"proposer": refused.proposer, "source": source}, one_line(refused.reason)
+        facts |= {"hypothesis": refused.hypothesis, "reason": reason}
+        self.ledger.note("refused", {**facts, "usage": dict(refused.usage)})
+        if self.earnings:
+            self.earnings.add(refused.proposer, 0.0, cost_of(refused.usage))
         self.view.refused(refused.hypothesis or f"{refused.proposer} had no proposal", reason)
         if self._refused >= REFUSALS:
             self.nothing_left = f"{REFUSALS} proposals in a row were refused"
@@ -356,11 +409,12 @@ class Candidates:
         self.halt()
         left = [ready.proposal for ready in self._ready]
         self._ready.clear()
-        if self._thought:
-            self._thought.join(FAREWELL)
-            if self._thought.proposal:
-                left.append(self._thought.proposal)
-            self._thought = None
+        for thought in (self._thought, self._quick):
+            if thought:
+                thought.join(FAREWELL)
+                if thought.proposal:
+                    left.append(thought.proposal)
+        self._thought = self._quick = None
         self._note_failed()
         for proposal in left:
             if proposal.usage:  # an entry of a queue has its turn next time
@@ -371,7 +425,9 @@ class Candidates:
 
     def baseline(self) -> Candidate:
         baseline = self.session.baseline_candidate()
-        return replace(baseline, constants=_constants(self.session.genome(baseline.commit), self.session.device))
+        genome = self.session.genome(baseline.commit)
+        program = self.tried.fingerprint(genome)
+        return replace(baseline, constants=_constants(genome, self.session.device), program=program)
 
     def candidate(self, commit: str, parent: str, proposer: str, hypothesis: str, source: str = "") -> Candidate:
         """The record of a candidate, with what it really changes.
@@ -402,6 +458,7 @@ class Candidates:
             constants=after,
             changes=words,
             source=source,
+            program=self.tried.fingerprint(genome),
         )
 
     def admit(self, candidate: Candidate, *, twins: bool = False) -> int:
@@ -417,8 +474,9 @@ class Candidates:
         return number
 
     def _require_new(self, candidate: Candidate) -> None:
-        if twin := self.ledger.find_tree(candidate.tree):
-            raise OutOfScope(f"it is the same genome as experiment {twin.number}")
+        if twin := self.tried.same(candidate):
+            same = "genome" if twin.candidate.tree == candidate.tree else "program, in other words,"
+            raise OutOfScope(f"it is the same {same} as experiment {twin.number}: {told(twin)}")
 
 
 def _constants(genome: dict[str, str], device: str) -> dict[str, object]:

@@ -29,7 +29,7 @@ def code_lines(path: str, text: str) -> int:
     Comments, docstrings and blank lines don't count: who takes them out has made nothing simpler.
     """
     with contextlib.suppress(*TOO_MUCH):
-        if tree := _program(path, text):
+        if tree := parsed(path, text):
             return len(ast.unparse(tree).splitlines())
     return sum(1 for line in text.splitlines() if line.strip())
 
@@ -40,13 +40,13 @@ def same_program(path: str, before: str, after: str) -> bool:
     The engine owns the seeds: another seed is another draw of luck, and no other program.
     """
     with contextlib.suppress(*TOO_MUCH):
-        one, two = _program(path, before), _program(path, after)
+        one, two = parsed(path, before), parsed(path, after)
         if one and two:
-            return ast.dump(_Unseeded().visit(one)) == ast.dump(_Unseeded().visit(two))
+            return ast.dump(unseeded(one)) == ast.dump(unseeded(two))
     return before == after
 
 
-def _program(path: str, text: str) -> ast.Module | None:
+def parsed(path: str, text: str) -> ast.Module | None:
     """The syntax tree without docstrings; None for what is not Python, or too much of it."""
     if not path.endswith(".py"):
         return None
@@ -59,6 +59,12 @@ def _program(path: str, text: str) -> ast.Module | None:
                     node.body[:1] = [] if len(node.body) > 1 or isinstance(node, ast.Module) else [ast.Pass()]
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
+    return tree
+
+
+def unseeded(tree: ast.Module) -> ast.Module:
+    """The tree with every literal set to zero that is given to something called a seed; changed in place."""
+    _Unseeded().visit(tree)
     return tree
 
 

@@ -18,7 +18,7 @@ CONTRACT = "lab.toml"
 STRATEGY = "program.md"
 DEVICES = ("cuda", "mps", "cpu")
 Protection = Literal["files", "network", "processes", "privileges"]
-RESERVED = {"baseline", "human", "tuner", "patches", "ablation"}  # who else candidates come from
+RESERVED = {"baseline", "human", "tuner", "patches", "recombine", "ablation"}  # who else candidates come from
 SIZE_MB = {"": 1 / 2**20, "KB": 1 / 1024, "MB": 1, "GB": 1024, "TB": 2**20}
 
 
@@ -199,12 +199,21 @@ class SearchPart(Part):
     """The share of the budget that a pilot has; without one every candidate gets its whole trial at once."""
     eta: float = Field(default=3, gt=1)
     """One pilot of so many is promoted, at least."""
+    shares: Literal["fixed", "earned"] = "fixed"
+    """Whether proposers have the shares that they are given, or those that their gains earn."""
 
 
 class Tuner(Part):
     """Numeric moves over the genome's named constants."""
 
     kind: Literal["tuner"]
+    share: float = Field(default=1, gt=0)
+
+
+class Recombine(Part):
+    """Near misses, made together on the champion."""
+
+    kind: Literal["recombine"]
     share: float = Field(default=1, gt=0)
 
 
@@ -284,7 +293,7 @@ class Model(Thinker):
         return self.name or self.model.split("/")[-1]
 
 
-Proposer = Annotated[Tuner | Patches | Editor | Agent | Model, Field(discriminator="kind")]
+Proposer = Annotated[Tuner | Patches | Recombine | Editor | Agent | Model, Field(discriminator="kind")]
 
 
 class Lab(Part):

@@ -95,7 +95,8 @@ class Candidate:
     ``constants`` are the genome's named constants as resolved from its text, and ``changes`` what really
     differs from the parent: both are computed, never taken from the hypothesis. ``source`` is the entry of
     the proposer's queue that it came from, if it has one. ``usage`` is what the thought took, as far as the
-    proposer says: ``agent``, ``model``, ``input_tokens``, ``output_tokens``, ``cost_usd``, ``seconds``.
+    proposer says: ``agent``, ``model``, ``input_tokens``, ``output_tokens``, ``cost_usd``, ``seconds``; ``waited`` are
+    the seconds of it in which a slot had nothing to do. ``program`` is a hash of the program in canonical form.
     """
 
     commit: str
@@ -108,6 +109,7 @@ class Candidate:
     changes: tuple[str, ...] = ()
     source: str = ""
     usage: dict[str, Any] = field(default_factory=dict)
+    program: str = ""
 
 
 @dataclass(frozen=True, slots=True)

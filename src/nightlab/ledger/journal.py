@@ -281,6 +281,13 @@ class Ledger:
         row = self._db.execute(f"SELECT {COLUMNS} FROM experiments WHERE tree = ?", (tree,)).fetchone()
         return experiment_of(row) if row else None
 
+    def find_program(self, program: str) -> Experiment | None:
+        """The first experiment that tried a program of this hash, in whatever words, if any."""
+        hashed = "json_extract(candidate, '$.program')"
+        query = f"SELECT {COLUMNS} FROM experiments WHERE {hashed} = ? AND {hashed} <> '' ORDER BY number LIMIT 1"
+        row = self._db.execute(query, (program,)).fetchone()
+        return experiment_of(row) if row else None
+
     def by_commit(self, commit: str) -> Experiment | None:
         """The experiment whose candidate is this commit, if any."""
         query = f"SELECT {COLUMNS} FROM experiments WHERE json_extract(candidate, '$.commit') = ? ORDER BY number"

@@ -25,6 +25,8 @@ CREATE INDEX IF NOT EXISTS events_source ON events (json_extract(data, '$.source
 CREATE INDEX IF NOT EXISTS experiments_tree ON experiments (tree);
 CREATE INDEX IF NOT EXISTS experiments_judged ON experiments (status, judged_at, number);
 CREATE INDEX IF NOT EXISTS experiments_commit ON experiments (json_extract(candidate, '$.commit'));
+CREATE INDEX IF NOT EXISTS experiments_program ON experiments (json_extract(candidate, '$.program'))
+    WHERE json_extract(candidate, '$.program') <> '';
 CREATE INDEX IF NOT EXISTS experiments_order ON experiments (judged_at);
 CREATE INDEX IF NOT EXISTS experiments_metric ON experiments (metric) WHERE status <> 'crash';
 CREATE INDEX IF NOT EXISTS experiments_gap ON experiments (gap) WHERE status = 'discard';

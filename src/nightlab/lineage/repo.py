@@ -91,6 +91,11 @@ class Repo:
         out = self._run("cat-file", "blob", f"{commit}:{self._outside(path)}", check=False)
         return None if out.returncode else out.stdout.decode("utf-8", errors="replace")
 
+    def text(self, commit: str, globs: Sequence[str]) -> str:
+        """All lines of the lab's text files of these names at ``commit``."""
+        out = self._run("grep", "-hI", "--no-color", "-e", "", commit, "--", *globs, check=False)
+        return out.stdout.decode("utf-8", errors="replace")
+
     def dirty(self) -> list[str]:
         """Tracked lab files whose working copy differs from HEAD, relative to the lab."""
         out = self._text("diff", "HEAD", "--name-only", "-z", "--no-ext-diff", "--", ".")

@@ -84,6 +84,12 @@ def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[str, .
     return tuple(words)
 
 
+def resolved(node: ast.expr, device: str) -> Any:
+    """The value of a literal, or of a table of literals by device; None for what is no constant."""
+    literal = _on_device(node, device)
+    return None if literal is None else _value(literal)
+
+
 def rounded(value: Any) -> Any:
     """The value as it is written: a rate has four digits that mean something."""
     return float(f"{value:.4g}") if isinstance(value, float) else value

@@ -3,36 +3,81 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 
-from nightlab.lab import Lab, Model, Patches, Program
+from nightlab.lab import Lab, Model, Patches, Program, Recombine
 from nightlab.propose.command import AnyCommand, Workplace
+from nightlab.propose.earnings import Earnings
 from nightlab.propose.model import LanguageModel
 from nightlab.propose.patches import PatchQueue
 from nightlab.propose.proposer import Briefing, Proposal, Proposer, Refused
+from nightlab.propose.recombine import Recombination
 from nightlab.propose.resting import Resting
 from nightlab.propose.tuner import Tuner
 
 
 class Mixture:
-    """Asks the proposer that is furthest behind its share; one with nothing to propose yields its turn."""
+    """Asks the proposer that is furthest behind its share; one with nothing to propose yields its turn.
+
+    With ``earnings`` the shares are what these say. While a slow one thinks, the quick ones may have turns too.
+    """
 
     name = "mixture"
 
-    def __init__(self, proposers: Mapping[str, tuple[Proposer, float]], had: Mapping[str, int]) -> None:
-        self.proposers = proposers
+    def __init__(
+        self,
+        proposers: Mapping[str, tuple[Proposer, float]],
+        had: Mapping[str, int],
+        earnings: Earnings | None = None,
+    ) -> None:
+        self.proposers, self.earnings = proposers, earnings
         self.had = {name: had.get(name, 0) for name in proposers}
+        self.overtaken = False  # quick ones had turns during the one that is under way, or was last
+        self._slow = False  # the one that thinks may take minutes
+        self._lock = threading.Lock()
 
     def propose(self, briefing: Briefing) -> Proposal | None:
-        for name in sorted(self.proposers, key=lambda n: (self.had[n] + 1) / self.proposers[n][1]):
-            if proposal := self.proposers[name][0].propose(briefing):
-                return proposal
-        return None
+        self.overtaken = False
+        try:
+            for name in self._order():
+                one = self.proposers[name][0]
+                with self._lock:
+                    if self.overtaken:  # a slow one failed, and the others had its turn
+                        return None
+                    self._slow = isinstance(one, Resting)
+                if proposal := one.propose(briefing):
+                    return proposal
+            return None
+        finally:
+            with self._lock:
+                self._slow = False
+
+    def quick(self, briefing: Briefing) -> Proposal | None:
+        """A proposal of one that does not think long, while one that does is asked; None at any other time."""
+        with self._lock:
+            if not self._slow:
+                return None
+            self.overtaken = True
+        quick = (one for name in self._order() if not isinstance(one := self.proposers[name][0], Resting))
+        return next((proposal for one in quick if (proposal := one.propose(briefing))), None)
+
+    @property
+    def slow(self) -> bool:
+        """Whether one thinks that may take minutes."""
+        return self._slow
+
+    def _order(self) -> list[str]:
+        if self.earnings:
+            return self.earnings.order()
+        return sorted(self.proposers, key=lambda n: (self.had[n] + 1) / self.proposers[n][1])
 
     def tell(self, proposal: Proposal, refusal: str | None) -> None:
         if refusal is None:
             self.had[proposal.proposer] += 1
+            if self.earnings:
+                self.earnings.turn(proposal.proposer)
         self.proposers[proposal.proposer][0].tell(proposal, refusal)
 
     @property
@@ -58,13 +103,16 @@ def make_proposers(
 ) -> Mixture:
     """The proposers that a contract names. ``had``: experiments that each had; ``used``: patches that had a turn.
 
-    ``place``: where those that are programs work; they need one.
+    ``place``: where those that are programs, or recombine, work; they need one.
     """
     made: dict[str, tuple[Proposer, float]] = {}
     for part in lab.proposers:
         one: Proposer
         if isinstance(part, Patches):
             one = PatchQueue(folder / part.folder, used)
+        elif isinstance(part, Recombine):
+            assert place is not None
+            one = Recombination(place.repo, used)
         elif isinstance(part, Program):
             assert place is not None
             one = Resting(AnyCommand(part, place))
@@ -73,4 +121,5 @@ def make_proposers(
         else:
             one = Tuner(seed)
         made[one.name] = (one, part.share)
-    return Mixture(made, had)
+    earned = Earnings(made, f"{seed}/{sum(had.values())}") if lab.search.shares == "earned" else None
+    return Mixture(made, had, earned)

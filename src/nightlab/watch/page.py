@@ -39,6 +39,19 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """What a proposer had, and what it brought: times in seconds of a slot, ``gained`` over bars, without luck."""
+
+    name: str
+    tried: int
+    kept: int
+    gained: float
+    trials: float
+    waited: float
+    dollars: float
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """Everything that a report says, gathered."""
 
@@ -74,8 +87,7 @@ class Facts:
     """Effects, and how many trials each needs to be shown."""
     smallest: float
     """The smallest effect that the confirmation could have shown."""
-    proposers: Sequence[tuple[str, int, int]]
-    """Name, experiments, kept."""
+    proposers: Sequence[Part]
     troubles: Sequence[str]
 
 
@@ -236,8 +248,12 @@ def _cost(f: Facts) -> list[str]:
         f"{_time(seconds)}, of which {_time(f.trained)} were training ({f.trained / seconds:.0%}); "
         f"it ended because: {_quote(f.reason or 'it has not ended')}."
     )
-    lines += ["", "| proposer | experiments | kept |", "|---|---|---|"]
-    lines += [f"| {_quote(name)} | {tried} | {kept} |" for name, tried, kept in f.proposers]
+    lines += ["", "| proposer | experiments | kept | gained | trials | waited for it | dollars |", "|---|" + "---|" * 6]
+    lines += [
+        f"| {_quote(p.name)} | {p.tried} | {p.kept} | {p.gained:.4g} | {_time(p.trials)} | {_time(p.waited)} | "
+        f"{p.dollars:.2f} |"
+        for p in f.proposers
+    ]
     return [*lines, ""]
 
 
