@@ -13,7 +13,7 @@ from pathlib import Path
 
 from machine import heading, table
 
-from nightlab.candidates import BEST, LAST
+from nightlab.briefs import BEST, LAST
 from nightlab.lab import load
 from nightlab.propose import Briefing, find_constants
 from nightlab.propose.briefing import brief, tokens

@@ -173,7 +173,7 @@ def killed(rounds: int) -> None:
         session = Session.create(repo, "s", device="cpu", allow=PROTECTIONS, elsewhere=common(facts))
         crew = Crew(session, View(), 1, Far(session, cluster, facts, PROTECTIONS, print))
         candidates = Night(session, Stop(), crew).candidates
-        candidates.admit(candidates.baseline())
+        candidates.making.admit(candidates.making.baseline())
         crew.launch(0, "search", 1)
         crew.land()
         for seed in range(2, rounds + 2):

@@ -160,7 +160,7 @@ def test_a_session_refuses_the_same_and_the_near_once(make_lab: Any) -> None:
         candidates.proposers.tell = lambda *told: None  # type: ignore[method-assign]
         ready = candidates._make_ready(proposal, base, None, hope=True)
         if ready and ready.candidate:
-            candidates.admit(ready.candidate)
+            candidates.making.admit(ready.candidate)
         return ready is not None
 
     def why() -> str:
@@ -181,7 +181,7 @@ def test_a_session_refuses_the_same_and_the_near_once(make_lab: Any) -> None:
     assert not make(code.replace("+ 1", "+ 2"), "add one to the product of both")
     assert make(code.replace("+ 1", "+ 3"), "subtract a little elsewhere")
     with pytest.raises(OutOfScope, match="same genome as experiment 0"):
-        candidates.admit(candidates.baseline())
+        candidates.making.admit(candidates.making.baseline())
 
 
 def test_the_benchmark_counts_them() -> None:

@@ -184,7 +184,7 @@ def test_a_trial_that_dies_with_its_node_runs_again_and_counts_once(
 
 def admit_baseline(crew: Crew) -> int:
     candidates = Night(crew.session, Stop(), crew).candidates
-    return candidates.admit(candidates.baseline())
+    return candidates.making.admit(candidates.making.baseline())
 
 
 def command(pid: int) -> str:

@@ -40,7 +40,7 @@ def waiting_lab(make_lab: Callable[..., TinyLab], data: Path) -> TinyLab:
 
 def admit_baseline(crew: Crew) -> int:
     candidates = Night(crew.session, Stop(), crew).candidates
-    return candidates.admit(candidates.baseline())
+    return candidates.making.admit(candidates.making.baseline())
 
 
 def at_work(cache: Path) -> bool:

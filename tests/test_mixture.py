@@ -184,8 +184,8 @@ def test_near_misses_are_made_together_best_pairs_first_and_never_twice(make_lab
         lab.idea(name, MORE.replace(old, new), f"idea {name}")
     session = lab.session()
     night = Night(session, Stop(), Crew(session, View()))
-    brief = night.candidates._briefing
-    night.candidates._briefing = lambda: replace(brief(), sigma=0.5)  # type: ignore[method-assign]
+    brief = night.candidates._brief
+    night.candidates._brief = lambda: replace(brief(), sigma=0.5)  # type: ignore[method-assign]
     night.run()
     experiments = session.ledger.experiments()
     made = [e.candidate for e in experiments if e.candidate.proposer == "recombine"]
@@ -205,7 +205,7 @@ def test_a_miss_of_an_earlier_champion_is_made_on_this_one(make_lab: Any) -> Non
         lab.idea(name, MORE.replace(old, new), f"idea {name}")
     _, session = lab.run(experiments=2)
     night = Night(session, Stop(), Crew(session, View()))
-    briefing = replace(night.candidates._briefing(), sigma=0.5)
+    briefing = replace(night.candidates._brief(), sigma=0.5)
     recombination = Recombination(session.repo, set())
     proposal = recombination.propose(briefing)
     assert proposal and proposal.source == "1+2"

@@ -7,12 +7,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from nightlab.genome import same_program, syntax_fault
-from nightlab.judge import Noise, smallest_effect
-from nightlab.lab import STRATEGY
-from nightlab.ledger import done_with, handed_in, read_notes
+from nightlab.briefs import brief
+from nightlab.judge import Noise
+from nightlab.ledger import done_with, handed_in
 from nightlab.lineage import OutOfScope, PatchConflict
-from nightlab.propose import Briefing, Proposal, Refused, changes, find_constants, make_proposers
+from nightlab.making import Making
+from nightlab.propose import Briefing, Proposal, Refused, make_proposers
 from nightlab.propose.command import Workplace
 from nightlab.propose.earnings import cost_of
 from nightlab.records import Candidate, Experiment, Spent
@@ -20,18 +20,14 @@ from nightlab.search import make_search, theme, worth
 from nightlab.session import Session
 from nightlab.standing import ABLATION, HUMAN
 from nightlab.thought import Thought
-from nightlab.tried import Tried, told
+from nightlab.tried import told
 from nightlab.watch.view import View
 from nightlab.words import one_line
 
 REFUSALS = 25  # proposals refused in a row before a session has nothing left to try
 MISFITS = 4  # per slot, proposals that wait at most, those that fit nothing yet included
 MOMENT = 0.05  # seconds that a free slot waits for a thought
-BEST, LAST = 100, 2000  # experiments that a proposer is told of: so that a turn costs the same in a long session
 FAREWELL = 10.0  # seconds that a thought has to end
-PAST_REFUSALS = 100  # that a briefing is made from
-REMARKS = 10  # of the human's own command that it tells
-PAIRS = 4  # of the confirmation of which a briefing speaks
 RECALLED = 200  # judged experiments whose gains a session that resumes counts for their proposers
 
 
@@ -76,7 +72,7 @@ class Candidates:
         self.search = make_search(session.lab.search, session.metric, seed)
         for experiment in self.ledger.judged(last=self.search.memory):
             self.search.tell(experiment)
-        self.tried = Tried(session)
+        self.making = Making(session)
         self._remember()
         self._champion = self.ledger.champion()
         self.nothing_left = ""
@@ -126,7 +122,7 @@ class Candidates:
         if self._thought is None:
             if self._quick:
                 return
-            self._thought = Thought(self.proposers.propose, self._briefing())
+            self._thought = Thought(self.proposers.propose, self._brief())
         self._thought.join(wait)
         if self._thought.is_alive():
             return
@@ -140,7 +136,7 @@ class Candidates:
         """A slot has nothing to do but wait for a thought: if that may take minutes, ask one that takes none."""
         slow.waits(slot=True)
         if self._quick is None and self.proposers.slow and not (self._quick_dry or self._halted):
-            self._quick = Thought(self.proposers.quick, self._briefing())
+            self._quick = Thought(self.proposers.quick, self._brief())
         self._end_quick(wait=MOMENT)
 
     def _end_quick(self, wait: float = 0.0) -> None:
@@ -244,8 +240,8 @@ class Candidates:
         proposal = Proposal(old.proposer, old.hypothesis, patch=patch, source=old.source)
         try:
             commit = repo.commit_patch(on, patch, old.hypothesis)
-            again = self.candidate(commit, on, old.proposer, old.hypothesis, old.source)
-            self._require_new(again)
+            again = self.making.candidate(commit, on, old.proposer, old.hypothesis, old.source)
+            self.making.require_new(again)
         except (OutOfScope, PatchConflict):
             return  # it was heard once
         self._ready.insert(0, self._waiting(proposal, again, on, None))
@@ -275,7 +271,7 @@ class Candidates:
                 self._ready.insert(0, again)
             return None
         try:
-            number = self.admit(candidate)
+            number = self.making.admit(candidate)
         except OutOfScope as refusal:  # its twin was admitted meanwhile
             self._refuse(ready.proposal, str(refusal))
             return None
@@ -289,9 +285,9 @@ class Candidates:
         """Make a proposal's candidate, or refuse it; with ``hope`` a conflict may be resolved by what runs now."""
         candidate = None
         try:
-            candidate = self._realise(proposal, parent.candidate.commit if parent else champion)
-            self._require_new(candidate)
-            if not proposal.source and (old := self.tried.nearly(candidate)):
+            candidate = self.making.realise(proposal, parent.candidate.commit if parent else champion)
+            self.making.require_new(candidate)
+            if not proposal.source and (old := self.making.tried.nearly(candidate)):
                 self._refuse(proposal, f"experiment {old.number} tried nearly this: {told(old)}", fault=False)
                 return None
         except (OutOfScope, PatchConflict) as refusal:
@@ -342,61 +338,10 @@ class Candidates:
         if self._refused >= REFUSALS:
             self.nothing_left = f"{REFUSALS} proposals in a row were refused"
 
-    def _briefing(self) -> Briefing:
-        champion, pinned, noise = self.session.champion(), self.pinned(), self.noise()
+    def _brief(self) -> Briefing:
+        pinned = self.pinned()
         parent = self.search.ask() if pinned is None else self.ledger.experiment(pinned)
-        number, now = self.ledger.next_number(), time.time()
-        past = self.ledger.outline(self.session.metric.goal, BEST, LAST)
-        waiting = [ready.candidate for ready in self._ready if ready.candidate]
-        return Briefing(
-            metric=self.session.metric,
-            device=self.session.device,
-            genome=self.session.genome((parent or champion).candidate.commit),
-            champion=champion,
-            history=[*past, *(Experiment(number + i, candidate, now) for i, candidate in enumerate(waiting))],
-            parent=parent,
-            lab=self.session.lab,
-            budget=self.session.budget.record(),
-            program=self._strategy(),
-            notes=read_notes(self.session.folder),
-            remarks=[(n["number"], n["said"]) for n in self.ledger.notes("hook after", last=REMARKS) if n["said"]],
-            refused=self._refusals(),
-            sigma=noise.sigma,
-            detectable=smallest_effect(noise, PAIRS),
-        )
-
-    def _strategy(self) -> str:
-        """The human's strategy as it stands in the working copy: an edit counts from the next turn on."""
-        try:
-            return (self.session.repo.lab / STRATEGY).read_text(errors="replace")
-        except OSError:
-            return ""
-
-    def _refusals(self) -> list[Refused]:
-        notes = self.ledger.notes("refused", last=PAST_REFUSALS)
-        return [Refused(n["proposer"], n["reason"], n["hypothesis"], n.get("usage", {})) for n in notes]
-
-    def _realise(self, proposal: Proposal, parent: str) -> Candidate:
-        """The proposal as a commit on ``parent``; a queued patch that conflicts there, on the baseline.
-
-        An idea that collides with what was kept may still beat it: then the lineage branches.
-        """
-        repo = self.session.repo
-        if not proposal.patch:
-            commit = repo.commit_files(parent, proposal.files, proposal.hypothesis)
-            return self._proposed(commit, parent, proposal)
-        only = bool(proposal.files) or proposal.proposer == HUMAN
-        for on in dict.fromkeys((parent, parent if only else self.session.base)):
-            try:
-                commit = repo.commit_patch(on, proposal.patch, proposal.hypothesis)
-                return self._proposed(commit, on, proposal)
-            except PatchConflict as conflict:
-                last = conflict
-        raise last
-
-    def _proposed(self, commit: str, parent: str, proposal: Proposal) -> Candidate:
-        made = self.candidate(commit, parent, proposal.proposer, proposal.hypothesis, proposal.source)
-        return replace(made, usage=dict(proposal.usage))
+        return brief(self.session, self.noise(), parent, [ready.candidate for ready in self._ready if ready.candidate])
 
     def halt(self) -> None:
         """End the thought that is under way, and begin no other: the session stops."""
@@ -420,69 +365,3 @@ class Candidates:
             if proposal.usage:  # an entry of a queue has its turn next time
                 late = "the session ended before there was room for it"
                 self._note_refusal(Refused(proposal.proposer, late, one_line(proposal.hypothesis), proposal.usage), "")
-
-    # -- what a candidate is ---------------------------------------------------------------------
-
-    def baseline(self) -> Candidate:
-        baseline = self.session.baseline_candidate()
-        genome = self.session.genome(baseline.commit)
-        program = self.tried.fingerprint(genome)
-        return replace(baseline, constants=_constants(genome, self.session.device), program=program)
-
-    def candidate(self, commit: str, parent: str, proposer: str, hypothesis: str, source: str = "") -> Candidate:
-        """The record of a candidate, with what it really changes.
-
-        Raises OutOfScope when it changes something other than the genome, nothing at all, or does not parse.
-        """
-        repo, session = self.session.repo, self.session
-        hypothesis = one_line(hypothesis)
-        touched = repo.check_scope(parent, commit, session.lab.genome)
-        if not touched:
-            raise OutOfScope("it changes nothing")
-        genome = session.genome(commit)
-        for path in touched:
-            if fault := syntax_fault(path, genome.get(path, "")):
-                raise OutOfScope(f"it does not parse: {fault}")
-        before = session.genome(parent)
-        if all(same_program(path, before.get(path, ""), genome.get(path, "")) for path in touched):
-            raise OutOfScope("it changes nothing but layout, comments or seeds, and the seeds are not its own")
-        after = _constants(genome, session.device)
-        words = changes(_constants(before, session.device), after)
-        return Candidate(
-            commit=commit,
-            parent=parent,
-            tree=repo.tree(commit),
-            proposer=proposer,
-            hypothesis=hypothesis,
-            lines=session.lines(commit),
-            constants=after,
-            changes=words,
-            source=source,
-            program=self.tried.fingerprint(genome),
-        )
-
-    def admit(self, candidate: Candidate, *, twins: bool = False) -> int:
-        """Record a candidate that was never tried, unless ``twins`` may be, and keep its commit reachable.
-
-        Raises OutOfScope for a genome that was tried.
-        """
-        if not twins:
-            self._require_new(candidate)
-        number = self.ledger.next_number()
-        self.session.repo.keep_reachable(self.session.tag, f"{number:06d}", candidate.commit)
-        self.ledger.propose(candidate)
-        return number
-
-    def _require_new(self, candidate: Candidate) -> None:
-        if twin := self.tried.same(candidate):
-            same = "genome" if twin.candidate.tree == candidate.tree else "program, in other words,"
-            raise OutOfScope(f"it is the same {same} as experiment {twin.number}: {told(twin)}")
-
-
-def _constants(genome: dict[str, str], device: str) -> dict[str, object]:
-    """The constants of all genome files; names of a second file carry its path."""
-    found: dict[str, object] = {}
-    for path, text in genome.items():
-        for name, constant in find_constants(text, device).items():
-            found[name if name not in found else f"{path}:{name}"] = constant.value
-    return found

@@ -106,10 +106,10 @@ class Night:
         seeds = range(SIMPLIFY_SEED, SIMPLIFY_SEED + pairs)
         with self.crew.on_duty():
             self._resume()
-            candidate = self.candidates.candidate(commit, champion.candidate.commit, ABLATION, hypothesis)
+            candidate = self.candidates.making.candidate(commit, champion.candidate.commit, ABLATION, hypothesis)
             waiting = [e for e in self.ledger.unjudged() if e.candidate.tree == candidate.tree]
             # What is left may be a genome of before: it is measured again, as what it is now.
-            number = waiting[0].number if waiting else self.candidates.admit(candidate, twins=True)
+            number = waiting[0].number if waiting else self.candidates.making.admit(candidate, twins=True)
             experiment = self.ledger.experiment(number)
             if (refusal := self._fitness(experiment, champion)) is not None:
                 self._record(experiment, self.crew.contestant(experiment), refusal, champion)
@@ -237,7 +237,7 @@ class Night:
         """Go on where an earlier orchestrator stopped, however it did."""
         session = self.session
         if self.ledger.next_number() == 0:
-            self.candidates.admit(self.candidates.baseline())
+            self.candidates.making.admit(self.candidates.making.baseline())
         adopted = self.crew.take_up()
         self._note_machine()
         mend_results(session.results, session.metric, self.ledger)

@@ -1,0 +1,50 @@
+"""What a proposer is told at its turn, put together from the ledger, the human's files and what waits for a slot."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from nightlab.judge import Noise, smallest_effect
+from nightlab.lab import STRATEGY
+from nightlab.ledger import read_notes
+from nightlab.propose import Briefing, Refused
+from nightlab.records import Candidate, Experiment
+from nightlab.session import Session
+
+BEST, LAST = 100, 2000  # experiments that a proposer is told of: so that a turn costs the same in a long session
+PAST_REFUSALS = 100
+REMARKS = 10  # of the human's own command
+PAIRS = 4  # of the confirmation of which it speaks
+
+
+def brief(session: Session, noise: Noise, parent: Experiment | None, waiting: Sequence[Candidate]) -> Briefing:
+    """The briefing of a turn that starts from ``parent``, or the champion; ``waiting`` are about to be tried."""
+    ledger, champion = session.ledger, session.champion()
+    number, now = ledger.next_number(), time.time()
+    past = ledger.outline(session.metric.goal, BEST, LAST)
+    refused = ledger.notes("refused", last=PAST_REFUSALS)
+    return Briefing(
+        metric=session.metric,
+        device=session.device,
+        genome=session.genome((parent or champion).candidate.commit),
+        champion=champion,
+        history=[*past, *(Experiment(number + i, candidate, now) for i, candidate in enumerate(waiting))],
+        parent=parent,
+        lab=session.lab,
+        budget=session.budget.record(),
+        program=_strategy(session),
+        notes=read_notes(session.folder),
+        remarks=[(n["number"], n["said"]) for n in ledger.notes("hook after", last=REMARKS) if n["said"]],
+        refused=[Refused(n["proposer"], n["reason"], n["hypothesis"], n.get("usage", {})) for n in refused],
+        sigma=noise.sigma,
+        detectable=smallest_effect(noise, PAIRS),
+    )
+
+
+def _strategy(session: Session) -> str:
+    """The human's strategy as it stands in the working copy: an edit counts from the next turn on."""
+    try:
+        return (session.repo.lab / STRATEGY).read_text(errors="replace")
+    except OSError:
+        return ""

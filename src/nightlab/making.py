@@ -1,0 +1,107 @@
+"""Making candidates: a proposal as a commit, the record of what it changes, and its place in the ledger."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from nightlab.genome import same_program, syntax_fault
+from nightlab.lineage import OutOfScope, PatchConflict
+from nightlab.propose import Proposal, changes, find_constants
+from nightlab.records import Candidate
+from nightlab.session import Session
+from nightlab.standing import HUMAN
+from nightlab.tried import Tried, told
+from nightlab.words import one_line
+
+
+class Making:
+    """Makes the candidates of one session, and admits those that were never tried."""
+
+    def __init__(self, session: Session) -> None:
+        self.session, self.ledger, self.tried = session, session.ledger, Tried(session)
+
+    def realise(self, proposal: Proposal, parent: str) -> Candidate:
+        """The proposal as a commit on ``parent``; a queued patch that conflicts there, on the baseline.
+
+        An idea that collides with what was kept may still beat it: then the lineage branches.
+        """
+        repo = self.session.repo
+        if not proposal.patch:
+            commit = repo.commit_files(parent, proposal.files, proposal.hypothesis)
+            return self._of(commit, parent, proposal)
+        only = bool(proposal.files) or proposal.proposer == HUMAN
+        for on in dict.fromkeys((parent, parent if only else self.session.base)):
+            try:
+                commit = repo.commit_patch(on, proposal.patch, proposal.hypothesis)
+                return self._of(commit, on, proposal)
+            except PatchConflict as conflict:
+                last = conflict
+        raise last
+
+    def _of(self, commit: str, parent: str, proposal: Proposal) -> Candidate:
+        made = self.candidate(commit, parent, proposal.proposer, proposal.hypothesis, proposal.source)
+        return replace(made, usage=dict(proposal.usage))
+
+    def baseline(self) -> Candidate:
+        baseline = self.session.baseline_candidate()
+        genome = self.session.genome(baseline.commit)
+        program = self.tried.fingerprint(genome)
+        return replace(baseline, constants=_constants(genome, self.session.device), program=program)
+
+    def candidate(self, commit: str, parent: str, proposer: str, hypothesis: str, source: str = "") -> Candidate:
+        """The record of a candidate, with what it really changes.
+
+        Raises OutOfScope when it changes something other than the genome, nothing at all, or does not parse.
+        """
+        repo, session = self.session.repo, self.session
+        hypothesis = one_line(hypothesis)
+        touched = repo.check_scope(parent, commit, session.lab.genome)
+        if not touched:
+            raise OutOfScope("it changes nothing")
+        genome = session.genome(commit)
+        for path in touched:
+            if fault := syntax_fault(path, genome.get(path, "")):
+                raise OutOfScope(f"it does not parse: {fault}")
+        before = session.genome(parent)
+        if all(same_program(path, before.get(path, ""), genome.get(path, "")) for path in touched):
+            raise OutOfScope("it changes nothing but layout, comments or seeds, and the seeds are not its own")
+        after = _constants(genome, session.device)
+        words = changes(_constants(before, session.device), after)
+        return Candidate(
+            commit=commit,
+            parent=parent,
+            tree=repo.tree(commit),
+            proposer=proposer,
+            hypothesis=hypothesis,
+            lines=session.lines(commit),
+            constants=after,
+            changes=words,
+            source=source,
+            program=self.tried.fingerprint(genome),
+        )
+
+    def admit(self, candidate: Candidate, *, twins: bool = False) -> int:
+        """Record a candidate that was never tried, unless ``twins`` may be, and keep its commit reachable.
+
+        Raises OutOfScope for a genome that was tried.
+        """
+        if not twins:
+            self.require_new(candidate)
+        number = self.ledger.next_number()
+        self.session.repo.keep_reachable(self.session.tag, f"{number:06d}", candidate.commit)
+        self.ledger.propose(candidate)
+        return number
+
+    def require_new(self, candidate: Candidate) -> None:
+        if twin := self.tried.same(candidate):
+            same = "genome" if twin.candidate.tree == candidate.tree else "program, in other words,"
+            raise OutOfScope(f"it is the same {same} as experiment {twin.number}: {told(twin)}")
+
+
+def _constants(genome: dict[str, str], device: str) -> dict[str, object]:
+    """The constants of all genome files; names of a second file carry its path."""
+    found: dict[str, object] = {}
+    for path, text in genome.items():
+        for name, constant in find_constants(text, device).items():
+            found[name if name not in found else f"{path}:{name}"] = constant.value
+    return found
