@@ -32,10 +32,12 @@ from nightlab.night import Night
 from nightlab.propose import Briefing
 from nightlab.propose.patches import PatchQueue
 from nightlab.propose.tuner import Tuner
-from nightlab.records import Budget, Candidate, Measurement, Trial, Verdict
-from nightlab.sandbox.bubblewrap import PROTECTIONS
+from nightlab.records import Budget, Candidate, Measurement, Platform, Trial, Verdict
+from nightlab.sandbox.bubblewrap import PROTECTIONS, Sandbox
 from nightlab.session import Session
 from nightlab.start import begin
+from nightlab.trial.box import Box
+from nightlab.trial.slots import WHOLE, Slot
 from nightlab.watch.view import View
 
 CONSTANTS = {f"RATE_{n}": 0.1 * (n + 1) for n in range(12)}
@@ -184,11 +186,36 @@ def make_session(folder: Path, experiments: int) -> Path:
 class Instant:
     """Stands for a trial in flight, and for the box that ran it: it has measured something mediocre already."""
 
-    def __init__(self, trial: Trial | None = None) -> None:
-        self.trial, self.folder = trial, Path()
+    def __init__(self, trial: Trial | None = None, real: Box | None = None) -> None:
+        self.trial, self.real, self.slot, self.folder = trial, real, WHOLE, Path()
 
-    def start(self, trial: Trial) -> Instant:
+    @property
+    def platform(self) -> Platform:
+        assert self.real
+        return self.real.platform
+
+    @property
+    def sandbox(self) -> Sandbox:
+        assert self.real
+        return self.real.sandbox
+
+    def slots(self, count: int | None) -> list[Slot]:
+        return [WHOLE]
+
+    def start(self, trial: Trial, slot: Slot) -> Instant:
         return Instant(trial)
+
+    def adopt(self, trial: Trial) -> Instant:
+        return Instant(trial)
+
+    def stand_by(self, like: Trial, slot: Slot) -> None: ...
+
+    def dismiss(self) -> None: ...
+
+    def phase(self) -> tuple[str, float | None]:
+        return "training", None
+
+    def stop(self) -> None: ...
 
     def finished(self) -> bool:
         return True
@@ -241,8 +268,8 @@ def one_experiment(night: Night, watch: Stopwatch) -> None:
 def start(folder: Path) -> Night:
     """From ``nightlab run`` to where the first trial would start."""
     session, _ = begin(folder, "long", None, PROTECTIONS)
-    session.box = Instant()  # type: ignore[assignment]
-    night = Night(session, Stop(hours=1e6, experiments=10**9, stall=10**9), Crew(session, View()))
+    crew = Crew(session, View(), 1, Instant(real=session.box))
+    night = Night(session, Stop(hours=1e6, experiments=10**9, stall=10**9), crew)
     session.ledger._db.execute("PRAGMA synchronous = OFF")  # the disk's pace is not nightlab's
     with night.crew.on_duty():
         night._resume()
