@@ -58,14 +58,14 @@ class Thinker:
 
 
 def plain(folder: Path, device: str, wanted: Any, count: int, seed: int) -> tuple[float, float, int]:
-    """The sequential loop: seconds of training, of wall clock, and experiments."""
+    """The sequential loop: seconds of training, of wall clock, and experiments, the first of them the program as it is."""
     env = {"NIGHTLAB_CLOCK": CLOCK[device], "NIGHTLAB_BUDGET": f"{wanted.budget:g}", "NIGHTLAB_DEVICE": device}
     draw, best, trained, begun = random.Random(seed), float("inf"), 0.0, time.perf_counter()
     genome = folder / GENOME
     for number in range(count):
         before = genome.read_text()
+        time.sleep(wanted.think)
         if number:
-            time.sleep(wanted.think)
             genome.write_text(move(before, device, draw))
         command = [sys.executable, GENOME]
         done = subprocess.run(command, cwd=folder, env={**_environment(), **env}, capture_output=True, text=True)
