@@ -58,7 +58,7 @@ class Thinker:
 
 
 def plain(folder: Path, device: str, wanted: Any, count: int, seed: int) -> tuple[float, float, int]:
-    """The sequential loop: seconds of training, of wall clock, and experiments, the first of them the program as it is."""
+    """The sequential loop, its first program as it is: seconds of training, of wall clock, and experiments."""
     env = {"NIGHTLAB_CLOCK": CLOCK[device], "NIGHTLAB_BUDGET": f"{wanted.budget:g}", "NIGHTLAB_DEVICE": device}
     draw, best, trained, begun = random.Random(seed), float("inf"), 0.0, time.perf_counter()
     genome = folder / GENOME
