@@ -202,6 +202,9 @@ class Instant:
     def slots(self, count: int | None) -> list[Slot]:
         return [WHOLE]
 
+    def fault(self, slot: Slot) -> str:
+        return ""
+
     def start(self, trial: Trial, slot: Slot) -> Instant:
         return Instant(trial)
 

@@ -8,21 +8,22 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import living, wait
-from test_trial import GUEST, LEAST, SERVED, Bench, benches
+from test_trial import GUEST, LEAST, SERVED, Bench, bench, benches
 
 from nightlab.lineage import Repo
 from nightlab.records import Measurement
-from nightlab.sandbox.bubblewrap import Bare, Bubblewrap
+from nightlab.sandbox.bubblewrap import Bubblewrap
 from nightlab.sandbox.macos import SandboxExec
 from nightlab.session import this_sandbox
 from nightlab.trial.box import GUEST as GUEST_FOLDER
 from nightlab.trial.slots import WHOLE
+
+__all__ = ["bench"]  # a fixture
 
 WARM = 'warm = ["decimal", "no_such_module"]\n'
 CONTRACT = LEAST.replace("[metric]", f"{WARM}[metric]")
@@ -39,14 +40,6 @@ print('PLACE', os.environ['NIGHTLAB_TRIAL'].rsplit('/')[-1], os.getcwd().rsplit(
 """
 
 
-@pytest.fixture(params=["bare", "sandbox"])
-def bench(make_lab: Any, request: pytest.FixtureRequest) -> Callable[..., Bench]:
-    sandbox = Bare() if request.param == "bare" else this_sandbox()
-    if request.param == "sandbox" and sandbox.name == "none":
-        pytest.skip(sandbox.why)
-    return benches(make_lab, sandbox)
-
-
 def stand_by(one: Bench) -> Path:
     """Have a trial started ahead, and wait until its processes do; the folder."""
     first = one.start()
@@ -61,8 +54,9 @@ def candidates(folder: Path) -> list[int]:
     """Processes of a folder that wait for the go."""
     found = []
     for pid in living(folder):
-        if b"NIGHTLAB_GO=" in Path(f"/proc/{pid}/environ").read_bytes():
-            found.append(pid)
+        with contextlib.suppress(ProcessLookupError, FileNotFoundError):  # it ended while we looked
+            if b"NIGHTLAB_GO=" in Path(f"/proc/{pid}/environ").read_bytes():
+                found.append(pid)
     return found
 
 

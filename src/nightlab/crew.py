@@ -15,7 +15,7 @@ from nightlab.session import Session, require_disk
 from nightlab.standing import ATTEMPTS, Replicates, contestant, replicates
 from nightlab.trial.box import end_leftovers
 from nightlab.trial.engine import Engine, Handle
-from nightlab.trial.slots import Slot, gone
+from nightlab.trial.slots import Slot
 from nightlab.watch.view import Flight, View
 
 POLL = 0.05  # seconds between looks at the trials in flight
@@ -207,8 +207,7 @@ class Crew:
     def _of_a_sound_slot(self, running: Handle) -> Measurement:
         """What a trial yielded; nothing is said of a candidate whose GPU failed, and the slot is used no more."""
         measurement = self.engine.collect(running)
-        here = self.engine is self.session.box and self.session.device == "cuda"
-        if measurement.measured or not here or not (why := gone(running.slot)):
+        if measurement.measured or not (why := self.engine.fault(running.slot)):
             return measurement
         self.slots = [slot for slot in self.slots if slot.number != running.slot.number]
         self.ledger.note("slot lost", {"slot": running.slot.number, "why": why})

@@ -10,7 +10,6 @@ import json
 import os
 import shlex
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -19,6 +18,7 @@ from rich.markup import escape
 
 from nightlab.crew import Crew
 from nightlab.records import Experiment
+from nightlab.sandbox.bubblewrap import search_path
 from nightlab.sandbox.keeper import Kept, Spec, heard, start
 from nightlab.words import one_line, plain
 
@@ -90,7 +90,7 @@ class Hooks:
 
     def _start(self, when: Literal["before", "after"], command: str, experiment: Experiment) -> None:
         told = {"session": self.session.tag, "hook": when, **experiment.to_dict()}
-        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+        path = search_path(os.environ.get("PATH", os.defpath))
         spec = Spec(
             argv=shlex.split(command),
             cwd=str(self.session.repo.lab),

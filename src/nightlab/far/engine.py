@@ -148,6 +148,10 @@ class Far:
         """Places in the queue of the cluster, which gives each trial what it needs."""
         return [Slot(number) for number in range(count or self.room)]
 
+    def fault(self, slot: Slot) -> str:
+        """Nothing: a node that fails says so itself, and is avoided."""
+        return ""
+
     def start(self, trial: Trial, slot: Slot) -> Flying:
         repo, session = self.session.repo, self.session
         commit = snapshot(repo, trial.commit, on=self.base)

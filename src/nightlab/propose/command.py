@@ -29,7 +29,7 @@ from nightlab.lineage import Repo, copies, frozen_entries, in_genome
 from nightlab.lineage.repo import MAX_GENOME_BYTES
 from nightlab.propose.briefing import brief
 from nightlab.propose.proposer import Briefing, NoProposal, Proposal
-from nightlab.sandbox.bubblewrap import DOOR, Place, Sandbox
+from nightlab.sandbox.bubblewrap import DOOR, Place, Sandbox, search_path
 from nightlab.sandbox.keeper import Kept, Spec, heard, start
 from nightlab.words import one_line, plain
 
@@ -164,7 +164,7 @@ class AnyCommand:
             if name not in os.environ:
                 raise NoProposal(f"the variable {name}, which lab.toml names for it, is not set")
         env = {name: os.environ[name] for name in (*PASSED, *self.part.environment) if name in os.environ}
-        path = os.pathsep.join([str(Path(sys.executable).parent), env.get("PATH", os.defpath)])
+        path = search_path(env.get("PATH", os.defpath))
         return {"LANG": "C.UTF-8", "TERM": "dumb", **env, "PATH": path, "NIGHTLAB_BRIEFING": BRIEFING}
 
     def _fault(self, kept: Kept, said: str) -> str:

@@ -8,6 +8,7 @@ samples that). Method and traps: bubblewrap's manual, and what Codex and Claude 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -195,6 +196,11 @@ def _for_all(name: str, gpu_node: str) -> bool:
 def compiling(cache: Path | None) -> dict[str, str]:
     """What tells compilers where their cache is: each has a folder of its own in it."""
     return {name: f"{cache}/{name.split('_')[0].lower()}" for name in CACHES} if cache else {}
+
+
+def search_path(path: str) -> str:
+    """A PATH on which our own interpreter, and what was installed beside it, is found first."""
+    return os.pathsep.join([str(Path(sys.executable).parent), path])
 
 
 def _within(path: Path, folders: Iterable[str]) -> bool:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import select
 import signal
 import subprocess
@@ -20,7 +19,7 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from nightlab.sandbox.door import Door
-from nightlab.sandbox.tree import adopt_orphans, die_with_parent, end_tree
+from nightlab.sandbox.tree import adopt_orphans, bound_files, die_with_parent, end_tree
 
 TICK, LOOK = 0.05, 1.0  # seconds between looks at the program, at its files
 End = Literal["exited", "wall", "idle", "output", "disk", "stopped", "unstartable"]
@@ -143,10 +142,7 @@ class Keeper:
 
     def _before(self) -> None:
         die_with_parent()
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        most = max(self.spec.most_disk, self.spec.most_output)
-        _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
+        bound_files(max(self.spec.most_disk, self.spec.most_output))
 
     def _reap(self) -> None:
         while True:

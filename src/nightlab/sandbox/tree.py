@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import resource
 import signal
 import sys
 import time
@@ -27,6 +28,14 @@ def die_with_parent() -> None:
     """From now on, this process is killed when the thread that started it ends."""
     if _libc is not None:
         _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def bound_files(most: int) -> None:
+    """From now on this process, and what it starts, leaves no core files and writes no file of more bytes than that."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    most = most if hard == resource.RLIM_INFINITY else min(most, hard)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
 
 
 def end_tree(reap: Callable[[], object]) -> bool:

@@ -22,13 +22,13 @@ import psutil
 from nightlab.lab import BudgetPart, Lab, megabytes
 from nightlab.lineage import Repo, copies, frozen_entries, in_genome
 from nightlab.records import Budget, Measurement, NightlabError, Platform, Trial
-from nightlab.sandbox.bubblewrap import Place, Sandbox
+from nightlab.sandbox.bubblewrap import Place, Sandbox, search_path
 from nightlab.trial import text
 from nightlab.trial.caches import Caches
 from nightlab.trial.cgroup import Cgroup
 from nightlab.trial.condition import disturbance
 from nightlab.trial.machine import this_platform
-from nightlab.trial.slots import WHOLE, Slot, share_out
+from nightlab.trial.slots import WHOLE, Slot, gone, share_out
 from nightlab.words import plain
 
 GUEST = Path(__file__).resolve().parent.parent / "guest"
@@ -127,6 +127,10 @@ class Box:
         """How this machine is shared out among trials: in ``count`` slots, None: in as many as it has room for."""
         wants = self.lab.resources
         return share_out(self.device, count, wants.cpus, megabytes(wants.memory) if wants.memory else 0.0)
+
+    def fault(self, slot: Slot) -> str:
+        """Why nothing can run in a slot any more: its GPU has failed. Empty where nothing is known against it."""
+        return gone(slot) if self.device == "cuda" else ""
 
     def start(self, trial: Trial, slot: Slot = WHOLE) -> Running:
         """Start a trial under a supervisor of its own, which goes on when this process ends.
@@ -287,20 +291,20 @@ class Box:
         starts = {"candidate": self._start(slot, folder, work, lab.data.open, writable=True, cache=compiled)}
         # Its frozen files are compared too: not every sandbox keeps it from writing them. Mounts do not hold links.
         frozen = {path: name for path, name in ids.items() if not in_genome(path, lab.genome) and " " not in name}
-        copies = {"candidate": str(work)}
+        copied = {"candidate": str(work)}
         # Copies of their own: nothing that a candidate leaves behind can touch the evaluator or the checks.
         if evaluator:
             trusted = self.repo.export(trial.commit, folder / "trusted", onto=onto)
             data = lab.data.open + lab.data.sealed
             left = None if evaluator.served or not lab.command else work
             starts["evaluator"] = self._start(slot, folder, trusted, data, writable=False, artefacts=left)
-            copies["evaluator"] = str(trusted)
+            copied["evaluator"] = str(trusted)
             if evaluator.held_out and (trial.purpose in HELD_OUT or (trial.purpose, trial.experiment) == ("search", 0)):
                 starts["evaluator"]["env"]["NIGHTLAB_HELD_OUT"] = "1"
         if lab.checks:
             checked = self.repo.export(trial.commit, folder / "checked", onto=onto)
             starts["check"] = self._start(slot, folder, checked, lab.data.open, writable=True)
-            copies["check"] = str(checked)
+            copied["check"] = str(checked)
         budget, cgroup = self.budget, self._cgroup(folder)
         return {
             "ahead": None,
@@ -309,7 +313,7 @@ class Box:
             "served": bool(evaluator and evaluator.served),
             "checks": [shlex.split(check.command) for check in lab.checks] if trial.purpose == "search" else [],
             "starts": starts,
-            "copies": copies,
+            "copies": copied,
             "ids": ids,
             "frozen": frozen,
             "env": {**self._environment(trial, folder), **slot.environment()},
@@ -357,7 +361,7 @@ class Box:
         return {
             "LANG": "C.UTF-8",
             **env,
-            "PATH": os.pathsep.join([str(Path(sys.executable).parent), "/usr/local/bin", "/usr/bin", "/bin"]),
+            "PATH": search_path(os.pathsep.join(["/usr/local/bin", "/usr/bin", "/bin"])),
             "PYTHONPATH": str(GUEST),
             "PYTHONUNBUFFERED": "1",
             "PYTHONDONTWRITEBYTECODE": "1",  # a copy holds the commit's files and no other
@@ -418,7 +422,7 @@ def run_prepare(repo: Repo, lab: Lab, commit: str, folder: Path) -> None:
     place = folder / "prepare"
     shutil.rmtree(place, ignore_errors=True)
     work = repo.export(commit, place)
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    path = search_path(os.environ.get("PATH", ""))
     try:
         done = subprocess.run(shlex.split(lab.prepare), cwd=work, env={**os.environ, "PATH": path}, check=False)
     except OSError as error:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import IO
 
 from nightlab.sandbox.bubblewrap import NOBODY
-from nightlab.sandbox.tree import die_with_parent
+from nightlab.sandbox.tree import bound_files, die_with_parent
 from nightlab.trial.cgroup import Cgroup
 from nightlab.trial.slots import pin
 from nightlab.trial.usage import tasks_of
@@ -25,10 +25,7 @@ def before_exec(processes: int, file_bytes: int, cores: Sequence[int], cgroup: C
         cgroup.join()
     pin(0, cores)
     die_with_parent()
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    most = file_bytes if hard == resource.RLIM_INFINITY else min(file_bytes, hard)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+    bound_files(file_bytes)
     _, hard = resource.getrlimit(resource.RLIMIT_NPROC)
     if hard == resource.RLIM_INFINITY or hard > processes + _running:
         # The limit counts all threads of the user, so it is on top of those that run already. It does not

@@ -48,6 +48,10 @@ class Engine(Protocol):
         """``count`` slots, None: as many as there is room for. Raises NightlabError when there is no such room."""
         ...
 
+    def fault(self, slot: Slot) -> str:
+        """Why nothing can run in a slot any more; empty where nothing is known against it."""
+        ...
+
     def start(self, trial: Trial, slot: Slot) -> Handle:
         """Raises NightlabError when it can't be started."""
         ...
