@@ -414,6 +414,12 @@ def test_help_imports_nothing_heavy(command: str) -> None:
         assert "pydantic" not in loaded
 
 
+def test_a_trial_s_supervisor_imports_nothing_heavy() -> None:
+    loaded = imported("import nightlab.trial.supervisor")
+    assert "psutil" in loaded
+    assert not loaded & (HEAVY - {"psutil"} | {"pydantic", "sqlite3"})
+
+
 def test_the_log_imports_nothing_heavy(tmp_path: Path) -> None:
     a_session(tmp_path, 5).close()
     loaded = imported(

@@ -34,8 +34,7 @@ from nightlab.propose.needs import needs
 from nightlab.records import Candidate, Experiment, Metric, NightlabError, Platform
 from nightlab.sandbox.bubblewrap import PROTECTIONS, Bare, Sandbox
 from nightlab.sandbox.find import find_sandbox
-from nightlab.trial import Box
-from nightlab.trial.box import GUEST
+from nightlab.trial.box import GUEST, Box
 from nightlab.trial.cgroup import delegated, make_room
 from nightlab.trial.machine import this_platform
 
