@@ -29,13 +29,13 @@ from nightlab.trial.cgroup import Cgroup
 from nightlab.trial.condition import disturbance
 from nightlab.trial.machine import this_platform
 from nightlab.trial.slots import WHOLE, Slot, gone, share_out
+from nightlab.trial.supervisor import BORN
 from nightlab.words import plain
 
 GUEST = Path(__file__).resolve().parent.parent / "guest"
 MARK = "NIGHTLAB_TRIAL"  # names the trial's folder in the environment of each of its processes
 PASSED = ("LANG", "LC_ALL", "TZ", "CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH")
 HELD_OUT = ("upkeep", "confirm", "transfer")  # trials that decide nothing in the search, and may see that data
-BORN = "born"  # a file in the folder of a trial whose supervisor stood by: what the folder was called then
 AHEAD = "ahead-"  # how the folder of a supervisor that stands by is called, until it is a trial's
 SCRATCH = ("work", "trusted", "checked", "home-work", "home-trusted", "home-checked", "tmp", "compiled")
 
@@ -170,7 +170,6 @@ class Box:
             self.folder.mkdir(parents=True, exist_ok=True)
             spec = self._lay_out(replace(like, id=folder.name), slot, folder)
             self._write_spec(folder, {**spec, "ahead": self._ahead()})
-            (folder / BORN).write_text(folder.name)
             process = self._supervise(folder, slot, subprocess.PIPE)
         except OSError:
             copies.remove(folder)
@@ -240,9 +239,9 @@ class Box:
         return () if self.leash is None else (self.leash,)
 
     def _take_ready(self, slot: Slot) -> StandBy | None:
-        """The supervisor that stands by for a slot, if it still does."""
+        """The supervisor that stands by for a slot, if it does by now, and still."""
         ready = self.standing_by.pop(slot.number, None)
-        if ready and ready.process.poll() is not None:
+        if ready and (ready.process.poll() is not None or not (ready.folder / BORN).exists()):
             self._dismiss(ready)
             return None
         return ready
