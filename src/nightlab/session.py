@@ -159,6 +159,10 @@ class Session:
             raise NightlabError(f"session {self.tag} has no measured baseline yet", "let it run: nightlab run")
         return champion
 
+    def champion_to_be(self) -> Experiment:
+        """The champion, or while the baseline is being measured, that: whatever ends the session makes it none."""
+        return self.ledger.champion() or self.ledger.experiment(0)
+
     def genome(self, commit: str) -> dict[str, str]:
         """The genome's text at a commit, by path."""
         paths = [path for path in self.repo.files(commit) if in_genome(path, self.lab.genome)]

@@ -228,6 +228,10 @@ class Ledger:
         ).fetchone()
         return experiment_of(row) if row else None
 
+    def kept(self) -> set[int]:
+        """The numbers of all that were kept, the baseline among them."""
+        return {number for (number,) in self._db.execute("SELECT number FROM experiments WHERE status = 'keep'")}
+
     def unjudged(self) -> list[Experiment]:
         rows = self._db.execute(f"SELECT {COLUMNS} FROM experiments WHERE status IS NULL ORDER BY number").fetchall()
         return [experiment_of(row) for row in rows]

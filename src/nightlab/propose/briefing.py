@@ -139,6 +139,8 @@ def _state(briefing: Briefing, past: Past) -> Iterator[str]:
     judged = [e for e in past.judged if e.number]
     if bar is not None:
         yield f"- The champion is #{champion.number}: {metric.name} {bar:.6g}, its luck taken off. Beat that."
+    else:
+        yield "- The baseline is still being measured: there is no number to beat yet."
     if bar is not None and start is not None:
         yield f"- The baseline measured {start:.6g}; gained so far: {metric.gain(start, bar):.4g}."
     crashed = sum(1 for e in judged if e.verdict and e.verdict.status == "crash")

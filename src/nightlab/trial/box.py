@@ -143,7 +143,8 @@ class Box:
             copies.remove(folder)
             if ready := self._take_ready(slot):
                 ready.folder.rename(folder)
-            self._write_spec(folder, self._lay_out(trial, slot, folder, ready.commit if ready else None))
+            spec = self._lay_out(trial, slot, folder, ready.commit if ready else None)
+            self._write_spec(folder, {**spec, **self._files(trial.commit, Path(spec["copies"]["candidate"]))})
             if ready:
                 process = ready.release(folder)
             process = process or self._supervise(folder, slot, subprocess.DEVNULL)
@@ -283,13 +284,10 @@ class Box:
         """Make a trial's copies of the lab, ``onto`` those of another commit if they are there; its spec."""
         lab, evaluator = self.lab, self.lab.evaluator
         work = self.repo.export(trial.commit, folder / "work", onto=onto)
-        ids = self.repo.ids(trial.commit, work)
         if onto is None and self.caches.limit:
             self.caches.give(folder / "compiled")
         compiled = folder / "compiled" if self.caches.limit else None
         starts = {"candidate": self._start(slot, folder, work, lab.data.open, writable=True, cache=compiled)}
-        # Its frozen files are compared too: not every sandbox keeps it from writing them. Mounts do not hold links.
-        frozen = {path: name for path, name in ids.items() if not in_genome(path, lab.genome) and " " not in name}
         copied = {"candidate": str(work)}
         # Copies of their own: nothing that a candidate leaves behind can touch the evaluator or the checks.
         if evaluator:
@@ -313,8 +311,6 @@ class Box:
             "checks": [shlex.split(check.command) for check in lab.checks] if trial.purpose == "search" else [],
             "starts": starts,
             "copies": copied,
-            "ids": ids,
-            "frozen": frozen,
             "env": {**self._environment(trial, folder), **slot.environment()},
             "slot": asdict(slot),
             "clock": trial.budget.clock,
@@ -328,6 +324,13 @@ class Box:
             "processes": lab.resources.processes,
             "log_bytes": int(megabytes(lab.resources.log) * 2**20),
         }
+
+    def _files(self, commit: str, work: Path) -> dict[str, dict[str, str]]:
+        """What a trial's copies have to hold, by path: all of it, and what the candidate must leave as it is."""
+        ids = self.repo.ids(commit, work)
+        # Its frozen files are compared too: not every sandbox keeps it from writing them. Mounts do not hold links.
+        frozen = {path: name for path, name in ids.items() if not in_genome(path, self.lab.genome) and " " not in name}
+        return {"ids": ids, "frozen": frozen}
 
     def _start(
         self,
