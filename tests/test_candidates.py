@@ -44,7 +44,8 @@ class Scripted:
             time.sleep(self.think)
             assert len(self.told) == len(self.asked) - 1 or not self.files, "told of the last before it is asked again"
             usage = {"seconds": self.think} if self.think else {}
-            return Proposal(self.name, f"turn {len(self.asked)}", self.files.pop(0), usage=usage) if self.files else None
+            turn = f"turn {len(self.asked)}"
+            return Proposal(self.name, turn, self.files.pop(0), usage=usage) if self.files else None
         finally:
             self.lock.release()
 
@@ -145,10 +146,9 @@ def test_a_loser_of_a_race_moves_its_constants_on_the_winner(make_lab: Any) -> N
     night.candidates.proposers = Scripted(changed(A=2.0), changed(B=5))  # type: ignore[assignment]
     night.run()
     one, two, again = session.ledger.experiments()[1:]
-    assert one.candidate.parent == two.candidate.parent == session.base and one.kept != two.kept
-    late = two if one.kept else one
-    assert again.candidate.hypothesis == late.candidate.hypothesis and again.candidate.changes == late.candidate.changes
-    assert again.kept and again.candidate.constants == {"A": 2.0, "B": 5}
+    assert one.kept and one.candidate.parent == two.candidate.parent == session.base
+    assert again.kept and again.candidate.parent == one.candidate.commit and again.candidate.hypothesis == "turn 2"
+    assert again.candidate.changes == ("B 8 → 5",) and again.candidate.constants == {"A": 2.0, "B": 5}
 
 
 def test_what_no_longer_fits_the_champion_is_dropped_and_told(session_night: Any) -> None:

@@ -259,7 +259,7 @@ class Candidates:
         champion, candidate = self.session.champion().candidate.commit, ready.candidate
         if candidate is None or (ready.parent is None and ready.champion != champion):
             hope = candidate is None and ready.champion != champion  # what runs on the new one may bring it yet
-            if again := self._make_ready(ready.proposal, champion, ready.parent, hope=hope, old=candidate):
+            if again := self._make_ready(ready.proposal, champion, ready.parent, hope=hope, made=candidate):
                 self._ready.insert(0, again)
             return None
         try:
@@ -280,15 +280,15 @@ class Candidates:
         parent: Experiment | None,
         *,
         hope: bool,
-        old: Candidate | None = None,
+        made: Candidate | None = None,
     ) -> Ready | None:
         """Make a proposal's candidate, or refuse it; with ``hope`` a conflict may be resolved by what runs now.
 
-        ``old``: what was made of it on another champion.
+        ``made``: what was made of it on another champion.
         """
         candidate = None
         try:
-            candidate = self.making.realise(proposal, parent.candidate.commit if parent else champion, old)
+            candidate = self.making.realise(proposal, parent.candidate.commit if parent else champion, made)
             self.making.require_new(candidate)
             if not proposal.source and (old := self.making.tried.nearly(candidate)):
                 self._refuse(proposal, f"experiment {old.number} tried nearly this: {told(old)}", fault=False)

@@ -20,6 +20,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from nightlab.ledger.sources import Sources
 from nightlab.ledger.tables import COLUMNS, SCHEMA, TABLES, VERSION, apply, experiment_of, fold, trial_of
 from nightlab.records import (
     Candidate,
@@ -43,6 +44,7 @@ class Ledger:
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self.path = path
+        self._sources: Sources | None = None
         if read_only and not path.exists():
             raise NightlabError(f"there is no ledger at {path}", "start a session: nightlab run")
         try:
@@ -85,6 +87,8 @@ class Ledger:
 
     def close(self) -> None:
         self._db.close()
+        if self._sources:
+            self._sources.close()
 
     # -- writing ---------------------------------------------------------------------------------
 
@@ -252,15 +256,11 @@ class Ledger:
             total = total.plus(json.loads(said))
         return total
 
-    def sources(self) -> set[str]:
-        """The entries of proposers' queues that had their turn, as experiments or refused."""
-        rows = self._db.execute(
-            "SELECT json_extract(candidate, '$.source') FROM experiments "
-            "WHERE json_extract(candidate, '$.source') <> '' "
-            "UNION SELECT json_extract(data, '$.source') FROM events INDEXED BY events_source "
-            "WHERE kind = 'refused' AND json_extract(data, '$.source') <> ''"
-        )
-        return {source for (source,) in rows}
+    def sources(self) -> Sources:
+        """Which entries of proposers' queues had their turn; of use until this ledger is closed."""
+        if self._sources is None:
+            self._sources = Sources(self.path)
+        return self._sources
 
     def by_source(self, source: str) -> Experiment | None:
         """The latest experiment that came from this entry of a proposer's queue, if any."""

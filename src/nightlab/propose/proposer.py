@@ -7,7 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from nightlab.lab import Lab
+from nightlab.ledger import Sources
 from nightlab.records import Budget, Experiment, Metric
+
+Used = set[str] | Sources
+"""Entries of a queue that had their turn."""
 
 
 class NoProposal(Exception):
