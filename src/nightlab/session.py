@@ -160,7 +160,7 @@ class Session:
         return champion
 
     def champion_to_be(self) -> Experiment:
-        """The champion, or while the baseline is being measured, that: whatever ends the session makes it none."""
+        """The champion; the baseline while that is being measured: where it can't be, the session ends."""
         return self.ledger.champion() or self.ledger.experiment(0)
 
     def genome(self, commit: str) -> dict[str, str]:

@@ -58,6 +58,7 @@ class Briefing:
     genome: Mapping[str, str]
     """The genome to start from, the champion's or the parent's: text by path."""
     champion: Experiment
+    """Without a verdict and numbers while it is the baseline, and being measured."""
     history: Sequence[Experiment]
     """What was tried, in order of the numbers: the baseline first, then those that measured best and the latest ones.
 
