@@ -326,6 +326,7 @@ def test_a_thread_learns_which_entries_had_their_turn(tmp_path: Path) -> None:
         sources.add("3+4")
         assert had() == ["1.patch", "2.patch", "3+4"] and "3+4" in ledger.sources()
     ledger.close()
+    assert list(tmp_path.glob("l.db*")) == [tmp_path / "l.db"], "a backup takes the one file"
 
 
 def test_nothing_that_the_loop_asks_is_answered_by_reading_a_whole_table(tmp_path: Path) -> None:

@@ -86,9 +86,9 @@ class Ledger:
         return db
 
     def close(self) -> None:
-        self._db.close()
         if self._sources:
             self._sources.close()
+        self._db.close()  # the last one: then SQLite writes its journal back into the file
 
     # -- writing ---------------------------------------------------------------------------------
 

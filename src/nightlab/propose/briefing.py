@@ -152,7 +152,7 @@ def _state(briefing: Briefing, past: Past) -> Iterator[str]:
         yield f"- Noise: luck alone moves one trial by about {briefing.sigma:.2g} (one standard deviation)."
         yield f"- An effect below {briefing.detectable:.2g} would not show in a confirmation; aim for more."
     for e in briefing.history:
-        if e.verdict is None:
+        if e.verdict is None and e.number:
             yield f"- Running now: #{e.number} {quoted(e.candidate.hypothesis)}"
 
 
