@@ -81,6 +81,8 @@ SAME = {  # what is written instead of what, in SMALL
     "another variable": ("best", "least"),
     "one in a loop": ("step ", "turn "),
     "one in a comprehension's function": ("moved", "then"),
+    "a comprehension's variable": ("[v - rate * v for v in scale(data)]", "[w - rate * w for w in scale(data)]"),
+    "a generator's variable": ("(v * v for v in x)", "(w * w for w in x)"),
     "brackets": ("(1 - step / STEPS)", "(1 - (step / STEPS))"),
     "constants in another order": ("STEPS = 2**4\nSEED = 7", "SEED = 7\nSTEPS = 2**4"),
 }
@@ -96,6 +98,8 @@ OTHER = {
     "a call": ("math.sqrt", "math.cbrt"),
     "another variable's value": ("return best", "return rate"),
     "a variable that shadows": ("rate * v for", "rate * best for"),
+    "a comprehension's other variable": ("[v - rate * v for", "[v - rate * step for"),
+    "what a comprehension goes through": ("for v in scale(data)", "for v in data"),
     "a parameter's name": ("def scale(x, by=2.0)", "def scale(x, with_=2.0, by=2.0)"),
     "a function's name": ("def train(", "def fit("),
     "a statement more": ("    return best", "    best += 0\n    return best"),

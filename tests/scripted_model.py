@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -135,7 +136,7 @@ _numbers = itertools.count(1)
 
 
 @contextmanager
-def serve(*script: Step, choose: Any = None) -> Iterator[ScriptedModel]:
+def serve(*script: Step, choose: Any = None, tls: ssl.SSLContext | None = None) -> Iterator[ScriptedModel]:
     """The server, while the block runs. Its url ends as an OpenAI base URL does."""
     model = ScriptedModel(list(script), choose)
 
@@ -170,9 +171,11 @@ def serve(*script: Step, choose: Any = None) -> Iterator[ScriptedModel]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
+    if tls:  # the handshake is the handler's, who may fail at it without the others
+        server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
-    model.url = f"http://127.0.0.1:{server.server_port}/v1"
+    model.url = f"{'https://localhost' if tls else 'http://127.0.0.1'}:{server.server_port}/v1"
     try:
         yield model
     finally:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
+import ssl
+import subprocess
 import threading
 import urllib.request
 from collections.abc import Iterator
@@ -83,6 +86,37 @@ for _ in range(2):
 {GOOD}"""
         assert proposer(script, sandbox, endpoints=[f"127.0.0.1:{port}"])().files
         assert len(model.asked) == 4
+
+
+def test_it_speaks_tls_through_the_door_with_an_authority_of_yours(
+    proposer: Any,  # noqa: F811
+    sandbox: Sandbox,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The door sees no more than the name; the certificate is checked by the program, against a file that is named."""
+    ours, key = tmp_path / "ca" / "ours.pem", tmp_path / "key.pem"
+    ours.parent.mkdir()
+    words = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
+    words += ["-subj", "/CN=a model", "-addext", "subjectAltName=DNS:localhost", "-keyout", str(key), "-out", str(ours)]
+    if shutil.which("openssl") is None or subprocess.run(["openssl", *words], capture_output=True).returncode:
+        pytest.skip("needs openssl")
+    tmp_path.chmod(0o755)
+    monkeypatch.setenv("SSL_CERT_FILE", str(ours))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(ours, key)
+    with serve("hello", tls=context) as model, serve("another", tls=context) as other:
+        url = f"{model.url}/chat/completions"
+        script = f"""{ASK}
+assert "hello" in ask({url!r})
+assert "CERTIFICATE_VERIFY_FAILED" in refused(lambda: ask({url.replace("localhost", "127.0.0.1")!r}))
+assert "403" in refused(lambda: ask({other.url!r}))
+{GOOD}"""
+        port = model.url.split(":")[-1].removesuffix("/v1")
+        named = {"environment": ["SSL_CERT_FILE"], "files": [str(ours.parent)]}
+        both = [f"localhost:{port}", f"127.0.0.1:{port}"]
+        assert proposer(script, sandbox, endpoints=both, **named)().files
+        assert len(model.asked) == 1 and not other.asked
 
 
 def test_it_reaches_nothing_else(proposer: Any, sandbox: Sandbox, other: Any) -> None:  # noqa: F811

@@ -54,7 +54,14 @@ DIFFERENT = [
     ("A = 1\nprint(A)\n", "A = True\nprint(A)\n"),
     ("A = 1\ndef f(A):\n    return A\nprint(f(2), A)\n", "A = 1\ndef f(a):\n    return A\nprint(f(2), A)\n"),
     ("def f(n=x):\n    x = 1\n    return x\n", "def f(n=y):\n    y = 1\n    return y\n"),
-    ("def f():\n    return [x for x in a], x\n", "def f():\n    return [y for y in a], x\n"),
+    ("def f():\n    return [x for x in a], x\n", "def f():\n    return [y for y in a], y\n"),
+    ("def f(x):\n    return [x for x in x]\n", "def f(x):\n    return [y for y in y]\n"),
+    ("def f(x):\n    return [x for y in x]\n", "def f(x):\n    return [y for y in x]\n"),
+    ("def f(a):\n    return [x for x in a for y in x]\n", "def f(a):\n    return [y for x in a for y in x]\n"),
+    ("def f(a):\n    return {x: y for x, y in a}\n", "def f(a):\n    return {y: x for x, y in a}\n"),
+    ("def f(a):\n    return [z := x for x in a], z\n", "def f(a):\n    return [y := x for x in a], z\n"),
+    ("def f(a):\n    return [[x for y in x] for x in a]\n", "def f(a):\n    return [[y for y in x] for x in a]\n"),
+    ("def f(a):\n    return [lambda x: x for x in a]\n", "def f(a):\n    return [lambda x: y for y in a]\n"),
     ("def f():\n    def g():\n        x = 1\n    return x\n", "def f():\n    def g():\n        y = 1\n    return y\n"),
     ("def f():\n    x = 1\n    return eval('x')\n", "def f():\n    y = 1\n    return eval('x')\n"),
     ("x = 1\ndef f():\n    global x\n    x = 2\nprint(x)", "y = 1\ndef f():\n    global x\n    x = 2\nprint(y)"),
@@ -67,6 +74,23 @@ DIFFERENT = [
     ("v = 1\nclass C:\n    v = v\nprint(v)\n", "w = 1\nclass C:\n    v = w\nprint(w)\n"),
     ("import a as x\nprint(x)\n", "import b as x\nprint(x)\n"),
 ]
+
+
+ALIKE = [
+    ("def f(a):\n    return [x for x in a], x\n", "def f(a):\n    return [y for y in a], x\n"),
+    ("def f(x):\n    return [x for x in x]\n", "def f(x):\n    return [y for y in x]\n"),
+    ("A = [[x for x in x] for x in d]\nprint(A)\n", "A = [[y for y in x] for x in d]\nprint(A)\n"),
+    (
+        "def f(a):\n    return {k: [v for v in k] for k in a}\n",
+        "def f(a):\n    return {v: [k for k in v] for v in a}\n",
+    ),
+    ("def f(a):\n    b = a\n    return sum(x for x in b)\n", "def f(a):\n    x = a\n    return sum(b for b in x)\n"),
+]
+
+
+@pytest.mark.parametrize(("one", "two"), ALIKE)
+def test_a_comprehension_has_variables_of_its_own(one: str, two: str) -> None:
+    assert canonical("g.py", one, "cpu") == canonical("g.py", two, "cpu")
 
 
 @pytest.mark.parametrize(("one", "two"), DIFFERENT)

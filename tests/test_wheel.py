@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import GENOME, PROGRAM, TinyLab, program_env, wait
+from conftest import CONTRACT, GENOME, PROGRAM, TinyLab, program_env, wait
 
 from nightlab.interop.skill import SOURCE
 from nightlab.ledger import find_ledger, hand_in, handed_in
@@ -43,6 +43,13 @@ def handed(lab: TinyLab, nightlab: Any, genome: str, why: str = "why not") -> st
     assert done.code == 0, done.err
     assert done.json["state"] == "waiting" and done.json["experiment"] is None
     return str(done.json["id"])
+
+
+def flies(lab: TinyLab, name: str) -> bool:
+    """Whether a trial of a candidate is under way."""
+    ledger = find_ledger(lab.folder, None)
+    found = ledger.by_source(name)
+    return found is not None and any(trial.experiment == found.number for trial in ledger.open_trials())
 
 
 def test_handed_in_with_no_session_it_is_measured_in_the_background(make_lab: Any, nightlab: Any) -> None:
@@ -140,6 +147,74 @@ def test_nobody_is_started_for_what_somebody_else_proposed(make_lab: Any, nightl
     run.wait()
     done = nightlab("wait", "0", cwd=lab)
     assert done.code == 1 and "nobody runs session t" in done.err and "nightlab run --tag t" in done.err
+
+
+def test_several_first_tries_at_once_are_one_session(make_lab: Any, start_nightlab: Any, nightlab: Any) -> None:
+    lab = make_lab()
+    lab.write("genome.py", BETTER)
+    at_once = [start_nightlab("try", "--no-wait", "--json", cwd=lab) for _ in range(4)]
+    said = [json.loads(process.communicate(timeout=60)[0]) for process in at_once]
+    assert [process.returncode for process in at_once] == [0] * 4
+    assert len({one["session"] for one in said}) == 1 and len({one["id"] for one in said}) == 4
+    found = [nightlab("wait", one["id"], "--json", cwd=lab).json for one in said]
+    assert sorted(one["state"] for one in found) == ["judged", "refused", "refused", "refused"]
+    assert all(one["why"] for one in found if one["state"] == "refused"), "it is the same, or is there already"
+    assert proposed(lab) == ["baseline", "human"]
+
+
+def test_a_pause_holds_for_tries_too(make_lab: Any, nightlab: Any, start_nightlab: Any) -> None:
+    lab = make_lab()
+    assert nightlab("wait", handed(lab, nightlab, BETTER), cwd=lab).code == 0
+    assert nightlab("pause", cwd=lab).code == 0
+    lab.write("genome.py", BETTER.replace("B = 8", "B = 7"))
+    there = start_nightlab("try", "-m", "wait for me", cwd=lab)
+    [folder] = (lab.folder / ".nightlab").glob("*/")
+    [entry] = wait(lambda: handed_in(folder))
+    late = nightlab("wait", entry.id, "--timeout", "1", "--json", cwd=lab).json
+    assert late["state"] == "waiting" and "nightlab resume --tag" in late["why"]
+    told = nightlab("wait", entry.id, "--timeout", "0", cwd=lab)
+    assert told.code == 1 and "it is paused" in told.err and "nightlab resume --tag" in told.err
+    assert not runs_now(folder) and there.poll() is None, "nobody holds the session, and who waits goes on waiting"
+    assert nightlab("resume", cwd=lab).code == 0
+    assert nightlab("wait", entry.id, cwd=lab).code == 0
+    assert there.wait(timeout=60) == 0
+
+
+def test_a_pause_while_one_is_measured_lets_it_end_and_starts_no_other(make_lab: Any, nightlab: Any) -> None:
+    lab = make_lab(SPARE, SLOW.replace("SECONDS", "8 if 'return 1' in open('genome.py').read() else 0"))
+    one = handed(lab, nightlab, SPARE.replace("return 0", "return 1"))
+    two = handed(lab, nightlab, SPARE.replace("return 0", "return 2"))
+    [folder] = (lab.folder / ".nightlab").glob("*/")
+    wait(lambda: flies(lab, one))
+    assert nightlab("pause", cwd=lab).code == 0
+    wait(lambda: not runs_now(folder))
+    assert not find_ledger(lab.folder, None).open_trials(), "what flew came to its end"
+    assert "paused" in nightlab("wait", two, "--timeout", "0", "--json", cwd=lab).json["why"]
+    assert nightlab("resume", cwd=lab).code == 0
+    found = [nightlab("wait", name, "--json", cwd=lab).json["state"] for name in (one, two)]
+    assert found == ["judged", "judged"]
+
+
+def test_a_try_can_be_skipped(make_lab: Any, nightlab: Any) -> None:
+    lab = make_lab(SPARE, SLOW.replace("SECONDS", "0 if open('genome.py').read().count('return 0') else 60"))
+    name = handed(lab, nightlab, SPARE.replace("return 0", "return 1"))
+    wait(lambda: flies(lab, name))
+    assert nightlab("skip", cwd=lab).code == 0
+    found = nightlab("wait", name, "--json", cwd=lab)
+    assert found.code == 3 and found.json["experiment"]["reason"] == "skipped"
+
+
+def test_hooks_run_around_a_try(make_lab: Any, nightlab: Any, tmp_path: Path) -> None:
+    heard, script = tmp_path / "heard", tmp_path / "hook.sh"
+    script.write_text(f"""grep -o '"hook": "[a-z]*"\\|"number": [0-9]*' >> {heard}\necho >> {heard}\n""")
+    hooks = f'\n[hooks]\nbefore = "sh {script}"\nafter = "sh {script}"\n'
+    lab = make_lab(contract=CONTRACT.format(proposer="patches").replace("[sandbox]", f"{hooks}\n[sandbox]"))
+    assert nightlab("wait", handed(lab, nightlab, BETTER), cwd=lab).code == 0
+    [folder] = (lab.folder / ".nightlab").glob("*/")
+    wait(lambda: not runs_now(folder))
+    words = [" ".join(one.split()) for one in heard.read_text().split("\n\n") if one]
+    expected = [f'"hook": "{when}" "number": {n}' for n in (0, 1) for when in ("before", "after")]
+    assert sorted(words) == sorted(expected) and words.index(expected[2]) < words.index(expected[3])
 
 
 def test_handed_in_in_order(tmp_path: Path) -> None:

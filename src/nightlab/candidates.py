@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from nightlab.briefs import brief
+from nightlab.earned import earned, earned_by
 from nightlab.judge import Noise
 from nightlab.ledger import done_with, handed_in
 from nightlab.lineage import OutOfScope, PatchConflict
@@ -161,10 +162,7 @@ class Candidates:
                 self.proposers.tell(thought.proposal, None)
 
     def next_try(self) -> int | None:
-        """The number of the next experiment that somebody handed in; None when no more wait."""
-        for experiment in self.ledger.unjudged():
-            if experiment.candidate.proposer == HUMAN:
-                return experiment.number
+        """The number of a new experiment that somebody handed in; None when no more wait."""
         self._take_up_tries()
         while self._ready:
             if (number := self._take(self._ready[0])) is not None:
@@ -191,7 +189,9 @@ class Candidates:
         self._themes.pop(experiment.number, None)
         self.search.tell(experiment)
         before, self._champion = self._champion, self.ledger.champion()
-        self._earned(experiment, before)
+        if self.earnings:
+            one = earned_by(self.ledger, self.session.metric, experiment, before)
+            self.earnings.add(experiment.candidate.proposer, one.gain, one.cost)
         climbs = self.session.lab.search.strategy == "climb" and self.pinned() is None
         if climbs and before and self._champion:
             late = before if experiment.kept else experiment
@@ -202,22 +202,9 @@ class Candidates:
         """Count again what proposers earned before the session was resumed."""
         if self.earnings is None:
             return
-        before = None
-        for experiment in self.ledger.judged(last=RECALLED):
-            self.earnings.turn(experiment.candidate.proposer)
-            self._earned(experiment, before or self.ledger.by_commit(experiment.candidate.parent))
-            before = experiment if experiment.kept else before
-
-    def _earned(self, experiment: Experiment, before: Experiment | None) -> None:
-        """Count an experiment for its proposer: its gain over the champion ``before`` it without its luck, its cost."""
-        if self.earnings is None:
-            return
-        gain, candidate = 0.0, experiment.candidate
-        if experiment.kept and before and before.bar is not None and experiment.bar is not None:
-            gain = self.session.metric.gain(before.bar, experiment.bar)
-        trials = (m for t, m in self.ledger.trials(experiment.number) if m and t.purpose in ("search", "pilot"))
-        cost = cost_of(candidate.usage, sum(measured.wall_seconds for measured in trials))
-        self.earnings.add(candidate.proposer, gain, cost)
+        for one in earned(self.ledger, self.session.metric, RECALLED):
+            self.earnings.turn(one.experiment.candidate.proposer)
+            self.earnings.add(one.experiment.candidate.proposer, one.gain, one.cost)
 
     def _was_good(self, experiment: Experiment) -> bool:
         """Whether it beat a champion that it was made on, which is none any more."""

@@ -163,6 +163,8 @@ class Stop(Part):
     tokens: int | None = Field(default=None, gt=0)
     money: float | None = Field(default=None, gt=0)
     """US dollars; like the tokens, all that proposers said their turns took."""
+    gain_per_hour: float | None = Field(default=None, gt=0)
+    """In the metric's unit: what an hour of a slot has to bring, or the session ends."""
 
 
 class HooksPart(Part):

@@ -14,8 +14,8 @@ from nightlab.pilots import Pilots
 from nightlab.records import SEED, Experiment, Measurement, NightlabError, Verdict
 from nightlab.sandbox.bubblewrap import Sealing
 from nightlab.session import Session
-from nightlab.standing import ABLATION, SIMPLIFY_SEED
-from nightlab.steering import Steering
+from nightlab.standing import ABLATION, HUMAN, SIMPLIFY_SEED
+from nightlab.steering import Steering, paused_words
 from nightlab.stopping import Stopping
 from nightlab.trial.slots import CALM, crowding, described
 from nightlab.upkeep import Upkeep
@@ -34,6 +34,7 @@ class Night:
             session, crew.view, seed, len(crew.slots), lambda: crew.replicates.noise(), lambda: self.steering.pinned
         )
         self.stopping = Stopping(stop, session, self.candidates)
+        self.answering = False  # only what somebody handed in
 
     # -- the sentence ----------------------------------------------------------------------------
 
@@ -46,7 +47,7 @@ class Night:
         with crew.on_duty():
             self._resume()
             if crew.paused:
-                self.view.say(f"[bold yellow]paused:[/] {self.steering.paused_words()}")
+                self.view.say(f"[bold yellow]paused:[/] {paused_words(self.session.tag)}")
             try:
                 while not (reason := self._turn()):
                     crew.wait()
@@ -60,18 +61,9 @@ class Night:
                 self.hooks.stop()
 
     def _turn(self) -> str:
-        """Look at everything once, and start what can be started; returns why the session has ended, once it has."""
+        """Look, and have the next thought; returns why the session has ended, once it has."""
         crew = self.crew
-        self.steering.heed()
-        self.hooks.look()
-        for trial, measurement in crew.finished():
-            self.candidates.news()
-            if trial.purpose != "search":
-                self.view.measured(trial, measurement, self.session.metric)
-        while crew.free and (wanted := self._wanted()):
-            if wanted.why:
-                self.view.again(self.ledger.experiment(wanted.number), wanted.why)
-            crew.launch(wanted.number, wanted.purpose, wanted.seed, budget=wanted.budget)
+        self._look()
         final = self._final_reason()
         reason = final or self.stopping.stalled()
         if reason and not crew.flying and not self.hooks.busy:
@@ -85,17 +77,39 @@ class Night:
         crew.goal = f"{'paused, ' * crew.paused}{self.stopping.goal()}"
         return ""
 
+    def _look(self) -> None:
+        """Look at everything once, and start what can be started."""
+        crew = self.crew
+        self.steering.heed()
+        self.hooks.look()
+        for trial, measurement in crew.finished():
+            self.candidates.news()
+            if trial.purpose != "search":
+                self.view.measured(trial, measurement, self.session.metric)
+        while crew.free and (wanted := self._wanted()):
+            if wanted.why:
+                self.view.again(self.ledger.experiment(wanted.number), wanted.why)
+            crew.launch(wanted.number, wanted.purpose, wanted.seed, budget=wanted.budget)
+
     def answer(self) -> None:
-        """See what somebody handed in through to its verdicts, and propose nothing else.
+        """See what somebody handed in through to its verdicts, and propose nothing else; a pause ends that too.
 
         Raises Interrupted when the user wants to stop; what waits then is taken up next time.
         """
+        self.answering = True
         with self.crew.on_duty():
             self._resume()
-            if self.ledger.champion() is None:
-                self._finish(0)
-            while (number := self.candidates.next_try()) is not None:
-                self._finish(number)
+            try:
+                self._look()
+                while self.crew.flying or self.hooks.busy:
+                    self.crew.wait()
+                    self._look()
+            finally:
+                self.hooks.stop()
+            if self.crew.asked_to_stop:
+                raise Interrupted
+        if self.crew.paused:
+            self.view.say(f"[bold yellow]paused:[/] {paused_words(self.session.tag)}")
 
     def simplify(self, commit: str, hypothesis: str, pairs: int) -> Experiment:
         """Let a champion without some of its changes replace it, if it is as good on so many fresh seeds.
@@ -148,32 +162,30 @@ class Night:
         for experiment in self.ledger.unjudged():
             if experiment.number in self.steering.skipped:
                 self._skip(experiment, champion)
-            elif experiment.candidate.proposer != ABLATION:  # which only `confirm --simplify` can answer
+            elif self._ours(experiment):
                 wanted = self._judge(experiment)
                 if wanted and not self.crew.flies(wanted) and not asked:
                     return wanted if self.hooks.before(experiment) else None
         if asked or self.ledger.champion() is None:
             return None  # without a baseline there is nothing to measure anything else against
-        stopping = bool(self._final_reason() or self.stopping.stalled())
+        stopping = self.answering or bool(self._final_reason() or self.stopping.stalled())
         wanted = self.upkeep.wanted(self.stopping.done(), stopping=stopping)
         if wanted and not self.crew.flies(wanted):
             return wanted
-        if stopping:
-            return None
-        number = self.candidates.next(idle=not self.crew.flying)
+        if self.answering:
+            number = self.candidates.next_try()
+        else:
+            number = None if stopping else self.candidates.next(idle=not self.crew.flying)
         if number is None or not self.hooks.before(experiment := self.ledger.experiment(number)):
             return None
         return self._judge(experiment)
 
-    def _finish(self, number: int) -> None:
-        """See one experiment through to its verdict."""
-        while (experiment := self.ledger.experiment(number)).verdict is None:
-            self.crew.land()
-            wanted = self._judge(experiment)
-            if wanted and self.crew.asked_to_stop:
-                raise Interrupted
-            if wanted:
-                self.crew.launch(wanted.number, wanted.purpose, wanted.seed, budget=wanted.budget)
+    def _ours(self, experiment: Experiment) -> bool:
+        """Whether an experiment without a verdict is for this loop to go on with."""
+        proposer = experiment.candidate.proposer
+        if self.answering:
+            return proposer == HUMAN or not experiment.number
+        return proposer != ABLATION  # which only `confirm --simplify` can answer
 
     # -- judging ---------------------------------------------------------------------------------
 

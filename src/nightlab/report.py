@@ -5,15 +5,16 @@ from __future__ import annotations
 import io
 import os
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from pathlib import Path
 
+from nightlab.earned import by_proposer
 from nightlab.judge import pairs_needed, smallest_effect
 from nightlab.records import Evidence, Experiment, NightlabError
 from nightlab.session import Session
 from nightlab.standing import replicates
 from nightlab.watch.chart import progress
-from nightlab.watch.page import Facts, Part, Row, markdown, page
+from nightlab.watch.page import Facts, Row, markdown, page
 
 PAIRS = 4  # of the confirmation whose power the report speaks of
 
@@ -70,7 +71,7 @@ def gather(session: Session) -> Facts:
         luck_removed=_luck(session, champion),
         needed=[(effect, 2 * pairs_needed(noise, effect)) for effect in effects if effect > 0 and noise.sigma > 0],
         smallest=smallest_effect(noise, PAIRS),
-        proposers=_proposers(session, experiments),
+        proposers=by_proposer(ledger, metric),
         troubles=_troubles(session),
     )
 
@@ -153,30 +154,6 @@ def _luck(session: Session, champion: Experiment | None) -> float:
     if champion is None or champion.bar is None or champion.measurement is None or champion.measurement.metric is None:
         return 0.0
     return session.metric.gain(champion.bar, champion.measurement.metric)
-
-
-def _proposers(session: Session, experiments: list[Experiment]) -> list[Part]:
-    """What each proposer tried, gained and cost, failed turns included; who tried most comes first."""
-    who = {e.number: e.candidate.proposer for e in experiments if e.number}
-    tried, kept = Counter(who.values()), Counter(e.candidate.proposer for e in experiments if e.kept)
-    gained, trials = defaultdict[str, float](float), defaultdict[str, float](float)
-    bar: float | None = None
-    for e in sorted(experiments, key=lambda e: e.judged_at or 0.0):
-        if e.kept and e.bar is not None:
-            if e.number and bar is not None:
-                gained[who[e.number]] += session.metric.gain(bar, e.bar)
-            bar = e.bar
-    for trial, measured in session.ledger.trials():
-        if measured and trial.experiment in who and trial.purpose in ("search", "pilot"):
-            trials[who[trial.experiment]] += measured.wall_seconds
-    turns = [(e.candidate.proposer, e.candidate.usage) for e in experiments]
-    turns += [(note["proposer"], note.get("usage", {})) for note in session.ledger.notes("refused")]
-    took = {what: defaultdict[str, float](float) for what in ("waited", "cost_usd")}
-    for name, usage in turns:
-        for what, sums in took.items():
-            sums[name] += usage.get(what) or 0
-    names = [*(name for name, _ in tried.most_common()), *sorted({name for name, _ in turns} - {*tried, "baseline"})]
-    return [Part(n, tried[n], kept[n], gained[n], trials[n], took["waited"][n], took["cost_usd"][n]) for n in names]
 
 
 def _sealing(session: Session) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from nightlab.far import Far, cluster, common
 from nightlab.lab import load, to_toml
-from nightlab.ledger import tags
+from nightlab.ledger import alone, tags
 from nightlab.lineage import Repo, make_repo
 from nightlab.records import NightlabError, Platform
 from nightlab.session import Session, fresh_tag, inspect, open_session, require, sealed, this_sandbox
@@ -95,7 +95,8 @@ def begin(
     contract, _, checks = inspect(repo, dirty_genome=dirty_genome)
     here = sealed(this_sandbox(), {*contract.sandbox.allow_missing, *allow}) if elsewhere is None else []
     require([*checks, *here])
-    session, said = _open(repo, tag, device, allow, elsewhere)
+    with alone(repo.lab):  # several that come at once would all make the first session
+        session, said = _open(repo, tag, device, allow, elsewhere)
     try:
         if elsewhere is None and prepare:
             run_prepare(repo, session.lab, session.base, session.folder)

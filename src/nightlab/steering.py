@@ -6,6 +6,8 @@ and writes down what it was with its place among the orders: all that follows is
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from rich.markup import escape
 
 from nightlab.crew import Crew
@@ -40,6 +42,19 @@ def fault(ledger: Ledger, order: str) -> str:
     if experiment and worth(experiment) is None:
         return f"experiment {number} has no number to go on from: {_said(experiment)}"
     return ""
+
+
+def paused(ledger: Ledger, folder: Path) -> bool:
+    """Whether the session in ``folder`` starts nothing new, by the orders that were taken up and those that wait."""
+    taken = ledger.notes("order")
+    given = [note["order"] for note in taken if not note["refused"]]
+    given += [order.strip() for _, order in read_orders(folder, taken[-1]["place"] if taken else 0)]
+    return next((order for order in reversed(given) if order in (PAUSE, RESUME)), RESUME) == PAUSE
+
+
+def paused_words(tag: str) -> str:
+    """What a pause means, and how to end it."""
+    return f"nothing new starts; go on with: nightlab resume --tag {tag}"
 
 
 def to_skip(ledger: Ledger) -> int:
@@ -90,15 +105,12 @@ class Steering:
                 self.crew.view.say(f"  [bold yellow]not done:[/] {escape(one_line(order, 80))}: {escape(refused)}")
             else:
                 self._follow(order)
-                self.crew.view.say(f"  [bold]{order}[/]{': ' + self.paused_words() if order == PAUSE else ''}")
+                meaning = f": {paused_words(self.session.tag)}" if order == PAUSE else ""
+                self.crew.view.say(f"  [bold]{order}[/]{meaning}")
         for running in self.crew.flying.values():
             if running.trial.experiment in self.skipped and running.trial.id not in self._ended:
                 self._ended.add(running.trial.id)
                 running.stop()
-
-    def paused_words(self) -> str:
-        """What a pause means, and how to end it."""
-        return f"nothing new starts; go on with: nightlab resume --tag {self.session.tag}"
 
     def _follow(self, order: str) -> None:
         word, number = parse(order)

@@ -1,12 +1,19 @@
-"""When a session ends by itself: hours, experiments, stall, and what its proposers took in tokens and money."""
+"""When a session ends by itself: hours, experiments, tokens, money; a stall, or too little to be expected of it."""
 
 from __future__ import annotations
 
 import time
 
 from nightlab.candidates import Candidates
+from nightlab.earned import earned, earned_by
+from nightlab.judge import LEVEL, Prospect, prospect
 from nightlab.lab import Stop
+from nightlab.propose.earnings import cost_of
 from nightlab.session import Session
+
+LATELY = 75  # experiments whose gains and costs say what to expect of the next
+KEEPS = 10  # the last ones, of which the largest is what one more keep is believed to gain
+HOUR = 3600.0
 
 
 class Stopping:
@@ -17,6 +24,7 @@ class Stopping:
         self.begun = time.time()
         if stop.tokens is not None or stop.money is not None:
             candidates.spent = self.ledger.spent()
+        self._expected: tuple[int, Prospect | None] = (-1, None)  # after so many experiments
 
     def done(self) -> int:
         """Experiments judged so far, the baseline not counted."""
@@ -44,7 +52,36 @@ class Stopping:
             since = self.done() - champion.number if champion else 0
             if since >= self.stop.stall:
                 return f"{since} experiments in a row brought no keep"
+        asked, expected = self.stop.gain_per_hour, self.expected()
+        if asked is not None and expected and expected.most < asked:
+            return (
+                f"the last {LATELY} experiments gained {expected.gain:.3g} per hour of a slot; if the next are like "
+                f"them, that is {expected.most:.3g} at most (a {LEVEL:.0%} bound), and {asked:g} are asked for"
+            )
         return ""
+
+    def expected(self) -> Prospect | None:
+        """What an hour of a slot may gain, if the next experiments are like the last; None while there are too few.
+
+        Where nothing was ever kept, a keep is believed to gain as much as the noise.
+        """
+        if self.stop.gain_per_hour is None or (done := self.done()) < LATELY:
+            return None
+        if self._expected[0] != done:
+            self._expected = done, self._prospect()
+        return self._expected[1]
+
+    def _prospect(self) -> Prospect:
+        ledger, metric = self.ledger, self.session.metric
+        recent = list(earned(ledger, metric, LATELY))
+        begun = recent[0].experiment.proposed_at
+        failed = (note for note in ledger.notes("refused", last=10 * LATELY) if note["at"] > begun)
+        cost = sum(one.cost for one in recent) + sum(cost_of(note.get("usage", {})) for note in failed)
+        keeps = [e for e in ledger.experiments(KEEPS, "keep") if e.number]
+        gains = [earned_by(ledger, metric, e, ledger.champion(before=e.judged_at)).gain for e in keeps]
+        another = max(gains, default=0.0)
+        another = another if another > 0 else self.candidates.noise().sigma
+        return prospect([one.gain for one in recent], cost / HOUR, another)
 
     def goal(self) -> str:
         """How far the stop rules are, in words."""
@@ -58,6 +95,8 @@ class Stopping:
             rules.append(f"{spent.tokens:,} of {stop.tokens:,} tokens{_unsaid(spent.uncounted, spent.turns)}")
         if stop.money is not None:
             rules.append(f"${spent.money:.2f} of ${stop.money:.2f}{_unsaid(spent.unpriced, spent.turns)}")
+        if expected := self.expected():
+            rules.append(f"gains {expected.gain:.2g} per hour (at most {expected.most:.2g})")
         return ", ".join(rules) or f"{done} experiments, until Ctrl-C"
 
     def _search_hours(self) -> float:

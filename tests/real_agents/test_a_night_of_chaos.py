@@ -78,7 +78,7 @@ def test_a_night_of_chaos(make_lab: Any, tmp_path: Path, monkeypatch: pytest.Mon
     programs = installed()
     port, reached = forbidden
     monkeypatch.setattr(nightlab.propose.resting, "FIRST", 0.01)
-    monkeypatch.setattr(nightlab.propose.resting, "LONGEST", 0.01)
+    monkeypatch.setattr(nightlab.propose.resting, "LONGEST", 20.0)  # or one that has nothing more had all the turns
     monkeypatch.setattr(nightlab.candidates, "REFUSALS", 1000)
     monkeypatch.setenv(MARK, str(tmp_path))
     tmp_path.chmod(0o755)
@@ -122,7 +122,8 @@ def test_a_night_of_chaos(make_lab: Any, tmp_path: Path, monkeypatch: pytest.Mon
         assert [e.candidate.hypothesis.split("HYPOTHESIS: ")[-1].split("on is")[0] for e in done] == names
         assert [verdict(e) for e in done] == ["crash" if turn.mood == "crash" else "keep" for turn in should]
         failed = [note for note in refused if note["proposer"] == agent]
-        assert len(mine) - 1 <= len(done) + len(failed) <= len(mine) + 1, "each turn was one or the other"
+        slow = [note for note in failed if f"for {IDLE:g} s" in note["reason"]]  # to start, on a machine that is busy
+        assert len(mine) - 1 <= len(done) + len(failed) <= len(mine) + 1 + len(slow), "each turn was one or the other"
         assert all(note["reason"] for note in failed)
         if agent != "qwen":  # it asks before it runs a command, and is told no
             assert any(f"127.0.0.1:{port}" in note["reason"] for note in failed), "it tried"

@@ -32,12 +32,21 @@ def log(
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
     kept: Annotated[bool, typer.Option("--kept", help="Only the kept ones.")] = False,
+    by: Annotated[str | None, typer.Option("--by", metavar="NAME", help="Only those of this proposer.")] = None,
+    proposers: Annotated[bool, typer.Option("--proposers", help="What each proposer had, gained and cost.")] = False,
     as_json: Json = False,
 ) -> None:
     """The experiments of a session, oldest first."""
     metric, ledger = _read_only(lab, tag)
-    last = None if everything else last or (None if kept or as_json else 30)
-    rows = ledger.experiments(last, "keep" if kept else None)
+    if proposers:
+        _log_proposers(metric, ledger, as_json)
+        return
+    last = None if everything else last or (None if kept or by or as_json else 30)
+    rows = ledger.experiments(last, "keep" if kept else None, by)
+    if by and not rows and by not in (names := sorted(ledger.proposals_by())):
+        from nightlab.records import NightlabError
+
+        raise NightlabError(f"no proposer of this session is called {by!r}", f"there are: {', '.join(names)}")
     if as_json:
         typer.echo(json.dumps([e.to_dict() for e in rows], indent=1))
         return
@@ -48,7 +57,7 @@ def log(
     lines = log_lines(metric, rows, width)
     typer.echo("\n".join(typer.style(line, **LOOKS.get(look, {})) if seen else line for look, line in lines))
     more = ledger.next_number() - len(rows)
-    if more > 0 and not kept:
+    if more > 0 and not (kept or by):
         typer.secho(f"{more} earlier ones: nightlab log --all", dim=True)
 
 
@@ -145,6 +154,20 @@ def report(
         name, head = reports.session_branch(session)
         say(f"{name} is at {head[:7]}: the kept changes as commits, results.tsv and the report on top")
         say(f"to publish it: git push REMOTE {name}")
+
+
+def _log_proposers(metric: Any, ledger: Any, as_json: bool) -> None:
+    """What each proposer had, what that gained, and what it cost."""
+    from dataclasses import asdict
+
+    from nightlab.earned import by_proposer
+    from nightlab.watch.log import proposers_table
+
+    parts = by_proposer(ledger, metric)
+    if as_json:
+        typer.echo(json.dumps([asdict(part) for part in parts], indent=1))
+    else:
+        console().print(proposers_table(metric, parts))
 
 
 def _read_only(lab: Path, tag: str | None) -> tuple[Any, Any]:

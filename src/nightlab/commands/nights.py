@@ -54,6 +54,10 @@ def run(
     money: Annotated[
         float | None, typer.Option(min=0.0001, help="Stop when they have cost so many US dollars, as they say.")
     ] = None,
+    gain_per_hour: Annotated[
+        float | None,
+        typer.Option(metavar="GAIN", help="Stop when an hour of a slot can't be expected to gain so much any more."),
+    ] = None,
     slots: Annotated[
         str | None,
         typer.Option(
@@ -85,6 +89,7 @@ def run(
     if said:
         shown.say(said)
     given = {"hours": hours, "experiments": experiments, "stall": stall, "tokens": tokens, "money": money}
+    given["gain_per_hour"] = gain_per_hour
     rules = session.lab.stop.model_copy(update={k: v for k, v in given.items() if v is not None})
     many = count if slots or on else 1
     _run(session, Stop.model_validate(rules.model_dump()), shown, many, engine=engine)

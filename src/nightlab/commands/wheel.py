@@ -59,9 +59,7 @@ def try_(
     if waiting:
         shown = view(quiet=as_json)
         try:
-            tries.measure(lab, find_session(lab, tag), device, given, shown)
-        except Busy as busy:
-            say(f"session {busy.tag} runs already: it takes up what waits")
+            tries.measure_all(lab, find_session(lab, tag), device, given, shown)
         finally:
             shown.close()
         return
@@ -115,8 +113,10 @@ def _tell(found: Standing, lab: Path, as_json: bool) -> None:
         )
     experiment = found.experiment
     if experiment is None or experiment.verdict is None:
+        resume = f"nightlab resume --tag {found.session}, then " if found.paused else ""
         raise NightlabError(
-            f"timeout: {found.id} has no verdict yet, it is {found.state}", f"wait on: nightlab wait {found.id}"
+            f"timeout: {found.id} has no verdict yet, it is {'paused' if found.paused else found.state}",
+            f"wait on: {resume}nightlab wait {found.id}",
         )
     session = open_session(lab, found.session)
     trials = session.ledger.trials(experiment.number)

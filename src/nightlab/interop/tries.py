@@ -19,6 +19,7 @@ from nightlab.records import Experiment, NightlabError
 from nightlab.session import Busy, open_session, runs_now
 from nightlab.standing import HUMAN
 from nightlab.start import begin
+from nightlab.steering import paused, paused_words
 from nightlab.watch.view import View
 
 State = Literal["waiting", "running", "judged", "refused"]
@@ -30,13 +31,15 @@ SAID = 2000  # characters of it that count
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How far a candidate is. ``id`` is what to ask with, ``why`` the reason for which it was refused."""
+    """How far a candidate is. ``id`` is what to ask with, ``why`` the reason for which it was refused, or has to wait
+    because its session is ``paused``."""
 
     session: str
     id: str
     state: State
     why: str = ""
     experiment: Experiment | None = None
+    paused: bool = False
 
     @property
     def answered(self) -> bool:
@@ -92,13 +95,16 @@ def look(lab: Path, tag: str | None, name: str) -> Standing:
     ledger = find_ledger(lab, tag)
     try:
         experiment = ledger.experiment(int(name)) if name.isdecimal() else ledger.by_source(name)
-        why = ledger.refusal(name)
+        why, held = ledger.refusal(name), paused(ledger, state_folder(lab) / tag)
     finally:
         ledger.close()
+    waiting = f"paused: {paused_words(tag)}" if held else ""
+    if experiment and experiment.verdict:
+        return Standing(tag, name, "judged", "", experiment)
     if experiment:
-        return Standing(tag, name, "judged" if experiment.verdict else "running", "", experiment)
+        return Standing(tag, name, "running", waiting, experiment, held)
     if why or in_line:
-        return Standing(tag, name, "refused" if why else "waiting", why)
+        return Standing(tag, name, "refused" if why else "waiting", why or waiting, None, held)
     raise NightlabError(f"nothing was handed in to session {tag} as {name!r}", "see: nightlab log")
 
 
@@ -117,15 +123,27 @@ def wait(measurer: Measurer, name: str, seconds: float | None) -> Standing:
 
 
 def measure(lab: Path, tag: str, device: str | None, allow: Iterable[str], view: View) -> None:
-    """Measure what waits in a session, here and now. Raises Busy when another process runs it."""
+    """Measure what waits in a session, here and now, until a pause. Raises Busy when another process runs it."""
     while True:
         session, _ = begin(lab, tag, device, allow, dirty_genome=True)
+        crew = Crew(session, view)
         try:
-            Night(session, Stop(), Crew(session, view)).answer()
+            Night(session, Stop(), crew).answer()
         finally:
             session.close()
-        if not handed_in(session.folder):  # looked at when others can take over again: nothing falls between
+        if crew.paused or not handed_in(session.folder):  # when others can take over again: nothing falls between
             return
+
+
+def measure_all(lab: Path, tag: str, device: str | None, allow: Iterable[str], view: View) -> None:
+    """As ``measure``, after another process that holds the session: it may only be handing something in."""
+    while True:
+        try:
+            return measure(lab, tag, device, allow, view)
+        except Busy:
+            time.sleep(LOOK)
+            if not handed_in(state_folder(lab) / tag):
+                return None
 
 
 class Measurer:
@@ -143,7 +161,7 @@ class Measurer:
         process, self._process = self._process, None
         if process and process.returncode:
             raise NightlabError(f"{what.id} can't be measured: {self._said()}", f"see {self.folder / LOG}")
-        if runs_now(self.folder):
+        if runs_now(self.folder) or what.paused:
             return
         if what.experiment and what.experiment.candidate.proposer != HUMAN:
             raise NightlabError(

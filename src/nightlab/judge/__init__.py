@@ -12,14 +12,17 @@ from nightlab.judge.noise import (
     prior_sigma,
     smallest_effect,
 )
+from nightlab.judge.prospect import LEVEL, Prospect, prospect
 from nightlab.judge.rule import Again, Contestant, Judge, Rule
 
 __all__ = [
+    "LEVEL",
     "Again",
     "Contestant",
     "Judge",
     "Look",
     "Noise",
+    "Prospect",
     "Rule",
     "change_of_noise",
     "e_value",
@@ -31,6 +34,7 @@ __all__ = [
     "pairs_needed",
     "pooled",
     "prior_sigma",
+    "prospect",
     "smallest_effect",
     "without",
 ]

@@ -4,6 +4,7 @@ from nightlab.ledger.journal import Ledger
 from nightlab.ledger.places import (
     LEDGER,
     add_note,
+    alone,
     find_ledger,
     find_session,
     give_order,
@@ -23,6 +24,7 @@ __all__ = [
     "Sources",
     "Try",
     "add_note",
+    "alone",
     "append_result",
     "done_with",
     "find_ledger",

@@ -178,12 +178,16 @@ class Ledger:
     def next_number(self) -> int:
         return int(self._db.execute("SELECT coalesce(max(number) + 1, 0) FROM experiments").fetchone()[0])
 
-    def experiments(self, last: int | None = None, status: str | None = None) -> list[Experiment]:
-        """All experiments in order, or only the ``last`` ones, or those of one ``status``."""
+    def experiments(
+        self, last: int | None = None, status: str | None = None, proposer: str | None = None
+    ) -> list[Experiment]:
+        """All experiments in order, or only the ``last`` ones, of one ``status``, of one ``proposer``."""
         tail = f" DESC LIMIT {int(last)}" if last is not None else ""
-        where, args = ("", ()) if status is None else (" WHERE status = ?", (status,))
+        given = {"status": status, "json_extract(candidate, '$.proposer')": proposer}
+        wanted = {column: value for column, value in given.items() if value is not None}
+        where = f" WHERE {' AND '.join(f'{column} = ?' for column in wanted)}" if wanted else ""
         query = f"SELECT {COLUMNS} FROM experiments{where} ORDER BY number{tail}"
-        rows = self._db.execute(query, args).fetchall()
+        rows = self._db.execute(query, tuple(wanted.values())).fetchall()
         return [experiment_of(row) for row in (reversed(rows) if last is not None else rows)]
 
     def experiment(self, number: int) -> Experiment:
@@ -225,10 +229,11 @@ class Ledger:
         rows = self._db.execute("SELECT status, count(*) FROM experiments GROUP BY status")
         return Counter(dict(rows.fetchall()))
 
-    def champion(self) -> Experiment | None:
-        """The last kept experiment, or None before the baseline is judged."""
+    def champion(self, before: float | None = None) -> Experiment | None:
+        """The last kept experiment, or the last that was kept ``before`` a time; None if the baseline was not yet."""
+        early, at = (" AND judged_at < ?", (before,)) if before is not None else ("", ())
         row = self._db.execute(
-            f"SELECT {COLUMNS} FROM experiments WHERE status = 'keep' ORDER BY judged_at DESC, number DESC"
+            f"SELECT {COLUMNS} FROM experiments WHERE status = 'keep'{early} ORDER BY judged_at DESC, number DESC", at
         ).fetchone()
         return experiment_of(row) if row else None
 

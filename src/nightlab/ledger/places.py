@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from nightlab.ledger.journal import Ledger
 from nightlab.records import NightlabError
 
 HOME = ".nightlab"
+DOOR = "beginning"  # the lock of whoever chooses a session, or makes one
 LEDGER = "ledger.db"
 NOTES = "notes.txt"  # beside it, for a session that runs may have one writer only
 ORDERS = "orders.txt"  # likewise
@@ -28,11 +32,28 @@ def make_state_folder(lab: Path) -> Path:
         if not ignore.exists():
             ignore.write_text("*\n")
     except OSError as error:
-        raise NightlabError(
-            f"{home} can't be written: {error.strerror or error}",
-            "run where the lab's folder is writable, e.g. in a clone of your own",
-        ) from error
+        raise _unwritable(home, error) from error
     return home
+
+
+def _unwritable(folder: Path, error: OSError) -> NightlabError:
+    mend = "run where the lab's folder is writable, e.g. in a clone of your own"
+    return NightlabError(f"{folder} can't be written: {error.strerror or error}", mend)
+
+
+@contextmanager
+def alone(lab: Path) -> Iterator[None]:
+    """While the block runs, whoever else wants to choose or make a session of this lab waits."""
+    home = make_state_folder(lab)
+    try:
+        handle = os.open(home / DOOR, os.O_CREAT | os.O_RDWR, 0o644)
+    except OSError as error:
+        raise _unwritable(home, error) from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def tags(lab: Path) -> list[str]:

@@ -23,6 +23,7 @@ WORD = re.compile(r"\w+")
 SEES_NAMES = {"eval", "exec", "globals", "locals", "vars", "dir", "inspect", "__main__"}
 SEES_THEM_TOO = {"__dict__", "_getframe", "__globals__"}  # attributes
 Function = ast.FunctionDef | ast.AsyncFunctionDef
+Comprehension = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
 
 
 def words(text: str) -> set[str]:
@@ -49,8 +50,8 @@ def canonical(path: str, text: str, device: str, outside: Collection[str] = ()) 
         free, fixed = not _sees_names(tree), {*outside, *_spoken(tree), *_unread(tree), *dir(builtins)}
         if free:
             _inline(tree, device, fixed)
-            for function in _functions(tree):
-                _number(function, set(), "local")
+            for scope in _scopes(tree):
+                _number(scope, set(), "local")
         tree.body = _sorted(tree.body, device)
         if free:
             _number(tree, fixed, "own")
@@ -103,36 +104,51 @@ def _bound_otherwise(tree: ast.AST) -> set[str]:
     return found
 
 
-def _functions(tree: ast.AST) -> list[Function]:
-    """All functions, inner ones before those they stand in."""
-    return [node for node in reversed(list(ast.walk(tree))) if isinstance(node, Function)]
+def _scopes(tree: ast.AST) -> list[Function | Comprehension]:
+    """All functions and comprehensions, inner ones before those they stand in."""
+    return [node for node in reversed(list(ast.walk(tree))) if isinstance(node, Function | Comprehension)]
 
 
 def _own(block: ast.AST) -> Iterator[ast.AST]:
     """The nodes of a scope, without those of scopes within."""
     for child in ast.iter_child_nodes(block):
         yield child
-        if not isinstance(child, Function | ast.Lambda | ast.ClassDef | ast.GeneratorExp | ast.ListComp | ast.SetComp
-                          | ast.DictComp):  # fmt: skip
+        if not isinstance(child, Function | ast.Lambda | ast.ClassDef | Comprehension):
             yield from _own(child)
 
 
-def _number(scope: ast.Module | Function, fixed: Collection[str], kind: str) -> None:
+def _number(scope: ast.Module | Function | Comprehension, fixed: Collection[str], kind: str) -> None:
     """Give the variables of a scope numbers for names, in the order in which they occur.
 
     A name that the scope binds means the same in all of its body, or belongs to a scope within as a whole: so it may be
     exchanged for one that nobody else has. But a class may read it from around it before it binds one of its own.
     """
-    body, taken = ast.Module(scope.body, []), _bound_otherwise(scope) | set(fixed)  # a function's head is not its own
+    body, taken = _body(scope), _bound_otherwise(scope) | set(fixed)
     for node in ast.walk(body):
         if isinstance(node, ast.ClassDef):
             taken |= _binds(node)
-    own = {name for name in _binds(body) - taken if not name.startswith("__")}
+    bound = _targets(scope) if isinstance(scope, Comprehension) else _binds(body)
+    own = {name for name in bound - taken if not name.startswith("__")}
     inner = (int(n.id.split()[1]) for n in ast.walk(body) if isinstance(n, ast.Name) and " " in n.id)
     depth, fresh = max(inner, default=-1) + 1, dict[str, str]()
     for node in _in_order(body):
         if isinstance(node, ast.Name) and node.id in own:
             node.id = fresh.setdefault(node.id, f"{kind} {depth} {len(fresh)}")
+
+
+def _body(scope: ast.Module | Function | Comprehension) -> ast.AST:
+    """What belongs to a scope: a function's head does not, nor what a comprehension goes through first."""
+    if not isinstance(scope, Comprehension):
+        return ast.Module(scope.body, [])
+    first, *more = scope.generators
+    made = [scope.key, scope.value] if isinstance(scope, ast.DictComp) else [scope.elt]
+    return ast.Tuple([*made, first.target, *first.ifs, *more])  # type: ignore[list-item]
+
+
+def _targets(scope: Comprehension) -> set[str]:
+    """The variables of a comprehension; one that ``:=`` binds in it is its surroundings'."""
+    nodes = (node for one in scope.generators for node in ast.walk(one.target))
+    return {node.id for node in nodes if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load)}
 
 
 def _binds(block: ast.AST) -> set[str]:

@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from nightlab.records import Evidence, Experiment, Measurement, Metric, PairedGain, Trial
+from nightlab.watch.page import PART, Part, part_words
 
 
 def log_lines(metric: Metric, experiments: Sequence[Experiment], width: int | None) -> Iterator[tuple[str, str]]:
@@ -33,6 +34,16 @@ def log_lines(metric: Metric, experiments: Sequence[Experiment], width: int | No
             f"{candidate.commit[:7]:<9}{candidate.proposer:<10}{' '.join(candidate.hypothesis.split())}"
         )
         yield status, line if width is None or len(line) <= width else line[: width - 1] + "…"
+
+
+def proposers_table(metric: Metric, parts: Sequence[Part]) -> Table:
+    """What each proposer had, gained and cost, in the columns of the report."""
+    table = Table(box=None, pad_edge=False, header_style="bold", caption_justify="left")
+    for n, name in enumerate(PART):
+        table.add_column(f"{name} ({metric.name})" if name == "gained" else name, justify="right" if n else "left")
+    for part in parts:
+        table.add_row(*map(escape, part_words(part)))
+    return table
 
 
 def print_experiment(

@@ -40,15 +40,29 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What a proposer had, and what it brought: times in seconds of a slot, ``gained`` over bars, without luck."""
+    """What a proposer had, and what it brought: times in seconds of a slot, ``gained`` over bars, without luck.
+
+    ``failed``: turns that became no experiment. ``tokens`` and ``dollars`` are what it said.
+    """
 
     name: str
     tried: int
     kept: int
+    failed: int
     gained: float
     trials: float
     waited: float
+    tokens: int
     dollars: float
+
+
+PART = ("proposer", "experiments", "kept", "failed", "gained", "trials", "waited for it", "tokens", "dollars")
+
+
+def part_words(p: Part) -> tuple[str, ...]:
+    """A proposer as a row of a table whose columns are ``PART``."""
+    counts = (f"{count:,}" for count in (p.tried, p.kept, p.failed))
+    return (p.name, *counts, f"{p.gained:.4g}", _time(p.trials), _time(p.waited), f"{p.tokens:,}", f"{p.dollars:.2f}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,12 +262,8 @@ def _cost(f: Facts) -> list[str]:
         f"{_time(seconds)}, of which {_time(f.trained)} were training ({f.trained / seconds:.0%}); "
         f"it ended because: {_quote(f.reason or 'it has not ended')}."
     )
-    lines += ["", "| proposer | experiments | kept | gained | trials | waited for it | dollars |", "|---|" + "---|" * 6]
-    lines += [
-        f"| {_quote(p.name)} | {p.tried} | {p.kept} | {p.gained:.4g} | {_time(p.trials)} | {_time(p.waited)} | "
-        f"{p.dollars:.2f} |"
-        for p in f.proposers
-    ]
+    lines += ["", f"| {' | '.join(PART)} |", "|" + "---|" * len(PART)]
+    lines += [f"| {' | '.join(map(_quote, part_words(part)))} |" for part in f.proposers]
     return [*lines, ""]
 
 
