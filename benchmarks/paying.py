@@ -54,7 +54,7 @@ def ended(past: list[tuple[float, float, float]], asked: float, sigma: float) ->
         recent = past[n - LATELY : n]
         cost = recent[-1][0] - (past[n - LATELY - 1][0] if n > LATELY else 0.0)
         keeps = [gain for _, gain, _ in past[:n] if gain > 0][-KEEPS:]
-        another = max(keeps, default=0.0) or sigma
+        another = max([sigma, *keeps])
         if prospect([gain for _, gain, _ in recent], cost / HOUR, another).most < asked:
             return n
     return None

@@ -29,6 +29,7 @@ from nightlab.judge import (
     pairs_needed,
     pooled,
     prior_sigma,
+    prospect,
     smallest_effect,
     without,
 )
@@ -798,3 +799,41 @@ def test_gains_part_where_the_gap_is_more_than_noise(gap: float, least: float, m
 def test_without_noise_any_gap_is_one() -> None:
     assert look(1.0, 1.0, 0.0, "a") == look(1.0, 1.1, 0.0, "a") == Look(False)
     assert look(1.1, 1.0, 0.0, "a") == Look(True, pytest.approx(0.1))  # type: ignore[arg-type]
+
+
+# -- whether it still pays -----------------------------------------------------------------------------
+
+
+def test_without_a_keep_the_bound_is_the_rule_of_three() -> None:
+    found = prospect([0.0] * 50, 10.0, 0.5, level=0.95)
+    assert found.gain == 0 and found.most == pytest.approx(-math.log(0.05) * 0.5 / 10)
+
+
+@given(
+    st.lists(st.just(0.0) | st.floats(1e-200, 1e300), min_size=1, max_size=30),
+    st.floats(1e-9, 1e9),
+    st.floats(1e-200, 1e300),
+    st.floats(1e-3, 1e3),
+)
+def test_a_prospect_is_in_the_units_of_gain_and_cost(
+    gains: list[float], cost: float, another: float, scale: float
+) -> None:
+    found = prospect(gains, cost, another)
+    assert 0 <= found.gain <= found.most
+    one = prospect([gain / 1e3 for gain in gains], cost * scale, another / 1e3)
+    assert one.most * 1e3 * scale == pytest.approx(found.most, rel=1e-6) or found.most > 1e300
+    assert prospect([*gains, another], cost, another).most >= found.most * (1 - 1e-9)
+
+
+def test_the_bound_holds_as_often_as_it_says() -> None:
+    draw = random.Random(5)
+    rate, size, held = 0.1, 2.8e-4, 0
+    for _ in range(400):
+        gains = [size * math.exp(0.8 * draw.gauss(0, 1)) if draw.random() < rate else 0.0 for _ in range(60)]
+        another = max(size * math.exp(0.8 * draw.gauss(0, 1)) for _ in range(3))
+        held += prospect(gains, 60.0, another, level=0.9).most >= rate * size * math.exp(0.8**2 / 2)
+    assert held >= 0.87 * 400
+
+
+def test_nothing_is_promised_of_nothing() -> None:
+    assert prospect([0.0], 0.0, 1.0).most == prospect([0.0], 1.0, 0.0).most == math.inf

@@ -17,6 +17,7 @@ from markdown_it import MarkdownIt
 
 from nightlab import report
 from nightlab.cli import app
+from nightlab.earned import by_proposer
 from nightlab.ledger import Ledger
 from nightlab.records import Evidence, NightlabError, PairedGain
 from nightlab.sandbox.bubblewrap import Bare
@@ -391,3 +392,26 @@ def test_a_ledger_of_before_is_brought_up_to_date(lab: TinyLab, nightlab: Any) -
     now.close()
     assert "**Not confirmed yet.** The search measured loss 8 better" in nightlab("report", "--show", cwd=lab).out
     Session(lab.session().repo, "t").ledger.close()
+
+
+def test_the_log_by_proposer(make_lab: Any, nightlab: Any) -> None:
+    lab = make_lab(GENOME, contract=TINY.format(proposer="patches") + '\n[[proposers]]\nkind = "tuner"\n')
+    lab.idea("01", GENOME.replace("4.0", "2.0"))
+    lab.idea("02", GENOME.replace("4.0", "2.0") + "# the same\n")
+    _, session = lab.run(experiments=4)
+    parts = {part.name: part for part in by_proposer(session.ledger, session.metric)}
+    gained = sum(part.gained for part in parts.values())
+    assert gained == pytest.approx(session.ledger.experiment(0).bar - session.champion().bar)
+    assert (parts["patches"].tried, parts["patches"].failed) == (1, 1)
+    of = [e for e in session.ledger.experiments() if e.candidate.proposer == "tuner"]
+    assert parts["tuner"].tried == len(of) == 3 and parts["tuner"].trials > 0
+    session.close()
+    assert [e["number"] for e in nightlab("log", "--by", "tuner", "--json", cwd=lab).json] == [e.number for e in of]
+    shown = nightlab("log", "--by", "patches", cwd=lab).out.splitlines()
+    assert len(shown) == 2 and " patches " in shown[1]
+    table = nightlab("log", "--proposers", cwd=lab).out
+    assert [line.split()[0] for line in table.splitlines()] == ["proposer", "tuner", "patches"]
+    facts = nightlab("log", "--proposers", "--json", cwd=lab).json
+    assert {one["name"]: one["tried"] for one in facts} == {"tuner": 3, "patches": 1}
+    wrong = nightlab("log", "--by", "nobody", cwd=lab)
+    assert wrong.code == 1 and "patches, tuner" in wrong.err

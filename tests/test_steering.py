@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sys
 import threading
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 
 import nightlab.hooks
 import nightlab.propose.resting
+import nightlab.stopping
 from nightlab.crew import Crew
 from nightlab.lab import Stop
 from nightlab.ledger import Ledger, give_order, read_orders
@@ -389,6 +391,29 @@ def test_a_budget_counts_every_turn_and_holds_after_a_restart(
     assert again == why and session.ledger.next_number() == tried
     goal = Night(session, Stop(**rule), Crew(session, View())).stopping.goal()
     assert "(1 of 4 turns did not say)" in goal
+    session.close()
+
+
+def test_a_session_ends_when_too_little_is_to_be_expected(make_lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nightlab.stopping, "LATELY", 3)
+    lab = make_lab()
+    for n, value in enumerate(("3.0", "5.0", "6.0", "7.0", "7.5")):  # the first is kept, the others are worse
+        lab.idea(f"{n}", GENOME.replace("4.0", value))
+    reason, session = lab.run(gain_per_hour=1e9)
+    assert session.ledger.next_number() == 4, "no sooner than there are experiments to go by"
+    assert re.fullmatch(
+        r"the last 3 experiments gained \S+ per hour of a slot; if the next are like them, that is \S+ at most "
+        r"\(a 95% bound\), and 1e\+09 are asked for",
+        reason,
+    )
+    assert session.ledger.notes("stopped", last=1)[0]["reason"] == reason
+    session.close()
+    more, session = lab.run(gain_per_hour=1e-6)
+    assert more == "the proposers have nothing left to propose", "nothing says that so little is not to be had"
+    stopping = Night(session, Stop(gain_per_hour=1e-6), Crew(session, View())).stopping
+    assert " per hour (at most " in stopping.goal()
+    expected = stopping.expected()
+    assert expected and expected.gain == 0 and expected.most > 1e3, "three worse ones of moments say little"
     session.close()
 
 

@@ -12,7 +12,7 @@ from nightlab.propose.earnings import cost_of
 from nightlab.session import Session
 
 LATELY = 75  # experiments whose gains and costs say what to expect of the next
-KEEPS = 10  # the last ones, of which the largest is what one more keep is believed to gain
+KEEPS = 10  # the last ones, of which the largest says what one more may gain
 HOUR = 3600.0
 
 
@@ -63,7 +63,7 @@ class Stopping:
     def expected(self) -> Prospect | None:
         """What an hour of a slot may gain, if the next experiments are like the last; None while there are too few.
 
-        Where nothing was ever kept, a keep is believed to gain as much as the noise.
+        One more keep is believed to gain as much as the largest of late, or as the noise if that is more.
         """
         if self.stop.gain_per_hour is None or (done := self.done()) < LATELY:
             return None
@@ -79,8 +79,7 @@ class Stopping:
         cost = sum(one.cost for one in recent) + sum(cost_of(note.get("usage", {})) for note in failed)
         keeps = [e for e in ledger.experiments(KEEPS, "keep") if e.number]
         gains = [earned_by(ledger, metric, e, ledger.champion(before=e.judged_at)).gain for e in keeps]
-        another = max(gains, default=0.0)
-        another = another if another > 0 else self.candidates.noise().sigma
+        another = max([self.candidates.noise().sigma, *gains])  # keeps that gained next to nothing say little
         return prospect([one.gain for one in recent], cost / HOUR, another)
 
     def goal(self) -> str:
