@@ -294,6 +294,11 @@ class Model(Thinker):
     def called(self) -> str:
         return self.name or self.model.split("/")[-1]
 
+    @property
+    def where(self) -> str:
+        """The endpoint, in words."""
+        return self.base_url or f"{self.api}'s own endpoint"
+
 
 Proposer = Annotated[Tuner | Patches | Recombine | Editor | Agent | Model, Field(discriminator="kind")]
 

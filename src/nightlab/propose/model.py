@@ -65,7 +65,7 @@ class LanguageModel:
         """The hypothesis and the files of one answer; ``usage`` is filled in, whatever comes."""
         try:
             from pydantic_ai import Agent, ModelRetry, ModelSettings, TextOutput
-            from pydantic_ai.exceptions import ModelAPIError
+            from pydantic_ai.exceptions import ModelAPIError, UnexpectedModelBehavior
             from pydantic_ai.usage import RunUsage
         except ImportError:
             raise NoProposal("its library is not installed: pip install 'nightlab[models]'") from None
@@ -75,7 +75,7 @@ class LanguageModel:
                 found = parse(text, briefing.genome)
                 return found.hypothesis, apply(briefing.genome, found.edits)
             except BadEdit as fault:
-                raise ModelRetry(f"{fault}. Nothing was applied. Answer again, with all edits.") from None
+                raise ModelRetry(f"{fault}. Nothing was applied. Answer again, with all edits.") from fault
 
         task = asyncio.current_task()
         assert task is not None
@@ -93,7 +93,10 @@ class LanguageModel:
         except TimeoutError:
             raise NoProposal(f"it took longer than {self.part.wall:g} s") from None
         except ModelAPIError as fault:
-            raise NoProposal(_said(fault), rest=fault.retry_after or 0.0) from None
+            key = "; look at its key" if getattr(fault, "status_code", 0) in (401, 403) else ""
+            raise NoProposal(f"{self.part.where}: {_said(fault)}{key}", rest=fault.retry_after or 0.0) from None
+        except UnexpectedModelBehavior as fault:
+            raise NoProposal(f"its answer is of no use: {_said(fault)}") from None
         except NoProposal:
             raise
         except Exception as fault:  # whatever a client makes of a stranger's answer must not end the night
@@ -135,8 +138,11 @@ def _counted(used: Any) -> dict[str, Any]:
     return {name: value for name, value in counted.items() if value}
 
 
-def _said(fault: Exception) -> str:
-    return one_line(f"{fault.__cause__ or fault}", 300)
+def _said(fault: BaseException) -> str:
+    """What is at the bottom of a failure: clients wrap "connection refused" into "connection error"."""
+    while fault.__cause__:
+        fault = fault.__cause__
+    return one_line(f"{fault}", 300)
 
 
 def _since(begun: float) -> float:

@@ -42,8 +42,7 @@ def _of_model(part: Model) -> Iterator[Need]:
     if importlib.util.find_spec("pydantic_ai") is None:
         yield f"proposer {part.called}: pydantic-ai is not installed", False, "pip install 'nightlab[models]'"
     yield from _variables(part.called, (part.key,) if part.key else ())
-    where = part.base_url or f"{part.api}'s own endpoint"
-    yield f"proposer {part.called} sends its briefing, with the genome, to {where}", True, ""
+    yield f"proposer {part.called} sends its briefing, with the genome, to {part.where}", True, ""
 
 
 def _variables(name: str, variables: tuple[str, ...]) -> Iterator[Need]:
