@@ -410,7 +410,7 @@ def test_the_log_by_proposer(make_lab: Any, nightlab: Any) -> None:
     shown = nightlab("log", "--by", "patches", cwd=lab).out.splitlines()
     assert len(shown) == 2 and " patches " in shown[1]
     table = nightlab("log", "--proposers", cwd=lab).out
-    assert [line.split()[0] for line in table.splitlines()] == ["proposer", "tuner", "patches"]
+    assert [line.split()[0] for line in table.splitlines()] == ["proposer", "tuner", "patches", "gained:"]
     facts = nightlab("log", "--proposers", "--json", cwd=lab).json
     assert {one["name"]: one["tried"] for one in facts} == {"tuner": 3, "patches": 1}
     wrong = nightlab("log", "--by", "nobody", cwd=lab)

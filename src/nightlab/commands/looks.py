@@ -167,7 +167,8 @@ def _log_proposers(metric: Any, ledger: Any, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps([asdict(part) for part in parts], indent=1))
     else:
-        console().print(proposers_table(metric, parts))
+        console().print(proposers_table(parts))
+        typer.secho(f"gained: {metric.name}, by the champion's bar; trials, waited: time of a slot", dim=True)
 
 
 def _read_only(lab: Path, tag: str | None) -> tuple[Any, Any]:

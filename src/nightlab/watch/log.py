@@ -36,11 +36,11 @@ def log_lines(metric: Metric, experiments: Sequence[Experiment], width: int | No
         yield status, line if width is None or len(line) <= width else line[: width - 1] + "…"
 
 
-def proposers_table(metric: Metric, parts: Sequence[Part]) -> Table:
+def proposers_table(parts: Sequence[Part]) -> Table:
     """What each proposer had, gained and cost, in the columns of the report."""
-    table = Table(box=None, pad_edge=False, header_style="bold", caption_justify="left")
+    table = Table(box=None, pad_edge=False, header_style="bold")
     for n, name in enumerate(PART):
-        table.add_column(f"{name} ({metric.name})" if name == "gained" else name, justify="right" if n else "left")
+        table.add_column(name, justify="right" if n else "left", no_wrap=True)
     for part in parts:
         table.add_row(*map(escape, part_words(part)))
     return table

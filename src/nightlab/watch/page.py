@@ -56,7 +56,7 @@ class Part:
     dollars: float
 
 
-PART = ("proposer", "experiments", "kept", "failed", "gained", "trials", "waited for it", "tokens", "dollars")
+PART = ("proposer", "tried", "kept", "failed", "gained", "trials", "waited", "tokens", "dollars")
 
 
 def part_words(p: Part) -> tuple[str, ...]:
@@ -331,6 +331,8 @@ def _value(experiment: Experiment) -> str:
 
 
 def _time(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
     return f"{seconds / 3600:.1f} hours" if seconds >= 5400 else f"{seconds / 60:.0f} minutes"
 
 
