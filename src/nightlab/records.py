@@ -301,6 +301,12 @@ class Experiment:
         }
 
     @property
+    def look(self) -> Evidence | None:
+        """The last that was shown of its gain over the baseline, under the session's own budget."""
+        looks = [e for e in self.evidence if e.level != "transferred" and e.against == 0 and not e.what]
+        return looks[-1] if looks else None
+
+    @property
     def level(self) -> str:
         """How far its gain over the baseline has been shown: ``measured`` until more is, empty if there is none."""
         shown = {evidence.level for evidence in self.evidence if evidence.shown and evidence.against == 0}

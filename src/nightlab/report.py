@@ -7,13 +7,15 @@ import os
 import re
 from collections import Counter, defaultdict
 from pathlib import Path
+from typing import Any
 
 from nightlab.judge import pairs_needed, smallest_effect
-from nightlab.records import Evidence, Experiment, NightlabError
+from nightlab.records import Experiment, NightlabError
 from nightlab.session import Session
 from nightlab.standing import replicates
-from nightlab.watch.chart import progress
+from nightlab.watch import chart
 from nightlab.watch.page import Facts, Part, Row, markdown, page
+from nightlab.watch.spans import off_duty, spans
 
 PAIRS = 4  # of the confirmation whose power the report speaks of
 
@@ -56,7 +58,7 @@ def gather(session: Session) -> Facts:
         trained=sum(measured.training_seconds for measured in trials),
         baseline=first if first.kept else None,
         champion=champion,
-        confirmed=_latest(champion, "confirmed", "held out"),
+        confirmed=champion.look if champion else None,
         transferred=[e for e in champion.evidence if e.level == "transferred"] if champion else [],
         kept=kept,
         near=sorted(near, key=lambda row: -(row.gain or 0.0)),
@@ -81,7 +83,7 @@ def write(session: Session) -> tuple[Path, Path]:
     text = markdown(facts)
     drawing = io.StringIO()
     title = f"{facts.lab} · {facts.tag}"
-    figure = progress(session.metric, session.ledger.experiments())
+    figure = draw(session, "progress")
     figure.savefig(drawing, format="svg")
     svg = drawing.getvalue()
     places = session.folder / "report.md", session.folder / "report.html"
@@ -90,6 +92,21 @@ def write(session: Session) -> tuple[Path, Path]:
         draft.write_text(content)
         os.replace(draft, place)
     return places
+
+
+def draw(session: Session, kind: chart.Kind) -> Any:
+    """One of the session's pictures, as a matplotlib figure."""
+    ledger, metric = session.ledger, session.metric
+    if kind == "progress":
+        return chart.progress(metric, ledger.experiments())
+    if kind == "duty":
+        ran = spans(ledger.notes("started"), ledger.notes("finished"))
+        return chart.duty(ran, off_duty(ledger.notes("opened"), ledger.notes("stopped")))
+    rows = _rows(session, [e for e in ledger.experiments() if e.verdict])
+    if kind == "worth":
+        return chart.worth(metric, rows)
+    known = replicates(ledger, session.budget.record(), session.lab.judge.sigma)
+    return chart.effects(metric, rows, known.noise().sigma)
 
 
 def session_branch(session: Session) -> tuple[str, str]:
@@ -139,13 +156,6 @@ def _failed(experiment: Experiment) -> bool:
     verdict = experiment.verdict
     judged = ("regressed", "inconclusive", "stopped early", "not promoted")
     return verdict is not None and not experiment.kept and verdict.reason not in judged
-
-
-def _latest(champion: Experiment | None, *levels: str) -> Evidence | None:
-    if champion is None:
-        return None
-    found = [e for e in champion.evidence if e.level in levels and e.against == 0 and not e.what]
-    return found[-1] if found else None
 
 
 def _luck(session: Session, champion: Experiment | None) -> float:

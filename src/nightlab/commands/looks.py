@@ -6,7 +6,7 @@ import json
 import shutil
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -105,13 +105,20 @@ def diff(
     typer.echo(session.repo.diff(old, to, colour=sys.stdout.isatty()), nl=False)
 
 
-@app.command(epilog="Examples:  nightlab plot   ·   nightlab plot --out night.svg")
+@app.command(
+    epilog="Examples:  nightlab plot   ·   nightlab plot worth   ·   nightlab plot effects --out effects.svg"
+    "   ·   nightlab plot duty --tag nov21"
+)
 def plot(
+    kind: Annotated[
+        Literal["progress", "worth", "effects", "duty"],
+        typer.Argument(metavar="[progress|worth|effects|duty]", help="Which picture.", show_default=False),
+    ] = "progress",
     lab: Where = HERE,
     tag: Tag = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="A .png or .svg file.")] = None,
 ) -> None:
-    """Draw the progress chart: every experiment, and the best so far."""
+    """Draw a session: its progress; what each kept change is worth; every effect beside the noise; the duty cycle."""
     from nightlab.session import open_session
 
     if out is not None and out.suffix not in (".png", ".svg"):
@@ -119,7 +126,7 @@ def plot(
 
         raise NightlabError(f"{out} is neither a .png nor a .svg file", "name one: nightlab plot --out night.svg")
     session = open_session(lab, tag)
-    say(f"wrote {draw(session, out)}")
+    say(f"wrote {draw(session, kind, out)}")
 
 
 @app.command(epilog="Examples:  nightlab report   ·   nightlab report --show   ·   nightlab report --session-branch")

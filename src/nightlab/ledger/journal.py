@@ -14,7 +14,7 @@ import json
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -37,13 +37,13 @@ from nightlab.records import (
 
 
 class Ledger:
-    """One session's journal at ``path``. One writer; readers may look at any time.
+    """One session's journal at ``path``. One writer; readers may look at any time. ``clock``: what time it is.
 
     Raises NightlabError when the file is damaged or was written by a newer nightlab.
     """
 
-    def __init__(self, path: Path, *, read_only: bool = False) -> None:
-        self.path = path
+    def __init__(self, path: Path, *, read_only: bool = False, clock: Callable[[], float] = time.time) -> None:
+        self.path, self.clock = path, clock
         self._sources: Sources | None = None
         if read_only and not path.exists():
             raise NightlabError(f"there is no ledger at {path}", "start a session: nightlab run")
@@ -131,7 +131,7 @@ class Ledger:
         try:
             with self._transaction():
                 # The order of events is what counts: a clock that was set back must not undo a keep.
-                at = max(time.time(), self.last_event_at() + 1e-6)
+                at = max(self.clock(), self.last_event_at() + 1e-6)
                 self._db.execute("INSERT INTO events (at, kind, data) VALUES (?, ?, ?)", (at, kind, json.dumps(data)))
                 apply(self._db, kind, data, at)
         except sqlite3.OperationalError as error:

@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from nightlab.records import Evidence, Experiment, Measurement, Metric, PairedGain, Trial
+from nightlab.words import counted
 
 
 def log_lines(metric: Metric, experiments: Sequence[Experiment], width: int | None) -> Iterator[tuple[str, str]]:
@@ -118,7 +119,7 @@ def closing_words(
     kept, discarded, crashed = (tally[status] for status in ("keep", "discard", "crash"))
     lines = ["", f"[bold]{escape(reason)}[/]"]
     lines.append(
-        f"{_count(kept + discarded + crashed, 'experiment')}: {kept} kept, {discarded} discarded, "
+        f"{counted(kept + discarded + crashed, 'experiment')}: {kept} kept, {discarded} discarded, "
         f"{crashed} crashed · {_time(seconds)}, {trained / max(seconds, 1e-9):.0%} of it training"
     )
     before = baseline.bar if baseline else None
@@ -170,10 +171,6 @@ def places_words(places: Sequence[tuple[str, str]]) -> str:
     """Where things are, one a line."""
     width = max(len(name) for name, _ in places)
     return "\n".join(f"[dim]{name:<{width}}[/]  {escape(where)}" for name, where in places)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _time(seconds: float) -> str:

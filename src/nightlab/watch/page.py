@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from nightlab.records import Evidence, Experiment, Metric, PairedGain
+from nightlab.words import counted
 
 MOST = 12  # rows of a table of things that did not work
 SPECIAL = re.compile(r"([\\`*_{}\[\]()<>#+!|~&@]|:(?=//))")
@@ -99,8 +100,8 @@ def markdown(facts: Facts) -> str:
     lines = [
         f"# {_quote(f.lab)} · {f.tag}",
         "",
-        f"{when} · {_count(judged, 'experiment')}: {len(f.kept)} kept, {f.discarded} discarded, {len(f.failed)} failed "
-        f"· {_count(f.trials, 'trial')} of {f.budget} · {_quote(f.platform)}",
+        f"{when} · {counted(judged, 'experiment')}: {len(f.kept)} kept, {f.discarded} discarded, "
+        f"{len(f.failed)} failed · {counted(f.trials, 'trial')} of {f.budget} · {_quote(f.platform)}",
         "",
         *_headline(f),
         *_kept(f),
@@ -209,14 +210,14 @@ def _failed(f: Facts) -> list[str]:
     if f.refused:
         lines += [
             "",
-            f"{_count(f.refused, 'proposal')} never became an experiment (`nightlab log` does not show them).",
+            f"{counted(f.refused, 'proposal')} never became an experiment (`nightlab log` does not show them).",
         ]
     return [*lines, ""]
 
 
 def _trust(f: Facts) -> list[str]:
     lines = ["## How far to trust this", ""]
-    known = f"from {_count(f.replicates, 'replicate')}" if f.replicates else "believed, nothing ran twice yet"
+    known = f"from {counted(f.replicates, 'replicate')}" if f.replicates else "believed, nothing ran twice yet"
     lines.append(
         f"- **Noise**: one trial's {f.metric.name} has a standard deviation (sigma) of {f.sigma:.3g}, {known}."
     )
@@ -226,7 +227,7 @@ def _trust(f: Facts) -> list[str]:
     if f.self_tests:
         lines.append(
             f"- **Self-test**: the champion, tried again unchanged, would have been kept {f.self_kept} of "
-            f"{_count(f.self_tests, 'time')} by the rule *{f.rule}*. Such keeps "
+            f"{counted(f.self_tests, 'time')} by the rule *{f.rule}*. Such keeps "
             "change nothing; they are why a keep is no result."
         )
     if f.champion and f.champion.number:
@@ -326,7 +327,3 @@ def _time(seconds: float) -> str:
 
 def _quote(words: str) -> str:
     return SPECIAL.sub(r"\\\1", " ".join(words.split()))
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
