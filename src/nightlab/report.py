@@ -9,8 +9,8 @@ from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
-from nightlab.judge import pairs_needed, smallest_effect
-from nightlab.records import Experiment, NightlabError
+from nightlab.judge import Noise, pairs_needed, pooled, prior_sigma, smallest_effect
+from nightlab.records import REPORTED, Experiment, NightlabError
 from nightlab.session import Session
 from nightlab.standing import replicates
 from nightlab.watch import chart
@@ -26,8 +26,7 @@ def gather(session: Session) -> Facts:
     experiments = [e for e in ledger.experiments() if e.verdict]
     if not experiments:
         raise NightlabError(f"session {session.tag} has nothing to report yet", "let it run: nightlab run")
-    known = replicates(ledger, session.budget.record(), session.lab.judge.sigma)
-    noise, champion = known.noise(), ledger.champion()
+    noise, champion = _noise(session), ledger.champion()
     rows = _rows(session, experiments)
     kept = [row for row in rows if row.experiment.kept]
     lost = [row for row in rows if _failed(row.experiment)]
@@ -74,6 +73,7 @@ def gather(session: Session) -> Facts:
         smallest=smallest_effect(noise, PAIRS),
         proposers=_proposers(session, experiments),
         troubles=_troubles(session),
+        imported=session.imported,
     )
 
 
@@ -105,15 +105,26 @@ def draw(session: Session, kind: chart.Kind) -> Any:
     rows = _rows(session, [e for e in ledger.experiments() if e.verdict])
     if kind == "worth":
         return chart.worth(metric, rows)
-    known = replicates(ledger, session.budget.record(), session.lab.judge.sigma)
-    return chart.effects(metric, rows, known.noise().sigma)
+    return chart.effects(metric, rows, _noise(session).sigma)
+
+
+def _noise(session: Session) -> Noise:
+    """How far luck alone moves one trial's number; of an imported session what is believed of any."""
+    stated = session.lab.judge.sigma
+    if session.imported:
+        baseline = session.ledger.experiment(0).measurement if session.ledger.next_number() else None
+        return pooled([], prior_sigma(baseline.metric if baseline else None, stated))
+    return replicates(session.ledger, session.budget.record(), stated).noise()
 
 
 def session_branch(session: Session) -> tuple[str, str]:
     """Prepare the branch that publishes the session: kept improvements as commits, then log and report.
 
-    Returns its name and its head. Raises NightlabError when somebody else's branch has that name. Nothing is pushed.
+    Returns its name and its head. Raises NightlabError when somebody else's branch has that name, or the session is
+    somebody else's. Nothing is pushed.
     """
+    if session.imported:
+        raise NightlabError(f"session {session.tag} is imported: it is not ours to publish", "publish one of your own")
     repo, champion = session.repo, session.champion()
     hardware = session.platform.accelerator or session.platform.processor
     name = f"exp/{re.sub(r'[^A-Za-z0-9]+', '-', hardware).strip('-') or session.device}/{session.tag}"
@@ -154,8 +165,8 @@ def _rows(session: Session, experiments: list[Experiment]) -> list[Row]:
 
 def _failed(experiment: Experiment) -> bool:
     verdict = experiment.verdict
-    judged = ("regressed", "inconclusive", "stopped early", "not promoted")
-    return verdict is not None and not experiment.kept and verdict.reason not in judged
+    judged = ("regressed", "inconclusive", "stopped early", "not promoted", REPORTED)
+    return verdict is not None and (verdict.status == "crash" or not (experiment.kept or verdict.reason in judged))
 
 
 def _luck(session: Session, champion: Experiment | None) -> float:

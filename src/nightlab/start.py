@@ -8,7 +8,7 @@ from pathlib import Path
 
 from nightlab.far import Far, cluster, common
 from nightlab.lab import load, to_toml
-from nightlab.ledger import tags
+from nightlab.ledger import find_ledger, tags
 from nightlab.lineage import Repo, make_repo
 from nightlab.records import NightlabError, Platform
 from nightlab.session import Session, fresh_tag, inspect, open_session, require, sealed, this_sandbox
@@ -133,8 +133,9 @@ def _open(
     repo: Repo, tag: str | None, device: str | None, allow: Iterable[str], elsewhere: Platform | None
 ) -> tuple[Session, str]:
     known = tags(repo.lab)
-    if tag is None and known:
-        session, why = _usable(repo, known[0], allow, elsewhere)
+    latest = next((name for name in known if not find_ledger(repo.lab, name).imported), None)
+    if tag is None and latest:
+        session, why = _usable(repo, latest, allow, elsewhere)
         if session:
             return session, ""
         tag = fresh_tag(repo)

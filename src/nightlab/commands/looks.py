@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from nightlab.commands import HERE, Json, Tag, Where, app, console, draw, last_trial, near, say
+from nightlab.commands import HERE, Json, Tag, Where, app, console, draw, last_trial, near, read_only, say
 
 if TYPE_CHECKING:
     from nightlab.records import Experiment
@@ -35,7 +35,7 @@ def log(
     as_json: Json = False,
 ) -> None:
     """The experiments of a session, oldest first."""
-    metric, ledger = _read_only(lab, tag)
+    metric, ledger = read_only(lab, tag)
     last = None if everything else last or (None if kept or as_json else 30)
     rows = ledger.experiments(last, "keep" if kept else None)
     if as_json:
@@ -96,12 +96,21 @@ def diff(
             raise typer.BadParameter(f"{word!r} is neither a number nor 'best'")
         return session.ledger.experiment(int(word))
 
+    def there(commit: str, who: str) -> str:
+        if session.repo.resolve(commit) is None:
+            from nightlab.records import NightlabError
+
+            mend = "import its log with --repo FOLDER" if session.imported else "restore it from a clone that has it"
+            raise NightlabError(f"the commit of {who}, {commit or 'unnamed'}, is not in this repository", mend)
+        return commit
+
     if other is not None:
         old, to = find(one).candidate.commit, find(other).candidate.commit
     elif one == "best":
         old, to = session.base, find(one).candidate.commit
     else:
         old, to = find(one).candidate.parent, find(one).candidate.commit
+    old, to = there(old, f"what {one} is compared with"), there(to, f"experiment {one if other is None else other}")
     typer.echo(session.repo.diff(old, to, colour=sys.stdout.isatty()), nl=False)
 
 
@@ -152,14 +161,3 @@ def report(
         name, head = reports.session_branch(session)
         say(f"{name} is at {head[:7]}: the kept changes as commits, results.tsv and the report on top")
         say(f"to publish it: git push REMOTE {name}")
-
-
-def _read_only(lab: Path, tag: str | None) -> tuple[Any, Any]:
-    """Metric and ledger without the rest of a session, so that looking is quick."""
-    from nightlab.ledger import find_ledger
-    from nightlab.records import Metric
-
-    ledger = find_ledger(lab, tag)
-    facts = ledger.session() or {"lab": {"metric": {"name": "metric"}}}
-    metric = facts["lab"]["metric"]
-    return Metric(metric["name"], metric.get("goal", "minimise"), metric.get("unit", "")), ledger

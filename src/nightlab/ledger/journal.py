@@ -43,7 +43,7 @@ class Ledger:
     """
 
     def __init__(self, path: Path, *, read_only: bool = False, clock: Callable[[], float] = time.time) -> None:
-        self.path, self.clock = path, clock
+        self.path, self.clock, self._open_transaction = path, clock, False
         self._sources: Sources | None = None
         if read_only and not path.exists():
             raise NightlabError(f"there is no ledger at {path}", "start a session: nightlab run")
@@ -141,7 +141,20 @@ class Ledger:
             ) from error
 
     @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Write all that follows in one transaction: all of it will be there, or nothing."""
+        with self._transaction():
+            self._open_transaction = True
+            try:
+                yield
+            finally:
+                self._open_transaction = False
+
+    @contextmanager
     def _transaction(self) -> Iterator[None]:
+        if self._open_transaction:
+            yield
+            return
         self._db.execute("BEGIN IMMEDIATE")
         try:
             yield
@@ -164,11 +177,25 @@ class Ledger:
         row = self._db.execute("SELECT data FROM events WHERE kind = 'session' ORDER BY seq").fetchone()
         return json.loads(row[0]) if row else None
 
+    @property
+    def imported(self) -> bool:
+        """Whether this is somebody else's night, in which nothing can run."""
+        return bool((self.session() or {}).get("imported"))
+
     def notes(self, kind: str, last: int = -1) -> list[dict[str, Any]]:
         """The data of every event of one kind, or of the ``last`` ones, oldest first, each with its time as ``at``."""
         query = "SELECT data, at FROM events WHERE kind = ? ORDER BY seq DESC LIMIT ?"
         rows = self._db.execute(query, (kind, last)).fetchall()
         return [{**json.loads(data), "at": at} for data, at in reversed(rows)]
+
+    def since(self, event: int) -> list[tuple[int, str, dict[str, Any]]]:
+        """The events after that of this number, oldest first: each with its number, its kind and its data."""
+        rows = self._db.execute("SELECT seq, kind, data FROM events WHERE seq > ? ORDER BY seq", (event,)).fetchall()
+        return [(seq, kind, json.loads(data)) for seq, kind, data in rows]
+
+    def last_event(self) -> int:
+        """The number of the last event; 0 in a new ledger."""
+        return int(self._db.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()[0])
 
     def last_event_at(self) -> float:
         """When the session last recorded anything (seconds since the epoch)."""

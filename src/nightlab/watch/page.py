@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from nightlab.records import Evidence, Experiment, Metric, PairedGain
+from nightlab.records import FIRST_DAY, Evidence, Experiment, Metric, PairedGain
 from nightlab.words import counted
 
 MOST = 12  # rows of a table of things that did not work
@@ -90,27 +90,29 @@ class Facts:
     """The smallest effect that the confirmation could have shown."""
     proposers: Sequence[Part]
     troubles: Sequence[str]
+    imported: str = ""
+    """Of somebody else's night: by what, and from where. Then nothing in it was measured by us."""
 
 
 def markdown(facts: Facts) -> str:
     """The report as Markdown. Words of candidates and proposers are quoted, so that they can't format or link."""
     f = facts
-    when = f"{datetime.fromtimestamp(f.begun):%Y-%m-%d %H:%M} to {datetime.fromtimestamp(f.ended):%Y-%m-%d %H:%M}"
+    day = "%Y-%m-%d %H:%M"
+    when = f"{datetime.fromtimestamp(f.begun):{day}} to {datetime.fromtimestamp(f.ended):{day}} · "
+    when = when if f.begun > FIRST_DAY else ""
+    source = f"from {f.imported}" if f.imported else f"{counted(f.trials, 'trial')} of {f.budget} · {f.platform}"
     judged = len(f.kept) + f.discarded + len(f.failed)
     lines = [
         f"# {_quote(f.lab)} · {f.tag}",
         "",
-        f"{when} · {counted(judged, 'experiment')}: {len(f.kept)} kept, {f.discarded} discarded, "
-        f"{len(f.failed)} failed · {counted(f.trials, 'trial')} of {f.budget} · {_quote(f.platform)}",
+        f"{when}{counted(judged, 'experiment')}: {len(f.kept)} kept, {f.discarded} discarded, {len(f.failed)} failed "
+        f"· {_quote(source)}",
         "",
         *_headline(f),
         *_kept(f),
         *_near(f),
         *_failed(f),
-        *_trust(f),
-        *_cost(f),
-        *_next(f),
-        *_again(f),
+        *(_trust_of_imported(f) if f.imported else [*_trust(f), *_cost(f), *_next(f), *_again(f)]),
     ]
     return "\n".join(lines).rstrip() + "\n"
 
@@ -137,6 +139,13 @@ def _headline(f: Facts) -> list[str]:
         return ["> Nothing was measured: the baseline has no number yet.", ""]
     if f.champion.number == 0:
         return [f"> **No gain.** Nothing beat the baseline's {name} of {_value(f.baseline)}.", ""]
+    if f.imported:
+        gain = f.metric.gain(_bar(f.baseline), _bar(f.champion))
+        return [
+            f"> **Reported, not measured.** {_quote(f.imported)}: {name} from {_value(f.baseline)} to "
+            f"{_value(f.champion)}, {gain:.4g} better. nightlab has run none of it.",
+            "",
+        ]
     found = f.confirmed
     if found is None:
         gain = f.metric.gain(_bar(f.baseline), _bar(f.champion))
@@ -161,11 +170,16 @@ def _headline(f: Facts) -> list[str]:
 def _kept(f: Facts) -> list[str]:
     if not f.kept:
         return []
+    said = (
+        "*In the search* is what was reported of it against the one kept before, in units of the usual noise (sigma)."
+        if f.imported
+        else "*In the search* is what it measured against the bar of its time, in units of noise (sigma): luck is in "
+        "it. *Worth* is what the champion loses without it, measured on fresh seeds (`nightlab confirm --ablate`)."
+    )
     lines = [
         "## What was kept",
         "",
-        "*In the search* is what it measured against the bar of its time, in units of noise (sigma): luck is in it. "
-        "*Worth* is what the champion loses without it, measured on fresh seeds (`nightlab confirm --ablate`).",
+        said,
         "",
         "| # | change | by | in the search | worth |",
         "|---|---|---|---|---|",
@@ -240,6 +254,24 @@ def _trust(f: Facts) -> list[str]:
     lines.append(f"- **Sealing**: {_quote(f.sealing)}.")
     lines += [f"- {_quote(trouble)}" for trouble in f.troubles]
     return [*lines, ""]
+
+
+def _trust_of_imported(f: Facts) -> list[str]:
+    lines = ["## How far to trust this", ""]
+    lines.append("- Every number here is somebody's claim: one for each experiment, no seeds, no evaluator of ours.")
+    gains = [row.gain for row in f.kept if row.gain is not None]
+    if f.sigma > 0 and gains:
+        small = sum(gain < 2 * f.sigma for gain in gains)
+        lines.append(
+            f"- At the noise that language models usually have from seed to seed ({f.sigma:.2g}, 0.04 % of the "
+            f"baseline), {small} of the {len(gains)} kept gains are smaller than two sigma, so each may be luck."
+        )
+    lines += ["", "## What to try next", ""]
+    return [
+        *lines,
+        "- Measure it: `nightlab run` in that lab, with its best program as a candidate (`nightlab try`).",
+        "",
+    ]
 
 
 def _cost(f: Facts) -> list[str]:
