@@ -179,6 +179,9 @@ def test_nothing_in_it_looks_measured_or_confirmed(imported: Path) -> None:
     assert "**Reported, not measured.**" in text and "nightlab has run none of it" in text
     for word in ("confirmed", "evidence:", "sealed", "*measured*", "training"):
         assert word not in text, word
+    for kind in ("progress", "worth", "effects", "duty"):
+        figure = report.draw(session, kind)  # type: ignore[arg-type]
+        assert "not measured by nightlab: results.tsv" in figure.axes[0].get_title()
     crashed = sum(e.verdict.status == "crash" for e in session.ledger.experiments() if e.verdict)
     kept = sum(e.kept for e in session.ledger.experiments()) - 1
     assert f"125 experiments: {kept} kept, {125 - kept - crashed} discarded, {crashed} failed" in text

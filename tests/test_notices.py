@@ -72,6 +72,7 @@ def ideas(lab: TinyLab) -> None:
     lab.idea("01", "A = 2.0\nB = 8\n", EVIL)
     lab.idea("02", "A = 6.0\nB = 8\n", "worse")
     lab.idea("03", "A = 7.0\nB = 8\n", "worse still")
+    lab.idea("04", "A = 8.0\nB = 8\n", "and worse")
 
 
 def test_a_webhook_is_told_of_keep_stall_and_stop(make_lab: Any, listener: Any) -> None:
@@ -107,7 +108,7 @@ def test_a_dead_listener_is_noted_once(make_lab: Any) -> None:
     faults = [words for words in said.words if "nobody was told" in words]
     assert len(faults) == 1 and "can't be reached" in faults[0] and "secret" not in faults[0]
     ledger = open_session(lab.folder).ledger
-    assert len(ledger.notes("not told")) == 1 and ledger.next_number() == 4
+    assert len(ledger.notes("not told")) == 1 and ledger.next_number() == 5
 
 
 def test_a_slow_listener_holds_up_nothing(make_lab: Any, listener: Any, monkeypatch: Any) -> None:
@@ -118,7 +119,7 @@ def test_a_slow_listener_holds_up_nothing(make_lab: Any, listener: Any, monkeypa
     night(lab)
     told = [told["event"] for _, told in listener.got]
     assert told == ["keep"], "the first is on its way, the others wait for it"
-    assert open_session(lab.folder).ledger.next_number() == 4
+    assert open_session(lab.folder).ledger.next_number() == 5
 
 
 def test_a_notice_that_takes_too_long_is_ended(make_lab: Any, listener: Any, monkeypatch: Any) -> None:

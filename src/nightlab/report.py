@@ -97,15 +97,16 @@ def write(session: Session) -> tuple[Path, Path]:
 def draw(session: Session, kind: chart.Kind) -> Any:
     """One of the session's pictures, as a matplotlib figure."""
     ledger, metric = session.ledger, session.metric
+    title = f"not measured by nightlab: {session.imported}" if session.imported else ""
     if kind == "progress":
-        return chart.progress(metric, ledger.experiments())
+        return chart.progress(metric, ledger.experiments(), title)
     if kind == "duty":
         ran = spans(ledger.notes("started"), ledger.notes("finished"))
-        return chart.duty(ran, off_duty(ledger.notes("opened"), ledger.notes("stopped")))
+        return chart.duty(ran, off_duty(ledger.notes("opened"), ledger.notes("stopped")), title)
     rows = _rows(session, [e for e in ledger.experiments() if e.verdict])
     if kind == "worth":
-        return chart.worth(metric, rows)
-    return chart.effects(metric, rows, _noise(session).sigma)
+        return chart.worth(metric, rows, title)
+    return chart.effects(metric, rows, _noise(session).sigma, title)
 
 
 def _noise(session: Session) -> Noise:
