@@ -50,16 +50,17 @@ def to_optuna(source: Source, experiments: Sequence[Experiment], place: str | No
         optuna.delete_study(study_name=source.name, storage=storage)
     direction: Any = {"minimise": "minimize", "maximise": "maximize"}[source.metric.goal]
     study = optuna.create_study(storage=storage, study_name=source.name, direction=direction)
-    study.set_metric_names([source.metric.name])
+    study.set_user_attr("metric", source.metric.name)
     for experiment in experiments:
         value = _value(experiment)
-        failed, state = value is None, optuna.trial.TrialState
+        states = optuna.trial.TrialState
+        state = states.RUNNING if experiment.verdict is None else states.FAIL if value is None else states.COMPLETE
         mine = {n: float(v) for n, v in experiment.candidate.constants.items() if n in spaces}
         study.add_trial(
             optuna.trial.FrozenTrial(
                 number=experiment.number,
                 trial_id=-1,  # the storage's to give
-                state=state.FAIL if failed else state.COMPLETE,
+                state=state,
                 value=value,
                 datetime_start=_local(experiment.proposed_at),
                 datetime_complete=_local(experiment.judged_at),
