@@ -20,11 +20,17 @@ def fill(ledger_at: Path, count: int, *, slots: int = 1, facts: dict[str, Any] |
 
     The noise of a trial is ``SIGMA``; most kept experiments have a worth, and the champion is held out.
     """
-    luck, now, best, kept = random.Random(seed), [BEGUN], 1.0, [0]
+    now = [BEGUN]
     ledger = Ledger(ledger_at, clock=lambda: now[0])
-    ledger._db.execute("PRAGMA synchronous = OFF")
-    if facts:
-        ledger.open_session(facts)
+    with ledger.at_once():
+        if facts:
+            ledger.open_session(facts)
+        _fill(ledger, now, count, slots, random.Random(seed))
+    return ledger
+
+
+def _fill(ledger: Ledger, now: list[float], count: int, slots: int, luck: random.Random) -> None:
+    best, kept = 1.0, [0]
     ledger.note("opened", {"platform": "here", "allowed": []})
     for first in [0, *range(1, count + 1, slots)]:
         begun, batch = now[0], range(first, min(first + slots, count + 1) if first else 1)
@@ -64,4 +70,3 @@ def fill(ledger_at: Path, count: int, *, slots: int = 1, facts: dict[str, Any] |
         for number in kept[2:]:
             worth = PairedGain(mean := luck.gauss(0.001, 0.001), mean - 0.001, mean + 0.001, 0.95, 3)
             ledger.show(number, Evidence("confirmed", number, (2001,), worth, what=f"taken out of #{champion}"))
-    return ledger

@@ -116,7 +116,9 @@ def test_a_slow_listener_holds_up_nothing(make_lab: Any, listener: Any, monkeypa
     listener.pace = 600
     lab = make_lab(more=f'\n[notify]\nwebhook = "{listener.url}"\n')
     ideas(lab)
-    night(lab)
+    said = Said()
+    night(lab, said)
+    assert any("nobody was told by webhook" in words for words in said.words)
     told = [told["event"] for _, told in listener.got]
     assert told == ["keep"], "the first is on its way, the others wait for it"
     assert open_session(lab.folder).ledger.next_number() == 5

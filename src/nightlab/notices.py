@@ -30,7 +30,7 @@ from nightlab.words import one_line, plain
 
 LOOK = 1.0  # seconds between looks at the ledger
 LIMIT = 20.0  # seconds that a notice may take on its way
-LAST = 5.0  # seconds that the end of a session waits for its own notices
+LAST = 15.0  # seconds that the end of a session waits for its own notices
 MOST = 20  # notices that wait for a way out; the oldest goes
 LONGEST = 300  # characters of somebody's words in a notice
 SAID = 2**16  # bytes that a way out may print
@@ -86,8 +86,12 @@ class Notices:
         self.look()
         self._tell("trouble" if trouble else "stop", reason, self.ledger.champion())
         until = time.monotonic() + LAST
-        while any(way.waiting or way.keeper for way in self.ways) and time.monotonic() < until:
+        while left := [way for way in self.ways if way.waiting or way.keeper]:
             if self.crew.asked_to_stop > 1:
+                return
+            if time.monotonic() > until:
+                for way in left:
+                    self._failed(way, f"it takes longer than {LAST:g} s, and the session has ended")
                 return
             self.look()
             time.sleep(POLL)
@@ -180,10 +184,13 @@ class Notices:
             said = one_line(plain((self.folder / way.name / "said.log").read_bytes()), LONGEST)
         late = f"it took longer than {LIMIT:g} s"
         why = {"wall": late, "idle": late, "exited": said or f"exit status {kept.status}"}.get(kept.end, kept.detail)
+        self._failed(way, why or kept.end)
+
+    def _failed(self, way: Way, why: str) -> None:
         if not way.told:
             way.told = True
-            self.crew.view.say(f"  [bold yellow]nobody was told by {way.name}:[/] {escape(why or kept.end)}")
-            self.ledger.note("not told", {"by": way.name, "why": why or kept.end})
+            self.crew.view.say(f"  [bold yellow]nobody was told by {way.name}:[/] {escape(why)}")
+            self.ledger.note("not told", {"by": way.name, "why": why})
 
 
 def ways(part: Notify, environment: Mapping[str, str]) -> list[Way]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterable
+from contextlib import closing
 from pathlib import Path
 
 from nightlab.far import Far, cluster, common
@@ -133,7 +134,7 @@ def _open(
     repo: Repo, tag: str | None, device: str | None, allow: Iterable[str], elsewhere: Platform | None
 ) -> tuple[Session, str]:
     known = tags(repo.lab)
-    latest = next((name for name in known if not find_ledger(repo.lab, name).imported), None)
+    latest = next((name for name in known if not _imported(repo.lab, name)), None)
     if tag is None and latest:
         session, why = _usable(repo, latest, allow, elsewhere)
         if session:
@@ -149,6 +150,16 @@ def _open(
         raise NightlabError(f"session {tag} can't go on: {why}", "start another: nightlab run --tag NAME")
     tag = tag or fresh_tag(repo)
     return Session.create(repo, tag, device=device, allow=allow, elsewhere=elsewhere), ""
+
+
+def _imported(lab: Path, tag: str) -> bool:
+    """Whether a session is somebody else's night; one that can't be read as it is may be our own of before."""
+    try:
+        ledger = find_ledger(lab, tag)
+    except NightlabError:
+        return False
+    with closing(ledger):
+        return ledger.imported
 
 
 def _usable(repo: Repo, tag: str, allow: Iterable[str], elsewhere: Platform | None) -> tuple[Session | None, str]:

@@ -82,12 +82,9 @@ def draw(session: Session, kind: Kind = "progress", out: Path | None = None) -> 
 def read_only(lab: Path, tag: str | None) -> tuple[Any, Any]:
     """Metric and ledger without the rest of a session, so that looking is quick."""
     from nightlab.ledger import find_ledger
-    from nightlab.records import Metric
 
     ledger = find_ledger(lab, tag)
-    facts = ledger.session() or {"lab": {"metric": {"name": "metric"}}}
-    metric = facts["lab"]["metric"]
-    return Metric(metric["name"], metric.get("goal", "minimise"), metric.get("unit", "")), ledger
+    return ledger.metric, ledger
 
 
 def view(quiet: bool = False) -> Any:

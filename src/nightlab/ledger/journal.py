@@ -28,6 +28,7 @@ from nightlab.records import (
     Experiment,
     Goal,
     Measurement,
+    Metric,
     NightlabError,
     Purpose,
     Spent,
@@ -43,7 +44,7 @@ class Ledger:
     """
 
     def __init__(self, path: Path, *, read_only: bool = False, clock: Callable[[], float] = time.time) -> None:
-        self.path, self.clock, self._open_transaction = path, clock, False
+        self.path, self.clock = path, clock
         self._sources: Sources | None = None
         if read_only and not path.exists():
             raise NightlabError(f"there is no ledger at {path}", "start a session: nightlab run")
@@ -129,7 +130,7 @@ class Ledger:
 
     def _append(self, kind: str, data: dict[str, Any]) -> None:
         try:
-            with self._transaction():
+            with self.at_once():
                 # The order of events is what counts: a clock that was set back must not undo a keep.
                 at = max(self.clock(), self.last_event_at() + 1e-6)
                 self._db.execute("INSERT INTO events (at, kind, data) VALUES (?, ?, ?)", (at, kind, json.dumps(data)))
@@ -142,17 +143,8 @@ class Ledger:
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
-        """Write all that follows in one transaction: all of it will be there, or nothing."""
-        with self._transaction():
-            self._open_transaction = True
-            try:
-                yield
-            finally:
-                self._open_transaction = False
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        if self._open_transaction:
+        """Write what happens within as one: all of it will be there, or nothing."""
+        if self._db.in_transaction:
             yield
             return
         self._db.execute("BEGIN IMMEDIATE")
@@ -165,7 +157,7 @@ class Ledger:
 
     def rebuild(self) -> None:
         """Make the tables again from the events alone."""
-        with self._transaction():
+        with self.at_once():
             for table in TABLES:
                 self._db.execute(f"DELETE FROM {table}")
             fold(self._db)
@@ -176,6 +168,12 @@ class Ledger:
         """The facts given to ``open_session``, or None in a new ledger."""
         row = self._db.execute("SELECT data FROM events WHERE kind = 'session' ORDER BY seq").fetchone()
         return json.loads(row[0]) if row else None
+
+    @property
+    def metric(self) -> Metric:
+        """What the session measures, as its contract says."""
+        metric = (self.session() or {"lab": {"metric": {"name": "metric"}}})["lab"]["metric"]
+        return Metric(metric["name"], metric.get("goal", "minimise"), metric.get("unit", ""))
 
     @property
     def imported(self) -> bool:
