@@ -23,7 +23,7 @@ from rich.markup import escape
 
 from nightlab.crew import POLL, Crew
 from nightlab.lab import Event, Notify
-from nightlab.records import Experiment
+from nightlab.records import Experiment, NightlabError
 from nightlab.sandbox.bubblewrap import search_path
 from nightlab.sandbox.keeper import Kept, Spec, heard, start
 from nightlab.words import one_line, plain
@@ -190,7 +190,8 @@ class Notices:
         if not way.told:
             way.told = True
             self.crew.view.say(f"  [bold yellow]nobody was told by {way.name}:[/] {escape(why)}")
-            self.ledger.note("not told", {"by": way.name, "why": why})
+            with suppress(NightlabError):  # of a full disk somebody else will speak
+                self.ledger.note("not told", {"by": way.name, "why": why})
 
 
 def ways(part: Notify, environment: Mapping[str, str]) -> list[Way]:

@@ -98,8 +98,8 @@ def markdown(facts: Facts) -> str:
     """The report as Markdown. Words of candidates and proposers are quoted, so that they can't format or link."""
     f = facts
     day = "%Y-%m-%d %H:%M"
-    when = f"{datetime.fromtimestamp(f.begun):{day}} to {datetime.fromtimestamp(f.ended):{day}} · "
-    when = when if f.begun > FIRST_DAY else ""
+    known = f"{datetime.fromtimestamp(f.begun):{day}} to {datetime.fromtimestamp(f.ended):{day}} · "
+    when = known if f.begun > FIRST_DAY else ""
     source = f"from {f.imported}" if f.imported else f"{counted(f.trials, 'trial')} of {f.budget} · {f.platform}"
     judged = len(f.kept) + f.discarded + len(f.failed)
     lines = [
@@ -135,17 +135,16 @@ def page(text: str, title: str, chart: str) -> str:
 
 def _headline(f: Facts) -> list[str]:
     name = f.metric.name
+    if f.imported:
+        said = "nothing that was kept has a number"
+        if f.baseline and f.champion:
+            gain = f.metric.gain(_bar(f.baseline), _bar(f.champion))
+            said = f"{name} from {_value(f.baseline)} to {_value(f.champion)}, {gain:.4g} better"
+        return [f"> **Reported, not measured.** {_quote(f.imported)}: {said}. nightlab has run none of it.", ""]
     if f.baseline is None or f.champion is None:
         return ["> Nothing was measured: the baseline has no number yet.", ""]
     if f.champion.number == 0:
         return [f"> **No gain.** Nothing beat the baseline's {name} of {_value(f.baseline)}.", ""]
-    if f.imported:
-        gain = f.metric.gain(_bar(f.baseline), _bar(f.champion))
-        return [
-            f"> **Reported, not measured.** {_quote(f.imported)}: {name} from {_value(f.baseline)} to "
-            f"{_value(f.champion)}, {gain:.4g} better. nightlab has run none of it.",
-            "",
-        ]
     found = f.confirmed
     if found is None:
         gain = f.metric.gain(_bar(f.baseline), _bar(f.champion))
