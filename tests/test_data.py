@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -205,6 +206,19 @@ def test_the_command_writes_text_and_names_its_place(home: Path, nightlab: Any, 
     assert len((home / "night.jsonl").read_text().splitlines()) == 22
     assert nightlab("export", "csv", cwd=home).code == 2
     assert "no session" in nightlab("export", "tsv", "--tag", "none", cwd=home).err
+
+
+def test_the_examples_of_the_page_run(make_lab: Any, monkeypatch: Any) -> None:
+    pytest.importorskip("pandas")
+    lab = make_lab(name="my-lab")
+    lab.run()[1].close()
+    page = (Path(__file__).parent.parent / "docs" / "data.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    assert len(blocks) == 2
+    monkeypatch.chdir(lab.folder.parent)
+    for block in blocks:
+        exec(block, {})
+    assert Path("effects.svg").exists()
 
 
 def test_an_experiment_without_a_number_is_no_zero(tmp_path: Path) -> None:
