@@ -211,7 +211,7 @@ def look_ups(sizes: list[int]) -> Iterator[list[str]]:
         with tempfile.TemporaryDirectory() as folder:
             ledger = Ledger(Path(folder) / "ledger.db")
             ledger._db.execute("PRAGMA synchronous = OFF")
-            with ledger._transaction():
+            with ledger.at_once():
                 for n in range(size):
                     one = Candidate(f"c{n}", "c0", f"t{n}", "tuner", "x", program=_hash(n))
                     tables.apply(ledger._db, "proposed", {"number": n, "candidate": asdict(one)}, float(n))

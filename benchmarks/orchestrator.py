@@ -113,7 +113,7 @@ def fill(ledger: Ledger, events: Story) -> None:
     ledger._db.execute("PRAGMA synchronous = OFF")
     ledger._db.execute("PRAGMA cache_size = -1000000")  # KiB
     at = 1e9
-    with ledger._transaction():
+    with ledger.at_once():
         for kind, data in events:
             at += 1.0
             ledger._db.execute("INSERT INTO events (at, kind, data) VALUES (?, ?, ?)", (at, kind, json.dumps(data)))

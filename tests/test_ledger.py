@@ -369,7 +369,7 @@ def a_session(lab: Path, experiments: int) -> Ledger:
             ("finished", {"id": trial(n).id, "measurement": measured}),
             ("judged", {"number": n, "measurement": measured, "verdict": verdict}),
         ]
-    with ledger._transaction():
+    with ledger.at_once():
         rows = [(1e9 + at, kind, json.dumps(data)) for at, (kind, data) in enumerate(events)]
         ledger._db.executemany("INSERT INTO events (at, kind, data) VALUES (?, ?, ?)", rows)
     ledger.rebuild()

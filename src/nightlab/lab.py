@@ -17,6 +17,7 @@ from nightlab.records import Metric as MetricRecord
 CONTRACT = "lab.toml"
 STRATEGY = "program.md"
 DEVICES = ("cuda", "mps", "cpu")
+Event = Literal["keep", "stall", "stop", "trouble"]
 Protection = Literal["files", "network", "processes", "privileges"]
 RESERVED = {"baseline", "human", "tuner", "patches", "recombine", "ablation"}  # who else candidates come from
 SIZE_MB = {"": 1 / 2**20, "KB": 1 / 1024, "MB": 1, "GB": 1024, "TB": 2**20}
@@ -175,6 +176,19 @@ class HooksPart(Part):
     """What it prints is told to the proposers."""
 
 
+class Notify(Part):
+    """Whom to tell that something happened, without the night waiting for it."""
+
+    command: Command | None = None
+    """Your own, trusted: told of it as JSON on its standard input."""
+    desktop: bool = False
+    webhook: str | None = Field(default=None, pattern=r"^https?://[^\s/]+")
+    """Where a JSON object is posted to."""
+    on: tuple[Event, ...] = ("keep", "stall", "stop", "trouble")
+    stall: int = Field(default=25, gt=0)
+    """After so many experiments in a row without a keep."""
+
+
 class Judge(Part):
     """How a candidate is judged, and how the session keeps an eye on its own luck."""
 
@@ -326,6 +340,7 @@ class Lab(Part):
     sandbox: SandboxPart = SandboxPart()
     judge: Judge = Judge()
     hooks: HooksPart = HooksPart()
+    notify: Notify = Notify()
     stop: Stop = Stop()
 
     @field_validator("limits")

@@ -9,6 +9,7 @@ from nightlab.judge import Again, Contestant, without
 from nightlab.lab import Stop
 from nightlab.ledger import append_result, mend_results
 from nightlab.measuring import Asked, measure
+from nightlab.notices import Notices
 from nightlab.pacing import Pacing
 from nightlab.pilots import Pilots
 from nightlab.records import SEED, Experiment, Measurement, NightlabError, Verdict
@@ -28,6 +29,7 @@ class Night:
     def __init__(self, session: Session, stop: Stop, crew: Crew, *, seed: int = 0) -> None:
         self.session, self.ledger, self.crew, self.view = session, session.ledger, crew, crew.view
         self.upkeep, self.pacing, self.hooks, self.steering = Upkeep(crew), Pacing(crew), Hooks(crew), Steering(crew)
+        self.notices = Notices(crew)
         search = session.lab.search
         self.pilots = Pilots(crew, search.pilot, search.eta) if search.pilot else None
         self.candidates = Candidates(
@@ -52,13 +54,18 @@ class Night:
                 while not (reason := self._turn()):
                     crew.wait()
                 self.ledger.note("stopped", {"reason": reason})
+                self.notices.ended(reason)
                 return reason
             except Interrupted:
                 self.candidates.stop()
                 raise
+            except NightlabError as error:
+                self.notices.ended(str(error), trouble=True)
+                raise
             finally:
                 self.candidates.halt()
                 self.hooks.stop()
+                self.notices.stop()
 
     def _turn(self) -> str:
         """Look, and have the next thought; returns why the session has ended, once it has."""
@@ -82,6 +89,7 @@ class Night:
         crew = self.crew
         self.steering.heed()
         self.hooks.look()
+        self.notices.look()
         for trial, measurement in crew.finished():
             self.candidates.news()
             if trial.purpose != "search":

@@ -12,9 +12,12 @@ Clock = Literal["wall", "cpu", "work"]
 Purpose = Literal["search", "pilot", "upkeep", "replay", "confirm", "ablate", "transfer"]
 Level = Literal["confirmed", "held out", "transferred"]
 Status = Literal["keep", "discard", "crash"]
+FIRST_DAY = 86_400.0  # times below it say only what came before what: of imported experiments
+REPORTED = "reported"  # the reason of a verdict that somebody else's log claims, and what came of its trial
 SEED = 1  # the baseline's first, and under a rule that compares on the same seeds everybody's
 Outcome = Literal[
     "measured",
+    "reported",
     "crashed",
     "timed out",
     "over budget",
@@ -264,7 +267,8 @@ class Experiment:
     """A candidate with its measurement and its verdict: one row of the log.
 
     ``bar`` is the kept genome's value without its luck, brought up to date whenever it is measured again. ``gap`` is
-    the metric less its parent's bar, when it was judged.
+    the metric less its parent's bar, when it was judged. Times are seconds since the epoch; of an imported experiment
+    they may say no more than its place among the others, and are then below ``FIRST_DAY``.
     """
 
     number: int
@@ -301,8 +305,19 @@ class Experiment:
         }
 
     @property
+    def look(self) -> Evidence | None:
+        """The last that was shown of its gain over the baseline, under the session's own budget."""
+        looks = [e for e in self.evidence if e.level != "transferred" and e.against == 0 and not e.what]
+        return looks[-1] if looks else None
+
+    @property
     def level(self) -> str:
-        """How far its gain over the baseline has been shown: ``measured`` until more is, empty if there is none."""
+        """How far its gain over the baseline has been shown: ``measured`` until more is, empty if there is none.
+
+        What was imported is ``reported``, and never more.
+        """
+        if self.verdict is not None and self.verdict.reason == REPORTED:
+            return REPORTED if self.kept and self.number else ""
         shown = {evidence.level for evidence in self.evidence if evidence.shown and evidence.against == 0}
         levels: tuple[Level, ...] = ("transferred", "held out", "confirmed")
         return next((level for level in levels if level in shown), "measured" if self.kept and self.number else "")

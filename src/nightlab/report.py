@@ -7,14 +7,16 @@ import os
 import re
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 from nightlab.earned import by_proposer
-from nightlab.judge import pairs_needed, smallest_effect
-from nightlab.records import Evidence, Experiment, NightlabError
+from nightlab.judge import Noise, pairs_needed, pooled, prior_sigma, smallest_effect
+from nightlab.records import REPORTED, Experiment, NightlabError
 from nightlab.session import Session
 from nightlab.standing import replicates
-from nightlab.watch.chart import progress
+from nightlab.watch import chart
 from nightlab.watch.page import Facts, Row, markdown, page
+from nightlab.watch.spans import off_duty, spans
 
 PAIRS = 4  # of the confirmation whose power the report speaks of
 
@@ -25,8 +27,7 @@ def gather(session: Session) -> Facts:
     experiments = [e for e in ledger.experiments() if e.verdict]
     if not experiments:
         raise NightlabError(f"session {session.tag} has nothing to report yet", "let it run: nightlab run")
-    known = replicates(ledger, session.budget.record(), session.lab.judge.sigma)
-    noise, champion = known.noise(), ledger.champion()
+    noise, champion = _noise(session), ledger.champion()
     rows = _rows(session, experiments)
     kept = [row for row in rows if row.experiment.kept]
     lost = [row for row in rows if _failed(row.experiment)]
@@ -57,7 +58,7 @@ def gather(session: Session) -> Facts:
         trained=sum(measured.training_seconds for measured in trials),
         baseline=first if first.kept else None,
         champion=champion,
-        confirmed=_latest(champion, "confirmed", "held out"),
+        confirmed=champion.look if champion else None,
         transferred=[e for e in champion.evidence if e.level == "transferred"] if champion else [],
         kept=kept,
         near=sorted(near, key=lambda row: -(row.gain or 0.0)),
@@ -73,6 +74,7 @@ def gather(session: Session) -> Facts:
         smallest=smallest_effect(noise, PAIRS),
         proposers=by_proposer(ledger, metric),
         troubles=_troubles(session),
+        imported=session.imported,
     )
 
 
@@ -82,7 +84,7 @@ def write(session: Session) -> tuple[Path, Path]:
     text = markdown(facts)
     drawing = io.StringIO()
     title = f"{facts.lab} · {facts.tag}"
-    figure = progress(session.metric, session.ledger.experiments())
+    figure = draw(session, "progress")
     figure.savefig(drawing, format="svg")
     svg = drawing.getvalue()
     places = session.folder / "report.md", session.folder / "report.html"
@@ -93,11 +95,38 @@ def write(session: Session) -> tuple[Path, Path]:
     return places
 
 
+def draw(session: Session, kind: chart.Kind) -> Any:
+    """One of the session's pictures, as a matplotlib figure."""
+    ledger, metric = session.ledger, session.metric
+    title = f"not measured by nightlab: {session.imported}" if session.imported else ""
+    if kind == "progress":
+        return chart.progress(metric, ledger.experiments(), title)
+    if kind == "duty":
+        ran = spans(ledger.notes("started"), ledger.notes("finished"))
+        return chart.duty(ran, off_duty(ledger.notes("opened"), ledger.notes("stopped")), title)
+    rows = _rows(session, [e for e in ledger.experiments() if e.verdict])
+    if kind == "worth":
+        return chart.worth(metric, rows, title)
+    return chart.effects(metric, rows, _noise(session).sigma, title)
+
+
+def _noise(session: Session) -> Noise:
+    """How far luck alone moves one trial's number; of an imported session what is believed of any."""
+    stated = session.lab.judge.sigma
+    if session.imported:
+        baseline = session.ledger.experiment(0).measurement if session.ledger.next_number() else None
+        return pooled([], prior_sigma(baseline.metric if baseline else None, stated))
+    return replicates(session.ledger, session.budget.record(), stated).noise()
+
+
 def session_branch(session: Session) -> tuple[str, str]:
     """Prepare the branch that publishes the session: kept improvements as commits, then log and report.
 
-    Returns its name and its head. Raises NightlabError when somebody else's branch has that name. Nothing is pushed.
+    Returns its name and its head. Raises NightlabError when somebody else's branch has that name, or the session is
+    somebody else's. Nothing is pushed.
     """
+    if session.imported:
+        raise NightlabError(f"session {session.tag} is imported: it is not ours to publish", "publish one of your own")
     repo, champion = session.repo, session.champion()
     hardware = session.platform.accelerator or session.platform.processor
     name = f"exp/{re.sub(r'[^A-Za-z0-9]+', '-', hardware).strip('-') or session.device}/{session.tag}"
@@ -138,15 +167,8 @@ def _rows(session: Session, experiments: list[Experiment]) -> list[Row]:
 
 def _failed(experiment: Experiment) -> bool:
     verdict = experiment.verdict
-    judged = ("regressed", "inconclusive", "stopped early", "not promoted")
-    return verdict is not None and not experiment.kept and verdict.reason not in judged
-
-
-def _latest(champion: Experiment | None, *levels: str) -> Evidence | None:
-    if champion is None:
-        return None
-    found = [e for e in champion.evidence if e.level in levels and e.against == 0 and not e.what]
-    return found[-1] if found else None
+    judged = ("regressed", "inconclusive", "stopped early", "not promoted", REPORTED)
+    return verdict is not None and (verdict.status == "crash" or not (experiment.kept or verdict.reason in judged))
 
 
 def _luck(session: Session, champion: Experiment | None) -> float:

@@ -82,6 +82,12 @@ class Session:
         if facts is None:
             raise NightlabError(f"session {tag} never began", f"remove {self.folder} and run again")
         self.facts: dict[str, Any] = facts
+        if writer and self.imported:
+            self.close()
+            raise NightlabError(
+                f"session {tag} is imported ({self.imported}): nothing can run in it",
+                "look at it: nightlab log, plot, report; to measure something, start another: nightlab run --tag NEW",
+            )
         self.lab = Lab.model_validate(facts["lab"])
         self.metric: Metric = self.lab.metric.record()
         self.platform = Platform(**facts["platform"])
@@ -143,6 +149,12 @@ class Session:
         os.replace(draft, folder / LEDGER)
         os.close(lock)
         return cls(repo, tag, writer=True, elsewhere=elsewhere is not None)
+
+    @property
+    def imported(self) -> str:
+        """Of somebody else's night: by what, and from which file, in words; else empty."""
+        source = self.facts.get("imported")
+        return f"{source['file']}, as {source['by']} reported it, sha256 {source['sha256'][:12]}" if source else ""
 
     def close(self) -> None:
         self.ledger.close()

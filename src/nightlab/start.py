@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterable
+from contextlib import closing
 from pathlib import Path
 
 from nightlab.far import Far, cluster, common
 from nightlab.lab import load, to_toml
-from nightlab.ledger import alone, tags
+from nightlab.ledger import alone, find_ledger, tags
 from nightlab.lineage import Repo, make_repo
 from nightlab.records import NightlabError, Platform
 from nightlab.session import Session, fresh_tag, inspect, open_session, require, sealed, this_sandbox
@@ -134,8 +135,9 @@ def _open(
     repo: Repo, tag: str | None, device: str | None, allow: Iterable[str], elsewhere: Platform | None
 ) -> tuple[Session, str]:
     known = tags(repo.lab)
-    if tag is None and known:
-        session, why = _usable(repo, known[0], allow, elsewhere)
+    latest = next((name for name in known if not _imported(repo.lab, name)), None)
+    if tag is None and latest:
+        session, why = _usable(repo, latest, allow, elsewhere)
         if session:
             return session, ""
         tag = fresh_tag(repo)
@@ -149,6 +151,16 @@ def _open(
         raise NightlabError(f"session {tag} can't go on: {why}", "start another: nightlab run --tag NAME")
     tag = tag or fresh_tag(repo)
     return Session.create(repo, tag, device=device, allow=allow, elsewhere=elsewhere), ""
+
+
+def _imported(lab: Path, tag: str) -> bool:
+    """Whether a session is somebody else's night; one that can't be read as it is may be our own of before."""
+    try:
+        ledger = find_ledger(lab, tag)
+    except NightlabError:
+        return False
+    with closing(ledger):
+        return ledger.imported
 
 
 def _usable(repo: Repo, tag: str, allow: Iterable[str], elsewhere: Platform | None) -> tuple[Session | None, str]:

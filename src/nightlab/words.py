@@ -30,3 +30,8 @@ def one_line(raw: str, limit: int = 400) -> str:
     """Somebody's words, made harmless, in one line: a hypothesis, a reason."""
     line = " ".join(plain(raw, 10 * limit).split())
     return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def counted(number: int, noun: str) -> str:
+    """``1 trial``, ``2,000 trials``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

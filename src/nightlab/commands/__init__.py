@@ -14,6 +14,7 @@ import typer
 if TYPE_CHECKING:
     from nightlab.records import Experiment
     from nightlab.session import Session
+    from nightlab.watch.chart import Kind
 
 MENDABLE, REFUTED, STOPPED = 1, 3, 130
 
@@ -68,13 +69,22 @@ def near(path: Path) -> str:
     return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
 
 
-def draw(session: Session, out: Path | None = None) -> str:
-    """Draw the progress chart; returns where, as one would type it here."""
-    from nightlab.watch.chart import progress, save
+def draw(session: Session, kind: Kind = "progress", out: Path | None = None) -> str:
+    """Draw one of a session's pictures; returns where, as one would type it here."""
+    from nightlab import report
+    from nightlab.watch.chart import save
 
-    path = out or session.folder / "progress.png"
-    save(progress(session.metric, session.ledger.experiments()), path)
+    path = out or session.folder / f"{kind}.png"
+    save(report.draw(session, kind), path)
     return near(path)
+
+
+def read_only(lab: Path, tag: str | None) -> tuple[Any, Any]:
+    """Metric and ledger without the rest of a session, so that looking is quick."""
+    from nightlab.ledger import find_ledger
+
+    ledger = find_ledger(lab, tag)
+    return ledger.metric, ledger
 
 
 def view(quiet: bool = False) -> Any:

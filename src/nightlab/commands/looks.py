@@ -6,11 +6,11 @@ import json
 import shutil
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from nightlab.commands import HERE, Json, Tag, Where, app, console, draw, last_trial, near, say
+from nightlab.commands import HERE, Json, Tag, Where, app, console, draw, last_trial, near, read_only, say
 
 if TYPE_CHECKING:
     from nightlab.records import Experiment
@@ -37,7 +37,7 @@ def log(
     as_json: Json = False,
 ) -> None:
     """The experiments of a session, oldest first."""
-    metric, ledger = _read_only(lab, tag)
+    metric, ledger = read_only(lab, tag)
     if proposers:
         _log_proposers(metric, ledger, as_json)
         return
@@ -105,22 +105,38 @@ def diff(
             raise typer.BadParameter(f"{word!r} is neither a number nor 'best'")
         return session.ledger.experiment(int(word))
 
+    def there(commit: str, who: str) -> str:
+        if session.repo.resolve(commit) is None:
+            from nightlab.records import NightlabError
+
+            mend = "import its log with --repo FOLDER" if session.imported else "restore it from a clone that has it"
+            raise NightlabError(f"the commit of {who}, {commit or 'unnamed'}, is not in this repository", mend)
+        return commit
+
     if other is not None:
         old, to = find(one).candidate.commit, find(other).candidate.commit
     elif one == "best":
         old, to = session.base, find(one).candidate.commit
     else:
         old, to = find(one).candidate.parent, find(one).candidate.commit
+    old, to = there(old, f"what {one} is compared with"), there(to, f"experiment {one if other is None else other}")
     typer.echo(session.repo.diff(old, to, colour=sys.stdout.isatty()), nl=False)
 
 
-@app.command(epilog="Examples:  nightlab plot   ·   nightlab plot --out night.svg")
+@app.command(
+    epilog="Examples:  nightlab plot   ·   nightlab plot worth   ·   nightlab plot effects --out effects.svg"
+    "   ·   nightlab plot duty --tag nov21"
+)
 def plot(
+    kind: Annotated[
+        Literal["progress", "worth", "effects", "duty"],
+        typer.Argument(metavar="[progress|worth|effects|duty]", help="Which picture.", show_default=False),
+    ] = "progress",
     lab: Where = HERE,
     tag: Tag = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="A .png or .svg file.")] = None,
 ) -> None:
-    """Draw the progress chart: every experiment, and the best so far."""
+    """Draw a session: its progress; what each kept change is worth; every effect beside the noise; the duty cycle."""
     from nightlab.session import open_session
 
     if out is not None and out.suffix not in (".png", ".svg"):
@@ -128,7 +144,7 @@ def plot(
 
         raise NightlabError(f"{out} is neither a .png nor a .svg file", "name one: nightlab plot --out night.svg")
     session = open_session(lab, tag)
-    say(f"wrote {draw(session, out)}")
+    say(f"wrote {draw(session, kind, out)}")
 
 
 @app.command(epilog="Examples:  nightlab report   ·   nightlab report --show   ·   nightlab report --session-branch")
@@ -169,14 +185,3 @@ def _log_proposers(metric: Any, ledger: Any, as_json: bool) -> None:
     else:
         console().print(proposers_table(parts))
         typer.secho(f"gained: {metric.name}, by the champion's bar; trials, waited: time of a slot", dim=True)
-
-
-def _read_only(lab: Path, tag: str | None) -> tuple[Any, Any]:
-    """Metric and ledger without the rest of a session, so that looking is quick."""
-    from nightlab.ledger import find_ledger
-    from nightlab.records import Metric
-
-    ledger = find_ledger(lab, tag)
-    facts = ledger.session() or {"lab": {"metric": {"name": "metric"}}}
-    metric = facts["lab"]["metric"]
-    return Metric(metric["name"], metric.get("goal", "minimise"), metric.get("unit", "")), ledger

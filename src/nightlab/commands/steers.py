@@ -70,7 +70,10 @@ def _order(lab: Path, tag: str | None, order: str) -> str:
     from nightlab.steering import fault
 
     tag = find_session(lab, tag)
-    if why := fault(find_ledger(lab, tag), order):
+    ledger = find_ledger(lab, tag)
+    if ledger.imported:
+        raise NightlabError(f"session {tag} is imported: nothing runs in it", "name another: --tag TAG")
+    if why := fault(ledger, order):
         raise NightlabError(why, "see what there is: nightlab log")
     give_order(state_folder(lab) / tag, order)
     return tag

@@ -16,6 +16,12 @@ def with_trials(experiment: Experiment, trials: Sequence[tuple[Trial, Measuremen
     return {**experiment.to_dict(), "trials": runs}
 
 
+def experiment_line(experiment: Experiment) -> dict[str, Any]:
+    """One experiment whole, with its times (seconds since the epoch), as a line of an export."""
+    times = {"proposed_at": experiment.proposed_at, "judged_at": experiment.judged_at}
+    return {**experiment.to_dict(), **times, "constants": experiment.candidate.constants}
+
+
 def in_short(experiment: Experiment) -> dict[str, Any]:
     """One row of the log."""
     keys = ("number", "status", "reason", "metric", "proposer", "hypothesis", "changes")

@@ -14,7 +14,7 @@ from nightlab.ledger.places import (
     state_folder,
     tags,
 )
-from nightlab.ledger.results import append_result, mend_results, write_results
+from nightlab.ledger.results import append_result, mend_results, result_rows, write_results
 from nightlab.ledger.sources import Sources
 from nightlab.ledger.tries import Try, done_with, hand_in, handed_in, waits
 
@@ -36,6 +36,7 @@ __all__ = [
     "mend_results",
     "read_notes",
     "read_orders",
+    "result_rows",
     "state_folder",
     "tags",
     "waits",

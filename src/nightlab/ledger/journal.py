@@ -14,7 +14,7 @@ import json
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -28,6 +28,7 @@ from nightlab.records import (
     Experiment,
     Goal,
     Measurement,
+    Metric,
     NightlabError,
     Purpose,
     Spent,
@@ -37,13 +38,13 @@ from nightlab.records import (
 
 
 class Ledger:
-    """One session's journal at ``path``. One writer; readers may look at any time.
+    """One session's journal at ``path``. One writer; readers may look at any time. ``clock``: what time it is.
 
     Raises NightlabError when the file is damaged or was written by a newer nightlab.
     """
 
-    def __init__(self, path: Path, *, read_only: bool = False) -> None:
-        self.path = path
+    def __init__(self, path: Path, *, read_only: bool = False, clock: Callable[[], float] = time.time) -> None:
+        self.path, self.clock = path, clock
         self._sources: Sources | None = None
         if read_only and not path.exists():
             raise NightlabError(f"there is no ledger at {path}", "start a session: nightlab run")
@@ -129,9 +130,9 @@ class Ledger:
 
     def _append(self, kind: str, data: dict[str, Any]) -> None:
         try:
-            with self._transaction():
+            with self.at_once():
                 # The order of events is what counts: a clock that was set back must not undo a keep.
-                at = max(time.time(), self.last_event_at() + 1e-6)
+                at = max(self.clock(), self.last_event_at() + 1e-6)
                 self._db.execute("INSERT INTO events (at, kind, data) VALUES (?, ?, ?)", (at, kind, json.dumps(data)))
                 apply(self._db, kind, data, at)
         except sqlite3.OperationalError as error:
@@ -141,7 +142,11 @@ class Ledger:
             ) from error
 
     @contextmanager
-    def _transaction(self) -> Iterator[None]:
+    def at_once(self) -> Iterator[None]:
+        """Write what happens within as one: all of it will be there, or nothing."""
+        if self._db.in_transaction:
+            yield
+            return
         self._db.execute("BEGIN IMMEDIATE")
         try:
             yield
@@ -152,7 +157,7 @@ class Ledger:
 
     def rebuild(self) -> None:
         """Make the tables again from the events alone."""
-        with self._transaction():
+        with self.at_once():
             for table in TABLES:
                 self._db.execute(f"DELETE FROM {table}")
             fold(self._db)
@@ -164,11 +169,31 @@ class Ledger:
         row = self._db.execute("SELECT data FROM events WHERE kind = 'session' ORDER BY seq").fetchone()
         return json.loads(row[0]) if row else None
 
+    @property
+    def metric(self) -> Metric:
+        """What the session measures, as its contract says."""
+        metric = (self.session() or {"lab": {"metric": {"name": "metric"}}})["lab"]["metric"]
+        return Metric(metric["name"], metric.get("goal", "minimise"), metric.get("unit", ""))
+
+    @property
+    def imported(self) -> bool:
+        """Whether this is somebody else's night, in which nothing can run."""
+        return bool((self.session() or {}).get("imported"))
+
     def notes(self, kind: str, last: int = -1) -> list[dict[str, Any]]:
         """The data of every event of one kind, or of the ``last`` ones, oldest first, each with its time as ``at``."""
         query = "SELECT data, at FROM events WHERE kind = ? ORDER BY seq DESC LIMIT ?"
         rows = self._db.execute(query, (kind, last)).fetchall()
         return [{**json.loads(data), "at": at} for data, at in reversed(rows)]
+
+    def since(self, event: int) -> list[tuple[int, str, dict[str, Any]]]:
+        """The events after that of this number, oldest first: each with its number, its kind and its data."""
+        rows = self._db.execute("SELECT seq, kind, data FROM events WHERE seq > ? ORDER BY seq", (event,)).fetchall()
+        return [(seq, kind, json.loads(data)) for seq, kind, data in rows]
+
+    def last_event(self) -> int:
+        """The number of the last event; 0 in a new ledger."""
+        return int(self._db.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()[0])
 
     def last_event_at(self) -> float:
         """When the session last recorded anything (seconds since the epoch)."""

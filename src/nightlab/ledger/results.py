@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from nightlab.ledger.journal import Ledger
@@ -16,9 +17,14 @@ def write_results(path: Path, metric: Metric, ledger: Ledger) -> None:
     """Replace ``path`` atomically by one row per judged experiment, in the order of their verdicts."""
     draft = path.with_name(path.name + ".tmp")
     with draft.open("w") as table:
-        table.write(_heading(metric) + "\n")
-        table.writelines(_row(experiment) + "\n" for experiment in ledger.judged())
+        table.writelines(f"{line}\n" for line in result_rows(metric, ledger))
     os.replace(draft, path)
+
+
+def result_rows(metric: Metric, ledger: Ledger) -> Iterator[str]:
+    """The table's lines: its heading, and one per judged experiment, in the order of their verdicts."""
+    yield _heading(metric)
+    yield from map(_row, ledger.judged())
 
 
 def mend_results(path: Path, metric: Metric, ledger: Ledger) -> None:

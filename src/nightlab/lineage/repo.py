@@ -105,6 +105,11 @@ class Repo:
         """Whether the lab file exists in the working copy but not in HEAD."""
         return (self.lab / path).exists() and self.read("HEAD", path) is None
 
+    def history(self, branch: str) -> dict[str, float]:
+        """All commits of a branch, the latest first, each with when it was made (seconds since the epoch)."""
+        lines = self._text("log", "--format=%H %ct", branch, "--").splitlines()
+        return {commit: float(at) for commit, at in (line.split() for line in lines)}
+
     def diff(self, old: str, new: str, *, colour: bool = False) -> str:
         """The unified diff between two commits of the lab, with paths relative to the lab."""
         paint = "--color=always" if colour else "--color=never"

@@ -11,8 +11,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from nightlab.records import Evidence, Experiment, Measurement, Metric, PairedGain, Trial
+from nightlab.records import FIRST_DAY, Evidence, Experiment, Measurement, Metric, PairedGain, Trial
 from nightlab.watch.page import PART, Part, part_words
+from nightlab.words import counted
 
 
 def log_lines(metric: Metric, experiments: Sequence[Experiment], width: int | None) -> Iterator[tuple[str, str]]:
@@ -31,7 +32,7 @@ def log_lines(metric: Metric, experiments: Sequence[Experiment], width: int | No
         value = f"{measured.metric:.6f}" if measured and measured.metric is not None else "-"
         line = (
             f"{experiment.number:>5}  {status + reason:<24}{value:>{column}}  "
-            f"{candidate.commit[:7]:<9}{candidate.proposer:<10}{' '.join(candidate.hypothesis.split())}"
+            f"{candidate.commit[:7]:<9}{candidate.proposer:<9} {' '.join(candidate.hypothesis.split())}"
         )
         yield status, line if width is None or len(line) <= width else line[: width - 1] + "…"
 
@@ -60,15 +61,13 @@ def print_experiment(
     said = (verdict.status, verdict.reason, verdict.detail) if verdict else ("none yet",)
     rows = [
         ("verdict", ": ".join(filter(None, said))),
-        (
-            "proposed",
-            f"{datetime.fromtimestamp(experiment.proposed_at):%Y-%m-%d %H:%M:%S} by {candidate.proposer}",
-        ),
+        ("proposed", f"{_when(experiment.proposed_at)}by {candidate.proposer}"),
         *([("thought", thought_words(candidate.usage))] if candidate.usage else []),
         ("changes", "; ".join(candidate.changes) or "none in its named constants"),
         ("commit", f"{candidate.commit} on {candidate.parent[:12]}"),
-        ("program", f"{candidate.lines} lines of genome"),
     ]
+    if candidate.lines:
+        rows.append(("program", f"{candidate.lines} lines of genome"))
     if experiment.bar is not None:
         rows.append(("counts as", f"{metric.name} {experiment.bar:.6f}, without the luck of its runs"))
     for evidence in experiment.evidence:
@@ -85,6 +84,11 @@ def print_experiment(
     if log:
         say("[dim]-- the end of what it printed (untrusted) --[/]")
         say("\n".join(log.splitlines()[-25:]), markup=False, highlight=False)
+
+
+def _when(at: float) -> str:
+    """A time with the space after it; nothing of one that is unknown."""
+    return f"{datetime.fromtimestamp(at):%Y-%m-%d %H:%M:%S} " if at > FIRST_DAY else ""
 
 
 def thought_words(usage: Mapping[str, Any]) -> str:
@@ -129,7 +133,7 @@ def closing_words(
     kept, discarded, crashed = (tally[status] for status in ("keep", "discard", "crash"))
     lines = ["", f"[bold]{escape(reason)}[/]"]
     lines.append(
-        f"{_count(kept + discarded + crashed, 'experiment')}: {kept} kept, {discarded} discarded, "
+        f"{counted(kept + discarded + crashed, 'experiment')}: {kept} kept, {discarded} discarded, "
         f"{crashed} crashed · {_time(seconds)}, {trained / max(seconds, 1e-9):.0%} of it training"
     )
     before = baseline.bar if baseline else None
@@ -181,10 +185,6 @@ def places_words(places: Sequence[tuple[str, str]]) -> str:
     """Where things are, one a line."""
     width = max(len(name) for name, _ in places)
     return "\n".join(f"[dim]{name:<{width}}[/]  {escape(where)}" for name, where in places)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _time(seconds: float) -> str:

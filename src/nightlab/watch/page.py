@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from nightlab.records import Evidence, Experiment, Metric, PairedGain
+from nightlab.records import FIRST_DAY, Evidence, Experiment, Metric, PairedGain
+from nightlab.words import counted
 
 MOST = 12  # rows of a table of things that did not work
 SPECIAL = re.compile(r"([\\`*_{}\[\]()<>#+!|~&@]|:(?=//))")
@@ -103,27 +104,29 @@ class Facts:
     """The smallest effect that the confirmation could have shown."""
     proposers: Sequence[Part]
     troubles: Sequence[str]
+    imported: str = ""
+    """Of somebody else's night: by what, and from where. Then nothing in it was measured by us."""
 
 
 def markdown(facts: Facts) -> str:
     """The report as Markdown. Words of candidates and proposers are quoted, so that they can't format or link."""
     f = facts
-    when = f"{datetime.fromtimestamp(f.begun):%Y-%m-%d %H:%M} to {datetime.fromtimestamp(f.ended):%Y-%m-%d %H:%M}"
+    day = "%Y-%m-%d %H:%M"
+    known = f"{datetime.fromtimestamp(f.begun):{day}} to {datetime.fromtimestamp(f.ended):{day}} · "
+    when = known if f.begun > FIRST_DAY else ""
+    source = f"from {f.imported}" if f.imported else f"{counted(f.trials, 'trial')} of {f.budget} · {f.platform}"
     judged = len(f.kept) + f.discarded + len(f.failed)
     lines = [
         f"# {_quote(f.lab)} · {f.tag}",
         "",
-        f"{when} · {_count(judged, 'experiment')}: {len(f.kept)} kept, {f.discarded} discarded, {len(f.failed)} failed "
-        f"· {_count(f.trials, 'trial')} of {f.budget} · {_quote(f.platform)}",
+        f"{when}{counted(judged, 'experiment')}: {len(f.kept)} kept, {f.discarded} discarded, {len(f.failed)} failed "
+        f"· {_quote(source)}",
         "",
         *_headline(f),
         *_kept(f),
         *_near(f),
         *_failed(f),
-        *_trust(f),
-        *_cost(f),
-        *_next(f),
-        *_again(f),
+        *(_trust_of_imported(f) if f.imported else [*_trust(f), *_cost(f), *_next(f), *_again(f)]),
     ]
     return "\n".join(lines).rstrip() + "\n"
 
@@ -146,6 +149,12 @@ def page(text: str, title: str, chart: str) -> str:
 
 def _headline(f: Facts) -> list[str]:
     name = f.metric.name
+    if f.imported:
+        said = "nothing that was kept has a number"
+        if f.baseline and f.champion:
+            gain = f.metric.gain(_bar(f.baseline), _bar(f.champion))
+            said = f"{name} from {_value(f.baseline)} to {_value(f.champion)}, {gain:.4g} better"
+        return [f"> **Reported, not measured.** {_quote(f.imported)}: {said}. nightlab has run none of it.", ""]
     if f.baseline is None or f.champion is None:
         return ["> Nothing was measured: the baseline has no number yet.", ""]
     if f.champion.number == 0:
@@ -174,11 +183,16 @@ def _headline(f: Facts) -> list[str]:
 def _kept(f: Facts) -> list[str]:
     if not f.kept:
         return []
+    said = (
+        "*In the search* is what was reported of it against the one kept before, in units of the usual noise (sigma)."
+        if f.imported
+        else "*In the search* is what it measured against the bar of its time, in units of noise (sigma): luck is in "
+        "it. *Worth* is what the champion loses without it, measured on fresh seeds (`nightlab confirm --ablate`)."
+    )
     lines = [
         "## What was kept",
         "",
-        "*In the search* is what it measured against the bar of its time, in units of noise (sigma): luck is in it. "
-        "*Worth* is what the champion loses without it, measured on fresh seeds (`nightlab confirm --ablate`).",
+        said,
         "",
         "| # | change | by | in the search | worth |",
         "|---|---|---|---|---|",
@@ -223,14 +237,14 @@ def _failed(f: Facts) -> list[str]:
     if f.refused:
         lines += [
             "",
-            f"{_count(f.refused, 'proposal')} never became an experiment (`nightlab log` does not show them).",
+            f"{counted(f.refused, 'proposal')} never became an experiment (`nightlab log` does not show them).",
         ]
     return [*lines, ""]
 
 
 def _trust(f: Facts) -> list[str]:
     lines = ["## How far to trust this", ""]
-    known = f"from {_count(f.replicates, 'replicate')}" if f.replicates else "believed, nothing ran twice yet"
+    known = f"from {counted(f.replicates, 'replicate')}" if f.replicates else "believed, nothing ran twice yet"
     lines.append(
         f"- **Noise**: one trial's {f.metric.name} has a standard deviation (sigma) of {f.sigma:.3g}, {known}."
     )
@@ -240,7 +254,7 @@ def _trust(f: Facts) -> list[str]:
     if f.self_tests:
         lines.append(
             f"- **Self-test**: the champion, tried again unchanged, would have been kept {f.self_kept} of "
-            f"{_count(f.self_tests, 'time')} by the rule *{f.rule}*. Such keeps "
+            f"{counted(f.self_tests, 'time')} by the rule *{f.rule}*. Such keeps "
             "change nothing; they are why a keep is no result."
         )
     if f.champion and f.champion.number:
@@ -253,6 +267,24 @@ def _trust(f: Facts) -> list[str]:
     lines.append(f"- **Sealing**: {_quote(f.sealing)}.")
     lines += [f"- {_quote(trouble)}" for trouble in f.troubles]
     return [*lines, ""]
+
+
+def _trust_of_imported(f: Facts) -> list[str]:
+    lines = ["## How far to trust this", ""]
+    lines.append("- Every number here is somebody's claim: one for each experiment, no seeds, no evaluator of ours.")
+    gains = [row.gain for row in f.kept if row.gain is not None]
+    if f.sigma > 0 and gains:
+        small = sum(gain < 2 * f.sigma for gain in gains)
+        lines.append(
+            f"- At the noise that language models usually have from seed to seed ({f.sigma:.2g}, 0.04 % of the "
+            f"baseline), {small} of the {len(gains)} kept gains are smaller than two sigma, so each may be luck."
+        )
+    lines += ["", "## What to try next", ""]
+    return [
+        *lines,
+        "- Measure it: `nightlab run` in that lab, with its best program as a candidate (`nightlab try`).",
+        "",
+    ]
 
 
 def _cost(f: Facts) -> list[str]:
@@ -338,7 +370,3 @@ def _time(seconds: float) -> str:
 
 def _quote(words: str) -> str:
     return SPECIAL.sub(r"\\\1", " ".join(words.split()))
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -1,0 +1,109 @@
+"""When trials ran, and what they did meanwhile: from what the ledger says of their starts and ends."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+PHASES = ("startup", "training", "evaluation", "around it")
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """One trial's time: seconds since the epoch, and the seconds of each phase, in the order of ``PHASES``."""
+
+    begun: float
+    seconds: tuple[float, ...]
+
+    @property
+    def ended(self) -> float:
+        return self.begun + sum(self.seconds)
+
+    def parts(self, phase: str) -> list[tuple[float, float]]:
+        """When a phase began, and how long it took; nothing if it took no time."""
+        place = PHASES.index(phase)
+        seconds = self.seconds[place]
+        return [(self.begun + sum(self.seconds[:place]), seconds)] if seconds > 0 else []
+
+
+def spans(started: Sequence[Mapping[str, Any]], finished: Sequence[Mapping[str, Any]]) -> list[Span]:
+    """The spans of the trials that have ended, by when they began: from the ledger's events of these kinds.
+
+    Whoever writes down that a trial has ended may come much later than its end, after a kill: a trial took no longer
+    than its supervisor says, where that had something to say.
+    """
+    begun = {note["id"]: note["at"] for note in started}
+    found = []
+    for note in finished:
+        measured, at = note["measurement"], begun.get(note["id"])
+        if at is None:
+            continue
+        wall = measured.get("wall_seconds") or 0.0
+        length = min(note["at"] - at, wall) if wall else note["at"] - at
+        phases, left = [], max(length, 0.0)
+        for name in ("startup_seconds", "training_seconds", "evaluation_seconds"):
+            phases.append(min(measured.get(name) or 0.0, left))
+            left -= phases[-1]
+        found.append(Span(at, (*phases, left)))
+    return sorted(found, key=lambda span: span.begun)
+
+
+def off_duty(opened: Sequence[Mapping[str, Any]], stopped: Sequence[Mapping[str, Any]]) -> list[tuple[float, float]]:
+    """When nobody ran the session: from each stop to the next start. After a kill there is no stop."""
+    starts = [note["at"] for note in opened]
+    stops = [note["at"] for note in stopped]
+    found = []
+    for stop in stops:
+        after = [at for at in starts if at > stop]
+        if after and not any(stop < other < after[0] for other in stops):
+            found.append((stop, after[0]))
+    return found
+
+
+def lanes(found: Sequence[Span]) -> list[list[Span]]:
+    """The spans, each in the first slot that was free: the ledger says when a trial ran, not in which slot.
+
+    There are as many lanes as trials ran at once.
+    """
+    rows: list[list[Span]] = []
+    for span in found:
+        free = next((row for row in rows if row[-1].ended <= span.begun), None)
+        if free is None:
+            rows.append([span])
+        else:
+            free.append(span)
+    return rows
+
+
+def shares(
+    found: Sequence[Span], slots: int, off: Sequence[tuple[float, float]], bins: int
+) -> tuple[list[float], dict[str, list[float]], float]:
+    """The edges of equal parts of a session, each phase's share of the slots' time in them, and training's in all.
+
+    Where the session did not run at all, the shares are 0.
+    """
+    begun, ended = min(span.begun for span in found), max(span.ended for span in found)
+    width = max(ended - begun, 1e-9) / bins
+    edges = [begun + width * place for place in range(bins + 1)]
+    on = [width] * bins
+    for start, end in off:
+        _spread(on, begun, width, start, end - start, -1.0)
+    sums = {phase: [0.0] * bins for phase in PHASES}
+    for span in found:
+        for phase in PHASES:
+            for at, seconds in span.parts(phase):
+                _spread(sums[phase], begun, width, at, seconds, 1.0)
+    shared = {
+        phase: [min(spent / (slots * time), 1.0) if time > 1e-9 else 0.0 for spent, time in zip(row, on, strict=True)]
+        for phase, row in sums.items()
+    }
+    return edges, shared, sum(sums["training"]) / max(slots * sum(on), 1e-9)
+
+
+def _spread(bins: list[float], begun: float, width: float, at: float, seconds: float, sign: float) -> None:
+    """Add a stretch of time to the parts of the session that it lies in."""
+    first, last = int((at - begun) // width), int((at + seconds - begun) // width)
+    for place in range(max(first, 0), min(last, len(bins) - 1) + 1):
+        low, high = begun + place * width, begun + (place + 1) * width
+        bins[place] += sign * max(min(at + seconds, high) - max(at, low), 0.0)
