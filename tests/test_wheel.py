@@ -166,15 +166,18 @@ def test_a_pause_holds_for_tries_too(make_lab: Any, nightlab: Any, start_nightla
     lab = make_lab()
     assert nightlab("wait", handed(lab, nightlab, BETTER), cwd=lab).code == 0
     assert nightlab("pause", cwd=lab).code == 0
+    [folder] = (lab.folder / ".nightlab").glob("*/")
+    wait(lambda: not runs_now(folder))
+    said = (folder / "tries.log").read_text()
     lab.write("genome.py", BETTER.replace("B = 8", "B = 7"))
     there = start_nightlab("try", "-m", "wait for me", cwd=lab)
-    [folder] = (lab.folder / ".nightlab").glob("*/")
     [entry] = wait(lambda: handed_in(folder))
     late = nightlab("wait", entry.id, "--timeout", "1", "--json", cwd=lab).json
     assert late["state"] == "waiting" and "nightlab resume --tag" in late["why"]
     told = nightlab("wait", entry.id, "--timeout", "0", cwd=lab)
     assert told.code == 1 and "it is paused" in told.err and "nightlab resume --tag" in told.err
-    assert not runs_now(folder) and there.poll() is None, "nobody holds the session, and who waits goes on waiting"
+    wait(lambda: not runs_now(folder))
+    assert there.poll() is None and (folder / "tries.log").read_text() == said, "who waits starts nobody in vain"
     assert nightlab("resume", cwd=lab).code == 0
     assert nightlab("wait", entry.id, cwd=lab).code == 0
     assert there.wait(timeout=60) == 0

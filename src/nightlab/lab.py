@@ -408,8 +408,12 @@ def _fault(error: Any) -> str:
         return f"{key}.{said}"  # of one device's table, which says itself which key
     if error["type"] == "extra_forbidden":
         said = "there is no such key"
-    elif error["type"] == "missing":
+    elif error["type"] in ("missing", "union_tag_not_found"):
         said = "is missing"
+    elif error["type"] == "union_tag_invalid":
+        said = f"{error['ctx']['tag']!r} is none of {error['ctx']['expected_tags']}".replace("'", "")
+    if error["type"].startswith("union_tag"):
+        key += ".kind"
     return f"{key}: {said}" if key else said
 
 

@@ -56,7 +56,9 @@ def run(
     ] = None,
     gain_per_hour: Annotated[
         float | None,
-        typer.Option(metavar="GAIN", help="Stop when an hour of a slot can't be expected to gain so much any more."),
+        typer.Option(
+            metavar="GAIN", min=1e-12, help="Stop when an hour of a slot can't be expected to gain so much any more."
+        ),
     ] = None,
     slots: Annotated[
         str | None,
