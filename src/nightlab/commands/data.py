@@ -13,7 +13,7 @@ from nightlab.commands import HERE, Tag, Where, app, escape, near, read_only, sa
 
 @app.command(
     epilog="Examples:  nightlab export jsonl | jq .metric   ·   nightlab export parquet --out night.parquet"
-    "   ·   nightlab export optuna, then: optuna-dashboard sqlite:///.nightlab/nov21/optuna.db"
+    "   ·   nightlab export optuna   ·   nightlab export tensorboard --out runs"
 )
 def export(
     kind: Annotated[
@@ -46,7 +46,7 @@ def export(
     "import",
     epilog="Examples:  nightlab import results.tsv   ·   nightlab import results.tsv mar8"
     "   ·   nightlab import results.tsv --repo autoresearch --branch autoresearch/mar8"
-    "   ·   nightlab import .auto/log.jsonl --repo .",
+    "   ·   nightlab import my-lab/.auto/log.jsonl --repo my-lab",
 )
 def import_(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A results.tsv, or pi-autoresearch's log.jsonl.")],
