@@ -37,7 +37,6 @@ Category = Literal[
     "broken chain",
     "rewritten",
     "rolled back",
-    "too many",
 ]
 
 
