@@ -197,8 +197,8 @@ class Commons:
             taken.waiting += len(more) > AT_ONCE
             last = known[-1] if known else None
             try:
-                for last in self._links(author, more[:AT_ONCE], last):
-                    taken.records += 1
+                for entry in self._links(author, more[:AT_ONCE], last):
+                    last, taken.records = entry, taken.records + 1
             finally:
                 if last and last.commit != mine:  # as far as it is as it must be
                     self.chains.move(author, last.commit, mine)
@@ -233,6 +233,10 @@ class Commons:
 
     def _reject(self, taken: Taken, author: str, what: str, error: Rejected) -> None:
         taken.rejected[error.category] += 1
+        self.note_rejection(author, what, error)
+
+    def note_rejection(self, author: str, what: str, error: Rejected) -> None:
+        """Count something that was refused."""
         known = {(each.author, each.what, each.category): each for each in self.rejections()}
         key = author, what, error.category
         times = known.pop(key).times + 1 if key in known else 1

@@ -33,6 +33,7 @@ Category = Literal[
     "wrong author",
     "wrong commit",
     "wrong patch",
+    "outside the genome",
     "replayed",
     "broken chain",
     "rewritten",
@@ -240,12 +241,20 @@ def gain(metric: Metric, runs: list[Run], against: list[Run]) -> float:
     return metric.gain(average([run.value for run in against]), average([run.value for run in runs]))
 
 
+def library(name: str) -> Any:
+    """A module of the extra ``commons``. Raises NightlabError when it is not installed."""
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        raise NightlabError(f"the commons needs {name.split('.')[0]}", "pip install 'nightlab[commons]'") from None
+
+
 # -- making ------------------------------------------------------------------------------------------
 
 
 def canonical(value: Any) -> bytes:
     """The one form in bytes that a JSON value has. Raises ValueError for what has none, such as NaN."""
-    return bytes(_library("rfc8785").dumps(value))
+    return bytes(library("rfc8785").dumps(value))
 
 
 def digest(value: Any) -> str:
@@ -310,10 +319,10 @@ def parse(raw: bytes) -> Signed:
 
 def verify(author: str, name: bytes, signature: bytes) -> None:
     """Raises Rejected unless the author signed this."""
-    keys = _library("cryptography.hazmat.primitives.asymmetric.ed25519")
+    keys = library("cryptography.hazmat.primitives.asymmetric.ed25519")
     try:
         keys.Ed25519PublicKey.from_public_bytes(bytes.fromhex(author)).verify(signature, name)
-    except (_library("cryptography.exceptions").InvalidSignature, ValueError):
+    except (library("cryptography.exceptions").InvalidSignature, ValueError):
         raise Rejected("wrong signature", f"author {author[:12]}… did not sign it") from None
 
 
@@ -351,10 +360,3 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) != len(pairs):
         raise ValueError("a key that comes twice")
     return found
-
-
-def _library(name: str) -> Any:
-    try:
-        return importlib.import_module(name)
-    except ImportError:
-        raise NightlabError(f"the commons needs {name.split('.')[0]}", "pip install 'nightlab[commons]'") from None

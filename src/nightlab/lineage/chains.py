@@ -165,9 +165,7 @@ class Chains:
     def _talk(self, *args: str) -> bytes:
         """A command that speaks with a remote: bounded in time and in what it may write."""
         try:
-            done = run_git(
-                self.folder, *args, env=REACH, check=False, timeout=PATIENCE, preexec_fn=_bound_files
-            )
+            done = run_git(self.folder, *args, env=REACH, check=False, timeout=PATIENCE, preexec_fn=_bound_files)
         except subprocess.TimeoutExpired:
             raise Unreachable(f"the remote did not answer within {PATIENCE:.0f} s", "try again later") from None
         if done.returncode:

@@ -92,6 +92,17 @@ class Repo:
         out = self._run("cat-file", "blob", f"{commit}:{self._outside(path)}", check=False)
         return None if out.returncode else out.stdout.decode("utf-8", errors="replace")
 
+    def contents(self, commit: str, paths: Sequence[str]) -> dict[str, bytes]:
+        """The content of several lab files at ``commit``, by path."""
+        asked = "".join(f"{commit}:{self._outside(path)}\n" for path in paths).encode()
+        raw, at, found = self._run("cat-file", "--batch", stdin=asked).stdout, 0, {}
+        for path in paths:
+            start = raw.index(b"\n", at) + 1
+            at = start + int(raw[at:start].split()[-1])
+            found[path] = raw[start:at]
+            at += 1
+        return found
+
     def text(self, commit: str, globs: Sequence[str]) -> str:
         """All lines of the lab's text files of these names at ``commit``."""
         out = self._run("grep", "-hI", "--no-color", "-e", "", commit, "--", *globs, check=False)

@@ -1,0 +1,143 @@
+"""What one session knows of its peers: their findings, how far each author is trusted, what is worth measuring."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from nightlab.commons.capability import Fit, both, matches, negotiate
+from nightlab.commons.exchange import Commons, Entry
+from nightlab.commons.queue import PARTLY, Offer, gap, novelty
+from nightlab.commons.record import Finding, Retraction, Threat, Verification
+from nightlab.commons.trust import Judgement, Trust, Warning, priority, threats, trust
+from nightlab.findings import have, platform_of, task_of
+from nightlab.ledger import find_ledger, tags
+from nightlab.records import Experiment
+from nightlab.session import Session
+
+PER_AUTHOR = 50  # findings of one author, the latest, that are looked at
+
+
+class Peers:
+    """What a session knows, from the user's copy of the commons and the ledgers of the lab's sessions."""
+
+    def __init__(self, session: Session, commons: Commons) -> None:
+        self.session, self.commons = session, commons
+        self.task, self.platform = task_of(session), platform_of(session)
+        self.entries: dict[str, Entry] = {}
+        self.trust: dict[str, Trust] = {}
+        self.threats: set[str] = set()
+        self.doubts: dict[str, str] = {}
+        """Findings that did not hold on another genome than their own, and the commit of that one."""
+        self.measured = [note for tag in tags(session.repo.lab) for note in self._measured(tag)]
+        self._fits: dict[str, Fit] = {}
+        self._heads: dict[str, str] = {}
+        self.learn()
+
+    def learn(self, *measured: dict[str, Any]) -> None:
+        """Take what was just measured, and what came to the commons meanwhile, into account."""
+        self.measured += measured
+        heads = self.commons.chains.heads()
+        if measured or heads != self._heads or not self.entries:
+            self._heads, self.entries = heads, self.commons.by_id()
+        now = time.time()
+        self.trust = trust([*self.own(), *self._others()], now)
+        self.threats = threats(self._warnings(), self.trust, now)
+        self.doubts = {note["target"]: note["doubt"] for note in self.measured if note.get("doubt")}
+
+    def author(self, target: str) -> str:
+        return self.entries[target].author if target in self.entries else ""
+
+    def own(self) -> list[Judgement]:
+        """What was found here."""
+        return [
+            Judgement(note["target"], note["author"], note["verdict"], note["at"], note["elsewhere"])
+            for note in self.measured
+        ]
+
+    def comparable(self, finding: Finding) -> bool:
+        """Whether the numbers of a finding compare with those of here."""
+        theirs, here = finding.platform, self.platform
+        return finding.task.id == self.task.id and (theirs.device, theirs.accelerator) == (
+            here.device,
+            here.accelerator,
+        )
+
+    def fit(self, entry: Entry, finding: Finding) -> Fit:
+        """Whether a finding can be measured here, by its task and what it requires."""
+        if entry.id not in self._fits:
+            needed = negotiate(finding.requires, have(self.session, list(finding.requires.libraries)))
+            self._fits[entry.id] = both(matches(finding, self.task), needed)
+        return self._fits[entry.id]
+
+    def offers(
+        self, sigma: float, champion: Experiment, tried: Sequence[frozenset[str]], used: set[str]
+    ) -> tuple[list[Offer], list[tuple[Finding, str]]]:
+        """The findings that may be measured, and those of which one can only be told, with the reason."""
+        offers, told = [], []
+        taken_back = {
+            (e.author, r.target) for e in self.entries.values() if isinstance(r := e.signed.record, Retraction)
+        }
+        bar = champion.bar if champion.bar is not None else 0.0
+        for entry, finding in self._findings():
+            known = self.trust.get(entry.author, Trust())
+            if known.quarantined or entry.id in self.threats or (entry.author, entry.id) in taken_back:
+                continue
+            if finding.task.metric != self.task.metric:
+                continue
+            fit = self.fit(entry, finding)
+            if finding.status != "keep" or finding.claimed <= 0:
+                told.append((finding, f"{finding.status} there, {finding.reason}"))
+            elif fit.level == "not":
+                told.append((finding, "; ".join(fit.reasons)))
+            elif entry.id not in used:
+                left, new = gap(self.task.metric, finding, bar, self.comparable(finding)), novelty(finding, tried)
+                value = priority(finding.claimed, sigma, known.value, left, new)
+                offers.append(Offer(entry.id, finding, value * (PARTLY if fit.level == "partly" else 1.0), fit))
+        told.sort(key=lambda pair: pair[0].status != "keep")
+        return offers, told
+
+    def _findings(self) -> list[tuple[Entry, Finding]]:
+        found = []
+        for chain in self.commons.entries().values():
+            own = [(entry, record) for entry in chain if isinstance(record := entry.signed.record, Finding)]
+            found += own[-PER_AUTHOR:]
+        return found
+
+    def _others(self) -> list[Judgement]:
+        """What others say they found, of this task."""
+        found = []
+        for entry in self.entries.values():
+            record = entry.signed.record
+            if isinstance(record, Verification) and record.task == self.task.id and record.target in self.entries:
+                author = self.author(record.target)
+                found.append(Judgement(record.target, author, record.verdict, seconds(record.at), by=entry.author))
+        return found
+
+    def _warnings(self) -> list[Warning]:
+        said = [
+            Warning(entry.signed.record.target, entry.author, seconds(entry.signed.record.at))
+            for entry in self.entries.values()
+            if isinstance(entry.signed.record, Threat)
+        ]
+        seen = [Warning(n["target"], "", n["at"], own=True) for n in self.measured if n["reason"] == "tampered"]
+        return said + seen
+
+    def _measured(self, tag: str) -> list[dict[str, Any]]:
+        """What a session of this lab found of others' findings of this task."""
+        ledger = self.session.ledger if tag == self.session.tag else find_ledger(self.session.repo.lab, tag)
+        try:
+            return [note for note in ledger.notes("verified") if note["task"] == self.task.id]
+        finally:
+            if ledger is not self.session.ledger:
+                ledger.close()
+
+
+def seconds(instant: str) -> float:
+    """A record's time as seconds since the epoch; of one that no calendar has, 0."""
+    try:
+        return datetime.fromisoformat(instant).timestamp()
+    except ValueError:
+        return 0.0
