@@ -74,7 +74,7 @@ class Peers:
 
     def offers(
         self, sigma: float, champion: Experiment, tried: Sequence[frozenset[str]], used: set[str]
-    ) -> tuple[list[Offer], list[tuple[Finding, str]]]:
+    ) -> tuple[list[Offer], list[tuple[str, Finding, str]]]:
         """The findings that may be measured, and those of which one can only be told, with the reason."""
         offers, told = [], []
         taken_back = {
@@ -89,14 +89,14 @@ class Peers:
                 continue
             fit = self.fit(entry, finding)
             if finding.status != "keep" or finding.claimed <= 0:
-                told.append((finding, f"{finding.status} there, {finding.reason}"))
+                told.append((entry.id, finding, f"{finding.status} there, {finding.reason}"))
             elif fit.level == "not":
-                told.append((finding, "; ".join(fit.reasons)))
+                told.append((entry.id, finding, "; ".join(fit.reasons)))
             elif entry.id not in used:
                 left, new = gap(self.task.metric, finding, bar, self.comparable(finding)), novelty(finding, tried)
                 value = priority(finding.claimed, sigma, known.value, left, new)
                 offers.append(Offer(entry.id, finding, value * (PARTLY if fit.level == "partly" else 1.0), fit))
-        told.sort(key=lambda pair: pair[0].status != "keep")
+        told.sort(key=lambda each: each[1].status != "keep")
         return offers, told
 
     def _findings(self) -> list[tuple[Entry, Finding]]:

@@ -70,7 +70,7 @@ class Transplant:
                 break
             if why := self._choose(offer, champion):
                 told.append(_found(offer.finding, why))
-        return [*told, *(_found(finding, why) for finding, why in unfit)][:TOLD]
+        return [*told, *(_found(finding, why) for _, finding, why in unfit)][:TOLD]
 
     def propose(self, briefing: Briefing) -> Proposal | None:
         proposal, self._next = self._next, None
@@ -166,6 +166,7 @@ class Transplant:
         note = {
             "number": experiment.number,
             "task": self.peers.task.id,
+            "platform": self.peers.platform.model_dump(),
             "target": entry.id,
             "author": entry.author,
             "verdict": found,
