@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 
 from nightlab.commons.capability import DTYPES, Have
-from nightlab.commons.record import LARGEST_PATCH, Part, Platform, Task, digest, genome_id, task_id
+from nightlab.commons.record import LARGEST_PATCH, Platform, Task, digest, genome_id, task_id
 from nightlab.commons.scrub import faults, scrubbed
 from nightlab.judge import Contestant
 from nightlab.lab import CONTRACT
@@ -82,7 +82,7 @@ def have(session: Session, libraries: Sequence[str]) -> Have:
 
 
 def finding(
-    session: Session, experiment: Experiment, task: Task, portable: Sequence[Part]
+    session: Session, experiment: Experiment, task: Task, portable: Sequence[str]
 ) -> tuple[dict[str, Any], bytes]:
     """The body of an experiment's finding, and its patch.
 
@@ -110,7 +110,7 @@ def finding(
     measured = experiment.measurement
     body = {
         "kind": "finding",
-        "at": instant(),
+        "at": instant(experiment.judged_at),
         "task": task.model_dump(),
         "portable": list(portable),
         "platform": platform_of(session).model_dump(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from nightlab.commons.exchange import Commons, Taken, shown_remote
 from nightlab.commons.places import author_key, key_file
@@ -20,6 +20,7 @@ from nightlab.session import Session
 from nightlab.standing import ABLATION
 from nightlab.words import one_line
 
+PORTABLE: tuple[str, ...] = get_args(Part)
 Body = tuple[dict[str, Any], bytes | None]
 
 
@@ -40,7 +41,7 @@ def mine(commons: Commons) -> list[Signed]:
 
 
 def to_share(
-    session: Session, commons: Commons, numbers: Sequence[int], *, failed: bool, portable: Sequence[Part]
+    session: Session, commons: Commons, numbers: Sequence[int], *, failed: bool, portable: Sequence[str]
 ) -> list[tuple[int, Body]]:
     """The findings that would be shared: of these experiments, or of all kept ones, ``failed`` ones too, less those
     that are shared. Raises NightlabError for one that can't be.

@@ -6,7 +6,7 @@ import json
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -28,9 +28,9 @@ def share(
         bool, typer.Option("--failed", help="Also those that were not kept: they are findings too.")
     ] = False,
     portable: Annotated[
-        list[Literal["budget", "data"]] | None,
+        list[str],
         typer.Option("--portable", metavar="budget|data", help="In what else you expect them to hold."),
-    ] = None,
+    ] = [],  # noqa: B006
     retract: Annotated[str, typer.Option(metavar="ID", help="Take a finding of yours back.")] = "",
     why: Annotated[str, typer.Option(metavar="WORDS", help="Why you take it back.")] = "",
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
@@ -41,15 +41,17 @@ def share(
     from nightlab.commons.places import author_key, key_file, open_commons
     from nightlab.records import NightlabError
     from nightlab.session import open_session
-    from nightlab.sharing import retraction, to_share
+    from nightlab.sharing import PORTABLE, retraction, to_share
 
+    if unknown := set(portable) - set(PORTABLE):
+        raise typer.BadParameter(f"--portable {', '.join(sorted(unknown))}: {' or '.join(PORTABLE)}")
     commons = open_commons()
     if retract:
         bodies = [retraction(commons, retract, why)]
         typer.echo(_page(bodies[0]))
     else:
         session = open_session(lab, tag)
-        found = to_share(session, commons, numbers or [], failed=failed, portable=portable or [])
+        found = to_share(session, commons, numbers or [], failed=failed, portable=portable)
         session.close()
         for number, body in found:
             typer.echo(f"# experiment {number}\n{_page(body)}")
