@@ -112,7 +112,7 @@ def test_what_one_finds_another_measures_adopts_and_confirms(user: Callable[...,
     assert [run.value for run in said.runs] == [3.5] and [run.value for run in said.against] == [11.5]
     assert two.share(session) == [], "what came from others is not shared as one's own"
     (again,) = two.share(session, 1)
-    record = two.commons.by_id()[again].signed.record
+    record = Peers(session, two.commons).entries[again].signed.record
     assert isinstance(record, Finding) and record.inspired_by == [shared]
 
 

@@ -66,7 +66,7 @@ def platform_of(session: Session) -> Platform:
     here = session.platform
     return Platform(
         device=here.device,  # type: ignore[arg-type]
-        accelerator=one_line(here.accelerator, 120),
+        accelerator=one_line(here.accelerator.split(" x ", 1)[-1], 120),
         processor=one_line(here.processor, 120),
         cores=here.cores,
         system=here.system.split()[0],
@@ -117,8 +117,8 @@ def finding(
         "parent": genome_id(session.genome(candidate.parent)),
         "genome": genome_id(genome),
         "patch": {"git": blob_id(patch, SHA1), "sha256": hashlib.sha256(patch).hexdigest(), "bytes": len(patch)},
-        "hypothesis": scrubbed(one_line(candidate.hypothesis)),
-        "changes": [scrubbed(one_line(change)) for change in candidate.changes[:40]],
+        "hypothesis": one_line(scrubbed(candidate.hypothesis)),
+        "changes": [one_line(scrubbed(change)) for change in candidate.changes[:20]],
         "status": verdict.status,
         "reason": one_line(verdict.reason, 120),
         "runs": runs_of(standing(session, experiment)),

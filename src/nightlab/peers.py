@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Sequence
 from datetime import datetime
@@ -18,6 +19,7 @@ from nightlab.records import Experiment
 from nightlab.session import Session
 
 PER_AUTHOR = 50  # findings of one author, the latest, that are looked at
+STRANGERS = 100  # authors of whom nothing was measured here that are looked at in one turn, drawn anew each time
 
 
 class Peers:
@@ -33,15 +35,14 @@ class Peers:
         """Findings that did not hold on another genome than their own, and the commit of that one."""
         self.measured = [note for tag in tags(session.repo.lab) for note in self._measured(tag)]
         self._fits: dict[str, Fit] = {}
-        self._heads: dict[str, str] = {}
         self.learn()
 
     def learn(self, *measured: dict[str, Any]) -> None:
         """Take what was just measured, and what came to the commons meanwhile, into account."""
         self.measured += measured
-        heads = self.commons.chains.heads()
-        if measured or heads != self._heads or not self.entries:
-            self._heads, self.entries = heads, self.commons.by_id()
+        self._chains = self.commons.entries()
+        if sum(map(len, self._chains.values())) != len(self.entries):
+            self.entries = {entry.id: entry for chain in self._chains.values() for entry in chain}
         now = time.time()
         self.trust = trust([*self.own(), *self._others()], now)
         self.threats = threats(self._warnings(), self.trust, now)
@@ -100,9 +101,12 @@ class Peers:
         return offers, told
 
     def _findings(self) -> list[tuple[Entry, Finding]]:
+        """The findings that are looked at: the latest of all who are known here, and of some who are not."""
+        known, unknown = self._chains.keys() & self.trust.keys(), list(self._chains.keys() - self.trust.keys())
         found = []
-        for chain in self.commons.entries().values():
-            own = [(entry, record) for entry in chain if isinstance(record := entry.signed.record, Finding)]
+        for author in [*sorted(known), *random.sample(unknown, min(STRANGERS, len(unknown)))]:
+            chain = ((entry, entry.signed.record) for entry in self._chains[author])
+            own = [(entry, record) for entry, record in chain if isinstance(record, Finding)]
             found += own[-PER_AUTHOR:]
         return found
 

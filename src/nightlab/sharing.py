@@ -69,7 +69,7 @@ def retraction(commons: Commons, target: str, why: str) -> Body:
     if len(found) != 1 or not target:
         many = "more than one finding" if len(found) > 1 and target else "no finding"
         raise NightlabError(f"{target!r} names {many} of yours", "see their ids: nightlab commons --json")
-    return {"kind": "retraction", "at": instant(), "target": found[0], "why": scrubbed(one_line(why))}, None
+    return {"kind": "retraction", "at": instant(), "target": found[0], "why": one_line(scrubbed(why))}, None
 
 
 def sync(lab: Path, commons: Commons, remote: str | None, bundle: Path | None) -> list[Synced]:
@@ -103,7 +103,7 @@ def _with_remote(commons: Commons, remote: str, verified: int) -> Synced:
     except Unreachable as error:
         shown = shown_remote(remote)
         raise Unreachable(
-            f"{shown}: {error}; nothing is lost, what you shared waits in {commons.folder}",
+            f"{shown}: {shown_remote(str(error))}; nothing is lost, what you shared waits in {commons.folder}",
             f"when it is there again: nightlab sync; a new bare folder is made with: git init --bare {shown}",
         ) from None
     return Synced(shown_remote(remote), taken, verified, given)
@@ -125,12 +125,12 @@ def _resolved(lab: Path, remote: str) -> str:
 def _publish_verifications(lab: Path, commons: Commons) -> int:
     """Add what was measured here of others' findings to this user's chain. Returns how many records."""
     records = [signed.record for signed in mine(commons)]
-    said = {(r.target, r.at) for r in records if isinstance(r, Verification)}
+    said = {(r.target, r.at, r.parent) for r in records if isinstance(r, Verification)}
     warned = {r.target for r in records if isinstance(r, Threat)}
     bodies: list[Body] = []
     for note in _measured(lab):
         at = instant(note["at"])
-        if (note["target"], at) not in said:
+        if (note["target"], at, note["parent"]) not in said:
             bodies.append((_verification(note, at), None))
         if note["reason"] == "tampered" and note["target"] not in warned:
             warned.add(note["target"])
@@ -154,12 +154,12 @@ def _verification(note: dict[str, Any], at: str) -> dict[str, Any]:
     verdict = "inconclusive" if note["verdict"] == "refuted" and note["elsewhere"] else note["verdict"]
     kept = ("target", "task", "platform", "parent", "adopted", "runs", "against", "sigma")
     facts = {name: note[name] for name in kept}
-    return {"kind": "verification", "at": at, "verdict": verdict, "detail": scrubbed(note["detail"]), **facts}
+    return {"kind": "verification", "at": at, "verdict": verdict, "detail": one_line(scrubbed(note["detail"])), **facts}
 
 
 def _threat(note: dict[str, Any], at: str) -> dict[str, Any]:
     facts = {"target": note["target"], "category": "tampering", "evidence_sha256": None}
-    return {"kind": "threat", "at": at, "detail": scrubbed(note["detail"]), **facts}
+    return {"kind": "threat", "at": at, "detail": one_line(scrubbed(note["detail"])), **facts}
 
 
 def author(commons: Commons) -> str:

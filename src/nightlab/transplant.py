@@ -11,6 +11,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 
 from nightlab.commons.places import open_commons
 from nightlab.commons.queue import Offer, in_order, words
@@ -21,12 +22,13 @@ from nightlab.judge import Noise
 from nightlab.lineage import OutOfScope, PatchConflict
 from nightlab.peers import Peers
 from nightlab.propose import Briefing, Found, Proposal
-from nightlab.records import Candidate, Experiment, average
+from nightlab.records import Candidate, Experiment, NightlabError, average
 from nightlab.records import Verdict as Judged
 from nightlab.session import Session
 from nightlab.words import one_line
 
 TOLD = 10  # findings of which the proposers are told
+TRIES = 8  # patches that are tried on a genome in one turn; the rest has its turn later
 GROUNDS = 20  # kept genomes, the latest, on which a finding may have been made
 LOOKED = 200  # experiments with which a finding is compared to tell whether it is new
 WRONG = ("tampered", "checks failed")  # reasons, besides a crash, for which a claimed keep was none
@@ -50,6 +52,7 @@ class Transplant:
         self._fits: dict[tuple[str, str], str] = {}
         self._grounds: dict[str, str] = {}
         self._next: Proposal | None = None
+        self._left = 0
         self._draw = random.Random()
         self._settle()
 
@@ -58,15 +61,17 @@ class Transplant:
     def look(self, waiting: Sequence[Candidate]) -> list[Found]:
         """Choose what to propose next; returns the findings that can't be measured here, for the others to know."""
         session, champion, told = self.session, self.session.champion(), list[Found]()
-        self.peers.learn()
+        with suppress(NightlabError):  # of a copy that is damaged `nightlab sync` tells: the night goes on without it
+            self.peers.learn()
         ours = self._count + sum(candidate.proposer == self.name for candidate in waiting)
         room = ours < max(1.0, self.share * (session.ledger.next_number() + len(waiting)))
         self._next = self._doubted() if room else None
         past = [e.candidate for e in session.ledger.experiments(LOOKED) if e.number] + list(waiting)
         tried = [words(candidate.changes, candidate.hypothesis) for candidate in past]
+        self._left = TRIES
         offers, unfit = self.peers.offers(self.noise().sigma, champion, tried, self.used)
         for offer in in_order(offers, self._tried):
-            if not room or self._next:
+            if not room or self._next or self._left <= 0:
                 break
             if why := self._choose(offer, champion):
                 told.append(_found(offer.finding, why))
@@ -107,6 +112,7 @@ class Transplant:
         """Why a finding can't be tried on a commit; empty if it can be. One that no commit mends is used up."""
         key = offer.id, on
         if key not in self._fits:
+            self._left -= 1
             self._fits[key] = self._try_on(offer, on)
         return self._fits[key]
 

@@ -108,9 +108,6 @@ class Commons:
                 self._heads[author] = head
         return self._entries
 
-    def by_id(self) -> dict[str, Entry]:
-        return {entry.id: entry for chain in self.entries().values() for entry in chain}
-
     def patch(self, entry: Entry) -> str:
         """The text of a finding's patch, as it was accepted."""
         finding = entry.signed.record
@@ -131,9 +128,7 @@ class Commons:
             last = mine[-1] if mine else None
             for body, patch in bodies:
                 seq, prev = (last.signed.record.seq + 1, last.id) if last else (0, None)
-                record = RECORD.validate_python({"v": 1, "author": author, "seq": seq, "prev": prev, **body})
-                signed = sign(record, key)
-                parse(encode(signed))  # whoever reads it will
+                signed = _made({"v": 1, "author": author, "seq": seq, "prev": prev, **body}, key)
                 files = {RECORD_FILE: encode(signed)} | ({PATCH_FILE: patch} if patch is not None else {})
                 before = last.commit if last else None
                 commit = self.chains.add(files, signed.id, before)
@@ -259,6 +254,16 @@ class Commons:
             yield
         finally:
             os.close(handle)
+
+
+def _made(facts: dict[str, Any], key: Any) -> Signed:
+    """The record with these facts, signed. Raises NightlabError for one that no reader would take."""
+    try:
+        signed = sign(RECORD.validate_python(facts), key)
+        parse(encode(signed))
+        return signed
+    except (Rejected, ValueError) as error:
+        raise NightlabError(f"this can't be a record: {one_line(str(error))}", "share another experiment") from None
 
 
 def _entry(author: str, link: Link, last: Entry | None) -> Entry:

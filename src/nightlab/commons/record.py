@@ -161,7 +161,7 @@ class Finding(Stated):
     """The genome that it makes of that one."""
     patch: Patch
     hypothesis: Words
-    changes: Annotated[list[Words], Field(max_length=40)]
+    changes: Annotated[list[Words], Field(max_length=20)]
     """What it changes, as resolved from the texts."""
     status: Status
     reason: Name

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import re
 import resource
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 from nightlab.lineage.repo import run_git
@@ -25,6 +27,7 @@ AUTHOR = re.compile(r"[0-9a-f]{64}")
 PATIENCE = 120.0  # seconds that a remote may take for one answer
 LARGEST_PACK = 256 * 2**20  # bytes that one fetch may bring
 MOST = 10_000  # authors of one remote
+ATTEMPTS = 100  # fetches of ever fewer authors, to tell those that git refuses from the others
 BATCH = 200  # commits that are read at once
 SMALL = 1024  # bytes of a commit or a tree that can be one of ours
 WHO = "nightlab <nightlab@localhost> 946684800 +0000"  # for whoever, whenever: the record says it
@@ -129,16 +132,19 @@ class Chains:
 
         One that git refuses keeps no other out: returns why, by author. Raises Unreachable.
         """
-        if not authors:
-            return {}
-        try:
-            self._fetch(remote, authors)
-            return {}
-        except Unreachable as error:
-            if len(authors) == 1:
+        groups, refused = [random.sample(authors, len(authors))] if authors else [], {}
+        for attempt in count():
+            if not groups:
+                return refused
+            group = groups.pop()
+            try:
+                self._fetch(remote, group)
+            except Unreachable as error:
                 self.heads_at(remote)  # if that fails too it is the remote's fault
-                return {authors[0]: str(error)}
-        return {author: why for each in authors for author, why in self.fetch(remote, [each]).items()}
+                half = len(group) // 2 if attempt < ATTEMPTS else 0
+                groups += [group[:half], group[half:]] if half else []
+                refused |= {} if half else dict.fromkeys(group, str(error))
+        return refused
 
     def _fetch(self, remote: str, authors: Sequence[str]) -> None:
         pairs = [f"+{PLACE}/{author}:{INCOMING}/{author}" for author in authors]
