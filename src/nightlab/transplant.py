@@ -64,7 +64,7 @@ class Transplant:
         with suppress(NightlabError):  # of a copy that is damaged `nightlab sync` tells: the night goes on without it
             self.peers.learn()
         ours = self._count + sum(candidate.proposer == self.name for candidate in waiting)
-        room = ours < max(1.0, self.share * (session.ledger.next_number() + len(waiting)))
+        room = ours + 1 <= max(1.0, self.share * (session.ledger.next_number() + len(waiting) + 1))
         self._next = self._doubted() if room else None
         past = [e.candidate for e in session.ledger.experiments(LOOKED) if e.number] + list(waiting)
         tried = [words(candidate.changes, candidate.hypothesis) for candidate in past]

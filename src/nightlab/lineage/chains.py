@@ -132,7 +132,8 @@ class Chains:
 
         One that git refuses keeps no other out: returns why, by author. Raises Unreachable.
         """
-        groups, refused = [random.sample(authors, len(authors))] if authors else [], {}
+        refused: dict[str, str] = {}
+        groups = [random.sample(authors, len(authors))] if authors else []
         for attempt in count():
             if not groups:
                 return refused
