@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
@@ -15,7 +16,8 @@ from nightlab.commons.record import Finding, Retraction, Threat, Verification
 from nightlab.commons.trust import Judgement, Trust, Warning, priority, threats, trust
 from nightlab.findings import have, platform_of, task_of
 from nightlab.ledger import find_ledger, tags
-from nightlab.records import Experiment
+from nightlab.propose.proposer import Used
+from nightlab.records import Experiment, NightlabError
 from nightlab.session import Session
 
 PER_AUTHOR = 50  # findings of one author, the latest, that are looked at
@@ -31,8 +33,9 @@ class Peers:
         self.entries: dict[str, Entry] = {}
         self.trust: dict[str, Trust] = {}
         self.threats: set[str] = set()
-        self.doubts: dict[str, str] = {}
+        self.doubts = {note["target"]: note["doubt"] for note in session.ledger.notes("verified") if "doubt" in note}
         """Findings that did not hold on another genome than their own, and the commit of that one."""
+        self._chains = commons.entries()
         self.measured = [note for tag in tags(session.repo.lab) for note in self._measured(tag)]
         self._fits: dict[str, Fit] = {}
         self.learn()
@@ -40,13 +43,14 @@ class Peers:
     def learn(self, *measured: dict[str, Any]) -> None:
         """Take what was just measured, and what came to the commons meanwhile, into account."""
         self.measured += measured
-        self._chains = self.commons.entries()
+        with suppress(NightlabError):  # a copy that is damaged meanwhile: `nightlab sync` tells, the night goes on
+            self._chains = self.commons.entries()
         if sum(map(len, self._chains.values())) != len(self.entries):
             self.entries = {entry.id: entry for chain in self._chains.values() for entry in chain}
         now = time.time()
         self.trust = trust([*self.own(), *self._others()], now)
         self.threats = threats(self._warnings(), self.trust, now)
-        self.doubts = {note["target"]: note["doubt"] for note in self.measured if note.get("doubt")}
+        self.doubts |= {note["target"]: note["doubt"] for note in measured if "doubt" in note}
 
     def author(self, target: str) -> str:
         return self.entries[target].author if target in self.entries else ""
@@ -74,7 +78,7 @@ class Peers:
         return self._fits[entry.id]
 
     def offers(
-        self, sigma: float, champion: Experiment, tried: Sequence[frozenset[str]], used: set[str]
+        self, sigma: float, champion: Experiment, tried: Sequence[frozenset[str]], used: Used
     ) -> tuple[list[Offer], list[tuple[str, Finding, str]]]:
         """The findings that may be measured, and those of which one can only be told, with the reason."""
         offers, told = [], []

@@ -11,7 +11,6 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 
 from nightlab.commons.places import open_commons
 from nightlab.commons.queue import Offer, in_order, words
@@ -22,7 +21,8 @@ from nightlab.judge import Noise
 from nightlab.lineage import OutOfScope, PatchConflict
 from nightlab.peers import Peers
 from nightlab.propose import Briefing, Found, Proposal
-from nightlab.records import Candidate, Experiment, NightlabError, average
+from nightlab.propose.proposer import Used
+from nightlab.records import Candidate, Experiment, average
 from nightlab.records import Verdict as Judged
 from nightlab.session import Session
 from nightlab.words import one_line
@@ -42,7 +42,7 @@ class Transplant:
 
     name = TRANSPLANT
 
-    def __init__(self, session: Session, had: Mapping[str, int], used: set[str], noise: Callable[[], Noise]) -> None:
+    def __init__(self, session: Session, had: Mapping[str, int], used: Used, noise: Callable[[], Noise]) -> None:
         assert session.lab.commons is not None
         self.session, self.used, self.noise, self.share = session, used, noise, session.lab.commons.share
         self.peers = Peers(session, open_commons())
@@ -60,9 +60,10 @@ class Transplant:
 
     def look(self, waiting: Sequence[Candidate]) -> list[Found]:
         """Choose what to propose next; returns the findings that can't be measured here, for the others to know."""
-        session, champion, told = self.session, self.session.champion(), list[Found]()
-        with suppress(NightlabError):  # of a copy that is damaged `nightlab sync` tells: the night goes on without it
-            self.peers.learn()
+        session, champion, told = self.session, self.session.ledger.champion(), list[Found]()
+        if champion is None:
+            return []  # nothing can be compared with yet
+        self.peers.learn()
         ours = self._count + sum(candidate.proposer == self.name for candidate in waiting)
         room = ours + 1 <= max(1.0, self.share * (session.ledger.next_number() + len(waiting) + 1))
         self._next = self._doubted() if room else None
@@ -82,7 +83,8 @@ class Transplant:
         return proposal
 
     def tell(self, proposal: Proposal, refusal: str | None) -> None:
-        self.used |= {proposal.source, target_of(proposal.source)}
+        for source in (proposal.source, target_of(proposal.source)):
+            self.used.add(source)
         if refusal is None:
             self._count += 1
             self._tried.append(self.peers.author(target_of(proposal.source)))
@@ -158,10 +160,10 @@ class Transplant:
     def judged(self, experiment: Experiment) -> None:
         """Write down what the verdict on a transplanted candidate says of the finding that it came from."""
         verdict, ledger = experiment.verdict, self.session.ledger
-        entry = self.peers.entries.get(target_of(experiment.candidate.source))
-        parent = ledger.by_commit(experiment.candidate.parent)
         if experiment.candidate.proposer != self.name or verdict is None or verdict.reason == "skipped":
             return
+        entry = self.peers.entries.get(target_of(experiment.candidate.source))
+        parent = ledger.by_commit(experiment.candidate.parent)
         if entry is None or parent is None or not isinstance(entry.signed.record, Finding):
             return
         finding, sigma = entry.signed.record, self.noise().sigma
@@ -194,10 +196,9 @@ class Transplant:
 
     def _settle(self) -> None:
         """Say of experiments what a kill kept from being said."""
-        said = {note["number"] for note in self.peers.measured}
-        for source in [source for source in self.used if target_of(source) in self.peers.entries]:
-            experiment = self.session.ledger.by_source(source)
-            if experiment and experiment.verdict and experiment.number not in said:
+        said = {note["number"] for note in self.session.ledger.notes("verified")}
+        for experiment in self.session.ledger.experiments(LOOKED):
+            if experiment.number not in said:
                 self.judged(experiment)
 
 
