@@ -53,7 +53,7 @@ def test_one_shares_another_syncs_and_sees(found: TinyLab, nightlab: Any, make_l
     assert first.code == 0 and "what you shared is there" in first.out
     other, home = make_lab(name="other", more=MORE.format(remote="../remote.git")), tmp_path / "other-home"
     mine = {"HOME": str(home), "XDG_DATA_HOME": str(home / "data"), "XDG_CONFIG_HOME": str(home / "config")}
-    assert "1 new records by 1 authors" in nightlab("sync", cwd=other, **mine).out
+    assert "1 new of 1 author" in nightlab("sync", cwd=other, **mine).out
     seen = nightlab("commons", cwd=other, **mine).out
     assert "you have shared nothing yet" in seen and "1 finding" in seen, "without a session too"
     assert nightlab("run", cwd=other, **mine).code == 0
@@ -61,7 +61,7 @@ def test_one_shares_another_syncs_and_sees(found: TinyLab, nightlab: Any, make_l
     (author,) = facts["authors"]
     assert author["records"] == {"finding": 1} and facts["refused"] == [] and facts["next"] == []
     assert facts["trust"][author["author"]]["confirmed_in_a_row"] == 1
-    assert "1 verifications of yours are published" in nightlab("sync", cwd=other, **mine).out
+    assert "1 answer of yours to others' findings" in nightlab("sync", cwd=other, **mine).out
     back = nightlab("commons", cwd=found).out if nightlab("sync", cwd=found).code == 0 else ""
     assert "1 verification" in back
 
@@ -72,7 +72,7 @@ def test_a_stick_goes_there_and_back(found: TinyLab, nightlab: Any, tmp_path: Pa
     assert nightlab("sync", "--bundle", str(stick), cwd=found).code == 0 and stick.exists()
     other = {"XDG_DATA_HOME": str(tmp_path / "data"), "XDG_CONFIG_HOME": str(tmp_path / "config")}
     done = nightlab("sync", "--bundle", str(stick), cwd=tmp_path, **other)
-    assert done.code == 0 and "1 new records" in done.out, "outside of any lab too"
+    assert done.code == 0 and "1 new of 1 author" in done.out, "outside of any lab too"
     stick.write_bytes(b"what is this")
     assert nightlab("sync", "--bundle", str(stick), cwd=tmp_path, **other).code == 1
     assert stick.read_bytes() == b"what is this", "what is no bundle is left as it is"

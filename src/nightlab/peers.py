@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
 from nightlab.commons.capability import Fit, both, matches, negotiate
 from nightlab.commons.exchange import Commons, Entry
+from nightlab.commons.places import author_key
 from nightlab.commons.queue import PARTLY, Offer, gap, novelty
-from nightlab.commons.record import Finding, Retraction, Threat, Verification
+from nightlab.commons.record import Finding, Retraction, Threat, Verification, author_of
 from nightlab.commons.trust import Judgement, Trust, Warning, priority, threats, trust
 from nightlab.findings import have, platform_of, task_of
 from nightlab.ledger import find_ledger, tags
@@ -35,7 +36,8 @@ class Peers:
         self.threats: set[str] = set()
         self.doubts = {note["target"]: note["doubt"] for note in session.ledger.notes("verified") if "doubt" in note}
         """Findings that did not hold on another genome than their own, and the commit of that one."""
-        self._chains = commons.entries()
+        self._chains, key = commons.entries(), author_key()
+        self._me = author_of(key) if key else ""
         self.measured = [note for tag in tags(session.repo.lab) for note in self._measured(tag)]
         self._fits: dict[str, Fit] = {}
         self.learn()
@@ -115,23 +117,22 @@ class Peers:
         return found
 
     def _others(self) -> list[Judgement]:
-        """What others say they found, of this task."""
+        """What others say they found, of this task; what this user says is known from the ledgers."""
         found = []
-        for entry in self.entries.values():
-            record = entry.signed.record
+        for record in self._by_others():
             if isinstance(record, Verification) and record.task == self.task.id and record.target in self.entries:
                 author = self.author(record.target)
-                found.append(Judgement(record.target, author, record.verdict, seconds(record.at), by=entry.author))
+                found.append(Judgement(record.target, author, record.verdict, seconds(record.at), by=record.author))
         return found
 
     def _warnings(self) -> list[Warning]:
-        said = [
-            Warning(entry.signed.record.target, entry.author, seconds(entry.signed.record.at))
-            for entry in self.entries.values()
-            if isinstance(entry.signed.record, Threat)
-        ]
+        threats = (record for record in self._by_others() if isinstance(record, Threat))
+        said = [Warning(threat.target, threat.author, seconds(threat.at)) for threat in threats]
         seen = [Warning(n["target"], "", n["at"], own=True) for n in self.measured if n["reason"] == "tampered"]
         return said + seen
+
+    def _by_others(self) -> Iterator[Finding | Verification | Retraction | Threat]:
+        return (entry.signed.record for entry in self.entries.values() if entry.author != self._me)
 
     def _measured(self, tag: str) -> list[dict[str, Any]]:
         """What a session of this lab found of others' findings of this task."""

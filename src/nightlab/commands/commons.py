@@ -92,10 +92,10 @@ def sync(
 
     for done in exchange(lab, open_commons(), remote, bundle):
         taken = done.taken
-        words = [f"{taken.records} new records by {taken.authors} authors"]
-        words += [f"{done.verified} verifications of yours are published"] * bool(done.verified)
+        words = [f"{taken.records} new of {_many(taken.authors, 'author')}"]
+        words += [f"{_many(done.verified, 'answer')} of yours to others' findings"] * bool(done.verified)
         words += ["what you shared is there"] * done.given
-        words += [f"{taken.waiting} authors have more: sync again"] * bool(taken.waiting)
+        words += [f"more of {_many(taken.waiting, 'author')}: sync again"] * bool(taken.waiting)
         words += [f"refused: {_counted(taken.rejected)} (see nightlab commons)"] * bool(taken.rejected)
         say(escape(f"{done.where}: {'; '.join(words)}"))
 
@@ -110,11 +110,13 @@ def commons_command(lab: Where = HERE, tag: Tag = None, as_json: Json = False) -
     if as_json:
         typer.echo(json.dumps(facts, indent=1))
         return
-    say(escape(f"you are {facts['you'][:12]}" if facts["you"] else "you have shared nothing yet"))
+    if not facts["you"]:
+        say("you have shared nothing yet")
     for author in facts["authors"]:
         trust = facts["trust"].get(author["author"])
         known = "" if trust is None else f", trust {trust['value']:.2f}{', in quarantine' * trust['quarantined']}"
-        say(escape(f"  {author['author'][:12]}  {_counted(author['records'])}{known}"))
+        you = " (you)" * (author["author"] == facts["you"])
+        say(escape(f"  {author['author'][:12]}{you}  {_counted(author['records'])}{known}"))
     for title, rows in (("to be measured here, the first first", "next"), ("only to be told of", "told")):
         if facts[rows]:
             say(f"\n{title}:")
@@ -124,7 +126,7 @@ def commons_command(lab: Where = HERE, tag: Tag = None, as_json: Json = False) -
     if facts["refused"]:
         say("\nrefused:")
     for row in facts["refused"][-SHOWN:]:
-        say(escape(f"  {row['author'][:12]}  {row['category']}: {row['detail']} (met {row['times']} times)"))
+        say(escape(f"  {row['author'][:12]}  {row['category']}: {row['detail']} ({_many(row['times'], 'time')})"))
 
 
 def _authors(commons: Commons) -> dict[str, Any]:
@@ -183,6 +185,10 @@ def _page(body: Body) -> str:
     facts, patch = body
     text = json.dumps(facts, indent=1, ensure_ascii=False)
     return plain(f"{text}\n{(patch or b'').decode()}", limit=10**6)
+
+
+def _many(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"
 
 
 def _counted(counts: Counter[str] | dict[str, int]) -> str:

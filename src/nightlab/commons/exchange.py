@@ -151,6 +151,8 @@ class Commons:
             heads, before = self.chains.heads(), self.chains.heads(seen) if seen else {}
             wanted = [author for author, head in sorted(there.items()) if head != heads.get(author)]
             refused = self.chains.fetch(remote, wanted)
+            came = self.chains.heads(INCOMING)  # the remote may have moved on since it was asked
+            there |= {author: came[author] for author in wanted if author in came and author not in refused}
             for author, why in refused.items():
                 self._reject(taken, author, there[author], Rejected("malformed", why))
             for author, last in before.items():
@@ -223,7 +225,7 @@ class Commons:
         """What was refused so far, each with how often it was met."""
         try:
             return [Rejection(**each) for each in json.loads((self.folder / "rejected.json").read_text())]
-        except OSError:
+        except (OSError, ValueError):
             return []
 
     def _reject(self, taken: Taken, author: str, what: str, error: Rejected) -> None:
