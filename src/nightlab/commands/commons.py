@@ -96,7 +96,8 @@ def sync(
         words += [f"{_many(done.verified, 'answer')} of yours to others' findings"] * bool(done.verified)
         words += ["what you shared is there"] * done.given
         words += [f"more of {_many(taken.waiting, 'author')}: sync again"] * bool(taken.waiting)
-        words += [f"refused: {_counted(taken.rejected)} (see nightlab commons)"] * bool(taken.rejected)
+        refused = ", ".join(f"{number} {why}" for why, number in taken.rejected.items())
+        words += [f"refused: {refused} (see nightlab commons)"] * bool(refused)
         say(escape(f"{done.where}: {'; '.join(words)}"))
 
 
@@ -116,7 +117,8 @@ def commons_command(lab: Where = HERE, tag: Tag = None, as_json: Json = False) -
         trust = facts["trust"].get(author["author"])
         known = "" if trust is None else f", trust {trust['value']:.2f}{', in quarantine' * trust['quarantined']}"
         you = " (you)" * (author["author"] == facts["you"])
-        say(escape(f"  {author['author'][:12]}{you}  {_counted(author['records'])}{known}"))
+        records = ", ".join(_many(number, kind) for kind, number in author["records"].items())
+        say(escape(f"  {author['author'][:12]}{you}  {records}{known}"))
     for title, rows in (("to be measured here, the first first", "next"), ("only to be told of", "told")):
         if facts[rows]:
             say(f"\n{title}:")
@@ -189,7 +191,3 @@ def _page(body: Body) -> str:
 
 def _many(number: int, what: str) -> str:
     return f"{number} {what}{'s' * (number != 1)}"
-
-
-def _counted(counts: Counter[str] | dict[str, int]) -> str:
-    return ", ".join(f"{number} {what}" for what, number in counts.items())

@@ -178,7 +178,8 @@ class Commons:
     ) -> None:
         """Take in one author's chain."""
         if head == mine:
-            self._saw(author, head, seen)
+            if head != before:
+                self._saw(author, head, seen)
             return
         try:
             if before is not None and not self.chains.follows(head, before):
