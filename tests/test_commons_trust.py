@@ -149,6 +149,20 @@ def test_an_author_has_one_turn_in_a_round(tried: list[str], authors: list[str])
         assert not had or rounds_over
 
 
+def test_rounds_end_when_all_had_a_turn_or_four_had() -> None:
+    offers = [
+        Offer(author, finding().model_copy(update={"author": author}), float(n), FITS)
+        for n, author in enumerate("abcdef")
+    ]
+
+    def then(tried: str) -> str:
+        return in_order(offers, list(tried))[0].author
+
+    assert [then(""), then("f"), then("fe"), then("fed"), then("fedc")] == list("fedcf")
+    assert then("fedca") == "f" and then("edcbf") == "e", "a fifth begins a round: it is not its turn again"
+    assert in_order(offers[:2], ["b", "a"])[0].author == "b"
+
+
 def test_a_crowd_of_new_names_does_not_keep_the_proven_waiting() -> None:
     """With a thousand new authors at the prior, one who is trusted still has one turn of four."""
     offers = [Offer(f"s{n}", finding().model_copy(update={"author": f"s{n}"}), 0.5, FITS) for n in range(1000)]
