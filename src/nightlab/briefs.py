@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from nightlab.judge import Noise, smallest_effect
 from nightlab.lab import STRATEGY
 from nightlab.ledger import read_notes
-from nightlab.propose import Briefing, Refused
+from nightlab.propose import Briefing, Found, Refused
 from nightlab.records import Candidate, Experiment
 from nightlab.session import Session
 
@@ -18,8 +18,17 @@ REMARKS = 10  # of the human's own command
 PAIRS = 4  # of the confirmation of which it speaks
 
 
-def brief(session: Session, noise: Noise, parent: Experiment | None, waiting: Sequence[Candidate]) -> Briefing:
-    """The briefing of a turn that starts from ``parent``, or the champion; ``waiting`` are about to be tried."""
+def brief(
+    session: Session,
+    noise: Noise,
+    parent: Experiment | None,
+    waiting: Sequence[Candidate],
+    found: Sequence[Found] = (),
+) -> Briefing:
+    """The briefing of a turn that starts from ``parent``, or the champion; ``waiting`` are about to be tried.
+
+    ``found`` is what other labs say.
+    """
     ledger, champion = session.ledger, session.champion_to_be()
     number, now = ledger.next_number(), time.time()
     past = ledger.outline(session.metric.goal, BEST, LAST)
@@ -37,6 +46,7 @@ def brief(session: Session, noise: Noise, parent: Experiment | None, waiting: Se
         notes=read_notes(session.folder),
         remarks=[(n["number"], n["said"]) for n in ledger.notes("hook after", last=REMARKS) if n["said"]],
         refused=[Refused(n["proposer"], n["reason"], n["hypothesis"], n.get("usage", {})) for n in refused],
+        found=found,
         sigma=noise.sigma,
         detectable=smallest_effect(noise, PAIRS),
     )

@@ -21,6 +21,7 @@ from nightlab.search import make_search, theme, worth
 from nightlab.session import Session
 from nightlab.standing import ABLATION, HUMAN
 from nightlab.thought import Thought
+from nightlab.transplant import Transplant
 from nightlab.tried import told
 from nightlab.watch.view import View
 from nightlab.words import one_line
@@ -68,7 +69,9 @@ class Candidates:
         self.pinned = pinned
         had, used = self.ledger.proposals_by(), self.ledger.sources()
         place = Workplace(session.repo, session.lab, session.sandbox, session.folder / "proposers")
-        self.proposers = make_proposers(session.lab, session.repo.lab, had, used, seed, place)
+        self.transplant = Transplant(session, had, used, noise) if session.lab.commons else None
+        more = {Transplant.name: (self.transplant, self.transplant.weight)} if self.transplant else None
+        self.proposers = make_proposers(session.lab, session.repo.lab, had, used, seed, place, more)
         self.earnings = self.proposers.earnings
         self.search = make_search(session.lab.search, session.metric, seed)
         for experiment in self.ledger.judged(last=self.search.memory):
@@ -156,6 +159,8 @@ class Candidates:
             # An entry of a queue was written for the champion: its author knew of no search, but of what you pinned.
             queued = thought.proposal.source and self.pinned() is None
             parent = None if queued else thought.briefing.parent
+            if thought.proposal.on:
+                parent = self.ledger.by_commit(thought.proposal.on)
             champion = thought.briefing.champion.candidate.commit
             if ready := self._make_ready(thought.proposal, champion, parent, hope=True):
                 self._ready.append(ready)
@@ -188,6 +193,8 @@ class Candidates:
     def judged(self, experiment: Experiment) -> None:
         self._themes.pop(experiment.number, None)
         self.search.tell(experiment)
+        if self.transplant:
+            self.transplant.judged(experiment)
         before, self._champion = self._champion, self.ledger.champion()
         if self.earnings:
             one = earned_by(self.ledger, self.session.metric, experiment, before)
@@ -302,8 +309,8 @@ class Candidates:
         Without ``fault`` it is not one of those that end a session when there are many in a row.
         """
         hypothesis = one_line(proposal.hypothesis)
-        asked = proposal.proposer == HUMAN  # whose mistakes say nothing of what is left to propose
-        self._refused += fault and bool(reason) and not asked
+        asked = proposal.proposer == HUMAN  # whose mistakes say nothing of what is left to propose, nor do strangers'
+        self._refused += fault and bool(reason) and not asked and proposal.proposer != Transplant.name
         reason = reason or "the champion has moved on meanwhile"
         self._note_refusal(Refused(proposal.proposer, reason, hypothesis, proposal.usage), proposal.source)
         if not asked:
@@ -331,7 +338,9 @@ class Candidates:
     def _brief(self) -> Briefing:
         pinned = self.pinned()
         parent = self.search.ask() if pinned is None else self.ledger.experiment(pinned)
-        return brief(self.session, self.noise(), parent, [ready.candidate for ready in self._ready if ready.candidate])
+        waiting, noise = [ready.candidate for ready in self._ready if ready.candidate], self.noise()
+        found = self.transplant.look(waiting) if self.transplant else ()
+        return brief(self.session, noise, parent, waiting, found)
 
     def halt(self) -> None:
         """End the thought that is under way, and begin no other: the session stops."""

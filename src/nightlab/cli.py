@@ -8,9 +8,23 @@ from typing import Annotated, Any
 
 import typer
 
-from nightlab.commands import MENDABLE, STOPPED, app, claims, data, labs, looks, nights, steers, wheel
+from nightlab.commands import (
+    MENDABLE,
+    STOPPED,
+    app,
+    arena,
+    claims,
+    commons,
+    data,
+    gossip,
+    labs,
+    looks,
+    nights,
+    steers,
+    wheel,
+)
 
-__all__ = ["app", "claims", "data", "labs", "looks", "main", "nights", "steers", "wheel"]
+__all__ = ["app", "arena", "claims", "commons", "data", "gossip", "labs", "looks", "main", "nights", "steers", "wheel"]
 
 
 @app.callback(invoke_without_command=True)

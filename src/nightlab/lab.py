@@ -19,7 +19,15 @@ STRATEGY = "program.md"
 DEVICES = ("cuda", "mps", "cpu")
 Event = Literal["keep", "stall", "stop", "trouble"]
 Protection = Literal["files", "network", "processes", "privileges"]
-RESERVED = {"baseline", "human", "tuner", "patches", "recombine", "ablation"}  # who else candidates come from
+RESERVED = {
+    "baseline",
+    "human",
+    "tuner",
+    "patches",
+    "recombine",
+    "ablation",
+    "transplant",
+}  # who else candidates come from
 SIZE_MB = {"": 1 / 2**20, "KB": 1 / 1024, "MB": 1, "GB": 1024, "TB": 2**20}
 
 
@@ -314,6 +322,17 @@ class Model(Thinker):
         return self.base_url or f"{self.api}'s own endpoint"
 
 
+class CommonsPart(Part):
+    """Where findings are exchanged, and how much of a session goes into measuring those of others."""
+
+    remote: str = ""
+    """A git remote: a bare folder, an address for ssh, a forge. Without one only by name, or by bundles."""
+    share: float = Field(default=0.2, gt=0, le=0.3)
+    """Of a session's experiments, that measure what others found, at most."""
+    verifications: bool = False
+    """Whether ``nightlab sync`` publishes what was measured of others' findings."""
+
+
 Proposer = Annotated[Tuner | Patches | Recombine | Editor | Agent | Model, Field(discriminator="kind")]
 
 
@@ -341,6 +360,7 @@ class Lab(Part):
     judge: Judge = Judge()
     hooks: HooksPart = HooksPart()
     notify: Notify = Notify()
+    commons: CommonsPart | None = None
     stop: Stop = Stop()
 
     @field_validator("limits")

@@ -30,7 +30,7 @@ class Making:
         if not (proposal.patch or old):
             commit = repo.commit_files(parent, proposal.files, proposal.hypothesis)
             return self._of(commit, parent, proposal)
-        only = bool(proposal.files) or proposal.proposer == HUMAN
+        only = bool(proposal.files or proposal.on) or proposal.proposer == HUMAN
         for on in dict.fromkeys((parent, parent if only else self.session.base)):
             try:
                 if old:

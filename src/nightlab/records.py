@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 Goal = Literal["minimise", "maximise"]
 Clock = Literal["wall", "cpu", "work"]
-Purpose = Literal["search", "pilot", "upkeep", "replay", "confirm", "ablate", "transfer"]
+Purpose = Literal["search", "pilot", "upkeep", "replay", "confirm", "ablate", "transfer", "arena"]
 Level = Literal["confirmed", "held out", "transferred"]
 Status = Literal["keep", "discard", "crash"]
 FIRST_DAY = 86_400.0  # times below it say only what came before what: of imported experiments

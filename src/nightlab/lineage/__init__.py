@@ -1,5 +1,16 @@
 """The lineage of genomes, kept in git. The only code that speaks git."""
 
+from nightlab.lineage.chains import Chains, Link, Unreachable
 from nightlab.lineage.repo import OutOfScope, PatchConflict, Repo, frozen_entries, in_genome, make_repo
 
-__all__ = ["OutOfScope", "PatchConflict", "Repo", "frozen_entries", "in_genome", "make_repo"]
+__all__ = [
+    "Chains",
+    "Link",
+    "OutOfScope",
+    "PatchConflict",
+    "Repo",
+    "Unreachable",
+    "frozen_entries",
+    "in_genome",
+    "make_repo",
+]

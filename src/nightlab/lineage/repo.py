@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from nightlab.lineage import copies
 from nightlab.records import NightlabError
@@ -90,6 +91,17 @@ class Repo:
         """The text of a lab file at ``commit``, or None when there is none."""
         out = self._run("cat-file", "blob", f"{commit}:{self._outside(path)}", check=False)
         return None if out.returncode else out.stdout.decode("utf-8", errors="replace")
+
+    def contents(self, commit: str, paths: Sequence[str]) -> dict[str, bytes]:
+        """The content of several lab files at ``commit``, by path."""
+        asked = "".join(f"{commit}:{self._outside(path)}\n" for path in paths).encode()
+        raw, at, found = self._run("cat-file", "--batch", stdin=asked).stdout, 0, {}
+        for path in paths:
+            start = raw.index(b"\n", at) + 1
+            at = start + int(raw[at:start].split()[-1])
+            found[path] = raw[start:at]
+            at += 1
+        return found
 
     def text(self, commit: str, globs: Sequence[str]) -> str:
         """All lines of the lab's text files of these names at ``commit``."""
@@ -279,20 +291,32 @@ class Repo:
     def _run(
         self, *args: str, stdin: bytes = b"", env: Mapping[str, str] | None = None, check: bool = True
     ) -> subprocess.CompletedProcess[bytes]:
-        own = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
-        own |= {"GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C", **(env or {})}
         # Commands with an index of ours speak of paths from the top of the repository.
         where = self.top if env and "GIT_INDEX_FILE" in env else self.lab
-        done = subprocess.run(
-            ["git", *HARDENED, *args], cwd=where, input=stdin, capture_output=True, env=own, check=False
+        return run_git(where, *args, stdin=stdin, env=env, check=check)
+
+
+def run_git(
+    where: Path,
+    *args: str,
+    stdin: bytes = b"",
+    env: Mapping[str, str] | None = None,
+    check: bool = True,
+    **more: Any,
+) -> subprocess.CompletedProcess[bytes]:
+    """One git command in a folder, hardened. Raises NightlabError when it fails, unless that is no matter."""
+    own = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
+    own |= {"GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C", **(env or {})}
+    done = subprocess.run(
+        ["git", *HARDENED, *args], cwd=where, input=stdin, capture_output=True, env=own, check=False, **more
+    )
+    if check and done.returncode:
+        said = done.stderr.decode(errors="replace").strip().splitlines()
+        raise NightlabError(
+            f"git {args[0]} failed in {where}: {said[-1] if said else f'exit status {done.returncode}'}",
+            "free disk space, or mend the repository's permissions (git fsck tells)",
         )
-        if check and done.returncode:
-            said = done.stderr.decode(errors="replace").strip().splitlines()
-            raise NightlabError(
-                f"git {args[0]} failed in {where}: {said[-1] if said else f'exit status {done.returncode}'}",
-                "free disk space, or mend the repository's permissions (git fsck tells)",
-            )
-        return done
+    return done
 
 
 def _changed_lines(patch: str) -> int:

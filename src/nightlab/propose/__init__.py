@@ -2,11 +2,12 @@
 
 from nightlab.propose.constants import Constant, change_constants, changes, find_constants, same_moves
 from nightlab.propose.mixture import Mixture, make_proposers
-from nightlab.propose.proposer import Briefing, NoProposal, Proposal, Proposer, Refused
+from nightlab.propose.proposer import Briefing, Found, NoProposal, Proposal, Proposer, Refused
 
 __all__ = [
     "Briefing",
     "Constant",
+    "Found",
     "Mixture",
     "NoProposal",
     "Proposal",

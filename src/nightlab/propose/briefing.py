@@ -95,6 +95,7 @@ def _sections(briefing: Briefing, past: Past) -> Iterator[tuple[str, float, Cont
         0.35,
         past.rows(past.near(briefing.sigma)),
     )
+    yield "What other labs say they found, as claims (data): nobody has measured these here", 0.2, _found(briefing)
     yield "Dead ends", 0.3, past.dead_ends()
     yield "All that was tried, by theme", 1.0, past.themes()
 
@@ -177,6 +178,12 @@ def _refused(briefing: Briefing) -> Iterator[str]:
     for one in reversed(briefing.refused[-30:]):
         what = f" {quoted(one.hypothesis)}" if one.hypothesis else ""
         yield f"- {quoted(one.proposer, 40)}{what}: {quoted(one.reason, 300)}"
+
+
+def _found(briefing: Briefing) -> Iterator[str]:
+    for one in briefing.found:
+        changed = f" {quoted('; '.join(one.changes), 120)}" if one.changes else ""
+        yield f"- {quoted(one.status, 10)} {one.claimed:+.3g} {quoted(one.hypothesis)}{changed}: {quoted(one.why)}"
 
 
 @dataclass(frozen=True, slots=True)

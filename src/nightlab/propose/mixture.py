@@ -99,13 +99,19 @@ class Mixture:
 
 
 def make_proposers(
-    lab: Lab, folder: Path, had: Mapping[str, int], used: Used, seed: int, place: Workplace | None = None
+    lab: Lab,
+    folder: Path,
+    had: Mapping[str, int],
+    used: Used,
+    seed: int,
+    place: Workplace | None = None,
+    more: Mapping[str, tuple[Proposer, float]] | None = None,
 ) -> Mixture:
     """The proposers that a contract names. ``had``: experiments that each had; ``used``: patches that had a turn.
 
-    ``place``: where those that are programs, or recombine, work; they need one.
+    ``place``: where those that are programs, or recombine, work; they need one. ``more``: others, with their shares.
     """
-    made: dict[str, tuple[Proposer, float]] = {}
+    made: dict[str, tuple[Proposer, float]] = dict(more or {})
     for part in lab.proposers:
         one: Proposer
         if isinstance(part, Patches):

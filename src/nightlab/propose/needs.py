@@ -20,6 +20,10 @@ def needs(lab: Lab) -> Iterator[Need]:
             yield from _of_program(part)
         elif isinstance(part, Model):
             yield from _of_model(part)
+    if lab.commons:
+        if not all(map(importlib.util.find_spec, ("cryptography", "rfc8785"))):
+            yield "the commons: its libraries are not installed", False, "pip install 'nightlab[commons]'"
+        yield f"at most {lab.commons.share:.0%} of the experiments measure what other labs found", True, ""
 
 
 def _of_program(part: Program) -> Iterator[Need]:

@@ -45,8 +45,21 @@ class Proposal:
     patch: str = ""
     source: str = ""
     """Which entry of a queue it is, for proposers that have one."""
+    on: str = ""
+    """The commit that it must be made on; without one the champion, or what the search asks for."""
     usage: Mapping[str, Any] = field(default_factory=dict)
     """What the thought took, as far as it is known: seconds, model, tokens, cost in US dollars."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What another lab says it found, which nobody has measured here: ``why`` not, in a few words."""
+
+    status: str
+    claimed: float
+    hypothesis: str
+    changes: Sequence[str]
+    why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +89,8 @@ class Briefing:
     """What the human's own command said after an experiment, by its number, oldest first."""
     refused: Sequence[Refused] = ()
     """Proposals that became no experiment, oldest first."""
+    found: Sequence[Found] = ()
+    """What other labs say they found, the most promising first."""
     sigma: float = 0.0
     """How far luck alone moves one trial's metric."""
     detectable: float = 0.0

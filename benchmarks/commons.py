@@ -1,0 +1,312 @@
+"""A commons of five labs, in real processes: python benchmarks/commons.py [--ideas 40]
+
+Each lab has a home, a key and a session of its own (``nightlab run``), and exchanges through a bare folder
+(``nightlab sync``, every second). One finds a planted gain and shares it as soon as it is kept; two others verify and
+adopt it; one lies; one joins late. Meanwhile the remote goes away for a while, and a sync and a share are killed at
+random instants, by SIGKILL. In the end all must have the same records, whole; it is said how long the find took to be
+adopted by each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from machine import heading, table
+
+from nightlab.commons.exchange import Commons
+from nightlab.commons.places import author_key, open_commons
+from nightlab.commons.record import Finding, Verification, author_of
+from nightlab.findings import finding, task_of
+from nightlab.ledger import find_ledger
+from nightlab.lineage import Repo
+from nightlab.peers import Peers
+from nightlab.records import Experiment, NightlabError
+from nightlab.session import open_session
+
+PROGRAM = [sys.executable, "-c", "from nightlab.cli import main; main()"]
+PLANTED, LIES = "A = 2.0", 3
+EVERY = 1.0  # seconds between two syncs of one lab
+
+GENOME = "A = 4.0  # the one that matters\n\n\n\n\n\nB = 8.0\n\n\n\n\n\nC = 1.0\n\n\n\n\n\nD = 1.0\n"
+MEASURE = """\
+import os
+import random
+
+from genome import A, B, C, D
+
+luck = random.Random(f"{os.environ['NIGHTLAB_SEED']} {A} {B} {C} {D}").gauss(0, 0.02)
+print(f"METRIC loss={(A - 1) ** 2 + 0.1 * (B - 8) ** 2 + (C - 1) ** 2 + (D - 1) ** 2 + luck:.6f}")
+"""
+CONTRACT = """\
+name = "tiny"
+genome = ["genome.py"]
+command = "python measure.py"
+
+[metric]
+name = "loss"
+
+[budget]
+amount = 20
+
+[judge]
+sigma = 0.02
+upkeep = 0
+confirm = 0
+
+[sandbox]
+allow_missing = ["files", "network", "processes", "privileges"]
+
+[[proposers]]
+kind = "patches"
+
+[commons]
+remote = "../commons.git"
+share = 0.3
+verifications = true
+"""
+
+
+class Lab:
+    """A lab of somebody's own, and what they run in it."""
+
+    def __init__(self, where: Path, name: str, ideas: int, draw: random.Random) -> None:
+        self.name, self.folder, self.home = name, where / name, where / f"home-{name}"
+        self.folder.mkdir()
+        self.home.mkdir()
+        for path, text in (("lab.toml", CONTRACT), ("genome.py", GENOME), ("measure.py", MEASURE)):
+            (self.folder / path).write_text(text)
+        for args in (["init", "-q", "-b", "main"], ["add", "-A"], ["commit", "-q", "-m", "the lab"]):
+            who = ("-c", "user.name=me", "-c", "user.email=me@here")
+            subprocess.run(["git", *who, *args], cwd=self.folder, check=True)
+        self.repo = Repo(self.folder)
+        for n in range(ideas):  # none of which helps
+            constant, value = draw.choice(("B", "C", "D")), round(draw.uniform(1.5, 4.0), 3)
+            old = {"B": "B = 8.0"}.get(constant, f"{constant} = 1.0")
+            self.idea(f"{n:03d}", old, f"{constant} = {value}")
+        self.night: subprocess.Popen[bytes] | None = None
+
+    def idea(self, name: str, old: str, new: str) -> None:
+        head = self.repo.resolve() or ""
+        patch = self.repo.diff(head, self.repo.commit_files(head, {"genome.py": GENOME.replace(old, new)}, "x"))
+        (self.folder / "ideas").mkdir(exist_ok=True)
+        (self.folder / "ideas" / f"{name}.patch").write_text(f"Hypothesis: {new}\n{patch}")
+
+    @property
+    def env(self) -> dict[str, str]:
+        own = {"HOME": str(self.home), "GIT_CONFIG_NOSYSTEM": "1", "COLUMNS": "200"}
+        return {
+            **os.environ,
+            **own,
+            "XDG_DATA_HOME": str(self.home / "data"),
+            "XDG_CONFIG_HOME": str(self.home / "conf"),
+        }
+
+    @contextmanager
+    def here(self) -> Iterator[None]:
+        """Be this user, for what is done in this process."""
+        before = dict(os.environ)
+        os.environ.update(self.env)
+        try:
+            yield
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
+
+    def start(self, *args: str) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [*PROGRAM, *args], cwd=self.folder, env=self.env, stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+
+    def do(self, *args: str) -> tuple[int, str]:
+        process = self.start(*args)
+        out, _ = process.communicate()
+        return process.returncode, out.decode(errors="replace")
+
+    def run(self) -> None:
+        self.night = self.start("run")
+        threading.Thread(target=self.night.communicate, daemon=True).start()
+
+    def experiments(self) -> list[Experiment]:
+        try:
+            ledger = find_ledger(self.folder, None)
+        except NightlabError:
+            return []
+        found = ledger.experiments()
+        ledger.close()
+        return found
+
+    def adopted(self) -> float | None:
+        """When a genome with the planted gain was kept here; None as long as it was not."""
+        for e in self.experiments():
+            if e.kept and PLANTED in (self.repo.read(e.candidate.commit, "genome.py") or ""):
+                return e.judged_at
+        return None
+
+    def verified(self) -> list[dict[str, Any]]:
+        ledger = find_ledger(self.folder, None)
+        notes = ledger.notes("verified")
+        ledger.close()
+        return notes
+
+
+class Syncing(threading.Thread):
+    """Syncs a lab now and then, and kills the sync at a random instant when told to."""
+
+    def __init__(self, lab: Lab, draw: random.Random) -> None:
+        super().__init__(daemon=True)
+        self.lab, self.draw = lab, draw
+        self.done = self.away = self.killed = 0
+        self.kill, self.stop = 0, False
+        self.start()
+
+    def run(self) -> None:
+        while not self.stop:
+            process = self.lab.start("sync")
+            if self.kill:
+                time.sleep(self.draw.uniform(0.3, 1.5))
+                if process.poll() is None:
+                    process.send_signal(signal.SIGKILL)
+                    self.killed, self.kill = self.killed + 1, self.kill - 1
+            process.communicate()
+            self.away += process.returncode == 1
+            self.done += process.returncode == 0
+            time.sleep(EVERY)
+
+
+def lie(liar: Lab) -> None:
+    """Publish failures as the best ever, each in its author's own good form."""
+    with liar.here():
+        session = open_session(liar.folder)
+        task, bodies = task_of(session), []
+        for number in range(1, LIES + 1):
+            body, patch = finding(session, session.ledger.experiment(number), task, ())
+            body |= {"status": "keep", "runs": [{"seed": 1, "value": 1e-4}], "against": [{"seed": 1, "value": 59.0}]}
+            bodies.append((body, patch))
+        open_commons().publish(author_key(make=True), bodies)
+        session.close()
+
+
+def until(what: str, holds: Callable[[], Any], seconds: float = 240) -> Any:
+    end = time.monotonic() + seconds
+    while not (found := holds()):
+        if time.monotonic() > end:
+            raise SystemExit(f"it never happened: {what}")
+        time.sleep(0.1)
+    return found
+
+
+def commons_of(lab: Lab) -> Commons:
+    with lab.here():
+        return open_commons()
+
+
+def author(lab: Lab) -> str:
+    with lab.here():
+        key = author_key()
+    return author_of(key) if key else ""
+
+
+def trusted(lab: Lab, whom: str) -> tuple[float, bool]:
+    with lab.here():
+        session = open_session(lab.folder)
+        known = Peers(session, open_commons()).trust.get(whom)
+        session.close()
+    return (known.value, known.quarantined) if known else (0.5, False)
+
+
+def play(where: Path, ideas: int, seed: int) -> None:
+    draw, remote = random.Random(seed), where / "commons.git"
+    subprocess.run(["git", "init", "-q", "--bare", "--template=", "-b", "main", remote], check=True)
+    finder, one, two, liar = (Lab(where, name, ideas, draw) for name in ("finder", "one", "two", "liar"))
+    finder.idea("002-planted", "A = 4.0", PLANTED)
+    liar.do("run", "--experiments", str(LIES + 1))
+    lie(liar)
+    syncing = {lab.name: Syncing(lab, draw) for lab in (finder, one, two, liar)}
+    for lab in (one, two, finder):
+        lab.run()
+    found = until("the find", finder.adopted)
+    print("the finder kept the planted gain; the remote goes away for 5 s, and syncs of 'one' and 'two' are killed")
+    remote.rename(where / "away.git")
+    shared = finder.start("share", "--yes")
+    time.sleep(draw.uniform(0.3, 1.5))
+    shared.send_signal(signal.SIGKILL)
+    shared.communicate()
+    syncing["one"].kill = syncing["two"].kill = 2
+    time.sleep(5)
+    (where / "away.git").rename(remote)
+    code, said = finder.do("share", "--yes")
+    assert code == 0, said
+    back = time.time()
+    for lab in (one, two):
+        until(f"{lab.name} adopts", lab.adopted)
+    late = Lab(where, "late", ideas, draw)
+    syncing["late"], joined = Syncing(late, draw), time.time()
+    until("the late one hears of it", lambda: commons_of(late).entries())
+    late.run()
+    until("the late one adopts", late.adopted)
+    for lab in (one, two, late):
+        until(f"{lab.name} quarantines the liar", lambda lab=lab: trusted(lab, author(liar))[1])
+    labs = [finder, one, two, liar, late]
+    for lab in labs:
+        syncing[lab.name].stop = True
+        syncing[lab.name].join()
+        if lab.night:
+            lab.night.send_signal(signal.SIGINT)
+            lab.night.wait()
+    for _ in range(2):
+        for lab in labs:
+            code, said = lab.do("sync")
+            assert code == 0, said
+    rows = []
+    for lab in labs:
+        ours, at = lab.verified(), lab.adopted()
+        since = "found it" if lab is finder else "-" if at is None else f"{at - found:.1f} s"
+        again = f"{at - max(back, joined if lab is late else 0):.1f} s" if at and lab is not finder else "-"
+        value, shut = trusted(lab, author(liar)) if lab is not liar else (0.0, False)
+        spent = sum(note["author"] == author(liar) for note in ours)
+        trust = "-" if lab is liar else f"{value:.2f}{', quarantined' * shut}"
+        sync = syncing[lab.name]
+        rows.append([lab.name, len(lab.experiments()), since, again, trust, spent, sync.done, sync.away, sync.killed])
+    columns = ("lab", "experiments", "adopted after the find", "after it could be had", "trust in the liar")
+    table((*columns, "trials spent on the liar", "syncs", "remote away", "killed"), rows)
+    consistent(labs)
+
+
+def consistent(labs: list[Lab]) -> None:
+    """All have the same records, each of which reads back, and git finds no fault."""
+    heads = [commons_of(lab).chains.heads() for lab in labs]
+    assert all(each == heads[0] for each in heads), "the copies differ"
+    records = [entry.signed.record for chain in commons_of(labs[0]).entries().values() for entry in chain]
+    for lab in labs:
+        subprocess.run(["git", "fsck", "--strict"], cwd=commons_of(lab).folder, check=True, capture_output=True)
+    verdicts = [record.verdict for record in records if isinstance(record, Verification)]
+    findings = sum(isinstance(record, Finding) for record in records)
+    said = ", ".join(f"{verdicts.count(v)} {v}" for v in ("confirmed", "refuted", "inconclusive"))
+    print(f"all {len(labs)} copies hold the same {len(records)} records: {findings} findings; verifications: {said}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--ideas", type=int, default=40, help="that do nothing, in each lab's queue")
+    parser.add_argument("--seed", type=int, default=0)
+    asked = parser.parse_args()
+    heading("A commons of five labs")
+    with tempfile.TemporaryDirectory(prefix="nightlab-commons-") as folder:
+        play(Path(folder), asked.ideas, asked.seed)
+
+
+if __name__ == "__main__":
+    main()

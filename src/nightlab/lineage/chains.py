@@ -1,0 +1,213 @@
+"""Chains of commits, one to each author, that travel between repositories and that nobody ever checks out.
+
+What a commit of a chain is called follows from its files, its message and the one before, so a chain has the same
+commits wherever it was copied to, and whoever reads one can tell that nothing else is in it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import re
+import resource
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+
+from nightlab.lineage.repo import run_git
+from nightlab.records import NightlabError
+from nightlab.words import one_line
+
+PLACE, INCOMING, SEEN = "refs/nightlab", "refs/incoming", "refs/seen"
+AUTHOR = re.compile(r"[0-9a-f]{64}")
+PATIENCE = 120.0  # seconds that a remote may take for one answer
+LARGEST_PACK = 256 * 2**20  # bytes that one fetch may bring
+MOST = 10_000  # authors of one remote
+ATTEMPTS = 100  # fetches of ever fewer authors, to tell those that git refuses from the others
+BATCH = 200  # commits that are read at once
+SMALL = 1024  # bytes of a commit or a tree that can be one of ours
+WHO = "nightlab <nightlab@localhost> 946684800 +0000"  # for whoever, whenever: the record says it
+REACH = {"GIT_ALLOW_PROTOCOL": "file:git:http:https:ssh"}  # a remote may be named by a stranger's lab.toml
+CHECKED = ("-c", "transfer.fsckObjects=true", "-c", "protocol.version=2")
+
+
+class Unreachable(NightlabError):
+    """A remote that does not answer, or refuses."""
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """One commit of a chain: its files by name, none if it is not of the one form that they have."""
+
+    commit: str
+    before: str | None
+    message: str
+    files: Mapping[str, bytes]
+
+
+class Chains:
+    """The chains in the bare repository ``folder``, which is made if it is not there."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        if shutil.which("git") is None:
+            raise NightlabError("git is not installed", "install git 2.30 or newer, e.g. apt install git")
+        if not (folder / "HEAD").exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            run_git(folder, "init", "-q", "--bare", "--template=", "-b", "main", ".")
+
+    def heads(self, place: str = PLACE) -> dict[str, str]:
+        """The last commit of each author's chain, by author."""
+        out = run_git(self.folder, "for-each-ref", "--format=%(refname) %(objectname)", f"{place}/").stdout.decode()
+        pairs = (line.split() for line in out.splitlines())
+        return {ref.removeprefix(f"{place}/"): commit for ref, commit in pairs}
+
+    def add(self, files: Mapping[str, bytes], message: str, before: str | None) -> str:
+        """Make a commit with these files. It is in no chain until ``move`` puts it there. Returns its id."""
+        listed = []
+        for name, content in sorted(files.items()):
+            blob = run_git(self.folder, "hash-object", "-w", "--stdin", stdin=content).stdout.decode().strip()
+            listed.append(f"100644 blob {blob}\t{name}\0")
+        tree = run_git(self.folder, "mktree", "-z", stdin="".join(listed).encode()).stdout.decode().strip()
+        raw = _commit(tree, before, message)
+        made = run_git(self.folder, "hash-object", "-w", "-t", "commit", "--stdin", stdin=raw)
+        return made.stdout.decode().strip()
+
+    def move(self, author: str, commit: str, before: str | None, place: str = PLACE) -> None:
+        """Make ``commit`` the last of a chain whose last is ``before``. Raises NightlabError when it is another."""
+        run_git(self.folder, "update-ref", f"{place}/{author}", commit, before or "0" * len(commit))
+
+    def note(self, author: str, commit: str, place: str) -> None:
+        """Remember a commit under another place than the chains'."""
+        run_git(self.folder, "update-ref", f"{place}/{author}", commit)
+
+    def forget(self, author: str, place: str) -> None:
+        run_git(self.folder, "update-ref", "-d", f"{place}/{author}")
+
+    def follows(self, commit: str, before: str) -> bool:
+        """Whether a commit is another one, or comes after it."""
+        return not run_git(self.folder, "merge-base", "--is-ancestor", before, commit, check=False).returncode
+
+    def between(self, before: str | None, head: str) -> list[str]:
+        """The commits after ``before`` up to ``head``, oldest first."""
+        less = [f"^{before}"] if before else []
+        return run_git(self.folder, "rev-list", "--topo-order", "--reverse", head, *less).stdout.decode().split()
+
+    def read(self, commits: Sequence[str], limits: Mapping[str, int]) -> Iterator[Link]:
+        """What is in commits. A file above its limit, or of another name, makes a link without files."""
+        for start in range(0, len(commits), BATCH):
+            some = commits[start : start + BATCH]
+            names = [(commit, what) for commit in some for what in ("", "^{tree}", *(f":{name}" for name in limits))]
+            sizes = {"": SMALL, "^{tree}": SMALL, **{f":{name}": most for name, most in limits.items()}}
+            asked = "".join(f"{commit}{what}\n" for commit, what in names).encode()
+            told = run_git(self.folder, "cat-file", "--batch-check", stdin=asked).stdout.decode().splitlines()
+            small = [
+                (key, line.split())
+                for key, line in zip(names, told, strict=True)
+                if line.split()[-1].isdigit() and int(line.split()[-1]) <= sizes[key[1]]
+            ]
+            raw = run_git(self.folder, "cat-file", "--batch", stdin="".join(f"{i[0]}\n" for _, i in small).encode())
+            found, at = {}, 0
+            for key, (name, kind, size) in small:
+                at = raw.stdout.index(b"\n", at) + 1
+                found[key] = name, kind, raw.stdout[at : at + int(size)]
+                at += int(size) + 1
+            yield from (_link(commit, {what: found.get((commit, what)) for what in sizes}) for commit in some)
+
+    # -- travelling ------------------------------------------------------------------------------
+
+    def heads_at(self, remote: str) -> dict[str, str]:
+        """The last commit of each author's chain at a remote. Raises Unreachable when it does not answer."""
+        out = self._talk("ls-remote", "--refs", "--", remote, f"{PLACE}/*").decode(errors="replace")
+        pairs = [line.split("\t", 1) for line in out.splitlines() if "\t" in line]
+        named = ((ref.removeprefix(f"{PLACE}/"), commit) for commit, ref in pairs)
+        return dict([(author, commit) for author, commit in named if AUTHOR.fullmatch(author)][:MOST])
+
+    def fetch(self, remote: str, authors: Sequence[str]) -> dict[str, str]:
+        """Bring the chains of these authors into the place of incoming ones.
+
+        One that git refuses keeps no other out: returns why, by author. Raises Unreachable.
+        """
+        refused: dict[str, str] = {}
+        groups = [random.sample(authors, len(authors))] if authors else []
+        for attempt in count():
+            if not groups:
+                return refused
+            group = groups.pop()
+            try:
+                self._fetch(remote, group)
+            except Unreachable as error:
+                self.heads_at(remote)  # if that fails too it is the remote's fault
+                half = len(group) // 2 if attempt < ATTEMPTS else 0
+                groups += [group[:half], group[half:]] if half else []
+                refused |= {} if half else dict.fromkeys(group, str(error))
+        return refused
+
+    def _fetch(self, remote: str, authors: Sequence[str]) -> None:
+        pairs = [f"+{PLACE}/{author}:{INCOMING}/{author}" for author in authors]
+        calm = ("--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--no-auto-maintenance")
+        self._talk(*CHECKED, "fetch", *calm, "--", remote, *pairs)
+
+    def push(self, remote: str, author: str) -> None:
+        """Bring an author's chain to a remote, which must have nothing that this one lacks. Raises Unreachable."""
+        self._talk("push", "--quiet", "--no-verify", "--", remote, f"{PLACE}/{author}:{PLACE}/{author}")
+
+    def pack(self, path: Path, news: Mapping[str, str | None] | None = None) -> None:
+        """Write all chains into a bundle, which is a remote to read from. It appears whole or not at all.
+
+        ``news``: of these authors only, and no more than what follows on the commit that is had of each.
+        """
+        what = [f"--glob={PLACE}/*"]
+        if news is not None:
+            what = [f"{PLACE}/{author}" for author in news] + [f"^{had}" for had in news.values() if had]
+        draft = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            run_git(self.folder, "bundle", "create", "--quiet", str(draft.resolve()), *what)
+            draft.replace(path)
+        finally:
+            draft.unlink(missing_ok=True)
+
+    def tidy(self) -> None:
+        """Pack loose objects when there are many."""
+        run_git(self.folder, "-c", "gc.auto=6700", "-c", "gc.autoDetach=false", "gc", "--auto", "--quiet", check=False)
+
+    def _talk(self, *args: str) -> bytes:
+        """A command that speaks with a remote: bounded in time and in what it may write."""
+        try:
+            done = run_git(self.folder, *args, env=REACH, check=False, timeout=PATIENCE, preexec_fn=_bound_files)
+        except subprocess.TimeoutExpired:
+            raise Unreachable(f"the remote did not answer within {PATIENCE:.0f} s", "try again later") from None
+        if done.returncode:
+            lines = done.stderr.decode(errors="replace").strip().splitlines()
+            said = next((line for line in lines if line.startswith(("fatal:", "error:", " ! "))), "")
+            said = said or (lines[-1] if lines else f"git ended with status {done.returncode}")
+            raise Unreachable(f"the remote can't be used: {one_line(said)}", "mend the remote, or try again later")
+        return done.stdout
+
+
+def _bound_files() -> None:
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (LARGEST_PACK, LARGEST_PACK))
+
+
+def _commit(tree: str, before: str | None, message: str) -> bytes:
+    parent = f"parent {before}\n" if before else ""
+    return f"tree {tree}\n{parent}author {WHO}\ncommitter {WHO}\n\n{message}\n".encode()
+
+
+def _link(commit: str, found: Mapping[str, tuple[str, str, bytes] | None]) -> Link:
+    """What was read of a commit, if commit and tree are, byte by byte, what its files ask for."""
+    files = {what[1:]: blob for what, blob in found.items() if what.startswith(":") and blob}
+    about, tree = found[""], found["^{tree}"]
+    if about and tree and all(kind == "blob" for _, kind, _ in files.values()):
+        entries = [b"100644 %s\0%s" % (name.encode(), bytes.fromhex(blob[0])) for name, blob in sorted(files.items())]
+        text = about[2].decode(errors="replace")
+        parents = re.findall(r"^parent ([0-9a-f]+)$", text.split("\n\n", 1)[0], re.MULTILINE)
+        before, message = parents[0] if parents else None, text.split("\n\n", 1)[-1].rstrip("\n")
+        if tree[2] == b"".join(entries) and about[2] == _commit(tree[0], before, message):
+            return Link(commit, before, message, {name: blob[2] for name, blob in files.items()})
+    return Link(commit, None, "", {})

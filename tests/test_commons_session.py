@@ -1,0 +1,339 @@
+"""What others found, in real sessions: measured in one's own box, adopted on one's own verdict, answered for."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from commons_examples import finding, some_hash
+from conftest import GENOME, TinyLab
+
+from nightlab.commons.exchange import Commons
+from nightlab.commons.places import author_key, key_file, open_commons
+from nightlab.commons.record import Finding, Threat, Verification, author_of, genome_id
+from nightlab.findings import task_of
+from nightlab.peers import Peers
+from nightlab.records import Candidate, NightlabError
+from nightlab.sharing import mine, sync, to_share
+
+MORE = '\n[commons]\nremote = "{remote}"\nshare = 0.3\nverifications = true\n'
+BETTER = GENOME.replace("A = 4.0", "A = 2.0")  # from 11.5 to 3.5
+
+
+class User:
+    """Somebody with a lab, a key and a copy of the commons of their own."""
+
+    def __init__(self, name: str, lab: TinyLab, home: Path, patch: pytest.MonkeyPatch) -> None:
+        self.name, self.lab, self.home, self.patch = name, lab, home, patch
+
+    def here(self) -> User:
+        self.patch.setenv("XDG_DATA_HOME", str(self.home / "data"))
+        self.patch.setenv("XDG_CONFIG_HOME", str(self.home / "config"))
+        return self
+
+    @property
+    def commons(self) -> Commons:
+        self.here()
+        return open_commons()
+
+    @property
+    def author(self) -> str:
+        self.here()
+        return author_of(author_key(make=True))
+
+    def run(self, *ideas: str, **stop: Any) -> Any:
+        """Run the session until nothing is left, with these genomes as ideas of one's own; returns it, open."""
+        self.here()
+        for genome in ideas:
+            self.lab.idea(str(abs(hash(genome))), genome)
+        return self.lab.run(**stop)[1]
+
+    def share(self, session: Any, *numbers: int, **more: Any) -> list[str]:
+        found = to_share(session, self.commons, numbers, failed=False, portable=(), **more)
+        return [signed.id for signed in self.commons.publish(author_key(make=True), [body for _, body in found])]
+
+    def claim(self, session: Any, genome: str, value: float, *, patch: str = "", **changed: Any) -> str:
+        """Share what was never measured. Returns its id."""
+        repo, base = session.repo, session.base
+        patch = patch or repo.diff(base, repo.commit_files(base, {"genome.py": genome}, "x"))
+        facts = finding(patch=patch).model_dump()
+        facts |= {"task": task_of(session).model_dump(), "parent": genome_id(session.genome(base))}
+        facts |= {"genome": some_hash(genome), "runs": [{"seed": 1, "value": value}], **changed}
+        body = {name: facts[name] for name in facts if name not in ("v", "author", "seq", "prev")}
+        return self.commons.publish(author_key(make=True), [(body, patch.encode())])[0].id
+
+    def sync(self) -> Any:
+        return sync(self.lab.folder, self.commons, None, None)[0]
+
+
+@pytest.fixture
+def user(tmp_path: Path, make_lab: Callable[..., TinyLab], monkeypatch: pytest.MonkeyPatch) -> Callable[..., User]:
+    remote = tmp_path / "remote.git"
+    subprocess.run(["git", "init", "-q", "--bare", "--template=", remote], check=True)
+
+    def make(name: str, **more: Any) -> User:
+        lab = make_lab(name=name, more=MORE.format(remote=remote), **more)
+        return User(name, lab, tmp_path / f"home-{name}", monkeypatch)
+
+    return make
+
+
+def verified(session: Any) -> list[tuple[str, bool, bool]]:
+    return [(note["verdict"], note["elsewhere"], note["adopted"]) for note in session.ledger.notes("verified")]
+
+
+def by(session: Any) -> list[tuple[str, str]]:
+    """Who proposed what was judged how."""
+    return [(e.candidate.proposer, e.verdict.reason) for e in session.ledger.experiments() if e.verdict and e.number]
+
+
+# -- one finds, another adopts -----------------------------------------------------------------------
+
+
+def test_what_one_finds_another_measures_adopts_and_confirms(user: Callable[..., User]) -> None:
+    one, two = user("one"), user("two")
+    session = one.run(BETTER)
+    (shared,) = one.share(session)
+    assert one.share(session) == [], "it is shared once"
+    assert one.sync().given
+    assert two.sync().taken.records == 1
+    session = two.run()
+    experiment = session.ledger.experiment(1)
+    assert (experiment.candidate.proposer, experiment.candidate.source) == ("transplant", shared)
+    assert experiment.kept and experiment.measurement.metric == 3.5
+    assert verified(session) == [("confirmed", False, True)]
+    assert two.sync().verified == 1 and two.sync().verified == 0, "it is said once"
+    known = Peers(session, two.commons).trust[one.author]
+    assert known.value == pytest.approx(2 / 3), "and what one says oneself counts once"
+    one.sync()
+    (said,) = [e.signed.record for e in one.commons.entries()[two.author]]
+    assert isinstance(said, Verification) and (said.target, said.verdict, said.adopted) == (shared, "confirmed", True)
+    assert [run.value for run in said.runs] == [3.5] and [run.value for run in said.against] == [11.5]
+    assert two.share(session) == [], "what came from others is not shared as one's own"
+    (again,) = two.share(session, 1)
+    record = Peers(session, two.commons).entries[again].signed.record
+    assert isinstance(record, Finding) and record.inspired_by == [shared]
+
+
+def test_what_is_shared_is_what_was_measured(user: Callable[..., User]) -> None:
+    one = user("one")
+    session = one.run(BETTER)
+    (_, (body, patch)) = to_share(session, one.commons, [], failed=False, portable=["budget"])[0]
+    assert body["changes"] == ["A 4 → 2"] and body["status"] == "keep" and body["portable"] == ["budget"]
+    assert body["runs"] == [{"seed": 1, "value": 3.5}] and body["against"] == [{"seed": 1, "value": 11.5}]
+    assert patch and b"+A = 2.0" in patch and body["requires"]["devices"] == [session.device]
+    assert body["requires"]["libraries"] == {} and body["requires"]["memory_mb"] > 0
+    text = str(body)
+    assert str(one.lab.folder) not in text and str(Path.home()) not in text
+    with pytest.raises(NightlabError, match="it is the baseline"):
+        to_share(session, one.commons, [0], failed=False, portable=())
+
+
+def test_failures_are_findings_too_and_are_told(user: Callable[..., User]) -> None:
+    one, two = user("one"), user("two")
+    session = one.run(GENOME.replace("A = 4.0", "A = 9.0"))
+    assert to_share(session, one.commons, [], failed=False, portable=()) == []
+    bodies = [body for _, body in to_share(session, one.commons, [], failed=True, portable=())]
+    one.commons.publish(author_key(make=True), bodies)
+    one.sync()
+    two.sync()
+    session = two.run(BETTER)
+    assert by(session) == [("patches", "improved")], "it is not run"
+    night = _candidates(session)
+    assert [(found.status, found.why) for found in night._brief().found] == [("discard", "discard there, regressed")]
+
+
+def _candidates(session: Any) -> Any:
+    from nightlab.crew import Crew
+    from nightlab.lab import Stop
+    from nightlab.night import Night
+    from nightlab.watch.view import View
+
+    return Night(session, Stop(), Crew(session, View())).candidates
+
+
+def test_secrets_and_homes_are_not_shared(user: Callable[..., User]) -> None:
+    one = user("one")
+    session = one.run(BETTER.replace("A = 2.0", "A = 2.0\nKEY = 'ghp_" + "a" * 36 + "'"))
+    with pytest.raises(NightlabError, match=r"experiment 1 is not shared: line \d+ holds a token of GitHub"):
+        one.share(session)
+    session.close()
+    other = user("other")
+    other.here()
+    other.lab.idea("1", BETTER, "as in /home/me/notes, with sk-" + "b" * 30)
+    _, session = other.lab.run()
+    (_, (body, _)) = to_share(session, other.commons, [], failed=False, portable=())[0]
+    assert body["hypothesis"] == "as in [a path], with [a key of a model's API]"
+
+
+def test_the_key_is_the_users_alone(user: Callable[..., User]) -> None:
+    one = user("one").here()
+    assert author_key() is None and mine(one.commons) == []
+    name = one.author
+    assert key_file().stat().st_mode & 0o777 == 0o600 and one.author == name
+    key_file().chmod(0o644)
+    with pytest.raises(NightlabError, match="others may read"):
+        author_key()
+    key_file().chmod(0o600)
+    key_file().write_text("x")
+    with pytest.raises(NightlabError, match="is no key"):
+        author_key()
+
+
+# -- liars -------------------------------------------------------------------------------------------
+
+
+def test_a_liar_is_refuted_and_then_left_alone(user: Callable[..., User]) -> None:
+    liar, two = user("liar"), user("two")
+    session = liar.run()
+    lies = [liar.claim(session, GENOME.replace("A = 4.0", f"A = {a}"), 0.001) for a in (5.0, 6.0, 7.0)]
+    liar.sync()
+    two.sync()
+    ideas = [GENOME.replace("B = 8", f"B = {b}") for b in range(9, 16)]
+    session = two.run(*ideas)
+    assert verified(session) == [("refuted", False, False)] * 2
+    peers = Peers(session, two.commons)
+    assert peers.trust[liar.author].quarantined
+    tried = {e.candidate.source for e in session.ledger.experiments() if e.candidate.proposer == "transplant"}
+    assert len(tried) == 2 and tried < set(lies), "the third is not even run"
+
+
+def test_a_gain_that_does_not_show_here_is_measured_on_its_own_ground(user: Callable[..., User]) -> None:
+    """Two changes that each help alone, and not together: nobody lied."""
+    measure = 'from genome import A, B\n\nprint(f"METRIC loss={min((A - 1) ** 2, (B - 3) ** 2 + 1):.6f}")\n'
+    far = "A = 4.0\n\n\n\n\n\nB = 8\n"
+    one, two = user("one", measure=measure, genome=far), user("two", measure=measure, genome=far)
+    session = one.run(far.replace("B = 8", "B = 3"))  # from 9 to 1
+    one.share(session)
+    one.sync()
+    two.run(far.replace("A = 4.0", "A = 1.5")).close()  # to 0.25
+    two.sync()
+    session = two.run(*[far.replace("A = 4.0", f"A = {a}") for a in (3.1, 3.2, 3.3)])
+    notes = session.ledger.notes("verified")
+    assert [(n["verdict"], n["elsewhere"]) for n in notes] == [("refuted", True), ("confirmed", False)]
+    assert Peers(session, two.commons).trust[one.author].value == pytest.approx(2 / 3)
+    two.sync()
+    said = [s.record.verdict for s in mine(two.commons) if isinstance(s.record, Verification)]
+    assert said == ["inconclusive", "confirmed"], "nobody is called a liar for what fails elsewhere"
+
+
+def test_one_who_tampers_is_refuted_and_others_are_warned(user: Callable[..., User]) -> None:
+    liar, two, three = user("liar"), user("two"), user("three")
+    session = liar.run()
+    impossible = GENOME + "print('METRIC loss=nan')\n"
+    target = liar.claim(session, impossible, 0.5)
+    liar.sync()
+    two.sync()
+    session = two.run()
+    notes = session.ledger.notes("verified")
+    assert [n["verdict"] for n in notes] == ["refuted"]
+    note = {**notes[0], "reason": "tampered"}
+    session.ledger.note("verified", note)  # as where a frozen file was changed
+    two.sync()
+    assert [s.record.target for s in mine(two.commons) if isinstance(s.record, Threat)] == [target]
+    assert target in Peers(session, two.commons).threats
+    three.sync()
+    session = three.run(experiments=1)
+    assert target not in Peers(session, three.commons).threats, "one lab's word does nothing"
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("measure.py", "measure.py is not part of the genome"),
+        ("lab.toml", "lab.toml is not part of the genome"),
+        ("../outside.py", ""),
+        (".git/hooks/post-commit", ""),
+    ],
+)
+def test_a_patch_outside_the_genome_is_never_run(user: Callable[..., User], path: str, reason: str) -> None:
+    liar, two = user("liar"), user("two")
+    session = liar.run()
+    patch = f"diff --git a/{path} b/{path}\nnew file mode 100644\n--- /dev/null\n+++ b/{path}\n@@ -0,0 +1 @@\n+x\n"
+    if reason:
+        repo = session.repo
+        patch = repo.diff(session.base, repo.commit_files(session.base, {path: "x\n"}, "x"))
+    liar.claim(session, "", 0.1, patch=patch)
+    liar.sync()
+    two.sync()
+    session = two.run()
+    assert by(session) == [] and not (two.lab.folder.parent / "outside.py").exists()
+    if reason:
+        (refused,) = two.commons.rejections()
+        assert refused.category == "outside the genome" and reason in refused.detail
+
+
+def test_another_task_or_what_is_lacking_here_is_told_and_not_run(user: Callable[..., User]) -> None:
+    one, two = user("one"), user("two", measure="from genome import A, B\nprint(f'METRIC loss={A + B}')\n")
+    one_session = one.run(BETTER)
+    one.share(one_session)
+    needs = {"devices": ["cpu"], "memory_mb": 1.0, "gpu_memory_mb": 0.0, "dtypes": [], "libraries": {"jax9": "1"}}
+    one.sync()
+    two.sync()
+    session = two.run()
+    assert by(session) == []
+    told = _candidates(session)._brief().found
+    assert [found.why for found in told] == ["its frozen files or its contract are others"]
+    three = user("three")
+    one.claim(one_session, GENOME.replace("A = 4.0", "A = 1.0"), 2.5, requires=needs)
+    one.sync()
+    three.sync()
+    session = three.run()
+    assert [reason for _, reason in by(session)] == ["improved"]
+    told = _candidates(session)._brief().found
+    assert [found.why for found in told] == ["it imports jax9, which is not installed here"]
+
+
+def test_no_more_than_the_share_of_a_session(user: Callable[..., User]) -> None:
+    one, two = user("one"), user("two")
+    session = one.run()
+    for n in range(8):
+        one.claim(session, GENOME.replace("A = 4.0", f"A = {4.1 + n / 10:.1f}"), 11.3)
+    one.sync()
+    two.sync()
+    session = two.run(experiments=1)
+    transplant, other = _candidates(session).transplant, Candidate("c", "c", "t", "patches", "x")
+    for waiting in range(28):
+        transplant.look([other] * waiting)
+        if proposal := transplant.propose(None):
+            transplant.tell(proposal, None)
+        assert transplant._count <= max(1, 0.3 * (session.ledger.next_number() + waiting + 1))
+    assert transplant._count == 8, "and all of it is used"
+
+
+# -- interruptions -----------------------------------------------------------------------------------
+
+
+def test_what_a_kill_kept_from_being_said_is_said_at_the_next_start(
+    user: Callable[..., User], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = user("one"), user("two")
+    session = one.run(BETTER)
+    one.share(session)
+    one.sync()
+    two.sync()
+    with monkeypatch.context() as patch:
+        patch.setattr("nightlab.transplant.Transplant.judged", lambda *_: None)
+        session = two.run()
+    assert session.ledger.experiment(1).kept and verified(session) == []
+    session.close()
+    session = two.run()
+    assert verified(session) == [("confirmed", False, True)]
+    session.close()
+    assert verified(two.run()) == [("confirmed", False, True)], "and once"
+
+
+def test_a_finding_that_does_not_apply_on_the_champion_can_still_beat_it(user: Callable[..., User]) -> None:
+    one, two = user("one"), user("two")
+    session = one.run(GENOME.replace("A = 4.0", "A = 1.0"))
+    one.share(session)
+    one.sync()
+    two.run(BETTER).close()
+    two.sync()
+    session = two.run()
+    assert session.champion().candidate.proposer == "transplant" and session.champion().measurement.metric == 2.5
+    assert session.champion().candidate.parent == session.base
+    assert verified(session) == [("confirmed", False, True)]

@@ -1,0 +1,279 @@
+"""Trust, the queue and negotiation: pure, so tried by invariants and by the exploits that others met."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from commons_examples import finding, some_hash, task
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nightlab.commons.capability import Fit, Have, both, matches, negotiate
+from nightlab.commons.queue import ROUND, Offer, gap, in_order, novelty, words
+from nightlab.commons.record import Metric, Requires, Task
+from nightlab.commons.scrub import faults, scrubbed
+from nightlab.commons.trust import (
+    EPOCH,
+    HALF_LIFE,
+    Judgement,
+    Trust,
+    Warning,
+    compare,
+    priority,
+    threats,
+    trust,
+)
+
+NOW = 1_000_000_000.0
+
+
+def judged(
+    *verdicts: str, author: str = "a", by: str = "", at: float = NOW, elsewhere: bool = False
+) -> list[Judgement]:
+    return [
+        Judgement(f"{author}{by}{n}", author, verdict, at + n * 1e-3, elsewhere, by)  # type: ignore[arg-type]
+        for n, verdict in enumerate(verdicts)
+    ]
+
+
+def in_a(*judgements: Judgement) -> Trust:
+    return trust(judgements, NOW)["a"]
+
+
+def test_replications_alone_make_and_break_trust() -> None:
+    assert Trust().value == 0.5 and not Trust().quarantined
+    assert in_a(*judged("confirmed")).value == pytest.approx(2 / 3)
+    assert in_a(*judged("refuted")).value == pytest.approx(1 / 4) and not in_a(*judged("refuted")).quarantined
+    assert in_a(*judged("refuted", "refuted")).quarantined
+    assert in_a(*judged("inconclusive", "inconclusive")).value == 0.5
+    assert in_a(*judged("refuted", elsewhere=True)).value == pytest.approx(1 / 2.5)
+    assert in_a(*judged(*["refuted"] * 5, elsewhere=True)).quarantined, "who never holds anywhere is left alone too"
+
+
+def test_the_past_fades() -> None:
+    old = judged("refuted", "refuted", at=NOW - 60 * EPOCH)
+    assert in_a(*judged("refuted", "refuted")).value < in_a(*old).value < 0.5
+    assert not in_a(*old).quarantined, "nobody is shut out for ever"
+
+
+def test_a_lab_says_one_thing_of_a_finding_its_latest() -> None:
+    first, last = Judgement("x", "a", "refuted", NOW - 9), Judgement("x", "a", "confirmed", NOW)
+    assert in_a(last, first) == in_a(last)
+
+
+def test_the_proven_are_checked_now_and_then() -> None:
+    assert in_a(*judged(*["confirmed"] * 9)).check == 1
+    assert in_a(*judged(*["confirmed"] * 10)).check == pytest.approx(0.1)
+    assert in_a(*judged(*["confirmed"] * 40)).check == pytest.approx(0.1)
+    assert in_a(*judged(*["confirmed"] * 10, "refuted")).check == 1, "one lie and all are checked again"
+
+
+def test_others_weigh_at_most_half_of_what_was_measured_here() -> None:
+    crowd = [one for n in range(500) for one in judged("refuted", by=f"sybil{n}")]
+    assert trust(crowd, NOW) == {}, "who measured nothing themselves believe nobody about anybody"
+    mine = judged("confirmed", "confirmed")
+    assert in_a(*mine, *crowd).value == pytest.approx(3 / 5)  # of 2 for, at most 1 against
+    assert in_a(*mine, *judged("confirmed", by="a")) == in_a(*mine), "nor does anybody vouch for themselves"
+    liar = judged("refuted", "refuted", author="v")
+    assert in_a(*mine, *liar, *judged("refuted", by="v")) == in_a(*mine), "nor one in quarantine"
+
+
+@given(st.lists(st.sampled_from(["confirmed", "refuted", "inconclusive"]), max_size=30), st.booleans())
+def test_trust_is_between_nought_and_one_and_moves_the_right_way(verdicts: list[str], elsewhere: bool) -> None:
+    before = trust(judged(*verdicts, elsewhere=elsewhere), NOW).get("a", Trust())
+    assert 0 < before.value < 1
+    for verdict in ("confirmed", "refuted"):
+        more = Judgement("more", "a", verdict, NOW + 1, elsewhere)  # type: ignore[arg-type]
+        after = trust([*judged(*verdicts, elsewhere=elsewhere), more], NOW)["a"]
+        assert (after.value > before.value) == (verdict == "confirmed")
+
+
+# -- claims ------------------------------------------------------------------------------------------
+
+
+def test_what_counts_as_confirmed() -> None:
+    one_each = (1, 1, 1, 1)  # an error of two sigma
+    assert compare(1.0, 0.95, 0.01, one_each) == "confirmed"
+    assert compare(1.0, 0.0, 0.01, one_each) == "refuted"
+    assert compare(1.0, 2.0, 0.01, one_each) == "confirmed", "who promised less than was found is no liar"
+    assert compare(0.01, 0.005, 0.01, one_each) == "inconclusive", "small claims earn nothing"
+    assert compare(0.05, 0.0, 0.01, one_each) == "inconclusive"
+    assert compare(0.05, 0.0, 0.01, (9, 9, 9, 9)) == "refuted", "more trials see more"
+    assert compare(1.0, 1.0, 0.0, ()) == "confirmed"
+
+
+def waste(rounds: int) -> int:
+    """How many of so many verifications go to a liar who claims whatever, beside two who are honest."""
+    judgements: list[Judgement] = []
+    tried: list[str] = []
+    spent, draw = 0, random.Random(1)
+    for n in range(rounds):
+        trusted = trust(judgements, NOW)
+        offers = []
+        for author, claimed in (("honest", 0.02), ("honest too", 0.02), ("liar", 59.0)):
+            known = trusted.get(author, Trust())
+            if not known.quarantined:
+                value = priority(claimed, 0.003, known.value, 1.0, draw.uniform(0.5, 1))
+                offers.append(Offer(f"{author}{n}", finding().model_copy(update={"author": author}), value, FITS))
+        chosen = in_order(offers, tried)[0]
+        tried.append(chosen.author)
+        lies = chosen.author == "liar"
+        spent += lies
+        verdict = compare(59.0 if lies else 0.02, 0.0 if lies else 0.02, 0.003, (1, 1, 1, 1))
+        judgements.append(Judgement(chosen.id, chosen.author, verdict, NOW + n * 1e-3))
+    return spent
+
+
+FITS = Fit("compatible")
+
+
+def test_whoever_claims_most_is_not_measured_for_ever() -> None:
+    """The exploit of evidence §5: ordered by claimed gain times trust, a liar took 65 of 73 verifications."""
+    assert waste(73) == 2
+    assert priority(59.0, 0.003, 0.01, 1, 1) < priority(0.02, 0.003, 0.5, 1, 1)
+
+
+@given(st.lists(st.sampled_from("abcdef"), max_size=40), st.lists(st.sampled_from("abcdef"), min_size=1, max_size=12))
+def test_an_author_has_one_turn_in_a_round(tried: list[str], authors: list[str]) -> None:
+    offers = [
+        Offer(str(n), finding().model_copy(update={"author": author}), float(n), FITS)
+        for n, author in enumerate(authors)
+    ]
+    order = in_order(offers, tried)
+    assert order, "somebody always has the turn"
+    many = len(set(authors)) >= 2
+    if many and tried:
+        had = [author for author in tried[-1:] if order[0].author == author]
+        rounds_over = len(set(tried)) >= min(ROUND, len(set(authors)))
+        assert not had or rounds_over
+
+
+def test_rounds_end_when_all_had_a_turn_or_four_had() -> None:
+    offers = [
+        Offer(author, finding().model_copy(update={"author": author}), float(n), FITS)
+        for n, author in enumerate("abcdef")
+    ]
+
+    def then(tried: str) -> str:
+        return in_order(offers, list(tried))[0].author
+
+    assert [then(""), then("f"), then("fe"), then("fed"), then("fedc")] == list("fedcf")
+    assert then("fedca") == "f" and then("edcbf") == "e", "a fifth begins a round: it is not its turn again"
+    assert in_order(offers[:2], ["b", "a"])[0].author == "b"
+
+
+def test_a_crowd_of_new_names_does_not_keep_the_proven_waiting() -> None:
+    """With a thousand new authors at the prior, one who is trusted still has one turn of four."""
+    offers = [Offer(f"s{n}", finding().model_copy(update={"author": f"s{n}"}), 0.5, FITS) for n in range(1000)]
+    tried: list[str] = []
+    for n in range(40):
+        good = Offer(f"good{n}", finding().model_copy(update={"author": "good"}), 0.9, FITS)
+        chosen = in_order([*offers, good], tried)[0]
+        tried.append(chosen.author)
+        offers = [offer for offer in offers if offer.id != chosen.id]
+    assert tried.count("good") >= 10
+
+
+def test_what_is_left_to_gain_and_what_is_new() -> None:
+    metric, one = Metric(name="loss", goal="minimise", unit=""), finding()  # from 11.5 to 2.75
+    assert gap(metric, one, 11.5, True) == 1 and gap(metric, one, 20.0, True) == 1
+    assert gap(metric, one, 7.125, True) == pytest.approx(0.5)
+    assert gap(metric, one, 1.0, True) == pytest.approx(0.05) and gap(metric, one, 1.0, False) == 1
+    same = words(one.changes, one.hypothesis)
+    assert novelty(one, []) == 1 and novelty(one, [same]) == pytest.approx(0.05)
+    assert 0.5 < novelty(one, [words(["B 8 → 9"], "another thing")]) <= 1
+
+
+# -- threats -----------------------------------------------------------------------------------------
+
+
+def test_a_threat_counts_when_it_was_seen_here_or_by_two_who_are_trusted() -> None:
+    known = {"a": Trust(3, 1), "b": Trust(3, 1), "new": Trust()}
+
+    def found(*warnings: Warning, now: float = NOW) -> set[str]:
+        return threats(warnings, known, now)
+
+    said = [Warning("x", author, NOW) for author in ("a", "b")]
+    assert found(Warning("x", "", NOW, own=True)) == {"x"}
+    assert found(*said) == {"x"}
+    assert found(said[0]) == found(said[0], said[0]) == set(), "one author's word is nothing"
+    assert found(said[0], Warning("x", "new", NOW), Warning("x", "nobody", NOW)) == set()
+    assert found(*said, now=NOW + 0.9 * HALF_LIFE) == {"x"} and found(*said, now=NOW + 1.1 * HALF_LIFE) == set()
+    own = Warning("x", "", NOW, own=True)
+    assert found(own, now=NOW + 0.9 * HALF_LIFE) == {"x"} and found(own, now=NOW + 1.1 * HALF_LIFE) == set()
+
+
+# -- negotiation -------------------------------------------------------------------------------------
+
+
+def needs(**changed: object) -> Requires:
+    facts = {"devices": ["cpu"], "memory_mb": 100, "gpu_memory_mb": 0, "dtypes": [], "libraries": {}, **changed}
+    return Requires.model_validate(facts)
+
+
+HERE = Have("cpu", 1000.0, None, {"numpy": "2.1.0", "odd": ""})
+
+
+@pytest.mark.parametrize(
+    ("requires", "level", "reason"),
+    [
+        (needs(), "compatible", ""),
+        (needs(libraries={"numpy": "2.4.1", "odd": "1"}), "compatible", ""),
+        (needs(devices=["cuda"]), "partly", "it ran on cuda, here is cpu"),
+        (needs(libraries={"numpy": "1.26"}), "partly", "it ran with numpy 1.26, here is 2.1.0"),
+        (needs(libraries={"jax": ""}), "not", "it imports jax, which is not installed here"),
+        (needs(memory_mb=5000), "not", "it took 5,000 MB of memory, here are 1,000 MB"),
+        (needs(gpu_memory_mb=5000), "compatible", ""),
+        (needs(dtypes=["float8_e4m3fn"]), "not", "it computes in float8_e4m3fn, which cpu has not"),
+        (needs(dtypes=["posit16"]), "partly", "it computes in posit16, of which nothing is known here"),
+        (needs(dtypes=["bfloat16"]), "compatible", ""),
+    ],
+)
+def test_capabilities_are_negotiated_with_reasons(requires: Requires, level: str, reason: str) -> None:
+    fit = negotiate(requires, HERE)
+    assert (fit.level, "; ".join(fit.reasons)) == (level, reason)
+
+
+def test_a_task_matches_exactly_or_as_declared() -> None:
+    mine = Task.model_validate(task())
+    longer = task(budget={"clock": "wall", "amount": 60.0})
+    assert matches(finding(), mine).level == "compatible"
+    assert matches(finding(task=longer), mine) == Fit("not", ("its budget differs",))
+    assert matches(finding(task=longer, portable=["budget"]), mine) == Fit(
+        "partly", ("its budget differs, as declared",)
+    )
+    other = finding(task=task(frozen_sha256=some_hash("others")), portable=["budget", "data"])
+    assert matches(other, mine).level == "not", "another evaluator makes other numbers, whatever is declared"
+    assert both(Fit("partly", ("a",)), Fit("not", ("b",))) == Fit("not", ("a", "b"))
+    assert both(Fit("partly", ("a",)), Fit("compatible")).level == "partly"
+
+
+# -- what must not be shared -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "AKIAIOSFODNN7EXAMPLE",
+        "ghp_" + "a" * 36,
+        "hf_" + "b" * 34,
+        "sk-ant-" + "c" * 30,
+        "-----BEGIN OPENSSH PRIVATE KEY-----",
+        'API_KEY = "abcdefghijklmnop"',
+        "https://me:hunter2@example.org/x",
+        "DATA = '/home/somebody/data'",
+        "DATA = '/Users/somebody/data'",
+        "cache in /root/.cache",
+    ],
+)
+def test_secrets_and_homes_are_found_and_taken_out_of_words(text: str) -> None:
+    assert faults(f"+fine\n+{text}\n")[0].startswith("line 2 ")
+    assert faults(scrubbed(text)) == []
+
+
+def test_ordinary_words_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    for text in ("MATRIX_LR = 0.04  # rooted", "a/b/c and 4e-3", "token = tokens[0]", "https://example.org/home/"):
+        assert faults(text) == [] and scrubbed(text) == text
+    monkeypatch.setattr("platform.node", lambda: "deep-thought")
+    assert scrubbed("on deep-thought it is faster") == "on [this machine] it is faster" and faults("deep-thought")
