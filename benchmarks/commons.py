@@ -199,7 +199,7 @@ def lie(liar: Lab) -> None:
         session.close()
 
 
-def until(what: str, holds: Callable[[], Any], seconds: float = 240) -> Any:
+def until(what: str, holds: Callable[[], Any], seconds: float = 600) -> Any:
     end = time.monotonic() + seconds
     while not (found := holds()):
         if time.monotonic() > end:

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 
 
@@ -48,3 +50,13 @@ def test_a_briefing_stays_within_its_bound() -> None:
     rows = [line.split("|")[1:-1] for line in done.stdout.splitlines() if line.startswith("| 1")]
     assert len(rows) == 4 and all(int(row[1].replace(",", "")) <= 16_000 for row in rows)
     assert all(" 10 of 10 " in row[3] for row in rows)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_commons_of_five_labs_ends_consistent() -> None:
+    done = subprocess.run(
+        [sys.executable, str(BENCHMARKS / "commons.py"), "--ideas", "20"], capture_output=True, text=True, timeout=880
+    )
+    assert done.returncode == 0, done.stderr
+    assert "all 5 copies hold the same" in done.stdout and done.stdout.count("quarantined") >= 3

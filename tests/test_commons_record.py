@@ -9,12 +9,12 @@ from typing import Any
 import jsonschema
 import pytest
 from commons_examples import examples, finding, key, some_hash, task
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
 import nightlab.commons.record as record
-from nightlab.commons.record import Rejected, canonical, encode, genome_id, parse, schema, sign
+from nightlab.commons.record import Rejected, Signed, canonical, encode, genome_id, parse, schema, sign
 
 VECTORS = Path(__file__).parent / "vectors" / "commons.json"
 SCHEMA = Path(record.__file__).with_name("record.schema.json")
@@ -156,6 +156,20 @@ def test_cut_and_spliced_records_are_rejected(data: st.DataObject) -> None:
     spliced = raw[:start] + data.draw(st.binary(max_size=20)) + raw[end:]
     if spliced != raw:
         rejected(spliced)
+
+
+@pytest.mark.slow
+@settings(max_examples=10_000, suppress_health_check=[HealthCheck.too_slow])
+@given(st.sampled_from(examples()), st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 255)), max_size=6), JSONS)
+def test_however_a_record_is_mangled_nobody_crashes(signed: Signed, bytes_: list[tuple[int, int]], value: Any) -> None:
+    raw = bytearray(encode(signed))
+    for at, byte in bytes_:
+        raw[at % len(raw)] = byte
+    facts = json.loads(encode(signed))
+    facts["record"][sorted(facts["record"])[len(bytes_) % len(facts["record"])]] = value
+    for mangled in (bytes(raw), json.dumps(facts).encode(), json.dumps({**facts, "record": value}).encode()):
+        if mangled != encode(signed):
+            rejected(mangled)
 
 
 def _record() -> dict[str, Any]:

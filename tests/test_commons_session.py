@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commons_examples import finding, some_hash
+from commons_examples import AT, finding, some_hash
 from conftest import GENOME, TinyLab
 
 from nightlab.commons.exchange import Commons
 from nightlab.commons.places import author_key, key_file, open_commons
 from nightlab.commons.record import Finding, Threat, Verification, author_of, genome_id
+from nightlab.commons.trust import Trust
 from nightlab.findings import task_of
 from nightlab.peers import Peers
 from nightlab.records import Candidate, NightlabError
@@ -302,6 +303,37 @@ def test_no_more_than_the_share_of_a_session(user: Callable[..., User]) -> None:
             transplant.tell(proposal, None)
         assert transplant._count <= max(1, 0.3 * (session.ledger.next_number() + waiting + 1))
     assert transplant._count == 8, "and all of it is used"
+
+
+def test_whose_findings_are_offered(user: Callable[..., User], monkeypatch: pytest.MonkeyPatch) -> None:
+    one, two = user("one"), user("two")
+    session = one.run()
+    kept, back, warned, *many = [
+        one.claim(session, GENOME.replace("A = 4.0", f"A = {4.1 + n / 10:.1f}"), 11.3) for n in range(6)
+    ]
+    body = {"kind": "retraction", "at": AT, "target": back, "why": "no"}
+    one.commons.publish(author_key(make=True), [(body, None)])
+    one.sync()
+    two.sync()
+    two.commons.publish(author_key(make=True), [({**body, "target": kept}, None)])
+    session = two.run(experiments=1)
+    peers = Peers(session, two.commons)
+
+    def offered() -> set[str]:
+        offers, told = peers.offers(0.1, session.champion(), [], set())
+        assert told == []
+        return {offer.id for offer in offers}
+
+    assert offered() == {kept, warned, *many}, "each takes back what is their own, and nothing else"
+    peers.threats = {warned}
+    assert offered() == {kept, *many}
+    monkeypatch.setattr("nightlab.peers.PER_AUTHOR", 2)
+    assert offered() == set(many[-2:]), "the latest of an author with many"
+    peers.trust[one.author] = Trust(1, 4)
+    assert offered() == set(), "nothing of one in quarantine"
+    peers.trust.clear()
+    monkeypatch.setattr("nightlab.peers.STRANGERS", 0)
+    assert offered() == set()
 
 
 # -- interruptions -----------------------------------------------------------------------------------

@@ -152,6 +152,7 @@ def _view(commons: Commons, lab: Path, tag: str | None) -> dict[str, Any]:
     if not tags(lab):
         return facts
     from nightlab.commons.queue import in_order
+    from nightlab.commons.record import genome_id
     from nightlab.peers import Peers
     from nightlab.session import open_session
     from nightlab.standing import replicates
@@ -164,7 +165,11 @@ def _view(commons: Commons, lab: Path, tag: str | None) -> dict[str, Any]:
     if champion:
         noise = replicates(session.ledger, session.budget.record(), session.lab.judge.sigma).noise()
         offers, told = peers.offers(noise.sigma, champion, [], session.ledger.sources())
-        rows = [(o.id, o.finding, "; ".join(o.fit.reasons)) for o in in_order(offers, [])]
+        kept = (session.genome(e.candidate.commit) for e in session.ledger.experiments(SHOWN, "keep"))
+        here = set(map(genome_id, kept))
+        rows = [
+            (o.id, o.finding, "; ".join(o.fit.reasons)) for o in in_order(offers, []) if o.finding.genome not in here
+        ]
         for key, each in (("next", rows), ("told", told)):
             facts[key] = [
                 {
