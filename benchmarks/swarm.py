@@ -107,7 +107,7 @@ class Network:
         self.had: dict[int, float] = {}
 
     def play(self) -> Result:
-        begun = time.perf_counter()
+        begun = time.process_time()
         events = [(self.joined[n] + self.draw.random(), n) for n in range(len(self.labs))]
         if self.cell.policy != "isolation":
             events += [(self.draw.random(), len(self.labs) + n) for n in range(len(self.liars))]
@@ -117,7 +117,7 @@ class Network:
             after = self._turn(who) if who < len(self.labs) else self.liars[who - len(self.labs)].turn()
             heapq.heappush(events, (CLOCK.now + after, who))
         self._sum_up()
-        self.result.seconds = time.perf_counter() - begun
+        self.result.seconds = time.process_time() - begun
         return self.result
 
     def _turn(self, who: int) -> float:
@@ -131,8 +131,6 @@ class Network:
             self.push(self.authors[who], lab.outbox, lab.side)
             lab.outbox.clear()
             lab.synced, self.next[who] = CLOCK.now, CLOCK.now + self.every[who]
-            if lab.policy == "commons":
-                lab.proposer.peers.learn()
         away = self.draw.expovariate(1 / AWAY) if self.draw.random() < CHURN else 0.0
         return max(lab.trials - before, 1) * self.draw.uniform(0.8, 1.2) + away
 

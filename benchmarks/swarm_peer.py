@@ -40,7 +40,7 @@ SHARE = 0.2  # of the experiments that measure what others found
 METRIC, BUDGET = Metric("loss"), Budget("work", 1)
 ROUND = 300.0  # seconds: a trial
 FOUND = 5.0  # rounds after which the planted gain is tried by the one who finds it
-SHORT = 32  # findings whose priority is worked out before it is known that no other can be higher
+SHORT = 12  # findings whose priority is worked out before it is known that no other can be higher
 LATEST = 100  # verdicts of others on one author that are looked at
 
 FACTS = {
@@ -280,7 +280,9 @@ class Known(peers.Peers):
         assert champion.bar is not None
         here = np.frombuffer(lab.repo.genomes[champion.candidate.commit], np.uint8)
         fits = here[site.astype(int)] == before
-        fits |= (value < champion.bar) & np.isin(parent, [shelf.genomes.get(one, -1) for one in lab.grounds])
+        for ground in lab.grounds:
+            if ground in shelf.genomes:
+                fits |= (value < champion.bar) & (parent == shelf.genomes[ground])
         fits &= ((far if lab.side else near) <= lab.synced) & (claimed > 0) & (older[lab.side] > lab.synced)
         fits[[shelf.place[one] for one in used if one in shelf.place]] = False
         with np.errstate(all="ignore"):
