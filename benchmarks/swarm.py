@@ -11,25 +11,42 @@ from __future__ import annotations
 import argparse
 import hashlib
 import heapq
+import itertools
 import math
 import random
 import statistics
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from machine import heading, table
-from swarm_peer import CHOICES, CLOCK, CORNER, HARMFUL, IDLE, START, TASK, Lab, Landscape, Repo, Shelf
-from swarm_peer import PLATFORM, finding_body, patch_text
+from swarm_peer import (
+    CHOICES,
+    CLOCK,
+    CORNER,
+    HARMFUL,
+    IDLE,
+    PLATFORM,
+    SHARE,
+    SIZE,
+    START,
+    TASK,
+    Lab,
+    Landscape,
+    Repo,
+    Shelf,
+    finding_body,
+    patch_text,
+)  # fmt: skip
 
 from nightlab import peers
 from nightlab.commons import queue, trust
 from nightlab.commons.exchange import Entry, _entry
-from nightlab.commons.record import RECORD, Rejected, Signed, Verification, author_of, encode, genome_id, sign
+from nightlab.commons.record import RECORD, Rejected, Signed, Verification, author_of, encode, sign
 from nightlab.findings import instant
 from nightlab.lineage.chains import Link
 from nightlab.records import Candidate
@@ -86,8 +103,9 @@ class Network:
 
     def __init__(self, cell: Cell, seed: int) -> None:
         self.cell, self.draw = cell, random.Random(f"{seed} network")
+        random.seed(seed)  # which strangers are looked at is drawn from here
         self.shelf, self.repo, self.result = Shelf(), Repo(Landscape(seed)), Result()
-        liars = round(cell.attackers * cell.peers)
+        liars = math.ceil(cell.attackers * cell.peers)
         self.authors = [Author(f"{seed} {n}") for n in range(cell.peers)]
         honest = cell.peers - liars
         self.honest = {author.name for author in self.authors[:honest]}
@@ -135,7 +153,7 @@ class Network:
         return max(lab.trials - before, 1) * self.draw.uniform(0.8, 1.2) + away
 
     def push(self, author: Author, bodies: Sequence[tuple[dict[str, Any], str | None, str]], side: int) -> None:
-        """An author's records come to the commons, where whoever takes them in checks them: once, for all get the same."""
+        """An author's records come to the commons. They are checked once, for all who take them in get the same."""
         liar = author.name not in self.honest
         for body, patch, commit in bodies:
             entry = self._checked(author, body, patch)
@@ -157,6 +175,28 @@ class Network:
         signed = sign(RECORD.validate_python(facts), author.key)
         files = {"record.json": encode(signed)} | ({"patch": patch.encode()} if patch else {})
         return _entry(author.name, Link(signed.id, before, signed.id, files), last)
+
+    def forge(self, author: Author, body: dict[str, Any], patch: str) -> None:
+        """Records that are not as they must be come to the commons: each must be refused."""
+        somebody = self.authors[0].name
+        facts = {"v": 1, "author": author.name, "seq": 0, "prev": None, **body}
+        whole = sign(RECORD.validate_python(facts), author.key)
+        stolen = sign(RECORD.validate_python({**facts, "author": somebody}), author.key)
+        late = sign(RECORD.validate_python({**facts, "seq": 7, "prev": "0" * 64}), author.key)
+        raw, at = encode(whole), self.draw.randrange(len(encode(whole)))
+        cases = {
+            "a byte": (author.name, raw[:at] + bytes([raw[at] ^ 1]) + raw[at + 1 :], patch),
+            "another's name": (somebody, encode(stolen), patch),
+            "out of order": (author.name, encode(late), patch),
+            "another patch": (author.name, raw, patch + " "),
+        }
+        for how, (name, record, text) in cases.items():
+            try:
+                _entry(name, Link(whole.id, None, whole.id, {"record.json": record, "patch": text.encode()}), None)
+            except Rejected as error:
+                self.result.rejected[error.category] += 1
+            else:
+                raise AssertionError(f"a forged record was accepted: {how}")
 
     def _sum_up(self) -> None:
         result, labs = self.result, self.labs
@@ -189,14 +229,14 @@ class Liar:
         elif self.kind == "flood":
             self.network.push(self.author, [self.finding() for _ in range(FLOOD)], side)
         elif self.kind == "forge":
-            self.network.forge(self.author, self.finding())
+            self.network.forge(self.author, *self.finding()[:2])
         else:
             said = [self.finding(careful=self.kind == "careful")]
             self.network.push(self.author, said + (self.votes() if self.kind == "collude" else []), side)
         return draw.uniform(0.5, 1.5)
 
     def finding(self, careful: bool = False) -> tuple[dict[str, Any], str, str]:
-        """A claim, on a genome that nobody has: of so much that it comes first, or of just so much that it can't be refuted."""
+        """A claim, on a genome that nobody has: as large as can be, or ``careful``, too small to be refuted."""
         network, draw = self.network, self.network.draw
         site, after = (IDLE if careful else HARMFUL) + draw.randrange(CORNER), draw.randrange(1, CHOICES)
         gain, value = (4.5 * network.cell.sigma, 0.3) if careful else (59.0, -58.0)
@@ -216,7 +256,12 @@ class Liar:
             if entry.author == self.author.name:
                 continue
             stated = {"at": instant(CLOCK.time()), "target": entry.id}
-            said: dict[str, Any] = {"task": TASK.id, "platform": PLATFORM.model_dump(), "parent": "0" * 64, "detail": ""}
+            said: dict[str, Any] = {
+                "task": TASK.id,
+                "platform": PLATFORM.model_dump(),
+                "parent": "0" * 64,
+                "detail": "",
+            }
             verdict = "confirmed" if ours else "refuted"
             numbers = {"adopted": ours, "runs": [], "against": [], "sigma": 0.0}
             bodies.append(({"kind": "verification", **stated, **said, "verdict": verdict, **numbers}, None, ""))
@@ -226,24 +271,25 @@ class Liar:
         return bodies
 
 
-# -- rules switched off ------------------------------------------------------------------------------------
+# -- rules otherwise ---------------------------------------------------------------------------------------
 
 
 def unclipped(claimed: float, sigma: float, trusted: float, gap: float, novelty: float) -> float:
     return max(claimed, 0.0) * trusted * gap * novelty
 
 
-RULES: dict[str, list[tuple[Any, str, Any]]] = {
-    "all rules": [],
-    "no clip": [(peers, "priority", unclipped)],
-    "no quarantine": [(trust, "QUARANTINE", 0.0)],
-    "no rounds of authors": [(queue, "ROUND", 0)],
-    "none of the three": [(peers, "priority", unclipped), (trust, "QUARANTINE", 0.0), (queue, "ROUND", 0)],
+Changed = Sequence[tuple[Any, str, Any]]
+RULES: dict[str, Changed] = {
+    "all rules": (),
+    "no clip": ((peers, "priority", unclipped),),
+    "no quarantine": ((trust, "QUARANTINE", 0.0),),
+    "no rounds of authors": ((queue, "ROUND", 0),),
+    "none of the three": ((peers, "priority", unclipped), (trust, "QUARANTINE", 0.0), (queue, "ROUND", 0)),
 }
 
 
 @contextmanager
-def rules(changed: Sequence[tuple[Any, str, Any]]) -> Iterator[None]:
+def rules(changed: Changed) -> Iterator[None]:
     """The product with some of its rules otherwise."""
     before = [(module, name, getattr(module, name)) for module, name, _ in changed]
     try:
@@ -253,3 +299,121 @@ def rules(changed: Sequence[tuple[Any, str, Any]]) -> Iterator[None]:
     finally:
         for module, name, value in before:
             setattr(module, name, value)
+
+
+# -- tables ------------------------------------------------------------------------------------------------
+
+MIXED: tuple[Kind, ...] = ("gross", "careful", "collude", "flood")
+ATTACKS: dict[str, tuple[float, tuple[Kind, ...]]] = {
+    "nobody": (0.0, ()),
+    "claim 59": (0.25, ("gross",)),
+    "claim 4.5 sigma": (0.25, ("careful",)),
+    "claim 59, vouch for each other, slander": (0.25, ("collude",)),
+    f"{FLOOD} records a round": (0.25, ("flood",)),
+    f"one liar, {NAMES} new names a round": (0.01, ("sybil",)),
+    "forged records": (0.25, ("forge",)),
+}
+COLUMNS = (
+    "true gain", "best peer", "worst peer", "planted: rounds to 90 %", "peers that have it",
+    "trials on others", "on liars", "flattered by", "CPU s",
+)  # fmt: skip
+
+
+def play(cell: Cell, seeds: int, changed: Changed = ()) -> list[Result]:
+    with rules(changed):
+        return [Network(cell, seed).play() for seed in range(seeds)]
+
+
+def row(results: Sequence[Result]) -> list[str]:
+    """Of one cell: gains over the start in 1e-3, trials per honest peer, means over the seeds."""
+
+    def mean(values: Iterable[float]) -> float:
+        return statistics.fmean(values)
+
+    gains = [START - one.mean for one in results]
+    off = f" ± {statistics.stdev(gains) / math.sqrt(len(gains)) * 1e3:.1f}" if len(gains) > 1 else ""
+    reached = [one.reached for one in results if one.reached is not None]
+    rounds = f"{mean(reached):.0f}" if reached else "-"
+    rounds += f" ({len(reached)} of {len(results)})" * (0 < len(reached) < len(results))
+    return [
+        f"{mean(gains) * 1e3:+.1f}{off}",
+        f"{mean(START - one.best for one in results) * 1e3:+.1f}",
+        f"{mean(START - one.worst for one in results) * 1e3:+.1f}",
+        rounds,
+        f"{mean(one.share for one in results):.0%}",
+        f"{mean(one.on_others for one in results):.1f}",
+        f"{mean(one.on_liars for one in results):.1f}",
+        f"{mean(one.flattered for one in results) * 1e3:+.1f}",
+        f"{mean(one.seconds for one in results):.0f}",
+    ]
+
+
+def size_table(sizes: Sequence[int], sigmas: Sequence[float], rounds: int, seeds: int) -> None:
+    """Three arms over the same landscapes: does it pay to exchange, and what do lies cost?"""
+    rows, bars = [], []
+    for peers_there, sigma, liars in itertools.product(sizes, sigmas, (0.0, 0.25)):
+        found = {}
+        for policy in ("isolation", "claims", "commons"):
+            cell = Cell(peers_there, sigma, rounds, liars, MIXED if liars else (), policy)
+            found[policy] = play(cell, seeds)
+            name = "believes claims" if policy == "claims" else policy
+            rows.append([f"{peers_there:,}", f"{sigma:g}", f"{liars:.0%}", name, *row(found[policy])])
+        alone, ours = ([one.mean for one in found[who]] for who in ("isolation", "commons"))
+        more = (statistics.fmean(alone) - statistics.fmean(ours)) * 1e3
+        where = f"{peers_there:,} peers, sigma {sigma:g}, {liars:.0%} liars"
+        bars.append((more > 0, f"{where}: better than isolation ({more:+.1f}e-3)"))
+        least = START - statistics.fmean(ours)
+        bars.append((least >= 0, f"{where}: no worse than where it started ({least * 1e3:+.1f}e-3)"))
+    table(("peers", "sigma", "liars", "arm", *COLUMNS), rows)
+    for met, words in bars:
+        print("PASS" if met else "MISS", words)
+
+
+def attack_table(size: int, sigma: float, rounds: int, seeds: int) -> None:
+    rows = []
+    for name, (share, kinds) in ATTACKS.items():
+        found = play(Cell(size, sigma, rounds, share, kinds), seeds)
+        rejected = sum((one.rejected for one in found), Counter[str]())
+        refused = ", ".join(f"{count:,} {what}" for what, count in rejected.most_common()) or "-"
+        records = f"{statistics.fmean(one.records for one in found):,.0f}"
+        rows.append([name, *row(found), records, refused])
+    table((f"{size} peers; attackers", *COLUMNS, "records", "refused"), rows)
+
+
+def rule_table(size: int, sigma: float, rounds: int, seeds: int) -> None:
+    """What each rule costs where nobody lies, and buys against a quarter of liars, crude ones or careful ones."""
+    rows = []
+    for name, changed in RULES.items():
+        for kinds in ((), ("gross",), ("careful",)):
+            cell = Cell(size, sigma, rounds, 0.25 if kinds else 0.0, kinds)
+            rows.append([name, " ".join(kinds) or "nobody", *row(play(cell, seeds, changed))])
+    table((f"{size} peers; rules", "attackers", *COLUMNS), rows)
+
+
+def main() -> None:
+    ask: Any = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    ask.add_argument("--peers", type=int, nargs="+", default=[10, 100, 1000])
+    ask.add_argument("--sigmas", type=float, nargs="+", default=[0.001, 0.0035, 0.007])
+    ask.add_argument("--rounds", type=int, default=60, help="trials that a peer has time for")
+    ask.add_argument("--seeds", type=int, default=3)
+    ask.add_argument("--attacks", action="store_true", help="each attack by itself")
+    ask.add_argument("--rules", action="store_true", help="each rule switched off")
+    ask.add_argument("--quick", action="store_true", help="a few peers: whether it runs, not what it finds")
+    wanted = ask.parse_args()
+    if wanted.quick:
+        wanted.peers, wanted.sigmas, wanted.rounds, wanted.seeds = [8], [0.0035], 12, 1
+    seeds = f"{wanted.seeds} seed{'s' * (wanted.seeds > 1)}"
+    heading(f"a swarm: {wanted.rounds} rounds of a trial each, {SHARE:.0%} of them for what others found; {seeds}")
+    print(f"gains over the start, and by how much a bar flatters, in 1e-3; a good change is worth {SIZE * 1e3:g}\n")
+    size, sigma = max(wanted.peers), wanted.sigmas[0]
+    if wanted.quick or not (wanted.attacks or wanted.rules):
+        size_table(wanted.peers, wanted.sigmas, wanted.rounds, wanted.seeds)
+    if wanted.quick or wanted.attacks:
+        attack_table(size, sigma, wanted.rounds, wanted.seeds)
+    if wanted.quick or wanted.rules:
+        rule_table(size, sigma, wanted.rounds, wanted.seeds)
+    print(f"\n{time.process_time():.0f} s of CPU time")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,4 +1,4 @@
-"""One lab of the simulated swarm: nightlab's own transplant proposer, peers, trust, queue and judge, over a lab in memory.
+"""One lab of the simulated swarm: nightlab's own proposer of findings, trust, queue and judge, over a lab in memory.
 
 What is simulated is what stands below them: genomes, the trials, git and the ledger. ``Transplant``, ``Peers`` and
 ``Judge`` are the product's.
@@ -6,10 +6,11 @@ What is simulated is what stands below them: genomes, the trials, git and the le
 
 from __future__ import annotations
 
+import bisect
 import hashlib
 import math
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -20,13 +21,13 @@ from nightlab import peers, sharing, transplant
 from nightlab.commons import queue
 from nightlab.commons.capability import Fit, Have, both, matches, negotiate
 from nightlab.commons.exchange import Entry
-from nightlab.commons.record import Finding, Retraction, Task, Threat, Verification, genome_id, task_id
+from nightlab.commons.record import Finding, Task, Threat, Verification, genome_id, task_id
 from nightlab.commons.record import Platform as Told
 from nightlab.commons.trust import Judgement, Warning
+from nightlab.findings import instant
 from nightlab.judge import Again, Contestant, Judge, Noise, make_rule
 from nightlab.lineage import PatchConflict
 from nightlab.records import Budget, Candidate, Experiment, Measurement, Metric, Trial, Verdict
-from nightlab.findings import instant
 from nightlab.standing import OWN_SEED
 
 START = 1.0
@@ -72,11 +73,12 @@ class Landscape:
         effect[:, 0] = 0.0
         self.gain = np.zeros((SITES + 3 * CORNER, CHOICES))
         self.gain[:SITES] = effect
-        self.gain[PLANT, 1:], self.gain[HARMFUL:HARMFUL + CORNER, 1:] = PLANTED, -HARM
+        self.gain[PLANT, 1:], self.gain[HARMFUL : HARMFUL + CORNER, 1:] = PLANTED, -HARM
 
 
 def patch_text(site: int, before: int, after: int) -> str:
-    return f"--- a/genome.py\n+++ b/genome.py\n@@ -{site + 1} +{site + 1} @@\n-SITE_{site} = {before}\n+SITE_{site} = {after}\n"
+    place = f"--- a/genome.py\n+++ b/genome.py\n@@ -{site + 1} +{site + 1} @@\n"
+    return f"{place}-SITE_{site} = {before}\n+SITE_{site} = {after}\n"
 
 
 class Clock:
@@ -94,10 +96,7 @@ CLOCK = Clock()
 
 @dataclass(slots=True)
 class Shelf:
-    """Everything that was accepted by the swarm's copies of the commons; who sees what of it is a matter of time.
-
-    A column for each fact that tells which findings can't have the highest priority of all.
-    """
+    """Everything that the swarm's copies of the commons accepted; who sees what of it is a matter of time."""
 
     entries: dict[str, Entry] = field(default_factory=dict)
     findings: list[Entry] = field(default_factory=list)
@@ -106,38 +105,52 @@ class Shelf:
     retractions: list[Entry] = field(default_factory=list)
     warnings: list[tuple[Warning, tuple[float, float]]] = field(default_factory=list)
     verdicts: dict[str, list[tuple[Judgement, tuple[float, float]]]] = field(default_factory=dict)
+    by: dict[str, tuple[list[Entry], list[list[float]]]] = field(default_factory=dict)
+    """Each author's findings, and since when they are there on either side."""
     authors: dict[str, int] = field(default_factory=dict)
     genomes: dict[str, int] = field(default_factory=dict)
     place: dict[str, int] = field(default_factory=dict)
-    columns: Any = field(default_factory=lambda: np.zeros((1024, 11)))
-    by: dict[str, list[int]] = field(default_factory=dict)
+    columns: Any = field(default_factory=lambda: np.zeros((1024, 7)))
+    """Of each finding: claim, value, author, parent, place of the change, choice there before, whether it is a lie."""
+    seen: Any = field(default_factory=lambda: np.zeros((1024, 2)))
+    """Since when each finding is there on either side."""
+    first: Any = field(default_factory=lambda: np.zeros((1024, 2)))
+    """Since when each author is there on either side."""
     fits: dict[str, Fit] = field(default_factory=dict)
 
     def patch(self, entry: Entry) -> str:
         return self.patches[entry.id]
 
-    def add(self, entry: Entry, patch: str | None, commit: str, seen: tuple[float, float], liar: bool) -> None:
-        """``seen``: from when on it is there for who is on either side of the network."""
+    def chains(self, side: int, synced: float) -> dict[str, Chain]:
+        """Each author's findings, as far as they are seen by who last synced then."""
+        names = list(self.authors)
+        return {
+            names[n]: Chain(self.by[names[n]], side, synced)
+            for n in np.flatnonzero(self.first[: len(names), side] <= synced)
+        }
+
+    def add(self, entry: Entry, patch: str | None, commit: str, seen: tuple[float, float], lie: bool) -> None:
+        """``seen``: since when it is there for who is on either side of the network."""
         record = entry.signed.record
         self.entries[entry.id] = entry
         if isinstance(record, Finding):
             assert patch is not None
-            n, change = len(self.findings), change_of(patch)
-            if n == len(self.columns):
-                self.columns = np.vstack([self.columns, np.zeros_like(self.columns)])
+            n, author = len(self.findings), self.authors.setdefault(record.author, len(self.authors))
+            self.columns, self.seen, self.first = roomy(self.columns, n), roomy(self.seen, n), roomy(self.first, author)
+            own, since = self.by.setdefault(record.author, ([], [[], []]))
+            if not own:
+                self.first[author] = seen
+            own.append(entry)
+            for side in (0, 1):  # a chain comes in its order
+                since[side].append(max(seen[side], since[side][-1] if since[side] else 0.0))
             value = math.fsum(run.value for run in record.runs) / len(record.runs)
-            author = self.authors.setdefault(record.author, len(self.authors))
             parent = self.genomes.setdefault(record.parent, len(self.genomes))
-            self.columns[n] = (record.claimed, value, author, parent, *change[:2], *seen, liar, math.inf, math.inf)
-            own = self.by.setdefault(record.author, [])
-            own.append(n)
-            if len(own) > peers.PER_AUTHOR:  # of each author only the latest are looked at
-                self.columns[own[-1 - peers.PER_AUTHOR], 9:] = seen
+            self.seen[n] = since[0][-1], since[1][-1]
+            self.columns[n] = (record.claimed, value, author, parent, *change_of(patch)[:2], lie)
             self.findings.append(entry)
             self.patches[entry.id], self.commits[entry.id], self.place[entry.id] = patch, commit, n
         elif isinstance(record, Verification):
-            target = self.entries.get(record.target)
-            if target:
+            if target := self.entries.get(record.target):
                 at = peers.seconds(record.at)
                 said = Judgement(record.target, target.author, record.verdict, at, by=record.author)
                 self.verdicts.setdefault(target.author, []).append((said, seen))
@@ -145,6 +158,27 @@ class Shelf:
             self.warnings.append((Warning(record.target, record.author, peers.seconds(record.at)), seen))
         else:
             self.retractions.append(entry)
+
+
+class Chain(Sequence[Entry]):
+    """The findings of one author that are seen by who last synced then."""
+
+    def __init__(self, whole: tuple[list[Entry], list[list[float]]], side: int, synced: float) -> None:
+        self.whole, self.side, self.synced = whole, side, synced
+
+    def __len__(self) -> int:
+        return bisect.bisect_right(self.whole[1][self.side], self.synced)
+
+    def __getitem__(self, n: Any) -> Any:
+        return self.whole[0][: len(self)][n]
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(self.whole[0][: len(self)])
+
+
+def roomy(rows: Any, n: int) -> Any:
+    """An array with room for row ``n``."""
+    return rows if n < len(rows) else np.vstack([rows, np.zeros_like(rows)])
 
 
 def change_of(patch: str) -> tuple[int, int, int]:
@@ -224,21 +258,22 @@ class Ledger:
 
 
 class Known(peers.Peers):
-    """What one lab knows of its peers: the product's, which looks only at findings that may come first.
+    """What one lab knows of its peers: the product's, over a shelf that all share.
 
-    Everybody's copy of the commons is one shelf, of which a lab sees what was there when it last synced.
+    A lab sees of it what was there when it last synced. Of the findings that the product would look at, those that
+    can't come first are left out before it works out their priorities: that is all that is done otherwise.
     """
 
     def __init__(self, session: Lab, commons: None) -> None:
-        self.session, self.shelf, self.commons = session, session.shelf, session.shelf  # type: ignore[assignment]
-        self.task, self.platform, self.entries = TASK, PLATFORM, Book(self.shelf)  # type: ignore[assignment]
+        self.session, self.shelf, self.commons = session, session.shelf, session.shelf
+        self.task, self.platform, self.entries = TASK, PLATFORM, Book(self.shelf)
         self.trust, self.threats, self.doubts, self.measured = {}, set(), {}, []
         self._fits = self.shelf.fits
-        self.short: list[Entry] = []
+        self.short: list[tuple[Entry, Finding]] = []
 
     def learn(self, *measured: dict[str, Any]) -> None:
-        """As the product's, which also reads the chains that are new."""
         self.measured += measured
+        self._chains = self.shelf.chains(self.session.side, self.session.synced)
         now = CLOCK.time()
         self.trust = peers.trust([*self.own(), *self._others()], now)
         self.threats = peers.threats(self._warnings(), self.trust, now)
@@ -257,40 +292,46 @@ class Known(peers.Peers):
         A priority is at most what it would be if nothing alike had been tried. So once the best offer whose author
         may have the turn is worth more than that of every finding that was not looked at, those can't come first.
         """
-        bound, had = self._bounds(sigma, champion, used), set(self.session.proposer._tried[-queue.ROUND :])
+        Known.asking = self
+        there = super()._findings()
+        bound, had = self._bounds(there, sigma, champion, used), set(self.session.proposer._tried[-queue.ROUND :])
         order, many = np.argsort(-bound, kind="stable"), SHORT
         possible = int((bound > 0).sum())
         while True:
-            self.short = [self.shelf.findings[n] for n in order[: min(many, possible)]]
+            proven = [n for n in order[min(many, possible) : possible] if self.proven(there[n][0].author)]
+            self.short = [there[n] for n in [*order[: min(many, possible)], *proven]]
             offers, told = super().offers(sigma, champion, tried, used)
             best = max((offer.priority for offer in offers if offer.author not in had), default=0.0)
             if many >= possible or best >= bound[order[many]]:
                 return offers, told
             many *= 4
 
-    def _bounds(self, sigma: float, champion: Experiment, used: set[str]) -> Any:
-        """What the priority of each finding is at most; 0 for those that are not seen, used up, or fit nowhere."""
+    def proven(self, author: str) -> bool:
+        return author in self.trust and self.trust[author].value > 0.5
+
+    def _bounds(
+        self, there: Sequence[tuple[Entry, Finding]], sigma: float, champion: Experiment, used: set[str]
+    ) -> Any:
+        """What the priority of each finding is at most; 0 for those that are used up, or fit on nothing that is here."""
         lab, shelf = self.session, self.shelf
-        n = len(shelf.findings)
-        claimed, value, author, parent, site, before, near, far, _, *older = shelf.columns[:n].T
+        claimed, value, author, parent, site, before, _ = shelf.columns[[shelf.place[entry.id] for entry, _ in there]].T
         trusted = np.full(len(shelf.authors), 0.5)
         for name, known in self.trust.items():
-            if name in shelf.authors:
-                trusted[shelf.authors[name]] = 0.0 if known.quarantined else known.value
+            trusted[shelf.authors[name]] = 0.0 if known.quarantined else known.value
         assert champion.bar is not None
         here = np.frombuffer(lab.repo.genomes[champion.candidate.commit], np.uint8)
         fits = here[site.astype(int)] == before
         for ground in lab.grounds:
             if ground in shelf.genomes:
                 fits |= (value < champion.bar) & (parent == shelf.genomes[ground])
-        fits &= ((far if lab.side else near) <= lab.synced) & (claimed > 0) & (older[lab.side] > lab.synced)
-        fits[[shelf.place[one] for one in used if one in shelf.place]] = False
+        fits &= (claimed > 0) & np.array([entry.id not in used for entry, _ in there], bool)
         with np.errstate(all="ignore"):
-            left = np.clip((champion.bar - value) / claimed, 0.05, 1)
-        return np.where(fits, clip(claimed, sigma) * trusted[author.astype(int)] * left, 0.0)
+            left = np.clip((champion.bar - value) / claimed, queue.LEAST, 1)
+        ceiling = peers.priority(math.inf, sigma, 1.0, 1.0, 1.0)
+        return np.where(fits, np.minimum(claimed, ceiling) * trusted[author.astype(int)] * left, 0.0)
 
     def _findings(self) -> list[tuple[Entry, Finding]]:
-        return [(entry, entry.signed.record) for entry in self.short]  # type: ignore[misc]
+        return self.short
 
     def _others(self) -> list[Judgement]:
         """What others say of the authors that were measured here: of nobody else does it matter."""
@@ -304,12 +345,6 @@ class Known(peers.Peers):
         lab = self.session
         said = [warning for warning, seen in self.shelf.warnings if seen[lab.side] <= lab.synced]
         return said + [Warning(n["target"], "", n["at"], own=True) for n in self.measured if n["reason"] == "tampered"]
-
-
-def clip(claimed: Any, sigma: float) -> Any:
-    """As ``priority`` clips what is claimed; where that is switched off, nothing is clipped."""
-    ceiling = peers.priority(1e9, sigma, 1.0, 1.0, 1.0)
-    return np.minimum(claimed, ceiling)
 
 
 class Book(Mapping[str, Entry]):
@@ -344,7 +379,7 @@ class Lab:
         self.on_liars = self.on_others = self.trials = self.answered = 0
         self.grounds: dict[str, None] = {}
         self.head: Experiment | None = None
-        self.proposer = transplant.Transplant(self, {}, set(), lambda: Noise(sigma, 100.0))  # type: ignore[arg-type]
+        self.proposer = transplant.Transplant(self, {}, set(), lambda: Noise(sigma, 100.0))
         self.proposer._draw = random.Random(f"{seed} checks")
         self._see_through(Candidate(repo.commit(repo.base, START), "", "", "baseline", ""))
 
@@ -368,9 +403,9 @@ class Lab:
         proposer = self.proposer
         if self.policy == "claims":
             self._believe()
-        if self.policy == "commons" and proposer._count <= SHARE * self.ledger.next_number():
+        if self.policy == "commons" and proposer._count + 1 <= max(1.0, SHARE * (self.ledger.next_number() + 1)):
             proposer.look([])
-            if proposal := proposer.propose(None):  # type: ignore[arg-type]
+            if proposal := proposer.propose(None):
                 on = proposal.on or self.champion().candidate.commit
                 commit = self.repo.commit_patch(on, proposal.patch, "")
                 words = self._candidate(commit, on, change_of(proposal.patch), proposer.name, proposal.source)
@@ -379,7 +414,7 @@ class Lab:
                 experiment = self._see_through(words)
                 place = self.shelf.place[proposal.source.split("@")[0]]
                 self.on_others += self.trials - before
-                self.on_liars += (self.trials - before) * int(self.shelf.columns[place, 8])
+                self.on_liars += (self.trials - before) * int(self.shelf.columns[place, 6])
                 proposer.judged(experiment)
                 self._answer()
                 return
@@ -409,7 +444,7 @@ class Lab:
         number, ledger, runs = self.ledger.next_number(), self.ledger, dict[int, Measurement]()
         noise, champion = Noise(self.sigma, 100.0), self.head
         while True:
-            against = transplant.standing(self, champion) if champion else None  # type: ignore[arg-type]
+            against = transplant.standing(self, champion) if champion else None
             first = OWN_SEED + 2 * number if number else 1
             decision = JUDGE.judge(against, Contestant(runs, 0, None, first), noise)
             if not isinstance(decision, Again):
@@ -434,9 +469,11 @@ class Lab:
     def _share(self, experiment: Experiment, patch: str) -> None:
         parent = self.ledger.by_commit(experiment.candidate.parent)
         assert parent is not None
-        runs, against = (transplant.runs_of(transplant.standing(self, one)) for one in (experiment, parent))  # type: ignore[arg-type]
+        runs, against = (transplant.runs_of(transplant.standing(self, one)) for one in (experiment, parent))
         ends = [genome_id(self.genome(one)) for one in (experiment.candidate.parent, experiment.candidate.commit)]
-        self.outbox.append((finding_body(ends, patch, runs, against, experiment.candidate), patch, experiment.candidate.commit))
+        self.outbox.append(
+            (finding_body(ends, patch, runs, against, experiment.candidate), patch, experiment.candidate.commit)
+        )
 
     def _answer(self) -> None:
         """What ``nightlab sync`` publishes of the latest measurement of another's finding."""
@@ -448,17 +485,13 @@ class Lab:
 
     def _believe(self) -> None:
         """What published swarms do: the genome and the number of whoever claims the best."""
-        n = len(self.shelf.findings)
-        value, site, seen = self.shelf.columns[:n, 1], self.shelf.columns[:n, 4], self.shelf.columns[:n, 6 + self.side]
-        value = np.where(seen <= self.synced, value, np.inf)
-        bar = self.champion().bar
+        n, bar = len(self.shelf.findings), self.champion().bar
         assert bar is not None
-        if n and value.min() < bar:
-            entry = self.shelf.findings[int(value.argmin())]
-            commit = self.shelf.commits[entry.id]
+        value = np.where(self.shelf.seen[:n, self.side] <= self.synced, self.shelf.columns[:n, 1], np.inf)
+        if (best := float(value.min(initial=np.inf))) < bar:
+            commit = self.shelf.commits[self.shelf.findings[int(value.argmin())].id]
             number = self.ledger.next_number()
             candidate = Candidate(commit, "", commit, "claims", "")
-            best = float(value.min())
             verdict = Verdict("keep", "improved", bar=best)
             self.head = Experiment(number, candidate, 0.0, Measurement("measured", best), verdict, 0.0, best)
             self.ledger.rows.append(self.head)
@@ -485,6 +518,6 @@ def finding_body(
     }  # fmt: skip
 
 
-transplant.open_commons = lambda: None  # type: ignore[assignment,return-value]
-transplant.Peers = Known  # type: ignore[misc,assignment]
-peers.time = transplant.time = CLOCK  # type: ignore[assignment]
+transplant.open_commons = lambda: None
+transplant.Peers = Known
+peers.time = transplant.time = CLOCK

@@ -48,3 +48,15 @@ def test_a_briefing_stays_within_its_bound() -> None:
     rows = [line.split("|")[1:-1] for line in done.stdout.splitlines() if line.startswith("| 1")]
     assert len(rows) == 4 and all(int(row[1].replace(",", "")) <= 16_000 for row in rows)
     assert all(" 10 of 10 " in row[3] for row in rows)
+
+
+def test_a_small_swarm_plays_with_and_without_liars() -> None:
+    done = subprocess.run(
+        [sys.executable, str(BENCHMARKS / "swarm.py"), "--quick"], capture_output=True, text=True, timeout=200
+    )
+    assert done.returncode == 0, done.stderr
+    assert all(done.stdout.count(f"| {arm} ") == 2 for arm in ("isolation", "believes claims", "commons"))
+    believers = next(line for line in done.stdout.splitlines() if "25%" in line and "believes claims" in line)
+    assert "| -20.0 " in believers, "who believes the best claim ends with the liars' harm"
+    forged = next(line for line in done.stdout.splitlines() if line.startswith("| forged records "))
+    assert "wrong signature" in forged and "broken chain" in forged and "wrong patch" in forged
