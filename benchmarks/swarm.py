@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import math
+import random
 import statistics
 import time
 from collections import Counter
@@ -18,6 +19,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import swarm_peer
 from machine import heading, table
 from swarm_network import FLOOD, NAMES, Cell, Kind, Network, Result
 from swarm_world import SHARE, SIZE, START
@@ -32,13 +34,27 @@ def unclipped(claimed: float, sigma: float, trusted: float, gap: float, novelty:
     return max(claimed, 0.0) * trusted * gap * novelty
 
 
+def at_one_sigma(claimed: float, sigma: float, trusted: float, gap: float, novelty: float) -> float:
+    return min(max(claimed, 0.0), sigma) * trusted * gap * novelty
+
+
+def by_lot(claimed: float, sigma: float, trusted: float, gap: float, novelty: float) -> float:
+    ticket = 1.0 if math.isinf(claimed) else random.random()  # what claims infinity asks for the ceiling
+    return at_one_sigma(claimed, sigma, trusted, 1.0, novelty) * ticket
+
+
 Changed = Sequence[tuple[Any, str, Any]]
+NO_CLIP: Changed = ((peers, "priority", unclipped),)
+NO_QUARANTINE: Changed = ((trust, "QUARANTINE", 0.0),)
+NO_ROUNDS: Changed = ((queue, "ROUND", 0),)
 RULES: dict[str, Changed] = {
     "all rules": (),
-    "no clip": ((peers, "priority", unclipped),),
-    "no quarantine": ((trust, "QUARANTINE", 0.0),),
-    "no rounds of authors": ((queue, "ROUND", 0),),
-    "none of the three": ((peers, "priority", unclipped), (trust, "QUARANTINE", 0.0), (queue, "ROUND", 0)),
+    "no clip": NO_CLIP,
+    "no quarantine": NO_QUARANTINE,
+    "no rounds of authors": NO_ROUNDS,
+    "none of the three": (*NO_CLIP, *NO_QUARANTINE, *NO_ROUNDS),
+    "clip at 1 sigma": ((peers, "priority", at_one_sigma),),
+    "1 sigma, and drawn by lot": ((peers, "priority", by_lot), (swarm_peer, "LEFT", 1.0)),
 }
 
 
@@ -58,13 +74,14 @@ def rules(changed: Changed) -> Iterator[None]:
 # -- tables ------------------------------------------------------------------------------------------------
 
 MIXED: tuple[Kind, ...] = ("gross", "careful", "collude", "flood")
+SYBIL = f"one liar, {NAMES} new names a round"
 ATTACKS: dict[str, tuple[float, tuple[Kind, ...]]] = {
     "nobody": (0.0, ()),
     "claim 59": (0.25, ("gross",)),
     "claim 4.5 sigma": (0.25, ("careful",)),
     "claim 59, vouch for each other, slander": (0.25, ("collude",)),
     f"{FLOOD} records a round": (0.25, ("flood",)),
-    f"one liar, {NAMES} new names a round": (0.01, ("sybil",)),
+    SYBIL: (0.01, ("sybil",)),
     "forged records": (0.25, ("forge",)),
 }
 COLUMNS = (
@@ -138,9 +155,8 @@ def rule_table(size: int, sigma: float, rounds: int, seeds: int) -> None:
     """What each rule costs where nobody lies, and buys against a quarter of liars, crude ones or careful ones."""
     rows = []
     for name, changed in RULES.items():
-        for kinds in ((), ("gross",), ("careful",)):
-            cell = Cell(size, sigma, rounds, 0.25 if kinds else 0.0, kinds)
-            rows.append([name, " ".join(kinds) or "nobody", *row(play(cell, seeds, changed))])
+        for who in ("nobody", "claim 59", "claim 4.5 sigma", SYBIL):
+            rows.append([name, who, *row(play(Cell(size, sigma, rounds, *ATTACKS[who]), seeds, changed))])
     table((f"{size} peers; rules", "attackers", *COLUMNS), rows)
 
 
