@@ -23,7 +23,7 @@ class Canvas:
         self._styles: dict[tuple[int, int], str] = {}
 
     def dot(self, x: float, y: float, style: str) -> None:
-        """A dot; what is drawn later gives its character the style."""
+        """A dot."""
         column, row = round(x * (2 * self.width - 1)), round((1 - y) * (4 * self.height - 1))
         self._set(column, row, style)
 
@@ -48,8 +48,9 @@ class Canvas:
 
     def _set(self, column: int, row: int, style: str) -> None:
         x, y = column // 2, row // 4
-        self._dots[y][x] = self._dots[y].get(x, 0) | DOTS[row % 4][column % 2]
-        self._styles[y, x] = style
+        if self._styles.get((y, x)) != style:  # a character has one style: what is drawn later has it to itself
+            self._dots[y][x], self._styles[y, x] = 0, style
+        self._dots[y][x] |= DOTS[row % 4][column % 2]
 
 
 def curve(points: Pairs, width: int) -> str:
