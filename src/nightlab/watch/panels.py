@@ -150,11 +150,12 @@ def _flight(flight: InFlight, width: int, rows: int) -> list[Text]:
 def _chart(picture: Picture, width: int, height: int) -> list[Text]:
     """The staircase of kept changes over the experiments, and the latest others as points."""
     metric, steps = picture.about.metric, picture.steps
-    last = max((p.number for p in picture.points), default=0)
+    last = max((each.number for each in (*picture.points, *steps)), default=0)
     arrow = "lower is better" if metric.goal == "minimise" else "higher is better"
     title = f"best so far · {words_of(metric.name, 24)}, {arrow} · 0 to {last:,}"
     lines = [_heading(title if width >= 60 else "best so far", width)]
     rows = height - 1
+    steps = tuple(step for step in steps if math.isfinite(step.value))
     values = [step.value for step in steps]
     if rows < 1 or not values:
         return [*lines, Text(" nothing yet", "dim")] if rows >= 1 else []
@@ -171,7 +172,7 @@ def _chart(picture: Picture, width: int, height: int) -> list[Text]:
     for point in picture.points:
         if point.status == "discard" and point.metric is not None and low <= point.metric <= high:
             canvas.dot(*place(point.number, point.metric), "dim")
-    canvas.stairs([place(step.number, step.value) for step in steps if math.isfinite(step.value)], "green")
+    canvas.stairs([place(step.number, step.value) for step in steps], "green")
     top, bottom = (round((1 - place(0, value)[1]) * (rows - 1)) for value in (max(values), min(values)))
     for row, line in enumerate(canvas.lines()):
         label = labels[0] if row == top else labels[1] if row == bottom else ""
