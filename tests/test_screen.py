@@ -12,6 +12,7 @@ import termios
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from rich.console import Console
 
 from nightlab.following import Follower
 from nightlab.ledger import LEDGER
-from nightlab.records import Budget, Metric
+from nightlab.records import Budget, Measurement, Metric, Trial, Verdict
 from nightlab.watch.outlet import LEFT_OUT, MOST, Outlet
 from nightlab.watch.panels import frame
 from nightlab.watch.picture import About, InFlight, Picture, Point, Said, Share, Step
@@ -86,10 +87,11 @@ flights = st.builds(
     curve=st.lists(st.tuples(st.floats(0, 1), st.floats(allow_nan=False, allow_infinity=False)), max_size=9).map(tuple),
 )  # fmt: skip
 steps = st.builds(Step, st.integers(0, 10**7), st.floats(0, 1e9), st.floats(), words)
+said, shares = st.builds(Said, st.floats(0, 2e9), words), st.dictionaries(words, st.just(Share(3, 1)))
 pictures = st.builds(
     Picture, st.just(ABOUT), st.lists(points, max_size=30).map(tuple), st.lists(steps, max_size=9).map(tuple),
-    st.none() | points, st.lists(flights, max_size=9).map(tuple), proposers=st.dictionaries(words, st.just(Share(3, 1))),
-    sigma=st.sampled_from([0.0, 1e-3]), alarms=st.lists(st.builds(Said, st.floats(0, 2e9), words), max_size=2).map(tuple),
+    st.none() | points, st.lists(flights, max_size=9).map(tuple), proposers=shares,
+    sigma=st.sampled_from([0.0, 1e-3]), alarms=st.lists(said, max_size=2).map(tuple),
     alive=st.booleans(), paused=st.booleans(), stopped=words, fault=words, duty=st.none() | st.floats(0, 1),
     machine=st.dictionaries(st.sampled_from(["load", "gpu_celsius", "gpu_slowed"]), st.floats(0, 1e3) | words),
 )  # fmt: skip
@@ -192,16 +194,31 @@ def seat() -> Iterator[Seat]:
 
 @pytest.fixture
 def lab(make_lab: Callable[..., TinyLab]) -> TinyLab:
-    made = make_lab()
-    for name, (genome, why) in IDEAS.items():
-        made.idea(name, genome, why)
-    return made
+    return make_lab()
 
 
 @pytest.fixture
 def folder(lab: TinyLab) -> Path:
-    """A session of three experiments that has ended."""
-    _, session = lab.run(experiments=3)
+    """A session of three experiments that has ended, as the ledger writes one."""
+    session = lab.session()
+    ledger, base = session.ledger, session.baseline_candidate()
+    ledger.note("opened", {"platform": "x", "allowed": [], "slots": 1, "stop": {"experiments": 3}})
+    told = [("baseline", 11.5, "keep"), ("less of A", 3.5, "keep"), ("more of A", 66.5, "discard"),
+            ("a name that is not there", None, "crash")]  # fmt: skip
+    for number, (words, metric, status) in enumerate(told):
+        who = "baseline" if number == 0 else "patches"
+        commit = base.commit if number == 0 else f"{number:040x}"
+        ledger.propose(replace(base, hypothesis=words, proposer=who, commit=commit))
+        trial = Trial(f"{number:04d}-search-s1-1", number, commit, 1, "search", session.budget.record())
+        ledger.start(trial)
+        measured = Measurement("measured" if metric else "crashed", metric, training_seconds=0.1)
+        ledger.finish(trial, measured)
+        verdict = Verdict(status, "improved" if status == "keep" else "regressed", "", metric)  # type: ignore[arg-type]
+        ledger.judge(number, measured, verdict)
+        printed = session.folder / "trials" / trial.id / "candidate.log"
+        printed.parent.mkdir(parents=True)
+        printed.write_text(f"METRIC loss={metric}\n")
+    ledger.note("stopped", {"reason": "3 experiments are done"})
     session.close()
     return session.folder
 
@@ -234,7 +251,7 @@ def test_keys_select_show_and_steer(seat: Seat, folder: Path, sit: Callable[...,
     seat.press("jjj")  # the latest, and two further back
     seat.press("d")
     seat.see("experiment 1: less of A")
-    seat.see("METRIC loss=3.500000")
+    seat.see("METRIC loss=3.5")
     seat.press("\x1b")
     seat.see("✗ crash")
     seat.press("?")
@@ -253,7 +270,8 @@ def test_keys_select_show_and_steer(seat: Seat, folder: Path, sit: Callable[...,
     seat.press("s")
     seat.see("select the experiment in flight")
     seat.resize(40, 12)
-    wait(lambda: seat.read().splitlines()[0].rstrip().endswith("stopped") and len(seat.shown.display) == 12)
+    wait(lambda: "1 of 3 kept" in seat.read() and seat.read().splitlines()[0].rstrip().endswith("stopped"))
+    assert len(seat.shown.display) == 12
     seat.press("q")
     wait(seat.restored)
     assert (folder / "orders.txt").read_text() == "pause\n"
@@ -396,12 +414,13 @@ def test_whoever_prints_never_waits_and_is_told_what_was_left_out() -> None:
     for word in words:
         outlet.write(word)
     assert not outlet.idle() and not outlet.drain(0.01)
-    got = b""
-    while not outlet.idle():
-        got += os.read(reading, 2**20)
-    outlet.write("the end\n")
-    while b"the end" not in got:
-        got += os.read(reading, 2**20)
+    with open(reading, "rb", buffering=0, closefd=False) as pipe:
+        got = b""
+        while len(got) < MOST:
+            got += pipe.read(2**16)
+        outlet.write("the end\n")
+        while b"the end" not in got:
+            got += pipe.read(2**16)
     before, after = got.split(LEFT_OUT)
     assert before.decode().splitlines(keepends=True) == words[: before.count(b"\n")] and after == b"the end\n"
     os.close(reading)

@@ -62,7 +62,8 @@ class Follower:
                     f"the ledger {self.path} can't be read: {error}",
                     "restore it from a backup, or start another session: nightlab run --tag NEW",
                 ) from error  # fmt: skip
-            self._picture = replace(self._picture, fault=f"{error}", alive=False, flights=())
+            fault = f"{error}".replace(f" {self.path}", "")  # a long path would hide the cause
+            self._picture = replace(self._picture, fault=fault, alive=False, flights=())
             return self._picture
         return self._drawn()
 
