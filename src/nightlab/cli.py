@@ -21,10 +21,25 @@ from nightlab.commands import (
     looks,
     nights,
     steers,
+    watch,
     wheel,
 )
 
-__all__ = ["app", "arena", "claims", "commons", "data", "gossip", "labs", "looks", "main", "nights", "steers", "wheel"]
+__all__ = [
+    "app",
+    "arena",
+    "claims",
+    "commons",
+    "data",
+    "gossip",
+    "labs",
+    "looks",
+    "main",
+    "nights",
+    "steers",
+    "watch",
+    "wheel",
+]
 
 
 @app.callback(invoke_without_command=True)
