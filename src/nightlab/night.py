@@ -228,7 +228,8 @@ class Night:
         """Remember what this runs on; what was measured before a change does not compare with what comes after."""
         slots, past = described(self.crew.slots), self.ledger.notes("opened", last=1)
         now = f"{self.crew.engine.platform}{slots and f', {slots}'}"
-        self.ledger.note("opened", {"platform": now, "allowed": list(self.crew.engine.sandbox.missing)})
+        told = {"platform": now, "allowed": list(self.crew.engine.sandbox.missing), "slots": len(self.crew.slots)}
+        self.ledger.note("opened", {**told, "stop": self.stopping.stop.model_dump(exclude_none=True)})
         if past and past[-1]["platform"] != now:
             self.crew.machine_has_changed(self.ledger.trials_before(), f"it was {past[-1]['platform']}")
             self.view.say(f"the machine has changed since last time ({past[-1]['platform']}): the champion runs again")

@@ -138,6 +138,16 @@ class Spent:
             self.unpriced + ("cost_usd" not in usage),
         )
 
+    def and_also(self, other: Spent) -> Spent:
+        """Both together."""
+        return Spent(
+            self.tokens + other.tokens,
+            self.money + other.money,
+            self.turns + other.turns,
+            self.uncounted + other.uncounted,
+            self.unpriced + other.unpriced,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Trial:

@@ -1,0 +1,362 @@
+"""Follows a session from outside: the ledger that its writer is writing, and the folders of the trials under way.
+
+The first look reads what a window needs and no more, in bounded queries; each later one only what was added since, so
+that looking twice a second costs next to nothing, however long the session. It never holds the writer up.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import sqlite3
+import time
+from collections import deque
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from nightlab.lab import Lab, Stop
+from nightlab.ledger import LEDGER
+from nightlab.ledger.feed import Event, Feed
+from nightlab.records import Budget, Experiment, NightlabError, Platform, Trial
+from nightlab.session import runs_now
+from nightlab.standing import replicates
+from nightlab.steering import PAUSE, PIN, RESUME, UNPIN, parse
+from nightlab.trial.curve import CURVE, Points, points
+from nightlab.watch.picture import About, InFlight, Picture, Point, Said, Share, Step, point_of
+from nightlab.watch.tempo import HOUR, RECENT, duty, rate, stop_rules, trained_within, training_left
+
+LAST = 400  # experiments that a picture shows one by one
+MOST = 2000  # events that are taken in one by one; after more than these, all is read anew
+LOOKS = 2.0  # seconds between looks at what is not in the ledger: the lock, the disk
+TROUBLES = 20  # that are remembered
+TOLD = ("slot lost", "machine", "hook before", "hook after")  # kinds of events
+BASELINE = "baseline"
+
+
+class Follower:
+    """Looks at the session in ``folder``. All looks must come from one thread.
+
+    Raises NightlabError when there is no ledger, or none that can be read, at the first look.
+    """
+
+    def __init__(self, folder: Path, last: int = LAST) -> None:
+        self.folder, self.path, self.last = folder, folder / LEDGER, last
+        self._feed: Feed | None = None
+        self._inode = 0
+        self._picture: Picture | None = None
+        self._looked = 0.0
+        self._curves: dict[str, tuple[int, Points]] = {}  # by trial, with the size that the file had
+        self._slots: dict[str, int] = {}
+
+    def look(self) -> Picture:
+        """The session as it stands. Where it can't be read any more, as it stood, with the ``fault``."""
+        try:
+            self._follow()
+        except (NightlabError, sqlite3.Error, OSError, ValueError, KeyError, TypeError) as error:
+            self.close()
+            if self._picture is None:
+                raise error if isinstance(error, NightlabError) else NightlabError(
+                    f"the ledger {self.path} can't be read: {error}",
+                    "restore it from a backup, or start another session: nightlab run --tag NEW",
+                ) from error  # fmt: skip
+            self._picture = replace(self._picture, fault=f"{error}", alive=False, flights=())
+            return self._picture
+        return self._drawn()
+
+    def close(self) -> None:
+        if self._feed:
+            self._feed.close()
+            self._feed = None
+
+    # -- the ledger ------------------------------------------------------------------------------
+
+    def _follow(self) -> None:
+        inode = self.path.stat().st_ino if self.path.exists() else 0
+        if self._feed is None or inode != self._inode:
+            self.close()
+            self._feed, self._inode = Feed(self.path), inode
+            self._read_all(self._feed)
+            return
+        with self._feed.moment():
+            news = self._feed.events(self.seq, MOST)
+            if len(news) < MOST:
+                self._take_in(self._feed, news)
+        if len(news) == MOST:
+            self._read_all(self._feed)
+
+    def _read_all(self, feed: Feed) -> None:
+        """Everything from the tables."""
+        with feed.moment():
+            facts = feed.session()
+            if facts is None:
+                raise NightlabError(f"the session in {self.folder} never began", "start one: nightlab run")
+            self.seq = feed.last_event()
+            self.last_event_at = feed.last_event_at()
+            self.lab = Lab.model_validate(facts["lab"])
+            self.metric = self.lab.metric.record()
+            self.parents: dict[str, int | None] = {}
+            self.about = self._about(facts, feed)
+            self.points = {e.number: self._point(feed, e) for e in feed.experiments(self.last)}
+            self.steps = {
+                number: Step(number, at, value, words) for number, at, value, words in feed.keeps() if value is not None
+            }
+            champion = feed.champion()
+            self.champion = self._point(feed, champion) if champion else None
+            self.tally = {str(status): count for status, count in feed.tally().items() if status}
+            self.shares = {who: Share(*facts) for who, facts in feed.shares().items() if who != BASELINE}
+            self.refused = feed.count("refused")
+            self.self_tests = feed.self_tests()
+            self.alarms = [Said(note["at"], note["words"]) for note in feed.notes("alarm", last=TROUBLES)]
+            self.paused = False
+            self.pinned: int | None = None
+            orders = feed.notes("order")
+            for note in orders:
+                self._order(note)
+            notes = [(kind, note) for kind in TOLD for note in feed.notes(kind, last=TROUBLES)]
+            self.troubles: deque[Said] = deque(maxlen=TROUBLES)
+            for kind, note in sorted([*notes, *(("order", note) for note in orders)], key=lambda one: one[1]["at"]):
+                self._trouble(kind, note["at"], note)
+            self._open_run(feed, feed.latest("opened"))
+            stopped = feed.latest("stopped")
+            self.stopped = stopped.data["reason"] if stopped and stopped.seq > self.opened else ""
+            self.trained = deque(feed.trained(self.opened))
+            self.training = sum(seconds for _, seconds in self.trained)
+            self._forget_training()
+            self.judged = deque(feed.verdict_times(max(self.run_begun, self.last_event_at - HOUR)))
+            recent = [p.judged_at for p in self.points.values() if p.judged_at and p.judged_at >= self.run_begun]
+            if len(self.judged) <= RECENT:
+                self.judged = deque(sorted(recent)[-RECENT - 1 :])
+            self.open = feed.open_trials()
+            self._noise(feed)
+            self.machine = self._machine(feed)
+
+    def _take_in(self, feed: Feed, news: list[Event]) -> None:
+        """What was added since the last look."""
+        touched: set[int] = set()
+        flew = noisy = False
+        for event in news:
+            data, kind = event.data, event.kind
+            self.seq, self.last_event_at = event.seq, event.at
+            if kind in ("proposed", "judged", "upkeep", "evidence"):
+                touched.add(data["number"])
+            if kind == "proposed":
+                candidate = data["candidate"]
+                self._share(candidate["proposer"], tried=1, usage=candidate.get("usage", {}))
+            elif kind in ("started", "finished"):
+                flew = True
+            elif kind == "judged":
+                status = data["verdict"]["status"]
+                self.tally[status] = self.tally.get(status, 0) + 1
+                self.judged.append(event.at)
+            elif kind == "refused":
+                self.refused += 1
+                self._share(data["proposer"], usage=data.get("usage", {}))
+            elif kind == "upkeep":
+                look = data.get("look")
+                more = data["would"] != "not asked", data["would"] == "keep", bool(look), bool(look and look["parted"])
+                asked, kept, looks, parted = map(sum, zip(self.self_tests, more, strict=True))
+                self.self_tests = asked, kept, looks, parted
+            elif kind == "alarm":
+                self.alarms = [*self.alarms, Said(event.at, data["words"])][-TROUBLES:]
+            elif kind == "order":
+                self._order(data)
+            elif kind == "opened":
+                self._open_run(feed, event)
+                self.stopped, self.training = "", 0.0
+                self.trained.clear()
+                self.judged.clear()
+            elif kind == "stopped":
+                self.stopped = data["reason"]
+            if kind == "finished":
+                seconds = data["measurement"]["training_seconds"]
+                self.training += seconds
+                self.trained.append((event.at, seconds))
+                self.machine = data["measurement"].get("machine") or self.machine
+            noisy |= kind in ("finished", "machine")
+            self._trouble(kind, event.at, data)
+        for number in sorted(touched):
+            self._look_again(feed, feed.experiment(number), {e.data["number"] for e in news if e.kind == "judged"})
+        if flew:
+            self.open = feed.open_trials()
+        if noisy:
+            self._noise(feed)
+        self._forget_training()
+        while len(self.judged) > RECENT + 1 and self.judged[0] < self.last_event_at - HOUR:
+            self.judged.popleft()
+
+    def _look_again(self, feed: Feed, experiment: Experiment, judged: set[int]) -> None:
+        point = self._point(feed, experiment)
+        if point.number in self.points or point.number > max(self.points, default=-1):
+            self.points[point.number] = point
+        while len(self.points) > self.last:
+            del self.points[next(iter(self.points))]
+        if not experiment.kept or point.judged_at is None:
+            return
+        if point.number in judged:
+            if point.proposer != BASELINE:
+                share = self.shares.get(point.proposer, Share())
+                self.shares[point.proposer] = replace(share, kept=share.kept + 1)
+            if self.champion is None or point.judged_at >= (self.champion.judged_at or 0.0):
+                self.champion = point
+        elif self.champion and self.champion.number == point.number:
+            self.champion = point
+        value = point.bar if point.bar is not None else point.metric
+        if value is not None:
+            self.steps[point.number] = Step(point.number, point.judged_at, value, point.hypothesis)
+
+    def _about(self, facts: dict[str, Any], feed: Feed) -> About:
+        began, opened = feed.latest("session"), feed.latest("opened")
+        missing = opened.data["allowed"] if opened else []
+        metric = "computed by an evaluator" if self.lab.evaluator else "printed by the candidate's own command"
+        seal = f"NOT sealed: no protection of {', '.join(missing)}" if missing else "sealed"
+        return About(
+            tag=facts["tag"],
+            lab=self.lab.name,
+            metric=self.metric,
+            budget=Budget(facts["budget"]["clock"], facts["budget"]["amount"]),
+            platform=str(Platform(**facts["platform"])),
+            sealing=f"{seal} · metric {metric}",
+            rule=self.lab.judge.rule,
+            begun=began.at if began else 0.0,
+        )
+
+    def _point(self, feed: Feed, experiment: Experiment) -> Point:
+        commit, parent = experiment.candidate.commit, experiment.candidate.parent
+        self.parents[commit] = experiment.number
+        if parent not in self.parents:
+            self.parents[parent] = feed.numbered(parent)
+        return point_of(experiment, self.metric, self.parents[parent] if parent != commit else None)
+
+    def _open_run(self, feed: Feed, event: Event | None) -> None:
+        """A run of the session began: with its stop rules and slots, where it was written by one that says them."""
+        data = event.data if event else {}
+        self.opened, self.run_begun = (event.seq, event.at) if event else (0, self.about.begun)
+        self.stop = Stop.model_validate(data.get("stop", {}))
+        self.slots = int(data.get("slots", 1))
+
+    def _noise(self, feed: Feed) -> None:
+        noise = replicates(feed, self.about.budget, self.lab.judge.sigma).noise()
+        self.sigma, self.replicates = noise.sigma, noise.replicates
+
+    def _machine(self, feed: Feed) -> dict[str, float | str]:
+        found = [m.machine for _, m in feed.trials(last=10) if m and m.machine]
+        return found[-1] if found else {}
+
+    def _share(self, who: str, *, tried: int = 0, usage: dict[str, Any]) -> None:
+        if who != BASELINE:
+            share = self.shares.get(who, Share())
+            self.shares[who] = replace(share, tried=share.tried + tried, spent=share.spent.plus(usage))
+
+    def _order(self, note: dict[str, Any]) -> None:
+        if not note["refused"]:
+            word, number = parse(note["order"])
+            if word in (PAUSE, RESUME):
+                self.paused = word == PAUSE
+            elif word in (PIN, UNPIN):
+                self.pinned = number
+
+    def _trouble(self, kind: str, at: float, note: dict[str, Any]) -> None:
+        words = ""
+        if kind == "slot lost":
+            words = f"slot {note['slot']} is lost: {note['why']}"
+        elif kind == "machine":
+            words = f"the machine has changed: {note['why']}"
+        elif kind.startswith("hook ") and note["fault"]:
+            words = f"the hook {kind[5:]} failed: {note['fault']}"
+        elif kind == "order" and note["refused"]:
+            words = f"not done: {note['order']}: {note['refused']}"
+        if words:
+            self.troubles.append(Said(at, words))
+
+    def _forget_training(self) -> None:
+        while self.trained and self.trained[0][0] < self.last_event_at - HOUR:
+            self.trained.popleft()
+
+    # -- the picture -----------------------------------------------------------------------------
+
+    def _drawn(self) -> Picture:
+        now = time.time()
+        before = self._picture
+        if before is None or now - self._looked > LOOKS:
+            self._looked = now
+            alive, free = runs_now(self.folder), 0.0
+            with contextlib.suppress(OSError):
+                free = shutil.disk_usage(self.folder).free / 2**20
+        else:
+            alive, free = before.alive, before.free_mb
+        at = now if alive else self.last_event_at
+        flights = tuple(self._flight(trial, now) for trial in self.open)
+        for gone in self._curves.keys() - {flight.id for flight in flights}:
+            del self._curves[gone]
+        asked, kept, looks, parted = self.self_tests
+        picture = Picture(
+            about=self.about,
+            points=tuple(self.points.values()),
+            steps=tuple(self.steps.values()),
+            champion=self.champion,
+            flights=flights,
+            tally=dict(self.tally),
+            proposers=dict(self.shares),
+            refused=self.refused,
+            sigma=self.sigma,
+            replicates=self.replicates,
+            self_tests=asked,
+            self_kept=kept,
+            looks=looks,
+            parted=parted,
+            alarms=tuple(self.alarms),
+            troubles=tuple(self.troubles),
+            run_begun=self.run_begun,
+            duty=duty(self.training, self.run_begun, at, flights, self.slots),
+            duty_hour=duty(
+                trained_within(self.trained, at - HOUR), max(at - HOUR, self.run_begun), at, flights, self.slots
+            ),
+            rate=rate(self.judged, self.run_begun, at),
+            paused=self.paused,
+            pinned=self.pinned,
+            alive=alive,
+            stopped=self.stopped,
+            last_event_at=self.last_event_at,
+            machine=self.machine,
+            free_mb=free,
+            seq=self.seq,
+        )
+        self._picture = replace(picture, rules=tuple(stop_rules(self.stop, self.lab.judge.confirm, picture, at)))
+        return self._picture
+
+    def _flight(self, trial: Trial, now: float) -> InFlight:
+        folder, point = self.folder / "trials" / trial.id, self.points.get(trial.experiment)
+        phase, since = "starting", now
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            said = json.loads((folder / "phase.json").read_text())
+            phase, since = str(said["phase"]), float(said["at"])
+        curve = self._curve(trial.id, folder)
+        if trial.id not in self._slots:
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+                self._slots[trial.id] = int(json.loads((folder / "spec.json").read_text())["slot"]["number"])
+        return InFlight(
+            id=trial.id,
+            experiment=trial.experiment,
+            purpose=trial.purpose,
+            seed=trial.seed,
+            slot=self._slots.get(trial.id),
+            phase=phase,
+            since=since,
+            budget=trial.budget,
+            left=training_left(trial.budget, phase, now - since, curve),
+            curve=tuple(curve),
+            proposer=point.proposer if point else "",
+            hypothesis=point.hypothesis if point else "",
+            changes=point.changes if point else (),
+        )
+
+    def _curve(self, trial: str, folder: Path) -> Points:
+        try:
+            size = (folder / CURVE).stat().st_size
+        except OSError:
+            return []
+        if self._curves.get(trial, (-1, []))[0] != size:
+            self._curves[trial] = size, points(folder)
+        return self._curves[trial][1]

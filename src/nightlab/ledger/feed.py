@@ -1,0 +1,115 @@
+"""A ledger as windows read it: while it is written, in short looks, and never as a whole when a part will do."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from nightlab.ledger.journal import Ledger
+from nightlab.records import Spent
+
+
+class Event(NamedTuple):
+    seq: int
+    at: float
+    kind: str
+    data: dict[str, Any]
+
+
+class Feed(Ledger):
+    """The ledger at ``path``, for looking at only. Its connection belongs to the thread that opened it."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, read_only=True)
+
+    @contextmanager
+    def moment(self) -> Iterator[None]:
+        """Whatever is read in here is of one moment; the writer goes on meanwhile."""
+        self._db.execute("BEGIN")
+        try:
+            yield
+        finally:
+            self._db.execute("COMMIT")
+
+    def last_event(self) -> int:
+        return int(self._db.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()[0])
+
+    def events(self, after: int, most: int) -> list[Event]:
+        """What happened after event ``after``, oldest first, at most so much."""
+        query = "SELECT seq, at, kind, data FROM events WHERE seq > ? ORDER BY seq LIMIT ?"
+        rows = self._db.execute(query, (after, most)).fetchall()
+        return [Event(seq, at, kind, json.loads(data)) for seq, at, kind, data in rows]
+
+    def latest(self, kind: str) -> Event | None:
+        """The last event of a kind."""
+        query = "SELECT seq, at, kind, data FROM events WHERE kind = ? ORDER BY seq DESC LIMIT 1"
+        row = self._db.execute(query, (kind,)).fetchone()
+        return Event(row[0], row[1], row[2], json.loads(row[3])) if row else None
+
+    def count(self, kind: str) -> int:
+        return int(self._db.execute("SELECT count(*) FROM events WHERE kind = ?", (kind,)).fetchone()[0])
+
+    def keeps(self) -> list[tuple[int, float, float | None, str]]:
+        """Every kept experiment in the order of the verdicts: number, time, bar (or metric) and hypothesis."""
+        return self._db.execute(
+            "SELECT number, judged_at, coalesce(bar, metric), json_extract(candidate, '$.hypothesis') "
+            "FROM experiments WHERE status = 'keep' ORDER BY judged_at, number"
+        ).fetchall()
+
+    def numbered(self, commit: str) -> int | None:
+        """The number of the experiment whose candidate is this commit, if any."""
+        query = "SELECT number FROM experiments WHERE json_extract(candidate, '$.commit') = ? ORDER BY number"
+        row = self._db.execute(query, (commit,)).fetchone()
+        return int(row[0]) if row else None
+
+    def shares(self) -> dict[str, tuple[int, int, Spent]]:
+        """What each proposer tried and kept, and what its turns took, refused ones included."""
+        said = "json_extract({0}, '$.usage.{1}')"
+        tokens = "sum(coalesce({0}, 0) + coalesce({1}, 0))"
+
+        def took(column: str) -> str:
+            into, out, cost = (said.format(column, n) for n in ("input_tokens", "output_tokens", "cost_usd"))
+            turn = f"coalesce(json_extract({column}, '$.usage'), '{{}}') <> '{{}}'"
+            return (
+                f"{tokens.format(into, out)}, sum(coalesce({cost}, 0.0)), sum({turn}), "
+                f"sum({turn} AND {into} IS NULL AND {out} IS NULL), sum({turn} AND {cost} IS NULL)"
+            )
+
+        rows = self._db.execute(
+            "SELECT json_extract(candidate, '$.proposer') AS who, count(*), sum(status IS 'keep'), "
+            f"{took('candidate')} FROM experiments GROUP BY who"
+        )
+        found = {who: (tried, kept, Spent(*spent)) for who, tried, kept, *spent in rows}
+        refused = self._db.execute(
+            f"SELECT json_extract(data, '$.proposer') AS who, {took('data')} FROM events "
+            "WHERE kind = 'refused' GROUP BY who"
+        )
+        for who, *spent in refused:
+            tried, kept, before = found.get(who, (0, 0, Spent()))
+            found[who] = tried, kept, before.and_also(Spent(*spent))
+        return found
+
+    def trained(self, after: int) -> list[tuple[float, float]]:
+        """When each trial ended that was recorded after an event, and how many seconds it had trained."""
+        return self._db.execute(
+            "SELECT at, json_extract(data, '$.measurement.training_seconds') FROM events "
+            "WHERE kind = 'finished' AND seq > ? ORDER BY seq",
+            (after,),
+        ).fetchall()
+
+    def verdict_times(self, since: float) -> list[float]:
+        """When experiments were judged, from a time on."""
+        query = "SELECT judged_at FROM experiments WHERE judged_at >= ? ORDER BY judged_at"
+        return [at for (at,) in self._db.execute(query, (since,))]
+
+    def self_tests(self) -> tuple[int, int, int, int]:
+        """How often the rule was asked of an unchanged champion, and kept it; held-out looks, and how many parted."""
+        would, look = "json_extract(data, '$.would')", "json_extract(data, '$.look.parted')"
+        row = self._db.execute(
+            f"SELECT coalesce(sum({would} <> 'not asked'), 0), coalesce(sum({would} = 'keep'), 0), count({look}), "
+            f"coalesce(sum({look}), 0) FROM events WHERE kind = 'upkeep'"
+        ).fetchone()
+        return int(row[0]), int(row[1]), int(row[2]), int(row[3])

@@ -1,0 +1,95 @@
+"""What a window sees of a session from outside: all of it, cheaply, whatever state its ledger is in."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from conftest import TinyLab
+
+from nightlab.crew import Crew
+from nightlab.following import Follower
+from nightlab.lab import Stop
+from nightlab.ledger import LEDGER, give_order
+from nightlab.night import Night
+from nightlab.records import Evidence, PairedGain
+from nightlab.watch.picture import Picture, as_json
+from nightlab.watch.view import View
+
+IDEAS = {
+    "1": ("A = 2.0  # [0.25..8 log]\nB = 8  # [1..16]\n", "less of A"),
+    "2": ("A = 9.0  # [0.25..8 log]\nB = 8  # [1..16]\n", "more of A"),
+    "3": ("A = 2.0  # [0.25..8 log]\nB = nothing\n", "a name that is not there"),
+    "4": ("A = 2.0  # [0.25..8 log]\nB = 4  # [1..16]\n", "less of B"),
+}
+# What depends on the moment of a look, and not on the ledger.
+OF_THE_MOMENT = {"duty": None, "duty_hour": None, "rate": None, "rules": (), "alive": False, "free_mb": 0.0}
+
+
+def settled(picture: Picture) -> Picture:
+    return replace(picture, **OF_THE_MOMENT)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def lab(make_lab: Callable[..., TinyLab]) -> TinyLab:
+    made = make_lab()
+    for name, (genome, words) in IDEAS.items():
+        made.idea(name, genome, words)
+    return made
+
+
+def test_following_step_by_step_ends_where_a_fresh_look_does(lab: TinyLab) -> None:
+    session = lab.session()
+    Night(session, Stop(experiments=1), Crew(session, View())).run()
+    follower, again = Follower(session.folder), lab.folder / "copy.db"
+    follower.look()
+    shutil.copy(session.folder / LEDGER, again)
+
+    class Looking(View):
+        """Looks after everything that happens."""
+
+        def tick(self, *args: object) -> None:
+            follower.look()
+
+        def judged(self, *args: object) -> None:
+            assert settled(follower.look()) == settled(Follower(session.folder).look())
+
+    give_order(session.folder, "pin 1")
+    give_order(session.folder, "skip 77")
+    Night(session, Stop(experiments=4, hours=1), Crew(session, Looking())).run()
+    gain = PairedGain(1.0, 0.5, 1.5, 0.95, 4)
+    session.ledger.show(session.champion().number, Evidence("confirmed", 0, (1001,), gain))
+    session.ledger.note("refused", {"proposer": "p", "source": "", "hypothesis": "", "reason": "no",
+                                    "usage": {"cost_usd": 0.25, "input_tokens": 10}})  # fmt: skip
+    session.ledger.note("alarm", {"words": "the noise has changed"})
+    seen = follower.look()
+    assert settled(seen) == settled(Follower(session.folder).look())
+    assert [(p.number, p.status) for p in seen.points] == [
+        (0, "keep"), (1, "keep"), (2, "discard"), (3, "crash"), (4, "keep"),
+    ]  # fmt: skip
+    assert [p.parent for p in seen.points] == [None, 0, 0, 0, 0]
+    assert seen.tally == {"keep": 3, "discard": 1, "crash": 1} and seen.done == 4
+    assert seen.champion and seen.champion.number == 4 and seen.champion.level == "confirmed"
+    assert seen.champion.interval == (0.5, 1.5)
+    assert [step.number for step in seen.steps] == [0, 1, 4]
+    assert seen.spent.money == 0.25 and seen.spent.tokens == 10 and seen.refused == 1
+    assert seen.alarms[-1].words == "the noise has changed" and "skip 77" in seen.troubles[-1].words
+    assert seen.pinned == 1 and not seen.paused and seen.alive
+    assert seen.stopped == "4 experiments are done"
+    assert [rule.name for rule in seen.rules] == ["experiments", "hours"]
+    session.close()
+    assert not Follower(session.folder).look().alive
+
+
+def test_gains_are_better_upwards_whatever_the_goal(lab: TinyLab) -> None:
+    _, session = lab.run(experiments=2)
+    seen = Follower(session.folder).look()
+    better, worse = seen.points[1], seen.points[2]
+    assert better.gain == pytest.approx(9 - 1) and worse.gain and worse.gain < 0
+    assert seen.sigmas(better) == pytest.approx(8 / seen.sigma)
+    told = json.loads(json.dumps(as_json(seen), allow_nan=False))
+    assert told["points"][1]["sigmas"] == pytest.approx(8 / seen.sigma) and told["done"] == 2
+    session.close()
