@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
@@ -83,7 +84,7 @@ def make_app(window: Window, *, token: str = "", names: tuple[str, ...] = ()) ->
         return _json(await run_sync(looks.comparison, window.lab, window.tag, one, other))
 
     async def order(request: Request) -> Response:
-        word = await _told(request, "order")
+        word = " ".join((await _told(request, "order")).split())  # an order is a line
 
         def give() -> None:
             with closing(Ledger(window.folder / LEDGER, read_only=True)) as ledger:
@@ -122,9 +123,9 @@ def make_app(window: Window, *, token: str = "", names: tuple[str, ...] = ()) ->
         ],
         middleware=[
             Middleware(Guard, token=token, names=names),
-            Middleware(GZipMiddleware, minimum_size=2000, compresslevel=3),
+            Middleware(GZipMiddleware, minimum_size=2000, compresslevel=1),
         ],
-        exception_handlers={NightlabError: _mendable},
+        exception_handlers=dict.fromkeys((NightlabError, OSError, sqlite3.Error), _mendable),
         lifespan=lifespan,
     )
 

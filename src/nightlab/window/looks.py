@@ -66,9 +66,9 @@ def _measured(measured: Measurement | None) -> dict[str, Any]:
 
 
 def _curves(session: Session, trials: list[tuple[Trial, Measurement | None]]) -> list[dict[str, Any]]:
-    """The curves that the latest trials left, as their candidates claim them."""
-    curves = ({"seed": trial.seed, "points": points(session.box.folder / trial.id)} for trial, _ in trials[-TRIALS:])
-    return [curve for curve in curves if curve["points"]][-RUNS:]
+    """The curves that the latest trials left, the last of each seed, as their candidates claim them."""
+    curves = {trial.seed: points(session.box.folder / trial.id) for trial, _ in trials[-TRIALS:]}
+    return [{"seed": seed, "points": curve} for seed, curve in curves.items() if curve][-RUNS:]
 
 
 def _log(session: Session, trials: list[tuple[Trial, Measurement | None]]) -> str:

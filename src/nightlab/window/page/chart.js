@@ -9,6 +9,8 @@ const NARROW = { left: 52, right: 10, top: 14, bottom: 28 };
 const LABEL = 42; // characters of a kept change's label
 const TILT = -Math.PI / 7;
 const LINE = 13; // pixels between two labels
+const LABELS = 24; // of them at most, of so many that are tried
+const TRIED = 500;
 const SMALL = 1.2; // radius of a point among thousands
 
 export class Chart {
@@ -234,24 +236,29 @@ export class Chart {
   labels(pen, seen) {
     const { store } = this;
     const tilt = store.maximise ? -TILT : TILT;
-    const size = (n) => Math.abs(store.value(n) - store.value(this.steps[this.steps.indexOf(n) - 1] ?? n));
+    const before = new Map(this.steps.map((n, at) => [n, this.steps[Math.max(at - 1, 0)]]));
+    const size = (n) => Math.abs(store.value(n) - store.value(before.get(n)));
     const stood = [];
     pen.fillStyle = this.paint.keep;
     pen.font = `${this.width < 520 ? 11 : 12}px system-ui, sans-serif`;
-    for (const n of seen.filter((one) => one > 0).map((one) => [size(one), one]).sort((a, b) => b[0] - a[0]).slice(0, 60).map((pair) => pair[1])) {
-      const [x, y] = [this.x(n) + 7, this.y(store.value(n)) + (store.maximise ? 9 : -9)];
+    const largest = seen.filter((n) => n > 0).sort((one, other) => size(other) - size(one));
+    for (const n of largest.slice(0, TRIED)) {
+      if (stood.length === LABELS) break;
       const words = cut(store.words(n), LABEL);
-      const across = y * Math.cos(tilt) - x * Math.sin(tilt);
-      const along = x * Math.cos(tilt) + y * Math.sin(tilt);
       const long = pen.measureText(words).width;
+      // After the point and above the stairs; or before it and below them, where the paper ends.
+      const after = this.x(n) + 7 + long * Math.cos(tilt) < this.width;
+      const away = (store.maximise ? 9 : -9) * (after ? 1 : -1.6);
+      const [x, y] = [this.x(n) + (after ? 7 : -7), this.y(store.value(n)) + away];
+      const across = y * Math.cos(tilt) - x * Math.sin(tilt);
+      const along = x * Math.cos(tilt) + y * Math.sin(tilt) - (after ? 0 : long);
       if (stood.some((one) => Math.abs(one.across - across) < LINE && along < one.end + 8 && along + long + 8 > one.along)) continue;
-      if (x + long * Math.cos(tilt) > this.width + 4) continue;
       stood.push({ across, along, end: along + long });
       pen.save();
       pen.translate(x, y);
       pen.rotate(tilt);
       pen.globalAlpha = store.shown[n] ? 1 : 0.3;
-      pen.textAlign = "left";
+      pen.textAlign = after ? "left" : "right";
       pen.fillText(words, 0, 0);
       pen.restore();
     }

@@ -38,8 +38,8 @@ export class List {
     of.className = how;
     of.setAttribute("role", how === "tree" ? "tree" : "grid");
     of.setAttribute("aria-label", how === "tree" ? "Lineage: what was made on what" : "Log: the latest first");
+    this.build();
     this.follow();
-    this.later();
   }
 
   later() {

@@ -120,8 +120,9 @@ function choices() {
     select.replaceChildren(...all.map(([value, text]) => el("option", { value }, text)));
     select.value = all.some(([value]) => value === chosen) ? chosen : "";
   };
-  const { tally = {}, proposers = {} } = store.picture;
-  put("verdict", [["", "all"], ["keep", `kept (${tally.keep ?? 0})`], ["discard", `discarded (${tally.discard ?? 0})`], ["crash", `crashed (${tally.crash ?? 0})`], ["running", "not judged yet"], ["shown", "shown on fresh seeds"]]);
+  const { tally } = store;
+  const { proposers = {} } = store.picture;
+  put("verdict", [["", "all"], ["keep", `kept (${tally.keep})`], ["discard", `discarded (${tally.discard})`], ["crash", `crashed (${tally.crash})`], ["running", "not judged yet"], ["shown", "shown on fresh seeds"]]);
   put("proposer", [["", "all"], ...Object.entries(proposers).sort((a, b) => b[1].tried - a[1].tried).map(([name, one]) => [name, `${name} (${one.tried})`])]);
   put("theme", [["", "all"], ...[...store.themes].sort((a, b) => b[1] - a[1]).slice(0, 200).map(([name, many]) => [name, `${name} (${many})`])]);
 }

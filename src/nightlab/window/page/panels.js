@@ -89,9 +89,9 @@ export class Panels {
   }
 
   legend() {
-    const { tally = {} } = this.store.picture;
+    const { tally } = this.store;
     const part = (kind, sign, words) => el("span", { class: `key ${kind}` }, el("i", { "aria-hidden": "true" }, sign), ` ${words} `);
-    put(by("legend"), part("keep", "●", `${tally.keep ?? 0} kept`), part("discard", "·", `${(tally.discard ?? 0).toLocaleString("en")} discarded`), part("crash", "×", `${tally.crash ?? 0} crashed`),
+    put(by("legend"), part("keep", "●", `${tally.keep} kept`), part("discard", "·", `${tally.discard.toLocaleString("en")} discarded`), part("crash", "×", `${tally.crash.toLocaleString("en")} crashed`),
       this.store.evidence.size ? part("claim", "▎", "gain on fresh seeds") : "");
   }
 
@@ -114,11 +114,10 @@ export class Panels {
     const words = flight.purpose === "search" ? flight.hypothesis : `${flight.purpose}: ${flight.hypothesis || "the champion again"}`;
     return el("article", { class: "flight", "aria-label": `Experiment ${flight.experiment}` },
       el("p", { class: "top" }, el("button", { type: "button", class: "plain", onclick: () => store.select(flight.experiment, "list") }, `#${flight.experiment}`), ` ${flight.phase}`,
-        el("span", { class: "quiet" }, ` seed ${flight.seed}${flight.slot === null ? "" : `, slot ${flight.slot}`}`),
         el("span", { class: "left" }, left === null ? (spent > QUIET ? lasting(spent) : "") : `${lasting(left)} left`)),
       el("div", { class: `meter${done === null ? " unknown" : ""}`, role: "progressbar", "aria-label": `Training of experiment ${flight.experiment}`, "aria-valuemin": 0, "aria-valuemax": 100, "aria-valuenow": done === null ? undefined : Math.round(done * 100) }, bar(done ?? 0)),
       el("p", { class: "words" }, words || "…", flight.proposer ? el("span", { class: "quiet" }, ` · ${flight.proposer}`) : ""),
-      flight.changes?.length ? el("p", { class: "quiet" }, flight.changes.join("; ")) : "",
+      el("p", { class: "quiet" }, [`seed ${flight.seed}`, flight.slot !== null && `slot ${flight.slot}`, ...flight.changes].filter(Boolean).join(" · ")),
       spark(flight.curve));
   }
 
@@ -141,7 +140,7 @@ export class Panels {
     const { picture } = this.store;
     const { self_tests: asked = 0, self_kept: kept = 0, looks = 0, parted = 0 } = picture;
     const rows = [
-      ["one trial's noise", picture.sigma ? `±${number(picture.sigma)}, from ${count(picture.replicates, "repeat")}` : "not known yet"],
+      ["one trial's noise", picture.sigma ? `±${number(picture.sigma)}, ${picture.replicates ? `from ${count(picture.replicates, "repeat")}` : "assumed: nothing ran twice yet"}` : "not known yet"],
       ["self-tests", asked ? `an unchanged champion was tried ${asked === 1 ? "once" : `${asked} times`}; the rule would have kept ${kept === 0 ? "none" : kept}` : "none yet"],
     ];
     if (looks) rows.push(["held-out data", `${count(looks, "look")}; ${parted ? `${parted} parted from the search's number` : "it agrees with the search"}`]);

@@ -154,6 +154,12 @@ export class Store extends EventTarget {
     return this.picture.about ?? { metric: { name: "metric", goal: "minimise", unit: "" } };
   }
 
+  /** How many were kept, discarded and crashed, the baseline left out. */
+  get tally() {
+    const { keep = 0, discard = 0, crash = 0 } = this.picture.tally ?? {};
+    return { keep: keep - (this.size && this.status[0] === STATUS.keep ? 1 : 0), discard, crash };
+  }
+
   get maximise() {
     return this.about.metric.goal === "maximise";
   }
