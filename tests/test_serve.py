@@ -3,98 +3,32 @@
 from __future__ import annotations
 
 import http.client
-import json
 import re
 import shutil
 import signal
 import socket
 import sqlite3
+import subprocess
 import sys
-import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
-from conftest import PROGRAM, TinyLab, wait
+from conftest import TinyLab, wait
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from window_site import EVIL, OURS, Listener, Site, add
 
-from nightlab.ledger import LEDGER, Ledger
+from nightlab.ledger import LEDGER
 from nightlab.ledger.columns import ColumnFeed
-from nightlab.records import Candidate, Evidence, Measurement, PairedGain, Verdict
+from nightlab.records import Candidate, Evidence, PairedGain
 from nightlab.session import Session
 from nightlab.window import live
-from nightlab.window.app import PAGE, Window, make_app
+from nightlab.window.app import PAGE, Window
 from nightlab.window.diffs import shown
 from nightlab.window.guard import HEADERS
-
-OURS = {"x-nightlab": "window", "content-type": "application/json"}
-EVIL = '<img src=x onerror="alert(1)">\x1b[31m\u202e</script><script>alert(2)</script>'
-
-
-class Answer:
-    def __init__(self, response: http.client.HTTPResponse) -> None:
-        self.status, self.headers, self.body = response.status, response.headers, response.read()
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.body)
-
-
-class Site:
-    """A window that is served in this process, and what a browser asks of it."""
-
-    def __init__(self, window: Window, **more: Any) -> None:
-        self.socket = socket.create_server(("127.0.0.1", 0))
-        self.port = self.socket.getsockname()[1]
-        config = uvicorn.Config(make_app(window, **more), log_level="critical", timeout_graceful_shutdown=1)
-        self.server = uvicorn.Server(config)
-        self.thread = threading.Thread(target=self.server.run, args=([self.socket],))
-        self.thread.start()
-        wait(lambda: self.server.started)
-
-    def close(self) -> None:
-        self.server.should_exit = True
-        self.thread.join()
-
-    def ask(self, path: str, method: str = "GET", body: str | None = None, **headers: str) -> Answer:
-        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)) as link:
-            link.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
-            return Answer(link.getresponse())
-
-    def tell(self, path: str, what: Any, **headers: str) -> Answer:
-        return self.ask(path, "POST", json.dumps(what), **OURS, **headers)
-
-
-class Listener:
-    """A browser's event source."""
-
-    def __init__(self, site: Site, mark: str = "", **headers: str) -> None:
-        self.link = http.client.HTTPConnection("127.0.0.1", site.port, timeout=30)
-        self.link.request("GET", f"/api/events?mark={mark}", headers=headers)
-        self.answer = self.link.getresponse()
-        assert self.answer.status == 200 and self.answer.headers["content-type"].startswith("text/event-stream")
-
-    def next(self, kind: str) -> tuple[str, Any]:
-        """The mark and the data of the next event of a kind."""
-        found: dict[str, str] = {}
-        while line := self.answer.readline().decode():
-            if line == "\n":
-                if found.get("event") == kind:
-                    return found["id"], json.loads(found["data"])
-                found = {}
-            elif ": " in line:
-                name, _, value = line.rstrip("\n").partition(": ")
-                found[name] = value
-        raise AssertionError(f"the stream ended without {kind}")
-
-    def close(self) -> None:
-        self.link.close()
-
 
 @pytest.fixture
 def session(make_lab: Any) -> Iterator[Session]:
@@ -114,18 +48,6 @@ def serve(session: Session) -> Iterator[Callable[..., Site]]:
     yield start
     for site in sites:
         site.close()
-
-
-def add(session: Session, text: str = "", hypothesis: str = "baseline", status: str = "keep", value: float = 1.0) -> int:
-    """An experiment on the champion, judged at once."""
-    champion = session.ledger.champion()
-    parent = champion.candidate.commit if champion else session.base
-    commit = session.repo.commit_files(parent, {"genome.py": text}, "x") if text else parent
-    changes = ("A 4 → 2",) if text else ()
-    number = session.ledger.propose(Candidate(commit, parent, commit, "tuner", hypothesis, changes=changes))
-    measured = Measurement("measured", value)
-    session.ledger.judge(number, measured, Verdict(status, "improved", bar=value if status == "keep" else None))  # type: ignore[arg-type]
-    return number
 
 
 # -- who is let in ----------------------------------------------------------------------------------------
@@ -330,14 +252,23 @@ def damaged(ledger: Path, how: str) -> None:
             path.unlink()
     elif how == "truncated":
         ledger.write_bytes(ledger.read_bytes()[:3000])
-    elif how == "no database":
-        ledger.write_text("nothing of the kind " * 500)
     else:
-        with closing(sqlite3.connect(ledger)) as db:
-            db.execute("PRAGMA user_version = 99")
+        ledger.write_text("nothing of the kind " * 500)
 
 
-@pytest.mark.parametrize("how", ["removed", "truncated", "no database", "newer"])
+def test_a_ledger_of_a_newer_nightlab_is_not_guessed_at(serve: Any, session: Session) -> None:
+    with closing(sqlite3.connect(session.folder / LEDGER)) as db:
+        db.execute("PRAGMA user_version = 99")
+    site = serve()
+    refused = site.ask("/api/points")
+    assert refused.status == 400 and "newer" in refused.json["message"] and "upgrade" in refused.json["mend"]
+    browser = Listener(site)
+    told = browser.next("picture")[1]
+    assert "newer" in told["fault"] and "upgrade" in told["mend"]
+    browser.close()
+
+
+@pytest.mark.parametrize("how", ["removed", "truncated", "no database"])
 def test_a_broken_ledger_is_a_sentence_and_a_mended_one_goes_on(serve: Any, session: Session, how: str) -> None:
     add(session)
     session.close()
@@ -423,14 +354,12 @@ LINES = st.lists(st.sampled_from(["x = 1", '"""', "  # note", "", "-- a", "++ b"
 @settings(max_examples=40)
 @given(old=LINES, new=LINES)
 def test_a_diff_says_the_same_coloured(tmp_path_factory: Any, old: list[str], new: list[str]) -> None:
-    import subprocess
-
     folder = tmp_path_factory.mktemp("diff")
     for side, lines in (("a", old), ("b", new)):
         (folder / side).mkdir()
         (folder / side / "f.py").write_text("".join(f"{line}\n" for line in lines))
     raw = subprocess.run(["git", "diff", "--no-index", "--no-prefix", "a/f.py", "b/f.py"], cwd=folder, capture_output=True, text=True, check=False).stdout
-    told = shown(raw.replace("diff --git a/f.py b/f.py", "diff --git a/f.py b/f.py"))
+    told = shown(raw)
     rows = {kind: [("".join(text for _, text in line["spans"]), line) for line in told if line["kind"] == kind] for kind in ("added", "removed", "same")}
     for text, line in rows["added"]:
         assert text == new[line["new"] - 1]

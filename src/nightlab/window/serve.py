@@ -9,6 +9,7 @@ from collections.abc import Callable
 from urllib.parse import quote
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from nightlab.records import NightlabError
 from nightlab.window.app import Window, make_app
@@ -27,12 +28,17 @@ def serve(window: Window, host: str | None, port: int | None, opened: Callable[[
     listening = _listen(host or LOOPBACK, port)
     at = listening.getsockname()[1]
     app = make_app(window, token=token, names=(host,) if host else ())
-    config = uvicorn.Config(
-        app, access_log=False, log_level="error", server_header=False, lifespan="on",
-        timeout_graceful_shutdown=1, timeout_keep_alive=60,
-    )  # fmt: skip
     opened(f"http://{_named(host or LOOPBACK)}:{at}/{f'?token={quote(token)}' if token else ''}")
-    uvicorn.Server(config).run([listening])
+    server(app).run([listening])
+
+
+def server(app: ASGIApp) -> uvicorn.Server:
+    """The server for a window: silent, and gone a second after it is asked to, whoever still listens."""
+    config = uvicorn.Config(
+        app, access_log=False, log_level="critical", server_header=False, timeout_graceful_shutdown=1,
+        timeout_keep_alive=60,
+    )  # fmt: skip
+    return uvicorn.Server(config)
 
 
 def _listen(host: str, port: int | None) -> socket.socket:
