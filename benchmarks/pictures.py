@@ -175,24 +175,24 @@ share = 2
 kind = "recombine"
 """
 
-IDEAS = [
-    ("A rate that falls to nothing: late steps stop bouncing", "    rate = LEARNING_RATE\n",
-     "    rate = LEARNING_RATE * max(1 - budget.progress, 0.0)\n"),
-    ("Rectifiers instead of tanh: no saturation, cheaper", "    hidden = np.tanh(x @ w1 + b1)\n    return hidden, hidden @ w2 + b2\n",
-     "    hidden = np.maximum(x @ w1 + b1, 0.0)\n    return hidden, hidden @ w2 + b2\n"),
-    ("Radius and angle as inputs, which is what a spiral is made of", "def forward(weights, x):\n    w1, b1, w2, b2 = weights\n",
-     "def forward(weights, x):\n    w1, b1, w2, b2 = weights\n    x = x * (1 + (x**2).sum(1, keepdims=True)) / 2\n"),
-    ("Clip each gradient's norm at one, so that a rare batch can't throw the weights far away",
-     "    for w, v, g in zip(weights, moving, slopes):\n",
-     "    for w, v, g in zip(weights, moving, slopes):\n        g = g / max(np.sqrt((g**2).sum()), 1.0)\n"),
-    ("No decay of the biases", "        v += g + WEIGHT_DECAY * w\n", "        v += g + (WEIGHT_DECAY * w if w.ndim > 1 else 0)\n"),
-    ("A second hidden layer", "    hidden = np.tanh(x @ w1 + b1)\n", "    hidden = np.tanh(np.tanh(x @ w1 + b1) @ w3 + b3)\n"),
-    ("Warm the rate up over the first fiftieth of the budget", "    rate = LEARNING_RATE\n",
-     "    rate = LEARNING_RATE * min(1.0, 50 * budget.progress)\n"),
-    ("Nesterov's look ahead", "        w -= rate * v\n", "        w -= rate * (g + MOMENTUM * v)\n"),
-    ("Smooth the labels a little: the arms overlap", "    p[np.arange(len(y)), y] -= 1\n",
-     "    p[np.arange(len(y)), y] -= 0.97\n    p -= 0.01\n"),
-]  # fmt: skip
+HIDDEN, STEP = "    hidden = np.tanh(x @ w1 + b1)\n", "    rate = LEARNING_RATE\n"
+DECAY, LOOP = "        v += g + WEIGHT_DECAY * w\n", "    for w, v, g in zip(weights, moving, slopes):\n"
+MOVE, TARGET = "        w -= rate * v\n", "    p[np.arange(len(y)), y] -= 1\n"
+IDEAS = [  # in what words, what goes, what comes
+    ("A rate that falls to nothing: late steps stop bouncing", STEP, f"{STEP[:-1]} * max(1 - budget.progress, 0.0)\n"),
+    ("Rectifiers instead of tanh: cheaper", HIDDEN, "    hidden = np.maximum(x @ w1 + b1, 0.0)\n"),
+    ("Stretch what is far from the centre", HIDDEN, f"    x = x * (1 + (x**2).sum(1, keepdims=True)) / 2\n{HIDDEN}"),
+    (
+        "Clip each gradient's norm at one, so that a rare batch can't throw the weights far away",
+        LOOP,
+        f"{LOOP}        g = g / max(np.sqrt((g**2).sum()), 1.0)\n",
+    ),
+    ("No decay of the biases", DECAY, "        v += g + (WEIGHT_DECAY * w if w.ndim > 1 else 0)\n"),
+    ("A second hidden layer", HIDDEN, "    hidden = np.tanh(np.tanh(x @ w1 + b1) @ w3 + b3)\n"),
+    ("Warm the rate up", STEP, f"{STEP[:-1]} * min(1.0, 50 * budget.progress)\n"),
+    ("Nesterov's look ahead", MOVE, "        w -= rate * (g + MOMENTUM * v)\n"),
+    ("Smooth the labels: the arms overlap", TARGET, "    p[np.arange(len(y)), y] -= 0.97\n    p -= 0.01\n"),
+]
 
 
 def make_lab(folder: Path) -> None:

@@ -30,6 +30,7 @@ from nightlab.window.app import PAGE, Window
 from nightlab.window.diffs import shown
 from nightlab.window.guard import HEADERS
 
+
 @pytest.fixture
 def session(make_lab: Any) -> Iterator[Session]:
     session = make_lab().session()
@@ -66,7 +67,9 @@ def test_every_answer_forbids_all_that_is_not_ours(serve: Any) -> None:
 def test_the_page_needs_nobody_else_and_makes_no_markup_of_words() -> None:
     for file in PAGE.iterdir():
         text = file.read_text().replace("http://www.w3.org/2000/svg", "")
-        assert not re.search(r"https?://|//cdn|innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(", text), file
+        assert not re.search(
+            r"https?://|//cdn|innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(", text
+        ), file
     page = (PAGE / "index.html").read_text()
     assert not re.search(r"<script(?! type=\"module\" src=)|<style|\sstyle=|\son\w+=", page)
     for path in re.findall(r'(?:src|href)="/page/([^"]+)"', page):
@@ -89,7 +92,9 @@ def test_a_token_is_asked_for_everything_and_leaves_the_address(serve: Any) -> N
     assert away.headers["location"].startswith("/evil.example"), "never to another machine"
 
 
-@pytest.mark.parametrize("host", ["evil.example", "evil.example:{port}", "127.0.0.1.evil.example", "", "localhost.evil"])
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:{port}", "127.0.0.1.evil.example", "", "localhost.evil"]
+)
 def test_a_name_that_is_not_ours_is_refused_whatever_it_resolves_to(serve: Any, host: str) -> None:
     site = serve(token="t")
     refused = site.ask("/", host=host.format(port=site.port), cookie=f"nightlab-{site.port}=t")
@@ -131,7 +136,10 @@ def test_orders_and_notes_are_left_as_the_commands_leave_them(serve: Any, sessio
     assert (session.folder / "notes.txt").read_text() == "try a wider net\n"
 
 
-@pytest.mark.parametrize("told", ["x", {}, {"order": 1}, {"order": "skip 0"}, {"order": "pin 7"}, {"order": "pause now"}, {"order": "pause" * 2000}])
+@pytest.mark.parametrize(
+    "told",
+    ["x", {}, {"order": 1}, {"order": "skip 0"}, {"order": "pin 7"}, {"order": "pause now"}, {"order": "pause" * 2000}],
+)
 def test_what_is_no_order_is_refused_with_the_reason(serve: Any, session: Session, told: Any) -> None:
     add(session)
     refused = serve().tell("/api/orders", told)
@@ -165,12 +173,19 @@ def test_one_experiment_from_close_by_and_two_beside_each_other(serve: Any, sess
     told = site.ask(f"/api/experiments/{number}").json
     assert (told["metric"], told["bar"], told["status"], told["parent"]) == (0.5, 0.5, "keep", 0)
     added = ["".join(text for _, text in line["spans"]) for line in told["diff"] if line["kind"] == "added"]
-    assert added == ["A = 2.0"] and ["number", "2.0"] in next(line["spans"] for line in told["diff"] if line["kind"] == "added")
+    assert added == ["A = 2.0"] and ["number", "2.0"] in next(
+        line["spans"] for line in told["diff"] if line["kind"] == "added"
+    )
     assert "\x1b" not in told["hypothesis"] and "\u202e" not in told["hypothesis"]
     both = site.ask(f"/api/compare?one={number}&other=0").json
     assert [side["number"] for side in both["sides"]] == [number, 0]
     assert any(line["kind"] == "added" and line["spans"][0][1].startswith("A") for line in both["diff"])
-    for wrong in ("/api/experiments/7", "/api/compare?one=0&other=7", "/api/compare?one=x&other=0", "/api/words?first=0"):
+    for wrong in (
+        "/api/experiments/7",
+        "/api/compare?one=0&other=7",
+        "/api/compare?one=x&other=0",
+        "/api/words?first=0",
+    ):
         assert site.ask(wrong).status == 400 and site.ask(wrong).json["message"]
 
 
@@ -322,13 +337,23 @@ def test_columns_say_what_the_records_say_however_they_are_read(session: Session
         merged: dict[int, dict[str, Any]] = {}
         seq = feed.last_event()
         for number in range(1, 12):
-            add(session, f"A = {number}.5\n", f"number {number}", "keep" if number % 4 == 0 else "crash" if number % 5 == 0 else "discard", 1 - number / 100)
+            add(
+                session,
+                f"A = {number}.5\n",
+                f"number {number}",
+                "keep" if number % 4 == 0 else "crash" if number % 5 == 0 else "discard",
+                1 - number / 100,
+            )
             if number == 8:
                 gain = PairedGain(0.1, 0.05, 0.15, 0.95, 4)
                 session.ledger.show(4, Evidence("confirmed", 0, (1, 2), gain))
                 session.ledger.remeasure(4, 0.97, {})
             told = feed.points(feed.touched(seq))
-            names = [name for name in told if len(told[name]) == len(told["number"]) and name not in ("reasons", "proposers", "evidence")]
+            names = [
+                name
+                for name in told
+                if len(told[name]) == len(told["number"]) and name not in ("reasons", "proposers", "evidence")
+            ]
             for at, n in enumerate(told["number"]):
                 merged[n] = {name: told[name][at] for name in names}
             if number % 3 == 0:
@@ -348,7 +373,10 @@ def test_columns_say_what_the_records_say_however_they_are_read(session: Session
         assert whole["evidence"][0]["all"][0]["gain"]["low"] == 0.05
 
 
-LINES = st.lists(st.sampled_from(["x = 1", '"""', "  # note", "", "-- a", "++ b", "diff --git a/x b/x", "@@ -1 +1 @@", "def f():"]), max_size=12)
+LINES = st.lists(
+    st.sampled_from(["x = 1", '"""', "  # note", "", "-- a", "++ b", "diff --git a/x b/x", "@@ -1 +1 @@", "def f():"]),
+    max_size=12,
+)
 
 
 @settings(max_examples=40)
@@ -358,9 +386,18 @@ def test_a_diff_says_the_same_coloured(tmp_path_factory: Any, old: list[str], ne
     for side, lines in (("a", old), ("b", new)):
         (folder / side).mkdir()
         (folder / side / "f.py").write_text("".join(f"{line}\n" for line in lines))
-    raw = subprocess.run(["git", "diff", "--no-index", "--no-prefix", "a/f.py", "b/f.py"], cwd=folder, capture_output=True, text=True, check=False).stdout
+    raw = subprocess.run(
+        ["git", "diff", "--no-index", "--no-prefix", "a/f.py", "b/f.py"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stdout
     told = shown(raw)
-    rows = {kind: [("".join(text for _, text in line["spans"]), line) for line in told if line["kind"] == kind] for kind in ("added", "removed", "same")}
+    rows = {
+        kind: [("".join(text for _, text in line["spans"]), line) for line in told if line["kind"] == kind]
+        for kind in ("added", "removed", "same")
+    }
     for text, line in rows["added"]:
         assert text == new[line["new"] - 1]
     for text, line in rows["removed"]:
@@ -404,5 +441,3 @@ def test_what_it_can_not_do_it_says(make_lab: Any, nightlab: Any, tmp_path: Path
     path = ":".join([str(tmp_path / "without"), *sys.path])
     bare = nightlab("serve", cwd=lab, PYTHONPATH=path)
     assert bare.code == 1 and "pip install 'nightlab[web]'" in bare.err
-
-

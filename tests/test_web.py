@@ -111,7 +111,7 @@ def test_the_lineage_is_walked_by_keyboard_and_a_node_opens(night: Session, serv
     expect(detail.locator(".diff .removed code")).to_have_text("A = 4.5  # [0.25..8 log]")
     expect(detail.locator(".diff .added code")).to_have_text("A = 8.5  # [0.25..8 log]")
     expect(detail.locator(".diff .added .number")).to_have_text("8.5")
-    expect(detail).to_contain_text("95 % interval 0.05000 to 0.1100")
+    expect(detail).to_contain_text("95 % interval 0.0500 to 0.1100")
     detail.press("Escape")
     expect(tree).to_be_focused()
 
@@ -195,7 +195,9 @@ def test_what_is_new_appears_and_a_restarted_server_is_found_again(night: Sessio
     expect(page.locator("#trouble")).to_be_hidden()
 
 
-def test_a_run_is_paused_resumed_and_noted_from_the_page(make_lab: Any, start_nightlab: Any, serve: Any, look: Any) -> None:
+def test_a_run_is_paused_resumed_and_noted_from_the_page(
+    make_lab: Any, start_nightlab: Any, serve: Any, look: Any
+) -> None:
     lab = make_lab(measure="import time; time.sleep(1)\nfrom genome import A, B\nprint(f'METRIC loss={A + B}')\n")
     for n in range(8):
         lab.idea(f"{n:02}", GENOME.replace("4.0", f"{n}.5"), f"idea {n}")
@@ -284,7 +286,11 @@ def test_axe_finds_nothing_serious(night: Session, serve: Any, look: Any, scheme
 
     def faults() -> list[str]:
         found = axe.run(page).response["violations"]
-        return [f"{one['id']}: {[node['html'][:200] for node in one['nodes'][:3]]}" for one in found if one["impact"] in SERIOUS]
+        return [
+            f"{one['id']}: {[node['html'][:200] for node in one['nodes'][:3]]}"
+            for one in found
+            if one["impact"] in SERIOUS
+        ]
 
     assert not faults()
     page.get_by_role("button", name="Log").click()

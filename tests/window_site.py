@@ -79,7 +79,9 @@ class Listener:
         self.link.close()
 
 
-def add(session: Session, text: str = "", hypothesis: str = "baseline", status: str = "keep", value: float = 1.0) -> int:
+def add(
+    session: Session, text: str = "", hypothesis: str = "baseline", status: str = "keep", value: float = 1.0
+) -> int:
     """An experiment on the champion, judged at once."""
     champion = session.ledger.champion()
     parent = champion.candidate.commit if champion else session.base

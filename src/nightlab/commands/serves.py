@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,16 +9,24 @@ import typer
 from nightlab.commands import HERE, Tag, Where, app, say
 
 
-@app.command(epilog="Examples:  nightlab serve   ·   nightlab serve --tag nov21 --read-only   ·   nightlab serve --host 0.0.0.0")
+@app.command(
+    epilog="Examples:  nightlab serve   ·   nightlab serve --tag nov21 --read-only   ·   nightlab serve --host 0.0.0.0"
+)
 def serve(
     lab: Where = HERE,
     tag: Tag = None,
     host: Annotated[
         str | None,
-        typer.Option(metavar="ADDRESS", help="Listen there, for whoever has the token; this machine alone if left out."),
+        typer.Option(
+            metavar="ADDRESS", help="Listen there, for whoever has the token; this machine alone if left out."
+        ),
     ] = None,
-    port: Annotated[int | None, typer.Option(min=0, max=65535, help="8470 if left out, or the next that is free.")] = None,
-    read_only: Annotated[bool, typer.Option("--read-only", help="Nobody can pause, skip, pin or note from it.")] = False,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="8470 if left out, or the next that is free.")
+    ] = None,
+    read_only: Annotated[
+        bool, typer.Option("--read-only", help="Nobody can pause, skip, pin or note from it.")
+    ] = False,
 ) -> None:
     """Show a session in the browser, live: what was tried, what came of it, and what descends from what.
 

@@ -44,7 +44,9 @@ class ColumnFeed(Feed):
         lists ``reasons`` and ``proposers``. ``evidence`` has an entry for each experiment that has some.
         """
         rows = self._of(", ".join(POINT.values()), numbers)
-        told: Columns = dict(zip(POINT, map(list, zip(*rows, strict=True)), strict=True)) if rows else {n: [] for n in POINT}
+        told: Columns = (
+            dict(zip(POINT, map(list, zip(*rows, strict=True)), strict=True)) if rows else {n: [] for n in POINT}
+        )
         for name in NAMES:
             places: dict[str, int] = {}
             told[name] = [places.setdefault(word, len(places)) for word in told[name]]
@@ -70,7 +72,8 @@ class ColumnFeed(Feed):
         return sorted(number for (number,) in rows)
 
     def _of(self, columns: str, numbers: Iterable[int] | None) -> list[tuple[Any, ...]]:
-        where, args = "", ()
-        if numbers is not None:
-            where, args = "WHERE number IN (SELECT value FROM json_each(?)) ", (json.dumps(list(numbers)),)
-        return self._db.execute(f"SELECT {columns} FROM experiments {where}ORDER BY number", args).fetchall()
+        if numbers is None:
+            return self._db.execute(f"SELECT {columns} FROM experiments ORDER BY number").fetchall()
+        some = "WHERE number IN (SELECT value FROM json_each(?))"
+        query = f"SELECT {columns} FROM experiments {some} ORDER BY number"
+        return self._db.execute(query, (json.dumps(list(numbers)),)).fetchall()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,7 +46,7 @@ class Window:
 
 
 def make_app(window: Window, *, token: str = "", names: tuple[str, ...] = ()) -> Starlette:
-    """The application for one session. ``token``: who must be let in by it; ``names``: this machine's, beside its own."""
+    """The application for one session. With a ``token``, who has it is let in; ``names``: more of this machine's."""
     live = Live(window.folder)
 
     async def page(request: Request) -> Response:

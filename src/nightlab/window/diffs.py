@@ -20,7 +20,7 @@ Span = tuple[str, str]
 
 
 def shown(diff: str) -> list[dict[str, Any]]:
-    """Each line as ``kind`` (file, hunk, added, removed, same, note), ``old`` and ``new`` number, and coloured ``spans``.
+    """Each line: its ``kind`` (file, hunk, added, removed, same, note), ``old`` and ``new`` number, coloured ``spans``.
 
     Both sides of a file are lexed as a whole, so that a string over many lines is one.
     """

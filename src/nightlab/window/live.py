@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from nightlab.following import Follower
 from nightlab.ledger import LEDGER, read_notes
@@ -23,6 +24,7 @@ from nightlab.records import NightlabError
 from nightlab.watch.picture import as_json
 from nightlab.words import plain
 
+T = TypeVar("T")
 PACE = 0.5  # seconds between looks at the session
 RESTLESS = ("duty", "duty_hour", "rate", "rules", "left", "free_mb", "machine")  # always a little different
 CALM = 10.0  # seconds, after which those are told all the same
@@ -70,7 +72,7 @@ class Live:
 
         return await self._in_thread(read)
 
-    async def events(self, mark: str) -> AsyncIterator[str]:
+    async def events(self, mark: str) -> AsyncGenerator[str, None]:
         """All that is new after ``mark``, for as long as the browser listens. Raises NightlabError for one too many."""
         if self.listeners >= LISTENERS:
             raise NightlabError(f"{LISTENERS} browsers look already", "close some")
@@ -85,7 +87,7 @@ class Live:
                 if self.picture and self.picture != told:
                     told, now = self.picture, self.mark
                     if now != mark:
-                        yield await self._in_thread(lambda since=mark, now=now: self._rows(since, now))
+                        yield await self._in_thread(partial(self._rows, mark, now))
                         mark = now
                     yield _event("picture", told, mark)
                 try:
@@ -160,7 +162,7 @@ class Live:
                     self._news = asyncio.Event()
                 await asyncio.sleep(PACE)
 
-    async def _in_thread(self, call: Any) -> Any:
+    async def _in_thread(self, call: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, call)
 
 
