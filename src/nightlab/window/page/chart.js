@@ -1,7 +1,7 @@
 // The staircase: every experiment a point, what was kept in green with its words, luck and evidence beside it.
 
 import { by, colours, el, number, signed } from "./dom.js";
-import { cross, cut, dot, line, ring, ticks } from "./pen.js";
+import { cross, cut, dot, fitted, line, ring, ticks } from "./pen.js";
 import { STATUS, VERDICTS } from "./store.js";
 
 const EDGE = { left: 74, right: 18, top: 18, bottom: 30 };
@@ -11,6 +11,7 @@ const TILT = -Math.PI / 7;
 const LINE = 13; // pixels between two labels
 const LABELS = 24; // of them at most, of so many that are tried
 const TRIED = 500;
+const READABLE = 150; // pixels of words that are worth the place after the point
 const SMALL = 1.2; // radius of a point among thousands
 
 export class Chart {
@@ -76,7 +77,7 @@ export class Chart {
     if (!kept.length) return [0, 1];
     const [low, high] = [Math.min(...kept), Math.max(...kept)];
     const room = Math.max((high - low) * 0.35, 6 * (store.picture.sigma || 0), Math.abs(high) * 0.002, 1e-12);
-    return [low - room, high + room];
+    return this.store.maximise ? [low - 1.3 * room, high + 0.7 * room] : [low - 0.7 * room, high + 1.3 * room];
   }
 
   x(n) {
@@ -244,12 +245,16 @@ export class Chart {
     const largest = seen.filter((n) => n > 0).sort((one, other) => size(other) - size(one));
     for (const n of largest.slice(0, TRIED)) {
       if (stood.length === LABELS) break;
-      const words = cut(store.words(n), LABEL);
-      const long = pen.measureText(words).width;
       // After the point and above the stairs; or before it and below them, where the paper ends.
-      const after = this.x(n) + 7 + long * Math.cos(tilt) < this.width;
+      const [at, height] = [this.x(n), this.y(store.value(n))];
+      const roomAfter = Math.min((this.width - at - 9) / Math.cos(tilt), (store.maximise ? this.height - height : height) / Math.sin(Math.abs(tilt)) - 24);
+      const roomBefore = Math.min((at - this.edge.left - 9) / Math.cos(tilt), (store.maximise ? height : this.height - this.edge.bottom - height) / Math.sin(Math.abs(tilt)) - 24);
+      const after = roomAfter >= Math.min(roomBefore, READABLE);
+      const words = fitted(pen, cut(store.words(n), LABEL), after ? roomAfter : roomBefore);
+      if (!words) continue;
+      const long = pen.measureText(words).width;
       const away = (store.maximise ? 9 : -9) * (after ? 1 : -1.6);
-      const [x, y] = [this.x(n) + (after ? 7 : -7), this.y(store.value(n)) + away];
+      const [x, y] = [at + (after ? 7 : -7), height + away];
       const across = y * Math.cos(tilt) - x * Math.sin(tilt);
       const along = x * Math.cos(tilt) + y * Math.sin(tilt) - (after ? 0 : long);
       if (stood.some((one) => Math.abs(one.across - across) < LINE && along < one.end + 8 && along + long + 8 > one.along)) continue;

@@ -129,7 +129,7 @@ export class Panels {
     ];
     const left = picture.alive && picture.left !== null && picture.left !== undefined ? picture.left : null;
     if (left !== null) rows.push(["ends", `in ${lasting(left)}, about ${clock(Date.now() / 1000 + left)}`]);
-    if (picture.spent?.turns) rows.push(["spent", `${picture.spent.tokens.toLocaleString("en")} tokens, $${picture.spent.money.toFixed(2)}${picture.spent.unpriced ? ` (${picture.spent.unpriced} of ${picture.spent.turns} turns did not say)` : ""}`]);
+    if (picture.spent?.tokens || picture.spent?.money) rows.push(["spent", `${picture.spent.tokens.toLocaleString("en")} tokens, $${picture.spent.money.toFixed(2)}${picture.spent.unpriced ? ` (${picture.spent.unpriced} of ${picture.spent.turns} turns did not say)` : ""}`]);
     if (picture.free_mb) rows.push(["disk", `${number(picture.free_mb / 1024, 2)} GB free`]);
     if (picture.last_event_at) rows.push(["last news", clock(picture.last_event_at)]);
     put(by("pace"), facts(rows), ...(picture.rules ?? []).map((rule) => el("div", { class: "rule" }, el("p", {}, rule.words),
@@ -151,7 +151,7 @@ export class Panels {
   who() {
     const { picture } = this.store;
     const all = Object.entries(picture.proposers ?? {}).sort((one, other) => other[1].tried - one[1].tried);
-    const paid = all.some(([, one]) => one.spent.turns);
+    const paid = all.some(([, one]) => one.spent.tokens || one.spent.money);
     put(by("who"), all.length ? el("div", { class: "wide" }, el("table", {},
       el("thead", {}, el("tr", {}, ...["who", "tried", "kept", ...(paid ? ["tokens", "cost"] : [])].map((head) => el("th", { scope: "col" }, head)))),
       el("tbody", {}, ...all.map(([name, one]) => el("tr", {}, el("th", { scope: "row" }, name), el("td", {}, one.tried.toLocaleString("en")), el("td", {}, `${one.kept}${one.tried ? ` (${share(one.kept / one.tried)})` : ""}`),

@@ -2,6 +2,13 @@
 
 export const cut = (words, most) => (words.length > most ? `${words.slice(0, most - 1)}…` : words);
 
+/** Words that are no longer than so many pixels; none where too little of them would be left. */
+export function fitted(pen, words, room) {
+  const part = room / pen.measureText(words).width;
+  if (part >= 1) return words;
+  return part * words.length < 9 ? "" : cut(words, Math.floor(part * words.length));
+}
+
 /** Round values between two, about so many. */
 export function ticks(low, high, about) {
   const rough = (high - low) / about || 1;
