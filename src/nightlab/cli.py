@@ -8,9 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from nightlab.commands import MENDABLE, STOPPED, app, claims, labs, looks, nights, serves, steers, wheel
+from nightlab.commands import MENDABLE, STOPPED, app, claims, labs, looks, nights, serves, steers, watch, wheel
 
-__all__ = ["app", "claims", "labs", "looks", "main", "nights", "serves", "steers", "wheel"]
+__all__ = ["app", "claims", "labs", "looks", "main", "nights", "serves", "steers", "watch", "wheel"]
 
 
 @app.callback(invoke_without_command=True)

@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from nightlab.lab import Lab, Stop
-from nightlab.ledger import LEDGER
+from nightlab.ledger import LEDGER, add_note
 from nightlab.ledger.feed import Event, Feed
-from nightlab.records import Budget, Experiment, NightlabError, Platform, Trial
+from nightlab.records import Budget, Experiment, Measurement, NightlabError, Platform, Trial
 from nightlab.session import runs_now
 from nightlab.standing import replicates
-from nightlab.steering import PAUSE, PIN, RESUME, UNPIN, parse
+from nightlab.steering import PAUSE, PIN, RESUME, UNPIN, leave, parse
+from nightlab.trial.box import printed
 from nightlab.trial.curve import CURVE, Points, points
 from nightlab.watch.picture import About, InFlight, Picture, Point, Said, Share, Step, point_of
 from nightlab.watch.tempo import HOUR, RECENT, duty, rate, stop_rules, trained_within, training_left
@@ -64,6 +65,22 @@ class Follower:
             self._picture = replace(self._picture, fault=f"{error}", alive=False, flights=())
             return self._picture
         return self._drawn()
+
+    def details(self, number: int) -> tuple[Experiment, list[tuple[Trial, Measurement | None]], str]:
+        """An experiment, its trials, and the end of what the last of them printed."""
+        if self._feed is None:
+            raise NightlabError(f"the ledger {self.path} can't be read", "see: nightlab log")
+        trials = self._feed.trials(number)
+        log = printed(self.folder / "trials" / trials[-1][0].id) if trials else ""
+        return self._feed.experiment(number), trials, log
+
+    def order(self, order: str) -> None:
+        """Leave an order for the session. Raises NightlabError when it can't be followed."""
+        leave(self.folder, order)
+
+    def note(self, words: str) -> None:
+        """Tell the session's proposers something."""
+        add_note(self.folder, words)
 
     def close(self) -> None:
         if self._feed:

@@ -254,6 +254,7 @@ class Night:
                 experiments=self.stopping.done(),
                 champion=self.ledger.champion(),
                 adopted=adopted,
+                folder=session.folder,
             )
         )
         if self.crew.slots[0].cores and session.device == "cpu" and not adopted:

@@ -6,10 +6,12 @@ and writes down what it was with its place among the orders: all that follows is
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from rich.markup import escape
 
 from nightlab.crew import Crew
-from nightlab.ledger import Ledger, read_orders
+from nightlab.ledger import LEDGER, Ledger, give_order, read_orders
 from nightlab.records import Experiment, NightlabError
 from nightlab.search import worth
 from nightlab.words import one_line
@@ -40,6 +42,17 @@ def fault(ledger: Ledger, order: str) -> str:
     if experiment and worth(experiment) is None:
         return f"experiment {number} has no number to go on from: {_said(experiment)}"
     return ""
+
+
+def leave(folder: Path, order: str) -> None:
+    """Leave an order for whoever runs the session in ``folder``. Raises NightlabError when it can't be followed."""
+    ledger = Ledger(folder / LEDGER, read_only=True)
+    try:
+        if why := fault(ledger, order):
+            raise NightlabError(why, "see what there is: nightlab log")
+    finally:
+        ledger.close()
+    give_order(folder, order)
 
 
 def to_skip(ledger: Ledger) -> int:

@@ -6,6 +6,7 @@ claim did not hold (``try`` did not keep, ``replay`` differs, ``demo`` found not
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -44,6 +45,7 @@ Allow = Annotated[
         help="Go on without a protection of the sandbox: files, network, processes, privileges, or all.",
     ),
 ]
+Plain = Annotated[bool, typer.Option("--plain", help="Lines instead of a screen, as in a pipe.")]
 HERE = Path()
 
 
@@ -81,6 +83,19 @@ def view(quiet: bool = False) -> Any:
     from nightlab.watch.view import Lines, View
 
     return View() if quiet else Lines(console())
+
+
+def window(plain: bool) -> Any:
+    """The view of what runs for long: a screen where standard output is an outlet to a terminal, else lines."""
+    from nightlab.watch.outlet import Outlet
+    from nightlab.watch.terminal import usable
+
+    if plain or not isinstance(sys.stdout, Outlet) or not usable(sys.stdout.fd):
+        return view()
+    from nightlab.following import Follower
+    from nightlab.watch.window import Window
+
+    return Window(sys.stdout, Follower, console())
 
 
 def console() -> Any:

@@ -14,6 +14,7 @@ from nightlab.commands import (
     STOPPED,
     Allow,
     Device,
+    Plain,
     Tag,
     Where,
     allowed,
@@ -21,8 +22,9 @@ from nightlab.commands import (
     draw,
     near,
     say,
-    view,
+    window,
 )
+from nightlab.watch.outlet import unhurried
 
 if TYPE_CHECKING:
     from nightlab.lab import Stop
@@ -42,6 +44,7 @@ On = Annotated[
     "   ·   nightlab run --on local-ray --slots 8   ·   nightlab run --on ray://head:10001   ·   "
     "nightlab run --on slurm --slots 16"
 )
+@unhurried()
 def run(
     lab: Where = HERE,
     tag: Annotated[str | None, typer.Option("--tag", "-t", help="Start or continue this session.")] = None,
@@ -62,6 +65,7 @@ def run(
         ),
     ] = None,
     on: On = None,
+    plain: Plain = False,
     device: Device = None,
     allow: Allow = [],  # noqa: B006
 ) -> None:
@@ -75,7 +79,7 @@ def run(
     if slots not in (None, "auto") and not (slots.isdecimal() and int(slots)):
         raise typer.BadParameter(f"--slots {slots}: a number from 1, or auto")
     count = int(slots) if slots and slots != "auto" else None
-    shown, engine = view(), None
+    shown, engine = window(plain), None
     if on:
         from nightlab.start import begin_far
 
@@ -103,10 +107,12 @@ def note(
 
 
 @app.command(epilog="Examples:  nightlab demo   ·   nightlab demo my-demo --experiments 40")
+@unhurried()
 def demo(
     name: Annotated[Path | None, typer.Argument(metavar="[FOLDER]", help="Where; a new folder if left out.")] = None,
     experiments: Annotated[int, typer.Option("--experiments", "-n", min=1, help="How many.")] = 20,
     seeds: Annotated[int, typer.Option(min=2, help="Fresh seeds for the final comparison.")] = 4,
+    plain: Plain = False,
     device: Device = None,
 ) -> None:
     """A real session on a real language model, on any machine, in minutes: no account, no key.
@@ -119,7 +125,7 @@ def demo(
     folder = demo_folder(name)
     if not folder.exists():
         make_lab(folder, "lm")
-    shown = view()
+    shown = window(plain)
     shown.say(f"[bold]nightlab demo[/] in {folder}/ · a small GPT on two centuries of speeches")
     session, said = begin(folder, None, device, allowed(["all"]))
     if said:

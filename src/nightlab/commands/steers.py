@@ -65,12 +65,9 @@ def pin(
 
 def _order(lab: Path, tag: str | None, order: str) -> str:
     """Leave an order for a session, if it can be followed; returns the session's tag."""
-    from nightlab.ledger import find_ledger, find_session, give_order, state_folder
-    from nightlab.records import NightlabError
-    from nightlab.steering import fault
+    from nightlab.ledger import find_session, state_folder
+    from nightlab.steering import leave
 
     tag = find_session(lab, tag)
-    if why := fault(find_ledger(lab, tag), order):
-        raise NightlabError(why, "see what there is: nightlab log")
-    give_order(state_folder(lab) / tag, order)
+    leave(state_folder(lab) / tag, order)
     return tag

@@ -224,10 +224,7 @@ class Box:
 
     def log(self, trial_id: str, role: str = "candidate") -> str:
         """What a trial's process printed, made harmless; empty when it left no log."""
-        try:
-            return plain((self.folder / trial_id / f"{role}.log").read_bytes(), limit=20_000)
-        except OSError:
-            return ""
+        return printed(self.folder / trial_id, role)
 
     @property
     def platform(self) -> Platform:
@@ -468,6 +465,11 @@ def _born(folder: Path) -> str:
     return _read(folder / BORN) or folder.name
 
 
+def printed(folder: Path, role: str = "candidate") -> str:
+    """What a process of the trial in ``folder`` printed, made harmless; empty when it left no log."""
+    return plain(_read_bytes(folder / f"{role}.log"), limit=20_000)
+
+
 def _locked(folder: Path) -> bool:
     """Whether a living supervisor holds the folder's lock."""
     try:
@@ -484,10 +486,14 @@ def _locked(folder: Path) -> bool:
 
 
 def _read(path: Path) -> str:
+    return _read_bytes(path).decode("utf-8", errors="replace")
+
+
+def _read_bytes(path: Path) -> bytes:
     try:
-        return path.read_bytes().decode("utf-8", errors="replace")
+        return path.read_bytes()
     except OSError:
-        return ""
+        return b""
 
 
-__all__ = ["Box", "Budget", "Running", "end_leftovers", "run_prepare"]
+__all__ = ["Box", "Budget", "Running", "end_leftovers", "printed", "run_prepare"]

@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console, Group
@@ -32,6 +33,7 @@ class Opening:
     experiments: int
     champion: Experiment | None
     adopted: int
+    folder: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,56 +76,57 @@ class Lines(View):
 
     def opened(self, opening: Opening) -> None:
         self.metric, self.best = opening.metric, opening.champion
-        self.say(f"[bold]session {opening.tag}[/] · lab {opening.lab} · {opening.budget} of training per trial")
-        self.say(f"[dim]on {escape(opening.platform)}[/]")
-        self.say(f"[dim]{escape(opening.sandbox)}[/]")
+        self._line(f"[bold]session {opening.tag}[/] · lab {opening.lab} · {opening.budget} of training per trial")
+        self._line(f"[dim]on {escape(opening.platform)}[/]")
+        self._line(f"[dim]{escape(opening.sandbox)}[/]")
         if opening.experiments:
             also = f", {opening.adopted} trial still running" if opening.adopted else ""
-            self.say(f"continuing after {opening.experiments} experiments{also}")
+            self._line(f"continuing after {opening.experiments} experiments{also}")
         else:
-            self.say("measuring the baseline first")
-        self.say(f"[dim]{'#':<5}{'verdict':<8}{opening.metric.name:>12} {'change':>10}  hypothesis[/]")
-        if self.console.is_terminal and self.live is None:
-            self.live = Live(console=self.console, refresh_per_second=self.REFRESH, transient=True)
-            self.live.start()
+            self._line("measuring the baseline first")
+        self._line(f"[dim]{'#':<5}{'verdict':<8}{opening.metric.name:>12} {'change':>10}  hypothesis[/]")
+        self._begin(opening.folder)
 
     def started(self, experiment: Experiment, trial: Trial) -> None:
         again = experiment.number in self.running
         self.running[experiment.number] = experiment
-        if trial.purpose in ("search", "pilot") and not again and not self.live:
-            self.say(f"[dim]#{experiment.number:<4}running   {escape(_what(experiment))}[/]")
+        if trial.purpose in ("search", "pilot") and not again and not self.moving:
+            self._line(f"[dim]#{experiment.number:<4}running   {escape(_what(experiment))}[/]")
 
     def measured(self, trial: Trial, measurement: Measurement, metric: Metric, variant: bool = False) -> None:
         shown = f"{measurement.metric:.6f}" if measurement.metric is not None else measurement.outcome
         name = "baseline" if trial.experiment == 0 else f"#{trial.experiment}"
         if variant:
             name = f"without {name}" if trial.purpose == "ablate" else f"{name} at this scale"
-        self.say(f"  {trial.purpose}: {name}, seed {trial.seed}: {metric.name} {shown}")
+        self._line(f"  {trial.purpose}: {name}, seed {trial.seed}: {metric.name} {shown}")
 
     def judged(self, experiment: Experiment, champion: Experiment | None) -> None:
         self.running.pop(experiment.number, None)
-        self.say(_line(experiment, champion, self.metric))
+        self._line(_line(experiment, champion, self.metric))
         if experiment.kept:
             self.best = experiment
         if experiment.number == 0 and experiment.measurement:
             self.baseline = experiment.measurement.metric
 
     def again(self, experiment: Experiment, why: str) -> None:
-        self.say(f"  [dim]#{experiment.number} once more, {escape(why)}[/]")
+        self._line(f"  [dim]#{experiment.number} once more, {escape(why)}[/]")
 
     def kept_up(self, champion: Experiment, bar: float, before: float, would: str, alarms: Sequence[str]) -> None:
         says = {"keep": "the rule keeps it unchanged", "not asked": "not asked, this is another machine"}
-        self.say(
+        self._line(
             f"  [dim]upkeep: #{champion.number} counts as {self.metric.name} {bar:.6f}, it was {before:.6f}; "
             f"self-test: {says.get(would, 'the rule does not keep it unchanged')}[/]"
         )
         for alarm in alarms:
-            self.say(f"  [bold yellow]alarm:[/] {escape(alarm)}")
+            self._line(f"  [bold yellow]alarm:[/] {escape(alarm)}")
 
     def refused(self, hypothesis: str, reason: str) -> None:
-        self.say(f"  [dim]not tried: {escape(hypothesis)}: {escape(reason)}[/]")
+        self._line(f"  [dim]not tried: {escape(hypothesis)}: {escape(reason)}[/]")
 
     def say(self, words: str) -> None:
+        self._line(words)
+
+    def _line(self, words: str) -> None:
         with suppress(OSError):  # a terminal that went away must not end the night
             if self.console.is_terminal:
                 self.console.print(words, highlight=False, no_wrap=True, overflow="ellipsis")
@@ -141,6 +144,17 @@ class Lines(View):
         if self.live:
             self.live.stop()
             self.live = None
+
+    @property
+    def moving(self) -> bool:
+        """Whether what runs now is seen anyway."""
+        return self.live is not None
+
+    def _begin(self, folder: Path) -> None:
+        """Show from now on what moves, too."""
+        if self.console.is_terminal and self.live is None:
+            self.live = Live(console=self.console, refresh_per_second=self.REFRESH, transient=True)
+            self.live.start()
 
     def _footer(self, flights: Sequence[Flight], goal: str) -> Group:
         rows: list[Any] = []

@@ -4,7 +4,8 @@ import { spark } from "./curve.js";
 import { by, clock, count, el, lasting, number, put, share } from "./dom.js";
 import { evidence, facts } from "./detail.js";
 
-const QUIET = 3; // seconds without a sign of life that are none
+const QUIET = 3; // seconds of a phase that are not worth telling
+const SAID = 5; // alarms and troubles that are shown, the latest
 
 export class Panels {
   constructor(store, order) {
@@ -144,7 +145,7 @@ export class Panels {
       ["self-tests", asked ? `an unchanged champion was tried ${asked === 1 ? "once" : `${asked} times`}; the rule would have kept ${kept === 0 ? "none" : kept}` : "none yet"],
     ];
     if (looks) rows.push(["held-out data", `${count(looks, "look")}; ${parted ? `${parted} parted from the search's number` : "it agrees with the search"}`]);
-    const said = [...(picture.alarms ?? []), ...(picture.troubles ?? [])].sort((one, other) => other.at - one.at).slice(0, 8);
+    const said = [...(picture.alarms ?? []), ...(picture.troubles ?? [])].sort((one, other) => other.at - one.at).slice(0, SAID);
     put(by("noise"), facts(rows), said.length ? el("ul", { class: "said alarms" }, ...said.map((one) => el("li", {}, one.words, el("span", { class: "quiet" }, ` ${clock(one.at)}`)))) : "");
   }
 

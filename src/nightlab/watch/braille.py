@@ -1,0 +1,75 @@
+"""Small pictures made of characters: a staircase with its points, and a curve in a line."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+
+from rich.text import Text
+
+DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))  # of a braille character, by row and column
+BLOCKS = "▁▂▃▄▅▆▇█"
+
+Pairs = Sequence[tuple[float, float]]
+
+
+class Canvas:
+    """``width`` by ``height`` characters of two by four dots each; y grows upwards, both axes from 0 to 1."""
+
+    def __init__(self, width: int, height: int) -> None:
+        self.width, self.height = width, height
+        self._dots: list[dict[int, int]] = [{} for _ in range(height)]
+        self._styles: dict[tuple[int, int], str] = {}
+
+    def dot(self, x: float, y: float, style: str) -> None:
+        """A dot; what is drawn later gives its character the style."""
+        column, row = round(x * (2 * self.width - 1)), round((1 - y) * (4 * self.height - 1))
+        self._set(column, row, style)
+
+    def stairs(self, steps: Pairs, style: str) -> None:
+        """From each point level to the next one's x, then straight up or down to it; the last goes on to the edge."""
+        right, bottom = 2 * self.width - 1, 4 * self.height - 1
+        places = [(round(x * right), round((1 - y) * bottom)) for x, y in steps]
+        for (x, y), (to, level) in pairwise([*places, (right, places[-1][1])] if places else []):
+            for column in range(x, to + 1):
+                self._set(column, y, style)
+            for row in range(min(y, level), max(y, level) + 1):
+                self._set(to, row, style)
+
+    def lines(self) -> list[Text]:
+        found = []
+        for row, dots in enumerate(self._dots):
+            line = Text("".join(chr(0x2800 + dots[x]) if x in dots else " " for x in range(self.width)))
+            for x in sorted(dots):
+                line.stylize(self._styles[row, x], x, x + 1)
+            found.append(line)
+        return found
+
+    def _set(self, column: int, row: int, style: str) -> None:
+        x, y = column // 2, row // 4
+        self._dots[y][x] = self._dots[y].get(x, 0) | DOTS[row % 4][column % 2]
+        self._styles[y, x] = style
+
+
+def curve(points: Pairs, width: int) -> str:
+    """A curve over 0 to 1 in one line of characters: the mean of each part's values, nothing beyond its end."""
+    parts: list[list[float]] = [[] for _ in range(width)]
+    for x, y in points:
+        parts[min(int(x * width), width - 1)].append(y)
+    known = [math.fsum(part) / len(part) if part else None for part in parts]
+    last: float | None = None
+    for n in range(max((n for n, value in enumerate(known) if value is not None), default=-1) + 1):
+        last = known[n] = known[n] if known[n] is not None else last  # a level stands until the next is known
+    low, high = extent(value for value in known if value is not None)
+    return "".join(
+        " " if value is None else BLOCKS[round((value - low) / (high - low) * (len(BLOCKS) - 1))] for value in known
+    )
+
+
+def extent(values: Iterable[float]) -> tuple[float, float]:
+    """The least and the greatest of what is finite, apart from each other in any case."""
+    known = [value for value in values if math.isfinite(value)]
+    low, high = (min(known), max(known)) if known else (0.0, 1.0)
+    room = max(abs(low), abs(high), 1e-300) * 1e-9
+    return (low, high) if high - low > room else (low - max(room, 1e-300), high + max(room, 1e-300))

@@ -1,0 +1,97 @@
+"""Output of a program that works unattended: whoever prints never waits for whoever reads.
+
+A terminal can hang (Ctrl-S, a connection that sleeps) and a pipe can have a reader that stopped reading. Then a plain
+``print`` waits, and with it the night.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+import threading
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+MOST = 2**20  # bytes that may wait; what comes then is left out, and it says so
+LEFT_OUT = b"\n[some lines were left out here: nobody read them]\n"
+
+
+class Outlet(io.TextIOBase):
+    """A text stream to the file descriptor ``fd``, which a thread of its own writes to, until it is gone."""
+
+    encoding = "utf-8"
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self._waiting: deque[bytes] = deque()
+        self._passing = b""
+        self._left_out = False
+        self._news = threading.Condition()
+        threading.Thread(target=self._pass_on, name="outlet", daemon=True).start()
+
+    def write(self, words: str) -> int:
+        data = words.encode(self.encoding, errors="replace")
+        with self._news:
+            if sum(map(len, self._waiting)) + len(data) > MOST:
+                self._left_out = True
+            else:
+                if self._left_out:
+                    self._waiting.append(LEFT_OUT)
+                    self._left_out = False
+                self._waiting.append(data)
+                self._news.notify_all()
+        return len(words)
+
+    def idle(self) -> bool:
+        """Whether all that was written has been passed on."""
+        return not (self._waiting or self._passing)
+
+    def drain(self, seconds: float | None = None) -> bool:
+        """Wait until all has been passed on; False when that takes longer."""
+        with self._news:
+            return self._news.wait_for(self.idle, seconds)
+
+    def fileno(self) -> int:
+        return self.fd
+
+    def isatty(self) -> bool:
+        return os.isatty(self.fd)
+
+    def writable(self) -> bool:
+        return True
+
+    def _pass_on(self) -> None:
+        gone = False
+        while True:
+            with self._news:
+                self._news.wait_for(lambda: self._waiting)
+                self._passing = self._waiting.popleft()
+            rest = memoryview(self._passing)
+            while rest and not gone:
+                try:
+                    rest = rest[os.write(self.fd, rest) :]
+                except OSError:
+                    gone = True  # the terminal was closed, or the reader has ended: the night goes on without
+            with self._news:
+                self._passing = b""
+                self._news.notify_all()
+
+
+@contextmanager
+def unhurried() -> Iterator[None]:
+    """Standard output through an outlet; at the end, when nothing else is to be done, what waits is waited for."""
+    try:
+        outlet = Outlet(sys.stdout.fileno())
+    except (OSError, ValueError, AttributeError):  # not a real file: a test looks, or there is none
+        yield
+        return
+    before = sys.stdout
+    before.flush()
+    sys.stdout = outlet
+    try:
+        yield
+    finally:
+        outlet.drain()
+        sys.stdout = before

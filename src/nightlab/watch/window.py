@@ -1,0 +1,115 @@
+"""The view of a session on a screen, which leaves the session's lines behind when it closes."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from nightlab.watch.outlet import Outlet
+from nightlab.watch.picture import InFlight, Picture
+from nightlab.watch.screen import Followed, Screen
+from nightlab.watch.tempo import training_left
+from nightlab.watch.terminal import Stops, Terminal
+from nightlab.watch.view import Flight, Lines
+
+KEPT = 200  # lines that are there when the screen closes; the log has them all
+ENDING = 2.0  # seconds that a screen may take to close
+KEYS = 0  # standard input
+
+
+class Window(Lines):
+    """Draws in a thread of its own, which follows the ledger: the session never waits for its window.
+
+    ``follow`` opens what is followed, in that thread. Standard output is the ``outlet``. For the main thread.
+    """
+
+    def __init__(self, outlet: Outlet, follow: Callable[[Path], Followed], console: Console | None = None) -> None:
+        super().__init__(console)
+        self.follow = follow
+        self.terminal = Terminal(outlet, KEYS, self.console)
+        self.screen: Screen | None = None
+        self.thread = threading.Thread(target=self._show, name="screen", daemon=True)
+        self.fault = ""
+        self._stops: Stops | None = None
+        self._said: deque[str] = deque()
+        self._left_out = 0
+        self._flights: Sequence[Flight] = ()
+
+    @property
+    def moving(self) -> bool:
+        return self.screen is not None or super().moving
+
+    def say(self, words: str) -> None:
+        if self.screen:
+            self.screen.tell(Text.from_markup(words.strip()))
+        super().say(words)
+
+    def tick(self, flights: Sequence[Flight], goal: str) -> None:
+        self._flights = flights
+        if self.screen and not self.thread.is_alive():  # its terminal is gone, or it failed
+            self.close()
+        super().tick(flights, goal)
+
+    def close(self) -> None:
+        """Give the terminal back, and say there what has been said meanwhile."""
+        super().close()
+        if not self.screen:
+            return
+        self.screen.stop()
+        self.thread.join(ENDING)
+        self.terminal.leave()
+        self.screen = None
+        if self._stops:
+            self._stops.close()
+        if self._left_out:
+            self._line(f"[dim]{self._left_out:,} earlier lines: nightlab log --all[/]")
+        for words in self._said:
+            self._line(words)
+        if self.fault:
+            self._line(f"[dim]the screen failed, lines from here: {self.fault}[/]")
+
+    def _line(self, words: str) -> None:
+        if not self.screen:
+            super()._line(words)
+            return
+        self._said.append(words)
+        if len(self._said) > KEPT:
+            self._said.popleft()
+            self._left_out += 1
+
+    def _begin(self, folder: Path) -> None:
+        if self.screen or self.thread.ident or not self.terminal.in_front():
+            super()._begin(folder)
+            return
+        self.folder = folder
+        self.screen = Screen(self.terminal, may_leave=False, nearer=self._nearer)
+        self._stops = Stops(self.terminal)
+        self.thread.start()
+
+    # -- in the screen's thread ------------------------------------------------------------------
+
+    def _show(self) -> None:
+        assert self.screen
+        try:
+            self.screen.run(self.follow(self.folder))
+        except Exception as error:  # whatever it is, the night goes on without its window
+            self.fault = f"{type(error).__name__}: {error}"
+
+    def _nearer(self, picture: Picture) -> Picture:
+        """With what only the session itself knows: the phase of trials that run on other machines."""
+        told = {flight.trial.id: flight for flight in self._flights}
+        return replace(picture, flights=tuple(_phased(one, told.get(one.id)) for one in picture.flights))
+
+
+def _phased(flight: InFlight, told: Flight | None) -> InFlight:
+    if told is None or flight.phase != "starting":
+        return flight
+    left = training_left(flight.budget, told.phase, time.time() - told.since, flight.curve)
+    return replace(flight, phase=told.phase, since=told.since, left=left)
