@@ -1,8 +1,9 @@
 // The staircase: every experiment a point, what was kept in green with its words, luck and evidence beside it.
 
-import { by, colours, el, number, signed } from "./dom.js";
+import { by, colours } from "./dom.js";
+import { Hands } from "./hands.js";
 import { cross, cut, dot, fitted, line, ring, ticks } from "./pen.js";
-import { STATUS, VERDICTS } from "./store.js";
+import { STATUS } from "./store.js";
 
 const EDGE = { left: 74, right: 18, top: 18, bottom: 30 };
 const NARROW = { left: 52, right: 10, top: 14, bottom: 28 };
@@ -25,14 +26,7 @@ export class Chart {
     store.addEventListener("select", () => this.mark());
     new ResizeObserver(() => this.later()).observe(this.box);
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.later());
-    this.box.addEventListener("pointermove", (event) => this.point(event));
-    this.box.addEventListener("pointerleave", () => this.point(null));
-    this.box.addEventListener("pointerdown", (event) => this.grip(event));
-    this.box.addEventListener("wheel", (event) => this.wheel(event), { passive: false });
-    this.box.addEventListener("keydown", (event) => this.key(event));
-    by("nearer").addEventListener("click", () => this.zoom(0.5));
-    by("farther").addEventListener("click", () => this.zoom(2));
-    by("whole").addEventListener("click", () => this.see(null));
+    new Hands(this);
   }
 
   /** Draw at the next frame, once, however much was told until then. */
@@ -78,6 +72,14 @@ export class Chart {
     const [low, high] = [Math.min(...kept), Math.max(...kept)];
     const room = Math.max((high - low) * 0.35, 6 * (store.picture.sigma || 0), Math.abs(high) * 0.002, 1e-12);
     return this.store.maximise ? [low - 1.3 * room, high + 0.7 * room] : [low - 0.7 * room, high + 1.3 * room];
+  }
+
+  /** See a range of experiments, or all of them. */
+  see(range) {
+    const last = Math.max(this.store.size - 0.5, 9.5);
+    const whole = range && range[1] - range[0] >= last + 0.5;
+    this.range = !range || whole ? null : [Math.max(-0.5, range[0]), Math.min(last, range[1])];
+    this.later();
   }
 
   x(n) {
@@ -289,104 +291,5 @@ export class Chart {
     this.box.setAttribute("aria-valuemax", Math.max(this.store.size - 1, 0));
     this.box.setAttribute("aria-valuenow", n);
     this.box.setAttribute("aria-valuetext", this.store.size ? this.store.sentence(n) : "no experiment yet");
-  }
-
-  // -- what the human does -------------------------------------------------------------------------
-
-  see(range) {
-    const last = Math.max(this.store.size - 0.5, 9.5);
-    const whole = range && range[1] - range[0] >= last + 0.5;
-    this.range = !range || whole ? null : [Math.max(-0.5, range[0]), Math.min(last, range[1])];
-    this.later();
-  }
-
-  zoom(factor, around = (this.span[0] + this.span[1]) / 2) {
-    const [from, to] = this.span;
-    if (factor < 1 && to - from < 8) return;
-    this.see([around - (around - from) * factor, around + (to - around) * factor]);
-  }
-
-  wheel(event) {
-    if (!event.ctrlKey && !event.metaKey && !event.shiftKey && document.activeElement !== this.box) return; // the page scrolls
-    event.preventDefault();
-    this.zoom(event.deltaY > 0 ? 1.25 : 0.8, this.at(event.offsetX));
-  }
-
-  nearest(event) {
-    const { store } = this;
-    const area = this.box.getBoundingClientRect();
-    const [x, y] = [event.clientX - area.left, event.clientY - area.top];
-    const reach = Math.abs(this.at(x + 14) - this.at(x));
-    let [best, least] = [null, 20 ** 2];
-    for (let n = Math.max(0, Math.ceil(this.at(x) - reach)); n <= Math.min(store.size - 1, this.at(x) + reach); n++) {
-      if (!store.shown[n] || store.status[n] === STATUS.running) continue;
-      const value = store.status[n] === STATUS.keep ? store.value(n) : store.metric[n];
-      const away = (this.x(n) - x) ** 2 + ((Number.isNaN(value) ? this.edge.top : this.y(value)) - y) ** 2;
-      const weight = store.status[n] === STATUS.keep ? 0.4 : 1; // what was kept is easier to hit
-      if (away * weight < least) [best, least] = [n, away * weight];
-    }
-    return best;
-  }
-
-  point(event) {
-    if (this.gripped) return;
-    const n = event && this.paint ? this.nearest(event) : null;
-    if (n === this.pointed) return;
-    this.pointed = n;
-    this.mark();
-    const tip = by("tip");
-    tip.hidden = n === null;
-    if (n === null) return;
-    const { store } = this;
-    const gain = store.gain(n);
-    tip.replaceChildren(
-      el("b", {}, `#${n} ${VERDICTS[store.status[n]]} `),
-      el("span", {}, number(store.metric[n])),
-      Number.isNaN(gain) ? "" : el("span", { class: gain > 0 ? "good" : "" }, ` ${signed(gain)}`),
-      el("em", {}, cut(store.words(n), 90)),
-    );
-    tip.classList.toggle("left", this.x(n) > this.width / 2);
-    tip.style.left = `${this.x(n)}px`;
-  }
-
-  grip(event) {
-    const [at, span] = [event.clientX, [...this.span]];
-    const width = this.width - this.edge.left - this.edge.right;
-    const move = (now) => {
-      if (!this.range || Math.abs(now.clientX - at) < 4) return;
-      this.gripped = true;
-      const by = Math.max(-0.5 - span[0], ((at - now.clientX) / width) * (span[1] - span[0]));
-      this.see([span[0] + by, span[1] + by]);
-    };
-    const stop = (now) => {
-      removeEventListener("pointermove", move);
-      if (!this.gripped) {
-        const n = this.nearest(now);
-        if (n !== null) this.store.select(n, "chart");
-      }
-      this.gripped = false;
-    };
-    addEventListener("pointermove", move);
-    addEventListener("pointerup", stop, { once: true });
-  }
-
-  key(event) {
-    const { store } = this;
-    const walk = (step) => {
-      let n = store.selected ?? (step > 0 ? -1 : store.size);
-      do n += step; while (n >= 0 && n < store.size && !store.shown[n]);
-      store.select(n, "chart");
-      const [from, to] = this.span;
-      if (this.range && (n < from || n > to)) this.see([n - (to - from) / 2, n + (to - from) / 2]);
-    };
-    const does = {
-      ArrowRight: () => walk(1), ArrowLeft: () => walk(-1), ArrowUp: () => walk(1), ArrowDown: () => walk(-1),
-      PageUp: () => walk(10), PageDown: () => walk(-10), Home: () => store.select(0, "chart"), End: () => store.select(store.size - 1, "chart"),
-      "+": () => this.zoom(0.5, store.selected ?? undefined), "=": () => this.zoom(0.5, store.selected ?? undefined),
-      "-": () => this.zoom(2), 0: () => this.see(null),
-    }[event.key];
-    if (!does || event.ctrlKey || event.metaKey || event.altKey) return;
-    event.preventDefault();
-    does();
   }
 }
