@@ -24,6 +24,7 @@ from typing import Any
 from nightlab.ledger import find_ledger
 from nightlab.lineage import Repo
 
+COLOURS = 200
 WIDTHS = {"phone": 360, "tablet": 820, "desktop": 1440}
 HEIGHTS = {"phone": 780, "tablet": 1100, "desktop": 1000}
 # Chromium asks nobody outside, and works for root and without a GPU.
@@ -273,6 +274,14 @@ def take(address: str, out: Path) -> None:
         browser.close()
 
 
+def slim(picture: Path) -> None:
+    """A picture with as many colours as one sees in it."""
+    from PIL import Image
+
+    seen = Image.open(picture).convert("RGB").quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    seen.save(picture, optimize=True)
+
+
 def main() -> None:
     asked = argparse.ArgumentParser(description=__doc__)
     asked.add_argument("out", type=Path, nargs="?", default=Path("docs/pictures"))
@@ -290,6 +299,7 @@ def main() -> None:
         wait(lambda: answers(f"http://127.0.0.1:{port}/") and judged(lab) > begun + 1)
         take(f"http://127.0.0.1:{port}/", given.out)
     for picture in sorted(given.out.glob("window-*.png")):
+        slim(picture)
         print(f"{picture}: {picture.stat().st_size / 1000:.0f} kB")
 
 

@@ -182,6 +182,8 @@ def test_one_experiment_from_close_by_and_two_beside_each_other(serve: Any, sess
     assert any(line["kind"] == "added" and line["spans"][0][1].startswith("A") for line in both["diff"])
     for wrong in (
         "/api/experiments/7",
+        "/api/experiments/99999999999999999999",
+        "/api/experiments/x",
         "/api/compare?one=0&other=7",
         "/api/compare?one=x&other=0",
         "/api/words?first=0",

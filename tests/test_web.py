@@ -157,6 +157,20 @@ def test_filters_are_of_the_list_the_tree_and_the_words_alike(night: Session, se
     expect(page.locator("#count")).to_have_text("9 of 10 experiments")
 
 
+def test_the_colours_are_chosen_and_remembered(night: Session, serve: Any, look: Any) -> None:
+    page = look(serve(night))
+    paper = "getComputedStyle(document.body).backgroundColor"
+    before = page.evaluate(paper)
+    for name in ("light", "dark"):
+        page.locator("#theme").click()
+        expect(page.locator("#theme")).to_have_attribute("aria-label", f"Colours: {name}")
+    dark = page.evaluate(paper)
+    assert dark != before
+    page.reload()
+    expect(page.locator("#theme")).to_have_attribute("aria-label", "Colours: dark")
+    assert page.evaluate(paper) == dark
+
+
 def test_the_words_of_a_candidate_are_words(night: Session, serve: Any, look: Any) -> None:
     page = look(serve(night), "#3")
     expect(page.locator("#detail .hypothesis")).to_contain_text('<img src=x onerror="alert(1)">')

@@ -57,7 +57,7 @@ def make_app(window: Window, *, token: str = "", names: tuple[str, ...] = ()) ->
         return _json({**told, "read_only": window.read_only})
 
     async def words(request: Request) -> Response:
-        first, last = (_number(request, name) for name in ("first", "last"))
+        first, last = (_number(name, request.query_params.get(name, "")) for name in ("first", "last"))
         return _json(await live.words(first, min(last, first + 20_000)))
 
     async def events(request: Request) -> Response:
@@ -76,11 +76,11 @@ def make_app(window: Window, *, token: str = "", names: tuple[str, ...] = ()) ->
         return StreamingResponse(stream(), media_type="text/event-stream")
 
     async def experiment(request: Request) -> Response:
-        number = request.path_params["number"]
+        number = _number("number", request.path_params["number"])
         return _json(await run_sync(looks.experiment, window.lab, window.tag, number))
 
     async def compare(request: Request) -> Response:
-        one, other = (_number(request, name) for name in ("one", "other"))
+        one, other = (_number(name, request.query_params.get(name, "")) for name in ("one", "other"))
         return _json(await run_sync(looks.comparison, window.lab, window.tag, one, other))
 
     async def order(request: Request) -> Response:
@@ -115,7 +115,7 @@ def make_app(window: Window, *, token: str = "", names: tuple[str, ...] = ()) ->
             Route("/api/points", points),
             Route("/api/words", words),
             Route("/api/events", events),
-            Route("/api/experiments/{number:int}", experiment),
+            Route("/api/experiments/{number}", experiment),
             Route("/api/compare", compare),
             Route("/api/orders", order, methods=["POST"]),
             Route("/api/notes", note, methods=["POST"]),
@@ -153,8 +153,7 @@ async def _told(request: Request, name: str) -> str:
     return said
 
 
-def _number(request: Request, name: str) -> int:
-    word = request.query_params.get(name, "")
+def _number(name: str, word: str) -> int:
     if not (word.isdecimal() and len(word) < 10):
         raise NightlabError(f"{name} must be a number")
     return int(word)

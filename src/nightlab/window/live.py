@@ -11,7 +11,7 @@ import json
 import time
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -78,7 +78,7 @@ class Live:
             raise NightlabError(f"{LISTENERS} browsers look already", "close some")
         self.listeners += 1
         try:
-            if self._following is None:
+            if self._following is None or self._following.done():
                 self._following = asyncio.create_task(self._follow())
             told = ""
             yield "retry: 2000\n\n"
@@ -94,6 +94,8 @@ class Live:
                     await asyncio.wait_for(news.wait(), SILENCE)
                 except TimeoutError:
                     yield ": still here\n\n"
+                if self._following.done():
+                    self._following.result()  # why nobody follows any more
         finally:
             self.listeners -= 1
             if not self.listeners and self._following:
@@ -123,8 +125,8 @@ class Live:
             return _event("anew", "{}", now)
         return _event("points", json.dumps(rows), now) if rows else ""
 
-    def _look(self) -> bool:
-        """Look at the session; whether there is something that a page should show at once."""
+    def _look(self) -> None:
+        """Look at the session, and draw a new picture if there is something that a page should show."""
         try:
             if self._follower is None:
                 self._follower = Follower(self.folder, last=1)
@@ -140,12 +142,9 @@ class Live:
             told = as_json(replace(picture, points=(), steps=()))
         told["notes"] = read_notes(self.folder)[-NOTES:]
         at, before = self._seen
-        same = _restful(told) == _restful(before)
-        if same and time.monotonic() - at < CALM:
-            return False
-        self._seen = time.monotonic(), told
-        self.picture = json.dumps(told)
-        return True
+        if _restful(told) != _restful(before) or time.monotonic() - at > CALM:
+            self._seen = time.monotonic(), told
+            self.picture = json.dumps(told)
 
     def _forget(self) -> None:
         if self._follower:
@@ -155,12 +154,14 @@ class Live:
     # -- in the loop -----------------------------------------------------------------------------
 
     async def _follow(self) -> None:
-        with suppress(asyncio.CancelledError):
-            while True:
-                if await self._in_thread(self._look):
-                    self._news.set()
-                    self._news = asyncio.Event()
-                await asyncio.sleep(PACE)
+        announced = ""
+        while True:
+            await self._in_thread(self._look)
+            if self.picture != announced:  # by whoever looked
+                announced = self.picture
+                self._news.set()
+                self._news = asyncio.Event()
+            await asyncio.sleep(PACE)
 
     async def _in_thread(self, call: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, call)

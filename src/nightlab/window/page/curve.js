@@ -19,7 +19,7 @@ export function figure(lines, caption) {
   const x = (at) => EDGE.left + at * (WIDE - EDGE.left - EDGE.right);
   const y = (loss) => Math.max(EDGE.top, HIGH - EDGE.bottom - ((loss - low + room) / (high - low + 2 * room)) * (HIGH - EDGE.top - EDGE.bottom));
   const label = drawn.map((line) => `${line.words} ends at ${number(line.points.at(-1)[1], 4)}`).join(", ");
-  const values = ticks(low, high, 4);
+  const values = ticks(low, high, 6);
   const digits = Math.max(0, Math.min(6, -Math.floor(Math.log10(values[1] - values[0] || 1))));
   return el("figure", { class: "curve" },
     svg("svg", { viewBox: `0 0 ${WIDE} ${HIGH}`, role: "img", "aria-label": `Training loss over the budget: ${label}` },

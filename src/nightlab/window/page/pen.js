@@ -6,7 +6,7 @@ export const cut = (words, most) => (words.length > most ? `${words.slice(0, mos
 export function fitted(pen, words, room) {
   const part = room / pen.measureText(words).width;
   if (part >= 1) return words;
-  return part * words.length < 9 ? "" : cut(words, Math.floor(part * words.length));
+  return part * words.length < 16 ? "" : cut(words, Math.floor(part * words.length));
 }
 
 /** Round values between two, about so many. */
