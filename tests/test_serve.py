@@ -227,6 +227,15 @@ def test_a_mark_of_another_ledger_has_the_page_load_anew(serve: Any, session: Se
     browser.close()
 
 
+def test_a_mark_that_is_ahead_is_of_a_ledger_that_was_put_back(serve: Any, session: Session) -> None:
+    add(session)
+    site = serve()
+    began, _, seq = site.ask("/api/points").json["mark"].rpartition("-")
+    browser = Listener(site, f"{began}-{int(seq) + 1}")
+    browser.next("anew")
+    browser.close()
+
+
 def test_who_missed_very_much_loads_anew(serve: Any, session: Session, monkeypatch: Any) -> None:
     monkeypatch.setattr(live, "MOST", 2)
     add(session)
@@ -349,6 +358,7 @@ def test_columns_say_what_the_records_say_however_they_are_read(session: Session
             if number == 8:
                 gain = PairedGain(0.1, 0.05, 0.15, 0.95, 4)
                 session.ledger.show(4, Evidence("confirmed", 0, (1, 2), gain))
+            if number == 11:
                 session.ledger.remeasure(4, 0.97, {})
             told = feed.points(feed.touched(seq))
             names = [

@@ -13,6 +13,7 @@ from window_site import EVIL, Site, add
 from nightlab.ledger import Ledger
 from nightlab.records import Evidence, PairedGain
 from nightlab.session import Session
+from nightlab.window import live
 from nightlab.window.app import Window
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright (pip install 'nightlab[dev]')")
@@ -173,6 +174,7 @@ def test_the_colours_are_chosen_and_remembered(night: Session, serve: Any, look:
 
 def test_the_words_of_a_candidate_are_words(night: Session, serve: Any, look: Any) -> None:
     page = look(serve(night), "#3")
+    expect(page.locator("#row-n3")).to_be_visible()  # the group that it stands in is open
     expect(page.locator("#detail .hypothesis")).to_contain_text('<img src=x onerror="alert(1)">')
     assert page.locator("img, main script").count() == 0
 
@@ -215,6 +217,15 @@ def test_what_is_new_appears_and_a_restarted_server_is_found_again(night: Sessio
     expect(page.locator("#count")).to_have_text("12 experiments")
     expect(page.locator("#headline")).to_contain_text("0.400000")
     expect(page.locator("#trouble")).to_be_hidden()
+
+
+def test_who_missed_too_much_loads_anew(night: Session, serve: Any, look: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr(live, "MOST", 0)
+    page = look(serve(night))
+    expect(page.locator("#count")).to_have_text("10 experiments")
+    add(night, GENOME.replace("4.0", "0.5"), "A leap", "keep", 0.5)
+    expect(page.locator("#count")).to_have_text("11 experiments")
+    expect(page.locator("#headline")).to_contain_text("0.500000")
 
 
 def test_a_run_is_paused_resumed_and_noted_from_the_page(
@@ -284,6 +295,8 @@ def test_of_many_experiments_only_those_that_are_seen_are_there(make_lab: Any, s
     page.get_by_role("button", name="Log").click()
     expect(page.get_by_role("grid")).to_have_attribute("aria-rowcount", "1200")
     grid = page.get_by_role("grid")
+    expect(rows(page).first).to_contain_text("#1199")
+    assert rows(page).count() < 60
     grid.focus()
     grid.press("End")
     expect(page.locator(".row.current")).to_contain_text("#0")

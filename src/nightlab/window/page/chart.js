@@ -250,7 +250,7 @@ export class Chart {
       // After the point and above the stairs; or before it and below them, where the paper ends.
       const [at, height] = [this.x(n), this.y(store.value(n))];
       const roomAfter = Math.min((this.width - this.edge.right - at - 9) / Math.cos(tilt), (store.maximise ? this.height - height : height) / Math.sin(Math.abs(tilt)) - 24);
-      const roomBefore = Math.min((at - this.edge.left - 9) / Math.cos(tilt), (store.maximise ? height : this.height - this.edge.bottom - height) / Math.sin(Math.abs(tilt)) - 24);
+      const roomBefore = Math.min((at - this.edge.left - 18) / Math.cos(tilt), (store.maximise ? height : this.height - this.edge.bottom - height) / Math.sin(Math.abs(tilt)) - 24);
       const after = roomAfter >= Math.min(roomBefore, READABLE);
       const words = fitted(pen, cut(store.words(n), LABEL), after ? roomAfter : roomBefore);
       if (!words) continue;
