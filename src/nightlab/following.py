@@ -19,13 +19,13 @@ from typing import Any
 from nightlab.lab import Lab, Stop
 from nightlab.ledger import LEDGER, add_note
 from nightlab.ledger.feed import Event, Feed
-from nightlab.records import Budget, Experiment, Measurement, NightlabError, Platform, Trial
+from nightlab.records import Experiment, Measurement, NightlabError, Trial
 from nightlab.session import runs_now
 from nightlab.standing import replicates
 from nightlab.steering import PAUSE, PIN, RESUME, UNPIN, leave, parse
 from nightlab.trial.box import printed
 from nightlab.trial.curve import CURVE, Points, points
-from nightlab.watch.picture import About, InFlight, Picture, Point, Said, Share, Step, point_of
+from nightlab.watch.picture import InFlight, Picture, Point, Said, Share, Step, about, point_of, trouble_words
 from nightlab.watch.tempo import HOUR, RECENT, duty, rate, stop_rules, trained_within, training_left
 
 LAST = 400  # experiments that a picture shows one by one
@@ -62,7 +62,8 @@ class Follower:
                     f"the ledger {self.path} can't be read: {error}",
                     "restore it from a backup, or start another session: nightlab run --tag NEW",
                 ) from error  # fmt: skip
-            self._picture = replace(self._picture, fault=f"{error}", alive=False, flights=())
+            fault = f"{error}".replace(f" {self.path}", "")  # a long path would hide the cause
+            self._picture = replace(self._picture, fault=fault, alive=False, flights=())
             return self._picture
         return self._drawn()
 
@@ -114,7 +115,8 @@ class Follower:
             self.lab = Lab.model_validate(facts["lab"])
             self.metric = self.lab.metric.record()
             self.parents: dict[str, int | None] = {}
-            self.about = self._about(facts, feed)
+            began, opened = feed.latest("session"), feed.latest("opened")
+            self.about = about(facts, self.lab, began.at if began else 0.0, opened.data["allowed"] if opened else [])
             self.points = {e.number: self._point(feed, e) for e in feed.experiments(self.last)}
             self.steps = {
                 number: Step(number, at, value, words) for number, at, value, words in feed.keeps() if value is not None
@@ -135,7 +137,7 @@ class Follower:
             self.troubles: deque[Said] = deque(maxlen=TROUBLES)
             for kind, note in sorted([*notes, *(("order", note) for note in orders)], key=lambda one: one[1]["at"]):
                 self._trouble(kind, note["at"], note)
-            self._open_run(feed, feed.latest("opened"))
+            self._open_run(opened)
             stopped = feed.latest("stopped")
             self.stopped = stopped.data["reason"] if stopped and stopped.seq > self.opened else ""
             self.trained = deque(feed.trained(self.opened))
@@ -180,7 +182,7 @@ class Follower:
             elif kind == "order":
                 self._order(data)
             elif kind == "opened":
-                self._open_run(feed, event)
+                self._open_run(event)
                 self.stopped, self.training = "", 0.0
                 self.trained.clear()
                 self.judged.clear()
@@ -223,22 +225,6 @@ class Follower:
         if value is not None:
             self.steps[point.number] = Step(point.number, point.judged_at, value, point.hypothesis)
 
-    def _about(self, facts: dict[str, Any], feed: Feed) -> About:
-        began, opened = feed.latest("session"), feed.latest("opened")
-        missing = opened.data["allowed"] if opened else []
-        metric = "computed by an evaluator" if self.lab.evaluator else "printed by the candidate's own command"
-        seal = f"NOT sealed: no protection of {', '.join(missing)}" if missing else "sealed"
-        return About(
-            tag=facts["tag"],
-            lab=self.lab.name,
-            metric=self.metric,
-            budget=Budget(facts["budget"]["clock"], facts["budget"]["amount"]),
-            platform=str(Platform(**facts["platform"])),
-            sealing=f"{seal} · metric {metric}",
-            rule=self.lab.judge.rule,
-            begun=began.at if began else 0.0,
-        )
-
     def _point(self, feed: Feed, experiment: Experiment) -> Point:
         commit, parent = experiment.candidate.commit, experiment.candidate.parent
         self.parents[commit] = experiment.number
@@ -246,7 +232,7 @@ class Follower:
             self.parents[parent] = feed.numbered(parent)
         return point_of(experiment, self.metric, self.parents[parent] if parent != commit else None)
 
-    def _open_run(self, feed: Feed, event: Event | None) -> None:
+    def _open_run(self, event: Event | None) -> None:
         """A run of the session began: with its stop rules and slots, where it was written by one that says them."""
         data = event.data if event else {}
         self.opened, self.run_begun = (event.seq, event.at) if event else (0, self.about.begun)
@@ -275,16 +261,7 @@ class Follower:
                 self.pinned = number
 
     def _trouble(self, kind: str, at: float, note: dict[str, Any]) -> None:
-        words = ""
-        if kind == "slot lost":
-            words = f"slot {note['slot']} is lost: {note['why']}"
-        elif kind == "machine":
-            words = f"the machine has changed: {note['why']}"
-        elif kind.startswith("hook ") and note["fault"]:
-            words = f"the hook {kind[5:]} failed: {note['fault']}"
-        elif kind == "order" and note["refused"]:
-            words = f"not done: {note['order']}: {note['refused']}"
-        if words:
+        if words := trouble_words(kind, note):
             self.troubles.append(Said(at, words))
 
     def _forget_training(self) -> None:

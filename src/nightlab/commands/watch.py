@@ -71,7 +71,7 @@ def _screen(followed: Follower, outlet: Outlet, *, may_write: bool) -> None:
 def _lines(followed: Follower) -> None:
     """The latest verdicts, and each that comes, until nobody runs the session any more."""
     from nightlab.following import LAST
-    from nightlab.watch.panels import columns, row
+    from nightlab.watch.rows import columns, row
 
     picture, last = followed.look(), 0.0
     typer.echo(columns(picture, None).plain)

@@ -23,14 +23,12 @@ class Canvas:
         self._styles: dict[tuple[int, int], str] = {}
 
     def dot(self, x: float, y: float, style: str) -> None:
-        """A dot; what is drawn later gives its character the style."""
-        column, row = round(x * (2 * self.width - 1)), round((1 - y) * (4 * self.height - 1))
-        self._set(column, row, style)
+        """A dot."""
+        self._set(*self._place(x, y), style)
 
     def stairs(self, steps: Pairs, style: str) -> None:
         """From each point level to the next one's x, then straight up or down to it; the last goes on to the edge."""
-        right, bottom = 2 * self.width - 1, 4 * self.height - 1
-        places = [(round(x * right), round((1 - y) * bottom)) for x, y in steps]
+        right, places = 2 * self.width - 1, [self._place(x, y) for x, y in steps]
         for (x, y), (to, level) in pairwise([*places, (right, places[-1][1])] if places else []):
             for column in range(x, to + 1):
                 self._set(column, y, style)
@@ -46,10 +44,16 @@ class Canvas:
             found.append(line)
         return found
 
+    def _place(self, x: float, y: float) -> tuple[int, int]:
+        """Column and row of a dot, the nearest one of what is beyond the edges."""
+        x, y = (min(max(part, 0.0), 1.0) if math.isfinite(part) else 0.0 for part in (x, y))
+        return round(x * (2 * self.width - 1)), round((1 - y) * (4 * self.height - 1))
+
     def _set(self, column: int, row: int, style: str) -> None:
         x, y = column // 2, row // 4
-        self._dots[y][x] = self._dots[y].get(x, 0) | DOTS[row % 4][column % 2]
-        self._styles[y, x] = style
+        if self._styles.get((y, x)) != style:  # a character has one style: what is drawn later has it to itself
+            self._dots[y][x], self._styles[y, x] = 0, style
+        self._dots[y][x] |= DOTS[row % 4][column % 2]
 
 
 def curve(points: Pairs, width: int) -> str:
@@ -63,7 +67,8 @@ def curve(points: Pairs, width: int) -> str:
         last = known[n] = known[n] if known[n] is not None else last  # a level stands until the next is known
     low, high = extent(value for value in known if value is not None)
     return "".join(
-        " " if value is None else BLOCKS[round((value - low) / (high - low) * (len(BLOCKS) - 1))] for value in known
+        " " if value is None else BLOCKS[round((value / 2 - low / 2) / (high / 2 - low / 2) * (len(BLOCKS) - 1))]
+        for value in known
     )
 
 

@@ -10,7 +10,6 @@ import io
 import os
 import sys
 import threading
-from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -25,7 +24,7 @@ class Outlet(io.TextIOBase):
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
-        self._waiting: deque[bytes] = deque()
+        self._waiting = bytearray()
         self._passing = b""
         self._left_out = False
         self._news = threading.Condition()
@@ -34,13 +33,11 @@ class Outlet(io.TextIOBase):
     def write(self, words: str) -> int:
         data = words.encode(self.encoding, errors="replace")
         with self._news:
-            if sum(map(len, self._waiting)) + len(data) > MOST:
+            if len(self._waiting) + len(data) > MOST:
                 self._left_out = True
             else:
-                if self._left_out:
-                    self._waiting.append(LEFT_OUT)
-                    self._left_out = False
-                self._waiting.append(data)
+                self._waiting += LEFT_OUT + data if self._left_out else data
+                self._left_out = False
                 self._news.notify_all()
         return len(words)
 
@@ -67,7 +64,8 @@ class Outlet(io.TextIOBase):
         while True:
             with self._news:
                 self._news.wait_for(lambda: self._waiting)
-                self._passing = self._waiting.popleft()
+                self._passing = bytes(self._waiting)
+                self._waiting.clear()
             rest = memoryview(self._passing)
             while rest and not gone:
                 try:

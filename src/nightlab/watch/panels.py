@@ -5,20 +5,15 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from functools import lru_cache
 
 from rich.text import Text
 
 from nightlab.watch.braille import Canvas, curve, extent
 from nightlab.watch.picture import InFlight, Picture, Point
-from nightlab.watch.tempo import HOUR
-from nightlab.watch.view import STYLES
-from nightlab.words import one_line
+from nightlab.watch.rows import latest, seconds_words, value_of, words_of
 
 WIDE = 120  # columns from which there are two columns
 NEWS = 600.0  # seconds for which an alarm stands at the top
-ENDLESS = 200  # columns that a line in a pipe has at least
-MARKS = {"keep": "✓", "discard": "·", "crash": "✗", None: "▸"}
 
 
 def frame(picture: Picture, width: int, height: int, selected: int | None = None) -> list[Text]:
@@ -30,13 +25,13 @@ def frame(picture: Picture, width: int, height: int, selected: int | None = None
         now = [*_now(picture, left, room // 3), Text()]
         numbers = [Text(), *_numbers(picture, width - left - 2)]
         chart = _chart(picture, width - left - 2, max(room - len(numbers), 8))
-        body = _beside([*now, *log(picture, left, room - len(now), selected)], [*chart, *numbers], left, width, room)
+        body = _beside([*now, *latest(picture, left, room - len(now), selected)], [*chart, *numbers], left, width, room)
     else:
         foot = _footer(picture, width, 1 if height < 16 else 2 if width >= 60 else 3)
         now = _now(picture, width, max(height // 4, 2))
         room = height - len(top) - len(now) - len(foot)
         chart = _chart(picture, width, min(room // 3 + 1, 12)) if room >= 10 else []
-        body = [*now, *chart, *log(picture, width, room - len(chart), selected)]
+        body = [*now, *chart, *latest(picture, width, room - len(chart), selected)]
     return fitted([*top, *fitted(body, width, height - len(top) - len(foot)), *foot], width, height)
 
 
@@ -53,9 +48,9 @@ def fitted(lines: Sequence[Text], width: int, height: int) -> list[Text]:
 
 def _title(picture: Picture, width: int) -> Text:
     about = picture.about
-    name = Text.assemble((f" {_words(about.lab)}", "bold"), (" · ", "dim"), about.tag)
+    name = Text.assemble((f" {words_of(about.lab)}", "bold"), (" · ", "dim"), about.tag)
     if width >= 100:
-        name.append(f" · {about.budget} · {_words(about.platform)}", "dim")
+        name.append(f" · {about.budget} · {words_of(about.platform)}", "dim")
     if picture.fault:
         state = Text("not up to date", "bold red")
     elif not picture.alive:
@@ -73,7 +68,7 @@ def _headline(picture: Picture, width: int) -> Text:
     if champion is None:
         return Text(" measuring the baseline first" if picture.alive else " nothing has been measured yet", "dim")
     line = Text.assemble(
-        f" {_words(metric.name, 24)} ", (value_of(_counts(champion)), "bold"), (f" #{champion.number}", "dim")
+        f" {words_of(metric.name, 24)} ", (value_of(_counts(champion)), "bold"), (f" #{champion.number}", "dim")
     )
     first, counts = picture.steps[0].value if picture.steps else None, _counts(champion)
     if champion.number and first is not None and counts is not None:
@@ -83,8 +78,8 @@ def _headline(picture: Picture, width: int) -> Text:
             f" · {champion.level}" if width >= 60 else "", "dim" if champion.level == "measured" else "bold green"
         )
     kept, discarded, crashed = (picture.tally.get(status, 0) for status in ("keep", "discard", "crash"))
-    words = f"{max(kept - 1, 0)} kept · {discarded} discarded · {crashed} crashed"
-    return _apart(line, Text(words if width >= 72 else f"{max(kept - 1, 0)} of {picture.done} kept", "dim"), width)
+    words = f"{max(kept - 1, 0):,} kept · {discarded:,} discarded · {crashed:,} crashed"
+    return _apart(line, Text(words if width >= 90 else f"{max(kept - 1, 0):,} of {picture.done:,} kept", "dim"), width)
 
 
 def _alarm(picture: Picture, width: int) -> list[Text]:
@@ -92,12 +87,12 @@ def _alarm(picture: Picture, width: int) -> list[Text]:
     since = (picture.last_event_at if not picture.alive else time.time()) - NEWS
     news = [said for said in (*picture.alarms, *picture.troubles) if said.at > since]
     if picture.fault:
-        return [Text(f" {_words(picture.fault)}", "red")]
+        return [Text(f" {words_of(picture.fault)}", "red")]
     if not picture.alive and picture.stopped:
-        return [Text(f" it ended: {_words(picture.stopped)}", "yellow")]
+        return [Text(f" it ended: {words_of(picture.stopped)}", "yellow")]
     if not picture.alive:
         return [Text(" no process runs this session; what is in flight runs again: nightlab run", "yellow")]
-    return [Text(f" ! {_words(max(news, key=lambda said: said.at).words)}", "yellow")] if news else []
+    return [Text(f" ! {words_of(max(news, key=lambda said: said.at).words)}", "yellow")] if news else []
 
 
 def _now(picture: Picture, width: int, room: int) -> list[Text]:
@@ -119,7 +114,7 @@ def _now(picture: Picture, width: int, room: int) -> list[Text]:
 def _flight(flight: InFlight, width: int, rows: int) -> list[Text]:
     name = "baseline" if flight.experiment == 0 else f"#{flight.experiment}"
     purpose = "" if flight.purpose == "search" else f" {flight.purpose}"
-    head = Text.assemble((f" {name}{purpose}", "bold cyan"), f" {_words(flight.phase, 12)} ")
+    head = Text.assemble((f" {name}{purpose}", "bold cyan"), f" {words_of(flight.phase, 12)} ")
     spent = max(time.time() - flight.since, 0.0)
     left = ""
     if flight.left is not None:
@@ -133,14 +128,14 @@ def _flight(flight: InFlight, width: int, rows: int) -> list[Text]:
         left = f" for {seconds_words(spent)}"
     head.append(left)
     if rows == 1:
-        head.append(f"  {_words(flight.hypothesis)}", "dim")
+        head.append(f"  {words_of(flight.hypothesis)}", "dim")
         return [head]
-    who = f"  by {_words(flight.proposer, 20)}" if flight.experiment else ""
+    who = f"  by {words_of(flight.proposer, 20)}" if flight.experiment else ""
     head.append(f"{who} · seed {flight.seed}" if width >= 60 else who, "dim")
-    why = Text(f"   {_words(flight.hypothesis)}")
+    why = Text(f"   {words_of(flight.hypothesis)}")
     changes = "; ".join(flight.changes)
     if changes and changes not in flight.hypothesis:
-        why.append(f" · {_words(changes)}", "dim")
+        why.append(f" · {words_of(changes)}", "dim")
     lines = [head, why]
     if flight.curve:
         room = max(min(width - 30, 80), 8)
@@ -155,11 +150,12 @@ def _flight(flight: InFlight, width: int, rows: int) -> list[Text]:
 def _chart(picture: Picture, width: int, height: int) -> list[Text]:
     """The staircase of kept changes over the experiments, and the latest others as points."""
     metric, steps = picture.about.metric, picture.steps
-    last = max((p.number for p in picture.points), default=0)
+    last = max((each.number for each in (*picture.points, *steps)), default=0)
     arrow = "lower is better" if metric.goal == "minimise" else "higher is better"
-    title = f"best so far · {_words(metric.name, 24)}, {arrow} · 0 to {last:,}"
+    title = f"best so far · {words_of(metric.name, 24)}, {arrow} · 0 to {last:,}"
     lines = [_heading(title if width >= 60 else "best so far", width)]
     rows = height - 1
+    steps = tuple(step for step in steps if math.isfinite(step.value))
     values = [step.value for step in steps]
     if rows < 1 or not values:
         return [*lines, Text(" nothing yet", "dim")] if rows >= 1 else []
@@ -176,70 +172,12 @@ def _chart(picture: Picture, width: int, height: int) -> list[Text]:
     for point in picture.points:
         if point.status == "discard" and point.metric is not None and low <= point.metric <= high:
             canvas.dot(*place(point.number, point.metric), "dim")
-    canvas.stairs([place(step.number, step.value) for step in steps if math.isfinite(step.value)], "green")
+    canvas.stairs([place(step.number, step.value) for step in steps], "green")
     top, bottom = (round((1 - place(0, value)[1]) * (rows - 1)) for value in (max(values), min(values)))
     for row, line in enumerate(canvas.lines()):
         label = labels[0] if row == top else labels[1] if row == bottom else ""
         lines.append(Text.assemble((f"{label:>{gutter}} ", "dim"), line))
     return lines
-
-
-def log(picture: Picture, width: int, height: int, selected: int | None) -> list[Text]:
-    """The experiments, the latest first; scrolled so that the selected one is in sight."""
-    if height < 2:
-        return []
-    lines = [columns(picture, width)]
-    rows = list(reversed(picture.points))
-    place = next((n for n, point in enumerate(rows) if point.number == selected), 0)
-    begin = max(min(place - (height - 1) // 2, len(rows) - (height - 1)), 0)
-    for point in rows[begin : begin + height - 1]:
-        line = row(picture, point, width)
-        if point.number == selected:
-            line.pad_right(width - line.cell_len)
-            line.stylize("reverse")
-        lines.append(line)
-    return lines
-
-
-def columns(picture: Picture, width: int | None) -> Text:
-    """What stands above the rows."""
-    room = width if width is not None else ENDLESS
-    titles = [f"{'#':>6} {'verdict':<9}"]
-    if room >= 60:
-        titles.append(f"{_words(picture.about.metric.name, 12):>12} ")
-    titles.append(f"{'sigma':>8}  ")
-    if room >= 72:
-        titles.append(f"{'evidence':<14}")
-    if room >= 100:
-        titles.append(f"{'by':<11}")
-    return Text(f"{''.join(titles)}what".ljust(width or 0), "dim underline")
-
-
-def row(picture: Picture, point: Point, width: int | None) -> Text:
-    """One experiment in a line: verdict, metric, gain in units of noise, evidence, and what it was.
-
-    Without a width it is as long as it has to be, with all that there is.
-    """
-    style = STYLES.get(point.status or "", "cyan")
-    sigmas, room = picture.sigmas(point), width if width is not None else ENDLESS
-    gain = "" if sigmas is None else f"{sigmas:+.1f}σ" if abs(sigmas) < 1000 else f"{sigmas:+.0e}σ"
-    line = Text(f"{point.number:>6} ", "dim")
-    line.append(f"{MARKS[point.status]} {point.status or 'running':<7}"[: 9 if room >= 40 else 3], style)
-    if room >= 60:
-        line.append(f"{value_of(point.metric):>12} ", "bold" if point.status == "keep" else "")
-    line.append(f"{gain:>8}  ", style if sigmas is not None and abs(sigmas) >= 1 else "dim")
-    if room >= 72:
-        line.append(
-            f"{(point.level or point.reason)[:13]:<14}", "bold green" if point.level not in ("", "measured") else "dim"
-        )
-    if room >= 100:
-        line.append(f"{_words(point.proposer, 10):<11}", "dim")
-    line.append(_words(point.hypothesis), "" if point.status == "keep" else "dim" if point.status == "discard" else "")
-    if point.detail and point.status == "crash":
-        line.append(f" · {_words(point.detail)}", "red")
-    if width is not None:
-        line.truncate(width, overflow="ellipsis")
-    return line
 
 
 def facts(picture: Picture) -> list[tuple[str, str]]:
@@ -290,7 +228,7 @@ def _footer(picture: Picture, width: int, rows: int) -> list[Text]:
     """The figures in so many lines, the later ones left out where there is no room."""
     lines = [Text(" ")]
     for name, words in facts(picture):
-        part = Text.assemble((f"{name} ", "dim"), _words(words))
+        part = Text.assemble((f"{name} ", "dim"), words_of(words))
         if lines[-1].cell_len > 1 and lines[-1].cell_len + 3 + part.cell_len > width:
             if len(lines) == rows:
                 break
@@ -302,10 +240,10 @@ def _footer(picture: Picture, width: int, rows: int) -> list[Text]:
 def _numbers(picture: Picture, width: int) -> list[Text]:
     """The figures in a line each, and what each proposer did."""
     lines = [_heading("session", width)]
-    lines += [Text.assemble((f" {name:<10}", "dim"), _words(words)) for name, words in facts(picture)]
+    lines += [Text.assemble((f" {name:<10}", "dim"), words_of(words)) for name, words in facts(picture)]
     if picture.looks:
         lines.append(Text.assemble((" held out  ", "dim"), f"{picture.parted} of {picture.looks} looks parted"))
-    lines.append(Text.assemble((" sealing   ", "dim"), _words(picture.about.sealing)))
+    lines.append(Text.assemble((" sealing   ", "dim"), words_of(picture.about.sealing)))
     if picture.proposers:
         lines += [
             Text(),
@@ -314,7 +252,7 @@ def _numbers(picture: Picture, width: int) -> list[Text]:
         most = sorted(picture.proposers.items(), key=lambda one: -one[1].tried)[:6]
         for name, share in most:
             dollars = f"{share.spent.money:.2f}" if share.spent.money else "-"
-            lines.append(Text(f" {_words(name, 15):<16}{share.tried:>7,}{share.kept:>7,}{dollars:>10}"))
+            lines.append(Text(f" {words_of(name, 15):<16}{share.tried:>7,}{share.kept:>7,}{dollars:>10}"))
     return lines
 
 
@@ -346,27 +284,3 @@ def _apart(left: Text, right: Text, width: int) -> Text:
 
 def _counts(point: Point) -> float | None:
     return point.bar if point.bar is not None else point.metric
-
-
-def value_of(value: float | None) -> str:
-    """A number of the metric: to the same place in all of a session's numbers, as far as they are alike."""
-    if value is None or not math.isfinite(value):
-        return "-"
-    size = abs(value)
-    if size and not 1e-3 <= size < 1e7:
-        return f"{value:.4e}"
-    return f"{value:,.{6 if size < 100 else 4 if size < 10_000 else 1}f}"
-
-
-def seconds_words(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 90 * 60:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / HOUR:.1f} h" if seconds < 48 * HOUR else f"{seconds / HOUR / 24:.0f} days"
-
-
-@lru_cache(maxsize=2048)
-def _words(words: str, most: int = 300) -> str:
-    """Somebody's words, made harmless."""
-    return one_line(words, most)

@@ -7,11 +7,13 @@ draws it makes it harmless.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import reduce
 from typing import Any
 
-from nightlab.records import Budget, Experiment, Metric, Purpose, Spent, Status
+from nightlab.lab import Lab
+from nightlab.records import Budget, Experiment, Metric, Platform, Purpose, Spent, Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +175,35 @@ class Picture:
     def sigmas(self, point: Point) -> float | None:
         """An experiment's gain in units of noise; None where there is no gain, or no noise is known."""
         return point.gain / self.sigma if point.gain is not None and self.sigma > 0 else None
+
+
+def about(facts: dict[str, Any], lab: Lab, begun: float, missing: Sequence[str]) -> About:
+    """What holds for a session, from the facts that its ledger opens with; ``missing``: protections that it lacks."""
+    metric = "computed by an evaluator" if lab.evaluator else "printed by the candidate's own command"
+    seal = f"NOT sealed: no protection of {', '.join(missing)}" if missing else "sealed"
+    return About(
+        tag=facts["tag"],
+        lab=lab.name,
+        metric=lab.metric.record(),
+        budget=Budget(facts["budget"]["clock"], facts["budget"]["amount"]),
+        platform=str(Platform(**facts["platform"])),
+        sealing=f"{seal} · metric {metric}",
+        rule=lab.judge.rule,
+        begun=begun,
+    )
+
+
+def trouble_words(kind: str, note: dict[str, Any]) -> str:
+    """What a note of the ledger tells of trouble; empty where it tells of none."""
+    if kind == "slot lost":
+        return f"slot {note['slot']} is lost: {note['why']}"
+    if kind == "machine":
+        return f"the machine has changed: {note['why']}"
+    if kind.startswith("hook ") and note["fault"]:
+        return f"the hook {kind[5:]} failed: {note['fault']}"
+    if kind == "order" and note["refused"]:
+        return f"not done: {note['order']}: {note['refused']}"
+    return ""
 
 
 def point_of(experiment: Experiment, metric: Metric, parent: int | None) -> Point:

@@ -162,7 +162,7 @@ class Screen:
             return self._type(key)
         if self.mode == "skip":
             self.mode = ""
-            return key == "y" and self._order(f"skip {self._to_skip(picture)}", "skipped")
+            return key == "y" and self._order(f"skip {self._to_skip(picture)}", "skipped", picture.alive)
         if key in ("escape", "q", "d", "enter", "?") and self.mode:
             self.mode = "help" if key == "?" and self.mode == "details" else ""
         elif key in ("up", "k", "down", "j", "page up", "page down", " ", "home", "end"):
@@ -187,7 +187,8 @@ class Screen:
             self.tell(Text("read-only: this window steers nothing", "yellow"))
         elif key == "p":
             order = "resume" if picture.paused else "pause"
-            return self._order(order, "it goes on" if picture.paused else "paused: what is in flight ends as usual")
+            done = "it goes on" if picture.paused else "paused: what is in flight ends as usual"
+            return self._order(order, done, picture.alive)
         elif key == "n":
             self.mode, self.typed = "note", ""
         elif self._to_skip(picture) is None:
@@ -210,13 +211,13 @@ class Screen:
             self.typed += key
         return False
 
-    def _order(self, order: str, done: str) -> bool:
+    def _order(self, order: str, done: str, alive: bool) -> bool:
         try:
             self.followed.order(order)
         except (NightlabError, OSError) as error:
             self.tell(Text(f"not done: {error}", "yellow"))
             return False
-        self.tell(Text(done, "green"))
+        self.tell(Text(done if alive else f"{done}, from its next start", "green"))
         return True
 
     def _to_skip(self, picture: Picture) -> int | None:
