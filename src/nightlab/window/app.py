@@ -1,0 +1,168 @@
+"""The server behind the window: what there is to ask it, and the two things that may be told to it."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from anyio.to_thread import run_sync
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from nightlab.ledger import LEDGER, Ledger, add_note, give_order, state_folder
+from nightlab.records import NightlabError
+from nightlab.steering import fault
+from nightlab.window import looks
+from nightlab.window.guard import Guard
+from nightlab.window.live import Live
+from nightlab.words import one_line
+
+PAGE = Path(__file__).parent / "page"
+LONGEST = 4000  # bytes that are read of what a page tells us
+NOTE = 1000  # characters of a note
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The session that is looked at. ``read_only``: nobody may order anything from here."""
+
+    lab: Path
+    tag: str
+    read_only: bool = False
+
+    @property
+    def folder(self) -> Path:
+        return state_folder(self.lab) / self.tag
+
+
+def make_app(window: Window, *, token: str = "", names: tuple[str, ...] = ()) -> Starlette:
+    """The application for one session. With a ``token``, who has it is let in; ``names``: more of this machine's."""
+    live = Live(window.folder)
+
+    async def page(request: Request) -> Response:
+        return FileResponse(PAGE / "index.html", headers={"cache-control": "no-cache"})
+
+    async def points(request: Request) -> Response:
+        told = await live.columns()
+        return _json({**told, "read_only": window.read_only})
+
+    async def words(request: Request) -> Response:
+        first, last = (_number(name, request.query_params.get(name, "")) for name in ("first", "last"))
+        return _json(await live.words(first, min(last, first + 20_000)))
+
+    async def events(request: Request) -> Response:
+        mark = request.headers.get("last-event-id") or request.query_params.get("mark", "")
+        told = live.events(mark)
+        head = await anext(told)  # so that one too many is told so, instead of a stream that ends
+
+        async def stream() -> AsyncIterator[str]:
+            try:
+                yield head
+                async for event in told:
+                    yield event
+            finally:
+                await told.aclose()
+
+        return StreamingResponse(stream(), media_type="text/event-stream")
+
+    async def experiment(request: Request) -> Response:
+        number = _number("number", request.path_params["number"])
+        return _json(await run_sync(looks.experiment, window.lab, window.tag, number))
+
+    async def compare(request: Request) -> Response:
+        one, other = (_number(name, request.query_params.get(name, "")) for name in ("one", "other"))
+        return _json(await run_sync(looks.comparison, window.lab, window.tag, one, other))
+
+    async def order(request: Request) -> Response:
+        word = " ".join((await _told(request, "order")).split())  # an order is a line
+
+        def give() -> None:
+            with closing(Ledger(window.folder / LEDGER, read_only=True)) as ledger:
+                if why := fault(ledger, word):
+                    raise NightlabError(why)
+            give_order(window.folder, word)
+
+        return await _write(window, give)
+
+    async def note(request: Request) -> Response:
+        words = one_line(await _told(request, "words"), NOTE)
+
+        def write() -> None:
+            if not words:
+                raise NightlabError("a note needs words")
+            add_note(window.folder, words)
+
+        return await _write(window, write)
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        yield
+        live.close()
+
+    return Starlette(
+        routes=[
+            Route("/", page),
+            Route("/api/points", points),
+            Route("/api/words", words),
+            Route("/api/events", events),
+            Route("/api/experiments/{number}", experiment),
+            Route("/api/compare", compare),
+            Route("/api/orders", order, methods=["POST"]),
+            Route("/api/notes", note, methods=["POST"]),
+            Mount("/page", StaticFiles(directory=PAGE)),
+        ],
+        middleware=[
+            Middleware(Guard, token=token, names=names),
+            Middleware(GZipMiddleware, minimum_size=2000, compresslevel=1),
+        ],
+        exception_handlers=dict.fromkeys((NightlabError, OSError, sqlite3.Error), _mendable),
+        lifespan=lifespan,
+    )
+
+
+async def _write(window: Window, write: Callable[[], None]) -> Response:
+    if window.read_only:
+        raise NightlabError("this window is for looking only", "start it without --read-only: nightlab serve")
+    await run_sync(write)
+    return _json({"done": True})
+
+
+async def _told(request: Request, name: str) -> str:
+    """What a page tells us: one text, by its name."""
+    body = b""
+    async for piece in request.stream():
+        body += piece
+        if len(body) > LONGEST:
+            raise NightlabError("that is too long", f"say it in {NOTE} characters")
+    try:
+        said = json.loads(body)[name]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        said = None
+    if not isinstance(said, str):
+        raise NightlabError(f'what is told must be {{"{name}": "…"}}')
+    return said
+
+
+def _number(name: str, word: str) -> int:
+    if not (word.isdecimal() and len(word) < 10):
+        raise NightlabError(f"{name} must be a number")
+    return int(word)
+
+
+def _json(told: dict[str, Any]) -> Response:
+    return JSONResponse(told)
+
+
+async def _mendable(request: Request, error: Exception) -> Response:
+    mend = error.mend if isinstance(error, NightlabError) else ""
+    return JSONResponse({"message": one_line(str(error)), "mend": mend}, 400)

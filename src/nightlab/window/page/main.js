@@ -1,0 +1,165 @@
+// The window: fetches all experiments once, then hears what is new, for as long as it is open.
+
+import { ask, tell } from "./ask.js";
+import { Chart } from "./chart.js";
+import { Detail } from "./detail.js";
+import { by, el } from "./dom.js";
+import { List } from "./list.js";
+import { Panels } from "./panels.js";
+import { Store } from "./store.js";
+
+const SILENT = 60_000; // milliseconds without a word, after which the connection counts as lost
+const PATIENCE = 200; // milliseconds after the last key of a filter
+
+const store = new Store();
+const said = (words) => (by("said").textContent = words);
+
+async function order(word) {
+  store.asked = word;
+  store.tell("picture");
+  try {
+    await tell("/api/orders", { order: word });
+    said(`${word}: ${store.picture.alive ? "asked" : "counts from the next start"}`);
+  } catch (error) {
+    store.asked = "";
+    said(error.message);
+    severed(error.message);
+    setTimeout(() => severed(""), 8000);
+  }
+}
+
+function severed(words) {
+  store.severed = words;
+  store.tell("picture");
+}
+
+// -- what is new -----------------------------------------------------------------------------------
+
+let source = null;
+let heard = Date.now();
+let last = ""; // the mark of what was heard last
+let tries = 0;
+
+async function load() {
+  source?.close();
+  let told;
+  try {
+    told = await ask("/api/points");
+  } catch (error) {
+    severed(`${error.message} (trying again)`);
+    setTimeout(load, Math.min(30_000, 1000 * 2 ** tries++));
+    return;
+  }
+  tries = 0;
+  store.readOnly = told.read_only;
+  store.severed = "";
+  store.load(told);
+  performance.mark("painted");
+  listen(told.mark);
+  await store.fetchWords(ask).catch((error) => severed(error.message));
+  detail.hash();
+}
+
+function listen(mark) {
+  source?.close();
+  last = mark;
+  source = new EventSource(`/api/events?mark=${encodeURIComponent(mark)}`);
+  const hear = (kind, does) => source.addEventListener(kind, (event) => {
+    [heard, last] = [Date.now(), event.lastEventId];
+    if (store.severed) store.severed = "";
+    does(JSON.parse(event.data));
+  });
+  hear("picture", (told) => {
+    if (told.paused !== store.picture.paused) store.asked = "";
+    store.look(told);
+  });
+  hear("points", (told) => {
+    for (const n of store.apply(told)) if (n) said(`kept: ${store.sentence(n)}`);
+  });
+  hear("anew", load);
+  source.onopen = () => (heard = Date.now());
+  source.onerror = () => {
+    severed("the window's server does not answer: what is shown may be old");
+    // A browser tries again by itself, unless the server refused it: then nightlab serve was started anew.
+    if (source.readyState === EventSource.CLOSED) setTimeout(load, 5000);
+  };
+}
+
+document.addEventListener("visibilitychange", () => {
+  // A laptop that slept may have lost the connection without knowing.
+  if (!document.hidden && Date.now() - heard > SILENT && last) listen(last);
+});
+
+// -- what the human does ---------------------------------------------------------------------------
+
+const detail = new Detail(store, order);
+const list = new List(store, (n) => detail.compare(n));
+new Chart(store);
+new Panels(store, order);
+
+by("pause").addEventListener("click", () => order(by("pause").dataset.order));
+by("unpin").addEventListener("click", () => order("unpin"));
+
+const filter = by("filter");
+let waiting = 0;
+filter.addEventListener("input", () => {
+  clearTimeout(waiting);
+  waiting = setTimeout(() => store.choose(Object.fromEntries(new FormData(filter))), PATIENCE);
+});
+filter.addEventListener("submit", (event) => event.preventDefault());
+filter.addEventListener("reset", () => setTimeout(() => store.choose(Object.fromEntries(new FormData(filter)))));
+
+/** The choices that there are, with how many experiments each has; what is chosen stays chosen. */
+function choices() {
+  const put = (name, all) => {
+    const select = filter.elements[name];
+    const words = JSON.stringify(all);
+    if (select.dataset.all === words) return;
+    const chosen = select.value;
+    select.dataset.all = words;
+    select.replaceChildren(...all.map(([value, text]) => el("option", { value }, text)));
+    select.value = all.some(([value]) => value === chosen) ? chosen : "";
+  };
+  const { tally } = store;
+  const { proposers = {} } = store.picture;
+  put("verdict", [["", "all"], ["keep", `kept (${tally.keep})`], ["discard", `discarded (${tally.discard})`], ["crash", `crashed (${tally.crash})`], ["running", "not judged yet"], ["shown", "shown on fresh seeds"]]);
+  put("proposer", [["", "all"], ...Object.entries(proposers).sort((a, b) => b[1].tried - a[1].tried).map(([name, one]) => [name, `${name} (${one.tried})`])]);
+  put("theme", [["", "all"], ...[...store.themes].sort((a, b) => b[1] - a[1]).slice(0, 200).map(([name, many]) => [name, `${name} (${many})`])]);
+}
+for (const event of ["picture", "points", "words"]) store.addEventListener(event, choices);
+
+by("note").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const input = event.target.elements.words;
+  try {
+    await tell("/api/notes", { words: input.value });
+    input.value = "";
+    said("noted");
+  } catch (error) {
+    severed(error.message);
+  }
+});
+
+by("detail").addEventListener("keydown", (event) => {
+  if (event.key === "Escape") list.box.focus();
+});
+
+// -- colours ---------------------------------------------------------------------------------------
+
+const THEMES = { system: "◐", light: "○", dark: "●" };
+
+function wear(theme) {
+  document.documentElement.dataset.theme = theme;
+  by("theme").textContent = THEMES[theme];
+  by("theme").setAttribute("aria-label", `Colours: ${theme === "system" ? "as the system" : theme}`);
+  store.tell("picture");
+}
+
+by("theme").addEventListener("click", () => {
+  const names = Object.keys(THEMES);
+  const next = names[(names.indexOf(document.documentElement.dataset.theme) + 1) % names.length];
+  localStorage.setItem("theme", next);
+  wear(next);
+});
+wear(THEMES[localStorage.getItem("theme")] ? localStorage.getItem("theme") : "system");
+load();

@@ -1,0 +1,223 @@
+// All experiments as columns, what is chosen of them, and the session's picture. Tells when one of these changes.
+
+export const STATUS = { keep: 0, discard: 1, crash: 2, running: -1 };
+export const VERDICTS = { 0: "keep", 1: "discard", 2: "crash", "-1": "running" };
+export const OTHER = "other code";
+const NUMBERS = { status: Int8Array, metric: Float64Array, bar: Float64Array, gap: Float64Array, parent: Int32Array,
+  proposed_at: Float64Array, judged_at: Float64Array, reason: Uint16Array, proposer: Uint16Array };
+const CHUNK = 10000; // experiments whose words are fetched at once
+
+export class Store extends EventTarget {
+  constructor() {
+    super();
+    this.picture = {};
+    this.filter = { text: "", verdict: "", proposer: "", theme: "" };
+    this.selected = null;
+    this.empty();
+  }
+
+  empty() {
+    this.size = 0;
+    this.reasons = [];
+    this.proposers = [];
+    this.evidence = new Map();
+    this.hypothesis = [];
+    this.changes = [];
+    this.themes = new Map(); // how many experiments are about each
+    for (const [name, kind] of Object.entries(NUMBERS)) this[name] = new kind(1024);
+    this.shown = new Uint8Array(1024); // what the filter lets through
+    this.matched = 0;
+  }
+
+  tell(what) {
+    this.dispatchEvent(new Event(what));
+  }
+
+  /** Everything anew, as /api/points tells it. */
+  load(told) {
+    this.empty();
+    this.take(told);
+    this.look(told.picture);
+    this.refilter();
+    this.tell("points");
+  }
+
+  /** Experiments that are new, or changed. */
+  apply(told) {
+    const fresh = told.number.filter((n, at) => told.status[at] === STATUS.keep && !(n < this.size && this.status[n] === STATUS.keep));
+    this.take(told);
+    this.hear(told.words);
+    this.refilter(told.number);
+    this.tell("points");
+    return fresh;
+  }
+
+  take(told) {
+    const reasons = told.reasons.map((word) => place(this.reasons, word));
+    const proposers = told.proposers.map((word) => place(this.proposers, word));
+    told.number.forEach((n, at) => {
+      if (n >= this.status.length) this.grow(n + 1);
+      for (const name of Object.keys(NUMBERS)) {
+        const value = told[name][at];
+        this[name][n] = name === "reason" ? reasons[value] : name === "proposer" ? proposers[value]
+          : value === null ? (name === "parent" ? -1 : NaN) : value;
+      }
+      this.size = Math.max(this.size, n + 1);
+    });
+    for (const { number, all } of told.evidence) this.evidence.set(number, all);
+  }
+
+  grow(least) {
+    const room = Math.max(least, 2 * this.status.length);
+    for (const [name, kind] of Object.entries(NUMBERS)) {
+      const old = this[name];
+      this[name] = new kind(room);
+      this[name].set(old);
+    }
+    const shown = this.shown;
+    this.shown = new Uint8Array(room);
+    this.shown.set(shown);
+  }
+
+  /** Fetch everybody's words, the latest first; the page works meanwhile. */
+  async fetchWords(ask) {
+    for (let last = this.size; last > 0; last -= CHUNK) {
+      const told = await ask(`/api/words?first=${Math.max(0, last - CHUNK)}&last=${last}`);
+      this.hear(told);
+      this.refilter(told.number);
+      this.tell("words");
+    }
+  }
+
+  hear(told) {
+    told.number.forEach((n, at) => {
+      if (this.changes[n] === undefined) {
+        for (const theme of themesOf(told.changes[at], n)) this.themes.set(theme, (this.themes.get(theme) ?? 0) + 1);
+      }
+      this.hypothesis[n] = told.hypothesis[at];
+      this.changes[n] = told.changes[at];
+    });
+  }
+
+  look(picture) {
+    this.picture = picture;
+    this.tell("picture");
+  }
+
+  // -- what is chosen ------------------------------------------------------------------------------
+
+  choose(filter) {
+    Object.assign(this.filter, filter);
+    this.refilter();
+    this.tell("filter");
+  }
+
+  get filtering() {
+    return Object.values(this.filter).some(Boolean);
+  }
+
+  /** What the filter lets through, of all experiments or of some that changed. */
+  refilter(changed = null) {
+    const { text, verdict, proposer, theme } = this.filter;
+    const words = text.toLowerCase().split(/\s+/).filter(Boolean);
+    const who = proposer ? this.proposers.indexOf(proposer) : -1;
+    const passes = (n) => (!verdict || this.isOf(n, verdict)) && (!proposer || this.proposer[n] === who)
+      && (!theme || themesOf(this.changes[n], n).includes(theme)) && (!words.length || this.says(n, words));
+    const look = (n) => {
+      const now = !this.filtering || passes(n) ? 1 : 0;
+      this.matched += now - this.shown[n];
+      this.shown[n] = now;
+    };
+    if (changed) changed.forEach(look);
+    else for (let n = 0; n < this.size; n++) look(n);
+  }
+
+  isOf(n, verdict) {
+    return verdict === "shown" ? this.level(n) !== "" : this.status[n] === STATUS[verdict];
+  }
+
+  says(n, words) {
+    const said = `#${n} ${this.hypothesis[n] ?? ""} ${(this.changes[n] ?? []).join(" ")} ${this.reasons[this.reason[n]] ?? ""}`.toLowerCase();
+    return words.every((word) => said.includes(word));
+  }
+
+  select(n, from = "") {
+    if (n !== null && !(n >= 0 && n < this.size)) return;
+    this.selected = n;
+    this.from = from;
+    this.tell("select");
+  }
+
+  // -- what can be said of them --------------------------------------------------------------------
+
+  get about() {
+    return this.picture.about ?? { metric: { name: "metric", goal: "minimise", unit: "" } };
+  }
+
+  /** How many were kept, discarded and crashed, the baseline left out. */
+  get tally() {
+    const { keep = 0, discard = 0, crash = 0 } = this.picture.tally ?? {};
+    return { keep: keep - (this.size && this.status[0] === STATUS.keep ? 1 : 0), discard, crash };
+  }
+
+  get maximise() {
+    return this.about.metric.goal === "maximise";
+  }
+
+  /** Kept experiments in the order of their verdicts. */
+  keeps() {
+    const found = [];
+    for (let n = 0; n < this.size; n++) if (this.status[n] === STATUS.keep) found.push(n);
+    return found.sort((one, other) => this.judged_at[one] - this.judged_at[other]);
+  }
+
+  /** What an experiment counts as: its bar where it has one, without its luck, else what it measured. */
+  value(n) {
+    return Number.isNaN(this.bar[n]) ? this.metric[n] : this.bar[n];
+  }
+
+  /** How much better than its parent it measured; NaN where that is not known. */
+  gain(n) {
+    return this.maximise ? this.gap[n] : -this.gap[n];
+  }
+
+  sigmas(n) {
+    const sigma = this.picture.sigma;
+    return sigma > 0 ? this.gain(n) / sigma : NaN;
+  }
+
+  /** How far its gain over the baseline has been shown, as the ledger's records say it. */
+  level(n) {
+    const levels = (this.evidence.get(n) ?? []).filter((one) => one.against === 0 && one.gain.low > 0).map((one) => one.level);
+    return ["transferred", "held out", "confirmed"].find((level) => levels.includes(level)) ?? "";
+  }
+
+  /** The latest interval of its gain over the baseline, shown or not. */
+  interval(n) {
+    return (this.evidence.get(n) ?? []).filter((one) => one.against === 0 && !one.what).at(-1)?.gain ?? null;
+  }
+
+  words(n) {
+    return this.hypothesis[n] ?? "…";
+  }
+
+  /** An experiment in one sentence, for who can't see it. */
+  sentence(n) {
+    const verdict = VERDICTS[this.status[n]];
+    const reason = this.reasons[this.reason[n]];
+    const value = Number.isNaN(this.metric[n]) ? "" : `, ${this.about.metric.name} ${this.metric[n].toPrecision(7)}`;
+    return `#${n}, ${verdict}${reason && reason !== "improved" ? ` (${reason})` : ""}${value}, ${this.words(n)}`;
+  }
+}
+
+/** What a change is about: the constants that it moved, or some other code. */
+export function themesOf(changes, n) {
+  if (changes === undefined || n === 0) return [];
+  const names = changes.map((change) => change.split(" ")[0]);
+  return names.length ? [...new Set(names)] : [OTHER];
+}
+
+function place(words, word) {
+  const at = words.indexOf(word);
+  return at >= 0 ? at : words.push(word) - 1;
+}
