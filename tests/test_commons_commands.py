@@ -61,7 +61,8 @@ def test_one_shares_another_syncs_and_sees(found: TinyLab, nightlab: Any, make_l
     (author,) = facts["authors"]
     assert author["records"] == {"finding": 1} and facts["refused"] == [] and facts["next"] == []
     assert facts["trust"][author["author"]]["confirmed_in_a_row"] == 1
-    assert "1 answer of yours to others' findings" in nightlab("sync", cwd=other, **mine).out
+    answered = nightlab("sync", cwd=other, **mine).out
+    assert "1 answer of yours to others' findings" in answered and "confirmed: claimed 8, measured 8" in answered
     back = nightlab("commons", cwd=found).out if nightlab("sync", cwd=found).code == 0 else ""
     assert "1 verification" in back
 

@@ -92,8 +92,10 @@ def sync(
 
     for done in exchange(lab, open_commons(), remote, bundle):
         taken = done.taken
+        for body in done.said:
+            say(escape(f"  {body['target'][:12]} {body.get('verdict', body['kind'])}: {body['detail']}"))
         words = [f"{taken.records} new of {_many(taken.authors, 'author')}"]
-        words += [f"{_many(done.verified, 'answer')} of yours to others' findings"] * bool(done.verified)
+        words += [f"{_many(len(done.said), 'answer')} of yours to others' findings"] * bool(done.said)
         words += ["what you shared is there"] * done.given
         words += [f"more of {_many(taken.waiting, 'author')}: sync again"] * bool(taken.waiting)
         refused = ", ".join(f"{number} {why}" for why, number in taken.rejected.items())
