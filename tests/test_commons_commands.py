@@ -97,6 +97,10 @@ def test_a_finding_is_taken_back(found: TinyLab, nightlab: Any) -> None:
     done = nightlab("share", "--retract", name, "--why", "my data were wrong", "--yes", cwd=found)
     assert done.code == 0 and "my data were wrong" in done.out
     assert "1 retraction" in nightlab("commons", cwd=found).out
+    assert [record["kind"] for record in nightlab("commons", "--json", cwd=found).json["yours"]] == [
+        "finding",
+        "retraction",
+    ]
     assert "names no finding of yours" in nightlab("share", "--retract", "0000", "--yes", cwd=found).err
 
 

@@ -312,12 +312,15 @@ def test_whose_findings_are_offered(user: Callable[..., User], monkeypatch: pyte
         one.claim(session, GENOME.replace("A = 4.0", f"A = {4.1 + n / 10:.1f}"), 11.3) for n in range(6)
     ]
     body = {"kind": "retraction", "at": AT, "target": back, "why": "no"}
-    one.commons.publish(author_key(make=True), [(body, None)])
+    threat = {"kind": "threat", "category": "leak", "evidence_sha256": None, "detail": "", "target": warned}
+    dated = [{**threat, "at": AT}, {**threat, "at": "2999-01-01T00:00:00Z"}, {**threat, "at": "2026-99-99T00:00:00Z"}]
+    one.commons.publish(author_key(make=True), [(said, None) for said in (body, *dated)])
     one.sync()
     two.sync()
     two.commons.publish(author_key(make=True), [({**body, "target": kept}, None)])
     session = two.run(experiments=1)
     peers = Peers(session, two.commons)
+    assert sorted(warning.at for warning in peers._warnings())[0] == 0 and len(peers._warnings()) == 2
 
     def offered() -> set[str]:
         offers, told = peers.offers(0.1, session.champion(), [], set())

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, get_args
 
 from nightlab.commons.exchange import Commons, Taken, shown_remote
-from nightlab.commons.places import author_key, key_file
-from nightlab.commons.record import Finding, Part, Signed, Threat, Verification, author_of, genome_id
+from nightlab.commons.places import author, author_key
+from nightlab.commons.record import Finding, Part, Signed, Threat, Verification, genome_id
 from nightlab.commons.scrub import scrubbed
 from nightlab.findings import TRANSPLANT, finding, instant, task_of
 from nightlab.lab import CONTRACT, CommonsPart, load
@@ -37,8 +37,7 @@ class Synced:
 
 def mine(commons: Commons) -> list[Signed]:
     """The records of this user's own."""
-    key = author_key()
-    return [entry.signed for entry in commons.entries().get(author_of(key), [])] if key else []
+    return [entry.signed for entry in commons.entries().get(author(), [])]
 
 
 def to_share(
@@ -85,7 +84,7 @@ def sync(lab: Path, commons: Commons, remote: str | None, bundle: Path | None) -
         taken = commons.take(str(bundle.resolve())) if bundle.exists() else Taken()
         if commons.chains.heads():
             commons.chains.pack(bundle)
-        done.append(Synced(str(bundle), taken, said, author(commons) in commons.chains.heads()))
+        done.append(Synced(str(bundle), taken, said, author() in commons.chains.heads()))
     where = remote or ("" if bundle or part is None else part.remote)
     if where:
         where = _resolved(lab, where)
@@ -99,8 +98,7 @@ def sync(lab: Path, commons: Commons, remote: str | None, bundle: Path | None) -
 def _with_remote(commons: Commons, remote: str, said: Sequence[dict[str, Any]]) -> Synced:
     try:
         taken = commons.take(remote)
-        key = author_key()
-        given = bool(key) and commons.give(remote, author_of(key))
+        given = commons.give(remote, author())
     except Unreachable as error:
         shown = shown_remote(remote)
         raise Unreachable(
@@ -158,9 +156,3 @@ def _verification(note: dict[str, Any], at: str) -> dict[str, Any]:
 def _threat(note: dict[str, Any], at: str) -> dict[str, Any]:
     facts = {"target": note["target"], "category": "tampering", "evidence_sha256": None}
     return {"kind": "threat", "at": at, "detail": one_line(scrubbed(note["detail"])), **facts}
-
-
-def author(commons: Commons) -> str:
-    """This user's name in the commons, empty before anything was shared."""
-    key = author_key() if key_file().exists() else None
-    return author_of(key) if key else ""

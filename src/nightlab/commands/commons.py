@@ -136,11 +136,13 @@ def commons_command(lab: Where = HERE, tag: Tag = None, as_json: Json = False) -
 def _authors(commons: Commons) -> dict[str, Any]:
     from dataclasses import asdict
 
-    from nightlab.sharing import author
+    from nightlab.commons.places import author
+    from nightlab.sharing import mine
 
     kinds = {name: Counter(e.signed.record.kind for e in chain) for name, chain in sorted(commons.entries().items())}
     return {
-        "you": author(commons),
+        "you": author(),
+        "yours": [{"id": signed.id, "kind": signed.record.kind, "at": signed.record.at} for signed in mine(commons)],
         "authors": [{"author": name, "records": dict(records)} for name, records in kinds.items()],
         "refused": [asdict(each) for each in commons.rejections()],
     }
