@@ -61,7 +61,8 @@ def test_one_shares_another_syncs_and_sees(found: TinyLab, nightlab: Any, make_l
     (author,) = facts["authors"]
     assert author["records"] == {"finding": 1} and facts["refused"] == [] and facts["next"] == []
     assert facts["trust"][author["author"]]["confirmed_in_a_row"] == 1
-    assert "1 answer of yours to others' findings" in nightlab("sync", cwd=other, **mine).out
+    answered = nightlab("sync", cwd=other, **mine).out
+    assert "1 answer of yours to others' findings" in answered and "confirmed: claimed 8, measured 8" in answered
     back = nightlab("commons", cwd=found).out if nightlab("sync", cwd=found).code == 0 else ""
     assert "1 verification" in back
 
@@ -96,6 +97,10 @@ def test_a_finding_is_taken_back(found: TinyLab, nightlab: Any) -> None:
     done = nightlab("share", "--retract", name, "--why", "my data were wrong", "--yes", cwd=found)
     assert done.code == 0 and "my data were wrong" in done.out
     assert "1 retraction" in nightlab("commons", cwd=found).out
+    assert [record["kind"] for record in nightlab("commons", "--json", cwd=found).json["yours"]] == [
+        "finding",
+        "retraction",
+    ]
     assert "names no finding of yours" in nightlab("share", "--retract", "0000", "--yes", cwd=found).err
 
 

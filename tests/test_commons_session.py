@@ -106,7 +106,7 @@ def test_what_one_finds_another_measures_adopts_and_confirms(user: Callable[...,
     assert (experiment.candidate.proposer, experiment.candidate.source) == ("transplant", shared)
     assert experiment.kept and experiment.measurement.metric == 3.5
     assert verified(session) == [("confirmed", False, True)]
-    assert two.sync().verified == 1 and two.sync().verified == 0, "it is said once"
+    assert len(two.sync().said) == 1 and two.sync().said == [], "it is said once"
     known = Peers(session, two.commons).trust[one.author]
     assert known.value == pytest.approx(2 / 3), "and what one says oneself counts once"
     one.sync()
@@ -312,12 +312,15 @@ def test_whose_findings_are_offered(user: Callable[..., User], monkeypatch: pyte
         one.claim(session, GENOME.replace("A = 4.0", f"A = {4.1 + n / 10:.1f}"), 11.3) for n in range(6)
     ]
     body = {"kind": "retraction", "at": AT, "target": back, "why": "no"}
-    one.commons.publish(author_key(make=True), [(body, None)])
+    threat = {"kind": "threat", "category": "leak", "evidence_sha256": None, "detail": "", "target": warned}
+    dated = [{**threat, "at": AT}, {**threat, "at": "2999-01-01T00:00:00Z"}, {**threat, "at": "2026-99-99T00:00:00Z"}]
+    one.commons.publish(author_key(make=True), [(said, None) for said in (body, *dated)])
     one.sync()
     two.sync()
     two.commons.publish(author_key(make=True), [({**body, "target": kept}, None)])
     session = two.run(experiments=1)
     peers = Peers(session, two.commons)
+    assert sorted(warning.at for warning in peers._warnings())[0] == 0 and len(peers._warnings()) == 2
 
     def offered() -> set[str]:
         offers, told = peers.offers(0.1, session.champion(), [], set())

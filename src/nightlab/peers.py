@@ -11,10 +11,10 @@ from typing import Any
 
 from nightlab.commons.capability import Fit, both, matches, negotiate
 from nightlab.commons.exchange import Commons, Entry
-from nightlab.commons.places import author_key
+from nightlab.commons.places import author
 from nightlab.commons.queue import PARTLY, Offer, gap, novelty
-from nightlab.commons.record import Finding, Retraction, Threat, Verification, author_of
-from nightlab.commons.trust import Judgement, Trust, Warning, priority, threats, trust
+from nightlab.commons.record import Finding, Retraction, Threat, Verification
+from nightlab.commons.trust import EPOCH, Judgement, Trust, Warning, priority, threats, trust
 from nightlab.findings import have, platform_of, task_of
 from nightlab.ledger import find_ledger, tags
 from nightlab.propose.proposer import Used
@@ -36,8 +36,7 @@ class Peers:
         self.threats: set[str] = set()
         self.doubts = {note["target"]: note["doubt"] for note in session.ledger.notes("verified") if "doubt" in note}
         """Findings that did not hold on another genome than their own, and the commit of that one."""
-        self._chains, key = commons.entries(), author_key()
-        self._me = author_of(key) if key else ""
+        self._chains, self._me = commons.entries(), author()
         self.measured = [note for tag in tags(session.repo.lab) for note in self._measured(tag)]
         self._fits: dict[str, Fit] = {}
         self.learn()
@@ -110,8 +109,8 @@ class Peers:
         """The findings that are looked at: the latest of all who are known here, and of some who are not."""
         known, unknown = self._chains.keys() & self.trust.keys(), list(self._chains.keys() - self.trust.keys())
         found = []
-        for author in [*sorted(known), *random.sample(unknown, min(STRANGERS, len(unknown)))]:
-            chain = ((entry, entry.signed.record) for entry in self._chains[author])
+        for name in [*sorted(known), *random.sample(unknown, min(STRANGERS, len(unknown)))]:
+            chain = ((entry, entry.signed.record) for entry in self._chains[name])
             own = [(entry, record) for entry, record in chain if isinstance(record, Finding)]
             found += own[-PER_AUTHOR:]
         return found
@@ -132,7 +131,9 @@ class Peers:
         return said + seen
 
     def _by_others(self) -> Iterator[Finding | Verification | Retraction | Threat]:
-        return (entry.signed.record for entry in self.entries.values() if entry.author != self._me)
+        """What others say; not what is dated ahead, so as never to fade."""
+        records = (entry.signed.record for entry in self.entries.values() if entry.author != self._me)
+        return (record for record in records if seconds(record.at) < time.time() + EPOCH)
 
     def _measured(self, tag: str) -> list[dict[str, Any]]:
         """What a session of this lab found of others' findings of this task."""

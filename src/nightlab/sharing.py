@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any, get_args
 
 from nightlab.commons.exchange import Commons, Taken, shown_remote
-from nightlab.commons.places import author_key, key_file
-from nightlab.commons.record import Finding, Part, Signed, Threat, Verification, author_of, genome_id
+from nightlab.commons.places import author, author_key
+from nightlab.commons.record import Finding, Part, Signed, Threat, Verification, genome_id
 from nightlab.commons.scrub import scrubbed
 from nightlab.findings import TRANSPLANT, finding, instant, task_of
-from nightlab.lab import CommonsPart, load
+from nightlab.lab import CONTRACT, CommonsPart, load
 from nightlab.ledger import find_ledger, tags
 from nightlab.lineage import Unreachable
 from nightlab.records import NightlabError
@@ -30,14 +30,14 @@ class Synced:
 
     where: str
     taken: Taken = field(default_factory=Taken)
-    verified: int = 0
+    said: Sequence[dict[str, Any]] = ()
+    """The records with which this user answers for others' findings, that were added to their own."""
     given: bool = False
 
 
 def mine(commons: Commons) -> list[Signed]:
     """The records of this user's own."""
-    key = author_key()
-    return [entry.signed for entry in commons.entries().get(author_of(key), [])] if key else []
+    return [entry.signed for entry in commons.entries().get(author(), [])]
 
 
 def to_share(
@@ -78,42 +78,38 @@ def sync(lab: Path, commons: Commons, remote: str | None, bundle: Path | None) -
     Raises NightlabError when there is nobody to exchange with, and Unreachable when it does not answer.
     """
     part = _contract(lab)
-    verified = _publish_verifications(lab, commons) if part and part.verifications else 0
+    said = _answer(lab, commons) if part and part.verifications else []
     done = []
     if bundle:
         taken = commons.take(str(bundle.resolve())) if bundle.exists() else Taken()
         if commons.chains.heads():
             commons.chains.pack(bundle)
-        done.append(Synced(str(bundle), taken, verified, bool(commons.chains.heads())))
+        done.append(Synced(str(bundle), taken, said, author() in commons.chains.heads()))
     where = remote or ("" if bundle or part is None else part.remote)
     if where:
         where = _resolved(lab, where)
-        done.append(_with_remote(commons, where, verified))
+        done.append(_with_remote(commons, where, () if bundle else said))
     if not done:
         mend = 'name one: nightlab sync REMOTE; or in lab.toml: [commons] and remote = "..."; or --bundle FILE'
         raise NightlabError("there is no remote to exchange with", mend)
     return done
 
 
-def _with_remote(commons: Commons, remote: str, verified: int) -> Synced:
+def _with_remote(commons: Commons, remote: str, said: Sequence[dict[str, Any]]) -> Synced:
     try:
         taken = commons.take(remote)
-        key = author_key()
-        given = bool(key) and commons.give(remote, author_of(key))
+        given = commons.give(remote, author())
     except Unreachable as error:
         shown = shown_remote(remote)
         raise Unreachable(
             f"{shown}: {shown_remote(str(error))}; nothing is lost, what you shared waits in {commons.folder}",
             f"when it is there again: nightlab sync; a new bare folder is made with: git init --bare {shown}",
         ) from None
-    return Synced(shown_remote(remote), taken, verified, given)
+    return Synced(shown_remote(remote), taken, said, given)
 
 
 def _contract(lab: Path) -> CommonsPart | None:
-    try:
-        return load(lab)[0].commons
-    except (NightlabError, OSError):
-        return None
+    return load(lab)[0].commons if (lab / CONTRACT).exists() else None
 
 
 def _resolved(lab: Path, remote: str) -> str:
@@ -122,8 +118,8 @@ def _resolved(lab: Path, remote: str) -> str:
     return str(path.resolve()) if path.exists() else remote
 
 
-def _publish_verifications(lab: Path, commons: Commons) -> int:
-    """Add what was measured here of others' findings to this user's chain. Returns how many records."""
+def _answer(lab: Path, commons: Commons) -> list[dict[str, Any]]:
+    """Add what was measured here of others' findings to this user's chain. Returns the bodies of these records."""
     records = [signed.record for signed in mine(commons)]
     said = {(r.target, r.at, r.parent) for r in records if isinstance(r, Verification)}
     warned = {r.target for r in records if isinstance(r, Threat)}
@@ -137,7 +133,7 @@ def _publish_verifications(lab: Path, commons: Commons) -> int:
             bodies.append((_threat(note, at), None))
     if bodies:
         commons.publish(author_key(make=True), bodies)
-    return len(bodies)
+    return [body for body, _ in bodies]
 
 
 def _measured(lab: Path) -> Iterator[dict[str, Any]]:
@@ -160,9 +156,3 @@ def _verification(note: dict[str, Any], at: str) -> dict[str, Any]:
 def _threat(note: dict[str, Any], at: str) -> dict[str, Any]:
     facts = {"target": note["target"], "category": "tampering", "evidence_sha256": None}
     return {"kind": "threat", "at": at, "detail": one_line(scrubbed(note["detail"])), **facts}
-
-
-def author(commons: Commons) -> str:
-    """This user's name in the commons, empty before anything was shared."""
-    key = author_key() if key_file().exists() else None
-    return author_of(key) if key else ""

@@ -92,8 +92,10 @@ def sync(
 
     for done in exchange(lab, open_commons(), remote, bundle):
         taken = done.taken
+        for body in done.said:
+            say(escape(f"  {body['target'][:12]} {body.get('verdict', body['kind'])}: {body['detail']}"))
         words = [f"{taken.records} new of {_many(taken.authors, 'author')}"]
-        words += [f"{_many(done.verified, 'answer')} of yours to others' findings"] * bool(done.verified)
+        words += [f"{_many(len(done.said), 'answer')} of yours to others' findings"] * bool(done.said)
         words += ["what you shared is there"] * done.given
         words += [f"more of {_many(taken.waiting, 'author')}: sync again"] * bool(taken.waiting)
         refused = ", ".join(f"{number} {why}" for why, number in taken.rejected.items())
@@ -134,11 +136,13 @@ def commons_command(lab: Where = HERE, tag: Tag = None, as_json: Json = False) -
 def _authors(commons: Commons) -> dict[str, Any]:
     from dataclasses import asdict
 
-    from nightlab.sharing import author
+    from nightlab.commons.places import author
+    from nightlab.sharing import mine
 
     kinds = {name: Counter(e.signed.record.kind for e in chain) for name, chain in sorted(commons.entries().items())}
     return {
-        "you": author(commons),
+        "you": author(),
+        "yours": [{"id": signed.id, "kind": signed.record.kind, "at": signed.record.at} for signed in mine(commons)],
         "authors": [{"author": name, "records": dict(records)} for name, records in kinds.items()],
         "refused": [asdict(each) for each in commons.rejections()],
     }

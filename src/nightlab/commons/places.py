@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nightlab.commons.exchange import Commons
-from nightlab.commons.record import library
+from nightlab.commons.record import author_of, library
 from nightlab.records import NightlabError
 
 KEYS = "cryptography.hazmat.primitives.asymmetric.ed25519"
@@ -60,6 +60,12 @@ def author_key(*, make: bool = False) -> Any:
     except ValueError:
         mend = "restore it from a backup; or move it away, and a new one is made: then you are a new author"
         raise NightlabError(f"{path} is no key", mend) from None
+
+
+def author() -> str:
+    """The user's name in the commons; empty while they have none."""
+    key = author_key()
+    return author_of(key) if key else ""
 
 
 def _write(path: Path, text: str) -> None:
