@@ -32,7 +32,7 @@ from swarm_world import (
 )
 
 from nightlab.commons.exchange import Entry, _entry
-from nightlab.commons.record import RECORD, Rejected, Signed, Verification, author_of, encode, sign
+from nightlab.commons.record import RECORD, Rejected, Signed, author_of, encode, sign
 from nightlab.findings import instant
 from nightlab.lineage.chains import Link
 from nightlab.records import Candidate
@@ -41,7 +41,7 @@ Kind = Literal["gross", "careful", "sybil", "flood", "collude", "forge"]
 LATE, CHURN, AWAY = 0.1, 0.02, 10.0  # who joins late; goes offline after a turn; for how many rounds
 SPLIT = (0.3, 0.5)  # of the time: the network is in two halves
 LATENCY = 0.2  # rounds from a push to its being there for others
-SAMPLED = 20  # of the verifications of large swarms one in so many is signed and checked
+MANY, SAMPLED = 1000, 20  # peers from which on one record in so many is signed, encoded and checked
 FLOOD = 20  # records of a flooder in a round
 NAMES = 5  # new names of a Sybil in a round
 
@@ -154,9 +154,9 @@ class Network:
         seq, prev, before = (last.signed.record.seq + 1, last.id, last.commit) if last else (0, None, None)
         facts = {"v": 1, "author": author.name, "seq": seq, "prev": prev, **body}
         self.result.records += 1
-        if body["kind"] == "verification" and len(self.authors) > 1000 and self.result.records % SAMPLED:
+        if len(self.authors) >= MANY and self.result.records % SAMPLED:
             name = hashlib.sha256(f"{author.name} {seq}".encode()).hexdigest()
-            record = Verification.model_construct(**facts)
+            record = RECORD.validate_python(facts)
             return Entry(Signed.model_construct(id=name, record=record, signature=""), name)
         signed = sign(RECORD.validate_python(facts), author.key)
         files = {"record.json": encode(signed)} | ({"patch": patch.encode()} if patch else {})

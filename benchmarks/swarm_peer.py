@@ -26,6 +26,7 @@ from swarm_world import (
     START,
     TASK,
     Book,
+    Chains,
     Ledger,
     Repo,
     Shelf,
@@ -67,7 +68,7 @@ class Known(peers.Peers):
 
     def learn(self, *measured: dict[str, Any]) -> None:
         self.measured += measured
-        self._chains = self.shelf.chains(self.session.side, self.session.synced)
+        self._chains = Chains(self.shelf, self.session.side, self.session.synced)
         now = CLOCK.time()
         self.trust = peers.trust([*self.own(), *self._others()], now)
         self.threats = peers.threats(self._warnings(), self.trust, now)
@@ -86,14 +87,12 @@ class Known(peers.Peers):
         A priority is at most what it would be if nothing alike had been tried. So once the best offer whose author
         may have the turn is worth more than that of every finding that was not looked at, those can't come first.
         """
-        Known.asking = self
         there = super()._findings()
         bound, had = self._bounds(there, sigma, champion, used), set(self.session.proposer._tried[-queue.ROUND :])
         order, many = np.argsort(-bound, kind="stable"), SHORT
         possible = int((bound > 0).sum())
         while True:
-            proven = [n for n in order[min(many, possible) : possible] if self.proven(there[n][0].author)]
-            self.short = [there[n] for n in [*order[: min(many, possible)], *proven]]
+            self.short = [there[n] for n in order[: min(many, possible)]]
             offers, told = super().offers(sigma, champion, tried, used)
             best = max((offer.priority for offer in offers if offer.author not in had), default=0.0)
             if many >= possible or best >= bound[order[many]]:
@@ -136,8 +135,11 @@ class Known(peers.Peers):
         return found
 
     def _warnings(self) -> list[Warning]:
-        lab = self.session
-        said = [warning for warning, seen in self.shelf.warnings if seen[lab.side] <= lab.synced]
+        """The warnings of those who are trusted, for nobody else's count, and what was seen here."""
+        lab, said = self.session, list[Warning]()
+        for author in filter(self.proven, self.trust):
+            there = self.shelf.warnings.get(author, ())
+            said += [warning for warning, seen in there if seen[lab.side] <= lab.synced]
         return said + [Warning(n["target"], "", n["at"], own=True) for n in self.measured if n["reason"] == "tampered"]
 
 

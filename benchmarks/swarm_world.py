@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import functools
 import hashlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -91,7 +92,8 @@ class Shelf:
     patches: dict[str, str] = field(default_factory=dict)
     commits: dict[str, str] = field(default_factory=dict)
     retractions: list[Entry] = field(default_factory=list)
-    warnings: list[tuple[Warning, tuple[float, float]]] = field(default_factory=list)
+    warnings: dict[str, list[tuple[Warning, tuple[float, float]]]] = field(default_factory=dict)
+    """Each author's, and since when they are there on either side; so for the verdicts on each author's findings."""
     verdicts: dict[str, list[tuple[Judgement, tuple[float, float]]]] = field(default_factory=dict)
     by: dict[str, tuple[list[Entry], list[list[float]]]] = field(default_factory=dict)
     """Each author's findings, and since when they are there on either side."""
@@ -108,14 +110,6 @@ class Shelf:
 
     def patch(self, entry: Entry) -> str:
         return self.patches[entry.id]
-
-    def chains(self, side: int, synced: float) -> dict[str, Chain]:
-        """Each author's findings, as far as they are seen by who last synced then."""
-        names = list(self.authors)
-        return {
-            names[n]: Chain(self.by[names[n]], side, synced)
-            for n in np.flatnonzero(self.first[: len(names), side] <= synced)
-        }
 
     def add(self, entry: Entry, patch: str | None, commit: str, seen: tuple[float, float], lie: bool) -> None:
         """``seen``: since when it is there for who is on either side of the network."""
@@ -143,9 +137,34 @@ class Shelf:
                 said = Judgement(record.target, target.author, record.verdict, at, by=record.author)
                 self.verdicts.setdefault(target.author, []).append((said, seen))
         elif isinstance(record, Threat):
-            self.warnings.append((Warning(record.target, record.author, peers.seconds(record.at)), seen))
+            warned = Warning(record.target, record.author, peers.seconds(record.at))
+            self.warnings.setdefault(record.author, []).append((warned, seen))
         else:
             self.retractions.append(entry)
+
+
+class Chains(Mapping[str, "Chain"]):
+    """The findings of all authors, as far as they are seen by who last synced then."""
+
+    def __init__(self, shelf: Shelf, side: int, synced: float) -> None:
+        self.shelf, self.side, self.synced = shelf, side, synced
+
+    @functools.cached_property
+    def names(self) -> dict[str, None]:
+        names, since = list(self.shelf.authors), self.shelf.first[: len(self.shelf.authors), self.side]
+        return dict.fromkeys(names[n] for n in np.flatnonzero(since <= self.synced))
+
+    def keys(self) -> Any:
+        return self.names.keys()
+
+    def __getitem__(self, name: str) -> Chain:
+        return Chain(self.shelf.by[name], self.side, self.synced)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
 
 
 class Chain(Sequence[Entry]):
