@@ -33,6 +33,12 @@ settings.load_profile("nightlab")
 PROGRAM = [str(Path(sys.executable).parent / "nightlab")]
 MARK = "NIGHTLAB_TRIAL"
 
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Twice as many as there are cores: half of the time a test waits for processes of its own."""
+    return 2 * (os.cpu_count() or 1)
+
+
 GENOME = """\
 A = 4.0  # [0.25..8 log]
 B = 8  # [1..16]

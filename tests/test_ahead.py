@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -47,6 +48,7 @@ def stand_by(one: Bench) -> Path:
     wait(first.finished)
     one.box.collect(first)
     [ready] = one.box.standing_by.values()
+    wait((ready.folder / "born").exists)
     return ready.folder
 
 
@@ -176,6 +178,13 @@ def test_one_that_was_ended_meanwhile(bench: Any) -> None:
     assert lost.outcome == "lost" and "ahead" in lost.detail, "no verdict on the candidate, which never ran"
 
 
+def test_one_that_is_not_in_place_yet(bench: Any) -> None:
+    one = bench("print('METRIC loss=1')", CONTRACT)
+    one.box.stand_by(one.start().trial, WHOLE)
+    assert one.run().metric == 1 and not (one.folder / "born").exists(), "a trial without its head start"
+    assert [path.name for path in one.box.folder.glob("ahead-*")] == []
+
+
 def test_dismissed(bench: Any) -> None:
     one = bench("print('METRIC loss=1')", CONTRACT)
     folder = stand_by(one)
@@ -220,7 +229,7 @@ def test_it_ends_with_an_orchestrator_that_is_killed(make_lab: Any) -> None:
 def test_an_environment_with_a_sitecustomize_of_its_own(tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text("import sys; sys.custom = 5\n")
     path = os.pathsep.join([str(GUEST_FOLDER / "warm"), str(tmp_path)])
-    go, told = os.pipe()
+    told, go = (end.detach() for end in socket.socketpair())
     env = {"PYTHONPATH": path, "NIGHTLAB_GO": str(go), "NIGHTLAB_WARM": "decimal"}
     says = "import sys, os; print(sys.custom, 'decimal' in sys.modules, os.environ['A'], 'NIGHTLAB_GO' in os.environ)"
     argv = [sys.executable, "-c", says]
@@ -229,6 +238,7 @@ def test_an_environment_with_a_sitecustomize_of_its_own(tmp_path: Path) -> None:
         assert process.communicate()[0].split() == ["5", "True", "b", "False"]
     with subprocess.Popen(argv, env=env, pass_fds=[go], stdout=subprocess.PIPE, text=True) as process:
         os.close(told)
+        os.close(go)
         assert process.communicate()[0] == "" and process.returncode == 0, "no trial came"
 
 
@@ -238,7 +248,7 @@ def test_a_session_starts_ahead_unless_its_evaluator_keeps_the_time(make_lab: An
         GUEST + "import array\ntrial.start()\ntrial.serve(lambda x: array.array('f', [A]))\n".replace("A", "3.0"),
         files={
             "evaluate.py": "import array, time, nightlab_guest\nserved = nightlab_guest.Served()\n"
-            "[answer] = served.map([array.array('i', [1])], 'f', (1,))\ntime.sleep(0.5)\n"
+            "[answer] = served.map([array.array('i', [1])], 'f', (1,))\ntime.sleep(1)\n"
             "print('METRIC loss=%g' % answer[0])\n"
         },
     )

@@ -171,6 +171,14 @@ def test_what_was_tried_is_told_with_its_numbers() -> None:
     assert page.startswith(TASK)
 
 
+def test_a_baseline_without_a_number_is_said_to_have_none() -> None:
+    base = replace(tried(0, None), verdict=None, measurement=None)
+    page = brief(Briefing(Metric("loss"), "cpu", {"a.py": "A = 1\n"}, base, [base]), "task", LEAST)
+    assert "The baseline is still being measured: there is no number to beat yet." in page
+    assert "Beat that" not in page and "Running now" not in page
+    assert "still being measured" not in brief(briefing(), "task", LEAST)
+
+
 def test_ideas_without_constants_share_a_theme_by_their_words() -> None:
     ideas = [
         "attention with gates",

@@ -15,6 +15,7 @@ from nightlab.crew import Crew
 from nightlab.lab import Stop
 from nightlab.night import Night
 from nightlab.propose import Briefing, Proposal, Refused
+from nightlab.records import Experiment, NightlabError
 from nightlab.watch.view import View
 
 SLOW = (
@@ -31,15 +32,19 @@ class Scripted:
         self.files, self.think = list(files), think
         self.asked: list[tuple[float, int, str]] = []
         self.told: list[str | None] = []
+        self.champions: list[Experiment] = []
         self.lock = threading.Lock()
 
     def propose(self, briefing: Briefing) -> Proposal | None:
         assert self.lock.acquire(blocking=False), "one thought at a time"
         try:
             self.asked.append((time.time(), len(briefing.history), briefing.genome["genome.py"]))
+            self.champions.append(briefing.champion)
             time.sleep(self.think)
             assert len(self.told) == len(self.asked) - 1 or not self.files, "told of the last before it is asked again"
-            return Proposal(self.name, f"turn {len(self.asked)}", self.files.pop(0)) if self.files else None
+            usage = {"seconds": self.think} if self.think else {}
+            turn = f"turn {len(self.asked)}"
+            return Proposal(self.name, turn, self.files.pop(0), usage=usage) if self.files else None
         finally:
             self.lock.release()
 
@@ -65,8 +70,8 @@ def changed(**constants: float) -> dict[str, str]:
 
 @pytest.fixture
 def session_night(make_lab: Any) -> Any:
-    def make(proposer: Any, genome: str = GENOME, **stop: Any) -> Night:
-        session = make_lab(genome, SLOW).session()
+    def make(proposer: Any, genome: str = GENOME, measure: str = SLOW, **stop: Any) -> Night:
+        session = make_lab(genome, measure).session()
         night = Night(session, Stop(**stop), Crew(session, View()))
         night.candidates.proposers = proposer
         return night
@@ -82,16 +87,26 @@ def spans(night: Night) -> dict[int, tuple[float, float]]:
 
 
 def test_the_next_candidate_is_thought_of_while_a_trial_runs(session_night: Any) -> None:
-    proposer = Scripted(changed(A=9), changed(A=8.5), changed(A=8.1), think=0.25)
+    proposer = Scripted(changed(A=9), changed(A=8.5), changed(A=8.1), think=0.1)
     night = session_night(proposer, experiments=3)
     assert night.run() == "3 experiments are done"
     trials = spans(night)
-    for turn in (1, 2):  # the first thought needs the baseline's number
+    for turn in (0, 1, 2):  # the first while the baseline runs
         at, known, _ = proposer.asked[turn]
-        assert trials[turn][0] <= at < trials[turn][1] - 0.1, "it thinks while the one before it trains"
+        assert trials[turn][0] <= at < trials[turn][1], "it thinks while the one before it trains"
         assert known == turn + 1, "and knows of the one that runs"
-    gaps = [trials[n + 1][0] - trials[n][1] for n in (1, 2)]
-    assert max(gaps) < 0.25, "so that nobody waits for a thought"
+    assert [champion.number for champion in proposer.champions] == [0, 0, 0]
+    assert [champion.verdict is None for champion in proposer.champions] == [True, False, False]
+
+
+def test_a_thought_for_a_baseline_that_crashes_is_written_down(session_night: Any) -> None:
+    proposer = Scripted(changed(A=9), think=0.1)
+    night = session_night(proposer, measure=SLOW + "raise SystemExit(3)\n")
+    with pytest.raises(NightlabError, match="the baseline can't be measured"):
+        night.run()
+    assert night.ledger.next_number() == 1 and len(proposer.asked) == 1
+    (lost,) = night.ledger.notes("refused")
+    assert lost["hypothesis"] == "turn 1" and lost["usage"] == {"seconds": 0.1}
 
 
 def test_what_waits_is_made_anew_on_a_new_champion(session_night: Any) -> None:
@@ -105,6 +120,32 @@ def test_what_waits_is_made_anew_on_a_new_champion(session_night: Any) -> None:
     assert one.kept and two.candidate.parent == one.candidate.commit
     assert night.session.genome(two.candidate.commit)["genome.py"] == first.replace("C = 1", "C = 2")
     assert two.candidate.changes == ("C 1 → 2",) and proposer.told == [None, None]
+
+
+def test_constants_are_moved_on_a_new_champion_by_their_names(session_night: Any) -> None:
+    # Neighbours conflict as texts. What the champion says beside them stays.
+    genome = GENOME.replace("[1..16]", "[1..16]\nC = 1")
+    first = genome.replace("A = 4.0", "A = 2.0").replace("[1..16]", "[2..9]")
+    proposer = Scripted({"genome.py": first}, {"genome.py": genome.replace("B = 8", "B = 5").replace("C = 1", "C = 2")})
+    night = session_night(proposer, genome=genome)
+    night.run()
+    one, two = night.ledger.experiments()[1:]
+    assert one.kept and two.kept and two.candidate.parent == one.candidate.commit
+    text = night.session.genome(two.candidate.commit)["genome.py"]
+    assert text == first.replace("B = 8", "B = 5").replace("C = 1", "C = 2")
+    assert two.candidate.changes == ("B 8 → 5", "C 1 → 2") and two.candidate.constants == {"A": 2.0, "B": 5, "C": 2}
+    assert two.candidate.hypothesis == "turn 2" and night.ledger.notes("refused") == []
+
+
+def test_a_loser_of_a_race_moves_its_constants_on_the_winner(make_lab: Any) -> None:
+    session = make_lab(GENOME, SLOW).session()
+    night = Night(session, Stop(), Crew(session, View(), 2))
+    night.candidates.proposers = Scripted(changed(A=2.0), changed(B=5))  # type: ignore[assignment]
+    night.run()
+    one, two, again = session.ledger.experiments()[1:]
+    assert one.kept and one.candidate.parent == two.candidate.parent == session.base
+    assert again.kept and again.candidate.parent == one.candidate.commit and again.candidate.hypothesis == "turn 2"
+    assert again.candidate.changes == ("B 8 → 5",) and again.candidate.constants == {"A": 2.0, "B": 5}
 
 
 def test_what_no_longer_fits_the_champion_is_dropped_and_told(session_night: Any) -> None:

@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nightlab.ledger import Ledger, find_session, make_state_folder, mend_results, tags, write_results
+from nightlab.ledger.sources import HAD
 from nightlab.ledger.tables import TABLES
 from nightlab.records import Budget, Candidate, Measurement, Metric, NightlabError, Trial, Verdict
 
@@ -179,7 +181,7 @@ def test_the_tables_of_an_older_format_are_made_anew(tmp_path: Path) -> None:
     db.close()
     now = Ledger(path)
     assert tables(path) == before and len(before["trials"]) == 1
-    assert now.proposals_by() == {"tuner": 3} and now.sources() == set() and now.attempts(1, "search", 1) == 1
+    assert now.proposals_by() == {"tuner": 3} and "" not in now.sources() and now.attempts(1, "search", 1) == 1
 
 
 def test_a_newer_format_is_refused_and_left_alone(tmp_path: Path) -> None:
@@ -309,6 +311,24 @@ def test_repeats_come_with_the_first_run_of_each_genome(tmp_path: Path) -> None:
     assert [t.seed for t, _ in ledger.trials(1, last=2)] == [5, 8] and ledger.attempts(1, "search", 5) == 1
 
 
+def test_a_thread_learns_which_entries_had_their_turn(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "l.db")
+    sources, asked = ledger.sources(), ("1.patch", "2.patch", "3+4", "", "\udcff.patch")
+    ledger.propose(candidate(0))
+    with ThreadPoolExecutor(1) as thread:
+        had = lambda: [name for name in asked if thread.submit(sources.__contains__, name).result()]  # noqa: E731
+        assert had() == []
+        ledger.propose(candidate(1, source="1.patch"))
+        ledger.note("refused", {"source": "2.patch", "reason": "it conflicts"})
+        ledger.note("refused", {"source": "", "reason": "no queue"})
+        ledger.note("hook", {"source": "3+4"})
+        assert had() == ["1.patch", "2.patch"]
+        sources.add("3+4")
+        assert had() == ["1.patch", "2.patch", "3+4"] and "3+4" in ledger.sources()
+    ledger.close()
+    assert list(tmp_path.glob("l.db*")) == [tmp_path / "l.db"], "a backup takes the one file"
+
+
 def test_nothing_that_the_loop_asks_is_answered_by_reading_a_whole_table(tmp_path: Path) -> None:
     ledger = a_session(tmp_path, 30)
     asked: list[str] = []
@@ -316,10 +336,10 @@ def test_nothing_that_the_loop_asks_is_answered_by_reading_a_whole_table(tmp_pat
     ledger.notes("upkeep", last=1), ledger.next_number(), ledger.last_event_at(), ledger.experiment(3)
     ledger.champion(), ledger.unjudged(), ledger.find_tree("t3"), ledger.by_commit("c"), ledger.open_trials()
     ledger.trials(3, "search", last=9), ledger.attempts(3, "search", 1), ledger.trials_before("x"), ledger.repeats(9)
-    ledger.repeated(trial(3)), ledger.outline("minimise", 5, 5), list(ledger.judged(last=2)), ledger.sources()
+    ledger.repeated(trial(3)), ledger.outline("minimise", 5, 5), list(ledger.judged(last=2)), ledger.kept()
     ledger._db.set_trace_callback(None)
     assert len(asked) == 17
-    for query in asked:
+    for query in [*asked, HAD.replace("?1", "'a.patch'")]:
         plan = [row[3] for row in ledger._db.execute(f"EXPLAIN QUERY PLAN {query}")]
         whole = [step for step in plan if step in ("SCAN events", "SCAN experiments", "SCAN trials")]
         assert not whole or (" LIMIT " in query and not any("ORDER BY" in step for step in plan)), (query, plan)
@@ -412,6 +432,12 @@ def test_help_imports_nothing_heavy(command: str) -> None:
     assert not loaded & HEAVY
     if command == "--help":  # for a command's own help typer itself takes pydantic in
         assert "pydantic" not in loaded
+
+
+def test_a_trial_s_supervisor_imports_nothing_heavy() -> None:
+    loaded = imported("import nightlab.trial.supervisor")
+    assert "psutil" in loaded
+    assert not loaded & (HEAVY - {"psutil"} | {"pydantic", "sqlite3"})
 
 
 def test_the_log_imports_nothing_heavy(tmp_path: Path) -> None:

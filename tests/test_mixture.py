@@ -19,6 +19,7 @@ from nightlab.propose import Briefing, Mixture, Proposal
 from nightlab.propose.earnings import DOLLAR, FLOOR, Earnings, cost_of
 from nightlab.propose.recombine import Recombination
 from nightlab.propose.resting import Resting
+from nightlab.propose.tuner import Tuner
 from nightlab.watch.view import View
 
 # -- earnings --------------------------------------------------------------------------------------------
@@ -193,6 +194,16 @@ def test_near_misses_are_made_together_best_pairs_first_and_never_twice(make_lab
     assert made[0].changes == ("C 1 → 1.1", "D 1 → 1.2") and "idea 1; idea 2" in made[0].hypothesis
     again = Recombination(session.repo, session.ledger.sources())
     assert again.propose(brief()) is None, "it is written down which pairs had their turn"
+
+
+def test_before_the_baseline_is_measured_there_are_no_near_misses(make_lab: Any) -> None:
+    session = make_lab(MORE, SUM).session()
+    candidates = Night(session, Stop(), Crew(session, View())).candidates
+    candidates.making.admit(candidates.making.baseline())
+    briefing = candidates._brief()
+    assert briefing.champion.number == 0 and briefing.champion.verdict is None
+    assert Recombination(session.repo, set()).propose(briefing) is None
+    assert Tuner().propose(briefing) is not None, "which needs no number to move a constant"
 
 
 def test_a_miss_of_an_earlier_champion_is_made_on_this_one(make_lab: Any) -> None:

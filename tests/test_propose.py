@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nightlab.lab import Lab, Patches, parse
-from nightlab.propose import Briefing, Mixture, Proposal, changes, find_constants, make_proposers
+from nightlab.propose import Briefing, Mixture, Proposal, changes, find_constants, make_proposers, same_moves
 from nightlab.propose.constants import change_constants
 from nightlab.propose.patches import PatchQueue
 from nightlab.propose.tuner import Tuner
@@ -123,6 +123,44 @@ def test_changing_one_constant_reads_back_and_leaves_the_rest_alone(found: Any, 
         comment = f"  # {found[name][1]}"
         assert new_lines[changed[0]].startswith(f"{name} = ") and new_lines[changed[0]].endswith(comment)
     ast.parse(after)
+
+
+def moved(after: str, now: str, before: str = TEXT) -> str | None:
+    return same_moves("g.py", before, after, now, "cpu")
+
+
+@given(st.dictionaries(capitals, st.integers(-9, 9), min_size=2, max_size=6), st.data())
+def test_moves_of_other_constants_are_made_side_by_side(found: Any, data: st.DataObject) -> None:
+    names = data.draw(st.permutations(sorted(found)))
+    cut = data.draw(st.integers(1, len(names) - 1))
+    text = "".join(f"{name} = {value}  # [-99..99]\n" for name, value in found.items())
+    mine, theirs = ({name: found[name] + 20 for name in part} for part in (names[:cut], names[cut:]))
+    after, now = change_constants(text, "cpu", mine), change_constants(text, "cpu", theirs) + "print('theirs')\n"
+    made = moved(after, now, text)
+    assert made is not None and values(made) == {**found, **mine, **theirs}
+    assert made == change_constants(now, "cpu", mine), "and nothing else"
+    assert moved(change_constants(text, "cpu", {**mine, names[-1]: 50}), now, text) is None, "both moved that one"
+
+
+def test_only_moves_of_constants_are_made_by_name() -> None:
+    theirs = TEXT.replace("INNER = 5", "INNER = 6").replace('"mps": 4', '"mps": 3')
+    assert moved(TEXT.replace("0.04", "0.0500  # why not"), theirs) == theirs.replace("0.04", "0.05")
+    assert moved(TEXT.replace('"cpu": 2', '"cpu": 3'), theirs) == theirs.replace('"cpu": 2', '"cpu": 3')
+    for more in (
+        TEXT,  # nothing
+        TEXT.replace("0.04", "0.0512345"),  # more digits than are written
+        TEXT.replace("0.04", "0.05").replace("INNER = 5", "INNER = 7"),
+        TEXT.replace("0.04", "0.05").replace('"cuda": 9', '"cuda": 8'),  # on a device that is not here
+        TEXT.replace("0.04", "0.05") + "NEW = 1\n",
+        TEXT.replace("MATRIX_LR = 0.04", "MATRIX_LR = DEPTH / 40"),
+        TEXT.replace("0.04", "0.05").replace("FLAG = True\n", ""),
+        TEXT.replace("0.04", "0.05(", 1),
+    ):
+        assert moved(more, theirs) is None
+    mine = TEXT.replace("0.04", "0.05")
+    for now in (TEXT.replace("0.04", "0.03"), TEXT.replace("MATRIX_LR = 0.04", "MATRIX_LR = DEPTH / 40"), "", "X = ("):
+        assert moved(mine, now) is None
+    assert same_moves("g.toml", "A = 1", "A = 2", "A = 1\nB = 2", "cpu") == "A = 2\nB = 2"
 
 
 def test_what_changed_in_words() -> None:

@@ -246,15 +246,15 @@ def night(lab: TinyLab, proposer: Any, slots: int = 1, **stop: Any) -> Night:
 
 
 def test_evolution_builds_on_what_was_discarded_too(make_lab: Any) -> None:
-    steps = Steps("A", *(5 + n / 10 for n in range(8)))  # each worse than the baseline's 4
-    searched = night(searching(make_lab(), 'strategy = "evolution"'), steps, experiments=6)
+    steps = Steps("A", *(5 + n / 10 for n in range(12)))  # each worse than the baseline's 4
+    searched = night(searching(make_lab(), 'strategy = "evolution"'), steps, experiments=9)
     searched.run()
     experiments = searched.ledger.experiments()
-    assert [e.kept for e in experiments] == [True] + [False] * 6
+    assert [e.kept for e in experiments] == [True] + [False] * 9
     numbers = {e.candidate.commit: e.number for e in experiments}
     parents = [numbers[e.candidate.parent] for e in experiments[1:]]
     assert any(parents), "a discarded genome had an heir"
-    told = [b.parent.number if b.parent else None for b in steps.briefings[:6]]
+    told = [b.start.number for b in steps.briefings[:9]]
     assert told == parents, "and its proposer was told whose genome it is"
 
 

@@ -20,9 +20,8 @@ from nightlab.lineage import Repo
 from nightlab.records import Budget, Measurement, NightlabError, Trial
 from nightlab.sandbox.bubblewrap import Bare, Sandbox
 from nightlab.session import this_sandbox
-from nightlab.trial import Box, run_prepare
 from nightlab.trial import text as words
-from nightlab.trial.box import Running, end_leftovers
+from nightlab.trial.box import Box, Running, end_leftovers, run_prepare
 from nightlab.words import plain
 
 LEAST = 'name = "x"\ngenome = ["genome.py"]\ncommand = "python genome.py"\n[metric]\nname = "loss"\n'

@@ -268,7 +268,7 @@ from nightlab.lab import Stop
 from nightlab.crew import Crew
 from nightlab.night import Night
 from nightlab.session import Session
-from nightlab.trial import Box
+from nightlab.trial.box import Box
 from nightlab.watch.view import View
 lab, target, wanted, when = Path(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4]
 room, name = target.split(".")

@@ -20,7 +20,7 @@ PAIRS = 4  # of the confirmation of which it speaks
 
 def brief(session: Session, noise: Noise, parent: Experiment | None, waiting: Sequence[Candidate]) -> Briefing:
     """The briefing of a turn that starts from ``parent``, or the champion; ``waiting`` are about to be tried."""
-    ledger, champion = session.ledger, session.champion()
+    ledger, champion = session.ledger, session.champion_to_be()
     number, now = ledger.next_number(), time.time()
     past = ledger.outline(session.metric.goal, BEST, LAST)
     refused = ledger.notes("refused", last=PAST_REFUSALS)

@@ -78,7 +78,6 @@ class Candidates:
         self.nothing_left = ""
         self.spent = Spent()  # by turns that have ended; whoever needs it adds what was before
         self._halted = False
-        self._measured = False  # there is a baseline: nothing can be proposed before
         self._thought: Thought | None = None
         self._quick: Thought | None = None  # of one that is asked while a slow one thinks
         self._quick_dry = False
@@ -108,16 +107,14 @@ class Candidates:
         return None
 
     def think(self, wait: float = 0.0) -> None:
-        """Have the next candidate made ready while trials run. Raises what a proposer raised."""
-        self._measured = self._measured or self.ledger.champion() is not None
-        if self._measured:
-            self._take_up_tries()
+        """Have the next candidate made ready while trials run, the baseline's too. Raises what a proposer raised."""
+        self._take_up_tries()
         if time.monotonic() >= self.proposers.wakes:
             self._dry = False  # somebody has rested
         self._end_quick()
         fit = sum(ready.candidate is not None for ready in self._ready)
         enough = fit >= self.slots or len(self._ready) >= MISFITS * self.slots
-        if enough or self._dry or self.nothing_left or self._halted or not self._measured:
+        if enough or self._dry or self.nothing_left or self._halted:
             return
         if self._thought is None:
             if self._quick:
@@ -182,8 +179,8 @@ class Candidates:
                 done_with(folder, entry.id)
             elif entry.id not in known:
                 proposal = Proposal(HUMAN, entry.hypothesis, patch=entry.patch, source=entry.id)
-                ready = self._make_ready(proposal, self.session.champion().candidate.commit, None, hope=False)
-                if ready:
+                champion = self.session.champion_to_be().candidate.commit
+                if ready := self._make_ready(proposal, champion, None, hope=False):
                     self._ready.insert(sum(r.proposal.proposer == HUMAN for r in self._ready), ready)
 
     def news(self) -> None:
@@ -235,12 +232,10 @@ class Candidates:
 
         With many slots most good changes lose to one that was made at the same time, on the same champion.
         """
-        old, repo = experiment.candidate, self.session.repo
-        patch = repo.diff(old.parent, old.commit)
-        proposal = Proposal(old.proposer, old.hypothesis, patch=patch, source=old.source)
+        old = experiment.candidate
+        proposal = Proposal(old.proposer, old.hypothesis, source=old.source)
         try:
-            commit = repo.commit_patch(on, patch, old.hypothesis)
-            again = self.making.candidate(commit, on, old.proposer, old.hypothesis, old.source)
+            again = self.making.again(proposal, old, on)
             self.making.require_new(again)
         except (OutOfScope, PatchConflict):
             return  # it was heard once
@@ -263,11 +258,8 @@ class Candidates:
         self._ready.remove(ready)
         champion, candidate = self.session.champion().candidate.commit, ready.candidate
         if candidate is None or (ready.parent is None and ready.champion != champion):
-            proposal = ready.proposal
-            if candidate and not proposal.patch:
-                proposal = replace(proposal, patch=self.session.repo.diff(candidate.parent, candidate.commit))
             hope = candidate is None and ready.champion != champion  # what runs on the new one may bring it yet
-            if again := self._make_ready(proposal, champion, ready.parent, hope=hope):
+            if again := self._make_ready(ready.proposal, champion, ready.parent, hope=hope, made=candidate):
                 self._ready.insert(0, again)
             return None
         try:
@@ -281,11 +273,22 @@ class Candidates:
         self._themes[number] = ready.theme
         return number
 
-    def _make_ready(self, proposal: Proposal, champion: str, parent: Experiment | None, *, hope: bool) -> Ready | None:
-        """Make a proposal's candidate, or refuse it; with ``hope`` a conflict may be resolved by what runs now."""
+    def _make_ready(
+        self,
+        proposal: Proposal,
+        champion: str,
+        parent: Experiment | None,
+        *,
+        hope: bool,
+        made: Candidate | None = None,
+    ) -> Ready | None:
+        """Make a proposal's candidate, or refuse it; with ``hope`` a conflict may be resolved by what runs now.
+
+        ``made``: what was made of it on another champion.
+        """
         candidate = None
         try:
-            candidate = self.making.realise(proposal, parent.candidate.commit if parent else champion)
+            candidate = self.making.realise(proposal, parent.candidate.commit if parent else champion, made)
             self.making.require_new(candidate)
             if not proposal.source and (old := self.making.tried.nearly(candidate)):
                 self._refuse(proposal, f"experiment {old.number} tried nearly this: {told(old)}", fault=False)

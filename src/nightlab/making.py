@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from nightlab.genome import same_program, syntax_fault
 from nightlab.lineage import OutOfScope, PatchConflict
-from nightlab.propose import Proposal, changes, find_constants
+from nightlab.propose import Proposal, changes, find_constants, same_moves
 from nightlab.records import Candidate
 from nightlab.session import Session
 from nightlab.standing import HUMAN
@@ -20,23 +20,52 @@ class Making:
     def __init__(self, session: Session) -> None:
         self.session, self.ledger, self.tried = session, session.ledger, Tried(session)
 
-    def realise(self, proposal: Proposal, parent: str) -> Candidate:
+    def realise(self, proposal: Proposal, parent: str, old: Candidate | None = None) -> Candidate:
         """The proposal as a commit on ``parent``; a queued patch that conflicts there, on the baseline.
 
-        An idea that collides with what was kept may still beat it: then the lineage branches.
+        An idea that collides with what was kept may still beat it: then the lineage branches. ``old``: what was made of
+        the proposal before; its change is made again. Raises PatchConflict where that can't be.
         """
         repo = self.session.repo
-        if not proposal.patch:
+        if not (proposal.patch or old):
             commit = repo.commit_files(parent, proposal.files, proposal.hypothesis)
             return self._of(commit, parent, proposal)
         only = bool(proposal.files) or proposal.proposer == HUMAN
         for on in dict.fromkeys((parent, parent if only else self.session.base)):
             try:
+                if old:
+                    return self.again(proposal, old, on)
                 commit = repo.commit_patch(on, proposal.patch, proposal.hypothesis)
                 return self._of(commit, on, proposal)
             except PatchConflict as conflict:
                 last = conflict
         raise last
+
+    def again(self, proposal: Proposal, old: Candidate, on: str) -> Candidate:
+        """The change of a candidate made again on another genome: three-way, or constants by their names.
+
+        Constants stand in one block, where two changes of different ones conflict as texts. Raises PatchConflict.
+        """
+        repo = self.session.repo
+        try:
+            commit = repo.commit_patch(on, repo.diff(old.parent, old.commit), proposal.hypothesis)
+        except PatchConflict:
+            if (files := self._moved(old, on)) is None:
+                raise
+            commit = repo.commit_files(on, files, proposal.hypothesis)
+        return self._of(commit, on, proposal)
+
+    def _moved(self, old: Candidate, on: str) -> dict[str, str] | None:
+        """The files of the genome at ``on`` with a candidate's changes of constants; None if it changes more."""
+        before, after, now = (self.session.genome(commit) for commit in (old.parent, old.commit, on))
+        files = {}
+        for path in self.session.repo.changed(old.parent, old.commit):
+            was, wanted, there = before.get(path, ""), after.get(path, ""), now.get(path, "")
+            made = same_moves(path, was, wanted, there, self.session.device)
+            if made is None:
+                return None
+            files[path] = made
+        return files
 
     def _of(self, commit: str, parent: str, proposal: Proposal) -> Candidate:
         made = self.candidate(commit, parent, proposal.proposer, proposal.hypothesis, proposal.source)

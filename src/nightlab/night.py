@@ -216,6 +216,7 @@ class Night:
             self.view.say(f"{self.session.branch} is checked out somewhere: it moves when you switch away")
         self.view.judged(experiment, champion)
         if experiment.number == 0 and verdict.status != "keep":
+            self.candidates.stop()
             log = self.session.box.folder / f"{self.ledger.trials(0)[-1][0].id}" / "candidate.log"
             raise NightlabError(
                 f"the baseline can't be measured: {verdict.reason}: {verdict.detail}",

@@ -52,8 +52,8 @@ class Pacing:
         champion = self.ledger.champion()
         if champion is None or champion.number not in self.ran:
             return ""
-        kept = {e.number for e in self.ledger.experiments(status="keep") if e.number}
-        ran = [Ran(*found, number in kept) for number, found in self.ran.items()]
+        kept = self.ledger.kept()
+        ran = [Ran(*found, number in kept and number > 0) for number, found in self.ran.items()]
         pace, theirs = Pace(self.session.metric, ran, self.risk), self.ran[champion.number][0]
         part = pace.hopeless(losses, theirs, self._least(champion))
         if part is None:

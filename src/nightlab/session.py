@@ -34,8 +34,7 @@ from nightlab.propose.needs import needs
 from nightlab.records import Candidate, Experiment, Metric, NightlabError, Platform
 from nightlab.sandbox.bubblewrap import PROTECTIONS, Bare, Sandbox
 from nightlab.sandbox.find import find_sandbox
-from nightlab.trial import Box
-from nightlab.trial.box import GUEST
+from nightlab.trial.box import GUEST, Box
 from nightlab.trial.cgroup import delegated, make_room
 from nightlab.trial.machine import this_platform
 
@@ -159,6 +158,10 @@ class Session:
         if champion is None:
             raise NightlabError(f"session {self.tag} has no measured baseline yet", "let it run: nightlab run")
         return champion
+
+    def champion_to_be(self) -> Experiment:
+        """The champion; the baseline while that is being measured: where it can't be, the session ends."""
+        return self.ledger.champion() or self.ledger.experiment(0)
 
     def genome(self, commit: str) -> dict[str, str]:
         """The genome's text at a commit, by path."""

@@ -12,7 +12,7 @@ from nightlab.ledger import tags
 from nightlab.lineage import Repo, make_repo
 from nightlab.records import NightlabError, Platform
 from nightlab.session import Session, fresh_tag, inspect, open_session, require, sealed, this_sandbox
-from nightlab.trial import run_prepare
+from nightlab.trial.box import run_prepare
 from nightlab.trial.machine import this_platform
 
 SHIPPED = Path(__file__).parent / "labs"

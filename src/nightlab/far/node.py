@@ -23,8 +23,7 @@ from nightlab.lineage import Repo
 from nightlab.lineage.travel import unpack
 from nightlab.records import Measurement, NightlabError, Platform, Trial
 from nightlab.session import this_sandbox
-from nightlab.trial import Box, run_prepare
-from nightlab.trial.box import Running, end_leftovers
+from nightlab.trial.box import Box, Running, end_leftovers, run_prepare
 from nightlab.trial.cgroup import make_room
 from nightlab.trial.machine import differences, this_platform
 

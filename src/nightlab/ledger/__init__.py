@@ -14,11 +14,13 @@ from nightlab.ledger.places import (
     tags,
 )
 from nightlab.ledger.results import append_result, mend_results, write_results
+from nightlab.ledger.sources import Sources
 from nightlab.ledger.tries import Try, done_with, hand_in, handed_in, waits
 
 __all__ = [
     "LEDGER",
     "Ledger",
+    "Sources",
     "Try",
     "add_note",
     "append_result",

@@ -20,6 +20,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from nightlab.ledger.sources import Sources
 from nightlab.ledger.tables import COLUMNS, SCHEMA, TABLES, VERSION, apply, experiment_of, fold, trial_of
 from nightlab.records import (
     Candidate,
@@ -43,6 +44,7 @@ class Ledger:
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self.path = path
+        self._sources: Sources | None = None
         if read_only and not path.exists():
             raise NightlabError(f"there is no ledger at {path}", "start a session: nightlab run")
         try:
@@ -84,7 +86,9 @@ class Ledger:
         return db
 
     def close(self) -> None:
-        self._db.close()
+        if self._sources:
+            self._sources.close()
+        self._db.close()  # the last one: then SQLite writes its journal back into the file
 
     # -- writing ---------------------------------------------------------------------------------
 
@@ -228,6 +232,10 @@ class Ledger:
         ).fetchone()
         return experiment_of(row) if row else None
 
+    def kept(self) -> set[int]:
+        """The numbers of all that were kept, the baseline among them."""
+        return {number for (number,) in self._db.execute("SELECT number FROM experiments WHERE status = 'keep'")}
+
     def unjudged(self) -> list[Experiment]:
         rows = self._db.execute(f"SELECT {COLUMNS} FROM experiments WHERE status IS NULL ORDER BY number").fetchall()
         return [experiment_of(row) for row in rows]
@@ -248,15 +256,11 @@ class Ledger:
             total = total.plus(json.loads(said))
         return total
 
-    def sources(self) -> set[str]:
-        """The entries of proposers' queues that had their turn, as experiments or refused."""
-        rows = self._db.execute(
-            "SELECT json_extract(candidate, '$.source') FROM experiments "
-            "WHERE json_extract(candidate, '$.source') <> '' "
-            "UNION SELECT json_extract(data, '$.source') FROM events INDEXED BY events_source "
-            "WHERE kind = 'refused' AND json_extract(data, '$.source') <> ''"
-        )
-        return {source for (source,) in rows}
+    def sources(self) -> Sources:
+        """Which entries of proposers' queues had their turn; of use until this ledger is closed."""
+        if self._sources is None:
+            self._sources = Sources(self.path)
+        return self._sources
 
     def by_source(self, source: str) -> Experiment | None:
         """The latest experiment that came from this entry of a proposer's queue, if any."""

@@ -1,6 +1,6 @@
 """Proposers: where candidates come from, behind one small protocol."""
 
-from nightlab.propose.constants import Constant, change_constants, changes, find_constants
+from nightlab.propose.constants import Constant, change_constants, changes, find_constants, same_moves
 from nightlab.propose.mixture import Mixture, make_proposers
 from nightlab.propose.proposer import Briefing, NoProposal, Proposal, Proposer, Refused
 
@@ -16,4 +16,5 @@ __all__ = [
     "changes",
     "find_constants",
     "make_proposers",
+    "same_moves",
 ]

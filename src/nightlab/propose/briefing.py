@@ -139,6 +139,8 @@ def _state(briefing: Briefing, past: Past) -> Iterator[str]:
     judged = [e for e in past.judged if e.number]
     if bar is not None:
         yield f"- The champion is #{champion.number}: {metric.name} {bar:.6g}, its luck taken off. Beat that."
+    else:
+        yield "- The baseline is still being measured: there is no number to beat yet."
     if bar is not None and start is not None:
         yield f"- The baseline measured {start:.6g}; gained so far: {metric.gain(start, bar):.4g}."
     crashed = sum(1 for e in judged if e.verdict and e.verdict.status == "crash")
@@ -150,7 +152,7 @@ def _state(briefing: Briefing, past: Past) -> Iterator[str]:
         yield f"- Noise: luck alone moves one trial by about {briefing.sigma:.2g} (one standard deviation)."
         yield f"- An effect below {briefing.detectable:.2g} would not show in a confirmation; aim for more."
     for e in briefing.history:
-        if e.verdict is None:
+        if e.verdict is None and e.number:
             yield f"- Running now: #{e.number} {quoted(e.candidate.hypothesis)}"
 
 

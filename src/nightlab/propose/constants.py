@@ -16,6 +16,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from nightlab.genome import same_program
+
 MAX_ROW, MAX_TEXT = 64, 200  # items of a tuple, characters of a string: more is data, not a constant
 HINT = re.compile(r"\[([^\[\]]+)\]\s*$")
 RANGE = re.compile(r"^(-?[\d.eE+-]+?)\s*\.\.\s*(-?[\d.eE+-]+?)(\s+log)?$")
@@ -72,6 +74,20 @@ def change_constants(text: str, device: str, values: Mapping[str, Any]) -> str:
         raw = lines[constant.line - 1].encode()
         lines[constant.line - 1] = (raw[: constant.start] + _written(value) + raw[constant.end :]).decode()
     return "".join(lines)
+
+
+def same_moves(path: str, before: str, after: str, now: str, device: str) -> str | None:
+    """The text ``now`` with the constants moved that ``after`` moves in ``before``, all else as it is.
+
+    None when ``after`` differs from ``before`` in more than layout and these, or one of them has another value now.
+    """
+    old, new, there = (find_constants(text, device) for text in (before, after, now))
+    moves = {name: c.value for name, c in new.items() if name in old and old[name].value != c.value}
+    if not moves or not same_program(path, change_constants(before, device, moves), after):
+        return None
+    if any(name not in there or there[name].value != old[name].value for name in moves):
+        return None
+    return change_constants(now, device, moves)
 
 
 def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from nightlab.propose.command import AnyCommand, Workplace
 from nightlab.propose.earnings import Earnings
 from nightlab.propose.model import LanguageModel
 from nightlab.propose.patches import PatchQueue
-from nightlab.propose.proposer import Briefing, Proposal, Proposer, Refused
+from nightlab.propose.proposer import Briefing, Proposal, Proposer, Refused, Used
 from nightlab.propose.recombine import Recombination
 from nightlab.propose.resting import Resting
 from nightlab.propose.tuner import Tuner
@@ -99,7 +99,7 @@ class Mixture:
 
 
 def make_proposers(
-    lab: Lab, folder: Path, had: Mapping[str, int], used: set[str], seed: int, place: Workplace | None = None
+    lab: Lab, folder: Path, had: Mapping[str, int], used: Used, seed: int, place: Workplace | None = None
 ) -> Mixture:
     """The proposers that a contract names. ``had``: experiments that each had; ``used``: patches that had a turn.
 

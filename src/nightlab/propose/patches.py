@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nightlab.propose.proposer import Briefing, Proposal
+from nightlab.propose.proposer import Briefing, Proposal, Used
 
 PREFIX = "hypothesis:"
 
@@ -17,7 +17,7 @@ class PatchQueue:
 
     name = "patches"
 
-    def __init__(self, folder: Path, used: set[str]) -> None:
+    def __init__(self, folder: Path, used: Used) -> None:
         self.folder, self.used = folder, used
 
     def propose(self, briefing: Briefing) -> Proposal | None:

@@ -7,7 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from nightlab.lab import Lab
+from nightlab.ledger import Sources
 from nightlab.records import Budget, Experiment, Metric
+
+Used = set[str] | Sources
+"""Entries of a queue that had their turn."""
 
 
 class NoProposal(Exception):
@@ -54,6 +58,7 @@ class Briefing:
     genome: Mapping[str, str]
     """The genome to start from, the champion's or the parent's: text by path."""
     champion: Experiment
+    """Without a verdict and numbers while it is the baseline, and being measured."""
     history: Sequence[Experiment]
     """What was tried, in order of the numbers: the baseline first, then those that measured best and the latest ones.
 

@@ -11,7 +11,7 @@ from itertools import combinations
 
 from nightlab.lineage import PatchConflict, Repo
 from nightlab.propose.briefing import Past
-from nightlab.propose.proposer import Briefing, Proposal
+from nightlab.propose.proposer import Briefing, Proposal, Used
 from nightlab.records import Experiment
 from nightlab.words import one_line
 
@@ -27,7 +27,7 @@ class Recombination:
 
     name = "recombine"
 
-    def __init__(self, repo: Repo, used: set[str]) -> None:
+    def __init__(self, repo: Repo, used: Used) -> None:
         self.repo, self.used = repo, used
 
     def propose(self, briefing: Briefing) -> Proposal | None:

@@ -29,13 +29,13 @@ from nightlab.trial.cgroup import Cgroup
 from nightlab.trial.condition import disturbance
 from nightlab.trial.machine import this_platform
 from nightlab.trial.slots import WHOLE, Slot, gone, share_out
+from nightlab.trial.supervisor import BORN
 from nightlab.words import plain
 
 GUEST = Path(__file__).resolve().parent.parent / "guest"
 MARK = "NIGHTLAB_TRIAL"  # names the trial's folder in the environment of each of its processes
 PASSED = ("LANG", "LC_ALL", "TZ", "CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH")
 HELD_OUT = ("upkeep", "confirm", "transfer")  # trials that decide nothing in the search, and may see that data
-BORN = "born"  # a file in the folder of a trial whose supervisor stood by: what the folder was called then
 AHEAD = "ahead-"  # how the folder of a supervisor that stands by is called, until it is a trial's
 SCRATCH = ("work", "trusted", "checked", "home-work", "home-trusted", "home-checked", "tmp", "compiled")
 
@@ -143,7 +143,8 @@ class Box:
             copies.remove(folder)
             if ready := self._take_ready(slot):
                 ready.folder.rename(folder)
-            self._write_spec(folder, self._lay_out(trial, slot, folder, ready.commit if ready else None))
+            spec = self._lay_out(trial, slot, folder, ready.commit if ready else None)
+            self._write_spec(folder, {**spec, **self._files(trial.commit, Path(spec["copies"]["candidate"]))})
             if ready:
                 process = ready.release(folder)
             process = process or self._supervise(folder, slot, subprocess.DEVNULL)
@@ -170,7 +171,6 @@ class Box:
             self.folder.mkdir(parents=True, exist_ok=True)
             spec = self._lay_out(replace(like, id=folder.name), slot, folder)
             self._write_spec(folder, {**spec, "ahead": self._ahead()})
-            (folder / BORN).write_text(folder.name)
             process = self._supervise(folder, slot, subprocess.PIPE)
         except OSError:
             copies.remove(folder)
@@ -237,9 +237,9 @@ class Box:
         return () if self.leash is None else (self.leash,)
 
     def _take_ready(self, slot: Slot) -> StandBy | None:
-        """The supervisor that stands by for a slot, if it still does."""
+        """The supervisor that stands by for a slot, if it does by now, and still."""
         ready = self.standing_by.pop(slot.number, None)
-        if ready and ready.process.poll() is not None:
+        if ready and (ready.process.poll() is not None or not (ready.folder / BORN).exists()):
             self._dismiss(ready)
             return None
         return ready
@@ -281,13 +281,10 @@ class Box:
         """Make a trial's copies of the lab, ``onto`` those of another commit if they are there; its spec."""
         lab, evaluator = self.lab, self.lab.evaluator
         work = self.repo.export(trial.commit, folder / "work", onto=onto)
-        ids = self.repo.ids(trial.commit, work)
         if onto is None and self.caches.limit:
             self.caches.give(folder / "compiled")
         compiled = folder / "compiled" if self.caches.limit else None
         starts = {"candidate": self._start(slot, folder, work, lab.data.open, writable=True, cache=compiled)}
-        # Its frozen files are compared too: not every sandbox keeps it from writing them. Mounts do not hold links.
-        frozen = {path: name for path, name in ids.items() if not in_genome(path, lab.genome) and " " not in name}
         copied = {"candidate": str(work)}
         # Copies of their own: nothing that a candidate leaves behind can touch the evaluator or the checks.
         if evaluator:
@@ -311,8 +308,6 @@ class Box:
             "checks": [shlex.split(check.command) for check in lab.checks] if trial.purpose == "search" else [],
             "starts": starts,
             "copies": copied,
-            "ids": ids,
-            "frozen": frozen,
             "env": {**self._environment(trial, folder), **slot.environment()},
             "slot": asdict(slot),
             "clock": trial.budget.clock,
@@ -326,6 +321,13 @@ class Box:
             "processes": lab.resources.processes,
             "log_bytes": int(megabytes(lab.resources.log) * 2**20),
         }
+
+    def _files(self, commit: str, work: Path) -> dict[str, dict[str, str]]:
+        """What a trial's copies have to hold, by path: all of it, and what the candidate must leave as it is."""
+        ids = self.repo.ids(commit, work)
+        # Its frozen files are compared too: not every sandbox keeps it from writing them. Mounts do not hold links.
+        frozen = {path: name for path, name in ids.items() if not in_genome(path, self.lab.genome) and " " not in name}
+        return {"ids": ids, "frozen": frozen}
 
     def _start(
         self,

@@ -4,7 +4,8 @@ Python imports a module of this name before it looks at the program it was given
 by then, and its program sees an ordinary start. Standard library only; found through ``PYTHONPATH``, and only there.
 
 ``NIGHTLAB_WARM``  modules to import, between commas
-``NIGHTLAB_GO``    a descriptor: one line comes out of it, the environment of the trial as JSON
+``NIGHTLAB_GO``    a descriptor: a byte into it says that we are in place, and a line out of it is the trial's
+                   environment as JSON
 """
 
 import contextlib
@@ -28,11 +29,13 @@ def _make_way() -> None:
 
 def _wait_for_the_go() -> None:
     """Import ahead, then take over the trial's environment. Ends the process when no trial comes."""
-    go = int(os.environ.pop("NIGHTLAB_GO"))
+    go, said = int(os.environ.pop("NIGHTLAB_GO")), ""
+    with contextlib.suppress(OSError):  # nobody is there: then no line comes either
+        os.write(go, b"\n")
     for name in filter(None, os.environ.pop("NIGHTLAB_WARM", "").split(",")):
         with contextlib.suppress(Exception):  # the program imports it again, and then it is told
             importlib.import_module(name)
-    with os.fdopen(go) as line:
+    with contextlib.suppress(OSError), os.fdopen(go) as line:
         said = line.readline()
     if not said.endswith("\n"):
         os._exit(0)
