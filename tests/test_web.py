@@ -10,8 +10,8 @@ import pytest
 from conftest import GENOME, wait
 from window_site import EVIL, Site, add
 
-from nightlab.ledger import Ledger
-from nightlab.records import Evidence, PairedGain
+from nightlab.lineage import Repo
+from nightlab.records import Candidate, Evidence, Measurement, PairedGain, Verdict
 from nightlab.session import Session
 from nightlab.window import live
 from nightlab.window.app import Window
@@ -25,6 +25,7 @@ ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"
 ARGUMENTS += ["--disable-component-update", "--disable-sync", "--disable-dev-shm-usage"]
 SERIOUS = ("serious", "critical")
 expect = playwright.expect
+expect.set_options(timeout=60_000)  # a busy machine is slow, and nothing here is about speed
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +57,7 @@ def look(chromium: Any) -> Iterator[Callable[..., Any]]:
 
     def start(site: Site, address: str = "", width: int = 1280, scheme: str = "light") -> Any:
         page = chromium.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(60_000)
         page.on("pageerror", lambda error: wrong.append(str(error)))
         page.on("dialog", lambda dialog: wrong.append(f"dialog: {dialog.message}"))
         page.goto(f"http://127.0.0.1:{site.port}/{address}")
@@ -236,7 +237,7 @@ def test_a_run_is_paused_resumed_and_noted_from_the_page(
         lab.idea(f"{n:02}", GENOME.replace("4.0", f"{n}.5"), f"idea {n}")
     running = start_nightlab("run", "--tag", "t", cwd=lab)
     wait(lambda: (lab.folder / ".nightlab" / "t" / "ledger.db").exists())
-    session = Session(lab_repo(lab), "t", writer=False)
+    session = Session(Repo(lab.folder), "t", writer=False)
     page = look(serve(session))
     expect(page.locator("#now .flight")).to_be_visible()
     expect(page.get_by_role("progressbar").first).to_be_visible()
@@ -244,8 +245,7 @@ def test_a_run_is_paused_resumed_and_noted_from_the_page(
     expect(page.locator("#state")).to_contain_text("paus")
     expect(page.get_by_role("button", name="Resume")).to_be_visible()
     expect(page.locator("#now")).to_contain_text("Paused: nothing new starts.")
-    with_orders = [note["order"] for note in look_at(session)]
-    assert with_orders == ["pause"]
+    assert [note["order"] for note in session.ledger.notes("order")] == ["pause"]
     page.get_by_label("A note").fill("try a <b>smaller</b> A")
     page.get_by_role("button", name="Leave it").click()
     expect(page.locator("#notes li")).to_have_text("try a <b>smaller</b> A")
@@ -255,20 +255,6 @@ def test_a_run_is_paused_resumed_and_noted_from_the_page(
     running.wait()
     expect(page.locator("#state")).to_contain_text("ended: stopped by the user")
     session.close()
-
-
-def lab_repo(lab: Any) -> Any:
-    from nightlab.lineage import Repo
-
-    return Repo(lab.folder)
-
-
-def look_at(session: Session) -> list[dict[str, Any]]:
-    ledger = Ledger(session.ledger.path, read_only=True)
-    try:
-        return ledger.notes("order")
-    finally:
-        ledger.close()
 
 
 def test_a_window_without_experiments_and_one_for_looking_only(make_lab: Any, serve: Any, look: Any) -> None:
@@ -297,6 +283,11 @@ def test_of_many_experiments_only_those_that_are_seen_are_there(make_lab: Any, s
     grid = page.get_by_role("grid")
     expect(rows(page).first).to_contain_text("#1199")
     assert rows(page).count() < 60
+    page.locator("#rows").evaluate("box => { box.scrollTop = 600 * 34; }")
+    place = page.locator("#row-n595").bounding_box()
+    add_quickly(session, 1200)
+    expect(grid).to_have_attribute("aria-rowcount", "1201")
+    assert page.locator("#row-n595").bounding_box() == place, "what is read does not move"
     grid.focus()
     grid.press("End")
     expect(page.locator(".row.current")).to_contain_text("#0")
@@ -306,8 +297,6 @@ def test_of_many_experiments_only_those_that_are_seen_are_there(make_lab: Any, s
 
 def add_quickly(session: Session, n: int) -> None:
     """An experiment without a commit of its own."""
-    from nightlab.records import Candidate, Measurement, Verdict
-
     session.ledger.propose(Candidate(f"{n:040x}", session.base, f"{n}", "tuner", f"number {n}"))
     session.ledger.judge(n, Measurement("measured", 1 + n / 1e5), Verdict("discard", "regressed"))
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,9 @@ from starlette.responses import FileResponse, JSONResponse, Response, StreamingR
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from nightlab.ledger import LEDGER, Ledger, add_note, give_order, state_folder
+from nightlab.ledger import add_note, state_folder
 from nightlab.records import NightlabError
-from nightlab.steering import fault
+from nightlab.steering import leave
 from nightlab.window import looks
 from nightlab.window.guard import Guard
 from nightlab.window.live import Live
@@ -85,14 +86,7 @@ def make_app(window: Window, *, token: str = "", names: tuple[str, ...] = ()) ->
 
     async def order(request: Request) -> Response:
         word = " ".join((await _told(request, "order")).split())  # an order is a line
-
-        def give() -> None:
-            with closing(Ledger(window.folder / LEDGER, read_only=True)) as ledger:
-                if why := fault(ledger, word):
-                    raise NightlabError(why)
-            give_order(window.folder, word)
-
-        return await _write(window, give)
+        return await _write(window, partial(leave, window.folder, word))
 
     async def note(request: Request) -> Response:
         words = one_line(await _told(request, "words"), NOTE)

@@ -13,7 +13,6 @@ export class Detail {
     this.order = order;
     this.box = by("inside");
     this.held = new Map();
-    store.other = null;
     store.addEventListener("select", () => this.open());
     store.addEventListener("points", () => this.freshen());
     store.addEventListener("picture", () => this.orders());

@@ -20,7 +20,7 @@ export class List {
     this.box.append(this.inner);
     this.box.tabIndex = 0;
     for (const event of ["points", "filter", "words"]) store.addEventListener(event, () => this.later());
-    store.addEventListener("select", () => this.follow());
+    store.addEventListener("select", () => (store.from === "fresh" ? this.draw() : this.follow()));
     this.box.addEventListener("scroll", () => this.draw(), { passive: true });
     new ResizeObserver(() => this.draw()).observe(this.box);
     this.box.addEventListener("keydown", (event) => this.key(event));
@@ -47,9 +47,20 @@ export class List {
     this.waits = true;
     requestAnimationFrame(() => {
       this.waits = false;
-      this.build();
-      this.draw();
+      this.renew();
     });
+  }
+
+  /** Build the rows anew; those that are seen stay where they are. */
+  renew() {
+    const [tall, top] = [this.tall, this.box.scrollTop];
+    const seen = Math.floor(top / tall);
+    const key = top > 0 ? this.rows[seen]?.key : null;
+    this.build();
+    const now = key ? this.place(key) : -1;
+    this.inner.style.height = `${this.rows.length * tall}px`;
+    if (now >= 0 && now !== seen) this.box.scrollTop = top + (now - seen) * tall;
+    this.draw();
   }
 
   build() {

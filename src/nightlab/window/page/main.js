@@ -56,8 +56,8 @@ async function load() {
   store.load(told);
   performance.mark("painted");
   listen(told.mark);
-  await store.fetchWords(ask).catch((error) => severed(error.message));
   detail.hash();
+  await store.fetchWords(ask).catch((error) => severed(error.message));
 }
 
 function listen(mark) {
@@ -95,7 +95,7 @@ document.addEventListener("visibilitychange", () => {
 const detail = new Detail(store, order);
 const list = new List(store, (n) => detail.compare(n));
 new Chart(store);
-new Panels(store, order);
+new Panels(store);
 
 by("pause").addEventListener("click", () => order(by("pause").dataset.order));
 by("unpin").addEventListener("click", () => order("unpin"));

@@ -8,9 +8,8 @@ const QUIET = 3; // seconds of a phase that are not worth telling
 const SAID = 5; // alarms and troubles that are shown, the latest
 
 export class Panels {
-  constructor(store, order) {
+  constructor(store) {
     this.store = store;
-    this.order = order;
     for (const event of ["picture", "points", "words"]) store.addEventListener(event, () => this.later());
     setInterval(() => this.now(), 1000);
   }

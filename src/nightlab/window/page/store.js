@@ -13,6 +13,11 @@ export class Store extends EventTarget {
     this.picture = {};
     this.filter = { text: "", verdict: "", proposer: "", theme: "" };
     this.selected = null;
+    this.other = null; // what the selected one is compared with
+    this.from = ""; // where it was selected
+    this.readOnly = false;
+    this.asked = ""; // the order that the session has not taken up yet
+    this.severed = ""; // why nothing new is heard
     this.empty();
   }
 
