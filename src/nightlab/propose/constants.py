@@ -1,8 +1,9 @@
-"""The named constants of a Python genome: found, read and changed in its text, never by running it.
+"""The named constants of a genome: found, read and changed in its text, never by running it.
 
-A constant is a top-level assignment of a literal to an upper-case name, or of a table of literals by
-device: ``DEPTH = {"cuda": 9, "mps": 4, "cpu": 2}[DEVICE]``. The bracket that ends the comment beside it
-is a hint for the tuner: ``[1..12]``, ``[0.001..0.1 log]``, ``[SSSL | SL | L]``, ``[fixed]``.
+In Python a constant is a top-level assignment of a literal to an upper-case name, or of a table of literals by
+device: ``DEPTH = {"cuda": 9, "mps": 4, "cpu": 2}[DEVICE]``. In WebAssembly's text format it is an immutable global with
+an upper-case name, on a line of its own: ``(global $DEPTH i32 (i32.const 2))``. The bracket that ends the comment
+beside it is a hint for the tuner: ``[1..12]``, ``[0.001..0.1 log]``, ``[SSSL | SL | L]``, ``[fixed]``.
 """
 
 from __future__ import annotations
@@ -20,6 +21,10 @@ from nightlab.genome import same_program
 
 MAX_ROW, MAX_TEXT = 64, 200  # items of a tuple, characters of a string: more is data, not a constant
 HINT = re.compile(r"\[([^\[\]]+)\]\s*$")
+WASM_GLOBAL = re.compile(
+    r"^\s*\(global\s+\$([A-Z][A-Z0-9_]*)\s+([if](?:32|64))\s+\(\2\.const\s+([-+]?[0-9][0-9.]*(?:e[-+]?[0-9]+)?)\s*\)\s*\)"
+    r"\s*(?:;;(.*))?$",
+)
 RANGE = re.compile(r"^(-?[\d.eE+-]+?)\s*\.\.\s*(-?[\d.eE+-]+?)(\s+log)?$")
 
 
@@ -36,12 +41,12 @@ class Constant:
 
 
 def find_constants(text: str, device: str) -> dict[str, Constant]:
-    """The constants of a genome by name, with their values on ``device``. Empty if it does not parse."""
+    """The constants of a genome by name, with their values on ``device``. Empty if it is in no language known here."""
+    lines = _lines(text)
     try:
         module = ast.parse(text)
     except (SyntaxError, ValueError, MemoryError, RecursionError):
-        return {}
-    lines = _lines(text)
+        return _of_wasm(lines)
     found = {}
     for node in module.body:
         if not (isinstance(node, ast.Assign) and len(node.targets) == 1):
@@ -63,6 +68,22 @@ def find_constants(text: str, device: str) -> dict[str, Constant]:
             literal.end_col_offset,
             hint[1].strip() if hint else "",
         )
+    return found
+
+
+def _of_wasm(lines: list[str]) -> dict[str, Constant]:
+    found = {}
+    for number, line in enumerate(lines, 1):
+        if match := WASM_GLOBAL.match(line):
+            name, kind, literal, comment = match.groups()
+            try:
+                value = int(literal) if kind.startswith("i") else float(literal)
+            except ValueError:
+                continue  # 1.2.3, say
+            start, end = (len(line[:at].encode()) for at in match.span(3))
+            hint = HINT.search(comment or "")
+            if _storable(value):
+                found[name] = Constant(name, value, number, start, end, hint[1].strip() if hint else "")
     return found
 
 

@@ -1,0 +1,214 @@
+"""The wasm lab: what a gene may do, what it is held to, and that the tuner and the patch queue improve it."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import TinyLab
+from hypothesis import given
+from hypothesis import strategies as some
+from test_trial import Bench
+
+from nightlab.propose import change_constants, find_constants
+from nightlab.session import this_sandbox
+from nightlab.start import SHIPPED, make_lab
+
+pytest.importorskip("wasmtime")
+
+GENE = (SHIPPED / "wasm" / "gene.wat").read_text()
+SAYS = re.search(r"  \(@custom.*?\n\n", GENE, re.DOTALL)[0]  # type: ignore[index]  # its custom sections
+NEVER_LEARNS = '(memory 1) (func (export "predict") (param i32) (result f32) {})'
+
+
+@pytest.fixture(scope="module")
+def score() -> Any:
+    spec = importlib.util.spec_from_file_location("score", SHIPPED / "wasm" / "score.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(autouse=True)
+def in_the_lab(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(SHIPPED / "wasm")
+
+
+def compiled(body: str, says: str = SAYS) -> bytes:
+    import wasmtime
+
+    return bytes(wasmtime.wat2wasm(f"(module {says} {body})"))
+
+
+def answering(instructions: str) -> bytes:
+    return compiled(NEVER_LEARNS.format(instructions))
+
+
+def test_it_works_by_hand(tmp_path: Path) -> None:
+    folder = make_lab(tmp_path / "wasm", "wasm")
+    done = subprocess.run([sys.executable, "score.py"], cwd=folder, capture_output=True, text=True, check=True)
+    found = dict(re.findall(r"METRIC (\w+)=([\d.]+)", done.stdout))
+    assert float(found["bits_per_byte"]) < 8 and float(found["fuel_per_byte"]) > 0 and "held_out" not in found
+
+
+def test_the_price_is_that_of_the_predictions(score: Any) -> None:
+    even = answering("f32.const 0.5")
+    costs, _ = score.predicted(even, b"any text")
+    assert costs == [1.0] * 64
+    sure, _ = score.predicted(answering("f32.const 0"), b"\xf0")
+    assert sure == [20.0] * 4 + [-score.log2(1 - score.LEAST)] * 4
+    no_number, _ = score.predicted(answering("f32.const nan"), b"\xf0")
+    assert no_number == [20.0] * 8
+    bits, after, _ = score.score(even, b"x" * 1000, b"more")
+    assert after == 8.0 and 8.0 < bits < 9.0
+
+
+def test_a_text_learned_by_heart_is_paid_for(score: Any) -> None:
+    text = score.shuffled("text.txt", 1)
+    plain = compiled(NEVER_LEARNS.format("f32.const 0.5"))
+    heavy = compiled(NEVER_LEARNS.format("f32.const 0.5") + '(data (i32.const 0) "{}")'.format("a" * 10_000))
+    light, more = score.score(plain, text)[0], score.score(heavy, text)[0]
+    assert more - light == pytest.approx(80_000 / len(text), rel=0.01)
+    talkative = compiled(NEVER_LEARNS.format("f32.const 0.5"), SAYS + '(@custom "note" "{}")'.format("a" * 10_000))
+    assert score.score(talkative, text)[0] == light
+
+
+def test_the_same_bits_and_the_same_fuel_each_time(score: Any) -> None:
+    import wasmtime
+
+    gene, text = bytes(wasmtime.wat2wasm(GENE)), score.shuffled("held_out.txt", 7)
+    assert score.score(gene, text) == score.score(gene, text)
+    assert score.shuffled("held_out.txt", 7) != score.shuffled("held_out.txt", 8)
+    assert sorted(text) == sorted(score.shuffled("held_out.txt", 8))
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        ('(import "wasi_snapshot_preview1" "fd_write" (func)) (memory 1)', "it imports something"),
+        ("(memory 1)", "exports no function predict"),
+        ('(memory (export "predict") 1)', "exports no function predict"),
+        ('(func (export "predict") (result f32) f32.const 0)', "incompatible import type"),
+        (NEVER_LEARNS.format("unreachable"), "unreachable"),
+        (NEVER_LEARNS.format("(loop $for_ever (br $for_ever)) f32.const 0"), "all fuel consumed"),
+        (NEVER_LEARNS.format("f32.const 0.5") + "(func $go (loop $e (br $e))) (start $go)", "all fuel consumed"),
+        (
+            '(func $deeper (export "predict") (param i32) (result f32) (call $deeper (i32.const 0)))',
+            "call stack exhausted",
+        ),
+        (NEVER_LEARNS.replace("(memory 1)", "(memory 1000)").format("f32.const 0"), "exceeds memory limits"),
+    ],
+)
+def test_what_a_gene_can_not_do(score: Any, body: str, why: str) -> None:
+    import wasmtime
+
+    with pytest.raises((score.Refused, wasmtime.WasmtimeError, wasmtime.Trap), match=why):
+        score.predicted(compiled(body), b"some text")
+
+
+def test_memory_ends_at_the_limit(score: Any) -> None:
+    grown = "(f32.div (f32.convert_i32_s (memory.grow (i32.const 64))) (f32.const -2))"  # -1: refused, that is 0.5
+    costs, _ = score.predicted(answering(grown), b"t")
+    assert costs == [1.0] * 8
+
+
+@pytest.mark.parametrize(
+    ("said", "instead", "why"),
+    [
+        ("nightlab.metering", "nightlab.other", "KeyError"),
+        ("12000", "20001", "it declares 20001 fuel"),
+        ("12000", "true", "it declares True fuel"),
+        ("12000", "-1", "it declares -1 fuel"),
+        ("4194304", "4194305", "4194305 bytes"),
+        ('version\\" \\"1', 'version\\" \\"2', "not 1"),
+        ("{", "[", "custom sections"),
+        ("{", "[" * 20_000, "custom sections"),
+    ],
+)
+def test_what_a_gene_must_declare(score: Any, said: str, instead: str, why: str) -> None:
+    says = SAYS.replace(said, instead) if said != 'version\\" \\"1' else SAYS.replace('"1"', '"2"')
+    assert says != SAYS
+    with pytest.raises(score.Refused, match=why):
+        score.predicted(compiled(NEVER_LEARNS.format("f32.const 0"), says), b"text")
+
+
+def test_a_trial_of_it_is_sealed_and_says_why_there_is_no_metric(tmp_path: Path) -> None:
+    folder = make_lab(tmp_path / "wasm", "wasm")
+    bench = Bench(TinyLab(folder), (folder / "lab.toml").read_text(), this_sandbox(), startup=10, evaluation=30)
+
+    def run(genome: str) -> Any:
+        bench.commit = bench.box.repo.commit_files(bench.commit, {"gene.wat": genome}, "a genome")
+        return bench.run()
+
+    good = run(GENE)
+    assert good.outcome == "measured" and good.metric < 8 and good.secondary["fuel_per_byte"] > 0
+    bad = run("(module")
+    assert (bad.outcome, bad.metric) == ("crashed", None) and "no metric: expected" in bad.detail
+
+
+def test_the_tuner_and_the_patch_queue_improve_it(tmp_path: Path) -> None:
+    lab = TinyLab(make_lab(tmp_path / "wasm", "wasm"))
+    _, session = lab.run(experiments=4)
+    baseline, *others = session.ledger.experiments()
+    kept = {e.candidate.proposer for e in others if e.kept}
+    assert kept == {"tuner", "patches"}
+    best = session.champion()
+    assert best.measurement.metric < baseline.measurement.metric - 0.5
+    assert baseline.measurement.held_out is not None
+    session.close()
+
+
+def test_every_idea_applies_and_has_a_metric(tmp_path: Path, score: Any) -> None:
+    import wasmtime
+
+    text = score.shuffled("held_out.txt", 1)
+    for patch in sorted((SHIPPED / "wasm" / "ideas").glob("*.patch")):
+        folder = make_lab(tmp_path / patch.stem, "wasm")
+        subprocess.run(["git", "apply", str(patch)], cwd=folder, check=True)
+        genome = (folder / "gene.wat").read_text()
+        assert score.score(bytes(wasmtime.wat2wasm(genome)), text)[0] < 8
+        assert find_constants(genome, "cpu").keys() >= {"ORDERS", "BITS", "RATE"}
+
+
+# -- constants in WebAssembly's text format ---------------------------------------------------------------
+
+
+def test_its_constants_are_found_with_their_hints() -> None:
+    found = find_constants(GENE, "cpu")
+    assert {name: (c.value, c.hint) for name, c in found.items()} == {
+        "ORDERS": (2, "1..7"),
+        "BITS": (14, "10..18"),
+        "RATE": (0.1, "0.01..2 log"),
+    }
+
+
+@given(orders=some.integers(-(2**31), 2**31 - 1), rate=some.floats(1e-6, 1e6))
+def test_changing_a_constant_changes_nothing_else(orders: int, rate: float) -> None:
+    changed = change_constants(GENE, "cpu", {"ORDERS": orders, "RATE": rate})
+    found = find_constants(changed, "cpu")
+    assert found["ORDERS"].value == orders and found["RATE"].value == pytest.approx(rate, rel=1e-3)
+    assert change_constants(changed, "cpu", {"ORDERS": 2, "RATE": 0.1}) == GENE
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "(global $lower i32 (i32.const 1))",
+        "(global $MUTABLE (mut i32) (i32.const 1))",
+        "(global $MIXED i32 (f32.const 1))",
+        "(global $HEX i32 (i32.const 0x10))",
+        "(global $SUM i32 (i32.add (i32.const 1) (i32.const 2)))",
+        "(global $DOTS f32 (f32.const 1.2.3))",
+        "(global $HUGE i64 (i64.const 18446744073709551615))",
+        "(global $ONE i32 (i32.const 1)) (global $TWO i32 (i32.const 2))",
+        ";; (global $COMMENT i32 (i32.const 1))",
+    ],
+)
+def test_what_is_no_constant(line: str) -> None:
+    assert find_constants(f"(module\n{line}\n)", "cpu") == {}
