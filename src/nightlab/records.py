@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 Goal = Literal["minimise", "maximise"]
 Clock = Literal["wall", "cpu", "work"]
-Purpose = Literal["search", "pilot", "upkeep", "replay", "confirm", "ablate", "transfer"]
+Purpose = Literal["search", "pilot", "upkeep", "replay", "confirm", "ablate", "transfer", "arena"]
 Level = Literal["confirmed", "held out", "transferred"]
 Status = Literal["keep", "discard", "crash"]
 SEED = 1  # the baseline's first, and under a rule that compares on the same seeds everybody's

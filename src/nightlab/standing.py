@@ -20,7 +20,8 @@ OWN_SEED = 10_000
 HUMAN = "human"  # who waits for the verdict on a candidate of their own: nightlab try, by whomever it was called
 ABLATION = "ablation"  # who proposes a champion without the changes that earn nothing
 # Seeds by purpose: what one question has used is fresh for the next.
-PILOT_SEED, UPKEEP_SEED, CONFIRM_SEED, ABLATE_SEED, SIMPLIFY_SEED, TRANSFER_SEED = 401, 501, 1001, 2001, 2501, 3001
+PILOT_SEED, UPKEEP_SEED, CONFIRM_SEED, ABLATE_SEED, SIMPLIFY_SEED = 401, 501, 1001, 2001, 2501
+TRANSFER_SEED, ARENA_SEED = 3001, 4001
 
 
 def runs(trials: Iterable[tuple[Trial, Measurement | None]], purpose: Purpose = "search") -> dict[int, Measurement]:

@@ -14,7 +14,9 @@ from nightlab.commands import HERE, MENDABLE, Allow, Json, Where, allowed, app, 
 @app.command(epilog="Examples:  nightlab new my-lm   ·   nightlab new faster --from speed")
 def new(
     name: Annotated[Path, typer.Argument(metavar="NAME", help="The folder to make.")],
-    template: Annotated[str, typer.Option("--from", metavar="LAB", help="Which shipped lab: lm or speed.")] = "lm",
+    template: Annotated[
+        str, typer.Option("--from", metavar="LAB", help="Which shipped lab: lm, speed or wasm.")
+    ] = "lm",
 ) -> None:
     """Make a new lab from one that ships: a git folder, ready to run."""
     from nightlab.start import make_lab

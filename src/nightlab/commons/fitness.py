@@ -30,6 +30,7 @@ from typing import Literal
 
 Severity = Literal["critical", "high", "medium"]
 
+LARGEST = 1e100  # what can be squared and summed
 HIGHEST = 2 * math.log(2)
 LEAK_RISK: dict[Severity, float] = {"critical": 1.0, "high": 0.5, "medium": 0.2}
 SAFE = 0.7  # the security score from which a gene is admitted: one high finding is too much
@@ -62,8 +63,8 @@ class Evaluated:
         if not (self.runs >= len(self.gains) and 0 <= self.gained <= self.settings):
             raise ValueError("more valid runs than runs, or more settings with a gain than settings")
         numbers = (*self.gains, self.latency, self.cost)
-        if not all(map(math.isfinite, numbers)) or min(self.latency, self.cost) < 0:
-            raise ValueError("gains must be finite, latency and cost finite and not negative")
+        if not all(abs(number) <= LARGEST for number in numbers) or min(self.latency, self.cost) < 0:
+            raise ValueError(f"gains, latency and cost must be numbers up to {LARGEST:g}, the last two not negative")
 
 
 @dataclass(frozen=True, slots=True)

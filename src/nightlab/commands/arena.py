@@ -1,0 +1,102 @@
+"""The arena: genes ranked under one standard evaluation, and the audit of what somebody published."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nightlab.commands import HERE, REFUTED, Allow, Json, Tag, allowed, app, console, near, say, view
+
+if TYPE_CHECKING:
+    from nightlab.session import Session
+
+arena = typer.Typer(name="arena", no_args_is_help=False, context_settings={"help_option_names": ["-h", "--help"]})
+app.add_typer(arena)
+
+Labs = Annotated[list[Path], typer.Option("--lab", "-C", metavar="FOLDER", help="A lab's folder; again for more.")]
+
+
+@arena.callback(
+    invoke_without_command=True,
+    epilog="Examples:  nightlab arena   ·   nightlab arena -C mine -C theirs --seeds 5 --out arena.json   ·   "
+    "nightlab arena audit arena.json",
+)
+def rank(
+    context: typer.Context,
+    labs: Labs = [HERE],  # noqa: B006
+    tag: Tag = None,
+    seeds: Annotated[int, typer.Option(min=2, help="How many seeds, the same for all.")] = 3,
+    best: Annotated[int, typer.Option(min=1, help="How many of each session take part: the best.")] = 8,
+    look: Annotated[bool, typer.Option("--look", help="Run nothing: rank what took part before.")] = False,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Publish the standings in this file.")] = None,
+    as_json: Json = False,
+    allow: Allow = [],  # noqa: B006
+) -> None:
+    """Rank the best genes of sessions: run on the same seeds, with the Rotifer fitness and each of its terms.
+
+    The task's own metric stays what a search selects by; the fitness also counts what a gene takes.
+    """
+    if context.invoked_subcommand:
+        return
+    from nightlab.commons.arena import standings, text
+    from nightlab.contest import contestants, entrants, hold
+    from nightlab.crew import Crew
+    from nightlab.records import NightlabError
+
+    sessions = _sessions(labs, tag, writer=not look, allow=allow)
+    for session in () if look else sessions:
+        shown = view(quiet=as_json)
+        try:
+            hold(Crew(session, shown), contestants(session, best), seeds)
+        finally:
+            shown.close()
+    found = entrants(sessions, best)
+    for session in sessions:
+        session.close()
+    if not found:
+        mend = "let them take part: nightlab arena" if look else "let a session run first: nightlab run"
+        raise NightlabError("no gene has taken part in the arena", mend)
+    made = standings(found, time.time())
+    if out:
+        out.write_text(text(made))
+    if as_json:
+        typer.echo(text(made), nl=False)
+        return
+    from nightlab.commands.standings import print_standings
+
+    print_standings(console(), made)
+    if out:
+        say(f"published in {near(out)}; anybody checks it with: nightlab arena audit {near(out)}")
+
+
+@arena.command(epilog="Examples:  nightlab arena audit arena.json   ·   nightlab arena audit arena.json -C mine")
+def audit(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What nightlab arena --out wrote.")],
+    labs: Labs = [],  # noqa: B006
+    tag: Tag = None,
+) -> None:
+    """Recompute every score of published standings from what they were computed from. Exit status 3 if one differs.
+
+    With labs, also compare what it was computed from with their ledgers.
+    """
+    from nightlab.commands.standings import print_drifts
+    from nightlab.commons.arena import audit as recompute
+    from nightlab.commons.arena import parse
+    from nightlab.contest import measured_otherwise
+
+    published = parse(file.read_bytes(), str(file))
+    drifts = recompute(published)
+    if labs:
+        drifts += measured_otherwise(published, _sessions(labs, tag))
+    print_drifts(console(), published, drifts, against_ledgers=bool(labs))
+    raise typer.Exit(REFUTED if drifts else 0)
+
+
+def _sessions(labs: Sequence[Path], tag: str | None, *, writer: bool = False, allow: list[str] = []) -> list[Session]:  # noqa: B006
+    from nightlab.session import open_session
+
+    return [open_session(lab, tag, writer=writer, allow=allowed(allow)) for lab in labs]
