@@ -15,7 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as some
 from test_trial import Bench
 
+from nightlab.commons.capability import Fit
+from nightlab.commons.genes import MAGIC, Host, negotiate, read
 from nightlab.propose import change_constants, find_constants
+from nightlab.records import NightlabError
 from nightlab.session import this_sandbox
 from nightlab.start import SHIPPED, make_lab
 
@@ -212,3 +215,51 @@ def test_changing_a_constant_changes_nothing_else(orders: int, rate: float) -> N
 )
 def test_what_is_no_constant(line: str) -> None:
     assert find_constants(f"(module\n{line}\n)", "cpu") == {}
+
+
+# -- carried elsewhere ----------------------------------------------------------------------------------------
+
+
+def test_it_says_what_it_needs_and_whether_that_is_here() -> None:
+    gene = read(GENE.encode(), "gene.wat")
+    assert (gene.phenotype.domain, gene.metering.fuel) == ("text.predict", 12000)
+    assert negotiate(gene, Host(memory_bytes=4 * 2**20, fuel=12000, domain="text.predict")) == Fit("compatible")
+    poor = negotiate(gene, Host(memory_bytes=4 * 2**20 - 1, fuel=11999, domain="sort"))
+    assert poor.level == "not" and [reason.split(", ")[0] for reason in poor.reasons] == [
+        "it does text.predict",
+        "it needs 4,194,304 bytes of memory",
+        "it needs 12,000 fuel",
+    ]
+    wants = '{\\"memory_bytes\\": 1, \\"imports\\": [\\"sha256\\"], \\"optional\\": [\\"log\\"]}'
+    module = compiled("", re.sub(r"\{\\\"memory_bytes.*?\}", lambda _: wants, SAYS))
+    gene = read(module, "a.wasm")
+    assert negotiate(gene, Host(frozenset({"sha256", "log"}))).level == "compatible"
+    assert negotiate(gene, Host(frozenset({"sha256"}))) == Fit("partly", ("it would use the host function log",))
+    assert "it needs the host function sha256" in negotiate(gene, Host()).reasons
+    assert negotiate(gene.model_copy(update={"version": 2}), Host(frozenset({"sha256", "log"}))).level == "not"
+
+
+@given(some.binary(max_size=60), some.integers(0, 400))
+def test_no_bytes_do_harm(junk: bytes, at: int) -> None:
+    module = compiled(NEVER_LEARNS.format("f32.const 0"))
+    for raw in (junk, MAGIC + junk, module[:at], module[:at] + junk + module[at:]):
+        try:
+            read(raw, "a file")
+        except NightlabError as error:
+            assert str(error).startswith("a file is no portable gene")
+
+
+def test_what_was_compiled_elsewhere_is_not_loaded() -> None:
+    import wasmtime
+
+    machine_code = bytes(wasmtime.Module(wasmtime.Engine(), compiled("")).serialize())
+    with pytest.raises(NightlabError, match="what an engine has compiled is never loaded"):
+        read(machine_code, "gene.cwasm")
+
+
+def test_the_command(nightlab: Any, tmp_path: Path) -> None:
+    (tmp_path / "gene.wat").write_text(GENE)
+    shown = nightlab("gene", "gene.wat", cwd=tmp_path)
+    assert shown.code == 0 and "text.predict" in shown.out and "compatible" in shown.out
+    poor = nightlab("gene", "gene.wat", "--memory", "1MB", "--json", cwd=tmp_path)
+    assert poor.code == 3 and poor.json["fit"] == "not"

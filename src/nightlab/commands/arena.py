@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nightlab.commands import HERE, REFUTED, Allow, Json, Tag, allowed, app, console, near, say, view
+from nightlab.commands import HERE, REFUTED, Allow, Json, Tag, allowed, app, console, escape, near, say, view
 
 if TYPE_CHECKING:
     from nightlab.session import Session
@@ -94,6 +95,37 @@ def audit(
         drifts += measured_otherwise(published, _sessions(labs, tag))
     print_drifts(console(), published, drifts, against_ledgers=bool(labs))
     raise typer.Exit(REFUTED if drifts else 0)
+
+
+@app.command(epilog="Examples:  nightlab gene gene.wat   ·   nightlab gene theirs.wasm --memory 4MB --fuel 20000")
+def gene(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A WebAssembly module, .wasm or .wat.")],
+    memory: Annotated[str, typer.Option(metavar="SIZE", help="The most that it may have here.")] = "5MB",
+    fuel: Annotated[int, typer.Option(min=1, help="The most for each unit of its task.")] = 1_000_000,
+    domain: Annotated[str | None, typer.Option(metavar="NAME", help="What it must do.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Say what a portable gene needs, and whether it can run here. Nothing of it is run. Exit status 3 if it can't."""
+    from nightlab.commons.genes import Host, negotiate, read
+    from nightlab.lab import megabytes
+    from nightlab.words import one_line
+
+    try:
+        most = int(megabytes(memory) * 2**20)
+    except ValueError as error:
+        raise typer.BadParameter(f"--memory: {error}") from None
+    found = read(file.read_bytes(), str(file))
+    fit = negotiate(found, Host(memory_bytes=most, fuel=fuel, domain=domain))
+    if as_json:
+        typer.echo(json.dumps({"fit": fit.level, "reasons": fit.reasons, "gene": found.model_dump()}, indent=1))
+    else:
+        needs = found.constraints
+        say(escape(f"{one_line(found.phenotype.domain, 100)}, version {found.version}"))
+        say(f"needs {needs.memory_bytes / 2**20:.1f} MB of memory and {found.metering.fuel:,} fuel for each unit")
+        say({"compatible": "[green]compatible[/]", "partly": "[yellow]partly[/]", "not": "[red]not[/]"}[fit.level])
+        for reason in fit.reasons:
+            say(escape(f"  {reason}"))
+    raise typer.Exit(REFUTED if fit.level == "not" else 0)
 
 
 def _sessions(labs: Sequence[Path], tag: str | None, *, writer: bool = False, allow: list[str] = []) -> list[Session]:  # noqa: B006

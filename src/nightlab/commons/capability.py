@@ -35,7 +35,7 @@ class Fit:
 
 def negotiate(requires: Requires, have: Have) -> Fit:
     """``compatible``: all is here; ``partly``: it can run, but may do something else; ``not``: it can't run."""
-    return _fit(
+    return fit_of(
         [*_device(requires, have), *_memory(requires, have), *_dtypes(requires, have), *_libraries(requires, have)]
     )
 
@@ -54,7 +54,7 @@ def matches(finding: Finding, task: Task) -> Fit:
         if one != other:
             declared = part in finding.portable
             found.append(("partly" if declared else "not", f"its {part} differs{', as declared' * declared}"))
-    return _fit(found)
+    return fit_of(found)
 
 
 def both(one: Fit, other: Fit) -> Fit:
@@ -62,7 +62,8 @@ def both(one: Fit, other: Fit) -> Fit:
     return Fit(max(one.level, other.level, key=LEVELS.index), one.reasons + other.reasons)
 
 
-def _fit(found: list[tuple[Level, str]]) -> Fit:
+def fit_of(found: list[tuple[Level, str]]) -> Fit:
+    """As the worst of the levels says, with all reasons."""
     levels: list[Level] = [level for level, _ in found]
     level = max(levels, key=LEVELS.index, default=LEVELS[0])
     return Fit(level, tuple(reason for _, reason in found))

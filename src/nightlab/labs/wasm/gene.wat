@@ -8,7 +8,7 @@
   (@custom "nightlab.version" "1")
   (@custom "nightlab.phenotype" "{\"domain\": \"text.predict\", \"exports\": {\"predict\": \"(i32) -> f32\"}}")
   (@custom "nightlab.constraints" "{\"memory_bytes\": 4194304, \"imports\": []}")
-  (@custom "nightlab.metering" "{\"fuel_per_byte\": 12000}")
+  (@custom "nightlab.metering" "{\"fuel\": 12000}")
 
   ;; Constants: edit these. The bracket that ends a line says how far the tuner may go.
   (global $ORDERS i32 (i32.const 2))   ;; how many contexts: the last 0 to ORDERS - 1 bytes [1..7]

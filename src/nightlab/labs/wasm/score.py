@@ -78,10 +78,10 @@ def allowance(wasm):
         if said[b"nightlab.version"] != b"1":
             raise Refused("its section nightlab.version is not 1, the one version that there is")
         json.loads(said[b"nightlab.phenotype"])
-        fuel = json.loads(said[b"nightlab.metering"])["fuel_per_byte"]
+        fuel = json.loads(said[b"nightlab.metering"])["fuel"]
         memory = json.loads(said[b"nightlab.constraints"])["memory_bytes"]
         if not (type(fuel) is type(memory) is int and 0 < fuel <= FUEL and 0 < memory <= MEMORY):
-            raise Refused(f"it declares {fuel} fuel a byte and {memory} bytes; the most is {FUEL} and {MEMORY}")
+            raise Refused(f"it declares {fuel} fuel and {memory} bytes; the most is {FUEL} and {MEMORY}")
     except (KeyError, ValueError, TypeError, RecursionError) as error:
         raise Refused(f"its custom sections don't say what it needs: {error!r}") from None
     return fuel, memory
