@@ -8,9 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from nightlab.commands import MENDABLE, STOPPED, app, arena, claims, commons, labs, looks, nights, steers, wheel
+from nightlab.commands import MENDABLE, STOPPED, app, arena, claims, commons, gossip, labs, looks, nights, steers, wheel
 
-__all__ = ["app", "arena", "claims", "commons", "labs", "looks", "main", "nights", "steers", "wheel"]
+__all__ = ["app", "arena", "claims", "commons", "gossip", "labs", "looks", "main", "nights", "steers", "wheel"]
 
 
 @app.callback(invoke_without_command=True)

@@ -156,11 +156,17 @@ class Chains:
         """Bring an author's chain to a remote, which must have nothing that this one lacks. Raises Unreachable."""
         self._talk("push", "--quiet", "--no-verify", "--", remote, f"{PLACE}/{author}:{PLACE}/{author}")
 
-    def pack(self, path: Path) -> None:
-        """Write all chains into a bundle, which is a remote to read from. It appears whole or not at all."""
+    def pack(self, path: Path, news: Mapping[str, str | None] | None = None) -> None:
+        """Write all chains into a bundle, which is a remote to read from. It appears whole or not at all.
+
+        ``news``: of these authors only, and no more than what follows on the commit that is had of each.
+        """
+        what = [f"--glob={PLACE}/*"]
+        if news is not None:
+            what = [f"{PLACE}/{author}" for author in news] + [f"^{had}" for had in news.values() if had]
         draft = path.with_name(f".{path.name}.{os.getpid()}")
         try:
-            run_git(self.folder, "bundle", "create", "--quiet", str(draft.resolve()), f"--glob={PLACE}/*")
+            run_git(self.folder, "bundle", "create", "--quiet", str(draft.resolve()), *what)
             draft.replace(path)
         finally:
             draft.unlink(missing_ok=True)
