@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import TinyLab
 from hypothesis import given
 from hypothesis import strategies as some
+from test_commons_session import BETTER, MORE, User
 
 from nightlab.commons.arena import Entrant, Standings, audit, parse, standings, text
 from nightlab.commons.fitness import DAY, SEASON, Evaluated, fitness, medians
+from nightlab.commons.trust import Trust
 from nightlab.contest import contestants, entrants, hold, measured_otherwise
 from nightlab.crew import Crew
 from nightlab.records import NightlabError
@@ -180,7 +184,7 @@ def test_genes_of_two_labs_meet(make_lab: Callable[..., TinyLab]) -> None:
     assert (worse.evaluated.settings, worse.evaluated.gained) == (1, 0)
     made = standings(list(found.values()), NOW)
     places = {place.name: place for place in made.places}
-    assert places["two/t #2"].value > places["one/t #1"].value and places["one/t #2"].refusals
+    assert places["two/t #2"].fitness.cost > places["one/t #1"].fitness.cost and places["one/t #2"].refusals
     assert measured_otherwise(made, sessions) == []
     forged = made.model_copy(update={"entrants": (found["one/t #1"].model_copy(update={"values": (0.5,)}),)})
     assert [drift.detail for drift in measured_otherwise(forged, sessions)] == ["the ledger says otherwise of: values"]
@@ -226,3 +230,32 @@ def test_the_commands(make_lab: Callable[..., TinyLab], nightlab: Callable[..., 
     assert "[red]mine: it has a place" in nightlab("arena", "audit", "arena.json", cwd=lab).out
     (lab.folder / "arena.json").write_text("{}")
     assert "holds no standings" in nightlab("arena", "audit", "arena.json", cwd=lab).err
+
+
+def test_the_commons_says_whose_a_gene_is(make_lab: Callable[..., TinyLab], tmp_path: Path, monkeypatch: Any) -> None:
+    """One finds, two adopts; one, who has found two honest before, counts that."""
+    remote = tmp_path / "remote.git"
+    subprocess.run(["git", "init", "-q", "--bare", "--template=", remote], check=True)
+    more = MORE.format(remote=remote)
+    one, two = (User(n, make_lab(more=more, name=n), tmp_path / f"at-{n}", monkeypatch) for n in ("one", "two"))
+    at_one = one.run(BETTER, experiments=1)
+    one.share(at_one)
+    one.sync()
+    two.here()
+    two.sync()
+    at_two = two.run(experiments=1)
+    two.sync()
+    one.here()
+    one.sync()
+
+    def known(user: User, session: Any) -> tuple[str, int]:
+        user.here()
+        hold(Crew(session, View()), contestants(session, 1), 2)
+        (found,) = entrants([session], 1, user.commons)
+        assert found.author_since is not None
+        return found.author, found.usage
+
+    assert known(two, at_two) == (one.author, 0), "it adopted it itself, and is no stranger to itself"
+    assert known(one, at_one) == (one.author, 0), "nobody knows two"
+    monkeypatch.setattr("nightlab.peers.trust", lambda *_, two=two.author: {two: Trust(9.0, 1.0)})
+    assert known(one, at_one) == (one.author, 1)

@@ -10,15 +10,22 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from nightlab.commons.arena import Drift, Entrant, Standings
+from nightlab.commons.exchange import Commons
 from nightlab.commons.fitness import Evaluated, Severity
+from nightlab.commons.places import author_key
+from nightlab.commons.record import Finding, Verification, author_of, genome_id
+from nightlab.commons.trust import Trust
 from nightlab.crew import Crew
+from nightlab.findings import TRANSPLANT, target_of
 from nightlab.measuring import Asked, measure
+from nightlab.peers import Peers, seconds
 from nightlab.records import Experiment, Measurement, NightlabError, average
 from nightlab.session import Session
 from nightlab.standing import ARENA_SEED, runs
 from nightlab.words import one_line
 
 CAUGHT: dict[str, Severity] = {"tampered": "critical", "over limit": "medium"}  # by the outcome of a trial
+ABROAD = ("author", "author_since", "usage")  # what is known of an entrant from the commons alone
 FUEL, CPU = "fuel", "CPU seconds"  # what a gene costs: a secondary metric that begins with the first, else the second
 
 
@@ -49,14 +56,19 @@ def hold(crew: Crew, chosen: Sequence[Experiment], seeds: int) -> None:
                     measure(crew, [Asked(number, "arena", seed, budget)])
 
 
-def entrants(sessions: Sequence[Session], best: int) -> list[Entrant]:
-    """The genes of all sessions that ran on the arena's seeds, as the ledgers have them."""
+def entrants(sessions: Sequence[Session], best: int, commons: Commons | None = None) -> list[Entrant]:
+    """The genes of all sessions that ran on the arena's seeds, as the ledgers have them.
+
+    From the commons comes whose a gene is, and how many have adopted it.
+    """
     found: list[Entrant] = []
     for session in sessions:
+        abroad = _Abroad(session, commons) if commons else None
         baseline = {s: m.metric for s, m in _runs(session, 0).items() if m.metric is not None}
         for experiment in contestants(session, best):
             if baseline and (ran := _runs(session, experiment.number)):
-                found.append(_entrant(session, experiment, ran, baseline))
+                known = abroad.known(experiment) if abroad else {}
+                found.append(_entrant(session, experiment, ran, baseline).model_copy(update=known))
     return [_in_all_settings(entrant, found) for entrant in found]
 
 
@@ -69,10 +81,41 @@ def measured_otherwise(published: Standings, sessions: Sequence[Session]) -> lis
         if mine is None:
             drifts.append(Drift(entrant.name, "missing", "no ledger here has measured it in the arena"))
             continue
-        said, have = entrant.model_dump(mode="json"), mine.model_dump(mode="json")
+        said, have = (e.model_dump(mode="json", exclude=set(ABROAD)) for e in (entrant, mine))
         if wrong := [key for key in said if said[key] != have[key]]:
             drifts.append(Drift(entrant.name, "unreproducible", f"the ledger says otherwise of: {', '.join(wrong)}"))
     return drifts
+
+
+class _Abroad:
+    """What the commons says of a session's genes."""
+
+    def __init__(self, session: Session, commons: Commons) -> None:
+        self.session, self.peers = session, Peers(session, commons)
+        key = author_key()
+        own = commons.entries().get(author_of(key), []) if key else []
+        self.mine = {r.genome: e for e in own if isinstance(r := e.signed.record, Finding)}
+
+    def known(self, experiment: Experiment) -> dict[str, Any]:
+        """Whose gene an experiment is, since when they have published, and how many have adopted it.
+
+        Only those count as having adopted it whom this lab has found honest: names cost nothing.
+        """
+        candidate, entries = experiment.candidate, self.peers.entries
+        if candidate.proposer == TRANSPLANT:
+            entry = entries.get(target_of(candidate.source))
+        else:
+            entry = self.mine.get(genome_id(self.session.genome(candidate.commit)))
+        if entry is None:
+            return {}
+        adopters = {
+            other.author
+            for other in entries.values()
+            if isinstance(r := other.signed.record, Verification) and r.adopted and r.target == entry.id
+        }
+        honest = [a for a in adopters - {entry.author} if self.peers.trust.get(a, Trust()).value > Trust().value]
+        first = self.peers.commons.entries()[entry.author][0].signed.record
+        return dict(zip(ABROAD, (entry.author, seconds(first.at), len(honest)), strict=True))
 
 
 def _runs(session: Session, number: int) -> dict[int, Measurement]:

@@ -44,6 +44,7 @@ def rank(
     if context.invoked_subcommand:
         return
     from nightlab.commons.arena import standings, text
+    from nightlab.commons.places import known_commons
     from nightlab.contest import contestants, entrants, hold
     from nightlab.crew import Crew
     from nightlab.records import NightlabError
@@ -55,7 +56,7 @@ def rank(
             hold(Crew(session, shown), contestants(session, best), seeds)
         finally:
             shown.close()
-    found = entrants(sessions, best)
+    found = entrants(sessions, best, known_commons())
     for session in sessions:
         session.close()
     if not found:

@@ -31,6 +31,11 @@ def open_commons() -> Commons:
         ) from error
 
 
+def known_commons() -> Commons | None:
+    """The user's copy of the commons, for those who can do without; None while there is none."""
+    return open_commons() if store_folder().exists() else None
+
+
 def key_file() -> Path:
     return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "nightlab" / "author.key"
 
