@@ -13,6 +13,7 @@ import pytest
 from conftest import TinyLab
 from hypothesis import given
 from hypothesis import strategies as some
+from test_commons_session import MORE, User
 from test_trial import Bench
 
 from nightlab.commons.capability import Fit
@@ -165,6 +166,34 @@ def test_the_tuner_and_the_patch_queue_improve_it(tmp_path: Path) -> None:
     assert best.measurement.metric < baseline.measurement.metric - 0.5
     assert baseline.measurement.held_out is not None
     session.close()
+
+
+def test_a_gene_travels_from_one_lab_to_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One finds a better gene, the other measures it in its own box and adopts it: only its text has travelled."""
+    remote = tmp_path / "remote.git"
+    subprocess.run(["git", "init", "-q", "--bare", "--template=", remote], check=True)
+
+    def user(name: str, kept: str) -> User:
+        lab = TinyLab(make_lab(tmp_path / name, "wasm"))
+        contract = (lab.folder / "lab.toml").read_text()
+        for idea in (lab.folder / "ideas").glob("*.patch"):
+            if not (kept and idea.name.startswith(kept)):
+                idea.unlink()
+        cut = contract.index('[[proposers]]\nkind = "tuner"'), contract.index("[stop]")
+        lab.commit(lab_toml=contract[: cut[0]] + contract[cut[1] :] + MORE.format(remote=remote))
+        return User(name, lab, tmp_path / f"at-{name}", monkeypatch)
+
+    one, two = user("one", "01"), user("two", "")
+    found = one.run(experiments=1)
+    one.share(found)
+    one.sync()
+    two.here()
+    two.sync()
+    session = two.run(experiments=1)
+    champion = session.champion()
+    assert (champion.number, champion.candidate.proposer) == (1, "transplant")
+    assert session.genome(champion.candidate.commit) == found.genome(found.champion().candidate.commit)
+    assert session.ledger.notes("verified")[0]["verdict"] == "confirmed"
 
 
 def test_every_idea_applies_and_has_a_metric(tmp_path: Path, score: Any) -> None:
