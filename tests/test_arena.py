@@ -146,6 +146,11 @@ def test_the_score_counts_season_diversity_and_newcomers() -> None:
     assert made.places[0].name == "new" and made.places[-1].refusals == ("V 0.67 is below 0.7",)
 
 
+def test_two_of_one_name_are_told() -> None:
+    with pytest.raises(ValueError, match="two genes are called a"):
+        standings([entrant("a"), entrant("a")], NOW)
+
+
 # -- over real sessions -------------------------------------------------------------------------------------
 
 GENOME = "A = 4\n"

@@ -62,7 +62,10 @@ def rank(
     if not found:
         mend = "let them take part: nightlab arena" if look else "let a session run first: nightlab run"
         raise NightlabError("no gene has taken part in the arena", mend)
-    made = standings(found, time.time())
+    try:
+        made = standings(found, time.time())
+    except ValueError as error:
+        raise NightlabError(str(error), "give the labs' folders different names") from None
     if out:
         out.write_text(text(made))
     if as_json:

@@ -12,33 +12,32 @@ from rich.table import Table
 from nightlab.commons.arena import Drift, Entrant, Place, Standings
 from nightlab.words import one_line
 
-TERMS = ("score", "F", "success", "use", "robust", "latency", "cost", "V")
+TERMS = ("score", "F", "ok", "use", "rob", "lat", "cost", "V")
+WIDE = 100  # columns from which there is room for what a gene is
 
 
 def print_standings(console: Console, standings: Standings) -> None:
-    """Each domain's places with every term, and what was measured below them."""
+    """Each domain's places with every term, and below them why some are not admitted."""
     entrants = {entrant.name: entrant for entrant in standings.entrants}
     for domain in dict.fromkeys(place.domain for place in standings.places):
         places = [place for place in standings.places if place.domain == domain]
-        table = Table(title=escape(domain), title_justify="left", box=None, pad_edge=False)
-        for name in ("", "gene", entrants[places[0].name].metric, *TERMS, "what it is"):
-            numeric = name not in ("gene", "what it is")
-            table.add_column(escape(name), justify="right" if numeric else "left", no_wrap=numeric or name == "gene")
+        table = Table(title=escape(domain), title_justify="left", box=None, pad_edge=False, collapse_padding=True)
+        for name in ("", "gene", entrants[places[0].name].metric, *TERMS):
+            table.add_column(escape(name), justify="left" if name == "gene" else "right", no_wrap=True)
+        if console.width >= WIDE:
+            table.add_column("what it is", no_wrap=True)
         for place in places:
             entrant = entrants[place.name]
-            look = "dim" if place.refusals else ""
-            cells = (str(place.rank), escape(place.name), _metric(entrant), *_terms(place), escape(entrant.title))
-            table.add_row(*cells, style=look)
+            cells = [str(place.rank), escape(place.name), _metric(entrant), *_terms(place), escape(entrant.title)]
+            table.add_row(*cells[: len(table.columns)], style="dim" if place.refusals else "")
         console.print(table)
         for place in places:
             if place.refusals:
-                console.print(
-                    f"  {escape(place.name)} is not admitted: {escape('; '.join(place.refusals))}", style="dim"
-                )
+                console.print(f"{escape(place.name)} is not admitted: {escape('; '.join(place.refusals))}", style="dim")
     units = ", ".join(sorted({entrant.cost_unit for entrant in standings.entrants}))
     console.print(
-        f"F = success · ln(1 + use) · (1 + robust) · latency · cost; the last two are ½ at the median (cost: {units}); "
-        "~ is an estimate",
+        "F = ok · ln(1 + use) · (1 + rob) · lat · cost: valid runs, settings with a gain, how alike the gains are, "
+        f"speed and thrift (½ at the median; cost: {units}). ~ is an estimate",
         style="dim",
         highlight=False,
     )

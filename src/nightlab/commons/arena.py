@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Literal
@@ -28,6 +28,7 @@ from nightlab.commons.fitness import (
     security,
 )
 from nightlab.records import NightlabError
+from nightlab.words import one_line
 
 VERSION = 1
 LARGEST = 4 * 2**20  # bytes of published standings that are read
@@ -112,8 +113,9 @@ class Drift:
 
 def standings(entrants: Sequence[Entrant], at: float) -> Standings:
     """The places of all entrants at a time, best first in each domain. Raises ValueError where two have one name."""
-    if len({entrant.name for entrant in entrants}) < len(entrants):
-        raise ValueError("two entrants have the same name")
+    names = Counter(entrant.name for entrant in entrants)
+    if twice := [name for name, times in names.items() if times > 1]:
+        raise ValueError(f"two genes are called {one_line(twice[0], 100)}")
     tasks = defaultdict(list)
     for entrant in entrants:
         tasks[entrant.task].append(entrant.evaluated)
