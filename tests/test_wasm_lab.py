@@ -18,7 +18,9 @@ from test_trial import Bench
 
 from nightlab.commons.capability import Fit
 from nightlab.commons.genes import MAGIC, Host, negotiate, read
+from nightlab.genome import code_lines, same_program
 from nightlab.propose import change_constants, find_constants
+from nightlab.propose.program import fingerprint
 from nightlab.records import NightlabError
 from nightlab.session import this_sandbox
 from nightlab.start import SHIPPED, make_lab
@@ -120,6 +122,11 @@ def test_memory_ends_at_the_limit(score: Any) -> None:
     grown = "(f32.div (f32.convert_i32_s (memory.grow (i32.const 64))) (f32.const -2))"  # -1: refused, that is 0.5
     costs, _ = score.predicted(answering(grown), b"t")
     assert costs == [1.0] * 8
+    import wasmtime
+
+    said, two_pages = SAYS.replace("4194304", "65536"), NEVER_LEARNS.replace("(memory 1)", "(memory 2)")
+    with pytest.raises(wasmtime.WasmtimeError, match="exceeds memory limits"):
+        score.predicted(compiled(two_pages.format("f32.const 0.5"), said), b"t")
 
 
 @pytest.mark.parametrize(
@@ -218,6 +225,16 @@ def test_its_constants_are_found_with_their_hints() -> None:
         "BITS": (14, "10..18"),
         "RATE": (0.1, "0.01..2 log"),
     }
+
+
+def test_comments_and_layout_make_no_other_program() -> None:
+    other = GENE.replace("    ;; From -1", "  (; a ;) ;; From -2").replace("\n  (func", "\n(func")
+    assert other != GENE and same_program("gene.wat", GENE, other)
+    assert fingerprint({"gene.wat": GENE}, "cpu") == fingerprint({"gene.wat": other}, "cpu")
+    assert code_lines("gene.wat", GENE) == code_lines("gene.wat", other) < len(GENE.splitlines())
+    for changed in (GENE.replace("0.1", "0.2"), GENE.replace("text.predict", "text.;;predict"), GENE + "(;"):
+        assert not same_program("gene.wat", GENE, changed)
+    assert not same_program("gene.txt", GENE, other)
 
 
 @given(orders=some.integers(-(2**31), 2**31 - 1), rate=some.floats(1e-6, 1e6))

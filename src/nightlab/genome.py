@@ -8,6 +8,10 @@ import re
 
 SEED_NAME = re.compile(r"(^|_)seed($|_)|PRNGKey", re.IGNORECASE)
 GENERATORS = {"Random", "RandomState", "default_rng", "SeedSequence"}  # whose argument is a seed
+WASM = ".wat"
+# Of WebAssembly's text format: strings, comments, brackets, and words.
+WASM_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|;;[^\n]*|\(;.*?;\)|[()]|[^\s()";]+|\S', re.DOTALL)
+WASM_COMMENT = (";;", "(;")
 TOO_MUCH = (RecursionError, MemoryError, ValueError)  # of a program that parses, and is too deep to be walked
 
 
@@ -31,6 +35,8 @@ def code_lines(path: str, text: str) -> int:
     with contextlib.suppress(*TOO_MUCH):
         if tree := parsed(path, text):
             return len(ast.unparse(tree).splitlines())
+    if path.endswith(WASM):
+        text = WASM_TOKEN.sub(lambda token: "" if token[0].startswith(WASM_COMMENT) else token[0], text)
     return sum(1 for line in text.splitlines() if line.strip())
 
 
@@ -43,7 +49,14 @@ def same_program(path: str, before: str, after: str) -> bool:
         one, two = parsed(path, before), parsed(path, after)
         if one and two:
             return ast.dump(unseeded(one)) == ast.dump(unseeded(two))
-    return before == after
+    return bare(path, before) == bare(path, after)
+
+
+def bare(path: str, text: str) -> str:
+    """A text that is not Python without what is known to do nothing: comments and layout in WebAssembly's format."""
+    if not path.endswith(WASM):
+        return text
+    return " ".join(token for token in WASM_TOKEN.findall(text) if not token.startswith(WASM_COMMENT))
 
 
 def parsed(path: str, text: str) -> ast.Module | None:

@@ -20,12 +20,13 @@ from typing import Any, Protocol
 
 from nightlab.commons.exchange import Commons, Taken
 from nightlab.lineage import Unreachable
-from nightlab.lineage.chains import AUTHOR, LARGEST_PACK, MOST
+from nightlab.lineage.chains import AUTHOR, MOST
 from nightlab.records import NightlabError
 
 EVERY = 5.0  # seconds after which what one has is announced again, changed or not
-WAITING = 1000  # messages that wait to be looked at: the oldest go
+WAITING = 200  # messages that wait to be looked at: the oldest go
 LARGEST_WORDS = 2 * 2**20  # bytes of an announcement, or of what is asked for
+LARGEST = 64 * 2**20  # bytes of a bundle: who has more to catch up on comes by nightlab sync
 PATIENCE = 30.0  # seconds that an answer may take
 REFUSALS = 10_000  # heads that are remembered as refused
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -115,7 +116,7 @@ class Gossip:
             self.transport.ask(peer, wants)
 
     def _take(self, bundle: bytes, all_taken: Taken) -> None:
-        if not bundle or len(bundle) > LARGEST_PACK:
+        if not bundle or len(bundle) > LARGEST:
             return
         path = self.commons.folder / f"gossip.{os.getpid()}.bundle"
         try:
@@ -151,7 +152,7 @@ class Gossip:
         path = self.commons.folder / f"answer.{os.getpid()}.bundle"
         try:
             self.chains.pack(path, news)
-            return path.read_bytes()
+            return path.read_bytes() if path.stat().st_size <= LARGEST else b""
         except NightlabError:
             return b""  # a chain moved meanwhile: it is asked for again
         finally:
@@ -176,7 +177,7 @@ class Zenoh:
             "scouting/multicast/enabled": False,
             "listen/endpoints": list(listen),
             "connect/endpoints": list(connect),
-            "transport/link/rx/max_message_size": LARGEST_PACK,
+            "transport/link/rx/max_message_size": LARGEST,
         }
         try:
             for key, value in settings.items():

@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from nightlab.genome import TOO_MUCH, parsed, unseeded
+from nightlab.genome import TOO_MUCH, bare, parsed, unseeded
 from nightlab.propose.constants import resolved
 
 WORD = re.compile(r"\w+")
@@ -40,11 +40,11 @@ def fingerprint(genome: Mapping[str, str], device: str, outside: Collection[str]
 
 
 def canonical(path: str, text: str, device: str, outside: Collection[str] = ()) -> str:
-    """The canonical form of one file, or its text, if it is not Python. Names in ``outside`` stay what they are."""
+    """The canonical form of one file; its bare text, if it is not Python. Names in ``outside`` stay what they are."""
     try:
         tree = parsed(path, text)
         if tree is None:
-            return text
+            return bare(path, text)
         unseeded(tree)
         free, fixed = not _sees_names(tree), {*outside, *_spoken(tree), *_unread(tree), *dir(builtins)}
         if free:

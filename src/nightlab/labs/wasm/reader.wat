@@ -2,8 +2,8 @@
 ;;
 ;; The text lies in a memory that the gene can't reach: what it has not been told yet, it can't know.
 (module
+  (import "text" "memory" (memory 1))
   (import "gene" "predict" (func $predict (param i32) (result f32)))
-  (memory (export "memory") 0)
 
   ;; The text is at 0. How likely the gene thought each of its bits goes to $out, as f32.
   (func (export "read") (param $bytes i32) (param $out i32)

@@ -45,11 +45,13 @@ def predicted(wasm, text):
     fuel, memory = allowance(wasm)
     config = wasmtime.Config()
     config.consume_fuel = True
-    config.cranelift_nan_canonicalization = True  # with the next line: the same bits on every machine
-    config.wasm_threads = config.wasm_relaxed_simd = config.wasm_simd = False
+    config.cranelift_nan_canonicalization = True  # and no instructions whose outcome depends on the machine
+    config.wasm_threads = config.wasm_relaxed_simd = config.wasm_simd = config.wasm_gc = config.wasm_exceptions = False
     store = wasmtime.Store(wasmtime.Engine(config))
     pages = -(-33 * len(text) // PAGE) + 1
-    store.set_limits(memory_size=max(memory, pages * PAGE), instances=2, memories=2, tables=1, table_elements=1024)
+    shelf, out = wasmtime.Memory(store, wasmtime.MemoryType(wasmtime.Limits(pages, pages))), -(-len(text) // 4) * 4
+    shelf.write(store, text, 0)
+    store.set_limits(memory_size=memory, instances=2, memories=2, tables=1, table_elements=1024)
     store.set_fuel(fuel * len(text))
     gene = wasmtime.Module(store.engine, wasm)
     if gene.imports:
@@ -58,12 +60,9 @@ def predicted(wasm, text):
     if not isinstance(predict, wasmtime.Func):
         raise Refused("it exports no function predict")
     reader = wasmtime.Module(store.engine, Path("reader.wat").read_text())
-    reads = wasmtime.Instance(store, reader, [predict]).exports(store)
-    memory, out = reads["memory"], -(-len(text) // 4) * 4
-    memory.grow(store, pages)
-    memory.write(store, text, 0)
-    reads["read"](store, len(text), out)
-    given = array("f", memory.read(store, out, out + 32 * len(text)))
+    read = wasmtime.Instance(store, reader, [shelf, predict]).exports(store)["read"]
+    read(store, len(text), out)
+    given = array("f", shelf.read(store, out, out + 32 * len(text)))
     costs = [-log2(min(p, 1 - LEAST)) if p >= LEAST else -log2(LEAST) for p in given]  # NaN: the least, too
     return costs, fuel * len(text) - store.get_fuel()
 
