@@ -193,6 +193,10 @@ def test_genes_of_two_labs_meet(make_lab: Callable[..., TinyLab]) -> None:
     assert measured_otherwise(made, sessions) == []
     forged = made.model_copy(update={"entrants": (found["one/t #1"].model_copy(update={"values": (0.5,)}),)})
     assert [drift.detail for drift in measured_otherwise(forged, sessions)] == ["the ledger says otherwise of: values"]
+    hold(Crew(sessions[1], View()), contestants(sessions[1], 1), 3)
+    later = {e.name: e.evaluated for e in entrants(sessions[1:], 3)}
+    assert [later[f"two/t #{number}"].runs for number in (1, 2)] == [2, 3], "who ran on fewer seeds has not failed"
+    assert all(len(evaluated.gains) == evaluated.runs for evaluated in later.values())
     trials = len(sessions[0].ledger.trials())
     hold(Crew(sessions[0], View()), contestants(sessions[0], 1), 2)  # it is known
     assert len(sessions[0].ledger.trials()) == trials

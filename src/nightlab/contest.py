@@ -5,13 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import asdict, replace
 from typing import Any
 
 from nightlab.commons.arena import Drift, Entrant, Standings
 from nightlab.commons.exchange import Commons
-from nightlab.commons.fitness import Evaluated, Severity
+from nightlab.commons.fitness import LARGEST, Evaluated, Severity
 from nightlab.commons.places import author_key
 from nightlab.commons.record import Finding, Verification, author_of, genome_id
 from nightlab.commons.trust import Trust
@@ -43,17 +42,20 @@ def contestants(session: Session, best: int) -> list[Experiment]:
 def hold(crew: Crew, chosen: Sequence[Experiment], seeds: int) -> None:
     """Run the baseline and the chosen on the arena's seeds, one trial at a time; what ran before is not run again.
 
-    One that fails has failed, and the others go on. Raises NightlabError when the baseline can't be measured,
-    Interrupted when the user wants to stop.
+    One that fails has failed, and the others go on. Raises NightlabError when the baseline can't be measured or nothing
+    can run, Interrupted when the user wants to stop.
     """
     budget = crew.session.budget.record()
     with crew.on_duty():
         crew.take_up()
         crew.land()  # what an earlier run left is written down, and judged when the search goes on
-        for number in (0, *(experiment.number for experiment in chosen)):
-            for seed in range(ARENA_SEED, ARENA_SEED + seeds):
-                with suppress(*([NightlabError] if number else [])):
+        for seed in range(ARENA_SEED, ARENA_SEED + seeds):
+            for number in (0, *(experiment.number for experiment in chosen)):
+                try:
                     measure(crew, [Asked(number, "arena", seed, budget)])
+                except NightlabError:
+                    if not number or seed not in _runs(crew.session, number):
+                        raise  # it is not the gene that failed
 
 
 def entrants(sessions: Sequence[Session], best: int, commons: Commons | None = None) -> list[Entrant]:
@@ -64,9 +66,11 @@ def entrants(sessions: Sequence[Session], best: int, commons: Commons | None = N
     found: list[Entrant] = []
     for session in sessions:
         abroad = _Abroad(session, commons) if commons else None
-        baseline = {s: m.metric for s, m in _runs(session, 0).items() if m.metric is not None}
+        ran = _runs(session, 0)
+        baseline = {seed: m.metric for seed, m in ran.items() if m.metric is not None and abs(m.metric) < LARGEST / 2}
         for experiment in contestants(session, best):
-            if baseline and (ran := _runs(session, experiment.number)):
+            ran = _runs(session, experiment.number)
+            if ran.keys() & baseline.keys():
                 known = abroad.known(experiment) if abroad else {}
                 found.append(_entrant(session, experiment, ran, baseline).model_copy(update=known))
     return [_in_all_settings(entrant, found) for entrant in found]
@@ -126,12 +130,13 @@ def _entrant(
     session: Session, experiment: Experiment, ran: dict[int, Measurement], baseline: dict[int, float]
 ) -> Entrant:
     lab, metric, candidate = session.lab, session.metric, experiment.candidate
-    valid = {seed: m for seed, m in ran.items() if m.metric is not None and seed in baseline}
+    shared = {seed: m for seed, m in ran.items() if seed in baseline}
+    valid = {seed: m for seed, m in shared.items() if m.metric is not None and abs(m.metric) < LARGEST / 2}
     gains = tuple(metric.gain(baseline[seed], m.metric) for seed, m in valid.items() if m.metric is not None)
     unit, costs = _costs(list(valid.values()))
-    caught = [CAUGHT[m.outcome] for m in ran.values() if m.outcome in CAUGHT]
+    caught = [CAUGHT[m.outcome] for m in shared.values() if m.outcome in CAUGHT]
     evaluated = Evaluated(
-        runs=len(baseline),
+        runs=len(shared),
         gains=gains,
         settings=1,
         gained=int(bool(gains) and average(gains) > 0),
@@ -149,7 +154,7 @@ def _entrant(
         evaluated=evaluated,
         cost_unit=unit,
         passed=len(valid),
-        tests=len(ran),
+        tests=len(shared),
         found={severity: caught.count(severity) for severity in sorted(set(caught))},
         measured_at=experiment.judged_at or experiment.proposed_at,
     )
