@@ -193,7 +193,7 @@ class Follower:
                 self.training += seconds
                 self.trained.append((event.at, seconds))
                 self.machine = data["measurement"].get("machine") or self.machine
-            noisy |= kind in ("finished", "machine")
+            noisy |= kind == "machine" or (kind == "finished" and self._repeats(feed, data["id"]))
             self._trouble(kind, event.at, data)
         for number in sorted(touched):
             self._look_again(feed, feed.experiment(number), {e.data["number"] for e in news if e.kind == "judged"})
@@ -242,6 +242,11 @@ class Follower:
     def _noise(self, feed: Feed) -> None:
         noise = replicates(feed, self.about.budget, self.lab.judge.sigma).noise()
         self.sigma, self.replicates = noise.sigma, noise.replicates
+
+    def _repeats(self, feed: Feed, trial_id: str) -> bool:
+        """Whether the noise may be known better after a trial: it ran a genome that had run before, or the baseline."""
+        known = [trial for trial in self.open if trial.id == trial_id]
+        return not known or known[0].experiment == 0 or feed.repeated(known[0])
 
     def _machine(self, feed: Feed) -> dict[str, float | str]:
         found = [m.machine for _, m in feed.trials(last=10) if m and m.machine]

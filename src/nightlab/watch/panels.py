@@ -150,7 +150,7 @@ def _flight(flight: InFlight, width: int, rows: int) -> list[Text]:
 def _chart(picture: Picture, width: int, height: int) -> list[Text]:
     """The staircase of kept changes over the experiments, and the latest others as points."""
     metric, steps = picture.about.metric, picture.steps
-    last = max((each.number for each in (*picture.points, *steps)), default=0)
+    last = max([*(point.number for point in picture.points), *(step.number for step in steps)], default=0)
     arrow = "lower is better" if metric.goal == "minimise" else "higher is better"
     title = f"best so far · {words_of(metric.name, 24)}, {arrow} · 0 to {last:,}"
     lines = [_heading(title if width >= 60 else "best so far", width)]
