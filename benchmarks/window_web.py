@@ -8,6 +8,7 @@ the ledger's transaction to the changed page, the server polls twice a second.
 from __future__ import annotations
 
 import argparse
+import os
 import random
 import re
 import shutil
@@ -85,6 +86,8 @@ def look(play: Any, folder: Path, ledger: Ledger) -> list[str]:
         found = re.search(r"http://\S+", server.stdout.readline())
         assert found
         urllib.request.urlopen(f"{found[0]}page/main.js").read()
+        process = psutil.Process(server.pid)
+        before = sum(process.cpu_times()[:2])
         page = browser.new_page(viewport={"width": 1440, "height": 900})
         page.goto(found[0])
         page.locator("#rows .row").first.wait_for(timeout=120_000)
@@ -92,16 +95,17 @@ def look(play: Any, folder: Path, ledger: Ledger) -> list[str]:
         stands = page.evaluate("performance.getEntriesByName('painted')[0].startTime")
         while page.evaluate(WORDS) < -(-ledger.next_number() // CHUNK):
             page.wait_for_timeout(200)
+        work = sum(process.cpu_times()[:2]) - before
         sizes = page.evaluate(
             "performance.getEntriesByType('resource').map(e => [e.name.includes('/page/'), e.encodedBodySize])"
         )
         code, told = (sum(size for page_, size in sizes if page_ == which) for which in (True, False))
         frames = page.evaluate(SCROLL)
         latency = statistics.median(update(page, ledger) for _ in range(UPDATES))
-        memory = psutil.Process(server.pid).memory_info().rss / 2**20
+        memory = process.memory_info().rss / 2**20
         heap = page.evaluate("performance.memory.usedJSHeapSize") / 2**20
         return [
-            f"{painted:.0f} ms", f"{stands:.0f} ms", f"{latency * 1000:.0f} ms", f"{frames:.0f} ms",
+            f"{painted:.0f} ms", f"{stands:.0f} ms", f"{work:.2f} s", f"{latency * 1000:.0f} ms", f"{frames:.0f} ms",
             f"{code / 1000:.0f} kB", f"{told / 1000:,.0f} kB", f"{memory:.0f} MB", f"{heap:.0f} MB",
         ]  # fmt: skip
     finally:
@@ -148,7 +152,19 @@ def main() -> None:
             session.close()
             print(rows[-1], file=sys.stderr, flush=True)
     heading("The window in a browser")
-    heads = ["experiments", "first paint", "all there", "update", "scrolling, 95 %", "code", "data", "server", "page"]
+    print(f"load of the machine meanwhile: {os.getloadavg()[1]:.1f}\n")
+    heads = [
+        "experiments",
+        "first paint",
+        "all there",
+        "server's CPU",
+        "update",
+        "scrolling, 95 %",
+        "code",
+        "data",
+        "server",
+        "page",
+    ]
     table(heads, rows)
 
 
