@@ -18,7 +18,8 @@ from typing import Any
 
 from nightlab.lab import Lab, Stop
 from nightlab.ledger import LEDGER, add_note
-from nightlab.ledger.feed import Event, Feed
+from nightlab.ledger.feed import Feed
+from nightlab.ledger.journal import Event
 from nightlab.records import Experiment, Measurement, NightlabError, Trial
 from nightlab.session import runs_now
 from nightlab.standing import replicates

@@ -67,9 +67,9 @@ class Notices:
             return
         if time.monotonic() - self._looked > LOOK:
             self._looked = time.monotonic()
-            for event, kind, data in self.ledger.since(self._seen):
-                self._seen = event
-                self._happened(kind, data)
+            for event in self.ledger.events(self._seen):
+                self._seen = event.seq
+                self._happened(event.kind, event.data)
         for way in self.ways:
             if way.keeper is not None and way.keeper.poll() is not None:
                 keeper, way.keeper = way.keeper, None

@@ -136,8 +136,11 @@ class Peers:
         return (record for record in records if seconds(record.at) < time.time() + EPOCH)
 
     def _measured(self, tag: str) -> list[dict[str, Any]]:
-        """What a session of this lab found of others' findings of this task."""
-        ledger = self.session.ledger if tag == self.session.tag else find_ledger(self.session.repo.lab, tag)
+        """What a session of this lab found of others' findings of this task; nothing, if its ledger can't be read."""
+        try:
+            ledger = self.session.ledger if tag == self.session.tag else find_ledger(self.session.repo.lab, tag)
+        except NightlabError:
+            return []
         try:
             return [note for note in ledger.notes("verified") if note["task"] == self.task.id]
         finally:

@@ -6,17 +6,9 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
 
-from nightlab.ledger.journal import Ledger
+from nightlab.ledger.journal import Event, Ledger
 from nightlab.records import Spent
-
-
-class Event(NamedTuple):
-    seq: int
-    at: float
-    kind: str
-    data: dict[str, Any]
 
 
 class Feed(Ledger):
@@ -33,15 +25,6 @@ class Feed(Ledger):
             yield
         finally:
             self._db.execute("COMMIT")
-
-    def last_event(self) -> int:
-        return int(self._db.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()[0])
-
-    def events(self, after: int, most: int) -> list[Event]:
-        """What happened after event ``after``, oldest first, at most so much."""
-        query = "SELECT seq, at, kind, data FROM events WHERE seq > ? ORDER BY seq LIMIT ?"
-        rows = self._db.execute(query, (after, most)).fetchall()
-        return [Event(seq, at, kind, json.loads(data)) for seq, at, kind, data in rows]
 
     def latest(self, kind: str) -> Event | None:
         """The last event of a kind."""

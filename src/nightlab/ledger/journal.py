@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from nightlab.ledger.sources import Sources
 from nightlab.ledger.tables import COLUMNS, SCHEMA, TABLES, VERSION, apply, experiment_of, fold, trial_of
@@ -35,6 +35,15 @@ from nightlab.records import (
     Trial,
     Verdict,
 )
+
+
+class Event(NamedTuple):
+    """One line of the journal. ``seq`` counts them, ``at`` is in seconds since the epoch."""
+
+    seq: int
+    at: float
+    kind: str
+    data: dict[str, Any]
 
 
 class Ledger:
@@ -186,10 +195,11 @@ class Ledger:
         rows = self._db.execute(query, (kind, last)).fetchall()
         return [{**json.loads(data), "at": at} for data, at in reversed(rows)]
 
-    def since(self, event: int) -> list[tuple[int, str, dict[str, Any]]]:
-        """The events after that of this number, oldest first: each with its number, its kind and its data."""
-        rows = self._db.execute("SELECT seq, kind, data FROM events WHERE seq > ? ORDER BY seq", (event,)).fetchall()
-        return [(seq, kind, json.loads(data)) for seq, kind, data in rows]
+    def events(self, after: int, most: int = -1) -> list[Event]:
+        """What happened after event ``after``, oldest first, at most so much."""
+        query = "SELECT seq, at, kind, data FROM events WHERE seq > ? ORDER BY seq LIMIT ?"
+        rows = self._db.execute(query, (after, most)).fetchall()
+        return [Event(seq, at, kind, json.loads(data)) for seq, at, kind, data in rows]
 
     def last_event(self) -> int:
         """The number of the last event; 0 in a new ledger."""
