@@ -14,7 +14,7 @@ from nightlab.candidates import MOMENT
 from nightlab.crew import Crew
 from nightlab.lab import Stop
 from nightlab.night import Night
-from nightlab.propose import Briefing, Proposal, Refused
+from nightlab.propose import Briefing, Mixture, Proposal, Refused
 from nightlab.records import Experiment, NightlabError
 from nightlab.watch.view import View
 
@@ -202,3 +202,30 @@ def test_a_patch_that_stands_on_the_one_that_runs_waits_for_it(make_lab: Any) ->
     Night(session, Stop(), Crew(session, View())).run()
     assert [e.kept for e in session.ledger.experiments()] == [True] * 4
     assert session.ledger.notes("refused") == []
+
+
+def test_one_who_had_nothing_before_the_baseline_was_measured_is_asked_again(make_lab: Any) -> None:
+    session = make_lab().session()
+    night = Night(session, Stop(), Crew(session, View()))
+    ended, news = threading.Event(), night.candidates.news
+
+    def told() -> None:
+        news()
+        ended.set()
+
+    class Waits:
+        name, left = "waits", 1
+
+        def propose(self, briefing: Briefing) -> Proposal | None:
+            if briefing.champion.verdict is None:
+                ended.wait(60)  # the thought began before the trial ended, and ends after it
+                return None
+            self.left -= 1
+            return Proposal(self.name, "now", changed(A=2)) if self.left >= 0 else None
+
+        def tell(self, proposal: Proposal, refusal: str | None) -> None: ...
+
+    night.candidates.news = told  # type: ignore[method-assign]
+    night.candidates.proposers = Mixture({"waits": (Waits(), 1.0)}, {})
+    night.run()
+    assert session.ledger.next_number() == 2

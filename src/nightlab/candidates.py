@@ -88,6 +88,7 @@ class Candidates:
         self._ready: list[Ready] = []
         self._themes: dict[int, frozenset[str]] = {}  # of experiments without a verdict, where slots may choose
         self._dry = False  # the proposers had nothing, as things stood
+        self._outdated = False  # a trial has ended since the thought that is under way began
         self._refused = 0  # in a row
 
     def next(self, *, idle: bool) -> int | None:
@@ -129,7 +130,8 @@ class Candidates:
             return
         thought, self._thought, self._quick_dry = self._thought, None, False
         thought.waits(slot=False)
-        self._dry = thought.proposal is None and not self.proposers.overtaken
+        self._dry = thought.proposal is None and not self.proposers.overtaken and not self._outdated
+        self._outdated = False
         waited = {"waited": thought.waited} if thought.waited else {}
         self._hear(thought, {} if self._note_failed(waited) else waited)
 
@@ -189,6 +191,7 @@ class Candidates:
     def news(self) -> None:
         """A trial has ended: proposers that had nothing may have something now."""
         self._dry = self._quick_dry = False
+        self._outdated = self._thought is not None
 
     def judged(self, experiment: Experiment) -> None:
         self._themes.pop(experiment.number, None)
