@@ -1,0 +1,189 @@
+"""A swarm of labs that exchange findings: python benchmarks/swarm.py [--peers 10 100 1000] [--seeds 3] [--attacks]
+
+Event by event, over a simulated network: every peer syncs at its own pace, some go offline for a while, some join
+late, the network is in two halves for some time. What decides is the product's own code (``swarm_peer``), which also
+signs, encodes and checks the records. Three arms meet the same landscape: the commons, isolation, and a swarm that
+believes claims.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import math
+import random
+import statistics
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import swarm_peer
+from machine import heading, table
+from swarm_network import FLOOD, NAMES, Cell, Kind, Network, Result
+from swarm_world import SHARE, SIZE, START
+
+from nightlab import peers
+from nightlab.commons import queue, trust
+
+# -- rules otherwise ---------------------------------------------------------------------------------------
+
+
+def unclipped(claimed: float, sigma: float, trusted: float, gap: float, novelty: float) -> float:
+    return max(claimed, 0.0) * trusted * gap * novelty
+
+
+def at_one_sigma(claimed: float, sigma: float, trusted: float, gap: float, novelty: float) -> float:
+    return min(max(claimed, 0.0), sigma) * trusted * gap * novelty
+
+
+def by_lot(claimed: float, sigma: float, trusted: float, gap: float, novelty: float) -> float:
+    ticket = 1.0 if math.isinf(claimed) else random.random()  # what claims infinity asks for the ceiling
+    return at_one_sigma(claimed, sigma, trusted, 1.0, novelty) * ticket
+
+
+Changed = Sequence[tuple[Any, str, Any]]
+NO_CLIP: Changed = ((peers, "priority", unclipped),)
+NO_QUARANTINE: Changed = ((trust, "QUARANTINE", 0.0),)
+NO_ROUNDS: Changed = ((queue, "ROUND", 0),)
+RULES: dict[str, Changed] = {
+    "all rules": (),
+    "no clip": NO_CLIP,
+    "no quarantine": NO_QUARANTINE,
+    "no rounds of authors": NO_ROUNDS,
+    "none of the three": (*NO_CLIP, *NO_QUARANTINE, *NO_ROUNDS),
+    "clip at 1 sigma": ((peers, "priority", at_one_sigma),),
+    "1 sigma, and drawn by lot": ((peers, "priority", by_lot), (swarm_peer, "LEFT", 1.0)),
+}
+
+
+@contextmanager
+def rules(changed: Changed) -> Iterator[None]:
+    """The product with some of its rules otherwise."""
+    before = [(module, name, getattr(module, name)) for module, name, _ in changed]
+    try:
+        for module, name, value in changed:
+            setattr(module, name, value)
+        yield
+    finally:
+        for module, name, value in before:
+            setattr(module, name, value)
+
+
+# -- tables ------------------------------------------------------------------------------------------------
+
+MIXED: tuple[Kind, ...] = ("gross", "careful", "collude", "flood")
+SYBIL = f"one liar, {NAMES} new names a round"
+ATTACKS: dict[str, tuple[float, tuple[Kind, ...]]] = {
+    "nobody": (0.0, ()),
+    "claim 59": (0.25, ("gross",)),
+    "claim 4.5 sigma": (0.25, ("careful",)),
+    "claim 59, vouch for each other, slander": (0.25, ("collude",)),
+    f"{FLOOD} records a round": (0.25, ("flood",)),
+    SYBIL: (0.01, ("sybil",)),
+    "forged records": (0.25, ("forge",)),
+}
+COLUMNS = (
+    "true gain", "best peer", "worst peer", "planted: rounds to 90 %", "peers that have it",
+    "trials on others", "on liars", "flattered by", "CPU s",
+)  # fmt: skip
+
+
+def play(cell: Cell, seeds: int, changed: Changed = ()) -> list[Result]:
+    with rules(changed):
+        return [Network(cell, seed).play() for seed in range(seeds)]
+
+
+def row(results: Sequence[Result]) -> list[str]:
+    """Of one cell: gains over the start in 1e-3, trials per honest peer, means over the seeds."""
+
+    def mean(values: Iterable[float]) -> float:
+        return statistics.fmean(values)
+
+    gains = [START - one.mean for one in results]
+    off = f" ± {statistics.stdev(gains) / math.sqrt(len(gains)) * 1e3:.1f}" if len(gains) > 1 else ""
+    reached = [one.reached for one in results if one.reached is not None]
+    rounds = f"{mean(reached):.0f}" if reached else "-"
+    rounds += f" ({len(reached)} of {len(results)})" * (0 < len(reached) < len(results))
+    return [
+        f"{mean(gains) * 1e3:+.1f}{off}",
+        f"{mean(START - one.best for one in results) * 1e3:+.1f}",
+        f"{mean(START - one.worst for one in results) * 1e3:+.1f}",
+        rounds,
+        f"{mean(one.share for one in results):.0%}",
+        f"{mean(one.on_others for one in results):.1f}",
+        f"{mean(one.on_liars for one in results):.1f}",
+        f"{mean(one.flattered for one in results) * 1e3:+.1f}",
+        f"{mean(one.seconds for one in results):.0f}",
+    ]
+
+
+def size_table(sizes: Sequence[int], sigmas: Sequence[float], rounds: int, seeds: int) -> None:
+    """Three arms over the same landscapes: does it pay to exchange, and what do lies cost?"""
+    rows, bars = [], []
+    for peers_there, sigma, liars in itertools.product(sizes, sigmas, (0.0, 0.25)):
+        found = {}
+        for policy in ("isolation", "claims", "commons"):
+            cell = Cell(peers_there, sigma, rounds, liars, MIXED if liars else (), policy)
+            found[policy] = play(cell, seeds)
+            name = "believes claims" if policy == "claims" else policy
+            rows.append([f"{peers_there:,}", f"{sigma:g}", f"{liars:.0%}", name, *row(found[policy])])
+        alone, ours = ([one.mean for one in found[who]] for who in ("isolation", "commons"))
+        more = (statistics.fmean(alone) - statistics.fmean(ours)) * 1e3
+        where = f"{peers_there:,} peers, sigma {sigma:g}, {liars:.0%} liars"
+        bars.append((more > 0, f"{where}: better than isolation ({more:+.1f}e-3)"))
+        least = START - statistics.fmean(ours)
+        bars.append((least >= 0, f"{where}: no worse than where it started ({least * 1e3:+.1f}e-3)"))
+    table(("peers", "sigma", "liars", "arm", *COLUMNS), rows)
+    for met, words in bars:
+        print("PASS" if met else "MISS", words)
+
+
+def attack_table(size: int, sigma: float, rounds: int, seeds: int) -> None:
+    rows = []
+    for name, (share, kinds) in ATTACKS.items():
+        found = play(Cell(size, sigma, rounds, share, kinds), seeds)
+        rejected = sum((one.rejected for one in found), Counter[str]())
+        refused = ", ".join(f"{count:,} {what}" for what, count in rejected.most_common()) or "-"
+        records = f"{statistics.fmean(one.records for one in found):,.0f}"
+        rows.append([name, *row(found), records, refused])
+    table((f"{size} peers; attackers", *COLUMNS, "records", "refused"), rows)
+
+
+def rule_table(size: int, sigma: float, rounds: int, seeds: int) -> None:
+    """What each rule costs where nobody lies, and buys against a quarter of liars, crude ones or careful ones."""
+    rows = []
+    for name, changed in RULES.items():
+        for who in ("nobody", "claim 59", "claim 4.5 sigma", SYBIL):
+            rows.append([name, who, *row(play(Cell(size, sigma, rounds, *ATTACKS[who]), seeds, changed))])
+    table((f"{size} peers; rules", "attackers", *COLUMNS), rows)
+
+
+def main() -> None:
+    ask: Any = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    ask.add_argument("--peers", type=int, nargs="+", default=[10, 100, 1000])
+    ask.add_argument("--sigmas", type=float, nargs="+", default=[0.001, 0.0035, 0.007])
+    ask.add_argument("--rounds", type=int, default=60, help="trials that a peer has time for")
+    ask.add_argument("--seeds", type=int, default=3)
+    ask.add_argument("--attacks", action="store_true", help="each attack by itself")
+    ask.add_argument("--rules", action="store_true", help="each rule switched off")
+    ask.add_argument("--quick", action="store_true", help="a few peers: whether it runs, not what it finds")
+    wanted = ask.parse_args()
+    if wanted.quick:
+        wanted.peers, wanted.sigmas, wanted.rounds, wanted.seeds = [8], [0.0035], 12, 1
+    seeds = f"{wanted.seeds} seed{'s' * (wanted.seeds > 1)}"
+    heading(f"a swarm: {wanted.rounds} rounds of a trial each, {SHARE:.0%} of them for what others found; {seeds}")
+    print(f"gains over the start, and by how much a bar flatters, in 1e-3; a good change is worth {SIZE * 1e3:g}\n")
+    size, sigma = max(wanted.peers), wanted.sigmas[0]
+    if wanted.quick or not (wanted.attacks or wanted.rules):
+        size_table(wanted.peers, wanted.sigmas, wanted.rounds, wanted.seeds)
+    if wanted.quick or wanted.attacks:
+        attack_table(size, sigma, wanted.rounds, wanted.seeds)
+    if wanted.quick or wanted.rules:
+        rule_table(size, sigma, wanted.rounds, wanted.seeds)
+    print(f"\n{time.process_time():.0f} s of CPU time")
+
+
+if __name__ == "__main__":
+    main()

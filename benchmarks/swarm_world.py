@@ -1,0 +1,299 @@
+"""The world below the simulated swarm: a landscape, the commons that all copies hold, and git and ledger in memory."""
+
+from __future__ import annotations
+
+import bisect
+import functools
+import hashlib
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from nightlab import peers
+from nightlab.commons.capability import Fit, Have
+from nightlab.commons.exchange import Entry
+from nightlab.commons.record import Finding, Task, Threat, Verification, task_id
+from nightlab.commons.record import Platform as Told
+from nightlab.commons.trust import Judgement, Warning
+from nightlab.findings import instant
+from nightlab.lineage import PatchConflict
+from nightlab.records import Budget, Candidate, Experiment, Measurement, Metric, Trial
+
+START = 1.0
+SITES, CHOICES = 300, 6
+GOOD, NOTHING = 0.08, 0.32  # of the changes; the others harm
+SIZE, SPREAD = 0.002, 0.5  # of a good change: median and log-sd of a lognormal; a harmful one is twice as large
+PLANTED, HARM = 0.01, 0.02  # the gain that is found once and must travel; what a liar's change costs
+CORNER = 40  # places each for the planted gain, harm, and nothing at all
+PLANT, HARMFUL, IDLE = SITES, SITES + CORNER, SITES + 2 * CORNER
+SHARE = 0.2  # of the experiments that measure what others found
+METRIC, BUDGET = Metric("loss"), Budget("work", 1)
+ROUND = 300.0  # seconds: a trial
+FOUND = 5.0  # rounds after which the planted gain is tried by the one who finds it
+
+FACTS = {
+    "frozen_sha256": "0" * 64,
+    "data_sha256": None,
+    "budget": {"clock": "work", "amount": 1.0},
+    "metric": {"name": "loss", "goal": "minimise", "unit": ""},
+}
+TASK = Task.model_validate({"id": task_id(FACTS), **FACTS})
+PLATFORM = Told(device="cpu", accelerator="", processor="simulated", cores=1, system="Linux", python="Python 3")
+REQUIRES = {"devices": ["cpu"], "memory_mb": 100.0, "gpu_memory_mb": 0.0, "dtypes": [], "libraries": {}}
+HAVE = Have("cpu", 1000.0, None, {})
+
+Genome = bytes  # the choice at each site; 0 is as shipped
+
+
+class Landscape:
+    """What each change is worth. Effects add up; two changes of one place exclude each other.
+
+    The last places are not the peers' to find: the planted gain's, those at which liars place harm, and nothing.
+    """
+
+    def __init__(self, seed: int) -> None:
+        draw = np.random.default_rng(seed)
+        kind = draw.random((SITES, CHOICES))
+        size = SIZE * np.exp(SPREAD * draw.standard_normal((SITES, CHOICES)))
+        effect = np.where(kind < GOOD, size, np.where(kind < GOOD + NOTHING, 0.0, -2 * size))
+        effect[:, 0] = 0.0
+        self.gain = np.zeros((SITES + 3 * CORNER, CHOICES))
+        self.gain[:SITES] = effect
+        self.gain[PLANT, 1:], self.gain[HARMFUL : HARMFUL + CORNER, 1:] = PLANTED, -HARM
+
+
+def patch_text(site: int, before: int, after: int) -> str:
+    place = f"--- a/genome.py\n+++ b/genome.py\n@@ -{site + 1} +{site + 1} @@\n"
+    return f"{place}-SITE_{site} = {before}\n+SITE_{site} = {after}\n"
+
+
+class Clock:
+    """What the product takes for the time of day: set to the simulation's."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def time(self) -> float:
+        return 1.7e9 + ROUND * self.now
+
+
+CLOCK = Clock()
+
+
+@dataclass(slots=True)
+class Shelf:
+    """Everything that the swarm's copies of the commons accepted; who sees what of it is a matter of time."""
+
+    entries: dict[str, Entry] = field(default_factory=dict)
+    findings: list[Entry] = field(default_factory=list)
+    patches: dict[str, str] = field(default_factory=dict)
+    commits: dict[str, str] = field(default_factory=dict)
+    retractions: list[Entry] = field(default_factory=list)
+    warnings: dict[str, list[tuple[Warning, tuple[float, float]]]] = field(default_factory=dict)
+    """Each author's, and since when they are there on either side; so for the verdicts on each author's findings."""
+    verdicts: dict[str, list[tuple[Judgement, tuple[float, float]]]] = field(default_factory=dict)
+    by: dict[str, tuple[list[Entry], list[list[float]]]] = field(default_factory=dict)
+    """Each author's findings, and since when they are there on either side."""
+    authors: dict[str, int] = field(default_factory=dict)
+    genomes: dict[str, int] = field(default_factory=dict)
+    place: dict[str, int] = field(default_factory=dict)
+    columns: Any = field(default_factory=lambda: np.zeros((1024, 7)))
+    """Of each finding: claim, value, author, parent, place of the change, choice there before, whether it is a lie."""
+    seen: Any = field(default_factory=lambda: np.zeros((1024, 2)))
+    """Since when each finding is there on either side."""
+    first: Any = field(default_factory=lambda: np.zeros((1024, 2)))
+    """Since when each author is there on either side."""
+    fits: dict[str, Fit] = field(default_factory=dict)
+
+    def patch(self, entry: Entry) -> str:
+        return self.patches[entry.id]
+
+    def add(self, entry: Entry, patch: str | None, commit: str, seen: tuple[float, float], lie: bool) -> None:
+        """``seen``: since when it is there for who is on either side of the network."""
+        record = entry.signed.record
+        self.entries[entry.id] = entry
+        if isinstance(record, Finding):
+            assert patch is not None
+            n, author = len(self.findings), self.authors.setdefault(record.author, len(self.authors))
+            self.columns, self.seen, self.first = roomy(self.columns, n), roomy(self.seen, n), roomy(self.first, author)
+            own, since = self.by.setdefault(record.author, ([], [[], []]))
+            if not own:
+                self.first[author] = seen
+            own.append(entry)
+            for side in (0, 1):  # a chain comes in its order
+                since[side].append(max(seen[side], since[side][-1] if since[side] else 0.0))
+            value = math.fsum(run.value for run in record.runs) / len(record.runs)
+            parent = self.genomes.setdefault(record.parent, len(self.genomes))
+            self.seen[n] = since[0][-1], since[1][-1]
+            self.columns[n] = (record.claimed, value, author, parent, *change_of(patch)[:2], lie)
+            self.findings.append(entry)
+            self.patches[entry.id], self.commits[entry.id], self.place[entry.id] = patch, commit, n
+        elif isinstance(record, Verification):
+            if target := self.entries.get(record.target):
+                at = peers.seconds(record.at)
+                said = Judgement(record.target, target.author, record.verdict, at, by=record.author)
+                self.verdicts.setdefault(target.author, []).append((said, seen))
+        elif isinstance(record, Threat):
+            warned = Warning(record.target, record.author, peers.seconds(record.at))
+            self.warnings.setdefault(record.author, []).append((warned, seen))
+        else:
+            self.retractions.append(entry)
+
+
+class Chains(Mapping[str, "Chain"]):
+    """The findings of all authors, as far as they are seen by who last synced then."""
+
+    def __init__(self, shelf: Shelf, side: int, synced: float) -> None:
+        self.shelf, self.side, self.synced = shelf, side, synced
+
+    @functools.cached_property
+    def names(self) -> dict[str, None]:
+        names, since = list(self.shelf.authors), self.shelf.first[: len(self.shelf.authors), self.side]
+        return dict.fromkeys(names[n] for n in np.flatnonzero(since <= self.synced))
+
+    def keys(self) -> Any:
+        return self.names.keys()
+
+    def __getitem__(self, name: str) -> Chain:
+        return Chain(self.shelf.by[name], self.side, self.synced)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+class Chain(Sequence[Entry]):
+    """The findings of one author that are seen by who last synced then."""
+
+    def __init__(self, whole: tuple[list[Entry], list[list[float]]], side: int, synced: float) -> None:
+        self.whole, self.side, self.synced = whole, side, synced
+
+    def __len__(self) -> int:
+        return bisect.bisect_right(self.whole[1][self.side], self.synced)
+
+    def __getitem__(self, n: Any) -> Any:
+        return self.whole[0][: len(self)][n]
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(self.whole[0][: len(self)])
+
+
+def roomy(rows: Any, n: int) -> Any:
+    """An array with room for row ``n``."""
+    return rows if n < len(rows) else np.vstack([rows, np.zeros_like(rows)])
+
+
+def change_of(patch: str) -> tuple[int, int, int]:
+    """The place of a patch, and the choice there before and after."""
+    old, new = patch.splitlines()[-2:]
+    site, before = old.removeprefix("-SITE_").split(" = ")
+    return int(site), int(before), int(new.split(" = ")[1])
+
+
+class Repo:
+    """Genomes by their commits, in place of git. Commits of the whole swarm, for equal genomes are equal commits."""
+
+    def __init__(self, landscape: Landscape) -> None:
+        self.gain = [list(map(float, row)) for row in landscape.gain]
+        self.base = bytes(len(self.gain))
+        self.genomes: dict[str, Genome] = {}
+        self.true: dict[str, float] = {}
+        self.commit(self.base, START)
+
+    def commit(self, genome: Genome, true: float) -> str:
+        name = hashlib.blake2b(genome, digest_size=12).hexdigest()
+        self.genomes[name], self.true[name] = genome, true
+        return name
+
+    def change(self, on: str, site: int, after: int) -> str:
+        genome, gain = self.genomes[on], self.gain[site]
+        changed = genome[:site] + bytes([after]) + genome[site + 1 :]
+        return self.commit(changed, self.true[on] + gain[genome[site]] - gain[after])
+
+    def commit_patch(self, on: str, patch: str, message: str) -> str:
+        site, before, after = change_of(patch)
+        if self.genomes[on][site] not in (before, after):
+            raise PatchConflict(f"SITE_{site} is another here")
+        return self.change(on, site, after)
+
+    def check_scope(self, parent: str, commit: str, genome: Sequence[str]) -> None:
+        """Nothing of the swarm reaches outside the genome: the product's tests see to that."""
+
+    def tree(self, commit: str) -> str:
+        return commit
+
+
+class Ledger:
+    """One lab's experiments, in place of SQLite."""
+
+    def __init__(self) -> None:
+        self.rows: list[Experiment] = []
+        self.runs: list[dict[int, Measurement]] = []
+        self.commits: dict[str, int] = {}
+        self.said: list[dict[str, Any]] = []
+
+    def next_number(self) -> int:
+        return len(self.rows)
+
+    def experiment(self, number: int) -> Experiment:
+        return self.rows[number]
+
+    def experiments(self, last: int | None = None, status: str | None = None) -> list[Experiment]:
+        rows = [row for row in self.rows if status is None or row.kept] if status else self.rows
+        return rows[-last:] if last else rows
+
+    def by_commit(self, commit: str) -> Experiment | None:
+        return self.rows[self.commits[commit]] if commit in self.commits else None
+
+    find_tree = by_commit
+
+    def by_source(self, source: str) -> Experiment | None:
+        return next((row for row in self.rows if row.candidate.source == source), None)
+
+    def trials(self, number: int, purpose: str, since: int = 0, last: int | None = None) -> Iterator[Any]:
+        if purpose == "search":
+            for seed, run in self.runs[number].items():
+                yield Trial("", number, "", seed, "search", BUDGET), run
+
+    def note(self, kind: str, note: dict[str, Any]) -> None:
+        self.said.append({**note, "at": CLOCK.time()})
+
+
+class Book(Mapping[str, Entry]):
+    """The shelf's entries by their ids. Only the retractions among them are ever gone through."""
+
+    def __init__(self, shelf: Shelf) -> None:
+        self.shelf = shelf
+
+    def __getitem__(self, name: str) -> Entry:
+        return self.shelf.entries[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter([entry.id for entry in self.shelf.retractions])
+
+    def __len__(self) -> int:
+        return len(self.shelf.entries)
+
+
+def finding_body(
+    ends: Sequence[str],
+    patch: str,
+    runs: Sequence[Mapping[str, Any]],
+    against: Sequence[Mapping[str, Any]],
+    said: Candidate,
+) -> dict[str, Any]:
+    """The body of a finding, as ``nightlab share`` makes it."""
+    raw = patch.encode()
+    git = hashlib.sha1(b"blob %d\0" % len(raw) + raw).hexdigest()
+    return {
+        "kind": "finding", "at": instant(CLOCK.time()), "task": TASK.model_dump(), "portable": [],
+        "platform": PLATFORM.model_dump(), "parent": ends[0], "genome": ends[1],
+        "patch": {"git": git, "sha256": hashlib.sha256(raw).hexdigest(), "bytes": len(raw)},
+        "hypothesis": said.hypothesis, "changes": list(said.changes), "status": "keep", "reason": "improved",
+        "runs": list(runs), "against": list(against), "requires": REQUIRES, "inspired_by": [],
+    }  # fmt: skip
