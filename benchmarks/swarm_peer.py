@@ -72,7 +72,7 @@ class Known(peers.Peers):
         now = CLOCK.time()
         self.trust = peers.trust([*self.own(), *self._others()], now)
         self.threats = peers.threats(self._warnings(), self.trust, now)
-        self.doubts = {note["target"]: note["doubt"] for note in self.measured if note.get("doubt")}
+        self.doubts |= {note["target"]: note["doubt"] for note in measured if "doubt" in note}
 
     def fit(self, entry: Entry, finding: Finding) -> Fit:
         if entry.id not in self._fits:
@@ -158,14 +158,13 @@ class Lab:
         self.finder, self.outbox = False, list[tuple[dict[str, Any], str | None, str]]()
         self.on_liars = self.on_others = self.trials = self.answered = 0
         self.grounds: dict[str, None] = {}
-        self.head: Experiment | None = None
         self.proposer = transplant.Transplant(self, {}, set(), lambda: Noise(sigma, 100.0))
         self.proposer._draw = random.Random(f"{seed} checks")
         self._see_through(Candidate(repo.commit(repo.base, START), "", "", "baseline", ""))
 
     def champion(self) -> Experiment:
-        assert self.head is not None
-        return self.head
+        assert self.ledger.head is not None
+        return self.ledger.head
 
     def genome(self, commit: str) -> dict[str, str]:
         return {"genome.py": self.repo.genomes[commit].hex()}
@@ -222,7 +221,7 @@ class Lab:
     def _see_through(self, candidate: Candidate) -> Experiment:
         """A candidate's trials, as many as the judge asks for, and its verdict."""
         number, ledger, runs = self.ledger.next_number(), self.ledger, dict[int, Measurement]()
-        noise, champion = Noise(self.sigma, 100.0), self.head
+        noise, champion = Noise(self.sigma, 100.0), self.ledger.head
         while True:
             against = transplant.standing(self, champion) if champion else None
             first = OWN_SEED + 2 * number if number else 1
@@ -238,7 +237,7 @@ class Lab:
         ledger.runs.append(runs)
         ledger.commits.setdefault(candidate.commit, number)
         if decision.status == "keep":
-            self.head = experiment
+            self.ledger.head = experiment
             self.grounds[genome_id(self.genome(candidate.commit))] = None
         return experiment
 
@@ -273,8 +272,8 @@ class Lab:
             number = self.ledger.next_number()
             candidate = Candidate(commit, "", commit, "claims", "")
             verdict = Verdict("keep", "improved", bar=best)
-            self.head = Experiment(number, candidate, 0.0, Measurement("measured", best), verdict, 0.0, best)
-            self.ledger.rows.append(self.head)
+            self.ledger.head = Experiment(number, candidate, 0.0, Measurement("measured", best), verdict, 0.0, best)
+            self.ledger.rows.append(self.ledger.head)
             self.ledger.runs.append({1: Measurement("measured", best)})
             self.ledger.commits.setdefault(commit, number)
 

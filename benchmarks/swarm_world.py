@@ -236,6 +236,13 @@ class Ledger:
         self.runs: list[dict[int, Measurement]] = []
         self.commits: dict[str, int] = {}
         self.said: list[dict[str, Any]] = []
+        self.head: Experiment | None = None
+
+    def champion(self) -> Experiment | None:
+        return self.head
+
+    def notes(self, kind: str) -> list[dict[str, Any]]:
+        return self.said
 
     def next_number(self) -> int:
         return len(self.rows)
