@@ -56,7 +56,8 @@ class Known(peers.Peers):
     """What one lab knows of its peers: the product's, over a shelf that all share.
 
     A lab sees of it what was there when it last synced. Of the findings that the product would look at, those that
-    can't come first are left out before it works out their priorities: that is all that is done otherwise.
+    fit nowhere or can't come first are left out before it works out their priorities. Of others' verdicts on one
+    author it hears the latest ``LATEST``, for all together weigh half of its own. Nothing else is done otherwise.
     """
 
     def __init__(self, session: Lab, commons: None) -> None:
