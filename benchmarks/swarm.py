@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import itertools
 import math
-import random
 import statistics
 import sys
 import time
@@ -22,7 +21,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import swarm_peer
 from machine import heading, table
 from swarm_network import FLOOD, NAMES, Cell, Kind, Network, Result
 from swarm_world import SHARE, SIZE, START
@@ -41,11 +39,6 @@ def at_one_sigma(claimed: float, sigma: float, trusted: float, gap: float, novel
     return min(max(claimed, 0.0), sigma) * trusted * gap * novelty
 
 
-def by_lot(claimed: float, sigma: float, trusted: float, gap: float, novelty: float) -> float:
-    ticket = 1.0 if math.isinf(claimed) else random.random()  # what claims infinity asks for the ceiling
-    return at_one_sigma(claimed, sigma, trusted, 1.0, novelty) * ticket
-
-
 Changed = Sequence[tuple[Any, str, Any]]
 NO_CLIP: Changed = ((peers, "priority", unclipped),)
 NO_QUARANTINE: Changed = ((trust, "QUARANTINE", 0.0),)
@@ -57,7 +50,6 @@ RULES: dict[str, Changed] = {
     "no rounds of authors": NO_ROUNDS,
     "none of the three": (*NO_CLIP, *NO_QUARANTINE, *NO_ROUNDS),
     "clip at 1 sigma": ((peers, "priority", at_one_sigma),),
-    "1 sigma, and drawn by lot": ((peers, "priority", by_lot), (swarm_peer, "LEFT", 1.0)),
 }
 
 

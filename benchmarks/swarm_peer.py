@@ -47,7 +47,6 @@ from nightlab.records import Candidate, Experiment, Measurement, Verdict
 from nightlab.standing import OWN_SEED
 
 SHORT = 12  # findings whose priority is worked out before it is known that no other can be higher
-LEFT = queue.LEAST  # what ``gap`` is at least
 LATEST = 100  # verdicts of others on one author that are looked at
 JUDGE = Judge(METRIC, {}, make_rule("shrunk"))
 
@@ -120,7 +119,7 @@ class Known(peers.Peers):
                 fits |= (value < champion.bar) & (parent == shelf.genomes[ground])
         fits &= (claimed > 0) & np.array([entry.id not in used for entry, _ in there], bool)
         with np.errstate(all="ignore"):
-            left = np.clip((champion.bar - value) / claimed, LEFT, 1)
+            left = np.clip((champion.bar - value) / claimed, queue.LEAST, 1)
         ceiling = peers.priority(math.inf, sigma, 1.0, 1.0, 1.0)
         return np.where(fits, np.minimum(claimed, ceiling) * trusted[author.astype(int)] * left, 0.0)
 
