@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from anyio.to_thread import run_sync
 from starlette.applications import Starlette
@@ -55,11 +54,11 @@ def make_app(window: Window, *, token: str = "", names: tuple[str, ...] = ()) ->
 
     async def points(request: Request) -> Response:
         told = await live.columns()
-        return _json({**told, "read_only": window.read_only})
+        return JSONResponse({**told, "read_only": window.read_only})
 
     async def words(request: Request) -> Response:
         first, last = (_number(name, request.query_params.get(name, "")) for name in ("first", "last"))
-        return _json(await live.words(first, min(last, first + 20_000)))
+        return JSONResponse(await live.words(first, min(last, first + 20_000)))
 
     async def events(request: Request) -> Response:
         mark = request.headers.get("last-event-id") or request.query_params.get("mark", "")
@@ -78,11 +77,11 @@ def make_app(window: Window, *, token: str = "", names: tuple[str, ...] = ()) ->
 
     async def experiment(request: Request) -> Response:
         number = _number("number", request.path_params["number"])
-        return _json(await run_sync(looks.experiment, window.lab, window.tag, number))
+        return JSONResponse(await run_sync(looks.experiment, window.lab, window.tag, number))
 
     async def compare(request: Request) -> Response:
         one, other = (_number(name, request.query_params.get(name, "")) for name in ("one", "other"))
-        return _json(await run_sync(looks.comparison, window.lab, window.tag, one, other))
+        return JSONResponse(await run_sync(looks.comparison, window.lab, window.tag, one, other))
 
     async def order(request: Request) -> Response:
         word = " ".join((await _told(request, "order")).split())  # an order is a line
@@ -128,7 +127,7 @@ async def _write(window: Window, write: Callable[[], None]) -> Response:
     if window.read_only:
         raise NightlabError("this window is for looking only", "start it without --read-only: nightlab serve")
     await run_sync(write)
-    return _json({"done": True})
+    return JSONResponse({"done": True})
 
 
 async def _told(request: Request, name: str) -> str:
@@ -151,10 +150,6 @@ def _number(name: str, word: str) -> int:
     if not (word.isdecimal() and len(word) < 10):
         raise NightlabError(f"{name} must be a number")
     return int(word)
-
-
-def _json(told: dict[str, Any]) -> Response:
-    return JSONResponse(told)
 
 
 async def _mendable(request: Request, error: Exception) -> Response:

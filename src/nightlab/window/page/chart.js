@@ -1,6 +1,6 @@
 // The staircase: every experiment a point, what was kept in green with its words, luck and evidence beside it.
 
-import { by, colours } from "./dom.js";
+import { by, colours, inFrame } from "./dom.js";
 import { Hands } from "./hands.js";
 import { cross, cut, dot, fitted, line, ring, ticks } from "./pen.js";
 import { STATUS } from "./store.js";
@@ -18,6 +18,7 @@ const SMALL = 1.2; // radius of a point among thousands
 export class Chart {
   constructor(store) {
     this.store = store;
+    this.later = inFrame(() => this.draw());
     this.box = by("chart");
     [this.back, this.front] = this.box.querySelectorAll("canvas");
     this.range = null; // the experiments that are seen; all of them if null
@@ -27,16 +28,6 @@ export class Chart {
     new ResizeObserver(() => this.later()).observe(this.box);
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.later());
     new Hands(this);
-  }
-
-  /** Draw at the next frame, once, however much was told until then. */
-  later() {
-    if (this.waits) return;
-    this.waits = true;
-    requestAnimationFrame(() => {
-      this.waits = false;
-      this.draw();
-    });
   }
 
   // -- scales --------------------------------------------------------------------------------------

@@ -34,6 +34,19 @@ export function put(element, ...inside) {
   while (element.childNodes.length > fresh.length) element.lastChild.remove();
 }
 
+/** Something to be called as often as one likes: what is drawn is drawn once, at the next frame. */
+export function inFrame(draw) {
+  let waits = false;
+  return () => {
+    if (waits) return;
+    waits = true;
+    requestAnimationFrame(() => {
+      waits = false;
+      draw();
+    });
+  };
+}
+
 /** A number as the metric's are written: six decimals, fewer where it is large. */
 export function number(value, digits = 6) {
   if (value === null || value === undefined || Number.isNaN(value)) return "–";

@@ -1,6 +1,6 @@
 // The experiments as rows, of which only those that are seen exist: the lineage as a tree, or the log as a grid.
 
-import { by, count, el, number, signed } from "./dom.js";
+import { by, count, el, inFrame, number, signed } from "./dom.js";
 import { VERDICTS } from "./store.js";
 import { DEEPEST, Tree } from "./tree.js";
 
@@ -10,6 +10,7 @@ const SIGNS = { 0: "●", 1: "·", 2: "×", "-1": "◌" };
 export class List {
   constructor(store, compare) {
     this.store = store;
+    this.later = inFrame(() => this.renew());
     this.compare = compare;
     this.tree = new Tree(store);
     this.arranged = "tree";
@@ -40,15 +41,6 @@ export class List {
     of.setAttribute("aria-label", how === "tree" ? "Lineage: what was made on what" : "Log: the latest first");
     this.build();
     this.follow();
-  }
-
-  later() {
-    if (this.waits) return;
-    this.waits = true;
-    requestAnimationFrame(() => {
-      this.waits = false;
-      this.renew();
-    });
   }
 
   /** Build the rows anew; those that are seen stay where they are. */

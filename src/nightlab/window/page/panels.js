@@ -1,7 +1,7 @@
 // What stands around the experiments: the headline, what runs now, the pace, the noise, who proposes, what was said.
 
 import { spark } from "./curve.js";
-import { by, clock, count, el, lasting, number, put, share } from "./dom.js";
+import { by, clock, count, el, inFrame, lasting, number, put, share } from "./dom.js";
 import { evidence, facts } from "./detail.js";
 
 const QUIET = 3; // seconds of a phase that are not worth telling
@@ -10,17 +10,9 @@ const SAID = 5; // alarms and troubles that are shown, the latest
 export class Panels {
   constructor(store) {
     this.store = store;
+    this.later = inFrame(() => this.draw());
     for (const event of ["picture", "points", "words"]) store.addEventListener(event, () => this.later());
     setInterval(() => this.now(), 1000);
-  }
-
-  later() {
-    if (this.waits) return;
-    this.waits = true;
-    requestAnimationFrame(() => {
-      this.waits = false;
-      this.draw();
-    });
   }
 
   draw() {
