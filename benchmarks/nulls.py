@@ -26,7 +26,7 @@ from nightlab.night import Night
 from nightlab.sandbox.bubblewrap import PROTECTIONS
 from nightlab.session import Session
 from nightlab.start import make_lab
-from nightlab.trial.box import run_prepare
+from nightlab.trial.preparation import run_prepare
 from nightlab.watch.view import Lines
 
 REAL = 8  # of the lab's own ideas, in their order

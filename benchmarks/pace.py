@@ -33,9 +33,9 @@ from nightlab.sandbox.bubblewrap import PROTECTIONS
 from nightlab.session import Session
 from nightlab.standing import replicates
 from nightlab.start import make_lab
-from nightlab.trial.box import run_prepare
 from nightlab.trial.curve import parts as curve_parts
 from nightlab.trial.curve import points
+from nightlab.trial.preparation import run_prepare
 from nightlab.watch.view import Lines
 
 METRIC = Metric("loss")

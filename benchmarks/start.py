@@ -24,7 +24,7 @@ from nightlab.records import Budget, Trial
 from nightlab.sandbox.bubblewrap import PROTECTIONS
 from nightlab.session import Session
 from nightlab.start import make_lab
-from nightlab.trial.box import GUEST
+from nightlab.trial.layout import GUEST
 from nightlab.trial.slots import WHOLE
 
 STEP = Budget("work", 1)

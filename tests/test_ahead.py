@@ -21,7 +21,7 @@ from nightlab.records import Measurement
 from nightlab.sandbox.bubblewrap import Bubblewrap
 from nightlab.sandbox.macos import SandboxExec
 from nightlab.session import this_sandbox
-from nightlab.trial.box import GUEST as GUEST_FOLDER
+from nightlab.trial.layout import GUEST as GUEST_FOLDER
 from nightlab.trial.slots import WHOLE
 
 __all__ = ["bench"]  # a fixture
@@ -152,10 +152,10 @@ def test_a_program_that_could_not_wait_is_not_started_ahead(bench: Any) -> None:
 
 def test_where_nothing_may_wait(make_lab: Any) -> None:
     lab = make_lab("print('METRIC loss=1')")
-    assert Bench(lab, CONTRACT, Bubblewrap([])).box._ahead()
-    assert Bench(lab, CONTRACT, SandboxExec([])).box._ahead() == {}, "its rules name paths"
+    assert Bench(lab, CONTRACT, Bubblewrap([])).box.layout.ahead()
+    assert Bench(lab, CONTRACT, SandboxExec([])).box.layout.ahead() == {}, "its rules name paths"
     limited = CONTRACT.replace("[metric]", '[limits]\nstartup_seconds = "+20%"\n[metric]')
-    assert Bench(lab, limited, Bubblewrap([])).box._ahead() == {}, "starts ahead and others don't compare"
+    assert Bench(lab, limited, Bubblewrap([])).box.layout.ahead() == {}, "starts ahead and others don't compare"
 
 
 def test_one_that_was_ended_meanwhile(bench: Any) -> None:

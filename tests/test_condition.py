@@ -153,7 +153,7 @@ def disturbed(monkeypatch: pytest.MonkeyPatch, lab: TinyLab, *answers: str, slot
     """Run a session whose trials meet a machine like this, one after the other; the last answer stays."""
     left = list(answers)
     monkeypatch.setattr(
-        "nightlab.trial.box.disturbance",
+        "nightlab.trial.reading.disturbance",
         lambda facts, clock, shared: "" if shared else left.pop(0) if len(left) > 1 else left[0],
     )
     session, view = lab.session(), Hearing()

@@ -17,7 +17,7 @@ from test_trial import GUEST, LEAST, SERVED, Bench
 
 from nightlab.sandbox.bubblewrap import Bare
 from nightlab.session import this_sandbox
-from nightlab.trial.box import GUEST as GUEST_FOLDER
+from nightlab.trial.layout import GUEST as GUEST_FOLDER
 
 EVALUATOR = """\
 import array, ctypes, os, sys, time
@@ -83,9 +83,7 @@ def bench(
 
     def make(genome: str, evaluate: str, device: str = "cuda", more: str = "") -> Bench:
         contract = more + LEAST + SERVED + f'[data]\nopen = ["{cuda_stand_in}"]\n'
-        one = Bench(make_lab(genome=genome, files={"evaluate.py": evaluate}), contract, sandbox)
-        one.box.device = device
-        return one
+        return Bench(make_lab(genome=genome, files={"evaluate.py": evaluate}), contract, sandbox, device)
 
     return make
 
@@ -242,8 +240,7 @@ time.sleep(1)
 child.kill()
 print("METRIC loss=1")
 """
-    one = Bench(make_lab(genome=genome), LEAST, clock=clock)
-    one.box.device = "cuda"
+    one = Bench(make_lab(genome=genome), LEAST, device="cuda", clock=clock)
     measured = one.run()
     assert (measured.metric, measured.peak_gpu_memory_mb) == (1, expected), measured
     assert measured.cpu_seconds < 3 and measured.peak_memory_mb < 100
@@ -254,8 +251,7 @@ print("METRIC loss=1")
 
 
 def test_without_a_device_there_is_no_figure(make_lab: Any) -> None:
-    one = Bench(make_lab(genome="import time\ntime.sleep(1)\nprint('METRIC loss=1')\n"), LEAST)
-    one.box.device = "cuda"
+    one = Bench(make_lab(genome="import time\ntime.sleep(1)\nprint('METRIC loss=1')\n"), LEAST, device="cuda")
     measured = one.run()
     assert (measured.metric, measured.peak_gpu_memory_mb) == (1, 0.0)
 

@@ -21,7 +21,10 @@ from nightlab.records import Budget, Measurement, NightlabError, Trial
 from nightlab.sandbox.bubblewrap import Bare, Sandbox
 from nightlab.session import this_sandbox
 from nightlab.trial import text as words
-from nightlab.trial.box import Box, Running, end_leftovers, run_prepare
+from nightlab.trial.box import Box
+from nightlab.trial.folder import end_leftovers
+from nightlab.trial.preparation import run_prepare
+from nightlab.trial.running import Running
 from nightlab.words import plain
 
 LEAST = 'name = "x"\ngenome = ["genome.py"]\ncommand = "python genome.py"\n[metric]\nname = "loss"\n'
@@ -32,11 +35,13 @@ SERVED = '[evaluator]\ncommand = "python evaluate.py"\nserved = true\n'
 class Bench:
     """Runs one genome under a contract, as a session would."""
 
-    def __init__(self, lab: Any, contract: str, sandbox: Sandbox | None = None, **budget: Any) -> None:
+    def __init__(
+        self, lab: Any, contract: str, sandbox: Sandbox | None = None, device: str = "cpu", **budget: Any
+    ) -> None:
         self.lab = parse(contract)
         repo = Repo(lab.folder)
         part = BudgetPart(**{"amount": 30, "startup": 30, "evaluation": 30, **budget})
-        self.box = Box(repo, self.lab, part, "cpu", lab.folder / ".nightlab" / "t" / "trials", sandbox or Bare())
+        self.box = Box(repo, self.lab, part, device, lab.folder / ".nightlab" / "t" / "trials", sandbox or Bare())
         self.commit, self.count = repo.resolve() or "", 0
 
     def start(self, *, budget: Budget | None = None, purpose: Any = "search", seed: int = 1) -> Running:

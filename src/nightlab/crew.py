@@ -13,8 +13,8 @@ from nightlab.judge import Contestant
 from nightlab.records import Budget, Experiment, Measurement, NightlabError, Purpose, Trial
 from nightlab.session import Session, require_disk
 from nightlab.standing import ATTEMPTS, Replicates, contestant, replicates
-from nightlab.trial.box import end_leftovers
 from nightlab.trial.engine import Engine, Handle
+from nightlab.trial.folder import end_leftovers
 from nightlab.trial.slots import Slot
 from nightlab.watch.view import Flight, View
 

@@ -24,8 +24,8 @@ from nightlab.records import Experiment, Measurement, NightlabError, Trial
 from nightlab.session import runs_now
 from nightlab.standing import replicates
 from nightlab.steering import PAUSE, PIN, RESUME, UNPIN, leave, parse
-from nightlab.trial.box import printed
 from nightlab.trial.curve import CURVE, Points, points
+from nightlab.trial.folder import printed
 from nightlab.watch.picture import InFlight, Picture, Point, Said, Share, Step, about, point_of, trouble_words
 from nightlab.watch.tempo import HOUR, RECENT, duty, rate, stop_rules, trained_within, training_left
 

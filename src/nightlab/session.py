@@ -34,8 +34,9 @@ from nightlab.propose.needs import needs
 from nightlab.records import Candidate, Experiment, Metric, NightlabError, Platform
 from nightlab.sandbox.bubblewrap import PROTECTIONS, Bare, Sandbox
 from nightlab.sandbox.find import find_sandbox
-from nightlab.trial.box import GUEST, Box
+from nightlab.trial.box import Box
 from nightlab.trial.cgroup import delegated, make_room
+from nightlab.trial.layout import GUEST
 from nightlab.trial.machine import this_platform
 
 FREE_MB = 200  # below this much disk a session does not start: a full disk loses the run in flight

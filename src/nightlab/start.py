@@ -13,8 +13,8 @@ from nightlab.ledger import alone, find_ledger, tags
 from nightlab.lineage import Repo, make_repo
 from nightlab.records import NightlabError, Platform
 from nightlab.session import Session, fresh_tag, inspect, open_session, require, sealed, this_sandbox
-from nightlab.trial.box import run_prepare
 from nightlab.trial.machine import this_platform
+from nightlab.trial.preparation import run_prepare
 
 SHIPPED = Path(__file__).parent / "labs"
 

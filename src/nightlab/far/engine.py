@@ -13,8 +13,8 @@ from nightlab.far.node import Brought, Facts, Parcel
 from nightlab.lineage.travel import pack, snapshot
 from nightlab.records import Measurement, NightlabError, Platform, Trial
 from nightlab.session import Session
-from nightlab.trial.box import Running
 from nightlab.trial.machine import differences
+from nightlab.trial.running import Running
 from nightlab.trial.slots import Slot
 
 

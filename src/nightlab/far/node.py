@@ -23,9 +23,12 @@ from nightlab.lineage import Repo
 from nightlab.lineage.travel import unpack
 from nightlab.records import Measurement, NightlabError, Platform, Trial
 from nightlab.session import this_sandbox
-from nightlab.trial.box import Box, Running, end_leftovers, run_prepare
+from nightlab.trial.box import Box
 from nightlab.trial.cgroup import make_room
+from nightlab.trial.folder import end_leftovers
 from nightlab.trial.machine import differences, this_platform
+from nightlab.trial.preparation import run_prepare
+from nightlab.trial.running import Running
 
 POLL = 0.05  # seconds between looks at the trial
 BROUGHT = (

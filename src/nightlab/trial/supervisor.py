@@ -32,10 +32,10 @@ from nightlab.trial.clock import Clock
 from nightlab.trial.condition import Condition, overuse
 from nightlab.trial.curve import REPORT, Curve, given_up
 from nightlab.trial.ended import Ended, check_not_killed, last_line, named
+from nightlab.trial.folder import BORN
 from nightlab.trial.launch import Launch
 from nightlab.trial.vitals import Vitals
 
-BORN = "born"  # a file in the folder of a trial whose supervisor stood by: what the folder was called then
 TICK, SAMPLE = 0.02, 0.5  # seconds between looks at the signals, and at the process tree
 LAST_WORDS = 2.0  # seconds that a candidate has to say why it stopped serving
 FAREWELL = 10.0  # seconds that a candidate has to end after its evaluation
