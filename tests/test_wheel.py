@@ -14,8 +14,7 @@ import pytest
 from conftest import CONTRACT, GENOME, PROGRAM, TinyLab, program_env, wait
 
 from nightlab.interop.skill import SOURCE
-from nightlab.ledger import find_ledger, hand_in, handed_in
-from nightlab.session import runs_now
+from nightlab.ledger import find_ledger, hand_in, handed_in, runs_now
 
 SLOW = """\
 import time

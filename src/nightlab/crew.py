@@ -10,8 +10,9 @@ from dataclasses import dataclass, field, replace
 from types import FrameType
 
 from nightlab.judge import Contestant
+from nightlab.readiness import require_disk
 from nightlab.records import Budget, Experiment, Measurement, NightlabError, Purpose, Trial
-from nightlab.session import Session, require_disk
+from nightlab.session import Session
 from nightlab.standing import ATTEMPTS, Replicates, contestant, replicates
 from nightlab.trial.engine import Engine, Handle
 from nightlab.trial.folder import end_leftovers

@@ -22,8 +22,9 @@ from nightlab.judge import Contestant
 from nightlab.lab import CONTRACT
 from nightlab.lineage import in_genome
 from nightlab.lineage.copies import blob_id
+from nightlab.readiness import free_to_change
 from nightlab.records import Experiment, NightlabError
-from nightlab.session import Session, free_to_change
+from nightlab.session import Session
 from nightlab.standing import contestant
 from nightlab.words import one_line
 

@@ -17,11 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from nightlab.lab import Lab, Stop
-from nightlab.ledger import LEDGER, add_note
+from nightlab.ledger import LEDGER, add_note, runs_now
 from nightlab.ledger.feed import Feed
 from nightlab.ledger.journal import Event
 from nightlab.records import Experiment, Measurement, NightlabError, Trial
-from nightlab.session import runs_now
 from nightlab.standing import replicates
 from nightlab.steering import PAUSE, PIN, RESUME, UNPIN, leave, parse
 from nightlab.trial.curve import CURVE, Points, points

@@ -11,8 +11,9 @@ from nightlab.far import Far, cluster, common
 from nightlab.lab import load, to_toml
 from nightlab.ledger import alone, find_ledger, tags
 from nightlab.lineage import Repo, make_repo
+from nightlab.readiness import inspect, require, sealed
 from nightlab.records import NightlabError, Platform
-from nightlab.session import Session, fresh_tag, inspect, open_session, require, sealed, this_sandbox
+from nightlab.session import Session, fresh_tag, open_session, this_sandbox
 from nightlab.trial.machine import this_platform
 from nightlab.trial.preparation import run_prepare
 

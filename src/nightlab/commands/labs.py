@@ -52,7 +52,8 @@ def init(
 def check(lab: Where = HERE, as_json: Json = False, allow: Allow = []) -> None:  # noqa: B006
     """Say whether this lab can run, and what is missing."""
     from nightlab.lineage import Repo
-    from nightlab.session import held, inspect, memory_limit, sealed, this_sandbox
+    from nightlab.readiness import held, inspect, memory_limit, sealed
+    from nightlab.session import this_sandbox
     from nightlab.trial.machine import this_platform
 
     contract, source, checks = inspect(Repo(lab))

@@ -52,8 +52,7 @@ def try_(
     A session that runs takes it up next. Exit status 3: not kept; 1: refused, and the message says why.
     """
     from nightlab.interop import tries
-    from nightlab.ledger import find_session
-    from nightlab.session import Busy
+    from nightlab.ledger import Busy, find_session
 
     given = allowed(allow)
     if waiting:

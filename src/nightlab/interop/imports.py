@@ -18,8 +18,9 @@ from nightlab.interop.foreign import Claim, Log, read
 from nightlab.lab import BudgetPart
 from nightlab.ledger import LEDGER, Ledger, make_state_folder, write_results
 from nightlab.lineage import Repo, make_repo
+from nightlab.readiness import contract_at
 from nightlab.records import REPORTED, Candidate, Goal, Measurement, Metric, NightlabError, Platform, Verdict
-from nightlab.session import contract_at, fresh_tag
+from nightlab.session import fresh_tag
 
 UNKNOWN = Platform("cpu", "", "an unknown machine", 0, "unknown", "unknown")
 HASH = re.compile(r"[0-9a-f]{4,40}")

@@ -14,9 +14,9 @@ from typing import Any
 from nightlab import __version__
 from nightlab.interop.facts import bounded, in_short, with_trials
 from nightlab.interop.tries import Measurer, hand_over, wait
-from nightlab.ledger import add_note, find_session, handed_in, state_folder
+from nightlab.ledger import add_note, find_session, handed_in, runs_now, state_folder
 from nightlab.records import NightlabError
-from nightlab.session import open_session, runs_now
+from nightlab.session import open_session
 
 PATIENCE = 20  # seconds that one call may wait for a verdict
 ROWS = 100

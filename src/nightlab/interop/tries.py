@@ -12,11 +12,11 @@ from typing import Any, Literal
 
 from nightlab.crew import Crew
 from nightlab.lab import Stop
-from nightlab.ledger import find_ledger, find_session, hand_in, handed_in, state_folder, waits
+from nightlab.ledger import Busy, find_ledger, find_session, hand_in, handed_in, runs_now, state_folder, waits
 from nightlab.lineage import Repo, in_genome
 from nightlab.night import Night
 from nightlab.records import Experiment, NightlabError
-from nightlab.session import Busy, open_session, runs_now
+from nightlab.session import open_session
 from nightlab.standing import HUMAN
 from nightlab.start import begin
 from nightlab.steering import paused, paused_words

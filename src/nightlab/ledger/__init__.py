@@ -17,9 +17,11 @@ from nightlab.ledger.places import (
 from nightlab.ledger.results import append_result, mend_results, result_rows, write_results
 from nightlab.ledger.sources import Sources
 from nightlab.ledger.tries import Try, done_with, hand_in, handed_in, waits
+from nightlab.ledger.writer import Busy, lock_session, runs_now
 
 __all__ = [
     "LEDGER",
+    "Busy",
     "Ledger",
     "Sources",
     "Try",
@@ -32,11 +34,13 @@ __all__ = [
     "give_order",
     "hand_in",
     "handed_in",
+    "lock_session",
     "make_state_folder",
     "mend_results",
     "read_notes",
     "read_orders",
     "result_rows",
+    "runs_now",
     "state_folder",
     "tags",
     "waits",
