@@ -48,7 +48,7 @@ class Lab:
         self.home.mkdir(parents=True)
         shutil.copytree(LAB, self.folder)
         if corpus:
-            self.edit("prepare.py", "CORPUS = None", f"CORPUS = {corpus!r}")
+            self.edit("corpus.py", "CORPUS = None", f"CORPUS = {corpus!r}")
 
     def edit(self, name: str, old: str, new: str) -> None:
         text = (self.folder / name).read_text()
@@ -98,7 +98,7 @@ def prepare(lab: Lab) -> Iterator[ModuleType]:
     """The lab's ``prepare.py`` in this process, with the guest's side of the protocol beside it."""
     before = dict(os.environ)
     os.environ.update(lab.env())
-    sys.path.insert(0, str(GUEST))
+    sys.path[:0] = [str(GUEST), str(lab.folder)]
     spec = importlib.util.spec_from_file_location("prepare", lab.folder / "prepare.py")
     module = importlib.util.module_from_spec(spec)
     threads = torch.get_num_threads()
@@ -106,6 +106,8 @@ def prepare(lab: Lab) -> Iterator[ModuleType]:
     yield module
     torch.set_num_threads(threads)
     sys.path.remove(str(GUEST))
+    sys.path.remove(str(lab.folder))
+    del sys.modules["corpus"]
     os.environ.clear()
     os.environ.update(before)
 
@@ -366,7 +368,7 @@ print("arrays on the device", flush=True)
 def test_arrays_that_stay_on_the_device_give_the_same_number(copy: Lab, cuda_stand_in: Path) -> None:
     expected, _ = trained(copy, **FIXED)
     (copy.folder / "pretend.py").write_text(PRETEND)
-    copy.edit("prepare.py", 'DEVICE = os.environ.get("NIGHTLAB_DEVICE") or (', 'DEVICE = "cpu" or (')
+    copy.edit("corpus.py", 'DEVICE = os.environ.get("NIGHTLAB_DEVICE") or (', 'DEVICE = "cpu" or (')
     copy.edit("prepare.py", "    import nightlab_guest  #", "    import pretend, nightlab_guest  #")
     metric, said = trained(copy, **FIXED, NIGHTLAB_DEVICE="cuda", LD_LIBRARY_PATH=str(cuda_stand_in))
     assert metric == "arrays on the device\n" + expected
