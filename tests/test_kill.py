@@ -17,6 +17,7 @@ import pytest
 from conftest import TinyLab, living, users_own, wait
 
 from nightlab.ledger import Ledger
+from nightlab.ledger.tables import rebuild
 
 GENOME = "#\n#\n#\nC = 0\n#\n#\n#\n"
 MEASURE = """\
@@ -65,7 +66,7 @@ def examined(lab: TinyLab, scratch: Path) -> dict[int, tuple[Any, ...]]:
             assert db.execute(once.format(key, kind)).fetchall() == []
     ledger = Ledger(scratch / "ledger.db")
     before, trials = ledger.experiments(), ledger.trials()
-    ledger.rebuild()
+    rebuild(ledger._db)
     assert (ledger.experiments(), ledger.trials()) == (before, trials)
     ledger.close()
     assert [e.number for e in before] == list(range(len(before)))

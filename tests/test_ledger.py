@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from nightlab.ledger import Ledger, find_session, make_state_folder, mend_results, tags, write_results
 from nightlab.ledger.sources import HAD
-from nightlab.ledger.tables import TABLES
+from nightlab.ledger.tables import TABLES, rebuild
 from nightlab.records import Budget, Candidate, Measurement, Metric, NightlabError, Trial, Verdict
 
 BUDGET = Budget("wall", 5)
@@ -86,7 +86,7 @@ def test_rebuilt_from_its_events_it_is_the_same(tmp_path: Path) -> None:
         ledger._db.execute("PRAGMA synchronous = OFF")
         play(ledger, moves)
         before, champion, rows = tables(path), ledger.champion(), ledger.experiments()
-        ledger.rebuild()
+        rebuild(ledger._db)
         assert tables(path) == before
         assert (ledger.champion(), ledger.experiments()) == (champion, rows)
         assert [e.number for e in rows] == list(range(len(rows)))
@@ -140,7 +140,7 @@ def test_event_and_effect_are_both_there_or_both_absent(tmp_path: Path) -> None:
     ledger.start(trial(0))
     with pytest.raises(sqlite3.IntegrityError):
         ledger.start(trial(0))  # the same trial twice: the effect fails, so the event must not stay
-    ledger.rebuild()
+    rebuild(ledger._db)
     assert len(ledger.trials()) == 1
 
 
@@ -372,7 +372,7 @@ def a_session(lab: Path, experiments: int) -> Ledger:
     with ledger.at_once():
         rows = [(1e9 + at, kind, json.dumps(data)) for at, (kind, data) in enumerate(events)]
         ledger._db.executemany("INSERT INTO events (at, kind, data) VALUES (?, ?, ?)", rows)
-    ledger.rebuild()
+    rebuild(ledger._db)
     return ledger
 
 

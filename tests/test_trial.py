@@ -24,6 +24,7 @@ from nightlab.trial import text as words
 from nightlab.trial.box import Box
 from nightlab.trial.folder import end_leftovers
 from nightlab.trial.preparation import run_prepare
+from nightlab.trial.reading import measurement
 from nightlab.trial.running import Running
 from nightlab.words import plain
 
@@ -116,6 +117,15 @@ def test_how_it_can_fail(bench: Any, genome: str, outcome: str, detail: str) -> 
     measured = bench(genome).run()
     assert (measured.outcome, measured.metric) == (outcome, None)
     assert detail in measured.detail
+
+
+def test_a_number_beyond_its_bounds_is_tampering(tmp_path: Path) -> None:
+    lab = parse(LEAST.replace("[metric]\n", "[metric]\nlowest = 0\nhighest = 10\n"))
+    for value, outcome in ((-0.001, "tampered"), (0, "measured"), (10, "measured"), (10.001, "tampered")):
+        (tmp_path / "candidate.log").write_text(f"METRIC loss={value}")
+        found = measurement(lab, tmp_path, {"outcome": "measured"}, shared=False)
+        assert (found.outcome, found.metric) == (outcome, value if outcome == "measured" else None)
+        assert outcome == "measured" or found.detail == f"loss {value:g} is not in 0 to 10"
 
 
 def test_a_command_that_does_not_exist(bench: Any) -> None:

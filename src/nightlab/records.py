@@ -47,8 +47,6 @@ class Metric:
     name: str
     goal: Goal = "minimise"
     unit: str = ""
-    lowest: float = -math.inf
-    highest: float = math.inf
 
     def better(self, a: float, b: float) -> bool:
         """Whether ``a`` is strictly better than ``b``."""

@@ -95,29 +95,13 @@ class Judge:
         return self.rule.compare(self.metric, champion, candidate, noise)
 
     def refusal(self, champion: Contestant | None, candidate: Contestant) -> Verdict | None:
-        """The verdict on a candidate that no rule may keep: it measured nothing possible, or is over a limit."""
+        """The verdict on a candidate that no rule may keep: it measured nothing, or is over a limit."""
         for run in candidate.runs.values():
-            if refusal := self._unfit(run):
+            if refusal := _unfit(run):
                 return refusal
         if champion is None or not champion.runs or not candidate.runs:
             return None
         return self._over_limit(champion.mean, candidate.mean)
-
-    def _unfit(self, measurement: Measurement) -> Verdict | None:
-        """The verdict on a trial that yielded no number to compare."""
-        outcome, value, metric = measurement.outcome, measurement.metric, self.metric
-        if outcome in CRASHES:
-            return Verdict("crash", CRASHES[outcome], measurement.detail)
-        if outcome == "hopeless":
-            return Verdict("discard", "stopped early", measurement.detail)
-        if outcome != "measured":
-            return Verdict("discard", outcome, measurement.detail)
-        if value is None or not math.isfinite(value):
-            return Verdict("crash", "crashed", f"the metric is {value}")
-        if not metric.lowest <= value <= metric.highest:
-            bound = f"lower than {metric.lowest:g}" if value < metric.lowest else f"higher than {metric.highest:g}"
-            return Verdict("discard", "tampered", f"{metric.name} {value:g} is {bound}, which can't be")
-        return None
 
     def _over_limit(self, champion: Measurement, candidate: Measurement) -> Verdict | None:
         before, now = _quantities(champion), _quantities(candidate)
@@ -128,6 +112,20 @@ class Judge:
             if now[name] > most:
                 return Verdict("discard", "over limit", f"{name} {now[name]:g}, at most {most:g} is allowed")
         return None
+
+
+def _unfit(measurement: Measurement) -> Verdict | None:
+    """The verdict on a trial that yielded no number to compare."""
+    outcome, value = measurement.outcome, measurement.metric
+    if outcome in CRASHES:
+        return Verdict("crash", CRASHES[outcome], measurement.detail)
+    if outcome == "hopeless":
+        return Verdict("discard", "stopped early", measurement.detail)
+    if outcome != "measured":
+        return Verdict("discard", outcome, measurement.detail)
+    if value is None or not math.isfinite(value):
+        return Verdict("crash", "crashed", f"the metric is {value}")
+    return None
 
 
 def next_seed(contestant: Contestant) -> int:

@@ -29,7 +29,7 @@ class Metric(Part):
     """Values beyond these are impossible: whoever measures one has tampered."""
 
     def record(self) -> MetricRecord:
-        return MetricRecord(self.name, self.goal, self.unit, self.lowest, self.highest)
+        return MetricRecord(self.name, self.goal, self.unit)
 
 
 class Evaluator(Part):

@@ -1,8 +1,8 @@
 """The ledger: append-only events in SQLite, and three tables that are a fold of them.
 
 Every change is one event, written together with its effect on the tables in one transaction, so a kill
-at any instant leaves the event and its effect both there or both absent. ``rebuild`` makes the tables
-again from the events alone.
+at any instant leaves the event and its effect both there or both absent. The tables can be made again
+from the events alone, and are when their form has changed.
 
 A session may last for a million experiments: whatever the loop asks between two of them is answered from an
 index, in a time that does not grow with the ledger (``benchmarks/orchestrator.py``).
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from nightlab.ledger.sources import Sources
-from nightlab.ledger.tables import COLUMNS, SCHEMA, TABLES, VERSION, apply, experiment_of, fold, trial_of
+from nightlab.ledger.tables import COLUMNS, SCHEMA, VERSION, apply, experiment_of, rebuild, trial_of
 from nightlab.records import (
     Candidate,
     Evidence,
@@ -85,13 +85,10 @@ class Ledger:
         else:
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("PRAGMA synchronous = FULL")
-            if 0 < found < VERSION:  # the tables are a fold of the events, which never change
-                db.executescript(";".join(f"DROP TABLE IF EXISTS {table}" for table in TABLES))
-            db.executescript(SCHEMA)
             if 0 < found < VERSION:
-                db.execute("BEGIN IMMEDIATE")
-                fold(db)
-                db.execute("COMMIT")
+                rebuild(db)
+            else:
+                db.executescript(SCHEMA)
             db.execute(f"PRAGMA user_version = {VERSION}")
         return db
 
@@ -163,13 +160,6 @@ class Ledger:
             self._db.execute("ROLLBACK")
             raise
         self._db.execute("COMMIT")
-
-    def rebuild(self) -> None:
-        """Make the tables again from the events alone."""
-        with self.at_once():
-            for table in TABLES:
-                self._db.execute(f"DELETE FROM {table}")
-            fold(self._db)
 
     # -- reading ---------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from typing import Any
 from nightlab.records import Budget, Candidate, Evidence, Experiment, Measurement, PairedGain, Trial, Verdict
 
 VERSION = 4
-TABLES = ("experiments", "proposers", "trials")  # the fold of the events
+TABLES = ("experiments", "proposers", "trials")  # what is made of the events
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS events (
@@ -95,10 +95,13 @@ def apply(db: sqlite3.Connection, kind: str, data: dict[str, Any], at: float) ->
         )
 
 
-def fold(db: sqlite3.Connection) -> None:
-    """Fill empty tables from the events."""
+def rebuild(db: sqlite3.Connection) -> None:
+    """Make the tables again, as they are now, from the events alone, which never change."""
+    db.executescript("".join(f"DROP TABLE IF EXISTS {table};" for table in TABLES) + SCHEMA)
+    db.execute("BEGIN IMMEDIATE")
     for kind, data, at in db.execute("SELECT kind, data, at FROM events ORDER BY seq"):
         apply(db, kind, json.loads(data), at)
+    db.execute("COMMIT")
 
 
 def experiment_of(row: tuple[Any, ...]) -> Experiment:
