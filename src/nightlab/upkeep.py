@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, replace
 
 from nightlab.crew import Crew, Wanted
-from nightlab.judge import Again, change_of_noise, look, noisier
+from nightlab.judge import Again, Contestant, change_of_noise, look, noisier
 from nightlab.records import SEED, Experiment, Measurement, average
 from nightlab.standing import CONFIRM_SEED, UPKEEP_SEED, UPKEEPS, runs, upkeeps
 
@@ -33,42 +33,56 @@ class Upkeep:
         used = {seed for note in past if note["number"] == champion.number for seed in note["seeds"]}
         found = upkeeps(self.ledger, champion.number, self.crew.since)
         fresh = {seed: run for seed, run in found.items() if seed not in used}
-        changed = self.crew.machine_changed
-        due = changed or (every and done - (past[-1]["after"] if past else 0) >= every)
+        due = self.crew.machine_changed or (every and done - (past[-1]["after"] if past else 0) >= every)
         if not fresh and (not due or stopping):
             return None
         standing = self.crew.contestant(champion)
         standing = replace(standing, runs={seed: run for seed, run in standing.runs.items() if seed not in fresh})
-        noise = self.crew.replicates.noise()
+        would = self._would(standing, fresh)
+        if not isinstance(would, Again):
+            self._record(champion, standing, fresh, found, would, done)
+            return None
+        if would.who == "champion":
+            return Wanted(champion.number, "search", would.seed)
+        # What was used before the latest upkeeps comes round again, rather than a seed of another question.
+        last = [*(past[-1]["seeds"] if used else []), *fresh][-1:]
+        seed = last[0] + 1 if last else UPKEEP_SEED
+        return Wanted(champion.number, "upkeep", seed if seed < CONFIRM_SEED else UPKEEP_SEED)
+
+    def _would(self, standing: Contestant, fresh: dict[int, Measurement]) -> str | Again:
+        """What the rule makes of the champion as a candidate of its own, or which trial it still needs for that.
+
+        On another machine than before there is nothing to compare with: then only its bar is made anew.
+        """
         judge = replace(self.session.judge, limits={})  # it is also scored on held-out data, which takes longer
-        missing: Again | None = None
-        would = "not asked"  # on another machine than before there is nothing to compare with
-        if not changed:
-            twin = replace(standing, runs=dict(enumerate(fresh.values(), SEED)), first=SEED)
-            decision = judge.judge(standing, twin, noise)
-            missing = decision if isinstance(decision, Again) else None
-            would = "" if isinstance(decision, Again) else decision.status
-        elif len(fresh) < judge.rule.baseline_runs:
-            missing = Again("candidate", UPKEEP_SEED)
-        if missing:
-            if missing.who == "champion":
-                return Wanted(champion.number, "search", missing.seed)
-            # What was used before the latest upkeeps comes round again, rather than a seed of another question.
-            last = [*(past[-1]["seeds"] if used else []), *fresh][-1:]
-            seed = last[0] + 1 if last else UPKEEP_SEED
-            return Wanted(champion.number, "upkeep", seed if seed < CONFIRM_SEED else UPKEEP_SEED)
+        if self.crew.machine_changed:
+            enough = len(fresh) >= judge.rule.baseline_runs
+            return "not asked" if enough else Again("candidate", UPKEEP_SEED)
+        twin = replace(standing, runs=dict(enumerate(fresh.values(), SEED)), first=SEED)
+        decision = judge.judge(standing, twin, self.crew.replicates.noise())
+        return decision if isinstance(decision, Again) else decision.status
+
+    def _record(
+        self,
+        champion: Experiment,
+        standing: Contestant,
+        fresh: dict[int, Measurement],
+        found: dict[int, Measurement],
+        would: str,
+        done: int,
+    ) -> None:
+        """Write down the upkeep, which is complete, with the champion's new bar."""
         values = [run.metric for run in fresh.values() if run.metric is not None]
         before = bar = standing.bar if standing.bar is not None else 0.0
-        if changed and values:
+        if self.crew.machine_changed and values:
             bar = average(values)
         else:
             for weight, value in enumerate(values, len(standing.runs)):
-                bar = judge.rule.remeasured(bar, weight, value)
+                bar = self.session.judge.rule.remeasured(bar, weight, value)
         facts = {"before": before, "seeds": list(fresh), "values": values, "after": done, "would": would}
-        facts |= {"sigma": noise.sigma, **self._look_at_held_out(champion, found)}
+        facts |= {"sigma": self.crew.replicates.noise().sigma, **self._look_at_held_out(champion, found)}
         self.ledger.remeasure(champion.number, bar, facts)
         self.view.kept_up(champion, bar, before, would, self._alarms(facts))
-        return None
 
     def _look_at_held_out(self, champion: Experiment, found: dict[int, Measurement]) -> dict[str, object]:
         """Whether the champion's gain on the search's data is one on held-out data too."""

@@ -1,7 +1,8 @@
 """The lineage of genomes, kept in git. The only code that speaks git."""
 
 from nightlab.lineage.chains import Chains, Link, Unreachable
-from nightlab.lineage.repo import OutOfScope, PatchConflict, Repo, frozen_entries, in_genome, make_repo
+from nightlab.lineage.repo import OutOfScope, PatchConflict, Repo, make_repo
+from nightlab.lineage.scope import frozen_entries, in_genome
 
 __all__ = [
     "Chains",

@@ -13,11 +13,11 @@ import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from nightlab.lineage import copies
+from nightlab.lineage.scope import in_genome, stays_inside
 from nightlab.records import NightlabError
 
 MAX_GENOME_BYTES = 1_000_000
@@ -138,7 +138,7 @@ class Repo:
     def commit_files(self, parent: str, files: Mapping[str, str], message: str) -> str:
         """A commit on ``parent`` in which the given lab files have the given text. Returns its id."""
         for path in files:
-            if not _stays_inside(path):
+            if not stays_inside(path):
                 raise OutOfScope(f"{path!r} is not a file of the lab")
         with self._index(parent) as index:
             for path, text in files.items():
@@ -321,41 +321,6 @@ def run_git(
 
 def _changed_lines(patch: str) -> int:
     return sum(line.startswith(("+", "-")) for line in patch.splitlines())
-
-
-def _stays_inside(path: str) -> bool:
-    """Whether a lab-relative path leads to a file in the lab, and not into git's own folder."""
-    parts = PurePosixPath(path).parts
-    return bool(parts) and parts[0] != "/" and not any(part == ".." or part.lower() == ".git" for part in parts)
-
-
-def in_genome(path: str, genome: tuple[str, ...]) -> bool:
-    """Whether a lab-relative path matches one of the genome's globs: ``*`` stays in a folder, ``**`` does not."""
-    return any(_matches(path.split("/"), glob.split("/")) for glob in genome)
-
-
-def frozen_entries(copy: Path, genome: tuple[str, ...], inside: str = "") -> Iterator[str]:
-    """What in a copy of the lab is no part of the genome: files, or a whole folder that holds none of it."""
-    for path in sorted((copy / inside).iterdir()):
-        name = f"{inside}{path.name}"
-        if path.is_symlink():
-            continue  # a mount would follow it; the evaluator and the checks have copies of their own anyway
-        if path.is_dir():
-            below = [p.relative_to(copy).as_posix() for p in path.rglob("*")]
-            if any(in_genome(p, genome) for p in below):
-                yield from frozen_entries(copy, genome, f"{name}/")
-            else:
-                yield name
-        elif not in_genome(name, genome):
-            yield name
-
-
-def _matches(path: list[str], glob: list[str]) -> bool:
-    if not glob or not path:
-        return path == glob
-    if glob[0] == "**":
-        return len(glob) == 1 or any(_matches(path[skipped:], glob[1:]) for skipped in range(len(path)))
-    return fnmatchcase(path[0], glob[0]) and _matches(path[1:], glob[1:])
 
 
 def make_repo(folder: Path, message: str) -> None:

@@ -58,25 +58,12 @@ class Tuner:
     ) -> Proposal | None:
         import optuna
 
-        optuna.logging.set_verbosity(optuna.logging.ERROR)
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         turn = briefing.history[-1].number + 1
         draw = random.Random(f"{self.seed}/{turn}/{self.refused}" if self.refused else f"{self.seed}/{turn}")
         current = {name: constants[name].value for name in spaces}
         history = _telling(briefing)
         tried = [_point(experiment, spaces, current) for experiment in history]
-        worst = _worst(briefing)
-        way = optuna.study.StudyDirection
-        minimise = briefing.metric.goal == "minimise"
-        past = []
-        for experiment, point in zip(history, tried, strict=True):
-            value = _value(experiment, worst)
-            inside = {n: point[n] for n in point if spaces[n]._contains(spaces[n].to_internal_repr(point[n]))}
-            if value is not None and inside:
-                known = {name: spaces[name] for name in inside}
-                past.append(optuna.trial.create_trial(params=inside, distributions=known, value=value))
-        study = optuna.create_study(direction=way.MINIMIZE if minimise else way.MAXIMIZE)
-        study.add_trials(past)
+        study = _study(briefing, spaces, history, tried)
         for _ in range(ATTEMPTS):
             free = _choose(spaces, history, draw)
             fixed = {name: value for name, value in current.items() if name not in free}
@@ -96,6 +83,24 @@ class Tuner:
                     {path: change_constants(text, briefing.device, after)},
                 )
         return None
+
+
+def _study(briefing: Briefing, spaces: dict[str, Any], history: list[Experiment], tried: list[dict[str, Any]]) -> Any:
+    """A study that was told what these experiments measured, as far as the places that they tried are in the spaces."""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+    worst, past = _worst(briefing), []
+    for experiment, point in zip(history, tried, strict=True):
+        value = _value(experiment, worst)
+        inside = {n: point[n] for n in point if spaces[n]._contains(spaces[n].to_internal_repr(point[n]))}
+        if value is not None and inside:
+            known = {name: spaces[name] for name in inside}
+            past.append(optuna.trial.create_trial(params=inside, distributions=known, value=value))
+    study = optuna.create_study(direction="minimize" if briefing.metric.goal == "minimise" else "maximize")
+    study.add_trials(past)
+    return study
 
 
 def _telling(briefing: Briefing) -> list[Experiment]:

@@ -1,0 +1,42 @@
+"""Which of a lab's files belong to its genome."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from pathlib import Path, PurePosixPath
+
+
+def in_genome(path: str, genome: tuple[str, ...]) -> bool:
+    """Whether a lab-relative path matches one of the genome's globs: ``*`` stays in a folder, ``**`` does not."""
+    return any(_matches(path.split("/"), glob.split("/")) for glob in genome)
+
+
+def frozen_entries(copy: Path, genome: tuple[str, ...], inside: str = "") -> Iterator[str]:
+    """What in a copy of the lab is no part of the genome: files, or a whole folder that holds none of it."""
+    for path in sorted((copy / inside).iterdir()):
+        name = f"{inside}{path.name}"
+        if path.is_symlink():
+            continue  # a mount would follow it; the evaluator and the checks have copies of their own anyway
+        if path.is_dir():
+            below = [p.relative_to(copy).as_posix() for p in path.rglob("*")]
+            if any(in_genome(p, genome) for p in below):
+                yield from frozen_entries(copy, genome, f"{name}/")
+            else:
+                yield name
+        elif not in_genome(name, genome):
+            yield name
+
+
+def stays_inside(path: str) -> bool:
+    """Whether a lab-relative path leads to a file in the lab, and not into git's own folder."""
+    parts = PurePosixPath(path).parts
+    return bool(parts) and parts[0] != "/" and not any(part == ".." or part.lower() == ".git" for part in parts)
+
+
+def _matches(path: list[str], glob: list[str]) -> bool:
+    if not glob or not path:
+        return path == glob
+    if glob[0] == "**":
+        return len(glob) == 1 or any(_matches(path[skipped:], glob[1:]) for skipped in range(len(path)))
+    return fnmatchcase(path[0], glob[0]) and _matches(path[1:], glob[1:])
