@@ -101,7 +101,7 @@ class Launch:
         ahead: bool = False,
     ) -> None:
         """Start the process of a role. ``link`` and ``shared``: between a served candidate and its evaluator."""
-        start, env = self._place(role), self._environment(role)
+        place, env = self._place(role), self._environment(role)
         fds = []
         if ahead:
             gate, self.gates[role] = (end.detach() for end in socket.socketpair())
@@ -117,8 +117,8 @@ class Launch:
             fds += [link.fileno(), shared.fileno()]
             env |= {"NIGHTLAB_LINK": str(link.fileno()), "NIGHTLAB_SHARED": str(shared.fileno())}
         process = subprocess.Popen(
-            [*start["prefix"], *argv],
-            cwd=start["cwd"],
+            [*place["prefix"], *argv],
+            cwd=place["cwd"],
             env=env,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
