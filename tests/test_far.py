@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from nightlab.crew import Crew, Interrupted
 from nightlab.far import Far, common
 from nightlab.far.engine import Lost
-from nightlab.far.node import Brought, Facts, Parcel
+from nightlab.far.node import Brought, Facts, News, Parcel
 from nightlab.lab import Stop
 from nightlab.lineage import Repo
 from nightlab.lineage.travel import pack, snapshot, unpack
@@ -34,7 +34,7 @@ RUN = """
 import pickle, sys
 from nightlab.far.node import run
 parcel, base = pickle.load(sys.stdin.buffer)
-brought = run(parcel, base, lambda phase, since: open(sys.argv[1] + ".phase", "w").write(phase))
+brought = run(parcel, base, lambda news: open(sys.argv[1] + ".news", "wb").write(pickle.dumps(news)))
 pickle.dump(brought, open(sys.argv[1], "wb"))
 """
 LOOK = "import pickle, sys; from nightlab.far.node import look; pickle.dump(look(sys.argv[1]), sys.stdout.buffer)"
@@ -63,9 +63,9 @@ class Process:
     def cancel(self) -> None:
         self.process.send_signal(signal.SIGINT)
 
-    def phase(self) -> tuple[str, float | None]:
-        written = Path(f"{self.out}.phase")
-        return (written.read_text() if written.exists() else "starting"), None
+    def news(self) -> News:
+        written = Path(f"{self.out}.news")
+        return pickle.loads(written.read_bytes()) if written.exists() and written.stat().st_size else News()
 
 
 class Processes:
@@ -90,6 +90,9 @@ class Processes:
 
     def room(self, avoid: set[str]) -> int:
         return len(set(self.nodes) - avoid)
+
+    def trouble(self, avoid: set[str]) -> str:
+        return "" if self.room(avoid) else "they are all gone"
 
     def open(self, base: bytes, platform: Platform, seconds: float) -> None:
         self.base = base

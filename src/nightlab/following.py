@@ -32,7 +32,7 @@ LAST = 400  # experiments that a picture shows one by one
 MOST = 2000  # events that are taken in one by one; after more than these, all is read anew
 LOOKS = 2.0  # seconds between looks at what is not in the ledger: the lock, the disk
 TROUBLES = 20  # that are remembered
-TOLD = ("slot lost", "machine", "hook before", "hook after")  # kinds of events
+TOLD = ("slot lost", "cluster", "machine", "hook before", "hook after")  # kinds of events
 BASELINE = "baseline"
 
 

@@ -35,7 +35,8 @@ MOST = 20  # notices that wait for a way out; the oldest goes
 LONGEST = 300  # characters of somebody's words in a notice
 SAID = 2**16  # bytes that a way out may print
 ANY_SIZE = 2**50
-TROUBLE = ("alarm", "slot lost", "machine", "hook before", "hook after")  # events, with what is wrong under WRONG
+# Events, with what is wrong under WRONG.
+TROUBLE = ("alarm", "slot lost", "cluster", "machine", "hook before", "hook after")
 WRONG = ("words", "why", "fault")
 OFF = ("", "0", "no", "false")
 

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import json
+import math
+import os
 import shutil
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
-from nightlab.far.node import Brought, Facts, Parcel
+from nightlab.far.node import Brought, Facts, News, Parcel
 from nightlab.lineage.travel import pack, snapshot
 from nightlab.records import Measurement, NightlabError, Platform, Trial
 from nightlab.session import Session
+from nightlab.trial.curve import CURVE
 from nightlab.trial.machine import differences
 from nightlab.trial.running import Running
 from nightlab.trial.slots import Slot
+
+PATIENCE = 10.0  # seconds that no node can take a trial before that is said
 
 
 class Lost(Exception):
@@ -38,7 +45,9 @@ class Job(Protocol):
         """End it, on its node too."""
         ...
 
-    def phase(self) -> tuple[str, float | None]: ...
+    def news(self) -> News:
+        """The latest that is known here; nobody is waited for."""
+        ...
 
 
 class Cluster(Protocol):
@@ -50,6 +59,13 @@ class Cluster(Protocol):
 
     def room(self, avoid: set[str]) -> int:
         """How many trials fit at once on the other nodes."""
+        ...
+
+    def trouble(self, avoid: set[str]) -> str:
+        """Why all trials have to wait just now; empty when some other node can take them. Waits for nobody.
+
+        Raises NightlabError when the cluster is gone.
+        """
         ...
 
     def open(self, base: bytes, platform: Platform, seconds: float) -> None:
@@ -77,13 +93,22 @@ class Flying:
     parcel: Parcel
     engine: Far
     job: Job
+    news: News = field(default_factory=News)
     brought: Brought | None = None
     stopped: bool = False
 
     def phase(self) -> tuple[str, float | None]:
-        return self.job.phase()
+        """As it is known here, where its folder shows it to whoever watches."""
+        news = self.job.news()
+        if news.phase == "starting" and self.engine.waits:
+            news = News("waiting", self.news.since or time.time())
+        if news != self.news:
+            self.news = news
+            self.engine.show(self.trial, news)
+        return news.phase, news.since
 
     def finished(self) -> bool:
+        self.engine.heed()
         if self.brought is None and self.job.done():
             if self.stopped:
                 self.brought = Brought("", Measurement("interrupted", detail="stopped by the user"))
@@ -121,6 +146,8 @@ class Far:
         self.session, self.cluster, self.say, self.box = session, cluster, say, session.box
         self.platform = common(nodes)
         self.avoided: dict[str, str] = {}
+        self.waits = ""  # why all trials wait, once that has lasted
+        self._waits_since = math.inf
         self._opened = False
         self.allowed = tuple(sorted({*session.facts["allowed"], *session.lab.sandbox.allow_missing, *allow}))
         fit = []
@@ -192,6 +219,31 @@ class Far:
     def send(self, parcel: Parcel) -> Job:
         return self.cluster.send(parcel, set(self.avoided))
 
+    def heed(self) -> None:
+        """Say when trials have to wait because no node can take them, and when one can again.
+
+        Raises NightlabError when the cluster is gone.
+        """
+        now, why = time.monotonic(), self.cluster.trouble(set(self.avoided))
+        if not why:
+            if self.waits:
+                self.say("  [bold]the cluster is back:[/] trials go on")
+            self.waits, self._waits_since = "", math.inf
+            return
+        self._waits_since = min(self._waits_since, now)
+        if not self.waits and now - self._waits_since > PATIENCE:
+            self.waits = why
+            self.session.ledger.note("cluster", {"why": why})
+            self.say(f"  [bold red]all trials wait:[/] {why}; they go on when one can")
+
+    def show(self, trial: Trial, news: News) -> None:
+        """Put what is known of a trial where one of this machine would have it."""
+        folder = self.box.folder / trial.id
+        folder.mkdir(parents=True, exist_ok=True)
+        _put(folder / "phase.json", json.dumps({"phase": news.phase, "at": news.since or time.time()}).encode())
+        if news.curve:
+            _put(folder / CURVE, news.curve)
+
     def avoid(self, node: str, host: str, why: str) -> None:
         """A node that is not fit gets no trial of this session any more.
 
@@ -224,3 +276,10 @@ def lay_out(folder: Path, files: Mapping[str, bytes]) -> None:
     folder.mkdir(parents=True)
     for name, content in files.items():
         (folder / Path(name).name).write_bytes(content)
+
+
+def _put(path: Path, content: bytes) -> None:
+    """In one step, for somebody may be reading it."""
+    draft = path.with_name(f"{path.name}.tmp")
+    draft.write_bytes(content)
+    os.replace(draft, path)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from nightlab import __version__
 from nightlab.lab import BudgetPart, Lab
@@ -25,6 +25,7 @@ from nightlab.records import Measurement, NightlabError, Platform, Trial
 from nightlab.session import this_sandbox
 from nightlab.trial.box import Box
 from nightlab.trial.cgroup import make_room
+from nightlab.trial.curve import written
 from nightlab.trial.folder import end_leftovers
 from nightlab.trial.machine import differences, this_platform
 from nightlab.trial.preparation import run_prepare
@@ -38,7 +39,18 @@ BROUGHT = (
     "*.log",
     "result.json",
 )  # what is brought back of a trial's folder, in this order
-Tell = Callable[[str, float | None], None]
+NEWS = 1.0  # seconds between news of a trial
+
+
+class News(NamedTuple):
+    """What a trial under way is at, since when (seconds since the epoch), and its curve so far, as it is written."""
+
+    phase: str = "starting"
+    since: float | None = None
+    curve: bytes = b""
+
+
+Tell = Callable[[News], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +114,7 @@ def look(device: str | None = None) -> Facts:
             os.environ["CUDA_VISIBLE_DEVICES"] = given
 
 
-def run(parcel: Parcel, base: bytes, tell: Tell = lambda phase, since: None) -> Brought:
+def run(parcel: Parcel, base: bytes, tell: Tell = lambda news: None) -> Brought:
     """Run a trial on this node and bring back what it left. When this process ends, so does the trial.
 
     ``base`` is the bundle of the parcel's base. Nothing of a node that is not fit, or fails, is ever a measurement.
@@ -148,13 +160,16 @@ def _run(parcel: Parcel, repo: Repo, folder: Path, tell: Tell) -> Brought:
 
 
 def _wait(running: Running, tell: Tell, longest: float = float("inf")) -> None:
-    told, until = "", time.monotonic() + longest
-    while not running.finished() and time.monotonic() < until:
-        phase, since = running.phase()
-        if phase != told:
-            tell(phase, since)
-            told = phase
+    now = time.monotonic()
+    told, due, until = News(), now, now + longest
+    while not running.finished() and now < until:
+        if now >= due:
+            news, due = News(*running.phase(), written(running.folder)), now + NEWS
+            if news != told:
+                tell(news)
+                told = news
         time.sleep(POLL)
+        now = time.monotonic()
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import contextlib
 import math
 import os
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from nightlab.far.engine import Lost
-from nightlab.far.node import Brought, Facts, Parcel, look, run
+from nightlab.far.node import NEWS, Brought, Facts, News, Parcel, look, run
 from nightlab.records import NightlabError, Platform
 from nightlab.trial.machine import usable_cores
 
@@ -29,22 +30,23 @@ HEALTH = {
     "health_check_timeout_ms": 2000,
     "health_check_failure_threshold": 3,
 }
-TOKENS = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")  # where Ray looks for one before it looks into the home
 ANSWER = 120.0  # seconds that a node has to say what it is: its first worker imports everything
-NEWS = 1.0  # seconds between looks at the board
+LOOK = 2.0  # seconds between looks at which nodes there are
+LATE, GONE = 10.0, 40.0  # seconds without an answer of the head; after a minute of it Ray ends this process
 
 
 class Board:
-    """An actor on which nodes write the phase of each trial, once per phase."""
+    """An actor on which nodes write the news of their trials, until they are taken."""
 
     def __init__(self) -> None:
-        self.phases: dict[str, tuple[str, float | None]] = {}
+        self.news: dict[str, News] = {}
 
-    def write(self, trial: str, phase: str, since: float | None) -> None:
-        self.phases[trial] = (phase, since)
+    def write(self, trial: str, news: News) -> None:
+        self.news[trial] = news
 
-    def read(self) -> dict[str, tuple[str, float | None]]:
-        return self.phases
+    def take(self) -> dict[str, News]:
+        taken, self.news = self.news, {}
+        return taken
 
 
 class RayCluster:
@@ -61,8 +63,10 @@ class RayCluster:
         if address == LOCAL or address.startswith(("127.", "localhost")):
             # Or Ray would take the machine's other address for its loopback, and be open to others.
             os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
-        if any(map(os.environ.get, TOKENS)) or (Path.home() / ".ray" / "auth_token").exists():
-            os.environ.setdefault("RAY_AUTH_MODE", "token")  # as `ray start` does; a program would not show it
+        if address != LOCAL and not os.environ.get("RAY_USE_TLS"):
+            # Ray goes by whether there is a token here. With one where the cluster has none, its nodes are turned away
+            # when they come to fetch what they were sent.
+            os.environ.setdefault("RAY_AUTH_MODE", "token" if _wants_token(address) else "disabled")
         self.ray = _imported()
         quiet = {"log_to_driver": False, "logging_level": "ERROR"}
         with _named(self.ray, on):
@@ -80,7 +84,10 @@ class RayCluster:
         self.needs: dict[str, float] = {"num_cpus": 1}
         self.base: Any = None
         self.board: Any = None
-        self.phases: dict[str, tuple[str, float | None]] = {}
+        self.task = self.ray.remote(max_retries=0)(on_node)
+        self.latest: dict[str, News] = {}  # by trial
+        self._there: dict[str, dict[str, float]] = {}
+        self._there_at = math.inf
         self._asked: Any = None
         self._asked_at = 0.0
 
@@ -106,8 +113,19 @@ class RayCluster:
         return found
 
     def room(self, avoid: set[str]) -> int:
+        return self._room(self._alive(), avoid)
+
+    def trouble(self, avoid: set[str]) -> str:
+        silent = time.monotonic() - self._there_at
+        if silent > GONE:
+            raise NightlabError(f"the head of the cluster has not answered for {silent:.0f} s", MEND_HEAD)
+        if silent > LATE:
+            return "the head of the cluster does not answer"
+        return "" if self._room(self._there, avoid) else "no node of the cluster is there that could take one"
+
+    def _room(self, nodes: dict[str, dict[str, float]], avoid: set[str]) -> int:
         fits = 0
-        for node, there in self._alive().items():
+        for node, there in nodes.items():
             if node not in avoid:
                 wanted = {"CPU": self.needs["num_cpus"], "GPU": self.needs.get("num_gpus", 0)}
                 fits += min(math.floor(there.get(what, 0) / n) for what, n in wanted.items() if n)
@@ -116,29 +134,48 @@ class RayCluster:
     def open(self, base: bytes, platform: Platform, seconds: float) -> None:
         if platform.device == "cuda":
             self.needs["num_gpus"] = 1
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
         self.base = self._put(base)
-        self.board = self.ray.remote(num_cpus=0)(Board).remote()
+        here = NodeAffinitySchedulingStrategy(self.ray.get_runtime_context().get_node_id(), soft=True)
+        # On the head or here, where it outlives the nodes; and if it does not, there is another.
+        self.board = self.ray.remote(num_cpus=0, max_restarts=-1, scheduling_strategy=here)(Board).remote()
+        self._there, self._there_at = self._alive(), time.monotonic()
+        threading.Thread(target=self._keep_looking, daemon=True).start()
 
     def send(self, parcel: Parcel, avoid: set[str]) -> RayJob:
-        options: dict[str, Any] = {**self.needs, "max_retries": 0, "name": f"trial {parcel.trial.id}"}
+        options: dict[str, Any] = {**self.needs, "name": f"trial {parcel.trial.id}"}
         if avoid:
             options["label_selector"] = {"ray.io/node-id": f"!in({','.join(sorted(avoid))})"}
-        task = self.ray.remote(**options)(on_node)
-        self.phases.pop(parcel.trial.id, None)
-        return RayJob(self, parcel.trial.id, task.remote(self._put(parcel), self.base, self.board))
+        self.latest.pop(parcel.trial.id, None)
+        # In a list, or Ray would fetch them before the task can say that this failed.
+        sent = [self._put(parcel), self.base]
+        return RayJob(self, parcel.trial.id, self.task.options(**options).remote(sent, self.board))
 
-    def phase(self, trial: str) -> tuple[str, float | None]:
-        """What the board says of a trial; it is asked now and then, and never waited for."""
+    def news(self, trial: str) -> News:
+        """What the board said of a trial; it is asked now and then, and never waited for."""
         if self._asked is not None and self._asked.done():
-            with contextlib.suppress(Exception):  # a board whose node died says nothing more
-                self.phases = self._asked.result()
+            with contextlib.suppress(Exception):  # its node died
+                self.latest |= self._asked.result()
             self._asked = None
         if self._asked is None and time.monotonic() - self._asked_at > NEWS:
-            self._asked, self._asked_at = self.board.read.remote().future(), time.monotonic()
-        return self.phases.get(trial, ("starting", None))
+            self._asked, self._asked_at = self.board.take.remote().future(), time.monotonic()
+        return self.latest.get(trial, News())
+
+    def at(self, ip: str) -> str:
+        """The node that is there, by its id; empty when none is."""
+        nodes = (n for n in self.ray.nodes() if n["Alive"] and n["NodeManagerAddress"] == ip)
+        return next((str(node["NodeID"]) for node in nodes), "")
 
     def close(self) -> None:
         self.ray.shutdown()
+
+    def _keep_looking(self) -> None:
+        """In a thread of its own: a head that is gone is waited for."""
+        while self.ray.is_initialized():
+            with contextlib.suppress(Exception):  # whatever it is, nobody has answered
+                self._there, self._there_at = self._alive(), time.monotonic()
+            time.sleep(LOOK)
 
     def _alive(self) -> dict[str, dict[str, float]]:
         """What each living node has, by its id."""
@@ -152,6 +189,8 @@ class RayCluster:
             return self.ray.put(thing)
         except (self.ray.exceptions.ObjectStoreFullError, self.ray.exceptions.OutOfDiskError) as error:
             raise NightlabError(f"the cluster {_why(error)}", MEND_STORE) from None
+        except ConnectionError:  # of a client
+            raise NightlabError("the cluster is gone", MEND_HEAD) from None
 
 
 class RayJob:
@@ -173,33 +212,45 @@ class RayJob:
             cause = error.cause
             if isinstance(cause, (exceptions.TaskCancelledError, KeyboardInterrupt)):
                 raise Lost("it was cancelled") from None
-            full = isinstance(cause, (exceptions.ObjectStoreFullError, exceptions.OutOfDiskError))
-            raise NightlabError(f"a node {_why(cause)}", MEND_STORE if full else MEND_NODE) from None
+            if node := self.cluster.at(error.ip):  # nothing was measured: somewhere else it may be
+                return node, Brought(self.cluster._host(node), refused=f"it {_why(cause)}")
+            raise Lost(f"its node {_why(cause)}") from None
         except (ImportError, exceptions.RaySystemError, exceptions.RuntimeEnvSetupError) as error:
             raise NightlabError(f"a node {_why(error)}", MEND_NODE) from None
-        except (exceptions.RayError, ConnectionError) as error:
+        except exceptions.RayError as error:
             raise Lost(f"its node {_why(error)}") from None
+        except ConnectionError:
+            raise Lost("the connection to its cluster is gone") from None
+        finally:
+            self.cluster.latest.pop(self.trial, None)
 
     def cancel(self) -> None:
         with contextlib.suppress(Exception):  # it ended meanwhile
             self.cluster.ray.cancel(self.ref)
 
-    def phase(self) -> tuple[str, float | None]:
-        return self.cluster.phase(self.trial)
+    def news(self) -> News:
+        return self.cluster.news(self.trial)
 
 
-def on_node(parcel: Parcel, base: bytes, board: Any) -> tuple[str, Brought]:
-    """The task: runs a trial, and says on which node."""
+def on_node(sent: list[Any], board: Any) -> tuple[str, Brought]:
+    """The task: fetches a parcel and the bundle that it stands on, runs the trial, and says on which node."""
     import ray
 
-    def tell(phase: str, since: float | None) -> None:
-        board.write.remote(parcel.trial.id, phase, since)
+    node = ray.get_runtime_context().get_node_id()
+    try:
+        parcel, base = ray.get(sent)
+    except ray.exceptions.RayError as error:
+        return node, Brought(socket.gethostname(), refused=f"it got no trial: it {_why(error)}")
 
-    return ray.get_runtime_context().get_node_id(), run(parcel, base, tell)
+    def tell(news: News) -> None:
+        board.write.remote(parcel.trial.id, news)
+
+    return node, run(parcel, base, tell)
 
 
 MEND_NODE = "install the same nightlab on every node, for the same Python, and start its ray from there (docs/far.md)"
 MEND_START = "start one: ray start --head, or run on this machine: --on local-ray (docs/far.md)"
+MEND_HEAD = "see there that it runs: ray status; then run the same command: it resumes"
 MEND_STORE = "give the cluster more room: ray start --object-store-memory BYTES, and free disk space on its head"
 
 
@@ -216,8 +267,10 @@ def _why(error: BaseException) -> str:
         "WorkerCrashedError": "lost the process that ran it",
         "LocalRayletDiedError": "died",
         "OutOfMemoryError": "ran out of memory",
-        "ObjectLostError": "died before its result was fetched",
-        "OwnerDiedError": "died before its result was fetched",
+        "ObjectLostError": "died before what it held was fetched",
+        "OwnerDiedError": "does not reach the machine that sends trials, whose ports must be open to the nodes, "
+        "or send from one of them",
+        "ObjectFetchTimedOutError": "could not fetch what was sent in ten minutes",
         "GetTimeoutError": f"did not answer in {ANSWER:.0f} s",
         "TaskUnschedulableError": "is not there any more",
     }
@@ -245,6 +298,20 @@ def _found(on: str) -> str:
         said = f"nothing answers there ({getattr(error, 'strerror', '') or error})"
         raise NightlabError(f"there is no Ray cluster at {on}: {said}", MEND_START) from None
     return address
+
+
+def _wants_token(address: str) -> bool:
+    """Whether a cluster turns away who shows it no token."""
+    import grpc  # Ray's own client needs it
+
+    # Both ask for nothing but whether it is there. A proxy that the environment names is not for a cluster.
+    ask = "RayletDriver/ClusterInfo" if address.startswith("ray://") else "NodeInfoGcsService/CheckAlive"
+    with grpc.insecure_channel(address.removeprefix("ray://"), [("grpc.enable_http_proxy", 0)]) as channel:
+        try:
+            channel.unary_unary(f"/ray.rpc.{ask}")(b"", timeout=10)
+        except grpc.RpcError as error:
+            return bool(error.code() is grpc.StatusCode.UNAUTHENTICATED)
+    return False
 
 
 @contextmanager

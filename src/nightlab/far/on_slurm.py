@@ -17,7 +17,7 @@ from types import FrameType
 from typing import Any
 
 from nightlab.far.engine import Lost
-from nightlab.far.node import Brought, Facts, Parcel, look, run
+from nightlab.far.node import NEWS, Brought, Facts, News, Parcel, look, run
 from nightlab.records import NightlabError, Platform
 
 AROUND = 15  # minutes beside a trial's own: the first one of a node prepares the lab's data there
@@ -59,6 +59,10 @@ class SlurmCluster:
     def room(self, avoid: set[str]) -> int:
         return self.slots
 
+    def trouble(self, avoid: set[str]) -> str:
+        """Nothing: that jobs wait in a queue is as it should be."""
+        return ""
+
     def open(self, base: bytes, platform: Platform, seconds: float) -> None:
         (self.folder / BASE).write_bytes(base)
         self._say(timeout_min=math.ceil(seconds / 60) + AROUND, gpus_per_node=int(platform.device == "cuda"))
@@ -96,6 +100,7 @@ class SlurmJob:
     def __init__(self, cluster: SlurmCluster, job: Any, board: Path) -> None:
         self.cluster, self.job, self.board = cluster, job, board
         self._over_since: float | None = None
+        self._news, self._looked = News(), 0.0
 
     def done(self) -> bool:
         """Whether it has answered, or ended without: an answer may come late through a shared disk."""
@@ -124,12 +129,13 @@ class SlurmJob:
         with contextlib.suppress(Exception):  # it ended meanwhile
             self.job.cancel()
 
-    def phase(self) -> tuple[str, float | None]:
-        try:
-            phase, since = json.loads(self.board.read_text())
-            return phase, since
-        except (OSError, ValueError):
-            return "starting", None
+    def news(self) -> News:
+        if time.monotonic() - self._looked > NEWS:
+            self._looked = time.monotonic()
+            with contextlib.suppress(OSError, ValueError):
+                phase, since, curve = json.loads(self.board.read_text())
+                self._news = News(phase, since, curve.encode())
+        return self._news
 
 
 def who(device: str | None) -> tuple[str, Facts]:
@@ -143,9 +149,9 @@ def on_node(parcel: Parcel, base: Path, board: Path) -> tuple[str, Brought]:
     def stop(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt  # which ends the trial; submitit would go on
 
-    def tell(phase: str, since: float | None) -> None:
+    def tell(news: News) -> None:
         with contextlib.suppress(OSError):
-            board.write_text(json.dumps([phase, since]))
+            board.write_text(json.dumps([news.phase, news.since, news.curve.decode()]))
 
     signal.signal(signal.SIGTERM, stop)
     return socket.gethostname(), run(parcel, base.read_bytes(), tell)

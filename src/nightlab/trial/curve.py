@@ -39,11 +39,17 @@ class Curve:
 def points(folder: Path) -> Points:
     """The curve of the trial in ``folder``, as (progress, loss); empty if it reported nothing."""
     found: Points = []
-    with contextlib.suppress(OSError), (folder / CURVE).open("rb") as lines:
-        for line in lines.read(MOST * LONGEST).splitlines():
-            if point := _point(line.strip(b"[]").split(b","), found[-1][0] if found else 0.0):
-                found.append(point)
+    for line in written(folder).splitlines():
+        if point := _point(line.strip(b"[]").split(b","), found[-1][0] if found else 0.0):
+            found.append(point)
     return found
+
+
+def written(folder: Path) -> bytes:
+    """The curve of the trial in ``folder`` as its file has it so far; empty if it reported nothing."""
+    with contextlib.suppress(OSError), (folder / CURVE).open("rb") as lines:
+        return lines.read(MOST * LONGEST)
+    return b""
 
 
 def _point(words: list[bytes], after: float) -> tuple[float, float] | None:

@@ -197,6 +197,8 @@ def trouble_words(kind: str, note: dict[str, Any]) -> str:
     """What a note of the ledger tells of trouble; empty where it tells of none."""
     if kind == "slot lost":
         return f"slot {note['slot']} is lost: {note['why']}"
+    if kind == "cluster":
+        return f"all trials wait: {note['why']}"
     if kind == "machine":
         return f"the machine has changed: {note['why']}"
     if kind.startswith("hook ") and note["fault"]:
