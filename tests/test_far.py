@@ -22,6 +22,7 @@ from nightlab.crew import Crew, Interrupted
 from nightlab.far import Far, common
 from nightlab.far.engine import Lost
 from nightlab.far.node import Brought, Facts, News, Parcel
+from nightlab.following import Follower
 from nightlab.lab import Stop
 from nightlab.lineage import Repo
 from nightlab.lineage.travel import pack, snapshot, unpack
@@ -195,6 +196,56 @@ def command(pid: int) -> str:
         return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
     except OSError:
         return ""
+
+
+def test_what_a_trial_is_at_is_seen_from_outside(make_lab: Callable[..., TinyLab], cluster: Processes) -> None:
+    cluster.add("one")
+    tells = "import os, time\nfor words in (b'start', b'report 0.5 2.25'):\n"
+    tells += "    os.write(int(os.environ['NIGHTLAB_CONTROL']), words + b'\\n')\ntime.sleep(600)\n"
+    crew, _ = crew_of(make_lab(measure=tells), cluster)
+    follower = Follower(crew.session.folder)
+    trial = crew.launch(admit_baseline(crew), "search", 1)
+    flying = crew.flying[trial.id]
+    wait(lambda: flying.phase()[0] == "training" and follower.look().flights[0].curve)
+    (flight,) = follower.look().flights
+    assert (flight.phase, flight.curve, flight.since) == ("training", ((0.5, 2.25),), flying.phase()[1])
+    flying.stop()
+    crew.land()
+
+
+def test_that_no_node_is_left_is_said_once_and_when_one_is_back(
+    make_lab: Callable[..., TinyLab], cluster: Processes, monkeypatch: Any
+) -> None:
+    cluster.add("one")
+    crew, said = crew_of(make_lab(), cluster)
+    why = "they are all gone"
+    monkeypatch.setattr(cluster, "trouble", lambda avoid: why)
+    monkeypatch.setattr(cluster, "send", lambda parcel, avoid: Waiting())
+    trial = crew.launch(admit_baseline(crew), "search", 1)
+    flying = crew.flying[trial.id]
+    assert not flying.finished() and not said and flying.phase() == ("starting", None)
+    monkeypatch.setattr("nightlab.far.engine.PATIENCE", -1.0)
+    assert not flying.finished() and not flying.finished()
+    assert len(said) == 1 and why in said[0]
+    assert flying.phase()[0] == "waiting"
+    picture = Follower(crew.session.folder).look()
+    assert picture.flights[0].phase == "waiting" and why in picture.troubles[0].words
+    why = ""
+    assert not flying.finished() and flying.phase() == ("starting", None)
+    assert len(said) == 2 and "back" in said[1]
+    why = "they are all gone again"
+    assert not flying.finished()
+    assert len(said) == 3 and len(crew.ledger.notes("cluster")) == 2
+
+
+class Waiting:
+    """A job that no node has."""
+
+    def done(self) -> bool:
+        return False
+
+    def news(self) -> News:
+        return News()
 
 
 def test_stopping_now_ends_trials_on_their_nodes(make_lab: Callable[..., TinyLab], cluster: Processes) -> None:

@@ -106,6 +106,28 @@ def test_a_cluster_that_does_not_answer_is_named_at_once() -> None:
             RayCluster(address)
 
 
+def test_a_cluster_is_asked_whether_it_wants_a_token() -> None:
+    grpc = pytest.importorskip("grpc")
+    from concurrent.futures import ThreadPoolExecutor
+
+    from nightlab.far.on_ray import _wants_token
+
+    def answer(code: Any) -> Callable[..., bytes]:
+        return lambda request, context: context.abort(code, "no") if code else b""
+
+    methods = {"NodeInfoGcsService": "CheckAlive", "RayletDriver": "ClusterInfo"}
+    for refused in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.INTERNAL, None):
+        server = grpc.server(ThreadPoolExecutor(1))
+        for service, method in methods.items():
+            handler = {method: grpc.unary_unary_rpc_method_handler(answer(refused))}
+            server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(f"ray.rpc.{service}", handler)])
+        address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+        server.start()
+        wants = refused is grpc.StatusCode.UNAUTHENTICATED
+        assert _wants_token(address) == _wants_token(f"ray://{address}") == wants
+        server.stop(None)
+
+
 def test_a_full_object_store_is_named(monkeypatch: Any) -> None:
     ray = pytest.importorskip("ray")
     from nightlab.far.on_ray import RayCluster
@@ -167,6 +189,18 @@ def test_a_night_on_ray_survives_its_nodes(make_lab: Callable[..., TinyLab], ray
     with pytest.raises(Interrupted):
         crew.land()
     assert not living(cache) and not list(cache.glob("nightlab/far/*/runs/*/*/result.json"))
+    crew.asked_to_stop = 0
+    (data / "go").touch()
+    for node in list(ray_nodes.worker_nodes):
+        ray_nodes.remove_node(node, allow_graceful=False)
+    engine: Any = crew.engine
+    trial = crew.launch(0, "search", 3)
+    wait(lambda: [*crew.finished()] == [] and engine.waits)
+    assert crew.flying[trial.id].phase()[0] == "waiting"
+    ray_nodes.add_node(num_cpus=1, node_ip_address=LOOPBACK)
+    assert crew.land()[trial.id].measured and not engine.waits
+    (told,) = crew.ledger.notes("cluster")
+    assert told["why"] == "no node of the cluster is there that could take one"
 
 
 def runs_a_trial(node: Any) -> bool:
@@ -181,6 +215,8 @@ def test_a_driver_that_is_killed_leaves_nothing_on_its_nodes(
 ) -> None:
     cache = tmp_path / "cache"
     lab = waiting_lab(make_lab, tmp_path / "data")
+    (Path.home() / ".ray").mkdir()
+    (Path.home() / ".ray" / "auth_token").write_text("0" * 64)  # of another cluster: this one wants none
     program = [sys.executable, "-c", "from nightlab.cli import main; main()"]
     driver = subprocess.Popen([*program, "run", "--on", ray_nodes.address, "-t", "t"], cwd=lab.folder)
     try:

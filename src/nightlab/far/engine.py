@@ -172,8 +172,16 @@ class Far:
         return self.cluster.room(set(self.avoided))
 
     def slots(self, count: int | None) -> list[Slot]:
-        """Places in the queue of the cluster, which gives each trial what it needs."""
-        return [Slot(number) for number in range(count or self.room)]
+        """Places in the queue of the cluster, which gives each trial what it needs.
+
+        Raises NightlabError when it has room for none, and nobody says how many may wait.
+        """
+        places = count or self.room
+        if not places:
+            raise NightlabError(
+                "no node of the cluster has room for a trial", "start one, or let trials wait for one: --slots N"
+            )
+        return [Slot(number) for number in range(places)]
 
     def fault(self, slot: Slot) -> str:
         """Nothing: a node that fails says so itself, and is avoided."""
