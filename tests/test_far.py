@@ -219,6 +219,7 @@ def test_that_no_node_is_left_is_said_once_and_when_one_is_back(
     cluster.add("one")
     crew, said = crew_of(make_lab(), cluster)
     why = "they are all gone"
+    monkeypatch.setattr("nightlab.far.engine.LOOK", 0.0)
     monkeypatch.setattr(cluster, "trouble", lambda avoid: why)
     monkeypatch.setattr(cluster, "send", lambda parcel, avoid: Waiting())
     trial = crew.launch(admit_baseline(crew), "search", 1)

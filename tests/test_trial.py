@@ -18,6 +18,7 @@ from conftest import living, wait
 from nightlab.lab import BudgetPart, parse
 from nightlab.lineage import Repo
 from nightlab.records import Budget, Measurement, NightlabError, Trial
+from nightlab.sandbox import tree
 from nightlab.sandbox.bubblewrap import Bare, Sandbox
 from nightlab.session import this_sandbox
 from nightlab.trial import text as words
@@ -511,6 +512,28 @@ def test_leftovers_of_this_session_and_no_others_are_ended(bench: Any, tmp_path:
 
 
 # -- what it printed -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_a_tree_is_found_with_children_of_threads(tmp_path: Path, listed: bool, monkeypatch: Any) -> None:
+    if listed and not tree.LISTED:
+        pytest.skip("this kernel lists no children")
+    monkeypatch.setattr(tree, "LISTED", listed)
+    starts = "threading.Thread(target=lambda: subprocess.Popen(['sh', '-c', 'sleep 60 & sleep 60'])).start()"
+    program = f"import subprocess, threading, time; {starts}; time.sleep(60)"
+    top = subprocess.Popen([sys.executable, "-c", program], start_new_session=True)
+    beside = subprocess.Popen(["sleep", "60"])
+    try:
+        wait(lambda: len(tree.below(top.pid)) == 3)
+        assert set(tree.below(top.pid)) == set(psutil.Process(top.pid).children(recursive=True))
+        ours = {process.pid for process in tree.below(os.getpid(), [beside.pid])}
+        assert top.pid in ours and beside.pid not in ours
+    finally:
+        os.killpg(top.pid, signal.SIGKILL)
+        beside.kill()
+        top.wait()
+        beside.wait()
+    assert tree.below(top.pid) == []
 
 
 def test_printed_text_is_harmless() -> None:

@@ -22,6 +22,7 @@ from nightlab.trial.machine import differences
 from nightlab.trial.running import Running
 from nightlab.trial.slots import Slot
 
+LOOK = 1.0  # seconds between looks at whether any node can take a trial
 PATIENCE = 10.0  # seconds that no node can take a trial before that is said
 
 
@@ -148,6 +149,7 @@ class Far:
         self.avoided: dict[str, str] = {}
         self.waits = ""  # why all trials wait, once that has lasted
         self._waits_since = math.inf
+        self._heed_again = 0.0
         self._opened = False
         self.allowed = tuple(sorted({*session.facts["allowed"], *session.lab.sandbox.allow_missing, *allow}))
         fit = []
@@ -232,8 +234,11 @@ class Far:
 
         Raises NightlabError when the cluster is gone.
         """
-        now, why = time.monotonic(), self.cluster.trouble(set(self.avoided))
-        if not why:
+        now = time.monotonic()
+        if now < self._heed_again:
+            return
+        self._heed_again = now + LOOK
+        if not (why := self.cluster.trouble(set(self.avoided))):
             if self.waits:
                 self.say("  [bold]the cluster is back:[/] trials go on")
             self.waits, self._waits_since = "", math.inf

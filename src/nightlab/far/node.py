@@ -22,6 +22,7 @@ from nightlab.lab import BudgetPart, Lab
 from nightlab.lineage import Repo
 from nightlab.lineage.travel import unpack
 from nightlab.records import Measurement, NightlabError, Platform, Trial
+from nightlab.sandbox.bubblewrap import Sandbox
 from nightlab.session import this_sandbox
 from nightlab.trial.box import Box
 from nightlab.trial.cgroup import make_room
@@ -103,11 +104,11 @@ class Brought:
     refused: str = ""
 
 
-def look(device: str | None = None) -> Facts:
-    """What this node is, with all of its accelerators."""
+def look(device: str | None = None, sandbox: Sandbox | None = None) -> Facts:
+    """What this node is, with all of its accelerators; its sandbox is looked for where nobody has."""
     given = os.environ.pop("CUDA_VISIBLE_DEVICES", None)  # looking takes none of them
     try:
-        box = this_sandbox()
+        box = sandbox or this_sandbox()
         return Facts(socket.gethostname(), this_platform(device), __version__, box.missing, box.why)
     finally:
         if given is not None:
@@ -121,20 +122,21 @@ def run(parcel: Parcel, base: bytes, tell: Tell = lambda news: None) -> Brought:
     """
     host = socket.gethostname()
     try:
-        if why := look(parcel.platform.device).unfit(parcel.platform, parcel.allowed):
+        sandbox = this_sandbox()
+        if why := look(parcel.platform.device, sandbox).unfit(parcel.platform, parcel.allowed):
             return Brought(host, refused=why)
         with _place(parcel, base) as (repo, folder):
-            return _run(parcel, repo, folder, tell)
+            return _run(parcel, repo, folder, sandbox, tell)
     except NightlabError as error:
         return Brought(host, refused=f"{error} ({error.mend})")
     except OSError as error:
         return Brought(host, refused=f"{error.filename or 'a file'}: {error.strerror or error}")
 
 
-def _run(parcel: Parcel, repo: Repo, folder: Path, tell: Tell) -> Brought:
+def _run(parcel: Parcel, repo: Repo, folder: Path, sandbox: Sandbox, tell: Tell) -> Brought:
     lab, trial = Lab.model_validate(parcel.lab), parcel.trial
     budget = BudgetPart(**parcel.budget)
-    box = Box(repo, lab, budget, parcel.platform.device, folder, this_sandbox(), make_room())
+    box = Box(repo, lab, budget, parcel.platform.device, folder, sandbox, make_room())
     box.shared = parcel.shared
     box.leash, ours = os.pipe()
     try:

@@ -9,7 +9,7 @@ import sys
 
 import psutil
 
-from nightlab.sandbox.tree import end_tree
+from nightlab.sandbox.tree import below, end_tree
 from nightlab.trial.cgroup import Cgroup
 from nightlab.trial.usage import CpuClock
 
@@ -34,12 +34,7 @@ class Children:
     def tree(self, role: str) -> list[psutil.Process]:
         """The role's process and everything below it, daemons that left it included."""
         others = {p.pid for r, p in self.roles.items() if r != role}
-        found: list[psutil.Process] = []
-        with contextlib.suppress(psutil.Error):
-            for child in psutil.Process().children():
-                if child.pid not in others:
-                    found += [child, *child.children(recursive=True)]
-        return found
+        return below(os.getpid(), others)
 
     def cpu(self) -> float:
         """CPU seconds of the candidate's tree so far, ended processes included."""
