@@ -56,6 +56,7 @@ kind = "tuner"
 kind = "patches"
 """
 KEEP, REPEAT, PATCH, UPKEEP = 50, 10, 20, 25  # every so many experiments of the story
+BEGINNING = "from the start to the first trial"
 BUDGET = Budget("wall", 20)
 MEASURED = Measurement("measured", 0, {}, 20.0, 2.3, 2.4, 24.9, 21.0, 512.0, machine={"load": 0.5}).to_dict()
 CANDIDATE, TRIAL = ([f.name for f in fields(record)] for record in (Candidate, Trial))  # asdict would take minutes
@@ -294,7 +295,8 @@ def few(folder: str) -> None:
     night = start(Path(folder))
     for _ in range(5):
         one_experiment(night, Stopwatch())
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    kept = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    print(int(kept["VmHWM"].split()[0]) / 1024)  # getrusage would tell of the process that forked this one too
 
 
 def main() -> None:
@@ -314,11 +316,13 @@ def main() -> None:
         for turn in range(wanted.runs + 1):
             for size, folder in labs.items():
                 watch = Stopwatch() if turn == 0 else watches[size]  # the first finds everything cold
-                night = watch("from the start to the first trial", start, folder)
+                night = watch(BEGINNING, start, folder)
                 with closing(night.session):
                     one_experiment(night, watch)
         sizes = {size: (state_folder(lab) / "long" / LEDGER).stat().st_size / 2**20 for size, lab in labs.items()}
         rows = {step: [statistics.median(watch[step]) for watch in watches.values()] for step in watches[min(labs)]}
+        steps = [times for step, times in rows.items() if step != BEGINNING]
+        rows["all but the first of these"] = [sum(times) for times in zip(*steps, strict=True)]
         rows["memory of the process, MB"] = [memory(folder) for folder in labs.values()]
     heading(f"the orchestrator, CPU ms per step: median of {wanted.runs}, interleaved")
     print("ledgers of " + ", ".join(f"{size:,} experiments ({mb:,.0f} MB)" for size, mb in sizes.items()) + "\n")
