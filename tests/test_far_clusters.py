@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -141,6 +142,47 @@ def test_a_full_object_store_is_named(monkeypatch: Any) -> None:
     with pytest.raises(NightlabError, match="the cluster has no room left in its object store") as told:
         cluster._put(b"bundle")
     assert "--object-store-memory" in told.value.mend
+
+
+def test_what_ray_says_of_a_task_that_failed() -> None:
+    """Where its node can be told, no trial goes there again; where it is gone, the trial was lost; never a verdict."""
+    exceptions: Any = pytest.importorskip("ray").exceptions
+    from nightlab.far.engine import Lost
+    from nightlab.far.on_ray import RayJob
+
+    def job(error: Exception) -> RayJob:
+        future = SimpleNamespace(result=lambda: throw(error))
+        there = SimpleNamespace(
+            ray=SimpleNamespace(exceptions=exceptions),
+            at=lambda ip: "n1" if ip == "10.0.0.1" else "",
+            _host=lambda node: "one",
+            latest={},
+        )
+        return RayJob(there, "t", SimpleNamespace(future=lambda: future))  # type: ignore[arg-type]
+
+    causes = {
+        exceptions.OwnerDiedError("00", b"", ""): "does not reach the machine that sends trials",
+        exceptions.ObjectStoreFullError("no"): "has no room left in its object store",
+        ModuleNotFoundError("No module named 'nightlab'"): "can't run nightlab: No module named 'nightlab'",
+    }
+    for cause, words in causes.items():
+        node, brought = job(exceptions.RayTaskError("f", "", cause, ip="10.0.0.1")).result()
+        assert node == "n1" and words in brought.refused and brought.measurement is None
+        with pytest.raises(Lost, match=words):
+            job(exceptions.RayTaskError("f", "", cause, ip="10.0.0.2")).result()
+    lost = {
+        exceptions.NodeDiedError("gone"): "its node died",
+        exceptions.WorkerCrashedError(): "its node lost the process that ran it",
+        exceptions.ObjectLostError("00", b"", ""): "its node died before what it held was fetched",
+        ConnectionError("cut off"): "the connection to its cluster is gone",
+    }
+    for error, words in lost.items():
+        with pytest.raises(Lost, match=words):
+            job(error).result()
+
+
+def throw(error: Exception) -> None:
+    raise error
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -99,7 +100,7 @@ class Flying:
     stopped: bool = False
 
     def phase(self) -> tuple[str, float | None]:
-        """As it is known here, where its folder shows it to whoever watches."""
+        """As it is known here."""
         news = self.job.news()
         if news.phase == "starting" and self.engine.waits:
             news = News("waiting", self.news.since or time.time())
@@ -250,12 +251,13 @@ class Far:
             self.say(f"  [bold red]all trials wait:[/] {why}; they go on when one can")
 
     def show(self, trial: Trial, news: News) -> None:
-        """Put what is known of a trial where one of this machine would have it."""
-        folder = self.box.folder / trial.id
-        folder.mkdir(parents=True, exist_ok=True)
-        _put(folder / "phase.json", json.dumps({"phase": news.phase, "at": news.since or time.time()}).encode())
-        if news.curve:
-            _put(folder / CURVE, news.curve)
+        """Put what is known of a trial where one of this machine would have it, for whoever watches."""
+        folder, said = self.box.folder / trial.id, {"phase": news.phase, "at": news.since or time.time()}
+        with contextlib.suppress(OSError):  # a full disk ends a session elsewhere, with its own words
+            folder.mkdir(parents=True, exist_ok=True)
+            _put(folder / "phase.json", json.dumps(said).encode())
+            if news.curve:
+                _put(folder / CURVE, news.curve)
 
     def avoid(self, node: str, host: str, why: str) -> None:
         """A node that is not fit gets no trial of this session any more.

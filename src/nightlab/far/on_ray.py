@@ -7,6 +7,7 @@ Written for and measured with Ray 2.60.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import math
 import os
 import socket
@@ -86,10 +87,10 @@ class RayCluster:
         self.board: Any = None
         self.task = self.ray.remote(max_retries=0)(on_node)
         self.latest: dict[str, News] = {}  # by trial
-        self._there: dict[str, dict[str, float]] = {}
-        self._there_at = math.inf
         self._asked: Any = None
         self._asked_at = 0.0
+        self._there, self._there_at = self._alive(), time.monotonic()
+        threading.Thread(target=self._keep_looking, daemon=True).start()
 
     def look(self, device: str | None) -> dict[str, Facts]:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -132,25 +133,22 @@ class RayCluster:
         return fits
 
     def open(self, base: bytes, platform: Platform, seconds: float) -> None:
-        if platform.device == "cuda":
-            self.needs["num_gpus"] = 1
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+        if platform.device == "cuda":
+            self.needs["num_gpus"] = 1
         self.base = self._put(base)
         here = NodeAffinitySchedulingStrategy(self.ray.get_runtime_context().get_node_id(), soft=True)
         # On the head or here, where it outlives the nodes; and if it does not, there is another.
         self.board = self.ray.remote(num_cpus=0, max_restarts=-1, scheduling_strategy=here)(Board).remote()
-        self._there, self._there_at = self._alive(), time.monotonic()
-        threading.Thread(target=self._keep_looking, daemon=True).start()
 
     def send(self, parcel: Parcel, avoid: set[str]) -> RayJob:
         options: dict[str, Any] = {**self.needs, "name": f"trial {parcel.trial.id}"}
         if avoid:
             options["label_selector"] = {"ray.io/node-id": f"!in({','.join(sorted(avoid))})"}
         self.latest.pop(parcel.trial.id, None)
-        # In a list, or Ray would fetch them before the task can say that this failed.
-        sent = [self._put(parcel), self.base]
-        return RayJob(self, parcel.trial.id, self.task.options(**options).remote(sent, self.board))
+        task = self.task.options(**options)
+        return RayJob(self, parcel.trial.id, task.remote(self._put(parcel), self.base, self.board))
 
     def news(self, trial: str) -> News:
         """What the board said of a trial; it is asked now and then, and never waited for."""
@@ -159,7 +157,9 @@ class RayCluster:
                 self.latest |= self._asked.result()
             self._asked = None
         if self._asked is None and time.monotonic() - self._asked_at > NEWS:
-            self._asked, self._asked_at = self.board.take.remote().future(), time.monotonic()
+            self._asked_at = time.monotonic()
+            with contextlib.suppress(Exception):  # of a client that is cut off
+                self._asked = self.board.take.remote().future()
         return self.latest.get(trial, News())
 
     def at(self, ip: str) -> str:
@@ -232,20 +232,14 @@ class RayJob:
         return self.cluster.news(self.trial)
 
 
-def on_node(sent: list[Any], board: Any) -> tuple[str, Brought]:
-    """The task: fetches a parcel and the bundle that it stands on, runs the trial, and says on which node."""
+def on_node(parcel: Parcel, base: bytes, board: Any) -> tuple[str, Brought]:
+    """The task: runs a trial, and says on which node."""
     import ray
-
-    node = ray.get_runtime_context().get_node_id()
-    try:
-        parcel, base = ray.get(sent)
-    except ray.exceptions.RayError as error:
-        return node, Brought(socket.gethostname(), refused=f"it got no trial: it {_why(error)}")
 
     def tell(news: News) -> None:
         board.write.remote(parcel.trial.id, news)
 
-    return node, run(parcel, base, tell)
+    return ray.get_runtime_context().get_node_id(), run(parcel, base, tell)
 
 
 MEND_NODE = "install the same nightlab on every node, for the same Python, and start its ray from there (docs/far.md)"
@@ -277,12 +271,11 @@ def _why(error: BaseException) -> str:
     return known.get(name, f"failed with {name}: {said[-1]}")
 
 
-def _imported() -> Any:
+def _imported(module: str = "ray") -> Any:
     try:
-        import ray
+        return importlib.import_module(module)
     except ImportError:
         raise NightlabError("Ray is not installed here", "pip install 'nightlab[ray]'") from None
-    return ray
 
 
 def _found(on: str) -> str:
@@ -302,8 +295,7 @@ def _found(on: str) -> str:
 
 def _wants_token(address: str) -> bool:
     """Whether a cluster turns away who shows it no token."""
-    import grpc  # Ray's own client needs it
-
+    grpc = _imported("grpc")  # which Ray's client needs too
     # Both ask for nothing but whether it is there. A proxy that the environment names is not for a cluster.
     ask = "RayletDriver/ClusterInfo" if address.startswith("ray://") else "NodeInfoGcsService/CheckAlive"
     with grpc.insecure_channel(address.removeprefix("ray://"), [("grpc.enable_http_proxy", 0)]) as channel:
