@@ -30,7 +30,9 @@ class Pacing:
             return
         self.looked = time.monotonic()
         for running in self.crew.flying.values():
-            folder = self.session.box.folder / running.trial.id  # of a trial elsewhere it is not there yet
+            folder = self.session.box.folder / running.trial.id
+            if not (folder / "lock").exists():
+                continue  # it runs elsewhere, where its supervisor reads no word of ours
             losses = curve.parts(curve.points(folder))
             if len(losses) > self.seen.get(running.trial.id, 0):
                 self.seen[running.trial.id] = len(losses)

@@ -19,7 +19,7 @@ class Handle(Protocol):
     def slot(self) -> Slot: ...
 
     def phase(self) -> tuple[str, float | None]:
-        """``starting``, ``training`` or ``evaluating``, and since when (seconds since the epoch)."""
+        """``waiting`` for a machine, ``starting``, ``training`` or ``evaluating``, and since when (since the epoch)."""
         ...
 
     def finished(self) -> bool:
