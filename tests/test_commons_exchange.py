@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from conftest import wait
 
 import nightlab.commons.exchange as exchange
 from nightlab.commons.exchange import Commons
+from nightlab.commons.gossip import Gossip
 from nightlab.commons.record import Finding, author_of, canonical, encode, sign
 from nightlab.lineage import Unreachable
 from nightlab.lineage.chains import INCOMING, Chains
@@ -243,6 +246,78 @@ def test_one_bad_author_keeps_no_other_out(tmp_path: Path, remote: Path) -> None
     new = commons(tmp_path, "new")
     assert why(new, remote) == {"malformed": 1} and values(new) == [1.0, 2.0, 3.0]
     assert "missing email" in new.rejections()[0].detail, "git says why"
+
+
+def test_a_ref_that_names_no_chain_of_its_authors(tmp_path: Path, remote: Path) -> None:
+    one, two = shared(tmp_path, remote)
+    blob = git(remote, "hash-object", "-w", "--stdin", stdin=b"x")
+    put(remote, author_of(key(5)), blob)
+    put(remote, author_of(key(6)), chain(one)[1].commit)
+    forged(remote, {"record.json": b"{}"}, "x", chain(one)[1].commit, 7)
+    assert why(two, remote) == {"wrong commit": 1, "wrong author": 2}
+    new = commons(tmp_path, "new")
+    assert why(new, remote) == {"wrong commit": 1, "wrong author": 2} and values(new) == [1.0, 2.0, 3.0]
+    put(remote, author_of(key(1)), blob)
+    assert why(two, remote)["rewritten"] == 1 and values(two) == [1.0, 2.0, 3.0]
+
+
+def test_many_heads_of_one_long_chain_cost_no_more_than_what_is_taken_at_once(tmp_path: Path) -> None:
+    chains = Chains(tmp_path / "chains")
+    commits = [""]
+    for number in range(6):
+        commits.append(chains.add({"record.json": b"%d" % number}, "x", commits[-1] or None))
+    commits = commits[1:]
+    found = chains.following(commits, [], 3)
+    assert found == {commit: (None, commits[: min(n + 1, 3)]) for n, commit in enumerate(commits)}
+    assert chains.following(commits[2:], [commits[2]]) == {
+        commit: (commits[2] if n else None, commits[3 : n + 3]) for n, commit in enumerate(commits[2:])
+    }
+
+
+def test_the_number_of_gits_does_not_grow_with_that_of_authors(
+    tmp_path: Path, remote: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, wrapper = tmp_path / "gits", tmp_path / "bin" / "git"
+    wrapper.parent.mkdir()
+    wrapper.write_text(f'#!/bin/sh\necho "$*" >> {log}\nexec {shutil.which("git")} "$@"\n')
+    wrapper.chmod(0o755)
+
+    def counted(do: Callable[[], Any]) -> int:
+        log.write_text("")
+        with monkeypatch.context() as patch:
+            patch.setenv("PATH", f"{wrapper.parent}:{os.environ['PATH']}")
+            do()
+        return len(log.read_text().splitlines())
+
+    source, reader = commons(tmp_path, "source"), commons(tmp_path, "reader")
+
+    def gits(*authors: int) -> list[int]:
+        """How many it takes to bring in records of so many authors, to read them anew, to answer a peer, to lag."""
+        for number in authors:
+            source.publish(key(number), [body(1.0), body(2.0)])
+            source.give(str(remote), author_of(key(number)))
+        wants = dict.fromkeys(source.chains.heads())
+        return [
+            counted(lambda: reader.take(str(remote))),
+            counted(Commons(reader.folder).entries),
+            counted(lambda: Gossip(source, None)._bundle(wants)),  # type: ignore[arg-type]
+            counted(lambda: source.take(str(remote))),
+        ]
+
+    few, many = gits(1), gits(*range(2, 12))
+    assert len(values(reader)) == 22 and few == many and max(few) < 15
+
+
+def test_a_lock_that_a_killed_git_left_behind(tmp_path: Path, remote: Path) -> None:
+    _, two = shared(tmp_path, remote)
+    lock = two.folder / "refs" / "nightlab" / f"{author_of(key(1))}.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    lock.touch()
+    with pytest.raises(NightlabError, match="lock"):
+        two.publish(key(1), [body(4.0)])
+    os.utime(lock, (0, 0))
+    two.publish(key(1), [body(4.0)])
+    assert values(two) == [1.0, 2.0, 3.0, 4.0]
 
 
 def test_a_flood_is_taken_in_portions(tmp_path: Path, remote: Path, monkeypatch: pytest.MonkeyPatch) -> None:

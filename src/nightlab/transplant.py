@@ -130,7 +130,7 @@ class Transplant:
             return one_line(str(conflict))
         except OutOfScope as error:
             rejected = Rejected("outside the genome", str(error))
-            self.peers.commons.note_rejection(entry.author, entry.commit, rejected)
+            self.peers.commons.note_rejections([(entry.author, entry.commit, rejected)])
             self.used.add(offer.id)
             return one_line(str(error))
         if self.session.ledger.find_tree(repo.tree(commit)):

@@ -12,10 +12,11 @@ import hashlib
 import json
 import os
 import re
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ from nightlab.commons.record import (
     sign,
 )
 from nightlab.lineage import Chains, Link
-from nightlab.lineage.chains import INCOMING, SEEN
+from nightlab.lineage.chains import INCOMING, NONE, PLACE, SEEN, Change
 from nightlab.records import NightlabError
 from nightlab.words import one_line
 
@@ -60,6 +61,9 @@ class Entry:
         return self.signed.record.author
 
 
+Refused = tuple[str, str, Rejected]  # its author, what it is, and why
+
+
 @dataclass(frozen=True, slots=True)
 class Rejection:
     """Something that a remote had and that was refused. ``what`` is a commit, or empty for a whole chain."""
@@ -81,6 +85,13 @@ class Taken:
     """Authors who have more than is taken at once."""
     rejected: Counter[str] = field(default_factory=Counter)
 
+    def add(self, other: Taken) -> None:
+        """Count what came of another look as well."""
+        self.records += other.records
+        self.authors += other.authors
+        self.waiting += other.waiting
+        self.rejected.update(other.rejected)
+
 
 class Commons:
     """The copy of the commons in ``folder``, made if it is not there. Any number of processes may use it."""
@@ -90,23 +101,29 @@ class Commons:
         self.chains = Chains(folder)
         self._heads: dict[str, str] = {}
         self._entries: dict[str, list[Entry]] = {}
+        self._commits: dict[str, Entry] = {}
 
     # -- reading ---------------------------------------------------------------------------------
 
     def entries(self) -> dict[str, list[Entry]]:
         """All records that were accepted, by author, each in its order. What was read once is not read again."""
-        for author, head in self.chains.heads().items():
-            if self._heads.get(author) != head:
-                known = self._entries.setdefault(author, [])
-                try:
-                    known += self._checked(author, self._heads.get(author), head, known[-1] if known else None)
-                except Rejected as error:
-                    raise NightlabError(
-                        f"the commons in {self.folder} is damaged: {author[:12]}: {error}",
-                        f"move {self.folder} away and sync again: nothing but what you never shared is lost",
-                    ) from None
-                self._heads[author] = head
+        new = {author: head for author, head in self.chains.heads().items() if self._heads.get(author) != head}
+        more = self.chains.following(list(new.values()), self._heads.values())
+        links = self.chains.read([commit for head in new.values() for commit in more[head][1]], LIMITS)
+        for author, head in new.items():
+            known = self._entries.get(author, [])
+            found, fault = _checked(author, islice(links, len(more[head][1])), known[-1] if known else None)
+            if fault:
+                raise NightlabError(
+                    f"the commons in {self.folder} is damaged: {author[:12]}: {fault}",
+                    f"move {self.folder} away and sync again: nothing but what you never shared is lost",
+                )
+            self._accept(author, head, found)
         return self._entries
+
+    def has(self, author: str, commit: str) -> bool:
+        """Whether a commit is that of a record of this author's that was accepted, as far as was read."""
+        return commit in self._commits and self._commits[commit].author == author
 
     def patch(self, entry: Entry) -> str:
         """The text of a finding's patch, as it was accepted."""
@@ -132,9 +149,8 @@ class Commons:
                 files = {RECORD_FILE: encode(signed)} | ({PATCH_FILE: patch} if patch is not None else {})
                 before = last.commit if last else None
                 commit = self.chains.add(files, signed.id, before)
-                self._checked(author, before, commit, last)
-                self.chains.move(author, commit, before)
-                last = Entry(signed, commit)
+                last = _entry(author, next(self.chains.read([commit], LIMITS)), last)
+                self.chains.change(Change(PLACE, author, commit, before or NONE))
                 made.append(signed)
         return made
 
@@ -145,24 +161,32 @@ class Commons:
 
         A bundle may be an old one: only of what answers it is remembered what it had.
         """
-        taken = Taken()
         there, seen = self.chains.heads_at(remote), None if Path(remote).is_file() else self._seen_place(remote)
         with self._locked():
             heads, before = self.chains.heads(), self.chains.heads(seen) if seen else {}
             wanted = [author for author, head in sorted(there.items()) if head != heads.get(author)]
-            refused = self.chains.fetch(remote, wanted)
+            unreadable = self.chains.fetch(remote, wanted)
             came = self.chains.heads(INCOMING)  # the remote may have moved on since it was asked
-            there |= {author: came[author] for author in wanted if author in came and author not in refused}
-            for author, why in refused.items():
-                self._reject(taken, author, there[author], Rejected("malformed", why))
-            for author, last in before.items():
-                if author not in there:
-                    self._reject(taken, author, last, Rejected("rolled back", "the remote no longer has this author"))
-            for author in there:
-                if author not in refused:
-                    self._take_author(taken, author, there[author], heads.get(author), before.get(author), seen)
-        self.chains.tidy()
-        return taken
+            there |= {author: came[author] for author in wanted if author in came}
+            refused = [(author, there.pop(author), Rejected("malformed", why)) for author, why in unreadable.items()]
+            gone = Rejected("rolled back", "the remote no longer has this author")
+            refused += [(author, before[author], gone) for author in before.keys() - there.keys() - unreadable.keys()]
+            new = {author: head for author, head in there.items() if head != heads.get(author)}
+            found, waiting, wrong = self._look(new, before)
+            refused += wrong
+            moves = {author: records[-1].commit for author, records in found.items()}
+            saw = there.keys() - {author for author, _, _ in refused}
+            self.chains.change(
+                *(Change(PLACE, author, commit, heads.get(author, NONE)) for author, commit in moves.items()),
+                *(Change(seen, author, moves.get(author, there[author])) for author in saw if seen),
+                *(Change(INCOMING, author, None) for author in came),
+            )
+            for author, records in found.items():
+                self._accept(author, moves[author], records)
+            self.note_rejections(refused)
+            self.chains.tidy()
+        rejected = Counter[str](error.category for _, _, error in refused)
+        return Taken(sum(map(len, found.values())), len(found), waiting, rejected)
 
     def give(self, remote: str, author: str) -> bool:
         """Bring an author's chain to a remote; False when it is there already. Raises Unreachable."""
@@ -170,55 +194,56 @@ class Commons:
         if mine is None or self.chains.heads_at(remote).get(author) == mine:
             return False
         self.chains.push(remote, author)
-        self.chains.note(author, mine, self._seen_place(remote))
+        self.chains.change(Change(self._seen_place(remote), author, mine))
         return True
 
-    def _take_author(
-        self, taken: Taken, author: str, head: str, mine: str | None, before: str | None, seen: str | None
-    ) -> None:
-        """Take in one author's chain."""
-        if head == mine:
-            if head != before:
-                self._saw(author, head, seen)
-            return
-        try:
-            if before is not None and not self.chains.follows(head, before):
-                back = self.chains.follows(before, head)
-                raise Rejected("rolled back" if back else "rewritten", "the remote had records that it no longer has")
-            if mine is not None and self.chains.follows(mine, head):
-                self._saw(author, head, seen)  # it lags behind another remote
-                return
-            if mine is not None and not self.chains.follows(head, mine):
-                raise Rejected("rewritten", "its records are not those that were accepted before")
-            known = self.entries().get(author, [])
-            more = self.chains.between(mine, head)
-            taken.waiting += len(more) > AT_ONCE
-            last = known[-1] if known else None
+    def _look(
+        self, heads: Mapping[str, str], before: Mapping[str, str]
+    ) -> tuple[dict[str, list[Entry]], int, list[Refused]]:
+        """What is new in chains with these heads, each up to its first record that is not as it must be; how many of
+        them are longer than is taken at once; and what is wrong. ``before``: the heads that their remote had.
+        """
+        known = self.entries() if heads else {}
+        last = {author: known[author][-1] for author in heads if known.get(author)}
+        more = self.chains.following(list(heads.values()), (entry.commit for entry in last.values()), AT_ONCE + 1)
+        new, wrong = dict[str, list[str]](), list[Refused]()
+        for author, head in heads.items():
             try:
-                for entry in self._links(author, more[:AT_ONCE], last):
-                    last, taken.records = entry, taken.records + 1
-            finally:
-                if last and last.commit != mine:  # as far as it is as it must be
-                    self.chains.move(author, last.commit, mine)
-                    taken.authors += 1
-            self._saw(author, more[:AT_ONCE][-1], seen)
-        except Rejected as error:
-            self._reject(taken, author, head, error)
-        finally:
-            self.chains.forget(author, INCOMING)
+                new[author] = self._new(author, head, before.get(author), *more[head])
+            except Rejected as error:
+                wrong.append((author, head, error))
+        links = self.chains.read([commit for commits in new.values() for commit in commits[:AT_ONCE]], LIMITS)
+        found = dict[str, list[Entry]]()
+        for author, commits in new.items():
+            records, fault = _checked(author, islice(links, len(commits[:AT_ONCE])), last.get(author))
+            if records:
+                found[author] = records
+            if fault:
+                wrong.append((author, heads[author], fault))
+        return found, sum(len(commits) > AT_ONCE for commits in new.values()), wrong
 
-    def _saw(self, author: str, head: str, seen: str | None) -> None:
-        if seen:
-            self.chains.note(author, head, seen)
+    def _new(self, author: str, head: str, before: str | None, on: str | None, commits: list[str]) -> list[str]:
+        """The commits of a chain that follow on what was accepted of its author. Raises Rejected."""
+        known = self._entries.get(author)
+        if self.has(author, head):  # it lags behind another remote
+            if before and self.has(author, before) and self._place(before) > self._place(head):
+                raise Rejected("rolled back", "the remote had records that it no longer has")
+            return []
+        if on != (known[-1].commit if known else None):
+            if known:
+                raise Rejected("rewritten", "its records are not those that were accepted before")
+            raise Rejected("wrong author", "it follows on the records of another author")
+        if not commits:
+            raise Rejected("wrong commit", "it ends in no commit of its author's")
+        return commits
 
-    def _checked(self, author: str, before: str | None, head: str, last: Entry | None) -> list[Entry]:
-        return list(self._links(author, self.chains.between(before, head), last))
+    def _place(self, commit: str) -> int:
+        return self._commits[commit].signed.record.seq
 
-    def _links(self, author: str, commits: Sequence[str], last: Entry | None) -> Iterator[Entry]:
-        """The records in commits that follow on ``last``. Raises Rejected at the first that is not as it must be."""
-        for link in self.chains.read(commits, LIMITS):
-            last = _entry(author, link, last)
-            yield last
+    def _accept(self, author: str, head: str, found: Sequence[Entry]) -> None:
+        self._entries.setdefault(author, []).extend(found)
+        self._commits.update((entry.commit, entry) for entry in found)
+        self._heads[author] = head
 
     # -- what was refused --------------------------------------------------------------------------
 
@@ -229,16 +254,15 @@ class Commons:
         except (OSError, ValueError):
             return []
 
-    def _reject(self, taken: Taken, author: str, what: str, error: Rejected) -> None:
-        taken.rejected[error.category] += 1
-        self.note_rejection(author, what, error)
-
-    def note_rejection(self, author: str, what: str, error: Rejected) -> None:
-        """Count something that was refused."""
+    def note_rejections(self, refused: Sequence[Refused]) -> None:
+        """Count what was refused."""
+        if not refused:
+            return
         known = {(each.author, each.what, each.category): each for each in self.rejections()}
-        key = author, what, error.category
-        times = known.pop(key).times + 1 if key in known else 1
-        known[key] = Rejection(author, what, error.category, one_line(str(error), 300), times)
+        for author, what, error in refused:
+            key = author, what, error.category
+            times = known.pop(key).times + 1 if key in known else 1
+            known[key] = Rejection(author, what, error.category, one_line(str(error), 300), times)
         rows = [_row(each) for each in known.values()][-KEPT_REJECTIONS:]
         draft = self.folder / f"rejected.{os.getpid()}"
         draft.write_text(json.dumps(rows, indent=0))
@@ -254,6 +278,7 @@ class Commons:
         handle = os.open(self.folder / "writer", os.O_CREAT | os.O_RDWR, 0o600)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX)
+            self.chains.unlock()
             yield
         finally:
             os.close(handle)
@@ -267,6 +292,22 @@ def _made(facts: dict[str, Any], key: Any) -> Signed:
         return signed
     except (Rejected, ValueError) as error:
         raise NightlabError(f"this can't be a record: {one_line(str(error))}", "share another experiment") from None
+
+
+def _checked(author: str, links: Iterator[Link], last: Entry | None) -> tuple[list[Entry], Rejected | None]:
+    """The records in links that follow on ``last``, up to the first that is not as it must be, and what is wrong there.
+
+    All links are consumed.
+    """
+    found = list[Entry]()
+    for link in links:
+        try:
+            last = _entry(author, link, last)
+        except Rejected as error:
+            deque(links, maxlen=0)
+            return found, error
+        found.append(last)
+    return found, None
 
 
 def _entry(author: str, link: Link, last: Entry | None) -> Entry:

@@ -91,7 +91,7 @@ class Gossip:
                 message.answer(self._bundle(message.wants))
             else:
                 told[message.peer] = message.heads  # an older word of the same peer says no more
-        here = self.chains.heads()
+        here = {author: chain[-1].commit for author, chain in self.commons.entries().items()}
         for peer, heads in told.items():
             self._ask(peer, heads, here)
         if here != self._announced or time.monotonic() - self._at > EVERY:
@@ -108,7 +108,7 @@ class Gossip:
             if here.get(author) != head
             and (author, head) not in self._refused
             and now - self._asked.get(head, -PATIENCE) >= PATIENCE
-            and not (author in here and self.chains.follows(here[author], head))
+            and not self.commons.has(author, head)
         }
         if wants:
             self._asked = {head: at for head, at in self._asked.items() if now - at < PATIENCE}
@@ -127,10 +127,7 @@ class Gossip:
             return  # no bundle, or one that follows on what is not here
         finally:
             path.unlink(missing_ok=True)
-        all_taken.records += taken.records
-        all_taken.authors += taken.authors
-        all_taken.waiting += taken.waiting
-        all_taken.rejected.update(taken.rejected)
+        all_taken.add(taken)
         here = self.chains.heads()
         for author, head in there.items():
             self._asked.pop(head, None)
@@ -141,12 +138,9 @@ class Gossip:
 
     def _bundle(self, wants: Wants) -> bytes:
         """What follows on what a peer has; nothing where that is all there is."""
-        news = {}
-        for author, head in self.chains.heads().items():
-            had = wants.get(author, head)
-            if had is None or self.chains.follows(head, had):
-                news[author] = had
-        news = {author: had for author, had in news.items() if author in wants}
+        here = self.commons.entries().keys() & wants.keys()
+        news = {author: wants[author] for author in here}
+        news = {author: had for author, had in news.items() if had is None or self.commons.has(author, had)}
         if not news:
             return b""
         path = self.commons.folder / f"answer.{os.getpid()}.bundle"

@@ -13,22 +13,26 @@ import re
 import resource
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
-from nightlab.lineage.repo import run_git
+from nightlab.lineage.repo import reading_git, run_git
 from nightlab.records import NightlabError
 from nightlab.words import one_line
 
 PLACE, INCOMING, SEEN = "refs/nightlab", "refs/incoming", "refs/seen"
+NONE = "0" * 40  # the commit that a place names for an author of whom nothing is there
 AUTHOR = re.compile(r"[0-9a-f]{64}")
 PATIENCE = 120.0  # seconds that a remote may take for one answer
+STALE = 2 * PATIENCE  # seconds after which nobody holds a lock any more
 LARGEST_PACK = 256 * 2**20  # bytes that one fetch may bring
 MOST = 10_000  # authors of one remote
 ATTEMPTS = 100  # fetches of ever fewer authors, to tell those that git refuses from the others
-BATCH = 200  # commits that are read at once
+BATCH = 10_000  # commits that are read by one process
 SMALL = 1024  # bytes of a commit or a tree that can be one of ours
 WHO = "nightlab <nightlab@localhost> 946684800 +0000"  # for whoever, whenever: the record says it
 REACH = {"GIT_ALLOW_PROTOCOL": "file:git:http:https:ssh"}  # a remote may be named by a stranger's lab.toml
@@ -47,6 +51,21 @@ class Link:
     before: str | None
     message: str
     files: Mapping[str, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a place is to name for an author: a commit, or none. ``on``: what it names now, if that must hold."""
+
+    place: str
+    author: str
+    commit: str | None
+    on: str | None = None
+
+    @property
+    def line(self) -> str:
+        what = f"update {{}} {self.commit}" if self.commit else "delete {}"
+        return f"{what.format(f'{self.place}/{self.author}')} {self.on or ''}".rstrip()
 
 
 class Chains:
@@ -77,46 +96,59 @@ class Chains:
         made = run_git(self.folder, "hash-object", "-w", "-t", "commit", "--stdin", stdin=raw)
         return made.stdout.decode().strip()
 
-    def move(self, author: str, commit: str, before: str | None, place: str = PLACE) -> None:
-        """Make ``commit`` the last of a chain whose last is ``before``. Raises NightlabError when it is another."""
-        run_git(self.folder, "update-ref", f"{place}/{author}", commit, before or "0" * len(commit))
+    def change(self, *changes: Change) -> None:
+        """Let places name other commits. Raises NightlabError, and changes nothing, when one names another already."""
+        asked = "".join(f"{change.line}\n" for change in changes)
+        if asked:
+            run_git(self.folder, "update-ref", "--stdin", stdin=asked.encode())
 
-    def note(self, author: str, commit: str, place: str) -> None:
-        """Remember a commit under another place than the chains'."""
-        run_git(self.folder, "update-ref", f"{place}/{author}", commit)
-
-    def forget(self, author: str, place: str) -> None:
-        run_git(self.folder, "update-ref", "-d", f"{place}/{author}")
-
-    def follows(self, commit: str, before: str) -> bool:
-        """Whether a commit is another one, or comes after it."""
-        return not run_git(self.folder, "merge-base", "--is-ancestor", before, commit, check=False).returncode
-
-    def between(self, before: str | None, head: str) -> list[str]:
-        """The commits after ``before`` up to ``head``, oldest first."""
-        less = [f"^{before}"] if before else []
-        return run_git(self.folder, "rev-list", "--topo-order", "--reverse", head, *less).stdout.decode().split()
+    def following(
+        self, heads: Sequence[str], had: Iterable[str], most: int = sys.maxsize
+    ) -> dict[str, tuple[str | None, list[str]]]:
+        """For each head: the commit of what is had that its chain follows on, if any, and the first commits after
+        that, oldest first and no more than ``most``. A head that is had itself, or is no commit, has none.
+        """
+        asked = "".join([*(f"{head}\n" for head in heads), *(f"^{commit}\n" for commit in had)]).encode()
+        order = ("--parents", "--topo-order", "--reverse")  # parents come first
+        told = run_git(self.folder, "rev-list", *order, "--stdin", stdin=asked).stdout.decode() if heads else ""
+        before, depth, first = dict[str, str | None](), dict[str, int](), dict[str, str]()
+        for line in told.splitlines():
+            commit, *parents = line.split()
+            before[commit] = parent = parents[0] if parents else None
+            depth[commit] = depth[parent] + 1 if parent in depth else 0
+            # Where a strangers' long chain has many heads, none of them costs more than what is asked for.
+            first[commit] = commit if parent not in first or depth[commit] < most else first[parent]
+        found = {}
+        for head in heads:
+            at, chain = first.get(head), list[str]()
+            while at in before:
+                chain.append(at)
+                at = before[at]
+            found[head] = at, chain[::-1]
+        return found
 
     def read(self, commits: Sequence[str], limits: Mapping[str, int]) -> Iterator[Link]:
         """What is in commits. A file above its limit, or of another name, makes a link without files."""
+        sizes = {"": SMALL, "^{tree}": SMALL, **{f":{name}": most for name, most in limits.items()}}
         for start in range(0, len(commits), BATCH):
             some = commits[start : start + BATCH]
-            names = [(commit, what) for commit in some for what in ("", "^{tree}", *(f":{name}" for name in limits))]
-            sizes = {"": SMALL, "^{tree}": SMALL, **{f":{name}": most for name, most in limits.items()}}
+            names = [(commit, what) for commit in some for what in sizes]
             asked = "".join(f"{commit}{what}\n" for commit, what in names).encode()
             told = run_git(self.folder, "cat-file", "--batch-check", stdin=asked).stdout.decode().splitlines()
-            small = [
-                (key, line.split())
-                for key, line in zip(names, told, strict=True)
-                if line.split()[-1].isdigit() and int(line.split()[-1]) <= sizes[key[1]]
+            about = [
+                (line[0], line[1], int(line[2])) if line[-1].isdigit() and int(line[-1]) <= sizes[what] else None
+                for (_, what), line in zip(names, map(str.split, told), strict=True)
             ]
-            raw = run_git(self.folder, "cat-file", "--batch", stdin="".join(f"{i[0]}\n" for _, i in small).encode())
-            found, at = {}, 0
-            for key, (name, kind, size) in small:
-                at = raw.stdout.index(b"\n", at) + 1
-                found[key] = name, kind, raw.stdout[at : at + int(size)]
-                at += int(size) + 1
-            yield from (_link(commit, {what: found.get((commit, what)) for what in sizes}) for commit in some)
+            wanted = "".join(f"{each[0]}\n" for each in about if each).encode()
+            with reading_git(self.folder, "cat-file", "--batch", "--buffer", stdin=wanted) as following:
+                parts = iter(about)
+                for commit in some:
+                    found = dict[str, tuple[str, str, bytes] | None]()
+                    for what, part in zip(sizes, parts, strict=False):
+                        if part:
+                            following(0)  # what was said of it already
+                        found[what] = (*part[:2], following(part[2] + 1)[:-1]) if part else None
+                    yield _link(commit, found)
 
     # -- travelling ------------------------------------------------------------------------------
 
@@ -148,9 +180,9 @@ class Chains:
         return refused
 
     def _fetch(self, remote: str, authors: Sequence[str]) -> None:
-        pairs = [f"+{PLACE}/{author}:{INCOMING}/{author}" for author in authors]
+        pairs = "".join(f"+{PLACE}/{author}:{INCOMING}/{author}\n" for author in authors)
         calm = ("--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--no-auto-maintenance")
-        self._talk(*CHECKED, "fetch", *calm, "--", remote, *pairs)
+        self._talk(*CHECKED, "fetch", *calm, "--stdin", "--", remote, stdin=pairs.encode())
 
     def push(self, remote: str, author: str) -> None:
         """Bring an author's chain to a remote, which must have nothing that this one lacks. Raises Unreachable."""
@@ -161,24 +193,32 @@ class Chains:
 
         ``news``: of these authors only, and no more than what follows on the commit that is had of each.
         """
-        what = [f"--glob={PLACE}/*"]
-        if news is not None:
-            what = [f"{PLACE}/{author}" for author in news] + [f"^{had}" for had in news.values() if had]
+        authors, had = (self.heads(), []) if news is None else (news, [commit for commit in news.values() if commit])
+        asked = "".join([*(f"{PLACE}/{author}\n" for author in authors), *(f"^{commit}\n" for commit in had)]).encode()
         draft = path.with_name(f".{path.name}.{os.getpid()}")
         try:
-            run_git(self.folder, "bundle", "create", "--quiet", str(draft.resolve()), *what)
+            run_git(self.folder, "bundle", "create", "--quiet", str(draft.resolve()), "--stdin", stdin=asked)
             draft.replace(path)
         finally:
             draft.unlink(missing_ok=True)
+
+    def unlock(self) -> None:
+        """Remove the locks that a git left behind which was killed, or lost its power; no git of ours takes so long."""
+        for lock in [self.folder / "packed-refs.lock", *(self.folder / "refs").rglob("*.lock")]:
+            with contextlib.suppress(OSError):
+                if time.time() - lock.stat().st_mtime > STALE:
+                    lock.unlink()
 
     def tidy(self) -> None:
         """Pack loose objects when there are many."""
         run_git(self.folder, "-c", "gc.auto=6700", "-c", "gc.autoDetach=false", "gc", "--auto", "--quiet", check=False)
 
-    def _talk(self, *args: str) -> bytes:
+    def _talk(self, *args: str, stdin: bytes = b"") -> bytes:
         """A command that speaks with a remote: bounded in time and in what it may write."""
         try:
-            done = run_git(self.folder, *args, env=REACH, check=False, timeout=PATIENCE, preexec_fn=_bound_files)
+            done = run_git(
+                self.folder, *args, stdin=stdin, env=REACH, check=False, timeout=PATIENCE, preexec_fn=_bound_files
+            )
         except subprocess.TimeoutExpired:
             raise Unreachable(f"the remote did not answer within {PATIENCE:.0f} s", "try again later") from None
         if done.returncode:

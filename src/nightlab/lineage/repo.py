@@ -11,9 +11,10 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
+from subprocess import DEVNULL, PIPE
 from typing import Any
 
 from nightlab.lineage import copies
@@ -305,18 +306,52 @@ def run_git(
     **more: Any,
 ) -> subprocess.CompletedProcess[bytes]:
     """One git command in a folder, hardened. Raises NightlabError when it fails, unless that is no matter."""
-    own = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
-    own |= {"GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C", **(env or {})}
     done = subprocess.run(
-        ["git", *HARDENED, *args], cwd=where, input=stdin, capture_output=True, env=own, check=False, **more
+        ["git", *HARDENED, *args], cwd=where, input=stdin, capture_output=True, env=_env(env or {}), check=False, **more
     )
     if check and done.returncode:
         said = done.stderr.decode(errors="replace").strip().splitlines()
-        raise NightlabError(
-            f"git {args[0]} failed in {where}: {said[-1] if said else f'exit status {done.returncode}'}",
-            "free disk space, or mend the repository's permissions (git fsck tells)",
-        )
+        raise _failed(where, args[0], said[-1] if said else f"exit status {done.returncode}")
     return done
+
+
+@contextmanager
+def reading_git(where: Path, *args: str, stdin: bytes) -> Iterator[Callable[[int], bytes]]:
+    """The output of a git command as it comes, for what is too much at once.
+
+    Gives a function that returns the next line, or so many bytes, and raises NightlabError when there is no more.
+    """
+    with tempfile.TemporaryFile() as asked:  # a pipe could be full while git waits for its answers to be read
+        asked.write(stdin)
+        asked.seek(0)
+        process = subprocess.Popen(
+            ["git", *HARDENED, *args], cwd=where, env=_env({}), stdin=asked, stdout=PIPE, stderr=DEVNULL
+        )
+    assert process.stdout is not None
+    out = process.stdout
+
+    def following(size: int) -> bytes:
+        found = out.read(size) if size else out.readline()
+        if len(found) < max(size, 1):
+            raise _failed(where, args[0], "it ended too early")
+        return found
+
+    try:
+        yield following
+    finally:
+        process.kill()
+        process.wait()
+        out.close()
+
+
+def _env(more: Mapping[str, str]) -> dict[str, str]:
+    own = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
+    return own | {"GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C", **more}
+
+
+def _failed(where: Path, command: str, why: str) -> NightlabError:
+    mend = "free disk space, or mend the repository's permissions (git fsck tells)"
+    return NightlabError(f"git {command} failed in {where}: {why}", mend)
 
 
 def _changed_lines(patch: str) -> int:
