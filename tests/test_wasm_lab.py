@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +18,12 @@ from hypothesis import strategies as some
 from test_commons_session import MORE, User
 from test_trial import Bench
 
-from nightlab.commons.capability import Fit
-from nightlab.commons.genes import MAGIC, Host, negotiate, read
+from nightlab.commons.capability import Fit, Host
+from nightlab.commons.genes import MAGIC, agreed, negotiate, read
+from nightlab.commons.record import GeneNeeds, Rejected
 from nightlab.genome import code_lines, same_program
+from nightlab.lineage import Repo
+from nightlab.peers import Peers
 from nightlab.propose import change_constants, find_constants
 from nightlab.propose.program import fingerprint
 from nightlab.records import NightlabError
@@ -175,32 +180,111 @@ def test_the_tuner_and_the_patch_queue_improve_it(tmp_path: Path) -> None:
     session.close()
 
 
-def test_a_gene_travels_from_one_lab_to_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One finds a better gene, the other measures it in its own box and adopts it: only its text has travelled."""
+@pytest.fixture
+def user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., User]:
+    """Somebody with the wasm lab, one idea or none, and no tuner."""
     remote = tmp_path / "remote.git"
     subprocess.run(["git", "init", "-q", "--bare", "--template=", remote], check=True)
 
-    def user(name: str, kept: str) -> User:
+    def make(name: str, better: str = "", memory: str = "4MB") -> User:
         lab = TinyLab(make_lab(tmp_path / name, "wasm"))
-        contract = (lab.folder / "lab.toml").read_text()
-        for idea in (lab.folder / "ideas").glob("*.patch"):
-            if not (kept and idea.name.startswith(kept)):
-                idea.unlink()
+        shutil.rmtree(lab.folder / "ideas")
+        contract = (lab.folder / "lab.toml").read_text().replace('memory = "4MB"', f'memory = "{memory}"')
         cut = contract.index('[[proposers]]\nkind = "tuner"'), contract.index("[stop]")
         lab.commit(lab_toml=contract[: cut[0]] + contract[cut[1] :] + MORE.format(remote=remote))
+        if better:
+            repo = Repo(lab.folder)
+            head = repo.resolve()
+            (lab.folder / "ideas").mkdir()
+            patch = repo.diff(head, repo.commit_files(head, {"gene.wat": better}, "x"))
+            (lab.folder / "ideas" / "1.patch").write_text(patch)
         return User(name, lab, tmp_path / f"at-{name}", monkeypatch)
 
-    one, two = user("one", "01"), user("two", "")
+    return make
+
+
+BETTER = GENE.replace("$ORDERS i32 (i32.const 2)", "$ORDERS i32 (i32.const 4)")
+
+
+@pytest.mark.parametrize(
+    ("optional", "memory", "level", "reasons"),
+    [
+        ("", "4MB", "compatible", ()),
+        (', \\"optional\\": [\\"clock\\"]', "4MB", "partly", ("gene.wat: it would use the host function clock",)),
+        ("", "3MB", "not", ("gene.wat: it needs 4,194,304 bytes of memory, here are 3,145,728",)),
+    ],
+)
+def test_a_gene_travels_where_what_it_asks_for_is_there(
+    user: Callable[..., User], optional: str, memory: str, level: str, reasons: tuple[str, ...]
+) -> None:
+    """One finds a better gene, the other measures it in its own box and adopts it: only its text has travelled."""
+    one, two = user("one", BETTER.replace("[]}", f"[]{optional}}}")), user("two", memory=memory)
     found = one.run(experiments=1)
     one.share(found)
     one.sync()
     two.here()
     two.sync()
     session = two.run(experiments=1)
+    peers = Peers(session, two.commons)
+    (entry,) = [entry for entry in peers.entries.values() if entry.author == one.author]
+    assert peers.fit(entry, entry.signed.record) == Fit(level, reasons)
     champion = session.champion()
+    if level == "not":
+        assert champion.number == 0 and session.ledger.notes("verified") == [], "nothing of it was run"
+        _, told = peers.offers(0.1, champion, [], set())
+        assert [why for _, _, why in told] == list(reasons)
+        return
     assert (champion.number, champion.candidate.proposer) == (1, "transplant")
     assert session.genome(champion.candidate.commit) == found.genome(found.champion().candidate.commit)
     assert session.ledger.notes("verified")[0]["verdict"] == "confirmed"
+
+
+NEEDS = {"domain": "text.predict", "memory_bytes": 4194304, "fuel": 12000, "imports": [], "optional": []}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said", "why"),
+    [
+        ("4194304", "8388608", NEEDS, "gene.wat asks for memory_bytes 8388608, its record says 4194304"),
+        ("[]", '[\\"fd_write\\"]', NEEDS, "gene.wat asks for imports ['fd_write'], its record says []"),
+        ("12000", "12001", None, "gene.wat asks for domain text.predict, its record says nothing"),
+        ("nightlab.metering", "other.metering", NEEDS, "gene.wat is no portable gene: nightlab.metering"),
+    ],
+)
+def test_a_gene_that_asks_for_more_than_its_record_says_is_not_run(
+    user: Callable[..., User], old: str, new: str, said: dict[str, Any] | None, why: str
+) -> None:
+    liar, two = user("liar"), user("two")
+    session = liar.here().lab.session()
+    changed = GENE.replace(old, new, 1)
+    assert changed != GENE
+    patch = session.repo.diff(session.base, session.repo.commit_files(session.base, {"gene.wat": changed}, "x"))
+    needs = {"devices": ["cpu"], "memory_mb": 1.0, "gpu_memory_mb": 0.0, "dtypes": [], "libraries": {}}
+    against = [{"seed": 1, "value": 4.0}]
+    liar.claim(
+        session, "", 1.0, patch=patch, against=against, requires=needs | ({"genes": {"gene.wat": said}} if said else {})
+    )
+    liar.sync()
+    two.here()
+    two.sync()
+    session = two.run(experiments=1)
+    assert session.champion().number == 0 and session.ledger.notes("verified") == []
+    (refused,) = two.commons.rejections()
+    assert (refused.author, refused.category) == (liar.author, "wrong requirements") and why in refused.detail
+
+
+def test_what_a_patch_leaves_as_it_was_needs_no_word_of_its_author() -> None:
+    said, host = {"gene.wat": GeneNeeds.model_validate(NEEDS)}, Host(memory_bytes=2**22, fuel=20_000)
+    mine = {"gene.wat": GENE.replace("12000", "15000")}
+    theirs = {"gene.wat": mine["gene.wat"].replace("0.1", "0.2")}
+    assert agreed(said, theirs, mine, host) == Fit("compatible")
+    assert agreed({}, theirs, mine, host) == Fit("compatible")
+    with pytest.raises(Rejected, match="fuel 15000, its record says 12000"):
+        agreed(said, theirs, None, host)
+    assert agreed(said, theirs, mine, Host(memory_bytes=2**22, fuel=14_000)).reasons == (
+        "it needs 15,000 fuel, here is 14,000",
+    )
+    assert agreed({}, {"train.py": "(module)"}, None, host) == Fit("compatible"), "no gene at all"
 
 
 def test_every_idea_applies_and_has_a_metric(tmp_path: Path, score: Any) -> None:

@@ -15,11 +15,12 @@ from typing import Any
 
 import psutil
 
-from nightlab.commons.capability import DTYPES, Have
-from nightlab.commons.record import LARGEST_PATCH, Platform, Task, digest, genome_id, task_id
+from nightlab.commons.capability import DTYPES, Have, Host
+from nightlab.commons.genes import NoGene, agreed, genes_in
+from nightlab.commons.record import LARGEST_PATCH, Finding, Platform, Task, digest, genome_id, task_id
 from nightlab.commons.scrub import faults, scrubbed
 from nightlab.judge import Contestant
-from nightlab.lab import CONTRACT
+from nightlab.lab import CONTRACT, megabytes
 from nightlab.lineage import in_genome
 from nightlab.lineage.copies import blob_id
 from nightlab.readiness import free_to_change
@@ -79,7 +80,33 @@ def have(session: Session, libraries: Sequence[str]) -> Have:
     """What a trial of this session has, of these libraries too."""
     there = {name: _version(name) for name in libraries}
     memory = psutil.virtual_memory().total / 2**20
-    return Have(session.device, memory, None, {name: version for name, version in there.items() if version is not None})
+    known = {name: version for name, version in there.items() if version is not None}
+    return Have(session.device, memory, None, known, host_of(session))
+
+
+def host_of(session: Session) -> Host | None:
+    """What a gene finds here; None where the contract does not say."""
+    part = session.lab.gene
+    if part is None:
+        return None
+    return Host(frozenset(part.functions), int(megabytes(part.memory) * 2**20), part.fuel, part.domain)
+
+
+def gene_misfit(session: Session, finding: Finding, on: str, commit: str) -> str:
+    """Why the genes that a finding's patch made of a commit can't run here, by what they say themselves; empty if they
+    can. Raises Rejected where that is not what the finding's record says.
+    """
+    host = host_of(session)
+    if host is None:
+        return ""
+    ground = session.genome(on)
+    fit = agreed(
+        finding.requires.genes,
+        session.genome(commit),
+        None if genome_id(ground) == finding.parent else ground,
+        host,
+    )
+    return "; ".join(fit.reasons) if fit.level == "not" else ""
 
 
 def finding(
@@ -130,10 +157,20 @@ def finding(
             "gpu_memory_mb": measured.peak_gpu_memory_mb if measured else 0.0,
             "dtypes": [dtype for dtype in DTYPES if any(re.search(rf"\b{dtype}\b", text) for text in genome.values())],
             "libraries": {name: _version(name) or "" for name in _libraries(genome, repo.files(candidate.commit))},
+            **_genes(genome),
         },
         "inspired_by": [target_of(candidate.source)] if candidate.proposer == TRANSPLANT else [],
     }
     return body, patch
+
+
+def _genes(genome: Mapping[str, str]) -> dict[str, Any]:
+    """What the genes of a genome ask for; nothing where there are none, or one is no gene, which is a finding too."""
+    try:
+        found = {path: gene.needs.model_dump() for path, gene in genes_in(genome).items()}
+    except NoGene:
+        found = {}
+    return {"genes": found} if found else {}
 
 
 def target_of(source: str) -> str:

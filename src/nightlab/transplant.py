@@ -12,11 +12,12 @@ import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 
+from nightlab.commons.genes import engine
 from nightlab.commons.places import open_commons
 from nightlab.commons.queue import Offer, in_order, words
 from nightlab.commons.record import Finding, Rejected, Run, gain, genome_id
 from nightlab.commons.trust import Trust, Verdict, compare
-from nightlab.findings import TRANSPLANT, runs_of, standing, target_of
+from nightlab.findings import TRANSPLANT, gene_misfit, runs_of, standing, target_of
 from nightlab.judge import Noise
 from nightlab.lineage import OutOfScope, PatchConflict
 from nightlab.peers import Peers
@@ -44,6 +45,8 @@ class Transplant:
 
     def __init__(self, session: Session, had: Mapping[str, int], used: Used, noise: Callable[[], Noise]) -> None:
         assert session.lab.commons is not None
+        if session.lab.gene:
+            engine()  # what others' genes ask for is read with it: better missed now than in the night
         self.session, self.used, self.noise, self.share = session, used, noise, session.lab.commons.share
         self.peers = Peers(session, open_commons())
         self.weight = sum(part.share for part in session.lab.proposers) * self.share / (1 - self.share)
@@ -126,17 +129,18 @@ class Transplant:
                 raise OutOfScope("it is a binary patch")
             commit = repo.commit_patch(on, patch, one_line(offer.finding.hypothesis))
             repo.check_scope(on, commit, self.session.lab.genome)
+            why = gene_misfit(self.session, offer.finding, on, commit)
         except PatchConflict as conflict:
             return one_line(str(conflict))
-        except OutOfScope as error:
-            rejected = Rejected("outside the genome", str(error))
+        except (OutOfScope, Rejected) as error:
+            rejected = error if isinstance(error, Rejected) else Rejected("outside the genome", str(error))
             self.peers.commons.note_rejections([(entry.author, entry.commit, rejected)])
             self.used.add(offer.id)
             return one_line(str(error))
-        if self.session.ledger.find_tree(repo.tree(commit)):
+        why = why or "its genome was tried here" * bool(self.session.ledger.find_tree(repo.tree(commit)))
+        if why:
             self.used.add(offer.id)
-            return "its genome was tried here"
-        return ""
+        return why
 
     def _doubted(self) -> Proposal | None:
         """A finding that is to be measured on its own ground, because it did not hold on another."""

@@ -110,7 +110,8 @@ def gene(
     as_json: Json = False,
 ) -> None:
     """Say what a portable gene needs, and whether it can run here. Nothing of it is run. Exit status 3 if it can't."""
-    from nightlab.commons.genes import Host, negotiate, read
+    from nightlab.commons.capability import Host
+    from nightlab.commons.genes import negotiate, read
     from nightlab.lab import megabytes
     from nightlab.words import one_line
 

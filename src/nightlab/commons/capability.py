@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from nightlab.commons.record import Finding, Requires, Task
+from nightlab.commons.record import Finding, GeneNeeds, Requires, Task
 from nightlab.words import one_line
 
 Level = Literal["compatible", "partly", "not"]
@@ -23,6 +23,19 @@ class Have:
     memory_mb: float | None
     gpu_memory_mb: float | None
     libraries: Mapping[str, str]
+    host: Host | None = None
+    """What a gene finds here; None where the contract does not say."""
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """What there is for a gene: host functions, and the most of memory (bytes) and fuel that it may have."""
+
+    functions: frozenset[str] = frozenset()
+    memory_bytes: int = 5 * 2**20  # this and the next: the defaults of Rotifer's draft
+    fuel: int = 1_000_000
+    domain: str | None = None
+    """What it must do; None where anything will do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +48,8 @@ class Fit:
 
 def negotiate(requires: Requires, have: Have) -> Fit:
     """``compatible``: all is here; ``partly``: it can run, but may do something else; ``not``: it can't run."""
-    return fit_of(
-        [*_device(requires, have), *_memory(requires, have), *_dtypes(requires, have), *_libraries(requires, have)]
-    )
+    parts = (_device, _memory, _dtypes, _libraries, _genes)
+    return fit_of([found for part in parts for found in part(requires, have)])
 
 
 def matches(finding: Finding, task: Task) -> Fit:
@@ -99,3 +111,25 @@ def _libraries(requires: Requires, have: Have) -> Reasons:
             yield "not", f"it imports {word}, which is not installed here"
         elif (there := have.libraries[name]) and version and version.split(".")[0] != there.split(".")[0]:
             yield "partly", f"it ran with {word} {one_line(version, 20)}, here is {there}"
+
+
+def _genes(requires: Requires, have: Have) -> Reasons:
+    for path, needs in sorted(requires.genes.items()):
+        if have.host:
+            yield from ((level, f"{one_line(path, 60)}: {reason}") for level, reason in asked(needs, have.host))
+
+
+def asked(needs: GeneNeeds, host: Host) -> Reasons:
+    """What a gene asks for that is not here."""
+    if host.domain not in (None, needs.domain):
+        yield "not", f"it does {one_line(needs.domain, 60)}, wanted is {host.domain}"
+    for name in needs.imports:
+        if name not in host.functions:
+            yield "not", f"it needs the host function {one_line(name, 60)}"
+    if needs.memory_bytes > host.memory_bytes:
+        yield "not", f"it needs {needs.memory_bytes:,} bytes of memory, here are {host.memory_bytes:,}"
+    if needs.fuel > host.fuel:
+        yield "not", f"it needs {needs.fuel:,} fuel, here is {host.fuel:,}"
+    for name in needs.optional:
+        if name not in host.functions:
+            yield "partly", f"it would use the host function {one_line(name, 60)}"

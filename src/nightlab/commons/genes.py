@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Annotated
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from nightlab.commons.capability import Fit, Level, fit_of
+from nightlab.commons.capability import Fit, Host, Level, asked, both, fit_of
+from nightlab.commons.record import GeneNeeds, Rejected
 from nightlab.records import NightlabError
 from nightlab.words import one_line
 
@@ -26,7 +26,7 @@ VERSION = 1
 MAGIC = b"\0asm\x01\0\0\0"
 PREFIX = "nightlab."
 LARGEST = 2**20  # bytes of a module, and of its text
-MEMORY, FUEL = 5 * 2**20, 1_000_000  # the draft's defaults
+ENDINGS = (".wat", ".wasm")
 
 Name = Annotated[str, Field(max_length=100)]
 Names = Annotated[tuple[Name, ...], Field(max_length=50)]
@@ -60,20 +60,24 @@ class Gene(Section):
     constraints: Constraints
     metering: Metering
 
+    @property
+    def needs(self) -> GeneNeeds:
+        """What it asks for, as a record has it."""
+        return GeneNeeds(
+            domain=self.phenotype.domain,
+            memory_bytes=self.constraints.memory_bytes,
+            fuel=self.metering.fuel,
+            imports=list(self.constraints.imports),
+            optional=list(self.constraints.optional),
+        )
 
-@dataclass(frozen=True, slots=True)
-class Host:
-    """What there is for a gene: host functions, and the most of memory (bytes) and fuel that it may have."""
 
-    functions: frozenset[str] = frozenset()
-    memory_bytes: int = MEMORY
-    fuel: int = FUEL
-    domain: str | None = None
-    """What it must do; None where anything will do."""
+class NoGene(NightlabError):
+    """Something that is no portable gene."""
 
 
 def read(module: bytes, where: str) -> Gene:
-    """What a module, in binary or in text format, says that it needs. Raises NightlabError when it does not say."""
+    """What a module, in binary or in text format, says that it needs. Raises NoGene when it does not say."""
     if len(module) > LARGEST:
         raise _refused(where, f"it is larger than {LARGEST:,} bytes")
     if not module.startswith(MAGIC):
@@ -90,34 +94,61 @@ def read(module: bytes, where: str) -> Gene:
 
 def negotiate(gene: Gene, host: Host) -> Fit:
     """``compatible``: all is here; ``partly``: it can run without what is missing; ``not``: it can't run, and why."""
-    needs, missing = gene.constraints, [name for name in gene.constraints.optional if name not in host.functions]
-    found: list[tuple[Level, str]] = []
-    if gene.version != VERSION:
-        found.append(("not", f"it is of version {gene.version}, here is {VERSION}"))
-    if host.domain not in (None, gene.phenotype.domain):
-        found.append(("not", f"it does {one_line(gene.phenotype.domain, 60)}, wanted is {host.domain}"))
-    found += [
-        ("not", f"it needs the host function {one_line(name, 60)}")
-        for name in needs.imports
-        if name not in host.functions
-    ]
-    if needs.memory_bytes > host.memory_bytes:
-        found.append(("not", f"it needs {needs.memory_bytes:,} bytes of memory, here are {host.memory_bytes:,}"))
-    if gene.metering.fuel > host.fuel:
-        found.append(("not", f"it needs {gene.metering.fuel:,} fuel, here is {host.fuel:,}"))
-    found += [("partly", f"it would use the host function {one_line(name, 60)}") for name in missing]
-    return fit_of(found)
+    other: list[tuple[Level, str]] = [("not", f"it is of version {gene.version}, here is {VERSION}")]
+    return fit_of([*other * (gene.version != VERSION), *asked(gene.needs, host)])
+
+
+def genes_in(genome: Mapping[str, str]) -> dict[str, Gene]:
+    """What the genes in a genome say of themselves, by path. Raises NoGene."""
+    return {path: read(text.encode(), path) for path, text in sorted(genome.items()) if path.endswith(ENDINGS)}
+
+
+def agreed(
+    said: Mapping[str, GeneNeeds], genome: Mapping[str, str], ground: Mapping[str, str] | None, host: Host
+) -> Fit:
+    """Whether the genes of a genome that a finding's patch made find here what they ask for, in their own words.
+
+    ``said``: what the finding's record says of that; ``ground``: the genome that the patch was applied to, where that
+    is another than the finding's own. Raises Rejected where the patch makes a gene ask for anything else than said.
+    """
+    try:
+        made = genes_in(genome)
+    except NoGene as error:
+        raise Rejected("wrong requirements", str(error)) from None
+    fits = Fit("compatible")
+    for path, gene in made.items():
+        found = gene.needs.model_dump()
+        before = _needs_before(path, ground)
+        stated = said[path].model_dump() if path in said else {}
+        for name, value in found.items():
+            if value not in (stated.get(name), before.get(name)):
+                what = f"{path} asks for {name} {value}, its record says {stated.get(name, 'nothing')}"
+                raise Rejected("wrong requirements", one_line(what))
+        fits = both(fits, negotiate(gene, host))
+    return fits
+
+
+def _needs_before(path: str, ground: Mapping[str, str] | None) -> dict[str, Any]:
+    try:
+        return read(ground[path].encode(), path).needs.model_dump() if ground and path in ground else {}
+    except NoGene:
+        return {}
+
+
+def engine() -> Any:
+    """The library that reads WebAssembly's text format. Raises NightlabError when it is not installed."""
+    try:
+        return importlib.import_module("wasmtime")
+    except ImportError:
+        raise NightlabError(
+            "reading WebAssembly's text format needs wasmtime", "pip install 'nightlab[wasm]'"
+        ) from None
 
 
 def _from_text(source: bytes, where: str) -> bytes:
     if not source.lstrip().startswith((b"(", b";;")):
         raise _refused(where, "it is no WebAssembly, in binary or in text; what an engine has compiled is never loaded")
-    try:
-        wasmtime = importlib.import_module("wasmtime")
-    except ImportError:
-        raise NightlabError(
-            "reading WebAssembly's text format needs wasmtime", "pip install 'nightlab[wasm]'"
-        ) from None
+    wasmtime = engine()
     try:
         return bytes(wasmtime.wat2wasm(source.decode()))
     except (wasmtime.WasmtimeError, UnicodeDecodeError) as error:
@@ -148,6 +179,6 @@ def _number(data: bytes, at: int) -> tuple[int, int]:
     raise ValueError("a number of more than 32 bits")
 
 
-def _refused(where: str, why: str) -> NightlabError:
+def _refused(where: str, why: str) -> NoGene:
     mend = "give a .wasm or .wat file whose custom sections say what it needs (docs/arena.md)"
-    return NightlabError(f"{where} is no portable gene: {why}", mend)
+    return NoGene(f"{where} is no portable gene: {why}", mend)

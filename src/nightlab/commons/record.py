@@ -33,6 +33,7 @@ Category = Literal[
     "wrong author",
     "wrong commit",
     "wrong patch",
+    "wrong requirements",
     "outside the genome",
     "replayed",
     "broken chain",
@@ -126,6 +127,18 @@ class Run(Model):
 Runs = Annotated[list[Run], Field(max_length=200)]
 
 
+class GeneNeeds(Model):
+    """What a gene in WebAssembly asks for, as its custom sections say."""
+
+    domain: Name
+    memory_bytes: Annotated[int, Field(gt=0, lt=EXACT)]
+    fuel: Annotated[int, Field(gt=0, lt=EXACT)]
+    """For each unit of its task."""
+    imports: Annotated[list[Name], Field(max_length=50)]
+    optional: Annotated[list[Name], Field(max_length=50)]
+    """Host functions that it can do without."""
+
+
 class Requires(Model):
     """What a trial of it needs. Sizes in MB, 0 where nothing was measured."""
 
@@ -135,6 +148,8 @@ class Requires(Model):
     dtypes: Annotated[list[Name], Field(max_length=20)]
     libraries: Annotated[dict[Name, Name], Field(max_length=40)]
     """Versions by the names that Python imports them by; empty where the version is not known."""
+    genes: Annotated[dict[Name, GeneNeeds], Field(max_length=20)] = {}
+    """Of its genome's files; left out where none is a gene."""
 
 
 class Stated(Model):
@@ -278,12 +293,12 @@ def author_of(key: Any) -> str:
 
 def sign(record: Finding | Verification | Retraction | Threat, key: Any) -> Signed:
     """The record, signed by the private key of the author that it names."""
-    name = hashlib.sha256(canonical(record.model_dump(mode="json"))).digest()
+    name = hashlib.sha256(canonical(record.model_dump(mode="json", exclude_unset=True))).digest()
     return Signed(id=name.hex(), record=record, signature=bytes(key.sign(name)).hex())
 
 
 def encode(signed: Signed) -> bytes:
-    return canonical(signed.model_dump(mode="json"))
+    return canonical(signed.model_dump(mode="json", exclude_unset=True))  # what was left out stays so
 
 
 # -- reading -----------------------------------------------------------------------------------------

@@ -204,6 +204,24 @@ class CommonsPart(Part):
     """Whether ``nightlab sync`` publishes what was measured of others' findings."""
 
 
+class GenePart(Part):
+    """What a gene in WebAssembly finds here: one of another lab's that asks for more is not run."""
+
+    domain: str | None = None
+    """What it must do; without one anything will do."""
+    memory: str = "5MB"
+    fuel: int = Field(default=1_000_000, gt=0)
+    """Instructions for each unit of its task."""
+    functions: tuple[str, ...] = ()
+    """Host functions that the evaluator gives it."""
+
+    @field_validator("memory")
+    @classmethod
+    def _size(cls, value: str) -> str:
+        megabytes(value)
+        return value
+
+
 class Lab(Part):
     """A contract."""
 
@@ -229,6 +247,7 @@ class Lab(Part):
     hooks: HooksPart = HooksPart()
     notify: Notify = Notify()
     commons: CommonsPart | None = None
+    gene: GenePart | None = None
     stop: Stop = Stop()
 
     @field_validator("limits")
