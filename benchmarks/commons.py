@@ -2,9 +2,10 @@
 
 Each lab has a home, a key and a session of its own (``nightlab run``), and exchanges through a bare folder
 (``nightlab sync``, every second). One finds a planted gain and shares it as soon as it is kept; two others verify and
-adopt it; one lies; one joins late. Meanwhile the remote goes away for a while, and a sync and a share are killed at
-random instants, by SIGKILL. In the end all must have the same records, whole; it is said how long the find took to be
-adopted by each.
+adopt it; one lies, is refuted and shut out; one joins late. Meanwhile the remote goes away for a while, and a share
+and two syncs are killed, by SIGKILL, between what they write and the ref that makes it count. In the end all must have
+the same records, whole; it is said how long the find took to be adopted by each. It fails where any of this does not
+happen.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -38,6 +40,15 @@ from nightlab.session import open_session
 PROGRAM = [sys.executable, "-c", "from nightlab.cli import main; main()"]
 PLANTED, LIES = "A = 2.0", 3
 EVERY = 1.0  # seconds between two syncs of one lab
+GIT = f"""\
+#!/bin/sh
+# git, but it kills the nightlab that is named in a file, once, at the instant when what was written would count.
+case "$PWD $*" in
+*/nightlab/commons*" update-ref "*)
+    if grep -qaf "$HOME/kill" /proc/$PPID/cmdline 2> /dev/null; then rm "$HOME/kill"; kill -9 $PPID; exit; fi ;;
+esac
+exec {shutil.which("git")} "$@"
+"""
 
 GENOME = "A = 4.0  # the one that matters\n\n\n\n\n\nB = 8.0\n\n\n\n\n\nC = 1.0\n\n\n\n\n\nD = 1.0\n"
 MEASURE = """\
@@ -84,7 +95,9 @@ class Lab:
     def __init__(self, where: Path, name: str, ideas: int, draw: random.Random) -> None:
         self.name, self.folder, self.home = name, where / name, where / f"home-{name}"
         self.folder.mkdir()
-        self.home.mkdir()
+        (self.home / "bin").mkdir(parents=True)
+        (self.home / "bin" / "git").write_text(GIT)
+        (self.home / "bin" / "git").chmod(0o755)
         for path, text in (("lab.toml", CONTRACT), ("genome.py", GENOME), ("measure.py", MEASURE)):
             (self.folder / path).write_text(text)
         for args in (["init", "-q", "-b", "main"], ["add", "-A"], ["commit", "-q", "-m", "the lab"]):
@@ -109,6 +122,7 @@ class Lab:
         return {
             **os.environ,
             **own,
+            "PATH": f"{self.home / 'bin'}:{os.environ['PATH']}",
             "XDG_DATA_HOME": str(self.home / "data"),
             "XDG_CONFIG_HOME": str(self.home / "conf"),
         }
@@ -163,26 +177,21 @@ class Lab:
 
 
 class Syncing(threading.Thread):
-    """Syncs a lab now and then, and kills the sync at a random instant when told to."""
+    """Syncs a lab now and then."""
 
-    def __init__(self, lab: Lab, draw: random.Random) -> None:
+    def __init__(self, lab: Lab) -> None:
         super().__init__(daemon=True)
-        self.lab, self.draw = lab, draw
+        self.lab, self.stop = lab, False
         self.done = self.away = self.killed = 0
-        self.kill, self.stop = 0, False
         self.start()
 
     def run(self) -> None:
         while not self.stop:
-            process = self.lab.start("sync")
-            if self.kill:
-                time.sleep(self.draw.uniform(0.3, 1.5))
-                if process.poll() is None:
-                    process.send_signal(signal.SIGKILL)
-                    self.killed, self.kill = self.killed + 1, self.kill - 1
-            process.communicate()
-            self.away += process.returncode == 1
-            self.done += process.returncode == 0
+            code, said = self.lab.do("sync")
+            assert code in (0, -signal.SIGKILL) or "nothing is lost" in said, said
+            self.away += code == 1
+            self.done += code == 0
+            self.killed += code == -signal.SIGKILL
             time.sleep(EVERY)
 
 
@@ -234,26 +243,30 @@ def play(where: Path, ideas: int, seed: int) -> None:
     finder.idea("002-planted", "A = 4.0", PLANTED)
     liar.do("run", "--experiments", str(LIES + 1))
     lie(liar)
-    syncing = {lab.name: Syncing(lab, draw) for lab in (finder, one, two, liar)}
+    syncing = {lab.name: Syncing(lab) for lab in (finder, one, two, liar)}
     for lab in (one, two, finder):
         lab.run()
     found = until("the find", finder.adopted)
-    print("the finder kept the planted gain; the remote goes away for 5 s, and syncs of 'one' and 'two' are killed")
     remote.rename(where / "away.git")
-    shared = finder.start("share", "--yes")
-    time.sleep(draw.uniform(0.3, 1.5))
-    shared.send_signal(signal.SIGKILL)
-    shared.communicate()
-    syncing["one"].kill = syncing["two"].kill = 2
-    time.sleep(5)
-    (where / "away.git").rename(remote)
+    print("the finder kept the planted gain; the remote is away; the finder's share is killed in the middle of writing")
+    had = commons_of(finder).chains.heads()
+    (finder.home / "kill").write_text("share")
+    code, said = finder.do("share", "--yes")
+    assert code == -signal.SIGKILL and not (finder.home / "kill").exists(), said
+    assert commons_of(finder).chains.heads() == had, "nothing of it counts"
     code, said = finder.do("share", "--yes")
     assert code == 0, said
+    until("all miss the remote", lambda: all(sync.away for sync in syncing.values()))
+    for lab in (one, two):
+        (lab.home / "kill").write_text("sync")
+    (where / "away.git").rename(remote)
     back = time.time()
+    print("it is back, with what was shared meanwhile; the first syncs of 'one' and 'two' are killed likewise")
     for lab in (one, two):
         until(f"{lab.name} adopts", lab.adopted)
+        assert syncing[lab.name].killed == 1
     late = Lab(where, "late", ideas, draw)
-    syncing["late"], joined = Syncing(late, draw), time.time()
+    syncing["late"], joined = Syncing(late), time.time()
     until("the late one hears of it", lambda: commons_of(late).entries())
     late.run()
     until("the late one adopts", late.adopted)
@@ -282,7 +295,27 @@ def play(where: Path, ideas: int, seed: int) -> None:
         rows.append([lab.name, len(lab.experiments()), since, again, trust, spent, sync.done, sync.away, sync.killed])
     columns = ("lab", "experiments", "adopted after the find", "after it could be had", "trust in the liar")
     table((*columns, "trials spent on the liar", "syncs", "remote away", "killed"), rows)
+    both = max(at for lab in (one, two) if (at := lab.adopted()))
+    print(f"from the find to its adoption by both who were there: {both - found:.1f} s")
     consistent(labs)
+    believed(labs)
+
+
+def believed(labs: list[Lab]) -> None:
+    """Each has said what it measured: that the find holds, and that the lies don't."""
+    finder, one, two, liar, late = map(author, labs)
+    entries = commons_of(labs[0]).entries()
+    truth = {
+        e.id for e in entries[finder] if isinstance(e.signed.record, Finding) and "A 4 → 2" in e.signed.record.changes
+    }
+    lies = {e.id for e in entries[liar] if isinstance(e.signed.record, Finding)}
+    assert truth and len(lies) == LIES
+    for name in (one, two, late):
+        said = {r.target: r for e in entries[name] if isinstance(r := e.signed.record, Verification)}
+        assert any(r.verdict == "confirmed" and r.adopted for target, r in said.items() if target in truth), "it holds"
+        assert any(r.verdict == "refuted" for target, r in said.items() if target in lies), "they don't"
+        assert not any(r.verdict == "confirmed" or r.adopted for target, r in said.items() if target in lies)
+    print("the find was confirmed and adopted, and the liar refuted, by each of the three others, in signed records")
 
 
 def consistent(labs: list[Lab]) -> None:
