@@ -84,6 +84,8 @@ def test_what_is_no_record_at_all(raw: bytes, category: str) -> None:
         ({"v": 2}, "future version"),
         ({"v": 2, "kind": "a new one", "whatever": 1}, "future version"),
         ({"v": "1"}, "wrong schema"),
+        ({"v": True}, "wrong schema"),
+        ({"v": False}, "wrong schema"),
         ({"surprise": 1}, "wrong schema"),
         ({"kind": "gossip"}, "wrong schema"),
         ({"seq": -1}, "wrong schema"),
@@ -181,5 +183,10 @@ def test_what_is_claimed_is_the_gain_over_the_same_seeds_where_there_are_any() -
     assert finding(runs=runs, against=[{"seed": 2, "value": 5.0}]).claimed == 4.0
     assert finding(runs=runs, against=[{"seed": 9, "value": 5.0}]).claimed == 3.5
     assert finding(runs=[], against=[]).claimed == 0.0
+    huge, tiny = [{"seed": 1, "value": 1.7e308}], [{"seed": 1, "value": -1.7e308}]
+    assert finding(runs=tiny, against=huge).claimed == finding(runs=huge, against=tiny).claimed == 0.0
+    assert (
+        finding(runs=[*tiny, {"seed": 2, "value": -1e308}], against=[*huge, {"seed": 2, "value": 1e308}]).claimed == 0.0
+    )
     up = task(metric={"name": "accuracy", "goal": "maximise", "unit": ""})
     assert finding(task=up, runs=runs, against=[{"seed": 2, "value": 5.0}]).claimed == -4.0

@@ -9,10 +9,11 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
+import math
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
 
 from nightlab.records import Clock, Goal, NightlabError, Status, average
 from nightlab.records import Metric as MetricRecord
@@ -161,6 +162,13 @@ class Stated(Model):
     prev: Hash | None
     at: Instant
 
+    @field_validator("v", mode="before")
+    @classmethod
+    def _number(cls, value: object) -> object:
+        if isinstance(value, bool):  # which to Python is 1
+            raise ValueError("the version is a number")
+        return value
+
 
 class Finding(Stated):
     """An experiment made portable; one that failed too."""
@@ -246,14 +254,18 @@ def schema() -> dict[str, Any]:
 
 
 def gain(metric: Metric, runs: list[Run], against: list[Run]) -> float:
-    """How much better some runs are than others: paired by seed where they can be, else by their means."""
+    """How much better some runs are than others: paired by seed where they can be, else by their means.
+
+    0 where they are so huge that no number says it.
+    """
     before = {run.seed: run.value for run in against}
     pairs = [(before[run.seed], run.value) for run in runs if run.seed in before]
-    if pairs:
-        return average([metric.gain(one, other) for one, other in pairs])
-    if not runs or not against:
+    if not pairs and runs and against:
+        pairs = [(average([run.value for run in against]), average([run.value for run in runs]))]
+    if not pairs:
         return 0.0
-    return metric.gain(average([run.value for run in against]), average([run.value for run in runs]))
+    found = average([metric.gain(one, other) for one, other in pairs])
+    return found if math.isfinite(found) else 0.0
 
 
 def library(name: str) -> Any:
