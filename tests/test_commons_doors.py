@@ -149,7 +149,7 @@ def test_all_that_was_refused_is_shown_with_its_reason_and_how_often(tmp_path: P
         assert said.code == 0 and "see nightlab commons" in said.out
     shown = nightlab("commons", cwd=tmp_path, **env).out
     for number, reason in {
-        1: "wrong commit: a commit that is not of the form of a record's",
+        1: "oversized: record.json has 65,537 bytes, at most 65,536 are read",
         2: "malformed: it is no JSON",
         3: "wrong signature: author",
         4: "replayed: record 0 again, after 1",

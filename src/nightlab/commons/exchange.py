@@ -312,6 +312,8 @@ def _checked(author: str, links: Iterator[Link], last: Entry | None) -> tuple[li
 
 def _entry(author: str, link: Link, last: Entry | None) -> Entry:
     """The record in a commit that must follow on ``last``. Raises Rejected."""
+    if link.large:
+        raise Rejected("oversized", link.large)
     if RECORD_FILE not in link.files:
         raise Rejected("wrong commit", "a commit that is not of the form of a record's")
     signed = parse(link.files[RECORD_FILE])

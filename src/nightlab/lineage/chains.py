@@ -17,8 +17,9 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import count
+from itertools import count, cycle
 from pathlib import Path
+from typing import NamedTuple
 
 from nightlab.lineage.repo import reading_git, run_git
 from nightlab.records import NightlabError
@@ -51,6 +52,16 @@ class Link:
     before: str | None
     message: str
     files: Mapping[str, bytes]
+    large: str = ""
+    """Of a file that is larger than is read, how large it is."""
+
+
+class _Object(NamedTuple):
+    """What git says of an object before it is read."""
+
+    name: str
+    kind: str
+    size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,26 +140,30 @@ class Chains:
 
     def read(self, commits: Sequence[str], limits: Mapping[str, int]) -> Iterator[Link]:
         """What is in commits. A file above its limit, or of another name, makes a link without files."""
-        sizes = {"": SMALL, "^{tree}": SMALL, **{f":{name}": most for name, most in limits.items()}}
+        files = {f":{name}": name for name in limits}
+        sizes = {"": SMALL, "^{tree}": SMALL, **{what: limits[name] for what, name in files.items()}}
         for start in range(0, len(commits), BATCH):
             some = commits[start : start + BATCH]
             names = [(commit, what) for commit in some for what in sizes]
             asked = "".join(f"{commit}{what}\n" for commit, what in names).encode()
             told = run_git(self.folder, "cat-file", "--batch-check", stdin=asked).stdout.decode().splitlines()
             about = [
-                (line[0], line[1], int(line[2])) if line[-1].isdigit() and int(line[-1]) <= sizes[what] else None
-                for (_, what), line in zip(names, map(str.split, told), strict=True)
+                _Object(line[0], line[1], int(line[2])) if line[-1].isdigit() else None for line in map(str.split, told)
             ]
-            wanted = "".join(f"{each[0]}\n" for each in about if each).encode()
-            with reading_git(self.folder, "cat-file", "--batch", "--buffer", stdin=wanted) as following:
-                parts = iter(about)
+            few = "".join(
+                f"{each.name}\n" for each, most in zip(about, cycle(sizes.values())) if each and each.size <= most
+            )
+            with reading_git(self.folder, "cat-file", "--batch", "--buffer", stdin=few.encode()) as following:
+                objects = iter(about)
                 for commit in some:
-                    found = dict[str, tuple[str, str, bytes] | None]()
-                    for what, part in zip(sizes, parts, strict=False):
-                        if part:
+                    found, large = dict[str, tuple[_Object, bytes]](), ""
+                    for (what, most), each in zip(sizes.items(), objects, strict=False):
+                        if each and each.size <= most:
                             following(0)  # what was said of it already
-                        found[what] = (*part[:2], following(part[2] + 1)[:-1]) if part else None
-                    yield _link(commit, found)
+                            found[what] = each, following(each.size + 1)[:-1]
+                        elif each and what in files:
+                            large = f"{files[what]} has {each.size:,} bytes, at most {most:,} are read"
+                    yield Link(commit, None, "", {}, large) if large else _link(commit, found)
 
     # -- travelling ------------------------------------------------------------------------------
 
@@ -239,15 +254,17 @@ def _commit(tree: str, before: str | None, message: str) -> bytes:
     return f"tree {tree}\n{parent}author {WHO}\ncommitter {WHO}\n\n{message}\n".encode()
 
 
-def _link(commit: str, found: Mapping[str, tuple[str, str, bytes] | None]) -> Link:
+def _link(commit: str, found: Mapping[str, tuple[_Object, bytes]]) -> Link:
     """What was read of a commit, if commit and tree are, byte by byte, what its files ask for."""
-    files = {what[1:]: blob for what, blob in found.items() if what.startswith(":") and blob}
-    about, tree = found[""], found["^{tree}"]
-    if about and tree and all(kind == "blob" for _, kind, _ in files.values()):
-        entries = [b"100644 %s\0%s" % (name.encode(), bytes.fromhex(blob[0])) for name, blob in sorted(files.items())]
-        text = about[2].decode(errors="replace")
+    files = {what[1:]: blob for what, blob in found.items() if what.startswith(":")}
+    if "" in found and "^{tree}" in found and all(about.kind == "blob" for about, _ in files.values()):
+        (_, raw), (about_tree, tree) = found[""], found["^{tree}"]
+        entries = [
+            b"100644 %s\0%s" % (name.encode(), bytes.fromhex(about.name)) for name, (about, _) in sorted(files.items())
+        ]
+        text = raw.decode(errors="replace")
         parents = re.findall(r"^parent ([0-9a-f]+)$", text.split("\n\n", 1)[0], re.MULTILINE)
         before, message = parents[0] if parents else None, text.split("\n\n", 1)[-1].rstrip("\n")
-        if tree[2] == b"".join(entries) and about[2] == _commit(tree[0], before, message):
-            return Link(commit, before, message, {name: blob[2] for name, blob in files.items()})
+        if tree == b"".join(entries) and raw == _commit(about_tree.name, before, message):
+            return Link(commit, before, message, {name: content for name, (_, content) in files.items()})
     return Link(commit, None, "", {})
