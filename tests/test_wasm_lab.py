@@ -247,7 +247,7 @@ NEEDS = {"domain": "text.predict", "memory_bytes": 4194304, "fuel": 12000, "impo
     [
         ("4194304", "8388608", NEEDS, "gene.wat asks for memory_bytes 8388608, its record says 4194304"),
         ("[]", '[\\"fd_write\\"]', NEEDS, "gene.wat asks for imports ['fd_write'], its record says []"),
-        ("12000", "12001", None, "gene.wat asks for domain text.predict, its record says nothing"),
+        ("12000", "12001", None, "gene.wat asks for fuel 12001, its record says nothing"),
         ("nightlab.metering", "other.metering", NEEDS, "gene.wat is no portable gene: nightlab.metering"),
     ],
 )

@@ -99,13 +99,9 @@ def gene_misfit(session: Session, finding: Finding, on: str, commit: str) -> str
     host = host_of(session)
     if host is None:
         return ""
-    ground = session.genome(on)
-    fit = agreed(
-        finding.requires.genes,
-        session.genome(commit),
-        None if genome_id(ground) == finding.parent else ground,
-        host,
-    )
+    genome = session.genome(commit)
+    ground = None if genome_id(genome) == finding.genome else session.genome(on)
+    fit = agreed(finding.requires.genes, genome, ground, host)
     return "; ".join(fit.reasons) if fit.level == "not" else ""
 
 

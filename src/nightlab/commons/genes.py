@@ -108,8 +108,8 @@ def agreed(
 ) -> Fit:
     """Whether the genes of a genome that a finding's patch made find here what they ask for, in their own words.
 
-    ``said``: what the finding's record says of that; ``ground``: the genome that the patch was applied to, where that
-    is another than the finding's own. Raises Rejected where the patch makes a gene ask for anything else than said.
+    ``said``: what the finding's record says of that; ``ground``: what the patch was applied to, where it does not make
+    the finding's own genome of it. Raises Rejected where the patch makes a gene ask for anything else than said.
     """
     try:
         made = genes_in(genome)
