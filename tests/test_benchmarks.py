@@ -60,6 +60,20 @@ def test_a_commons_of_five_labs_ends_consistent() -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "all 5 copies hold the same" in done.stdout and done.stdout.count("quarantined") >= 3
+    assert "from the find to its adoption by both who were there: " in done.stdout
+    assert "the find was confirmed and adopted, and the liar refuted, by each of the three others" in done.stdout
+
+
+@pytest.mark.slow
+def test_strangers_bytes_of_every_kind_crash_nobody(tmp_path: Path) -> None:
+    pytest.importorskip("atheris")
+    done = subprocess.run(
+        [sys.executable, str(BENCHMARKS / "fuzz_commons.py"), "--seconds", "20"],
+        capture_output=True, text=True, timeout=200, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    edges = {line.split("|")[1].strip(): int(line.split("|")[3]) for line in done.stdout.splitlines() if "| 0 " in line}
+    assert edges["pure"] > 150 and edges["git"] > 200, "past the signature"
 
 
 def test_a_small_swarm_plays_with_and_without_liars() -> None:
