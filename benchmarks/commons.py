@@ -228,6 +228,12 @@ def author(lab: Lab) -> str:
     return author_of(key) if key else ""
 
 
+def findings(where: Lab, whose: Lab) -> dict[str, Finding]:
+    """A lab's findings that count in the copy of the commons of another."""
+    chain = commons_of(where).entries().get(author(whose), [])
+    return {entry.id: entry.signed.record for entry in chain if isinstance(entry.signed.record, Finding)}
+
+
 def trusted(lab: Lab, whom: str) -> tuple[float, bool]:
     with lab.here():
         session = open_session(lab.folder)
@@ -249,11 +255,10 @@ def play(where: Path, ideas: int, seed: int) -> None:
     found = until("the find", finder.adopted)
     remote.rename(where / "away.git")
     print("the finder kept the planted gain; the remote is away; the finder's share is killed in the middle of writing")
-    had = commons_of(finder).chains.heads()
     (finder.home / "kill").write_text("share")
     code, said = finder.do("share", "--yes")
     assert code == -signal.SIGKILL and not (finder.home / "kill").exists(), said
-    assert commons_of(finder).chains.heads() == had, "nothing of it counts"
+    assert not findings(finder, finder), "nothing of it counts"
     code, said = finder.do("share", "--yes")
     assert code == 0, said
     until("all miss the remote", lambda: all(sync.away for sync in syncing.values()))
@@ -303,15 +308,13 @@ def play(where: Path, ideas: int, seed: int) -> None:
 
 def believed(labs: list[Lab]) -> None:
     """Each has said what it measured: that the find holds, and that the lies don't."""
-    finder, one, two, liar, late = map(author, labs)
-    entries = commons_of(labs[0]).entries()
-    truth = {
-        e.id for e in entries[finder] if isinstance(e.signed.record, Finding) and "A 4 → 2" in e.signed.record.changes
-    }
-    lies = {e.id for e in entries[liar] if isinstance(e.signed.record, Finding)}
+    finder, one, two, liar, late = labs
+    truth = {name for name, record in findings(finder, finder).items() if "A 4 → 2" in record.changes}
+    lies = findings(finder, liar).keys()
     assert truth and len(lies) == LIES
-    for name in (one, two, late):
-        said = {r.target: r for e in entries[name] if isinstance(r := e.signed.record, Verification)}
+    for lab in (one, two, late):
+        chain = commons_of(finder).entries()[author(lab)]
+        said = {r.target: r for entry in chain if isinstance(r := entry.signed.record, Verification)}
         assert any(r.verdict == "confirmed" and r.adopted for target, r in said.items() if target in truth), "it holds"
         assert any(r.verdict == "refuted" for target, r in said.items() if target in lies), "they don't"
         assert not any(r.verdict == "confirmed" or r.adopted for target, r in said.items() if target in lies)
@@ -337,7 +340,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
     heading("A commons of five labs")
-    with tempfile.TemporaryDirectory(prefix="nightlab-commons-") as folder:
+    with tempfile.TemporaryDirectory(prefix="nightlab-commons-", ignore_cleanup_errors=True) as folder:
         play(Path(folder), asked.ideas, asked.seed)
 
 

@@ -365,6 +365,11 @@ def test_a_damaged_copy_is_said(tmp_path: Path, remote: Path) -> None:
     with pytest.raises(NightlabError, match="damaged") as error:
         Commons(two.folder).entries()
     assert "sync again" in error.value.mend
+    (two.folder / "refs" / "nightlab" / author_of(key(1))).write_text(
+        f"{git(two.folder, 'rev-parse', f'{wrong}^{{tree}}')}\n"
+    )
+    with pytest.raises(NightlabError, match="its ref names no commit"):
+        Commons(two.folder).entries()
 
 
 def test_platforms_and_tasks_of_the_examples_are_sound() -> None:

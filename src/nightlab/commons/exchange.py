@@ -113,9 +113,9 @@ class Commons:
         for author, head in new.items():
             known = self._entries.get(author, [])
             found, fault = _checked(author, islice(links, len(more[head][1])), known[-1] if known else None)
-            if fault:
+            if fault or not (known or found):
                 raise NightlabError(
-                    f"the commons in {self.folder} is damaged: {author[:12]}: {fault}",
+                    f"the commons in {self.folder} is damaged: {author[:12]}: {fault or 'its ref names no commit'}",
                     f"move {self.folder} away and sync again: nothing but what you never shared is lost",
                 )
             self._accept(author, head, found)
