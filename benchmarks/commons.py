@@ -153,6 +153,12 @@ class Lab:
         self.night = self.start("run")
         threading.Thread(target=self.night.communicate, daemon=True).start()
 
+    def awake(self) -> bool:
+        """True; a night that had nothing left to try, and ended, is started again: there may be something by now."""
+        if self.night is None or self.night.poll() is not None:
+            self.run()
+        return True
+
     def experiments(self) -> list[Experiment]:
         try:
             ledger = find_ledger(self.folder, None)
@@ -268,15 +274,15 @@ def play(where: Path, ideas: int, seed: int) -> None:
     back = time.time()
     print("it is back, with what was shared meanwhile; the first syncs of 'one' and 'two' are killed likewise")
     for lab in (one, two):
-        until(f"{lab.name} adopts", lab.adopted)
+        until(f"{lab.name} adopts", lambda lab=lab: lab.awake() and lab.adopted())
         assert syncing[lab.name].killed == 1
     late = Lab(where, "late", ideas, draw)
     syncing["late"], joined = Syncing(late), time.time()
     until("the late one hears of it", lambda: commons_of(late).entries())
     late.run()
-    until("the late one adopts", late.adopted)
+    until("the late one adopts", lambda: late.awake() and late.adopted())
     for lab in (one, two, late):
-        until(f"{lab.name} quarantines the liar", lambda lab=lab: trusted(lab, author(liar))[1])
+        until(f"{lab.name} quarantines the liar", lambda lab=lab: lab.awake() and trusted(lab, author(liar))[1])
     labs = [finder, one, two, liar, late]
     for lab in labs:
         syncing[lab.name].stop = True
