@@ -53,6 +53,7 @@ class Scripted:
 
     wakes = math.inf  # it never rests
     slow = overtaken = False
+    thinkers = 0
 
     def failed(self) -> list[Refused]:
         return []

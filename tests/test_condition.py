@@ -149,9 +149,16 @@ class Hearing(View):
         self.kept_again.append(champion.number)
 
 
-def disturbed(monkeypatch: pytest.MonkeyPatch, lab: TinyLab, *answers: str, slots: int = 1) -> tuple[Session, Hearing]:
-    """Run a session whose trials meet a machine like this, one after the other; the last answer stays."""
+def disturbed(
+    monkeypatch: pytest.MonkeyPatch, lab: TinyLab, *answers: str, slots: int = 1, short: bool = False
+) -> tuple[Session, Hearing]:
+    """Run a session whose trials meet a machine like this, one after the other; the last answer stays.
+
+    ``short``: they are too short for a calm machine to be seen.
+    """
     left = list(answers)
+    if not short:
+        monkeypatch.setattr("nightlab.crew.too_short", lambda facts: not facts)
     monkeypatch.setattr(
         "nightlab.trial.reading.disturbance",
         lambda facts, clock, shared: "" if shared else left.pop(0) if len(left) > 1 else left[0],
@@ -198,6 +205,18 @@ def test_a_machine_that_recovers_is_another_one(make_lab: Any, monkeypatch: pyte
     assert view.kept_again == [0], "its number was the slow machine's"
     [note] = session.ledger.notes("upkeep")
     assert note["would"] == "not asked" and note["bar"] == note["values"][0], "it is measured anew, not averaged"
+
+
+def test_a_trial_too_short_to_tell_does_not_say_that_the_machine_recovered(
+    make_lab: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or the champion, which ends at once, and a slow candidate made each other's machine another one, for ever."""
+    lab = make_lab()
+    lab.idea("01", "A = 2.0\nB = 8\n")
+    lab.idea("02", "A = 1.5\nB = 8\n")
+    session, view = disturbed(monkeypatch, lab, "heat", "heat", "heat", "", "heat", short=True)
+    assert len(session.ledger.notes("machine")) == 1 and view.kept_again == []
+    assert [len(session.ledger.trials(number, "search")) for number in (0, 1, 2)] == [3, 1, 1]
     assert [m.disturbed for _, m in session.ledger.trials(1) if m][:1] == [""]
 
 

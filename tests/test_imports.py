@@ -191,7 +191,7 @@ def test_nothing_in_it_looks_measured_or_confirmed(imported: Path) -> None:
 @pytest.mark.parametrize(
     "command",
     [["run", "--tag", "imported"], ["confirm"], ["transfer", "--scale", "2"], ["replay", "1"], ["pause"], ["skip", "1"],
-     ["try", "--tag", "imported"], ["pin", "1"], ["report", "--session-branch"]],
+     ["note", "x"], ["try", "--tag", "imported"], ["pin", "1"], ["report", "--session-branch"]],
 )  # fmt: skip
 def test_what_needs_a_lab_is_refused(command: list[str], imported: Path, nightlab: Any) -> None:
     done = nightlab(*command, cwd=imported)

@@ -120,6 +120,8 @@ def test_what_is_written_is_what_is_read(tmp_path: Path) -> None:
     assert [e.number for e in ledger.unjudged()] == [0]
     ledger.finish(trial(0), measured)
     ledger.judge(0, measured, Verdict("keep", "baseline"))
+    for name in ("codex", "pi", "codex"):
+        ledger.note("refused", {"proposer": name, "reason": "it edited nothing"})
     ledger.close()
 
     reader = Ledger(tmp_path / "l.db", read_only=True)
@@ -129,7 +131,7 @@ def test_what_is_written_is_what_is_read(tmp_path: Path) -> None:
     assert reader.open_trials() == [] and reader.unjudged() == []
     assert reader.champion() == found and reader.find_tree("t0") == found and reader.find_tree("t1") is None
     assert reader.session() == {"tag": "t", "lab": {"name": "x"}}
-    assert reader.proposals_by() == {"tuner": 1}
+    assert reader.proposals_by() == {"tuner": 1} and reader.refusals_by() == {"codex": 2, "pi": 1}
     with pytest.raises(NightlabError, match="no experiment 7: this session has 0 to 0"):
         reader.experiment(7)
 

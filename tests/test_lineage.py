@@ -90,11 +90,16 @@ def test_a_patch_that_collides_is_a_conflict_and_leaves_nothing(lab: Any, repo: 
 def test_the_users_edit_is_carried_onto_another_commit(lab: Any, repo: Repo) -> None:
     champion = repo.commit_files(head(repo), {"genome.py": LONG.replace("line 2\n", "two\n")}, "champion")
     lab.write("genome.py", LONG.replace("line 17\n", "mine\n"))
-    both = repo.read(repo.commit_patch(champion, repo.working_patch(["genome.py"]), "mine"), "genome.py") or ""
+    base, mine = repo.working_patch(["genome.py"])
+    both = repo.read(repo.commit_patch(champion, mine, "mine"), "genome.py") or ""
+    assert base == head(repo)
     assert "two\n" in both and "mine\n" in both
     lab.write("genome.py", LONG.replace("line 2\n", "deux\n"))
     with pytest.raises(PatchConflict):
-        repo.commit_patch(champion, repo.working_patch(["genome.py"]), "mine")
+        repo.commit_patch(champion, repo.working_patch(["genome.py"])[1], "mine")
+    lab.write("genome.py", LONG.replace("line 2\n", "two\n").replace("line 17\n", "mine\n"))
+    base, mine = repo.working_patch(["genome.py"], [champion])
+    assert base == champion and "two" not in mine, "its own change is the smaller one"
 
 
 # -- scope ---------------------------------------------------------------------------------------------

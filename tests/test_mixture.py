@@ -11,11 +11,12 @@ import pytest
 from conftest import GENOME, wait
 from test_candidates import SLOW, changed
 
+import nightlab.propose.resting
 from nightlab.candidates import Candidates
 from nightlab.crew import Crew
 from nightlab.lab import Stop
 from nightlab.night import Night
-from nightlab.propose import Briefing, Mixture, Proposal
+from nightlab.propose import Briefing, Mixture, NoProposal, Proposal
 from nightlab.propose.earnings import DOLLAR, FLOOR, Earnings, cost_of
 from nightlab.propose.recombine import Recombination
 from nightlab.propose.resting import Resting
@@ -149,8 +150,6 @@ def test_a_slow_one_alone_is_waited_for_and_quick_ones_are_not_asked_at_once(mak
 
 
 def test_a_turn_that_quick_ones_had_is_not_theirs_again_when_the_slow_one_fails() -> None:
-    from nightlab.propose import NoProposal
-
     class Fails(Slow):
         def propose(self, briefing: Briefing) -> Proposal:
             super().propose(briefing)
@@ -167,6 +166,37 @@ def test_a_turn_that_quick_ones_had_is_not_theirs_again_when_the_slow_one_fails(
     slow.go.set()
     thinks.join()
     assert found == [None] and quick.values == [8] and [f.reason for f in mixture.failed()] == ["no idea"]
+
+
+@pytest.mark.parametrize("earned", [False, True])
+def test_one_that_always_fails_starves_nobody(earned: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nightlab.propose.resting, "FIRST", 0.0)  # as 15 minutes are when a trial takes an hour
+    asked: list[str] = []
+
+    class Thinks:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def propose(self, briefing: Briefing) -> Proposal:
+            asked.append(self.name)
+            assert mixture.quick(briefing), "and so nobody else is asked when it fails"
+            if self.name == "fails":
+                raise NoProposal("no idea")
+            return Proposal(self.name, "x")
+
+        def stop(self) -> None: ...
+
+    names = ("fails", "works", "quick")
+    parts: Any = {name: (Resting(Thinks(name)), 1.0) for name in names[:2]} | {"quick": (Quick(*range(99)), 0.01)}
+    mixture = Mixture(parts, {}, Earnings(names) if earned else None)
+    briefing: Any = None
+    for _ in range(40):
+        if proposal := mixture.propose(briefing):
+            mixture.tell(proposal, None)
+    thought = asked.count("works") / len(asked)
+    assert 0.2 < thought < 0.9 if earned else thought == 0.5
+    later = Mixture(parts, {"works": 20}, failed={"fails": 20, "quick": 7})
+    assert later.had == {"fails": 20, "works": 20, "quick": 0}, "and what fails costs a quick one nothing"
 
 
 # -- recombination ---------------------------------------------------------------------------------------

@@ -161,6 +161,20 @@ def night(make_lab: Any, server: ScriptedModel, **stop: Any) -> Any:
     return make_lab(APART, contract=CONTRACT.split("[[proposers]]")[0] + part).run(**stop)
 
 
+def test_an_outage_of_all_is_borne_by_each(make_lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nightlab.propose.resting, "FIRST", 0.01)
+    monkeypatch.setattr(nightlab.propose.resting, "LONGEST", 0.01)
+    monkeypatch.setattr(nightlab.candidates, "REFUSALS", 2)
+    names = ("a", "b", "c")
+    part = '[[proposers]]\nkind = "model"\nmodel = "{}"\nbase_url = "http://no-such-host.invalid/v1"\n'
+    reason, session = make_lab(contract=CONTRACT.split("[[proposers]]")[0] + "".join(map(part.format, names))).run()
+    assert reason == "6 proposals in a row were refused"
+    refused = session.ledger.notes("refused")
+    assert sorted(note["proposer"] for note in refused) == [name for name in names for _ in range(2)]
+    assert all(note["reason"].startswith("http://no-such-host.invalid/v1: ") for note in refused)
+    assert not any("Errno" in note["reason"] for note in refused)
+
+
 def test_a_night_through_bad_answers(make_lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nightlab.propose.resting, "FIRST", 0.01)
     monkeypatch.setattr(nightlab.propose.resting, "LONGEST", 0.01)

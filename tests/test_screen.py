@@ -13,6 +13,7 @@ import termios
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from nightlab.following import Follower
-from nightlab.ledger import LEDGER
+from nightlab.ledger import LEDGER, find_ledger
 from nightlab.records import Budget, Measurement, Metric, Trial, Verdict
 from nightlab.watch.outlet import LEFT_OUT, MOST, Outlet
 from nightlab.watch.panels import frame
@@ -382,6 +383,33 @@ def test_a_terminal_that_hangs_or_goes_does_not_hold_the_night(make_lab: Callabl
     seen = seat.see("3 experiments: 1 kept, 1 discarded, 1 crashed")
     assert "#1   keep" in seen and "#3   crash" in seen, "the lines stay when the screen goes"
     assert end(seat, process) == 0 and seat.restored()
+
+
+@pytest.mark.parametrize("command", [["try", "-m", "less of A"], ["confirm", "--seeds", "2"]])
+def test_a_terminal_that_hangs_does_not_hold_a_measurement(
+    command: list[str], make_lab: Callable[..., TinyLab], seat: Seat
+) -> None:
+    lab = make_lab()
+    if command[0] == "confirm":
+        lab.idea("1", *IDEAS["1"])
+        lab.run(experiments=1)[1].close()
+    else:
+        lab.write("genome.py", IDEAS["1"][0])
+    termios.tcflow(seat.slave, termios.TCOOFF)  # as Ctrl-S does
+    process = seat.start(*command, cwd=lab)
+
+    def done() -> bool:
+        if not list(lab.folder.glob(f".nightlab/*/{LEDGER}")):
+            return False
+        with closing(find_ledger(lab.folder, None)) as ledger:
+            champion = ledger.champion()
+            return bool(champion and champion.number and (command[0] == "try" or champion.evidence))
+
+    wait(done, 60)
+    assert b"less of A" not in seat.sent and process.poll() is None
+    termios.tcflow(seat.slave, termios.TCOON)
+    assert end(seat, process) == 0
+    assert ("less of A" if command[0] == "try" else "confirmed") in seat.read()
 
 
 def test_a_run_that_is_killed_is_seen_from_another_terminal(

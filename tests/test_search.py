@@ -225,6 +225,7 @@ class Steps:
 
     wakes = math.inf  # it never rests
     slow = overtaken = False
+    thinkers = 0
 
     def failed(self) -> list[Refused]:
         return []

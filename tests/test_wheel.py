@@ -77,6 +77,24 @@ def test_handed_in_with_no_session_it_is_measured_in_the_background(make_lab: An
     assert handed_in(folder) == [], "nothing is left lying about"
 
 
+def test_an_edit_of_what_the_champion_moved_on_from(make_lab: Any, nightlab: Any) -> None:
+    lab = make_lab()
+    assert nightlab("wait", handed(lab, nightlab, BETTER.replace("B = 8", "B = 5")), cwd=lab).code == 0
+    there = nightlab("wait", handed(lab, nightlab, BETTER), cwd=lab)
+    assert there.code == 1 and "the champion holds this change already" in there.err, there.err
+    beside = nightlab("wait", handed(lab, nightlab, GENOME.replace("B = 8", "B = 4")), "--json", cwd=lab)
+    assert beside.json["state"] == "refused" and "does not apply" in beside.json["why"], "both moved B"
+    more = nightlab("wait", handed(lab, nightlab, BETTER + "C = 1\n"), "--json", cwd=lab)
+    assert more.json["state"] == "refused" and "does not apply" in more.json["why"]
+
+
+def test_a_constant_follows_the_champion_by_its_name(make_lab: Any, nightlab: Any) -> None:
+    lab = make_lab()
+    assert nightlab("wait", handed(lab, nightlab, BETTER), cwd=lab).code == 0
+    beside = nightlab("wait", handed(lab, nightlab, GENOME.replace("B = 8", "B = 4")), "--json", cwd=lab)
+    assert beside.code == 0 and beside.json["experiment"]["changes"] == ["B 8 → 4"], "a patch would conflict with A's"
+
+
 def test_a_session_that_runs_takes_it_up(make_lab: Any, nightlab: Any, start_nightlab: Any) -> None:
     lab = make_lab(SPARE, slow(0.3), proposer="tuner")
     run = start_nightlab("run", "--tag", "t", cwd=lab)

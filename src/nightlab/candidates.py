@@ -26,7 +26,7 @@ from nightlab.tried import told
 from nightlab.watch.view import View
 from nightlab.words import one_line
 
-REFUSALS = 25  # proposals refused in a row before a session has nothing left to try
+REFUSALS = 25  # in a row, of each that thinks, before a session has nothing left: an outage fails all their turns
 MISFITS = 4  # per slot, proposals that wait at most, those that fit nothing yet included
 MOMENT = 0.05  # seconds that a free slot waits for a thought
 FAREWELL = 10.0  # seconds that a thought has to end
@@ -71,7 +71,8 @@ class Candidates:
         place = Workplace(session.repo, session.lab, session.sandbox, session.folder / "proposers")
         self.transplant = Transplant(session, had, used, noise) if session.lab.commons else None
         more = {Transplant.name: (self.transplant, self.transplant.weight)} if self.transplant else None
-        self.proposers = make_proposers(session.lab, session.repo.lab, had, used, seed, place, more)
+        failed = self.ledger.refusals_by()
+        self.proposers = make_proposers(session.lab, session.repo.lab, had, used, seed, place, more, failed)
         self.earnings = self.proposers.earnings
         self.search = make_search(session.lab.search, session.metric, seed)
         for experiment in self.ledger.judged(last=self.search.memory):
@@ -183,7 +184,7 @@ class Candidates:
             if self.ledger.by_source(entry.id) or self.ledger.refusal(entry.id):
                 done_with(folder, entry.id)
             elif entry.id not in known:
-                proposal = Proposal(HUMAN, entry.hypothesis, patch=entry.patch, source=entry.id)
+                proposal = Proposal(HUMAN, entry.hypothesis, patch=entry.patch, base=entry.base, source=entry.id)
                 champion = self.session.champion_to_be().candidate.commit
                 if ready := self._make_ready(proposal, champion, None, hope=False):
                     self._ready.insert(sum(r.proposal.proposer == HUMAN for r in self._ready), ready)
@@ -335,8 +336,8 @@ class Candidates:
         if self.earnings:
             self.earnings.add(refused.proposer, 0.0, cost_of(refused.usage))
         self.view.refused(refused.hypothesis or f"{refused.proposer} had no proposal", reason)
-        if self._refused >= REFUSALS:
-            self.nothing_left = f"{REFUSALS} proposals in a row were refused"
+        if self._refused >= REFUSALS * max(self.proposers.thinkers, 1):
+            self.nothing_left = f"{self._refused} proposals in a row were refused"
 
     def _brief(self) -> Briefing:
         pinned = self.pinned()

@@ -14,6 +14,7 @@ from nightlab.readiness import require_disk
 from nightlab.records import Budget, Experiment, Measurement, NightlabError, Purpose, Trial
 from nightlab.session import Session
 from nightlab.standing import ATTEMPTS, Replicates, contestant, replicates
+from nightlab.trial.condition import too_short
 from nightlab.trial.engine import Engine, Handle
 from nightlab.trial.folder import end_leftovers
 from nightlab.trial.slots import Slot
@@ -218,8 +219,8 @@ class Crew:
     def _settled(self, trial: Trial, measurement: Measurement) -> Measurement:
         """Whether a disturbed machine is an accident, or how things are now: then its numbers count, flagged."""
         why = measurement.disturbed
-        if not measurement.machine:
-            return measurement  # it ended before anybody could look
+        if not why and too_short(measurement.machine):
+            return measurement  # of what was before nothing can be said to have ended
         was = self._disturbed >= ATTEMPTS
         self._disturbed = self._disturbed + 1 if why else 0
         stays = self._disturbed >= ATTEMPTS

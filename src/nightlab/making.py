@@ -24,9 +24,13 @@ class Making:
         """The proposal as a commit on ``parent``; a queued patch that conflicts there, on the baseline.
 
         An idea that collides with what was kept may still beat it: then the lineage branches. ``old``: what was made of
-        the proposal before; its change is made again. Raises PatchConflict where that can't be.
+        the proposal before; its change is made again. Raises PatchConflict where that can't be, and OutOfScope.
         """
         repo = self.session.repo
+        if proposal.base and not old:
+            old = self._of(
+                repo.commit_patch(proposal.base, proposal.patch, proposal.hypothesis), proposal.base, proposal
+            )
         if not (proposal.patch or old):
             commit = repo.commit_files(parent, proposal.files, proposal.hypothesis)
             return self._of(commit, parent, proposal)
@@ -36,7 +40,7 @@ class Making:
                 if old:
                     return self.again(proposal, old, on)
                 commit = repo.commit_patch(on, proposal.patch, proposal.hypothesis)
-                return self._of(commit, on, proposal)
+                return self._carried(commit, on, proposal)
             except PatchConflict as conflict:
                 last = conflict
         raise last
@@ -44,7 +48,8 @@ class Making:
     def again(self, proposal: Proposal, old: Candidate, on: str) -> Candidate:
         """The change of a candidate made again on another genome: three-way, or constants by their names.
 
-        Constants stand in one block, where two changes of different ones conflict as texts. Raises PatchConflict.
+        Constants stand in one block, where two changes of different ones conflict as texts. Raises PatchConflict, and
+        OutOfScope.
         """
         repo = self.session.repo
         try:
@@ -53,6 +58,14 @@ class Making:
             if (files := self._moved(old, on)) is None:
                 raise
             commit = repo.commit_files(on, files, proposal.hypothesis)
+        return self._carried(commit, on, proposal)
+
+    def _carried(self, commit: str, on: str, proposal: Proposal) -> Candidate:
+        """What became of a change on another genome. Raises OutOfScope when that one holds it already."""
+        repo = self.session.repo
+        if repo.tree(commit) == repo.tree(on):
+            champion = on == self.session.champion_to_be().candidate.commit
+            raise OutOfScope(f"{'the champion' if champion else 'its parent'} holds this change already")
         return self._of(commit, on, proposal)
 
     def _moved(self, old: Candidate, on: str) -> dict[str, str] | None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.markup import escape
 
 from nightlab.crew import Crew
-from nightlab.ledger import LEDGER, Ledger, give_order, read_orders
+from nightlab.ledger import LEDGER, Ledger, give_order, read_orders, require_own
 from nightlab.records import Experiment, NightlabError
 from nightlab.search import worth
 from nightlab.words import one_line
@@ -61,8 +61,7 @@ def leave(folder: Path, order: str) -> None:
     """Leave an order for whoever runs the session in ``folder``. Raises NightlabError when it can't be followed."""
     ledger = Ledger(folder / LEDGER, read_only=True)
     try:
-        if ledger.imported:
-            raise NightlabError(f"session {folder.name} is imported: nothing runs in it", "name another: --tag TAG")
+        require_own(ledger, folder.name)
         if why := fault(ledger, order):
             raise NightlabError(why, "see what there is: nightlab log")
     finally:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nightlab.commands import HERE, REFUTED, Allow, Json, Tag, allowed, app, console, escape, near, say, view
+from nightlab.watch.outlet import unhurried
 
 if TYPE_CHECKING:
     from nightlab.session import Session
@@ -26,6 +27,7 @@ Labs = Annotated[list[Path], typer.Option("--lab", "-C", metavar="FOLDER", help=
     epilog="Examples:  nightlab arena   ·   nightlab arena -C mine -C theirs --seeds 5 --out arena.json   ·   "
     "nightlab arena audit arena.json",
 )
+@unhurried()
 def rank(
     context: typer.Context,
     labs: Labs = [HERE],  # noqa: B006

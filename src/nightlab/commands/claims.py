@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nightlab.commands import HERE, REFUTED, Allow, Json, Tag, Where, allowed, app, say, view
+from nightlab.watch.outlet import unhurried
 
 if TYPE_CHECKING:
     from nightlab.claims import Claims, Worth
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 
 @app.command(epilog="Examples:  nightlab replay 12   ·   nightlab replay 12 --work 200000 --times 2")
+@unhurried()
 def replay(
     number: Annotated[int, typer.Argument(help="The experiment's number; 0 is the baseline.")],
     times: Annotated[int, typer.Option(min=1, help="How often.")] = 1,
@@ -70,6 +72,7 @@ def replay(
 @app.command(
     epilog="Examples:  nightlab confirm   ·   nightlab confirm --seeds 8 --json   ·   nightlab confirm --simplify"
 )
+@unhurried()
 def confirm(
     seeds: Annotated[int, typer.Option(min=2, help="How many fresh seeds.")] = 4,
     ablate: Annotated[
@@ -115,6 +118,7 @@ def confirm(
 @app.command(
     epilog="Examples:  nightlab transfer --scale 4   ·   nightlab transfer --set DEPTH=4 --set BATCH=16 --seeds 3"
 )
+@unhurried()
 def transfer(
     scale: Annotated[float, typer.Option(min=0.01, help="How many times the session's budget.")] = 1.0,
     constants: Annotated[

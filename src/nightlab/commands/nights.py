@@ -110,7 +110,9 @@ def note(
     """Tell the proposers something, also while a session runs: it stands in every briefing from the next turn on."""
     from nightlab.ledger import add_note, find_session, state_folder
 
-    add_note(state_folder(lab) / find_session(lab, tag), " ".join(words))
+    tag = find_session(lab, tag)
+    add_note(state_folder(lab) / tag, " ".join(words))
+    say(f"noted: the proposers of session {tag} read it from their next turn on")
 
 
 @app.command(epilog="Examples:  nightlab demo   ·   nightlab demo my-demo --experiments 40")

@@ -15,6 +15,7 @@ from nightlab.commands import (
     Allow,
     Device,
     Json,
+    Plain,
     Tag,
     Where,
     allowed,
@@ -24,7 +25,9 @@ from nightlab.commands import (
     near,
     say,
     view,
+    window,
 )
+from nightlab.watch.outlet import unhurried
 
 if TYPE_CHECKING:
     from nightlab.interop.tries import Standing
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
     epilog="Examples:  edit train.py, then: nightlab try -m 'a longer warmdown'"
     "   ·   nightlab try --no-wait --json -m 'more heads'",
 )
+@unhurried()
 def try_(
     hypothesis: Annotated[str, typer.Option("--message", "-m", help="Why it should be better.")] = "a change by hand",
     no_wait: Annotated[
@@ -44,6 +48,7 @@ def try_(
     lab: Where = HERE,
     tag: Tag = None,
     as_json: Json = False,
+    plain: Plain = False,
     device: Device = None,
     allow: Allow = [],  # noqa: B006
 ) -> None:
@@ -68,7 +73,7 @@ def try_(
         measurer.attend(handed)
         typer.echo(json.dumps(handed.facts(), indent=1) if as_json else handed.id)
         return
-    shown = view(quiet=as_json)
+    shown = view(quiet=True) if as_json else window(plain)
     try:
         tries.measure(lab, handed.session, device, given, shown)
     except Busy:

@@ -79,10 +79,10 @@ def hand_over(lab: Path, tag: str | None, hypothesis: str, device: str | None, a
             f"no genome file has uncommitted changes ({', '.join(session.lab.genome)})",
             "edit one and run this again; to measure an experiment again: nightlab replay N",
         )
-    patch = repo.working_patch(edited, kept)
+    base, patch = repo.working_patch(edited, kept)
     if not patch:
         raise NightlabError(f"{', '.join(edited)} is as it was kept already", "edit it, then run this again")
-    return Standing(session.tag, hand_in(session.folder, hypothesis, patch), "waiting")
+    return Standing(session.tag, hand_in(session.folder, hypothesis, patch, base), "waiting")
 
 
 def look(lab: Path, tag: str | None, name: str) -> Standing:

@@ -11,6 +11,7 @@ from nightlab.ledger.places import (
     make_state_folder,
     read_notes,
     read_orders,
+    require_own,
     state_folder,
     tags,
 )
@@ -39,6 +40,7 @@ __all__ = [
     "mend_results",
     "read_notes",
     "read_orders",
+    "require_own",
     "result_rows",
     "runs_now",
     "state_folder",

@@ -274,6 +274,12 @@ class Ledger:
         """How many experiments each proposer has had."""
         return dict(self._db.execute("SELECT name, experiments FROM proposers").fetchall())
 
+    def refusals_by(self) -> dict[str, int]:
+        """How many turns of each proposer became no experiment; read from every refusal."""
+        who = "json_extract(data, '$.proposer')"
+        query = f"SELECT {who}, COUNT(*) FROM events WHERE kind = 'refused' GROUP BY 1"
+        return dict(self._db.execute(query).fetchall())
+
     def spent(self) -> Spent:
         """What all turns together took, as far as it was said; read from every experiment and every refusal."""
         usage = "json_extract({}, '$.usage')"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from nightlab.ledger.journal import Ledger
@@ -87,8 +87,19 @@ def find_ledger(lab: Path, tag: str | None) -> Ledger:
     return Ledger(state_folder(lab) / find_session(lab, tag) / LEDGER, read_only=True)
 
 
+def require_own(ledger: Ledger, tag: str) -> None:
+    """Raise NightlabError for an imported session: nothing runs in it, so nobody heeds what it is told."""
+    if ledger.imported:
+        raise NightlabError(f"session {tag} is imported: nothing runs in it", "name another: --tag TAG")
+
+
 def add_note(folder: Path, words: str) -> None:
-    """Write down what the human has to say to the proposers of the session in ``folder``, as one line."""
+    """Write down what the human has to say to the proposers of the session in ``folder``, as one line.
+
+    Raises NightlabError for an imported session.
+    """
+    with closing(Ledger(folder / LEDGER, read_only=True)) as ledger:
+        require_own(ledger, folder.name)
     with (folder / NOTES).open("a") as notes:
         notes.write(" ".join(words.split()) + "\n")
 

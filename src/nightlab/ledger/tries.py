@@ -17,16 +17,17 @@ PREFIX = "try-"
 
 @dataclass(frozen=True, slots=True)
 class Try:
-    """A patch to the genome, applied three-way on the champion, and why it should be better."""
+    """A patch to the genome at the commit ``base``, to be carried onto the champion, and why it should be better."""
 
     id: str
     hypothesis: str
     patch: str
+    base: str = ""
 
 
-def hand_in(folder: Path, hypothesis: str, patch: str) -> str:
+def hand_in(folder: Path, hypothesis: str, patch: str, base: str = "") -> str:
     """Leave a candidate for whoever runs the session in ``folder``, whole or not at all. Returns its id."""
-    entry = Try(f"{PREFIX}{secrets.token_hex(4)}", hypothesis, patch)
+    entry = Try(f"{PREFIX}{secrets.token_hex(4)}", hypothesis, patch, base)
     path = _path(folder, entry.id)
     path.parent.mkdir(exist_ok=True)
     draft = path.with_suffix(".new")

@@ -162,15 +162,17 @@ class Repo:
                 raise PatchConflict(f"the patch does not apply: {lines[0] if lines else 'conflict'}")
             return self._commit(parent, index, message)
 
-    def working_patch(self, paths: list[str], bases: Sequence[str] = ()) -> str:
-        """The given lab files as they are in the working copy, as a patch on HEAD or the nearest of ``bases``.
+    def working_patch(self, paths: list[str], bases: Sequence[str] = ()) -> tuple[str, str]:
+        """The given lab files as they are in the working copy: HEAD or the nearest of ``bases``, and a patch on that.
 
-        Somebody may have put a champion's files there and edited those. Empty when one of them is just that.
+        Somebody may have put a champion's files there and edited those. The patch is empty when one is just that.
         """
         mine = {path: (self.lab / path).read_text() for path in paths}
-        head = self._text("rev-parse", "HEAD")
-        patches = [self.diff(base, self.commit_files(base, mine, "the working copy")) for base in (head, *bases)]
-        return min(patches, key=_changed_lines)
+        patches = {
+            base: self.diff(base, self.commit_files(base, mine, "the working copy"))
+            for base in (self._text("rev-parse", "HEAD"), *bases)
+        }
+        return min(patches.items(), key=lambda found: _changed_lines(found[1]))
 
     def check_scope(self, parent: str, candidate: str, genome: tuple[str, ...]) -> list[str]:
         """The lab files that differ, if all are plain files of the genome.

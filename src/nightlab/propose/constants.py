@@ -100,13 +100,13 @@ def change_constants(text: str, device: str, values: Mapping[str, Any]) -> str:
 def same_moves(path: str, before: str, after: str, now: str, device: str) -> str | None:
     """The text ``now`` with the constants moved that ``after`` moves in ``before``, all else as it is.
 
-    None when ``after`` differs from ``before`` in more than layout and these, or one of them has another value now.
+    None when ``after`` differs from ``before`` in more than layout and these, or one of them has a third value now.
     """
     old, new, there = (find_constants(text, device) for text in (before, after, now))
     moves = {name: c.value for name, c in new.items() if name in old and old[name].value != c.value}
     if not moves or not same_program(path, change_constants(before, device, moves), after):
         return None
-    if any(name not in there or there[name].value != old[name].value for name in moves):
+    if any(name not in there or there[name].value not in (old[name].value, moves[name]) for name in moves):
         return None
     return change_constants(now, device, moves)
 

@@ -9,6 +9,7 @@ keeps did, and one of the others'.
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -40,20 +41,23 @@ class Earnings:
     def __init__(self, names: Collection[str], seed: int | str = 0) -> None:
         self.accounts = {name: Account() for name in names}
         self.random = random.Random(f"{seed}/shares")
+        self._lock = threading.Lock()  # one's turn may begin while another's experiment is judged
 
     def turn(self, name: str) -> None:
         """It had a turn: from now on all that was before counts less."""
-        if name in self.accounts:
-            for account in self.accounts.values():
-                account.fade(0.5 ** (1 / HALF_LIFE))
-            self.accounts[name].turns += 1
+        with self._lock:
+            if name in self.accounts:
+                for account in self.accounts.values():
+                    account.fade(0.5 ** (1 / HALF_LIFE))
+                self.accounts[name].turns += 1
 
     def add(self, name: str, gain: float, cost: float) -> None:
         """A turn cost so many seconds, and its experiment, when kept, gained so much; a gain of 0 is no keep."""
-        if account := self.accounts.get(name):
-            account.cost += max(cost, 0.0)
-            if gain > 0:
-                account.keeps, account.gain = account.keeps + 1, account.gain + gain
+        with self._lock:
+            if account := self.accounts.get(name):
+                account.cost += max(cost, 0.0)
+                if gain > 0:
+                    account.keeps, account.gain = account.keeps + 1, account.gain + gain
 
     def order(self) -> list[str]:
         """Who should be asked first, and who if that one has nothing."""

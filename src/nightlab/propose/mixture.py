@@ -21,7 +21,8 @@ from nightlab.propose.tuner import Tuner
 class Mixture:
     """Asks the proposer that is furthest behind its share; one with nothing to propose yields its turn.
 
-    With ``earnings`` the shares are what these say. While a slow one thinks, the quick ones may have turns too.
+    A slow one's turn counts even if it fails: else one that always does would come before all others. With ``earnings``
+    the shares are what these say. While a slow one thinks, the quick ones may have turns too.
     """
 
     name = "mixture"
@@ -31,9 +32,12 @@ class Mixture:
         proposers: Mapping[str, tuple[Proposer, float]],
         had: Mapping[str, int],
         earnings: Earnings | None = None,
+        failed: Mapping[str, int] | None = None,
     ) -> None:
         self.proposers, self.earnings = proposers, earnings
         self.had = {name: had.get(name, 0) for name in proposers}
+        for one in self._resting():
+            self.had[one.name] += (failed or {}).get(one.name, 0)
         self.overtaken = False  # quick ones had turns during the one that is under way, or was last
         self._slow = False  # the one that thinks may take minutes
         self._lock = threading.Lock()
@@ -43,10 +47,14 @@ class Mixture:
         try:
             for name in self._order():
                 one = self.proposers[name][0]
+                if isinstance(one, Resting) and not one.awake:
+                    continue
                 with self._lock:
                     if self.overtaken:  # a slow one failed, and the others had its turn
                         return None
                     self._slow = isinstance(one, Resting)
+                if self._slow:
+                    self._had_turn(name)
                 if proposal := one.propose(briefing):
                     return proposal
             return None
@@ -74,11 +82,16 @@ class Mixture:
         return sorted(self.proposers, key=lambda n: (self.had[n] + 1) / self.proposers[n][1])
 
     def tell(self, proposal: Proposal, refusal: str | None) -> None:
-        if refusal is None:
-            self.had[proposal.proposer] += 1
-            if self.earnings:
-                self.earnings.turn(proposal.proposer)
-        self.proposers[proposal.proposer][0].tell(proposal, refusal)
+        one = self.proposers[proposal.proposer][0]
+        if refusal is None and not isinstance(one, Resting):
+            self._had_turn(proposal.proposer)
+        one.tell(proposal, refusal)
+
+    def _had_turn(self, name: str) -> None:
+        with self._lock:
+            self.had[name] += 1
+        if self.earnings:
+            self.earnings.turn(name)
 
     @property
     def wakes(self) -> float:
@@ -94,6 +107,10 @@ class Mixture:
         for one in self._resting():
             one.stop()
 
+    @property
+    def thinkers(self) -> int:
+        return len(self._resting())
+
     def _resting(self) -> list[Resting]:
         return [one for one, _ in self.proposers.values() if isinstance(one, Resting)]
 
@@ -106,8 +123,10 @@ def make_proposers(
     seed: int,
     place: Workplace | None = None,
     more: Mapping[str, tuple[Proposer, float]] | None = None,
+    failed: Mapping[str, int] | None = None,
 ) -> Mixture:
-    """The proposers that a contract names. ``had``: experiments that each had; ``used``: patches that had a turn.
+    """The proposers that a contract names. ``had``: experiments that each had, ``failed``: turns without one; ``used``:
+    patches that had a turn.
 
     ``place``: where those that are programs, or recombine, work; they need one. ``more``: others, with their shares.
     """
@@ -128,4 +147,4 @@ def make_proposers(
             one = Tuner(seed)
         made[one.name] = (one, part.share)
     earned = Earnings(made, f"{seed}/{sum(had.values())}") if lab.search.shares == "earned" else None
-    return Mixture(made, had, earned)
+    return Mixture(made, had, earned, failed)

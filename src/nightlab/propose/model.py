@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import time
 from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -142,7 +143,7 @@ def _said(fault: BaseException) -> str:
     """What is at the bottom of a failure: clients wrap "connection refused" into "connection error"."""
     while fault.__cause__:
         fault = fault.__cause__
-    return one_line(f"{fault}", 300)
+    return one_line(re.sub(r"^\[Errno -?\d+\] ", "", f"{fault}"), 300)
 
 
 def _since(begun: float) -> float:

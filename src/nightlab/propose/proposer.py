@@ -43,6 +43,8 @@ class Proposal:
     hypothesis: str
     files: Mapping[str, str] = field(default_factory=dict)
     patch: str = ""
+    base: str = ""
+    """The commit that the patch was made on, where that is known: then constants can follow the champion by name."""
     source: str = ""
     """Which entry of a queue it is, for proposers that have one."""
     on: str = ""

@@ -37,8 +37,12 @@ class Resting:
     def rests(self) -> bool:
         return self._in_a_row > 0
 
+    @property
+    def awake(self) -> bool:
+        return time.monotonic() >= self.wakes
+
     def propose(self, briefing: Briefing) -> Proposal | None:
-        if time.monotonic() < self.wakes:
+        if not self.awake:
             return None
         try:
             return self.thinker.propose(briefing)

@@ -62,6 +62,11 @@ class Condition:
             self.facts |= _gpu()
 
 
+def too_short(facts: Mapping[str, float | str]) -> bool:
+    """Whether nobody could look for long enough to say how the machine was."""
+    return float(facts.get("seconds", 0.0)) < SHORTEST
+
+
 def disturbance(facts: dict[str, float | str], clock: str, *, shared: bool = False) -> str:
     """Why a trial's number should not count; empty when nothing speaks against it.
 
@@ -74,7 +79,7 @@ def disturbance(facts: dict[str, float | str], clock: str, *, shared: bool = Fal
 
     if slow := facts.get("gpu_slowed"):
         return f"the GPU was slowed ({slow})"
-    if clock == "work" or number("seconds") < SHORTEST:
+    if clock == "work" or too_short(facts):
         return ""
     cores, others = number("cores") or os.cpu_count() or 1, number("other_cores")
     if clock == "wall" and number("stolen") > STOLEN:

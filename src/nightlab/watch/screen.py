@@ -8,6 +8,7 @@ import textwrap
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Protocol
 
 from rich.console import Console
@@ -201,8 +202,7 @@ class Screen:
         if key == "enter":
             self.mode = ""
             if self.typed.strip():
-                self.followed.note(self.typed)
-                self.tell(Text("noted: the proposers read it at their next turn", "green"))
+                self._do(partial(self.followed.note, self.typed), "noted: the proposers read it at their next turn")
         elif key == "escape":
             self.mode = ""
         elif key == "backspace":
@@ -212,12 +212,15 @@ class Screen:
         return False
 
     def _order(self, order: str, done: str, alive: bool) -> bool:
+        return self._do(partial(self.followed.order, order), done if alive else f"{done}, from its next start")
+
+    def _do(self, act: Callable[[], None], done: str) -> bool:
         try:
-            self.followed.order(order)
+            act()
         except (NightlabError, OSError) as error:
             self.tell(Text(f"not done: {error}", "yellow"))
             return False
-        self.tell(Text(done if alive else f"{done}, from its next start", "green"))
+        self.tell(Text(done, "green"))
         return True
 
     def _to_skip(self, picture: Picture) -> int | None:

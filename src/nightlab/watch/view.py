@@ -1,19 +1,14 @@
-"""The live view of a session: one line per experiment, and below them what runs now."""
+"""The view of a session: told of all that happens, it says so, one line per experiment."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from rich.console import Console, Group
-from rich.live import Live
+from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
-from rich.text import Text
 
 from nightlab.records import Experiment, Measurement, Metric, Trial
 
@@ -61,21 +56,15 @@ class View:
 
 
 class Lines(View):
-    """Lines in a terminal with a moving footer; plain lines without it in a pipe."""
-
-    REFRESH = 4  # footer updates per second
+    """Lines, in a terminal or a pipe."""
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console()
         self.metric = Metric("metric")
-        self.best: Experiment | None = None
-        self.baseline: float | None = None
-        self.running: dict[int, Experiment] = {}
-        self.drawn = 0.0
-        self.live: Live | None = None
+        self.running: set[int] = set()  # experiments
 
     def opened(self, opening: Opening) -> None:
-        self.metric, self.best = opening.metric, opening.champion
+        self.metric = opening.metric
         self._line(f"[bold]session {opening.tag}[/] · lab {opening.lab} · {opening.budget} of training per trial")
         self._line(f"[dim]on {escape(opening.platform)}[/]")
         self._line(f"[dim]{escape(opening.sandbox)}[/]")
@@ -85,12 +74,11 @@ class Lines(View):
         else:
             self._line("measuring the baseline first")
         self._line(f"[dim]{'#':<5}{'verdict':<8}{opening.metric.name:>12} {'change':>10}  hypothesis[/]")
-        self._begin(opening.folder)
 
     def started(self, experiment: Experiment, trial: Trial) -> None:
         again = experiment.number in self.running
-        self.running[experiment.number] = experiment
-        if trial.purpose in ("search", "pilot") and not again and not self.moving:
+        self.running.add(experiment.number)
+        if trial.purpose in ("search", "pilot") and not again:
             self._line(f"[dim]#{experiment.number:<4}running   {escape(_what(experiment))}[/]")
 
     def measured(self, trial: Trial, measurement: Measurement, metric: Metric, variant: bool = False) -> None:
@@ -101,12 +89,8 @@ class Lines(View):
         self._line(f"  {trial.purpose}: {name}, seed {trial.seed}: {metric.name} {shown}")
 
     def judged(self, experiment: Experiment, champion: Experiment | None) -> None:
-        self.running.pop(experiment.number, None)
+        self.running.discard(experiment.number)
         self._line(_line(experiment, champion, self.metric))
-        if experiment.kept:
-            self.best = experiment
-        if experiment.number == 0 and experiment.measurement:
-            self.baseline = experiment.measurement.metric
 
     def again(self, experiment: Experiment, why: str) -> None:
         self._line(f"  [dim]#{experiment.number} once more, {escape(why)}[/]")
@@ -132,65 +116,6 @@ class Lines(View):
                 self.console.print(words, highlight=False, no_wrap=True, overflow="ellipsis")
             else:
                 self.console.print(words, highlight=False, soft_wrap=True)
-
-    def tick(self, flights: Sequence[Flight], goal: str) -> None:
-        now = time.monotonic()
-        if self.live and now - self.drawn > 1 / self.REFRESH:
-            self.drawn = now
-            with suppress(OSError):
-                self.live.update(self._footer(flights, goal))
-
-    def close(self) -> None:
-        if self.live:
-            self.live.stop()
-            self.live = None
-
-    @property
-    def moving(self) -> bool:
-        """Whether what runs now is seen anyway."""
-        return self.live is not None
-
-    def _begin(self, folder: Path) -> None:
-        """Show from now on what moves, too."""
-        if self.console.is_terminal and self.live is None:
-            self.live = Live(console=self.console, refresh_per_second=self.REFRESH, transient=True)
-            self.live.start()
-
-    def _footer(self, flights: Sequence[Flight], goal: str) -> Group:
-        rows: list[Any] = []
-        for flight in flights:
-            experiment = self.running.get(flight.trial.experiment)
-            rows.append(_flight_row(flight, experiment))
-        best = ""
-        if self.best and self.best.measurement and self.best.measurement.metric is not None:
-            best = f"best so far: {self.metric.name} {self.best.measurement.metric:.6f} (#{self.best.number})   "
-        rows.append(Text(f"{best}{goal}", style="dim", overflow="ellipsis", no_wrap=True))
-        return Group(*rows)
-
-
-def _flight_row(flight: Flight, experiment: Experiment | None) -> Table:
-    spent = time.time() - flight.since
-    budget = flight.trial.budget
-    row = Table.grid(padding=(0, 1))
-    what = _what(experiment) if experiment else flight.trial.purpose
-    left = ""
-    if flight.phase == "training" and budget.clock != "work":
-        # With a CPU clock this is a lower bound: the neighbours decide how fast CPU time passes.
-        left = f"{max(budget.amount - spent, 0):.0f} s left"
-    row.add_column(no_wrap=True)
-    row.add_column(no_wrap=True)
-    row.add_column(no_wrap=True, overflow="ellipsis")
-    row.add_row(
-        Text(f"#{flight.trial.experiment} {flight.phase}", style="cyan"),
-        _bar(spent / budget.amount if flight.phase == "training" and budget.clock != "work" else 0),
-        Text(f"{left:>10}  {what}"),
-    )
-    return row
-
-
-def _bar(share: float, width: int = 20) -> Text:
-    done = round(min(max(share, 0), 1) * width)
-    return Text("━" * done, style="cyan") + Text("━" * (width - done), style="grey37")
 
 
 def _what(experiment: Experiment) -> str:

@@ -12,12 +12,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
+from nightlab.records import Experiment, Trial
 from nightlab.watch.outlet import Outlet
 from nightlab.watch.picture import InFlight, Picture
 from nightlab.watch.screen import Followed, Screen
 from nightlab.watch.tempo import training_left
 from nightlab.watch.terminal import Stops, Terminal
-from nightlab.watch.view import Flight, Lines
+from nightlab.watch.view import Flight, Lines, Opening
 
 KEPT = 200  # lines that are there when the screen closes; the log has them all
 ENDING = 2.0  # seconds that a screen may take to close
@@ -42,9 +43,17 @@ class Window(Lines):
         self._left_out = 0
         self._flights: Sequence[Flight] = ()
 
-    @property
-    def moving(self) -> bool:
-        return self.screen is not None or super().moving
+    def opened(self, opening: Opening) -> None:
+        super().opened(opening)
+        if not (self.screen or self.thread.ident) and self.terminal.in_front():
+            self.folder = opening.folder
+            self.screen = Screen(self.terminal, may_leave=False, nearer=self._nearer)
+            self._stops = Stops(self.terminal)
+            self.thread.start()
+
+    def started(self, experiment: Experiment, trial: Trial) -> None:
+        if not self.screen:  # which shows it
+            super().started(experiment, trial)
 
     def say(self, words: str) -> None:
         if self.screen:
@@ -55,11 +64,9 @@ class Window(Lines):
         self._flights = flights
         if self.screen and not self.thread.is_alive():  # its terminal is gone, or it failed
             self.close()
-        super().tick(flights, goal)
 
     def close(self) -> None:
         """Give the terminal back, and say there what has been said meanwhile."""
-        super().close()
         if not self.screen:
             return
         self.screen.stop()
@@ -83,15 +90,6 @@ class Window(Lines):
         if len(self._said) > KEPT:
             self._said.popleft()
             self._left_out += 1
-
-    def _begin(self, folder: Path) -> None:
-        if self.screen or self.thread.ident or not self.terminal.in_front():
-            super()._begin(folder)
-            return
-        self.folder = folder
-        self.screen = Screen(self.terminal, may_leave=False, nearer=self._nearer)
-        self._stops = Stops(self.terminal)
-        self.thread.start()
 
     # -- in the screen's thread ------------------------------------------------------------------
 
