@@ -14,7 +14,7 @@ import time
 from collections import deque
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from nightlab.lab import Lab, Stop
 from nightlab.ledger import LEDGER, add_note, runs_now
@@ -34,6 +34,7 @@ LOOKS = 2.0  # seconds between looks at what is not in the ledger: the lock, the
 TROUBLES = 20  # that are remembered
 TOLD = ("slot lost", "machine", "hook before", "hook after")  # kinds of events
 BASELINE = "baseline"
+T = TypeVar("T")
 
 
 class Follower:
@@ -118,9 +119,7 @@ class Follower:
             began, opened = feed.latest("session"), feed.latest("opened")
             self.about = about(facts, self.lab, began.at if began else 0.0, opened.data["allowed"] if opened else [])
             self.points = {e.number: self._point(feed, e) for e in feed.experiments(self.last)}
-            self.steps = {
-                number: Step(number, at, value, words) for number, at, value, words in feed.keeps() if value is not None
-            }
+            self.steps = {number: Step(number, value) for number, value in feed.keeps()}
             champion = feed.champion()
             self.champion = self._point(feed, champion) if champion else None
             self.tally = {str(status): count for status, count in feed.tally().items() if status}
@@ -193,7 +192,7 @@ class Follower:
                 self.training += seconds
                 self.trained.append((event.at, seconds))
                 self.machine = data["measurement"].get("machine") or self.machine
-            noisy |= kind == "machine" or (kind == "finished" and self._repeats(feed, data["id"]))
+            noisy |= kind == "machine" or (kind == "finished" and feed.tells_noise(data["id"]))
             self._trouble(kind, event.at, data)
         for number in sorted(touched):
             self._look_again(feed, feed.experiment(number), {e.data["number"] for e in news if e.kind == "judged"})
@@ -223,7 +222,7 @@ class Follower:
             self.champion = point
         value = point.bar if point.bar is not None else point.metric
         if value is not None:
-            self.steps[point.number] = Step(point.number, point.judged_at, value, point.hypothesis)
+            self.steps[point.number] = Step(point.number, value)
 
     def _point(self, feed: Feed, experiment: Experiment) -> Point:
         commit, parent = experiment.candidate.commit, experiment.candidate.parent
@@ -242,11 +241,6 @@ class Follower:
     def _noise(self, feed: Feed) -> None:
         noise = replicates(feed, self.about.budget, self.lab.judge.sigma).noise()
         self.sigma, self.replicates = noise.sigma, noise.replicates
-
-    def _repeats(self, feed: Feed, trial_id: str) -> bool:
-        """Whether the noise may be known better after a trial: it ran a genome that had run before, or the baseline."""
-        known = [trial for trial in self.open if trial.id == trial_id]
-        return not known or known[0].experiment == 0 or feed.repeated(known[0])
 
     def _machine(self, feed: Feed) -> dict[str, float | str]:
         found = [m.machine for _, m in feed.trials(last=10) if m and m.machine]
@@ -292,8 +286,8 @@ class Follower:
         asked, kept, looks, parted = self.self_tests
         picture = Picture(
             about=self.about,
-            points=tuple(self.points.values()),
-            steps=tuple(self.steps.values()),
+            points=_same(tuple(self.points.values()), before.points if before else ()),
+            steps=_same(tuple(self.steps.values()), before.steps if before else ()),
             champion=self.champion,
             flights=flights,
             tally=dict(self.tally),
@@ -359,3 +353,8 @@ class Follower:
         if self._curves.get(trial, (-1, []))[0] != size:
             self._curves[trial] = size, points(folder)
         return self._curves[trial][1]
+
+
+def _same(now: tuple[T, ...], before: tuple[T, ...]) -> tuple[T, ...]:
+    """What was there before, if nothing differs: by that a window knows that there is nothing to draw."""
+    return before if now == before else now

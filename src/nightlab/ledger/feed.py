@@ -35,11 +35,12 @@ class Feed(Ledger):
     def count(self, kind: str) -> int:
         return int(self._db.execute("SELECT count(*) FROM events WHERE kind = ?", (kind,)).fetchone()[0])
 
-    def keeps(self) -> list[tuple[int, float, float | None, str]]:
-        """Every kept experiment in the order of the verdicts: number, time, bar (or metric) and hypothesis."""
+    def keeps(self) -> list[tuple[int, float]]:
+        """Every kept experiment that has a number, in the order of the verdicts: which one, and its bar (or metric)."""
+        value = "coalesce(bar, metric)"
         return self._db.execute(
-            "SELECT number, judged_at, coalesce(bar, metric), json_extract(candidate, '$.hypothesis') "
-            "FROM experiments WHERE status = 'keep' ORDER BY judged_at, number"
+            f"SELECT number, {value} FROM experiments WHERE status = 'keep' AND {value} IS NOT NULL "
+            "ORDER BY judged_at, number"
         ).fetchall()
 
     def numbered(self, commit: str) -> int | None:

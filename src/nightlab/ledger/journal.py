@@ -361,9 +361,9 @@ class Ledger:
         )
         return [(place, *trial_of((trial, measurement))) for place, trial, measurement in rows]
 
-    def repeated(self, trial: Trial) -> bool:
-        """Whether its genome had run before this trial started."""
-        row = self._db.execute("SELECT again FROM trials WHERE id = ?", (trial.id,)).fetchone()
+    def tells_noise(self, trial_id: str) -> bool:
+        """Whether the noise may be known better after a trial: its genome had run before, or is the baseline's."""
+        row = self._db.execute("SELECT again OR experiment = 0 FROM trials WHERE id = ?", (trial_id,)).fetchone()
         return bool(row and row[0])
 
     def trials_before(self, trial_id: str | None = None) -> int:

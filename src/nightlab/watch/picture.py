@@ -61,9 +61,7 @@ class Step:
     """A kept experiment as a step of the staircase: what it counts as, its luck taken off, where that is known."""
 
     number: int
-    at: float
     value: float
-    hypothesis: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,6 +76,11 @@ def row(picture: Picture, point: Point, width: int | None) -> Text:
     return line
 
 
+def heading(words: str, width: int) -> Text:
+    """What stands above a part of the screen."""
+    return Text(f"── {words} {'─' * width}"[:width], "dim")
+
+
 def value_of(value: float | None) -> str:
     """A number of the metric: to the same place in all of a session's numbers, as far as they are alike."""
     if value is None or not math.isfinite(value):
