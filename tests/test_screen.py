@@ -31,7 +31,7 @@ from nightlab.ledger import LEDGER
 from nightlab.records import Budget, Measurement, Metric, Trial, Verdict
 from nightlab.watch.outlet import LEFT_OUT, MOST, Outlet
 from nightlab.watch.panels import frame
-from nightlab.watch.picture import About, InFlight, Picture, Point, Said, Share, Step
+from nightlab.watch.picture import About, Abroad, InFlight, Picture, Point, Said, Share, Step
 from nightlab.watch.rows import row
 from nightlab.watch.screen import Screen
 from nightlab.watch.stairs import PARTS, Stairs, outline
@@ -116,11 +116,14 @@ def test_what_matters_is_there_at_every_size(width: int, height: int) -> None:
         ABOUT, (point(0, "keep", metric=1.0, gain=None), point(1), point(2, "crash", metric=None, gain=None), kept),
         (Step(0, 1.0), Step(3, 0.92)), kept, (flying(4),),
         {"keep": 2, "discard": 1, "crash": 1}, sigma=0.01, replicates=5, duty=0.87, rate=11.4, alive=True,
+        abroad=Abroad(authors=2, findings=3, verdicts={"refuted": 1}, adopted=1),
     )  # fmt: skip
     seen = "\n".join(line.plain for line in frame(picture, width, height))
     for what in ("nov21", "● running", "0.920000", "#4 training", "4 min left", "tune A", "longer", "+8.0σ", "crash",
                  "duty", "87%", "11.4/h", "1.000000"):  # fmt: skip
         assert what in seen, what
+    if width >= 120:
+        assert "3 findings of 2 peers, 1 refuted, 1 adopted" in seen
     if width >= 80:
         assert "confirmed" in seen and "by tuner" in seen and "load" not in seen and "loss 2.5, it says" in seen
 

@@ -162,7 +162,9 @@ def test_no_experiment_yet(serve: Any) -> None:
     site = serve()
     told = site.ask("/api/points").json
     assert told["number"] == [] and told["picture"]["champion"] is None and told["picture"]["about"]["lab"] == "tiny"
-    assert site.ask("/api/words?first=0&last=10").json == {"number": [], "hypothesis": [], "changes": []}
+    assert site.ask("/api/words?first=0&last=10").json == {
+        "number": [], "hypothesis": [], "changes": [], "theme": [], "themes": [],
+    }  # fmt: skip
     assert site.ask("/api/experiments/0").status == 400
 
 

@@ -86,8 +86,8 @@ def add(
     champion = session.ledger.champion()
     parent = champion.candidate.commit if champion else session.base
     commit = session.repo.commit_files(parent, {"genome.py": text}, "x") if text else parent
-    changes = ("A 4 → 2",) if text else ()
-    number = session.ledger.propose(Candidate(commit, parent, commit, "tuner", hypothesis, changes=changes))
+    about = {"changes": ("A 4 → 2",), "theme": ("genome.py:A",)} if text else {}
+    number = session.ledger.propose(Candidate(commit, parent, commit, "tuner", hypothesis, **about))
     measured = Measurement("measured", value)
     session.ledger.judge(number, measured, Verdict(status, "improved", bar=value if status == "keep" else None))  # type: ignore[arg-type]
     return number

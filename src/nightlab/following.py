@@ -14,7 +14,7 @@ import time
 from collections import deque
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from nightlab.lab import Lab, Stop
 from nightlab.ledger import LEDGER, add_note, runs_now
@@ -36,6 +36,9 @@ TOLD = ("slot lost", "machine", "hook before", "hook after")  # kinds of events
 BASELINE = "baseline"
 T = TypeVar("T")
 
+if TYPE_CHECKING:
+    from nightlab.abroad import Outlook
+
 
 class Follower:
     """Looks at the session in ``folder``. All looks must come from one thread.
@@ -51,6 +54,7 @@ class Follower:
         self._looked = 0.0
         self._curves: dict[str, tuple[int, Points]] = {}  # by trial, with the size that the file had
         self._slots: dict[str, int] = {}
+        self._outlook: Outlook | None = None
 
     def look(self) -> Picture:
         """The session as it stands. Where it can't be read any more, as it stood, with the ``fault``."""
@@ -88,6 +92,9 @@ class Follower:
         if self._feed:
             self._feed.close()
             self._feed = None
+        if self._outlook:
+            self._outlook.close()
+            self._outlook = None
 
     # -- the ledger ------------------------------------------------------------------------------
 
@@ -149,6 +156,10 @@ class Follower:
             self.open = feed.open_trials()
             self._noise(feed)
             self.machine = self._machine(feed)
+        if self.lab.commons and not self._outlook:
+            from nightlab.abroad import Outlook  # few sessions take part in a commons, and it takes a while to import
+
+            self._outlook = Outlook(self.folder)
 
     def _take_in(self, feed: Feed, news: list[Event]) -> None:
         """What was added since the last look."""
@@ -312,6 +323,7 @@ class Follower:
             alive=alive,
             stopped=self.stopped,
             last_event_at=self.last_event_at,
+            abroad=self._outlook.latest if self._outlook else None,
             machine=self.machine,
             free_mb=free,
             seq=self.seq,

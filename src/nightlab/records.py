@@ -97,7 +97,8 @@ class Candidate:
     differs from the parent: both are computed, never taken from the hypothesis. ``source`` is the entry of
     the proposer's queue that it came from, if it has one. ``usage`` is what the thought took, as far as the
     proposer says: ``agent``, ``model``, ``input_tokens``, ``output_tokens``, ``cost_usd``, ``seconds``; ``waited`` are
-    the seconds of it in which a slot had nothing to do. ``program`` is a hash of the program in canonical form.
+    the seconds of it in which a slot had nothing to do. ``program`` is a hash of the program in canonical form,
+    ``theme`` what the change is about: the parts of the genome that differ from the parent.
     """
 
     commit: str
@@ -111,6 +112,7 @@ class Candidate:
     source: str = ""
     usage: dict[str, Any] = field(default_factory=dict)
     program: str = ""
+    theme: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -108,7 +108,7 @@ def experiment_of(row: tuple[Any, ...]) -> Experiment:
     """The experiment in a row of ``COLUMNS``."""
     number, proposed_at, candidate, measurement, verdict, judged_at, bar, evidence, gap = row
     facts = json.loads(candidate)
-    facts["changes"] = tuple(facts["changes"])
+    facts["changes"], facts["theme"] = tuple(facts["changes"]), tuple(facts.get("theme", ()))
     return Experiment(
         number=number,
         candidate=Candidate(**facts),

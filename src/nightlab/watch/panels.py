@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from rich.text import Text
 
 from nightlab.watch.braille import curve
-from nightlab.watch.picture import InFlight, Picture, Point
+from nightlab.watch.picture import Abroad, InFlight, Picture, Point
 from nightlab.watch.rows import heading, latest, seconds_words, value_of, words_of
 from nightlab.watch.stairs import Stairs
+from nightlab.words import counted
 
 WIDE = 120  # columns from which there are two columns
 NEWS = 600.0  # seconds for which an alarm stands at the top
@@ -168,6 +169,8 @@ def facts(picture: Picture) -> list[tuple[str, str]]:
         silent = " at least" if spent.unpriced else ""
         found.append(("cost", f"${spent.money:.2f}{silent}, {spent.tokens:,} tokens"))
     found.append(("machine", machine_words(picture)))
+    if picture.abroad:
+        found.append(("commons", commons_words(picture.abroad)))
     if picture.sigma > 0:
         found.append(("noise", f"{picture.sigma:.2g}{'' if picture.replicates else ', believed'}"))
     if picture.self_tests:
@@ -192,6 +195,18 @@ def machine_words(picture: Picture) -> str:
     words += [f"GPU slowed: {told['gpu_slowed']}"] if "gpu_slowed" in told else []
     words += [f"disturbed: {told['disturbed']}"] if "disturbed" in told else []
     return ", ".join([*words, f"{picture.free_mb / 1024:,.1f} GB free"])
+
+
+def commons_words(abroad: Abroad) -> str:
+    """What a session had from others, in a few words."""
+    if abroad.fault:
+        return f"can't be read: {abroad.fault}"
+    measured = [f"{many} {verdict}" for verdict, many in abroad.verdicts.items()]
+    words = [f"{counted(abroad.findings, 'finding')} of {counted(abroad.authors, 'peer')}"]
+    words += [f"{abroad.quarantined} in quarantine"] * bool(abroad.quarantined)
+    words += [*measured, f"{abroad.adopted} adopted"] if measured else ["none measured yet"] * bool(abroad.findings)
+    words += [f"{abroad.threatening} dangerous"] * bool(abroad.threatening)
+    return ", ".join(words)
 
 
 def _footer(picture: Picture, width: int, rows: int) -> list[Text]:

@@ -114,6 +114,68 @@ class Said:
 
 
 @dataclass(frozen=True, slots=True)
+class Peer:
+    """Another author of the commons: how many findings came of theirs, and what was measured here of these.
+
+    ``trust`` is None while nothing of theirs was measured here.
+    """
+
+    author: str
+    trust: float | None
+    quarantined: bool
+    findings: int
+    verdicts: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """A finding that was measured here, as experiment ``number``; ``elsewhere``: not on the genome it was made on."""
+
+    number: int
+    author: str
+    verdict: str
+    adopted: bool
+    elsewhere: bool
+    detail: str
+    hypothesis: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Something that a remote had, and that was refused so many times."""
+
+    author: str
+    category: str
+    detail: str
+    times: int
+
+
+@dataclass(frozen=True, slots=True)
+class Abroad:
+    """What a session has to do with its commons. Words in it are strangers', made harmless.
+
+    ``peers``, ``latest``, ``refusals`` and ``threats`` (ids of findings, and what they say of themselves) are the first
+    of so many as ``authors``, ``verdicts``, ``refused`` and ``threatening`` say. ``verdicts`` counts what was measured
+    in this session, ``shared`` one's own records by their kind. ``fault``: why this is not how things stand now.
+    """
+
+    peers: tuple[Peer, ...] = ()
+    authors: int = 0
+    findings: int = 0
+    quarantined: int = 0
+    verdicts: dict[str, int] = field(default_factory=dict)
+    adopted: int = 0
+    latest: tuple[Verified, ...] = ()
+    refused: int = 0
+    refusals: tuple[Refusal, ...] = ()
+    shared: dict[str, int] = field(default_factory=dict)
+    threats: tuple[tuple[str, str], ...] = ()
+    threatening: int = 0
+    fault: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Picture:
     """A session as it stands.
 
@@ -121,7 +183,7 @@ class Picture:
     ones by status, the baseline among them. ``sigma`` is one trial's noise, from so many ``replicates``. ``duty``: the
     share of this run's wall clock that trials spent training, per slot, and ``duty_hour`` that of the last hour.
     ``rate``: experiments per hour, lately. ``alive``: whether a process runs the session; ``stopped``: why the last
-    run ended. ``fault``: why this is not how things stand now, if it is not.
+    run ended. ``abroad``: of a session that takes part in a commons. ``fault``: why this is not how things stand now.
     """
 
     about: About
@@ -150,6 +212,7 @@ class Picture:
     alive: bool = False
     stopped: str = ""
     last_event_at: float = 0.0
+    abroad: Abroad | None = None
     machine: dict[str, float | str] = field(default_factory=dict)
     free_mb: float = 0.0
     seq: int = 0
