@@ -208,9 +208,7 @@ def test_a_browser_that_comes_back_gets_what_it_missed_and_no_more(serve: Any, s
     mark, picture = browser.next("picture")
     assert mark == first["mark"] and picture["tally"] == {"keep": 1}
     add(session, "A = 3.0\n", EVIL, "discard", 2.0)
-    mark, rows = browser.next("points")
-    while rows["status"] != [1]:  # proposed and judged may be told one by one
-        mark, rows = browser.next("points")
+    mark, rows = browser.judged()
     assert rows["number"] == [1] and rows["parent"] == [0] and "\x1b" not in rows["words"]["hypothesis"][0]
     browser.close()
     for value in (0.9, 0.8):
@@ -262,10 +260,7 @@ def test_two_browsers_hear_the_same_and_one_too_many_is_told(serve: Any, session
     assert refused.status == 400 and "browsers" in refused.json["message"]
     add(session, "A = 3.0\n", status="discard")
     for browser in browsers:
-        rows = browser.next("points")[1]
-        while rows["status"] != [1]:
-            rows = browser.next("points")[1]
-        assert rows["number"] == [1]
+        assert browser.judged()[1]["number"] == [1]
         browser.close()
     wait(lambda: site.ask("/api/points").status == 200)
     Listener(site, mark).close()  # there is room again

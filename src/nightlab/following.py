@@ -20,20 +20,19 @@ from nightlab.lab import Lab, Stop
 from nightlab.ledger import LEDGER, add_note, runs_now
 from nightlab.ledger.feed import Feed
 from nightlab.ledger.journal import Event
-from nightlab.records import Experiment, Measurement, NightlabError, Trial
+from nightlab.records import BASELINE, Experiment, Measurement, NightlabError, Share, Trial
 from nightlab.standing import replicates
-from nightlab.steering import PAUSE, PIN, RESUME, UNPIN, leave, parse
+from nightlab.steering import Wishes, leave
 from nightlab.trial.curve import CURVE, Points, points
 from nightlab.trial.folder import printed
-from nightlab.watch.picture import InFlight, Picture, Point, Said, Share, Step, about, point_of, trouble_words
-from nightlab.watch.tempo import HOUR, RECENT, duty, rate, stop_rules, trained_within, training_left
+from nightlab.watch.picture import InFlight, Picture, Point, Said, Step, about, point_of, trouble_words
+from nightlab.watch.tempo import HOUR, RECENT, duty_since, rate, stop_rules, trained_within, training_left
 
 LAST = 400  # experiments that a picture shows one by one
 MOST = 2000  # events that are taken in one by one; after more than these, all is read anew
 LOOKS = 2.0  # seconds between looks at what is not in the ledger: the lock, the disk
 TROUBLES = 20  # that are remembered
 TOLD = ("slot lost", "machine", "hook before", "hook after")  # kinds of events
-BASELINE = "baseline"
 T = TypeVar("T")
 
 if TYPE_CHECKING:
@@ -130,12 +129,10 @@ class Follower:
             champion = feed.champion()
             self.champion = self._point(feed, champion) if champion else None
             self.tally = {str(status): count for status, count in feed.tally().items() if status}
-            self.shares = {who: Share(*facts) for who, facts in feed.shares().items() if who != BASELINE}
-            self.refused = feed.count("refused")
+            self.shares = {who: share for who, share in feed.shares().items() if who != BASELINE}
             self.self_tests = feed.self_tests()
             self.alarms = [Said(note["at"], note["words"]) for note in feed.notes("alarm", last=TROUBLES)]
-            self.paused = False
-            self.pinned: int | None = None
+            self.wishes = Wishes()
             orders = feed.notes("order")
             for note in orders:
                 self._order(note)
@@ -172,7 +169,7 @@ class Follower:
                 touched.add(data["number"])
             if kind == "proposed":
                 candidate = data["candidate"]
-                self._share(candidate["proposer"], tried=1, usage=candidate.get("usage", {}))
+                self._share(candidate["proposer"], candidate.get("usage", {}), tried=1)
             elif kind in ("started", "finished"):
                 flew = True
             elif kind == "judged":
@@ -180,8 +177,7 @@ class Follower:
                 self.tally[status] = self.tally.get(status, 0) + 1
                 self.judged.append(event.at)
             elif kind == "refused":
-                self.refused += 1
-                self._share(data["proposer"], usage=data.get("usage", {}))
+                self._share(data["proposer"], data.get("usage", {}), failed=1)
             elif kind == "upkeep":
                 look = data.get("look")
                 more = data["would"] != "not asked", data["would"] == "keep", bool(look), bool(look and look["parted"])
@@ -257,18 +253,14 @@ class Follower:
         found = [m.machine for _, m in feed.trials(last=10) if m and m.machine]
         return found[-1] if found else {}
 
-    def _share(self, who: str, *, tried: int = 0, usage: dict[str, Any]) -> None:
+    def _share(self, who: str, usage: dict[str, Any], *, tried: int = 0, failed: int = 0) -> None:
         if who != BASELINE:
-            share = self.shares.get(who, Share())
-            self.shares[who] = replace(share, tried=share.tried + tried, spent=share.spent.plus(usage))
+            had = self.shares.get(who, Share())
+            self.shares[who] = Share(had.tried + tried, had.kept, had.failed + failed, had.spent.plus(usage))
 
     def _order(self, note: dict[str, Any]) -> None:
         if not note["refused"]:
-            word, number = parse(note["order"])
-            if word in (PAUSE, RESUME):
-                self.paused = word == PAUSE
-            elif word in (PIN, UNPIN):
-                self.pinned = number
+            self.wishes = self.wishes.and_then(note["order"])
 
     def _trouble(self, kind: str, at: float, note: dict[str, Any]) -> None:
         if words := trouble_words(kind, note):
@@ -303,7 +295,6 @@ class Follower:
             flights=flights,
             tally=dict(self.tally),
             proposers=dict(self.shares),
-            refused=self.refused,
             sigma=self.sigma,
             replicates=self.replicates,
             self_tests=asked,
@@ -313,13 +304,13 @@ class Follower:
             alarms=tuple(self.alarms),
             troubles=tuple(self.troubles),
             run_begun=self.run_begun,
-            duty=duty(self.training, self.run_begun, at, flights, self.slots),
-            duty_hour=duty(
+            duty=duty_since(self.training, self.run_begun, at, flights, self.slots),
+            duty_hour=duty_since(
                 trained_within(self.trained, at - HOUR), max(at - HOUR, self.run_begun), at, flights, self.slots
             ),
             rate=rate(self.judged, self.run_begun, at),
-            paused=self.paused,
-            pinned=self.pinned,
+            paused=self.wishes.paused,
+            pinned=self.wishes.pinned,
             alive=alive,
             stopped=self.stopped,
             last_event_at=self.last_event_at,

@@ -13,7 +13,7 @@ from functools import reduce
 from typing import Any
 
 from nightlab.lab import Lab
-from nightlab.records import Budget, Experiment, Metric, Platform, Purpose, Spent, Status
+from nightlab.records import Budget, Experiment, Metric, Platform, Purpose, Share, Spent, Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,15 +84,6 @@ class InFlight:
     proposer: str
     hypothesis: str
     changes: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Share:
-    """What one proposer has tried, and what its turns took, refused ones included, as far as it said."""
-
-    tried: int = 0
-    kept: int = 0
-    spent: Spent = field(default_factory=Spent)
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +184,6 @@ class Picture:
     flights: tuple[InFlight, ...] = ()
     tally: dict[str, int] = field(default_factory=dict)
     proposers: dict[str, Share] = field(default_factory=dict)
-    refused: int = 0
     sigma: float = 0.0
     replicates: int = 0
     self_tests: int = 0
@@ -222,6 +212,11 @@ class Picture:
     def spent(self) -> Spent:
         """What all proposers' turns took together."""
         return reduce(Spent.and_also, (share.spent for share in self.proposers.values()), Spent())
+
+    @property
+    def refused(self) -> int:
+        """Turns that became no experiment."""
+        return sum(share.failed for share in self.proposers.values())
 
     @property
     def done(self) -> int:
@@ -298,7 +293,8 @@ def as_json(picture: Picture) -> dict[str, Any]:
         told["sigmas"] = _finite(picture.sigmas(point))
     if picture.champion:
         facts["champion"]["sigmas"] = _finite(picture.sigmas(picture.champion))
-    facts |= {"done": picture.done, "left": _finite(picture.left), "spent": _finite(asdict(picture.spent))}
+    facts |= {"done": picture.done, "refused": picture.refused}
+    facts |= {"left": _finite(picture.left), "spent": _finite(asdict(picture.spent))}
     return facts
 
 
