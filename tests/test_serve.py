@@ -219,21 +219,23 @@ def test_a_browser_that_comes_back_gets_what_it_missed_and_no_more(serve: Any, s
     again.close()
 
 
+def loads_anew(site: Site, mark: str) -> None:
+    browser = Listener(site, mark)
+    browser.next("anew")
+    browser.close()
+
+
 @pytest.mark.parametrize("mark", ["", "nonsense", "1.0-1", "x-99999", "9" * 400 + "-" + "9" * 400])
 def test_a_mark_of_another_ledger_has_the_page_load_anew(serve: Any, session: Session, mark: str) -> None:
     add(session)
-    browser = Listener(serve(), mark)
-    browser.next("anew")
-    browser.close()
+    loads_anew(serve(), mark)
 
 
 def test_a_mark_that_is_ahead_is_of_a_ledger_that_was_put_back(serve: Any, session: Session) -> None:
     add(session)
     site = serve()
     began, _, seq = site.ask("/api/points").json["mark"].rpartition("-")
-    browser = Listener(site, f"{began}-{int(seq) + 1}")
-    browser.next("anew")
-    browser.close()
+    loads_anew(site, f"{began}-{int(seq) + 1}")
 
 
 def test_who_missed_very_much_loads_anew(serve: Any, session: Session, monkeypatch: Any) -> None:
@@ -243,9 +245,7 @@ def test_who_missed_very_much_loads_anew(serve: Any, session: Session, monkeypat
     mark = site.ask("/api/points").json["mark"]
     for number in range(3):
         add(session, f"A = {number}.5\n", status="discard")
-    browser = Listener(site, mark)
-    browser.next("anew")
-    browser.close()
+    loads_anew(site, mark)
 
 
 def test_two_browsers_hear_the_same_and_one_too_many_is_told(serve: Any, session: Session, monkeypatch: Any) -> None:

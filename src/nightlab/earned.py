@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from nightlab.ledger import Ledger
 from nightlab.propose.earnings import cost_of
 from nightlab.records import BASELINE, Experiment, Metric
-from nightlab.watch.page import Part
+from nightlab.watch.facts import Part
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,6 @@ that looking twice a second costs next to nothing, however long the session. It 
 from __future__ import annotations
 
 import contextlib
-import json
 import shutil
 import sqlite3
 import time
@@ -16,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from nightlab.flights import Flights
 from nightlab.lab import Lab, Stop
 from nightlab.ledger import LEDGER, add_note, runs_now
 from nightlab.ledger.feed import Feed
@@ -23,10 +23,9 @@ from nightlab.ledger.journal import Event
 from nightlab.records import BASELINE, Experiment, Measurement, NightlabError, Share, Trial
 from nightlab.standing import replicates
 from nightlab.steering import Wishes, leave
-from nightlab.trial.curve import CURVE, Points, points
 from nightlab.trial.folder import printed
-from nightlab.watch.picture import InFlight, Picture, Point, Said, Step, about, point_of, trouble_words
-from nightlab.watch.tempo import HOUR, RECENT, duty_since, rate, stop_rules, trained_within, training_left
+from nightlab.watch.picture import Picture, Point, Said, Step, about, point_of, trouble_words
+from nightlab.watch.tempo import HOUR, RECENT, duty_since, rate, stop_rules, trained_within
 
 LAST = 400  # experiments that a picture shows one by one
 MOST = 2000  # events that are taken in one by one; after more than these, all is read anew
@@ -51,8 +50,7 @@ class Follower:
         self._inode = 0
         self._picture: Picture | None = None
         self._looked = 0.0
-        self._curves: dict[str, tuple[int, Points]] = {}  # by trial, with the size that the file had
-        self._slots: dict[str, int] = {}
+        self._flights = Flights(folder / "trials")
         self._outlook: Outlook | None = None
 
     def look(self) -> Picture:
@@ -283,9 +281,7 @@ class Follower:
         else:
             alive, free = before.alive, before.free_mb
         at = now if alive else self.last_event_at
-        flights = tuple(self._flight(trial, now) for trial in self.open)
-        for gone in self._curves.keys() - {flight.id for flight in flights}:
-            del self._curves[gone]
+        flights = self._flights.of(self.open, self.points, now)
         asked, kept, looks, parted = self.self_tests
         picture = Picture(
             about=self.about,
@@ -321,41 +317,6 @@ class Follower:
         )
         self._picture = replace(picture, rules=tuple(stop_rules(self.stop, self.lab.judge.confirm, picture, at)))
         return self._picture
-
-    def _flight(self, trial: Trial, now: float) -> InFlight:
-        folder, point = self.folder / "trials" / trial.id, self.points.get(trial.experiment)
-        phase, since = "starting", now
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            said = json.loads((folder / "phase.json").read_text())
-            phase, since = str(said["phase"]), float(said["at"])
-        curve = self._curve(trial.id, folder)
-        if trial.id not in self._slots:
-            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-                self._slots[trial.id] = int(json.loads((folder / "spec.json").read_text())["slot"]["number"])
-        return InFlight(
-            id=trial.id,
-            experiment=trial.experiment,
-            purpose=trial.purpose,
-            seed=trial.seed,
-            slot=self._slots.get(trial.id),
-            phase=phase,
-            since=since,
-            budget=trial.budget,
-            left=training_left(trial.budget, phase, now - since, curve),
-            curve=tuple(curve),
-            proposer=point.proposer if point else "",
-            hypothesis=point.hypothesis if point else "",
-            changes=point.changes if point else (),
-        )
-
-    def _curve(self, trial: str, folder: Path) -> Points:
-        try:
-            size = (folder / CURVE).stat().st_size
-        except OSError:
-            return []
-        if self._curves.get(trial, (-1, []))[0] != size:
-            self._curves[trial] = size, points(folder)
-        return self._curves[trial][1]
 
 
 def _same(now: tuple[T, ...], before: tuple[T, ...]) -> tuple[T, ...]:
