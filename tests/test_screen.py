@@ -292,7 +292,7 @@ def test_keys_select_show_and_steer(seat: Seat, folder: Path, sit: Callable[...,
     seat.press("s")
     seat.see("select the experiment in flight")
     seat.resize(40, 12)
-    wait(lambda: "1 of 3 kept" in seat.read() and seat.read().splitlines()[0].rstrip().endswith("stopped"))
+    wait(lambda: "1/3 kept" in seat.read() and seat.read().splitlines()[0].rstrip().endswith("stopped"))
     assert len(seat.shown.display) == 12
     seat.press("q")
     wait(seat.restored)

@@ -212,7 +212,7 @@ def test_the_chart_is_a_slider_over_the_experiments(site: Site, look: Any) -> No
     ink = "canvas => new Set(canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data).size"
     assert page.locator("#chart canvas").first.evaluate(ink) > 10, "something is drawn"
     area = slider.bounding_box()
-    tip, at, across = page.locator("#tip"), 0.0, area["x"] + 74 + 0.45 * (area["width"] - 92)  # where #4 stands
+    tip, at, across = page.locator("#tip"), 0.0, area["x"] + 60 + 0.45 * (area["width"] - 78)  # where #4 stands
     while tip.is_hidden():
         at += 12
         assert at < area["height"], "no point is found by the pointer"

@@ -83,7 +83,8 @@ def _headline(picture: Picture, width: int) -> Text:
         )
     kept, discarded, crashed = (picture.tally.get(status, 0) for status in ("keep", "discard", "crash"))
     words = f"{max(kept - 1, 0):,} kept · {discarded:,} discarded · {crashed:,} crashed"
-    return _apart(line, Text(words if width >= 90 else f"{max(kept - 1, 0):,} of {picture.done:,} kept", "dim"), width)
+    of = f" of {picture.done:,}" if width >= 60 else f"/{picture.done:,}"
+    return _apart(line, Text(words if width >= 90 else f"{max(kept - 1, 0):,}{of} kept", "dim"), width)
 
 
 def _alarm(picture: Picture, width: int) -> list[Text]:

@@ -54,9 +54,9 @@ function peers(abroad) {
   const rest = abroad.authors - abroad.peers.length;
   return el("div", { class: "wide" }, el("table", {},
     rest > 0 ? el("caption", { class: "quiet" }, `and ${count(rest, "peer")} more: nightlab commons`) : "",
-    el("thead", {}, el("tr", {}, ...["peer", "trust", "findings", "measured here"].map((head) => el("th", { scope: "col" }, head)))),
+    el("thead", {}, el("tr", {}, ...["peer", "trust", "findings", "of them here"].map((head) => el("th", { scope: "col" }, head)))),
     el("tbody", {}, ...abroad.peers.map((peer) => el("tr", {}, el("th", { scope: "row" }, name(peer.author)),
-      el("td", {}, peer.trust === null ? "unknown" : number(peer.trust, 2), peer.quarantined ? el("span", { class: "chip crash" }, "in quarantine") : ""),
+      el("td", {}, peer.trust === null ? "unknown" : number(peer.trust, 2), peer.quarantined ? [" ", el("span", { class: "chip crash" }, "quarantine")] : ""),
       el("td", {}, peer.findings.toLocaleString("en")),
       el("td", {}, Object.entries(peer.verdicts).map(([verdict, many]) => `${many} ${verdict}`).join(", ") || "none"))))));
 }

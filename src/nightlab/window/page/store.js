@@ -203,6 +203,11 @@ export class Store extends EventTarget {
     return (this.evidence.get(n) ?? []).filter((one) => one.against === 0 && !one.what).at(-1)?.gain ?? null;
   }
 
+  /** Whether it is better than its parent and still no keep: then its parent was not the champion. */
+  elsewhere(n) {
+    return this.status[n] === STATUS.discard && this.gain(n) > 0 && this.parent[n] >= 0;
+  }
+
   words(n) {
     return this.hypothesis[n] ?? "…";
   }
