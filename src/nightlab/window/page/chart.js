@@ -126,7 +126,7 @@ export class Chart {
     pen.textAlign = "center";
     pen.textBaseline = "alphabetic";
     const [from, to] = this.span;
-    for (const n of ticks(Math.max(0, from), Math.min(to, Math.max(this.store.size - 1, 9)), Math.max(2, Math.floor(this.width / 110)))) {
+    for (const n of ticks(Math.max(0, from), Math.min(to, Math.max(this.store.size - 1, 9)), Math.max(3, Math.floor(this.width / 110)))) {
       if (Number.isInteger(n)) pen.fillText(n.toLocaleString("en"), this.x(n), this.height - 9);
     }
     line(pen, this.paint.line, [left, this.height - bottom], [this.width - right, this.height - bottom]);
@@ -207,7 +207,7 @@ export class Chart {
       pen.strokeStyle = this.paint.card;
       pen.lineWidth = 1.5;
       pen.beginPath();
-      dot(pen, x, y, seen.length > this.width / 6 ? 2.5 : 4.5);
+      dot(pen, x, y, seen.length > this.width / 6 ? 2.5 : seen.length > this.width / 20 ? 3.3 : 4.5);
       pen.fill();
       pen.stroke();
       if (store.level(n)) ring(pen, this.paint.keep, x, y, 8);

@@ -5,7 +5,7 @@ import { by, clock, count, el, inFrame, lasting, number, put, share } from "./do
 import { evidence, facts } from "./detail.js";
 
 const QUIET = 3; // seconds of a phase that are not worth telling
-const SAID = 5; // alarms and troubles that are shown, the latest
+const SAID = 3; // alarms and troubles that are shown, the latest
 
 export class Panels {
   constructor(store) {
