@@ -312,6 +312,13 @@ def test_repeats_come_with_the_first_run_of_each_genome(tmp_path: Path) -> None:
     assert [t.seed for t, _ in ledger.trials(1, last=2)] == [5, 8] and ledger.attempts(1, "search", 5) == 1
 
 
+def test_a_candidate_of_which_a_newer_nightlab_says_more_is_read(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "l.db")
+    ledger.propose(candidate(0))
+    ledger._db.execute("UPDATE experiments SET candidate = json_set(candidate, '$.mood', 'good')")
+    assert ledger.experiment(0).candidate == candidate(0)
+
+
 def test_a_thread_learns_which_entries_had_their_turn(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "l.db")
     sources, asked = ledger.sources(), ("1.patch", "2.patch", "3+4", "", "\udcff.patch")

@@ -6,7 +6,6 @@ something came, was measured or was refused. Windows show what is known by then.
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 import time
 from collections import Counter
@@ -22,7 +21,6 @@ from nightlab.commons.record import Finding
 from nightlab.ledger import LEDGER
 from nightlab.ledger.feed import Feed
 from nightlab.peers import Peers
-from nightlab.records import NightlabError
 from nightlab.session import open_session
 from nightlab.watch.picture import Abroad, Peer, Refusal, Verified
 from nightlab.words import one_line
@@ -50,9 +48,10 @@ class Outlook:
         while not self._closed.is_set():
             try:
                 if (now := self._stamp()) != known:
-                    known, self.latest = now, self._look()
-            except (NightlabError, sqlite3.Error, OSError, ValueError, KeyError) as error:
-                self.latest = replace(self.latest, fault=one_line(str(error)))
+                    known = now  # what fails now, fails until something is new
+                    self.latest = self._look()
+            except Exception as error:  # whatever it is, the window goes on without
+                self.latest = replace(self.latest, fault=one_line(str(error) or type(error).__name__))
             self._closed.wait(EVERY)
 
     def _stamp(self) -> tuple[object, ...]:
