@@ -89,7 +89,7 @@ def main() -> None:
                 f"{len(page.encode()) / 1000:.1f}",
                 f"{sum(f'#{n} ' in page for n in here)} of {len(here)}",
                 f"{sum(f'#{n} ' in page for n in near)} of {len(near)}",
-                f"{sum(f'{name}' in page.split('by theme')[-1] for name in moved)} of {len(moved)}",
+                f"{sum(f'{name}' in page.split('by subject')[-1] for name in moved)} of {len(moved)}",
                 f"{seconds * 1000:.0f}",
             )
         )

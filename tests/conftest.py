@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -126,33 +127,35 @@ class TinyLab:
         return [line.split("\t") for line in lines]
 
 
+def lab_in(
+    place: Path,
+    genome: str = GENOME,
+    measure: str = MEASURE,
+    *,
+    proposer: str = "patches",
+    contract: str | None = None,
+    more: str = "",
+    files: Mapping[str, str] | None = None,
+    name: str = "lab",
+) -> TinyLab:
+    """Make a tiny lab. ``patches`` for its proposer costs no import of the tuner's engine."""
+    lab = TinyLab(place / name)
+    lab.folder.mkdir(parents=True)
+    text = CONTRACT.format(proposer=proposer) if contract is None else contract
+    lab.write("lab.toml", text + more)
+    lab.write("genome.py", genome)
+    lab.write("measure.py", measure)
+    for path, content in (files or {}).items():
+        lab.write(path, content)
+    lab.git("init", "-q", "--template=", "-b", "main")
+    lab.commit()
+    return lab
+
+
 @pytest.fixture
 def make_lab(tmp_path: Path) -> Callable[..., TinyLab]:
-    """Make a tiny lab. ``patches`` for its proposer costs no import of the tuner's engine."""
-
-    def make(
-        genome: str = GENOME,
-        measure: str = MEASURE,
-        *,
-        proposer: str = "patches",
-        contract: str | None = None,
-        more: str = "",
-        files: Mapping[str, str] | None = None,
-        name: str = "lab",
-    ) -> TinyLab:
-        lab = TinyLab(tmp_path / name)
-        lab.folder.mkdir(parents=True)
-        text = CONTRACT.format(proposer=proposer) if contract is None else contract
-        lab.write("lab.toml", text + more)
-        lab.write("genome.py", genome)
-        lab.write("measure.py", measure)
-        for path, content in (files or {}).items():
-            lab.write(path, content)
-        lab.git("init", "-q", "--template=", "-b", "main")
-        lab.commit()
-        return lab
-
-    return make
+    """Make a tiny lab in the test's own folder."""
+    return partial(lab_in, tmp_path)
 
 
 @dataclass

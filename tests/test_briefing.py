@@ -165,7 +165,7 @@ def test_what_was_tried_is_told_with_its_numbers() -> None:
     assert "#2 -0.005" in near and "#4" not in near
     ends = section["Dead ends"]
     assert '"DEPTH": 5 tried, none kept' in ends and '"crashed: ValueError: no"' in ends and '"LR"' not in ends
-    assert '"LR": 2 tried, 1 kept, best +0.1 (#1), median +0.0475' in section["All that was tried, by theme"]
+    assert '"LR": 2 tried, 1 kept, best +0.1 (#1), median +0.0475' in section["All that was tried, by subject"]
     assert "look at the optimiser" in page and "Prefer few lines." in page and '"it edited nothing"' in page
     assert "loss 9" in section["Rules"] and "10 s of CPU time" in section["Rules"]
     assert page.startswith(TASK)
@@ -179,7 +179,7 @@ def test_a_baseline_without_a_number_is_said_to_have_none() -> None:
     assert "still being measured" not in brief(briefing(), "task", LEAST)
 
 
-def test_ideas_without_constants_share_a_theme_by_their_words() -> None:
+def test_ideas_without_constants_share_a_subject_by_their_words() -> None:
     ideas = [
         "attention with gates",
         "grouped attention",

@@ -16,7 +16,7 @@ from nights import SIGMA, fill
 from nightlab.ledger import Ledger
 from nightlab.records import Candidate, Experiment, Measurement, Metric, PairedGain, Verdict
 from nightlab.watch import chart
-from nightlab.watch.page import Row
+from nightlab.watch.facts import Row
 from nightlab.watch.spans import PHASES, Span, lanes, off_duty, shares, spans
 
 METRIC = Metric("val_bpb", unit="bits per byte")

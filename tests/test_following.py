@@ -71,6 +71,7 @@ def test_following_step_by_step_ends_where_a_fresh_look_does(lab: TinyLab) -> No
         (0, "keep"), (1, "keep"), (2, "discard"), (3, "crash"), (4, "keep"),
     ]  # fmt: skip
     assert [p.parent for p in seen.points] == [None, 0, 0, 0, 0]
+    assert session.ledger.experiment(1).candidate.theme == ("genome.py:A",), "what a change is about is written down"
     assert seen.tally == {"keep": 3, "discard": 1, "crash": 1} and seen.done == 4
     assert seen.champion and seen.champion.number == 4 and seen.champion.level == "confirmed"
     assert seen.champion.interval == (0.5, 1.5)

@@ -309,8 +309,16 @@ def test_repeats_come_with_the_first_run_of_each_genome(tmp_path: Path) -> None:
     assert [(place, t.seed, m.metric) for place, t, m in ledger.repeats(9)] == [
         (n, n, float(n)) for n in (1, 2, 3, 5, 7, 8)
     ]
-    assert [ledger.repeated(t) for t, _ in ledger.trials()] == [False] * 4 + [True, False, True, True]
+    tells = [ledger.tells_noise(t.id) for t, _ in ledger.trials()]
+    assert tells == [True, False, False, True, True, False, True, True], "of the baseline's, and of repeats"
     assert [t.seed for t, _ in ledger.trials(1, last=2)] == [5, 8] and ledger.attempts(1, "search", 5) == 1
+
+
+def test_a_candidate_of_which_a_newer_nightlab_says_more_is_read(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "l.db")
+    ledger.propose(candidate(0))
+    ledger._db.execute("UPDATE experiments SET candidate = json_set(candidate, '$.mood', 'good')")
+    assert ledger.experiment(0).candidate == candidate(0)
 
 
 def test_a_thread_learns_which_entries_had_their_turn(tmp_path: Path) -> None:
@@ -338,7 +346,7 @@ def test_nothing_that_the_loop_asks_is_answered_by_reading_a_whole_table(tmp_pat
     ledger.notes("upkeep", last=1), ledger.next_number(), ledger.last_event_at(), ledger.experiment(3)
     ledger.champion(), ledger.unjudged(), ledger.find_tree("t3"), ledger.by_commit("c"), ledger.open_trials()
     ledger.trials(3, "search", last=9), ledger.attempts(3, "search", 1), ledger.trials_before("x"), ledger.repeats(9)
-    ledger.repeated(trial(3)), ledger.outline("minimise", 5, 5), list(ledger.judged(last=2)), ledger.kept()
+    ledger.tells_noise(trial(3).id), ledger.outline("minimise", 5, 5), list(ledger.judged(last=2)), ledger.kept()
     ledger._db.set_trace_callback(None)
     assert len(asked) == 17
     for query in [*asked, HAD.replace("?1", "'a.patch'")]:

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +32,10 @@ from nightlab.ledger import LEDGER, find_ledger
 from nightlab.records import Budget, Measurement, Metric, Trial, Verdict
 from nightlab.watch.outlet import LEFT_OUT, MOST, Outlet
 from nightlab.watch.panels import frame
-from nightlab.watch.picture import About, InFlight, Picture, Point, Said, Share, Step
+from nightlab.watch.picture import About, Abroad, InFlight, Picture, Point, Said, Share, Step
 from nightlab.watch.rows import row
 from nightlab.watch.screen import Screen
+from nightlab.watch.stairs import PARTS, Stairs, outline
 from nightlab.watch.terminal import LEAVE, Terminal
 from nightlab.words import CONTROLS
 
@@ -88,7 +90,7 @@ flights = st.builds(
     flying, st.integers(0, 99), left=st.none() | st.floats(0, 1e9), hypothesis=words, phase=words,
     curve=st.lists(st.tuples(st.floats(0, 1), st.floats(allow_nan=False, allow_infinity=False)), max_size=9).map(tuple),
 )  # fmt: skip
-steps = st.builds(Step, st.integers(0, 10**7), st.floats(0, 1e9), st.floats(), words)
+steps = st.builds(Step, st.integers(0, 10**7), st.floats())
 said, shares = st.builds(Said, st.floats(0, 2e9), words), st.dictionaries(words, st.just(Share(3, 1)))
 pictures = st.builds(
     Picture, st.just(ABOUT), st.lists(points, max_size=30).map(tuple), st.lists(steps, max_size=9).map(tuple),
@@ -113,15 +115,33 @@ def test_what_matters_is_there_at_every_size(width: int, height: int) -> None:
     kept = point(3, "keep", metric=0.912345, bar=0.92, gain=0.08, level="confirmed", hypothesis="a longer warmdown")
     picture = Picture(
         ABOUT, (point(0, "keep", metric=1.0, gain=None), point(1), point(2, "crash", metric=None, gain=None), kept),
-        (Step(0, 0.0, 1.0, "baseline"), Step(3, 3.0, 0.92, "a longer warmdown")), kept, (flying(4),),
+        (Step(0, 1.0), Step(3, 0.92)), kept, (flying(4),),
         {"keep": 2, "discard": 1, "crash": 1}, sigma=0.01, replicates=5, duty=0.87, rate=11.4, alive=True,
+        abroad=Abroad(authors=2, findings=3, verdicts={"refuted": 1}, adopted=1),
     )  # fmt: skip
     seen = "\n".join(line.plain for line in frame(picture, width, height))
     for what in ("nov21", "● running", "0.920000", "#4 training", "4 min left", "tune A", "longer", "+8.0σ", "crash",
                  "duty", "87%", "11.4/h", "1.000000"):  # fmt: skip
         assert what in seen, what
+    if width >= 120:
+        assert "3 findings of 2 peers, 1 refuted, 1 adopted" in seen
     if width >= 80:
         assert "confirmed" in seen and "by tuner" in seen and "load" not in seen and "loss 2.5, it says" in seen
+
+
+@given(st.lists(pictures, max_size=3), st.integers(20, 90))
+def test_what_is_remembered_of_the_staircase_is_what_would_be_drawn(seen: list[Picture], width: int) -> None:
+    stairs = Stairs()
+    for picture in [picture for picture in seen for _ in range(2)]:
+        assert stairs.lines(picture, width, 8) == Stairs().lines(picture, width, 8)
+
+
+def test_of_thousands_of_steps_those_that_can_be_told_apart_are_drawn() -> None:
+    few, many = ([Step(n * every, 1 - n / 1e4) for n in range(size)] for size, every in ((300, 1), (10_000, 10)))
+    assert outline(few) == few
+    thin = outline(many)
+    assert len(thin) <= 2 * PARTS and thin[0] == many[0] and thin[-1] == many[-1]
+    assert all(before.number < after.number and before.value > after.value for before, after in pairwise(thin))
 
 
 def test_strangers_words_are_harmless_in_a_row() -> None:
@@ -273,7 +293,7 @@ def test_keys_select_show_and_steer(seat: Seat, folder: Path, sit: Callable[...,
     seat.press("s")
     seat.see("select the experiment in flight")
     seat.resize(40, 12)
-    wait(lambda: "1 of 3 kept" in seat.read() and seat.read().splitlines()[0].rstrip().endswith("stopped"))
+    wait(lambda: "1/3 kept" in seat.read() and seat.read().splitlines()[0].rstrip().endswith("stopped"))
     assert len(seat.shown.display) == 12
     seat.press("q")
     wait(seat.restored)

@@ -162,7 +162,9 @@ def test_no_experiment_yet(serve: Any) -> None:
     site = serve()
     told = site.ask("/api/points").json
     assert told["number"] == [] and told["picture"]["champion"] is None and told["picture"]["about"]["lab"] == "tiny"
-    assert site.ask("/api/words?first=0&last=10").json == {"number": [], "hypothesis": [], "changes": []}
+    assert site.ask("/api/words?first=0&last=10").json == {
+        "number": [], "hypothesis": [], "changes": [], "theme": [], "themes": [],
+    }  # fmt: skip
     assert site.ask("/api/experiments/0").status == 400
 
 
@@ -206,9 +208,7 @@ def test_a_browser_that_comes_back_gets_what_it_missed_and_no_more(serve: Any, s
     mark, picture = browser.next("picture")
     assert mark == first["mark"] and picture["tally"] == {"keep": 1}
     add(session, "A = 3.0\n", EVIL, "discard", 2.0)
-    mark, rows = browser.next("points")
-    while rows["status"] != [1]:  # proposed and judged may be told one by one
-        mark, rows = browser.next("points")
+    mark, rows = browser.judged()
     assert rows["number"] == [1] and rows["parent"] == [0] and "\x1b" not in rows["words"]["hypothesis"][0]
     browser.close()
     for value in (0.9, 0.8):
@@ -219,21 +219,23 @@ def test_a_browser_that_comes_back_gets_what_it_missed_and_no_more(serve: Any, s
     again.close()
 
 
+def loads_anew(site: Site, mark: str) -> None:
+    browser = Listener(site, mark)
+    browser.next("anew")
+    browser.close()
+
+
 @pytest.mark.parametrize("mark", ["", "nonsense", "1.0-1", "x-99999", "9" * 400 + "-" + "9" * 400])
 def test_a_mark_of_another_ledger_has_the_page_load_anew(serve: Any, session: Session, mark: str) -> None:
     add(session)
-    browser = Listener(serve(), mark)
-    browser.next("anew")
-    browser.close()
+    loads_anew(serve(), mark)
 
 
 def test_a_mark_that_is_ahead_is_of_a_ledger_that_was_put_back(serve: Any, session: Session) -> None:
     add(session)
     site = serve()
     began, _, seq = site.ask("/api/points").json["mark"].rpartition("-")
-    browser = Listener(site, f"{began}-{int(seq) + 1}")
-    browser.next("anew")
-    browser.close()
+    loads_anew(site, f"{began}-{int(seq) + 1}")
 
 
 def test_who_missed_very_much_loads_anew(serve: Any, session: Session, monkeypatch: Any) -> None:
@@ -243,9 +245,7 @@ def test_who_missed_very_much_loads_anew(serve: Any, session: Session, monkeypat
     mark = site.ask("/api/points").json["mark"]
     for number in range(3):
         add(session, f"A = {number}.5\n", status="discard")
-    browser = Listener(site, mark)
-    browser.next("anew")
-    browser.close()
+    loads_anew(site, mark)
 
 
 def test_two_browsers_hear_the_same_and_one_too_many_is_told(serve: Any, session: Session, monkeypatch: Any) -> None:
@@ -260,10 +260,7 @@ def test_two_browsers_hear_the_same_and_one_too_many_is_told(serve: Any, session
     assert refused.status == 400 and "browsers" in refused.json["message"]
     add(session, "A = 3.0\n", status="discard")
     for browser in browsers:
-        rows = browser.next("points")[1]
-        while rows["status"] != [1]:
-            rows = browser.next("points")[1]
-        assert rows["number"] == [1]
+        assert browser.judged()[1]["number"] == [1]
         browser.close()
     wait(lambda: site.ask("/api/points").status == 200)
     Listener(site, mark).close()  # there is room again

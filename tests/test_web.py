@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import GENOME, wait
+from conftest import GENOME, lab_in, wait
+from test_commons_session import BETTER, MORE, User
 from window_site import EVIL, Site, add
 
 from nightlab.lineage import Repo
@@ -17,6 +21,7 @@ from nightlab.window import live
 from nightlab.window.app import Window
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright (pip install 'nightlab[dev]')")
+axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe (pip install 'nightlab[dev]')")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 if CHROMIUM is None:
     pytest.skip("needs a chromium (apt install chromium)", allow_module_level=True)
@@ -24,6 +29,7 @@ if CHROMIUM is None:
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 ARGUMENTS += ["--disable-component-update", "--disable-sync", "--disable-dev-shm-usage"]
 SERIOUS = ("serious", "critical")
+IDEAS = 40  # of a run: it goes on for longer than the slowest browser takes to open
 expect = playwright.expect
 expect.set_options(timeout=60_000)  # a busy machine is slow, and nothing here is about speed
 
@@ -70,26 +76,39 @@ def look(chromium: Any) -> Iterator[Callable[..., Any]]:
     assert not wrong
 
 
-@pytest.fixture
-def night(make_lab: Any) -> Iterator[Session]:
-    """A session of ten experiments: 0 ← 1 ← 4 ← 8 were kept, 2 crashed, and 8's gain is confirmed."""
-    session = make_lab().session()
+def a_night(session: Session) -> Session:
+    """Ten experiments: 0 ← 1 ← 4 ← 8 were kept, 2 crashed, and 8's gain is confirmed."""
     add(session)
     for n in range(1, 10):
         status = "keep" if n in (1, 4, 8) else "crash" if n == 2 else "discard"
         words = EVIL if n == 3 else f"Halve the width, for the {n}th time"
         add(session, GENOME.replace("4.0", f"{n}.5"), words, status, 1 - n / 100 if status == "keep" else 1.0 + n / 100)
     session.ledger.show(8, Evidence("confirmed", 0, (1, 2), PairedGain(0.08, 0.05, 0.11, 0.95, 4)))
-    yield session
-    session.close()
+    return session
+
+
+@pytest.fixture
+def night(make_lab: Any) -> Iterator[Session]:
+    """A night of one's own, that may go on."""
+    with closing(a_night(make_lab().session())) as session:
+        yield session
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: Any) -> Iterator[Site]:
+    """A night that is looked at by many, and that nobody changes."""
+    with closing(a_night(lab_in(tmp_path_factory.mktemp("night")).session())) as session:
+        site = Site(Window(session.repo.lab, session.tag))
+        yield site
+        site.close()
 
 
 def rows(page: Any) -> Any:
     return page.locator("#rows .row")
 
 
-def test_the_lineage_is_walked_by_keyboard_and_a_node_opens(night: Session, serve: Any, look: Any) -> None:
-    page = look(serve(night))
+def test_the_lineage_is_walked_by_keyboard_and_a_node_opens(site: Site, look: Any) -> None:
+    page = look(site)
     expect(page.locator("#headline")).to_contain_text("0.920000")
     expect(page.locator("#headline")).to_contain_text("confirmed")
     tree = page.get_by_role("tree")
@@ -118,8 +137,7 @@ def test_the_lineage_is_walked_by_keyboard_and_a_node_opens(night: Session, serv
     expect(tree).to_be_focused()
 
 
-def test_two_are_compared_and_the_address_remembers(night: Session, serve: Any, look: Any) -> None:
-    site = serve(night)
+def test_two_are_compared_and_the_address_remembers(site: Site, look: Any) -> None:
     page = look(site)
     page.get_by_role("button", name="Champion: #8").click()
     page.get_by_label("Compare with experiment number").fill("1")
@@ -140,8 +158,8 @@ def test_two_are_compared_and_the_address_remembers(night: Session, serve: Any, 
     expect(again.locator("table.beside")).to_be_visible()
 
 
-def test_filters_are_of_the_list_the_tree_and_the_words_alike(night: Session, serve: Any, look: Any) -> None:
-    page = look(serve(night))
+def test_filters_are_of_the_list_the_tree_and_the_words_alike(site: Site, look: Any) -> None:
+    page = look(site)
     expect(page.locator("#count")).to_have_text("10 experiments")
     page.get_by_label("Verdict").select_option("crash")
     expect(page.locator("#count")).to_have_text("1 of 10 experiments")
@@ -155,33 +173,34 @@ def test_filters_are_of_the_list_the_tree_and_the_words_alike(night: Session, se
     page.get_by_label("Words").fill("nothing like it")
     expect(page.locator("#rows")).to_contain_text("Nothing matches")
     page.get_by_role("button", name="Clear").click()
-    page.get_by_label("Theme").select_option("A")
+    expect(page.get_by_label("Theme").locator("option").nth(1)).to_have_text("A (9)")
+    page.get_by_label("Theme").select_option("genome.py:A")
     expect(page.locator("#count")).to_have_text("9 of 10 experiments")
 
 
-def test_the_colours_are_chosen_and_remembered(night: Session, serve: Any, look: Any) -> None:
-    page = look(serve(night))
+def test_the_colours_are_chosen_and_remembered(site: Site, look: Any) -> None:
+    page = look(site)
     paper = "getComputedStyle(document.body).backgroundColor"
     before = page.evaluate(paper)
     for name in ("light", "dark"):
-        page.locator("#theme").click()
-        expect(page.locator("#theme")).to_have_attribute("aria-label", f"Colours: {name}")
+        page.locator("#colours").click()
+        expect(page.locator("#colours")).to_have_attribute("aria-label", f"Colours: {name}")
     dark = page.evaluate(paper)
     assert dark != before
     page.reload()
-    expect(page.locator("#theme")).to_have_attribute("aria-label", "Colours: dark")
+    expect(page.locator("#colours")).to_have_attribute("aria-label", "Colours: dark")
     assert page.evaluate(paper) == dark
 
 
-def test_the_words_of_a_candidate_are_words(night: Session, serve: Any, look: Any) -> None:
-    page = look(serve(night), "#3")
+def test_the_words_of_a_candidate_are_words(site: Site, look: Any) -> None:
+    page = look(site, "#3")
     expect(page.locator("#row-n3")).to_be_visible()  # the group that it stands in is open
     expect(page.locator("#detail .hypothesis")).to_contain_text('<img src=x onerror="alert(1)">')
     assert page.locator("img, main script").count() == 0
 
 
-def test_the_chart_is_a_slider_over_the_experiments(night: Session, serve: Any, look: Any) -> None:
-    page = look(serve(night))
+def test_the_chart_is_a_slider_over_the_experiments(site: Site, look: Any) -> None:
+    page = look(site)
     expect(rows(page).first).to_be_visible()
     slider = page.get_by_role("slider")
     slider.focus()
@@ -193,7 +212,7 @@ def test_the_chart_is_a_slider_over_the_experiments(night: Session, serve: Any, 
     ink = "canvas => new Set(canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data).size"
     assert page.locator("#chart canvas").first.evaluate(ink) > 10, "something is drawn"
     area = slider.bounding_box()
-    tip, at, across = page.locator("#tip"), 0.0, area["x"] + 74 + 0.45 * (area["width"] - 92)  # where #4 stands
+    tip, at, across = page.locator("#tip"), 0.0, area["x"] + 60 + 0.45 * (area["width"] - 78)  # where #4 stands
     while tip.is_hidden():
         at += 12
         assert at < area["height"], "no point is found by the pointer"
@@ -233,8 +252,10 @@ def test_a_run_is_paused_resumed_and_noted_from_the_page(
     make_lab: Any, start_nightlab: Any, serve: Any, look: Any
 ) -> None:
     lab = make_lab(measure="import time; time.sleep(1)\nfrom genome import A, B\nprint(f'METRIC loss={A + B}')\n")
-    for n in range(8):
-        lab.idea(f"{n:02}", GENOME.replace("4.0", f"{n}.5"), f"idea {n}")
+    lab.idea("00", GENOME.replace("4.0", "0.5"), "idea 0")
+    first = (lab.folder / "ideas" / "00.patch").read_text()
+    for n in range(1, IDEAS):
+        lab.write(f"ideas/{n:02}.patch", first.replace("0.5", f"{n}.5").replace("idea 0", f"idea {n}"))
     running = start_nightlab("run", "--tag", "t", cwd=lab)
     wait(lambda: (lab.folder / ".nightlab" / "t" / "ledger.db").exists())
     session = Session(Repo(lab.folder), "t", writer=False)
@@ -301,24 +322,68 @@ def add_quickly(session: Session, n: int) -> None:
     session.ledger.judge(n, Measurement("measured", 1 + n / 1e5), Verdict("discard", "regressed"))
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 360])
-def test_axe_finds_nothing_serious(night: Session, serve: Any, look: Any, scheme: str, width: int) -> None:
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
-    page = look(serve(night), "#8", width, scheme)
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (360, "dark")])
+def test_axe_finds_nothing_serious(site: Site, look: Any, width: int, scheme: str) -> None:
+    page = look(site, "#8", width, scheme)
     expect(page.get_by_role("heading", name="#8")).to_be_visible()
-
-    def faults() -> list[str]:
-        found = axe.run(page).response["violations"]
-        return [
-            f"{one['id']}: {[node['html'][:200] for node in one['nodes'][:3]]}"
-            for one in found
-            if one["impact"] in SERIOUS
-        ]
-
-    assert not faults()
+    assert not faults(page)
     page.get_by_role("button", name="Log").click()
     page.get_by_role("button", name="Compare with parent").click()
     expect(page.locator("table.beside")).to_be_visible()
-    assert not faults()
-    assert page.evaluate("document.scrollingElement.scrollWidth") <= width, "nothing sticks out"
+    assert not faults(page)
+    for narrow in (width, 320):
+        page.set_viewport_size({"width": narrow, "height": 900})
+        assert page.evaluate("document.scrollingElement.scrollWidth") <= narrow, "nothing sticks out"
+
+
+def faults(page: Any) -> list[str]:
+    """What axe finds that would keep somebody out."""
+    found = axe.Axe().run(page).response["violations"]
+    return [
+        f"{one['id']}: {[node['html'][:200] for node in one['nodes'][:3]]}" for one in found if one["impact"] in SERIOUS
+    ]
+
+
+def test_what_two_labs_found_is_there_for_whoever_takes_part(
+    make_lab: Any, serve: Any, look: Any, tmp_path: Path, monkeypatch: Any
+) -> None:
+    """One lab finds something, another says what is not true: a third measures both, and shows what came of it."""
+    subprocess.run(["git", "init", "-q", "--bare", "--template=", tmp_path / "remote.git"], check=True)
+    more = MORE.format(remote="../remote.git")
+    there, own = (make_lab(name=name, more=more) for name in ("there", "own"))
+    honest, liar, here = (
+        User(name, lab, tmp_path / name, monkeypatch)
+        for name, lab in (("honest", there), ("liar", there), ("here", own))
+    )
+    with closing(honest.run(BETTER)) as session:
+        honest.share(session)
+        honest.sync()
+        liar.claim(session, GENOME.replace("A = 4.0", "A = 9.0"), 0.001, hypothesis=EVIL)
+        liar.sync()
+    session = here.run(experiments=1)
+    page = look(serve(session))
+    commons = page.get_by_role("region", name="Commons")
+    expect(commons).to_contain_text("nothing yet: nightlab sync brings")
+    session.close()
+    here.sync()
+    expect(commons).to_contain_text("2 findings of 2 peers")
+    session = here.run(*[GENOME.replace("B = 8", f"B = {b}") for b in range(9, 15)])
+    expect(commons).to_contain_text("1 confirmed, 1 refuted; 1 adopted")
+    table = commons.get_by_role("table")
+    expect(table.get_by_role("row", name=honest.author[:10])).to_contain_text("1 confirmed")
+    expect(table.get_by_role("row", name=liar.author[:10])).to_contain_text("1 refuted")
+    expect(commons).to_contain_text('<img src=x onerror="alert(1)">')
+    assert page.locator("img, main script").count() == 0
+    here.share(session, 1)
+    expect(commons).to_contain_text("1 finding")
+    assert not faults(page)
+    latest = commons.get_by_role("button").first
+    latest.click()
+    expect(page.locator("#detail").get_by_role("heading", name=latest.inner_text())).to_be_visible()
+    session.close()
+
+
+def test_who_takes_part_in_no_commons_sees_none(site: Site, look: Any) -> None:
+    page = look(site)
+    expect(page.locator("#count")).to_have_text("10 experiments")
+    expect(page.locator("#commons")).to_be_hidden()

@@ -75,6 +75,11 @@ class Listener:
                 found[name] = value
         raise AssertionError(f"the stream ended without {kind}")
 
+    def judged(self) -> tuple[str, Any]:
+        """The mark and the rows of the next experiments that have a verdict: a proposal may be told before."""
+        mark, rows = self.next("points")
+        return (mark, rows) if -1 not in rows["status"] else self.judged()
+
     def close(self) -> None:
         self.link.close()
 
@@ -86,8 +91,8 @@ def add(
     champion = session.ledger.champion()
     parent = champion.candidate.commit if champion else session.base
     commit = session.repo.commit_files(parent, {"genome.py": text}, "x") if text else parent
-    changes = ("A 4 → 2",) if text else ()
-    number = session.ledger.propose(Candidate(commit, parent, commit, "tuner", hypothesis, changes=changes))
+    about = {"changes": ("A 4 → 2",), "theme": ("genome.py:A",)} if text else {}
+    number = session.ledger.propose(Candidate(commit, parent, commit, "tuner", hypothesis, **about))
     measured = Measurement("measured", value)
     session.ledger.judge(number, measured, Verdict(status, "improved", bar=value if status == "keep" else None))  # type: ignore[arg-type]
     return number

@@ -17,7 +17,7 @@ from nightlab.propose import Briefing, Proposal, Refused, make_proposers
 from nightlab.propose.command import Workplace
 from nightlab.propose.earnings import cost_of
 from nightlab.records import Candidate, Experiment, Spent
-from nightlab.search import make_search, theme, worth
+from nightlab.search import make_search, worth
 from nightlab.session import Session
 from nightlab.standing import ABLATION, HUMAN
 from nightlab.thought import Thought
@@ -46,7 +46,10 @@ class Ready:
     champion: str
     parent: Experiment | None
     after: int
-    theme: frozenset[str]
+
+    @property
+    def theme(self) -> frozenset[str]:
+        return frozenset(self.candidate.theme if self.candidate else ())
 
 
 class Candidates:
@@ -87,7 +90,6 @@ class Candidates:
         self._quick: Thought | None = None  # of one that is asked while a slow one thinks
         self._quick_dry = False
         self._ready: list[Ready] = []
-        self._themes: dict[int, frozenset[str]] = {}  # of experiments without a verdict, where slots may choose
         self._dry = False  # the proposers had nothing, as things stood
         self._outdated = False  # a trial has ended since the thought that is under way began
         self._refused = 0  # in a row
@@ -195,7 +197,6 @@ class Candidates:
         self._outdated = self._thought is not None
 
     def judged(self, experiment: Experiment) -> None:
-        self._themes.pop(experiment.number, None)
         self.search.tell(experiment)
         if self.transplant:
             self.transplant.judged(experiment)
@@ -241,14 +242,14 @@ class Candidates:
 
     def _choice(self) -> Ready | None:
         """Of those that wait, the first that is about nothing that runs, else the first; None when none may go yet."""
-        running = [e.number for e in self.ledger.unjudged() if e.candidate.proposer != ABLATION]
+        running = [e for e in self.ledger.unjudged() if e.candidate.proposer != ABLATION]
         champion = self.session.champion().candidate.commit
         free = [
             ready
             for ready in self._ready
-            if ready.candidate or ready.champion != champion or all(number >= ready.after for number in running)
+            if ready.candidate or ready.champion != champion or all(e.number >= ready.after for e in running)
         ]
-        about = {name for number in running for name in self._themes.get(number, ())}
+        about = {name for e in running for name in e.candidate.theme}
         return next((ready for ready in free if not ready.theme & about), free[0] if free else None)
 
     def _take(self, ready: Ready) -> int | None:
@@ -268,7 +269,6 @@ class Candidates:
         self._refused = 0
         if self._thought:
             self._thought.waits(slot=False)
-        self._themes[number] = ready.theme
         return number
 
     def _make_ready(
@@ -302,10 +302,7 @@ class Candidates:
     def _waiting(
         self, proposal: Proposal, candidate: Candidate | None, champion: str, parent: Experiment | None
     ) -> Ready:
-        genome, about = self.session.genome, frozenset[str]()
-        if candidate and self.slots > 1:
-            about = theme(genome(candidate.parent), genome(candidate.commit))
-        return Ready(proposal, candidate, champion, parent, self.ledger.next_number(), about)
+        return Ready(proposal, candidate, champion, parent, self.ledger.next_number())
 
     def _refuse(self, proposal: Proposal, reason: str, *, fault: bool = True) -> None:
         """Record a proposal that can't become an experiment, and tell its proposer why; by default it is too late.

@@ -143,7 +143,7 @@ class Crew:
                         "see what nvidia-smi says, mend the machine, then run the same command: it resumes",
                     )
                 self.trained += measurement.training_seconds
-                if running.trial.experiment == 0 or self.ledger.repeated(running.trial):
+                if self.ledger.tells_noise(running.trial.id):
                     self._replicates = None
                 yield running.trial, measurement
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from nightlab.ledger import Ledger
 from nightlab.propose.earnings import cost_of
-from nightlab.records import Experiment, Metric, Spent
-from nightlab.watch.page import Part
+from nightlab.records import BASELINE, Experiment, Metric
+from nightlab.watch.facts import Part
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,25 +49,16 @@ def earned(ledger: Ledger, metric: Metric, last: int = -1) -> Iterator[Earned]:
 
 def by_proposer(ledger: Ledger, metric: Metric) -> list[Part]:
     """What each proposer had, gained and cost, failed turns included; who had most experiments comes first."""
-    tried, kept, failed = Counter[str](), Counter[str](), Counter[str]()
-    gained, trials, waited = (defaultdict[str, float](float) for _ in range(3))
-    spent = defaultdict[str, Spent](Spent)
-
-    def took(name: str, usage: Mapping[str, Any]) -> None:
-        waited[name] += usage.get("waited") or 0.0
-        spent[name] = spent[name].plus(usage)
-
+    gained, trials = defaultdict[str, float](float), defaultdict[str, float](float)
     for one in earned(ledger, metric):
         name = one.experiment.candidate.proposer
-        tried[name] += 1
-        kept[name] += one.experiment.kept
         gained[name] += one.gain
         trials[name] += one.trials
-        took(name, one.experiment.candidate.usage)
-    for note in ledger.notes("refused"):
-        failed[note["proposer"]] += 1
-        took(note["proposer"], note.get("usage", {}))
+    shares = {name: share for name, share in ledger.shares().items() if name != BASELINE}
     return [
-        Part(n, tried[n], kept[n], failed[n], gained[n], trials[n], waited[n], spent[n].tokens, spent[n].money)
-        for n in [*(name for name, _ in tried.most_common()), *sorted(failed.keys() - tried.keys())]
-    ]
+        Part(
+            name, share.tried, share.kept, share.failed, gained[name], trials[name],
+            share.spent.waited, share.spent.tokens, share.spent.money,
+        )
+        for name, share in sorted(shares.items(), key=lambda one: (-one[1].tried, one[0]))
+    ]  # fmt: skip

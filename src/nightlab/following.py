@@ -7,33 +7,35 @@ that looking twice a second costs next to nothing, however long the session. It 
 from __future__ import annotations
 
 import contextlib
-import json
 import shutil
 import sqlite3
 import time
 from collections import deque
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from nightlab.flights import Flights
 from nightlab.lab import Lab, Stop
 from nightlab.ledger import LEDGER, add_note, runs_now
 from nightlab.ledger.feed import Feed
 from nightlab.ledger.journal import Event
-from nightlab.records import Experiment, Measurement, NightlabError, Trial
+from nightlab.records import BASELINE, Experiment, Measurement, NightlabError, Share, Trial
 from nightlab.standing import replicates
-from nightlab.steering import PAUSE, PIN, RESUME, UNPIN, leave, parse
-from nightlab.trial.curve import CURVE, Points, points
+from nightlab.steering import Wishes, leave
 from nightlab.trial.folder import printed
-from nightlab.watch.picture import InFlight, Picture, Point, Said, Share, Step, about, point_of, trouble_words
-from nightlab.watch.tempo import HOUR, RECENT, duty, rate, stop_rules, trained_within, training_left
+from nightlab.watch.picture import Picture, Point, Said, Step, about, point_of, trouble_words
+from nightlab.watch.tempo import HOUR, RECENT, duty_since, rate, stop_rules, trained_within
 
 LAST = 400  # experiments that a picture shows one by one
 MOST = 2000  # events that are taken in one by one; after more than these, all is read anew
 LOOKS = 2.0  # seconds between looks at what is not in the ledger: the lock, the disk
 TROUBLES = 20  # that are remembered
 TOLD = ("slot lost", "cluster", "machine", "hook before", "hook after")  # kinds of events
-BASELINE = "baseline"
+T = TypeVar("T")
+
+if TYPE_CHECKING:
+    from nightlab.abroad import Outlook
 
 
 class Follower:
@@ -48,8 +50,8 @@ class Follower:
         self._inode = 0
         self._picture: Picture | None = None
         self._looked = 0.0
-        self._curves: dict[str, tuple[int, Points]] = {}  # by trial, with the size that the file had
-        self._slots: dict[str, int] = {}
+        self._flights = Flights(folder / "trials")
+        self._outlook: Outlook | None = None
 
     def look(self) -> Picture:
         """The session as it stands. Where it can't be read any more, as it stood, with the ``fault``."""
@@ -87,6 +89,9 @@ class Follower:
         if self._feed:
             self._feed.close()
             self._feed = None
+        if self._outlook:
+            self._outlook.close()
+            self._outlook = None
 
     # -- the ledger ------------------------------------------------------------------------------
 
@@ -118,18 +123,14 @@ class Follower:
             began, opened = feed.latest("session"), feed.latest("opened")
             self.about = about(facts, self.lab, began.at if began else 0.0, opened.data["allowed"] if opened else [])
             self.points = {e.number: self._point(feed, e) for e in feed.experiments(self.last)}
-            self.steps = {
-                number: Step(number, at, value, words) for number, at, value, words in feed.keeps() if value is not None
-            }
+            self.steps = {number: Step(number, value) for number, value in feed.keeps()}
             champion = feed.champion()
             self.champion = self._point(feed, champion) if champion else None
             self.tally = {str(status): count for status, count in feed.tally().items() if status}
-            self.shares = {who: Share(*facts) for who, facts in feed.shares().items() if who != BASELINE}
-            self.refused = feed.count("refused")
+            self.shares = {who: share for who, share in feed.shares().items() if who != BASELINE}
             self.self_tests = feed.self_tests()
             self.alarms = [Said(note["at"], note["words"]) for note in feed.notes("alarm", last=TROUBLES)]
-            self.paused = False
-            self.pinned: int | None = None
+            self.wishes = Wishes()
             orders = feed.notes("order")
             for note in orders:
                 self._order(note)
@@ -150,6 +151,10 @@ class Follower:
             self.open = feed.open_trials()
             self._noise(feed)
             self.machine = self._machine(feed)
+        if self.lab.commons and not self._outlook:
+            from nightlab.abroad import Outlook  # few sessions take part in a commons, and it takes a while to import
+
+            self._outlook = Outlook(self.folder)
 
     def _take_in(self, feed: Feed, news: list[Event]) -> None:
         """What was added since the last look."""
@@ -162,7 +167,7 @@ class Follower:
                 touched.add(data["number"])
             if kind == "proposed":
                 candidate = data["candidate"]
-                self._share(candidate["proposer"], tried=1, usage=candidate.get("usage", {}))
+                self._share(candidate["proposer"], candidate.get("usage", {}), tried=1)
             elif kind in ("started", "finished"):
                 flew = True
             elif kind == "judged":
@@ -170,8 +175,7 @@ class Follower:
                 self.tally[status] = self.tally.get(status, 0) + 1
                 self.judged.append(event.at)
             elif kind == "refused":
-                self.refused += 1
-                self._share(data["proposer"], usage=data.get("usage", {}))
+                self._share(data["proposer"], data.get("usage", {}), failed=1)
             elif kind == "upkeep":
                 look = data.get("look")
                 more = data["would"] != "not asked", data["would"] == "keep", bool(look), bool(look and look["parted"])
@@ -193,7 +197,7 @@ class Follower:
                 self.training += seconds
                 self.trained.append((event.at, seconds))
                 self.machine = data["measurement"].get("machine") or self.machine
-            noisy |= kind == "machine" or (kind == "finished" and self._repeats(feed, data["id"]))
+            noisy |= kind == "machine" or (kind == "finished" and feed.tells_noise(data["id"]))
             self._trouble(kind, event.at, data)
         for number in sorted(touched):
             self._look_again(feed, feed.experiment(number), {e.data["number"] for e in news if e.kind == "judged"})
@@ -223,7 +227,7 @@ class Follower:
             self.champion = point
         value = point.bar if point.bar is not None else point.metric
         if value is not None:
-            self.steps[point.number] = Step(point.number, point.judged_at, value, point.hypothesis)
+            self.steps[point.number] = Step(point.number, value)
 
     def _point(self, feed: Feed, experiment: Experiment) -> Point:
         commit, parent = experiment.candidate.commit, experiment.candidate.parent
@@ -243,27 +247,18 @@ class Follower:
         noise = replicates(feed, self.about.budget, self.lab.judge.sigma).noise()
         self.sigma, self.replicates = noise.sigma, noise.replicates
 
-    def _repeats(self, feed: Feed, trial_id: str) -> bool:
-        """Whether the noise may be known better after a trial: it ran a genome that had run before, or the baseline."""
-        known = [trial for trial in self.open if trial.id == trial_id]
-        return not known or known[0].experiment == 0 or feed.repeated(known[0])
-
     def _machine(self, feed: Feed) -> dict[str, float | str]:
         found = [m.machine for _, m in feed.trials(last=10) if m and m.machine]
         return found[-1] if found else {}
 
-    def _share(self, who: str, *, tried: int = 0, usage: dict[str, Any]) -> None:
+    def _share(self, who: str, usage: dict[str, Any], *, tried: int = 0, failed: int = 0) -> None:
         if who != BASELINE:
-            share = self.shares.get(who, Share())
-            self.shares[who] = replace(share, tried=share.tried + tried, spent=share.spent.plus(usage))
+            had = self.shares.get(who, Share())
+            self.shares[who] = Share(had.tried + tried, had.kept, had.failed + failed, had.spent.plus(usage))
 
     def _order(self, note: dict[str, Any]) -> None:
         if not note["refused"]:
-            word, number = parse(note["order"])
-            if word in (PAUSE, RESUME):
-                self.paused = word == PAUSE
-            elif word in (PIN, UNPIN):
-                self.pinned = number
+            self.wishes = self.wishes.and_then(note["order"])
 
     def _trouble(self, kind: str, at: float, note: dict[str, Any]) -> None:
         if words := trouble_words(kind, note):
@@ -286,19 +281,16 @@ class Follower:
         else:
             alive, free = before.alive, before.free_mb
         at = now if alive else self.last_event_at
-        flights = tuple(self._flight(trial, now) for trial in self.open)
-        for gone in self._curves.keys() - {flight.id for flight in flights}:
-            del self._curves[gone]
+        flights = self._flights.of(self.open, self.points, now)
         asked, kept, looks, parted = self.self_tests
         picture = Picture(
             about=self.about,
-            points=tuple(self.points.values()),
-            steps=tuple(self.steps.values()),
+            points=_same(tuple(self.points.values()), before.points if before else ()),
+            steps=_same(tuple(self.steps.values()), before.steps if before else ()),
             champion=self.champion,
             flights=flights,
             tally=dict(self.tally),
             proposers=dict(self.shares),
-            refused=self.refused,
             sigma=self.sigma,
             replicates=self.replicates,
             self_tests=asked,
@@ -308,16 +300,17 @@ class Follower:
             alarms=tuple(self.alarms),
             troubles=tuple(self.troubles),
             run_begun=self.run_begun,
-            duty=duty(self.training, self.run_begun, at, flights, self.slots),
-            duty_hour=duty(
+            duty=duty_since(self.training, self.run_begun, at, flights, self.slots),
+            duty_hour=duty_since(
                 trained_within(self.trained, at - HOUR), max(at - HOUR, self.run_begun), at, flights, self.slots
             ),
             rate=rate(self.judged, self.run_begun, at),
-            paused=self.paused,
-            pinned=self.pinned,
+            paused=self.wishes.paused,
+            pinned=self.wishes.pinned,
             alive=alive,
             stopped=self.stopped,
             last_event_at=self.last_event_at,
+            abroad=self._outlook.latest if self._outlook else None,
             machine=self.machine,
             free_mb=free,
             seq=self.seq,
@@ -325,37 +318,7 @@ class Follower:
         self._picture = replace(picture, rules=tuple(stop_rules(self.stop, self.lab.judge.confirm, picture, at)))
         return self._picture
 
-    def _flight(self, trial: Trial, now: float) -> InFlight:
-        folder, point = self.folder / "trials" / trial.id, self.points.get(trial.experiment)
-        phase, since = "starting", now
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            said = json.loads((folder / "phase.json").read_text())
-            phase, since = str(said["phase"]), float(said["at"])
-        curve = self._curve(trial.id, folder)
-        if trial.id not in self._slots:
-            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-                self._slots[trial.id] = int(json.loads((folder / "spec.json").read_text())["slot"]["number"])
-        return InFlight(
-            id=trial.id,
-            experiment=trial.experiment,
-            purpose=trial.purpose,
-            seed=trial.seed,
-            slot=self._slots.get(trial.id),
-            phase=phase,
-            since=since,
-            budget=trial.budget,
-            left=training_left(trial.budget, phase, now - since, curve),
-            curve=tuple(curve),
-            proposer=point.proposer if point else "",
-            hypothesis=point.hypothesis if point else "",
-            changes=point.changes if point else (),
-        )
 
-    def _curve(self, trial: str, folder: Path) -> Points:
-        try:
-            size = (folder / CURVE).stat().st_size
-        except OSError:
-            return []
-        if self._curves.get(trial, (-1, []))[0] != size:
-            self._curves[trial] = size, points(folder)
-        return self._curves[trial][1]
+def _same(now: tuple[T, ...], before: tuple[T, ...]) -> tuple[T, ...]:
+    """What was there before, if nothing differs: by that a window knows that there is nothing to draw."""
+    return before if now == before else now

@@ -8,10 +8,13 @@ from nightlab.genome import same_program, syntax_fault
 from nightlab.lineage import OutOfScope, PatchConflict
 from nightlab.propose import Proposal, changes, find_constants, same_moves
 from nightlab.records import Candidate
+from nightlab.search import theme
 from nightlab.session import Session
 from nightlab.standing import HUMAN
 from nightlab.tried import Tried, told
 from nightlab.words import one_line
+
+MOST = 40  # parts of a genome that a change is said to be about
 
 
 class Making:
@@ -120,6 +123,7 @@ class Making:
             changes=words,
             source=source,
             program=self.tried.fingerprint(genome),
+            theme=tuple(sorted(theme(before, genome))[:MOST]),
         )
 
     def admit(self, candidate: Candidate, *, twins: bool = False) -> int:

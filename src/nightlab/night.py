@@ -33,7 +33,12 @@ class Night:
         search = session.lab.search
         self.pilots = Pilots(crew, search.pilot, search.eta) if search.pilot else None
         self.candidates = Candidates(
-            session, crew.view, seed, len(crew.slots), lambda: crew.replicates.noise(), lambda: self.steering.pinned
+            session,
+            crew.view,
+            seed,
+            len(crew.slots),
+            lambda: crew.replicates.noise(),
+            lambda: self.steering.wishes.pinned,
         )
         self.stopping = Stopping(stop, session, self.candidates)
         self.answering = False  # only what somebody handed in

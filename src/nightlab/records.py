@@ -14,6 +14,7 @@ Level = Literal["confirmed", "held out", "transferred"]
 Status = Literal["keep", "discard", "crash"]
 FIRST_DAY = 86_400.0  # times below it say only what came before what: of imported experiments
 REPORTED = "reported"  # the reason of a verdict that somebody else's log claims, and what came of its trial
+BASELINE = "baseline"  # who proposed the genome that a session begins with
 SEED = 1  # the baseline's first, and under a rule that compares on the same seeds everybody's
 Outcome = Literal[
     "measured",
@@ -97,7 +98,8 @@ class Candidate:
     differs from the parent: both are computed, never taken from the hypothesis. ``source`` is the entry of
     the proposer's queue that it came from, if it has one. ``usage`` is what the thought took, as far as the
     proposer says: ``agent``, ``model``, ``input_tokens``, ``output_tokens``, ``cost_usd``, ``seconds``; ``waited`` are
-    the seconds of it in which a slot had nothing to do. ``program`` is a hash of the program in canonical form.
+    the seconds of it in which a slot had nothing to do. ``program`` is a hash of the program in canonical form,
+    ``theme`` what the change is about: the parts of the genome that differ from the parent.
     """
 
     commit: str
@@ -111,13 +113,15 @@ class Candidate:
     source: str = ""
     usage: dict[str, Any] = field(default_factory=dict)
     program: str = ""
+    theme: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Spent:
     """What proposers' turns took together, refused ones included: as far as they said, what is unknown is 0.
 
-    ``money`` is in US dollars; of ``turns``, so many were ``uncounted`` (no tokens) or ``unpriced`` (no cost).
+    ``money`` is in US dollars; of ``turns``, so many were ``uncounted`` (no tokens) or ``unpriced`` (no cost);
+    ``waited`` are the seconds in which a slot had nothing to do meanwhile.
     """
 
     tokens: int = 0
@@ -125,6 +129,7 @@ class Spent:
     turns: int = 0
     uncounted: int = 0
     unpriced: int = 0
+    waited: float = 0.0
 
     def plus(self, usage: Mapping[str, Any]) -> Spent:
         """With another turn; one without any usage was none."""
@@ -137,6 +142,7 @@ class Spent:
             self.turns + 1,
             self.uncounted + (not counts),
             self.unpriced + ("cost_usd" not in usage),
+            self.waited + (usage.get("waited") or 0.0),
         )
 
     def and_also(self, other: Spent) -> Spent:
@@ -147,7 +153,18 @@ class Spent:
             self.turns + other.turns,
             self.uncounted + other.uncounted,
             self.unpriced + other.unpriced,
+            self.waited + other.waited,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one proposer had of a session: experiments, those of them that were kept, turns that became none."""
+
+    tried: int = 0
+    kept: int = 0
+    failed: int = 0
+    spent: Spent = field(default_factory=Spent)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,9 @@ from nightlab.records import REPORTED, Experiment, NightlabError
 from nightlab.session import Session
 from nightlab.standing import replicates
 from nightlab.watch import chart
-from nightlab.watch.page import Facts, Row, markdown, page
+from nightlab.watch.facts import Facts, Row
+from nightlab.watch.markdown import markdown
+from nightlab.watch.page import page
 from nightlab.watch.spans import off_duty, spans
 
 PAIRS = 4  # of the confirmation whose power the report speaks of

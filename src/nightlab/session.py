@@ -22,7 +22,7 @@ from nightlab.lab import BudgetPart, Lab
 from nightlab.ledger import LEDGER, Ledger, find_session, lock_session, make_state_folder, state_folder, tags
 from nightlab.lineage import Repo, in_genome
 from nightlab.readiness import contract_at, free_to_change, require, sealed
-from nightlab.records import Candidate, Experiment, Metric, NightlabError, Platform
+from nightlab.records import BASELINE, Candidate, Experiment, Metric, NightlabError, Platform
 from nightlab.sandbox.bubblewrap import Bare, Sandbox
 from nightlab.sandbox.find import find_sandbox
 from nightlab.trial.box import Box
@@ -185,7 +185,7 @@ class Session:
             commit=self.base,
             parent=self.base,
             tree=self.repo.tree(self.base),
-            proposer="baseline",
+            proposer=BASELINE,
             hypothesis="baseline",
             lines=self.lines(self.base),
         )

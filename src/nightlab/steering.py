@@ -6,6 +6,8 @@ and writes down what it was with its place among the orders: all that follows is
 
 from __future__ import annotations
 
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.markup import escape
@@ -44,12 +46,29 @@ def fault(ledger: Ledger, order: str) -> str:
     return ""
 
 
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What orders come to. ``paused``: nothing new starts; ``pinned``: the experiment that proposals start from."""
+
+    paused: bool = False
+    pinned: int | None = None
+
+    def and_then(self, order: str) -> Wishes:
+        """After another order. Raises ValueError for what is none."""
+        word, number = parse(order)
+        if word in (PAUSE, RESUME):
+            return replace(self, paused=word == PAUSE)
+        return replace(self, pinned=number) if word in (PIN, UNPIN) else self
+
+
 def paused(ledger: Ledger, folder: Path) -> bool:
     """Whether the session in ``folder`` starts nothing new, by the orders that were taken up and those that wait."""
-    taken = ledger.notes("order")
+    taken, wishes = ledger.notes("order"), Wishes()
     given = [note["order"] for note in taken if not note["refused"]]
-    given += [order.strip() for _, order in read_orders(folder, taken[-1]["place"] if taken else 0)]
-    return next((order for order in reversed(given) if order in (PAUSE, RESUME)), RESUME) == PAUSE
+    for order in [*given, *(order for _, order in read_orders(folder, taken[-1]["place"] if taken else 0))]:
+        with suppress(ValueError):
+            wishes = wishes.and_then(order)
+    return wishes.paused
 
 
 def paused_words(tag: str) -> str:
@@ -90,14 +109,11 @@ def _said(experiment: Experiment) -> str:
 
 
 class Steering:
-    """The orders of one session. ``pinned``: the experiment that proposals start from, instead of the search's.
-
-    ``skipped``: experiments that wait for their discard.
-    """
+    """The orders of one session. ``skipped``: experiments that wait for their discard."""
 
     def __init__(self, crew: Crew) -> None:
         self.crew, self.session, self.ledger = crew, crew.session, crew.ledger
-        self.pinned: int | None = None
+        self.wishes = Wishes()
         self.skipped: set[int] = set()
         self._place = 0  # of what was read of the orders
         self._ended: set[str] = set()  # trials
@@ -126,11 +142,9 @@ class Steering:
 
     def _follow(self, order: str) -> None:
         word, number = parse(order)
-        if word in (PAUSE, RESUME):
-            self.crew.paused = word == PAUSE
-            if self.crew.paused:
-                self.crew.engine.dismiss()  # what stands by keeps a GPU's memory
+        self.wishes = self.wishes.and_then(order)
+        self.crew.paused = self.wishes.paused
+        if word == PAUSE:
+            self.crew.engine.dismiss()  # what stands by keeps a GPU's memory
         elif word == SKIP and number is not None:
             self.skipped.add(number)
-        else:
-            self.pinned = number

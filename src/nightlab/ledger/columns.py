@@ -30,7 +30,7 @@ POINT = {
     "evidence": "evidence",
 }
 NAMES = "reason", "proposer"  # few different words, each told once
-WORDS = "number, json_extract(candidate, '$.hypothesis'), json_extract(candidate, '$.changes')"
+WORDS = ("hypothesis", "changes", "theme")
 TOUCH = "('proposed', 'judged', 'upkeep', 'evidence')"
 
 
@@ -56,13 +56,19 @@ class ColumnFeed(Feed):
         return told
 
     def words(self, numbers: Iterable[int]) -> Columns:
-        """What was proposed, in words that are made harmless: hypotheses, and the resolved changes."""
-        told: Columns = {"number": [], "hypothesis": [], "changes": []}
-        for number, hypothesis, changes in self._of(WORDS, numbers):
+        """What was proposed, in words that are made harmless: hypotheses, resolved changes, and what they are about.
+
+        ``theme`` has places in the list ``themes``.
+        """
+        told: Columns = {name: [] for name in ("number", *WORDS)}
+        places: dict[str, int] = {}
+        said = (f"json_extract(candidate, '$.{name}')" for name in WORDS)
+        for number, hypothesis, changes, theme in self._of(", ".join(["number", *said]), numbers):
             told["number"].append(number)
             told["hypothesis"].append(one_line(hypothesis, 300))
             told["changes"].append([one_line(change, 120) for change in json.loads(changes)])
-        return told
+            told["theme"].append([places.setdefault(name, len(places)) for name in json.loads(theme or "[]")])
+        return {**told, "themes": [one_line(name, 120) for name in places]}
 
     def touched(self, after: int) -> list[int]:
         """The experiments that something happened to after event ``after``."""

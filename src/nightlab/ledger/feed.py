@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from nightlab.ledger.journal import Event, Ledger
-from nightlab.records import Spent
 
 
 class Feed(Ledger):
@@ -35,11 +34,12 @@ class Feed(Ledger):
     def count(self, kind: str) -> int:
         return int(self._db.execute("SELECT count(*) FROM events WHERE kind = ?", (kind,)).fetchone()[0])
 
-    def keeps(self) -> list[tuple[int, float, float | None, str]]:
-        """Every kept experiment in the order of the verdicts: number, time, bar (or metric) and hypothesis."""
+    def keeps(self) -> list[tuple[int, float]]:
+        """Every kept experiment that has a number, in the order of the verdicts: which one, and its bar (or metric)."""
+        value = "coalesce(bar, metric)"
         return self._db.execute(
-            "SELECT number, judged_at, coalesce(bar, metric), json_extract(candidate, '$.hypothesis') "
-            "FROM experiments WHERE status = 'keep' ORDER BY judged_at, number"
+            f"SELECT number, {value} FROM experiments WHERE status = 'keep' AND {value} IS NOT NULL "
+            "ORDER BY judged_at, number"
         ).fetchall()
 
     def numbered(self, commit: str) -> int | None:
@@ -47,33 +47,6 @@ class Feed(Ledger):
         query = "SELECT number FROM experiments WHERE json_extract(candidate, '$.commit') = ? ORDER BY number"
         row = self._db.execute(query, (commit,)).fetchone()
         return int(row[0]) if row else None
-
-    def shares(self) -> dict[str, tuple[int, int, Spent]]:
-        """What each proposer tried and kept, and what its turns took, refused ones included."""
-        said = "json_extract({0}, '$.usage.{1}')"
-        tokens = "sum(coalesce({0}, 0) + coalesce({1}, 0))"
-
-        def took(column: str) -> str:
-            into, out, cost = (said.format(column, n) for n in ("input_tokens", "output_tokens", "cost_usd"))
-            turn = f"coalesce(json_extract({column}, '$.usage'), '{{}}') <> '{{}}'"
-            return (
-                f"{tokens.format(into, out)}, sum(coalesce({cost}, 0.0)), sum({turn}), "
-                f"sum({turn} AND {into} IS NULL AND {out} IS NULL), sum({turn} AND {cost} IS NULL)"
-            )
-
-        rows = self._db.execute(
-            "SELECT json_extract(candidate, '$.proposer') AS who, count(*), sum(status IS 'keep'), "
-            f"{took('candidate')} FROM experiments GROUP BY who"
-        )
-        found = {who: (tried, kept, Spent(*spent)) for who, tried, kept, *spent in rows}
-        refused = self._db.execute(
-            f"SELECT json_extract(data, '$.proposer') AS who, {took('data')} FROM events "
-            "WHERE kind = 'refused' GROUP BY who"
-        )
-        for who, *spent in refused:
-            tried, kept, before = found.get(who, (0, 0, Spent()))
-            found[who] = tried, kept, before.and_also(Spent(*spent))
-        return found
 
     def trained(self, after: int) -> list[tuple[float, float]]:
         """When each trial ended that was recorded after an event, and how many seconds it had trained."""

@@ -16,7 +16,8 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from functools import reduce
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,6 +32,7 @@ from nightlab.records import (
     Metric,
     NightlabError,
     Purpose,
+    Share,
     Spent,
     Trial,
     Verdict,
@@ -280,17 +282,23 @@ class Ledger:
         query = f"SELECT {who}, COUNT(*) FROM events WHERE kind = 'refused' GROUP BY 1"
         return dict(self._db.execute(query).fetchall())
 
-    def spent(self) -> Spent:
-        """What all turns together took, as far as it was said; read from every experiment and every refusal."""
-        usage = "json_extract({}, '$.usage')"
+    def shares(self) -> dict[str, Share]:
+        """What each proposer had so far, the baseline's among them; read from every experiment and every refusal."""
+        had = "SELECT json_extract(candidate, '$.proposer') AS who, count(*), sum(status IS 'keep') FROM experiments"
+        found = {who: Share(tried, kept) for who, tried, kept in self._db.execute(f"{had} GROUP BY who")}
+        said = "json_extract({0}, '$.proposer'), coalesce(json_extract({0}, '$.usage'), '{{}}') AS usage"
         rows = self._db.execute(
-            f"SELECT {usage.format('candidate')} AS usage FROM experiments WHERE usage <> '{{}}' UNION ALL "
-            f"SELECT {usage.format('data')} AS usage FROM events WHERE kind = 'refused' AND usage <> '{{}}'"
+            f"SELECT 0, {said.format('candidate')} FROM experiments WHERE usage <> '{{}}' UNION ALL "
+            f"SELECT 1, {said.format('data')} FROM events WHERE kind = 'refused'"
         )
-        total = Spent()
-        for (said,) in rows:
-            total = total.plus(json.loads(said))
-        return total
+        for failed, who, usage in rows:
+            share = found.get(who, Share())
+            found[who] = replace(share, failed=share.failed + failed, spent=share.spent.plus(json.loads(usage)))
+        return found
+
+    def spent(self) -> Spent:
+        """What all turns together took, as far as it was said."""
+        return reduce(Spent.and_also, (share.spent for share in self.shares().values()), Spent())
 
     def sources(self) -> Sources:
         """Which entries of proposers' queues had their turn; of use until this ledger is closed."""
@@ -367,9 +375,9 @@ class Ledger:
         )
         return [(place, *trial_of((trial, measurement))) for place, trial, measurement in rows]
 
-    def repeated(self, trial: Trial) -> bool:
-        """Whether its genome had run before this trial started."""
-        row = self._db.execute("SELECT again FROM trials WHERE id = ?", (trial.id,)).fetchone()
+    def tells_noise(self, trial_id: str) -> bool:
+        """Whether the noise may be known better after a trial: its genome had run before, or is the baseline's."""
+        row = self._db.execute("SELECT again OR experiment = 0 FROM trials WHERE id = ?", (trial_id,)).fetchone()
         return bool(row and row[0])
 
     def trials_before(self, trial_id: str | None = None) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from dataclasses import fields
 from typing import Any
 
 from nightlab.records import Budget, Candidate, Evidence, Experiment, Measurement, PairedGain, Trial, Verdict
@@ -44,6 +45,7 @@ CREATE INDEX IF NOT EXISTS trials_again ON trials (again) WHERE again = 1;
 CREATE INDEX IF NOT EXISTS trials_open ON trials (measurement) WHERE measurement IS NULL;
 """
 
+CANDIDATE = tuple(field.name for field in fields(Candidate))
 COLUMNS = "number, proposed_at, candidate, measurement, verdict, judged_at, bar, evidence, gap"
 
 
@@ -107,8 +109,9 @@ def rebuild(db: sqlite3.Connection) -> None:
 def experiment_of(row: tuple[Any, ...]) -> Experiment:
     """The experiment in a row of ``COLUMNS``."""
     number, proposed_at, candidate, measurement, verdict, judged_at, bar, evidence, gap = row
-    facts = json.loads(candidate)
-    facts["changes"] = tuple(facts["changes"])
+    said = json.loads(candidate)
+    facts = {name: said[name] for name in CANDIDATE if name in said}  # a newer nightlab may say more of it
+    facts["changes"], facts["theme"] = tuple(facts["changes"]), tuple(facts.get("theme", ()))
     return Experiment(
         number=number,
         candidate=Candidate(**facts),

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from nightlab.records import Experiment, Metric
-from nightlab.watch.page import Row
+from nightlab.watch.facts import Row
 from nightlab.watch.spans import PHASES, Span, lanes, shares
 from nightlab.words import counted, one_line
 

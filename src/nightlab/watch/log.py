@@ -12,7 +12,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from nightlab.records import FIRST_DAY, Evidence, Experiment, Measurement, Metric, PairedGain, Trial
-from nightlab.watch.page import PART, Part, part_words
+from nightlab.watch.facts import Part
+from nightlab.watch.markdown import PART, part_words
 from nightlab.words import counted
 
 

@@ -2,35 +2,39 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
 
 from rich.text import Text
 
-from nightlab.watch.braille import Canvas, curve, extent
-from nightlab.watch.picture import InFlight, Picture, Point
-from nightlab.watch.rows import latest, seconds_words, value_of, words_of
+from nightlab.watch.braille import curve
+from nightlab.watch.picture import Abroad, InFlight, Picture, Point
+from nightlab.watch.rows import heading, latest, seconds_words, value_of, words_of
+from nightlab.watch.stairs import Stairs
+from nightlab.words import counted
 
 WIDE = 120  # columns from which there are two columns
 NEWS = 600.0  # seconds for which an alarm stands at the top
 
 
-def frame(picture: Picture, width: int, height: int, selected: int | None = None) -> list[Text]:
-    """The whole screen but its last line, as ``height`` lines of ``width``."""
+def frame(
+    picture: Picture, width: int, height: int, selected: int | None = None, stairs: Stairs | None = None
+) -> list[Text]:
+    """The whole screen but its last line, as ``height`` lines of ``width``; ``stairs`` spare drawing the same again."""
+    stairs = stairs or Stairs()
     top = [_title(picture, width), _headline(picture, width), *_alarm(picture, width)]
     foot: list[Text] = []
     if width >= WIDE and height >= 16:
         left, room = min(width * 3 // 5, 130), height - len(top)
         now = [*_now(picture, left, room // 3), Text()]
         numbers = [Text(), *_numbers(picture, width - left - 2)]
-        chart = _chart(picture, width - left - 2, max(room - len(numbers), 8))
+        chart = stairs.lines(picture, width - left - 2, max(room - len(numbers), 8))
         body = _beside([*now, *latest(picture, left, room - len(now), selected)], [*chart, *numbers], left, width, room)
     else:
         foot = _footer(picture, width, 1 if height < 16 else 2 if width >= 60 else 3)
         now = _now(picture, width, max(height // 4, 2))
         room = height - len(top) - len(now) - len(foot)
-        chart = _chart(picture, width, min(room // 3 + 1, 12)) if room >= 10 else []
+        chart = stairs.lines(picture, width, min(room // 3 + 1, 12)) if room >= 10 else []
         body = [*now, *chart, *latest(picture, width, room - len(chart), selected)]
     return fitted([*top, *fitted(body, width, height - len(top) - len(foot)), *foot], width, height)
 
@@ -79,7 +83,8 @@ def _headline(picture: Picture, width: int) -> Text:
         )
     kept, discarded, crashed = (picture.tally.get(status, 0) for status in ("keep", "discard", "crash"))
     words = f"{max(kept - 1, 0):,} kept · {discarded:,} discarded · {crashed:,} crashed"
-    return _apart(line, Text(words if width >= 90 else f"{max(kept - 1, 0):,} of {picture.done:,} kept", "dim"), width)
+    of = f" of {picture.done:,}" if width >= 60 else f"/{picture.done:,}"
+    return _apart(line, Text(words if width >= 90 else f"{max(kept - 1, 0):,}{of} kept", "dim"), width)
 
 
 def _alarm(picture: Picture, width: int) -> list[Text]:
@@ -97,7 +102,7 @@ def _alarm(picture: Picture, width: int) -> list[Text]:
 
 def _now(picture: Picture, width: int, room: int) -> list[Text]:
     """What runs: one trial with its curve in detail, or several in a line each."""
-    lines = [_heading("now", width)]
+    lines = [heading("now", width)]
     flights = picture.flights
     if not flights:
         words = "paused: nothing new starts" if picture.paused else "between two trials, or waiting for a proposal"
@@ -147,39 +152,6 @@ def _flight(flight: InFlight, width: int, rows: int) -> list[Text]:
     return lines
 
 
-def _chart(picture: Picture, width: int, height: int) -> list[Text]:
-    """The staircase of kept changes over the experiments, and the latest others as points."""
-    metric, steps = picture.about.metric, picture.steps
-    last = max([*(point.number for point in picture.points), *(step.number for step in steps)], default=0)
-    arrow = "lower is better" if metric.goal == "minimise" else "higher is better"
-    title = f"best so far · {words_of(metric.name, 24)}, {arrow} · 0 to {last:,}"
-    lines = [_heading(title if width >= 60 else "best so far", width)]
-    rows = height - 1
-    steps = tuple(step for step in steps if math.isfinite(step.value))
-    values = [step.value for step in steps]
-    if rows < 1 or not values:
-        return [*lines, Text(" nothing yet", "dim")] if rows >= 1 else []
-    low, high = extent(values)
-    margin = (high - low) * 0.12
-    low, high = low - margin, high + margin
-    labels = value_of(max(values)), value_of(min(values))
-    gutter = max(map(len, labels)) + 2
-    canvas = Canvas(max(width - gutter - 2, 4), rows)
-
-    def place(number: int, value: float) -> tuple[float, float]:
-        return number / max(1.04 * last, 1), (value - low) / (high - low)
-
-    for point in picture.points:
-        if point.status == "discard" and point.metric is not None and low <= point.metric <= high:
-            canvas.dot(*place(point.number, point.metric), "dim")
-    canvas.stairs([place(step.number, step.value) for step in steps], "green")
-    top, bottom = (round((1 - place(0, value)[1]) * (rows - 1)) for value in (max(values), min(values)))
-    for row, line in enumerate(canvas.lines()):
-        label = labels[0] if row == top else labels[1] if row == bottom else ""
-        lines.append(Text.assemble((f"{label:>{gutter}} ", "dim"), line))
-    return lines
-
-
 def facts(picture: Picture) -> list[tuple[str, str]]:
     """The figures of a session, by name, those first that are asked for most."""
     found: list[tuple[str, str]] = []
@@ -198,6 +170,8 @@ def facts(picture: Picture) -> list[tuple[str, str]]:
         silent = " at least" if spent.unpriced else ""
         found.append(("cost", f"${spent.money:.2f}{silent}, {spent.tokens:,} tokens"))
     found.append(("machine", machine_words(picture)))
+    if picture.abroad:
+        found.append(("commons", commons_words(picture.abroad)))
     if picture.sigma > 0:
         found.append(("noise", f"{picture.sigma:.2g}{'' if picture.replicates else ', believed'}"))
     if picture.self_tests:
@@ -224,6 +198,18 @@ def machine_words(picture: Picture) -> str:
     return ", ".join([*words, f"{picture.free_mb / 1024:,.1f} GB free"])
 
 
+def commons_words(abroad: Abroad) -> str:
+    """What a session had from others, in a few words."""
+    if abroad.fault:
+        return f"can't be read: {abroad.fault}"
+    measured = [f"{many} {verdict}" for verdict, many in abroad.verdicts.items()]
+    words = [f"{counted(abroad.findings, 'finding')} of {counted(abroad.authors, 'peer')}"]
+    words += [f"{abroad.quarantined} in quarantine"] * bool(abroad.quarantined)
+    words += [*measured, f"{abroad.adopted} adopted"] if measured else ["none measured yet"] * bool(abroad.findings)
+    words += [f"{abroad.threatening} dangerous"] * bool(abroad.threatening)
+    return ", ".join(words)
+
+
 def _footer(picture: Picture, width: int, rows: int) -> list[Text]:
     """The figures in so many lines, the later ones left out where there is no room."""
     lines = [Text(" ")]
@@ -239,7 +225,7 @@ def _footer(picture: Picture, width: int, rows: int) -> list[Text]:
 
 def _numbers(picture: Picture, width: int) -> list[Text]:
     """The figures in a line each, and what each proposer did."""
-    lines = [_heading("session", width)]
+    lines = [heading("session", width)]
     lines += [Text.assemble((f" {name:<10}", "dim"), words_of(words)) for name, words in facts(picture)]
     if picture.looks:
         lines.append(Text.assemble((" held out  ", "dim"), f"{picture.parted} of {picture.looks} looks parted"))
@@ -266,10 +252,6 @@ def _beside(left: list[Text], right: list[Text], middle: int, width: int, height
         line.pad_right(middle + 2 - line.cell_len)
         line.append_text(more)
     return lines
-
-
-def _heading(words: str, width: int) -> Text:
-    return Text(f"── {words} {'─' * width}"[:width], "dim")
 
 
 def _apart(left: Text, right: Text, width: int) -> Text:

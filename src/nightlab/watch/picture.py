@@ -13,7 +13,7 @@ from functools import reduce
 from typing import Any
 
 from nightlab.lab import Lab
-from nightlab.records import Budget, Experiment, Metric, Platform, Purpose, Spent, Status
+from nightlab.records import Budget, Experiment, Metric, Platform, Purpose, Share, Spent, Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +61,7 @@ class Step:
     """A kept experiment as a step of the staircase: what it counts as, its luck taken off, where that is known."""
 
     number: int
-    at: float
     value: float
-    hypothesis: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,15 +87,6 @@ class InFlight:
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
-    """What one proposer has tried, and what its turns took, refused ones included, as far as it said."""
-
-    tried: int = 0
-    kept: int = 0
-    spent: Spent = field(default_factory=Spent)
-
-
-@dataclass(frozen=True, slots=True)
 class Rule:
     """A stop rule: how far it is, in words, as a share, and in how many seconds it ends the session at this pace."""
 
@@ -116,6 +105,68 @@ class Said:
 
 
 @dataclass(frozen=True, slots=True)
+class Peer:
+    """Another author of the commons: how many findings came of theirs, and what was measured here of these.
+
+    ``trust`` is None while nothing of theirs was measured here.
+    """
+
+    author: str
+    trust: float | None
+    quarantined: bool
+    findings: int
+    verdicts: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """A finding that was measured here, as experiment ``number``; ``elsewhere``: not on the genome it was made on."""
+
+    number: int
+    author: str
+    verdict: str
+    adopted: bool
+    elsewhere: bool
+    detail: str
+    hypothesis: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Something that a remote had, and that was refused so many times."""
+
+    author: str
+    category: str
+    detail: str
+    times: int
+
+
+@dataclass(frozen=True, slots=True)
+class Abroad:
+    """What a session has to do with its commons. Words in it are strangers', made harmless.
+
+    ``peers``, ``latest``, ``refusals`` and ``threats`` (ids of findings, and what they say of themselves) are the first
+    of so many as ``authors``, ``verdicts``, ``refused`` and ``threatening`` say. ``verdicts`` counts what was measured
+    in this session, ``shared`` one's own records by their kind. ``fault``: why this is not how things stand now.
+    """
+
+    peers: tuple[Peer, ...] = ()
+    authors: int = 0
+    findings: int = 0
+    quarantined: int = 0
+    verdicts: dict[str, int] = field(default_factory=dict)
+    adopted: int = 0
+    latest: tuple[Verified, ...] = ()
+    refused: int = 0
+    refusals: tuple[Refusal, ...] = ()
+    shared: dict[str, int] = field(default_factory=dict)
+    threats: tuple[tuple[str, str], ...] = ()
+    threatening: int = 0
+    fault: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Picture:
     """A session as it stands.
 
@@ -123,7 +174,7 @@ class Picture:
     ones by status, the baseline among them. ``sigma`` is one trial's noise, from so many ``replicates``. ``duty``: the
     share of this run's wall clock that trials spent training, per slot, and ``duty_hour`` that of the last hour.
     ``rate``: experiments per hour, lately. ``alive``: whether a process runs the session; ``stopped``: why the last
-    run ended. ``fault``: why this is not how things stand now, if it is not.
+    run ended. ``abroad``: of a session that takes part in a commons. ``fault``: why this is not how things stand now.
     """
 
     about: About
@@ -133,7 +184,6 @@ class Picture:
     flights: tuple[InFlight, ...] = ()
     tally: dict[str, int] = field(default_factory=dict)
     proposers: dict[str, Share] = field(default_factory=dict)
-    refused: int = 0
     sigma: float = 0.0
     replicates: int = 0
     self_tests: int = 0
@@ -152,6 +202,7 @@ class Picture:
     alive: bool = False
     stopped: str = ""
     last_event_at: float = 0.0
+    abroad: Abroad | None = None
     machine: dict[str, float | str] = field(default_factory=dict)
     free_mb: float = 0.0
     seq: int = 0
@@ -161,6 +212,11 @@ class Picture:
     def spent(self) -> Spent:
         """What all proposers' turns took together."""
         return reduce(Spent.and_also, (share.spent for share in self.proposers.values()), Spent())
+
+    @property
+    def refused(self) -> int:
+        """Turns that became no experiment."""
+        return sum(share.failed for share in self.proposers.values())
 
     @property
     def done(self) -> int:
@@ -239,7 +295,8 @@ def as_json(picture: Picture) -> dict[str, Any]:
         told["sigmas"] = _finite(picture.sigmas(point))
     if picture.champion:
         facts["champion"]["sigmas"] = _finite(picture.sigmas(picture.champion))
-    facts |= {"done": picture.done, "left": _finite(picture.left), "spent": _finite(asdict(picture.spent))}
+    facts |= {"done": picture.done, "refused": picture.refused}
+    facts |= {"left": _finite(picture.left), "spent": _finite(asdict(picture.spent))}
     return facts
 
 

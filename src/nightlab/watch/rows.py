@@ -66,14 +66,19 @@ def row(picture: Picture, point: Point, width: int | None) -> Text:
         )
     if room >= 100:
         line.append(f"{words_of(point.proposer, 10):<11}", "dim")
-    line.append(
-        words_of(point.hypothesis), "" if point.status == "keep" else "dim" if point.status == "discard" else ""
-    )
+    if point.status == "discard" and (point.gain or 0.0) > 0:  # better than its parent, which was not the champion
+        line.append(f"on #{point.parent}: ", "dim")
+    line.append(words_of(point.hypothesis), "dim" if point.status == "discard" else "")
     if point.detail and point.status == "crash":
         line.append(f" · {words_of(point.detail)}", "red")
     if width is not None:
         line.truncate(width, overflow="ellipsis")
     return line
+
+
+def heading(words: str, width: int) -> Text:
+    """What stands above a part of the screen."""
+    return Text(f"── {words} {'─' * width}"[:width], "dim")
 
 
 def value_of(value: float | None) -> str:

@@ -18,6 +18,7 @@ from nightlab.records import Experiment, Measurement, Metric, NightlabError, Tri
 from nightlab.watch.log import print_experiment
 from nightlab.watch.panels import fitted, frame
 from nightlab.watch.picture import Picture
+from nightlab.watch.stairs import Stairs
 from nightlab.watch.terminal import Terminal
 
 EVERY = 0.5  # seconds between two looks
@@ -79,6 +80,7 @@ class Screen:
         self.typed, self.top, self.page = "", 0, 1
         self._message, self._until = Text(), 0.0
         self._details: list[Text] = []
+        self._stairs = Stairs()
         self._ended = False
         self._wake, self._waker = os.pipe()
 
@@ -124,7 +126,8 @@ class Screen:
             self.top = max(min(self.top, len(body) - self.page), 0)
             body = body[self.top :]
         else:
-            return [*frame(picture, width, rows, self.selected), *fitted([self._bottom(picture, width)], width, 1)]
+            body = frame(picture, width, rows, self.selected, self._stairs)
+            return [*body, *fitted([self._bottom(picture, width)], width, 1)]
         head = frame(picture, width, min(rows, 2))
         return [
             *head,

@@ -61,6 +61,11 @@ def off_duty(opened: Sequence[Mapping[str, Any]], stopped: Sequence[Mapping[str,
     return found
 
 
+def duty(trained: float, seconds: float, slots: int) -> float:
+    """The duty cycle: the share of the slots' time, of so many seconds each, that went into training."""
+    return min(max(trained, 0.0) / max(slots * seconds, 1e-9), 1.0)
+
+
 def lanes(found: Sequence[Span]) -> list[list[Span]]:
     """The spans, each in the first slot that was free: the ledger says when a trial ran, not in which slot.
 
@@ -95,10 +100,10 @@ def shares(
             for at, seconds in span.parts(phase):
                 _spread(sums[phase], begun, width, at, seconds, 1.0)
     shared = {
-        phase: [min(spent / (slots * time), 1.0) if time > 1e-9 else 0.0 for spent, time in zip(row, on, strict=True)]
+        phase: [duty(spent, time, slots) if time > 1e-9 else 0.0 for spent, time in zip(row, on, strict=True)]
         for phase, row in sums.items()
     }
-    return edges, shared, sum(sums["training"]) / max(slots * sum(on), 1e-9)
+    return edges, shared, duty(sum(sums["training"]), sum(on), slots)
 
 
 def _spread(bins: list[float], begun: float, width: float, at: float, seconds: float, sign: float) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from nightlab.lab import Stop
 from nightlab.records import Budget, Spent
 from nightlab.watch.picture import InFlight, Picture, Rule
+from nightlab.watch.spans import duty
 
 HOUR = 3600.0
 RECENT = 5  # experiments whose pace is the rate, where they take longer than an hour
@@ -17,12 +18,12 @@ def trained_within(trials: Iterable[tuple[float, float]], since: float) -> float
     return sum(min(seconds, end - since) for end, seconds in trials if end > since)
 
 
-def duty(trained: float, begun: float, at: float, flights: Iterable[InFlight], slots: int) -> float | None:
-    """The share of the time from ``begun`` to ``at`` that each slot trained, what is under way included."""
+def duty_since(trained: float, begun: float, at: float, flights: Iterable[InFlight], slots: int) -> float | None:
+    """The duty cycle from ``begun`` to ``at``, what is under way included; None where that is too short to tell."""
     if at - begun < 1:
         return None
     under_way = sum(at - max(flight.since, begun) for flight in flights if flight.phase == "training")
-    return min(max(trained + under_way, 0.0) / (at - begun) / slots, 1.0)
+    return duty(trained + under_way, at - begun, slots)
 
 
 def rate(judged: Sequence[float], begun: float, at: float) -> float | None:

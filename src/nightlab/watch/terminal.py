@@ -15,7 +15,8 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
-from rich.console import Console
+from rich.console import COLOR_SYSTEMS, Console
+from rich.segment import Segment
 from rich.text import Text
 
 from nightlab.watch.outlet import Outlet
@@ -116,11 +117,12 @@ class Terminal:
                 self.outlet.write(f"{SYNC}{''.join(parts)}{SHOWN}")
 
     def _drawn(self, line: Text) -> str:
-        with self.console.capture() as drawn:
-            self.console.print(
-                line, end="", no_wrap=True, crop=False, overflow="ignore", highlight=False, soft_wrap=True
-            )
-        return drawn.get()
+        """A line as the terminal takes it. The console would also wrap, measure and record it: five times the work."""
+        system = COLOR_SYSTEMS.get(self.console.color_system or "")
+        parts = line.render(self.console)
+        if self.console.no_color:
+            parts = Segment.remove_color(parts)
+        return "".join(style.render(text, color_system=system) if style else text for text, style, _ in parts)
 
     # -- keys ------------------------------------------------------------------------------------
 

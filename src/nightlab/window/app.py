@@ -7,7 +7,6 @@ import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from anyio.to_thread import run_sync
@@ -45,24 +44,40 @@ class Window:
         return state_folder(self.lab) / self.tag
 
 
-def make_app(window: Window, *, token: str = "", names: tuple[str, ...] = ()) -> Starlette:
-    """The application for one session. With a ``token``, who has it is let in; ``names``: more of this machine's."""
-    live = Live(window.folder)
+class Answers:
+    """What a page of one session asks, answered; and its orders and notes, left for the session."""
 
-    async def page(request: Request) -> Response:
+    def __init__(self, window: Window) -> None:
+        self.window, self.live = window, Live(window.folder)
+
+    @property
+    def routes(self) -> list[Route | Mount]:
+        return [
+            Route("/", self.page),
+            Route("/api/points", self.points),
+            Route("/api/words", self.words),
+            Route("/api/events", self.events),
+            Route("/api/experiments/{number}", self.experiment),
+            Route("/api/compare", self.compare),
+            Route("/api/orders", self.order, methods=["POST"]),
+            Route("/api/notes", self.note, methods=["POST"]),
+            Mount("/page", StaticFiles(directory=PAGE)),
+        ]
+
+    async def page(self, request: Request) -> Response:
         return FileResponse(PAGE / "index.html", headers={"cache-control": "no-cache"})
 
-    async def points(request: Request) -> Response:
-        told = await live.columns()
-        return JSONResponse({**told, "read_only": window.read_only})
+    async def points(self, request: Request) -> Response:
+        told = await self.live.columns()
+        return JSONResponse({**told, "read_only": self.window.read_only})
 
-    async def words(request: Request) -> Response:
+    async def words(self, request: Request) -> Response:
         first, last = (_number(name, request.query_params.get(name, "")) for name in ("first", "last"))
-        return JSONResponse(await live.words(first, min(last, first + 20_000)))
+        return JSONResponse(await self.live.words(first, min(last, first + 20_000)))
 
-    async def events(request: Request) -> Response:
+    async def events(self, request: Request) -> Response:
         mark = request.headers.get("last-event-id") or request.query_params.get("mark", "")
-        told = live.events(mark)
+        told = self.live.events(mark)
         head = await anext(told)  # so that one too many is told so, instead of a stream that ends
 
         async def stream() -> AsyncIterator[str]:
@@ -75,45 +90,42 @@ def make_app(window: Window, *, token: str = "", names: tuple[str, ...] = ()) ->
 
         return StreamingResponse(stream(), media_type="text/event-stream")
 
-    async def experiment(request: Request) -> Response:
+    async def experiment(self, request: Request) -> Response:
         number = _number("number", request.path_params["number"])
-        return JSONResponse(await run_sync(looks.experiment, window.lab, window.tag, number))
+        return JSONResponse(await run_sync(looks.experiment, self.window.lab, self.window.tag, number))
 
-    async def compare(request: Request) -> Response:
+    async def compare(self, request: Request) -> Response:
         one, other = (_number(name, request.query_params.get(name, "")) for name in ("one", "other"))
-        return JSONResponse(await run_sync(looks.comparison, window.lab, window.tag, one, other))
+        return JSONResponse(await run_sync(looks.comparison, self.window.lab, self.window.tag, one, other))
 
-    async def order(request: Request) -> Response:
+    async def order(self, request: Request) -> Response:
         word = " ".join((await _told(request, "order")).split())  # an order is a line
-        return await _write(window, partial(leave, window.folder, word))
+        return await self._write(leave, word)
 
-    async def note(request: Request) -> Response:
+    async def note(self, request: Request) -> Response:
         words = one_line(await _told(request, "words"), NOTE)
+        if not words:
+            raise NightlabError("a note needs words")
+        return await self._write(add_note, words)
 
-        def write() -> None:
-            if not words:
-                raise NightlabError("a note needs words")
-            add_note(window.folder, words)
+    async def _write(self, write: Callable[[Path, str], object], words: str) -> Response:
+        if self.window.read_only:
+            raise NightlabError("this window is for looking only", "start it without --read-only: nightlab serve")
+        await run_sync(write, self.window.folder, words)
+        return JSONResponse({"done": True})
 
-        return await _write(window, write)
+
+def make_app(window: Window, *, token: str = "", names: tuple[str, ...] = ()) -> Starlette:
+    """The application for one session. With a ``token``, who has it is let in; ``names``: more of this machine's."""
+    answers = Answers(window)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         yield
-        live.close()
+        answers.live.close()
 
     return Starlette(
-        routes=[
-            Route("/", page),
-            Route("/api/points", points),
-            Route("/api/words", words),
-            Route("/api/events", events),
-            Route("/api/experiments/{number}", experiment),
-            Route("/api/compare", compare),
-            Route("/api/orders", order, methods=["POST"]),
-            Route("/api/notes", note, methods=["POST"]),
-            Mount("/page", StaticFiles(directory=PAGE)),
-        ],
+        routes=answers.routes,
         middleware=[
             Middleware(Guard, token=token, names=names),
             Middleware(GZipMiddleware, minimum_size=2000, compresslevel=1),
@@ -121,13 +133,6 @@ def make_app(window: Window, *, token: str = "", names: tuple[str, ...] = ()) ->
         exception_handlers=dict.fromkeys((NightlabError, OSError, sqlite3.Error), _mendable),
         lifespan=lifespan,
     )
-
-
-async def _write(window: Window, write: Callable[[], None]) -> Response:
-    if window.read_only:
-        raise NightlabError("this window is for looking only", "start it without --read-only: nightlab serve")
-    await run_sync(write)
-    return JSONResponse({"done": True})
 
 
 async def _told(request: Request, name: str) -> str:

@@ -5,8 +5,10 @@ import { Hands } from "./hands.js";
 import { cross, cut, dot, fitted, line, ring, ticks } from "./pen.js";
 import { STATUS } from "./store.js";
 
-const EDGE = { left: 74, right: 18, top: 18, bottom: 30 };
-const NARROW = { left: 52, right: 10, top: 14, bottom: 28 };
+const EDGE = { right: 18, top: 18, bottom: 30 };
+const NARROW = { right: 10, top: 14, bottom: 28 };
+const GUTTER = 12; // pixels beside the numbers at the left
+const FONT = "12px system-ui, sans-serif";
 const LABEL = 42; // characters of a kept change's label
 const TILT = -Math.PI / 7;
 const LINE = 13; // pixels between two labels
@@ -45,10 +47,15 @@ export class Chart {
       }
       canvas.getContext("2d").setTransform(dense, 0, 0, dense, 0, 0);
     }
-    this.edge = width < 520 ? NARROW : EDGE;
     [this.width, this.height] = [width, height];
     this.steps = this.store.keeps().filter((n) => !Number.isNaN(this.store.value(n)));
     this.domain = this.values();
+    this.levels = ticks(...this.domain, Math.max(2, Math.floor(height / 70)));
+    const digits = Math.max(0, Math.min(8, -Math.floor(Math.log10(this.levels[1] - this.levels[0] || 1))));
+    this.labels = this.levels.map((value) => value.toFixed(digits).replace("-", "−"));
+    const pen = this.back.getContext("2d");
+    pen.font = FONT;
+    this.edge = { ...(width < 520 ? NARROW : EDGE), left: GUTTER + Math.max(0, ...this.labels.map((label) => pen.measureText(label).width)) };
   }
 
   /** Which values are seen: from the worst kept one to the best, with room; others stand at the edge. */
@@ -98,7 +105,7 @@ export class Chart {
     this.paint = colours("ink", "quiet", "line", "keep", "point", "crash", "accent", "card", "claim");
     const pen = this.back.getContext("2d");
     pen.clearRect(0, 0, this.width, this.height);
-    pen.font = "12px system-ui, sans-serif";
+    pen.font = FONT;
     this.axes(pen);
     this.points(pen);
     this.stairs(pen);
@@ -112,17 +119,14 @@ export class Chart {
     pen.fillStyle = this.paint.quiet;
     pen.textBaseline = "middle";
     pen.textAlign = "right";
-    const [low, high] = this.domain;
-    const each = ticks(low, high, Math.max(2, Math.floor(this.height / 70)));
-    const digits = Math.max(0, Math.min(8, -Math.floor(Math.log10(each[1] - each[0] || 1))));
-    for (const value of each) {
+    for (const [at, value] of this.levels.entries()) {
       line(pen, this.paint.line, [left, this.y(value)], [this.width - right, this.y(value)]);
-      pen.fillText(value.toFixed(digits).replace("-", "−"), left - 8, this.y(value));
+      pen.fillText(this.labels[at], left - 8, this.y(value));
     }
     pen.textAlign = "center";
     pen.textBaseline = "alphabetic";
     const [from, to] = this.span;
-    for (const n of ticks(Math.max(0, from), Math.min(to, Math.max(this.store.size - 1, 9)), Math.max(2, Math.floor(this.width / 110)))) {
+    for (const n of ticks(Math.max(0, from), Math.min(to, Math.max(this.store.size - 1, 9)), Math.max(3, Math.floor(this.width / 110)))) {
       if (Number.isInteger(n)) pen.fillText(n.toLocaleString("en"), this.x(n), this.height - 9);
     }
     line(pen, this.paint.line, [left, this.height - bottom], [this.width - right, this.height - bottom]);
@@ -203,13 +207,13 @@ export class Chart {
       pen.strokeStyle = this.paint.card;
       pen.lineWidth = 1.5;
       pen.beginPath();
-      dot(pen, x, y, seen.length > this.width / 6 ? 2.5 : 4.5);
+      dot(pen, x, y, seen.length > this.width / 6 ? 2.5 : seen.length > this.width / 20 ? 3.3 : 4.5);
       pen.fill();
       pen.stroke();
       if (store.level(n)) ring(pen, this.paint.keep, x, y, 8);
     }
     pen.globalAlpha = 1;
-    this.labels(pen, seen);
+    this.names(pen, seen);
     pen.restore();
   }
 
@@ -227,7 +231,7 @@ export class Chart {
   }
 
   /** The words of what was kept, the largest steps first, as far as they don't run into each other. */
-  labels(pen, seen) {
+  names(pen, seen) {
     const { store } = this;
     const tilt = store.maximise ? -TILT : TILT;
     const before = new Map(this.steps.map((n, at) => [n, this.steps[Math.max(at - 1, 0)]]));

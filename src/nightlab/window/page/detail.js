@@ -118,8 +118,8 @@ export class Detail {
       facts(this.facts(told)),
       el("div", { class: "acts" }, link(told.parent, `Parent #${told.parent}`), against(told.parent, "Compare with parent"), against(champion, `Compare with champion #${champion}`), this.asking()),
       el("div", { class: "acts orders" }),
-      figure(curves, CLAIM),
       section("Change", difference(told)),
+      curves.length ? section("Training", figure(curves, CLAIM)) : "",
       told.trials.length ? section("Trials", trials(told.trials, store.about.metric.name)) : "",
       told.log ? section("The end of what it printed", el("p", { class: "quiet" }, "The candidate's own words: nothing here is measured."), el("pre", { class: "log", tabindex: "0", "aria-label": "The end of what it printed" }, told.log)) : "",
     ];

@@ -122,11 +122,11 @@ export class List {
     return el("div", { ...props, "aria-label": tree ? store.sentence(row.n) : undefined },
       tree ? this.rails(row) : cell("sign", SIGNS[store.status[row.n]]),
       cell("n", `#${row.n}`),
-      cell("verdict", verdict === "discard" && reason ? reason : verdict, level ? el("b", { class: "level" }, ` ${level}`) : ""),
+      cell("verdict", level || (verdict === "discard" && reason ? reason : verdict)),
       cell("metric", number(store.metric[row.n])),
       cell("gain", Number.isNaN(gain) ? "" : signed(gain, 5), Number.isNaN(sigmas) ? "" : el("small", {}, ` ${signed(sigmas, 1)}σ`)),
       cell("who", store.proposers[store.proposer[row.n]]),
-      cell("words", store.words(row.n)));
+      cell("words", store.elsewhere(row.n) ? el("span", { class: "quiet" }, `on #${store.parent[row.n]}: `) : "", store.words(row.n)));
   }
 
   rails(row) {

@@ -2,13 +2,15 @@
 
 import { ask, tell } from "./ask.js";
 import { Chart } from "./chart.js";
+import { Commons } from "./commons.js";
 import { Detail } from "./detail.js";
 import { by, el } from "./dom.js";
 import { List } from "./list.js";
 import { Panels } from "./panels.js";
-import { Store } from "./store.js";
+import { shortly, Store } from "./store.js";
 
 const SILENT = 60_000; // milliseconds without a word, after which the connection counts as lost
+const MANY = 200; // that one can choose from, the most frequent
 const PATIENCE = 200; // milliseconds after the last key of a filter
 
 const store = new Store();
@@ -96,6 +98,7 @@ const detail = new Detail(store, order);
 const list = new List(store, (n) => detail.compare(n));
 new Chart(store);
 new Panels(store);
+new Commons(store);
 
 by("pause").addEventListener("click", () => order(by("pause").dataset.order));
 by("unpin").addEventListener("click", () => order("unpin"));
@@ -124,7 +127,9 @@ function choices() {
   const { proposers = {} } = store.picture;
   put("verdict", [["", "all"], ["keep", `kept (${tally.keep})`], ["discard", `discarded (${tally.discard})`], ["crash", `crashed (${tally.crash})`], ["running", "not judged yet"], ["shown", "shown on fresh seeds"]]);
   put("proposer", [["", "all"], ...Object.entries(proposers).sort((a, b) => b[1].tried - a[1].tried).map(([name, one]) => [name, `${name} (${one.tried})`])]);
-  put("theme", [["", "all"], ...[...store.themes].sort((a, b) => b[1] - a[1]).slice(0, 200).map(([name, many]) => [name, `${name} (${many})`])]);
+  const themes = [...store.themes].sort((a, b) => b[1] - a[1]).slice(0, MANY);
+  const short = shortly(themes.map(([name]) => name));
+  put("theme", [["", "all"], ...themes.map(([name, many], at) => [name, `${short[at]} (${many})`])]);
 }
 for (const event of ["picture", "points", "words"]) store.addEventListener(event, choices);
 
@@ -146,20 +151,20 @@ by("detail").addEventListener("keydown", (event) => {
 
 // -- colours ---------------------------------------------------------------------------------------
 
-const THEMES = { system: "◐", light: "○", dark: "●" };
+const COLOURS = { system: "◐", light: "○", dark: "●" };
 
-function wear(theme) {
-  document.documentElement.dataset.theme = theme;
-  by("theme").textContent = THEMES[theme];
-  by("theme").setAttribute("aria-label", `Colours: ${theme === "system" ? "as the system" : theme}`);
+function wear(colours) {
+  document.documentElement.dataset.colours = colours;
+  by("colours").textContent = COLOURS[colours];
+  by("colours").setAttribute("aria-label", `Colours: ${colours === "system" ? "as the system" : colours}`);
   store.tell("picture");
 }
 
-by("theme").addEventListener("click", () => {
-  const names = Object.keys(THEMES);
-  const next = names[(names.indexOf(document.documentElement.dataset.theme) + 1) % names.length];
-  localStorage.setItem("theme", next);
+by("colours").addEventListener("click", () => {
+  const names = Object.keys(COLOURS);
+  const next = names[(names.indexOf(document.documentElement.dataset.colours) + 1) % names.length];
+  localStorage.setItem("colours", next);
   wear(next);
 });
-wear(THEMES[localStorage.getItem("theme")] ? localStorage.getItem("theme") : "system");
+wear(COLOURS[localStorage.getItem("colours")] ? localStorage.getItem("colours") : "system");
 load();

@@ -5,7 +5,7 @@ import { by, clock, count, el, inFrame, lasting, number, put, share } from "./do
 import { evidence, facts } from "./detail.js";
 
 const QUIET = 3; // seconds of a phase that are not worth telling
-const SAID = 5; // alarms and troubles that are shown, the latest
+const SAID = 3; // alarms and troubles that are shown, the latest
 
 export class Panels {
   constructor(store) {
@@ -110,7 +110,7 @@ export class Panels {
       el("div", { class: `meter${done === null ? " unknown" : ""}`, role: "progressbar", "aria-label": `Training of experiment ${flight.experiment}`, "aria-valuemin": 0, "aria-valuemax": 100, "aria-valuenow": done === null ? undefined : Math.round(done * 100) }, bar(done ?? 0)),
       el("p", { class: "words" }, words || "…", flight.proposer ? el("span", { class: "quiet" }, ` · ${flight.proposer}`) : ""),
       el("p", { class: "quiet" }, [`seed ${flight.seed}`, flight.slot !== null && `slot ${flight.slot}`, ...flight.changes].filter(Boolean).join(" · ")),
-      spark(flight.curve));
+      spark(flight.curve), flight.curve.length > 1 ? el("p", { class: "quiet" }, `loss ${number(flight.curve.at(-1)[1], 4)}, it says`) : "");
   }
 
   pace() {

@@ -2,7 +2,6 @@
 
 export const STATUS = { keep: 0, discard: 1, crash: 2, running: -1 };
 export const VERDICTS = { 0: "keep", 1: "discard", 2: "crash", "-1": "running" };
-export const OTHER = "other code";
 const NUMBERS = { status: Int8Array, metric: Float64Array, bar: Float64Array, gap: Float64Array, parent: Int32Array,
   proposed_at: Float64Array, judged_at: Float64Array, reason: Uint16Array, proposer: Uint16Array };
 const CHUNK = 10000; // experiments whose words are fetched at once
@@ -28,6 +27,7 @@ export class Store extends EventTarget {
     this.evidence = new Map();
     this.hypothesis = [];
     this.changes = [];
+    this.theme = []; // what each is about: parts of the genome
     this.themes = new Map(); // how many experiments are about each
     for (const [name, kind] of Object.entries(NUMBERS)) this[name] = new kind(1024);
     this.shown = new Uint8Array(1024); // what the filter lets through
@@ -96,8 +96,9 @@ export class Store extends EventTarget {
 
   hear(told) {
     told.number.forEach((n, at) => {
-      if (this.changes[n] === undefined) {
-        for (const theme of themesOf(told.changes[at], n)) this.themes.set(theme, (this.themes.get(theme) ?? 0) + 1);
+      if (this.theme[n] === undefined) {
+        this.theme[n] = told.theme[at].map((place) => told.themes[place]);
+        for (const theme of this.theme[n]) this.themes.set(theme, (this.themes.get(theme) ?? 0) + 1);
       }
       this.hypothesis[n] = told.hypothesis[at];
       this.changes[n] = told.changes[at];
@@ -127,7 +128,7 @@ export class Store extends EventTarget {
     const words = text.toLowerCase().split(/\s+/).filter(Boolean);
     const who = proposer ? this.proposers.indexOf(proposer) : -1;
     const passes = (n) => (!verdict || this.isOf(n, verdict)) && (!proposer || this.proposer[n] === who)
-      && (!theme || themesOf(this.changes[n], n).includes(theme)) && (!words.length || this.says(n, words));
+      && (!theme || this.theme[n]?.includes(theme)) && (!words.length || this.says(n, words));
     const look = (n) => {
       const now = !this.filtering || passes(n) ? 1 : 0;
       this.matched += now - this.shown[n];
@@ -202,6 +203,11 @@ export class Store extends EventTarget {
     return (this.evidence.get(n) ?? []).filter((one) => one.against === 0 && !one.what).at(-1)?.gain ?? null;
   }
 
+  /** Whether it is better than its parent and still no keep: then its parent was not the champion. */
+  elsewhere(n) {
+    return this.status[n] === STATUS.discard && this.gain(n) > 0 && this.parent[n] >= 0;
+  }
+
   words(n) {
     return this.hypothesis[n] ?? "…";
   }
@@ -215,11 +221,10 @@ export class Store extends EventTarget {
   }
 }
 
-/** What a change is about: the constants that it moved, or some other code. */
-export function themesOf(changes, n) {
-  if (changes === undefined || n === 0) return [];
-  const names = changes.map((change) => change.split(" ")[0]);
-  return names.length ? [...new Set(names)] : [OTHER];
+/** Themes in as few words as tell them apart: without the file, where there is but one. */
+export function shortly(themes) {
+  const alone = new Set(themes.map((theme) => theme.split(":")[0])).size === 1;
+  return themes.map((theme) => (alone ? theme.slice(theme.indexOf(":") + 1) : theme));
 }
 
 function place(words, word) {
