@@ -41,7 +41,7 @@ Kind = Literal["gross", "careful", "sybil", "flood", "collude", "forge"]
 LATE, CHURN, AWAY = 0.1, 0.02, 10.0  # who joins late; goes offline after a turn; for how many rounds
 SPLIT = (0.3, 0.5)  # of the time: the network is in two halves
 LATENCY = 0.2  # rounds from a push to its being there for others
-MANY, SAMPLED = 1000, 20  # peers from which on one record in so many is signed, encoded and checked
+MANY, SAMPLED = 500, 20  # peers from which on one record in so many is signed, encoded and checked
 FLOOD = 20  # records of a flooder in a round
 NAMES = 5  # new names of a Sybil in a round
 
@@ -229,15 +229,16 @@ class Liar:
         words = f"{draw.getrandbits(64):x} {draw.getrandbits(64):x} r{draw.getrandbits(32):x}"
         said = Candidate("", "", "", "", words, changes=(words,))
         runs, against = ([{"seed": draw.getrandbits(40), "value": at}] for at in (value, value + gain))
-        patch, ends = patch_text(site, 0, after), [f"{draw.getrandbits(256):064x}" for _ in range(2)]
+        patch, ends = patch_text((site, 0, after)), [f"{draw.getrandbits(256):064x}" for _ in range(2)]
         commit = network.repo.change(network.repo.commit(network.repo.base, START), site, after)
         return finding_body(ends, patch, runs, against, said), patch, commit
 
     def votes(self) -> list[tuple[dict[str, Any], None, str]]:
         """Praise for what the others of the ring published, blame and warnings for what honest ones found."""
-        found, draw = self.network.shelf.findings, self.network.draw
+        shelf, draw = self.network.shelf, self.network.draw
+        found = shelf.findings
         bodies = list[tuple[dict[str, Any], None, str]]()
-        for entry in draw.sample(found, min(4, len(found))):
+        for entry in (shelf.entries[name] for name in draw.sample(found, min(4, len(found)))):
             ours = entry.author not in self.network.honest
             if entry.author == self.author.name:
                 continue

@@ -6,6 +6,7 @@ What is simulated is what stands below them: genomes, the trials, git and the le
 
 from __future__ import annotations
 
+import functools
 import math
 import random
 from collections.abc import Sequence
@@ -25,53 +26,42 @@ from swarm_world import (
     SITES,
     START,
     TASK,
-    Book,
-    Chains,
     Ledger,
     Repo,
     Shelf,
-    change_of,
+    changes_of,
     finding_body,
-    patch_text,
 )
 
-from nightlab import peers, sharing, transplant
-from nightlab.commons import queue
+from nightlab import peers, sharing, transplant, ways
 from nightlab.commons.capability import Fit, both, matches, negotiate
 from nightlab.commons.exchange import Entry
 from nightlab.commons.record import Finding, genome_id
-from nightlab.commons.trust import Judgement, Warning
-from nightlab.findings import instant
+from nightlab.findings import instant, target_of
 from nightlab.judge import Again, Contestant, Judge, Noise, make_rule
 from nightlab.records import Candidate, Experiment, Measurement, Verdict
 from nightlab.standing import OWN_SEED
 
-SHORT = 12  # findings whose priority is worked out before it is known that no other can be higher
-LATEST = 100  # verdicts of others on one author that are looked at
 JUDGE = Judge(METRIC, {}, make_rule("shrunk"))
 
 
 class Known(peers.Peers):
     """What one lab knows of its peers: the product's, over a shelf that all share.
 
-    A lab sees of it what was there when it last synced. Of the findings that the product would look at, those that
-    fit nowhere or can't come first are left out before it works out their priorities. Of others' verdicts on one
-    author it hears the latest ``LATEST``, for all together weigh half of its own. Nothing else is done otherwise.
+    A lab sees of it what was there when it last synced; only whose step an older one was, it knows at once.
     """
 
     def __init__(self, session: Lab, commons: None) -> None:
         self.session, self.shelf, self.commons = session, session.shelf, session.shelf
-        self.task, self.platform, self.entries = TASK, PLATFORM, Book(self.shelf)
+        self.task, self.platform, self.entries = TASK, PLATFORM, session.shelf.entries
         self.trust, self.threats, self.doubts, self.measured = {}, set(), {}, []
-        self._fits = self.shelf.fits
-        self.short: list[tuple[Entry, Finding]] = []
+        self._fits, self._claims, self._me = session.shelf.fits, session.shelf.claims, session.name
 
     def learn(self, *measured: dict[str, Any]) -> None:
         self.measured += measured
-        self._chains = Chains(self.shelf, self.session.side, self.session.synced)
         now = CLOCK.time()
-        self.trust = peers.trust([*self.own(), *self._others()], now)
-        self.threats = peers.threats(self._warnings(), self.trust, now)
+        self.trust = peers.trust([*self.own(), *self._others(now)], now)
+        self.threats = peers.threats(self._warnings(now), self.trust, now)
         self.doubts |= {note["target"]: note["doubt"] for note in measured if "doubt" in note}
 
     def fit(self, entry: Entry, finding: Finding) -> Fit:
@@ -79,68 +69,19 @@ class Known(peers.Peers):
             self._fits[entry.id] = both(matches(finding, self.task), negotiate(finding.requires, HAVE))
         return self._fits[entry.id]
 
-    def offers(
-        self, sigma: float, champion: Experiment, tried: Sequence[frozenset[str]], used: set[str]
-    ) -> tuple[list[Any], list[Any]]:
-        """The product's offers, of those findings among which the next one must be.
+    def _published(self, author: str, kind: type) -> list[Entry]:
+        return self.shelf.published(author, kind, self.session.side, self.session.synced)
 
-        A priority is at most what it would be if nothing alike had been tried. So once the best offer whose author
-        may have the turn is worth more than that of every finding that was not looked at, those can't come first.
-        """
-        there = super()._findings()
-        bound, had = self._bounds(there, sigma, champion, used), set(self.session.proposer._tried[-queue.ROUND :])
-        order, many = np.argsort(-bound, kind="stable"), SHORT
-        possible = int((bound > 0).sum())
-        while True:
-            self.short = [there[n] for n in order[: min(many, possible)]]
-            offers, told = super().offers(sigma, champion, tried, used)
-            best = max((offer.priority for offer in offers if offer.author not in had), default=0.0)
-            if many >= possible or best >= bound[order[many]]:
-                return offers, told
-            many *= 4
+    def _made(self, genome: str) -> Sequence[Entry]:
+        return self.shelf.makers.get(genome, ())
 
-    def proven(self, author: str) -> bool:
-        return author in self.trust and self.trust[author].value > 0.5
-
-    def _bounds(
-        self, there: Sequence[tuple[Entry, Finding]], sigma: float, champion: Experiment, used: set[str]
-    ) -> Any:
-        """What the priority of each finding is at most; 0 for what is used up, or fits on nothing here."""
-        lab, shelf = self.session, self.shelf
-        claimed, value, author, parent, site, before, _ = shelf.columns[[shelf.place[entry.id] for entry, _ in there]].T
-        trusted = np.full(len(shelf.authors), 0.5)
-        for name, known in self.trust.items():
-            trusted[shelf.authors[name]] = 0.0 if known.quarantined else known.value
-        assert champion.bar is not None
-        here = np.frombuffer(lab.repo.genomes[champion.candidate.commit], np.uint8)
-        fits = here[site.astype(int)] == before
-        for ground in lab.grounds:
-            if ground in shelf.genomes:
-                fits |= (value < champion.bar) & (parent == shelf.genomes[ground])
-        fits &= (claimed > 0) & np.array([entry.id not in used for entry, _ in there], bool)
-        with np.errstate(all="ignore"):
-            left = np.clip((champion.bar - value) / claimed, queue.LEAST, 1)
-        ceiling = peers.priority(math.inf, sigma, 1.0, 1.0, 1.0)
-        return np.where(fits, np.minimum(claimed, ceiling) * trusted[author.astype(int)] * left, 0.0)
-
-    def _findings(self) -> list[tuple[Entry, Finding]]:
-        return self.short
-
-    def _others(self) -> list[Judgement]:
-        """What others say of the authors that were measured here: of nobody else does it matter."""
-        lab, found = self.session, list[Judgement]()
-        for author in {note["author"] for note in self.measured}:
-            said = self.shelf.verdicts.get(author, ())[-LATEST:]
-            found += [one for one, seen in said if seen[lab.side] <= lab.synced and one.by != lab.name]
-        return found
-
-    def _warnings(self) -> list[Warning]:
-        """The warnings of those who are trusted, for nobody else's count, and what was seen here."""
-        lab, said = self.session, list[Warning]()
-        for author in filter(self.proven, self.trust):
-            there = self.shelf.warnings.get(author, ())
-            said += [warning for warning, seen in there if seen[lab.side] <= lab.synced]
-        return said + [Warning(n["target"], "", n["at"], own=True) for n in self.measured if n["reason"] == "tampered"]
+    def _strangers(self) -> list[str]:
+        known = {self.session.name, *(note["author"] for note in self.measured)}
+        names = self.shelf.authors
+        found = (
+            name for name in random.sample(names, min(peers.STRANGERS + len(known), len(names))) if name not in known
+        )
+        return list(found)[: peers.STRANGERS]
 
 
 class Lab:
@@ -156,8 +97,8 @@ class Lab:
         self.name, self.shelf, self.repo, self.policy, self.sigma = name, shelf, repo, policy, sigma
         self.draw, self.ledger, self.side, self.synced = random.Random(seed), Ledger(), 0, -1.0
         self.finder, self.outbox = False, list[tuple[dict[str, Any], str | None, str]]()
+        self.shared: set[str] = set()
         self.on_liars = self.on_others = self.trials = self.answered = 0
-        self.grounds: dict[str, None] = {}
         self.proposer = transplant.Transplant(self, {}, set(), lambda: Noise(sigma, 100.0))
         self.proposer._draw = random.Random(f"{seed} checks")
         self._see_through(Candidate(repo.commit(repo.base, START), "", "", "baseline", ""))
@@ -187,13 +128,13 @@ class Lab:
             if proposal := proposer.propose(None):
                 on = proposal.on or self.champion().candidate.commit
                 commit = self.repo.commit_patch(on, proposal.patch, "")
-                words = self._candidate(commit, on, change_of(proposal.patch), proposer.name, proposal.source)
+                words = self._candidate(commit, on, changes_of(proposal.patch), proposer.name, proposal.source)
                 proposer.tell(proposal, None)
                 before = self.trials
                 experiment = self._see_through(words)
-                place = self.shelf.place[proposal.source.split("@")[0]]
+                lie = target_of(proposal.source) in self.shelf.lies
                 self.on_others += self.trials - before
-                self.on_liars += (self.trials - before) * int(self.shelf.columns[place, 6])
+                self.on_liars += (self.trials - before) * lie
                 proposer.judged(experiment)
                 self._answer()
                 return
@@ -209,14 +150,16 @@ class Lab:
             commit = self.repo.change(on, site, after)
             if after != before and (site == PLANT or not self.ledger.find_tree(commit)):
                 break
-        experiment = self._see_through(self._candidate(commit, on, (site, before, after), "own", ""))
+        experiment = self._see_through(self._candidate(commit, on, [(site, before, after)], "own", ""))
         if experiment.kept and self.policy != "isolation":
-            self._share(experiment, patch_text(site, before, after))
+            self._share(experiment)
 
-    def _candidate(self, commit: str, on: str, change: tuple[int, int, int], proposer: str, source: str) -> Candidate:
-        site, before, after = change
-        said, words = f"SITE_{site} {before} \u2192 {after}", f"SITE_{site} = SITE_{site}_V{after}"
-        return Candidate(commit, on, commit, proposer, words, changes=(said,), source=source)
+    def _candidate(
+        self, commit: str, on: str, changes: Sequence[tuple[int, int, int]], proposer: str, source: str
+    ) -> Candidate:
+        said = tuple(f"SITE_{site} {before} \u2192 {after}" for site, before, after in changes[:20])
+        words = " ".join(f"SITE_{site} = SITE_{site}_V{after}" for site, _, after in changes[-8:])
+        return Candidate(commit, on, commit, proposer, words, changes=said, source=source)
 
     def _see_through(self, candidate: Candidate) -> Experiment:
         """A candidate's trials, as many as the judge asks for, and its verdict."""
@@ -238,21 +181,27 @@ class Lab:
         ledger.commits.setdefault(candidate.commit, number)
         if decision.status == "keep":
             self.ledger.head = experiment
-            self.grounds[genome_id(self.genome(candidate.commit))] = None
         return experiment
 
     def _run(self, commit: str) -> Measurement:
         self.trials += 1
         return Measurement("measured", self.repo.true[commit] + self.draw.gauss(0, self.sigma))
 
-    def _share(self, experiment: Experiment, patch: str) -> None:
-        parent = self.ledger.by_commit(experiment.candidate.parent)
+    def _share(self, experiment: Experiment) -> None:
+        """What ``nightlab share`` shares: a finding, and what it stands on, where nobody has shared that."""
+        candidate, parent = experiment.candidate, self.ledger.by_commit(experiment.candidate.parent)
         assert parent is not None
+        ends = [once(self.genome(one)) for one in (candidate.parent, candidate.commit)]
+        if ends[1] in self.shared or ends[1] in self.shelf.makers:
+            return
+        if parent.number and self.policy == "commons":
+            self._share(parent)
+        self.shared.add(ends[1])
         runs, against = (transplant.runs_of(transplant.standing(self, one)) for one in (experiment, parent))
-        ends = [genome_id(self.genome(one)) for one in (experiment.candidate.parent, experiment.candidate.commit)]
-        self.outbox.append(
-            (finding_body(ends, patch, runs, against, experiment.candidate), patch, experiment.candidate.commit)
-        )
+        patch = self.repo.diff(candidate.parent, candidate.commit)
+        inspired = [target_of(candidate.source)] if candidate.source else []
+        body = finding_body(ends, patch, runs, against, candidate, inspired)
+        self.outbox.append((body, patch, candidate.commit))
 
     def _answer(self) -> None:
         """What ``nightlab sync`` publishes of the latest measurement of another's finding."""
@@ -266,9 +215,10 @@ class Lab:
         """What published swarms do: the genome and the number of whoever claims the best."""
         n, bar = len(self.shelf.findings), self.champion().bar
         assert bar is not None
-        value = np.where(self.shelf.seen[:n, self.side] <= self.synced, self.shelf.columns[:n, 1], np.inf)
+        there = self.shelf.columns[:n]
+        value = np.where(there[:, 1 + self.side] <= self.synced, there[:, 0], np.inf)
         if (best := float(value.min(initial=np.inf))) < bar:
-            commit = self.shelf.commits[self.shelf.findings[int(value.argmin())].id]
+            commit = self.shelf.commits[self.shelf.findings[int(value.argmin())]]
             number = self.ledger.next_number()
             candidate = Candidate(commit, "", commit, "claims", "")
             verdict = Verdict("keep", "improved", bar=best)
@@ -278,6 +228,17 @@ class Lab:
             self.ledger.commits.setdefault(commit, number)
 
 
+@functools.lru_cache(200_000)
+def named(genome: str) -> str:
+    return genome_id({"genome.py": genome})
+
+
+def once(genome: dict[str, str]) -> str:
+    """The product's name of a genome, worked out once for all labs."""
+    return named(genome["genome.py"])
+
+
 transplant.open_commons = lambda: None
+transplant.genome_id = ways.genome_id = once
 transplant.Peers = Known
 peers.time = transplant.time = CLOCK

@@ -6,18 +6,17 @@ import bisect
 import functools
 import hashlib
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from nightlab import peers
 from nightlab.commons.capability import Fit, Have
 from nightlab.commons.exchange import Entry
-from nightlab.commons.record import Finding, Task, Threat, Verification, task_id
+from nightlab.commons.record import Finding, Task, task_id
 from nightlab.commons.record import Platform as Told
-from nightlab.commons.trust import Judgement, Warning
 from nightlab.findings import instant
 from nightlab.lineage import PatchConflict
 from nightlab.records import Budget, Candidate, Experiment, Measurement, Metric, Trial
@@ -45,6 +44,7 @@ PLATFORM = Told(device="cpu", accelerator="", processor="simulated", cores=1, sy
 REQUIRES = {"devices": ["cpu"], "memory_mb": 100.0, "gpu_memory_mb": 0.0, "dtypes": [], "libraries": {}}
 HAVE = Have("cpu", 1000.0, None, {})
 
+HUNK = re.compile(r"-SITE_(\d+) = (\d+)\n\+SITE_\d+ = (\d+)\n")
 Genome = bytes  # the choice at each site; 0 is as shipped
 
 
@@ -65,9 +65,16 @@ class Landscape:
         self.gain[PLANT, 1:], self.gain[HARMFUL : HARMFUL + CORNER, 1:] = PLANTED, -HARM
 
 
-def patch_text(site: int, before: int, after: int) -> str:
-    place = f"--- a/genome.py\n+++ b/genome.py\n@@ -{site + 1} +{site + 1} @@\n"
-    return f"{place}-SITE_{site} = {before}\n+SITE_{site} = {after}\n"
+def patch_text(*changes: tuple[int, int, int]) -> str:
+    """A patch of places, each with the choice there before and after."""
+    hunks = (f"@@ -{at + 1} +{at + 1} @@\n-SITE_{at} = {was}\n+SITE_{at} = {now}\n" for at, was, now in changes)
+    return "--- a/genome.py\n+++ b/genome.py\n" + "".join(hunks)
+
+
+@functools.lru_cache(100_000)
+def changes_of(patch: str) -> tuple[tuple[int, int, int], ...]:
+    """The places of a patch, and the choices there before and after."""
+    return tuple((int(at), int(was), int(now)) for at, was, now in HUNK.findall(patch))
 
 
 class Clock:
@@ -83,116 +90,59 @@ class Clock:
 CLOCK = Clock()
 
 
+Seen = tuple[float, float]  # since when something is there for who is on either side of the network
+
+
 @dataclass(slots=True)
 class Shelf:
     """Everything that the swarm's copies of the commons accepted; who sees what of it is a matter of time."""
 
     entries: dict[str, Entry] = field(default_factory=dict)
-    findings: list[Entry] = field(default_factory=list)
+    chains: dict[tuple[str, type], tuple[list[Entry], tuple[list[float], list[float]]]] = field(default_factory=dict)
+    """Each author's records of a kind, and since when they are there on either side."""
+    authors: list[str] = field(default_factory=list)
+    """Those who published findings."""
+    makers: dict[str, list[Entry]] = field(default_factory=dict)
     patches: dict[str, str] = field(default_factory=dict)
     commits: dict[str, str] = field(default_factory=dict)
-    retractions: list[Entry] = field(default_factory=list)
-    warnings: dict[str, list[tuple[Warning, tuple[float, float]]]] = field(default_factory=dict)
-    """Each author's, and since when they are there on either side; so for the verdicts on each author's findings."""
-    verdicts: dict[str, list[tuple[Judgement, tuple[float, float]]]] = field(default_factory=dict)
-    by: dict[str, tuple[list[Entry], list[list[float]]]] = field(default_factory=dict)
-    """Each author's findings, and since when they are there on either side."""
-    authors: dict[str, int] = field(default_factory=dict)
-    genomes: dict[str, int] = field(default_factory=dict)
-    place: dict[str, int] = field(default_factory=dict)
-    columns: Any = field(default_factory=lambda: np.zeros((1024, 7)))
-    """Of each finding: claim, value, author, parent, place of the change, choice there before, whether it is a lie."""
-    seen: Any = field(default_factory=lambda: np.zeros((1024, 2)))
-    """Since when each finding is there on either side."""
-    first: Any = field(default_factory=lambda: np.zeros((1024, 2)))
-    """Since when each author is there on either side."""
+    lies: set[str] = field(default_factory=set)
+    findings: list[str] = field(default_factory=list)
+    columns: Any = field(default_factory=lambda: np.zeros((1024, 3)))
+    """Of each finding: the value that it claims, and since when it is there on either side."""
     fits: dict[str, Fit] = field(default_factory=dict)
+    claims: dict[str, float] = field(default_factory=dict)
 
     def patch(self, entry: Entry) -> str:
         return self.patches[entry.id]
 
-    def add(self, entry: Entry, patch: str | None, commit: str, seen: tuple[float, float], lie: bool) -> None:
-        """``seen``: since when it is there for who is on either side of the network."""
+    def add(self, entry: Entry, patch: str | None, commit: str, seen: Seen, lie: bool) -> None:
         record = entry.signed.record
         self.entries[entry.id] = entry
+        own, since = self.chains.setdefault((record.author, type(record)), ([], ([], [])))
         if isinstance(record, Finding):
             assert patch is not None
-            n, author = len(self.findings), self.authors.setdefault(record.author, len(self.authors))
-            self.columns, self.seen, self.first = roomy(self.columns, n), roomy(self.seen, n), roomy(self.first, author)
-            own, since = self.by.setdefault(record.author, ([], [[], []]))
             if not own:
-                self.first[author] = seen
-            own.append(entry)
-            for side in (0, 1):  # a chain comes in its order
-                since[side].append(max(seen[side], since[side][-1] if since[side] else 0.0))
-            value = math.fsum(run.value for run in record.runs) / len(record.runs)
-            parent = self.genomes.setdefault(record.parent, len(self.genomes))
-            self.seen[n] = since[0][-1], since[1][-1]
-            self.columns[n] = (record.claimed, value, author, parent, *change_of(patch)[:2], lie)
-            self.findings.append(entry)
-            self.patches[entry.id], self.commits[entry.id], self.place[entry.id] = patch, commit, n
-        elif isinstance(record, Verification):
-            if target := self.entries.get(record.target):
-                at = peers.seconds(record.at)
-                said = Judgement(record.target, target.author, record.verdict, at, by=record.author)
-                self.verdicts.setdefault(target.author, []).append((said, seen))
-        elif isinstance(record, Threat):
-            warned = Warning(record.target, record.author, peers.seconds(record.at))
-            self.warnings.setdefault(record.author, []).append((warned, seen))
-        else:
-            self.retractions.append(entry)
+                self.authors.append(record.author)
+            self.makers.setdefault(record.genome, []).append(entry)
+            self.columns = roomy(self.columns, len(self.findings))
+            self.columns[len(self.findings)] = math.fsum(run.value for run in record.runs) / len(record.runs), *seen
+            self.findings.append(entry.id)
+            self.patches[entry.id], self.commits[entry.id] = patch, commit
+            if lie:
+                self.lies.add(entry.id)
+        own.append(entry)
+        for side in (0, 1):  # a chain comes in its order
+            since[side].append(max(seen[side], since[side][-1] if since[side] else 0.0))
 
-
-class Chains(Mapping[str, "Chain"]):
-    """The findings of all authors, as far as they are seen by who last synced then."""
-
-    def __init__(self, shelf: Shelf, side: int, synced: float) -> None:
-        self.shelf, self.side, self.synced = shelf, side, synced
-
-    @functools.cached_property
-    def names(self) -> dict[str, None]:
-        names, since = list(self.shelf.authors), self.shelf.first[: len(self.shelf.authors), self.side]
-        return dict.fromkeys(names[n] for n in np.flatnonzero(since <= self.synced))
-
-    def keys(self) -> Any:
-        return self.names.keys()
-
-    def __getitem__(self, name: str) -> Chain:
-        return Chain(self.shelf.by[name], self.side, self.synced)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.names)
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-
-class Chain(Sequence[Entry]):
-    """The findings of one author that are seen by who last synced then."""
-
-    def __init__(self, whole: tuple[list[Entry], list[list[float]]], side: int, synced: float) -> None:
-        self.whole, self.side, self.synced = whole, side, synced
-
-    def __len__(self) -> int:
-        return bisect.bisect_right(self.whole[1][self.side], self.synced)
-
-    def __getitem__(self, n: Any) -> Any:
-        return self.whole[0][: len(self)][n]
-
-    def __iter__(self) -> Iterator[Entry]:
-        return iter(self.whole[0][: len(self)])
+    def published(self, author: str, kind: type, side: int, synced: float) -> list[Entry]:
+        """An author's records of a kind that are seen by who last synced then."""
+        own, since = self.chains.get((author, kind), ((), ((), ())))
+        return list(own[: bisect.bisect_right(since[side], synced)])
 
 
 def roomy(rows: Any, n: int) -> Any:
     """An array with room for row ``n``."""
     return rows if n < len(rows) else np.vstack([rows, np.zeros_like(rows)])
-
-
-def change_of(patch: str) -> tuple[int, int, int]:
-    """The place of a patch, and the choice there before and after."""
-    old, new = patch.splitlines()[-2:]
-    site, before = old.removeprefix("-SITE_").split(" = ")
-    return int(site), int(before), int(new.split(" = ")[1])
 
 
 class Repo:
@@ -215,11 +165,18 @@ class Repo:
         changed = genome[:site] + bytes([after]) + genome[site + 1 :]
         return self.commit(changed, self.true[on] + gain[genome[site]] - gain[after])
 
+    def diff(self, old: str, new: str) -> str:
+        pairs = enumerate(zip(self.genomes[old], self.genomes[new], strict=True))
+        return patch_text(*((site, was, now) for site, (was, now) in pairs if was != now))
+
     def commit_patch(self, on: str, patch: str, message: str) -> str:
-        site, before, after = change_of(patch)
-        if self.genomes[on][site] not in (before, after):
-            raise PatchConflict(f"SITE_{site} is another here")
-        return self.change(on, site, after)
+        changes = changes_of(patch)
+        for site, before, after in changes:
+            if self.genomes[on][site] not in (before, after):
+                raise PatchConflict(f"SITE_{site} is another here")
+        for site, _, after in changes:
+            on = self.change(on, site, after)
+        return on
 
     def check_scope(self, parent: str, commit: str, genome: Sequence[str]) -> None:
         """Nothing of the swarm reaches outside the genome: the product's tests see to that."""
@@ -271,28 +228,13 @@ class Ledger:
         self.said.append({**note, "at": CLOCK.time()})
 
 
-class Book(Mapping[str, Entry]):
-    """The shelf's entries by their ids. Only the retractions among them are ever gone through."""
-
-    def __init__(self, shelf: Shelf) -> None:
-        self.shelf = shelf
-
-    def __getitem__(self, name: str) -> Entry:
-        return self.shelf.entries[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter([entry.id for entry in self.shelf.retractions])
-
-    def __len__(self) -> int:
-        return len(self.shelf.entries)
-
-
 def finding_body(
     ends: Sequence[str],
     patch: str,
     runs: Sequence[Mapping[str, Any]],
     against: Sequence[Mapping[str, Any]],
     said: Candidate,
+    inspired_by: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The body of a finding, as ``nightlab share`` makes it."""
     raw = patch.encode()
@@ -302,5 +244,5 @@ def finding_body(
         "platform": PLATFORM.model_dump(), "parent": ends[0], "genome": ends[1],
         "patch": {"git": git, "sha256": hashlib.sha256(raw).hexdigest(), "bytes": len(raw)},
         "hypothesis": said.hypothesis, "changes": list(said.changes), "status": "keep", "reason": "improved",
-        "runs": list(runs), "against": list(against), "requires": REQUIRES, "inspired_by": [],
+        "runs": list(runs), "against": list(against), "requires": REQUIRES, "inspired_by": list(inspired_by),
     }  # fmt: skip

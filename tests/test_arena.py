@@ -266,5 +266,5 @@ def test_the_commons_says_whose_a_gene_is(make_lab: Callable[..., TinyLab], tmp_
 
     assert known(two, at_two) == (one.author, 0), "it adopted it itself, and is no stranger to itself"
     assert known(one, at_one) == (one.author, 0), "nobody knows two"
-    monkeypatch.setattr("nightlab.peers.trust", lambda *_, two=two.author: {two: Trust(9.0, 1.0)})
+    monkeypatch.setattr("nightlab.peers.trust", lambda *_, two=two.author: {two: Trust(9.0, 1.0, held=8.0)})
     assert known(one, at_one) == (one.author, 1)

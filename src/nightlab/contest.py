@@ -13,7 +13,6 @@ from nightlab.commons.exchange import Commons
 from nightlab.commons.fitness import LARGEST, Evaluated, Severity
 from nightlab.commons.places import author_key
 from nightlab.commons.record import Finding, Verification, author_of, genome_id
-from nightlab.commons.trust import Trust
 from nightlab.crew import Crew
 from nightlab.findings import TRANSPLANT, target_of
 from nightlab.measuring import Asked, measure
@@ -117,7 +116,7 @@ class _Abroad:
             for other in entries.values()
             if isinstance(r := other.signed.record, Verification) and r.adopted and r.target == entry.id
         }
-        honest = [a for a in adopters - {entry.author} if self.peers.trust.get(a, Trust()).value > Trust().value]
+        honest = [a for a in adopters - {entry.author} if self.peers.trusted(a).proven]
         first = self.peers.commons.entries()[entry.author][0].signed.record
         return dict(zip(ABROAD, (entry.author, seconds(first.at), len(honest)), strict=True))
 

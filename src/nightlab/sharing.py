@@ -15,7 +15,7 @@ from nightlab.findings import TRANSPLANT, finding, instant, task_of
 from nightlab.lab import CONTRACT, CommonsPart, load
 from nightlab.ledger import find_ledger, tags
 from nightlab.lineage import Unreachable
-from nightlab.records import NightlabError
+from nightlab.records import Experiment, NightlabError
 from nightlab.session import Session
 from nightlab.standing import ABLATION
 from nightlab.words import one_line
@@ -44,14 +44,15 @@ def to_share(
     session: Session, commons: Commons, numbers: Sequence[int], *, failed: bool, portable: Sequence[str]
 ) -> list[tuple[int, Body]]:
     """The findings that would be shared: of these experiments, or of all kept ones, ``failed`` ones too, less those
-    that are shared. Raises NightlabError for one that can't be.
+    that are shared. Of all, with what came from others and was kept, where one of these stands on it and nobody shared
+    that genome: else nobody else could make it. Raises NightlabError for one that can't be.
     """
     task, ledger = task_of(session), session.ledger
     chosen = [ledger.experiment(number) for number in numbers]
     if not numbers:
         judged = ledger.experiments(status=None if failed else "keep")
-        own = (e for e in judged if e.verdict and e.candidate.proposer not in (TRANSPLANT, ABLATION))
-        chosen = [e for e in own if e.number]
+        own = [e for e in judged if e.verdict and e.number and e.candidate.proposer not in (TRANSPLANT, ABLATION)]
+        chosen = _with_ways(session, commons, own)
     records = [signed.record for signed in mine(commons)]
     known = {(r.task.id, r.parent, r.genome) for r in records if isinstance(r, Finding)}
     found: list[tuple[int, Body]] = []
@@ -61,6 +62,21 @@ def to_share(
         if name not in known:
             found.append((experiment.number, finding(session, experiment, task, portable)))
     return found
+
+
+def _with_ways(session: Session, commons: Commons, chosen: Sequence[Experiment]) -> list[Experiment]:
+    """Experiments, with those on which they stand as far as these are nobody's finding, in their order."""
+    records = (entry.signed.record for chain in commons.entries().values() for entry in chain)
+    there = {record.genome for record in records if isinstance(record, Finding)}
+    found = {experiment.number: experiment for experiment in chosen}
+    for experiment in chosen:
+        step = session.ledger.by_commit(experiment.candidate.parent)
+        while step and step.number and step.number not in found:
+            if genome_id(session.genome(step.candidate.commit)) in there:
+                break
+            found[step.number] = step
+            step = session.ledger.by_commit(step.candidate.parent)
+    return [found[number] for number in sorted(found)]
 
 
 def retraction(commons: Commons, target: str, why: str) -> Body:

@@ -1,9 +1,9 @@
 """What others found, measured here: the proposer that takes it from the commons, and what is said of it afterwards.
 
-A finding becomes an ordinary candidate: made on the champion, run in the sealed box, judged by this session's own
-judge. One that doesn't apply there is made on the genome that it was found on, if that is known here and the finding
-claims to be better than the champion; else the proposers are told of it. A gain that does not show on another genome
-than its own is measured once more on its own, before its author is said to be wrong.
+A finding becomes an ordinary candidate: with all the steps that led to it, on the champion, run in the sealed box,
+judged by this session's own judge. One that doesn't apply there is made as it was found, if the way there is known and
+it claims to be better than the champion; else the proposers are told of it. A gain that does not show on another
+genome than its own is measured once more on its own, where its author has shown something before.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from nightlab.commons.genes import engine
 from nightlab.commons.places import open_commons
-from nightlab.commons.queue import Offer, in_order, words
+from nightlab.commons.queue import Offer, in_order, turn_of_newcomers, words
 from nightlab.commons.record import Finding, Rejected, Run, gain, genome_id
-from nightlab.commons.trust import Trust, Verdict, compare
+from nightlab.commons.trust import compare, shortfall
 from nightlab.findings import TRANSPLANT, gene_misfit, runs_of, standing, target_of
 from nightlab.judge import Noise
 from nightlab.lineage import OutOfScope, PatchConflict
@@ -26,11 +27,11 @@ from nightlab.propose.proposer import Used
 from nightlab.records import Candidate, Experiment, average
 from nightlab.records import Verdict as Judged
 from nightlab.session import Session
+from nightlab.ways import Way, Ways
 from nightlab.words import one_line
 
 TOLD = 10  # findings of which the proposers are told
 TRIES = 8  # patches that are tried on a genome in one turn; the rest has its turn later
-GROUNDS = 20  # kept genomes, the latest, on which a finding may have been made
 LOOKED = 200  # experiments with which a finding is compared to tell whether it is new
 WRONG = ("tampered", "checks failed")  # reasons, besides a crash, for which a claimed keep was none
 
@@ -52,8 +53,9 @@ class Transplant:
         self.weight = sum(part.share for part in session.lab.proposers) * self.share / (1 - self.share)
         self._count = had.get(self.name, 0)
         self._tried = [judgement.author for judgement in self.peers.own()]
+        self.ways = Ways(session, self.peers)
+        self._turns = [note["author"] for note in session.ledger.notes("verified")]
         self._fits: dict[tuple[str, str], str] = {}
-        self._grounds: dict[str, str] = {}
         self._next: Proposal | None = None
         self._left = 0
         self._draw = random.Random()
@@ -68,17 +70,21 @@ class Transplant:
             return []  # nothing can be compared with yet
         self.peers.learn()
         ours = self._count + sum(candidate.proposer == self.name for candidate in waiting)
-        room = ours + 1 <= max(1.0, self.share * (session.ledger.next_number() + len(waiting) + 1))
-        self._next = self._doubted() if room else None
+        turns = max(1.0, self.share * (session.ledger.next_number() + len(waiting) + 1))
+        room, newcomers = ours + 1 <= turns, turn_of_newcomers(self.peers.unproven(self._turns), turns)
+        self.ways.look()
+        self._next = self._doubted(proven=True) if room else None
         past = [e.candidate for e in session.ledger.experiments(LOOKED) if e.number] + list(waiting)
         tried = [words(candidate.changes, candidate.hypothesis) for candidate in past]
         self._left = TRIES
-        offers, unfit = self.peers.offers(self.noise().sigma, champion, tried, self.used)
-        for offer in in_order(offers, self._tried):
+        offers, unfit = self.peers.offers(self.noise().sigma, tried, self.used, self.ways.claim)
+        for offer in in_order(offers, self._tried, self._draw, newcomers):
             if not room or self._next or self._left <= 0:
                 break
             if why := self._choose(offer, champion):
                 told.append(_found(offer.finding, why))
+        if room and newcomers != "never" and not self._next:
+            self._next = self._doubted(proven=False)
         return [*told, *(_found(finding, why) for _, finding, why in unfit)][:TOLD]
 
     def propose(self, briefing: Briefing) -> Proposal | None:
@@ -90,40 +96,50 @@ class Transplant:
             self.used.add(source)
         if refusal is None:
             self._count += 1
-            self._tried.append(self.peers.author(target_of(proposal.source)))
+            for had in (self._tried, self._turns):
+                had.append(self.peers.author(target_of(proposal.source)))
+
+    def _finding(self, target: str) -> Finding:
+        finding = self.peers.entries[target].signed.record
+        assert isinstance(finding, Finding)
+        return finding
 
     def _choose(self, offer: Offer, champion: Experiment) -> str:
         """Make an offer the next proposal, or say why it can't be one."""
-        ground = None
-        if why := self._misfit(offer, champion.candidate.commit):
-            ground = self._ground(offer.finding.parent) if self._claims_more(offer.finding, champion) else None
-            if ground is None or self._misfit(offer, ground):
+        patch, on = self._patch(offer.id), ""
+        if why := self._misfit(offer, champion.candidate.commit, patch):
+            way = self.ways.to(offer.id, self.ways.measured) if self._claims_more(offer.finding, champion) else None
+            patch, on = (self.ways.patch(way), way.start) if way else ("", "")
+            if not patch or self._misfit(offer, on, patch):
                 return why
-        self._next = self._proposal(offer.id, offer.finding, ground or "")
+        self._next = self._proposal(offer.id, patch, on)
         return ""
 
+    def _patch(self, target: str) -> str:
+        """A finding's change, with all the steps that led to it from what is known here."""
+        way = self.ways.best(target)
+        return (self.ways.patch(way) if way else "") or self.peers.commons.patch(self.peers.entries[target])
+
     def _claims_more(self, finding: Finding, champion: Experiment) -> bool:
-        """Whether what a finding makes of its parent is said to be better than the champion."""
+        """Whether a finding's genome is said to be better than the champion."""
         if champion.bar is None or not self.peers.comparable(finding):
             return False
         return finding.task.metric.gain(champion.bar, average([run.value for run in finding.runs])) > 0
 
-    def _proposal(self, target: str, finding: Finding, on: str = "") -> Proposal:
-        patch = self.peers.commons.patch(self.peers.entries[target])
+    def _proposal(self, target: str, patch: str, on: str = "") -> Proposal:
         source = f"{target}@{on}" if on else target
-        return Proposal(self.name, one_line(finding.hypothesis), patch=patch, source=source, on=on)
+        return Proposal(self.name, one_line(self._finding(target).hypothesis), patch=patch, source=source, on=on)
 
-    def _misfit(self, offer: Offer, on: str) -> str:
+    def _misfit(self, offer: Offer, on: str, patch: str) -> str:
         """Why a finding can't be tried on a commit; empty if it can be. One that no commit mends is used up."""
         key = offer.id, on
         if key not in self._fits:
             self._left -= 1
-            self._fits[key] = self._try_on(offer, on)
+            self._fits[key] = self._try_on(offer, on, patch)
         return self._fits[key]
 
-    def _try_on(self, offer: Offer, on: str) -> str:
+    def _try_on(self, offer: Offer, on: str, patch: str) -> str:
         repo, entry = self.session.repo, self.peers.entries[offer.id]
-        patch = self.peers.commons.patch(entry)
         try:
             if "\nGIT binary patch" in patch:
                 raise OutOfScope("it is a binary patch")
@@ -137,27 +153,25 @@ class Transplant:
             self.peers.commons.note_rejections([(entry.author, entry.commit, rejected)])
             self.used.add(offer.id)
             return one_line(str(error))
-        why = why or "its genome was tried here" * bool(self.session.ledger.find_tree(repo.tree(commit)))
+        if not why and self.session.ledger.find_tree(repo.tree(commit)):
+            why = "its genome was tried here"
         if why:
             self.used.add(offer.id)
         return why
 
-    def _doubted(self) -> Proposal | None:
-        """A finding that is to be measured on its own ground, because it did not hold on another."""
+    def _doubted(self, proven: bool) -> Proposal | None:
+        """A finding that is to be measured on its own ground, because it did not hold on another.
+
+        A second trial of a claim that failed is for who has shown something; a stranger's waits for an idle turn.
+        """
         for target, on in self.peers.doubts.items():
             entry = self.peers.entries.get(target)
-            if f"{target}@{on}" not in self.used and entry and isinstance(entry.signed.record, Finding):
-                return self._proposal(target, entry.signed.record, on)
+            if f"{target}@{on}" in self.used or not entry or self.peers.trusted(entry.author).proven != proven:
+                continue
+            way = self.ways.to(target, {self.ways.id(on): on})
+            if way and (patch := self.ways.patch(way)):
+                return self._proposal(target, patch, on)
         return None
-
-    def _ground(self, genome: str) -> str | None:
-        """The commit of a genome, where it is the baseline's or was kept here lately."""
-        if genome not in self._grounds:
-            for experiment in [self.session.ledger.experiment(0), *self.session.ledger.experiments(GROUNDS, "keep")]:
-                commit = experiment.candidate.commit
-                if commit not in self._grounds.values():
-                    self._grounds[genome_id(self.session.genome(commit))] = commit
-        return self._grounds.get(genome)
 
     # -- afterwards --------------------------------------------------------------------------------
 
@@ -172,29 +186,29 @@ class Transplant:
             return
         finding, sigma = entry.signed.record, self.noise().sigma
         ground = genome_id(self.session.genome(parent.candidate.commit))
-        elsewhere = finding.parent != ground or not self.peers.comparable(finding)
+        self.ways.look()
+        here = {ground: parent.candidate.commit}
+        way = self.ways.to(entry.id, here) if "@" in experiment.candidate.source else self.ways.best(entry.id)
+        start = way.start == parent.candidate.commit if way else finding.parent == ground
+        elsewhere = not (start and self.peers.comparable(finding))
         runs, against = (runs_of(standing(self.session, one)) for one in (experiment, parent))
-        found, said = _compared(finding, runs, against, sigma, verdict, elsewhere)
         note = {
             "number": experiment.number,
             "task": self.peers.task.id,
             "platform": self.peers.platform.model_dump(),
             "target": entry.id,
             "author": entry.author,
-            "verdict": found,
             "elsewhere": elsewhere,
             "reason": verdict.reason,
-            "detail": said,
             "parent": ground,
             "adopted": experiment.kept,
             "runs": runs,
             "against": against,
             "sigma": sigma,
-        }
-        own = self._ground(finding.parent) if found == "refuted" and finding.parent != ground else None
-        check = self.peers.trust.get(entry.author, Trust()).check
-        if own and self._draw.random() < check:
-            note["doubt"] = own
+        } | _compared(finding, way, runs, against, sigma, verdict, elsewhere)
+        own = self.ways.to(entry.id, self.ways.measured) if note["verdict"] == "refuted" and not start else None
+        if own and self._draw.random() < self.peers.trusted(entry.author).check:
+            note["doubt"] = own.start
         ledger.note("verified", note)
         self.peers.learn({**note, "at": time.time()})
 
@@ -208,23 +222,30 @@ class Transplant:
 
 def _compared(
     finding: Finding,
+    way: Way | None,
     runs: Sequence[Mapping[str, float]],
     against: Sequence[Mapping[str, float]],
     sigma: float,
     verdict: Judged,
     elsewhere: bool,
-) -> tuple[Verdict, str]:
-    """What a lab's own measurement says of a claim, and in words."""
+) -> dict[str, Any]:
+    """What a lab's own measurement says of a claim: the verdict, in words, and in numbers where there are any."""
     if verdict.reason == "tampered":
-        return "refuted", one_line(f"tampered: {verdict.detail}")
+        return {"verdict": "refuted", "detail": one_line(f"tampered: {verdict.detail}")}
     if not runs or not against:
         wrong = verdict.status == "crash" or verdict.reason in WRONG
-        said = one_line(f"{verdict.reason}: {verdict.detail}")
-        return ("refuted" if wrong and not elsewhere else "inconclusive"), said
+        found = "refuted" if wrong and not elsewhere else "inconclusive"
+        return {"verdict": found, "detail": one_line(f"{verdict.reason}: {verdict.detail}")}
     ours = [[Run(seed=int(run["seed"]), value=run["value"]) for run in side] for side in (runs, against)]
-    mine, claimed = gain(finding.task.metric, *ours), finding.claimed
-    numbers = [len(side) for side in (*ours, finding.runs, finding.against)]
-    return compare(claimed, mine, sigma, numbers), f"claimed {claimed:.6g}, measured {mine:.6g}"
+    mine, claimed = gain(finding.task.metric, *ours), way.claimed if way else finding.claimed
+    trials = [*map(len, ours), len(finding.runs), way.against if way else len(finding.against)]
+    return {
+        "verdict": compare(claimed, mine, sigma, trials),
+        "detail": f"claimed {claimed:.6g}, measured {mine:.6g}",
+        "gain": mine,
+        "short": shortfall(claimed, mine, sigma, trials),
+        "shown": shortfall(mine, 0.0, sigma, trials),
+    }
 
 
 def _found(finding: Finding, why: str) -> Found:

@@ -160,6 +160,7 @@ def _view(commons: Commons, lab: Path, tag: str | None) -> dict[str, Any]:
     from nightlab.peers import Peers
     from nightlab.session import open_session
     from nightlab.standing import replicates
+    from nightlab.ways import Ways
     from nightlab.words import one_line
 
     session = open_session(lab, tag)
@@ -168,7 +169,9 @@ def _view(commons: Commons, lab: Path, tag: str | None) -> dict[str, Any]:
         facts["trust"][name] = {"value": trust.value, "confirmed_in_a_row": trust.row, "quarantined": trust.quarantined}
     if champion:
         noise = replicates(session.ledger, session.budget.record(), session.lab.judge.sigma).noise()
-        offers, told = peers.offers(noise.sigma, champion, [], session.ledger.sources())
+        ways = Ways(session, peers)
+        ways.look()
+        offers, told = peers.offers(noise.sigma, [], session.ledger.sources(), ways.claim)
         kept = (session.genome(e.candidate.commit) for e in session.ledger.experiments(SHOWN, "keep"))
         here = set(map(genome_id, kept))
         rows = [

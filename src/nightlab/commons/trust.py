@@ -1,9 +1,9 @@
 """How far an author is trusted by one observer: from what came of measuring their findings, and nothing else. Pure.
 
 Method: a Beta distribution over "a claim of theirs holds here", with decay, so that the past fades (Jøsang and Ismail
-2002); for the proven, spot checks as BOINC's adaptive replication has them. Claims alone earn nothing, and what others
-say of an author never weighs more than half of what was measured here: however many names a stranger has, they are
-worth no trust to anybody who measured nothing of theirs.
+2002); for the proven, spot checks as BOINC's adaptive replication has them. Claims alone earn nothing, and of what
+others say only that of authors counts whose own claims held here, and no more than half of what was measured here:
+however many names a stranger has, they are worth no trust to anybody who measured nothing of theirs.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 Verdict = Literal["confirmed", "refuted", "inconclusive"]
@@ -19,11 +19,17 @@ Verdict = Literal["confirmed", "refuted", "inconclusive"]
 EPOCH = 86_400.0  # seconds
 DECAY = 0.98  # of what was learned, per epoch
 REFUTED = 2.0  # how much more a false claim weighs than a true one
-FAILED_ELSEWHERE = 0.5  # a gain that did not show on another champion than its own: it may be neither's fault
+ELSEWHERE = 0.5  # of that weight, where a gain did not show on another champion than its own: it may be neither's fault
+HELD = 0.5  # of a claim, that must have shown here before an author is one of the proven
 QUARANTINE = 0.25  # trust below which nothing of an author's is measured
-AGREE = 3.0  # standard errors within which two labs measured the same gain
+DOUBT, AGREE = (
+    1.0,
+    3.0,
+)  # standard errors by which a claim is missed: from here on it costs trust; from here it is false
+FALSE = 6.0  # and from here on no luck explains it: where nothing shows, it counts twice
 PROVEN, SELDOM = 10, 0.1  # confirmed in a row from which spot checks are enough; how seldom at most
 OTHERS = 0.5  # of one's own evidence: what all others' verdicts together weigh at most
+VOUCHED = 1.0  # what they weigh at most of an author of whom nothing was measured here
 HALF_LIFE = 30 * EPOCH  # of a threat
 SECONDS = 2  # trusted authors who must agree on one
 
@@ -39,6 +45,9 @@ class Judgement:
     elsewhere: bool = False
     by: str = ""
     """Who measured; empty for the observer."""
+    short: float = 0.0
+    shown: float = 0.0
+    """By how many standard errors what was measured is less than what was claimed, and more than nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +57,17 @@ class Trust:
     good: float = 1.0
     bad: float = 1.0
     row: int = 0
+    held: float = 0.0
+    """How much of ``good`` is from what was measured here."""
 
     @property
     def value(self) -> float:
         return self.good / (self.good + self.bad)
+
+    @property
+    def proven(self) -> bool:
+        """More of their claims held here than did not. No word of others makes an author proven."""
+        return self.held >= HELD and self.value > 0.5
 
     @property
     def quarantined(self) -> bool:
@@ -69,34 +85,50 @@ def compare(claimed: float, mine: float, sigma: float, runs: Sequence[int]) -> V
     ``sigma``: how far luck moves one trial here, which is taken for theirs too, for theirs is a claim. ``runs``: of how
     many trials each of the four means is. A claim so small that nothing shows is neither true nor false.
     """
-    error = sigma * math.sqrt(sum(1 / n for n in runs if n))
-    if claimed - mine > AGREE * error:
+    if shortfall(claimed, mine, sigma, runs) > AGREE:
         return "refuted"
-    return "confirmed" if mine > error else "inconclusive"
+    return "confirmed" if mine > _error(sigma, runs) else "inconclusive"
+
+
+def shortfall(claimed: float, mine: float, sigma: float, runs: Sequence[int]) -> float:
+    """By how many standard errors a gain is less than claimed; up to so many that no luck explains it.
+
+    Where there is no luck, what is missed is false, by however little: two machines round differently.
+    """
+    error = _error(sigma, runs)
+    return max(-FALSE, min((claimed - mine) / error, FALSE)) if error else (AGREE + 1) * (claimed > mine)
+
+
+def _error(sigma: float, runs: Sequence[int]) -> float:
+    return sigma * math.sqrt(sum(1 / n for n in runs if n))
 
 
 def trust(judgements: Iterable[Judgement], now: float) -> dict[str, Trust]:
-    """How far an observer trusts each author, at a time, by their own judgements and, bounded, by those of others."""
+    """How far an observer trusts each author, at a time, by their own judgements and, bounded, by those of others.
+
+    Others are heard only whose own claims held here: a lie that they tell costs them what they earned.
+    """
     own, others = _latest(judgements)
     direct = {author: _direct(each, now) for author, each in own.items()}
+    heard = {author: known.value for author, known in direct.items() if known.proven}
     found = {}
-    for author, (good, bad, row) in direct.items():
-        more = [0.0, 0.0]
+    for author in [*direct, *(others.keys() - direct.keys())]:
+        known, more = direct.get(author, Trust()), [0.0, 0.0]
         for judgement in others.get(author, ()):
-            for_them, against_them, _ = direct.get(judgement.by, (0.0, 0.0, 0))
-            verifier = Trust(1 + for_them, 1 + against_them)
-            if not verifier.quarantined:
+            if judgement.by in heard:
                 for side, weight in enumerate(_weights(judgement, now)):
-                    more[side] += weight * verifier.value
-        scale = min(1.0, OTHERS * (good + bad) / sum(more)) if sum(more) else 0.0
-        found[author] = Trust(1 + good + scale * more[0], 1 + bad + scale * more[1], row)
+                    more[side] += weight * heard[judgement.by]
+        most = OTHERS * (known.good + known.bad - 2) if author in direct else VOUCHED
+        scale = min(1.0, most / sum(more)) if sum(more) else 0.0
+        if author in direct or scale:
+            good, bad = (mine + scale * theirs for mine, theirs in zip((known.good, known.bad), more, strict=True))
+            found[author] = replace(known, good=good, bad=bad)
     return found
 
 
-def priority(claimed: float, sigma: float, trusted: float, gap: float, novelty: float) -> float:
-    """How soon a finding is measured. What is claimed counts up to four sigma, so that no claim outweighs distrust."""
-    clipped = min(max(claimed, 0.0), 4 * sigma) if sigma > 0 else float(claimed > 0)
-    return clipped * trusted * gap * novelty
+def priority(claimed: float, most: float, trusted: float, novelty: float) -> float:
+    """How soon a finding is measured. A claim counts for ``most`` at most, so that no claim outweighs distrust."""
+    return min(max(claimed, 0.0), most) * trusted * novelty
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +149,7 @@ def threats(warnings: Iterable[Warning], trusted: dict[str, Trust], now: float) 
     weights: defaultdict[str, dict[str, float]] = defaultdict(dict)
     for warning in warnings:
         known = trusted.get(warning.author, Trust())
-        if warning.own or known.value > 0.5:
+        if warning.own or known.proven:
             fade = 0.5 ** (max(now - warning.at, 0.0) / HALF_LIFE)
             weights[warning.target]["" if warning.own else warning.author] = SECONDS * fade if warning.own else fade
     return {
@@ -138,18 +170,25 @@ def _latest(judgements: Iterable[Judgement]) -> tuple[dict[str, list[Judgement]]
     return own, others
 
 
-def _direct(judgements: Sequence[Judgement], now: float) -> tuple[float, float, int]:
-    """What was learned beyond the prior, faded, and how many were confirmed in a row."""
+def _direct(judgements: Sequence[Judgement], now: float) -> Trust:
+    """What was learned here, faded, and how many were confirmed in a row."""
     weights, row = [_weights(each, now) for each in judgements], 0
     for each in judgements:
         row = row + 1 if each.verdict == "confirmed" else row if each.verdict == "inconclusive" else 0
-    return sum(good for good, _ in weights), sum(bad for _, bad in weights), row
+    good, bad = (sum(side) for side in zip(*weights, strict=True))
+    return Trust(1 + good, 1 + bad, row, held=good)
 
 
 def _weights(judgement: Judgement, now: float) -> tuple[float, float]:
+    """What a judgement says for its author and against. A claim that is missed costs the more the further it is missed.
+
+    Else claims just too small to be refuted would cost their author nothing, and others a trial each, for ever.
+    """
     fade = DECAY ** (max(now - judgement.at, 0.0) / EPOCH)
     if judgement.verdict == "confirmed":
         return fade, 0.0
-    if judgement.verdict == "refuted":
-        return 0.0, fade * (FAILED_ELSEWHERE if judgement.elsewhere else REFUTED)
-    return 0.0, 0.0
+    shown = fade * min(max(judgement.shown, 0.0), 1.0) if judgement.verdict == "inconclusive" else 0.0
+    missed = 1.0 if judgement.verdict == "refuted" else (judgement.short - DOUBT) / (AGREE - DOUBT)
+    if judgement.short >= FALSE and judgement.shown < DOUBT:
+        missed = 2.0
+    return shown, fade * REFUTED * max(missed, 0.0) * (ELSEWHERE if judgement.elsewhere else 1.0)
