@@ -90,7 +90,9 @@ class Lab:
     ``policy``: ``commons``, ``isolation``, or ``claims``, which takes over whatever genome is said to be the best.
     """
 
-    lab = SimpleNamespace(commons=SimpleNamespace(share=SHARE), proposers=[SimpleNamespace(share=1.0)], genome=[])
+    lab = SimpleNamespace(
+        commons=SimpleNamespace(share=SHARE), proposers=[SimpleNamespace(share=1.0)], genome=[], gene=None
+    )
     judge = JUDGE
 
     def __init__(self, name: str, shelf: Shelf, repo: Repo, policy: str, sigma: float, seed: str) -> None:
