@@ -22,10 +22,8 @@ REFUTED = 2.0  # how much more a false claim weighs than a true one
 ELSEWHERE = 0.5  # of that weight, where a gain did not show on another champion than its own: it may be neither's fault
 HELD = 0.5  # of a claim, that must have shown here before an author is one of the proven
 QUARANTINE = 0.25  # trust below which nothing of an author's is measured
-DOUBT, AGREE = (
-    1.0,
-    3.0,
-)  # standard errors by which a claim is missed: from here on it costs trust; from here it is false
+DOUBT = 1.0  # standard errors by which a claim is missed from which on it costs trust
+AGREE = 3.0  # from here on it is false
 FALSE = 6.0  # and from here on no luck explains it: where nothing shows, it counts twice
 PROVEN, SELDOM = 10, 0.1  # confirmed in a row from which spot checks are enough; how seldom at most
 OTHERS = 0.5  # of one's own evidence: what all others' verdicts together weigh at most
