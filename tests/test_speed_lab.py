@@ -47,7 +47,8 @@ def test_what_the_genome_prints_is_a_claim(speed: Any) -> None:
 @pytest.mark.parametrize("answer", ["0", "900", "len(points)"])
 def test_a_wrong_answer_is_no_metric(speed: Any, answer: str) -> None:
     measured = speed(f"def close_pairs(points, radius):\n    return {answer}\n")
-    assert (measured.outcome, measured.metric) == ("tampered", None) and "a wrong answer" in measured.detail
+    # A mistake, not foul play: its author must not be called a cheat for it, here or in the commons.
+    assert (measured.outcome, measured.metric) == ("crashed", None) and measured.detail.startswith("a wrong answer")
 
 
 def test_no_call_can_be_known_beforehand(speed: Any) -> None:
