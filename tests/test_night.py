@@ -469,4 +469,5 @@ def test_the_speed_lab_gets_faster(nightlab: Any, tmp_path: Path) -> None:
     found = nightlab("log", "--json", cwd=tmp_path / "mine").json
     best = [e["metric"] for e in found if e["status"] == "keep"][-1]
     assert best < found[0]["metric"] / 2
-    assert not [e for e in found if e["status"] == "crash"], json.dumps(found, indent=1)
+    wrong = [e["detail"] for e in found if e["status"] == "crash"]  # one of the ideas has a mistake in it
+    assert len(wrong) == 1 and wrong[0].startswith("a wrong answer"), json.dumps(found, indent=1)

@@ -64,9 +64,9 @@ class Matrix:
         return max(found, default=None)
 
     def kill(self, role: str) -> bool:
-        """Kill a role at a random instant from now; False when there was none within seconds."""
+        """Kill a role at a random instant from now; False when the session ended before there was one."""
         time.sleep(self.chance.uniform(0, 0.25))
-        until = time.monotonic() + 3
+        until = time.monotonic() + 30
         while time.monotonic() < until:
             if self.orchestrator.poll() is not None:
                 return False
