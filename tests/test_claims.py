@@ -134,7 +134,7 @@ class Beside(View):
 
     most = 0
 
-    def tick(self, flights: Sequence[Flight], goal: str) -> None:
+    def tick(self, flights: Sequence[Flight]) -> None:
         self.most = max(self.most, len(flights))
 
 

@@ -188,7 +188,7 @@ class Counting(View):
     def __init__(self) -> None:
         self.flights: list[set[str]] = []
 
-    def tick(self, flights: Sequence[Flight], goal: str) -> None:
+    def tick(self, flights: Sequence[Flight]) -> None:
         self.flights.append({flight.trial.id for flight in flights})
 
 

@@ -53,7 +53,6 @@ class Crew:
         self.trained = 0.0  # seconds that this crew's trials spent training
         self.asked_to_stop = 0
         self.paused = False  # nothing new is launched
-        self.goal = ""
         self._replicates: Replicates | None = None
         session.box.shared = len(self.slots) > 1
         self._disturbed = 0  # trials in a row
@@ -161,7 +160,7 @@ class Crew:
             self._stop_now()
             raise Interrupted
         flights = [self._flight(running) for running in self.flying.values()]
-        self.view.tick(flights, self.goal)
+        self.view.tick(flights)
         for running, flight in zip(self.flying.values(), flights, strict=True):
             if self._may_stand_by(flight.phase):
                 self.engine.stand_by(running.trial, running.slot)

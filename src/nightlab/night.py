@@ -86,7 +86,6 @@ class Night:
         elif not (reason or crew.paused):
             self.candidates.think()
         self.pacing.look()
-        crew.goal = f"{'paused, ' * crew.paused}{self.stopping.goal()}"
         return ""
 
     def _look(self) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 from nightlab.commons.genes import engine
 from nightlab.commons.places import open_commons
 from nightlab.commons.queue import Offer, in_order, turn_of_newcomers, words
-from nightlab.commons.record import Finding, Rejected, Run, gain, genome_id
+from nightlab.commons.record import Finding, Rejected, Run, gain
 from nightlab.commons.trust import compare, shortfall
 from nightlab.findings import TRANSPLANT, gene_misfit, runs_of, standing, target_of
 from nightlab.judge import Noise
@@ -185,7 +185,7 @@ class Transplant:
         if entry is None or parent is None or not isinstance(entry.signed.record, Finding):
             return
         finding, sigma = entry.signed.record, self.noise().sigma
-        ground = genome_id(self.session.genome(parent.candidate.commit))
+        ground = self.ways.id(parent.candidate.commit)
         self.ways.look()
         here = {ground: parent.candidate.commit}
         way = self.ways.to(entry.id, here) if "@" in experiment.candidate.source else self.ways.best(entry.id)

@@ -62,18 +62,10 @@ class Screen:
     """Shows one session in a terminal until it is told to stop, or its human leaves.
 
     ``may_leave``: q ends it; a session's own screen goes with the session. ``may_write``: keys may give orders.
-    ``nearer``: adds to a picture what cannot be seen from outside.
     """
 
-    def __init__(
-        self,
-        terminal: Terminal,
-        *,
-        may_leave: bool,
-        may_write: bool = True,
-        nearer: Callable[[Picture], Picture] = lambda picture: picture,
-    ) -> None:
-        self.terminal, self.may_leave, self.may_write, self.nearer = terminal, may_leave, may_write, nearer
+    def __init__(self, terminal: Terminal, *, may_leave: bool, may_write: bool = True) -> None:
+        self.terminal, self.may_leave, self.may_write = terminal, may_leave, may_write
         self.picture: Picture | None = None
         self.selected: int | None = None
         self.mode = ""  # or: details, help, note, skip
@@ -92,7 +84,7 @@ class Screen:
                 self.terminal.enter()
                 if time.monotonic() - looked >= EVERY:
                     looked = time.monotonic()
-                    self.picture = self.nearer(followed.look())
+                    self.picture = followed.look()
                 if self.picture:
                     self.terminal.paint(self.lines(self.picture, *self.terminal.size()))
                 pressed = self.terminal.key(max(looked + EVERY - time.monotonic(), 0.0), self._wake)

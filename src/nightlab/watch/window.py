@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -14,9 +12,7 @@ from rich.text import Text
 
 from nightlab.records import Experiment, Trial
 from nightlab.watch.outlet import Outlet
-from nightlab.watch.picture import InFlight, Picture
 from nightlab.watch.screen import Followed, Screen
-from nightlab.watch.tempo import training_left
 from nightlab.watch.terminal import Stops, Terminal
 from nightlab.watch.view import Flight, Lines, Opening
 
@@ -41,13 +37,12 @@ class Window(Lines):
         self._stops: Stops | None = None
         self._said: deque[str] = deque()
         self._left_out = 0
-        self._flights: Sequence[Flight] = ()
 
     def opened(self, opening: Opening) -> None:
         super().opened(opening)
         if not (self.screen or self.thread.ident) and self.terminal.in_front():
             self.folder = opening.folder
-            self.screen = Screen(self.terminal, may_leave=False, nearer=self._nearer)
+            self.screen = Screen(self.terminal, may_leave=False)
             self._stops = Stops(self.terminal)
             self.thread.start()
 
@@ -60,8 +55,7 @@ class Window(Lines):
             self.screen.tell(Text.from_markup(words.strip()))
         super().say(words)
 
-    def tick(self, flights: Sequence[Flight], goal: str) -> None:
-        self._flights = flights
+    def tick(self, flights: Sequence[Flight]) -> None:
         if self.screen and not self.thread.is_alive():  # its terminal is gone, or it failed
             self.close()
 
@@ -99,15 +93,3 @@ class Window(Lines):
             self.screen.run(self.follow(self.folder))
         except Exception as error:  # whatever it is, the night goes on without its window
             self.fault = f"{type(error).__name__}: {error}"
-
-    def _nearer(self, picture: Picture) -> Picture:
-        """With what only the session itself knows: the phase of trials that run on other machines."""
-        told = {flight.trial.id: flight for flight in self._flights}
-        return replace(picture, flights=tuple(_phased(one, told.get(one.id)) for one in picture.flights))
-
-
-def _phased(flight: InFlight, told: Flight | None) -> InFlight:
-    if told is None or flight.phase != "starting":
-        return flight
-    left = training_left(flight.budget, told.phase, time.time() - told.since, flight.curve)
-    return replace(flight, phase=told.phase, since=told.since, left=left)
