@@ -17,11 +17,11 @@ from pathlib import Path
 
 from machine import heading, table
 
-from nightlab.lineage import Repo
-from nightlab.records import Budget, Trial
+from nightlab.core.types import Budget, Trial
 from nightlab.sandbox.bubblewrap import PROTECTIONS
-from nightlab.session import Session
-from nightlab.start import make_lab
+from nightlab.session.create import make_lab
+from nightlab.session.session import Session
+from nightlab.storage.git import Repo
 
 
 def bare(folder: Path, budget: Budget) -> float:

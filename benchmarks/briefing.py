@@ -13,12 +13,12 @@ from pathlib import Path
 
 from machine import heading, table
 
-from nightlab.briefs import BEST, LAST
-from nightlab.lab import load
-from nightlab.propose import Briefing, find_constants
-from nightlab.propose.briefing import brief, tokens
-from nightlab.propose.command import TASK
-from nightlab.records import Candidate, Experiment, Measurement, Verdict
+from nightlab.core.config import load
+from nightlab.core.types import Candidate, Experiment, Measurement, Verdict
+from nightlab.loop.briefing import BEST, LAST
+from nightlab.proposers import Briefing, find_constants
+from nightlab.proposers.briefing import brief, tokens
+from nightlab.proposers.command import TASK
 
 LAB = Path(__file__).parent.parent / "src" / "nightlab" / "labs" / "lm"
 SIGMA, LIMIT = 0.005, 16_000

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from machine import heading, interleaved, table
 
-from nightlab.ledger import LEDGER, Ledger, make_state_folder
-from nightlab.records import Candidate, Measurement, Verdict
+from nightlab.core.types import Candidate, Measurement, Verdict
+from nightlab.storage.ledger import LEDGER, Ledger, make_state_folder
 
 
 def make_ledger(lab: Path, experiments: int) -> None:

@@ -28,16 +28,16 @@ from typing import Any
 from machine import heading, table
 
 from nightlab.commons.exchange import Commons
+from nightlab.commons.finding import finding, task_of
+from nightlab.commons.peer_store import Peers
 from nightlab.commons.places import author_key, open_commons
 from nightlab.commons.record import Finding, Verification, author_of
-from nightlab.findings import finding, task_of
-from nightlab.ledger import find_ledger
-from nightlab.lineage import Repo
-from nightlab.peers import Peers
-from nightlab.records import Experiment, NightlabError
-from nightlab.session import open_session
+from nightlab.core.types import Experiment, NightlabError
+from nightlab.session.session import open_session
+from nightlab.storage.git import Repo
+from nightlab.storage.ledger import find_ledger
 
-PROGRAM = [sys.executable, "-c", "from nightlab.cli import main; main()"]
+PROGRAM = [sys.executable, "-c", "from nightlab.cli.main import main; main()"]
 PLANTED, LIES = "A = 2.0", 3
 EVERY = 1.0  # seconds between two syncs of one lab
 GIT = f"""\

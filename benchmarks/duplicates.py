@@ -22,10 +22,10 @@ from pathlib import Path
 from machine import heading, table
 
 import nightlab
-from nightlab.ledger import Ledger, tables
-from nightlab.propose import change_constants, find_constants
-from nightlab.propose.program import fingerprint, words
-from nightlab.records import Candidate
+from nightlab.core.types import Candidate
+from nightlab.proposers import change_constants, find_constants
+from nightlab.proposers.python_program import fingerprint, words
+from nightlab.storage.ledger import Ledger, tables
 
 LABS = Path(nightlab.__file__).parent / "labs"
 GENOMES = {"lm": "train.py", "speed": "solve.py"}

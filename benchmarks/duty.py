@@ -19,17 +19,17 @@ from typing import Any
 
 from machine import heading, table
 
-from nightlab.crew import Crew
-from nightlab.lab import Stop
-from nightlab.lineage import Repo
-from nightlab.night import Night
-from nightlab.propose import Briefing, Proposal, change_constants, find_constants
-from nightlab.records import NightlabError
+from nightlab.core.config import Stop
+from nightlab.core.observer import View
+from nightlab.core.types import NightlabError
+from nightlab.engines.platform import this_platform
+from nightlab.loop.loop import Night
+from nightlab.loop.scheduler import Crew
+from nightlab.proposers import Briefing, Proposal, change_constants, find_constants
 from nightlab.sandbox.bubblewrap import PROTECTIONS
-from nightlab.session import Session
-from nightlab.start import make_lab
-from nightlab.trial.machine import this_platform
-from nightlab.watch.view import View
+from nightlab.session.create import make_lab
+from nightlab.session.session import Session
+from nightlab.storage.git import Repo
 
 GENOME = "train.py"
 CLOCK = {"cpu": "cpu", "cuda": "wall", "mps": "wall"}  # on a shared CPU a wall clock measures the neighbours

@@ -25,7 +25,7 @@ from typing import Any
 import atheris
 
 sys.path[:0] = [str(Path(__file__).parent.parent / "tests")]
-with atheris.instrument_imports(include=["nightlab.commons", "nightlab.lineage", "rfc8785"]):
+with atheris.instrument_imports(include=["nightlab.commons", "nightlab.storage.git", "rfc8785"]):
     import rfc8785  # noqa: F401  # that it is instrumented
 
     from nightlab.commons import genes, gossip
@@ -34,8 +34,8 @@ with atheris.instrument_imports(include=["nightlab.commons", "nightlab.lineage",
     from nightlab.commons.queue import gap, novelty, words
     from nightlab.commons.record import Finding, Rejected, Task, author_of, canonical, encode, parse
     from nightlab.commons.trust import compare, priority
-    from nightlab.lineage import Chains, OutOfScope, PatchConflict, Repo, Unreachable
-    from nightlab.lineage.chains import Link
+    from nightlab.storage.git import Chains, OutOfScope, PatchConflict, Repo, Unreachable
+    from nightlab.storage.git.record_chains import Link
 
 from commons_examples import PATCH, examples, finding, key, stated, task  # noqa: E402
 from fuzz_mutations import mutate, resign  # noqa: E402

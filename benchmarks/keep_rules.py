@@ -24,9 +24,9 @@ from typing import Any, Protocol
 
 from machine import heading, table
 
+from nightlab.core.types import SEED, Measurement, Metric, Verdict, average
 from nightlab.judge import Again, Contestant, Judge, Noise, Rule, make_rule, noise, paired_gain, pooled, prior_sigma
-from nightlab.judge.keep import Shrunk, Strict
-from nightlab.records import SEED, Measurement, Metric, Verdict, average
+from nightlab.judge.rules import Shrunk, Strict
 
 TRIALS = 126  # of a session, the confirmation at its end included
 PAIRS = 5  # of that confirmation

@@ -22,9 +22,9 @@ from pathlib import Path
 
 from machine import heading, table
 
-from nightlab.ledger import find_ledger
-from nightlab.start import SHIPPED
-from nightlab.trial.machine import this_platform
+from nightlab.engines.platform import this_platform
+from nightlab.session.create import SHIPPED
+from nightlab.storage.ledger import find_ledger
 
 PLAIN_LRS = ("5e-4", "1e-3", "2e-3", "4e-3")  # the yardstick gets its best of these, on one seed
 

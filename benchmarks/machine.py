@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 
-from nightlab.trial.machine import this_platform
+from nightlab.engines.platform import this_platform
 
 
 def heading(title: str) -> None:

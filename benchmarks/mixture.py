@@ -18,9 +18,9 @@ from multiprocessing import Pool
 from keep_rules import BASELINE, WORKERS, Genome
 from machine import heading, table
 
+from nightlab.core.types import Measurement, Metric, Verdict
 from nightlab.judge import Again, Contestant, Judge, Noise, make_rule, pooled, prior_sigma
-from nightlab.propose.earnings import Earnings
-from nightlab.records import Measurement, Metric, Verdict
+from nightlab.proposers.shares import Earnings
 
 BUDGET = 200.0  # trials that a session may cost, turns included
 SIGMA = 0.5e-3

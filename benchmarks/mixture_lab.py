@@ -19,18 +19,18 @@ from typing import Any
 
 from machine import heading, table
 
-from nightlab.claims import Claims
-from nightlab.crew import Crew
-from nightlab.earned import earned
-from nightlab.lab import Stop
-from nightlab.lineage import Repo
-from nightlab.night import Night
-from nightlab.records import Experiment
+from nightlab.analysis.confirm import Claims
+from nightlab.core.config import Stop
+from nightlab.core.observer import View
+from nightlab.core.types import Experiment
+from nightlab.engines.local.prepare import run_prepare
+from nightlab.loop.loop import Night
+from nightlab.loop.scheduler import Crew
 from nightlab.sandbox.bubblewrap import PROTECTIONS
-from nightlab.session import Session
-from nightlab.start import make_lab
-from nightlab.trial.preparation import run_prepare
-from nightlab.watch.view import View
+from nightlab.session.create import make_lab
+from nightlab.session.credit import earned
+from nightlab.session.session import Session
+from nightlab.storage.git import Repo
 
 PARTS = 4  # of a session, of which the shares are shown
 POOR = """\

@@ -18,16 +18,16 @@ from pathlib import Path
 
 from machine import heading, table
 
-from nightlab.claims import Claims
-from nightlab.crew import Crew
-from nightlab.lab import Stop
-from nightlab.lineage import Repo
-from nightlab.night import Night
+from nightlab.analysis.confirm import Claims
+from nightlab.core.config import Stop
+from nightlab.core.observer import Lines
+from nightlab.engines.local.prepare import run_prepare
+from nightlab.loop.loop import Night
+from nightlab.loop.scheduler import Crew
 from nightlab.sandbox.bubblewrap import PROTECTIONS
-from nightlab.session import Session
-from nightlab.start import make_lab
-from nightlab.trial.preparation import run_prepare
-from nightlab.watch.view import Lines
+from nightlab.session.create import make_lab
+from nightlab.session.session import Session
+from nightlab.storage.git import Repo
 
 REAL = 8  # of the lab's own ideas, in their order
 

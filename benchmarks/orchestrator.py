@@ -24,21 +24,21 @@ from typing import Any
 
 from machine import heading, table
 
-from nightlab.crew import Crew
-from nightlab.lab import Stop
-from nightlab.ledger import LEDGER, Ledger, state_folder, tables
-from nightlab.lineage import Repo
-from nightlab.night import Night
-from nightlab.propose import Briefing
-from nightlab.propose.patches import PatchQueue
-from nightlab.propose.tuner import Tuner
-from nightlab.records import Budget, Candidate, Measurement, Platform, Trial, Verdict
+from nightlab.core.config import Stop
+from nightlab.core.observer import View
+from nightlab.core.types import Budget, Candidate, Measurement, Platform, Trial, Verdict
+from nightlab.engines.local.engine import Box
+from nightlab.engines.slots import WHOLE, Slot
+from nightlab.loop.loop import Night
+from nightlab.loop.scheduler import Crew
+from nightlab.proposers import Briefing
+from nightlab.proposers.patches import PatchQueue
+from nightlab.proposers.tuner import Tuner
 from nightlab.sandbox.bubblewrap import PROTECTIONS, Sandbox
-from nightlab.session import Session
-from nightlab.start import begin
-from nightlab.trial.box import Box
-from nightlab.trial.slots import WHOLE, Slot
-from nightlab.watch.view import View
+from nightlab.session.create import begin
+from nightlab.session.session import Session
+from nightlab.storage.git import Repo
+from nightlab.storage.ledger import LEDGER, Ledger, state_folder, tables
 
 CONSTANTS = {f"RATE_{n}": 0.1 * (n + 1) for n in range(12)}
 GENOME = "".join(f"{name} = {value}  # [0.001..10 log]\n" for name, value in CONSTANTS.items())

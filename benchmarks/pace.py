@@ -23,20 +23,20 @@ import numpy as np
 from machine import heading, table
 from scipy.special import stdtr
 
-from nightlab.crew import Crew
-from nightlab.judge.pace import Pace, Ran, witness
-from nightlab.lab import Stop
-from nightlab.lineage import Repo
-from nightlab.night import Night
-from nightlab.records import Experiment, Metric
+from nightlab.core.config import Stop
+from nightlab.core.observer import Lines
+from nightlab.core.types import Experiment, Metric
+from nightlab.engines.local.curve import parts as curve_parts
+from nightlab.engines.local.curve import points
+from nightlab.engines.local.prepare import run_prepare
+from nightlab.judge.curve_stopping import Pace, Ran, witness
+from nightlab.loop.loop import Night
+from nightlab.loop.scheduler import Crew
 from nightlab.sandbox.bubblewrap import PROTECTIONS
-from nightlab.session import Session
-from nightlab.standing import replicates
-from nightlab.start import make_lab
-from nightlab.trial.curve import parts as curve_parts
-from nightlab.trial.curve import points
-from nightlab.trial.preparation import run_prepare
-from nightlab.watch.view import Lines
+from nightlab.session.create import make_lab
+from nightlab.session.replicates import replicates
+from nightlab.session.session import Session
+from nightlab.storage.git import Repo
 
 METRIC = Metric("loss")
 NIGHTS = ((126, 1.0), (500, 0.2))  # experiments of a session, and a share of the sessions asked for

@@ -17,9 +17,9 @@ from keep_rules import BASELINE, WORKERS, Genome
 from machine import heading, table
 from mixture import METRIC, Mind
 
+from nightlab.core.types import Measurement, Verdict
 from nightlab.judge import Contestant, Judge, prospect
-from nightlab.records import Measurement, Verdict
-from nightlab.stopping import KEEPS, LATELY
+from nightlab.loop.stop_rules import KEEPS, LATELY
 
 TRIALS = 400.0  # that a session may last at most
 HOUR = 12.0  # trials

@@ -21,8 +21,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from nightlab.ledger import find_ledger
-from nightlab.lineage import Repo
+from nightlab.storage.git import Repo
+from nightlab.storage.ledger import find_ledger
 
 COLOURS = 200
 WIDTHS = {"phone": 360, "tablet": 820, "desktop": 1440}

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from nightlab.following import Follower
-from nightlab.watch.outlet import Outlet
-from nightlab.watch.screen import Screen
-from nightlab.watch.terminal import Terminal
+from nightlab.ui.monitor import Follower
+from nightlab.ui.terminal.outlet import Outlet
+from nightlab.ui.terminal.screen import Screen
+from nightlab.ui.terminal.terminal import Terminal
 
 SIZES = [(40, 20), (80, 24), (200, 48)]
 

@@ -25,9 +25,9 @@ from typing import Any, Protocol
 from keep_rules import TABLES, WORKERS, Cell, Fitted, Genome, Tabular
 from machine import heading, table
 
+from nightlab.core.types import SEED, Candidate, Experiment, Measurement, Metric, Verdict
 from nightlab.judge import Again, Contestant, Judge, Noise, make_rule, pooled, prior_sigma
-from nightlab.records import SEED, Candidate, Experiment, Measurement, Metric, Verdict
-from nightlab.search import Cascade, Climb, Evolution, Rung, Search, Tree, worth
+from nightlab.proposers.selection import Cascade, Climb, Evolution, Rung, Search, Tree, worth
 
 WIDTHS = (1, 4, 16)
 TRIALS = 128  # whole trials after which sessions of all widths are compared; a pilot counts as its share

@@ -22,14 +22,14 @@ from typing import Any
 import psutil
 from machine import heading, table
 
-from nightlab.crew import Crew
-from nightlab.lab import Stop
-from nightlab.lineage import Repo
-from nightlab.night import Night
-from nightlab.records import Experiment
+from nightlab.core.config import Stop
+from nightlab.core.observer import View
+from nightlab.core.types import Experiment
+from nightlab.loop.loop import Night
+from nightlab.loop.scheduler import Crew
 from nightlab.sandbox.bubblewrap import PROTECTIONS
-from nightlab.session import Session
-from nightlab.watch.view import View
+from nightlab.session.session import Session
+from nightlab.storage.git import Repo
 
 CONTRACT = """\
 name = "slots"
@@ -137,15 +137,15 @@ def here(slots: list[int], seconds: float, each: int, rounds: int) -> None:
 
 def far(slots: list[int], seconds: float, each: int, rounds: int) -> None:
     """The same on a cluster of our own, whose processors are only said to be there."""
-    from nightlab.far import Far
-    from nightlab.far.on_ray import RayCluster
+    from nightlab.engines.remote.ray_cluster import RayCluster
+    from nightlab.session.create import on_cluster
 
     heading(f"On local Ray, trials that sleep {seconds:g} s, {each} per slot, {rounds} round(s) in turn")
     cluster = RayCluster("local-ray", max(slots))
     nodes = cluster.look("cpu")
 
-    def engine(session: Session, view: View) -> Far:
-        return Far(session, cluster, nodes, PROTECTIONS, print)
+    def engine(session: Session, view: View) -> ClusterEngine:
+        return on_cluster(session, cluster, nodes, PROTECTIONS, print)
 
     work = SLEEP.format(seconds=seconds)
     rate(work, max(slots), max(slots), engine)  # every worker has then started, and the node has its copy
@@ -158,8 +158,8 @@ def killed(rounds: int) -> None:
     os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # so that a cluster on the loopback is found there
     from ray.cluster_utils import Cluster
 
-    from nightlab.far import Far, common
-    from nightlab.far.on_ray import HEALTH, LOOPBACK, RayCluster
+    from nightlab.engines.remote import common
+    from nightlab.engines.remote.ray_cluster import HEALTH, LOOPBACK, RayCluster
 
     on = {"node_ip_address": LOOPBACK, "include_dashboard": False}
     nodes = Cluster(initialize_head=True, head_node_args={**on, "num_cpus": 0, "_system_config": HEALTH})
@@ -171,7 +171,7 @@ def killed(rounds: int) -> None:
     with tempfile.TemporaryDirectory() as home:
         repo = make_lab(Path(home) / "lab", SLEEP.format(seconds=6), 0)
         session = Session.create(repo, "s", device="cpu", allow=PROTECTIONS, elsewhere=common(facts))
-        crew = Crew(session, View(), 1, Far(session, cluster, facts, PROTECTIONS, print))
+        crew = Crew(session, View(), 1, on_cluster(session, cluster, facts, PROTECTIONS, print))
         candidates = Night(session, Stop(), crew).candidates
         candidates.making.admit(candidates.making.baseline())
         crew.launch(0, "search", 1)

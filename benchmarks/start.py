@@ -19,13 +19,13 @@ from pathlib import Path
 import psutil
 from machine import heading, table
 
-from nightlab.lineage import Repo
-from nightlab.records import Budget, Trial
+from nightlab.core.types import Budget, Trial
+from nightlab.engines.local.layout import GUEST
+from nightlab.engines.slots import WHOLE
 from nightlab.sandbox.bubblewrap import PROTECTIONS
-from nightlab.session import Session
-from nightlab.start import make_lab
-from nightlab.trial.layout import GUEST
-from nightlab.trial.slots import WHOLE
+from nightlab.session.create import make_lab
+from nightlab.session.session import Session
+from nightlab.storage.git import Repo
 
 STEP = Budget("work", 1)
 

@@ -25,8 +25,7 @@ from machine import heading, table
 from swarm_network import FLOOD, NAMES, Cell, Kind, Network, Result
 from swarm_world import SHARE, SIZE, START
 
-from nightlab import peers
-from nightlab.commons import queue, trust
+from nightlab.commons import peer_store, queue, trust
 
 # -- rules otherwise ---------------------------------------------------------------------------------------
 
@@ -36,7 +35,7 @@ def unclipped(claimed: float, most: float, trusted: float, novelty: float) -> fl
 
 
 Changed = Sequence[tuple[Any, str, Any]]
-NO_CLIP: Changed = ((peers, "priority", unclipped),)
+NO_CLIP: Changed = ((peer_store, "priority", unclipped),)
 NO_QUARANTINE: Changed = ((trust, "QUARANTINE", 0.0),)
 NO_ROUNDS: Changed = ((queue, "ROUND", 0),)
 NO_LIMIT: Changed = ((queue, "NEWCOMERS", 1.0), (queue, "IDLE", 1.0))

@@ -32,10 +32,10 @@ from swarm_world import (
 )
 
 from nightlab.commons.exchange import Entry, _entry
+from nightlab.commons.finding import instant
 from nightlab.commons.record import RECORD, Rejected, Signed, author_of, encode, sign
-from nightlab.findings import instant
-from nightlab.lineage.chains import Link
-from nightlab.records import Candidate
+from nightlab.core.types import Candidate
+from nightlab.storage.git.record_chains import Link
 
 Kind = Literal["gross", "careful", "sybil", "flood", "collude", "forge"]
 LATE, CHURN, AWAY = 0.1, 0.02, 10.0  # who joins late; goes offline after a turn; for how many rounds

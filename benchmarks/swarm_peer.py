@@ -33,19 +33,19 @@ from swarm_world import (
     finding_body,
 )
 
-from nightlab import peers, sharing, transplant, ways
+from nightlab.commons import peer_store, proposer, provenance, sync
 from nightlab.commons.capability import Fit, both, matches, negotiate
 from nightlab.commons.exchange import Entry
+from nightlab.commons.finding import instant, target_of
 from nightlab.commons.record import Finding, genome_id
-from nightlab.findings import instant, target_of
+from nightlab.core.types import Candidate, Experiment, Measurement, Verdict
 from nightlab.judge import Again, Contestant, Judge, Noise, make_rule
-from nightlab.records import Candidate, Experiment, Measurement, Verdict
-from nightlab.standing import OWN_SEED
+from nightlab.session.replicates import OWN_SEED
 
 JUDGE = Judge(METRIC, {}, make_rule("shrunk"))
 
 
-class Known(peers.Peers):
+class Known(peer_store.Peers):
     """What one lab knows of its peers: the product's, over a shelf that all share.
 
     A lab sees of it what was there when it last synced; only whose step an older one was, it knows at once.
@@ -60,8 +60,8 @@ class Known(peers.Peers):
     def learn(self, *measured: dict[str, Any]) -> None:
         self.measured += measured
         now = CLOCK.time()
-        self.trust = peers.trust([*self.own(), *self._others(now)], now)
-        self.threats = peers.threats(self._warnings(now), self.trust, now)
+        self.trust = peer_store.trust([*self.own(), *self._others(now)], now)
+        self.threats = peer_store.threats(self._warnings(now), self.trust, now)
         self.doubts |= {note["target"]: note["doubt"] for note in measured if "doubt" in note}
 
     def fit(self, entry: Entry, finding: Finding) -> Fit:
@@ -79,9 +79,11 @@ class Known(peers.Peers):
         known = {self.session.name, *(note["author"] for note in self.measured)}
         names = self.shelf.authors
         found = (
-            name for name in random.sample(names, min(peers.STRANGERS + len(known), len(names))) if name not in known
+            name
+            for name in random.sample(names, min(peer_store.STRANGERS + len(known), len(names)))
+            if name not in known
         )
-        return list(found)[: peers.STRANGERS]
+        return list(found)[: peer_store.STRANGERS]
 
 
 class Lab:
@@ -101,7 +103,7 @@ class Lab:
         self.finder, self.outbox = False, list[tuple[dict[str, Any], str | None, str]]()
         self.shared: set[str] = set()
         self.on_liars = self.on_others = self.trials = self.answered = 0
-        self.proposer = transplant.Transplant(self, {}, set(), lambda: Noise(sigma, 100.0))
+        self.proposer = proposer.Transplant(self, {}, set(), lambda: Noise(sigma, 100.0))
         self.proposer._draw = random.Random(f"{seed} checks")
         self._see_through(Candidate(repo.commit(repo.base, START), "", "", "baseline", ""))
 
@@ -168,7 +170,7 @@ class Lab:
         number, ledger, runs = self.ledger.next_number(), self.ledger, dict[int, Measurement]()
         noise, champion = Noise(self.sigma, 100.0), self.ledger.head
         while True:
-            against = transplant.standing(self, champion) if champion else None
+            against = proposer.standing(self, champion) if champion else None
             first = OWN_SEED + 2 * number if number else 1
             decision = JUDGE.judge(against, Contestant(runs, 0, None, first), noise)
             if not isinstance(decision, Again):
@@ -199,7 +201,7 @@ class Lab:
         if parent.number and self.policy == "commons":
             self._share(parent)
         self.shared.add(ends[1])
-        runs, against = (transplant.runs_of(transplant.standing(self, one)) for one in (experiment, parent))
+        runs, against = (proposer.runs_of(proposer.standing(self, one)) for one in (experiment, parent))
         patch = self.repo.diff(candidate.parent, candidate.commit)
         inspired = [target_of(candidate.source)] if candidate.source else []
         body = finding_body(ends, patch, runs, against, candidate, inspired)
@@ -208,9 +210,9 @@ class Lab:
     def _answer(self) -> None:
         """What ``nightlab sync`` publishes of the latest measurement of another's finding."""
         for note in self.ledger.said[self.answered :]:
-            self.outbox.append((sharing._verification(note, instant(note["at"])), None, ""))
+            self.outbox.append((sync._verification(note, instant(note["at"])), None, ""))
             if note["reason"] == "tampered":
-                self.outbox.append((sharing._threat(note, instant(note["at"])), None, ""))
+                self.outbox.append((sync._threat(note, instant(note["at"])), None, ""))
         self.answered = len(self.ledger.said)
 
     def _believe(self) -> None:
@@ -240,7 +242,7 @@ def once(genome: dict[str, str]) -> str:
     return named(genome["genome.py"])
 
 
-transplant.open_commons = lambda: None
-transplant.genome_id = ways.genome_id = once
-transplant.Peers = Known
-peers.time = transplant.time = CLOCK
+proposer.open_commons = lambda: None
+proposer.genome_id = provenance.genome_id = once
+proposer.Peers = Known
+peer_store.time = proposer.time = CLOCK

@@ -15,11 +15,11 @@ import numpy as np
 
 from nightlab.commons.capability import Fit, Have
 from nightlab.commons.exchange import Entry
+from nightlab.commons.finding import instant
 from nightlab.commons.record import Finding, Task, task_id
 from nightlab.commons.record import Platform as Told
-from nightlab.findings import instant
-from nightlab.lineage import PatchConflict
-from nightlab.records import Budget, Candidate, Experiment, Measurement, Metric, Trial
+from nightlab.core.types import Budget, Candidate, Experiment, Measurement, Metric, Trial
+from nightlab.storage.git import PatchConflict
 
 START = 1.0
 SITES, CHOICES = 300, 6

@@ -21,8 +21,8 @@ import orchestrator
 import psutil
 from machine import heading, table
 
-from nightlab.ledger import LEDGER, Ledger, state_folder
-from nightlab.records import Budget, Measurement, Trial, Verdict
+from nightlab.core.types import Budget, Measurement, Trial, Verdict
+from nightlab.storage.ledger import LEDGER, Ledger, state_folder
 
 SIZES = [100, 1_000, 10_000, 100_000]
 TURNS = 40
@@ -56,10 +56,10 @@ def terminal(folder: str) -> None:
     """Measure the terminal's window on one ledger, and print what was found as JSON."""
     from rich.console import Console
 
-    from nightlab.following import Follower
-    from nightlab.watch.outlet import Outlet
-    from nightlab.watch.screen import Screen
-    from nightlab.watch.terminal import Terminal
+    from nightlab.ui.monitor import Follower
+    from nightlab.ui.terminal.outlet import Outlet
+    from nightlab.ui.terminal.screen import Screen
+    from nightlab.ui.terminal.terminal import Terminal
 
     def cpu(work: Callable[[], object]) -> float:
         begun = time.process_time()

@@ -27,10 +27,10 @@ from machine import heading, table
 from orchestrator import CONSTANTS, CONTRACT, GENOME, MEASURED, Story, fill
 from pictures import ARGUMENTS, command
 
-from nightlab.ledger import Ledger
-from nightlab.lineage import Repo
-from nightlab.records import Candidate, Measurement, Verdict
-from nightlab.session import Session
+from nightlab.core.types import Candidate, Measurement, Verdict
+from nightlab.session.session import Session
+from nightlab.storage.git import Repo
+from nightlab.storage.ledger import Ledger
 
 LENGTHS = 100, 1_000, 10_000, 100_000
 UPDATES = 7

@@ -21,12 +21,12 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from nightlab.crew import Crew
-from nightlab.lab import Stop
-from nightlab.lineage import Repo
-from nightlab.night import Night
-from nightlab.session import Session
-from nightlab.watch.view import View
+from nightlab.core.config import Stop
+from nightlab.core.observer import View
+from nightlab.loop.loop import Night
+from nightlab.loop.scheduler import Crew
+from nightlab.session.session import Session
+from nightlab.storage.git import Repo
 
 settings.register_profile("nightlab", deadline=None, derandomize=True)
 settings.load_profile("nightlab")

@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from nightlab.ledger import Ledger
-from nightlab.records import Budget, Candidate, Evidence, Measurement, PairedGain, Trial, Verdict
+from nightlab.core.types import Budget, Candidate, Evidence, Measurement, PairedGain, Trial, Verdict
+from nightlab.storage.ledger import Ledger
 
 BEGUN = 1_760_000_000.0
 SIGMA = 0.0005

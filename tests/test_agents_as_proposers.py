@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from conftest import GENOME
 
-from nightlab.lab import Agent
-from nightlab.propose import Briefing, NoProposal, Proposal
-from nightlab.propose.command import AnyCommand, Workplace
-from nightlab.records import Experiment, Metric
+from nightlab.core.config import Agent
+from nightlab.core.types import Experiment, Metric
+from nightlab.proposers import Briefing, NoProposal, Proposal
+from nightlab.proposers.command import AnyCommand, Workplace
 from nightlab.sandbox.bubblewrap import Bare
-from nightlab.session import this_sandbox
+from nightlab.session.session import this_sandbox
 
 pytest.importorskip("acp", reason="the extra 'agents' is not installed")
 

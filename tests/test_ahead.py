@@ -16,13 +16,13 @@ import pytest
 from conftest import living, wait
 from test_trial import GUEST, LEAST, SERVED, Bench, bench, benches
 
-from nightlab.lineage import Repo
-from nightlab.records import Measurement
+from nightlab.core.types import Measurement
+from nightlab.engines.local.layout import GUEST as GUEST_FOLDER
+from nightlab.engines.slots import WHOLE
 from nightlab.sandbox.bubblewrap import Bubblewrap
 from nightlab.sandbox.macos import SandboxExec
-from nightlab.session import this_sandbox
-from nightlab.trial.layout import GUEST as GUEST_FOLDER
-from nightlab.trial.slots import WHOLE
+from nightlab.session.session import this_sandbox
+from nightlab.storage.git import Repo
 
 __all__ = ["bench"]  # a fixture
 
@@ -199,8 +199,8 @@ from pathlib import Path
 sys.path.insert(0, {tests!r})
 from conftest import TinyLab
 from test_trial import Bench
-from nightlab.session import this_sandbox
-from nightlab.trial.slots import WHOLE
+from nightlab.session.session import this_sandbox
+from nightlab.engines.slots import WHOLE
 one = Bench(TinyLab(Path({lab!r})), {contract!r}, this_sandbox())
 one.box.stand_by(one.start().trial, WHOLE)
 print("standing by", flush=True)

@@ -15,13 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as some
 from test_commons_session import BETTER, MORE, User
 
-from nightlab.commons.arena import Entrant, Standings, audit, parse, standings, text
-from nightlab.commons.fitness import DAY, SEASON, Evaluated, fitness, medians
+from nightlab.analysis.fitness import DAY, SEASON, Evaluated, fitness, medians
+from nightlab.analysis.ranking import Entrant, Standings, audit, parse, standings, text
+from nightlab.analysis.tournament import contestants, entrants, hold, measured_otherwise
 from nightlab.commons.trust import Trust
-from nightlab.contest import contestants, entrants, hold, measured_otherwise
-from nightlab.crew import Crew
-from nightlab.records import NightlabError
-from nightlab.watch.view import View
+from nightlab.core.observer import View
+from nightlab.core.types import NightlabError
+from nightlab.loop.scheduler import Crew
 
 NOW = 1.8e9
 GOOD = Evaluated(runs=3, gains=(0.9, 1.0, 1.1), settings=2, gained=2, latency=1.0, cost=10.0)
@@ -266,5 +266,7 @@ def test_the_commons_says_whose_a_gene_is(make_lab: Callable[..., TinyLab], tmp_
 
     assert known(two, at_two) == (one.author, 0), "it adopted it itself, and is no stranger to itself"
     assert known(one, at_one) == (one.author, 0), "nobody knows two"
-    monkeypatch.setattr("nightlab.peers.trust", lambda *_, two=two.author: {two: Trust(9.0, 1.0, held=8.0)})
+    monkeypatch.setattr(
+        "nightlab.commons.peer_store.trust", lambda *_, two=two.author: {two: Trust(9.0, 1.0, held=8.0)}
+    )
     assert known(one, at_one) == (one.author, 1)

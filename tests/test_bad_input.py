@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from conftest import Done, TinyLab, living, users_own, wait
 
-from nightlab import readiness
-from nightlab.records import NightlabError
-from nightlab.start import begin
+from nightlab.core.types import NightlabError
+from nightlab.session import preflight
+from nightlab.session.create import begin
 
 CHANGE = "A = 2.0\nB = 8\n"
 
@@ -113,7 +113,7 @@ def test_a_lab_on_a_network_mount(lab: TinyLab, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(
         Path, "read_text", lambda self, *a, **k: mounts if str(self) == "/proc/mounts" else real(self, *a, **k)
     )
-    assert readiness._filesystem(lab.folder) == "nfs4" and readiness._filesystem(Path("/etc")) == "ext4"
+    assert preflight._filesystem(lab.folder) == "nfs4" and preflight._filesystem(Path("/etc")) == "ext4"
     with pytest.raises(NightlabError, match=r"network mount \(nfs4\)") as error:
         begin(lab.folder, None, None)
     assert str(lab.folder) in str(error.value) and "git clone" in error.value.mend

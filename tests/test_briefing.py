@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nightlab.lab import parse
-from nightlab.propose import Briefing, Refused
-from nightlab.propose.briefing import LEAST, brief, fenced, quoted, tokens
-from nightlab.records import Budget, Candidate, Experiment, Measurement, Metric, Verdict
-from nightlab.words import CONTROLS
+from nightlab.core.config import parse
+from nightlab.core.text import CONTROLS
+from nightlab.core.types import Budget, Candidate, Experiment, Measurement, Metric, Verdict
+from nightlab.proposers import Briefing, Refused
+from nightlab.proposers.briefing import LEAST, brief, fenced, quoted, tokens
 
 LAB = parse('name = "x"\ngenome = ["a.py"]\ncommand = "python a.py"\n[metric]\nname = "loss"\n[limits]\nloss = 9\n')
 TASK = "Change the genome."

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from conftest import TinyLab
 
+from nightlab.engines.local.caches import LIST, Caches
 from nightlab.sandbox.bubblewrap import CACHES, compiling
-from nightlab.session import Session
-from nightlab.trial.caches import LIST, Caches
+from nightlab.session.session import Session
 
 # Says what it finds in the cache, then puts in something of its own, and a link out of it.
 COMPILES = """\

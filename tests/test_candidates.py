@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from conftest import GENOME
 
-from nightlab.candidates import MOMENT
-from nightlab.crew import Crew
-from nightlab.lab import Stop
-from nightlab.night import Night
-from nightlab.propose import Briefing, Mixture, Proposal, Refused
-from nightlab.records import Experiment, NightlabError
-from nightlab.watch.view import View
+from nightlab.core.config import Stop
+from nightlab.core.observer import View
+from nightlab.core.types import Experiment, NightlabError
+from nightlab.loop.candidate_queue import MOMENT
+from nightlab.loop.loop import Night
+from nightlab.loop.scheduler import Crew
+from nightlab.proposers import Briefing, Mixture, Proposal, Refused
 
 SLOW = (
     "import time\nfrom genome import A, B\ntime.sleep(0.4)\nprint(f'METRIC loss={(A - 1) ** 2 + 0.1 * (B - 3) ** 2}')\n"

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from test_trial import LEAST, Bench
 
-from nightlab.records import Measurement
+from nightlab.core.types import Measurement
+from nightlab.engines.local.cgroup import LEAF, Cgroup, delegated, make_room
 from nightlab.sandbox.bubblewrap import Bare
-from nightlab.trial.cgroup import LEAF, Cgroup, delegated, make_room
 
 SCOPE = "user.slice/run-u1.scope"
 

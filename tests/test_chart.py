@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from nights import SIGMA, fill
 
-from nightlab.ledger import Ledger
-from nightlab.records import Candidate, Experiment, Measurement, Metric, PairedGain, Verdict
-from nightlab.watch import chart
-from nightlab.watch.facts import Row
-from nightlab.watch.spans import PHASES, Span, lanes, off_duty, shares, spans
+from nightlab.analysis import charts
+from nightlab.analysis.summary import Row
+from nightlab.analysis.timeline import PHASES, Span, lanes, off_duty, shares, spans
+from nightlab.core.types import Candidate, Experiment, Measurement, Metric, PairedGain, Verdict
+from nightlab.storage.ledger import Ledger
 
 METRIC = Metric("val_bpb", unit="bits per byte")
 
@@ -47,7 +47,7 @@ def test_evidence_stands_at_its_champion_with_its_interval(goal: Any, twenty: Le
     experiments = twenty.experiments()
     champion = twenty.champion()
     assert champion is not None and champion.look is not None and champion.look.held_out is not None
-    axes = chart.progress(Metric("m", goal), experiments).axes[0]
+    axes = charts.progress(Metric("m", goal), experiments).axes[0]
     base, sign = experiments[0].bar, -1 if goal == "minimise" else 1
     found = [bars for bars in axes.containers if hasattr(bars, "lines")]
     for bars, gain in zip(found, (champion.look.gain, champion.look.held_out), strict=True):
@@ -62,16 +62,16 @@ def test_evidence_stands_at_its_champion_with_its_interval(goal: Any, twenty: Le
 
 def test_evidence_that_shows_no_gain_says_so(twenty: Ledger) -> None:
     first, last = experiment(0, 1.0, bar=1.0), experiment(1, 0.9, bar=0.95)
-    from nightlab.records import Evidence
+    from nightlab.core.types import Evidence
 
     shown = Evidence("confirmed", 0, (1,), PairedGain(0.1, -0.1, 0.3, 0.95, 4))
     other = Evidence("transferred", 0, (1,), PairedGain(0.1, 0.05, 0.15, 0.95, 4))
     champion = Experiment(
         1, last.candidate, 1.0, last.measurement, last.verdict, 2.0, bar=0.95, evidence=(shown, other)
     )
-    said = drawn(chart.progress(METRIC, [first, champion]))
+    said = drawn(charts.progress(METRIC, [first, champion]))
     assert "interval: not shown" in said and "bar: without luck" in said
-    assert "fresh seeds" not in drawn(chart.progress(METRIC, [first, last]))
+    assert "fresh seeds" not in drawn(charts.progress(METRIC, [first, last]))
 
 
 def test_worth_is_sorted_and_what_may_be_nothing_is_grey() -> None:
@@ -81,7 +81,7 @@ def test_worth_is_sorted_and_what_may_be_nothing_is_grey() -> None:
         PairedGain(-1, -2, -0.5, 0.9, 3),
     ]
     rows = [Row(experiment(n, 1.0), 0.1, gain) for n, gain in enumerate(gains, 1)] + [Row(experiment(9, 1.0), 0.1)]
-    figure = chart.worth(METRIC, rows)
+    figure = charts.worth(METRIC, rows)
     axes = figure.axes[0]
     import matplotlib.colors
 
@@ -95,12 +95,12 @@ def test_worth_is_sorted_and_what_may_be_nothing_is_grey() -> None:
 def test_effects_are_in_units_of_noise() -> None:
     rows = [Row(experiment(n, 1.0, status), gain) for n, (status, gain) in enumerate(
         [("keep", 0.5), ("discard", -0.25), ("discard", -50.0), ("crash", None)], 1)]  # fmt: skip
-    axes = chart.effects(METRIC, rows, 0.25).axes[0]
+    axes = charts.effects(METRIC, rows, 0.25).axes[0]
     found = [tuple(map(float, point)) for points in axes.collections for point in points.get_offsets()]
     assert found == [(1, 2), (2, -1), (3, -200)]
     assert "1 without a number" in axes.get_title() and "one is 0.25" in axes.get_ylabel()
     assert axes.get_yscale() == "symlog" and axes.get_ylim()[0] < -200
-    unknown = chart.effects(METRIC, rows, 0.0).axes[0]
+    unknown = charts.effects(METRIC, rows, 0.0).axes[0]
     assert "noise is not known" in unknown.get_ylabel() and unknown.get_yscale() == "linear"
 
 
@@ -111,10 +111,10 @@ def test_every_size_is_drawn_soon(count: int, tmp_path: Path) -> None:
     rows = [Row(e, 0.001 * e.number, e.evidence[-1].gain if e.evidence else None) for e in experiments[1:]]
     ran = spans(ledger.notes("started"), ledger.notes("finished"))
     figures = [
-        chart.progress(METRIC, experiments),
-        chart.worth(METRIC, rows),
-        chart.effects(METRIC, rows, SIGMA),
-        chart.duty(ran, off_duty(ledger.notes("opened"), ledger.notes("stopped"))),
+        charts.progress(METRIC, experiments),
+        charts.worth(METRIC, rows),
+        charts.effects(METRIC, rows, SIGMA),
+        charts.duty(ran, off_duty(ledger.notes("opened"), ledger.notes("stopped"))),
     ]
     sizes = [len(drawn(figure)) for figure in figures]
     assert max(sizes) < 5_000_000
@@ -122,7 +122,7 @@ def test_every_size_is_drawn_soon(count: int, tmp_path: Path) -> None:
 
 
 def test_nothing_to_show_is_a_sentence() -> None:
-    said = [chart.progress(METRIC, []), chart.worth(METRIC, []), chart.effects(METRIC, [], 0.0), chart.duty([])]
+    said = [charts.progress(METRIC, []), charts.worth(METRIC, []), charts.effects(METRIC, [], 0.0), charts.duty([])]
     words = ["nothing is measured yet", "nightlab confirm --ablate", "nothing is compared", "no trial has run yet"]
     for figure, expected in zip(map(drawn, said), words, strict=True):
         assert expected in figure
@@ -133,9 +133,9 @@ def test_hostile_words_are_text(tmp_path: Path) -> None:
     rows = [Row(experiment(0, 1.0), None), Row(experiment(1, 0.5, hypothesis=evil), 0.5, PairedGain(1, 0, 2, 0.9, 3))]
     unit = Metric("µ", unit="$x_{")
     for figure in (
-        chart.progress(unit, [row.experiment for row in rows]),
-        chart.worth(unit, rows),
-        chart.effects(unit, rows, 0.1),
+        charts.progress(unit, [row.experiment for row in rows]),
+        charts.worth(unit, rows),
+        charts.effects(unit, rows, 0.1),
     ):
         text = drawn(figure)
         assert "<script>" not in text and "\x1b" not in text and "\u202e" not in text

@@ -14,16 +14,16 @@ import pytest
 from conftest import CONTRACT as TINY
 from conftest import TinyLab, wait
 
-from nightlab.claims import Claims
-from nightlab.crew import Crew
-from nightlab.lab import Stop
-from nightlab.ledger import Ledger
-from nightlab.lineage import Repo
-from nightlab.night import Night
-from nightlab.records import Measurement, NightlabError, Trial
-from nightlab.session import Session
-from nightlab.watch.log import confirmed_words
-from nightlab.watch.view import Flight, View
+from nightlab.analysis.confirm import Claims
+from nightlab.core.config import Stop
+from nightlab.core.observer import Flight, View
+from nightlab.core.types import Measurement, NightlabError, Trial
+from nightlab.loop.loop import Night
+from nightlab.loop.scheduler import Crew
+from nightlab.session.session import Session
+from nightlab.storage.git import Repo
+from nightlab.storage.ledger import Ledger
+from nightlab.ui.terminal.log import confirmed_words
 
 EVALUATOR = '[evaluator]\ncommand = "python evaluate.py"\nheld_out = true\n\n[budget]'
 CONTRACT = TINY.format(proposer="patches").replace('"tiny"', '"noisy"').replace("[budget]", EVALUATOR)

@@ -16,17 +16,17 @@ from typing import Any
 import pytest
 from conftest import CONTRACT, GENOME, TinyLab, wait
 
-import nightlab.candidates
-import nightlab.propose.resting
-from nightlab.crew import Crew
-from nightlab.lab import Editor, Stop, parse
-from nightlab.night import Night
-from nightlab.propose import Briefing, NoProposal, Proposal
-from nightlab.propose.command import AnyCommand, Workplace
-from nightlab.records import Experiment, Metric
+import nightlab.loop.candidate_queue
+import nightlab.proposers.backoff
+from nightlab.core.config import Editor, Stop, parse
+from nightlab.core.observer import View
+from nightlab.core.types import Experiment, Metric
+from nightlab.loop.loop import Night
+from nightlab.loop.scheduler import Crew
+from nightlab.proposers import Briefing, NoProposal, Proposal
+from nightlab.proposers.command import AnyCommand, Workplace
 from nightlab.sandbox.bubblewrap import Bare, Sandbox
-from nightlab.session import this_sandbox
-from nightlab.watch.view import View
+from nightlab.session.session import this_sandbox
 
 PYTHON = sys.executable
 GOOD = "text = open('genome.py').read(); open('genome.py', 'w').write(text.replace('A = 4.0', 'A = 2.0'))\n"
@@ -257,7 +257,7 @@ def test_it_does_not_outlive_a_nightlab_that_was_killed(tmp_path: Path) -> None:
     (tmp_path / "in").touch()
     code = f"""
 import sys
-from nightlab.sandbox.keeper import Spec, heard, start
+from nightlab.sandbox.process_guard import Spec, heard, start
 argv = [sys.executable, '-c', 'import time; time.sleep(120)  # {mark}']
 heard(start(Spec(argv, '.', {{}}, 'in', 'out', '.', 100, 100, 1000, 1 << 30)))
 """
@@ -291,9 +291,9 @@ else: print("that is all")
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(nightlab.propose.resting, "FIRST", 0.01)
-    monkeypatch.setattr(nightlab.propose.resting, "LONGEST", 0.01)
-    monkeypatch.setattr(nightlab.candidates, "REFUSALS", 4)
+    monkeypatch.setattr(nightlab.proposers.backoff, "FIRST", 0.01)
+    monkeypatch.setattr(nightlab.proposers.backoff, "LONGEST", 0.01)
+    monkeypatch.setattr(nightlab.loop.candidate_queue, "REFUSALS", 4)
     return
 
 
@@ -319,7 +319,7 @@ def test_a_night_through_bad_turns_gets_every_experiment_it_should(make_lab: Any
 
 
 def test_while_one_rests_the_next_takes_the_turn(make_lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(nightlab.propose.resting, "FIRST", 600)
+    monkeypatch.setattr(nightlab.proposers.backoff, "FIRST", 600)
     contract = CONTRACT.format(proposer="patches") + part().replace("name =", "share = 9\nname =")
     lab = make_lab(contract=contract, files={"agent.py": "raise SystemExit(1)"})
     lab.idea("01", GENOME.replace("4.0", "3.0"))

@@ -12,9 +12,9 @@ import pytest
 from conftest import GENOME, TinyLab
 from test_commons_session import BETTER, MORE
 
-from nightlab.propose import Briefing, Found
-from nightlab.propose.briefing import brief
-from nightlab.records import Candidate, Experiment, Metric
+from nightlab.core.types import Candidate, Experiment, Metric
+from nightlab.proposers import Briefing, Found
+from nightlab.proposers.briefing import brief
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from test_gossip import Wire
 from nightlab.commons.exchange import Commons
 from nightlab.commons.gossip import Came
 from nightlab.commons.record import LARGEST, author_of, encode, sign
-from nightlab.lineage.chains import PLACE, Change
+from nightlab.storage.git.record_chains import PLACE, Change
 
 Door = Callable[[Commons, Commons, Path], dict[str, int]]
 

@@ -21,9 +21,9 @@ import nightlab.commons.exchange as exchange
 from nightlab.commons.exchange import Commons
 from nightlab.commons.gossip import Gossip
 from nightlab.commons.record import Finding, author_of, canonical, encode, sign
-from nightlab.lineage import Unreachable
-from nightlab.lineage.chains import INCOMING, Chains
-from nightlab.records import NightlabError
+from nightlab.core.types import NightlabError
+from nightlab.storage.git import Unreachable
+from nightlab.storage.git.record_chains import INCOMING, Chains
 
 
 def body(value: float = 2.75, patch: str = PATCH) -> tuple[dict[str, Any], bytes]:

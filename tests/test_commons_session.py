@@ -13,14 +13,14 @@ from commons_examples import AT, finding, some_hash
 from conftest import GENOME, TinyLab
 
 from nightlab.commons.exchange import Commons
+from nightlab.commons.finding import task_of
+from nightlab.commons.peer_store import Peers, seconds
 from nightlab.commons.places import author_key, key_file, open_commons
+from nightlab.commons.provenance import Way, Ways
 from nightlab.commons.record import Finding, Threat, Verification, author_of, genome_id
+from nightlab.commons.sync import mine, sync, to_share
 from nightlab.commons.trust import Trust
-from nightlab.findings import task_of
-from nightlab.peers import Peers, seconds
-from nightlab.records import Candidate, NightlabError
-from nightlab.sharing import mine, sync, to_share
-from nightlab.ways import Way, Ways
+from nightlab.core.types import Candidate, NightlabError
 
 MORE = '\n[commons]\nremote = "{remote}"\nshare = 0.3\nverifications = true\n'
 NOW = seconds(AT)
@@ -221,10 +221,10 @@ def test_failures_are_findings_too_and_are_told(user: Callable[..., User]) -> No
 
 
 def _candidates(session: Any) -> Any:
-    from nightlab.crew import Crew
-    from nightlab.lab import Stop
-    from nightlab.night import Night
-    from nightlab.watch.view import View
+    from nightlab.core.config import Stop
+    from nightlab.core.observer import View
+    from nightlab.loop.loop import Night
+    from nightlab.loop.scheduler import Crew
 
     return Night(session, Stop(), Crew(session, View())).candidates
 
@@ -371,7 +371,7 @@ def test_no_more_than_the_share_of_a_session(user: Callable[..., User], monkeypa
     session = two.run(experiments=1)
     monkeypatch.setattr("nightlab.commons.queue.NEWCOMERS", 1.0)
     monkeypatch.setattr("nightlab.commons.trust.QUARANTINE", 0.0)
-    monkeypatch.setattr("nightlab.peers.PER_STRANGER", 8)
+    monkeypatch.setattr("nightlab.commons.peer_store.PER_STRANGER", 8)
     transplant, other = _candidates(session).transplant, Candidate("c", "c", "t", "patches", "x")
     for waiting in range(28):
         transplant.look([other] * waiting)
@@ -410,14 +410,14 @@ def test_whose_findings_are_offered(user: Callable[..., User], monkeypatch: pyte
     assert offered() == {kept, warned, *many}, "each takes back what is their own, and nothing else"
     peers.threats = {warned}
     assert offered() == {kept, *many}
-    monkeypatch.setattr("nightlab.peers.PER_AUTHOR", 2)
+    monkeypatch.setattr("nightlab.commons.peer_store.PER_AUTHOR", 2)
     assert offered() == set(many[-2:]), "the latest of an author with many"
     peers.trust[one.author] = Trust(1, 4)
     assert offered() == set(), "nothing of one in quarantine"
     peers.trust.clear()
     assert offered() < {kept, *many} and len(offered()) == 1, "of a stranger one, that claims most"
     peers.measured.clear()
-    monkeypatch.setattr("nightlab.peers.STRANGERS", 0)
+    monkeypatch.setattr("nightlab.commons.peer_store.STRANGERS", 0)
     assert offered() == set()
 
 
@@ -433,7 +433,7 @@ def test_what_a_kill_kept_from_being_said_is_said_at_the_next_start(
     one.sync()
     two.sync()
     with monkeypatch.context() as patch:
-        patch.setattr("nightlab.transplant.Transplant.judged", lambda *_: None)
+        patch.setattr("nightlab.commons.proposer.Transplant.judged", lambda *_: None)
         session = two.run()
     assert session.ledger.experiment(1).kept and verified(session) == []
     session.close()

@@ -13,14 +13,14 @@ import psutil
 import pytest
 from conftest import TinyLab
 
-from nightlab.crew import Crew
-from nightlab.lab import Stop
-from nightlab.night import Night
-from nightlab.records import Experiment
-from nightlab.session import Session
-from nightlab.trial import condition
-from nightlab.trial.condition import Condition, disturbance
-from nightlab.watch.view import View
+from nightlab.core.config import Stop
+from nightlab.core.observer import View
+from nightlab.core.types import Experiment
+from nightlab.engines.local import machine_monitor
+from nightlab.engines.local.machine_monitor import Condition, disturbance
+from nightlab.loop.loop import Night
+from nightlab.loop.scheduler import Crew
+from nightlab.session.session import Session
 
 QUIET: dict[str, float | str] = {"seconds": 60, "own_cores": 1.0, "other_cores": 0.1, "stolen": 0.0}
 
@@ -105,7 +105,7 @@ def test_the_trial_s_own_work_is_no_neighbour() -> None:
 
 
 def test_a_machine_that_tells_nothing_disturbs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(condition, "_processor_seconds", lambda *_: (0.0, 0.0))
+    monkeypatch.setattr(machine_monitor, "_processor_seconds", lambda *_: (0.0, 0.0))
     monkeypatch.setattr(psutil, "cpu_freq", lambda: None)
     seen = Condition("cuda")
     monkeypatch.setenv("PATH", "/nowhere")
@@ -158,9 +158,9 @@ def disturbed(
     """
     left = list(answers)
     if not short:
-        monkeypatch.setattr("nightlab.crew.too_short", lambda facts: not facts)
+        monkeypatch.setattr("nightlab.loop.scheduler.too_short", lambda facts: not facts)
     monkeypatch.setattr(
-        "nightlab.trial.reading.disturbance",
+        "nightlab.engines.local.read_result.disturbance",
         lambda facts, clock, shared: "" if shared else left.pop(0) if len(left) > 1 else left[0],
     )
     session, view = lab.session(), Hearing()

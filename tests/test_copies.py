@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from test_trial import LEAST, Bench, bare_bench, bench
 
-from nightlab.session import this_sandbox
+from nightlab.session.session import this_sandbox
 
 __all__ = ["bare_bench", "bench"]
 

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 from test_trial import GUEST, LEAST, SERVED, Bench
 
+from nightlab.engines.local.layout import GUEST as GUEST_FOLDER
 from nightlab.sandbox.bubblewrap import Bare
-from nightlab.session import this_sandbox
-from nightlab.trial.layout import GUEST as GUEST_FOLDER
+from nightlab.session.session import this_sandbox
 
 EVALUATOR = """\
 import array, ctypes, os, sys, time

@@ -13,10 +13,10 @@ import pytest
 from nights import fill
 
 import nightlab
-from nightlab.interop import export
-from nightlab.interop.trackers import Source, to_mlflow, to_optuna, to_tensorboard, to_trackio
-from nightlab.ledger import Ledger
-from nightlab.records import Candidate, Measurement, Metric, NightlabError, Verdict
+from nightlab.core.types import Candidate, Measurement, Metric, NightlabError, Verdict
+from nightlab.integrations import export
+from nightlab.integrations.trackers import Source, to_mlflow, to_optuna, to_tensorboard, to_trackio
+from nightlab.storage.ledger import Ledger
 
 METRIC = Metric("val_bpb", unit="bits per byte")
 LAB = {
@@ -151,8 +151,8 @@ import sys
 from pathlib import Path
 sys.path[:0] = [{tests!r}]
 from test_data import source
-from nightlab.ledger import Ledger
-from nightlab.interop.trackers import to_trackio
+from nightlab.storage.ledger import Ledger
+from nightlab.integrations.trackers import to_trackio
 home = Path({home!r})
 experiments = Ledger(home / ".nightlab/t/ledger.db", read_only=True).experiments()
 for _ in range(2):

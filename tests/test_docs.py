@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import typer.main
 
-from nightlab.cli import app
+from nightlab.cli.main import app
 
 ROOT = Path(__file__).parent.parent
 COMMANDS = ["new", "init", "check", "run", "try", "log", "show", "diff", "replay", "confirm", "plot", "demo"]

@@ -19,12 +19,12 @@ from conftest import CONTRACT
 from scripted_model import serve
 from test_commands_as_proposers import GOOD, failure, part, proposer  # noqa: F401
 
-from nightlab.lab import Editor, parse
-from nightlab.readiness import held
+from nightlab.core.config import Editor, parse
 from nightlab.sandbox.bubblewrap import Bare, Sandbox
-from nightlab.sandbox.door import address
+from nightlab.sandbox.egress_proxy import address
 from nightlab.sandbox.macos import SandboxExec
-from nightlab.session import this_sandbox
+from nightlab.session.preflight import held
+from nightlab.session.session import this_sandbox
 
 
 @pytest.fixture

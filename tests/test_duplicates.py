@@ -12,12 +12,12 @@ from conftest import GENOME
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nightlab.ledger import Ledger
-from nightlab.lineage import OutOfScope
-from nightlab.propose import Proposal
-from nightlab.propose.program import canonical, fingerprint
-from nightlab.records import Candidate
-from nightlab.tried import alike, near, touched
+from nightlab.core.types import Candidate
+from nightlab.loop.duplicates import alike, near, touched
+from nightlab.proposers import Proposal
+from nightlab.proposers.python_program import canonical, fingerprint
+from nightlab.storage.git import OutOfScope
+from nightlab.storage.ledger import Ledger
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 
@@ -173,8 +173,8 @@ def test_a_session_refuses_the_same_and_the_near_once(make_lab: Any) -> None:
     genome = GENOME + "RATE = 0.5\nTWICE = A * RATE\n"
     lab = make_lab(genome)
     _, session = lab.run()
-    from nightlab.candidates import Candidates
-    from nightlab.watch.view import View
+    from nightlab.core.observer import View
+    from nightlab.loop.candidate_queue import Candidates
 
     candidates = Candidates(session, View())
     base = session.base

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nightlab.propose.edits import FORMAT, MIDDLE, REPLACE, SEARCH, BadEdit, Edit, apply, parse
+from nightlab.proposers.edits import FORMAT, MIDDLE, REPLACE, SEARCH, BadEdit, Edit, apply, parse
 
 GENOME = {"a.py": "A = 1\nB = 2\nAA = 1\nB = 2\n"}
 TWO = {**GENOME, "sub/b.py": "C = 3\n"}

@@ -18,27 +18,29 @@ from conftest import CONTRACT, TinyLab, living, wait
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nightlab.crew import Crew, Interrupted
-from nightlab.far import Far, common
-from nightlab.far.engine import Lost
-from nightlab.far.node import Brought, Facts, News, Parcel
-from nightlab.following import Follower
-from nightlab.lab import Stop
-from nightlab.lineage import Repo
-from nightlab.lineage.travel import pack, snapshot, unpack
-from nightlab.night import Night
-from nightlab.records import NightlabError, Platform
-from nightlab.trial.machine import differences, this_platform
-from nightlab.watch.view import View
+from nightlab.core.config import Stop
+from nightlab.core.observer import View
+from nightlab.core.types import NightlabError, Platform
+from nightlab.engines.platform import differences, this_platform
+from nightlab.engines.remote import common
+from nightlab.engines.remote.engine import Lost
+from nightlab.engines.remote.node import Brought, Facts, News, Parcel
+from nightlab.loop.loop import Night
+from nightlab.loop.scheduler import Crew, Interrupted
+from nightlab.session.create import on_cluster
+from nightlab.storage.git import Repo
+from nightlab.storage.git.bundles import pack, snapshot, unpack
+from nightlab.ui.monitor import Follower
 
 RUN = """
 import pickle, sys
-from nightlab.far.node import run
+from nightlab.engines.remote.node import run
 parcel, base = pickle.load(sys.stdin.buffer)
 brought = run(parcel, base, lambda news: open(sys.argv[1] + ".news", "wb").write(pickle.dumps(news)))
 pickle.dump(brought, open(sys.argv[1], "wb"))
 """
-LOOK = "import pickle, sys; from nightlab.far.node import look; pickle.dump(look(sys.argv[1]), sys.stdout.buffer)"
+LOOK = "import pickle, sys\nfrom nightlab.engines.remote.node import look\n"
+LOOK += "pickle.dump(look(sys.argv[1]), sys.stdout.buffer)"
 
 
 class Process:
@@ -120,7 +122,7 @@ def crew_of(lab: TinyLab, cluster: Processes, slots: int = 1, device: str | None
     said: list[str] = []
     nodes = cluster.look(device)
     session = lab.session(elsewhere=common(nodes))
-    return Crew(session, View(), slots, Far(session, cluster, nodes, (), said.append)), said
+    return Crew(session, View(), slots, on_cluster(session, cluster, nodes, (), said.append)), said
 
 
 def night(crew: Crew, **stop: Any) -> str:
@@ -219,13 +221,13 @@ def test_that_no_node_is_left_is_said_once_and_when_one_is_back(
     cluster.add("one")
     crew, said = crew_of(make_lab(), cluster)
     why = "they are all gone"
-    monkeypatch.setattr("nightlab.far.engine.LOOK", 0.0)
+    monkeypatch.setattr("nightlab.engines.remote.engine.LOOK", 0.0)
     monkeypatch.setattr(cluster, "trouble", lambda avoid: why)
     monkeypatch.setattr(cluster, "send", lambda parcel, avoid: Waiting())
     trial = crew.launch(admit_baseline(crew), "search", 1)
     flying = crew.flying[trial.id]
     assert not flying.finished() and not said and flying.phase() == ("starting", None)
-    monkeypatch.setattr("nightlab.far.engine.PATIENCE", -1.0)
+    monkeypatch.setattr("nightlab.engines.remote.engine.PATIENCE", -1.0)
     assert not flying.finished() and not flying.finished()
     assert len(said) == 1 and why in said[0]
     assert flying.phase()[0] == "waiting"

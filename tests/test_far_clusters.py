@@ -14,12 +14,13 @@ import psutil
 import pytest
 from conftest import TinyLab, living, wait
 
-from nightlab.crew import Crew, Interrupted
-from nightlab.far import Cluster, Far, common
-from nightlab.lab import Stop
-from nightlab.night import Night
-from nightlab.records import NightlabError
-from nightlab.watch.view import View
+from nightlab.core.config import Stop
+from nightlab.core.observer import View
+from nightlab.core.types import NightlabError
+from nightlab.engines.remote import Cluster, common
+from nightlab.loop.loop import Night
+from nightlab.loop.scheduler import Crew, Interrupted
+from nightlab.session.create import on_cluster
 
 # Before Ray is imported: or it would look for a cluster on the loopback at this machine's other address.
 os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
@@ -29,7 +30,7 @@ BETTER = "A = 1.0  # [0.25..8 log]\nB = 8  # [1..16]\n"
 def crew_on(lab: TinyLab, cluster: Cluster, slots: int = 2) -> Crew:
     nodes = cluster.look("cpu")
     session = lab.session(elsewhere=common(nodes))
-    return Crew(session, View(), slots, Far(session, cluster, nodes, (), print))
+    return Crew(session, View(), slots, on_cluster(session, cluster, nodes, (), print))
 
 
 def waiting_lab(make_lab: Callable[..., TinyLab], data: Path) -> TinyLab:
@@ -52,7 +53,7 @@ def at_work(cache: Path) -> bool:
 @pytest.fixture
 def slurm(tmp_path: Path, monkeypatch: Any) -> Any:
     pytest.importorskip("submitit")
-    from nightlab.far.on_slurm import SlurmCluster
+    from nightlab.engines.remote.slurm_cluster import SlurmCluster
 
     monkeypatch.setenv("NIGHTLAB_CACHE", str(tmp_path / "cache"))
     return SlurmCluster(tmp_path / "jobs", 2, "local")
@@ -100,7 +101,7 @@ def workers(folder: Path) -> list[int]:
 
 def test_a_cluster_that_does_not_answer_is_named_at_once() -> None:
     pytest.importorskip("ray")
-    from nightlab.far.on_ray import RayCluster
+    from nightlab.engines.remote.ray_cluster import RayCluster
 
     for address in ("127.0.0.1:9", "ray://127.0.0.1:9", "nowhere"):
         with pytest.raises(NightlabError, match=f"there is no Ray cluster at {address}"):
@@ -111,7 +112,7 @@ def test_a_cluster_is_asked_whether_it_wants_a_token() -> None:
     grpc = pytest.importorskip("grpc")
     from concurrent.futures import ThreadPoolExecutor
 
-    from nightlab.far.on_ray import _wants_token
+    from nightlab.engines.remote.ray_cluster import _wants_token
 
     def answer(code: Any) -> Callable[..., bytes]:
         return lambda request, context: context.abort(code, "no") if code else b""
@@ -131,7 +132,7 @@ def test_a_cluster_is_asked_whether_it_wants_a_token() -> None:
 
 def test_a_full_object_store_is_named(monkeypatch: Any) -> None:
     ray = pytest.importorskip("ray")
-    from nightlab.far.on_ray import RayCluster
+    from nightlab.engines.remote.ray_cluster import RayCluster
 
     def full(thing: Any) -> None:
         raise ray.exceptions.ObjectStoreFullError("no")
@@ -147,8 +148,8 @@ def test_a_full_object_store_is_named(monkeypatch: Any) -> None:
 def test_what_ray_says_of_a_task_that_failed() -> None:
     """Where its node can be told, no trial goes there again; where it is gone, the trial was lost; never a verdict."""
     exceptions: Any = pytest.importorskip("ray").exceptions
-    from nightlab.far.engine import Lost
-    from nightlab.far.on_ray import RayJob
+    from nightlab.engines.remote.engine import Lost
+    from nightlab.engines.remote.ray_cluster import RayJob
 
     def job(error: Exception) -> RayJob:
         future = SimpleNamespace(result=lambda: throw(error))
@@ -191,7 +192,7 @@ def ray_nodes(tmp_path: Path, monkeypatch: Any) -> Iterator[Any]:
     monkeypatch.setenv("NIGHTLAB_CACHE", str(tmp_path / "cache"))
     from ray.cluster_utils import Cluster as Nodes
 
-    from nightlab.far.on_ray import HEALTH, LOOPBACK
+    from nightlab.engines.remote.ray_cluster import HEALTH, LOOPBACK
 
     on = {"node_ip_address": LOOPBACK, "include_dashboard": False}
     nodes = Nodes(initialize_head=True, head_node_args={**on, "num_cpus": 0, "_system_config": HEALTH})
@@ -206,7 +207,7 @@ def ray_nodes(tmp_path: Path, monkeypatch: Any) -> Iterator[Any]:
 
 @pytest.mark.slow
 def test_a_night_on_ray_survives_its_nodes(make_lab: Callable[..., TinyLab], ray_nodes: Any, tmp_path: Path) -> None:
-    from nightlab.far.on_ray import LOOPBACK, RayCluster
+    from nightlab.engines.remote.ray_cluster import LOOPBACK, RayCluster
 
     cache, data = tmp_path / "cache", tmp_path / "data"
     cluster = RayCluster(ray_nodes.address)
@@ -259,7 +260,7 @@ def test_a_driver_that_is_killed_leaves_nothing_on_its_nodes(
     lab = waiting_lab(make_lab, tmp_path / "data")
     (Path.home() / ".ray").mkdir()
     (Path.home() / ".ray" / "auth_token").write_text("0" * 64)  # of another cluster: this one wants none
-    program = [sys.executable, "-c", "from nightlab.cli import main; main()"]
+    program = [sys.executable, "-c", "from nightlab.cli.main import main; main()"]
     driver = subprocess.Popen([*program, "run", "--on", ray_nodes.address, "-t", "t"], cwd=lab.folder)
     try:
         wait(lambda: at_work(cache))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from nightlab.commons.fitness import (
+from nightlab.analysis.fitness import (
     DAY,
     HIGHEST,
     REFERENCE,

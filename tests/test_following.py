@@ -10,14 +10,14 @@ from dataclasses import replace
 import pytest
 from conftest import TinyLab
 
-from nightlab.crew import Crew
-from nightlab.following import Follower
-from nightlab.lab import Stop
-from nightlab.ledger import LEDGER, give_order
-from nightlab.night import Night
-from nightlab.records import Evidence, PairedGain
-from nightlab.watch.picture import Picture, as_json
-from nightlab.watch.view import View
+from nightlab.core.config import Stop
+from nightlab.core.observer import View
+from nightlab.core.types import Evidence, PairedGain
+from nightlab.loop.loop import Night
+from nightlab.loop.scheduler import Crew
+from nightlab.storage.ledger import LEDGER, give_order
+from nightlab.ui.monitor import Follower
+from nightlab.ui.snapshot import Picture, as_json
 
 IDEAS = {
     "1": ("A = 2.0  # [0.25..8 log]\nB = 8  # [1..16]\n", "less of A"),

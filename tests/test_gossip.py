@@ -21,7 +21,7 @@ from nightlab.commons import gossip
 from nightlab.commons.exchange import Commons
 from nightlab.commons.gossip import Asked, Came, Gossip, Heads, Told, Wants
 from nightlab.commons.record import author_of
-from nightlab.lineage.chains import PLACE, Change
+from nightlab.storage.git.record_chains import PLACE, Change
 
 
 class Wire:

@@ -12,14 +12,14 @@ from conftest import TinyLab, users_own
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nightlab import report
-from nightlab.interop import foreign
-from nightlab.interop.foreign import read
-from nightlab.interop.imports import bring_in
-from nightlab.lineage import Repo
-from nightlab.records import NightlabError
-from nightlab.session import open_session
-from nightlab.start import begin
+from nightlab.analysis import report
+from nightlab.core.types import NightlabError
+from nightlab.integrations import foreign
+from nightlab.integrations.foreign import read
+from nightlab.integrations.imports import bring_in
+from nightlab.session.create import begin
+from nightlab.session.session import open_session
+from nightlab.storage.git import Repo
 
 HEADER = "commit\tval_bpb\tmemory_gb\tstatus\tdescription"
 EVIL = "[a](http://e.example/) <script>x</script> $x_{ | \x1b[31mred\x1b[0m \u202e"

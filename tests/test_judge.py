@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nightlab.core.types import SEED, Measurement, Metric, NightlabError, Verdict, average
 from nightlab.judge import (
     Again,
     Contestant,
@@ -33,9 +34,8 @@ from nightlab.judge import (
     smallest_effect,
     without,
 )
-from nightlab.judge.keep import Shrunk, Strict
 from nightlab.judge.noise import CHANGED, PRIOR_DF, UNUSUAL
-from nightlab.records import SEED, Measurement, Metric, NightlabError, Verdict, average
+from nightlab.judge.rules import Shrunk, Strict
 
 LESS, MORE = Metric("m", "minimise"), Metric("m", "maximise")
 NAMES = ("greedy", "shrunk", "strict", "replicate")

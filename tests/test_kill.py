@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 from conftest import TinyLab, living, users_own, wait
 
-from nightlab.ledger import Ledger
-from nightlab.ledger.tables import rebuild
+from nightlab.storage.ledger import Ledger
+from nightlab.storage.ledger.tables import rebuild
 
 GENOME = "#\n#\n#\nC = 0\n#\n#\n#\n"
 MEASURE = """\
@@ -87,7 +87,7 @@ def victims(lab: TinyLab) -> tuple[list[int], list[int]]:
             words = Path(f"/proc/{pid}/cmdline").read_bytes()
         except OSError:
             continue
-        (supervisors if b"nightlab.trial.supervisor" in words else others).append(pid)
+        (supervisors if b"nightlab.engines.local.supervisor" in words else others).append(pid)
     return supervisors, others
 
 
@@ -164,14 +164,14 @@ def test_a_trial_outlives_its_orchestrator_and_counts(
 STEPS = """\
 import os, signal, sys
 from pathlib import Path
-from nightlab.ledger import Ledger
-from nightlab.lineage import Repo
-from nightlab.lab import Stop
-from nightlab.crew import Crew
-from nightlab.night import Night
-from nightlab.session import Session
-from nightlab.trial.box import Box
-from nightlab.watch.view import View
+from nightlab.storage.ledger import Ledger
+from nightlab.storage.git import Repo
+from nightlab.core.config import Stop
+from nightlab.loop.scheduler import Crew
+from nightlab.loop.loop import Night
+from nightlab.session.session import Session
+from nightlab.engines.local.engine import Box
+from nightlab.core.observer import View
 lab, target, when = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
 room, name = target.split(".")
 owner = {"ledger": Ledger, "repo": Repo, "box": Box, "session": Session}[room]

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nightlab.lab import Lab, allowed, detect, load, megabytes, parse, to_toml
-from nightlab.records import Budget, NightlabError
+from nightlab.core.config import Lab, allowed, detect, load, megabytes, parse, to_toml
+from nightlab.core.types import Budget, NightlabError
 
 LEAST = 'name = "x"\ngenome = ["a.py"]\ncommand = "python a.py"\n[metric]\nname = "m"\n'
 

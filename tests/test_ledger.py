@@ -18,10 +18,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nightlab.ledger import Ledger, find_session, make_state_folder, mend_results, tags, write_results
-from nightlab.ledger.sources import HAD
-from nightlab.ledger.tables import TABLES, rebuild
-from nightlab.records import Budget, Candidate, Measurement, Metric, NightlabError, Trial, Verdict
+from nightlab.core.types import Budget, Candidate, Measurement, Metric, NightlabError, Trial, Verdict
+from nightlab.storage.ledger import Ledger, find_session, make_state_folder, mend_results, tags, write_results
+from nightlab.storage.ledger.tables import TABLES, rebuild
+from nightlab.storage.ledger.used_sources import HAD
 
 BUDGET = Budget("wall", 5)
 
@@ -436,7 +436,7 @@ HEAVY = {"torch", "optuna", "rich", "scipy", "numpy", "matplotlib", "psutil"}
 def test_help_imports_nothing_heavy(command: str) -> None:
     argv = ["nightlab", *command.split()]
     loaded = imported(
-        f"import sys; sys.argv = {argv}\nfrom nightlab.cli import app\ntry: app()\nexcept SystemExit: pass"
+        f"import sys; sys.argv = {argv}\nfrom nightlab.cli.main import app\ntry: app()\nexcept SystemExit: pass"
     )
     assert "typer" in loaded
     assert not loaded & HEAVY
@@ -445,7 +445,7 @@ def test_help_imports_nothing_heavy(command: str) -> None:
 
 
 def test_a_trial_s_supervisor_imports_nothing_heavy() -> None:
-    loaded = imported("import nightlab.trial.supervisor")
+    loaded = imported("import nightlab.engines.local.supervisor")
     assert "psutil" in loaded
     assert not loaded & (HEAVY - {"psutil"} | {"pydantic", "sqlite3"})
 
@@ -454,7 +454,7 @@ def test_the_log_imports_nothing_heavy(tmp_path: Path) -> None:
     a_session(tmp_path, 5).close()
     loaded = imported(
         f"import sys; sys.argv = ['nightlab', 'log', '-C', {str(tmp_path)!r}]\n"
-        "from nightlab.cli import app\ntry: app()\nexcept SystemExit: pass"
+        "from nightlab.cli.main import app\ntry: app()\nexcept SystemExit: pass"
     )
     assert "sqlite3" in loaded
     assert not loaded & (HEAVY - {"rich"})

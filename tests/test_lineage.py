@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from nightlab.lineage import OutOfScope, PatchConflict, Repo, in_genome, make_repo
-from nightlab.records import NightlabError
+from nightlab.core.types import NightlabError
+from nightlab.storage.git import OutOfScope, PatchConflict, Repo, in_genome, make_repo
 
 LONG = "".join(f"line {n}\n" for n in range(20))
 

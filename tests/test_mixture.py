@@ -11,17 +11,17 @@ import pytest
 from conftest import GENOME, wait
 from test_candidates import SLOW, changed
 
-import nightlab.propose.resting
-from nightlab.candidates import Candidates
-from nightlab.crew import Crew
-from nightlab.lab import Stop
-from nightlab.night import Night
-from nightlab.propose import Briefing, Mixture, NoProposal, Proposal
-from nightlab.propose.earnings import DOLLAR, FLOOR, Earnings, cost_of
-from nightlab.propose.recombine import Recombination
-from nightlab.propose.resting import Resting
-from nightlab.propose.tuner import Tuner
-from nightlab.watch.view import View
+import nightlab.proposers.backoff
+from nightlab.core.config import Stop
+from nightlab.core.observer import View
+from nightlab.loop.candidate_queue import Candidates
+from nightlab.loop.loop import Night
+from nightlab.loop.scheduler import Crew
+from nightlab.proposers import Briefing, Mixture, NoProposal, Proposal
+from nightlab.proposers.backoff import Resting
+from nightlab.proposers.crossover import Recombination
+from nightlab.proposers.shares import DOLLAR, FLOOR, Earnings, cost_of
+from nightlab.proposers.tuner import Tuner
 
 # -- earnings --------------------------------------------------------------------------------------------
 
@@ -170,7 +170,7 @@ def test_a_turn_that_quick_ones_had_is_not_theirs_again_when_the_slow_one_fails(
 
 @pytest.mark.parametrize("earned", [False, True])
 def test_one_that_always_fails_starves_nobody(earned: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(nightlab.propose.resting, "FIRST", 0.0)  # as 15 minutes are when a trial takes an hour
+    monkeypatch.setattr(nightlab.proposers.backoff, "FIRST", 0.0)  # as 15 minutes are when a trial takes an hour
     asked: list[str] = []
 
     class Thinks:

@@ -11,12 +11,12 @@ import pytest
 from conftest import CONTRACT, GENOME, wait
 from scripted_model import USAGE, Fault, ScriptedModel, serve
 
-import nightlab.candidates
-import nightlab.propose.resting
-from nightlab.lab import Model
-from nightlab.propose import Briefing, NoProposal
-from nightlab.propose.model import LanguageModel
-from nightlab.records import Candidate, Experiment, Metric
+import nightlab.loop.candidate_queue
+import nightlab.proposers.backoff
+from nightlab.core.config import Model
+from nightlab.core.types import Candidate, Experiment, Metric
+from nightlab.proposers import Briefing, NoProposal
+from nightlab.proposers.model import LanguageModel
 
 pytest.importorskip("pydantic_ai", reason="the extra 'models' is not installed")
 
@@ -162,9 +162,9 @@ def night(make_lab: Any, server: ScriptedModel, **stop: Any) -> Any:
 
 
 def test_an_outage_of_all_is_borne_by_each(make_lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(nightlab.propose.resting, "FIRST", 0.01)
-    monkeypatch.setattr(nightlab.propose.resting, "LONGEST", 0.01)
-    monkeypatch.setattr(nightlab.candidates, "REFUSALS", 2)
+    monkeypatch.setattr(nightlab.proposers.backoff, "FIRST", 0.01)
+    monkeypatch.setattr(nightlab.proposers.backoff, "LONGEST", 0.01)
+    monkeypatch.setattr(nightlab.loop.candidate_queue, "REFUSALS", 2)
     names = ("a", "b", "c")
     part = '[[proposers]]\nkind = "model"\nmodel = "{}"\nbase_url = "http://no-such-host.invalid/v1"\n'
     reason, session = make_lab(contract=CONTRACT.split("[[proposers]]")[0] + "".join(map(part.format, names))).run()
@@ -176,9 +176,9 @@ def test_an_outage_of_all_is_borne_by_each(make_lab: Any, monkeypatch: pytest.Mo
 
 
 def test_a_night_through_bad_answers(make_lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(nightlab.propose.resting, "FIRST", 0.01)
-    monkeypatch.setattr(nightlab.propose.resting, "LONGEST", 0.01)
-    monkeypatch.setattr(nightlab.candidates, "REFUSALS", 4)
+    monkeypatch.setattr(nightlab.proposers.backoff, "FIRST", 0.01)
+    monkeypatch.setattr(nightlab.proposers.backoff, "LONGEST", 0.01)
+    monkeypatch.setattr(nightlab.loop.candidate_queue, "REFUSALS", 4)
     script = [
         Fault(429),
         edit("A = 4.0", "A = 2.0"),

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from conftest import TinyLab, wait
 
-from nightlab.crew import Crew
-from nightlab.lab import Stop
-from nightlab.ledger import Ledger
-from nightlab.night import Night
-from nightlab.records import NightlabError
-from nightlab.watch.view import Flight, View
+from nightlab.core.config import Stop
+from nightlab.core.observer import Flight, View
+from nightlab.core.types import NightlabError
+from nightlab.loop.loop import Night
+from nightlab.loop.scheduler import Crew
+from nightlab.storage.ledger import Ledger
 
 GENOME = """\
 A = 4.0  # [0.25..8 log]

@@ -15,14 +15,14 @@ from typing import Any
 import pytest
 from conftest import TinyLab, living, wait
 
-from nightlab import notices
-from nightlab.crew import Crew
-from nightlab.lab import Notify, Stop, parse
-from nightlab.night import Night
-from nightlab.notices import Notices, ways
-from nightlab.records import NightlabError
-from nightlab.session import open_session
-from nightlab.watch.view import View
+from nightlab.core.config import Notify, Stop, parse
+from nightlab.core.observer import View
+from nightlab.core.types import NightlabError
+from nightlab.loop import notifications
+from nightlab.loop.loop import Night
+from nightlab.loop.notifications import Notices, ways
+from nightlab.loop.scheduler import Crew
+from nightlab.session.session import open_session
 
 EVIL = "closer \x1b[31mred\x1b[0m \u202eback $(touch /tmp/x) `id` " + "long " * 500
 
@@ -38,8 +38,8 @@ class Said(View):
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: Any) -> None:
     """On a busy machine two processes take long to start."""
-    monkeypatch.setattr(notices, "LAST", 60.0)
-    monkeypatch.setattr(notices, "LIMIT", 60.0)
+    monkeypatch.setattr(notifications, "LAST", 60.0)
+    monkeypatch.setattr(notifications, "LIMIT", 60.0)
 
 
 @pytest.fixture
@@ -119,7 +119,7 @@ def test_a_dead_listener_is_noted_once(make_lab: Any) -> None:
 
 
 def test_a_slow_listener_holds_up_nothing(make_lab: Any, listener: Any, monkeypatch: Any) -> None:
-    monkeypatch.setattr(notices, "LAST", 0.5)
+    monkeypatch.setattr(notifications, "LAST", 0.5)
     listener.pace = 600
     lab = make_lab(more=f'\n[notify]\nwebhook = "{listener.url}"\n')
     ideas(lab)
@@ -132,7 +132,7 @@ def test_a_slow_listener_holds_up_nothing(make_lab: Any, listener: Any, monkeypa
 
 
 def test_a_notice_that_takes_too_long_is_ended(make_lab: Any, listener: Any, monkeypatch: Any) -> None:
-    monkeypatch.setattr(notices, "LIMIT", 0.5)
+    monkeypatch.setattr(notifications, "LIMIT", 0.5)
     listener.pace = 600
     lab = make_lab(more=f'\n[notify]\nwebhook = "{listener.url}"\non = ["stop"]\n')
     ideas(lab)
@@ -195,7 +195,7 @@ def test_trouble_is_told(make_lab: Any, listener: Any) -> None:
 
 
 def test_alarms_and_hooks_that_fail_are_trouble(make_lab: Any, listener: Any, monkeypatch: Any) -> None:
-    monkeypatch.setattr(notices, "LOOK", 0.0)
+    monkeypatch.setattr(notifications, "LOOK", 0.0)
     lab = make_lab(more=f'\n[notify]\nwebhook = "{listener.url}"\n')
     night(lab)
     listener.got.clear()

@@ -17,11 +17,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_trial import GUEST, LEAST, Bench
 
-from nightlab.judge.pace import Pace, Ran, enough, witness
-from nightlab.ledger import Ledger
-from nightlab.records import Metric
-from nightlab.trial import curve
-from nightlab.trial.curve import CURVE, HOPELESS, MOST, PARTS, Curve
+from nightlab.core.types import Metric
+from nightlab.engines.local import curve
+from nightlab.engines.local.curve import CURVE, HOPELESS, MOST, PARTS, Curve
+from nightlab.judge.curve_stopping import Pace, Ran, enough, witness
+from nightlab.storage.ledger import Ledger
 
 LOSS, SCORE = Metric("loss"), Metric("score", "maximise")
 LOOKS = PARTS - 1
@@ -181,7 +181,7 @@ print("METRIC loss=1")
 
 @pytest.mark.parametrize("sandboxed", [False, True])
 def test_garbage_and_floods_are_bounded_and_cost_only_who_sends_them(make_lab: Any, sandboxed: bool) -> None:
-    from nightlab.session import this_sandbox
+    from nightlab.session.session import this_sandbox
 
     one = Bench(make_lab(genome=GUEST + HOSTILE), LEAST, this_sandbox() if sandboxed else None)
     assert one.run().metric == 1

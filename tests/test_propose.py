@@ -13,12 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nightlab.lab import Lab, Patches, parse
-from nightlab.propose import Briefing, Mixture, Proposal, changes, find_constants, make_proposers, same_moves
-from nightlab.propose.constants import change_constants
-from nightlab.propose.patches import PatchQueue
-from nightlab.propose.tuner import Tuner
-from nightlab.records import Candidate, Experiment, Measurement, Metric, Verdict
+from nightlab.core.config import Lab, Patches, parse
+from nightlab.core.types import Candidate, Experiment, Measurement, Metric, Verdict
+from nightlab.proposers import Briefing, Mixture, Proposal, changes, find_constants, make_proposers, same_moves
+from nightlab.proposers.constants import change_constants
+from nightlab.proposers.patches import PatchQueue
+from nightlab.proposers.tuner import Tuner
 
 TEXT = '''\
 """A genome."""

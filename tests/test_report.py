@@ -15,14 +15,14 @@ from conftest import CONTRACT as TINY
 from conftest import MEASURE, TinyLab, users_own
 from markdown_it import MarkdownIt
 
-from nightlab import report
-from nightlab.cli import app
-from nightlab.earned import by_proposer
-from nightlab.ledger import Ledger
-from nightlab.records import Evidence, NightlabError, PairedGain
+from nightlab.analysis import report
+from nightlab.cli.main import app
+from nightlab.core.text import one_line
+from nightlab.core.types import Evidence, NightlabError, PairedGain
 from nightlab.sandbox.bubblewrap import Bare
-from nightlab.session import Session, open_session
-from nightlab.words import one_line
+from nightlab.session.credit import by_proposer
+from nightlab.session.session import Session, open_session
+from nightlab.storage.ledger import Ledger
 
 CONTRACT = TINY.format(proposer="patches").replace("upkeep = 0", "sigma = 0.5\nupkeep = 3")
 
@@ -202,7 +202,7 @@ def test_every_command_in_it_exists(lab: TinyLab, nightlab: Any) -> None:
 
 
 def test_missing_protections_and_troubles_are_told(make_lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nightlab.session.this_sandbox", Bare)
+    monkeypatch.setattr("nightlab.session.session.this_sandbox", Bare)
     lab = make_lab()
     _, session = lab.run()
     session.ledger.note("alarm", {"words": "the noise has *changed*"})

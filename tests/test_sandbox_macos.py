@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nightlab.sandbox import find
+from nightlab.sandbox import detect
 from nightlab.sandbox.bubblewrap import Place
 from nightlab.sandbox.macos import SandboxExec, quoted
 
@@ -149,13 +149,13 @@ def test_how_it_is_started(place: Place) -> None:
 def test_it_is_found_on_a_mac(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     program = tmp_path / "sandbox-exec"
     monkeypatch.setattr(sys, "platform", "darwin")
-    monkeypatch.setattr(find, "SANDBOX_EXEC", program)
-    assert find.find_sandbox([]).name == "none"
+    monkeypatch.setattr(detect, "SANDBOX_EXEC", program)
+    assert detect.find_sandbox([]).name == "none"
     program.touch()
-    assert find.find_sandbox([]).name == "sandbox-exec"
+    assert detect.find_sandbox([]).name == "sandbox-exec"
 
 
 def test_there_is_none_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "win32")
-    sandbox = find.find_sandbox([])
+    sandbox = detect.find_sandbox([])
     assert sandbox.name == "none" and "win32" in sandbox.why

@@ -27,17 +27,17 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
-from nightlab.following import Follower
-from nightlab.ledger import LEDGER, find_ledger
-from nightlab.records import Budget, Measurement, Metric, Trial, Verdict
-from nightlab.watch.outlet import LEFT_OUT, MOST, Outlet
-from nightlab.watch.panels import frame
-from nightlab.watch.picture import About, Abroad, InFlight, Picture, Point, Said, Share, Step
-from nightlab.watch.rows import row
-from nightlab.watch.screen import Screen
-from nightlab.watch.stairs import PARTS, Stairs, outline
-from nightlab.watch.terminal import LEAVE, Terminal
-from nightlab.words import CONTROLS
+from nightlab.core.text import CONTROLS
+from nightlab.core.types import Budget, Measurement, Metric, Trial, Verdict
+from nightlab.storage.ledger import LEDGER, find_ledger
+from nightlab.ui.monitor import Follower
+from nightlab.ui.snapshot import About, Abroad, InFlight, Picture, Point, Said, Share, Step
+from nightlab.ui.terminal.outlet import LEFT_OUT, MOST, Outlet
+from nightlab.ui.terminal.panels import frame
+from nightlab.ui.terminal.rows import row
+from nightlab.ui.terminal.screen import Screen
+from nightlab.ui.terminal.staircase import PARTS, Stairs, outline
+from nightlab.ui.terminal.terminal import LEAVE, Terminal
 
 IDEAS = {
     "1": ("A = 2.0  # [0.25..8 log]\nB = 8  # [1..16]\n", "less of A"),

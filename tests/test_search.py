@@ -11,16 +11,16 @@ from conftest import GENOME, TinyLab, wait
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nightlab.crew import Crew
-from nightlab.lab import Stop
-from nightlab.ledger import Ledger
-from nightlab.night import Night
-from nightlab.propose import Briefing, Proposal, Refused
-from nightlab.records import Candidate, Experiment, Measurement, Metric, Verdict
-from nightlab.search import Cascade, Climb, Evolution, Rung, Tree, theme, worth
-from nightlab.search.evolution import POPULATION
-from nightlab.search.tree import NODES
-from nightlab.watch.view import View
+from nightlab.core.config import Stop
+from nightlab.core.observer import View
+from nightlab.core.types import Candidate, Experiment, Measurement, Metric, Verdict
+from nightlab.loop.loop import Night
+from nightlab.loop.scheduler import Crew
+from nightlab.proposers import Briefing, Proposal, Refused
+from nightlab.proposers.selection import Cascade, Climb, Evolution, Rung, Tree, theme, worth
+from nightlab.proposers.selection.evolution import POPULATION
+from nightlab.proposers.selection.tree import NODES
+from nightlab.storage.ledger import Ledger
 
 LOSS, SCORE = Metric("loss"), Metric("score", "maximise")
 numbers = st.floats(-1e6, 1e6)

@@ -21,14 +21,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from window_site import EVIL, OURS, Listener, Site, add
 
-from nightlab.ledger import LEDGER
-from nightlab.ledger.columns import ColumnFeed
-from nightlab.records import Candidate, Evidence, PairedGain
-from nightlab.session import Session
-from nightlab.window import live
-from nightlab.window.app import PAGE, Window
-from nightlab.window.diffs import shown
-from nightlab.window.guard import HEADERS
+from nightlab.core.types import Candidate, Evidence, PairedGain
+from nightlab.session.session import Session
+from nightlab.storage.ledger import LEDGER
+from nightlab.storage.ledger.columns import ColumnFeed
+from nightlab.ui.web import feed
+from nightlab.ui.web.app import PAGE, Window
+from nightlab.ui.web.diffs import shown
+from nightlab.ui.web.guard import HEADERS
 
 
 @pytest.fixture
@@ -239,7 +239,7 @@ def test_a_mark_that_is_ahead_is_of_a_ledger_that_was_put_back(serve: Any, sessi
 
 
 def test_who_missed_very_much_loads_anew(serve: Any, session: Session, monkeypatch: Any) -> None:
-    monkeypatch.setattr(live, "MOST", 2)
+    monkeypatch.setattr(feed, "MOST", 2)
     add(session)
     site = serve()
     mark = site.ask("/api/points").json["mark"]
@@ -249,7 +249,7 @@ def test_who_missed_very_much_loads_anew(serve: Any, session: Session, monkeypat
 
 
 def test_two_browsers_hear_the_same_and_one_too_many_is_told(serve: Any, session: Session, monkeypatch: Any) -> None:
-    monkeypatch.setattr(live, "LISTENERS", 2)
+    monkeypatch.setattr(feed, "LISTENERS", 2)
     add(session)
     site = serve()
     mark = site.ask("/api/points").json["mark"]

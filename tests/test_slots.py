@@ -15,15 +15,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_night import Counting
 
-from nightlab.crew import Crew
-from nightlab.lab import Stop
-from nightlab.night import Night
-from nightlab.records import NightlabError
+from nightlab.core.config import Stop
+from nightlab.core.observer import View
+from nightlab.core.types import NightlabError
+from nightlab.engines import slots
+from nightlab.engines.local.machine_monitor import Condition, disturbance, overuse
+from nightlab.engines.slots import WHOLE, Slot, crowding, described, gone, share_out
+from nightlab.loop.loop import Night
+from nightlab.loop.scheduler import Crew
 from nightlab.sandbox.bubblewrap import Bubblewrap, Place
-from nightlab.trial import slots
-from nightlab.trial.condition import Condition, disturbance, overuse
-from nightlab.trial.slots import WHOLE, Slot, crowding, described, gone, share_out
-from nightlab.watch.view import View
 
 two_cores = pytest.mark.skipif(len(slots._cores()) < 2, reason="needs two cores")
 
@@ -229,7 +229,7 @@ def test_a_gpu_that_falls_off_the_bus_costs_its_slot_and_no_verdict(
     session, view = lab.session(device="cuda"), Told()
     crew = Crew(session, view)
     crew.slots = [Slot(0, (), "GPU-1"), Slot(1, (), "GPU-2")]
-    monkeypatch.setattr("nightlab.trial.box.gone", lambda slot: "it is gone" if slot.gpu == "GPU-1" else "")
+    monkeypatch.setattr("nightlab.engines.local.engine.gone", lambda slot: "it is gone" if slot.gpu == "GPU-1" else "")
     Night(session, Stop(experiments=2), crew).run()
     assert [(e.verdict.status, e.measurement.metric) for e in session.ledger.experiments() if e.verdict][1:] == [
         ("keep", 3.5),
@@ -242,7 +242,7 @@ def test_a_gpu_that_falls_off_the_bus_costs_its_slot_and_no_verdict(
 
 def test_without_any_slot_the_session_ends(make_lab: Callable[..., TinyLab], monkeypatch: pytest.MonkeyPatch) -> None:
     session = make_lab("raise RuntimeError('CUDA error')").session(device="cuda")
-    monkeypatch.setattr("nightlab.trial.box.gone", lambda slot: "the GPU is gone")
+    monkeypatch.setattr("nightlab.engines.local.engine.gone", lambda slot: "the GPU is gone")
     with pytest.raises(NightlabError, match="no slot is left: the GPU is gone"):
         Night(session, Stop(experiments=2), Crew(session, View())).run()
     assert session.ledger.experiment(0).verdict is None, "it runs when the machine is mended"

@@ -11,9 +11,9 @@ import pytest
 from conftest import TinyLab
 from test_trial import Bench
 
-from nightlab.records import Measurement
-from nightlab.session import this_sandbox
-from nightlab.start import SHIPPED, make_lab
+from nightlab.core.types import Measurement
+from nightlab.session.create import SHIPPED, make_lab
+from nightlab.session.session import this_sandbox
 
 SOLVE = (SHIPPED / "speed" / "solve.py").read_text()
 

@@ -17,16 +17,16 @@ from conftest import CONTRACT, GENOME, TinyLab, living, wait
 from hypothesis import given
 from hypothesis import strategies as st
 
-import nightlab.hooks
-import nightlab.propose.resting
-import nightlab.stopping
-from nightlab.crew import Crew
-from nightlab.lab import Stop
-from nightlab.ledger import Ledger, give_order, read_orders
-from nightlab.night import Night
-from nightlab.records import Spent
-from nightlab.steering import fault, parse
-from nightlab.watch.view import View
+import nightlab.loop.hooks
+import nightlab.loop.stop_rules
+import nightlab.proposers.backoff
+from nightlab.core.config import Stop
+from nightlab.core.observer import View
+from nightlab.core.types import Spent
+from nightlab.loop.controls import fault, parse
+from nightlab.loop.loop import Night
+from nightlab.loop.scheduler import Crew
+from nightlab.storage.ledger import Ledger, give_order, read_orders
 
 ROOM = GENOME.replace("B = 8", "#\n#\n#\nB = 8") + "#\n#\n#\nC = 0\n"
 SLOW = "import time; time.sleep(3)"
@@ -306,7 +306,7 @@ def test_a_hook_that_fails_is_noted_and_ends_nothing(make_lab: Any, tmp_path: Pa
 def test_a_hook_that_hangs_is_ended_with_all_that_it_started(
     make_lab: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(nightlab.hooks, "LIMIT", 0.5)
+    monkeypatch.setattr(nightlab.loop.hooks, "LIMIT", 0.5)
     mark = f"hangs-{tmp_path.name}"
     lab, _ = hooked(
         make_lab, tmp_path, f"import os\nos.system('{sys.executable} -c \"import time; time.sleep(99) # {mark}\"')"
@@ -377,7 +377,7 @@ def thinker(script: str) -> dict[str, Any]:
 def test_a_budget_counts_every_turn_and_holds_after_a_restart(
     make_lab: Any, monkeypatch: pytest.MonkeyPatch, rule: dict[str, Any], reason: str
 ) -> None:
-    monkeypatch.setattr(nightlab.propose.resting, "FIRST", 0.01)
+    monkeypatch.setattr(nightlab.proposers.backoff, "FIRST", 0.01)
     lab = make_lab(ROOM, **thinker(PRICED))
     why, session = lab.run(**rule)
     assert why.startswith(reason)
@@ -395,7 +395,7 @@ def test_a_budget_counts_every_turn_and_holds_after_a_restart(
 
 
 def test_a_session_ends_when_too_little_is_to_be_expected(make_lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(nightlab.stopping, "LATELY", 3)
+    monkeypatch.setattr(nightlab.loop.stop_rules, "LATELY", 3)
     lab = make_lab()
     for n, value in enumerate(("3.0", "5.0", "6.0", "7.0", "7.5")):  # the first is kept, the others are worse
         lab.idea(f"{n}", GENOME.replace("4.0", value))

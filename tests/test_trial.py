@@ -15,19 +15,19 @@ import psutil
 import pytest
 from conftest import living, wait
 
-from nightlab.lab import BudgetPart, parse
-from nightlab.lineage import Repo
-from nightlab.records import Budget, Measurement, NightlabError, Trial
-from nightlab.sandbox import tree
+from nightlab.core.config import BudgetPart, parse
+from nightlab.core.text import plain
+from nightlab.core.types import Budget, Measurement, NightlabError, Trial
+from nightlab.engines.local import metric_text as words
+from nightlab.engines.local.engine import Box
+from nightlab.engines.local.handles import Running
+from nightlab.engines.local.prepare import run_prepare
+from nightlab.engines.local.read_result import measurement
+from nightlab.engines.local.trial_folder import end_leftovers
+from nightlab.sandbox import process_tree
 from nightlab.sandbox.bubblewrap import Bare, Sandbox
-from nightlab.session import this_sandbox
-from nightlab.trial import text as words
-from nightlab.trial.box import Box
-from nightlab.trial.folder import end_leftovers
-from nightlab.trial.preparation import run_prepare
-from nightlab.trial.reading import measurement
-from nightlab.trial.running import Running
-from nightlab.words import plain
+from nightlab.session.session import this_sandbox
+from nightlab.storage.git import Repo
 
 LEAST = 'name = "x"\ngenome = ["genome.py"]\ncommand = "python genome.py"\n[metric]\nname = "loss"\n'
 GUEST = "import nightlab_guest\ntrial = nightlab_guest.trial()\n"
@@ -516,24 +516,24 @@ def test_leftovers_of_this_session_and_no_others_are_ended(bench: Any, tmp_path:
 
 @pytest.mark.parametrize("listed", [True, False])
 def test_a_tree_is_found_with_children_of_threads(tmp_path: Path, listed: bool, monkeypatch: Any) -> None:
-    if listed and not tree.LISTED:
+    if listed and not process_tree.LISTED:
         pytest.skip("this kernel lists no children")
-    monkeypatch.setattr(tree, "LISTED", listed)
+    monkeypatch.setattr(process_tree, "LISTED", listed)
     starts = "threading.Thread(target=lambda: subprocess.Popen(['sh', '-c', 'sleep 60 & sleep 60'])).start()"
     program = f"import subprocess, threading, time; {starts}; time.sleep(60)"
     top = subprocess.Popen([sys.executable, "-c", program], start_new_session=True)
     beside = subprocess.Popen(["sleep", "60"])
     try:
-        wait(lambda: len(tree.below(top.pid)) == 3)
-        assert set(tree.below(top.pid)) == set(psutil.Process(top.pid).children(recursive=True))
-        ours = {process.pid for process in tree.below(os.getpid(), [beside.pid])}
+        wait(lambda: len(process_tree.below(top.pid)) == 3)
+        assert set(process_tree.below(top.pid)) == set(psutil.Process(top.pid).children(recursive=True))
+        ours = {process.pid for process in process_tree.below(os.getpid(), [beside.pid])}
         assert top.pid in ours and beside.pid not in ours
     finally:
         os.killpg(top.pid, signal.SIGKILL)
         beside.kill()
         top.wait()
         beside.wait()
-    assert tree.below(top.pid) == []
+    assert process_tree.below(top.pid) == []
 
 
 def test_printed_text_is_harmless() -> None:

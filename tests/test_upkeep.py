@@ -21,16 +21,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from nightlab.crew import Crew
-from nightlab.genome import code_lines, same_program, syntax_fault
+from nightlab.core.config import Stop
+from nightlab.core.observer import Lines, View
+from nightlab.core.source import code_lines, same_program, syntax_fault
+from nightlab.core.types import Budget, Measurement, Metric, Trial
 from nightlab.judge import Again, Contestant, Noise, make_rule
-from nightlab.lab import Stop
-from nightlab.ledger import Ledger
-from nightlab.lineage import Repo
-from nightlab.night import Night
-from nightlab.records import Budget, Measurement, Metric, Trial
-from nightlab.standing import ATTEMPTS, UPKEEP_SEED, Replicates, contestant, replicates, runs
-from nightlab.watch.view import Lines, View
+from nightlab.loop.loop import Night
+from nightlab.loop.scheduler import Crew
+from nightlab.session.replicates import ATTEMPTS, UPKEEP_SEED, Replicates, contestant, replicates, runs
+from nightlab.storage.git import Repo
+from nightlab.storage.ledger import Ledger
 
 CONTRACT = """\
 name = "lucky"
@@ -212,8 +212,8 @@ def test_the_original_s_rule_never_looks_back(lucky: Any) -> None:
 def test_upkeep_without_end_counts_the_latest_and_takes_no_other_question_s_seeds(
     lucky: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nightlab.upkeep.CONFIRM_SEED", UPKEEP_SEED + 4)
-    for room in ("nightlab.upkeep", "nightlab.standing"):
+    monkeypatch.setattr("nightlab.loop.champion_recheck.CONFIRM_SEED", UPKEEP_SEED + 4)
+    for room in ("nightlab.loop.champion_recheck", "nightlab.session.replicates"):
         monkeypatch.setattr(f"{room}.UPKEEPS", 2)
     _, session = lucky('rule = "greedy"\nupkeep = 1\nconfirm = 0', *(11.0 + n for n in range(6))).run()
     notes, ledger = session.ledger.notes("upkeep"), session.ledger
@@ -262,14 +262,14 @@ def test_a_champion_from_another_machine_is_measured_again(lucky: Any, nightlab:
 STEPS = """\
 import os, signal, sys
 from pathlib import Path
-from nightlab.ledger import Ledger
-from nightlab.lineage import Repo
-from nightlab.lab import Stop
-from nightlab.crew import Crew
-from nightlab.night import Night
-from nightlab.session import Session
-from nightlab.trial.box import Box
-from nightlab.watch.view import View
+from nightlab.storage.ledger import Ledger
+from nightlab.storage.git import Repo
+from nightlab.core.config import Stop
+from nightlab.loop.scheduler import Crew
+from nightlab.loop.loop import Night
+from nightlab.session.session import Session
+from nightlab.engines.local.engine import Box
+from nightlab.core.observer import View
 lab, target, wanted, when = Path(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4]
 room, name = target.split(".")
 owner = {"ledger": Ledger, "box": Box}[room]
@@ -525,7 +525,7 @@ def test_the_noise_is_learned_from_the_latest_repeats(tmp_path: Path, monkeypatc
         ledger.finish(one, Measurement("measured", seeds[-1]))
     found = replicates(ledger, BUDGET, None)
     assert sorted(found.groups()) == sorted(values.values()) and found.baseline == values["g0"][0]
-    monkeypatch.setattr("nightlab.standing.REPEATS", 4)
+    monkeypatch.setattr("nightlab.session.replicates.REPEATS", 4)
     latest = [values[name] for name in ("g0", "g6", "g7", "g8")]
     few = replicates(ledger, BUDGET, None)
     assert few.groups() == latest and few.noise().replicates == 1 + 1 + 1 + 2 and few.baseline == found.baseline

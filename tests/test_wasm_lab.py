@@ -20,15 +20,15 @@ from test_trial import Bench
 
 from nightlab.commons.capability import Fit, Host
 from nightlab.commons.genes import MAGIC, agreed, negotiate, read
+from nightlab.commons.peer_store import Peers
 from nightlab.commons.record import GeneNeeds, Rejected
-from nightlab.genome import code_lines, same_program
-from nightlab.lineage import Repo
-from nightlab.peers import Peers
-from nightlab.propose import change_constants, find_constants
-from nightlab.propose.program import fingerprint
-from nightlab.records import NightlabError
-from nightlab.session import this_sandbox
-from nightlab.start import SHIPPED, make_lab
+from nightlab.core.source import code_lines, same_program
+from nightlab.core.types import NightlabError
+from nightlab.proposers import change_constants, find_constants
+from nightlab.proposers.python_program import fingerprint
+from nightlab.session.create import SHIPPED, make_lab
+from nightlab.session.session import this_sandbox
+from nightlab.storage.git import Repo
 
 pytest.importorskip("wasmtime")
 

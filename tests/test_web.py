@@ -14,11 +14,11 @@ from conftest import GENOME, lab_in, wait
 from test_commons_session import BETTER, MORE, User
 from window_site import EVIL, Site, add
 
-from nightlab.lineage import Repo
-from nightlab.records import Candidate, Evidence, Measurement, PairedGain, Verdict
-from nightlab.session import Session
-from nightlab.window import live
-from nightlab.window.app import Window
+from nightlab.core.types import Candidate, Evidence, Measurement, PairedGain, Verdict
+from nightlab.session.session import Session
+from nightlab.storage.git import Repo
+from nightlab.ui.web import feed
+from nightlab.ui.web.app import Window
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright (pip install 'nightlab[dev]')")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe (pip install 'nightlab[dev]')")
@@ -240,7 +240,7 @@ def test_what_is_new_appears_and_a_restarted_server_is_found_again(night: Sessio
 
 
 def test_who_missed_too_much_loads_anew(night: Session, serve: Any, look: Any, monkeypatch: Any) -> None:
-    monkeypatch.setattr(live, "MOST", 0)
+    monkeypatch.setattr(feed, "MOST", 0)
     page = look(serve(night))
     expect(page.locator("#count")).to_have_text("10 experiments")
     add(night, GENOME.replace("4.0", "0.5"), "A leap", "keep", 0.5)

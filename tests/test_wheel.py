@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from conftest import CONTRACT, GENOME, PROGRAM, TinyLab, program_env, wait
 
-from nightlab.interop.skill import SOURCE
-from nightlab.ledger import find_ledger, hand_in, handed_in, runs_now
+from nightlab.integrations.skill import SOURCE
+from nightlab.storage.ledger import find_ledger, hand_in, handed_in, runs_now
 
 SLOW = """\
 import time

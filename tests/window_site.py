@@ -11,10 +11,10 @@ from typing import Any
 
 from conftest import wait
 
-from nightlab.records import Candidate, Measurement, Verdict
-from nightlab.session import Session
-from nightlab.window.app import Window, make_app
-from nightlab.window.serve import server
+from nightlab.core.types import Candidate, Measurement, Verdict
+from nightlab.session.session import Session
+from nightlab.ui.web.app import Window, make_app
+from nightlab.ui.web.serve import server
 
 OURS = {"x-nightlab": "window", "content-type": "application/json"}
 EVIL = '<img src=x onerror="alert(1)">\x1b[31m\u202e</script><script>alert(2)</script>'

@@ -17,6 +17,6 @@ def load(path: str | Path, tag: str | None = None) -> pandas.DataFrame:
     ``path``: a lab's folder, of whose sessions the latest is taken if there is no ``tag``; a session's folder, or its
     ``ledger.db``. docs/data.md has the columns. Raises NightlabError where there is no session, or no pandas.
     """
-    from nightlab.interop.frame import load
+    from nightlab.integrations.frame import load
 
     return load(path, tag)

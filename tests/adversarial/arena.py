@@ -15,13 +15,13 @@ from typing import Any
 
 import pytest
 
-from nightlab.crew import Crew
-from nightlab.lab import Stop
-from nightlab.lineage import Repo
-from nightlab.night import Night
-from nightlab.records import Experiment, Measurement, Verdict
-from nightlab.session import Session, this_sandbox
-from nightlab.watch.view import View
+from nightlab.core.config import Stop
+from nightlab.core.observer import View
+from nightlab.core.types import Experiment, Measurement, Verdict
+from nightlab.loop.loop import Night
+from nightlab.loop.scheduler import Crew
+from nightlab.session.session import Session, this_sandbox
+from nightlab.storage.git import Repo
 
 CONTRACT = """\
 name = "served"

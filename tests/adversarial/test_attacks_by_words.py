@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from arena import Arena, arena, genome
 
-from nightlab.words import plain
+from nightlab.core.text import plain
 
 __all__ = ["arena"]
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from arena import HONEST, Arena, arena, genome, patch_of
 
-from nightlab.lineage import OutOfScope, PatchConflict
-from nightlab.propose import changes, find_constants
+from nightlab.proposers import changes, find_constants
+from nightlab.storage.git import OutOfScope, PatchConflict
 
 __all__ = ["arena"]
 

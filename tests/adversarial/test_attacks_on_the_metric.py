@@ -118,7 +118,7 @@ def test_forged_headers_are_refused_by_the_evaluators_end(what: str, monkeypatch
     import socket
     import sys
 
-    from nightlab.trial.layout import GUEST
+    from nightlab.engines.local.layout import GUEST
 
     monkeypatch.syspath_prepend(str(GUEST))
     sys.modules.pop("nightlab_guest", None)

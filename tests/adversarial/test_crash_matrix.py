@@ -15,12 +15,12 @@ from pathlib import Path
 import pytest
 from arena import HONEST, Arena, open_arena
 
-from nightlab.session import open_session
+from nightlab.session.session import open_session
 
 PROGRAM = str(Path(sys.executable).parent / "nightlab")
 ROLES = {
     "orchestrator": "nightlab run",
-    "supervisor": "-m nightlab.trial.supervisor",
+    "supervisor": "-m nightlab.engines.local.supervisor",
     "evaluator": "python prepare.py evaluate",
     "candidate": "python train.py",
 }

@@ -16,14 +16,14 @@ from real_agents.programs import PACKAGES, installed, scripts
 from real_agents.researcher import GOOD, INJECTION, MISCHIEF, MOODS, Researcher
 from scripted_model import serve
 
-import nightlab.candidates
-import nightlab.propose.resting
-from nightlab.crew import Crew
-from nightlab.lab import Stop
-from nightlab.night import Night
-from nightlab.records import Experiment
-from nightlab.session import Session, this_sandbox
-from nightlab.watch.view import View
+import nightlab.loop.candidate_queue
+import nightlab.proposers.backoff
+from nightlab.core.config import Stop
+from nightlab.core.observer import View
+from nightlab.core.types import Experiment
+from nightlab.loop.loop import Night
+from nightlab.loop.scheduler import Crew
+from nightlab.session.session import Session, this_sandbox
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 pytest.importorskip("acp", reason="the extra 'agents' is not installed")
@@ -77,9 +77,9 @@ def test_a_night_of_chaos(make_lab: Any, tmp_path: Path, monkeypatch: pytest.Mon
         pytest.skip(f"there is no sandbox here for the agents: {this_sandbox().why}")
     programs = installed()
     port, reached = forbidden
-    monkeypatch.setattr(nightlab.propose.resting, "FIRST", 0.01)
-    monkeypatch.setattr(nightlab.propose.resting, "LONGEST", 20.0)  # or one that has nothing more had all the turns
-    monkeypatch.setattr(nightlab.candidates, "REFUSALS", 1000)
+    monkeypatch.setattr(nightlab.proposers.backoff, "FIRST", 0.01)
+    monkeypatch.setattr(nightlab.proposers.backoff, "LONGEST", 20.0)  # or one that has nothing more had all the turns
+    monkeypatch.setattr(nightlab.loop.candidate_queue, "REFUSALS", 1000)
     monkeypatch.setenv(MARK, str(tmp_path))
     tmp_path.chmod(0o755)
     secret, outside = tmp_path / "secret", tmp_path / "outside"

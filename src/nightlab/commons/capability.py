@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from nightlab.commons.record import Finding, GeneNeeds, Requires, Task
-from nightlab.words import one_line
+from nightlab.core.text import one_line
 
 Level = Literal["compatible", "partly", "not"]
 LACKING = {"mps": {"float64", "float8_e4m3fn", "float8_e5m2"}, "cpu": {"float8_e4m3fn", "float8_e5m2"}}

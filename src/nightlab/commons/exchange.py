@@ -34,10 +34,10 @@ from nightlab.commons.record import (
     parse,
     sign,
 )
-from nightlab.lineage import Chains, Link
-from nightlab.lineage.chains import INCOMING, NONE, PLACE, SEEN, Change
-from nightlab.records import NightlabError
-from nightlab.words import one_line
+from nightlab.core.text import one_line
+from nightlab.core.types import NightlabError
+from nightlab.storage.git import Chains, Link
+from nightlab.storage.git.record_chains import INCOMING, NONE, PLACE, SEEN, Change
 
 RECORD_FILE, PATCH_FILE = "record.json", "patch"
 LIMITS = {RECORD_FILE: LARGEST, PATCH_FILE: LARGEST_PATCH}

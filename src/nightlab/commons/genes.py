@@ -19,8 +19,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from nightlab.commons.capability import Fit, Host, Level, asked, both, fit_of
 from nightlab.commons.record import GeneNeeds, Rejected
-from nightlab.records import NightlabError
-from nightlab.words import one_line
+from nightlab.core.text import one_line
+from nightlab.core.types import NightlabError
 
 VERSION = 1
 MAGIC = b"\0asm\x01\0\0\0"

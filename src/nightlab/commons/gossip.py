@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from nightlab.commons.exchange import Commons, Taken
-from nightlab.lineage import Unreachable
-from nightlab.lineage.chains import AUTHOR, MOST
-from nightlab.records import NightlabError
+from nightlab.core.types import NightlabError
+from nightlab.storage.git import Unreachable
+from nightlab.storage.git.record_chains import AUTHOR, MOST
 
 EVERY = 5.0  # seconds after which what one has is announced again, changed or not
 WAITING = 200  # messages that wait to be looked at: the oldest go

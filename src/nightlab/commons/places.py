@@ -9,7 +9,7 @@ from typing import Any
 
 from nightlab.commons.exchange import Commons
 from nightlab.commons.record import author_of, library
-from nightlab.records import NightlabError
+from nightlab.core.types import NightlabError
 
 KEYS = "cryptography.hazmat.primitives.asymmetric.ed25519"
 

@@ -15,8 +15,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
 
-from nightlab.records import Clock, Goal, NightlabError, Status, average
-from nightlab.records import Metric as MetricRecord
+from nightlab.core.types import Clock, Goal, NightlabError, Status, average
+from nightlab.core.types import Metric as MetricRecord
 
 VERSION = 1
 LARGEST = 64 * 1024  # bytes of a record

@@ -1,8 +1,8 @@
 """The judge: measurements in, verdict out. Pure functions, no I/O."""
 
-from nightlab.judge.holdout import Look, look
-from nightlab.judge.interval import level_of_look, paired_gain
-from nightlab.judge.keep import e_value, make_rule, without
+from nightlab.judge.expected_gain import LEVEL, Prospect, prospect
+from nightlab.judge.intervals import level_of_look, paired_gain
+from nightlab.judge.judge import Again, Contestant, Judge, Rule
 from nightlab.judge.noise import (
     Noise,
     change_of_noise,
@@ -12,8 +12,8 @@ from nightlab.judge.noise import (
     prior_sigma,
     smallest_effect,
 )
-from nightlab.judge.prospect import LEVEL, Prospect, prospect
-from nightlab.judge.rule import Again, Contestant, Judge, Rule
+from nightlab.judge.rules import e_value, make_rule, without
+from nightlab.judge.thresholdout import Look, look
 
 __all__ = [
     "LEVEL",

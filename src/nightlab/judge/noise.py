@@ -12,7 +12,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from nightlab.records import average
+from nightlab.core.types import average
 
 PRIOR_SHARE = 0.0004  # of the baseline's metric: what is believed before anything ran twice
 PRIOR_DF = 1.0  # how many degrees of freedom that belief is worth: too large a belief costs most, so little

@@ -1,0 +1,1 @@
+"""What may be said of a session: confirmed gains, ablations, reports, charts, rankings."""

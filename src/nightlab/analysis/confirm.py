@@ -1,0 +1,302 @@
+"""What a session may claim: measured again on fresh seeds, beside what it is compared with, with an interval.
+
+No seed here was ever part of a decision of the search.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from nightlab.core.source import syntax_fault
+from nightlab.core.types import (
+    Budget,
+    Evidence,
+    Experiment,
+    Measurement,
+    NightlabError,
+    PairedGain,
+    Purpose,
+    average,
+)
+from nightlab.judge import Noise, level_of_look, paired_gain
+from nightlab.loop.measure import Asked, measure
+from nightlab.loop.scheduler import Crew
+from nightlab.proposers import change_constants, find_constants
+from nightlab.session.replicates import ABLATE_SEED, CONFIRM_SEED, TRANSFER_SEED, runs
+from nightlab.storage.git import OutOfScope, PatchConflict
+from nightlab.storage.ledger import write_results
+
+FEWEST, MOST = 3, 8  # pairs of a confirmation that runs by itself
+
+
+@dataclass(frozen=True, slots=True)
+class Worth:
+    """What a kept change adds to the champion: the champion's gain over itself without it.
+
+    ``gain`` is None where the change can't be taken out alone; ``why`` says what stands in the way.
+    """
+
+    experiment: Experiment
+    gain: PairedGain | None
+    why: str = ""
+
+    @property
+    def nothing(self) -> bool:
+        """Whether it earns nothing that shows: less than one standard error, and not surely more than zero."""
+        if self.gain is None or self.gain.low > 0:
+            return False
+        return self.gain.mean <= (self.gain.high - self.gain.mean) / 2
+
+
+class Claims:
+    """Measures what a session's champion is worth."""
+
+    def __init__(self, crew: Crew) -> None:
+        self.crew, self.session, self.ledger = crew, crew.session, crew.ledger
+        self.values: tuple[list[Measurement], list[Measurement]] = [], []  # the pairs behind the last claim
+
+    def confirm(self, seeds: int) -> Evidence | None:
+        """The champion's gain over the baseline on fresh seeds, and on held-out data where the evaluator has some.
+
+        None when the champion is the baseline. Pairs that were measured before are not measured again.
+        Raises NightlabError when a trial fails.
+        """
+        champion = self.session.champion()
+        if champion.number == 0:
+            return None
+        fresh = tuple(range(CONFIRM_SEED, CONFIRM_SEED + seeds))
+        looks = [tuple(n["seeds"]) for n in self.ledger.notes("look") if n["number"] == champion.number]
+        if fresh not in looks:  # noted before anything is seen: who looks, and stops when it is bad, has looked
+            self.ledger.note("look", {"number": champion.number, "seeds": fresh})
+            looks.append(fresh)
+        # The baseline's runs beside an earlier champion are not beside this one.
+        since = self.ledger.trials_before(self.ledger.trials(champion.number)[0][0].id)
+        before, after = self.values = self._pairs("confirm", fresh, (0, None), (champion.number, None), since=since)
+        level = level_of_look(looks.index(fresh))
+        gain = self._gain(before, after, level)
+        held_out = self._held_out(before, after, level)
+        shown = held_out is not None and held_out.low > 0 and gain.low > 0
+        evidence = Evidence("held out" if shown else "confirmed", 0, fresh, gain, held_out)
+        self._show(champion, evidence)
+        return evidence
+
+    def unconfirmed(self) -> bool:
+        """Whether there is a champion whose gain nobody has looked at yet."""
+        champion = self.ledger.champion()
+        if champion is None or champion.number == 0:
+            return False
+        return not any(e.against == 0 and e.level != "transferred" for e in champion.evidence)
+
+    def affordable(self, experiments: int) -> int:
+        """Pairs for a confirmation after so many experiments: the contract's share, within reason."""
+        return max(FEWEST, min(MOST, int(self.session.lab.judge.confirm * experiments / 2)))
+
+    def affordable_ablation(self, experiments: int, pairs: int) -> int:
+        """Seeds for an ablation within what the contract's share leaves after so many pairs; mostly none."""
+        left = self.session.lab.judge.confirm * experiments - 2 * pairs
+        return min(int(left / (len(self.lineage()) + 1)), FEWEST)
+
+    def ablate(self, seeds: int) -> list[Worth]:
+        """What each kept change in the champion's line is worth: taken out alone, three-way, and measured.
+
+        Intervals use the session's pooled noise, since each change has few pairs; they hold one at a time.
+        """
+        champion = self.session.champion()
+        worths = []
+        fresh = tuple(range(ABLATE_SEED, ABLATE_SEED + seeds))
+        for experiment in self.lineage():
+            try:
+                without = self._without(champion.candidate.commit, [experiment])
+                without = self._same_as_before(f"without-{experiment.number:06d}", without)
+                before, after = self._pairs("ablate", fresh, (experiment.number, without), (champion.number, None))
+            except NightlabError as refusal:  # it can't be taken out, or nothing runs without it
+                worths.append(Worth(experiment, None, str(refusal)))
+                continue
+            gain = self._gain(before, after, 0.95, self.crew.replicates.noise())
+            words = f"taken out of #{champion.number}"
+            self._show(experiment, Evidence("confirmed", experiment.number, fresh, gain, what=words))
+            worths.append(Worth(experiment, gain))
+        return worths
+
+    def simplified(self, worths: Sequence[Worth]) -> tuple[str, str] | None:
+        """The champion without the changes that earn nothing, as a commit and in words; None if all earn something.
+
+        Raises OutOfScope when they can't be taken out together.
+        """
+        useless = [worth.experiment for worth in worths if worth.nothing]
+        if not useless:
+            return None
+        names = ", ".join(f"#{experiment.number}" for experiment in useless)
+        return self._without(self.session.champion().candidate.commit, useless), f"without {names}: they earn nothing"
+
+    def transfer(self, seeds: int, scale: float, constants: Mapping[str, Any]) -> Evidence | None:
+        """The champion's gain at another budget (``scale`` times the session's) or with other constants in both.
+
+        None when the champion is the baseline. Raises NightlabError for a constant that one of them lacks.
+        """
+        champion = self.session.champion()
+        if champion.number == 0:
+            return None
+        usual = self.session.budget.record()
+        budget = Budget(usual.clock, usual.amount * scale)
+        told = [str(budget)] if scale != 1 else []
+        told += [f"{name} = {value}" for name, value in constants.items()]
+        commits = [self._with(e, constants) for e in (self.ledger.experiment(0), champion)]
+        fresh = tuple(range(TRANSFER_SEED, TRANSFER_SEED + seeds))
+        pairs = self._pairs("transfer", fresh, (0, commits[0]), (champion.number, commits[1]), budget)
+        before, after = self.values = pairs
+        self._require_scaled(before, scale)
+        what = ", ".join(told) or str(budget)
+        held_out = self._held_out(before, after, 0.95)
+        evidence = Evidence("transferred", 0, fresh, self._gain(before, after, 0.95), held_out, what)
+        self._show(champion, evidence)
+        return evidence
+
+    def _require_scaled(self, measured: Sequence[Measurement], scale: float) -> None:
+        """Raise NightlabError when a lab trained as long as ever, whatever budget it was told."""
+        usual = [m for m in runs(self.ledger.trials(0, "search")).values() if m.measured and m.training_seconds > 1]
+        if scale == 1 or not usual or self.session.budget.clock == "work":
+            return
+        ratio = average([m.training_seconds for m in measured]) / average([m.training_seconds for m in usual])
+        if abs(math.log(max(ratio, 1e-9))) < abs(math.log(scale)) / 2:
+            raise NightlabError(
+                f"told to train {scale:g} times as long, the baseline trained {ratio:.2g} times as long",
+                "let the lab read NIGHTLAB_BUDGET (seconds), or try another size instead: --set NAME=VALUE",
+            )
+
+    def lineage(self) -> list[Experiment]:
+        """The changes that made the champion, the oldest first; kept ones all, where the search climbs."""
+        line, at = [], self.session.champion()
+        while at.number:
+            line.append(at)
+            parent = self.ledger.by_commit(at.candidate.parent)
+            if parent is None:
+                break
+            at = parent
+        return line[::-1]
+
+    # -- inside ----------------------------------------------------------------------------------
+
+    def _pairs(
+        self,
+        purpose: Purpose,
+        seeds: Sequence[int],
+        one: tuple[int, str | None],
+        other: tuple[int, str | None],
+        budget: Budget | None = None,
+        since: int = 0,
+    ) -> tuple[list[Measurement], list[Measurement]]:
+        """Two genomes (experiment, commit) measured in turn on each seed."""
+        budget = budget or self.session.budget.record()
+        with self.crew.on_duty():
+            self.crew.take_up()
+            self.crew.land()  # what an earlier run left is written down, and judged when the search goes on
+            sides = [
+                (n, commit if commit != self.ledger.experiment(n).candidate.commit else None)
+                for n, commit in (one, other)
+            ]
+            asked = [Asked(n, purpose, seed, budget, commit, since) for seed in seeds for n, commit in sides]
+            found = measure(self.crew, asked)
+        return found[::2], found[1::2]
+
+    def _gain(
+        self, before: Sequence[Measurement], after: Sequence[Measurement], level: float, noise: Noise | None = None
+    ) -> PairedGain:
+        values = [[m.metric for m in side if m.metric is not None] for side in (before, after)]
+        return paired_gain(self.session.metric, values[0], values[1], level, noise)
+
+    def _held_out(self, before: Sequence[Measurement], after: Sequence[Measurement], level: float) -> PairedGain | None:
+        values = [[m.held_out for m in side if m.held_out is not None] for side in (before, after)]
+        if not values[0] or len(values[0]) != len(values[1]):
+            return None
+        return paired_gain(self.session.metric, values[0], values[1], level)
+
+    def _show(self, experiment: Experiment, evidence: Evidence) -> None:
+        if evidence not in self.ledger.experiment(experiment.number).evidence:
+            self.ledger.show(experiment.number, evidence)
+            write_results(self.session.results, self.session.metric, self.ledger)
+
+    def _without(self, commit: str, experiments: Sequence[Experiment]) -> str:
+        """A commit with some of its changes taken out again, the latest first.
+
+        Raises OutOfScope when one can't be taken out.
+        """
+        repo = self.session.repo
+        for experiment in sorted(experiments, key=lambda e: e.number, reverse=True):
+            candidate, words = experiment.candidate, f"without #{experiment.number}"
+            try:
+                if (files := self._constants_back(commit, experiment)) is not None:
+                    commit = repo.commit_files(commit, files, words)
+                else:
+                    commit = repo.commit_patch(commit, repo.diff(candidate.commit, candidate.parent), words)
+            except PatchConflict:
+                raise OutOfScope("later changes stand on it") from None
+        for path, text in self.session.genome(commit).items():
+            if fault := syntax_fault(path, text):
+                raise OutOfScope(f"without it the program does not parse: {fault}")
+        return commit
+
+    def _constants_back(self, commit: str, experiment: Experiment) -> dict[str, str] | None:
+        """The genome at ``commit`` with the constants that an experiment moved where they were before it.
+
+        None when it changed more than constants: those stand on neighbouring lines, where a patch would conflict
+        with any other move. Raises OutOfScope when later experiments moved all of them again.
+        """
+        session, device = self.session, self.session.device
+        before, after = session.genome(experiment.candidate.parent), session.genome(experiment.candidate.commit)
+        files, moved = {}, False
+        there = session.genome(commit)
+        for path in before | after:
+            old, new = before.get(path), after.get(path)
+            if old == new:
+                continue
+            if old is None or new is None or path not in there:
+                return None
+            text = there[path]
+            was, became = _values(old, device), _values(new, device)
+            names = [name for name in was if name in became and was[name] != became[name]]
+            if change_constants(old, device, {name: became[name] for name in names}) != new:
+                return None
+            moved = True
+            now = _values(text, device)
+            back = {name: was[name] for name in names if now.get(name) == became[name]}
+            if back:
+                files[path] = change_constants(text, device, back)
+        if not moved:
+            return None
+        if not files:
+            raise OutOfScope("nothing of it is left: later changes moved the same constants")
+        return files
+
+    def _with(self, experiment: Experiment, constants: Mapping[str, Any]) -> str:
+        """An experiment's genome with other constants, as a commit."""
+        commit, repo, device = experiment.candidate.commit, self.session.repo, self.session.device
+        genome = self.session.genome(commit)
+        known = {name for text in genome.values() for name in _values(text, device)}
+        if unknown := constants.keys() - known:
+            raise NightlabError(
+                f"{', '.join(sorted(unknown))}: experiment {experiment.number} has no such constant",
+                "name an upper-case constant that stands at the top of both genomes",
+            )
+        changed = {path: change_constants(text, device, constants) for path, text in genome.items()}
+        changed = {path: text for path, text in changed.items() if text != genome[path]}
+        if not changed:
+            return commit
+        made = repo.commit_files(commit, changed, f"#{experiment.number} at another scale")
+        return self._same_as_before(f"scaled-{repo.tree(made)[:12]}", made)
+
+    def _same_as_before(self, name: str, commit: str) -> str:
+        """A variant's commit, kept reachable; the one of before if that holds the same, for it has trials already."""
+        repo, tag = self.session.repo, self.session.tag
+        before = repo.resolve(f"refs/nightlab/{tag}/{name}")
+        if before and repo.tree(before) == repo.tree(commit):
+            return before
+        repo.keep_reachable(tag, name, commit)
+        return commit
+
+
+def _values(text: str, device: str) -> dict[str, Any]:
+    return {name: constant.value for name, constant in find_constants(text, device).items()}

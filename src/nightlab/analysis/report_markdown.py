@@ -1,0 +1,269 @@
+"""A session's report in Markdown: what was gained, by what, how sure that is, and what to do next."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+
+from nightlab.analysis.summary import Facts
+from nightlab.core.text import counted
+from nightlab.core.types import FIRST_DAY, Experiment, PairedGain
+from nightlab.session.credit import ProposerStats
+
+MOST = 12  # rows of a table of things that did not work
+SPECIAL = re.compile(r"([\\`*_{}\[\]()<>#+!|~&@]|:(?=//))")
+PART = ("proposer", "tried", "kept", "failed", "gained", "trials", "waited", "tokens", "dollars")
+
+
+def part_words(p: ProposerStats) -> tuple[str, ...]:
+    """A proposer as a row of a table whose columns are ``PART``."""
+    counts = (f"{count:,}" for count in (p.tried, p.kept, p.failed))
+    return (p.name, *counts, f"{p.gained:.4g}", _time(p.trials), _time(p.waited), f"{p.tokens:,}", f"{p.dollars:.2f}")
+
+
+def markdown(facts: Facts) -> str:
+    """The report as Markdown. Words of candidates and proposers are quoted, so that they can't format or link."""
+    f = facts
+    day = "%Y-%m-%d %H:%M"
+    known = f"{datetime.fromtimestamp(f.begun):{day}} to {datetime.fromtimestamp(f.ended):{day}} · "
+    when = known if f.begun > FIRST_DAY else ""
+    source = f"from {f.imported}" if f.imported else f"{counted(f.trials, 'trial')} of {f.budget} · {f.platform}"
+    judged = len(f.kept) + f.discarded + len(f.failed)
+    lines = [
+        f"# {_quote(f.lab)} · {f.tag}",
+        "",
+        f"{when}{counted(judged, 'experiment')}: {len(f.kept)} kept, {f.discarded} discarded, {len(f.failed)} failed "
+        f"· {_quote(source)}",
+        "",
+        *_headline(f),
+        *_kept(f),
+        *_near(f),
+        *_failed(f),
+        *(_trust_of_imported(f) if f.imported else [*_trust(f), *_cost(f), *_next(f), *_again(f)]),
+    ]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _headline(f: Facts) -> list[str]:
+    name = f.metric.name
+    if f.imported:
+        said = "nothing that was kept has a number"
+        if f.baseline and f.champion:
+            gain = f.metric.gain(_bar(f.baseline), _bar(f.champion))
+            said = f"{name} from {_value(f.baseline)} to {_value(f.champion)}, {gain:.4g} better"
+        return [f"> **Reported, not measured.** {_quote(f.imported)}: {said}. nightlab has run none of it.", ""]
+    if f.baseline is None or f.champion is None:
+        return ["> Nothing was measured: the baseline has no number yet.", ""]
+    if f.champion.number == 0:
+        return [f"> **No gain.** Nothing beat the baseline's {name} of {_value(f.baseline)}.", ""]
+    found = f.confirmed
+    if found is None:
+        gain = f.metric.gain(_bar(f.baseline), _bar(f.champion))
+        return [
+            f"> **Not confirmed yet.** The search measured {name} {gain:.4g} better (evidence: *measured*, so luck is "
+            f"in it). Measure it again on fresh seeds: `nightlab confirm -t {f.tag}`",
+            "",
+        ]
+    claim = f"{name} is {_interval(found.gain, ' than the baseline')}, on {found.gain.pairs} fresh seeds, paired"
+    if not found.shown:
+        return [f"> **Not confirmed.** {claim}: the interval does not exclude zero.", ""]
+    lines = [f"> **{claim}** (evidence: *{found.level}*)."]
+    if found.held_out is not None:
+        seen = "the same holds" if found.held_out.low > 0 else "**it does not show**"
+        lines += [">", f"> On data that no decision has read {seen}: {_interval(found.held_out)}."]
+    for other in f.transferred:
+        seen = "It transfers" if other.shown else "It was **not** shown to transfer"
+        lines += [">", f"> {seen} to {_quote(other.what)}: {_interval(other.gain)} (evidence: *transferred*)."]
+    return [*lines, ""]
+
+
+def _kept(f: Facts) -> list[str]:
+    if not f.kept:
+        return []
+    said = (
+        "*In the search* is what was reported of it against the one kept before, in units of the usual noise (sigma)."
+        if f.imported
+        else "*In the search* is what it measured against the bar of its time, in units of noise (sigma): luck is in "
+        "it. *Worth* is what the champion loses without it, measured on fresh seeds (`nightlab confirm --ablate`)."
+    )
+    lines = [
+        "## What was kept",
+        "",
+        said,
+        "",
+        "| # | change | by | in the search | worth |",
+        "|---|---|---|---|---|",
+    ]
+    for row in f.kept:
+        gain = "simpler" if row.gain is None or row.gain <= 0 else f"{row.gain:+.4g}{_sigmas(row.gain, f.sigma)}"
+        worth = (
+            f"{row.worth.mean:+.4g} ({row.worth.low:+.3g} to {row.worth.high:+.3g})" if row.worth else "not measured"
+        )
+        lines.append(f"{_what(row.experiment)} | {gain} | {worth} |")
+    return [*lines, ""]
+
+
+def _near(f: Facts) -> list[str]:
+    if not f.near:
+        return []
+    lines = ["## Nearly good", "", "Within one sigma of the bar: worth another try, or a combination.", ""]
+    lines += ["| # | change | by | missed by |", "|---|---|---|---|"]
+    for row in f.near[:MOST]:
+        missed = -(row.gain or 0.0)
+        lines.append(f"{_what(row.experiment)} | {missed:.4g}{_sigmas(missed, f.sigma)} |")
+    return [*lines, *_rest(len(f.near)), ""]
+
+
+def _failed(f: Facts) -> list[str]:
+    if not f.failed and not f.refused:
+        return []
+    lines = ["## What failed", ""]
+    if f.failed:
+        lines += ["| # | change | by | how |", "|---|---|---|---|"]
+        for row in f.failed[:MOST]:
+            verdict = row.experiment.verdict
+            how = (
+                f"{verdict.reason}: {verdict.detail}"
+                if verdict and verdict.detail
+                else verdict.reason
+                if verdict
+                else ""
+            )
+            lines.append(f"{_what(row.experiment)} | {_quote(how)} |")
+        lines += _rest(len(f.failed))
+    if f.refused:
+        lines += [
+            "",
+            f"{counted(f.refused, 'proposal')} never became an experiment (`nightlab log` does not show them).",
+        ]
+    return [*lines, ""]
+
+
+def _trust(f: Facts) -> list[str]:
+    lines = ["## How far to trust this", ""]
+    known = f"from {counted(f.replicates, 'replicate')}" if f.replicates else "believed, nothing ran twice yet"
+    lines.append(
+        f"- **Noise**: one trial's {f.metric.name} has a standard deviation (sigma) of {f.sigma:.3g}, {known}."
+    )
+    if f.needed:
+        shown = "; ".join(f"an effect of {effect:.2g} needs about {trials:,} trials" for effect, trials in f.needed)
+        lines.append(f"- **Power**: at this noise {shown} (95 % level, 80 % power, pairs of two).")
+    if f.self_tests:
+        lines.append(
+            f"- **Self-test**: the champion, tried again unchanged, would have been kept {f.self_kept} of "
+            f"{counted(f.self_tests, 'time')} by the rule *{f.rule}*. Such keeps "
+            "change nothing; they are why a keep is no result."
+        )
+    if f.champion and f.champion.number:
+        lines.append(f"- **Luck taken off** the champion's number since it was kept: {f.luck_removed:.3g}.")
+        if f.confirmed and f.baseline:
+            claimed = f.metric.gain(_bar(f.baseline), _bar(f.champion))
+            lines.append(
+                f"- **The search's own claim** was a gain of {claimed:.4g}; {f.confirmed.gain.mean:.4g} was confirmed."
+            )
+    lines.append(f"- **Sealing**: {_quote(f.sealing)}.")
+    lines += [f"- {_quote(trouble)}" for trouble in f.troubles]
+    return [*lines, ""]
+
+
+def _trust_of_imported(f: Facts) -> list[str]:
+    lines = ["## How far to trust this", ""]
+    lines.append("- Every number here is somebody's claim: one for each experiment, no seeds, no evaluator of ours.")
+    gains = [row.gain for row in f.kept if row.gain is not None]
+    if f.sigma > 0 and gains:
+        small = sum(gain < 2 * f.sigma for gain in gains)
+        lines.append(
+            f"- At the noise that language models usually have from seed to seed ({f.sigma:.2g}, 0.04 % of the "
+            f"baseline), {small} of the {len(gains)} kept gains are smaller than two sigma, so each may be luck."
+        )
+    lines += ["", "## What to try next", ""]
+    return [
+        *lines,
+        "- Measure it: `nightlab run` in that lab, with its best program as a candidate (`nightlab try`).",
+        "",
+    ]
+
+
+def _cost(f: Facts) -> list[str]:
+    seconds = max(f.ended - f.begun, 1e-9)
+    lines = ["## What it cost", ""]
+    lines.append(
+        f"{_time(seconds)}, of which {_time(f.trained)} were training ({f.trained / seconds:.0%}); "
+        f"it ended because: {_quote(f.reason or 'it has not ended')}."
+    )
+    lines += ["", f"| {' | '.join(PART)} |", "|" + "---|" * len(PART)]
+    lines += [f"| {' | '.join(map(_quote, part_words(part)))} |" for part in f.proposers]
+    return [*lines, ""]
+
+
+def _next(f: Facts) -> list[str]:
+    lines = []
+    if f.champion and f.champion.number:
+        if f.confirmed is None:
+            lines.append(f"Confirm what the search claims: `nightlab confirm -t {f.tag}`")
+        elif not f.confirmed.shown:
+            lines.append(f"Look with more seeds: `nightlab confirm -t {f.tag} --seeds {2 * f.confirmed.gain.pairs}`")
+        elif not any(row.worth for row in f.kept):
+            lines.append(f"See what each change is worth: `nightlab confirm -t {f.tag} --ablate`")
+        if f.confirmed and f.confirmed.shown and not f.transferred:
+            lines.append(f"See whether it holds at a larger budget: `nightlab transfer -t {f.tag} --scale 4`")
+    if len(f.near) > 1:
+        numbers = " and ".join(f"#{row.experiment.number}" for row in f.near[:2])
+        lines.append(f"Combine near misses, e.g. {numbers}.")
+    if f.kept and f.confirmed is None and f.smallest > 0:
+        lines.append(f"Four pairs of trials can show an effect of {f.smallest:.2g} here; smaller ones need more.")
+    return ["## What to try next", "", *(f"- {line}" for line in lines), ""] if lines else []
+
+
+def _again(f: Facts) -> list[str]:
+    lines = ["## To see it for yourself", "", "```console", f"git diff {f.base[:12]} {f.branch}"]
+    if f.champion and f.champion.number:
+        lines.append(f"nightlab replay {f.champion.number} -t {f.tag}     # the champion, once more")
+    if f.confirmed:
+        lines.append(
+            f"nightlab confirm -t {f.tag} --seeds {f.confirmed.gain.pairs}     # measured pairs are not run again"
+        )
+    lines += [f"nightlab log -t {f.tag} --all", "```"]
+    return [
+        *lines,
+        "",
+        "Evidence, weakest first: *measured* in the search, *confirmed* on fresh seeds, *held out* on "
+        "data that no decision has read, *transferred* to another budget or scale.",
+    ]
+
+
+def _what(experiment: Experiment) -> str:
+    return (
+        f"| {experiment.number} | {_quote(experiment.candidate.hypothesis)} | {_quote(experiment.candidate.proposer)}"
+    )
+
+
+def _rest(count: int) -> list[str]:
+    return ["", f"… and {count - MOST} more: `nightlab log --all`"] if count > MOST else []
+
+
+def _interval(gain: PairedGain, than: str = "") -> str:
+    return f"{gain.mean:.4g} better{than} ({100 * gain.level:.4g} % interval {gain.low:.4g} to {gain.high:.4g})"
+
+
+def _sigmas(gain: float, sigma: float) -> str:
+    return f" ({gain / sigma:.1f} sigma)" if sigma > 0 else ""
+
+
+def _bar(experiment: Experiment) -> float:
+    measured = experiment.measurement.metric if experiment.measurement else None
+    return experiment.bar if experiment.bar is not None else measured if measured is not None else 0.0
+
+
+def _value(experiment: Experiment) -> str:
+    return f"{_bar(experiment):.6f}"
+
+
+def _time(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 3600:.1f} hours" if seconds >= 5400 else f"{seconds / 60:.0f} minutes"
+
+
+def _quote(words: str) -> str:
+    return SPECIAL.sub(r"\\\1", " ".join(words.split()))

@@ -1,0 +1,62 @@
+"""What a session's report says, gathered: plain frozen records, made by ``report`` and written out by the page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from nightlab.core.types import Evidence, Experiment, Metric, PairedGain
+from nightlab.session.credit import ProposerStats
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One experiment beside the bar that it had to beat."""
+
+    experiment: Experiment
+    gain: float | None
+    """Over that bar, as the search measured it."""
+    worth: PairedGain | None = None
+    """What it adds to the champion, measured by taking it out again on fresh seeds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Everything that a report says, gathered."""
+
+    lab: str
+    tag: str
+    branch: str
+    base: str
+    metric: Metric
+    rule: str
+    budget: str
+    platform: str
+    sealing: str
+    begun: float
+    ended: float
+    reason: str
+    trials: int
+    trained: float
+    baseline: Experiment | None
+    champion: Experiment | None
+    confirmed: Evidence | None
+    transferred: Sequence[Evidence]
+    kept: Sequence[Row]
+    near: Sequence[Row]
+    failed: Sequence[Row]
+    discarded: int
+    refused: int
+    sigma: float
+    replicates: int
+    self_tests: int
+    self_kept: int
+    luck_removed: float
+    needed: Sequence[tuple[float, int]]
+    """Effects, and how many trials each needs to be shown."""
+    smallest: float
+    """The smallest effect that the confirmation could have shown."""
+    proposers: Sequence[ProposerStats]
+    troubles: Sequence[str]
+    imported: str = ""
+    """Of somebody else's night: by what, and from where. Then nothing in it was measured by us."""

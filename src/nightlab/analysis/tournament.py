@@ -1,0 +1,184 @@
+"""Who takes part in the arena: the best genomes of sessions, each run on the same seeds, and what that says of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+from nightlab.analysis.fitness import LARGEST, Evaluated, Severity
+from nightlab.analysis.ranking import Drift, Entrant, Standings
+from nightlab.commons.exchange import Commons
+from nightlab.commons.finding import TRANSPLANT, target_of
+from nightlab.commons.peer_store import Peers, seconds
+from nightlab.commons.places import author_key
+from nightlab.commons.record import Finding, Verification, author_of, genome_id
+from nightlab.core.text import one_line
+from nightlab.core.types import Experiment, Measurement, NightlabError, average
+from nightlab.loop.measure import Asked, measure
+from nightlab.loop.scheduler import Crew
+from nightlab.session.replicates import ARENA_SEED, runs
+from nightlab.session.session import Session
+
+CAUGHT: dict[str, Severity] = {"tampered": "critical", "over limit": "medium"}  # by the outcome of a trial
+ABROAD = ("author", "author_since", "usage")  # what is known of an entrant from the commons alone
+FUEL, CPU = "fuel", "CPU seconds"  # what a gene costs: a secondary metric that begins with the first, else the second
+
+
+def contestants(session: Session, best: int) -> list[Experiment]:
+    """The best candidates of a session by the number that the search has measured, so many of them."""
+    ledger, metric = session.ledger, session.metric
+    worth = {
+        e.number: metric.gain(e.measurement.metric, 0.0)
+        for e in ledger.experiments()
+        if e.number and e.measurement and e.measurement.metric is not None
+    }
+    return [ledger.experiment(number) for number in sorted(worth, key=lambda number: worth[number])[:best]]
+
+
+def hold(crew: Crew, chosen: Sequence[Experiment], seeds: int) -> None:
+    """Run the baseline and the chosen on the arena's seeds, one trial at a time; what ran before is not run again.
+
+    One that fails has failed, and the others go on. Raises NightlabError when the baseline can't be measured or nothing
+    can run, Interrupted when the user wants to stop.
+    """
+    budget = crew.session.budget.record()
+    with crew.on_duty():
+        crew.take_up()
+        crew.land()  # what an earlier run left is written down, and judged when the search goes on
+        for seed in range(ARENA_SEED, ARENA_SEED + seeds):
+            for number in (0, *(experiment.number for experiment in chosen)):
+                try:
+                    measure(crew, [Asked(number, "arena", seed, budget)])
+                except NightlabError:
+                    if not number or seed not in _runs(crew.session, number):
+                        raise  # it is not the gene that failed
+
+
+def entrants(sessions: Sequence[Session], best: int, commons: Commons | None = None) -> list[Entrant]:
+    """The genes of all sessions that ran on the arena's seeds, as the ledgers have them.
+
+    From the commons comes whose a gene is, and how many have adopted it.
+    """
+    found: list[Entrant] = []
+    for session in sessions:
+        abroad = _Abroad(session, commons) if commons else None
+        ran = _runs(session, 0)
+        baseline = {seed: m.metric for seed, m in ran.items() if m.metric is not None and abs(m.metric) < LARGEST / 2}
+        for experiment in contestants(session, best):
+            ran = _runs(session, experiment.number)
+            if ran.keys() & baseline.keys():
+                known = abroad.known(experiment) if abroad else {}
+                found.append(_entrant(session, experiment, ran, baseline).model_copy(update=known))
+    return [_in_all_settings(entrant, found) for entrant in found]
+
+
+def measured_otherwise(published: Standings, sessions: Sequence[Session]) -> list[Drift]:
+    """Entrants of these sessions for which the ledger has other numbers than were published, and strangers to them."""
+    ours = {e.name: e for e in entrants(sessions, best=len(published.entrants) + 1000)}
+    drifts = []
+    for entrant in published.entrants:
+        mine = ours.get(entrant.name)
+        if mine is None:
+            drifts.append(Drift(entrant.name, "missing", "no ledger here has measured it in the arena"))
+            continue
+        said, have = (e.model_dump(mode="json", exclude=set(ABROAD)) for e in (entrant, mine))
+        if wrong := [key for key in said if said[key] != have[key]]:
+            drifts.append(Drift(entrant.name, "unreproducible", f"the ledger says otherwise of: {', '.join(wrong)}"))
+    return drifts
+
+
+class _Abroad:
+    """What the commons says of a session's genes."""
+
+    def __init__(self, session: Session, commons: Commons) -> None:
+        self.session, self.peers = session, Peers(session, commons)
+        key = author_key()
+        own = commons.entries().get(author_of(key), []) if key else []
+        self.mine = {r.genome: e for e in own if isinstance(r := e.signed.record, Finding)}
+
+    def known(self, experiment: Experiment) -> dict[str, Any]:
+        """Whose gene an experiment is, since when they have published, and how many have adopted it.
+
+        Only those count as having adopted it whom this lab has found honest: names cost nothing.
+        """
+        candidate, entries = experiment.candidate, self.peers.entries
+        if candidate.proposer == TRANSPLANT:
+            entry = entries.get(target_of(candidate.source))
+        else:
+            entry = self.mine.get(genome_id(self.session.genome(candidate.commit)))
+        if entry is None:
+            return {}
+        adopters = {
+            other.author
+            for other in entries.values()
+            if isinstance(r := other.signed.record, Verification) and r.adopted and r.target == entry.id
+        }
+        honest = [a for a in adopters - {entry.author} if self.peers.trusted(a).proven]
+        first = self.peers.commons.entries()[entry.author][0].signed.record
+        return dict(zip(ABROAD, (entry.author, seconds(first.at), len(honest)), strict=True))
+
+
+def _runs(session: Session, number: int) -> dict[int, Measurement]:
+    return runs(session.ledger.trials(number, "arena"), "arena")
+
+
+def _entrant(
+    session: Session, experiment: Experiment, ran: dict[int, Measurement], baseline: dict[int, float]
+) -> Entrant:
+    lab, metric, candidate = session.lab, session.metric, experiment.candidate
+    shared = {seed: m for seed, m in ran.items() if seed in baseline}
+    valid = {seed: m for seed, m in shared.items() if m.metric is not None and abs(m.metric) < LARGEST / 2}
+    gains = tuple(metric.gain(baseline[seed], m.metric) for seed, m in valid.items() if m.metric is not None)
+    unit, costs = _costs(list(valid.values()))
+    caught = [CAUGHT[m.outcome] for m in shared.values() if m.outcome in CAUGHT]
+    evaluated = Evaluated(
+        runs=len(shared),
+        gains=gains,
+        settings=1,
+        gained=int(bool(gains) and average(gains) > 0),
+        latency=average([m.training_seconds + m.evaluation_seconds for m in valid.values()]) if valid else 0.0,
+        cost=average(costs) if costs else 0.0,
+    )
+    return Entrant(
+        name=f"{session.repo.lab.resolve().name}/{session.tag} #{experiment.number}",
+        domain=f"{lab.name}: {metric.name}",
+        task=_task(session),
+        genome=candidate.program or candidate.tree,
+        title=one_line(candidate.hypothesis, 120),
+        metric=metric.name,
+        values=tuple(m.metric for m in valid.values() if m.metric is not None),
+        evaluated=evaluated,
+        cost_unit=unit,
+        passed=len(valid),
+        tests=len(shared),
+        found={severity: caught.count(severity) for severity in sorted(set(caught))},
+        measured_at=experiment.judged_at or experiment.proposed_at,
+    )
+
+
+def _in_all_settings(entrant: Entrant, everywhere: Sequence[Entrant]) -> Entrant:
+    """With what became of the same program in the other sessions: elsewhere is another task or platform."""
+    same = {e.task: e.evaluated for e in everywhere if e.genome == entrant.genome}
+    settings = replace(entrant.evaluated, settings=len(same), gained=sum(e.gained for e in same.values()))
+    return entrant.model_copy(update={"evaluated": settings})
+
+
+def _costs(measured: Sequence[Measurement]) -> tuple[str, list[float]]:
+    """What each run cost, and in which unit: fuel, the same on every machine, where the evaluator counts it."""
+    names = sorted({name for m in measured for name in m.secondary if name.startswith(FUEL)})
+    if names and all(names[0] in m.secondary for m in measured):
+        return names[0], [m.secondary[names[0]] for m in measured]
+    return CPU, [m.cpu_seconds for m in measured]
+
+
+def _task(session: Session) -> str:
+    """Within what numbers compare: the same lab in the same state, budget and machine."""
+    facts: dict[str, Any] = {
+        "tree": session.repo.tree(session.base),
+        "budget": asdict(session.budget.record()),
+        "platform": asdict(session.platform),
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,1 @@
+"""The commands. Thin: each parses its options, calls the library, and prints."""

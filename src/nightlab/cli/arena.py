@@ -1,0 +1,141 @@
+"""The arena: genes ranked under one standard evaluation, and the audit of what somebody published."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nightlab.cli.app import HERE, REFUTED, Allow, Json, Tag, allowed, app, console, escape, near, say, view
+from nightlab.ui.terminal.outlet import unhurried
+
+if TYPE_CHECKING:
+    from nightlab.session.session import Session
+
+arena = typer.Typer(name="arena", no_args_is_help=False, context_settings={"help_option_names": ["-h", "--help"]})
+app.add_typer(arena)
+
+Labs = Annotated[list[Path], typer.Option("--lab", "-C", metavar="FOLDER", help="A lab's folder; again for more.")]
+
+
+@arena.callback(
+    invoke_without_command=True,
+    epilog="Examples:  nightlab arena   ·   nightlab arena -C mine -C theirs --seeds 5 --out arena.json   ·   "
+    "nightlab arena audit arena.json",
+)
+@unhurried()
+def rank(
+    context: typer.Context,
+    labs: Labs = [HERE],  # noqa: B006
+    tag: Tag = None,
+    seeds: Annotated[int, typer.Option(min=2, help="How many seeds, the same for all.")] = 3,
+    best: Annotated[int, typer.Option(min=1, help="How many of each session take part: the best.")] = 8,
+    look: Annotated[bool, typer.Option("--look", help="Run nothing: rank what took part before.")] = False,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Publish the standings in this file.")] = None,
+    as_json: Json = False,
+    allow: Allow = [],  # noqa: B006
+) -> None:
+    """Rank the best genes of sessions: run on the same seeds, with the Rotifer fitness and each of its terms.
+
+    The task's own metric stays what a search selects by; the fitness also counts what a gene takes.
+    """
+    if context.invoked_subcommand:
+        return
+    from nightlab.analysis.ranking import standings, text
+    from nightlab.analysis.tournament import contestants, entrants, hold
+    from nightlab.commons.places import known_commons
+    from nightlab.core.types import NightlabError
+    from nightlab.loop.scheduler import Crew
+
+    sessions = _sessions(labs, tag, writer=not look, allow=allow)
+    for session in () if look else sessions:
+        shown = view(quiet=as_json)
+        try:
+            hold(Crew(session, shown), contestants(session, best), seeds)
+        finally:
+            shown.close()
+    found = entrants(sessions, best, known_commons())
+    for session in sessions:
+        session.close()
+    if not found:
+        mend = "let them take part: nightlab arena" if look else "let a session run first: nightlab run"
+        raise NightlabError("no gene has taken part in the arena", mend)
+    try:
+        made = standings(found, time.time())
+    except ValueError as error:
+        raise NightlabError(str(error), "give the labs' folders different names") from None
+    if out:
+        out.write_text(text(made))
+    if as_json:
+        typer.echo(text(made), nl=False)
+        return
+    from nightlab.cli.ranking_table import print_standings
+
+    print_standings(console(), made)
+    if out:
+        say(f"published in {near(out)}; anybody checks it with: nightlab arena audit {near(out)}")
+
+
+@arena.command(epilog="Examples:  nightlab arena audit arena.json   ·   nightlab arena audit arena.json -C mine")
+def audit(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What nightlab arena --out wrote.")],
+    labs: Labs = [],  # noqa: B006
+    tag: Tag = None,
+) -> None:
+    """Recompute every score of published standings from what they were computed from. Exit status 3 if one differs.
+
+    With labs, also compare what it was computed from with their ledgers.
+    """
+    from nightlab.analysis.ranking import audit as recompute
+    from nightlab.analysis.ranking import parse
+    from nightlab.analysis.tournament import measured_otherwise
+    from nightlab.cli.ranking_table import print_drifts
+
+    published = parse(file.read_bytes(), str(file))
+    drifts = recompute(published)
+    if labs:
+        drifts += measured_otherwise(published, _sessions(labs, tag))
+    print_drifts(console(), published, drifts, against_ledgers=bool(labs))
+    raise typer.Exit(REFUTED if drifts else 0)
+
+
+@app.command(epilog="Examples:  nightlab gene gene.wat   ·   nightlab gene theirs.wasm --memory 4MB --fuel 20000")
+def gene(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A WebAssembly module, .wasm or .wat.")],
+    memory: Annotated[str, typer.Option(metavar="SIZE", help="The most that it may have here.")] = "5MB",
+    fuel: Annotated[int, typer.Option(min=1, help="The most for each unit of its task.")] = 1_000_000,
+    domain: Annotated[str | None, typer.Option(metavar="NAME", help="What it must do.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Say what a portable gene needs, and whether it can run here. Nothing of it is run. Exit status 3 if it can't."""
+    from nightlab.commons.capability import Host
+    from nightlab.commons.genes import negotiate, read
+    from nightlab.core.config import megabytes
+    from nightlab.core.text import one_line
+
+    try:
+        most = int(megabytes(memory) * 2**20)
+    except ValueError as error:
+        raise typer.BadParameter(f"--memory: {error}") from None
+    found = read(file.read_bytes(), str(file))
+    fit = negotiate(found, Host(memory_bytes=most, fuel=fuel, domain=domain))
+    if as_json:
+        typer.echo(json.dumps({"fit": fit.level, "reasons": fit.reasons, "gene": found.model_dump()}, indent=1))
+    else:
+        needs = found.constraints
+        say(escape(f"{one_line(found.phenotype.domain, 100)}, version {found.version}"))
+        say(f"needs {needs.memory_bytes / 2**20:.1f} MB of memory and {found.metering.fuel:,} fuel for each unit")
+        say({"compatible": "[green]compatible[/]", "partly": "[yellow]partly[/]", "not": "[red]not[/]"}[fit.level])
+        for reason in fit.reasons:
+            say(escape(f"  {reason}"))
+    raise typer.Exit(REFUTED if fit.level == "not" else 0)
+
+
+def _sessions(labs: Sequence[Path], tag: str | None, *, writer: bool = False, allow: list[str] = []) -> list[Session]:  # noqa: B006
+    from nightlab.session.session import open_session
+
+    return [open_session(lab, tag, writer=writer, allow=allowed(allow)) for lab in labs]

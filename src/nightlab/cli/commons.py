@@ -1,0 +1,205 @@
+"""Exchanging findings with other labs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nightlab.cli.app import HERE, Json, Tag, Where, app, escape, say
+
+if TYPE_CHECKING:
+    from nightlab.commons.exchange import Commons
+    from nightlab.commons.sync import Body
+
+SHOWN = 20  # offers and told findings that are listed
+
+
+@app.command(epilog="Examples:  nightlab share   ·   nightlab share 12 17 --yes   ·   nightlab share --retract 3f9a")
+def share(
+    numbers: Annotated[
+        list[int] | None, typer.Argument(metavar="[N]...", help="Experiments; all kept ones if left out.")
+    ] = None,
+    failed: Annotated[
+        bool, typer.Option("--failed", help="Also those that were not kept: they are findings too.")
+    ] = False,
+    portable: Annotated[
+        list[str],
+        typer.Option("--portable", metavar="budget|data", help="In what else you expect them to hold."),
+    ] = [],  # noqa: B006
+    retract: Annotated[str, typer.Option(metavar="ID", help="Take a finding of yours back.")] = "",
+    why: Annotated[str, typer.Option(metavar="WORDS", help="Why you take it back.")] = "",
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
+    lab: Where = HERE,
+    tag: Tag = None,
+) -> None:
+    """Show what would be shared of this session, ask, and sign it. nightlab sync brings it to the others."""
+    from nightlab.commons.places import author_key, key_file, open_commons
+    from nightlab.commons.sync import PORTABLE, retraction, to_share
+    from nightlab.core.types import NightlabError
+    from nightlab.session.session import open_session
+
+    if unknown := set(portable) - set(PORTABLE):
+        raise typer.BadParameter(f"--portable {', '.join(sorted(unknown))}: {' or '.join(PORTABLE)}")
+    commons = open_commons()
+    if retract:
+        bodies = [retraction(commons, retract, why)]
+        typer.echo(_page(bodies[0]))
+    else:
+        session = open_session(lab, tag)
+        found = to_share(session, commons, numbers or [], failed=failed, portable=portable)
+        session.close()
+        for number, body in found:
+            typer.echo(f"# experiment {number}\n{_page(body)}")
+        bodies = [body for _, body in found]
+    if not bodies:
+        say("nothing new to share")
+        return
+    if not yes:
+        if not sys.stdin.isatty():
+            raise NightlabError("nothing is shared unless you say so", "look at it, then: nightlab share --yes")
+        if not typer.confirm(f"Share this, {len(bodies)} in all, for anybody to read?"):
+            return
+    fresh = not key_file().exists()
+    made = commons.publish(author_key(make=True), bodies)
+    if fresh:
+        say(f"made your key, {key_file()}: whoever has it can speak in your name")
+    for signed in made:
+        say(f"signed {signed.id[:12]}")
+    say("next: nightlab sync")
+
+
+@app.command(
+    epilog="Examples:  nightlab sync   ·   nightlab sync ssh://git@host/commons.git   ·   "
+    "nightlab sync --bundle /media/stick/commons.bundle"
+)
+def sync(
+    remote: Annotated[
+        str | None, typer.Argument(metavar="[REMOTE]", help="Any git remote; the one in lab.toml if left out.")
+    ] = None,
+    bundle: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Take in a bundle, if it is there, and write all into it.")
+    ] = None,
+    lab: Where = HERE,
+) -> None:
+    """Exchange findings with a remote: take in what is new there, bring what you shared."""
+    from nightlab.commons.places import open_commons
+    from nightlab.commons.sync import sync as exchange
+
+    for done in exchange(lab, open_commons(), remote, bundle):
+        taken = done.taken
+        for body in done.said:
+            say(escape(f"  {body['target'][:12]} {body.get('verdict', body['kind'])}: {body['detail']}"))
+        words = [f"{taken.records} new of {_many(taken.authors, 'author')}"]
+        words += [f"{_many(len(done.said), 'answer')} of yours to others' findings"] * bool(done.said)
+        words += ["what you shared is there"] * done.given
+        words += [f"more of {_many(taken.waiting, 'author')}: sync again"] * bool(taken.waiting)
+        refused = ", ".join(f"{number} {why}" for why, number in taken.rejected.items())
+        words += [f"refused: {refused} (see nightlab commons)"] * bool(refused)
+        say(escape(f"{done.where}: {'; '.join(words)}"))
+
+
+@app.command("commons", epilog="Examples:  nightlab commons   ·   nightlab commons --json")
+def commons_command(lab: Where = HERE, tag: Tag = None, as_json: Json = False) -> None:
+    """What there is: authors and how far this lab trusts them, what it would measure next, what was refused and why."""
+    from nightlab.commons.places import open_commons
+
+    commons = open_commons()
+    facts = {**_authors(commons), **_view(commons, lab, tag)}
+    if as_json:
+        typer.echo(json.dumps(facts, indent=1))
+        return
+    if not facts["you"]:
+        say("you have shared nothing yet")
+    for author in facts["authors"]:
+        trust = facts["trust"].get(author["author"])
+        known = "" if trust is None else f", trust {trust['value']:.2f}{', in quarantine' * trust['quarantined']}"
+        you = " (you)" * (author["author"] == facts["you"])
+        records = ", ".join(_many(number, kind) for kind, number in author["records"].items())
+        say(escape(f"  {author['author'][:12]}{you}  {records}{known}"))
+    for title, rows in (("to be measured here, the first first", "next"), ("only to be told of", "told")):
+        if facts[rows]:
+            say(f"\n{title}:")
+        for row in facts[rows][:SHOWN]:
+            more = f" ({row['why']})" if row["why"] else ""
+            say(escape(f"  {row['id'][:12]}  {row['claimed']:+.4g}  {row['hypothesis']}{more}"))
+    if facts["refused"]:
+        say("\nrefused:")
+    for row in facts["refused"][-SHOWN:]:
+        say(escape(f"  {row['author'][:12]}  {row['category']}: {row['detail']} ({_many(row['times'], 'time')})"))
+
+
+def _authors(commons: Commons) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    from nightlab.commons.places import author
+    from nightlab.commons.sync import mine
+
+    kinds = {name: Counter(e.signed.record.kind for e in chain) for name, chain in sorted(commons.entries().items())}
+    return {
+        "you": author(),
+        "yours": [{"id": signed.id, "kind": signed.record.kind, "at": signed.record.at} for signed in mine(commons)],
+        "authors": [{"author": name, "records": dict(records)} for name, records in kinds.items()],
+        "refused": [asdict(each) for each in commons.rejections()],
+    }
+
+
+def _view(commons: Commons, lab: Path, tag: str | None) -> dict[str, Any]:
+    """How it looks from a lab's session; nothing where there is none."""
+    from nightlab.storage.ledger import tags
+
+    facts: dict[str, Any] = {"trust": {}, "next": [], "told": []}
+    if not tags(lab):
+        return facts
+    from nightlab.commons.peer_store import Peers
+    from nightlab.commons.provenance import Ways
+    from nightlab.commons.queue import in_order
+    from nightlab.commons.record import genome_id
+    from nightlab.core.text import one_line
+    from nightlab.session.replicates import replicates
+    from nightlab.session.session import open_session
+
+    session = open_session(lab, tag)
+    peers, champion = Peers(session, commons), session.ledger.champion()
+    for name, trust in peers.trust.items():
+        facts["trust"][name] = {"value": trust.value, "confirmed_in_a_row": trust.row, "quarantined": trust.quarantined}
+    if champion:
+        noise = replicates(session.ledger, session.budget.record(), session.lab.judge.sigma).noise()
+        ways = Ways(session, peers)
+        ways.look()
+        offers, told = peers.offers(noise.sigma, [], session.ledger.sources(), ways.claim)
+        kept = (session.genome(e.candidate.commit) for e in session.ledger.experiments(SHOWN, "keep"))
+        here = set(map(genome_id, kept))
+        rows = [
+            (o.id, o.finding, "; ".join(o.fit.reasons)) for o in in_order(offers, []) if o.finding.genome not in here
+        ]
+        for key, each in (("next", rows), ("told", told)):
+            facts[key] = [
+                {
+                    "id": name,
+                    "author": finding.author,
+                    "claimed": finding.claimed,
+                    "hypothesis": one_line(finding.hypothesis, 120),
+                    "why": one_line(why),
+                }
+                for name, finding, why in each
+            ]
+    session.close()
+    return facts
+
+
+def _page(body: Body) -> str:
+    """All that is in a record, and its patch, as text that does nothing to a terminal."""
+    from nightlab.core.text import plain
+
+    facts, patch = body
+    text = json.dumps(facts, indent=1, ensure_ascii=False)
+    return plain(f"{text}\n{(patch or b'').decode()}", limit=10**6)
+
+
+def _many(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"

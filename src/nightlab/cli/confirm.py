@@ -1,0 +1,218 @@
+"""Measuring again: is it real?"""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nightlab.cli.app import HERE, REFUTED, Allow, Json, Tag, Where, allowed, app, say, view
+from nightlab.ui.terminal.outlet import unhurried
+
+if TYPE_CHECKING:
+    from nightlab.analysis.confirm import Claims, Worth
+    from nightlab.core.types import Evidence
+    from nightlab.session.session import Session
+
+
+@app.command(epilog="Examples:  nightlab replay 12   ·   nightlab replay 12 --work 200000 --times 2")
+@unhurried()
+def replay(
+    number: Annotated[int, typer.Argument(help="The experiment's number; 0 is the baseline.")],
+    times: Annotated[int, typer.Option(min=1, help="How often.")] = 1,
+    seed: Annotated[int | None, typer.Option(min=0, help="Instead of the seed it had.")] = None,
+    work: Annotated[
+        float | None,
+        typer.Option(min=1, help="A fixed amount of work instead of the budget: same seed, same number."),
+    ] = None,
+    lab: Where = HERE,
+    tag: Tag = None,
+    as_json: Json = False,
+    allow: Allow = [],  # noqa: B006
+) -> None:
+    """Run an experiment again from its commit, and put the numbers side by side.
+
+    With a work budget (here or in the contract) on a CPU the metric must be identical: exit status 3 if not.
+    """
+    from nightlab.core.types import SEED, Budget
+    from nightlab.loop.measure import replay as run_again
+    from nightlab.loop.scheduler import Crew
+    from nightlab.session.replicates import runs
+    from nightlab.session.session import open_session
+
+    session = open_session(lab, tag, writer=True, allow=allowed(allow))
+    shown = view(quiet=as_json)
+    searched = runs(session.ledger.trials(number, "search"))
+    own = min(searched, default=SEED)
+    budget = Budget("work", work) if work else session.budget.record()
+    try:
+        found = run_again(Crew(session, shown), number, own if seed is None else seed, times, budget)
+    finally:
+        shown.close()
+    experiment = session.ledger.experiment(number)
+    comparable = budget == session.budget.record() and seed is None and experiment.measurement is not None
+    first = searched.get(own) if comparable else None
+    values = [m.metric for m in ([first, *found] if first else found)]
+    same = len(set(values)) == 1 and values[0] is not None
+    if as_json:
+        typer.echo(json.dumps({"number": number, "identical": same, "metrics": values}))
+    else:
+        say(f"{session.metric.name}: {', '.join('failed' if v is None else repr(v) for v in values)}")
+        if len(values) > 1:
+            say("identical" if same else "not identical" + ("" if budget.clock == "work" else ": the budget is time"))
+    session.close()
+    failed = any(m.metric is None for m in found)
+    raise typer.Exit(REFUTED if failed or (budget.clock == "work" and len(values) > 1 and not same) else 0)
+
+
+@app.command(
+    epilog="Examples:  nightlab confirm   ·   nightlab confirm --seeds 8 --json   ·   nightlab confirm --simplify"
+)
+@unhurried()
+def confirm(
+    seeds: Annotated[int, typer.Option(min=2, help="How many fresh seeds.")] = 4,
+    ablate: Annotated[
+        bool, typer.Option("--ablate", help="Also take each kept change out again: what is it worth?")
+    ] = False,
+    simplify: Annotated[
+        bool, typer.Option("--simplify", help="And try the champion without the changes that earn nothing.")
+    ] = False,
+    lab: Where = HERE,
+    tag: Tag = None,
+    as_json: Json = False,
+    allow: Allow = [],  # noqa: B006
+) -> None:
+    """Measure the baseline and the champion again on fresh seeds, and say what the gain is, with its interval.
+
+    Where the evaluator has held-out data, on that too. Looking again with more seeds widens the interval.
+    """
+    from nightlab.analysis.confirm import Claims
+    from nightlab.loop.scheduler import Crew
+    from nightlab.session.session import open_session
+
+    session = open_session(lab, tag, writer=True, allow=allowed(allow))
+    shown = view(quiet=as_json)
+    claims, worths = Claims(Crew(session, shown)), []
+    try:
+        evidence = claims.confirm(seeds)
+        if not as_json:
+            say_confirmed(claims, evidence)
+        if evidence and (ablate or simplify):
+            worths = claims.ablate(min(seeds, 3))
+    finally:
+        shown.close()
+    if as_json:
+        typer.echo(json.dumps(_facts(claims, evidence, worths), indent=1))
+    elif worths:
+        say_worths(session, worths)
+    if simplify and evidence:
+        _simplify(session, claims, worths, seeds, as_json)
+    session.close()
+    raise typer.Exit(0 if evidence and evidence.shown else REFUTED)
+
+
+@app.command(
+    epilog="Examples:  nightlab transfer --scale 4   ·   nightlab transfer --set DEPTH=4 --set BATCH=16 --seeds 3"
+)
+@unhurried()
+def transfer(
+    scale: Annotated[float, typer.Option(min=0.01, help="How many times the session's budget.")] = 1.0,
+    constants: Annotated[
+        list[str], typer.Option("--set", metavar="NAME=VALUE", help="A constant, set in both genomes.")
+    ] = [],  # noqa: B006
+    seeds: Annotated[int, typer.Option(min=2, help="How many fresh seeds.")] = 3,
+    lab: Where = HERE,
+    tag: Tag = None,
+    as_json: Json = False,
+    allow: Allow = [],  # noqa: B006
+) -> None:
+    """Measure whether the gain holds at another budget, or another size of the model."""
+    from nightlab.analysis.confirm import Claims
+    from nightlab.loop.scheduler import Crew
+    from nightlab.session.session import open_session
+
+    if scale == 1.0 and not constants:
+        raise typer.BadParameter("say what is different: --scale 2, or --set DEPTH=4")
+    session = open_session(lab, tag, writer=True, allow=allowed(allow))
+    shown = view(quiet=as_json)
+    claims = Claims(Crew(session, shown))
+    try:
+        evidence = claims.transfer(seeds, scale, dict(map(_constant, constants)))
+    finally:
+        shown.close()
+    if as_json:
+        typer.echo(json.dumps(_facts(claims, evidence, []), indent=1))
+    else:
+        say_confirmed(claims, evidence)
+    session.close()
+    raise typer.Exit(0 if evidence and evidence.shown else REFUTED)
+
+
+def say_confirmed(claims: Claims, evidence: Evidence | None) -> None:
+    """What a confirmation found, pair by pair, and what may be claimed."""
+    from nightlab.ui.terminal.log import confirmed_words
+
+    if evidence is None:
+        say("the champion is still the baseline: there is no gain to confirm")
+    else:
+        say(confirmed_words(claims.session.metric, evidence, *claims.values))
+
+
+def say_worths(session: Session, worths: Sequence[Worth]) -> None:
+    from nightlab.ui.terminal.log import worths_words
+
+    rows = [(w.experiment.number, w.experiment.candidate.hypothesis, w.gain, w.why, w.nothing) for w in worths]
+    say(worths_words(session.metric, rows))
+
+
+def _simplify(session: Session, claims: Claims, worths: Sequence[Worth], seeds: int, quiet: bool) -> None:
+    from nightlab.core.config import Stop
+    from nightlab.core.types import NightlabError
+    from nightlab.loop.loop import Night
+    from nightlab.loop.scheduler import Crew
+    from nightlab.storage.git import OutOfScope
+
+    try:
+        simplified = claims.simplified(worths)
+        if simplified is None:
+            if not quiet:
+                say("every change that can be taken out earns something: nothing to simplify")
+            return
+        shown = view(quiet=quiet)
+        try:
+            Night(session, Stop(), Crew(session, shown)).simplify(*simplified, pairs=seeds)
+        finally:
+            shown.close()
+    except OutOfScope as refusal:
+        raise NightlabError(
+            f"the champion can't be simplified: {refusal}", "look at the changes: nightlab diff best"
+        ) from None
+
+
+def _facts(claims: Claims, evidence: Evidence | None, worths: Sequence[Worth]) -> dict[str, Any]:
+    if evidence is None:
+        return {"confirmed": False, "reason": "the champion is the baseline"}
+    baseline, champion = claims.values
+    return {
+        "confirmed": evidence.shown,
+        **asdict(evidence),
+        "baseline": [m.metric for m in baseline],
+        "champion": [m.metric for m in champion],
+        "ablation": [
+            {"number": w.experiment.number, "gain": asdict(w.gain) if w.gain else None, "why": w.why} for w in worths
+        ],
+    }
+
+
+def _constant(words: str) -> tuple[str, Any]:
+    name, given, value = words.partition("=")
+    if not given or not name.strip():
+        raise typer.BadParameter(f"{words!r} is not NAME=VALUE")
+    try:
+        return name.strip(), ast.literal_eval(value.strip())
+    except (ValueError, SyntaxError):
+        return name.strip(), value.strip()

@@ -1,0 +1,86 @@
+"""A session for other programs, and other programs' nights as sessions."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from nightlab.cli.app import HERE, Tag, Where, app, escape, near, read_only, say
+
+
+@app.command(
+    epilog="Examples:  nightlab export jsonl | jq .metric   ·   nightlab export parquet --out night.parquet"
+    "   ·   nightlab export optuna   ·   nightlab export tensorboard --out runs"
+)
+def export(
+    kind: Annotated[
+        Literal["tsv", "jsonl", "parquet", "optuna", "mlflow", "tensorboard", "trackio"],
+        typer.Argument(metavar="FORMAT", help="tsv, jsonl, parquet, optuna, mlflow, tensorboard or trackio."),
+    ],
+    out: Annotated[
+        str | None,
+        typer.Option("--out", "-o", metavar="PLACE", help="A file, a folder, or a tracker's URL (docs/data.md)."),
+    ] = None,
+    lab: Where = HERE,
+    tag: Tag = None,
+) -> None:
+    """Write a session's experiments for other programs; as text to the standard output, if no place is named."""
+    from nightlab.integrations import export as exports
+
+    metric, ledger = read_only(lab, tag)
+    if kind not in exports.TEXT:
+        place, look = exports.write(ledger, metric, kind, out)
+        say(f"wrote {escape(place)}\nlook at it: {escape(look)}")
+    elif out is None:
+        exports.write_lines(ledger, metric, kind, sys.stdout)
+    else:
+        with Path(out).open("w") as file:
+            exports.write_lines(ledger, metric, kind, file)
+        say(f"wrote {near(Path(out))}")
+
+
+@app.command(
+    "import",
+    epilog="Examples:  nightlab import results.tsv   ·   nightlab import results.tsv mar8"
+    "   ·   nightlab import results.tsv --repo autoresearch --branch autoresearch/mar8"
+    "   ·   nightlab import my-lab/.auto/log.jsonl --repo my-lab",
+)
+def import_(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A results.tsv, or pi-autoresearch's log.jsonl.")],
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="[FOLDER]", help="A new folder for it; imported if left out.")
+    ] = None,
+    repo: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="The repository with its commits: the session goes there.")
+    ] = None,
+    branch: Annotated[
+        str | None, typer.Option(metavar="NAME", help="In it, the branch of that night; where HEAD is, if left out.")
+    ] = None,
+    goal: Annotated[
+        Literal["minimise", "maximise"] | None,
+        typer.Option(metavar="minimise|maximise", help="Of a results.tsv; as its kept rows go, if left out."),
+    ] = None,
+    tag: Annotated[str | None, typer.Option("--tag", "-t", help="What to call the session.")] = None,
+) -> None:
+    """Bring in the log of another program's night, to be looked at: log, show, diff, plot, report, export.
+
+    Its numbers are claims, and stay claims. Nothing can run in an imported session.
+    """
+    from nightlab.core.text import counted
+    from nightlab.integrations.imports import bring_in
+
+    if repo is None and branch is not None:
+        raise typer.BadParameter("--branch needs the repository that has it: --repo FOLDER")
+    if repo is not None and folder is not None:
+        raise typer.BadParameter("give a new FOLDER or --repo, not both")
+    home, tag, log = bring_in(file, repo, branch, tag, goal, folder)
+    said = f"{log.metric}, {log.goal}d ({log.how})"
+    say(f"imported {counted(len(log.claims), 'experiment')} of {log.by} as session {tag}: {escape(said)}")
+    for words in [log.left_out, *log.faults[:10], f"… and {len(log.faults) - 10} more" * (len(log.faults) > 10)]:
+        if words:
+            say(f"  not imported: {escape(words)}")
+    where = "" if home.resolve() == Path.cwd() else f" -C {near(home)}"
+    say(f"look at it: nightlab log{where} --tag {tag}   ·   nightlab report{where} --tag {tag}")

@@ -1,0 +1,47 @@
+"""Live gossip with other peers."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated
+
+import typer
+
+from nightlab.cli.app import app, say
+
+LOOPBACK = "tcp/127.0.0.1:0"
+LOOK = 0.1  # seconds between looks at what came
+
+
+@app.command(
+    epilog="Examples:  nightlab gossip --listen tcp/192.168.1.7:7447   ·   "
+    "nightlab gossip --listen tcp/192.168.1.8:7447 --connect tcp/192.168.1.7:7447"
+)
+def gossip(
+    listen: Annotated[
+        list[str], typer.Option(metavar="ENDPOINT", help="Where peers reach this one; this machine only if left out.")
+    ] = [LOOPBACK],  # noqa: B006
+    connect: Annotated[list[str], typer.Option(metavar="ENDPOINT", help="A peer that is known; again for more.")] = [],  # noqa: B006
+) -> None:
+    """Exchange findings with peers live, until Ctrl-C: what one shares the others have within seconds.
+
+    Nothing is shared that you have not signed with nightlab share. Links are not encrypted: findings are public.
+    """
+    from nightlab.commons.gossip import Gossip, Zenoh
+    from nightlab.commons.places import open_commons
+
+    commons = open_commons()
+    transport = Zenoh(listen, connect)
+    peer = Gossip(commons, transport)
+    say(f"peer {transport.name[:12]} listens at {', '.join(listen)}; Ctrl-C ends it")
+    try:
+        while True:
+            taken = peer.turn()
+            if taken.records:
+                say(f"{time.strftime('%H:%M:%S')} {taken.records} new records by {taken.authors} authors")
+            if taken.rejected:
+                counted = ", ".join(f"{count} {name}" for name, count in sorted(taken.rejected.items()))
+                say(f"{time.strftime('%H:%M:%S')} refused: {counted} (see nightlab commons)")
+            time.sleep(LOOK)
+    finally:
+        transport.close()

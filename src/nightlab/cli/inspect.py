@@ -1,0 +1,187 @@
+"""Looking at a session: nothing here writes into it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from nightlab.cli.app import HERE, Json, Tag, Where, app, console, draw, last_trial, near, read_only, say
+
+if TYPE_CHECKING:
+    from nightlab.core.types import Experiment
+
+LOOKS: dict[str, dict[str, Any]] = {
+    "heading": {"bold": True},
+    "keep": {"fg": "green", "bold": True},
+    "discard": {"dim": True},
+    "crash": {"fg": "red"},
+}
+
+
+@app.command(epilog="Examples:  nightlab log   ·   nightlab log --all   ·   nightlab log --json | jq '.[].metric'")
+def log(
+    lab: Where = HERE,
+    tag: Tag = None,
+    last: Annotated[
+        int | None, typer.Option("--last", "-n", min=1, help="How many of the last experiments; 30, as JSON all.")
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
+    kept: Annotated[bool, typer.Option("--kept", help="Only the kept ones.")] = False,
+    by: Annotated[str | None, typer.Option("--by", metavar="NAME", help="Only those of this proposer.")] = None,
+    proposers: Annotated[bool, typer.Option("--proposers", help="What each proposer had, gained and cost.")] = False,
+    as_json: Json = False,
+) -> None:
+    """The experiments of a session, oldest first."""
+    metric, ledger = read_only(lab, tag)
+    if proposers:
+        _log_proposers(metric, ledger, as_json)
+        return
+    last = None if everything else last or (None if kept or by or as_json else 30)
+    rows = ledger.experiments(last, "keep" if kept else None, by)
+    if by and not rows and by not in (names := sorted(ledger.proposals_by())):
+        from nightlab.core.types import NightlabError
+
+        raise NightlabError(f"no proposer of this session is called {by!r}", f"there are: {', '.join(names)}")
+    if as_json:
+        typer.echo(json.dumps([e.to_dict() for e in rows], indent=1))
+        return
+    from nightlab.ui.terminal.log import log_lines
+
+    seen = sys.stdout.isatty()
+    width = shutil.get_terminal_size().columns if seen else None
+    lines = log_lines(metric, rows, width)
+    typer.echo("\n".join(typer.style(line, **LOOKS.get(look, {})) if seen else line for look, line in lines))
+    more = ledger.next_number() - len(rows)
+    if more > 0 and not (kept or by):
+        typer.secho(f"{more} earlier ones: nightlab log --all", dim=True)
+
+
+@app.command(epilog="Examples:  nightlab show 12   ·   nightlab show 12 --json")
+def show(
+    number: Annotated[int, typer.Argument(help="The experiment's number; 0 is the baseline.")],
+    lab: Where = HERE,
+    tag: Tag = None,
+    as_json: Json = False,
+) -> None:
+    """Everything about one experiment: verdict, times, memory, what changed, the end of its output."""
+    from nightlab.session.session import open_session
+    from nightlab.ui.terminal.log import print_experiment
+
+    session = open_session(lab, tag)
+    experiment = session.ledger.experiment(number)
+    trials = session.ledger.trials(number)
+    if as_json:
+        from nightlab.core.serialize import with_trials
+
+        typer.echo(json.dumps(with_trials(experiment, trials), indent=1))
+        return
+    printed = session.box.log(last_trial(session, experiment)) if trials else ""
+    print_experiment(console(), session.metric, experiment, trials, printed)
+
+
+@app.command(
+    epilog="Examples:  nightlab diff 12 (against its parent)   ·   nightlab diff 0 12   ·   nightlab diff best"
+)
+def diff(
+    one: Annotated[str, typer.Argument(metavar="N", help="An experiment's number, or 'best'.")] = "best",
+    other: Annotated[str | None, typer.Argument(metavar="[M]", help="Another to compare with.")] = None,
+    lab: Where = HERE,
+    tag: Tag = None,
+) -> None:
+    """What an experiment changed: N against its parent, 'best' against the baseline, or N to M."""
+    from nightlab.session.session import open_session
+
+    session = open_session(lab, tag)
+
+    def find(word: str) -> Experiment:
+        if word == "best":
+            return session.champion()
+        if not word.isdigit():
+            raise typer.BadParameter(f"{word!r} is neither a number nor 'best'")
+        return session.ledger.experiment(int(word))
+
+    def there(commit: str, who: str) -> str:
+        if session.repo.resolve(commit) is None:
+            from nightlab.core.types import NightlabError
+
+            mend = "import its log with --repo FOLDER" if session.imported else "restore it from a clone that has it"
+            raise NightlabError(f"the commit of {who}, {commit or 'unnamed'}, is not in this repository", mend)
+        return commit
+
+    if other is not None:
+        old, to = find(one).candidate.commit, find(other).candidate.commit
+    elif one == "best":
+        old, to = session.base, find(one).candidate.commit
+    else:
+        old, to = find(one).candidate.parent, find(one).candidate.commit
+    old, to = there(old, f"what {one} is compared with"), there(to, f"experiment {one if other is None else other}")
+    typer.echo(session.repo.diff(old, to, colour=sys.stdout.isatty()), nl=False)
+
+
+@app.command(
+    epilog="Examples:  nightlab plot   ·   nightlab plot worth   ·   nightlab plot effects --out effects.svg"
+    "   ·   nightlab plot duty --tag nov21"
+)
+def plot(
+    kind: Annotated[
+        Literal["progress", "worth", "effects", "duty"],
+        typer.Argument(metavar="[progress|worth|effects|duty]", help="Which picture.", show_default=False),
+    ] = "progress",
+    lab: Where = HERE,
+    tag: Tag = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="A .png or .svg file.")] = None,
+) -> None:
+    """Draw a session: its progress; what each kept change is worth; every effect beside the noise; the duty cycle."""
+    from nightlab.session.session import open_session
+
+    if out is not None and out.suffix not in (".png", ".svg"):
+        from nightlab.core.types import NightlabError
+
+        raise NightlabError(f"{out} is neither a .png nor a .svg file", "name one: nightlab plot --out night.svg")
+    session = open_session(lab, tag)
+    say(f"wrote {draw(session, kind, out)}")
+
+
+@app.command(epilog="Examples:  nightlab report   ·   nightlab report --show   ·   nightlab report --session-branch")
+def report(
+    lab: Where = HERE,
+    tag: Tag = None,
+    show: Annotated[bool, typer.Option("--show", help="Print the Markdown.")] = False,
+    session_branch: Annotated[
+        bool, typer.Option("--session-branch", help="Prepare a branch that publishes the session. Nothing is pushed.")
+    ] = False,
+) -> None:
+    """Write the report: what was gained and by what, how sure that is, what failed, what to try next."""
+    from nightlab.analysis import report as reports
+    from nightlab.session.session import open_session
+
+    session = open_session(lab, tag)
+    text, page = reports.write(session)
+    if show:
+        typer.echo(text.read_text(), nl=False)
+    else:
+        say(f"wrote {near(text)} and {near(page)}")
+    if session_branch:
+        name, head = reports.session_branch(session)
+        say(f"{name} is at {head[:7]}: the kept changes as commits, results.tsv and the report on top")
+        say(f"to publish it: git push REMOTE {name}")
+
+
+def _log_proposers(metric: Any, ledger: Any, as_json: bool) -> None:
+    """What each proposer had, what that gained, and what it cost."""
+    from dataclasses import asdict
+
+    from nightlab.session.credit import by_proposer
+    from nightlab.ui.terminal.log import proposers_table
+
+    parts = by_proposer(ledger, metric)
+    if as_json:
+        typer.echo(json.dumps([asdict(part) for part in parts], indent=1))
+    else:
+        console().print(proposers_table(parts))
+        typer.secho(f"gained: {metric.name}, by the champion's bar; trials, waited: time of a slot", dim=True)

@@ -1,0 +1,71 @@
+"""The program ``nightlab``: its commands, and how an error becomes a message and an exit status."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+from nightlab.cli import (  # noqa: F401 (each adds its commands to the app)
+    arena,
+    commons,
+    confirm,
+    control,
+    data,
+    gossip,
+    inspect,
+    labs,
+    run,
+    serve,
+    submit,
+    watch,
+)
+from nightlab.cli.app import MENDABLE, STOPPED, app
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        from nightlab import __version__
+
+        typer.echo(f"nightlab {__version__}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """The program ``nightlab``: runs a command, and turns an error into a message and an exit status."""
+    sys.exit(_guarded(app))
+
+
+def _guarded(command: Callable[[], Any]) -> int:
+    from nightlab.core.types import NightlabError
+
+    try:
+        command()
+    except NightlabError as error:
+        return _tell(str(error), error.mend)
+    except KeyboardInterrupt:
+        typer.echo("stopped", err=True)
+        return STOPPED
+    except BrokenPipeError:
+        return 0
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return _tell(
+            f"{where}{error.strerror or error}", "free the disk or mend the path, and run it again: it resumes"
+        )
+    except Exception as error:
+        if type(error).__module__ != "sqlite3":
+            raise
+        mend = "restore ledger.db from a backup, or start another session: nightlab run --tag NEW"
+        return _tell(f"the session's ledger can't be read: {error}", mend)
+    return 0
+
+
+def _tell(message: str, mend: str) -> int:
+    typer.echo(f"nightlab: {message}", err=True)
+    if mend:
+        typer.echo(f"  mend: {mend}", err=True)
+    return MENDABLE

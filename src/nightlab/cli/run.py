@@ -1,0 +1,216 @@
+"""Running experiments."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nightlab.cli.app import (
+    HERE,
+    REFUTED,
+    STOPPED,
+    Allow,
+    Device,
+    Plain,
+    Tag,
+    Where,
+    allowed,
+    app,
+    draw,
+    near,
+    say,
+    window,
+)
+from nightlab.ui.terminal.outlet import unhurried
+
+if TYPE_CHECKING:
+    from nightlab.core.config import Stop
+    from nightlab.core.types import Evidence
+    from nightlab.engines.base import Engine
+    from nightlab.session.session import Session
+
+On = Annotated[
+    str | None,
+    typer.Option("--on", metavar="CLUSTER", help="local-ray, auto, ray://HOST:PORT, HOST:PORT, or slurm; else here."),
+]
+
+
+@app.command(
+    epilog="Examples:  nightlab run   ·   nightlab run --hours 8   ·   nightlab run --tag wide --experiments 50"
+    "   ·   nightlab run --money 5"
+    "   ·   nightlab run --on local-ray --slots 8   ·   nightlab run --on ray://head:10001   ·   "
+    "nightlab run --on slurm --slots 16"
+)
+@unhurried()
+def run(
+    lab: Where = HERE,
+    tag: Annotated[str | None, typer.Option("--tag", "-t", help="Start or continue this session.")] = None,
+    hours: Annotated[float | None, typer.Option(min=0.001, help="Stop after so many hours.")] = None,
+    experiments: Annotated[
+        int | None, typer.Option("--experiments", "-n", min=1, help="Stop when the session has so many.")
+    ] = None,
+    stall: Annotated[int | None, typer.Option(min=1, help="Stop after so many in a row without a keep.")] = None,
+    tokens: Annotated[int | None, typer.Option(min=1, help="Stop when the proposers have used so many.")] = None,
+    money: Annotated[
+        float | None, typer.Option(min=0.0001, help="Stop when they have cost so many US dollars, as they say.")
+    ] = None,
+    gain_per_hour: Annotated[
+        float | None,
+        typer.Option(
+            metavar="GAIN", min=1e-12, help="Stop when an hour of a slot can't be expected to gain so much any more."
+        ),
+    ] = None,
+    slots: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N|auto",
+            help="Trials at once, each on cores or a GPU of its own; 1 if left out, or what a cluster has room for.",
+        ),
+    ] = None,
+    on: On = None,
+    plain: Plain = False,
+    device: Device = None,
+    allow: Allow = [],  # noqa: B006
+) -> None:
+    """Run experiments until stopped. The latest session goes on where it was, unless the lab has changed.
+
+    Ctrl-C once finishes the trial in flight and stops; twice stops now. Nothing finished is ever lost.
+    """
+    from nightlab.core.config import Stop
+    from nightlab.session.create import begin
+
+    if slots not in (None, "auto") and not (slots.isdecimal() and int(slots)):
+        raise typer.BadParameter(f"--slots {slots}: a number from 1, or auto")
+    count = int(slots) if slots and slots != "auto" else None
+    shown, engine = window(plain), None
+    if on:
+        from nightlab.session.create import begin_far
+
+        session, said, engine = begin_far(on, count, lab, tag, device, allowed(allow), shown.say)
+    else:
+        session, said = begin(lab, tag, device, allowed(allow))
+    if said:
+        shown.say(said)
+    given = {"hours": hours, "experiments": experiments, "stall": stall, "tokens": tokens, "money": money}
+    given["gain_per_hour"] = gain_per_hour
+    rules = session.lab.stop.model_copy(update={k: v for k, v in given.items() if v is not None})
+    many = count if slots or on else 1
+    _run(session, Stop.model_validate(rules.model_dump()), shown, many, engine=engine)
+
+
+@app.command(epilog="Examples:  nightlab note look at the optimiser   ·   nightlab note --tag nov21 no more of depth")
+def note(
+    words: Annotated[list[str], typer.Argument(metavar="WORDS", help="What to tell them.")],
+    lab: Where = HERE,
+    tag: Tag = None,
+) -> None:
+    """Tell the proposers something, also while a session runs: it stands in every briefing from the next turn on."""
+    from nightlab.storage.ledger import add_note, find_session, state_folder
+
+    tag = find_session(lab, tag)
+    add_note(state_folder(lab) / tag, " ".join(words))
+    say(f"noted: the proposers of session {tag} read it from their next turn on")
+
+
+@app.command(epilog="Examples:  nightlab demo   ·   nightlab demo my-demo --experiments 40")
+@unhurried()
+def demo(
+    name: Annotated[Path | None, typer.Argument(metavar="[FOLDER]", help="Where; a new folder if left out.")] = None,
+    experiments: Annotated[int, typer.Option("--experiments", "-n", min=1, help="How many.")] = 20,
+    seeds: Annotated[int, typer.Option(min=2, help="Fresh seeds for the final comparison.")] = 4,
+    plain: Plain = False,
+    device: Device = None,
+) -> None:
+    """A real session on a real language model, on any machine, in minutes: no account, no key.
+
+    Makes a lab, runs the experiments, and measures what was gained again on fresh seeds.
+    """
+    from nightlab.core.config import Stop
+    from nightlab.session.create import begin, demo_folder, make_lab
+
+    folder = demo_folder(name)
+    if not folder.exists():
+        make_lab(folder, "lm")
+    shown = window(plain)
+    shown.say(f"[bold]nightlab demo[/] in {folder}/ · a small GPT on two centuries of speeches")
+    session, said = begin(folder, None, device, allowed(["all"]))
+    if said:
+        shown.say(said)
+    evidence = _run(session, Stop(experiments=experiments), shown, slots=1, pairs=seeds)
+    raise typer.Exit(0 if evidence and evidence.shown else REFUTED)
+
+
+def _run(
+    session: Session, stop: Stop, shown: Any, slots: int | None, pairs: int | None = None, engine: Engine | None = None
+) -> Evidence | None:
+    """Run the night, confirm what it gained on ``pairs`` of fresh seeds, and say where things are.
+
+    Without ``pairs`` the contract says how much of the session confirming may take.
+    """
+    from nightlab.analysis.confirm import Claims
+    from nightlab.analysis.report import write
+    from nightlab.cli.confirm import say_confirmed, say_worths
+    from nightlab.loop.loop import Night
+    from nightlab.loop.scheduler import Crew, Interrupted
+    from nightlab.storage.ledger import write_results
+    from nightlab.ui.terminal.log import closing_words
+
+    crew = Crew(session, shown, slots, engine)
+    claims, evidence = Claims(crew), None
+    begun, stopped = time.time(), False
+    try:
+        reason = Night(session, stop, crew).run()
+        stopped = bool(crew.asked_to_stop)
+    except Interrupted:
+        reason, stopped = "stopped now; what was in flight runs again next time", True
+    finally:
+        shown.close()
+    tally, champion = session.ledger.tally(), session.ledger.champion()
+    baseline = session.ledger.experiment(0) if tally else None
+    say(closing_words(session.metric, tally, baseline, champion, reason, time.time() - begun, crew.trained))
+    measured = baseline is not None and baseline.verdict is not None
+    if measured:
+        write_results(session.results, session.metric, session.ledger)
+        draw(session)
+    due = not (stopped or crew.paused) and claims.unconfirmed() and (pairs is not None or session.lab.judge.confirm > 0)
+    if due:
+        pairs = pairs or claims.affordable(tally.total())
+        say(f"\nbaseline and champion again on {pairs} fresh seeds, in turn: is it real?")
+        try:
+            evidence = claims.confirm(pairs)
+            say_confirmed(claims, evidence)
+            if (seeds := claims.affordable_ablation(tally.total(), pairs)) > 0:
+                say_worths(session, claims.ablate(seeds))
+        except Interrupted:
+            stopped = True
+        finally:
+            shown.close()
+    champion = session.ledger.champion()
+    if evidence is None and champion:  # of an earlier run
+        evidence = next((e for e in reversed(champion.evidence) if e.against == 0), None)
+    if measured:
+        write(session)
+    _places(session)
+    session.close()
+    if stopped:
+        raise typer.Exit(STOPPED)
+    return evidence
+
+
+def _places(session: Session) -> None:
+    from nightlab.ui.terminal.log import places_words
+
+    folder = near(session.folder)
+    say(
+        places_words(
+            [
+                ("report", f"{folder}/report.html"),
+                ("log", f"{folder}/results.tsv"),
+                ("chart", f"{folder}/progress.png"),
+                ("branch", f"{session.branch} (git diff {session.base[:7]} {session.branch})"),
+            ]
+        )
+    )

@@ -1,0 +1,153 @@
+"""For whoever holds the wheel, a human or an agent: a candidate of one's own, its verdict, what teaches agents."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nightlab.cli.app import (
+    HERE,
+    MENDABLE,
+    REFUTED,
+    Allow,
+    Device,
+    Json,
+    Plain,
+    Tag,
+    Where,
+    allowed,
+    app,
+    console,
+    last_trial,
+    near,
+    say,
+    view,
+    window,
+)
+from nightlab.ui.terminal.outlet import unhurried
+
+if TYPE_CHECKING:
+    from nightlab.loop.submissions import Standing
+
+
+@app.command(
+    "try",
+    epilog="Examples:  edit train.py, then: nightlab try -m 'a longer warmdown'"
+    "   ·   nightlab try --no-wait --json -m 'more heads'",
+)
+@unhurried()
+def try_(
+    hypothesis: Annotated[str, typer.Option("--message", "-m", help="Why it should be better.")] = "a change by hand",
+    no_wait: Annotated[
+        bool, typer.Option("--no-wait", help="Hand it in and return at once; its verdict: nightlab wait.")
+    ] = False,
+    waiting: Annotated[bool, typer.Option("--waiting", help="Measure what was handed in before, and end.")] = False,
+    lab: Where = HERE,
+    tag: Tag = None,
+    as_json: Json = False,
+    plain: Plain = False,
+    device: Device = None,
+    allow: Allow = [],  # noqa: B006
+) -> None:
+    """Measure your own uncommitted edit of the genome as a candidate of the session.
+
+    A session that runs takes it up next. Exit status 3: not kept; 1: refused, and the message says why.
+    """
+    from nightlab.loop import submissions
+    from nightlab.storage.ledger import Busy, find_session
+
+    given = allowed(allow)
+    if waiting:
+        shown = view(quiet=as_json)
+        try:
+            submissions.measure_all(lab, find_session(lab, tag), device, given, shown)
+        finally:
+            shown.close()
+        return
+    handed = submissions.hand_over(lab, tag, hypothesis, device, given)
+    measurer = submissions.Measurer(lab, handed.session, device, given)
+    if no_wait:
+        measurer.attend(handed)
+        typer.echo(json.dumps(handed.facts(), indent=1) if as_json else handed.id)
+        return
+    shown = view(quiet=True) if as_json else window(plain)
+    try:
+        submissions.measure(lab, handed.session, device, given, shown)
+    except Busy:
+        shown.say(f"session {handed.session} runs already: it takes your candidate up next")
+    finally:
+        shown.close()
+    _tell(submissions.wait(measurer, handed.id, None), lab, as_json)
+
+
+@app.command(epilog="Examples:  nightlab wait try-5f0c9a21   ·   nightlab wait 12 --timeout 60 --json")
+def wait(
+    name: Annotated[str, typer.Argument(metavar="N", help="The id that try printed, or an experiment's number.")],
+    timeout: Annotated[float | None, typer.Option(min=0, help="Seconds to wait at most.")] = None,
+    lab: Where = HERE,
+    tag: Tag = None,
+    as_json: Json = False,
+    device: Device = None,
+    allow: Allow = [],  # noqa: B006
+) -> None:
+    """Wait for the verdict on a candidate. Exit status 0: kept; 3: not kept; 1: no verdict in time, or refused."""
+    from nightlab.loop import submissions
+    from nightlab.storage.ledger import find_session
+
+    measurer = submissions.Measurer(lab, find_session(lab, tag), device, allowed(allow))
+    _tell(submissions.wait(measurer, name, timeout), lab, as_json)
+
+
+def _tell(found: Standing, lab: Path, as_json: bool) -> None:
+    """Print how far a candidate is, and end with the exit status that says so."""
+    from nightlab.core.types import NightlabError
+    from nightlab.session.session import open_session
+    from nightlab.ui.terminal.log import print_experiment
+
+    if as_json:
+        typer.echo(json.dumps(found.facts(), indent=1))
+        raise typer.Exit(MENDABLE if found.state != "judged" else 0 if found.kept else REFUTED)
+    if found.state == "refused":
+        raise NightlabError(
+            f"your edit can't be tried on the champion: {found.why}",
+            "see what the champion changed (nightlab diff best), and edit again",
+        )
+    experiment = found.experiment
+    if experiment is None or experiment.verdict is None:
+        resume = f"nightlab resume --tag {found.session}, then " if found.paused else ""
+        raise NightlabError(
+            f"timeout: {found.id} has no verdict yet, it is {'paused' if found.paused else found.state}",
+            f"wait on: {resume}nightlab wait {found.id}",
+        )
+    session = open_session(lab, found.session)
+    trials = session.ledger.trials(experiment.number)
+    printed = session.box.log(last_trial(session, experiment)) if trials and not experiment.kept else ""
+    print_experiment(console(), session.metric, experiment, trials, printed)
+    session.close()
+    raise typer.Exit(0 if experiment.kept else REFUTED)
+
+
+@app.command(epilog="Examples:  nightlab skill   ·   nightlab skill --to ~/.claude/skills/nightlab")
+def skill(
+    to: Annotated[
+        Path | None, typer.Option("--to", metavar="FOLDER", help="Instead of the lab's .claude and .agents folders.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Also over one that is different.")] = False,
+    lab: Where = HERE,
+) -> None:
+    """Teach agents to work here: write the skill (SKILL.md) to where they look for it."""
+    from nightlab.integrations.skill import install, usual
+
+    for path, written in install([to] if to else usual(lab), force=force):
+        say(f"wrote {near(path)}" if written else f"{near(path)} is there already")
+
+
+@app.command(epilog="Examples:  nightlab mcp   ·   claude mcp add nightlab -- nightlab mcp -C /path/to/lab")
+def mcp(lab: Where = HERE, tag: Tag = None, device: Device = None, allow: Allow = []) -> None:  # noqa: B006
+    """Serve this lab to an agent over the Model Context Protocol, on standard input and output."""
+    from nightlab.integrations.server import serve
+
+    serve(lab, tag, device, allowed(allow))

@@ -1,0 +1,239 @@
+"""An experiment made portable: the finding that a session can share, and what a finding is measured against here."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.metadata
+import re
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from nightlab.commons.capability import DTYPES, Have, Host
+from nightlab.commons.genes import NoGene, agreed, genes_in
+from nightlab.commons.record import LARGEST_PATCH, Finding, Platform, Task, digest, genome_id, task_id
+from nightlab.commons.scrub import faults, scrubbed
+from nightlab.core.config import CONTRACT, megabytes
+from nightlab.core.text import one_line
+from nightlab.core.types import Experiment, NightlabError
+from nightlab.judge import Contestant
+from nightlab.session.preflight import free_to_change
+from nightlab.session.replicates import contestant
+from nightlab.session.session import Session
+from nightlab.storage.git import in_genome
+from nightlab.storage.git.checkouts import blob_id
+
+ENDS = 64 * 1024  # bytes at either end of a data file that its fingerprint is made of
+SHA1 = "0" * 40  # the kind of id that the commons' own repository has
+MOST_RUNS = 200
+TRANSPLANT = "transplant"  # who proposes what others found
+
+
+def task_of(session: Session) -> Task:
+    """What a session measures, so that another lab can tell whether it measures the same."""
+    lab, budget, metric = session.lab, session.budget.record(), session.metric
+    frozen = [
+        path
+        for path in session.repo.files(session.base)
+        if not in_genome(path, lab.genome) and not free_to_change(lab, path) and path not in (CONTRACT, ".gitignore")
+    ]
+    contents = session.repo.contents(session.base, frozen)
+    contract = {
+        "genome": list(lab.genome),
+        "command": lab.command,
+        "prepare": lab.prepare,
+        "evaluator": lab.evaluator.model_dump(include={"command", "served", "held_out"}) if lab.evaluator else None,
+        "checks": [check.command for check in lab.checks],
+        "environment": list(lab.environment),
+        "bounds": [str(lab.metric.lowest), str(lab.metric.highest)],
+    }
+    files = {path: hashlib.sha256(content).hexdigest() for path, content in contents.items()}
+    facts = {
+        "frozen_sha256": digest({"contract": contract, "files": files}),
+        "data_sha256": _data([*lab.data.open, *lab.data.sealed]),
+        "budget": {"clock": budget.clock, "amount": budget.amount},
+        "metric": {"name": metric.name, "goal": metric.goal, "unit": metric.unit},
+    }
+    return Task.model_validate({"id": task_id(facts), **facts})
+
+
+def platform_of(session: Session) -> Platform:
+    """The platform of a session as others are told of it."""
+    here = session.platform
+    return Platform(
+        device=here.device,  # type: ignore[arg-type]
+        accelerator=one_line(here.accelerator.split(" x ", 1)[-1], 120),
+        processor=one_line(here.processor, 120),
+        cores=here.cores,
+        system=here.system.split()[0],
+        python=here.python,
+    )
+
+
+def have(session: Session, libraries: Sequence[str]) -> Have:
+    """What a trial of this session has, of these libraries too."""
+    there = {name: _version(name) for name in libraries}
+    memory = psutil.virtual_memory().total / 2**20
+    known = {name: version for name, version in there.items() if version is not None}
+    return Have(session.device, memory, None, known, host_of(session))
+
+
+def host_of(session: Session) -> Host | None:
+    """What a gene finds here; None where the contract does not say."""
+    part = session.lab.gene
+    if part is None:
+        return None
+    return Host(frozenset(part.functions), int(megabytes(part.memory) * 2**20), part.fuel, part.domain)
+
+
+def gene_misfit(session: Session, finding: Finding, on: str, commit: str) -> str:
+    """Why the genes that a finding's patch made of a commit can't run here, by what they say themselves; empty if they
+    can. Raises Rejected where that is not what the finding's record says.
+    """
+    host = host_of(session)
+    if host is None:
+        return ""
+    genome = session.genome(commit)
+    ground = None if genome_id(genome) == finding.genome else session.genome(on)
+    fit = agreed(finding.requires.genes, genome, ground, host)
+    return "; ".join(fit.reasons) if fit.level == "not" else ""
+
+
+def finding(
+    session: Session, experiment: Experiment, task: Task, portable: Sequence[str]
+) -> tuple[dict[str, Any], bytes]:
+    """The body of an experiment's finding, and its patch.
+
+    Raises NightlabError when it is none, or its patch holds what must not be shared.
+    """
+    number, candidate, verdict = experiment.number, experiment.candidate, experiment.verdict
+    if verdict is None or not number:
+        raise NightlabError(
+            f"experiment {number} is no finding: it {'is the baseline' if not number else 'has no verdict yet'}",
+            "see what there is: nightlab log",
+        )
+    repo, parent = session.repo, session.ledger.by_commit(candidate.parent)
+    patch = repo.diff(candidate.parent, candidate.commit).encode()
+    if not 0 < len(patch) <= LARGEST_PATCH:
+        raise NightlabError(
+            f"the patch of experiment {number} has {len(patch):,} bytes, at most {LARGEST_PATCH:,} can be shared",
+            "share another",
+        )
+    if found := faults(patch.decode()):
+        raise NightlabError(
+            f"the patch of experiment {number} is not shared: {'; '.join(found[:5])}",
+            f"see it with: nightlab diff {number}; share a change without that",
+        )
+    genome = session.genome(candidate.commit)
+    measured = experiment.measurement
+    body = {
+        "kind": "finding",
+        "at": instant(experiment.judged_at),
+        "task": task.model_dump(),
+        "portable": list(portable),
+        "platform": platform_of(session).model_dump(),
+        "parent": genome_id(session.genome(candidate.parent)),
+        "genome": genome_id(genome),
+        "patch": {"git": blob_id(patch, SHA1), "sha256": hashlib.sha256(patch).hexdigest(), "bytes": len(patch)},
+        "hypothesis": one_line(scrubbed(candidate.hypothesis)),
+        "changes": [one_line(scrubbed(change)) for change in candidate.changes[:20]],
+        "status": verdict.status,
+        "reason": one_line(verdict.reason, 120),
+        "runs": runs_of(standing(session, experiment)),
+        "against": runs_of(standing(session, parent)) if parent else [],
+        "requires": {
+            "devices": [session.device],
+            "memory_mb": measured.peak_memory_mb if measured else 0.0,
+            "gpu_memory_mb": measured.peak_gpu_memory_mb if measured else 0.0,
+            "dtypes": [dtype for dtype in DTYPES if any(re.search(rf"\b{dtype}\b", text) for text in genome.values())],
+            "libraries": {name: _version(name) or "" for name in _libraries(genome, repo.files(candidate.commit))},
+            **_genes(genome),
+        },
+        "inspired_by": [target_of(candidate.source)] if candidate.proposer == TRANSPLANT else [],
+    }
+    return body, patch
+
+
+def _genes(genome: Mapping[str, str]) -> dict[str, Any]:
+    """What the genes of a genome ask for; nothing where there are none, or one is no gene, which is a finding too."""
+    try:
+        found = {path: gene.needs.model_dump() for path, gene in genes_in(genome).items()}
+    except NoGene:
+        found = {}
+    return {"genes": found} if found else {}
+
+
+def target_of(source: str) -> str:
+    """The finding that a transplanted candidate came from: its source is that, and where it was made on purpose."""
+    return source.split("@")[0]
+
+
+def standing(session: Session, experiment: Experiment) -> Contestant:
+    return contestant(session.ledger, experiment, same_seeds=session.judge.rule.same_seeds)
+
+
+def runs_of(measured: Contestant) -> list[dict[str, Any]]:
+    return [{"seed": seed, "value": value} for seed, value in list(measured.values().items())[:MOST_RUNS]]
+
+
+def instant(at: float | None = None) -> str:
+    """A time, now if left out, as records have it."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at))
+
+
+def _libraries(genome: Mapping[str, str], files: Sequence[str]) -> list[str]:
+    """The modules that a genome imports, by their first names, but the standard library's and the lab's own."""
+    own = {Path(path).parts[0].removesuffix(".py") for path in files} | {"nightlab_guest"}
+    found = {name for path, text in genome.items() if path.endswith(".py") for name in _imported(text)}
+    return sorted(found - own - sys.stdlib_module_names)[:40]
+
+
+def _imported(text: str) -> Iterator[str]:
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module.split(".")[0]
+
+
+@cache
+def _version(library: str) -> str | None:
+    """The version of what Python imports by this name; None if there is no such thing."""
+    for name in _installed().get(library, ()):
+        return one_line(importlib.metadata.version(name), 120)
+    return None
+
+
+@cache
+def _installed() -> Mapping[str, Sequence[str]]:
+    return importlib.metadata.packages_distributions()
+
+
+def _data(folders: Sequence[str]) -> str | None:
+    """A fingerprint of data folders: names, sizes, and both ends of each file, for whole corpora take minutes to read.
+
+    It tells honest labs whether they have the same data. Nothing is believed because of it.
+    """
+    if not folders:
+        return None
+    found = {}
+    for folder in folders:
+        top = Path(folder).expanduser()
+        for path in sorted(path for path in top.rglob("*") if path.is_file()):
+            found[path.relative_to(top).as_posix()] = _ends(path)
+    return digest(found)
+
+
+def _ends(path: Path) -> str:
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        made = hashlib.sha256(f"{size}\0".encode() + file.read(ENDS))
+        file.seek(max(size - ENDS, 0))
+        made.update(file.read(ENDS))
+    return made.hexdigest()

@@ -1,0 +1,117 @@
+"""A lab's contract as it is found: the text of its ``lab.toml``, or what is inferred where there is none."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from nightlab.core.config.base import fault
+from nightlab.core.config.schema import Lab
+from nightlab.core.types import NightlabError
+
+CONTRACT = "lab.toml"
+STRATEGY = "program.md"
+
+
+def parse(text: str, where: str = CONTRACT) -> Lab:
+    """The contract in the text of a ``lab.toml``.
+
+    Raises NightlabError naming the line or the key that is wrong.
+    """
+    try:
+        return Lab.model_validate(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise NightlabError(f"{where} is not valid TOML: {error}", "mend that line") from None
+    except ValidationError as error:
+        faults = "; ".join(fault(each) for each in error.errors())
+        raise NightlabError(f"{where}: {faults}", "mend those keys; nightlab init --show prints an example") from None
+
+
+def detect(files: list[str], read: Any) -> tuple[Lab, str] | None:
+    """The contract that a known layout implies, with a sentence that says which; None for an unknown one.
+
+    ``files`` are the lab's paths; ``read(path)`` gives a file's text.
+    """
+    if {"prepare.py", "train.py"} <= set(files):
+        return _autoresearch(read), "the layout of autoresearch: prepare.py frozen, train.py the genome"
+    for script in (".auto/measure.sh", "autoresearch.sh"):
+        if script in files:
+            lab = _measured_by_script(script, files, read(script) or "")
+            return lab, f"a measure script, {script}, that prints METRIC lines"
+    return None
+
+
+def _autoresearch(read: Any) -> Lab:
+    frozen = read("prepare.py") or ""
+    found = re.search(r"^TIME_BUDGET\s*=\s*(\d+(?:\.\d+)?)", frozen, re.MULTILINE)
+    budget = {"amount": float(found[1])} if found else {}
+    # The original keeps data and tokenizer there; its own rule ends a run that takes twice its budget.
+    return Lab.model_validate(
+        {
+            "name": "autoresearch",
+            "genome": ["train.py"],
+            "command": "python train.py",
+            "prepare": "python prepare.py",
+            "warm": ["torch", "torch._dynamo"],
+            "metric": {"name": "val_bpb", "unit": "bits per byte"},
+            "budget": {**budget, "startup": 180, "evaluation": 180},
+            "data": {"open": ["~/.cache/autoresearch"]},
+        }
+    )
+
+
+def _measured_by_script(script: str, files: list[str], text: str) -> Lab:
+    names = re.findall(r"METRIC\s+([\w.µ]+)=", text)
+    folder = script.split("/")[0] if "/" in script else ""
+    frozen = {script, STRATEGY, "README.md", "LICENSE"}
+    checks = [f for f in (".auto/checks.sh", "autoresearch.checks.sh") if f in files]
+    genome = [f for f in files if f not in frozen and not (folder and f.startswith(folder + "/"))]
+    return Lab.model_validate(
+        {
+            "name": "measured",
+            "genome": [f for f in genome if f not in checks and not f.startswith((".", "test"))] or ["**"],
+            "command": f"bash {script}",
+            "metric": {"name": names[0] if names else "metric"},
+            "checks": [{"command": f"bash {check}"} for check in checks],
+        }
+    )
+
+
+def to_toml(lab: Lab) -> str:
+    """The contract as the text of a ``lab.toml``: what was stated, not the defaults."""
+    import tomlkit
+
+    return tomlkit.dumps(lab.model_dump(mode="json", exclude_unset=True, exclude_none=True))
+
+
+def load(folder: Path) -> tuple[Lab, str]:
+    """The contract of the working copy in ``folder``, and a sentence that says where it comes from.
+
+    Raises NightlabError when there is neither a ``lab.toml`` nor a known layout.
+    """
+    return from_files(
+        [p.relative_to(folder).as_posix() for p in _some_files(folder)],
+        lambda path: (folder / path).read_text(errors="replace") if (folder / path).is_file() else None,
+        str(folder),
+    )
+
+
+def from_files(files: list[str], read: Any, where: str) -> tuple[Lab, str]:
+    """As ``load``, for any set of files, such as those of a commit."""
+    if CONTRACT in files:
+        return parse(read(CONTRACT) or ""), f"its {CONTRACT}"
+    if found := detect(files, read):
+        return found
+    raise NightlabError(
+        f"{where} has no {CONTRACT} and no layout that nightlab knows",
+        f"write one: nightlab init (it asks nothing, and you edit {CONTRACT}), or start from: nightlab new NAME",
+    )
+
+
+def _some_files(folder: Path) -> list[Path]:
+    """The few files that decide about the layout: the top of the folder, and ``.auto``."""
+    return [p for base in (folder, folder / ".auto") if base.is_dir() for p in base.iterdir() if p.is_file()]

@@ -1,0 +1,273 @@
+"""A lab's whole contract, part by part: what ``lab.toml`` may say."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from nightlab.core.config.base import Command, Module, Part, fault
+from nightlab.core.config.proposers import RESERVED, Patches, Proposer, Thinker, Tuner
+from nightlab.core.config.units import allowed, megabytes
+from nightlab.core.types import Budget, Clock, Goal
+from nightlab.core.types import Metric as MetricRecord
+
+DEVICES = ("cuda", "mps", "cpu")
+Event = Literal["keep", "stall", "stop", "trouble"]
+Protection = Literal["files", "network", "processes", "privileges"]
+
+
+class Metric(Part):
+    """The number that is being improved."""
+
+    name: str = Field(pattern=r"^[\w.µ]+$")
+    goal: Goal = "minimise"
+    unit: str = ""
+    lowest: float = -math.inf
+    highest: float = math.inf
+    """Values beyond these are impossible: whoever measures one has tampered."""
+
+    def record(self) -> MetricRecord:
+        return MetricRecord(self.name, self.goal, self.unit)
+
+
+class Evaluator(Part):
+    """A trusted process that computes the metric and prints ``METRIC name=value``."""
+
+    command: Command
+    served: bool = False
+    """True: it calls a function that the candidate serves. False: it runs after the candidate ended."""
+    held_out: bool = False
+    """Whether, told NIGHTLAB_HELD_OUT=1, it also prints ``METRIC held_out=value`` on data that no search reads."""
+    warm: tuple[Module, ...] = ()
+    """Of one that is served: Python modules that it imports ahead."""
+    timed: bool = False
+    """True: what it measures is time, so nothing is started ahead while it works."""
+
+
+class Check(Part):
+    """A command that must succeed before a candidate may be kept."""
+
+    command: Command
+
+
+class BudgetPart(Part):
+    """How much training a trial may do, and the allowances around it. All times in seconds."""
+
+    clock: Clock = "wall"
+    amount: float = Field(default=300, gt=0)
+    startup: float = Field(default=120, gt=0)
+    evaluation: float = Field(default=300, gt=0)
+    wall_limit: float | None = Field(default=None, gt=0)
+    """The most wall-clock time that training may take, whatever the clock; by default from the amount."""
+
+    def record(self) -> Budget:
+        return Budget(self.clock, self.amount)
+
+    def longest(self) -> float:
+        """Seconds of wall-clock time after which training has failed. A CPU clock waits for neighbours."""
+        return self.wall_limit or {"wall": self.amount * 1.1 + 1, "cpu": self.amount * 8 + 60}.get(self.clock, 3600)
+
+
+class Budgets(BudgetPart):
+    """The budget, with what differs on one kind of device in a table of its own."""
+
+    cuda: dict[str, Any] = Field(default_factory=dict)
+    mps: dict[str, Any] = Field(default_factory=dict)
+    cpu: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _each_device(self) -> Budgets:
+        for device in DEVICES:
+            try:
+                self.on(device)
+            except ValidationError as error:
+                raise ValueError(f"{device}.{fault(error.errors()[0])}") from None
+        return self
+
+    def on(self, device: str) -> BudgetPart:
+        """The budget on ``device``: ``cuda``, ``mps`` or ``cpu``."""
+        common = self.model_dump(exclude=set(DEVICES))
+        return BudgetPart(**{**common, **getattr(self, device)})
+
+
+class Resources(Part):
+    """What one trial may use."""
+
+    cpus: int | None = Field(default=None, gt=0)
+    """Cores that a trial on a CPU needs; by default all, or with several slots an equal part."""
+    memory: str | None = None
+    disk: str = "4GB"
+    """Most that it may write: of its folder, of one file, and of each temporary folder."""
+    processes: int = Field(default=512, gt=0)
+    log: str = "2MB"
+    compiled: str = "1GB"
+    """Most that compilers may keep of what the baseline made them compile, for the others to start from."""
+
+    @field_validator("memory", "disk", "log", "compiled")
+    @classmethod
+    def _size(cls, value: str | None) -> str | None:
+        if value is not None:
+            megabytes(value)
+        return value
+
+
+class Data(Part):
+    """Folders outside the lab. ``~`` is the user's home; a trial finds them at the same place in its own."""
+
+    open: tuple[str, ...] = ()
+    """For the candidate and the evaluator."""
+    sealed: tuple[str, ...] = ()
+    """For the evaluator alone."""
+
+
+class SandboxPart(Part):
+    """What this lab can do without."""
+
+    allow_missing: tuple[Protection, ...] = ()
+
+
+class Stop(Part):
+    """When a session ends by itself. Without any of these it runs until it is stopped."""
+
+    hours: float | None = Field(default=None, gt=0)
+    experiments: int | None = Field(default=None, gt=0)
+    stall: int | None = Field(default=None, gt=0)
+    """Experiments in a row without a keep."""
+    tokens: int | None = Field(default=None, gt=0)
+    money: float | None = Field(default=None, gt=0)
+    """US dollars; like the tokens, all that proposers said their turns took."""
+    gain_per_hour: float | None = Field(default=None, gt=0)
+    """In the metric's unit: what an hour of a slot has to bring, or the session ends."""
+
+
+class HooksPart(Part):
+    """Your own commands around each experiment, trusted, each told of it as JSON on its standard input."""
+
+    before: Command | None = None
+    after: Command | None = None
+    """What it prints is told to the proposers."""
+
+
+class Notify(Part):
+    """Whom to tell that something happened, without the night waiting for it."""
+
+    command: Command | None = None
+    """Your own, trusted: told of it as JSON on its standard input."""
+    desktop: bool = False
+    webhook: str | None = Field(default=None, pattern=r"^https?://[^\s/]+")
+    """Where a JSON object is posted to."""
+    on: tuple[Event, ...] = ("keep", "stall", "stop", "trouble")
+    stall: int = Field(default=25, gt=0)
+    """After so many experiments in a row without a keep."""
+
+
+class Judge(Part):
+    """How a candidate is judged, and how the session keeps an eye on its own luck."""
+
+    rule: Literal["shrunk", "greedy", "strict", "replicate"] = "shrunk"
+    sigma: float | None = Field(default=None, ge=0)
+    """What you believe the noise of one trial to be, until the session knows better."""
+    alpha: float = Field(default=0.1, gt=0, lt=1)
+    """Of ``strict``: the chance that a candidate that is no better is kept."""
+    seeds: int = Field(default=3, ge=2, le=100)
+    """Of ``replicate``: how many seeds every candidate has."""
+    upkeep: int = Field(default=25, ge=0)
+    """After so many experiments the champion is measured again, as a self-test too; 0: never."""
+    confirm: float = Field(default=0.1, ge=0, le=0.5)
+    """Share of a session that is kept for confirming what it gained, at its end; 0: only when asked."""
+    hopeless: float = Field(default=0, ge=0, lt=1)
+    """Risk of giving up a winner, for ending trials early whose curve says that they can't win any more; 0: never."""
+
+
+class SearchPart(Part):
+    """Which genome a proposal starts from, and whether a short trial decides who gets a whole one."""
+
+    strategy: Literal["climb", "evolution", "tree"] = "climb"
+    pilot: float | None = Field(default=None, gt=0, lt=1)
+    """The share of the budget that a pilot has; without one every candidate gets its whole trial at once."""
+    eta: float = Field(default=3, gt=1)
+    """One pilot of so many is promoted, at least."""
+    shares: Literal["fixed", "earned"] = "fixed"
+    """Whether proposers have the shares that they are given, or those that their gains earn."""
+
+
+class CommonsPart(Part):
+    """Where findings are exchanged, and how much of a session goes into measuring those of others."""
+
+    remote: str = ""
+    """A git remote: a bare folder, an address for ssh, a forge. Without one only by name, or by bundles."""
+    share: float = Field(default=0.2, gt=0, le=0.3)
+    """Of a session's experiments, that measure what others found, at most."""
+    verifications: bool = False
+    """Whether ``nightlab sync`` publishes what was measured of others' findings."""
+
+
+class GenePart(Part):
+    """What a gene in WebAssembly finds here: one of another lab's that asks for more is not run."""
+
+    domain: str | None = None
+    """What it must do; without one anything will do."""
+    memory: str = "5MB"
+    fuel: int = Field(default=1_000_000, gt=0)
+    """Instructions for each unit of its task."""
+    functions: tuple[str, ...] = ()
+    """Host functions that the evaluator gives it."""
+
+    @field_validator("memory")
+    @classmethod
+    def _size(cls, value: str) -> str:
+        megabytes(value)
+        return value
+
+
+class Lab(Part):
+    """A contract."""
+
+    name: str = Field(pattern=r"^[\w.-]+$")
+    genome: tuple[str, ...] = Field(min_length=1)
+    command: Command | None = None
+    prepare: Command | None = None
+    warm: tuple[Module, ...] = ()
+    """Python modules that are imported ahead of each trial, in a process of its own: the slow ones."""
+    metric: Metric
+    evaluator: Evaluator | None = None
+    checks: tuple[Check, ...] = ()
+    budget: Budgets = Budgets()
+    limits: dict[str, str | float] = Field(default_factory=dict)
+    resources: Resources = Resources()
+    data: Data = Data()
+    environment: tuple[str, ...] = ()
+    """Names of variables that pass from the user's environment into a trial's."""
+    proposers: tuple[Proposer, ...] = (Patches(kind="patches"), Tuner(kind="tuner", share=2))
+    search: SearchPart = SearchPart()
+    sandbox: SandboxPart = SandboxPart()
+    judge: Judge = Judge()
+    hooks: HooksPart = HooksPart()
+    notify: Notify = Notify()
+    commons: CommonsPart | None = None
+    gene: GenePart | None = None
+    stop: Stop = Stop()
+
+    @field_validator("limits")
+    @classmethod
+    def _limits(cls, value: dict[str, str | float]) -> dict[str, str | float]:
+        for name, limit in value.items():
+            allowed(limit, 1.0, name)
+        return value
+
+    @field_validator("proposers")
+    @classmethod
+    def _told_apart(cls, value: tuple[Proposer, ...]) -> tuple[Proposer, ...]:
+        names = [part.called for part in value if isinstance(part, Thinker)]
+        for name in names:
+            if names.count(name) > 1 or name in RESERVED:
+                raise ValueError(f"{name!r} is the name of another proposer: give this one a name")
+        return value
+
+    @model_validator(mode="after")
+    def _measured_by_something(self) -> Lab:
+        if self.command is None and (self.evaluator is None or self.evaluator.served):
+            raise ValueError("give a command, an evaluator that needs none, or both")
+        return self

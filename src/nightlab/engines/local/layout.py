@@ -1,0 +1,157 @@
+"""How a trial is laid out in its folder: the lab's copies for its processes, how each starts, and its spec."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from nightlab.core.config import BudgetPart, Lab, megabytes
+from nightlab.core.types import Budget, Trial
+from nightlab.engines.local.caches import Caches
+from nightlab.engines.local.cgroup import Cgroup
+from nightlab.engines.local.trial_folder import MARK
+from nightlab.engines.slots import Slot
+from nightlab.sandbox.bubblewrap import Place, Sandbox, search_path
+from nightlab.sandbox.detect import find_sandbox
+from nightlab.storage.git import Repo, frozen_entries, in_genome
+
+GUEST = Path(__file__).resolve().parents[2] / "guest"
+PASSED = ("LANG", "LC_ALL", "TZ", "CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH")
+HELD_OUT = ("upkeep", "confirm", "transfer")  # trials that decide nothing in the search, and may see that data
+
+
+@dataclass
+class Layout:
+    """Lays out the trials of one session."""
+
+    repo: Repo
+    lab: Lab
+    budget: BudgetPart
+    device: str
+    sandbox: Sandbox
+    caches: Caches
+
+    def lay_out(
+        self, trial: Trial, slot: Slot, folder: Path, cgroup: Cgroup | None, onto: str | None = None
+    ) -> dict[str, Any]:
+        """Make a trial's copies of the lab, ``onto`` those of another commit if they are there; its spec."""
+        lab, evaluator = self.lab, self.lab.evaluator
+        work = self.repo.export(trial.commit, folder / "work", onto=onto)
+        if onto is None and self.caches.limit:
+            self.caches.give(folder / "compiled")
+        compiled = folder / "compiled" if self.caches.limit else None
+        starts = {"candidate": self._start(slot, folder, work, lab.data.open, writable=True, cache=compiled)}
+        copied = {"candidate": str(work)}
+        # Copies of their own: nothing that a candidate leaves behind can touch the evaluator or the checks.
+        if evaluator:
+            trusted = self.repo.export(trial.commit, folder / "trusted", onto=onto)
+            data = lab.data.open + lab.data.sealed
+            left = None if evaluator.served or not lab.command else work
+            starts["evaluator"] = self._start(slot, folder, trusted, data, writable=False, artefacts=left)
+            copied["evaluator"] = str(trusted)
+            if evaluator.held_out and (trial.purpose in HELD_OUT or (trial.purpose, trial.experiment) == ("search", 0)):
+                starts["evaluator"]["env"]["NIGHTLAB_HELD_OUT"] = "1"
+        if lab.checks:
+            checked = self.repo.export(trial.commit, folder / "checked", onto=onto)
+            starts["check"] = self._start(slot, folder, checked, lab.data.open, writable=True)
+            copied["check"] = str(checked)
+        budget = self.budget
+        return {
+            "ahead": None,
+            "command": shlex.split(lab.command) if lab.command else None,
+            "evaluator": shlex.split(evaluator.command) if evaluator else None,
+            "served": bool(evaluator and evaluator.served),
+            "checks": [shlex.split(check.command) for check in lab.checks] if trial.purpose == "search" else [],
+            "starts": starts,
+            "copies": copied,
+            "env": {**self._environment(trial, folder), **slot.environment()},
+            "slot": asdict(slot),
+            "clock": trial.budget.clock,
+            "amount": trial.budget.amount,
+            "startup": budget.startup,
+            "evaluation": budget.evaluation,
+            "wall_limit": _longest(budget, trial.budget),
+            "disk_mb": megabytes(lab.resources.disk),
+            "cgroup": str(cgroup.folder) if cgroup else None,
+            "memory_mb": megabytes(lab.resources.memory) if lab.resources.memory else None,
+            "processes": lab.resources.processes,
+            "log_bytes": int(megabytes(lab.resources.log) * 2**20),
+        }
+
+    def files(self, commit: str, work: Path) -> dict[str, dict[str, str]]:
+        """What a trial's copies have to hold, by path: all of it, and what the candidate must leave as it is."""
+        ids = self.repo.ids(commit, work)
+        # Its frozen files are compared too: not every sandbox keeps it from writing them. Mounts do not hold links.
+        frozen = {path: name for path, name in ids.items() if not in_genome(path, self.lab.genome) and " " not in name}
+        return {"ids": ids, "frozen": frozen}
+
+    def ahead(self) -> dict[str, dict[str, str]]:
+        """What is added to the environment of processes that are started ahead, by role; nothing if they can't be."""
+        lab, evaluator = self.lab, self.lab.evaluator
+        roles = {"candidate": (lab.command, lab.warm)}
+        if evaluator and evaluator.served:
+            roles["evaluator"] = (evaluator.command, evaluator.warm)
+        # Any other program would not wait for the go; and some starts would be ahead and some not, which don't compare.
+        wait = all(command and re.fullmatch(r"python[\d.]*", shlex.split(command)[0]) for command, _ in roles.values())
+        if not (lab.warm and wait and self.sandbox.movable) or {"startup_seconds", "wall_seconds"} & lab.limits.keys():
+            return {}
+        path = os.pathsep.join([str(GUEST / "warm"), str(GUEST)])
+        return {role: {"NIGHTLAB_WARM": ",".join(warm), "PYTHONPATH": path} for role, (_, warm) in roles.items()}
+
+    def _start(
+        self,
+        slot: Slot,
+        folder: Path,
+        copy: Path,
+        data: tuple[str, ...],
+        *,
+        writable: bool,
+        artefacts: Path | None = None,
+        cache: Path | None = None,
+    ) -> dict[str, Any]:
+        """How the sandbox starts a process in its copy of the lab, with a home in which only the data is found."""
+        tmp = folder / "tmp"
+        home = folder / f"home-{copy.relative_to(folder).parts[0]}"
+        home.mkdir(exist_ok=True)
+        tmp.mkdir(exist_ok=True)
+        frozen = tuple(frozen_entries(copy, self.lab.genome)) if writable else ()
+        scratch = int(megabytes(self.lab.resources.disk))
+        place = Place(copy, writable, frozen, home, tmp, data, scratch, self.device, artefacts, slot.gpu_node, cache)
+        return asdict(self.sandbox.start(place))
+
+    def _environment(self, trial: Trial, folder: Path) -> dict[str, str]:
+        names = (*PASSED, *self.lab.environment)
+        env = {name: os.environ[name] for name in names if name in os.environ}
+        return {
+            "LANG": "C.UTF-8",
+            **env,
+            "PATH": search_path(os.pathsep.join(["/usr/local/bin", "/usr/bin", "/bin"])),
+            "PYTHONPATH": str(GUEST),
+            "PYTHONUNBUFFERED": "1",
+            "PYTHONDONTWRITEBYTECODE": "1",  # a copy holds the commit's files and no other
+            "PYTHONHASHSEED": "0",
+            "NIGHTLAB_SEED": str(trial.seed),
+            "NIGHTLAB_CLOCK": trial.budget.clock,
+            "NIGHTLAB_BUDGET": f"{trial.budget.amount:g}"
+            if trial.budget.clock != "work"
+            else str(int(trial.budget.amount)),
+            "NIGHTLAB_DEVICE": self.device,
+            MARK: str(folder),
+        }
+
+
+def _longest(usual: BudgetPart, budget: Budget) -> float:
+    """Seconds of wall clock for a trial's training: the contract's, or more where its budget is larger than usual."""
+    same = usual.clock == budget.clock
+    part = usual if same else BudgetPart(clock=budget.clock, amount=budget.amount)
+    return part.longest() * (max(budget.amount / usual.amount, 1) if same else 1)
+
+
+def this_sandbox() -> Sandbox:
+    """The sandbox that works on this machine, in which a process can read our interpreter and the guest."""
+    return find_sandbox({Path(sys.prefix), Path(sys.base_prefix), GUEST})

@@ -1,0 +1,38 @@
+"""The lab's own preparation, before a session: data, tokenizer, whatever its contract says."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+from nightlab.core.config import Lab
+from nightlab.core.types import NightlabError
+from nightlab.sandbox.bubblewrap import search_path
+from nightlab.storage.git import Repo
+
+
+def run_prepare(repo: Repo, lab: Lab, commit: str, folder: Path) -> None:
+    """Run the lab's ``prepare`` command from a pristine copy: the human's own code, with network and home.
+
+    Raises NightlabError when it fails.
+    """
+    if lab.prepare is None:
+        return
+    place = folder / "prepare"
+    shutil.rmtree(place, ignore_errors=True)
+    work = repo.export(commit, place)
+    path = search_path(os.environ.get("PATH", ""))
+    try:
+        done = subprocess.run(shlex.split(lab.prepare), cwd=work, env={**os.environ, "PATH": path}, check=False)
+    except OSError as error:
+        raise NightlabError(f"the lab's prepare command can't be started: {error}", f"mend: {lab.prepare}") from error
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+    if done.returncode:
+        raise NightlabError(
+            f"the lab's prepare command failed with exit status {done.returncode}: {lab.prepare}",
+            f"run it by hand in {repo.lab} and mend what it says",
+        )

@@ -1,0 +1,50 @@
+"""What a finished trial yielded: its result and what its processes printed, as a measurement."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from nightlab.core.config import Lab
+from nightlab.core.text import plain
+from nightlab.core.types import Measurement
+from nightlab.engines.local import metric_text
+from nightlab.engines.local.machine_monitor import disturbance
+from nightlab.engines.local.trial_folder import read
+
+
+def measurement(lab: Lab, folder: Path, result: dict[str, Any], *, shared: bool) -> Measurement:
+    """The measurement of the trial in ``folder``. ``shared``: other trials of ours ran beside it."""
+    printed = read(folder / "candidate.log")
+    claims = metric_text.claims(printed)
+    # An evaluator's word is trusted; without one the metric is the candidate's own claim.
+    trusted = metric_text.metrics(read(folder / "evaluator.log")) if lab.evaluator else metric_text.metrics(printed)
+    metric = trusted.get(lab.metric.name)
+    if metric is None and not lab.evaluator:
+        metric = claims.get(lab.metric.name)
+    outcome, detail = result["outcome"], result.get("detail", "")
+    if outcome == "measured" and metric is None:
+        outcome, detail = (
+            "no metric",
+            f"it ended well, but nothing printed METRIC {lab.metric.name}=…",
+        )
+    if outcome == "crashed" and printed and detail.startswith("exit status"):
+        detail = f"{metric_text.crash_summary(printed)} ({detail})"
+    bounds = lab.metric
+    if outcome == "measured" and metric is not None and not bounds.lowest <= metric <= bounds.highest:
+        outcome, detail = "tampered", f"{bounds.name} {metric:g} is not in {bounds.lowest:g} to {bounds.highest:g}"
+    held_out = trusted.get("held_out") if lab.evaluator and lab.evaluator.held_out else None
+    secondary = {n: v for n, v in trusted.items() if n != lab.metric.name and (held_out is None or n != "held_out")}
+    known = {key: value for key, value in result.items() if key not in ("outcome", "detail")}
+    clock = json.loads((folder / "spec.json").read_text())["clock"] if known.get("machine") else ""
+    return Measurement(
+        outcome=outcome,
+        metric=metric if outcome == "measured" else None,
+        secondary=secondary,
+        held_out=held_out if outcome == "measured" else None,
+        detail=plain(detail, 400),
+        claims={name: value for name, value in claims.items() if name != lab.metric.name},
+        disturbed=disturbance(known["machine"], clock, shared=shared) if known.get("machine") else "",
+        **known,
+    )

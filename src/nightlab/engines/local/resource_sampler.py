@@ -1,0 +1,66 @@
+"""What a candidate's tree takes of the machine: looked at now and then, and held to what its trial may take."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from nightlab.engines.local.outcome import Ended
+from nightlab.engines.local.process_group import Children
+from nightlab.engines.local.usage import GPU_QUERY, folder_mb, gpu_mb, mapped_files_mb, nameless_mb, scratch_mb
+from nightlab.sandbox.bubblewrap import SCRATCH
+
+GPU_SAMPLE = 2.0  # seconds between looks at the GPU
+
+
+class Vitals:
+    """The most memory that a candidate's tree had at once, in MB, as far as looks from outside show it."""
+
+    def __init__(self, children: Children, *, gpu: bool) -> None:
+        self.children = children
+        self.peak_memory_mb = 0.0
+        self.peak_gpu_memory_mb = 0.0
+        self.gpu_asked = 0.0 if gpu else math.inf
+
+    def sample(self, spec: dict[str, Any], folder: Path) -> None:
+        """Look at the tree of the trial in ``folder``, and end it where it takes more than its spec allows."""
+        used, tree = 0.0, self.children.tree("candidate")
+        for process in tree:
+            with contextlib.suppress(psutil.Error):
+                used += process.memory_info().rss / 2**20
+        work, pids = folder / "work", [process.pid for process in tree]
+        on_disk, in_memory = nameless_mb(pids, work.stat().st_dev)
+        in_memory += scratch_mb(pids, SCRATCH, int(spec["disk_mb"]) * 2**20)
+        used += max(in_memory - mapped_files_mb(pids), 0)
+        self.peak_memory_mb = max(self.peak_memory_mb, used)
+        self._sample_gpu(pids)
+        limit = spec["memory_mb"]
+        if limit and used > limit:
+            raise Ended("over limit", f"it used {used:,.0f} MB of memory, {limit:,.0f} MB are allowed")
+        written = folder_mb(work) + folder_mb(folder / "compiled") + on_disk
+        if written == math.inf:
+            raise Ended("over limit", "it made folders that can't be looked into: too deep, or shut")
+        if written > spec["disk_mb"]:
+            raise Ended("over limit", f"it wrote {written:,.0f} MB, {spec['disk_mb']:,.0f} MB are allowed")
+
+    def _sample_gpu(self, pids: list[int]) -> None:
+        """Read what NVIDIA's tool said of the tree, or ask it again: it takes too long to be waited for."""
+        asked, now = self.children.roles.get("gpu"), time.monotonic()
+        if asked:
+            if self.children.status("gpu") is not None:
+                said = self.children.roles.pop("gpu").communicate()[0].decode(errors="replace")
+                self.peak_gpu_memory_mb = max(self.peak_gpu_memory_mb, gpu_mb(said, pids))
+        elif now - self.gpu_asked > GPU_SAMPLE:
+            self.gpu_asked = now
+            try:
+                self.children.roles["gpu"] = subprocess.Popen(
+                    GPU_QUERY, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+                )
+            except OSError:
+                self.gpu_asked = math.inf

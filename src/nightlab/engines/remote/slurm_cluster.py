@@ -1,0 +1,162 @@
+"""A Slurm cluster as the place where trials run: each trial is a job, submitted through submitit.
+
+Partition, account and the like are taken from sbatch's own variables, such as SBATCH_PARTITION.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from nightlab.core.types import NightlabError, Platform
+from nightlab.engines.remote.engine import Lost
+from nightlab.engines.remote.node import NEWS, Brought, Facts, News, Parcel, look, run
+
+AROUND = 15  # minutes beside a trial's own: the first one of a node prepares the lab's data there
+LATE = 5.0  # seconds that an answer may need to be seen here
+BASE = "base.bundle"
+MEND_NODE = "install the same nightlab on every node, in the folder where this one's environment is (docs/far.md)"
+
+
+class SlurmCluster:
+    """Jobs of one user. ``folder`` is seen by every node; ``scheduler`` may be submitit's ``local``, for tests.
+
+    Raises NightlabError when submitit or Slurm is not there, or nobody says how many jobs may wait at once.
+    """
+
+    def __init__(self, folder: Path, slots: int | None, scheduler: str = "slurm") -> None:
+        if slots is None:
+            raise NightlabError("a Slurm queue does not say how many trials fit at once", "say it: --slots 16")
+        self.folder, self.slots = folder, slots
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            import submitit
+
+            self.executor = submitit.AutoExecutor(folder, cluster=scheduler)
+        except ImportError:
+            raise NightlabError("submitit is not installed here", "pip install 'nightlab[slurm]'") from None
+        except RuntimeError as error:
+            mend = "run this where sbatch works, such as the cluster's login node"
+            raise NightlabError(f"there is no Slurm here: {error}", mend) from None
+        self.uncompleted = (submitit.core.utils.UncompletedJobError, submitit.core.utils.FailedJobError)
+        self._say(name="nightlab", timeout_min=AROUND, cpus_per_task=1)
+
+    def look(self, device: str | None) -> dict[str, Facts]:
+        """What a node is that this queue leads to; the others say it when a trial comes to them."""
+        if device != "cpu" and self._has_gpus():
+            self._say(gpus_per_node=1)
+        host, facts = self._ask(device)
+        return {host: facts}
+
+    def room(self, avoid: set[str]) -> int:
+        return self.slots
+
+    def trouble(self, avoid: set[str]) -> str:
+        """Nothing: that jobs wait in a queue is as it should be."""
+        return ""
+
+    def open(self, base: bytes, platform: Platform, seconds: float) -> None:
+        (self.folder / BASE).write_bytes(base)
+        self._say(timeout_min=math.ceil(seconds / 60) + AROUND, gpus_per_node=int(platform.device == "cuda"))
+
+    def send(self, parcel: Parcel, avoid: set[str]) -> SlurmJob:
+        if avoid:
+            self._say(slurm_exclude=",".join(sorted(avoid)))
+        board = self.folder / f"{parcel.trial.id}.phase"
+        board.unlink(missing_ok=True)
+        return SlurmJob(self, self.executor.submit(on_node, parcel, self.folder / BASE, board), board)
+
+    def _ask(self, device: str | None) -> tuple[str, Facts]:
+        job = self.executor.submit(who, device)
+        try:
+            host, facts = job.result()
+            return str(host), facts
+        except self.uncompleted as error:
+            raise NightlabError(f"a job that asks what a node is failed: {_last(str(error))}", MEND_NODE) from None
+
+    def _say(self, **words: Any) -> None:
+        self.executor.update_parameters(**words)
+
+    def _has_gpus(self) -> bool:
+        """Whether the partition that jobs go to has any."""
+        try:
+            said = subprocess.run(["sinfo", "-h", "-o", "%G"], capture_output=True, text=True, timeout=30).stdout
+        except (OSError, subprocess.TimeoutExpired):
+            return False
+        return "gpu" in said
+
+
+class SlurmJob:
+    """One job."""
+
+    def __init__(self, cluster: SlurmCluster, job: Any, board: Path) -> None:
+        self.cluster, self.job, self.board = cluster, job, board
+        self._over_since: float | None = None
+        self._news, self._looked = News(), 0.0
+
+    def done(self) -> bool:
+        """Whether it has answered, or ended without: an answer may come late through a shared disk."""
+        if self.job.paths.result_pickle.exists():
+            return True
+        if self._over_since is None and self.job.done():
+            self._over_since = time.monotonic()
+        return self._over_since is not None and time.monotonic() - self._over_since > LATE
+
+    def result(self) -> tuple[str, Brought]:
+        try:
+            if not self.job.paths.result_pickle.exists():
+                raise Lost(f"its job {self.job.job_id} ended without an answer: {_last(self.job.stderr() or '')}")
+            host, brought = self.job.result()
+            return str(host), brought
+        except self.cluster.uncompleted as error:
+            said = _last(str(error))
+            if "ModuleNotFoundError" in said:
+                raise NightlabError(f"a node can't run nightlab: {said}", MEND_NODE) from None
+            raise Lost(f"its job {self.job.job_id} failed: {said}") from None
+        finally:
+            for left in (self.board, *self.cluster.folder.glob(f"{self.job.job_id}_*")):
+                left.unlink(missing_ok=True)
+
+    def cancel(self) -> None:
+        with contextlib.suppress(Exception):  # it ended meanwhile
+            self.job.cancel()
+
+    def news(self) -> News:
+        if time.monotonic() - self._looked > NEWS:
+            self._looked = time.monotonic()
+            with contextlib.suppress(OSError, ValueError):
+                phase, since, curve = json.loads(self.board.read_text())
+                self._news = News(phase, since, curve.encode())
+        return self._news
+
+
+def who(device: str | None) -> tuple[str, Facts]:
+    """The job that says what its node is."""
+    return socket.gethostname(), look(device)
+
+
+def on_node(parcel: Parcel, base: Path, board: Path) -> tuple[str, Brought]:
+    """The job: runs a trial, and says on which node."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt  # which ends the trial; submitit would go on
+
+    def tell(news: News) -> None:
+        with contextlib.suppress(OSError):
+            board.write_text(json.dumps([news.phase, news.since, news.curve.decode()]))
+
+    signal.signal(signal.SIGTERM, stop)
+    return socket.gethostname(), run(parcel, base.read_bytes(), tell)
+
+
+def _last(said: str) -> str:
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    return next((line for line in reversed(lines) if "Error" in line), lines[0] if lines else "no reason given")

@@ -1,0 +1,179 @@
+"""Slots: the parts that a machine is shared out in, each for one trial at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from nightlab.core.types import NightlabError
+
+TOPOLOGY = Path("/sys/devices/system/cpu")
+GPUS = ("nvidia-smi", "--query-gpu=index,uuid,pci.bus_id,name", "--format=csv,noheader")
+DRIVER = Path("/proc/driver/nvidia/gpus")
+CALM = 0.9  # of the speed that a slot has alone: below it slots are in each other's way
+# Reads more than a cache holds, and computes: says how often it did so within 0.3 s.
+PROBE = """
+import sys, time
+whole, part = memoryview(bytearray(1 << 26)), 1 << 20
+for line in sys.stdin:
+    end, count = time.perf_counter() + 0.3, 0
+    while time.perf_counter() < end:
+        bytes(whole[count * part % len(whole) :][:part])
+        sum(range(2_000))
+        count += 1
+    print(count, flush=True)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """What one trial has to itself. Without cores or a GPU of its own: whatever the machine has."""
+
+    number: int = 0
+    cores: tuple[int, ...] = ()
+    gpu: str = ""
+    """Its UUID."""
+    gpu_node: str = ""
+    """Its entry in ``/dev``."""
+
+    def environment(self) -> dict[str, str]:
+        """What tells a program to stay in its slot. It is also pinned there."""
+        threads = {"OMP_NUM_THREADS": str(len(self.cores))} if self.cores else {}
+        return threads | ({"CUDA_VISIBLE_DEVICES": self.gpu} if self.gpu else {})
+
+
+WHOLE = Slot()
+
+
+def share_out(device: str, count: int | None = None, cpus: int | None = None, memory_mb: float = 0.0) -> list[Slot]:
+    """``count`` slots that are alike, or as many as there is room for: one for each GPU of a kind, or ``cpus`` cores.
+
+    One alone has the whole machine. Two threads of one core are not two cores.
+    Raises NightlabError when there is no room for so many.
+    """
+    gpus, cores = _gpus() if device == "cuda" else [], _cores()
+    if count is None:
+        count = len(gpus) or (len(cores) // cpus if cpus and device == "cpu" else 1)
+        if memory_mb:
+            count = min(count, int(psutil.virtual_memory().total / 2**20 / memory_mb))
+    if count <= 1:
+        return [WHOLE]
+    if gpus and count > len(gpus):
+        raise NightlabError(
+            f"{count} slots need {count} GPUs of one kind, and there are {len(gpus)}",
+            "trials that share a GPU don't compare: ask for fewer, or --slots auto",
+        )
+    each = cpus if cpus and device == "cpu" else len(cores) // count
+    if not each or each * count > len(cores):
+        raise NightlabError(
+            f"{count} slots of {each or 1} cores need {(each or 1) * count}, and this machine has {len(cores)} for us",
+            "ask for fewer, or --slots auto",
+        )
+    slots = []
+    for number in range(count):
+        uuid, node = gpus[number] if gpus else ("", "")
+        slots.append(Slot(number, tuple(cores[number * each : (number + 1) * each]), uuid, node))
+    return slots
+
+
+def described(slots: Sequence[Slot]) -> str:
+    """The class of the slots, in words: numbers compare within it only. Empty for the whole machine."""
+    if len(slots) == 1:
+        return ""
+    return f"{len(slots)} slots of {len(slots[0].cores)} {'cores' if len(slots[0].cores) > 1 else 'core'}"
+
+
+def crowding(slots: Sequence[Slot]) -> float:
+    """How fast a slot is while all of them work, of its speed alone (1.0: they are not in each other's way)."""
+    probes = [
+        subprocess.Popen([sys.executable, "-c", PROBE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for _ in slots
+    ]
+    try:
+        for probe, slot in zip(probes, slots, strict=True):
+            pin(probe.pid, slot.cores)
+
+        def speed(of: Sequence[subprocess.Popen[str]]) -> float:
+            for probe in of:
+                assert probe.stdin
+                probe.stdin.write("go\n")
+                probe.stdin.flush()
+            return statistics.mean(int(probe.stdout.readline()) for probe in of if probe.stdout)
+
+        speed(probes)
+        ratios = [speed(probes) / max(speed([probe]), 1) for probe in probes[:3]]
+    finally:
+        for probe in probes:
+            probe.kill()
+            probe.communicate()
+    return statistics.median(ratios)
+
+
+def gone(slot: Slot) -> str:
+    """Whether the slot's GPU, or the only one, has fallen off the bus, in words; empty where nobody can say."""
+    which = [f"--id={slot.gpu}"] if slot.gpu else []
+    try:
+        done = subprocess.run(
+            ["nvidia-smi", *which, "--query-gpu=name", "--format=csv,noheader"],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+    except subprocess.TimeoutExpired:
+        return f"the GPU {slot.gpu} hangs".replace("  ", " ")
+    except OSError:
+        return ""
+    said = (done.stdout.strip() or done.stderr.strip()).splitlines()
+    return f"the GPU {slot.gpu} is gone: {said[0] if said else 'no answer'}" if done.returncode else ""
+
+
+def pin(pid: int, cores: Sequence[int]) -> None:
+    """Keep a process, and what it will start, on these cores, where the system can."""
+    if cores and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(pid, cores)
+
+
+def _cores() -> list[int]:
+    """Processors that we may use, one for each core."""
+    if not hasattr(os, "sched_getaffinity"):
+        return list(range(psutil.cpu_count(logical=False) or os.cpu_count() or 1))
+    found: dict[str, int] = {}
+    for cpu in sorted(os.sched_getaffinity(0)):
+        siblings = TOPOLOGY / f"cpu{cpu}" / "topology" / "thread_siblings_list"
+        name = str(cpu)
+        with contextlib.suppress(OSError):
+            name = siblings.read_text()
+        found.setdefault(name, cpu)
+    return list(found.values())
+
+
+def _gpus() -> list[tuple[str, str]]:
+    """UUID and entry in ``/dev`` of each GPU that we may use and that is like the first."""
+    try:
+        out = subprocess.run(GPUS, capture_output=True, text=True, timeout=20, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return []
+    rows = [[field.strip() for field in line.split(",", 3)] for line in out.splitlines() if line.count(",") >= 3]
+    if (wanted := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+        names = wanted.split(",")
+        rows = [row for name in names for row in rows if name and (name == row[0] or row[1].startswith(name))]
+    return [(uuid, _node(bus)) for _, uuid, bus, name in rows if name == rows[0][3]]
+
+
+def _node(bus: str) -> str:
+    """A GPU's entry in ``/dev``; empty where the driver does not say."""
+    # The tool writes eight digits of the domain, the driver four.
+    folder = DRIVER / bus.lower().removeprefix("0000")
+    with contextlib.suppress(OSError):
+        for line in (folder / "information").read_text().splitlines():
+            if line.startswith("Device Minor:"):
+                return f"nvidia{line.split(':')[1].strip()}"
+    return ""

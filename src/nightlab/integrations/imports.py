@@ -1,0 +1,164 @@
+"""Somebody else's night as a session that can be looked at: nothing runs in it, and nothing counts as measured."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from nightlab import __version__
+from nightlab.core.config import BudgetPart
+from nightlab.core.types import REPORTED, Candidate, Goal, Measurement, Metric, NightlabError, Platform, Verdict
+from nightlab.integrations.foreign import Claim, Log, read
+from nightlab.session.preflight import contract_at
+from nightlab.session.session import fresh_tag
+from nightlab.storage.git import Repo, make_repo
+from nightlab.storage.ledger import LEDGER, Ledger, make_state_folder, write_results
+
+UNKNOWN = Platform("cpu", "", "an unknown machine", 0, "unknown", "unknown")
+HASH = re.compile(r"[0-9a-f]{4,40}")
+
+
+def bring_in(
+    file: Path, lab: Path | None, branch: str | None, tag: str | None, goal: Goal | None, folder: Path | None
+) -> tuple[Path, str, Log]:
+    """Write a session from another program's log. Returns its lab's folder, its tag, and what was read.
+
+    ``lab``: the repository in which its commits are; the session is put beside those of that lab. Without one a new
+    ``folder`` is made, a repository of its own that holds the file. Raises NightlabError for what can't be read.
+    """
+    try:
+        raw = file.read_bytes()
+    except OSError as error:
+        raise NightlabError(f"{file} can't be read: {error.strerror}", "give a results.tsv or a log.jsonl") from None
+    log = read(raw, str(file), goal)
+    if lab is None:
+        home = _home(file, folder, log)
+        repo, commits = Repo(home), _Commits(None, "")
+    else:
+        home, repo = lab, Repo(lab)
+        commits = _Commits(repo, branch or "HEAD")
+    short = (branch or "").split("/")[-1]
+    tag = fresh_tag(repo, tag or re.sub(r"[^\w.+-]+", "-", short).strip("-.+") or "imported")
+    facts = _facts(file, raw, log, repo, commits, tag)
+    state = make_state_folder(repo.lab) / tag
+    state.mkdir(exist_ok=True)
+    draft = state / f"{LEDGER}.new"
+    draft.unlink(missing_ok=True)
+    clock = [log.claims[0].at or 0.0]
+    ledger = Ledger(draft, clock=lambda: clock[0])
+    with ledger.at_once():
+        ledger.open_session(facts)
+        for claim, candidate, at in _candidates(log, commits):
+            clock[0] = at
+            _write(ledger, log, claim, candidate)
+    metric = Metric(log.metric, log.goal, log.unit)
+    write_results(state / "results.tsv", metric, ledger)
+    for number, commit in commits.astray(ledger):
+        repo.keep_reachable(tag, f"{number:06d}", commit)
+    ledger.close()
+    os.replace(draft, state / LEDGER)
+    return home, tag, log
+
+
+class _Commits:
+    """The commits that a log names, as far as a repository has them, and when those on its branch were made."""
+
+    def __init__(self, repo: Repo | None, branch: str) -> None:
+        self.repo, self.branch = repo, branch
+        self.known: dict[str, str] = {}
+        self.on_branch: dict[str, float] = {}
+        if repo is not None:
+            if repo.resolve(branch) is None:
+                raise NightlabError(f"{repo.lab} has no branch {branch}", "see: git branch --all")
+            self.on_branch = repo.history(branch)
+
+    def full(self, said: str) -> str:
+        """The whole id of a commit that a log names; what it says, where the repository has none."""
+        if self.repo is None or not HASH.fullmatch(said):
+            return said
+        if said not in self.known:
+            near = (commit for commit in self.on_branch if commit.startswith(said))
+            self.known[said] = next(near, None) or self.repo.resolve(said) or said
+        return self.known[said]
+
+    def tree(self, commit: str) -> str:
+        return self.repo.tree(commit) if self.repo and len(commit) == 40 and commit in self.known.values() else ""
+
+    def astray(self, ledger: Ledger) -> Iterator[tuple[int, str]]:
+        """The experiments whose commit is there, but on no branch that we know of: git would forget it."""
+        for experiment in ledger.experiments():
+            commit = experiment.candidate.commit
+            if len(commit) == 40 and commit not in self.on_branch and commit in self.known.values():
+                yield experiment.number, commit
+
+
+def _candidates(log: Log, commits: _Commits) -> Iterator[tuple[Claim, Candidate, float]]:
+    """Each row as a candidate on the last kept one, with its time: its own, its commit's, or only its place."""
+    champion, at = "", 0.0
+    for claim in log.claims:
+        commit = commits.full(claim.commit)
+        at = max(claim.at or commits.on_branch.get(commit, 0.0), at)
+        tree = commits.tree(commit)
+        yield claim, Candidate(commit, champion or commit, tree, log.by, claim.description or "(no description)"), at
+        if claim.status == "keep":
+            champion = commit
+
+
+def _write(ledger: Ledger, log: Log, claim: Claim, candidate: Candidate) -> None:
+    claims = {"peak_vram_mb": claim.memory_mb} if claim.memory_mb is not None else {}
+    outcome: Any = "crashed" if claim.status == "crash" else REPORTED
+    measured = Measurement(outcome, claim.value, secondary=claim.others, detail=claim.detail, claims=claims)
+    detail = f"by {log.by}, line {claim.line}{f', {claim.detail}' if claim.detail else ''}; not measured by nightlab"
+    ledger.judge(ledger.propose(candidate), measured, Verdict(claim.status, REPORTED, detail))
+
+
+def _facts(file: Path, raw: bytes, log: Log, repo: Repo, commits: _Commits, tag: str) -> dict[str, Any]:
+    base = commits.full(log.claims[0].commit)
+    genome = ["**"]
+    if commits.tree(base):
+        with suppress(NightlabError):  # its layout may be one that we don't know
+            genome = list(contract_at(repo, base)[0].genome)
+    metric = {"name": log.metric, "goal": log.goal, "unit": log.unit}
+    return {
+        "tag": tag,
+        "base": base,
+        "lab": {
+            "name": re.sub(r"[^\w.-]+", "-", log.name).strip("-.") or log.by,
+            "genome": genome,
+            "command": "false",  # nothing runs here
+            "metric": metric,
+        },
+        "source": f"imported from {file.name}",
+        "budget": BudgetPart().model_dump(),
+        "platform": asdict(UNKNOWN),
+        "version": __version__,
+        "allowed": [],
+        "imported": {
+            "file": file.name,
+            "sha256": hashlib.sha256(raw).hexdigest(),
+            "by": log.by,
+            "at": time.time(),
+            "branch": commits.branch,
+            "faults": list(log.faults[:20]),
+        },
+    }
+
+
+def _home(file: Path, folder: Path | None, log: Log) -> Path:
+    """A new repository that holds the file: where a session lives whose commits nobody has."""
+    names = [Path("imported"), *(Path(f"imported-{n}") for n in range(2, 1000))]
+    home = folder or next(name for name in names if not name.exists())
+    if home.exists():
+        raise NightlabError(f"{home} exists already", "choose another name, or --repo FOLDER for a repository")
+    home.mkdir(parents=True)
+    shutil.copyfile(file, home / file.name)
+    make_repo(home, f"{file.name} of {log.by}, imported")
+    return home

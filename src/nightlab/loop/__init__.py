@@ -1,0 +1,1 @@
+"""The experiment loop: propose, run, judge, record, repeat."""

@@ -1,0 +1,60 @@
+"""What a proposer is told at its turn, put together from the ledger, the human's files and what waits for a slot."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from nightlab.core.config import STRATEGY
+from nightlab.core.types import Candidate, Experiment
+from nightlab.judge import Noise, smallest_effect
+from nightlab.proposers import Briefing, Found, Refused
+from nightlab.session.session import Session
+from nightlab.storage.ledger import read_notes
+
+BEST, LAST = 100, 2000  # experiments that a proposer is told of: so that a turn costs the same in a long session
+PAST_REFUSALS = 100
+REMARKS = 10  # of the human's own command
+PAIRS = 4  # of the confirmation of which it speaks
+
+
+def brief(
+    session: Session,
+    noise: Noise,
+    parent: Experiment | None,
+    waiting: Sequence[Candidate],
+    found: Sequence[Found] = (),
+) -> Briefing:
+    """The briefing of a turn that starts from ``parent``, or the champion; ``waiting`` are about to be tried.
+
+    ``found`` is what other labs say.
+    """
+    ledger, champion = session.ledger, session.champion_to_be()
+    number, now = ledger.next_number(), time.time()
+    past = ledger.outline(session.metric.goal, BEST, LAST)
+    refused = ledger.notes("refused", last=PAST_REFUSALS)
+    return Briefing(
+        metric=session.metric,
+        device=session.device,
+        genome=session.genome((parent or champion).candidate.commit),
+        champion=champion,
+        history=[*past, *(Experiment(number + i, candidate, now) for i, candidate in enumerate(waiting))],
+        parent=parent,
+        lab=session.lab,
+        budget=session.budget.record(),
+        program=_strategy(session),
+        notes=read_notes(session.folder),
+        remarks=[(n["number"], n["said"]) for n in ledger.notes("hook after", last=REMARKS) if n["said"]],
+        refused=[Refused(n["proposer"], n["reason"], n["hypothesis"], n.get("usage", {})) for n in refused],
+        found=found,
+        sigma=noise.sigma,
+        detectable=smallest_effect(noise, PAIRS),
+    )
+
+
+def _strategy(session: Session) -> str:
+    """The human's strategy as it stands in the working copy: an edit counts from the next turn on."""
+    try:
+        return (session.repo.lab / STRATEGY).read_text(errors="replace")
+    except OSError:
+        return ""

@@ -1,0 +1,153 @@
+"""Making candidates: a proposal as a commit, the record of what it changes, and its place in the ledger."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from nightlab.core.source import same_program, syntax_fault
+from nightlab.core.text import one_line
+from nightlab.core.types import Candidate
+from nightlab.loop.duplicates import Tried, told
+from nightlab.proposers import Proposal, changes, find_constants, same_moves
+from nightlab.proposers.selection import theme
+from nightlab.session.replicates import HUMAN
+from nightlab.session.session import Session
+from nightlab.storage.git import OutOfScope, PatchConflict
+
+MOST = 40  # parts of a genome that a change is said to be about
+
+
+class Making:
+    """Makes the candidates of one session, and admits those that were never tried."""
+
+    def __init__(self, session: Session) -> None:
+        self.session, self.ledger, self.tried = session, session.ledger, Tried(session)
+
+    def realise(self, proposal: Proposal, parent: str, old: Candidate | None = None) -> Candidate:
+        """The proposal as a commit on ``parent``; a queued patch that conflicts there, on the baseline.
+
+        An idea that collides with what was kept may still beat it: then the lineage branches. ``old``: what was made of
+        the proposal before; its change is made again. Raises PatchConflict where that can't be, and OutOfScope.
+        """
+        repo = self.session.repo
+        if proposal.base and not old:
+            old = self._of(
+                repo.commit_patch(proposal.base, proposal.patch, proposal.hypothesis), proposal.base, proposal
+            )
+        if not (proposal.patch or old):
+            commit = repo.commit_files(parent, proposal.files, proposal.hypothesis)
+            return self._of(commit, parent, proposal)
+        only = bool(proposal.files or proposal.on) or proposal.proposer == HUMAN
+        for on in dict.fromkeys((parent, parent if only else self.session.base)):
+            try:
+                if old:
+                    return self.again(proposal, old, on)
+                commit = repo.commit_patch(on, proposal.patch, proposal.hypothesis)
+                return self._carried(commit, on, proposal)
+            except PatchConflict as conflict:
+                last = conflict
+        raise last
+
+    def again(self, proposal: Proposal, old: Candidate, on: str) -> Candidate:
+        """The change of a candidate made again on another genome: three-way, or constants by their names.
+
+        Constants stand in one block, where two changes of different ones conflict as texts. Raises PatchConflict, and
+        OutOfScope.
+        """
+        repo = self.session.repo
+        try:
+            commit = repo.commit_patch(on, repo.diff(old.parent, old.commit), proposal.hypothesis)
+        except PatchConflict:
+            if (files := self._moved(old, on)) is None:
+                raise
+            commit = repo.commit_files(on, files, proposal.hypothesis)
+        return self._carried(commit, on, proposal)
+
+    def _carried(self, commit: str, on: str, proposal: Proposal) -> Candidate:
+        """What became of a change on another genome. Raises OutOfScope when that one holds it already."""
+        repo = self.session.repo
+        if repo.tree(commit) == repo.tree(on):
+            champion = on == self.session.champion_to_be().candidate.commit
+            raise OutOfScope(f"{'the champion' if champion else 'its parent'} holds this change already")
+        return self._of(commit, on, proposal)
+
+    def _moved(self, old: Candidate, on: str) -> dict[str, str] | None:
+        """The files of the genome at ``on`` with a candidate's changes of constants; None if it changes more."""
+        before, after, now = (self.session.genome(commit) for commit in (old.parent, old.commit, on))
+        files = {}
+        for path in self.session.repo.changed(old.parent, old.commit):
+            was, wanted, there = before.get(path, ""), after.get(path, ""), now.get(path, "")
+            made = same_moves(path, was, wanted, there, self.session.device)
+            if made is None:
+                return None
+            files[path] = made
+        return files
+
+    def _of(self, commit: str, parent: str, proposal: Proposal) -> Candidate:
+        made = self.candidate(commit, parent, proposal.proposer, proposal.hypothesis, proposal.source)
+        return replace(made, usage=dict(proposal.usage))
+
+    def baseline(self) -> Candidate:
+        baseline = self.session.baseline_candidate()
+        genome = self.session.genome(baseline.commit)
+        program = self.tried.fingerprint(genome)
+        return replace(baseline, constants=_constants(genome, self.session.device), program=program)
+
+    def candidate(self, commit: str, parent: str, proposer: str, hypothesis: str, source: str = "") -> Candidate:
+        """The record of a candidate, with what it really changes.
+
+        Raises OutOfScope when it changes something other than the genome, nothing at all, or does not parse.
+        """
+        repo, session = self.session.repo, self.session
+        hypothesis = one_line(hypothesis)
+        touched = repo.check_scope(parent, commit, session.lab.genome)
+        if not touched:
+            raise OutOfScope("it changes nothing")
+        genome = session.genome(commit)
+        for path in touched:
+            if fault := syntax_fault(path, genome.get(path, "")):
+                raise OutOfScope(f"it does not parse: {fault}")
+        before = session.genome(parent)
+        if all(same_program(path, before.get(path, ""), genome.get(path, "")) for path in touched):
+            raise OutOfScope("it changes nothing but layout, comments or seeds, and the seeds are not its own")
+        after = _constants(genome, session.device)
+        words = changes(_constants(before, session.device), after)
+        return Candidate(
+            commit=commit,
+            parent=parent,
+            tree=repo.tree(commit),
+            proposer=proposer,
+            hypothesis=hypothesis,
+            lines=session.lines(commit),
+            constants=after,
+            changes=words,
+            source=source,
+            program=self.tried.fingerprint(genome),
+            theme=tuple(sorted(theme(before, genome))[:MOST]),
+        )
+
+    def admit(self, candidate: Candidate, *, twins: bool = False) -> int:
+        """Record a candidate that was never tried, unless ``twins`` may be, and keep its commit reachable.
+
+        Raises OutOfScope for a genome that was tried.
+        """
+        if not twins:
+            self.require_new(candidate)
+        number = self.ledger.next_number()
+        self.session.repo.keep_reachable(self.session.tag, f"{number:06d}", candidate.commit)
+        self.ledger.propose(candidate)
+        return number
+
+    def require_new(self, candidate: Candidate) -> None:
+        if twin := self.tried.same(candidate):
+            same = "genome" if twin.candidate.tree == candidate.tree else "program, in other words,"
+            raise OutOfScope(f"it is the same {same} as experiment {twin.number}: {told(twin)}")
+
+
+def _constants(genome: dict[str, str], device: str) -> dict[str, object]:
+    """The constants of all genome files; names of a second file carry its path."""
+    found: dict[str, object] = {}
+    for path, text in genome.items():
+        for name, constant in find_constants(text, device).items():
+            found[name if name not in found else f"{path}:{name}"] = constant.value
+    return found

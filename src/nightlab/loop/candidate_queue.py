@@ -1,0 +1,367 @@
+"""Candidates: proposed while trials run, made ready, and admitted as experiments when there is room for a trial."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from nightlab.commons.proposer import Transplant
+from nightlab.core.observer import View
+from nightlab.core.text import one_line
+from nightlab.core.types import Candidate, Experiment, Spent
+from nightlab.judge import Noise
+from nightlab.loop.briefing import brief
+from nightlab.loop.candidate_builder import Making
+from nightlab.loop.duplicates import told
+from nightlab.loop.proposal_task import Thought
+from nightlab.proposers import Briefing, Proposal, Refused, make_proposers
+from nightlab.proposers.command import Workplace
+from nightlab.proposers.selection import make_search, worth
+from nightlab.proposers.shares import cost_of
+from nightlab.session.credit import earned, earned_by
+from nightlab.session.replicates import ABLATION, HUMAN
+from nightlab.session.session import Session
+from nightlab.storage.git import OutOfScope, PatchConflict
+from nightlab.storage.ledger import done_with, handed_in
+
+REFUSALS = 25  # in a row, of each that thinks, before a session has nothing left: an outage fails all their turns
+MISFITS = 4  # per slot, proposals that wait at most, those that fit nothing yet included
+MOMENT = 0.05  # seconds that a free slot waits for a thought
+FAREWELL = 10.0  # seconds that a thought has to end
+RECALLED = 200  # judged experiments whose gains a session that resumes counts for their proposers
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A candidate that waits for a slot; none if the proposal did not fit, which may change with what runs.
+
+    ``parent`` is the genome that the search asked for; without one it is the ``champion`` of its time, a commit.
+    ``after``: how many experiments there were by then.
+    """
+
+    proposal: Proposal
+    candidate: Candidate | None
+    champion: str
+    parent: Experiment | None
+    after: int
+
+    @property
+    def theme(self) -> frozenset[str]:
+        return frozenset(self.candidate.theme if self.candidate else ())
+
+
+class Candidates:
+    """Where a session's experiments come from. As many are made ready as there are ``slots``; a kill loses those alone.
+
+    One proposer thinks at a time, and knows what the one before it proposed. Only when it may take minutes, and a slot
+    has nothing to do, another has a turn meanwhile, one that takes none.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        view: View,
+        seed: int = 0,
+        slots: int = 1,
+        noise: Callable[[], Noise] = lambda: Noise(0.0, 0.0),
+        pinned: Callable[[], int | None] = lambda: None,
+    ) -> None:
+        self.session, self.ledger, self.view, self.slots, self.noise = session, session.ledger, view, slots, noise
+        self.pinned = pinned
+        had, used = self.ledger.proposals_by(), self.ledger.sources()
+        place = Workplace(session.repo, session.lab, session.sandbox, session.folder / "proposers")
+        self.transplant = Transplant(session, had, used, noise) if session.lab.commons else None
+        more = {Transplant.name: (self.transplant, self.transplant.weight)} if self.transplant else None
+        failed = self.ledger.refusals_by()
+        self.proposers = make_proposers(session.lab, session.repo.lab, had, used, seed, place, more, failed)
+        self.earnings = self.proposers.earnings
+        self.search = make_search(session.lab.search, session.metric, seed)
+        for experiment in self.ledger.judged(last=self.search.memory):
+            self.search.tell(experiment)
+        self.making = Making(session)
+        self._remember()
+        self._champion = self.ledger.champion()
+        self.nothing_left = ""
+        self.spent = Spent()  # by turns that have ended; whoever needs it adds what was before
+        self._halted = False
+        self._thought: Thought | None = None
+        self._quick: Thought | None = None  # of one that is asked while a slow one thinks
+        self._quick_dry = False
+        self._ready: list[Ready] = []
+        self._dry = False  # the proposers had nothing, as things stood
+        self._outdated = False  # a trial has ended since the thought that is under way began
+        self._refused = 0  # in a row
+
+    def next(self, *, idle: bool) -> int | None:
+        """The number of a new experiment; None while its proposer still thinks, or when nothing is left.
+
+        ``idle``: nothing runs whose result could give a proposer another idea.
+        """
+        while not self.nothing_left:
+            self.think(wait=0.0 if self._ready else MOMENT)
+            if not self._ready and self._thought:
+                self._ask_a_quick_one(self._thought)
+            if not self._ready:
+                if self._dry and idle and self.proposers.wakes == math.inf:
+                    self.nothing_left = "the proposers have nothing left to propose"
+                if self._dry or self._thought:
+                    return None
+            elif (ready := self._choice()) is None:
+                return None
+            elif (number := self._take(ready)) is not None:
+                return number
+        return None
+
+    def think(self, wait: float = 0.0) -> None:
+        """Have the next candidate made ready while trials run, the baseline's too. Raises what a proposer raised."""
+        self._take_up_tries()
+        if time.monotonic() >= self.proposers.wakes:
+            self._dry = False  # somebody has rested
+        self._end_quick()
+        fit = sum(ready.candidate is not None for ready in self._ready)
+        enough = fit >= self.slots or len(self._ready) >= MISFITS * self.slots
+        if enough or self._dry or self.nothing_left or self._halted:
+            return
+        if self._thought is None:
+            if self._quick:
+                return
+            self._thought = Thought(self.proposers.propose, self._brief())
+        self._thought.join(wait)
+        if self._thought.is_alive():
+            return
+        thought, self._thought, self._quick_dry = self._thought, None, False
+        thought.waits(slot=False)
+        self._dry = thought.proposal is None and not self.proposers.overtaken and not self._outdated
+        self._outdated = False
+        waited = {"waited": thought.waited} if thought.waited else {}
+        self._hear(thought, {} if self._note_failed(waited) else waited)
+
+    def _ask_a_quick_one(self, slow: Thought) -> None:
+        """A slot has nothing to do but wait for a thought: if that may take minutes, ask one that takes none."""
+        slow.waits(slot=True)
+        if self._quick is None and self.proposers.slow and not (self._quick_dry or self._halted):
+            self._quick = Thought(self.proposers.quick, self._brief())
+        self._end_quick(wait=MOMENT)
+
+    def _end_quick(self, wait: float = 0.0) -> None:
+        if self._quick is None:
+            return
+        self._quick.join(wait)
+        if not self._quick.is_alive():
+            quick, self._quick = self._quick, None
+            self._quick_dry = quick.proposal is None
+            self._hear(quick, {})
+
+    def _hear(self, thought: Thought, waited: dict[str, float]) -> None:
+        """Make what was thought of ready; ``waited`` goes with what it took. Raises what its proposer raised."""
+        if thought.error:
+            raise thought.error
+        if thought.proposal:
+            thought.proposal = replace(thought.proposal, usage={**thought.proposal.usage, **waited})
+            self.spent = self.spent.plus(thought.proposal.usage)
+            # An entry of a queue was written for the champion: its author knew of no search, but of what you pinned.
+            queued = thought.proposal.source and self.pinned() is None
+            parent = None if queued else thought.briefing.parent
+            if thought.proposal.on:
+                parent = self.ledger.by_commit(thought.proposal.on)
+            champion = thought.briefing.champion.candidate.commit
+            if ready := self._make_ready(thought.proposal, champion, parent, hope=True):
+                self._ready.append(ready)
+                self.proposers.tell(thought.proposal, None)
+
+    def next_try(self) -> int | None:
+        """The number of a new experiment that somebody handed in; None when no more wait."""
+        self._take_up_tries()
+        while self._ready:
+            if (number := self._take(self._ready[0])) is not None:
+                return number
+        return None
+
+    def _take_up_tries(self) -> None:
+        """Make ready, before what proposers thought of, what somebody handed in: they wait for its verdict."""
+        folder, known = self.session.folder, {ready.proposal.source for ready in self._ready}
+        for entry in handed_in(folder):
+            if self.ledger.by_source(entry.id) or self.ledger.refusal(entry.id):
+                done_with(folder, entry.id)
+            elif entry.id not in known:
+                proposal = Proposal(HUMAN, entry.hypothesis, patch=entry.patch, base=entry.base, source=entry.id)
+                champion = self.session.champion_to_be().candidate.commit
+                if ready := self._make_ready(proposal, champion, None, hope=False):
+                    self._ready.insert(sum(r.proposal.proposer == HUMAN for r in self._ready), ready)
+
+    def news(self) -> None:
+        """A trial has ended: proposers that had nothing may have something now."""
+        self._dry = self._quick_dry = False
+        self._outdated = self._thought is not None
+
+    def judged(self, experiment: Experiment) -> None:
+        self.search.tell(experiment)
+        if self.transplant:
+            self.transplant.judged(experiment)
+        before, self._champion = self._champion, self.ledger.champion()
+        if self.earnings:
+            one = earned_by(self.ledger, self.session.metric, experiment, before)
+            self.earnings.add(experiment.candidate.proposer, one.gain, one.cost)
+        climbs = self.session.lab.search.strategy == "climb" and self.pinned() is None
+        if climbs and before and self._champion:
+            late = before if experiment.kept else experiment
+            if late.number and self._champion.candidate.parent != late.candidate.commit and self._was_good(late):
+                self._second_chance(late, self._champion.candidate.commit)
+
+    def _remember(self) -> None:
+        """Count again what proposers earned before the session was resumed."""
+        if self.earnings is None:
+            return
+        for one in earned(self.ledger, self.session.metric, RECALLED):
+            self.earnings.turn(one.experiment.candidate.proposer)
+            self.earnings.add(one.experiment.candidate.proposer, one.gain, one.cost)
+
+    def _was_good(self, experiment: Experiment) -> bool:
+        """Whether it beat a champion that it was made on, which is none any more."""
+        value, parent = worth(experiment), self.ledger.by_commit(experiment.candidate.parent)
+        if value is None or parent is None or parent.bar is None or parent == self._champion:
+            return False
+        asked = experiment.candidate.proposer in (HUMAN, ABLATION)  # by somebody who waits for its verdict alone
+        return not asked and self.session.metric.better(value, parent.bar)
+
+    def _second_chance(self, experiment: Experiment, on: str) -> None:
+        """Make a change again on the champion that was faster: two that are good are mostly better together.
+
+        With many slots most good changes lose to one that was made at the same time, on the same champion.
+        """
+        old = experiment.candidate
+        proposal = Proposal(old.proposer, old.hypothesis, source=old.source)
+        try:
+            again = self.making.again(proposal, old, on)
+            self.making.require_new(again)
+        except (OutOfScope, PatchConflict):
+            return  # it was heard once
+        self._ready.insert(0, self._waiting(proposal, again, on, None))
+
+    def _choice(self) -> Ready | None:
+        """Of those that wait, the first that is about nothing that runs, else the first; None when none may go yet."""
+        running = [e for e in self.ledger.unjudged() if e.candidate.proposer != ABLATION]
+        champion = self.session.champion().candidate.commit
+        free = [
+            ready
+            for ready in self._ready
+            if ready.candidate or ready.champion != champion or all(e.number >= ready.after for e in running)
+        ]
+        about = {name for e in running for name in e.candidate.theme}
+        return next((ready for ready in free if not ready.theme & about), free[0] if free else None)
+
+    def _take(self, ready: Ready) -> int | None:
+        """Admit what is ready; what was made on the champion is made anew on another, or dropped."""
+        self._ready.remove(ready)
+        champion, candidate = self.session.champion().candidate.commit, ready.candidate
+        if candidate is None or (ready.parent is None and ready.champion != champion):
+            hope = candidate is None and ready.champion != champion  # what runs on the new one may bring it yet
+            if again := self._make_ready(ready.proposal, champion, ready.parent, hope=hope, made=candidate):
+                self._ready.insert(0, again)
+            return None
+        try:
+            number = self.making.admit(candidate)
+        except OutOfScope as refusal:  # its twin was admitted meanwhile
+            self._refuse(ready.proposal, str(refusal))
+            return None
+        self._refused = 0
+        if self._thought:
+            self._thought.waits(slot=False)
+        return number
+
+    def _make_ready(
+        self,
+        proposal: Proposal,
+        champion: str,
+        parent: Experiment | None,
+        *,
+        hope: bool,
+        made: Candidate | None = None,
+    ) -> Ready | None:
+        """Make a proposal's candidate, or refuse it; with ``hope`` a conflict may be resolved by what runs now.
+
+        ``made``: what was made of it on another champion.
+        """
+        candidate = None
+        try:
+            candidate = self.making.realise(proposal, parent.candidate.commit if parent else champion, made)
+            self.making.require_new(candidate)
+            if not proposal.source and (old := self.making.tried.nearly(candidate)):
+                self._refuse(proposal, f"experiment {old.number} tried nearly this: {told(old)}", fault=False)
+                return None
+        except (OutOfScope, PatchConflict) as refusal:
+            conflict = isinstance(refusal, PatchConflict)
+            if not (hope and conflict):
+                overtaken = conflict and bool(proposal.files)
+                self._refuse(proposal, "" if overtaken else one_line(str(refusal)))
+                return None
+        return self._waiting(proposal, candidate, champion, parent)
+
+    def _waiting(
+        self, proposal: Proposal, candidate: Candidate | None, champion: str, parent: Experiment | None
+    ) -> Ready:
+        return Ready(proposal, candidate, champion, parent, self.ledger.next_number())
+
+    def _refuse(self, proposal: Proposal, reason: str, *, fault: bool = True) -> None:
+        """Record a proposal that can't become an experiment, and tell its proposer why; by default it is too late.
+
+        Without ``fault`` it is not one of those that end a session when there are many in a row.
+        """
+        hypothesis = one_line(proposal.hypothesis)
+        asked = proposal.proposer == HUMAN  # whose mistakes say nothing of what is left to propose, nor do strangers'
+        self._refused += fault and bool(reason) and not asked and proposal.proposer != Transplant.name
+        reason = reason or "the champion has moved on meanwhile"
+        self._note_refusal(Refused(proposal.proposer, reason, hypothesis, proposal.usage), proposal.source)
+        if not asked:
+            self.proposers.tell(proposal, reason)
+
+    def _note_failed(self, more: dict[str, float] | None = None) -> bool:
+        """Record the turns that brought no proposal, if there are any; ``more`` goes with what the first took."""
+        failures = self.proposers.failed()
+        for n, failed in enumerate(failures):
+            self._refused += 1
+            self.spent = self.spent.plus(failed.usage)
+            self._note_refusal(failed if n else replace(failed, usage={**failed.usage, **(more or {})}), "")
+        return bool(failures)
+
+    def _note_refusal(self, refused: Refused, source: str) -> None:
+        facts, reason = {"proposer": refused.proposer, "source": source}, one_line(refused.reason)
+        facts |= {"hypothesis": refused.hypothesis, "reason": reason}
+        self.ledger.note("refused", {**facts, "usage": dict(refused.usage)})
+        if self.earnings:
+            self.earnings.add(refused.proposer, 0.0, cost_of(refused.usage))
+        self.view.refused(refused.hypothesis or f"{refused.proposer} had no proposal", reason)
+        if self._refused >= REFUSALS * max(self.proposers.thinkers, 1):
+            self.nothing_left = f"{self._refused} proposals in a row were refused"
+
+    def _brief(self) -> Briefing:
+        pinned = self.pinned()
+        parent = self.search.ask() if pinned is None else self.ledger.experiment(pinned)
+        waiting, noise = [ready.candidate for ready in self._ready if ready.candidate], self.noise()
+        found = self.transplant.look(waiting) if self.transplant else ()
+        return brief(self.session, noise, parent, waiting, found)
+
+    def halt(self) -> None:
+        """End the thought that is under way, and begin no other: the session stops."""
+        if not self._halted:
+            self._halted = True
+            self.proposers.stop()
+
+    def stop(self) -> None:
+        """Halt, wait for the thought's end, and write down what was paid for and comes to nothing."""
+        self.halt()
+        left = [ready.proposal for ready in self._ready]
+        self._ready.clear()
+        for thought in (self._thought, self._quick):
+            if thought:
+                thought.join(FAREWELL)
+                if thought.proposal:
+                    left.append(thought.proposal)
+        self._thought = self._quick = None
+        self._note_failed()
+        for proposal in left:
+            if proposal.usage:  # an entry of a queue has its turn next time
+                late = "the session ended before there was room for it"
+                self._note_refusal(Refused(proposal.proposer, late, one_line(proposal.hypothesis), proposal.usage), "")

@@ -1,0 +1,150 @@
+"""What the human wants of a session, also while it runs: pause, resume, skip an experiment, pin another.
+
+One process alone writes a ledger, so a command leaves an order beside it. Whoever runs the session takes each up once,
+and writes down what it was with its place among the orders: all that follows is read from the ledger, after a kill too.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rich.markup import escape
+
+from nightlab.core.text import one_line
+from nightlab.core.types import Experiment, NightlabError
+from nightlab.loop.scheduler import Crew
+from nightlab.proposers.selection import worth
+from nightlab.storage.ledger import LEDGER, Ledger, give_order, read_orders, require_own
+
+PAUSE, RESUME, SKIP, PIN, UNPIN = "pause", "resume", "skip", "pin", "unpin"
+NUMBERS = 9  # digits of an experiment's number, at most
+
+
+def parse(order: str) -> tuple[str, int | None]:
+    """An order's word and its number, if it takes one. Raises ValueError for what is none."""
+    word, *more = order.split() or [""]
+    if word in (PAUSE, RESUME, UNPIN) and not more:
+        return word, None
+    if word in (SKIP, PIN) and len(more) == 1 and more[0].isdecimal() and len(more[0]) <= NUMBERS:
+        return word, int(more[0])
+    raise ValueError(f"{one_line(order, 80)!r} is no order")
+
+
+def fault(ledger: Ledger, order: str) -> str:
+    """Why an order can't be followed as things stand; empty for one that can."""
+    try:
+        word, number = parse(order)
+        experiment = None if number is None else ledger.experiment(number)
+    except (ValueError, NightlabError) as error:
+        return str(error)
+    if experiment and word == SKIP:
+        return _not_to_skip(experiment)
+    if experiment and worth(experiment) is None:
+        return f"experiment {number} has no number to go on from: {_said(experiment)}"
+    return ""
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What orders come to. ``paused``: nothing new starts; ``pinned``: the experiment that proposals start from."""
+
+    paused: bool = False
+    pinned: int | None = None
+
+    def and_then(self, order: str) -> Wishes:
+        """After another order. Raises ValueError for what is none."""
+        word, number = parse(order)
+        if word in (PAUSE, RESUME):
+            return replace(self, paused=word == PAUSE)
+        return replace(self, pinned=number) if word in (PIN, UNPIN) else self
+
+
+def paused(ledger: Ledger, folder: Path) -> bool:
+    """Whether the session in ``folder`` starts nothing new, by the orders that were taken up and those that wait."""
+    taken, wishes = ledger.notes("order"), Wishes()
+    given = [note["order"] for note in taken if not note["refused"]]
+    for order in [*given, *(order for _, order in read_orders(folder, taken[-1]["place"] if taken else 0))]:
+        with suppress(ValueError):
+            wishes = wishes.and_then(order)
+    return wishes.paused
+
+
+def paused_words(tag: str) -> str:
+    """What a pause means, and how to end it."""
+    return f"nothing new starts; go on with: nightlab resume --tag {tag}"
+
+
+def leave(folder: Path, order: str) -> None:
+    """Leave an order for whoever runs the session in ``folder``. Raises NightlabError when it can't be followed."""
+    ledger = Ledger(folder / LEDGER, read_only=True)
+    try:
+        require_own(ledger, folder.name)
+        if why := fault(ledger, order):
+            raise NightlabError(why, "see what there is: nightlab log")
+    finally:
+        ledger.close()
+    give_order(folder, order)
+
+
+def to_skip(ledger: Ledger) -> int:
+    """The one experiment whose trial is in flight. Raises NightlabError when there is none, or more than one."""
+    flying = {trial.experiment for trial in ledger.open_trials()}
+    found = [e.number for e in ledger.unjudged() if e.number in flying and not _not_to_skip(e)]
+    if len(found) != 1:
+        what = f"experiments {', '.join(map(str, found))} are" if found else "no candidate is"
+        raise NightlabError(f"{what} in flight", "name the one that you mean: nightlab skip N (see nightlab log)")
+    return found[0]
+
+
+def _not_to_skip(experiment: Experiment) -> str:
+    if experiment.number == 0:
+        return "experiment 0 is the baseline, with which all others are compared"
+    return f"experiment {experiment.number} has its verdict: {_said(experiment)}" if experiment.verdict else ""
+
+
+def _said(experiment: Experiment) -> str:
+    return f"{experiment.verdict.status}, {experiment.verdict.reason}" if experiment.verdict else "it is not judged yet"
+
+
+class Steering:
+    """The orders of one session. ``skipped``: experiments that wait for their discard."""
+
+    def __init__(self, crew: Crew) -> None:
+        self.crew, self.session, self.ledger = crew, crew.session, crew.ledger
+        self.wishes = Wishes()
+        self.skipped: set[int] = set()
+        self._place = 0  # of what was read of the orders
+        self._ended: set[str] = set()  # trials
+        for note in self.ledger.notes("order"):
+            self._place = note["place"]
+            if not note["refused"]:
+                self._follow(note["order"])
+        self.skipped &= {experiment.number for experiment in self.ledger.unjudged()}
+
+    def heed(self) -> None:
+        """Take up the orders that came since, and end the trials of what is skipped."""
+        for place, order in read_orders(self.session.folder, self._place):
+            refused = fault(self.ledger, order)
+            self._place = place
+            self.ledger.note("order", {"order": one_line(order, 80), "place": place, "refused": refused})
+            if refused:
+                self.crew.view.say(f"  [bold yellow]not done:[/] {escape(one_line(order, 80))}: {escape(refused)}")
+            else:
+                self._follow(order)
+                meaning = f": {paused_words(self.session.tag)}" if order == PAUSE else ""
+                self.crew.view.say(f"  [bold]{order}[/]{meaning}")
+        for running in self.crew.flying.values():
+            if running.trial.experiment in self.skipped and running.trial.id not in self._ended:
+                self._ended.add(running.trial.id)
+                running.stop()
+
+    def _follow(self, order: str) -> None:
+        word, number = parse(order)
+        self.wishes = self.wishes.and_then(order)
+        self.crew.paused = self.wishes.paused
+        if word == PAUSE:
+            self.crew.engine.dismiss()  # what stands by keeps a GPU's memory
+        elif word == SKIP and number is not None:
+            self.skipped.add(number)

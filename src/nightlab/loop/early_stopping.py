@@ -1,0 +1,93 @@
+"""Ends candidates' trials early that can't win any more, as often as the contract allows (``judge.hopeless``)."""
+
+from __future__ import annotations
+
+import time
+
+from nightlab.core.types import Experiment, Measurement, Trial
+from nightlab.engines.local import curve
+from nightlab.judge.curve_stopping import Pace, Ran, witness
+from nightlab.loop.scheduler import Crew
+from nightlab.session.replicates import ABLATION
+
+EVERY = 0.5  # seconds between looks
+
+
+class Pacing:
+    """Looks at the candidates' first trials in flight. All that it knows is in the ledger and the trials' folders."""
+
+    def __init__(self, crew: Crew) -> None:
+        self.crew, self.session, self.ledger = crew, crew.session, crew.ledger
+        self.risk = self.session.lab.judge.hopeless
+        self.ran: dict[int, tuple[tuple[float, ...], float]] = {}  # by experiment: losses by part, and the metric
+        self.read = self.since = 0  # how many of the session's trials are in it or passed over, and how many too old
+        self.looked = 0.0
+        self.seen: dict[str, int] = {}  # parts of the budget that were looked at, by trial
+
+    def look(self) -> None:
+        """Give up what can't win any more. It costs next to nothing until a part of some trial's budget is over."""
+        if not self.risk or time.monotonic() - self.looked < EVERY:
+            return
+        self.looked = time.monotonic()
+        for running in self.crew.flying.values():
+            folder = self.session.box.folder / running.trial.id
+            if not (folder / "lock").exists():
+                continue  # it runs elsewhere, where its supervisor reads no word of ours
+            losses = curve.parts(curve.points(folder))
+            if len(losses) > self.seen.get(running.trial.id, 0):
+                self.seen[running.trial.id] = len(losses)
+                if self._watched(running.trial) and (why := self._hopeless(losses)):
+                    curve.give_up(folder, why)
+
+    def _watched(self, trial: Trial) -> bool:
+        """Whether a trial is a candidate's first, under the usual budget; a second look at a close win runs on."""
+        number = trial.experiment
+        if trial.purpose != "search" or trial.budget != self.session.budget.record() or witness(number):
+            return False
+        experiment = self.ledger.experiment(number)
+        waits = experiment.verdict is None and experiment.candidate.proposer != ABLATION
+        return waits and not self.crew.contestant(experiment).runs
+
+    def _hopeless(self, losses: list[float]) -> str:
+        """Why a trial that is so far can't win any more; empty while it may, or nobody can tell."""
+        self._catch_up()
+        champion = self.ledger.champion()
+        if champion is None or champion.number not in self.ran:
+            return ""
+        kept = self.ledger.kept()
+        ran = [Ran(*found, number in kept and number > 0) for number, found in self.ran.items()]
+        pace, theirs = Pace(self.session.metric, ran, self.risk), self.ran[champion.number][0]
+        part = pace.hopeless(losses, theirs, self._least(champion))
+        if part is None:
+            return ""
+        behind = losses[part] - theirs[part]
+        return (
+            f"at {(part + 1) / curve.PARTS:.0%} its loss was {behind:.3g} above the champion's: "
+            f"none of {pace.count} trials made up so much"
+        )
+
+    def _least(self, champion: Experiment) -> float:
+        """What a candidate has to measure: the bar, but a tie may go to the simpler program."""
+        bar = self.crew.contestant(champion).bar
+        assert bar is not None
+        return self.session.metric.worsened(bar, self.crew.replicates.noise().sigma)
+
+    def _catch_up(self) -> None:
+        """Read what has run to its end since the last look, on this machine."""
+        if self.crew.since != self.since:
+            self.since = self.read = self.crew.since
+            self.ran.clear()
+        all_ended = True
+        for trial, measured in self.ledger.trials(since=self.read):
+            all_ended = all_ended and measured is not None
+            self.read += all_ended
+            if measured is not None:
+                self._add(trial, measured)
+
+    def _add(self, trial: Trial, measured: Measurement) -> None:
+        """Remember the first trial of an experiment that ran to its end and told how it went."""
+        usual = trial.purpose == "search" and trial.budget == self.session.budget.record() and not measured.disturbed
+        if usual and measured.metric is not None and trial.experiment not in self.ran:
+            losses = curve.parts(curve.points(self.session.box.folder / trial.id))
+            if len(losses) == curve.PARTS - 1:
+                self.ran[trial.experiment] = tuple(losses), measured.metric

@@ -1,0 +1,133 @@
+"""The human's own commands around experiments, as the contract's ``[hooks]`` name them. Trusted, like ``prepare``.
+
+Each is told of an experiment as JSON on its standard input, and has ``LIMIT`` seconds. The loop goes on meanwhile: only
+what would start next waits for ``before``. None can end a session: one that fails is noted, and that is all.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from rich.markup import escape
+
+from nightlab.core.text import one_line, plain
+from nightlab.core.types import Experiment
+from nightlab.loop.scheduler import Crew
+from nightlab.sandbox.bubblewrap import search_path
+from nightlab.sandbox.process_guard import Kept, Spec, heard, start
+
+LIMIT = 60.0  # seconds that a command may take
+BACKLOG = 20  # judged experiments that ``after`` catches up with; those before them go without
+MOST_OUTPUT, TOLD = 2**20, 2000  # bytes that a command may print; characters that are kept of it
+ANY_SIZE = 2**50  # bytes: it is the human's own disk
+
+
+@dataclass(slots=True)
+class Running:
+    """A command under way, for one experiment."""
+
+    experiment: Experiment
+    keeper: subprocess.Popen[bytes]
+
+
+class Hooks:
+    """Runs a session's hooks, at most one of each kind at a time."""
+
+    def __init__(self, crew: Crew) -> None:
+        self.crew, self.session, self.ledger = crew, crew.session, crew.ledger
+        self.part, self.folder = self.session.lab.hooks, self.session.folder / "hooks"
+        self.running: dict[str, Running] = {}
+        self._begun: set[int] = set()  # experiments of which ``before`` has run
+        self._last = 0.0  # when the experiment was judged for which ``after`` ran last
+        self._due: list[Experiment] = []
+        for note in self.ledger.notes("hook after", last=1):
+            self._last = note["judged_at"]
+        self.judged()
+
+    def before(self, experiment: Experiment) -> bool:
+        """Whether a first trial of an experiment may start: what comes before it has run. Else that is started."""
+        if not self.part.before or experiment.number in self._begun or self.ledger.trials(experiment.number):
+            return True
+        if "before" not in self.running:
+            self._start("before", self.part.before, experiment)
+        return experiment.number in self._begun  # if it could not be started at all
+
+    def judged(self) -> None:
+        """There is a verdict: what comes after is due. Read from the ledger, so that a kill loses none."""
+        if self.part.after:
+            self._due = [e for e in self.ledger.judged(last=BACKLOG) if (e.judged_at or 0.0) > self._last]
+
+    def look(self) -> None:
+        """Write down what has ended, and start what is due."""
+        for when, running in list(self.running.items()):
+            if running.keeper.poll() is not None:
+                del self.running[when]
+                with running.keeper:
+                    self._ended(when, running.experiment, heard(running.keeper))
+        if self._due and self.part.after and "after" not in self.running and not self.crew.asked_to_stop:
+            experiment = self._due.pop(0)
+            self._last = experiment.judged_at or 0.0
+            self._start("after", self.part.after, experiment)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a session that ends should wait a little."""
+        return bool(self.running or (self._due and not self.crew.asked_to_stop))
+
+    def stop(self) -> None:
+        """End what runs; it runs again next time."""
+        for running in self.running.values():
+            assert running.keeper.stdin is not None
+            with running.keeper:
+                running.keeper.stdin.close()
+        self.running.clear()
+
+    def _start(self, when: Literal["before", "after"], command: str, experiment: Experiment) -> None:
+        told = {"session": self.session.tag, "hook": when, **experiment.to_dict()}
+        path = search_path(os.environ.get("PATH", os.defpath))
+        spec = Spec(
+            argv=shlex.split(command),
+            cwd=str(self.session.repo.lab),
+            env={**os.environ, "PATH": path},
+            stdin=str(self.folder / f"{when}.json"),
+            output=str(self.folder / f"{when}.log"),
+            folder=str(self.folder),
+            wall=LIMIT,
+            idle=LIMIT,
+            most_output=MOST_OUTPUT,
+            most_disk=ANY_SIZE,
+        )
+        try:
+            self.folder.mkdir(exist_ok=True)
+            Path(spec.output).unlink(missing_ok=True)
+            Path(spec.stdin).write_text(json.dumps(told))
+            self.running[when] = Running(experiment, start(spec))
+        except OSError as error:
+            self._ended(when, experiment, Kept("unstartable", 0, 0.0, gone=True, detail=str(error)))
+
+    def _ended(self, when: str, experiment: Experiment, kept: Kept) -> None:
+        number, said = experiment.number, self._printed(when)
+        faults = {"exited": f"it ended with exit status {kept.status}", "unstartable": kept.detail}
+        faults |= dict.fromkeys(("wall", "idle"), f"it took longer than {LIMIT:g} s")
+        failed = kept.end != "exited" or kept.status
+        why = faults.get(kept.end, f"it was ended: {kept.end}") if failed else ""
+        if why:
+            self.crew.view.say(f"  [bold yellow]hook {when} #{number} failed:[/] {escape(f'{why}. {one_line(said)}')}")
+        if when == "before":
+            self._begun.add(number)
+        if why or when == "after":
+            facts = {"number": number, "judged_at": experiment.judged_at, "fault": why}
+            self.ledger.note(f"hook {when}", {**facts, "said": "" if why else said})
+
+    def _printed(self, when: str) -> str:
+        try:
+            with (self.folder / f"{when}.log").open("rb") as log:
+                return plain(log.read(MOST_OUTPUT), TOLD).strip()
+        except OSError:
+            return ""

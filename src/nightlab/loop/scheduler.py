@@ -1,0 +1,253 @@
+"""The crew: starts a session's trials, several at once if asked to, waits for them and writes down what came."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from types import FrameType
+
+from nightlab.core.observer import Flight, View
+from nightlab.core.types import Budget, Experiment, Measurement, NightlabError, Purpose, Trial
+from nightlab.engines.base import Engine, Handle
+from nightlab.engines.local.machine_monitor import too_short
+from nightlab.engines.local.trial_folder import end_leftovers
+from nightlab.engines.slots import Slot
+from nightlab.judge import Contestant
+from nightlab.session.preflight import require_disk
+from nightlab.session.replicates import ATTEMPTS, Replicates, contestant, replicates
+from nightlab.session.session import Session
+
+POLL = 0.05  # seconds between looks at the trials in flight
+
+
+class Interrupted(KeyboardInterrupt):
+    """The user wants to stop now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A trial that should run next."""
+
+    number: int
+    purpose: Purpose
+    seed: int
+    why: str = field(default="", compare=False)
+    budget: Budget | None = field(default=None, compare=False)
+
+
+class Crew:
+    """Runs the trials of one session on an ``engine``, this machine if left out.
+
+    ``slots``: how many may run at once; None: as many as there is room for.
+    Raises NightlabError when there is no room for so many.
+    """
+
+    def __init__(self, session: Session, view: View, slots: int | None = 1, engine: Engine | None = None) -> None:
+        self.session, self.ledger, self.view = session, session.ledger, view
+        self.engine: Engine = engine or session.box
+        self.slots = self.engine.slots(slots)
+        self.flying: dict[str, Handle] = {}
+        self.trained = 0.0  # seconds that this crew's trials spent training
+        self.asked_to_stop = 0
+        self.paused = False  # nothing new is launched
+        self._replicates: Replicates | None = None
+        session.box.shared = len(self.slots) > 1
+        self._disturbed = 0  # trials in a row
+        self._launched: dict[str, float] = {}
+
+    def launch(
+        self,
+        number: int,
+        purpose: Purpose,
+        seed: int,
+        *,
+        budget: Budget | None = None,
+        commit: str | None = None,
+    ) -> Trial:
+        """Start the next attempt at a trial of an experiment, or with ``commit`` of a variant of it, in a free slot."""
+        require_disk(self.session.folder)
+        experiment = self.ledger.experiment(number)
+        attempt = self.ledger.attempts(number, purpose, seed) + 1
+        trial = Trial(
+            id=f"{number:04d}-{purpose}-s{seed}-{attempt}",
+            experiment=number,
+            commit=commit or experiment.candidate.commit,
+            seed=seed,
+            purpose=purpose,
+            budget=budget or self.session.budget.record(),
+            attempt=attempt,
+        )
+        self.ledger.start(trial)
+        self.flying[trial.id] = self.engine.start(trial, self.free[0])
+        self._launched[trial.id] = time.time()
+        self.view.started(experiment, trial)
+        return trial
+
+    @property
+    def free(self) -> list[Slot]:
+        """Slots without a trial. One that was adopted may be in a slot that this crew does not have."""
+        taken = {running.slot.number for running in self.flying.values()}
+        room = max(len(self.slots) - len(self.flying), 0)
+        return [slot for slot in self.slots if slot.number not in taken][:room]
+
+    def flies(self, wanted: Wanted) -> bool:
+        """Whether such a trial is under way."""
+        trials = (running.trial for running in self.flying.values())
+        return any(Wanted(trial.experiment, trial.purpose, trial.seed) == wanted for trial in trials)
+
+    @property
+    def since(self) -> int:
+        """How many trials ran before the machine was as it is now: their numbers don't compare with later ones."""
+        changes = self.ledger.notes("machine", last=1)
+        return int(changes[-1]["since"]) if changes else 0
+
+    @property
+    def machine_changed(self) -> bool:
+        """Whether the machine has changed since the champion was last measured."""
+        changes, champion = self.ledger.notes("machine", last=1), self.ledger.champion()
+        measured = [note["at"] for note in self.ledger.notes("upkeep", last=1)]
+        if champion and champion.judged_at:
+            measured.append(champion.judged_at)
+        return bool(changes and measured) and max(measured) < changes[-1]["at"]
+
+    def machine_has_changed(self, since: int, why: str) -> None:
+        self.ledger.note("machine", {"since": since, "why": why})
+        self._replicates = None
+
+    @property
+    def replicates(self) -> Replicates:
+        """The session's replicates, read again only when they have changed."""
+        if self._replicates is None:
+            self._replicates = replicates(self.ledger, self.session.budget.record(), self.session.lab.judge.sigma)
+        return self._replicates
+
+    def contestant(self, experiment: Experiment) -> Contestant:
+        """An experiment's genome as the session's judge sees it."""
+        return contestant(self.ledger, experiment, same_seeds=self.session.judge.rule.same_seeds, since=self.since)
+
+    def finished(self) -> Iterator[tuple[Trial, Measurement]]:
+        """Trials that have ended since the last look, written down."""
+        for running in list(self.flying.values()):
+            if running.finished():
+                del self.flying[running.trial.id]
+                self._launched.pop(running.trial.id, None)
+                measurement = self._settled(running.trial, self._of_a_sound_slot(running))
+                self.ledger.finish(running.trial, measurement)
+                if not self.slots:
+                    raise NightlabError(
+                        f"no slot is left: {measurement.detail}",
+                        "see what nvidia-smi says, mend the machine, then run the same command: it resumes",
+                    )
+                self.trained += measurement.training_seconds
+                if self.ledger.tells_noise(running.trial.id):
+                    self._replicates = None
+                yield running.trial, measurement
+
+    def land(self) -> dict[str, Measurement]:
+        """Wait until nothing is in flight; returns what the trials yielded, by their ids."""
+        landed: dict[str, Measurement] = {}
+        while self.flying:
+            landed |= {trial.id: measured for trial, measured in self.finished()}
+            if self.flying:
+                self.wait()
+        return landed
+
+    def wait(self) -> None:
+        if self.asked_to_stop > 1:
+            self._stop_now()
+            raise Interrupted
+        flights = [self._flight(running) for running in self.flying.values()]
+        self.view.tick(flights)
+        for running, flight in zip(self.flying.values(), flights, strict=True):
+            if self._may_stand_by(flight.phase):
+                self.engine.stand_by(running.trial, running.slot)
+        time.sleep(POLL)
+
+    def _may_stand_by(self, phase: str) -> bool:
+        """Whether the next trial of a slot may be started ahead: when that disturbs none that runs.
+
+        On a CPU that is while an evaluator works that does not keep the time: nobody's training is timed then.
+        """
+        evaluator = self.session.lab.evaluator
+        idle = phase == "evaluating" and evaluator is not None and not evaluator.timed
+        return not (self.asked_to_stop or self.paused) and (idle or self.session.device != "cpu")
+
+    def take_up(self) -> int:
+        """Adopt the trials that an earlier orchestrator left, running, finished or lost. Returns how many."""
+        left = self.ledger.open_trials()
+        for trial in left:
+            self.flying[trial.id] = self.engine.adopt(trial)
+        if not left:
+            end_leftovers(self.session.box.folder)
+        return len(left)
+
+    @contextmanager
+    def on_duty(self) -> Iterator[None]:
+        """Ctrl-C once finishes what is in flight, twice stops now; a termination stops now.
+
+        A terminal that goes away (SIGHUP) stops nothing: the night goes on without its view.
+        """
+
+        def ask(number: int, frame: FrameType | None) -> None:
+            self.asked_to_stop += 2 if number == signal.SIGTERM else 1
+            if self.asked_to_stop == 1:
+                self.view.say("finishing what is in flight; Ctrl-C again stops now")
+
+        before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        before[signal.SIGHUP] = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        try:
+            yield
+        finally:
+            self.engine.dismiss()
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _of_a_sound_slot(self, running: Handle) -> Measurement:
+        """What a trial yielded; nothing is said of a candidate whose GPU failed, and the slot is used no more."""
+        measurement = self.engine.collect(running)
+        if measurement.measured or not (why := self.engine.fault(running.slot)):
+            return measurement
+        self.slots = [slot for slot in self.slots if slot.number != running.slot.number]
+        self.ledger.note("slot lost", {"slot": running.slot.number, "why": why})
+        self.view.say(f"  [bold red]slot {running.slot.number} is lost:[/] {why}; its trial runs again elsewhere")
+        return replace(measurement, outcome="lost", detail=why)
+
+    def _settled(self, trial: Trial, measurement: Measurement) -> Measurement:
+        """Whether a disturbed machine is an accident, or how things are now: then its numbers count, flagged."""
+        why = measurement.disturbed
+        if not why and too_short(measurement.machine):
+            return measurement  # of what was before nothing can be said to have ended
+        was = self._disturbed >= ATTEMPTS
+        self._disturbed = self._disturbed + 1 if why else 0
+        stays = self._disturbed >= ATTEMPTS
+        if stays != was:
+            self.machine_has_changed(self.ledger.trials_before(trial.id), why or "the machine is calm again")
+        if why and not stays:
+            self.view.say(f"  [bold yellow]not counted:[/] {why}; the trial runs again")
+        elif why:
+            if not was:
+                self.view.say(f"  [bold yellow]going on all the same:[/] {why}, and that does not end")
+            return replace(measurement, disturbed="", machine={**measurement.machine, "disturbed": why})
+        return measurement
+
+    def _flight(self, running: Handle) -> Flight:
+        phase, since = running.phase()
+        return Flight(running.trial, phase, since or self._launched.get(running.trial.id, time.time()))
+
+    def _stop_now(self) -> None:
+        """End the trials in flight. Their experiments stay unjudged and run again at the next start."""
+        for running in self.flying.values():
+            running.stop()
+        until = time.monotonic() + 10
+        for running in self.flying.values():
+            while not running.finished() and time.monotonic() < until:
+                time.sleep(POLL)
+            measurement = self.engine.collect(running)
+            if measurement.outcome == "lost":  # stopped before its supervisor could say so
+                measurement = replace(measurement, outcome="interrupted", detail="stopped by the user")
+            self.ledger.finish(running.trial, measurement)
+        self.flying.clear()
+        self.ledger.note("stopped", {"reason": "stopped by the user"})

@@ -1,0 +1,107 @@
+"""When a session ends by itself: hours, experiments, tokens, money; a stall, or too little to be expected of it."""
+
+from __future__ import annotations
+
+import time
+
+from nightlab.core.config import Stop
+from nightlab.judge import LEVEL, Prospect, prospect
+from nightlab.loop.candidate_queue import Candidates
+from nightlab.proposers.shares import cost_of
+from nightlab.session.credit import earned, earned_by
+from nightlab.session.session import Session
+
+LATELY = 75  # experiments whose gains and costs say what to expect of the next
+KEEPS = 10  # the last ones, of which the largest says what one more may gain
+HOUR = 3600.0
+
+
+class Stopping:
+    """The stop rules of one run of a session. Its hours are wall-clock time, pauses included."""
+
+    def __init__(self, stop: Stop, session: Session, candidates: Candidates) -> None:
+        self.stop, self.session, self.ledger, self.candidates = stop, session, session.ledger, candidates
+        self.begun = time.time()
+        if stop.tokens is not None or stop.money is not None:
+            candidates.spent = self.ledger.spent()
+        self._expected: tuple[int, Prospect | None] = (-1, None)  # after so many experiments
+
+    def done(self) -> int:
+        """Experiments judged so far, the baseline not counted."""
+        return max(self.ledger.next_number() - 1 - len(self.ledger.unjudged()), 0)
+
+    def reason(self) -> str:
+        """Why the session has to end, whatever what is in flight brings; empty while it has not."""
+        stop, spent = self.stop, self.candidates.spent
+        if self.candidates.nothing_left:
+            return self.candidates.nothing_left
+        if stop.experiments is not None and self.ledger.next_number() - 1 >= stop.experiments:
+            return f"{stop.experiments} experiments are done"
+        if stop.hours is not None and time.time() - self.begun > self._search_hours() * 3600:
+            return f"{stop.hours:g} hours are over" + (" but for confirming" if self.session.lab.judge.confirm else "")
+        if stop.tokens is not None and spent.tokens >= stop.tokens:
+            return f"{spent.tokens:,} tokens are spent, of {stop.tokens:,}"
+        if stop.money is not None and spent.money >= stop.money:
+            return f"${spent.money:.2f} are spent, of ${stop.money:.2f}"
+        return ""
+
+    def stalled(self) -> str:
+        """Why it may as well end, unless what is in flight is kept."""
+        if self.stop.stall is not None:
+            champion = self.ledger.champion()
+            since = self.done() - champion.number if champion else 0
+            if since >= self.stop.stall:
+                return f"{since} experiments in a row brought no keep"
+        asked, expected = self.stop.gain_per_hour, self.expected()
+        if asked is not None and expected and expected.most < asked:
+            return (
+                f"the last {LATELY} experiments gained {expected.gain:.3g} per hour of a slot; if the next are like "
+                f"them, that is {expected.most:.3g} at most (a {LEVEL:.0%} bound), and {asked:g} are asked for"
+            )
+        return ""
+
+    def expected(self) -> Prospect | None:
+        """What an hour of a slot may gain, if the next experiments are like the last; None while there are too few.
+
+        One more keep is believed to gain as much as the largest of late, or as the noise if that is more.
+        """
+        if self.stop.gain_per_hour is None or (done := self.done()) < LATELY:
+            return None
+        if self._expected[0] != done:
+            self._expected = done, self._prospect()
+        return self._expected[1]
+
+    def _prospect(self) -> Prospect:
+        ledger, metric = self.ledger, self.session.metric
+        recent = list(earned(ledger, metric, LATELY))
+        begun = recent[0].experiment.proposed_at
+        failed = (note for note in ledger.notes("refused", last=10 * LATELY) if note["at"] > begun)
+        cost = sum(one.cost for one in recent) + sum(cost_of(note.get("usage", {})) for note in failed)
+        keeps = [e for e in ledger.experiments(KEEPS, "keep") if e.number]
+        gains = [earned_by(ledger, metric, e, ledger.champion(before=e.judged_at)).gain for e in keeps]
+        another = max([self.candidates.noise().sigma, *gains])  # keeps that gained next to nothing say little
+        return prospect([one.gain for one in recent], cost / HOUR, another)
+
+    def goal(self) -> str:
+        """How far the stop rules are, in words."""
+        stop, done, spent, rules = self.stop, self.done(), self.candidates.spent, []
+        if stop.experiments is not None:
+            rules.append(f"{done} of {stop.experiments} experiments")
+        if stop.hours is not None:
+            left = max(self._search_hours() - (time.time() - self.begun) / 3600, 0)
+            rules.append(f"{left:.1f} hours left")
+        if stop.tokens is not None:
+            rules.append(f"{spent.tokens:,} of {stop.tokens:,} tokens{_unsaid(spent.uncounted, spent.turns)}")
+        if stop.money is not None:
+            rules.append(f"${spent.money:.2f} of ${stop.money:.2f}{_unsaid(spent.unpriced, spent.turns)}")
+        if expected := self.expected():
+            rules.append(f"gains {expected.gain:.2g} per hour (at most {expected.most:.2g})")
+        return ", ".join(rules) or f"{done} experiments, until Ctrl-C"
+
+    def _search_hours(self) -> float:
+        """Hours for the search: what the session has, less the share for confirming."""
+        return (self.stop.hours or 0) * (1 - self.session.lab.judge.confirm)
+
+
+def _unsaid(silent: int, turns: int) -> str:
+    return f" ({silent} of {turns} turns did not say)" if silent else ""

@@ -1,0 +1,192 @@
+"""Candidates from outside the loop: handed in, measured by whoever runs the session, asked after until a verdict."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from nightlab.core.config import Stop
+from nightlab.core.observer import View
+from nightlab.core.types import Experiment, NightlabError
+from nightlab.loop.controls import paused, paused_words
+from nightlab.loop.loop import Night
+from nightlab.loop.scheduler import Crew
+from nightlab.session.create import begin
+from nightlab.session.replicates import HUMAN
+from nightlab.session.session import open_session
+from nightlab.storage.git import Repo, in_genome
+from nightlab.storage.ledger import Busy, find_ledger, find_session, hand_in, handed_in, runs_now, state_folder, waits
+
+State = Literal["waiting", "running", "judged", "refused"]
+LOOK = 0.2  # seconds between two looks at the ledger
+KEPT = 8  # genomes that an edit may have started from
+LOG = "tries.log"  # what the processes said that measured tries in the background
+SAID = 2000  # characters of it that count
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How far a candidate is. ``id`` is what to ask with, ``why`` the reason for which it was refused, or has to wait
+    because its session is ``paused``."""
+
+    session: str
+    id: str
+    state: State
+    why: str = ""
+    experiment: Experiment | None = None
+    paused: bool = False
+
+    @property
+    def answered(self) -> bool:
+        return self.state in ("judged", "refused")
+
+    @property
+    def kept(self) -> bool:
+        return self.experiment is not None and self.experiment.kept
+
+    def facts(self) -> dict[str, Any]:
+        experiment = self.experiment.to_dict() if self.experiment else None
+        return {
+            "session": self.session,
+            "id": self.id,
+            "state": self.state,
+            "why": self.why,
+            "experiment": experiment,
+        }
+
+
+def hand_over(lab: Path, tag: str | None, hypothesis: str, device: str | None, allow: Iterable[str]) -> Standing:
+    """Hand the working copy's edit of the genome in, to a session that runs or not; begin one if there is none.
+
+    The edit counts against what it is nearest to: HEAD, or one of the last kept genomes; the champion may have moved
+    on since. Returns within seconds. Raises NightlabError when nothing is edited, or the lab can't run.
+    """
+    try:
+        session, _ = begin(lab, tag, device, allow, dirty_genome=True, prepare=False)
+    except Busy as busy:
+        session = open_session(lab, busy.tag)
+    kept = [experiment.candidate.commit for experiment in reversed(session.ledger.experiments(KEPT, "keep"))]
+    session.close()
+    repo = Repo(lab)
+    edited = [path for path in repo.dirty() if in_genome(path, session.lab.genome)]
+    if not edited:
+        raise NightlabError(
+            f"no genome file has uncommitted changes ({', '.join(session.lab.genome)})",
+            "edit one and run this again; to measure an experiment again: nightlab replay N",
+        )
+    base, patch = repo.working_patch(edited, kept)
+    if not patch:
+        raise NightlabError(f"{', '.join(edited)} is as it was kept already", "edit it, then run this again")
+    return Standing(session.tag, hand_in(session.folder, hypothesis, patch, base), "waiting")
+
+
+def look(lab: Path, tag: str | None, name: str) -> Standing:
+    """How far a candidate is, by the id it was handed in with or the number of its experiment.
+
+    Raises NightlabError when there is none.
+    """
+    tag = find_session(lab, tag)
+    in_line = waits(state_folder(lab) / tag, name)  # before the ledger, which knows it before its file goes
+    ledger = find_ledger(lab, tag)
+    try:
+        experiment = ledger.experiment(int(name)) if name.isdecimal() else ledger.by_source(name)
+        why, held = ledger.refusal(name), paused(ledger, state_folder(lab) / tag)
+    finally:
+        ledger.close()
+    waiting = f"paused: {paused_words(tag)}" if held else ""
+    if experiment and experiment.verdict:
+        return Standing(tag, name, "judged", "", experiment)
+    if experiment:
+        return Standing(tag, name, "running", waiting, experiment, held)
+    if why or in_line:
+        return Standing(tag, name, "refused" if why else "waiting", why or waiting, None, held)
+    raise NightlabError(f"nothing was handed in to session {tag} as {name!r}", "see: nightlab log")
+
+
+def wait(measurer: Measurer, name: str, seconds: float | None) -> Standing:
+    """Wait for a verdict, at most so many seconds; returns how far it is by then.
+
+    Raises NightlabError when nobody is there who would measure it.
+    """
+    end = time.monotonic() + seconds if seconds is not None else None
+    while True:
+        found = look(measurer.lab, measurer.tag, name)
+        if found.answered or (end is not None and time.monotonic() >= end):
+            return found
+        measurer.attend(found)
+        time.sleep(LOOK)
+
+
+def measure(lab: Path, tag: str, device: str | None, allow: Iterable[str], view: View) -> None:
+    """Measure what waits in a session, here and now, until a pause. Raises Busy when another process runs it."""
+    while True:
+        session, _ = begin(lab, tag, device, allow, dirty_genome=True)
+        crew = Crew(session, view)
+        try:
+            Night(session, Stop(), crew).answer()
+        finally:
+            session.close()
+        if crew.paused or not handed_in(session.folder):  # when others can take over again: nothing falls between
+            return
+
+
+def measure_all(lab: Path, tag: str, device: str | None, allow: Iterable[str], view: View) -> None:
+    """As ``measure``, after another process that holds the session: it may only be handing something in."""
+    while True:
+        try:
+            return measure(lab, tag, device, allow, view)
+        except Busy:
+            time.sleep(LOOK)
+            if not handed_in(state_folder(lab) / tag):
+                return None
+
+
+class Measurer:
+    """Sees to it that tries get measured: by whoever runs the session, else by a process in the background."""
+
+    def __init__(self, lab: Path, tag: str, device: str | None = None, allow: Iterable[str] = ()) -> None:
+        self.lab, self.tag, self.device, self.allow = lab, tag, device, list(allow)
+        self.folder = state_folder(lab) / tag
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def attend(self, what: Standing) -> None:
+        """Start measuring unless somebody does. Raises NightlabError when that failed, or it is not ours to start."""
+        if self._process and self._process.poll() is None:
+            return
+        process, self._process = self._process, None
+        if process and process.returncode:
+            raise NightlabError(f"{what.id} can't be measured: {self._said()}", f"see {self.folder / LOG}")
+        if runs_now(self.folder) or what.paused:
+            return
+        if what.experiment and what.experiment.candidate.proposer != HUMAN:
+            raise NightlabError(
+                f"experiment {what.id} has no verdict yet, and nobody runs session {self.tag}",
+                f"go on with it: nightlab run --tag {self.tag}",
+            )
+        self._start()
+
+    def _start(self) -> None:
+        command = [
+            sys.executable,
+            "-c",
+            "from nightlab.cli.main import main; main()",
+            "try",
+            "--waiting",
+            "--tag",
+            self.tag,
+        ]
+        command += ["--device", self.device] if self.device else []
+        command += [word for name in self.allow for word in ("--allow-missing", name)]
+        with (self.folder / LOG).open("ab") as log:
+            self._process = subprocess.Popen(
+                command, cwd=self.lab, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
+
+    def _said(self) -> str:
+        text = (self.folder / LOG).read_text(errors="replace")[-SAID:]
+        return " ".join(text.rpartition("nightlab: ")[2].split())

@@ -1,0 +1,21 @@
+"""Proposers: where candidates come from, behind one small protocol."""
+
+from nightlab.proposers.constants import Constant, change_constants, changes, find_constants, same_moves
+from nightlab.proposers.mixture import Mixture, make_proposers
+from nightlab.proposers.proposer import Briefing, Found, NoProposal, Proposal, Proposer, Refused
+
+__all__ = [
+    "Briefing",
+    "Constant",
+    "Found",
+    "Mixture",
+    "NoProposal",
+    "Proposal",
+    "Proposer",
+    "Refused",
+    "change_constants",
+    "changes",
+    "find_constants",
+    "make_proposers",
+    "same_moves",
+]

@@ -1,0 +1,70 @@
+"""Back-off: a proposer whose turns fail rests, so that an outage or a bad idea costs neither the night nor money."""
+
+from __future__ import annotations
+
+import time
+from typing import Protocol
+
+from nightlab.proposers.proposer import Briefing, NoProposal, Proposal, Refused
+
+FIRST, LONGEST = 10.0, 900.0  # seconds of rest after one failed turn; at most, however many failed in a row
+
+
+class Thinker(Protocol):
+    """A proposer whose turn takes time and money, and may fail."""
+
+    name: str
+
+    def propose(self, briefing: Briefing) -> Proposal:
+        """The next change to try. Raises NoProposal when the turn yields none."""
+        ...
+
+    def stop(self) -> None:
+        """End the turn that is under way, if one is."""
+        ...
+
+
+class Resting:
+    """Asks a thinker, and after a failed turn lets it rest: twice as long for each in a row."""
+
+    def __init__(self, thinker: Thinker) -> None:
+        self.name, self.thinker = thinker.name, thinker
+        self.wakes = 0.0  # on the monotonic clock
+        self._in_a_row = 0
+        self._failed: list[Refused] = []
+
+    @property
+    def rests(self) -> bool:
+        return self._in_a_row > 0
+
+    @property
+    def awake(self) -> bool:
+        return time.monotonic() >= self.wakes
+
+    def propose(self, briefing: Briefing) -> Proposal | None:
+        if not self.awake:
+            return None
+        try:
+            return self.thinker.propose(briefing)
+        except NoProposal as failure:
+            self._failed.append(Refused(self.name, str(failure), usage=failure.usage))
+            self._rest(failure.rest)
+            return None
+
+    def tell(self, proposal: Proposal, refusal: str | None) -> None:
+        if refusal is None:
+            self._in_a_row = 0
+        else:
+            self._rest()
+
+    def take_failed(self) -> list[Refused]:
+        failed, self._failed = self._failed, []
+        return failed
+
+    def stop(self) -> None:
+        self.thinker.stop()
+
+    def _rest(self, least: float = 0.0) -> None:
+        self._in_a_row += 1
+        rest = min(FIRST * 2 ** min(self._in_a_row - 1, 30), LONGEST)
+        self.wakes = time.monotonic() + max(rest, min(least, 4 * LONGEST))

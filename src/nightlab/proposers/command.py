@@ -1,0 +1,297 @@
+"""Any command as a proposer, or an agent that speaks a protocol: it edits a copy of the lab and ends its turn.
+
+It works in an export of the genome to start from, with no git, no ledger and no home of yours, in the same sandbox as
+a trial but with the network, or a door to the endpoints that the contract names, for its model is there: whoever can
+reach the network can send there what it can read, so it can read no more than the lab. What counts is what it left in
+the genome's files, never what it says or its exit status alone: several agents end with 0 after a failure (found by
+trying them).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import os
+import re
+import shlex
+import shutil
+import stat
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nightlab.core.config import Agent, Lab, Program, megabytes
+from nightlab.core.text import one_line, plain
+from nightlab.proposers.briefing import brief
+from nightlab.proposers.proposer import Briefing, NoProposal, Proposal
+from nightlab.sandbox.bubblewrap import DOOR, Place, Sandbox, search_path
+from nightlab.sandbox.process_guard import Kept, Spec, heard, start
+from nightlab.storage.git import Repo, checkouts, frozen_entries, in_genome
+from nightlab.storage.git.repo import MAX_GENOME_BYTES
+
+PASSED = ("LANG", "LC_ALL", "TZ", "PATH")
+BRIEFING, HYPOTHESIS, USAGE = "nightlab-briefing.md", "hypothesis.txt", "nightlab-usage.json"
+TURN = Path(__file__).with_name("acp_turn.py")
+INNER_DOOR = Path(__file__).parent.with_name("sandbox") / "egress_proxy.py"
+MOST_OUTPUT, TAIL = 16 * 2**20, 65536  # bytes that it may print, and that are read of it
+MOST_FILES = 50_000
+TASK = f"""\
+# One proposal
+
+You are a researcher. Improve the program in this folder: change its genome, and nothing else, in one way that you
+have a reason to believe in. Then end your turn. You need not run it: nightlab measures each proposal under a fixed
+budget, keeps it or not, and tells you in your next turn. Nobody is there to answer questions, so ask none.
+
+- Edit the genome's files in place. All other files are frozen; whatever else you leave here is thrown away.
+- Write one sentence into `{HYPOTHESIS}`: what you changed, why it should help, and by how much.
+- This page is also in `{BRIEFING}`.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Workplace:
+    """Where proposers that are programs work: the lab's repository, a sandbox, a folder for their copies and logs."""
+
+    repo: Repo
+    lab: Lab
+    sandbox: Sandbox
+    folder: Path
+
+
+class AnyCommand:
+    """Runs the command of a contract once each turn."""
+
+    def __init__(self, part: Program, place: Workplace) -> None:
+        self.name, self.part, self.place = part.called, part, place
+        self._keeper: subprocess.Popen[bytes] | None = None
+        self._stopped = False
+
+    def propose(self, briefing: Briefing) -> Proposal:
+        folder = self.place.folder / self.name
+        checkouts.remove(folder)
+        folder.mkdir(parents=True)
+        commit = briefing.start.candidate.commit
+        work = self.place.repo.export(commit, folder / "work")
+        ids = self.place.repo.ids(commit, work)
+        try:
+            kept = self._run(folder, work, brief(briefing, TASK, self.part.briefing))
+            usage = {**_told(work / USAGE), "seconds": kept.seconds}
+            said = _tail(folder / "output.log")
+            try:
+                if fault := self._fault(kept, said):
+                    raise NoProposal(fault)
+                files = self._edited(work, ids)
+                if not files:
+                    raise NoProposal(f"it edited nothing; it said: {_last_line(said)}")
+            except NoProposal as failure:
+                raise NoProposal(_asked(kept.refused) + str(failure), usage) from None
+            words = _without_label(one_line(_written(work / HYPOTHESIS))) or _hypothesis(said)
+            return Proposal(self.name, words or f"a change by {self.name}", files, usage=usage)
+        finally:
+            (folder / "door").unlink(missing_ok=True)
+            for name in ("work", "home", "tmp"):
+                checkouts.remove(folder / name)
+
+    def stop(self) -> None:
+        self._stopped = True  # it may not have begun
+        if self._keeper and self._keeper.stdin:
+            self._keeper.stdin.close()
+
+    def _run(self, folder: Path, work: Path, page: str) -> Kept:
+        """One run of the command, from its start until its whole tree is gone."""
+        for name in ("home", "tmp"):
+            (folder / name).mkdir()
+        lab, disk = self.place.lab, int(megabytes(self.place.lab.resources.disk))
+        frozen = tuple(frozen_entries(work, lab.genome))
+        for page_at in (folder / "briefing.md", work / BRIEFING):
+            page_at.write_text(page)
+        files = (*self.part.files, str(TURN), str(INNER_DOOR))
+        door = folder / "door" if self._held() else None
+        place = Place(
+            work, True, frozen, folder / "home", folder / "tmp", files, disk, "cpu", network=door is None, door=door
+        )
+        env = self._environment()
+        argv = self._command(env["PATH"])
+        if door:
+            argv = [sys.executable, "-P", str(INNER_DOOR), DOOR, ",".join(self.part.endpoints), *argv]
+        begin = self.place.sandbox.start(place)
+        spec = Spec(
+            argv=[*begin.prefix, *argv],
+            cwd=begin.cwd,
+            env={**env, **begin.env},
+            stdin=str(folder / "briefing.md"),
+            output=str(folder / "output.log"),
+            folder=str(folder),
+            wall=self.part.wall,
+            idle=self.part.idle,
+            most_output=MOST_OUTPUT,
+            most_disk=disk * 2**20,
+            door=str(door or ""),
+            endpoints=list(self.part.endpoints),
+        )
+        with start(spec) as self._keeper:
+            if self._stopped:
+                self.stop()
+            return heard(self._keeper)
+
+    def _held(self) -> bool:
+        """Whether it is held to its endpoints. Raises NoProposal where it can't be, and nobody accepted that."""
+        sandbox = self.place.sandbox
+        if not self.part.endpoints or "network" in sandbox.missing:
+            return False
+        if not sandbox.doors:
+            raise NoProposal(f"{sandbox.name} can't hold it to its endpoints: without them it has the whole network")
+        return True
+
+    def _command(self, search: str) -> list[str]:
+        """What is started: the command itself, or for an agent our side of the protocol, which starts it."""
+        argv = shlex.split(self.part.command)
+        if os.sep not in argv[0] and shutil.which(argv[0], path=search) is None:
+            raise NoProposal(f"{argv[0]} is not installed, or not on the PATH")
+        if not isinstance(self.part, Agent):
+            return argv
+        if importlib.util.find_spec("acp") is None:
+            raise NoProposal("its library is not installed: pip install 'nightlab[agents]'")
+        return [sys.executable, "-P", str(TURN), *argv]
+
+    def _environment(self) -> dict[str, str]:
+        """What it is told of the user's environment: the variables that the contract names, and no other."""
+        for name in self.part.environment:
+            if name not in os.environ:
+                raise NoProposal(f"the variable {name}, which lab.toml names for it, is not set")
+        env = {name: os.environ[name] for name in (*PASSED, *self.part.environment) if name in os.environ}
+        path = search_path(env.get("PATH", os.defpath))
+        return {"LANG": "C.UTF-8", "TERM": "dumb", **env, "PATH": path, "NIGHTLAB_BRIEFING": BRIEFING}
+
+    def _fault(self, kept: Kept, said: str) -> str:
+        """Why a turn failed, in a sentence; empty where it may count."""
+        faults = {
+            "wall": f"it took longer than {self.part.wall:g} s",
+            "idle": f"it neither printed nor changed anything for {self.part.idle:g} s",
+            "output": f"it printed more than {MOST_OUTPUT >> 20} MB",
+            "disk": f"it wrote more than {self.place.lab.resources.disk}",
+            "stopped": "it was stopped",
+            "unstartable": f"it could not be started: {kept.detail}",
+        }
+        if kept.end != "exited":
+            return faults[kept.end]
+        if kept.status:
+            return f"it ended with exit status {kept.status}; it said: {_last_line(said)}"
+        return "" if kept.gone else "it left processes that could not be ended"
+
+    def _edited(self, work: Path, ids: Mapping[str, str]) -> dict[str, str]:
+        """The genome's files that it changed or made. Raises NoProposal for whatever is out of scope."""
+        genome = self.place.lab.genome
+        frozen = {path: name for path, name in ids.items() if not in_genome(path, genome)}
+        if fault := checkouts.fault(work, frozen, whole=False):
+            raise NoProposal(f"out of scope: {fault}, and only the genome may change")
+        found = _files(work)
+        edited: dict[str, str] = {}
+        for path, name in ids.items():
+            if path not in frozen and path not in found and not name.startswith("link "):
+                raise NoProposal(f"it removed {path} or made it something else than a plain file")
+        for path in sorted(found):
+            if in_genome(path, genome) and (path in ids or not _scratch(path)):
+                like = ids.get(path, next(iter(ids.values())).split()[-1])
+                if checkouts.file_id(work / path, like) != ids.get(path):
+                    edited[path] = _text(work / path, path)
+        return edited
+
+
+def _asked(refused: list[str]) -> str:
+    """The hint that a failed turn begins with, where its program asked for what it may not reach."""
+    names = ", ".join(one_line(name, 60) for name in refused)
+    return f"it asked for {names}, not among its endpoints; " if names else ""
+
+
+def _files(work: Path) -> set[str]:
+    """The plain files below a folder, by path, reached through no link. Raises NoProposal for what can't be read."""
+    found: set[str] = set()
+    rest = [work]
+    while rest:
+        try:
+            with os.scandir(rest.pop()) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        rest.append(Path(entry.path))
+                    elif entry.is_file(follow_symlinks=False):
+                        found.add(Path(entry.path).relative_to(work).as_posix())
+        except OSError as error:
+            raise NoProposal(f"it left a folder that can't be looked into: {error.strerror}") from None
+        if len(found) > MOST_FILES:
+            raise NoProposal(f"it left more than {MOST_FILES:,} files")
+    return found
+
+
+def _scratch(path: str) -> bool:
+    """Whether a new file is an agent's or ours, though it matches the genome's globs."""
+    parts = path.split("/")
+    return (
+        path in (BRIEFING, HYPOTHESIS, USAGE) or "__pycache__" in parts or any(part.startswith(".") for part in parts)
+    )
+
+
+def _text(path: Path, name: str) -> str:
+    try:
+        with path.open("rb") as file:
+            raw = file.read(MAX_GENOME_BYTES + 1)
+        if len(raw) > MAX_GENOME_BYTES:
+            raise NoProposal(f"{name} has more than {MAX_GENOME_BYTES:,} bytes")
+        return raw.decode()
+    except UnicodeDecodeError:
+        raise NoProposal(f"{name} is no longer text in UTF-8") from None
+
+
+def _tail(path: Path) -> str:
+    """The end of what it printed, made harmless."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(path.stat().st_size - TAIL, 0))
+            return plain(file.read(TAIL), TAIL)
+    except OSError:
+        return ""
+
+
+def _written(path: Path) -> str:
+    """A small file that it left; empty where there is none."""
+    with contextlib.suppress(OSError):
+        if stat.S_ISREG(path.lstat().st_mode):
+            with path.open("rb") as file:
+                return file.read(4000).decode(errors="replace")
+    return ""
+
+
+def _told(path: Path) -> dict[str, Any]:
+    """What it says that its turn took, as far as that makes sense."""
+    try:
+        said = json.loads(_written(path) or "{}")
+    except (ValueError, RecursionError):
+        return {}
+    found: dict[str, Any] = {}
+    for name, value in said.items() if isinstance(said, dict) else ():
+        if name in ("agent", "model") and isinstance(value, str):
+            found[name] = one_line(value, 80)
+        elif name in ("input_tokens", "output_tokens") and isinstance(value, int) and 0 <= value < 1e12:
+            found[name] = int(value)
+        elif name == "cost_usd" and isinstance(value, int | float) and 0 <= value < 1e9:
+            found[name] = float(value)
+    return found
+
+
+def _hypothesis(said: str) -> str:
+    """The last line that it printed, if that is words: some agents print JSON."""
+    line = _last_line(said)
+    return "" if line.startswith(("{", "[")) or line == "nothing" else _without_label(line)
+
+
+def _without_label(line: str) -> str:
+    return re.sub(r"^\W*hypothesis\W*:\W*", "", line, flags=re.IGNORECASE).strip()
+
+
+def _last_line(said: str) -> str:
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    return one_line(lines[-1], 300) if lines else "nothing"

@@ -1,0 +1,188 @@
+"""The named constants of a genome: found, read and changed in its text, never by running it.
+
+In Python a constant is a top-level assignment of a literal to an upper-case name, or of a table of literals by
+device: ``DEPTH = {"cuda": 9, "mps": 4, "cpu": 2}[DEVICE]``. In WebAssembly's text format it is an immutable global with
+an upper-case name, on a line of its own: ``(global $DEPTH i32 (i32.const 2))``. The bracket that ends the comment
+beside it is a hint for the tuner: ``[1..12]``, ``[0.001..0.1 log]``, ``[SSSL | SL | L]``, ``[fixed]``.
+"""
+
+from __future__ import annotations
+
+import ast
+import io
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from nightlab.core.source import same_program
+
+MAX_ROW, MAX_TEXT = 64, 200  # items of a tuple, characters of a string: more is data, not a constant
+HINT = re.compile(r"\[([^\[\]]+)\]\s*$")
+WASM_GLOBAL = re.compile(
+    r"^\s*\(global\s+\$([A-Z][A-Z0-9_]*)\s+([if](?:32|64))\s+\(\2\.const\s+([-+]?[0-9][0-9.]*(?:e[-+]?[0-9]+)?)\s*\)\s*\)"
+    r"\s*(?:;;(.*))?$",
+)
+RANGE = re.compile(r"^(-?[\d.eE+-]+?)\s*\.\.\s*(-?[\d.eE+-]+?)(\s+log)?$")
+
+
+@dataclass(frozen=True, slots=True)
+class Constant:
+    """One constant: its value on this device, where its literal stands in the text, and its hint."""
+
+    name: str
+    value: Any
+    line: int  # from 1, as are all lines here
+    start: int  # columns in UTF-8 bytes, as ast gives them
+    end: int
+    hint: str = ""
+
+
+def find_constants(text: str, device: str) -> dict[str, Constant]:
+    """The constants of a genome by name, with their values on ``device``. Empty if it is in no language known here."""
+    lines = _lines(text)
+    try:
+        module = ast.parse(text)
+    except (SyntaxError, ValueError, MemoryError, RecursionError):
+        return _of_wasm(lines)
+    found = {}
+    for node in module.body:
+        if not (isinstance(node, ast.Assign) and len(node.targets) == 1):
+            continue
+        target, literal = node.targets[0], _on_device(node.value, device)
+        if not (isinstance(target, ast.Name) and target.id.isupper()) or literal is None:
+            continue
+        if literal.lineno != literal.end_lineno or literal.end_col_offset is None:
+            continue
+        value = _value(literal)
+        if value is None:
+            continue
+        hint = HINT.search(_comment(lines[(node.end_lineno or node.lineno) - 1]))
+        found[target.id] = Constant(
+            target.id,
+            value,
+            literal.lineno,
+            literal.col_offset,
+            literal.end_col_offset,
+            hint[1].strip() if hint else "",
+        )
+    return found
+
+
+def _of_wasm(lines: list[str]) -> dict[str, Constant]:
+    found = {}
+    for number, line in enumerate(lines, 1):
+        if match := WASM_GLOBAL.match(line):
+            name, kind, literal, comment = match.groups()
+            try:
+                value = int(literal) if kind.startswith("i") else float(literal)
+            except ValueError:
+                continue  # 1.2.3, say
+            start, end = (len(line[:at].encode()) for at in match.span(3))
+            hint = HINT.search(comment or "")
+            if _storable(value):
+                found[name] = Constant(name, value, number, start, end, hint[1].strip() if hint else "")
+    return found
+
+
+def change_constants(text: str, device: str, values: Mapping[str, Any]) -> str:
+    """The genome's text with the named constants set to ``values`` on ``device``; all else untouched."""
+    lines = _lines(text)
+    edits = [(constant, values[name]) for name, constant in find_constants(text, device).items() if name in values]
+    for constant, value in sorted(edits, key=lambda edit: (edit[0].line, edit[0].start), reverse=True):
+        raw = lines[constant.line - 1].encode()
+        lines[constant.line - 1] = (raw[: constant.start] + _written(value) + raw[constant.end :]).decode()
+    return "".join(lines)
+
+
+def same_moves(path: str, before: str, after: str, now: str, device: str) -> str | None:
+    """The text ``now`` with the constants moved that ``after`` moves in ``before``, all else as it is.
+
+    None when ``after`` differs from ``before`` in more than layout and these, or one of them has a third value now.
+    """
+    old, new, there = (find_constants(text, device) for text in (before, after, now))
+    moves = {name: c.value for name, c in new.items() if name in old and old[name].value != c.value}
+    if not moves or not same_program(path, change_constants(before, device, moves), after):
+        return None
+    if any(name not in there or there[name].value not in (old[name].value, moves[name]) for name in moves):
+        return None
+    return change_constants(now, device, moves)
+
+
+def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[str, ...]:
+    """What differs between the constants of two genomes, in words: ``DEPTH 2 → 1``."""
+    words = []
+    for name in sorted(before.keys() | after.keys()):
+        old, new = before.get(name, "nothing"), after.get(name, "nothing")
+        if old != new:
+            words.append(f"{name} {_shown(old)} → {_shown(new)}")
+    return tuple(words)
+
+
+def resolved(node: ast.expr, device: str) -> Any:
+    """The value of a literal, or of a table of literals by device; None for what is no constant."""
+    literal = _on_device(node, device)
+    return None if literal is None else _value(literal)
+
+
+def rounded(value: Any) -> Any:
+    """The value as it is written: a rate has four digits that mean something."""
+    return float(f"{value:.4g}") if isinstance(value, float) else value
+
+
+def _lines(text: str) -> list[str]:
+    """The lines as Python counts them: unlike ``str.splitlines``, a form feed ends none."""
+    return io.StringIO(text, newline="").readlines()
+
+
+def _value(node: ast.expr) -> Any:
+    """The value of a literal, or of a power of two integers such as ``2**18``; None for anything else.
+
+    Only what a ledger and a terminal can hold counts: finite numbers, truth values, text, and rows of these.
+    """
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow):
+        base, exponent = _value(node.left), _value(node.right)
+        small = isinstance(base, int) and isinstance(exponent, int) and abs(base) <= 10 and 0 <= exponent <= 40
+        return base**exponent if small else None
+    try:
+        value = ast.literal_eval(node)
+        return value if _storable(value) else None
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        return None
+
+
+def _storable(value: Any) -> bool:
+    if isinstance(value, (tuple, list)):
+        return len(value) <= MAX_ROW and all(_storable(item) for item in value)
+    if isinstance(value, str):
+        return len(value) <= MAX_TEXT and value.isprintable()
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return isinstance(value, int) and abs(value) < 2**63
+
+
+def _on_device(node: ast.expr, device: str) -> ast.expr | None:
+    """The literal that holds on ``device``: the expression itself, or its entry in a table by device."""
+    if not isinstance(node, ast.Subscript):
+        return node
+    table, index = node.value, node.slice
+    if isinstance(table, ast.Dict) and isinstance(index, ast.Name) and index.id == "DEVICE":
+        for key, value in zip(table.keys, table.values, strict=True):
+            if isinstance(key, ast.Constant) and key.value == device:
+                return value
+    return None
+
+
+def _comment(line: str) -> str:
+    """The comment that ends a line: what follows the last ``#`` outside quotes is good enough for a hint."""
+    return line.rsplit("#", 1)[1] if "#" in line else ""
+
+
+def _written(value: Any) -> bytes:
+    return (json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(rounded(value))).encode()
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

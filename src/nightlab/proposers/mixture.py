@@ -1,0 +1,150 @@
+"""Several proposers that share a session, each by its share."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+
+from nightlab.core.config import Lab, Model, Patches, Program, Recombine
+from nightlab.proposers.backoff import Resting
+from nightlab.proposers.command import AnyCommand, Workplace
+from nightlab.proposers.crossover import Recombination
+from nightlab.proposers.model import LanguageModel
+from nightlab.proposers.patches import PatchQueue
+from nightlab.proposers.proposer import Briefing, Proposal, Proposer, Refused, Used
+from nightlab.proposers.shares import Earnings
+from nightlab.proposers.tuner import Tuner
+
+
+class Mixture:
+    """Asks the proposer that is furthest behind its share; one with nothing to propose yields its turn.
+
+    A slow one's turn counts even if it fails: else one that always does would come before all others. With ``earnings``
+    the shares are what these say. While a slow one thinks, the quick ones may have turns too.
+    """
+
+    name = "mixture"
+
+    def __init__(
+        self,
+        proposers: Mapping[str, tuple[Proposer, float]],
+        had: Mapping[str, int],
+        earnings: Earnings | None = None,
+        failed: Mapping[str, int] | None = None,
+    ) -> None:
+        self.proposers, self.earnings = proposers, earnings
+        self.had = {name: had.get(name, 0) for name in proposers}
+        for one in self._resting():
+            self.had[one.name] += (failed or {}).get(one.name, 0)
+        self.overtaken = False  # quick ones had turns during the one that is under way, or was last
+        self._slow = False  # the one that thinks may take minutes
+        self._lock = threading.Lock()
+
+    def propose(self, briefing: Briefing) -> Proposal | None:
+        self.overtaken = False
+        try:
+            for name in self._order():
+                one = self.proposers[name][0]
+                if isinstance(one, Resting) and not one.awake:
+                    continue
+                with self._lock:
+                    if self.overtaken:  # a slow one failed, and the others had its turn
+                        return None
+                    self._slow = isinstance(one, Resting)
+                if self._slow:
+                    self._had_turn(name)
+                if proposal := one.propose(briefing):
+                    return proposal
+            return None
+        finally:
+            with self._lock:
+                self._slow = False
+
+    def quick(self, briefing: Briefing) -> Proposal | None:
+        """A proposal of one that does not think long, while one that does is asked; None at any other time."""
+        with self._lock:
+            if not self._slow:
+                return None
+            self.overtaken = True
+        quick = (one for name in self._order() if not isinstance(one := self.proposers[name][0], Resting))
+        return next((proposal for one in quick if (proposal := one.propose(briefing))), None)
+
+    @property
+    def slow(self) -> bool:
+        """Whether one thinks that may take minutes."""
+        return self._slow
+
+    def _order(self) -> list[str]:
+        if self.earnings:
+            return self.earnings.order()
+        return sorted(self.proposers, key=lambda n: (self.had[n] + 1) / self.proposers[n][1])
+
+    def tell(self, proposal: Proposal, refusal: str | None) -> None:
+        one = self.proposers[proposal.proposer][0]
+        if refusal is None and not isinstance(one, Resting):
+            self._had_turn(proposal.proposer)
+        one.tell(proposal, refusal)
+
+    def _had_turn(self, name: str) -> None:
+        with self._lock:
+            self.had[name] += 1
+        if self.earnings:
+            self.earnings.turn(name)
+
+    @property
+    def wakes(self) -> float:
+        """When the next proposer that rests may be asked again, on the monotonic clock; infinity if none rests."""
+        return min((one.wakes for one in self._resting() if one.rests), default=math.inf)
+
+    def failed(self) -> list[Refused]:
+        """Turns that brought no proposal since this was last asked."""
+        return [refused for one in self._resting() for refused in one.take_failed()]
+
+    def stop(self) -> None:
+        """End the turn that is under way."""
+        for one in self._resting():
+            one.stop()
+
+    @property
+    def thinkers(self) -> int:
+        return len(self._resting())
+
+    def _resting(self) -> list[Resting]:
+        return [one for one, _ in self.proposers.values() if isinstance(one, Resting)]
+
+
+def make_proposers(
+    lab: Lab,
+    folder: Path,
+    had: Mapping[str, int],
+    used: Used,
+    seed: int,
+    place: Workplace | None = None,
+    more: Mapping[str, tuple[Proposer, float]] | None = None,
+    failed: Mapping[str, int] | None = None,
+) -> Mixture:
+    """The proposers that a contract names. ``had``: experiments that each had, ``failed``: turns without one; ``used``:
+    patches that had a turn.
+
+    ``place``: where those that are programs, or recombine, work; they need one. ``more``: others, with their shares.
+    """
+    made: dict[str, tuple[Proposer, float]] = dict(more or {})
+    for part in lab.proposers:
+        one: Proposer
+        if isinstance(part, Patches):
+            one = PatchQueue(folder / part.folder, used)
+        elif isinstance(part, Recombine):
+            assert place is not None
+            one = Recombination(place.repo, used)
+        elif isinstance(part, Program):
+            assert place is not None
+            one = Resting(AnyCommand(part, place))
+        elif isinstance(part, Model):
+            one = Resting(LanguageModel(part))
+        else:
+            one = Tuner(seed)
+        made[one.name] = (one, part.share)
+    earned = Earnings(made, f"{seed}/{sum(had.values())}") if lab.search.shares == "earned" else None
+    return Mixture(made, had, earned, failed)

@@ -1,0 +1,150 @@
+"""A language model asked directly: one briefing, one answer of edits, repaired once if they do not fit.
+
+The client is pydantic-ai (extra ``models``), which speaks OpenAI's API, whoever serves it, and Anthropic's, and knows
+what most models cost. No tools, no conversation: a turn is one request, or two.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import time
+from collections.abc import AsyncIterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from nightlab.core.config import Model
+from nightlab.core.text import one_line
+from nightlab.proposers.briefing import brief
+from nightlab.proposers.edits import FORMAT, BadEdit, apply, parse
+from nightlab.proposers.proposer import Briefing, NoProposal, Proposal
+
+if TYPE_CHECKING:
+    from pydantic_ai.models import Model as Client
+
+TASK = f"""\
+# One proposal
+
+You are a researcher. Improve the program below: change its genome in one way that you have a reason to believe in.
+nightlab measures each proposal under a fixed budget, keeps it or not, and tells you in your next turn. Nobody is
+there to answer questions, so ask none.
+
+{FORMAT}"""
+
+
+class LanguageModel:
+    """Asks the model of a contract once each turn."""
+
+    def __init__(self, part: Model) -> None:
+        self.name, self.part = part.called, part
+        self._turn: tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]] | None = None
+        self._stopped = False
+
+    def propose(self, briefing: Briefing) -> Proposal:
+        begun, usage = time.monotonic(), {"model": self.part.model}
+        try:
+            answer = asyncio.run(self._ask(briefing, usage))
+        except NoProposal as failure:
+            raise NoProposal(str(failure), {**usage, "seconds": _since(begun)}, failure.rest) from None
+        except asyncio.CancelledError:
+            raise NoProposal("it was stopped", {**usage, "seconds": _since(begun)}) from None
+        hypothesis, files = answer
+        if not files:
+            raise NoProposal("its edits change nothing", {**usage, "seconds": _since(begun)})
+        hypothesis = one_line(hypothesis) or f"a change by {self.name}"
+        return Proposal(self.name, hypothesis, files, usage={**usage, "seconds": _since(begun)})
+
+    def stop(self) -> None:
+        self._stopped = True  # it may not have begun
+        if turn := self._turn:
+            loop, task = turn
+            with contextlib.suppress(RuntimeError):  # it has ended meanwhile
+                loop.call_soon_threadsafe(task.cancel)
+
+    async def _ask(self, briefing: Briefing, usage: dict[str, Any]) -> tuple[str, Mapping[str, str]]:
+        """The hypothesis and the files of one answer; ``usage`` is filled in, whatever comes."""
+        try:
+            from pydantic_ai import Agent, ModelRetry, ModelSettings, TextOutput
+            from pydantic_ai.exceptions import ModelAPIError, UnexpectedModelBehavior
+            from pydantic_ai.usage import RunUsage
+        except ImportError:
+            raise NoProposal("its library is not installed: pip install 'nightlab[models]'") from None
+
+        def read(text: str) -> tuple[str, Mapping[str, str]]:
+            try:
+                found = parse(text, briefing.genome)
+                return found.hypothesis, apply(briefing.genome, found.edits)
+            except BadEdit as fault:
+                raise ModelRetry(f"{fault}. Nothing was applied. Answer again, with all edits.") from fault
+
+        task = asyncio.current_task()
+        assert task is not None
+        self._turn, used = (asyncio.get_running_loop(), task), RunUsage()
+        try:
+            if self._stopped:
+                raise asyncio.CancelledError
+            page = brief(briefing, TASK, self.part.briefing)
+            async with self._client() as client:
+                settings = ModelSettings(max_tokens=self.part.answer, timeout=self.part.wall)
+                agent = Agent(client, output_type=TextOutput(read), retries=1, model_settings=settings)
+                answer: tuple[str, Mapping[str, str]]
+                answer = (await asyncio.wait_for(agent.run(page, usage=used), self.part.wall)).output
+                return answer
+        except TimeoutError:
+            raise NoProposal(f"it took longer than {self.part.wall:g} s") from None
+        except ModelAPIError as fault:
+            key = "; look at its key" if getattr(fault, "status_code", 0) in (401, 403) else ""
+            raise NoProposal(f"{self.part.where}: {_said(fault)}{key}", rest=fault.retry_after or 0.0) from None
+        except UnexpectedModelBehavior as fault:
+            raise NoProposal(f"its answer is of no use: {_said(fault)}") from None
+        except NoProposal:
+            raise
+        except Exception as fault:  # whatever a client makes of a stranger's answer must not end the night
+            raise NoProposal(f"{type(fault).__name__}: {_said(fault)}") from fault
+        finally:
+            self._turn = None
+            usage |= _counted(used)
+
+    @contextlib.asynccontextmanager
+    async def _client(self) -> AsyncIterator[Client]:
+        """The model behind its API. No retries of the library's own: a failed turn rests, and others go on."""
+        part = self.part
+        if part.key and part.key not in os.environ:
+            raise NoProposal(f"the variable {part.key}, which lab.toml names for its key, is not set")
+        key = os.environ[part.key] if part.key else "none"
+        if part.api == "anthropic":
+            from anthropic import AsyncAnthropic
+            from pydantic_ai.models.anthropic import AnthropicModel
+            from pydantic_ai.providers.anthropic import AnthropicProvider
+
+            where = part.base_url or "https://api.anthropic.com"
+            async with AsyncAnthropic(api_key=key, base_url=where, max_retries=0) as anthropic:
+                yield AnthropicModel(part.model, provider=AnthropicProvider(anthropic_client=anthropic))
+        else:
+            from openai import AsyncOpenAI
+            from pydantic_ai.models.openai import OpenAIChatModel
+            from pydantic_ai.providers.openai import OpenAIProvider
+
+            where = part.base_url or "https://api.openai.com/v1"
+            async with AsyncOpenAI(api_key=key, base_url=where, max_retries=0) as openai:
+                yield OpenAIChatModel(part.model, provider=OpenAIProvider(openai_client=openai))
+
+
+def _counted(used: Any) -> dict[str, Any]:
+    """What a run used, as numbers that a ledger can hold."""
+    counted = {name: getattr(used, name) for name in ("requests", "input_tokens", "output_tokens")}
+    if used.cost is not None:
+        counted["cost_usd"] = float(used.cost)
+    return {name: value for name, value in counted.items() if value}
+
+
+def _said(fault: BaseException) -> str:
+    """What is at the bottom of a failure: clients wrap "connection refused" into "connection error"."""
+    while fault.__cause__:
+        fault = fault.__cause__
+    return one_line(re.sub(r"^\[Errno -?\d+\] ", "", f"{fault}"), 300)
+
+
+def _since(begun: float) -> float:
+    return round(time.monotonic() - begun, 3)

@@ -1,0 +1,119 @@
+"""The protocol that every proposer speaks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from nightlab.core.config import Lab
+from nightlab.core.types import Budget, Experiment, Metric
+from nightlab.storage.ledger import Sources
+
+Used = set[str] | Sources
+"""Entries of a queue that had their turn."""
+
+
+class NoProposal(Exception):
+    """A turn that yielded no change. ``str(error)`` says why in a sentence, ``usage`` what it cost all the same.
+
+    ``rest``: seconds after which it makes sense to ask again, where that is known.
+    """
+
+    def __init__(self, reason: str, usage: Mapping[str, Any] | None = None, rest: float = 0.0) -> None:
+        super().__init__(reason)
+        self.usage, self.rest = usage or {}, rest
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A proposal that became no experiment, or a turn without one, and why."""
+
+    proposer: str
+    reason: str
+    hypothesis: str = ""
+    usage: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """A change to the genome, with the reason for it: either whole files or one unified patch."""
+
+    proposer: str
+    hypothesis: str
+    files: Mapping[str, str] = field(default_factory=dict)
+    patch: str = ""
+    base: str = ""
+    """The commit that the patch was made on, where that is known: then constants can follow the champion by name."""
+    source: str = ""
+    """Which entry of a queue it is, for proposers that have one."""
+    on: str = ""
+    """The commit that it must be made on; without one the champion, or what the search asks for."""
+    usage: Mapping[str, Any] = field(default_factory=dict)
+    """What the thought took, as far as it is known: seconds, model, tokens, cost in US dollars."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What another lab says it found, which nobody has measured here: ``why`` not, in a few words."""
+
+    status: str
+    claimed: float
+    hypothesis: str
+    changes: Sequence[str]
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Briefing:
+    """What a proposer is told, assembled fresh for each turn."""
+
+    metric: Metric
+    device: str
+    genome: Mapping[str, str]
+    """The genome to start from, the champion's or the parent's: text by path."""
+    champion: Experiment
+    """Without a verdict and numbers while it is the baseline, and being measured."""
+    history: Sequence[Experiment]
+    """What was tried, in order of the numbers: the baseline first, then those that measured best and the latest ones.
+
+    A long session has more: the last one's number says how many. Those still running, and those that wait for a slot,
+    have no verdict."""
+    parent: Experiment | None = None
+    """Whose genome it is, where the search asked for another than the champion's."""
+    lab: Lab | None = None
+    budget: Budget | None = None
+    program: str = ""
+    """The human's strategy, as it is now."""
+    notes: Sequence[str] = ()
+    """What the human said since, oldest first."""
+    remarks: Sequence[tuple[int, str]] = ()
+    """What the human's own command said after an experiment, by its number, oldest first."""
+    refused: Sequence[Refused] = ()
+    """Proposals that became no experiment, oldest first."""
+    found: Sequence[Found] = ()
+    """What other labs say they found, the most promising first."""
+    sigma: float = 0.0
+    """How far luck alone moves one trial's metric."""
+    detectable: float = 0.0
+    """The smallest effect that a confirmation on four pairs of fresh seeds would show."""
+
+    @property
+    def start(self) -> Experiment:
+        """Whose genome it is."""
+        return self.parent or self.champion
+
+
+class Proposer(Protocol):
+    name: str
+
+    def propose(self, briefing: Briefing) -> Proposal | None:
+        """The next change to try, or None when it has nothing to propose now."""
+        ...
+
+    def tell(self, proposal: Proposal, refusal: str | None) -> None:
+        """What became of a proposal: None when it was accepted, else why not.
+
+        One that was accepted may be refused yet, e.g. because the champion moves on before there is room for it.
+        """
+        ...

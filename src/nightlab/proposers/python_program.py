@@ -1,0 +1,287 @@
+"""A genome's program in a canonical form, so that one that was tried is known again in other words.
+
+Every step keeps what the program does: comments, layout and docstrings go, seeds are zero, a constant that nobody else
+reads stands where it is used, with its value on this device; variables are numbered; definitions whose order nothing
+can see are sorted. Content in the place of names is the way of Unison (unison-lang.org). Where a step might change
+something it is left out: two programs of one form are one program, but one program may have two forms.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
+
+from nightlab.core.source import TOO_MUCH, bare, parsed, unseeded
+from nightlab.proposers.constants import resolved
+
+WORD = re.compile(r"\w+")
+SEES_NAMES = {"eval", "exec", "globals", "locals", "vars", "dir", "inspect", "__main__"}
+SEES_THEM_TOO = {"__dict__", "_getframe", "__globals__"}  # attributes
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+Comprehension = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
+
+
+def words(text: str) -> set[str]:
+    """All names that a text may speak of."""
+    return set(WORD.findall(text))
+
+
+def fingerprint(genome: Mapping[str, str], device: str, outside: Collection[str] = ()) -> str:
+    """A hash of what the genome, texts by path, does on ``device``. ``outside``: the words of the frozen files."""
+    found = hashlib.sha256()
+    for path, text in sorted(genome.items()):
+        others = set(outside).union(*(words(other) for name, other in genome.items() if name != path))
+        found.update(f"{path}\0{canonical(path, text, device, others)}\0".encode(errors="surrogatepass"))
+    return found.hexdigest()
+
+
+def canonical(path: str, text: str, device: str, outside: Collection[str] = ()) -> str:
+    """The canonical form of one file; its bare text, if it is not Python. Names in ``outside`` stay what they are."""
+    try:
+        tree = parsed(path, text)
+        if tree is None:
+            return bare(path, text)
+        unseeded(tree)
+        free, fixed = not _sees_names(tree), {*outside, *_spoken(tree), *_unread(tree), *dir(builtins)}
+        if free:
+            _inline(tree, device, fixed)
+            for scope in _scopes(tree):
+                _number(scope, set(), "local")
+        tree.body = _sorted(tree.body, device)
+        if free:
+            _number(tree, fixed, "own")
+        return ast.dump(tree)
+    except TOO_MUCH:
+        return text
+
+
+# -- names -----------------------------------------------------------------------------------------------
+
+
+def _sees_names(tree: ast.AST) -> bool:
+    """Whether it may read or set variables by their names, from elsewhere, or import names that nobody can see."""
+    return any(
+        isinstance(node, ast.Global)
+        or (isinstance(node, ast.Name) and node.id in SEES_NAMES)
+        or (isinstance(node, ast.Attribute) and (node.attr in SEES_THEM_TOO or ast.unparse(node) == "sys.modules"))
+        or (isinstance(node, ast.alias) and node.name in ("*", "__main__", "inspect"))
+        for node in ast.walk(tree)
+    )
+
+
+def _spoken(tree: ast.AST) -> set[str]:
+    """The words in the program's strings, which may be names, and its attributes, which may be those of itself."""
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            found |= words(node.value)
+        elif isinstance(node, ast.Attribute):
+            found.add(node.attr)
+    return found
+
+
+def _unread(tree: ast.AST) -> set[str]:
+    """Variables that are bound and never read: somebody else may read them."""
+    names = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
+    return {n.id for n in names} - {n.id for n in names if isinstance(n.ctx, ast.Load)}
+
+
+def _bound_otherwise(tree: ast.AST) -> set[str]:
+    """Names that something else than a plain variable binds: they stand in a tree as text."""
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Nonlocal):
+            found |= set(node.names)
+        for field in ("name", "arg", "asname", "rest"):
+            value = getattr(node, field, None)
+            if isinstance(value, str) and not isinstance(node, ast.keyword):
+                found.add(value.split(".")[0])
+    return found
+
+
+def _scopes(tree: ast.AST) -> list[Function | Comprehension]:
+    """All functions and comprehensions, inner ones before those they stand in."""
+    return [node for node in reversed(list(ast.walk(tree))) if isinstance(node, Function | Comprehension)]
+
+
+def _own(block: ast.AST) -> Iterator[ast.AST]:
+    """The nodes of a scope, without those of scopes within."""
+    for child in ast.iter_child_nodes(block):
+        yield child
+        if not isinstance(child, Function | ast.Lambda | ast.ClassDef | Comprehension):
+            yield from _own(child)
+
+
+def _number(scope: ast.Module | Function | Comprehension, fixed: Collection[str], kind: str) -> None:
+    """Give the variables of a scope numbers for names, in the order in which they occur.
+
+    A name that the scope binds means the same in all of its body, or belongs to a scope within as a whole: so it may be
+    exchanged for one that nobody else has. But a class may read it from around it before it binds one of its own.
+    """
+    body, taken = _body(scope), _bound_otherwise(scope) | set(fixed)
+    for node in ast.walk(body):
+        if isinstance(node, ast.ClassDef):
+            taken |= _binds(node)
+    bound = _targets(scope) if isinstance(scope, Comprehension) else _binds(body)
+    own = {name for name in bound - taken if not name.startswith("__")}
+    inner = (int(n.id.split()[1]) for n in ast.walk(body) if isinstance(n, ast.Name) and " " in n.id)
+    depth, fresh = max(inner, default=-1) + 1, dict[str, str]()
+    for node in _in_order(body):
+        if isinstance(node, ast.Name) and node.id in own:
+            node.id = fresh.setdefault(node.id, f"{kind} {depth} {len(fresh)}")
+
+
+def _body(scope: ast.Module | Function | Comprehension) -> ast.AST:
+    """What belongs to a scope: a function's head does not, nor what a comprehension goes through first."""
+    if not isinstance(scope, Comprehension):
+        return ast.Module(scope.body, [])
+    first, *more = scope.generators
+    made = [scope.key, scope.value] if isinstance(scope, ast.DictComp) else [scope.elt]
+    return ast.Tuple([*made, first.target, *first.ifs, *more])  # type: ignore[list-item]
+
+
+def _targets(scope: Comprehension) -> set[str]:
+    """The variables of a comprehension; one that ``:=`` binds in it is its surroundings'."""
+    nodes = (node for one in scope.generators for node in ast.walk(one.target))
+    return {node.id for node in nodes if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load)}
+
+
+def _binds(block: ast.AST) -> set[str]:
+    """The variables that are bound in a scope itself."""
+    return {n.id for n in _own(block) if isinstance(n, ast.Name) and not isinstance(n.ctx, ast.Load)}
+
+
+def _in_order(tree: ast.AST) -> Iterator[ast.AST]:
+    """As ``ast.walk``, in the order of the text: what stands in one definition does not renumber another's."""
+    yield tree
+    for child in ast.iter_child_nodes(tree):
+        yield from _in_order(child)
+
+
+# -- constants -------------------------------------------------------------------------------------------
+
+
+def _inline(tree: ast.Module, device: str, fixed: Collection[str]) -> None:
+    """Put the value of each constant that is bound once, and read only in this file after that, where it is read."""
+    names = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
+    bound = Counter(node.id for node in names if not isinstance(node.ctx, ast.Load))
+    read: dict[str, int] = {}  # by name, the first line that reads it
+    for node in names:
+        if isinstance(node.ctx, ast.Load):
+            read[node.id] = min(read.get(node.id, node.lineno), node.lineno)
+    taken = _bound_otherwise(tree) | set(fixed)
+    values: dict[str, Any] = {}
+    kept: list[ast.stmt] = []
+    for statement in tree.body:
+        if (constant := _constant(statement, device)) is None:
+            kept.append(statement)
+            continue
+        name, value = constant
+        later = read.get(name, 0) > (statement.end_lineno or 0)  # one that is not read here may be read elsewhere
+        if name in taken or name.startswith("__") or bound[name] > 1 or not _unchanging(value) or not later:
+            kept.append(statement)
+        else:
+            values[name] = value
+    tree.body = kept
+    _Inline(values).visit(tree)
+
+
+class _Inline(ast.NodeTransformer):
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self.values = values
+
+    def visit_Name(self, node: ast.Name) -> ast.AST:
+        return ast.Constant(self.values[node.id]) if node.id in self.values else node
+
+
+def _constant(statement: ast.stmt, device: str) -> tuple[str, Any] | None:
+    """The name and the value of a constant, if a statement is nothing else."""
+    if isinstance(statement, ast.Assign) and len(statement.targets) == 1 and isinstance(statement.targets[0], ast.Name):
+        value = resolved(statement.value, device)
+        return None if value is None else (statement.targets[0].id, value)
+    return None
+
+
+def _unchanging(value: Any) -> bool:
+    return all(map(_unchanging, value)) if isinstance(value, tuple) else not isinstance(value, list)
+
+
+# -- order -----------------------------------------------------------------------------------------------
+
+
+def _sorted(body: list[ast.stmt], device: str) -> list[ast.stmt]:
+    """The statements, those in a row that only define something in an order of their own.
+
+    One that needs another's name, or gives it the same, stays behind it: the first of the order is always the smallest
+    of those that wait for nobody, the normal form of a trace (Anisimov and Knuth 1979).
+    """
+    done: list[ast.stmt] = []
+    row: list[tuple[str, set[str], ast.stmt]] = []
+    for statement in body:
+        if needs := _definition(statement, device):
+            row.append(needs)
+        else:
+            done += [*_row(row), statement]
+            row = []
+    return done + _row(row)
+
+
+def _row(row: list[tuple[str, set[str], ast.stmt]]) -> list[ast.stmt]:
+    order: list[ast.stmt] = []
+    left = [(ast.dump(statement), name, needs, statement) for name, needs, statement in row]
+    while left:
+        free = [
+            one
+            for n, one in enumerate(left)
+            if not any(old[1] == one[1] or old[1] in one[2] or one[1] in old[2] for old in left[:n])
+        ]
+        first = min(free, key=lambda one: one[0])
+        left.remove(first)
+        order.append(first[3])
+    return order
+
+
+def _definition(statement: ast.stmt, device: str) -> tuple[str, set[str], ast.stmt] | None:
+    """The name that a statement gives, and those that it reads at once; None if it may do anything else."""
+    if (constant := _constant(statement, device)) and isinstance(statement, ast.Assign):
+        needs = {node.id for node in ast.walk(statement.value) if isinstance(node, ast.Name)}
+        statement.value = ast.Constant(constant[1])
+        return constant[0], needs, statement
+    if isinstance(statement, Function):
+        head = _head(statement)
+        return None if head is None else (statement.name, head, statement)
+    if not isinstance(statement, ast.ClassDef) or statement.decorator_list or statement.keywords:
+        return None
+    heads = [_quiet(statement.bases)]
+    for part in statement.body:
+        plain = isinstance(part, ast.Pass) or _constant(part, device) is not None
+        heads.append(set() if plain else _head(part) if isinstance(part, Function) else None)
+    found: set[str] = set()
+    for each in heads:
+        if each is None:
+            return None
+        found |= each
+    return statement.name, found, statement
+
+
+def _head(function: Function) -> set[str] | None:
+    """The names that a function reads when it is defined; None if it calls something then."""
+    given = function.args
+    arguments = [*given.posonlyargs, *given.args, *given.kwonlyargs, given.vararg, given.kwarg]
+    notes = [argument.annotation for argument in arguments if argument]
+    if function.decorator_list:
+        return None
+    return _quiet([e for e in (*given.defaults, *given.kw_defaults, function.returns, *notes) if e])
+
+
+def _quiet(expressions: Sequence[ast.expr]) -> set[str] | None:
+    """The names that expressions read; None if they may do more."""
+    nodes = [node for expression in expressions for node in ast.walk(expression)]
+    if any(isinstance(node, ast.Call | ast.NamedExpr | ast.Await | ast.Yield | ast.YieldFrom) for node in nodes):
+        return None
+    return {node.id for node in nodes if isinstance(node, ast.Name)}

@@ -1,0 +1,55 @@
+"""What the proposers of a contract need of this machine, and whether it is there."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shlex
+import shutil
+from collections.abc import Iterator
+
+from nightlab.core.config import Agent, Lab, Model, Program
+
+Need = tuple[str, bool, str]  # what, whether it is there, and the mend
+
+
+def needs(lab: Lab) -> Iterator[Need]:
+    """Each thing that a proposer needs. None of them stops a session: it goes on with the proposers that work."""
+    for part in lab.proposers:
+        if isinstance(part, Program):
+            yield from _of_program(part)
+        elif isinstance(part, Model):
+            yield from _of_model(part)
+    if lab.commons:
+        if not all(map(importlib.util.find_spec, ("cryptography", "rfc8785"))):
+            yield "the commons: its libraries are not installed", False, "pip install 'nightlab[commons]'"
+        yield f"at most {lab.commons.share:.0%} of the experiments measure what other labs found", True, ""
+
+
+def _of_program(part: Program) -> Iterator[Need]:
+    program = shlex.split(part.command)[0]
+    if os.sep not in program and shutil.which(program) is None:
+        yield f"proposer {part.called}: {program} is not on the PATH", False, "install it, or mend its command"
+    if isinstance(part, Agent) and importlib.util.find_spec("acp") is None:
+        yield f"proposer {part.called}: agent-client-protocol is not installed", False, "pip install 'nightlab[agents]'"
+    yield from _variables(part.called, part.environment)
+    given = f", and is given {', '.join(part.environment)}" if part.environment else ""
+    reach = (
+        f"may reach only {', '.join(part.endpoints)}"
+        if part.endpoints
+        else "has the whole network (no endpoints named)"
+    )
+    yield f"proposer {part.called} runs in the sandbox of a trial, but {reach}{given}", True, ""
+
+
+def _of_model(part: Model) -> Iterator[Need]:
+    if importlib.util.find_spec("pydantic_ai") is None:
+        yield f"proposer {part.called}: pydantic-ai is not installed", False, "pip install 'nightlab[models]'"
+    yield from _variables(part.called, (part.key,) if part.key else ())
+    yield f"proposer {part.called} sends its briefing, with the genome, to {part.where}", True, ""
+
+
+def _variables(name: str, variables: tuple[str, ...]) -> Iterator[Need]:
+    for variable in variables:
+        if variable not in os.environ:
+            yield f"proposer {name}: the variable {variable} is not set", False, f"export {variable}=…"

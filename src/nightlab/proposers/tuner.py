@@ -1,0 +1,203 @@
+"""The tuner: numeric moves over the genome's constants, from the champion outwards.
+
+Optuna's tree-structured Parzen estimator (Bergstra et al. 2011) chooses values by what the history in its
+briefing says of each constant; one or two constants move at a time and the rest stay the champion's, because a
+night has few experiments and a genome many constants. It keeps no state but the ledger.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import warnings
+from typing import Any
+
+from nightlab.core.source import SEED_NAME
+from nightlab.core.types import Experiment
+from nightlab.proposers.constants import RANGE, Constant, change_constants, changes, find_constants, rounded
+from nightlab.proposers.proposer import Briefing, Proposal
+
+ATTEMPTS = 30
+NUDGE = 0.05  # moves of a float below this part of its range are lost in the noise of a seed
+SCALE = 4.0  # a rate without a hint may move this far from its value in the baseline, either way
+WARM_UP = 12  # experiments that are drawn at random before the estimator is believed
+# What the estimator is told: it takes no more than 25 for good ones (Optuna's default for TPE), and gives the others
+# less weight the older they are.
+BEST, LAST = 25, 200
+
+
+class Tuner:
+    """Proposes other values for one or two of the genome's constants."""
+
+    name = "tuner"
+
+    def __init__(self, seed: int = 0) -> None:
+        self.seed = seed
+        self.refused = 0
+
+    def propose(self, briefing: Briefing) -> Proposal | None:
+        baseline = briefing.history[0].candidate.constants
+        for path, text in briefing.genome.items():
+            constants = find_constants(text, briefing.device)
+            spaces = {n: s for n, c in constants.items() if (s := _space(c, baseline.get(n, c.value)))}
+            if spaces:
+                return self._move(briefing, path, text, constants, spaces)
+        return None
+
+    def tell(self, proposal: Proposal, refusal: str | None) -> None:
+        """It learns from the ledger alone, but does not propose the same again when that was refused."""
+        self.refused += refusal is not None
+
+    def _move(
+        self,
+        briefing: Briefing,
+        path: str,
+        text: str,
+        constants: dict[str, Constant],
+        spaces: dict[str, Any],
+    ) -> Proposal | None:
+        import optuna
+
+        turn = briefing.history[-1].number + 1
+        draw = random.Random(f"{self.seed}/{turn}/{self.refused}" if self.refused else f"{self.seed}/{turn}")
+        current = {name: constants[name].value for name in spaces}
+        history = _telling(briefing)
+        tried = [_point(experiment, spaces, current) for experiment in history]
+        study = _study(briefing, spaces, history, tried)
+        for _ in range(ATTEMPTS):
+            free = _choose(spaces, history, draw)
+            fixed = {name: value for name, value in current.items() if name not in free}
+            study.sampler = optuna.samplers.PartialFixedSampler(
+                fixed,
+                optuna.samplers.TPESampler(n_startup_trials=WARM_UP, seed=draw.getrandbits(32), n_ei_candidates=24),
+            )
+            params = study.ask({name: spaces[name] for name in sorted(free)}).params
+            asked = {name: rounded(value) for name, value in params.items()}
+            after = {name: asked[name] for name in free if _far(spaces[name], current[name], asked[name])}
+            point = {**current, **after}
+            if after and point not in tried:
+                words = changes({name: current[name] for name in after}, after)
+                return Proposal(
+                    self.name,
+                    f"tune {', '.join(words)}",
+                    {path: change_constants(text, briefing.device, after)},
+                )
+        return None
+
+
+def _study(briefing: Briefing, spaces: dict[str, Any], history: list[Experiment], tried: list[dict[str, Any]]) -> Any:
+    """A study that was told what these experiments measured, as far as the places that they tried are in the spaces."""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+    worst, past = _worst(briefing), []
+    for experiment, point in zip(history, tried, strict=True):
+        value = _value(experiment, worst)
+        inside = {n: point[n] for n in point if spaces[n]._contains(spaces[n].to_internal_repr(point[n]))}
+        if value is not None and inside:
+            known = {name: spaces[name] for name in inside}
+            past.append(optuna.trial.create_trial(params=inside, distributions=known, value=value))
+    study = optuna.create_study(direction="minimize" if briefing.metric.goal == "minimise" else "maximize")
+    study.add_trials(past)
+    return study
+
+
+def _telling(briefing: Briefing) -> list[Experiment]:
+    """The best and the latest of the history, in order."""
+    minimise = briefing.metric.goal == "minimise"
+    known = [(e.measurement.metric, e.number) for e in briefing.history if e.measurement and e.measurement.metric]
+    best = {number for _, number in sorted(known, reverse=not minimise)[:BEST]}
+    since = max(len(briefing.history) - LAST, 0)
+    return [e for place, e in enumerate(briefing.history) if place >= since or e.number in best]
+
+
+def _choose(spaces: dict[str, Any], history: Any, draw: random.Random) -> set[str]:
+    """One or two constants to move: those that failed least often, with chance deciding among equals."""
+    moved = dict.fromkeys(spaces, 0)
+    for experiment in history:
+        if not experiment.kept:  # one that led to a keep is as worth a look as one that never moved
+            for change in experiment.candidate.changes:
+                name = change.split(" ", 1)[0]
+                if name in moved:
+                    moved[name] += 1
+    order = sorted(moved, key=lambda name: (moved[name], draw.random()))
+    count = 1 if draw.random() < 0.6 or len(order) == 1 else 2
+    pick: set[str] = set()
+    while len(pick) < count:
+        pick.add(order[min(int(draw.expovariate(0.5)), len(order) - 1)])
+    return pick
+
+
+def _far(space: Any, old: Any, new: Any) -> bool:
+    """Whether a move is large enough to show: a twentieth of a float's range, any step of the others."""
+    if old == new or not isinstance(new, float):
+        return bool(old != new)
+    if space.log and old > 0:
+        return bool(abs(math.log(new / old)) >= NUDGE * math.log(space.high / space.low))
+    return bool(abs(new - old) >= NUDGE * (space.high - space.low))
+
+
+def _point(experiment: Experiment, spaces: dict[str, Any], current: dict[str, Any]) -> dict[str, Any]:
+    constants = experiment.candidate.constants
+    return {name: constants.get(name, current[name]) for name in spaces}
+
+
+def _value(experiment: Experiment, worst: float | None) -> float | None:
+    """What the estimator is told: the metric, or for a crash the worst one so far; nothing of one that was skipped."""
+    if experiment.verdict is None or experiment.measurement is None or experiment.verdict.reason == "skipped":
+        return None
+    return experiment.measurement.metric if experiment.measurement.measured else worst
+
+
+def _worst(briefing: Briefing) -> float | None:
+    measured = [e.measurement.metric for e in briefing.history if e.measurement and e.measurement.measured]
+    numbers = [value for value in measured if value is not None]
+    if not numbers:
+        return None
+    return max(numbers) if briefing.metric.goal == "minimise" else min(numbers)
+
+
+def _space(constant: Constant, centre: Any) -> Any:
+    """Where a constant may move, as an Optuna distribution; None when it is not to be tuned."""
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    hint, value = constant.hint, constant.value
+    if hint == "fixed" or SEED_NAME.search(constant.name):  # the engine owns the seeds
+        return None
+    if found := RANGE.match(hint):
+        low, high, log = float(found[1]), float(found[2]), bool(found[3])
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            return None
+        if isinstance(value, int):
+            return IntDistribution(int(low), int(high), log=log)
+        return FloatDistribution(low, high, log=log)
+    if "|" in hint:
+        choices = [_literal(choice.strip(), value) for choice in hint.split("|")]
+        return CategoricalDistribution(choices if value in choices else [value, *choices])
+    if isinstance(value, bool):
+        return CategoricalDistribution([False, True])
+    if isinstance(centre, bool) or not isinstance(centre, (int, float)) or isinstance(value, str):
+        return None
+    if isinstance(value, float):
+        if centre <= 0:
+            return None
+        high = min(centre * SCALE, 1.0) if 0 < centre < 1 and constant.name.endswith(FRACTIONS) else centre * SCALE
+        return FloatDistribution(centre / SCALE, high, log=True)
+    if isinstance(value, int) and isinstance(centre, int) and centre > 0:
+        if centre >= 16 and centre & (centre - 1) == 0:
+            return CategoricalDistribution([centre // 4, centre // 2, centre, centre * 2, centre * 4])
+        return IntDistribution(max(1, centre // 2), max(centre * 2, centre + 2))
+    return None
+
+
+FRACTIONS = ("RATIO", "FRACTION", "BETA", "BETA1", "BETA2", "MOMENTUM", "DROPOUT", "WARMDOWN", "WARMUP")
+
+
+def _literal(word: str, like: Any) -> Any:
+    """A choice of a hint as a value of the constant's own type."""
+    if isinstance(like, str):
+        return word.strip("\"'")
+    if isinstance(like, bool):
+        return word == "True"
+    return type(like)(float(word)) if isinstance(like, (int, float)) else word

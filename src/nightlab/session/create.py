@@ -1,0 +1,203 @@
+"""How labs and sessions begin: a lab from a shipped one, a contract from a layout, a session from a lab."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
+from pathlib import Path
+
+from nightlab.core.config import load, to_toml
+from nightlab.core.types import NightlabError, Platform
+from nightlab.engines.local.layout import this_sandbox
+from nightlab.engines.local.prepare import run_prepare
+from nightlab.engines.platform import this_platform
+from nightlab.engines.remote import Cluster, Far, cluster, common
+from nightlab.engines.remote.node import Facts
+from nightlab.session.preflight import inspect, require, sealed
+from nightlab.session.session import Session, fresh_tag, open_session
+from nightlab.storage.git import Repo, make_repo
+from nightlab.storage.ledger import alone, find_ledger, tags
+
+SHIPPED = Path(__file__).parents[1] / "labs"
+
+
+def make_lab(folder: Path, template: str) -> Path:
+    """Copy a shipped lab into a new folder and commit it there. Returns the folder.
+
+    Raises NightlabError when there is no such lab, or the folder exists.
+    """
+    source = SHIPPED / template
+    known = sorted(p.name for p in SHIPPED.iterdir() if (p / "lab.toml").exists())
+    if template not in known:
+        raise NightlabError(f"there is no shipped lab {template!r}", f"the shipped labs are: {', '.join(known)}")
+    if folder.exists():
+        raise NightlabError(f"{folder} exists already", "choose another name")
+    try:
+        shutil.copytree(source, folder, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
+    except OSError as error:
+        raise NightlabError(f"{folder} can't be made: {error.strerror or error}", "choose a writable place") from error
+    (folder / ".gitignore").write_text("__pycache__/\n")
+    make_repo(folder, f"the lab '{template}'")
+    return folder
+
+
+def infer(folder: Path) -> tuple[str, str]:
+    """The text of the ``lab.toml`` that fits a folder, and a sentence that says from what.
+
+    Raises NightlabError for a layout that nothing can be inferred from.
+    """
+    if not folder.is_dir():
+        raise NightlabError(f"{folder} is not a folder", "give the lab's folder: nightlab init -C FOLDER")
+    try:
+        contract, source = load(folder)
+    except NightlabError:
+        if (folder / "lab.toml").exists():
+            raise
+        return SKELETON, "nothing: a skeleton, to be filled in"
+    return to_toml(contract), source
+
+
+SKELETON = """\
+name = "my-lab"
+genome = ["solve.py"]                  # what a candidate may change; everything else is frozen
+command = "python bench.py"            # prints METRIC seconds=1.23
+
+[metric]
+name = "seconds"
+goal = "minimise"                      # or "maximise"
+
+[budget]                               # of one trial
+clock = "wall"                         # or "cpu"
+amount = 60                            # seconds
+
+[[checks]]                             # must succeed before a change is kept
+command = "python -m unittest -q"
+"""
+
+
+def begin(
+    lab: Path,
+    tag: str | None,
+    device: str | None,
+    allow: Iterable[str] = (),
+    *,
+    dirty_genome: bool = False,
+    elsewhere: Platform | None = None,
+    prepare: bool = True,
+) -> tuple[Session, str]:
+    """Open the session to work in, and say which: the one of that tag, the latest, or a new one.
+
+    The latest goes on unless the lab's committed files have changed since it began. ``elsewhere``: on what its
+    trials run when that is not this machine, which then needs neither a sandbox nor the lab's data.
+    Without ``prepare`` it is not ready to run trials yet, but open within seconds.
+    Raises NightlabError when the lab can't run; nothing has been written then.
+    """
+    if not lab.is_dir():
+        raise NightlabError(f"{lab} is not a folder", "give the lab's folder: -C FOLDER")
+    repo = Repo(lab)
+    contract, _, checks = inspect(repo, dirty_genome=dirty_genome)
+    here = sealed(this_sandbox(), {*contract.sandbox.allow_missing, *allow}) if elsewhere is None else []
+    require([*checks, *here])
+    with alone(repo.lab):  # several that come at once would all make the first session
+        session, said = _open(repo, tag, device, allow, elsewhere)
+    try:
+        if elsewhere is None and prepare:
+            run_prepare(repo, session.lab, session.base, session.folder)
+    except BaseException:
+        session.close()
+        raise
+    return session, said
+
+
+def begin_far(
+    on: str,
+    slots: int | None,
+    lab: Path,
+    tag: str | None,
+    device: str | None,
+    allow: Iterable[str],
+    say: Callable[[str], None],
+) -> tuple[Session, str, Far]:
+    """As ``begin``, with the engine that runs the session's trials on a cluster, on whose nodes numbers compare.
+
+    Raises NightlabError when there is no such cluster, or none of its nodes can run this lab.
+    """
+    allow = set(allow)
+    there = cluster(on, slots, Repo(lab).lab)
+    nodes = there.look(device)
+    session, said = begin(lab, tag, device, allow, elsewhere=common(nodes))
+    try:
+        return session, said, on_cluster(session, there, nodes, allow, say)
+    except BaseException:
+        session.close()
+        raise
+
+
+def on_cluster(
+    session: Session,
+    cluster: Cluster,
+    nodes: Mapping[str, Facts],
+    allow: Iterable[str],
+    say: Callable[[str], None],
+) -> Far:
+    """The engine that runs a session's trials on a cluster. Raises NightlabError when none of its nodes is fit."""
+    allowed = {*session.facts["allowed"], *allow}
+    return Far(session.box, session.base, cluster, nodes, allowed, say, session.ledger.note)
+
+
+def _open(
+    repo: Repo, tag: str | None, device: str | None, allow: Iterable[str], elsewhere: Platform | None
+) -> tuple[Session, str]:
+    known = tags(repo.lab)
+    latest = next((name for name in known if not _imported(repo.lab, name)), None)
+    if tag is None and latest:
+        session, why = _usable(repo, latest, allow, elsewhere)
+        if session:
+            return session, ""
+        tag = fresh_tag(repo)
+        return Session.create(
+            repo, tag, device=device, allow=allow, elsewhere=elsewhere
+        ), f"a new session, {tag}: {why}"
+    if tag is not None and tag in known:
+        session, why = _usable(repo, tag, allow, elsewhere)
+        if session:
+            return session, ""
+        raise NightlabError(f"session {tag} can't go on: {why}", "start another: nightlab run --tag NAME")
+    tag = tag or fresh_tag(repo)
+    return Session.create(repo, tag, device=device, allow=allow, elsewhere=elsewhere), ""
+
+
+def _imported(lab: Path, tag: str) -> bool:
+    """Whether a session is somebody else's night; one that can't be read as it is may be our own of before."""
+    try:
+        ledger = find_ledger(lab, tag)
+    except NightlabError:
+        return False
+    with closing(ledger):
+        return ledger.imported
+
+
+def _usable(repo: Repo, tag: str, allow: Iterable[str], elsewhere: Platform | None) -> tuple[Session | None, str]:
+    """The session, or why it can't go on with the lab as it is committed now."""
+    session = open_session(repo.lab, tag, writer=True, allow=allow, elsewhere=elsewhere is not None)
+    baseline = session.ledger.experiment(0) if session.ledger.next_number() else None
+    if baseline and baseline.verdict and not baseline.kept:
+        session.close()
+        return None, f"the baseline of {tag} could not be measured"
+    here, there = elsewhere or this_platform(session.device), session.platform
+    if (here.accelerator, here.processor) != (there.accelerator, there.processor):
+        session.close()
+        return None, f"{tag} ran on {there}, numbers from this machine don't compare with its"
+    if changed := session.changed_since():
+        session.close()
+        return None, f"{', '.join(changed[:3])} changed since {tag} began"
+    return session, ""
+
+
+def demo_folder(name: Path | None) -> Path:
+    """The folder of a demo: the one named, else the first of demo, demo-2, … that does not exist."""
+    if name is not None:
+        return name
+    names = [Path("demo"), *(Path(f"demo-{n}") for n in range(2, 1000))]
+    return next(folder for folder in names if not folder.exists())

@@ -1,0 +1,172 @@
+"""What a session needs, of the lab and of the machine: each a check that says how to mend it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from nightlab.core.config import STRATEGY, Lab, Patches, Program, from_files
+from nightlab.core.source import syntax_fault
+from nightlab.core.types import NightlabError
+from nightlab.engines.local.cgroup import delegated
+from nightlab.proposers.requirements import needs
+from nightlab.sandbox.bubblewrap import PROTECTIONS, Sandbox
+from nightlab.storage.git import Repo, in_genome
+
+FREE_MB = 200  # below this much disk a session does not start: a full disk loses the run in flight
+NETWORK_MOUNTS = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "9p", "fuse.sshfs", "fuse.rclone", "lustre"}
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that a session needs, whether it is there, and what to do if not."""
+
+    what: str
+    ok: bool
+    mend: str = ""
+    fatal: bool = True
+
+
+def inspect(repo: Repo, *, dirty_genome: bool = False) -> tuple[Lab, str, list[Check]]:
+    """The lab's contract, where it comes from, and everything that a session needs of the lab.
+
+    ``dirty_genome``: uncommitted changes of the genome are what is wanted.
+    """
+    commit = repo.resolve() or ""
+    if repo.untracked("lab.toml"):
+        raise NightlabError(
+            f"{repo.lab / 'lab.toml'} is not committed", "git add lab.toml && git commit -m 'the contract'"
+        )
+    lab, source = contract_at(repo, commit)
+    files = repo.files(commit)
+    checks = [_genome_exists(lab, files), *_genome_parses(repo, lab, commit, files)]
+    checks.append(_unchanged(repo, lab, dirty_genome))
+    checks.append(_local_disk(repo.lab))
+    free = shutil.disk_usage(repo.lab).free / 2**20
+    checks.append(Check(f"{free / 1024:.1f} GB of disk are free", free > FREE_MB, "free some disk space"))
+    writable = os.access(repo.lab, os.W_OK) and os.access(repo.git_dir, os.W_OK)
+    where = repo.lab if not os.access(repo.lab, os.W_OK) else repo.git_dir
+    checks.append(Check(f"{where} is writable", writable, "run where the lab and its .git are writable"))
+    if lab.prepare:
+        checks.append(Check(f"run before each session, with your home and the network: {lab.prepare}", True))
+    if lab.evaluator:
+        checks.append(Check("the metric is computed by an evaluator of its own process", True))
+    else:
+        mend = "give lab.toml an [evaluator]; until then a candidate that lies about its metric is believed"
+        checks.append(Check("the metric is printed by the candidate's own command", False, mend, fatal=False))
+    checks += [Check(what, there, mend, fatal=False) for what, there, mend in needs(lab)]
+    return lab, source, checks
+
+
+def contract_at(repo: Repo, commit: str) -> tuple[Lab, str]:
+    """The contract of the lab as committed, and a sentence that says where it comes from."""
+    return from_files(repo.files(commit), lambda path: repo.read(commit, path), str(repo.lab))
+
+
+def free_to_change(lab: Lab, path: str) -> bool:
+    """Files outside the genome that a human may edit while a session runs: the strategy and the ideas."""
+    folders = [part.folder for part in lab.proposers if isinstance(part, Patches)]
+    return path in (STRATEGY, "README.md") or any(path.startswith(f"{folder}/") for folder in folders)
+
+
+def sealed(sandbox: Sandbox, allowed: Iterable[str]) -> list[Check]:
+    """Each protection of the box as a check; one that may be missing is no obstacle."""
+    allowed = set(allowed)
+    return [
+        Check(
+            f"{name}: {what}" if name not in sandbox.missing else f"there is no seal here for {name} ({what})",
+            name not in sandbox.missing,
+            f"{sandbox.why}; or accept it: --allow-missing {name}, or all",
+            fatal=name not in allowed,
+        )
+        for name, what in PROTECTIONS.items()
+    ]
+
+
+def held(sandbox: Sandbox, lab: Lab) -> list[Check]:
+    """The proposers that can't be held to their endpoints here, whatever their contract says."""
+    parts = [part for part in lab.proposers if isinstance(part, Program) and part.endpoints and not sandbox.doors]
+    why = "reaches the whole network here" if "network" in sandbox.missing else "can't run here"
+    mend = "run where bubblewrap works, or remove its endpoints"
+    words = f"{{}} {why}: the sandbox ({sandbox.name}) can't hold it to its endpoints"
+    return [Check(words.format(f"proposer {part.called}"), False, mend, fatal=False) for part in parts]
+
+
+def memory_limit() -> Check:
+    """Whether the kernel limits a candidate's memory, or we look how much it uses."""
+    if delegated():
+        return Check("memory is limited by a cgroup", True)
+    mend = "systemd-run --user --scope -p Delegate=yes nightlab run"
+    return Check("memory is sampled twice a second, not limited by a cgroup", False, mend, fatal=False)
+
+
+def require_disk(folder: Path) -> None:
+    """Raise NightlabError when too little disk is free to record another trial."""
+    free = shutil.disk_usage(folder).free / 2**20
+    if free < FREE_MB:
+        raise NightlabError(
+            f"only {free:.0f} MB of disk are free at {folder}, {FREE_MB} MB are needed",
+            "free some disk space, then run the same command: it resumes",
+        )
+
+
+def require(checks: list[Check]) -> None:
+    """Raise NightlabError for the first check that fails and must not."""
+    for check in checks:
+        if not check.ok and check.fatal:
+            raise NightlabError(check.what, check.mend)
+
+
+def _genome_exists(lab: Lab, files: list[str]) -> Check:
+    missing = [glob for glob in lab.genome if not any(in_genome(f, (glob,)) for f in files)]
+    if missing:
+        return Check(
+            f"the genome {', '.join(missing)} does not exist in the commit at HEAD",
+            False,
+            "commit the file, or mend `genome` in lab.toml",
+        )
+    matched = [f for f in files if in_genome(f, lab.genome)]
+    shown = ", ".join(matched[:4]) + (f" and {len(matched) - 4} more" if len(matched) > 4 else "")
+    return Check(f"genome: {shown}; all else is frozen", True)
+
+
+def _genome_parses(repo: Repo, lab: Lab, commit: str, files: list[str]) -> list[Check]:
+    faults = (syntax_fault(path, repo.read(commit, path) or "") for path in files if in_genome(path, lab.genome))
+    return [Check(fault, False, "mend that line and commit it") for fault in faults if fault]
+
+
+def _unchanged(repo: Repo, lab: Lab, dirty_genome: bool) -> Check:
+    dirty = [path for path in repo.dirty() if not free_to_change(lab, path)]
+    mine = [path for path in dirty if in_genome(path, lab.genome)]
+    if mine and not dirty_genome:
+        mend = "git commit them, git stash them, or measure them as a candidate: nightlab try"
+        return Check(f"the genome has uncommitted changes: {', '.join(mine)}", False, mend)
+    frozen = [path for path in dirty if path not in mine]
+    if frozen:
+        mend = "git commit or git stash them"
+        return Check(f"frozen files have uncommitted changes: {', '.join(frozen)}", False, mend)
+    return Check("genome and frozen files are committed", True)
+
+
+def _local_disk(folder: Path) -> Check:
+    kind = _filesystem(folder)
+    if kind in NETWORK_MOUNTS:
+        return Check(
+            f"{folder} is on a network mount ({kind}), where locks and the ledger's journal can fail",
+            False,
+            f"clone the lab onto a local disk: git clone {folder} ~/{folder.name}",
+        )
+    return Check("the lab is on a local disk", True)
+
+
+def _filesystem(folder: Path) -> str:
+    """The type of the filesystem that holds ``folder``; empty where /proc/mounts does not exist."""
+    try:
+        mounts = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
+    except OSError:
+        return ""
+    inside = [m for m in mounts if folder.is_relative_to(m[1].replace("\\040", " "))]
+    return max(inside, key=lambda m: len(m[1]))[2] if inside else ""

@@ -1,0 +1,111 @@
+"""Where things stand in a session: what each genome measured so far, and how far luck alone moves a number.
+
+All of it is read from the ledger, so that a session that was killed stands where it stood.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import replace
+
+from nightlab.core.types import SEED, Budget, Experiment, Measurement, Purpose, Trial
+from nightlab.judge import Contestant, Noise, pooled, prior_sigma
+from nightlab.storage.ledger import Ledger
+
+ATTEMPTS = 3  # how often a trial may be lost, or disturbed in a row, before that is how things are
+REPEATS = 400  # trials of genomes that had run before: what the noise is learned from, known to 4 % then
+UPKEEPS = 128  # trials of a champion's upkeep that count, the latest: no rule asks for as many at once
+OWN_SEED = 10_000
+HUMAN = "human"  # who waits for the verdict on a candidate of their own: nightlab try, by whomever it was called
+ABLATION = "ablation"  # who proposes a champion without the changes that earn nothing
+# Seeds by purpose: what one question has used is fresh for the next.
+PILOT_SEED, UPKEEP_SEED, CONFIRM_SEED, ABLATE_SEED, SIMPLIFY_SEED = 401, 501, 1001, 2001, 2501
+TRANSFER_SEED, ARENA_SEED = 3001, 4001
+
+
+def runs(trials: Iterable[tuple[Trial, Measurement | None]], purpose: Purpose = "search") -> dict[int, Measurement]:
+    """What counts of a genome's trials, by seed: neither interrupted ones, nor those on a disturbed machine.
+
+    A trial that was lost with its supervisor does not count until that has happened ``ATTEMPTS`` times.
+    """
+    found: dict[int, Measurement] = {}
+    lost: Counter[int] = Counter()
+    for trial, measured in trials:
+        if measured is None or trial.purpose != purpose or measured.outcome == "interrupted" or measured.disturbed:
+            continue
+        lost[trial.seed] += measured.outcome == "lost"
+        if lost[trial.seed] == ATTEMPTS:
+            measured = replace(measured, detail=f"lost {ATTEMPTS} times: {measured.detail}")
+        if measured.outcome != "lost" or lost[trial.seed] >= ATTEMPTS:
+            found.setdefault(trial.seed, measured)
+    return found
+
+
+def contestant(ledger: Ledger, experiment: Experiment, *, same_seeds: bool, since: int = 0) -> Contestant:
+    """An experiment's genome as the judge sees it: with its runs after the first ``since`` trials of the session."""
+    number = experiment.number
+    first = SEED if same_seeds or not number else OWN_SEED + 2 * number  # no rule with own seeds runs it more often
+    bar = experiment.bar
+    if bar is None and experiment.measurement is not None:  # kept by a nightlab that had no bars
+        bar = experiment.measurement.metric
+    found = runs(ledger.trials(number, "search", since))
+    if experiment.kept:  # a champion has upkeep, and after a simplification only the seeds of that question
+        own = [pair for pair in ledger.trials(number, "ablate", since) if pair[0].commit == experiment.candidate.commit]
+        found = found or runs(own, "ablate")
+        found = {**found, **_measured(upkeeps(ledger, number, since))}
+    return Contestant(found, experiment.candidate.lines, bar, first)
+
+
+def upkeeps(ledger: Ledger, champion: int, since: int = 0) -> dict[int, Measurement]:
+    """What the latest ``UPKEEPS`` trials of a champion's upkeep measured, by seed."""
+    return runs(ledger.trials(champion, "upkeep", since, last=UPKEEPS), "upkeep")
+
+
+def _measured(found: dict[int, Measurement]) -> dict[int, Measurement]:
+    return {seed: measured for seed, measured in found.items() if measured.measured}
+
+
+class Replicates:
+    """The values of the genomes that ran with more than one seed under the session's budget.
+
+    Replays don't count: the same seed again shows less than the luck of a seed.
+    """
+
+    def __init__(self, budget: Budget, stated: float | None) -> None:
+        self.budget, self.stated = budget, stated
+        self.baseline: float | None = None
+        self._values: dict[tuple[str, int], dict[int, float]] = {}
+        self._noise: Noise | None = None
+
+    def add(self, trial: Trial, measured: Measurement | None, machine: int = 0) -> None:
+        """Add a trial; ``machine`` tells apart what ran before and after the machine changed."""
+        if measured is None or measured.metric is None or measured.disturbed:
+            return
+        if trial.budget == self.budget and trial.purpose != "replay":
+            key = trial.commit, machine
+            values = self._values.pop(key, {})  # the genome that ran last stands last
+            values[trial.seed] = measured.metric
+            self._values[key] = values
+            self._noise = None
+            if self.baseline is None and trial.experiment == 0:
+                self.baseline = measured.metric
+
+    def groups(self) -> list[list[float]]:
+        return [list(values.values()) for values in self._values.values() if len(values) > 1]
+
+    def noise(self) -> Noise:
+        if self._noise is None:
+            self._noise = pooled(self.groups(), prior_sigma(self.baseline, self.stated))
+        return self._noise
+
+
+def replicates(ledger: Ledger, budget: Budget, stated: float | None) -> Replicates:
+    """The replicates among the last ``REPEATS`` trials of genomes that had run before, each with its first trial.
+
+    Where the machine changed in between, a genome's values are those of two.
+    """
+    found, changes = Replicates(budget, stated), [note["since"] for note in ledger.notes("machine", last=REPEATS)]
+    for place, trial, measured in ledger.repeats(REPEATS):
+        found.add(trial, measured, max((since for since in changes if since < place), default=0))
+    return found

@@ -1,0 +1,1 @@
+"""What is persisted: the ledger (SQLite) and the lineage of genomes (git)."""

@@ -1,0 +1,17 @@
+"""The lineage of genomes, kept in git. The only code that speaks git."""
+
+from nightlab.storage.git.record_chains import Chains, Link, Unreachable
+from nightlab.storage.git.repo import OutOfScope, PatchConflict, Repo, make_repo
+from nightlab.storage.git.scope import frozen_entries, in_genome
+
+__all__ = [
+    "Chains",
+    "Link",
+    "OutOfScope",
+    "PatchConflict",
+    "Repo",
+    "Unreachable",
+    "frozen_entries",
+    "in_genome",
+    "make_repo",
+]

@@ -1,0 +1,374 @@
+"""A lab's git repository, used without ever touching the user's checkout, index or untracked files.
+
+Candidates are made with plumbing in an index of our own and kept reachable by refs of our own. A trial
+gets an exported copy of a commit with no ``.git`` in it: candidate code that rewrites a worktree's
+``.git`` file can make git run a command of its choice, so there is none to rewrite.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from subprocess import DEVNULL, PIPE
+from typing import Any
+
+from nightlab.core.types import NightlabError
+from nightlab.storage.git import checkouts
+from nightlab.storage.git.scope import in_genome, stays_inside
+
+MAX_GENOME_BYTES = 1_000_000
+# What an automatic command must not do: run hooks or monitors, start a background gc, prompt.
+HARDENED = ("-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "-c", "gc.auto=0")
+AUTHOR = {
+    "GIT_AUTHOR_NAME": "nightlab",
+    "GIT_AUTHOR_EMAIL": "nightlab@localhost",
+    "GIT_COMMITTER_NAME": "nightlab",
+    "GIT_COMMITTER_EMAIL": "nightlab@localhost",
+}
+
+
+class OutOfScope(NightlabError):
+    """A candidate that touches something other than the genome."""
+
+
+class PatchConflict(NightlabError):
+    """A patch that doesn't apply to the commit at hand, not even three-way."""
+
+
+class Repo:
+    """The repository that holds a lab; ``prefix`` is the lab's folder inside it ("" at the top).
+
+    Raises NightlabError when git is missing, ``lab`` is in no repository, or nothing is committed yet.
+    """
+
+    def __init__(self, lab: Path) -> None:
+        self.lab = lab.resolve()
+        if not self.lab.is_dir():
+            raise NightlabError(f"{lab} is not a folder", "give the lab's folder: -C FOLDER")
+        if shutil.which("git") is None:
+            raise NightlabError("git is not installed", "install git 2.30 or newer, e.g. apt install git")
+        found = self._run("rev-parse", "--show-toplevel", "--absolute-git-dir", check=False)
+        if found.returncode:
+            said = found.stderr.decode(errors="replace").strip()
+            if "dubious ownership" in said:
+                raise NightlabError(
+                    f"git refuses {self.lab}: it belongs to another user",
+                    f"git config --global --add safe.directory {self.lab}",
+                )
+            raise NightlabError(
+                f"{self.lab} is not in a git repository",
+                "git init && git add -A && git commit -m 'the lab', or make a fresh lab: nightlab new NAME",
+            )
+        top, git_dir = found.stdout.decode().splitlines()
+        self.top, self.git_dir = Path(top), Path(git_dir)
+        inside = self.lab.relative_to(self.top.resolve())
+        self.prefix = "" if inside == Path() else inside.as_posix()
+        if self._run("rev-parse", "--verify", "-q", "HEAD", check=False).returncode:
+            raise NightlabError(f"the repository {self.top} has no commit yet", "git add -A && git commit -m 'the lab'")
+
+    # -- looking ---------------------------------------------------------------------------------
+
+    def resolve(self, revision: str = "HEAD") -> str | None:
+        """The full commit id of ``revision``, or None when there is no such commit."""
+        out = self._run("rev-parse", "--verify", "-q", f"{revision}^{{commit}}", check=False)
+        return out.stdout.decode().strip() or None
+
+    def tree(self, commit: str) -> str:
+        """The id of the lab's tree at ``commit``: equal for equal content."""
+        return self._text("rev-parse", f"{commit}:{self.prefix}" if self.prefix else f"{commit}^{{tree}}")
+
+    def files(self, commit: str) -> list[str]:
+        """The lab's files at ``commit``, relative to the lab."""
+        where = ["--", f"{self.prefix}/"] if self.prefix else []
+        out = self._text("ls-tree", "-r", "-z", "--name-only", "--full-tree", commit, *where)
+        return [self._inside(name) for name in out.split("\0") if name]
+
+    def read(self, commit: str, path: str) -> str | None:
+        """The text of a lab file at ``commit``, or None when there is none."""
+        out = self._run("cat-file", "blob", f"{commit}:{self._outside(path)}", check=False)
+        return None if out.returncode else out.stdout.decode("utf-8", errors="replace")
+
+    def contents(self, commit: str, paths: Sequence[str]) -> dict[str, bytes]:
+        """The content of several lab files at ``commit``, by path."""
+        asked = "".join(f"{commit}:{self._outside(path)}\n" for path in paths).encode()
+        raw, at, found = self._run("cat-file", "--batch", stdin=asked).stdout, 0, {}
+        for path in paths:
+            start = raw.index(b"\n", at) + 1
+            at = start + int(raw[at:start].split()[-1])
+            found[path] = raw[start:at]
+            at += 1
+        return found
+
+    def text(self, commit: str, globs: Sequence[str]) -> str:
+        """All lines of the lab's text files of these names at ``commit``."""
+        out = self._run("grep", "-hI", "--no-color", "-e", "", commit, "--", *globs, check=False)
+        return out.stdout.decode("utf-8", errors="replace")
+
+    def dirty(self) -> list[str]:
+        """Tracked lab files whose working copy differs from HEAD, relative to the lab."""
+        out = self._text("diff", "HEAD", "--name-only", "-z", "--no-ext-diff", "--", ".")
+        return [self._inside(name) for name in out.split("\0") if name]
+
+    def untracked(self, path: str) -> bool:
+        """Whether the lab file exists in the working copy but not in HEAD."""
+        return (self.lab / path).exists() and self.read("HEAD", path) is None
+
+    def history(self, branch: str) -> dict[str, float]:
+        """All commits of a branch, the latest first, each with when it was made (seconds since the epoch)."""
+        lines = self._text("log", "--format=%H %ct", branch, "--").splitlines()
+        return {commit: float(at) for commit, at in (line.split() for line in lines)}
+
+    def diff(self, old: str, new: str, *, colour: bool = False) -> str:
+        """The unified diff between two commits of the lab, with paths relative to the lab."""
+        paint = "--color=always" if colour else "--color=never"
+        shape = ("--no-ext-diff", "--no-textconv", "--full-index", "--relative", paint)
+        return self._run("diff", *shape, old, new, "--", ".").stdout.decode("utf-8", errors="replace")
+
+    def changed(self, old: str, new: str) -> list[str]:
+        """The lab files that differ between two commits."""
+        out = self._text("diff-tree", "-r", "-z", "--name-only", "--no-renames", "--relative", old, new)
+        return [name for name in out.split("\0") if name]
+
+    # -- making candidates -----------------------------------------------------------------------
+
+    def commit_files(self, parent: str, files: Mapping[str, str], message: str) -> str:
+        """A commit on ``parent`` in which the given lab files have the given text. Returns its id."""
+        for path in files:
+            if not stays_inside(path):
+                raise OutOfScope(f"{path!r} is not a file of the lab")
+        with self._index(parent) as index:
+            for path, text in files.items():
+                blob = self._run("hash-object", "-w", "--stdin", stdin=text.encode()).stdout.decode().strip()
+                entry = f"{self._mode(parent, path)},{blob},{self._outside(path)}"
+                self._run("update-index", "--add", "--cacheinfo", entry, env=index)
+            return self._commit(parent, index, message)
+
+    def commit_patch(self, parent: str, patch: str, message: str) -> str:
+        """A commit on ``parent`` with ``patch`` applied three-way. Returns its id.
+
+        Raises PatchConflict when it doesn't apply.
+        """
+        with self._index(parent) as index:
+            where = [f"--directory={self.prefix}"] if self.prefix else []
+            args = ("apply", "--cached", "--3way", "--whitespace=nowarn", *where, "-")
+            done = self._run(*args, stdin=patch.encode(), env=index, check=False)
+            if done.returncode:
+                lines = [e for e in done.stderr.decode(errors="replace").splitlines() if "error" in e]
+                raise PatchConflict(f"the patch does not apply: {lines[0] if lines else 'conflict'}")
+            return self._commit(parent, index, message)
+
+    def working_patch(self, paths: list[str], bases: Sequence[str] = ()) -> tuple[str, str]:
+        """The given lab files as they are in the working copy: HEAD or the nearest of ``bases``, and a patch on that.
+
+        Somebody may have put a champion's files there and edited those. The patch is empty when one is just that.
+        """
+        mine = {path: (self.lab / path).read_text() for path in paths}
+        patches = {
+            base: self.diff(base, self.commit_files(base, mine, "the working copy"))
+            for base in (self._text("rev-parse", "HEAD"), *bases)
+        }
+        return min(patches.items(), key=lambda found: _changed_lines(found[1]))
+
+    def check_scope(self, parent: str, candidate: str, genome: tuple[str, ...]) -> list[str]:
+        """The lab files that differ, if all are plain files of the genome.
+
+        Raises OutOfScope naming the first one that isn't, or a genome that grew too large.
+        """
+        raw = self._text("diff-tree", "-r", "-z", "--raw", "--no-renames", parent, candidate)
+        fields = raw.split("\0")
+        changed = []
+        for meta, name in zip(fields[0::2], fields[1::2], strict=False):
+            mode, path = meta.split()[1], self._inside(name)
+            outside = bool(self.prefix) and path == name
+            if outside or not in_genome(path, genome):
+                raise OutOfScope(f"{path} is not part of the genome ({', '.join(genome)})")
+            if mode not in ("100644", "100755", "000000"):
+                raise OutOfScope(f"{path} is a link or a submodule, not a plain file")
+            changed.append(path)
+        size = sum(len((self.read(candidate, path) or "").encode()) for path in changed)
+        if size > MAX_GENOME_BYTES:
+            raise OutOfScope(f"the changed files hold {size:,} bytes, at most {MAX_GENOME_BYTES:,} are allowed")
+        return changed
+
+    # -- refs ------------------------------------------------------------------------------------
+
+    def keep_reachable(self, tag: str, name: str, commit: str) -> None:
+        """Point ``refs/nightlab/<tag>/<name>`` at a commit, so that git never collects it."""
+        self._run("update-ref", f"refs/nightlab/{tag}/{name}", commit)
+
+    def branch_head(self, branch: str) -> str | None:
+        return self.resolve(f"refs/heads/{branch}")
+
+    def move_branch(self, branch: str, commit: str) -> bool:
+        """Point ``branch`` at ``commit``; False, and nothing moved, while somebody has it checked out."""
+        if f"branch refs/heads/{branch}\n" in self._text("worktree", "list", "--porcelain") + "\n":
+            return False
+        self._run("update-ref", f"refs/heads/{branch}", commit)
+        return True
+
+    def valid_branch(self, branch: str) -> bool:
+        return not self._run("check-ref-format", "--branch", branch, check=False).returncode
+
+    # -- copies ----------------------------------------------------------------------------------
+
+    def export(self, commit: str, folder: Path, *, onto: str | None = None) -> Path:
+        """Write the commit's files into ``folder``, with no ``.git``; returns the lab's folder in it.
+
+        ``onto``: an export of that commit is there already, and only what differs in the lab is written.
+        """
+        folder.mkdir(parents=True, exist_ok=onto is not None)
+        changed = [] if onto is None or onto == commit else self.changed(onto, commit)
+        for path in changed:
+            (folder / self.prefix / path).unlink(missing_ok=True)
+        left = [self._outside(path) for path in changed if self.read(commit, path) is not None]
+        if onto is None or left:
+            what = ["--all"] if onto is None else ["--", *left]
+            with self._index(commit) as index:
+                self._run("checkout-index", "--force", f"--prefix={folder.resolve()}/", *what, env=index)
+        return folder / self.prefix
+
+    def ids(self, commit: str, copy: Path) -> dict[str, str]:
+        """The id of each file in a copy that ``export`` just made, by path, compared with the commit's.
+
+        A file that git converts on its way out (line ends, large files) has the id of what it became.
+        Raises NightlabError when the copy is not what the commit says.
+        """
+        found = self._blobs(commit)
+        for path, wanted in found.items():
+            if checkouts.file_id(copy / path, wanted.split()[-1]) != wanted:
+                found[path] = checkouts.blob_id(self._converted(commit, path), wanted)
+        if fault := checkouts.fault(copy, found, whole=True):
+            raise NightlabError(f"the copy of {commit[:7]} in {copy} is not what git says: {fault}", "check the disk")
+        return found
+
+    # -- inside ----------------------------------------------------------------------------------
+
+    def _outside(self, path: str) -> str:
+        return str(PurePosixPath(self.prefix) / path) if self.prefix else path
+
+    def _inside(self, path: str) -> str:
+        return path.removeprefix(f"{self.prefix}/") if self.prefix else path
+
+    def _mode(self, commit: str, path: str) -> str:
+        found = self._text("ls-tree", "--full-tree", commit, "--", self._outside(path))
+        return found.split()[0] if found else "100644"
+
+    def _blobs(self, commit: str) -> dict[str, str]:
+        """The id of each of the lab's files at ``commit``, by path; that of a link says so."""
+        where = ["--", f"{self.prefix}/"] if self.prefix else []
+        out = self._run("ls-tree", "-r", "-z", "--full-tree", commit, *where).stdout
+        found = {}
+        for entry in os.fsdecode(out).split("\0")[:-1]:
+            about, path = entry.split("\t", 1)
+            mode, kind, name = about.split()
+            if kind == "blob":
+                found[self._inside(path)] = f"link {name}" if mode == "120000" else name
+        return found
+
+    def _converted(self, commit: str, path: str) -> bytes:
+        """A file's content as git writes it into a copy."""
+        with self._index(commit) as index:
+            return self._run("cat-file", "--filters", f"{commit}:{self._outside(path)}", env=index).stdout
+
+    @contextmanager
+    def _index(self, commit: str) -> Iterator[dict[str, str]]:
+        """The environment of a private index that holds ``commit``."""
+        with tempfile.TemporaryDirectory(prefix="nightlab-") as folder:
+            env = {"GIT_INDEX_FILE": str(Path(folder) / "index"), "GIT_WORK_TREE": str(self.top)}
+            self._run("read-tree", commit, env=env)
+            yield env
+
+    def _commit(self, parent: str, index: dict[str, str], message: str) -> str:
+        tree = self._run("write-tree", env=index).stdout.decode().strip()
+        made = self._run("commit-tree", tree, "-p", parent, stdin=message.encode(), env=AUTHOR)
+        return made.stdout.decode().strip()
+
+    def _text(self, *args: str) -> str:
+        return self._run(*args).stdout.decode("utf-8", errors="replace").strip("\n")
+
+    def _run(
+        self, *args: str, stdin: bytes = b"", env: Mapping[str, str] | None = None, check: bool = True
+    ) -> subprocess.CompletedProcess[bytes]:
+        # Commands with an index of ours speak of paths from the top of the repository.
+        where = self.top if env and "GIT_INDEX_FILE" in env else self.lab
+        return run_git(where, *args, stdin=stdin, env=env, check=check)
+
+
+def run_git(
+    where: Path,
+    *args: str,
+    stdin: bytes = b"",
+    env: Mapping[str, str] | None = None,
+    check: bool = True,
+    **more: Any,
+) -> subprocess.CompletedProcess[bytes]:
+    """One git command in a folder, hardened. Raises NightlabError when it fails, unless that is no matter."""
+    done = subprocess.run(
+        ["git", *HARDENED, *args], cwd=where, input=stdin, capture_output=True, env=_env(env or {}), check=False, **more
+    )
+    if check and done.returncode:
+        said = done.stderr.decode(errors="replace").strip().splitlines()
+        raise _failed(where, args[0], said[-1] if said else f"exit status {done.returncode}")
+    return done
+
+
+@contextmanager
+def reading_git(where: Path, *args: str, stdin: bytes) -> Iterator[Callable[[int], bytes]]:
+    """The output of a git command as it comes, for what is too much at once.
+
+    Gives a function that returns the next line, or so many bytes, and raises NightlabError when there is no more.
+    """
+    with tempfile.TemporaryFile() as asked:  # a pipe could be full while git waits for its answers to be read
+        asked.write(stdin)
+        asked.seek(0)
+        process = subprocess.Popen(
+            ["git", *HARDENED, *args], cwd=where, env=_env({}), stdin=asked, stdout=PIPE, stderr=DEVNULL
+        )
+    assert process.stdout is not None
+    out = process.stdout
+
+    def following(size: int) -> bytes:
+        found = out.read(size) if size else out.readline()
+        if len(found) < max(size, 1):
+            raise _failed(where, args[0], "it ended too early")
+        return found
+
+    try:
+        yield following
+    finally:
+        process.kill()
+        process.wait()
+        out.close()
+
+
+def _env(more: Mapping[str, str]) -> dict[str, str]:
+    own = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
+    return own | {"GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C", **more}
+
+
+def _failed(where: Path, command: str, why: str) -> NightlabError:
+    mend = "free disk space, or mend the repository's permissions (git fsck tells)"
+    return NightlabError(f"git {command} failed in {where}: {why}", mend)
+
+
+def _changed_lines(patch: str) -> int:
+    return sum(line.startswith(("+", "-")) for line in patch.splitlines())
+
+
+def make_repo(folder: Path, message: str) -> None:
+    """Make ``folder`` a repository with one commit of all its files, by the user's name where git knows it."""
+    for args in (["init", "-q", "-b", "main"], ["add", "-A"], ["commit", "-q", "-m", message]):
+        env = dict(os.environ)
+        if (
+            args[0] == "commit"
+            and subprocess.run(["git", "var", "GIT_COMMITTER_IDENT"], capture_output=True).returncode
+        ):
+            env |= AUTHOR
+        done = subprocess.run(["git", *args], cwd=folder, capture_output=True, text=True, env=env, check=False)
+        if done.returncode:
+            raise NightlabError(f"git {args[0]} failed in {folder}: {done.stderr.strip()}", "mend git, then try again")

@@ -1,0 +1,392 @@
+"""The ledger: append-only events in SQLite, and three tables that are a fold of them.
+
+Every change is one event, written together with its effect on the tables in one transaction, so a kill
+at any instant leaves the event and its effect both there or both absent. The tables can be made again
+from the events alone, and are when their form has changed.
+
+A session may last for a million experiments: whatever the loop asks between two of them is answered from an
+index, in a time that does not grow with the ledger (``benchmarks/orchestrator.py``).
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from functools import reduce
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from nightlab.core.types import (
+    Candidate,
+    Evidence,
+    Experiment,
+    Goal,
+    Measurement,
+    Metric,
+    NightlabError,
+    Purpose,
+    Share,
+    Spent,
+    Trial,
+    Verdict,
+)
+from nightlab.storage.ledger.tables import COLUMNS, SCHEMA, VERSION, apply, experiment_of, rebuild, trial_of
+from nightlab.storage.ledger.used_sources import Sources
+
+
+class Event(NamedTuple):
+    """One line of the journal. ``seq`` counts them, ``at`` is in seconds since the epoch."""
+
+    seq: int
+    at: float
+    kind: str
+    data: dict[str, Any]
+
+
+class Ledger:
+    """One session's journal at ``path``. One writer; readers may look at any time. ``clock``: what time it is.
+
+    Raises NightlabError when the file is damaged or was written by a newer nightlab.
+    """
+
+    def __init__(self, path: Path, *, read_only: bool = False, clock: Callable[[], float] = time.time) -> None:
+        self.path, self.clock = path, clock
+        self._sources: Sources | None = None
+        if read_only and not path.exists():
+            raise NightlabError(f"there is no ledger at {path}", "start a session: nightlab run")
+        try:
+            self._db = self._open(read_only)
+        except sqlite3.DatabaseError as error:
+            raise NightlabError(
+                f"the ledger {path} can't be opened: {error}",
+                "restore it from a backup, or move it away and start a new session: nightlab run --tag NEW",
+            ) from error
+
+    def _open(self, read_only: bool) -> sqlite3.Connection:
+        mode = "ro" if read_only else "rwc"
+        uri = f"{self.path.absolute().as_uri()}?mode={mode}"
+        db = sqlite3.connect(uri, uri=True, timeout=30, isolation_level=None)
+        found = db.execute("PRAGMA user_version").fetchone()[0]
+        if found > VERSION:
+            raise NightlabError(
+                f"the ledger {self.path} was written by a newer nightlab (format {found}, this one reads {VERSION})",
+                "upgrade: pip install --upgrade nightlab",
+            )
+        if read_only:
+            db.execute("SELECT 1 FROM events LIMIT 1")  # an empty file is a database too
+            if found < VERSION:
+                raise NightlabError(
+                    f"the ledger {self.path} was written by an older nightlab (format {found})",
+                    "let it be brought up to date, which loses nothing: nightlab run --experiments 1",
+                )
+        else:
+            db.execute("PRAGMA journal_mode = WAL")
+            db.execute("PRAGMA synchronous = FULL")
+            if 0 < found < VERSION:
+                rebuild(db)
+            else:
+                db.executescript(SCHEMA)
+            db.execute(f"PRAGMA user_version = {VERSION}")
+        return db
+
+    def close(self) -> None:
+        if self._sources:
+            self._sources.close()
+        self._db.close()  # the last one: then SQLite writes its journal back into the file
+
+    # -- writing ---------------------------------------------------------------------------------
+
+    def open_session(self, facts: dict[str, Any]) -> None:
+        """Record what holds for the whole session (tag, base commit, contract, platform, …)."""
+        self._append("session", facts)
+
+    def propose(self, candidate: Candidate) -> int:
+        """Record a candidate and return its experiment number (the baseline is 0)."""
+        number = self.next_number()
+        self._append("proposed", {"number": number, "candidate": asdict(candidate)})
+        return number
+
+    def start(self, trial: Trial) -> None:
+        """Record that a trial is about to start."""
+        self._append("started", asdict(trial))
+
+    def finish(self, trial: Trial, measurement: Measurement) -> None:
+        """Record what a trial yielded."""
+        self._append("finished", {"id": trial.id, "measurement": measurement.to_dict()})
+
+    def judge(self, number: int, measurement: Measurement, verdict: Verdict) -> None:
+        """Record the verdict on an experiment. A keep moves the champion."""
+        data = {"number": number, "measurement": measurement.to_dict(), "verdict": asdict(verdict)}
+        self._append("judged", data)
+
+    def remeasure(self, number: int, bar: float, facts: dict[str, Any]) -> None:
+        """Record that a champion was measured again, and its new bar."""
+        self._append("upkeep", {"number": number, "bar": bar, **facts})
+
+    def show(self, number: int, evidence: Evidence) -> None:
+        """Record how far the gain of an experiment has been shown."""
+        self._append("evidence", {"number": number, "evidence": asdict(evidence)})
+
+    def note(self, kind: str, data: dict[str, Any]) -> None:
+        """Record something that changes no experiment: a failed proposal, a stop, a confirmed result."""
+        self._append(kind, data)
+
+    def _append(self, kind: str, data: dict[str, Any]) -> None:
+        try:
+            with self.at_once():
+                # The order of events is what counts: a clock that was set back must not undo a keep.
+                at = max(self.clock(), self.last_event_at() + 1e-6)
+                self._db.execute("INSERT INTO events (at, kind, data) VALUES (?, ?, ?)", (at, kind, json.dumps(data)))
+                apply(self._db, kind, data, at)
+        except sqlite3.OperationalError as error:
+            raise NightlabError(
+                f"the ledger {self.path} can't be written: {error}",
+                "free disk space or mend the folder's permissions, then run the same command: it resumes",
+            ) from error
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Write what happens within as one: all of it will be there, or nothing."""
+        if self._db.in_transaction:
+            yield
+            return
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+
+    # -- reading ---------------------------------------------------------------------------------
+
+    def session(self) -> dict[str, Any] | None:
+        """The facts given to ``open_session``, or None in a new ledger."""
+        row = self._db.execute("SELECT data FROM events WHERE kind = 'session' ORDER BY seq").fetchone()
+        return json.loads(row[0]) if row else None
+
+    @property
+    def metric(self) -> Metric:
+        """What the session measures, as its contract says."""
+        metric = (self.session() or {"lab": {"metric": {"name": "metric"}}})["lab"]["metric"]
+        return Metric(metric["name"], metric.get("goal", "minimise"), metric.get("unit", ""))
+
+    @property
+    def imported(self) -> bool:
+        """Whether this is somebody else's night, in which nothing can run."""
+        return bool((self.session() or {}).get("imported"))
+
+    def notes(self, kind: str, last: int = -1) -> list[dict[str, Any]]:
+        """The data of every event of one kind, or of the ``last`` ones, oldest first, each with its time as ``at``."""
+        query = "SELECT data, at FROM events WHERE kind = ? ORDER BY seq DESC LIMIT ?"
+        rows = self._db.execute(query, (kind, last)).fetchall()
+        return [{**json.loads(data), "at": at} for data, at in reversed(rows)]
+
+    def events(self, after: int, most: int = -1) -> list[Event]:
+        """What happened after event ``after``, oldest first, at most so much."""
+        query = "SELECT seq, at, kind, data FROM events WHERE seq > ? ORDER BY seq LIMIT ?"
+        rows = self._db.execute(query, (after, most)).fetchall()
+        return [Event(seq, at, kind, json.loads(data)) for seq, at, kind, data in rows]
+
+    def last_event(self) -> int:
+        """The number of the last event; 0 in a new ledger."""
+        return int(self._db.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()[0])
+
+    def last_event_at(self) -> float:
+        """When the session last recorded anything (seconds since the epoch)."""
+        row = self._db.execute("SELECT at FROM events ORDER BY seq DESC LIMIT 1").fetchone()
+        return float(row[0]) if row else 0.0
+
+    def next_number(self) -> int:
+        return int(self._db.execute("SELECT coalesce(max(number) + 1, 0) FROM experiments").fetchone()[0])
+
+    def experiments(
+        self, last: int | None = None, status: str | None = None, proposer: str | None = None
+    ) -> list[Experiment]:
+        """All experiments in order, or only the ``last`` ones, of one ``status``, of one ``proposer``."""
+        tail = f" DESC LIMIT {int(last)}" if last is not None else ""
+        given = {"status": status, "json_extract(candidate, '$.proposer')": proposer}
+        wanted = {column: value for column, value in given.items() if value is not None}
+        where = f" WHERE {' AND '.join(f'{column} = ?' for column in wanted)}" if wanted else ""
+        query = f"SELECT {COLUMNS} FROM experiments{where} ORDER BY number{tail}"
+        rows = self._db.execute(query, tuple(wanted.values())).fetchall()
+        return [experiment_of(row) for row in (reversed(rows) if last is not None else rows)]
+
+    def experiment(self, number: int) -> Experiment:
+        """One experiment. Raises NightlabError when there is none of that number."""
+        row = self._db.execute(f"SELECT {COLUMNS} FROM experiments WHERE number = ?", (number,)).fetchone()
+        if row is None:
+            last = self.next_number() - 1
+            raise NightlabError(f"there is no experiment {number}: this session has 0 to {last}", "see: nightlab log")
+        return experiment_of(row)
+
+    def judged(self, last: int = -1) -> Iterator[Experiment]:
+        """The judged experiments, or the ``last`` ones, in the order of their verdicts."""
+        newest = "SELECT number FROM experiments WHERE judged_at IS NOT NULL ORDER BY judged_at DESC LIMIT ?"
+        query = f"SELECT {COLUMNS} FROM experiments WHERE number IN ({newest}) ORDER BY judged_at"
+        everything = f"SELECT {COLUMNS} FROM experiments WHERE judged_at IS NOT NULL ORDER BY judged_at"
+        rows = self._db.execute(everything) if last < 0 else self._db.execute(query, (last,))
+        return map(experiment_of, rows)
+
+    def outline(self, goal: Goal, best: int, last: int) -> list[Experiment]:
+        """The baseline, the ``best`` experiments, as many near misses, and the ``last`` ones: a bounded history.
+
+        The best are those that measured most by the number alone, whatever their verdict. Near misses were discarded,
+        and came nearest to the bar of the champion that they were made on.
+        """
+        order = "" if goal == "minimise" else "DESC"
+        rows = self._db.execute(
+            f"SELECT {COLUMNS} FROM experiments WHERE number IN (SELECT 0 "
+            "UNION SELECT * FROM (SELECT number FROM experiments WHERE metric IS NOT NULL AND status <> 'crash' "
+            f"ORDER BY metric {order} LIMIT ?) "
+            "UNION SELECT * FROM (SELECT number FROM experiments INDEXED BY experiments_gap "
+            f"WHERE gap IS NOT NULL AND status = 'discard' ORDER BY gap {order} LIMIT ?) "
+            "UNION SELECT * FROM (SELECT number FROM experiments ORDER BY number DESC LIMIT ?)) ORDER BY number",
+            (best, best, last),
+        )
+        return [experiment_of(row) for row in rows]
+
+    def tally(self) -> Counter[str | None]:
+        """How many experiments there are of each status; None counts those that are not judged."""
+        rows = self._db.execute("SELECT status, count(*) FROM experiments GROUP BY status")
+        return Counter(dict(rows.fetchall()))
+
+    def champion(self, before: float | None = None) -> Experiment | None:
+        """The last kept experiment, or the last that was kept ``before`` a time; None if the baseline was not yet."""
+        early, at = (" AND judged_at < ?", (before,)) if before is not None else ("", ())
+        row = self._db.execute(
+            f"SELECT {COLUMNS} FROM experiments WHERE status = 'keep'{early} ORDER BY judged_at DESC, number DESC", at
+        ).fetchone()
+        return experiment_of(row) if row else None
+
+    def kept(self) -> set[int]:
+        """The numbers of all that were kept, the baseline among them."""
+        return {number for (number,) in self._db.execute("SELECT number FROM experiments WHERE status = 'keep'")}
+
+    def unjudged(self) -> list[Experiment]:
+        rows = self._db.execute(f"SELECT {COLUMNS} FROM experiments WHERE status IS NULL ORDER BY number").fetchall()
+        return [experiment_of(row) for row in rows]
+
+    def proposals_by(self) -> dict[str, int]:
+        """How many experiments each proposer has had."""
+        return dict(self._db.execute("SELECT name, experiments FROM proposers").fetchall())
+
+    def refusals_by(self) -> dict[str, int]:
+        """How many turns of each proposer became no experiment; read from every refusal."""
+        who = "json_extract(data, '$.proposer')"
+        query = f"SELECT {who}, COUNT(*) FROM events WHERE kind = 'refused' GROUP BY 1"
+        return dict(self._db.execute(query).fetchall())
+
+    def shares(self) -> dict[str, Share]:
+        """What each proposer had so far, the baseline's among them; read from every experiment and every refusal."""
+        had = "SELECT json_extract(candidate, '$.proposer') AS who, count(*), sum(status IS 'keep') FROM experiments"
+        found = {who: Share(tried, kept) for who, tried, kept in self._db.execute(f"{had} GROUP BY who")}
+        said = "json_extract({0}, '$.proposer'), coalesce(json_extract({0}, '$.usage'), '{{}}') AS usage"
+        rows = self._db.execute(
+            f"SELECT 0, {said.format('candidate')} FROM experiments WHERE usage <> '{{}}' UNION ALL "
+            f"SELECT 1, {said.format('data')} FROM events WHERE kind = 'refused'"
+        )
+        for failed, who, usage in rows:
+            share = found.get(who, Share())
+            found[who] = replace(share, failed=share.failed + failed, spent=share.spent.plus(json.loads(usage)))
+        return found
+
+    def spent(self) -> Spent:
+        """What all turns together took, as far as it was said."""
+        return reduce(Spent.and_also, (share.spent for share in self.shares().values()), Spent())
+
+    def sources(self) -> Sources:
+        """Which entries of proposers' queues had their turn; of use until this ledger is closed."""
+        if self._sources is None:
+            self._sources = Sources(self.path)
+        return self._sources
+
+    def by_source(self, source: str) -> Experiment | None:
+        """The latest experiment that came from this entry of a proposer's queue, if any."""
+        row = self._db.execute(
+            f"SELECT {COLUMNS} FROM experiments WHERE json_extract(candidate, '$.source') = ? "
+            "AND json_extract(candidate, '$.source') <> '' ORDER BY number DESC",
+            (source,),
+        ).fetchone()
+        return experiment_of(row) if row else None
+
+    def refusal(self, source: str) -> str:
+        """Why an entry of a proposer's queue was refused; empty if it was not."""
+        row = self._db.execute(
+            "SELECT json_extract(data, '$.reason') FROM events INDEXED BY events_source WHERE kind = 'refused' "
+            "AND json_extract(data, '$.source') = ? AND json_extract(data, '$.source') <> ''",
+            (source,),
+        ).fetchone()
+        return str(row[0]) if row else ""
+
+    def find_tree(self, tree: str) -> Experiment | None:
+        """The experiment that tried exactly this genome, if any."""
+        row = self._db.execute(f"SELECT {COLUMNS} FROM experiments WHERE tree = ?", (tree,)).fetchone()
+        return experiment_of(row) if row else None
+
+    def find_program(self, program: str) -> Experiment | None:
+        """The first experiment that tried a program of this hash, in whatever words, if any."""
+        hashed = "json_extract(candidate, '$.program')"
+        query = f"SELECT {COLUMNS} FROM experiments WHERE {hashed} = ? AND {hashed} <> '' ORDER BY number LIMIT 1"
+        row = self._db.execute(query, (program,)).fetchone()
+        return experiment_of(row) if row else None
+
+    def by_commit(self, commit: str) -> Experiment | None:
+        """The experiment whose candidate is this commit, if any."""
+        query = f"SELECT {COLUMNS} FROM experiments WHERE json_extract(candidate, '$.commit') = ? ORDER BY number"
+        row = self._db.execute(query, (commit,)).fetchone()
+        return experiment_of(row) if row else None
+
+    def trials(
+        self, experiment: int | None = None, purpose: Purpose | None = None, since: int = 0, last: int = -1
+    ) -> list[tuple[Trial, Measurement | None]]:
+        """All trials after the first ``since``, or those of one experiment or purpose, in the order of their starts.
+
+        ``last``: no more than so many, the latest ones.
+        """
+        asked = {"experiment": experiment, "purpose": purpose, "since": since, "last": last}
+        names = [name for name in ("experiment", "purpose") if asked[name] is not None]
+        where = " AND ".join(["rowid > :since", *(f"{name} = :{name}" for name in names)])
+        query = f"SELECT trial, measurement FROM trials WHERE {where} ORDER BY rowid DESC LIMIT :last"
+        return [trial_of(row) for row in reversed(self._db.execute(query, asked).fetchall())]
+
+    def attempts(self, experiment: int, purpose: Purpose, seed: int) -> int:
+        """How many trials of an experiment have started for a purpose with a seed."""
+        query = "SELECT count(*) FROM trials WHERE experiment = ? AND purpose = ? AND seed = ?"
+        return int(self._db.execute(query, (experiment, purpose, seed)).fetchone()[0])
+
+    def repeats(self, last: int) -> list[tuple[int, Trial, Measurement | None]]:
+        """The ``last`` trials of genomes that had run before, with the first trial of each, and the baseline's.
+
+        Each comes with its place in the order of all starts, from 1. Replays are no repeats.
+        """
+        rows = self._db.execute(
+            "WITH repeats AS (SELECT rowid AS place, genome FROM trials WHERE again = 1 ORDER BY rowid DESC LIMIT ?) "
+            "SELECT rowid, trial, measurement FROM trials WHERE rowid IN (SELECT place FROM repeats "
+            "UNION SELECT (SELECT min(rowid) FROM trials WHERE genome = found.genome) "
+            "FROM (SELECT DISTINCT genome FROM repeats) AS found "
+            "UNION SELECT rowid FROM trials WHERE experiment = 0 AND purpose = 'search') ORDER BY rowid",
+            (last,),
+        )
+        return [(place, *trial_of((trial, measurement))) for place, trial, measurement in rows]
+
+    def tells_noise(self, trial_id: str) -> bool:
+        """Whether the noise may be known better after a trial: its genome had run before, or is the baseline's."""
+        row = self._db.execute("SELECT again OR experiment = 0 FROM trials WHERE id = ?", (trial_id,)).fetchone()
+        return bool(row and row[0])
+
+    def trials_before(self, trial_id: str | None = None) -> int:
+        """How many trials started before this one, or until now: what ``since`` leaves out."""
+        where, args = (" WHERE id = ?", (trial_id,)) if trial_id else ("", ())
+        row = self._db.execute(f"SELECT max(rowid) FROM trials{where}", args).fetchone()
+        return (row[0] or 0) - (1 if trial_id else 0)
+
+    def open_trials(self) -> list[Trial]:
+        """Trials that started and have not been recorded as finished."""
+        rows = self._db.execute("SELECT trial, NULL FROM trials WHERE measurement IS NULL ORDER BY rowid")
+        return [trial_of(row)[0] for row in rows]

@@ -1,0 +1,131 @@
+"""What a session has to do with its commons, for windows: read beside the ledger, for a commons may take long to read.
+
+Checking thousands of strangers' signatures takes seconds, so it is done in a thread of its own, and only when
+something came, was measured or was refused. Windows show what is known by then.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterable
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from nightlab.commons.exchange import Commons
+from nightlab.commons.peer_store import Peers
+from nightlab.commons.places import author, key_file, known_commons, store_folder
+from nightlab.commons.record import Finding
+from nightlab.core.text import one_line
+from nightlab.session.session import open_session
+from nightlab.storage.ledger import LEDGER
+from nightlab.storage.ledger.reader import Feed
+from nightlab.ui.snapshot import Abroad, Peer, Refusal, Verified
+
+EVERY = 2.0  # seconds between two looks at whether there is anything new
+FADES = 300.0  # seconds after which trust and threats have faded so much as to be reckoned anew
+PEERS, LATEST = 12, 8  # that are told one by one
+WORDS = 160  # characters of a stranger's words
+
+
+class Outlook:
+    """Follows what the session in ``folder`` has to do with others. ``latest``: as far as it is known."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.latest = folder, Abroad()
+        self._commons: Commons | None = None
+        self._closed = threading.Event()
+        threading.Thread(target=self._follow, name="commons", daemon=True).start()
+
+    def close(self) -> None:
+        self._closed.set()
+
+    def _follow(self) -> None:
+        known: tuple[object, ...] = ()
+        while not self._closed.is_set():
+            try:
+                if (now := self._stamp()) != known:
+                    known = now  # what fails now, fails until something is new
+                    self.latest = self._look()
+            except Exception as error:  # whatever it is, the window goes on without
+                self.latest = replace(self.latest, fault=one_line(str(error) or type(error).__name__))
+            self._closed.wait(EVERY)
+
+    def _stamp(self) -> tuple[object, ...]:
+        """What differs when there is something new to tell: cheap enough to be asked all the time."""
+        with closing(Feed(self.folder / LEDGER)) as feed:
+            measured = feed.count("verified")
+        store = store_folder()
+        files = (store / "refs" / "nightlab", store / "packed-refs", store / "rejected.json", key_file())
+        return measured, time.time() // FADES, *(path.stat().st_mtime_ns if path.exists() else 0 for path in files)
+
+    def _look(self) -> Abroad:
+        self._commons = self._commons or known_commons()
+        if self._commons is None:
+            return Abroad()
+        with closing(open_session(self.folder.parent.parent, self.folder.name)) as session:
+            return seen(Peers(session, self._commons), session.ledger.notes("verified"))
+
+
+def seen(peers: Peers, measured: list[dict[str, Any]]) -> Abroad:
+    """What there is to see of a session's peers, and of what it ``measured`` of theirs, as its ledger says it."""
+    chains, me, refused = peers.commons.entries(), author(), peers.commons.rejections()
+    kinds: dict[str, Counter[str]] = {
+        name: Counter(entry.signed.record.kind for entry in chain) for name, chain in chains.items()
+    }
+    others = [
+        Peer(
+            author=name,
+            trust=peers.trust[name].value if name in peers.trust else None,
+            quarantined=name in peers.trust and peers.trust[name].quarantined,
+            findings=records["finding"],
+            verdicts=_verdicts(note for note in measured if note["author"] == name),
+        )
+        for name, records in kinds.items()
+        if name != me
+    ]
+    others.sort(key=lambda peer: (-sum(peer.verdicts.values()), peer.trust is None, -peer.findings, peer.author))
+    return Abroad(
+        peers=tuple(others[:PEERS]),
+        authors=len(others),
+        findings=sum(peer.findings for peer in others),
+        quarantined=sum(peer.quarantined for peer in others),
+        verdicts=_verdicts(measured),
+        adopted=sum(note["adopted"] for note in measured),
+        latest=tuple(_verified(peers, note) for note in measured[: -LATEST - 1 : -1]),
+        refused=sum(each.times for each in refused),
+        refusals=tuple(
+            Refusal(each.author, each.category, one_line(each.detail, WORDS), each.times)
+            for each in refused[: -LATEST - 1 : -1]
+        ),
+        shared=dict(kinds.get(me, {})),
+        threats=tuple((target, _words(peers, target)) for target in sorted(peers.threats)[:LATEST]),
+        threatening=len(peers.threats),
+    )
+
+
+def _verdicts(notes: Iterable[dict[str, Any]]) -> dict[str, int]:
+    return dict(sorted(Counter(note["verdict"] for note in notes).items()))
+
+
+def _verified(peers: Peers, note: dict[str, Any]) -> Verified:
+    return Verified(
+        number=note["number"],
+        author=note["author"],
+        verdict=note["verdict"],
+        adopted=note["adopted"],
+        elsewhere=note["elsewhere"],
+        detail=one_line(note["detail"], WORDS),
+        hypothesis=_words(peers, note["target"]),
+        at=note["at"],
+    )
+
+
+def _words(peers: Peers, target: str) -> str:
+    """What a finding's author says of it."""
+    entry = peers.entries.get(target)
+    record = entry.signed.record if entry else None
+    return one_line(record.hypothesis, WORDS) if isinstance(record, Finding) else ""

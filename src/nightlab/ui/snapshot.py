@@ -1,0 +1,308 @@
+"""What there is to see of a session at one moment: plain frozen records, made by ``following`` and drawn by windows.
+
+No I/O, and nothing here knows how it is drawn. What candidates and proposers wrote comes as it is in the ledger: who
+draws it makes it harmless.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from functools import reduce
+from typing import Any
+
+from nightlab.core.config import Lab
+from nightlab.core.types import Budget, Experiment, Metric, Platform, Purpose, Share, Spent, Status
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What holds for the whole session. ``begun``: when it did, in seconds since the epoch, as all times here."""
+
+    tag: str
+    lab: str
+    metric: Metric
+    budget: Budget
+    platform: str
+    sealing: str
+    rule: str
+    begun: float
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One experiment. ``parent`` is the experiment it was made on, if there is one.
+
+    ``gain``: how much better than its parent's bar it measured, when it was judged; negative when it was worse.
+    ``level`` is how far its gain over the baseline has been shown, and ``interval`` the two-sided one of that.
+    """
+
+    number: int
+    status: Status | None
+    reason: str
+    detail: str
+    metric: float | None
+    bar: float | None
+    gain: float | None
+    proposer: str
+    hypothesis: str
+    changes: tuple[str, ...]
+    commit: str
+    parent: int | None
+    proposed_at: float
+    judged_at: float | None
+    level: str
+    interval: tuple[float, float] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A kept experiment as a step of the staircase: what it counts as, its luck taken off, where that is known."""
+
+    number: int
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class InFlight:
+    """A trial under way. ``left``: seconds of training left, as far as anybody can say.
+
+    ``curve`` is what its candidate claims of its loss, as (share of the budget, loss), and nothing more than a claim.
+    """
+
+    id: str
+    experiment: int
+    purpose: Purpose
+    seed: int
+    slot: int | None
+    phase: str
+    since: float
+    budget: Budget
+    left: float | None
+    curve: tuple[tuple[float, float], ...]
+    proposer: str
+    hypothesis: str
+    changes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A stop rule: how far it is, in words, as a share, and in how many seconds it ends the session at this pace."""
+
+    name: str
+    words: str
+    share: float
+    left: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """Something the session has to tell its human."""
+
+    at: float
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Another author of the commons: how many findings came of theirs, and what was measured here of these.
+
+    ``trust`` is None while nothing of theirs was measured here.
+    """
+
+    author: str
+    trust: float | None
+    quarantined: bool
+    findings: int
+    verdicts: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """A finding that was measured here, as experiment ``number``; ``elsewhere``: not on the genome it was made on."""
+
+    number: int
+    author: str
+    verdict: str
+    adopted: bool
+    elsewhere: bool
+    detail: str
+    hypothesis: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Something that a remote had, and that was refused so many times."""
+
+    author: str
+    category: str
+    detail: str
+    times: int
+
+
+@dataclass(frozen=True, slots=True)
+class Abroad:
+    """What a session has to do with its commons. Words in it are strangers', made harmless.
+
+    ``peers``, ``latest``, ``refusals`` and ``threats`` (ids of findings, and what they say of themselves) are the first
+    of so many as ``authors``, ``verdicts``, ``refused`` and ``threatening`` say. ``verdicts`` counts what was measured
+    in this session, ``shared`` one's own records by their kind. ``fault``: why this is not how things stand now.
+    """
+
+    peers: tuple[Peer, ...] = ()
+    authors: int = 0
+    findings: int = 0
+    quarantined: int = 0
+    verdicts: dict[str, int] = field(default_factory=dict)
+    adopted: int = 0
+    latest: tuple[Verified, ...] = ()
+    refused: int = 0
+    refusals: tuple[Refusal, ...] = ()
+    shared: dict[str, int] = field(default_factory=dict)
+    threats: tuple[tuple[str, str], ...] = ()
+    threatening: int = 0
+    fault: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A session as it stands.
+
+    ``points`` are the latest experiments, oldest first, and ``steps`` all that were kept. ``tally`` counts the judged
+    ones by status, the baseline among them. ``sigma`` is one trial's noise, from so many ``replicates``. ``duty``: the
+    share of this run's wall clock that trials spent training, per slot, and ``duty_hour`` that of the last hour.
+    ``rate``: experiments per hour, lately. ``alive``: whether a process runs the session; ``stopped``: why the last
+    run ended. ``abroad``: of a session that takes part in a commons. ``fault``: why this is not how things stand now.
+    """
+
+    about: About
+    points: tuple[Point, ...] = ()
+    steps: tuple[Step, ...] = ()
+    champion: Point | None = None
+    flights: tuple[InFlight, ...] = ()
+    tally: dict[str, int] = field(default_factory=dict)
+    proposers: dict[str, Share] = field(default_factory=dict)
+    sigma: float = 0.0
+    replicates: int = 0
+    self_tests: int = 0
+    self_kept: int = 0
+    looks: int = 0
+    parted: int = 0
+    alarms: tuple[Said, ...] = ()
+    troubles: tuple[Said, ...] = ()
+    run_begun: float = 0.0
+    duty: float | None = None
+    duty_hour: float | None = None
+    rate: float | None = None
+    rules: tuple[Rule, ...] = ()
+    paused: bool = False
+    pinned: int | None = None
+    alive: bool = False
+    stopped: str = ""
+    last_event_at: float = 0.0
+    abroad: Abroad | None = None
+    machine: dict[str, float | str] = field(default_factory=dict)
+    free_mb: float = 0.0
+    seq: int = 0
+    fault: str = ""
+
+    @property
+    def spent(self) -> Spent:
+        """What all proposers' turns took together."""
+        return reduce(Spent.and_also, (share.spent for share in self.proposers.values()), Spent())
+
+    @property
+    def refused(self) -> int:
+        """Turns that became no experiment."""
+        return sum(share.failed for share in self.proposers.values())
+
+    @property
+    def done(self) -> int:
+        """Experiments judged so far, the baseline not counted."""
+        return max(sum(self.tally.values()) - 1, 0)
+
+    @property
+    def left(self) -> float | None:
+        """Seconds until the first stop rule ends the session, as far as anybody can say."""
+        return min((rule.left for rule in self.rules if rule.left is not None), default=None)
+
+    def sigmas(self, point: Point) -> float | None:
+        """An experiment's gain in units of noise; None where there is no gain, or no noise is known."""
+        return point.gain / self.sigma if point.gain is not None and self.sigma > 0 else None
+
+
+def about(facts: dict[str, Any], lab: Lab, begun: float, missing: Sequence[str]) -> About:
+    """What holds for a session, from the facts that its ledger opens with; ``missing``: protections that it lacks."""
+    metric = "computed by an evaluator" if lab.evaluator else "printed by the candidate's own command"
+    seal = f"NOT sealed: no protection of {', '.join(missing)}" if missing else "sealed"
+    return About(
+        tag=facts["tag"],
+        lab=lab.name,
+        metric=lab.metric.record(),
+        budget=Budget(facts["budget"]["clock"], facts["budget"]["amount"]),
+        platform=str(Platform(**facts["platform"])),
+        sealing=f"{seal} · metric {metric}",
+        rule=lab.judge.rule,
+        begun=begun,
+    )
+
+
+def trouble_words(kind: str, note: dict[str, Any]) -> str:
+    """What a note of the ledger tells of trouble; empty where it tells of none."""
+    if kind == "slot lost":
+        return f"slot {note['slot']} is lost: {note['why']}"
+    if kind == "cluster":
+        return f"all trials wait: {note['why']}"
+    if kind == "machine":
+        return f"the machine has changed: {note['why']}"
+    if kind.startswith("hook ") and note["fault"]:
+        return f"the hook {kind[5:]} failed: {note['fault']}"
+    if kind == "order" and note["refused"]:
+        return f"not done: {note['order']}: {note['refused']}"
+    return ""
+
+
+def point_of(experiment: Experiment, metric: Metric, parent: int | None) -> Point:
+    """An experiment as a point; ``parent`` is the experiment with its parent's commit."""
+    candidate, verdict, measured = experiment.candidate, experiment.verdict, experiment.measurement
+    shown = [evidence for evidence in experiment.evidence if evidence.against == 0]
+    return Point(
+        number=experiment.number,
+        status=verdict.status if verdict else None,
+        reason=verdict.reason if verdict else "",
+        detail=verdict.detail if verdict else "",
+        metric=measured.metric if measured else None,
+        bar=experiment.bar,
+        gain=None if experiment.gap is None else metric.gain(0.0, experiment.gap),
+        proposer=candidate.proposer,
+        hypothesis=candidate.hypothesis,
+        changes=candidate.changes,
+        commit=candidate.commit,
+        parent=parent,
+        proposed_at=experiment.proposed_at,
+        judged_at=experiment.judged_at,
+        level=experiment.level,
+        interval=(shown[-1].gain.low, shown[-1].gain.high) if shown else None,
+    )
+
+
+def as_json(picture: Picture) -> dict[str, Any]:
+    """A picture for ``json.dumps``: what is no finite number is None, and each point knows its gain in sigma."""
+    facts: dict[str, Any] = _finite(asdict(picture))
+    for point, told in zip(picture.points, facts["points"], strict=True):
+        told["sigmas"] = _finite(picture.sigmas(point))
+    if picture.champion:
+        facts["champion"]["sigmas"] = _finite(picture.sigmas(picture.champion))
+    facts |= {"done": picture.done, "refused": picture.refused}
+    facts |= {"left": _finite(picture.left), "spent": _finite(asdict(picture.spent))}
+    return facts
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _finite(inside) for key, inside in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inside) for inside in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,95 @@
+"""The view of a session on a screen, which leaves the session's lines behind when it closes."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from nightlab.core.observer import Flight, Lines, Opening
+from nightlab.core.types import Experiment, Trial
+from nightlab.ui.terminal.outlet import Outlet
+from nightlab.ui.terminal.screen import Followed, Screen
+from nightlab.ui.terminal.terminal import Stops, Terminal
+
+KEPT = 200  # lines that are there when the screen closes; the log has them all
+ENDING = 2.0  # seconds that a screen may take to close
+KEYS = 0  # standard input
+
+
+class Window(Lines):
+    """Draws in a thread of its own, which follows the ledger: the session never waits for its window.
+
+    ``follow`` opens what is followed, in that thread. Standard output is the ``outlet``. For the main thread.
+    """
+
+    def __init__(self, outlet: Outlet, follow: Callable[[Path], Followed], console: Console | None = None) -> None:
+        super().__init__(console)
+        self.follow = follow
+        self.terminal = Terminal(outlet, KEYS, self.console)
+        self.screen: Screen | None = None
+        self.thread = threading.Thread(target=self._show, name="screen", daemon=True)
+        self.fault = ""
+        self._stops: Stops | None = None
+        self._said: deque[str] = deque()
+        self._left_out = 0
+
+    def opened(self, opening: Opening) -> None:
+        super().opened(opening)
+        if not (self.screen or self.thread.ident) and self.terminal.in_front():
+            self.folder = opening.folder
+            self.screen = Screen(self.terminal, may_leave=False)
+            self._stops = Stops(self.terminal)
+            self.thread.start()
+
+    def started(self, experiment: Experiment, trial: Trial) -> None:
+        if not self.screen:  # which shows it
+            super().started(experiment, trial)
+
+    def say(self, words: str) -> None:
+        if self.screen:
+            self.screen.tell(Text.from_markup(words.strip()))
+        super().say(words)
+
+    def tick(self, flights: Sequence[Flight]) -> None:
+        if self.screen and not self.thread.is_alive():  # its terminal is gone, or it failed
+            self.close()
+
+    def close(self) -> None:
+        """Give the terminal back, and say there what has been said meanwhile."""
+        if not self.screen:
+            return
+        self.screen.stop()
+        self.thread.join(ENDING)
+        self.terminal.leave()
+        self.screen = None
+        if self._stops:
+            self._stops.close()
+        if self._left_out:
+            self._line(f"[dim]{self._left_out:,} earlier lines: nightlab log --all[/]")
+        for words in self._said:
+            self._line(words)
+        if self.fault:
+            self._line(f"[dim]the screen failed, lines from here: {self.fault}[/]")
+
+    def _line(self, words: str) -> None:
+        if not self.screen:
+            super()._line(words)
+            return
+        self._said.append(words)
+        if len(self._said) > KEPT:
+            self._said.popleft()
+            self._left_out += 1
+
+    # -- in the screen's thread ------------------------------------------------------------------
+
+    def _show(self) -> None:
+        assert self.screen
+        try:
+            self.screen.run(self.follow(self.folder))
+        except Exception as error:  # whatever it is, the night goes on without its window
+            self.fault = f"{type(error).__name__}: {error}"

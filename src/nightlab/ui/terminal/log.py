@@ -1,0 +1,194 @@
+"""The log, one experiment and the closing summary, as text for people."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from nightlab.analysis.report_markdown import PART, part_words
+from nightlab.core.text import counted
+from nightlab.core.types import FIRST_DAY, Evidence, Experiment, Measurement, Metric, PairedGain, Trial
+from nightlab.session.credit import ProposerStats
+
+
+def log_lines(metric: Metric, experiments: Sequence[Experiment], width: int | None) -> Iterator[tuple[str, str]]:
+    """The log, oldest first: each line with its status, cut to ``width`` characters if there is one.
+
+    Plain strings: ten thousand rows through a table of rich would take seconds.
+    """
+    name = metric.name
+    column = max(len(name), 12)
+    yield "heading", f"{'#':>5}  {'verdict':<24}{name:>{column}}  {'commit':<9}{'proposer':<10}what"
+    for experiment in experiments:
+        verdict, measured, candidate = experiment.verdict, experiment.measurement, experiment.candidate
+        status = verdict.status if verdict else "running"
+        said = experiment.level if experiment.level not in ("", "measured") else verdict.reason if verdict else ""
+        reason = f" ({said})" if said and said not in ("improved", "baseline") else ""
+        value = f"{measured.metric:.6f}" if measured and measured.metric is not None else "-"
+        line = (
+            f"{experiment.number:>5}  {status + reason:<24}{value:>{column}}  "
+            f"{candidate.commit[:7]:<9}{candidate.proposer:<9} {' '.join(candidate.hypothesis.split())}"
+        )
+        yield status, line if width is None or len(line) <= width else line[: width - 1] + "…"
+
+
+def proposers_table(parts: Sequence[ProposerStats]) -> Table:
+    """What each proposer had, gained and cost, in the columns of the report."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for n, name in enumerate(PART):
+        table.add_column(name, justify="right" if n else "left", no_wrap=True)
+    for part in parts:
+        table.add_row(*map(escape, part_words(part)))
+    return table
+
+
+def print_experiment(
+    console: Console,
+    metric: Metric,
+    experiment: Experiment,
+    trials: Sequence[tuple[Trial, Measurement | None]],
+    log: str,
+) -> None:
+    """Everything known of one experiment, its trials and the end of its log."""
+    candidate, verdict = experiment.candidate, experiment.verdict
+    say = console.print
+    say(f"[bold]experiment {experiment.number}[/]: {escape(candidate.hypothesis)}", highlight=False)
+    said = (verdict.status, verdict.reason, verdict.detail) if verdict else ("none yet",)
+    rows = [
+        ("verdict", ": ".join(filter(None, said))),
+        ("proposed", f"{_when(experiment.proposed_at)}by {candidate.proposer}"),
+        *([("thought", thought_words(candidate.usage))] if candidate.usage else []),
+        ("changes", "; ".join(candidate.changes) or "none in its named constants"),
+        ("commit", f"{candidate.commit} on {candidate.parent[:12]}"),
+    ]
+    if candidate.lines:
+        rows.append(("program", f"{candidate.lines} lines of genome"))
+    if experiment.bar is not None:
+        rows.append(("counts as", f"{metric.name} {experiment.bar:.6f}, without the luck of its runs"))
+    for evidence in experiment.evidence:
+        at = f" at {evidence.what}" if evidence.what else ""
+        against = f" over the baseline{at}" if evidence.against == 0 else f", {evidence.what}"
+        how = evidence.level if evidence.shown else f"not shown ({evidence.level})"
+        rows.append((how, f"{interval_words(evidence.gain)}{against}, {evidence.gain.pairs} pairs"))
+    for trial, measured in trials:
+        rows.append((f"trial {trial.id}", _trial_words(metric, measured)))
+    table = Table.grid(padding=(0, 2))
+    for name, words in rows:
+        table.add_row(f"[dim]{escape(name)}[/]", escape(words))
+    say(table)
+    if log:
+        say("[dim]-- the end of what it printed (untrusted) --[/]")
+        say("\n".join(log.splitlines()[-25:]), markup=False, highlight=False)
+
+
+def _when(at: float) -> str:
+    """A time with the space after it; nothing of one that is unknown."""
+    return f"{datetime.fromtimestamp(at):%Y-%m-%d %H:%M:%S} " if at > FIRST_DAY else ""
+
+
+def thought_words(usage: Mapping[str, Any]) -> str:
+    """What a proposal took: its model, tokens, cost and time, as far as they are known."""
+    words = [str(usage[name]) for name in ("agent", "model") if name in usage]
+    if "input_tokens" in usage:
+        words.append(f"{usage['input_tokens']:,} tokens in, {usage.get('output_tokens', 0):,} out")
+    if "cost_usd" in usage:
+        words.append(f"${usage['cost_usd']:.4f}")
+    if "seconds" in usage:
+        words.append(f"{usage['seconds']:.1f} s")
+    return " · ".join(words)
+
+
+def _trial_words(metric: Metric, measured: Measurement | None) -> str:
+    if measured is None:
+        return "running"
+    value = f"{metric.name} {measured.metric:.6f}" if measured.metric is not None else measured.outcome
+    words = (
+        f"{value} · trained {measured.training_seconds:.1f} s · started in {measured.startup_seconds:.1f} s · "
+        f"evaluated in {measured.evaluation_seconds:.1f} s · {measured.peak_memory_mb:,.0f} MB"
+    )
+    if measured.peak_gpu_memory_mb:
+        words += f", {measured.peak_gpu_memory_mb:,.0f} MB on the GPU"
+    return f"{words} · {measured.detail}" if measured.detail else words
+
+
+def closing_words(
+    metric: Metric,
+    tally: Counter[str | None],
+    baseline: Experiment | None,
+    champion: Experiment | None,
+    reason: str,
+    seconds: float,
+    trained: float,
+) -> str:
+    """What was tried and gained, at the end of a run of ``seconds``, of which ``trained`` were training.
+
+    ``tally``: how many experiments of each status the session has, the baseline among them.
+    """
+    tally = tally - Counter([baseline.verdict.status if baseline and baseline.verdict else None])
+    kept, discarded, crashed = (tally[status] for status in ("keep", "discard", "crash"))
+    lines = ["", f"[bold]{escape(reason)}[/]"]
+    lines.append(
+        f"{counted(kept + discarded + crashed, 'experiment')}: {kept} kept, {discarded} discarded, "
+        f"{crashed} crashed · {_time(seconds)}, {trained / max(seconds, 1e-9):.0%} of it training"
+    )
+    before = baseline.bar if baseline else None
+    best = champion.bar if champion and champion.number else None
+    if before is not None and best is not None:
+        lines.append(
+            f"{metric.name} {before:.6f} → {best:.6f}, {metric.gain(before, best):.6f} better as the search "
+            "sees it: not a result yet (nightlab confirm)"
+        )
+    return "\n".join(lines)
+
+
+def confirmed_words(
+    metric: Metric, evidence: Evidence, baseline: Sequence[Measurement], champion: Sequence[Measurement]
+) -> str:
+    """Baseline beside champion on fresh seeds, and what may be claimed."""
+    lines = [f"[dim]{'seed':>8} {'baseline':>12} {'champion':>12} {'gain':>12}[/]"]
+    for seed, before, after in zip(evidence.seeds, baseline, champion, strict=False):
+        if before.metric is not None and after.metric is not None:
+            gain = metric.gain(before.metric, after.metric)
+            lines.append(f"{seed:>8} {before.metric:>12.6f} {after.metric:>12.6f} {gain:>+12.6f}")
+    at = f" at {evidence.what}" if evidence.what else ""
+    claim = f"{metric.name} is {interval_words(evidence.gain)}{at}, on {evidence.gain.pairs} fresh seeds, paired"
+    done = "transferred" if evidence.level == "transferred" else "confirmed"
+    if evidence.shown:
+        lines.append(f"[bold green]{done}:[/] {claim}")
+    else:
+        lines.append(f"[bold yellow]not {done}:[/] {claim}: the interval does not exclude zero")
+    if held_out := evidence.held_out:
+        sure = "[bold green]held out:[/]" if held_out.low > 0 else "[bold yellow]not shown on held-out data:[/]"
+        lines.append(f"{sure} {interval_words(held_out)} on data that no decision has read")
+    return "\n".join(lines)
+
+
+def interval_words(gain: PairedGain) -> str:
+    return f"{gain.mean:.4g} better, {100 * gain.level:.4g}% interval {gain.low:.4g} to {gain.high:.4g}"
+
+
+def worths_words(metric: Metric, rows: Sequence[tuple[int, str, PairedGain | None, str, bool]]) -> str:
+    """What each kept change is worth, taken out of the champion again."""
+    lines = ["", f"[bold]what each change is worth[/] [dim]({metric.name} lost without it, 95% interval)[/]"]
+    for number, hypothesis, gain, why, nothing in rows:
+        worth = f"{gain.mean:>+10.5f}  ({gain.low:+.5f} to {gain.high:+.5f})" if gain else f"can't be taken out: {why}"
+        lines.append(f"#{number:<5}{worth}{'  earns nothing' if nothing else ''}  {escape(hypothesis)}")
+    return "\n".join(lines)
+
+
+def places_words(places: Sequence[tuple[str, str]]) -> str:
+    """Where things are, one a line."""
+    width = max(len(name) for name, _ in places)
+    return "\n".join(f"[dim]{name:<{width}}[/]  {escape(where)}" for name, where in places)
+
+
+def _time(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -1,0 +1,268 @@
+"""A picture of a session as lines of text for a terminal of any size: what each part of the screen says."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from rich.text import Text
+
+from nightlab.core.text import counted
+from nightlab.ui.snapshot import Abroad, InFlight, Picture, Point
+from nightlab.ui.terminal.braille import curve
+from nightlab.ui.terminal.rows import heading, latest, seconds_words, value_of, words_of
+from nightlab.ui.terminal.staircase import Stairs
+
+WIDE = 120  # columns from which there are two columns
+NEWS = 600.0  # seconds for which an alarm stands at the top
+
+
+def frame(
+    picture: Picture, width: int, height: int, selected: int | None = None, stairs: Stairs | None = None
+) -> list[Text]:
+    """The whole screen but its last line, as ``height`` lines of ``width``; ``stairs`` spare drawing the same again."""
+    stairs = stairs or Stairs()
+    top = [_title(picture, width), _headline(picture, width), *_alarm(picture, width)]
+    foot: list[Text] = []
+    if width >= WIDE and height >= 16:
+        left, room = min(width * 3 // 5, 130), height - len(top)
+        now = [*_now(picture, left, room // 3), Text()]
+        numbers = [Text(), *_numbers(picture, width - left - 2)]
+        chart = stairs.lines(picture, width - left - 2, max(room - len(numbers), 8))
+        body = _beside([*now, *latest(picture, left, room - len(now), selected)], [*chart, *numbers], left, width, room)
+    else:
+        foot = _footer(picture, width, 1 if height < 16 else 2 if width >= 60 else 3)
+        now = _now(picture, width, max(height // 4, 2))
+        room = height - len(top) - len(now) - len(foot)
+        chart = stairs.lines(picture, width, min(room // 3 + 1, 12)) if room >= 10 else []
+        body = [*now, *chart, *latest(picture, width, room - len(chart), selected)]
+    return fitted([*top, *fitted(body, width, height - len(top) - len(foot)), *foot], width, height)
+
+
+def fitted(lines: Sequence[Text], width: int, height: int) -> list[Text]:
+    """Exactly so many lines, none wider than ``width``."""
+    found = [*lines[:height], *(Text() for _ in range(height - len(lines)))]
+    for line in found:
+        line.truncate(width, overflow="ellipsis")
+    return found
+
+
+# -- the parts ---------------------------------------------------------------------------------------
+
+
+def _title(picture: Picture, width: int) -> Text:
+    about = picture.about
+    name = Text.assemble((f" {words_of(about.lab)}", "bold"), (" · ", "dim"), about.tag)
+    if width >= 100:
+        name.append(f" · {about.budget} · {words_of(about.platform)}", "dim")
+    if picture.fault:
+        state = Text("not up to date", "bold red")
+    elif not picture.alive:
+        state = Text("stopped" if picture.stopped else "nobody runs it", "yellow")
+    elif picture.paused:
+        state = Text("❚❚ paused", "bold yellow")
+    else:
+        state = Text("● running", "green")
+    return _apart(name, state, width)
+
+
+def _headline(picture: Picture, width: int) -> Text:
+    """The metric, as the search sees it, and how far the gain has been shown."""
+    metric, champion = picture.about.metric, picture.champion
+    if champion is None:
+        return Text(" measuring the baseline first" if picture.alive else " nothing has been measured yet", "dim")
+    line = Text.assemble(
+        f" {words_of(metric.name, 24)} ", (value_of(_counts(champion)), "bold"), (f" #{champion.number}", "dim")
+    )
+    first, counts = picture.steps[0].value if picture.steps else None, _counts(champion)
+    if champion.number and first is not None and counts is not None:
+        gained = metric.gain(first, counts)
+        line.append(f"  {gained:.3g} better", "green")
+        line.append(
+            f" · {champion.level}" if width >= 60 else "", "dim" if champion.level == "measured" else "bold green"
+        )
+    kept, discarded, crashed = (picture.tally.get(status, 0) for status in ("keep", "discard", "crash"))
+    words = f"{max(kept - 1, 0):,} kept · {discarded:,} discarded · {crashed:,} crashed"
+    of = f" of {picture.done:,}" if width >= 60 else f"/{picture.done:,}"
+    return _apart(line, Text(words if width >= 90 else f"{max(kept - 1, 0):,}{of} kept", "dim"), width)
+
+
+def _alarm(picture: Picture, width: int) -> list[Text]:
+    """What the human should know now: why this is not up to date, why it stopped, the latest alarm or trouble."""
+    since = (picture.last_event_at if not picture.alive else time.time()) - NEWS
+    news = [said for said in (*picture.alarms, *picture.troubles) if said.at > since]
+    if picture.fault:
+        return [Text(f" {words_of(picture.fault)}", "red")]
+    if not picture.alive and picture.stopped:
+        return [Text(f" it ended: {words_of(picture.stopped)}", "yellow")]
+    if not picture.alive:
+        return [Text(" no process runs this session; what is in flight runs again: nightlab run", "yellow")]
+    return [Text(f" ! {words_of(max(news, key=lambda said: said.at).words)}", "yellow")] if news else []
+
+
+def _now(picture: Picture, width: int, room: int) -> list[Text]:
+    """What runs: one trial with its curve in detail, or several in a line each."""
+    lines = [heading("now", width)]
+    flights = picture.flights
+    if not flights:
+        words = "paused: nothing new starts" if picture.paused else "between two trials, or waiting for a proposal"
+        return [*lines, Text(f" {words if picture.alive else 'nothing'}", "dim")]
+    each = 3 if 3 * len(flights) < room or len(flights) == 1 else 1
+    shown = flights[: max(room // each, 1)]
+    for flight in shown:
+        lines += _flight(flight, width, each)
+    if len(flights) > len(shown):
+        lines.append(Text(f" and {len(flights) - len(shown)} more", "dim"))
+    return lines
+
+
+def _flight(flight: InFlight, width: int, rows: int) -> list[Text]:
+    name = "baseline" if flight.experiment == 0 else f"#{flight.experiment}"
+    purpose = "" if flight.purpose == "search" else f" {flight.purpose}"
+    head = Text.assemble((f" {name}{purpose}", "bold cyan"), f" {words_of(flight.phase, 12)} ")
+    spent = max(time.time() - flight.since, 0.0)
+    left = ""
+    if flight.left is not None:
+        share = spent / max(spent + flight.left, 1e-9)
+        bar = max(min(width // 4, 30), 6)
+        done = round(share * bar)
+        head.append("━" * done, "cyan")
+        head.append("─" * (bar - done), "dim")
+        left = f" {seconds_words(flight.left)} left" if flight.left >= 1 else " over any moment"
+    elif flight.phase != "starting":
+        left = f" for {seconds_words(spent)}"
+    head.append(left)
+    if rows == 1:
+        head.append(f"  {words_of(flight.hypothesis)}", "dim")
+        return [head]
+    who = f"  by {words_of(flight.proposer, 20)}" if flight.experiment else ""
+    head.append(f"{who} · seed {flight.seed}" if width >= 60 else who, "dim")
+    why = Text(f"   {words_of(flight.hypothesis)}")
+    changes = "; ".join(flight.changes)
+    if changes and changes not in flight.hypothesis:
+        why.append(f" · {words_of(changes)}", "dim")
+    lines = [head, why]
+    if flight.curve:
+        room = max(min(width - 30, 80), 8)
+        lines.append(
+            Text.assemble(
+                "   ", (curve(flight.curve, room), "cyan"), (f" loss {flight.curve[-1][1]:.4g}, it says", "dim")
+            )
+        )
+    return lines
+
+
+def facts(picture: Picture) -> list[tuple[str, str]]:
+    """The figures of a session, by name, those first that are asked for most."""
+    found: list[tuple[str, str]] = []
+    if picture.duty is not None:
+        hour = picture.duty_hour
+        lately = f", {hour:.0%} lately" if hour is not None and abs(hour - picture.duty) >= 0.02 else ""
+        found.append(("duty", f"{picture.duty:.0%}{lately}"))
+    if picture.rate is not None:
+        found.append(("rate", f"{picture.rate:,.3g}/h"))
+    words = ", ".join(rule.words for rule in picture.rules) or f"{picture.done:,} experiments, until Ctrl-C"
+    found.append(("stop", words))
+    if picture.alive and picture.left is not None and [rule.name for rule in picture.rules] != ["hours"]:
+        found.append(("ends in", f"about {seconds_words(picture.left)}"))
+    spent = picture.spent
+    if spent.money or spent.tokens:
+        silent = " at least" if spent.unpriced else ""
+        found.append(("cost", f"${spent.money:.2f}{silent}, {spent.tokens:,} tokens"))
+    found.append(("machine", machine_words(picture)))
+    if picture.abroad:
+        found.append(("commons", commons_words(picture.abroad)))
+    if picture.sigma > 0:
+        found.append(("noise", f"{picture.sigma:.2g}{'' if picture.replicates else ', believed'}"))
+    if picture.self_tests:
+        found.append(("self-test", f"{picture.self_kept} of {picture.self_tests} kept"))
+    if picture.pinned is not None:
+        found.append(("pinned", f"#{picture.pinned}"))
+    if picture.refused:
+        found.append(("refused", f"{picture.refused:,}"))
+    return found
+
+
+def machine_words(picture: Picture) -> str:
+    """How the machine is, as far as the last trial and the disk tell."""
+    told = picture.machine
+    words = [f"load {told['load']}"] if "load" in told else []
+    names = {"other_cores": "{:.1f} cores of others", "gpu_celsius": "{:.0f} °C", "gpu_mhz": "{:,.0f} MHz",
+             "stolen": "{:.0%} stolen"}  # fmt: skip
+    for name, form in names.items():
+        value = told.get(name)
+        if isinstance(value, int | float) and (value > 0.05 or name.startswith("gpu")):
+            words.append(form.format(value))
+    words += [f"GPU slowed: {told['gpu_slowed']}"] if "gpu_slowed" in told else []
+    words += [f"disturbed: {told['disturbed']}"] if "disturbed" in told else []
+    return ", ".join([*words, f"{picture.free_mb / 1024:,.1f} GB free"])
+
+
+def commons_words(abroad: Abroad) -> str:
+    """What a session had from others, in a few words."""
+    if abroad.fault:
+        return f"can't be read: {abroad.fault}"
+    measured = [f"{many} {verdict}" for verdict, many in abroad.verdicts.items()]
+    words = [f"{counted(abroad.findings, 'finding')} of {counted(abroad.authors, 'peer')}"]
+    words += [f"{abroad.quarantined} in quarantine"] * bool(abroad.quarantined)
+    words += [*measured, f"{abroad.adopted} adopted"] if measured else ["none measured yet"] * bool(abroad.findings)
+    words += [f"{abroad.threatening} dangerous"] * bool(abroad.threatening)
+    return ", ".join(words)
+
+
+def _footer(picture: Picture, width: int, rows: int) -> list[Text]:
+    """The figures in so many lines, the later ones left out where there is no room."""
+    lines = [Text(" ")]
+    for name, words in facts(picture):
+        part = Text.assemble((f"{name} ", "dim"), words_of(words))
+        if lines[-1].cell_len > 1 and lines[-1].cell_len + 3 + part.cell_len > width:
+            if len(lines) == rows:
+                break
+            lines.append(Text(" "))
+        lines[-1].append("" if lines[-1].cell_len == 1 else " · ", "dim").append_text(part)
+    return [*lines, *(Text() for _ in range(rows - len(lines)))]
+
+
+def _numbers(picture: Picture, width: int) -> list[Text]:
+    """The figures in a line each, and what each proposer did."""
+    lines = [heading("session", width)]
+    lines += [Text.assemble((f" {name:<10}", "dim"), words_of(words)) for name, words in facts(picture)]
+    if picture.looks:
+        lines.append(Text.assemble((" held out  ", "dim"), f"{picture.parted} of {picture.looks} looks parted"))
+    lines.append(Text.assemble((" sealing   ", "dim"), words_of(picture.about.sealing)))
+    if picture.proposers:
+        lines += [
+            Text(),
+            Text(f" {'proposer':<16}{'tried':>7}{'kept':>7}{'dollars':>10}".ljust(width), "dim underline"),
+        ]
+        most = sorted(picture.proposers.items(), key=lambda one: -one[1].tried)[:6]
+        for name, share in most:
+            dollars = f"{share.spent.money:.2f}" if share.spent.money else "-"
+            lines.append(Text(f" {words_of(name, 15):<16}{share.tried:>7,}{share.kept:>7,}{dollars:>10}"))
+    return lines
+
+
+# -- the parts' parts --------------------------------------------------------------------------------
+
+
+def _beside(left: list[Text], right: list[Text], middle: int, width: int, height: int) -> list[Text]:
+    """Two columns, the left one ``middle`` characters wide."""
+    lines = fitted(left, middle, height)
+    for line, more in zip(lines, fitted(right, width - middle - 2, height), strict=True):
+        line.pad_right(middle + 2 - line.cell_len)
+        line.append_text(more)
+    return lines
+
+
+def _apart(left: Text, right: Text, width: int) -> Text:
+    """One at the left, the other at the right end of a line; the left one gives way."""
+    room = width - right.cell_len - 2
+    if room < 8:
+        return left
+    left.truncate(room, overflow="ellipsis")
+    left.pad_right(width - 1 - right.cell_len - left.cell_len)
+    return left.append_text(right)
+
+
+def _counts(point: Point) -> float | None:
+    return point.bar if point.bar is not None else point.metric

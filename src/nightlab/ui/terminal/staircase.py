@@ -1,0 +1,75 @@
+"""The staircase of what was kept, as lines of text: drawn anew only where there is something else to draw."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from rich.text import Text
+
+from nightlab.ui.snapshot import Picture, Step
+from nightlab.ui.terminal.braille import Canvas, extent
+from nightlab.ui.terminal.rows import heading, value_of, words_of
+
+PARTS = 512  # of the experiments, in which no more than the first and the last step are told apart
+MARGIN = 0.12  # of the height, above and below
+PART = 0.25  # of each value is reckoned with: the whole of the largest ones lie too far apart for a number
+
+
+class Stairs:
+    """The chart of one session for a terminal, which remembers what it drew last."""
+
+    def __init__(self) -> None:
+        self._seen: tuple[object, ...] = ()
+        self._lines: list[Text] = []
+        self._steps: Sequence[Step] = ()
+        self._outline: list[Step] = []
+
+    def lines(self, picture: Picture, width: int, height: int) -> list[Text]:
+        """The staircase over the experiments, and the latest others as points, below a heading. Not to be changed."""
+        seen = picture.points, picture.steps, width, height
+        if not self._seen or any(one is not other for one, other in zip(seen, self._seen, strict=True)):
+            self._seen, self._lines = seen, self._draw(picture, width, height)
+        return self._lines
+
+    def _draw(self, picture: Picture, width: int, height: int) -> list[Text]:
+        if picture.steps is not self._steps:
+            self._steps, self._outline = picture.steps, outline(picture.steps)
+        metric, steps, rows = picture.about.metric, self._outline, height - 1
+        last = max([*(point.number for point in picture.points), *(step.number for step in steps)], default=0)
+        arrow = "lower is better" if metric.goal == "minimise" else "higher is better"
+        title = f"best so far · {words_of(metric.name, 24)}, {arrow} · 0 to {last:,}"
+        lines = [heading(title if width >= 60 else "best so far", width)]
+        values = [step.value for step in steps]
+        if rows < 1 or not values:
+            return [*lines, Text(" nothing yet", "dim")] if rows >= 1 else []
+        low, high = (PART * end for end in extent(values))
+        margin = (high - low) * MARGIN
+        low, high = low - margin, high + margin
+        labels = value_of(max(values)), value_of(min(values))
+        gutter = max(map(len, labels)) + 2
+        canvas = Canvas(max(width - gutter - 2, 4), rows)
+
+        def place(number: int, value: float) -> tuple[float, float]:
+            return number / max(1.04 * last, 1), (PART * value - low) / (high - low)
+
+        for point in picture.points:
+            if point.status == "discard" and point.metric is not None and low <= PART * point.metric <= high:
+                canvas.dot(*place(point.number, point.metric), "dim")
+        canvas.stairs([place(step.number, step.value) for step in steps], "green")
+        top, bottom = (round((1 - place(0, value)[1]) * (rows - 1)) for value in (max(values), min(values)))
+        for row, line in enumerate(canvas.lines()):
+            label = labels[0] if row == top else labels[1] if row == bottom else ""
+            lines.append(Text.assemble((f"{label:>{gutter}} ", "dim"), line))
+        return lines
+
+
+def outline(steps: Sequence[Step]) -> list[Step]:
+    """The steps that a terminal can tell apart: of a night's thousands, the first and the last of each part."""
+    known = [step for step in steps if math.isfinite(step.value)]
+    size = max((step.number for step in known), default=0) // PARTS + 1
+    parts: dict[int, list[Step]] = {}
+    for step in known:
+        part = parts.setdefault(step.number // size, [])
+        part[1:] = [step]
+    return [step for part in parts.values() for step in part]

@@ -1,0 +1,85 @@
+"""One experiment from close by, and two of them beside each other, as JSON."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from nightlab.core.serialize import bounded
+from nightlab.core.text import plain
+from nightlab.core.types import Experiment, Measurement, NightlabError, Trial
+from nightlab.engines.local.curve import points
+from nightlab.session.session import Session, open_session
+from nightlab.ui.web.diffs import shown
+
+TAIL = 6000  # characters of a log's end
+TRIALS = 50  # of an experiment, the latest
+RUNS = 3  # whose curves are drawn, the latest
+
+
+def experiment(lab: Path, tag: str, number: int) -> dict[str, Any]:
+    """Everything about experiment ``number``: what it changed, what it measured, and the end of what it printed."""
+    with closing(open_session(lab, tag)) as session:
+        one = session.ledger.experiment(number)
+        parent = session.ledger.by_commit(one.candidate.parent) if number else None
+        trials = session.ledger.trials(number)
+        return {
+            **_facts(session, one, trials),
+            "parent": parent.number if parent else None,
+            "parent_curves": _curves(session, session.ledger.trials(parent.number)) if parent else [],
+            "log": _log(session, trials),
+            **_diff(session, one.candidate.parent, one.candidate.commit),
+        }
+
+
+def comparison(lab: Path, tag: str, one: int, other: int) -> dict[str, Any]:
+    """Two experiments, with what has to change in the one to have the other."""
+    with closing(open_session(lab, tag)) as session:
+        found = [session.ledger.experiment(number) for number in (one, other)]
+        told = [_facts(session, each, session.ledger.trials(each.number)) for each in found]
+        return {"sides": told, **_diff(session, *(each.candidate.commit for each in found))}
+
+
+def _facts(session: Session, one: Experiment, trials: list[tuple[Trial, Measurement | None]]) -> dict[str, Any]:
+    runs = [
+        {"id": trial.id, "purpose": trial.purpose, "seed": trial.seed, **_measured(measured)}
+        for trial, measured in trials[-TRIALS:]
+    ]
+    facts = one.to_dict()
+    facts["usage"] = one.candidate.usage
+    facts["lines"] = one.candidate.lines
+    facts["level"] = one.level
+    facts["proposed_at"], facts["judged_at"] = one.proposed_at, one.judged_at
+    told: dict[str, Any] = bounded(facts, 2000)
+    return {**told, "trials": bounded(runs), "curves": _curves(session, trials)}
+
+
+def _measured(measured: Measurement | None) -> dict[str, Any]:
+    if measured is None:
+        return {"outcome": "under way"}
+    names = (
+        "outcome", "metric", "training_seconds", "startup_seconds", "evaluation_seconds", "peak_memory_mb",
+        "peak_gpu_memory_mb", "detail", "disturbed",
+    )  # fmt: skip
+    return {name: getattr(measured, name) for name in names}
+
+
+def _curves(session: Session, trials: list[tuple[Trial, Measurement | None]]) -> list[dict[str, Any]]:
+    """The curves that the latest trials left, the last of each seed, as their candidates claim them."""
+    curves = {trial.seed: points(session.box.folder / trial.id) for trial, _ in trials[-TRIALS:]}
+    return [{"seed": seed, "points": curve} for seed, curve in curves.items() if curve][-RUNS:]
+
+
+def _log(session: Session, trials: list[tuple[Trial, Measurement | None]]) -> str:
+    printed = session.box.log(trials[-1][0].id) if trials else ""
+    tail = printed[-TAIL:]
+    return tail if tail == printed else tail.partition("\n")[2]
+
+
+def _diff(session: Session, old: str, new: str) -> dict[str, Any]:
+    """The diff, or why there is none: a session that was imported has no commits here."""
+    try:
+        return {"diff": shown(session.repo.diff(old, new)) if old != new else [], "no_diff": ""}
+    except NightlabError as error:
+        return {"diff": [], "no_diff": plain(str(error), 400)}
