@@ -17,7 +17,7 @@ from nightlab.core.config import load
 from nightlab.core.types import Candidate, Experiment, Measurement, Verdict
 from nightlab.loop.briefing import BEST, LAST
 from nightlab.proposers import Briefing, find_constants
-from nightlab.proposers.briefing import brief, tokens
+from nightlab.proposers.briefing import render_briefing, tokens
 from nightlab.proposers.command import TASK
 
 LAB = Path(__file__).parent.parent / "src" / "nightlab" / "labs" / "lm"
@@ -76,7 +76,7 @@ def main() -> None:
             (LAB / "program.md").read_text(), sigma=SIGMA, detectable=3 * SIGMA,
         )  # fmt: skip
         begun = time.perf_counter()
-        page = brief(told, TASK, LIMIT)
+        page = render_briefing(told, TASK, LIMIT)
         seconds = time.perf_counter() - begun
         misses = [e for e in past[1:] if e.gap is not None and e.gap <= SIGMA and not e.kept]
         near = [e.number for e in sorted(misses, key=lambda e: e.gap or 0)[:10]]

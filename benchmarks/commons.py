@@ -29,7 +29,7 @@ from machine import heading, table
 
 from nightlab.commons.exchange import Commons
 from nightlab.commons.finding import finding, task_of
-from nightlab.commons.peer_store import Peers
+from nightlab.commons.peer_store import PeerStore
 from nightlab.commons.places import author_key, open_commons
 from nightlab.commons.record import Finding, Verification, author_of
 from nightlab.core.types import Experiment, NightlabError
@@ -243,7 +243,7 @@ def findings(where: Lab, whose: Lab) -> dict[str, Finding]:
 def trusted(lab: Lab, whom: str) -> tuple[float, bool]:
     with lab.here():
         session = open_session(lab.folder)
-        known = Peers(session, open_commons()).trust.get(whom)
+        known = PeerStore(session, open_commons()).trust.get(whom)
         session.close()
     return (known.value, known.quarantined) if known else (0.5, False)
 

@@ -19,12 +19,12 @@ from typing import Any
 
 from machine import heading, table
 
-from nightlab.core.config import Stop
-from nightlab.core.observer import View
+from nightlab.core.config import StopRules
+from nightlab.core.observer import Observer
 from nightlab.core.types import NightlabError
 from nightlab.engines.platform import this_platform
-from nightlab.loop.loop import Night
-from nightlab.loop.scheduler import Crew
+from nightlab.loop.loop import ExperimentLoop
+from nightlab.loop.scheduler import Scheduler
 from nightlab.proposers import Briefing, Proposal, change_constants, find_constants
 from nightlab.sandbox.bubblewrap import PROTECTIONS
 from nightlab.session.create import make_lab
@@ -83,8 +83,8 @@ def plain(folder: Path, device: str, wanted: Any, count: int, seed: int) -> tupl
 def nightlab(folder: Path, wanted: Any) -> tuple[float, float, int, int]:
     """A session: seconds of training, of wall clock, experiments, and trials."""
     session = Session.create(Repo(folder), "bench", allow=PROTECTIONS)
-    crew = Crew(session, View())
-    night = Night(session, Stop(experiments=wanted.experiments), crew)
+    scheduler = Scheduler(session, Observer())
+    night = ExperimentLoop(session, StopRules(experiments=wanted.experiments), scheduler)
     night.candidates.proposers.proposers = {"thinker": (Thinker(wanted.think, 1), 1.0)}
     night.candidates.proposers.had = {"thinker": 0}
     begun = time.perf_counter()
@@ -96,7 +96,7 @@ def nightlab(folder: Path, wanted: Any) -> tuple[float, float, int, int]:
     failed = [m.detail for m in trials if not m.measured]
     if failed:
         raise NightlabError(f"{len(failed)} of {len(trials)} trials failed: {failed[0]}", "look at the lab")
-    return crew.trained, seconds, len(judged), len(trials)
+    return scheduler.trained, seconds, len(judged), len(trials)
 
 
 def _environment() -> dict[str, str]:

@@ -29,7 +29,7 @@ with atheris.instrument_imports(include=["nightlab.commons", "nightlab.storage.g
     import rfc8785  # noqa: F401  # that it is instrumented
 
     from nightlab.commons import genes, gossip
-    from nightlab.commons.capability import Have, Host, matches, negotiate
+    from nightlab.commons.capability import GeneHost, TrialResources, matches, negotiate
     from nightlab.commons.exchange import PATCH_FILE, RECORD_FILE, Commons, _entry
     from nightlab.commons.queue import gap, novelty, words
     from nightlab.commons.record import Finding, Rejected, Task, author_of, canonical, encode, parse
@@ -44,7 +44,9 @@ from machine import table  # noqa: E402
 GENE = Path(genes.__file__).parent.parent / "labs" / "wasm" / "gene.wat"
 GENOME = "A = 4.0  # [0.25..8 log]\nB = 8  # [1..16]\n"
 WHO = "nightlab <nightlab@localhost> 946684800 +0000"
-HERE = Have("cpu", 4096.0, None, {"numpy": "2.1"}, Host(memory_bytes=2**22, fuel=20_000, domain="text.predict"))
+HERE = TrialResources(
+    "cpu", 4096.0, None, {"numpy": "2.1"}, GeneHost(memory_bytes=2**22, fuel=20_000, domain="text.predict")
+)
 LONGEST = 70_000  # bytes of an input: a little more than a record may have
 
 
@@ -84,9 +86,9 @@ def try_words(raw: bytes) -> None:
 
 def try_gene(raw: bytes) -> None:
     try:
-        genes.negotiate(genes.read(raw, "a gene"), Host())
+        genes.negotiate(genes.read(raw, "a gene"), GeneHost())
     finally:
-        genes.agreed({}, {"gene.wat": text(raw)}, {"gene.wat": GENE.read_text()}, Host())
+        genes.agreed({}, {"gene.wat": text(raw)}, {"gene.wat": GENE.read_text()}, GeneHost())
 
 
 class Unfit(Exception):
@@ -126,7 +128,7 @@ class Places:
         Chains(self.remote)
         honest.give(str(self.remote), self.honest)
         honest.chains.pack(self.bundle)
-        self.inbox = list[gossip.Told | gossip.Asked | gossip.Came]()
+        self.inbox = list[gossip.PeerDigest | gossip.DigestRequest | gossip.BundleReceived]()
         self.good = self.bundle.read_bytes()
         self.mine = Commons(top / "mine")
         self.mine.take(str(self.remote))
@@ -182,7 +184,11 @@ class Places:
         self.bundle.write_bytes(raw)
         heads = {author: hashlib.sha1(raw).hexdigest() for author in (*self.hostile, self.honest)}
         answers = list[bytes]()
-        self.inbox += [gossip.Told("it", heads), gossip.Asked(dict.fromkeys(heads), answers.append), gossip.Came(raw)]
+        self.inbox += [
+            gossip.PeerDigest("it", heads),
+            gossip.DigestRequest(dict.fromkeys(heads), answers.append),
+            gossip.BundleReceived(raw),
+        ]
         gossip.Gossip(self.mine, self).turn()
         assert answers[0].startswith(b"# v"), "whoever asks is answered"
         self.take(self.bundle)
@@ -193,7 +199,7 @@ class Places:
     def ask(self, peer: str, wants: gossip.Wants) -> None:
         assert wants
 
-    def messages(self) -> Iterator[gossip.Told | gossip.Asked | gossip.Came]:
+    def messages(self) -> Iterator[gossip.PeerDigest | gossip.DigestRequest | gossip.BundleReceived]:
         while self.inbox:
             yield self.inbox.pop(0)
 

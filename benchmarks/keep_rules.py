@@ -25,7 +25,18 @@ from typing import Any, Protocol
 from machine import heading, table
 
 from nightlab.core.types import SEED, Measurement, Metric, Verdict, average
-from nightlab.judge import Again, Contestant, Judge, Noise, Rule, make_rule, noise, paired_gain, pooled, prior_sigma
+from nightlab.judge import (
+    Contestant,
+    Judge,
+    NeedsTrial,
+    Noise,
+    Rule,
+    make_rule,
+    noise,
+    paired_gain,
+    pooled,
+    prior_sigma,
+)
 from nightlab.judge.rules import Shrunk, Strict
 
 TRIALS = 126  # of a session, the confirmation at its end included
@@ -195,7 +206,9 @@ class Threshold:
     baseline_runs: int = 1
     same_seeds: bool = True
 
-    def compare(self, metric: Metric, champion: Contestant, candidate: Contestant, noise: Noise) -> Verdict | Again:
+    def compare(
+        self, metric: Metric, champion: Contestant, candidate: Contestant, noise: Noise
+    ) -> Verdict | NeedsTrial:
         value = average(list(candidate.values().values()))
         assert champion.bar is not None
         better = metric.gain(champion.bar, value) > noise.sigma
@@ -222,12 +235,12 @@ class Result:
     sigma: float = 0.0
 
 
-class Spent(Exception):
+class ProposerUsage(Exception):
     """The session has no trials left."""
 
 
 @dataclass(slots=True)
-class Standing:
+class SubmissionStatus:
     """The champion, as the ledger would tell."""
 
     genome: Genome
@@ -240,7 +253,7 @@ class Standing:
 
 
 @dataclass(slots=True)
-class Night:
+class ExperimentLoop:
     """One session: what the orchestrator does with the judge, without a machine below."""
 
     world: World
@@ -248,13 +261,13 @@ class Night:
     stated: float | None
     left: int
     result: Result = field(default_factory=Result)
-    champion: Standing | None = None
+    champion: SubmissionStatus | None = None
     first: float | None = None
     groups: dict[int, dict[int, float]] = field(default_factory=dict)
     known: Noise | None = None
 
     def play(self) -> Result:
-        with suppress(Spent):
+        with suppress(ProposerUsage):
             self._try(self.world.baseline)
             for number in itertools.count(1):
                 assert self.champion is not None
@@ -279,7 +292,7 @@ class Night:
 
     def _run(self, genome: Genome, seed: int) -> Measurement:
         if not self.left:
-            raise Spent
+            raise ProposerUsage
         self.left -= 1
         if genome.true is None:
             return Measurement("crashed")
@@ -297,7 +310,7 @@ class Night:
         while True:
             champion = self.champion and self.champion.contestant()
             decision = self.judge.judge(champion, Contestant(runs, genome.lines), self.noise())
-            if not isinstance(decision, Again):
+            if not isinstance(decision, NeedsTrial):
                 break
             if decision.who == "champion" and self.champion:
                 self.champion.runs[decision.seed] = self._run(self.champion.genome, decision.seed)
@@ -306,7 +319,7 @@ class Night:
         self._count(genome, decision)
         if decision.status == "keep":
             assert decision.bar is not None
-            self.champion = Standing(genome, runs, decision.bar)
+            self.champion = SubmissionStatus(genome, runs, decision.bar)
 
     def _count(self, genome: Genome, verdict: Verdict) -> None:
         if self.champion is None:
@@ -331,7 +344,7 @@ class Night:
         while True:
             twin = replace(champion.contestant(), runs=dict(enumerate(fresh, SEED)))
             decision = self.judge.judge(champion.contestant(), twin, self.noise())
-            if not isinstance(decision, Again):
+            if not isinstance(decision, NeedsTrial):
                 break
             if decision.who == "champion":
                 champion.runs[decision.seed] = self._run(champion.genome, decision.seed)
@@ -365,7 +378,7 @@ def play(contest: Contest, session: int) -> Result:
     if contest.rule is None:
         world = Noiseless(world)
     judge = Judge(world.metric, {}, contest.rule or make_rule("greedy"))
-    return Night(world, judge, contest.cell.stated, TRIALS - 2 * PAIRS).play()
+    return ExperimentLoop(world, judge, contest.cell.stated, TRIALS - 2 * PAIRS).play()
 
 
 def _play(job: tuple[Contest, Sequence[int]]) -> list[Result]:

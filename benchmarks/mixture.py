@@ -19,8 +19,8 @@ from keep_rules import BASELINE, WORKERS, Genome
 from machine import heading, table
 
 from nightlab.core.types import Measurement, Metric, Verdict
-from nightlab.judge import Again, Contestant, Judge, Noise, make_rule, pooled, prior_sigma
-from nightlab.proposers.shares import Earnings
+from nightlab.judge import Contestant, Judge, NeedsTrial, Noise, make_rule, pooled, prior_sigma
+from nightlab.proposers.shares import ProposerCredit
 
 BUDGET = 200.0  # trials that a session may cost, turns included
 SIGMA = 0.5e-3
@@ -61,7 +61,7 @@ METRIC = Metric("val_bpb")
 
 @dataclass
 class Session:
-    """One session until its budget is spent. ``who``: one proposer alone, ``fixed`` even shares, or ``earned``."""
+    """One session until its budget is spent. ``who``: one proposer alone, ``fixed`` even shares, or ``credits``."""
 
     minds: dict[str, Mind]
     who: str
@@ -72,7 +72,7 @@ class Session:
 
     def play(self) -> float:
         """What the champion truly gained."""
-        earnings, judge = Earnings(self.minds, f"{self.number}"), Judge(METRIC, {}, make_rule("shrunk"))
+        earnings, judge = ProposerCredit(self.minds, f"{self.number}"), Judge(METRIC, {}, make_rule("shrunk"))
         start = Genome(0, BASELINE)
         champion, runs = start, {1: self._run(start, 1)}
         value = runs[1].metric
@@ -101,7 +101,7 @@ class Session:
         assert champion.true is not None
         return BASELINE - champion.true
 
-    def _next(self, earnings: Earnings, number: int) -> str:
+    def _next(self, earnings: ProposerCredit, number: int) -> str:
         if self.who in self.minds:
             return self.who
         return earnings.order()[0] if self.who == "earned" else list(self.minds)[number % len(self.minds)]
@@ -110,7 +110,7 @@ class Session:
         runs: dict[int, Measurement] = {}
         while True:
             decision = judge.judge(champion, Contestant(runs, 0, None, 2 * genome.number), self._noise())
-            if not isinstance(decision, Again):
+            if not isinstance(decision, NeedsTrial):
                 return decision, runs
             if decision.who == "champion":
                 raise AssertionError("this rule asks for none")

@@ -19,16 +19,16 @@ from typing import Any
 
 from machine import heading, table
 
-from nightlab.analysis.confirm import Claims
-from nightlab.core.config import Stop
-from nightlab.core.observer import View
+from nightlab.analysis.confirm import Confirmer
+from nightlab.core.config import StopRules
+from nightlab.core.observer import Observer
 from nightlab.core.types import Experiment
 from nightlab.engines.local.prepare import run_prepare
-from nightlab.loop.loop import Night
-from nightlab.loop.scheduler import Crew
+from nightlab.loop.loop import ExperimentLoop
+from nightlab.loop.scheduler import Scheduler
 from nightlab.sandbox.bubblewrap import PROTECTIONS
 from nightlab.session.create import make_lab
-from nightlab.session.credit import earned
+from nightlab.session.credit import credits
 from nightlab.session.session import Session
 from nightlab.storage.git import Repo
 
@@ -49,16 +49,19 @@ PROPOSERS = {
 NAMES = {"tuner": "tuner", "ideas": "patches", "poor": "poor"}  # in the ledger
 
 
-class Purse(View):
+class Purse(Observer):
     """Ends the session once it has cost so much."""
 
     def __init__(self, cost: float) -> None:
         self.cost = cost
-        self.crew: Crew | None = None
+        self.scheduler: Scheduler | None = None
 
     def judged(self, experiment: Experiment, champion: Experiment | None) -> None:
-        if self.crew and sum(one.cost for one in earned(self.crew.ledger, self.crew.session.metric)) >= self.cost:
-            self.crew.asked_to_stop = 1
+        if (
+            self.scheduler
+            and sum(one.cost for one in credits(self.scheduler.ledger, self.scheduler.session.metric)) >= self.cost
+        ):
+            self.scheduler.asked_to_stop = 1
 
 
 def session(folder: Path, who: list[str], shares: str, budget: float) -> Session:
@@ -81,11 +84,11 @@ def play(folder: Path, who: list[str], shares: str, wanted: Any, seed: int) -> l
     """One session: its experiments, what was kept, the gain that was shown, and the shares part by part."""
     cost, made = wanted.cost, session(folder, who, shares, wanted.budget)
     purse = Purse(cost)
-    purse.crew = Crew(made, purse)
-    Night(made, Stop(), purse.crew, seed=seed).run()
-    evidence = Claims(Crew(made, View())).confirm(wanted.pairs)
+    purse.scheduler = Scheduler(made, purse)
+    ExperimentLoop(made, StopRules(), purse.scheduler, seed=seed).run()
+    evidence = Confirmer(Scheduler(made, Observer())).confirm(wanted.pairs)
     spent, counts = 0.0, [Counter[str]() for _ in range(PARTS)]
-    for one in earned(made.ledger, made.metric):
+    for one in credits(made.ledger, made.metric):
         counts[min(int(PARTS * spent / cost), PARTS - 1)][one.experiment.candidate.proposer] += 1
         spent += one.cost
     kept = len(made.ledger.kept()) - 1

@@ -18,12 +18,12 @@ from pathlib import Path
 
 from machine import heading, table
 
-from nightlab.analysis.confirm import Claims
-from nightlab.core.config import Stop
-from nightlab.core.observer import Lines
+from nightlab.analysis.confirm import Confirmer
+from nightlab.core.config import StopRules
+from nightlab.core.observer import LineObserver
 from nightlab.engines.local.prepare import run_prepare
-from nightlab.loop.loop import Night
-from nightlab.loop.scheduler import Crew
+from nightlab.loop.loop import ExperimentLoop
+from nightlab.loop.scheduler import Scheduler
 from nightlab.sandbox.bubblewrap import PROTECTIONS
 from nightlab.session.create import make_lab
 from nightlab.session.session import Session
@@ -87,19 +87,19 @@ def main() -> None:
         subprocess.run(["git", "-C", folder, "commit", "-qam", "nulls"], check=True)
         session = Session.create(repo, "nulls", device="cpu", allow=PROTECTIONS)
         run_prepare(repo, session.lab, session.base, session.folder)
-        view, begun = Lines(), time.time()
-        crew = Crew(session, view)
-        Night(session, Stop(experiments=options.experiments), crew).run()
-        report(session, Claims(crew), options.seeds, time.time() - begun)
+        view, begun = LineObserver(), time.time()
+        scheduler = Scheduler(session, view)
+        ExperimentLoop(session, StopRules(experiments=options.experiments), scheduler).run()
+        report(session, Confirmer(scheduler), options.seeds, time.time() - begun)
 
 
-def report(session: Session, claims: Claims, seeds: int, seconds: float) -> None:
+def report(session: Session, claims: Confirmer, seeds: int, seconds: float) -> None:
     experiments = session.ledger.experiments()[1:]
     kept = [e for e in experiments if e.kept]
     evidence = claims.confirm(seeds)
     worths = claims.ablate(2)
     heading(f"\n{len(experiments)} experiments in {seconds / 60:.0f} min, {len(session.ledger.trials())} trials")
-    noise = claims.crew.replicates.noise()
+    noise = claims.scheduler.replicates.noise()
     print(f"noise: sigma {noise.sigma:.4g} from {noise.replicates} replicates")
     selftests = session.ledger.notes("upkeep")
     print(f"self-tests: {sum(n['would'] == 'keep' for n in selftests)} of {len(selftests)} would have been kept")

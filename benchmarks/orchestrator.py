@@ -24,18 +24,18 @@ from typing import Any
 
 from machine import heading, table
 
-from nightlab.core.config import Stop
-from nightlab.core.observer import View
+from nightlab.core.config import StopRules
+from nightlab.core.observer import Observer
 from nightlab.core.types import Budget, Candidate, Measurement, Platform, Trial, Verdict
-from nightlab.engines.local.engine import Box
+from nightlab.engines.local.engine import LocalEngine
 from nightlab.engines.slots import WHOLE, Slot
-from nightlab.loop.loop import Night
-from nightlab.loop.scheduler import Crew
+from nightlab.loop.loop import ExperimentLoop
+from nightlab.loop.scheduler import Scheduler
 from nightlab.proposers import Briefing
 from nightlab.proposers.patches import PatchQueue
 from nightlab.proposers.tuner import Tuner
 from nightlab.sandbox.bubblewrap import PROTECTIONS, Sandbox
-from nightlab.session.create import begin
+from nightlab.session.create import start_session
 from nightlab.session.session import Session
 from nightlab.storage.git import Repo
 from nightlab.storage.ledger import LEDGER, Ledger, state_folder, tables
@@ -171,7 +171,7 @@ def make_session(folder: Path, experiments: int) -> Path:
         who = ["-c", "user.name=me", "-c", "user.email=me@here"]
         subprocess.run(["git", *who, *command], cwd=folder, check=True)
     session = Session.create(Repo(folder), "long", allow=PROTECTIONS)
-    night = Night(session, Stop(), Crew(session, View()))
+    night = ExperimentLoop(session, StopRules(), Scheduler(session, Observer()))
     base = night.candidates.making.baseline()
     text = GENOME.replace("RATE_0 = 0.1 ", "RATE_0 = 0.2 ")
     commit = session.repo.commit_files(base.commit, {"genome.py": text}, "x")
@@ -187,7 +187,7 @@ def make_session(folder: Path, experiments: int) -> Path:
 class Instant:
     """Stands for a trial in flight, and for the box that ran it: it has measured something mediocre already."""
 
-    def __init__(self, trial: Trial | None = None, real: Box | None = None) -> None:
+    def __init__(self, trial: Trial | None = None, real: LocalEngine | None = None) -> None:
         self.trial, self.real, self.slot, self.folder = trial, real, WHOLE, Path()
 
     @property
@@ -242,17 +242,17 @@ def _cpu_seconds() -> float:
     return time.process_time() + children.ru_utime + children.ru_stime
 
 
-def one_experiment(night: Night, watch: Stopwatch) -> None:
+def one_experiment(night: ExperimentLoop, watch: Stopwatch) -> None:
     """One experiment, step by step as the loop takes them, with the polls and lookups between."""
-    crew, candidates, session = night.crew, night.candidates, night.session
+    scheduler, candidates, session = night.scheduler, night.candidates, night.session
     watch(
         "a poll: stop rules, what is left",
         lambda: (night._final_reason(), night.stopping.stalled(), night.stopping.goal()),
     )
     wanted = watch("upkeep: is it due", night.upkeep.wanted, night.stopping.done(), stopping=False)
     while wanted:
-        crew.launch(wanted.number, wanted.purpose, wanted.seed)
-        list(crew.finished())
+        scheduler.start(wanted.number, wanted.purpose, wanted.seed)
+        list(scheduler.finished())
         wanted = watch("upkeep: judge and record", night.upkeep.wanted, night.stopping.done(), stopping=False)
     briefing: Briefing = watch("brief the proposer", candidates._brief)
     proposal = watch("propose: tuner", Tuner(len(watch["propose: tuner"]) if "propose: tuner" in watch else 0).propose,
@@ -262,20 +262,20 @@ def one_experiment(night: Night, watch: Stopwatch) -> None:
     candidate = watch("make the commit", candidates.making.realise, proposal, briefing.champion.candidate.commit)
     number = watch("admit", candidates.making.admit, candidate, twins=True)
     wanted = watch("look what to run", night._judge, session.ledger.experiment(number))
-    watch("write down a start", crew.launch, wanted.number, wanted.purpose, wanted.seed)
-    watch("write down an end", lambda: list(crew.finished()))
+    watch("write down a start", scheduler.launch, wanted.number, wanted.purpose, wanted.seed)
+    watch("write down an end", lambda: list(scheduler.finished()))
     watch("judge, record, add to results.tsv", night._judge, session.ledger.experiment(number))
-    crew._replicates = None
-    watch("learn the noise anew", lambda: crew.replicates.noise())
+    scheduler._replicates = None
+    watch("learn the noise anew", lambda: scheduler.replicates.noise())
 
 
-def start(folder: Path) -> Night:
+def start(folder: Path) -> ExperimentLoop:
     """From ``nightlab run`` to where the first trial would start."""
-    session, _ = begin(folder, "long", None, PROTECTIONS)
-    crew = Crew(session, View(), 1, Instant(real=session.box))
-    night = Night(session, Stop(hours=1e6, experiments=10**9, stall=10**9), crew)
+    session, _ = start_session(folder, "long", None, PROTECTIONS)
+    scheduler = Scheduler(session, Observer(), 1, Instant(real=session.box))
+    night = ExperimentLoop(session, StopRules(hours=1e6, experiments=10**9, stall=10**9), scheduler)
     session.ledger._db.execute("PRAGMA synchronous = OFF")  # the disk's pace is not nightlab's
-    with night.crew.on_duty():
+    with night.scheduler.on_duty():
         night._resume()
         wanted = night._wanted()
         while wanted is None and not night.candidates.nothing_left:

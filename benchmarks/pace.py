@@ -23,15 +23,15 @@ import numpy as np
 from machine import heading, table
 from scipy.special import stdtr
 
-from nightlab.core.config import Stop
-from nightlab.core.observer import Lines
+from nightlab.core.config import StopRules
+from nightlab.core.observer import LineObserver
 from nightlab.core.types import Experiment, Metric
 from nightlab.engines.local.curve import parts as curve_parts
 from nightlab.engines.local.curve import points
 from nightlab.engines.local.prepare import run_prepare
-from nightlab.judge.curve_stopping import Pace, Ran, witness
-from nightlab.loop.loop import Night
-from nightlab.loop.scheduler import Crew
+from nightlab.judge.curve_stopping import CurveModel, FinishedCurve, witness
+from nightlab.loop.loop import ExperimentLoop
+from nightlab.loop.scheduler import Scheduler
 from nightlab.sandbox.bubblewrap import PROTECTIONS
 from nightlab.session.create import make_lab
 from nightlab.session.replicates import replicates
@@ -50,7 +50,7 @@ WORKERS = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Program:
+class ProgramConfig:
     """What makes a curve: ``gain`` at the end over the champion, and how the way there differs from its."""
 
     gain: float
@@ -68,40 +68,40 @@ def effect(draw: random.Random, number: int) -> float:
     return -min(0.02 * math.exp(1.2 * draw.gauss(0, 1)), 1.0)
 
 
-def parallel(draw: random.Random, number: int) -> Program:
-    return Program(effect(draw, number), slow=0.01 * draw.gauss(0, 1))
+def parallel(draw: random.Random, number: int) -> ProgramConfig:
+    return ProgramConfig(effect(draw, number), slow=0.01 * draw.gauss(0, 1))
 
 
-def slow_winners(draw: random.Random, number: int) -> Program:
+def slow_winners(draw: random.Random, number: int) -> ProgramConfig:
     """The better it ends the later it is, as larger models are; some are just slow."""
     gain = effect(draw, number)
-    return Program(gain, slow=abs(draw.gauss(0, 0.05)) + 2 * max(gain, 0))
+    return ProgramConfig(gain, slow=abs(draw.gauss(0, 0.05)) + 2 * max(gain, 0))
 
 
-def schedules(draw: random.Random, number: int) -> Program:
+def schedules(draw: random.Random, number: int) -> ProgramConfig:
     """Each has a schedule of its own, and a high learning rate looks bad until it falls, in winners most of all."""
     gain = effect(draw, number)
-    return Program(gain, held=abs(draw.gauss(0, 0.1)) + 2 * max(gain, 0), falls=draw.uniform(0.3, 0.9))
+    return ProgramConfig(gain, held=abs(draw.gauss(0, 0.1)) + 2 * max(gain, 0), falls=draw.uniform(0.3, 0.9))
 
 
-def rare(share: float) -> Callable[[random.Random, int], Program]:
+def rare(share: float) -> Callable[[random.Random, int], ProgramConfig]:
     """Some few are behind for most of their run, and half of those win."""
 
-    def world(draw: random.Random, number: int) -> Program:
+    def world(draw: random.Random, number: int) -> ProgramConfig:
         if draw.random() >= share:
             return parallel(draw, number)
         gain = abs(effect(draw, number)) * draw.choice((1, -1))
-        return Program(min(gain, 0.1), held=draw.uniform(0.1, 0.5), falls=draw.uniform(0.6, 0.9))
+        return ProgramConfig(min(gain, 0.1), held=draw.uniform(0.1, 0.5), falls=draw.uniform(0.6, 0.9))
 
     return world
 
 
-def other_losses(draw: random.Random, number: int) -> Program:
+def other_losses(draw: random.Random, number: int) -> ProgramConfig:
     """One in twenty reports another loss, say of two tokens at once."""
-    return Program(effect(draw, number), other=draw.uniform(-0.5, 1.0) if draw.random() < 0.05 else 0.0)
+    return ProgramConfig(effect(draw, number), other=draw.uniform(-0.5, 1.0) if draw.random() < 0.05 else 0.0)
 
 
-def surprise(draw: random.Random, number: int) -> Program:
+def surprise(draw: random.Random, number: int) -> ProgramConfig:
     """For 60 experiments all is parallel; from then on a third of the ideas are late winners. No order, no method."""
     return (rare(0.33) if number > 60 else parallel)(draw, number)
 
@@ -109,7 +109,7 @@ def surprise(draw: random.Random, number: int) -> Program:
 @dataclass(frozen=True, slots=True)
 class World:
     name: str
-    propose: Callable[[random.Random, int], Program]
+    propose: Callable[[random.Random, int], ProgramConfig]
     noise: float = 0.01  # of a part's mean loss
     wild: float = 0.0  # chance of luck a hundred times as large
     blind: bool = False  # curves say nothing of the end
@@ -130,7 +130,7 @@ BROKEN = World("late winners, only after 60", surprise)
 ALL = (*WORLDS, BROKEN)
 
 
-def curve(world: World, program: Program, level: float, draw: random.Random) -> tuple[tuple[float, ...], float]:
+def curve(world: World, program: ProgramConfig, level: float, draw: random.Random) -> tuple[tuple[float, ...], float]:
     """The mean loss in each part but the last, and the metric at the end."""
 
     def luck(size: float) -> float:
@@ -161,14 +161,14 @@ class Tally:
 
 
 Verdict = Callable[[Sequence[float], Sequence[float], float], int | None]
-Method = Callable[[Sequence[Ran], float, int], Verdict]
+Method = Callable[[Sequence[FinishedCurve], float, int], Verdict]
 
 
-def product(ran: Sequence[Ran], risk: float, number: int) -> Verdict:
-    return (lambda *trial: None) if witness(number) else Pace(METRIC, ran, risk).hopeless
+def product(ran: Sequence[FinishedCurve], risk: float, number: int) -> Verdict:
+    return (lambda *trial: None) if witness(number) else CurveModel(METRIC, ran, risk).hopeless
 
 
-def student(ran: Sequence[Ran], risk: float, number: int) -> Verdict:
+def student(ran: Sequence[FinishedCurve], risk: float, number: int) -> Verdict:
     """What one would build first: after each part a regression of the metric on the loss, and Student's prediction.
 
     The risk is shared out among the looks.
@@ -196,9 +196,9 @@ METHODS: dict[str, Method] = {"nightlab": product, "regression, Student's t": st
 
 def play(world: World, method: Method, risk: float, session: int, experiments: int) -> Tally:
     """A session in which what beats the bar takes the champion's place, and what is hopeless is given up."""
-    tally, ran = Tally(), list[Ran]()
+    tally, ran = Tally(), list[FinishedCurve]()
     level, bar = 0.0, SEEDS
-    best, _ = curve(world, Program(0.0), level, random.Random(session))
+    best, _ = curve(world, ProgramConfig(0.0), level, random.Random(session))
     for number in range(1, experiments + 1):
         draw = random.Random(f"{session}/{number}")
         program = world.propose(draw, number)
@@ -210,7 +210,7 @@ def play(world: World, method: Method, risk: float, session: int, experiments: i
             tally.given_up, tally.lost = tally.given_up + 1, tally.lost + won
             tally.saved += 1 - (part + 1) / (PARTS + 1)
             continue
-        ran.append(Ran(losses, value, won))
+        ran.append(FinishedCurve(losses, value, won))
         if won:
             level, bar, best = level - program.gain, value + SEEDS / 2, losses
     return tally
@@ -270,7 +270,7 @@ def record(folder: Path, experiments: int) -> Session:
     else:
         session = Session(Repo(folder), "pace", writer=True, allow=PROTECTIONS)
     run_prepare(session.repo, session.lab, session.base, session.folder)
-    Night(session, Stop(experiments=experiments), Crew(session, Lines())).run()
+    ExperimentLoop(session, StopRules(experiments=experiments), Scheduler(session, LineObserver())).run()
     return session
 
 
@@ -279,7 +279,7 @@ class Recorded:
     """An experiment whose first trial has a whole curve, with the champion's curve and the bar of its time."""
 
     number: int
-    ran: Ran
+    ran: FinishedCurve
     champion: Sequence[float]
     bar: float
 
@@ -296,7 +296,7 @@ def recorded(session: Session) -> list[Recorded]:
         number, measured = experiment.number, experiment.measurement
         bar = champion.verdict.bar if champion and champion.verdict else None
         if champion and bar is not None and measured and measured.metric is not None and number in curves:
-            ran = Ran(tuple(curves[number]), measured.metric, experiment.kept)
+            ran = FinishedCurve(tuple(curves[number]), measured.metric, experiment.kept)
             worse = session.metric.worsened(bar, sigma)
             found.append(Recorded(number, ran, curves[champion.number], worse))
         champion = experiment if experiment.kept else champion
@@ -308,7 +308,7 @@ def replay(session: Session) -> None:
     trials, metric = recorded(session), session.metric
     won = [each.number for each in trials if each.ran.won]
     print(f"{len(trials)} experiments with whole curves, {len(won)} of them kept")
-    lines = Pace(metric, [each.ran for each in trials], 1.0).lines
+    lines = CurveModel(metric, [each.ran for each in trials], 1.0).lines
     shown = [f"{10 * (p + 1)} %: spread {line.spread:.3f}" for p, line in enumerate(lines) if line]
     print(f"parts of the budget after which loss goes with {metric.name}: {', '.join(shown) or 'none'}\n")
     rows = []
@@ -317,7 +317,7 @@ def replay(session: Session) -> None:
             saved, ended, lost = 0.0, list[int](), list[int]()
             for place, each in enumerate(trials):
                 others = [other.ran for other in (trials[:place] if how == "those before" else trials) if other != each]
-                part = Pace(metric, others, risk).hopeless(each.ran.losses, each.champion, each.bar)
+                part = CurveModel(metric, others, risk).hopeless(each.ran.losses, each.champion, each.bar)
                 if part is not None and not witness(each.number):
                     saved += 1 - (part + 1) / (PARTS + 1)
                     (lost if each.ran.won else ended).append(each.number)

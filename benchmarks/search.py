@@ -26,8 +26,8 @@ from keep_rules import TABLES, WORKERS, Cell, Fitted, Genome, Tabular
 from machine import heading, table
 
 from nightlab.core.types import SEED, Candidate, Experiment, Measurement, Metric, Verdict
-from nightlab.judge import Again, Contestant, Judge, Noise, make_rule, pooled, prior_sigma
-from nightlab.proposers.selection import Cascade, Climb, Evolution, Rung, Search, Tree, worth
+from nightlab.judge import Contestant, Judge, NeedsTrial, Noise, make_rule, pooled, prior_sigma
+from nightlab.proposers.selection import Cascade, Climb, Evolution, Rung, Selection, Tree, worth
 
 WIDTHS = (1, 4, 16)
 TRIALS = 128  # whole trials after which sessions of all widths are compared; a pilot counts as its share
@@ -181,7 +181,7 @@ class Anywhere:
 
 
 @dataclass(slots=True)
-class Try:
+class Submission:
     """One experiment under way: its genome and what was measured of it. ``runs`` are whole trials, by seed."""
 
     experiment: Experiment
@@ -218,29 +218,29 @@ class Session:
         self.judge = Judge(self.metric, {}, make_rule("shrunk"))
         self.cascade = Cascade(self.metric, ETA) if "cascade" in contest.strategy else None
         self.climbs = isinstance(self.search, Climb) and contest.strategy != "climb, once"
-        self.overtaken: deque[Try] = deque()
+        self.overtaken: deque[Submission] = deque()
         self.rung = Rung()
-        self.tries: list[Try] = []
-        self.open: list[Try] = []
-        self.champion: Try | None = None
+        self.tries: list[Submission] = []
+        self.open: list[Submission] = []
+        self.champion: Submission | None = None
         self.first: float | None = None
         self.known: Noise | None = None
         self.spent = 0.0
 
     def play(self) -> tuple[float, float]:
         """The champion's regret after ``TRIALS`` whole trials, and after ``HOURS`` typical ones."""
-        flying: list[tuple[float, int, Try, int | None]] = []
+        running: list[tuple[float, int, Submission, int | None]] = []
         now, started, regrets = 0.0, 0, [math.nan, math.nan]
         under_way: set[tuple[int, int | None]] = set()
         while math.isnan(regrets[0]) or math.isnan(regrets[1]):
-            while len(flying) < self.width and (wanted := self._wanted(under_way)):
+            while len(running) < self.width and (wanted := self._wanted(under_way)):
                 one, seed = wanted
                 share = PILOT if seed is None else 1.0
                 started += 1
                 took = share * self.course.duration(one.genome, seed or PILOT_SEED)
-                heapq.heappush(flying, (now + took, started, one, seed))
+                heapq.heappush(running, (now + took, started, one, seed))
                 under_way.add((one.genome.number, seed))
-            then, _, one, seed = heapq.heappop(flying)
+            then, _, one, seed = heapq.heappop(running)
             if math.isnan(regrets[1]) and then > HOURS:
                 regrets[1] = self._regret()
             now = then
@@ -253,7 +253,7 @@ class Session:
     def _regret(self) -> float:
         return self.course.regret(self.champion.genome if self.champion else self.world.baseline)
 
-    def _finish(self, one: Try, seed: int | None) -> None:
+    def _finish(self, one: Submission, seed: int | None) -> None:
         self.spent += PILOT if seed is None else 1.0
         crashed = one.genome.true is None
         if seed is None and not crashed:
@@ -266,7 +266,7 @@ class Session:
         if len(one.runs) > 1:
             self.known = None
 
-    def _wanted(self, under_way: set[tuple[int, int | None]]) -> tuple[Try, int | None] | None:
+    def _wanted(self, under_way: set[tuple[int, int | None]]) -> tuple[Submission, int | None] | None:
         """The genome to run next and its seed, without one a pilot, after judging whatever can be judged."""
         for one in list(self.open):
             wanted = self._judge(one)
@@ -293,17 +293,17 @@ class Session:
         made = made or self.course.anywhere(number)  # where all that is near was tried
         return made and (made, parent)
 
-    def _parent(self, one: Try) -> Try:
+    def _parent(self, one: Submission) -> Submission:
         return self.tries[int(one.experiment.candidate.parent)]
 
-    def _admit(self, genome: Genome, parent: str) -> Try:
+    def _admit(self, genome: Genome, parent: str) -> Submission:
         candidate = Candidate(f"{genome.number}", parent or f"{genome.number}", "", "random", "")
-        one = Try(Experiment(genome.number, candidate, 0.0), genome)
+        one = Submission(Experiment(genome.number, candidate, 0.0), genome)
         self.tries.append(one)
         self.open.append(one)
         return one
 
-    def _judge(self, one: Try) -> tuple[Try, int | None] | None:
+    def _judge(self, one: Submission) -> tuple[Submission, int | None] | None:
         if self.champion and self.cascade and not one.promoted and not one.runs:
             if one.pilot is None:
                 return one, None
@@ -313,12 +313,12 @@ class Session:
                 return self._record(one, Measurement("not promoted"), Verdict("discard", "not promoted"))
             one.promoted = True
         decision = self.judge.judge(self.champion and self.champion.contestant(), one.contestant(), self._noise())
-        if isinstance(decision, Again):
+        if isinstance(decision, NeedsTrial):
             return (self.champion if decision.who == "champion" and self.champion else one), decision.seed
         failed = [run for run in one.runs.values() if not run.measured]
         return self._record(one, failed[0] if failed else one.contestant().mean, decision)
 
-    def _record(self, one: Try, measured: Measurement, verdict: Verdict) -> None:
+    def _record(self, one: Submission, measured: Measurement, verdict: Verdict) -> None:
         one.experiment = replace(one.experiment, measurement=measured, verdict=verdict, bar=verdict.bar)
         self.open.remove(one)
         before = self.champion
@@ -329,7 +329,7 @@ class Session:
             self.overtaken.append(late)
         self.search.tell(one.experiment)
 
-    def _was_good(self, one: Try) -> bool:
+    def _was_good(self, one: Submission) -> bool:
         """As the product asks: whether it beat the champion that it was made on, and not the one that is now."""
         assert self.champion is not None
         value, parent = worth(one.experiment), self._parent(one)
@@ -344,7 +344,7 @@ class Session:
         return self.known
 
 
-STRATEGIES: dict[str, Callable[[Metric, int], Search]] = {
+STRATEGIES: dict[str, Callable[[Metric, int], Selection]] = {
     "random": lambda metric, seed: Anywhere(),
     "climb": lambda metric, seed: Climb(),
     "evolution": Evolution,

@@ -22,11 +22,11 @@ from typing import Any
 import psutil
 from machine import heading, table
 
-from nightlab.core.config import Stop
-from nightlab.core.observer import View
+from nightlab.core.config import StopRules
+from nightlab.core.observer import Observer
 from nightlab.core.types import Experiment
-from nightlab.loop.loop import Night
-from nightlab.loop.scheduler import Crew
+from nightlab.loop.loop import ExperimentLoop
+from nightlab.loop.scheduler import Scheduler
 from nightlab.sandbox.bubblewrap import PROTECTIONS
 from nightlab.session.session import Session
 from nightlab.storage.git import Repo
@@ -63,7 +63,7 @@ ENDS = "import genome\n\nprint(f'METRIC loss={1 + genome.A}')\n"
 """Each candidate is a little worse: the champion stays, and nothing has to be made anew."""
 
 
-class Watch(View):
+class Watch(Observer):
     """Remembers when each experiment was judged."""
 
     def __init__(self) -> None:
@@ -90,13 +90,13 @@ def make_lab(folder: Path, work: str, ideas: int) -> Repo:
     return repo
 
 
-def rate(work: str, slots: int, experiments: int, engine: Callable[[Session, View], Any] | None = None) -> float:
+def rate(work: str, slots: int, experiments: int, engine: Callable[[Session, Observer], Any] | None = None) -> float:
     """Experiments per hour of one session, from its baseline's verdict to its last."""
     with tempfile.TemporaryDirectory() as home:
         repo = make_lab(Path(home) / "lab", work, experiments)
         session, watch = Session.create(repo, "s", device="cpu", allow=PROTECTIONS), Watch()
-        crew = Crew(session, watch, slots, engine and engine(session, watch))
-        Night(session, Stop(experiments=experiments), crew).run()
+        scheduler = Scheduler(session, watch, slots, engine and engine(session, watch))
+        ExperimentLoop(session, StopRules(experiments=experiments), scheduler).run()
         bad = [m.outcome for _, m in session.ledger.trials() if m is None or m.metric is None]
         session.close()
         if bad:
@@ -144,7 +144,7 @@ def far(slots: list[int], seconds: float, each: int, rounds: int) -> None:
     cluster = RayCluster("local-ray", max(slots))
     nodes = cluster.look("cpu")
 
-    def engine(session: Session, view: View) -> ClusterEngine:
+    def engine(session: Session, view: Observer) -> Any:
         return on_cluster(session, cluster, nodes, PROTECTIONS, print)
 
     work = SLEEP.format(seconds=seconds)
@@ -160,6 +160,7 @@ def killed(rounds: int) -> None:
 
     from nightlab.engines.remote import common
     from nightlab.engines.remote.ray_cluster import HEALTH, LOOPBACK, RayCluster
+    from nightlab.session.create import on_cluster
 
     on = {"node_ip_address": LOOPBACK, "include_dashboard": False}
     nodes = Cluster(initialize_head=True, head_node_args={**on, "num_cpus": 0, "_system_config": HEALTH})
@@ -171,25 +172,25 @@ def killed(rounds: int) -> None:
     with tempfile.TemporaryDirectory() as home:
         repo = make_lab(Path(home) / "lab", SLEEP.format(seconds=6), 0)
         session = Session.create(repo, "s", device="cpu", allow=PROTECTIONS, elsewhere=common(facts))
-        crew = Crew(session, View(), 1, on_cluster(session, cluster, facts, PROTECTIONS, print))
-        candidates = Night(session, Stop(), crew).candidates
+        scheduler = Scheduler(session, Observer(), 1, on_cluster(session, cluster, facts, PROTECTIONS, print))
+        candidates = ExperimentLoop(session, StopRules(), scheduler).candidates
         candidates.making.admit(candidates.making.baseline())
-        crew.launch(0, "search", 1)
-        crew.land()
+        scheduler.start(0, "search", 1)
+        scheduler.drain()
         for seed in range(2, rounds + 2):
-            crew.launch(0, "search", seed)
+            scheduler.start(0, "search", seed)
             wait_for(at_work)
             node = next(n for n in nodes.worker_nodes if runs_a_trial(n))
             begun = time.monotonic()
             nodes.remove_node(node, allow_graceful=False)
-            measured = next(iter(crew.land().values()))
+            measured = next(iter(scheduler.drain().values()))
             lost.append(time.monotonic() - begun)
             assert measured.outcome == "lost", measured
-            crew.launch(0, "search", seed)
+            scheduler.start(0, "search", seed)
             again.append(time.monotonic() - begun)
             wait_for(at_work)
             runs.append(time.monotonic() - begun)
-            assert next(iter(crew.land().values())).outcome == "measured"
+            assert next(iter(scheduler.drain().values())).outcome == "measured"
             nodes.add_node(num_cpus=1, node_ip_address=LOOPBACK)
         session.close()
     heading(f"A node is killed under a trial, {rounds} times: seconds until…")

@@ -145,8 +145,8 @@ class Network:
             entry = self._checked(author, body, patch)
             author.last = entry
             there = CLOCK.now + self.draw.expovariate(1 / LATENCY)
-            begin, end = (part * self.cell.rounds for part in SPLIT)
-            across = end if begin <= there < end else there
+            start_session, end = (part * self.cell.rounds for part in SPLIT)
+            across = end if start_session <= there < end else there
             self.shelf.add(entry, patch, commit, (across, there) if side else (there, across), liar)
 
     def _checked(self, author: Author, body: dict[str, Any], patch: str | None) -> Entry:

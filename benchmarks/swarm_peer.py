@@ -1,7 +1,7 @@
 """One lab of the simulated swarm: nightlab's own proposer of findings, trust, queue and judge, over a lab in memory.
 
-What is simulated is what stands below them: genomes, the trials, git and the ledger. ``Transplant``, ``Peers`` and
-``Judge`` are the product's.
+What is simulated is what stands below them: genomes, the trials, git and the ledger. ``CommonsProposer``,
+``PeerStore`` and ``Judge`` are the product's.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ from swarm_world import (
 )
 
 from nightlab.commons import peer_store, proposer, provenance, sync
-from nightlab.commons.capability import Fit, both, matches, negotiate
+from nightlab.commons.capability import Compatibility, both, matches, negotiate
 from nightlab.commons.exchange import Entry
 from nightlab.commons.finding import instant, target_of
 from nightlab.commons.record import Finding, genome_id
 from nightlab.core.types import Candidate, Experiment, Measurement, Verdict
-from nightlab.judge import Again, Contestant, Judge, Noise, make_rule
+from nightlab.judge import Contestant, Judge, NeedsTrial, Noise, make_rule
 from nightlab.session.replicates import OWN_SEED
 
 JUDGE = Judge(METRIC, {}, make_rule("shrunk"))
 
 
-class Known(peer_store.Peers):
+class Known(peer_store.PeerStore):
     """What one lab knows of its peers: the product's, over a shelf that all share.
 
     A lab sees of it what was there when it last synced; only whose step an older one was, it knows at once.
@@ -64,7 +64,7 @@ class Known(peer_store.Peers):
         self.threats = peer_store.threats(self._warnings(now), self.trust, now)
         self.doubts |= {note["target"]: note["doubt"] for note in measured if "doubt" in note}
 
-    def fit(self, entry: Entry, finding: Finding) -> Fit:
+    def fit(self, entry: Entry, finding: Finding) -> Compatibility:
         if entry.id not in self._fits:
             self._fits[entry.id] = both(matches(finding, self.task), negotiate(finding.requires, HAVE))
         return self._fits[entry.id]
@@ -87,7 +87,7 @@ class Known(peer_store.Peers):
 
 
 class Lab:
-    """A lab that keeps the rules: what ``Transplant`` takes for its session, and the night around it.
+    """A lab that keeps the rules: what ``CommonsProposer`` takes for its session, and the night around it.
 
     ``policy``: ``commons``, ``isolation``, or ``claims``, which takes over whatever genome is said to be the best.
     """
@@ -103,7 +103,7 @@ class Lab:
         self.finder, self.outbox = False, list[tuple[dict[str, Any], str | None, str]]()
         self.shared: set[str] = set()
         self.on_liars = self.on_others = self.trials = self.answered = 0
-        self.proposer = proposer.Transplant(self, {}, set(), lambda: Noise(sigma, 100.0))
+        self.proposer = proposer.CommonsProposer(self, {}, set(), lambda: Noise(sigma, 100.0))
         self.proposer._draw = random.Random(f"{seed} checks")
         self._see_through(Candidate(repo.commit(repo.base, START), "", "", "baseline", ""))
 
@@ -173,7 +173,7 @@ class Lab:
             against = proposer.standing(self, champion) if champion else None
             first = OWN_SEED + 2 * number if number else 1
             decision = JUDGE.judge(against, Contestant(runs, 0, None, first), noise)
-            if not isinstance(decision, Again):
+            if not isinstance(decision, NeedsTrial):
                 break
             runs[decision.seed] = self._run(candidate.commit)
         value = [run.metric for run in runs.values() if run.metric is not None]
@@ -244,5 +244,5 @@ def once(genome: dict[str, str]) -> str:
 
 proposer.open_commons = lambda: None
 proposer.genome_id = provenance.genome_id = once
-proposer.Peers = Known
+proposer.PeerStore = Known
 peer_store.time = proposer.time = CLOCK

@@ -13,11 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from nightlab.commons.capability import Fit, Have
+from nightlab.commons.capability import Compatibility, TrialResources
 from nightlab.commons.exchange import Entry
 from nightlab.commons.finding import instant
-from nightlab.commons.record import Finding, Task, task_id
-from nightlab.commons.record import Platform as Told
+from nightlab.commons.record import Finding, PlatformRecord, Task, task_id
 from nightlab.core.types import Budget, Candidate, Experiment, Measurement, Metric, Trial
 from nightlab.storage.git import PatchConflict
 
@@ -40,9 +39,11 @@ FACTS = {
     "metric": {"name": "loss", "goal": "minimise", "unit": ""},
 }
 TASK = Task.model_validate({"id": task_id(FACTS), **FACTS})
-PLATFORM = Told(device="cpu", accelerator="", processor="simulated", cores=1, system="Linux", python="Python 3")
+PLATFORM = PlatformRecord(
+    device="cpu", accelerator="", processor="simulated", cores=1, system="Linux", python="Python 3"
+)
 REQUIRES = {"devices": ["cpu"], "memory_mb": 100.0, "gpu_memory_mb": 0.0, "dtypes": [], "libraries": {}}
-HAVE = Have("cpu", 1000.0, None, {})
+HAVE = TrialResources("cpu", 1000.0, None, {})
 
 HUNK = re.compile(r"-SITE_(\d+) = (\d+)\n\+SITE_\d+ = (\d+)\n")
 Genome = bytes  # the choice at each site; 0 is as shipped
@@ -109,7 +110,7 @@ class Shelf:
     findings: list[str] = field(default_factory=list)
     columns: Any = field(default_factory=lambda: np.zeros((1024, 3)))
     """Of each finding: the value that it claims, and since when it is there on either side."""
-    fits: dict[str, Fit] = field(default_factory=dict)
+    fits: dict[str, Compatibility] = field(default_factory=dict)
     claims: dict[str, float] = field(default_factory=dict)
 
     def patch(self, entry: Entry) -> str:

@@ -21,10 +21,10 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from nightlab.core.config import Stop
-from nightlab.core.observer import View
-from nightlab.loop.loop import Night
-from nightlab.loop.scheduler import Crew
+from nightlab.core.config import StopRules
+from nightlab.core.observer import Observer
+from nightlab.loop.loop import ExperimentLoop
+from nightlab.loop.scheduler import Scheduler
 from nightlab.session.session import Session
 from nightlab.storage.git import Repo
 
@@ -120,7 +120,7 @@ class TinyLab:
     def run(self, tag: str = "t", *, slots: int = 1, **stop: Any) -> tuple[str, Session]:
         """Run a session in this process until it stops by itself; returns why, and the session, still open."""
         session = self.session(tag)
-        return Night(session, Stop(**stop), Crew(session, View(), slots)).run(), session
+        return ExperimentLoop(session, StopRules(**stop), Scheduler(session, Observer(), slots)).run(), session
 
     def table(self, tag: str = "t") -> list[list[str]]:
         lines = (self.folder / ".nightlab" / tag / "results.tsv").read_text().splitlines()

@@ -35,7 +35,7 @@ class Call:
     arguments: dict[str, Any]
 
 
-Step = str | Call | Fault
+ChampionStep = str | Call | Fault
 
 
 @dataclass
@@ -45,12 +45,12 @@ class ScriptedModel:
     ``choose`` decides instead where there is one, from a request's path and body.
     """
 
-    script: list[Step]
-    choose: Callable[[str, dict[str, Any]], Step] | None = None
+    script: list[ChampionStep]
+    choose: Callable[[str, dict[str, Any]], ChampionStep] | None = None
     url: str = ""
     asked: list[dict[str, Any]] = field(default_factory=list)
 
-    def next(self, headers: Any, path: str, body: dict[str, Any]) -> Step:
+    def next(self, headers: Any, path: str, body: dict[str, Any]) -> ChampionStep:
         step = self.choose(path, body) if self.choose else self.script[min(len(self.asked), len(self.script) - 1)]
         self.asked.append({"path": path, "headers": {k.lower(): v for k, v in headers.items()}, "body": body})
         return step
@@ -136,7 +136,7 @@ _numbers = itertools.count(1)
 
 
 @contextmanager
-def serve(*script: Step, choose: Any = None, tls: ssl.SSLContext | None = None) -> Iterator[ScriptedModel]:
+def serve(*script: ChampionStep, choose: Any = None, tls: ssl.SSLContext | None = None) -> Iterator[ScriptedModel]:
     """The server, while the block runs. Its url ends as an OpenAI base URL does."""
     model = ScriptedModel(list(script), choose)
 

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from conftest import GENOME
 
-from nightlab.core.config import Agent
+from nightlab.core.config import AgentConfig
 from nightlab.core.types import Experiment, Metric
 from nightlab.proposers import Briefing, NoProposal, Proposal
-from nightlab.proposers.command import AnyCommand, Workplace
-from nightlab.sandbox.bubblewrap import Bare
-from nightlab.session.session import this_sandbox
+from nightlab.proposers.command import AnyCommand, ProposerWorkspace
+from nightlab.sandbox.bubblewrap import NoSandbox
+from nightlab.session.session import detect_sandbox
 
 pytest.importorskip("acp", reason="the extra 'agents' is not installed")
 
@@ -65,7 +65,7 @@ EDIT = "write('A = 4.0', 'A = 2.0')"
 @pytest.fixture(params=["bare", "sealed"])
 def propose(request: Any, make_lab: Any, tmp_path: Path) -> Any:
     """One turn of an agent that does as it is told here."""
-    sandbox = this_sandbox() if request.param == "sealed" else Bare()
+    sandbox = detect_sandbox() if request.param == "sealed" else NoSandbox()
     if request.param == "sealed" and sandbox.missing:
         pytest.skip(sandbox.why)
 
@@ -73,10 +73,10 @@ def propose(request: Any, make_lab: Any, tmp_path: Path) -> Any:
         script = AGENT.replace("{{turn}}", turn.replace("\n", "\n    ")).replace("{{new}}", new)
         session = make_lab(files={"agent.py": script}).session()
         libraries = [path for path in sys.path if "site-packages" in path]
-        part = Agent(kind="agent", command=f"{sys.executable} agent.py", name="a", files=libraries, **more)
+        part = AgentConfig(kind="agent", command=f"{sys.executable} agent.py", name="a", files=libraries, **more)
         first = Experiment(0, session.baseline_candidate(), 0.0)
         told = Briefing(Metric("loss"), "cpu", session.genome(session.base), first, [first], lab=session.lab)
-        return AnyCommand(part, Workplace(session.repo, session.lab, sandbox, tmp_path / "place")).propose(told)
+        return AnyCommand(part, ProposerWorkspace(session.repo, session.lab, sandbox, tmp_path / "place")).propose(told)
 
     return run
 

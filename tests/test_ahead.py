@@ -21,7 +21,7 @@ from nightlab.engines.local.layout import GUEST as GUEST_FOLDER
 from nightlab.engines.slots import WHOLE
 from nightlab.sandbox.bubblewrap import Bubblewrap
 from nightlab.sandbox.macos import SandboxExec
-from nightlab.session.session import this_sandbox
+from nightlab.session.session import detect_sandbox
 from nightlab.storage.git import Repo
 
 __all__ = ["bench"]  # a fixture
@@ -112,7 +112,7 @@ def test_it_runs_the_genome_of_its_own_commit(bench: Any) -> None:
 
 
 def test_frozen_files_stay_frozen(make_lab: Any) -> None:
-    sandbox = this_sandbox()
+    sandbox = detect_sandbox()
     if sandbox.name == "none":
         pytest.skip(sandbox.why)
     one = benches(make_lab, sandbox)("print('METRIC loss=1')", CONTRACT, files={"frozen.py": "x = 1"})

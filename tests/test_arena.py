@@ -15,31 +15,31 @@ from hypothesis import given
 from hypothesis import strategies as some
 from test_commons_session import BETTER, MORE, User
 
-from nightlab.analysis.fitness import DAY, SEASON, Evaluated, fitness, medians
-from nightlab.analysis.ranking import Entrant, Standings, audit, parse, standings, text
-from nightlab.analysis.tournament import contestants, entrants, hold, measured_otherwise
+from nightlab.analysis.fitness import DAY, SEASON, GeneResult, fitness, medians
+from nightlab.analysis.ranking import Contender, Standings, audit, parse, standings, text
+from nightlab.analysis.tournament import collect_entries, contestants, measured_otherwise, run_tournament
 from nightlab.commons.trust import Trust
-from nightlab.core.observer import View
+from nightlab.core.observer import Observer
 from nightlab.core.types import NightlabError
-from nightlab.loop.scheduler import Crew
+from nightlab.loop.scheduler import Scheduler
 
 NOW = 1.8e9
-GOOD = Evaluated(runs=3, gains=(0.9, 1.0, 1.1), settings=2, gained=2, latency=1.0, cost=10.0)
+GOOD = GeneResult(runs=3, gains=(0.9, 1.0, 1.1), settings=2, gained=2, latency=1.0, cost=10.0)
 
 
-def entrant(name: str = "a", evaluated: Evaluated = GOOD, **more: Any) -> Entrant:
+def entrant(name: str = "a", evaluated: GeneResult = GOOD, **more: Any) -> Contender:
     facts = {"domain": "d", "task": "t", "genome": name, "metric": "loss", "values": (1.0,), "cost_unit": "fuel"}
     facts |= {"passed": len(evaluated.gains), "tests": evaluated.runs, "measured_at": NOW}
-    return Entrant(name=name, evaluated=evaluated, **{**facts, **more})
+    return Contender(name=name, evaluated=evaluated, **{**facts, **more})
 
 
 @some.composite
-def crowds(draw: some.DrawFn) -> list[Entrant]:
+def crowds(draw: some.DrawFn) -> list[Contender]:
     found = []
     for n in range(draw(some.integers(0, 6))):
         gains = tuple(draw(some.lists(some.floats(-1e100, 1e100), max_size=4)))
         settings = draw(some.integers(0, 5))
-        evaluated = Evaluated(
+        evaluated = GeneResult(
             runs=len(gains) + draw(some.integers(0, 2)),
             gains=gains,
             settings=settings,
@@ -57,7 +57,7 @@ def crowds(draw: some.DrawFn) -> list[Entrant]:
 
 
 @given(crowds(), some.floats(0, 1e11))
-def test_what_was_published_can_be_recomputed(crowd: list[Entrant], at: float) -> None:
+def test_what_was_published_can_be_recomputed(crowd: list[Contender], at: float) -> None:
     made = standings(crowd, at)
     again = parse(text(made).encode(), "a file")
     assert audit(made) == audit(again) == []
@@ -109,7 +109,7 @@ def test_what_is_no_standings_is_refused(raw: bytes) -> None:
     try:
         found = parse(raw, "a file")
     except NightlabError as error:
-        assert str(error).startswith("a file ") and error.mend
+        assert str(error).startswith("a file ") and error.hint
     else:
         assert audit(found) == []
 
@@ -179,8 +179,8 @@ def test_genes_of_two_labs_meet(make_lab: Callable[..., TinyLab]) -> None:
     two = a_night(make_lab, "two", "A = 3\n", "A = 1\n")
     sessions = [lab.session() for lab in (one, two)]
     for session in sessions:
-        hold(Crew(session, View()), contestants(session, 3), 2)
-    found = {e.name: e for e in entrants(sessions, 3)}
+        run_tournament(Scheduler(session, Observer()), contestants(session, 3), 2)
+    found = {e.name: e for e in collect_entries(sessions, 3)}
     assert set(found) == {"one/t #1", "one/t #2", "one/t #3", "two/t #1", "two/t #2"}
     assert found["one/t #1"].evaluated.gains == pytest.approx((1.0, 1.0))
     assert found["one/t #1"].evaluated.cost == 30 and found["one/t #1"].cost_unit == "fuel_per_item"
@@ -193,12 +193,12 @@ def test_genes_of_two_labs_meet(make_lab: Callable[..., TinyLab]) -> None:
     assert measured_otherwise(made, sessions) == []
     forged = made.model_copy(update={"entrants": (found["one/t #1"].model_copy(update={"values": (0.5,)}),)})
     assert [drift.detail for drift in measured_otherwise(forged, sessions)] == ["the ledger says otherwise of: values"]
-    hold(Crew(sessions[1], View()), contestants(sessions[1], 1), 3)
-    later = {e.name: e.evaluated for e in entrants(sessions[1:], 3)}
+    run_tournament(Scheduler(sessions[1], Observer()), contestants(sessions[1], 1), 3)
+    later = {e.name: e.evaluated for e in collect_entries(sessions[1:], 3)}
     assert [later[f"two/t #{number}"].runs for number in (1, 2)] == [2, 3], "who ran on fewer seeds has not failed"
     assert all(len(evaluated.gains) == evaluated.runs for evaluated in later.values())
     trials = len(sessions[0].ledger.trials())
-    hold(Crew(sessions[0], View()), contestants(sessions[0], 1), 2)  # it is known
+    run_tournament(Scheduler(sessions[0], Observer()), contestants(sessions[0], 1), 2)  # it is known
     assert len(sessions[0].ledger.trials()) == trials
     for session in sessions:
         session.close()
@@ -212,8 +212,8 @@ def test_the_same_program_in_another_lab_is_another_setting(make_lab: Callable[.
     session.close()
     sessions = [lab.session() for lab in (one, two)]
     for session in sessions:
-        hold(Crew(session, View()), contestants(session, 1), 2)
-    assert [(e.evaluated.settings, e.evaluated.gained) for e in entrants(sessions, 1)] == [(2, 2), (2, 2)]
+        run_tournament(Scheduler(session, Observer()), contestants(session, 1), 2)
+    assert [(e.evaluated.settings, e.evaluated.gained) for e in collect_entries(sessions, 1)] == [(2, 2), (2, 2)]
     for session in sessions:
         session.close()
 
@@ -221,7 +221,7 @@ def test_the_same_program_in_another_lab_is_another_setting(make_lab: Callable[.
 def test_the_commands(make_lab: Callable[..., TinyLab], nightlab: Callable[..., Any]) -> None:
     lab = a_night(make_lab, "one", "A = 3\n", "A = 1\n")
     none = nightlab("arena", "--look", cwd=lab)
-    assert none.code == 1 and "no gene has taken part" in none.err and "mend: let them take part" in none.err
+    assert none.code == 1 and "no gene has taken part" in none.err and "hint: let them take part" in none.err
     shown = nightlab("arena", "--seeds", "2", "--out", "arena.json", cwd=lab)
     assert shown.code == 0 and "one/t #2" in shown.out and "fuel_per_item" in shown.out
     published = json.loads((lab.folder / "arena.json").read_text())
@@ -259,8 +259,8 @@ def test_the_commons_says_whose_a_gene_is(make_lab: Callable[..., TinyLab], tmp_
 
     def known(user: User, session: Any) -> tuple[str, int]:
         user.here()
-        hold(Crew(session, View()), contestants(session, 1), 2)
-        (found,) = entrants([session], 1, user.commons)
+        run_tournament(Scheduler(session, Observer()), contestants(session, 1), 2)
+        (found,) = collect_entries([session], 1, user.commons)
         assert found.author_since is not None
         return found.author, found.usage
 

@@ -15,7 +15,7 @@ from conftest import Done, TinyLab, living, users_own, wait
 
 from nightlab.core.types import NightlabError
 from nightlab.session import preflight
-from nightlab.session.create import begin
+from nightlab.session.create import start_session
 
 CHANGE = "A = 2.0\nB = 8\n"
 
@@ -23,8 +23,8 @@ CHANGE = "A = 2.0\nB = 8\n"
 def refused(done: Done, *names: str) -> None:
     """A message for people: what is wrong, by name, and how to mend it."""
     assert done.code == 1, (done.code, done.out, done.err)
-    said, mend = done.err.strip().splitlines()
-    assert said.startswith("nightlab: ") and mend.startswith("  mend: ") and len(mend) > 12
+    said, hint = done.err.strip().splitlines()
+    assert said.startswith("nightlab: ") and hint.startswith("  hint: ") and len(hint) > 12
     for name in names:
         assert name in done.err, done.err
 
@@ -115,8 +115,8 @@ def test_a_lab_on_a_network_mount(lab: TinyLab, monkeypatch: pytest.MonkeyPatch)
     )
     assert preflight._filesystem(lab.folder) == "nfs4" and preflight._filesystem(Path("/etc")) == "ext4"
     with pytest.raises(NightlabError, match=r"network mount \(nfs4\)") as error:
-        begin(lab.folder, None, None)
-    assert str(lab.folder) in str(error.value) and "git clone" in error.value.mend
+        start_session(lab.folder, None, None)
+    assert str(lab.folder) in str(error.value) and "git clone" in error.value.hint
     assert not (lab.folder / ".nightlab").exists()
 
 
@@ -294,7 +294,7 @@ def test_a_disk_that_fills_between_runs(make_lab: Any, tmp_path: Path, mounts: N
         check=False,
     )
     assert done.returncode == 0 and "CODE 1" in done.stdout, done.stdout + done.stderr
-    assert "Traceback" not in done.stderr and "free" in done.stderr and "mend:" in done.stderr
+    assert "Traceback" not in done.stderr and "free" in done.stderr and "hint:" in done.stderr
     assert [line.split("\t")[5] for line in done.stdout.splitlines() if line.count("\t") > 5] == ["experiment", *"012"]
 
 

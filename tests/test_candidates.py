@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from conftest import GENOME
 
-from nightlab.core.config import Stop
-from nightlab.core.observer import View
+from nightlab.core.config import StopRules
+from nightlab.core.observer import Observer
 from nightlab.core.types import Experiment, NightlabError
 from nightlab.loop.candidate_queue import MOMENT
-from nightlab.loop.loop import Night
-from nightlab.loop.scheduler import Crew
-from nightlab.proposers import Briefing, Mixture, Proposal, Refused
+from nightlab.loop.loop import ExperimentLoop
+from nightlab.loop.scheduler import Scheduler
+from nightlab.proposers import Briefing, Mixture, Proposal, RejectedProposal
 
 SLOW = (
     "import time\nfrom genome import A, B\ntime.sleep(0.4)\nprint(f'METRIC loss={(A - 1) ** 2 + 0.1 * (B - 3) ** 2}')\n"
@@ -31,7 +31,7 @@ class Scripted:
     def __init__(self, *files: dict[str, str], think: float = 0.0) -> None:
         self.files, self.think = list(files), think
         self.asked: list[tuple[float, int, str]] = []
-        self.told: list[str | None] = []
+        self.outcome_summary: list[str | None] = []
         self.champions: list[Experiment] = []
         self.lock = threading.Lock()
 
@@ -41,7 +41,9 @@ class Scripted:
             self.asked.append((time.time(), len(briefing.history), briefing.genome["genome.py"]))
             self.champions.append(briefing.champion)
             time.sleep(self.think)
-            assert len(self.told) == len(self.asked) - 1 or not self.files, "told of the last before it is asked again"
+            assert len(self.outcome_summary) == len(self.asked) - 1 or not self.files, (
+                "told of the last before it is asked again"
+            )
             usage = {"seconds": self.think} if self.think else {}
             turn = f"turn {len(self.asked)}"
             return Proposal(self.name, turn, self.files.pop(0), usage=usage) if self.files else None
@@ -49,13 +51,13 @@ class Scripted:
             self.lock.release()
 
     def tell(self, proposal: Proposal, refusal: str | None) -> None:
-        self.told.append(refusal)
+        self.outcome_summary.append(refusal)
 
     wakes = math.inf  # it never rests
     slow = overtaken = False
     thinkers = 0
 
-    def failed(self) -> list[Refused]:
+    def failed(self) -> list[RejectedProposal]:
         return []
 
     def stop(self) -> None: ...
@@ -71,16 +73,16 @@ def changed(**constants: float) -> dict[str, str]:
 
 @pytest.fixture
 def session_night(make_lab: Any) -> Any:
-    def make(proposer: Any, genome: str = GENOME, measure: str = SLOW, **stop: Any) -> Night:
+    def make(proposer: Any, genome: str = GENOME, measure: str = SLOW, **stop: Any) -> ExperimentLoop:
         session = make_lab(genome, measure).session()
-        night = Night(session, Stop(**stop), Crew(session, View()))
+        night = ExperimentLoop(session, StopRules(**stop), Scheduler(session, Observer()))
         night.candidates.proposers = proposer
         return night
 
     return make
 
 
-def spans(night: Night) -> dict[int, tuple[float, float]]:
+def spans(night: ExperimentLoop) -> dict[int, tuple[float, float]]:
     """When each experiment's trial began and ended, by the ledger."""
     begun = {note["experiment"]: note["at"] for note in night.ledger.notes("started")}
     ended = {int(note["id"].split("-")[0]): note["at"] for note in night.ledger.notes("finished")}
@@ -120,7 +122,7 @@ def test_what_waits_is_made_anew_on_a_new_champion(session_night: Any) -> None:
     one, two = night.ledger.experiments()[1:]
     assert one.kept and two.candidate.parent == one.candidate.commit
     assert night.session.genome(two.candidate.commit)["genome.py"] == first.replace("C = 1", "C = 2")
-    assert two.candidate.changes == ("C 1 → 2",) and proposer.told == [None, None]
+    assert two.candidate.changes == ("C 1 → 2",) and proposer.outcome_summary == [None, None]
 
 
 def test_constants_are_moved_on_a_new_champion_by_their_names(session_night: Any) -> None:
@@ -140,7 +142,7 @@ def test_constants_are_moved_on_a_new_champion_by_their_names(session_night: Any
 
 def test_a_loser_of_a_race_moves_its_constants_on_the_winner(make_lab: Any) -> None:
     session = make_lab(GENOME, SLOW).session()
-    night = Night(session, Stop(), Crew(session, View(), 2))
+    night = ExperimentLoop(session, StopRules(), Scheduler(session, Observer(), 2))
     night.candidates.proposers = Scripted(changed(A=2.0), changed(B=5))  # type: ignore[assignment]
     night.run()
     one, two, again = session.ledger.experiments()[1:]
@@ -154,7 +156,9 @@ def test_what_no_longer_fits_the_champion_is_dropped_and_told(session_night: Any
     night = session_night(proposer)
     night.run()
     assert [e.candidate.hypothesis for e in night.ledger.experiments()[1:]] == ["turn 1"]
-    assert proposer.told[:2] == [None, None] and "the champion has moved on" in str(proposer.told[2])
+    assert proposer.outcome_summary[:2] == [None, None] and "the champion has moved on" in str(
+        proposer.outcome_summary[2]
+    )
     assert [note["hypothesis"] for note in night.ledger.notes("refused")] == ["turn 2"]
 
 
@@ -162,10 +166,10 @@ def test_a_patch_dropped_in_while_the_last_one_runs_is_tried(make_lab: Any) -> N
     lab = make_lab(GENOME, SLOW)
     lab.idea("01", changed(A=9)["genome.py"])
     session = lab.session()
-    night = Night(session, Stop(), Crew(session, View()))
+    night = ExperimentLoop(session, StopRules(), Scheduler(session, Observer()))
 
     def drop() -> None:
-        while not any(t.experiment == 1 for t in [r.trial for r in list(night.crew.flying.values())]):
+        while not any(t.experiment == 1 for t in [r.trial for r in list(night.scheduler.running.values())]):
             time.sleep(0.01)
         time.sleep(4 * MOMENT)  # the queue has said by now that it is empty
         lab.idea("02", changed(A=8)["genome.py"])
@@ -200,17 +204,17 @@ def test_a_patch_that_stands_on_the_one_that_runs_waits_for_it(make_lab: Any) ->
         made = repo.commit_files(at, {"genome.py": text}, "x")
         lab.write(f"ideas/{n:02}.patch", repo.diff(at, made))
         at = made
-    Night(session, Stop(), Crew(session, View())).run()
+    ExperimentLoop(session, StopRules(), Scheduler(session, Observer())).run()
     assert [e.kept for e in session.ledger.experiments()] == [True] * 4
     assert session.ledger.notes("refused") == []
 
 
 def test_one_who_had_nothing_before_the_baseline_was_measured_is_asked_again(make_lab: Any) -> None:
     session = make_lab().session()
-    night = Night(session, Stop(), Crew(session, View()))
+    night = ExperimentLoop(session, StopRules(), Scheduler(session, Observer()))
     ended, news = threading.Event(), night.candidates.news
 
-    def told() -> None:
+    def outcome_summary() -> None:
         news()
         ended.set()
 
@@ -226,7 +230,7 @@ def test_one_who_had_nothing_before_the_baseline_was_measured_is_asked_again(mak
 
         def tell(self, proposal: Proposal, refusal: str | None) -> None: ...
 
-    night.candidates.news = told  # type: ignore[method-assign]
+    night.candidates.news = outcome_summary  # type: ignore[method-assign]
     night.candidates.proposers = Mixture({"waits": (Waits(), 1.0)}, {})
     night.run()
     assert session.ledger.next_number() == 2

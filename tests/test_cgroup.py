@@ -13,7 +13,7 @@ from test_trial import LEAST, Bench
 
 from nightlab.core.types import Measurement
 from nightlab.engines.local.cgroup import LEAF, Cgroup, delegated, make_room
-from nightlab.sandbox.bubblewrap import Bare
+from nightlab.sandbox.bubblewrap import NoSandbox
 
 SCOPE = "user.slice/run-u1.scope"
 
@@ -124,7 +124,7 @@ import pathlib
 (one / "memory.events").write_text({events!r})
 print("METRIC loss=1")
 """
-    one = Bench(make_lab(genome=fill), LEAST + '[resources]\nmemory = "300MB"\n', Bare())
+    one = Bench(make_lab(genome=fill), LEAST + '[resources]\nmemory = "300MB"\n', NoSandbox())
     one.box.cgroups = cgroups
     measured = one.run()
     return measured, next(cgroups.iterdir())
@@ -145,6 +145,6 @@ def test_a_trial_that_the_kernel_ended(make_lab: Any, tmp_path: Path) -> None:
 
 
 def test_a_cgroup_that_can_not_be_made_leaves_sampling(make_lab: Any, tmp_path: Path) -> None:
-    one = Bench(make_lab(genome="print('METRIC loss=1')"), LEAST, Bare())
+    one = Bench(make_lab(genome="print('METRIC loss=1')"), LEAST, NoSandbox())
     one.box.cgroups = tmp_path / "nowhere"
     assert one.run().metric == 1

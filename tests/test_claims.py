@@ -14,12 +14,12 @@ import pytest
 from conftest import CONTRACT as TINY
 from conftest import TinyLab, wait
 
-from nightlab.analysis.confirm import Claims
-from nightlab.core.config import Stop
-from nightlab.core.observer import Flight, View
+from nightlab.analysis.confirm import Confirmer
+from nightlab.core.config import StopRules
+from nightlab.core.observer import Flight, Observer
 from nightlab.core.types import Measurement, NightlabError, Trial
-from nightlab.loop.loop import Night
-from nightlab.loop.scheduler import Crew
+from nightlab.loop.loop import ExperimentLoop
+from nightlab.loop.scheduler import Scheduler
 from nightlab.session.session import Session
 from nightlab.storage.git import Repo
 from nightlab.storage.ledger import Ledger
@@ -129,7 +129,7 @@ def won(finished: TinyLab, tmp_path: Path) -> TinyLab:
     return TinyLab(Path(shutil.copytree(finished.folder, tmp_path / "won", symlinks=True)))
 
 
-class Beside(View):
+class Beside(Observer):
     """How many flew at once."""
 
     most = 0
@@ -141,8 +141,8 @@ class Beside(View):
 @pytest.mark.parametrize("slots", [1, 2])
 def test_a_confirmation_uses_all_slots(won: TinyLab, slots: int) -> None:
     session, view = won.session(), Beside()
-    crew = Crew(session, view, slots)
-    evidence = Claims(crew).confirm(3)
+    scheduler = Scheduler(session, view, slots)
+    evidence = Confirmer(scheduler).confirm(3)
     assert evidence and evidence.gain.pairs == 3 and evidence.shown
     assert measured(session.ledger, "confirm") == [
         (n, 1001 + i) for i in range(3) for n in (0, session.champion().number)
@@ -154,9 +154,9 @@ def read(lab: TinyLab) -> Ledger:
     return Ledger(lab.folder / ".nightlab" / "t" / "ledger.db", read_only=True)
 
 
-def claims_of(lab: TinyLab) -> tuple[Session, Claims]:
+def claims_of(lab: TinyLab) -> tuple[Session, Confirmer]:
     session = lab.session()
-    return session, Claims(Crew(session, View()))
+    return session, Confirmer(Scheduler(session, Observer()))
 
 
 def measured(ledger: Ledger, purpose: Any) -> list[tuple[int, int]]:
@@ -238,7 +238,7 @@ def test_a_champion_that_fails_on_a_fresh_seed_is_named(noisy: Any) -> None:
     session, claims = claims_of(lab)
     with pytest.raises(NightlabError, match=r"experiment 1 can't be measured: with seed 1002 it crashed.*Assert") as e:
         claims.confirm(2)
-    assert "nightlab show 1" in e.value.mend
+    assert "nightlab show 1" in e.value.hint
     assert session.ledger.experiment(1).evidence == () and session.ledger.open_trials() == []
     assert [s for _, s in measured(session.ledger, "confirm")] == [1001, 1001, 1002]
 
@@ -262,9 +262,9 @@ def test_ctrl_c_in_a_confirmation_loses_nothing(noisy: Any, start_nightlab: Any,
 
     def third_flies() -> bool:
         ledger = read(lab)
-        flying, landed = ledger.open_trials(), measured(ledger, "confirm")
+        running, landed = ledger.open_trials(), measured(ledger, "confirm")
         ledger.close()
-        return len(landed) == 2 and bool(flying)
+        return len(landed) == 2 and bool(running)
 
     wait(third_flies)
     process.send_signal(signal.SIGINT)
@@ -408,5 +408,5 @@ def test_a_search_after_a_claim_is_judged_as_before(won: TinyLab) -> None:
     session, claims = claims_of(won)
     before = [(e.number, e.measurement, e.verdict, e.bar) for e in session.ledger.experiments()]
     claims.confirm(2)
-    Night(session, Stop(), Crew(session, View())).run()
+    ExperimentLoop(session, StopRules(), Scheduler(session, Observer())).run()
     assert [(e.number, e.measurement, e.verdict, e.bar) for e in session.ledger.experiments()] == before

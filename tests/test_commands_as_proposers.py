@@ -18,15 +18,15 @@ from conftest import CONTRACT, GENOME, TinyLab, wait
 
 import nightlab.loop.candidate_queue
 import nightlab.proposers.backoff
-from nightlab.core.config import Editor, Stop, parse
-from nightlab.core.observer import View
+from nightlab.core.config import CommandConfig, StopRules, parse
+from nightlab.core.observer import Observer
 from nightlab.core.types import Experiment, Metric
-from nightlab.loop.loop import Night
-from nightlab.loop.scheduler import Crew
+from nightlab.loop.loop import ExperimentLoop
+from nightlab.loop.scheduler import Scheduler
 from nightlab.proposers import Briefing, NoProposal, Proposal
-from nightlab.proposers.command import AnyCommand, Workplace
-from nightlab.sandbox.bubblewrap import Bare, Sandbox
-from nightlab.session.session import this_sandbox
+from nightlab.proposers.command import AnyCommand, ProposerWorkspace
+from nightlab.sandbox.bubblewrap import NoSandbox, Sandbox
+from nightlab.session.session import detect_sandbox
 
 PYTHON = sys.executable
 GOOD = "text = open('genome.py').read(); open('genome.py', 'w').write(text.replace('A = 4.0', 'A = 2.0'))\n"
@@ -35,8 +35,8 @@ GOOD = "text = open('genome.py').read(); open('genome.py', 'w').write(text.repla
 @pytest.fixture(params=["bare", "sealed"])
 def sandbox(request: Any) -> Sandbox:
     if request.param == "bare":
-        return Bare()
-    found = this_sandbox()
+        return NoSandbox()
+    found = detect_sandbox()
     if found.missing:
         pytest.skip(found.why)
     return found
@@ -49,8 +49,8 @@ def proposer(make_lab: Any, tmp_path: Path) -> Callable[..., Callable[[], Propos
     def make(script: str, sandbox: Sandbox, **more: Any) -> Callable[[], Proposal]:
         lab: TinyLab = make_lab(files={"agent.py": script, "sub/frozen.txt": "ice"})
         session = lab.session()
-        part = Editor(kind="command", **{"command": f"{PYTHON} agent.py", "name": "a", **more})
-        one = AnyCommand(part, Workplace(session.repo, session.lab, sandbox, tmp_path / "place"))
+        part = CommandConfig(kind="command", **{"command": f"{PYTHON} agent.py", "name": "a", **more})
+        one = AnyCommand(part, ProposerWorkspace(session.repo, session.lab, sandbox, tmp_path / "place"))
         first = Experiment(0, session.baseline_candidate(), 0.0)
         told = Briefing(Metric("loss"), "cpu", session.genome(session.base), first, [first], lab=session.lab)
         made.append(one)
@@ -90,7 +90,7 @@ def test_the_briefing_comes_on_its_standard_input_and_as_a_file(proposer: Any, s
     [("print('thinking'); print('**Hypothesis:** fewer steps')", "fewer steps"), ("print('{}')", "a change by a")],
 )
 def test_the_last_line_is_the_hypothesis_if_it_is_words(proposer: Any, said: str, hypothesis: str) -> None:
-    assert proposer(GOOD + said, Bare())().hypothesis == hypothesis
+    assert proposer(GOOD + said, NoSandbox())().hypothesis == hypothesis
 
 
 BAD = {
@@ -140,7 +140,7 @@ def test_limits_end_it(proposer: Any, sandbox: Sandbox, script: str, limits: dic
 
 def test_one_that_goes_on_printing_is_not_idle(proposer: Any) -> None:
     script = "import time\nfor n in range(12):\n    print(n, flush=True)\n    time.sleep(0.5)\n" + GOOD
-    assert proposer(script, Bare(), idle=4)().files
+    assert proposer(script, NoSandbox(), idle=4)().files
 
 
 DAEMON = (
@@ -185,7 +185,7 @@ def test_it_is_told_nothing_but_what_the_contract_names(
 
 def test_what_it_says_that_its_turn_took_is_kept_as_far_as_it_makes_sense(proposer: Any) -> None:
     said = {"model": "m\x1b[2J 1", "input_tokens": 7, "output_tokens": -1, "cost_usd": 0.5, "seconds": 0, "x": [1]}
-    usage = proposer(GOOD + f"import json; json.dump({said!r}, open('nightlab-usage.json', 'w'))", Bare())().usage
+    usage = proposer(GOOD + f"import json; json.dump({said!r}, open('nightlab-usage.json', 'w'))", NoSandbox())().usage
     assert usage["seconds"] > 0
     assert {**usage, "seconds": 0} == {"model": "m 1", "input_tokens": 7, "cost_usd": 0.5, "seconds": 0}
 
@@ -193,7 +193,7 @@ def test_what_it_says_that_its_turn_took_is_kept_as_far_as_it_makes_sense(propos
 def test_keys_are_written_nowhere(proposer: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("SOME_KEY", "sk-very-secret")
     script = "import time; time.sleep(2)\n" + GOOD
-    turn = proposer(script, Bare(), environment=["SOME_KEY"])
+    turn = proposer(script, NoSandbox(), environment=["SOME_KEY"])
     thread = threading.Thread(target=turn)
     thread.start()
     wait(lambda: (tmp_path / "place" / "a" / "output.log").exists())
@@ -203,7 +203,7 @@ def test_keys_are_written_nowhere(proposer: Any, monkeypatch: pytest.MonkeyPatch
 
 
 def test_in_the_sandbox_it_reads_the_lab_alone_and_has_the_network(proposer: Any, tmp_path: Path) -> None:
-    found = this_sandbox()
+    found = detect_sandbox()
     if found.missing:
         pytest.skip(found.why)
     secret = tmp_path / "secret"
@@ -230,7 +230,7 @@ def test_a_program_or_a_key_that_is_not_there(proposer: Any, sandbox: Sandbox) -
 
 
 def test_a_variable_that_is_not_set(proposer: Any) -> None:
-    said = failure(proposer("", Bare(), environment=["NO_SUCH_KEY"]))
+    said = failure(proposer("", NoSandbox(), environment=["NO_SUCH_KEY"]))
     assert said == "the variable NO_SUCH_KEY, which lab.toml names for it, is not set"
 
 
@@ -247,7 +247,7 @@ def test_stopping_ends_a_turn_at_once(proposer: Any, sandbox: Sandbox, tmp_path:
 
 
 def test_one_that_was_stopped_before_it_began_does_nothing(proposer: Any) -> None:
-    turn = proposer("import time; time.sleep(100)", Bare())
+    turn = proposer("import time; time.sleep(100)", NoSandbox())
     proposer.made[0].stop()
     assert failure(turn) == "it was stopped"
 
@@ -336,11 +336,11 @@ def test_a_session_that_stops_ends_the_turn_under_way(make_lab: Any, tmp_path: P
     slow = f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', 'import time; time.sleep(100)  # {mark}'])\n"
     lab = make_lab(contract=CONTRACT.split("[[proposers]]")[0] + part(), files={"agent.py": slow})
     session = lab.session()
-    night = Night(session, Stop(), Crew(session, View()))
+    night = ExperimentLoop(session, StopRules(), Scheduler(session, Observer()))
 
     def stop() -> None:
         wait(lambda: running(mark))
-        night.crew.asked_to_stop = 1
+        night.scheduler.asked_to_stop = 1
 
     threading.Thread(target=stop, daemon=True).start()
     assert night.run() == "stopped by the user"
@@ -372,9 +372,9 @@ def test_names_tell_proposers_apart() -> None:
     names = [p.called for p in parse(text + part(name="") + part(name="b")).proposers[1:]]  # type: ignore[union-attr]
     assert names == [Path(PYTHON).name, "b"]
     for command in ("..", "./.", ".hidden/..", "'a b/\\x1b'"):
-        assert Editor(kind="command", command=command).called.strip(".-"), "a folder has its name"
+        assert CommandConfig(kind="command", command=command).called.strip(".-"), "a folder has its name"
     with pytest.raises(ValueError, match="name"):
-        Editor(kind="command", command="a", name="..")
+        CommandConfig(kind="command", command="a", name="..")
     for clash in (part(name="b") + part(name="b"), part(name="tuner")):
         with pytest.raises(Exception, match="name of another proposer"):
             parse(text + clash)

@@ -15,11 +15,11 @@ from test_commons_exchange import body, put, values
 from test_gossip import Wire
 
 from nightlab.commons.exchange import Commons
-from nightlab.commons.gossip import Came
+from nightlab.commons.gossip import BundleReceived
 from nightlab.commons.record import LARGEST, author_of, encode, sign
 from nightlab.storage.git.record_chains import PLACE, Change
 
-Door = Callable[[Commons, Commons, Path], dict[str, int]]
+EgressProxy = Callable[[Commons, Commons, Path], dict[str, int]]
 
 
 def by_remote(theirs: Commons, mine: Commons, tmp_path: Path) -> dict[str, int]:
@@ -36,7 +36,7 @@ def by_gossip(theirs: Commons, mine: Commons, tmp_path: Path) -> dict[str, int]:
     wire = Wire()
     peer = wire.peer(mine.folder)
     peer.commons = mine
-    wire.boxes[mine.folder.name] = [Came((tmp_path / "answer.bundle").read_bytes())]
+    wire.boxes[mine.folder.name] = [BundleReceived((tmp_path / "answer.bundle").read_bytes())]
     return dict(peer.turn().rejected)
 
 
@@ -78,7 +78,7 @@ FAULTS: list[tuple[str, Callable[[bytes], bytes], str, str]] = [
 
 
 @pytest.mark.parametrize("door", [by_remote, by_bundle, by_gossip])
-def test_one_byte_that_is_wrong(tmp_path: Path, door: Door) -> None:
+def test_one_byte_that_is_wrong(tmp_path: Path, door: EgressProxy) -> None:
     theirs, mine = Commons(tmp_path / "theirs"), Commons(tmp_path / "mine")
     numbers = range(1, len(FAULTS) + 1)
 

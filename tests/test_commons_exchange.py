@@ -364,7 +364,7 @@ def test_a_damaged_copy_is_said(tmp_path: Path, remote: Path) -> None:
     git(two.folder, "update-ref", f"refs/nightlab/{author_of(key(1))}", wrong)
     with pytest.raises(NightlabError, match="damaged") as error:
         Commons(two.folder).entries()
-    assert "sync again" in error.value.mend
+    assert "sync again" in error.value.hint
     (two.folder / "refs" / "nightlab" / author_of(key(1))).write_text(
         f"{git(two.folder, 'rev-parse', f'{wrong}^{{tree}}')}\n"
     )

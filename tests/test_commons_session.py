@@ -14,9 +14,9 @@ from conftest import GENOME, TinyLab
 
 from nightlab.commons.exchange import Commons
 from nightlab.commons.finding import task_of
-from nightlab.commons.peer_store import Peers, seconds
+from nightlab.commons.peer_store import PeerStore, seconds
 from nightlab.commons.places import author_key, key_file, open_commons
-from nightlab.commons.provenance import Way, Ways
+from nightlab.commons.provenance import ProvenanceIndex, ProvenancePath
 from nightlab.commons.record import Finding, Threat, Verification, author_of, genome_id
 from nightlab.commons.sync import mine, sync, to_share
 from nightlab.commons.trust import Trust
@@ -110,7 +110,7 @@ def test_what_one_finds_another_measures_adopts_and_confirms(user: Callable[...,
     assert experiment.kept and experiment.measurement.metric == 3.5
     assert verified(session) == [("confirmed", False, True)]
     assert len(two.sync().said) == 1 and two.sync().said == [], "it is said once"
-    known = Peers(session, two.commons).trust[one.author]
+    known = PeerStore(session, two.commons).trust[one.author]
     assert known.value == pytest.approx(2 / 3), "and what one says oneself counts once"
     one.sync()
     (said,) = [e.signed.record for e in one.commons.entries()[two.author]]
@@ -118,7 +118,7 @@ def test_what_one_finds_another_measures_adopts_and_confirms(user: Callable[...,
     assert [run.value for run in said.runs] == [3.5] and [run.value for run in said.against] == [11.5]
     assert two.share(session) == [], "what came from others is not shared as one's own"
     (again,) = two.share(session, 1)
-    record = Peers(session, two.commons).entries[again].signed.record
+    record = PeerStore(session, two.commons).entries[again].signed.record
     assert isinstance(record, Finding) and record.inspired_by == [shared]
 
 
@@ -181,15 +181,15 @@ def test_a_way_that_is_not_what_its_records_say_is_not_gone(user: Callable[..., 
     liar.sync()
     two.sync()
     session = two.run(experiments=1)
-    peers = Peers(session, two.commons)
-    ways = Ways(session, peers)
+    peers = PeerStore(session, two.commons)
+    ways = ProvenanceIndex(session, peers)
     ways.look()
     target = next(e.id for e in peers.entries.values() if e.author == one.author and e.signed.record.parent == middle)
     way = ways.to(target, {ways.id(session.base): session.base})
     assert way and [step.author for step in way.steps] == [one.author] * 2 and "+B = 1" in ways.patch(way)
     false = next(e for e in peers.entries.values() if e.author == liar.author)
-    wrong = Way(way.start, (false, way.steps[1]))
-    assert Ways(session, peers).patch(wrong) == "", "the liar's patch makes another genome"
+    wrong = ProvenancePath(way.start, (false, way.steps[1]))
+    assert ProvenanceIndex(session, peers).patch(wrong) == "", "the liar's patch makes another genome"
 
 
 def test_what_is_shared_is_what_was_measured(user: Callable[..., User]) -> None:
@@ -221,12 +221,12 @@ def test_failures_are_findings_too_and_are_told(user: Callable[..., User]) -> No
 
 
 def _candidates(session: Any) -> Any:
-    from nightlab.core.config import Stop
-    from nightlab.core.observer import View
-    from nightlab.loop.loop import Night
-    from nightlab.loop.scheduler import Crew
+    from nightlab.core.config import StopRules
+    from nightlab.core.observer import Observer
+    from nightlab.loop.loop import ExperimentLoop
+    from nightlab.loop.scheduler import Scheduler
 
-    return Night(session, Stop(), Crew(session, View())).candidates
+    return ExperimentLoop(session, StopRules(), Scheduler(session, Observer())).candidates
 
 
 def test_secrets_and_homes_are_not_shared(user: Callable[..., User]) -> None:
@@ -269,7 +269,7 @@ def test_a_liar_is_refuted_and_then_left_alone(user: Callable[..., User]) -> Non
     ideas = [GENOME.replace("B = 8", f"B = {b}") for b in range(9, 16)]
     session = two.run(*ideas)
     assert verified(session) == [("refuted", False, False)]
-    peers = Peers(session, two.commons)
+    peers = PeerStore(session, two.commons)
     assert peers.trust[liar.author].quarantined
     tried = {e.candidate.source for e in session.ledger.experiments() if e.candidate.proposer == "transplant"}
     assert len(tried) == 1 and tried < set(lies), "no luck explains it: the others are not even run"
@@ -288,7 +288,7 @@ def test_a_gain_that_does_not_show_here_is_measured_on_its_own_ground(user: Call
     session = two.run(*[far.replace("A = 4.0", f"A = {a}") for a in (3.1, 3.2, 3.3)])
     notes = session.ledger.notes("verified")
     assert [(n["verdict"], n["elsewhere"]) for n in notes] == [("refuted", True), ("confirmed", False)]
-    assert Peers(session, two.commons).trust[one.author].value == pytest.approx(2 / 3)
+    assert PeerStore(session, two.commons).trust[one.author].value == pytest.approx(2 / 3)
     two.sync()
     said = [s.record.verdict for s in mine(two.commons) if isinstance(s.record, Verification)]
     assert said == ["inconclusive", "confirmed"], "nobody is called a liar for what fails elsewhere"
@@ -308,10 +308,10 @@ def test_one_who_tampers_is_refuted_and_others_are_warned(user: Callable[..., Us
     session.ledger.note("verified", note)  # as where a frozen file was changed
     two.sync()
     assert [s.record.target for s in mine(two.commons) if isinstance(s.record, Threat)] == [target]
-    assert target in Peers(session, two.commons).threats
+    assert target in PeerStore(session, two.commons).threats
     three.sync()
     session = three.run(experiments=1)
-    assert target not in Peers(session, three.commons).threats, "one lab's word does nothing"
+    assert target not in PeerStore(session, three.commons).threats, "one lab's word does nothing"
 
 
 @pytest.mark.parametrize(
@@ -395,8 +395,8 @@ def test_whose_findings_are_offered(user: Callable[..., User], monkeypatch: pyte
     two.sync()
     two.commons.publish(author_key(make=True), [({**body, "target": kept}, None)])
     session = two.run(experiments=1)
-    peers = Peers(session, two.commons)
-    ways = Ways(session, peers)
+    peers = PeerStore(session, two.commons)
+    ways = ProvenanceIndex(session, peers)
     ways.look()
     assert peers._warnings(NOW) == [], "who has shown nothing is not heard"
     peers.trust[one.author] = Trust(3, 1, held=2.0)

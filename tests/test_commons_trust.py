@@ -9,16 +9,16 @@ from commons_examples import finding, some_hash, task
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nightlab.commons.capability import Fit, Have, both, matches, negotiate
-from nightlab.commons.queue import FIRST, NEWCOMERS, ROUND, Offer, in_order, novelty, turn_of_newcomers, words
+from nightlab.commons.capability import Compatibility, TrialResources, both, matches, negotiate
+from nightlab.commons.queue import FIRST, NEWCOMERS, ROUND, FindingOffer, in_order, novelty, turn_of_newcomers, words
 from nightlab.commons.record import Requires, Task
 from nightlab.commons.scrub import faults, scrubbed
 from nightlab.commons.trust import (
     EPOCH,
     HALF_LIFE,
-    Judgement,
+    PeerVerdict,
+    ThreatWarning,
     Trust,
-    Warning,
     compare,
     priority,
     shortfall,
@@ -31,14 +31,14 @@ NOW = 1_000_000_000.0
 
 def judged(
     *verdicts: str, author: str = "a", by: str = "", at: float = NOW, elsewhere: bool = False
-) -> list[Judgement]:
+) -> list[PeerVerdict]:
     return [
-        Judgement(f"{author}{by}{n}", author, verdict, at + n * 1e-3, elsewhere, by)  # type: ignore[arg-type]
+        PeerVerdict(f"{author}{by}{n}", author, verdict, at + n * 1e-3, elsewhere, by)  # type: ignore[arg-type]
         for n, verdict in enumerate(verdicts)
     ]
 
 
-def in_a(*judgements: Judgement) -> Trust:
+def in_a(*judgements: PeerVerdict) -> Trust:
     return trust(judgements, NOW)["a"]
 
 
@@ -59,7 +59,7 @@ def test_the_past_fades() -> None:
 
 
 def test_a_lab_says_one_thing_of_a_finding_its_latest() -> None:
-    first, last = Judgement("x", "a", "refuted", NOW - 9), Judgement("x", "a", "confirmed", NOW)
+    first, last = PeerVerdict("x", "a", "refuted", NOW - 9), PeerVerdict("x", "a", "confirmed", NOW)
     assert in_a(last, first) == in_a(last)
 
 
@@ -97,7 +97,7 @@ def test_trust_is_between_nought_and_one_and_moves_the_right_way(verdicts: list[
     before = trust(judged(*verdicts, elsewhere=elsewhere), NOW).get("a", Trust())
     assert 0 < before.value < 1
     for verdict in ("confirmed", "refuted"):
-        more = Judgement("more", "a", verdict, NOW + 1, elsewhere)  # type: ignore[arg-type]
+        more = PeerVerdict("more", "a", verdict, NOW + 1, elsewhere)  # type: ignore[arg-type]
         after = trust([*judged(*verdicts, elsewhere=elsewhere), more], NOW)["a"]
         assert (after.value > before.value) == (verdict == "confirmed")
 
@@ -118,7 +118,7 @@ def test_what_counts_as_confirmed() -> None:
 
 def waste(rounds: int, claims: float, *, elsewhere: bool = False) -> int:
     """How many of so many verifications go to a liar who claims so many sigma, beside two who are honest."""
-    judgements: list[Judgement] = []
+    judgements: list[PeerVerdict] = []
     tried: list[str] = []
     spent, draw, sigma = 0, random.Random(1), 0.003
     for n in range(rounds):
@@ -129,7 +129,7 @@ def waste(rounds: int, claims: float, *, elsewhere: bool = False) -> int:
             if not known.quarantined:
                 value = priority(claimed, 0.02 if known.proven else sigma, known.value, draw.uniform(0.5, 1))
                 one = finding().model_copy(update={"author": author})
-                offers.append(Offer(f"{author}{n}", one, value, FITS, known.proven))
+                offers.append(FindingOffer(f"{author}{n}", one, value, FITS, known.proven))
         chosen = in_order(offers, tried, draw)[0]
         tried.append(chosen.author)
         lies = chosen.author == "liar"
@@ -139,11 +139,11 @@ def waste(rounds: int, claims: float, *, elsewhere: bool = False) -> int:
         short, shown = shortfall(said, mine, sigma, one_each), shortfall(mine, 0.0, sigma, one_each)
         verdict = compare(said, mine, sigma, one_each)
         at = NOW + n * 1e-3
-        judgements.append(Judgement(chosen.id, chosen.author, verdict, at, lies and elsewhere, "", short, shown))
+        judgements.append(PeerVerdict(chosen.id, chosen.author, verdict, at, lies and elsewhere, "", short, shown))
     return spent
 
 
-FITS = Fit("compatible")
+FITS = Compatibility("compatible")
 
 
 def test_whoever_claims_most_is_not_measured_for_ever() -> None:
@@ -164,16 +164,16 @@ def test_claims_that_hold_nowhere_shield_nobody() -> None:
 
 
 def test_small_gains_that_show_again_and_again_prove_their_author() -> None:
-    small = [Judgement(f"x{n}", "a", "inconclusive", NOW, short=0.4, shown=0.6) for n in range(2)]
+    small = [PeerVerdict(f"x{n}", "a", "inconclusive", NOW, short=0.4, shown=0.6) for n in range(2)]
     assert in_a(*small).proven and not in_a(*small[:0], *judged("inconclusive")).proven
-    missed = [Judgement(f"x{n}", "a", "inconclusive", NOW, short=2.5, shown=0.3) for n in range(5)]
+    missed = [PeerVerdict(f"x{n}", "a", "inconclusive", NOW, short=2.5, shown=0.3) for n in range(5)]
     assert not in_a(*missed).proven and in_a(*missed).quarantined
 
 
 @given(st.lists(st.sampled_from("abcdef"), max_size=40), st.lists(st.sampled_from("abcdef"), min_size=1, max_size=12))
 def test_an_author_has_one_turn_in_a_round(tried: list[str], authors: list[str]) -> None:
     offers = [
-        Offer(str(n), finding().model_copy(update={"author": author}), float(n), FITS, proven=True)
+        FindingOffer(str(n), finding().model_copy(update={"author": author}), float(n), FITS, proven=True)
         for n, author in enumerate(authors)
     ]
     order = in_order(offers, tried)
@@ -187,7 +187,7 @@ def test_an_author_has_one_turn_in_a_round(tried: list[str], authors: list[str])
 
 def test_rounds_end_when_all_had_a_turn_or_four_had() -> None:
     offers = [
-        Offer(author, finding().model_copy(update={"author": author}), float(n), FITS, proven=True)
+        FindingOffer(author, finding().model_copy(update={"author": author}), float(n), FITS, proven=True)
         for n, author in enumerate("abcdef")
     ]
 
@@ -199,9 +199,9 @@ def test_rounds_end_when_all_had_a_turn_or_four_had() -> None:
     assert in_order(offers[:2], ["b", "a"])[0].author == "b"
 
 
-def crowd(names: int, *, each: int = 1) -> list[Offer]:
+def crowd(names: int, *, each: int = 1) -> list[FindingOffer]:
     return [
-        Offer(f"s{n}-{m}", finding().model_copy(update={"author": f"s{n}"}), 1.0, FITS)
+        FindingOffer(f"s{n}-{m}", finding().model_copy(update={"author": f"s{n}"}), 1.0, FITS)
         for n in range(names)
         for m in range(each)
     ]
@@ -213,7 +213,7 @@ def test_a_crowd_of_new_names_has_its_share_and_no_more(seed: int, known: bool) 
     draw, tried, turns = random.Random(seed), list[str](), 40
     for n in range(turns):
         there = turn_of_newcomers(sum(author != "good" for author in tried), float(n + 1))
-        good = Offer(f"good{n}", finding().model_copy(update={"author": "good"}), 0.01, FITS, proven=True)
+        good = FindingOffer(f"good{n}", finding().model_copy(update={"author": "good"}), 0.01, FITS, proven=True)
         if order := in_order([*crowd(50), *([good] if known else [])], tried, draw, there):
             tried.append(order[0].author)
     others = sum(author != "good" for author in tried)
@@ -223,12 +223,12 @@ def test_a_crowd_of_new_names_has_its_share_and_no_more(seed: int, known: bool) 
 
 def test_lots_are_drawn_by_authors_and_nothing_else() -> None:
     """The exploits: many records of one author, and ids that were chosen so as to come first."""
-    flood = [Offer(f"0{n}", finding().model_copy(update={"author": "flood"}), 1.0, FITS) for n in range(50)]
+    flood = [FindingOffer(f"0{n}", finding().model_copy(update={"author": "flood"}), 1.0, FITS) for n in range(50)]
     draw = random.Random(1)
     first = [in_order([*flood, *crowd(4)], [], draw)[0].author for _ in range(1000)]
     assert 140 < first.count("flood") < 260
     assert in_order(crowd(3), [], draw, "never") == []
-    low = [Offer("x", finding(), 0.0, FITS)]
+    low = [FindingOffer("x", finding(), 0.0, FITS)]
     assert in_order(low, [], draw) == [], "nor is anything drawn that is worth nothing"
 
 
@@ -245,16 +245,16 @@ def test_what_is_new() -> None:
 def test_a_threat_counts_when_it_was_seen_here_or_by_two_who_are_trusted() -> None:
     known = {"a": Trust(3, 1, held=2), "b": Trust(3, 1, held=2), "new": Trust(), "vouched": Trust(2, 1)}
 
-    def found(*warnings: Warning, now: float = NOW) -> set[str]:
+    def found(*warnings: ThreatWarning, now: float = NOW) -> set[str]:
         return threats(warnings, known, now)
 
-    said = [Warning("x", author, NOW) for author in ("a", "b")]
-    assert found(Warning("x", "", NOW, own=True)) == {"x"}
+    said = [ThreatWarning("x", author, NOW) for author in ("a", "b")]
+    assert found(ThreatWarning("x", "", NOW, own=True)) == {"x"}
     assert found(*said) == {"x"}
     assert found(said[0]) == found(said[0], said[0]) == set(), "one author's word is nothing"
-    assert found(said[0], *(Warning("x", who, NOW) for who in ("new", "nobody", "vouched"))) == set()
+    assert found(said[0], *(ThreatWarning("x", who, NOW) for who in ("new", "nobody", "vouched"))) == set()
     assert found(*said, now=NOW + 0.9 * HALF_LIFE) == {"x"} and found(*said, now=NOW + 1.1 * HALF_LIFE) == set()
-    own = Warning("x", "", NOW, own=True)
+    own = ThreatWarning("x", "", NOW, own=True)
     assert found(own, now=NOW + 0.9 * HALF_LIFE) == {"x"} and found(own, now=NOW + 1.1 * HALF_LIFE) == set()
 
 
@@ -266,7 +266,7 @@ def needs(**changed: object) -> Requires:
     return Requires.model_validate(facts)
 
 
-HERE = Have("cpu", 1000.0, None, {"numpy": "2.1.0", "odd": ""})
+HERE = TrialResources("cpu", 1000.0, None, {"numpy": "2.1.0", "odd": ""})
 
 
 @pytest.mark.parametrize(
@@ -293,14 +293,14 @@ def test_a_task_matches_exactly_or_as_declared() -> None:
     mine = Task.model_validate(task())
     longer = task(budget={"clock": "wall", "amount": 60.0})
     assert matches(finding(), mine).level == "compatible"
-    assert matches(finding(task=longer), mine) == Fit("not", ("its budget differs",))
-    assert matches(finding(task=longer, portable=["budget"]), mine) == Fit(
+    assert matches(finding(task=longer), mine) == Compatibility("not", ("its budget differs",))
+    assert matches(finding(task=longer, portable=["budget"]), mine) == Compatibility(
         "partly", ("its budget differs, as declared",)
     )
     other = finding(task=task(frozen_sha256=some_hash("others")), portable=["budget", "data"])
     assert matches(other, mine).level == "not", "another evaluator makes other numbers, whatever is declared"
-    assert both(Fit("partly", ("a",)), Fit("not", ("b",))) == Fit("not", ("a", "b"))
-    assert both(Fit("partly", ("a",)), Fit("compatible")).level == "partly"
+    assert both(Compatibility("partly", ("a",)), Compatibility("not", ("b",))) == Compatibility("not", ("a", "b"))
+    assert both(Compatibility("partly", ("a",)), Compatibility("compatible")).level == "partly"
 
 
 # -- what must not be shared -------------------------------------------------------------------------

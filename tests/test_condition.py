@@ -13,13 +13,13 @@ import psutil
 import pytest
 from conftest import TinyLab
 
-from nightlab.core.config import Stop
-from nightlab.core.observer import View
+from nightlab.core.config import StopRules
+from nightlab.core.observer import Observer
 from nightlab.core.types import Experiment
 from nightlab.engines.local import machine_monitor
-from nightlab.engines.local.machine_monitor import Condition, disturbance
-from nightlab.loop.loop import Night
-from nightlab.loop.scheduler import Crew
+from nightlab.engines.local.machine_monitor import MachineMonitor, disturbance
+from nightlab.loop.loop import ExperimentLoop
+from nightlab.loop.scheduler import Scheduler
 from nightlab.session.session import Session
 
 QUIET: dict[str, float | str] = {"seconds": 60, "own_cores": 1.0, "other_cores": 0.1, "stolen": 0.0}
@@ -73,7 +73,7 @@ def burner() -> Iterator[psutil.Process]:
 
 def test_a_busy_neighbour_is_seen(burner: psutil.Process) -> None:
     own, used = time.process_time(), sum(burner.cpu_times()[:2])
-    seen = Condition("cpu")
+    seen = MachineMonitor("cpu")
     seen.start(own)
     until = time.monotonic() + 1.5
     while time.monotonic() < until:
@@ -93,12 +93,12 @@ def test_a_busy_neighbour_is_seen(burner: psutil.Process) -> None:
 
 
 def test_the_trial_s_own_work_is_no_neighbour() -> None:
-    seen, begun = Condition("cpu"), time.process_time()
+    seen, begun = MachineMonitor("cpu"), time.process_time()
     seen.start(begun)
     while time.process_time() - begun < 0.4:
         pass
     seen.stop(time.process_time())
-    blind = Condition("cpu")
+    blind = MachineMonitor("cpu")
     blind.begun = seen.begun
     blind.stop(begun)
     assert blind.facts["other_cores"] - seen.facts["other_cores"] == pytest.approx(seen.facts["own_cores"], abs=0.2)
@@ -107,7 +107,7 @@ def test_the_trial_s_own_work_is_no_neighbour() -> None:
 def test_a_machine_that_tells_nothing_disturbs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine_monitor, "_processor_seconds", lambda *_: (0.0, 0.0))
     monkeypatch.setattr(psutil, "cpu_freq", lambda: None)
-    seen = Condition("cuda")
+    seen = MachineMonitor("cuda")
     monkeypatch.setenv("PATH", "/nowhere")
     seen.start(0.0)
     seen.stop(0.0)
@@ -127,7 +127,7 @@ def test_what_a_gpu_tells(tmp_path: Any, monkeypatch: pytest.MonkeyPatch, reason
     tool.write_text(GPU.format(reasons))
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    seen = Condition("cuda")
+    seen = MachineMonitor("cuda")
     seen.start(0.0)
     seen.stop(0.0)
     assert (seen.facts["gpu_mhz"], seen.facts["gpu_celsius"]) == (1980, 61)
@@ -137,7 +137,7 @@ def test_what_a_gpu_tells(tmp_path: Any, monkeypatch: pytest.MonkeyPatch, reason
 # -- what a session does about it ----------------------------------------------------------------------
 
 
-class Hearing(View):
+class Hearing(Observer):
     def __init__(self) -> None:
         self.said: list[str] = []
         self.kept_again: list[int] = []
@@ -145,7 +145,7 @@ class Hearing(View):
     def say(self, words: str) -> None:
         self.said.append(words)
 
-    def kept_up(self, champion: Experiment, *_: Any) -> None:
+    def rechecked(self, champion: Experiment, *_: Any) -> None:
         self.kept_again.append(champion.number)
 
 
@@ -164,7 +164,7 @@ def disturbed(
         lambda facts, clock, shared: "" if shared else left.pop(0) if len(left) > 1 else left[0],
     )
     session, view = lab.session(), Hearing()
-    Night(session, Stop(), Crew(session, view, slots)).run()
+    ExperimentLoop(session, StopRules(), Scheduler(session, view, slots)).run()
     return session, view
 
 

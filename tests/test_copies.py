@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from test_trial import LEAST, Bench, bare_bench, bench
 
-from nightlab.session.session import this_sandbox
+from nightlab.session.session import detect_sandbox
 
 __all__ = ["bare_bench", "bench"]
 
@@ -98,7 +98,7 @@ def test_an_evaluator_reads_what_the_candidate_left(bench: Any) -> None:
 
 def test_artefacts_are_read_only(make_lab: Any) -> None:
     write = "import os\nopen(os.environ['NIGHTLAB_ARTEFACTS'] + '/model.json', 'a')\n"
-    sandbox = this_sandbox()
+    sandbox = detect_sandbox()
     if sandbox.name == "none":
         pytest.skip(sandbox.why)
     measured = Bench(make_lab(genome=MODEL, files={"evaluate.py": write}), LEAST + UNSERVED, sandbox).run()

@@ -16,8 +16,8 @@ import pytest
 from test_trial import GUEST, LEAST, SERVED, Bench
 
 from nightlab.engines.local.layout import GUEST as GUEST_FOLDER
-from nightlab.sandbox.bubblewrap import Bare
-from nightlab.session.session import this_sandbox
+from nightlab.sandbox.bubblewrap import NoSandbox
+from nightlab.session.session import detect_sandbox
 
 EVALUATOR = """\
 import array, ctypes, os, sys, time
@@ -76,7 +76,7 @@ RIGHT = 5 * sum(sum(range(n, n + 6)) for n in range(5))
 def bench(
     make_lab: Any, cuda_stand_in: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., Bench]:
-    sandbox = Bare() if request.param == "bare" else this_sandbox()
+    sandbox = NoSandbox() if request.param == "bare" else detect_sandbox()
     if request.param == "sandbox" and sandbox.name == "none":
         pytest.skip(sandbox.why)
     monkeypatch.setenv("LD_LIBRARY_PATH", str(cuda_stand_in))

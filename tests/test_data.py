@@ -178,14 +178,14 @@ def test_a_missing_package_is_named(sink: Any, package: str, home: Path, monkeyp
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(NightlabError, match=package) as refusal:
         sink(source(home), [], None)
-    assert refusal.value.mend == f"pip install {package}"
+    assert refusal.value.hint == f"pip install {package}"
 
 
 def test_a_missing_pandas_is_named(home: Path, monkeypatch: Any) -> None:
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(NightlabError, match="pandas") as refusal:
         nightlab.load(home)
-    assert refusal.value.mend == "pip install 'nightlab[data]'"
+    assert refusal.value.hint == "pip install 'nightlab[data]'"
 
 
 def test_the_package_stays_light() -> None:

@@ -19,17 +19,17 @@ from conftest import CONTRACT
 from scripted_model import serve
 from test_commands_as_proposers import GOOD, failure, part, proposer  # noqa: F401
 
-from nightlab.core.config import Editor, parse
-from nightlab.sandbox.bubblewrap import Bare, Sandbox
+from nightlab.core.config import CommandConfig, parse
+from nightlab.sandbox.bubblewrap import NoSandbox, Sandbox
 from nightlab.sandbox.egress_proxy import address
 from nightlab.sandbox.macos import SandboxExec
 from nightlab.session.preflight import held
-from nightlab.session.session import this_sandbox
+from nightlab.session.session import detect_sandbox
 
 
 @pytest.fixture
 def sandbox() -> Sandbox:
-    found = this_sandbox()
+    found = detect_sandbox()
     if not found.doors:
         pytest.skip(found.why)
     return found
@@ -201,7 +201,7 @@ assert "hello" in ask("{model.url}/chat/completions", proxied=False)
 
 
 def test_where_the_network_may_be_missing_anyway_endpoints_change_nothing(proposer: Any) -> None:  # noqa: F811
-    assert proposer(GOOD, Bare(), endpoints=["api.example.com:443"])().files
+    assert proposer(GOOD, NoSandbox(), endpoints=["api.example.com:443"])().files
 
 
 def test_where_there_are_no_doors_it_has_no_turn(proposer: Any) -> None:  # noqa: F811
@@ -217,13 +217,13 @@ def test_check_says_what_a_proposer_may_reach(make_lab: Any, nightlab: Any) -> N
     assert "two runs in the sandbox of a trial, but has the whole network" in out
     contract = parse(CONTRACT.format(proposer="patches") + one + part(name="two"))
     assert ["can't run here" in c.what for c in held(SandboxExec([]), contract)] == [True]
-    assert ["reaches the whole network" in c.what for c in held(Bare(), contract)] == [True]
+    assert ["reaches the whole network" in c.what for c in held(NoSandbox(), contract)] == [True]
 
 
 @pytest.mark.parametrize("endpoint", ["https://api.example.com", "api.example.com", "a:b", "a/b:1", ":443", "a:1 b:2"])
 def test_an_endpoint_is_a_host_and_a_port(endpoint: str) -> None:
     with pytest.raises(ValueError, match="is no host:port such as"):
-        Editor(kind="command", command="x", endpoints=[endpoint])
+        CommandConfig(kind="command", command="x", endpoints=[endpoint])
 
 
 def test_endpoints_are_compared_in_one_form() -> None:

@@ -123,9 +123,9 @@ def test_programs_of_one_form_do_the_same(steps: list[tuple[str, int, str]], sta
         return "\n    ".join(["def f():", *lines]) + "\nresult(f())"
 
     def end(text: str) -> list[Any]:
-        told: list[Any] = []
-        exec(text, {"result": lambda *values: told.extend(values)})
-        return told
+        outcome_summary: list[Any] = []
+        exec(text, {"result": lambda *values: outcome_summary.extend(values)})
+        return outcome_summary
 
     one = program({name: name for name in "abcd"})
     two = program(dict(zip("abcd", ("k", "z", "m", "b"), strict=True)))
@@ -173,15 +173,15 @@ def test_a_session_refuses_the_same_and_the_near_once(make_lab: Any) -> None:
     genome = GENOME + "RATE = 0.5\nTWICE = A * RATE\n"
     lab = make_lab(genome)
     _, session = lab.run()
-    from nightlab.core.observer import View
-    from nightlab.loop.candidate_queue import Candidates
+    from nightlab.core.observer import Observer
+    from nightlab.loop.candidate_queue import CandidateQueue
 
-    candidates = Candidates(session, View())
+    candidates = CandidateQueue(session, Observer())
     base = session.base
 
     def make(text: str, hypothesis: str = "x", proposer: str = "tuner", source: str = "") -> bool:
         proposal = Proposal(proposer, hypothesis, {"genome.py": text}, source=source)
-        candidates.proposers.tell = lambda *told: None  # type: ignore[method-assign]
+        candidates.proposers.tell = lambda *outcome_summary: None  # type: ignore[method-assign]
         ready = candidates._make_ready(proposal, base, None, hope=True)
         if ready and ready.candidate:
             candidates.making.admit(ready.candidate)

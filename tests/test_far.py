@@ -18,15 +18,15 @@ from conftest import CONTRACT, TinyLab, living, wait
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nightlab.core.config import Stop
-from nightlab.core.observer import View
+from nightlab.core.config import StopRules
+from nightlab.core.observer import Observer
 from nightlab.core.types import NightlabError, Platform
 from nightlab.engines.platform import differences, this_platform
 from nightlab.engines.remote import common
 from nightlab.engines.remote.engine import Lost
-from nightlab.engines.remote.node import Brought, Facts, News, Parcel
-from nightlab.loop.loop import Night
-from nightlab.loop.scheduler import Crew, Interrupted
+from nightlab.engines.remote.node import NodeFacts, NodeResult, TrialParcel, TrialProgress
+from nightlab.loop.loop import ExperimentLoop
+from nightlab.loop.scheduler import Interrupted, Scheduler
 from nightlab.session.create import on_cluster
 from nightlab.storage.git import Repo
 from nightlab.storage.git.bundles import pack, snapshot, unpack
@@ -39,14 +39,14 @@ parcel, base = pickle.load(sys.stdin.buffer)
 brought = run(parcel, base, lambda news: open(sys.argv[1] + ".news", "wb").write(pickle.dumps(news)))
 pickle.dump(brought, open(sys.argv[1], "wb"))
 """
-LOOK = "import pickle, sys\nfrom nightlab.engines.remote.node import look\n"
-LOOK += "pickle.dump(look(sys.argv[1]), sys.stdout.buffer)"
+LOOK = "import pickle, sys\nfrom nightlab.engines.remote.node import describe_node\n"
+LOOK += "pickle.dump(describe_node(sys.argv[1]), sys.stdout.buffer)"
 
 
 class Process:
     """A job: one process, as a cluster's worker is."""
 
-    def __init__(self, node: str, env: dict[str, str], out: Path, parcel: Parcel, base: bytes) -> None:
+    def __init__(self, node: str, env: dict[str, str], out: Path, parcel: TrialParcel, base: bytes) -> None:
         self.node, self.out = node, out
         self.process = subprocess.Popen([sys.executable, "-c", RUN, str(out)], stdin=subprocess.PIPE, env=env)
         assert self.process.stdin is not None
@@ -56,19 +56,19 @@ class Process:
     def done(self) -> bool:
         return self.process.poll() is not None
 
-    def result(self) -> tuple[str, Brought]:
+    def result(self) -> tuple[str, NodeResult]:
         if self.process.returncode:
             raise Lost("its node died")
         brought = pickle.loads(self.out.read_bytes())
-        assert isinstance(brought, Brought)
+        assert isinstance(brought, NodeResult)
         return self.node, brought
 
     def cancel(self) -> None:
         self.process.send_signal(signal.SIGINT)
 
-    def news(self) -> News:
+    def news(self) -> TrialProgress:
         written = Path(f"{self.out}.news")
-        return pickle.loads(written.read_bytes()) if written.exists() and written.stat().st_size else News()
+        return pickle.loads(written.read_bytes()) if written.exists() and written.stat().st_size else TrialProgress()
 
 
 class Processes:
@@ -84,7 +84,7 @@ class Processes:
         self.nodes[name] = {**os.environ, "NIGHTLAB_CACHE": str(cache), **env}
         return cache
 
-    def look(self, device: str | None) -> dict[str, Facts]:
+    def look(self, device: str | None) -> dict[str, NodeFacts]:
         found = {}
         for name, env in self.nodes.items():
             done = subprocess.run([sys.executable, "-c", LOOK, device or "cpu"], env=env, capture_output=True)
@@ -100,7 +100,7 @@ class Processes:
     def open(self, base: bytes, platform: Platform, seconds: float) -> None:
         self.base = base
 
-    def send(self, parcel: Parcel, avoid: set[str]) -> Process:
+    def send(self, parcel: TrialParcel, avoid: set[str]) -> Process:
         free = [name for name in self.nodes if name not in avoid]
         name = free[len(self.jobs) % len(free)]
         out = self.folder / f"job{len(self.jobs)}"
@@ -118,15 +118,15 @@ def cluster(tmp_path: Path) -> Iterator[Processes]:
         job.process.wait()
 
 
-def crew_of(lab: TinyLab, cluster: Processes, slots: int = 1, device: str | None = None) -> tuple[Crew, list[str]]:
+def crew_of(lab: TinyLab, cluster: Processes, slots: int = 1, device: str | None = None) -> tuple[Scheduler, list[str]]:
     said: list[str] = []
     nodes = cluster.look(device)
     session = lab.session(elsewhere=common(nodes))
-    return Crew(session, View(), slots, on_cluster(session, cluster, nodes, (), said.append)), said
+    return Scheduler(session, Observer(), slots, on_cluster(session, cluster, nodes, (), said.append)), said
 
 
-def night(crew: Crew, **stop: Any) -> str:
-    return Night(crew.session, Stop(**stop), crew).run()
+def night(scheduler: Scheduler, **stop: Any) -> str:
+    return ExperimentLoop(scheduler.session, StopRules(**stop), scheduler).run()
 
 
 BETTER = "A = 1.0  # [0.25..8 log]\nB = 8  # [1..16]\n"
@@ -141,19 +141,19 @@ def test_a_session_on_nodes_finds_what_it_finds_here(make_lab: Callable[..., Tin
     for lab in (there, here):
         lab.idea("1-worse", WORSE)
         lab.idea("2-better", BETTER)
-    crew, _ = crew_of(there, cluster)
-    night(crew, experiments=2)
+    scheduler, _ = crew_of(there, cluster)
+    night(scheduler, experiments=2)
     _, locally = here.run(experiments=2)
     found = [
         [(e.candidate.hypothesis, e.verdict, e.measurement and e.measurement.metric) for e in ledger.experiments()]
-        for ledger in (crew.ledger, locally.ledger)
+        for ledger in (scheduler.ledger, locally.ledger)
     ]
     assert found[0] == found[1] and len(found[0]) == 3
     assert {job.node for job in cluster.jobs} == {"one", "two"}
     trial = ".nightlab/t/trials/0001-search-s1-1"
     left = [{path.name for path in (lab.folder / trial).iterdir()} for lab in (there, here)]
     assert left[0] == left[1] - {"lock"}
-    assert "METRIC loss=" in crew.session.box.log("0001-search-s1-1")
+    assert "METRIC loss=" in scheduler.session.box.log("0001-search-s1-1")
 
 
 def test_a_trial_that_dies_with_its_node_runs_again_and_counts_once(
@@ -167,29 +167,29 @@ def test_a_trial_that_dies_with_its_node_runs_again_and_counts_once(
         measure=f"import os, time\ntime.sleep(0 if os.path.exists({str(flag)!r}) else 600)\nprint('METRIC loss=4')\n",
         more=f'[data]\nopen = ["{flag.parent}"]\n',
     )
-    crew, _ = crew_of(lab, cluster)
-    with crew.on_duty():
-        crew.launch(admit_baseline(crew), "search", 1)
-        crew.land()
+    scheduler, _ = crew_of(lab, cluster)
+    with scheduler.on_duty():
+        scheduler.start(admit_baseline(scheduler), "search", 1)
+        scheduler.drain()
         flag.unlink()
-        trial = crew.launch(0, "search", 2)
+        trial = scheduler.start(0, "search", 2)
         wait(lambda: any("measure.py" in command(pid) for pid in living(cluster.folder)))
         job = cluster.jobs[-1]
         job.process.kill()
-        lost = crew.land()[trial.id]
+        lost = scheduler.drain()[trial.id]
         assert lost.outcome == "lost" and "died" in lost.detail
         wait(lambda: not living(cluster.folder))  # nothing of the trial outlives its node's process
         flag.touch()
-        again = crew.launch(0, "search", 2)
+        again = scheduler.start(0, "search", 2)
         assert again.id != trial.id and again.attempt == 2
-        assert crew.land()[again.id].metric == 4.0
-    assert len(crew.contestant(crew.ledger.experiment(0)).runs) == 2  # two seeds, three trials
+        assert scheduler.drain()[again.id].metric == 4.0
+    assert len(scheduler.contestant(scheduler.ledger.experiment(0)).runs) == 2  # two seeds, three trials
     runs = next((cluster.folder / "one").glob("nightlab/far/*/runs"))
     assert list(runs.iterdir()) == []  # what the dead one left was swept
 
 
-def admit_baseline(crew: Crew) -> int:
-    candidates = Night(crew.session, Stop(), crew).candidates
+def admit_baseline(scheduler: Scheduler) -> int:
+    candidates = ExperimentLoop(scheduler.session, StopRules(), scheduler).candidates
     return candidates.making.admit(candidates.making.baseline())
 
 
@@ -204,41 +204,41 @@ def test_what_a_trial_is_at_is_seen_from_outside(make_lab: Callable[..., TinyLab
     cluster.add("one")
     tells = "import os, time\nfor words in (b'start', b'report 0.5 2.25'):\n"
     tells += "    os.write(int(os.environ['NIGHTLAB_CONTROL']), words + b'\\n')\ntime.sleep(600)\n"
-    crew, _ = crew_of(make_lab(measure=tells), cluster)
-    follower = Follower(crew.session.folder)
-    trial = crew.launch(admit_baseline(crew), "search", 1)
-    flying = crew.flying[trial.id]
-    wait(lambda: flying.phase()[0] == "training" and follower.look().flights[0].curve)
+    scheduler, _ = crew_of(make_lab(measure=tells), cluster)
+    follower = Follower(scheduler.session.folder)
+    trial = scheduler.start(admit_baseline(scheduler), "search", 1)
+    running = scheduler.running[trial.id]
+    wait(lambda: running.phase()[0] == "training" and follower.look().flights[0].curve)
     (flight,) = follower.look().flights
-    assert (flight.phase, flight.curve, flight.since) == ("training", ((0.5, 2.25),), flying.phase()[1])
-    flying.stop()
-    crew.land()
+    assert (flight.phase, flight.curve, flight.since) == ("training", ((0.5, 2.25),), running.phase()[1])
+    running.stop()
+    scheduler.drain()
 
 
 def test_that_no_node_is_left_is_said_once_and_when_one_is_back(
     make_lab: Callable[..., TinyLab], cluster: Processes, monkeypatch: Any
 ) -> None:
     cluster.add("one")
-    crew, said = crew_of(make_lab(), cluster)
+    scheduler, said = crew_of(make_lab(), cluster)
     why = "they are all gone"
     monkeypatch.setattr("nightlab.engines.remote.engine.LOOK", 0.0)
     monkeypatch.setattr(cluster, "trouble", lambda avoid: why)
     monkeypatch.setattr(cluster, "send", lambda parcel, avoid: Waiting())
-    trial = crew.launch(admit_baseline(crew), "search", 1)
-    flying = crew.flying[trial.id]
-    assert not flying.finished() and not said and flying.phase() == ("starting", None)
+    trial = scheduler.start(admit_baseline(scheduler), "search", 1)
+    running = scheduler.running[trial.id]
+    assert not running.finished() and not said and running.phase() == ("starting", None)
     monkeypatch.setattr("nightlab.engines.remote.engine.PATIENCE", -1.0)
-    assert not flying.finished() and not flying.finished()
+    assert not running.finished() and not running.finished()
     assert len(said) == 1 and why in said[0]
-    assert flying.phase()[0] == "waiting"
-    picture = Follower(crew.session.folder).look()
+    assert running.phase()[0] == "waiting"
+    picture = Follower(scheduler.session.folder).look()
     assert picture.flights[0].phase == "waiting" and why in picture.troubles[0].words
     why = ""
-    assert not flying.finished() and flying.phase() == ("starting", None)
+    assert not running.finished() and running.phase() == ("starting", None)
     assert len(said) == 2 and "back" in said[1]
     why = "they are all gone again"
-    assert not flying.finished()
-    assert len(said) == 3 and len(crew.ledger.notes("cluster")) == 2
+    assert not running.finished()
+    assert len(said) == 3 and len(scheduler.ledger.notes("cluster")) == 2
 
 
 class Waiting:
@@ -247,25 +247,25 @@ class Waiting:
     def done(self) -> bool:
         return False
 
-    def news(self) -> News:
-        return News()
+    def news(self) -> TrialProgress:
+        return TrialProgress()
 
 
 def test_stopping_now_ends_trials_on_their_nodes(make_lab: Callable[..., TinyLab], cluster: Processes) -> None:
     cluster.add("one")
     lab = make_lab(measure=SLOW)
-    crew, _ = crew_of(lab, cluster)
-    tick = crew.view.tick
+    scheduler, _ = crew_of(lab, cluster)
+    tick = scheduler.view.tick
 
     def stop(*args: Any) -> None:
         tick(*args)
         if any("measure.py" in command(pid) for pid in living(cluster.folder)):
-            crew.asked_to_stop = 2
+            scheduler.asked_to_stop = 2
 
-    crew.view.tick = stop  # type: ignore[method-assign]
+    scheduler.view.tick = stop  # type: ignore[method-assign]
     with pytest.raises(Interrupted):
-        night(crew)
-    ((_, measured),) = crew.ledger.trials(0)
+        night(scheduler)
+    ((_, measured),) = scheduler.ledger.trials(0)
     assert measured is not None and measured.outcome == "interrupted"
     assert not living(cluster.folder)
     assert list(next((cluster.folder / "one").glob("nightlab/far/*/runs")).iterdir()) == []
@@ -285,11 +285,11 @@ def test_a_node_of_another_platform_takes_no_trial(
 ) -> None:
     for name, gpu in {"big": "echo NVIDIA H100", "small": "echo NVIDIA T4", "also-big": "echo NVIDIA H100"}.items():
         cluster.add(name, PATH=fake_gpu(tmp_path / f"gpu-{name}", gpu))
-    crew, said = crew_of(make_lab(), cluster, slots=2, device="cuda")
+    scheduler, said = crew_of(make_lab(), cluster, slots=2, device="cuda")
     assert said == ["  [bold yellow]small takes no trial:[/] its accelerator is NVIDIA T4, not NVIDIA H100"]
-    crew.launch(admit_baseline(crew), "search", 1)
-    crew.launch(0, "search", 2)
-    assert {m.outcome for m in crew.land().values()} == {"measured"}
+    scheduler.start(admit_baseline(scheduler), "search", 1)
+    scheduler.start(0, "search", 2)
+    assert {m.outcome for m in scheduler.drain().values()} == {"measured"}
     assert {job.node for job in cluster.jobs} == {"big", "also-big"}
 
 
@@ -304,11 +304,11 @@ def test_a_gpu_that_falls_off_the_bus_is_no_verdict(
         measure="import os\nassert os.environ['WHICH'] == 'good'\nprint('METRIC loss=1')\n",
         contract='environment = ["WHICH"]\n' + CONTRACT.format(proposer="patches"),
     )
-    crew, said = crew_of(lab, cluster, device="cuda")
-    crew.launch(admit_baseline(crew), "search", 1)
-    (measured,) = crew.land().values()
+    scheduler, said = crew_of(lab, cluster, device="cuda")
+    scheduler.start(admit_baseline(scheduler), "search", 1)
+    (measured,) = scheduler.drain().values()
     assert measured.outcome == "measured" and [job.node for job in cluster.jobs] == ["bad", "good"]
-    assert len(crew.ledger.trials(0)) == 1
+    assert len(scheduler.ledger.trials(0)) == 1
     assert len(said) == 1 and "accelerator is none, not NVIDIA H100, since the trial began" in said[0]
 
 
@@ -332,22 +332,22 @@ def test_prepare_runs_once_on_each_node(make_lab: Callable[..., TinyLab], cluste
     done = tmp_path / "prepared"
     lab = make_lab(more="", contract=f'prepare = "sh -c \'sleep 0.3; echo $NIGHTLAB_CACHE >> {done}\'"\n'
                    + CONTRACT.format(proposer="patches"))  # fmt: skip
-    crew, _ = crew_of(lab, cluster, slots=6)
-    crew.launch(admit_baseline(crew), "search", 1)
+    scheduler, _ = crew_of(lab, cluster, slots=6)
+    scheduler.start(admit_baseline(scheduler), "search", 1)
     for seed in range(2, 7):
-        crew.launch(0, "search", seed)
-    assert {m.outcome for m in crew.land().values()} == {"measured"}
+        scheduler.start(0, "search", seed)
+    assert {m.outcome for m in scheduler.drain().values()} == {"measured"}
     assert sorted(done.read_text().split()) == [str(cluster.folder / name) for name in ("one", "two")]
 
 
 def test_where_no_node_can_prepare_the_session_says_so(make_lab: Callable[..., TinyLab], cluster: Processes) -> None:
     cluster.add("one")
     lab = make_lab(contract='prepare = "false"\n' + CONTRACT.format(proposer="patches"))
-    crew, said = crew_of(lab, cluster)
+    scheduler, said = crew_of(lab, cluster)
     with pytest.raises(NightlabError, match=r"no node .* can take a trial: .*prepare command failed.*: false"):
-        night(crew)
+        night(scheduler)
     assert "prepare" in said[0]
-    assert crew.ledger.experiment(0).verdict is None
+    assert scheduler.ledger.experiment(0).verdict is None
 
 
 def test_what_travels_is_the_labs_files_and_nothing_of_their_history(
@@ -381,9 +381,9 @@ def test_a_lab_inside_a_repository_travels_too(make_lab: Callable[..., TinyLab],
     lab.git("add", "-A", "..")
     lab.commit()
     lab.idea("1", BETTER)
-    crew, _ = crew_of(lab, cluster)
-    night(crew, experiments=1)
-    assert crew.ledger.experiment(1).kept
+    scheduler, _ = crew_of(lab, cluster)
+    night(scheduler, experiments=1)
+    assert scheduler.ledger.experiment(1).kept
 
 
 PLATFORMS = st.builds(
@@ -420,14 +420,14 @@ def test_a_machine_compares_with_itself_and_with_more_of_the_same_accelerators()
     ("on", "module", "mend"), [("local-ray", "ray", "nightlab[ray]"), ("slurm", "submitit", "nightlab[slurm]")]
 )
 def test_a_cluster_whose_software_is_not_there(
-    on: str, module: str, mend: str, make_lab: Callable[..., TinyLab], nightlab: Any, tmp_path: Path
+    on: str, module: str, hint: str, make_lab: Callable[..., TinyLab], nightlab: Any, tmp_path: Path
 ) -> None:
     broken = tmp_path / "broken"
     broken.mkdir()
     (broken / f"{module}.py").write_text(f"raise ImportError('no {module}')\n")
     path = f"{broken}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
     done = nightlab("run", "--on", on, "--slots", "2", cwd=make_lab(), PYTHONPATH=path)
-    assert done.code == 1 and "is not installed" in done.err and mend in done.err
+    assert done.code == 1 and "is not installed" in done.err and hint in done.err
 
 
 def test_a_cluster_that_is_none(make_lab: Callable[..., TinyLab], nightlab: Any) -> None:

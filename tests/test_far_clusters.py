@@ -14,12 +14,12 @@ import psutil
 import pytest
 from conftest import TinyLab, living, wait
 
-from nightlab.core.config import Stop
-from nightlab.core.observer import View
+from nightlab.core.config import StopRules
+from nightlab.core.observer import Observer
 from nightlab.core.types import NightlabError
 from nightlab.engines.remote import Cluster, common
-from nightlab.loop.loop import Night
-from nightlab.loop.scheduler import Crew, Interrupted
+from nightlab.loop.loop import ExperimentLoop
+from nightlab.loop.scheduler import Interrupted, Scheduler
 from nightlab.session.create import on_cluster
 
 # Before Ray is imported: or it would look for a cluster on the loopback at this machine's other address.
@@ -27,10 +27,10 @@ os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
 BETTER = "A = 1.0  # [0.25..8 log]\nB = 8  # [1..16]\n"
 
 
-def crew_on(lab: TinyLab, cluster: Cluster, slots: int = 2) -> Crew:
+def crew_on(lab: TinyLab, cluster: Cluster, slots: int = 2) -> Scheduler:
     nodes = cluster.look("cpu")
     session = lab.session(elsewhere=common(nodes))
-    return Crew(session, View(), slots, on_cluster(session, cluster, nodes, (), print))
+    return Scheduler(session, Observer(), slots, on_cluster(session, cluster, nodes, (), print))
 
 
 def waiting_lab(make_lab: Callable[..., TinyLab], data: Path) -> TinyLab:
@@ -40,8 +40,8 @@ def waiting_lab(make_lab: Callable[..., TinyLab], data: Path) -> TinyLab:
     return make_lab(measure=waits, more=f'[data]\nopen = ["{data}"]\n')
 
 
-def admit_baseline(crew: Crew) -> int:
-    candidates = Night(crew.session, Stop(), crew).candidates
+def admit_baseline(scheduler: Scheduler) -> int:
+    candidates = ExperimentLoop(scheduler.session, StopRules(), scheduler).candidates
     return candidates.making.admit(candidates.making.baseline())
 
 
@@ -62,10 +62,10 @@ def slurm(tmp_path: Path, monkeypatch: Any) -> Any:
 def test_a_session_in_jobs(make_lab: Callable[..., TinyLab], slurm: Any, tmp_path: Path) -> None:
     lab = make_lab()
     lab.idea("1", BETTER)
-    crew = crew_on(lab, slurm)
-    Night(crew.session, Stop(experiments=1), crew).run()
-    assert crew.ledger.experiment(1).kept
-    assert "METRIC loss=2.5" in crew.session.box.log("0001-search-s1-1")
+    scheduler = crew_on(lab, slurm)
+    ExperimentLoop(scheduler.session, StopRules(experiments=1), scheduler).run()
+    assert scheduler.ledger.experiment(1).kept
+    assert "METRIC loss=2.5" in scheduler.session.box.log("0001-search-s1-1")
     assert not list(slurm.folder.glob("*.phase"))
 
 
@@ -73,19 +73,19 @@ def test_a_job_that_is_killed_is_lost_and_a_cancelled_one_leaves_nothing(
     make_lab: Callable[..., TinyLab], slurm: Any, tmp_path: Path
 ) -> None:
     cache = tmp_path / "cache"
-    crew = crew_on(waiting_lab(make_lab, tmp_path / "data"), slurm)
-    trial = crew.launch(admit_baseline(crew), "search", 1)
+    scheduler = crew_on(waiting_lab(make_lab, tmp_path / "data"), slurm)
+    trial = scheduler.start(admit_baseline(scheduler), "search", 1)
     wait(lambda: at_work(cache))
     for process in workers(slurm.folder):
         os.kill(process, 9)
-    assert crew.land()[trial.id].outcome == "lost"
+    assert scheduler.drain()[trial.id].outcome == "lost"
     wait(lambda: not living(cache))
-    crew.launch(0, "search", 1)
+    scheduler.start(0, "search", 1)
     wait(lambda: at_work(cache))
-    crew.asked_to_stop = 2
+    scheduler.asked_to_stop = 2
     with pytest.raises(Interrupted):
-        crew.land()
-    outcomes = [m.outcome for _, m in crew.ledger.trials(0) if m]
+        scheduler.drain()
+    outcomes = [m.outcome for _, m in scheduler.ledger.trials(0) if m]
     assert outcomes == ["lost", "interrupted"] and not living(cache)
 
 
@@ -142,7 +142,7 @@ def test_a_full_object_store_is_named(monkeypatch: Any) -> None:
     monkeypatch.setattr(ray, "put", full)
     with pytest.raises(NightlabError, match="the cluster has no room left in its object store") as told:
         cluster._put(b"bundle")
-    assert "--object-store-memory" in told.value.mend
+    assert "--object-store-memory" in told.value.hint
 
 
 def test_what_ray_says_of_a_task_that_failed() -> None:
@@ -211,38 +211,38 @@ def test_a_night_on_ray_survives_its_nodes(make_lab: Callable[..., TinyLab], ray
 
     cache, data = tmp_path / "cache", tmp_path / "data"
     cluster = RayCluster(ray_nodes.address)
-    crew = crew_on(waiting_lab(make_lab, data), cluster)
-    assert crew.engine.room == 2  # type: ignore[attr-defined]
-    trial = crew.launch(admit_baseline(crew), "search", 1)
+    scheduler = crew_on(waiting_lab(make_lab, data), cluster)
+    assert scheduler.engine.room == 2  # type: ignore[attr-defined]
+    trial = scheduler.start(admit_baseline(scheduler), "search", 1)
     wait(lambda: at_work(cache))
     node = next(n for n in ray_nodes.worker_nodes if runs_a_trial(n))
     ray_nodes.remove_node(node, allow_graceful=False)
-    lost = crew.land()[trial.id]
+    lost = scheduler.drain()[trial.id]
     assert lost.outcome == "lost" and "died" in lost.detail
     wait(lambda: not living(cache))
     (data / "go").touch()
-    trial = crew.launch(0, "search", 1)
-    assert crew.land()[trial.id].measured and trial.attempt == 2
-    assert crew.contestant(crew.ledger.experiment(0)).runs[1].metric == 4
+    trial = scheduler.start(0, "search", 1)
+    assert scheduler.drain()[trial.id].measured and trial.attempt == 2
+    assert scheduler.contestant(scheduler.ledger.experiment(0)).runs[1].metric == 4
     (data / "go").unlink()
     ray_nodes.add_node(num_cpus=1, node_ip_address=LOOPBACK)
-    crew.launch(0, "search", 2)
+    scheduler.start(0, "search", 2)
     wait(lambda: at_work(cache))
-    crew.asked_to_stop = 2
+    scheduler.asked_to_stop = 2
     with pytest.raises(Interrupted):
-        crew.land()
+        scheduler.drain()
     assert not living(cache) and not list(cache.glob("nightlab/far/*/runs/*/*/result.json"))
-    crew.asked_to_stop = 0
+    scheduler.asked_to_stop = 0
     (data / "go").touch()
     for node in list(ray_nodes.worker_nodes):
         ray_nodes.remove_node(node, allow_graceful=False)
-    engine: Any = crew.engine
-    trial = crew.launch(0, "search", 3)
-    wait(lambda: [*crew.finished()] == [] and engine.waits)
-    assert crew.flying[trial.id].phase()[0] == "waiting"
+    engine: Any = scheduler.engine
+    trial = scheduler.start(0, "search", 3)
+    wait(lambda: [*scheduler.finished()] == [] and engine.waits)
+    assert scheduler.running[trial.id].phase()[0] == "waiting"
     ray_nodes.add_node(num_cpus=1, node_ip_address=LOOPBACK)
-    assert crew.land()[trial.id].measured and not engine.waits
-    (told,) = crew.ledger.notes("cluster")
+    assert scheduler.drain()[trial.id].measured and not engine.waits
+    (told,) = scheduler.ledger.notes("cluster")
     assert told["why"] == "no node of the cluster is there that could take one"
 
 

@@ -15,9 +15,9 @@ from nightlab.analysis.fitness import (
     REFERENCE,
     SAFE,
     SEASON,
-    Evaluated,
     Fitness,
-    Reference,
+    GeneResult,
+    SeasonMedians,
     diversity,
     fitness,
     medians,
@@ -33,10 +33,10 @@ gains = some.floats(-1e6, 1e6)
 
 
 @some.composite
-def genes(draw: some.DrawFn) -> Evaluated:
+def genes(draw: some.DrawFn) -> GeneResult:
     found = tuple(draw(some.lists(gains, max_size=8)))
     settings = draw(some.integers(0, 20))
-    return Evaluated(
+    return GeneResult(
         runs=len(found) + draw(some.integers(0, 5)),
         gains=found,
         settings=settings,
@@ -46,13 +46,13 @@ def genes(draw: some.DrawFn) -> Evaluated:
     )
 
 
-references = some.builds(Reference, latency=some.floats(1e-6, 1e9), cost=some.floats(1e-6, 1e9))
-GOOD = Evaluated(runs=4, gains=(0.9, 1.0, 1.1), settings=4, gained=3, latency=2.0, cost=50.0)
-MIDDLE = Reference(latency=2.0, cost=50.0)
+references = some.builds(SeasonMedians, latency=some.floats(1e-6, 1e9), cost=some.floats(1e-6, 1e9))
+GOOD = GeneResult(runs=4, gains=(0.9, 1.0, 1.1), settings=4, gained=3, latency=2.0, cost=50.0)
+MIDDLE = SeasonMedians(latency=2.0, cost=50.0)
 
 
 @given(genes(), references)
-def test_it_stays_in_its_range(gene: Evaluated, reference: Reference) -> None:
+def test_it_stays_in_its_range(gene: GeneResult, reference: SeasonMedians) -> None:
     found = fitness(gene, reference)
     assert 0 <= found.value <= HIGHEST + 1e-12
     terms = (found.success, found.utilisation, found.robustness, found.latency, found.cost)
@@ -60,7 +60,7 @@ def test_it_stays_in_its_range(gene: Evaluated, reference: Reference) -> None:
 
 
 @given(genes(), references, some.floats(0, 1e9))
-def test_it_never_rises_with_latency_or_cost(gene: Evaluated, reference: Reference, more: float) -> None:
+def test_it_never_rises_with_latency_or_cost(gene: GeneResult, reference: SeasonMedians, more: float) -> None:
     """The published code divided by scores that were already inverted, so that it rose."""
     before = fitness(gene, reference).value
     assert fitness(replace(gene, latency=gene.latency + more), reference).value <= before
@@ -69,7 +69,7 @@ def test_it_never_rises_with_latency_or_cost(gene: Evaluated, reference: Referen
 
 @given(some.floats(0.1, 1e4), some.floats(1.1, 100))
 def test_it_falls_with_latency_and_cost(amount: float, times: float) -> None:
-    reference = Reference(10.0, 10.0)
+    reference = SeasonMedians(10.0, 10.0)
     slow = fitness(replace(GOOD, latency=amount * times), reference).value
     dear = fitness(replace(GOOD, cost=amount * times), reference).value
     assert slow < fitness(replace(GOOD, latency=amount), reference).value
@@ -82,7 +82,7 @@ def test_slow_genes_do_not_tie_at_a_cap() -> None:
 
 
 @given(genes(), references)
-def test_it_rises_with_success_and_use(gene: Evaluated, reference: Reference) -> None:
+def test_it_rises_with_success_and_use(gene: GeneResult, reference: SeasonMedians) -> None:
     now = fitness(gene, reference).value
     assert fitness(replace(gene, runs=gene.runs + 1), reference).value <= now  # one more that failed
     if gene.gained < gene.settings:
@@ -109,7 +109,7 @@ def test_what_was_not_measured_is_called_an_estimate() -> None:
     assert fitness(GOOD, MIDDLE).estimated == ()
     assert fitness(replace(GOOD, gains=(1.0,), settings=1, gained=1), MIDDLE).estimated == ("utilisation", "robustness")
     assert fitness(replace(GOOD, gains=(1.0,)), MIDDLE).robustness == 0
-    assert fitness(Evaluated(3, (), 0, 0, 0.0, 0.0), MIDDLE).value == 0
+    assert fitness(GeneResult(3, (), 0, 0, 0.0, 0.0), MIDDLE).value == 0
 
 
 def test_the_published_threshold_can_not_be_used() -> None:
@@ -122,7 +122,7 @@ def test_the_published_threshold_can_not_be_used() -> None:
 
 
 @given(some.lists(genes(), max_size=9))
-def test_the_middle_gene_has_a_half_twice(found: list[Evaluated]) -> None:
+def test_the_middle_gene_has_a_half_twice(found: list[GeneResult]) -> None:
     reference = medians(found)
     ran = sorted((gene for gene in found if gene.gains), key=lambda gene: gene.latency)
     if len(ran) % 2 and reference.latency > 0:

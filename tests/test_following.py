@@ -10,14 +10,14 @@ from dataclasses import replace
 import pytest
 from conftest import TinyLab
 
-from nightlab.core.config import Stop
-from nightlab.core.observer import View
+from nightlab.core.config import StopRules
+from nightlab.core.observer import Observer
 from nightlab.core.types import Evidence, PairedGain
-from nightlab.loop.loop import Night
-from nightlab.loop.scheduler import Crew
-from nightlab.storage.ledger import LEDGER, give_order
+from nightlab.loop.loop import ExperimentLoop
+from nightlab.loop.scheduler import Scheduler
+from nightlab.storage.ledger import LEDGER, write_order
 from nightlab.ui.monitor import Follower
-from nightlab.ui.snapshot import Picture, as_json
+from nightlab.ui.snapshot import SessionSnapshot, as_json
 
 IDEAS = {
     "1": ("A = 2.0  # [0.25..8 log]\nB = 8  # [1..16]\n", "less of A"),
@@ -29,7 +29,7 @@ IDEAS = {
 OF_THE_MOMENT = {"duty": None, "duty_hour": None, "rate": None, "rules": (), "alive": False, "free_mb": 0.0}
 
 
-def settled(picture: Picture) -> Picture:
+def settled(picture: SessionSnapshot) -> SessionSnapshot:
     return replace(picture, **OF_THE_MOMENT)  # type: ignore[arg-type]
 
 
@@ -43,12 +43,12 @@ def lab(make_lab: Callable[..., TinyLab]) -> TinyLab:
 
 def test_following_step_by_step_ends_where_a_fresh_look_does(lab: TinyLab) -> None:
     session = lab.session()
-    Night(session, Stop(experiments=1), Crew(session, View())).run()
+    ExperimentLoop(session, StopRules(experiments=1), Scheduler(session, Observer())).run()
     follower, again = Follower(session.folder), lab.folder / "copy.db"
     follower.look()
     shutil.copy(session.folder / LEDGER, again)
 
-    class Looking(View):
+    class Looking(Observer):
         """Looks after everything that happens."""
 
         def tick(self, *args: object) -> None:
@@ -57,9 +57,9 @@ def test_following_step_by_step_ends_where_a_fresh_look_does(lab: TinyLab) -> No
         def judged(self, *args: object) -> None:
             assert settled(follower.look()) == settled(Follower(session.folder).look())
 
-    give_order(session.folder, "pin 1")
-    give_order(session.folder, "skip 77")
-    Night(session, Stop(experiments=4, hours=1), Crew(session, Looking())).run()
+    write_order(session.folder, "pin 1")
+    write_order(session.folder, "skip 77")
+    ExperimentLoop(session, StopRules(experiments=4, hours=1), Scheduler(session, Looking())).run()
     gain = PairedGain(1.0, 0.5, 1.5, 0.95, 4)
     session.ledger.show(session.champion().number, Evidence("confirmed", 0, (1001,), gain))
     session.ledger.note("refused", {"proposer": "p", "source": "", "hypothesis": "", "reason": "no",

@@ -19,7 +19,7 @@ from test_commons_exchange import body, values
 
 from nightlab.commons import gossip
 from nightlab.commons.exchange import Commons
-from nightlab.commons.gossip import Asked, Came, Gossip, Heads, Told, Wants
+from nightlab.commons.gossip import BundleReceived, DigestRequest, Gossip, Heads, PeerDigest, Wants
 from nightlab.commons.record import author_of
 from nightlab.storage.git.record_chains import PLACE, Change
 
@@ -32,7 +32,7 @@ class Wire:
         self.boxes: dict[str, list[Any]] = {}
         self.asked = 0
 
-    def send(self, to: str, message: Told | Asked | Came) -> None:
+    def send(self, to: str, message: PeerDigest | DigestRequest | BundleReceived) -> None:
         if self.draw.random() >= self.lost:
             self.boxes[to].append(message)
 
@@ -48,13 +48,13 @@ class End:
     def announce(self, heads: Heads) -> None:
         for other in self.wire.boxes:
             if other != self.name:
-                self.wire.send(other, Told(self.name, heads))
+                self.wire.send(other, PeerDigest(self.name, heads))
 
     def ask(self, peer: str, wants: Wants) -> None:
         self.wire.asked += 1
-        self.wire.send(peer, Asked(wants, lambda bundle: self.wire.send(self.name, Came(bundle))))
+        self.wire.send(peer, DigestRequest(wants, lambda bundle: self.wire.send(self.name, BundleReceived(bundle))))
 
-    def messages(self) -> Iterator[Told | Asked | Came]:
+    def messages(self) -> Iterator[PeerDigest | DigestRequest | BundleReceived]:
         came, self.wire.boxes[self.name] = self.wire.boxes[self.name], []
         yield from came
 
@@ -110,7 +110,7 @@ def test_one_question_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     for _ in range(3):
         one.turn()
         two.turn()
-        wire.boxes["three"] = [message for message in wire.boxes["three"] if isinstance(message, Told)]
+        wire.boxes["three"] = [message for message in wire.boxes["three"] if isinstance(message, PeerDigest)]
         three.turn()
     assert wire.asked == asked + 1, "though two peers have it, and no answer comes"
     monkeypatch.setattr(gossip, "PATIENCE", 0.0)
@@ -128,11 +128,11 @@ def test_a_peer_that_lies_is_counted_and_not_asked_again(tmp_path: Path) -> None
     liar.chains.pack(tmp_path / "a lie")
 
     def told() -> None:
-        wire.boxes["two"].append(Told("liar", {author: false}))
+        wire.boxes["two"].append(PeerDigest("liar", {author: false}))
         two.turn()
 
     told()
-    (asked,) = [message for message in wire.boxes["liar"] if isinstance(message, Asked)]
+    (asked,) = [message for message in wire.boxes["liar"] if isinstance(message, DigestRequest)]
     asked.answer((tmp_path / "a lie").read_bytes())
     assert two.turn().rejected == {"wrong schema": 1}
     assert values(two.commons) == [1.0], "what was as it must be is kept"
@@ -147,7 +147,7 @@ def test_a_bundle_that_is_none_changes_nothing(tmp_path: Path, bundle: bytes) ->
     wire = Wire()
     one = wire.peer(tmp_path / "one")
     one.commons.publish(key(1), [body(1.0)])
-    wire.boxes["one"] = [Came(bundle)]
+    wire.boxes["one"] = [BundleReceived(bundle)]
     assert one.turn().records == 0 and values(one.commons) == [1.0]
     assert not list((tmp_path / "one").glob("*.bundle"))
 

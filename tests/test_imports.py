@@ -17,7 +17,7 @@ from nightlab.core.types import NightlabError
 from nightlab.integrations import foreign
 from nightlab.integrations.foreign import read
 from nightlab.integrations.imports import bring_in
-from nightlab.session.create import begin
+from nightlab.session.create import start_session
 from nightlab.session.session import open_session
 from nightlab.storage.git import Repo
 
@@ -116,7 +116,7 @@ def test_bad_lines_of_a_log_are_named() -> None:
 def test_what_is_no_log_is_refused(raw: bytes) -> None:
     with pytest.raises(NightlabError) as refusal:
         read(raw, "some.file")
-    assert "some.file" in str(refusal.value) and refusal.value.mend
+    assert "some.file" in str(refusal.value) and refusal.value.hint
 
 
 def test_a_huge_file_is_refused(monkeypatch: Any) -> None:
@@ -196,7 +196,7 @@ def test_nothing_in_it_looks_measured_or_confirmed(imported: Path) -> None:
 def test_what_needs_a_lab_is_refused(command: list[str], imported: Path, nightlab: Any) -> None:
     done = nightlab(*command, cwd=imported)
     assert done.code == 1 and ("imported" in done.err or "no layout" in done.err), done.err
-    assert "mend:" in done.err
+    assert "hint:" in done.err
 
 
 def test_a_night_of_a_repository(make_lab: Any, tmp_path: Path) -> None:
@@ -224,7 +224,7 @@ def test_a_night_of_a_repository(make_lab: Any, tmp_path: Path) -> None:
     assert session.ledger.experiment(1).proposed_at > 1e9, "when its commit was made"
     assert Repo(lab.folder).resolve("refs/nightlab/mar8/000002") == worse, "git would forget it"
     session.close()
-    mine, said = begin(lab.folder, None, None, ["all"])
+    mine, said = start_session(lab.folder, None, None, ["all"])
     assert mine.tag != "mar8" and not said, "a new session begins beside it"
     mine.close()
 

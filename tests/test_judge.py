@@ -14,16 +14,16 @@ from hypothesis import strategies as st
 
 from nightlab.core.types import SEED, Measurement, Metric, NightlabError, Verdict, average
 from nightlab.judge import (
-    Again,
     Contestant,
+    HeldOutCheck,
     Judge,
-    Look,
+    NeedsTrial,
     Noise,
     Rule,
     change_of_noise,
     e_value,
+    held_out_check,
     level_of_look,
-    look,
     make_rule,
     noisier,
     paired_gain,
@@ -64,7 +64,7 @@ def judge(name: str = "greedy", metric: Metric = LESS, **limits: str | float) ->
     return Judge(metric, limits, make_rule(name))
 
 
-def verdict(decision: Verdict | Again) -> Verdict:
+def verdict(decision: Verdict | NeedsTrial) -> Verdict:
     assert isinstance(decision, Verdict), decision
     return decision
 
@@ -123,15 +123,15 @@ def test_minimise_and_maximise_mirror_each_other(
 def test_seeds_are_names_and_only_their_order_counts(
     name: str, values: list[tuple[float, float]], sigma: float, factor: int, shift: int
 ) -> None:
-    def decide(seeds: Sequence[int]) -> Verdict | Again:
+    def decide(seeds: Sequence[int]) -> Verdict | NeedsTrial:
         champion = Contestant({s: run(before) for s, (before, _) in zip(seeds, values, strict=True)}, 10, values[0][0])
         candidate = Contestant({s: run(after) for s, (_, after) in zip(seeds, values, strict=True)}, 9)
         return judge(name).judge(champion, candidate, Noise(sigma, 5))
 
     one = decide(range(1, len(values) + 1))
     two = decide([factor * seed + shift for seed in range(1, len(values) + 1)])
-    if isinstance(one, Again):
-        assert isinstance(two, Again) and one.who == two.who
+    if isinstance(one, NeedsTrial):
+        assert isinstance(two, NeedsTrial) and one.who == two.who
     else:
         assert one == two
 
@@ -171,7 +171,7 @@ def test_no_numbers_crash_what_is_said_of_noise(
     change = change_of_noise(groups)
     assert change is None or all(0 <= spread < math.inf for spread in change)
     assert not any(noisier(group, noise) for group in groups if len(group) < 2)
-    seen = look(one, two, noise.sigma, "seed")
+    seen = held_out_check(one, two, noise.sigma, "seed")
     assert not seen.parted or (seen.gap is not None and not math.isnan(seen.gap))
     for group in groups:
         if len(group) > 1:
@@ -221,7 +221,7 @@ def test_every_outcome_without_a_number_has_its_verdict(
 def test_the_baseline_is_kept_and_its_bar_is_the_mean_of_its_runs(name: str, runs: int) -> None:
     judging, values = judge(name, peak_memory_mb=1), [5.0, 7.0, 12.0][:runs]
     for missing in range(runs):
-        assert judging.judge(None, contestant(*values[:missing]), SILENT) == Again(
+        assert judging.judge(None, contestant(*values[:missing]), SILENT) == NeedsTrial(
             "candidate", SEED + missing, "the first bar should not be one run's luck"
         )
     found = verdict(judging.judge(None, contestant(*values), SILENT))
@@ -335,14 +335,14 @@ def test_a_greedy_search_ends_at_the_best_it_saw(values: list[float]) -> None:
 
 def shrunk(
     values: Sequence[float], sigma: float, bar: float = 10.0, metric: Metric = LESS, lines: int = 10
-) -> Verdict | Again:
+) -> Verdict | NeedsTrial:
     return Judge(metric, {}, Shrunk()).judge(
         contestant(bar, bar=bar), contestant(*values, lines=lines), Noise(sigma, 5)
     )
 
 
 def test_a_win_within_the_noise_is_measured_once_more_on_a_fresh_seed() -> None:
-    assert shrunk([9.1], 1.0) == Again("candidate", 2, "0.900000 better, 0.9 sigma: it may be luck")
+    assert shrunk([9.1], 1.0) == NeedsTrial("candidate", 2, "0.900000 better, 0.9 sigma: it may be luck")
     assert verdict(shrunk([9.0], 1.0)).reason == "improved"
     assert verdict(shrunk([9.1, 9.1], 1.0)).reason == "improved"  # once, and not a third time
     assert verdict(shrunk([9.1, 12.0], 1.0)).reason == "regressed"
@@ -381,11 +381,11 @@ def test_more_noise_makes_the_bar_no_harder_to_beat_and_keeps_nothing_but_ties(
     if isinstance(wild, Verdict) and wild.reason == "simpler" and isinstance(calm, Verdict):
         assert calm.reason in ("simpler", "regressed") and average(values) >= old
     if isinstance(calm, Verdict) and calm.status == "keep":  # and what was kept in silence is kept or asked for again
-        assert isinstance(wild, Again) or wild.status == "keep"
+        assert isinstance(wild, NeedsTrial) or wild.status == "keep"
 
 
 def test_a_tie_goes_to_the_simpler_program_but_the_bar_stays() -> None:
-    assert isinstance(shrunk([10.2], 1.0, lines=9), Again)
+    assert isinstance(shrunk([10.2], 1.0, lines=9), NeedsTrial)
     found = verdict(shrunk([10.2, 10.3], 1.0, lines=9))
     assert (found.reason, found.bar) == ("simpler", 10.0)
     assert verdict(shrunk([10.2, 10.3], 1.0, lines=10)).reason == "inconclusive"
@@ -494,11 +494,11 @@ def test_strict_keeps_where_the_evidence_reaches_one_in_alpha(gains: list[float]
 def test_strict_asks_for_the_same_seeds_on_both_sides_and_gives_up_in_the_end() -> None:
     noise = Noise(1.0, 9)
     champion = contestant(10.0)
-    assert judge("strict").judge(champion, contestant(9.9, 9.9), noise) == Again(
+    assert judge("strict").judge(champion, contestant(9.9, 9.9), noise) == NeedsTrial(
         "champion", 2, "to be compared on the same seed"
     )
     again = judge("strict").judge(champion, contestant(9.9), noise)
-    assert isinstance(again, Again) and (again.who, again.seed) == ("candidate", 2)
+    assert isinstance(again, NeedsTrial) and (again.who, again.seed) == ("candidate", 2)
     assert settle(judge("strict"), champion, [9.9] * 8, [10.0] * 7, noise).reason == "inconclusive"
     assert settle(judge("strict"), champion, [10.1], (), noise).reason == "regressed"
 
@@ -770,14 +770,14 @@ def test_looking_until_it_shows_confirms_nothing_more_often_than_it_may() -> Non
 
 @given(numbers, numbers, sigmas, st.text())
 def test_the_same_question_has_the_same_answer_for_ever(search: float, held: float, sigma: float, seed: str) -> None:
-    assert look(search, held, sigma, seed) == look(search, held, sigma, seed)
+    assert held_out_check(search, held, sigma, seed) == held_out_check(search, held, sigma, seed)
 
 
 @pytest.mark.parametrize(
     ("gap", "least", "most"), [(-9.0, 0, 0.001), (0.0, 0, 0.03), (2.5, 0.45, 0.55), (5.0, 0.97, 1), (9.0, 0.999, 1)]
 )
 def test_gains_part_where_the_gap_is_more_than_noise(gap: float, least: float, most: float) -> None:
-    answers = [look(1 + 0.1 * gap, 1.0, 0.1, str(seed)) for seed in range(3000)]
+    answers = [held_out_check(1 + 0.1 * gap, 1.0, 0.1, str(seed)) for seed in range(3000)]
     parted = [answer.gap for answer in answers if answer.gap is not None]
     assert len(parted) == sum(answer.parted for answer in answers)
     assert least <= len(parted) / len(answers) <= most
@@ -786,8 +786,8 @@ def test_gains_part_where_the_gap_is_more_than_noise(gap: float, least: float, m
 
 
 def test_without_noise_any_gap_is_one() -> None:
-    assert look(1.0, 1.0, 0.0, "a") == look(1.0, 1.1, 0.0, "a") == Look(False)
-    assert look(1.1, 1.0, 0.0, "a") == Look(True, pytest.approx(0.1))  # type: ignore[arg-type]
+    assert held_out_check(1.0, 1.0, 0.0, "a") == held_out_check(1.0, 1.1, 0.0, "a") == HeldOutCheck(False)
+    assert held_out_check(1.1, 1.0, 0.0, "a") == HeldOutCheck(True, pytest.approx(0.1))  # type: ignore[arg-type]
 
 
 # -- whether it still pays -----------------------------------------------------------------------------

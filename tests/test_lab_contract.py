@@ -60,7 +60,7 @@ def test_every_fault_names_its_key_and_has_a_mend(text: str, names: str) -> None
     assert names in str(error.value)
     assert str(error.value).startswith("lab.toml")
     assert "\n" not in str(error.value)
-    assert error.value.mend
+    assert error.value.hint
 
 
 def test_an_unknown_kind_of_proposer_is_told_which_there_are() -> None:
@@ -151,7 +151,7 @@ def test_an_unknown_layout_is_not_guessed(tmp_path: Any) -> None:
     assert detect(["main.c"], lambda _: "") is None
     with pytest.raises(NightlabError) as error:
         load(tmp_path)
-    assert str(tmp_path) in str(error.value) and "nightlab init" in error.value.mend
+    assert str(tmp_path) in str(error.value) and "nightlab init" in error.value.hint
 
 
 def test_a_lab_toml_goes_before_a_layout(tmp_path: Any) -> None:

@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nightlab.core.types import Budget, Candidate, Measurement, Metric, NightlabError, Trial, Verdict
-from nightlab.storage.ledger import Ledger, find_session, make_state_folder, mend_results, tags, write_results
+from nightlab.storage.ledger import Ledger, find_session, make_state_folder, repair_results, tags, write_results
 from nightlab.storage.ledger.tables import TABLES, rebuild
 from nightlab.storage.ledger.used_sources import HAD
 
@@ -156,7 +156,7 @@ def test_a_reader_writes_nothing_and_sees_a_writer_at_work(tmp_path: Path) -> No
     assert len(reader.experiments()) == 1
     with pytest.raises(NightlabError, match="can't be written") as error:
         reader.propose(candidate(1))
-    assert error.value.mend
+    assert error.value.hint
     with pytest.raises(NightlabError, match="there is no ledger"):
         Ledger(tmp_path / "none.db", read_only=True)
     assert not (tmp_path / "none.db").exists()
@@ -195,7 +195,7 @@ def test_a_newer_format_is_refused_and_left_alone(tmp_path: Path) -> None:
     for read_only in (True, False):
         with pytest.raises(NightlabError, match=r"newer nightlab \(format 99") as error:
             Ledger(path, read_only=read_only)
-        assert "upgrade" in error.value.mend
+        assert "upgrade" in error.value.hint
     assert path.read_bytes() == before
 
 
@@ -206,7 +206,7 @@ def test_a_damaged_file_is_named_and_left_alone(tmp_path: Path) -> None:
     for read_only in (True, False):
         with pytest.raises(NightlabError, match="can't be opened") as error:
             Ledger(path, read_only=read_only)
-        assert str(path) in str(error.value) and "backup" in error.value.mend
+        assert str(path) in str(error.value) and "backup" in error.value.hint
     assert path.read_bytes() == before
 
 
@@ -264,18 +264,18 @@ def a_short_session(path: Path, judged: int) -> Ledger:
 @pytest.mark.parametrize("judged", range(4))
 def test_a_table_that_a_kill_left_is_completed_and_a_whole_one_left_alone(tmp_path: Path, judged: int) -> None:
     ledger, path, metric = a_short_session(tmp_path / "l.db", judged), tmp_path / "results.tsv", Metric("loss")
-    mend_results(path, metric, ledger)
+    repair_results(path, metric, ledger)
     whole = path.read_text()
     assert len(whole.splitlines()) == judged + 1
     before = path.stat()
-    mend_results(path, metric, ledger)
+    repair_results(path, metric, ledger)
     assert path.stat().st_mtime_ns == before.st_mtime_ns and path.stat().st_ino == before.st_ino
     for cut in range(len(whole)):  # wherever the write was torn
         path.write_text(whole[:cut])
-        mend_results(path, metric, ledger)
+        repair_results(path, metric, ledger)
         assert path.read_text() == whole
     path.write_text("another table\n")
-    mend_results(path, metric, ledger)
+    repair_results(path, metric, ledger)
     assert path.read_text() == whole
 
 

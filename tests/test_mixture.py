@@ -12,15 +12,15 @@ from conftest import GENOME, wait
 from test_candidates import SLOW, changed
 
 import nightlab.proposers.backoff
-from nightlab.core.config import Stop
-from nightlab.core.observer import View
-from nightlab.loop.candidate_queue import Candidates
-from nightlab.loop.loop import Night
-from nightlab.loop.scheduler import Crew
+from nightlab.core.config import StopRules
+from nightlab.core.observer import Observer
+from nightlab.loop.candidate_queue import CandidateQueue
+from nightlab.loop.loop import ExperimentLoop
+from nightlab.loop.scheduler import Scheduler
 from nightlab.proposers import Briefing, Mixture, NoProposal, Proposal
-from nightlab.proposers.backoff import Resting
-from nightlab.proposers.crossover import Recombination
-from nightlab.proposers.shares import DOLLAR, FLOOR, Earnings, cost_of
+from nightlab.proposers.backoff import Backoff
+from nightlab.proposers.crossover import Crossover
+from nightlab.proposers.shares import DOLLAR, FLOOR, ProposerCredit, cost_of
 from nightlab.proposers.tuner import Tuner
 
 # -- earnings --------------------------------------------------------------------------------------------
@@ -28,7 +28,7 @@ from nightlab.proposers.tuner import Tuner
 
 def played(rates: dict[str, float], costs: dict[str, float], turns: int = 400) -> dict[str, int]:
     """Who has how many turns, each a keep with its chance and at its cost."""
-    earnings, draw, had = Earnings(rates), random.Random(1), dict.fromkeys(rates, 0)
+    earnings, draw, had = ProposerCredit(rates), random.Random(1), dict.fromkeys(rates, 0)
     for _ in range(turns):
         name = earnings.order()[0]
         had[name] += 1
@@ -45,7 +45,7 @@ def test_who_gains_more_for_its_cost_has_more_turns_and_nobody_none() -> None:
 
 
 def test_what_was_good_once_fades() -> None:
-    earnings = Earnings(["once", "now"])
+    earnings = ProposerCredit(["once", "now"])
     for name, others in (("once", "now"), ("now", "once")):
         for _ in range(200):
             for who, gain in ((name, 1.0), (others, 0.0)):
@@ -55,7 +55,7 @@ def test_what_was_good_once_fades() -> None:
 
 
 def test_before_anything_is_known_all_are_alike_and_strangers_do_not_count() -> None:
-    earnings = Earnings(["a", "b"])
+    earnings = ProposerCredit(["a", "b"])
     assert 20 < sum(earnings.order()[0] == "a" for _ in range(100)) < 80
     earnings.turn("human")
     earnings.add("human", 5.0, 1.0)
@@ -68,13 +68,13 @@ def test_a_session_counts_what_its_proposers_earned_and_again_when_it_resumes(ma
     lab.idea("1", changed(A=2.0)["genome.py"])
     lab.idea("2", changed(A=9.0)["genome.py"])
     session = lab.session()
-    night = Night(session, Stop(), Crew(session, View()))
+    night = ExperimentLoop(session, StopRules(), Scheduler(session, Observer()))
     night.run()
     earnings = night.candidates.earnings
     assert earnings is not None
     account = earnings.accounts["patches"]
     assert account.keeps == 1 and account.gain == pytest.approx(8.0) and account.cost > 0  # from 9 to 1, of the loss
-    again = Candidates(session, View()).earnings
+    again = CandidateQueue(session, Observer()).earnings
     assert again and again.accounts["patches"].gain == pytest.approx(account.gain, rel=0.1)
     assert again.accounts["patches"].cost == pytest.approx(account.cost, rel=0.1)
 
@@ -116,9 +116,9 @@ class Quick:
 
 def test_a_free_slot_does_not_wait_for_a_slow_one(make_lab: Any) -> None:
     session = make_lab(GENOME, SLOW).session()
-    night = Night(session, Stop(experiments=4), Crew(session, View()))
+    night = ExperimentLoop(session, StopRules(experiments=4), Scheduler(session, Observer()))
     slow, quick = Slow(), Quick(9, 8, 7)
-    night.candidates.proposers = Mixture({"slow": (Resting(slow), 1000.0), "quick": (quick, 1.0)}, {})
+    night.candidates.proposers = Mixture({"slow": (Backoff(slow), 1000.0), "quick": (quick, 1.0)}, {})
 
     def let_go() -> None:
         wait(lambda: len(quick.values) == 0)
@@ -135,7 +135,7 @@ def test_a_free_slot_does_not_wait_for_a_slow_one(make_lab: Any) -> None:
 
 def test_a_slow_one_alone_is_waited_for_and_quick_ones_are_not_asked_at_once(make_lab: Any) -> None:
     slow, quick = Slow(), Quick(9)
-    mixture = Mixture({"slow": (Resting(slow), 1000.0), "quick": (quick, 1.0)}, {})
+    mixture = Mixture({"slow": (Backoff(slow), 1000.0), "quick": (quick, 1.0)}, {})
     briefing: Any = None
     assert mixture.quick(briefing) is None and not mixture.slow, "nobody thinks"
     found: list[Proposal | None] = []
@@ -156,7 +156,7 @@ def test_a_turn_that_quick_ones_had_is_not_theirs_again_when_the_slow_one_fails(
             raise NoProposal("no idea")
 
     slow, quick = Fails(), Quick(9, 8)
-    mixture = Mixture({"slow": (Resting(slow), 1000.0), "quick": (quick, 1.0)}, {})
+    mixture = Mixture({"slow": (Backoff(slow), 1000.0), "quick": (quick, 1.0)}, {})
     found: list[Proposal | None] = []
     briefing: Any = None
     thinks = threading.Thread(target=lambda: found.append(mixture.propose(briefing)))
@@ -169,7 +169,7 @@ def test_a_turn_that_quick_ones_had_is_not_theirs_again_when_the_slow_one_fails(
 
 
 @pytest.mark.parametrize("earned", [False, True])
-def test_one_that_always_fails_starves_nobody(earned: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_that_always_fails_starves_nobody(credits: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nightlab.proposers.backoff, "FIRST", 0.0)  # as 15 minutes are when a trial takes an hour
     asked: list[str] = []
 
@@ -187,14 +187,14 @@ def test_one_that_always_fails_starves_nobody(earned: bool, monkeypatch: pytest.
         def stop(self) -> None: ...
 
     names = ("fails", "works", "quick")
-    parts: Any = {name: (Resting(Thinks(name)), 1.0) for name in names[:2]} | {"quick": (Quick(*range(99)), 0.01)}
-    mixture = Mixture(parts, {}, Earnings(names) if earned else None)
+    parts: Any = {name: (Backoff(Thinks(name)), 1.0) for name in names[:2]} | {"quick": (Quick(*range(99)), 0.01)}
+    mixture = Mixture(parts, {}, ProposerCredit(names) if credits else None)
     briefing: Any = None
     for _ in range(40):
         if proposal := mixture.propose(briefing):
             mixture.tell(proposal, None)
     thought = asked.count("works") / len(asked)
-    assert 0.2 < thought < 0.9 if earned else thought == 0.5
+    assert 0.2 < thought < 0.9 if credits else thought == 0.5
     later = Mixture(parts, {"works": 20}, failed={"fails": 20, "quick": 7})
     assert later.had == {"fails": 20, "works": 20, "quick": 0}, "and what fails costs a quick one nothing"
 
@@ -214,7 +214,7 @@ def test_near_misses_are_made_together_best_pairs_first_and_never_twice(make_lab
     }.items():
         lab.idea(name, MORE.replace(old, new), f"idea {name}")
     session = lab.session()
-    night = Night(session, Stop(), Crew(session, View()))
+    night = ExperimentLoop(session, StopRules(), Scheduler(session, Observer()))
     brief = night.candidates._brief
     night.candidates._brief = lambda: replace(brief(), sigma=0.5)  # type: ignore[method-assign]
     night.run()
@@ -222,17 +222,17 @@ def test_near_misses_are_made_together_best_pairs_first_and_never_twice(make_lab
     made = [e.candidate for e in experiments if e.candidate.proposer == "recombine"]
     assert [c.source for c in made] == ["1+2"], "the third is no near miss"
     assert made[0].changes == ("C 1 → 1.1", "D 1 → 1.2") and "idea 1; idea 2" in made[0].hypothesis
-    again = Recombination(session.repo, session.ledger.sources())
+    again = Crossover(session.repo, session.ledger.sources())
     assert again.propose(brief()) is None, "it is written down which pairs had their turn"
 
 
 def test_before_the_baseline_is_measured_there_are_no_near_misses(make_lab: Any) -> None:
     session = make_lab(MORE, SUM).session()
-    candidates = Night(session, Stop(), Crew(session, View())).candidates
+    candidates = ExperimentLoop(session, StopRules(), Scheduler(session, Observer())).candidates
     candidates.making.admit(candidates.making.baseline())
     briefing = candidates._brief()
     assert briefing.champion.number == 0 and briefing.champion.verdict is None
-    assert Recombination(session.repo, set()).propose(briefing) is None
+    assert Crossover(session.repo, set()).propose(briefing) is None
     assert Tuner().propose(briefing) is not None, "which needs no number to move a constant"
 
 
@@ -245,9 +245,9 @@ def test_a_miss_of_an_earlier_champion_is_made_on_this_one(make_lab: Any) -> Non
     }.items():
         lab.idea(name, MORE.replace(old, new), f"idea {name}")
     _, session = lab.run(experiments=2)
-    night = Night(session, Stop(), Crew(session, View()))
+    night = ExperimentLoop(session, StopRules(), Scheduler(session, Observer()))
     briefing = replace(night.candidates._brief(), sigma=0.5)
-    recombination = Recombination(session.repo, set())
+    recombination = Crossover(session.repo, set())
     proposal = recombination.propose(briefing)
     assert proposal and proposal.source == "1+2"
     assert proposal.files["genome.py"] == MORE.replace("C = 1.0", "C = 1.1").replace("A = 4.0", "A = 2.0")

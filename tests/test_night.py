@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from conftest import TinyLab, wait
 
-from nightlab.core.config import Stop
-from nightlab.core.observer import Flight, View
+from nightlab.core.config import StopRules
+from nightlab.core.observer import Flight, Observer
 from nightlab.core.types import NightlabError
-from nightlab.loop.loop import Night
-from nightlab.loop.scheduler import Crew
+from nightlab.loop.loop import ExperimentLoop
+from nightlab.loop.scheduler import Scheduler
 from nightlab.storage.ledger import Ledger
 
 GENOME = """\
@@ -148,7 +148,7 @@ def test_a_baseline_that_fails_ends_the_session_with_its_reason(make_lab: Any) -
     lab = make_lab("A = 1\nB = 1 / 0\n")
     with pytest.raises(NightlabError, match="baseline can't be measured: crashed: ZeroDivisionError") as error:
         lab.run()
-    log = next(word.rstrip(",") for word in error.value.mend.split() if word.startswith("/"))
+    log = next(word.rstrip(",") for word in error.value.hint.split() if word.startswith("/"))
     assert "ZeroDivisionError" in Path(log).read_text()
 
 
@@ -184,7 +184,7 @@ def test_a_session_goes_on_where_it_was(make_lab: Any) -> None:
     assert [len(session.ledger.trials(n)) for n in range(4)] == [1, 1, 1, 1]
 
 
-class Counting(View):
+class Counting(Observer):
     def __init__(self) -> None:
         self.flights: list[set[str]] = []
 
@@ -196,9 +196,9 @@ def test_two_slots_fly_at_once(make_lab: Any) -> None:
     lab = make_lab(GENOME)
     ideas(lab, *["import time; time.sleep(0.5)"] * 3, "A = 2.0")
     session, view = lab.session(), Counting()
-    Night(session, Stop(experiments=4), Crew(session, view, 2)).run()
-    assert max(len(flying) for flying in view.flights) == 2
-    assert not any("0000-search-s1-1" in flying and len(flying) > 1 for flying in view.flights), "baseline first"
+    ExperimentLoop(session, StopRules(experiments=4), Scheduler(session, view, 2)).run()
+    assert max(len(running) for running in view.flights) == 2
+    assert not any("0000-search-s1-1" in running and len(running) > 1 for running in view.flights), "baseline first"
     assert [r[0] for r in rows(session)] == [0, 1, 2, 3, 4]
     assert all(len(session.ledger.trials(n)) == 1 for n in range(5))
     assert session.champion().number == 4 == session.ledger.next_number() - 1
@@ -319,7 +319,7 @@ def test_try_measures_your_edit_and_leaves_it_where_it_is(make_lab: Any, nightla
 
     lab.write("genome.py", changed("A = 4.0", "A = 3.0"))
     conflict = nightlab("try", cwd=lab)
-    assert conflict.code == 1 and "does not apply" in conflict.err and "mend:" in conflict.err
+    assert conflict.code == 1 and "does not apply" in conflict.err and "hint:" in conflict.err
 
 
 def test_try_after_the_baseline_was_cut_short(make_lab: Any, start_nightlab: Any, nightlab: Any) -> None:

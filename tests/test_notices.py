@@ -15,19 +15,19 @@ from typing import Any
 import pytest
 from conftest import TinyLab, living, wait
 
-from nightlab.core.config import Notify, Stop, parse
-from nightlab.core.observer import View
+from nightlab.core.config import NotifyConfig, StopRules, parse
+from nightlab.core.observer import Observer
 from nightlab.core.types import NightlabError
 from nightlab.loop import notifications
-from nightlab.loop.loop import Night
-from nightlab.loop.notifications import Notices, ways
-from nightlab.loop.scheduler import Crew
+from nightlab.loop.loop import ExperimentLoop
+from nightlab.loop.notifications import Notifications, ways
+from nightlab.loop.scheduler import Scheduler
 from nightlab.session.session import open_session
 
 EVIL = "closer \x1b[31mred\x1b[0m \u202eback $(touch /tmp/x) `id` " + "long " * 500
 
 
-class Said(View):
+class TimedMessage(Observer):
     def __init__(self) -> None:
         self.words: list[str] = []
 
@@ -67,10 +67,10 @@ def listener() -> Iterator[Any]:
     server.server_close()
 
 
-def night(lab: TinyLab, view: View | None = None, **stop: Any) -> None:
+def night(lab: TinyLab, view: Observer | None = None, **stop: Any) -> None:
     session = lab.session()
     try:
-        Night(session, Stop(**stop), Crew(session, view or View())).run()
+        ExperimentLoop(session, StopRules(**stop), Scheduler(session, view or Observer())).run()
     finally:
         session.close()
 
@@ -110,7 +110,7 @@ def test_only_what_is_asked_for_is_told_and_the_environment_has_its_say(
 def test_a_dead_listener_is_noted_once(make_lab: Any) -> None:
     lab = make_lab(more='\n[notify]\nwebhook = "http://127.0.0.1:9/secret"\nstall = 1\n')
     ideas(lab)
-    said = Said()
+    said = TimedMessage()
     night(lab, said)
     faults = [words for words in said.words if "nobody was told" in words]
     assert len(faults) == 1 and "can't be reached" in faults[0] and "secret" not in faults[0]
@@ -123,7 +123,7 @@ def test_a_slow_listener_holds_up_nothing(make_lab: Any, listener: Any, monkeypa
     listener.pace = 600
     lab = make_lab(more=f'\n[notify]\nwebhook = "{listener.url}"\n')
     ideas(lab)
-    said = Said()
+    said = TimedMessage()
     night(lab, said)
     assert any("nobody was told by webhook" in words for words in said.words)
     told = [told["event"] for _, told in listener.got]
@@ -136,7 +136,7 @@ def test_a_notice_that_takes_too_long_is_ended(make_lab: Any, listener: Any, mon
     listener.pace = 600
     lab = make_lab(more=f'\n[notify]\nwebhook = "{listener.url}"\non = ["stop"]\n')
     ideas(lab)
-    said = Said()
+    said = TimedMessage()
     night(lab, said)
     assert any("took longer" in words for words in said.words)
 
@@ -145,7 +145,7 @@ def test_a_notice_that_takes_too_long_is_ended(make_lab: Any, listener: Any, mon
 def test_an_answer_that_is_no_yes_is_a_fault(status: int, make_lab: Any, listener: Any) -> None:
     listener.status = status
     lab = make_lab(more=f'\n[notify]\nwebhook = "{listener.url}"\non = ["stop"]\n')
-    said = Said()
+    said = TimedMessage()
     night(lab, said)
     assert any(f"it answers {status}" in words for words in said.words)
     assert len(listener.got) == 1
@@ -160,14 +160,14 @@ def test_a_command_gets_it_on_its_input_and_its_words_are_cleaned(make_lab: Any,
     assert [each["event"] for each in told] == ["keep", "stop"] and not Path("/tmp/x").exists()
 
     lab = make_lab(name="loud", more='\n[notify]\ncommand = "sh -c \'printf \\"\\\\033[31m no\\"; exit 3\'"\n')
-    said = Said()
+    said = TimedMessage()
     night(lab, said)
     assert any("nobody was told by command" in words and "no" in words and "\x1b" not in words for words in said.words)
 
 
 def test_a_command_that_is_not_there_is_a_fault_and_no_more(make_lab: Any) -> None:
     lab = make_lab(more='\n[notify]\ncommand = "no-such-program-here"\n')
-    said = Said()
+    said = TimedMessage()
     night(lab, said)
     assert any("no-such-program-here" in words for words in said.words)
 
@@ -200,7 +200,7 @@ def test_alarms_and_hooks_that_fail_are_trouble(make_lab: Any, listener: Any, mo
     night(lab)
     listener.got.clear()
     session = lab.session()
-    told = Notices(Crew(session, View()))
+    told = Notifications(Scheduler(session, Observer()))
     session.ledger.note("alarm", {"words": "the noise has doubled"})
     session.ledger.note("hook after", {"number": 0, "judged_at": 1.0, "fault": "", "said": "fine"})
     session.ledger.note("hook after", {"number": 0, "judged_at": 1.0, "fault": "exit status 1", "said": ""})
@@ -243,7 +243,7 @@ def test_a_stop_waits_for_no_listener_and_leaves_no_process(
 def test_what_waits_is_bounded(make_lab: Any) -> None:
     lab = make_lab(more='\n[notify]\nwebhook = "http://127.0.0.1:9/"\n')
     session = lab.session()
-    told = Notices(Crew(session, View()))
+    told = Notifications(Scheduler(session, Observer()))
     for number in range(1000):
         told._tell("trouble", f"{number}")
     assert [each["words"] for each in told.ways[0].waiting] == [str(n) for n in range(980, 1000)]
@@ -252,7 +252,7 @@ def test_what_waits_is_bounded(make_lab: Any) -> None:
 
 def test_no_way_out_costs_nothing(make_lab: Any) -> None:
     session = make_lab().session()
-    told = Notices(Crew(session, View()))
+    told = Notifications(Scheduler(session, Observer()))
     session.ledger.close()  # whoever looks now fails
     told.look()
     told.ended("the end")
@@ -273,7 +273,7 @@ def test_the_contract_names_the_wrong_key() -> None:
 
 
 def test_the_environment_comes_first() -> None:
-    part = Notify(webhook="https://a.example/x", command="mine")
+    part = NotifyConfig(webhook="https://a.example/x", command="mine")
     found = ways(part, {"NIGHTLAB_NOTIFY": "yours --now", "NIGHTLAB_DESKTOP": "0"})
     assert (found[0].name, found[0].argv[0]) == ("command", "yours") and len(found) == 2
-    assert not ways(Notify(), {}) and "webhook" not in [way.name for way in ways(Notify(desktop=True), {})]
+    assert not ways(NotifyConfig(), {}) and "webhook" not in [way.name for way in ways(NotifyConfig(desktop=True), {})]

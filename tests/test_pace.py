@@ -20,7 +20,7 @@ from test_trial import GUEST, LEAST, Bench
 from nightlab.core.types import Metric
 from nightlab.engines.local import curve
 from nightlab.engines.local.curve import CURVE, HOPELESS, MOST, PARTS, Curve
-from nightlab.judge.curve_stopping import Pace, Ran, enough, witness
+from nightlab.judge.curve_stopping import CurveModel, FinishedCurve, enough, witness
 from nightlab.storage.ledger import Ledger
 
 LOSS, SCORE = Metric("loss"), Metric("score", "maximise")
@@ -31,25 +31,27 @@ CHAMPION = (0.0,) * LOOKS
 # -- the rule ------------------------------------------------------------------------------------------
 
 
-def made(draw: random.Random, metric: float, wide: float = 0.01) -> Ran:
+def made(draw: random.Random, metric: float, wide: float = 0.01) -> FinishedCurve:
     """A trial whose losses all lie by its metric, but for luck with heavy tails (Cauchy's)."""
     off = wide * math.tan(math.pi * (draw.random() - 0.5))
-    return Ran(tuple(metric + off + wide * draw.gauss(0, 1) for _ in range(LOOKS)), metric, metric < 0)
+    return FinishedCurve(tuple(metric + off + wide * draw.gauss(0, 1) for _ in range(LOOKS)), metric, metric < 0)
 
 
-def trials(seed: int, count: int = 40) -> list[Ran]:
+def trials(seed: int, count: int = 40) -> list[FinishedCurve]:
     draw = random.Random(seed)
     return [made(draw, draw.gauss(0, 1)) for _ in range(count)]
 
 
-def given_up(ran: Sequence[Ran], loss: float, risk: float = 0.05, bar: float = 0.0, metric: Metric = LOSS) -> bool:
-    return Pace(metric, ran, risk).hopeless([loss] * LOOKS, CHAMPION, bar) is not None
+def given_up(
+    ran: Sequence[FinishedCurve], loss: float, risk: float = 0.05, bar: float = 0.0, metric: Metric = LOSS
+) -> bool:
+    return CurveModel(metric, ran, risk).hopeless([loss] * LOOKS, CHAMPION, bar) is not None
 
 
 def test_far_behind_is_hopeless_and_near_is_not() -> None:
     ran = trials(1)
     assert given_up(ran, 50.0) and not given_up(ran, 0.001)
-    assert Pace(LOSS, ran, 0.05).hopeless([0.0, 0.0, 50.0], CHAMPION, 0.0) == 2
+    assert CurveModel(LOSS, ran, 0.05).hopeless([0.0, 0.0, 50.0], CHAMPION, 0.0) == 2
     assert not given_up(ran, 50.0, bar=50.0)  # it will do for a bar as bad as that
 
 
@@ -66,27 +68,27 @@ def test_neither_order_nor_scale_nor_the_goal_s_way_decides(seed: int, loss: flo
     answer = given_up(ran, loss)
     mixed = draw.sample(ran, len(ran))
     assert given_up(mixed, loss) == answer
-    scaled = [Ran(tuple(4 * value for value in each.losses), each.metric, each.won) for each in ran]
+    scaled = [FinishedCurve(tuple(4 * value for value in each.losses), each.metric, each.won) for each in ran]
     assert given_up(scaled, 4 * loss) == answer
-    mirrored = [Ran(each.losses, -each.metric, each.won) for each in ran]
+    mirrored = [FinishedCurve(each.losses, -each.metric, each.won) for each in ran]
     assert given_up(mirrored, loss, metric=SCORE) == answer
 
 
 @given(st.integers(0, 999), st.floats(0.1, 50))
 def test_what_won_from_as_far_behind_is_never_given_up_again(seed: int, loss: float) -> None:
-    late = Ran((loss,) * LOOKS, -0.01, True)
+    late = FinishedCurve((loss,) * LOOKS, -0.01, True)
     assert not given_up([*trials(seed), late], loss)
 
 
 def test_nobody_ahead_of_the_champion_is_given_up() -> None:
-    pace = Pace(LOSS, trials(1), 0.05)
+    pace = CurveModel(LOSS, trials(1), 0.05)
     assert pace.hopeless([50.0] * LOOKS, [60.0] * LOOKS, 0.0) is None
 
 
 @given(st.floats(0.001, 0.5), st.integers(0, 400), st.floats(0, 1))
 def test_nothing_is_given_up_before_the_risk_is_known(risk: float, count: int, share: float) -> None:
     won = round(share * count)
-    ran = [Ran((0.0,), 0.0, number < won) for number in range(count)]
+    ran = [FinishedCurve((0.0,), 0.0, number < won) for number in range(count)]
     assert enough(ran, risk) == (count + 1 >= 1 / risk and won >= 1 / (math.e * risk))
     few = trials(1, count=18)
     assert not given_up(few, 1e9, risk=0.05) and given_up(few, 1e9, risk=0.1)
@@ -96,7 +98,7 @@ def test_nothing_is_given_up_before_the_risk_is_known(risk: float, count: int, s
 def test_curves_that_say_nothing_end_nothing() -> None:
     draw = random.Random(3)
     for _ in range(100):
-        ran = [Ran(made(draw, draw.gauss(0, 1)).losses, draw.gauss(0, 1), True) for _ in range(40)]
+        ran = [FinishedCurve(made(draw, draw.gauss(0, 1)).losses, draw.gauss(0, 1), True) for _ in range(40)]
         assert not given_up(ran, 1e6)
 
 
@@ -104,7 +106,7 @@ def test_a_winner_is_lost_no_more_often_than_stated_whatever_the_luck() -> None:
     """With just so many trials that it may begin, luck without a variance, and a winner that just wins."""
     draw, lost, losers, times = random.Random(5), 0, 0, 1500
     for _ in range(times):
-        pace = Pace(LOSS, [made(draw, draw.gauss(0, 1)) for _ in range(40)][:19], 0.05)
+        pace = CurveModel(LOSS, [made(draw, draw.gauss(0, 1)) for _ in range(40)][:19], 0.05)
         lost += pace.hopeless(made(draw, 0.0).losses, [-9.0] * LOOKS, 0.0) is not None
         losers += pace.hopeless(made(draw, 5.0).losses, [-9.0] * LOOKS, 0.0) is not None
     assert lost / times <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / times)
@@ -113,8 +115,8 @@ def test_a_winner_is_lost_no_more_often_than_stated_whatever_the_luck() -> None:
 
 @given(st.lists(st.tuples(st.lists(st.floats(), min_size=3, max_size=3), st.floats()), max_size=30), st.floats())
 def test_no_numbers_crash_it(found: list[tuple[list[float], float]], loss: float) -> None:
-    ran = [Ran(tuple(losses), metric, True) for losses, metric in found]
-    assert Pace(LOSS, ran, 0.3).hopeless([loss] * 3, [0.0] * 3, loss) in (None, 0, 1, 2)
+    ran = [FinishedCurve(tuple(losses), metric, True) for losses, metric in found]
+    assert CurveModel(LOSS, ran, 0.3).hopeless([loss] * 3, [0.0] * 3, loss) in (None, 0, 1, 2)
 
 
 def test_one_in_five_runs_to_its_end() -> None:
@@ -181,9 +183,9 @@ print("METRIC loss=1")
 
 @pytest.mark.parametrize("sandboxed", [False, True])
 def test_garbage_and_floods_are_bounded_and_cost_only_who_sends_them(make_lab: Any, sandboxed: bool) -> None:
-    from nightlab.session.session import this_sandbox
+    from nightlab.session.session import detect_sandbox
 
-    one = Bench(make_lab(genome=GUEST + HOSTILE), LEAST, this_sandbox() if sandboxed else None)
+    one = Bench(make_lab(genome=GUEST + HOSTILE), LEAST, detect_sandbox() if sandboxed else None)
     assert one.run().metric == 1
     found = curve.points(one.folder)
     assert found[0] == (0.1, 3.0) and {loss for _, loss in found[1:]} == {2.5} and len(found) <= MOST

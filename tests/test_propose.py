@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nightlab.core.config import Lab, Patches, parse
+from nightlab.core.config import Lab, PatchesConfig, parse
 from nightlab.core.types import Candidate, Experiment, Measurement, Metric, Verdict
 from nightlab.proposers import Briefing, Mixture, Proposal, changes, find_constants, make_proposers, same_moves
 from nightlab.proposers.constants import change_constants
@@ -308,10 +308,10 @@ def test_the_same_history_gives_the_same_proposal() -> None:
 def test_crashes_and_runs_in_flight_are_taken_in_stride() -> None:
     session = Session(GENOME, lambda at: None if at["DEPTH"] > 15 else loss(at))
     session.tune(Tuner(), 25)
-    flying = replace(session.history[-1], verdict=None, measurement=None)
-    session.history[-1] = flying
+    running = replace(session.history[-1], verdict=None, measurement=None)
+    session.history[-1] = running
     proposal = Tuner().propose(session.briefing())
-    assert proposal and values(proposal.files["g.py"]) != flying.candidate.constants
+    assert proposal and values(proposal.files["g.py"]) != running.candidate.constants
 
 
 def test_nothing_to_tune_is_nothing_to_propose() -> None:
@@ -425,7 +425,7 @@ def test_the_contract_names_the_proposers(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "a.patch").write_text("diff")
     lab: Lab = parse(least + '[[proposers]]\nkind = "patches"\nfolder = "mine"\nshare = 3\n')
-    assert isinstance(lab.proposers[0], Patches)
+    assert isinstance(lab.proposers[0], PatchesConfig)
     made = make_proposers(lab, tmp_path, {}, set(), 0)
     assert set(made.proposers) == {"patches"} and made.proposers["patches"][1] == 3
     proposal = made.propose(briefing_once)

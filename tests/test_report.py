@@ -19,7 +19,7 @@ from nightlab.analysis import report
 from nightlab.cli.main import app
 from nightlab.core.text import one_line
 from nightlab.core.types import Evidence, NightlabError, PairedGain
-from nightlab.sandbox.bubblewrap import Bare
+from nightlab.sandbox.bubblewrap import NoSandbox
 from nightlab.session.credit import by_proposer
 from nightlab.session.session import Session, open_session
 from nightlab.storage.ledger import Ledger
@@ -202,7 +202,7 @@ def test_every_command_in_it_exists(lab: TinyLab, nightlab: Any) -> None:
 
 
 def test_missing_protections_and_troubles_are_told(make_lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nightlab.session.session.this_sandbox", Bare)
+    monkeypatch.setattr("nightlab.session.session.this_sandbox", NoSandbox)
     lab = make_lab()
     _, session = lab.run()
     session.ledger.note("alarm", {"words": "the noise has *changed*"})
@@ -322,8 +322,8 @@ def test_somebody_else_s_branch_of_that_name_is_left_alone(lab: TinyLab, where: 
     with pytest.raises(NightlabError, match="exists and is not this session's") as error:
         report.session_branch(session)
     assert lab.git("rev-parse", name) == theirs
-    assert f"git branch -m {name}" in error.value.mend
-    lab.git(*error.value.mend.split("git ")[1].split())
+    assert f"git branch -m {name}" in error.value.hint
+    lab.git(*error.value.hint.split("git ")[1].split())
     assert report.session_branch(session)[0] == name, "the mend mends it"
     assert lab.git("rev-parse", "old/t") == theirs
 

@@ -9,17 +9,17 @@ from pathlib import Path
 import pytest
 
 from nightlab.sandbox import detect
-from nightlab.sandbox.bubblewrap import Place
+from nightlab.sandbox.bubblewrap import SandboxSpec
 from nightlab.sandbox.macos import SandboxExec, quoted
 
 ODD = 'a "lab" with \\ and (allow default)'
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Place:
+def place(tmp_path: Path) -> SandboxSpec:
     for name in ("work/lib", "home", "data", "trusted"):
         (tmp_path / name).mkdir(parents=True, exist_ok=True)
-    return Place(
+    return SandboxSpec(
         folder=tmp_path / "work",
         writable=True,
         frozen=("prepare.py", "lib/frozen.py"),
@@ -52,7 +52,7 @@ def decides(profile: str, operation: str, path: Path | str) -> str:
     return last
 
 
-def test_it_denies_what_it_does_not_allow(place: Place) -> None:
+def test_it_denies_what_it_does_not_allow(place: SandboxSpec) -> None:
     profile = SandboxExec([]).profile(place)
     assert profile.startswith("(version 1)\n(deny default)\n") and "(allow default)" not in profile
     assert profile.endswith("(deny network*)\n") and "(allow network" not in profile
@@ -61,7 +61,7 @@ def test_it_denies_what_it_does_not_allow(place: Place) -> None:
         assert decides(profile, "file-write-data", path) == "deny"
 
 
-def test_what_it_reads_and_writes(place: Place) -> None:
+def test_what_it_reads_and_writes(place: SandboxSpec) -> None:
     profile = SandboxExec([Path("/somewhere/venv")]).profile(place)
     for path in ("/usr/lib/x", "/somewhere/venv/bin/python", place.folder / "x", place.folder.parent / "data/a"):
         assert decides(profile, "file-read-data", path) == "allow"
@@ -73,7 +73,7 @@ def test_what_it_reads_and_writes(place: Place) -> None:
     assert decides(profile, "file-read-data", place.folder.parent) == "deny", "but not listed"
 
 
-def test_a_later_rule_denies_the_frozen_files(place: Place) -> None:
+def test_a_later_rule_denies_the_frozen_files(place: SandboxSpec) -> None:
     profile = SandboxExec([]).profile(place)
     lines = profile.splitlines()
     allowed = next(n for n, line in enumerate(lines) if line.startswith("(allow file-write* "))
@@ -87,8 +87,8 @@ def test_a_later_rule_denies_the_frozen_files(place: Place) -> None:
     assert decides(profile, "file-write-unlink", place.folder / "train.py") == "allow"
 
 
-def test_an_evaluator_writes_nothing_but_its_home(place: Place, tmp_path: Path) -> None:
-    trusted = Place(tmp_path / "trusted", False, (), place.home, place.tmp, (), 16, "cpu", artefacts=place.folder)
+def test_an_evaluator_writes_nothing_but_its_home(place: SandboxSpec, tmp_path: Path) -> None:
+    trusted = SandboxSpec(tmp_path / "trusted", False, (), place.home, place.tmp, (), 16, "cpu", artefacts=place.folder)
     box = SandboxExec([])
     profile = box.profile(trusted)
     assert decides(profile, "file-write-data", trusted.folder / "x") == "deny"
@@ -112,32 +112,32 @@ def test_paths_are_quoted(path: str, text: str) -> None:
     assert quoted(Path(path)) == text
 
 
-def test_a_hostile_name_adds_no_rule(place: Place, tmp_path: Path) -> None:
+def test_a_hostile_name_adds_no_rule(place: SandboxSpec, tmp_path: Path) -> None:
     (tmp_path / ODD).mkdir()
-    odd = Place(tmp_path / ODD, True, ('x") (allow network* "',), place.home, place.tmp, (), 16, "cpu")
+    odd = SandboxSpec(tmp_path / ODD, True, ('x") (allow network* "',), place.home, place.tmp, (), 16, "cpu")
     profile = SandboxExec([]).profile(odd)
     assert len(profile.splitlines()) == len(SandboxExec([]).profile(place).splitlines())
     assert decides(profile, "file-write-data", odd.folder / "train.py") == "allow"
     assert decides(profile, "file-write-data", odd.folder / odd.frozen[0]) == "deny"
 
 
-def test_paths_are_as_the_kernel_knows_them(place: Place, tmp_path: Path) -> None:
+def test_paths_are_as_the_kernel_knows_them(place: SandboxSpec, tmp_path: Path) -> None:
     """As /tmp, which leads to /private/tmp."""
     (tmp_path / "short").symlink_to(tmp_path / "work")
-    linked = Place(tmp_path / "short", True, ("prepare.py",), place.home, place.tmp, (), 16, "cpu")
+    linked = SandboxSpec(tmp_path / "short", True, ("prepare.py",), place.home, place.tmp, (), 16, "cpu")
     start = SandboxExec([]).start(linked)
     assert start.cwd == str(place.folder) and str(tmp_path / "short") not in start.prefix[2]
     assert decides(start.prefix[2], "file-write-data", place.folder / "prepare.py") == "deny"
 
 
-def test_metal_is_there_only_where_the_device_is(place: Place) -> None:
+def test_metal_is_there_only_where_the_device_is(place: SandboxSpec) -> None:
     box = SandboxExec([])
     assert "iokit" not in box.profile(place)
-    metal = Place(place.folder, True, (), place.home, place.tmp, (), 16, "mps")
+    metal = SandboxSpec(place.folder, True, (), place.home, place.tmp, (), 16, "mps")
     assert "AGXDeviceUserClient" in box.profile(metal) and "MTLCompilerService" in box.profile(metal)
 
 
-def test_how_it_is_started(place: Place) -> None:
+def test_how_it_is_started(place: SandboxSpec) -> None:
     box = SandboxExec([])
     start = box.start(place)
     assert start.prefix == ["/usr/bin/sandbox-exec", "-p", box.profile(place)]

@@ -31,12 +31,21 @@ from nightlab.core.text import CONTROLS
 from nightlab.core.types import Budget, Measurement, Metric, Trial, Verdict
 from nightlab.storage.ledger import LEDGER, find_ledger
 from nightlab.ui.monitor import Follower
-from nightlab.ui.snapshot import About, Abroad, InFlight, Picture, Point, Said, Share, Step
+from nightlab.ui.snapshot import (
+    About,
+    ChampionStep,
+    CommonsStatus,
+    ExperimentPoint,
+    InFlight,
+    ProposerShare,
+    SessionSnapshot,
+    TimedMessage,
+)
 from nightlab.ui.terminal.outlet import LEFT_OUT, MOST, Outlet
 from nightlab.ui.terminal.panels import frame
 from nightlab.ui.terminal.rows import row
 from nightlab.ui.terminal.screen import Screen
-from nightlab.ui.terminal.staircase import PARTS, Stairs, outline
+from nightlab.ui.terminal.staircase import PARTS, Staircase, outline
 from nightlab.ui.terminal.terminal import LEAVE, Terminal
 
 IDEAS = {
@@ -62,16 +71,16 @@ ABOUT = About("nov21", "tiny", Metric("val_bpb"), Budget("wall", 300), "a machin
 # -- what it says ------------------------------------------------------------------------------------
 
 
-def point(number: int, status: Any = "discard", **more: Any) -> Point:
+def point(number: int, status: Any = "discard", **more: Any) -> ExperimentPoint:
     facts: dict[str, Any] = {
         "reason": "regressed", "detail": "", "metric": 1.0 + number / 100, "bar": None, "gain": -0.01 * number,
         "proposer": "tuner", "hypothesis": "tune A 4 → 2", "changes": ("A 4 → 2",), "commit": f"{number:040x}",
         "parent": 0, "proposed_at": 0.0, "judged_at": float(number), "level": "", "interval": None,
     }  # fmt: skip
-    return Point(number=number, status=status, **{**facts, **more})
+    return ExperimentPoint(number=number, status=status, **{**facts, **more})
 
 
-def flying(number: int, **more: Any) -> InFlight:
+def running(number: int, **more: Any) -> InFlight:
     facts: dict[str, Any] = {
         "id": f"{number:04d}", "experiment": number, "purpose": "search", "seed": 1, "slot": 0, "phase": "training",
         "since": time.time() - 60, "budget": ABOUT.budget, "left": 240.0, "curve": ((0.1, 3.0), (0.2, 2.5)),
@@ -87,13 +96,13 @@ points = st.builds(
     gain=numbers, hypothesis=words, proposer=words, detail=words, level=st.sampled_from(["", "measured", "held out"]),
 )  # fmt: skip
 flights = st.builds(
-    flying, st.integers(0, 99), left=st.none() | st.floats(0, 1e9), hypothesis=words, phase=words,
+    running, st.integers(0, 99), left=st.none() | st.floats(0, 1e9), hypothesis=words, phase=words,
     curve=st.lists(st.tuples(st.floats(0, 1), st.floats(allow_nan=False, allow_infinity=False)), max_size=9).map(tuple),
 )  # fmt: skip
-steps = st.builds(Step, st.integers(0, 10**7), st.floats())
-said, shares = st.builds(Said, st.floats(0, 2e9), words), st.dictionaries(words, st.just(Share(3, 1)))
+steps = st.builds(ChampionStep, st.integers(0, 10**7), st.floats())
+said, shares = st.builds(TimedMessage, st.floats(0, 2e9), words), st.dictionaries(words, st.just(ProposerShare(3, 1)))
 pictures = st.builds(
-    Picture, st.just(ABOUT), st.lists(points, max_size=30).map(tuple), st.lists(steps, max_size=9).map(tuple),
+    SessionSnapshot, st.just(ABOUT), st.lists(points, max_size=30).map(tuple), st.lists(steps, max_size=9).map(tuple),
     st.none() | points, st.lists(flights, max_size=9).map(tuple), proposers=shares,
     sigma=st.sampled_from([0.0, 1e-3]), alarms=st.lists(said, max_size=2).map(tuple),
     alive=st.booleans(), paused=st.booleans(), stopped=words, fault=words, duty=st.none() | st.floats(0, 1),
@@ -103,7 +112,9 @@ pictures = st.builds(
 
 @settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 @given(pictures, st.integers(1, 230), st.integers(0, 70), st.none() | st.integers(0, 30))
-def test_whatever_there_is_to_see_fits_any_terminal(picture: Picture, width: int, height: int, chosen: Any) -> None:
+def test_whatever_there_is_to_see_fits_any_terminal(
+    picture: SessionSnapshot, width: int, height: int, chosen: Any
+) -> None:
     lines = frame(picture, width, height, chosen)
     assert len(lines) == height
     for line in lines:
@@ -113,11 +124,11 @@ def test_whatever_there_is_to_see_fits_any_terminal(picture: Picture, width: int
 @pytest.mark.parametrize(("width", "height"), [(40, 20), (80, 24), (200, 60)])
 def test_what_matters_is_there_at_every_size(width: int, height: int) -> None:
     kept = point(3, "keep", metric=0.912345, bar=0.92, gain=0.08, level="confirmed", hypothesis="a longer warmdown")
-    picture = Picture(
+    picture = SessionSnapshot(
         ABOUT, (point(0, "keep", metric=1.0, gain=None), point(1), point(2, "crash", metric=None, gain=None), kept),
-        (Step(0, 1.0), Step(3, 0.92)), kept, (flying(4),),
+        (ChampionStep(0, 1.0), ChampionStep(3, 0.92)), kept, (running(4),),
         {"keep": 2, "discard": 1, "crash": 1}, sigma=0.01, replicates=5, duty=0.87, rate=11.4, alive=True,
-        abroad=Abroad(authors=2, findings=3, verdicts={"refuted": 1}, adopted=1),
+        commons=CommonsStatus(authors=2, findings=3, verdicts={"refuted": 1}, adopted=1),
     )  # fmt: skip
     seen = "\n".join(line.plain for line in frame(picture, width, height))
     for what in ("nov21", "● running", "0.920000", "#4 training", "4 min left", "tune A", "longer", "+8.0σ", "crash",
@@ -130,14 +141,16 @@ def test_what_matters_is_there_at_every_size(width: int, height: int) -> None:
 
 
 @given(st.lists(pictures, max_size=3), st.integers(20, 90))
-def test_what_is_remembered_of_the_staircase_is_what_would_be_drawn(seen: list[Picture], width: int) -> None:
-    stairs = Stairs()
+def test_what_is_remembered_of_the_staircase_is_what_would_be_drawn(seen: list[SessionSnapshot], width: int) -> None:
+    stairs = Staircase()
     for picture in [picture for picture in seen for _ in range(2)]:
-        assert stairs.lines(picture, width, 8) == Stairs().lines(picture, width, 8)
+        assert stairs.lines(picture, width, 8) == Staircase().lines(picture, width, 8)
 
 
 def test_of_thousands_of_steps_those_that_can_be_told_apart_are_drawn() -> None:
-    few, many = ([Step(n * every, 1 - n / 1e4) for n in range(size)] for size, every in ((300, 1), (10_000, 10)))
+    few, many = (
+        [ChampionStep(n * every, 1 - n / 1e4) for n in range(size)] for size, every in ((300, 1), (10_000, 10))
+    )
     assert outline(few) == few
     thin = outline(many)
     assert len(thin) <= 2 * PARTS and thin[0] == many[0] and thin[-1] == many[-1]
@@ -146,7 +159,7 @@ def test_of_thousands_of_steps_those_that_can_be_told_apart_are_drawn() -> None:
 
 def test_strangers_words_are_harmless_in_a_row() -> None:
     evil = point(1, hypothesis="\x1b[2J\x1b]0;owned\x07 [bold]not markup[/] \u202eabc\nnext")
-    line = row(Picture(ABOUT), evil, None).plain
+    line = row(SessionSnapshot(ABOUT), evil, None).plain
     assert line.isprintable() and "owned" not in line and "[bold]not markup[/]" in line
 
 

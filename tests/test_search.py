@@ -11,12 +11,12 @@ from conftest import GENOME, TinyLab, wait
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nightlab.core.config import Stop
-from nightlab.core.observer import View
+from nightlab.core.config import StopRules
+from nightlab.core.observer import Observer
 from nightlab.core.types import Candidate, Experiment, Measurement, Metric, Verdict
-from nightlab.loop.loop import Night
-from nightlab.loop.scheduler import Crew
-from nightlab.proposers import Briefing, Proposal, Refused
+from nightlab.loop.loop import ExperimentLoop
+from nightlab.loop.scheduler import Scheduler
+from nightlab.proposers import Briefing, Proposal, RejectedProposal
 from nightlab.proposers.selection import Cascade, Climb, Evolution, Rung, Tree, theme, worth
 from nightlab.proposers.selection.evolution import POPULATION
 from nightlab.proposers.selection.tree import NODES
@@ -227,7 +227,7 @@ class Steps:
     slow = overtaken = False
     thinkers = 0
 
-    def failed(self) -> list[Refused]:
+    def failed(self) -> list[RejectedProposal]:
         return []
 
     def stop(self) -> None: ...
@@ -239,9 +239,9 @@ def searching(lab: TinyLab, table: str) -> TinyLab:
     return lab
 
 
-def night(lab: TinyLab, proposer: Any, slots: int = 1, **stop: Any) -> Night:
+def night(lab: TinyLab, proposer: Any, slots: int = 1, **stop: Any) -> ExperimentLoop:
     session = lab.session()
-    made = Night(session, Stop(**stop), Crew(session, View(), slots))
+    made = ExperimentLoop(session, StopRules(**stop), Scheduler(session, Observer(), slots))
     made.candidates.proposers = proposer
     return made
 
@@ -303,8 +303,8 @@ def test_a_free_slot_prefers_what_is_about_something_else(make_lab: Any) -> None
     searched._resume()
     while (wanted := searched._wanted()) is None or wanted.number == 0:
         if wanted:
-            searched.crew.launch(wanted.number, wanted.purpose, wanted.seed)
-        searched.crew.land()
+            searched.scheduler.start(wanted.number, wanted.purpose, wanted.seed)
+        searched.scheduler.drain()
     assert wanted.number == 1
     while len(candidates._ready) < 2:
         candidates.think(wait=1)
@@ -337,7 +337,7 @@ print(f"METRIC loss={abs(A - 1) + 20 / budget}")
 """
 
 
-def ran(searched: Night) -> list[list[tuple[str, int, float]]]:
+def ran(searched: ExperimentLoop) -> list[list[tuple[str, int, float]]]:
     """Purpose, seed and budget of each experiment's trials."""
     return [
         [(t.purpose, t.seed, t.budget.amount) for t, _ in searched.ledger.trials(e.number)]

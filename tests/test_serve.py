@@ -24,9 +24,9 @@ from window_site import EVIL, OURS, Listener, Site, add
 from nightlab.core.types import Candidate, Evidence, PairedGain
 from nightlab.session.session import Session
 from nightlab.storage.ledger import LEDGER
-from nightlab.storage.ledger.columns import ColumnFeed
+from nightlab.storage.ledger.columns import ColumnReader
 from nightlab.ui.web import feed
-from nightlab.ui.web.app import PAGE, Window
+from nightlab.ui.web.app import PAGE, WebApp
 from nightlab.ui.web.diffs import shown
 from nightlab.ui.web.guard import HEADERS
 
@@ -43,7 +43,7 @@ def serve(session: Session) -> Iterator[Callable[..., Site]]:
     sites: list[Site] = []
 
     def start(read_only: bool = False, **more: Any) -> Site:
-        sites.append(Site(Window(session.repo.lab, session.tag, read_only), **more))
+        sites.append(Site(WebApp(session.repo.lab, session.tag, read_only), **more))
         return sites[-1]
 
     yield start
@@ -341,7 +341,7 @@ def test_the_writer_is_never_held_up(serve: Any, session: Session) -> None:
 
 def test_columns_say_what_the_records_say_however_they_are_read(session: Session) -> None:
     add(session)
-    with closing(ColumnFeed(session.folder / LEDGER)) as feed:
+    with closing(ColumnReader(session.folder / LEDGER)) as feed:
         merged: dict[int, dict[str, Any]] = {}
         seq = feed.last_event()
         for number in range(1, 12):

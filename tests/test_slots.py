@@ -15,14 +15,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_night import Counting
 
-from nightlab.core.config import Stop
-from nightlab.core.observer import View
+from nightlab.core.config import StopRules
+from nightlab.core.observer import Observer
 from nightlab.core.types import NightlabError
 from nightlab.engines import slots
-from nightlab.engines.local.machine_monitor import Condition, disturbance, overuse
+from nightlab.engines.local.machine_monitor import MachineMonitor, disturbance, overuse
 from nightlab.engines.slots import WHOLE, Slot, crowding, described, gone, share_out
-from nightlab.loop.loop import Night
-from nightlab.loop.scheduler import Crew
+from nightlab.loop.loop import ExperimentLoop
+from nightlab.loop.scheduler import Scheduler
 from nightlab.sandbox.bubblewrap import Bubblewrap, Place
 
 two_cores = pytest.mark.skipif(len(slots._cores()) < 2, reason="needs two cores")
@@ -56,7 +56,7 @@ def test_slots_are_alike_and_share_no_core(cores: int, count: int | None, cpus: 
         try:
             made = share_out("cpu", count, cpus)
         except NightlabError as refusal:
-            assert count and count * (cpus or 1) > cores and str(count) in str(refusal) and refusal.mend
+            assert count and count * (cpus or 1) > cores and str(count) in str(refusal) and refusal.hint
             return
         assert len(made) == (count or max(cores // (cpus or cores), 1))
         if len(made) == 1:
@@ -116,7 +116,7 @@ def test_trials_are_pinned_to_cores_of_their_own(make_lab: Callable[..., TinyLab
     for number in range(4):
         lab.idea(f"0{number}", SAYS.replace("3.0", f"4.{number}"))
     session, view = lab.session(), Counting()
-    Night(session, Stop(experiments=4), Crew(session, view, 2)).run()
+    ExperimentLoop(session, StopRules(experiments=4), Scheduler(session, view, 2)).run()
     found = [m.secondary for n in range(1, 5) for _, m in session.ledger.trials(n) if m]
     assert all(one["cores"] == one["threads"] == len(slots._cores()) // 2 for one in found)
     assert len({one["core"] for one in found}) == 2 and max(map(len, view.flights)) == 2
@@ -156,7 +156,7 @@ def test_only_neighbours_on_its_own_cores_disturb() -> None:
     with subprocess.Popen([sys.executable, "-c", burn]) as process:
         facts = {}
         for name, core in (("here", here), ("there", there)):
-            seen = Condition(False, [core])
+            seen = MachineMonitor(False, [core])
             seen.start(0.0)
             os.wait4(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1)"]).pid, 0)
             seen.stop(0.0)
@@ -200,7 +200,7 @@ def test_slots_auto(make_lab: Callable[..., TinyLab], nightlab: Any) -> None:
 # -- a GPU that fails ----------------------------------------------------------------------------------
 
 
-class Told(Counting):
+class PeerDigest(Counting):
     def __init__(self) -> None:
         super().__init__()
         self.said: list[str] = []
@@ -226,16 +226,16 @@ def test_a_gpu_that_falls_off_the_bus_costs_its_slot_and_no_verdict(
     lab = make_lab("A = 3.0\nB = 8\n")
     lab.idea("01", fails)
     lab.idea("02", fails.replace("A = 2.0", "A = 1.5"))
-    session, view = lab.session(device="cuda"), Told()
-    crew = Crew(session, view)
-    crew.slots = [Slot(0, (), "GPU-1"), Slot(1, (), "GPU-2")]
+    session, view = lab.session(device="cuda"), PeerDigest()
+    scheduler = Scheduler(session, view)
+    scheduler.slots = [Slot(0, (), "GPU-1"), Slot(1, (), "GPU-2")]
     monkeypatch.setattr("nightlab.engines.local.engine.gone", lambda slot: "it is gone" if slot.gpu == "GPU-1" else "")
-    Night(session, Stop(experiments=2), crew).run()
+    ExperimentLoop(session, StopRules(experiments=2), scheduler).run()
     assert [(e.verdict.status, e.measurement.metric) for e in session.ledger.experiments() if e.verdict][1:] == [
         ("keep", 3.5),
         ("keep", 2.75),
     ]
-    assert [slot.gpu for slot in crew.slots] == ["GPU-2"] and any("slot 0 is lost" in words for words in view.said)
+    assert [slot.gpu for slot in scheduler.slots] == ["GPU-2"] and any("slot 0 is lost" in words for words in view.said)
     [lost] = [m for n in (1, 2) for _, m in session.ledger.trials(n) if m and m.outcome == "lost"]
     assert lost.detail == "it is gone"
 
@@ -244,5 +244,5 @@ def test_without_any_slot_the_session_ends(make_lab: Callable[..., TinyLab], mon
     session = make_lab("raise RuntimeError('CUDA error')").session(device="cuda")
     monkeypatch.setattr("nightlab.engines.local.engine.gone", lambda slot: "the GPU is gone")
     with pytest.raises(NightlabError, match="no slot is left: the GPU is gone"):
-        Night(session, Stop(experiments=2), Crew(session, View())).run()
+        ExperimentLoop(session, StopRules(experiments=2), Scheduler(session, Observer())).run()
     assert session.ledger.experiment(0).verdict is None, "it runs when the machine is mended"

@@ -13,7 +13,7 @@ from test_trial import Bench
 
 from nightlab.core.types import Measurement
 from nightlab.session.create import SHIPPED, make_lab
-from nightlab.session.session import this_sandbox
+from nightlab.session.session import detect_sandbox
 
 SOLVE = (SHIPPED / "speed" / "solve.py").read_text()
 
@@ -21,7 +21,7 @@ SOLVE = (SHIPPED / "speed" / "solve.py").read_text()
 @pytest.fixture
 def speed(tmp_path: Path) -> Any:
     folder = make_lab(tmp_path / "speed", "speed")
-    bench = Bench(TinyLab(folder), (folder / "lab.toml").read_text(), this_sandbox(), startup=10, evaluation=30)
+    bench = Bench(TinyLab(folder), (folder / "lab.toml").read_text(), detect_sandbox(), startup=10, evaluation=30)
 
     def run(genome: str) -> Measurement:
         bench.commit = bench.box.repo.commit_files(bench.commit, {"solve.py": genome}, "a genome")
@@ -34,8 +34,8 @@ def test_it_works_by_hand(tmp_path: Path) -> None:
     folder = make_lab(tmp_path / "speed", "speed")
     done = subprocess.run([sys.executable, "bench.py"], cwd=folder, capture_output=True, text=True, check=True)
     assert done.stdout.startswith("METRIC milliseconds=")
-    alone = subprocess.run([sys.executable, "serve.py"], cwd=folder, capture_output=True, text=True, check=False)
-    assert alone.returncode == 1 and "by hand: python bench.py" in alone.stderr
+    session_lock = subprocess.run([sys.executable, "serve.py"], cwd=folder, capture_output=True, text=True, check=False)
+    assert session_lock.returncode == 1 and "by hand: python bench.py" in session_lock.stderr
 
 
 def test_what_the_genome_prints_is_a_claim(speed: Any) -> None:

@@ -20,13 +20,13 @@ from hypothesis import strategies as st
 import nightlab.loop.hooks
 import nightlab.loop.stop_rules
 import nightlab.proposers.backoff
-from nightlab.core.config import Stop
-from nightlab.core.observer import View
-from nightlab.core.types import Spent
+from nightlab.core.config import StopRules
+from nightlab.core.observer import Observer
+from nightlab.core.types import ProposerUsage
 from nightlab.loop.controls import fault, parse
-from nightlab.loop.loop import Night
-from nightlab.loop.scheduler import Crew
-from nightlab.storage.ledger import Ledger, give_order, read_orders
+from nightlab.loop.loop import ExperimentLoop
+from nightlab.loop.scheduler import Scheduler
+from nightlab.storage.ledger import Ledger, read_orders, write_order
 
 ROOM = GENOME.replace("B = 8", "#\n#\n#\nB = 8") + "#\n#\n#\nC = 0\n"
 SLOW = "import time; time.sleep(3)"
@@ -56,7 +56,7 @@ def seen(lab: TinyLab, what: Any) -> Any:
     return wait(check)
 
 
-def flies(number: int) -> Any:
+def is_running(number: int) -> Any:
     return lambda ledger: any(trial.experiment == number for trial in ledger.open_trials())
 
 
@@ -77,7 +77,7 @@ def test_each_order_is_read_once_whenever_one_looks(tmp_path_factory: Any, order
     folder, found, place = tmp_path_factory.mktemp("orders"), [], 0
     assert read_orders(folder, 0) == []
     for number, order in enumerate(orders):
-        give_order(folder, order)
+        write_order(folder, order)
         if number in cuts:
             read = read_orders(folder, place)
             found, place = found + [order for _, order in read], read[-1][0]
@@ -88,7 +88,7 @@ def test_each_order_is_read_once_whenever_one_looks(tmp_path_factory: Any, order
 def test_half_a_line_waits_for_its_other_half(tmp_path: Path) -> None:
     (tmp_path / "orders.txt").write_text("pause\nskip 1")
     assert read_orders(tmp_path, 0) == [(6, "pause")] and read_orders(tmp_path, 6) == []
-    give_order(tmp_path, "2")
+    write_order(tmp_path, "2")
     assert read_orders(tmp_path, 6) == [(14, "skip 12")]
 
 
@@ -116,7 +116,7 @@ def test_a_pause_starts_nothing_new_survives_a_kill_and_ends_with_resume(
     for number in (1, 2, 3):
         idea(lab, number, SLOW)
     running = start_nightlab("run", "--tag", "t", cwd=lab)
-    seen(lab, flies(1))
+    seen(lab, is_running(1))
     said = nightlab("pause", cwd=lab)
     assert said.code == 0 and "nightlab resume --tag t" in said.out
     seen(lab, lambda ledger: len(verdicts(ledger)) == 2)  # what flew has ended, and is judged
@@ -191,8 +191,8 @@ def test_a_skip_that_was_written_down_is_completed_after_a_kill(make_lab: Any) -
     lab = make_lab(ROOM)
     idea(lab, 1, "import time; time.sleep(99)")
     session = lab.session()
-    night = Night(session, Stop(), Crew(session, View()))
-    with night.crew.on_duty():
+    night = ExperimentLoop(session, StopRules(), Scheduler(session, Observer()))
+    with night.scheduler.on_duty():
         night._resume()
         while not night.ledger.open_trials() or night.ledger.next_number() < 2:
             night._turn()
@@ -389,7 +389,7 @@ def test_a_budget_counts_every_turn_and_holds_after_a_restart(
     session.close()
     again, session = lab.run(**rule)
     assert again == why and session.ledger.next_number() == tried
-    goal = Night(session, Stop(**rule), Crew(session, View())).stopping.goal()
+    goal = ExperimentLoop(session, StopRules(**rule), Scheduler(session, Observer())).stopping.goal()
     assert "(1 of 4 turns did not say)" in goal
     session.close()
 
@@ -410,7 +410,7 @@ def test_a_session_ends_when_too_little_is_to_be_expected(make_lab: Any, monkeyp
     session.close()
     more, session = lab.run(gain_per_hour=1e-6)
     assert more == "the proposers have nothing left to propose", "nothing says that so little is not to be had"
-    stopping = Night(session, Stop(gain_per_hour=1e-6), Crew(session, View())).stopping
+    stopping = ExperimentLoop(session, StopRules(gain_per_hour=1e-6), Scheduler(session, Observer())).stopping
     assert " per hour (at most " in stopping.goal()
     expected = stopping.expected()
     assert expected and expected.gain == 0 and expected.most > 1e3, "three worse ones of moments say little"
@@ -418,8 +418,8 @@ def test_a_session_ends_when_too_little_is_to_be_expected(make_lab: Any, monkeyp
 
 
 def test_what_is_not_said_counts_as_nothing() -> None:
-    spent = Spent().plus({}).plus({"model": "m", "seconds": 2.0}).plus({"output_tokens": 5, "cost_usd": 1})
-    assert spent == Spent(tokens=5, money=1, turns=2, uncounted=1, unpriced=1)
+    spent = ProposerUsage().plus({}).plus({"model": "m", "seconds": 2.0}).plus({"output_tokens": 5, "cost_usd": 1})
+    assert spent == ProposerUsage(tokens=5, money=1, turns=2, uncounted=1, unpriced=1)
 
 
 def test_a_thought_ends_with_the_rule_and_not_with_the_trial_that_flies(make_lab: Any, tmp_path: Path) -> None:
@@ -430,14 +430,14 @@ def test_a_thought_ends_with_the_rule_and_not_with_the_trial_that_flies(make_lab
     lab = make_lab(ROOM, **agent)
     idea(lab, 1, "import time; time.sleep(6)")
     session = lab.session()
-    night = Night(session, Stop(), Crew(session, View()))
+    night = ExperimentLoop(session, StopRules(), Scheduler(session, Observer()))
     found: list[bool] = []
 
     def stop() -> None:
         wait(lambda: running(mark) and any(lab.folder.glob(".nightlab/t/trials/0001-*/candidate.log")))
-        night.crew.asked_to_stop = 1
+        night.scheduler.asked_to_stop = 1
         wait(lambda: running(mark) == [])
-        found.append(bool(night.crew.flying))
+        found.append(bool(night.scheduler.running))
 
     thread = threading.Thread(target=stop, daemon=True)
     thread.start()

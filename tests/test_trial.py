@@ -15,18 +15,18 @@ import psutil
 import pytest
 from conftest import living, wait
 
-from nightlab.core.config import BudgetPart, parse
+from nightlab.core.config import BudgetConfig, parse
 from nightlab.core.text import plain
 from nightlab.core.types import Budget, Measurement, NightlabError, Trial
 from nightlab.engines.local import metric_text as words
-from nightlab.engines.local.engine import Box
+from nightlab.engines.local.engine import LocalEngine
 from nightlab.engines.local.handles import Running
 from nightlab.engines.local.prepare import run_prepare
 from nightlab.engines.local.read_result import measurement
 from nightlab.engines.local.trial_folder import end_leftovers
 from nightlab.sandbox import process_tree
-from nightlab.sandbox.bubblewrap import Bare, Sandbox
-from nightlab.session.session import this_sandbox
+from nightlab.sandbox.bubblewrap import NoSandbox, Sandbox
+from nightlab.session.session import detect_sandbox
 from nightlab.storage.git import Repo
 
 LEAST = 'name = "x"\ngenome = ["genome.py"]\ncommand = "python genome.py"\n[metric]\nname = "loss"\n'
@@ -42,8 +42,10 @@ class Bench:
     ) -> None:
         self.lab = parse(contract)
         repo = Repo(lab.folder)
-        part = BudgetPart(**{"amount": 30, "startup": 30, "evaluation": 30, **budget})
-        self.box = Box(repo, self.lab, part, device, lab.folder / ".nightlab" / "t" / "trials", sandbox or Bare())
+        part = BudgetConfig(**{"amount": 30, "startup": 30, "evaluation": 30, **budget})
+        self.box = LocalEngine(
+            repo, self.lab, part, device, lab.folder / ".nightlab" / "t" / "trials", sandbox or NoSandbox()
+        )
         self.commit, self.count = repo.resolve() or "", 0
 
     def start(self, *, budget: Budget | None = None, purpose: Any = "search", seed: int = 1) -> Running:
@@ -76,7 +78,7 @@ def benches(make_lab: Any, sandbox: Sandbox) -> Callable[..., Bench]:
 @pytest.fixture(params=["bare", "sandbox"])
 def bench(make_lab: Any, request: pytest.FixtureRequest) -> Callable[..., Bench]:
     """What must hold with a sandbox and without one."""
-    sandbox = Bare() if request.param == "bare" else this_sandbox()
+    sandbox = NoSandbox() if request.param == "bare" else detect_sandbox()
     if request.param == "sandbox" and sandbox.name == "none":
         pytest.skip(sandbox.why)
     return benches(make_lab, sandbox)
@@ -85,7 +87,7 @@ def bench(make_lab: Any, request: pytest.FixtureRequest) -> Callable[..., Bench]
 @pytest.fixture
 def bare_bench(make_lab: Any) -> Callable[..., Bench]:
     """Without a sandbox: for candidates that leave traces outside their box so that the test sees them."""
-    return benches(make_lab, Bare())
+    return benches(make_lab, NoSandbox())
 
 
 # -- how it ends ---------------------------------------------------------------------------------------
@@ -248,7 +250,7 @@ def test_prepare_has_the_users_home_and_its_failure_is_told(make_lab: Any, tmp_p
     with pytest.raises(NightlabError, match="exit status 3: python -c") as error:
         broken = parse("prepare = \"python -c 'raise SystemExit(3)'\"\n" + LEAST)
         run_prepare(repo, broken, repo.resolve() or "", lab.folder)
-    assert "by hand" in error.value.mend
+    assert "by hand" in error.value.hint
 
 
 # -- the budget ----------------------------------------------------------------------------------------

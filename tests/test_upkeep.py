@@ -21,13 +21,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from nightlab.core.config import Stop
-from nightlab.core.observer import Lines, View
+from nightlab.core.config import StopRules
+from nightlab.core.observer import LineObserver, Observer
 from nightlab.core.source import code_lines, same_program, syntax_fault
 from nightlab.core.types import Budget, Measurement, Metric, Trial
-from nightlab.judge import Again, Contestant, Noise, make_rule
-from nightlab.loop.loop import Night
-from nightlab.loop.scheduler import Crew
+from nightlab.judge import Contestant, NeedsTrial, Noise, make_rule
+from nightlab.loop.loop import ExperimentLoop
+from nightlab.loop.scheduler import Scheduler
 from nightlab.session.replicates import ATTEMPTS, UPKEEP_SEED, Replicates, contestant, replicates, runs
 from nightlab.storage.git import Repo
 from nightlab.storage.ledger import Ledger
@@ -167,7 +167,7 @@ def test_a_champion_that_fails_on_a_later_seed_does_not_stop_the_search() -> Non
     champion = Contestant({1: good, 2: crash}, 1, 10.0)
     candidate = Contestant({1: Measurement("measured", 9.9), 2: Measurement("measured", 9.9)}, 1)
     decision = make_rule("strict").compare(Metric("loss"), champion, candidate, Noise(0.5, 9))
-    assert not (isinstance(decision, Again) and (decision.who, decision.seed) == ("champion", 2))
+    assert not (isinstance(decision, NeedsTrial) and (decision.who, decision.seed) == ("champion", 2))
 
 
 # -- upkeep --------------------------------------------------------------------------------------------
@@ -176,7 +176,7 @@ def test_a_champion_that_fails_on_a_later_seed_does_not_stop_the_search() -> Non
 def test_the_champion_is_measured_again_after_so_many_experiments(lucky: Any) -> None:
     lab = lucky(SHRUNK.format(2), 8.0, 9.0, 9.1, 9.2, 9.3)
     session, out = lab.session(), io.StringIO()
-    Night(session, Stop(), Crew(session, Lines(Console(file=out, width=200)))).run()
+    ExperimentLoop(session, StopRules(), Scheduler(session, LineObserver(Console(file=out, width=200)))).run()
     ledger, metric = session.ledger, session.metric
     notes = ledger.notes("upkeep")
     assert [(note["number"], note["after"]) for note in notes] == [(1, 2), (1, 4)]
@@ -230,7 +230,7 @@ def test_a_champion_from_another_machine_is_measured_again(lucky: Any, nightlab:
     lab = lucky('rule = "greedy"\nupkeep = 25\nconfirm = 0', 9.0)
     session = lab.session()
     session.ledger.note("opened", {"platform": "another machine", "allowed": []})
-    Night(session, Stop(), Crew(session, View())).run()
+    ExperimentLoop(session, StopRules(), Scheduler(session, Observer())).run()
     [first] = [n for n in session.ledger.notes("opened") if n["platform"] != "another machine"]
     assert session.ledger.notes("upkeep") == [], "what was measured since is of this machine"
     session.close()
@@ -249,9 +249,9 @@ def test_a_champion_from_another_machine_is_measured_again(lucky: Any, nightlab:
     ideas(lab, 9.6)
     said: list[str] = []
     session = lab.session()
-    view = View()
+    view = Observer()
     view.say = said.append  # type: ignore[method-assign]
-    Night(session, Stop(), Crew(session, view)).run()
+    ExperimentLoop(session, StopRules(), Scheduler(session, view)).run()
     assert [note["number"] for note in session.ledger.notes("upkeep")] == [1]
     if between == "nothing":  # else the try has said it
         assert [words for words in said if "the champion runs again" in words and "another machine" in words]

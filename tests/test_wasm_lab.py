@@ -18,16 +18,16 @@ from hypothesis import strategies as some
 from test_commons_session import MORE, User
 from test_trial import Bench
 
-from nightlab.commons.capability import Fit, Host
+from nightlab.commons.capability import Compatibility, GeneHost
 from nightlab.commons.genes import MAGIC, agreed, negotiate, read
-from nightlab.commons.peer_store import Peers
+from nightlab.commons.peer_store import PeerStore
 from nightlab.commons.record import GeneNeeds, Rejected
 from nightlab.core.source import code_lines, same_program
 from nightlab.core.types import NightlabError
 from nightlab.proposers import change_constants, find_constants
 from nightlab.proposers.python_program import fingerprint
 from nightlab.session.create import SHIPPED, make_lab
-from nightlab.session.session import this_sandbox
+from nightlab.session.session import detect_sandbox
 from nightlab.storage.git import Repo
 
 pytest.importorskip("wasmtime")
@@ -156,7 +156,7 @@ def test_what_a_gene_must_declare(score: Any, said: str, instead: str, why: str)
 
 def test_a_trial_of_it_is_sealed_and_says_why_there_is_no_metric(tmp_path: Path) -> None:
     folder = make_lab(tmp_path / "wasm", "wasm")
-    bench = Bench(TinyLab(folder), (folder / "lab.toml").read_text(), this_sandbox(), startup=10, evaluation=30)
+    bench = Bench(TinyLab(folder), (folder / "lab.toml").read_text(), detect_sandbox(), startup=10, evaluation=30)
 
     def run(genome: str) -> Any:
         bench.commit = bench.box.repo.commit_files(bench.commit, {"gene.wat": genome}, "a genome")
@@ -225,9 +225,9 @@ def test_a_gene_travels_where_what_it_asks_for_is_there(
     two.here()
     two.sync()
     session = two.run(experiments=1)
-    peers = Peers(session, two.commons)
+    peers = PeerStore(session, two.commons)
     (entry,) = [entry for entry in peers.entries.values() if entry.author == one.author]
-    assert peers.fit(entry, entry.signed.record) == Fit(level, reasons)
+    assert peers.fit(entry, entry.signed.record) == Compatibility(level, reasons)
     champion = session.champion()
     if level == "not":
         assert champion.number == 0 and session.ledger.notes("verified") == [], "nothing of it was run"
@@ -274,17 +274,17 @@ def test_a_gene_that_asks_for_more_than_its_record_says_is_not_run(
 
 
 def test_what_a_patch_leaves_as_it_was_needs_no_word_of_its_author() -> None:
-    said, host = {"gene.wat": GeneNeeds.model_validate(NEEDS)}, Host(memory_bytes=2**22, fuel=20_000)
+    said, host = {"gene.wat": GeneNeeds.model_validate(NEEDS)}, GeneHost(memory_bytes=2**22, fuel=20_000)
     mine = {"gene.wat": GENE.replace("12000", "15000")}
     theirs = {"gene.wat": mine["gene.wat"].replace("0.1", "0.2")}
-    assert agreed(said, theirs, mine, host) == Fit("compatible")
-    assert agreed({}, theirs, mine, host) == Fit("compatible")
+    assert agreed(said, theirs, mine, host) == Compatibility("compatible")
+    assert agreed({}, theirs, mine, host) == Compatibility("compatible")
     with pytest.raises(Rejected, match="fuel 15000, its record says 12000"):
         agreed(said, theirs, None, host)
-    assert agreed(said, theirs, mine, Host(memory_bytes=2**22, fuel=14_000)).reasons == (
+    assert agreed(said, theirs, mine, GeneHost(memory_bytes=2**22, fuel=14_000)).reasons == (
         "it needs 15,000 fuel, here is 14,000",
     )
-    assert agreed({}, {"train.py": "(module)"}, None, host) == Fit("compatible"), "no gene at all"
+    assert agreed({}, {"train.py": "(module)"}, None, host) == Compatibility("compatible"), "no gene at all"
 
 
 def test_every_idea_applies_and_has_a_metric(tmp_path: Path, score: Any) -> None:
@@ -353,8 +353,10 @@ def test_what_is_no_constant(line: str) -> None:
 def test_it_says_what_it_needs_and_whether_that_is_here() -> None:
     gene = read(GENE.encode(), "gene.wat")
     assert (gene.phenotype.domain, gene.metering.fuel) == ("text.predict", 12000)
-    assert negotiate(gene, Host(memory_bytes=4 * 2**20, fuel=12000, domain="text.predict")) == Fit("compatible")
-    poor = negotiate(gene, Host(memory_bytes=4 * 2**20 - 1, fuel=11999, domain="sort"))
+    assert negotiate(gene, GeneHost(memory_bytes=4 * 2**20, fuel=12000, domain="text.predict")) == Compatibility(
+        "compatible"
+    )
+    poor = negotiate(gene, GeneHost(memory_bytes=4 * 2**20 - 1, fuel=11999, domain="sort"))
     assert poor.level == "not" and [reason.split(", ")[0] for reason in poor.reasons] == [
         "it does text.predict",
         "it needs 4,194,304 bytes of memory",
@@ -363,10 +365,12 @@ def test_it_says_what_it_needs_and_whether_that_is_here() -> None:
     wants = '{\\"memory_bytes\\": 1, \\"imports\\": [\\"sha256\\"], \\"optional\\": [\\"log\\"]}'
     module = compiled("", re.sub(r"\{\\\"memory_bytes.*?\}", lambda _: wants, SAYS))
     gene = read(module, "a.wasm")
-    assert negotiate(gene, Host(frozenset({"sha256", "log"}))).level == "compatible"
-    assert negotiate(gene, Host(frozenset({"sha256"}))) == Fit("partly", ("it would use the host function log",))
-    assert "it needs the host function sha256" in negotiate(gene, Host()).reasons
-    assert negotiate(gene.model_copy(update={"version": 2}), Host(frozenset({"sha256", "log"}))).level == "not"
+    assert negotiate(gene, GeneHost(frozenset({"sha256", "log"}))).level == "compatible"
+    assert negotiate(gene, GeneHost(frozenset({"sha256"}))) == Compatibility(
+        "partly", ("it would use the host function log",)
+    )
+    assert "it needs the host function sha256" in negotiate(gene, GeneHost()).reasons
+    assert negotiate(gene.model_copy(update={"version": 2}), GeneHost(frozenset({"sha256", "log"}))).level == "not"
 
 
 @given(some.binary(max_size=60), some.integers(0, 400))

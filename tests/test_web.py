@@ -18,7 +18,7 @@ from nightlab.core.types import Candidate, Evidence, Measurement, PairedGain, Ve
 from nightlab.session.session import Session
 from nightlab.storage.git import Repo
 from nightlab.ui.web import feed
-from nightlab.ui.web.app import Window
+from nightlab.ui.web.app import WebApp
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright (pip install 'nightlab[dev]')")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe (pip install 'nightlab[dev]')")
@@ -47,7 +47,7 @@ def serve() -> Iterator[Callable[..., Site]]:
     sites: list[Site] = []
 
     def start(session: Session, **more: Any) -> Site:
-        sites.append(Site(Window(session.repo.lab, session.tag), **more))
+        sites.append(Site(WebApp(session.repo.lab, session.tag), **more))
         return sites[-1]
 
     yield start
@@ -98,7 +98,7 @@ def night(make_lab: Any) -> Iterator[Session]:
 def site(tmp_path_factory: Any) -> Iterator[Site]:
     """A night that is looked at by many, and that nobody changes."""
     with closing(a_night(lab_in(tmp_path_factory.mktemp("night")).session())) as session:
-        site = Site(Window(session.repo.lab, session.tag))
+        site = Site(WebApp(session.repo.lab, session.tag))
         yield site
         site.close()
 
@@ -280,7 +280,7 @@ def test_a_run_is_paused_resumed_and_noted_from_the_page(
 
 def test_a_window_without_experiments_and_one_for_looking_only(make_lab: Any, serve: Any, look: Any) -> None:
     session = make_lab().session()
-    site = Site(Window(session.repo.lab, session.tag, read_only=True))
+    site = Site(WebApp(session.repo.lab, session.tag, read_only=True))
     try:
         page = look(site)
         expect(page.locator("#headline")).to_contain_text("No number yet")

@@ -14,7 +14,7 @@ import pytest
 from conftest import CONTRACT, GENOME, PROGRAM, TinyLab, program_env, wait
 
 from nightlab.integrations.skill import SOURCE
-from nightlab.storage.ledger import find_ledger, hand_in, handed_in, runs_now
+from nightlab.storage.ledger import find_ledger, is_running_now, pending_submissions, submit
 
 SLOW = """\
 import time
@@ -44,7 +44,7 @@ def handed(lab: TinyLab, nightlab: Any, genome: str, why: str = "why not") -> st
     return str(done.json["id"])
 
 
-def flies(lab: TinyLab, name: str) -> bool:
+def is_running(lab: TinyLab, name: str) -> bool:
     """Whether a trial of a candidate is under way."""
     ledger = find_ledger(lab.folder, None)
     found = ledger.by_source(name)
@@ -62,7 +62,7 @@ def test_handed_in_with_no_session_it_is_measured_in_the_background(make_lab: An
     broken = handed(lab, nightlab, BROKEN)
     assert nightlab("wait", bad, cwd=lab).code == 3
     told = nightlab("wait", conflict, cwd=lab)
-    assert told.code == 1 and "does not apply" in told.err and "mend:" in told.err
+    assert told.code == 1 and "does not apply" in told.err and "hint:" in told.err
     refused = nightlab("wait", broken, "--json", cwd=lab)
     assert refused.code == 1 and refused.json["state"] == "refused" and "does not parse" in refused.json["why"]
     assert proposed(lab) == ["baseline", "human", "human"]
@@ -73,8 +73,8 @@ def test_handed_in_with_no_session_it_is_measured_in_the_background(make_lab: An
     unknown = nightlab("wait", "try-00000000", cwd=lab)
     assert unknown.code == 1 and "nothing was handed in" in unknown.err
     folder = lab.folder / ".nightlab" / kept.json["session"]
-    wait(lambda: not runs_now(folder))
-    assert handed_in(folder) == [], "nothing is left lying about"
+    wait(lambda: not is_running_now(folder))
+    assert pending_submissions(folder) == [], "nothing is left lying about"
 
 
 def test_an_edit_of_what_the_champion_moved_on_from(make_lab: Any, nightlab: Any) -> None:
@@ -119,7 +119,7 @@ def test_a_timeout_says_so(make_lab: Any, nightlab: Any) -> None:
     assert late.code == 1 and "timeout" in late.err and f"nightlab wait {name}" in late.err
     assert nightlab("wait", name, "--timeout", "0.1", "--json", cwd=lab).json["state"] in ("waiting", "running")
     [folder] = (lab.folder / ".nightlab").glob("*/")
-    wait(lambda: runs_now(folder))
+    wait(lambda: is_running_now(folder))
     os.kill(int((folder / "writer").read_text()), signal.SIGTERM)
 
 
@@ -128,11 +128,11 @@ def test_whoever_waits_outlives_a_killed_measurer(make_lab: Any, nightlab: Any) 
     name = handed(lab, nightlab, BETTER)
     [folder] = (lab.folder / ".nightlab").glob("*/")
 
-    def flies() -> int:
+    def is_running() -> int:
         seen = find_ledger(lab.folder, None).by_source(name)
-        return int((folder / "writer").read_text()) if seen and runs_now(folder) else 0
+        return int((folder / "writer").read_text()) if seen and is_running_now(folder) else 0
 
-    os.kill(wait(flies), signal.SIGKILL)
+    os.kill(wait(is_running), signal.SIGKILL)
     assert nightlab("wait", name, cwd=lab).code == 0
     assert proposed(lab) == ["baseline", "human"]
 
@@ -141,11 +141,11 @@ def test_a_kill_before_its_file_was_removed_tries_it_once(make_lab: Any, nightla
     lab = make_lab()
     assert nightlab("wait", handed(lab, nightlab, BETTER), cwd=lab).code == 0
     [folder] = (lab.folder / ".nightlab").glob("*/")
-    wait(lambda: not runs_now(folder))
+    wait(lambda: not is_running_now(folder))
     known = find_ledger(lab.folder, None).experiment(1).candidate.source
     (folder / "tries" / f"{known}.json").write_text(json.dumps({"id": known, "hypothesis": "", "patch": "x"}))
     assert nightlab("try", "--waiting", cwd=lab).code == 0
-    assert proposed(lab) == ["baseline", "human"] and handed_in(folder) == []
+    assert proposed(lab) == ["baseline", "human"] and pending_submissions(folder) == []
 
 
 def test_why_it_can_not_be_measured_reaches_whoever_waits(make_lab: Any, nightlab: Any) -> None:
@@ -184,16 +184,16 @@ def test_a_pause_holds_for_tries_too(make_lab: Any, nightlab: Any, start_nightla
     assert nightlab("wait", handed(lab, nightlab, BETTER), cwd=lab).code == 0
     assert nightlab("pause", cwd=lab).code == 0
     [folder] = (lab.folder / ".nightlab").glob("*/")
-    wait(lambda: not runs_now(folder))
+    wait(lambda: not is_running_now(folder))
     said = (folder / "tries.log").read_text()
     lab.write("genome.py", BETTER.replace("B = 8", "B = 7"))
     there = start_nightlab("try", "-m", "wait for me", cwd=lab)
-    [entry] = wait(lambda: handed_in(folder))
+    [entry] = wait(lambda: pending_submissions(folder))
     late = nightlab("wait", entry.id, "--timeout", "1", "--json", cwd=lab).json
     assert late["state"] == "waiting" and "nightlab resume --tag" in late["why"]
     told = nightlab("wait", entry.id, "--timeout", "0", cwd=lab)
     assert told.code == 1 and "it is paused" in told.err and "nightlab resume --tag" in told.err
-    wait(lambda: not runs_now(folder))
+    wait(lambda: not is_running_now(folder))
     assert there.poll() is None and (folder / "tries.log").read_text() == said, "who waits starts nobody in vain"
     assert nightlab("resume", cwd=lab).code == 0
     assert nightlab("wait", entry.id, cwd=lab).code == 0
@@ -205,9 +205,9 @@ def test_a_pause_while_one_is_measured_lets_it_end_and_starts_no_other(make_lab:
     one = handed(lab, nightlab, SPARE.replace("return 0", "return 1"))
     two = handed(lab, nightlab, SPARE.replace("return 0", "return 2"))
     [folder] = (lab.folder / ".nightlab").glob("*/")
-    wait(lambda: flies(lab, one))
+    wait(lambda: is_running(lab, one))
     assert nightlab("pause", cwd=lab).code == 0
-    wait(lambda: not runs_now(folder))
+    wait(lambda: not is_running_now(folder))
     assert not find_ledger(lab.folder, None).open_trials(), "what flew came to its end"
     assert "paused" in nightlab("wait", two, "--timeout", "0", "--json", cwd=lab).json["why"]
     assert nightlab("resume", cwd=lab).code == 0
@@ -218,7 +218,7 @@ def test_a_pause_while_one_is_measured_lets_it_end_and_starts_no_other(make_lab:
 def test_a_try_can_be_skipped(make_lab: Any, nightlab: Any) -> None:
     lab = make_lab(SPARE, SLOW.replace("SECONDS", "0 if open('genome.py').read().count('return 0') else 60"))
     name = handed(lab, nightlab, SPARE.replace("return 0", "return 1"))
-    wait(lambda: flies(lab, name))
+    wait(lambda: is_running(lab, name))
     assert nightlab("skip", cwd=lab).code == 0
     found = nightlab("wait", name, "--json", cwd=lab)
     assert found.code == 3 and found.json["experiment"]["reason"] == "skipped"
@@ -231,7 +231,7 @@ def test_hooks_run_around_a_try(make_lab: Any, nightlab: Any, tmp_path: Path) ->
     lab = make_lab(contract=CONTRACT.format(proposer="patches").replace("[sandbox]", f"{hooks}\n[sandbox]"))
     assert nightlab("wait", handed(lab, nightlab, BETTER), cwd=lab).code == 0
     [folder] = (lab.folder / ".nightlab").glob("*/")
-    wait(lambda: not runs_now(folder))
+    wait(lambda: not is_running_now(folder))
     words = [" ".join(one.split()) for one in heard.read_text().split("\n\n") if one]
     expected = [f'"hook": "{when}" "number": {n}' for n in (0, 1) for when in ("before", "after")]
     assert sorted(words) == sorted(expected) and words.index(expected[2]) < words.index(expected[3])
@@ -240,9 +240,9 @@ def test_hooks_run_around_a_try(make_lab: Any, nightlab: Any, tmp_path: Path) ->
 def test_handed_in_in_order(tmp_path: Path) -> None:
     names = []
     for n in range(5):
-        names.append(hand_in(tmp_path, f"h{n}", "p"))
+        names.append(submit(tmp_path, f"h{n}", "p"))
         os.utime(tmp_path / "tries" / f"{names[-1]}.json", (n, n))
-    assert [entry.id for entry in handed_in(tmp_path)] == names
+    assert [entry.id for entry in pending_submissions(tmp_path)] == names
 
 
 # -- the skill -----------------------------------------------------------------------------------------
@@ -353,7 +353,7 @@ async def drive(lab: TinyLab, tmp_path: Path, hostile: str) -> None:
         assert (await call("note", words="look at B"))["session"] == "t"
         assert (lab.folder / ".nightlab/t/notes.txt").read_text() == "look at B\n"
         wrong = await call("show", number=9999)
-        assert "there is no experiment 9999" in wrong and "mend:" in wrong
+        assert "there is no experiment 9999" in wrong and "hint:" in wrong
         assert "nothing was handed in" in await call("try_poll", id="try-0")
 
 

@@ -13,14 +13,14 @@ from conftest import wait
 
 from nightlab.core.types import Candidate, Measurement, Verdict
 from nightlab.session.session import Session
-from nightlab.ui.web.app import Window, make_app
+from nightlab.ui.web.app import WebApp, make_app
 from nightlab.ui.web.serve import server
 
 OURS = {"x-nightlab": "window", "content-type": "application/json"}
 EVIL = '<img src=x onerror="alert(1)">\x1b[31m\u202e</script><script>alert(2)</script>'
 
 
-class Answer:
+class ModelAnswer:
     def __init__(self, response: http.client.HTTPResponse) -> None:
         self.status, self.headers, self.body = response.status, response.headers, response.read()
 
@@ -32,7 +32,7 @@ class Answer:
 class Site:
     """A window that is served in this process, and what a browser asks of it."""
 
-    def __init__(self, window: Window, port: int = 0, **more: Any) -> None:
+    def __init__(self, window: WebApp, port: int = 0, **more: Any) -> None:
         self.socket = socket.create_server(("127.0.0.1", port))
         self.port = self.socket.getsockname()[1]
         self.server = server(make_app(window, **more))
@@ -44,12 +44,12 @@ class Site:
         self.server.should_exit = True
         self.thread.join()
 
-    def ask(self, path: str, method: str = "GET", body: str | None = None, **headers: str) -> Answer:
+    def ask(self, path: str, method: str = "GET", body: str | None = None, **headers: str) -> ModelAnswer:
         with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)) as link:
             link.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
-            return Answer(link.getresponse())
+            return ModelAnswer(link.getresponse())
 
-    def tell(self, path: str, what: Any, **headers: str) -> Answer:
+    def tell(self, path: str, what: Any, **headers: str) -> ModelAnswer:
         return self.ask(path, "POST", json.dumps(what), **OURS, **headers)
 
 

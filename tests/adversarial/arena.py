@@ -15,12 +15,12 @@ from typing import Any
 
 import pytest
 
-from nightlab.core.config import Stop
-from nightlab.core.observer import View
+from nightlab.core.config import StopRules
+from nightlab.core.observer import Observer
 from nightlab.core.types import Experiment, Measurement, Verdict
-from nightlab.loop.loop import Night
-from nightlab.loop.scheduler import Crew
-from nightlab.session.session import Session, this_sandbox
+from nightlab.loop.loop import ExperimentLoop
+from nightlab.loop.scheduler import Scheduler
+from nightlab.session.session import Session, detect_sandbox
 from nightlab.storage.git import Repo
 
 CONTRACT = """\
@@ -271,9 +271,11 @@ class Arena:
         self.write(f"ideas/{name}", f"Hypothesis: {hypothesis}\n{patch}")
         return name
 
-    def run(self, experiments: int) -> Night:
+    def run(self, experiments: int) -> ExperimentLoop:
         """Go on until the session has so many experiments, or nothing is left."""
-        night = Night(self.session, Stop(experiments=experiments or None), Crew(self.session, View()))
+        night = ExperimentLoop(
+            self.session, StopRules(experiments=experiments or None), Scheduler(self.session, Observer())
+        )
         night.run()
         return night
 
@@ -373,7 +375,7 @@ def checked_arena(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Arena]:
 
 
 def open_arena(factory: pytest.TempPathFactory, **options: Any) -> Iterator[Arena]:
-    sandbox = this_sandbox()
+    sandbox = detect_sandbox()
     if sandbox.name != "bubblewrap":
         pytest.skip(f"the sealed box does not work here: {sandbox.why}")
     folder = factory.mktemp("arena")

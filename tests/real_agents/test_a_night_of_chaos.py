@@ -18,12 +18,12 @@ from scripted_model import serve
 
 import nightlab.loop.candidate_queue
 import nightlab.proposers.backoff
-from nightlab.core.config import Stop
-from nightlab.core.observer import View
+from nightlab.core.config import StopRules
+from nightlab.core.observer import Observer
 from nightlab.core.types import Experiment
-from nightlab.loop.loop import Night
-from nightlab.loop.scheduler import Crew
-from nightlab.session.session import Session, this_sandbox
+from nightlab.loop.loop import ExperimentLoop
+from nightlab.loop.scheduler import Scheduler
+from nightlab.session.session import Session, detect_sandbox
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 pytest.importorskip("acp", reason="the extra 'agents' is not installed")
@@ -73,8 +73,8 @@ def forbidden() -> Any:
 
 
 def test_a_night_of_chaos(make_lab: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forbidden: Any) -> None:
-    if not this_sandbox().doors:
-        pytest.skip(f"there is no sandbox here for the agents: {this_sandbox().why}")
+    if not detect_sandbox().doors:
+        pytest.skip(f"there is no sandbox here for the agents: {detect_sandbox().why}")
     programs = installed()
     port, reached = forbidden
     monkeypatch.setattr(nightlab.proposers.backoff, "FIRST", 0.01)
@@ -89,7 +89,7 @@ def test_a_night_of_chaos(make_lab: Any, tmp_path: Path, monkeypatch: pytest.Mon
         lab = make_lab(GENOME, MEASURE, contract=contract(server.url, tmp_path, programs))
         before = users_own(lab)
         session = lab.session()
-        night = Night(session, Stop(), Crew(session, View()))
+        night = ExperimentLoop(session, StopRules(), Scheduler(session, Observer()))
 
         def all_had_their_turns() -> bool:
             left = Counter(turn.agent for turn in list(researcher.turns.values()) if turn.mood == "has nothing more")
@@ -100,7 +100,7 @@ def test_a_night_of_chaos(make_lab: Any, tmp_path: Path, monkeypatch: pytest.Mon
             looking = Session(session.repo, session.tag)  # a ledger's connection is its thread's own
             wait(lambda: not looking.ledger.unjudged())
             looking.close()
-            night.crew.asked_to_stop = 1
+            night.scheduler.asked_to_stop = 1
 
         threading.Thread(target=stop, daemon=True).start()
         try:

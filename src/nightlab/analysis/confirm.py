@@ -19,11 +19,12 @@ from nightlab.core.types import (
     NightlabError,
     PairedGain,
     Purpose,
+    TrialRequest,
     average,
 )
 from nightlab.judge import Noise, level_of_look, paired_gain
-from nightlab.loop.measure import Asked, measure
-from nightlab.loop.scheduler import Crew
+from nightlab.loop.measure import measure
+from nightlab.loop.scheduler import Scheduler
 from nightlab.proposers import change_constants, find_constants
 from nightlab.session.replicates import ABLATE_SEED, CONFIRM_SEED, TRANSFER_SEED, runs
 from nightlab.storage.git import OutOfScope, PatchConflict
@@ -33,7 +34,7 @@ FEWEST, MOST = 3, 8  # pairs of a confirmation that runs by itself
 
 
 @dataclass(frozen=True, slots=True)
-class Worth:
+class Contribution:
     """What a kept change adds to the champion: the champion's gain over itself without it.
 
     ``gain`` is None where the change can't be taken out alone; ``why`` says what stands in the way.
@@ -51,11 +52,11 @@ class Worth:
         return self.gain.mean <= (self.gain.high - self.gain.mean) / 2
 
 
-class Claims:
+class Confirmer:
     """Measures what a session's champion is worth."""
 
-    def __init__(self, crew: Crew) -> None:
-        self.crew, self.session, self.ledger = crew, crew.session, crew.ledger
+    def __init__(self, scheduler: Scheduler) -> None:
+        self.scheduler, self.session, self.ledger = scheduler, scheduler.session, scheduler.ledger
         self.values: tuple[list[Measurement], list[Measurement]] = [], []  # the pairs behind the last claim
 
     def confirm(self, seeds: int) -> Evidence | None:
@@ -99,7 +100,7 @@ class Claims:
         left = self.session.lab.judge.confirm * experiments - 2 * pairs
         return min(int(left / (len(self.lineage()) + 1)), FEWEST)
 
-    def ablate(self, seeds: int) -> list[Worth]:
+    def ablate(self, seeds: int) -> list[Contribution]:
         """What each kept change in the champion's line is worth: taken out alone, three-way, and measured.
 
         Intervals use the session's pooled noise, since each change has few pairs; they hold one at a time.
@@ -113,15 +114,15 @@ class Claims:
                 without = self._same_as_before(f"without-{experiment.number:06d}", without)
                 before, after = self._pairs("ablate", fresh, (experiment.number, without), (champion.number, None))
             except NightlabError as refusal:  # it can't be taken out, or nothing runs without it
-                worths.append(Worth(experiment, None, str(refusal)))
+                worths.append(Contribution(experiment, None, str(refusal)))
                 continue
-            gain = self._gain(before, after, 0.95, self.crew.replicates.noise())
+            gain = self._gain(before, after, 0.95, self.scheduler.replicates.noise())
             words = f"taken out of #{champion.number}"
             self._show(experiment, Evidence("confirmed", experiment.number, fresh, gain, what=words))
-            worths.append(Worth(experiment, gain))
+            worths.append(Contribution(experiment, gain))
         return worths
 
-    def simplified(self, worths: Sequence[Worth]) -> tuple[str, str] | None:
+    def simplified(self, worths: Sequence[Contribution]) -> tuple[str, str] | None:
         """The champion without the changes that earn nothing, as a commit and in words; None if all earn something.
 
         Raises OutOfScope when they can't be taken out together.
@@ -191,15 +192,15 @@ class Claims:
     ) -> tuple[list[Measurement], list[Measurement]]:
         """Two genomes (experiment, commit) measured in turn on each seed."""
         budget = budget or self.session.budget.record()
-        with self.crew.on_duty():
-            self.crew.take_up()
-            self.crew.land()  # what an earlier run left is written down, and judged when the search goes on
+        with self.scheduler.on_duty():
+            self.scheduler.adopt_running()
+            self.scheduler.drain()  # what an earlier run left is written down, and judged when the search goes on
             sides = [
                 (n, commit if commit != self.ledger.experiment(n).candidate.commit else None)
                 for n, commit in (one, other)
             ]
-            asked = [Asked(n, purpose, seed, budget, commit, since) for seed in seeds for n, commit in sides]
-            found = measure(self.crew, asked)
+            asked = [TrialRequest(n, purpose, seed, budget, commit, since) for seed in seeds for n, commit in sides]
+            found = measure(self.scheduler, asked)
         return found[::2], found[1::2]
 
     def _gain(

@@ -42,7 +42,7 @@ NEWCOMER, PROTECTION = 30 * DAY, 1.5  # how long an author is new, and what thei
 
 
 @dataclass(frozen=True, slots=True)
-class Evaluated:
+class GeneResult:
     """What one gene did under one standard evaluation: the same seeds, budget and machine for all that are compared.
 
     ``gains``: of each valid run, how much better it was than the baseline with the same seed. ``gained``: in how many
@@ -68,7 +68,7 @@ class Evaluated:
 
 
 @dataclass(frozen=True, slots=True)
-class Reference:
+class SeasonMedians:
     """The season's medians, over the genes that were evaluated alike."""
 
     latency: float
@@ -95,7 +95,7 @@ REFERENCE = Fitness(success=1.0, utilisation=0.5, robustness=0.5, latency=0.5, c
 """A gene in the middle: all runs valid, gains in half of its settings, spread by half its gain, at the medians."""
 
 
-def fitness(gene: Evaluated, reference: Reference) -> Fitness:
+def fitness(gene: GeneResult, reference: SeasonMedians) -> Fitness:
     """The fitness of a gene, against the season's medians.
 
     success (S_r): the share of runs that ended with a valid number. utilisation (C_util): the share of settings in
@@ -117,12 +117,12 @@ def fitness(gene: Evaluated, reference: Reference) -> Fitness:
     )
 
 
-def medians(genes: Sequence[Evaluated]) -> Reference:
+def medians(genes: Sequence[GeneResult]) -> SeasonMedians:
     """What fitness is measured against in a season. Genes without a valid run took no time worth counting."""
     ran = [gene for gene in genes if gene.gains]
     if not ran:
-        return Reference(0.0, 0.0)
-    return Reference(median(gene.latency for gene in ran), median(gene.cost for gene in ran))
+        return SeasonMedians(0.0, 0.0)
+    return SeasonMedians(median(gene.latency for gene in ran), median(gene.cost for gene in ran))
 
 
 def security(passed: int, tests: int, found: Mapping[Severity, int]) -> float:

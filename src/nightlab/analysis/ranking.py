@@ -16,8 +16,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from nightlab.analysis.fitness import (
-    Evaluated,
     Fitness,
+    GeneResult,
     Severity,
     diversity,
     fitness,
@@ -39,11 +39,11 @@ Count = Annotated[int, Field(ge=0, lt=2**53)]
 Time = Annotated[float, Field(ge=0, le=1e11)]
 
 
-class Part(BaseModel):
+class FitnessTerm(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class Entrant(Part):
+class Contender(FitnessTerm):
     """A gene that takes part: what it is, and what was measured of it.
 
     Only entrants of one ``task`` (frozen files, budget, platform) are measured alike; ``domain`` is where it ranks.
@@ -58,7 +58,7 @@ class Entrant(Part):
     metric: Name
     values: Annotated[tuple[float, ...], Field(max_length=1000)]
     """The task's own metric in each valid run: what a search selects by."""
-    evaluated: Evaluated
+    evaluated: GeneResult
     cost_unit: Name
     passed: Count
     tests: Count
@@ -72,7 +72,7 @@ class Entrant(Part):
     """When its author's first gene was published; None for one's own."""
 
 
-class Place(Part):
+class RankedContender(FitnessTerm):
     """Where an entrant ranks, and by what."""
 
     name: Name
@@ -90,13 +90,13 @@ class Place(Part):
     """Why it is not admitted; empty when it is."""
 
 
-class Standings(Part):
+class Standings(FitnessTerm):
     """An arena at a time: its entrants, and their places as they follow from these."""
 
     v: Literal[1] = 1
     at: Time
-    entrants: Annotated[tuple[Entrant, ...], Field(max_length=2000)]
-    places: Annotated[tuple[Place, ...], Field(max_length=2000)]
+    collect_entries: Annotated[tuple[Contender, ...], Field(max_length=2000)]
+    places: Annotated[tuple[RankedContender, ...], Field(max_length=2000)]
 
 
 Kind = Literal["missing", "unreproducible", "reason mismatch"]
@@ -111,33 +111,33 @@ class Drift:
     detail: str
 
 
-def standings(entrants: Sequence[Entrant], at: float) -> Standings:
+def standings(collect_entries: Sequence[Contender], at: float) -> Standings:
     """The places of all entrants at a time, best first in each domain. Raises ValueError where two have one name."""
-    names = Counter(entrant.name for entrant in entrants)
+    names = Counter(entrant.name for entrant in collect_entries)
     if twice := [name for name, times in names.items() if times > 1]:
         raise ValueError(f"two genes are called {one_line(twice[0], 100)}")
     tasks = defaultdict(list)
-    for entrant in entrants:
+    for entrant in collect_entries:
         tasks[entrant.task].append(entrant.evaluated)
     references = {task: medians(evaluated) for task, evaluated in tasks.items()}
     usage: dict[str, int] = defaultdict(int)
-    for entrant in entrants:
+    for entrant in collect_entries:
         usage[entrant.domain] += entrant.usage
     drafts = [
         _place(entrant, fitness(entrant.evaluated, references[entrant.task]), usage[entrant.domain], at)
-        for entrant in entrants
+        for entrant in collect_entries
     ]
-    places: list[Place] = []
+    places: list[RankedContender] = []
     for domain in sorted({draft.domain for draft in drafts}):
         ranked = sorted((d for d in drafts if d.domain == domain), key=lambda d: (bool(d.refusals), -d.score, d.name))
         places += [draft.model_copy(update={"rank": rank}) for rank, draft in enumerate(ranked, 1)]
-    return Standings(at=at, entrants=tuple(entrants), places=tuple(places))
+    return Standings(at=at, collect_entries=tuple(collect_entries), places=tuple(places))
 
 
 def audit(published: Standings) -> list[Drift]:
     """Each place recomputed from the entrants: what does not follow from them."""
     try:
-        places = standings(published.entrants, published.at).places
+        places = standings(published.collect_entries, published.at).places
     except ValueError as error:
         return [Drift("", "unreproducible", str(error))]
     right = {place.name: place for place in places}
@@ -173,14 +173,14 @@ def text(published: Standings) -> str:
 STANDINGS: TypeAdapter[Standings] = TypeAdapter(Standings)
 
 
-def _place(entrant: Entrant, fit: Fitness, usage: int, at: float) -> Place:
+def _place(entrant: Contender, fit: Fitness, usage: int, at: float) -> RankedContender:
     parts = {
         "diversity": diversity(entrant.usage, usage),
         "retained": retained(entrant.measured_at, at),
         "protection": 1.0 if entrant.author_since is None else protection(entrant.author_since, at),
     }
     safe = security(entrant.passed, entrant.tests, entrant.found)
-    return Place(
+    return RankedContender(
         name=entrant.name,
         domain=entrant.domain,
         rank=0,
@@ -193,16 +193,16 @@ def _place(entrant: Entrant, fit: Fitness, usage: int, at: float) -> Place:
     )
 
 
-def _beyond(published: Standings) -> Iterable[Place]:
+def _beyond(published: Standings) -> Iterable[RankedContender]:
     """Places of nobody, and second places of somebody."""
-    waiting = {entrant.name for entrant in published.entrants}
+    waiting = {entrant.name for entrant in published.collect_entries}
     for place in published.places:
         if place.name not in waiting:
             yield place
         waiting.discard(place.name)
 
 
-def _compared(right: Place, said: Place) -> list[Drift]:
+def _compared(right: RankedContender, said: RankedContender) -> list[Drift]:
     wrong = [
         f"{key} is {right_value}, not {said_value}"
         for (key, right_value), (_, said_value) in zip(_facts(right), _facts(said), strict=True)
@@ -215,7 +215,7 @@ def _compared(right: Place, said: Place) -> list[Drift]:
     return found
 
 
-def _facts(place: Place) -> list[tuple[str, Any]]:
+def _facts(place: RankedContender) -> list[tuple[str, Any]]:
     facts = place.model_dump(exclude={"fitness", "refusals", "name"})
     return sorted({**facts, **asdict(place.fitness)}.items())
 

@@ -12,7 +12,7 @@ from typing import Any
 from nightlab.analysis import charts
 from nightlab.analysis.report_html import page
 from nightlab.analysis.report_markdown import markdown
-from nightlab.analysis.summary import Facts, Row
+from nightlab.analysis.summary import ReportData, Row
 from nightlab.analysis.timeline import off_duty, spans
 from nightlab.core.types import REPORTED, Experiment, NightlabError
 from nightlab.judge import Noise, pairs_needed, pooled, prior_sigma, smallest_effect
@@ -23,7 +23,7 @@ from nightlab.session.session import Session
 PAIRS = 4  # of the confirmation whose power the report speaks of
 
 
-def gather(session: Session) -> Facts:
+def gather(session: Session) -> ReportData:
     """Everything the report says. Raises NightlabError for a session that has measured nothing."""
     ledger, metric = session.ledger, session.metric
     experiments = [e for e in ledger.experiments() if e.verdict]
@@ -43,7 +43,7 @@ def gather(session: Session) -> Facts:
     effects = [typical[len(typical) // 2]] if typical else []
     effects += [2 * noise.sigma, noise.sigma / 2]
     first = experiments[0]
-    return Facts(
+    return ReportData(
         lab=session.lab.name,
         tag=session.tag,
         branch=session.branch,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from datetime import datetime
 
-from nightlab.analysis.summary import Facts
+from nightlab.analysis.summary import ReportData
 from nightlab.core.text import counted
 from nightlab.core.types import FIRST_DAY, Experiment, PairedGain
 from nightlab.session.credit import ProposerStats
@@ -21,7 +21,7 @@ def part_words(p: ProposerStats) -> tuple[str, ...]:
     return (p.name, *counts, f"{p.gained:.4g}", _time(p.trials), _time(p.waited), f"{p.tokens:,}", f"{p.dollars:.2f}")
 
 
-def markdown(facts: Facts) -> str:
+def markdown(facts: ReportData) -> str:
     """The report as Markdown. Words of candidates and proposers are quoted, so that they can't format or link."""
     f = facts
     day = "%Y-%m-%d %H:%M"
@@ -44,7 +44,7 @@ def markdown(facts: Facts) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _headline(f: Facts) -> list[str]:
+def _headline(f: ReportData) -> list[str]:
     name = f.metric.name
     if f.imported:
         said = "nothing that was kept has a number"
@@ -77,7 +77,7 @@ def _headline(f: Facts) -> list[str]:
     return [*lines, ""]
 
 
-def _kept(f: Facts) -> list[str]:
+def _kept(f: ReportData) -> list[str]:
     if not f.kept:
         return []
     said = (
@@ -103,7 +103,7 @@ def _kept(f: Facts) -> list[str]:
     return [*lines, ""]
 
 
-def _near(f: Facts) -> list[str]:
+def _near(f: ReportData) -> list[str]:
     if not f.near:
         return []
     lines = ["## Nearly good", "", "Within one sigma of the bar: worth another try, or a combination.", ""]
@@ -114,7 +114,7 @@ def _near(f: Facts) -> list[str]:
     return [*lines, *_rest(len(f.near)), ""]
 
 
-def _failed(f: Facts) -> list[str]:
+def _failed(f: ReportData) -> list[str]:
     if not f.failed and not f.refused:
         return []
     lines = ["## What failed", ""]
@@ -139,7 +139,7 @@ def _failed(f: Facts) -> list[str]:
     return [*lines, ""]
 
 
-def _trust(f: Facts) -> list[str]:
+def _trust(f: ReportData) -> list[str]:
     lines = ["## How far to trust this", ""]
     known = f"from {counted(f.replicates, 'replicate')}" if f.replicates else "believed, nothing ran twice yet"
     lines.append(
@@ -166,7 +166,7 @@ def _trust(f: Facts) -> list[str]:
     return [*lines, ""]
 
 
-def _trust_of_imported(f: Facts) -> list[str]:
+def _trust_of_imported(f: ReportData) -> list[str]:
     lines = ["## How far to trust this", ""]
     lines.append("- Every number here is somebody's claim: one for each experiment, no seeds, no evaluator of ours.")
     gains = [row.gain for row in f.kept if row.gain is not None]
@@ -184,7 +184,7 @@ def _trust_of_imported(f: Facts) -> list[str]:
     ]
 
 
-def _cost(f: Facts) -> list[str]:
+def _cost(f: ReportData) -> list[str]:
     seconds = max(f.ended - f.begun, 1e-9)
     lines = ["## What it cost", ""]
     lines.append(
@@ -196,7 +196,7 @@ def _cost(f: Facts) -> list[str]:
     return [*lines, ""]
 
 
-def _next(f: Facts) -> list[str]:
+def _next(f: ReportData) -> list[str]:
     lines = []
     if f.champion and f.champion.number:
         if f.confirmed is None:
@@ -215,7 +215,7 @@ def _next(f: Facts) -> list[str]:
     return ["## What to try next", "", *(f"- {line}" for line in lines), ""] if lines else []
 
 
-def _again(f: Facts) -> list[str]:
+def _again(f: ReportData) -> list[str]:
     lines = ["## To see it for yourself", "", "```console", f"git diff {f.base[:12]} {f.branch}"]
     if f.champion and f.champion.number:
         lines.append(f"nightlab replay {f.champion.number} -t {f.tag}     # the champion, once more")

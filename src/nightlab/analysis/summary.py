@@ -21,7 +21,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class ReportData:
     """Everything that a report says, gathered."""
 
     lab: str

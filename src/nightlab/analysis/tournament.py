@@ -8,17 +8,17 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from nightlab.analysis.fitness import LARGEST, Evaluated, Severity
-from nightlab.analysis.ranking import Drift, Entrant, Standings
+from nightlab.analysis.fitness import LARGEST, GeneResult, Severity
+from nightlab.analysis.ranking import Contender, Drift, Standings
 from nightlab.commons.exchange import Commons
 from nightlab.commons.finding import TRANSPLANT, target_of
-from nightlab.commons.peer_store import Peers, seconds
+from nightlab.commons.peer_store import PeerStore, seconds
 from nightlab.commons.places import author_key
 from nightlab.commons.record import Finding, Verification, author_of, genome_id
 from nightlab.core.text import one_line
-from nightlab.core.types import Experiment, Measurement, NightlabError, average
-from nightlab.loop.measure import Asked, measure
-from nightlab.loop.scheduler import Crew
+from nightlab.core.types import Experiment, Measurement, NightlabError, TrialRequest, average
+from nightlab.loop.measure import measure
+from nightlab.loop.scheduler import Scheduler
 from nightlab.session.replicates import ARENA_SEED, runs
 from nightlab.session.session import Session
 
@@ -38,33 +38,33 @@ def contestants(session: Session, best: int) -> list[Experiment]:
     return [ledger.experiment(number) for number in sorted(worth, key=lambda number: worth[number])[:best]]
 
 
-def hold(crew: Crew, chosen: Sequence[Experiment], seeds: int) -> None:
+def run_tournament(scheduler: Scheduler, chosen: Sequence[Experiment], seeds: int) -> None:
     """Run the baseline and the chosen on the arena's seeds, one trial at a time; what ran before is not run again.
 
     One that fails has failed, and the others go on. Raises NightlabError when the baseline can't be measured or nothing
     can run, Interrupted when the user wants to stop.
     """
-    budget = crew.session.budget.record()
-    with crew.on_duty():
-        crew.take_up()
-        crew.land()  # what an earlier run left is written down, and judged when the search goes on
+    budget = scheduler.session.budget.record()
+    with scheduler.on_duty():
+        scheduler.adopt_running()
+        scheduler.drain()  # what an earlier run left is written down, and judged when the search goes on
         for seed in range(ARENA_SEED, ARENA_SEED + seeds):
             for number in (0, *(experiment.number for experiment in chosen)):
                 try:
-                    measure(crew, [Asked(number, "arena", seed, budget)])
+                    measure(scheduler, [TrialRequest(number, "arena", seed, budget)])
                 except NightlabError:
-                    if not number or seed not in _runs(crew.session, number):
+                    if not number or seed not in _runs(scheduler.session, number):
                         raise  # it is not the gene that failed
 
 
-def entrants(sessions: Sequence[Session], best: int, commons: Commons | None = None) -> list[Entrant]:
+def collect_entries(sessions: Sequence[Session], best: int, commons: Commons | None = None) -> list[Contender]:
     """The genes of all sessions that ran on the arena's seeds, as the ledgers have them.
 
     From the commons comes whose a gene is, and how many have adopted it.
     """
-    found: list[Entrant] = []
+    found: list[Contender] = []
     for session in sessions:
-        abroad = _Abroad(session, commons) if commons else None
+        abroad = _CommonsLookup(session, commons) if commons else None
         ran = _runs(session, 0)
         baseline = {seed: m.metric for seed, m in ran.items() if m.metric is not None and abs(m.metric) < LARGEST / 2}
         for experiment in contestants(session, best):
@@ -77,9 +77,9 @@ def entrants(sessions: Sequence[Session], best: int, commons: Commons | None = N
 
 def measured_otherwise(published: Standings, sessions: Sequence[Session]) -> list[Drift]:
     """Entrants of these sessions for which the ledger has other numbers than were published, and strangers to them."""
-    ours = {e.name: e for e in entrants(sessions, best=len(published.entrants) + 1000)}
+    ours = {e.name: e for e in collect_entries(sessions, best=len(published.collect_entries) + 1000)}
     drifts = []
-    for entrant in published.entrants:
+    for entrant in published.collect_entries:
         mine = ours.get(entrant.name)
         if mine is None:
             drifts.append(Drift(entrant.name, "missing", "no ledger here has measured it in the arena"))
@@ -90,11 +90,11 @@ def measured_otherwise(published: Standings, sessions: Sequence[Session]) -> lis
     return drifts
 
 
-class _Abroad:
+class _CommonsLookup:
     """What the commons says of a session's genes."""
 
     def __init__(self, session: Session, commons: Commons) -> None:
-        self.session, self.peers = session, Peers(session, commons)
+        self.session, self.peers = session, PeerStore(session, commons)
         key = author_key()
         own = commons.entries().get(author_of(key), []) if key else []
         self.mine = {r.genome: e for e in own if isinstance(r := e.signed.record, Finding)}
@@ -127,14 +127,14 @@ def _runs(session: Session, number: int) -> dict[int, Measurement]:
 
 def _entrant(
     session: Session, experiment: Experiment, ran: dict[int, Measurement], baseline: dict[int, float]
-) -> Entrant:
+) -> Contender:
     lab, metric, candidate = session.lab, session.metric, experiment.candidate
     shared = {seed: m for seed, m in ran.items() if seed in baseline}
     valid = {seed: m for seed, m in shared.items() if m.metric is not None and abs(m.metric) < LARGEST / 2}
     gains = tuple(metric.gain(baseline[seed], m.metric) for seed, m in valid.items() if m.metric is not None)
     unit, costs = _costs(list(valid.values()))
     caught = [CAUGHT[m.outcome] for m in shared.values() if m.outcome in CAUGHT]
-    evaluated = Evaluated(
+    evaluated = GeneResult(
         runs=len(shared),
         gains=gains,
         settings=1,
@@ -142,7 +142,7 @@ def _entrant(
         latency=average([m.training_seconds + m.evaluation_seconds for m in valid.values()]) if valid else 0.0,
         cost=average(costs) if costs else 0.0,
     )
-    return Entrant(
+    return Contender(
         name=f"{session.repo.lab.resolve().name}/{session.tag} #{experiment.number}",
         domain=f"{lab.name}: {metric.name}",
         task=_task(session),
@@ -159,7 +159,7 @@ def _entrant(
     )
 
 
-def _in_all_settings(entrant: Entrant, everywhere: Sequence[Entrant]) -> Entrant:
+def _in_all_settings(entrant: Contender, everywhere: Sequence[Contender]) -> Contender:
     """With what became of the same program in the other sessions: elsewhere is another task or platform."""
     same = {e.task: e.evaluated for e in everywhere if e.genome == entrant.genome}
     settings = replace(entrant.evaluated, settings=len(same), gained=sum(e.gained for e in same.values()))

@@ -90,9 +90,9 @@ def read_only(lab: Path, tag: str | None) -> tuple[Any, Any]:
 
 
 def view(quiet: bool = False) -> Any:
-    from nightlab.core.observer import Lines, View
+    from nightlab.core.observer import LineObserver, Observer
 
-    return View() if quiet else Lines(console())
+    return Observer() if quiet else LineObserver(console())
 
 
 def window(plain: bool) -> Any:
@@ -103,9 +103,9 @@ def window(plain: bool) -> Any:
     if plain or not isinstance(sys.stdout, Outlet) or not usable(sys.stdout.fd):
         return view()
     from nightlab.ui.monitor import Follower
-    from nightlab.ui.terminal.live_screen import Window
+    from nightlab.ui.terminal.live_screen import LiveScreen
 
-    return Window(sys.stdout, Follower, console())
+    return LiveScreen(sys.stdout, Follower, console())
 
 
 def console() -> Any:

@@ -46,24 +46,24 @@ def rank(
     if context.invoked_subcommand:
         return
     from nightlab.analysis.ranking import standings, text
-    from nightlab.analysis.tournament import contestants, entrants, hold
+    from nightlab.analysis.tournament import collect_entries, contestants, run_tournament
     from nightlab.commons.places import known_commons
     from nightlab.core.types import NightlabError
-    from nightlab.loop.scheduler import Crew
+    from nightlab.loop.scheduler import Scheduler
 
     sessions = _sessions(labs, tag, writer=not look, allow=allow)
     for session in () if look else sessions:
         shown = view(quiet=as_json)
         try:
-            hold(Crew(session, shown), contestants(session, best), seeds)
+            run_tournament(Scheduler(session, shown), contestants(session, best), seeds)
         finally:
             shown.close()
-    found = entrants(sessions, best, known_commons())
+    found = collect_entries(sessions, best, known_commons())
     for session in sessions:
         session.close()
     if not found:
-        mend = "let them take part: nightlab arena" if look else "let a session run first: nightlab run"
-        raise NightlabError("no gene has taken part in the arena", mend)
+        hint = "let them take part: nightlab arena" if look else "let a session run first: nightlab run"
+        raise NightlabError("no gene has taken part in the arena", hint)
     try:
         made = standings(found, time.time())
     except ValueError as error:
@@ -112,7 +112,7 @@ def gene(
     as_json: Json = False,
 ) -> None:
     """Say what a portable gene needs, and whether it can run here. Nothing of it is run. Exit status 3 if it can't."""
-    from nightlab.commons.capability import Host
+    from nightlab.commons.capability import GeneHost
     from nightlab.commons.genes import negotiate, read
     from nightlab.core.config import megabytes
     from nightlab.core.text import one_line
@@ -122,7 +122,7 @@ def gene(
     except ValueError as error:
         raise typer.BadParameter(f"--memory: {error}") from None
     found = read(file.read_bytes(), str(file))
-    fit = negotiate(found, Host(memory_bytes=most, fuel=fuel, domain=domain))
+    fit = negotiate(found, GeneHost(memory_bytes=most, fuel=fuel, domain=domain))
     if as_json:
         typer.echo(json.dumps({"fit": fit.level, "reasons": fit.reasons, "gene": found.model_dump()}, indent=1))
     else:

@@ -155,8 +155,8 @@ def _view(commons: Commons, lab: Path, tag: str | None) -> dict[str, Any]:
     facts: dict[str, Any] = {"trust": {}, "next": [], "told": []}
     if not tags(lab):
         return facts
-    from nightlab.commons.peer_store import Peers
-    from nightlab.commons.provenance import Ways
+    from nightlab.commons.peer_store import PeerStore
+    from nightlab.commons.provenance import ProvenanceIndex
     from nightlab.commons.queue import in_order
     from nightlab.commons.record import genome_id
     from nightlab.core.text import one_line
@@ -164,12 +164,12 @@ def _view(commons: Commons, lab: Path, tag: str | None) -> dict[str, Any]:
     from nightlab.session.session import open_session
 
     session = open_session(lab, tag)
-    peers, champion = Peers(session, commons), session.ledger.champion()
+    peers, champion = PeerStore(session, commons), session.ledger.champion()
     for name, trust in peers.trust.items():
         facts["trust"][name] = {"value": trust.value, "confirmed_in_a_row": trust.row, "quarantined": trust.quarantined}
     if champion:
         noise = replicates(session.ledger, session.budget.record(), session.lab.judge.sigma).noise()
-        ways = Ways(session, peers)
+        ways = ProvenanceIndex(session, peers)
         ways.look()
         offers, told = peers.offers(noise.sigma, [], session.ledger.sources(), ways.claim)
         kept = (session.genome(e.candidate.commit) for e in session.ledger.experiments(SHOWN, "keep"))

@@ -14,7 +14,7 @@ from nightlab.cli.app import HERE, REFUTED, Allow, Json, Tag, Where, allowed, ap
 from nightlab.ui.terminal.outlet import unhurried
 
 if TYPE_CHECKING:
-    from nightlab.analysis.confirm import Claims, Worth
+    from nightlab.analysis.confirm import Confirmer, Contribution
     from nightlab.core.types import Evidence
     from nightlab.session.session import Session
 
@@ -40,7 +40,7 @@ def replay(
     """
     from nightlab.core.types import SEED, Budget
     from nightlab.loop.measure import replay as run_again
-    from nightlab.loop.scheduler import Crew
+    from nightlab.loop.scheduler import Scheduler
     from nightlab.session.replicates import runs
     from nightlab.session.session import open_session
 
@@ -50,7 +50,7 @@ def replay(
     own = min(searched, default=SEED)
     budget = Budget("work", work) if work else session.budget.record()
     try:
-        found = run_again(Crew(session, shown), number, own if seed is None else seed, times, budget)
+        found = run_again(Scheduler(session, shown), number, own if seed is None else seed, times, budget)
     finally:
         shown.close()
     experiment = session.ledger.experiment(number)
@@ -90,13 +90,13 @@ def confirm(
 
     Where the evaluator has held-out data, on that too. Looking again with more seeds widens the interval.
     """
-    from nightlab.analysis.confirm import Claims
-    from nightlab.loop.scheduler import Crew
+    from nightlab.analysis.confirm import Confirmer
+    from nightlab.loop.scheduler import Scheduler
     from nightlab.session.session import open_session
 
     session = open_session(lab, tag, writer=True, allow=allowed(allow))
     shown = view(quiet=as_json)
-    claims, worths = Claims(Crew(session, shown)), []
+    claims, worths = Confirmer(Scheduler(session, shown)), []
     try:
         evidence = claims.confirm(seeds)
         if not as_json:
@@ -131,15 +131,15 @@ def transfer(
     allow: Allow = [],  # noqa: B006
 ) -> None:
     """Measure whether the gain holds at another budget, or another size of the model."""
-    from nightlab.analysis.confirm import Claims
-    from nightlab.loop.scheduler import Crew
+    from nightlab.analysis.confirm import Confirmer
+    from nightlab.loop.scheduler import Scheduler
     from nightlab.session.session import open_session
 
     if scale == 1.0 and not constants:
         raise typer.BadParameter("say what is different: --scale 2, or --set DEPTH=4")
     session = open_session(lab, tag, writer=True, allow=allowed(allow))
     shown = view(quiet=as_json)
-    claims = Claims(Crew(session, shown))
+    claims = Confirmer(Scheduler(session, shown))
     try:
         evidence = claims.transfer(seeds, scale, dict(map(_constant, constants)))
     finally:
@@ -152,7 +152,7 @@ def transfer(
     raise typer.Exit(0 if evidence and evidence.shown else REFUTED)
 
 
-def say_confirmed(claims: Claims, evidence: Evidence | None) -> None:
+def say_confirmed(claims: Confirmer, evidence: Evidence | None) -> None:
     """What a confirmation found, pair by pair, and what may be claimed."""
     from nightlab.ui.terminal.log import confirmed_words
 
@@ -162,18 +162,18 @@ def say_confirmed(claims: Claims, evidence: Evidence | None) -> None:
         say(confirmed_words(claims.session.metric, evidence, *claims.values))
 
 
-def say_worths(session: Session, worths: Sequence[Worth]) -> None:
+def say_worths(session: Session, worths: Sequence[Contribution]) -> None:
     from nightlab.ui.terminal.log import worths_words
 
     rows = [(w.experiment.number, w.experiment.candidate.hypothesis, w.gain, w.why, w.nothing) for w in worths]
     say(worths_words(session.metric, rows))
 
 
-def _simplify(session: Session, claims: Claims, worths: Sequence[Worth], seeds: int, quiet: bool) -> None:
-    from nightlab.core.config import Stop
+def _simplify(session: Session, claims: Confirmer, worths: Sequence[Contribution], seeds: int, quiet: bool) -> None:
+    from nightlab.core.config import StopRules
     from nightlab.core.types import NightlabError
-    from nightlab.loop.loop import Night
-    from nightlab.loop.scheduler import Crew
+    from nightlab.loop.loop import ExperimentLoop
+    from nightlab.loop.scheduler import Scheduler
     from nightlab.storage.git import OutOfScope
 
     try:
@@ -184,7 +184,7 @@ def _simplify(session: Session, claims: Claims, worths: Sequence[Worth], seeds: 
             return
         shown = view(quiet=quiet)
         try:
-            Night(session, Stop(), Crew(session, shown)).simplify(*simplified, pairs=seeds)
+            ExperimentLoop(session, StopRules(), Scheduler(session, shown)).simplify(*simplified, pairs=seeds)
         finally:
             shown.close()
     except OutOfScope as refusal:
@@ -193,7 +193,7 @@ def _simplify(session: Session, claims: Claims, worths: Sequence[Worth], seeds: 
         ) from None
 
 
-def _facts(claims: Claims, evidence: Evidence | None, worths: Sequence[Worth]) -> dict[str, Any]:
+def _facts(claims: Confirmer, evidence: Evidence | None, worths: Sequence[Contribution]) -> dict[str, Any]:
     if evidence is None:
         return {"confirmed": False, "reason": "the champion is the baseline"}
     baseline, champion = claims.values

@@ -109,8 +109,8 @@ def diff(
         if session.repo.resolve(commit) is None:
             from nightlab.core.types import NightlabError
 
-            mend = "import its log with --repo FOLDER" if session.imported else "restore it from a clone that has it"
-            raise NightlabError(f"the commit of {who}, {commit or 'unnamed'}, is not in this repository", mend)
+            hint = "import its log with --repo FOLDER" if session.imported else "restore it from a clone that has it"
+            raise NightlabError(f"the commit of {who}, {commit or 'unnamed'}, is not in this repository", hint)
         return commit
 
     if other is not None:

@@ -51,26 +51,26 @@ def init(
 @app.command(epilog="Examples:  nightlab check   ·   nightlab check -C path/to/lab --json")
 def check(lab: Where = HERE, as_json: Json = False, allow: Allow = []) -> None:  # noqa: B006
     """Say whether this lab can run, and what is missing."""
-    from nightlab.engines.local.layout import this_sandbox
+    from nightlab.engines.local.layout import detect_sandbox
     from nightlab.engines.platform import this_platform
     from nightlab.session.preflight import held, inspect, memory_limit, sealed
     from nightlab.storage.git import Repo
 
     contract, source, checks = inspect(Repo(lab))
-    sandbox = this_sandbox()
+    sandbox = detect_sandbox()
     checks += [*sealed(sandbox, {*contract.sandbox.allow_missing, *allowed(allow)}), *held(sandbox, contract)]
     checks.append(memory_limit())
     platform = this_platform()
     budget = contract.budget.on(platform.device).record()
     good = all(c.ok or not c.fatal for c in checks)
     if as_json:
-        facts = [{"what": c.what, "ok": c.ok, "mend": c.mend, "fatal": c.fatal} for c in checks]
+        facts = [{"what": c.what, "ok": c.ok, "mend": c.hint, "fatal": c.fatal} for c in checks]
         typer.echo(json.dumps({"ok": good, "source": source, "checks": facts}, indent=1))
     else:
         say(f"lab {contract.name}: {contract.metric.goal} {contract.metric.name}, from {source}")
         say(f"a trial trains for {budget} on {platform}")
         for c in checks:
             mark = "[green]ok[/]  " if c.ok else "[red]no[/]  " if c.fatal else "[yellow]note[/]"
-            say(f"{mark} {escape(c.what)}" + (f"\n     mend: {escape(c.mend)}" if not c.ok else ""))
+            say(f"{mark} {escape(c.what)}" + (f"\n     hint: {escape(c.hint)}" if not c.ok else ""))
         say("ready: nightlab run" if good else "not ready: mend what says 'no'")
     raise typer.Exit(0 if good else MENDABLE)

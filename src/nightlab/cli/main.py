@@ -45,7 +45,7 @@ def _guarded(command: Callable[[], Any]) -> int:
     try:
         command()
     except NightlabError as error:
-        return _tell(str(error), error.mend)
+        return _tell(str(error), error.hint)
     except KeyboardInterrupt:
         typer.echo("stopped", err=True)
         return STOPPED
@@ -59,13 +59,13 @@ def _guarded(command: Callable[[], Any]) -> int:
     except Exception as error:
         if type(error).__module__ != "sqlite3":
             raise
-        mend = "restore ledger.db from a backup, or start another session: nightlab run --tag NEW"
-        return _tell(f"the session's ledger can't be read: {error}", mend)
+        hint = "restore ledger.db from a backup, or start another session: nightlab run --tag NEW"
+        return _tell(f"the session's ledger can't be read: {error}", hint)
     return 0
 
 
-def _tell(message: str, mend: str) -> int:
+def _tell(message: str, hint: str) -> int:
     typer.echo(f"nightlab: {message}", err=True)
-    if mend:
-        typer.echo(f"  mend: {mend}", err=True)
+    if hint:
+        typer.echo(f"  hint: {hint}", err=True)
     return MENDABLE

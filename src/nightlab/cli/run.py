@@ -27,7 +27,7 @@ from nightlab.cli.app import (
 from nightlab.ui.terminal.outlet import unhurried
 
 if TYPE_CHECKING:
-    from nightlab.core.config import Stop
+    from nightlab.core.config import StopRules
     from nightlab.core.types import Evidence
     from nightlab.engines.base import Engine
     from nightlab.session.session import Session
@@ -79,26 +79,26 @@ def run(
 
     Ctrl-C once finishes the trial in flight and stops; twice stops now. Nothing finished is ever lost.
     """
-    from nightlab.core.config import Stop
-    from nightlab.session.create import begin
+    from nightlab.core.config import StopRules
+    from nightlab.session.create import start_session
 
     if slots not in (None, "auto") and not (slots.isdecimal() and int(slots)):
         raise typer.BadParameter(f"--slots {slots}: a number from 1, or auto")
     count = int(slots) if slots and slots != "auto" else None
     shown, engine = window(plain), None
     if on:
-        from nightlab.session.create import begin_far
+        from nightlab.session.create import start_remote_session
 
-        session, said, engine = begin_far(on, count, lab, tag, device, allowed(allow), shown.say)
+        session, said, engine = start_remote_session(on, count, lab, tag, device, allowed(allow), shown.say)
     else:
-        session, said = begin(lab, tag, device, allowed(allow))
+        session, said = start_session(lab, tag, device, allowed(allow))
     if said:
         shown.say(said)
     given = {"hours": hours, "experiments": experiments, "stall": stall, "tokens": tokens, "money": money}
     given["gain_per_hour"] = gain_per_hour
     rules = session.lab.stop.model_copy(update={k: v for k, v in given.items() if v is not None})
     many = count if slots or on else 1
-    _run(session, Stop.model_validate(rules.model_dump()), shown, many, engine=engine)
+    _run(session, StopRules.model_validate(rules.model_dump()), shown, many, engine=engine)
 
 
 @app.command(epilog="Examples:  nightlab note look at the optimiser   ·   nightlab note --tag nov21 no more of depth")
@@ -128,54 +128,63 @@ def demo(
 
     Makes a lab, runs the experiments, and measures what was gained again on fresh seeds.
     """
-    from nightlab.core.config import Stop
-    from nightlab.session.create import begin, demo_folder, make_lab
+    from nightlab.core.config import StopRules
+    from nightlab.session.create import demo_folder, make_lab, start_session
 
     folder = demo_folder(name)
     if not folder.exists():
         make_lab(folder, "lm")
     shown = window(plain)
     shown.say(f"[bold]nightlab demo[/] in {folder}/ · a small GPT on two centuries of speeches")
-    session, said = begin(folder, None, device, allowed(["all"]))
+    session, said = start_session(folder, None, device, allowed(["all"]))
     if said:
         shown.say(said)
-    evidence = _run(session, Stop(experiments=experiments), shown, slots=1, pairs=seeds)
+    evidence = _run(session, StopRules(experiments=experiments), shown, slots=1, pairs=seeds)
     raise typer.Exit(0 if evidence and evidence.shown else REFUTED)
 
 
 def _run(
-    session: Session, stop: Stop, shown: Any, slots: int | None, pairs: int | None = None, engine: Engine | None = None
+    session: Session,
+    stop: StopRules,
+    shown: Any,
+    slots: int | None,
+    pairs: int | None = None,
+    engine: Engine | None = None,
 ) -> Evidence | None:
     """Run the night, confirm what it gained on ``pairs`` of fresh seeds, and say where things are.
 
     Without ``pairs`` the contract says how much of the session confirming may take.
     """
-    from nightlab.analysis.confirm import Claims
+    from nightlab.analysis.confirm import Confirmer
     from nightlab.analysis.report import write
     from nightlab.cli.confirm import say_confirmed, say_worths
-    from nightlab.loop.loop import Night
-    from nightlab.loop.scheduler import Crew, Interrupted
+    from nightlab.loop.loop import ExperimentLoop
+    from nightlab.loop.scheduler import Interrupted, Scheduler
     from nightlab.storage.ledger import write_results
     from nightlab.ui.terminal.log import closing_words
 
-    crew = Crew(session, shown, slots, engine)
-    claims, evidence = Claims(crew), None
+    scheduler = Scheduler(session, shown, slots, engine)
+    claims, evidence = Confirmer(scheduler), None
     begun, stopped = time.time(), False
     try:
-        reason = Night(session, stop, crew).run()
-        stopped = bool(crew.asked_to_stop)
+        reason = ExperimentLoop(session, stop, scheduler).run()
+        stopped = bool(scheduler.asked_to_stop)
     except Interrupted:
         reason, stopped = "stopped now; what was in flight runs again next time", True
     finally:
         shown.close()
     tally, champion = session.ledger.tally(), session.ledger.champion()
     baseline = session.ledger.experiment(0) if tally else None
-    say(closing_words(session.metric, tally, baseline, champion, reason, time.time() - begun, crew.trained))
+    say(closing_words(session.metric, tally, baseline, champion, reason, time.time() - begun, scheduler.trained))
     measured = baseline is not None and baseline.verdict is not None
     if measured:
         write_results(session.results, session.metric, session.ledger)
         draw(session)
-    due = not (stopped or crew.paused) and claims.unconfirmed() and (pairs is not None or session.lab.judge.confirm > 0)
+    due = (
+        not (stopped or scheduler.paused)
+        and claims.unconfirmed()
+        and (pairs is not None or session.lab.judge.confirm > 0)
+    )
     if due:
         pairs = pairs or claims.affordable(tally.total())
         say(f"\nbaseline and champion again on {pairs} fresh seeds, in turn: is it real?")

@@ -36,13 +36,13 @@ def serve(
     from nightlab.storage.ledger import find_session
 
     try:
-        from nightlab.ui.web.app import Window
+        from nightlab.ui.web.app import WebApp
         from nightlab.ui.web.serve import serve as start
     except ModuleNotFoundError as error:
         if error.name not in ("starlette", "uvicorn", "anyio"):
             raise
         raise NightlabError(f"{error.name} is not installed", "pip install 'nightlab[web]'") from error
-    window = Window(lab.resolve(), find_session(lab, tag), read_only)
+    window = WebApp(lab.resolve(), find_session(lab, tag), read_only)
 
     def opened(address: str) -> None:
         say(f"session {window.tag} of {window.lab}: {address}")

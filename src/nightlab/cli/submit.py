@@ -30,7 +30,7 @@ from nightlab.cli.app import (
 from nightlab.ui.terminal.outlet import unhurried
 
 if TYPE_CHECKING:
-    from nightlab.loop.submissions import Standing
+    from nightlab.loop.submissions import SubmissionStatus
 
 
 @app.command(
@@ -57,7 +57,7 @@ def try_(
     A session that runs takes it up next. Exit status 3: not kept; 1: refused, and the message says why.
     """
     from nightlab.loop import submissions
-    from nightlab.storage.ledger import Busy, find_session
+    from nightlab.storage.ledger import SessionBusy, find_session
 
     given = allowed(allow)
     if waiting:
@@ -68,7 +68,7 @@ def try_(
             shown.close()
         return
     handed = submissions.hand_over(lab, tag, hypothesis, device, given)
-    measurer = submissions.Measurer(lab, handed.session, device, given)
+    measurer = submissions.SubmissionRunner(lab, handed.session, device, given)
     if no_wait:
         measurer.attend(handed)
         typer.echo(json.dumps(handed.facts(), indent=1) if as_json else handed.id)
@@ -76,7 +76,7 @@ def try_(
     shown = view(quiet=True) if as_json else window(plain)
     try:
         submissions.measure(lab, handed.session, device, given, shown)
-    except Busy:
+    except SessionBusy:
         shown.say(f"session {handed.session} runs already: it takes your candidate up next")
     finally:
         shown.close()
@@ -97,11 +97,11 @@ def wait(
     from nightlab.loop import submissions
     from nightlab.storage.ledger import find_session
 
-    measurer = submissions.Measurer(lab, find_session(lab, tag), device, allowed(allow))
+    measurer = submissions.SubmissionRunner(lab, find_session(lab, tag), device, allowed(allow))
     _tell(submissions.wait(measurer, name, timeout), lab, as_json)
 
 
-def _tell(found: Standing, lab: Path, as_json: bool) -> None:
+def _tell(found: SubmissionStatus, lab: Path, as_json: bool) -> None:
     """Print how far a candidate is, and end with the exit status that says so."""
     from nightlab.core.types import NightlabError
     from nightlab.session.session import open_session

@@ -49,7 +49,7 @@ def watch(
 
 def _screen(followed: Follower, outlet: Outlet, *, may_write: bool) -> None:
     from nightlab.ui.terminal.screen import Screen
-    from nightlab.ui.terminal.terminal import Stops, Terminal
+    from nightlab.ui.terminal.terminal import SuspendHandler, Terminal
 
     def leave(*_: Any) -> None:
         raise KeyboardInterrupt
@@ -57,7 +57,7 @@ def _screen(followed: Follower, outlet: Outlet, *, may_write: bool) -> None:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, leave)
     terminal = Terminal(outlet, sys.stdin.fileno(), console())
-    Stops(terminal)
+    SuspendHandler(terminal)
     screen = Screen(terminal, may_leave=True, may_write=may_write)
     try:
         screen.run(followed)

@@ -16,19 +16,19 @@ DTYPES = ("float64", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2")
 
 
 @dataclass(frozen=True, slots=True)
-class Have:
+class TrialResources:
     """What a trial has here. Sizes in MB, None where they are not known; libraries by their names in imports."""
 
     device: str
     memory_mb: float | None
     gpu_memory_mb: float | None
     libraries: Mapping[str, str]
-    host: Host | None = None
+    host: GeneHost | None = None
     """What a gene finds here; None where the contract does not say."""
 
 
 @dataclass(frozen=True, slots=True)
-class Host:
+class GeneHost:
     """What there is for a gene: host functions, and the most of memory (bytes) and fuel that it may have."""
 
     functions: frozenset[str] = frozenset()
@@ -39,24 +39,24 @@ class Host:
 
 
 @dataclass(frozen=True, slots=True)
-class Fit:
+class Compatibility:
     """How far a finding fits here, and why no further."""
 
     level: Level
     reasons: tuple[str, ...] = ()
 
 
-def negotiate(requires: Requires, have: Have) -> Fit:
+def negotiate(requires: Requires, have: TrialResources) -> Compatibility:
     """``compatible``: all is here; ``partly``: it can run, but may do something else; ``not``: it can't run."""
     parts = (_device, _memory, _dtypes, _libraries, _genes)
     return fit_of([found for part in parts for found in part(requires, have)])
 
 
-def matches(finding: Finding, task: Task) -> Fit:
+def matches(finding: Finding, task: Task) -> Compatibility:
     """Whether a finding's task is this one, or near enough by what its author declares."""
     theirs = finding.task
     if theirs.id == task.id:
-        return Fit("compatible")
+        return Compatibility("compatible")
     found: list[tuple[Level, str]] = []
     if theirs.frozen_sha256 != task.frozen_sha256:
         found.append(("not", "its frozen files or its contract are others"))
@@ -69,34 +69,34 @@ def matches(finding: Finding, task: Task) -> Fit:
     return fit_of(found)
 
 
-def both(one: Fit, other: Fit) -> Fit:
+def both(one: Compatibility, other: Compatibility) -> Compatibility:
     """What fits in two ways fits as the worse of them says."""
-    return Fit(max(one.level, other.level, key=LEVELS.index), one.reasons + other.reasons)
+    return Compatibility(max(one.level, other.level, key=LEVELS.index), one.reasons + other.reasons)
 
 
-def fit_of(found: list[tuple[Level, str]]) -> Fit:
+def fit_of(found: list[tuple[Level, str]]) -> Compatibility:
     """As the worst of the levels says, with all reasons."""
     levels: list[Level] = [level for level, _ in found]
     level = max(levels, key=LEVELS.index, default=LEVELS[0])
-    return Fit(level, tuple(reason for _, reason in found))
+    return Compatibility(level, tuple(reason for _, reason in found))
 
 
 Reasons = Iterator[tuple[Level, str]]
 
 
-def _device(requires: Requires, have: Have) -> Reasons:
+def _device(requires: Requires, have: TrialResources) -> Reasons:
     if have.device not in requires.devices:
         yield "partly", f"it ran on {' or '.join(requires.devices) or 'nothing'}, here is {have.device}"
 
 
-def _memory(requires: Requires, have: Have) -> Reasons:
+def _memory(requires: Requires, have: TrialResources) -> Reasons:
     pairs = (("memory", requires.memory_mb, have.memory_mb), ("GPU memory", requires.gpu_memory_mb, have.gpu_memory_mb))
     for name, needed, there in pairs:
         if there is not None and needed > there:
             yield "not", f"it took {needed:,.0f} MB of {name}, here are {there:,.0f} MB"
 
 
-def _dtypes(requires: Requires, have: Have) -> Reasons:
+def _dtypes(requires: Requires, have: TrialResources) -> Reasons:
     for dtype in requires.dtypes:
         if dtype not in DTYPES:
             yield "partly", f"it computes in {one_line(dtype, 40)}, of which nothing is known here"
@@ -104,7 +104,7 @@ def _dtypes(requires: Requires, have: Have) -> Reasons:
             yield "not", f"it computes in {dtype}, which {have.device} has not"
 
 
-def _libraries(requires: Requires, have: Have) -> Reasons:
+def _libraries(requires: Requires, have: TrialResources) -> Reasons:
     for name, version in sorted(requires.libraries.items()):
         word = one_line(name, 40)
         if name not in have.libraries:
@@ -113,13 +113,13 @@ def _libraries(requires: Requires, have: Have) -> Reasons:
             yield "partly", f"it ran with {word} {one_line(version, 20)}, here is {there}"
 
 
-def _genes(requires: Requires, have: Have) -> Reasons:
+def _genes(requires: Requires, have: TrialResources) -> Reasons:
     for path, needs in sorted(requires.genes.items()):
         if have.host:
             yield from ((level, f"{one_line(path, 60)}: {reason}") for level, reason in asked(needs, have.host))
 
 
-def asked(needs: GeneNeeds, host: Host) -> Reasons:
+def asked(needs: GeneNeeds, host: GeneHost) -> Reasons:
     """What a gene asks for that is not here."""
     if host.domain not in (None, needs.domain):
         yield "not", f"it does {one_line(needs.domain, 60)}, wanted is {host.domain}"

@@ -76,7 +76,7 @@ class Rejection:
 
 
 @dataclass(slots=True)
-class Taken:
+class ReceivedRecord:
     """What came of looking at a remote."""
 
     records: int = 0
@@ -85,7 +85,7 @@ class Taken:
     """Authors who have more than is taken at once."""
     rejected: Counter[str] = field(default_factory=Counter)
 
-    def add(self, other: Taken) -> None:
+    def add(self, other: ReceivedRecord) -> None:
         """Count what came of another look as well."""
         self.records += other.records
         self.authors += other.authors
@@ -156,7 +156,7 @@ class Commons:
 
     # -- travelling ------------------------------------------------------------------------------
 
-    def take(self, remote: str) -> Taken:
+    def take(self, remote: str) -> ReceivedRecord:
         """Take in what a remote has that is new. Raises Unreachable when it does not answer.
 
         A bundle may be an old one: only of what answers it is remembered what it had.
@@ -186,7 +186,7 @@ class Commons:
             self.note_rejections(refused)
             self.chains.tidy()
         rejected = Counter[str](error.category for _, _, error in refused)
-        return Taken(sum(map(len, found.values())), len(found), waiting, rejected)
+        return ReceivedRecord(sum(map(len, found.values())), len(found), waiting, rejected)
 
     def give(self, remote: str, author: str) -> bool:
         """Bring an author's chain to a remote; False when it is there already. Raises Unreachable."""

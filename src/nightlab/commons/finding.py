@@ -15,9 +15,9 @@ from typing import Any
 
 import psutil
 
-from nightlab.commons.capability import DTYPES, Have, Host
+from nightlab.commons.capability import DTYPES, GeneHost, TrialResources
 from nightlab.commons.genes import NoGene, agreed, genes_in
-from nightlab.commons.record import LARGEST_PATCH, Finding, Platform, Task, digest, genome_id, task_id
+from nightlab.commons.record import LARGEST_PATCH, Finding, PlatformRecord, Task, digest, genome_id, task_id
 from nightlab.commons.scrub import faults, scrubbed
 from nightlab.core.config import CONTRACT, megabytes
 from nightlab.core.text import one_line
@@ -63,10 +63,10 @@ def task_of(session: Session) -> Task:
     return Task.model_validate({"id": task_id(facts), **facts})
 
 
-def platform_of(session: Session) -> Platform:
+def platform_of(session: Session) -> PlatformRecord:
     """The platform of a session as others are told of it."""
     here = session.platform
-    return Platform(
+    return PlatformRecord(
         device=here.device,  # type: ignore[arg-type]
         accelerator=one_line(here.accelerator.split(" x ", 1)[-1], 120),
         processor=one_line(here.processor, 120),
@@ -76,20 +76,20 @@ def platform_of(session: Session) -> Platform:
     )
 
 
-def have(session: Session, libraries: Sequence[str]) -> Have:
+def have(session: Session, libraries: Sequence[str]) -> TrialResources:
     """What a trial of this session has, of these libraries too."""
     there = {name: _version(name) for name in libraries}
     memory = psutil.virtual_memory().total / 2**20
     known = {name: version for name, version in there.items() if version is not None}
-    return Have(session.device, memory, None, known, host_of(session))
+    return TrialResources(session.device, memory, None, known, host_of(session))
 
 
-def host_of(session: Session) -> Host | None:
+def host_of(session: Session) -> GeneHost | None:
     """What a gene finds here; None where the contract does not say."""
     part = session.lab.gene
     if part is None:
         return None
-    return Host(frozenset(part.functions), int(megabytes(part.memory) * 2**20), part.fuel, part.domain)
+    return GeneHost(frozenset(part.functions), int(megabytes(part.memory) * 2**20), part.fuel, part.domain)
 
 
 def gene_misfit(session: Session, finding: Finding, on: str, commit: str) -> str:
@@ -145,8 +145,8 @@ def finding(
         "changes": [one_line(scrubbed(change)) for change in candidate.changes[:20]],
         "status": verdict.status,
         "reason": one_line(verdict.reason, 120),
-        "runs": runs_of(standing(session, experiment)),
-        "against": runs_of(standing(session, parent)) if parent else [],
+        "runs": runs_of(contestant_for(session, experiment)),
+        "against": runs_of(contestant_for(session, parent)) if parent else [],
         "requires": {
             "devices": [session.device],
             "memory_mb": measured.peak_memory_mb if measured else 0.0,
@@ -174,7 +174,7 @@ def target_of(source: str) -> str:
     return source.split("@")[0]
 
 
-def standing(session: Session, experiment: Experiment) -> Contestant:
+def contestant_for(session: Session, experiment: Experiment) -> Contestant:
     return contestant(session.ledger, experiment, same_seeds=session.judge.rule.same_seeds)
 
 

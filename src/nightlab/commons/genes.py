@@ -17,7 +17,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from nightlab.commons.capability import Fit, Host, Level, asked, both, fit_of
+from nightlab.commons.capability import Compatibility, GeneHost, Level, asked, both, fit_of
 from nightlab.commons.record import GeneNeeds, Rejected
 from nightlab.core.text import one_line
 from nightlab.core.types import NightlabError
@@ -92,7 +92,7 @@ def read(module: bytes, where: str) -> Gene:
         raise _refused(where, f"its sections can't be read ({type(error).__name__})") from None
 
 
-def negotiate(gene: Gene, host: Host) -> Fit:
+def negotiate(gene: Gene, host: GeneHost) -> Compatibility:
     """``compatible``: all is here; ``partly``: it can run without what is missing; ``not``: it can't run, and why."""
     other: list[tuple[Level, str]] = [("not", f"it is of version {gene.version}, here is {VERSION}")]
     return fit_of([*other * (gene.version != VERSION), *asked(gene.needs, host)])
@@ -104,8 +104,8 @@ def genes_in(genome: Mapping[str, str]) -> dict[str, Gene]:
 
 
 def agreed(
-    said: Mapping[str, GeneNeeds], genome: Mapping[str, str], ground: Mapping[str, str] | None, host: Host
-) -> Fit:
+    said: Mapping[str, GeneNeeds], genome: Mapping[str, str], ground: Mapping[str, str] | None, host: GeneHost
+) -> Compatibility:
     """Whether the genes of a genome that a finding's patch made find here what they ask for, in their own words.
 
     ``said``: what the finding's record says of that; ``ground``: what the patch was applied to, where it does not make
@@ -115,7 +115,7 @@ def agreed(
         made = genes_in(genome)
     except NoGene as error:
         raise Rejected("wrong requirements", str(error)) from None
-    fits = Fit("compatible")
+    fits = Compatibility("compatible")
     for path, gene in made.items():
         found = gene.needs.model_dump()
         before = _needs_before(path, ground)
@@ -180,5 +180,5 @@ def _number(data: bytes, at: int) -> tuple[int, int]:
 
 
 def _refused(where: str, why: str) -> NoGene:
-    mend = "give a .wasm or .wat file whose custom sections say what it needs (docs/arena.md)"
-    return NoGene(f"{where} is no portable gene: {why}", mend)
+    hint = "give a .wasm or .wat file whose custom sections say what it needs (docs/arena.md)"
+    return NoGene(f"{where} is no portable gene: {why}", hint)

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from nightlab.commons.exchange import Commons, Taken
+from nightlab.commons.exchange import Commons, ReceivedRecord
 from nightlab.core.types import NightlabError
 from nightlab.storage.git import Unreachable
 from nightlab.storage.git.record_chains import AUTHOR, MOST
@@ -36,7 +36,7 @@ Wants = Mapping[str, str | None]  # the last commit that is had of each author's
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class PeerDigest:
     """A peer said what it has."""
 
     peer: str
@@ -44,7 +44,7 @@ class Told:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class DigestRequest:
     """A peer wants what follows on what it has."""
 
     wants: Wants
@@ -52,7 +52,7 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class Came:
+class BundleReceived:
     """A bundle came."""
 
     bundle: bytes
@@ -65,7 +65,7 @@ class Transport(Protocol):
 
     def ask(self, peer: str, wants: Wants) -> None: ...
 
-    def messages(self) -> Iterator[Told | Asked | Came]:
+    def messages(self) -> Iterator[PeerDigest | DigestRequest | BundleReceived]:
         """What has come since the last look."""
         ...
 
@@ -80,14 +80,14 @@ class Gossip:
         self._refused: dict[tuple[str, str], None] = {}
         self._asked: dict[str, float] = {}
 
-    def turn(self) -> Taken:
+    def turn(self) -> ReceivedRecord:
         """Say what is here, look at what came, ask for what is missing. Returns what was taken in."""
-        all_taken = Taken()
+        all_taken = ReceivedRecord()
         told: dict[str, Heads] = {}
         for message in self.transport.messages():
-            if isinstance(message, Came):
+            if isinstance(message, BundleReceived):
                 self._take(message.bundle, all_taken)
-            elif isinstance(message, Asked):
+            elif isinstance(message, DigestRequest):
                 message.answer(self._bundle(message.wants))
             else:
                 told[message.peer] = message.heads  # an older word of the same peer says no more
@@ -115,7 +115,7 @@ class Gossip:
             self._asked.update(dict.fromkeys((heads[author] for author in wants), now))
             self.transport.ask(peer, wants)
 
-    def _take(self, bundle: bytes, all_taken: Taken) -> None:
+    def _take(self, bundle: bytes, all_taken: ReceivedRecord) -> None:
         if not bundle or len(bundle) > LARGEST:
             return
         path = self.commons.folder / f"gossip.{os.getpid()}.bundle"
@@ -184,7 +184,7 @@ class Zenoh:
             ) from None
         self.name = str(self.session.zid())
         # Callbacks run on the engine's own threads: they only put things here.
-        self._inbox: deque[Told | Asked | Came] = deque(maxlen=WAITING)
+        self._inbox: deque[PeerDigest | DigestRequest | BundleReceived] = deque(maxlen=WAITING)
         # Kept, or they end.
         self._told = self.session.declare_subscriber("nightlab/commons/heads/*", self._on_told)
         self._answers = self.session.declare_queryable(f"nightlab/commons/chains/{self.name}", self._on_asked)
@@ -197,7 +197,7 @@ class Zenoh:
             f"nightlab/commons/chains/{peer}", self._on_came, payload=json.dumps(dict(wants)), timeout=PATIENCE
         )
 
-    def messages(self) -> Iterator[Told | Asked | Came]:
+    def messages(self) -> Iterator[PeerDigest | DigestRequest | BundleReceived]:
         for _ in range(len(self._inbox)):
             yield self._inbox.popleft()
 
@@ -208,7 +208,7 @@ class Zenoh:
         peer = str(sample.key_expr).rsplit("/", 1)[-1]
         if peer != self.name and re.fullmatch(r"[0-9a-f]{1,32}", peer):
             heads = {author: commit for author, commit in _words(sample.payload).items() if commit}
-            self._inbox.append(Told(peer, heads))
+            self._inbox.append(PeerDigest(peer, heads))
 
     def _on_asked(self, query: Any) -> None:
         wants = _words(query.payload)
@@ -217,11 +217,11 @@ class Zenoh:
             with query:
                 query.reply(query.key_expr, bundle)
 
-        self._inbox.append(Asked(wants, answer))
+        self._inbox.append(DigestRequest(wants, answer))
 
     def _on_came(self, reply: Any) -> None:
         if reply.ok is not None:
-            self._inbox.append(Came(reply.ok.payload.to_bytes()))
+            self._inbox.append(BundleReceived(reply.ok.payload.to_bytes()))
 
 
 def _words(payload: Any) -> dict[str, str | None]:

@@ -9,13 +9,13 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
-from nightlab.commons.capability import Fit, both, matches, negotiate
+from nightlab.commons.capability import Compatibility, both, matches, negotiate
 from nightlab.commons.exchange import Commons, Entry
 from nightlab.commons.finding import have, platform_of, task_of
 from nightlab.commons.places import author
-from nightlab.commons.queue import PARTLY, Offer, novelty
+from nightlab.commons.queue import PARTLY, FindingOffer, novelty
 from nightlab.commons.record import Finding, Retraction, Threat, Verification
-from nightlab.commons.trust import EPOCH, Judgement, Trust, Warning, priority, threats, trust
+from nightlab.commons.trust import EPOCH, PeerVerdict, ThreatWarning, Trust, priority, threats, trust
 from nightlab.core.types import NightlabError
 from nightlab.proposers.proposer import Used
 from nightlab.session.session import Session
@@ -26,7 +26,7 @@ PER_STRANGER = 5  # and of one who has shown nothing here
 STRANGERS = 20  # authors who have shown nothing here that are looked at in one turn, drawn anew each time
 
 
-class Peers:
+class PeerStore:
     """What a session knows, from the user's copy of the commons and the ledgers of the lab's sessions."""
 
     def __init__(self, session: Session, commons: Commons) -> None:
@@ -42,7 +42,7 @@ class Peers:
         self._records: dict[str, dict[type, list[Entry]]] = {}
         self._makers: dict[str, list[Entry]] = {}
         self.measured = [note for tag in tags(session.repo.lab) for note in self._measured(tag)]
-        self._fits: dict[str, Fit] = {}
+        self._fits: dict[str, Compatibility] = {}
         self._claims: dict[str, float] = {}
         self.learn()
 
@@ -63,10 +63,10 @@ class Peers:
     def trusted(self, author: str) -> Trust:
         return self.trust.get(author, Trust())
 
-    def own(self) -> list[Judgement]:
+    def own(self) -> list[PeerVerdict]:
         """What was found here."""
         return [
-            Judgement(
+            PeerVerdict(
                 n["target"],
                 n["author"],
                 n["verdict"],
@@ -87,7 +87,7 @@ class Peers:
             here.accelerator,
         )
 
-    def fit(self, entry: Entry, finding: Finding) -> Fit:
+    def fit(self, entry: Entry, finding: Finding) -> Compatibility:
         """Whether a finding can be measured here, by its task and what it requires."""
         if entry.id not in self._fits:
             needed = negotiate(finding.requires, have(self.session, list(finding.requires.libraries)))
@@ -108,7 +108,7 @@ class Peers:
 
     def offers(
         self, sigma: float, tried: Sequence[frozenset[str]], used: Used, claim: Callable[[str], float]
-    ) -> tuple[list[Offer], list[tuple[str, Finding, str]]]:
+    ) -> tuple[list[FindingOffer], list[tuple[str, Finding, str]]]:
         """The findings that may be measured, and those of which one can only be told, with the reason.
 
         ``claim``: the gain that a finding claims over what is known here.
@@ -136,7 +136,7 @@ class Peers:
             for claimed, target, finding, fit in own:
                 value = priority(claimed, most if known.proven else sigma, known.value, novelty(finding, tried))
                 value *= PARTLY if fit.level == "partly" else 1.0
-                offers.append(Offer(target, finding, value, fit, known.proven))
+                offers.append(FindingOffer(target, finding, value, fit, known.proven))
         told.sort(key=lambda each: each[1].status != "keep")
         return offers, told
 
@@ -175,7 +175,7 @@ class Peers:
         names = [name for name in self._records if name not in known]
         return random.sample(names, min(STRANGERS, len(names)))
 
-    def _others(self, now: float) -> list[Judgement]:
+    def _others(self, now: float) -> list[PeerVerdict]:
         """What others say they found, of this task: those of whom something was measured here, for no word of
         anybody else counts. Not what is dated ahead, so as never to fade."""
         found = []
@@ -184,17 +184,17 @@ class Peers:
                 assert isinstance(record, Verification)
                 if record.task == self.task.id and record.target in self.entries and seconds(record.at) < now + EPOCH:
                     about = self.author(record.target)
-                    found.append(Judgement(record.target, about, record.verdict, seconds(record.at), by=name))
+                    found.append(PeerVerdict(record.target, about, record.verdict, seconds(record.at), by=name))
         return found
 
-    def _warnings(self, now: float) -> list[Warning]:
+    def _warnings(self, now: float) -> list[ThreatWarning]:
         """What was seen here, and what those warn of who are trusted."""
-        found = [Warning(n["target"], "", n["at"], own=True) for n in self.measured if n["reason"] == "tampered"]
+        found = [ThreatWarning(n["target"], "", n["at"], own=True) for n in self.measured if n["reason"] == "tampered"]
         for name in (name for name, known in self.trust.items() if known.proven and name != self._me):
             for record in (entry.signed.record for entry in self._published(name, Threat)):
                 assert isinstance(record, Threat)
                 if seconds(record.at) < now + EPOCH:
-                    found.append(Warning(record.target, name, seconds(record.at)))
+                    found.append(ThreatWarning(record.target, name, seconds(record.at)))
         return found
 
     def _measured(self, tag: str) -> list[dict[str, Any]]:

@@ -58,8 +58,8 @@ def author_key(*, make: bool = False) -> Any:
     try:
         return keys.Ed25519PrivateKey.from_private_bytes(bytes.fromhex(text))
     except ValueError:
-        mend = "restore it from a backup; or move it away, and a new one is made: then you are a new author"
-        raise NightlabError(f"{path} is no key", mend) from None
+        hint = "restore it from a backup; or move it away, and a new one is made: then you are a new author"
+        raise NightlabError(f"{path} is no key", hint) from None
 
 
 def author() -> str:

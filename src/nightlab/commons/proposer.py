@@ -13,19 +13,19 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from nightlab.commons.finding import TRANSPLANT, gene_misfit, runs_of, standing, target_of
+from nightlab.commons.finding import TRANSPLANT, contestant_for, gene_misfit, runs_of, target_of
 from nightlab.commons.genes import engine
-from nightlab.commons.peer_store import Peers
+from nightlab.commons.peer_store import PeerStore
 from nightlab.commons.places import open_commons
-from nightlab.commons.provenance import Way, Ways
-from nightlab.commons.queue import Offer, in_order, turn_of_newcomers, words
+from nightlab.commons.provenance import ProvenanceIndex, ProvenancePath
+from nightlab.commons.queue import FindingOffer, in_order, turn_of_newcomers, words
 from nightlab.commons.record import Finding, Rejected, Run, gain
 from nightlab.commons.trust import compare, shortfall
 from nightlab.core.text import one_line
 from nightlab.core.types import Candidate, Experiment, average
 from nightlab.core.types import Verdict as Judged
 from nightlab.judge import Noise
-from nightlab.proposers import Briefing, Found, Proposal
+from nightlab.proposers import Briefing, Proposal, UnverifiedFinding
 from nightlab.proposers.proposer import Used
 from nightlab.session.session import Session
 from nightlab.storage.git import OutOfScope, PatchConflict
@@ -36,7 +36,7 @@ LOOKED = 200  # experiments with which a finding is compared to tell whether it 
 WRONG = ("tampered", "checks failed")  # reasons, besides a crash, for which a claimed keep was none
 
 
-class Transplant:
+class CommonsProposer:
     """Proposes findings of the commons, at most a share of the session's experiments.
 
     ``had``: experiments that each proposer had; ``used``: entries of queues that had their turn, added to here.
@@ -49,11 +49,11 @@ class Transplant:
         if session.lab.gene:
             engine()  # what others' genes ask for is read with it: better missed now than in the night
         self.session, self.used, self.noise, self.share = session, used, noise, session.lab.commons.share
-        self.peers = Peers(session, open_commons())
+        self.peers = PeerStore(session, open_commons())
         self.weight = sum(part.share for part in session.lab.proposers) * self.share / (1 - self.share)
         self._count = had.get(self.name, 0)
         self._tried = [judgement.author for judgement in self.peers.own()]
-        self.ways = Ways(session, self.peers)
+        self.ways = ProvenanceIndex(session, self.peers)
         self._turns = [note["author"] for note in session.ledger.notes("verified")]
         self._fits: dict[tuple[str, str], str] = {}
         self._next: Proposal | None = None
@@ -63,9 +63,9 @@ class Transplant:
 
     # -- proposing ---------------------------------------------------------------------------------
 
-    def look(self, waiting: Sequence[Candidate]) -> list[Found]:
+    def look(self, waiting: Sequence[Candidate]) -> list[UnverifiedFinding]:
         """Choose what to propose next; returns the findings that can't be measured here, for the others to know."""
-        session, champion, told = self.session, self.session.ledger.champion(), list[Found]()
+        session, champion, told = self.session, self.session.ledger.champion(), list[UnverifiedFinding]()
         if champion is None:
             return []  # nothing can be compared with yet
         self.peers.learn()
@@ -104,7 +104,7 @@ class Transplant:
         assert isinstance(finding, Finding)
         return finding
 
-    def _choose(self, offer: Offer, champion: Experiment) -> str:
+    def _choose(self, offer: FindingOffer, champion: Experiment) -> str:
         """Make an offer the next proposal, or say why it can't be one."""
         patch, on = self._patch(offer.id), ""
         if why := self._misfit(offer, champion.candidate.commit, patch):
@@ -130,7 +130,7 @@ class Transplant:
         source = f"{target}@{on}" if on else target
         return Proposal(self.name, one_line(self._finding(target).hypothesis), patch=patch, source=source, on=on)
 
-    def _misfit(self, offer: Offer, on: str, patch: str) -> str:
+    def _misfit(self, offer: FindingOffer, on: str, patch: str) -> str:
         """Why a finding can't be tried on a commit; empty if it can be. One that no commit mends is used up."""
         key = offer.id, on
         if key not in self._fits:
@@ -138,7 +138,7 @@ class Transplant:
             self._fits[key] = self._try_on(offer, on, patch)
         return self._fits[key]
 
-    def _try_on(self, offer: Offer, on: str, patch: str) -> str:
+    def _try_on(self, offer: FindingOffer, on: str, patch: str) -> str:
         repo, entry = self.session.repo, self.peers.entries[offer.id]
         try:
             if "\nGIT binary patch" in patch:
@@ -191,7 +191,7 @@ class Transplant:
         way = self.ways.to(entry.id, here) if "@" in experiment.candidate.source else self.ways.best(entry.id)
         start = way.start == parent.candidate.commit if way else finding.parent == ground
         elsewhere = not (start and self.peers.comparable(finding))
-        runs, against = (runs_of(standing(self.session, one)) for one in (experiment, parent))
+        runs, against = (runs_of(contestant_for(self.session, one)) for one in (experiment, parent))
         note = {
             "number": experiment.number,
             "task": self.peers.task.id,
@@ -222,7 +222,7 @@ class Transplant:
 
 def _compared(
     finding: Finding,
-    way: Way | None,
+    way: ProvenancePath | None,
     runs: Sequence[Mapping[str, float]],
     against: Sequence[Mapping[str, float]],
     sigma: float,
@@ -248,5 +248,5 @@ def _compared(
     }
 
 
-def _found(finding: Finding, why: str) -> Found:
-    return Found(finding.status, finding.claimed, finding.hypothesis, finding.changes, why)
+def _found(finding: Finding, why: str) -> UnverifiedFinding:
+    return UnverifiedFinding(finding.status, finding.claimed, finding.hypothesis, finding.changes, why)

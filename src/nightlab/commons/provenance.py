@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from nightlab.commons.exchange import Entry
 from nightlab.commons.finding import target_of
-from nightlab.commons.peer_store import Peers
+from nightlab.commons.peer_store import PeerStore
 from nightlab.commons.record import Finding, gain, genome_id
 from nightlab.session.session import Session
 from nightlab.storage.git import OutOfScope, PatchConflict
@@ -22,7 +22,7 @@ GROUNDS = 20  # kept genomes, the latest, from which a way may start
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class ProvenancePath:
     """From a genome that is known here to a finding's: at the end of the last step."""
 
     start: str
@@ -40,10 +40,10 @@ class Way:
         return len(_finding(self.steps[0]).against)
 
 
-class Ways:
+class ProvenanceIndex:
     """The ways to others' genomes, for one session."""
 
-    def __init__(self, session: Session, peers: Peers) -> None:
+    def __init__(self, session: Session, peers: PeerStore) -> None:
         self.session, self.peers = session, peers
         self._ids: dict[str, str] = {}
         self._made: dict[str, str] = {}
@@ -77,7 +77,7 @@ class Ways:
             self._ids[commit] = genome_id(self.session.genome(commit))
         return self._ids[commit]
 
-    def to(self, target: str, known: Mapping[str, str]) -> Way | None:
+    def to(self, target: str, known: Mapping[str, str]) -> ProvenancePath | None:
         """The way to a finding's genome from the nearest ``known`` one; None if there is none."""
         steps = [self.peers.entries[target]]
         while (parent := _finding(steps[-1]).parent) not in known:
@@ -85,9 +85,9 @@ class Ways:
             if maker is None or len(steps) == STEPS:
                 return None
             steps.append(maker)
-        return Way(known[parent], tuple(reversed(steps)))
+        return ProvenancePath(known[parent], tuple(reversed(steps)))
 
-    def best(self, target: str) -> Way | None:
+    def best(self, target: str) -> ProvenancePath | None:
         """The way to a finding's genome from what is within the champion, where it promises more than its last step."""
         entry = self.peers.entries[target]
         way = self.to(target, self.within) if self.peers.comparable(_finding(entry)) else None
@@ -98,14 +98,14 @@ class Ways:
         way, entry = self.best(target), self.peers.entries[target]
         return way.claimed if way and len(way.steps) > 1 else self.peers.claimed(entry)
 
-    def patch(self, way: Way) -> str:
+    def patch(self, way: ProvenancePath) -> str:
         """All the steps of a way as one patch on its start; empty where it leads elsewhere than its records say."""
         end = self._walk(way)
         if len(way.steps) == 1:
             return self.peers.commons.patch(way.steps[0])
         return self.session.repo.diff(way.start, end) if end else ""
 
-    def _walk(self, way: Way) -> str:
+    def _walk(self, way: ProvenancePath) -> str:
         """The commit at the end of a way; empty where a step is not what its record says."""
         on = way.start
         for entry in way.steps:

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from nightlab.commons.capability import Fit
+from nightlab.commons.capability import Compatibility
 from nightlab.commons.record import Finding
 
 Turn = Literal["first", "last", "never"]
@@ -31,13 +31,13 @@ WORD = re.compile(r"[A-Za-z_]\w+")
 
 
 @dataclass(frozen=True, slots=True)
-class Offer:
+class FindingOffer:
     """A finding that may be measured here, and how soon."""
 
     id: str
     finding: Finding
     priority: float
-    fit: Fit
+    fit: Compatibility
     proven: bool = False
     """Whether its author has shown something here."""
 
@@ -47,8 +47,8 @@ class Offer:
 
 
 def in_order(
-    offers: Iterable[Offer], tried: Sequence[str], draw: random.Random | None = None, newcomers: Turn = "first"
-) -> list[Offer]:
+    offers: Iterable[FindingOffer], tried: Sequence[str], draw: random.Random | None = None, newcomers: Turn = "first"
+) -> list[FindingOffer]:
     """The offers that may have the next turn, the best first. ``tried``: the authors of those that had one.
 
     Of authors who have shown nothing, one offer each, where it is the ``newcomers``' turn; ``draw`` draws the lots, by
@@ -77,12 +77,12 @@ def turn_of_newcomers(unproven: int, turns: float) -> Turn:
     return "last" if unproven + 1 <= FIRST + IDLE * turns else "never"
 
 
-def _drawn(offers: Sequence[Offer], draw: random.Random | None) -> list[Offer]:
+def _drawn(offers: Sequence[FindingOffer], draw: random.Random | None) -> list[FindingOffer]:
     """The best offer of each author, in an order that is drawn: the first is one by its share of all priorities.
 
     Method: sampling without replacement by exponential keys (Efraimidis and Spirakis 2006).
     """
-    best: dict[str, Offer] = {}
+    best: dict[str, FindingOffer] = {}
     for offer in offers:
         if offer.priority > 0:
             best.setdefault(offer.author, offer)

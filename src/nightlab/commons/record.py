@@ -15,8 +15,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
 
-from nightlab.core.types import Clock, Goal, NightlabError, Status, average
-from nightlab.core.types import Metric as MetricRecord
+from nightlab.core.types import Clock, Goal, Metric, NightlabError, Status, average
 
 VERSION = 1
 LARGEST = 64 * 1024  # bytes of a record
@@ -63,11 +62,11 @@ Seed = Annotated[int, Field(ge=0, lt=EXACT)]
 Part = Literal["budget", "data"]
 
 
-class Model(BaseModel):
+class RecordModel(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-class Metric(Model):
+class MetricRecord(RecordModel):
     """What is measured, and which way is better."""
 
     name: Name
@@ -75,15 +74,15 @@ class Metric(Model):
     unit: Name
 
     def gain(self, before: float, after: float) -> float:
-        return MetricRecord(self.name, self.goal).gain(before, after)
+        return Metric(self.name, self.goal).gain(before, after)
 
 
-class Budget(Model):
+class BudgetRecord(RecordModel):
     clock: Clock
     amount: Positive
 
 
-class Task(Model):
+class Task(RecordModel):
     """Within which findings can be measured against each other. ``id`` is the hash of all the rest."""
 
     id: Hash
@@ -91,8 +90,8 @@ class Task(Model):
     """Of the contract and the frozen files."""
     data_sha256: Hash | None
     """A fingerprint of the data folders; null when there are none."""
-    budget: Budget
-    metric: Metric
+    budget: BudgetRecord
+    metric: MetricRecord
 
     @model_validator(mode="after")
     def _named_by_the_rest(self) -> Task:
@@ -101,7 +100,7 @@ class Task(Model):
         return self
 
 
-class Platform(Model):
+class PlatformRecord(RecordModel):
     """On what it was measured."""
 
     device: Literal["cuda", "mps", "cpu"]
@@ -112,7 +111,7 @@ class Platform(Model):
     python: Name
 
 
-class Patch(Model):
+class Patch(RecordModel):
     """A unified patch, with paths relative to the lab, beside the record in its commit."""
 
     git: Annotated[str, Field(pattern=r"^([0-9a-f]{40}|[0-9a-f]{64})$")]
@@ -120,7 +119,7 @@ class Patch(Model):
     bytes: Annotated[int, Field(gt=0, le=LARGEST_PATCH)]
 
 
-class Run(Model):
+class Run(RecordModel):
     seed: Seed
     value: Number
 
@@ -128,7 +127,7 @@ class Run(Model):
 Runs = Annotated[list[Run], Field(max_length=200)]
 
 
-class GeneNeeds(Model):
+class GeneNeeds(RecordModel):
     """What a gene in WebAssembly asks for, as its custom sections say."""
 
     domain: Name
@@ -140,7 +139,7 @@ class GeneNeeds(Model):
     """Host functions that it can do without."""
 
 
-class Requires(Model):
+class Requires(RecordModel):
     """What a trial of it needs. Sizes in MB, 0 where nothing was measured."""
 
     devices: Annotated[list[Literal["cuda", "mps", "cpu"]], Field(max_length=3)]
@@ -153,7 +152,7 @@ class Requires(Model):
     """Of its genome's files; left out where none is a gene."""
 
 
-class Stated(Model):
+class RecordHeader(RecordModel):
     """What every record says. ``seq`` counts its author's records from 0, ``prev`` is the id of the one before."""
 
     v: Literal[1]
@@ -170,14 +169,14 @@ class Stated(Model):
         return value
 
 
-class Finding(Stated):
+class Finding(RecordHeader):
     """An experiment made portable; one that failed too."""
 
     kind: Literal["finding"]
     task: Task
     portable: Annotated[list[Part], Field(max_length=2)]
     """In what else than this very task its author expects it to hold."""
-    platform: Platform
+    platform: PlatformRecord
     parent: Hash
     """The genome that the patch was made on, by ``genome_id``."""
     genome: Hash
@@ -200,13 +199,13 @@ class Finding(Stated):
         return gain(self.task.metric, self.runs, self.against)
 
 
-class Verification(Stated):
+class Verification(RecordHeader):
     """What one lab found when it measured another's finding."""
 
     kind: Literal["verification"]
     target: Hash
     task: Hash
-    platform: Platform
+    platform: PlatformRecord
     parent: Hash
     """The genome that it was applied to here."""
     verdict: Literal["confirmed", "refuted", "inconclusive"]
@@ -218,7 +217,7 @@ class Verification(Stated):
     """How far luck alone moves one trial here."""
 
 
-class Retraction(Stated):
+class Retraction(RecordHeader):
     """An author takes back a finding of their own."""
 
     kind: Literal["retraction"]
@@ -226,7 +225,7 @@ class Retraction(Stated):
     why: Words
 
 
-class Threat(Stated):
+class Threat(RecordHeader):
     """A finding did something that no honest one does. It warns: nothing is done on one author's word."""
 
     kind: Literal["threat"]
@@ -240,7 +239,7 @@ Record = Annotated[Finding | Verification | Retraction | Threat, Field(discrimin
 RECORD: TypeAdapter[Finding | Verification | Retraction | Threat] = TypeAdapter(Record)
 
 
-class Signed(Model):
+class Signed(RecordModel):
     """A record with its name and its author's signature: what is stored and sent."""
 
     id: Hash
@@ -253,7 +252,7 @@ def schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Signed.model_json_schema()}
 
 
-def gain(metric: Metric, runs: list[Run], against: list[Run]) -> float:
+def gain(metric: MetricRecord, runs: list[Run], against: list[Run]) -> float:
     """How much better some runs are than others: paired by seed where they can be, else by their means.
 
     0 where they are so huge that no number says it.

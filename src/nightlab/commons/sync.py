@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
-from nightlab.commons.exchange import Commons, Taken, shown_remote
+from nightlab.commons.exchange import Commons, ReceivedRecord, shown_remote
 from nightlab.commons.finding import TRANSPLANT, finding, instant, task_of
 from nightlab.commons.places import author, author_key
 from nightlab.commons.record import Finding, Part, Signed, Threat, Verification, genome_id
 from nightlab.commons.scrub import scrubbed
-from nightlab.core.config import CONTRACT, CommonsPart, load
+from nightlab.core.config import CONTRACT, CommonsConfig, load
 from nightlab.core.text import one_line
 from nightlab.core.types import Experiment, NightlabError
 from nightlab.session.replicates import ABLATION
@@ -29,7 +29,7 @@ class Synced:
     """What one exchange did."""
 
     where: str
-    taken: Taken = field(default_factory=Taken)
+    taken: ReceivedRecord = field(default_factory=ReceivedRecord)
     said: Sequence[dict[str, Any]] = ()
     """The records with which this user answers for others' findings, that were added to their own."""
     given: bool = False
@@ -97,7 +97,7 @@ def sync(lab: Path, commons: Commons, remote: str | None, bundle: Path | None) -
     said = _answer(lab, commons) if part and part.verifications else []
     done = []
     if bundle:
-        taken = commons.take(str(bundle.resolve())) if bundle.exists() else Taken()
+        taken = commons.take(str(bundle.resolve())) if bundle.exists() else ReceivedRecord()
         if commons.chains.heads():
             commons.chains.pack(bundle)
         done.append(Synced(str(bundle), taken, said, author() in commons.chains.heads()))
@@ -106,8 +106,8 @@ def sync(lab: Path, commons: Commons, remote: str | None, bundle: Path | None) -
         where = _resolved(lab, where)
         done.append(_with_remote(commons, where, () if bundle else said))
     if not done:
-        mend = 'name one: nightlab sync REMOTE; or in lab.toml: [commons] and remote = "..."; or --bundle FILE'
-        raise NightlabError("there is no remote to exchange with", mend)
+        hint = 'name one: nightlab sync REMOTE; or in lab.toml: [commons] and remote = "..."; or --bundle FILE'
+        raise NightlabError("there is no remote to exchange with", hint)
     return done
 
 
@@ -124,7 +124,7 @@ def _with_remote(commons: Commons, remote: str, said: Sequence[dict[str, Any]]) 
     return Synced(shown_remote(remote), taken, said, given)
 
 
-def _contract(lab: Path) -> CommonsPart | None:
+def _contract(lab: Path) -> CommonsConfig | None:
     return load(lab)[0].commons if (lab / CONTRACT).exists() else None
 
 

@@ -33,7 +33,7 @@ SECONDS = 2  # trusted authors who must agree on one
 
 
 @dataclass(frozen=True, slots=True)
-class Judgement:
+class PeerVerdict:
     """What a lab found when it measured a finding of ``author``'s. ``elsewhere``: not on the genome it was made on."""
 
     target: str
@@ -101,7 +101,7 @@ def _error(sigma: float, runs: Sequence[int]) -> float:
     return sigma * math.sqrt(sum(1 / n for n in runs if n))
 
 
-def trust(judgements: Iterable[Judgement], now: float) -> dict[str, Trust]:
+def trust(judgements: Iterable[PeerVerdict], now: float) -> dict[str, Trust]:
     """How far an observer trusts each author, at a time, by their own judgements and, bounded, by those of others.
 
     Others are heard only whose own claims held here: a lie that they tell costs them what they earned.
@@ -130,7 +130,7 @@ def priority(claimed: float, most: float, trusted: float, novelty: float) -> flo
 
 
 @dataclass(frozen=True, slots=True)
-class Warning:
+class ThreatWarning:
     """That a finding did what no honest one does, by an author, or ``own`` if it was seen here."""
 
     target: str
@@ -139,7 +139,7 @@ class Warning:
     own: bool = False
 
 
-def threats(warnings: Iterable[Warning], trusted: dict[str, Trust], now: float) -> set[str]:
+def threats(warnings: Iterable[ThreatWarning], trusted: dict[str, Trust], now: float) -> set[str]:
     """The findings that are not to be run: seen here to be threats, or said to be by two authors who are trusted.
 
     To be trusted takes claims that were confirmed here. Warnings fade: a false one is an attack too.
@@ -155,20 +155,20 @@ def threats(warnings: Iterable[Warning], trusted: dict[str, Trust], now: float) 
     }
 
 
-def _latest(judgements: Iterable[Judgement]) -> tuple[dict[str, list[Judgement]], dict[str, list[Judgement]]]:
+def _latest(judgements: Iterable[PeerVerdict]) -> tuple[dict[str, list[PeerVerdict]], dict[str, list[PeerVerdict]]]:
     """The last word of each lab on each finding, by its author: the observer's, and others'; nobody's on their own."""
-    last: dict[tuple[str, str], Judgement] = {}
+    last: dict[tuple[str, str], PeerVerdict] = {}
     for judgement in sorted(judgements, key=lambda each: each.at):
         if judgement.by != judgement.author:
             last.pop((judgement.by, judgement.target), None)
             last[judgement.by, judgement.target] = judgement
-    own, others = defaultdict[str, list[Judgement]](list), defaultdict[str, list[Judgement]](list)
+    own, others = defaultdict[str, list[PeerVerdict]](list), defaultdict[str, list[PeerVerdict]](list)
     for (by, _), judgement in last.items():
         (others if by else own)[judgement.author].append(judgement)
     return own, others
 
 
-def _direct(judgements: Sequence[Judgement], now: float) -> Trust:
+def _direct(judgements: Sequence[PeerVerdict], now: float) -> Trust:
     """What was learned here, faded, and how many were confirmed in a row."""
     weights, row = [_weights(each, now) for each in judgements], 0
     for each in judgements:
@@ -177,7 +177,7 @@ def _direct(judgements: Sequence[Judgement], now: float) -> Trust:
     return Trust(1 + good, 1 + bad, row, held=good)
 
 
-def _weights(judgement: Judgement, now: float) -> tuple[float, float]:
+def _weights(judgement: PeerVerdict, now: float) -> tuple[float, float]:
     """What a judgement says for its author and against. A claim that is missed costs the more the further it is missed.
 
     Else claims just too small to be refuted would cost their author nothing, and others a trial each, for ever.

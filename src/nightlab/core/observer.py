@@ -16,7 +16,7 @@ STYLES = {"keep": "bold green", "discard": "dim", "crash": "red"}
 
 
 @dataclass(frozen=True, slots=True)
-class Opening:
+class SessionOpened:
     """What a view says first: which session this is, and where it stands."""
 
     tag: str
@@ -40,22 +40,22 @@ class Flight:
     since: float
 
 
-class View:
+class Observer:
     """Told of everything that happens in a session, as it happens. This one shows nothing of it."""
 
-    def opened(self, opening: Opening) -> None: ...
+    def opened(self, opening: SessionOpened) -> None: ...
     def started(self, experiment: Experiment, trial: Trial) -> None: ...
     def measured(self, trial: Trial, measurement: Measurement, metric: Metric, variant: bool = False) -> None: ...
     def judged(self, experiment: Experiment, champion: Experiment | None) -> None: ...
     def again(self, experiment: Experiment, why: str) -> None: ...
-    def kept_up(self, champion: Experiment, bar: float, before: float, would: str, alarms: Sequence[str]) -> None: ...
+    def rechecked(self, champion: Experiment, bar: float, before: float, would: str, alarms: Sequence[str]) -> None: ...
     def refused(self, hypothesis: str, reason: str) -> None: ...
     def say(self, words: str) -> None: ...
     def tick(self, flights: Sequence[Flight]) -> None: ...
     def close(self) -> None: ...
 
 
-class Lines(View):
+class LineObserver(Observer):
     """Lines, in a terminal or a pipe."""
 
     def __init__(self, console: Console | None = None) -> None:
@@ -63,7 +63,7 @@ class Lines(View):
         self.metric = Metric("metric")
         self.running: set[int] = set()  # experiments
 
-    def opened(self, opening: Opening) -> None:
+    def opened(self, opening: SessionOpened) -> None:
         self.metric = opening.metric
         self._line(f"[bold]session {opening.tag}[/] · lab {opening.lab} · {opening.budget} of training per trial")
         self._line(f"[dim]on {escape(opening.platform)}[/]")
@@ -95,7 +95,7 @@ class Lines(View):
     def again(self, experiment: Experiment, why: str) -> None:
         self._line(f"  [dim]#{experiment.number} once more, {escape(why)}[/]")
 
-    def kept_up(self, champion: Experiment, bar: float, before: float, would: str, alarms: Sequence[str]) -> None:
+    def rechecked(self, champion: Experiment, bar: float, before: float, would: str, alarms: Sequence[str]) -> None:
         says = {"keep": "the rule keeps it unchanged", "not asked": "not asked, this is another machine"}
         self._line(
             f"  [dim]upkeep: #{champion.number} counts as {self.metric.name} {bar:.6f}, it was {before:.6f}; "

@@ -34,11 +34,11 @@ Outcome = Literal[
 
 
 class NightlabError(Exception):
-    """Something the user can mend. ``str(error)`` names the thing and the cause, ``mend`` what to do."""
+    """Something the user can mend. ``str(error)`` names the thing and the cause, ``hint`` what to do."""
 
-    def __init__(self, message: str, mend: str = "") -> None:
+    def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
-        self.mend = mend
+        self.hint = hint
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,7 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
-class Spent:
+class ProposerUsage:
     """What proposers' turns took together, refused ones included: as far as they said, what is unknown is 0.
 
     ``money`` is in US dollars; of ``turns``, so many were ``uncounted`` (no tokens) or ``unpriced`` (no cost);
@@ -131,12 +131,12 @@ class Spent:
     unpriced: int = 0
     waited: float = 0.0
 
-    def plus(self, usage: Mapping[str, Any]) -> Spent:
+    def plus(self, usage: Mapping[str, Any]) -> ProposerUsage:
         """With another turn; one without any usage was none."""
         if not usage:
             return self
         counts = [usage[name] for name in ("input_tokens", "output_tokens") if name in usage]
-        return Spent(
+        return ProposerUsage(
             self.tokens + sum(counts),
             self.money + usage.get("cost_usd", 0.0),
             self.turns + 1,
@@ -145,9 +145,9 @@ class Spent:
             self.waited + (usage.get("waited") or 0.0),
         )
 
-    def and_also(self, other: Spent) -> Spent:
+    def and_also(self, other: ProposerUsage) -> ProposerUsage:
         """Both together."""
-        return Spent(
+        return ProposerUsage(
             self.tokens + other.tokens,
             self.money + other.money,
             self.turns + other.turns,
@@ -158,13 +158,13 @@ class Spent:
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
+class ProposerShare:
     """What one proposer had of a session: experiments, those of them that were kept, turns that became none."""
 
     tried: int = 0
     kept: int = 0
     failed: int = 0
-    spent: Spent = field(default_factory=Spent)
+    spent: ProposerUsage = field(default_factory=ProposerUsage)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +178,26 @@ class Trial:
     purpose: Purpose
     budget: Budget
     attempt: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class TrialRequest:
+    """A trial that should run: of an experiment's genome, or with ``commit`` of a variant of it.
+
+    ``budget``: the session's own if None. ``since``: a trial among the session's first ``since`` ones does not count as
+    its outcome. ``why`` is for people.
+    """
+
+    number: int
+    purpose: Purpose
+    seed: int
+    budget: Budget | None = None
+    commit: str | None = None
+    since: int = 0
+    why: str = field(default="", compare=False)
+
+    def __str__(self) -> str:
+        return f"a variant of experiment {self.number}" if self.commit else f"experiment {self.number}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from nightlab.core.types import Measurement, Platform, Trial
 from nightlab.engines.slots import Slot
-from nightlab.sandbox.bubblewrap import Sealing
+from nightlab.sandbox.bubblewrap import Isolation
 
 
 class Handle(Protocol):
@@ -40,7 +40,7 @@ class Engine(Protocol):
         ...
 
     @property
-    def sandbox(self) -> Sealing:
+    def sandbox(self) -> Isolation:
         """What the trials are sealed in there, and what that lacks."""
         ...
 

@@ -23,7 +23,7 @@ USUAL = ("commit", "memory_gb", "status", "description")  # of a results.tsv; wh
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class ForeignRow:
     """One row: what was reported of an experiment. ``at`` is in seconds since the epoch, where the file says."""
 
     line: int
@@ -38,7 +38,7 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
-class Log:
+class ForeignLog:
     """What a file says: the metric, its rows, and the lines that could not be read, each with its cause."""
 
     by: str
@@ -48,12 +48,12 @@ class Log:
     goal: Goal
     how: str
     """Where the goal comes from, in words."""
-    claims: Sequence[Claim]
+    claims: Sequence[ForeignRow]
     faults: Sequence[str]
     left_out: str = ""
 
 
-def read(raw: bytes, where: str, goal: Goal | None = None) -> Log:
+def read(raw: bytes, where: str, goal: Goal | None = None) -> ForeignLog:
     """The log in a file's bytes. ``goal``: which way is better, where the file does not say.
 
     Raises NightlabError when it is neither kind, or has no row that can be read.
@@ -78,7 +78,7 @@ def read(raw: bytes, where: str, goal: Goal | None = None) -> Log:
     return log
 
 
-def _tsv(lines: Sequence[str], goal: Goal | None) -> Log:
+def _tsv(lines: Sequence[str], goal: Goal | None) -> ForeignLog:
     rows = ((number, line) for number, line in enumerate(lines, 1) if line.strip())
     header = [name.strip() for name in next(rows)[1].split("\t")]
     metric = next((name for name in header if name not in USUAL), "metric")
@@ -90,18 +90,18 @@ def _tsv(lines: Sequence[str], goal: Goal | None) -> Log:
             value = None if status == "crash" else _number(cells.get(metric, ""), metric)
             memory = _number(cells["memory_gb"], "memory_gb") * 1024 if cells.get("memory_gb") else None
             said = one_line(cells.get("description", ""))
-            claims.append(Claim(number, one_line(cells["commit"], 60), status, value, said, memory_mb=memory))
+            claims.append(ForeignRow(number, one_line(cells["commit"], 60), status, value, said, memory_mb=memory))
         except ValueError as error:
             faults.append(f"line {number}: {error}")
     better = goal or _goal(claims)
     how = "as you say" if goal else "as the kept rows go"
-    return Log("autoresearch", "autoresearch", _name(metric), "", better, how, claims, faults)
+    return ForeignLog("autoresearch", "autoresearch", _name(metric), "", better, how, claims, faults)
 
 
-def _jsonl(lines: Sequence[str], where: str) -> Log:
+def _jsonl(lines: Sequence[str], where: str) -> ForeignLog:
     """The last segment: each new configuration begins another baseline, and maybe another metric."""
     config: dict[str, Any] = {}
-    claims: list[Claim] = []
+    claims: list[ForeignRow] = []
     faults: list[str] = []
     left_out = 0
     for number, line in enumerate(lines, 1):
@@ -125,15 +125,15 @@ def _jsonl(lines: Sequence[str], where: str) -> Log:
     said = {key: one_line(str(config.get(key) or ""), 60) for key in ("name", "metricName", "metricUnit")}
     told = f"{left_out} runs of earlier segments are left out: each has a baseline of its own" if left_out else ""
     name, metric = said["name"] or "pi-autoresearch", _name(said["metricName"] or "metric")
-    return Log("pi-autoresearch", name, metric, said["metricUnit"], goal, "as it says", claims, faults, told)
+    return ForeignLog("pi-autoresearch", name, metric, said["metricUnit"], goal, "as it says", claims, faults, told)
 
 
-def _claim(entry: dict[str, Any], line: int) -> Claim:
+def _claim(entry: dict[str, Any], line: int) -> ForeignRow:
     status = _status(str(entry["status"]))
     value = None if status == "crash" else _number(entry.get("metric"), "metric")
     others = entry.get("metrics") if isinstance(entry.get("metrics"), dict) else {}
     assert isinstance(others, dict)
-    return Claim(
+    return ForeignRow(
         line=line,
         commit=one_line(str(entry.get("commit") or ""), 60),
         status=status,
@@ -177,7 +177,7 @@ def _time(said: Any) -> float | None:
     return said / 1000 if said > 1e11 else float(said)
 
 
-def _goal(claims: Sequence[Claim]) -> Goal:
+def _goal(claims: Sequence[ForeignRow]) -> Goal:
     kept = [claim.value for claim in claims if claim.status == "keep" and claim.value is not None]
     return "maximise" if len(kept) > 1 and kept[-1] > kept[0] else "minimise"
 

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from nightlab import __version__
-from nightlab.core.config import BudgetPart
+from nightlab.core.config import BudgetConfig
 from nightlab.core.types import REPORTED, Candidate, Goal, Measurement, Metric, NightlabError, Platform, Verdict
-from nightlab.integrations.foreign import Claim, Log, read
+from nightlab.integrations.foreign import ForeignLog, ForeignRow, read
 from nightlab.session.preflight import contract_at
 from nightlab.session.session import fresh_tag
 from nightlab.storage.git import Repo, make_repo
@@ -28,7 +28,7 @@ HASH = re.compile(r"[0-9a-f]{4,40}")
 
 def bring_in(
     file: Path, lab: Path | None, branch: str | None, tag: str | None, goal: Goal | None, folder: Path | None
-) -> tuple[Path, str, Log]:
+) -> tuple[Path, str, ForeignLog]:
     """Write a session from another program's log. Returns its lab's folder, its tag, and what was read.
 
     ``lab``: the repository in which its commits are; the session is put beside those of that lab. Without one a new
@@ -100,7 +100,7 @@ class _Commits:
                 yield experiment.number, commit
 
 
-def _candidates(log: Log, commits: _Commits) -> Iterator[tuple[Claim, Candidate, float]]:
+def _candidates(log: ForeignLog, commits: _Commits) -> Iterator[tuple[ForeignRow, Candidate, float]]:
     """Each row as a candidate on the last kept one, with its time: its own, its commit's, or only its place."""
     champion, at = "", 0.0
     for claim in log.claims:
@@ -112,7 +112,7 @@ def _candidates(log: Log, commits: _Commits) -> Iterator[tuple[Claim, Candidate,
             champion = commit
 
 
-def _write(ledger: Ledger, log: Log, claim: Claim, candidate: Candidate) -> None:
+def _write(ledger: Ledger, log: ForeignLog, claim: ForeignRow, candidate: Candidate) -> None:
     claims = {"peak_vram_mb": claim.memory_mb} if claim.memory_mb is not None else {}
     outcome: Any = "crashed" if claim.status == "crash" else REPORTED
     measured = Measurement(outcome, claim.value, secondary=claim.others, detail=claim.detail, claims=claims)
@@ -120,7 +120,7 @@ def _write(ledger: Ledger, log: Log, claim: Claim, candidate: Candidate) -> None
     ledger.judge(ledger.propose(candidate), measured, Verdict(claim.status, REPORTED, detail))
 
 
-def _facts(file: Path, raw: bytes, log: Log, repo: Repo, commits: _Commits, tag: str) -> dict[str, Any]:
+def _facts(file: Path, raw: bytes, log: ForeignLog, repo: Repo, commits: _Commits, tag: str) -> dict[str, Any]:
     base = commits.full(log.claims[0].commit)
     genome = ["**"]
     if commits.tree(base):
@@ -137,7 +137,7 @@ def _facts(file: Path, raw: bytes, log: Log, repo: Repo, commits: _Commits, tag:
             "metric": metric,
         },
         "source": f"imported from {file.name}",
-        "budget": BudgetPart().model_dump(),
+        "budget": BudgetConfig().model_dump(),
         "platform": asdict(UNKNOWN),
         "version": __version__,
         "allowed": [],
@@ -152,7 +152,7 @@ def _facts(file: Path, raw: bytes, log: Log, repo: Repo, commits: _Commits, tag:
     }
 
 
-def _home(file: Path, folder: Path | None, log: Log) -> Path:
+def _home(file: Path, folder: Path | None, log: ForeignLog) -> Path:
     """A new repository that holds the file: where a session lives whose commits nobody has."""
     names = [Path("imported"), *(Path(f"imported-{n}") for n in range(2, 1000))]
     home = folder or next(name for name in names if not name.exists())

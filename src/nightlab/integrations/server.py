@@ -14,9 +14,9 @@ from typing import Any
 from nightlab import __version__
 from nightlab.core.serialize import bounded, in_short, with_trials
 from nightlab.core.types import NightlabError
-from nightlab.loop.submissions import Measurer, hand_over, wait
+from nightlab.loop.submissions import SubmissionRunner, hand_over, wait
 from nightlab.session.session import open_session
-from nightlab.storage.ledger import add_note, find_session, handed_in, runs_now, state_folder
+from nightlab.storage.ledger import add_note, find_session, is_running_now, pending_submissions, state_folder
 
 PATIENCE = 20  # seconds that one call may wait for a verdict
 ROWS = 100
@@ -33,7 +33,7 @@ class Tools:
 
     def __init__(self, lab: Path, tag: str | None, device: str | None, allow: Iterable[str]) -> None:
         self.lab, self.tag, self.device, self.allow = lab, tag, device, list(allow)
-        self._measurers: dict[str, Measurer] = {}
+        self._measurers: dict[str, SubmissionRunner] = {}
 
     def status(self) -> dict[str, Any]:
         """How the session stands: metric, genome, champion, how many of each status, what runs and what waits."""
@@ -42,14 +42,14 @@ class Tools:
             champion, ledger = session.ledger.champion(), session.ledger
             return {
                 "session": session.tag,
-                "runs_now": runs_now(session.folder),
+                "runs_now": is_running_now(session.folder),
                 "metric": session.lab.metric.model_dump(include={"name", "goal", "unit"}),
                 "genome": list(session.lab.genome),
                 "budget": str(session.budget.record()),
                 "champion": bounded(in_short(champion)) if champion else None,
                 "experiments": {status or "unjudged": count for status, count in ledger.tally().items()},
                 "running": [experiment.number for experiment in ledger.unjudged()][:ROWS],
-                "waiting": [entry.id for entry in handed_in(session.folder)][:ROWS],
+                "waiting": [entry.id for entry in pending_submissions(session.folder)][:ROWS],
             }
         finally:
             session.close()
@@ -104,8 +104,8 @@ class Tools:
         add_note(state_folder(self.lab) / tag, bounded(words, NOTE))
         return {"session": tag, "noted": bounded(words, NOTE)}
 
-    def _measurer(self, tag: str) -> Measurer:
-        return self._measurers.setdefault(tag, Measurer(self.lab, tag, self.device, self.allow))
+    def _measurer(self, tag: str) -> SubmissionRunner:
+        return self._measurers.setdefault(tag, SubmissionRunner(self.lab, tag, self.device, self.allow))
 
 
 def serve(lab: Path, tag: str | None, device: str | None, allow: Iterable[str]) -> None:
@@ -135,6 +135,6 @@ def _mended(tool: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]
         try:
             return tool(*args, **given)
         except NightlabError as error:
-            raise ToolError(f"{error}\nmend: {error.mend}" if error.mend else str(error)) from None
+            raise ToolError(f"{error}\nhint: {error.hint}" if error.hint else str(error)) from None
 
     return call

@@ -2,7 +2,7 @@
 
 from nightlab.judge.expected_gain import LEVEL, Prospect, prospect
 from nightlab.judge.intervals import level_of_look, paired_gain
-from nightlab.judge.judge import Again, Contestant, Judge, Rule
+from nightlab.judge.judge import Contestant, Judge, NeedsTrial, Rule
 from nightlab.judge.noise import (
     Noise,
     change_of_noise,
@@ -13,21 +13,21 @@ from nightlab.judge.noise import (
     smallest_effect,
 )
 from nightlab.judge.rules import e_value, make_rule, without
-from nightlab.judge.thresholdout import Look, look
+from nightlab.judge.thresholdout import HeldOutCheck, held_out_check
 
 __all__ = [
     "LEVEL",
-    "Again",
     "Contestant",
+    "HeldOutCheck",
     "Judge",
-    "Look",
+    "NeedsTrial",
     "Noise",
     "Prospect",
     "Rule",
     "change_of_noise",
     "e_value",
+    "held_out_check",
     "level_of_look",
-    "look",
     "make_rule",
     "noisier",
     "paired_gain",

@@ -28,7 +28,7 @@ LATEST = 64  # trials that a line is laid through
 
 
 @dataclass(frozen=True, slots=True)
-class Ran:
+class FinishedCurve:
     """A trial that ran to its end: its loss in each part of the budget, what it measured, whether it was kept."""
 
     losses: tuple[float, ...]
@@ -37,7 +37,7 @@ class Ran:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class CurveLine:
     """Of one part of the budget: the loss of a program is ``middle - slope * gain``, give or take ``spread``."""
 
     middle: float
@@ -49,13 +49,13 @@ class Line:
         return (loss + self.slope * gain - self.middle) / self.spread
 
 
-class Pace:
+class CurveModel:
     """What the trials that ran to their end say of one in flight. ``risk``: of giving up a winner; 0: none is."""
 
-    def __init__(self, metric: Metric, ran: Sequence[Ran], risk: float) -> None:
+    def __init__(self, metric: Metric, ran: Sequence[FinishedCurve], risk: float) -> None:
         import numpy as np
 
-        self.metric, self.lines, self.reach = metric, list[Line | None](), math.inf
+        self.metric, self.lines, self.reach = metric, list[CurveLine | None](), math.inf
         full = [trial for trial in ran if all(map(math.isfinite, (trial.metric, *trial.losses)))]
         self.count = len(full)
         if not enough(full, risk):
@@ -80,7 +80,7 @@ class Pace:
         return None
 
 
-def enough(ran: Sequence[Ran], risk: float) -> bool:
+def enough(ran: Sequence[FinishedCurve], risk: float) -> bool:
     """Whether so many trials ran to their end that the chance to give up a winner is known to be below ``risk``."""
     return risk * (len(ran) + 1) >= 1 and risk * math.e * sum(trial.won for trial in ran) >= 1
 
@@ -90,7 +90,7 @@ def witness(experiment: int) -> bool:
     return experiment % WITNESS == 0
 
 
-def _lines(parts: Any, gains: Any) -> list[Line | None]:
+def _lines(parts: Any, gains: Any) -> list[CurveLine | None]:
     """The robust line through the losses of each part and the gains; None where the ones do not go with the others."""
     import numpy as np
 
@@ -100,7 +100,7 @@ def _lines(parts: Any, gains: Any) -> list[Line | None]:
     more, less = x[other] - x[one], y[:, one] - y[:, other]
     tau = (np.sign(less) @ np.sign(more)) / max(len(more), 1)
     apart = more != 0
-    found: list[Line | None] = []
+    found: list[CurveLine | None] = []
     for place, losses in enumerate(parts):
         if tau[place] * math.sqrt(9 * n * (n - 1) / (4 * n + 10)) < SHOWN:
             found.append(None)
@@ -110,5 +110,5 @@ def _lines(parts: Any, gains: Any) -> list[Line | None]:
         middle = float(np.median(level))
         spread = float(np.median(np.abs(level - middle)))
         sound = 0 < spread < math.inf and 0 < slope < math.inf
-        found.append(Line(middle, slope, spread) if sound else None)
+        found.append(CurveLine(middle, slope, spread) if sound else None)
     return found

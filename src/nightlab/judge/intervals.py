@@ -40,11 +40,11 @@ def paired_gain(
     return PairedGain(mean, mean - half, mean + half, level, n)
 
 
-def level_of_look(look: int, level: float = 0.95) -> float:
-    """The level of the ``look``-th interval on one question, the first being 0.
+def level_of_look(held_out_check: int, level: float = 0.95) -> float:
+    """The level of the ``held_out_check``-th interval on one question, the first being 0.
 
     Whoever looks again with more seeds after a disappointment pays for it: each look has half the error of the
     one before. So a genome that is no better is confirmed with a chance of at most ``1 - level``, however often
     one looks (the union bound; an interval errs to either side with half of its error).
     """
-    return 1 - (1 - level) * 0.5**look
+    return 1 - (1 - level) * 0.5**held_out_check

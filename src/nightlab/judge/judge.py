@@ -44,7 +44,7 @@ class Contestant:
 
 
 @dataclass(frozen=True, slots=True)
-class Again:
+class NeedsTrial:
     """The rule wants one more measurement before it says anything."""
 
     who: Literal["candidate", "champion"]
@@ -65,7 +65,9 @@ class Rule(Protocol):
         """Whether all genomes meet the same seeds, to be compared one by one, or each its own."""
         ...
 
-    def compare(self, metric: Metric, champion: Contestant, candidate: Contestant, noise: Noise) -> Verdict | Again:
+    def compare(
+        self, metric: Metric, champion: Contestant, candidate: Contestant, noise: Noise
+    ) -> Verdict | NeedsTrial:
         """The verdict, with the new bar if it is a keep; or which measurement is missing."""
         ...
 
@@ -82,16 +84,16 @@ class Judge:
     limits: Mapping[str, str | float]
     rule: Rule
 
-    def judge(self, champion: Contestant | None, candidate: Contestant, noise: Noise) -> Verdict | Again:
+    def judge(self, champion: Contestant | None, candidate: Contestant, noise: Noise) -> Verdict | NeedsTrial:
         """The verdict on ``candidate``; without a champion it is the baseline, kept if it was measured."""
         if refusal := self.refusal(champion, candidate):
             return refusal
         if champion is None:
             if len(candidate.runs) < self.rule.baseline_runs:
-                return Again("candidate", next_seed(candidate), "the first bar should not be one run's luck")
+                return NeedsTrial("candidate", next_seed(candidate), "the first bar should not be one run's luck")
             return Verdict("keep", "baseline", bar=candidate.mean.metric)
         if not candidate.runs:
-            return Again("candidate", candidate.first)
+            return NeedsTrial("candidate", candidate.first)
         return self.rule.compare(self.metric, champion, candidate, noise)
 
     def refusal(self, champion: Contestant | None, candidate: Contestant) -> Verdict | None:

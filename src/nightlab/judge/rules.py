@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 
 from nightlab.core.types import Metric, Verdict, average
-from nightlab.judge.judge import Again, Contestant, Rule, next_seed, simpler
+from nightlab.judge.judge import Contestant, NeedsTrial, Rule, next_seed, simpler
 from nightlab.judge.noise import Noise, finite
 
 
@@ -25,7 +25,9 @@ class Greedy:
     baseline_runs: int = 1
     same_seeds: bool = True
 
-    def compare(self, metric: Metric, champion: Contestant, candidate: Contestant, noise: Noise) -> Verdict | Again:
+    def compare(
+        self, metric: Metric, champion: Contestant, candidate: Contestant, noise: Noise
+    ) -> Verdict | NeedsTrial:
         value = average(list(candidate.values().values()))
         gain = _gain(metric, champion, value)
         if gain > 0:
@@ -62,16 +64,18 @@ class Shrunk:
     pull: float = 4.0
     tie: float = 0.5
 
-    def compare(self, metric: Metric, champion: Contestant, candidate: Contestant, noise: Noise) -> Verdict | Again:
+    def compare(
+        self, metric: Metric, champion: Contestant, candidate: Contestant, noise: Noise
+    ) -> Verdict | NeedsTrial:
         values = list(candidate.values().values())
         value = average(values)
         gain = _gain(metric, champion, value)
         error = noise.sigma / math.sqrt(len(values))
         level = -self.tie * error <= gain <= 0
         if len(values) == 1 and 0 < gain < self.again * noise.sigma:
-            return Again("candidate", next_seed(candidate), f"{_better(gain, noise)}: it may be luck")
+            return NeedsTrial("candidate", next_seed(candidate), f"{_better(gain, noise)}: it may be luck")
         if len(values) == 1 and level and noise.sigma > 0 and simpler(champion, candidate):
-            return Again("candidate", next_seed(candidate), "as good and simpler: it may be luck")
+            return NeedsTrial("candidate", next_seed(candidate), "as good and simpler: it may be luck")
         if gain > 0:
             luck = min(self.most * error, self.pull * error * (error / gain), gain)
             return Verdict("keep", "improved", _better(gain, noise), metric.worsened(value, luck))
@@ -98,9 +102,11 @@ class Strict:
     baseline_runs: int = 1
     same_seeds: bool = True
 
-    def compare(self, metric: Metric, champion: Contestant, candidate: Contestant, noise: Noise) -> Verdict | Again:
+    def compare(
+        self, metric: Metric, champion: Contestant, candidate: Contestant, noise: Noise
+    ) -> Verdict | NeedsTrial:
         paired = _paired(metric, champion, candidate)
-        if isinstance(paired, Again):
+        if isinstance(paired, NeedsTrial):
             return paired
         gain, seeds = average(paired), len(paired)
         evidence = e_value(paired, noise)
@@ -114,7 +120,7 @@ class Strict:
             return _tie(champion, candidate, champion.bar)
         if len(candidate.runs) >= self.most_seeds:
             return Verdict("discard", "inconclusive", said)
-        return Again("candidate", next_seed(candidate), said)
+        return NeedsTrial("candidate", next_seed(candidate), said)
 
     def remeasured(self, bar: float, weight: int, value: float) -> float:
         return _mean_with(bar, weight, value)
@@ -134,11 +140,13 @@ class Replicate:
     def baseline_runs(self) -> int:
         return self.seeds
 
-    def compare(self, metric: Metric, champion: Contestant, candidate: Contestant, noise: Noise) -> Verdict | Again:
+    def compare(
+        self, metric: Metric, champion: Contestant, candidate: Contestant, noise: Noise
+    ) -> Verdict | NeedsTrial:
         if len(candidate.runs) < self.seeds:
-            return Again("candidate", next_seed(candidate), f"every candidate has {self.seeds} seeds")
+            return NeedsTrial("candidate", next_seed(candidate), f"every candidate has {self.seeds} seeds")
         paired = _paired(metric, champion, candidate)
-        if isinstance(paired, Again):
+        if isinstance(paired, NeedsTrial):
             return paired
         gain, value = average(paired), average(list(candidate.values().values()))
         if gain > 0:
@@ -186,7 +194,7 @@ def e_value(gains: list[float], noise: Noise) -> float:
     return 2 / math.sqrt(1 + len(gains)) * math.exp(min(z * z / 2, 700)) * float(ndtr(z))
 
 
-def _paired(metric: Metric, champion: Contestant, candidate: Contestant) -> list[float] | Again:
+def _paired(metric: Metric, champion: Contestant, candidate: Contestant) -> list[float] | NeedsTrial:
     """The candidate's gains on the seeds that both have met; or the champion's run that is missing.
 
     Where the champion was run and failed there is no pair: to ask again would be to ask for ever.
@@ -194,7 +202,7 @@ def _paired(metric: Metric, champion: Contestant, candidate: Contestant) -> list
     before, after = champion.values(), candidate.values()
     for seed in after:
         if seed not in champion.runs:
-            return Again("champion", seed, "to be compared on the same seed")
+            return NeedsTrial("champion", seed, "to be compared on the same seed")
     return [finite(metric.gain(before[seed], after[seed])) for seed in after if seed in before]
 
 

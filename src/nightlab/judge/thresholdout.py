@@ -15,14 +15,14 @@ TOLERANCE = 2.5  # standard errors of the gap
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class HeldOutCheck:
     """What a look at the held-out data tells: whether the gains part there, and if so by about how much."""
 
     parted: bool
     gap: float | None = None
 
 
-def look(search: float, held_out: float, error: float, seed: str) -> Look:
+def held_out_check(search: float, held_out: float, error: float, seed: str) -> HeldOutCheck:
     """Compare a gain on the search's data with the same genome's gain on held-out data.
 
     ``error`` is the standard error of the gap between the two, ``seed`` makes the answer to one question the
@@ -33,8 +33,8 @@ def look(search: float, held_out: float, error: float, seed: str) -> Look:
     scale = tolerance / 8
     gap = search - held_out
     if gap > tolerance + _laplace(draw, scale) + _laplace(draw, 2 * scale):
-        return Look(True, gap + _laplace(draw, scale))
-    return Look(False)
+        return HeldOutCheck(True, gap + _laplace(draw, scale))
+    return HeldOutCheck(False)
 
 
 def _laplace(draw: random.Random, scale: float) -> float:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from nightlab.core.config import STRATEGY
 from nightlab.core.types import Candidate, Experiment
 from nightlab.judge import Noise, smallest_effect
-from nightlab.proposers import Briefing, Found, Refused
+from nightlab.proposers import Briefing, RejectedProposal, UnverifiedFinding
 from nightlab.session.session import Session
 from nightlab.storage.ledger import read_notes
 
@@ -18,12 +18,12 @@ REMARKS = 10  # of the human's own command
 PAIRS = 4  # of the confirmation of which it speaks
 
 
-def brief(
+def build_briefing(
     session: Session,
     noise: Noise,
     parent: Experiment | None,
     waiting: Sequence[Candidate],
-    found: Sequence[Found] = (),
+    found: Sequence[UnverifiedFinding] = (),
 ) -> Briefing:
     """The briefing of a turn that starts from ``parent``, or the champion; ``waiting`` are about to be tried.
 
@@ -45,7 +45,7 @@ def brief(
         program=_strategy(session),
         notes=read_notes(session.folder),
         remarks=[(n["number"], n["said"]) for n in ledger.notes("hook after", last=REMARKS) if n["said"]],
-        refused=[Refused(n["proposer"], n["reason"], n["hypothesis"], n.get("usage", {})) for n in refused],
+        refused=[RejectedProposal(n["proposer"], n["reason"], n["hypothesis"], n.get("usage", {})) for n in refused],
         found=found,
         sigma=noise.sigma,
         detectable=smallest_effect(noise, PAIRS),

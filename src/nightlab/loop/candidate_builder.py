@@ -7,7 +7,7 @@ from dataclasses import replace
 from nightlab.core.source import same_program, syntax_fault
 from nightlab.core.text import one_line
 from nightlab.core.types import Candidate
-from nightlab.loop.duplicates import Tried, told
+from nightlab.loop.duplicates import DuplicateIndex, outcome_summary
 from nightlab.proposers import Proposal, changes, find_constants, same_moves
 from nightlab.proposers.selection import theme
 from nightlab.session.replicates import HUMAN
@@ -17,11 +17,11 @@ from nightlab.storage.git import OutOfScope, PatchConflict
 MOST = 40  # parts of a genome that a change is said to be about
 
 
-class Making:
+class CandidateBuilder:
     """Makes the candidates of one session, and admits those that were never tried."""
 
     def __init__(self, session: Session) -> None:
-        self.session, self.ledger, self.tried = session, session.ledger, Tried(session)
+        self.session, self.ledger, self.tried = session, session.ledger, DuplicateIndex(session)
 
     def realise(self, proposal: Proposal, parent: str, old: Candidate | None = None) -> Candidate:
         """The proposal as a commit on ``parent``; a queued patch that conflicts there, on the baseline.
@@ -141,7 +141,7 @@ class Making:
     def require_new(self, candidate: Candidate) -> None:
         if twin := self.tried.same(candidate):
             same = "genome" if twin.candidate.tree == candidate.tree else "program, in other words,"
-            raise OutOfScope(f"it is the same {same} as experiment {twin.number}: {told(twin)}")
+            raise OutOfScope(f"it is the same {same} as experiment {twin.number}: {outcome_summary(twin)}")
 
 
 def _constants(genome: dict[str, str], device: str) -> dict[str, object]:

@@ -7,24 +7,24 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from nightlab.commons.proposer import Transplant
-from nightlab.core.observer import View
+from nightlab.commons.proposer import CommonsProposer
+from nightlab.core.observer import Observer
 from nightlab.core.text import one_line
-from nightlab.core.types import Candidate, Experiment, Spent
+from nightlab.core.types import Candidate, Experiment, ProposerUsage
 from nightlab.judge import Noise
-from nightlab.loop.briefing import brief
-from nightlab.loop.candidate_builder import Making
-from nightlab.loop.duplicates import told
-from nightlab.loop.proposal_task import Thought
-from nightlab.proposers import Briefing, Proposal, Refused, make_proposers
-from nightlab.proposers.command import Workplace
+from nightlab.loop.briefing import build_briefing
+from nightlab.loop.candidate_builder import CandidateBuilder
+from nightlab.loop.duplicates import outcome_summary
+from nightlab.loop.proposal_task import ProposalTask
+from nightlab.proposers import Briefing, Proposal, RejectedProposal, make_proposers
+from nightlab.proposers.command import ProposerWorkspace
 from nightlab.proposers.selection import make_search, worth
 from nightlab.proposers.shares import cost_of
-from nightlab.session.credit import earned, earned_by
+from nightlab.session.credit import credit_of, credits
 from nightlab.session.replicates import ABLATION, HUMAN
 from nightlab.session.session import Session
 from nightlab.storage.git import OutOfScope, PatchConflict
-from nightlab.storage.ledger import done_with, handed_in
+from nightlab.storage.ledger import pending_submissions, remove_submission
 
 REFUSALS = 25  # in a row, of each that thinks, before a session has nothing left: an outage fails all their turns
 MISFITS = 4  # per slot, proposals that wait at most, those that fit nothing yet included
@@ -34,7 +34,7 @@ RECALLED = 200  # judged experiments whose gains a session that resumes counts f
 
 
 @dataclass(frozen=True, slots=True)
-class Ready:
+class QueuedCandidate:
     """A candidate that waits for a slot; none if the proposal did not fit, which may change with what runs.
 
     ``parent`` is the genome that the search asked for; without one it is the ``champion`` of its time, a commit.
@@ -52,7 +52,7 @@ class Ready:
         return frozenset(self.candidate.theme if self.candidate else ())
 
 
-class Candidates:
+class CandidateQueue:
     """Where a session's experiments come from. As many are made ready as there are ``slots``; a kill loses those alone.
 
     One proposer thinks at a time, and knows what the one before it proposed. Only when it may take minutes, and a slot
@@ -62,7 +62,7 @@ class Candidates:
     def __init__(
         self,
         session: Session,
-        view: View,
+        view: Observer,
         seed: int = 0,
         slots: int = 1,
         noise: Callable[[], Noise] = lambda: Noise(0.0, 0.0),
@@ -71,25 +71,29 @@ class Candidates:
         self.session, self.ledger, self.view, self.slots, self.noise = session, session.ledger, view, slots, noise
         self.pinned = pinned
         had, used = self.ledger.proposals_by(), self.ledger.sources()
-        place = Workplace(session.repo, session.lab, session.sandbox, session.folder / "proposers")
-        self.transplant = Transplant(session, had, used, noise) if session.lab.commons else None
-        more = {Transplant.name: (self.transplant, self.transplant.weight)} if self.transplant else None
+        place = ProposerWorkspace(session.repo, session.lab, session.sandbox, session.folder / "proposers")
+        self.commons_proposer = CommonsProposer(session, had, used, noise) if session.lab.commons else None
+        more = (
+            {CommonsProposer.name: (self.commons_proposer, self.commons_proposer.weight)}
+            if self.commons_proposer
+            else None
+        )
         failed = self.ledger.refusals_by()
         self.proposers = make_proposers(session.lab, session.repo.lab, had, used, seed, place, more, failed)
         self.earnings = self.proposers.earnings
         self.search = make_search(session.lab.search, session.metric, seed)
         for experiment in self.ledger.judged(last=self.search.memory):
             self.search.tell(experiment)
-        self.making = Making(session)
+        self.making = CandidateBuilder(session)
         self._remember()
         self._champion = self.ledger.champion()
         self.nothing_left = ""
-        self.spent = Spent()  # by turns that have ended; whoever needs it adds what was before
+        self.spent = ProposerUsage()  # by turns that have ended; whoever needs it adds what was before
         self._halted = False
-        self._thought: Thought | None = None
-        self._quick: Thought | None = None  # of one that is asked while a slow one thinks
+        self._thought: ProposalTask | None = None
+        self._quick: ProposalTask | None = None  # of one that is asked while a slow one thinks
         self._quick_dry = False
-        self._ready: list[Ready] = []
+        self._ready: list[QueuedCandidate] = []
         self._dry = False  # the proposers had nothing, as things stood
         self._outdated = False  # a trial has ended since the thought that is under way began
         self._refused = 0  # in a row
@@ -127,7 +131,7 @@ class Candidates:
         if self._thought is None:
             if self._quick:
                 return
-            self._thought = Thought(self.proposers.propose, self._brief())
+            self._thought = ProposalTask(self.proposers.propose, self._brief())
         self._thought.join(wait)
         if self._thought.is_alive():
             return
@@ -138,11 +142,11 @@ class Candidates:
         waited = {"waited": thought.waited} if thought.waited else {}
         self._hear(thought, {} if self._note_failed(waited) else waited)
 
-    def _ask_a_quick_one(self, slow: Thought) -> None:
+    def _ask_a_quick_one(self, slow: ProposalTask) -> None:
         """A slot has nothing to do but wait for a thought: if that may take minutes, ask one that takes none."""
         slow.waits(slot=True)
         if self._quick is None and self.proposers.slow and not (self._quick_dry or self._halted):
-            self._quick = Thought(self.proposers.quick, self._brief())
+            self._quick = ProposalTask(self.proposers.quick, self._brief())
         self._end_quick(wait=MOMENT)
 
     def _end_quick(self, wait: float = 0.0) -> None:
@@ -154,7 +158,7 @@ class Candidates:
             self._quick_dry = quick.proposal is None
             self._hear(quick, {})
 
-    def _hear(self, thought: Thought, waited: dict[str, float]) -> None:
+    def _hear(self, thought: ProposalTask, waited: dict[str, float]) -> None:
         """Make what was thought of ready; ``waited`` goes with what it took. Raises what its proposer raised."""
         if thought.error:
             raise thought.error
@@ -182,9 +186,9 @@ class Candidates:
     def _take_up_tries(self) -> None:
         """Make ready, before what proposers thought of, what somebody handed in: they wait for its verdict."""
         folder, known = self.session.folder, {ready.proposal.source for ready in self._ready}
-        for entry in handed_in(folder):
+        for entry in pending_submissions(folder):
             if self.ledger.by_source(entry.id) or self.ledger.refusal(entry.id):
-                done_with(folder, entry.id)
+                remove_submission(folder, entry.id)
             elif entry.id not in known:
                 proposal = Proposal(HUMAN, entry.hypothesis, patch=entry.patch, base=entry.base, source=entry.id)
                 champion = self.session.champion_to_be().candidate.commit
@@ -198,11 +202,11 @@ class Candidates:
 
     def judged(self, experiment: Experiment) -> None:
         self.search.tell(experiment)
-        if self.transplant:
-            self.transplant.judged(experiment)
+        if self.commons_proposer:
+            self.commons_proposer.judged(experiment)
         before, self._champion = self._champion, self.ledger.champion()
         if self.earnings:
-            one = earned_by(self.ledger, self.session.metric, experiment, before)
+            one = credit_of(self.ledger, self.session.metric, experiment, before)
             self.earnings.add(experiment.candidate.proposer, one.gain, one.cost)
         climbs = self.session.lab.search.strategy == "climb" and self.pinned() is None
         if climbs and before and self._champion:
@@ -214,7 +218,7 @@ class Candidates:
         """Count again what proposers earned before the session was resumed."""
         if self.earnings is None:
             return
-        for one in earned(self.ledger, self.session.metric, RECALLED):
+        for one in credits(self.ledger, self.session.metric, RECALLED):
             self.earnings.turn(one.experiment.candidate.proposer)
             self.earnings.add(one.experiment.candidate.proposer, one.gain, one.cost)
 
@@ -240,7 +244,7 @@ class Candidates:
             return  # it was heard once
         self._ready.insert(0, self._waiting(proposal, again, on, None))
 
-    def _choice(self) -> Ready | None:
+    def _choice(self) -> QueuedCandidate | None:
         """Of those that wait, the first that is about nothing that runs, else the first; None when none may go yet."""
         running = [e for e in self.ledger.unjudged() if e.candidate.proposer != ABLATION]
         champion = self.session.champion().candidate.commit
@@ -252,7 +256,7 @@ class Candidates:
         about = {name for e in running for name in e.candidate.theme}
         return next((ready for ready in free if not ready.theme & about), free[0] if free else None)
 
-    def _take(self, ready: Ready) -> int | None:
+    def _take(self, ready: QueuedCandidate) -> int | None:
         """Admit what is ready; what was made on the champion is made anew on another, or dropped."""
         self._ready.remove(ready)
         champion, candidate = self.session.champion().candidate.commit, ready.candidate
@@ -279,7 +283,7 @@ class Candidates:
         *,
         hope: bool,
         made: Candidate | None = None,
-    ) -> Ready | None:
+    ) -> QueuedCandidate | None:
         """Make a proposal's candidate, or refuse it; with ``hope`` a conflict may be resolved by what runs now.
 
         ``made``: what was made of it on another champion.
@@ -289,7 +293,9 @@ class Candidates:
             candidate = self.making.realise(proposal, parent.candidate.commit if parent else champion, made)
             self.making.require_new(candidate)
             if not proposal.source and (old := self.making.tried.nearly(candidate)):
-                self._refuse(proposal, f"experiment {old.number} tried nearly this: {told(old)}", fault=False)
+                self._refuse(
+                    proposal, f"experiment {old.number} tried nearly this: {outcome_summary(old)}", fault=False
+                )
                 return None
         except (OutOfScope, PatchConflict) as refusal:
             conflict = isinstance(refusal, PatchConflict)
@@ -301,8 +307,8 @@ class Candidates:
 
     def _waiting(
         self, proposal: Proposal, candidate: Candidate | None, champion: str, parent: Experiment | None
-    ) -> Ready:
-        return Ready(proposal, candidate, champion, parent, self.ledger.next_number())
+    ) -> QueuedCandidate:
+        return QueuedCandidate(proposal, candidate, champion, parent, self.ledger.next_number())
 
     def _refuse(self, proposal: Proposal, reason: str, *, fault: bool = True) -> None:
         """Record a proposal that can't become an experiment, and tell its proposer why; by default it is too late.
@@ -311,9 +317,9 @@ class Candidates:
         """
         hypothesis = one_line(proposal.hypothesis)
         asked = proposal.proposer == HUMAN  # whose mistakes say nothing of what is left to propose, nor do strangers'
-        self._refused += fault and bool(reason) and not asked and proposal.proposer != Transplant.name
+        self._refused += fault and bool(reason) and not asked and proposal.proposer != CommonsProposer.name
         reason = reason or "the champion has moved on meanwhile"
-        self._note_refusal(Refused(proposal.proposer, reason, hypothesis, proposal.usage), proposal.source)
+        self._note_refusal(RejectedProposal(proposal.proposer, reason, hypothesis, proposal.usage), proposal.source)
         if not asked:
             self.proposers.tell(proposal, reason)
 
@@ -326,7 +332,7 @@ class Candidates:
             self._note_refusal(failed if n else replace(failed, usage={**failed.usage, **(more or {})}), "")
         return bool(failures)
 
-    def _note_refusal(self, refused: Refused, source: str) -> None:
+    def _note_refusal(self, refused: RejectedProposal, source: str) -> None:
         facts, reason = {"proposer": refused.proposer, "source": source}, one_line(refused.reason)
         facts |= {"hypothesis": refused.hypothesis, "reason": reason}
         self.ledger.note("refused", {**facts, "usage": dict(refused.usage)})
@@ -340,8 +346,8 @@ class Candidates:
         pinned = self.pinned()
         parent = self.search.ask() if pinned is None else self.ledger.experiment(pinned)
         waiting, noise = [ready.candidate for ready in self._ready if ready.candidate], self.noise()
-        found = self.transplant.look(waiting) if self.transplant else ()
-        return brief(self.session, noise, parent, waiting, found)
+        found = self.commons_proposer.look(waiting) if self.commons_proposer else ()
+        return build_briefing(self.session, noise, parent, waiting, found)
 
     def halt(self) -> None:
         """End the thought that is under way, and begin no other: the session stops."""
@@ -364,4 +370,6 @@ class Candidates:
         for proposal in left:
             if proposal.usage:  # an entry of a queue has its turn next time
                 late = "the session ended before there was room for it"
-                self._note_refusal(Refused(proposal.proposer, late, one_line(proposal.hypothesis), proposal.usage), "")
+                self._note_refusal(
+                    RejectedProposal(proposal.proposer, late, one_line(proposal.hypothesis), proposal.usage), ""
+                )

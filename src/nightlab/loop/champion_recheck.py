@@ -11,19 +11,24 @@ import math
 from collections.abc import Iterable
 from dataclasses import asdict, replace
 
-from nightlab.core.types import SEED, Experiment, Measurement, average
-from nightlab.judge import Again, Contestant, change_of_noise, look, noisier
-from nightlab.loop.scheduler import Crew, Wanted
+from nightlab.core.types import SEED, Experiment, Measurement, TrialRequest, average
+from nightlab.judge import Contestant, NeedsTrial, change_of_noise, held_out_check, noisier
+from nightlab.loop.scheduler import Scheduler
 from nightlab.session.replicates import CONFIRM_SEED, UPKEEP_SEED, UPKEEPS, runs, upkeeps
 
 
-class Upkeep:
+class ChampionRecheck:
     """Keeps a session's champion honest."""
 
-    def __init__(self, crew: Crew) -> None:
-        self.crew, self.session, self.ledger, self.view = crew, crew.session, crew.ledger, crew.view
+    def __init__(self, scheduler: Scheduler) -> None:
+        self.scheduler, self.session, self.ledger, self.view = (
+            scheduler,
+            scheduler.session,
+            scheduler.ledger,
+            scheduler.view,
+        )
 
-    def wanted(self, done: int, *, stopping: bool) -> Wanted | None:
+    def wanted(self, done: int, *, stopping: bool) -> TrialRequest | None:
         """The trial that the upkeep takes next, after so many experiments; records the upkeep once it is complete.
 
         A session that is ``stopping`` begins none.
@@ -31,36 +36,36 @@ class Upkeep:
         champion, every = self.session.champion(), self.session.lab.judge.upkeep
         past = self.ledger.notes("upkeep", last=UPKEEPS)
         used = {seed for note in past if note["number"] == champion.number for seed in note["seeds"]}
-        found = upkeeps(self.ledger, champion.number, self.crew.since)
+        found = upkeeps(self.ledger, champion.number, self.scheduler.since)
         fresh = {seed: run for seed, run in found.items() if seed not in used}
-        due = self.crew.machine_changed or (every and done - (past[-1]["after"] if past else 0) >= every)
+        due = self.scheduler.machine_changed or (every and done - (past[-1]["after"] if past else 0) >= every)
         if not fresh and (not due or stopping):
             return None
-        standing = self.crew.contestant(champion)
+        standing = self.scheduler.contestant(champion)
         standing = replace(standing, runs={seed: run for seed, run in standing.runs.items() if seed not in fresh})
         would = self._would(standing, fresh)
-        if not isinstance(would, Again):
+        if not isinstance(would, NeedsTrial):
             self._record(champion, standing, fresh, found, would, done)
             return None
         if would.who == "champion":
-            return Wanted(champion.number, "search", would.seed)
+            return TrialRequest(champion.number, "search", would.seed)
         # What was used before the latest upkeeps comes round again, rather than a seed of another question.
         last = [*(past[-1]["seeds"] if used else []), *fresh][-1:]
         seed = last[0] + 1 if last else UPKEEP_SEED
-        return Wanted(champion.number, "upkeep", seed if seed < CONFIRM_SEED else UPKEEP_SEED)
+        return TrialRequest(champion.number, "upkeep", seed if seed < CONFIRM_SEED else UPKEEP_SEED)
 
-    def _would(self, standing: Contestant, fresh: dict[int, Measurement]) -> str | Again:
+    def _would(self, standing: Contestant, fresh: dict[int, Measurement]) -> str | NeedsTrial:
         """What the rule makes of the champion as a candidate of its own, or which trial it still needs for that.
 
         On another machine than before there is nothing to compare with: then only its bar is made anew.
         """
         judge = replace(self.session.judge, limits={})  # it is also scored on held-out data, which takes longer
-        if self.crew.machine_changed:
+        if self.scheduler.machine_changed:
             enough = len(fresh) >= judge.rule.baseline_runs
-            return "not asked" if enough else Again("candidate", UPKEEP_SEED)
+            return "not asked" if enough else NeedsTrial("candidate", UPKEEP_SEED)
         twin = replace(standing, runs=dict(enumerate(fresh.values(), SEED)), first=SEED)
-        decision = judge.judge(standing, twin, self.crew.replicates.noise())
-        return decision if isinstance(decision, Again) else decision.status
+        decision = judge.judge(standing, twin, self.scheduler.replicates.noise())
+        return decision if isinstance(decision, NeedsTrial) else decision.status
 
     def _record(
         self,
@@ -74,37 +79,39 @@ class Upkeep:
         """Write down the upkeep, which is complete, with the champion's new bar."""
         values = [run.metric for run in fresh.values() if run.metric is not None]
         before = bar = standing.bar if standing.bar is not None else 0.0
-        if self.crew.machine_changed and values:
+        if self.scheduler.machine_changed and values:
             bar = average(values)
         else:
             for weight, value in enumerate(values, len(standing.runs)):
                 bar = self.session.judge.rule.remeasured(bar, weight, value)
         facts = {"before": before, "seeds": list(fresh), "values": values, "after": done, "would": would}
-        facts |= {"sigma": self.crew.replicates.noise().sigma, **self._look_at_held_out(champion, found)}
+        facts |= {"sigma": self.scheduler.replicates.noise().sigma, **self._look_at_held_out(champion, found)}
         self.ledger.remeasure(champion.number, bar, facts)
-        self.view.kept_up(champion, bar, before, would, self._alarms(facts))
+        self.view.rechecked(champion, bar, before, would, self._alarms(facts))
 
     def _look_at_held_out(self, champion: Experiment, found: dict[int, Measurement]) -> dict[str, object]:
         """Whether the champion's gain on the search's data is one on held-out data too."""
-        first = [m for m in runs(self.ledger.trials(0, "search", self.crew.since)).values() if m.held_out is not None]
+        first = [
+            m for m in runs(self.ledger.trials(0, "search", self.scheduler.since)).values() if m.held_out is not None
+        ]
         now = [m for m in found.values() if m.held_out is not None and m.metric is not None]
         if champion.number == 0 or not first or not now:
             return {}
-        metric, sigma = self.session.metric, self.crew.replicates.noise().sigma
+        metric, sigma = self.session.metric, self.scheduler.replicates.noise().sigma
         error = sigma * math.sqrt(2 / len(first) + 2 / len(now))  # at most: both gains are of the same models
         gain = metric.gain(_mean(m.metric for m in first), _mean(m.metric for m in now))
         held = metric.gain(_mean(m.held_out for m in first), _mean(m.held_out for m in now))
-        return {"look": asdict(look(gain, held, error, f"{self.session.tag}/{champion.number}/{len(now)}"))}
+        return {"look": asdict(held_out_check(gain, held, error, f"{self.session.tag}/{champion.number}/{len(now)}"))}
 
     def _alarms(self, facts: dict[str, object]) -> list[str]:
         """What the human should know of a session that no longer is what it was."""
-        alarms, noise = [], self.crew.replicates.noise()
-        if change := change_of_noise(self.crew.replicates.groups()):
+        alarms, noise = [], self.scheduler.replicates.noise()
+        if change := change_of_noise(self.scheduler.replicates.groups()):
             alarms.append(
                 f"the noise has changed: a trial's spread was {change[0]:.2g}, lately it is {change[1]:.2g}; "
                 "look at the machine (temperature, neighbours) before you trust small gains"
             )
-        if noisier(list(self.crew.contestant(self.session.champion()).values().values()), noise):
+        if noisier(list(self.scheduler.contestant(self.session.champion()).values().values()), noise):
             alarms.append(
                 "the champion's runs lie further apart than other genomes': look at its curve, it may be unstable"
             )

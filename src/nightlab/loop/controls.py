@@ -14,9 +14,9 @@ from rich.markup import escape
 
 from nightlab.core.text import one_line
 from nightlab.core.types import Experiment, NightlabError
-from nightlab.loop.scheduler import Crew
+from nightlab.loop.scheduler import Scheduler
 from nightlab.proposers.selection import worth
-from nightlab.storage.ledger import LEDGER, Ledger, give_order, read_orders, require_own
+from nightlab.storage.ledger import LEDGER, Ledger, read_orders, require_own, write_order
 
 PAUSE, RESUME, SKIP, PIN, UNPIN = "pause", "resume", "skip", "pin", "unpin"
 NUMBERS = 9  # digits of an experiment's number, at most
@@ -47,13 +47,13 @@ def fault(ledger: Ledger, order: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
+class ControlState:
     """What orders come to. ``paused``: nothing new starts; ``pinned``: the experiment that proposals start from."""
 
     paused: bool = False
     pinned: int | None = None
 
-    def and_then(self, order: str) -> Wishes:
+    def and_then(self, order: str) -> ControlState:
         """After another order. Raises ValueError for what is none."""
         word, number = parse(order)
         if word in (PAUSE, RESUME):
@@ -63,12 +63,12 @@ class Wishes:
 
 def paused(ledger: Ledger, folder: Path) -> bool:
     """Whether the session in ``folder`` starts nothing new, by the orders that were taken up and those that wait."""
-    taken, wishes = ledger.notes("order"), Wishes()
+    taken, state = ledger.notes("order"), ControlState()
     given = [note["order"] for note in taken if not note["refused"]]
     for order in [*given, *(order for _, order in read_orders(folder, taken[-1]["place"] if taken else 0))]:
         with suppress(ValueError):
-            wishes = wishes.and_then(order)
-    return wishes.paused
+            state = state.and_then(order)
+    return state.paused
 
 
 def paused_words(tag: str) -> str:
@@ -85,13 +85,13 @@ def leave(folder: Path, order: str) -> None:
             raise NightlabError(why, "see what there is: nightlab log")
     finally:
         ledger.close()
-    give_order(folder, order)
+    write_order(folder, order)
 
 
 def to_skip(ledger: Ledger) -> int:
     """The one experiment whose trial is in flight. Raises NightlabError when there is none, or more than one."""
-    flying = {trial.experiment for trial in ledger.open_trials()}
-    found = [e.number for e in ledger.unjudged() if e.number in flying and not _not_to_skip(e)]
+    running = {trial.experiment for trial in ledger.open_trials()}
+    found = [e.number for e in ledger.unjudged() if e.number in running and not _not_to_skip(e)]
     if len(found) != 1:
         what = f"experiments {', '.join(map(str, found))} are" if found else "no candidate is"
         raise NightlabError(f"{what} in flight", "name the one that you mean: nightlab skip N (see nightlab log)")
@@ -108,12 +108,12 @@ def _said(experiment: Experiment) -> str:
     return f"{experiment.verdict.status}, {experiment.verdict.reason}" if experiment.verdict else "it is not judged yet"
 
 
-class Steering:
+class SessionControl:
     """The orders of one session. ``skipped``: experiments that wait for their discard."""
 
-    def __init__(self, crew: Crew) -> None:
-        self.crew, self.session, self.ledger = crew, crew.session, crew.ledger
-        self.wishes = Wishes()
+    def __init__(self, scheduler: Scheduler) -> None:
+        self.scheduler, self.session, self.ledger = scheduler, scheduler.session, scheduler.ledger
+        self.state = ControlState()
         self.skipped: set[int] = set()
         self._place = 0  # of what was read of the orders
         self._ended: set[str] = set()  # trials
@@ -123,28 +123,28 @@ class Steering:
                 self._follow(note["order"])
         self.skipped &= {experiment.number for experiment in self.ledger.unjudged()}
 
-    def heed(self) -> None:
+    def apply_pending(self) -> None:
         """Take up the orders that came since, and end the trials of what is skipped."""
         for place, order in read_orders(self.session.folder, self._place):
             refused = fault(self.ledger, order)
             self._place = place
             self.ledger.note("order", {"order": one_line(order, 80), "place": place, "refused": refused})
             if refused:
-                self.crew.view.say(f"  [bold yellow]not done:[/] {escape(one_line(order, 80))}: {escape(refused)}")
+                self.scheduler.view.say(f"  [bold yellow]not done:[/] {escape(one_line(order, 80))}: {escape(refused)}")
             else:
                 self._follow(order)
                 meaning = f": {paused_words(self.session.tag)}" if order == PAUSE else ""
-                self.crew.view.say(f"  [bold]{order}[/]{meaning}")
-        for running in self.crew.flying.values():
+                self.scheduler.view.say(f"  [bold]{order}[/]{meaning}")
+        for running in self.scheduler.running.values():
             if running.trial.experiment in self.skipped and running.trial.id not in self._ended:
                 self._ended.add(running.trial.id)
                 running.stop()
 
     def _follow(self, order: str) -> None:
         word, number = parse(order)
-        self.wishes = self.wishes.and_then(order)
-        self.crew.paused = self.wishes.paused
+        self.state = self.state.and_then(order)
+        self.scheduler.paused = self.state.paused
         if word == PAUSE:
-            self.crew.engine.dismiss()  # what stands by keeps a GPU's memory
+            self.scheduler.engine.dismiss()  # what stands by keeps a GPU's memory
         elif word == SKIP and number is not None:
             self.skipped.add(number)

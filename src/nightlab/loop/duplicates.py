@@ -18,10 +18,10 @@ NEAR = 0.05  # values are nearly equal that lie no further apart than this part 
 ALIKE = 0.7  # of the words of two hypotheses, that they must share
 HUNK = re.compile(r"^@@ -(\d+)")
 
-Line = tuple[str, str, int]  # of a patch: its sign, its file, and where that stands in the old one
+CurveLine = tuple[str, str, int]  # of a patch: its sign, its file, and where that stands in the old one
 
 
-class Tried:
+class DuplicateIndex:
     """Finds experiments by what their candidates do. One that is nearly equal is told to each proposer once."""
 
     def __init__(self, session: Session) -> None:
@@ -67,7 +67,7 @@ class Tried:
         return words(session.repo.text(session.base, [*SPEAK_OF_NAMES, *(f":(exclude,literal){p}" for p in paths)]))
 
 
-def told(experiment: Experiment) -> str:
+def outcome_summary(experiment: Experiment) -> str:
     """What became of an experiment, in a few words."""
     verdict, measured = experiment.verdict, experiment.measurement
     if verdict is None:
@@ -98,9 +98,9 @@ def alike(one: str, two: str) -> bool:
     return len(first & second) >= ALIKE * max(len(first | second), 1)
 
 
-def touched(patch: str) -> list[Line]:
+def touched(patch: str) -> list[CurveLine]:
     """The lines that a unified patch takes out and puts in."""
-    found: list[Line] = []
+    found: list[CurveLine] = []
     path, at = "", 0
     for line in patch.splitlines():
         if line.startswith("diff "):

@@ -6,18 +6,18 @@ import time
 
 from nightlab.core.types import Experiment, Measurement, Trial
 from nightlab.engines.local import curve
-from nightlab.judge.curve_stopping import Pace, Ran, witness
-from nightlab.loop.scheduler import Crew
+from nightlab.judge.curve_stopping import CurveModel, FinishedCurve, witness
+from nightlab.loop.scheduler import Scheduler
 from nightlab.session.replicates import ABLATION
 
 EVERY = 0.5  # seconds between looks
 
 
-class Pacing:
+class EarlyStopping:
     """Looks at the candidates' first trials in flight. All that it knows is in the ledger and the trials' folders."""
 
-    def __init__(self, crew: Crew) -> None:
-        self.crew, self.session, self.ledger = crew, crew.session, crew.ledger
+    def __init__(self, scheduler: Scheduler) -> None:
+        self.scheduler, self.session, self.ledger = scheduler, scheduler.session, scheduler.ledger
         self.risk = self.session.lab.judge.hopeless
         self.ran: dict[int, tuple[tuple[float, ...], float]] = {}  # by experiment: losses by part, and the metric
         self.read = self.since = 0  # how many of the session's trials are in it or passed over, and how many too old
@@ -29,7 +29,7 @@ class Pacing:
         if not self.risk or time.monotonic() - self.looked < EVERY:
             return
         self.looked = time.monotonic()
-        for running in self.crew.flying.values():
+        for running in self.scheduler.running.values():
             folder = self.session.box.folder / running.trial.id
             if not (folder / "lock").exists():
                 continue  # it runs elsewhere, where its supervisor reads no word of ours
@@ -46,7 +46,7 @@ class Pacing:
             return False
         experiment = self.ledger.experiment(number)
         waits = experiment.verdict is None and experiment.candidate.proposer != ABLATION
-        return waits and not self.crew.contestant(experiment).runs
+        return waits and not self.scheduler.contestant(experiment).runs
 
     def _hopeless(self, losses: list[float]) -> str:
         """Why a trial that is so far can't win any more; empty while it may, or nobody can tell."""
@@ -55,8 +55,8 @@ class Pacing:
         if champion is None or champion.number not in self.ran:
             return ""
         kept = self.ledger.kept()
-        ran = [Ran(*found, number in kept and number > 0) for number, found in self.ran.items()]
-        pace, theirs = Pace(self.session.metric, ran, self.risk), self.ran[champion.number][0]
+        ran = [FinishedCurve(*found, number in kept and number > 0) for number, found in self.ran.items()]
+        pace, theirs = CurveModel(self.session.metric, ran, self.risk), self.ran[champion.number][0]
         part = pace.hopeless(losses, theirs, self._least(champion))
         if part is None:
             return ""
@@ -68,14 +68,14 @@ class Pacing:
 
     def _least(self, champion: Experiment) -> float:
         """What a candidate has to measure: the bar, but a tie may go to the simpler program."""
-        bar = self.crew.contestant(champion).bar
+        bar = self.scheduler.contestant(champion).bar
         assert bar is not None
-        return self.session.metric.worsened(bar, self.crew.replicates.noise().sigma)
+        return self.session.metric.worsened(bar, self.scheduler.replicates.noise().sigma)
 
     def _catch_up(self) -> None:
         """Read what has run to its end since the last look, on this machine."""
-        if self.crew.since != self.since:
-            self.since = self.read = self.crew.since
+        if self.scheduler.since != self.since:
+            self.since = self.read = self.scheduler.since
             self.ran.clear()
         all_ended = True
         for trial, measured in self.ledger.trials(since=self.read):

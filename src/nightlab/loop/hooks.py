@@ -18,9 +18,9 @@ from rich.markup import escape
 
 from nightlab.core.text import one_line, plain
 from nightlab.core.types import Experiment
-from nightlab.loop.scheduler import Crew
+from nightlab.loop.scheduler import Scheduler
 from nightlab.sandbox.bubblewrap import search_path
-from nightlab.sandbox.process_guard import Kept, Spec, heard, start
+from nightlab.sandbox.process_guard import ProcessResult, ProcessSpec, heard, start
 
 LIMIT = 60.0  # seconds that a command may take
 BACKLOG = 20  # judged experiments that ``after`` catches up with; those before them go without
@@ -29,7 +29,7 @@ ANY_SIZE = 2**50  # bytes: it is the human's own disk
 
 
 @dataclass(slots=True)
-class Running:
+class RunningHook:
     """A command under way, for one experiment."""
 
     experiment: Experiment
@@ -39,10 +39,10 @@ class Running:
 class Hooks:
     """Runs a session's hooks, at most one of each kind at a time."""
 
-    def __init__(self, crew: Crew) -> None:
-        self.crew, self.session, self.ledger = crew, crew.session, crew.ledger
+    def __init__(self, scheduler: Scheduler) -> None:
+        self.scheduler, self.session, self.ledger = scheduler, scheduler.session, scheduler.ledger
         self.part, self.folder = self.session.lab.hooks, self.session.folder / "hooks"
-        self.running: dict[str, Running] = {}
+        self.running: dict[str, RunningHook] = {}
         self._begun: set[int] = set()  # experiments of which ``before`` has run
         self._last = 0.0  # when the experiment was judged for which ``after`` ran last
         self._due: list[Experiment] = []
@@ -70,7 +70,7 @@ class Hooks:
                 del self.running[when]
                 with running.keeper:
                     self._ended(when, running.experiment, heard(running.keeper))
-        if self._due and self.part.after and "after" not in self.running and not self.crew.asked_to_stop:
+        if self._due and self.part.after and "after" not in self.running and not self.scheduler.asked_to_stop:
             experiment = self._due.pop(0)
             self._last = experiment.judged_at or 0.0
             self._start("after", self.part.after, experiment)
@@ -78,7 +78,7 @@ class Hooks:
     @property
     def busy(self) -> bool:
         """Whether a session that ends should wait a little."""
-        return bool(self.running or (self._due and not self.crew.asked_to_stop))
+        return bool(self.running or (self._due and not self.scheduler.asked_to_stop))
 
     def stop(self) -> None:
         """End what runs; it runs again next time."""
@@ -91,7 +91,7 @@ class Hooks:
     def _start(self, when: Literal["before", "after"], command: str, experiment: Experiment) -> None:
         told = {"session": self.session.tag, "hook": when, **experiment.to_dict()}
         path = search_path(os.environ.get("PATH", os.defpath))
-        spec = Spec(
+        spec = ProcessSpec(
             argv=shlex.split(command),
             cwd=str(self.session.repo.lab),
             env={**os.environ, "PATH": path},
@@ -107,18 +107,20 @@ class Hooks:
             self.folder.mkdir(exist_ok=True)
             Path(spec.output).unlink(missing_ok=True)
             Path(spec.stdin).write_text(json.dumps(told))
-            self.running[when] = Running(experiment, start(spec))
+            self.running[when] = RunningHook(experiment, start(spec))
         except OSError as error:
-            self._ended(when, experiment, Kept("unstartable", 0, 0.0, gone=True, detail=str(error)))
+            self._ended(when, experiment, ProcessResult("unstartable", 0, 0.0, gone=True, detail=str(error)))
 
-    def _ended(self, when: str, experiment: Experiment, kept: Kept) -> None:
+    def _ended(self, when: str, experiment: Experiment, kept: ProcessResult) -> None:
         number, said = experiment.number, self._printed(when)
         faults = {"exited": f"it ended with exit status {kept.status}", "unstartable": kept.detail}
         faults |= dict.fromkeys(("wall", "idle"), f"it took longer than {LIMIT:g} s")
         failed = kept.end != "exited" or kept.status
         why = faults.get(kept.end, f"it was ended: {kept.end}") if failed else ""
         if why:
-            self.crew.view.say(f"  [bold yellow]hook {when} #{number} failed:[/] {escape(f'{why}. {one_line(said)}')}")
+            self.scheduler.view.say(
+                f"  [bold yellow]hook {when} #{number} failed:[/] {escape(f'{why}. {one_line(said)}')}"
+            )
         if when == "before":
             self._begun.add(number)
         if why or when == "after":

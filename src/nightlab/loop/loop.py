@@ -2,45 +2,50 @@
 
 from __future__ import annotations
 
-from nightlab.core.config import Stop
-from nightlab.core.observer import Opening
-from nightlab.core.types import SEED, Experiment, Measurement, NightlabError, Verdict
+from nightlab.core.config import StopRules
+from nightlab.core.observer import SessionOpened
+from nightlab.core.types import SEED, Experiment, Measurement, NightlabError, TrialRequest, Verdict
 from nightlab.engines.slots import CALM, crowding, described
-from nightlab.judge import Again, Contestant, without
-from nightlab.loop.candidate_queue import Candidates
-from nightlab.loop.champion_recheck import Upkeep
-from nightlab.loop.controls import Steering, paused_words
-from nightlab.loop.early_stopping import Pacing
+from nightlab.judge import Contestant, NeedsTrial, without
+from nightlab.loop.candidate_queue import CandidateQueue
+from nightlab.loop.champion_recheck import ChampionRecheck
+from nightlab.loop.controls import SessionControl, paused_words
+from nightlab.loop.early_stopping import EarlyStopping
 from nightlab.loop.hooks import Hooks
-from nightlab.loop.measure import Asked, measure
-from nightlab.loop.notifications import Notices
+from nightlab.loop.measure import measure
+from nightlab.loop.notifications import Notifications
 from nightlab.loop.pilots import Pilots
-from nightlab.loop.scheduler import Crew, Interrupted, Wanted
-from nightlab.loop.stop_rules import Stopping
-from nightlab.sandbox.bubblewrap import Sealing
+from nightlab.loop.scheduler import Interrupted, Scheduler
+from nightlab.loop.stop_rules import StopConditions
+from nightlab.sandbox.bubblewrap import Isolation
 from nightlab.session.replicates import ABLATION, HUMAN, SIMPLIFY_SEED
 from nightlab.session.session import Session
-from nightlab.storage.ledger import append_result, mend_results
+from nightlab.storage.ledger import append_result, repair_results
 
 
-class Night:
+class ExperimentLoop:
     """Runs experiments in one session until a stop rule, or the user, ends it. ``seed``: the proposers' randomness."""
 
-    def __init__(self, session: Session, stop: Stop, crew: Crew, *, seed: int = 0) -> None:
-        self.session, self.ledger, self.crew, self.view = session, session.ledger, crew, crew.view
-        self.upkeep, self.pacing, self.hooks, self.steering = Upkeep(crew), Pacing(crew), Hooks(crew), Steering(crew)
-        self.notices = Notices(crew)
-        search = session.lab.search
-        self.pilots = Pilots(crew, search.pilot, search.eta) if search.pilot else None
-        self.candidates = Candidates(
-            session,
-            crew.view,
-            seed,
-            len(crew.slots),
-            lambda: crew.replicates.noise(),
-            lambda: self.steering.wishes.pinned,
+    def __init__(self, session: Session, stop: StopRules, scheduler: Scheduler, *, seed: int = 0) -> None:
+        self.session, self.ledger, self.scheduler, self.view = session, session.ledger, scheduler, scheduler.view
+        self.upkeep, self.pacing, self.hooks, self.steering = (
+            ChampionRecheck(scheduler),
+            EarlyStopping(scheduler),
+            Hooks(scheduler),
+            SessionControl(scheduler),
         )
-        self.stopping = Stopping(stop, session, self.candidates)
+        self.notices = Notifications(scheduler)
+        search = session.lab.search
+        self.pilots = Pilots(scheduler, search.pilot, search.eta) if search.pilot else None
+        self.candidates = CandidateQueue(
+            session,
+            scheduler.view,
+            seed,
+            len(scheduler.slots),
+            lambda: scheduler.replicates.noise(),
+            lambda: self.steering.state.pinned,
+        )
+        self.stopping = StopConditions(stop, session, self.candidates)
         self.answering = False  # only what somebody handed in
 
     # -- the sentence ----------------------------------------------------------------------------
@@ -50,14 +55,14 @@ class Night:
 
         Raises NightlabError when the baseline can't be measured, or the disk is full.
         """
-        crew = self.crew
-        with crew.on_duty():
+        scheduler = self.scheduler
+        with scheduler.on_duty():
             self._resume()
-            if crew.paused:
+            if scheduler.paused:
                 self.view.say(f"[bold yellow]paused:[/] {paused_words(self.session.tag)}")
             try:
                 while not (reason := self._turn()):
-                    crew.wait()
+                    scheduler.wait()
                 self.ledger.note("stopped", {"reason": reason})
                 self.notices.ended(reason)
                 return reason
@@ -74,34 +79,34 @@ class Night:
 
     def _turn(self) -> str:
         """Look, and have the next thought; returns why the session has ended, once it has."""
-        crew = self.crew
+        scheduler = self.scheduler
         self._look()
         final = self._final_reason()
         reason = final or self.stopping.stalled()
-        if reason and not crew.flying and not self.hooks.busy:
+        if reason and not scheduler.running and not self.hooks.busy:
             self.candidates.stop()
             return reason
         if final:
             self.candidates.halt()
-        elif not (reason or crew.paused):
+        elif not (reason or scheduler.paused):
             self.candidates.think()
         self.pacing.look()
         return ""
 
     def _look(self) -> None:
         """Look at everything once, and start what can be started."""
-        crew = self.crew
-        self.steering.heed()
+        scheduler = self.scheduler
+        self.steering.apply_pending()
         self.hooks.look()
         self.notices.look()
-        for trial, measurement in crew.finished():
+        for trial, measurement in scheduler.finished():
             self.candidates.news()
             if trial.purpose != "search":
                 self.view.measured(trial, measurement, self.session.metric)
-        while crew.free and (wanted := self._wanted()):
+        while scheduler.free and (wanted := self._wanted()):
             if wanted.why:
                 self.view.again(self.ledger.experiment(wanted.number), wanted.why)
-            crew.launch(wanted.number, wanted.purpose, wanted.seed, budget=wanted.budget)
+            scheduler.start(wanted.number, wanted.purpose, wanted.seed, budget=wanted.budget)
 
     def answer(self) -> None:
         """See what somebody handed in through to its verdicts, and propose nothing else; a pause ends that too.
@@ -109,18 +114,18 @@ class Night:
         Raises Interrupted when the user wants to stop; what waits then is taken up next time.
         """
         self.answering = True
-        with self.crew.on_duty():
+        with self.scheduler.on_duty():
             self._resume()
             try:
                 self._look()
-                while self.crew.flying or self.hooks.busy:
-                    self.crew.wait()
+                while self.scheduler.running or self.hooks.busy:
+                    self.scheduler.wait()
                     self._look()
             finally:
                 self.hooks.stop()
-            if self.crew.asked_to_stop:
+            if self.scheduler.asked_to_stop:
                 raise Interrupted
-        if self.crew.paused:
+        if self.scheduler.paused:
             self.view.say(f"[bold yellow]paused:[/] {paused_words(self.session.tag)}")
 
     def simplify(self, commit: str, hypothesis: str, pairs: int) -> Experiment:
@@ -130,7 +135,7 @@ class Night:
         """
         champion, metric = self.session.champion(), self.session.metric
         seeds = range(SIMPLIFY_SEED, SIMPLIFY_SEED + pairs)
-        with self.crew.on_duty():
+        with self.scheduler.on_duty():
             self._resume()
             candidate = self.candidates.making.candidate(commit, champion.candidate.commit, ABLATION, hypothesis)
             waiting = [e for e in self.ledger.unjudged() if e.candidate.tree == candidate.tree]
@@ -138,56 +143,58 @@ class Night:
             number = waiting[0].number if waiting else self.candidates.making.admit(candidate, twins=True)
             experiment = self.ledger.experiment(number)
             if (refusal := self._fitness(experiment, champion)) is not None:
-                self._record(experiment, self.crew.contestant(experiment), refusal, champion)
+                self._record(experiment, self.scheduler.contestant(experiment), refusal, champion)
                 return self.ledger.experiment(number)
             budget = self.session.budget.record()
-            asked = [Asked(n, "ablate", seed, budget) for seed in seeds for n in (champion.number, number)]
-            found = measure(self.crew, asked)
+            asked = [TrialRequest(n, "ablate", seed, budget) for seed in seeds for n in (champion.number, number)]
+            found = measure(self.scheduler, asked)
             sides = found[::2], found[1::2]
             values = [[m.metric for m in side if m.metric is not None] for side in sides]
-            bar = self.crew.contestant(champion).bar
+            bar = self.scheduler.contestant(champion).bar
             assert bar is not None
-            verdict = without(metric, bar, values[0], values[1], self.crew.replicates.noise())
+            verdict = without(metric, bar, values[0], values[1], self.scheduler.replicates.noise())
             measured = Contestant(dict(zip(seeds, sides[1], strict=True)), candidate.lines)
             self._record(experiment, measured, verdict, champion)
         return self.ledger.experiment(number)
 
     def _fitness(self, experiment: Experiment, champion: Experiment) -> Verdict | None:
         """Run an experiment once as the search would, with its checks: the verdict if it may not be kept at all."""
-        while not (candidate := self.crew.contestant(experiment)).runs:
-            self.crew.land()
-            if self.crew.asked_to_stop:
+        while not (candidate := self.scheduler.contestant(experiment)).runs:
+            self.scheduler.drain()
+            if self.scheduler.asked_to_stop:
                 raise Interrupted
-            self.crew.launch(experiment.number, "search", candidate.first)
-            self.crew.land()
-        return self.session.judge.refusal(self.crew.contestant(champion), candidate)
+            self.scheduler.start(experiment.number, "search", candidate.first)
+            self.scheduler.drain()
+        return self.session.judge.refusal(self.scheduler.contestant(champion), candidate)
 
     # -- what next -------------------------------------------------------------------------------
 
-    def _wanted(self) -> Wanted | None:
+    def _wanted(self) -> TrialRequest | None:
         """The trial to run next, after judging whatever can be judged; None when there is none to start now."""
-        champion, asked = self.ledger.champion(), self.crew.asked_to_stop or self.crew.paused
-        if champion and self.crew.machine_changed:  # first of all, or others would be compared with another machine's
+        champion, asked = self.ledger.champion(), self.scheduler.asked_to_stop or self.scheduler.paused
+        if (
+            champion and self.scheduler.machine_changed
+        ):  # first of all, or others would be compared with another machine's
             wanted = self.upkeep.wanted(self.stopping.done(), stopping=False)
             if wanted or asked:
-                return None if asked or (wanted and self.crew.flies(wanted)) else wanted
+                return None if asked or (wanted and self.scheduler.is_running(wanted)) else wanted
         for experiment in self.ledger.unjudged():
             if experiment.number in self.steering.skipped:
                 self._skip(experiment, champion)
             elif self._ours(experiment):
                 wanted = self._judge(experiment)
-                if wanted and not self.crew.flies(wanted) and not asked:
+                if wanted and not self.scheduler.is_running(wanted) and not asked:
                     return wanted if self.hooks.before(experiment) else None
         if asked or self.ledger.champion() is None:
             return None  # without a baseline there is nothing to measure anything else against
         stopping = self.answering or bool(self._final_reason() or self.stopping.stalled())
         wanted = self.upkeep.wanted(self.stopping.done(), stopping=stopping)
-        if wanted and not self.crew.flies(wanted):
+        if wanted and not self.scheduler.is_running(wanted):
             return wanted
         if self.answering:
             number = self.candidates.next_try()
         else:
-            number = None if stopping else self.candidates.next(idle=not self.crew.flying)
+            number = None if stopping else self.candidates.next(idle=not self.scheduler.running)
         if number is None or not self.hooks.before(experiment := self.ledger.experiment(number)):
             return None
         return self._judge(experiment)
@@ -201,29 +208,29 @@ class Night:
 
     # -- judging ---------------------------------------------------------------------------------
 
-    def _judge(self, experiment: Experiment) -> Wanted | None:
+    def _judge(self, experiment: Experiment) -> TrialRequest | None:
         """Judge an experiment, or say which trial that takes."""
         champion = self.ledger.champion()
         if champion and self.pilots:
             pilot = self.pilots.judge(experiment, champion)
-            if isinstance(pilot, Wanted):
+            if isinstance(pilot, TrialRequest):
                 return pilot
             if pilot:
                 self._record(experiment, *pilot, champion)
                 return None
-        candidate = self.crew.contestant(experiment)
+        candidate = self.scheduler.contestant(experiment)
         decision = self.session.judge.judge(
-            self.crew.contestant(champion) if champion else None, candidate, self.crew.replicates.noise()
+            self.scheduler.contestant(champion) if champion else None, candidate, self.scheduler.replicates.noise()
         )
-        if isinstance(decision, Again):
+        if isinstance(decision, NeedsTrial):
             who = champion if decision.who == "champion" and champion else experiment
-            return Wanted(who.number, "search", decision.seed, decision.why if candidate.runs else "")
+            return TrialRequest(who.number, "search", decision.seed, why=decision.why if candidate.runs else "")
         self._record(experiment, candidate, decision, champion)
         return None
 
     def _skip(self, experiment: Experiment, champion: Experiment | None) -> None:
         """Discard what the human does not want run, once none of its trials is in flight."""
-        if all(running.trial.experiment != experiment.number for running in self.crew.flying.values()):
+        if all(running.trial.experiment != experiment.number for running in self.scheduler.running.values()):
             self.steering.skipped.discard(experiment.number)
             nothing = Contestant({SEED: Measurement("interrupted", detail="skipped")}, experiment.candidate.lines)
             self._record(experiment, nothing, Verdict("discard", "skipped", "by the user"), champion)
@@ -251,12 +258,16 @@ class Night:
 
     def _note_machine(self) -> None:
         """Remember what this runs on; what was measured before a change does not compare with what comes after."""
-        slots, past = described(self.crew.slots), self.ledger.notes("opened", last=1)
-        now = f"{self.crew.engine.platform}{slots and f', {slots}'}"
-        told = {"platform": now, "allowed": list(self.crew.engine.sandbox.missing), "slots": len(self.crew.slots)}
+        slots, past = described(self.scheduler.slots), self.ledger.notes("opened", last=1)
+        now = f"{self.scheduler.engine.platform}{slots and f', {slots}'}"
+        told = {
+            "platform": now,
+            "allowed": list(self.scheduler.engine.sandbox.missing),
+            "slots": len(self.scheduler.slots),
+        }
         self.ledger.note("opened", {**told, "stop": self.stopping.stop.model_dump(exclude_none=True)})
         if past and past[-1]["platform"] != now:
-            self.crew.machine_has_changed(self.ledger.trials_before(), f"it was {past[-1]['platform']}")
+            self.scheduler.machine_has_changed(self.ledger.trials_before(), f"it was {past[-1]['platform']}")
             self.view.say(f"the machine has changed since last time ({past[-1]['platform']}): the champion runs again")
 
     def _resume(self) -> None:
@@ -264,42 +275,42 @@ class Night:
         session = self.session
         if self.ledger.next_number() == 0:
             self.candidates.making.admit(self.candidates.making.baseline())
-        adopted = self.crew.take_up()
+        adopted = self.scheduler.adopt_running()
         self._note_machine()
-        mend_results(session.results, session.metric, self.ledger)
+        repair_results(session.results, session.metric, self.ledger)
         session.sync()
         self.view.opened(
-            Opening(
+            SessionOpened(
                 tag=session.tag,
                 lab=session.lab.name,
                 metric=session.metric,
                 budget=str(session.budget.record()),
                 platform=str(session.platform),
-                sandbox=_sealing(self.crew.engine.sandbox),
+                sandbox=_sealing(self.scheduler.engine.sandbox),
                 experiments=self.stopping.done(),
                 champion=self.ledger.champion(),
                 adopted=adopted,
                 folder=session.folder,
             )
         )
-        if self.crew.slots[0].cores and session.device == "cpu" and not adopted:
+        if self.scheduler.slots[0].cores and session.device == "cpu" and not adopted:
             self._look_at_slots()
 
     def _look_at_slots(self) -> None:
         """How much the slots are in each other's way: they share caches and the way to the memory."""
-        speed = crowding(self.crew.slots)
-        self.ledger.note("slots", {"slots": described(self.crew.slots), "speed": speed})
-        words = f"{described(self.crew.slots)}: while all work, each is {speed:.0%} as fast as alone"
+        speed = crowding(self.scheduler.slots)
+        self.ledger.note("slots", {"slots": described(self.scheduler.slots), "speed": speed})
+        words = f"{described(self.scheduler.slots)}: while all work, each is {speed:.0%} as fast as alone"
         if speed < CALM:
             words += "; a trial gets less done in its budget, and noise grows when a slot is idle at times"
         self.view.say(words)
 
     def _final_reason(self) -> str:
         """Why the session ends, whatever what is in flight brings."""
-        return "stopped by the user" if self.crew.asked_to_stop else self.stopping.reason()
+        return "stopped by the user" if self.scheduler.asked_to_stop else self.stopping.reason()
 
 
-def _sealing(box: Sealing) -> str:
+def _sealing(box: Isolation) -> str:
     """What the trials of this session are sealed in, and what it lacks, in words."""
     if not box.missing:
         return f"each trial is sealed in {box.name}"

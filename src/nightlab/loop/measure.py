@@ -3,84 +3,65 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from nightlab.core.types import Budget, Measurement, NightlabError, Purpose, Trial
-from nightlab.loop.scheduler import Crew, Interrupted
+from nightlab.core.types import Budget, Measurement, NightlabError, Trial, TrialRequest
+from nightlab.loop.scheduler import Interrupted, Scheduler
 from nightlab.session.replicates import ATTEMPTS, runs
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """A trial that somebody wants the outcome of: of an experiment's genome, or with ``commit`` of a variant of it.
-
-    What ran in the session's first ``since`` trials is not taken for it.
-    """
-
-    number: int
-    purpose: Purpose
-    seed: int
-    budget: Budget
-    commit: str | None = None
-    since: int = 0
-
-    def __str__(self) -> str:
-        return f"a variant of experiment {self.number}" if self.commit else f"experiment {self.number}"
-
-
-def measure(crew: Crew, asked: Sequence[Asked]) -> list[Measurement]:
+def measure(scheduler: Scheduler, asked: Sequence[TrialRequest]) -> list[Measurement]:
     """What was asked for: taken from the ledger, or run now, in this order and more than once if it must be.
 
     Raises NightlabError when one can't be measured, and Interrupted when the user wants to stop.
     """
-    found: dict[Asked, Measurement] = {}
-    flying: dict[str, Asked] = {}  # by the trial's id
+    found: dict[TrialRequest, Measurement] = {}
+    running: dict[str, TrialRequest] = {}  # by the trial's id
     while True:
         for ask in asked:
-            if ask in found or ask in flying.values():
+            if ask in found or ask in running.values():
                 continue
-            if known := _known(crew, ask):
+            if known := _known(scheduler, ask):
                 found[ask] = known
-            elif crew.free and not crew.asked_to_stop:
-                flying[_launch(crew, ask).id] = ask
+            elif scheduler.free and not scheduler.asked_to_stop:
+                running[_launch(scheduler, ask).id] = ask
         if len(found) == len(set(asked)):
             return [found[ask] for ask in asked]
-        if crew.asked_to_stop and not crew.flying:
+        if scheduler.asked_to_stop and not scheduler.running:
             raise Interrupted
-        crew.wait()
-        for trial, measured in crew.finished():
-            variant = trial.id in flying and bool(flying.pop(trial.id).commit)
-            crew.view.measured(trial, measured, crew.session.metric, variant)
+        scheduler.wait()
+        for trial, measured in scheduler.finished():
+            variant = trial.id in running and bool(running.pop(trial.id).commit)
+            scheduler.view.measured(trial, measured, scheduler.session.metric, variant)
 
 
-def replay(crew: Crew, number: int, seed: int, times: int, budget: Budget) -> list[Measurement]:
+def replay(scheduler: Scheduler, number: int, seed: int, times: int, budget: Budget) -> list[Measurement]:
     """Run an experiment's genome again, so many times in turn, and say what each trial yielded.
 
     Raises Interrupted when the user wants to stop.
     """
     found = []
-    with crew.on_duty():
-        crew.take_up()
-        crew.land()
+    with scheduler.on_duty():
+        scheduler.adopt_running()
+        scheduler.drain()
         for _ in range(times):
-            if crew.asked_to_stop:
+            if scheduler.asked_to_stop:
                 raise Interrupted
-            trial = _launch(crew, Asked(number, "replay", seed, budget))
-            found.append(crew.land()[trial.id])
-            crew.view.measured(trial, found[-1], crew.session.metric)
+            trial = _launch(scheduler, TrialRequest(number, "replay", seed, budget))
+            found.append(scheduler.drain()[trial.id])
+            scheduler.view.measured(trial, found[-1], scheduler.session.metric)
     return found
 
 
-def _launch(crew: Crew, ask: Asked) -> Trial:
-    return crew.launch(ask.number, ask.purpose, ask.seed, budget=ask.budget, commit=ask.commit)
+def _launch(scheduler: Scheduler, ask: TrialRequest) -> Trial:
+    return scheduler.start(ask.number, ask.purpose, ask.seed, budget=ask.budget, commit=ask.commit)
 
 
-def _known(crew: Crew, ask: Asked) -> Measurement | None:
+def _known(scheduler: Scheduler, ask: TrialRequest) -> Measurement | None:
     """What the ledger has of it since the machine is as it is. Raises NightlabError for what can't be measured."""
-    commit = ask.commit or crew.ledger.experiment(ask.number).candidate.commit
+    commit = ask.commit or scheduler.ledger.experiment(ask.number).candidate.commit
     same = [
         (t, m)
-        for t, m in crew.ledger.trials(ask.number, ask.purpose, max(ask.since, crew.since))
+        for t, m in scheduler.ledger.trials(ask.number, ask.purpose, max(ask.since, scheduler.since))
         if (t.seed, t.commit, t.budget) == (ask.seed, commit, ask.budget)
     ]
     # A trial that failed may have met an accident: it stands only if none of the attempts yields a number.

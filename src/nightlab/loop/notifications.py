@@ -21,12 +21,12 @@ from typing import Any
 
 from rich.markup import escape
 
-from nightlab.core.config import Event, Notify
+from nightlab.core.config import Event, NotifyConfig
 from nightlab.core.text import one_line, plain
 from nightlab.core.types import Experiment, NightlabError
-from nightlab.loop.scheduler import POLL, Crew
+from nightlab.loop.scheduler import POLL, Scheduler
 from nightlab.sandbox.bubblewrap import search_path
-from nightlab.sandbox.process_guard import Kept, Spec, heard, start
+from nightlab.sandbox.process_guard import ProcessResult, ProcessSpec, heard, start
 
 LOOK = 1.0  # seconds between looks at the ledger
 LIMIT = 20.0  # seconds that a notice may take on its way
@@ -42,7 +42,7 @@ OFF = ("", "0", "no", "false")
 
 
 @dataclass(slots=True)
-class Way:
+class NotificationChannel:
     """A way out, what waits for it, and the keeper of what is on its way. ``told``: that it fails has been said."""
 
     name: str
@@ -53,11 +53,11 @@ class Way:
     told: bool = False
 
 
-class Notices:
+class Notifications:
     """Sends a session's notices, each way one at a time."""
 
-    def __init__(self, crew: Crew) -> None:
-        self.crew, self.session, self.ledger = crew, crew.session, crew.ledger
+    def __init__(self, scheduler: Scheduler) -> None:
+        self.scheduler, self.session, self.ledger = scheduler, scheduler.session, scheduler.ledger
         self.part, self.folder = self.session.lab.notify, self.session.folder / "notices"
         self.ways = ways(self.part, os.environ)
         self._seen, self._looked, self._stalled = self.ledger.last_event(), 0.0, False
@@ -88,7 +88,7 @@ class Notices:
         self._tell("trouble" if trouble else "stop", reason, self.ledger.champion())
         until = time.monotonic() + LAST
         while left := [way for way in self.ways if way.waiting or way.keeper]:
-            if self.crew.asked_to_stop > 1:
+            if self.scheduler.asked_to_stop > 1:
                 return
             if time.monotonic() > until:
                 for way in left:
@@ -153,10 +153,10 @@ class Notices:
         for way in self.ways:
             way.waiting = [*way.waiting, told][-MOST:]
 
-    def _send(self, way: Way, told: dict[str, Any]) -> None:
+    def _send(self, way: NotificationChannel, told: dict[str, Any]) -> None:
         home = self.folder / way.name
         argv = [*way.argv, told["text"]] if way.name == "desktop" else way.argv
-        spec = Spec(
+        spec = ProcessSpec(
             argv=argv,
             cwd=str(self.session.repo.lab),
             env={**os.environ, **way.env, "PATH": search_path(os.environ.get("PATH", os.defpath))},
@@ -174,9 +174,9 @@ class Notices:
             Path(spec.stdin).write_text(json.dumps(told))
             way.keeper = start(spec)
         except OSError as error:
-            self._ended(way, Kept("unstartable", 0, 0.0, gone=True, detail=str(error)))
+            self._ended(way, ProcessResult("unstartable", 0, 0.0, gone=True, detail=str(error)))
 
-    def _ended(self, way: Way, kept: Kept) -> None:
+    def _ended(self, way: NotificationChannel, kept: ProcessResult) -> None:
         if kept.end == "exited" and not kept.status:
             way.told = False
             return
@@ -187,23 +187,27 @@ class Notices:
         why = {"wall": late, "idle": late, "exited": said or f"exit status {kept.status}"}.get(kept.end, kept.detail)
         self._failed(way, why or kept.end)
 
-    def _failed(self, way: Way, why: str) -> None:
+    def _failed(self, way: NotificationChannel, why: str) -> None:
         if not way.told:
             way.told = True
-            self.crew.view.say(f"  [bold yellow]nobody was told by {way.name}:[/] {escape(why)}")
+            self.scheduler.view.say(f"  [bold yellow]nobody was told by {way.name}:[/] {escape(why)}")
             with suppress(NightlabError):  # of a full disk somebody else will speak
                 self.ledger.note("not told", {"by": way.name, "why": why})
 
 
-def ways(part: Notify, environment: Mapping[str, str]) -> list[Way]:
+def ways(part: NotifyConfig, environment: Mapping[str, str]) -> list[NotificationChannel]:
     """The ways out that the contract and the user's own environment name; the environment's come first."""
     found = []
     if command := environment.get("NIGHTLAB_NOTIFY") or part.command:
-        found.append(Way("command", shlex.split(command)))
+        found.append(NotificationChannel("command", shlex.split(command)))
     if address := environment.get("NIGHTLAB_WEBHOOK") or part.webhook:
-        found.append(Way("webhook", [sys.executable, "-m", "nightlab.loop.webhook"], {"NIGHTLAB_WEBHOOK": address}))
+        found.append(
+            NotificationChannel(
+                "webhook", [sys.executable, "-m", "nightlab.loop.webhook"], {"NIGHTLAB_WEBHOOK": address}
+            )
+        )
     if environment.get("NIGHTLAB_DESKTOP", "").lower() not in OFF or part.desktop:
-        found.append(Way("desktop", _program()))
+        found.append(NotificationChannel("desktop", _program()))
     return found
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from nightlab.proposers import Briefing, Proposal
 
 
-class Thought(threading.Thread):
+class ProposalTask(threading.Thread):
     """Asks for a proposal, and keeps count of the seconds in which a slot had nothing to do but wait for it."""
 
     def __init__(self, ask: Callable[[Briefing], Proposal | None], briefing: Briefing) -> None:

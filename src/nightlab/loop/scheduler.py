@@ -6,11 +6,11 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from types import FrameType
 
-from nightlab.core.observer import Flight, View
-from nightlab.core.types import Budget, Experiment, Measurement, NightlabError, Purpose, Trial
+from nightlab.core.observer import Flight, Observer
+from nightlab.core.types import Budget, Experiment, Measurement, NightlabError, Purpose, Trial, TrialRequest
 from nightlab.engines.base import Engine, Handle
 from nightlab.engines.local.machine_monitor import too_short
 from nightlab.engines.local.trial_folder import end_leftovers
@@ -27,38 +27,27 @@ class Interrupted(KeyboardInterrupt):
     """The user wants to stop now."""
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """A trial that should run next."""
-
-    number: int
-    purpose: Purpose
-    seed: int
-    why: str = field(default="", compare=False)
-    budget: Budget | None = field(default=None, compare=False)
-
-
-class Crew:
+class Scheduler:
     """Runs the trials of one session on an ``engine``, this machine if left out.
 
     ``slots``: how many may run at once; None: as many as there is room for.
     Raises NightlabError when there is no room for so many.
     """
 
-    def __init__(self, session: Session, view: View, slots: int | None = 1, engine: Engine | None = None) -> None:
+    def __init__(self, session: Session, view: Observer, slots: int | None = 1, engine: Engine | None = None) -> None:
         self.session, self.ledger, self.view = session, session.ledger, view
         self.engine: Engine = engine or session.box
         self.slots = self.engine.slots(slots)
-        self.flying: dict[str, Handle] = {}
+        self.running: dict[str, Handle] = {}
         self.trained = 0.0  # seconds that this crew's trials spent training
         self.asked_to_stop = 0
         self.paused = False  # nothing new is launched
         self._replicates: Replicates | None = None
         session.box.shared = len(self.slots) > 1
         self._disturbed = 0  # trials in a row
-        self._launched: dict[str, float] = {}
+        self._started_at: dict[str, float] = {}
 
-    def launch(
+    def start(
         self,
         number: int,
         purpose: Purpose,
@@ -81,22 +70,23 @@ class Crew:
             attempt=attempt,
         )
         self.ledger.start(trial)
-        self.flying[trial.id] = self.engine.start(trial, self.free[0])
-        self._launched[trial.id] = time.time()
+        self.running[trial.id] = self.engine.start(trial, self.free[0])
+        self._started_at[trial.id] = time.time()
         self.view.started(experiment, trial)
         return trial
 
     @property
     def free(self) -> list[Slot]:
         """Slots without a trial. One that was adopted may be in a slot that this crew does not have."""
-        taken = {running.slot.number for running in self.flying.values()}
-        room = max(len(self.slots) - len(self.flying), 0)
+        taken = {running.slot.number for running in self.running.values()}
+        room = max(len(self.slots) - len(self.running), 0)
         return [slot for slot in self.slots if slot.number not in taken][:room]
 
-    def flies(self, wanted: Wanted) -> bool:
+    def is_running(self, wanted: TrialRequest) -> bool:
         """Whether such a trial is under way."""
-        trials = (running.trial for running in self.flying.values())
-        return any(Wanted(trial.experiment, trial.purpose, trial.seed) == wanted for trial in trials)
+        trials = (running.trial for running in self.running.values())
+        what = (wanted.number, wanted.purpose, wanted.seed)
+        return any((trial.experiment, trial.purpose, trial.seed) == what for trial in trials)
 
     @property
     def since(self) -> int:
@@ -130,10 +120,10 @@ class Crew:
 
     def finished(self) -> Iterator[tuple[Trial, Measurement]]:
         """Trials that have ended since the last look, written down."""
-        for running in list(self.flying.values()):
+        for running in list(self.running.values()):
             if running.finished():
-                del self.flying[running.trial.id]
-                self._launched.pop(running.trial.id, None)
+                del self.running[running.trial.id]
+                self._started_at.pop(running.trial.id, None)
                 measurement = self._settled(running.trial, self._of_a_sound_slot(running))
                 self.ledger.finish(running.trial, measurement)
                 if not self.slots:
@@ -146,12 +136,12 @@ class Crew:
                     self._replicates = None
                 yield running.trial, measurement
 
-    def land(self) -> dict[str, Measurement]:
+    def drain(self) -> dict[str, Measurement]:
         """Wait until nothing is in flight; returns what the trials yielded, by their ids."""
         landed: dict[str, Measurement] = {}
-        while self.flying:
+        while self.running:
             landed |= {trial.id: measured for trial, measured in self.finished()}
-            if self.flying:
+            if self.running:
                 self.wait()
         return landed
 
@@ -159,9 +149,9 @@ class Crew:
         if self.asked_to_stop > 1:
             self._stop_now()
             raise Interrupted
-        flights = [self._flight(running) for running in self.flying.values()]
+        flights = [self._flight(running) for running in self.running.values()]
         self.view.tick(flights)
-        for running, flight in zip(self.flying.values(), flights, strict=True):
+        for running, flight in zip(self.running.values(), flights, strict=True):
             if self._may_stand_by(flight.phase):
                 self.engine.stand_by(running.trial, running.slot)
         time.sleep(POLL)
@@ -175,11 +165,11 @@ class Crew:
         idle = phase == "evaluating" and evaluator is not None and not evaluator.timed
         return not (self.asked_to_stop or self.paused) and (idle or self.session.device != "cpu")
 
-    def take_up(self) -> int:
+    def adopt_running(self) -> int:
         """Adopt the trials that an earlier orchestrator left, running, finished or lost. Returns how many."""
         left = self.ledger.open_trials()
         for trial in left:
-            self.flying[trial.id] = self.engine.adopt(trial)
+            self.running[trial.id] = self.engine.adopt(trial)
         if not left:
             end_leftovers(self.session.box.folder)
         return len(left)
@@ -235,19 +225,19 @@ class Crew:
 
     def _flight(self, running: Handle) -> Flight:
         phase, since = running.phase()
-        return Flight(running.trial, phase, since or self._launched.get(running.trial.id, time.time()))
+        return Flight(running.trial, phase, since or self._started_at.get(running.trial.id, time.time()))
 
     def _stop_now(self) -> None:
         """End the trials in flight. Their experiments stay unjudged and run again at the next start."""
-        for running in self.flying.values():
+        for running in self.running.values():
             running.stop()
         until = time.monotonic() + 10
-        for running in self.flying.values():
+        for running in self.running.values():
             while not running.finished() and time.monotonic() < until:
                 time.sleep(POLL)
             measurement = self.engine.collect(running)
             if measurement.outcome == "lost":  # stopped before its supervisor could say so
                 measurement = replace(measurement, outcome="interrupted", detail="stopped by the user")
             self.ledger.finish(running.trial, measurement)
-        self.flying.clear()
+        self.running.clear()
         self.ledger.note("stopped", {"reason": "stopped by the user"})

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 
-from nightlab.core.config import Stop
+from nightlab.core.config import StopRules
 from nightlab.judge import LEVEL, Prospect, prospect
-from nightlab.loop.candidate_queue import Candidates
+from nightlab.loop.candidate_queue import CandidateQueue
 from nightlab.proposers.shares import cost_of
-from nightlab.session.credit import earned, earned_by
+from nightlab.session.credit import credit_of, credits
 from nightlab.session.session import Session
 
 LATELY = 75  # experiments whose gains and costs say what to expect of the next
@@ -16,10 +16,10 @@ KEEPS = 10  # the last ones, of which the largest says what one more may gain
 HOUR = 3600.0
 
 
-class Stopping:
+class StopConditions:
     """The stop rules of one run of a session. Its hours are wall-clock time, pauses included."""
 
-    def __init__(self, stop: Stop, session: Session, candidates: Candidates) -> None:
+    def __init__(self, stop: StopRules, session: Session, candidates: CandidateQueue) -> None:
         self.stop, self.session, self.ledger, self.candidates = stop, session, session.ledger, candidates
         self.begun = time.time()
         if stop.tokens is not None or stop.money is not None:
@@ -73,12 +73,12 @@ class Stopping:
 
     def _prospect(self) -> Prospect:
         ledger, metric = self.ledger, self.session.metric
-        recent = list(earned(ledger, metric, LATELY))
+        recent = list(credits(ledger, metric, LATELY))
         begun = recent[0].experiment.proposed_at
         failed = (note for note in ledger.notes("refused", last=10 * LATELY) if note["at"] > begun)
         cost = sum(one.cost for one in recent) + sum(cost_of(note.get("usage", {})) for note in failed)
         keeps = [e for e in ledger.experiments(KEEPS, "keep") if e.number]
-        gains = [earned_by(ledger, metric, e, ledger.champion(before=e.judged_at)).gain for e in keeps]
+        gains = [credit_of(ledger, metric, e, ledger.champion(before=e.judged_at)).gain for e in keeps]
         another = max([self.candidates.noise().sigma, *gains])  # keeps that gained next to nothing say little
         return prospect([one.gain for one in recent], cost / HOUR, another)
 

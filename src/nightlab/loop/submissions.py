@@ -10,17 +10,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from nightlab.core.config import Stop
-from nightlab.core.observer import View
+from nightlab.core.config import StopRules
+from nightlab.core.observer import Observer
 from nightlab.core.types import Experiment, NightlabError
 from nightlab.loop.controls import paused, paused_words
-from nightlab.loop.loop import Night
-from nightlab.loop.scheduler import Crew
-from nightlab.session.create import begin
+from nightlab.loop.loop import ExperimentLoop
+from nightlab.loop.scheduler import Scheduler
+from nightlab.session.create import start_session
 from nightlab.session.replicates import HUMAN
 from nightlab.session.session import open_session
 from nightlab.storage.git import Repo, in_genome
-from nightlab.storage.ledger import Busy, find_ledger, find_session, hand_in, handed_in, runs_now, state_folder, waits
+from nightlab.storage.ledger import (
+    SessionBusy,
+    find_ledger,
+    find_session,
+    is_running_now,
+    pending_submissions,
+    state_folder,
+    submit,
+    waits,
+)
 
 State = Literal["waiting", "running", "judged", "refused"]
 LOOK = 0.2  # seconds between two looks at the ledger
@@ -30,7 +39,7 @@ SAID = 2000  # characters of it that count
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class SubmissionStatus:
     """How far a candidate is. ``id`` is what to ask with, ``why`` the reason for which it was refused, or has to wait
     because its session is ``paused``."""
 
@@ -60,15 +69,17 @@ class Standing:
         }
 
 
-def hand_over(lab: Path, tag: str | None, hypothesis: str, device: str | None, allow: Iterable[str]) -> Standing:
+def hand_over(
+    lab: Path, tag: str | None, hypothesis: str, device: str | None, allow: Iterable[str]
+) -> SubmissionStatus:
     """Hand the working copy's edit of the genome in, to a session that runs or not; begin one if there is none.
 
     The edit counts against what it is nearest to: HEAD, or one of the last kept genomes; the champion may have moved
     on since. Returns within seconds. Raises NightlabError when nothing is edited, or the lab can't run.
     """
     try:
-        session, _ = begin(lab, tag, device, allow, dirty_genome=True, prepare=False)
-    except Busy as busy:
+        session, _ = start_session(lab, tag, device, allow, dirty_genome=True, prepare=False)
+    except SessionBusy as busy:
         session = open_session(lab, busy.tag)
     kept = [experiment.candidate.commit for experiment in reversed(session.ledger.experiments(KEPT, "keep"))]
     session.close()
@@ -82,10 +93,10 @@ def hand_over(lab: Path, tag: str | None, hypothesis: str, device: str | None, a
     base, patch = repo.working_patch(edited, kept)
     if not patch:
         raise NightlabError(f"{', '.join(edited)} is as it was kept already", "edit it, then run this again")
-    return Standing(session.tag, hand_in(session.folder, hypothesis, patch, base), "waiting")
+    return SubmissionStatus(session.tag, submit(session.folder, hypothesis, patch, base), "waiting")
 
 
-def look(lab: Path, tag: str | None, name: str) -> Standing:
+def look(lab: Path, tag: str | None, name: str) -> SubmissionStatus:
     """How far a candidate is, by the id it was handed in with or the number of its experiment.
 
     Raises NightlabError when there is none.
@@ -100,15 +111,15 @@ def look(lab: Path, tag: str | None, name: str) -> Standing:
         ledger.close()
     waiting = f"paused: {paused_words(tag)}" if held else ""
     if experiment and experiment.verdict:
-        return Standing(tag, name, "judged", "", experiment)
+        return SubmissionStatus(tag, name, "judged", "", experiment)
     if experiment:
-        return Standing(tag, name, "running", waiting, experiment, held)
+        return SubmissionStatus(tag, name, "running", waiting, experiment, held)
     if why or in_line:
-        return Standing(tag, name, "refused" if why else "waiting", why or waiting, None, held)
+        return SubmissionStatus(tag, name, "refused" if why else "waiting", why or waiting, None, held)
     raise NightlabError(f"nothing was handed in to session {tag} as {name!r}", "see: nightlab log")
 
 
-def wait(measurer: Measurer, name: str, seconds: float | None) -> Standing:
+def wait(measurer: SubmissionRunner, name: str, seconds: float | None) -> SubmissionStatus:
     """Wait for a verdict, at most so many seconds; returns how far it is by then.
 
     Raises NightlabError when nobody is there who would measure it.
@@ -122,31 +133,33 @@ def wait(measurer: Measurer, name: str, seconds: float | None) -> Standing:
         time.sleep(LOOK)
 
 
-def measure(lab: Path, tag: str, device: str | None, allow: Iterable[str], view: View) -> None:
+def measure(lab: Path, tag: str, device: str | None, allow: Iterable[str], view: Observer) -> None:
     """Measure what waits in a session, here and now, until a pause. Raises Busy when another process runs it."""
     while True:
-        session, _ = begin(lab, tag, device, allow, dirty_genome=True)
-        crew = Crew(session, view)
+        session, _ = start_session(lab, tag, device, allow, dirty_genome=True)
+        scheduler = Scheduler(session, view)
         try:
-            Night(session, Stop(), crew).answer()
+            ExperimentLoop(session, StopRules(), scheduler).answer()
         finally:
             session.close()
-        if crew.paused or not handed_in(session.folder):  # when others can take over again: nothing falls between
+        if scheduler.paused or not pending_submissions(
+            session.folder
+        ):  # when others can take over again: nothing falls between
             return
 
 
-def measure_all(lab: Path, tag: str, device: str | None, allow: Iterable[str], view: View) -> None:
+def measure_all(lab: Path, tag: str, device: str | None, allow: Iterable[str], view: Observer) -> None:
     """As ``measure``, after another process that holds the session: it may only be handing something in."""
     while True:
         try:
             return measure(lab, tag, device, allow, view)
-        except Busy:
+        except SessionBusy:
             time.sleep(LOOK)
-            if not handed_in(state_folder(lab) / tag):
+            if not pending_submissions(state_folder(lab) / tag):
                 return None
 
 
-class Measurer:
+class SubmissionRunner:
     """Sees to it that tries get measured: by whoever runs the session, else by a process in the background."""
 
     def __init__(self, lab: Path, tag: str, device: str | None = None, allow: Iterable[str] = ()) -> None:
@@ -154,14 +167,14 @@ class Measurer:
         self.folder = state_folder(lab) / tag
         self._process: subprocess.Popen[bytes] | None = None
 
-    def attend(self, what: Standing) -> None:
+    def attend(self, what: SubmissionStatus) -> None:
         """Start measuring unless somebody does. Raises NightlabError when that failed, or it is not ours to start."""
         if self._process and self._process.poll() is None:
             return
         process, self._process = self._process, None
         if process and process.returncode:
             raise NightlabError(f"{what.id} can't be measured: {self._said()}", f"see {self.folder / LOG}")
-        if runs_now(self.folder) or what.paused:
+        if is_running_now(self.folder) or what.paused:
             return
         if what.experiment and what.experiment.candidate.proposer != HUMAN:
             raise NightlabError(

@@ -2,17 +2,17 @@
 
 from nightlab.proposers.constants import Constant, change_constants, changes, find_constants, same_moves
 from nightlab.proposers.mixture import Mixture, make_proposers
-from nightlab.proposers.proposer import Briefing, Found, NoProposal, Proposal, Proposer, Refused
+from nightlab.proposers.proposer import Briefing, NoProposal, Proposal, Proposer, RejectedProposal, UnverifiedFinding
 
 __all__ = [
     "Briefing",
     "Constant",
-    "Found",
     "Mixture",
     "NoProposal",
     "Proposal",
     "Proposer",
-    "Refused",
+    "RejectedProposal",
+    "UnverifiedFinding",
     "change_constants",
     "changes",
     "find_constants",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Protocol
 
-from nightlab.proposers.proposer import Briefing, NoProposal, Proposal, Refused
+from nightlab.proposers.proposer import Briefing, NoProposal, Proposal, RejectedProposal
 
 FIRST, LONGEST = 10.0, 900.0  # seconds of rest after one failed turn; at most, however many failed in a row
 
@@ -24,14 +24,14 @@ class Thinker(Protocol):
         ...
 
 
-class Resting:
+class Backoff:
     """Asks a thinker, and after a failed turn lets it rest: twice as long for each in a row."""
 
     def __init__(self, thinker: Thinker) -> None:
         self.name, self.thinker = thinker.name, thinker
         self.wakes = 0.0  # on the monotonic clock
         self._in_a_row = 0
-        self._failed: list[Refused] = []
+        self._failed: list[RejectedProposal] = []
 
     @property
     def rests(self) -> bool:
@@ -47,7 +47,7 @@ class Resting:
         try:
             return self.thinker.propose(briefing)
         except NoProposal as failure:
-            self._failed.append(Refused(self.name, str(failure), usage=failure.usage))
+            self._failed.append(RejectedProposal(self.name, str(failure), usage=failure.usage))
             self._rest(failure.rest)
             return None
 
@@ -57,7 +57,7 @@ class Resting:
         else:
             self._rest()
 
-    def take_failed(self) -> list[Refused]:
+    def take_failed(self) -> list[RejectedProposal]:
         failed, self._failed = self._failed, []
         return failed
 

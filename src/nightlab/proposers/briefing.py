@@ -58,7 +58,7 @@ def fenced(text: str, room: int) -> str:
     return f"{bars}\n{text}\n{bars}\n"
 
 
-def brief(briefing: Briefing, task: str, limit: int) -> str:
+def render_briefing(briefing: Briefing, task: str, limit: int) -> str:
     """The page: ``task``, which says what is wanted and how to answer, then all that is worth knowing.
 
     At most ``limit`` tokens by the count of ``tokens``, whatever the briefing holds. Raises ValueError for a limit
@@ -66,7 +66,7 @@ def brief(briefing: Briefing, task: str, limit: int) -> str:
     """
     if limit < LEAST:
         raise ValueError(f"a briefing needs at least {LEAST} tokens")
-    past = Past.of(briefing)
+    past = AttemptHistory.of(briefing)
     page = f"{task.strip()}\n\n{DATA}\n"
     for title, share, content in _sections(briefing, past):
         room = int((limit * BYTES_PER_TOKEN - len(page.encode())) * share)
@@ -77,7 +77,7 @@ def brief(briefing: Briefing, task: str, limit: int) -> str:
 Content = Callable[[int], str] | Iterable[str]
 
 
-def _sections(briefing: Briefing, past: Past) -> Iterator[tuple[str, float, Content]]:
+def _sections(briefing: Briefing, past: AttemptHistory) -> Iterator[tuple[str, float, Content]]:
     """Title, largest share of the room that is left, and content: lines, or what makes a text of so many bytes."""
     program = briefing.program
     yield "Notes from the human, the newest last", 0.15, [f"- {one_line(n, 600)}" for n in briefing.notes[-20:]]
@@ -134,7 +134,7 @@ def _rules(briefing: Briefing) -> Iterator[str]:
         yield "- An evaluator in a process of its own computes the metric; what a candidate prints counts for nothing."
 
 
-def _state(briefing: Briefing, past: Past) -> Iterator[str]:
+def _state(briefing: Briefing, past: AttemptHistory) -> Iterator[str]:
     metric, champion, first = briefing.metric, briefing.champion, briefing.history[0]
     bar, start = _bar(champion), _bar(first)
     judged = [e for e in past.judged if e.number]
@@ -187,7 +187,7 @@ def _found(briefing: Briefing) -> Iterator[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Past:
+class AttemptHistory:
     """What was tried, with each experiment's gain over its parent; None where there is no such number."""
 
     metric: Metric
@@ -196,7 +196,7 @@ class Past:
     gains: dict[int, float | None]
 
     @classmethod
-    def of(cls, briefing: Briefing) -> Past:
+    def of(cls, briefing: Briefing) -> AttemptHistory:
         judged = [e for e in briefing.history if e.verdict]
         gains = {e.number: None if e.gap is None else briefing.metric.gain(0.0, e.gap) for e in judged}
         return cls(briefing.metric, briefing.champion, judged, gains)

@@ -24,12 +24,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nightlab.core.config import Agent, Lab, Program, megabytes
+from nightlab.core.config import AgentConfig, Lab, ProgramConfig, megabytes
 from nightlab.core.text import one_line, plain
-from nightlab.proposers.briefing import brief
+from nightlab.proposers.briefing import render_briefing
 from nightlab.proposers.proposer import Briefing, NoProposal, Proposal
-from nightlab.sandbox.bubblewrap import DOOR, Place, Sandbox, search_path
-from nightlab.sandbox.process_guard import Kept, Spec, heard, start
+from nightlab.sandbox.bubblewrap import DOOR, Sandbox, SandboxSpec, search_path
+from nightlab.sandbox.process_guard import ProcessResult, ProcessSpec, heard, start
 from nightlab.storage.git import Repo, checkouts, frozen_entries, in_genome
 from nightlab.storage.git.repo import MAX_GENOME_BYTES
 
@@ -53,7 +53,7 @@ budget, keeps it or not, and tells you in your next turn. Nobody is there to ans
 
 
 @dataclass(frozen=True, slots=True)
-class Workplace:
+class ProposerWorkspace:
     """Where proposers that are programs work: the lab's repository, a sandbox, a folder for their copies and logs."""
 
     repo: Repo
@@ -65,7 +65,7 @@ class Workplace:
 class AnyCommand:
     """Runs the command of a contract once each turn."""
 
-    def __init__(self, part: Program, place: Workplace) -> None:
+    def __init__(self, part: ProgramConfig, place: ProposerWorkspace) -> None:
         self.name, self.part, self.place = part.called, part, place
         self._keeper: subprocess.Popen[bytes] | None = None
         self._stopped = False
@@ -78,7 +78,7 @@ class AnyCommand:
         work = self.place.repo.export(commit, folder / "work")
         ids = self.place.repo.ids(commit, work)
         try:
-            kept = self._run(folder, work, brief(briefing, TASK, self.part.briefing))
+            kept = self._run(folder, work, render_briefing(briefing, TASK, self.part.briefing))
             usage = {**_told(work / USAGE), "seconds": kept.seconds}
             said = _tail(folder / "output.log")
             try:
@@ -101,7 +101,7 @@ class AnyCommand:
         if self._keeper and self._keeper.stdin:
             self._keeper.stdin.close()
 
-    def _run(self, folder: Path, work: Path, page: str) -> Kept:
+    def _run(self, folder: Path, work: Path, page: str) -> ProcessResult:
         """One run of the command, from its start until its whole tree is gone."""
         for name in ("home", "tmp"):
             (folder / name).mkdir()
@@ -111,7 +111,7 @@ class AnyCommand:
             page_at.write_text(page)
         files = (*self.part.files, str(TURN), str(INNER_DOOR))
         door = folder / "door" if self._held() else None
-        place = Place(
+        place = SandboxSpec(
             work, True, frozen, folder / "home", folder / "tmp", files, disk, "cpu", network=door is None, door=door
         )
         env = self._environment()
@@ -119,7 +119,7 @@ class AnyCommand:
         if door:
             argv = [sys.executable, "-P", str(INNER_DOOR), DOOR, ",".join(self.part.endpoints), *argv]
         begin = self.place.sandbox.start(place)
-        spec = Spec(
+        spec = ProcessSpec(
             argv=[*begin.prefix, *argv],
             cwd=begin.cwd,
             env={**env, **begin.env},
@@ -152,7 +152,7 @@ class AnyCommand:
         argv = shlex.split(self.part.command)
         if os.sep not in argv[0] and shutil.which(argv[0], path=search) is None:
             raise NoProposal(f"{argv[0]} is not installed, or not on the PATH")
-        if not isinstance(self.part, Agent):
+        if not isinstance(self.part, AgentConfig):
             return argv
         if importlib.util.find_spec("acp") is None:
             raise NoProposal("its library is not installed: pip install 'nightlab[agents]'")
@@ -167,7 +167,7 @@ class AnyCommand:
         path = search_path(env.get("PATH", os.defpath))
         return {"LANG": "C.UTF-8", "TERM": "dumb", **env, "PATH": path, "NIGHTLAB_BRIEFING": BRIEFING}
 
-    def _fault(self, kept: Kept, said: str) -> str:
+    def _fault(self, kept: ProcessResult, said: str) -> str:
         """Why a turn failed, in a sentence; empty where it may count."""
         faults = {
             "wall": f"it took longer than {self.part.wall:g} s",

@@ -11,14 +11,14 @@ from itertools import combinations
 
 from nightlab.core.text import one_line
 from nightlab.core.types import Experiment
-from nightlab.proposers.briefing import Past
+from nightlab.proposers.briefing import AttemptHistory
 from nightlab.proposers.proposer import Briefing, Proposal, Used
 from nightlab.storage.git import PatchConflict, Repo
 
 MOST = 20  # near misses that are paired, the best
 
 
-class Recombination:
+class Crossover:
     """Pairs near misses of others: discarded, with a gain over their parent above minus one sigma.
 
     The champion may be one of a pair: then a miss of an earlier champion is made on it. ``used`` are the pairs that the
@@ -61,7 +61,7 @@ class Recombination:
 
 def _pairs(briefing: Briefing) -> Iterator[tuple[Experiment, Experiment]]:
     """The pairs, those that gained most together first; the champion's own gain counts for nothing."""
-    past, champion = Past.of(briefing), briefing.champion
+    past, champion = AttemptHistory.of(briefing), briefing.champion
     misses = [e for e in past.near(briefing.sigma) if e.number and _sound(e)][:MOST]
     gains = {e.number: past.gains[e.number] or 0.0 for e in misses} | {champion.number: 0.0}
     late = [(e, champion) for e in misses if e.candidate.parent != champion.candidate.commit]
@@ -71,7 +71,7 @@ def _pairs(briefing: Briefing) -> Iterator[tuple[Experiment, Experiment]]:
 
 def _sound(e: Experiment) -> bool:
     reason = e.verdict.reason if e.verdict else ""
-    return e.candidate.proposer != Recombination.name and reason in ("regressed", "inconclusive")
+    return e.candidate.proposer != Crossover.name and reason in ("regressed", "inconclusive")
 
 
 def _said(e: Experiment) -> str:

@@ -40,14 +40,14 @@ class Edit:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ModelAnswer:
     """What a model proposes."""
 
     hypothesis: str
     edits: tuple[Edit, ...]
 
 
-def parse(text: str, genome: Mapping[str, str]) -> Answer:
+def parse(text: str, genome: Mapping[str, str]) -> ModelAnswer:
     """The hypothesis and the edits in an answer. Raises BadEdit where there is none, or one that is not whole."""
     lines = text.replace("\r\n", "\n").split("\n")
     said = [found[1].strip() for line in lines if (found := HYPOTHESIS.match(line))]
@@ -56,7 +56,7 @@ def parse(text: str, genome: Mapping[str, str]) -> Answer:
         raise BadEdit(f"there is no edit in the answer: give at least one block from {SEARCH} to {REPLACE}")
     if len(edits) > MOST:
         raise BadEdit(f"there are {len(edits)} edits, at most {MOST} are allowed: propose one change")
-    return Answer(said[0] if said else "", edits)
+    return ModelAnswer(said[0] if said else "", edits)
 
 
 def apply(genome: Mapping[str, str], edits: tuple[Edit, ...]) -> dict[str, str]:

@@ -7,14 +7,14 @@ import threading
 from collections.abc import Mapping
 from pathlib import Path
 
-from nightlab.core.config import Lab, Model, Patches, Program, Recombine
-from nightlab.proposers.backoff import Resting
-from nightlab.proposers.command import AnyCommand, Workplace
-from nightlab.proposers.crossover import Recombination
+from nightlab.core.config import CrossoverConfig, Lab, ModelConfig, PatchesConfig, ProgramConfig
+from nightlab.proposers.backoff import Backoff
+from nightlab.proposers.command import AnyCommand, ProposerWorkspace
+from nightlab.proposers.crossover import Crossover
 from nightlab.proposers.model import LanguageModel
 from nightlab.proposers.patches import PatchQueue
-from nightlab.proposers.proposer import Briefing, Proposal, Proposer, Refused, Used
-from nightlab.proposers.shares import Earnings
+from nightlab.proposers.proposer import Briefing, Proposal, Proposer, RejectedProposal, Used
+from nightlab.proposers.shares import ProposerCredit
 from nightlab.proposers.tuner import Tuner
 
 
@@ -31,7 +31,7 @@ class Mixture:
         self,
         proposers: Mapping[str, tuple[Proposer, float]],
         had: Mapping[str, int],
-        earnings: Earnings | None = None,
+        earnings: ProposerCredit | None = None,
         failed: Mapping[str, int] | None = None,
     ) -> None:
         self.proposers, self.earnings = proposers, earnings
@@ -47,12 +47,12 @@ class Mixture:
         try:
             for name in self._order():
                 one = self.proposers[name][0]
-                if isinstance(one, Resting) and not one.awake:
+                if isinstance(one, Backoff) and not one.awake:
                     continue
                 with self._lock:
                     if self.overtaken:  # a slow one failed, and the others had its turn
                         return None
-                    self._slow = isinstance(one, Resting)
+                    self._slow = isinstance(one, Backoff)
                 if self._slow:
                     self._had_turn(name)
                 if proposal := one.propose(briefing):
@@ -68,7 +68,7 @@ class Mixture:
             if not self._slow:
                 return None
             self.overtaken = True
-        quick = (one for name in self._order() if not isinstance(one := self.proposers[name][0], Resting))
+        quick = (one for name in self._order() if not isinstance(one := self.proposers[name][0], Backoff))
         return next((proposal for one in quick if (proposal := one.propose(briefing))), None)
 
     @property
@@ -83,7 +83,7 @@ class Mixture:
 
     def tell(self, proposal: Proposal, refusal: str | None) -> None:
         one = self.proposers[proposal.proposer][0]
-        if refusal is None and not isinstance(one, Resting):
+        if refusal is None and not isinstance(one, Backoff):
             self._had_turn(proposal.proposer)
         one.tell(proposal, refusal)
 
@@ -98,7 +98,7 @@ class Mixture:
         """When the next proposer that rests may be asked again, on the monotonic clock; infinity if none rests."""
         return min((one.wakes for one in self._resting() if one.rests), default=math.inf)
 
-    def failed(self) -> list[Refused]:
+    def failed(self) -> list[RejectedProposal]:
         """Turns that brought no proposal since this was last asked."""
         return [refused for one in self._resting() for refused in one.take_failed()]
 
@@ -111,8 +111,8 @@ class Mixture:
     def thinkers(self) -> int:
         return len(self._resting())
 
-    def _resting(self) -> list[Resting]:
-        return [one for one, _ in self.proposers.values() if isinstance(one, Resting)]
+    def _resting(self) -> list[Backoff]:
+        return [one for one, _ in self.proposers.values() if isinstance(one, Backoff)]
 
 
 def make_proposers(
@@ -121,7 +121,7 @@ def make_proposers(
     had: Mapping[str, int],
     used: Used,
     seed: int,
-    place: Workplace | None = None,
+    place: ProposerWorkspace | None = None,
     more: Mapping[str, tuple[Proposer, float]] | None = None,
     failed: Mapping[str, int] | None = None,
 ) -> Mixture:
@@ -133,18 +133,18 @@ def make_proposers(
     made: dict[str, tuple[Proposer, float]] = dict(more or {})
     for part in lab.proposers:
         one: Proposer
-        if isinstance(part, Patches):
+        if isinstance(part, PatchesConfig):
             one = PatchQueue(folder / part.folder, used)
-        elif isinstance(part, Recombine):
+        elif isinstance(part, CrossoverConfig):
             assert place is not None
-            one = Recombination(place.repo, used)
-        elif isinstance(part, Program):
+            one = Crossover(place.repo, used)
+        elif isinstance(part, ProgramConfig):
             assert place is not None
-            one = Resting(AnyCommand(part, place))
-        elif isinstance(part, Model):
-            one = Resting(LanguageModel(part))
+            one = Backoff(AnyCommand(part, place))
+        elif isinstance(part, ModelConfig):
+            one = Backoff(LanguageModel(part))
         else:
             one = Tuner(seed)
         made[one.name] = (one, part.share)
-    earned = Earnings(made, f"{seed}/{sum(had.values())}") if lab.search.shares == "earned" else None
+    earned = ProposerCredit(made, f"{seed}/{sum(had.values())}") if lab.search.shares == "earned" else None
     return Mixture(made, had, earned, failed)

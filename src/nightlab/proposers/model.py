@@ -14,9 +14,9 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from nightlab.core.config import Model
+from nightlab.core.config import ModelConfig
 from nightlab.core.text import one_line
-from nightlab.proposers.briefing import brief
+from nightlab.proposers.briefing import render_briefing
 from nightlab.proposers.edits import FORMAT, BadEdit, apply, parse
 from nightlab.proposers.proposer import Briefing, NoProposal, Proposal
 
@@ -36,7 +36,7 @@ there to answer questions, so ask none.
 class LanguageModel:
     """Asks the model of a contract once each turn."""
 
-    def __init__(self, part: Model) -> None:
+    def __init__(self, part: ModelConfig) -> None:
         self.name, self.part = part.called, part
         self._turn: tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]] | None = None
         self._stopped = False
@@ -84,7 +84,7 @@ class LanguageModel:
         try:
             if self._stopped:
                 raise asyncio.CancelledError
-            page = brief(briefing, TASK, self.part.briefing)
+            page = render_briefing(briefing, TASK, self.part.briefing)
             async with self._client() as client:
                 settings = ModelSettings(max_tokens=self.part.answer, timeout=self.part.wall)
                 agent = Agent(client, output_type=TextOutput(read), retries=1, model_settings=settings)

@@ -8,9 +8,9 @@ from typing import Any, Protocol
 
 from nightlab.core.config import Lab
 from nightlab.core.types import Budget, Experiment, Metric
-from nightlab.storage.ledger import Sources
+from nightlab.storage.ledger import UsedSources
 
-Used = set[str] | Sources
+Used = set[str] | UsedSources
 """Entries of a queue that had their turn."""
 
 
@@ -26,7 +26,7 @@ class NoProposal(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class RejectedProposal:
     """A proposal that became no experiment, or a turn without one, and why."""
 
     proposer: str
@@ -54,7 +54,7 @@ class Proposal:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class UnverifiedFinding:
     """What another lab says it found, which nobody has measured here: ``why`` not, in a few words."""
 
     status: str
@@ -89,9 +89,9 @@ class Briefing:
     """What the human said since, oldest first."""
     remarks: Sequence[tuple[int, str]] = ()
     """What the human's own command said after an experiment, by its number, oldest first."""
-    refused: Sequence[Refused] = ()
+    refused: Sequence[RejectedProposal] = ()
     """Proposals that became no experiment, oldest first."""
-    found: Sequence[Found] = ()
+    found: Sequence[UnverifiedFinding] = ()
     """What other labs say they found, the most promising first."""
     sigma: float = 0.0
     """How far luck alone moves one trial's metric."""

@@ -8,7 +8,7 @@ import shlex
 import shutil
 from collections.abc import Iterator
 
-from nightlab.core.config import Agent, Lab, Model, Program
+from nightlab.core.config import AgentConfig, Lab, ModelConfig, ProgramConfig
 
 Need = tuple[str, bool, str]  # what, whether it is there, and the mend
 
@@ -16,9 +16,9 @@ Need = tuple[str, bool, str]  # what, whether it is there, and the mend
 def needs(lab: Lab) -> Iterator[Need]:
     """Each thing that a proposer needs. None of them stops a session: it goes on with the proposers that work."""
     for part in lab.proposers:
-        if isinstance(part, Program):
+        if isinstance(part, ProgramConfig):
             yield from _of_program(part)
-        elif isinstance(part, Model):
+        elif isinstance(part, ModelConfig):
             yield from _of_model(part)
     if lab.commons:
         if not all(map(importlib.util.find_spec, ("cryptography", "rfc8785"))):
@@ -26,11 +26,11 @@ def needs(lab: Lab) -> Iterator[Need]:
         yield f"at most {lab.commons.share:.0%} of the experiments measure what other labs found", True, ""
 
 
-def _of_program(part: Program) -> Iterator[Need]:
+def _of_program(part: ProgramConfig) -> Iterator[Need]:
     program = shlex.split(part.command)[0]
     if os.sep not in program and shutil.which(program) is None:
         yield f"proposer {part.called}: {program} is not on the PATH", False, "install it, or mend its command"
-    if isinstance(part, Agent) and importlib.util.find_spec("acp") is None:
+    if isinstance(part, AgentConfig) and importlib.util.find_spec("acp") is None:
         yield f"proposer {part.called}: agent-client-protocol is not installed", False, "pip install 'nightlab[agents]'"
     yield from _variables(part.called, part.environment)
     given = f", and is given {', '.join(part.environment)}" if part.environment else ""
@@ -42,7 +42,7 @@ def _of_program(part: Program) -> Iterator[Need]:
     yield f"proposer {part.called} runs in the sandbox of a trial, but {reach}{given}", True, ""
 
 
-def _of_model(part: Model) -> Iterator[Need]:
+def _of_model(part: ModelConfig) -> Iterator[Need]:
     if importlib.util.find_spec("pydantic_ai") is None:
         yield f"proposer {part.called}: pydantic-ai is not installed", False, "pip install 'nightlab[models]'"
     yield from _variables(part.called, (part.key,) if part.key else ())

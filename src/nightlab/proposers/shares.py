@@ -21,7 +21,7 @@ PRIOR = 1.0  # keeps, at the rate of all together, that everybody is believed to
 
 
 @dataclass(slots=True)
-class Account:
+class CreditAccount:
     """Of one proposer: turns, keeps, what these gained without their luck, and the cost of all in seconds of a slot."""
 
     turns: float = 0.0
@@ -35,11 +35,11 @@ class Account:
         )
 
 
-class Earnings:
+class ProposerCredit:
     """The accounts of the proposers ``names``. ``seed``: the randomness of who is next."""
 
     def __init__(self, names: Collection[str], seed: int | str = 0) -> None:
-        self.accounts = {name: Account() for name in names}
+        self.accounts = {name: CreditAccount() for name in names}
         self.random = random.Random(f"{seed}/shares")
         self._lock = threading.Lock()  # one's turn may begin while another's experiment is judged
 

@@ -34,7 +34,7 @@ PROTECTIONS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class SandboxSpec:
     """What one process of a trial is given, in paths of this machine."""
 
     folder: Path
@@ -64,7 +64,7 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Start:
+class SandboxedStart:
     """How to start a process in its place: what goes before its command, in which folder, with what added."""
 
     prefix: list[str]
@@ -72,7 +72,7 @@ class Start:
     env: dict[str, str]
 
 
-class Sealing(Protocol):
+class Isolation(Protocol):
     """What a sandbox gives."""
 
     name: str
@@ -82,18 +82,18 @@ class Sealing(Protocol):
     """Why they are missing, and the mend."""
 
 
-class Sandbox(Sealing, Protocol):
+class Sandbox(Isolation, Protocol):
     movable: bool
     """Whether a place may be renamed while a process is in it."""
     doors: bool
     """Whether a place may have a door."""
 
-    def start(self, place: Place) -> Start:
+    def start(self, place: SandboxSpec) -> SandboxedStart:
         """Prepare the place and say how a process is started in it."""
         ...
 
 
-class Bare:
+class NoSandbox:
     """No sandbox: a private home and folder, and nothing that keeps a process inside them."""
 
     name = "none"
@@ -104,10 +104,10 @@ class Bare:
     def __init__(self, why: str = "") -> None:
         self.why = why
 
-    def start(self, place: Place) -> Start:
+    def start(self, place: SandboxSpec) -> SandboxedStart:
         link_data(place)
         env = {"HOME": str(place.home), "TMPDIR": str(place.tmp)}
-        return Start([], str(place.folder), env | told(place.artefacts) | compiling(place.cache))
+        return SandboxedStart([], str(place.folder), env | told(place.artefacts) | compiling(place.cache))
 
 
 class Bubblewrap:
@@ -127,7 +127,7 @@ class Bubblewrap:
         self.own_users = own_users
         self.readable = [path for path in readable if not _within(path, SYSTEM)]
 
-    def start(self, place: Place) -> Start:
+    def start(self, place: SandboxSpec) -> SandboxedStart:
         if os.geteuid() == 0:
             for folder in (place.folder if place.writable else None, place.cache):
                 if folder:
@@ -170,10 +170,10 @@ class Bubblewrap:
                 argv += ["bwrap", *NO_USERS, "--dev-bind", "/", "/", "--"]
         env = {"HOME": HOME, "TMPDIR": "/tmp", "USER": "lab"}
         more = told(place.artefacts and Path(ARTEFACTS)) | compiling(place.cache and Path(CACHE))
-        return Start(argv, str(place.folder), env | more)
+        return SandboxedStart(argv, str(place.folder), env | more)
 
 
-def link_data(place: Place) -> None:
+def link_data(place: SandboxSpec) -> None:
     """Let the data be found in the private home, where nothing can be mounted there."""
     for source, target in place.links():
         link = place.home / target

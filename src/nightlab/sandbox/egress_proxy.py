@@ -25,7 +25,7 @@ PATIENCE = 30.0  # seconds for a request's head, and for connecting
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
-class Refused(Exception):
+class ProxyRefused(Exception):
     """A request that is not let through."""
 
 
@@ -38,7 +38,7 @@ def address(endpoint: str, port: int | None = None) -> tuple[str, int]:
     return parts.hostname.rstrip("."), number
 
 
-class Door:
+class EgressProxy:
     """The outer half: a proxy on a Unix socket, in a thread of its own, that lives no longer than its process."""
 
     def __init__(self, path: Path, endpoints: Iterable[str]) -> None:
@@ -76,7 +76,7 @@ class Door:
             head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE)
             to, forward = self._wanted(head.decode("latin-1"))
             outside = await asyncio.wait_for(asyncio.open_connection(*to), PATIENCE)
-        except Refused as refusal:
+        except ProxyRefused as refusal:
             await _farewell(writer, "403 Forbidden", str(refusal))
         except ValueError:
             await _farewell(writer, "400 Bad Request", "nightlab: this is no request to a proxy")
@@ -111,7 +111,7 @@ class Door:
             name = f"{to[0][:100]}:{to[1]}"
             if name not in self.refused and len(self.refused) < MOST_REFUSED:
                 self.refused.append(name)
-            raise Refused(f"nightlab: {name} is not among this proposer's endpoints in lab.toml")
+            raise ProxyRefused(f"nightlab: {name} is not among this proposer's endpoints in lab.toml")
 
 
 async def _farewell(writer: asyncio.StreamWriter, status: str, why: str) -> None:

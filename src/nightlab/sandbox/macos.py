@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from nightlab.sandbox.bubblewrap import Place, Start, compiling, link_data, told
+from nightlab.sandbox.bubblewrap import SandboxedStart, SandboxSpec, compiling, link_data, told
 
 SANDBOX_EXEC = Path("/usr/bin/sandbox-exec")
 SYSTEM = (
@@ -54,15 +54,15 @@ class SandboxExec:
     def __init__(self, readable: Iterable[Path]) -> None:
         self.readable = [_real(path) for path in readable]
 
-    def start(self, place: Place) -> Start:
+    def start(self, place: SandboxSpec) -> SandboxedStart:
         link_data(place)
         home = _real(place.home)
         (home / "tmp").mkdir(exist_ok=True)
         env = {"HOME": str(home), "TMPDIR": str(home / "tmp")} | told(place.artefacts and _real(place.artefacts))
         env |= compiling(place.cache and _real(place.cache))
-        return Start([str(SANDBOX_EXEC), "-p", self.profile(place)], str(_real(place.folder)), env)
+        return SandboxedStart([str(SANDBOX_EXEC), "-p", self.profile(place)], str(_real(place.folder)), env)
 
-    def profile(self, place: Place) -> str:
+    def profile(self, place: SandboxSpec) -> str:
         """The rules for one process, in SBPL."""
         folder, home = _real(place.folder), _real(place.home)
         data = [_real(source) for source, _ in place.links()]

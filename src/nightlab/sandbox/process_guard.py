@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from nightlab.sandbox.egress_proxy import Door
+from nightlab.sandbox.egress_proxy import EgressProxy
 from nightlab.sandbox.process_tree import adopt_orphans, bound_files, die_with_parent, end_tree
 
 TICK, LOOK = 0.05, 1.0  # seconds between looks at the program, at its files
@@ -26,7 +26,7 @@ End = Literal["exited", "wall", "idle", "output", "disk", "stopped", "unstartabl
 
 
 @dataclass(frozen=True, slots=True)
-class Spec:
+class ProcessSpec:
     """What to run. Times in seconds, sizes in bytes, paths of this machine."""
 
     argv: list[str]
@@ -46,7 +46,7 @@ class Spec:
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class ProcessResult:
     """What became of a program: how it ended, its exit status, its seconds, and whether its whole tree is gone.
 
     ``refused``: what it asked its door for that is not among its endpoints.
@@ -60,7 +60,7 @@ class Kept:
     refused: list[str] = field(default_factory=list)
 
 
-def start(spec: Spec) -> subprocess.Popen[bytes]:
+def start(spec: ProcessSpec) -> subprocess.Popen[bytes]:
     """Start a keeper. To stop it close its ``stdin``; ``heard`` reads its answer."""
     keeper = subprocess.Popen(
         [sys.executable, "-m", "nightlab.sandbox.process_guard"],
@@ -75,26 +75,26 @@ def start(spec: Spec) -> subprocess.Popen[bytes]:
     return keeper
 
 
-def heard(keeper: subprocess.Popen[bytes]) -> Kept:
+def heard(keeper: subprocess.Popen[bytes]) -> ProcessResult:
     """Wait for a keeper's answer; one that was killed said nothing."""
     assert keeper.stdout is not None
     said = keeper.stdout.read()
     keeper.wait()
-    return Kept(**json.loads(said)) if said else Kept("stopped", 0, 0.0, gone=False)
+    return ProcessResult(**json.loads(said)) if said else ProcessResult("stopped", 0, 0.0, gone=False)
 
 
-class Keeper:
-    def __init__(self, spec: Spec, lifeline: IO[bytes]) -> None:
+class ProcessGuard:
+    def __init__(self, spec: ProcessSpec, lifeline: IO[bytes]) -> None:
         self.spec, self.lifeline = spec, lifeline
         self.begun = time.monotonic()
         self.statuses: dict[int, int] = {}
         self.stopped = False
 
-    def run(self) -> Kept:
+    def run(self) -> ProcessResult:
         door = None
         try:
             if self.spec.door:
-                door = Door(Path(self.spec.door), self.spec.endpoints)
+                door = EgressProxy(Path(self.spec.door), self.spec.endpoints)
             with Path(self.spec.stdin).open("rb") as given, Path(self.spec.output).open("wb") as output:
                 program = subprocess.Popen(
                     self.spec.argv,
@@ -107,14 +107,14 @@ class Keeper:
                     preexec_fn=self._before,
                 )
         except OSError as error:
-            return Kept("unstartable", 0, 0.0, gone=True, detail=str(error))
+            return ProcessResult("unstartable", 0, 0.0, gone=True, detail=str(error))
         if door:
             door.open()  # no thread before a fork
         end = self._watch(program.pid)
         seconds = time.monotonic() - self.begun
         gone = end_tree(self._reap)
         program.returncode = self.statuses.get(program.pid, 0)
-        return Kept(end, program.returncode, round(seconds, 3), gone, refused=door.refused if door else [])
+        return ProcessResult(end, program.returncode, round(seconds, 3), gone, refused=door.refused if door else [])
 
     def _watch(self, pid: int) -> End:
         """Wait for the program's end, or a reason to end it."""
@@ -176,7 +176,7 @@ def _written(folder: str) -> tuple[int, float]:
 
 
 def main() -> None:
-    keeper = Keeper(Spec(**json.loads(sys.stdin.buffer.readline())), sys.stdin.buffer)
+    keeper = ProcessGuard(ProcessSpec(**json.loads(sys.stdin.buffer.readline())), sys.stdin.buffer)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, keeper.stop)
     adopt_orphans()

@@ -9,15 +9,15 @@ from pathlib import Path
 
 from nightlab.core.config import load, to_toml
 from nightlab.core.types import NightlabError, Platform
-from nightlab.engines.local.layout import this_sandbox
+from nightlab.engines.local.layout import detect_sandbox
 from nightlab.engines.local.prepare import run_prepare
 from nightlab.engines.platform import this_platform
-from nightlab.engines.remote import Cluster, Far, cluster, common
-from nightlab.engines.remote.node import Facts
+from nightlab.engines.remote import Cluster, ClusterEngine, cluster, common
+from nightlab.engines.remote.node import NodeFacts
 from nightlab.session.preflight import inspect, require, sealed
 from nightlab.session.session import Session, fresh_tag, open_session
 from nightlab.storage.git import Repo, make_repo
-from nightlab.storage.ledger import alone, find_ledger, tags
+from nightlab.storage.ledger import find_ledger, session_lock, tags
 
 SHIPPED = Path(__file__).parents[1] / "labs"
 
@@ -76,7 +76,7 @@ command = "python -m unittest -q"
 """
 
 
-def begin(
+def start_session(
     lab: Path,
     tag: str | None,
     device: str | None,
@@ -97,9 +97,9 @@ def begin(
         raise NightlabError(f"{lab} is not a folder", "give the lab's folder: -C FOLDER")
     repo = Repo(lab)
     contract, _, checks = inspect(repo, dirty_genome=dirty_genome)
-    here = sealed(this_sandbox(), {*contract.sandbox.allow_missing, *allow}) if elsewhere is None else []
+    here = sealed(detect_sandbox(), {*contract.sandbox.allow_missing, *allow}) if elsewhere is None else []
     require([*checks, *here])
-    with alone(repo.lab):  # several that come at once would all make the first session
+    with session_lock(repo.lab):  # several that come at once would all make the first session
         session, said = _open(repo, tag, device, allow, elsewhere)
     try:
         if elsewhere is None and prepare:
@@ -110,7 +110,7 @@ def begin(
     return session, said
 
 
-def begin_far(
+def start_remote_session(
     on: str,
     slots: int | None,
     lab: Path,
@@ -118,15 +118,15 @@ def begin_far(
     device: str | None,
     allow: Iterable[str],
     say: Callable[[str], None],
-) -> tuple[Session, str, Far]:
-    """As ``begin``, with the engine that runs the session's trials on a cluster, on whose nodes numbers compare.
+) -> tuple[Session, str, ClusterEngine]:
+    """As ``start_session``, with an engine that runs trials on the nodes of a cluster.
 
     Raises NightlabError when there is no such cluster, or none of its nodes can run this lab.
     """
     allow = set(allow)
     there = cluster(on, slots, Repo(lab).lab)
     nodes = there.look(device)
-    session, said = begin(lab, tag, device, allow, elsewhere=common(nodes))
+    session, said = start_session(lab, tag, device, allow, elsewhere=common(nodes))
     try:
         return session, said, on_cluster(session, there, nodes, allow, say)
     except BaseException:
@@ -137,13 +137,13 @@ def begin_far(
 def on_cluster(
     session: Session,
     cluster: Cluster,
-    nodes: Mapping[str, Facts],
+    nodes: Mapping[str, NodeFacts],
     allow: Iterable[str],
     say: Callable[[str], None],
-) -> Far:
+) -> ClusterEngine:
     """The engine that runs a session's trials on a cluster. Raises NightlabError when none of its nodes is fit."""
     allowed = {*session.facts["allowed"], *allow}
-    return Far(session.box, session.base, cluster, nodes, allowed, say, session.ledger.note)
+    return ClusterEngine(session.box, session.base, cluster, nodes, allowed, say, session.ledger.note)
 
 
 def _open(

@@ -30,7 +30,7 @@ class ProposerStats:
 
 
 @dataclass(frozen=True, slots=True)
-class Earned:
+class Credit:
     """One experiment. ``gain``: of its bar over that of the champion before it, so without their luck; 0 if not kept.
 
     ``trials``: seconds of a slot. ``cost`` has the proposer's turn in it.
@@ -45,29 +45,29 @@ class Earned:
         return cost_of(self.experiment.candidate.usage, self.trials)
 
 
-def earned_by(ledger: Ledger, metric: Metric, experiment: Experiment, before: Experiment | None) -> Earned:
+def credit_of(ledger: Ledger, metric: Metric, experiment: Experiment, before: Experiment | None) -> Credit:
     """What one experiment earned, when ``before`` was champion."""
     gain = 0.0
     if experiment.kept and before and before.bar is not None and experiment.bar is not None:
         gain = metric.gain(before.bar, experiment.bar)
     trials = (m for t, m in ledger.trials(experiment.number) if m and t.purpose in ("search", "pilot"))
-    return Earned(experiment, gain, sum(measured.wall_seconds for measured in trials))
+    return Credit(experiment, gain, sum(measured.wall_seconds for measured in trials))
 
 
-def earned(ledger: Ledger, metric: Metric, last: int = -1) -> Iterator[Earned]:
+def credits(ledger: Ledger, metric: Metric, last: int = -1) -> Iterator[Credit]:
     """What the judged experiments earned, or the ``last`` ones, in the order of their verdicts; not the baseline."""
     before: Experiment | None = None
     for n, experiment in enumerate(ledger.judged(last)):
         before = before if n else ledger.champion(before=experiment.judged_at)
         if experiment.number:
-            yield earned_by(ledger, metric, experiment, before)
+            yield credit_of(ledger, metric, experiment, before)
         before = experiment if experiment.kept else before
 
 
 def by_proposer(ledger: Ledger, metric: Metric) -> list[ProposerStats]:
     """What each proposer had, gained and cost, failed turns included; who had most experiments comes first."""
     gained, trials = defaultdict[str, float](float), defaultdict[str, float](float)
-    for one in earned(ledger, metric):
+    for one in credits(ledger, metric):
         name = one.experiment.candidate.proposer
         gained[name] += one.gain
         trials[name] += one.trials

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from nightlab.core.config import STRATEGY, Lab, Patches, Program, from_files
+from nightlab.core.config import STRATEGY, Lab, PatchesConfig, ProgramConfig, from_files
 from nightlab.core.source import syntax_fault
 from nightlab.core.types import NightlabError
 from nightlab.engines.local.cgroup import delegated
@@ -26,7 +26,7 @@ class Check:
 
     what: str
     ok: bool
-    mend: str = ""
+    hint: str = ""
     fatal: bool = True
 
 
@@ -55,9 +55,9 @@ def inspect(repo: Repo, *, dirty_genome: bool = False) -> tuple[Lab, str, list[C
     if lab.evaluator:
         checks.append(Check("the metric is computed by an evaluator of its own process", True))
     else:
-        mend = "give lab.toml an [evaluator]; until then a candidate that lies about its metric is believed"
-        checks.append(Check("the metric is printed by the candidate's own command", False, mend, fatal=False))
-    checks += [Check(what, there, mend, fatal=False) for what, there, mend in needs(lab)]
+        hint = "give lab.toml an [evaluator]; until then a candidate that lies about its metric is believed"
+        checks.append(Check("the metric is printed by the candidate's own command", False, hint, fatal=False))
+    checks += [Check(what, there, hint, fatal=False) for what, there, hint in needs(lab)]
     return lab, source, checks
 
 
@@ -68,7 +68,7 @@ def contract_at(repo: Repo, commit: str) -> tuple[Lab, str]:
 
 def free_to_change(lab: Lab, path: str) -> bool:
     """Files outside the genome that a human may edit while a session runs: the strategy and the ideas."""
-    folders = [part.folder for part in lab.proposers if isinstance(part, Patches)]
+    folders = [part.folder for part in lab.proposers if isinstance(part, PatchesConfig)]
     return path in (STRATEGY, "README.md") or any(path.startswith(f"{folder}/") for folder in folders)
 
 
@@ -88,19 +88,19 @@ def sealed(sandbox: Sandbox, allowed: Iterable[str]) -> list[Check]:
 
 def held(sandbox: Sandbox, lab: Lab) -> list[Check]:
     """The proposers that can't be held to their endpoints here, whatever their contract says."""
-    parts = [part for part in lab.proposers if isinstance(part, Program) and part.endpoints and not sandbox.doors]
+    parts = [part for part in lab.proposers if isinstance(part, ProgramConfig) and part.endpoints and not sandbox.doors]
     why = "reaches the whole network here" if "network" in sandbox.missing else "can't run here"
-    mend = "run where bubblewrap works, or remove its endpoints"
+    hint = "run where bubblewrap works, or remove its endpoints"
     words = f"{{}} {why}: the sandbox ({sandbox.name}) can't hold it to its endpoints"
-    return [Check(words.format(f"proposer {part.called}"), False, mend, fatal=False) for part in parts]
+    return [Check(words.format(f"proposer {part.called}"), False, hint, fatal=False) for part in parts]
 
 
 def memory_limit() -> Check:
     """Whether the kernel limits a candidate's memory, or we look how much it uses."""
     if delegated():
         return Check("memory is limited by a cgroup", True)
-    mend = "systemd-run --user --scope -p Delegate=yes nightlab run"
-    return Check("memory is sampled twice a second, not limited by a cgroup", False, mend, fatal=False)
+    hint = "systemd-run --user --scope -p Delegate=yes nightlab run"
+    return Check("memory is sampled twice a second, not limited by a cgroup", False, hint, fatal=False)
 
 
 def require_disk(folder: Path) -> None:
@@ -117,7 +117,7 @@ def require(checks: list[Check]) -> None:
     """Raise NightlabError for the first check that fails and must not."""
     for check in checks:
         if not check.ok and check.fatal:
-            raise NightlabError(check.what, check.mend)
+            raise NightlabError(check.what, check.hint)
 
 
 def _genome_exists(lab: Lab, files: list[str]) -> Check:
@@ -142,12 +142,12 @@ def _unchanged(repo: Repo, lab: Lab, dirty_genome: bool) -> Check:
     dirty = [path for path in repo.dirty() if not free_to_change(lab, path)]
     mine = [path for path in dirty if in_genome(path, lab.genome)]
     if mine and not dirty_genome:
-        mend = "git commit them, git stash them, or measure them as a candidate: nightlab try"
-        return Check(f"the genome has uncommitted changes: {', '.join(mine)}", False, mend)
+        hint = "git commit them, git stash them, or measure them as a candidate: nightlab try"
+        return Check(f"the genome has uncommitted changes: {', '.join(mine)}", False, hint)
     frozen = [path for path in dirty if path not in mine]
     if frozen:
-        mend = "git commit or git stash them"
-        return Check(f"frozen files have uncommitted changes: {', '.join(frozen)}", False, mend)
+        hint = "git commit or git stash them"
+        return Check(f"frozen files have uncommitted changes: {', '.join(frozen)}", False, hint)
     return Check("genome and frozen files are committed", True)
 
 

@@ -15,15 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from nightlab import __version__
-from nightlab.core.config import BudgetPart, Lab
+from nightlab.core.config import BudgetConfig, Lab
 from nightlab.core.source import code_lines
 from nightlab.core.types import BASELINE, Candidate, Experiment, Metric, NightlabError, Platform
 from nightlab.engines.local.cgroup import make_room
-from nightlab.engines.local.engine import Box
-from nightlab.engines.local.layout import this_sandbox
+from nightlab.engines.local.engine import LocalEngine
+from nightlab.engines.local.layout import detect_sandbox
 from nightlab.engines.platform import this_platform
 from nightlab.judge import Judge, make_rule
-from nightlab.sandbox.bubblewrap import Bare, Sandbox
+from nightlab.sandbox.bubblewrap import NoSandbox, Sandbox
 from nightlab.session.preflight import contract_at, free_to_change, require, sealed
 from nightlab.storage.git import Repo, in_genome
 from nightlab.storage.ledger import LEDGER, Ledger, find_session, lock_session, make_state_folder, state_folder, tags
@@ -58,15 +58,15 @@ class Session:
         self.metric: Metric = self.lab.metric.record()
         self.platform = Platform(**facts["platform"])
         self.device = self.platform.device
-        self.budget = BudgetPart(**facts["budget"])
+        self.budget = BudgetConfig(**facts["budget"])
         self.base: str = facts["base"]
         self.branch = f"nightlab/{tag}"
-        self.sandbox: Sandbox = this_sandbox() if writer else Bare()
+        self.sandbox: Sandbox = detect_sandbox() if writer else NoSandbox()
         if writer and not elsewhere:
             allowed = {*facts["allowed"], *self.lab.sandbox.allow_missing, *allow}
             require(sealed(self.sandbox, allowed))
         cgroups = make_room() if writer else None
-        self.box = Box(repo, self.lab, self.budget, self.device, self.folder / "trials", self.sandbox, cgroups)
+        self.box = LocalEngine(repo, self.lab, self.budget, self.device, self.folder / "trials", self.sandbox, cgroups)
         judge = self.lab.judge
         self.judge = Judge(self.metric, self.lab.limits, make_rule(judge.rule, judge.alpha, judge.seeds))
 

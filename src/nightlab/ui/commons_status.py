@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from nightlab.commons.exchange import Commons
-from nightlab.commons.peer_store import Peers
+from nightlab.commons.peer_store import PeerStore
 from nightlab.commons.places import author, key_file, known_commons, store_folder
 from nightlab.commons.record import Finding
 from nightlab.core.text import one_line
 from nightlab.session.session import open_session
 from nightlab.storage.ledger import LEDGER
-from nightlab.storage.ledger.reader import Feed
-from nightlab.ui.snapshot import Abroad, Peer, Refusal, Verified
+from nightlab.storage.ledger.reader import LedgerReader
+from nightlab.ui.snapshot import CommonsStatus, Peer, Refusal, Verified
 
 EVERY = 2.0  # seconds between two looks at whether there is anything new
 FADES = 300.0  # seconds after which trust and threats have faded so much as to be reckoned anew
@@ -31,11 +31,11 @@ PEERS, LATEST = 12, 8  # that are told one by one
 WORDS = 160  # characters of a stranger's words
 
 
-class Outlook:
+class CommonsMonitor:
     """Follows what the session in ``folder`` has to do with others. ``latest``: as far as it is known."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.latest = folder, Abroad()
+        self.folder, self.latest = folder, CommonsStatus()
         self._commons: Commons | None = None
         self._closed = threading.Event()
         threading.Thread(target=self._follow, name="commons", daemon=True).start()
@@ -56,21 +56,21 @@ class Outlook:
 
     def _stamp(self) -> tuple[object, ...]:
         """What differs when there is something new to tell: cheap enough to be asked all the time."""
-        with closing(Feed(self.folder / LEDGER)) as feed:
+        with closing(LedgerReader(self.folder / LEDGER)) as feed:
             measured = feed.count("verified")
         store = store_folder()
         files = (store / "refs" / "nightlab", store / "packed-refs", store / "rejected.json", key_file())
         return measured, time.time() // FADES, *(path.stat().st_mtime_ns if path.exists() else 0 for path in files)
 
-    def _look(self) -> Abroad:
+    def _look(self) -> CommonsStatus:
         self._commons = self._commons or known_commons()
         if self._commons is None:
-            return Abroad()
+            return CommonsStatus()
         with closing(open_session(self.folder.parent.parent, self.folder.name)) as session:
-            return seen(Peers(session, self._commons), session.ledger.notes("verified"))
+            return seen(PeerStore(session, self._commons), session.ledger.notes("verified"))
 
 
-def seen(peers: Peers, measured: list[dict[str, Any]]) -> Abroad:
+def seen(peers: PeerStore, measured: list[dict[str, Any]]) -> CommonsStatus:
     """What there is to see of a session's peers, and of what it ``measured`` of theirs, as its ledger says it."""
     chains, me, refused = peers.commons.entries(), author(), peers.commons.rejections()
     kinds: dict[str, Counter[str]] = {
@@ -88,7 +88,7 @@ def seen(peers: Peers, measured: list[dict[str, Any]]) -> Abroad:
         if name != me
     ]
     others.sort(key=lambda peer: (-sum(peer.verdicts.values()), peer.trust is None, -peer.findings, peer.author))
-    return Abroad(
+    return CommonsStatus(
         peers=tuple(others[:PEERS]),
         authors=len(others),
         findings=sum(peer.findings for peer in others),
@@ -111,7 +111,7 @@ def _verdicts(notes: Iterable[dict[str, Any]]) -> dict[str, int]:
     return dict(sorted(Counter(note["verdict"] for note in notes).items()))
 
 
-def _verified(peers: Peers, note: dict[str, Any]) -> Verified:
+def _verified(peers: PeerStore, note: dict[str, Any]) -> Verified:
     return Verified(
         number=note["number"],
         author=note["author"],
@@ -124,7 +124,7 @@ def _verified(peers: Peers, note: dict[str, Any]) -> Verified:
     )
 
 
-def _words(peers: Peers, target: str) -> str:
+def _words(peers: PeerStore, target: str) -> str:
     """What a finding's author says of it."""
     entry = peers.entries.get(target)
     record = entry.signed.record if entry else None

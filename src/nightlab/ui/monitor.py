@@ -15,17 +15,25 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from nightlab.core.config import Lab, Stop
-from nightlab.core.types import BASELINE, Experiment, Measurement, NightlabError, Share, Trial
+from nightlab.core.config import Lab, StopRules
+from nightlab.core.types import BASELINE, Experiment, Measurement, NightlabError, ProposerShare, Trial
 from nightlab.engines.local.trial_folder import printed
-from nightlab.loop.controls import Wishes, leave
+from nightlab.loop.controls import ControlState, leave
 from nightlab.session.replicates import replicates
-from nightlab.storage.ledger import LEDGER, add_note, runs_now
+from nightlab.storage.ledger import LEDGER, add_note, is_running_now
 from nightlab.storage.ledger.ledger import Event
-from nightlab.storage.ledger.reader import Feed
+from nightlab.storage.ledger.reader import LedgerReader
 from nightlab.ui.progress import HOUR, RECENT, duty_since, rate, stop_rules, trained_within
-from nightlab.ui.running_trials import Flights
-from nightlab.ui.snapshot import Picture, Point, Said, Step, about, point_of, trouble_words
+from nightlab.ui.running_trials import RunningTrials
+from nightlab.ui.snapshot import (
+    ChampionStep,
+    ExperimentPoint,
+    SessionSnapshot,
+    TimedMessage,
+    about,
+    point_of,
+    trouble_words,
+)
 
 LAST = 400  # experiments that a picture shows one by one
 MOST = 2000  # events that are taken in one by one; after more than these, all is read anew
@@ -35,7 +43,7 @@ TOLD = ("slot lost", "cluster", "machine", "hook before", "hook after")  # kinds
 T = TypeVar("T")
 
 if TYPE_CHECKING:
-    from nightlab.ui.commons_status import Outlook
+    from nightlab.ui.commons_status import CommonsMonitor
 
 
 class Follower:
@@ -46,14 +54,14 @@ class Follower:
 
     def __init__(self, folder: Path, last: int = LAST) -> None:
         self.folder, self.path, self.last = folder, folder / LEDGER, last
-        self._feed: Feed | None = None
+        self._feed: LedgerReader | None = None
         self._inode = 0
-        self._picture: Picture | None = None
+        self._picture: SessionSnapshot | None = None
         self._looked = 0.0
-        self._flights = Flights(folder / "trials")
-        self._outlook: Outlook | None = None
+        self._flights = RunningTrials(folder / "trials")
+        self._outlook: CommonsMonitor | None = None
 
-    def look(self) -> Picture:
+    def look(self) -> SessionSnapshot:
         """The session as it stands. Where it can't be read any more, as it stood, with the ``fault``."""
         try:
             self._follow()
@@ -99,7 +107,7 @@ class Follower:
         inode = self.path.stat().st_ino if self.path.exists() else 0
         if self._feed is None or inode != self._inode:
             self.close()
-            self._feed, self._inode = Feed(self.path), inode
+            self._feed, self._inode = LedgerReader(self.path), inode
             self._read_all(self._feed)
             return
         with self._feed.moment():
@@ -109,7 +117,7 @@ class Follower:
         if len(news) == MOST:
             self._read_all(self._feed)
 
-    def _read_all(self, feed: Feed) -> None:
+    def _read_all(self, feed: LedgerReader) -> None:
         """Everything from the tables."""
         with feed.moment():
             facts = feed.session()
@@ -123,19 +131,19 @@ class Follower:
             began, opened = feed.latest("session"), feed.latest("opened")
             self.about = about(facts, self.lab, began.at if began else 0.0, opened.data["allowed"] if opened else [])
             self.points = {e.number: self._point(feed, e) for e in feed.experiments(self.last)}
-            self.steps = {number: Step(number, value) for number, value in feed.keeps()}
+            self.steps = {number: ChampionStep(number, value) for number, value in feed.keeps()}
             champion = feed.champion()
             self.champion = self._point(feed, champion) if champion else None
             self.tally = {str(status): count for status, count in feed.tally().items() if status}
             self.shares = {who: share for who, share in feed.shares().items() if who != BASELINE}
             self.self_tests = feed.self_tests()
-            self.alarms = [Said(note["at"], note["words"]) for note in feed.notes("alarm", last=TROUBLES)]
-            self.wishes = Wishes()
+            self.alarms = [TimedMessage(note["at"], note["words"]) for note in feed.notes("alarm", last=TROUBLES)]
+            self.state = ControlState()
             orders = feed.notes("order")
             for note in orders:
                 self._order(note)
             notes = [(kind, note) for kind in TOLD for note in feed.notes(kind, last=TROUBLES)]
-            self.troubles: deque[Said] = deque(maxlen=TROUBLES)
+            self.troubles: deque[TimedMessage] = deque(maxlen=TROUBLES)
             for kind, note in sorted([*notes, *(("order", note) for note in orders)], key=lambda one: one[1]["at"]):
                 self._trouble(kind, note["at"], note)
             self._open_run(opened)
@@ -153,12 +161,12 @@ class Follower:
             self.machine = self._machine(feed)
         if self.lab.commons and not self._outlook:
             from nightlab.ui.commons_status import (
-                Outlook,  # few sessions take part in a commons, and it takes a while to import
+                CommonsMonitor,  # few sessions take part in a commons, and it takes a while to import
             )
 
-            self._outlook = Outlook(self.folder)
+            self._outlook = CommonsMonitor(self.folder)
 
-    def _take_in(self, feed: Feed, news: list[Event]) -> None:
+    def _take_in(self, feed: LedgerReader, news: list[Event]) -> None:
         """What was added since the last look."""
         touched: set[int] = set()
         flew = noisy = False
@@ -184,7 +192,7 @@ class Follower:
                 asked, kept, looks, parted = map(sum, zip(self.self_tests, more, strict=True))
                 self.self_tests = asked, kept, looks, parted
             elif kind == "alarm":
-                self.alarms = [*self.alarms, Said(event.at, data["words"])][-TROUBLES:]
+                self.alarms = [*self.alarms, TimedMessage(event.at, data["words"])][-TROUBLES:]
             elif kind == "order":
                 self._order(data)
             elif kind == "opened":
@@ -211,7 +219,7 @@ class Follower:
         while len(self.judged) > RECENT + 1 and self.judged[0] < self.last_event_at - HOUR:
             self.judged.popleft()
 
-    def _look_again(self, feed: Feed, experiment: Experiment, judged: set[int]) -> None:
+    def _look_again(self, feed: LedgerReader, experiment: Experiment, judged: set[int]) -> None:
         point = self._point(feed, experiment)
         if point.number in self.points or point.number > max(self.points, default=-1):
             self.points[point.number] = point
@@ -221,7 +229,7 @@ class Follower:
             return
         if point.number in judged:
             if point.proposer != BASELINE:
-                share = self.shares.get(point.proposer, Share())
+                share = self.shares.get(point.proposer, ProposerShare())
                 self.shares[point.proposer] = replace(share, kept=share.kept + 1)
             if self.champion is None or point.judged_at >= (self.champion.judged_at or 0.0):
                 self.champion = point
@@ -229,9 +237,9 @@ class Follower:
             self.champion = point
         value = point.bar if point.bar is not None else point.metric
         if value is not None:
-            self.steps[point.number] = Step(point.number, value)
+            self.steps[point.number] = ChampionStep(point.number, value)
 
-    def _point(self, feed: Feed, experiment: Experiment) -> Point:
+    def _point(self, feed: LedgerReader, experiment: Experiment) -> ExperimentPoint:
         commit, parent = experiment.candidate.commit, experiment.candidate.parent
         self.parents[commit] = experiment.number
         if parent not in self.parents:
@@ -242,29 +250,29 @@ class Follower:
         """A run of the session began: with its stop rules and slots, where it was written by one that says them."""
         data = event.data if event else {}
         self.opened, self.run_begun = (event.seq, event.at) if event else (0, self.about.begun)
-        self.stop = Stop.model_validate(data.get("stop", {}))
+        self.stop = StopRules.model_validate(data.get("stop", {}))
         self.slots = int(data.get("slots", 1))
 
-    def _noise(self, feed: Feed) -> None:
+    def _noise(self, feed: LedgerReader) -> None:
         noise = replicates(feed, self.about.budget, self.lab.judge.sigma).noise()
         self.sigma, self.replicates = noise.sigma, noise.replicates
 
-    def _machine(self, feed: Feed) -> dict[str, float | str]:
+    def _machine(self, feed: LedgerReader) -> dict[str, float | str]:
         found = [m.machine for _, m in feed.trials(last=10) if m and m.machine]
         return found[-1] if found else {}
 
     def _share(self, who: str, usage: dict[str, Any], *, tried: int = 0, failed: int = 0) -> None:
         if who != BASELINE:
-            had = self.shares.get(who, Share())
-            self.shares[who] = Share(had.tried + tried, had.kept, had.failed + failed, had.spent.plus(usage))
+            had = self.shares.get(who, ProposerShare())
+            self.shares[who] = ProposerShare(had.tried + tried, had.kept, had.failed + failed, had.spent.plus(usage))
 
     def _order(self, note: dict[str, Any]) -> None:
         if not note["refused"]:
-            self.wishes = self.wishes.and_then(note["order"])
+            self.state = self.state.and_then(note["order"])
 
     def _trouble(self, kind: str, at: float, note: dict[str, Any]) -> None:
         if words := trouble_words(kind, note):
-            self.troubles.append(Said(at, words))
+            self.troubles.append(TimedMessage(at, words))
 
     def _forget_training(self) -> None:
         while self.trained and self.trained[0][0] < self.last_event_at - HOUR:
@@ -272,12 +280,12 @@ class Follower:
 
     # -- the picture -----------------------------------------------------------------------------
 
-    def _drawn(self) -> Picture:
+    def _drawn(self) -> SessionSnapshot:
         now = time.time()
         before = self._picture
         if before is None or now - self._looked > LOOKS:
             self._looked = now
-            alive, free = runs_now(self.folder), 0.0
+            alive, free = is_running_now(self.folder), 0.0
             with contextlib.suppress(OSError):
                 free = shutil.disk_usage(self.folder).free / 2**20
         else:
@@ -285,7 +293,7 @@ class Follower:
         at = now if alive else self.last_event_at
         flights = self._flights.of(self.open, self.points, now)
         asked, kept, looks, parted = self.self_tests
-        picture = Picture(
+        snapshot = SessionSnapshot(
             about=self.about,
             points=_same(tuple(self.points.values()), before.points if before else ()),
             steps=_same(tuple(self.steps.values()), before.steps if before else ()),
@@ -307,17 +315,17 @@ class Follower:
                 trained_within(self.trained, at - HOUR), max(at - HOUR, self.run_begun), at, flights, self.slots
             ),
             rate=rate(self.judged, self.run_begun, at),
-            paused=self.wishes.paused,
-            pinned=self.wishes.pinned,
+            paused=self.state.paused,
+            pinned=self.state.pinned,
             alive=alive,
             stopped=self.stopped,
             last_event_at=self.last_event_at,
-            abroad=self._outlook.latest if self._outlook else None,
+            commons=self._outlook.latest if self._outlook else None,
             machine=self.machine,
             free_mb=free,
             seq=self.seq,
         )
-        self._picture = replace(picture, rules=tuple(stop_rules(self.stop, self.lab.judge.confirm, picture, at)))
+        self._picture = replace(snapshot, rules=tuple(stop_rules(self.stop, self.lab.judge.confirm, snapshot, at)))
         return self._picture
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from nightlab.analysis.timeline import duty
-from nightlab.core.config import Stop
-from nightlab.core.types import Budget, Spent
-from nightlab.ui.snapshot import InFlight, Picture, Rule
+from nightlab.core.config import StopRules
+from nightlab.core.types import Budget, ProposerUsage
+from nightlab.ui.snapshot import InFlight, SessionSnapshot, StopRuleStatus
 
 HOUR = 3600.0
 RECENT = 5  # experiments whose pace is the rate, where they take longer than an hour
@@ -45,25 +45,27 @@ def training_left(budget: Budget, phase: str, spent: float, curve: Sequence[tupl
     return max(budget.amount - spent, 0.0) if budget.clock == "cpu" else None
 
 
-def stop_rules(stop: Stop, confirm: float, picture: Picture, at: float) -> list[Rule]:
+def stop_rules(stop: StopRules, confirm: float, snapshot: SessionSnapshot, at: float) -> list[StopRuleStatus]:
     """How far the stop rules are. ``confirm``: the share of the hours that belongs to confirming."""
-    done, spent, rules = picture.done, picture.spent, []
-    pace = HOUR / picture.rate if picture.rate else None  # seconds for each experiment
+    done, spent, rules = snapshot.done, snapshot.spent, []
+    pace = HOUR / snapshot.rate if snapshot.rate else None  # seconds for each experiment
 
     def rule(name: str, words: str, now: float, limit: float, each: float) -> None:
         left = (limit - now) / each * pace if pace and each > 0 else None
-        rules.append(Rule(name, words, min(max(now / limit, 0.0), 1.0), max(left, 0.0) if left is not None else None))
+        rules.append(
+            StopRuleStatus(name, words, min(max(now / limit, 0.0), 1.0), max(left, 0.0) if left is not None else None)
+        )
 
     if stop.experiments is not None:
         rule("experiments", f"{done:,} of {stop.experiments:,} experiments", done, stop.experiments, 1)
     if stop.hours is not None:
         hours = stop.hours * (1 - confirm)
-        gone = (at - picture.run_begun) / HOUR
+        gone = (at - snapshot.run_begun) / HOUR
         left = max(hours - gone, 0.0)
-        rules.append(Rule("hours", f"{left:.1f} hours left", min(gone / hours, 1.0), left * HOUR))
-    if stop.stall is not None and picture.champion:
-        since = max(done - picture.champion.number, 0)
-        rules.append(Rule("stall", f"{since} of {stop.stall} without a keep", min(since / stop.stall, 1.0)))
+        rules.append(StopRuleStatus("hours", f"{left:.1f} hours left", min(gone / hours, 1.0), left * HOUR))
+    if stop.stall is not None and snapshot.champion:
+        since = max(done - snapshot.champion.number, 0)
+        rules.append(StopRuleStatus("stall", f"{since} of {stop.stall} without a keep", min(since / stop.stall, 1.0)))
     if stop.tokens is not None:
         words = f"{spent.tokens:,} of {stop.tokens:,} tokens{_unsaid(spent.uncounted, spent)}"
         rule("tokens", words, spent.tokens, stop.tokens, spent.tokens / max(done, 1))
@@ -73,5 +75,5 @@ def stop_rules(stop: Stop, confirm: float, picture: Picture, at: float) -> list[
     return rules
 
 
-def _unsaid(silent: int, spent: Spent) -> str:
+def _unsaid(silent: int, spent: ProposerUsage) -> str:
     return f" ({silent} of {spent.turns} turns did not say)" if silent else ""

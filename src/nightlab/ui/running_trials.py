@@ -10,12 +10,12 @@ from pathlib import Path
 from nightlab.core.types import Trial
 from nightlab.engines.local.curve import CURVE, Points, points
 from nightlab.ui.progress import training_left
-from nightlab.ui.snapshot import InFlight, Point
+from nightlab.ui.snapshot import ExperimentPoint, InFlight
 
 BROKEN = (OSError, ValueError, KeyError, TypeError)  # what a file that is being written may look like
 
 
-class Flights:
+class RunningTrials:
     """What runs, read from the folders of trials below ``folder``; a file that did not change is not read again."""
 
     def __init__(self, folder: Path) -> None:
@@ -23,14 +23,14 @@ class Flights:
         self._curves: dict[str, tuple[int, Points]] = {}  # by trial, with the size that the file had
         self._slots: dict[str, int] = {}
 
-    def of(self, trials: Sequence[Trial], known: Mapping[int, Point], now: float) -> tuple[InFlight, ...]:
+    def of(self, trials: Sequence[Trial], known: Mapping[int, ExperimentPoint], now: float) -> tuple[InFlight, ...]:
         """These trials at a time; ``known`` are experiments by number, for what is tried and why."""
         for gone in (self._curves.keys() | self._slots.keys()) - {trial.id for trial in trials}:
             self._curves.pop(gone, None)
             self._slots.pop(gone, None)
         return tuple(self._flight(trial, known.get(trial.experiment), now) for trial in trials)
 
-    def _flight(self, trial: Trial, point: Point | None, now: float) -> InFlight:
+    def _flight(self, trial: Trial, point: ExperimentPoint | None, now: float) -> InFlight:
         folder, phase, since = self.folder / trial.id, "starting", now
         with suppress(*BROKEN):
             said = json.loads((folder / "phase.json").read_text())

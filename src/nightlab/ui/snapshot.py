@@ -13,7 +13,7 @@ from functools import reduce
 from typing import Any
 
 from nightlab.core.config import Lab
-from nightlab.core.types import Budget, Experiment, Metric, Platform, Purpose, Share, Spent, Status
+from nightlab.core.types import Budget, Experiment, Metric, Platform, ProposerShare, ProposerUsage, Purpose, Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class About:
 
 
 @dataclass(frozen=True, slots=True)
-class Point:
+class ExperimentPoint:
     """One experiment. ``parent`` is the experiment it was made on, if there is one.
 
     ``gain``: how much better than its parent's bar it measured, when it was judged; negative when it was worse.
@@ -57,7 +57,7 @@ class Point:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class ChampionStep:
     """A kept experiment as a step of the staircase: what it counts as, its luck taken off, where that is known."""
 
     number: int
@@ -87,7 +87,7 @@ class InFlight:
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class StopRuleStatus:
     """A stop rule: how far it is, in words, as a share, and in how many seconds it ends the session at this pace."""
 
     name: str
@@ -97,7 +97,7 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class TimedMessage:
     """Something the session has to tell its human."""
 
     at: float
@@ -143,7 +143,7 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True)
-class Abroad:
+class CommonsStatus:
     """What a session has to do with its commons. Words in it are strangers', made harmless.
 
     ``peers``, ``latest``, ``refusals`` and ``threats`` (ids of findings, and what they say of themselves) are the first
@@ -167,51 +167,51 @@ class Abroad:
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class SessionSnapshot:
     """A session as it stands.
 
     ``points`` are the latest experiments, oldest first, and ``steps`` all that were kept. ``tally`` counts the judged
     ones by status, the baseline among them. ``sigma`` is one trial's noise, from so many ``replicates``. ``duty``: the
     share of this run's wall clock that trials spent training, per slot, and ``duty_hour`` that of the last hour.
     ``rate``: experiments per hour, lately. ``alive``: whether a process runs the session; ``stopped``: why the last
-    run ended. ``abroad``: of a session that takes part in a commons. ``fault``: why this is not how things stand now.
+    run ended. ``commons``: of a session that takes part in a commons. ``fault``: why this is not how things stand now.
     """
 
     about: About
-    points: tuple[Point, ...] = ()
-    steps: tuple[Step, ...] = ()
-    champion: Point | None = None
+    points: tuple[ExperimentPoint, ...] = ()
+    steps: tuple[ChampionStep, ...] = ()
+    champion: ExperimentPoint | None = None
     flights: tuple[InFlight, ...] = ()
     tally: dict[str, int] = field(default_factory=dict)
-    proposers: dict[str, Share] = field(default_factory=dict)
+    proposers: dict[str, ProposerShare] = field(default_factory=dict)
     sigma: float = 0.0
     replicates: int = 0
     self_tests: int = 0
     self_kept: int = 0
     looks: int = 0
     parted: int = 0
-    alarms: tuple[Said, ...] = ()
-    troubles: tuple[Said, ...] = ()
+    alarms: tuple[TimedMessage, ...] = ()
+    troubles: tuple[TimedMessage, ...] = ()
     run_begun: float = 0.0
     duty: float | None = None
     duty_hour: float | None = None
     rate: float | None = None
-    rules: tuple[Rule, ...] = ()
+    rules: tuple[StopRuleStatus, ...] = ()
     paused: bool = False
     pinned: int | None = None
     alive: bool = False
     stopped: str = ""
     last_event_at: float = 0.0
-    abroad: Abroad | None = None
+    commons: CommonsStatus | None = None
     machine: dict[str, float | str] = field(default_factory=dict)
     free_mb: float = 0.0
     seq: int = 0
     fault: str = ""
 
     @property
-    def spent(self) -> Spent:
+    def spent(self) -> ProposerUsage:
         """What all proposers' turns took together."""
-        return reduce(Spent.and_also, (share.spent for share in self.proposers.values()), Spent())
+        return reduce(ProposerUsage.and_also, (share.spent for share in self.proposers.values()), ProposerUsage())
 
     @property
     def refused(self) -> int:
@@ -228,7 +228,7 @@ class Picture:
         """Seconds until the first stop rule ends the session, as far as anybody can say."""
         return min((rule.left for rule in self.rules if rule.left is not None), default=None)
 
-    def sigmas(self, point: Point) -> float | None:
+    def sigmas(self, point: ExperimentPoint) -> float | None:
         """An experiment's gain in units of noise; None where there is no gain, or no noise is known."""
         return point.gain / self.sigma if point.gain is not None and self.sigma > 0 else None
 
@@ -264,11 +264,11 @@ def trouble_words(kind: str, note: dict[str, Any]) -> str:
     return ""
 
 
-def point_of(experiment: Experiment, metric: Metric, parent: int | None) -> Point:
+def point_of(experiment: Experiment, metric: Metric, parent: int | None) -> ExperimentPoint:
     """An experiment as a point; ``parent`` is the experiment with its parent's commit."""
     candidate, verdict, measured = experiment.candidate, experiment.verdict, experiment.measurement
     shown = [evidence for evidence in experiment.evidence if evidence.against == 0]
-    return Point(
+    return ExperimentPoint(
         number=experiment.number,
         status=verdict.status if verdict else None,
         reason=verdict.reason if verdict else "",
@@ -288,15 +288,15 @@ def point_of(experiment: Experiment, metric: Metric, parent: int | None) -> Poin
     )
 
 
-def as_json(picture: Picture) -> dict[str, Any]:
+def as_json(snapshot: SessionSnapshot) -> dict[str, Any]:
     """A picture for ``json.dumps``: what is no finite number is None, and each point knows its gain in sigma."""
-    facts: dict[str, Any] = _finite(asdict(picture))
-    for point, told in zip(picture.points, facts["points"], strict=True):
-        told["sigmas"] = _finite(picture.sigmas(point))
-    if picture.champion:
-        facts["champion"]["sigmas"] = _finite(picture.sigmas(picture.champion))
-    facts |= {"done": picture.done, "refused": picture.refused}
-    facts |= {"left": _finite(picture.left), "spent": _finite(asdict(picture.spent))}
+    facts: dict[str, Any] = _finite(asdict(snapshot))
+    for point, told in zip(snapshot.points, facts["points"], strict=True):
+        told["sigmas"] = _finite(snapshot.sigmas(point))
+    if snapshot.champion:
+        facts["champion"]["sigmas"] = _finite(snapshot.sigmas(snapshot.champion))
+    facts |= {"done": snapshot.done, "refused": snapshot.refused}
+    facts |= {"left": _finite(snapshot.left), "spent": _finite(asdict(snapshot.spent))}
     return facts
 
 

@@ -9,27 +9,27 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from nightlab.core.config.base import Command, Endpoint, Part, Variable
+from nightlab.core.config.base import Command, ConfigModel, Endpoint, Variable
 
 # Who else candidates come from.
 RESERVED = {"baseline", "human", "tuner", "patches", "recombine", "ablation", "transplant"}
 
 
-class Tuner(Part):
+class TunerConfig(ConfigModel):
     """Numeric moves over the genome's named constants."""
 
     kind: Literal["tuner"]
     share: float = Field(default=1, gt=0)
 
 
-class Recombine(Part):
+class CrossoverConfig(ConfigModel):
     """Near misses, made together on the champion."""
 
     kind: Literal["recombine"]
     share: float = Field(default=1, gt=0)
 
 
-class Patches(Part):
+class PatchesConfig(ConfigModel):
     """A queue of ideas: ``*.patch`` files, in order of their names."""
 
     kind: Literal["patches"]
@@ -37,7 +37,7 @@ class Patches(Part):
     folder: str = "ideas"
 
 
-class Thinker(Part):
+class ThinkerConfig(ConfigModel):
     """What all proposers that read a briefing have in common."""
 
     share: float = Field(default=1, gt=0)
@@ -53,7 +53,7 @@ class Thinker(Part):
         return self.name
 
 
-class Program(Thinker):
+class ProgramConfig(ThinkerConfig):
     """A program that edits the genome in a copy of the lab of its own."""
 
     command: Command
@@ -72,19 +72,19 @@ class Program(Thinker):
         return self.name or own or "command"  # a folder has this name too
 
 
-class Editor(Program):
+class CommandConfig(ProgramConfig):
     """Any command that reads a briefing, edits, and ends."""
 
     kind: Literal["command"]
 
 
-class Agent(Program):
+class AgentConfig(ProgramConfig):
     """A coding agent that speaks the Agent Client Protocol over its standard input and output."""
 
     kind: Literal["agent"]
 
 
-class Model(Thinker):
+class ModelConfig(ThinkerConfig):
     """A language model behind an API, asked for one edit."""
 
     kind: Literal["model"]
@@ -107,4 +107,7 @@ class Model(Thinker):
         return self.base_url or f"{self.api}'s own endpoint"
 
 
-Proposer = Annotated[Tuner | Patches | Recombine | Editor | Agent | Model, Field(discriminator="kind")]
+Proposer = Annotated[
+    TunerConfig | PatchesConfig | CrossoverConfig | CommandConfig | AgentConfig | ModelConfig,
+    Field(discriminator="kind"),
+]

@@ -7,18 +7,17 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from nightlab.core.config.base import Command, Module, Part, fault
-from nightlab.core.config.proposers import RESERVED, Patches, Proposer, Thinker, Tuner
+from nightlab.core.config.base import Command, ConfigModel, Module, fault
+from nightlab.core.config.proposers import RESERVED, PatchesConfig, Proposer, ThinkerConfig, TunerConfig
 from nightlab.core.config.units import allowed, megabytes
-from nightlab.core.types import Budget, Clock, Goal
-from nightlab.core.types import Metric as MetricRecord
+from nightlab.core.types import Budget, Clock, Goal, Metric
 
 DEVICES = ("cuda", "mps", "cpu")
 Event = Literal["keep", "stall", "stop", "trouble"]
 Protection = Literal["files", "network", "processes", "privileges"]
 
 
-class Metric(Part):
+class MetricConfig(ConfigModel):
     """The number that is being improved."""
 
     name: str = Field(pattern=r"^[\w.µ]+$")
@@ -28,11 +27,11 @@ class Metric(Part):
     highest: float = math.inf
     """Values beyond these are impossible: whoever measures one has tampered."""
 
-    def record(self) -> MetricRecord:
-        return MetricRecord(self.name, self.goal, self.unit)
+    def record(self) -> Metric:
+        return Metric(self.name, self.goal, self.unit)
 
 
-class Evaluator(Part):
+class EvaluatorConfig(ConfigModel):
     """A trusted process that computes the metric and prints ``METRIC name=value``."""
 
     command: Command
@@ -46,13 +45,13 @@ class Evaluator(Part):
     """True: what it measures is time, so nothing is started ahead while it works."""
 
 
-class Check(Part):
+class CheckConfig(ConfigModel):
     """A command that must succeed before a candidate may be kept."""
 
     command: Command
 
 
-class BudgetPart(Part):
+class BudgetConfig(ConfigModel):
     """How much training a trial may do, and the allowances around it. All times in seconds."""
 
     clock: Clock = "wall"
@@ -70,7 +69,7 @@ class BudgetPart(Part):
         return self.wall_limit or {"wall": self.amount * 1.1 + 1, "cpu": self.amount * 8 + 60}.get(self.clock, 3600)
 
 
-class Budgets(BudgetPart):
+class Budgets(BudgetConfig):
     """The budget, with what differs on one kind of device in a table of its own."""
 
     cuda: dict[str, Any] = Field(default_factory=dict)
@@ -86,13 +85,13 @@ class Budgets(BudgetPart):
                 raise ValueError(f"{device}.{fault(error.errors()[0])}") from None
         return self
 
-    def on(self, device: str) -> BudgetPart:
+    def on(self, device: str) -> BudgetConfig:
         """The budget on ``device``: ``cuda``, ``mps`` or ``cpu``."""
         common = self.model_dump(exclude=set(DEVICES))
-        return BudgetPart(**{**common, **getattr(self, device)})
+        return BudgetConfig(**{**common, **getattr(self, device)})
 
 
-class Resources(Part):
+class ResourcesConfig(ConfigModel):
     """What one trial may use."""
 
     cpus: int | None = Field(default=None, gt=0)
@@ -113,7 +112,7 @@ class Resources(Part):
         return value
 
 
-class Data(Part):
+class DataConfig(ConfigModel):
     """Folders outside the lab. ``~`` is the user's home; a trial finds them at the same place in its own."""
 
     open: tuple[str, ...] = ()
@@ -122,13 +121,13 @@ class Data(Part):
     """For the evaluator alone."""
 
 
-class SandboxPart(Part):
+class SandboxConfig(ConfigModel):
     """What this lab can do without."""
 
     allow_missing: tuple[Protection, ...] = ()
 
 
-class Stop(Part):
+class StopRules(ConfigModel):
     """When a session ends by itself. Without any of these it runs until it is stopped."""
 
     hours: float | None = Field(default=None, gt=0)
@@ -142,7 +141,7 @@ class Stop(Part):
     """In the metric's unit: what an hour of a slot has to bring, or the session ends."""
 
 
-class HooksPart(Part):
+class HooksConfig(ConfigModel):
     """Your own commands around each experiment, trusted, each told of it as JSON on its standard input."""
 
     before: Command | None = None
@@ -150,7 +149,7 @@ class HooksPart(Part):
     """What it prints is told to the proposers."""
 
 
-class Notify(Part):
+class NotifyConfig(ConfigModel):
     """Whom to tell that something happened, without the night waiting for it."""
 
     command: Command | None = None
@@ -163,7 +162,7 @@ class Notify(Part):
     """After so many experiments in a row without a keep."""
 
 
-class Judge(Part):
+class JudgeConfig(ConfigModel):
     """How a candidate is judged, and how the session keeps an eye on its own luck."""
 
     rule: Literal["shrunk", "greedy", "strict", "replicate"] = "shrunk"
@@ -181,7 +180,7 @@ class Judge(Part):
     """Risk of giving up a winner, for ending trials early whose curve says that they can't win any more; 0: never."""
 
 
-class SearchPart(Part):
+class SelectionConfig(ConfigModel):
     """Which genome a proposal starts from, and whether a short trial decides who gets a whole one."""
 
     strategy: Literal["climb", "evolution", "tree"] = "climb"
@@ -193,7 +192,7 @@ class SearchPart(Part):
     """Whether proposers have the shares that they are given, or those that their gains earn."""
 
 
-class CommonsPart(Part):
+class CommonsConfig(ConfigModel):
     """Where findings are exchanged, and how much of a session goes into measuring those of others."""
 
     remote: str = ""
@@ -204,7 +203,7 @@ class CommonsPart(Part):
     """Whether ``nightlab sync`` publishes what was measured of others' findings."""
 
 
-class GenePart(Part):
+class GeneConfig(ConfigModel):
     """What a gene in WebAssembly finds here: one of another lab's that asks for more is not run."""
 
     domain: str | None = None
@@ -222,7 +221,7 @@ class GenePart(Part):
         return value
 
 
-class Lab(Part):
+class Lab(ConfigModel):
     """A contract."""
 
     name: str = Field(pattern=r"^[\w.-]+$")
@@ -231,24 +230,24 @@ class Lab(Part):
     prepare: Command | None = None
     warm: tuple[Module, ...] = ()
     """Python modules that are imported ahead of each trial, in a process of its own: the slow ones."""
-    metric: Metric
-    evaluator: Evaluator | None = None
-    checks: tuple[Check, ...] = ()
+    metric: MetricConfig
+    evaluator: EvaluatorConfig | None = None
+    checks: tuple[CheckConfig, ...] = ()
     budget: Budgets = Budgets()
     limits: dict[str, str | float] = Field(default_factory=dict)
-    resources: Resources = Resources()
-    data: Data = Data()
+    resources: ResourcesConfig = ResourcesConfig()
+    data: DataConfig = DataConfig()
     environment: tuple[str, ...] = ()
     """Names of variables that pass from the user's environment into a trial's."""
-    proposers: tuple[Proposer, ...] = (Patches(kind="patches"), Tuner(kind="tuner", share=2))
-    search: SearchPart = SearchPart()
-    sandbox: SandboxPart = SandboxPart()
-    judge: Judge = Judge()
-    hooks: HooksPart = HooksPart()
-    notify: Notify = Notify()
-    commons: CommonsPart | None = None
-    gene: GenePart | None = None
-    stop: Stop = Stop()
+    proposers: tuple[Proposer, ...] = (PatchesConfig(kind="patches"), TunerConfig(kind="tuner", share=2))
+    search: SelectionConfig = SelectionConfig()
+    sandbox: SandboxConfig = SandboxConfig()
+    judge: JudgeConfig = JudgeConfig()
+    hooks: HooksConfig = HooksConfig()
+    notify: NotifyConfig = NotifyConfig()
+    commons: CommonsConfig | None = None
+    gene: GeneConfig | None = None
+    stop: StopRules = StopRules()
 
     @field_validator("limits")
     @classmethod
@@ -260,7 +259,7 @@ class Lab(Part):
     @field_validator("proposers")
     @classmethod
     def _told_apart(cls, value: tuple[Proposer, ...]) -> tuple[Proposer, ...]:
-        names = [part.called for part in value if isinstance(part, Thinker)]
+        names = [part.called for part in value if isinstance(part, ThinkerConfig)]
         for name in names:
             if names.count(name) > 1 or name in RESERVED:
                 raise ValueError(f"{name!r} is the name of another proposer: give this one a name")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import IO
 
 
-class Log:
+class BoundedLog:
     """A process's output on disk: the head as it comes, the tail when it ends, the middle dropped."""
 
     def __init__(self, path: Path, limit: int, pipe: IO[bytes]) -> None:

@@ -23,9 +23,9 @@ def delegated(root: Path = ROOT, ours: Path = OURS) -> Path | None:
         own = root / next(x for x in ours.read_text().splitlines() if x.startswith("0::/")).removeprefix("0::/")
         if own.name == LEAF:  # an earlier session of this process moved us
             return own.parent if "memory" in _words(own.parent / "cgroup.subtree_control") else None
-        alone = _words(own / "cgroup.procs") == [str(os.getpid())]
+        session_lock = _words(own / "cgroup.procs") == [str(os.getpid())]
         writable = all(os.access(own / name, os.W_OK) for name in ("", "cgroup.procs", "cgroup.subtree_control"))
-        return own if alone and writable and "memory" in _words(own / "cgroup.controllers") else None
+        return own if session_lock and writable and "memory" in _words(own / "cgroup.controllers") else None
     except (OSError, StopIteration):
         return None
 

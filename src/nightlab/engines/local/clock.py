@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from nightlab.engines.local.outcome import Ended
-from nightlab.engines.local.process_group import Children
+from nightlab.engines.local.outcome import TrialEnded
+from nightlab.engines.local.process_group import ProcessGroup
 
 GRACE = 1.1  # a budget may be overrun by 10 % and a second: the step in flight, not a longer training
 
@@ -17,7 +17,7 @@ class Clock:
     It runs from when it is made. ``spec`` is the trial's, with its allowances.
     """
 
-    def __init__(self, spec: dict[str, Any], children: Children) -> None:
+    def __init__(self, spec: dict[str, Any], children: ProcessGroup) -> None:
         self.spec, self.children = spec, children
         self.begun = time.monotonic()
         self.started: float | None = None
@@ -48,16 +48,16 @@ class Clock:
         spec, now = self.spec, time.monotonic()
         if self.started is None:
             if spec["served"] and now - self.begun > spec["startup"]:
-                raise Ended("timed out", f"training had not started after {spec['startup']:g} s")
+                raise TrialEnded("timed out", f"training had not started after {spec['startup']:g} s")
             # A command that gives no signals has its start, its training and its evaluation in one.
             limit = spec["startup"] + spec["wall_limit"] + spec["evaluation"]
             if now - self.begun > limit:
-                raise Ended("timed out", f"it had not ended after {limit:g} s")
+                raise TrialEnded("timed out", f"it had not ended after {limit:g} s")
             return
         if now - self.started > spec["wall_limit"]:
-            raise Ended("timed out", f"training took more than {spec['wall_limit']:g} s of wall-clock time")
+            raise TrialEnded("timed out", f"training took more than {spec['wall_limit']:g} s of wall-clock time")
         if spec["clock"] != "work" and self.spent() > spec["amount"] * GRACE + 1:
-            raise Ended("over budget", f"{self.spent():.1f} s of training, the budget is {spec['amount']:g} s")
+            raise TrialEnded("over budget", f"{self.spent():.1f} s of training, the budget is {spec['amount']:g} s")
 
     def figures(self) -> dict[str, float]:
         """What a trial that ends now took, by its phases."""

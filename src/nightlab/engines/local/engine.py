@@ -12,11 +12,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from nightlab.core.config import BudgetPart, Lab, megabytes
+from nightlab.core.config import BudgetConfig, Lab, megabytes
 from nightlab.core.types import Measurement, NightlabError, Platform, Trial
 from nightlab.engines.local.caches import Caches
 from nightlab.engines.local.cgroup import Cgroup
-from nightlab.engines.local.handles import Running, StandBy
+from nightlab.engines.local.handles import RunningTrial, StandBy
 from nightlab.engines.local.layout import Layout
 from nightlab.engines.local.read_result import measurement
 from nightlab.engines.local.trial_folder import BORN, MARK, born, end_leftovers, printed
@@ -29,14 +29,14 @@ AHEAD = "ahead-"  # how the folder of a supervisor that stands by is called, unt
 SCRATCH = ("work", "trusted", "checked", "home-work", "home-trusted", "home-checked", "tmp", "compiled")
 
 
-class Box:
+class LocalEngine:
     """Where the trials of one session run: ``folder`` holds one folder per trial, ``cgroups`` one cgroup."""
 
     def __init__(
         self,
         repo: Repo,
         lab: Lab,
-        budget: BudgetPart,
+        budget: BudgetConfig,
         device: str,
         folder: Path,
         sandbox: Sandbox,
@@ -60,7 +60,7 @@ class Box:
         """Why nothing can run in a slot any more: its GPU has failed. Empty where nothing is known against it."""
         return gone(slot) if self.device == "cuda" else ""
 
-    def start(self, trial: Trial, slot: Slot = WHOLE) -> Running:
+    def start(self, trial: Trial, slot: Slot = WHOLE) -> RunningTrial:
         """Start a trial under a supervisor of its own, which goes on when this process ends.
 
         Raises NightlabError when the folder can't be made, e.g. because the disk is full.
@@ -81,7 +81,7 @@ class Box:
                 f"trial {trial.id} can't be started in {folder}: {error.strerror or error}",
                 "free disk space or mend the folder's permissions, then run the same command: it resumes",
             ) from error
-        return Running(trial, folder, process, slot)
+        return RunningTrial(trial, folder, process, slot)
 
     def stand_by(self, like: Trial, slot: Slot) -> None:
         """Start ahead what does not depend on which trial has the slot next, with the copies of one like it.
@@ -111,7 +111,7 @@ class Box:
             self._dismiss(ready)
         self.standing_by.clear()
 
-    def adopt(self, trial: Trial) -> Running:
+    def adopt(self, trial: Trial) -> RunningTrial:
         """A trial that an orchestrator now dead had started: running, finished, or lost."""
         folder = self.folder / trial.id
         try:
@@ -119,9 +119,9 @@ class Box:
             slot = Slot(**{**had, "cores": tuple(had["cores"])})
         except (OSError, ValueError, KeyError):
             slot = WHOLE
-        return Running(trial, folder, None, slot)
+        return RunningTrial(trial, folder, None, slot)
 
-    def collect(self, running: Running) -> Measurement:
+    def collect(self, running: RunningTrial) -> Measurement:
         """What a finished trial yielded. Its scratch folders go, its logs stay."""
         folder = running.folder
         try:

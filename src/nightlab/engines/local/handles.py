@@ -17,7 +17,7 @@ from nightlab.engines.slots import WHOLE, Slot
 
 
 @dataclass
-class Running:
+class RunningTrial:
     """A trial under way, started by this orchestrator or adopted from one that died."""
 
     trial: Trial

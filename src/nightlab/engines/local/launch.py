@@ -10,11 +10,11 @@ import subprocess
 from pathlib import Path
 from typing import IO, Any
 
-from nightlab.engines.local.bounded_log import Log
+from nightlab.engines.local.bounded_log import BoundedLog
 from nightlab.engines.local.cgroup import Cgroup
 from nightlab.engines.local.child_setup import before_exec, shared_memory
-from nightlab.engines.local.outcome import Ended
-from nightlab.engines.local.process_group import Children
+from nightlab.engines.local.outcome import TrialEnded
+from nightlab.engines.local.process_group import ProcessGroup
 
 
 class Launch:
@@ -23,9 +23,9 @@ class Launch:
     Those that are started ahead get a gate, and wait at it for the go.
     """
 
-    def __init__(self, folder: Path, spec: dict[str, Any], children: Children, cgroup: Cgroup | None) -> None:
+    def __init__(self, folder: Path, spec: dict[str, Any], children: ProcessGroup, cgroup: Cgroup | None) -> None:
         self.folder, self.spec, self.children, self.cgroup = folder, spec, children, cgroup
-        self.logs: dict[str, Log] = {}
+        self.logs: dict[str, BoundedLog] = {}
         self.gates: dict[str, int] = {}  # of processes that wait for the go, by role
         self.control, self._control_end = os.pipe()
         self._turn_end, self._turn = os.pipe()  # a byte in it lets the evaluator make its first call
@@ -68,7 +68,7 @@ class Launch:
     def go(self) -> None:
         """Tell the processes that were started ahead what their trial is."""
         if any(self.children.status(role) is not None for role in self.gates):
-            raise Ended("lost", "a process that was started ahead did not live to see its trial")
+            raise TrialEnded("lost", "a process that was started ahead did not live to see its trial")
         for role, gate in self.gates.items():
             os.write(gate, json.dumps(self._environment(role)).encode() + b"\n")
             os.close(gate)
@@ -136,7 +136,7 @@ class Launch:
         if ahead:
             os.close(gate)
         self.children.roles[role] = process
-        self.logs[role] = Log(self.folder / f"{role}.log", self.spec["log_bytes"], process.stdout)
+        self.logs[role] = BoundedLog(self.folder / f"{role}.log", self.spec["log_bytes"], process.stdout)
 
     def _environment(self, role: str) -> dict[str, str]:
         return {**self.spec["env"], **self._place(role)["env"], "NIGHTLAB_ROLE": role}

@@ -10,13 +10,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from nightlab.core.config import BudgetPart, Lab, megabytes
+from nightlab.core.config import BudgetConfig, Lab, megabytes
 from nightlab.core.types import Budget, Trial
 from nightlab.engines.local.caches import Caches
 from nightlab.engines.local.cgroup import Cgroup
 from nightlab.engines.local.trial_folder import MARK
 from nightlab.engines.slots import Slot
-from nightlab.sandbox.bubblewrap import Place, Sandbox, search_path
+from nightlab.sandbox.bubblewrap import Sandbox, SandboxSpec, search_path
 from nightlab.sandbox.detect import find_sandbox
 from nightlab.storage.git import Repo, frozen_entries, in_genome
 
@@ -31,7 +31,7 @@ class Layout:
 
     repo: Repo
     lab: Lab
-    budget: BudgetPart
+    budget: BudgetConfig
     device: str
     sandbox: Sandbox
     caches: Caches
@@ -121,7 +121,9 @@ class Layout:
         tmp.mkdir(exist_ok=True)
         frozen = tuple(frozen_entries(copy, self.lab.genome)) if writable else ()
         scratch = int(megabytes(self.lab.resources.disk))
-        place = Place(copy, writable, frozen, home, tmp, data, scratch, self.device, artefacts, slot.gpu_node, cache)
+        place = SandboxSpec(
+            copy, writable, frozen, home, tmp, data, scratch, self.device, artefacts, slot.gpu_node, cache
+        )
         return asdict(self.sandbox.start(place))
 
     def _environment(self, trial: Trial, folder: Path) -> dict[str, str]:
@@ -145,13 +147,13 @@ class Layout:
         }
 
 
-def _longest(usual: BudgetPart, budget: Budget) -> float:
+def _longest(usual: BudgetConfig, budget: Budget) -> float:
     """Seconds of wall clock for a trial's training: the contract's, or more where its budget is larger than usual."""
     same = usual.clock == budget.clock
-    part = usual if same else BudgetPart(clock=budget.clock, amount=budget.amount)
+    part = usual if same else BudgetConfig(clock=budget.clock, amount=budget.amount)
     return part.longest() * (max(budget.amount / usual.amount, 1) if same else 1)
 
 
-def this_sandbox() -> Sandbox:
+def detect_sandbox() -> Sandbox:
     """The sandbox that works on this machine, in which a process can read our interpreter and the guest."""
     return find_sandbox({Path(sys.prefix), Path(sys.base_prefix), GUEST})

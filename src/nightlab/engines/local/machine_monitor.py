@@ -25,7 +25,7 @@ SLOWDOWNS = {0x08: "hardware slowdown", 0x20: "heat", 0x40: "heat, in hardware",
 GPU_FIELDS = "clocks.sm,temperature.gpu,clocks_throttle_reasons.active"
 
 
-class Condition:
+class MachineMonitor:
     """Looks at the machine from the start of training to its end; ``own`` is the trial's CPU seconds.
 
     ``cores``: those that the trial is pinned to, if it is. Then the others don't matter.

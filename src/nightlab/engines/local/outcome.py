@@ -6,7 +6,7 @@ import contextlib
 import signal
 
 
-class Ended(Exception):
+class TrialEnded(Exception):
     """The trial is over: ``outcome`` in the words of records.Outcome, ``detail`` for people."""
 
     def __init__(self, outcome: str, detail: str = "") -> None:
@@ -25,7 +25,7 @@ def named(status: int) -> str:
 def check_not_killed(status: int) -> None:
     """An evaluator that was killed (by you, or for lack of memory) says nothing about the candidate."""
     if status in (-signal.SIGKILL, 128 + signal.SIGKILL):
-        raise Ended("lost", "the evaluator was killed from outside")
+        raise TrialEnded("lost", "the evaluator was killed from outside")
 
 
 def last_line(text: str) -> str:

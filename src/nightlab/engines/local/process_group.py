@@ -17,7 +17,7 @@ TRUSTED = ("evaluator", "gpu")  # roles whose CPU time and memory are not the ca
 RSS_UNIT = 1 / 2**20 if sys.platform == "darwin" else 1 / 2**10  # of getrusage, in MB
 
 
-class Children:
+class ProcessGroup:
     """Children of this process, which adopts what loses its parent below it. ``roles``: those that it started."""
 
     def __init__(self) -> None:

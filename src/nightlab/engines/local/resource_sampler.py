@@ -11,18 +11,18 @@ from typing import Any
 
 import psutil
 
-from nightlab.engines.local.outcome import Ended
-from nightlab.engines.local.process_group import Children
+from nightlab.engines.local.outcome import TrialEnded
+from nightlab.engines.local.process_group import ProcessGroup
 from nightlab.engines.local.usage import GPU_QUERY, folder_mb, gpu_mb, mapped_files_mb, nameless_mb, scratch_mb
 from nightlab.sandbox.bubblewrap import SCRATCH
 
 GPU_SAMPLE = 2.0  # seconds between looks at the GPU
 
 
-class Vitals:
+class ResourceSampler:
     """The most memory that a candidate's tree had at once, in MB, as far as looks from outside show it."""
 
-    def __init__(self, children: Children, *, gpu: bool) -> None:
+    def __init__(self, children: ProcessGroup, *, gpu: bool) -> None:
         self.children = children
         self.peak_memory_mb = 0.0
         self.peak_gpu_memory_mb = 0.0
@@ -42,12 +42,12 @@ class Vitals:
         self._sample_gpu(pids)
         limit = spec["memory_mb"]
         if limit and used > limit:
-            raise Ended("over limit", f"it used {used:,.0f} MB of memory, {limit:,.0f} MB are allowed")
+            raise TrialEnded("over limit", f"it used {used:,.0f} MB of memory, {limit:,.0f} MB are allowed")
         written = folder_mb(work) + folder_mb(folder / "compiled") + on_disk
         if written == math.inf:
-            raise Ended("over limit", "it made folders that can't be looked into: too deep, or shut")
+            raise TrialEnded("over limit", "it made folders that can't be looked into: too deep, or shut")
         if written > spec["disk_mb"]:
-            raise Ended("over limit", f"it wrote {written:,.0f} MB, {spec['disk_mb']:,.0f} MB are allowed")
+            raise TrialEnded("over limit", f"it wrote {written:,.0f} MB, {spec['disk_mb']:,.0f} MB are allowed")
 
     def _sample_gpu(self, pids: list[int]) -> None:
         """Read what NVIDIA's tool said of the tree, or ask it again: it takes too long to be waited for."""

@@ -28,10 +28,10 @@ from nightlab.engines.local.cgroup import Cgroup
 from nightlab.engines.local.clock import Clock
 from nightlab.engines.local.curve import REPORT, Curve, given_up
 from nightlab.engines.local.launch import Launch
-from nightlab.engines.local.machine_monitor import Condition, overuse
-from nightlab.engines.local.outcome import Ended, check_not_killed, last_line, named
-from nightlab.engines.local.process_group import Children
-from nightlab.engines.local.resource_sampler import Vitals
+from nightlab.engines.local.machine_monitor import MachineMonitor, overuse
+from nightlab.engines.local.outcome import TrialEnded, check_not_killed, last_line, named
+from nightlab.engines.local.process_group import ProcessGroup
+from nightlab.engines.local.resource_sampler import ResourceSampler
 from nightlab.engines.local.trial_folder import BORN
 from nightlab.sandbox.process_tree import adopt_orphans
 from nightlab.storage.git import checkouts
@@ -44,14 +44,14 @@ TAMPERED, UNSERVED = 3, 4  # exit statuses by which an evaluator says what went 
 
 class Supervisor:
     def __init__(self, folder: Path) -> None:
-        self.children = Children()
+        self.children = ProcessGroup()
         self._take(folder)
         self.cgroup = self._own_cgroup()
         self.launch = Launch(folder, self.spec, self.children, self.cgroup)
         # NVIDIA's tool takes CPU time, which can't be told from the candidate's on a CPU clock.
         gpu = self.spec["env"]["NIGHTLAB_DEVICE"] == "cuda" and self.spec["clock"] != "cpu"
-        self.vitals, self.sampled = Vitals(self.children, gpu=gpu), 0.0
-        self.condition = Condition(gpu, self.spec["slot"]["cores"])
+        self.vitals, self.sampled = ResourceSampler(self.children, gpu=gpu), 0.0
+        self.condition = MachineMonitor(gpu, self.spec["slot"]["cores"])
 
     def _take(self, folder: Path) -> None:
         """The trial in this folder is ours, from now on."""
@@ -64,11 +64,11 @@ class Supervisor:
         try:
             self._candidate()
             self._checks()
-            ended = Ended("measured")
-        except Ended as end:
+            ended = TrialEnded("measured")
+        except TrialEnded as end:
             ended = end
         except OSError as error:
-            ended = Ended("crashed", f"could not be started: {error}")
+            ended = TrialEnded("crashed", f"could not be started: {error}")
         finally:
             self.children.kill(self.cgroup)
             for log in self.launch.logs.values():
@@ -90,7 +90,7 @@ class Supervisor:
         if self.spec["command"]:
             self._until_handed_over()
             if taken := overuse(self.condition.facts):
-                raise Ended("over limit", taken)
+                raise TrialEnded("over limit", taken)
         else:
             self.clock.handed_over = self.clock.begun
         if self.spec["evaluator"]:
@@ -99,7 +99,7 @@ class Supervisor:
     def stand_by(self) -> bool:
         """Start what can be started before anybody knows for which trial; False when there will be none."""
         folder = ""
-        with contextlib.suppress(Ended, OSError):
+        with contextlib.suppress(TrialEnded, OSError):
             if self.spec["ahead"]:
                 self._open(ahead=True)
             if self.launch.ready():
@@ -132,16 +132,16 @@ class Supervisor:
             if status is not None:
                 self._look()
                 if status:
-                    raise Ended("crashed", f"exit status {named(status)}")
+                    raise TrialEnded("crashed", f"exit status {named(status)}")
                 if served:
-                    raise Ended("no metric", "it ended without handing over a model")
+                    raise TrialEnded("no metric", "it ended without handing over a model")
                 self.clock.hand_over(ended=True)
                 self.condition.stop(self.children.ended_cpu)
                 return
             if served and (ended := self.children.status("evaluator")) is not None:
                 check_not_killed(ended)
                 said = last_line(self.launch.said("evaluator"))
-                raise Ended("crashed", f"the evaluator ended before the model was handed over: {said}")
+                raise TrialEnded("crashed", f"the evaluator ended before the model was handed over: {said}")
 
     def _until_evaluated(self) -> None:
         """Wait for the evaluator, which starts only now where nothing is served to it."""
@@ -155,19 +155,19 @@ class Supervisor:
         while (status := self.children.status("evaluator")) is None:
             self._look()
             if time.monotonic() - begun > limit:
-                raise Ended("timed out", f"evaluation took more than {limit:g} s")
+                raise TrialEnded("timed out", f"evaluation took more than {limit:g} s")
         self.clock.evaluated = time.monotonic()
         check_not_killed(status)
         said = last_line(self.launch.said("evaluator"))
         if status == TAMPERED:
-            raise Ended("tampered", said)
+            raise TrialEnded("tampered", said)
         if status == UNSERVED:
             until = time.monotonic() + LAST_WORDS
             while (died := self.children.status("candidate")) is None and time.monotonic() < until:
                 self._look()  # it may still be printing its traceback
-            raise Ended("crashed", said if not died else f"exit status {named(died)} while serving")
+            raise TrialEnded("crashed", said if not died else f"exit status {named(died)} while serving")
         if status:
-            raise Ended("crashed", f"the evaluator failed: {said}")
+            raise TrialEnded("crashed", f"the evaluator failed: {said}")
         if served:
             until = time.monotonic() + FAREWELL
             while self.children.status("candidate") is None and time.monotonic() < until:
@@ -183,18 +183,18 @@ class Supervisor:
             while (status := self.children.status(role)) is None:
                 self._look()
                 if time.monotonic() - begun > self.spec["evaluation"]:
-                    raise Ended("checks failed", f"{' '.join(argv)} took more than {self.spec['evaluation']:g} s")
+                    raise TrialEnded("checks failed", f"{' '.join(argv)} took more than {self.spec['evaluation']:g} s")
             if status:
-                raise Ended("checks failed", f"{' '.join(argv)}: exit status {named(status)}")
+                raise TrialEnded("checks failed", f"{' '.join(argv)}: exit status {named(status)}")
 
     def _clear_the_way(self, role: str) -> None:
         """Before a trusted process starts: nothing of the candidate's runs, and nothing of it is in the copy."""
         if not self.children.kill(self.cgroup):
-            raise Ended("crashed", "it left processes that could not be ended")
+            raise TrialEnded("crashed", "it left processes that could not be ended")
         if tampered := self._tampered(role, whole=True):
             raise tampered
 
-    def _tampered(self, role: str, *, whole: bool = False) -> Ended | None:
+    def _tampered(self, role: str, *, whole: bool = False) -> TrialEnded | None:
         """The end of a trial whose copy of the lab for a role is no longer what the commit says.
 
         A check may build in its own, and a candidate write; an evaluator writes nowhere.
@@ -202,7 +202,7 @@ class Supervisor:
         folder, ours = Path(self.spec["copies"][role]), role == "evaluator"
         ids = self.spec["ids" if whole or ours else "frozen"]
         fault = checkouts.fault(folder, ids, whole=whole or ours, since=self.began if ours else inf)
-        return Ended("tampered", f"{fault} in the copy of the lab for the {role}") if fault else None
+        return TrialEnded("tampered", f"{fault} in the copy of the lab for the {role}") if fault else None
 
     def _own_cgroup(self) -> Cgroup | None:
         """The candidate's cgroup; None where there is none, or the kernel does not let us after all."""
@@ -216,13 +216,13 @@ class Supervisor:
             return None
         return cgroup
 
-    def _leave(self, cgroup: Cgroup, ended: Ended) -> Ended:
+    def _leave(self, cgroup: Cgroup, ended: TrialEnded) -> TrialEnded:
         """Read what the kernel counted, and remove the cgroup; the end of the trial as the kernel sees it."""
         self.vitals.peak_memory_mb = max(self.vitals.peak_memory_mb, cgroup.peak_mb())
         full, limit = cgroup.ran_out(), self.spec["memory_mb"]
         cgroup.close()
         if full:
-            return Ended(
+            return TrialEnded(
                 "over limit", f"it needed more than {limit:,.0f} MB of memory" if limit else "no memory was left"
             )
         return ended
@@ -253,14 +253,14 @@ class Supervisor:
                 clock.hold_to_budget()
                 if (why := given_up(self.folder)) is not None:
                     self.condition.stop(self.children.cpu())  # a neighbour may have made it look so
-                    raise Ended("hopeless", why)
+                    raise TrialEnded("hopeless", why)
 
     # -- the result ------------------------------------------------------------------------------
 
     def _phase(self, name: str) -> None:
         _write_atomically(self.folder / "phase.json", {"phase": name, "at": time.time()})
 
-    def _result(self, ended: Ended) -> dict[str, Any]:
+    def _result(self, ended: TrialEnded) -> dict[str, Any]:
         vitals = self.vitals
         return {
             "outcome": ended.outcome,
@@ -298,7 +298,7 @@ def main(folder: Path, leash: int | None = None) -> None:
 
     def stop(number: int, frame: object) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # another must not break off the ending
-        raise Ended("interrupted", "stopped by the user")
+        raise TrialEnded("interrupted", "stopped by the user")
 
     signal.signal(signal.SIGTERM, stop)
     if leash is not None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from nightlab.core.types import NightlabError
-from nightlab.engines.remote.engine import Cluster, Far, common
+from nightlab.engines.remote.engine import Cluster, ClusterEngine, common
 from nightlab.storage.ledger import make_state_folder
 
 SLURM = "slurm"
 
-__all__ = ["Cluster", "Far", "cluster", "common"]
+__all__ = ["Cluster", "ClusterEngine", "NightlabError", "cluster", "common"]
 
 
 def cluster(on: str, slots: int | None, lab: Path) -> Cluster:

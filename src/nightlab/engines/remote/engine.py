@@ -16,10 +16,10 @@ from typing import Any, Protocol
 
 from nightlab.core.types import Measurement, NightlabError, Platform, Trial
 from nightlab.engines.local.curve import CURVE
-from nightlab.engines.local.engine import Box
-from nightlab.engines.local.handles import Running
+from nightlab.engines.local.engine import LocalEngine
+from nightlab.engines.local.handles import RunningTrial
 from nightlab.engines.platform import differences
-from nightlab.engines.remote.node import Brought, Facts, News, Parcel
+from nightlab.engines.remote.node import NodeFacts, NodeResult, TrialParcel, TrialProgress
 from nightlab.engines.slots import Slot
 from nightlab.storage.git.bundles import pack, snapshot
 
@@ -36,7 +36,7 @@ class Job(Protocol):
 
     def done(self) -> bool: ...
 
-    def result(self) -> tuple[str, Brought]:
+    def result(self) -> tuple[str, NodeResult]:
         """By which node, by its name in the cluster, and what.
 
         Raises Lost when the node died, and NightlabError when no other node would do better.
@@ -47,7 +47,7 @@ class Job(Protocol):
         """End it, on its node too."""
         ...
 
-    def news(self) -> News:
+    def news(self) -> TrialProgress:
         """The latest that is known here; nobody is waited for."""
         ...
 
@@ -55,7 +55,7 @@ class Job(Protocol):
 class Cluster(Protocol):
     """Nodes that take parcels, by their names in the cluster."""
 
-    def look(self, device: str | None) -> dict[str, Facts]:
+    def look(self, device: str | None) -> dict[str, NodeFacts]:
         """What each node is that can be asked now. Raises NightlabError when none can."""
         ...
 
@@ -74,11 +74,11 @@ class Cluster(Protocol):
         """Take the bundle that every parcel stands on, and what one trial needs: at most so many seconds."""
         ...
 
-    def send(self, parcel: Parcel, avoid: set[str]) -> Job: ...
+    def send(self, parcel: TrialParcel, avoid: set[str]) -> Job: ...
 
 
 @dataclass
-class Seals:
+class NodeIsolation:
     """What trials are sealed in, on nodes that may differ in it."""
 
     name: str
@@ -87,38 +87,38 @@ class Seals:
 
 
 @dataclass
-class Flying:
+class RemoteTrial:
     """A trial on a cluster."""
 
     trial: Trial
     slot: Slot
-    parcel: Parcel
-    engine: Far
+    parcel: TrialParcel
+    engine: ClusterEngine
     job: Job
-    news: News = field(default_factory=News)
-    brought: Brought | None = None
+    news: TrialProgress = field(default_factory=TrialProgress)
+    brought: NodeResult | None = None
     stopped: bool = False
 
     def phase(self) -> tuple[str, float | None]:
         """As it is known here."""
         news = self.job.news()
         if news.phase == "starting" and self.engine.waits:
-            news = News("waiting", self.news.since or time.time())
+            news = TrialProgress("waiting", self.news.since or time.time())
         if news != self.news:
             self.news = news
             self.engine.show(self.trial, news)
         return news.phase, news.since
 
     def finished(self) -> bool:
-        self.engine.heed()
+        self.engine.check_health()
         if self.brought is None and self.job.done():
             if self.stopped:
-                self.brought = Brought("", Measurement("interrupted", detail="stopped by the user"))
+                self.brought = NodeResult("", Measurement("interrupted", detail="stopped by the user"))
                 return True
             try:
                 node, brought = self.job.result()
             except Lost as lost:
-                node, brought = "", Brought("", Measurement("lost", detail=str(lost)))
+                node, brought = "", NodeResult("", Measurement("lost", detail=str(lost)))
             if brought.refused:
                 self.engine.avoid(node, brought.host, brought.refused)
                 self.job = self.engine.send(self.parcel)  # nothing was measured: it is still the same attempt
@@ -131,7 +131,7 @@ class Flying:
         self.job.cancel()
 
 
-class Far:
+class ClusterEngine:
     """Runs the trials of one session on a cluster, on nodes of one platform.
 
     ``box``: the session's engine on this machine, which holds the trials' folders and the lab; ``base``: the commit
@@ -141,10 +141,10 @@ class Far:
 
     def __init__(
         self,
-        box: Box,
+        box: LocalEngine,
         base: str,
         cluster: Cluster,
-        nodes: Mapping[str, Facts],
+        nodes: Mapping[str, NodeFacts],
         allow: Iterable[str],
         say: Callable[[str], None],
         note: Callable[[str, dict[str, Any]], object],
@@ -166,7 +166,7 @@ class Far:
         self._require_some(len(fit))
         missing = tuple(sorted({name for facts in fit for name in facts.missing}))
         why = next((facts.why for facts in fit if facts.missing), "")
-        self.sandbox = Seals("the sandbox of its node", missing, why)
+        self.sandbox = NodeIsolation("the sandbox of its node", missing, why)
         self.base = snapshot(box.repo, base)
         budget, checks = box.budget, len(box.lab.checks)
         longest = budget.startup + budget.longest() + budget.evaluation * (1 + checks)
@@ -194,10 +194,10 @@ class Far:
         """Nothing: a node that fails says so itself, and is avoided."""
         return ""
 
-    def start(self, trial: Trial, slot: Slot) -> Flying:
+    def start(self, trial: Trial, slot: Slot) -> RemoteTrial:
         repo = self.box.repo
         commit = snapshot(repo, trial.commit, on=self.base)
-        parcel = Parcel(
+        parcel = TrialParcel(
             trial=replace(trial, commit=commit),
             base=self.base,
             change=pack(repo, commit, without=self.base),
@@ -208,19 +208,19 @@ class Far:
             allowed=self.allowed,
             shared=self.box.shared,
         )
-        return Flying(trial, slot, parcel, self, self.send(parcel))
+        return RemoteTrial(trial, slot, parcel, self, self.send(parcel))
 
     def stand_by(self, like: Trial, slot: Slot) -> None:
         """Nothing: which node has the next trial is the cluster's to say."""
 
     def dismiss(self) -> None: ...
 
-    def adopt(self, trial: Trial) -> Running:
+    def adopt(self, trial: Trial) -> RunningTrial:
         """What an orchestrator now dead had started ended with it, unless it had come back, or ran here."""
         return self.box.adopt(trial)
 
-    def collect(self, handle: Running | Flying) -> Measurement:
-        if isinstance(handle, Running):
+    def collect(self, handle: RunningTrial | RemoteTrial) -> Measurement:
+        if isinstance(handle, RunningTrial):
             return self.box.collect(handle)
         brought = handle.brought
         if brought is None:
@@ -231,10 +231,10 @@ class Far:
         machine = brought.measurement.machine
         return replace(brought.measurement, machine={**machine, "node": brought.host} if machine else {})
 
-    def send(self, parcel: Parcel) -> Job:
+    def send(self, parcel: TrialParcel) -> Job:
         return self.cluster.send(parcel, set(self.avoided))
 
-    def heed(self) -> None:
+    def check_health(self) -> None:
         """Say when trials have to wait because no node can take them, and when one can again.
 
         Raises NightlabError when the cluster is gone.
@@ -254,7 +254,7 @@ class Far:
             self.note("cluster", {"why": why})
             self.say(f"  [bold red]all trials wait:[/] {why}; they go on when one can")
 
-    def show(self, trial: Trial, news: News) -> None:
+    def show(self, trial: Trial, news: TrialProgress) -> None:
         """Put what is known of a trial where one of this machine would have it, for whoever watches."""
         folder, said = self.box.folder / trial.id, {"phase": news.phase, "at": news.since or time.time()}
         with contextlib.suppress(OSError):  # a full disk ends a session elsewhere, with its own words
@@ -282,7 +282,7 @@ class Far:
             )
 
 
-def common(nodes: Mapping[str, Facts]) -> Platform:
+def common(nodes: Mapping[str, NodeFacts]) -> Platform:
     """The platform that most nodes have; one with an accelerator where there are any."""
     platforms = [facts.platform for facts in nodes.values()]
     alike = Counter({one: sum(not differences(one, other) for other in platforms) for one in platforms})

@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from nightlab import __version__
-from nightlab.core.config import BudgetPart, Lab
+from nightlab.core.config import BudgetConfig, Lab
 from nightlab.core.types import Measurement, NightlabError, Platform, Trial
 from nightlab.engines.local.cgroup import make_room
 from nightlab.engines.local.curve import written
-from nightlab.engines.local.engine import Box
-from nightlab.engines.local.handles import Running
-from nightlab.engines.local.layout import this_sandbox
+from nightlab.engines.local.engine import LocalEngine
+from nightlab.engines.local.handles import RunningTrial
+from nightlab.engines.local.layout import detect_sandbox
 from nightlab.engines.local.prepare import run_prepare
 from nightlab.engines.local.trial_folder import end_leftovers
 from nightlab.engines.platform import differences, this_platform
@@ -43,7 +43,7 @@ BROUGHT = (
 NEWS = 1.0  # seconds between news of a trial
 
 
-class News(NamedTuple):
+class TrialProgress(NamedTuple):
     """What a trial under way is at, since when (seconds since the epoch), and its curve so far, as it is written."""
 
     phase: str = "starting"
@@ -51,11 +51,11 @@ class News(NamedTuple):
     curve: bytes = b""
 
 
-Tell = Callable[[News], None]
+Tell = Callable[[TrialProgress], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Parcel:
+class TrialParcel:
     """One trial as it travels. ``trial.commit`` and ``base`` are snapshots, ``change`` what the first adds."""
 
     trial: Trial
@@ -73,7 +73,7 @@ class Parcel:
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class NodeFacts:
     """What a node is, as it says itself."""
 
     host: str
@@ -95,7 +95,7 @@ class Facts:
 
 
 @dataclass(frozen=True, slots=True)
-class Brought:
+class NodeResult:
     """What came back from a node: a measurement with the files of its folder, or why there is none."""
 
     host: str
@@ -104,39 +104,39 @@ class Brought:
     refused: str = ""
 
 
-def look(device: str | None = None, sandbox: Sandbox | None = None) -> Facts:
+def describe_node(device: str | None = None, sandbox: Sandbox | None = None) -> NodeFacts:
     """What this node is, with all of its accelerators; its sandbox is looked for where nobody has."""
     given = os.environ.pop("CUDA_VISIBLE_DEVICES", None)  # looking takes none of them
     try:
-        box = sandbox or this_sandbox()
-        return Facts(socket.gethostname(), this_platform(device), __version__, box.missing, box.why)
+        box = sandbox or detect_sandbox()
+        return NodeFacts(socket.gethostname(), this_platform(device), __version__, box.missing, box.why)
     finally:
         if given is not None:
             os.environ["CUDA_VISIBLE_DEVICES"] = given
 
 
-def run(parcel: Parcel, base: bytes, tell: Tell = lambda news: None) -> Brought:
+def run(parcel: TrialParcel, base: bytes, tell: Tell = lambda news: None) -> NodeResult:
     """Run a trial on this node and bring back what it left. When this process ends, so does the trial.
 
     ``base`` is the bundle of the parcel's base. Nothing of a node that is not fit, or fails, is ever a measurement.
     """
     host = socket.gethostname()
     try:
-        sandbox = this_sandbox()
-        if why := look(parcel.platform.device, sandbox).unfit(parcel.platform, parcel.allowed):
-            return Brought(host, refused=why)
+        sandbox = detect_sandbox()
+        if why := describe_node(parcel.platform.device, sandbox).unfit(parcel.platform, parcel.allowed):
+            return NodeResult(host, refused=why)
         with _place(parcel, base) as (repo, folder):
             return _run(parcel, repo, folder, sandbox, tell)
     except NightlabError as error:
-        return Brought(host, refused=f"{error} ({error.mend})")
+        return NodeResult(host, refused=f"{error} ({error.hint})")
     except OSError as error:
-        return Brought(host, refused=f"{error.filename or 'a file'}: {error.strerror or error}")
+        return NodeResult(host, refused=f"{error.filename or 'a file'}: {error.strerror or error}")
 
 
-def _run(parcel: Parcel, repo: Repo, folder: Path, sandbox: Sandbox, tell: Tell) -> Brought:
+def _run(parcel: TrialParcel, repo: Repo, folder: Path, sandbox: Sandbox, tell: Tell) -> NodeResult:
     lab, trial = Lab.model_validate(parcel.lab), parcel.trial
-    budget = BudgetPart(**parcel.budget)
-    box = Box(repo, lab, budget, parcel.platform.device, folder, sandbox, make_room())
+    budget = BudgetConfig(**parcel.budget)
+    box = LocalEngine(repo, lab, budget, parcel.platform.device, folder, sandbox, make_room())
     box.shared = parcel.shared
     box.leash, ours = os.pipe()
     try:
@@ -156,17 +156,17 @@ def _run(parcel: Parcel, repo: Repo, folder: Path, sandbox: Sandbox, tell: Tell)
         os.close(box.leash)
         os.close(ours)
     if not measurement.measured and (gone := differences(parcel.platform, this_platform(box.device))):
-        return Brought(socket.gethostname(), refused=f"{', '.join(gone)}, since the trial began")
+        return NodeResult(socket.gethostname(), refused=f"{', '.join(gone)}, since the trial began")
     files = {path.name: path.read_bytes() for name in BROUGHT for path in sorted(running.folder.glob(name))}
-    return Brought(socket.gethostname(), measurement, files)
+    return NodeResult(socket.gethostname(), measurement, files)
 
 
-def _wait(running: Running, tell: Tell, longest: float = float("inf")) -> None:
+def _wait(running: RunningTrial, tell: Tell, longest: float = float("inf")) -> None:
     now = time.monotonic()
-    told, due, until = News(), now, now + longest
+    told, due, until = TrialProgress(), now, now + longest
     while not running.finished() and now < until:
         if now >= due:
-            news, due = News(*running.phase(), written(running.folder)), now + NEWS
+            news, due = TrialProgress(*running.phase(), written(running.folder)), now + NEWS
             if news != told:
                 tell(news)
                 told = news
@@ -175,7 +175,7 @@ def _wait(running: Running, tell: Tell, longest: float = float("inf")) -> None:
 
 
 @contextmanager
-def _place(parcel: Parcel, base: bytes) -> Iterator[tuple[Repo, Path]]:
+def _place(parcel: TrialParcel, base: bytes) -> Iterator[tuple[Repo, Path]]:
     """The lab's repository on this node, prepared, and a folder for one run, which is gone afterwards."""
     home = cache() / parcel.base
     runs = home / "runs"
@@ -202,7 +202,7 @@ def cache() -> Path:
     return Path(given or Path.home() / ".cache") / "nightlab" / "far"
 
 
-def _prepare(repo: Repo, parcel: Parcel, home: Path) -> None:
+def _prepare(repo: Repo, parcel: TrialParcel, home: Path) -> None:
     """Run the lab's ``prepare`` here, once for each base and interpreter."""
     lab = Lab.model_validate(parcel.lab)
     which = hashlib.sha256(f"{lab.prepare}\0{sys.executable}".encode()).hexdigest()[:16]

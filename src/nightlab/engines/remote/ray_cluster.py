@@ -21,7 +21,7 @@ from typing import Any
 from nightlab.core.types import NightlabError, Platform
 from nightlab.engines.platform import usable_cores
 from nightlab.engines.remote.engine import Lost
-from nightlab.engines.remote.node import NEWS, Brought, Facts, News, Parcel, look, run
+from nightlab.engines.remote.node import NEWS, NodeFacts, NodeResult, TrialParcel, TrialProgress, run
 
 LOCAL, AUTO, LOOPBACK = "local-ray", "auto", "127.0.0.1"
 # How soon a head knows that a node is gone; with Ray's own settings it takes half a minute.
@@ -36,16 +36,16 @@ LOOK = 2.0  # seconds between looks at which nodes there are
 LATE, GONE = 10.0, 40.0  # seconds without an answer of the head; after a minute of it Ray ends this process
 
 
-class Board:
+class NodeBoard:
     """An actor on which nodes write the news of their trials, until they are taken."""
 
     def __init__(self) -> None:
-        self.news: dict[str, News] = {}
+        self.news: dict[str, TrialProgress] = {}
 
-    def write(self, trial: str, news: News) -> None:
+    def write(self, trial: str, news: TrialProgress) -> None:
         self.news[trial] = news
 
-    def take(self) -> dict[str, News]:
+    def take(self) -> dict[str, TrialProgress]:
         taken, self.news = self.news, {}
         return taken
 
@@ -86,16 +86,16 @@ class RayCluster:
         self.base: Any = None
         self.board: Any = None
         self.task = self.ray.remote(max_retries=0)(on_node)
-        self.latest: dict[str, News] = {}  # by trial
+        self.latest: dict[str, TrialProgress] = {}  # by trial
         self._asked: Any = None
         self._asked_at = 0.0
         self._there, self._there_at = self._alive(), time.monotonic()
         threading.Thread(target=self._keep_looking, daemon=True).start()
 
-    def look(self, device: str | None) -> dict[str, Facts]:
+    def look(self, device: str | None) -> dict[str, NodeFacts]:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        ask = self.ray.remote(num_cpus=0, max_retries=0)(look)
+        ask = self.ray.remote(num_cpus=0, max_retries=0)(describe_node)
         until, found, silent = time.monotonic() + ANSWER, {}, []
         try:
             asked = {
@@ -140,9 +140,9 @@ class RayCluster:
         self.base = self._put(base)
         here = NodeAffinitySchedulingStrategy(self.ray.get_runtime_context().get_node_id(), soft=True)
         # On the head or here, where it outlives the nodes; and if it does not, there is another.
-        self.board = self.ray.remote(num_cpus=0, max_restarts=-1, scheduling_strategy=here)(Board).remote()
+        self.board = self.ray.remote(num_cpus=0, max_restarts=-1, scheduling_strategy=here)(NodeBoard).remote()
 
-    def send(self, parcel: Parcel, avoid: set[str]) -> RayJob:
+    def send(self, parcel: TrialParcel, avoid: set[str]) -> RayJob:
         options: dict[str, Any] = {**self.needs, "name": f"trial {parcel.trial.id}"}
         if avoid:
             options["label_selector"] = {"ray.io/node-id": f"!in({','.join(sorted(avoid))})"}
@@ -150,7 +150,7 @@ class RayCluster:
         task = self.task.options(**options)
         return RayJob(self, parcel.trial.id, task.remote(self._put(parcel), self.base, self.board))
 
-    def news(self, trial: str) -> News:
+    def news(self, trial: str) -> TrialProgress:
         """What the board said of a trial; it is asked now and then, and never waited for."""
         if self._asked is not None and self._asked.done():
             with contextlib.suppress(Exception):  # its node died
@@ -160,7 +160,7 @@ class RayCluster:
             self._asked_at = time.monotonic()
             with contextlib.suppress(Exception):  # of a client that is cut off
                 self._asked = self.board.take.remote().future()
-        return self.latest.get(trial, News())
+        return self.latest.get(trial, TrialProgress())
 
     def at(self, ip: str) -> str:
         """The node that is there, by its id; empty when none is."""
@@ -203,7 +203,7 @@ class RayJob:
     def done(self) -> bool:
         return bool(self.future.done())
 
-    def result(self) -> tuple[str, Brought]:
+    def result(self) -> tuple[str, NodeResult]:
         exceptions = self.cluster.ray.exceptions
         try:
             node, brought = self.future.result()
@@ -213,7 +213,7 @@ class RayJob:
             if isinstance(cause, (exceptions.TaskCancelledError, KeyboardInterrupt)):
                 raise Lost("it was cancelled") from None
             if node := self.cluster.at(error.ip):  # nothing was measured: somewhere else it may be
-                return node, Brought(self.cluster._host(node), refused=f"it {_why(cause)}")
+                return node, NodeResult(self.cluster._host(node), refused=f"it {_why(cause)}")
             raise Lost(f"its node {_why(cause)}") from None
         except (ImportError, exceptions.RaySystemError, exceptions.RuntimeEnvSetupError) as error:
             raise NightlabError(f"a node {_why(error)}", MEND_NODE) from None
@@ -228,15 +228,15 @@ class RayJob:
         with contextlib.suppress(Exception):  # it ended meanwhile
             self.cluster.ray.cancel(self.ref)
 
-    def news(self) -> News:
+    def news(self) -> TrialProgress:
         return self.cluster.news(self.trial)
 
 
-def on_node(parcel: Parcel, base: bytes, board: Any) -> tuple[str, Brought]:
+def on_node(parcel: TrialParcel, base: bytes, board: Any) -> tuple[str, NodeResult]:
     """The task: runs a trial, and says on which node."""
     import ray
 
-    def tell(news: News) -> None:
+    def tell(news: TrialProgress) -> None:
         board.write.remote(parcel.trial.id, news)
 
     return ray.get_runtime_context().get_node_id(), run(parcel, base, tell)
@@ -319,5 +319,5 @@ def _named(ray: Any, on: str) -> Iterator[None]:
                 f"the cluster at {on} has another Ray or Python: {about or said}",
                 "use the same Ray and the same Python here and there (docs/far.md)",
             ) from None
-        mend = "copy ~/.ray/auth_token from its head, and see there that it runs: ray status"
-        raise NightlabError(f"the Ray cluster at {on} does not let us in: {said}", mend) from None
+        hint = "copy ~/.ray/auth_token from its head, and see there that it runs: ray status"
+        raise NightlabError(f"the Ray cluster at {on} does not let us in: {said}", hint) from None

@@ -18,7 +18,7 @@ from typing import Any
 
 from nightlab.core.types import NightlabError, Platform
 from nightlab.engines.remote.engine import Lost
-from nightlab.engines.remote.node import NEWS, Brought, Facts, News, Parcel, look, run
+from nightlab.engines.remote.node import NEWS, NodeFacts, NodeResult, TrialParcel, TrialProgress, describe_node, run
 
 AROUND = 15  # minutes beside a trial's own: the first one of a node prepares the lab's data there
 LATE = 5.0  # seconds that an answer may need to be seen here
@@ -44,12 +44,12 @@ class SlurmCluster:
         except ImportError:
             raise NightlabError("submitit is not installed here", "pip install 'nightlab[slurm]'") from None
         except RuntimeError as error:
-            mend = "run this where sbatch works, such as the cluster's login node"
-            raise NightlabError(f"there is no Slurm here: {error}", mend) from None
+            hint = "run this where sbatch works, such as the cluster's login node"
+            raise NightlabError(f"there is no Slurm here: {error}", hint) from None
         self.uncompleted = (submitit.core.utils.UncompletedJobError, submitit.core.utils.FailedJobError)
         self._say(name="nightlab", timeout_min=AROUND, cpus_per_task=1)
 
-    def look(self, device: str | None) -> dict[str, Facts]:
+    def look(self, device: str | None) -> dict[str, NodeFacts]:
         """What a node is that this queue leads to; the others say it when a trial comes to them."""
         if device != "cpu" and self._has_gpus():
             self._say(gpus_per_node=1)
@@ -67,14 +67,14 @@ class SlurmCluster:
         (self.folder / BASE).write_bytes(base)
         self._say(timeout_min=math.ceil(seconds / 60) + AROUND, gpus_per_node=int(platform.device == "cuda"))
 
-    def send(self, parcel: Parcel, avoid: set[str]) -> SlurmJob:
+    def send(self, parcel: TrialParcel, avoid: set[str]) -> SlurmJob:
         if avoid:
             self._say(slurm_exclude=",".join(sorted(avoid)))
         board = self.folder / f"{parcel.trial.id}.phase"
         board.unlink(missing_ok=True)
         return SlurmJob(self, self.executor.submit(on_node, parcel, self.folder / BASE, board), board)
 
-    def _ask(self, device: str | None) -> tuple[str, Facts]:
+    def _ask(self, device: str | None) -> tuple[str, NodeFacts]:
         job = self.executor.submit(who, device)
         try:
             host, facts = job.result()
@@ -100,7 +100,7 @@ class SlurmJob:
     def __init__(self, cluster: SlurmCluster, job: Any, board: Path) -> None:
         self.cluster, self.job, self.board = cluster, job, board
         self._over_since: float | None = None
-        self._news, self._looked = News(), 0.0
+        self._news, self._looked = TrialProgress(), 0.0
 
     def done(self) -> bool:
         """Whether it has answered, or ended without: an answer may come late through a shared disk."""
@@ -110,7 +110,7 @@ class SlurmJob:
             self._over_since = time.monotonic()
         return self._over_since is not None and time.monotonic() - self._over_since > LATE
 
-    def result(self) -> tuple[str, Brought]:
+    def result(self) -> tuple[str, NodeResult]:
         try:
             if not self.job.paths.result_pickle.exists():
                 raise Lost(f"its job {self.job.job_id} ended without an answer: {_last(self.job.stderr() or '')}")
@@ -129,27 +129,27 @@ class SlurmJob:
         with contextlib.suppress(Exception):  # it ended meanwhile
             self.job.cancel()
 
-    def news(self) -> News:
+    def news(self) -> TrialProgress:
         if time.monotonic() - self._looked > NEWS:
             self._looked = time.monotonic()
             with contextlib.suppress(OSError, ValueError):
                 phase, since, curve = json.loads(self.board.read_text())
-                self._news = News(phase, since, curve.encode())
+                self._news = TrialProgress(phase, since, curve.encode())
         return self._news
 
 
-def who(device: str | None) -> tuple[str, Facts]:
+def who(device: str | None) -> tuple[str, NodeFacts]:
     """The job that says what its node is."""
-    return socket.gethostname(), look(device)
+    return socket.gethostname(), describe_node(device)
 
 
-def on_node(parcel: Parcel, base: Path, board: Path) -> tuple[str, Brought]:
+def on_node(parcel: TrialParcel, base: Path, board: Path) -> tuple[str, NodeResult]:
     """The job: runs a trial, and says on which node."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt  # which ends the trial; submitit would go on
 
-    def tell(news: News) -> None:
+    def tell(news: TrialProgress) -> None:
         with contextlib.suppress(OSError):
             board.write_text(json.dumps([news.phase, news.since, news.curve.decode()]))
 

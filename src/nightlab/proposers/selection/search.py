@@ -10,7 +10,7 @@ from nightlab.core.types import Experiment
 FIT = {"regressed", "inconclusive"}  # reasons to discard a genome that is sound: a limit is exceeded by heirs too
 
 
-class Search(Protocol):
+class Selection(Protocol):
     """Where proposals start. All that it knows it was told, so a session that was killed tells it again."""
 
     memory: int

@@ -352,8 +352,8 @@ def _env(more: Mapping[str, str]) -> dict[str, str]:
 
 
 def _failed(where: Path, command: str, why: str) -> NightlabError:
-    mend = "free disk space, or mend the repository's permissions (git fsck tells)"
-    return NightlabError(f"git {command} failed in {where}: {why}", mend)
+    hint = "free disk space, or mend the repository's permissions (git fsck tells)"
+    return NightlabError(f"git {command} failed in {where}: {why}", hint)
 
 
 def _changed_lines(patch: str) -> int:

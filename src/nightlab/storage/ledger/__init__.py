@@ -1,50 +1,50 @@
 """The journal of a session, and the only code that writes its state."""
 
 from nightlab.storage.ledger.ledger import Ledger
+from nightlab.storage.ledger.locks import SessionBusy, is_running_now, lock_session
 from nightlab.storage.ledger.paths import (
     LEDGER,
     add_note,
-    alone,
     find_ledger,
     find_session,
-    give_order,
     make_state_folder,
     read_notes,
     read_orders,
     require_own,
+    session_lock,
     state_folder,
     tags,
+    write_order,
 )
-from nightlab.storage.ledger.results_tsv import append_result, mend_results, result_rows, write_results
-from nightlab.storage.ledger.session_lock import Busy, lock_session, runs_now
-from nightlab.storage.ledger.submissions import Try, done_with, hand_in, handed_in, waits
-from nightlab.storage.ledger.used_sources import Sources
+from nightlab.storage.ledger.results_tsv import append_result, repair_results, result_rows, write_results
+from nightlab.storage.ledger.submissions import Submission, pending_submissions, remove_submission, submit, waits
+from nightlab.storage.ledger.used_sources import UsedSources
 
 __all__ = [
     "LEDGER",
-    "Busy",
     "Ledger",
-    "Sources",
-    "Try",
+    "SessionBusy",
+    "Submission",
+    "UsedSources",
     "add_note",
-    "alone",
     "append_result",
-    "done_with",
     "find_ledger",
     "find_session",
-    "give_order",
-    "hand_in",
-    "handed_in",
+    "is_running_now",
     "lock_session",
     "make_state_folder",
-    "mend_results",
+    "pending_submissions",
     "read_notes",
     "read_orders",
+    "remove_submission",
+    "repair_results",
     "require_own",
     "result_rows",
-    "runs_now",
+    "session_lock",
     "state_folder",
+    "submit",
     "tags",
     "waits",
+    "write_order",
     "write_results",
 ]

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from nightlab.core.text import one_line
-from nightlab.storage.ledger.reader import Feed
+from nightlab.storage.ledger.reader import LedgerReader
 
 Columns = dict[str, list[Any]]
 
@@ -34,7 +34,7 @@ WORDS = ("hypothesis", "changes", "theme")
 TOUCH = "('proposed', 'judged', 'upkeep', 'evidence')"
 
 
-class ColumnFeed(Feed):
+class ColumnReader(LedgerReader):
     """A ledger as columns, each a list as long as there are experiments in it."""
 
     def points(self, numbers: Iterable[int] | None = None) -> Columns:

@@ -29,14 +29,14 @@ from nightlab.core.types import (
     Measurement,
     Metric,
     NightlabError,
+    ProposerShare,
+    ProposerUsage,
     Purpose,
-    Share,
-    Spent,
     Trial,
     Verdict,
 )
 from nightlab.storage.ledger.tables import COLUMNS, SCHEMA, VERSION, apply, experiment_of, rebuild, trial_of
-from nightlab.storage.ledger.used_sources import Sources
+from nightlab.storage.ledger.used_sources import UsedSources
 
 
 class Event(NamedTuple):
@@ -56,7 +56,7 @@ class Ledger:
 
     def __init__(self, path: Path, *, read_only: bool = False, clock: Callable[[], float] = time.time) -> None:
         self.path, self.clock = path, clock
-        self._sources: Sources | None = None
+        self._sources: UsedSources | None = None
         if read_only and not path.exists():
             raise NightlabError(f"there is no ledger at {path}", "start a session: nightlab run")
         try:
@@ -282,28 +282,28 @@ class Ledger:
         query = f"SELECT {who}, COUNT(*) FROM events WHERE kind = 'refused' GROUP BY 1"
         return dict(self._db.execute(query).fetchall())
 
-    def shares(self) -> dict[str, Share]:
+    def shares(self) -> dict[str, ProposerShare]:
         """What each proposer had so far, the baseline's among them; read from every experiment and every refusal."""
         had = "SELECT json_extract(candidate, '$.proposer') AS who, count(*), sum(status IS 'keep') FROM experiments"
-        found = {who: Share(tried, kept) for who, tried, kept in self._db.execute(f"{had} GROUP BY who")}
+        found = {who: ProposerShare(tried, kept) for who, tried, kept in self._db.execute(f"{had} GROUP BY who")}
         said = "json_extract({0}, '$.proposer'), coalesce(json_extract({0}, '$.usage'), '{{}}') AS usage"
         rows = self._db.execute(
             f"SELECT 0, {said.format('candidate')} FROM experiments WHERE usage <> '{{}}' UNION ALL "
             f"SELECT 1, {said.format('data')} FROM events WHERE kind = 'refused'"
         )
         for failed, who, usage in rows:
-            share = found.get(who, Share())
+            share = found.get(who, ProposerShare())
             found[who] = replace(share, failed=share.failed + failed, spent=share.spent.plus(json.loads(usage)))
         return found
 
-    def spent(self) -> Spent:
+    def spent(self) -> ProposerUsage:
         """What all turns together took, as far as it was said."""
-        return reduce(Spent.and_also, (share.spent for share in self.shares().values()), Spent())
+        return reduce(ProposerUsage.and_also, (share.spent for share in self.shares().values()), ProposerUsage())
 
-    def sources(self) -> Sources:
+    def sources(self) -> UsedSources:
         """Which entries of proposers' queues had their turn; of use until this ledger is closed."""
         if self._sources is None:
-            self._sources = Sources(self.path)
+            self._sources = UsedSources(self.path)
         return self._sources
 
     def by_source(self, source: str) -> Experiment | None:

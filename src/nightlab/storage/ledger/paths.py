@@ -37,12 +37,12 @@ def make_state_folder(lab: Path) -> Path:
 
 
 def _unwritable(folder: Path, error: OSError) -> NightlabError:
-    mend = "run where the lab's folder is writable, e.g. in a clone of your own"
-    return NightlabError(f"{folder} can't be written: {error.strerror or error}", mend)
+    hint = "run where the lab's folder is writable, e.g. in a clone of your own"
+    return NightlabError(f"{folder} can't be written: {error.strerror or error}", hint)
 
 
 @contextmanager
-def alone(lab: Path) -> Iterator[None]:
+def session_lock(lab: Path) -> Iterator[None]:
     """While the block runs, whoever else wants to choose or make a session of this lab waits."""
     home = make_state_folder(lab)
     try:
@@ -112,7 +112,7 @@ def read_notes(folder: Path) -> list[str]:
         return []
 
 
-def give_order(folder: Path, order: str) -> None:
+def write_order(folder: Path, order: str) -> None:
     """Leave an order for whoever runs the session in ``folder``, now or next, as one line in one write."""
     handle = os.open(folder / ORDERS, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o644)
     try:

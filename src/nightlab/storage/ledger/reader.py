@@ -10,7 +10,7 @@ from pathlib import Path
 from nightlab.storage.ledger.ledger import Event, Ledger
 
 
-class Feed(Ledger):
+class LedgerReader(Ledger):
     """The ledger at ``path``, for looking at only. Its connection belongs to the thread that opened it."""
 
     def __init__(self, path: Path) -> None:

@@ -27,7 +27,7 @@ def result_rows(metric: Metric, ledger: Ledger) -> Iterator[str]:
     yield from map(_row, ledger.judged())
 
 
-def mend_results(path: Path, metric: Metric, ledger: Ledger) -> None:
+def repair_results(path: Path, metric: Metric, ledger: Ledger) -> None:
     """Complete a table after a kill. Where it ends as it should it is left alone: a long one takes long to write.
 
     What the ledger learned since of earlier rows (a bar, evidence) waits for the next ``write_results``.
@@ -45,7 +45,7 @@ def mend_results(path: Path, metric: Metric, ledger: Ledger) -> None:
 
 
 def append_result(path: Path, experiment: Experiment) -> None:
-    """Add one judged experiment's row. A row that a kill prevented or tore is mended by ``mend_results``."""
+    """Add one judged experiment's row. A row that a kill prevented or tore is mended by ``repair_results``."""
     with path.open("a") as table:
         table.write(_row(experiment) + "\n")
 

@@ -16,7 +16,7 @@ PREFIX = "try-"
 
 
 @dataclass(frozen=True, slots=True)
-class Try:
+class Submission:
     """A patch to the genome at the commit ``base``, to be carried onto the champion, and why it should be better."""
 
     id: str
@@ -25,9 +25,9 @@ class Try:
     base: str = ""
 
 
-def hand_in(folder: Path, hypothesis: str, patch: str, base: str = "") -> str:
+def submit(folder: Path, hypothesis: str, patch: str, base: str = "") -> str:
     """Leave a candidate for whoever runs the session in ``folder``, whole or not at all. Returns its id."""
-    entry = Try(f"{PREFIX}{secrets.token_hex(4)}", hypothesis, patch, base)
+    entry = Submission(f"{PREFIX}{secrets.token_hex(4)}", hypothesis, patch, base)
     path = _path(folder, entry.id)
     path.parent.mkdir(exist_ok=True)
     draft = path.with_suffix(".new")
@@ -36,17 +36,17 @@ def hand_in(folder: Path, hypothesis: str, patch: str, base: str = "") -> str:
     return entry.id
 
 
-def handed_in(folder: Path) -> list[Try]:
+def pending_submissions(folder: Path) -> list[Submission]:
     """What waits in the session's folder, oldest first."""
     paths = sorted(_path(folder, "").parent.glob(f"{PREFIX}*.json"), key=lambda path: path.stat().st_mtime_ns)
-    return [Try(**json.loads(path.read_text())) for path in paths]
+    return [Submission(**json.loads(path.read_text())) for path in paths]
 
 
 def waits(folder: Path, name: str) -> bool:
     return _path(folder, name).exists()
 
 
-def done_with(folder: Path, name: str) -> None:
+def remove_submission(folder: Path, name: str) -> None:
     """Remove what the ledger knows by now."""
     _path(folder, name).unlink(missing_ok=True)
 

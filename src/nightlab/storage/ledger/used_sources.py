@@ -12,7 +12,7 @@ HAD = (
 )
 
 
-class Sources:
+class UsedSources:
     """The entries that the ledger at ``path`` knows, as experiments or refused, and those that were added here.
 
     Only what is asked for is read, for a long session had very many. An entry that had its turn has had it for good.

@@ -10,18 +10,18 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from nightlab.core.observer import Flight, Lines, Opening
+from nightlab.core.observer import Flight, LineObserver, SessionOpened
 from nightlab.core.types import Experiment, Trial
 from nightlab.ui.terminal.outlet import Outlet
 from nightlab.ui.terminal.screen import Followed, Screen
-from nightlab.ui.terminal.terminal import Stops, Terminal
+from nightlab.ui.terminal.terminal import SuspendHandler, Terminal
 
 KEPT = 200  # lines that are there when the screen closes; the log has them all
 ENDING = 2.0  # seconds that a screen may take to close
 KEYS = 0  # standard input
 
 
-class Window(Lines):
+class LiveScreen(LineObserver):
     """Draws in a thread of its own, which follows the ledger: the session never waits for its window.
 
     ``follow`` opens what is followed, in that thread. Standard output is the ``outlet``. For the main thread.
@@ -34,16 +34,16 @@ class Window(Lines):
         self.screen: Screen | None = None
         self.thread = threading.Thread(target=self._show, name="screen", daemon=True)
         self.fault = ""
-        self._stops: Stops | None = None
+        self._stops: SuspendHandler | None = None
         self._said: deque[str] = deque()
         self._left_out = 0
 
-    def opened(self, opening: Opening) -> None:
+    def opened(self, opening: SessionOpened) -> None:
         super().opened(opening)
         if not (self.screen or self.thread.ident) and self.terminal.in_front():
             self.folder = opening.folder
             self.screen = Screen(self.terminal, may_leave=False)
-            self._stops = Stops(self.terminal)
+            self._stops = SuspendHandler(self.terminal)
             self.thread.start()
 
     def started(self, experiment: Experiment, trial: Trial) -> None:

@@ -8,34 +8,36 @@ from collections.abc import Sequence
 from rich.text import Text
 
 from nightlab.core.text import counted
-from nightlab.ui.snapshot import Abroad, InFlight, Picture, Point
+from nightlab.ui.snapshot import CommonsStatus, ExperimentPoint, InFlight, SessionSnapshot
 from nightlab.ui.terminal.braille import curve
 from nightlab.ui.terminal.rows import heading, latest, seconds_words, value_of, words_of
-from nightlab.ui.terminal.staircase import Stairs
+from nightlab.ui.terminal.staircase import Staircase
 
 WIDE = 120  # columns from which there are two columns
 NEWS = 600.0  # seconds for which an alarm stands at the top
 
 
 def frame(
-    picture: Picture, width: int, height: int, selected: int | None = None, stairs: Stairs | None = None
+    snapshot: SessionSnapshot, width: int, height: int, selected: int | None = None, stairs: Staircase | None = None
 ) -> list[Text]:
     """The whole screen but its last line, as ``height`` lines of ``width``; ``stairs`` spare drawing the same again."""
-    stairs = stairs or Stairs()
-    top = [_title(picture, width), _headline(picture, width), *_alarm(picture, width)]
+    stairs = stairs or Staircase()
+    top = [_title(snapshot, width), _headline(snapshot, width), *_alarm(snapshot, width)]
     foot: list[Text] = []
     if width >= WIDE and height >= 16:
         left, room = min(width * 3 // 5, 130), height - len(top)
-        now = [*_now(picture, left, room // 3), Text()]
-        numbers = [Text(), *_numbers(picture, width - left - 2)]
-        chart = stairs.lines(picture, width - left - 2, max(room - len(numbers), 8))
-        body = _beside([*now, *latest(picture, left, room - len(now), selected)], [*chart, *numbers], left, width, room)
+        now = [*_now(snapshot, left, room // 3), Text()]
+        numbers = [Text(), *_numbers(snapshot, width - left - 2)]
+        chart = stairs.lines(snapshot, width - left - 2, max(room - len(numbers), 8))
+        body = _beside(
+            [*now, *latest(snapshot, left, room - len(now), selected)], [*chart, *numbers], left, width, room
+        )
     else:
-        foot = _footer(picture, width, 1 if height < 16 else 2 if width >= 60 else 3)
-        now = _now(picture, width, max(height // 4, 2))
+        foot = _footer(snapshot, width, 1 if height < 16 else 2 if width >= 60 else 3)
+        now = _now(snapshot, width, max(height // 4, 2))
         room = height - len(top) - len(now) - len(foot)
-        chart = stairs.lines(picture, width, min(room // 3 + 1, 12)) if room >= 10 else []
-        body = [*now, *chart, *latest(picture, width, room - len(chart), selected)]
+        chart = stairs.lines(snapshot, width, min(room // 3 + 1, 12)) if room >= 10 else []
+        body = [*now, *chart, *latest(snapshot, width, room - len(chart), selected)]
     return fitted([*top, *fitted(body, width, height - len(top) - len(foot)), *foot], width, height)
 
 
@@ -50,63 +52,63 @@ def fitted(lines: Sequence[Text], width: int, height: int) -> list[Text]:
 # -- the parts ---------------------------------------------------------------------------------------
 
 
-def _title(picture: Picture, width: int) -> Text:
-    about = picture.about
+def _title(snapshot: SessionSnapshot, width: int) -> Text:
+    about = snapshot.about
     name = Text.assemble((f" {words_of(about.lab)}", "bold"), (" · ", "dim"), about.tag)
     if width >= 100:
         name.append(f" · {about.budget} · {words_of(about.platform)}", "dim")
-    if picture.fault:
+    if snapshot.fault:
         state = Text("not up to date", "bold red")
-    elif not picture.alive:
-        state = Text("stopped" if picture.stopped else "nobody runs it", "yellow")
-    elif picture.paused:
+    elif not snapshot.alive:
+        state = Text("stopped" if snapshot.stopped else "nobody runs it", "yellow")
+    elif snapshot.paused:
         state = Text("❚❚ paused", "bold yellow")
     else:
         state = Text("● running", "green")
     return _apart(name, state, width)
 
 
-def _headline(picture: Picture, width: int) -> Text:
+def _headline(snapshot: SessionSnapshot, width: int) -> Text:
     """The metric, as the search sees it, and how far the gain has been shown."""
-    metric, champion = picture.about.metric, picture.champion
+    metric, champion = snapshot.about.metric, snapshot.champion
     if champion is None:
-        return Text(" measuring the baseline first" if picture.alive else " nothing has been measured yet", "dim")
+        return Text(" measuring the baseline first" if snapshot.alive else " nothing has been measured yet", "dim")
     line = Text.assemble(
         f" {words_of(metric.name, 24)} ", (value_of(_counts(champion)), "bold"), (f" #{champion.number}", "dim")
     )
-    first, counts = picture.steps[0].value if picture.steps else None, _counts(champion)
+    first, counts = snapshot.steps[0].value if snapshot.steps else None, _counts(champion)
     if champion.number and first is not None and counts is not None:
         gained = metric.gain(first, counts)
         line.append(f"  {gained:.3g} better", "green")
         line.append(
             f" · {champion.level}" if width >= 60 else "", "dim" if champion.level == "measured" else "bold green"
         )
-    kept, discarded, crashed = (picture.tally.get(status, 0) for status in ("keep", "discard", "crash"))
+    kept, discarded, crashed = (snapshot.tally.get(status, 0) for status in ("keep", "discard", "crash"))
     words = f"{max(kept - 1, 0):,} kept · {discarded:,} discarded · {crashed:,} crashed"
-    of = f" of {picture.done:,}" if width >= 60 else f"/{picture.done:,}"
+    of = f" of {snapshot.done:,}" if width >= 60 else f"/{snapshot.done:,}"
     return _apart(line, Text(words if width >= 90 else f"{max(kept - 1, 0):,}{of} kept", "dim"), width)
 
 
-def _alarm(picture: Picture, width: int) -> list[Text]:
+def _alarm(snapshot: SessionSnapshot, width: int) -> list[Text]:
     """What the human should know now: why this is not up to date, why it stopped, the latest alarm or trouble."""
-    since = (picture.last_event_at if not picture.alive else time.time()) - NEWS
-    news = [said for said in (*picture.alarms, *picture.troubles) if said.at > since]
-    if picture.fault:
-        return [Text(f" {words_of(picture.fault)}", "red")]
-    if not picture.alive and picture.stopped:
-        return [Text(f" it ended: {words_of(picture.stopped)}", "yellow")]
-    if not picture.alive:
+    since = (snapshot.last_event_at if not snapshot.alive else time.time()) - NEWS
+    news = [said for said in (*snapshot.alarms, *snapshot.troubles) if said.at > since]
+    if snapshot.fault:
+        return [Text(f" {words_of(snapshot.fault)}", "red")]
+    if not snapshot.alive and snapshot.stopped:
+        return [Text(f" it ended: {words_of(snapshot.stopped)}", "yellow")]
+    if not snapshot.alive:
         return [Text(" no process runs this session; what is in flight runs again: nightlab run", "yellow")]
     return [Text(f" ! {words_of(max(news, key=lambda said: said.at).words)}", "yellow")] if news else []
 
 
-def _now(picture: Picture, width: int, room: int) -> list[Text]:
+def _now(snapshot: SessionSnapshot, width: int, room: int) -> list[Text]:
     """What runs: one trial with its curve in detail, or several in a line each."""
     lines = [heading("now", width)]
-    flights = picture.flights
+    flights = snapshot.flights
     if not flights:
-        words = "paused: nothing new starts" if picture.paused else "between two trials, or waiting for a proposal"
-        return [*lines, Text(f" {words if picture.alive else 'nothing'}", "dim")]
+        words = "paused: nothing new starts" if snapshot.paused else "between two trials, or waiting for a proposal"
+        return [*lines, Text(f" {words if snapshot.alive else 'nothing'}", "dim")]
     each = 3 if 3 * len(flights) < room or len(flights) == 1 else 1
     shown = flights[: max(room // each, 1)]
     for flight in shown:
@@ -152,40 +154,40 @@ def _flight(flight: InFlight, width: int, rows: int) -> list[Text]:
     return lines
 
 
-def facts(picture: Picture) -> list[tuple[str, str]]:
+def facts(snapshot: SessionSnapshot) -> list[tuple[str, str]]:
     """The figures of a session, by name, those first that are asked for most."""
     found: list[tuple[str, str]] = []
-    if picture.duty is not None:
-        hour = picture.duty_hour
-        lately = f", {hour:.0%} lately" if hour is not None and abs(hour - picture.duty) >= 0.02 else ""
-        found.append(("duty", f"{picture.duty:.0%}{lately}"))
-    if picture.rate is not None:
-        found.append(("rate", f"{picture.rate:,.3g}/h"))
-    words = ", ".join(rule.words for rule in picture.rules) or f"{picture.done:,} experiments, until Ctrl-C"
+    if snapshot.duty is not None:
+        hour = snapshot.duty_hour
+        lately = f", {hour:.0%} lately" if hour is not None and abs(hour - snapshot.duty) >= 0.02 else ""
+        found.append(("duty", f"{snapshot.duty:.0%}{lately}"))
+    if snapshot.rate is not None:
+        found.append(("rate", f"{snapshot.rate:,.3g}/h"))
+    words = ", ".join(rule.words for rule in snapshot.rules) or f"{snapshot.done:,} experiments, until Ctrl-C"
     found.append(("stop", words))
-    if picture.alive and picture.left is not None and [rule.name for rule in picture.rules] != ["hours"]:
-        found.append(("ends in", f"about {seconds_words(picture.left)}"))
-    spent = picture.spent
+    if snapshot.alive and snapshot.left is not None and [rule.name for rule in snapshot.rules] != ["hours"]:
+        found.append(("ends in", f"about {seconds_words(snapshot.left)}"))
+    spent = snapshot.spent
     if spent.money or spent.tokens:
         silent = " at least" if spent.unpriced else ""
         found.append(("cost", f"${spent.money:.2f}{silent}, {spent.tokens:,} tokens"))
-    found.append(("machine", machine_words(picture)))
-    if picture.abroad:
-        found.append(("commons", commons_words(picture.abroad)))
-    if picture.sigma > 0:
-        found.append(("noise", f"{picture.sigma:.2g}{'' if picture.replicates else ', believed'}"))
-    if picture.self_tests:
-        found.append(("self-test", f"{picture.self_kept} of {picture.self_tests} kept"))
-    if picture.pinned is not None:
-        found.append(("pinned", f"#{picture.pinned}"))
-    if picture.refused:
-        found.append(("refused", f"{picture.refused:,}"))
+    found.append(("machine", machine_words(snapshot)))
+    if snapshot.commons:
+        found.append(("commons", commons_words(snapshot.commons)))
+    if snapshot.sigma > 0:
+        found.append(("noise", f"{snapshot.sigma:.2g}{'' if snapshot.replicates else ', believed'}"))
+    if snapshot.self_tests:
+        found.append(("self-test", f"{snapshot.self_kept} of {snapshot.self_tests} kept"))
+    if snapshot.pinned is not None:
+        found.append(("pinned", f"#{snapshot.pinned}"))
+    if snapshot.refused:
+        found.append(("refused", f"{snapshot.refused:,}"))
     return found
 
 
-def machine_words(picture: Picture) -> str:
+def machine_words(snapshot: SessionSnapshot) -> str:
     """How the machine is, as far as the last trial and the disk tell."""
-    told = picture.machine
+    told = snapshot.machine
     words = [f"load {told['load']}"] if "load" in told else []
     names = {"other_cores": "{:.1f} cores of others", "gpu_celsius": "{:.0f} °C", "gpu_mhz": "{:,.0f} MHz",
              "stolen": "{:.0%} stolen"}  # fmt: skip
@@ -195,25 +197,25 @@ def machine_words(picture: Picture) -> str:
             words.append(form.format(value))
     words += [f"GPU slowed: {told['gpu_slowed']}"] if "gpu_slowed" in told else []
     words += [f"disturbed: {told['disturbed']}"] if "disturbed" in told else []
-    return ", ".join([*words, f"{picture.free_mb / 1024:,.1f} GB free"])
+    return ", ".join([*words, f"{snapshot.free_mb / 1024:,.1f} GB free"])
 
 
-def commons_words(abroad: Abroad) -> str:
+def commons_words(commons: CommonsStatus) -> str:
     """What a session had from others, in a few words."""
-    if abroad.fault:
-        return f"can't be read: {abroad.fault}"
-    measured = [f"{many} {verdict}" for verdict, many in abroad.verdicts.items()]
-    words = [f"{counted(abroad.findings, 'finding')} of {counted(abroad.authors, 'peer')}"]
-    words += [f"{abroad.quarantined} in quarantine"] * bool(abroad.quarantined)
-    words += [*measured, f"{abroad.adopted} adopted"] if measured else ["none measured yet"] * bool(abroad.findings)
-    words += [f"{abroad.threatening} dangerous"] * bool(abroad.threatening)
+    if commons.fault:
+        return f"can't be read: {commons.fault}"
+    measured = [f"{many} {verdict}" for verdict, many in commons.verdicts.items()]
+    words = [f"{counted(commons.findings, 'finding')} of {counted(commons.authors, 'peer')}"]
+    words += [f"{commons.quarantined} in quarantine"] * bool(commons.quarantined)
+    words += [*measured, f"{commons.adopted} adopted"] if measured else ["none measured yet"] * bool(commons.findings)
+    words += [f"{commons.threatening} dangerous"] * bool(commons.threatening)
     return ", ".join(words)
 
 
-def _footer(picture: Picture, width: int, rows: int) -> list[Text]:
+def _footer(snapshot: SessionSnapshot, width: int, rows: int) -> list[Text]:
     """The figures in so many lines, the later ones left out where there is no room."""
     lines = [Text(" ")]
-    for name, words in facts(picture):
+    for name, words in facts(snapshot):
         part = Text.assemble((f"{name} ", "dim"), words_of(words))
         if lines[-1].cell_len > 1 and lines[-1].cell_len + 3 + part.cell_len > width:
             if len(lines) == rows:
@@ -223,19 +225,19 @@ def _footer(picture: Picture, width: int, rows: int) -> list[Text]:
     return [*lines, *(Text() for _ in range(rows - len(lines)))]
 
 
-def _numbers(picture: Picture, width: int) -> list[Text]:
+def _numbers(snapshot: SessionSnapshot, width: int) -> list[Text]:
     """The figures in a line each, and what each proposer did."""
     lines = [heading("session", width)]
-    lines += [Text.assemble((f" {name:<10}", "dim"), words_of(words)) for name, words in facts(picture)]
-    if picture.looks:
-        lines.append(Text.assemble((" held out  ", "dim"), f"{picture.parted} of {picture.looks} looks parted"))
-    lines.append(Text.assemble((" sealing   ", "dim"), words_of(picture.about.sealing)))
-    if picture.proposers:
+    lines += [Text.assemble((f" {name:<10}", "dim"), words_of(words)) for name, words in facts(snapshot)]
+    if snapshot.looks:
+        lines.append(Text.assemble((" held out  ", "dim"), f"{snapshot.parted} of {snapshot.looks} looks parted"))
+    lines.append(Text.assemble((" sealing   ", "dim"), words_of(snapshot.about.sealing)))
+    if snapshot.proposers:
         lines += [
             Text(),
             Text(f" {'proposer':<16}{'tried':>7}{'kept':>7}{'dollars':>10}".ljust(width), "dim underline"),
         ]
-        most = sorted(picture.proposers.items(), key=lambda one: -one[1].tried)[:6]
+        most = sorted(snapshot.proposers.items(), key=lambda one: -one[1].tried)[:6]
         for name, share in most:
             dollars = f"{share.spent.money:.2f}" if share.spent.money else "-"
             lines.append(Text(f" {words_of(name, 15):<16}{share.tried:>7,}{share.kept:>7,}{dollars:>10}"))
@@ -264,5 +266,5 @@ def _apart(left: Text, right: Text, width: int) -> Text:
     return left.append_text(right)
 
 
-def _counts(point: Point) -> float | None:
+def _counts(point: ExperimentPoint) -> float | None:
     return point.bar if point.bar is not None else point.metric

@@ -10,22 +10,22 @@ from rich.text import Text
 from nightlab.core.observer import STYLES
 from nightlab.core.text import one_line
 from nightlab.ui.progress import HOUR
-from nightlab.ui.snapshot import Picture, Point
+from nightlab.ui.snapshot import ExperimentPoint, SessionSnapshot
 
 ENDLESS = 200  # columns that a line in a pipe has at least
 MARKS = {"keep": "✓", "discard": "·", "crash": "✗", None: "▸"}
 
 
-def latest(picture: Picture, width: int, height: int, selected: int | None) -> list[Text]:
+def latest(snapshot: SessionSnapshot, width: int, height: int, selected: int | None) -> list[Text]:
     """The experiments, the latest first; scrolled so that the selected one is in sight."""
     if height < 2:
         return []
-    lines = [columns(picture, width)]
-    rows = list(reversed(picture.points))
+    lines = [columns(snapshot, width)]
+    rows = list(reversed(snapshot.points))
     place = next((n for n, point in enumerate(rows) if point.number == selected), 0)
     begin = max(min(place - (height - 1) // 2, len(rows) - (height - 1)), 0)
     for point in rows[begin : begin + height - 1]:
-        line = row(picture, point, width)
+        line = row(snapshot, point, width)
         if point.number == selected:
             line.pad_right(width - line.cell_len)
             line.stylize("reverse")
@@ -33,12 +33,12 @@ def latest(picture: Picture, width: int, height: int, selected: int | None) -> l
     return lines
 
 
-def columns(picture: Picture, width: int | None) -> Text:
+def columns(snapshot: SessionSnapshot, width: int | None) -> Text:
     """What stands above the rows."""
     room = width if width is not None else ENDLESS
     titles = [f"{'#':>6} {'verdict':<9}"]
     if room >= 60:
-        titles.append(f"{words_of(picture.about.metric.name, 12):>12} ")
+        titles.append(f"{words_of(snapshot.about.metric.name, 12):>12} ")
     titles.append(f"{'sigma':>8}  ")
     if room >= 72:
         titles.append(f"{'evidence':<14}")
@@ -47,13 +47,13 @@ def columns(picture: Picture, width: int | None) -> Text:
     return Text(f"{''.join(titles)}what".ljust(width or 0), "dim underline")
 
 
-def row(picture: Picture, point: Point, width: int | None) -> Text:
+def row(snapshot: SessionSnapshot, point: ExperimentPoint, width: int | None) -> Text:
     """One experiment in a line: verdict, metric, gain in units of noise, evidence, and what it was.
 
     Without a width it is as long as it has to be, with all that there is.
     """
     style = STYLES.get(point.status or "", "cyan")
-    sigmas, room = picture.sigmas(point), width if width is not None else ENDLESS
+    sigmas, room = snapshot.sigmas(point), width if width is not None else ENDLESS
     gain = "" if sigmas is None else f"{sigmas:+.1f}σ" if abs(sigmas) < 1000 else f"{sigmas:+.0e}σ"
     line = Text(f"{point.number:>6} ", "dim")
     line.append(f"{MARKS[point.status]} {point.status or 'running':<7}"[: 9 if room >= 40 else 3], style)

@@ -15,10 +15,10 @@ from rich.console import Console
 from rich.text import Text
 
 from nightlab.core.types import Experiment, Measurement, Metric, NightlabError, Trial
-from nightlab.ui.snapshot import Picture
+from nightlab.ui.snapshot import SessionSnapshot
 from nightlab.ui.terminal.log import print_experiment
 from nightlab.ui.terminal.panels import fitted, frame
-from nightlab.ui.terminal.staircase import Stairs
+from nightlab.ui.terminal.staircase import Staircase
 from nightlab.ui.terminal.terminal import Terminal
 
 EVERY = 0.5  # seconds between two looks
@@ -43,7 +43,7 @@ HELP = (
 class Followed(Protocol):
     """A session that can be looked at, and told what its human wants."""
 
-    def look(self) -> Picture: ...
+    def look(self) -> SessionSnapshot: ...
 
     def details(self, number: int) -> tuple[Experiment, Sequence[tuple[Trial, Measurement | None]], str]:
         """An experiment, its trials, and the end of what the last one printed."""
@@ -66,13 +66,13 @@ class Screen:
 
     def __init__(self, terminal: Terminal, *, may_leave: bool, may_write: bool = True) -> None:
         self.terminal, self.may_leave, self.may_write = terminal, may_leave, may_write
-        self.picture: Picture | None = None
+        self.snapshot: SessionSnapshot | None = None
         self.selected: int | None = None
         self.mode = ""  # or: details, help, note, skip
         self.typed, self.top, self.page = "", 0, 1
         self._message, self._until = Text(), 0.0
         self._details: list[Text] = []
-        self._stairs = Stairs()
+        self._stairs = Staircase()
         self._ended = False
         self._wake, self._waker = os.pipe()
 
@@ -84,12 +84,12 @@ class Screen:
                 self.terminal.enter()
                 if time.monotonic() - looked >= EVERY:
                     looked = time.monotonic()
-                    self.picture = followed.look()
-                if self.picture:
-                    self.terminal.paint(self.lines(self.picture, *self.terminal.size()))
+                    self.snapshot = followed.look()
+                if self.snapshot:
+                    self.terminal.paint(self.lines(self.snapshot, *self.terminal.size()))
                 pressed = self.terminal.key(max(looked + EVERY - time.monotonic(), 0.0), self._wake)
-                if pressed and self.picture:
-                    looked -= EVERY if self.press(pressed, self.picture) else 0.0
+                if pressed and self.snapshot:
+                    looked -= EVERY if self.press(pressed, self.snapshot) else 0.0
         except EOFError:  # nobody is there any more
             pass
         finally:
@@ -107,7 +107,7 @@ class Screen:
 
     # -- what it shows ---------------------------------------------------------------------------
 
-    def lines(self, picture: Picture, width: int, height: int) -> list[Text]:
+    def lines(self, snapshot: SessionSnapshot, width: int, height: int) -> list[Text]:
         """The whole screen as it is now."""
         rows = max(height - 1, 0)
         self.page = max(rows - 3, 1)
@@ -118,27 +118,27 @@ class Screen:
             self.top = max(min(self.top, len(body) - self.page), 0)
             body = body[self.top :]
         else:
-            body = frame(picture, width, rows, self.selected, self._stairs)
-            return [*body, *fitted([self._bottom(picture, width)], width, 1)]
-        head = frame(picture, width, min(rows, 2))
+            body = frame(snapshot, width, rows, self.selected, self._stairs)
+            return [*body, *fitted([self._bottom(snapshot, width)], width, 1)]
+        head = frame(snapshot, width, min(rows, 2))
         return [
             *head,
             *fitted([Text(), *body], width, rows - len(head)),
-            *fitted([self._bottom(picture, width)], width, 1),
+            *fitted([self._bottom(snapshot, width)], width, 1),
         ]
 
-    def _bottom(self, picture: Picture, width: int) -> Text:
+    def _bottom(self, snapshot: SessionSnapshot, width: int) -> Text:
         if self.mode == "note":
             typed = self.typed[-max(width - 10, 4) :]
             return Text.assemble((" note: ", "bold"), typed, ("▏", "bold cyan"))
         if self.mode == "skip":
-            return Text.assemble((f" skip #{self._to_skip(picture)}? ", "bold"), "it is discarded, y or n")
+            return Text.assemble((f" skip #{self._to_skip(snapshot)}? ", "bold"), "it is discarded, y or n")
         if time.monotonic() < self._until:
             return Text.assemble(" ", self._message)
         if self.mode:
             return Text(" esc back" + (" · ↑↓ scroll" if self.mode == "details" else ""), "dim")
         names = dict(KEYS) if self.may_write else {key: name for key, name in KEYS if key not in "psn"}
-        if self.may_write and picture.paused:
+        if self.may_write and snapshot.paused:
             names["p"] = "resume"
         line, last = Text(), ("q", "leave") if self.may_leave else ("Ctrl-C", "stop")
         for key, name in [*names.items(), last]:
@@ -151,18 +151,18 @@ class Screen:
 
     # -- keys ------------------------------------------------------------------------------------
 
-    def press(self, key: str, picture: Picture) -> bool:
+    def press(self, key: str, snapshot: SessionSnapshot) -> bool:
         """Do what a key asks for. Whether it may have changed the session."""
         self._until = 0.0
         if self.mode == "note":
             return self._type(key)
         if self.mode == "skip":
             self.mode = ""
-            return key == "y" and self._order(f"skip {self._to_skip(picture)}", "skipped", picture.alive)
+            return key == "y" and self._order(f"skip {self._to_skip(snapshot)}", "skipped", snapshot.alive)
         if key in ("escape", "q", "d", "enter", "?") and self.mode:
             self.mode = "help" if key == "?" and self.mode == "details" else ""
         elif key in ("up", "k", "down", "j", "page up", "page down", " ", "home", "end"):
-            self._move(key, picture)
+            self._move(key, snapshot)
         elif key == "q":
             if self.may_leave:
                 self._ended = True
@@ -173,21 +173,21 @@ class Screen:
         elif key == "escape":
             self.selected = None
         elif key in ("d", "enter"):
-            self._show_details(picture)
+            self._show_details(snapshot)
         elif key in ("p", "s", "n"):
-            return self._steer(key, picture)
+            return self._steer(key, snapshot)
         return False
 
-    def _steer(self, key: str, picture: Picture) -> bool:
+    def _steer(self, key: str, snapshot: SessionSnapshot) -> bool:
         if not self.may_write:
             self.tell(Text("read-only: this window steers nothing", "yellow"))
         elif key == "p":
-            order = "resume" if picture.paused else "pause"
-            done = "it goes on" if picture.paused else "paused: what is in flight ends as usual"
-            return self._order(order, done, picture.alive)
+            order = "resume" if snapshot.paused else "pause"
+            done = "it goes on" if snapshot.paused else "paused: what is in flight ends as usual"
+            return self._order(order, done, snapshot.alive)
         elif key == "n":
             self.mode, self.typed = "note", ""
-        elif self._to_skip(picture) is None:
+        elif self._to_skip(snapshot) is None:
             self.tell(Text("select the experiment in flight that you mean, then s", "yellow"))
         else:
             self.mode = "skip"
@@ -218,26 +218,26 @@ class Screen:
         self.tell(Text(done, "green"))
         return True
 
-    def _to_skip(self, picture: Picture) -> int | None:
+    def _to_skip(self, snapshot: SessionSnapshot) -> int | None:
         """The experiment that s means: the selected one if it flies, else the only one that does."""
-        flying = {flight.experiment for flight in picture.flights if flight.purpose in ("search", "pilot")} - {0}
-        if self.selected in flying:
+        running = {flight.experiment for flight in snapshot.flights if flight.purpose in ("search", "pilot")} - {0}
+        if self.selected in running:
             return self.selected
-        return next(iter(flying)) if len(flying) == 1 and self.selected is None else None
+        return next(iter(running)) if len(running) == 1 and self.selected is None else None
 
-    def _move(self, key: str, picture: Picture) -> None:
+    def _move(self, key: str, snapshot: SessionSnapshot) -> None:
         """Scroll, or select: up is towards the latest."""
         far = self.page if key.startswith("page") or key == " " else 10**9 if key in ("home", "end") else 1
         step = -far if key in ("up", "k", "page up", "home") else far
         if self.mode == "details":
             self.top += step
-        elif self.mode == "" and picture.points:
-            numbers = [point.number for point in reversed(picture.points)]
+        elif self.mode == "" and snapshot.points:
+            numbers = [point.number for point in reversed(snapshot.points)]
             at = numbers.index(self.selected) if self.selected in numbers else -1 if step > 0 else 0
             self.selected = numbers[max(min(at + step, len(numbers) - 1), 0)]
 
-    def _show_details(self, picture: Picture) -> None:
-        number = self.selected if self.selected is not None else max((p.number for p in picture.points), default=None)
+    def _show_details(self, snapshot: SessionSnapshot) -> None:
+        number = self.selected if self.selected is not None else max((p.number for p in snapshot.points), default=None)
         if number is None:
             return
         try:
@@ -245,7 +245,7 @@ class Screen:
         except NightlabError as error:
             self.tell(Text(f"{error}", "yellow"))
             return
-        self._details = _details(picture.about.metric, *found, width=self.terminal.size()[0])
+        self._details = _details(snapshot.about.metric, *found, width=self.terminal.size()[0])
         self.mode, self.top = "details", 0
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from rich.text import Text
 
-from nightlab.ui.snapshot import Picture, Step
+from nightlab.ui.snapshot import ChampionStep, SessionSnapshot
 from nightlab.ui.terminal.braille import Canvas, extent
 from nightlab.ui.terminal.rows import heading, value_of, words_of
 
@@ -16,27 +16,27 @@ MARGIN = 0.12  # of the height, above and below
 PART = 0.25  # of each value is reckoned with: the whole of the largest ones lie too far apart for a number
 
 
-class Stairs:
+class Staircase:
     """The chart of one session for a terminal, which remembers what it drew last."""
 
     def __init__(self) -> None:
         self._seen: tuple[object, ...] = ()
         self._lines: list[Text] = []
-        self._steps: Sequence[Step] = ()
-        self._outline: list[Step] = []
+        self._steps: Sequence[ChampionStep] = ()
+        self._outline: list[ChampionStep] = []
 
-    def lines(self, picture: Picture, width: int, height: int) -> list[Text]:
+    def lines(self, snapshot: SessionSnapshot, width: int, height: int) -> list[Text]:
         """The staircase over the experiments, and the latest others as points, below a heading. Not to be changed."""
-        seen = picture.points, picture.steps, width, height
+        seen = snapshot.points, snapshot.steps, width, height
         if not self._seen or any(one is not other for one, other in zip(seen, self._seen, strict=True)):
-            self._seen, self._lines = seen, self._draw(picture, width, height)
+            self._seen, self._lines = seen, self._draw(snapshot, width, height)
         return self._lines
 
-    def _draw(self, picture: Picture, width: int, height: int) -> list[Text]:
-        if picture.steps is not self._steps:
-            self._steps, self._outline = picture.steps, outline(picture.steps)
-        metric, steps, rows = picture.about.metric, self._outline, height - 1
-        last = max([*(point.number for point in picture.points), *(step.number for step in steps)], default=0)
+    def _draw(self, snapshot: SessionSnapshot, width: int, height: int) -> list[Text]:
+        if snapshot.steps is not self._steps:
+            self._steps, self._outline = snapshot.steps, outline(snapshot.steps)
+        metric, steps, rows = snapshot.about.metric, self._outline, height - 1
+        last = max([*(point.number for point in snapshot.points), *(step.number for step in steps)], default=0)
         arrow = "lower is better" if metric.goal == "minimise" else "higher is better"
         title = f"best so far · {words_of(metric.name, 24)}, {arrow} · 0 to {last:,}"
         lines = [heading(title if width >= 60 else "best so far", width)]
@@ -53,7 +53,7 @@ class Stairs:
         def place(number: int, value: float) -> tuple[float, float]:
             return number / max(1.04 * last, 1), (PART * value - low) / (high - low)
 
-        for point in picture.points:
+        for point in snapshot.points:
             if point.status == "discard" and point.metric is not None and low <= PART * point.metric <= high:
                 canvas.dot(*place(point.number, point.metric), "dim")
         canvas.stairs([place(step.number, step.value) for step in steps], "green")
@@ -64,11 +64,11 @@ class Stairs:
         return lines
 
 
-def outline(steps: Sequence[Step]) -> list[Step]:
+def outline(steps: Sequence[ChampionStep]) -> list[ChampionStep]:
     """The steps that a terminal can tell apart: of a night's thousands, the first and the last of each part."""
     known = [step for step in steps if math.isfinite(step.value)]
     size = max((step.number for step in known), default=0) // PARTS + 1
-    parts: dict[int, list[Step]] = {}
+    parts: dict[int, list[ChampionStep]] = {}
     for step in known:
         part = parts.setdefault(step.number // size, [])
         part[1:] = [step]

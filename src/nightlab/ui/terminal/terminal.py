@@ -154,7 +154,7 @@ class Terminal:
         return self._decode.decode(data)
 
 
-class Stops:
+class SuspendHandler:
     """Ctrl-Z leaves the terminal as it was, and ``fg`` comes back to the screen. For the main thread."""
 
     def __init__(self, terminal: Terminal) -> None:

@@ -23,7 +23,7 @@ from nightlab.core.types import NightlabError
 from nightlab.loop.controls import leave
 from nightlab.storage.ledger import add_note, state_folder
 from nightlab.ui.web import queries
-from nightlab.ui.web.feed import Live
+from nightlab.ui.web.feed import LiveFeed
 from nightlab.ui.web.guard import Guard
 
 PAGE = Path(__file__).parent / "page"
@@ -32,7 +32,7 @@ NOTE = 1000  # characters of a note
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
+class WebApp:
     """The session that is looked at. ``read_only``: nobody may order anything from here."""
 
     lab: Path
@@ -44,11 +44,11 @@ class Window:
         return state_folder(self.lab) / self.tag
 
 
-class Answers:
+class SessionApi:
     """What a page of one session asks, answered; and its orders and notes, left for the session."""
 
-    def __init__(self, window: Window) -> None:
-        self.window, self.live = window, Live(window.folder)
+    def __init__(self, window: WebApp) -> None:
+        self.window, self.live = window, LiveFeed(window.folder)
 
     @property
     def routes(self) -> list[Route | Mount]:
@@ -115,9 +115,9 @@ class Answers:
         return JSONResponse({"done": True})
 
 
-def make_app(window: Window, *, token: str = "", names: tuple[str, ...] = ()) -> Starlette:
+def make_app(window: WebApp, *, token: str = "", names: tuple[str, ...] = ()) -> Starlette:
     """The application for one session. With a ``token``, who has it is let in; ``names``: more of this machine's."""
-    answers = Answers(window)
+    answers = SessionApi(window)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -158,5 +158,5 @@ def _number(name: str, word: str) -> int:
 
 
 async def _mendable(request: Request, error: Exception) -> Response:
-    mend = error.mend if isinstance(error, NightlabError) else ""
-    return JSONResponse({"message": one_line(str(error)), "mend": mend}, 400)
+    hint = error.hint if isinstance(error, NightlabError) else ""
+    return JSONResponse({"message": one_line(str(error)), "mend": hint}, 400)

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 from nightlab.core.text import plain
 from nightlab.core.types import NightlabError
 from nightlab.storage.ledger import LEDGER, read_notes
-from nightlab.storage.ledger.columns import ColumnFeed
+from nightlab.storage.ledger.columns import ColumnReader
 from nightlab.ui.monitor import Follower
 from nightlab.ui.snapshot import as_json
 
@@ -34,7 +34,7 @@ NOTES = 20  # the human's own, the latest
 LISTENERS = 50  # browsers at once
 
 
-class Live:
+class LiveFeed:
     """The session in ``folder``, followed while somebody looks."""
 
     def __init__(self, folder: Path) -> None:
@@ -45,7 +45,7 @@ class Live:
         self._news = asyncio.Event()
         self._following: asyncio.Task[None] | None = None
         self._seen: tuple[float, dict[str, Any]] = (0.0, {})
-        self.seq, self.began, self.picture = 0, 0.0, ""
+        self.seq, self.began, self.snapshot = 0, 0.0, ""
 
     @property
     def mark(self) -> str:
@@ -57,9 +57,9 @@ class Live:
 
         def read() -> dict[str, Any]:
             self._look()
-            with closing(ColumnFeed(self.folder / LEDGER)) as feed, feed.moment():
+            with closing(ColumnReader(self.folder / LEDGER)) as feed, feed.moment():
                 # Read after the look: what it holds too much is told twice, and nothing is left out.
-                return {**feed.points(), "mark": self.mark, "picture": json.loads(self.picture)}
+                return {**feed.points(), "mark": self.mark, "picture": json.loads(self.snapshot)}
 
         return await self._in_thread(read)
 
@@ -67,7 +67,7 @@ class Live:
         """The words of experiments ``first`` to ``last``, without that one."""
 
         def read() -> dict[str, Any]:
-            with closing(ColumnFeed(self.folder / LEDGER)) as feed:
+            with closing(ColumnReader(self.folder / LEDGER)) as feed:
                 return feed.words(range(first, last))
 
         return await self._in_thread(read)
@@ -84,8 +84,8 @@ class Live:
             yield "retry: 2000\n\n"
             while True:
                 news = self._news
-                if self.picture and self.picture != told:
-                    told, now = self.picture, self.mark
+                if self.snapshot and self.snapshot != told:
+                    told, now = self.snapshot, self.mark
                     if now != mark:
                         yield await self._in_thread(partial(self._rows, mark, now))
                         mark = now
@@ -114,7 +114,7 @@ class Live:
         if began != now.rpartition("-")[0] or not seq.isdecimal() or int(seq) > self.seq:
             return _event("anew", "{}", now)
         try:
-            with closing(ColumnFeed(self.folder / LEDGER)) as feed, feed.moment():
+            with closing(ColumnReader(self.folder / LEDGER)) as feed, feed.moment():
                 touched = feed.touched(int(seq))
                 if len(touched) > MOST:
                     return _event("anew", "{}", now)
@@ -130,21 +130,21 @@ class Live:
         try:
             if self._follower is None:
                 self._follower = Follower(self.folder, last=1)
-            picture = self._follower.look()
+            snapshot = self._follower.look()
         except Exception as error:
             if not _of_the_ledger(error):
                 raise
             self._forget()
-            told = {"fault": plain(str(error), 400), "mend": getattr(error, "mend", "")}
+            told = {"fault": plain(str(error), 400), "mend": getattr(error, "hint", "")}
         else:
-            self.seq, self.began = picture.seq, picture.about.begun
+            self.seq, self.began = snapshot.seq, snapshot.about.begun
             # All experiments are told as columns: once, and then those that change.
-            told = as_json(replace(picture, points=(), steps=()))
+            told = as_json(replace(snapshot, points=(), steps=()))
         told["notes"] = read_notes(self.folder)[-NOTES:]
         at, before = self._seen
         if _restful(told) != _restful(before) or time.monotonic() - at > CALM:
             self._seen = time.monotonic(), told
-            self.picture = json.dumps(told)
+            self.snapshot = json.dumps(told)
 
     def _forget(self) -> None:
         if self._follower:
@@ -157,8 +157,8 @@ class Live:
         announced = ""
         while True:
             await self._in_thread(self._look)
-            if self.picture != announced:  # by whoever looked
-                announced = self.picture
+            if self.snapshot != announced:  # by whoever looked
+                announced = self.snapshot
                 self._news.set()
                 self._news = asyncio.Event()
             await asyncio.sleep(PACE)

@@ -12,14 +12,14 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from nightlab.core.types import NightlabError
-from nightlab.ui.web.app import Window, make_app
+from nightlab.ui.web.app import WebApp, make_app
 
 LOOPBACK = "127.0.0.1"
 PORT = 8470
 NEXT = 20  # ports that are tried when the first is taken
 
 
-def serve(window: Window, host: str | None, port: int | None, opened: Callable[[str], None]) -> None:
+def serve(window: WebApp, host: str | None, port: int | None, opened: Callable[[str], None]) -> None:
     """Serve until Ctrl-C; ``opened`` is told the address once it can be opened.
 
     Loopback needs no token. Whoever names a ``host`` gets one, also for loopback: others use the machine too.
@@ -50,8 +50,8 @@ def _listen(host: str, port: int | None) -> socket.socket:
             return socket.create_server((host, number), family=family)
         except OSError as error:
             fault = error
-    mend = f"choose another: nightlab serve --port {tried[0] + 1}" if port else "choose another: nightlab serve --host"
-    raise NightlabError(f"{host}, port {tried[0]} can't be listened at: {fault.strerror or fault}", mend)
+    hint = f"choose another: nightlab serve --port {tried[0] + 1}" if port else "choose another: nightlab serve --host"
+    raise NightlabError(f"{host}, port {tried[0]} can't be listened at: {fault.strerror or fault}", hint)
 
 
 def _named(host: str) -> str:

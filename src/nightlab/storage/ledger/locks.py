@@ -10,7 +10,7 @@ from pathlib import Path
 from nightlab.core.types import NightlabError
 
 
-class Busy(NightlabError):
+class SessionBusy(NightlabError):
     """Another process runs the session ``tag``."""
 
     def __init__(self, tag: str, holder: str) -> None:
@@ -32,13 +32,13 @@ def lock_session(folder: Path, tag: str) -> int:
     if not (_locks(handle, fcntl.LOCK_EX) or _locks(handle, fcntl.LOCK_EX, after=0.1)):  # not for one who only looks
         holder = os.read(handle, 32).decode(errors="replace").strip()
         os.close(handle)
-        raise Busy(tag, holder)
+        raise SessionBusy(tag, holder)
     os.ftruncate(handle, 0)
     os.pwrite(handle, str(os.getpid()).encode(), 0)
     return handle
 
 
-def runs_now(folder: Path) -> bool:
+def is_running_now(folder: Path) -> bool:
     """Whether some process runs the session in ``folder``."""
     try:
         handle = os.open(folder / "writer", os.O_RDONLY)
