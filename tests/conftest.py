@@ -296,6 +296,6 @@ def cuda_stand_in(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.skip("needs a C compiler")
     folder = tmp_path_factory.mktemp("driver")
     folder.chmod(0o755)  # a trial of root's runs as nobody
-    source = Path(__file__).with_name("cuda_stand_in.c")
+    source = Path(__file__).parent / "support" / "cuda_stand_in.c"
     subprocess.run(["cc", "-shared", "-fPIC", "-o", folder / "libcuda.so.1", source], check=True)
     return folder

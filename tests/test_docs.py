@@ -14,7 +14,7 @@ from nightlab.cli.main import app
 
 ROOT = Path(__file__).parent.parent
 COMMANDS = ["new", "init", "check", "run", "try", "log", "show", "diff", "replay", "confirm", "plot", "demo"]
-SKILL = ROOT / "src" / "nightlab" / "interop" / "SKILL.md"
+SKILL = ROOT / "src" / "nightlab" / "integrations" / "SKILL.md"
 PAGES = [ROOT / "README.md", SKILL, *sorted((ROOT / "docs").rglob("*.md"))]
 
 

@@ -12,8 +12,8 @@ from typing import Any
 import psutil
 import pytest
 from conftest import CONTRACT, users_own, wait
-from real_agents.programs import PACKAGES, installed, scripts
-from real_agents.researcher import GOOD, INJECTION, MISCHIEF, MOODS, Researcher
+from programs import PACKAGES, installed, scripts
+from researcher import GOOD, INJECTION, MISCHIEF, MOODS, Researcher
 from scripted_model import serve
 
 import nightlab.loop.candidate_queue

