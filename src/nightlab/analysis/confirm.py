@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from nightlab.core.source import syntax_fault
 from nightlab.core.types import (
     Budget,
+    Contribution,
     Evidence,
     Experiment,
     Measurement,
@@ -31,25 +31,6 @@ from nightlab.storage.git import OutOfScope, PatchConflict
 from nightlab.storage.ledger import write_results
 
 FEWEST, MOST = 3, 8  # pairs of a confirmation that runs by itself
-
-
-@dataclass(frozen=True, slots=True)
-class Contribution:
-    """What a kept change adds to the champion: the champion's gain over itself without it.
-
-    ``gain`` is None where the change can't be taken out alone; ``why`` says what stands in the way.
-    """
-
-    experiment: Experiment
-    gain: PairedGain | None
-    why: str = ""
-
-    @property
-    def nothing(self) -> bool:
-        """Whether it earns nothing that shows: less than one standard error, and not surely more than zero."""
-        if self.gain is None or self.gain.low > 0:
-            return False
-        return self.gain.mean <= (self.gain.high - self.gain.mean) / 2
 
 
 class Confirmer:

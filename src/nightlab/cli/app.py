@@ -52,12 +52,13 @@ HERE = Path()
 
 def allowed(names: list[str]) -> set[str]:
     """The protections that the user can do without; ``all`` names each."""
-    from nightlab.sandbox.bubblewrap import PROTECTIONS
+    from nightlab.core.types import NightlabError
+    from nightlab.session.preflight import protections
 
-    given = {name for words in names for name in words.replace(",", " ").split()}
-    if unknown := given - {*PROTECTIONS, "all"}:
-        raise typer.BadParameter(f"{', '.join(sorted(unknown))}: the protections are {', '.join(PROTECTIONS)}, all")
-    return set(PROTECTIONS) if "all" in given else given
+    try:
+        return protections(names)
+    except NightlabError as error:
+        raise typer.BadParameter(f"{error}: {error.hint}") from None
 
 
 def last_trial(session: Session, experiment: Experiment) -> str:

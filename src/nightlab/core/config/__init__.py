@@ -1,6 +1,6 @@
 """The contract of a lab: ``lab.toml``, and what is inferred where there is none."""
 
-from nightlab.core.config.load import CONTRACT, STRATEGY, detect, from_files, load, parse, to_toml
+from nightlab.core.config.load import CONTRACT, STRATEGY, amended, detect, from_files, load, parse, to_toml
 from nightlab.core.config.proposers import (
     AgentConfig,
     CommandConfig,
@@ -37,6 +37,7 @@ __all__ = [
     "SelectionConfig",
     "StopRules",
     "allowed",
+    "amended",
     "detect",
     "from_files",
     "load",
