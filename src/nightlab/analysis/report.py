@@ -14,8 +14,10 @@ from nightlab.analysis.report_html import page
 from nightlab.analysis.report_markdown import markdown
 from nightlab.analysis.summary import ReportData, Row
 from nightlab.analysis.timeline import off_duty, spans
+from nightlab.core.text import counted
 from nightlab.core.types import REPORTED, Experiment, NightlabError
 from nightlab.judge import Noise, pairs_needed, pooled, prior_sigma, smallest_effect
+from nightlab.loop.ask_tell import TOLD
 from nightlab.session.credit import by_proposer
 from nightlab.session.replicates import replicates
 from nightlab.session.session import Session
@@ -202,4 +204,7 @@ def _troubles(session: Session) -> list[str]:
         words.append(
             f"{accepted} trials ran on a machine that stayed disturbed: their numbers are noisier than they look"
         )
+    told = sum(m.detail.startswith(TOLD) for _, m in session.ledger.trials() if m)
+    if told:
+        words.append(f"{counted(told, 'trial')}: the number was {TOLD}")
     return list(dict.fromkeys(words))

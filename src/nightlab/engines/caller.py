@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from nightlab.core.types import Measurement, NightlabError, Platform, Trial
@@ -24,7 +24,9 @@ class CallersTrial:
     slot: Slot
     begun: float = field(default_factory=time.time)
     measurement: Measurement | None = None
-    measured: bool = False
+    result: Measurement | None = None
+    """What the engine measured, where the caller let it."""
+    started: bool = False
     """Whether it ran on the engine: no trial runs twice under one id."""
 
     def phase(self) -> tuple[str, float | None]:
@@ -80,9 +82,9 @@ class CallerEngine:
 
         Raises NightlabError when it ran before, or can't be started. An interrupt ends the trial.
         """
-        if asked.measured:
+        if asked.started:
             raise NightlabError(f"trial {asked.trial.id} ran already", "tell what it yielded, and ask for the next")
-        asked.measured = True
+        asked.started = True
         running = self.engine.start(asked.trial, asked.slot)
         try:
             while not running.finished():
@@ -92,6 +94,8 @@ class CallerEngine:
             until = time.monotonic() + ENDING
             while not running.finished() and time.monotonic() < until:
                 time.sleep(POLL)
-            self.engine.collect(running)
+            ended = self.engine.collect(running)
+            asked.measurement = ended if ended.outcome != "lost" else replace(LEFT, detail="interrupted by the caller")
             raise
-        return self.engine.collect(running)
+        asked.result = self.engine.collect(running)
+        return asked.result

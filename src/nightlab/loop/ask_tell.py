@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
-from nightlab.core.types import Budget, Experiment, Measurement, Purpose
+from nightlab.core.types import Budget, Experiment, Measurement, NightlabError, Purpose
 from nightlab.engines.caller import CallerEngine, CallersTrial
 from nightlab.loop.loop import ExperimentLoop
 from nightlab.session.session import Session
@@ -74,26 +76,76 @@ class AskedTrial:
 
 
 class AskTell:
-    """Takes the steps of a session's loop one by one. Its scheduler runs trials on a ``CallerEngine``."""
+    """Takes the steps of a session's loop one by one. Its scheduler runs trials on ``engine``."""
 
     def __init__(self, loop: ExperimentLoop, engine: CallerEngine) -> None:
         self.loop, self.engine, self.session, self.ledger = loop, engine, loop.session, loop.ledger
         self.asked: dict[str, AskedTrial] = {}  # by the trial's id
+        loop.resume()
+        loop.scheduler.drain()  # what a run left behind was measured on the engine
 
     def ask(self) -> AskedTrial | None:
-        """The next trial to run; None when the proposers have nothing, or all depends on trials that you have.
+        """The next trial to run; None when the proposers have nothing, or all depends on trials that were asked for.
 
         Raises NightlabError when every slot has a trial that was not told.
         """
-        raise NotImplementedError
+        scheduler, candidates = self.loop.scheduler, self.loop.candidates
+        self.loop.look()
+        self.asked = {name: asked for name, asked in self.asked.items() if name in scheduler.running}
+        if not scheduler.free:
+            waiting = ", ".join(self.asked)
+            raise NightlabError(
+                f"no slot is free: {waiting} was asked for and not told",
+                "tell what it yielded first, or open the session with more slots",
+            )
+        while (request := self.loop.next_request()) is None:
+            if not (candidates.waiting or self.loop.hooks.busy) or candidates.nothing_left or scheduler.paused:
+                return None
+            time.sleep(POLL)
+            self.loop.look()
+        trial = self.loop.start(request)
+        handle = scheduler.running[trial.id]
+        assert isinstance(handle, CallersTrial)
+        asked = self.asked[trial.id] = AskedTrial(self.session, self.ledger.experiment(trial.experiment), handle)
+        return asked
 
     def measure(self, asked: AskedTrial) -> Measurement:
         """Run a trial in the sealed box, and wait for what it yields."""
+        self._require(asked)
         return self.engine.measure(asked.handle)
 
-    def tell(self, asked: AskedTrial, measurement: Measurement) -> Experiment:
+    def tell(self, asked: AskedTrial, measurement: Measurement | float) -> Experiment:
         """Record what a trial yielded, and judge what can be judged now; returns its experiment."""
-        raise NotImplementedError
+        self._require(asked)
+        if not isinstance(measurement, Measurement):
+            measurement = Measurement("measured", metric=_number(measurement))
+        if measurement is not asked.handle.result:
+            measurement = replace(measurement, detail=f"{TOLD}: {measurement.detail}".removesuffix(": "))
+        asked.handle.measurement = measurement
+        del self.asked[asked.id]
+        asked.remove_folder()
+        self.loop.look()
+        self.loop.judge_all()
+        return self.ledger.experiment(asked.experiment.number)
 
     def close(self) -> None:
-        """Record that the trials that were not told come to nothing; they run again another time."""
+        """Record that the trials that were not told came to nothing; they run again another time."""
+        for asked in self.asked.values():
+            asked.handle.stop()
+            asked.remove_folder()
+        self.asked.clear()
+        self.loop.scheduler.drain()
+        self.loop.end("the caller asks for no more trials")
+
+    def _require(self, asked: AskedTrial) -> None:
+        if self.asked.get(asked.id) is not asked:
+            raise NightlabError(f"trial {asked.id} does not wait for a measurement", "ask for the next: session.ask()")
+
+
+def _number(value: object) -> float:
+    try:
+        return float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        raise NightlabError(
+            f"{value!r} is no measurement", "tell a number, or what session.measure(trial) returned"
+        ) from None

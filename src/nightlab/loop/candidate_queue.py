@@ -118,6 +118,11 @@ class CandidateQueue:
                 return number
         return None
 
+    @property
+    def waiting(self) -> bool:
+        """Whether a proposer thinks, or rests and will be asked again."""
+        return self._thought is not None or self.proposers.wakes < math.inf
+
     def think(self, wait: float = 0.0) -> None:
         """Have the next candidate made ready while trials run, the baseline's too. Raises what a proposer raised."""
         self._take_up_tries()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nightlab.core.config import StopRules
 from nightlab.core.observer import SessionOpened
-from nightlab.core.types import SEED, Experiment, Measurement, NightlabError, TrialRequest, Verdict
+from nightlab.core.types import SEED, Experiment, Measurement, NightlabError, Trial, TrialRequest, Verdict
 from nightlab.engines.slots import CALM, crowding, described
 from nightlab.judge import Contestant, NeedsTrial, without
 from nightlab.loop.candidate_queue import CandidateQueue
@@ -57,7 +57,7 @@ class ExperimentLoop:
         """
         scheduler = self.scheduler
         with scheduler.on_duty():
-            self._resume()
+            self.resume()
             if scheduler.paused:
                 self.view.say(f"[bold yellow]paused:[/] {paused_words(self.session.tag)}")
             try:
@@ -95,18 +95,41 @@ class ExperimentLoop:
 
     def _look(self) -> None:
         """Look at everything once, and start what can be started."""
-        scheduler = self.scheduler
+        self.look()
+        while self.scheduler.free and (wanted := self.next_request()):
+            self.start(wanted)
+
+    # -- its steps, also for who takes them one by one -------------------------------------------
+
+    def look(self) -> None:
+        """Take up orders, and write down what has ended since the last look."""
         self.steering.apply_pending()
         self.hooks.look()
         self.notices.look()
-        for trial, measurement in scheduler.finished():
+        for trial, measurement in self.scheduler.finished():
             self.candidates.news()
             if trial.purpose != "search":
                 self.view.measured(trial, measurement, self.session.metric)
-        while scheduler.free and (wanted := self._wanted()):
-            if wanted.why:
-                self.view.again(self.ledger.experiment(wanted.number), wanted.why)
-            scheduler.start(wanted.number, wanted.purpose, wanted.seed, budget=wanted.budget)
+
+    def start(self, wanted: TrialRequest) -> Trial:
+        """Start a trial in a free slot."""
+        if wanted.why:
+            self.view.again(self.ledger.experiment(wanted.number), wanted.why)
+        return self.scheduler.start(wanted.number, wanted.purpose, wanted.seed, budget=wanted.budget)
+
+    def judge_all(self) -> None:
+        """Judge whatever can be judged, and start nothing."""
+        for experiment in self.ledger.unjudged():
+            if self._ours(experiment) and experiment.number not in self.steering.skipped:
+                self._judge(experiment)
+
+    def end(self, reason: str) -> None:
+        """There is no next step."""
+        self.candidates.stop()
+        self.hooks.stop()
+        self.notices.stop()
+        self.scheduler.engine.dismiss()
+        self.ledger.note("stopped", {"reason": reason})
 
     def answer(self) -> None:
         """See what somebody handed in through to its verdicts, and propose nothing else; a pause ends that too.
@@ -115,7 +138,7 @@ class ExperimentLoop:
         """
         self.answering = True
         with self.scheduler.on_duty():
-            self._resume()
+            self.resume()
             try:
                 self._look()
                 while self.scheduler.running or self.hooks.busy:
@@ -136,7 +159,7 @@ class ExperimentLoop:
         champion, metric = self.session.champion(), self.session.metric
         seeds = range(SIMPLIFY_SEED, SIMPLIFY_SEED + pairs)
         with self.scheduler.on_duty():
-            self._resume()
+            self.resume()
             candidate = self.candidates.making.candidate(commit, champion.candidate.commit, ABLATION, hypothesis)
             waiting = [e for e in self.ledger.unjudged() if e.candidate.tree == candidate.tree]
             # What is left may be a genome of before: it is measured again, as what it is now.
@@ -169,7 +192,7 @@ class ExperimentLoop:
 
     # -- what next -------------------------------------------------------------------------------
 
-    def _wanted(self) -> TrialRequest | None:
+    def next_request(self) -> TrialRequest | None:
         """The trial to run next, after judging whatever can be judged; None when there is none to start now."""
         champion, asked = self.ledger.champion(), self.scheduler.asked_to_stop or self.scheduler.paused
         if (
@@ -270,7 +293,7 @@ class ExperimentLoop:
             self.scheduler.machine_has_changed(self.ledger.trials_before(), f"it was {past[-1]['platform']}")
             self.view.say(f"the machine has changed since last time ({past[-1]['platform']}): the champion runs again")
 
-    def _resume(self) -> None:
+    def resume(self) -> None:
         """Go on where an earlier orchestrator stopped, however it did."""
         session = self.session
         if self.ledger.next_number() == 0:

@@ -145,9 +145,13 @@ class Scheduler:
                 self.wait()
         return landed
 
+    def ask_to_stop(self, now: bool = False) -> None:
+        """Start nothing more; ``now``: end what runs, too. From any thread."""
+        self.asked_to_stop += 2 if now else 1
+
     def wait(self) -> None:
         if self.asked_to_stop > 1:
-            self._stop_now()
+            self.stop_now()
             raise Interrupted
         flights = [self._flight(running) for running in self.running.values()]
         self.view.tick(flights)
@@ -227,7 +231,7 @@ class Scheduler:
         phase, since = running.phase()
         return Flight(running.trial, phase, since or self._started_at.get(running.trial.id, time.time()))
 
-    def _stop_now(self) -> None:
+    def stop_now(self) -> None:
         """End the trials in flight. Their experiments stay unjudged and run again at the next start."""
         for running in self.running.values():
             running.stop()

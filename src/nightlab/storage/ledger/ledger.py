@@ -70,7 +70,8 @@ class Ledger:
     def _open(self, read_only: bool) -> sqlite3.Connection:
         mode = "ro" if read_only else "rwc"
         uri = f"{self.path.absolute().as_uri()}?mode={mode}"
-        db = sqlite3.connect(uri, uri=True, timeout=30, isolation_level=None)
+        # One thread at a time uses it, though not always the one that opened it.
+        db = sqlite3.connect(uri, uri=True, timeout=30, isolation_level=None, check_same_thread=False)
         found = db.execute("PRAGMA user_version").fetchone()[0]
         if found > VERSION:
             raise NightlabError(
