@@ -5,9 +5,9 @@ from __future__ import annotations
 import random
 
 import pytest
-from commons_examples import finding, some_hash, task
 from hypothesis import given
 from hypothesis import strategies as st
+from support.commons_examples import finding, some_hash, task
 
 from nightlab.commons.capability import Compatibility, TrialResources, both, matches, negotiate
 from nightlab.commons.queue import FIRST, NEWCOMERS, ROUND, FindingOffer, in_order, novelty, turn_of_newcomers, words

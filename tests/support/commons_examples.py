@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
+from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from nightlab.commons.exchange import Commons
 from nightlab.commons.record import Finding, Retraction, Signed, Threat, Verification, author_of, sign, task_id
 
 PATCH = """\
@@ -105,3 +108,23 @@ def examples() -> list[Signed]:
         "detail": "measure.py was changed",
     }
     return [one, two, three, sign(Threat.model_validate(threat), key())]
+
+
+def body(value: float = 2.75, patch: str = PATCH) -> tuple[dict[str, Any], bytes]:
+    """A finding's body, as a lab shares it."""
+    facts = finding(patch=patch, runs=[{"seed": 1, "value": value}]).model_dump()
+    return {name: facts[name] for name in facts if name not in ("v", "author", "seq", "prev")}, patch.encode()
+
+
+def values(where: Commons) -> list[float]:
+    found = [entry.signed.record for chain in where.entries().values() for entry in chain]
+    return sorted(record.runs[0].value for record in found if isinstance(record, Finding))
+
+
+def git(folder: Path, *args: str, stdin: bytes = b"") -> str:
+    done = subprocess.run(["git", *args], cwd=folder, input=stdin, capture_output=True, check=True)
+    return done.stdout.decode().strip()
+
+
+def put(remote: Path, author: str, commit: str) -> None:
+    git(remote, "update-ref", f"refs/nightlab/{author}", commit)
