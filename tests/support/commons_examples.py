@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import subprocess
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,14 @@ PLATFORM = {
 }
 
 
+@cache
 def key(number: int = 0) -> Ed25519PrivateKey:
     return Ed25519PrivateKey.from_private_bytes(bytes([number]) * 32)
+
+
+@cache
+def author(number: int = 0) -> str:
+    return author_of(key(number))
 
 
 def some_hash(words: str) -> str:
@@ -52,7 +59,7 @@ def task(**changed: Any) -> dict[str, Any]:
 
 
 def stated(kind: str, number: int = 0, seq: int = 0, prev: str | None = None) -> dict[str, Any]:
-    return {"v": 1, "kind": kind, "author": author_of(key(number)), "seq": seq, "prev": prev, "at": AT}
+    return {"v": 1, "kind": kind, "author": author(number), "seq": seq, "prev": prev, "at": AT}
 
 
 def finding(number: int = 0, seq: int = 0, prev: str | None = None, patch: str = PATCH, **changed: Any) -> Finding:
