@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 import typer.main
-from conftest import CONTRACT as TINY
-from conftest import MEASURE, TinyLab, users_own
 from markdown_it import MarkdownIt
+from support.labs import CONTRACT as TINY
+from support.labs import MEASURE, TinyLab, users_own
 
 from nightlab.analysis import report
 from nightlab.cli.main import app

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import TinyLab
+from support.labs import TinyLab
 
 from nightlab.engines.local.caches import LIST, Caches
 from nightlab.sandbox.bubblewrap import CACHES, compiling

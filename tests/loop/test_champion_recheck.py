@@ -16,10 +16,11 @@ from statistics import fmean, stdev
 from typing import Any
 
 import pytest
-from conftest import MEASURE, TinyLab, living
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
+from support.labs import MEASURE, TinyLab
+from support.processes import living
 
 from nightlab.core.config import StopRules
 from nightlab.core.observer import LineObserver, Observer
