@@ -355,7 +355,7 @@ class Session:
         For callbacks, and for other threads than the one that runs the session.
         """
         if scheduler := self._scheduler:
-            scheduler.ask_to_stop(now=now)
+            scheduler.ask_to_stop(now)
 
     def confirm(self, seeds: int = 4, callbacks: Iterable[Callback] = ()) -> Evidence | None:
         """Measure the baseline and the champion again on ``seeds`` fresh seeds that no decision has used, in pairs.
@@ -483,7 +483,10 @@ class Session:
     def _loop(self, scheduler: Scheduler, stop: StopRules) -> ExperimentLoop:
         from nightlab.loop.loop import ExperimentLoop
 
-        return ExperimentLoop(self._inner, stop, scheduler, seed=self._seed)
+        brought = self._overrides
+        return ExperimentLoop(
+            self._inner, stop, scheduler, seed=self._seed, proposers=brought.proposers, selection=brought.selection
+        )
 
     def _ask_tell(self) -> AskTell:
         """The steps of the loop, one by one, from the first question on until something else is done."""

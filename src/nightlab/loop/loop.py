@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from nightlab.core.config import StopRules
 from nightlab.core.observer import SessionOpened
 from nightlab.core.types import SEED, Experiment, Measurement, NightlabError, Trial, TrialRequest, Verdict
@@ -17,6 +19,8 @@ from nightlab.loop.notifications import Notifications
 from nightlab.loop.pilots import Pilots
 from nightlab.loop.scheduler import Interrupted, Scheduler
 from nightlab.loop.stop_rules import StopConditions
+from nightlab.proposers import Proposer
+from nightlab.proposers.selection import Selection
 from nightlab.sandbox.bubblewrap import Isolation
 from nightlab.session.replicates import ABLATION, HUMAN, SIMPLIFY_SEED
 from nightlab.session.session import Session
@@ -24,9 +28,21 @@ from nightlab.storage.ledger import append_result, repair_results
 
 
 class ExperimentLoop:
-    """Runs experiments in one session until a stop rule, or the user, ends it. ``seed``: the proposers' randomness."""
+    """Runs experiments in one session until a stop rule, or the user, ends it. ``seed``: the proposers' randomness.
 
-    def __init__(self, session: Session, stop: StopRules, scheduler: Scheduler, *, seed: int = 0) -> None:
+    ``proposers``, each with its share, come beside those of the contract; ``selection`` takes the place of its search.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        stop: StopRules,
+        scheduler: Scheduler,
+        *,
+        seed: int = 0,
+        proposers: Mapping[str, tuple[Proposer, float]] | None = None,
+        selection: Selection | None = None,
+    ) -> None:
         self.session, self.ledger, self.scheduler, self.view = session, session.ledger, scheduler, scheduler.view
         self.upkeep, self.pacing, self.hooks, self.steering = (
             ChampionRecheck(scheduler),
@@ -44,6 +60,8 @@ class ExperimentLoop:
             len(scheduler.slots),
             lambda: scheduler.replicates.noise(),
             lambda: self.steering.state.pinned,
+            proposers,
+            selection,
         )
         self.stopping = StopConditions(stop, session, self.candidates)
         self.answering = False  # only what somebody handed in

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from types import FrameType
 
 from nightlab.core.observer import Flight, Observer
 from nightlab.core.types import Budget, Experiment, Measurement, NightlabError, Purpose, Trial, TrialRequest
@@ -147,7 +145,7 @@ class Scheduler:
 
     def ask_to_stop(self, now: bool = False) -> None:
         """Start nothing more; ``now``: end what runs, too. From any thread."""
-        self.asked_to_stop += 2 if now else 1
+        self.asked_to_stop = max(self.asked_to_stop, 2 if now else 1)
 
     def wait(self) -> None:
         if self.asked_to_stop > 1:
@@ -180,24 +178,13 @@ class Scheduler:
 
     @contextmanager
     def on_duty(self) -> Iterator[None]:
-        """Ctrl-C once finishes what is in flight, twice stops now; a termination stops now.
-
-        A terminal that goes away (SIGHUP) stops nothing: the night goes on without its view.
-        """
-
-        def ask(number: int, frame: FrameType | None) -> None:
-            self.asked_to_stop += 2 if number == signal.SIGTERM else 1
-            if self.asked_to_stop == 1:
-                self.view.say("finishing what is in flight; Ctrl-C again stops now")
-
-        before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-        before[signal.SIGHUP] = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        """While the block runs, the observer can ask to stop, and the engine may have something standing by."""
+        self.view.began(self.ask_to_stop)
         try:
             yield
         finally:
             self.engine.dismiss()
-            for number, handler in before.items():
-                signal.signal(number, handler)
+            self.view.ended()
 
     def _of_a_sound_slot(self, running: Handle) -> Measurement:
         """What a trial yielded; nothing is said of a candidate whose GPU failed, and the slot is used no more."""
@@ -233,6 +220,8 @@ class Scheduler:
 
     def stop_now(self) -> None:
         """End the trials in flight. Their experiments stay unjudged and run again at the next start."""
+        for trial in self.ledger.open_trials():  # an interrupt may have come while one was started
+            self.running.setdefault(trial.id, self.engine.adopt(trial))
         for running in self.running.values():
             running.stop()
         until = time.monotonic() + 10
