@@ -109,10 +109,10 @@ def test_a_run_says_why_it_ended_and_what_it_found(lab: TinyLab) -> None:
 
 def test_a_callback_stops_a_run_and_one_that_raises_ends_it_without_a_loss(lab: TinyLab) -> None:
     class Heard(nightlab.Callback):
-        ended: nightlab.RunResult | None = None
+        result: nightlab.RunResult | None = None
 
         def searched(self, result: nightlab.RunResult) -> None:
-            self.ended = result
+            self.result = result
 
     def fail(session: nightlab.Session, experiment: nightlab.Experiment) -> None:
         raise RuntimeError("no more")
