@@ -16,6 +16,7 @@ from nights import SIGMA, fill
 from nightlab.analysis import charts
 from nightlab.analysis.summary import Row
 from nightlab.analysis.timeline import PHASES, Span, lanes, off_duty, shares, spans
+from nightlab.core.events import RunStarted, RunStopped, TrialFinished, TrialStarted
 from nightlab.core.types import Candidate, Experiment, Measurement, Metric, PairedGain, Verdict
 from nightlab.storage.ledger import Ledger
 
@@ -109,12 +110,12 @@ def test_every_size_is_drawn_soon(count: int, tmp_path: Path) -> None:
     ledger = fill(tmp_path / "ledger.db", count, slots=4 if count > 100 else 1)
     experiments = ledger.experiments()
     rows = [Row(e, 0.001 * e.number, e.evidence[-1].gain if e.evidence else None) for e in experiments[1:]]
-    ran = spans(ledger.notes("started"), ledger.notes("finished"))
+    ran = spans(ledger.events(TrialStarted), ledger.events(TrialFinished))
     figures = [
         charts.progress(METRIC, experiments),
         charts.worth(METRIC, rows),
         charts.effects(METRIC, rows, SIGMA),
-        charts.duty(ran, off_duty(ledger.notes("opened"), ledger.notes("stopped"))),
+        charts.duty(ran, off_duty(ledger.events(RunStarted), ledger.events(RunStopped))),
     ]
     sizes = [len(drawn(figure)) for figure in figures]
     assert max(sizes) < 5_000_000

@@ -308,6 +308,14 @@ class Evidence:
 
 
 @dataclass(frozen=True, slots=True)
+class HeldOutCheck:
+    """What a look at the held-out data tells: whether the gains part there, and if so by about how much."""
+
+    parted: bool
+    gap: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Experiment:
     """A candidate with its measurement and its verdict: one row of the log.
 

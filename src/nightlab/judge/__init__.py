@@ -13,12 +13,11 @@ from nightlab.judge.noise import (
     smallest_effect,
 )
 from nightlab.judge.rules import e_value, make_rule, without
-from nightlab.judge.thresholdout import HeldOutCheck, held_out_check
+from nightlab.judge.thresholdout import held_out_check
 
 __all__ = [
     "LEVEL",
     "Contestant",
-    "HeldOutCheck",
     "Judge",
     "NeedsTrial",
     "Noise",
