@@ -168,6 +168,24 @@ class ProposerShare:
 
 
 @dataclass(frozen=True, slots=True)
+class ProposerStats:
+    """What a proposer had, and what it brought: times in seconds of a slot, ``gained`` over bars, without luck.
+
+    ``failed``: turns that became no experiment. ``tokens`` and ``dollars`` are what it said.
+    """
+
+    name: str
+    tried: int
+    kept: int
+    failed: int
+    gained: float
+    trials: float
+    waited: float
+    tokens: int
+    dollars: float
+
+
+@dataclass(frozen=True, slots=True)
 class Trial:
     """One run of one genome, with one seed, under one budget."""
 
@@ -309,7 +327,7 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class HeldOutCheck:
-    """What a look at the held-out data tells: whether the gains part there, and if so by about how much."""
+    """The answer of a held-out check: whether the gains differ, and if so by about how much."""
 
     parted: bool
     gap: float | None = None

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from nightlab.core.events import EvidenceShown, RunStarted, RunStopped, SessionStarted
-from nightlab.core.types import Budget, Candidate, Evidence, Measurement, PairedGain, Trial, Verdict
+from nightlab.core.types import Budget, Candidate, Evidence, Measurement, Metric, PairedGain, Trial, Verdict
+from nightlab.integrations.trackers import Source
 from nightlab.storage.ledger import Ledger
 
 BEGUN = 1_760_000_000.0
 SIGMA = 0.0005
+METRIC = Metric("val_bpb", unit="bits per byte")
 IDEAS = ["tune LR 0.04 → 0.05", "a wider MLP, $x_{$", "GELU instead of ReLU², and a longer warmdown than before"]
 
 
@@ -67,13 +69,14 @@ def _fill(ledger: Ledger, now: list[float], count: int, slots: int, luck: random
     if champion := kept[-1]:
         gain_of = 1.0 - best
         shown = PairedGain(gain_of - 0.0004, gain_of - 0.0014, gain_of + 0.0006, 0.95, 4)
-        ledger.append(
-            EvidenceShown(
-                champion, Evidence("held out", 0, (1001, 1002), shown, replace(shown, mean=shown.mean - 0.0005))
-            )
-        )
+        held_out = replace(shown, mean=shown.mean - 0.0005)
+        ledger.append(EvidenceShown(champion, Evidence("held out", 0, (1001, 1002), shown, held_out)))
         for number in kept[2:]:
             worth = PairedGain(mean := luck.gauss(0.001, 0.001), mean - 0.001, mean + 0.001, 0.95, 3)
             ledger.append(
                 EvidenceShown(number, Evidence("confirmed", number, (2001,), worth, what=f"taken out of #{champion}"))
             )
+
+
+def source(home: Path) -> Source:
+    return Source("tiny", "t", METRIC, home / ".nightlab" / "t")
