@@ -23,10 +23,10 @@ SLOW = "import time\ntime.sleep(0.5)\n"
 ENDLESS = "import time\nfrom genome import A\ntime.sleep(0 if A == 4 else 600)\nprint('METRIC loss=1')\n"
 
 
-def events(lab: TinyLab, tag: str = "t") -> list[Any]:
-    """What happened in a session."""
+def events(lab: TinyLab, tag: str = "t") -> list[tuple[str, dict[str, Any]]]:
+    """What happened in a session: the kind of each event, and its data."""
     ledger = Ledger(lab.folder / ".nightlab" / tag / "ledger.db", read_only=True)
-    found = ledger.events(0)
+    found = [(event.kind, event.to_dict()) for event in ledger.journal()]
     ledger.close()
     return found
 
@@ -251,10 +251,10 @@ def test_a_proposer_that_fails_loses_its_turn_and_the_session_goes_on(lab: TinyL
         assert statuses(session) == [(0, "keep"), (1, "keep"), (2, "discard"), (3, "keep")]
         assert [e.candidate.proposer for e in session.experiments()][1:] == ["shifts"] * 3
     found = events(lab)
-    reasons = [event.data["reason"] for event in found if event.kind == "refused"]
+    reasons = [data["reason"] for kind, data in found if kind == "refused"]
     lost = [reason for reason in reasons if "moved on" not in reason]
     assert lost == ["shifts raised ValueError: no idea", "shifts returned str, not a Proposal", "tired"]
-    given = next(event.data for event in found if event.kind == "overrides")
+    given = next(data for kind, data in found if kind == "overrides")
     assert given["proposers"][0]["name"] == "shifts"
 
 
@@ -329,11 +329,11 @@ def test_an_interrupt_ends_what_runs_and_loses_nothing(make_lab: Any, tmp_path: 
     lab = make_lab(proposer="tuner", measure=ENDLESS)
     process = program(INTERRUPTED, lab, tmp_path / "home")
     assert process.stdout and process.stdout.readline() == "judged 0\n"
-    wait(lambda: any(e.kind == "started" and e.data["experiment"] == 1 for e in events(lab)))
+    wait(lambda: any(kind == "started" and data["experiment"] == 1 for kind, data in events(lab)))
     os.kill(process.pid, signal.SIGINT)
     out, _ = process.communicate(timeout=60)
     assert out == "interrupted [True, False]\n" and process.returncode == 0
-    assert [e.data["measurement"]["outcome"] for e in events(lab) if e.kind == "finished"][-1] == "interrupted"
+    assert [data["measurement"]["outcome"] for kind, data in events(lab) if kind == "finished"][-1] == "interrupted"
 
 
 # -- one night, two doors ------------------------------------------------------------------------------
@@ -360,14 +360,14 @@ def test_the_command_and_the_api_write_the_same_ledger(make_lab: Any, nightlab: 
     assert nightlab("run", "--tag", "t", "--experiments", "4", "--plain", cwd=labs[0]).code == 0
     with api.Lab(labs[1].folder).session("t") as session:
         session.run(experiments=4)
-    one, two = ([(event.kind, same(event.data)) for event in events(lab)] for lab in labs)
-    names = {event.data["candidate"]["commit"]: n for lab in labs for n, event in commits(lab)}
+    one, two = ([(kind, same(data)) for kind, data in events(lab)] for lab in labs)
+    names = {commit: number for lab in labs for number, commit in commits(lab)}
     assert renamed(one, names) == renamed(two, names)
     assert [kind for kind, _ in one].count("judged") == 5
 
 
-def commits(lab: TinyLab) -> list[tuple[int, Any]]:
-    return [(event.data["number"], event) for event in events(lab) if event.kind == "proposed"]
+def commits(lab: TinyLab) -> list[tuple[int, str]]:
+    return [(data["number"], data["candidate"]["commit"]) for kind, data in events(lab) if kind == "proposed"]
 
 
 def renamed(value: Any, names: dict[str, int]) -> Any:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from nightlab.commons.proposer import CommonsProposer
+from nightlab.core.events import ProposalRefused
 from nightlab.core.observer import Observer
 from nightlab.core.text import one_line
 from nightlab.core.types import Candidate, Experiment, ProposerUsage
@@ -338,9 +339,8 @@ class CandidateQueue:
         return bool(failures)
 
     def _note_refusal(self, refused: RejectedProposal, source: str) -> None:
-        facts, reason = {"proposer": refused.proposer, "source": source}, one_line(refused.reason)
-        facts |= {"hypothesis": refused.hypothesis, "reason": reason}
-        self.ledger.note("refused", {**facts, "usage": dict(refused.usage)})
+        reason = one_line(refused.reason)
+        self.ledger.append(ProposalRefused(refused.proposer, source, refused.hypothesis, reason, dict(refused.usage)))
         if self.earnings:
             self.earnings.add(refused.proposer, 0.0, cost_of(refused.usage))
         self.view.refused(refused.hypothesis or f"{refused.proposer} had no proposal", reason)

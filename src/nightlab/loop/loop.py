@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from nightlab.core.config import StopRules
+from nightlab.core.events import RunStarted, RunStopped, SlotsMeasured
 from nightlab.core.observer import SessionOpened
 from nightlab.core.types import SEED, Experiment, Measurement, NightlabError, Trial, TrialRequest, Verdict
 from nightlab.engines.slots import CALM, crowding, described
@@ -81,7 +82,7 @@ class ExperimentLoop:
             try:
                 while not (reason := self._turn()):
                     scheduler.wait()
-                self.ledger.note("stopped", {"reason": reason})
+                self.ledger.append(RunStopped(reason))
                 self.notices.ended(reason)
                 return reason
             except Interrupted:
@@ -147,7 +148,7 @@ class ExperimentLoop:
         self.hooks.stop()
         self.notices.stop()
         self.scheduler.engine.dismiss()
-        self.ledger.note("stopped", {"reason": reason})
+        self.ledger.append(RunStopped(reason))
 
     def answer(self) -> None:
         """See what somebody handed in through to its verdicts, and propose nothing else; a pause ends that too.
@@ -299,17 +300,13 @@ class ExperimentLoop:
 
     def _note_machine(self) -> None:
         """Remember what this runs on; what was measured before a change does not compare with what comes after."""
-        slots, past = described(self.scheduler.slots), self.ledger.notes("opened", last=1)
+        slots, past = described(self.scheduler.slots), self.ledger.latest(RunStarted)
         now = f"{self.scheduler.engine.platform}{slots and f', {slots}'}"
-        told = {
-            "platform": now,
-            "allowed": list(self.scheduler.engine.sandbox.missing),
-            "slots": len(self.scheduler.slots),
-        }
-        self.ledger.note("opened", {**told, "stop": self.stopping.stop.model_dump(exclude_none=True)})
-        if past and past[-1]["platform"] != now:
-            self.scheduler.machine_has_changed(self.ledger.trials_before(), f"it was {past[-1]['platform']}")
-            self.view.say(f"the machine has changed since last time ({past[-1]['platform']}): the champion runs again")
+        missing, stop = tuple(self.scheduler.engine.sandbox.missing), self.stopping.stop.model_dump(exclude_none=True)
+        self.ledger.append(RunStarted(now, missing, len(self.scheduler.slots), stop))
+        if past and past.platform != now:
+            self.scheduler.machine_has_changed(self.ledger.trials_before(), f"it was {past.platform}")
+            self.view.say(f"the machine has changed since last time ({past.platform}): the champion runs again")
 
     def resume(self) -> None:
         """Go on where an earlier orchestrator stopped, however it did."""
@@ -340,7 +337,7 @@ class ExperimentLoop:
     def _look_at_slots(self) -> None:
         """How much the slots are in each other's way: they share caches and the way to the memory."""
         speed = crowding(self.scheduler.slots)
-        self.ledger.note("slots", {"slots": described(self.scheduler.slots), "speed": speed})
+        self.ledger.append(SlotsMeasured(described(self.scheduler.slots), speed))
         words = f"{described(self.scheduler.slots)}: while all work, each is {speed:.0%} as fast as alone"
         if speed < CALM:
             words += "; a trial gets less done in its budget, and noise grows when a slot is idle at times"

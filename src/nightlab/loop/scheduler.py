@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
+from nightlab.core.events import MachineChanged, Rechecked, RunStopped, SlotLost
 from nightlab.core.observer import Flight, Observer
 from nightlab.core.types import Budget, Experiment, Measurement, NightlabError, Purpose, Trial, TrialRequest
 from nightlab.engines.base import Engine, Handle
@@ -89,20 +90,20 @@ class Scheduler:
     @property
     def since(self) -> int:
         """How many trials ran before the machine was as it is now: their numbers don't compare with later ones."""
-        changes = self.ledger.notes("machine", last=1)
-        return int(changes[-1]["since"]) if changes else 0
+        change = self.ledger.latest(MachineChanged)
+        return change.since if change else 0
 
     @property
     def machine_changed(self) -> bool:
         """Whether the machine has changed since the champion was last measured."""
-        changes, champion = self.ledger.notes("machine", last=1), self.ledger.champion()
-        measured = [note["at"] for note in self.ledger.notes("upkeep", last=1)]
+        change, champion = self.ledger.latest(MachineChanged), self.ledger.champion()
+        measured = [event.at for event in self.ledger.events(Rechecked, last=1)]
         if champion and champion.judged_at:
             measured.append(champion.judged_at)
-        return bool(changes and measured) and max(measured) < changes[-1]["at"]
+        return bool(change and measured and max(measured) < change.at)
 
     def machine_has_changed(self, since: int, why: str) -> None:
-        self.ledger.note("machine", {"since": since, "why": why})
+        self.ledger.append(MachineChanged(since, why))
         self._replicates = None
 
     @property
@@ -192,7 +193,7 @@ class Scheduler:
         if measurement.measured or not (why := self.engine.fault(running.slot)):
             return measurement
         self.slots = [slot for slot in self.slots if slot.number != running.slot.number]
-        self.ledger.note("slot lost", {"slot": running.slot.number, "why": why})
+        self.ledger.append(SlotLost(running.slot.number, why))
         self.view.say(f"  [bold red]slot {running.slot.number} is lost:[/] {why}; its trial runs again elsewhere")
         return replace(measurement, outcome="lost", detail=why)
 
@@ -233,4 +234,4 @@ class Scheduler:
                 measurement = replace(measurement, outcome="interrupted", detail="stopped by the user")
             self.ledger.finish(running.trial, measurement)
         self.running.clear()
-        self.ledger.note("stopped", {"reason": "stopped by the user"})
+        self.ledger.append(RunStopped("stopped by the user"))

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nightlab.core.config import RESERVED, amended
+from nightlab.core.events import ContractOverridden
 from nightlab.core.types import NightlabError
 from nightlab.judge import Judge, Rule, make_rule
 from nightlab.proposers import GivenProposer, Proposer
@@ -60,7 +61,7 @@ def override(
     if own is not None:
         _require("the selection", own, "ask", "tell", "memory")
     if proposers is not None or judge is not None or selection is not None:
-        session.ledger.note("overrides", _said(changes, objects, judge, selection))
+        session.ledger.append(ContractOverridden(**_said(changes, objects, judge, selection)))
     return Overrides(objects, own)
 
 
