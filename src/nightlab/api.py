@@ -107,12 +107,11 @@ class Lab:
     """
 
     def __init__(self, path: str | Path = ".") -> None:
-        from nightlab.session.preflight import contract_at
+        from nightlab.session.preflight import committed_contract
         from nightlab.storage.git import Repo
 
         self.path = Path(path)
-        repo = Repo(self.path)
-        contract, _ = contract_at(repo, repo.resolve() or "")
+        _, contract, _ = committed_contract(Repo(self.path))
         self.name = contract.name
         self.metric: Metric = contract.metric.record()
 

@@ -1,4 +1,4 @@
-"""A session as a table: one flat row per experiment, for pandas, Parquet and whoever likes columns."""
+"""A session as a table: one flat row per experiment, for pandas and Parquet."""
 
 from __future__ import annotations
 
