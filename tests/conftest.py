@@ -7,7 +7,8 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Generator, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,41 @@ settings.load_profile("nightlab")
 def pytest_xdist_auto_num_workers() -> int:
     """Twice as many as there are cores: half of the time a test waits for processes of its own."""
     return 2 * (os.cpu_count() or 1)
+
+
+# A test that asks for one of these runs real processes, git or a sandbox.
+REAL = {"make_lab", "nightlab", "start_nightlab", "bench", "bare_bench", "proposer", "arena", "cuda_stand_in"}
+unit_test_runs = False
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The tier of each test: ``machine`` is said by its mark; ``integration`` by its mark, or by what it asks for."""
+    for item in items:
+        if item.get_closest_marker("machine"):
+            continue
+        if REAL & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.integration)
+        elif not item.get_closest_marker("integration"):
+            item.add_marker(pytest.mark.unit)
+
+
+def _refuse_processes(event: str, _: tuple[object, ...]) -> None:
+    if unit_test_runs and event in ("subprocess.Popen", "os.fork", "os.posix_spawn"):
+        raise RuntimeError("a unit test starts no process: mark this one with pytest.mark.integration")
+
+
+sys.addaudithook(_refuse_processes)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Hold unit tests to starting no process, fixtures included."""
+    global unit_test_runs
+    unit_test_runs = item.get_closest_marker("unit") is not None
+    try:
+        return (yield)
+    finally:
+        unit_test_runs = False
 
 
 @pytest.fixture

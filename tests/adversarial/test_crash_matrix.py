@@ -136,7 +136,7 @@ def test_kills_at_random_instants(lab: Arena, seed: int) -> None:
     matrix.check()
 
 
-@pytest.mark.slow
+@pytest.mark.machine
 @pytest.mark.parametrize("seed", range(2, 12))
 def test_many_kills_at_random_instants(lab: Arena, seed: int) -> None:
     matrix = Matrix(lab, seed)

@@ -206,7 +206,7 @@ def ray_nodes(tmp_path: Path, monkeypatch: Any) -> Iterator[Any]:
     nodes.shutdown()
 
 
-@pytest.mark.slow
+@pytest.mark.machine
 def test_a_night_on_ray_survives_its_nodes(make_lab: Callable[..., TinyLab], ray_nodes: Any, tmp_path: Path) -> None:
     from nightlab.engines.remote.ray_cluster import LOOPBACK, RayCluster
 
@@ -253,7 +253,7 @@ def runs_a_trial(node: Any) -> bool:
     return any("ray::trial" in " ".join(worker.cmdline()) for worker in raylet.children())
 
 
-@pytest.mark.slow
+@pytest.mark.machine
 def test_a_driver_that_is_killed_leaves_nothing_on_its_nodes(
     make_lab: Callable[..., TinyLab], ray_nodes: Any, tmp_path: Path
 ) -> None:

@@ -495,7 +495,7 @@ def test_each_idea_applies_to_the_shipped_genome(patch: Path, tmp_path: Path) ->
     compile(changed, "train.py", "exec")
 
 
-@pytest.mark.slow
+@pytest.mark.machine
 @pytest.mark.parametrize("patch", PATCHES, ids=lambda path: path.stem)
 def test_each_idea_trains(patch: Path, copy: Lab) -> None:
     done = subprocess.run(["git", "apply", str(patch)], cwd=copy.folder, capture_output=True, text=True)
