@@ -462,16 +462,16 @@ def test_a_tree_is_found_with_children_of_threads(tmp_path: Path, listed: bool, 
     top = subprocess.Popen([sys.executable, "-c", program], start_new_session=True)
     beside = subprocess.Popen(["sleep", "60"])
     try:
-        wait(lambda: len(process_tree.below(top.pid)) == 3)
-        assert set(process_tree.below(top.pid)) == set(psutil.Process(top.pid).children(recursive=True))
-        ours = {process.pid for process in process_tree.below(os.getpid(), [beside.pid])}
+        wait(lambda: len(process_tree.descendants(top.pid)) == 3)
+        assert set(process_tree.descendants(top.pid)) == set(psutil.Process(top.pid).children(recursive=True))
+        ours = {process.pid for process in process_tree.descendants(os.getpid(), [beside.pid])}
         assert top.pid in ours and beside.pid not in ours
     finally:
         os.killpg(top.pid, signal.SIGKILL)
         beside.kill()
         top.wait()
         beside.wait()
-    assert process_tree.below(top.pid) == []
+    assert process_tree.descendants(top.pid) == []
 
 
 def test_printed_text_is_harmless() -> None:

@@ -273,7 +273,7 @@ from nightlab.engines.local.engine import LocalEngine
 from nightlab.core.observer import Observer
 lab, target, wanted, when = Path(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4]
 room, name = target.split(".")
-owner = {"ledger": Ledger, "box": Box}[room]
+owner = {"ledger": Ledger, "box": LocalEngine}[room]
 real = getattr(owner, name)
 def struck(self, *args, **more):
     mine = not wanted or wanted in str(args)

@@ -74,7 +74,7 @@ def forbidden() -> Any:
 
 
 def test_a_night_of_chaos(make_lab: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forbidden: Any) -> None:
-    if not detect_sandbox().doors:
+    if not detect_sandbox().has_proxy:
         pytest.skip(f"there is no sandbox here for the agents: {detect_sandbox().why}")
     programs = installed()
     port, reached = forbidden

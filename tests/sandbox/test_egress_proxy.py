@@ -21,7 +21,7 @@ from support.scripted_model import serve
 
 from nightlab.core.config import CommandConfig, parse
 from nightlab.sandbox.bubblewrap import NoSandbox, Sandbox
-from nightlab.sandbox.egress_proxy import address
+from nightlab.sandbox.egress_proxy import parse_endpoint
 from nightlab.sandbox.macos import SandboxExec
 from nightlab.session.preflight import held
 from nightlab.session.session import detect_sandbox
@@ -30,7 +30,7 @@ from nightlab.session.session import detect_sandbox
 @pytest.fixture
 def sandbox() -> Sandbox:
     found = detect_sandbox()
-    if not found.doors:
+    if not found.has_proxy:
         pytest.skip(found.why)
     return found
 
@@ -227,8 +227,8 @@ def test_an_endpoint_is_a_host_and_a_port(endpoint: str) -> None:
 
 
 def test_endpoints_are_compared_in_one_form() -> None:
-    assert address("API.Example.com.:443") == ("api.example.com", 443)
-    assert address("[::1]:80") == ("::1", 80) and address("host", 80) == ("host", 80)
+    assert parse_endpoint("API.Example.com.:443") == ("api.example.com", 443)
+    assert parse_endpoint("[::1]:80") == ("::1", 80) and parse_endpoint("host", 80) == ("host", 80)
     for wrong in ("", ":1", "a@b:1", "a:99999", "a:1/x", "a:1?x"):
         with pytest.raises(ValueError):
-            address(wrong)
+            parse_endpoint(wrong)
