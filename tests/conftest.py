@@ -18,7 +18,7 @@ from hypothesis import settings
 from support.bench import Bench, benches
 from support.commands import PYTHON
 from support.labs import TinyLab, lab_in
-from support.processes import PROGRAM, Done, living, program_env
+from support.processes import FONTS, PROGRAM, Done, living, program_env
 
 from nightlab.core.config import CommandConfig
 from nightlab.core.types import Experiment, Metric
@@ -27,6 +27,9 @@ from nightlab.proposers.command import AnyCommand, ProposerWorkspace
 from nightlab.sandbox.bubblewrap import NoSandbox, Sandbox
 from nightlab.session.session import detect_sandbox
 
+# Every trial starts Python programs: they compile nightlab once, not each time, whatever the environment says.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 settings.register_profile("nightlab", deadline=None, derandomize=True)
 settings.load_profile("nightlab")
 
@@ -107,6 +110,7 @@ def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home.mkdir(exist_ok=True)
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+    monkeypatch.setenv("MPLCONFIGDIR", FONTS)
 
 
 @pytest.fixture

@@ -17,6 +17,8 @@ from support.arena import HONEST, Arena, open_arena
 
 from nightlab.session.session import open_session
 
+pytestmark = pytest.mark.integration
+
 PROGRAM = str(Path(sys.executable).parent / "nightlab")
 ROLES = {
     "orchestrator": "nightlab run",

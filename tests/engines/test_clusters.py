@@ -23,6 +23,8 @@ from nightlab.loop.loop import ExperimentLoop
 from nightlab.loop.scheduler import Interrupted, Scheduler
 from nightlab.session.create import on_cluster
 
+pytestmark = pytest.mark.integration
+
 # Before Ray is imported: or it would look for a cluster on the loopback at this machine's other address.
 os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
 BETTER = "A = 1.0  # [0.25..8 log]\nB = 8  # [1..16]\n"

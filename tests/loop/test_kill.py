@@ -20,6 +20,8 @@ from support.processes import living, wait
 from nightlab.storage.ledger import Ledger
 from nightlab.storage.ledger.tables import rebuild
 
+pytestmark = pytest.mark.integration
+
 GENOME = "#\n#\n#\nC = 0\n#\n#\n#\n"
 MEASURE = """\
 import subprocess, sys, time
