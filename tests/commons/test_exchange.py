@@ -25,6 +25,8 @@ from nightlab.core.types import NightlabError
 from nightlab.storage.git import Unreachable
 from nightlab.storage.git.record_chains import INCOMING, Chains
 
+pytestmark = pytest.mark.integration
+
 
 def retraction() -> tuple[dict[str, Any], None]:
     return {"kind": "retraction", "at": AT, "target": some_hash("x"), "why": "a mistake"}, None

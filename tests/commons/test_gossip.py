@@ -21,6 +21,8 @@ from nightlab.commons.gossip import BundleReceived, DigestRequest, Gossip, PeerD
 from nightlab.commons.record import author_of
 from nightlab.storage.git.record_chains import PLACE, Change
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture(autouse=True)
 def in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,14 +156,14 @@ def test_three_processes_on_loopback(tmp_path: Path) -> None:
         two = start("two", "--connect", seed)
         one.publish(key(1), [body(1.0), body(2.0)])
         two.publish(key(2), [body(3.0)])
-        wait(lambda: values(one) == values(two) == [1.0, 2.0, 3.0], 120)
+        wait(lambda: values(one) == values(two) == [1.0, 2.0, 3.0])
         late = start("late", "--connect", seed)
-        wait(lambda: values(late) == [1.0, 2.0, 3.0], 120)
+        wait(lambda: values(late) == [1.0, 2.0, 3.0])
         late.publish(key(3), [body(4.0)])
-        wait(lambda: values(one) == values(two) == [1.0, 2.0, 3.0, 4.0], 120)
+        wait(lambda: values(one) == values(two) == [1.0, 2.0, 3.0, 4.0])
         started[0].send_signal(signal.SIGKILL)  # the others have found each other
         two.publish(key(2), [body(5.0)])
-        wait(lambda: values(late) == [1.0, 2.0, 3.0, 4.0, 5.0], 120)
+        wait(lambda: values(late) == [1.0, 2.0, 3.0, 4.0, 5.0])
         started[1].send_signal(signal.SIGINT)
         assert started[1].wait(60) == 130
         assert "2 new records by 1 authors" in (tmp_path / "two.log").read_text()

@@ -160,7 +160,7 @@ def test_cut_and_spliced_records_are_rejected(data: st.DataObject) -> None:
         rejected(spliced)
 
 
-@pytest.mark.slow
+@pytest.mark.machine
 @settings(max_examples=10_000, suppress_health_check=[HealthCheck.too_slow])
 @given(st.sampled_from(examples()), st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 255)), max_size=6), JSONS)
 def test_however_a_record_is_mangled_nobody_crashes(signed: Signed, bytes_: list[tuple[int, int]], value: Any) -> None:

@@ -18,6 +18,8 @@ from nightlab.commons.gossip import BundleReceived
 from nightlab.commons.record import LARGEST, author_of, encode, sign
 from nightlab.storage.git.record_chains import PLACE, Change
 
+pytestmark = pytest.mark.integration
+
 EgressProxy = Callable[[Commons, Commons, Path], dict[str, int]]
 
 

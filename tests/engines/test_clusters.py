@@ -24,6 +24,8 @@ from nightlab.loop.loop import ExperimentLoop
 from nightlab.loop.scheduler import Interrupted, Scheduler
 from nightlab.session.create import on_cluster
 
+pytestmark = pytest.mark.integration
+
 # Before Ray is imported: or it would look for a cluster on the loopback at this machine's other address.
 os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
 BETTER = "A = 1.0  # [0.25..8 log]\nB = 8  # [1..16]\n"
@@ -207,7 +209,7 @@ def ray_nodes(tmp_path: Path, monkeypatch: Any) -> Iterator[Any]:
     nodes.shutdown()
 
 
-@pytest.mark.slow
+@pytest.mark.machine
 def test_a_night_on_ray_survives_its_nodes(make_lab: Callable[..., TinyLab], ray_nodes: Any, tmp_path: Path) -> None:
     from nightlab.engines.remote.ray_cluster import LOOPBACK, RayCluster
 
@@ -254,7 +256,7 @@ def runs_a_trial(node: Any) -> bool:
     return any("ray::trial" in " ".join(worker.cmdline()) for worker in raylet.children())
 
 
-@pytest.mark.slow
+@pytest.mark.machine
 def test_a_driver_that_is_killed_leaves_nothing_on_its_nodes(
     make_lab: Callable[..., TinyLab], ray_nodes: Any, tmp_path: Path
 ) -> None:

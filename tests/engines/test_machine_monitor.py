@@ -23,6 +23,8 @@ from nightlab.loop.loop import ExperimentLoop
 from nightlab.loop.scheduler import Scheduler
 from nightlab.session.session import Session
 
+pytestmark = pytest.mark.integration
+
 QUIET: dict[str, float | str] = {"seconds": 60, "own_cores": 1.0, "other_cores": 0.1, "stolen": 0.0}
 
 

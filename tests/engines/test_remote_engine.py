@@ -409,6 +409,7 @@ def test_machines_that_compare_are_a_class(a: Platform, b: Platform, c: Platform
         assert any("Python" in words for words in differences(a, b))
 
 
+@pytest.mark.integration
 def test_a_machine_compares_with_itself_and_with_more_of_the_same_accelerators() -> None:
     here = this_platform("cuda")
     one, eight = replace(here, accelerator="1 x NVIDIA H100"), replace(here, accelerator="8 x NVIDIA H100", cores=99)

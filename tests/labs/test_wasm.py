@@ -62,6 +62,7 @@ def answering(instructions: str) -> bytes:
     return compiled(NEVER_LEARNS.format(instructions))
 
 
+@pytest.mark.integration
 def test_it_works_by_hand(tmp_path: Path) -> None:
     folder = make_lab(tmp_path / "wasm", "wasm")
     done = subprocess.run([sys.executable, "score.py"], cwd=folder, capture_output=True, text=True, check=True)
@@ -155,6 +156,7 @@ def test_what_a_gene_must_declare(score: Any, said: str, instead: str, why: str)
         score.predicted(compiled(NEVER_LEARNS.format("f32.const 0"), says), b"text")
 
 
+@pytest.mark.integration
 def test_a_trial_of_it_is_sealed_and_says_why_there_is_no_metric(tmp_path: Path) -> None:
     folder = make_lab(tmp_path / "wasm", "wasm")
     bench = Bench(TinyLab(folder), (folder / "lab.toml").read_text(), detect_sandbox(), startup=10, evaluation=30)
@@ -169,6 +171,7 @@ def test_a_trial_of_it_is_sealed_and_says_why_there_is_no_metric(tmp_path: Path)
     assert (bad.outcome, bad.metric) == ("crashed", None) and "no metric: expected" in bad.detail
 
 
+@pytest.mark.integration
 def test_the_tuner_and_the_patch_queue_improve_it(tmp_path: Path) -> None:
     lab = TinyLab(make_lab(tmp_path / "wasm", "wasm"))
     _, session = lab.run(experiments=4)
@@ -215,6 +218,7 @@ BETTER = GENE.replace("$ORDERS i32 (i32.const 2)", "$ORDERS i32 (i32.const 4)")
         ("", "3MB", "not", ("gene.wat: it needs 4,194,304 bytes of memory, here are 3,145,728",)),
     ],
 )
+@pytest.mark.integration
 def test_a_gene_travels_where_what_it_asks_for_is_there(
     user: Callable[..., User], optional: str, memory: str, level: str, reasons: tuple[str, ...]
 ) -> None:
@@ -252,6 +256,7 @@ NEEDS = {"domain": "text.predict", "memory_bytes": 4194304, "fuel": 12000, "impo
         ("nightlab.metering", "other.metering", NEEDS, "gene.wat is no portable gene: nightlab.metering"),
     ],
 )
+@pytest.mark.integration
 def test_a_gene_that_asks_for_more_than_its_record_says_is_not_run(
     user: Callable[..., User], old: str, new: str, said: dict[str, Any] | None, why: str
 ) -> None:
@@ -288,6 +293,7 @@ def test_what_a_patch_leaves_as_it_was_needs_no_word_of_its_author() -> None:
     assert agreed({}, {"train.py": "(module)"}, None, host) == Compatibility("compatible"), "no gene at all"
 
 
+@pytest.mark.integration
 def test_every_idea_applies_and_has_a_metric(tmp_path: Path, score: Any) -> None:
     import wasmtime
 

@@ -209,6 +209,7 @@ def test_a_session_refuses_the_same_and_the_near_once(make_lab: Any) -> None:
         candidates.making.admit(candidates.making.baseline())
 
 
+@pytest.mark.integration
 def test_the_benchmark_counts_them() -> None:
     done = subprocess.run(
         [sys.executable, str(BENCHMARKS / "duplicates.py"), "--sizes", "300", "--labs", "speed"],
