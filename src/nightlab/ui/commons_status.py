@@ -17,7 +17,7 @@ from typing import Any
 
 from nightlab.commons.exchange import Commons
 from nightlab.commons.peer_store import PeerStore
-from nightlab.commons.places import author, key_file, known_commons, store_folder
+from nightlab.commons.places import key_file, known_commons, own_author, store_folder
 from nightlab.commons.record import Finding
 from nightlab.core.text import one_line
 from nightlab.session.session import open_session
@@ -72,7 +72,7 @@ class CommonsMonitor:
 
 def seen(peers: PeerStore, measured: list[dict[str, Any]]) -> CommonsStatus:
     """What there is to see of a session's peers, and of what it ``measured`` of theirs, as its ledger says it."""
-    chains, me, refused = peers.commons.entries(), author(), peers.commons.rejections()
+    chains, me, refused = peers.commons.entries(), own_author(), peers.commons.rejections()
     kinds: dict[str, Counter[str]] = {
         name: Counter(entry.signed.record.kind for entry in chain) for name, chain in chains.items()
     }
