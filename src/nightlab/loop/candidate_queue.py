@@ -209,7 +209,7 @@ class CandidateQueue:
     def judged(self, experiment: Experiment) -> None:
         self.search.tell(experiment)
         if self.commons_proposer:
-            self.commons_proposer.judged(experiment)
+            self.commons_proposer.record_verdict(experiment)
         before, self._champion = self._champion, self.ledger.champion()
         if self.earnings:
             one = credit_of(self.ledger, self.session.metric, experiment, before)
@@ -351,7 +351,7 @@ class CandidateQueue:
         pinned = self.pinned()
         parent = self.search.ask() if pinned is None else self.ledger.experiment(pinned)
         waiting, noise = [ready.candidate for ready in self._ready if ready.candidate], self.noise()
-        found = self.commons_proposer.look(waiting) if self.commons_proposer else ()
+        found = self.commons_proposer.choose(waiting) if self.commons_proposer else ()
         return build_briefing(self.session, noise, parent, waiting, found)
 
     def halt(self) -> None:

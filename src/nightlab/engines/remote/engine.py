@@ -22,7 +22,7 @@ from nightlab.engines.local.handles import RunningTrial
 from nightlab.engines.platform import differences
 from nightlab.engines.remote.node import NodeFacts, NodeResult, TrialParcel, TrialProgress
 from nightlab.engines.slots import Slot
-from nightlab.storage.git.bundles import pack, snapshot
+from nightlab.storage.git.bundles import commit_snapshot, pack_bundle
 
 LOOK = 1.0  # seconds between looks at whether any node can take a trial
 PATIENCE = 10.0  # seconds that no node can take a trial before that is said
@@ -168,10 +168,10 @@ class ClusterEngine:
         missing = tuple(sorted({name for facts in fit for name in facts.missing}))
         why = next((facts.why for facts in fit if facts.missing), "")
         self.sandbox = NodeIsolation("the sandbox of its node", missing, why)
-        self.base = snapshot(box.repo, base)
+        self.base = commit_snapshot(box.repo, base)
         budget, checks = box.budget, len(box.lab.checks)
         longest = budget.startup + budget.longest() + budget.evaluation * (1 + checks)
-        cluster.open(pack(box.repo, self.base), self.platform, longest)
+        cluster.open(pack_bundle(box.repo, self.base), self.platform, longest)
         self._opened = True
 
     @property
@@ -197,11 +197,11 @@ class ClusterEngine:
 
     def start(self, trial: Trial, slot: Slot) -> RemoteTrial:
         repo = self.box.repo
-        commit = snapshot(repo, trial.commit, on=self.base)
+        commit = commit_snapshot(repo, trial.commit, on=self.base)
         parcel = TrialParcel(
             trial=replace(trial, commit=commit),
             base=self.base,
-            change=pack(repo, commit, without=self.base),
+            change=pack_bundle(repo, commit, without=self.base),
             prefix=repo.prefix,
             lab=self.box.lab.model_dump(mode="json", exclude_unset=True),
             budget=self.box.budget.model_dump(),
