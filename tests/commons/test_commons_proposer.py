@@ -374,7 +374,7 @@ def test_no_more_than_the_share_of_a_session(user: Callable[..., User], monkeypa
     monkeypatch.setattr("nightlab.commons.queue.NEWCOMERS", 1.0)
     monkeypatch.setattr("nightlab.commons.trust.QUARANTINE", 0.0)
     monkeypatch.setattr("nightlab.commons.peer_store.PER_STRANGER", 8)
-    transplant, other = _candidates(session).transplant, Candidate("c", "c", "t", "patches", "x")
+    transplant, other = _candidates(session).commons_proposer, Candidate("c", "c", "t", "patches", "x")
     for waiting in range(28):
         transplant.choose([other] * waiting)
         if proposal := transplant.propose(None):
@@ -435,7 +435,7 @@ def test_what_a_kill_kept_from_being_said_is_said_at_the_next_start(
     one.sync()
     two.sync()
     with monkeypatch.context() as patch:
-        patch.setattr("nightlab.commons.proposer.CommonsProposer.judged", lambda *_: None)
+        patch.setattr("nightlab.commons.proposer.CommonsProposer.record_verdict", lambda *_: None)
         session = two.run()
     assert session.ledger.experiment(1).kept and verified(session) == []
     session.close()

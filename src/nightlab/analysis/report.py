@@ -105,10 +105,10 @@ def draw(session: Session, kind: charts.Kind) -> Any:
         return charts.progress(metric, ledger.experiments(), title)
     if kind == "duty":
         ran = spans(ledger.notes("started"), ledger.notes("finished"))
-        return charts.duty(ran, off_duty(ledger.notes("opened"), ledger.notes("stopped")), title)
+        return charts.duty_chart(ran, off_duty(ledger.notes("opened"), ledger.notes("stopped")), title)
     rows = _rows(session, [e for e in ledger.experiments() if e.verdict])
     if kind == "worth":
-        return charts.worth(metric, rows, title)
+        return charts.worth_chart(metric, rows, title)
     return charts.effects(metric, rows, _noise(session).sigma, title)
 
 

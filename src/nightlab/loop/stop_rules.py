@@ -8,7 +8,7 @@ from nightlab.core.config import StopRules
 from nightlab.judge import LEVEL, GainRate, gain_rate
 from nightlab.loop.candidate_queue import CandidateQueue
 from nightlab.proposers.shares import cost_of
-from nightlab.session.credit import credit_of, credits
+from nightlab.session.credit import credit_of, iter_credits
 from nightlab.session.session import Session
 
 LATELY = 75  # experiments whose gains and costs say what to expect of the next
@@ -73,7 +73,7 @@ class StopConditions:
 
     def _prospect(self) -> GainRate:
         ledger, metric = self.ledger, self.session.metric
-        recent = list(credits(ledger, metric, LATELY))
+        recent = list(iter_credits(ledger, metric, LATELY))
         begun = recent[0].experiment.proposed_at
         failed = (note for note in ledger.notes("refused", last=10 * LATELY) if note["at"] > begun)
         cost = sum(one.cost for one in recent) + sum(cost_of(note.get("usage", {})) for note in failed)
