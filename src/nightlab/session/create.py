@@ -12,7 +12,7 @@ from nightlab.core.types import NightlabError, Platform
 from nightlab.engines.local.layout import detect_sandbox
 from nightlab.engines.local.prepare import run_prepare
 from nightlab.engines.platform import this_platform
-from nightlab.engines.remote import Cluster, ClusterEngine, cluster, common
+from nightlab.engines.remote import Cluster, ClusterEngine, common_platform, connect_cluster
 from nightlab.engines.remote.node import NodeFacts
 from nightlab.session.preflight import inspect, require, sealed
 from nightlab.session.session import Session, fresh_tag, open_session
@@ -124,9 +124,9 @@ def start_remote_session(
     Raises NightlabError when there is no such cluster, or none of its nodes can run this lab.
     """
     allow = set(allow)
-    there = cluster(on, slots, Repo(lab).lab)
-    nodes = there.look(device)
-    session, said = start_session(lab, tag, device, allow, elsewhere=common(nodes))
+    there = connect_cluster(on, slots, Repo(lab).lab)
+    nodes = there.describe_nodes(device)
+    session, said = start_session(lab, tag, device, allow, elsewhere=common_platform(nodes))
     try:
         return session, said, on_cluster(session, there, nodes, allow, say)
     except BaseException:

@@ -5,7 +5,7 @@ from nightlab.core.types import Metric
 from nightlab.proposers.selection.cascade import Cascade, Rung
 from nightlab.proposers.selection.climb import Climb
 from nightlab.proposers.selection.evolution import Evolution
-from nightlab.proposers.selection.search import Selection, worth
+from nightlab.proposers.selection.search import Selection, node_value
 from nightlab.proposers.selection.theme import theme
 from nightlab.proposers.selection.tree import Tree
 
@@ -27,6 +27,6 @@ __all__ = [
     "SelectionConfig",
     "Tree",
     "make_search",
+    "node_value",
     "theme",
-    "worth",
 ]
