@@ -2,7 +2,15 @@
 
 from nightlab.proposers.constants import Constant, change_constants, changes, find_constants, same_moves
 from nightlab.proposers.mixture import Mixture, make_proposers
-from nightlab.proposers.proposer import Briefing, NoProposal, Proposal, Proposer, RejectedProposal, UnverifiedFinding
+from nightlab.proposers.proposer import (
+    Briefing,
+    NoProposal,
+    Proposal,
+    Proposer,
+    ProposerContext,
+    RejectedProposal,
+    UnverifiedFinding,
+)
 
 __all__ = [
     "Briefing",
@@ -11,6 +19,7 @@ __all__ = [
     "NoProposal",
     "Proposal",
     "Proposer",
+    "ProposerContext",
     "RejectedProposal",
     "UnverifiedFinding",
     "change_constants",

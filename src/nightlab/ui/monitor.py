@@ -125,7 +125,7 @@ class Follower:
                 raise NightlabError(f"the session in {self.folder} never began", "start one: nightlab run")
             self.seq = feed.last_event()
             self.last_event_at = feed.last_event_at()
-            self.lab = Lab.model_validate(facts["lab"])
+            self.lab = Lab.recorded(facts["lab"])
             self.metric = self.lab.metric.record()
             self.parents: dict[str, int | None] = {}
             began, opened = feed.latest("session"), feed.latest("opened")
