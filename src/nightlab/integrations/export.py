@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import IO
 
 from nightlab.core import plugins
+from nightlab.core.events import SessionStarted
 from nightlab.core.serialize import experiment_line
 from nightlab.core.text import one_line
 from nightlab.core.types import Metric, NightlabError
@@ -35,8 +36,8 @@ def write(ledger: Ledger, metric: Metric, kind: str, place: str | None) -> tuple
     An export replaces the one before of the same session in the same place. Raises NightlabError for a format that
     there is not, naming the package that is missing, or the plug-in that failed.
     """
-    facts = ledger.session() or {}
-    source = Source(facts.get("lab", {}).get("name", "lab"), facts.get("tag", ""), metric, ledger.path.parent)
+    facts = ledger.session() or SessionStarted()
+    source = Source(facts.lab.get("name", "lab"), facts.tag, metric, ledger.path.parent)
     plugin = plugins.find("exporter", kind)
     exporter = plugins.load(plugin)
     try:
