@@ -54,9 +54,7 @@ def test_a_lab_says_what_it_is_and_what_a_session_needs(lab: TinyLab, tmp_path: 
     assert made.name == "speed" and (tmp_path / "faster" / "lab.toml").exists()
 
 
-@pytest.mark.parametrize(
-    ("path", "words"), [("nowhere", "is not a folder"), ("plain", "git"), ("lab", "no lab.toml")]
-)
+@pytest.mark.parametrize(("path", "words"), [("nowhere", "is not a folder"), ("plain", "git"), ("lab", "no lab.toml")])
 def test_what_is_no_lab_is_refused_with_a_hint(make_lab: Any, tmp_path: Path, path: str, words: str) -> None:
     (tmp_path / "plain").mkdir()
     lab = make_lab()
@@ -93,9 +91,7 @@ def test_a_run_says_why_it_ended_and_what_it_found(lab: TinyLab) -> None:
     with nightlab.Lab(lab.folder).session("t") as session:
         with pytest.raises(nightlab.NightlabError, match="no measured baseline"):
             _ = session.champion
-        result = session.run(
-            experiments=3, callbacks=[lambda s, e: heard.append((e.number, s.champion.number))]
-        )
+        result = session.run(experiments=3, callbacks=[lambda s, e: heard.append((e.number, s.champion.number))])
         assert result.reason == "3 experiments are done" and not result.stopped
         assert result.champion == session.champion and result.tally["keep"] == len(session.experiments("keep"))
         assert [number for number, _ in heard] == [0, 1, 2, 3] and heard[-1][1] == session.champion.number
