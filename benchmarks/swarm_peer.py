@@ -38,6 +38,7 @@ from nightlab.commons.capability import Compatibility, both, matches, negotiate
 from nightlab.commons.exchange import Entry
 from nightlab.commons.finding import instant, target_of
 from nightlab.commons.record import Finding, genome_id
+from nightlab.core.events import FindingVerified
 from nightlab.core.types import Candidate, Experiment, Measurement, Verdict
 from nightlab.judge import Contestant, Judge, NeedsTrial, Noise, make_rule
 from nightlab.session.replicates import OWN_SEED
@@ -57,12 +58,12 @@ class Known(peer_store.PeerStore):
         self.trust, self.threats, self.doubts, self.measured = {}, set(), {}, []
         self._fits, self._claims, self._me = session.shelf.fits, session.shelf.claims, session.name
 
-    def learn(self, *measured: dict[str, Any]) -> None:
+    def learn(self, *measured: FindingVerified) -> None:
         self.measured += measured
         now = CLOCK.time()
         self.trust = peer_store.trust([*self.own(), *self._others(now)], now)
         self.threats = peer_store.threats(self._warnings(now), self.trust, now)
-        self.doubts |= {note["target"]: note["doubt"] for note in measured if "doubt" in note}
+        self.doubts |= {event.target: event.doubt for event in measured if event.doubt is not None}
 
     def fit(self, entry: Entry, finding: Finding) -> Compatibility:
         if entry.id not in self._fits:
@@ -76,7 +77,7 @@ class Known(peer_store.PeerStore):
         return self.shelf.makers.get(genome, ())
 
     def _strangers(self) -> list[str]:
-        known = {self.session.name, *(note["author"] for note in self.measured)}
+        known = {self.session.name, *(event.author for event in self.measured)}
         names = self.shelf.authors
         found = (
             name
@@ -209,10 +210,10 @@ class Lab:
 
     def _answer(self) -> None:
         """What ``nightlab sync`` publishes of the latest measurement of another's finding."""
-        for note in self.ledger.said[self.answered :]:
-            self.outbox.append((sync._verification(note, instant(note["at"])), None, ""))
-            if note["reason"] == "tampered":
-                self.outbox.append((sync._threat(note, instant(note["at"])), None, ""))
+        for event in self.ledger.said[self.answered :]:
+            self.outbox.append((sync._verification(event, instant(event.at)), None, ""))
+            if event.reason == "tampered":
+                self.outbox.append((sync._threat(event, instant(event.at)), None, ""))
         self.answered = len(self.ledger.said)
 
     def _believe(self) -> None:

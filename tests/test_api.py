@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import TinyLab, program_env, wait
+from support.labs import TinyLab
+from support.processes import program_env, wait
 
 import nightlab
 from nightlab.storage.ledger import Ledger
@@ -21,10 +23,10 @@ SLOW = "import time\ntime.sleep(0.5)\n"
 ENDLESS = "import time\nfrom genome import A\ntime.sleep(0 if A == 4 else 600)\nprint('METRIC loss=1')\n"
 
 
-def events(lab: TinyLab, tag: str = "t") -> list[Any]:
-    """What happened in a session."""
+def events(lab: TinyLab, tag: str = "t") -> list[tuple[str, dict[str, Any]]]:
+    """What happened in a session: the kind of each event, and its data."""
     ledger = Ledger(lab.folder / ".nightlab" / tag / "ledger.db", read_only=True)
-    found = ledger.events(0)
+    found = [(event.kind, event.to_dict()) for event in ledger.journal()]
     ledger.close()
     return found
 
@@ -107,10 +109,10 @@ def test_a_run_says_why_it_ended_and_what_it_found(lab: TinyLab) -> None:
 
 def test_a_callback_stops_a_run_and_one_that_raises_ends_it_without_a_loss(lab: TinyLab) -> None:
     class Heard(nightlab.Callback):
-        ended: nightlab.RunResult | None = None
+        result: nightlab.RunResult | None = None
 
         def searched(self, result: nightlab.RunResult) -> None:
-            self.ended = result
+            self.result = result
 
     def fail(session: nightlab.Session, experiment: nightlab.Experiment) -> None:
         raise RuntimeError("no more")
@@ -118,7 +120,7 @@ def test_a_callback_stops_a_run_and_one_that_raises_ends_it_without_a_loss(lab: 
     heard = Heard()
     with nightlab.Lab(lab.folder).session("t") as session:
         result = session.run(experiments=9, callbacks=[lambda s, e: e.number == 1 and s.stop(), heard])
-        assert result.stopped and heard.ended == result and len(session.experiments()) == 2
+        assert result.stopped and heard.result == result and len(session.experiments()) == 2
         with pytest.raises(RuntimeError, match="no more"):
             session.run(experiments=9, callbacks=[fail])
         assert statuses(session)[-1][1] is not None  # it was recorded before the callback heard of it
@@ -233,8 +235,12 @@ class Shifts(nightlab.Proposer):
             raise value
         if not isinstance(value, int):
             return value
-        text = briefing.genome["genome.py"].replace("B = 8", f"B = {value}")
+        text = re.sub(r"B = \d+", f"B = {value}", briefing.genome["genome.py"])
         return nightlab.Proposal("whatever", f"B {value}", files={"genome.py": text})
+
+    def tell(self, proposal: nightlab.Proposal, refusal: str | None) -> None:
+        if refusal:  # the champion moved on meanwhile
+            self.values.insert(0, int(proposal.hypothesis.removeprefix("B ")))
 
 
 def test_a_proposer_that_fails_loses_its_turn_and_the_session_goes_on(lab: TinyLab) -> None:
@@ -245,9 +251,10 @@ def test_a_proposer_that_fails_loses_its_turn_and_the_session_goes_on(lab: TinyL
         assert statuses(session) == [(0, "keep"), (1, "keep"), (2, "discard"), (3, "keep")]
         assert [e.candidate.proposer for e in session.experiments()][1:] == ["shifts"] * 3
     found = events(lab)
-    refused = [event.data["reason"] for event in found if event.kind == "refused"]
-    assert refused == ["shifts raised ValueError: no idea", "shifts returned str, not a Proposal", "tired"]
-    given = next(event.data for event in found if event.kind == "overrides")
+    reasons = [data["reason"] for kind, data in found if kind == "refused"]
+    lost = [reason for reason in reasons if "moved on" not in reason]
+    assert lost == ["shifts raised ValueError: no idea", "shifts returned str, not a Proposal", "tired"]
+    given = next(data for kind, data in found if kind == "overrides")
     assert given["proposers"][0]["name"] == "shifts"
 
 
@@ -322,11 +329,11 @@ def test_an_interrupt_ends_what_runs_and_loses_nothing(make_lab: Any, tmp_path: 
     lab = make_lab(proposer="tuner", measure=ENDLESS)
     process = program(INTERRUPTED, lab, tmp_path / "home")
     assert process.stdout and process.stdout.readline() == "judged 0\n"
-    wait(lambda: any(e.kind == "started" and e.data["experiment"] == 1 for e in events(lab)))
+    wait(lambda: any(kind == "started" and data["experiment"] == 1 for kind, data in events(lab)))
     os.kill(process.pid, signal.SIGINT)
     out, _ = process.communicate(timeout=60)
     assert out == "interrupted [True, False]\n" and process.returncode == 0
-    assert [e.data["measurement"]["outcome"] for e in events(lab) if e.kind == "finished"][-1] == "interrupted"
+    assert [data["measurement"]["outcome"] for kind, data in events(lab) if kind == "finished"][-1] == "interrupted"
 
 
 # -- one night, two doors ------------------------------------------------------------------------------
@@ -353,14 +360,14 @@ def test_the_command_and_the_api_write_the_same_ledger(make_lab: Any, nightlab: 
     assert nightlab("run", "--tag", "t", "--experiments", "4", "--plain", cwd=labs[0]).code == 0
     with api.Lab(labs[1].folder).session("t") as session:
         session.run(experiments=4)
-    one, two = ([(event.kind, same(event.data)) for event in events(lab)] for lab in labs)
-    names = {event.data["candidate"]["commit"]: n for lab in labs for n, event in commits(lab)}
+    one, two = ([(kind, same(data)) for kind, data in events(lab)] for lab in labs)
+    names = {commit: number for lab in labs for number, commit in commits(lab)}
     assert renamed(one, names) == renamed(two, names)
     assert [kind for kind, _ in one].count("judged") == 5
 
 
-def commits(lab: TinyLab) -> list[tuple[int, Any]]:
-    return [(event.data["number"], event) for event in events(lab) if event.kind == "proposed"]
+def commits(lab: TinyLab) -> list[tuple[int, str]]:
+    return [(data["number"], data["candidate"]["commit"]) for kind, data in events(lab) if kind == "proposed"]
 
 
 def renamed(value: Any, names: dict[str, int]) -> Any:

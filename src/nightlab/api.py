@@ -107,12 +107,11 @@ class Lab:
     """
 
     def __init__(self, path: str | Path = ".") -> None:
-        from nightlab.session.preflight import contract_at
+        from nightlab.session.preflight import committed_contract
         from nightlab.storage.git import Repo
 
         self.path = Path(path)
-        repo = Repo(self.path)
-        contract, _ = contract_at(repo, repo.resolve() or "")
+        _, contract, _ = committed_contract(Repo(self.path))
         self.name = contract.name
         self.metric: Metric = contract.metric.record()
 
@@ -355,7 +354,7 @@ class Session:
         For callbacks, and for other threads than the one that runs the session.
         """
         if scheduler := self._scheduler:
-            scheduler.ask_to_stop(now=now)
+            scheduler.ask_to_stop(now)
 
     def confirm(self, seeds: int = 4, callbacks: Iterable[Callback] = ()) -> Evidence | None:
         """Measure the baseline and the champion again on ``seeds`` fresh seeds that no decision has used, in pairs.
@@ -483,7 +482,10 @@ class Session:
     def _loop(self, scheduler: Scheduler, stop: StopRules) -> ExperimentLoop:
         from nightlab.loop.loop import ExperimentLoop
 
-        return ExperimentLoop(self._inner, stop, scheduler, seed=self._seed)
+        brought = self._overrides
+        return ExperimentLoop(
+            self._inner, stop, scheduler, seed=self._seed, proposers=brought.proposers, selection=brought.selection
+        )
 
     def _ask_tell(self) -> AskTell:
         """The steps of the loop, one by one, from the first question on until something else is done."""

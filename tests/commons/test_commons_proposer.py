@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from nightlab.commons.provenance import ProvenanceIndex, ProvenancePath
 from nightlab.commons.record import Finding, Threat, Verification, genome_id
 from nightlab.commons.sync import mine, to_share
 from nightlab.commons.trust import Trust
+from nightlab.core.events import FindingVerified
 from nightlab.core.types import Candidate, NightlabError
 
 NOW = seconds(AT)
@@ -37,7 +39,7 @@ def user(tmp_path: Path, make_lab: Callable[..., TinyLab], monkeypatch: pytest.M
 
 
 def verified(session: Any) -> list[tuple[str, bool, bool]]:
-    return [(note["verdict"], note["elsewhere"], note["adopted"]) for note in session.ledger.notes("verified")]
+    return [(note.verdict, note.elsewhere, note.adopted) for note in session.ledger.events(FindingVerified)]
 
 
 def by(session: Any) -> list[tuple[str, str]]:
@@ -94,8 +96,8 @@ def test_all_the_steps_to_a_genome_are_one_trial(user: Callable[..., User]) -> N
     session = two.run(far(C=1))
     first = session.ledger.experiment(1)
     assert first.candidate.proposer == "transplant" and first.measurement.metric == 11, "both steps at once"
-    note = session.ledger.notes("verified")[0]
-    assert (note["verdict"], note["elsewhere"], note["gain"]) == ("confirmed", False, 10)
+    note = session.ledger.events(FindingVerified)[0]
+    assert (note.verdict, note.elsewhere, note.gain) == ("confirmed", False, 10)
     assert session.champion().measurement.metric == 3
     assert len(to_share(session, two.commons, [], failed=False, portable=())) == 1, "what it stands on is known"
     two.share(session)
@@ -237,8 +239,8 @@ def test_a_gain_that_does_not_show_here_is_measured_on_its_own_ground(user: Call
     two.run(far.replace("A = 4.0", "A = 1.5")).close()  # to 0.25
     two.sync()
     session = two.run(*[far.replace("A = 4.0", f"A = {a}") for a in (3.1, 3.2, 3.3)])
-    notes = session.ledger.notes("verified")
-    assert [(n["verdict"], n["elsewhere"]) for n in notes] == [("refuted", True), ("confirmed", False)]
+    notes = session.ledger.events(FindingVerified)
+    assert [(n.verdict, n.elsewhere) for n in notes] == [("refuted", True), ("confirmed", False)]
     assert PeerStore(session, two.commons).trust[one.author].value == pytest.approx(2 / 3)
     two.sync()
     said = [s.record.verdict for s in mine(two.commons) if isinstance(s.record, Verification)]
@@ -253,10 +255,9 @@ def test_one_who_tampers_is_refuted_and_others_are_warned(user: Callable[..., Us
     liar.sync()
     two.sync()
     session = two.run()
-    notes = session.ledger.notes("verified")
-    assert [n["verdict"] for n in notes] == ["refuted"]
-    note = {**notes[0], "reason": "tampered"}
-    session.ledger.note("verified", note)  # as where a frozen file was changed
+    notes = session.ledger.events(FindingVerified)
+    assert [n.verdict for n in notes] == ["refuted"]
+    session.ledger.append(replace(notes[0], reason="tampered"))  # as where a frozen file was changed
     two.sync()
     assert [s.record.target for s in mine(two.commons) if isinstance(s.record, Threat)] == [target]
     assert target in PeerStore(session, two.commons).threats

@@ -20,6 +20,7 @@ from support.labs import CONTRACT, TinyLab
 from support.processes import living, wait
 
 from nightlab.core.config import StopRules
+from nightlab.core.events import ClusterWaits
 from nightlab.core.observer import Observer
 from nightlab.core.types import NightlabError, Platform
 from nightlab.engines.platform import differences, this_platform
@@ -239,7 +240,7 @@ def test_that_no_node_is_left_is_said_once_and_when_one_is_back(
     assert len(said) == 2 and "back" in said[1]
     why = "they are all gone again"
     assert not running.finished()
-    assert len(said) == 3 and len(scheduler.ledger.notes("cluster")) == 2
+    assert len(said) == 3 and len(scheduler.ledger.events(ClusterWaits)) == 2
 
 
 class Waiting:

@@ -22,6 +22,7 @@ from nightlab.commons.capability import Compatibility, GeneHost
 from nightlab.commons.genes import MAGIC, agreed, negotiate, read
 from nightlab.commons.peer_store import PeerStore
 from nightlab.commons.record import GeneNeeds, Rejected
+from nightlab.core.events import FindingVerified
 from nightlab.core.source import code_lines, same_program
 from nightlab.core.types import NightlabError
 from nightlab.proposers import change_constants, find_constants
@@ -230,13 +231,13 @@ def test_a_gene_travels_where_what_it_asks_for_is_there(
     assert peers.fit(entry, entry.signed.record) == Compatibility(level, reasons)
     champion = session.champion()
     if level == "not":
-        assert champion.number == 0 and session.ledger.notes("verified") == [], "nothing of it was run"
+        assert champion.number == 0 and session.ledger.events(FindingVerified) == [], "nothing of it was run"
         _, told = peers.offers(0.1, champion, [], set())
         assert [why for _, _, why in told] == list(reasons)
         return
     assert (champion.number, champion.candidate.proposer) == (1, "transplant")
     assert session.genome(champion.candidate.commit) == found.genome(found.champion().candidate.commit)
-    assert session.ledger.notes("verified")[0]["verdict"] == "confirmed"
+    assert session.ledger.events(FindingVerified)[0].verdict == "confirmed"
 
 
 NEEDS = {"domain": "text.predict", "memory_bytes": 4194304, "fuel": 12000, "imports": [], "optional": []}
@@ -268,7 +269,7 @@ def test_a_gene_that_asks_for_more_than_its_record_says_is_not_run(
     two.here()
     two.sync()
     session = two.run(experiments=1)
-    assert session.champion().number == 0 and session.ledger.notes("verified") == []
+    assert session.champion().number == 0 and session.ledger.events(FindingVerified) == []
     (refused,) = two.commons.rejections()
     assert (refused.author, refused.category) == (liar.author, "wrong requirements") and why in refused.detail
 

@@ -20,6 +20,7 @@ from support.processes import wait
 import nightlab.loop.candidate_queue
 import nightlab.proposers.backoff
 from nightlab.core.config import CommandConfig, StopRules, parse
+from nightlab.core.events import ProposalRefused
 from nightlab.core.observer import Observer
 from nightlab.loop.loop import ExperimentLoop
 from nightlab.loop.scheduler import Scheduler
@@ -275,7 +276,7 @@ def test_a_night_through_bad_turns_gets_every_experiment_it_should(make_lab: Any
     tried = session.ledger.experiments()[1:]
     assert [(e.candidate.hypothesis, e.kept) for e in tried] == [("nearer to one", True), ("nearer to three", True)]
     assert all(e.candidate.proposer == "researcher" and e.candidate.usage["seconds"] > 0 for e in tried)
-    refused = [note["reason"] for note in session.ledger.notes("refused")]
+    refused = [note.reason for note in session.ledger.events(ProposalRefused)]
     assert refused[0] == "it edited nothing; it said: I would rather not."
     assert "does not parse" in refused[1] and "nothing but layout, comments or seeds" in refused[2]
     assert "exit status 7" in refused[3] and len(refused) == 8
@@ -293,7 +294,7 @@ def test_while_one_rests_the_next_takes_the_turn(make_lab: Any, monkeypatch: pyt
     reason, session = lab.run(experiments=2)
     assert reason == "2 experiments are done"
     assert [e.candidate.proposer for e in session.ledger.experiments()[1:]] == ["patches", "patches"]
-    assert len(session.ledger.notes("refused")) == 1, "it was asked once, and rests"
+    assert len(session.ledger.events(ProposalRefused)) == 1, "it was asked once, and rests"
     session.close()
 
 

@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from nightlab.core.events import ConfirmationStarted, EvidenceShown
 from nightlab.core.source import syntax_fault
 from nightlab.core.types import (
     Budget,
@@ -50,9 +51,9 @@ class Confirmer:
         if champion.number == 0:
             return None
         fresh = tuple(range(CONFIRM_SEED, CONFIRM_SEED + seeds))
-        looks = [tuple(n["seeds"]) for n in self.ledger.notes("look") if n["number"] == champion.number]
+        looks = [one.seeds for one in self.ledger.events(ConfirmationStarted) if one.number == champion.number]
         if fresh not in looks:  # noted before anything is seen: who looks, and stops when it is bad, has looked
-            self.ledger.note("look", {"number": champion.number, "seeds": fresh})
+            self.ledger.append(ConfirmationStarted(champion.number, fresh))
             looks.append(fresh)
         # The baseline's runs beside an earlier champion are not beside this one.
         since = self.ledger.trials_before(self.ledger.trials(champion.number)[0][0].id)
@@ -198,7 +199,7 @@ class Confirmer:
 
     def _show(self, experiment: Experiment, evidence: Evidence) -> None:
         if evidence not in self.ledger.experiment(experiment.number).evidence:
-            self.ledger.show(experiment.number, evidence)
+            self.ledger.append(EvidenceShown(experiment.number, evidence))
             write_results(self.session.results, self.session.metric, self.ledger)
 
     def _without(self, commit: str, experiments: Sequence[Experiment]) -> str:

@@ -91,9 +91,10 @@ def read_only(lab: Path, tag: str | None) -> tuple[Any, Any]:
 
 
 def view(quiet: bool = False) -> Any:
+    """What a command shows of the trials that it runs; signals end it."""
     from nightlab.core.observer import LineObserver, Observer
 
-    return Observer() if quiet else LineObserver(console())
+    return _with_signals(Observer() if quiet else LineObserver(console()))
 
 
 def window(plain: bool) -> Any:
@@ -106,7 +107,14 @@ def window(plain: bool) -> Any:
     from nightlab.ui.monitor import Follower
     from nightlab.ui.terminal.live_screen import LiveScreen
 
-    return LiveScreen(sys.stdout, Follower, console())
+    return _with_signals(LiveScreen(sys.stdout, Follower, console()))
+
+
+def _with_signals(shown: Any) -> Any:
+    from nightlab.cli.signals import StopOnSignals
+    from nightlab.core.observer import Observers
+
+    return Observers([shown, StopOnSignals(shown)])
 
 
 def console() -> Any:

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Container, Iterable, Sequence
 from contextlib import suppress
 from datetime import datetime
-from typing import Any
 
 from nightlab.commons.capability import Compatibility, both, matches, negotiate
 from nightlab.commons.exchange import Commons, Entry
@@ -16,6 +15,7 @@ from nightlab.commons.places import author
 from nightlab.commons.queue import PARTLY, FindingOffer, novelty
 from nightlab.commons.record import Finding, Retraction, Threat, Verification
 from nightlab.commons.trust import EPOCH, PeerVerdict, ThreatWarning, Trust, priority, threats, trust
+from nightlab.core.events import FindingVerified
 from nightlab.core.types import NightlabError
 from nightlab.proposers.proposer import Used
 from nightlab.session.session import Session
@@ -35,18 +35,18 @@ class PeerStore:
         self.entries: dict[str, Entry] = {}
         self.trust: dict[str, Trust] = {}
         self.threats: set[str] = set()
-        self.doubts = {note["target"]: note["doubt"] for note in session.ledger.notes("verified") if "doubt" in note}
+        self.doubts = _doubts(session.ledger.events(FindingVerified))
         """Findings that did not hold on another genome than their own, and the commit of that one."""
         self._chains, self._me = commons.entries(), author()
         self._read: dict[str, int] = {}
         self._records: dict[str, dict[type, list[Entry]]] = {}
         self._makers: dict[str, list[Entry]] = {}
-        self.measured = [note for tag in tags(session.repo.lab) for note in self._measured(tag)]
+        self.measured = [event for tag in tags(session.repo.lab) for event in self._measured(tag)]
         self._fits: dict[str, Compatibility] = {}
         self._claims: dict[str, float] = {}
         self.learn()
 
-    def learn(self, *measured: dict[str, Any]) -> None:
+    def learn(self, *measured: FindingVerified) -> None:
         """Take what was just measured, and what came to the commons meanwhile, into account."""
         self.measured += measured
         with suppress(NightlabError):  # a copy that is damaged meanwhile: `nightlab sync` tells, the night goes on
@@ -55,7 +55,7 @@ class PeerStore:
         now = time.time()
         self.trust = trust([*self.own(), *self._others(now)], now)
         self.threats = threats(self._warnings(now), self.trust, now)
-        self.doubts |= {note["target"]: note["doubt"] for note in measured if "doubt" in note}
+        self.doubts |= _doubts(measured)
 
     def author(self, target: str) -> str:
         return self.entries[target].author if target in self.entries else ""
@@ -67,16 +67,16 @@ class PeerStore:
         """What was found here."""
         return [
             PeerVerdict(
-                n["target"],
-                n["author"],
-                n["verdict"],
-                n["at"],
-                n["elsewhere"],
+                one.target,
+                one.author,
+                one.verdict,  # type: ignore[arg-type]
+                one.at,
+                one.elsewhere,
                 "",
-                n.get("short", 0),
-                n.get("shown", 0),
+                one.short or 0.0,
+                one.shown or 0.0,
             )
-            for n in self.measured
+            for one in self.measured
         ]
 
     def comparable(self, finding: Finding) -> bool:
@@ -114,8 +114,8 @@ class PeerStore:
         ``claim``: the gain that a finding claims over what is known here.
         """
         offers, told = [], []
-        most = max([sigma, *(note.get("gain", 0.0) for note in self.measured if note["verdict"] == "confirmed")])
-        for name in [*sorted({note["author"] for note in self.measured}), *self._strangers()]:
+        most = max([sigma, *(one.gain or 0.0 for one in self.measured if one.verdict == "confirmed")])
+        for name in [*sorted({one.author for one in self.measured}), *self._strangers()]:
             known, own = self.trusted(name), []
             if known.quarantined:
                 continue
@@ -171,7 +171,7 @@ class PeerStore:
 
     def _strangers(self) -> list[str]:
         """Some of those of whom nothing was measured here, others each time."""
-        known = {note["author"] for note in self.measured}
+        known = {one.author for one in self.measured}
         names = [name for name in self._records if name not in known]
         return random.sample(names, min(STRANGERS, len(names)))
 
@@ -179,7 +179,7 @@ class PeerStore:
         """What others say they found, of this task: those of whom something was measured here, for no word of
         anybody else counts. Not what is dated ahead, so as never to fade."""
         found = []
-        for name in {note["author"] for note in self.measured} - {self._me}:
+        for name in {one.author for one in self.measured} - {self._me}:
             for record in (entry.signed.record for entry in self._published(name, Verification)):
                 assert isinstance(record, Verification)
                 if record.task == self.task.id and record.target in self.entries and seconds(record.at) < now + EPOCH:
@@ -189,7 +189,7 @@ class PeerStore:
 
     def _warnings(self, now: float) -> list[ThreatWarning]:
         """What was seen here, and what those warn of who are trusted."""
-        found = [ThreatWarning(n["target"], "", n["at"], own=True) for n in self.measured if n["reason"] == "tampered"]
+        found = [ThreatWarning(one.target, "", one.at, own=True) for one in self.measured if one.reason == "tampered"]
         for name in (name for name, known in self.trust.items() if known.proven and name != self._me):
             for record in (entry.signed.record for entry in self._published(name, Threat)):
                 assert isinstance(record, Threat)
@@ -197,17 +197,22 @@ class PeerStore:
                     found.append(ThreatWarning(record.target, name, seconds(record.at)))
         return found
 
-    def _measured(self, tag: str) -> list[dict[str, Any]]:
+    def _measured(self, tag: str) -> list[FindingVerified]:
         """What a session of this lab found of others' findings of this task; nothing, if its ledger can't be read."""
         try:
             ledger = self.session.ledger if tag == self.session.tag else find_ledger(self.session.repo.lab, tag)
         except NightlabError:
             return []
         try:
-            return [note for note in ledger.notes("verified") if note["task"] == self.task.id]
+            return [event for event in ledger.events(FindingVerified) if event.task == self.task.id]
         finally:
             if ledger is not self.session.ledger:
                 ledger.close()
+
+
+def _doubts(measured: Iterable[FindingVerified]) -> dict[str, str]:
+    """Findings to measure once more, each with the commit to do it on."""
+    return {event.target: event.doubt for event in measured if event.doubt is not None}
 
 
 def seconds(instant: str) -> float:

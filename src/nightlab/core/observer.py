@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +47,12 @@ class Observer:
     the search come ``searched``, and where the champion is measured again ``confirming``, ``confirmed``, ``ablated``.
     """
 
+    def began(self, stop: Callable[[bool], None]) -> None:
+        """Trials may run from now on; ``stop(now)`` ends that, once they have finished or at once, from any thread."""
+
+    def ended(self) -> None:
+        """No trial runs any more."""
+
     def opened(self, opening: SessionOpened) -> None: ...
     def started(self, experiment: Experiment, trial: Trial) -> None: ...
     def measured(self, trial: Trial, measurement: Measurement, metric: Metric, variant: bool = False) -> None: ...
@@ -70,6 +76,14 @@ class Observers(Observer):
 
     def __init__(self, observers: Iterable[Observer]) -> None:
         self.observers = tuple(observers)
+
+    def began(self, stop: Callable[[bool], None]) -> None:
+        for one in self.observers:
+            one.began(stop)
+
+    def ended(self) -> None:
+        for one in self.observers:
+            one.ended()
 
     def opened(self, opening: SessionOpened) -> None:
         for one in self.observers:

@@ -326,6 +326,14 @@ class Evidence:
 
 
 @dataclass(frozen=True, slots=True)
+class HeldOutCheck:
+    """The answer of a held-out check: whether the gains differ, and if so by about how much."""
+
+    parted: bool
+    gap: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Experiment:
     """A candidate with its measurement and its verdict: one row of the log.
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from nightlab.core.config import StopRules
+from nightlab.core.events import RunStarted, RunStopped, SlotsMeasured
 from nightlab.core.observer import SessionOpened
 from nightlab.core.types import Experiment, Measurement, NightlabError, Trial, TrialRequest, Verdict
 from nightlab.engines.slots import CALM, crowding, described
@@ -29,6 +32,8 @@ from nightlab.loop.plan import (
 )
 from nightlab.loop.scheduler import Interrupted, Scheduler
 from nightlab.loop.stop_rules import StopConditions
+from nightlab.proposers import Proposer
+from nightlab.proposers.selection import Selection
 from nightlab.sandbox.bubblewrap import Isolation
 from nightlab.session.replicates import ABLATION, HUMAN, SIMPLIFY_SEED
 from nightlab.session.session import Session
@@ -36,9 +41,21 @@ from nightlab.storage.ledger import append_result, repair_results
 
 
 class ExperimentLoop:
-    """Runs experiments in one session until a stop rule, or the user, ends it. ``seed``: the proposers' randomness."""
+    """Runs experiments in one session until a stop rule, or the user, ends it. ``seed``: the proposers' randomness.
 
-    def __init__(self, session: Session, stop: StopRules, scheduler: Scheduler, *, seed: int = 0) -> None:
+    ``proposers``, each with its share, come beside those of the contract; ``selection`` takes the place of its search.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        stop: StopRules,
+        scheduler: Scheduler,
+        *,
+        seed: int = 0,
+        proposers: Mapping[str, tuple[Proposer, float]] | None = None,
+        selection: Selection | None = None,
+    ) -> None:
         self.session, self.ledger, self.scheduler, self.view = session, session.ledger, scheduler, scheduler.view
         self.recheck, self.early_stopping, self.hooks, self.steering = (
             ChampionRecheck(scheduler),
@@ -56,6 +73,8 @@ class ExperimentLoop:
             len(scheduler.slots),
             lambda: scheduler.replicates.noise(),
             lambda: self.steering.state.pinned,
+            proposers,
+            selection,
         )
         self.stopping = StopConditions(stop, session, self.candidates)
         self.answering = False  # only what somebody handed in
@@ -74,7 +93,7 @@ class ExperimentLoop:
             try:
                 while not (reason := self.step()):
                     scheduler.wait()
-                self.ledger.note("stopped", {"reason": reason})
+                self.ledger.append(RunStopped(reason))
                 self.notices.ended(reason)
                 return reason
             except Interrupted:
@@ -169,7 +188,7 @@ class ExperimentLoop:
         self.hooks.stop()
         self.notices.stop()
         self.scheduler.engine.dismiss()
-        self.ledger.note("stopped", {"reason": reason})
+        self.ledger.append(RunStopped(reason))
 
     # -- planning, and carrying out the plan -----------------------------------------------------
 
@@ -305,17 +324,13 @@ class ExperimentLoop:
 
     def _note_machine(self) -> None:
         """Remember what this runs on; what was measured before a change does not compare with what comes after."""
-        slots, past = described(self.scheduler.slots), self.ledger.notes("opened", last=1)
+        slots, past = described(self.scheduler.slots), self.ledger.latest(RunStarted)
         now = f"{self.scheduler.engine.platform}{slots and f', {slots}'}"
-        told = {
-            "platform": now,
-            "allowed": list(self.scheduler.engine.sandbox.missing),
-            "slots": len(self.scheduler.slots),
-        }
-        self.ledger.note("opened", {**told, "stop": self.stopping.stop.model_dump(exclude_none=True)})
-        if past and past[-1]["platform"] != now:
-            self.scheduler.machine_has_changed(self.ledger.trials_before(), f"it was {past[-1]['platform']}")
-            self.view.say(f"the machine has changed since last time ({past[-1]['platform']}): the champion runs again")
+        missing, stop = tuple(self.scheduler.engine.sandbox.missing), self.stopping.stop.model_dump(exclude_none=True)
+        self.ledger.append(RunStarted(now, missing, len(self.scheduler.slots), stop))
+        if past and past.platform != now:
+            self.scheduler.machine_has_changed(self.ledger.trials_before(), f"it was {past.platform}")
+            self.view.say(f"the machine has changed since last time ({past.platform}): the champion runs again")
 
     def resume(self) -> None:
         """Go on where an earlier orchestrator stopped, however it did."""
@@ -346,7 +361,7 @@ class ExperimentLoop:
     def _look_at_slots(self) -> None:
         """How much the slots are in each other's way: they share caches and the way to the memory."""
         speed = crowding(self.scheduler.slots)
-        self.ledger.note("slots", {"slots": described(self.scheduler.slots), "speed": speed})
+        self.ledger.append(SlotsMeasured(described(self.scheduler.slots), speed))
         words = f"{described(self.scheduler.slots)}: while all work, each is {speed:.0%} as fast as alone"
         if speed < CALM:
             words += "; a trial gets less done in its budget, and noise grows when a slot is idle at times"

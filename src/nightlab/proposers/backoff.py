@@ -45,10 +45,13 @@ class Backoff:
         if not self.awake:
             return None
         try:
-            return self.thinker.propose(briefing)
+            proposal = self.thinker.propose(briefing)
         except NoProposal as failure:
             self.fail(failure)
             return None
+        if proposal is None:  # the turn did not fail, so there is nothing to wait for
+            self._in_a_row = 0
+        return proposal
 
     def fail(self, failure: NoProposal) -> None:
         """Record a failed turn, and rest."""

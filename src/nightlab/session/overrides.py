@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from nightlab.core.config import amended
+from nightlab.core.config import RESERVED, amended
+from nightlab.core.events import ContractOverridden
 from nightlab.core.types import NightlabError
 from nightlab.judge import Judge, Rule, make_rule
 from nightlab.proposers import GivenProposer, Proposer
@@ -60,7 +61,7 @@ def override(
     if own is not None:
         _require("the selection", own, "ask", "tell", "memory")
     if proposers is not None or judge is not None or selection is not None:
-        session.ledger.note("overrides", _said(changes, objects, judge, selection))
+        session.ledger.append(ContractOverridden(**_said(changes, objects, judge, selection)))
     return Overrides(objects, own)
 
 
@@ -68,8 +69,8 @@ def _objects(proposers: Sequence[Any]) -> dict[str, tuple[Proposer, float]]:
     found: dict[str, tuple[Proposer, float]] = {}
     for one in proposers:
         _require("a proposer", one, "name", "propose")
-        if one.name in found:
-            raise NightlabError(f"two proposers are called {one.name!r}", "give each a name of its own")
+        if one.name in found or one.name in RESERVED:
+            raise NightlabError(f"{one.name!r} is the name of another proposer", "give each a name of its own")
         found[one.name] = GivenProposer(one), float(getattr(one, "share", 1.0))
     return found
 

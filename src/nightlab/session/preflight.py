@@ -36,12 +36,7 @@ def inspect(repo: Repo, *, dirty_genome: bool = False) -> tuple[Lab, str, list[C
 
     ``dirty_genome``: uncommitted changes of the genome are what is wanted.
     """
-    commit = repo.resolve() or ""
-    if repo.untracked("lab.toml"):
-        raise NightlabError(
-            f"{repo.lab / 'lab.toml'} is not committed", "git add lab.toml && git commit -m 'the contract'"
-        )
-    lab, source = contract_at(repo, commit)
+    commit, lab, source = committed_contract(repo)
     files = repo.files(commit)
     checks = [_genome_exists(lab, files), *_genome_parses(repo, lab, commit, files)]
     checks.append(_unchanged(repo, lab, dirty_genome))
@@ -60,6 +55,19 @@ def inspect(repo: Repo, *, dirty_genome: bool = False) -> tuple[Lab, str, list[C
         checks.append(Check("the metric is printed by the candidate's own command", False, hint, fatal=False))
     checks += [Check(what, there, hint, fatal=False) for what, there, hint in needs(lab)]
     return lab, source, checks
+
+
+def committed_contract(repo: Repo) -> tuple[str, Lab, str]:
+    """The commit at HEAD, the contract as it is there, and where that comes from.
+
+    Raises NightlabError when there is none, or a ``lab.toml`` is not committed.
+    """
+    commit = repo.resolve() or ""
+    if repo.untracked("lab.toml"):
+        raise NightlabError(
+            f"{repo.lab / 'lab.toml'} is not committed", "git add lab.toml && git commit -m 'the contract'"
+        )
+    return commit, *contract_at(repo, commit)
 
 
 def contract_at(repo: Repo, commit: str) -> tuple[Lab, str]:

@@ -2,6 +2,7 @@
 
 from nightlab.core.config.load import CONTRACT, STRATEGY, amended, detect, from_files, load, parse, to_toml
 from nightlab.core.config.proposers import (
+    RESERVED,
     AgentConfig,
     CommandConfig,
     CrossoverConfig,
@@ -22,6 +23,7 @@ from nightlab.core.config.units import allowed, megabytes
 
 __all__ = [
     "CONTRACT",
+    "RESERVED",
     "STRATEGY",
     "AgentConfig",
     "BudgetConfig",

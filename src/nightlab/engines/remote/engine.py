@@ -12,8 +12,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
+from nightlab.core.events import ClusterWaits, LedgerEvent
 from nightlab.core.types import Measurement, NightlabError, Platform, Trial
 from nightlab.engines.local.curve import CURVE
 from nightlab.engines.local.engine import LocalEngine
@@ -135,7 +136,7 @@ class ClusterEngine:
     """Runs the trials of one session on a cluster, on nodes of one platform.
 
     ``box``: the session's engine on this machine, which holds the trials' folders and the lab; ``base``: the commit
-    that the session began with; ``say`` tells the user about nodes, and ``note`` records an event in the ledger.
+    that the session began with; ``say`` tells the user about nodes, and ``record`` writes an event into the ledger.
     Raises NightlabError when no node of the cluster is fit for the session.
     """
 
@@ -147,9 +148,9 @@ class ClusterEngine:
         nodes: Mapping[str, NodeFacts],
         allow: Iterable[str],
         say: Callable[[str], None],
-        note: Callable[[str, dict[str, Any]], object],
+        record: Callable[[LedgerEvent], object],
     ) -> None:
-        self.box, self.cluster, self.say, self.note = box, cluster, say, note
+        self.box, self.cluster, self.say, self.record = box, cluster, say, record
         self.platform = common(nodes)
         self.avoided: dict[str, str] = {}
         self.waits = ""  # why all trials wait, once that has lasted
@@ -251,7 +252,7 @@ class ClusterEngine:
         self._waits_since = min(self._waits_since, now)
         if not self.waits and now - self._waits_since > PATIENCE:
             self.waits = why
-            self.note("cluster", {"why": why})
+            self.record(ClusterWaits(why))
             self.say(f"  [bold red]all trials wait:[/] {why}; they go on when one can")
 
     def show(self, trial: Trial, news: TrialProgress) -> None:
