@@ -63,7 +63,7 @@ def log(
     typer.echo("\n".join(typer.style(line, **LOOKS.get(look, {})) if seen else line for look, line in lines))
     more = ledger.next_number() - len(rows)
     if more > 0 and not (kept or by):
-        typer.secho(f"{more} earlier experiments: nightlab log --all", dim=True)
+        typer.secho(f"{more} earlier ones: nightlab log --all", dim=True)
 
 
 @app.command(epilog="Examples:  nightlab show 12   ·   nightlab show 12 --json")
