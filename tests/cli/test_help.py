@@ -39,15 +39,23 @@ def test_commands_are_listed_in_order_of_use_each_summary_whole(nightlab: Any, t
     assert max(map(len, shown.splitlines())) <= 80
 
 
+def complaint(command: str, word: str) -> str:
+    """What parsing one option of a command complains about."""
+    group: Any = typer.main.get_command(app)
+    root = group.make_context("nightlab", [command])
+    try:
+        group.commands[command].make_context(command, [word], parent=root)
+    except Exception as error:
+        return str(error)
+    return ""
+
+
 @pytest.mark.parametrize("old", sorted(RENAMED))
-def test_an_earlier_name_is_accepted_and_hidden(old: str, nightlab: Any, tmp_path: Path) -> None:
+def test_an_earlier_name_is_accepted_and_hidden(old: str) -> None:
     having = [command for command, option in options() if option == RENAMED[old]]
     assert having and not [command for command, option in options() if option == old]
-    shown = nightlab(having[0], "--help", cwd=tmp_path).out
-    assert f"--{RENAMED[old]} " in shown and not re.search(rf"--{old}\b(?!-)", shown)
-    unknown = "No such option"
-    assert unknown not in nightlab(having[0], f"--{old}", cwd=tmp_path).err
-    assert unknown in nightlab(having[0], f"--{old}x", cwd=tmp_path).err
+    assert "No such option" not in complaint(having[0], f"--{old}")
+    assert "No such option" in complaint(having[0], f"--{old}x")
 
 
 def test_examples_are_read_from_an_epilog() -> None:
