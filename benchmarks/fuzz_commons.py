@@ -37,9 +37,9 @@ with atheris.instrument_imports(include=["nightlab.commons", "nightlab.storage.g
     from nightlab.storage.git import Chains, OutOfScope, PatchConflict, Repo, Unreachable
     from nightlab.storage.git.record_chains import Link
 
-from commons_examples import PATCH, examples, finding, key, stated, task  # noqa: E402
 from fuzz_mutations import mutate, resign  # noqa: E402
 from machine import table  # noqa: E402
+from support.commons_examples import PATCH, examples, finding, key, stated, task  # noqa: E402
 
 GENE = Path(genes.__file__).parent.parent / "labs" / "wasm" / "gene.wat"
 GENOME = "A = 4.0  # [0.25..8 log]\nB = 8  # [1..16]\n"

@@ -29,7 +29,7 @@ from nightlab.core.types import Experiment, Metric
 from nightlab.engines.local.curve import parts as curve_parts
 from nightlab.engines.local.curve import points
 from nightlab.engines.local.prepare import run_prepare
-from nightlab.judge.curve_stopping import CurveModel, FinishedCurve, witness
+from nightlab.judge.curve_stopping import CurveModel, FinishedCurve, is_control
 from nightlab.loop.loop import ExperimentLoop
 from nightlab.loop.scheduler import Scheduler
 from nightlab.sandbox.bubblewrap import PROTECTIONS
@@ -165,7 +165,7 @@ Method = Callable[[Sequence[FinishedCurve], float, int], Verdict]
 
 
 def product(ran: Sequence[FinishedCurve], risk: float, number: int) -> Verdict:
-    return (lambda *trial: None) if witness(number) else CurveModel(METRIC, ran, risk).hopeless
+    return (lambda *trial: None) if is_control(number) else CurveModel(METRIC, ran, risk).unpromising
 
 
 def student(ran: Sequence[FinishedCurve], risk: float, number: int) -> Verdict:
@@ -182,13 +182,13 @@ def student(ran: Sequence[FinishedCurve], risk: float, number: int) -> Verdict:
     slope = ((x - mx) * (y - my)[:, None]).sum(0) / sxx
     spread = ((y[:, None] - my - slope * (x - mx)) ** 2).sum(0) / (n - 2)
 
-    def hopeless(losses: Sequence[float], champion: Sequence[float], bar: float) -> int | None:
+    def unpromising(losses: Sequence[float], champion: Sequence[float], bar: float) -> int | None:
         off = np.array(losses) - mx
         chance = stdtr(n - 2, (bar - my - slope * off) / np.sqrt(spread * (1 + 1 / n + off**2 / sxx)))
         low = np.flatnonzero(chance < risk / PARTS)
         return int(low[0]) if len(low) else None
 
-    return hopeless
+    return unpromising
 
 
 METHODS: dict[str, Method] = {"nightlab": product, "regression, Student's t": student}
@@ -317,8 +317,8 @@ def replay(session: Session) -> None:
             saved, ended, lost = 0.0, list[int](), list[int]()
             for place, each in enumerate(trials):
                 others = [other.ran for other in (trials[:place] if how == "those before" else trials) if other != each]
-                part = CurveModel(metric, others, risk).hopeless(each.ran.losses, each.champion, each.bar)
-                if part is not None and not witness(each.number):
+                part = CurveModel(metric, others, risk).unpromising(each.ran.losses, each.champion, each.bar)
+                if part is not None and not is_control(each.number):
                     saved += 1 - (part + 1) / (PARTS + 1)
                     (lost if each.ran.won else ended).append(each.number)
             names = ", ".join(f"#{number}" for number in lost) or "none"

@@ -18,7 +18,7 @@ from machine import heading, table
 from mixture import METRIC, Mind
 
 from nightlab.core.types import Measurement, Verdict
-from nightlab.judge import Contestant, Judge, prospect
+from nightlab.judge import Contestant, Judge, gain_rate
 from nightlab.loop.stop_rules import KEEPS, LATELY
 
 TRIALS = 400.0  # that a session may last at most
@@ -55,7 +55,7 @@ def ended(past: list[tuple[float, float, float]], asked: float, sigma: float) ->
         cost = recent[-1][0] - (past[n - LATELY - 1][0] if n > LATELY else 0.0)
         keeps = [gain for _, gain, _ in past[:n] if gain > 0][-KEEPS:]
         another = max([sigma, *keeps])
-        if prospect([gain for _, gain, _ in recent], cost / HOUR, another).most < asked:
+        if gain_rate([gain for _, gain, _ in recent], cost / HOUR, another).most < asked:
             return n
     return None
 

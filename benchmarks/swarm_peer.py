@@ -170,7 +170,7 @@ class Lab:
         number, ledger, runs = self.ledger.next_number(), self.ledger, dict[int, Measurement]()
         noise, champion = Noise(self.sigma, 100.0), self.ledger.head
         while True:
-            against = proposer.standing(self, champion) if champion else None
+            against = proposer.contestant_for(self, champion) if champion else None
             first = OWN_SEED + 2 * number if number else 1
             decision = JUDGE.judge(against, Contestant(runs, 0, None, first), noise)
             if not isinstance(decision, NeedsTrial):
@@ -201,7 +201,7 @@ class Lab:
         if parent.number and self.policy == "commons":
             self._share(parent)
         self.shared.add(ends[1])
-        runs, against = (proposer.runs_of(proposer.standing(self, one)) for one in (experiment, parent))
+        runs, against = (proposer.runs_of(proposer.contestant_for(self, one)) for one in (experiment, parent))
         patch = self.repo.diff(candidate.parent, candidate.commit)
         inspired = [target_of(candidate.source)] if candidate.source else []
         body = finding_body(ends, patch, runs, against, candidate, inspired)

@@ -9,11 +9,9 @@ import unicodedata
 from pathlib import Path
 
 import pytest
-from arena import Arena, arena, genome
+from support.arena import Arena, genome
 
 from nightlab.core.text import plain
-
-__all__ = ["arena"]
 
 PROGRAM = str(Path(sys.executable).parent / "nightlab")
 WORDS = {

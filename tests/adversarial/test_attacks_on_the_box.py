@@ -9,9 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from arena import HONEST, Arena, arena, genome
-
-__all__ = ["arena"]
+from support.arena import HONEST, Arena, genome
 
 NOTHING_GAINED = ("discard", "inconclusive")
 

@@ -6,9 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
-from arena import Arena, arena, genome
-
-__all__ = ["arena"]
+from support.arena import Arena, genome
 
 # -- processes -----------------------------------------------------------------------------------------
 

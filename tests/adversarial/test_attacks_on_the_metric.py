@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from arena import Arena, arena, checked_arena, cpu_arena, genome
-
-__all__ = ["arena", "checked_arena", "cpu_arena"]
+from support.arena import Arena, genome
 
 NOTHING_GAINED = ("discard", "inconclusive")
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from arena import HONEST, Arena, open_arena
+from support.arena import HONEST, Arena, open_arena
 
 from nightlab.session.session import open_session
 

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import TinyLab
 from hypothesis import given
 from hypothesis import strategies as some
-from test_commons_proposer import BETTER, MORE, User
+from support.commons_users import BETTER, MORE, User
+from support.labs import TinyLab
 
 from nightlab.analysis.fitness import DAY, SEASON, GeneResult, fitness, medians
 from nightlab.analysis.ranking import Contender, Standings, audit, parse, standings, text

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import TinyLab
 from hypothesis import given
 from hypothesis import strategies as st
-from nights import SIGMA, fill
+from support.labs import TinyLab
+from support.ledgers import SIGMA, fill
 
 from nightlab.analysis import charts
 from nightlab.analysis.summary import Row

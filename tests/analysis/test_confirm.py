@@ -11,8 +11,9 @@ from statistics import fmean
 from typing import Any
 
 import pytest
-from conftest import CONTRACT as TINY
-from conftest import TinyLab, wait
+from support.labs import CONTRACT as TINY
+from support.labs import TinyLab
+from support.processes import wait
 
 from nightlab.analysis.confirm import Confirmer
 from nightlab.core.config import StopRules

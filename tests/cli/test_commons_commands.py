@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import GENOME, TinyLab
-from test_commons_proposer import BETTER, MORE
+from support.commons_users import BETTER, MORE
+from support.labs import GENOME, TinyLab
 
 from nightlab.core.types import Candidate, Experiment, Metric
 from nightlab.proposers import Briefing, UnverifiedFinding

@@ -4,59 +4,22 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import signal
 import socket
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from commons_examples import key
-from conftest import PROGRAM, program_env, wait
-from test_exchange import body, values
+from support.commons_examples import body, key, values
+from support.gossip_wire import Wire
+from support.processes import PROGRAM, program_env, wait
 
 from nightlab.commons import gossip
 from nightlab.commons.exchange import Commons
-from nightlab.commons.gossip import BundleReceived, DigestRequest, Gossip, Heads, PeerDigest, Wants
+from nightlab.commons.gossip import BundleReceived, DigestRequest, Gossip, PeerDigest
 from nightlab.commons.record import author_of
 from nightlab.storage.git.record_chains import PLACE, Change
-
-
-class Wire:
-    """Peers in one process; each message is lost with some probability."""
-
-    def __init__(self, lost: float = 0.0) -> None:
-        self.lost, self.draw = lost, random.Random(1)
-        self.boxes: dict[str, list[Any]] = {}
-        self.asked = 0
-
-    def send(self, to: str, message: PeerDigest | DigestRequest | BundleReceived) -> None:
-        if self.draw.random() >= self.lost:
-            self.boxes[to].append(message)
-
-    def peer(self, folder: Path) -> Gossip:
-        self.boxes[folder.name] = []
-        return Gossip(Commons(folder), End(self, folder.name))
-
-
-class End:
-    def __init__(self, wire: Wire, name: str) -> None:
-        self.wire, self.name = wire, name
-
-    def announce(self, heads: Heads) -> None:
-        for other in self.wire.boxes:
-            if other != self.name:
-                self.wire.send(other, PeerDigest(self.name, heads))
-
-    def ask(self, peer: str, wants: Wants) -> None:
-        self.wire.asked += 1
-        self.wire.send(peer, DigestRequest(wants, lambda bundle: self.wire.send(self.name, BundleReceived(bundle))))
-
-    def messages(self) -> Iterator[PeerDigest | DigestRequest | BundleReceived]:
-        came, self.wire.boxes[self.name] = self.wire.boxes[self.name], []
-        yield from came
 
 
 @pytest.fixture(autouse=True)

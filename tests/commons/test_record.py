@@ -8,10 +8,10 @@ from typing import Any
 
 import jsonschema
 import pytest
-from commons_examples import examples, finding, key, some_hash, task
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from support.commons_examples import examples, finding, key, some_hash, task
 
 import nightlab.commons.record as record
 from nightlab.commons.record import Rejected, Signed, canonical, encode, genome_id, parse, schema, sign

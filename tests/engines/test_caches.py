@@ -7,10 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import TinyLab
+from support.labs import TinyLab
 
 from nightlab.engines.local.caches import LIST, Caches
-from nightlab.sandbox.bubblewrap import CACHES, compiling
+from nightlab.sandbox.bubblewrap import CACHES, cache_env
 from nightlab.session.session import Session
 
 # Says what it finds in the cache, then puts in something of its own, and a link out of it.
@@ -93,7 +93,7 @@ def test_a_list_that_was_changed_with_its_file(tmp_path: Path) -> None:
 
 
 def test_each_compiler_has_a_folder_of_its_own() -> None:
-    told = compiling(Path("/c"))
+    told = cache_env(Path("/c"))
     assert set(told) == set(CACHES) and len(set(told.values())) == len(CACHES)
     assert all(folder.startswith("/c/") for folder in told.values())
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_local_engine import LEAST, Bench
+from support.bench import LEAST, Bench
 
 from nightlab.core.types import Measurement
 from nightlab.engines.local.cgroup import LEAF, Cgroup, delegated, make_room

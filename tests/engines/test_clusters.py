@@ -12,7 +12,8 @@ from typing import Any
 
 import psutil
 import pytest
-from conftest import TinyLab, living, wait
+from support.labs import TinyLab
+from support.processes import living, wait
 
 from nightlab.core.config import StopRules
 from nightlab.core.observer import Observer

@@ -13,82 +13,18 @@ from typing import Any
 
 import psutil
 import pytest
-from conftest import living, wait
+from support.bench import GUEST, LEAST, SERVED, Bench
+from support.processes import living, wait
 
-from nightlab.core.config import BudgetConfig, parse
+from nightlab.core.config import parse
 from nightlab.core.text import plain
-from nightlab.core.types import Budget, Measurement, NightlabError, Trial
+from nightlab.core.types import Budget, NightlabError, Trial
 from nightlab.engines.local import metric_text as words
-from nightlab.engines.local.engine import LocalEngine
-from nightlab.engines.local.handles import RunningTrial
 from nightlab.engines.local.prepare import run_prepare
 from nightlab.engines.local.read_result import measurement
 from nightlab.engines.local.trial_folder import end_leftovers
 from nightlab.sandbox import process_tree
-from nightlab.sandbox.bubblewrap import NoSandbox, Sandbox
-from nightlab.session.session import detect_sandbox
 from nightlab.storage.git import Repo
-
-LEAST = 'name = "x"\ngenome = ["genome.py"]\ncommand = "python genome.py"\n[metric]\nname = "loss"\n'
-GUEST = "import nightlab_guest\ntrial = nightlab_guest.trial()\n"
-SERVED = '[evaluator]\ncommand = "python evaluate.py"\nserved = true\n'
-
-
-class Bench:
-    """Runs one genome under a contract, as a session would."""
-
-    def __init__(
-        self, lab: Any, contract: str, sandbox: Sandbox | None = None, device: str = "cpu", **budget: Any
-    ) -> None:
-        self.lab = parse(contract)
-        repo = Repo(lab.folder)
-        part = BudgetConfig(**{"amount": 30, "startup": 30, "evaluation": 30, **budget})
-        self.box = LocalEngine(
-            repo, self.lab, part, device, lab.folder / ".nightlab" / "t" / "trials", sandbox or NoSandbox()
-        )
-        self.commit, self.count = repo.resolve() or "", 0
-
-    def start(self, *, budget: Budget | None = None, purpose: Any = "search", seed: int = 1) -> RunningTrial:
-        self.count += 1
-        trial = Trial(f"t{self.count}", 0, self.commit, seed, purpose, budget or self.box.budget.record())
-        return self.box.start(trial)
-
-    def run(self, **more: Any) -> Measurement:
-        running = self.start(**more)
-        wait(running.finished)
-        measurement = self.box.collect(running)
-        assert living(self.box.folder) == []
-        return measurement
-
-    @property
-    def folder(self) -> Path:
-        return self.box.folder / f"t{self.count}"
-
-    def log(self, role: str = "candidate") -> str:
-        return self.box.log(f"t{self.count}", role)
-
-
-def benches(make_lab: Any, sandbox: Sandbox) -> Callable[..., Bench]:
-    def make(genome: str, contract: str = LEAST, files: dict[str, str] | None = None, **budget: Any) -> Bench:
-        return Bench(make_lab(genome=genome, files=files), contract, sandbox, **budget)
-
-    return make
-
-
-@pytest.fixture(params=["bare", "sandbox"])
-def bench(make_lab: Any, request: pytest.FixtureRequest) -> Callable[..., Bench]:
-    """What must hold with a sandbox and without one."""
-    sandbox = NoSandbox() if request.param == "bare" else detect_sandbox()
-    if request.param == "sandbox" and sandbox.name == "none":
-        pytest.skip(sandbox.why)
-    return benches(make_lab, sandbox)
-
-
-@pytest.fixture
-def bare_bench(make_lab: Any) -> Callable[..., Bench]:
-    """Without a sandbox: for candidates that leave traces outside their box so that the test sees them."""
-    return benches(make_lab, NoSandbox())
-
 
 # -- how it ends ---------------------------------------------------------------------------------------
 
@@ -454,8 +390,8 @@ ORCHESTRATOR = """\
 import sys, time
 sys.path[:0] = {tests!r}
 from pathlib import Path
-from conftest import TinyLab
-from test_local_engine import Bench, LEAST
+from support.labs import TinyLab
+from support.bench import Bench, LEAST
 one = Bench(TinyLab(Path({folder!r})), LEAST)
 one.start()
 print("started", flush=True)
@@ -526,16 +462,16 @@ def test_a_tree_is_found_with_children_of_threads(tmp_path: Path, listed: bool, 
     top = subprocess.Popen([sys.executable, "-c", program], start_new_session=True)
     beside = subprocess.Popen(["sleep", "60"])
     try:
-        wait(lambda: len(process_tree.below(top.pid)) == 3)
-        assert set(process_tree.below(top.pid)) == set(psutil.Process(top.pid).children(recursive=True))
-        ours = {process.pid for process in process_tree.below(os.getpid(), [beside.pid])}
+        wait(lambda: len(process_tree.descendants(top.pid)) == 3)
+        assert set(process_tree.descendants(top.pid)) == set(psutil.Process(top.pid).children(recursive=True))
+        ours = {process.pid for process in process_tree.descendants(os.getpid(), [beside.pid])}
         assert top.pid in ours and beside.pid not in ours
     finally:
         os.killpg(top.pid, signal.SIGKILL)
         beside.kill()
         top.wait()
         beside.wait()
-    assert process_tree.below(top.pid) == []
+    assert process_tree.descendants(top.pid) == []
 
 
 def test_printed_text_is_harmless() -> None:

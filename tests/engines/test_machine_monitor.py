@@ -11,7 +11,7 @@ from typing import Any
 
 import psutil
 import pytest
-from conftest import TinyLab
+from support.labs import TinyLab
 
 from nightlab.core.config import StopRules
 from nightlab.core.observer import Observer

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import CONTRACT, TinyLab, living, wait
 from hypothesis import given
 from hypothesis import strategies as st
+from support.labs import CONTRACT, TinyLab
+from support.processes import living, wait
 
 from nightlab.core.config import StopRules
 from nightlab.core.observer import Observer

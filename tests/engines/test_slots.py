@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import TinyLab
 from hypothesis import given
 from hypothesis import strategies as st
-from test_loop import Counting
+from support.labs import TinyLab
+from support.observers import Counting
 
 from nightlab.core.config import StopRules
 from nightlab.core.observer import Observer

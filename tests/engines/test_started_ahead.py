@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import living, wait
-from test_local_engine import GUEST, LEAST, SERVED, Bench, bench, benches
+from support.bench import GUEST, LEAST, SERVED, Bench, benches
+from support.processes import living, wait
 
 from nightlab.core.types import Measurement
 from nightlab.engines.local.layout import GUEST as GUEST_FOLDER
@@ -23,8 +23,6 @@ from nightlab.sandbox.bubblewrap import Bubblewrap
 from nightlab.sandbox.macos import SandboxExec
 from nightlab.session.session import detect_sandbox
 from nightlab.storage.git import Repo
-
-__all__ = ["bench"]  # a fixture
 
 WARM = 'warm = ["decimal", "no_such_module"]\n'
 CONTRACT = LEAST.replace("[metric]", f"{WARM}[metric]")
@@ -197,8 +195,8 @@ ORCHESTRATOR = """
 import sys, time
 from pathlib import Path
 sys.path[:0] = {tests!r}
-from conftest import TinyLab
-from test_local_engine import Bench
+from support.labs import TinyLab
+from support.bench import Bench
 from nightlab.engines.local.layout import detect_sandbox
 from nightlab.engines.slots import WHOLE
 one = Bench(TinyLab(Path({lab!r})), {contract!r}, detect_sandbox())

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from nights import fill
+from support.ledgers import METRIC, fill, source
 
 import nightlab
 from nightlab.core.types import Candidate, Measurement, Metric, NightlabError, Verdict
@@ -18,7 +18,6 @@ from nightlab.integrations import export
 from nightlab.integrations.trackers import Source, to_mlflow, to_optuna, to_tensorboard, to_trackio
 from nightlab.storage.ledger import Ledger
 
-METRIC = Metric("val_bpb", unit="bits per byte")
 LAB = {
     "name": "tiny",
     "genome": ["genome.py"],
@@ -43,10 +42,6 @@ def home(tmp_path_factory: Any) -> Path:
 @pytest.fixture
 def ledger(home: Path) -> Ledger:
     return Ledger(home / ".nightlab" / "t" / "ledger.db", read_only=True)
-
-
-def source(home: Path) -> Source:
-    return Source("tiny", "t", METRIC, home / ".nightlab" / "t")
 
 
 def test_a_frame_has_a_row_for_each_experiment_and_types(home: Path, ledger: Ledger) -> None:
@@ -150,7 +145,7 @@ def test_trackio_reads_what_was_written(home: Path, tmp_path: Path) -> None:
 import sys
 from pathlib import Path
 sys.path[:0] = {tests!r}
-from test_export import source
+from support.ledgers import source
 from nightlab.storage.ledger import Ledger
 from nightlab.integrations.trackers import to_trackio
 home = Path({home!r})

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import TinyLab, users_own
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.labs import TinyLab, users_own
 
 from nightlab.analysis import report
 from nightlab.core.types import NightlabError

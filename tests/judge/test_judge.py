@@ -22,17 +22,17 @@ from nightlab.judge import (
     Rule,
     change_of_noise,
     e_value,
+    gain_rate,
     held_out_check,
-    level_of_look,
+    is_noisier,
+    judge_ablation,
     make_rule,
-    noisier,
     paired_gain,
     pairs_needed,
     pooled,
     prior_sigma,
-    prospect,
+    repeated_check_level,
     smallest_effect,
-    without,
 )
 from nightlab.judge.noise import CHANGED, PRIOR_DF, UNUSUAL
 from nightlab.judge.rules import Shrunk, Strict
@@ -170,7 +170,7 @@ def test_no_numbers_crash_what_is_said_of_noise(
     assert 0 <= noise.sigma < math.inf and noise.df >= PRIOR_DF and noise.replicates >= 0
     change = change_of_noise(groups)
     assert change is None or all(0 <= spread < math.inf for spread in change)
-    assert not any(noisier(group, noise) for group in groups if len(group) < 2)
+    assert not any(is_noisier(group, noise) for group in groups if len(group) < 2)
     seen = held_out_check(one, two, noise.sigma, "seed")
     assert not seen.parted or (seen.gap is not None and not math.isnan(seen.gap))
     for group in groups:
@@ -342,7 +342,7 @@ def shrunk(
 
 
 def test_a_win_within_the_noise_is_measured_once_more_on_a_fresh_seed() -> None:
-    assert shrunk([9.1], 1.0) == NeedsTrial("candidate", 2, "0.900000 better, 0.9 sigma: it may be luck")
+    assert shrunk([9.1], 1.0) == NeedsTrial("candidate", 2, "0.900000 better, 0.9 sigma: may be luck")
     assert verdict(shrunk([9.0], 1.0)).reason == "improved"
     assert verdict(shrunk([9.1, 9.1], 1.0)).reason == "improved"  # once, and not a third time
     assert verdict(shrunk([9.1, 12.0], 1.0)).reason == "regressed"
@@ -495,7 +495,7 @@ def test_strict_asks_for_the_same_seeds_on_both_sides_and_gives_up_in_the_end() 
     noise = Noise(1.0, 9)
     champion = contestant(10.0)
     assert judge("strict").judge(champion, contestant(9.9, 9.9), noise) == NeedsTrial(
-        "champion", 2, "to be compared on the same seed"
+        "champion", 2, "needed for a comparison on the same seed"
     )
     again = judge("strict").judge(champion, contestant(9.9), noise)
     assert isinstance(again, NeedsTrial) and (again.who, again.seed) == ("candidate", 2)
@@ -545,7 +545,7 @@ def test_changes_go_where_nothing_is_lost_by_it_and_the_bar_stays(
     if close:  # neighbours, where a standard error decides
         values = [(before, before + sigma * (1.1 + after / 1e9)) for before, after in values]
     before, after = ([sign * value for value in side] for side in zip(*values, strict=True))
-    found = without(LESS if sign > 0 else MORE, bar, before, after, Noise(sigma, 5))
+    found = judge_ablation(LESS if sign > 0 else MORE, bar, before, after, Noise(sigma, 5))
     gain = average([b - a for b, a in values])
     assert (found.status == "keep") == (gain >= -sigma * math.sqrt(2 / len(values)))
     assert found.bar == (bar if found.status == "keep" else None)
@@ -637,9 +637,9 @@ def test_a_change_of_noise_is_seen_and_seldom_imagined() -> None:
 
 def test_a_noisier_program_is_seen_and_seldom_imagined() -> None:
     draw, noise, rounds = random.Random(9), Noise(0.2, 50), 20_000
-    imagined = sum(noisier([draw.gauss(0, 0.2) for _ in range(3)], noise) for _ in range(rounds))
+    imagined = sum(is_noisier([draw.gauss(0, 0.2) for _ in range(3)], noise) for _ in range(rounds))
     assert imagined / rounds == pytest.approx(UNUSUAL, abs=4 * math.sqrt(UNUSUAL / rounds))
-    assert noisier([1.0, 3.0], noise) and not noisier([1.0], noise) and not noisier([1.0, 3.0], SILENT)
+    assert is_noisier([1.0, 3.0], noise) and not is_noisier([1.0], noise) and not is_noisier([1.0, 3.0], SILENT)
 
 
 # -- the interval --------------------------------------------------------------------------------------
@@ -749,8 +749,10 @@ def test_which_numbers_a_contest_is_about() -> None:
 
 @pytest.mark.parametrize("level", [0.8, 0.95, 0.99])
 def test_all_looks_together_err_as_often_as_one_may(level: float) -> None:
-    assert level_of_look(0, level) == level
-    upwards = [(1 - level_of_look(number, level)) / 2 for number in range(40)]  # half of an error is a false gain
+    assert repeated_check_level(0, level) == level
+    upwards = [
+        (1 - repeated_check_level(number, level)) / 2 for number in range(40)
+    ]  # half of an error is a false gain
     assert 0.999 * (1 - level) < sum(upwards) < (1 - level) * (1 + 1e-9)
 
 
@@ -759,7 +761,7 @@ def test_looking_until_it_shows_confirms_nothing_more_often_than_it_may() -> Non
     for _ in range(rounds):
         before, after = draws(draw, 12, 0.0)
         fooled += any(
-            paired_gain(LESS, before[:count], after[:count], level_of_look(number)).low > 0
+            paired_gain(LESS, before[:count], after[:count], repeated_check_level(number)).low > 0
             for number, count in enumerate((3, 5, 8, 12))
         )
     assert fooled / rounds <= 0.05
@@ -794,7 +796,7 @@ def test_without_noise_any_gap_is_one() -> None:
 
 
 def test_without_a_keep_the_bound_is_the_rule_of_three() -> None:
-    found = prospect([0.0] * 50, 10.0, 0.5, level=0.95)
+    found = gain_rate([0.0] * 50, 10.0, 0.5, level=0.95)
     assert found.gain == 0 and found.most == pytest.approx(-math.log(0.05) * 0.5 / 10)
 
 
@@ -807,11 +809,11 @@ def test_without_a_keep_the_bound_is_the_rule_of_three() -> None:
 def test_a_prospect_is_in_the_units_of_gain_and_cost(
     gains: list[float], cost: float, another: float, scale: float
 ) -> None:
-    found = prospect(gains, cost, another)
+    found = gain_rate(gains, cost, another)
     assert 0 <= found.gain <= found.most
-    one = prospect([gain / 1e3 for gain in gains], cost * scale, another / 1e3)
+    one = gain_rate([gain / 1e3 for gain in gains], cost * scale, another / 1e3)
     assert one.most * 1e3 * scale == pytest.approx(found.most, rel=1e-6) or found.most > 1e300
-    assert prospect([*gains, another], cost, another).most >= found.most * (1 - 1e-9)
+    assert gain_rate([*gains, another], cost, another).most >= found.most * (1 - 1e-9)
 
 
 def test_the_bound_holds_as_often_as_it_says() -> None:
@@ -820,9 +822,9 @@ def test_the_bound_holds_as_often_as_it_says() -> None:
     for _ in range(400):
         gains = [size * math.exp(0.8 * draw.gauss(0, 1)) if draw.random() < rate else 0.0 for _ in range(60)]
         another = max(size * math.exp(0.8 * draw.gauss(0, 1)) for _ in range(3))
-        held += prospect(gains, 60.0, another, level=0.9).most >= rate * size * math.exp(0.8**2 / 2)
+        held += gain_rate(gains, 60.0, another, level=0.9).most >= rate * size * math.exp(0.8**2 / 2)
     assert held >= 0.87 * 400
 
 
 def test_nothing_is_promised_of_nothing() -> None:
-    assert prospect([0.0], 0.0, 1.0).most == prospect([0.0], 1.0, 0.0).most == math.inf
+    assert gain_rate([0.0], 0.0, 1.0).most == gain_rate([0.0], 1.0, 0.0).most == math.inf

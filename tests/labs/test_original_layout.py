@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from conftest import TinyLab
+from support.labs import TinyLab
 
 PREPARE = """\
 import sys

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import TinyLab
-from test_local_engine import Bench
+from support.bench import Bench
+from support.labs import TinyLab
 
 from nightlab.core.types import Measurement
 from nightlab.session.create import SHIPPED, make_lab

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import TinyLab
 from hypothesis import given
 from hypothesis import strategies as some
-from test_commons_proposer import MORE, User
-from test_local_engine import Bench
+from support.bench import Bench
+from support.commons_users import MORE, User
+from support.labs import TinyLab
 
 from nightlab.commons.capability import Compatibility, GeneHost
 from nightlab.commons.genes import MAGIC, agreed, negotiate, read

@@ -16,10 +16,11 @@ from statistics import fmean, stdev
 from typing import Any
 
 import pytest
-from conftest import MEASURE, TinyLab, living
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
+from support.labs import MEASURE, TinyLab
+from support.processes import living
 
 from nightlab.core.config import StopRules
 from nightlab.core.observer import LineObserver, Observer
@@ -272,7 +273,7 @@ from nightlab.engines.local.engine import LocalEngine
 from nightlab.core.observer import Observer
 lab, target, wanted, when = Path(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4]
 room, name = target.split(".")
-owner = {"ledger": Ledger, "box": Box}[room]
+owner = {"ledger": Ledger, "box": LocalEngine}[room]
 real = getattr(owner, name)
 def struck(self, *args, **more):
     mine = not wanted or wanted in str(args)

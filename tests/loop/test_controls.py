@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import CONTRACT, GENOME, TinyLab, living, wait
 from hypothesis import given
 from hypothesis import strategies as st
+from support.labs import CONTRACT, GENOME, TinyLab
+from support.processes import living, wait
 
 import nightlab.loop.hooks
 import nightlab.loop.stop_rules

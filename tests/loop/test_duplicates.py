@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import GENOME
 from hypothesis import given
 from hypothesis import strategies as st
+from support.labs import GENOME
 
 from nightlab.core.types import Candidate
 from nightlab.loop.duplicates import alike, near, touched

@@ -12,15 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import TinyLab, living, wait
 from hypothesis import given
 from hypothesis import strategies as st
-from test_local_engine import GUEST, LEAST, Bench
+from support.bench import GUEST, LEAST, Bench
+from support.labs import TinyLab
+from support.processes import living, wait
 
 from nightlab.core.types import Metric
 from nightlab.engines.local import curve
 from nightlab.engines.local.curve import CURVE, HOPELESS, MOST, PARTS, Curve
-from nightlab.judge.curve_stopping import CurveModel, FinishedCurve, enough, witness
+from nightlab.judge.curve_stopping import CurveModel, FinishedCurve, enough_curves, is_control
 from nightlab.storage.ledger import Ledger
 
 LOSS, SCORE = Metric("loss"), Metric("score", "maximise")
@@ -45,13 +46,13 @@ def trials(seed: int, count: int = 40) -> list[FinishedCurve]:
 def given_up(
     ran: Sequence[FinishedCurve], loss: float, risk: float = 0.05, bar: float = 0.0, metric: Metric = LOSS
 ) -> bool:
-    return CurveModel(metric, ran, risk).hopeless([loss] * LOOKS, CHAMPION, bar) is not None
+    return CurveModel(metric, ran, risk).unpromising([loss] * LOOKS, CHAMPION, bar) is not None
 
 
 def test_far_behind_is_hopeless_and_near_is_not() -> None:
     ran = trials(1)
     assert given_up(ran, 50.0) and not given_up(ran, 0.001)
-    assert CurveModel(LOSS, ran, 0.05).hopeless([0.0, 0.0, 50.0], CHAMPION, 0.0) == 2
+    assert CurveModel(LOSS, ran, 0.05).unpromising([0.0, 0.0, 50.0], CHAMPION, 0.0) == 2
     assert not given_up(ran, 50.0, bar=50.0)  # it will do for a bar as bad as that
 
 
@@ -82,14 +83,14 @@ def test_what_won_from_as_far_behind_is_never_given_up_again(seed: int, loss: fl
 
 def test_nobody_ahead_of_the_champion_is_given_up() -> None:
     pace = CurveModel(LOSS, trials(1), 0.05)
-    assert pace.hopeless([50.0] * LOOKS, [60.0] * LOOKS, 0.0) is None
+    assert pace.unpromising([50.0] * LOOKS, [60.0] * LOOKS, 0.0) is None
 
 
 @given(st.floats(0.001, 0.5), st.integers(0, 400), st.floats(0, 1))
 def test_nothing_is_given_up_before_the_risk_is_known(risk: float, count: int, share: float) -> None:
     won = round(share * count)
     ran = [FinishedCurve((0.0,), 0.0, number < won) for number in range(count)]
-    assert enough(ran, risk) == (count + 1 >= 1 / risk and won >= 1 / (math.e * risk))
+    assert enough_curves(ran, risk) == (count + 1 >= 1 / risk and won >= 1 / (math.e * risk))
     few = trials(1, count=18)
     assert not given_up(few, 1e9, risk=0.05) and given_up(few, 1e9, risk=0.1)
     assert not given_up(trials(1), 1e9, risk=0.0)
@@ -107,8 +108,8 @@ def test_a_winner_is_lost_no_more_often_than_stated_whatever_the_luck() -> None:
     draw, lost, losers, times = random.Random(5), 0, 0, 1500
     for _ in range(times):
         pace = CurveModel(LOSS, [made(draw, draw.gauss(0, 1)) for _ in range(40)][:19], 0.05)
-        lost += pace.hopeless(made(draw, 0.0).losses, [-9.0] * LOOKS, 0.0) is not None
-        losers += pace.hopeless(made(draw, 5.0).losses, [-9.0] * LOOKS, 0.0) is not None
+        lost += pace.unpromising(made(draw, 0.0).losses, [-9.0] * LOOKS, 0.0) is not None
+        losers += pace.unpromising(made(draw, 5.0).losses, [-9.0] * LOOKS, 0.0) is not None
     assert lost / times <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / times)
     assert losers / times > 0.5
 
@@ -116,11 +117,11 @@ def test_a_winner_is_lost_no_more_often_than_stated_whatever_the_luck() -> None:
 @given(st.lists(st.tuples(st.lists(st.floats(), min_size=3, max_size=3), st.floats()), max_size=30), st.floats())
 def test_no_numbers_crash_it(found: list[tuple[list[float], float]], loss: float) -> None:
     ran = [FinishedCurve(tuple(losses), metric, True) for losses, metric in found]
-    assert CurveModel(LOSS, ran, 0.3).hopeless([loss] * 3, [0.0] * 3, loss) in (None, 0, 1, 2)
+    assert CurveModel(LOSS, ran, 0.3).unpromising([loss] * 3, [0.0] * 3, loss) in (None, 0, 1, 2)
 
 
 def test_one_in_five_runs_to_its_end() -> None:
-    assert [number for number in range(1, 21) if witness(number)] == [5, 10, 15, 20]
+    assert [number for number in range(1, 21) if is_control(number)] == [5, 10, 15, 20]
 
 
 # -- what a candidate may say --------------------------------------------------------------------------
@@ -247,12 +248,16 @@ def night(make_lab: Any) -> TinyLab:
 
 
 def the_end(lab: TinyLab, ledger: Ledger) -> None:
-    hopeless, good = ledger.experiments()[13:]
-    assert hopeless.verdict and (hopeless.verdict.status, hopeless.verdict.reason) == ("discard", "stopped early")
-    assert (
-        "% its loss was 2" in hopeless.verdict.detail and "above the champion's: none of 13" in hopeless.verdict.detail
+    unpromising, good = ledger.experiments()[13:]
+    assert unpromising.verdict and (unpromising.verdict.status, unpromising.verdict.reason) == (
+        "discard",
+        "stopped early",
     )
-    assert hopeless.measurement and hopeless.measurement.metric is None
+    assert (
+        "% its loss was 2" in unpromising.verdict.detail
+        and "above the champion's: none of 13" in unpromising.verdict.detail
+    )
+    assert unpromising.measurement and unpromising.measurement.metric is None
     assert good.kept and good.measurement and good.measurement.metric == 50.0
     assert living(lab.folder / ".nightlab") == []
 

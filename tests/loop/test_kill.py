@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import TinyLab, living, users_own, wait
+from support.labs import TinyLab, users_own
+from support.processes import living, wait
 
 from nightlab.storage.ledger import Ledger
 from nightlab.storage.ledger.tables import rebuild

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import TinyLab, wait
+from support.labs import TinyLab
+from support.observers import Counting
+from support.processes import wait
 
 from nightlab.core.config import StopRules
-from nightlab.core.observer import Flight, Observer
 from nightlab.core.types import NightlabError
 from nightlab.loop.loop import ExperimentLoop
 from nightlab.loop.scheduler import Scheduler
@@ -182,14 +182,6 @@ def test_a_session_goes_on_where_it_was(make_lab: Any) -> None:
     _, session = lab.run()
     assert [r[0] for r in rows(session)] == [0, 1, 2, 3]
     assert [len(session.ledger.trials(n)) for n in range(4)] == [1, 1, 1, 1]
-
-
-class Counting(Observer):
-    def __init__(self) -> None:
-        self.flights: list[set[str]] = []
-
-    def tick(self, flights: Sequence[Flight]) -> None:
-        self.flights.append({flight.trial.id for flight in flights})
 
 
 def test_two_slots_fly_at_once(make_lab: Any) -> None:

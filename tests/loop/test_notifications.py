@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import TinyLab, living, wait
+from support.labs import TinyLab
+from support.processes import living, wait
 
 from nightlab.core.config import NotifyConfig, StopRules, parse
 from nightlab.core.observer import Observer

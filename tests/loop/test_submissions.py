@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import CONTRACT, GENOME, PROGRAM, TinyLab, program_env, wait
+from support.labs import CONTRACT, GENOME, TinyLab
+from support.processes import PROGRAM, program_env, wait
 
 from nightlab.integrations.skill import SOURCE
 from nightlab.storage.ledger import find_ledger, is_running_now, pending_submissions, submit

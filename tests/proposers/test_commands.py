@@ -6,30 +6,25 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import CONTRACT, GENOME, TinyLab, wait
+from support.commands import GOOD, PYTHON, failure, part
+from support.labs import CONTRACT, GENOME
+from support.processes import wait
 
 import nightlab.loop.candidate_queue
 import nightlab.proposers.backoff
 from nightlab.core.config import CommandConfig, StopRules, parse
 from nightlab.core.observer import Observer
-from nightlab.core.types import Experiment, Metric
 from nightlab.loop.loop import ExperimentLoop
 from nightlab.loop.scheduler import Scheduler
-from nightlab.proposers import Briefing, NoProposal, Proposal
-from nightlab.proposers.command import AnyCommand, ProposerWorkspace
 from nightlab.sandbox.bubblewrap import NoSandbox, Sandbox
 from nightlab.session.session import detect_sandbox
-
-PYTHON = sys.executable
-GOOD = "text = open('genome.py').read(); open('genome.py', 'w').write(text.replace('A = 4.0', 'A = 2.0'))\n"
 
 
 @pytest.fixture(params=["bare", "sealed"])
@@ -40,31 +35,6 @@ def sandbox(request: Any) -> Sandbox:
     if found.missing:
         pytest.skip(found.why)
     return found
-
-
-@pytest.fixture
-def proposer(make_lab: Any, tmp_path: Path) -> Callable[..., Callable[[], Proposal]]:
-    """A command whose program is a script of the lab's own; returns one turn of it."""
-
-    def make(script: str, sandbox: Sandbox, **more: Any) -> Callable[[], Proposal]:
-        lab: TinyLab = make_lab(files={"agent.py": script, "sub/frozen.txt": "ice"})
-        session = lab.session()
-        part = CommandConfig(kind="command", **{"command": f"{PYTHON} agent.py", "name": "a", **more})
-        one = AnyCommand(part, ProposerWorkspace(session.repo, session.lab, sandbox, tmp_path / "place"))
-        first = Experiment(0, session.baseline_candidate(), 0.0)
-        told = Briefing(Metric("loss"), "cpu", session.genome(session.base), first, [first], lab=session.lab)
-        made.append(one)
-        return lambda: one.propose(told)
-
-    made: list[AnyCommand] = []
-    make.made = made  # type: ignore[attr-defined]
-    return make
-
-
-def failure(turn: Callable[[], Proposal]) -> str:
-    with pytest.raises(NoProposal) as failed:
-        turn()
-    return str(failed.value)
 
 
 def test_what_it_changed_in_the_genome_is_the_proposal(proposer: Any, sandbox: Sandbox, tmp_path: Path) -> None:
@@ -295,10 +265,6 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(nightlab.proposers.backoff, "LONGEST", 0.01)
     monkeypatch.setattr(nightlab.loop.candidate_queue, "REFUSALS", 4)
     return
-
-
-def part(script: str = "agent.py", name: str = "researcher") -> str:
-    return f'\n[[proposers]]\nkind = "command"\ncommand = "{PYTHON} {script}"\nname = "{name}"\n'
 
 
 def test_a_night_through_bad_turns_gets_every_experiment_it_should(make_lab: Any, impatient: None) -> None:

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import CONTRACT, GENOME, wait
-from scripted_model import USAGE, Fault, ScriptedModel, serve
+from support.labs import CONTRACT, GENOME
+from support.processes import wait
+from support.scripted_model import USAGE, Fault, ScriptedModel, serve
 
 import nightlab.loop.candidate_queue
 import nightlab.proposers.backoff

@@ -7,9 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from conftest import GENOME, TinyLab, wait
 from hypothesis import given
 from hypothesis import strategies as st
+from support.labs import GENOME, TinyLab
+from support.processes import wait
 
 from nightlab.core.config import StopRules
 from nightlab.core.observer import Observer

@@ -11,10 +11,11 @@ from typing import Any
 
 import psutil
 import pytest
-from conftest import CONTRACT, users_own, wait
-from programs import PACKAGES, installed, scripts
-from researcher import GOOD, INJECTION, MISCHIEF, MOODS, Researcher
-from scripted_model import serve
+from support.coding_agents import PACKAGES, installed, scripts
+from support.labs import CONTRACT, users_own
+from support.processes import wait
+from support.researcher import GOOD, INJECTION, MISCHIEF, MOODS, Researcher
+from support.scripted_model import serve
 
 import nightlab.loop.candidate_queue
 import nightlab.proposers.backoff
@@ -73,7 +74,7 @@ def forbidden() -> Any:
 
 
 def test_a_night_of_chaos(make_lab: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forbidden: Any) -> None:
-    if not detect_sandbox().doors:
+    if not detect_sandbox().has_proxy:
         pytest.skip(f"there is no sandbox here for the agents: {detect_sandbox().why}")
     programs = installed()
     port, reached = forbidden

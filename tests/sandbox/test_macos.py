@@ -10,7 +10,7 @@ import pytest
 
 from nightlab.sandbox import detect
 from nightlab.sandbox.bubblewrap import SandboxSpec
-from nightlab.sandbox.macos import SandboxExec, quoted
+from nightlab.sandbox.macos import SandboxExec, sbpl_string
 
 ODD = 'a "lab" with \\ and (allow default)'
 
@@ -109,7 +109,7 @@ def test_an_evaluator_writes_nothing_but_its_home(place: SandboxSpec, tmp_path: 
     ],
 )
 def test_paths_are_quoted(path: str, text: str) -> None:
-    assert quoted(Path(path)) == text
+    assert sbpl_string(Path(path)) == text
 
 
 def test_a_hostile_name_adds_no_rule(place: SandboxSpec, tmp_path: Path) -> None:

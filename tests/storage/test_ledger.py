@@ -412,8 +412,8 @@ def test_the_log_of_ten_thousand_experiments(tmp_path: Path, nightlab: Any, caps
 
 
 CORE = (
-    "cli lab ledger lineage night judge propose records session start trial trial.box trial.supervisor "
-    "watch.log watch.view"
+    "cli.main core.config core.observer core.types judge loop.loop proposers session.create session.session "
+    "storage.ledger storage.git engines.local.engine engines.local.supervisor ui.terminal.log"
 )
 
 

@@ -357,23 +357,6 @@ def _pairs(seed: int) -> bytes:
     return bytes(v for n in numbers for v in (n, (n * 7 + chance.choice([0, 0, 0, 0, 1, 2])) % 4))
 
 
-@pytest.fixture(scope="module")
-def arena(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Arena]:
-    yield from open_arena(tmp_path_factory)
-
-
-@pytest.fixture(scope="module")
-def cpu_arena(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Arena]:
-    """The same lab on a CPU clock."""
-    yield from open_arena(tmp_path_factory, clock="cpu", amount=0.5)
-
-
-@pytest.fixture(scope="module")
-def checked_arena(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Arena]:
-    """The same lab with a check that must succeed before a keep."""
-    yield from open_arena(tmp_path_factory, more='[[checks]]\ncommand = "python check.py"\n')
-
-
 def open_arena(factory: pytest.TempPathFactory, **options: Any) -> Iterator[Arena]:
     sandbox = detect_sandbox()
     if sandbox.name != "bubblewrap":
@@ -387,6 +370,3 @@ def open_arena(factory: pytest.TempPathFactory, **options: Any) -> Iterator[Aren
     yield made
     made.session.close()
     patch.undo()
-
-
-__all__ = ["HONEST", "Arena", "Outcome", "arena", "checked_arena", "cpu_arena", "genome", "patch_of"]

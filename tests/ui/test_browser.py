@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import GENOME, lab_in, wait
-from test_commons_proposer import BETTER, MORE, User
-from window_site import EVIL, Site, add
+from support.commons_users import BETTER, MORE, User
+from support.labs import GENOME, lab_in
+from support.processes import wait
+from support.window_site import EVIL, Site, add
 
 from nightlab.core.types import Candidate, Evidence, Measurement, PairedGain, Verdict
 from nightlab.session.session import Session

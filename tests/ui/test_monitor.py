@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from conftest import TinyLab
+from support.labs import TinyLab
 
 from nightlab.core.config import StopRules
 from nightlab.core.observer import Observer

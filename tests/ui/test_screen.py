@@ -21,11 +21,12 @@ from typing import Any
 
 import pyte
 import pytest
-from conftest import PROGRAM, TinyLab, program_env, wait
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
+from support.labs import TinyLab
+from support.processes import PROGRAM, program_env, wait
 
 from nightlab.core.text import CONTROLS
 from nightlab.core.types import Budget, Measurement, Metric, Trial, Verdict

@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import TinyLab, wait
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from window_site import EVIL, OURS, Listener, Site, add
+from support.labs import TinyLab
+from support.processes import wait
+from support.window_site import EVIL, OURS, Listener, Site, add
 
 from nightlab.core.types import Candidate, Evidence, PairedGain
 from nightlab.session.session import Session

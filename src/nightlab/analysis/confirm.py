@@ -22,7 +22,7 @@ from nightlab.core.types import (
     TrialRequest,
     average,
 )
-from nightlab.judge import Noise, level_of_look, paired_gain
+from nightlab.judge import Noise, paired_gain, repeated_check_level
 from nightlab.loop.measure import measure
 from nightlab.loop.scheduler import Scheduler
 from nightlab.proposers import change_constants, find_constants
@@ -76,7 +76,7 @@ class Confirmer:
         # The baseline's runs beside an earlier champion are not beside this one.
         since = self.ledger.trials_before(self.ledger.trials(champion.number)[0][0].id)
         before, after = self.values = self._pairs("confirm", fresh, (0, None), (champion.number, None), since=since)
-        level = level_of_look(looks.index(fresh))
+        level = repeated_check_level(looks.index(fresh))
         gain = self._gain(before, after, level)
         held_out = self._held_out(before, after, level)
         shown = held_out is not None and held_out.low > 0 and gain.low > 0

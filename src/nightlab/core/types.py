@@ -168,6 +168,24 @@ class ProposerShare:
 
 
 @dataclass(frozen=True, slots=True)
+class ProposerStats:
+    """What a proposer had, and what it brought: times in seconds of a slot, ``gained`` over bars, without luck.
+
+    ``failed``: turns that became no experiment. ``tokens`` and ``dollars`` are what it said.
+    """
+
+    name: str
+    tried: int
+    kept: int
+    failed: int
+    gained: float
+    trials: float
+    waited: float
+    tokens: int
+    dollars: float
+
+
+@dataclass(frozen=True, slots=True)
 class Trial:
     """One run of one genome, with one seed, under one budget."""
 

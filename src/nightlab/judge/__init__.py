@@ -1,40 +1,40 @@
 """The judge: measurements in, verdict out. Pure functions, no I/O."""
 
-from nightlab.judge.expected_gain import LEVEL, Prospect, prospect
-from nightlab.judge.intervals import level_of_look, paired_gain
+from nightlab.judge.expected_gain import LEVEL, GainRate, gain_rate
+from nightlab.judge.intervals import paired_gain, repeated_check_level
 from nightlab.judge.judge import Contestant, Judge, NeedsTrial, Rule
 from nightlab.judge.noise import (
     Noise,
     change_of_noise,
-    noisier,
+    is_noisier,
     pairs_needed,
     pooled,
     prior_sigma,
     smallest_effect,
 )
-from nightlab.judge.rules import e_value, make_rule, without
+from nightlab.judge.rules import e_value, judge_ablation, make_rule
 from nightlab.judge.thresholdout import HeldOutCheck, held_out_check
 
 __all__ = [
     "LEVEL",
     "Contestant",
+    "GainRate",
     "HeldOutCheck",
     "Judge",
     "NeedsTrial",
     "Noise",
-    "Prospect",
     "Rule",
     "change_of_noise",
     "e_value",
+    "gain_rate",
     "held_out_check",
-    "level_of_look",
+    "is_noisier",
+    "judge_ablation",
     "make_rule",
-    "noisier",
     "paired_gain",
     "pairs_needed",
     "pooled",
     "prior_sigma",
-    "prospect",
+    "repeated_check_level",
     "smallest_effect",
-    "without",
 ]

@@ -1,16 +1,16 @@
-"""Whether a trial in flight can still win: its curve against those of the trials that ran to their end.
+"""Early stopping: whether a running trial can still win, given the loss curves of the trials that finished.
 
-Method: for each part of the budget a robust line (Theil 1950, Sen 1968) says which loss goes with which metric at the
-end. How far a finished trial's loss lay above that line, in usual deviations, is how late it was; the latest of all, in
-whatever part, is the *reach*. A trial in flight is hopeless once it is later than that for a program that would just
-win. Of n + 1 trials in no particular order each is the latest with the same chance, 1 / (n + 1), whatever the noise is
-like and however often one looks (conformal prediction: Vovk, Gammerman and Shafer 2005): nothing is given up before
-that is below the stated risk. What is left is a kind of program that was never met. One so rare as to be missed could
-still be many of the winners: after w winners that ran to their end, at most 1 / (e w) of them. That is no more than the
-stated risk either.
+Method: for each part of the budget, a robust line (Theil 1950, Sen 1968) relates the loss in that part to the final
+metric. The *lateness* of a trial is how far its loss lies above that line, in median deviations. The threshold is the
+largest lateness seen in any finished trial, in any part. A running trial is stopped once it is later than that for a
+program that would barely win. Among n + 1 exchangeable trials each is the latest with probability 1 / (n + 1),
+whatever the noise distribution and however often the curve is checked (conformal prediction: Vovk, Gammerman and Shafer
+2005), so nothing is stopped before that probability is below the stated risk. The remaining risk is a kind of program
+not seen yet: after w winners that finished, such programs make up at most 1 / (e w) of the winners, and that too has to
+be below the stated risk.
 
-What was given up can't show that it was a mistake. So it is the furthest reach that counts, which no missing trial
-makes smaller; and every fifth experiment is a witness, which runs to its end whatever its curve.
+A stopped trial cannot show that stopping it was a mistake. Two precautions: the threshold is the largest lateness seen,
+which missing trials cannot lower; and every fifth experiment is a control that always runs to its end.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from typing import Any
 
 from nightlab.core.types import Metric
 
-WITNESS = 5  # every so many experiments one runs to its end whatever its curve
-SHOWN = 4.0  # standard errors of Kendall's tau from which on a curve goes with the metric beyond doubt
-LATEST = 64  # trials that a line is laid through
+CONTROL_EVERY = 5  # one experiment in this many runs to its end, regardless of its curve
+SHOWN = 4.0  # standard errors of Kendall's tau above which the loss in a part is taken to predict the metric
+LATEST = 64  # most recent trials that a line is fitted through
 
 
 @dataclass(frozen=True, slots=True)
 class FinishedCurve:
-    """A trial that ran to its end: its loss in each part of the budget, what it measured, whether it was kept."""
+    """A trial that finished: its loss in each part of the budget, its metric, and whether it was kept."""
 
     losses: tuple[float, ...]
     metric: float
@@ -38,19 +38,19 @@ class FinishedCurve:
 
 @dataclass(frozen=True, slots=True)
 class CurveLine:
-    """Of one part of the budget: the loss of a program is ``middle - slope * gain``, give or take ``spread``."""
+    """The fit for one part of the budget: the expected loss is ``middle - slope * gain``, within ``spread``."""
 
     middle: float
     slope: float
     spread: float
 
-    def late(self, loss: Any, gain: Any) -> Any:
-        """How many usual deviations a loss, or an array of them, lies above what goes with a gain."""
+    def lateness(self, loss: Any, gain: Any) -> Any:
+        """How many median deviations ``loss`` (a number or an array) lies above the loss expected for ``gain``."""
         return (loss + self.slope * gain - self.middle) / self.spread
 
 
 class CurveModel:
-    """What the trials that ran to their end say of one in flight. ``risk``: of giving up a winner; 0: none is."""
+    """Early stopping fitted to finished trials. ``risk``: accepted probability of stopping a winner; 0 disables it."""
 
     def __init__(self, metric: Metric, ran: Sequence[FinishedCurve], risk: float) -> None:
         import numpy as np
@@ -58,40 +58,42 @@ class CurveModel:
         self.metric, self.lines, self.reach = metric, list[CurveLine | None](), math.inf
         full = [trial for trial in ran if all(map(math.isfinite, (trial.metric, *trial.losses)))]
         self.count = len(full)
-        if not enough(full, risk):
+        if not enough_curves(full, risk):
             return
-        self.zero = full[-1].metric  # gains are counted from here: any place would do
+        self.zero = full[-1].metric  # the origin of gains; any finite value works
         gains = np.array([metric.gain(self.zero, trial.metric) for trial in full])
         parts = np.array([trial.losses for trial in full]).T
-        with np.errstate(all="ignore"):  # absurd numbers of a candidate make no line, or one that ends nothing
+        with np.errstate(all="ignore"):  # absurd values from a candidate give no line, or one that stops nothing
             self.lines = _lines(parts, gains)
-            late = [line.late(losses, gains).max() for line, losses in zip(self.lines, parts, strict=True) if line]
-        self.reach = float(max(late, default=math.inf))
+            lateness = [
+                line.lateness(losses, gains).max() for line, losses in zip(self.lines, parts, strict=True) if line
+            ]
+        self.reach = float(max(lateness, default=math.inf))
 
-    def hopeless(self, losses: Sequence[float], champion: Sequence[float], bar: float) -> int | None:
-        """The part of the budget (from 0) after which a trial with these losses could no longer reach ``bar``.
+    def unpromising(self, losses: Sequence[float], champion: Sequence[float], bar: float) -> int | None:
+        """The part of the budget (from 0) after which a trial with these losses can no longer reach ``bar``.
 
-        None while it may, where curves do not compare, and for one that is ahead of the champion's own curve.
-        ``losses``: one for each part that is over; ``champion``: one for each part.
+        None while it still can, where the curves do not predict the metric, and for a trial ahead of the champion's
+        own curve. ``losses``: one for each completed part; ``champion``: one for each part.
         """
         for part, (loss, line) in enumerate(zip(losses, self.lines, strict=False)):
-            if line and loss > champion[part] and line.late(loss, self.metric.gain(self.zero, bar)) > self.reach:
+            if line and loss > champion[part] and line.lateness(loss, self.metric.gain(self.zero, bar)) > self.reach:
                 return part
         return None
 
 
-def enough(ran: Sequence[FinishedCurve], risk: float) -> bool:
-    """Whether so many trials ran to their end that the chance to give up a winner is known to be below ``risk``."""
+def enough_curves(ran: Sequence[FinishedCurve], risk: float) -> bool:
+    """Whether enough trials finished to bound the probability of stopping a winner by ``risk``."""
     return risk * (len(ran) + 1) >= 1 and risk * math.e * sum(trial.won for trial in ran) >= 1
 
 
-def witness(experiment: int) -> bool:
-    """Whether an experiment runs to its end whatever its curve."""
-    return experiment % WITNESS == 0
+def is_control(experiment: int) -> bool:
+    """Whether an experiment is a control, which always runs to its end."""
+    return experiment % CONTROL_EVERY == 0
 
 
 def _lines(parts: Any, gains: Any) -> list[CurveLine | None]:
-    """The robust line through the losses of each part and the gains; None where the ones do not go with the others."""
+    """The robust line through losses and gains for each part; None where the two are not clearly related."""
     import numpy as np
 
     x, y = gains[-LATEST:], parts[:, -LATEST:]

@@ -1,4 +1,4 @@
-"""How large a gain is, from paired measurements: what may be claimed."""
+"""Confidence intervals of a gain from paired measurements: what may be claimed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from nightlab.core.types import Metric, NightlabError, PairedGain, average
-from nightlab.judge.noise import Noise, finite
+from nightlab.judge.noise import Noise, clamped
 
 
 def paired_gain(
@@ -18,19 +18,19 @@ def paired_gain(
 ) -> PairedGain:
     """Student's t interval of the gain of ``champion`` over ``baseline``, measured on the same seeds in order.
 
-    With ``noise`` the spread is the session's pooled one: for many small comparisons of a few runs each.
-    Without, it is the pairs' own, which assumes nothing of other programs: for claims.
+    With ``noise``, the spread is the session's pooled one: use it for many small comparisons of a few runs each.
+    Without, it is estimated from the pairs alone, with no assumption about other programs: use it for claims.
 
-    Raises NightlabError with fewer than two pairs, or one without a pooled spread: one pair has no spread.
+    Raises NightlabError with fewer than two pairs (with ``noise``: fewer than one), or lists of different lengths.
     """
     if len(baseline) != len(champion) or len(baseline) < (2 if noise is None else 1):
         raise NightlabError(
-            f"an interval needs at least two pairs of measurements, there are {min(len(baseline), len(champion))}",
+            f"an interval needs at least two pairs of measurements, got {min(len(baseline), len(champion))}",
             "measure on more seeds",
         )
     from scipy.special import stdtrit
 
-    gains = [finite(metric.gain(before, after)) for before, after in zip(baseline, champion, strict=True)]
+    gains = [clamped(metric.gain(before, after)) for before, after in zip(baseline, champion, strict=True)]
     n, mean = len(gains), average(gains)
     if noise is None:
         spread, df = math.hypot(*(gain - mean for gain in gains)) / math.sqrt(n - 1), float(n - 1)
@@ -40,11 +40,11 @@ def paired_gain(
     return PairedGain(mean, mean - half, mean + half, level, n)
 
 
-def level_of_look(held_out_check: int, level: float = 0.95) -> float:
-    """The level of the ``held_out_check``-th interval on one question, the first being 0.
+def repeated_check_level(check: int, level: float = 0.95) -> float:
+    """The confidence level of the ``check``-th interval (from 0) on one question.
 
-    Whoever looks again with more seeds after a disappointment pays for it: each look has half the error of the
-    one before. So a genome that is no better is confirmed with a chance of at most ``1 - level``, however often
-    one looks (the union bound; an interval errs to either side with half of its error).
+    Repeated checks are corrected for: each has half the error of the one before. So a genome that is no better is
+    confirmed with probability at most ``1 - level``, however many checks are made (union bound; each side of an
+    interval has half of its error).
     """
-    return 1 - (1 - level) * 0.5**held_out_check
+    return 1 - (1 - level) * 0.5**check

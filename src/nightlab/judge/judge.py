@@ -1,7 +1,7 @@
-"""The verdict on one experiment: what must hold under every rule, then the rule's own comparison.
+"""The verdict on one experiment: limits that hold under every rule, then the rule's own comparison.
 
-Two questions are kept apart everywhere. *Keep* steers the search: it may be wrong now and then, and must be
-cheap. What is *claimed* to a human is another matter, see ``interval``.
+A *keep* steers the search: it has to be cheap and may be wrong now and then. What is *claimed* to the user is decided
+separately, from confidence intervals: see ``intervals``.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from nightlab.core.types import SEED, Measurement, Metric, Verdict, mean_of
 from nightlab.judge.noise import Noise
 
 CRASHES = {"crashed": "crashed", "timed out": "timed out", "no metric": "crashed", "lost": "crashed"}
-LESS_MEMORY = 0.95  # of the champion's: below this a program of the same length is simpler
+LESS_MEMORY = 0.95  # share of the champion's peak memory below which a program of the same length counts as simpler
 
 
 @dataclass(frozen=True, slots=True)
 class Contestant:
-    """What a rule may know of a genome: what it measured with each seed, and how many lines of code it has.
+    """What a rule knows about a genome: its measurements by seed, and its number of lines of code.
 
-    A champion has a ``bar`` as well: its value as it is believed to be, without the luck that made it champion.
-    ``first`` is the first seed that it meets in the search.
+    ``bar``: the champion's estimated value, corrected for selection bias; None for a candidate.
+    ``first``: the first seed it gets in the search.
     """
 
     runs: Mapping[int, Measurement]
@@ -35,17 +35,18 @@ class Contestant:
 
     @property
     def mean(self) -> Measurement:
-        """Of the runs that measured something: a champion may fail with a seed that it meets later."""
+        """The mean of the runs that yielded a metric (a champion may fail on a later seed), else of all runs."""
         return mean_of([run for run in self.runs.values() if run.measured] or list(self.runs.values()))
 
     def values(self) -> dict[int, float]:
+        """The finite metric values, by seed."""
         found = {seed: run.metric for seed, run in self.runs.items() if run.measured}
         return {seed: value for seed, value in found.items() if value is not None and math.isfinite(value)}
 
 
 @dataclass(frozen=True, slots=True)
 class NeedsTrial:
-    """The rule wants one more measurement before it says anything."""
+    """The rule needs one more measurement before it can decide."""
 
     who: Literal["candidate", "champion"]
     seed: int
@@ -53,39 +54,39 @@ class NeedsTrial:
 
 
 class Rule(Protocol):
-    """Whether a candidate that was measured, and is within its limits, takes the champion's place."""
+    """Decides whether a candidate that yielded a metric within the limits replaces the champion."""
 
     @property
     def baseline_runs(self) -> int:
-        """How many measurements the first bar is made of."""
+        """How many measurements of the baseline the first bar is the mean of."""
         ...
 
     @property
     def same_seeds(self) -> bool:
-        """Whether all genomes meet the same seeds, to be compared one by one, or each its own."""
+        """True when all genomes are measured on the same seeds and compared in pairs; False when each has its own."""
         ...
 
     def compare(
         self, metric: Metric, champion: Contestant, candidate: Contestant, noise: Noise
     ) -> Verdict | NeedsTrial:
-        """The verdict, with the new bar if it is a keep; or which measurement is missing."""
+        """The verdict, with the new bar if it is a keep; or the measurement that is missing."""
         ...
 
     def remeasured(self, bar: float, weight: int, value: float) -> float:
-        """The champion's bar, so far worth ``weight`` measurements, after one more that nothing selected."""
+        """The champion's bar after one more unselected measurement; so far it is worth ``weight`` measurements."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Judge:
-    """Measurements in, verdict out. Pure."""
+    """Turns measurements into a verdict. Pure: no I/O, no state."""
 
     metric: Metric
     limits: Mapping[str, str | float]
     rule: Rule
 
     def judge(self, champion: Contestant | None, candidate: Contestant, noise: Noise) -> Verdict | NeedsTrial:
-        """The verdict on ``candidate``; without a champion it is the baseline, kept if it was measured."""
+        """The verdict on ``candidate``; without a champion it is the baseline, kept if it yielded a metric."""
         if refusal := self.refusal(champion, candidate):
             return refusal
         if champion is None:
@@ -97,7 +98,7 @@ class Judge:
         return self.rule.compare(self.metric, champion, candidate, noise)
 
     def refusal(self, champion: Contestant | None, candidate: Contestant) -> Verdict | None:
-        """The verdict on a candidate that no rule may keep: it measured nothing, or is over a limit."""
+        """The verdict on a candidate that no rule may keep: it yielded no metric, or exceeds a limit. Else None."""
         for run in candidate.runs.values():
             if refusal := _unfit(run):
                 return refusal
@@ -109,15 +110,15 @@ class Judge:
         before, now = _quantities(champion), _quantities(candidate)
         for name, limit in self.limits.items():
             if math.isnan(now.get(name, math.nan)):
-                return Verdict("discard", "over limit", f"{name} was not measured, and it has a limit")
+                return Verdict("discard", "over limit", f"{name} has a limit but was not measured")
             most = allowed(limit, before.get(name, now[name]), name)
             if now[name] > most:
-                return Verdict("discard", "over limit", f"{name} {now[name]:g}, at most {most:g} is allowed")
+                return Verdict("discard", "over limit", f"{name} {now[name]:g} exceeds the limit of {most:g}")
         return None
 
 
 def _unfit(measurement: Measurement) -> Verdict | None:
-    """The verdict on a trial that yielded no number to compare."""
+    """The verdict on a trial that yielded no number to compare; None if it yielded one."""
     outcome, value = measurement.outcome, measurement.metric
     if outcome in CRASHES:
         return Verdict("crash", CRASHES[outcome], measurement.detail)
@@ -131,12 +132,12 @@ def _unfit(measurement: Measurement) -> Verdict | None:
 
 
 def next_seed(contestant: Contestant) -> int:
-    """The first seed of the search that a genome has not met."""
+    """The first seed of the search that a genome has not been measured on."""
     return next(seed for seed in itertools.count(contestant.first) if seed not in contestant.runs)
 
 
 def simpler(champion: Contestant, candidate: Contestant) -> str:
-    """In which way the candidate is the simpler program: fewer lines of code, then less memory; or nothing."""
+    """How the candidate is simpler than the champion (fewer lines of code, then less memory); empty if it is not."""
     if fewer := champion.lines - candidate.lines:
         return f"with {fewer} lines fewer" if fewer > 0 else ""
     before, now = champion.mean.peak_memory_mb, candidate.mean.peak_memory_mb

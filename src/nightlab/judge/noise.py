@@ -1,8 +1,8 @@
-"""How far two runs of one program lie apart by luck alone: pooled over everything that was run twice.
+"""Seed-to-seed noise: the spread between runs of one program, pooled over all repeated runs of a session.
 
 Method: the spread of language-model training over seeds hardly differs between programs (measured on 1,104
-public runs in 86 groups, median 0.04 % of the loss), so one number serves a whole session, and a handful of
-programs that ran twice are enough to learn it; two or three runs of one candidate never are.
+public runs in 86 groups, median 0.04 % of the loss). So one number serves a whole session, and a handful of
+programs with two runs each are enough to estimate it; two or three runs of a single candidate are not.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from dataclasses import dataclass
 
 from nightlab.core.types import average
 
-PRIOR_SHARE = 0.0004  # of the baseline's metric: what is believed before anything ran twice
-PRIOR_DF = 1.0  # how many degrees of freedom that belief is worth: too large a belief costs most, so little
-KNOWN = 1000  # pairs from which on their own spread is as good as known
-MANY = 1e9  # more pairs than anybody has
-LARGEST = 1e300  # a spread above this is as good as infinite, and can still be squared by halves
-CHANGED = 0.01  # how seldom a spread that did not change is said to have changed
-FAR = 10.0  # median spreads: a group with a larger one holds a run that went wrong, not noise
-UNUSUAL = 0.001  # how seldom a program with the usual spread is said to be noisier
+PRIOR_SHARE = 0.0004  # prior spread, as a share of the baseline's metric
+PRIOR_DF = 1.0  # degrees of freedom that the prior counts for: small, because an overestimate costs most
+KNOWN = 1000  # pairs from which on the spread is treated as known
+MANY = 1e9  # upper bound on a number of pairs
+LARGEST = 1e300  # larger spreads are clamped to this, so that they can still be squared in halves
+CHANGED = 0.01  # significance level for a change of the spread
+FAR = 10.0  # in median spreads: a group with a larger one contains a failed run rather than noise
+UNUSUAL = 0.001  # significance level for one program being noisier than the session
 
 
 @dataclass(frozen=True, slots=True)
 class Noise:
     """The standard deviation of one trial's metric over seeds, in the metric's unit.
 
-    ``df`` is how well it is known, the prior included, ``replicates`` how many runs beyond the first of a
-    program say so.
+    ``df``: degrees of freedom of the estimate, the prior included. ``replicates``: repeated runs (beyond the first
+    of each program) that it is based on.
     """
 
     sigma: float
@@ -38,10 +38,10 @@ class Noise:
 
 
 def pooled(groups: Sequence[Sequence[float]], prior: float) -> Noise:
-    """The noise that groups of runs of one program each show, with ``prior`` as a weak belief.
+    """The noise pooled over groups of runs of one program each, with ``prior`` as a weak prior.
 
-    A group in which a run went wrong (diverged, say) tells nothing of the others' noise, and is left out: one
-    such run would make everything else look like luck for the rest of the session.
+    A group with a failed (e.g. diverged) run is left out: one such run would inflate the noise for the rest of the
+    session.
     """
     repeated = _usual(_repeated(groups))
     df = PRIOR_DF + _df(repeated)
@@ -50,18 +50,18 @@ def pooled(groups: Sequence[Sequence[float]], prior: float) -> Noise:
 
 
 def prior_sigma(baseline: float | None, stated: float | None) -> float:
-    """What to believe before anything ran twice: what the contract states, else a share of the baseline."""
+    """The spread assumed before anything ran twice: what the contract states, else a share of the baseline."""
     if stated is not None:
         return stated
     return PRIOR_SHARE * abs(baseline) if baseline is not None and math.isfinite(baseline) else 0.0
 
 
 def pairs_needed(noise: Noise, effect: float, level: float = 0.95, power: float = 0.8) -> int:
-    """How many pairs of trials show an effect of this size with this power, two-sided at ``level``."""
+    """How many pairs of trials detect an effect of this size with this power, two-sided at ``level``."""
     if not effect > 0:
         raise ValueError("an effect is larger than zero")
     ratio = noise.sigma / effect
-    # As if the spread were known: never too many. What learning it from the pairs takes is added one by one.
+    # Start from the normal approximation, which is never too large; then add pairs until the t test has the power.
     pairs = max(2, math.ceil(min(2 * (_normal(level, power) * ratio) * (_normal(level, power) * ratio), MANY)))
     while pairs < KNOWN and smallest_effect(noise, pairs, level, power) > effect:
         pairs += 1
@@ -69,9 +69,9 @@ def pairs_needed(noise: Noise, effect: float, level: float = 0.95, power: float 
 
 
 def smallest_effect(noise: Noise, pairs: int, level: float = 0.95, power: float = 0.8) -> float:
-    """The smallest effect that so many pairs of trials show with this power.
+    """The smallest effect that this number of pairs detects with this power.
 
-    A claim takes its spread from its own pairs, so this is the power of Student's test: of three pairs it is
+    A claim estimates its spread from its own pairs, so this is the power of Student's t test: for three pairs it is
     half of what the normal approximation promises.
     """
     from scipy.special import nctdtrinc, stdtrit
@@ -88,10 +88,10 @@ def _normal(level: float, power: float) -> float:
 
 
 def change_of_noise(groups: Sequence[Sequence[float]], recent: int = 6) -> tuple[float, float] | None:
-    """The spread before and lately, where they differ more than chance explains; else None.
+    """The spread before and recently, where they differ significantly; else None.
 
-    ``groups`` in the order in which they were measured. The last groups with ``recent`` degrees of freedom
-    stand against all before them, by the ratio of variances (F test, two-sided).
+    ``groups`` in the order of measurement. The last groups, with ``recent`` degrees of freedom in total, are compared
+    with all earlier ones by the ratio of variances (two-sided F test).
     """
     from scipy.special import fdtrc
 
@@ -111,8 +111,8 @@ def change_of_noise(groups: Sequence[Sequence[float]], recent: int = 6) -> tuple
     return (old, new) if 2 * chance < CHANGED else None
 
 
-def noisier(group: Sequence[float], noise: Noise) -> bool:
-    """Whether one program's runs lie further apart than the session's noise explains."""
+def is_noisier(group: Sequence[float], noise: Noise) -> bool:
+    """Whether the spread of one program's runs significantly exceeds the session's noise (chi-squared test)."""
     from scipy.special import chdtrc
 
     repeated = _repeated([group])
@@ -122,19 +122,19 @@ def noisier(group: Sequence[float], noise: Noise) -> bool:
     return bool(chdtrc(df, df * ratio * ratio) < UNUSUAL)
 
 
-def finite(gain: float) -> float:
-    """A difference of two numbers so large that it has none itself, as the largest that can be reckoned with."""
+def clamped(gain: float) -> float:
+    """A difference clamped to the largest finite value that can still be computed with."""
     return max(min(gain, LARGEST), -LARGEST)
 
 
 def _repeated(groups: Sequence[Sequence[float]]) -> list[list[float]]:
-    """The groups with more than one value, of what is a number."""
+    """The groups with more than one finite value, without their other values."""
     numbers = [[value for value in group if math.isfinite(value)] for group in groups]
     return [group for group in numbers if len(group) > 1]
 
 
 def _usual(groups: list[list[float]]) -> list[list[float]]:
-    """The groups but those that lie apart out of all proportion, where there are enough to tell."""
+    """The groups without those whose spread is far out of proportion, where there are at least three groups."""
     spreads = [_spread([group]) for group in groups]
     most = FAR * statistics.median(spreads) if len(groups) > 2 else 0.0
     return [group for group, spread in zip(groups, spreads, strict=True) if spread <= most] if most else groups

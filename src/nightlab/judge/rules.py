@@ -1,7 +1,7 @@
-"""The keep rules: when a candidate takes the champion's place.
+"""The keep rules: when a candidate replaces the champion.
 
-What they cost and find is measured in ``benchmarks/keep_rules.py``. All of them see gains, so that they need
-not know whether less or more is better.
+``benchmarks/keep_rules.py`` measures what they cost and find. All of them work on gains, so that they do not depend on
+whether the metric is minimised or maximised.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from dataclasses import dataclass
 
 from nightlab.core.types import Metric, Verdict, average
 from nightlab.judge.judge import Contestant, NeedsTrial, Rule, next_seed, simpler
-from nightlab.judge.noise import Noise, finite
+from nightlab.judge.noise import Noise, clamped
 
 
 @dataclass(frozen=True, slots=True)
 class Greedy:
-    """Keep whatever measured better, as karpathy/autoresearch does; a tie goes to the simpler program.
+    """Keep every candidate that measured better, as karpathy/autoresearch does; a tie goes to the simpler program.
 
-    It takes luck for progress where effects are as small as the noise of a seed, and then holds later
-    candidates to that luck.
+    Where effects are as small as the seed noise, it mistakes luck for progress, and then holds later candidates to
+    that lucky value.
     """
 
     baseline_runs: int = 1
@@ -37,22 +37,22 @@ class Greedy:
         return Verdict("discard", "regressed", _worse(gain, noise))
 
     def remeasured(self, bar: float, weight: int, value: float) -> float:
-        return bar  # the original never looks back
+        return bar  # the original never re-measures
 
 
 @dataclass(frozen=True, slots=True)
 class Shrunk:
-    """Greedy with an honest bar: the champion's value counts without the luck that made it champion.
+    """Greedy with an unbiased bar: the champion's value counts without the luck that made it champion.
 
-    A win by less than ``again`` sigma is measured once more on a fresh seed. The winner's bar then lies worse
-    than its mean by ``min(most * s, pull * s**2 / gain, gain)``, s the standard error of the mean: nothing for a
-    big win, all of it for one that may be nothing but luck. To demand more than a bar's worth instead (k sigma,
-    three seeds for everything) was measured to lose 5 to 60 % of the gain, but where the noise is several times
-    what most changes do: there three seeds for everything find more. A program that is no worse by more
-    than ``tie`` standard errors, and simpler, is kept too, but the bar stays: ties can't add up to a loss.
+    A win by less than ``again`` sigma is measured once more on a fresh seed. The winner's bar is then set worse than
+    its mean by ``min(most * s, pull * s**2 / gain, gain)``, with s the standard error of the mean: nothing for a big
+    win, all of the gain for one that may be pure luck. Stricter rules (k sigma, or three seeds for everything) lost 5
+    to 60 % of the gain in simulation, except where the noise is several times the size of most effects: there, three
+    seeds for everything find more. A candidate that is simpler, and worse by at most ``tie`` standard errors, is kept
+    too, but the bar stays, so that ties can't add up to a loss.
 
-    Every candidate has a seed of its own: the bar is a mean over seeds, and what one seed has in store for all
-    programs would otherwise count for each of them, or against.
+    Every candidate has its own seed: the bar is a mean over seeds, and the effect of a shared seed on all programs
+    would bias every comparison.
 
     Method and constants: the simulation in benchmarks/keep_rules.py.
     """
@@ -73,9 +73,9 @@ class Shrunk:
         error = noise.sigma / math.sqrt(len(values))
         level = -self.tie * error <= gain <= 0
         if len(values) == 1 and 0 < gain < self.again * noise.sigma:
-            return NeedsTrial("candidate", next_seed(candidate), f"{_better(gain, noise)}: it may be luck")
+            return NeedsTrial("candidate", next_seed(candidate), f"{_better(gain, noise)}: may be luck")
         if len(values) == 1 and level and noise.sigma > 0 and simpler(champion, candidate):
-            return NeedsTrial("candidate", next_seed(candidate), "as good and simpler: it may be luck")
+            return NeedsTrial("candidate", next_seed(candidate), "as good and simpler: may be luck")
         if gain > 0:
             luck = min(self.most * error, self.pull * error * (error / gain), gain)
             return Verdict("keep", "improved", _better(gain, noise), metric.worsened(value, luck))
@@ -90,11 +90,11 @@ class Shrunk:
 
 @dataclass(frozen=True, slots=True)
 class Strict:
-    """Keep only on anytime-valid evidence: candidate and champion on the same seeds, as many as it takes.
+    """Keep only on anytime-valid evidence: candidate and champion are measured on the same seeds until it suffices.
 
     The evidence is the e-value of a half-normal mixture over paired gains (Robbins 1970; Howard et al. 2021):
-    whenever one stops looking, a candidate that is no better reaches ``1 / alpha`` with a chance of at most
-    ``alpha``, given the noise. It is a rule for claims: it costs about twice the trials.
+    whenever measuring stops, a candidate that is no better reaches ``1 / alpha`` with probability at most ``alpha``,
+    given the noise. Use it when each keep has to be a claim: it costs about twice the trials.
     """
 
     alpha: float = 0.1
@@ -110,7 +110,7 @@ class Strict:
             return paired
         gain, seeds = average(paired), len(paired)
         evidence = e_value(paired, noise)
-        said = f"{_better(gain, noise)} on {seeds} seeds, evidence {evidence:.3g}, {1 / self.alpha:g} is needed"
+        said = f"{_better(gain, noise)} on {seeds} seeds, evidence {evidence:.3g} of the required {1 / self.alpha:g}"
         if evidence >= 1 / self.alpha:
             return Verdict("keep", "improved", said, average(list(candidate.values().values())))
         if gain < 0:
@@ -128,9 +128,9 @@ class Strict:
 
 @dataclass(frozen=True, slots=True)
 class Replicate:
-    """Everything is measured on ``seeds`` seeds, and the better mean on the same seeds wins.
+    """Measure every candidate on ``seeds`` seeds, the champion on the same ones; the better mean wins.
 
-    Worth its price only where the noise is larger than what most changes do.
+    Use it only where the noise is larger than most effects.
     """
 
     seeds: int = 3
@@ -144,7 +144,7 @@ class Replicate:
         self, metric: Metric, champion: Contestant, candidate: Contestant, noise: Noise
     ) -> Verdict | NeedsTrial:
         if len(candidate.runs) < self.seeds:
-            return NeedsTrial("candidate", next_seed(candidate), f"every candidate has {self.seeds} seeds")
+            return NeedsTrial("candidate", next_seed(candidate), f"every candidate is run on {self.seeds} seeds")
         paired = _paired(metric, champion, candidate)
         if isinstance(paired, NeedsTrial):
             return paired
@@ -168,12 +168,12 @@ def make_rule(name: str, alpha: float = 0.1, seeds: int = 3) -> Rule:
     return rules[name]
 
 
-def without(metric: Metric, bar: float, champion: list[float], candidate: list[float], noise: Noise) -> Verdict:
-    """Whether a champion without some of its changes is as good, from pairs on fresh seeds: then it replaces it.
+def judge_ablation(metric: Metric, bar: float, champion: list[float], candidate: list[float], noise: Noise) -> Verdict:
+    """Whether a champion without some of its changes is as good, from pairs on fresh seeds; if so, it replaces it.
 
-    No worse than one standard error is good enough, for it is simpler; the bar stays, so nothing adds up.
+    At most one standard error worse is good enough, because it is simpler. The bar stays, so that losses can't add up.
     """
-    gains = [finite(metric.gain(before, after)) for before, after in zip(champion, candidate, strict=True)]
+    gains = [clamped(metric.gain(before, after)) for before, after in zip(champion, candidate, strict=True)]
     gain, error = average(gains), noise.sigma * math.sqrt(2 / len(gains))
     if gain >= -error:
         return Verdict("keep", "simpler", f"as good on {len(gains)} fresh seeds, with fewer changes", bar)
@@ -181,9 +181,9 @@ def without(metric: Metric, bar: float, champion: list[float], candidate: list[f
 
 
 def e_value(gains: list[float], noise: Noise) -> float:
-    """Evidence of paired gains that the candidate is better, against that it is not: 1 is none.
+    """The e-value of paired gains for "the candidate is better" against "it is not better"; 1 is no evidence.
 
-    Each gain has a variance of 2 sigma**2; the mixture over true gains is half-normal, of that same variance.
+    Each gain has variance 2 sigma**2; the mixture over true gains is half-normal with the same variance.
     """
     from scipy.special import ndtr
 
@@ -195,31 +195,31 @@ def e_value(gains: list[float], noise: Noise) -> float:
 
 
 def _paired(metric: Metric, champion: Contestant, candidate: Contestant) -> list[float] | NeedsTrial:
-    """The candidate's gains on the seeds that both have met; or the champion's run that is missing.
+    """The candidate's gains on the seeds that both were measured on; or the champion's missing run.
 
-    Where the champion was run and failed there is no pair: to ask again would be to ask for ever.
+    A seed on which the champion failed gives no pair and is not asked for again.
     """
     before, after = champion.values(), candidate.values()
     for seed in after:
         if seed not in champion.runs:
-            return NeedsTrial("champion", seed, "to be compared on the same seed")
-    return [finite(metric.gain(before[seed], after[seed])) for seed in after if seed in before]
+            return NeedsTrial("champion", seed, "needed for a comparison on the same seed")
+    return [clamped(metric.gain(before[seed], after[seed])) for seed in after if seed in before]
 
 
 def _mean_with(bar: float, weight: int, value: float) -> float:
-    """``bar``, the mean of ``weight`` values, with one more; of what is no number nothing is learned."""
-    return bar + finite(value - bar) / (weight + 1) if math.isfinite(value) else bar
+    """``bar``, the mean of ``weight`` values, updated with one more; a non-finite value changes nothing."""
+    return bar + clamped(value - bar) / (weight + 1) if math.isfinite(value) else bar
 
 
 def _gain(metric: Metric, champion: Contestant, value: float) -> float:
     assert champion.bar is not None
-    return finite(metric.gain(champion.bar, value))
+    return clamped(metric.gain(champion.bar, value))
 
 
 def _tie(champion: Contestant, candidate: Contestant, bar: float) -> Verdict:
     if how := simpler(champion, candidate):
         return Verdict("keep", "simpler", f"as good, {how}", bar)
-    return Verdict("discard", "inconclusive", "as good, and no simpler")
+    return Verdict("discard", "inconclusive", "as good, but no simpler")
 
 
 def _better(gain: float, noise: Noise) -> str:

@@ -1,8 +1,8 @@
-"""Whether the search fits its validation data more than the world: a look at held-out data that hardly spends it.
+"""Whether the search overfits its validation data: a check against held-out data that hardly uses that data up.
 
-Method: Thresholdout (Dwork et al., "The reusable holdout", Science 2015). While the gain on the search's data
-and that on held-out data agree within a noisy tolerance, the answer is "they agree" and reveals nothing more;
-only where they part is a number released, with noise of its own.
+Method: Thresholdout (Dwork et al., "The reusable holdout", Science 2015). While the gains on validation and held-out
+data agree within a noisy tolerance, the answer is "they agree" and reveals nothing more; only where they differ is a
+number released, with fresh noise added.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ TOLERANCE = 2.5  # standard errors of the gap
 
 @dataclass(frozen=True, slots=True)
 class HeldOutCheck:
-    """What a look at the held-out data tells: whether the gains part there, and if so by about how much."""
+    """The answer of a held-out check: whether the gains differ, and if so by about how much."""
 
     parted: bool
     gap: float | None = None
 
 
 def held_out_check(search: float, held_out: float, error: float, seed: str) -> HeldOutCheck:
-    """Compare a gain on the search's data with the same genome's gain on held-out data.
+    """Compare a gain on validation data with the same genome's gain on held-out data.
 
-    ``error`` is the standard error of the gap between the two, ``seed`` makes the answer to one question the
-    same for ever: asking again tells nothing more.
+    ``error``: the standard error of the gap between the two. ``seed`` fixes the random draws, so that repeating one
+    question gives the same answer and reveals nothing more.
     """
     draw = random.Random(seed)
     tolerance = TOLERANCE * error

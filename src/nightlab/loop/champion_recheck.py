@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, replace
 
 from nightlab.core.types import SEED, Experiment, Measurement, TrialRequest, average
-from nightlab.judge import Contestant, NeedsTrial, change_of_noise, held_out_check, noisier
+from nightlab.judge import Contestant, NeedsTrial, change_of_noise, held_out_check, is_noisier
 from nightlab.loop.scheduler import Scheduler
 from nightlab.session.replicates import CONFIRM_SEED, UPKEEP_SEED, UPKEEPS, runs, upkeeps
 
@@ -111,7 +111,7 @@ class ChampionRecheck:
                 f"the noise has changed: a trial's spread was {change[0]:.2g}, lately it is {change[1]:.2g}; "
                 "look at the machine (temperature, neighbours) before you trust small gains"
             )
-        if noisier(list(self.scheduler.contestant(self.session.champion()).values().values()), noise):
+        if is_noisier(list(self.scheduler.contestant(self.session.champion()).values().values()), noise):
             alarms.append(
                 "the champion's runs lie further apart than other genomes': look at its curve, it may be unstable"
             )

@@ -6,7 +6,7 @@ import time
 
 from nightlab.core.types import Experiment, Measurement, Trial
 from nightlab.engines.local import curve
-from nightlab.judge.curve_stopping import CurveModel, FinishedCurve, witness
+from nightlab.judge.curve_stopping import CurveModel, FinishedCurve, is_control
 from nightlab.loop.scheduler import Scheduler
 from nightlab.session.replicates import ABLATION
 
@@ -36,19 +36,19 @@ class EarlyStopping:
             losses = curve.parts(curve.points(folder))
             if len(losses) > self.seen.get(running.trial.id, 0):
                 self.seen[running.trial.id] = len(losses)
-                if self._watched(running.trial) and (why := self._hopeless(losses)):
+                if self._watched(running.trial) and (why := self._unpromising(losses)):
                     curve.give_up(folder, why)
 
     def _watched(self, trial: Trial) -> bool:
         """Whether a trial is a candidate's first, under the usual budget; a second look at a close win runs on."""
         number = trial.experiment
-        if trial.purpose != "search" or trial.budget != self.session.budget.record() or witness(number):
+        if trial.purpose != "search" or trial.budget != self.session.budget.record() or is_control(number):
             return False
         experiment = self.ledger.experiment(number)
         waits = experiment.verdict is None and experiment.candidate.proposer != ABLATION
         return waits and not self.scheduler.contestant(experiment).runs
 
-    def _hopeless(self, losses: list[float]) -> str:
+    def _unpromising(self, losses: list[float]) -> str:
         """Why a trial that is so far can't win any more; empty while it may, or nobody can tell."""
         self._catch_up()
         champion = self.ledger.champion()
@@ -57,7 +57,7 @@ class EarlyStopping:
         kept = self.ledger.kept()
         ran = [FinishedCurve(*found, number in kept and number > 0) for number, found in self.ran.items()]
         pace, theirs = CurveModel(self.session.metric, ran, self.risk), self.ran[champion.number][0]
-        part = pace.hopeless(losses, theirs, self._least(champion))
+        part = pace.unpromising(losses, theirs, self._least(champion))
         if part is None:
             return ""
         behind = losses[part] - theirs[part]

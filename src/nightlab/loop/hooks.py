@@ -20,7 +20,7 @@ from nightlab.core.text import one_line, plain
 from nightlab.core.types import Experiment
 from nightlab.loop.scheduler import Scheduler
 from nightlab.sandbox.bubblewrap import search_path
-from nightlab.sandbox.process_guard import ProcessResult, ProcessSpec, heard, start
+from nightlab.sandbox.process_guard import ProcessResult, ProcessSpec, read_result, start_guard
 
 LIMIT = 60.0  # seconds that a command may take
 BACKLOG = 20  # judged experiments that ``after`` catches up with; those before them go without
@@ -33,7 +33,7 @@ class RunningHook:
     """A command under way, for one experiment."""
 
     experiment: Experiment
-    keeper: subprocess.Popen[bytes]
+    guard: subprocess.Popen[bytes]
 
 
 class Hooks:
@@ -66,10 +66,10 @@ class Hooks:
     def look(self) -> None:
         """Write down what has ended, and start what is due."""
         for when, running in list(self.running.items()):
-            if running.keeper.poll() is not None:
+            if running.guard.poll() is not None:
                 del self.running[when]
-                with running.keeper:
-                    self._ended(when, running.experiment, heard(running.keeper))
+                with running.guard:
+                    self._ended(when, running.experiment, read_result(running.guard))
         if self._due and self.part.after and "after" not in self.running and not self.scheduler.asked_to_stop:
             experiment = self._due.pop(0)
             self._last = experiment.judged_at or 0.0
@@ -83,9 +83,9 @@ class Hooks:
     def stop(self) -> None:
         """End what runs; it runs again next time."""
         for running in self.running.values():
-            assert running.keeper.stdin is not None
-            with running.keeper:
-                running.keeper.stdin.close()
+            assert running.guard.stdin is not None
+            with running.guard:
+                running.guard.stdin.close()
         self.running.clear()
 
     def _start(self, when: Literal["before", "after"], command: str, experiment: Experiment) -> None:
@@ -107,9 +107,9 @@ class Hooks:
             self.folder.mkdir(exist_ok=True)
             Path(spec.output).unlink(missing_ok=True)
             Path(spec.stdin).write_text(json.dumps(told))
-            self.running[when] = RunningHook(experiment, start(spec))
+            self.running[when] = RunningHook(experiment, start_guard(spec))
         except OSError as error:
-            self._ended(when, experiment, ProcessResult("unstartable", 0, 0.0, gone=True, detail=str(error)))
+            self._ended(when, experiment, ProcessResult("unstartable", 0, 0.0, tree_ended=True, detail=str(error)))
 
     def _ended(self, when: str, experiment: Experiment, kept: ProcessResult) -> None:
         number, said = experiment.number, self._printed(when)

@@ -6,7 +6,7 @@ from nightlab.core.config import StopRules
 from nightlab.core.observer import SessionOpened
 from nightlab.core.types import SEED, Experiment, Measurement, NightlabError, TrialRequest, Verdict
 from nightlab.engines.slots import CALM, crowding, described
-from nightlab.judge import Contestant, NeedsTrial, without
+from nightlab.judge import Contestant, NeedsTrial, judge_ablation
 from nightlab.loop.candidate_queue import CandidateQueue
 from nightlab.loop.champion_recheck import ChampionRecheck
 from nightlab.loop.controls import SessionControl, paused_words
@@ -152,7 +152,7 @@ class ExperimentLoop:
             values = [[m.metric for m in side if m.metric is not None] for side in sides]
             bar = self.scheduler.contestant(champion).bar
             assert bar is not None
-            verdict = without(metric, bar, values[0], values[1], self.scheduler.replicates.noise())
+            verdict = judge_ablation(metric, bar, values[0], values[1], self.scheduler.replicates.noise())
             measured = Contestant(dict(zip(seeds, sides[1], strict=True)), candidate.lines)
             self._record(experiment, measured, verdict, champion)
         return self.ledger.experiment(number)

@@ -26,7 +26,7 @@ from nightlab.core.text import one_line, plain
 from nightlab.core.types import Experiment, NightlabError
 from nightlab.loop.scheduler import POLL, Scheduler
 from nightlab.sandbox.bubblewrap import search_path
-from nightlab.sandbox.process_guard import ProcessResult, ProcessSpec, heard, start
+from nightlab.sandbox.process_guard import ProcessResult, ProcessSpec, read_result, start_guard
 
 LOOK = 1.0  # seconds between looks at the ledger
 LIMIT = 20.0  # seconds that a notice may take on its way
@@ -49,7 +49,7 @@ class NotificationChannel:
     argv: list[str]
     env: dict[str, str] = field(default_factory=dict)
     waiting: list[dict[str, Any]] = field(default_factory=list)
-    keeper: subprocess.Popen[bytes] | None = None
+    guard: subprocess.Popen[bytes] | None = None
     told: bool = False
 
 
@@ -72,11 +72,11 @@ class Notifications:
                 self._seen = event.seq
                 self._happened(event.kind, event.data)
         for way in self.ways:
-            if way.keeper is not None and way.keeper.poll() is not None:
-                keeper, way.keeper = way.keeper, None
-                with keeper:
-                    self._ended(way, heard(keeper))
-            if way.keeper is None and way.waiting:
+            if way.guard is not None and way.guard.poll() is not None:
+                guard, way.guard = way.guard, None
+                with guard:
+                    self._ended(way, read_result(guard))
+            if way.guard is None and way.waiting:
                 self._send(way, way.waiting.pop(0))
 
     def ended(self, reason: str, *, trouble: bool = False) -> None:
@@ -87,7 +87,7 @@ class Notifications:
         self.look()
         self._tell("trouble" if trouble else "stop", reason, self.ledger.champion())
         until = time.monotonic() + LAST
-        while left := [way for way in self.ways if way.waiting or way.keeper]:
+        while left := [way for way in self.ways if way.waiting or way.guard]:
             if self.scheduler.asked_to_stop > 1:
                 return
             if time.monotonic() > until:
@@ -100,11 +100,11 @@ class Notifications:
     def stop(self) -> None:
         """End what is under way."""
         for way in self.ways:
-            if way.keeper is not None:
-                assert way.keeper.stdin is not None
-                with way.keeper:
-                    way.keeper.stdin.close()
-                way.keeper = None
+            if way.guard is not None:
+                assert way.guard.stdin is not None
+                with way.guard:
+                    way.guard.stdin.close()
+                way.guard = None
 
     def _happened(self, kind: str, data: dict[str, Any]) -> None:
         if kind in TROUBLE:
@@ -172,9 +172,9 @@ class Notifications:
             home.mkdir(parents=True, exist_ok=True)
             Path(spec.output).unlink(missing_ok=True)
             Path(spec.stdin).write_text(json.dumps(told))
-            way.keeper = start(spec)
+            way.guard = start_guard(spec)
         except OSError as error:
-            self._ended(way, ProcessResult("unstartable", 0, 0.0, gone=True, detail=str(error)))
+            self._ended(way, ProcessResult("unstartable", 0, 0.0, tree_ended=True, detail=str(error)))
 
     def _ended(self, way: NotificationChannel, kept: ProcessResult) -> None:
         if kept.end == "exited" and not kept.status:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from nightlab.core.config import StopRules
-from nightlab.judge import LEVEL, Prospect, prospect
+from nightlab.judge import LEVEL, GainRate, gain_rate
 from nightlab.loop.candidate_queue import CandidateQueue
 from nightlab.proposers.shares import cost_of
 from nightlab.session.credit import credit_of, credits
@@ -24,7 +24,7 @@ class StopConditions:
         self.begun = time.time()
         if stop.tokens is not None or stop.money is not None:
             candidates.spent = self.ledger.spent()
-        self._expected: tuple[int, Prospect | None] = (-1, None)  # after so many experiments
+        self._expected: tuple[int, GainRate | None] = (-1, None)  # after so many experiments
 
     def done(self) -> int:
         """Experiments judged so far, the baseline not counted."""
@@ -60,7 +60,7 @@ class StopConditions:
             )
         return ""
 
-    def expected(self) -> Prospect | None:
+    def expected(self) -> GainRate | None:
         """What an hour of a slot may gain, if the next experiments are like the last; None while there are too few.
 
         One more keep is believed to gain as much as the largest of late, or as the noise if that is more.
@@ -71,7 +71,7 @@ class StopConditions:
             self._expected = done, self._prospect()
         return self._expected[1]
 
-    def _prospect(self) -> Prospect:
+    def _prospect(self) -> GainRate:
         ledger, metric = self.ledger, self.session.metric
         recent = list(credits(ledger, metric, LATELY))
         begun = recent[0].experiment.proposed_at
@@ -80,7 +80,7 @@ class StopConditions:
         keeps = [e for e in ledger.experiments(KEEPS, "keep") if e.number]
         gains = [credit_of(ledger, metric, e, ledger.champion(before=e.judged_at)).gain for e in keeps]
         another = max([self.candidates.noise().sigma, *gains])  # keeps that gained next to nothing say little
-        return prospect([one.gain for one in recent], cost / HOUR, another)
+        return gain_rate([one.gain for one in recent], cost / HOUR, another)
 
     def goal(self) -> str:
         """How far the stop rules are, in words."""

@@ -28,15 +28,15 @@ from nightlab.core.config import AgentConfig, Lab, ProgramConfig, megabytes
 from nightlab.core.text import one_line, plain
 from nightlab.proposers.briefing import render_briefing
 from nightlab.proposers.proposer import Briefing, NoProposal, Proposal
-from nightlab.sandbox.bubblewrap import DOOR, Sandbox, SandboxSpec, search_path
-from nightlab.sandbox.process_guard import ProcessResult, ProcessSpec, heard, start
+from nightlab.sandbox.bubblewrap import PROXY_SOCKET, Sandbox, SandboxSpec, search_path
+from nightlab.sandbox.process_guard import ProcessResult, ProcessSpec, read_result, start_guard
 from nightlab.storage.git import Repo, checkouts, frozen_entries, in_genome
 from nightlab.storage.git.repo import MAX_GENOME_BYTES
 
 PASSED = ("LANG", "LC_ALL", "TZ", "PATH")
 BRIEFING, HYPOTHESIS, USAGE = "nightlab-briefing.md", "hypothesis.txt", "nightlab-usage.json"
 TURN = Path(__file__).with_name("acp_turn.py")
-INNER_DOOR = Path(__file__).parent.with_name("sandbox") / "egress_proxy.py"
+INNER_PROXY = Path(__file__).parent.with_name("sandbox") / "egress_proxy.py"
 MOST_OUTPUT, TAIL = 16 * 2**20, 65536  # bytes that it may print, and that are read of it
 MOST_FILES = 50_000
 TASK = f"""\
@@ -67,7 +67,7 @@ class AnyCommand:
 
     def __init__(self, part: ProgramConfig, place: ProposerWorkspace) -> None:
         self.name, self.part, self.place = part.called, part, place
-        self._keeper: subprocess.Popen[bytes] | None = None
+        self._guard: subprocess.Popen[bytes] | None = None
         self._stopped = False
 
     def propose(self, briefing: Briefing) -> Proposal:
@@ -92,14 +92,14 @@ class AnyCommand:
             words = _without_label(one_line(_written(work / HYPOTHESIS))) or _hypothesis(said)
             return Proposal(self.name, words or f"a change by {self.name}", files, usage=usage)
         finally:
-            (folder / "door").unlink(missing_ok=True)
+            (folder / "proxy").unlink(missing_ok=True)
             for name in ("work", "home", "tmp"):
                 checkouts.remove(folder / name)
 
     def stop(self) -> None:
         self._stopped = True  # it may not have begun
-        if self._keeper and self._keeper.stdin:
-            self._keeper.stdin.close()
+        if self._guard and self._guard.stdin:
+            self._guard.stdin.close()
 
     def _run(self, folder: Path, work: Path, page: str) -> ProcessResult:
         """One run of the command, from its start until its whole tree is gone."""
@@ -109,15 +109,24 @@ class AnyCommand:
         frozen = tuple(frozen_entries(work, lab.genome))
         for page_at in (folder / "briefing.md", work / BRIEFING):
             page_at.write_text(page)
-        files = (*self.part.files, str(TURN), str(INNER_DOOR))
-        door = folder / "door" if self._held() else None
+        files = (*self.part.files, str(TURN), str(INNER_PROXY))
+        proxy_socket = folder / "proxy" if self._held() else None
         place = SandboxSpec(
-            work, True, frozen, folder / "home", folder / "tmp", files, disk, "cpu", network=door is None, door=door
+            work,
+            True,
+            frozen,
+            folder / "home",
+            folder / "tmp",
+            files,
+            disk,
+            "cpu",
+            network=proxy_socket is None,
+            proxy_socket=proxy_socket,
         )
         env = self._environment()
         argv = self._command(env["PATH"])
-        if door:
-            argv = [sys.executable, "-P", str(INNER_DOOR), DOOR, ",".join(self.part.endpoints), *argv]
+        if proxy_socket:
+            argv = [sys.executable, "-P", str(INNER_PROXY), PROXY_SOCKET, ",".join(self.part.endpoints), *argv]
         begin = self.place.sandbox.start(place)
         spec = ProcessSpec(
             argv=[*begin.prefix, *argv],
@@ -130,20 +139,20 @@ class AnyCommand:
             idle=self.part.idle,
             most_output=MOST_OUTPUT,
             most_disk=disk * 2**20,
-            door=str(door or ""),
+            proxy_socket=str(proxy_socket or ""),
             endpoints=list(self.part.endpoints),
         )
-        with start(spec) as self._keeper:
+        with start_guard(spec) as self._guard:
             if self._stopped:
                 self.stop()
-            return heard(self._keeper)
+            return read_result(self._guard)
 
     def _held(self) -> bool:
         """Whether it is held to its endpoints. Raises NoProposal where it can't be, and nobody accepted that."""
         sandbox = self.place.sandbox
         if not self.part.endpoints or "network" in sandbox.missing:
             return False
-        if not sandbox.doors:
+        if not sandbox.has_proxy:
             raise NoProposal(f"{sandbox.name} can't hold it to its endpoints: without them it has the whole network")
         return True
 
@@ -181,7 +190,7 @@ class AnyCommand:
             return faults[kept.end]
         if kept.status:
             return f"it ended with exit status {kept.status}; it said: {_last_line(said)}"
-        return "" if kept.gone else "it left processes that could not be ended"
+        return "" if kept.tree_ended else "it left processes that could not be ended"
 
     def _edited(self, work: Path, ids: Mapping[str, str]) -> dict[str, str]:
         """The genome's files that it changed or made. Raises NoProposal for whatever is out of scope."""

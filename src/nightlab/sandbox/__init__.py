@@ -1,1 +1,1 @@
-"""The sealed box around one process, and how its tree is ended: for trials, and for proposers that are programs."""
+"""Sandboxes: what a process can see and reach, and how its whole process tree is ended. For trials and proposers."""

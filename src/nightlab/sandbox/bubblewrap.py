@@ -1,8 +1,8 @@
-"""The sealed box around one process: what of the machine it can see, behind one small protocol.
+"""The sandbox around one process: what it can see of the machine, behind a small protocol.
 
-What bubblewrap does *not* cover: the kernel itself (a candidate with an exploit for it is out), timing and
-CPU caches, other processes' memory on a shared GPU, and how much memory a process uses (the supervisor
-samples that). Method and traps: bubblewrap's manual, and what Codex and Claude Code build on it.
+What bubblewrap does *not* cover: the kernel itself (an exploit for it escapes), timing and CPU caches, other processes'
+memory on a shared GPU, and the amount of memory used (the supervisor samples that). Sources: bubblewrap's manual, and
+the sandboxes that Codex and Claude Code build on it.
 """
 
 from __future__ import annotations
@@ -17,55 +17,58 @@ from typing import Protocol
 SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/opt", "/nix/store")
 SETTINGS = ("ld.so.cache", "ld.so.conf", "ld.so.conf.d", "alternatives", "localtime", "passwd", "group")
 NETWORKING = ("resolv.conf", "hosts", "nsswitch.conf", "gai.conf", "ssl", "pki", "ca-certificates")  # with a network
-NVIDIA = "nvidia*"  # devices that a lab on CUDA is given
-LAB, HOME, ARTEFACTS = "/lab", "/home/lab", "/artefacts"  # where a process finds its folder, its home, and these
-CACHE, DOOR = "/compiled", "/door"
-# What compilers call the folder: inductor and Triton (PyTorch), XLA (JAX), the CUDA driver.
+NVIDIA = "nvidia*"  # devices that a lab on CUDA gets
+LAB, HOME, ARTEFACTS = "/lab", "/home/lab", "/artefacts"  # mount points of the process's folder, home and artefacts
+CACHE, PROXY_SOCKET = "/compiled", "/proxy"
+# Environment variables for the cache folders of inductor and Triton (PyTorch), XLA (JAX) and the CUDA driver.
 CACHES = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "JAX_COMPILATION_CACHE_DIR", "CUDA_CACHE_PATH")
-SCRATCH = ("/tmp", "/dev/shm", HOME)  # folders of its own, kept in memory
-NOBODY = 65534
+SCRATCH = ("/tmp", "/dev/shm", HOME)  # private folders, kept in memory
+NOBODY = 65534  # user and group id of `nobody`
 NO_USERS = ("--unshare-user", "--disable-userns", "--cap-drop", "ALL")
 PROTECTIONS = {
     "files": "a candidate sees its copy of the lab and its data, and no other file of yours",
     "network": "a candidate has no network, not even this machine's own",
-    "processes": "a candidate sees no process but its own, and none of them outlives it",
+    "processes": "a candidate sees only its own processes, and none of them outlives it",
     "privileges": "a candidate has no privileges and can gain none",
 }
+
+Mount = tuple[Path, Path, str]  # source, target, bubblewrap's option
 
 
 @dataclass(frozen=True, slots=True)
 class SandboxSpec:
-    """What one process of a trial is given, in paths of this machine."""
+    """What one sandboxed process gets, in paths of this machine."""
 
     folder: Path
     writable: bool
     frozen: tuple[str, ...]
-    """Entries of the folder that stay read-only although the folder is writable."""
+    """Entries of the folder that stay read-only in a writable folder."""
     home: Path
     tmp: Path
     data: tuple[str, ...]
-    """Folders to read; what begins with ``~/`` is found at the same place in the private home."""
+    """Folders to read; an entry that starts with ``~/`` is found at the same place in the private home."""
     scratch_mb: int
+    """Size of each private folder in memory."""
     device: str
     artefacts: Path | None = None
-    """What the candidate left, for an evaluator that runs after it: to be read only."""
+    """The candidate's output for an evaluator that runs after it, read-only."""
     gpu_node: str = ""
-    """The one GPU that it is given, of several; empty: all."""
+    """The one GPU that it gets, as its entry in ``/dev``; empty: all of them."""
     cache: Path | None = None
-    """Where its compilers keep what they made: a folder of its own, on disk."""
+    """Its folder for compiler caches, on disk."""
     network: bool = False
-    """Whether it may use this machine's network, whole: only a proposer may, whose model is elsewhere."""
-    door: Path | None = None
-    """The socket of its one way to a few endpoints, where it has no network."""
+    """Whether it may use the machine's network without restriction: for a proposer whose model is elsewhere."""
+    proxy_socket: Path | None = None
+    """The socket of the proxy to its allowed endpoints, where it has no network."""
 
-    def links(self) -> list[tuple[Path, str]]:
-        """Each data folder, and where below the home (``.cache/x``) or on the machine (``/x``) it is found."""
+    def data_links(self) -> list[tuple[Path, str]]:
+        """Each data folder, with the path below the home (``.cache/x``) or on the machine (``/x``) where it appears."""
         return [(Path(entry).expanduser(), entry.removeprefix("~/")) for entry in self.data]
 
 
 @dataclass(frozen=True, slots=True)
 class SandboxedStart:
-    """How to start a process in its place: what goes before its command, in which folder, with what added."""
+    """How to start a process in the sandbox: a prefix for its command, its working folder, extra environment."""
 
     prefix: list[str]
     cwd: str
@@ -73,133 +76,165 @@ class SandboxedStart:
 
 
 class Isolation(Protocol):
-    """What a sandbox gives."""
+    """What a sandbox protects."""
 
     name: str
     missing: tuple[str, ...]
-    """Names of PROTECTIONS that it does not give here."""
+    """Names of PROTECTIONS that it does not give on this machine."""
     why: str
-    """Why they are missing, and the mend."""
+    """Why they are missing, and how to get them."""
 
 
 class Sandbox(Isolation, Protocol):
     movable: bool
-    """Whether a place may be renamed while a process is in it."""
-    doors: bool
-    """Whether a place may have a door."""
+    """Whether the process's folder may be renamed while the process runs in it."""
+    has_proxy: bool
+    """Whether it can restrict a process to a list of endpoints."""
 
-    def start(self, place: SandboxSpec) -> SandboxedStart:
-        """Prepare the place and say how a process is started in it."""
+    def start(self, spec: SandboxSpec) -> SandboxedStart:
+        """Prepare the folders and return how to start a process in them."""
         ...
 
 
 class NoSandbox:
-    """No sandbox: a private home and folder, and nothing that keeps a process inside them."""
+    """No sandbox: a private home and folder, but nothing that confines a process to them."""
 
     name = "none"
     missing = tuple(PROTECTIONS)
-    doors = False
-    movable = False  # Python makes the name of its program absolute before it looks at anything
+    has_proxy = False
+    movable = False  # Python resolves its program's path before it runs, so the folder must not be renamed
 
     def __init__(self, why: str = "") -> None:
         self.why = why
 
-    def start(self, place: SandboxSpec) -> SandboxedStart:
-        link_data(place)
-        env = {"HOME": str(place.home), "TMPDIR": str(place.tmp)}
-        return SandboxedStart([], str(place.folder), env | told(place.artefacts) | compiling(place.cache))
+    def start(self, spec: SandboxSpec) -> SandboxedStart:
+        link_data(spec)
+        env = {"HOME": str(spec.home), "TMPDIR": str(spec.tmp)}
+        return SandboxedStart([], str(spec.folder), env | artefact_env(spec.artefacts) | cache_env(spec.cache))
 
 
 class Bubblewrap:
-    """Namespaces of its own for files, network, processes and IPC; only what is named here is visible.
+    """Private namespaces for files, network, processes and IPC; only what is listed here is visible.
 
-    As root, the mounts are root's and the process is nobody's: bubblewrap alone would leave it host root in
-    all but name, for whatever a mount shows it. A second bubblewrap then gives it a user namespace of its own:
-    otherwise it could make one, be root in there, and leave keys in the keyring that nobody's trials share.
+    As root, mounts are set up as root and the process runs as `nobody`: with bubblewrap alone it would stay root on the
+    host for every file that a mount shows. A second bubblewrap then puts it into a private user namespace; otherwise it
+    could create one, become root in there, and leave keys in the keyring that all trials of `nobody` share.
     """
 
     name = "bubblewrap"
     missing: tuple[str, ...] = ()
     why = ""
-    movable = doors = True
+    movable = has_proxy = True
 
     def __init__(self, readable: Iterable[Path], *, own_users: bool = True) -> None:
+        """``own_users``: give the process its own user namespace when run as root."""
         self.own_users = own_users
         self.readable = [path for path in readable if not _within(path, SYSTEM)]
 
-    def start(self, place: SandboxSpec) -> SandboxedStart:
-        if os.geteuid() == 0:
-            for folder in (place.folder if place.writable else None, place.cache):
+    def start(self, spec: SandboxSpec) -> SandboxedStart:
+        root = os.geteuid() == 0
+        if root:
+            for folder in (spec.folder if spec.writable else None, spec.cache):
                 if folder:
-                    _give_away(folder)
-        argv = ["bwrap", "--die-with-parent", "--new-session", "--unshare-pid", "--unshare-ipc"]
-        argv += [] if place.network else ["--unshare-net"]
-        argv += ["--unshare-uts", "--unshare-cgroup-try", "--hostname", "lab"]
-        if os.geteuid() != 0:
-            argv += NO_USERS
-        seen = [(path, path, "--ro-bind-try") for path in map(Path, SYSTEM)]
-        seen += [(path, path, "--ro-bind-try") for path in (Path("/etc") / name for name in SETTINGS)]
-        if place.network or place.door:
-            seen += [(path.resolve(), path, "--ro-bind-try") for path in (Path("/etc") / name for name in NETWORKING)]
-        seen += [(path, path, "--ro-bind") for path in self.readable]
-        seen += [(source, Path(HOME) / target, "--ro-bind-try") for source, target in place.links()]
-        seen += [(place.folder, Path(LAB), "--bind" if place.writable else "--ro-bind")]
-        seen += [(place.folder / name, Path(LAB) / name, "--ro-bind") for name in place.frozen]
-        if place.artefacts:
-            seen += [(place.artefacts, Path(ARTEFACTS), "--ro-bind")]
-        if place.cache:
-            seen += [(place.cache, Path(CACHE), "--bind")]
-        if place.door:
-            seen += [(place.door, Path(DOOR), "--ro-bind")]
-        argv += ["--proc", "/proc", "--dev", "/dev"]
-        for scratch in SCRATCH:
-            argv += _folders([Path(scratch)], set())
-            argv += ["--perms", "1777", "--size", str(place.scratch_mb * 2**20), "--tmpfs", scratch]
-        if place.device == "cuda":
-            nodes = [path for path in sorted(Path("/dev").glob(NVIDIA)) if _for_all(path.name, place.gpu_node)]
-            seen += [(path, path, "--dev-bind") for path in nodes]
-        argv += _folders([target for _, target, _ in seen], {Path("/dev"), Path("/tmp"), Path(HOME)})
-        for source, target, how in seen:
-            argv += [how, str(source), str(target)]
-        # What holds the mounts together lies in memory, and would have no limit.
-        argv += ["--remount-ro", "/dev", "--remount-ro", "/", "--chdir", LAB, "--"]
-        if os.geteuid() == 0:
-            argv += ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--no-new-privs"]
-            argv += ["--bounding-set=-all", "--inh-caps=-all", "--"]
-            if self.own_users:
-                argv += ["bwrap", *NO_USERS, "--dev-bind", "/", "/", "--"]
+                    _chown_to_nobody(folder)
+        prefix = ["bwrap", *_namespaces(spec), *(() if root else NO_USERS), "--proc", "/proc", "--dev", "/dev"]
+        prefix += _scratch(spec.scratch_mb)
+        prefix += _mount_options([*self._system_mounts(spec), *_spec_mounts(spec), *_gpu_mounts(spec)])
+        # The root and /dev are in memory without a size limit, so they are made read-only.
+        prefix += ["--remount-ro", "/dev", "--remount-ro", "/", "--chdir", LAB, "--"]
+        prefix += self._drop_root() if root else []
         env = {"HOME": HOME, "TMPDIR": "/tmp", "USER": "lab"}
-        more = told(place.artefacts and Path(ARTEFACTS)) | compiling(place.cache and Path(CACHE))
-        return SandboxedStart(argv, str(place.folder), env | more)
+        env |= artefact_env(spec.artefacts and Path(ARTEFACTS)) | cache_env(spec.cache and Path(CACHE))
+        return SandboxedStart(prefix, str(spec.folder), env)
+
+    def _system_mounts(self, spec: SandboxSpec) -> list[Mount]:
+        """The system's programs and settings, and the folders that every process may read."""
+        mounts = [(path, path, "--ro-bind-try") for path in map(Path, SYSTEM)]
+        mounts += [(path, path, "--ro-bind-try") for path in (Path("/etc") / name for name in SETTINGS)]
+        if spec.network or spec.proxy_socket:
+            settings = (Path("/etc") / name for name in NETWORKING)
+            mounts += [(path.resolve(), path, "--ro-bind-try") for path in settings]
+        return mounts + [(path, path, "--ro-bind") for path in self.readable]
+
+    def _drop_root(self) -> list[str]:
+        """The command that continues as `nobody`, without privileges."""
+        argv = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--no-new-privs"]
+        argv += ["--bounding-set=-all", "--inh-caps=-all", "--"]
+        return [*argv, "bwrap", *NO_USERS, "--dev-bind", "/", "/", "--"] if self.own_users else argv
 
 
-def link_data(place: SandboxSpec) -> None:
-    """Let the data be found in the private home, where nothing can be mounted there."""
-    for source, target in place.links():
-        link = place.home / target
-        if link.is_relative_to(place.home):
+def _namespaces(spec: SandboxSpec) -> list[str]:
+    options = ["--die-with-parent", "--new-session", "--unshare-pid", "--unshare-ipc"]
+    options += [] if spec.network else ["--unshare-net"]
+    return [*options, "--unshare-uts", "--unshare-cgroup-try", "--hostname", "lab"]
+
+
+def _spec_mounts(spec: SandboxSpec) -> list[Mount]:
+    """The process's data, folder, artefacts, cache and proxy socket."""
+    mounts = [(source, Path(HOME) / target, "--ro-bind-try") for source, target in spec.data_links()]
+    mounts += [(spec.folder, Path(LAB), "--bind" if spec.writable else "--ro-bind")]
+    mounts += [(spec.folder / name, Path(LAB) / name, "--ro-bind") for name in spec.frozen]
+    if spec.artefacts:
+        mounts += [(spec.artefacts, Path(ARTEFACTS), "--ro-bind")]
+    if spec.cache:
+        mounts += [(spec.cache, Path(CACHE), "--bind")]
+    if spec.proxy_socket:
+        mounts += [(spec.proxy_socket, Path(PROXY_SOCKET), "--ro-bind")]
+    return mounts
+
+
+def _gpu_mounts(spec: SandboxSpec) -> list[Mount]:
+    """NVIDIA's devices, without the GPUs of other slots."""
+    if spec.device != "cuda":
+        return []
+    nodes = [path for path in sorted(Path("/dev").glob(NVIDIA)) if _visible(path.name, spec.gpu_node)]
+    return [(path, path, "--dev-bind") for path in nodes]
+
+
+def _scratch(megabytes: int) -> list[str]:
+    """Options that mount the private folders in memory."""
+    options = []
+    for folder in SCRATCH:
+        options += _folders([Path(folder)], set())
+        options += ["--perms", "1777", "--size", str(megabytes * 2**20), "--tmpfs", folder]
+    return options
+
+
+def _mount_options(mounts: list[Mount]) -> list[str]:
+    """Options that create the folders above each target and then mount the sources there."""
+    options = _folders([target for _, target, _ in mounts], {Path("/dev"), Path("/tmp"), Path(HOME)})
+    for source, target, how in mounts:
+        options += [how, str(source), str(target)]
+    return options
+
+
+def link_data(spec: SandboxSpec) -> None:
+    """Link the data into the private home, for sandboxes that cannot mount it there."""
+    for source, target in spec.data_links():
+        link = spec.home / target
+        if link.is_relative_to(spec.home):
             link.parent.mkdir(parents=True, exist_ok=True)
-            if not link.is_symlink():  # it has been started in before
+            if not link.is_symlink():  # left by an earlier start
                 link.symlink_to(source)
 
 
-def told(artefacts: Path | None) -> dict[str, str]:
-    """What an evaluator is told of where the artefacts are."""
+def artefact_env(artefacts: Path | None) -> dict[str, str]:
+    """The environment variable that tells an evaluator where the artefacts are."""
     return {"NIGHTLAB_ARTEFACTS": str(artefacts)} if artefacts else {}
 
 
-def _for_all(name: str, gpu_node: str) -> bool:
-    """Whether a device is for whoever has that GPU: its own entry, or one that is no GPU's."""
+def _visible(name: str, gpu_node: str) -> bool:
+    """Whether a device is for a process on the GPU ``gpu_node``: that GPU's entry, or one that belongs to no GPU."""
     return not gpu_node or name == gpu_node or not name.removeprefix("nvidia").isdigit()
 
 
-def compiling(cache: Path | None) -> dict[str, str]:
-    """What tells compilers where their cache is: each has a folder of its own in it."""
+def cache_env(cache: Path | None) -> dict[str, str]:
+    """The environment variables that point compilers to their folders in the cache."""
     return {name: f"{cache}/{name.split('_')[0].lower()}" for name in CACHES} if cache else {}
 
 
 def search_path(path: str) -> str:
-    """A PATH on which our own interpreter, and what was installed beside it, is found first."""
+    """A PATH on which nightlab's interpreter, and programs installed beside it, come first."""
     return os.pathsep.join([str(Path(sys.executable).parent), path])
 
 
@@ -208,7 +243,7 @@ def _within(path: Path, folders: Iterable[str]) -> bool:
 
 
 def _folders(targets: list[Path], made: set[Path]) -> list[str]:
-    """Options that make the folders above each target, readable by all: bubblewrap would make them private."""
+    """Options that create the folders above each target, readable by all (bubblewrap's default is private)."""
     above = {parent for target in targets for parent in target.parents if parent != Path("/")}
     argv = []
     for folder in sorted(above - made):
@@ -216,8 +251,8 @@ def _folders(targets: list[Path], made: set[Path]) -> list[str]:
     return argv
 
 
-def _give_away(folder: Path) -> None:
-    """Let nobody own a folder and all in it, without following links."""
+def _chown_to_nobody(folder: Path) -> None:
+    """Make `nobody` the owner of a folder and everything in it, without following links."""
     for at, folders, files in os.walk(folder):
         os.chown(at, NOBODY, NOBODY)
         for name in (*folders, *files):

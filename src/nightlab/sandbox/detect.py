@@ -1,4 +1,4 @@
-"""Which sandbox works on this machine."""
+"""Detects which sandbox works on this machine."""
 
 from __future__ import annotations
 
@@ -14,36 +14,36 @@ from nightlab.sandbox.macos import SANDBOX_EXEC, SandboxExec
 
 
 def find_sandbox(readable: Iterable[Path]) -> Sandbox:
-    """The best sandbox that works here, tried for real; ``NoSandbox`` with the reason where none does.
+    """The best sandbox that works on this machine, tested by starting a process; else ``NoSandbox`` with the reason.
 
-    ``readable``: folders that every process may read, e.g. the interpreter's.
+    ``readable``: folders that every sandboxed process may read, e.g. the interpreter's.
     """
     if sys.platform == "darwin":
         return _on_macos(readable)
     if sys.platform != "linux":
-        return NoSandbox(f"there is no sandbox for {sys.platform}: run nightlab on Linux or macOS")
+        return NoSandbox(f"there is no sandbox for {sys.platform}; run nightlab on Linux or macOS")
     return _on_linux(list(readable))
 
 
 def _on_macos(readable: Iterable[Path]) -> Sandbox:
     if not SANDBOX_EXEC.exists():
-        return NoSandbox(f"{SANDBOX_EXEC} is not there: run nightlab on a macOS that has it, or on Linux")
+        return NoSandbox(f"{SANDBOX_EXEC} is missing; run nightlab on a macOS that has it, or on Linux")
     return SandboxExec(readable)
 
 
 def _on_linux(readable: list[Path]) -> Sandbox:
     needs = ["bwrap"] + (["setpriv"] if os.geteuid() == 0 else [])
     if absent := [name for name in needs if shutil.which(name) is None]:
-        return NoSandbox(f"{absent[0]} is not installed: apt install bubblewrap util-linux, or your system's like")
-    place = SandboxSpec(Path("/usr"), False, (), Path("/tmp"), Path("/tmp"), (), 16, "cpu")
-    # Where root may not make user namespaces for nobody, nobody can't make any either.
+        return NoSandbox(f"{absent[0]} is not installed; apt install bubblewrap util-linux or the equivalent")
+    spec = SandboxSpec(Path("/usr"), False, (), Path("/tmp"), Path("/tmp"), (), 16, "cpu")
+    # Where root may not create user namespaces for `nobody`, `nobody` cannot create any either.
     for own_users in (True, False) if os.geteuid() == 0 else (True,):
         box = Bubblewrap(readable, own_users=own_users)
-        done = subprocess.run([*box.start(place).prefix, "true"], capture_output=True, text=True, check=False)
+        done = subprocess.run([*box.start(spec).prefix, "true"], capture_output=True, text=True, check=False)
         if done.returncode == 0:
             return box
     said = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
     return NoSandbox(
-        f"bubblewrap does not work here ({said}): allow unprivileged user namespaces "
+        f"bubblewrap does not work here ({said}); allow unprivileged user namespaces "
         "(sysctl kernel.apparmor_restrict_unprivileged_userns=0, or a container started with --privileged)"
     )

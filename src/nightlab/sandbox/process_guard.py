@@ -1,8 +1,8 @@
-"""Runs one program to its end, within limits, and leaves nothing of it behind.
+"""Runs one program to its end, within limits, and ends its whole process tree.
 
-Started as ``python -m nightlab.sandbox.process_guard``, it reads what to run from its standard input, as a line of
-JSON: there may be keys in it, which belong on no disk. It lives no longer than that pipe is open: whoever started it
-may be killed, and the program's whole tree ends all the same.
+Started as ``python -m nightlab.sandbox.process_guard``; reads what to run as a line of JSON from standard input,
+because it may contain API keys, which must not be written to disk. It exits when that pipe closes, so that the
+program's tree ends even if the process that started the guard is killed.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from nightlab.sandbox.egress_proxy import EgressProxy
-from nightlab.sandbox.process_tree import adopt_orphans, bound_files, die_with_parent, end_tree
+from nightlab.sandbox.process_tree import adopt_orphans, die_with_parent, end_tree, limit_file_size
 
-TICK, LOOK = 0.05, 1.0  # seconds between looks at the program, at its files
+TICK, FILE_CHECK = 0.05, 1.0  # seconds between checks of the program, and of its files
 End = Literal["exited", "wall", "idle", "output", "disk", "stopped", "unstartable"]
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessSpec:
-    """What to run. Times in seconds, sizes in bytes, paths of this machine."""
+    """What to run. Times in seconds, sizes in bytes, paths on this machine."""
 
     argv: list[str]
     cwd: str
@@ -35,66 +35,66 @@ class ProcessSpec:
     stdin: str
     output: str
     folder: str
-    """What it may write to, its output included: a change in there is a sign of life."""
+    """The folder that it may write to, which contains its output: a change in it counts as activity."""
     wall: float
     idle: float
     most_output: int
     most_disk: int
-    door: str = ""
-    """Where the socket is made through which it reaches ``endpoints`` alone; empty: no such door."""
+    proxy_socket: str = ""
+    """Where to create the socket of the proxy to ``endpoints``; empty: no proxy."""
     endpoints: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessResult:
-    """What became of a program: how it ended, its exit status, its seconds, and whether its whole tree is gone.
+    """How a program ended: its exit status, its duration in seconds, and whether its whole tree was ended.
 
-    ``refused``: what it asked its door for that is not among its endpoints.
+    ``refused``: endpoints that it asked the proxy for in vain.
     """
 
     end: End
     status: int
     seconds: float
-    gone: bool
+    tree_ended: bool
     detail: str = ""
     refused: list[str] = field(default_factory=list)
 
 
-def start(spec: ProcessSpec) -> subprocess.Popen[bytes]:
-    """Start a keeper. To stop it close its ``stdin``; ``heard`` reads its answer."""
-    keeper = subprocess.Popen(
+def start_guard(spec: ProcessSpec) -> subprocess.Popen[bytes]:
+    """Start a guard. To stop it, close its ``stdin``; ``read_result`` waits for its result."""
+    guard = subprocess.Popen(
         [sys.executable, "-m", "nightlab.sandbox.process_guard"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
-    assert keeper.stdin is not None
-    keeper.stdin.write(json.dumps(asdict(spec)).encode() + b"\n")
-    keeper.stdin.flush()
-    return keeper
+    assert guard.stdin is not None
+    guard.stdin.write(json.dumps(asdict(spec)).encode() + b"\n")
+    guard.stdin.flush()
+    return guard
 
 
-def heard(keeper: subprocess.Popen[bytes]) -> ProcessResult:
-    """Wait for a keeper's answer; one that was killed said nothing."""
-    assert keeper.stdout is not None
-    said = keeper.stdout.read()
-    keeper.wait()
-    return ProcessResult(**json.loads(said)) if said else ProcessResult("stopped", 0, 0.0, gone=False)
+def read_result(guard: subprocess.Popen[bytes]) -> ProcessResult:
+    """Wait for a guard's result; without one (it was killed) the result is ``stopped``."""
+    assert guard.stdout is not None
+    said = guard.stdout.read()
+    guard.wait()
+    return ProcessResult(**json.loads(said)) if said else ProcessResult("stopped", 0, 0.0, tree_ended=False)
 
 
 class ProcessGuard:
     def __init__(self, spec: ProcessSpec, lifeline: IO[bytes]) -> None:
         self.spec, self.lifeline = spec, lifeline
-        self.begun = time.monotonic()
+        self.started_at = time.monotonic()
         self.statuses: dict[int, int] = {}
         self.stopped = False
 
     def run(self) -> ProcessResult:
-        door = None
+        proxy = None
         try:
-            if self.spec.door:
-                door = EgressProxy(Path(self.spec.door), self.spec.endpoints)
+            if self.spec.proxy_socket:
+                proxy = EgressProxy(Path(self.spec.proxy_socket), self.spec.endpoints)
             with Path(self.spec.stdin).open("rb") as given, Path(self.spec.output).open("wb") as output:
                 program = subprocess.Popen(
                     self.spec.argv,
@@ -104,21 +104,21 @@ class ProcessGuard:
                     stdout=output,
                     stderr=output,
                     start_new_session=True,
-                    preexec_fn=self._before,
+                    preexec_fn=self._before_exec,
                 )
         except OSError as error:
-            return ProcessResult("unstartable", 0, 0.0, gone=True, detail=str(error))
-        if door:
-            door.open()  # no thread before a fork
+            return ProcessResult("unstartable", 0, 0.0, tree_ended=True, detail=str(error))
+        if proxy:
+            proxy.open()  # only now: it starts a thread, which must not exist before a fork
         end = self._watch(program.pid)
-        seconds = time.monotonic() - self.begun
+        seconds = time.monotonic() - self.started_at
         gone = end_tree(self._reap)
         program.returncode = self.statuses.get(program.pid, 0)
-        return ProcessResult(end, program.returncode, round(seconds, 3), gone, refused=door.refused if door else [])
+        return ProcessResult(end, program.returncode, round(seconds, 3), gone, refused=proxy.refused if proxy else [])
 
     def _watch(self, pid: int) -> End:
-        """Wait for the program's end, or a reason to end it."""
-        alive, looked, size = self.begun, 0.0, -1
+        """Wait until the program ends or exceeds a limit."""
+        alive, looked, size = self.started_at, 0.0, -1
         while True:
             self._reap()
             if pid in self.statuses:
@@ -126,23 +126,23 @@ class ProcessGuard:
             if self.stopped or select.select([self.lifeline], [], [], TICK)[0]:
                 return "stopped"
             now = time.monotonic()
-            if now - self.begun > self.spec.wall:
+            if now - self.started_at > self.spec.wall:
                 return "wall"
-            if now - looked > LOOK:
+            if now - looked > FILE_CHECK:
                 looked = now
                 if Path(self.spec.output).stat().st_size > self.spec.most_output:
                     return "output"
                 before, (size, changed) = size, _written(self.spec.folder)
                 if size > self.spec.most_disk:
                     return "disk"
-                if size != before or time.time() - changed < LOOK * 2:
+                if size != before or time.time() - changed < FILE_CHECK * 2:
                     alive = now
             if now - alive > self.spec.idle:
                 return "idle"
 
-    def _before(self) -> None:
+    def _before_exec(self) -> None:
         die_with_parent()
-        bound_files(max(self.spec.most_disk, self.spec.most_output))
+        limit_file_size(max(self.spec.most_disk, self.spec.most_output))
 
     def _reap(self) -> None:
         while True:
@@ -159,7 +159,7 @@ class ProcessGuard:
 
 
 def _written(folder: str) -> tuple[int, float]:
-    """Bytes below a folder, and when anything in it last changed (seconds since the epoch)."""
+    """Bytes on disk below a folder, and when anything in it last changed (seconds since the epoch)."""
     size, changed, rest = 0, 0.0, [folder]
     while rest:
         try:
@@ -171,17 +171,17 @@ def _written(folder: str) -> tuple[int, float]:
                     if entry.is_dir(follow_symlinks=False):
                         rest.append(entry.path)
         except OSError:
-            continue  # it was removed meanwhile, or is shut: its parent's limit on files holds
+            continue  # removed meanwhile, or unreadable: the limit on file sizes still holds
     return size, changed
 
 
-def main() -> None:
-    keeper = ProcessGuard(ProcessSpec(**json.loads(sys.stdin.buffer.readline())), sys.stdin.buffer)
+def guard_main() -> None:
+    guard = ProcessGuard(ProcessSpec(**json.loads(sys.stdin.buffer.readline())), sys.stdin.buffer)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, keeper.stop)
+        signal.signal(number, guard.stop)
     adopt_orphans()
-    print(json.dumps(asdict(keeper.run())), flush=True)
+    print(json.dumps(asdict(guard.run())), flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    guard_main()

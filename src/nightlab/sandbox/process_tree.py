@@ -1,4 +1,4 @@
-"""A process and all that descends from it, daemons included: adopted, and ended for certain."""
+"""Ends a process with all its descendants, daemons included."""
 
 from __future__ import annotations
 
@@ -15,36 +15,37 @@ from pathlib import Path
 import psutil
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
-PATIENCE = 20.0  # seconds until what can't be ended is given up
-LISTED = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").exists()  # whether the kernel lists children
+PATIENCE = 20.0  # seconds to try to end a tree
+LISTED = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").exists()  # whether the kernel lists a task's children
 _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
 def adopt_orphans() -> None:
-    """From now on, what loses its parent below this process becomes its child."""
+    """Make this process a subreaper: orphans among its descendants become its children. No effect outside Linux."""
     if _libc is not None:
         _libc.prctl(PR_SET_CHILD_SUBREAPER, 1)
 
 
 def die_with_parent() -> None:
-    """From now on, this process is killed when the thread that started it ends."""
+    """Have the kernel kill this process when the thread that started it ends. No effect outside Linux."""
     if _libc is not None:
         _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def bound_files(most: int) -> None:
-    """From now on this process, and what it starts, leaves no core files and writes no file of more bytes than that."""
+def limit_file_size(most: int) -> None:
+    """Limit the files that this process and its children write to ``most`` bytes each; no core dumps."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     most = most if hard == resource.RLIM_INFINITY else min(most, hard)
     resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
 
 
-def below(pid: int, but: Collection[int] = ()) -> list[psutil.Process]:
-    """What descends from a process, as it stands, less some of its children and what is below those.
+def descendants(pid: int, but: Collection[int] = ()) -> list[psutil.Process]:
+    """The current descendants of a process, without the children ``but`` and their descendants.
 
-    By the kernel's own lists, where it keeps them: psutil reads every process of the machine, and when each of 64
-    trials does that twice a second, nothing else is done on two cores. What begins or ends meanwhile may be missing.
+    Reads the kernel's lists of children where they exist: psutil reads every process of the machine, which would
+    saturate two cores when each of 64 trials does it twice a second. Processes that start or end meanwhile may be
+    missing.
     """
     found, rest = [], [child for child in _children(pid) if child not in but]
     while rest:
@@ -69,14 +70,14 @@ def _children(pid: int) -> list[int]:
 
 
 def end_tree(reap: Callable[[], object]) -> bool:
-    """End everything below this process; False when that did not work. ``reap`` collects what has ended.
+    """End every descendant of this process; False if that failed. ``reap`` collects exited children.
 
-    Stopped first, so that nothing re-forks its way out.
+    They are stopped first, so that none can fork its way out.
     """
     until = time.monotonic() + PATIENCE
     while time.monotonic() < until:
         reap()
-        left = psutil.Process().children(recursive=True)  # all there are, for certain
+        left = psutil.Process().children(recursive=True)  # complete, unlike ``descendants``
         if not left:
             return True
         for stop in (signal.SIGSTOP, signal.SIGKILL):

@@ -88,7 +88,9 @@ def sealed(sandbox: Sandbox, allowed: Iterable[str]) -> list[Check]:
 
 def held(sandbox: Sandbox, lab: Lab) -> list[Check]:
     """The proposers that can't be held to their endpoints here, whatever their contract says."""
-    parts = [part for part in lab.proposers if isinstance(part, ProgramConfig) and part.endpoints and not sandbox.doors]
+    parts = [
+        part for part in lab.proposers if isinstance(part, ProgramConfig) and part.endpoints and not sandbox.has_proxy
+    ]
     why = "reaches the whole network here" if "network" in sandbox.missing else "can't run here"
     hint = "run where bubblewrap works, or remove its endpoints"
     words = f"{{}} {why}: the sandbox ({sandbox.name}) can't hold it to its endpoints"

@@ -14,7 +14,7 @@ from nightlab.engines.local.cgroup import Cgroup
 from nightlab.engines.local.usage import tasks_of
 from nightlab.engines.slots import pin
 from nightlab.sandbox.bubblewrap import NOBODY
-from nightlab.sandbox.process_tree import bound_files, die_with_parent
+from nightlab.sandbox.process_tree import die_with_parent, limit_file_size
 
 _running = tasks_of(os.geteuid() or NOBODY)
 
@@ -25,7 +25,7 @@ def before_exec(processes: int, file_bytes: int, cores: Sequence[int], cgroup: C
         cgroup.join()
     pin(0, cores)
     die_with_parent()
-    bound_files(file_bytes)
+    limit_file_size(file_bytes)
     _, hard = resource.getrlimit(resource.RLIMIT_NPROC)
     if hard == resource.RLIM_INFINITY or hard > processes + _running:
         # The limit counts all threads of the user, so it is on top of those that run already. It does not

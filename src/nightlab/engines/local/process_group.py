@@ -11,7 +11,7 @@ import psutil
 
 from nightlab.engines.local.cgroup import Cgroup
 from nightlab.engines.local.usage import CpuClock
-from nightlab.sandbox.process_tree import below, end_tree
+from nightlab.sandbox.process_tree import descendants, end_tree
 
 TRUSTED = ("evaluator", "gpu")  # roles whose CPU time and memory are not the candidate's
 RSS_UNIT = 1 / 2**20 if sys.platform == "darwin" else 1 / 2**10  # of getrusage, in MB
@@ -34,7 +34,7 @@ class ProcessGroup:
     def tree(self, role: str) -> list[psutil.Process]:
         """The role's process and everything below it, daemons that left it included."""
         others = {p.pid for r, p in self.roles.items() if r != role}
-        return below(os.getpid(), others)
+        return descendants(os.getpid(), others)
 
     def cpu(self) -> float:
         """CPU seconds of the candidate's tree so far, ended processes included."""

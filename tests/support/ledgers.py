@@ -7,11 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from nightlab.core.types import Budget, Candidate, Evidence, Measurement, PairedGain, Trial, Verdict
+from nightlab.core.types import Budget, Candidate, Evidence, Measurement, Metric, PairedGain, Trial, Verdict
+from nightlab.integrations.trackers import Source
 from nightlab.storage.ledger import Ledger
 
 BEGUN = 1_760_000_000.0
 SIGMA = 0.0005
+METRIC = Metric("val_bpb", unit="bits per byte")
 IDEAS = ["tune LR 0.04 → 0.05", "a wider MLP, $x_{$", "GELU instead of ReLU², and a longer warmdown than before"]
 
 
@@ -70,3 +72,7 @@ def _fill(ledger: Ledger, now: list[float], count: int, slots: int, luck: random
         for number in kept[2:]:
             worth = PairedGain(mean := luck.gauss(0.001, 0.001), mean - 0.001, mean + 0.001, 0.95, 3)
             ledger.show(number, Evidence("confirmed", number, (2001,), worth, what=f"taken out of #{champion}"))
+
+
+def source(home: Path) -> Source:
+    return Source("tiny", "t", METRIC, home / ".nightlab" / "t")
