@@ -22,6 +22,7 @@ check: $(VENV)/.dev        ## lint, types, import contract
 	$(BIN)/ruff format --check src tests benchmarks tools
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python tools/vocabulary.py
 
 docs: $(VENV)/.docs        ## the docs site, in site/: every link checked, nothing fetched
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict

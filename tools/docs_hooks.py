@@ -55,7 +55,12 @@ def section(name: str, command: Any, level: int = 2) -> list[str]:
     shown = [param for param in command.params if param.name != "help" and not getattr(param, "hidden", False)]
     records = [record for param in shown if (record := param.get_help_record(context))]
     if records:
-        lines += ["| | |", "|---|---|", *(f"| `{cell(names)}` | {cell(said)} |" for names, said in records), ""]
+        lines += [
+            "| argument or option | meaning |",
+            "|---|---|",
+            *(f"| `{cell(names)}` | {cell(said)} |" for names, said in records),
+            "",
+        ]
     examples = [words.strip() for words in re.sub(r"^\s*Examples?:\s*", "", command.epilog or "").split("·")]
     if any(examples):
         lines += ["```console", *examples, "```", ""]
