@@ -9,9 +9,12 @@ import re
 import subprocess
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
+from pydantic import BaseModel
+
+from nightlab.core.config import Lab
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -40,6 +43,33 @@ def test_code_blocks_are_code(page: Path) -> None:
         ast.parse(block)
     for block in blocks(page, "toml"):
         tomllib.loads(block)
+
+
+def documented_keys() -> set[str]:
+    """The keys in the first column of the reference; ``.wall`` after ``proposers.briefing`` is ``proposers.wall``."""
+    found = set()
+    for line in (ROOT / "docs" / "lab.md").read_text().splitlines():
+        table = ""
+        for key in re.findall(r"`([\w.]+)`", line.split("|")[1]) if line.startswith("| `") else []:
+            table = key.split(".")[0] or table
+            found.add(table + key if key.startswith(".") else key)
+    return found
+
+
+def models_in(annotation: Any) -> list[type[BaseModel]]:
+    inner = [model for part in get_args(annotation) for model in models_in(part)]
+    return inner or ([annotation] if isinstance(annotation, type) and issubclass(annotation, BaseModel) else [])
+
+
+def test_the_reference_has_every_key_of_the_contract() -> None:
+    keys = set()
+    for name, field in Lab.model_fields.items():
+        inner = {f"{name}.{key}" for model in models_in(field.annotation) for key in model.model_fields}
+        keys |= inner or {name}
+    in_one_row = {"proposers.kind", "proposers.share", "proposers.folder", "checks.command"}
+    documented = documented_keys()
+    assert keys - in_one_row <= documented, "lab.md lacks these"
+    assert documented - keys <= set(Lab.model_fields), "lab.md has keys that there are not"
 
 
 def names_of(page: Path) -> list[str]:
