@@ -16,12 +16,15 @@ from support.labs import TinyLab
 from support.processes import living, wait
 
 from nightlab.core.config import StopRules
+from nightlab.core.events import ClusterWaits
 from nightlab.core.observer import Observer
 from nightlab.core.types import NightlabError
 from nightlab.engines.remote import Cluster, common
 from nightlab.loop.loop import ExperimentLoop
 from nightlab.loop.scheduler import Interrupted, Scheduler
 from nightlab.session.create import on_cluster
+
+pytestmark = pytest.mark.integration
 
 # Before Ray is imported: or it would look for a cluster on the loopback at this machine's other address.
 os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
@@ -206,7 +209,7 @@ def ray_nodes(tmp_path: Path, monkeypatch: Any) -> Iterator[Any]:
     nodes.shutdown()
 
 
-@pytest.mark.slow
+@pytest.mark.machine
 def test_a_night_on_ray_survives_its_nodes(make_lab: Callable[..., TinyLab], ray_nodes: Any, tmp_path: Path) -> None:
     from nightlab.engines.remote.ray_cluster import LOOPBACK, RayCluster
 
@@ -243,8 +246,8 @@ def test_a_night_on_ray_survives_its_nodes(make_lab: Callable[..., TinyLab], ray
     assert scheduler.running[trial.id].phase()[0] == "waiting"
     ray_nodes.add_node(num_cpus=1, node_ip_address=LOOPBACK)
     assert scheduler.drain()[trial.id].measured and not engine.waits
-    (told,) = scheduler.ledger.notes("cluster")
-    assert told["why"] == "no node of the cluster is there that could take one"
+    (told,) = scheduler.ledger.events(ClusterWaits)
+    assert told.why == "no node of the cluster is there that could take one"
 
 
 def runs_a_trial(node: Any) -> bool:
@@ -253,7 +256,7 @@ def runs_a_trial(node: Any) -> bool:
     return any("ray::trial" in " ".join(worker.cmdline()) for worker in raylet.children())
 
 
-@pytest.mark.slow
+@pytest.mark.machine
 def test_a_driver_that_is_killed_leaves_nothing_on_its_nodes(
     make_lab: Callable[..., TinyLab], ray_nodes: Any, tmp_path: Path
 ) -> None:

@@ -453,6 +453,7 @@ def test_leftovers_of_this_session_and_no_others_are_ended(bench: Any, tmp_path:
 
 
 @pytest.mark.parametrize("listed", [True, False])
+@pytest.mark.integration
 def test_a_tree_is_found_with_children_of_threads(tmp_path: Path, listed: bool, monkeypatch: Any) -> None:
     if listed and not process_tree.LISTED:
         pytest.skip("this kernel lists no children")

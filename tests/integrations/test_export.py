@@ -13,6 +13,7 @@ import pytest
 from support.ledgers import METRIC, fill, source
 
 import nightlab
+from nightlab.core.events import SessionStarted
 from nightlab.core.types import Candidate, Measurement, Metric, NightlabError, Verdict
 from nightlab.integrations import export
 from nightlab.integrations.trackers import Source, to_mlflow, to_optuna, to_tensorboard, to_trackio
@@ -24,7 +25,7 @@ LAB = {
     "command": "true",
     "metric": {"name": "val_bpb", "unit": "bits per byte"},
 }
-FACTS = {"tag": "t", "lab": LAB}
+FACTS = SessionStarted("t", lab=LAB)
 
 
 @pytest.fixture(scope="module")
@@ -183,6 +184,7 @@ def test_a_missing_pandas_is_named(home: Path, monkeypatch: Any) -> None:
     assert refusal.value.hint == "pip install 'nightlab[data]'"
 
 
+@pytest.mark.integration
 def test_the_package_stays_light() -> None:
     heavy = "import sys, nightlab; assert not {'pandas', 'numpy', 'optuna', 'pyarrow', 'pydantic'} & set(sys.modules)"
     assert subprocess.run([sys.executable, "-c", heavy]).returncode == 0
