@@ -14,6 +14,7 @@ from typing import Any, get_args
 import pytest
 from pydantic import BaseModel
 
+import nightlab
 from nightlab.core.config import Lab
 
 ROOT = Path(__file__).parent.parent
@@ -72,9 +73,21 @@ def test_the_reference_has_every_key_of_the_contract() -> None:
     assert documented - keys <= set(Lab.model_fields), "lab.md has keys that there are not"
 
 
+def test_the_api_reference_has_every_public_name() -> None:
+    shown = set(
+        re.findall(r"^::: nightlab\.api\.(\w+)$", (ROOT / "docs" / "reference" / "api.md").read_text(), re.MULTILINE)
+    )
+    assert shown == set(nightlab.__all__) - {"__version__"}
+
+
+def test_every_example_is_shown() -> None:
+    shown = re.findall(r'--8<-- "(.+?)"', (ROOT / "docs" / "python.md").read_text())
+    assert {ROOT / name for name in shown} == set((ROOT / "examples").glob("*.py"))
+
+
 def names_of(page: Path) -> list[str]:
-    """The dotted names of a walk: each has a package of ours first."""
-    packages = {path.name for path in (ROOT / "src/nightlab").iterdir() if path.is_dir()}
+    """The dotted names of a walk: each begins with a package of ours, or with the module ``api``."""
+    packages = {path.stem for path in (ROOT / "src/nightlab").iterdir()}
     found = re.findall(r"`([a-z_]+(?:\.\w+)+)`", page.read_text())
     return [name for name in found if name.split(".")[0] in packages and name != "commons.verifications"]
 
