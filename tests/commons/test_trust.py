@@ -202,9 +202,7 @@ def test_rounds_end_when_all_had_a_turn_or_four_had() -> None:
 
 @cache
 def crowd(names: int) -> list[FindingOffer]:
-    return [
-        FindingOffer(f"s{n}-0", finding().model_copy(update={"author": f"s{n}"}), 1.0, FITS) for n in range(names)
-    ]
+    return [FindingOffer(f"s{n}-0", finding().model_copy(update={"author": f"s{n}"}), 1.0, FITS) for n in range(names)]
 
 
 @given(st.integers(0, 400), st.booleans())

@@ -19,16 +19,18 @@ def measurement(lab: Lab, folder: Path, result: dict[str, Any], *, shared: bool)
     printed = read(folder / "candidate.log")
     claims = metric_text.claims(printed)
     # An evaluator's word is trusted; without one the metric is the candidate's own claim.
-    trusted = metric_text.metrics(read(folder / "evaluator.log")) if lab.evaluator else metric_text.metrics(printed)
+    output = read(folder / "evaluator.log") if lab.evaluator else printed
+    found = metric_text.printed_metrics(output, {lab.metric.name: lab.metric.unit})
+    trusted, unreadable = found.values, found.unreadable.get(lab.metric.name)
     metric = trusted.get(lab.metric.name)
-    if metric is None and not lab.evaluator:
+    if metric is None and not lab.evaluator and unreadable is None:
         metric = claims.get(lab.metric.name)
     outcome, detail = result["outcome"], result.get("detail", "")
     if outcome == "measured" and metric is None:
-        outcome, detail = (
-            "no metric",
-            f"it ended well, but nothing printed METRIC {lab.metric.name}=…",
-        )
+        outcome = "no metric"
+        detail = f"it ended well, but nothing printed METRIC {lab.metric.name}=…"
+        if unreadable is not None:
+            detail = f"its last METRIC line of {lab.metric.name} has no number that can be read: {unreadable}"
     if outcome == "crashed" and printed and detail.startswith("exit status"):
         detail = f"{metric_text.crash_summary(printed)} ({detail})"
     bounds = lab.metric
