@@ -85,7 +85,7 @@ class AnyCommand:
                     raise NoProposal(fault)
                 files = self._edited(work, ids)
                 if not files:
-                    raise NoProposal(f"it edited nothing; it said: {_last_line(said)}")
+                    raise NoProposal(f"it edited nothing; last line of output: {_last_line(said)}")
             except NoProposal as failure:
                 raise NoProposal(_asked(kept.refused) + str(failure), usage) from None
             words = _without_label(one_line(_written(work / HYPOTHESIS))) or _hypothesis(said)

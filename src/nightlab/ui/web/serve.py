@@ -22,7 +22,7 @@ NEXT = 20  # further ports tried when the first is taken
 def serve_web(window: WebApp, host: str | None, port: int | None, opened: Callable[[str], None]) -> None:
     """Serve until Ctrl-C; ``opened`` is called with the address once it accepts connections.
 
-    Loopback needs no token. With a ``host`` a token is required even on loopback, because other users share the machine.
+    Loopback needs no token. With a ``host`` a token is required even on loopback, as other users may share it.
     """
     token = secrets.token_urlsafe(24) if host else ""
     listening = _listen(host or LOOPBACK, port)

@@ -1,4 +1,4 @@
-// What the session has to do with other labs: whom it knows, what it measured of theirs, what was refused and shared.
+// The commons: known authors, findings measured here, rejected records, shared findings.
 
 import { facts } from "./detail.js";
 import { by, clock, count, el, inFrame, number, put } from "./dom.js";
@@ -20,7 +20,7 @@ export class Commons {
       abroad.fault ? el("p", { class: "trouble" }, abroad.fault) : "",
       facts(this.facts(abroad)),
       abroad.peers.length ? peers(abroad) : "",
-      abroad.latest.length ? section("Measured here, the latest first", el("ul", { class: "said" }, ...abroad.latest.map((one) => this.verified(one)))) : "",
+      abroad.latest.length ? section("Measured here, latest first", el("ul", { class: "said" }, ...abroad.latest.map((one) => this.verified(one)))) : "",
       abroad.threats.length ? section("Dangerous: not run", el("ul", { class: "said alarms" }, ...abroad.threats.map(([target, words]) => el("li", {}, name(target), ` ${words}`)))) : "",
       abroad.refusals.length ? section("Refused", el("ul", { class: "said" }, ...abroad.refusals.map((one) => el("li", {}, name(one.author), ` ${one.category}`, el("span", { class: "quiet" }, `: ${one.detail}${one.times > 1 ? ` (${one.times} times)` : ""}`))))) : "");
   }
@@ -29,9 +29,9 @@ export class Commons {
     const measured = Object.entries(abroad.verdicts).map(([verdict, many]) => `${many} ${verdict}`);
     const shared = Object.entries(abroad.shared).map(([kind, many]) => count(many, kind));
     return [
-      ["received", abroad.authors ? `${count(abroad.findings, "finding")} of ${count(abroad.authors, "peer")}${abroad.quarantined ? `, ${abroad.quarantined} in quarantine` : ""}` : "nothing yet: nightlab sync brings what others found"],
+      ["received", abroad.authors ? `${count(abroad.findings, "finding")} of ${count(abroad.authors, "peer")}${abroad.quarantined ? `, ${abroad.quarantined} in quarantine` : ""}` : "nothing yet: get findings with nightlab sync"],
       ["measured", measured.length ? `${measured.join(", ")}; ${abroad.adopted || "none"} adopted` : "none of it yet"],
-      ["shared", shared.length ? shared.join(", ") : "nothing: nightlab share shows what would go"],
+      ["shared", shared.length ? shared.join(", ") : "nothing: see what would be shared with nightlab share"],
       ...(abroad.refused ? [["refused", count(abroad.refused, "time")]] : []),
       ...(abroad.threatening ? [["dangerous", count(abroad.threatening, "finding")]] : []),
     ];
