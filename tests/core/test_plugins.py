@@ -146,6 +146,7 @@ def test_each_built_in_name_leads_to_code(kind: plugins.Kind) -> None:
             assert callable(plugins.load(plugin)), plugin
 
 
+@pytest.mark.integration
 def test_the_help_imports_neither_the_registry_nor_a_plug_in(install: Install) -> None:
     install("odd", {"nightlab.proposers": "odd = odd:Odd"}, "raise SystemExit('imported')")
     program = (
@@ -158,6 +159,7 @@ def test_the_help_imports_neither_the_registry_nor_a_plug_in(install: Install) -
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.integration
 def test_a_contract_of_built_in_ones_imports_only_those(tmp_path: Path) -> None:
     program = (
         "import sys\nfrom pathlib import Path\nfrom nightlab.core.config import parse\n"
