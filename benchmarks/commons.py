@@ -28,10 +28,11 @@ from typing import Any
 from machine import heading, table
 
 from nightlab.commons.exchange import Commons
-from nightlab.commons.finding import finding, task_of
+from nightlab.commons.finding import finding_body, task_of
 from nightlab.commons.peer_store import PeerStore
 from nightlab.commons.places import author_key, open_commons
 from nightlab.commons.record import Finding, Verification, author_of
+from nightlab.core.events import FindingVerified
 from nightlab.core.types import Experiment, NightlabError
 from nightlab.session.session import open_session
 from nightlab.storage.git import Repo
@@ -177,7 +178,7 @@ class Lab:
 
     def verified(self) -> list[dict[str, Any]]:
         ledger = find_ledger(self.folder, None)
-        notes = ledger.notes("verified")
+        notes = ledger.events(FindingVerified)
         ledger.close()
         return notes
 
@@ -207,7 +208,7 @@ def lie(liar: Lab) -> None:
         session = open_session(liar.folder)
         task, bodies = task_of(session), []
         for number in range(1, LIES + 1):
-            body, patch = finding(session, session.ledger.experiment(number), task, ())
+            body, patch = finding_body(session, session.ledger.experiment(number), task, ())
             body |= {"status": "keep", "runs": [{"seed": 1, "value": 1e-4}], "against": [{"seed": 1, "value": 59.0}]}
             bodies.append((body, patch))
         open_commons().publish(author_key(make=True), bodies)
@@ -300,7 +301,7 @@ def play(where: Path, ideas: int, seed: int) -> None:
         since = "found it" if lab is finder else "-" if at is None else f"{at - found:.1f} s"
         again = f"{at - max(back, joined if lab is late else 0):.1f} s" if at and lab is not finder else "-"
         value, shut = trusted(lab, author(liar)) if lab is not liar else (0.0, False)
-        spent = sum(note["author"] == author(liar) for note in ours)
+        spent = sum(note.author == author(liar) for note in ours)
         trust = "-" if lab is liar else f"{value:.2f}{', quarantined' * shut}"
         sync = syncing[lab.name]
         rows.append([lab.name, len(lab.experiments()), since, again, trust, spent, sync.done, sync.away, sync.killed])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from support.ledgers import SIGMA, fill
 from nightlab.analysis import charts
 from nightlab.analysis.summary import Row
 from nightlab.analysis.timeline import PHASES, Span, lanes, off_duty, shares, spans
-from nightlab.core.types import Candidate, Experiment, Measurement, Metric, PairedGain, Verdict
+from nightlab.core.events import RunStarted, RunStopped, TrialFinished, TrialStarted
+from nightlab.core.types import Budget, Candidate, Experiment, Measurement, Metric, PairedGain, Trial, Verdict
 from nightlab.storage.ledger import Ledger
 
 METRIC = Metric("val_bpb", unit="bits per byte")
@@ -114,12 +116,12 @@ def test_every_size_is_drawn_soon(count: int, tmp_path: Path) -> None:
     ledger = fill(tmp_path / "ledger.db", count, slots=4 if count > 100 else 1)
     experiments = ledger.experiments()
     rows = [Row(e, 0.001 * e.number, e.evidence[-1].gain if e.evidence else None) for e in experiments[1:]]
-    ran = spans(ledger.notes("started"), ledger.notes("finished"))
+    ran = spans(ledger.events(TrialStarted), ledger.events(TrialFinished))
     figures = [
         charts.progress(METRIC, experiments),
         charts.worth(METRIC, rows),
         charts.effects(METRIC, rows, SIGMA),
-        charts.duty(ran, off_duty(ledger.notes("opened"), ledger.notes("stopped"))),
+        charts.duty(ran, off_duty(ledger.events(RunStarted), ledger.events(RunStopped))),
     ]
     sizes = [len(drawn(figure)) for figure in figures]
     assert max(sizes) < 5_000_000
@@ -152,12 +154,15 @@ def test_hostile_words_are_text(tmp_path: Path) -> None:
 
 
 def test_spans_end_when_the_supervisor_says(tmp_path: Path) -> None:
-    measured = {"wall_seconds": 30.0, "startup_seconds": 3.0, "training_seconds": 20.0, "evaluation_seconds": 4.0}
-    started = [{"id": "a", "at": 100.0}, {"id": "b", "at": 200.0}, {"id": "c", "at": 300.0}]
+    measured = Measurement(
+        "measured", 1.0, wall_seconds=30.0, startup_seconds=3.0, training_seconds=20.0, evaluation_seconds=4.0
+    )
+    began = {"a": 100.0, "b": 200.0, "c": 300.0}
+    started = [TrialStarted(Trial(name, 1, "c", 1, "search", Budget("wall", 20)), at=at) for name, at in began.items()]
     finished = [
-        {"id": "a", "at": 5000.0, "measurement": measured},  # written down after a kill
-        {"id": "b", "at": 210.0, "measurement": {**measured, "wall_seconds": 10.0}},  # cut short
-        {"id": "nobody", "at": 400.0, "measurement": measured},
+        TrialFinished("a", measured, at=5000.0),  # recorded after a kill
+        TrialFinished("b", replace(measured, wall_seconds=10.0), at=210.0),  # cut short
+        TrialFinished("unknown", measured, at=400.0),
     ]
     a, b = spans(started, finished)
     assert (a.begun, a.ended, a.seconds) == (100.0, 130.0, (3.0, 20.0, 4.0, 3.0))
@@ -165,8 +170,9 @@ def test_spans_end_when_the_supervisor_says(tmp_path: Path) -> None:
 
 
 def test_time_off_duty_counts_for_nothing() -> None:
-    assert off_duty([{"at": 0.0}, {"at": 500.0}], [{"at": 100.0}, {"at": 900.0}]) == [(100.0, 500.0)]
-    assert off_duty([{"at": 0.0}, {"at": 500.0}], [{"at": 100.0}, {"at": 101.0}]) == [(101.0, 500.0)]
+    runs = [RunStarted(at=0.0), RunStarted(at=500.0)]
+    assert off_duty(runs, [RunStopped(at=100.0), RunStopped(at=900.0)]) == [(100.0, 500.0)]
+    assert off_duty(runs, [RunStopped(at=100.0), RunStopped(at=101.0)]) == [(101.0, 500.0)]
     trained = (0.0, 100.0, 0.0, 0.0)
     found = [Span(0.0, trained), Span(500.0, trained)]
     assert shares(found, 1, [(100.0, 500.0)], 6)[2] == pytest.approx(1.0)

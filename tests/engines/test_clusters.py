@@ -16,6 +16,7 @@ from support.labs import TinyLab
 from support.processes import living, wait
 
 from nightlab.core.config import StopRules
+from nightlab.core.events import ClusterWaits
 from nightlab.core.observer import Observer
 from nightlab.core.types import NightlabError
 from nightlab.engines.remote import Cluster, common
@@ -245,8 +246,8 @@ def test_a_night_on_ray_survives_its_nodes(make_lab: Callable[..., TinyLab], ray
     assert scheduler.running[trial.id].phase()[0] == "waiting"
     ray_nodes.add_node(num_cpus=1, node_ip_address=LOOPBACK)
     assert scheduler.drain()[trial.id].measured and not engine.waits
-    (told,) = scheduler.ledger.notes("cluster")
-    assert told["why"] == "no node of the cluster is there that could take one"
+    (told,) = scheduler.ledger.events(ClusterWaits)
+    assert told.why == "no node of the cluster is there that could take one"
 
 
 def runs_a_trial(node: Any) -> bool:

@@ -20,6 +20,7 @@ from support.labs import CONTRACT, TinyLab
 from support.processes import living, wait
 
 from nightlab.core.config import StopRules
+from nightlab.core.events import ClusterWaits
 from nightlab.core.observer import Observer
 from nightlab.core.types import NightlabError, Platform
 from nightlab.engines.platform import differences, this_platform
@@ -30,7 +31,7 @@ from nightlab.loop.loop import ExperimentLoop
 from nightlab.loop.scheduler import Interrupted, Scheduler
 from nightlab.session.create import on_cluster
 from nightlab.storage.git import Repo
-from nightlab.storage.git.bundles import pack, snapshot, unpack
+from nightlab.storage.git.bundles import commit_snapshot, pack_bundle, unpack_bundle
 from nightlab.ui.monitor import Follower
 
 RUN = """
@@ -239,7 +240,7 @@ def test_that_no_node_is_left_is_said_once_and_when_one_is_back(
     assert len(said) == 2 and "back" in said[1]
     why = "they are all gone again"
     assert not running.finished()
-    assert len(said) == 3 and len(scheduler.ledger.notes("cluster")) == 2
+    assert len(said) == 3 and len(scheduler.ledger.events(ClusterWaits)) == 2
 
 
 class Waiting:
@@ -358,14 +359,14 @@ def test_what_travels_is_the_labs_files_and_nothing_of_their_history(
     lab.git("rm", "-q", "secret.txt")
     head = lab.commit()
     repo = Repo(lab.folder)
-    base = snapshot(repo, head)
-    assert base == snapshot(repo, lab.commit()), "the same files are the same base"
+    base = commit_snapshot(repo, head)
+    assert base == commit_snapshot(repo, lab.commit()), "the same files are the same base"
     better = repo.commit_files(head, {"genome.py": BETTER}, "better")
-    change = snapshot(repo, better, on=base)
-    arrived = unpack(tmp_path / "node", pack(repo, base), base)
+    change = commit_snapshot(repo, better, on=base)
+    arrived = unpack_bundle(tmp_path / "node", pack_bundle(repo, base), base)
     assert arrived.resolve(change) is None
-    small = pack(repo, change, without=base)
-    arrived = unpack(tmp_path / "node", small, change)
+    small = pack_bundle(repo, change, without=base)
+    arrived = unpack_bundle(tmp_path / "node", small, change)
     assert arrived.read(change, "genome.py") == BETTER and arrived.read(base, "genome.py") != BETTER
     assert arrived.tree(change) == repo.tree(better)
     objects = subprocess.run(

@@ -17,6 +17,7 @@ from support.observers import WAITS, Counting, Together
 from support.processes import wait
 
 from nightlab.core.config import StopRules
+from nightlab.core.events import MachineChanged, Rechecked, SlotsMeasured
 from nightlab.core.observer import Observer
 from nightlab.core.types import NightlabError
 from nightlab.engines import slots
@@ -120,10 +121,10 @@ def test_trials_are_pinned_to_cores_of_their_own(make_lab: Callable[..., TinyLab
     view = Together(session.box.folder, 2)
     ExperimentLoop(session, StopRules(experiments=4), Scheduler(session, view, 2)).run()
     found = [m.secondary for n in range(1, 5) for _, m in session.ledger.trials(n) if m]
-    assert all(one["cores"] == one["threads"] == len(slots._cores()) // 2 for one in found)
-    assert len({one["core"] for one in found}) == 2 and max(map(len, view.flights)) == 2
-    [note] = session.ledger.notes("slots")
-    assert note["slots"] == described(share_out("cpu", 2)) and note["speed"] > 0
+    assert all(one.cores == one.threads == len(slots._cores()) // 2 for one in found)
+    assert len({one.core for one in found}) == 2 and max(map(len, view.flights)) == 2
+    [note] = session.ledger.events(SlotsMeasured)
+    assert note.slots == described(share_out("cpu", 2)) and note.speed > 0
 
 
 @two_cores
@@ -133,12 +134,12 @@ def test_another_class_of_slots_is_another_machine(make_lab: Callable[..., TinyL
     lab.run(experiments=1)[1].close()
     lab.idea("02", "A = 1.0\nB = 8\n")
     _, session = lab.run(slots=2, experiments=2)
-    [changed] = session.ledger.notes("machine")
-    assert changed["since"] == 2 and len(session.ledger.notes("upkeep")) == 1
+    [changed] = session.ledger.events(MachineChanged)
+    assert changed.since == 2 and len(session.ledger.events(Rechecked)) == 1
     session.close()
     lab.idea("03", "A = 0.0\nB = 8\n")
     _, session = lab.run(slots=2, experiments=3)
-    assert len(session.ledger.notes("machine")) == 1, "the same class as before"
+    assert len(session.ledger.events(MachineChanged)) == 1, "the same class as before"
 
 
 @two_cores

@@ -13,6 +13,7 @@ import pytest
 from support.ledgers import METRIC, fill, source
 
 import nightlab
+from nightlab.core.events import SessionStarted
 from nightlab.core.types import Candidate, Measurement, Metric, NightlabError, Verdict
 from nightlab.integrations import export
 from nightlab.integrations.trackers import Source, to_mlflow, to_optuna, to_tensorboard, to_trackio
@@ -24,7 +25,7 @@ LAB = {
     "command": "true",
     "metric": {"name": "val_bpb", "unit": "bits per byte"},
 }
-FACTS = {"tag": "t", "lab": LAB}
+FACTS = SessionStarted("t", lab=LAB)
 
 
 @pytest.fixture(scope="module")

@@ -12,10 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nightlab.core.types import SEED, Measurement, Metric, NightlabError, Verdict, average
+from nightlab.core.types import SEED, HeldOutCheck, Measurement, Metric, NightlabError, Verdict, average
 from nightlab.judge import (
     Contestant,
-    HeldOutCheck,
     Judge,
     NeedsTrial,
     Noise,

@@ -13,6 +13,7 @@ from support.observers import WAITS, Together
 from support.processes import PATIENCE, wait
 
 from nightlab.core.config import StopRules
+from nightlab.core.events import ProposalRefused, RunStopped
 from nightlab.core.types import NightlabError
 from nightlab.loop.loop import ExperimentLoop
 from nightlab.loop.scheduler import Scheduler
@@ -133,7 +134,7 @@ def test_what_can_not_be_an_experiment_is_refused_with_its_reason_and_not_asked_
     lab.write("ideas/05.patch", "Hypothesis: rubbish\nthis is no patch\n")
     _, session = lab.run()
     assert rows(session) == [(0, "keep", "baseline"), (1, "keep", "improved")]
-    refused = {note["hypothesis"]: note["reason"] for note in session.ledger.notes("refused")}
+    refused = {note.hypothesis: note.reason for note in session.ledger.events(ProposalRefused)}
     assert "changes nothing" in refused["the twin"] or "same genome as experiment 1" in refused["the twin"]
     assert "measure.py is not part of the genome" in refused["cheat"]
     assert "does not parse: genome.py, line 15" in refused["no python"]
@@ -141,7 +142,7 @@ def test_what_can_not_be_an_experiment_is_refused_with_its_reason_and_not_asked_
     session.close()
 
     _, again = lab.run()
-    assert len(again.ledger.notes("refused")) == len(refused)
+    assert len(again.ledger.events(ProposalRefused)) == len(refused)
 
 
 def test_a_baseline_that_fails_ends_the_session_with_its_reason(make_lab: Any) -> None:
@@ -171,7 +172,7 @@ def test_stop_rules(make_lab: Any) -> None:
     session.close()
     reason, session = lab.run(hours=1e-9)
     assert reason.endswith("hours are over") and len(rows(session)) == 5
-    assert [note["reason"] for note in session.ledger.notes("stopped")][-1] == reason
+    assert [note.reason for note in session.ledger.events(RunStopped)][-1] == reason
 
 
 def test_a_session_goes_on_where_it_was(make_lab: Any) -> None:

@@ -19,6 +19,7 @@ from support.processes import wait
 import nightlab.loop.candidate_queue
 import nightlab.proposers.backoff
 from nightlab.core.config import CommandConfig, StopRules, parse
+from nightlab.core.events import ProposalRefused
 from nightlab.core.observer import Observer
 from nightlab.loop.loop import ExperimentLoop
 from nightlab.loop.scheduler import Scheduler
@@ -225,9 +226,9 @@ def test_it_does_not_outlive_a_nightlab_that_was_killed(tmp_path: Path) -> None:
     (tmp_path / "in").touch()
     code = f"""
 import sys
-from nightlab.sandbox.process_guard import ProcessSpec, heard, start
+from nightlab.sandbox.process_guard import ProcessSpec, read_result, start_guard
 argv = [sys.executable, '-c', 'import time; time.sleep(120)  # {mark}']
-heard(start(ProcessSpec(argv, '.', {{}}, 'in', 'out', '.', 100, 100, 1000, 1 << 30)))
+read_result(start_guard(ProcessSpec(argv, '.', {{}}, 'in', 'out', '.', 100, 100, 1000, 1 << 30)))
 """
     ours = subprocess.Popen([PYTHON, "-c", code], cwd=tmp_path, env={**os.environ})
     # The mark is in our own command line too, and in that of the program it starts.
@@ -273,7 +274,7 @@ def test_a_night_through_bad_turns_gets_every_experiment_it_should(make_lab: Any
     tried = session.ledger.experiments()[1:]
     assert [(e.candidate.hypothesis, e.kept) for e in tried] == [("nearer to one", True), ("nearer to three", True)]
     assert all(e.candidate.proposer == "researcher" and e.candidate.usage["seconds"] > 0 for e in tried)
-    refused = [note["reason"] for note in session.ledger.notes("refused")]
+    refused = [note.reason for note in session.ledger.events(ProposalRefused)]
     assert refused[0] == "it edited nothing; it said: I would rather not."
     assert "does not parse" in refused[1] and "nothing but layout, comments or seeds" in refused[2]
     assert "exit status 7" in refused[3] and len(refused) == 8
@@ -291,7 +292,7 @@ def test_while_one_rests_the_next_takes_the_turn(make_lab: Any, monkeypatch: pyt
     reason, session = lab.run(experiments=2)
     assert reason == "2 experiments are done"
     assert [e.candidate.proposer for e in session.ledger.experiments()[1:]] == ["patches", "patches"]
-    assert len(session.ledger.notes("refused")) == 1, "it was asked once, and rests"
+    assert len(session.ledger.events(ProposalRefused)) == 1, "it was asked once, and rests"
     session.close()
 
 

@@ -15,6 +15,7 @@ from support.scripted_model import USAGE, Fault, ScriptedModel, serve
 import nightlab.loop.candidate_queue
 import nightlab.proposers.backoff
 from nightlab.core.config import ModelConfig
+from nightlab.core.events import ProposalRefused
 from nightlab.core.types import Candidate, Experiment, Metric
 from nightlab.proposers import Briefing, NoProposal
 from nightlab.proposers.model import LanguageModel
@@ -170,10 +171,10 @@ def test_an_outage_of_all_is_borne_by_each(make_lab: Any, monkeypatch: pytest.Mo
     part = '[[proposers]]\nkind = "model"\nmodel = "{}"\nbase_url = "http://no-such-host.invalid/v1"\n'
     reason, session = make_lab(contract=CONTRACT.split("[[proposers]]")[0] + "".join(map(part.format, names))).run()
     assert reason == "6 proposals in a row were refused"
-    refused = session.ledger.notes("refused")
-    assert sorted(note["proposer"] for note in refused) == [name for name in names for _ in range(2)]
-    assert all(note["reason"].startswith("http://no-such-host.invalid/v1: ") for note in refused)
-    assert not any("Errno" in note["reason"] for note in refused)
+    refused = session.ledger.events(ProposalRefused)
+    assert sorted(note.proposer for note in refused) == [name for name in names for _ in range(2)]
+    assert all(note.reason.startswith("http://no-such-host.invalid/v1: ") for note in refused)
+    assert not any("Errno" in note.reason for note in refused)
 
 
 def test_a_night_through_bad_answers(make_lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:

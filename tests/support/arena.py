@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from nightlab.core.config import StopRules
+from nightlab.core.events import ProposalRefused
 from nightlab.core.observer import Observer
 from nightlab.core.types import Experiment, Measurement, Verdict
 from nightlab.loop.loop import ExperimentLoop
@@ -297,12 +298,12 @@ class Arena:
     def refused(self) -> list[str]:
         """Run what is queued, all of which must be refused, and an honest idea after it; returns the reasons."""
         number = self.session.ledger.next_number()
-        before = len(self.session.ledger.notes("refused"))
+        before = len(self.session.ledger.events(ProposalRefused))
         self.idea(f"{HONEST}HONEST_RUN = {number}\n", "an honest change")
         self.run(number)
         self.check_clean()
         self.check_honest(number)
-        return [str(note["reason"]) for note in self.session.ledger.notes("refused")[before:]]
+        return [str(note.reason) for note in self.session.ledger.events(ProposalRefused)[before:]]
 
     def check_honest(self, number: int) -> None:
         """The honest experiment measured what the baseline did, to the last digit."""

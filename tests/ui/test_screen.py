@@ -28,6 +28,7 @@ from rich.console import Console
 from support.labs import TinyLab
 from support.processes import PROGRAM, program_env, wait
 
+from nightlab.core.events import RunStarted, RunStopped
 from nightlab.core.text import CONTROLS
 from nightlab.core.types import Budget, Measurement, Metric, Trial, Verdict
 from nightlab.storage.ledger import LEDGER, find_ledger
@@ -238,7 +239,7 @@ def folder(lab: TinyLab) -> Path:
     """A session of three experiments that has ended, as the ledger writes one."""
     session = lab.session()
     ledger, base = session.ledger, session.baseline_candidate()
-    ledger.note("opened", {"platform": "x", "allowed": [], "slots": 1, "stop": {"experiments": 3}})
+    ledger.append(RunStarted("x", stop={"experiments": 3}))
     told = [("baseline", 11.5, "keep"), ("less of A", 3.5, "keep"), ("more of A", 66.5, "discard"),
             ("a name that is not there", None, "crash")]  # fmt: skip
     for number, (words, metric, status) in enumerate(told):
@@ -254,7 +255,7 @@ def folder(lab: TinyLab) -> Path:
         printed = session.folder / "trials" / trial.id / "candidate.log"
         printed.parent.mkdir(parents=True)
         printed.write_text(f"METRIC loss={metric}\n")
-    ledger.note("stopped", {"reason": "3 experiments are done"})
+    ledger.append(RunStopped("3 experiments are done"))
     session.close()
     return session.folder
 

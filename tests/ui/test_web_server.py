@@ -22,6 +22,7 @@ from support.labs import TinyLab
 from support.processes import PATIENCE, wait
 from support.window_site import EVIL, OURS, Listener, Site, add
 
+from nightlab.core.events import EvidenceShown, Rechecked
 from nightlab.core.types import Candidate, Evidence, PairedGain
 from nightlab.session.session import Session
 from nightlab.storage.ledger import LEDGER
@@ -357,9 +358,9 @@ def test_columns_say_what_the_records_say_however_they_are_read(session: Session
             )
             if number == 8:
                 gain = PairedGain(0.1, 0.05, 0.15, 0.95, 4)
-                session.ledger.show(4, Evidence("confirmed", 0, (1, 2), gain))
+                session.ledger.append(EvidenceShown(4, Evidence("confirmed", 0, (1, 2), gain)))
             if number == 11:
-                session.ledger.remeasure(4, 0.97, {})
+                session.ledger.append(Rechecked(4, 0.97))
             told = feed.points(feed.touched(seq))
             names = [
                 name
@@ -381,7 +382,7 @@ def test_columns_say_what_the_records_say_however_they_are_read(session: Session
             assert whole["metric"][n] == experiment.measurement.metric and whole["gap"][n] == experiment.gap
             parent = session.ledger.by_commit(experiment.candidate.parent)
             assert whole["parent"][n] == (parent.number if parent and n else None)
-        assert [one["number"] for one in whole["evidence"]] == [4]
+        assert [one.number for one in whole["evidence"]] == [4]
         assert whole["evidence"][0]["all"][0]["gain"]["low"] == 0.05
 
 

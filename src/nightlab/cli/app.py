@@ -52,12 +52,13 @@ HERE = Path()
 
 def allowed(names: list[str]) -> set[str]:
     """The protections that the user can do without; ``all`` names each."""
-    from nightlab.sandbox.bubblewrap import PROTECTIONS
+    from nightlab.core.types import NightlabError
+    from nightlab.session.preflight import protections
 
-    given = {name for words in names for name in words.replace(",", " ").split()}
-    if unknown := given - {*PROTECTIONS, "all"}:
-        raise typer.BadParameter(f"{', '.join(sorted(unknown))}: the protections are {', '.join(PROTECTIONS)}, all")
-    return set(PROTECTIONS) if "all" in given else given
+    try:
+        return protections(names)
+    except NightlabError as error:
+        raise typer.BadParameter(f"{error}: {error.hint}") from None
 
 
 def last_trial(session: Session, experiment: Experiment) -> str:
@@ -90,9 +91,10 @@ def read_only(lab: Path, tag: str | None) -> tuple[Any, Any]:
 
 
 def view(quiet: bool = False) -> Any:
+    """What a command shows of the trials that it runs; signals end it."""
     from nightlab.core.observer import LineObserver, Observer
 
-    return Observer() if quiet else LineObserver(console())
+    return _with_signals(Observer() if quiet else LineObserver(console()))
 
 
 def window(plain: bool) -> Any:
@@ -105,7 +107,14 @@ def window(plain: bool) -> Any:
     from nightlab.ui.monitor import Follower
     from nightlab.ui.terminal.live_screen import LiveScreen
 
-    return LiveScreen(sys.stdout, Follower, console())
+    return _with_signals(LiveScreen(sys.stdout, Follower, console()))
+
+
+def _with_signals(shown: Any) -> Any:
+    from nightlab.cli.signals import StopOnSignals
+    from nightlab.core.observer import Observers
+
+    return Observers([shown, StopOnSignals(shown)])
 
 
 def console() -> Any:

@@ -14,8 +14,8 @@ from nightlab.cli.app import HERE, REFUTED, Allow, Json, Tag, Where, allowed, ap
 from nightlab.ui.terminal.outlet import unhurried
 
 if TYPE_CHECKING:
-    from nightlab.analysis.confirm import Confirmer, Contribution
-    from nightlab.core.types import Evidence
+    from nightlab.analysis.confirm import Confirmer
+    from nightlab.core.types import Contribution, Evidence, Metric
     from nightlab.session.session import Session
 
 
@@ -108,7 +108,7 @@ def confirm(
     if as_json:
         typer.echo(json.dumps(_facts(claims, evidence, worths), indent=1))
     elif worths:
-        say_worths(session, worths)
+        say_worths(session.metric, worths)
     if simplify and evidence:
         _simplify(session, claims, worths, seeds, as_json)
     session.close()
@@ -162,11 +162,11 @@ def say_confirmed(claims: Confirmer, evidence: Evidence | None) -> None:
         say(confirmed_words(claims.session.metric, evidence, *claims.values))
 
 
-def say_worths(session: Session, worths: Sequence[Contribution]) -> None:
+def say_worths(metric: Metric, worths: Sequence[Contribution]) -> None:
     from nightlab.ui.terminal.log import worths_words
 
     rows = [(w.experiment.number, w.experiment.candidate.hypothesis, w.gain, w.why, w.nothing) for w in worths]
-    say(worths_words(session.metric, rows))
+    say(worths_words(metric, rows))
 
 
 def _simplify(session: Session, claims: Confirmer, worths: Sequence[Contribution], seeds: int, quiet: bool) -> None:

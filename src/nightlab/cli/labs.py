@@ -51,15 +51,11 @@ def init(
 @app.command(epilog="Examples:  nightlab check   ·   nightlab check -C path/to/lab --json")
 def check(lab: Where = HERE, as_json: Json = False, allow: Allow = []) -> None:  # noqa: B006
     """Say whether this lab can run, and what is missing."""
-    from nightlab.engines.local.layout import detect_sandbox
     from nightlab.engines.platform import this_platform
-    from nightlab.session.preflight import held, inspect, memory_limit, sealed
+    from nightlab.session.preflight import check_lab
     from nightlab.storage.git import Repo
 
-    contract, source, checks = inspect(Repo(lab))
-    sandbox = detect_sandbox()
-    checks += [*sealed(sandbox, {*contract.sandbox.allow_missing, *allowed(allow)}), *held(sandbox, contract)]
-    checks.append(memory_limit())
+    contract, source, checks = check_lab(Repo(lab), allowed(allow))
     platform = this_platform()
     budget = contract.budget.on(platform.device).record()
     good = all(c.ok or not c.fatal for c in checks)

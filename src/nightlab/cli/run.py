@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -19,7 +18,6 @@ from nightlab.cli.app import (
     Where,
     allowed,
     app,
-    draw,
     near,
     say,
     window,
@@ -27,10 +25,9 @@ from nightlab.cli.app import (
 from nightlab.ui.terminal.outlet import unhurried
 
 if TYPE_CHECKING:
-    from nightlab.core.config import StopRules
-    from nightlab.core.types import Evidence
-    from nightlab.engines.base import Engine
-    from nightlab.session.session import Session
+    from nightlab.api import Session
+    from nightlab.core.observer import Observer
+    from nightlab.core.types import RunResult
 
 On = Annotated[
     str | None,
@@ -79,26 +76,15 @@ def run(
 
     Ctrl-C once finishes the trial in flight and stops; twice stops now. Nothing finished is ever lost.
     """
-    from nightlab.core.config import StopRules
-    from nightlab.session.create import start_session
+    from nightlab.api import Lab
 
     if slots not in (None, "auto") and not (slots.isdecimal() and int(slots)):
         raise typer.BadParameter(f"--slots {slots}: a number from 1, or auto")
-    count = int(slots) if slots and slots != "auto" else None
-    shown, engine = window(plain), None
-    if on:
-        from nightlab.session.create import start_remote_session
-
-        session, said, engine = start_remote_session(on, count, lab, tag, device, allowed(allow), shown.say)
-    else:
-        session, said = start_session(lab, tag, device, allowed(allow))
-    if said:
-        shown.say(said)
-    given = {"hours": hours, "experiments": experiments, "stall": stall, "tokens": tokens, "money": money}
-    given["gain_per_hour"] = gain_per_hour
-    rules = session.lab.stop.model_copy(update={k: v for k, v in given.items() if v is not None})
-    many = count if slots or on else 1
-    _run(session, StopRules.model_validate(rules.model_dump()), shown, many, engine=engine)
+    count: int | Literal["auto"] = int(slots) if slots and slots != "auto" else "auto" if slots or on else 1
+    shown, given = window(plain), allowed(allow)
+    session = Lab(lab).session(tag, engine=on or "local", slots=count, device=device, allow_missing=given)
+    rules = {"hours": hours, "experiments": experiments, "stall": stall, "tokens": tokens, "money": money}
+    _run(session, shown, **rules, gain_per_hour=gain_per_hour)
 
 
 @app.command(epilog="Examples:  nightlab note look at the optimiser   ·   nightlab note --tag nov21 no more of depth")
@@ -128,98 +114,43 @@ def demo(
 
     Makes a lab, runs the experiments, and measures what was gained again on fresh seeds.
     """
-    from nightlab.core.config import StopRules
-    from nightlab.session.create import demo_folder, make_lab, start_session
+    from nightlab.api import Lab
+    from nightlab.session.create import demo_folder
 
     folder = demo_folder(name)
-    if not folder.exists():
-        make_lab(folder, "lm")
+    lab = Lab(folder) if folder.exists() else Lab.new(folder, "lm")
     shown = window(plain)
     shown.say(f"[bold]nightlab demo[/] in {folder}/ · a small GPT on two centuries of speeches")
-    session, said = start_session(folder, None, device, allowed(["all"]))
-    if said:
-        shown.say(said)
-    evidence = _run(session, StopRules(experiments=experiments), shown, slots=1, pairs=seeds)
+    session = lab.session(device=device, allow_missing="all")
+    evidence = _run(session, shown, experiments=experiments, confirm=seeds).evidence
     raise typer.Exit(0 if evidence and evidence.shown else REFUTED)
 
 
-def _run(
-    session: Session,
-    stop: StopRules,
-    shown: Any,
-    slots: int | None,
-    pairs: int | None = None,
-    engine: Engine | None = None,
-) -> Evidence | None:
-    """Run the night, confirm what it gained on ``pairs`` of fresh seeds, and say where things are.
+def _run(session: Session, shown: Observer, **rules: Any) -> RunResult:
+    """Run the session, say what comes of it and where things are. Exits with its status when the user stopped it."""
+    from nightlab.cli.closing import ClosingWords
 
-    Without ``pairs`` the contract says how much of the session confirming may take.
-    """
-    from nightlab.analysis.confirm import Confirmer
-    from nightlab.analysis.report import write
-    from nightlab.cli.confirm import say_confirmed, say_worths
-    from nightlab.loop.loop import ExperimentLoop
-    from nightlab.loop.scheduler import Interrupted, Scheduler
-    from nightlab.storage.ledger import write_results
-    from nightlab.ui.terminal.log import closing_words
-
-    scheduler = Scheduler(session, shown, slots, engine)
-    claims, evidence = Confirmer(scheduler), None
-    begun, stopped = time.time(), False
-    try:
-        reason = ExperimentLoop(session, stop, scheduler).run()
-        stopped = bool(scheduler.asked_to_stop)
-    except Interrupted:
-        reason, stopped = "stopped now; what was in flight runs again next time", True
-    finally:
-        shown.close()
-    tally, champion = session.ledger.tally(), session.ledger.champion()
-    baseline = session.ledger.experiment(0) if tally else None
-    say(closing_words(session.metric, tally, baseline, champion, reason, time.time() - begun, scheduler.trained))
-    measured = baseline is not None and baseline.verdict is not None
-    if measured:
-        write_results(session.results, session.metric, session.ledger)
-        draw(session)
-    due = (
-        not (stopped or scheduler.paused)
-        and claims.unconfirmed()
-        and (pairs is not None or session.lab.judge.confirm > 0)
-    )
-    if due:
-        pairs = pairs or claims.affordable(tally.total())
-        say(f"\nbaseline and champion again on {pairs} fresh seeds, in turn: is it real?")
-        try:
-            evidence = claims.confirm(pairs)
-            say_confirmed(claims, evidence)
-            if (seeds := claims.affordable_ablation(tally.total(), pairs)) > 0:
-                say_worths(session, claims.ablate(seeds))
-        except Interrupted:
-            stopped = True
-        finally:
-            shown.close()
-    champion = session.ledger.champion()
-    if evidence is None and champion:  # of an earlier run
-        evidence = next((e for e in reversed(champion.evidence) if e.against == 0), None)
-    if measured:
-        write(session)
-    _places(session)
-    session.close()
-    if stopped:
+    for notice in session.notices:
+        shown.say(notice)
+    with session:
+        result = session.run(**rules, callbacks=[shown, ClosingWords(session.metric, shown)])
+        _places(session)
+    if result.stopped:
         raise typer.Exit(STOPPED)
-    return evidence
+    return result
 
 
 def _places(session: Session) -> None:
     from nightlab.ui.terminal.log import places_words
 
-    folder = near(session.folder)
+    folder, branch = near(session.folder), session.branch
     say(
         places_words(
             [
                 ("report", f"{folder}/report.html"),
                 ("log", f"{folder}/results.tsv"),
                 ("chart", f"{folder}/progress.png"),
-                ("branch", f"{session.branch} (git diff {session.base[:7]} {session.branch})"),
+                ("branch", f"{branch} (git diff {session.base[:7]} {branch})"),
             ]
         )
     )

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
+from nightlab.core.events import SessionStarted
 from nightlab.core.serialize import experiment_line
 from nightlab.core.types import Metric, NightlabError
 from nightlab.integrations import trackers
@@ -35,8 +36,8 @@ def write(ledger: Ledger, metric: Metric, kind: str, place: str | None) -> tuple
     An export replaces the one before of the same session in the same place. Raises NightlabError naming the package
     that is missing.
     """
-    facts = ledger.session() or {}
-    source = trackers.Source(facts.get("lab", {}).get("name", "lab"), facts.get("tag", ""), metric, ledger.path.parent)
+    facts = ledger.session() or SessionStarted()
+    source = trackers.Source(facts.lab.get("name", "lab"), facts.tag, metric, ledger.path.parent)
     if kind == "parquet":
         path = Path(place) if place else source.folder / "experiments.parquet"
         return str(path), _parquet(ledger, path)

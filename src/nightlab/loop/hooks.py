@@ -16,6 +16,7 @@ from typing import Literal
 
 from rich.markup import escape
 
+from nightlab.core.events import HookAfter, HookBefore
 from nightlab.core.text import one_line, plain
 from nightlab.core.types import Experiment
 from nightlab.loop.scheduler import Scheduler
@@ -46,8 +47,8 @@ class Hooks:
         self._begun: set[int] = set()  # experiments of which ``before`` has run
         self._last = 0.0  # when the experiment was judged for which ``after`` ran last
         self._due: list[Experiment] = []
-        for note in self.ledger.notes("hook after", last=1):
-            self._last = note["judged_at"]
+        if past := self.ledger.latest(HookAfter):
+            self._last = past.judged_at or 0.0
         self.judged()
 
     def before(self, experiment: Experiment) -> bool:
@@ -124,8 +125,8 @@ class Hooks:
         if when == "before":
             self._begun.add(number)
         if why or when == "after":
-            facts = {"number": number, "judged_at": experiment.judged_at, "fault": why}
-            self.ledger.note(f"hook {when}", {**facts, "said": "" if why else said})
+            kind = HookBefore if when == "before" else HookAfter
+            self.ledger.append(kind(number, experiment.judged_at, why, "" if why else said))
 
     def _printed(self, when: str) -> str:
         try:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from nightlab.core.config import StopRules
+from nightlab.core.events import RunStarted, RunStopped, SlotsMeasured
 from nightlab.core.observer import SessionOpened
-from nightlab.core.types import SEED, Experiment, Measurement, NightlabError, TrialRequest, Verdict
+from nightlab.core.types import SEED, Experiment, Measurement, NightlabError, Trial, TrialRequest, Verdict
 from nightlab.engines.slots import CALM, crowding, described
 from nightlab.judge import Contestant, NeedsTrial, judge_ablation
 from nightlab.loop.candidate_queue import CandidateQueue
@@ -17,6 +20,8 @@ from nightlab.loop.notifications import Notifications
 from nightlab.loop.pilots import Pilots
 from nightlab.loop.scheduler import Interrupted, Scheduler
 from nightlab.loop.stop_rules import StopConditions
+from nightlab.proposers import Proposer
+from nightlab.proposers.selection import Selection
 from nightlab.sandbox.bubblewrap import Isolation
 from nightlab.session.replicates import ABLATION, HUMAN, SIMPLIFY_SEED
 from nightlab.session.session import Session
@@ -24,9 +29,21 @@ from nightlab.storage.ledger import append_result, repair_results
 
 
 class ExperimentLoop:
-    """Runs experiments in one session until a stop rule, or the user, ends it. ``seed``: the proposers' randomness."""
+    """Runs experiments in one session until a stop rule, or the user, ends it. ``seed``: the proposers' randomness.
 
-    def __init__(self, session: Session, stop: StopRules, scheduler: Scheduler, *, seed: int = 0) -> None:
+    ``proposers``, each with its share, come beside those of the contract; ``selection`` takes the place of its search.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        stop: StopRules,
+        scheduler: Scheduler,
+        *,
+        seed: int = 0,
+        proposers: Mapping[str, tuple[Proposer, float]] | None = None,
+        selection: Selection | None = None,
+    ) -> None:
         self.session, self.ledger, self.scheduler, self.view = session, session.ledger, scheduler, scheduler.view
         self.upkeep, self.pacing, self.hooks, self.steering = (
             ChampionRecheck(scheduler),
@@ -44,6 +61,8 @@ class ExperimentLoop:
             len(scheduler.slots),
             lambda: scheduler.replicates.noise(),
             lambda: self.steering.state.pinned,
+            proposers,
+            selection,
         )
         self.stopping = StopConditions(stop, session, self.candidates)
         self.answering = False  # only what somebody handed in
@@ -57,13 +76,13 @@ class ExperimentLoop:
         """
         scheduler = self.scheduler
         with scheduler.on_duty():
-            self._resume()
+            self.resume()
             if scheduler.paused:
                 self.view.say(f"[bold yellow]paused:[/] {paused_words(self.session.tag)}")
             try:
                 while not (reason := self._turn()):
                     scheduler.wait()
-                self.ledger.note("stopped", {"reason": reason})
+                self.ledger.append(RunStopped(reason))
                 self.notices.ended(reason)
                 return reason
             except Interrupted:
@@ -95,18 +114,41 @@ class ExperimentLoop:
 
     def _look(self) -> None:
         """Look at everything once, and start what can be started."""
-        scheduler = self.scheduler
+        self.look()
+        while self.scheduler.free and (wanted := self.next_request()):
+            self.start(wanted)
+
+    # -- its steps, also for who takes them one by one -------------------------------------------
+
+    def look(self) -> None:
+        """Take up orders, and write down what has ended since the last look."""
         self.steering.apply_pending()
         self.hooks.look()
         self.notices.look()
-        for trial, measurement in scheduler.finished():
+        for trial, measurement in self.scheduler.finished():
             self.candidates.news()
             if trial.purpose != "search":
                 self.view.measured(trial, measurement, self.session.metric)
-        while scheduler.free and (wanted := self._wanted()):
-            if wanted.why:
-                self.view.again(self.ledger.experiment(wanted.number), wanted.why)
-            scheduler.start(wanted.number, wanted.purpose, wanted.seed, budget=wanted.budget)
+
+    def start(self, wanted: TrialRequest) -> Trial:
+        """Start a trial in a free slot."""
+        if wanted.why:
+            self.view.again(self.ledger.experiment(wanted.number), wanted.why)
+        return self.scheduler.start(wanted.number, wanted.purpose, wanted.seed, budget=wanted.budget)
+
+    def judge_all(self) -> None:
+        """Judge whatever can be judged, and start nothing."""
+        for experiment in self.ledger.unjudged():
+            if self._ours(experiment) and experiment.number not in self.steering.skipped:
+                self._judge(experiment)
+
+    def end(self, reason: str) -> None:
+        """There is no next step."""
+        self.candidates.stop()
+        self.hooks.stop()
+        self.notices.stop()
+        self.scheduler.engine.dismiss()
+        self.ledger.append(RunStopped(reason))
 
     def answer(self) -> None:
         """See what somebody handed in through to its verdicts, and propose nothing else; a pause ends that too.
@@ -115,7 +157,7 @@ class ExperimentLoop:
         """
         self.answering = True
         with self.scheduler.on_duty():
-            self._resume()
+            self.resume()
             try:
                 self._look()
                 while self.scheduler.running or self.hooks.busy:
@@ -136,7 +178,7 @@ class ExperimentLoop:
         champion, metric = self.session.champion(), self.session.metric
         seeds = range(SIMPLIFY_SEED, SIMPLIFY_SEED + pairs)
         with self.scheduler.on_duty():
-            self._resume()
+            self.resume()
             candidate = self.candidates.making.candidate(commit, champion.candidate.commit, ABLATION, hypothesis)
             waiting = [e for e in self.ledger.unjudged() if e.candidate.tree == candidate.tree]
             # What is left may be a genome of before: it is measured again, as what it is now.
@@ -169,7 +211,7 @@ class ExperimentLoop:
 
     # -- what next -------------------------------------------------------------------------------
 
-    def _wanted(self) -> TrialRequest | None:
+    def next_request(self) -> TrialRequest | None:
         """The trial to run next, after judging whatever can be judged; None when there is none to start now."""
         champion, asked = self.ledger.champion(), self.scheduler.asked_to_stop or self.scheduler.paused
         if (
@@ -258,19 +300,15 @@ class ExperimentLoop:
 
     def _note_machine(self) -> None:
         """Remember what this runs on; what was measured before a change does not compare with what comes after."""
-        slots, past = described(self.scheduler.slots), self.ledger.notes("opened", last=1)
+        slots, past = described(self.scheduler.slots), self.ledger.latest(RunStarted)
         now = f"{self.scheduler.engine.platform}{slots and f', {slots}'}"
-        told = {
-            "platform": now,
-            "allowed": list(self.scheduler.engine.sandbox.missing),
-            "slots": len(self.scheduler.slots),
-        }
-        self.ledger.note("opened", {**told, "stop": self.stopping.stop.model_dump(exclude_none=True)})
-        if past and past[-1]["platform"] != now:
-            self.scheduler.machine_has_changed(self.ledger.trials_before(), f"it was {past[-1]['platform']}")
-            self.view.say(f"the machine has changed since last time ({past[-1]['platform']}): the champion runs again")
+        missing, stop = tuple(self.scheduler.engine.sandbox.missing), self.stopping.stop.model_dump(exclude_none=True)
+        self.ledger.append(RunStarted(now, missing, len(self.scheduler.slots), stop))
+        if past and past.platform != now:
+            self.scheduler.machine_has_changed(self.ledger.trials_before(), f"it was {past.platform}")
+            self.view.say(f"the machine has changed since last time ({past.platform}): the champion runs again")
 
-    def _resume(self) -> None:
+    def resume(self) -> None:
         """Go on where an earlier orchestrator stopped, however it did."""
         session = self.session
         if self.ledger.next_number() == 0:
@@ -299,7 +337,7 @@ class ExperimentLoop:
     def _look_at_slots(self) -> None:
         """How much the slots are in each other's way: they share caches and the way to the memory."""
         speed = crowding(self.scheduler.slots)
-        self.ledger.note("slots", {"slots": described(self.scheduler.slots), "speed": speed})
+        self.ledger.append(SlotsMeasured(described(self.scheduler.slots), speed))
         words = f"{described(self.scheduler.slots)}: while all work, each is {speed:.0%} as fast as alone"
         if speed < CALM:
             words += "; a trial gets less done in its budget, and noise grows when a slot is idle at times"

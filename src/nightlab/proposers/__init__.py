@@ -1,12 +1,14 @@
 """Proposers: where candidates come from, behind one small protocol."""
 
 from nightlab.proposers.constants import Constant, change_constants, changes, find_constants, same_moves
+from nightlab.proposers.given import GivenProposer
 from nightlab.proposers.mixture import Mixture, make_proposers
 from nightlab.proposers.proposer import Briefing, NoProposal, Proposal, Proposer, RejectedProposal, UnverifiedFinding
 
 __all__ = [
     "Briefing",
     "Constant",
+    "GivenProposer",
     "Mixture",
     "NoProposal",
     "Proposal",

@@ -142,8 +142,8 @@ def on_cluster(
     say: Callable[[str], None],
 ) -> ClusterEngine:
     """The engine that runs a session's trials on a cluster. Raises NightlabError when none of its nodes is fit."""
-    allowed = {*session.facts["allowed"], *allow}
-    return ClusterEngine(session.box, session.base, cluster, nodes, allowed, say, session.ledger.note)
+    allowed = {*session.facts.allowed, *allow}
+    return ClusterEngine(session.box, session.base, cluster, nodes, allowed, say, session.ledger.append)
 
 
 def _open(

@@ -12,6 +12,7 @@ from nightlab.core.config import STRATEGY, Lab, PatchesConfig, ProgramConfig, fr
 from nightlab.core.source import syntax_fault
 from nightlab.core.types import NightlabError
 from nightlab.engines.local.cgroup import delegated
+from nightlab.engines.local.layout import detect_sandbox
 from nightlab.proposers.requirements import needs
 from nightlab.sandbox.bubblewrap import PROTECTIONS, Sandbox
 from nightlab.storage.git import Repo, in_genome
@@ -35,12 +36,7 @@ def inspect(repo: Repo, *, dirty_genome: bool = False) -> tuple[Lab, str, list[C
 
     ``dirty_genome``: uncommitted changes of the genome are what is wanted.
     """
-    commit = repo.resolve() or ""
-    if repo.untracked("lab.toml"):
-        raise NightlabError(
-            f"{repo.lab / 'lab.toml'} is not committed", "git add lab.toml && git commit -m 'the contract'"
-        )
-    lab, source = contract_at(repo, commit)
+    commit, lab, source = committed_contract(repo)
     files = repo.files(commit)
     checks = [_genome_exists(lab, files), *_genome_parses(repo, lab, commit, files)]
     checks.append(_unchanged(repo, lab, dirty_genome))
@@ -61,6 +57,19 @@ def inspect(repo: Repo, *, dirty_genome: bool = False) -> tuple[Lab, str, list[C
     return lab, source, checks
 
 
+def committed_contract(repo: Repo) -> tuple[str, Lab, str]:
+    """The commit at HEAD, the contract as it is there, and where that comes from.
+
+    Raises NightlabError when there is none, or a ``lab.toml`` is not committed.
+    """
+    commit = repo.resolve() or ""
+    if repo.untracked("lab.toml"):
+        raise NightlabError(
+            f"{repo.lab / 'lab.toml'} is not committed", "git add lab.toml && git commit -m 'the contract'"
+        )
+    return commit, *contract_at(repo, commit)
+
+
 def contract_at(repo: Repo, commit: str) -> tuple[Lab, str]:
     """The contract of the lab as committed, and a sentence that says where it comes from."""
     return from_files(repo.files(commit), lambda path: repo.read(commit, path), str(repo.lab))
@@ -70,6 +79,25 @@ def free_to_change(lab: Lab, path: str) -> bool:
     """Files outside the genome that a human may edit while a session runs: the strategy and the ideas."""
     folders = [part.folder for part in lab.proposers if isinstance(part, PatchesConfig)]
     return path in (STRATEGY, "README.md") or any(path.startswith(f"{folder}/") for folder in folders)
+
+
+def check_lab(repo: Repo, allow: Iterable[str] = ()) -> tuple[Lab, str, list[Check]]:
+    """As ``inspect``, with everything that a session needs of this machine."""
+    lab, source, checks = inspect(repo)
+    sandbox = detect_sandbox()
+    checks += sealed(sandbox, {*lab.sandbox.allow_missing, *allow})
+    return lab, source, [*checks, *held(sandbox, lab), memory_limit()]
+
+
+def protections(names: str | Iterable[str]) -> set[str]:
+    """The protections that are named, also several in one text; ``all`` names each. Raises NightlabError."""
+    given = {name for words in ([names] if isinstance(names, str) else names) for name in words.split()}
+    given = {name for words in given for name in words.split(",") if name}
+    if unknown := given - {*PROTECTIONS, "all"}:
+        raise NightlabError(
+            f"there is no protection {', '.join(sorted(unknown))}", f"there are {', '.join(PROTECTIONS)}, all"
+        )
+    return set(PROTECTIONS) if "all" in given else given
 
 
 def sealed(sandbox: Sandbox, allowed: Iterable[str]) -> list[Check]:

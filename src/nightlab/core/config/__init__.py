@@ -1,7 +1,8 @@
 """The contract of a lab: ``lab.toml``, and what is inferred where there is none."""
 
-from nightlab.core.config.load import CONTRACT, STRATEGY, detect, from_files, load, parse, to_toml
+from nightlab.core.config.load import CONTRACT, STRATEGY, amended, detect, from_files, load, parse, to_toml
 from nightlab.core.config.proposers import (
+    RESERVED,
     AgentConfig,
     CommandConfig,
     CrossoverConfig,
@@ -22,6 +23,7 @@ from nightlab.core.config.units import allowed, megabytes
 
 __all__ = [
     "CONTRACT",
+    "RESERVED",
     "STRATEGY",
     "AgentConfig",
     "BudgetConfig",
@@ -37,6 +39,7 @@ __all__ = [
     "SelectionConfig",
     "StopRules",
     "allowed",
+    "amended",
     "detect",
     "from_files",
     "load",

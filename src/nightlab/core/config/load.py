@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,21 @@ def parse(text: str, where: str = CONTRACT) -> Lab:
     except ValidationError as error:
         faults = "; ".join(fault(each) for each in error.errors())
         raise NightlabError(f"{where}: {faults}", "mend those keys; nightlab init --show prints an example") from None
+
+
+def amended(lab: Lab, changes: Mapping[str, Any]) -> Lab:
+    """The contract with other values for some keys; those of a table are put over what the table has.
+
+    Raises NightlabError naming the key that is wrong.
+    """
+    values = lab.model_dump(exclude_unset=True)
+    for key, value in changes.items():
+        values[key] = {**values.get(key, {}), **value} if isinstance(value, Mapping) else value
+    try:
+        return Lab.model_validate(values)
+    except ValidationError as error:
+        faults = "; ".join(fault(each) for each in error.errors())
+        raise NightlabError(faults, "the keys are those of lab.toml: docs/lab.md") from None
 
 
 def detect(files: list[str], read: Any) -> tuple[Lab, str] | None:

@@ -68,7 +68,7 @@ class LocalEngine:
         folder, process = self.folder / trial.id, None
         try:
             self.clear(folder)
-            checkouts.remove(folder)
+            checkouts.remove_tree(folder)
             if ready := self._take_ready(slot):
                 ready.folder.rename(folder)
             spec = self.layout.lay_out(trial, slot, folder, self._cgroup(folder), ready.commit if ready else None)
@@ -93,7 +93,7 @@ class LocalEngine:
             return
         for left in set(self.folder.glob(f"{AHEAD}*")) - {ready.folder for ready in self.standing_by.values()}:
             self.clear(left)  # by an orchestrator that was killed
-            checkouts.remove(left)
+            checkouts.remove_tree(left)
         folder = self.folder / f"{AHEAD}{os.getpid()}-{next(self._names)}"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -101,7 +101,7 @@ class LocalEngine:
             self._write_spec(folder, {**spec, "ahead": self.layout.ahead()})
             process = self._supervise(folder, slot, subprocess.PIPE)
         except OSError:
-            checkouts.remove(folder)
+            checkouts.remove_tree(folder)
             return
         self.standing_by[slot.number] = StandBy(folder, like.commit, process)
 
@@ -144,7 +144,7 @@ class LocalEngine:
         if folder.exists():
             end_leftovers(folder)
             for name in SCRATCH:
-                checkouts.remove(folder / name)
+                checkouts.remove_tree(folder / name)
             for draft in folder.glob("*.tmp"):  # of a supervisor that was killed while it wrote
                 draft.unlink(missing_ok=True)
 
@@ -173,7 +173,7 @@ class LocalEngine:
     def _dismiss(self, ready: StandBy) -> None:
         ready.dismiss()
         self.clear(ready.folder)
-        checkouts.remove(ready.folder)
+        checkouts.remove_tree(ready.folder)
 
     def _write_spec(self, folder: Path, spec: dict[str, Any]) -> None:
         (folder / "spec.json").write_text(json.dumps(spec, indent=1))

@@ -201,7 +201,7 @@ class Supervisor:
         """
         folder, ours = Path(self.spec["copies"][role]), role == "evaluator"
         ids = self.spec["ids" if whole or ours else "frozen"]
-        fault = checkouts.fault(folder, ids, whole=whole or ours, since=self.began if ours else inf)
+        fault = checkouts.find_change(folder, ids, whole=whole or ours, since=self.began if ours else inf)
         return TrialEnded("tampered", f"{fault} in the copy of the lab for the {role}") if fault else None
 
     def _own_cgroup(self) -> Cgroup | None:

@@ -12,8 +12,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
+from nightlab.core.events import ClusterWaits, LedgerEvent
 from nightlab.core.types import Measurement, NightlabError, Platform, Trial
 from nightlab.engines.local.curve import CURVE
 from nightlab.engines.local.engine import LocalEngine
@@ -21,7 +22,7 @@ from nightlab.engines.local.handles import RunningTrial
 from nightlab.engines.platform import differences
 from nightlab.engines.remote.node import NodeFacts, NodeResult, TrialParcel, TrialProgress
 from nightlab.engines.slots import Slot
-from nightlab.storage.git.bundles import pack, snapshot
+from nightlab.storage.git.bundles import commit_snapshot, pack_bundle
 
 LOOK = 1.0  # seconds between looks at whether any node can take a trial
 PATIENCE = 10.0  # seconds that no node can take a trial before that is said
@@ -135,7 +136,7 @@ class ClusterEngine:
     """Runs the trials of one session on a cluster, on nodes of one platform.
 
     ``box``: the session's engine on this machine, which holds the trials' folders and the lab; ``base``: the commit
-    that the session began with; ``say`` tells the user about nodes, and ``note`` records an event in the ledger.
+    that the session began with; ``say`` tells the user about nodes, and ``record`` writes an event into the ledger.
     Raises NightlabError when no node of the cluster is fit for the session.
     """
 
@@ -147,9 +148,9 @@ class ClusterEngine:
         nodes: Mapping[str, NodeFacts],
         allow: Iterable[str],
         say: Callable[[str], None],
-        note: Callable[[str, dict[str, Any]], object],
+        record: Callable[[LedgerEvent], object],
     ) -> None:
-        self.box, self.cluster, self.say, self.note = box, cluster, say, note
+        self.box, self.cluster, self.say, self.record = box, cluster, say, record
         self.platform = common(nodes)
         self.avoided: dict[str, str] = {}
         self.waits = ""  # why all trials wait, once that has lasted
@@ -167,10 +168,10 @@ class ClusterEngine:
         missing = tuple(sorted({name for facts in fit for name in facts.missing}))
         why = next((facts.why for facts in fit if facts.missing), "")
         self.sandbox = NodeIsolation("the sandbox of its node", missing, why)
-        self.base = snapshot(box.repo, base)
+        self.base = commit_snapshot(box.repo, base)
         budget, checks = box.budget, len(box.lab.checks)
         longest = budget.startup + budget.longest() + budget.evaluation * (1 + checks)
-        cluster.open(pack(box.repo, self.base), self.platform, longest)
+        cluster.open(pack_bundle(box.repo, self.base), self.platform, longest)
         self._opened = True
 
     @property
@@ -196,11 +197,11 @@ class ClusterEngine:
 
     def start(self, trial: Trial, slot: Slot) -> RemoteTrial:
         repo = self.box.repo
-        commit = snapshot(repo, trial.commit, on=self.base)
+        commit = commit_snapshot(repo, trial.commit, on=self.base)
         parcel = TrialParcel(
             trial=replace(trial, commit=commit),
             base=self.base,
-            change=pack(repo, commit, without=self.base),
+            change=pack_bundle(repo, commit, without=self.base),
             prefix=repo.prefix,
             lab=self.box.lab.model_dump(mode="json", exclude_unset=True),
             budget=self.box.budget.model_dump(),
@@ -251,7 +252,7 @@ class ClusterEngine:
         self._waits_since = min(self._waits_since, now)
         if not self.waits and now - self._waits_since > PATIENCE:
             self.waits = why
-            self.note("cluster", {"why": why})
+            self.record(ClusterWaits(why))
             self.say(f"  [bold red]all trials wait:[/] {why}; they go on when one can")
 
     def show(self, trial: Trial, news: TrialProgress) -> None:

@@ -30,7 +30,7 @@ from nightlab.engines.local.trial_folder import end_leftovers
 from nightlab.engines.platform import differences, this_platform
 from nightlab.sandbox.bubblewrap import Sandbox
 from nightlab.storage.git import Repo
-from nightlab.storage.git.bundles import unpack
+from nightlab.storage.git.bundles import unpack_bundle
 
 POLL = 0.05  # seconds between looks at the trial
 BROUGHT = (
@@ -181,8 +181,8 @@ def _place(parcel: TrialParcel, base: bytes) -> Iterator[tuple[Repo, Path]]:
     runs = home / "runs"
     runs.mkdir(parents=True, exist_ok=True)
     with _locked(home / "lock"):
-        unpack(home / "lab", base, parcel.base, parcel.prefix)
-        repo = unpack(home / "lab", parcel.change, parcel.trial.commit, parcel.prefix)
+        unpack_bundle(home / "lab", base, parcel.base, parcel.prefix)
+        repo = unpack_bundle(home / "lab", parcel.change, parcel.trial.commit, parcel.prefix)
         _sweep(runs)
         _prepare(repo, parcel, home)
         folder = Path(tempfile.mkdtemp(dir=runs))
