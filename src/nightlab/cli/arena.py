@@ -90,12 +90,12 @@ def audit(
 
     With labs, also compare what it was computed from with their ledgers.
     """
-    from nightlab.analysis.ranking import audit as recompute
-    from nightlab.analysis.ranking import parse
+    from nightlab.analysis.ranking import audit_ranking as recompute
+    from nightlab.analysis.ranking import parse_fitness
     from nightlab.analysis.tournament import measured_otherwise
     from nightlab.cli.ranking_table import print_drifts
 
-    published = parse(file.read_bytes(), str(file))
+    published = parse_fitness(file.read_bytes(), str(file))
     drifts = recompute(published)
     if labs:
         drifts += measured_otherwise(published, _sessions(labs, tag))

@@ -47,14 +47,14 @@ def override(
         changes["proposers"] = [{"kind": one} if isinstance(one, str) else dict(one) for one in named]
         objects = _objects([one for one in proposers if not isinstance(one, str | Mapping)])
     if isinstance(judge, str):
-        changes["judge"] = {"rule": judge}
+        changes["judge"] = {"rule": judge, **_without(session.lab.judge.options)}
     if isinstance(selection, str):
-        changes["search"] = {"strategy": selection}
+        changes["search"] = {"strategy": selection, **_without(session.lab.search.options)}
     if changes:
         session.lab = amended(session.lab, changes)
     part = session.lab.judge
     if judge is not None:
-        rule = make_rule(part.rule, part.alpha, part.seeds) if isinstance(judge, str) else judge
+        rule = make_rule(part.rule, part.alpha, part.seeds, part.options) if isinstance(judge, str) else judge
         _require("the judge", rule, "compare", "remeasured", "baseline_runs", "same_seeds")
         session.judge = Judge(session.metric, session.lab.limits, rule)
     own = None if isinstance(selection, str) else selection
@@ -63,6 +63,11 @@ def override(
     if proposers is not None or judge is not None or selection is not None:
         session.ledger.append(ContractOverridden(**_said(changes, objects, judge, selection)))
     return Overrides(objects, own)
+
+
+def _without(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of another rule or selection, taken back where there are some."""
+    return {"options": {}} if options else {}
 
 
 def _objects(proposers: Sequence[Any]) -> dict[str, tuple[Proposer, float]]:

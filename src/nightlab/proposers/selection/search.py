@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Protocol
 
-from nightlab.core.types import Experiment
+from nightlab.core.types import Experiment, Metric
 
 FIT = {"regressed", "inconclusive"}  # reasons to discard a genome that is sound: a limit is exceeded by heirs too
 
@@ -25,7 +26,15 @@ class Selection(Protocol):
         ...
 
 
-def worth(experiment: Experiment) -> float | None:
+@dataclass(frozen=True, slots=True)
+class SelectionContext:
+    """What a selection is made with, besides its own configuration. ``seed``: its randomness."""
+
+    metric: Metric
+    seed: int = 0
+
+
+def node_value(experiment: Experiment) -> float | None:
     """What a genome is believed to measure: a kept one's bar, else its metric. None: nobody should start from it."""
     verdict, measured = experiment.verdict, experiment.measurement
     if verdict is None or measured is None or not (experiment.kept or verdict.reason in FIT):
