@@ -26,8 +26,8 @@ from nightlab.judge import Contestant
 from nightlab.session.preflight import free_to_change
 from nightlab.session.replicates import contestant
 from nightlab.session.session import Session
+from nightlab.storage.checkouts import blob_id
 from nightlab.storage.git import in_genome
-from nightlab.storage.git.checkouts import blob_id
 
 ENDS = 64 * 1024  # bytes at either end of a data file that go into its fingerprint
 SHA1 = "0" * 40  # an id of the hash function that the commons' repository uses
