@@ -43,7 +43,18 @@ from nightlab.core.types import (
     Trial,
     Verdict,
 )
-from nightlab.storage.ledger.tables import COLUMNS, EVENT, SCHEMA, VERSION, apply, experiment_of, rebuild, trial_row
+from nightlab.storage.ledger.tables import (
+    COLUMNS,
+    EVENT,
+    MAJOR,
+    MINOR,
+    SCHEMA,
+    VERSION,
+    apply,
+    experiment_of,
+    rebuild,
+    trial_row,
+)
 from nightlab.storage.ledger.used_sources import UsedSources
 
 E = TypeVar("E", bound=LedgerEvent)
@@ -73,15 +84,16 @@ class Ledger:
         uri = f"{self.path.absolute().as_uri()}?mode={mode}"
         # One thread at a time uses it, though not always the one that opened it.
         db = sqlite3.connect(uri, uri=True, timeout=30, isolation_level=None, check_same_thread=False)
-        found = db.execute("PRAGMA user_version").fetchone()[0]
-        if found > VERSION:
+        version = db.execute("PRAGMA user_version").fetchone()[0]
+        found, minor = version & 0xFFFF, version >> 16
+        if found > MAJOR:
             raise NightlabError(
-                f"the ledger {self.path} was written by a newer nightlab (format {found}, this one reads {VERSION})",
+                f"the ledger {self.path} was written by a newer nightlab (format {found}, this one reads {MAJOR})",
                 "upgrade: pip install --upgrade nightlab",
             )
         if read_only:
             db.execute("SELECT 1 FROM events LIMIT 1")  # an empty file is a database too
-            if found < VERSION:
+            if found < MAJOR:
                 raise NightlabError(
                     f"the ledger {self.path} was written by an older nightlab (format {found})",
                     "let it be brought up to date, which loses nothing: nightlab run --experiments 1",
@@ -89,11 +101,12 @@ class Ledger:
         else:
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("PRAGMA synchronous = FULL")
-            if 0 < found < VERSION:
+            if 0 < found < MAJOR:
                 rebuild(db)
             else:
                 db.executescript(SCHEMA)
-            db.execute(f"PRAGMA user_version = {VERSION}")
+            if (found, minor) < (MAJOR, MINOR):
+                db.execute(f"PRAGMA user_version = {VERSION}")
         return db
 
     def close(self) -> None:

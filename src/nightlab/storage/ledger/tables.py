@@ -23,7 +23,10 @@ from nightlab.core.events import (
 )
 from nightlab.core.types import Experiment, Measurement, Trial
 
-VERSION = 4
+# The format, as the file's ``user_version`` says it. A program of an older major can't read the events or the tables;
+# one of an older minor can, and skips the keys and the kinds of events that it does not know.
+MAJOR, MINOR = 4, 0
+VERSION = MAJOR | MINOR << 16
 TABLES = ("experiments", "proposers", "trials")  # what is made of the events
 
 # Events that tell of something wrong, the orders and the alarms not among them.
