@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from support.labs import TinyLab
 from support.processes import program_env, wait
 
 import nightlab
+from nightlab.commons.finding import finding
+from nightlab.session.session import open_session
 from nightlab.storage.ledger import Ledger
 
 SLOW = "import time\ntime.sleep(0.5)\n"
@@ -202,6 +205,19 @@ def test_the_judge_wants_another_trial_and_a_told_number_is_recorded_as_told(mak
         session.tell(trial, measured)
         session.report()
     assert "told by the caller" in (session.folder / "report.md").read_text()
+
+
+def test_what_a_program_told_is_no_finding_for_others(lab: TinyLab) -> None:
+    with nightlab.Lab(lab.folder).session("t") as session:
+        for value in (1.0, 0.5):
+            trial = session.ask()
+            assert trial
+            experiment = session.tell(trial, value)
+        assert experiment.kept
+    with closing(open_session(lab.folder, "t")) as inner:
+        with pytest.raises(nightlab.NightlabError, match="told by the caller") as refusal:
+            finding(inner, inner.ledger.experiment(1), None, ())  # type: ignore[arg-type]  # refused before it matters
+        assert refusal.value.hint
 
 
 def test_trials_that_were_never_told_run_again(lab: TinyLab) -> None:

@@ -21,7 +21,7 @@ from nightlab.commons.record import LARGEST_PATCH, Finding, PlatformRecord, Task
 from nightlab.commons.scrub import faults, scrubbed
 from nightlab.core.config import CONTRACT, megabytes
 from nightlab.core.text import one_line
-from nightlab.core.types import Experiment, NightlabError
+from nightlab.core.types import TOLD, Experiment, NightlabError
 from nightlab.judge import Contestant
 from nightlab.session.preflight import free_to_change
 from nightlab.session.replicates import contestant
@@ -119,6 +119,13 @@ def finding(
             "see what there is: nightlab log",
         )
     repo, parent = session.repo, session.ledger.by_commit(candidate.parent)
+    for one in (experiment, parent):
+        trials = session.ledger.trials(one.number) if one else []
+        if one and any(m.detail.startswith(TOLD) for _, m in trials if m):
+            raise NightlabError(
+                f"experiment {number} is no finding: the number of experiment {one.number} was {TOLD}",
+                "share an experiment whose trials nightlab ran",
+            )
     patch = repo.diff(candidate.parent, candidate.commit).encode()
     if not 0 < len(patch) <= LARGEST_PATCH:
         raise NightlabError(
