@@ -73,10 +73,10 @@ def test_what_is_no_lab_is_refused_with_a_hint(make_lab: Any, tmp_path: Path, pa
 def test_names_that_do_not_exist_are_refused_before_anything_runs(lab: TinyLab) -> None:
     opened = nightlab.Lab(lab.folder)
     for wrong, words in (
-        ({"judge": "generous"}, "judge.rule"),
-        ({"proposers": ["oracle"]}, "proposers.0"),
+        ({"judge": "generous"}, "generous"),
+        ({"proposers": ["oracle"]}, "oracle"),
         ({"proposers": [object()]}, "has no name, propose"),
-        ({"selection": "roulette"}, "search.strategy"),
+        ({"selection": "roulette"}, "roulette"),
         ({"judge": object()}, "has no compare"),
         ({"allow_missing": "everything"}, "no protection everything"),
         ({"engine": "punched cards"}, "punched cards"),

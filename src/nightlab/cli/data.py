@@ -17,8 +17,10 @@ from nightlab.cli.app import HERE, Tag, Where, app, escape, near, read_only, say
 )
 def export(
     kind: Annotated[
-        Literal["tsv", "jsonl", "parquet", "optuna", "mlflow", "tensorboard", "trackio"],
-        typer.Argument(metavar="FORMAT", help="tsv, jsonl, parquet, optuna, mlflow, tensorboard or trackio."),
+        str,
+        typer.Argument(
+            metavar="FORMAT", help="tsv, jsonl, parquet, optuna, mlflow, tensorboard, trackio, or a plug-in's name."
+        ),
     ],
     out: Annotated[
         str | None,
@@ -28,8 +30,11 @@ def export(
     tag: Tag = None,
 ) -> None:
     """Write a session's experiments for other programs; as text to the standard output, if no place is named."""
+    from nightlab.core.plugins import is_plugin
     from nightlab.integrations import export as exports
 
+    if kind not in exports.formats() and not is_plugin("exporter", kind):
+        raise typer.BadParameter(f"{kind!r} is none of {', '.join(exports.formats())}")
     metric, ledger = read_only(lab, tag)
     if kind not in exports.TEXT:
         place, look = exports.write(ledger, metric, kind, out)

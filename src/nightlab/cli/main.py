@@ -17,6 +17,7 @@ from nightlab.cli import (  # noqa: F401 (each adds its commands to the app)
     gossip,
     inspect,
     labs,
+    plugins,
     run,
     serve,
     submit,

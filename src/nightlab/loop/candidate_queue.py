@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
+from rich.markup import escape
+
 from nightlab.commons.proposer import CommonsProposer
 from nightlab.core.events import ProposalRefused
 from nightlab.core.observer import Observer
@@ -19,7 +21,7 @@ from nightlab.loop.duplicates import outcome_summary
 from nightlab.loop.proposal_task import ProposalTask
 from nightlab.proposers import Briefing, Proposal, Proposer, RejectedProposal, make_proposers
 from nightlab.proposers.command import ProposerWorkspace
-from nightlab.proposers.selection import Selection, make_search, worth
+from nightlab.proposers.selection import PluggedSelection, Selection, make_search, worth
 from nightlab.proposers.shares import cost_of
 from nightlab.session.credit import credit_of, credits
 from nightlab.session.replicates import ABLATION, HUMAN
@@ -350,6 +352,9 @@ class CandidateQueue:
     def _brief(self) -> Briefing:
         pinned = self.pinned()
         parent = self.search.ask() if pinned is None else self.ledger.experiment(pinned)
+        if isinstance(self.search, PluggedSelection):
+            for fault in self.search.take_faults():
+                self.view.say(escape(fault))
         waiting, noise = [ready.candidate for ready in self._ready if ready.candidate], self.noise()
         found = self.commons_proposer.look(waiting) if self.commons_proposer else ()
         return build_briefing(self.session, noise, parent, waiting, found)

@@ -3,7 +3,15 @@
 from nightlab.proposers.constants import Constant, change_constants, changes, find_constants, same_moves
 from nightlab.proposers.given import GivenProposer
 from nightlab.proposers.mixture import Mixture, make_proposers
-from nightlab.proposers.proposer import Briefing, NoProposal, Proposal, Proposer, RejectedProposal, UnverifiedFinding
+from nightlab.proposers.proposer import (
+    Briefing,
+    NoProposal,
+    Proposal,
+    Proposer,
+    ProposerContext,
+    RejectedProposal,
+    UnverifiedFinding,
+)
 
 __all__ = [
     "Briefing",
@@ -13,6 +21,7 @@ __all__ = [
     "NoProposal",
     "Proposal",
     "Proposer",
+    "ProposerContext",
     "RejectedProposal",
     "UnverifiedFinding",
     "change_constants",

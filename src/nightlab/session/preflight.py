@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from nightlab.core.config import STRATEGY, Lab, PatchesConfig, ProgramConfig, from_files
+from nightlab.core import plugins
+from nightlab.core.config import STRATEGY, Lab, PatchesConfig, PluginProposerConfig, ProgramConfig, from_files
 from nightlab.core.source import syntax_fault
 from nightlab.core.types import NightlabError
 from nightlab.engines.local.cgroup import delegated
@@ -54,7 +56,31 @@ def inspect(repo: Repo, *, dirty_genome: bool = False) -> tuple[Lab, str, list[C
         hint = "give lab.toml an [evaluator]; until then a candidate that lies about its metric is believed"
         checks.append(Check("the metric is printed by the candidate's own command", False, hint, fatal=False))
     checks += [Check(what, there, hint, fatal=False) for what, there, hint in needs(lab)]
-    return lab, source, checks
+    return lab, source, [*checks, *plugged(lab)]
+
+
+def plugged(lab: Lab) -> Iterator[Check]:
+    """Each plug-in that the contract names: whether it loads and accepts its keys, and that it is trusted."""
+    used: list[tuple[plugins.Kind, str, Mapping[str, Any], str]] = [
+        ("rule", lab.judge.rule, lab.judge.options, "judge.options"),
+        ("selection", lab.search.strategy, lab.search.options, "search.options"),
+    ]
+    for n, part in enumerate(lab.proposers):
+        own_keys = part.keys if isinstance(part, PluginProposerConfig) else {}
+        used.append(("proposer", part.kind, own_keys, f"proposers.{n}"))
+    for kind, name, keys, where in used:
+        for rival in plugins.rivals(kind, name):
+            yield Check(
+                f"{rival} is ignored: {rival.ignored}", False, "its package has to name it otherwise", fatal=False
+            )
+        if not plugins.is_plugin(kind, name) and not keys:
+            continue
+        try:
+            plugins.configure(kind, name, keys, where)
+        except NightlabError as error:
+            yield Check(str(error), False, error.hint)
+        else:
+            yield Check(f"{plugins.find(kind, name)} is trusted code: it runs in the orchestrator's process", True)
 
 
 def committed_contract(repo: Repo) -> tuple[str, Lab, str]:

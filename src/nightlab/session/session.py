@@ -11,6 +11,7 @@ import re
 import time
 from collections.abc import Iterable
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 
 from nightlab import __version__
@@ -54,7 +55,7 @@ class Session:
                 f"session {tag} is imported ({self.imported}): nothing can run in it",
                 "look at it: nightlab log, plot, report; to measure something, start another: nightlab run --tag NEW",
             )
-        self.lab = Lab.model_validate(facts.lab)
+        self.lab = Lab.recorded(facts.lab)
         self.metric: Metric = self.lab.metric.record()
         self.platform = Platform(**facts.platform)
         self.device = self.platform.device
@@ -67,8 +68,6 @@ class Session:
             require(sealed(self.sandbox, allowed))
         cgroups = make_room() if writer else None
         self.box = LocalEngine(repo, self.lab, self.budget, self.device, self.folder / "trials", self.sandbox, cgroups)
-        judge = self.lab.judge
-        self.judge = Judge(self.metric, self.lab.limits, make_rule(judge.rule, judge.alpha, judge.seeds))
 
     @classmethod
     def create(
@@ -121,6 +120,12 @@ class Session:
         """Of somebody else's night: by what, and from which file, in words; else empty."""
         source = self.facts.imported
         return f"{source['file']}, as {source['by']} reported it, sha256 {source['sha256'][:12]}" if source else ""
+
+    @cached_property
+    def judge(self) -> Judge:
+        """The contract's judge, made when it is needed: a session can be read where its rule is not installed."""
+        part = self.lab.judge
+        return Judge(self.metric, self.lab.limits, make_rule(part.rule, part.alpha, part.seeds, part.options))
 
     def close(self) -> None:
         self.ledger.close()

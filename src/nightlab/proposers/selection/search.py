@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Protocol
 
-from nightlab.core.types import Experiment
+from nightlab.core.types import Experiment, Metric
 
 FIT = {"regressed", "inconclusive"}  # reasons to discard a genome that is sound: a limit is exceeded by heirs too
 
@@ -23,6 +24,14 @@ class Selection(Protocol):
     def tell(self, experiment: Experiment) -> None:
         """An experiment has its verdict. They are told in the order in which they were judged."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class SelectionContext:
+    """What a selection is made with, besides its own configuration. ``seed``: its randomness."""
+
+    metric: Metric
+    seed: int = 0
 
 
 def worth(experiment: Experiment) -> float | None:
