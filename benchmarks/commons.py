@@ -28,7 +28,7 @@ from typing import Any
 from machine import heading, table
 
 from nightlab.commons.exchange import Commons
-from nightlab.commons.finding import finding, task_of
+from nightlab.commons.finding import finding_body, task_of
 from nightlab.commons.peer_store import PeerStore
 from nightlab.commons.places import author_key, open_commons
 from nightlab.commons.record import Finding, Verification, author_of
@@ -208,7 +208,7 @@ def lie(liar: Lab) -> None:
         session = open_session(liar.folder)
         task, bodies = task_of(session), []
         for number in range(1, LIES + 1):
-            body, patch = finding(session, session.ledger.experiment(number), task, ())
+            body, patch = finding_body(session, session.ledger.experiment(number), task, ())
             body |= {"status": "keep", "runs": [{"seed": 1, "value": 1e-4}], "against": [{"seed": 1, "value": 59.0}]}
             bodies.append((body, patch))
         open_commons().publish(author_key(make=True), bodies)

@@ -29,10 +29,10 @@ with atheris.instrument_imports(include=["nightlab.commons", "nightlab.storage.g
     import rfc8785  # noqa: F401  # that it is instrumented
 
     from nightlab.commons import genes, gossip
-    from nightlab.commons.capability import GeneHost, TrialResources, matches, negotiate
+    from nightlab.commons.capability import GeneHost, TrialResources, check_requirements, compare_tasks
     from nightlab.commons.exchange import PATCH_FILE, RECORD_FILE, Commons, _entry
-    from nightlab.commons.queue import gap, novelty, words
-    from nightlab.commons.record import Finding, Rejected, Task, author_of, canonical, encode, parse
+    from nightlab.commons.queue import novelty, word_set
+    from nightlab.commons.record import Finding, Rejected, Task, author_of, canonical_json, encode_record, parse_record
     from nightlab.commons.trust import compare, priority
     from nightlab.storage.git import Chains, OutOfScope, PatchConflict, Repo, Unreachable
     from nightlab.storage.git.record_chains import Link
@@ -54,15 +54,18 @@ LONGEST = 70_000  # bytes of an input: a little more than a record may have
 
 
 def try_record(raw: bytes) -> None:
-    signed = parse(raw)
-    assert encode(signed) == raw and hashlib.sha256(canonical(json.loads(raw)["record"])).hexdigest() == signed.id
+    signed = parse_record(raw)
+    assert (
+        encode_record(signed) == raw
+        and hashlib.sha256(canonical_json(json.loads(raw)["record"])).hexdigest() == signed.id
+    )
     record = signed.record
     if isinstance(record, Finding):
         here = Task.model_validate(task())
-        fits = [negotiate(record.requires, HERE), matches(record, here)]
+        fits = [check_requirements(record.requires, HERE), compare_tasks(record, here)]
         assert all(isinstance(reason, str) for fit in fits for reason in fit.reasons)
-        left, new = gap(here.metric, record, 1.0, True), novelty(record, [words(["A 4 → 2"], "smaller")])
-        assert 0 <= priority(record.claimed, 0.01, 0.5, left, new) <= 1, "no claim outweighs distrust"
+        new = novelty(record, [word_set(["A 4 → 2"], "smaller")])
+        assert 0 <= priority(record.claimed, 0.01, 0.5, new) <= 1, "no claim outweighs distrust"
         assert compare(record.claimed, 0.0, 0.01, [len(record.runs), 1]) in ("confirmed", "refuted", "inconclusive")
 
 
@@ -70,7 +73,7 @@ def try_link(raw: bytes) -> None:
     """One commit after a known first one."""
     said = wrapped(raw, before=str, message=str)
     first = examples()[0]
-    link = Link("1", None, first.id, {RECORD_FILE: encode(first), PATCH_FILE: PATCH.encode()})
+    link = Link("1", None, first.id, {RECORD_FILE: encode_record(first), PATCH_FILE: PATCH.encode()})
     last = _entry(author_of(key()), link, None)
     _entry(author_of(key()), Link("2", said["before"], said["message"], said["files"]), last)
 
@@ -80,15 +83,15 @@ def try_words(raw: bytes) -> None:
         def to_bytes(self) -> bytes:
             return raw
 
-    for author, commit in gossip._words(Payload()).items():
+    for author, commit in gossip._parse_heads(Payload()).items():
         assert re.fullmatch("[0-9a-f]{64}", author) and (commit is None or re.fullmatch("[0-9a-f]{40}", commit))
 
 
 def try_gene(raw: bytes) -> None:
     try:
-        genes.negotiate(genes.read(raw, "a gene"), GeneHost())
+        genes.check_gene(genes.read_gene(raw, "a gene"), GeneHost())
     finally:
-        genes.agreed({}, {"gene.wat": text(raw)}, {"gene.wat": GENE.read_text()}, GeneHost())
+        genes.check_genes({}, {"gene.wat": text(raw)}, {"gene.wat": GENE.read_text()}, GeneHost())
 
 
 class Unfit(Exception):
@@ -109,7 +112,7 @@ def wrapped(raw: bytes, **kinds: type) -> dict[str, Any]:
         assert all(isinstance(said[name], kind) for name, kind in kinds.items())
         files = {str(name): str(content).encode() for name, content in said["files"].items()}
         json.dumps(said, ensure_ascii=False).encode()
-        return {**said, "files": files | {RECORD_FILE: canonical(said["record"])}}
+        return {**said, "files": files | {RECORD_FILE: canonical_json(said["record"])}}
     except (ValueError, LookupError, TypeError, AttributeError, AssertionError, RecursionError):
         raise Unfit from None
 
@@ -126,12 +129,12 @@ class Places:
         }
         honest.publish(key(1), [({"kind": "finding", "at": "2026-11-21T06:00:00Z", **body}, PATCH.encode())])
         Chains(self.remote)
-        honest.give(str(self.remote), self.honest)
+        honest.push(str(self.remote), self.honest)
         honest.chains.pack(self.bundle)
         self.inbox = list[gossip.PeerDigest | gossip.DigestRequest | gossip.BundleReceived]()
         self.good = self.bundle.read_bytes()
         self.mine = Commons(top / "mine")
-        self.mine.take(str(self.remote))
+        self.mine.pull(str(self.remote))
         lab = top / "lab"
         lab.mkdir()
         (lab / "genome.py").write_text(GENOME)
@@ -149,10 +152,10 @@ class Places:
         path.write_bytes(zlib.compress(raw, 1))
         return name
 
-    def take(self, remote: Path) -> None:
+    def pull(self, remote: Path) -> None:
         """Nothing that was accepted is lost, whatever comes; then forget what the fuzzed author had accepted."""
         try:
-            self.mine.take(str(remote))
+            self.mine.pull(str(remote))
         finally:
             again = Commons(self.top / "mine")
             assert self.honest in again.entries()
@@ -175,7 +178,7 @@ class Places:
         ref = self.remote / "refs" / "nightlab" / self.hostile[bool(said.get("other"))]
         ref.write_text(f"{commit}\n")
         try:
-            self.take(self.remote)
+            self.pull(self.remote)
         finally:
             ref.unlink()
 
@@ -191,7 +194,7 @@ class Places:
         ]
         gossip.Gossip(self.mine, self).turn()
         assert answers[0].startswith(b"# v"), "whoever asks is answered"
-        self.take(self.bundle)
+        self.pull(self.bundle)
 
     def announce(self, heads: gossip.Heads) -> None:
         assert heads.keys() >= {self.honest}
@@ -215,7 +218,7 @@ class Places:
 
 def corpus(part: str, places: Places | None) -> list[bytes]:
     """Valid inputs of every kind."""
-    chain = [json.loads(encode(signed)) for signed in examples()]
+    chain = [json.loads(encode_record(signed)) for signed in examples()]
     genes_of = {
         "gene.wat": {"domain": "text.predict", "memory_bytes": 4194304, "fuel": 12000, "imports": [], "optional": []}
     }
@@ -227,7 +230,9 @@ def corpus(part: str, places: Places | None) -> list[bytes]:
         links = [{"files": {}, "record": second, "before": "1", "message": second["id"]}]
         said = {author_of(key(n)): commit for n, commit in ((1, None), (2, "a" * 40))}
         module = genes._from_text(GENE.read_bytes(), "gene.wat")
-        found = [b"r" + canonical(each) for each in [*chain, gene]] + [b"l" + canonical(each) for each in links]
+        found = [b"r" + canonical_json(each) for each in [*chain, gene]] + [
+            b"l" + canonical_json(each) for each in links
+        ]
         return [*found, b"w" + json.dumps(said).encode(), b"g" + module, b"g" + module[:300], b"g(module)"]
     assert places
     ref = {
@@ -240,8 +245,8 @@ def corpus(part: str, places: Places | None) -> list[bytes]:
     }
     told = {**ref, "record": chain[1], "files": {}, "tree": ref["tree"][1:]}
     return [
-        b"f" + canonical(ref),
-        b"f" + canonical(told),
+        b"f" + canonical_json(ref),
+        b"f" + canonical_json(told),
         b"b" + places.good,
         b"p" + PATCH.encode(),
         b"p" + PATCH[:90].encode(),

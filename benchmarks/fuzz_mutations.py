@@ -10,7 +10,7 @@ from typing import Any
 import atheris
 from support.commons_examples import key
 
-from nightlab.commons.record import author_of, canonical
+from nightlab.commons.record import author_of, canonical_json
 
 VALUES: list[Any] = [
     None, True, -1, 0, 1, 2, 0.5, 1e308, -1e308, 5e-324, 2**53, 2**63, "", "x" * 401, "\u202e\x1b[31m\n", "\ud800",
@@ -35,7 +35,7 @@ def mutate(raw: bytes, size: int, seed: int) -> bytes:
                 said["message"] = signed["id"]
             elif kind == b"f" and draw.random() < 0.8:
                 said["lines"][-1] = signed["id"] + "\n"
-        made = kind + canonical(said)
+        made = kind + canonical_json(said)
         return made if len(made) <= size else raw
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return kind + atheris.Mutate(raw[1:], size - 1)
@@ -72,8 +72,8 @@ def resign(signed: dict[str, Any], draw: random.Random) -> None:
     record = signed["record"]
     if isinstance(record.get("task"), dict) and draw.random() < 0.8:
         record["task"].pop("id", None)
-        record["task"]["id"] = hashlib.sha256(canonical(record["task"])).hexdigest()
+        record["task"]["id"] = hashlib.sha256(canonical_json(record["task"])).hexdigest()
     if draw.random() < 0.9:
         record["author"] = author_of(key())
-    name = hashlib.sha256(canonical(record)).digest()
+    name = hashlib.sha256(canonical_json(record)).digest()
     signed["id"], signed["signature"] = name.hex(), key().sign(name).hex()

@@ -32,8 +32,8 @@ from swarm_world import (
 )
 
 from nightlab.commons.exchange import Entry, _entry
-from nightlab.commons.finding import instant
-from nightlab.commons.record import RECORD, Rejected, Signed, author_of, encode, sign
+from nightlab.commons.finding import format_instant
+from nightlab.commons.record import RECORD, Rejected, Signed, author_of, encode_record, sign
 from nightlab.core.types import Candidate
 from nightlab.storage.git.record_chains import Link
 
@@ -159,7 +159,7 @@ class Network:
             record = RECORD.validate_python(facts)
             return Entry(Signed.model_construct(id=name, record=record, signature=""), name)
         signed = sign(RECORD.validate_python(facts), author.key)
-        files = {"record.json": encode(signed)} | ({"patch": patch.encode()} if patch else {})
+        files = {"record.json": encode_record(signed)} | ({"patch": patch.encode()} if patch else {})
         return _entry(author.name, Link(signed.id, before, signed.id, files), last)
 
     def forge(self, author: Author, body: dict[str, Any], patch: str) -> None:
@@ -169,11 +169,11 @@ class Network:
         whole = sign(RECORD.validate_python(facts), author.key)
         stolen = sign(RECORD.validate_python({**facts, "author": somebody}), author.key)
         late = sign(RECORD.validate_python({**facts, "seq": 7, "prev": "0" * 64}), author.key)
-        raw, at = encode(whole), self.draw.randrange(len(encode(whole)))
+        raw, at = encode_record(whole), self.draw.randrange(len(encode_record(whole)))
         cases = {
             "a byte": (author.name, raw[:at] + bytes([raw[at] ^ 1]) + raw[at + 1 :], patch),
-            "another's name": (somebody, encode(stolen), patch),
-            "out of order": (author.name, encode(late), patch),
+            "another's name": (somebody, encode_record(stolen), patch),
+            "out of order": (author.name, encode_record(late), patch),
             "another patch": (author.name, raw, patch + " "),
         }
         for how, (name, record, text) in cases.items():
@@ -242,7 +242,7 @@ class Liar:
             ours = entry.author not in self.network.honest
             if entry.author == self.author.name:
                 continue
-            stated = {"at": instant(CLOCK.time()), "target": entry.id}
+            stated = {"at": format_instant(CLOCK.time()), "target": entry.id}
             said: dict[str, Any] = {
                 "task": TASK.id,
                 "platform": PLATFORM.model_dump(),

@@ -34,9 +34,9 @@ from swarm_world import (
 )
 
 from nightlab.commons import peer_store, proposer, provenance, sync
-from nightlab.commons.capability import Compatibility, both, matches, negotiate
+from nightlab.commons.capability import Compatibility, check_requirements, compare_tasks, worse_of
 from nightlab.commons.exchange import Entry
-from nightlab.commons.finding import instant, target_of
+from nightlab.commons.finding import format_instant, target_of
 from nightlab.commons.record import Finding, genome_id
 from nightlab.core.events import FindingVerified
 from nightlab.core.types import Candidate, Experiment, Measurement, Verdict
@@ -55,28 +55,30 @@ class Known(peer_store.PeerStore):
     def __init__(self, session: Lab, commons: None) -> None:
         self.session, self.shelf, self.commons = session, session.shelf, session.shelf
         self.task, self.platform, self.entries = TASK, PLATFORM, session.shelf.entries
-        self.trust, self.threats, self.doubts, self.measured = {}, set(), {}, []
+        self.trust, self.threats, self.doubtful, self.measured = {}, set(), {}, []
         self._fits, self._claims, self._me = session.shelf.fits, session.shelf.claims, session.name
 
-    def learn(self, *measured: FindingVerified) -> None:
+    def update(self, *measured: FindingVerified) -> None:
         self.measured += measured
         now = CLOCK.time()
-        self.trust = peer_store.trust([*self.own(), *self._others(now)], now)
+        self.trust = peer_store.trust([*self.own_verdicts(), *self._other_verdicts(now)], now)
         self.threats = peer_store.threats(self._warnings(now), self.trust, now)
-        self.doubts |= {event.target: event.doubt for event in measured if event.doubt is not None}
+        self.doubtful |= {event.target: event.doubt for event in measured if event.doubt is not None}
 
     def fit(self, entry: Entry, finding: Finding) -> Compatibility:
         if entry.id not in self._fits:
-            self._fits[entry.id] = both(matches(finding, self.task), negotiate(finding.requires, HAVE))
+            self._fits[entry.id] = worse_of(
+                compare_tasks(finding, self.task), check_requirements(finding.requires, HAVE)
+            )
         return self._fits[entry.id]
 
     def _published(self, author: str, kind: type) -> list[Entry]:
         return self.shelf.published(author, kind, self.session.side, self.session.synced)
 
-    def _made(self, genome: str) -> Sequence[Entry]:
+    def _findings_for(self, genome: str) -> Sequence[Entry]:
         return self.shelf.makers.get(genome, ())
 
-    def _strangers(self) -> list[str]:
+    def _unproven_authors(self) -> list[str]:
         known = {self.session.name, *(event.author for event in self.measured)}
         names = self.shelf.authors
         found = (
@@ -129,7 +131,7 @@ class Lab:
         if self.policy == "claims":
             self._believe()
         if self.policy == "commons" and proposer._count + 1 <= max(1.0, SHARE * (self.ledger.next_number() + 1)):
-            proposer.look([])
+            proposer.choose([])
             if proposal := proposer.propose(None):
                 on = proposal.on or self.champion().candidate.commit
                 commit = self.repo.commit_patch(on, proposal.patch, "")
@@ -211,9 +213,9 @@ class Lab:
     def _answer(self) -> None:
         """What ``nightlab sync`` publishes of the latest measurement of another's finding."""
         for event in self.ledger.said[self.answered :]:
-            self.outbox.append((sync._verification(event, instant(event.at)), None, ""))
+            self.outbox.append((sync._verification(event, format_instant(event.at)), None, ""))
             if event.reason == "tampered":
-                self.outbox.append((sync._threat(event, instant(event.at)), None, ""))
+                self.outbox.append((sync._threat(event, format_instant(event.at)), None, ""))
         self.answered = len(self.ledger.said)
 
     def _believe(self) -> None:

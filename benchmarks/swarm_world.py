@@ -15,7 +15,7 @@ import numpy as np
 
 from nightlab.commons.capability import Compatibility, TrialResources
 from nightlab.commons.exchange import Entry
-from nightlab.commons.finding import instant
+from nightlab.commons.finding import format_instant
 from nightlab.commons.record import Finding, PlatformRecord, Task, task_id
 from nightlab.core.events import FindingVerified
 from nightlab.core.types import Budget, Candidate, Experiment, Measurement, Metric, Trial
@@ -242,7 +242,7 @@ def finding_body(
     raw = patch.encode()
     git = hashlib.sha1(b"blob %d\0" % len(raw) + raw).hexdigest()
     return {
-        "kind": "finding", "at": instant(CLOCK.time()), "task": TASK.model_dump(), "portable": [],
+        "kind": "finding", "at": format_instant(CLOCK.time()), "task": TASK.model_dump(), "portable": [],
         "platform": PLATFORM.model_dump(), "parent": ends[0], "genome": ends[1],
         "patch": {"git": git, "sha256": hashlib.sha256(raw).hexdigest(), "bytes": len(raw)},
         "hypothesis": said.hypothesis, "changes": list(said.changes), "status": "keep", "reason": "improved",

@@ -7,7 +7,8 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Generator, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from hypothesis import settings
 from support.bench import Bench, benches
 from support.commands import PYTHON
 from support.labs import TinyLab, lab_in
-from support.processes import PROGRAM, Done, living, program_env
+from support.processes import FONTS, PROGRAM, Done, living, program_env
 
 from nightlab.core.config import CommandConfig
 from nightlab.core.types import Experiment, Metric
@@ -26,6 +27,9 @@ from nightlab.proposers.command import AnyCommand, ProposerWorkspace
 from nightlab.sandbox.bubblewrap import NoSandbox, Sandbox
 from nightlab.session.session import detect_sandbox
 
+# Every trial starts Python programs: they compile nightlab once, not each time, whatever the environment says.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 settings.register_profile("nightlab", deadline=None, derandomize=True)
 settings.load_profile("nightlab")
 
@@ -33,6 +37,41 @@ settings.load_profile("nightlab")
 def pytest_xdist_auto_num_workers() -> int:
     """Twice as many as there are cores: half of the time a test waits for processes of its own."""
     return 2 * (os.cpu_count() or 1)
+
+
+# A test that asks for one of these runs real processes, git or a sandbox.
+REAL = {"make_lab", "nightlab", "start_nightlab", "bench", "bare_bench", "proposer", "arena", "cuda_stand_in"}
+unit_test_runs = False
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The tier of each test: ``machine`` is said by its mark; ``integration`` by its mark, or by what it asks for."""
+    for item in items:
+        if item.get_closest_marker("machine"):
+            continue
+        if REAL & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.integration)
+        elif not item.get_closest_marker("integration"):
+            item.add_marker(pytest.mark.unit)
+
+
+def _refuse_processes(event: str, _: tuple[object, ...]) -> None:
+    if unit_test_runs and event in ("subprocess.Popen", "os.fork", "os.posix_spawn"):
+        raise RuntimeError("a unit test starts no process: mark this one with pytest.mark.integration")
+
+
+sys.addaudithook(_refuse_processes)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Hold unit tests to starting no process, fixtures included."""
+    global unit_test_runs
+    unit_test_runs = item.get_closest_marker("unit") is not None
+    try:
+        return (yield)
+    finally:
+        unit_test_runs = False
 
 
 @pytest.fixture
@@ -71,6 +110,7 @@ def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home.mkdir(exist_ok=True)
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+    monkeypatch.setenv("MPLCONFIGDIR", FONTS)
 
 
 @pytest.fixture

@@ -13,6 +13,8 @@ from support.arena import Arena, genome
 
 from nightlab.core.text import plain
 
+pytestmark = pytest.mark.integration
+
 PROGRAM = str(Path(sys.executable).parent / "nightlab")
 WORDS = {
     "colour": "\x1b[31;1mred\x1b[0m",

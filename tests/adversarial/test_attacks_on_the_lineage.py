@@ -13,6 +13,8 @@ from support.arena import HONEST, Arena, genome, patch_of
 from nightlab.proposers import changes, find_constants
 from nightlab.storage.git import OutOfScope, PatchConflict
 
+pytestmark = pytest.mark.integration
+
 NEW = "diff --git a/{0} b/{0}\nnew file mode {1}\n--- /dev/null\n+++ b/{0}\n@@ -0,0 +1 @@\n+{2}\n"
 PATCHES = {
     "a new file": (NEW.format("numpy.py", "100644", "raise SystemExit"), "numpy.py is not part of the genome"),

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from support.arena import Arena, genome
 
+pytestmark = pytest.mark.integration
+
 # -- processes -----------------------------------------------------------------------------------------
 
 

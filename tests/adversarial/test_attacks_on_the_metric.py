@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from support.arena import Arena, genome
 
+pytestmark = pytest.mark.integration
+
 NOTHING_GAINED = ("discard", "inconclusive")
 
 # -- lies ----------------------------------------------------------------------------------------------

@@ -45,6 +45,7 @@ def twenty(tmp_path_factory: Any) -> Ledger:
 
 
 @pytest.mark.parametrize("goal", ["minimise", "maximise"])
+@pytest.mark.integration
 def test_evidence_stands_at_its_champion_with_its_interval(goal: Any, twenty: Ledger) -> None:
     experiments = twenty.experiments()
     champion = twenty.champion()
@@ -62,6 +63,7 @@ def test_evidence_stands_at_its_champion_with_its_interval(goal: Any, twenty: Le
     assert axes.get_ylim()[0] < min(reach) and axes.get_ylim()[1] > max(reach)
 
 
+@pytest.mark.integration
 def test_evidence_that_shows_no_gain_says_so(twenty: Ledger) -> None:
     first, last = experiment(0, 1.0, bar=1.0), experiment(1, 0.9, bar=0.95)
     from nightlab.core.types import Evidence
@@ -76,6 +78,7 @@ def test_evidence_that_shows_no_gain_says_so(twenty: Ledger) -> None:
     assert "fresh seeds" not in drawn(charts.progress(METRIC, [first, last]))
 
 
+@pytest.mark.integration
 def test_worth_is_sorted_and_what_may_be_nothing_is_grey() -> None:
     gains = [
         PairedGain(0.1, 0.05, 0.15, 0.95, 3),
@@ -83,7 +86,7 @@ def test_worth_is_sorted_and_what_may_be_nothing_is_grey() -> None:
         PairedGain(-1, -2, -0.5, 0.9, 3),
     ]
     rows = [Row(experiment(n, 1.0), 0.1, gain) for n, gain in enumerate(gains, 1)] + [Row(experiment(9, 1.0), 0.1)]
-    figure = charts.worth(METRIC, rows)
+    figure = charts.worth_chart(METRIC, rows)
     axes = figure.axes[0]
     import matplotlib.colors
 
@@ -94,6 +97,7 @@ def test_worth_is_sorted_and_what_may_be_nothing_is_grey() -> None:
     assert "1 kept not measured" in axes.get_title() and "90 %, 95 %" in axes.get_xlabel()
 
 
+@pytest.mark.integration
 def test_effects_are_in_units_of_noise() -> None:
     rows = [Row(experiment(n, 1.0, status), gain) for n, (status, gain) in enumerate(
         [("keep", 0.5), ("discard", -0.25), ("discard", -50.0), ("crash", None)], 1)]  # fmt: skip
@@ -107,6 +111,7 @@ def test_effects_are_in_units_of_noise() -> None:
 
 
 @pytest.mark.parametrize("count", [0, 1, 20, 2000])
+@pytest.mark.integration
 def test_every_size_is_drawn_soon(count: int, tmp_path: Path) -> None:
     ledger = fill(tmp_path / "ledger.db", count, slots=4 if count > 100 else 1)
     experiments = ledger.experiments()
@@ -114,29 +119,36 @@ def test_every_size_is_drawn_soon(count: int, tmp_path: Path) -> None:
     ran = spans(ledger.events(TrialStarted), ledger.events(TrialFinished))
     figures = [
         charts.progress(METRIC, experiments),
-        charts.worth(METRIC, rows),
+        charts.worth_chart(METRIC, rows),
         charts.effects(METRIC, rows, SIGMA),
-        charts.duty(ran, off_duty(ledger.events(RunStarted), ledger.events(RunStopped))),
+        charts.duty_chart(ran, off_duty(ledger.events(RunStarted), ledger.events(RunStopped))),
     ]
     sizes = [len(drawn(figure)) for figure in figures]
     assert max(sizes) < 5_000_000
     assert len(ran) == count + 1
 
 
+@pytest.mark.integration
 def test_nothing_to_show_is_a_sentence() -> None:
-    said = [charts.progress(METRIC, []), charts.worth(METRIC, []), charts.effects(METRIC, [], 0.0), charts.duty([])]
+    said = [
+        charts.progress(METRIC, []),
+        charts.worth_chart(METRIC, []),
+        charts.effects(METRIC, [], 0.0),
+        charts.duty_chart([]),
+    ]
     words = ["nothing is measured yet", "nightlab confirm --ablate", "nothing is compared", "no trial has run yet"]
     for figure, expected in zip(map(drawn, said), words, strict=True):
         assert expected in figure
 
 
+@pytest.mark.integration
 def test_hostile_words_are_text(tmp_path: Path) -> None:
     evil = "$\\frac{$ <script>x</script> \x1b[31m \u202e ^_{" + "long " * 99
     rows = [Row(experiment(0, 1.0), None), Row(experiment(1, 0.5, hypothesis=evil), 0.5, PairedGain(1, 0, 2, 0.9, 3))]
     unit = Metric("µ", unit="$x_{")
     for figure in (
         charts.progress(unit, [row.experiment for row in rows]),
-        charts.worth(unit, rows),
+        charts.worth_chart(unit, rows),
         charts.effects(unit, rows, 0.1),
     ):
         text = drawn(figure)

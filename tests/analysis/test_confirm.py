@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from support.labs import CONTRACT as TINY
 from support.labs import TinyLab
-from support.processes import wait
+from support.processes import PATIENCE, wait
 
 from nightlab.analysis.confirm import Confirmer
 from nightlab.core.config import StopRules
@@ -26,6 +26,8 @@ from nightlab.session.session import Session
 from nightlab.storage.git import Repo
 from nightlab.storage.ledger import Ledger
 from nightlab.ui.terminal.log import confirmed_words
+
+pytestmark = pytest.mark.integration
 
 EVALUATOR = '[evaluator]\ncommand = "python evaluate.py"\nheld_out = true\n\n[budget]'
 CONTRACT = TINY.format(proposer="patches").replace('"tiny"', '"noisy"').replace("[budget]", EVALUATOR)
@@ -270,7 +272,7 @@ def test_ctrl_c_in_a_confirmation_loses_nothing(noisy: Any, start_nightlab: Any,
 
     wait(third_flies)
     process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130 and "Traceback" not in out, out
     before = read(lab).trials(purpose="confirm")
     assert 2 <= len(before) < 6 and read(lab).experiment(1).evidence == ()

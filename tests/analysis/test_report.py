@@ -25,6 +25,8 @@ from nightlab.session.credit import by_proposer
 from nightlab.session.session import Session, open_session
 from nightlab.storage.ledger import Ledger
 
+pytestmark = pytest.mark.integration
+
 CONTRACT = TINY.format(proposer="patches").replace("upkeep = 0", "sigma = 0.5\nupkeep = 3")
 
 GENOME = "A = 4.0\n#\n#\n#\n#\n#\n#\nB = 8\n"

@@ -14,16 +14,16 @@ from support.commons_examples import AT
 from support.commons_users import BETTER, MORE, User
 from support.labs import GENOME, TinyLab
 
-from nightlab.commons.peer_store import PeerStore, seconds
+from nightlab.commons.peer_store import PeerStore, parse_instant
 from nightlab.commons.places import author_key, key_file
 from nightlab.commons.provenance import ProvenanceIndex, ProvenancePath
 from nightlab.commons.record import Finding, Threat, Verification, genome_id
-from nightlab.commons.sync import mine, to_share
+from nightlab.commons.sync import findings_to_share, own_records
 from nightlab.commons.trust import Trust
 from nightlab.core.events import FindingVerified
 from nightlab.core.types import Candidate, NightlabError
 
-NOW = seconds(AT)
+NOW = parse_instant(AT)
 
 
 @pytest.fixture
@@ -55,14 +55,14 @@ def test_what_one_finds_another_measures_adopts_and_confirms(user: Callable[...,
     session = one.run(BETTER)
     (shared,) = one.share(session)
     assert one.share(session) == [], "it is shared once"
-    assert one.sync().given
+    assert one.sync().pushed
     assert two.sync().taken.records == 1
     session = two.run()
     experiment = session.ledger.experiment(1)
     assert (experiment.candidate.proposer, experiment.candidate.source) == ("transplant", shared)
     assert experiment.kept and experiment.measurement.metric == 3.5
     assert verified(session) == [("confirmed", False, True)]
-    assert len(two.sync().said) == 1 and two.sync().said == [], "it is said once"
+    assert len(two.sync().sent) == 1 and two.sync().sent == [], "it is said once"
     known = PeerStore(session, two.commons).trust[one.author]
     assert known.value == pytest.approx(2 / 3), "and what one says oneself counts once"
     one.sync()
@@ -99,7 +99,9 @@ def test_all_the_steps_to_a_genome_are_one_trial(user: Callable[..., User]) -> N
     note = session.ledger.events(FindingVerified)[0]
     assert (note.verdict, note.elsewhere, note.gain) == ("confirmed", False, 10)
     assert session.champion().measurement.metric == 3
-    assert len(to_share(session, two.commons, [], failed=False, portable=())) == 1, "what it stands on is known"
+    assert len(findings_to_share(session, two.commons, [], failed=False, portable=())) == 1, (
+        "what it stands on is known"
+    )
     two.share(session)
     two.sync()
     three.sync()
@@ -117,10 +119,10 @@ def test_what_a_shared_finding_stands_on_goes_with_it(user: Callable[..., User])
     two.run().close()
     session = two.run(far(C=1))
     assert [proposer for proposer, _ in by(session)] == ["patches", "transplant", "patches"]
-    found = to_share(session, two.commons, [], failed=False, portable=())
+    found = findings_to_share(session, two.commons, [], failed=False, portable=())
     assert [number for number, _ in found] == [1, 2, 3], "the genome that came of both is nobody's finding"
     assert found[1][1][0]["inspired_by"] and found[2][1][0]["parent"] == found[1][1][0]["genome"]
-    assert [number for number, _ in to_share(session, two.commons, [3], failed=False, portable=())] == [3]
+    assert [number for number, _ in findings_to_share(session, two.commons, [3], failed=False, portable=())] == [3]
 
 
 def test_a_way_that_is_not_what_its_records_say_is_not_gone(user: Callable[..., User]) -> None:
@@ -135,20 +137,20 @@ def test_a_way_that_is_not_what_its_records_say_is_not_gone(user: Callable[..., 
     two.sync()
     session = two.run(experiments=1)
     peers = PeerStore(session, two.commons)
-    ways = ProvenanceIndex(session, peers)
-    ways.look()
+    paths = ProvenanceIndex(session, peers)
+    paths.refresh()
     target = next(e.id for e in peers.entries.values() if e.author == one.author and e.signed.record.parent == middle)
-    way = ways.to(target, {ways.id(session.base): session.base})
-    assert way and [step.author for step in way.steps] == [one.author] * 2 and "+B = 1" in ways.patch(way)
+    path = paths.path_to(target, {paths.id(session.base): session.base})
+    assert path and [step.author for step in path.steps] == [one.author] * 2 and "+B = 1" in paths.patch(path)
     false = next(e for e in peers.entries.values() if e.author == liar.author)
-    wrong = ProvenancePath(way.start, (false, way.steps[1]))
+    wrong = ProvenancePath(path.start, (false, path.steps[1]))
     assert ProvenanceIndex(session, peers).patch(wrong) == "", "the liar's patch makes another genome"
 
 
 def test_what_is_shared_is_what_was_measured(user: Callable[..., User]) -> None:
     one = user("one")
     session = one.run(BETTER)
-    (_, (body, patch)) = to_share(session, one.commons, [], failed=False, portable=["budget"])[0]
+    (_, (body, patch)) = findings_to_share(session, one.commons, [], failed=False, portable=["budget"])[0]
     assert body["changes"] == ["A 4 → 2"] and body["status"] == "keep" and body["portable"] == ["budget"]
     assert body["runs"] == [{"seed": 1, "value": 3.5}] and body["against"] == [{"seed": 1, "value": 11.5}]
     assert patch and b"+A = 2.0" in patch and body["requires"]["devices"] == [session.device]
@@ -156,14 +158,14 @@ def test_what_is_shared_is_what_was_measured(user: Callable[..., User]) -> None:
     text = str(body)
     assert str(one.lab.folder) not in text and str(Path.home()) not in text
     with pytest.raises(NightlabError, match="it is the baseline"):
-        to_share(session, one.commons, [0], failed=False, portable=())
+        findings_to_share(session, one.commons, [0], failed=False, portable=())
 
 
 def test_failures_are_findings_too_and_are_told(user: Callable[..., User]) -> None:
     one, two = user("one"), user("two")
     session = one.run(GENOME.replace("A = 4.0", "A = 9.0"))
-    assert to_share(session, one.commons, [], failed=False, portable=()) == []
-    bodies = [body for _, body in to_share(session, one.commons, [], failed=True, portable=())]
+    assert findings_to_share(session, one.commons, [], failed=False, portable=()) == []
+    bodies = [body for _, body in findings_to_share(session, one.commons, [], failed=True, portable=())]
     one.commons.publish(author_key(make=True), bodies)
     one.sync()
     two.sync()
@@ -192,21 +194,21 @@ def test_secrets_and_homes_are_not_shared(user: Callable[..., User]) -> None:
     other.here()
     other.lab.idea("1", BETTER, "as in /home/me/notes, with sk-" + "b" * 30)
     _, session = other.lab.run()
-    (_, (body, _)) = to_share(session, other.commons, [], failed=False, portable=())[0]
+    (_, (body, _)) = findings_to_share(session, other.commons, [], failed=False, portable=())[0]
     assert body["hypothesis"] == "as in [a path], with [a key of a model's API]"
 
 
 def test_the_key_is_the_users_alone(user: Callable[..., User]) -> None:
     one = user("one").here()
-    assert author_key() is None and mine(one.commons) == []
+    assert author_key() is None and own_records(one.commons) == []
     name = one.author
     assert key_file().stat().st_mode & 0o777 == 0o600 and one.author == name
     key_file().chmod(0o644)
-    with pytest.raises(NightlabError, match="others may read"):
+    with pytest.raises(NightlabError, match="other users can read"):
         author_key()
     key_file().chmod(0o600)
     key_file().write_text("x")
-    with pytest.raises(NightlabError, match="is no key"):
+    with pytest.raises(NightlabError, match="is not a valid key"):
         author_key()
 
 
@@ -243,7 +245,7 @@ def test_a_gain_that_does_not_show_here_is_measured_on_its_own_ground(user: Call
     assert [(n.verdict, n.elsewhere) for n in notes] == [("refuted", True), ("confirmed", False)]
     assert PeerStore(session, two.commons).trust[one.author].value == pytest.approx(2 / 3)
     two.sync()
-    said = [s.record.verdict for s in mine(two.commons) if isinstance(s.record, Verification)]
+    said = [s.record.verdict for s in own_records(two.commons) if isinstance(s.record, Verification)]
     assert said == ["inconclusive", "confirmed"], "nobody is called a liar for what fails elsewhere"
 
 
@@ -259,7 +261,7 @@ def test_one_who_tampers_is_refuted_and_others_are_warned(user: Callable[..., Us
     assert [n.verdict for n in notes] == ["refuted"]
     session.ledger.append(replace(notes[0], reason="tampered"))  # as where a frozen file was changed
     two.sync()
-    assert [s.record.target for s in mine(two.commons) if isinstance(s.record, Threat)] == [target]
+    assert [s.record.target for s in own_records(two.commons) if isinstance(s.record, Threat)] == [target]
     assert target in PeerStore(session, two.commons).threats
     three.sync()
     session = three.run(experiments=1)
@@ -302,7 +304,7 @@ def test_another_task_or_what_is_lacking_here_is_told_and_not_run(user: Callable
     session = two.run()
     assert by(session) == []
     told = _candidates(session)._brief().found
-    assert [found.why for found in told] == ["its frozen files or its contract are others"]
+    assert [found.why for found in told] == ["its frozen files or contract differ"]
     three = user("three")
     one.claim(one_session, GENOME.replace("A = 4.0", "A = 1.0"), 2.5, requires=needs)
     one.sync()
@@ -326,7 +328,7 @@ def test_no_more_than_the_share_of_a_session(user: Callable[..., User], monkeypa
     monkeypatch.setattr("nightlab.commons.peer_store.PER_STRANGER", 8)
     transplant, other = _candidates(session).commons_proposer, Candidate("c", "c", "t", "patches", "x")
     for waiting in range(28):
-        transplant.look([other] * waiting)
+        transplant.choose([other] * waiting)
         if proposal := transplant.propose(None):
             transplant.tell(proposal, None)
         assert transplant._count <= max(1, 0.3 * (session.ledger.next_number() + waiting + 1))
@@ -348,14 +350,14 @@ def test_whose_findings_are_offered(user: Callable[..., User], monkeypatch: pyte
     two.commons.publish(author_key(make=True), [({**body, "target": kept}, None)])
     session = two.run(experiments=1)
     peers = PeerStore(session, two.commons)
-    ways = ProvenanceIndex(session, peers)
-    ways.look()
+    paths = ProvenanceIndex(session, peers)
+    paths.refresh()
     assert peers._warnings(NOW) == [], "who has shown nothing is not heard"
     peers.trust[one.author] = Trust(3, 1, held=2.0)
-    assert sorted(warning.at for warning in peers._warnings(NOW)) == [0, seconds(AT)]
+    assert sorted(warning.at for warning in peers._warnings(NOW)) == [0, parse_instant(AT)]
 
     def offered() -> set[str]:
-        offers, told = peers.offers(0.1, [], set(), ways.claim)
+        offers, told = peers.offers(0.1, [], set(), paths.claim)
         assert told == []
         return {offer.id for offer in offers}
 
@@ -385,7 +387,7 @@ def test_what_a_kill_kept_from_being_said_is_said_at_the_next_start(
     one.sync()
     two.sync()
     with monkeypatch.context() as patch:
-        patch.setattr("nightlab.commons.proposer.CommonsProposer.judged", lambda *_: None)
+        patch.setattr("nightlab.commons.proposer.CommonsProposer.record_verdict", lambda *_: None)
         session = two.run()
     assert session.ledger.experiment(1).kept and verified(session) == []
     session.close()

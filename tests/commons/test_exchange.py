@@ -20,10 +20,12 @@ from support.processes import wait
 import nightlab.commons.exchange as exchange
 from nightlab.commons.exchange import Commons
 from nightlab.commons.gossip import Gossip
-from nightlab.commons.record import author_of, canonical, encode, sign
+from nightlab.commons.record import author_of, canonical_json, encode_record, sign
 from nightlab.core.types import NightlabError
 from nightlab.storage.git import Unreachable
 from nightlab.storage.git.record_chains import INCOMING, Chains
+
+pytestmark = pytest.mark.integration
 
 
 def retraction() -> tuple[dict[str, Any], None]:
@@ -46,17 +48,17 @@ def test_what_one_shares_the_others_have(tmp_path: Path, remote: Path) -> None:
     one.publish(key(1), [body(1.0), retraction(), body(3.0)])
     two.publish(key(2), [body(2.0)])
     for where, author in ((one, 1), (two, 2)):
-        assert where.take(str(remote)).rejected == {}
-        assert where.give(str(remote), author_of(key(author)))
-        assert not where.give(str(remote), author_of(key(author))), "it is there already"
-    taken = one.take(str(remote))
+        assert where.pull(str(remote)).rejected == {}
+        assert where.push(str(remote), author_of(key(author)))
+        assert not where.push(str(remote), author_of(key(author))), "it is there already"
+    taken = one.pull(str(remote))
     assert (taken.records, taken.authors) == (1, 1)
     assert values(one) == values(two) == [1.0, 2.0, 3.0]
     again = Commons(tmp_path / "one")  # another process reads the same
     assert values(again) == [1.0, 2.0, 3.0]
     entry = next(iter(again.entries()[author_of(key(2))]))
     assert again.patch(entry) == PATCH
-    assert one.take(str(remote)).records == 0
+    assert one.pull(str(remote)).records == 0
 
 
 def test_the_same_records_are_the_same_commits_everywhere(tmp_path: Path) -> None:
@@ -70,14 +72,14 @@ def test_a_bundle_on_a_stick(tmp_path: Path) -> None:
     one, two, stick = commons(tmp_path, "one"), commons(tmp_path, "two"), tmp_path / "stick.bundle"
     one.publish(key(1), [body(1.0)])
     one.chains.pack(stick)
-    assert two.take(str(stick)).records == 1 and values(two) == [1.0]
+    assert two.pull(str(stick)).records == 1 and values(two) == [1.0]
     two.publish(key(2), [body(2.0)])
     two.chains.pack(stick)
-    assert one.take(str(stick)).records == 1 and values(one) == [1.0, 2.0]
+    assert one.pull(str(stick)).records == 1 and values(one) == [1.0, 2.0]
     stick.write_bytes(stick.read_bytes()[:300])
-    assert commons(tmp_path, "three").take(str(stick)).rejected == {"malformed": 2}
+    assert commons(tmp_path, "three").pull(str(stick)).rejected == {"malformed": 2}
     with pytest.raises(Unreachable):
-        commons(tmp_path, "three").take(str(tmp_path / "no.bundle"))
+        commons(tmp_path, "three").pull(str(tmp_path / "no.bundle"))
 
 
 def test_a_remote_that_is_away_is_said_and_nothing_is_lost(tmp_path: Path, remote: Path) -> None:
@@ -85,18 +87,18 @@ def test_a_remote_that_is_away_is_said_and_nothing_is_lost(tmp_path: Path, remot
     one.publish(key(1), [body(1.0)])
     remote.rename(away)
     with pytest.raises(Unreachable, match="can't be used"):
-        one.take(str(remote))
+        one.pull(str(remote))
     with pytest.raises(Unreachable):
-        one.give(str(remote), author_of(key(1)))
+        one.push(str(remote), author_of(key(1)))
     away.rename(remote)
-    assert one.give(str(remote), author_of(key(1))) and values(one) == [1.0]
+    assert one.push(str(remote), author_of(key(1))) and values(one) == [1.0]
 
 
 def test_a_remote_that_runs_commands_is_not_spoken_to(tmp_path: Path) -> None:
     mark = tmp_path / "ran"
     for name in (f"ext::touch {mark}", f"--upload-pack=touch {mark}"):
         with pytest.raises(Unreachable):
-            commons(tmp_path, "one").take(name)
+            commons(tmp_path, "one").pull(name)
     assert not mark.exists()
 
 
@@ -107,15 +109,15 @@ def shared(tmp_path: Path, remote: Path) -> tuple[Commons, Commons]:
     """One has shared three records, and two has them."""
     one, two = commons(tmp_path, "one"), commons(tmp_path, "two")
     one.publish(key(1), [body(1.0), body(2.0), body(3.0)])
-    one.give(str(remote), author_of(key(1)))
-    two.take(str(remote))
+    one.push(str(remote), author_of(key(1)))
+    two.pull(str(remote))
     return one, two
 
 
 def why(where: Commons, remote: Path) -> dict[str, int]:
     """Why things are refused, after which the honest are still heard and nothing accepted is lost."""
     had = values(where)
-    taken = where.take(str(remote))
+    taken = where.pull(str(remote))
     assert set(had) <= set(values(where)) and not where.chains.heads(INCOMING)
     assert {each.category for each in where.rejections()} >= set(taken.rejected)
     return dict(taken.rejected)
@@ -134,7 +136,7 @@ def test_a_rolled_back_remote_and_one_that_forgot_an_author(tmp_path: Path, remo
     assert why(two, remote) == {"rolled back": 1} and values(two) == [1.0, 2.0, 3.0]
     git(remote, "update-ref", "-d", f"refs/nightlab/{author}")
     assert why(two, remote) == {"rolled back": 1} and values(two) == [1.0, 2.0, 3.0]
-    assert one.give(str(remote), author), "its author mends it"
+    assert one.push(str(remote), author), "its author mends it"
     assert why(two, remote) == {}
     assert [each.times for each in two.rejections()] == [1, 1]
 
@@ -146,14 +148,14 @@ def test_a_remote_that_rewrites_history(tmp_path: Path, remote: Path) -> None:
     git(remote, "fetch", "-q", str(tmp_path / "other"), "+refs/nightlab/*:refs/nightlab/*")
     assert why(two, remote) == {"rewritten": 1} and values(two) == [1.0, 2.0, 3.0]
     new = commons(tmp_path, "new")
-    new.take(str(tmp_path / "one"))
+    new.pull(str(tmp_path / "one"))
     assert why(new, remote) == {"rewritten": 1}, "also where this remote was never seen before"
 
 
 def test_one_that_lags_behind_another_is_no_liar(tmp_path: Path, remote: Path) -> None:
     one, two = shared(tmp_path, remote)
     one.publish(key(1), [body(4.0)])
-    two.take(str(tmp_path / "one"))
+    two.pull(str(tmp_path / "one"))
     assert why(two, remote) == {} and values(two) == [1.0, 2.0, 3.0, 4.0]
 
 
@@ -166,26 +168,26 @@ def test_a_chain_that_is_not_as_it_must_be_is_taken_up_to_there(tmp_path: Path, 
     records = chain(one)
     last = records[-1].commit
     good = sign(finding(1, 3, records[-1].id), key(1))
-    files = {"record.json": encode(good), "patch": PATCH.encode()}
+    files = {"record.json": encode_record(good), "patch": PATCH.encode()}
     gap = sign(finding(1, 4, records[-1].id), key(1))
     stranger = sign(finding(2, 3, records[-1].id), key(2))
     broken = sign(finding(1, 3, some_hash("another")), key(1))
-    future = json.loads(encode(good))
+    future = json.loads(encode_record(good))
     future["record"]["v"] = 2
     cases: list[tuple[dict[str, bytes], str, str]] = [
-        ({**files, "record.json": canonical(future)}, good.id, "future version"),
-        ({**files, "record.json": encode(good).replace(b"2.75", b"2.76")}, good.id, "wrong id"),
-        ({**files, "record.json": encode(good)[:-1]}, good.id, "malformed"),
+        ({**files, "record.json": canonical_json(future)}, good.id, "future version"),
+        ({**files, "record.json": encode_record(good).replace(b"2.75", b"2.76")}, good.id, "wrong id"),
+        ({**files, "record.json": encode_record(good)[:-1]}, good.id, "malformed"),
         ({**files, "record.json": b"x" * 100_000}, good.id, "oversized"),
         ({**files, "patch": PATCH.encode() + b"\n"}, good.id, "wrong patch"),
         ({**files, "patch": b"x" * 300_000}, good.id, "oversized"),
-        ({"record.json": encode(good)}, good.id, "wrong patch"),
+        ({"record.json": encode_record(good)}, good.id, "wrong patch"),
         ({**files, "more": b""}, good.id, "wrong commit"),
         (files, "another message", "wrong commit"),
-        ({**files, "record.json": encode(gap)}, gap.id, "broken chain"),
-        ({**files, "record.json": encode(broken)}, broken.id, "broken chain"),
-        ({**files, "record.json": encode(stranger)}, stranger.id, "wrong author"),
-        ({**files, "record.json": encode(records[1].signed)}, records[1].id, "replayed"),
+        ({**files, "record.json": encode_record(gap)}, gap.id, "broken chain"),
+        ({**files, "record.json": encode_record(broken)}, broken.id, "broken chain"),
+        ({**files, "record.json": encode_record(stranger)}, stranger.id, "wrong author"),
+        ({**files, "record.json": encode_record(records[1].signed)}, records[1].id, "replayed"),
     ]
     for number, (each, message, category) in enumerate(cases):
         forged(remote, each, message, last)
@@ -201,7 +203,7 @@ def test_a_verification_has_no_patch_and_a_commit_one_parent(tmp_path: Path, rem
     one, two = shared(tmp_path, remote)
     tail = chain(one)[-1]
     took = sign(_retraction(tail.id), key(1))
-    forged(remote, {"record.json": encode(took), "patch": b"x"}, took.id, tail.commit)
+    forged(remote, {"record.json": encode_record(took), "patch": b"x"}, took.id, tail.commit)
     assert why(two, remote) == {"wrong patch": 1}
     tree = git(remote, "rev-parse", f"{tail.commit}^{{tree}}")
     merge = git(remote, "-c", "user.name=x", "-c", "user.email=x", "commit-tree", tree, "-p", tail.commit, "-m", "x")
@@ -247,9 +249,9 @@ def test_many_heads_of_one_long_chain_cost_no_more_than_what_is_taken_at_once(tm
     for number in range(6):
         commits.append(chains.add({"record.json": b"%d" % number}, "x", commits[-1] or None))
     commits = commits[1:]
-    found = chains.following(commits, [], 3)
+    found = chains.new_commits(commits, [], 3)
     assert found == {commit: (None, commits[: min(n + 1, 3)]) for n, commit in enumerate(commits)}
-    assert chains.following(commits[2:], [commits[2]]) == {
+    assert chains.new_commits(commits[2:], [commits[2]]) == {
         commit: (commits[2] if n else None, commits[3 : n + 3]) for n, commit in enumerate(commits[2:])
     }
 
@@ -275,13 +277,13 @@ def test_the_number_of_gits_does_not_grow_with_that_of_authors(
         """How many it takes to bring in records of so many authors, to read them anew, to answer a peer, to lag."""
         for number in authors:
             source.publish(key(number), [body(1.0), body(2.0)])
-            source.give(str(remote), author_of(key(number)))
+            source.push(str(remote), author_of(key(number)))
         wants = dict.fromkeys(source.chains.heads())
         return [
-            counted(lambda: reader.take(str(remote))),
+            counted(lambda: reader.pull(str(remote))),
             counted(Commons(reader.folder).entries),
             counted(lambda: Gossip(source, None)._bundle(wants)),  # type: ignore[arg-type]
-            counted(lambda: source.take(str(remote))),
+            counted(lambda: source.pull(str(remote))),
         ]
 
     few, many = gits(1), gits(*range(2, 12))
@@ -304,9 +306,9 @@ def test_a_flood_is_taken_in_portions(tmp_path: Path, remote: Path, monkeypatch:
     monkeypatch.setattr(exchange, "AT_ONCE", 2)
     shared(tmp_path, remote)
     new = commons(tmp_path, "new")
-    first = new.take(str(remote))
+    first = new.pull(str(remote))
     assert (first.records, first.waiting) == (2, 1)
-    assert new.take(str(remote)).records == 1 and values(new) == [1.0, 2.0, 3.0]
+    assert new.pull(str(remote)).records == 1 and values(new) == [1.0, 2.0, 3.0]
 
 
 WRITER = """

@@ -21,6 +21,8 @@ from nightlab.commons.gossip import BundleReceived, DigestRequest, Gossip, PeerD
 from nightlab.commons.record import author_of
 from nightlab.storage.git.record_chains import PLACE, Change
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture(autouse=True)
 def in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -33,7 +35,7 @@ def rounds(peers: list[Gossip], until: Any, most: int = 60) -> int:
         if until():
             return number
         for peer in peers:
-            peer.turn()
+            peer.step()
     raise AssertionError("it never happened")
 
 
@@ -58,8 +60,8 @@ def test_who_has_more_asks_for_nothing(tmp_path: Path) -> None:
     rounds([one, two], lambda: values(two.commons) == [1.0])
     one.commons.publish(key(1), [body(2.0)])
     asked = wire.asked
-    two.turn()  # says the less that it has
-    one.turn()
+    two.step()  # says the less that it has
+    one.step()
     assert wire.asked == asked
 
 
@@ -71,10 +73,10 @@ def test_one_question_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(gossip, "PATIENCE", 60.0)
     asked = wire.asked
     for _ in range(3):
-        one.turn()
-        two.turn()
+        one.step()
+        two.step()
         wire.boxes["three"] = [message for message in wire.boxes["three"] if isinstance(message, PeerDigest)]
-        three.turn()
+        three.step()
     assert wire.asked == asked + 1, "though two peers have it, and no answer comes"
     monkeypatch.setattr(gossip, "PATIENCE", 0.0)
     rounds([one, two, three], lambda: values(three.commons) == [1.0])
@@ -92,12 +94,12 @@ def test_a_peer_that_lies_is_counted_and_not_asked_again(tmp_path: Path) -> None
 
     def told() -> None:
         wire.boxes["two"].append(PeerDigest("liar", {author: false}))
-        two.turn()
+        two.step()
 
     told()
     (asked,) = [message for message in wire.boxes["liar"] if isinstance(message, DigestRequest)]
     asked.answer((tmp_path / "a lie").read_bytes())
-    assert two.turn().rejected == {"wrong schema": 1}
+    assert two.step().rejected == {"wrong schema": 1}
     assert values(two.commons) == [1.0], "what was as it must be is kept"
     assert [rejection.author for rejection in two.commons.rejections()] == [author]
     told()
@@ -111,7 +113,7 @@ def test_a_bundle_that_is_none_changes_nothing(tmp_path: Path, bundle: bytes) ->
     one = wire.peer(tmp_path / "one")
     one.commons.publish(key(1), [body(1.0)])
     wire.boxes["one"] = [BundleReceived(bundle)]
-    assert one.turn().records == 0 and values(one.commons) == [1.0]
+    assert one.step().records == 0 and values(one.commons) == [1.0]
     assert not list((tmp_path / "one").glob("*.bundle"))
 
 
@@ -126,11 +128,11 @@ def test_words_of_strangers() -> None:
             return self.raw
 
     good = {author: commit, "c" * 64: None}
-    assert gossip._words(Payload(json.dumps(good).encode())) == good
+    assert gossip._parse_heads(Payload(json.dumps(good).encode())) == good
     for bad in (b"", b"[]", b"{", b"[" * 100_000, b'{"a": 1}', json.dumps({author: "--upload-pack=x"}).encode()):
-        assert gossip._words(Payload(bad)) == {}
-    assert gossip._words(Payload(b" " * (gossip.LARGEST_WORDS + 1))) == {}
-    assert gossip._words(None) == {}
+        assert gossip._parse_heads(Payload(bad)) == {}
+    assert gossip._parse_heads(Payload(b" " * (gossip.LARGEST_MESSAGE + 1))) == {}
+    assert gossip._parse_heads(None) == {}
 
 
 def free_port() -> int:
@@ -154,14 +156,14 @@ def test_three_processes_on_loopback(tmp_path: Path) -> None:
         two = start("two", "--connect", seed)
         one.publish(key(1), [body(1.0), body(2.0)])
         two.publish(key(2), [body(3.0)])
-        wait(lambda: values(one) == values(two) == [1.0, 2.0, 3.0], 120)
+        wait(lambda: values(one) == values(two) == [1.0, 2.0, 3.0])
         late = start("late", "--connect", seed)
-        wait(lambda: values(late) == [1.0, 2.0, 3.0], 120)
+        wait(lambda: values(late) == [1.0, 2.0, 3.0])
         late.publish(key(3), [body(4.0)])
-        wait(lambda: values(one) == values(two) == [1.0, 2.0, 3.0, 4.0], 120)
+        wait(lambda: values(one) == values(two) == [1.0, 2.0, 3.0, 4.0])
         started[0].send_signal(signal.SIGKILL)  # the others have found each other
         two.publish(key(2), [body(5.0)])
-        wait(lambda: values(late) == [1.0, 2.0, 3.0, 4.0, 5.0], 120)
+        wait(lambda: values(late) == [1.0, 2.0, 3.0, 4.0, 5.0])
         started[1].send_signal(signal.SIGINT)
         assert started[1].wait(60) == 130
         assert "2 new records by 1 authors" in (tmp_path / "two.log").read_text()

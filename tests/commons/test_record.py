@@ -14,7 +14,16 @@ from pydantic import ValidationError
 from support.commons_examples import examples, finding, key, some_hash, task
 
 import nightlab.commons.record as record
-from nightlab.commons.record import Rejected, Signed, canonical, encode, genome_id, parse, schema, sign
+from nightlab.commons.record import (
+    Rejected,
+    Signed,
+    canonical_json,
+    encode_record,
+    genome_id,
+    parse_record,
+    record_schema,
+    sign,
+)
 
 VECTORS = Path(__file__).parent / "vectors" / "commons.json"
 SCHEMA = Path(record.__file__).with_name("record.schema.json")
@@ -22,39 +31,39 @@ SCHEMA = Path(record.__file__).with_name("record.schema.json")
 
 def rejected(raw: bytes) -> str:
     with pytest.raises(Rejected) as error:
-        parse(raw)
+        parse_record(raw)
     assert str(error.value), "it says why"
     return error.value.category
 
 
 def altered(**changed: Any) -> bytes:
     """A finding's bytes with fields of the record changed by somebody without the key."""
-    value = json.loads(encode(examples()[0]))
+    value = json.loads(encode_record(examples()[0]))
     value["record"].update(changed)
-    return canonical(value)
+    return canonical_json(value)
 
 
 def test_a_record_comes_back_as_it_was() -> None:
     for signed in examples():
-        assert parse(encode(signed)) == signed
+        assert parse_record(encode_record(signed)) == signed
     assert genome_id({"a": "1", "b": "2"}) == genome_id({"b": "2", "a": "1"}) != genome_id({"a": "2", "b": "1"})
 
 
 def test_the_vectors_of_other_implementations_hold() -> None:
     """Another implementation must make these very bytes, names and signatures from the key of 32 zeros."""
-    known = [{"id": s.id, "signature": s.signature, "bytes": encode(s).decode()} for s in examples()]
+    known = [{"id": s.id, "signature": s.signature, "bytes": encode_record(s).decode()} for s in examples()]
     assert json.loads(VECTORS.read_text()) == known
 
 
 def test_the_schema_file_is_that_of_the_models() -> None:
-    assert SCHEMA.read_text() == json.dumps(schema(), indent=1) + "\n"
+    assert SCHEMA.read_text() == json.dumps(record_schema(), indent=1) + "\n"
     for signed in examples():
-        jsonschema.validate(json.loads(encode(signed)), schema())
+        jsonschema.validate(json.loads(encode_record(signed)), record_schema())
 
 
 def test_every_byte_counts() -> None:
     """No byte can be changed, added or left out without the record being rejected."""
-    raw = encode(examples()[0])
+    raw = encode_record(examples()[0])
     for at in range(len(raw)):
         rejected(raw[:at] + bytes([raw[at] ^ 1]) + raw[at + 1 :])
     assert rejected(raw[:-1]) == "malformed" and rejected(raw + b"}") == "malformed"
@@ -107,7 +116,7 @@ def test_a_changed_record_is_rejected_for_what_is_wrong_with_it(changed: dict[st
 
 
 def test_numbers_that_are_none() -> None:
-    raw = encode(examples()[0])
+    raw = encode_record(examples()[0])
     for number in (b"NaN", b"Infinity", b"-Infinity"):
         assert rejected(raw.replace(b'"value":2.75', b'"value":' + number)) == "malformed"
     assert rejected(raw.replace(b'"value":2.75', b'"value":1e999')) == "wrong schema"
@@ -118,9 +127,9 @@ def test_numbers_that_are_none() -> None:
 
 def test_who_has_not_the_key_can_sign_nothing() -> None:
     other = sign(finding(), key(7))
-    assert rejected(encode(other)) == "wrong signature"
+    assert rejected(encode_record(other)) == "wrong signature"
     mine = examples()[0]
-    assert rejected(encode(mine.model_copy(update={"signature": examples()[1].signature}))) == "wrong signature"
+    assert rejected(encode_record(mine.model_copy(update={"signature": examples()[1].signature}))) == "wrong signature"
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False), st.text(max_size=60))
@@ -130,7 +139,7 @@ def test_any_number_and_any_text_can_be_said(value: float, text: str) -> None:
     except (ValueError, ValidationError):
         assert any("\ud800" <= letter <= "\udfff" for letter in text)
         return
-    assert parse(encode(one)) == one
+    assert parse_record(encode_record(one)) == one
 
 
 JSONS = st.recursive(
@@ -144,38 +153,38 @@ def test_any_bytes_are_a_record_or_rejected(raw: bytes) -> None:
     rejected(raw)
 
 
-@given(st.sampled_from(sorted(json.loads(encode(examples()[0]))["record"])), JSONS)
+@given(st.sampled_from(sorted(json.loads(encode_record(examples()[0]))["record"])), JSONS)
 def test_any_value_anywhere_is_rejected(name: str, value: Any) -> None:
-    text = json.dumps({**json.loads(encode(examples()[0])), "record": {**_record(), name: value}})
+    text = json.dumps({**json.loads(encode_record(examples()[0])), "record": {**_record(), name: value}})
     if value != _record()[name]:
         rejected(text.encode())
 
 
 @given(st.data())
 def test_cut_and_spliced_records_are_rejected(data: st.DataObject) -> None:
-    raw = encode(examples()[data.draw(st.integers(0, 3))])
+    raw = encode_record(examples()[data.draw(st.integers(0, 3))])
     start, end = sorted(data.draw(st.tuples(st.integers(0, len(raw)), st.integers(0, len(raw)))))
     spliced = raw[:start] + data.draw(st.binary(max_size=20)) + raw[end:]
     if spliced != raw:
         rejected(spliced)
 
 
-@pytest.mark.slow
+@pytest.mark.machine
 @settings(max_examples=10_000, suppress_health_check=[HealthCheck.too_slow])
 @given(st.sampled_from(examples()), st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 255)), max_size=6), JSONS)
 def test_however_a_record_is_mangled_nobody_crashes(signed: Signed, bytes_: list[tuple[int, int]], value: Any) -> None:
-    raw = bytearray(encode(signed))
+    raw = bytearray(encode_record(signed))
     for at, byte in bytes_:
         raw[at % len(raw)] = byte
-    facts = json.loads(encode(signed))
+    facts = json.loads(encode_record(signed))
     facts["record"][sorted(facts["record"])[len(bytes_) % len(facts["record"])]] = value
     for mangled in (bytes(raw), json.dumps(facts).encode(), json.dumps({**facts, "record": value}).encode()):
-        if mangled != encode(signed):
+        if mangled != encode_record(signed):
             rejected(mangled)
 
 
 def _record() -> dict[str, Any]:
-    return json.loads(encode(examples()[0]))["record"]  # type: ignore[no-any-return]
+    return json.loads(encode_record(examples()[0]))["record"]  # type: ignore[no-any-return]
 
 
 def test_what_is_claimed_is_the_gain_over_the_same_seeds_where_there_are_any() -> None:

@@ -15,19 +15,21 @@ from support.gossip_wire import Wire
 
 from nightlab.commons.exchange import Commons
 from nightlab.commons.gossip import BundleReceived
-from nightlab.commons.record import LARGEST, author_of, encode, sign
+from nightlab.commons.record import LARGEST, author_of, encode_record, sign
 from nightlab.storage.git.record_chains import PLACE, Change
+
+pytestmark = pytest.mark.integration
 
 EgressProxy = Callable[[Commons, Commons, Path], dict[str, int]]
 
 
 def by_remote(theirs: Commons, mine: Commons, tmp_path: Path) -> dict[str, int]:
-    return dict(mine.take(str(theirs.folder)).rejected)
+    return dict(mine.pull(str(theirs.folder)).rejected)
 
 
 def by_bundle(theirs: Commons, mine: Commons, tmp_path: Path) -> dict[str, int]:
     theirs.chains.pack(tmp_path / "stick.bundle")
-    return dict(mine.take(str(tmp_path / "stick.bundle")).rejected)
+    return dict(mine.pull(str(tmp_path / "stick.bundle")).rejected)
 
 
 def by_gossip(theirs: Commons, mine: Commons, tmp_path: Path) -> dict[str, int]:
@@ -36,7 +38,7 @@ def by_gossip(theirs: Commons, mine: Commons, tmp_path: Path) -> dict[str, int]:
     peer = wire.peer(mine.folder)
     peer.commons = mine
     wire.boxes[mine.folder.name] = [BundleReceived((tmp_path / "answer.bundle").read_bytes())]
-    return dict(peer.turn().rejected)
+    return dict(peer.step().rejected)
 
 
 def flipped(raw: bytes, what: bytes, at: int) -> bytes:
@@ -46,12 +48,12 @@ def flipped(raw: bytes, what: bytes, at: int) -> bytes:
 
 
 FAULTS: list[tuple[str, Callable[[bytes], bytes], str, str]] = [
-    ("a byte of the signature", lambda raw: flipped(raw, b'"signature":"', 5), "wrong signature", "did not sign it"),
+    ("a byte of the signature", lambda raw: flipped(raw, b'"signature":"', 5), "wrong signature", "not signed by"),
     (
         "the last of the signature",
         lambda raw: flipped(raw, b'"signature":"', 127),
         "wrong signature",
-        "did not sign it",
+        "not signed by",
     ),
     ("a byte of the hash", lambda raw: flipped(raw, b'"id":"', 9), "wrong id", "the hash of its record is"),
     ("a byte of what it says", lambda raw: raw.replace(b"2.75", b"2.85"), "wrong id", "the hash of its record is"),
@@ -63,7 +65,7 @@ FAULTS: list[tuple[str, Callable[[bytes], bytes], str, str]] = [
         "status: Input should be",
     ),
     ("a byte of a hash within", lambda raw: flipped(raw, b'"parent":"', 3), "wrong id", "the hash of its record is"),
-    ("a byte of its form", lambda raw: flipped(raw, b'"parent":"', -1), "malformed", "it is no JSON"),
+    ("a byte of its form", lambda raw: flipped(raw, b'"parent":"', -1), "malformed", "not JSON"),
     (
         "a byte of the task",
         lambda raw: raw.replace(b'"amount":20', b'"amount":21'),
@@ -72,7 +74,7 @@ FAULTS: list[tuple[str, Callable[[bytes], bytes], str, str]] = [
     ),
     ("a byte of the version", lambda raw: raw.replace(b'"v":1', b'"v":2'), "future version", "upgrade it"),
     ("a byte more", lambda raw: raw + b"\n", "not canonical", "not the canonical form"),
-    ("a byte less", lambda raw: raw[:-1], "malformed", "it is no JSON"),
+    ("a byte less", lambda raw: raw[:-1], "malformed", "not JSON"),
 ]
 
 
@@ -85,8 +87,8 @@ def test_one_byte_that_is_wrong(tmp_path: Path, door: EgressProxy) -> None:
         """The author's second record, with a fault, at the end of their chain."""
         author = author_of(key(number))
         good = sign(finding(number, 1, firsts[number].id), key(number))
-        raw = fault(encode(good))
-        assert abs(len(raw) - len(encode(good))) <= 1
+        raw = fault(encode_record(good))
+        assert abs(len(raw) - len(encode_record(good))) <= 1
         commit = theirs.chains.add({"record.json": raw, "patch": PATCH.encode()}, good.id, heads[author])
         theirs.chains.change(Change(PLACE, author, commit))
 
@@ -113,7 +115,7 @@ def test_all_that_was_refused_is_shown_with_its_reason_and_how_often(tmp_path: P
     theirs = Commons(there)
     for number in range(1, 9):
         theirs.publish(key(number), [body(float(number)), body(number + 0.5)])
-        theirs.give(str(remote), author_of(key(number)))
+        theirs.push(str(remote), author_of(key(number)))
     mine = tmp_path / "data" / "nightlab" / "commons"
     env = {"XDG_DATA_HOME": str(tmp_path / "data"), "XDG_CONFIG_HOME": str(tmp_path / "config")}
     assert "16 new of 8 authors" in nightlab("sync", str(remote), cwd=tmp_path, **env).out
@@ -126,12 +128,12 @@ def test_all_that_was_refused_is_shown_with_its_reason_and_how_often(tmp_path: P
     heads = theirs.chains.heads()
     records = {number: theirs.entries()[author_of(key(number))] for number in range(1, 9)}
     following = {number: sign(finding(number, 2, chain[-1].id), key(number)) for number, chain in records.items()}
-    ahead = json.loads(encode(following[5]))
+    ahead = json.loads(encode_record(following[5]))
     ahead["record"]["v"] = 7
     add(1, b" " * (LARGEST + 1))
     add(2, b"{")
-    add(3, encode(sign(finding(3, 2, records[3][-1].id), key(9))))
-    add(4, encode(records[4][0].signed), records[4][0].id)
+    add(3, encode_record(sign(finding(3, 2, records[3][-1].id), key(9))))
+    add(4, encode_record(records[4][0].signed), records[4][0].id)
     add(5, json.dumps(ahead).encode())
     other = Commons(tmp_path / "other")
     other.publish(key(6), [body(6.25), body(6.75)])
@@ -149,8 +151,8 @@ def test_all_that_was_refused_is_shown_with_its_reason_and_how_often(tmp_path: P
     shown = nightlab("commons", cwd=tmp_path, **env).out
     for number, reason in {
         1: "oversized: record.json has 65,537 bytes, at most 65,536 are read",
-        2: "malformed: it is no JSON",
-        3: "wrong signature: author",
+        2: "malformed: not JSON",
+        3: "wrong signature: not signed by author",
         4: "replayed: record 0 again, after 1",
         5: "future version: version 7",
         6: "rewritten: its records are not those that were accepted before",

@@ -10,10 +10,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.commons_examples import finding, some_hash, task
 
-from nightlab.commons.capability import Compatibility, TrialResources, both, matches, negotiate
-from nightlab.commons.queue import FIRST, NEWCOMERS, ROUND, FindingOffer, in_order, novelty, turn_of_newcomers, words
+from nightlab.commons.capability import Compatibility, TrialResources, check_requirements, compare_tasks, worse_of
+from nightlab.commons.queue import (
+    FIRST,
+    NEWCOMERS,
+    ROUND,
+    FindingOffer,
+    newcomers_turn,
+    novelty,
+    order_offers,
+    word_set,
+)
 from nightlab.commons.record import Requires, Task
-from nightlab.commons.scrub import faults, scrubbed
+from nightlab.commons.scrub import find_private, scrub
 from nightlab.commons.trust import (
     EPOCH,
     HALF_LIFE,
@@ -131,7 +140,7 @@ def waste(rounds: int, claims: float, *, elsewhere: bool = False) -> int:
                 value = priority(claimed, 0.02 if known.proven else sigma, known.value, draw.uniform(0.5, 1))
                 one = finding().model_copy(update={"author": author})
                 offers.append(FindingOffer(f"{author}{n}", one, value, FITS, known.proven))
-        chosen = in_order(offers, tried, draw)[0]
+        chosen = order_offers(offers, tried, draw)[0]
         tried.append(chosen.author)
         lies = chosen.author == "liar"
         spent += lies
@@ -177,7 +186,7 @@ def test_an_author_has_one_turn_in_a_round(tried: list[str], authors: list[str])
         FindingOffer(str(n), finding().model_copy(update={"author": author}), float(n), FITS, proven=True)
         for n, author in enumerate(authors)
     ]
-    order = in_order(offers, tried)
+    order = order_offers(offers, tried)
     assert order, "somebody always has the turn"
     many = len(set(authors)) >= 2
     if many and tried:
@@ -193,11 +202,11 @@ def test_rounds_end_when_all_had_a_turn_or_four_had() -> None:
     ]
 
     def then(tried: str) -> str:
-        return in_order(offers, list(tried))[0].author
+        return order_offers(offers, list(tried))[0].author
 
     assert [then(""), then("f"), then("fe"), then("fed"), then("fedc")] == list("fedcf")
     assert then("fedca") == "f" and then("edcbf") == "e", "a fifth begins a round: it is not its turn again"
-    assert in_order(offers[:2], ["b", "a"])[0].author == "b"
+    assert order_offers(offers[:2], ["b", "a"])[0].author == "b"
 
 
 @cache
@@ -211,9 +220,9 @@ def test_a_crowd_of_new_names_has_its_share_and_no_more(seed: int, known: bool) 
     draw, tried, turns = random.Random(seed), list[str](), 40
     proven = finding().model_copy(update={"author": "good"})
     for n in range(turns):
-        there = turn_of_newcomers(sum(author != "good" for author in tried), float(n + 1))
+        there = newcomers_turn(sum(author != "good" for author in tried), float(n + 1))
         good = FindingOffer(f"good{n}", proven, 0.01, FITS, proven=True)
-        if order := in_order([*crowd(50), *([good] if known else [])], tried, draw, there):
+        if order := order_offers([*crowd(50), *([good] if known else [])], tried, draw, there):
             tried.append(order[0].author)
     others = sum(author != "good" for author in tried)
     assert others <= FIRST + (NEWCOMERS if known else 0.75) * turns
@@ -224,18 +233,18 @@ def test_lots_are_drawn_by_authors_and_nothing_else() -> None:
     """The exploits: many records of one author, and ids that were chosen so as to come first."""
     flood = [FindingOffer(f"0{n}", finding().model_copy(update={"author": "flood"}), 1.0, FITS) for n in range(50)]
     draw = random.Random(1)
-    first = [in_order([*flood, *crowd(4)], [], draw)[0].author for _ in range(1000)]
+    first = [order_offers([*flood, *crowd(4)], [], draw)[0].author for _ in range(1000)]
     assert 140 < first.count("flood") < 260
-    assert in_order(crowd(3), [], draw, "never") == []
+    assert order_offers(crowd(3), [], draw, "never") == []
     low = [FindingOffer("x", finding(), 0.0, FITS)]
-    assert in_order(low, [], draw) == [], "nor is anything drawn that is worth nothing"
+    assert order_offers(low, [], draw) == [], "nor is anything drawn that is worth nothing"
 
 
 def test_what_is_new() -> None:
     one = finding()
-    same = words(one.changes, one.hypothesis)
+    same = word_set(one.changes, one.hypothesis)
     assert novelty(one, []) == 1 and novelty(one, [same]) == pytest.approx(0.05)
-    assert 0.5 < novelty(one, [words(["B 8 → 9"], "another thing")]) <= 1
+    assert 0.5 < novelty(one, [word_set(["B 8 → 9"], "another thing")]) <= 1
 
 
 # -- threats -----------------------------------------------------------------------------------------
@@ -273,33 +282,33 @@ HERE = TrialResources("cpu", 1000.0, None, {"numpy": "2.1.0", "odd": ""})
     [
         (needs(), "compatible", ""),
         (needs(libraries={"numpy": "2.4.1", "odd": "1"}), "compatible", ""),
-        (needs(devices=["cuda"]), "partly", "it ran on cuda, here is cpu"),
-        (needs(libraries={"numpy": "1.26"}), "partly", "it ran with numpy 1.26, here is 2.1.0"),
+        (needs(devices=["cuda"]), "partly", "it ran on cuda, not on cpu"),
+        (needs(libraries={"numpy": "1.26"}), "partly", "it ran with numpy 1.26, installed is 2.1.0"),
         (needs(libraries={"jax": ""}), "not", "it imports jax, which is not installed here"),
-        (needs(memory_mb=5000), "not", "it took 5,000 MB of memory, here are 1,000 MB"),
+        (needs(memory_mb=5000), "not", "it needed 5,000 MB of memory, available are 1,000 MB"),
         (needs(gpu_memory_mb=5000), "compatible", ""),
-        (needs(dtypes=["float8_e4m3fn"]), "not", "it computes in float8_e4m3fn, which cpu has not"),
-        (needs(dtypes=["posit16"]), "partly", "it computes in posit16, of which nothing is known here"),
+        (needs(dtypes=["float8_e4m3fn"]), "not", "it uses float8_e4m3fn, which cpu does not support"),
+        (needs(dtypes=["posit16"]), "partly", "it uses posit16, which is unknown here"),
         (needs(dtypes=["bfloat16"]), "compatible", ""),
     ],
 )
 def test_capabilities_are_negotiated_with_reasons(requires: Requires, level: str, reason: str) -> None:
-    fit = negotiate(requires, HERE)
+    fit = check_requirements(requires, HERE)
     assert (fit.level, "; ".join(fit.reasons)) == (level, reason)
 
 
 def test_a_task_matches_exactly_or_as_declared() -> None:
     mine = Task.model_validate(task())
     longer = task(budget={"clock": "wall", "amount": 60.0})
-    assert matches(finding(), mine).level == "compatible"
-    assert matches(finding(task=longer), mine) == Compatibility("not", ("its budget differs",))
-    assert matches(finding(task=longer, portable=["budget"]), mine) == Compatibility(
+    assert compare_tasks(finding(), mine).level == "compatible"
+    assert compare_tasks(finding(task=longer), mine) == Compatibility("not", ("its budget differs",))
+    assert compare_tasks(finding(task=longer, portable=["budget"]), mine) == Compatibility(
         "partly", ("its budget differs, as declared",)
     )
     other = finding(task=task(frozen_sha256=some_hash("others")), portable=["budget", "data"])
-    assert matches(other, mine).level == "not", "another evaluator makes other numbers, whatever is declared"
-    assert both(Compatibility("partly", ("a",)), Compatibility("not", ("b",))) == Compatibility("not", ("a", "b"))
-    assert both(Compatibility("partly", ("a",)), Compatibility("compatible")).level == "partly"
+    assert compare_tasks(other, mine).level == "not", "another evaluator makes other numbers, whatever is declared"
+    assert worse_of(Compatibility("partly", ("a",)), Compatibility("not", ("b",))) == Compatibility("not", ("a", "b"))
+    assert worse_of(Compatibility("partly", ("a",)), Compatibility("compatible")).level == "partly"
 
 
 # -- what must not be shared -------------------------------------------------------------------------
@@ -321,12 +330,12 @@ def test_a_task_matches_exactly_or_as_declared() -> None:
     ],
 )
 def test_secrets_and_homes_are_found_and_taken_out_of_words(text: str) -> None:
-    assert faults(f"+fine\n+{text}\n")[0].startswith("line 2 ")
-    assert faults(scrubbed(text)) == []
+    assert find_private(f"+fine\n+{text}\n")[0].startswith("line 2 ")
+    assert find_private(scrub(text)) == []
 
 
 def test_ordinary_words_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     for text in ("MATRIX_LR = 0.04  # rooted", "a/b/c and 4e-3", "token = tokens[0]", "https://example.org/home/"):
-        assert faults(text) == [] and scrubbed(text) == text
+        assert find_private(text) == [] and scrub(text) == text
     monkeypatch.setattr("platform.node", lambda: "deep-thought")
-    assert scrubbed("on deep-thought it is faster") == "on [this machine] it is faster" and faults("deep-thought")
+    assert scrub("on deep-thought it is faster") == "on [this machine] it is faster" and find_private("deep-thought")

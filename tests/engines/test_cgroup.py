@@ -99,6 +99,7 @@ def test_limits_and_what_is_read(tmp_path: Path) -> None:
     assert (one.folder / "cgroup.kill").read_text() == "1"
 
 
+@pytest.mark.integration
 def test_a_process_joins_before_its_program(tmp_path: Path) -> None:
     one = Cgroup(tmp_path / "one")
     one.open(None, 40)

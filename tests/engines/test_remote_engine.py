@@ -24,21 +24,21 @@ from nightlab.core.events import ClusterWaits
 from nightlab.core.observer import Observer
 from nightlab.core.types import NightlabError, Platform
 from nightlab.engines.platform import differences, this_platform
-from nightlab.engines.remote import common
+from nightlab.engines.remote import common_platform
 from nightlab.engines.remote.engine import Lost
 from nightlab.engines.remote.node import NodeFacts, NodeResult, TrialParcel, TrialProgress
 from nightlab.loop.loop import ExperimentLoop
 from nightlab.loop.scheduler import Interrupted, Scheduler
 from nightlab.session.create import on_cluster
 from nightlab.storage.git import Repo
-from nightlab.storage.git.bundles import pack, snapshot, unpack
+from nightlab.storage.git.bundles import commit_snapshot, pack_bundle, unpack_bundle
 from nightlab.ui.monitor import Follower
 
 RUN = """
 import pickle, sys
-from nightlab.engines.remote.node import run
+from nightlab.engines.remote.node import run_parcel
 parcel, base = pickle.load(sys.stdin.buffer)
-brought = run(parcel, base, lambda news: open(sys.argv[1] + ".news", "wb").write(pickle.dumps(news)))
+brought = run_parcel(parcel, base, lambda news: open(sys.argv[1] + ".news", "wb").write(pickle.dumps(news)))
 pickle.dump(brought, open(sys.argv[1], "wb"))
 """
 LOOK = "import pickle, sys\nfrom nightlab.engines.remote.node import describe_node\n"
@@ -122,8 +122,8 @@ def cluster(tmp_path: Path) -> Iterator[Processes]:
 
 def crew_of(lab: TinyLab, cluster: Processes, slots: int = 1, device: str | None = None) -> tuple[Scheduler, list[str]]:
     said: list[str] = []
-    nodes = cluster.look(device)
-    session = lab.session(elsewhere=common(nodes))
+    nodes = cluster.describe_nodes(device)
+    session = lab.session(elsewhere=common_platform(nodes))
     return Scheduler(session, Observer(), slots, on_cluster(session, cluster, nodes, (), said.append)), said
 
 
@@ -155,7 +155,7 @@ def test_a_session_on_nodes_finds_what_it_finds_here(make_lab: Callable[..., Tin
     trial = ".nightlab/t/trials/0001-search-s1-1"
     left = [{path.name for path in (lab.folder / trial).iterdir()} for lab in (there, here)]
     assert left[0] == left[1] - {"lock"}
-    assert "METRIC loss=" in scheduler.session.box.log("0001-search-s1-1")
+    assert "METRIC loss=" in scheduler.session.local.log("0001-search-s1-1")
 
 
 def test_a_trial_that_dies_with_its_node_runs_again_and_counts_once(
@@ -359,14 +359,14 @@ def test_what_travels_is_the_labs_files_and_nothing_of_their_history(
     lab.git("rm", "-q", "secret.txt")
     head = lab.commit()
     repo = Repo(lab.folder)
-    base = snapshot(repo, head)
-    assert base == snapshot(repo, lab.commit()), "the same files are the same base"
+    base = commit_snapshot(repo, head)
+    assert base == commit_snapshot(repo, lab.commit()), "the same files are the same base"
     better = repo.commit_files(head, {"genome.py": BETTER}, "better")
-    change = snapshot(repo, better, on=base)
-    arrived = unpack(tmp_path / "node", pack(repo, base), base)
+    change = commit_snapshot(repo, better, on=base)
+    arrived = unpack_bundle(tmp_path / "node", pack_bundle(repo, base), base)
     assert arrived.resolve(change) is None
-    small = pack(repo, change, without=base)
-    arrived = unpack(tmp_path / "node", small, change)
+    small = pack_bundle(repo, change, without=base)
+    arrived = unpack_bundle(tmp_path / "node", small, change)
     assert arrived.read(change, "genome.py") == BETTER and arrived.read(base, "genome.py") != BETTER
     assert arrived.tree(change) == repo.tree(better)
     objects = subprocess.run(
@@ -409,6 +409,7 @@ def test_machines_that_compare_are_a_class(a: Platform, b: Platform, c: Platform
         assert any("Python" in words for words in differences(a, b))
 
 
+@pytest.mark.integration
 def test_a_machine_compares_with_itself_and_with_more_of_the_same_accelerators() -> None:
     here = this_platform("cuda")
     one, eight = replace(here, accelerator="1 x NVIDIA H100"), replace(here, accelerator="8 x NVIDIA H100", cores=99)

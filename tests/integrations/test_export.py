@@ -184,6 +184,7 @@ def test_a_missing_pandas_is_named(home: Path, monkeypatch: Any) -> None:
     assert refusal.value.hint == "pip install 'nightlab[data]'"
 
 
+@pytest.mark.integration
 def test_the_package_stays_light() -> None:
     heavy = "import sys, nightlab; assert not {'pandas', 'numpy', 'optuna', 'pyarrow', 'pydantic'} & set(sys.modules)"
     assert subprocess.run([sys.executable, "-c", heavy]).returncode == 0

@@ -15,6 +15,8 @@ from nightlab.core.types import Measurement
 from nightlab.session.create import SHIPPED, make_lab
 from nightlab.session.session import detect_sandbox
 
+pytestmark = pytest.mark.integration
+
 SOLVE = (SHIPPED / "speed" / "solve.py").read_text()
 
 

@@ -19,7 +19,7 @@ from support.commons_users import MORE, User
 from support.labs import TinyLab
 
 from nightlab.commons.capability import Compatibility, GeneHost
-from nightlab.commons.genes import MAGIC, agreed, negotiate, read
+from nightlab.commons.genes import MAGIC, check_gene, check_genes, read_gene
 from nightlab.commons.peer_store import PeerStore
 from nightlab.commons.record import GeneNeeds, Rejected
 from nightlab.core.events import FindingVerified
@@ -62,6 +62,7 @@ def answering(instructions: str) -> bytes:
     return compiled(NEVER_LEARNS.format(instructions))
 
 
+@pytest.mark.integration
 def test_it_works_by_hand(tmp_path: Path) -> None:
     folder = make_lab(tmp_path / "wasm", "wasm")
     done = subprocess.run([sys.executable, "score.py"], cwd=folder, capture_output=True, text=True, check=True)
@@ -155,6 +156,7 @@ def test_what_a_gene_must_declare(score: Any, said: str, instead: str, why: str)
         score.predicted(compiled(NEVER_LEARNS.format("f32.const 0"), says), b"text")
 
 
+@pytest.mark.integration
 def test_a_trial_of_it_is_sealed_and_says_why_there_is_no_metric(tmp_path: Path) -> None:
     folder = make_lab(tmp_path / "wasm", "wasm")
     bench = Bench(TinyLab(folder), (folder / "lab.toml").read_text(), detect_sandbox(), startup=10, evaluation=30)
@@ -169,6 +171,7 @@ def test_a_trial_of_it_is_sealed_and_says_why_there_is_no_metric(tmp_path: Path)
     assert (bad.outcome, bad.metric) == ("crashed", None) and "no metric: expected" in bad.detail
 
 
+@pytest.mark.integration
 def test_the_tuner_and_the_patch_queue_improve_it(tmp_path: Path) -> None:
     lab = TinyLab(make_lab(tmp_path / "wasm", "wasm"))
     _, session = lab.run(experiments=4)
@@ -212,9 +215,10 @@ BETTER = GENE.replace("$ORDERS i32 (i32.const 2)", "$ORDERS i32 (i32.const 4)")
     [
         ("", "4MB", "compatible", ()),
         (', \\"optional\\": [\\"clock\\"]', "4MB", "partly", ("gene.wat: it would use the host function clock",)),
-        ("", "3MB", "not", ("gene.wat: it needs 4,194,304 bytes of memory, here are 3,145,728",)),
+        ("", "3MB", "not", ("gene.wat: it needs 4,194,304 bytes of memory, the limit is 3,145,728",)),
     ],
 )
+@pytest.mark.integration
 def test_a_gene_travels_where_what_it_asks_for_is_there(
     user: Callable[..., User], optional: str, memory: str, level: str, reasons: tuple[str, ...]
 ) -> None:
@@ -246,12 +250,13 @@ NEEDS = {"domain": "text.predict", "memory_bytes": 4194304, "fuel": 12000, "impo
 @pytest.mark.parametrize(
     ("old", "new", "said", "why"),
     [
-        ("4194304", "8388608", NEEDS, "gene.wat asks for memory_bytes 8388608, its record says 4194304"),
-        ("[]", '[\\"fd_write\\"]', NEEDS, "gene.wat asks for imports ['fd_write'], its record says []"),
-        ("12000", "12001", None, "gene.wat asks for fuel 12001, its record says nothing"),
+        ("4194304", "8388608", NEEDS, "gene.wat requires memory_bytes 8388608, its record states 4194304"),
+        ("[]", '[\\"fd_write\\"]', NEEDS, "gene.wat requires imports ['fd_write'], its record states []"),
+        ("12000", "12001", None, "gene.wat requires fuel 12001, its record states nothing"),
         ("nightlab.metering", "other.metering", NEEDS, "gene.wat is no portable gene: nightlab.metering"),
     ],
 )
+@pytest.mark.integration
 def test_a_gene_that_asks_for_more_than_its_record_says_is_not_run(
     user: Callable[..., User], old: str, new: str, said: dict[str, Any] | None, why: str
 ) -> None:
@@ -278,16 +283,17 @@ def test_what_a_patch_leaves_as_it_was_needs_no_word_of_its_author() -> None:
     said, host = {"gene.wat": GeneNeeds.model_validate(NEEDS)}, GeneHost(memory_bytes=2**22, fuel=20_000)
     mine = {"gene.wat": GENE.replace("12000", "15000")}
     theirs = {"gene.wat": mine["gene.wat"].replace("0.1", "0.2")}
-    assert agreed(said, theirs, mine, host) == Compatibility("compatible")
-    assert agreed({}, theirs, mine, host) == Compatibility("compatible")
-    with pytest.raises(Rejected, match="fuel 15000, its record says 12000"):
-        agreed(said, theirs, None, host)
-    assert agreed(said, theirs, mine, GeneHost(memory_bytes=2**22, fuel=14_000)).reasons == (
-        "it needs 15,000 fuel, here is 14,000",
+    assert check_genes(said, theirs, mine, host) == Compatibility("compatible")
+    assert check_genes({}, theirs, mine, host) == Compatibility("compatible")
+    with pytest.raises(Rejected, match="fuel 15000, its record states 12000"):
+        check_genes(said, theirs, None, host)
+    assert check_genes(said, theirs, mine, GeneHost(memory_bytes=2**22, fuel=14_000)).reasons == (
+        "it needs 15,000 fuel, the limit is 14,000",
     )
-    assert agreed({}, {"train.py": "(module)"}, None, host) == Compatibility("compatible"), "no gene at all"
+    assert check_genes({}, {"train.py": "(module)"}, None, host) == Compatibility("compatible"), "no gene at all"
 
 
+@pytest.mark.integration
 def test_every_idea_applies_and_has_a_metric(tmp_path: Path, score: Any) -> None:
     import wasmtime
 
@@ -352,12 +358,12 @@ def test_what_is_no_constant(line: str) -> None:
 
 
 def test_it_says_what_it_needs_and_whether_that_is_here() -> None:
-    gene = read(GENE.encode(), "gene.wat")
+    gene = read_gene(GENE.encode(), "gene.wat")
     assert (gene.phenotype.domain, gene.metering.fuel) == ("text.predict", 12000)
-    assert negotiate(gene, GeneHost(memory_bytes=4 * 2**20, fuel=12000, domain="text.predict")) == Compatibility(
+    assert check_gene(gene, GeneHost(memory_bytes=4 * 2**20, fuel=12000, domain="text.predict")) == Compatibility(
         "compatible"
     )
-    poor = negotiate(gene, GeneHost(memory_bytes=4 * 2**20 - 1, fuel=11999, domain="sort"))
+    poor = check_gene(gene, GeneHost(memory_bytes=4 * 2**20 - 1, fuel=11999, domain="sort"))
     assert poor.level == "not" and [reason.split(", ")[0] for reason in poor.reasons] == [
         "it does text.predict",
         "it needs 4,194,304 bytes of memory",
@@ -365,13 +371,13 @@ def test_it_says_what_it_needs_and_whether_that_is_here() -> None:
     ]
     wants = '{\\"memory_bytes\\": 1, \\"imports\\": [\\"sha256\\"], \\"optional\\": [\\"log\\"]}'
     module = compiled("", re.sub(r"\{\\\"memory_bytes.*?\}", lambda _: wants, SAYS))
-    gene = read(module, "a.wasm")
-    assert negotiate(gene, GeneHost(frozenset({"sha256", "log"}))).level == "compatible"
-    assert negotiate(gene, GeneHost(frozenset({"sha256"}))) == Compatibility(
+    gene = read_gene(module, "a.wasm")
+    assert check_gene(gene, GeneHost(frozenset({"sha256", "log"}))).level == "compatible"
+    assert check_gene(gene, GeneHost(frozenset({"sha256"}))) == Compatibility(
         "partly", ("it would use the host function log",)
     )
-    assert "it needs the host function sha256" in negotiate(gene, GeneHost()).reasons
-    assert negotiate(gene.model_copy(update={"version": 2}), GeneHost(frozenset({"sha256", "log"}))).level == "not"
+    assert "it needs the host function sha256" in check_gene(gene, GeneHost()).reasons
+    assert check_gene(gene.model_copy(update={"version": 2}), GeneHost(frozenset({"sha256", "log"}))).level == "not"
 
 
 @given(some.binary(max_size=60), some.integers(0, 400))
@@ -379,7 +385,7 @@ def test_no_bytes_do_harm(junk: bytes, at: int) -> None:
     module = compiled(NEVER_LEARNS.format("f32.const 0"))
     for raw in (junk, MAGIC + junk, module[:at], module[:at] + junk + module[at:]):
         try:
-            read(raw, "a file")
+            read_gene(raw, "a file")
         except NightlabError as error:
             assert str(error).startswith("a file is no portable gene")
 
@@ -389,7 +395,7 @@ def test_what_was_compiled_elsewhere_is_not_loaded() -> None:
 
     machine_code = bytes(wasmtime.Module(wasmtime.Engine(), compiled("")).serialize())
     with pytest.raises(NightlabError, match="what an engine has compiled is never loaded"):
-        read(machine_code, "gene.cwasm")
+        read_gene(machine_code, "gene.cwasm")
 
 
 def test_the_command(nightlab: Any, tmp_path: Path) -> None:

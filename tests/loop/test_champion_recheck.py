@@ -34,6 +34,8 @@ from nightlab.session.replicates import ATTEMPTS, UPKEEP_SEED, Replicates, conte
 from nightlab.storage.git import Repo
 from nightlab.storage.ledger import Ledger
 
+pytestmark = pytest.mark.integration
+
 CONTRACT = """\
 name = "lucky"
 genome = ["genome.py"]

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.labs import CONTRACT, GENOME, TinyLab
-from support.processes import living, wait
+from support.processes import PATIENCE, living, wait
 
 import nightlab.loop.hooks
 import nightlab.loop.stop_rules
@@ -126,7 +126,7 @@ def test_a_pause_starts_nothing_new_survives_a_kill_and_ends_with_resume(
     time.sleep(0.5)
     assert look(lab).next_number() == 2 and look(lab).open_trials() == []
     os.kill(running.pid, signal.SIGKILL)
-    assert "nothing new starts; go on with: nightlab resume --tag t" in running.communicate(timeout=60)[0]
+    assert "nothing new starts; go on with: nightlab resume --tag t" in running.communicate(timeout=PATIENCE)[0]
 
     again = start_nightlab("run", cwd=lab)
     while "paused:" not in (line := again.stdout.readline()):
@@ -135,7 +135,7 @@ def test_a_pause_starts_nothing_new_survives_a_kill_and_ends_with_resume(
     time.sleep(0.5)
     assert look(lab).next_number() == 2
     assert nightlab("resume", cwd=lab).code == 0
-    out, _ = again.communicate(timeout=60)
+    out, _ = again.communicate(timeout=PATIENCE)
     assert again.returncode == 0, out
     assert [number for number, *_ in verdicts(look(lab))] == [0, 1, 2, 3]
     assert [note.order for note in look(lab).events(OrderTaken)] == ["pause", "resume"]
@@ -148,7 +148,7 @@ def test_ctrl_c_ends_a_session_that_is_paused(make_lab: Any, start_nightlab: Any
     running = start_nightlab("run", "--tag", "t", cwd=lab)
     seen(lab, lambda ledger: ledger.events(OrderTaken))
     running.send_signal(signal.SIGINT)
-    out, _ = running.communicate(timeout=60)
+    out, _ = running.communicate(timeout=PATIENCE)
     assert running.returncode == 130, out
     assert look(lab).trials() == [], "the baseline did not start either"
 
@@ -165,7 +165,7 @@ def test_skip_ends_the_trial_in_flight_for_good(make_lab: Any, start_nightlab: A
     assert nightlab("skip", "0", cwd=lab).code == 1
     done = nightlab("skip", cwd=lab)
     assert done.code == 0 and "experiment 1 of session t is skipped" in done.out
-    out, _ = running.communicate(timeout=60)
+    out, _ = running.communicate(timeout=PATIENCE)
     assert running.returncode == 0 and "skipped: by the user" in out, out
     ledger = look(lab)
     assert verdicts(ledger)[1:] == [(1, "discard", "skipped"), (2, "discard", "inconclusive")]
@@ -183,7 +183,7 @@ def test_a_skip_that_nobody_heard_counts_at_the_next_start(make_lab: Any, start_
     running = start_nightlab("run", "--tag", "t", cwd=lab)
     up(lab, 1)
     os.kill(running.pid, signal.SIGKILL)
-    running.communicate(timeout=60)
+    running.communicate(timeout=PATIENCE)
     assert nightlab("skip", "1", cwd=lab).code == 0
     assert nightlab("run", cwd=lab).code == 0
     assert verdicts(look(lab))[1:] == [(1, "discard", "skipped")]
@@ -335,7 +335,7 @@ def test_a_kill_loses_no_hook_and_leaves_none(
     hook = running(str(tmp_path / "hook.py"))
     assert hook
     os.kill(process.pid, signal.SIGKILL)
-    process.communicate(timeout=60)
+    process.communicate(timeout=PATIENCE)
     wait(lambda: running(str(tmp_path / "hook.py")) == [])
     gate.touch()
     assert nightlab("run", cwd=lab).code == 0

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 from support.labs import TinyLab
-from support.observers import Counting
-from support.processes import wait
+from support.observers import WAITS, Together
+from support.processes import PATIENCE, wait
 
 from nightlab.core.config import StopRules
 from nightlab.core.events import ProposalRefused, RunStopped
@@ -187,8 +187,9 @@ def test_a_session_goes_on_where_it_was(make_lab: Any) -> None:
 
 def test_two_slots_fly_at_once(make_lab: Any) -> None:
     lab = make_lab(GENOME)
-    ideas(lab, *["import time; time.sleep(0.5)"] * 3, "A = 2.0")
-    session, view = lab.session(), Counting()
+    ideas(lab, *[WAITS] * 3, "A = 2.0")
+    session = lab.session()
+    view = Together(session.box.folder, 2)
     ExperimentLoop(session, StopRules(experiments=4), Scheduler(session, view, 2)).run()
     assert max(len(running) for running in view.flights) == 2
     assert not any("0000-search-s1-1" in running and len(running) > 1 for running in view.flights), "baseline first"
@@ -232,7 +233,7 @@ def test_ctrl_c_once_finishes_what_is_in_flight(make_lab: Any, start_nightlab: A
     process = start_nightlab("run", "--tag", "t", cwd=lab)
     wait(in_flight(lab, 1))
     process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130, out
     assert "finishing what is in flight" in out and "Traceback" not in out
     assert [e.verdict.status for e in look(lab).experiments()] == ["keep", "keep"]
@@ -250,7 +251,7 @@ def test_ctrl_c_twice_stops_now_and_the_experiment_is_redone(
     if first == signal.SIGINT:
         acknowledged(process, "Ctrl-C again stops now")
         process.send_signal(first)
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130, out
     ledger = look(lab)
     assert [e.number for e in ledger.unjudged()] == [1] and ledger.open_trials() == []
@@ -270,7 +271,7 @@ def test_ctrl_c_while_the_lab_prepares(make_lab: Any, start_nightlab: Any, tmp_p
     process = start_nightlab("run", cwd=lab)
     wait((tmp_path / "up").exists)
     process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130 and "Traceback" not in out, out
 
 
@@ -286,7 +287,7 @@ def test_ctrl_c_while_measuring_again(make_lab: Any, start_nightlab: Any, comman
     if twice:
         acknowledged(process, "Ctrl-C again stops now")
         process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130 and "Traceback" not in out, out
     assert look(lab).open_trials() == []
 

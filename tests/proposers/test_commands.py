@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -97,16 +96,14 @@ def test_what_else_it_leaves_is_thrown_away(proposer: Any, sandbox: Sandbox) -> 
 @pytest.mark.parametrize(
     ("script", "limits", "reason"),
     [
-        ("import time; time.sleep(60)", {"wall": 1}, "it took longer than 1 s"),
-        ("import time; time.sleep(60)", {"idle": 1}, "neither printed nor changed anything for 1 s"),
+        ("import time; time.sleep(600)", {"wall": 1}, "it took longer than 1 s"),
+        ("import time; time.sleep(600)", {"idle": 1}, "neither printed nor changed anything for 1 s"),
         ("while True: print('x' * 65536)", {}, "it printed more than 16 MB"),
     ],
     ids=["wall", "idle", "flood"],
 )
 def test_limits_end_it(proposer: Any, sandbox: Sandbox, script: str, limits: dict[str, int], reason: str) -> None:
-    begun = time.monotonic()
-    assert reason in failure(proposer(GOOD + script, sandbox, **limits))
-    assert time.monotonic() - begun < 30
+    assert reason in failure(proposer(GOOD + script, sandbox, **limits)), "and it is not waited for to its own end"
 
 
 def test_one_that_goes_on_printing_is_not_idle(proposer: Any) -> None:
@@ -223,21 +220,22 @@ def test_one_that_was_stopped_before_it_began_does_nothing(proposer: Any) -> Non
     assert failure(turn) == "it was stopped"
 
 
+@pytest.mark.integration
 def test_it_does_not_outlive_a_nightlab_that_was_killed(tmp_path: Path) -> None:
     mark = f"orphan-{tmp_path.name}"
     (tmp_path / "in").touch()
     code = f"""
 import sys
-from nightlab.sandbox.process_guard import ProcessSpec, heard, start
+from nightlab.sandbox.process_guard import ProcessSpec, read_result, start_guard
 argv = [sys.executable, '-c', 'import time; time.sleep(120)  # {mark}']
-heard(start(ProcessSpec(argv, '.', {{}}, 'in', 'out', '.', 100, 100, 1000, 1 << 30)))
+read_result(start_guard(ProcessSpec(argv, '.', {{}}, 'in', 'out', '.', 100, 100, 1000, 1 << 30)))
 """
     ours = subprocess.Popen([PYTHON, "-c", code], cwd=tmp_path, env={**os.environ})
     # The mark is in our own command line too, and in that of the program it starts.
     wait(lambda: len(running(mark)) == 2)
     os.kill(ours.pid, signal.SIGKILL)
     ours.wait()
-    wait(lambda: running(mark) == [], 20)
+    wait(lambda: running(mark) == [])
 
 
 # -- in a session --------------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ from nightlab.loop.loop import ExperimentLoop
 from nightlab.loop.scheduler import Scheduler
 from nightlab.session.session import Session, detect_sandbox
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
+pytestmark = [pytest.mark.machine, pytest.mark.timeout(3600)]
 pytest.importorskip("acp", reason="the extra 'agents' is not installed")
 
 MARK = "NIGHTLAB_NIGHT_OF_CHAOS"

@@ -423,6 +423,7 @@ def imported(code: str) -> set[str]:
     return {name.split(".")[0] for name in out.splitlines()[-1].split()}
 
 
+@pytest.mark.integration
 def test_the_core_imports_no_torch() -> None:
     loaded = imported("\n".join(f"import nightlab.{name}" for name in CORE.split()))
     assert "pydantic" in loaded  # it did import something
@@ -433,6 +434,7 @@ HEAVY = {"torch", "optuna", "rich", "scipy", "numpy", "matplotlib", "psutil"}
 
 
 @pytest.mark.parametrize("command", ["--help", "run --help", "log --help"])
+@pytest.mark.integration
 def test_help_imports_nothing_heavy(command: str) -> None:
     argv = ["nightlab", *command.split()]
     loaded = imported(
@@ -444,12 +446,14 @@ def test_help_imports_nothing_heavy(command: str) -> None:
         assert "pydantic" not in loaded
 
 
+@pytest.mark.integration
 def test_a_trial_s_supervisor_imports_nothing_heavy() -> None:
     loaded = imported("import nightlab.engines.local.supervisor")
     assert "psutil" in loaded
     assert not loaded & (HEAVY - {"psutil"} | {"pydantic", "sqlite3"})
 
 
+@pytest.mark.integration
 def test_the_log_imports_nothing_heavy(tmp_path: Path) -> None:
     a_session(tmp_path, 5).close()
     loaded = imported(

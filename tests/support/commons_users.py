@@ -11,7 +11,7 @@ from nightlab.commons.exchange import Commons
 from nightlab.commons.finding import task_of
 from nightlab.commons.places import author_key, open_commons
 from nightlab.commons.record import author_of, genome_id
-from nightlab.commons.sync import sync, to_share
+from nightlab.commons.sync import findings_to_share, sync_commons
 from support.commons_examples import finding, some_hash
 from support.labs import GENOME, TinyLab
 
@@ -48,7 +48,7 @@ class User:
         return self.lab.run(**stop)[1]
 
     def share(self, session: Any, *numbers: int, **more: Any) -> list[str]:
-        found = to_share(session, self.commons, numbers, failed=False, portable=(), **more)
+        found = findings_to_share(session, self.commons, numbers, failed=False, portable=(), **more)
         return [signed.id for signed in self.commons.publish(author_key(make=True), [body for _, body in found])]
 
     def claim(self, session: Any, text: str, value: float, *, patch: str = "", **changed: Any) -> str:
@@ -62,4 +62,4 @@ class User:
         return self.commons.publish(author_key(make=True), [(body, patch.encode())])[0].id
 
     def sync(self) -> Any:
-        return sync(self.lab.folder, self.commons, None, None)[0]
+        return sync_commons(self.lab.folder, self.commons, None, None)[0]

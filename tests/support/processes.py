@@ -13,6 +13,9 @@ from pathlib import Path
 from typing import Any
 
 PROGRAM = [str(Path(sys.executable).parent / "nightlab")]
+PATIENCE = 240.0  # seconds, below the limit of a whole test
+# One cache of fonts for all homes: matplotlib takes seconds to make it anew.
+FONTS = str(Path(tempfile.gettempdir()) / "nightlab-tests-matplotlib")
 MARK = "NIGHTLAB_TRIAL"
 
 
@@ -29,14 +32,12 @@ class Done:
 
 def program_env(home: Path, **more: str) -> dict[str, str]:
     """What a newcomer's shell has: a home, a path, a language."""
-    # But one cache of fonts for all: matplotlib takes seconds to make it anew in every home.
-    fonts = str(Path(tempfile.gettempdir()) / "nightlab-tests-matplotlib")
     # And the tree under test, where that is not the one that is installed.
     tree = {"PYTHONPATH": os.environ["PYTHONPATH"]} if "PYTHONPATH" in os.environ else {}
     return {
         **tree,
         "HOME": str(home),
-        "MPLCONFIGDIR": fonts,
+        "MPLCONFIGDIR": FONTS,
         "PATH": os.environ["PATH"],
         "LANG": "C.UTF-8",
         "COLUMNS": "200",
@@ -45,8 +46,8 @@ def program_env(home: Path, **more: str) -> dict[str, str]:
     }
 
 
-def wait(until: Callable[[], Any], seconds: float = 60) -> Any:
-    """Wait until something holds, and return it."""
+def wait(until: Callable[[], Any], seconds: float = PATIENCE) -> Any:
+    """Wait until something holds, and return it. The limit is for what never comes, not for a slow machine."""
     end = time.monotonic() + seconds
     while not (found := until()):
         assert time.monotonic() < end, "it never happened"

@@ -22,6 +22,8 @@ from nightlab.storage.git import Repo
 from nightlab.ui.web import feed
 from nightlab.ui.web.app import WebApp
 
+pytestmark = pytest.mark.integration
+
 playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright (pip install 'nightlab[dev]')")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe (pip install 'nightlab[dev]')")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

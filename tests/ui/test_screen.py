@@ -414,7 +414,7 @@ def test_a_terminal_that_hangs_or_goes_does_not_hold_the_night(make_lab: Callabl
         found = [path.parent for path in ledger.glob(f"*/{LEDGER}")]
         return bool(found) and (found[0] / "report.html").exists()
 
-    wait(stopped, 120)
+    wait(stopped)
     seen = seat.see("3 experiments: 1 kept, 1 discarded, 1 crashed")
     assert "#1   keep" in seen and "#3   crash" in seen, "the lines stay when the screen goes"
     assert end(seat, process) == 0 and seat.restored()
@@ -440,7 +440,7 @@ def test_a_terminal_that_hangs_does_not_hold_a_measurement(
             champion = ledger.champion()
             return bool(champion and champion.number and (command[0] == "try" or champion.evidence))
 
-    wait(done, 60)
+    wait(done)
     assert b"less of A" not in seat.sent and process.poll() is None
     termios.tcflow(seat.slave, termios.TCOON)
     assert end(seat, process) == 0

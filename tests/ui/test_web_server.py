@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.labs import TinyLab
-from support.processes import wait
+from support.processes import PATIENCE, wait
 from support.window_site import EVIL, OURS, Listener, Site, add
 
 from nightlab.core.events import EvidenceShown, Rechecked
@@ -31,6 +31,8 @@ from nightlab.ui.web import feed
 from nightlab.ui.web.app import PAGE, WebApp
 from nightlab.ui.web.diffs import shown
 from nightlab.ui.web.guard import HEADERS
+
+pytestmark = pytest.mark.integration
 
 
 @pytest.fixture
@@ -435,7 +437,7 @@ def test_the_command_serves_until_ctrl_c(make_lab: Any, start_nightlab: Any) -> 
     assert link.getresponse().status == 303
     link.close()
     process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=30)
+    out, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130 and "Traceback" not in out
 
 

@@ -11,8 +11,8 @@ from typing import Any
 from nightlab.analysis.fitness import LARGEST, GeneResult, Severity
 from nightlab.analysis.ranking import Contender, Drift, Standings
 from nightlab.commons.exchange import Commons
-from nightlab.commons.finding import TRANSPLANT, target_of
-from nightlab.commons.peer_store import PeerStore, seconds
+from nightlab.commons.finding import COMMONS_PROPOSER, target_of
+from nightlab.commons.peer_store import PeerStore, parse_instant
 from nightlab.commons.places import author_key
 from nightlab.commons.record import Finding, Verification, author_of, genome_id
 from nightlab.core.text import one_line
@@ -105,7 +105,7 @@ class _CommonsLookup:
         Only those count as having adopted it whom this lab has found honest: names cost nothing.
         """
         candidate, entries = experiment.candidate, self.peers.entries
-        if candidate.proposer == TRANSPLANT:
+        if candidate.proposer == COMMONS_PROPOSER:
             entry = entries.get(target_of(candidate.source))
         else:
             entry = self.mine.get(genome_id(self.session.genome(candidate.commit)))
@@ -116,9 +116,9 @@ class _CommonsLookup:
             for other in entries.values()
             if isinstance(r := other.signed.record, Verification) and r.adopted and r.target == entry.id
         }
-        honest = [a for a in adopters - {entry.author} if self.peers.trusted(a).proven]
+        honest = [a for a in adopters - {entry.author} if self.peers.trust_in(a).proven]
         first = self.peers.commons.entries()[entry.author][0].signed.record
-        return dict(zip(ABROAD, (entry.author, seconds(first.at), len(honest)), strict=True))
+        return dict(zip(ABROAD, (entry.author, parse_instant(first.at), len(honest)), strict=True))
 
 
 def _runs(session: Session, number: int) -> dict[int, Measurement]:

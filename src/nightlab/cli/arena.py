@@ -90,12 +90,12 @@ def audit(
 
     With labs, also compare what it was computed from with their ledgers.
     """
-    from nightlab.analysis.ranking import audit as recompute
-    from nightlab.analysis.ranking import parse
+    from nightlab.analysis.ranking import audit_ranking as recompute
+    from nightlab.analysis.ranking import parse_fitness
     from nightlab.analysis.tournament import measured_otherwise
     from nightlab.cli.ranking_table import print_drifts
 
-    published = parse(file.read_bytes(), str(file))
+    published = parse_fitness(file.read_bytes(), str(file))
     drifts = recompute(published)
     if labs:
         drifts += measured_otherwise(published, _sessions(labs, tag))
@@ -113,7 +113,7 @@ def gene(
 ) -> None:
     """Say what a portable gene needs, and whether it can run here. Nothing of it is run. Exit status 3 if it can't."""
     from nightlab.commons.capability import GeneHost
-    from nightlab.commons.genes import negotiate, read
+    from nightlab.commons.genes import check_gene, read_gene
     from nightlab.core.config import megabytes
     from nightlab.core.text import one_line
 
@@ -121,8 +121,8 @@ def gene(
         most = int(megabytes(memory) * 2**20)
     except ValueError as error:
         raise typer.BadParameter(f"--memory: {error}") from None
-    found = read(file.read_bytes(), str(file))
-    fit = negotiate(found, GeneHost(memory_bytes=most, fuel=fuel, domain=domain))
+    found = read_gene(file.read_bytes(), str(file))
+    fit = check_gene(found, GeneHost(memory_bytes=most, fuel=fuel, domain=domain))
     if as_json:
         typer.echo(json.dumps({"fit": fit.level, "reasons": fit.reasons, "gene": found.model_dump()}, indent=1))
     else:

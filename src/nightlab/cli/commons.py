@@ -39,7 +39,7 @@ def share(
 ) -> None:
     """Show what would be shared of this session, ask, and sign it. nightlab sync brings it to the others."""
     from nightlab.commons.places import author_key, key_file, open_commons
-    from nightlab.commons.sync import PORTABLE, retraction, to_share
+    from nightlab.commons.sync import PORTABLE, findings_to_share, retraction_body
     from nightlab.core.types import NightlabError
     from nightlab.session.session import open_session
 
@@ -47,11 +47,11 @@ def share(
         raise typer.BadParameter(f"--portable {', '.join(sorted(unknown))}: {' or '.join(PORTABLE)}")
     commons = open_commons()
     if retract:
-        bodies = [retraction(commons, retract, why)]
+        bodies = [retraction_body(commons, retract, why)]
         typer.echo(_page(bodies[0]))
     else:
         session = open_session(lab, tag)
-        found = to_share(session, commons, numbers or [], failed=failed, portable=portable)
+        found = findings_to_share(session, commons, numbers or [], failed=failed, portable=portable)
         session.close()
         for number, body in found:
             typer.echo(f"# experiment {number}\n{_page(body)}")
@@ -88,15 +88,15 @@ def sync(
 ) -> None:
     """Exchange findings with a remote: take in what is new there, bring what you shared."""
     from nightlab.commons.places import open_commons
-    from nightlab.commons.sync import sync as exchange
+    from nightlab.commons.sync import sync_commons as exchange
 
     for done in exchange(lab, open_commons(), remote, bundle):
         taken = done.taken
-        for body in done.said:
+        for body in done.sent:
             say(escape(f"  {body['target'][:12]} {body.get('verdict', body['kind'])}: {body['detail']}"))
         words = [f"{taken.records} new of {_many(taken.authors, 'author')}"]
-        words += [f"{_many(len(done.said), 'answer')} of yours to others' findings"] * bool(done.said)
-        words += ["what you shared is there"] * done.given
+        words += [f"{_many(len(done.sent), 'answer')} of yours to others' findings"] * bool(done.sent)
+        words += ["what you shared is there"] * done.pushed
         words += [f"more of {_many(taken.waiting, 'author')}: sync again"] * bool(taken.waiting)
         refused = ", ".join(f"{number} {why}" for why, number in taken.rejected.items())
         words += [f"refused: {refused} (see nightlab commons)"] * bool(refused)
@@ -136,13 +136,15 @@ def commons_command(lab: Where = HERE, tag: Tag = None, as_json: Json = False) -
 def _authors(commons: Commons) -> dict[str, Any]:
     from dataclasses import asdict
 
-    from nightlab.commons.places import author
-    from nightlab.commons.sync import mine
+    from nightlab.commons.places import own_author
+    from nightlab.commons.sync import own_records
 
     kinds = {name: Counter(e.signed.record.kind for e in chain) for name, chain in sorted(commons.entries().items())}
     return {
-        "you": author(),
-        "yours": [{"id": signed.id, "kind": signed.record.kind, "at": signed.record.at} for signed in mine(commons)],
+        "you": own_author(),
+        "yours": [
+            {"id": signed.id, "kind": signed.record.kind, "at": signed.record.at} for signed in own_records(commons)
+        ],
         "authors": [{"author": name, "records": dict(records)} for name, records in kinds.items()],
         "refused": [asdict(each) for each in commons.rejections()],
     }
@@ -157,7 +159,7 @@ def _view(commons: Commons, lab: Path, tag: str | None) -> dict[str, Any]:
         return facts
     from nightlab.commons.peer_store import PeerStore
     from nightlab.commons.provenance import ProvenanceIndex
-    from nightlab.commons.queue import in_order
+    from nightlab.commons.queue import order_offers
     from nightlab.commons.record import genome_id
     from nightlab.core.text import one_line
     from nightlab.session.replicates import replicates
@@ -166,16 +168,22 @@ def _view(commons: Commons, lab: Path, tag: str | None) -> dict[str, Any]:
     session = open_session(lab, tag)
     peers, champion = PeerStore(session, commons), session.ledger.champion()
     for name, trust in peers.trust.items():
-        facts["trust"][name] = {"value": trust.value, "confirmed_in_a_row": trust.row, "quarantined": trust.quarantined}
+        facts["trust"][name] = {
+            "value": trust.value,
+            "confirmed_in_a_row": trust.streak,
+            "quarantined": trust.quarantined,
+        }
     if champion:
         noise = replicates(session.ledger, session.budget.record(), session.lab.judge.sigma).noise()
-        ways = ProvenanceIndex(session, peers)
-        ways.look()
-        offers, told = peers.offers(noise.sigma, [], session.ledger.sources(), ways.claim)
+        paths = ProvenanceIndex(session, peers)
+        paths.refresh()
+        offers, told = peers.offers(noise.sigma, [], session.ledger.sources(), paths.claim)
         kept = (session.genome(e.candidate.commit) for e in session.ledger.experiments(SHOWN, "keep"))
         here = set(map(genome_id, kept))
         rows = [
-            (o.id, o.finding, "; ".join(o.fit.reasons)) for o in in_order(offers, []) if o.finding.genome not in here
+            (o.id, o.finding, "; ".join(o.fit.reasons))
+            for o in order_offers(offers, [])
+            if o.finding.genome not in here
         ]
         for key, each in (("next", rows), ("told", told)):
             facts[key] = [

@@ -36,7 +36,7 @@ def gossip(
     say(f"peer {transport.name[:12]} listens at {', '.join(listen)}; Ctrl-C ends it")
     try:
         while True:
-            taken = peer.turn()
+            taken = peer.step()
             if taken.records:
                 say(f"{time.strftime('%H:%M:%S')} {taken.records} new records by {taken.authors} authors")
             if taken.rejected:

@@ -37,7 +37,7 @@ def serve(
 
     try:
         from nightlab.ui.web.app import WebApp
-        from nightlab.ui.web.serve import serve as start
+        from nightlab.ui.web.serve import serve_web as start
     except ModuleNotFoundError as error:
         if error.name not in ("starlette", "uvicorn", "anyio"):
             raise

@@ -148,6 +148,6 @@ def skill(
 @app.command(epilog="Examples:  nightlab mcp   ·   claude mcp add nightlab -- nightlab mcp -C /path/to/lab")
 def mcp(lab: Where = HERE, tag: Tag = None, device: Device = None, allow: Allow = []) -> None:  # noqa: B006
     """Serve this lab to an agent over the Model Context Protocol, on standard input and output."""
-    from nightlab.integrations.server import serve
+    from nightlab.integrations.server import serve_mcp
 
-    serve(lab, tag, device, allowed(allow))
+    serve_mcp(lab, tag, device, allowed(allow))

@@ -1,1 +1,1 @@
-"""The commons: where labs exchange findings. Nobody believes one: it is measured again, in one's own box."""
+"""The commons: how labs exchange findings. A finding is never trusted: each lab measures it again in its sandbox."""

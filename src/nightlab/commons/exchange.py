@@ -1,8 +1,8 @@
-"""The user's copy of the commons: each author's chain of records, and how chains travel between copies.
+"""The user's copy of the commons: each author's chain of records, and its exchange with remotes.
 
-Any git remote is a commons, for each author adds to a ref of its own, ``refs/nightlab/<author>``: nothing ever
-conflicts, and there is no server of ours. A chain only grows. Whatever a remote says, a record that was accepted once
-stays, and one that is not exactly what it must be is refused, counted, and keeps no other author's records out.
+Any git remote can be a commons. Each author appends only to the ref ``refs/nightlab/<author>``, so there are no
+conflicts and no server of our own. A chain only grows: an accepted record is never removed, whatever a remote serves,
+and an invalid record is rejected and counted without blocking other authors' records.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from nightlab.commons.record import (
     Signed,
     author_of,
     check_patch,
-    encode,
-    parse,
+    encode_record,
+    parse_record,
     sign,
 )
 from nightlab.core.text import one_line
@@ -41,13 +41,13 @@ from nightlab.storage.git.record_chains import INCOMING, NONE, PLACE, SEEN, Chan
 
 RECORD_FILE, PATCH_FILE = "record.json", "patch"
 LIMITS = {RECORD_FILE: LARGEST, PATCH_FILE: LARGEST_PATCH}
-AT_ONCE = 1000  # records of one author that one sync takes: the rest comes with the next
+AT_ONCE = 1000  # records of one author per sync; the next sync continues
 KEPT_REJECTIONS = 2000
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A record as it stands in its author's chain."""
+    """A record in its author's chain."""
 
     signed: Signed
     commit: str
@@ -61,12 +61,12 @@ class Entry:
         return self.signed.record.author
 
 
-Refused = tuple[str, str, Rejected]  # its author, what it is, and why
+Refused = tuple[str, str, Rejected]  # the author, the commit or empty, and the reason
 
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """Something that a remote had and that was refused. ``what`` is a commit, or empty for a whole chain."""
+    """Something rejected from a remote. ``what`` is a commit, or empty for a whole chain."""
 
     author: str
     what: str
@@ -76,17 +76,17 @@ class Rejection:
 
 
 @dataclass(slots=True)
-class ReceivedRecord:
-    """What came of looking at a remote."""
+class Received:
+    """The result of reading from a remote."""
 
     records: int = 0
     authors: int = 0
     waiting: int = 0
-    """Authors who have more than is taken at once."""
+    """Authors with more records than are read at once."""
     rejected: Counter[str] = field(default_factory=Counter)
 
-    def add(self, other: ReceivedRecord) -> None:
-        """Count what came of another look as well."""
+    def add(self, other: Received) -> None:
+        """Add the counts of another result."""
         self.records += other.records
         self.authors += other.authors
         self.waiting += other.waiting
@@ -94,7 +94,7 @@ class ReceivedRecord:
 
 
 class Commons:
-    """The copy of the commons in ``folder``, made if it is not there. Any number of processes may use it."""
+    """The copy of the commons in ``folder``, created if missing. Safe for several processes at once."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -106,9 +106,9 @@ class Commons:
     # -- reading ---------------------------------------------------------------------------------
 
     def entries(self) -> dict[str, list[Entry]]:
-        """All records that were accepted, by author, each in its order. What was read once is not read again."""
+        """All accepted records by author, in chain order. Incremental: only new commits are read."""
         new = {author: head for author, head in self.chains.heads().items() if self._heads.get(author) != head}
-        more = self.chains.following(list(new.values()), self._heads.values())
+        more = self.chains.new_commits(list(new.values()), self._heads.values())
         links = self.chains.read([commit for head in new.values() for commit in more[head][1]], LIMITS)
         for author, head in new.items():
             known = self._entries.get(author, [])
@@ -116,17 +116,17 @@ class Commons:
             if fault or not (known or found):
                 raise NightlabError(
                     f"the commons in {self.folder} is damaged: {author[:12]}: {fault or 'its ref names no commit'}",
-                    f"move {self.folder} away and sync again: nothing but what you never shared is lost",
+                    f"move {self.folder} away and sync again; only what you have not shared is lost",
                 )
             self._accept(author, head, found)
         return self._entries
 
     def has(self, author: str, commit: str) -> bool:
-        """Whether a commit is that of a record of this author's that was accepted, as far as was read."""
+        """Whether a commit is an accepted record of this author, as of the last ``entries``."""
         return commit in self._commits and self._commits[commit].author == author
 
     def patch(self, entry: Entry) -> str:
-        """The text of a finding's patch, as it was accepted."""
+        """The text of an accepted finding's patch."""
         finding = entry.signed.record
         assert isinstance(finding, Finding)
         link = next(self.chains.read([entry.commit], LIMITS))
@@ -135,9 +135,9 @@ class Commons:
     # -- writing ---------------------------------------------------------------------------------
 
     def publish(self, key: Any, bodies: Sequence[tuple[dict[str, Any], bytes | None]]) -> list[Signed]:
-        """Add records to the chain of the key's author, each with its patch; nothing leaves this machine.
+        """Append records, each with an optional patch, to the chain of the key's author. Nothing is sent.
 
-        A body is a record less ``v``, ``author``, ``seq`` and ``prev``. All are added, or at a kill the first ones.
+        A body is a record without ``v``, ``author``, ``seq`` and ``prev``. If killed, a prefix has been added.
         """
         author, made = author_of(key), []
         with self._locked():
@@ -145,8 +145,8 @@ class Commons:
             last = mine[-1] if mine else None
             for body, patch in bodies:
                 seq, prev = (last.signed.record.seq + 1, last.id) if last else (0, None)
-                signed = _made({"v": 1, "author": author, "seq": seq, "prev": prev, **body}, key)
-                files = {RECORD_FILE: encode(signed)} | ({PATCH_FILE: patch} if patch is not None else {})
+                signed = _sign_record({"v": 1, "author": author, "seq": seq, "prev": prev, **body}, key)
+                files = {RECORD_FILE: encode_record(signed)} | ({PATCH_FILE: patch} if patch is not None else {})
                 before = last.commit if last else None
                 commit = self.chains.add(files, signed.id, before)
                 last = _entry(author, next(self.chains.read([commit], LIMITS)), last)
@@ -154,58 +154,60 @@ class Commons:
                 made.append(signed)
         return made
 
-    # -- travelling ------------------------------------------------------------------------------
+    # -- exchange --------------------------------------------------------------------------------
 
-    def take(self, remote: str) -> ReceivedRecord:
-        """Take in what a remote has that is new. Raises Unreachable when it does not answer.
+    def pull(self, remote: str) -> Received:
+        """Accept a remote's new records. Raises Unreachable when it does not answer.
 
-        A bundle may be an old one: only of what answers it is remembered what it had.
+        For a live remote its heads are remembered, to detect a rollback; not for a bundle, which may be old.
         """
-        there, seen = self.chains.heads_at(remote), None if Path(remote).is_file() else self._seen_place(remote)
+        there, seen = self.chains.remote_heads(remote), None if Path(remote).is_file() else self._seen_place(remote)
         with self._locked():
             heads, before = self.chains.heads(), self.chains.heads(seen) if seen else {}
             wanted = [author for author, head in sorted(there.items()) if head != heads.get(author)]
             unreadable = self.chains.fetch(remote, wanted)
-            came = self.chains.heads(INCOMING)  # the remote may have moved on since it was asked
-            there |= {author: came[author] for author in wanted if author in came}
+            incoming = self.chains.heads(INCOMING)  # the remote may have moved on since its heads were listed
+            there |= {author: incoming[author] for author in wanted if author in incoming}
             refused = [(author, there.pop(author), Rejected("malformed", why)) for author, why in unreadable.items()]
-            gone = Rejected("rolled back", "the remote no longer has this author")
-            refused += [(author, before[author], gone) for author in before.keys() - there.keys() - unreadable.keys()]
+            vanished = Rejected("rolled back", "the remote no longer has this author")
+            refused += [
+                (author, before[author], vanished) for author in before.keys() - there.keys() - unreadable.keys()
+            ]
             new = {author: head for author, head in there.items() if head != heads.get(author)}
-            found, waiting, wrong = self._look(new, before)
+            found, waiting, wrong = self._new_records(new, before)
             refused += wrong
             moves = {author: records[-1].commit for author, records in found.items()}
             saw = there.keys() - {author for author, _, _ in refused}
             self.chains.change(
                 *(Change(PLACE, author, commit, heads.get(author, NONE)) for author, commit in moves.items()),
                 *(Change(seen, author, moves.get(author, there[author])) for author in saw if seen),
-                *(Change(INCOMING, author, None) for author in came),
+                *(Change(INCOMING, author, None) for author in incoming),
             )
             for author, records in found.items():
                 self._accept(author, moves[author], records)
             self.note_rejections(refused)
-            self.chains.tidy()
+            self.chains.pack_loose_objects()
         rejected = Counter[str](error.category for _, _, error in refused)
-        return ReceivedRecord(sum(map(len, found.values())), len(found), waiting, rejected)
+        return Received(sum(map(len, found.values())), len(found), waiting, rejected)
 
-    def give(self, remote: str, author: str) -> bool:
-        """Bring an author's chain to a remote; False when it is there already. Raises Unreachable."""
+    def push(self, remote: str, author: str) -> bool:
+        """Push an author's chain to a remote; False if it is there already. Raises Unreachable."""
         mine = self.chains.heads().get(author)
-        if mine is None or self.chains.heads_at(remote).get(author) == mine:
+        if mine is None or self.chains.remote_heads(remote).get(author) == mine:
             return False
         self.chains.push(remote, author)
         self.chains.change(Change(self._seen_place(remote), author, mine))
         return True
 
-    def _look(
+    def _new_records(
         self, heads: Mapping[str, str], before: Mapping[str, str]
     ) -> tuple[dict[str, list[Entry]], int, list[Refused]]:
-        """What is new in chains with these heads, each up to its first record that is not as it must be; how many of
-        them are longer than is taken at once; and what is wrong. ``before``: the heads that their remote had.
+        """The valid new records of chains with these heads, each up to its first invalid one; the number of chains
+        with more records than are read at once; and what is invalid. ``before``: the remote's heads last time.
         """
         known = self.entries() if heads else {}
         last = {author: known[author][-1] for author in heads if known.get(author)}
-        more = self.chains.following(list(heads.values()), (entry.commit for entry in last.values()), AT_ONCE + 1)
+        more = self.chains.new_commits(list(heads.values()), (entry.commit for entry in last.values()), AT_ONCE + 1)
         new, wrong = dict[str, list[str]](), list[Refused]()
         for author, head in heads.items():
             try:
@@ -223,21 +225,21 @@ class Commons:
         return found, sum(len(commits) > AT_ONCE for commits in new.values()), wrong
 
     def _new(self, author: str, head: str, before: str | None, on: str | None, commits: list[str]) -> list[str]:
-        """The commits of a chain that follow on what was accepted of its author. Raises Rejected."""
+        """The commits of a chain that follow its author's accepted records. Raises Rejected."""
         known = self._entries.get(author)
-        if self.has(author, head):  # it lags behind another remote
-            if before and self.has(author, before) and self._place(before) > self._place(head):
-                raise Rejected("rolled back", "the remote had records that it no longer has")
+        if self.has(author, head):  # this remote is behind another one
+            if before and self.has(author, before) and self._position(before) > self._position(head):
+                raise Rejected("rolled back", "the remote removed records that it had")
             return []
         if on != (known[-1].commit if known else None):
             if known:
-                raise Rejected("rewritten", "its records are not those that were accepted before")
-            raise Rejected("wrong author", "it follows on the records of another author")
+                raise Rejected("rewritten", "its records differ from those accepted before")
+            raise Rejected("wrong author", "it continues the records of another author")
         if not commits:
-            raise Rejected("wrong commit", "it ends in no commit of its author's")
+            raise Rejected("wrong commit", "it does not end in a commit of its author")
         return commits
 
-    def _place(self, commit: str) -> int:
+    def _position(self, commit: str) -> int:
         return self._commits[commit].signed.record.seq
 
     def _accept(self, author: str, head: str, found: Sequence[Entry]) -> None:
@@ -245,17 +247,17 @@ class Commons:
         self._commits.update((entry.commit, entry) for entry in found)
         self._heads[author] = head
 
-    # -- what was refused --------------------------------------------------------------------------
+    # -- rejections --------------------------------------------------------------------------------
 
     def rejections(self) -> list[Rejection]:
-        """What was refused so far, each with how often it was met."""
+        """What has been rejected so far, with counts."""
         try:
             return [Rejection(**each) for each in json.loads((self.folder / "rejected.json").read_text())]
         except (OSError, ValueError):
             return []
 
     def note_rejections(self, refused: Sequence[Refused]) -> None:
-        """Count what was refused."""
+        """Add to the counts of rejections."""
         if not refused:
             return
         known = {(each.author, each.what, each.category): each for each in self.rejections()}
@@ -268,7 +270,7 @@ class Commons:
         draft.write_text(json.dumps(rows, indent=0))
         draft.replace(self.folder / "rejected.json")
 
-    # -- inside ------------------------------------------------------------------------------------
+    # -- internal ----------------------------------------------------------------------------------
 
     def _seen_place(self, remote: str) -> str:
         return f"{SEEN}/{hashlib.sha256(remote.encode()).hexdigest()[:16]}"
@@ -278,24 +280,24 @@ class Commons:
         handle = os.open(self.folder / "writer", os.O_CREAT | os.O_RDWR, 0o600)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX)
-            self.chains.unlock()
+            self.chains.remove_stale_locks()
             yield
         finally:
             os.close(handle)
 
 
-def _made(facts: dict[str, Any], key: Any) -> Signed:
-    """The record with these facts, signed. Raises NightlabError for one that no reader would take."""
+def _sign_record(facts: dict[str, Any], key: Any) -> Signed:
+    """The record with these fields, signed. Raises NightlabError if it is not valid."""
     try:
         signed = sign(RECORD.validate_python(facts), key)
-        parse(encode(signed))
+        parse_record(encode_record(signed))
         return signed
     except (Rejected, ValueError) as error:
         raise NightlabError(f"this can't be a record: {one_line(str(error))}", "share another experiment") from None
 
 
 def _checked(author: str, links: Iterator[Link], last: Entry | None) -> tuple[list[Entry], Rejected | None]:
-    """The records in links that follow on ``last``, up to the first that is not as it must be, and what is wrong there.
+    """The records in links that follow ``last``, up to the first invalid one, and the reason for that one.
 
     All links are consumed.
     """
@@ -316,7 +318,7 @@ def _entry(author: str, link: Link, last: Entry | None) -> Entry:
         raise Rejected("oversized", link.large)
     if RECORD_FILE not in link.files:
         raise Rejected("wrong commit", "a commit that is not of the form of a record's")
-    signed = parse(link.files[RECORD_FILE])
+    signed = parse_record(link.files[RECORD_FILE])
     record = signed.record
     if record.author != author:
         raise Rejected("wrong author", f"a record by {record.author[:12]}… among those of {author[:12]}…")
@@ -324,9 +326,9 @@ def _entry(author: str, link: Link, last: Entry | None) -> Entry:
     if record.seq < seq:
         raise Rejected("replayed", f"record {record.seq} again, after {seq - 1}")
     if (record.seq, record.prev) != (seq, prev):
-        raise Rejected("broken chain", f"record {record.seq} does not follow on record {seq - 1}")
+        raise Rejected("broken chain", f"record {record.seq} does not follow record {seq - 1}")
     if link.message != signed.id or link.before != before:
-        raise Rejected("wrong commit", "a commit that is not of the form of a record's")
+        raise Rejected("wrong commit", "the commit does not have the form of a record's commit")
     patch = link.files.get(PATCH_FILE)
     if isinstance(record, Finding):
         check_patch(record, patch or b"")
@@ -339,6 +341,6 @@ def _row(rejection: Rejection) -> dict[str, Any]:
     return {name: getattr(rejection, name) for name in Rejection.__dataclass_fields__}
 
 
-def shown_remote(remote: str) -> str:
-    """A remote as it may be printed: without a password."""
+def display_remote(remote: str) -> str:
+    """A remote's address for display, without credentials."""
     return re.sub(r"//[^/@]*@", "//", remote)

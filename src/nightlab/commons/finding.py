@@ -1,4 +1,4 @@
-"""An experiment made portable: the finding that a session can share, and what a finding is measured against here."""
+"""Turns an experiment into a finding that can be shared, and describes the task and platform it was measured on."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from typing import Any
 import psutil
 
 from nightlab.commons.capability import DTYPES, GeneHost, TrialResources
-from nightlab.commons.genes import NoGene, agreed, genes_in
+from nightlab.commons.genes import NoGene, check_genes, genes_in
 from nightlab.commons.record import LARGEST_PATCH, Finding, PlatformRecord, Task, digest, genome_id, task_id
-from nightlab.commons.scrub import faults, scrubbed
+from nightlab.commons.scrub import find_private, scrub
 from nightlab.core.config import CONTRACT, megabytes
 from nightlab.core.text import one_line
 from nightlab.core.types import TOLD, Experiment, NightlabError
@@ -29,14 +29,14 @@ from nightlab.session.session import Session
 from nightlab.storage.git import in_genome
 from nightlab.storage.git.checkouts import blob_id
 
-ENDS = 64 * 1024  # bytes at either end of a data file that its fingerprint is made of
-SHA1 = "0" * 40  # the kind of id that the commons' own repository has
-MOST_RUNS = 200
-TRANSPLANT = "transplant"  # who proposes what others found
+ENDS = 64 * 1024  # bytes at either end of a data file that go into its fingerprint
+SHA1 = "0" * 40  # an id of the hash function that the commons' repository uses
+MOST_RUNS = 200  # runs in a record
+COMMONS_PROPOSER = "transplant"  # name of the proposer of other labs' findings, as in ledgers
 
 
 def task_of(session: Session) -> Task:
-    """What a session measures, so that another lab can tell whether it measures the same."""
+    """What a session measures, in a form that other labs can compare with theirs."""
     lab, budget, metric = session.lab, session.budget.record(), session.metric
     frozen = [
         path
@@ -64,7 +64,7 @@ def task_of(session: Session) -> Task:
 
 
 def platform_of(session: Session) -> PlatformRecord:
-    """The platform of a session as others are told of it."""
+    """The session's platform as published: without the number of accelerators and the system's version."""
     here = session.platform
     return PlatformRecord(
         device=here.device,  # type: ignore[arg-type]
@@ -76,46 +76,47 @@ def platform_of(session: Session) -> PlatformRecord:
     )
 
 
-def have(session: Session, libraries: Sequence[str]) -> TrialResources:
-    """What a trial of this session has, of these libraries too."""
+def trial_resources(session: Session, libraries: Sequence[str]) -> TrialResources:
+    """The resources of a trial in this session, with the installed versions of these libraries."""
     there = {name: _version(name) for name in libraries}
     memory = psutil.virtual_memory().total / 2**20
     known = {name: version for name, version in there.items() if version is not None}
-    return TrialResources(session.device, memory, None, known, host_of(session))
+    return TrialResources(session.device, memory, None, known, gene_host(session))
 
 
-def host_of(session: Session) -> GeneHost | None:
-    """What a gene finds here; None where the contract does not say."""
+def gene_host(session: Session) -> GeneHost | None:
+    """What the lab offers to genes; None if the contract does not say."""
     part = session.lab.gene
     if part is None:
         return None
     return GeneHost(frozenset(part.functions), int(megabytes(part.memory) * 2**20), part.fuel, part.domain)
 
 
-def gene_misfit(session: Session, finding: Finding, on: str, commit: str) -> str:
-    """Why the genes that a finding's patch made of a commit can't run here, by what they say themselves; empty if they
-    can. Raises Rejected where that is not what the finding's record says.
+def gene_mismatch(session: Session, finding: Finding, on: str, commit: str) -> str:
+    """Why the genes that a finding's patch makes on the commit ``on`` can't run here; empty if they can.
+
+    Raises Rejected where their requirements differ from those in the finding's record.
     """
-    host = host_of(session)
+    host = gene_host(session)
     if host is None:
         return ""
     genome = session.genome(commit)
     ground = None if genome_id(genome) == finding.genome else session.genome(on)
-    fit = agreed(finding.requires.genes, genome, ground, host)
+    fit = check_genes(finding.requires.genes, genome, ground, host)
     return "; ".join(fit.reasons) if fit.level == "not" else ""
 
 
-def finding(
+def finding_body(
     session: Session, experiment: Experiment, task: Task, portable: Sequence[str]
 ) -> tuple[dict[str, Any], bytes]:
     """The body of an experiment's finding, and its patch.
 
-    Raises NightlabError when it is none, or its patch holds what must not be shared.
+    Raises NightlabError when it can't be shared: no verdict, patch empty or too large, or private data in the patch.
     """
     number, candidate, verdict = experiment.number, experiment.candidate, experiment.verdict
     if verdict is None or not number:
         raise NightlabError(
-            f"experiment {number} is no finding: it {'is the baseline' if not number else 'has no verdict yet'}",
+            f"experiment {number} can't be shared: it {'is the baseline' if not number else 'has no verdict yet'}",
             "see what there is: nightlab log",
         )
     repo, parent = session.repo, session.ledger.by_commit(candidate.parent)
@@ -129,27 +130,27 @@ def finding(
     patch = repo.diff(candidate.parent, candidate.commit).encode()
     if not 0 < len(patch) <= LARGEST_PATCH:
         raise NightlabError(
-            f"the patch of experiment {number} has {len(patch):,} bytes, at most {LARGEST_PATCH:,} can be shared",
+            f"the patch of experiment {number} has {len(patch):,} bytes; the limit for sharing is {LARGEST_PATCH:,}",
             "share another",
         )
-    if found := faults(patch.decode()):
+    if found := find_private(patch.decode()):
         raise NightlabError(
             f"the patch of experiment {number} is not shared: {'; '.join(found[:5])}",
-            f"see it with: nightlab diff {number}; share a change without that",
+            f"see it with: nightlab diff {number}; share a change without these lines",
         )
     genome = session.genome(candidate.commit)
     measured = experiment.measurement
     body = {
         "kind": "finding",
-        "at": instant(experiment.judged_at),
+        "at": format_instant(experiment.judged_at),
         "task": task.model_dump(),
         "portable": list(portable),
         "platform": platform_of(session).model_dump(),
         "parent": genome_id(session.genome(candidate.parent)),
         "genome": genome_id(genome),
         "patch": {"git": blob_id(patch, SHA1), "sha256": hashlib.sha256(patch).hexdigest(), "bytes": len(patch)},
-        "hypothesis": one_line(scrubbed(candidate.hypothesis)),
-        "changes": [one_line(scrubbed(change)) for change in candidate.changes[:20]],
+        "hypothesis": one_line(scrub(candidate.hypothesis)),
+        "changes": [one_line(scrub(change)) for change in candidate.changes[:20]],
         "status": verdict.status,
         "reason": one_line(verdict.reason, 120),
         "runs": runs_of(contestant_for(session, experiment)),
@@ -162,13 +163,13 @@ def finding(
             "libraries": {name: _version(name) or "" for name in _libraries(genome, repo.files(candidate.commit))},
             **_genes(genome),
         },
-        "inspired_by": [target_of(candidate.source)] if candidate.proposer == TRANSPLANT else [],
+        "inspired_by": [target_of(candidate.source)] if candidate.proposer == COMMONS_PROPOSER else [],
     }
     return body, patch
 
 
 def _genes(genome: Mapping[str, str]) -> dict[str, Any]:
-    """What the genes of a genome ask for; nothing where there are none, or one is no gene, which is a finding too."""
+    """The requirements of a genome's genes for a record; empty if there are none or one is invalid."""
     try:
         found = {path: gene.needs.model_dump() for path, gene in genes_in(genome).items()}
     except NoGene:
@@ -177,7 +178,7 @@ def _genes(genome: Mapping[str, str]) -> dict[str, Any]:
 
 
 def target_of(source: str) -> str:
-    """The finding that a transplanted candidate came from: its source is that, and where it was made on purpose."""
+    """The finding in a candidate's source, which is the finding's id, or ``id@commit`` when tried on its own genome."""
     return source.split("@")[0]
 
 
@@ -189,13 +190,13 @@ def runs_of(measured: Contestant) -> list[dict[str, Any]]:
     return [{"seed": seed, "value": value} for seed, value in list(measured.values().items())[:MOST_RUNS]]
 
 
-def instant(at: float | None = None) -> str:
-    """A time, now if left out, as records have it."""
+def format_instant(at: float | None = None) -> str:
+    """A time (seconds since the epoch; default now) in the format of records."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at))
 
 
 def _libraries(genome: Mapping[str, str], files: Sequence[str]) -> list[str]:
-    """The modules that a genome imports, by their first names, but the standard library's and the lab's own."""
+    """The top-level modules that a genome imports, without the standard library and the lab's own."""
     own = {Path(path).parts[0].removesuffix(".py") for path in files} | {"nightlab_guest"}
     found = {name for path, text in genome.items() if path.endswith(".py") for name in _imported(text)}
     return sorted(found - own - sys.stdlib_module_names)[:40]
@@ -211,7 +212,7 @@ def _imported(text: str) -> Iterator[str]:
 
 @cache
 def _version(library: str) -> str | None:
-    """The version of what Python imports by this name; None if there is no such thing."""
+    """The installed version of the library with this import name; None if it is not installed."""
     for name in _installed().get(library, ()):
         return one_line(importlib.metadata.version(name), 120)
     return None
@@ -223,9 +224,9 @@ def _installed() -> Mapping[str, Sequence[str]]:
 
 
 def _data(folders: Sequence[str]) -> str | None:
-    """A fingerprint of data folders: names, sizes, and both ends of each file, for whole corpora take minutes to read.
+    """A fingerprint of data folders: names, sizes, and both ends of each file, because hashing a corpus takes minutes.
 
-    It tells honest labs whether they have the same data. Nothing is believed because of it.
+    It tells honest labs whether they have the same data; no trust is based on it.
     """
     if not folders:
         return None

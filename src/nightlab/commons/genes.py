@@ -1,11 +1,11 @@
-"""Portable genes: what a WebAssembly module says that it needs, and whether that is here. Pure; nothing is run.
+"""Portable genes: what a WebAssembly module requires, and whether the lab offers it. Pure; no module is run.
 
-A gene says it in custom sections, after the Rotifer Protocol's intermediate representation (its draft 0.2), as JSON:
+Requirements are JSON in custom sections, following the Rotifer Protocol's intermediate representation (draft 0.2):
 ``nightlab.version`` (1), ``nightlab.phenotype`` (``domain``, ``exports``), ``nightlab.constraints`` (``memory_bytes``,
-``imports`` and, what it can do without, ``optional``) and ``nightlab.metering`` (``fuel`` for each unit of its task).
+``imports`` and the dispensable ``optional`` ones) and ``nightlab.metering`` (``fuel`` per unit of the task).
 
-Only modules in WebAssembly's binary or text format are read. What an engine has compiled is machine code that it would
-believe: nobody's is ever loaded.
+Only modules in WebAssembly's binary or text format are read. Precompiled modules are machine code that an engine would
+trust, so they are never loaded.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from nightlab.commons.capability import Compatibility, GeneHost, Level, asked, both, fit_of
+from nightlab.commons.capability import Compatibility, GeneHost, Level, unmet_needs, worse_of, worst_of
 from nightlab.commons.record import GeneNeeds, Rejected
 from nightlab.core.text import one_line
 from nightlab.core.types import NightlabError
@@ -53,7 +53,7 @@ class Metering(Section):
 
 
 class Gene(Section):
-    """What a module says of itself."""
+    """A module's description of itself."""
 
     version: int
     phenotype: Phenotype
@@ -62,7 +62,7 @@ class Gene(Section):
 
     @property
     def needs(self) -> GeneNeeds:
-        """What it asks for, as a record has it."""
+        """Its requirements, in the form of a record."""
         return GeneNeeds(
             domain=self.phenotype.domain,
             memory_bytes=self.constraints.memory_bytes,
@@ -73,11 +73,11 @@ class Gene(Section):
 
 
 class NoGene(NightlabError):
-    """Something that is no portable gene."""
+    """A file that is not a portable gene."""
 
 
-def read(module: bytes, where: str) -> Gene:
-    """What a module, in binary or in text format, says that it needs. Raises NoGene when it does not say."""
+def read_gene(module: bytes, where: str) -> Gene:
+    """The description of a module in binary or text format. Raises NoGene when it is missing or invalid."""
     if len(module) > LARGEST:
         raise _refused(where, f"it is larger than {LARGEST:,} bytes")
     if not module.startswith(MAGIC):
@@ -89,27 +89,27 @@ def read(module: bytes, where: str) -> Gene:
         first = error.errors(include_url=False, include_input=False)[0]
         raise _refused(where, f"{PREFIX}{'.'.join(map(str, first['loc']))[:100]}: {first['msg'][:200]}") from None
     except (ValueError, IndexError, RecursionError) as error:
-        raise _refused(where, f"its sections can't be read ({type(error).__name__})") from None
+        raise _refused(where, f"its sections are unreadable ({type(error).__name__})") from None
 
 
-def negotiate(gene: Gene, host: GeneHost) -> Compatibility:
-    """``compatible``: all is here; ``partly``: it can run without what is missing; ``not``: it can't run, and why."""
-    other: list[tuple[Level, str]] = [("not", f"it is of version {gene.version}, here is {VERSION}")]
-    return fit_of([*other * (gene.version != VERSION), *asked(gene.needs, host)])
+def check_gene(gene: Gene, host: GeneHost) -> Compatibility:
+    """``compatible``: all requirements are met; ``partly``: runs without what is missing; ``not``: can't run."""
+    other: list[tuple[Level, str]] = [("not", f"it has version {gene.version}, supported is {VERSION}")]
+    return worst_of([*other * (gene.version != VERSION), *unmet_needs(gene.needs, host)])
 
 
 def genes_in(genome: Mapping[str, str]) -> dict[str, Gene]:
-    """What the genes in a genome say of themselves, by path. Raises NoGene."""
-    return {path: read(text.encode(), path) for path, text in sorted(genome.items()) if path.endswith(ENDINGS)}
+    """The descriptions of the genes in a genome, by path. Raises NoGene."""
+    return {path: read_gene(text.encode(), path) for path, text in sorted(genome.items()) if path.endswith(ENDINGS)}
 
 
-def agreed(
+def check_genes(
     said: Mapping[str, GeneNeeds], genome: Mapping[str, str], ground: Mapping[str, str] | None, host: GeneHost
 ) -> Compatibility:
-    """Whether the genes of a genome that a finding's patch made find here what they ask for, in their own words.
+    """Whether the genes of a genome made by a finding's patch can run here, by their own descriptions.
 
-    ``said``: what the finding's record says of that; ``ground``: what the patch was applied to, where it does not make
-    the finding's own genome of it. Raises Rejected where the patch makes a gene ask for anything else than said.
+    ``said``: the requirements in the finding's record. ``ground``: the genome that the patch was applied to, if that
+    does not give the finding's own genome. Raises Rejected if a gene requires anything that neither of them states.
     """
     try:
         made = genes_in(genome)
@@ -122,20 +122,20 @@ def agreed(
         stated = said[path].model_dump() if path in said else {}
         for name, value in found.items():
             if value not in (stated.get(name), before.get(name)):
-                what = f"{path} asks for {name} {value}, its record says {stated.get(name, 'nothing')}"
+                what = f"{path} requires {name} {value}, its record states {stated.get(name, 'nothing')}"
                 raise Rejected("wrong requirements", one_line(what))
-        fits = both(fits, negotiate(gene, host))
+        fits = worse_of(fits, check_gene(gene, host))
     return fits
 
 
 def _needs_before(path: str, ground: Mapping[str, str] | None) -> dict[str, Any]:
     try:
-        return read(ground[path].encode(), path).needs.model_dump() if ground and path in ground else {}
+        return read_gene(ground[path].encode(), path).needs.model_dump() if ground and path in ground else {}
     except NoGene:
         return {}
 
 
-def engine() -> Any:
+def import_wasmtime() -> Any:
     """The library that reads WebAssembly's text format. Raises NightlabError when it is not installed."""
     try:
         return importlib.import_module("wasmtime")
@@ -147,8 +147,8 @@ def engine() -> Any:
 
 def _from_text(source: bytes, where: str) -> bytes:
     if not source.lstrip().startswith((b"(", b";;")):
-        raise _refused(where, "it is no WebAssembly, in binary or in text; what an engine has compiled is never loaded")
-    wasmtime = engine()
+        raise _refused(where, "not WebAssembly in binary or text format; precompiled modules are never loaded")
+    wasmtime = import_wasmtime()
     try:
         return bytes(wasmtime.wat2wasm(source.decode()))
     except (wasmtime.WasmtimeError, UnicodeDecodeError) as error:
@@ -156,7 +156,7 @@ def _from_text(source: bytes, where: str) -> bytes:
 
 
 def _custom(module: bytes) -> Iterator[tuple[str, bytes]]:
-    """The custom sections of a module in binary format: name and content of each."""
+    """The custom sections of a module in binary format, as name and content."""
     at = len(MAGIC)
     while at < len(module):
         size, start = _number(module, at + 1)
@@ -169,7 +169,7 @@ def _custom(module: bytes) -> Iterator[tuple[str, bytes]]:
 
 
 def _number(data: bytes, at: int) -> tuple[int, int]:
-    """The LEB128 number of 32 bits at a place, and where it ends."""
+    """The LEB128 number of at most 32 bits at an offset, and the offset after it."""
     value = 0
     for shift in range(0, 35, 7):
         value |= (data[at] & 127) << shift
@@ -180,5 +180,5 @@ def _number(data: bytes, at: int) -> tuple[int, int]:
 
 
 def _refused(where: str, why: str) -> NoGene:
-    hint = "give a .wasm or .wat file whose custom sections say what it needs (docs/arena.md)"
-    return NoGene(f"{where} is no portable gene: {why}", hint)
+    hint = "give a .wasm or .wat file whose custom sections state its requirements (docs/arena.md)"
+    return NoGene(f"{where} is not a portable gene: {why}", hint)

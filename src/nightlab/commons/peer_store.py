@@ -1,17 +1,17 @@
-"""What one session knows of its peers: their findings, how far each author is trusted, what is worth measuring."""
+"""What a session knows about its peers: their findings, the trust in each author, and which findings to measure."""
 
 from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
 
-from nightlab.commons.capability import Compatibility, both, matches, negotiate
+from nightlab.commons.capability import Compatibility, check_requirements, compare_tasks, worse_of
 from nightlab.commons.exchange import Commons, Entry
-from nightlab.commons.finding import have, platform_of, task_of
-from nightlab.commons.places import author
+from nightlab.commons.finding import platform_of, task_of, trial_resources
+from nightlab.commons.places import own_author
 from nightlab.commons.queue import PARTLY, FindingOffer, novelty
 from nightlab.commons.record import Finding, Retraction, Threat, Verification
 from nightlab.commons.trust import EPOCH, PeerVerdict, ThreatWarning, Trust, priority, threats, trust
@@ -21,13 +21,15 @@ from nightlab.proposers.proposer import Used
 from nightlab.session.session import Session
 from nightlab.storage.ledger import find_ledger, tags
 
-PER_AUTHOR = 50  # findings of one author, the latest, that are looked at
-PER_STRANGER = 5  # and of one who has shown nothing here
-STRANGERS = 20  # authors who have shown nothing here that are looked at in one turn, drawn anew each time
+PER_AUTHOR = 50  # most recent findings considered per proven author
+PER_STRANGER = 5  # and per unproven author
+STRANGERS = 20  # unproven authors considered per turn, drawn at random each time
+
+Unfit = tuple[str, Finding, str]  # a finding's id, the finding, and why it can't be measured
 
 
 class PeerStore:
-    """What a session knows, from the user's copy of the commons and the ledgers of the lab's sessions."""
+    """A session's view of the user's copy of the commons and of the ledgers of the lab's sessions."""
 
     def __init__(self, session: Session, commons: Commons) -> None:
         self.session, self.commons = session, commons
@@ -35,36 +37,36 @@ class PeerStore:
         self.entries: dict[str, Entry] = {}
         self.trust: dict[str, Trust] = {}
         self.threats: set[str] = set()
-        self.doubts = _doubts(session.ledger.events(FindingVerified))
+        self.doubtful = _doubts(session.ledger.events(FindingVerified))
         """Findings that did not hold on another genome than their own, and the commit of that one."""
-        self._chains, self._me = commons.entries(), author()
+        self._chains, self._me = commons.entries(), own_author()
         self._read: dict[str, int] = {}
         self._records: dict[str, dict[type, list[Entry]]] = {}
         self._makers: dict[str, list[Entry]] = {}
         self.measured = [event for tag in tags(session.repo.lab) for event in self._measured(tag)]
         self._fits: dict[str, Compatibility] = {}
         self._claims: dict[str, float] = {}
-        self.learn()
+        self.update()
 
-    def learn(self, *measured: FindingVerified) -> None:
+    def update(self, *measured: FindingVerified) -> None:
         """Take what was just measured, and what came to the commons meanwhile, into account."""
         self.measured += measured
-        with suppress(NightlabError):  # a copy that is damaged meanwhile: `nightlab sync` tells, the night goes on
+        with suppress(NightlabError):  # a damaged copy is reported by `nightlab sync`; the session goes on
             self._chains = self.commons.entries()
-        self._take_in()
+        self._index_new()
         now = time.time()
-        self.trust = trust([*self.own(), *self._others(now)], now)
+        self.trust = trust([*self.own_verdicts(), *self._other_verdicts(now)], now)
         self.threats = threats(self._warnings(now), self.trust, now)
-        self.doubts |= _doubts(measured)
+        self.doubtful |= _doubts(measured)
 
     def author(self, target: str) -> str:
         return self.entries[target].author if target in self.entries else ""
 
-    def trusted(self, author: str) -> Trust:
+    def trust_in(self, author: str) -> Trust:
         return self.trust.get(author, Trust())
 
-    def own(self) -> list[PeerVerdict]:
-        """What was found here."""
+    def own_verdicts(self) -> list[PeerVerdict]:
+        """The verdicts measured in this lab."""
         return [
             PeerVerdict(
                 one.target,
@@ -80,7 +82,7 @@ class PeerStore:
         ]
 
     def comparable(self, finding: Finding) -> bool:
-        """Whether the numbers of a finding compare with those of here."""
+        """Whether a finding's numbers compare with those measured here: same task, device and accelerator."""
         theirs, here = finding.platform, self.platform
         return finding.task.id == self.task.id and (theirs.device, theirs.accelerator) == (
             here.device,
@@ -88,66 +90,80 @@ class PeerStore:
         )
 
     def fit(self, entry: Entry, finding: Finding) -> Compatibility:
-        """Whether a finding can be measured here, by its task and what it requires."""
+        """Whether a finding can be measured here, by its task and its requirements. Cached."""
         if entry.id not in self._fits:
-            needed = negotiate(finding.requires, have(self.session, list(finding.requires.libraries)))
-            self._fits[entry.id] = both(matches(finding, self.task), needed)
+            needed = check_requirements(
+                finding.requires, trial_resources(self.session, list(finding.requires.libraries))
+            )
+            self._fits[entry.id] = worse_of(compare_tasks(finding, self.task), needed)
         return self._fits[entry.id]
 
     def claimed(self, entry: Entry) -> float:
-        """The gain that a finding claims over its parent, worked out once."""
+        """The gain that a finding claims over its parent. Cached."""
         if entry.id not in self._claims:
             assert isinstance(entry.signed.record, Finding)
             self._claims[entry.id] = entry.signed.record.claimed
         return self._claims[entry.id]
 
-    def maker(self, genome: str, author: str, but: Container[str]) -> Entry | None:
-        """The finding that made a genome: the author's own, else of whoever is trusted most; ``but``: not these."""
-        found = [entry for entry in self._made(genome) if entry.id not in but]
-        return max(found, key=lambda e: (e.author == author, self.trusted(e.author).value), default=None)
+    def finding_for(self, genome: str, author: str, but: Container[str]) -> Entry | None:
+        """A finding that made ``genome``, not in ``but``: by ``author`` if possible, else by the most trusted one."""
+        found = [entry for entry in self._findings_for(genome) if entry.id not in but]
+        return max(found, key=lambda e: (e.author == author, self.trust_in(e.author).value), default=None)
 
     def offers(
         self, sigma: float, tried: Sequence[frozenset[str]], used: Used, claim: Callable[[str], float]
-    ) -> tuple[list[FindingOffer], list[tuple[str, Finding, str]]]:
-        """The findings that may be measured, and those of which one can only be told, with the reason.
+    ) -> tuple[list[FindingOffer], list[Unfit]]:
+        """The findings that may be measured, and those that can't be, with the reason.
 
-        ``claim``: the gain that a finding claims over what is known here.
+        ``sigma``: seed-to-seed noise. ``tried``: word sets of past candidates. ``claim``: the gain that a finding
+        claims over what is known here.
         """
-        offers, told = [], []
-        most = max([sigma, *(one.gain or 0.0 for one in self.measured if one.verdict == "confirmed")])
-        for name in [*sorted({one.author for one in self.measured}), *self._strangers()]:
-            known, own = self.trusted(name), []
-            if known.quarantined:
+        confirmed = [one.gain or 0.0 for one in self.measured if one.verdict == "confirmed"]
+        most = max([sigma, *confirmed])
+        offers, unfit = list[FindingOffer](), list[Unfit]()
+        for name in [*sorted({one.author for one in self.measured}), *self._unproven_authors()]:
+            if (author := self.trust_in(name)).quarantined:
                 continue
-            for entry in self._published(name, Finding)[-PER_AUTHOR if known.proven else -PER_STRANGER :]:
-                finding = entry.signed.record
-                assert isinstance(finding, Finding)
-                if finding.task.metric != self.task.metric or entry.id in self.threats or self._taken_back(entry):
-                    continue
-                fit = self.fit(entry, finding)
-                if finding.status != "keep" or self.claimed(entry) <= 0:
-                    told.append((entry.id, finding, f"{finding.status} there, {finding.reason}"))
-                elif fit.level == "not":
-                    told.append((entry.id, finding, "; ".join(fit.reasons)))
+            claims = list[tuple[float, Entry, Finding]]()
+            for entry, finding in self._considered(name, PER_AUTHOR if author.proven else PER_STRANGER):
+                if why := self._obstacle(entry, finding):
+                    unfit.append((entry.id, finding, why))
                 elif entry.id not in used:
-                    own.append((claim(entry.id), entry.id, finding, fit))
-            if not known.proven:  # of a stranger the largest claim: it shows the most
-                own = sorted(own, key=lambda each: each[:2])[-1:]
-            for claimed, target, finding, fit in own:
-                value = priority(claimed, most if known.proven else sigma, known.value, novelty(finding, tried))
+                    claims.append((claim(entry.id), entry, finding))
+            if not author.proven:  # only the largest claim of an unproven author: it is the most informative
+                claims = sorted(claims, key=lambda each: (each[0], each[1].id))[-1:]
+            for claimed, entry, finding in claims:
+                fit = self.fit(entry, finding)
+                value = priority(claimed, most if author.proven else sigma, author.value, novelty(finding, tried))
                 value *= PARTLY if fit.level == "partly" else 1.0
-                offers.append(FindingOffer(target, finding, value, fit, known.proven))
-        told.sort(key=lambda each: each[1].status != "keep")
-        return offers, told
+                offers.append(FindingOffer(entry.id, finding, value, fit, author.proven))
+        unfit.sort(key=lambda each: each[1].status != "keep")
+        return offers, unfit
+
+    def _considered(self, author: str, most: int) -> Iterator[tuple[Entry, Finding]]:
+        """An author's latest findings about this metric that are neither threats nor retracted."""
+        for entry in self._published(author, Finding)[-most:]:
+            finding = entry.signed.record
+            assert isinstance(finding, Finding)
+            same = finding.task.metric == self.task.metric
+            if same and entry.id not in self.threats and not self._is_retracted(entry):
+                yield entry, finding
+
+    def _obstacle(self, entry: Entry, finding: Finding) -> str:
+        """Why a finding is not worth measuring or can't be; empty if it can."""
+        if finding.status != "keep" or self.claimed(entry) <= 0:
+            return f"{finding.status} there, {finding.reason}"
+        fit = self.fit(entry, finding)
+        return "; ".join(fit.reasons) if fit.level == "not" else ""
 
     def unproven(self, authors: Iterable[str]) -> int:
-        """How many of these turns went to authors who have shown nothing here so far."""
-        return sum(not self.trusted(author).proven for author in authors)
+        """How many of these turns went to authors who are still unproven."""
+        return sum(not self.trust_in(author).proven for author in authors)
 
-    # -- what the commons holds ----------------------------------------------------------------------
+    # -- records of the commons ----------------------------------------------------------------------
 
-    def _take_in(self) -> None:
-        """File the records that are new, by their authors and kinds."""
+    def _index_new(self) -> None:
+        """Index new records by author and kind."""
         for name, chain in self._chains.items():
             for entry in chain[self._read.get(name, 0) :]:
                 record = entry.signed.record
@@ -160,31 +176,35 @@ class PeerStore:
     def _published(self, author: str, kind: type) -> Sequence[Entry]:
         return self._records.get(author, {}).get(kind, ())
 
-    def _made(self, genome: str) -> Sequence[Entry]:
+    def _findings_for(self, genome: str) -> Sequence[Entry]:
         return self._makers.get(genome, ())
 
-    def _taken_back(self, entry: Entry) -> bool:
+    def _is_retracted(self, entry: Entry) -> bool:
         return any(
             isinstance(e.signed.record, Retraction) and e.signed.record.target == entry.id
             for e in self._published(entry.author, Retraction)
         )
 
-    def _strangers(self) -> list[str]:
+    def _unproven_authors(self) -> list[str]:
         """Some of those of whom nothing was measured here, others each time."""
         known = {one.author for one in self.measured}
         names = [name for name in self._records if name not in known]
         return random.sample(names, min(STRANGERS, len(names)))
 
-    def _others(self, now: float) -> list[PeerVerdict]:
-        """What others say they found, of this task: those of whom something was measured here, for no word of
-        anybody else counts. Not what is dated ahead, so as never to fade."""
+    def _other_verdicts(self, now: float) -> list[PeerVerdict]:
+        """Verifications of this task by authors who were measured here themselves; other authors' have no weight.
+        Records dated in the future are ignored, because they would never decay."""
         found = []
         for name in {one.author for one in self.measured} - {self._me}:
             for record in (entry.signed.record for entry in self._published(name, Verification)):
                 assert isinstance(record, Verification)
-                if record.task == self.task.id and record.target in self.entries and seconds(record.at) < now + EPOCH:
+                if (
+                    record.task == self.task.id
+                    and record.target in self.entries
+                    and parse_instant(record.at) < now + EPOCH
+                ):
                     about = self.author(record.target)
-                    found.append(PeerVerdict(record.target, about, record.verdict, seconds(record.at), by=name))
+                    found.append(PeerVerdict(record.target, about, record.verdict, parse_instant(record.at), by=name))
         return found
 
     def _warnings(self, now: float) -> list[ThreatWarning]:
@@ -193,8 +213,8 @@ class PeerStore:
         for name in (name for name, known in self.trust.items() if known.proven and name != self._me):
             for record in (entry.signed.record for entry in self._published(name, Threat)):
                 assert isinstance(record, Threat)
-                if seconds(record.at) < now + EPOCH:
-                    found.append(ThreatWarning(record.target, name, seconds(record.at)))
+                if parse_instant(record.at) < now + EPOCH:
+                    found.append(ThreatWarning(record.target, name, parse_instant(record.at)))
         return found
 
     def _measured(self, tag: str) -> list[FindingVerified]:
@@ -215,7 +235,7 @@ def _doubts(measured: Iterable[FindingVerified]) -> dict[str, str]:
     return {event.target: event.doubt for event in measured if event.doubt is not None}
 
 
-def seconds(instant: str) -> float:
+def parse_instant(instant: str) -> float:
     """A record's time as seconds since the epoch; of one that no calendar has, 0."""
     try:
         return datetime.fromisoformat(instant).timestamp()

@@ -1,4 +1,4 @@
-"""Where a user keeps their copy of the commons and the key that they sign with: one of each for all their labs."""
+"""The user's copy of the commons and signing key: one of each, shared by all labs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nightlab.commons.exchange import Commons
-from nightlab.commons.record import author_of, library
+from nightlab.commons.record import author_of, import_library
 from nightlab.core.types import NightlabError
 
 KEYS = "cryptography.hazmat.primitives.asymmetric.ed25519"
@@ -19,20 +19,20 @@ def store_folder() -> Path:
 
 
 def open_commons() -> Commons:
-    """The user's copy of the commons, made if it is not there. Raises NightlabError without the extra ``commons``."""
-    library("rfc8785")
-    library(KEYS)
+    """The user's copy of the commons, created if missing. Raises NightlabError without the extra ``commons``."""
+    import_library("rfc8785")
+    import_library(KEYS)
     try:
         return Commons(store_folder())
     except OSError as error:
         raise NightlabError(
             f"{store_folder()} can't be written: {error.strerror or error}",
-            "mend its permissions, or set XDG_DATA_HOME",
+            "fix its permissions, or set XDG_DATA_HOME",
         ) from error
 
 
 def known_commons() -> Commons | None:
-    """The user's copy of the commons, for those who can do without; None while there is none."""
+    """The user's copy of the commons, or None if there is none: for callers that work without it."""
     return open_commons() if store_folder().exists() else None
 
 
@@ -41,11 +41,11 @@ def key_file() -> Path:
 
 
 def author_key(*, make: bool = False) -> Any:
-    """The user's private key; None while there is none, unless one is to be made.
+    """The user's private key; None if there is none and ``make`` is false.
 
-    Raises NightlabError when it is no key, or others may read it.
+    Raises NightlabError when the file is not a valid key, or is readable by other users.
     """
-    path, keys = key_file(), library(KEYS)
+    path, keys = key_file(), import_library(KEYS)
     if make and not path.exists():
         _write(path, keys.Ed25519PrivateKey.generate().private_bytes_raw().hex())
     try:
@@ -54,22 +54,22 @@ def author_key(*, make: bool = False) -> Any:
     except FileNotFoundError:
         return None
     if others:
-        raise NightlabError(f"others may read your key {path}", f"chmod 600 {path}")
+        raise NightlabError(f"other users can read your key {path}", f"chmod 600 {path}")
     try:
         return keys.Ed25519PrivateKey.from_private_bytes(bytes.fromhex(text))
     except ValueError:
-        hint = "restore it from a backup; or move it away, and a new one is made: then you are a new author"
-        raise NightlabError(f"{path} is no key", hint) from None
+        hint = "restore it from a backup; or move it away to get a new key, which makes you a new author"
+        raise NightlabError(f"{path} is not a valid key", hint) from None
 
 
-def author() -> str:
-    """The user's name in the commons; empty while they have none."""
+def own_author() -> str:
+    """The user's author id; empty without a key."""
     key = author_key()
     return author_of(key) if key else ""
 
 
 def _write(path: Path, text: str) -> None:
-    """Write a file that only its owner can read, whole or not at all, and never over another."""
+    """Write a file readable only by its owner, atomically, and without replacing an existing one."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     draft = path.with_name(f"{path.name}.{os.getpid()}")
     handle = os.open(draft, os.O_CREAT | os.O_WRONLY | os.O_EXCL, 0o600)

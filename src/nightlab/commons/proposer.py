@@ -1,9 +1,9 @@
-"""What others found, measured here: the proposer that takes it from the commons, and what is said of it afterwards.
+"""The proposer that measures other labs' findings here, and records what the measurement says about each finding.
 
-A finding becomes an ordinary candidate: with all the steps that led to it, on the champion, run in the sealed box,
-judged by this session's own judge. One that doesn't apply there is made as it was found, if the way there is known and
-it claims to be better than the champion; else the proposers are told of it. A gain that does not show on another
-genome than its own is measured once more on its own, where its author has shown something before.
+A finding becomes an ordinary candidate: its patch, with all steps that led to it, is applied to the champion, run in
+the sandbox and judged by this session's judge. If it does not apply there, its own genome is rebuilt instead, provided
+the path is known and it claims to beat the champion; otherwise the other proposers are told about it. A gain that does
+not show on another genome is measured once more on the finding's own genome, if its author has proven claims.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from nightlab.commons.finding import TRANSPLANT, contestant_for, gene_misfit, runs_of, target_of
-from nightlab.commons.genes import engine
+from nightlab.commons.finding import COMMONS_PROPOSER, contestant_for, gene_mismatch, runs_of, target_of
+from nightlab.commons.genes import import_wasmtime
 from nightlab.commons.peer_store import PeerStore
 from nightlab.commons.places import open_commons
 from nightlab.commons.provenance import ProvenanceIndex, ProvenancePath
-from nightlab.commons.queue import FindingOffer, in_order, turn_of_newcomers, words
+from nightlab.commons.queue import FindingOffer, newcomers_turn, order_offers, word_set
 from nightlab.commons.record import Finding, Rejected, Run, gain
 from nightlab.commons.trust import compare, shortfall
 from nightlab.core.events import FindingVerified
@@ -32,62 +32,62 @@ from nightlab.proposers.proposer import Used
 from nightlab.session.session import Session
 from nightlab.storage.git import OutOfScope, PatchConflict
 
-TOLD = 10  # findings of which the proposers are told
-TRIES = 8  # patches that are tried on a genome in one turn; the rest has its turn later
-LOOKED = 200  # experiments with which a finding is compared to tell whether it is new
-WRONG = ("tampered", "checks failed")  # reasons, besides a crash, for which a claimed keep was none
+MOST_TOLD = 10  # findings passed on to the other proposers
+TRIES = 8  # patches applied per turn; the others wait for a later turn
+RECENT = 200  # recent experiments that a finding is compared with for novelty
+WRONG = ("tampered", "checks failed")  # reasons, besides a crash, that refute a claimed keep
 
 
 class CommonsProposer:
-    """Proposes findings of the commons, at most a share of the session's experiments.
+    """Proposes findings of the commons, up to a share of the session's experiments.
 
-    ``had``: experiments that each proposer had; ``used``: entries of queues that had their turn, added to here.
+    ``had``: experiments so far, by proposer. ``used``: queue entries that had their turn; this class adds to it.
     """
 
-    name = TRANSPLANT
+    name = COMMONS_PROPOSER
 
     def __init__(self, session: Session, had: Mapping[str, int], used: Used, noise: Callable[[], Noise]) -> None:
         assert session.lab.commons is not None
         if session.lab.gene:
-            engine()  # what others' genes ask for is read with it: better missed now than in the night
+            import_wasmtime()  # needed to read others' genes; fail now rather than in the middle of a session
         self.session, self.used, self.noise, self.share = session, used, noise, session.lab.commons.share
         self.peers = PeerStore(session, open_commons())
         self.weight = sum(part.share for part in session.lab.proposers) * self.share / (1 - self.share)
         self._count = had.get(self.name, 0)
-        self._tried = [judgement.author for judgement in self.peers.own()]
-        self.ways = ProvenanceIndex(session, self.peers)
+        self._tried = [judgement.author for judgement in self.peers.own_verdicts()]
+        self.paths = ProvenanceIndex(session, self.peers)
         self._turns = [event.author for event in session.ledger.events(FindingVerified)]
         self._fits: dict[tuple[str, str], str] = {}
         self._next: Proposal | None = None
         self._left = 0
         self._draw = random.Random()
-        self._settle()
+        self._record_missed_verdicts()
 
     # -- proposing ---------------------------------------------------------------------------------
 
-    def look(self, waiting: Sequence[Candidate]) -> list[UnverifiedFinding]:
-        """Choose what to propose next; returns the findings that can't be measured here, for the others to know."""
-        session, champion, told = self.session, self.session.ledger.champion(), list[UnverifiedFinding]()
+    def choose(self, waiting: Sequence[Candidate]) -> list[UnverifiedFinding]:
+        """Choose the next proposal; returns the findings that can't be measured here, for the other proposers."""
+        session, champion, unmeasured = self.session, self.session.ledger.champion(), list[UnverifiedFinding]()
         if champion is None:
-            return []  # nothing can be compared with yet
-        self.peers.learn()
+            return []  # nothing to compare with yet
+        self.peers.update()
         ours = self._count + sum(candidate.proposer == self.name for candidate in waiting)
         turns = max(1.0, self.share * (session.ledger.next_number() + len(waiting) + 1))
-        room, newcomers = ours + 1 <= turns, turn_of_newcomers(self.peers.unproven(self._turns), turns)
-        self.ways.look()
-        self._next = self._doubted(proven=True) if room else None
-        past = [e.candidate for e in session.ledger.experiments(LOOKED) if e.number] + list(waiting)
-        tried = [words(candidate.changes, candidate.hypothesis) for candidate in past]
+        room, newcomers = ours + 1 <= turns, newcomers_turn(self.peers.unproven(self._turns), turns)
+        self.paths.refresh()
+        self._next = self._recheck_of_doubtful(proven=True) if room else None
+        past = [e.candidate for e in session.ledger.experiments(RECENT) if e.number] + list(waiting)
+        tried = [word_set(candidate.changes, candidate.hypothesis) for candidate in past]
         self._left = TRIES
-        offers, unfit = self.peers.offers(self.noise().sigma, tried, self.used, self.ways.claim)
-        for offer in in_order(offers, self._tried, self._draw, newcomers):
+        offers, unfit = self.peers.offers(self.noise().sigma, tried, self.used, self.paths.claim)
+        for offer in order_offers(offers, self._tried, self._draw, newcomers):
             if not room or self._next or self._left <= 0:
                 break
             if why := self._choose(offer, champion):
-                told.append(_found(offer.finding, why))
+                unmeasured.append(_found(offer.finding, why))
         if room and newcomers != "never" and not self._next:
-            self._next = self._doubted(proven=False)
-        return [*told, *(_found(finding, why) for _, finding, why in unfit)][:TOLD]
+            self._next = self._recheck_of_doubtful(proven=False)
+        return [*unmeasured, *(_found(finding, why) for _, finding, why in unfit)][:MOST_TOLD]
 
     def propose(self, briefing: Briefing) -> Proposal | None:
         proposal, self._next = self._next, None
@@ -107,23 +107,27 @@ class CommonsProposer:
         return finding
 
     def _choose(self, offer: FindingOffer, champion: Experiment) -> str:
-        """Make an offer the next proposal, or say why it can't be one."""
+        """Make an offer the next proposal; or return why it can't be."""
         patch, on = self._patch(offer.id), ""
-        if why := self._misfit(offer, champion.candidate.commit, patch):
-            way = self.ways.to(offer.id, self.ways.measured) if self._claims_more(offer.finding, champion) else None
-            patch, on = (self.ways.patch(way), way.start) if way else ("", "")
-            if not patch or self._misfit(offer, on, patch):
+        if why := self._mismatch(offer, champion.candidate.commit, patch):
+            path = (
+                self.paths.path_to(offer.id, self.paths.measured)
+                if self._claims_more(offer.finding, champion)
+                else None
+            )
+            patch, on = (self.paths.patch(path), path.start) if path else ("", "")
+            if not patch or self._mismatch(offer, on, patch):
                 return why
         self._next = self._proposal(offer.id, patch, on)
         return ""
 
     def _patch(self, target: str) -> str:
-        """A finding's change, with all the steps that led to it from what is known here."""
-        way = self.ways.best(target)
-        return (self.ways.patch(way) if way else "") or self.peers.commons.patch(self.peers.entries[target])
+        """A finding's patch, including the steps that led to it from genomes known here."""
+        path = self.paths.best_path(target)
+        return (self.paths.patch(path) if path else "") or self.peers.commons.patch(self.peers.entries[target])
 
     def _claims_more(self, finding: Finding, champion: Experiment) -> bool:
-        """Whether a finding's genome is said to be better than the champion."""
+        """Whether a finding's genome claims to beat the champion."""
         if champion.bar is None or not self.peers.comparable(finding):
             return False
         return finding.task.metric.gain(champion.bar, average([run.value for run in finding.runs])) > 0
@@ -132,8 +136,8 @@ class CommonsProposer:
         source = f"{target}@{on}" if on else target
         return Proposal(self.name, one_line(self._finding(target).hypothesis), patch=patch, source=source, on=on)
 
-    def _misfit(self, offer: FindingOffer, on: str, patch: str) -> str:
-        """Why a finding can't be tried on a commit; empty if it can be. One that no commit mends is used up."""
+    def _mismatch(self, offer: FindingOffer, on: str, patch: str) -> str:
+        """Why a finding can't be tried on a commit; empty if it can. A finding that fits no commit is used up."""
         key = offer.id, on
         if key not in self._fits:
             self._left -= 1
@@ -147,7 +151,7 @@ class CommonsProposer:
                 raise OutOfScope("it is a binary patch")
             commit = repo.commit_patch(on, patch, one_line(offer.finding.hypothesis))
             repo.check_scope(on, commit, self.session.lab.genome)
-            why = gene_misfit(self.session, offer.finding, on, commit)
+            why = gene_mismatch(self.session, offer.finding, on, commit)
         except PatchConflict as conflict:
             return one_line(str(conflict))
         except (OutOfScope, Rejected) as error:
@@ -156,29 +160,29 @@ class CommonsProposer:
             self.used.add(offer.id)
             return one_line(str(error))
         if not why and self.session.ledger.find_tree(repo.tree(commit)):
-            why = "its genome was tried here"
+            why = "its genome was tried here already"
         if why:
             self.used.add(offer.id)
         return why
 
-    def _doubted(self, proven: bool) -> Proposal | None:
-        """A finding that is to be measured on its own ground, because it did not hold on another.
+    def _recheck_of_doubtful(self, proven: bool) -> Proposal | None:
+        """A finding to measure on its own genome, because its gain did not show on another.
 
-        A second trial of a claim that failed is for who has shown something; a stranger's waits for an idle turn.
+        Second trials are for authors with proven claims; other authors' wait for an otherwise idle turn.
         """
-        for target, on in self.peers.doubts.items():
+        for target, on in self.peers.doubtful.items():
             entry = self.peers.entries.get(target)
-            if f"{target}@{on}" in self.used or not entry or self.peers.trusted(entry.author).proven != proven:
+            if f"{target}@{on}" in self.used or not entry or self.peers.trust_in(entry.author).proven != proven:
                 continue
-            way = self.ways.to(target, {self.ways.id(on): on})
-            if way and (patch := self.ways.patch(way)):
+            path = self.paths.path_to(target, {self.paths.id(on): on})
+            if path and (patch := self.paths.patch(path)):
                 return self._proposal(target, patch, on)
         return None
 
-    # -- afterwards --------------------------------------------------------------------------------
+    # -- after the verdict -------------------------------------------------------------------------
 
-    def judged(self, experiment: Experiment) -> None:
-        """Write down what the verdict on a transplanted candidate says of the finding that it came from."""
+    def record_verdict(self, experiment: Experiment) -> None:
+        """Record what the verdict on an adopted candidate says about the finding that it came from."""
         verdict, ledger = experiment.verdict, self.session.ledger
         if experiment.candidate.proposer != self.name or verdict is None or verdict.reason == "skipped":
             return
@@ -187,11 +191,13 @@ class CommonsProposer:
         if entry is None or parent is None or not isinstance(entry.signed.record, Finding):
             return
         finding, sigma = entry.signed.record, self.noise().sigma
-        ground = self.ways.id(parent.candidate.commit)
-        self.ways.look()
+        ground = self.paths.id(parent.candidate.commit)
+        self.paths.refresh()
         here = {ground: parent.candidate.commit}
-        way = self.ways.to(entry.id, here) if "@" in experiment.candidate.source else self.ways.best(entry.id)
-        start = way.start == parent.candidate.commit if way else finding.parent == ground
+        path = (
+            self.paths.path_to(entry.id, here) if "@" in experiment.candidate.source else self.paths.best_path(entry.id)
+        )
+        start = path.start == parent.candidate.commit if path else finding.parent == ground
         elsewhere = not (start and self.peers.comparable(finding))
         runs, against = (runs_of(contestant_for(self.session, one)) for one in (experiment, parent))
         event = FindingVerified(
@@ -207,32 +213,32 @@ class CommonsProposer:
             runs=runs,
             against=against,
             sigma=sigma,
-            **_compared(finding, way, runs, against, sigma, verdict, elsewhere),
+            **_compared(finding, path, runs, against, sigma, verdict, elsewhere),
         )
-        own = self.ways.to(entry.id, self.ways.measured) if event.verdict == "refuted" and not start else None
-        if own and self._draw.random() < self.peers.trusted(entry.author).check:
+        own = self.paths.path_to(entry.id, self.paths.measured) if event.verdict == "refuted" and not start else None
+        if own and self._draw.random() < self.peers.trust_in(entry.author).check:
             event = replace(event, doubt=own.start)
         ledger.append(event)
-        self.peers.learn(replace(event, at=time.time()))
+        self.peers.update(replace(event, at=time.time()))
 
-    def _settle(self) -> None:
+    def _record_missed_verdicts(self) -> None:
         """Say of experiments what a kill kept from being said."""
         said = {event.number for event in self.session.ledger.events(FindingVerified)}
-        for experiment in self.session.ledger.experiments(LOOKED):
+        for experiment in self.session.ledger.experiments(RECENT):
             if experiment.number not in said:
-                self.judged(experiment)
+                self.record_verdict(experiment)
 
 
 def _compared(
     finding: Finding,
-    way: ProvenancePath | None,
+    path: ProvenancePath | None,
     runs: Sequence[Mapping[str, float]],
     against: Sequence[Mapping[str, float]],
     sigma: float,
     verdict: Judged,
     elsewhere: bool,
 ) -> dict[str, Any]:
-    """What a lab's own measurement says of a claim: the verdict, in words, and in numbers where there are any."""
+    """A measurement's verdict on a claim, as text, and as numbers where both sides have runs."""
     if verdict.reason == "tampered":
         return {"verdict": "refuted", "detail": one_line(f"tampered: {verdict.detail}")}
     if not runs or not against:
@@ -240,8 +246,8 @@ def _compared(
         found = "refuted" if wrong and not elsewhere else "inconclusive"
         return {"verdict": found, "detail": one_line(f"{verdict.reason}: {verdict.detail}")}
     ours = [[Run(seed=int(run["seed"]), value=run["value"]) for run in side] for side in (runs, against)]
-    mine, claimed = gain(finding.task.metric, *ours), way.claimed if way else finding.claimed
-    trials = [*map(len, ours), len(finding.runs), way.against if way else len(finding.against)]
+    mine, claimed = gain(finding.task.metric, *ours), path.claimed if path else finding.claimed
+    trials = [*map(len, ours), len(finding.runs), path.against if path else len(finding.against)]
     return {
         "verdict": compare(claimed, mine, sigma, trials),
         "detail": f"claimed {claimed:.6g}, measured {mine:.6g}",

@@ -1,8 +1,8 @@
-"""Genomes of others, made again here step by step from what they published: the way from a genome known here to theirs.
+"""Rebuilds other labs' genomes step by step from published findings: the path from a genome known here to theirs.
 
-A finding is a patch on its parent, which somebody else's champion was: the gain that it claims is the last of many, and
-on another genome it may not show. But its parent is some finding's genome too, and so on down to one that is known
-here. Along that way the whole genome can be made, hash by hash, and one trial tells what all its steps are worth.
+A finding is a patch on its parent, usually another lab's champion. Its claimed gain is the last of many, and may not
+show on another genome. But the parent is some finding's genome too, and so on back to a genome known here. Along that
+path the whole genome can be rebuilt, verified hash by hash, and one trial measures all steps together.
 """
 
 from __future__ import annotations
@@ -17,45 +17,45 @@ from nightlab.commons.record import Finding, gain, genome_id
 from nightlab.session.session import Session
 from nightlab.storage.git import OutOfScope, PatchConflict
 
-STEPS = 50  # of a way at most
-GROUNDS = 20  # kept genomes, the latest, from which a way may start
+STEPS = 50  # longest path
+GROUNDS = 20  # most recently kept genomes from which a path may start
 
 
 @dataclass(frozen=True, slots=True)
 class ProvenancePath:
-    """From a genome that is known here to a finding's: at the end of the last step."""
+    """The steps from a genome known here (the commit ``start``) to a finding's genome."""
 
     start: str
     steps: tuple[Entry, ...]
 
     @property
     def claimed(self) -> float:
-        """The gain that all its steps together are said to bring."""
+        """The claimed gain of all steps together."""
         first, last = _finding(self.steps[0]), _finding(self.steps[-1])
         return last.claimed if first is last else gain(last.task.metric, last.runs, first.against)
 
     @property
     def against(self) -> int:
-        """Of how many trials what it starts from is said to be the mean."""
+        """The number of trials in the claimed mean of the starting genome."""
         return len(_finding(self.steps[0]).against)
 
 
 class ProvenanceIndex:
-    """The ways to others' genomes, for one session."""
+    """The paths to other labs' genomes, for one session."""
 
     def __init__(self, session: Session, peers: PeerStore) -> None:
         self.session, self.peers = session, peers
         self._ids: dict[str, str] = {}
-        self._made: dict[str, str] = {}
+        self._findings_for: dict[str, str] = {}
         self._broken: set[str] = set()
         self._adopted: set[str] = set()
         self.measured: dict[str, str] = {}
-        """Genomes that are the baseline's or were kept here lately, and their commits."""
-        self.within: dict[str, str] = {}
-        """These, and others' genomes that were adopted here: what they gain, the champion has."""
+        """The baseline and recently kept genomes, with their commits."""
+        self.in_champion: dict[str, str] = {}
+        """The same, and the adopted genomes of others: their gains are part of the champion."""
 
-    def look(self) -> None:
-        """See what is known here by now."""
+    def refresh(self) -> None:
+        """Refresh the genomes that are known here."""
         ledger, adopted = self.session.ledger, list[str]()
         self.measured = {}
         for experiment in (*ledger.experiments(GROUNDS, "keep"), ledger.experiment(0)):
@@ -66,61 +66,63 @@ class ProvenanceIndex:
         for target in adopted:
             if target not in self._adopted:
                 self._adopted.add(target)
-                if way := self.to(target, self.measured):
-                    self._walk(way)
+                if path := self.path_to(target, self.measured):
+                    self._walk(path)
         genomes = [_finding(self.peers.entries[target]).genome for target in adopted]
-        self.within = {genome: self._made[genome] for genome in genomes if genome in self._made} | self.measured
+        self.in_champion = {
+            genome: self._findings_for[genome] for genome in genomes if genome in self._findings_for
+        } | self.measured
 
     def id(self, commit: str) -> str:
-        """The name of the genome at a commit."""
+        """The id of the genome at a commit."""
         if commit not in self._ids:
             self._ids[commit] = genome_id(self.session.genome(commit))
         return self._ids[commit]
 
-    def to(self, target: str, known: Mapping[str, str]) -> ProvenancePath | None:
-        """The way to a finding's genome from the nearest ``known`` one; None if there is none."""
+    def path_to(self, target: str, known: Mapping[str, str]) -> ProvenancePath | None:
+        """The path to a finding's genome from the nearest ``known`` one; None if there is none."""
         steps = [self.peers.entries[target]]
         while (parent := _finding(steps[-1]).parent) not in known:
-            maker = self.peers.maker(parent, steps[-1].author, self._broken)
+            maker = self.peers.finding_for(parent, steps[-1].author, self._broken)
             if maker is None or len(steps) == STEPS:
                 return None
             steps.append(maker)
         return ProvenancePath(known[parent], tuple(reversed(steps)))
 
-    def best(self, target: str) -> ProvenancePath | None:
-        """The way to a finding's genome from what is within the champion, where it promises more than its last step."""
+    def best_path(self, target: str) -> ProvenancePath | None:
+        """The path from the champion's known genomes, if it promises at least as much as its last step; else None."""
         entry = self.peers.entries[target]
-        way = self.to(target, self.within) if self.peers.comparable(_finding(entry)) else None
-        return way if way and (len(way.steps) == 1 or way.claimed >= self.peers.claimed(entry)) else None
+        path = self.path_to(target, self.in_champion) if self.peers.comparable(_finding(entry)) else None
+        return path if path and (len(path.steps) == 1 or path.claimed >= self.peers.claimed(entry)) else None
 
     def claim(self, target: str) -> float:
-        """What a finding claims over what is known here, with all the steps that led to it."""
-        way, entry = self.best(target), self.peers.entries[target]
-        return way.claimed if way and len(way.steps) > 1 else self.peers.claimed(entry)
+        """The gain that a finding claims over what is known here, including all steps that led to it."""
+        path, entry = self.best_path(target), self.peers.entries[target]
+        return path.claimed if path and len(path.steps) > 1 else self.peers.claimed(entry)
 
-    def patch(self, way: ProvenancePath) -> str:
-        """All the steps of a way as one patch on its start; empty where it leads elsewhere than its records say."""
-        end = self._walk(way)
-        if len(way.steps) == 1:
-            return self.peers.commons.patch(way.steps[0])
-        return self.session.repo.diff(way.start, end) if end else ""
+    def patch(self, path: ProvenancePath) -> str:
+        """All steps of a path as one patch on its start; empty if a step does not give the genome that it claims."""
+        end = self._walk(path)
+        if len(path.steps) == 1:
+            return self.peers.commons.patch(path.steps[0])
+        return self.session.repo.diff(path.start, end) if end else ""
 
-    def _walk(self, way: ProvenancePath) -> str:
-        """The commit at the end of a way; empty where a step is not what its record says."""
-        on = way.start
-        for entry in way.steps:
+    def _walk(self, path: ProvenancePath) -> str:
+        """The commit at the end of a path; empty if a step does not give the genome that it claims."""
+        on = path.start
+        for entry in path.steps:
             finding, repo = _finding(entry), self.session.repo
-            if finding.genome not in self._made:
+            if finding.genome not in self._findings_for:
                 try:
-                    commit = repo.commit_patch(on, self.peers.commons.patch(entry), "a step of another lab's")
+                    commit = repo.commit_patch(on, self.peers.commons.patch(entry), "a step of another lab")
                     repo.check_scope(on, commit, self.session.lab.genome)
                 except (PatchConflict, OutOfScope):
                     commit = ""
                 if not commit or self.id(commit) != finding.genome:
                     self._broken.add(entry.id)
                     return ""
-                self._made[finding.genome] = commit
-            on = self._made[finding.genome]
+                self._findings_for[finding.genome] = commit
+            on = self._findings_for[finding.genome]
         return on
 
 

@@ -1,11 +1,11 @@
-"""Which of others' findings is measured next. Pure.
+"""The order in which other labs' findings are measured. Pure.
 
-Method: by the product of what is claimed (clipped), how far its author is trusted, how much of it is still to be
-gained here, and how new it is; and one of each author in a round. Without clipping, quarantine and rounds whoever
-claims most is measured for ever: a prototype spent 65 of 73 verifications on a liar.
+Priority is the product of the claimed gain (clipped), the trust in its author, and its novelty; authors take turns in
+rounds. Without clipping, quarantine and rounds, the author with the largest claims would get every turn: a prototype
+spent 65 of 73 verifications on a liar.
 
-Names cost nothing. So all who have shown nothing here share one part of the turns, and among them lots are drawn, for
-whatever else they could be ordered by a crowd of new names can have more of than anybody.
+New identities are free. So all authors without a confirmed claim here share one part of the turns, and lots are drawn
+among them, because any other order could be gamed by a crowd of new names.
 """
 
 from __future__ import annotations
@@ -21,38 +21,38 @@ from nightlab.commons.record import Finding
 
 Turn = Literal["first", "last", "never"]
 
-ROUND = 4  # authors at most, so that none waits for a crowd
-NEWCOMERS = 0.25  # of the turns for others' findings: what all who have shown nothing here can spend in vain
-IDLE = 0.75  # the same, where nobody who has shown something has anything to offer
-FIRST = 2  # turns that they have besides, for nobody has shown anything at first
-LEAST = 0.05  # of novelty and gap: a finding that looks like an old one is the last to be tried, but is tried
-PARTLY = 0.5  # of the priority of what fits only partly
+ROUND = 4  # most authors in a round, so that none waits for a crowd
+NEWCOMERS = 0.25  # largest share of the turns for findings that unproven authors can waste
+IDLE = 0.75  # the same, when no proven author has an offer
+FIRST = 2  # extra turns for unproven authors, because at first no author is proven
+LEAST = 0.05  # smallest novelty: a finding that looks like an old one is tried last, but it is tried
+PARTLY = 0.5  # factor on the priority of a finding that fits only partly
 WORD = re.compile(r"[A-Za-z_]\w+")
 
 
 @dataclass(frozen=True, slots=True)
 class FindingOffer:
-    """A finding that may be measured here, and how soon."""
+    """A finding that may be measured here, with its priority."""
 
     id: str
     finding: Finding
     priority: float
     fit: Compatibility
     proven: bool = False
-    """Whether its author has shown something here."""
+    """Whether a claim of its author has been confirmed here."""
 
     @property
     def author(self) -> str:
         return self.finding.author
 
 
-def in_order(
+def order_offers(
     offers: Iterable[FindingOffer], tried: Sequence[str], draw: random.Random | None = None, newcomers: Turn = "first"
 ) -> list[FindingOffer]:
-    """The offers that may have the next turn, the best first. ``tried``: the authors of those that had one.
+    """The offers that may have the next turn, best first. ``tried``: authors of the earlier turns, in order.
 
-    Of authors who have shown nothing, one offer each, where it is the ``newcomers``' turn; ``draw`` draws the lots, by
-    priority. Without it there are none, and the order says what is likely.
+    ``newcomers``: when unproven authors may go, with one offer each; lots are drawn by priority with ``draw``. Without
+    it the order is by priority alone, which shows what is likely.
     """
     offers = sorted(offers, key=lambda offer: (-offer.priority, offer.id))
     proven = [offer for offer in offers if offer.proven]
@@ -67,10 +67,10 @@ def in_order(
     return drawn + known if newcomers == "first" else known + drawn
 
 
-def turn_of_newcomers(unproven: int, turns: float) -> Turn:
-    """When those may go who have shown nothing here, of whom ``unproven`` had one, of ``turns`` for others' findings.
+def newcomers_turn(unproven: int, turns: float) -> Turn:
+    """Whether unproven authors may go first, last or not at all, after ``unproven`` wasted of ``turns`` turns.
 
-    Whoever shows something is not among them any more: only what was spent in vain counts.
+    An author who becomes proven is not counted any more, so only wasted turns count.
     """
     if unproven + 1 <= FIRST + NEWCOMERS * turns:
         return "first"
@@ -78,7 +78,7 @@ def turn_of_newcomers(unproven: int, turns: float) -> Turn:
 
 
 def _drawn(offers: Sequence[FindingOffer], draw: random.Random | None) -> list[FindingOffer]:
-    """The best offer of each author, in an order that is drawn: the first is one by its share of all priorities.
+    """The best offer of each author in random order, drawn in proportion to priority.
 
     Method: sampling without replacement by exponential keys (Efraimidis and Spirakis 2006).
     """
@@ -90,12 +90,12 @@ def _drawn(offers: Sequence[FindingOffer], draw: random.Random | None) -> list[F
     return sorted(best.values(), key=lambda offer: keys[offer.author] / offer.priority)
 
 
-def words(changes: Iterable[str], hypothesis: str) -> frozenset[str]:
+def word_set(changes: Iterable[str], hypothesis: str) -> frozenset[str]:
     return frozenset(WORD.findall(" ".join([*changes, hypothesis]).lower()))
 
 
 def novelty(finding: Finding, tried: Iterable[frozenset[str]]) -> float:
-    """One less the largest share of words that it has in common with something that was tried here."""
-    mine = words(finding.changes, finding.hypothesis)
+    """One minus the largest word overlap (Jaccard index) with something tried here; at least ``LEAST``."""
+    mine = word_set(finding.changes, finding.hypothesis)
     alike = (len(mine & other) / len(mine | other) for other in tried if mine | other)
     return max(1 - max(alike, default=0.0), LEAST)

@@ -1,7 +1,7 @@
-"""The record of the commons: canonical JSON (RFC 8785), its SHA-256 its name, signed with Ed25519 by its author.
+"""The record of the commons: canonical JSON (RFC 8785), named by its SHA-256, signed by its author with Ed25519.
 
-A record is read from a stranger: ``parse`` takes any bytes and gives a record, every one of whose bytes is as it
-must be, or says why not. docs/commons.md describes the format, ``record.schema.json`` is its JSON Schema.
+``parse_record`` reads untrusted bytes: it returns a fully valid record, or raises Rejected with the reason.
+docs/commons.md describes the format, ``record.schema.json`` is its JSON Schema.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 from nightlab.core.types import Clock, Goal, Metric, NightlabError, Status, average
 
 VERSION = 1
-LARGEST = 64 * 1024  # bytes of a record
-LARGEST_PATCH = 256 * 1024
-EXACT = 2**53  # integers from here on are floats to JSON
+LARGEST = 64 * 1024  # bytes of a signed record
+LARGEST_PATCH = 256 * 1024  # bytes of a patch
+EXACT = 2**53  # integers from here on are not exact in JSON
 
 Category = Literal[
     "oversized",
@@ -43,7 +43,7 @@ Category = Literal[
 
 
 class Rejected(Exception):
-    """Something from a stranger that is no record. ``category`` is for counting, ``str(error)`` for people."""
+    """Untrusted data that is not a valid record. ``category`` is for counting, ``str(error)`` is the message."""
 
     def __init__(self, category: Category, detail: str) -> None:
         super().__init__(detail)
@@ -67,7 +67,7 @@ class RecordModel(BaseModel):
 
 
 class MetricRecord(RecordModel):
-    """What is measured, and which way is better."""
+    """The metric, and which way is better."""
 
     name: Name
     goal: Goal
@@ -83,7 +83,7 @@ class BudgetRecord(RecordModel):
 
 
 class Task(RecordModel):
-    """Within which findings can be measured against each other. ``id`` is the hash of all the rest."""
+    """What is measured: findings of one task compare. ``id`` is the hash of the other fields."""
 
     id: Hash
     frozen_sha256: Hash
@@ -101,7 +101,7 @@ class Task(RecordModel):
 
 
 class PlatformRecord(RecordModel):
-    """On what it was measured."""
+    """The platform of the measurements."""
 
     device: Literal["cuda", "mps", "cpu"]
     accelerator: Name
@@ -112,7 +112,7 @@ class PlatformRecord(RecordModel):
 
 
 class Patch(RecordModel):
-    """A unified patch, with paths relative to the lab, beside the record in its commit."""
+    """A unified patch with paths relative to the lab, stored beside the record in its commit."""
 
     git: Annotated[str, Field(pattern=r"^([0-9a-f]{40}|[0-9a-f]{64})$")]
     sha256: Hash
@@ -128,32 +128,32 @@ Runs = Annotated[list[Run], Field(max_length=200)]
 
 
 class GeneNeeds(RecordModel):
-    """What a gene in WebAssembly asks for, as its custom sections say."""
+    """What a WebAssembly gene requires, from its custom sections."""
 
     domain: Name
     memory_bytes: Annotated[int, Field(gt=0, lt=EXACT)]
     fuel: Annotated[int, Field(gt=0, lt=EXACT)]
-    """For each unit of its task."""
+    """Per unit of its task."""
     imports: Annotated[list[Name], Field(max_length=50)]
     optional: Annotated[list[Name], Field(max_length=50)]
     """Host functions that it can do without."""
 
 
 class Requires(RecordModel):
-    """What a trial of it needs. Sizes in MB, 0 where nothing was measured."""
+    """What a trial requires. Sizes in MB, 0 where not measured."""
 
     devices: Annotated[list[Literal["cuda", "mps", "cpu"]], Field(max_length=3)]
     memory_mb: Size
     gpu_memory_mb: Size
     dtypes: Annotated[list[Name], Field(max_length=20)]
     libraries: Annotated[dict[Name, Name], Field(max_length=40)]
-    """Versions by the names that Python imports them by; empty where the version is not known."""
+    """Versions, by the import names of the libraries; empty where the version is unknown."""
     genes: Annotated[dict[Name, GeneNeeds], Field(max_length=20)] = {}
-    """Of its genome's files; left out where none is a gene."""
+    """Per genome file; left out if no file is a gene."""
 
 
 class RecordHeader(RecordModel):
-    """What every record says. ``seq`` counts its author's records from 0, ``prev`` is the id of the one before."""
+    """Fields of every record. ``seq`` counts its author's records from 0; ``prev`` is the id of the last one."""
 
     v: Literal[1]
     author: Hash
@@ -164,61 +164,61 @@ class RecordHeader(RecordModel):
     @field_validator("v", mode="before")
     @classmethod
     def _number(cls, value: object) -> object:
-        if isinstance(value, bool):  # which to Python is 1
+        if isinstance(value, bool):  # True equals 1 in Python
             raise ValueError("the version is a number")
         return value
 
 
 class Finding(RecordHeader):
-    """An experiment made portable; one that failed too."""
+    """An experiment in portable form, successful or not."""
 
     kind: Literal["finding"]
     task: Task
     portable: Annotated[list[Part], Field(max_length=2)]
-    """In what else than this very task its author expects it to hold."""
+    """The parts of the task that may differ without invalidating the finding, as its author expects."""
     platform: PlatformRecord
     parent: Hash
-    """The genome that the patch was made on, by ``genome_id``."""
+    """The genome that the patch applies to, by ``genome_id``."""
     genome: Hash
-    """The genome that it makes of that one."""
+    """The genome that results from the patch."""
     patch: Patch
     hypothesis: Words
     changes: Annotated[list[Words], Field(max_length=20)]
-    """What it changes, as resolved from the texts."""
+    """The resolved changes, e.g. of constants, as text."""
     status: Status
     reason: Name
     runs: Runs
     against: Runs
-    """The parent's, with the same seeds where the rule compares on the same seeds."""
+    """The parent's runs, with the same seeds if the rule compares on the same seeds."""
     requires: Requires
     inspired_by: Annotated[list[Hash], Field(max_length=20)]
 
     @property
     def claimed(self) -> float:
-        """The gain that it claims: over the seeds that both have met, else of the means; 0 where it has none."""
+        """The claimed gain: over the seeds that both sides have, else of the means; 0 without runs."""
         return gain(self.task.metric, self.runs, self.against)
 
 
 class Verification(RecordHeader):
-    """What one lab found when it measured another's finding."""
+    """One lab's result of measuring another lab's finding."""
 
     kind: Literal["verification"]
     target: Hash
     task: Hash
     platform: PlatformRecord
     parent: Hash
-    """The genome that it was applied to here."""
+    """The genome that the verifying lab applied it to."""
     verdict: Literal["confirmed", "refuted", "inconclusive"]
     detail: Words
     adopted: bool
     runs: Runs
     against: Runs
     sigma: Size
-    """How far luck alone moves one trial here."""
+    """The seed-to-seed noise of one trial in the verifying lab."""
 
 
 class Retraction(RecordHeader):
-    """An author takes back a finding of their own."""
+    """An author's withdrawal of their own finding."""
 
     kind: Literal["retraction"]
     target: Hash
@@ -226,7 +226,7 @@ class Retraction(RecordHeader):
 
 
 class Threat(RecordHeader):
-    """A finding did something that no honest one does. It warns: nothing is done on one author's word."""
+    """A warning that a finding behaved maliciously. One author's warning alone has no effect."""
 
     kind: Literal["threat"]
     target: Hash
@@ -240,22 +240,22 @@ RECORD: TypeAdapter[Finding | Verification | Retraction | Threat] = TypeAdapter(
 
 
 class Signed(RecordModel):
-    """A record with its name and its author's signature: what is stored and sent."""
+    """A record with its id and its author's signature: the form that is stored and sent."""
 
     id: Hash
     record: Record
     signature: Signature
 
 
-def schema() -> dict[str, Any]:
+def record_schema() -> dict[str, Any]:
     """The JSON Schema of a signed record."""
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Signed.model_json_schema()}
 
 
 def gain(metric: MetricRecord, runs: list[Run], against: list[Run]) -> float:
-    """How much better some runs are than others: paired by seed where they can be, else by their means.
+    """The gain of ``runs`` over ``against``: mean over the seeds that both have, else difference of means.
 
-    0 where they are so huge that no number says it.
+    0 without runs, and where the result is not finite.
     """
     before = {run.seed: run.value for run in against}
     pairs = [(before[run.seed], run.value) for run in runs if run.seed in before]
@@ -267,25 +267,25 @@ def gain(metric: MetricRecord, runs: list[Run], against: list[Run]) -> float:
     return found if math.isfinite(found) else 0.0
 
 
-def library(name: str) -> Any:
-    """A module of the extra ``commons``. Raises NightlabError when it is not installed."""
+def import_library(name: str) -> Any:
+    """Import a module of the extra ``commons``. Raises NightlabError when it is not installed."""
     try:
         return importlib.import_module(name)
     except ImportError:
         raise NightlabError(f"the commons needs {name.split('.')[0]}", "pip install 'nightlab[commons]'") from None
 
 
-# -- making ------------------------------------------------------------------------------------------
+# -- creating ----------------------------------------------------------------------------------------
 
 
-def canonical(value: Any) -> bytes:
-    """The one form in bytes that a JSON value has. Raises ValueError for what has none, such as NaN."""
-    return bytes(library("rfc8785").dumps(value))
+def canonical_json(value: Any) -> bytes:
+    """The canonical bytes of a JSON value (RFC 8785). Raises ValueError where there are none, e.g. for NaN."""
+    return bytes(import_library("rfc8785").dumps(value))
 
 
 def digest(value: Any) -> str:
     """The SHA-256 of a JSON value, in hexadecimal."""
-    return hashlib.sha256(canonical(value)).hexdigest()
+    return hashlib.sha256(canonical_json(value)).hexdigest()
 
 
 def task_id(facts: dict[str, Any]) -> str:
@@ -293,35 +293,35 @@ def task_id(facts: dict[str, Any]) -> str:
 
 
 def genome_id(genome: dict[str, str]) -> str:
-    """The name of a genome: the hash of its files' texts, by path."""
+    """The id of a genome: the hash of its files' texts, by path."""
     return digest({path: hashlib.sha256(text.encode()).hexdigest() for path, text in genome.items()})
 
 
 def author_of(key: Any) -> str:
-    """The name of the author who has this private key: the public key."""
+    """The author's id for a private key: the public key in hexadecimal."""
     return bytes(key.public_key().public_bytes_raw()).hex()
 
 
 def sign(record: Finding | Verification | Retraction | Threat, key: Any) -> Signed:
-    """The record, signed by the private key of the author that it names."""
-    name = hashlib.sha256(canonical(record.model_dump(mode="json", exclude_unset=True))).digest()
+    """Sign a record with the private key of the author that it names."""
+    name = hashlib.sha256(canonical_json(record.model_dump(mode="json", exclude_unset=True))).digest()
     return Signed(id=name.hex(), record=record, signature=bytes(key.sign(name)).hex())
 
 
-def encode(signed: Signed) -> bytes:
-    return canonical(signed.model_dump(mode="json", exclude_unset=True))  # what was left out stays so
+def encode_record(signed: Signed) -> bytes:
+    return canonical_json(signed.model_dump(mode="json", exclude_unset=True))  # optional fields left out stay out
 
 
 # -- reading -----------------------------------------------------------------------------------------
 
 
-def parse(raw: bytes) -> Signed:
-    """The signed record in these bytes. Raises Rejected for any others."""
+def parse_record(raw: bytes) -> Signed:
+    """The signed record in these bytes. Raises Rejected if they are not exactly one valid record."""
     if len(raw) > LARGEST:
-        raise Rejected("oversized", f"a record of {len(raw):,} bytes, at most {LARGEST:,} are read")
+        raise Rejected("oversized", f"a record of {len(raw):,} bytes; the limit is {LARGEST:,}")
     value = _json(raw)
     if not isinstance(value, dict) or not isinstance(value.get("record"), dict):
-        raise Rejected("wrong schema", "it is no signed record")
+        raise Rejected("wrong schema", "not a signed record")
     version = value["record"].get("v")
     if isinstance(version, int) and version > VERSION:
         raise Rejected("future version", f"version {version}; this nightlab reads {VERSION}: upgrade it")
@@ -332,10 +332,10 @@ def parse(raw: bytes) -> Signed:
         where = ".".join(map(str, first["loc"]))[:200]
         raise Rejected("wrong schema", f"{where}: {first['msg'][:200]}") from None
     try:
-        if canonical(value) != raw:
-            raise Rejected("not canonical", "its bytes are not the canonical form of what they say")
+        if canonical_json(value) != raw:
+            raise Rejected("not canonical", "its bytes are not the canonical form of its content")
         before, after = len(f'{{"id":"{signed.id}","record":'), len(f',"signature":"{signed.signature}"}}')
-        name = hashlib.sha256(raw[before:-after]).digest()  # as canonical as the whole is
+        name = hashlib.sha256(raw[before:-after]).digest()  # canonical, because the whole is
     except ValueError as error:
         raise Rejected("malformed", str(error)[:200]) from None
     if name.hex() != signed.id:
@@ -345,45 +345,45 @@ def parse(raw: bytes) -> Signed:
 
 
 def verify(author: str, name: bytes, signature: bytes) -> None:
-    """Raises Rejected unless the author signed this."""
-    keys = library("cryptography.hazmat.primitives.asymmetric.ed25519")
+    """Check that the author signed ``name``. Raises Rejected if not."""
+    keys = import_library("cryptography.hazmat.primitives.asymmetric.ed25519")
     try:
         keys.Ed25519PublicKey.from_public_bytes(bytes.fromhex(author)).verify(signature, name)
-    except (library("cryptography.exceptions").InvalidSignature, ValueError):
-        raise Rejected("wrong signature", f"author {author[:12]}… did not sign it") from None
+    except (import_library("cryptography.exceptions").InvalidSignature, ValueError):
+        raise Rejected("wrong signature", f"not signed by author {author[:12]}…") from None
 
 
 def check_patch(finding: Finding, patch: bytes) -> str:
-    """The text of a finding's patch. Raises Rejected unless it is the one that the record names."""
+    """The text of a finding's patch. Raises Rejected if it is not the patch that the record names."""
     if len(patch) != finding.patch.bytes or hashlib.sha256(patch).hexdigest() != finding.patch.sha256:
         raise Rejected("wrong patch", "the patch is not the one that the record names")
     try:
         return patch.decode()
     except UnicodeDecodeError:
-        raise Rejected("wrong patch", "the patch is no text") from None
+        raise Rejected("wrong patch", "the patch is not UTF-8 text") from None
 
 
 def _json(raw: bytes) -> Any:
     try:
         return json.loads(raw.decode(), parse_int=_integer, parse_constant=_constant, object_pairs_hook=_object)
     except (ValueError, RecursionError) as error:
-        raise Rejected("malformed", f"it is no JSON: {re.sub(r'[^ -~]', '?', str(error))[:200]}") from None
+        raise Rejected("malformed", f"not JSON: {re.sub(r'[^ -~]', '?', str(error))[:200]}") from None
 
 
 def _integer(digits: str) -> int | float:
-    """JSON has no integers beyond those that a double tells apart: what looks like one is a float."""
+    """An integer literal; as a float from ``EXACT`` on, where JSON numbers are not exact integers any more."""
     if len(digits) > 310:
-        raise ValueError("a number that no double holds")
+        raise ValueError("a number too large for a double")
     value = int(digits)
     return value if abs(value) < EXACT else float(value)
 
 
 def _constant(name: str) -> float:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise ValueError("a key that comes twice")
+        raise ValueError("a duplicate key")
     return found

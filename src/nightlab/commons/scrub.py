@@ -1,7 +1,7 @@
-"""What must not leave this machine: secrets are refused, paths and names of the machine are taken out of words.
+"""Keeps private data out of the commons: secrets block sharing; paths and machine names are removed from free text.
 
-A list of patterns, for accidents: it can't find a secret that looks like anything else, so what would be shared is
-also shown first.
+The patterns guard against accidents. They cannot find a secret that looks like ordinary text, so what would be shared
+is also shown to the user first.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ SECRETS = {
 HOME = re.compile(r"(?<![\w.~-])(?:/home/|/Users/|/root\b/?|[A-Z]:\\Users\\)[^\s\"'`,;:)\]}]*")
 
 
-def faults(text: str) -> list[str]:
-    """What in a text must not be shared, with its line: for what can't be altered, such as a patch."""
+def find_private(text: str) -> list[str]:
+    """What in a text must not be shared, by line: for text that can't be altered, such as a patch."""
     found = []
     for number, line in enumerate(text.splitlines(), 1):
         found += [f"line {number} holds {what}" for what, pattern in SECRETS.items() if pattern.search(line)]
         if HOME.search(line) or str(Path.home()) in line:
-            found.append(f"line {number} holds a path of somebody's home")
+            found.append(f"line {number} holds a path of a home folder")
         if _host_in(line):
             found.append(f"line {number} holds this machine's name")
     return found
 
 
-def scrubbed(words: str) -> str:
-    """Words without secrets, paths of homes and this machine's name."""
+def scrub(words: str) -> str:
+    """Free text without secrets, home paths and this machine's name."""
     for what, pattern in SECRETS.items():
         words = pattern.sub(f"[{what}]", words)
     words = HOME.sub("[a path]", words.replace(str(Path.home()), "~"))
@@ -56,6 +56,6 @@ def _host_in(line: str) -> bool:
 
 
 def _host() -> str:
-    """This machine's name, unless it is so short or plain that it is an ordinary word."""
+    """This machine's name; empty if it is short or common enough to be an ordinary word."""
     host = platform.node() or os.environ.get("HOSTNAME", "")
     return host if len(host) >= 6 and host not in ("localhost", "machine", "server") else ""

@@ -1,9 +1,9 @@
-"""How far an author is trusted by one observer: from what came of measuring their findings, and nothing else. Pure.
+"""One observer's trust in each author, based only on measurements of their findings. Pure.
 
-Method: a Beta distribution over "a claim of theirs holds here", with decay, so that the past fades (Jøsang and Ismail
-2002); for the proven, spot checks as BOINC's adaptive replication has them. Claims alone earn nothing, and of what
-others say only that of authors counts whose own claims held here, and no more than half of what was measured here:
-however many names a stranger has, they are worth no trust to anybody who measured nothing of theirs.
+Method: a Beta distribution over "a claim of this author holds here", with exponential decay (Jøsang and Ismail 2002);
+for established authors, spot checks as in BOINC's adaptive replication. Claims alone earn nothing. Other labs' verdicts
+count only if their own claims held here, and together at most half as much as the observer's own measurements. So
+a crowd of new identities has no influence on an observer who has measured none of their findings.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ from typing import Literal
 Verdict = Literal["confirmed", "refuted", "inconclusive"]
 
 EPOCH = 86_400.0  # seconds
-DECAY = 0.98  # of what was learned, per epoch
-REFUTED = 2.0  # how much more a false claim weighs than a true one
-ELSEWHERE = 0.5  # of that weight, where a gain did not show on another champion than its own: it may be neither's fault
-HELD = 0.5  # of a claim, that must have shown here before an author is one of the proven
-QUARANTINE = 0.25  # trust below which nothing of an author's is measured
-DOUBT = 1.0  # standard errors by which a claim is missed from which on it costs trust
-AGREE = 3.0  # from here on it is false
-FALSE = 6.0  # and from here on no luck explains it: where nothing shows, it counts twice
-PROVEN, SELDOM = 10, 0.1  # confirmed in a row from which spot checks are enough; how seldom at most
-OTHERS = 0.5  # of one's own evidence: what all others' verdicts together weigh at most
-VOUCHED = 1.0  # what they weigh at most of an author of whom nothing was measured here
-HALF_LIFE = 30 * EPOCH  # of a threat
-SECONDS = 2  # trusted authors who must agree on one
+DECAY = 0.98  # of the evidence, per epoch
+REFUTED = 2.0  # weight of a refuted claim, relative to a confirmed one
+ELSEWHERE = 0.5  # factor on that weight where a gain did not show on another champion, which may be nobody's fault
+HELD = 0.5  # confirmed evidence from which on an author is proven
+QUARANTINE = 0.25  # trust below which none of an author's findings are measured
+DOUBT = 1.0  # shortfall, in standard errors, above which a claim costs trust
+AGREE = 3.0  # shortfall above which a claim is refuted
+FALSE = 6.0  # shortfall that chance does not explain: it counts twice if no gain shows at all
+PROVEN, SELDOM = 10, 0.1  # streak of confirmations from which spot checks suffice; their lowest rate
+OTHERS = 0.5  # most weight of all other labs' verdicts, relative to own evidence
+VOUCHED = 1.0  # most weight of other labs' verdicts on an author without own evidence
+HALF_LIFE = 30 * EPOCH  # of a threat warning
+SECONDS = 2  # number of trusted authors who must agree on a threat
 
 
 @dataclass(frozen=True, slots=True)
 class PeerVerdict:
-    """What a lab found when it measured a finding of ``author``'s. ``elsewhere``: not on the genome it was made on."""
+    """One lab's verdict on a finding of ``author``. ``elsewhere``: not measured on the genome it was made on."""
 
     target: str
     author: str
@@ -42,21 +42,21 @@ class PeerVerdict:
     at: float
     elsewhere: bool = False
     by: str = ""
-    """Who measured; empty for the observer."""
+    """The lab that measured; empty for the observer."""
     short: float = 0.0
     shown: float = 0.0
-    """By how many standard errors what was measured is less than what was claimed, and more than nothing."""
+    """Standard errors by which the measured gain falls short of the claimed one, and exceeds zero."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """In one author: the two counts of a Beta distribution, and how many claims were confirmed in a row."""
+    """Trust in one author: the two counts of a Beta distribution, and the current streak of confirmed claims."""
 
     good: float = 1.0
     bad: float = 1.0
-    row: int = 0
+    streak: int = 0
     held: float = 0.0
-    """How much of ``good`` is from what was measured here."""
+    """The part of ``good`` from own measurements."""
 
     @property
     def value(self) -> float:
@@ -64,7 +64,7 @@ class Trust:
 
     @property
     def proven(self) -> bool:
-        """More of their claims held here than did not. No word of others makes an author proven."""
+        """Whether own measurements confirmed more claims than not; other labs' verdicts can't make an author proven."""
         return self.held >= HELD and self.value > 0.5
 
     @property
@@ -73,15 +73,15 @@ class Trust:
 
     @property
     def check(self) -> float:
-        """How probably a doubt about a claim is followed up by a trial: always, until the author is proven."""
-        return 1.0 if self.row < PROVEN else max(1 / self.row, SELDOM)
+        """The probability that a doubtful claim gets a second trial: 1 until the author is established."""
+        return 1.0 if self.streak < PROVEN else max(1 / self.streak, SELDOM)
 
 
 def compare(claimed: float, mine: float, sigma: float, runs: Sequence[int]) -> Verdict:
-    """Whether a gain that was claimed is what was measured here.
+    """Whether the measured gain ``mine`` confirms the claimed one.
 
-    ``sigma``: how far luck moves one trial here, which is taken for theirs too, for theirs is a claim. ``runs``: of how
-    many trials each of the four means is. A claim so small that nothing shows is neither true nor false.
+    ``sigma``: the observer's seed-to-seed noise, used for both sides, because the author's is only a claim. ``runs``:
+    the number of trials in each of the four means. A gain too small to show is ``inconclusive``.
     """
     if shortfall(claimed, mine, sigma, runs) > AGREE:
         return "refuted"
@@ -89,9 +89,9 @@ def compare(claimed: float, mine: float, sigma: float, runs: Sequence[int]) -> V
 
 
 def shortfall(claimed: float, mine: float, sigma: float, runs: Sequence[int]) -> float:
-    """By how many standard errors a gain is less than claimed; up to so many that no luck explains it.
+    """By how many standard errors a gain falls short of the claim, clipped to ±FALSE.
 
-    Where there is no luck, what is missed is false, by however little: two machines round differently.
+    Without noise, any shortfall is beyond AGREE, but below FALSE, because machines round differently.
     """
     error = _error(sigma, runs)
     return max(-FALSE, min((claimed - mine) / error, FALSE)) if error else (AGREE + 1) * (claimed > mine)
@@ -102,9 +102,9 @@ def _error(sigma: float, runs: Sequence[int]) -> float:
 
 
 def trust(judgements: Iterable[PeerVerdict], now: float) -> dict[str, Trust]:
-    """How far an observer trusts each author, at a time, by their own judgements and, bounded, by those of others.
+    """The observer's trust in each author at time ``now``: by own verdicts and, with bounded weight, by others'.
 
-    Others are heard only whose own claims held here: a lie that they tell costs them what they earned.
+    Only labs whose own claims held here are heard, so that lying would cost them the trust they earned.
     """
     own, others = _latest(judgements)
     direct = {author: _direct(each, now) for author, each in own.items()}
@@ -125,13 +125,13 @@ def trust(judgements: Iterable[PeerVerdict], now: float) -> dict[str, Trust]:
 
 
 def priority(claimed: float, most: float, trusted: float, novelty: float) -> float:
-    """How soon a finding is measured. A claim counts for ``most`` at most, so that no claim outweighs distrust."""
+    """The priority of measuring a finding. Claims are clipped to ``most``, so that no claim outweighs distrust."""
     return min(max(claimed, 0.0), most) * trusted * novelty
 
 
 @dataclass(frozen=True, slots=True)
 class ThreatWarning:
-    """That a finding did what no honest one does, by an author, or ``own`` if it was seen here."""
+    """A warning that a finding is malicious, by an author; ``own``: observed here."""
 
     target: str
     author: str
@@ -140,9 +140,9 @@ class ThreatWarning:
 
 
 def threats(warnings: Iterable[ThreatWarning], trusted: dict[str, Trust], now: float) -> set[str]:
-    """The findings that are not to be run: seen here to be threats, or said to be by two authors who are trusted.
+    """The findings that must not be run: threats observed here, or warned of by two proven authors.
 
-    To be trusted takes claims that were confirmed here. Warnings fade: a false one is an attack too.
+    Warnings decay, because false warnings are an attack too.
     """
     weights: defaultdict[str, dict[str, float]] = defaultdict(dict)
     for warning in warnings:
@@ -156,7 +156,7 @@ def threats(warnings: Iterable[ThreatWarning], trusted: dict[str, Trust], now: f
 
 
 def _latest(judgements: Iterable[PeerVerdict]) -> tuple[dict[str, list[PeerVerdict]], dict[str, list[PeerVerdict]]]:
-    """The last word of each lab on each finding, by its author: the observer's, and others'; nobody's on their own."""
+    """The latest verdict of each lab on each finding, by author: own ones and others'; no lab's on its own findings."""
     last: dict[tuple[str, str], PeerVerdict] = {}
     for judgement in sorted(judgements, key=lambda each: each.at):
         if judgement.by != judgement.author:
@@ -169,18 +169,18 @@ def _latest(judgements: Iterable[PeerVerdict]) -> tuple[dict[str, list[PeerVerdi
 
 
 def _direct(judgements: Sequence[PeerVerdict], now: float) -> Trust:
-    """What was learned here, faded, and how many were confirmed in a row."""
-    weights, row = [_weights(each, now) for each in judgements], 0
+    """Trust from own measurements, with decay, and the streak of confirmations."""
+    weights, streak = [_weights(each, now) for each in judgements], 0
     for each in judgements:
-        row = row + 1 if each.verdict == "confirmed" else row if each.verdict == "inconclusive" else 0
+        streak = streak + 1 if each.verdict == "confirmed" else streak if each.verdict == "inconclusive" else 0
     good, bad = (sum(side) for side in zip(*weights, strict=True))
-    return Trust(1 + good, 1 + bad, row, held=good)
+    return Trust(1 + good, 1 + bad, streak, held=good)
 
 
 def _weights(judgement: PeerVerdict, now: float) -> tuple[float, float]:
-    """What a judgement says for its author and against. A claim that is missed costs the more the further it is missed.
+    """The weight of a verdict for and against its author. The larger the shortfall, the larger the cost.
 
-    Else claims just too small to be refuted would cost their author nothing, and others a trial each, for ever.
+    Otherwise claims just too small to be refuted would cost their author nothing, and others a trial each.
     """
     fade = DECAY ** (max(now - judgement.at, 0.0) / EPOCH)
     if judgement.verdict == "confirmed":

@@ -68,7 +68,7 @@ class AskedTrial:
 
     def remove_folder(self) -> None:
         """Remove the copy, if there is one."""
-        checkouts.remove(self._place)
+        checkouts.remove_tree(self._place)
 
     def __repr__(self) -> str:
         return f"AskedTrial({self.id!r}, seed={self.seed}, budget={str(self.budget)!r})"

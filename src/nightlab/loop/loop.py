@@ -8,7 +8,7 @@ from nightlab.core.config import StopRules
 from nightlab.core.events import RunStarted, RunStopped, SlotsMeasured
 from nightlab.core.observer import SessionOpened
 from nightlab.core.types import Experiment, Measurement, NightlabError, Trial, TrialRequest, Verdict
-from nightlab.engines.slots import CALM, crowding, described
+from nightlab.engines.slots import LEAST_SPEED, contention, describe_slots
 from nightlab.judge import Contestant, judge_ablation
 from nightlab.loop.candidate_queue import CandidateQueue
 from nightlab.loop.champion_recheck import ChampionRecheck
@@ -324,7 +324,7 @@ class ExperimentLoop:
 
     def _note_machine(self) -> None:
         """Remember what this runs on; what was measured before a change does not compare with what comes after."""
-        slots, past = described(self.scheduler.slots), self.ledger.latest(RunStarted)
+        slots, past = describe_slots(self.scheduler.slots), self.ledger.latest(RunStarted)
         now = f"{self.scheduler.engine.platform}{slots and f', {slots}'}"
         missing, stop = tuple(self.scheduler.engine.sandbox.missing), self.stopping.stop.model_dump(exclude_none=True)
         self.ledger.append(RunStarted(now, missing, len(self.scheduler.slots), stop))
@@ -360,10 +360,10 @@ class ExperimentLoop:
 
     def _look_at_slots(self) -> None:
         """How much the slots are in each other's way: they share caches and the way to the memory."""
-        speed = crowding(self.scheduler.slots)
-        self.ledger.append(SlotsMeasured(described(self.scheduler.slots), speed))
-        words = f"{described(self.scheduler.slots)}: while all work, each is {speed:.0%} as fast as alone"
-        if speed < CALM:
+        speed = contention(self.scheduler.slots)
+        self.ledger.append(SlotsMeasured(describe_slots(self.scheduler.slots), speed))
+        words = f"{describe_slots(self.scheduler.slots)}: while all work, each is {speed:.0%} as fast as alone"
+        if speed < LEAST_SPEED:
             words += "; a trial gets less done in its budget, and noise grows when a slot is idle at times"
         self.view.say(words)
 

@@ -12,7 +12,7 @@ from nightlab.core.observer import Flight, Observer
 from nightlab.core.types import Budget, Experiment, Measurement, NightlabError, Purpose, Trial
 from nightlab.engines.base import Engine, Handle
 from nightlab.engines.local.machine_monitor import too_short
-from nightlab.engines.local.trial_folder import end_leftovers
+from nightlab.engines.local.trial_folder import kill_leftovers
 from nightlab.engines.slots import Slot
 from nightlab.judge import Contestant
 from nightlab.session.preflight import require_disk
@@ -168,7 +168,7 @@ class Scheduler:
         for trial in left:
             self.running[trial.id] = self.engine.adopt(trial)
         if not left:
-            end_leftovers(self.session.box.folder)
+            kill_leftovers(self.session.box.folder)
         return len(left)
 
     @contextmanager
@@ -184,7 +184,7 @@ class Scheduler:
     def _of_a_sound_slot(self, running: Handle) -> Measurement:
         """What a trial yielded; nothing is said of a candidate whose GPU failed, and the slot is used no more."""
         measurement = self.engine.collect(running)
-        if measurement.measured or not (why := self.engine.fault(running.slot)):
+        if measurement.measured or not (why := self.engine.slot_failure(running.slot)):
             return measurement
         self.slots = [slot for slot in self.slots if slot.number != running.slot.number]
         self.ledger.append(SlotLost(running.slot.number, why))

@@ -72,7 +72,7 @@ class AnyCommand:
 
     def propose(self, briefing: Briefing) -> Proposal:
         folder = self.place.folder / self.name
-        checkouts.remove(folder)
+        checkouts.remove_tree(folder)
         folder.mkdir(parents=True)
         commit = briefing.start.candidate.commit
         work = self.place.repo.export(commit, folder / "work")
@@ -94,7 +94,7 @@ class AnyCommand:
         finally:
             (folder / "proxy").unlink(missing_ok=True)
             for name in ("work", "home", "tmp"):
-                checkouts.remove(folder / name)
+                checkouts.remove_tree(folder / name)
 
     def stop(self) -> None:
         self._stopped = True  # it may not have begun
@@ -196,7 +196,7 @@ class AnyCommand:
         """The genome's files that it changed or made. Raises NoProposal for whatever is out of scope."""
         genome = self.place.lab.genome
         frozen = {path: name for path, name in ids.items() if not in_genome(path, genome)}
-        if fault := checkouts.fault(work, frozen, whole=False):
+        if fault := checkouts.find_change(work, frozen, whole=False):
             raise NoProposal(f"out of scope: {fault}, and only the genome may change")
         found = _files(work)
         edited: dict[str, str] = {}

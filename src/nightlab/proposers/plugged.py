@@ -16,12 +16,8 @@ class PluggedProposer(GivenProposer):
         self.name = self.thinker.name = name
 
     def propose(self, briefing: Briefing) -> Proposal | None:
-        failures = len(self._failed)
         try:
-            proposal = super().propose(briefing)
+            return super().propose(briefing)
         except SystemExit as error:
             self.fail(NoProposal(f"{self.name} raised SystemExit: {error}"))
             return None
-        if proposal is None and self.awake and len(self._failed) == failures:
-            self._in_a_row = 0  # it had nothing to propose, which is no failure: it is not waited for
-        return proposal

@@ -47,9 +47,9 @@ def override(
         changes["proposers"] = [{"kind": one} if isinstance(one, str) else dict(one) for one in named]
         objects = _objects([one for one in proposers if not isinstance(one, str | Mapping)])
     if isinstance(judge, str):
-        changes["judge"] = {"rule": judge}
+        changes["judge"] = {"rule": judge, **_without(session.lab.judge.options)}
     if isinstance(selection, str):
-        changes["search"] = {"strategy": selection}
+        changes["search"] = {"strategy": selection, **_without(session.lab.search.options)}
     if changes:
         session.lab = amended(session.lab, changes)
     if isinstance(selection, str):
@@ -71,6 +71,11 @@ def _rule(session: Session, judge: str | Rule) -> Rule:
         return make_rule(part.rule, part.alpha, part.seeds, part.options)
     _require("the judge", judge, "compare", "remeasured", "baseline_runs", "same_seeds")
     return PluggedRule(type(judge).__name__, judge)
+
+
+def _without(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of another rule or selection, taken back where there are some."""
+    return {"options": {}} if options else {}
 
 
 def _objects(proposers: Sequence[Any]) -> dict[str, tuple[Proposer, float]]:

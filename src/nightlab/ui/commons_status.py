@@ -16,7 +16,7 @@ from pathlib import Path
 
 from nightlab.commons.exchange import Commons
 from nightlab.commons.peer_store import PeerStore
-from nightlab.commons.places import author, key_file, known_commons, store_folder
+from nightlab.commons.places import key_file, known_commons, own_author, store_folder
 from nightlab.commons.record import Finding
 from nightlab.core.events import FindingVerified
 from nightlab.core.text import one_line
@@ -72,7 +72,7 @@ class CommonsMonitor:
 
 def seen(peers: PeerStore, measured: Sequence[FindingVerified]) -> CommonsStatus:
     """What there is to see of a session's peers, and of what it ``measured`` of theirs, as its ledger says it."""
-    chains, me, refused = peers.commons.entries(), author(), peers.commons.rejections()
+    chains, me, refused = peers.commons.entries(), own_author(), peers.commons.rejections()
     kinds: dict[str, Counter[str]] = {
         name: Counter(entry.signed.record.kind for entry in chain) for name, chain in chains.items()
     }

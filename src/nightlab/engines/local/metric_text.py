@@ -1,4 +1,4 @@
-"""What a trial's processes print, read as data."""
+"""Parses what a trial's processes print."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ CLAIM = re.compile(r"^([A-Za-z_]\w{0,40}):[ \t]+(\S+)[ \t]*$", re.MULTILINE)
 ERROR = re.compile(r"^(?:[\w.]+(?:Error|Exception|Exit|Interrupt)\b.*|FAIL\b.*|TAMPERED:.*|.*[Kk]illed.*)$")
 
 
-def metrics(text: str) -> dict[str, float]:
-    """The ``METRIC name=value`` lines of a trusted output; the last one of a name counts."""
+def parse_metrics(text: str) -> dict[str, float]:
+    """The ``METRIC name=value`` lines of trusted output; the last one of each name counts."""
     return _numbers(METRIC.findall(text))
 
 
-def claims(text: str) -> dict[str, float]:
-    """The ``name: value`` lines of a summary block. Shown to people, trusted by nobody."""
+def parse_claims(text: str) -> dict[str, float]:
+    """The ``name: value`` lines of a summary block. Untrusted: only for display."""
     return _numbers(CLAIM.findall(text))
 
 
 def crash_summary(text: str) -> str:
-    """The one line of a log that best says why a process failed, e.g. the exception's."""
+    """The line of a log that best explains a failure, e.g. that of the exception."""
     lines = [line.strip() for line in plain(text).splitlines() if line.strip()]
     for line in reversed(lines):
         if ERROR.match(line):

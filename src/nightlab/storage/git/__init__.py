@@ -1,4 +1,4 @@
-"""The lineage of genomes, kept in git. The only code that speaks git."""
+"""The lineage of genomes, kept in git. Only this package runs git."""
 
 from nightlab.storage.git.record_chains import Chains, Link, Unreachable
 from nightlab.storage.git.repo import OutOfScope, PatchConflict, Repo, make_repo

@@ -1,6 +1,6 @@
-"""Whether an exported copy of a commit is still what it was, told by git's own ids of its files.
+"""Checks whether an exported copy of a commit is unchanged, by git's ids of its files.
 
-Nothing is followed, opened for ever or read without end: the copy may have been in hostile hands.
+Safe for copies written to by hostile code: no link is followed, no pipe is opened, no read is unbounded.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from pathlib import Path, PurePosixPath
 
 
 def blob_id(content: bytes, like: str) -> str:
-    """The id that git gives to a content, in the kind of hash that the id ``like`` is of."""
+    """The id that git gives to a file with this content, with the hash function of the id ``like``."""
     return _hash(like, len(content), content).hexdigest()
 
 
 def file_id(path: Path, like: str) -> str | None:
-    """The id of a file, or of a link's own text; None for what is neither, or can't be read."""
+    """The id of a regular file, or of a link's target text; None for anything else, and for unreadable files."""
     try:
         if path.is_symlink():
             return f"link {blob_id(os.fsencode(path.readlink()), like)}"
@@ -37,11 +37,11 @@ def file_id(path: Path, like: str) -> str | None:
         return None
 
 
-def fault(copy: Path, ids: Mapping[str, str], *, whole: bool, since: float = math.inf) -> str:
-    """What is wrong with a copy whose files must have these ids, in words; empty when nothing is.
+def find_change(copy: Path, ids: Mapping[str, str], *, whole: bool, since: float = math.inf) -> str:
+    """What is wrong with a copy whose files should have these ids, as text; empty when it is unchanged.
 
-    ``whole``: nor may there be any other file. ``since``: nor may any have been written to since then, for
-    what was changed may have been changed back.
+    ``whole``: other files are not allowed. ``since``: files written to after this time (seconds since the epoch) count
+    as changed, because a change may have been reverted.
     """
     folders = {parent.as_posix() for path in ids for parent in PurePosixPath(path).parents}
     if moved := next((f for f in sorted(folders) if (copy / f).is_symlink()), None):
@@ -54,8 +54,8 @@ def fault(copy: Path, ids: Mapping[str, str], *, whole: bool, since: float = mat
     return _extra(copy, ids, folders) if whole else ""
 
 
-def remove(folder: Path) -> None:
-    """Remove a folder that a stranger filled: Python's own removal gives up in one that is too deep or shut."""
+def remove_tree(folder: Path) -> None:
+    """Remove a folder with untrusted content, where ``shutil.rmtree`` gives up (too deep, or without permissions)."""
     with contextlib.suppress(RecursionError):
         shutil.rmtree(folder, ignore_errors=True)
     if folder.exists():
@@ -77,11 +77,11 @@ def _extra(copy: Path, ids: Mapping[str, str], folders: set[str]) -> str:
             with os.scandir(copy / folder) as entries:
                 for entry in entries:
                     name = PurePosixPath(folder, entry.name).as_posix()
-                    # A submodule leaves an empty folder.
+                    # Submodules leave empty folders.
                     if name not in ids and name not in folders and not _is_empty_folder(entry):
                         return f"{name} appeared"
     except OSError as error:
-        return f"it can't be looked into: {error.strerror}"
+        return f"it is unreadable: {error.strerror}"
     return ""
 
 

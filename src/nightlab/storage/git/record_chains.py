@@ -1,7 +1,7 @@
-"""Chains of commits, one to each author, that travel between repositories and that nobody ever checks out.
+"""Chains of commits, one per author, that are exchanged between bare repositories and never checked out.
 
-What a commit of a chain is called follows from its files, its message and the one before, so a chain has the same
-commits wherever it was copied to, and whoever reads one can tell that nothing else is in it.
+A commit's id follows from its files, its message and its predecessor, so a chain has the same ids in every repository,
+and a reader can verify that it contains nothing else.
 """
 
 from __future__ import annotations
@@ -26,38 +26,38 @@ from nightlab.core.types import NightlabError
 from nightlab.storage.git.repo import reading_git, run_git
 
 PLACE, INCOMING, SEEN = "refs/nightlab", "refs/incoming", "refs/seen"
-NONE = "0" * 40  # the commit that a place names for an author of whom nothing is there
+NONE = "0" * 40  # expected old value of a ref that must not exist
 AUTHOR = re.compile(r"[0-9a-f]{64}")
-PATIENCE = 120.0  # seconds that a remote may take for one answer
-STALE = 2 * PATIENCE  # seconds after which nobody holds a lock any more
-LARGEST_PACK = 256 * 2**20  # bytes that one fetch may bring
-MOST = 10_000  # authors of one remote
-ATTEMPTS = 100  # fetches of ever fewer authors, to tell those that git refuses from the others
-BATCH = 10_000  # commits that are read by one process
-SMALL = 1024  # bytes of a commit or a tree that can be one of ours
-WHO = "nightlab <nightlab@localhost> 946684800 +0000"  # for whoever, whenever: the record says it
-REACH = {"GIT_ALLOW_PROTOCOL": "file:git:http:https:ssh"}  # a remote may be named by a stranger's lab.toml
+PATIENCE = 120.0  # seconds until a remote counts as unreachable
+STALE = 2 * PATIENCE  # seconds after which a lock is certainly abandoned
+LARGEST_PACK = 256 * 2**20  # bytes that one fetch may write
+MOST = 10_000  # authors per remote
+ATTEMPTS = 100  # fetches of ever smaller groups, to single out the authors that git rejects
+BATCH = 10_000  # commits per git process
+SMALL = 1024  # largest commit or tree object of a valid chain, in bytes
+WHO = "nightlab <nightlab@localhost> 946684800 +0000"  # fixed identity and time; the record itself has the real ones
+REACH = {"GIT_ALLOW_PROTOCOL": "file:git:http:https:ssh"}  # a remote may come from an untrusted lab.toml
 CHECKED = ("-c", "transfer.fsckObjects=true", "-c", "protocol.version=2")
 
 
 class Unreachable(NightlabError):
-    """A remote that does not answer, or refuses."""
+    """A remote that does not answer, or refuses access."""
 
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """One commit of a chain: its files by name, none if it is not of the one form that they have."""
+    """One commit of a chain: its files by name; none if it does not have the one valid form."""
 
     commit: str
     before: str | None
     message: str
     files: Mapping[str, bytes]
     large: str = ""
-    """Of a file that is larger than is read, how large it is."""
+    """For a file above its size limit: a message with both sizes."""
 
 
 class _Object(NamedTuple):
-    """What git says of an object before it is read."""
+    """Git's description of an object, before it is read."""
 
     name: str
     kind: str
@@ -66,7 +66,7 @@ class _Object(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What a place is to name for an author: a commit, or none. ``on``: what it names now, if that must hold."""
+    """Updates an author's ref: the new commit, or None to delete it. ``on``: the required current value, if set."""
 
     place: str
     author: str
@@ -80,7 +80,7 @@ class Change:
 
 
 class Chains:
-    """The chains in the bare repository ``folder``, which is made if it is not there."""
+    """The chains in the bare repository ``folder``, which is created if missing."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -97,7 +97,7 @@ class Chains:
         return {ref.removeprefix(f"{place}/"): commit for ref, commit in pairs}
 
     def add(self, files: Mapping[str, bytes], message: str, before: str | None) -> str:
-        """Make a commit with these files. It is in no chain until ``move`` puts it there. Returns its id."""
+        """Create a commit with these files; returns its id. It joins a chain only through ``change``."""
         listed = []
         for name, content in sorted(files.items()):
             blob = run_git(self.folder, "hash-object", "-w", "--stdin", stdin=content).stdout.decode().strip()
@@ -108,26 +108,26 @@ class Chains:
         return made.stdout.decode().strip()
 
     def change(self, *changes: Change) -> None:
-        """Let places name other commits. Raises NightlabError, and changes nothing, when one names another already."""
-        asked = "".join(f"{change.line}\n" for change in changes)
-        if asked:
-            run_git(self.folder, "update-ref", "--stdin", stdin=asked.encode())
+        """Update refs in one transaction. Raises NightlabError, and changes nothing, if a required value differs."""
+        request = "".join(f"{change.line}\n" for change in changes)
+        if request:
+            run_git(self.folder, "update-ref", "--stdin", stdin=request.encode())
 
-    def following(
+    def new_commits(
         self, heads: Sequence[str], had: Iterable[str], most: int = sys.maxsize
     ) -> dict[str, tuple[str | None, list[str]]]:
-        """For each head: the commit of what is had that its chain follows on, if any, and the first commits after
-        that, oldest first and no more than ``most``. A head that is had itself, or is no commit, has none.
+        """The new commits of each chain, by head: the known commit it continues from, if any, and the first ``most``
+        commits after that, oldest first. ``had``: the known commits. A head that is known or no commit has none.
         """
-        asked = "".join([*(f"{head}\n" for head in heads), *(f"^{commit}\n" for commit in had)]).encode()
-        order = ("--parents", "--topo-order", "--reverse")  # parents come first
-        told = run_git(self.folder, "rev-list", *order, "--stdin", stdin=asked).stdout.decode() if heads else ""
+        request = "".join([*(f"{head}\n" for head in heads), *(f"^{commit}\n" for commit in had)]).encode()
+        order = ("--parents", "--topo-order", "--reverse")  # parents first
+        output = run_git(self.folder, "rev-list", *order, "--stdin", stdin=request).stdout.decode() if heads else ""
         before, depth, first = dict[str, str | None](), dict[str, int](), dict[str, str]()
-        for line in told.splitlines():
+        for line in output.splitlines():
             commit, *parents = line.split()
             before[commit] = parent = parents[0] if parents else None
             depth[commit] = depth[parent] + 1 if parent in depth else 0
-            # Where a strangers' long chain has many heads, none of them costs more than what is asked for.
+            # Keeps the cost of each head bounded where an untrusted long chain has many heads.
             first[commit] = commit if parent not in first or depth[commit] < most else first[parent]
         found = {}
         for head in heads:
@@ -139,16 +139,17 @@ class Chains:
         return found
 
     def read(self, commits: Sequence[str], limits: Mapping[str, int]) -> Iterator[Link]:
-        """What is in commits. A file above its limit, or of another name, makes a link without files."""
+        """Read commits. One with a file above its limit, or of another name, gives a link without files."""
         files = {f":{name}": name for name in limits}
         sizes = {"": SMALL, "^{tree}": SMALL, **{what: limits[name] for what, name in files.items()}}
         for start in range(0, len(commits), BATCH):
             some = commits[start : start + BATCH]
             names = [(commit, what) for commit in some for what in sizes]
-            asked = "".join(f"{commit}{what}\n" for commit, what in names).encode()
-            told = run_git(self.folder, "cat-file", "--batch-check", stdin=asked).stdout.decode().splitlines()
+            request = "".join(f"{commit}{what}\n" for commit, what in names).encode()
+            output = run_git(self.folder, "cat-file", "--batch-check", stdin=request).stdout.decode().splitlines()
             about = [
-                _Object(line[0], line[1], int(line[2])) if line[-1].isdigit() else None for line in map(str.split, told)
+                _Object(line[0], line[1], int(line[2])) if line[-1].isdigit() else None
+                for line in map(str.split, output)
             ]
             few = "".join(
                 f"{each.name}\n" for each, most in zip(about, cycle(sizes.values())) if each and each.size <= most
@@ -159,25 +160,25 @@ class Chains:
                     found, large = dict[str, tuple[_Object, bytes]](), ""
                     for (what, most), each in zip(sizes.items(), objects, strict=False):
                         if each and each.size <= most:
-                            following(0)  # what was said of it already
+                            following(0)  # the header line, known already
                             found[what] = each, following(each.size + 1)[:-1]
                         elif each and what in files:
                             large = f"{files[what]} has {each.size:,} bytes, at most {most:,} are read"
                     yield Link(commit, None, "", {}, large) if large else _link(commit, found)
 
-    # -- travelling ------------------------------------------------------------------------------
+    # -- remotes ---------------------------------------------------------------------------------
 
-    def heads_at(self, remote: str) -> dict[str, str]:
+    def remote_heads(self, remote: str) -> dict[str, str]:
         """The last commit of each author's chain at a remote. Raises Unreachable when it does not answer."""
-        out = self._talk("ls-remote", "--refs", "--", remote, f"{PLACE}/*").decode(errors="replace")
+        out = self._run_remote("ls-remote", "--refs", "--", remote, f"{PLACE}/*").decode(errors="replace")
         pairs = [line.split("\t", 1) for line in out.splitlines() if "\t" in line]
         named = ((ref.removeprefix(f"{PLACE}/"), commit) for commit, ref in pairs)
         return dict([(author, commit) for author, commit in named if AUTHOR.fullmatch(author)][:MOST])
 
     def fetch(self, remote: str, authors: Sequence[str]) -> dict[str, str]:
-        """Bring the chains of these authors into the place of incoming ones.
+        """Fetch the chains of these authors into the refs for incoming ones.
 
-        One that git refuses keeps no other out: returns why, by author. Raises Unreachable.
+        A chain that git rejects does not block the others: returns the reasons, by author. Raises Unreachable.
         """
         refused: dict[str, str] = {}
         groups = [random.sample(authors, len(authors))] if authors else []
@@ -188,7 +189,7 @@ class Chains:
             try:
                 self._fetch(remote, group)
             except Unreachable as error:
-                self.heads_at(remote)  # if that fails too it is the remote's fault
+                self.remote_heads(remote)  # raises Unreachable if the remote itself is the problem
                 half = len(group) // 2 if attempt < ATTEMPTS else 0
                 groups += [group[:half], group[half:]] if half else []
                 refused |= {} if half else dict.fromkeys(group, str(error))
@@ -197,39 +198,41 @@ class Chains:
     def _fetch(self, remote: str, authors: Sequence[str]) -> None:
         pairs = "".join(f"+{PLACE}/{author}:{INCOMING}/{author}\n" for author in authors)
         calm = ("--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--no-auto-maintenance")
-        self._talk(*CHECKED, "fetch", *calm, "--stdin", "--", remote, stdin=pairs.encode())
+        self._run_remote(*CHECKED, "fetch", *calm, "--stdin", "--", remote, stdin=pairs.encode())
 
     def push(self, remote: str, author: str) -> None:
-        """Bring an author's chain to a remote, which must have nothing that this one lacks. Raises Unreachable."""
-        self._talk("push", "--quiet", "--no-verify", "--", remote, f"{PLACE}/{author}:{PLACE}/{author}")
+        """Push an author's chain to a remote whose copy must be a prefix of it. Raises Unreachable."""
+        self._run_remote("push", "--quiet", "--no-verify", "--", remote, f"{PLACE}/{author}:{PLACE}/{author}")
 
     def pack(self, path: Path, news: Mapping[str, str | None] | None = None) -> None:
-        """Write all chains into a bundle, which is a remote to read from. It appears whole or not at all.
+        """Write all chains into a bundle file, which can be read like a remote. The file is replaced atomically.
 
-        ``news``: of these authors only, and no more than what follows on the commit that is had of each.
+        ``news``: include only these authors, and of each only what follows the given known commit.
         """
         authors, had = (self.heads(), []) if news is None else (news, [commit for commit in news.values() if commit])
-        asked = "".join([*(f"{PLACE}/{author}\n" for author in authors), *(f"^{commit}\n" for commit in had)]).encode()
+        request = "".join(
+            [*(f"{PLACE}/{author}\n" for author in authors), *(f"^{commit}\n" for commit in had)]
+        ).encode()
         draft = path.with_name(f".{path.name}.{os.getpid()}")
         try:
-            run_git(self.folder, "bundle", "create", "--quiet", str(draft.resolve()), "--stdin", stdin=asked)
+            run_git(self.folder, "bundle", "create", "--quiet", str(draft.resolve()), "--stdin", stdin=request)
             draft.replace(path)
         finally:
             draft.unlink(missing_ok=True)
 
-    def unlock(self) -> None:
-        """Remove the locks that a git left behind which was killed, or lost its power; no git of ours takes so long."""
+    def remove_stale_locks(self) -> None:
+        """Remove locks left behind by a killed git process; no git command here runs longer than ``STALE``."""
         for lock in [self.folder / "packed-refs.lock", *(self.folder / "refs").rglob("*.lock")]:
             with contextlib.suppress(OSError):
                 if time.time() - lock.stat().st_mtime > STALE:
                     lock.unlink()
 
-    def tidy(self) -> None:
-        """Pack loose objects when there are many."""
+    def pack_loose_objects(self) -> None:
+        """Pack loose objects if there are many."""
         run_git(self.folder, "-c", "gc.auto=6700", "-c", "gc.autoDetach=false", "gc", "--auto", "--quiet", check=False)
 
-    def _talk(self, *args: str, stdin: bytes = b"") -> bytes:
-        """A command that speaks with a remote: bounded in time and in what it may write."""
+    def _run_remote(self, *args: str, stdin: bytes = b"") -> bytes:
+        """Run a command that contacts a remote, with limits on its time and on the size of written files."""
         try:
             done = run_git(
                 self.folder, *args, stdin=stdin, env=REACH, check=False, timeout=PATIENCE, preexec_fn=_bound_files
@@ -238,9 +241,9 @@ class Chains:
             raise Unreachable(f"the remote did not answer within {PATIENCE:.0f} s", "try again later") from None
         if done.returncode:
             lines = done.stderr.decode(errors="replace").strip().splitlines()
-            said = next((line for line in lines if line.startswith(("fatal:", "error:", " ! "))), "")
-            said = said or (lines[-1] if lines else f"git ended with status {done.returncode}")
-            raise Unreachable(f"the remote can't be used: {one_line(said)}", "mend the remote, or try again later")
+            message = next((line for line in lines if line.startswith(("fatal:", "error:", " ! "))), "")
+            message = message or (lines[-1] if lines else f"git exited with status {done.returncode}")
+            raise Unreachable(f"the remote can't be used: {one_line(message)}", "fix the remote, or try again later")
         return done.stdout
 
 
@@ -255,7 +258,7 @@ def _commit(tree: str, before: str | None, message: str) -> bytes:
 
 
 def _link(commit: str, found: Mapping[str, tuple[_Object, bytes]]) -> Link:
-    """What was read of a commit, if commit and tree are, byte by byte, what its files ask for."""
+    """The link for a commit, if the commit and its tree are byte by byte what its files require; else an empty one."""
     files = {what[1:]: blob for what, blob in found.items() if what.startswith(":")}
     if "" in found and "^{tree}" in found and all(about.kind == "blob" for about, _ in files.values()):
         (_, raw), (about_tree, tree) = found[""], found["^{tree}"]

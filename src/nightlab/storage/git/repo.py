@@ -1,18 +1,20 @@
-"""A lab's git repository, used without ever touching the user's checkout, index or untracked files.
+"""A lab's git repository, used without touching the user's checkout, index or untracked files.
 
-Candidates are made with plumbing in an index of our own and kept reachable by refs of our own. A trial
-gets an exported copy of a commit with no ``.git`` in it: candidate code that rewrites a worktree's
-``.git`` file can make git run a command of its choice, so there is none to rewrite.
+Candidates are committed with plumbing commands in a private index and kept reachable by private refs. A trial gets an
+exported copy of a commit without ``.git``: candidate code that rewrites the ``.git`` file of a worktree could make git
+run any command.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from subprocess import DEVNULL, PIPE
 from typing import Any
@@ -22,6 +24,8 @@ from nightlab.storage.git import checkouts
 from nightlab.storage.git.scope import in_genome, stays_inside
 
 MAX_GENOME_BYTES = 1_000_000
+FULL_ID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+REMEMBERED = 64  # answers about commits: an experiment asks the same of its parent and itself many times
 # What an automatic command must not do: run hooks or monitors, start a background gc, prompt.
 HARDENED = ("-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "-c", "gc.auto=0")
 AUTHOR = {
@@ -33,29 +37,30 @@ AUTHOR = {
 
 
 class OutOfScope(NightlabError):
-    """A candidate that touches something other than the genome."""
+    """A candidate changes something outside the genome."""
 
 
 class PatchConflict(NightlabError):
-    """A patch that doesn't apply to the commit at hand, not even three-way."""
+    """A patch that does not apply to its commit, not even three-way."""
 
 
 class Repo:
-    """The repository that holds a lab; ``prefix`` is the lab's folder inside it ("" at the top).
+    """The repository that contains a lab; ``prefix`` is the lab's folder in it ("" at the top).
 
-    Raises NightlabError when git is missing, ``lab`` is in no repository, or nothing is committed yet.
+    Raises NightlabError when git is not installed, ``lab`` is not in a repository, or nothing is committed yet.
     """
 
     def __init__(self, lab: Path) -> None:
         self.lab = lab.resolve()
+        self._remembered = lru_cache(REMEMBERED)(self._bytes)
         if not self.lab.is_dir():
             raise NightlabError(f"{lab} is not a folder", "give the lab's folder: -C FOLDER")
         if shutil.which("git") is None:
             raise NightlabError("git is not installed", "install git 2.30 or newer, e.g. apt install git")
         found = self._run("rev-parse", "--show-toplevel", "--absolute-git-dir", check=False)
         if found.returncode:
-            said = found.stderr.decode(errors="replace").strip()
-            if "dubious ownership" in said:
+            message = found.stderr.decode(errors="replace").strip()
+            if "dubious ownership" in message:
                 raise NightlabError(
                     f"git refuses {self.lab}: it belongs to another user",
                     f"git config --global --add safe.directory {self.lab}",
@@ -71,7 +76,7 @@ class Repo:
         if self._run("rev-parse", "--verify", "-q", "HEAD", check=False).returncode:
             raise NightlabError(f"the repository {self.top} has no commit yet", "git add -A && git commit -m 'the lab'")
 
-    # -- looking ---------------------------------------------------------------------------------
+    # -- reading ---------------------------------------------------------------------------------
 
     def resolve(self, revision: str = "HEAD") -> str | None:
         """The full commit id of ``revision``, or None when there is no such commit."""
@@ -80,23 +85,27 @@ class Repo:
 
     def tree(self, commit: str) -> str:
         """The id of the lab's tree at ``commit``: equal for equal content."""
-        return self._text("rev-parse", f"{commit}:{self.prefix}" if self.prefix else f"{commit}^{{tree}}")
+        what = f"{commit}:{self.prefix}" if self.prefix else f"{commit}^{{tree}}"
+        return self._of(commit, "rev-parse", what).decode().strip()
 
     def files(self, commit: str) -> list[str]:
-        """The lab's files at ``commit``, relative to the lab."""
+        """The paths of the lab's files at ``commit``, relative to the lab."""
         where = ["--", f"{self.prefix}/"] if self.prefix else []
-        out = self._text("ls-tree", "-r", "-z", "--name-only", "--full-tree", commit, *where)
-        return [self._inside(name) for name in out.split("\0") if name]
+        out = self._of(commit, "ls-tree", "-r", "-z", "--name-only", "--full-tree", commit, *where)
+        return [self._inside(name) for name in out.decode("utf-8", errors="replace").split("\0") if name]
 
     def read(self, commit: str, path: str) -> str | None:
         """The text of a lab file at ``commit``, or None when there is none."""
-        out = self._run("cat-file", "blob", f"{commit}:{self._outside(path)}", check=False)
-        return None if out.returncode else out.stdout.decode("utf-8", errors="replace")
+        try:
+            content = self._of(commit, "cat-file", "blob", f"{commit}:{self._outside(path)}")
+        except NightlabError:
+            return None
+        return content.decode("utf-8", errors="replace")
 
     def contents(self, commit: str, paths: Sequence[str]) -> dict[str, bytes]:
-        """The content of several lab files at ``commit``, by path."""
-        asked = "".join(f"{commit}:{self._outside(path)}\n" for path in paths).encode()
-        raw, at, found = self._run("cat-file", "--batch", stdin=asked).stdout, 0, {}
+        """The content of existing lab files at ``commit``, by path, read by one git process."""
+        request = "".join(f"{commit}:{self._outside(path)}\n" for path in paths).encode()
+        raw, at, found = self._run("cat-file", "--batch", stdin=request).stdout, 0, {}
         for path in paths:
             start = raw.index(b"\n", at) + 1
             at = start + int(raw[at:start].split()[-1])
@@ -105,7 +114,7 @@ class Repo:
         return found
 
     def text(self, commit: str, globs: Sequence[str]) -> str:
-        """All lines of the lab's text files of these names at ``commit``."""
+        """All lines of the lab's text files at ``commit`` that match ``globs``, without file names."""
         out = self._run("grep", "-hI", "--no-color", "-e", "", commit, "--", *globs, check=False)
         return out.stdout.decode("utf-8", errors="replace")
 
@@ -119,7 +128,7 @@ class Repo:
         return (self.lab / path).exists() and self.read("HEAD", path) is None
 
     def history(self, branch: str) -> dict[str, float]:
-        """All commits of a branch, the latest first, each with when it was made (seconds since the epoch)."""
+        """All commits of a branch, newest first, each with its time (seconds since the epoch)."""
         lines = self._text("log", "--format=%H %ct", branch, "--").splitlines()
         return {commit: float(at) for commit, at in (line.split() for line in lines)}
 
@@ -134,10 +143,10 @@ class Repo:
         out = self._text("diff-tree", "-r", "-z", "--name-only", "--no-renames", "--relative", old, new)
         return [name for name in out.split("\0") if name]
 
-    # -- making candidates -----------------------------------------------------------------------
+    # -- creating candidates ---------------------------------------------------------------------
 
     def commit_files(self, parent: str, files: Mapping[str, str], message: str) -> str:
-        """A commit on ``parent`` in which the given lab files have the given text. Returns its id."""
+        """Commit ``files`` (text by lab path) on ``parent``; returns the commit id. Raises OutOfScope."""
         for path in files:
             if not stays_inside(path):
                 raise OutOfScope(f"{path!r} is not a file of the lab")
@@ -149,7 +158,7 @@ class Repo:
             return self._commit(parent, index, message)
 
     def commit_patch(self, parent: str, patch: str, message: str) -> str:
-        """A commit on ``parent`` with ``patch`` applied three-way. Returns its id.
+        """Commit ``patch``, applied three-way, on ``parent``; returns the commit id.
 
         Raises PatchConflict when it doesn't apply.
         """
@@ -163,9 +172,9 @@ class Repo:
             return self._commit(parent, index, message)
 
     def working_patch(self, paths: list[str], bases: Sequence[str] = ()) -> tuple[str, str]:
-        """The given lab files as they are in the working copy: HEAD or the nearest of ``bases``, and a patch on that.
+        """The nearest of HEAD and ``bases`` to the lab files in the working copy, and the patch from it to them.
 
-        Somebody may have put a champion's files there and edited those. The patch is empty when one is just that.
+        The user may have checked out a champion's files and edited them. The patch is empty without a difference.
         """
         mine = {path: (self.lab / path).read_text() for path in paths}
         patches = {
@@ -175,9 +184,9 @@ class Repo:
         return min(patches.items(), key=lambda found: _changed_lines(found[1]))
 
     def check_scope(self, parent: str, candidate: str, genome: tuple[str, ...]) -> list[str]:
-        """The lab files that differ, if all are plain files of the genome.
+        """The lab files that a candidate changes, after a check that all are plain files of the genome.
 
-        Raises OutOfScope naming the first one that isn't, or a genome that grew too large.
+        Raises OutOfScope naming the first one that isn't, or when the changed files exceed MAX_GENOME_BYTES.
         """
         raw = self._text("diff-tree", "-r", "-z", "--raw", "--no-renames", parent, candidate)
         fields = raw.split("\0")
@@ -192,20 +201,20 @@ class Repo:
             changed.append(path)
         size = sum(len((self.read(candidate, path) or "").encode()) for path in changed)
         if size > MAX_GENOME_BYTES:
-            raise OutOfScope(f"the changed files hold {size:,} bytes, at most {MAX_GENOME_BYTES:,} are allowed")
+            raise OutOfScope(f"the changed files hold {size:,} bytes; the limit is {MAX_GENOME_BYTES:,}")
         return changed
 
     # -- refs ------------------------------------------------------------------------------------
 
     def keep_reachable(self, tag: str, name: str, commit: str) -> None:
-        """Point ``refs/nightlab/<tag>/<name>`` at a commit, so that git never collects it."""
+        """Point ``refs/nightlab/<tag>/<name>`` at a commit, so that git's gc keeps it."""
         self._run("update-ref", f"refs/nightlab/{tag}/{name}", commit)
 
     def branch_head(self, branch: str) -> str | None:
         return self.resolve(f"refs/heads/{branch}")
 
     def move_branch(self, branch: str, commit: str) -> bool:
-        """Point ``branch`` at ``commit``; False, and nothing moved, while somebody has it checked out."""
+        """Point ``branch`` at ``commit``. Returns False and moves nothing if the branch is checked out somewhere."""
         if f"branch refs/heads/{branch}\n" in self._text("worktree", "list", "--porcelain") + "\n":
             return False
         self._run("update-ref", f"refs/heads/{branch}", commit)
@@ -217,9 +226,9 @@ class Repo:
     # -- copies ----------------------------------------------------------------------------------
 
     def export(self, commit: str, folder: Path, *, onto: str | None = None) -> Path:
-        """Write the commit's files into ``folder``, with no ``.git``; returns the lab's folder in it.
+        """Write the commit's files into ``folder``, without ``.git``; returns the lab's folder in it.
 
-        ``onto``: an export of that commit is there already, and only what differs in the lab is written.
+        ``onto``: the folder already contains an export of that commit, so only the lab's differing files are written.
         """
         folder.mkdir(parents=True, exist_ok=onto is not None)
         changed = [] if onto is None or onto == commit else self.changed(onto, commit)
@@ -233,20 +242,20 @@ class Repo:
         return folder / self.prefix
 
     def ids(self, commit: str, copy: Path) -> dict[str, str]:
-        """The id of each file in a copy that ``export`` just made, by path, compared with the commit's.
+        """The id of each file in a fresh ``export`` of a commit, by path, checked against the commit.
 
-        A file that git converts on its way out (line ends, large files) has the id of what it became.
-        Raises NightlabError when the copy is not what the commit says.
+        A file that git converts on export (line endings, large files) gets the id of the converted content.
+        Raises NightlabError when the copy does not match the commit.
         """
         found = self._blobs(commit)
         for path, wanted in found.items():
             if checkouts.file_id(copy / path, wanted.split()[-1]) != wanted:
                 found[path] = checkouts.blob_id(self._converted(commit, path), wanted)
-        if fault := checkouts.fault(copy, found, whole=True):
-            raise NightlabError(f"the copy of {commit[:7]} in {copy} is not what git says: {fault}", "check the disk")
+        if fault := checkouts.find_change(copy, found, whole=True):
+            raise NightlabError(f"the copy of {commit[:7]} in {copy} differs from it: {fault}", "check the disk")
         return found
 
-    # -- inside ----------------------------------------------------------------------------------
+    # -- internal --------------------------------------------------------------------------------
 
     def _outside(self, path: str) -> str:
         return str(PurePosixPath(self.prefix) / path) if self.prefix else path
@@ -259,9 +268,9 @@ class Repo:
         return found.split()[0] if found else "100644"
 
     def _blobs(self, commit: str) -> dict[str, str]:
-        """The id of each of the lab's files at ``commit``, by path; that of a link says so."""
+        """The id of each lab file at ``commit``, by path; prefixed with ``link`` for symbolic links."""
         where = ["--", f"{self.prefix}/"] if self.prefix else []
-        out = self._run("ls-tree", "-r", "-z", "--full-tree", commit, *where).stdout
+        out = self._of(commit, "ls-tree", "-r", "-z", "--full-tree", commit, *where)
         found = {}
         for entry in os.fsdecode(out).split("\0")[:-1]:
             about, path = entry.split("\t", 1)
@@ -271,13 +280,13 @@ class Repo:
         return found
 
     def _converted(self, commit: str, path: str) -> bytes:
-        """A file's content as git writes it into a copy."""
+        """A file's content as git writes it into an export."""
         with self._index(commit) as index:
             return self._run("cat-file", "--filters", f"{commit}:{self._outside(path)}", env=index).stdout
 
     @contextmanager
     def _index(self, commit: str) -> Iterator[dict[str, str]]:
-        """The environment of a private index that holds ``commit``."""
+        """The environment of a private index with the tree of ``commit``."""
         with tempfile.TemporaryDirectory(prefix="nightlab-") as folder:
             env = {"GIT_INDEX_FILE": str(Path(folder) / "index"), "GIT_WORK_TREE": str(self.top)}
             self._run("read-tree", commit, env=env)
@@ -288,13 +297,20 @@ class Repo:
         made = self._run("commit-tree", tree, "-p", parent, stdin=message.encode(), env=AUTHOR)
         return made.stdout.decode().strip()
 
+    def _of(self, commit: str, *args: str) -> bytes:
+        """What a command says of a commit. One named by its full id never changes, so git is asked once."""
+        return self._remembered(*args) if FULL_ID.fullmatch(commit) else self._bytes(*args)
+
+    def _bytes(self, *args: str) -> bytes:
+        return self._run(*args).stdout
+
     def _text(self, *args: str) -> str:
-        return self._run(*args).stdout.decode("utf-8", errors="replace").strip("\n")
+        return self._bytes(*args).decode("utf-8", errors="replace").strip("\n")
 
     def _run(
         self, *args: str, stdin: bytes = b"", env: Mapping[str, str] | None = None, check: bool = True
     ) -> subprocess.CompletedProcess[bytes]:
-        # Commands with an index of ours speak of paths from the top of the repository.
+        # Commands with a private index take paths from the top of the repository.
         where = self.top if env and "GIT_INDEX_FILE" in env else self.lab
         return run_git(where, *args, stdin=stdin, env=env, check=check)
 
@@ -307,27 +323,27 @@ def run_git(
     check: bool = True,
     **more: Any,
 ) -> subprocess.CompletedProcess[bytes]:
-    """One git command in a folder, hardened. Raises NightlabError when it fails, unless that is no matter."""
+    """Run one hardened git command in a folder. With ``check``, raises NightlabError when it fails."""
     done = subprocess.run(
         ["git", *HARDENED, *args], cwd=where, input=stdin, capture_output=True, env=_env(env or {}), check=False, **more
     )
     if check and done.returncode:
-        said = done.stderr.decode(errors="replace").strip().splitlines()
-        raise _failed(where, args[0], said[-1] if said else f"exit status {done.returncode}")
+        message = done.stderr.decode(errors="replace").strip().splitlines()
+        raise _failed(where, args[0], message[-1] if message else f"exit status {done.returncode}")
     return done
 
 
 @contextmanager
 def reading_git(where: Path, *args: str, stdin: bytes) -> Iterator[Callable[[int], bytes]]:
-    """The output of a git command as it comes, for what is too much at once.
+    """Stream the output of a git command that is too large for memory.
 
-    Gives a function that returns the next line, or so many bytes, and raises NightlabError when there is no more.
+    Yields a function of a size: it returns that many bytes (0: the next line), and raises NightlabError at the end.
     """
-    with tempfile.TemporaryFile() as asked:  # a pipe could be full while git waits for its answers to be read
-        asked.write(stdin)
-        asked.seek(0)
+    with tempfile.TemporaryFile() as request:  # a pipe could block: git may wait until its output is read
+        request.write(stdin)
+        request.seek(0)
         process = subprocess.Popen(
-            ["git", *HARDENED, *args], cwd=where, env=_env({}), stdin=asked, stdout=PIPE, stderr=DEVNULL
+            ["git", *HARDENED, *args], cwd=where, env=_env({}), stdin=request, stdout=PIPE, stderr=DEVNULL
         )
     assert process.stdout is not None
     out = process.stdout
@@ -335,7 +351,7 @@ def reading_git(where: Path, *args: str, stdin: bytes) -> Iterator[Callable[[int
     def following(size: int) -> bytes:
         found = out.read(size) if size else out.readline()
         if len(found) < max(size, 1):
-            raise _failed(where, args[0], "it ended too early")
+            raise _failed(where, args[0], "the output ended early")
         return found
 
     try:
@@ -352,7 +368,7 @@ def _env(more: Mapping[str, str]) -> dict[str, str]:
 
 
 def _failed(where: Path, command: str, why: str) -> NightlabError:
-    hint = "free disk space, or mend the repository's permissions (git fsck tells)"
+    hint = "free disk space, or repair the repository (git fsck)"
     return NightlabError(f"git {command} failed in {where}: {why}", hint)
 
 
@@ -361,7 +377,7 @@ def _changed_lines(patch: str) -> int:
 
 
 def make_repo(folder: Path, message: str) -> None:
-    """Make ``folder`` a repository with one commit of all its files, by the user's name where git knows it."""
+    """Make ``folder`` a repository with one commit of all files, by the user's git identity if configured."""
     for args in (["init", "-q", "-b", "main"], ["add", "-A"], ["commit", "-q", "-m", message]):
         env = dict(os.environ)
         if (
@@ -371,4 +387,4 @@ def make_repo(folder: Path, message: str) -> None:
             env |= AUTHOR
         done = subprocess.run(["git", *args], cwd=folder, capture_output=True, text=True, env=env, check=False)
         if done.returncode:
-            raise NightlabError(f"git {args[0]} failed in {folder}: {done.stderr.strip()}", "mend git, then try again")
+            raise NightlabError(f"git {args[0]} failed in {folder}: {done.stderr.strip()}", "fix git, then try again")

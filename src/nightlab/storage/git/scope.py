@@ -8,16 +8,16 @@ from pathlib import Path, PurePosixPath
 
 
 def in_genome(path: str, genome: tuple[str, ...]) -> bool:
-    """Whether a lab-relative path matches one of the genome's globs: ``*`` stays in a folder, ``**`` does not."""
+    """Whether a path in the lab matches a glob of the genome: ``*`` matches within a folder, ``**`` across them."""
     return any(_matches(path.split("/"), glob.split("/")) for glob in genome)
 
 
 def frozen_entries(copy: Path, genome: tuple[str, ...], inside: str = "") -> Iterator[str]:
-    """What in a copy of the lab is no part of the genome: files, or a whole folder that holds none of it."""
+    """The entries of a lab's copy outside the genome: files, or whole folders without any genome file."""
     for path in sorted((copy / inside).iterdir()):
         name = f"{inside}{path.name}"
         if path.is_symlink():
-            continue  # a mount would follow it; the evaluator and the checks have copies of their own anyway
+            continue  # a mount would follow it; evaluator and checks have separate copies anyway
         if path.is_dir():
             below = [p.relative_to(copy).as_posix() for p in path.rglob("*")]
             if any(in_genome(p, genome) for p in below):
@@ -29,7 +29,7 @@ def frozen_entries(copy: Path, genome: tuple[str, ...], inside: str = "") -> Ite
 
 
 def stays_inside(path: str) -> bool:
-    """Whether a lab-relative path leads to a file in the lab, and not into git's own folder."""
+    """Whether a path relative to the lab stays in the lab, and outside of ``.git``."""
     parts = PurePosixPath(path).parts
     return bool(parts) and parts[0] != "/" and not any(part == ".." or part.lower() == ".git" for part in parts)
 
