@@ -18,7 +18,7 @@ from support.labs import TinyLab
 from support.processes import program_env, wait
 
 import nightlab
-from nightlab.commons.finding import finding
+from nightlab.commons.finding import finding_body
 from nightlab.session.session import open_session
 from nightlab.storage.ledger import Ledger
 
@@ -216,7 +216,7 @@ def test_what_a_program_told_is_no_finding_for_others(lab: TinyLab) -> None:
         assert experiment.kept
     with closing(open_session(lab.folder, "t")) as inner:
         with pytest.raises(nightlab.NightlabError, match="told by the caller") as refusal:
-            finding(inner, inner.ledger.experiment(1), None, ())  # type: ignore[arg-type]  # refused before it matters
+            finding_body(inner, inner.ledger.experiment(1), None, ())  # type: ignore[arg-type]  # refused before it matters
         assert refusal.value.hint
 
 

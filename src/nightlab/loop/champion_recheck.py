@@ -93,14 +93,13 @@ class ChampionRecheck:
         else:
             for weight, value in enumerate(values, len(standing.runs)):
                 bar = self.session.judge.rule.remeasured(bar, weight, value)
-        sigma, look = self.scheduler.replicates.noise().sigma, self._held_out(champion, result.found)
-        event = Rechecked(
-            champion.number, bar, before, tuple(fresh), tuple(values), result.done, result.would, sigma, look
-        )
+        sigma, held_out = self.scheduler.replicates.noise().sigma, self._check_held_out(champion, result.found)
+        seeds, would = tuple(fresh), result.would
+        event = Rechecked(champion.number, bar, before, seeds, tuple(values), result.done, would, sigma, held_out)
         self.ledger.append(event)
-        self.view.rechecked(champion, bar, before, result.would, self._alarms(look))
+        self.view.rechecked(champion, bar, before, would, self._alarms(held_out))
 
-    def _held_out(self, champion: Experiment, found: Mapping[int, Measurement]) -> HeldOutCheck | None:
+    def _check_held_out(self, champion: Experiment, found: Mapping[int, Measurement]) -> HeldOutCheck | None:
         """Whether the champion's gain on the search's data is one on held-out data too."""
         first = [
             m for m in runs(self.ledger.trials(0, "search", self.scheduler.since)).values() if m.held_out is not None
