@@ -398,6 +398,7 @@ def renamed(value: Any, names: dict[str, int]) -> Any:
 # -- the package ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.integration
 def test_importing_nightlab_imports_next_to_nothing() -> None:
     code = "import sys, nightlab; print([m for m in sys.modules if m.split('.')[0] in ('numpy', 'optuna', 'pydantic')])"
     assert subprocess.check_output([sys.executable, "-c", code], text=True) == "[]\n"
@@ -419,6 +420,7 @@ def test_all_public_names_are_there_and_say_what_they_are() -> None:
 EXAMPLES = sorted(path for path in (Path(__file__).parents[1] / "examples").glob("*.py") if path.stem != "tiny_lab")
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_the_examples_run(path: Path, tmp_path: Path) -> None:
     if "pandas" in path.stem:
