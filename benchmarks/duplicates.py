@@ -24,7 +24,7 @@ from machine import heading, table
 import nightlab
 from nightlab.core.types import Candidate
 from nightlab.proposers import change_constants, find_constants
-from nightlab.proposers.python_program import fingerprint, words
+from nightlab.proposers.python_program import fingerprint, identifiers
 from nightlab.storage.ledger import Ledger, tables
 
 LABS = Path(nightlab.__file__).parent / "labs"
@@ -142,7 +142,10 @@ def _renamed(text: str) -> Iterator[tuple[str, str]]:
     tree = ast.parse(text)
     frozen = _outside("lm")
     spoken = {
-        w for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str) for w in words(n.value)
+        w
+        for n in ast.walk(tree)
+        if isinstance(n, ast.Constant) and isinstance(n.value, str)
+        for w in identifiers(n.value)
     }
     bound = [n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)]
     read = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
@@ -186,7 +189,7 @@ def _table(tree: ast.Module, node: ast.BinOp) -> bool:
 
 
 def _outside(lab: str) -> set[str]:
-    return {w for p in (LABS / lab).glob("*.*") if p.name not in GENOMES.values() for w in words(p.read_text())}
+    return {w for p in (LABS / lab).glob("*.*") if p.name not in GENOMES.values() for w in identifiers(p.read_text())}
 
 
 def counts(labs: list[str]) -> tuple[list[list[str]], int]:

@@ -28,7 +28,7 @@ from nightlab.loop.loop import ExperimentLoop
 from nightlab.loop.scheduler import Scheduler
 from nightlab.sandbox.bubblewrap import PROTECTIONS
 from nightlab.session.create import make_lab
-from nightlab.session.credit import credits
+from nightlab.session.credit import iter_credits
 from nightlab.session.session import Session
 from nightlab.storage.git import Repo
 
@@ -59,7 +59,7 @@ class Purse(Observer):
     def judged(self, experiment: Experiment, champion: Experiment | None) -> None:
         if (
             self.scheduler
-            and sum(one.cost for one in credits(self.scheduler.ledger, self.scheduler.session.metric)) >= self.cost
+            and sum(one.cost for one in iter_credits(self.scheduler.ledger, self.scheduler.session.metric)) >= self.cost
         ):
             self.scheduler.asked_to_stop = 1
 
@@ -88,7 +88,7 @@ def play(folder: Path, who: list[str], shares: str, wanted: Any, seed: int) -> l
     ExperimentLoop(made, StopRules(), purse.scheduler, seed=seed).run()
     evidence = Confirmer(Scheduler(made, Observer())).confirm(wanted.pairs)
     spent, counts = 0.0, [Counter[str]() for _ in range(PARTS)]
-    for one in credits(made.ledger, made.metric):
+    for one in iter_credits(made.ledger, made.metric):
         counts[min(int(PARTS * spent / cost), PARTS - 1)][one.experiment.candidate.proposer] += 1
         spent += one.cost
     kept = len(made.ledger.kept()) - 1

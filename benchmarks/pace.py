@@ -26,8 +26,8 @@ from scipy.special import stdtr
 from nightlab.core.config import StopRules
 from nightlab.core.observer import LineObserver
 from nightlab.core.types import Experiment, Metric
-from nightlab.engines.local.curve import parts as curve_parts
-from nightlab.engines.local.curve import points
+from nightlab.engines.local.curve import load_curve
+from nightlab.engines.local.curve import part_losses as curve_parts
 from nightlab.engines.local.prepare import run_prepare
 from nightlab.judge.curve_stopping import CurveModel, FinishedCurve, is_control
 from nightlab.loop.loop import ExperimentLoop
@@ -226,11 +226,11 @@ def _play(job: tuple[int, str, float, Sequence[int], int]) -> list[Tally]:
 
 def share(tallies: Sequence[Tally], part: str, whole: str) -> tuple[float, float]:
     """A share over all sessions, with its standard error from session to session."""
-    parts, wholes = [getattr(t, part) for t in tallies], [getattr(t, whole) for t in tallies]
+    part_losses, wholes = [getattr(t, part) for t in tallies], [getattr(t, whole) for t in tallies]
     if not sum(wholes):
         return 0.0, 0.0
-    ratio, n = sum(parts) / sum(wholes), len(tallies)
-    off = [p - ratio * w for p, w in zip(parts, wholes, strict=True)]
+    ratio, n = sum(part_losses) / sum(wholes), len(tallies)
+    off = [p - ratio * w for p, w in zip(part_losses, wholes, strict=True)]
     return ratio, math.sqrt(sum(o * o for o in off) * n / (n - 1)) / sum(wholes) if n > 1 else math.nan
 
 
@@ -288,7 +288,7 @@ def recorded(session: Session) -> list[Recorded]:
     ledger, found, curves = session.ledger, list[Recorded](), dict[int, list[float]]()
     sigma = replicates(ledger, session.budget.record(), session.lab.judge.sigma).noise().sigma
     for trial, measured in ledger.trials(purpose="search"):
-        losses = curve_parts(points(session.box.folder / trial.id))
+        losses = curve_parts(load_curve(session.box.folder / trial.id))
         if measured and measured.metric is not None and len(losses) == PARTS:
             curves.setdefault(trial.experiment, losses)
     champion: Experiment | None = None

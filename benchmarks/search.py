@@ -27,7 +27,7 @@ from machine import heading, table
 
 from nightlab.core.types import SEED, Candidate, Experiment, Measurement, Metric, Verdict
 from nightlab.judge import Contestant, Judge, NeedsTrial, Noise, make_rule, pooled, prior_sigma
-from nightlab.proposers.selection import Cascade, Climb, Evolution, Rung, Selection, Tree, worth
+from nightlab.proposers.selection import Cascade, Climb, Evolution, Rung, Selection, Tree, node_value
 
 WIDTHS = (1, 4, 16)
 TRIALS = 128  # whole trials after which sessions of all widths are compared; a pilot counts as its share
@@ -332,7 +332,7 @@ class Session:
     def _was_good(self, one: Submission) -> bool:
         """As the product asks: whether it beat the champion that it was made on, and not the one that is now."""
         assert self.champion is not None
-        value, parent = worth(one.experiment), self._parent(one)
+        value, parent = node_value(one.experiment), self._parent(one)
         if value is None or parent.bar is None or parent is self.champion or self._parent(self.champion) is one:
             return False
         return self.metric.better(value, parent.bar)

@@ -142,7 +142,7 @@ def far(slots: list[int], seconds: float, each: int, rounds: int) -> None:
 
     heading(f"On local Ray, trials that sleep {seconds:g} s, {each} per slot, {rounds} round(s) in turn")
     cluster = RayCluster("local-ray", max(slots))
-    nodes = cluster.look("cpu")
+    nodes = cluster.describe_nodes("cpu")
 
     def engine(session: Session, view: Observer) -> Any:
         return on_cluster(session, cluster, nodes, PROTECTIONS, print)
@@ -158,7 +158,7 @@ def killed(rounds: int) -> None:
     os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # so that a cluster on the loopback is found there
     from ray.cluster_utils import Cluster
 
-    from nightlab.engines.remote import common
+    from nightlab.engines.remote import common_platform
     from nightlab.engines.remote.ray_cluster import HEALTH, LOOPBACK, RayCluster
     from nightlab.session.create import on_cluster
 
@@ -167,11 +167,11 @@ def killed(rounds: int) -> None:
     for _ in range(2):
         nodes.add_node(num_cpus=1, node_ip_address=LOOPBACK)
     cluster = RayCluster(nodes.address)
-    facts = cluster.look("cpu")
+    facts = cluster.describe_nodes("cpu")
     lost, again, runs = [], [], []
     with tempfile.TemporaryDirectory() as home:
         repo = make_lab(Path(home) / "lab", SLEEP.format(seconds=6), 0)
-        session = Session.create(repo, "s", device="cpu", allow=PROTECTIONS, elsewhere=common(facts))
+        session = Session.create(repo, "s", device="cpu", allow=PROTECTIONS, elsewhere=common_platform(facts))
         scheduler = Scheduler(session, Observer(), 1, on_cluster(session, cluster, facts, PROTECTIONS, print))
         candidates = ExperimentLoop(session, StopRules(), scheduler).candidates
         candidates.making.admit(candidates.making.baseline())

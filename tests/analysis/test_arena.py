@@ -16,7 +16,7 @@ from support.commons_users import BETTER, MORE, User
 from support.labs import TinyLab
 
 from nightlab.analysis.fitness import DAY, SEASON, GeneResult, fitness, medians
-from nightlab.analysis.ranking import Contender, Standings, audit, parse, standings, text
+from nightlab.analysis.ranking import Contender, Standings, audit_ranking, parse_fitness, standings, text
 from nightlab.analysis.tournament import collect_entries, contestants, measured_otherwise, run_tournament
 from nightlab.commons.trust import Trust
 from nightlab.core.observer import Observer
@@ -59,8 +59,8 @@ def crowds(draw: some.DrawFn) -> list[Contender]:
 @given(crowds(), some.floats(0, 1e11))
 def test_what_was_published_can_be_recomputed(crowd: list[Contender], at: float) -> None:
     made = standings(crowd, at)
-    again = parse(text(made).encode(), "a file")
-    assert audit(made) == audit(again) == []
+    again = parse_fitness(text(made).encode(), "a file")
+    assert audit_ranking(made) == audit_ranking(again) == []
     for domain in {place.domain for place in made.places}:
         places = [place for place in made.places if place.domain == domain]
         assert [place.rank for place in places] == list(range(1, len(places) + 1))
@@ -73,7 +73,7 @@ def tampered(change: Callable[[Any], None]) -> Standings:
     slow = entrant("slow", replace(GOOD, latency=9.0, gains=(-1.0, 1.0), gained=1))
     document = json.loads(text(standings([entrant("good"), slow], NOW)))
     change(document)
-    return parse(json.dumps(document).encode(), "a file")
+    return parse_fitness(json.dumps(document).encode(), "a file")
 
 
 @pytest.mark.parametrize(
@@ -95,8 +95,8 @@ def tampered(change: Callable[[Any], None]) -> Standings:
 )
 def test_an_audit_finds_what_does_not_follow(change: Callable[[Any], None], kind: str) -> None:
     assert tampered(lambda d: None).places[1].refusals
-    assert audit(tampered(lambda d: None)) == []
-    assert kind in {drift.kind for drift in audit(tampered(change))}
+    assert audit_ranking(tampered(lambda d: None)) == []
+    assert kind in {drift.kind for drift in audit_ranking(tampered(change))}
 
 
 @given(
@@ -107,11 +107,11 @@ def test_an_audit_finds_what_does_not_follow(change: Callable[[Any], None], kind
 )
 def test_what_is_no_standings_is_refused(raw: bytes) -> None:
     try:
-        found = parse(raw, "a file")
+        found = parse_fitness(raw, "a file")
     except NightlabError as error:
         assert str(error).startswith("a file ") and error.hint
     else:
-        assert audit(found) == []
+        assert audit_ranking(found) == []
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_what_is_no_standings_is_refused(raw: bytes) -> None:
 )
 def test_monsters_are_refused(raw: bytes) -> None:
     with pytest.raises(NightlabError, match="a file"):
-        parse(raw, "a file")
+        parse_fitness(raw, "a file")
 
 
 def test_only_those_measured_alike_share_their_medians() -> None:
@@ -221,7 +221,7 @@ def test_the_same_program_in_another_lab_is_another_setting(make_lab: Callable[.
 def test_the_commands(make_lab: Callable[..., TinyLab], nightlab: Callable[..., Any]) -> None:
     lab = a_night(make_lab, "one", "A = 3\n", "A = 1\n")
     none = nightlab("arena", "--look", cwd=lab)
-    assert none.code == 1 and "no gene has taken part" in none.err and "hint: let them take part" in none.err
+    assert none.code == 1 and "no gene has taken part" in none.err and "hint: measure them" in none.err
     shown = nightlab("arena", "--seeds", "2", "--out", "arena.json", cwd=lab)
     assert shown.code == 0 and "one/t #2" in shown.out and "fuel_per_item" in shown.out
     published = json.loads((lab.folder / "arena.json").read_text())

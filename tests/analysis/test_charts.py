@@ -86,7 +86,7 @@ def test_worth_is_sorted_and_what_may_be_nothing_is_grey() -> None:
         PairedGain(-1, -2, -0.5, 0.9, 3),
     ]
     rows = [Row(experiment(n, 1.0), 0.1, gain) for n, gain in enumerate(gains, 1)] + [Row(experiment(9, 1.0), 0.1)]
-    figure = charts.worth(METRIC, rows)
+    figure = charts.worth_chart(METRIC, rows)
     axes = figure.axes[0]
     import matplotlib.colors
 
@@ -119,9 +119,9 @@ def test_every_size_is_drawn_soon(count: int, tmp_path: Path) -> None:
     ran = spans(ledger.events(TrialStarted), ledger.events(TrialFinished))
     figures = [
         charts.progress(METRIC, experiments),
-        charts.worth(METRIC, rows),
+        charts.worth_chart(METRIC, rows),
         charts.effects(METRIC, rows, SIGMA),
-        charts.duty(ran, off_duty(ledger.events(RunStarted), ledger.events(RunStopped))),
+        charts.duty_chart(ran, off_duty(ledger.events(RunStarted), ledger.events(RunStopped))),
     ]
     sizes = [len(drawn(figure)) for figure in figures]
     assert max(sizes) < 5_000_000
@@ -130,7 +130,12 @@ def test_every_size_is_drawn_soon(count: int, tmp_path: Path) -> None:
 
 @pytest.mark.integration
 def test_nothing_to_show_is_a_sentence() -> None:
-    said = [charts.progress(METRIC, []), charts.worth(METRIC, []), charts.effects(METRIC, [], 0.0), charts.duty([])]
+    said = [
+        charts.progress(METRIC, []),
+        charts.worth_chart(METRIC, []),
+        charts.effects(METRIC, [], 0.0),
+        charts.duty_chart([]),
+    ]
     words = ["nothing is measured yet", "nightlab confirm --ablate", "nothing is compared", "no trial has run yet"]
     for figure, expected in zip(map(drawn, said), words, strict=True):
         assert expected in figure
@@ -143,7 +148,7 @@ def test_hostile_words_are_text(tmp_path: Path) -> None:
     unit = Metric("µ", unit="$x_{")
     for figure in (
         charts.progress(unit, [row.experiment for row in rows]),
-        charts.worth(unit, rows),
+        charts.worth_chart(unit, rows),
         charts.effects(unit, rows, 0.1),
     ):
         text = drawn(figure)

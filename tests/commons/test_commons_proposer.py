@@ -387,7 +387,7 @@ def test_what_a_kill_kept_from_being_said_is_said_at_the_next_start(
     one.sync()
     two.sync()
     with monkeypatch.context() as patch:
-        patch.setattr("nightlab.commons.proposer.CommonsProposer.judged", lambda *_: None)
+        patch.setattr("nightlab.commons.proposer.CommonsProposer.record_verdict", lambda *_: None)
         session = two.run()
     assert session.ledger.experiment(1).kept and verified(session) == []
     session.close()

@@ -152,7 +152,7 @@ def test_all_that_was_refused_is_shown_with_its_reason_and_how_often(tmp_path: P
     for number, reason in {
         1: "oversized: record.json has 65,537 bytes, at most 65,536 are read",
         2: "malformed: not JSON",
-        3: "wrong signature: author",
+        3: "wrong signature: not signed by author",
         4: "replayed: record 0 again, after 1",
         5: "future version: version 7",
         6: "rewritten: its records are not those that were accepted before",

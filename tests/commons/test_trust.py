@@ -257,12 +257,12 @@ def test_a_threat_counts_when_it_was_seen_here_or_by_two_who_are_trusted() -> No
         return threats(warnings, known, now)
 
     said = [ThreatWarning("x", author, NOW) for author in ("a", "b")]
-    assert found(ThreatWarning("x", "", NOW, own_verdicts=True)) == {"x"}
+    assert found(ThreatWarning("x", "", NOW, own=True)) == {"x"}
     assert found(*said) == {"x"}
     assert found(said[0]) == found(said[0], said[0]) == set(), "one author's word is nothing"
     assert found(said[0], *(ThreatWarning("x", who, NOW) for who in ("new", "nobody", "vouched"))) == set()
     assert found(*said, now=NOW + 0.9 * HALF_LIFE) == {"x"} and found(*said, now=NOW + 1.1 * HALF_LIFE) == set()
-    own = ThreatWarning("x", "", NOW, own_verdicts=True)
+    own = ThreatWarning("x", "", NOW, own=True)
     assert found(own, now=NOW + 0.9 * HALF_LIFE) == {"x"} and found(own, now=NOW + 1.1 * HALF_LIFE) == set()
 
 
@@ -282,13 +282,13 @@ HERE = TrialResources("cpu", 1000.0, None, {"numpy": "2.1.0", "odd": ""})
     [
         (needs(), "compatible", ""),
         (needs(libraries={"numpy": "2.4.1", "odd": "1"}), "compatible", ""),
-        (needs(devices=["cuda"]), "partly", "it ran on cuda, here is cpu"),
-        (needs(libraries={"numpy": "1.26"}), "partly", "it ran with numpy 1.26, here is 2.1.0"),
+        (needs(devices=["cuda"]), "partly", "it ran on cuda, not on cpu"),
+        (needs(libraries={"numpy": "1.26"}), "partly", "it ran with numpy 1.26, installed is 2.1.0"),
         (needs(libraries={"jax": ""}), "not", "it imports jax, which is not installed here"),
-        (needs(memory_mb=5000), "not", "it took 5,000 MB of memory, here are 1,000 MB"),
+        (needs(memory_mb=5000), "not", "it needed 5,000 MB of memory, available are 1,000 MB"),
         (needs(gpu_memory_mb=5000), "compatible", ""),
-        (needs(dtypes=["float8_e4m3fn"]), "not", "it computes in float8_e4m3fn, which cpu has not"),
-        (needs(dtypes=["posit16"]), "partly", "it computes in posit16, of which nothing is known here"),
+        (needs(dtypes=["float8_e4m3fn"]), "not", "it uses float8_e4m3fn, which cpu does not support"),
+        (needs(dtypes=["posit16"]), "partly", "it uses posit16, which is unknown here"),
         (needs(dtypes=["bfloat16"]), "compatible", ""),
     ],
 )

@@ -19,7 +19,7 @@ from nightlab.core.config import StopRules
 from nightlab.core.events import ClusterWaits
 from nightlab.core.observer import Observer
 from nightlab.core.types import NightlabError
-from nightlab.engines.remote import Cluster, common
+from nightlab.engines.remote import Cluster, common_platform
 from nightlab.loop.loop import ExperimentLoop
 from nightlab.loop.scheduler import Interrupted, Scheduler
 from nightlab.session.create import on_cluster
@@ -32,8 +32,8 @@ BETTER = "A = 1.0  # [0.25..8 log]\nB = 8  # [1..16]\n"
 
 
 def crew_on(lab: TinyLab, cluster: Cluster, slots: int = 2) -> Scheduler:
-    nodes = cluster.look("cpu")
-    session = lab.session(elsewhere=common(nodes))
+    nodes = cluster.describe_nodes("cpu")
+    session = lab.session(elsewhere=common_platform(nodes))
     return Scheduler(session, Observer(), slots, on_cluster(session, cluster, nodes, (), print))
 
 
@@ -69,7 +69,7 @@ def test_a_session_in_jobs(make_lab: Callable[..., TinyLab], slurm: Any, tmp_pat
     scheduler = crew_on(lab, slurm)
     ExperimentLoop(scheduler.session, StopRules(experiments=1), scheduler).run()
     assert scheduler.ledger.experiment(1).kept
-    assert "METRIC loss=2.5" in scheduler.session.box.log("0001-search-s1-1")
+    assert "METRIC loss=2.5" in scheduler.session.local.log("0001-search-s1-1")
     assert not list(slurm.folder.glob("*.phase"))
 
 
@@ -171,8 +171,8 @@ def test_what_ray_says_of_a_task_that_failed() -> None:
         ModuleNotFoundError("No module named 'nightlab'"): "can't run nightlab: No module named 'nightlab'",
     }
     for cause, words in causes.items():
-        node, brought = job(exceptions.RayTaskError("f", "", cause, ip="10.0.0.1")).result()
-        assert node == "n1" and words in brought.refused and brought.measurement is None
+        node, result = job(exceptions.RayTaskError("f", "", cause, ip="10.0.0.1")).result()
+        assert node == "n1" and words in result.refused and result.measurement is None
         with pytest.raises(Lost, match=words):
             job(exceptions.RayTaskError("f", "", cause, ip="10.0.0.2")).result()
     lost = {
@@ -242,10 +242,10 @@ def test_a_night_on_ray_survives_its_nodes(make_lab: Callable[..., TinyLab], ray
         ray_nodes.remove_node(node, allow_graceful=False)
     engine: Any = scheduler.engine
     trial = scheduler.start(0, "search", 3)
-    wait(lambda: [*scheduler.finished()] == [] and engine.waits)
+    wait(lambda: [*scheduler.finished()] == [] and engine.waiting_reason)
     assert scheduler.running[trial.id].phase()[0] == "waiting"
     ray_nodes.add_node(num_cpus=1, node_ip_address=LOOPBACK)
-    assert scheduler.drain()[trial.id].measured and not engine.waits
+    assert scheduler.drain()[trial.id].measured and not engine.waiting_reason
     (told,) = scheduler.ledger.events(ClusterWaits)
     assert told.why == "no node of the cluster is there that could take one"
 

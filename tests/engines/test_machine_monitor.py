@@ -142,11 +142,11 @@ def test_what_a_gpu_tells(tmp_path: Any, monkeypatch: pytest.MonkeyPatch, reason
 
 class Hearing(Observer):
     def __init__(self) -> None:
-        self.said: list[str] = []
+        self.output: list[str] = []
         self.kept_again: list[int] = []
 
     def say(self, words: str) -> None:
-        self.said.append(words)
+        self.output.append(words)
 
     def rechecked(self, champion: Experiment, *_: Any) -> None:
         self.kept_again.append(champion.number)
@@ -179,9 +179,9 @@ def test_a_trial_on_a_disturbed_machine_runs_again(make_lab: Any, monkeypatch: p
         found = [m for _, m in session.ledger.trials(number) if m]
         assert [m.disturbed for m in found] == ["neighbours"] * (times - 1) + [""]
         assert session.ledger.experiment(number).measurement.metric == found[-1].metric, "the others are not scored"
-    again = [words for words in view.said if "not counted" in words]
+    again = [words for words in view.output if "not counted" in words]
     assert len(again) == 3 and all("neighbours; the trial runs again" in words for words in again)
-    assert not any("going on" in words for words in view.said) and view.kept_again == []
+    assert not any("going on" in words for words in view.output) and view.kept_again == []
 
 
 def test_a_machine_that_stays_disturbed_is_how_things_are(make_lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,7 +195,7 @@ def test_a_machine_that_stays_disturbed_is_how_things_are(make_lab: Any, monkeyp
     later = [m for t, m in session.ledger.trials() if m and (t.experiment, t.purpose) != (0, "search")]
     assert later and all(m.machine["disturbed"] == "neighbours" and not m.disturbed for m in later)
     assert session.ledger.experiment(1).kept and len(session.ledger.trials(1, "search")) == 1
-    going_on = [words for words in view.said if "going on all the same" in words]
+    going_on = [words for words in view.output if "going on all the same" in words]
     assert len(going_on) == 1 and "neighbours, and that does not end" in going_on[0]
     assert view.kept_again == [], "the champion was measured on the machine as it is now"
 
@@ -229,4 +229,4 @@ def test_with_two_slots_the_neighbours_are_our_own(make_lab: Any, monkeypatch: p
     session, view = disturbed(monkeypatch, lab, "neighbours", slots=2)
     found = [m for _, m in session.ledger.trials() if m]
     assert len(found) == 2 and all(m.machine and not m.disturbed for m in found)
-    assert session.ledger.experiment(1).kept and not any("not counted" in words for words in view.said)
+    assert session.ledger.experiment(1).kept and not any("not counted" in words for words in view.output)

@@ -24,7 +24,7 @@ from nightlab.core.events import ClusterWaits
 from nightlab.core.observer import Observer
 from nightlab.core.types import NightlabError, Platform
 from nightlab.engines.platform import differences, this_platform
-from nightlab.engines.remote import common
+from nightlab.engines.remote import common_platform
 from nightlab.engines.remote.engine import Lost
 from nightlab.engines.remote.node import NodeFacts, NodeResult, TrialParcel, TrialProgress
 from nightlab.loop.loop import ExperimentLoop
@@ -36,9 +36,9 @@ from nightlab.ui.monitor import Follower
 
 RUN = """
 import pickle, sys
-from nightlab.engines.remote.node import run
+from nightlab.engines.remote.node import run_parcel
 parcel, base = pickle.load(sys.stdin.buffer)
-brought = run(parcel, base, lambda news: open(sys.argv[1] + ".news", "wb").write(pickle.dumps(news)))
+brought = run_parcel(parcel, base, lambda news: open(sys.argv[1] + ".news", "wb").write(pickle.dumps(news)))
 pickle.dump(brought, open(sys.argv[1], "wb"))
 """
 LOOK = "import pickle, sys\nfrom nightlab.engines.remote.node import describe_node\n"
@@ -122,8 +122,8 @@ def cluster(tmp_path: Path) -> Iterator[Processes]:
 
 def crew_of(lab: TinyLab, cluster: Processes, slots: int = 1, device: str | None = None) -> tuple[Scheduler, list[str]]:
     said: list[str] = []
-    nodes = cluster.look(device)
-    session = lab.session(elsewhere=common(nodes))
+    nodes = cluster.describe_nodes(device)
+    session = lab.session(elsewhere=common_platform(nodes))
     return Scheduler(session, Observer(), slots, on_cluster(session, cluster, nodes, (), said.append)), said
 
 
@@ -155,7 +155,7 @@ def test_a_session_on_nodes_finds_what_it_finds_here(make_lab: Callable[..., Tin
     trial = ".nightlab/t/trials/0001-search-s1-1"
     left = [{path.name for path in (lab.folder / trial).iterdir()} for lab in (there, here)]
     assert left[0] == left[1] - {"lock"}
-    assert "METRIC loss=" in scheduler.session.box.log("0001-search-s1-1")
+    assert "METRIC loss=" in scheduler.session.local.log("0001-search-s1-1")
 
 
 def test_a_trial_that_dies_with_its_node_runs_again_and_counts_once(

@@ -22,7 +22,7 @@ from nightlab.core.observer import Observer
 from nightlab.core.types import NightlabError
 from nightlab.engines import slots
 from nightlab.engines.local.machine_monitor import MachineMonitor, disturbance, overuse
-from nightlab.engines.slots import WHOLE, Slot, crowding, described, gone, share_out
+from nightlab.engines.slots import WHOLE, Slot, allocate_slots, contention, describe_slots, gpu_failure
 from nightlab.loop.loop import ExperimentLoop
 from nightlab.loop.scheduler import Scheduler
 from nightlab.sandbox.bubblewrap import Bubblewrap, SandboxSpec
@@ -56,19 +56,19 @@ def test_slots_are_alike_and_share_no_core(cores: int, count: int | None, cpus: 
     with pytest.MonkeyPatch.context() as patch:
         machine(patch, cores)
         try:
-            made = share_out("cpu", count, cpus)
+            made = allocate_slots("cpu", count, cpus)
         except NightlabError as refusal:
             assert count and count * (cpus or 1) > cores and str(count) in str(refusal) and refusal.hint
             return
         assert len(made) == (count or max(cores // (cpus or cores), 1))
         if len(made) == 1:
-            assert made == [WHOLE] and described(made) == ""
+            assert made == [WHOLE] and describe_slots(made) == ""
             return
         used = [core for slot in made for core in slot.cores]
         assert len(used) == len(set(used)) <= cores and {core % 2 for core in used} == {0}
         assert {len(slot.cores) for slot in made} == {cpus or cores // len(made)}
         assert [slot.number for slot in made] == list(range(len(made)))
-        assert str(len(made)) in described(made)
+        assert str(len(made)) in describe_slots(made)
 
 
 def test_one_slot_for_each_gpu_of_a_kind(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -77,23 +77,23 @@ def test_one_slot_for_each_gpu_of_a_kind(monkeypatch: pytest.MonkeyPatch, tmp_pa
     for bus, minor in (("0000:01:00.0", 0), ("0000:02:00.0", 3)):
         (tmp_path / bus).mkdir()
         (tmp_path / bus / "information").write_text(f"Model: x\nDevice Minor: \t {minor}\n")
-    made = share_out("cuda", None, cpus=1)
+    made = allocate_slots("cuda", None, cpus=1)
     assert [slot.gpu for slot in made] == ["GPU-aaaa", "GPU-bbbb", "GPU-dddd"], "another model does not compare"
     assert [slot.gpu_node for slot in made] == ["nvidia0", "nvidia3", ""], "the driver did not say"
     assert [len(slot.cores) for slot in made] == [2, 2, 2], "cpus is of trials on a CPU"
     assert made[1].environment() == {"OMP_NUM_THREADS": "2", "CUDA_VISIBLE_DEVICES": "GPU-bbbb"}
     with pytest.raises(NightlabError, match="4 slots need 4 GPUs of one kind, and there are 3"):
-        share_out("cuda", 4)
+        allocate_slots("cuda", 4)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,1")
-    assert [slot.gpu for slot in share_out("cuda")] == ["GPU-dddd", "GPU-bbbb"]
+    assert [slot.gpu for slot in allocate_slots("cuda")] == ["GPU-dddd", "GPU-bbbb"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-cc")
-    assert share_out("cuda") == [WHOLE]
+    assert allocate_slots("cuda") == [WHOLE]
 
 
 def test_memory_bounds_how_many(monkeypatch: pytest.MonkeyPatch) -> None:
     machine(monkeypatch, 64)
     total = slots.psutil.virtual_memory().total / 2**20
-    assert len(share_out("cpu", None, 1, memory_mb=total / 3.5)) == 3
+    assert len(allocate_slots("cpu", None, 1, memory_mb=total / 3.5)) == 3
 
 
 def test_a_slot_sees_its_own_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -121,10 +121,10 @@ def test_trials_are_pinned_to_cores_of_their_own(make_lab: Callable[..., TinyLab
     view = Together(session.box.folder, 2)
     ExperimentLoop(session, StopRules(experiments=4), Scheduler(session, view, 2)).run()
     found = [m.secondary for n in range(1, 5) for _, m in session.ledger.trials(n) if m]
-    assert all(one.cores == one.threads == len(slots._cores()) // 2 for one in found)
-    assert len({one.core for one in found}) == 2 and max(map(len, view.flights)) == 2
+    assert all(one["cores"] == one["threads"] == len(slots._cores()) // 2 for one in found)
+    assert len({one["core"] for one in found}) == 2 and max(map(len, view.flights)) == 2
     [note] = session.ledger.events(SlotsMeasured)
-    assert note.slots == described(share_out("cpu", 2)) and note.speed > 0
+    assert note.slots == describe_slots(allocate_slots("cpu", 2)) and note.speed > 0
 
 
 @two_cores
@@ -184,7 +184,7 @@ def test_only_neighbours_on_its_own_cores_disturb() -> None:
 def test_slots_in_each_others_way_are_noticed() -> None:
     one, two = slots._cores()[:2]
     apart, crowded = [Slot(0, (one,)), Slot(1, (two,))], [Slot(number, (one,)) for number in range(12)]
-    wait(lambda: crowding(crowded) < 0.5 * crowding(apart))  # the machine's other programs blur one look
+    wait(lambda: contention(crowded) < 0.5 * contention(apart))  # the machine's other programs blur one look
 
 
 def test_slots_that_are_no_number(make_lab: Callable[..., TinyLab], nightlab: Any) -> None:
@@ -211,21 +211,21 @@ def test_slots_auto(make_lab: Callable[..., TinyLab], nightlab: Any) -> None:
 class PeerDigest(Counting):
     def __init__(self) -> None:
         super().__init__()
-        self.said: list[str] = []
+        self.output: list[str] = []
 
     def say(self, words: str) -> None:
-        self.said.append(words)
+        self.output.append(words)
 
 
 @pytest.mark.integration
 def test_what_the_tool_says_of_a_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert gone(WHOLE) == "", "there is no such tool"
+    assert gpu_failure(WHOLE) == "", "there is no such tool"
     tool = tmp_path / "nvidia-smi"
     tool.write_text('#!/bin/sh\ncase "$*" in *GPU-bad*) echo "Unable to determine the device handle"; exit 15;; esac\n')
     tool.chmod(0o755)
-    assert gone(WHOLE) == "" == gone(Slot(0, (), "GPU-good"))
-    assert gone(Slot(0, (), "GPU-bad")) == "the GPU GPU-bad is gone: Unable to determine the device handle"
+    assert gpu_failure(WHOLE) == "" == gpu_failure(Slot(0, (), "GPU-good"))
+    assert gpu_failure(Slot(0, (), "GPU-bad")) == "the GPU GPU-bad is gone: Unable to determine the device handle"
 
 
 def test_a_gpu_that_falls_off_the_bus_costs_its_slot_and_no_verdict(
@@ -238,20 +238,24 @@ def test_a_gpu_that_falls_off_the_bus_costs_its_slot_and_no_verdict(
     session, view = lab.session(device="cuda"), PeerDigest()
     scheduler = Scheduler(session, view)
     scheduler.slots = [Slot(0, (), "GPU-1"), Slot(1, (), "GPU-2")]
-    monkeypatch.setattr("nightlab.engines.local.engine.gone", lambda slot: "it is gone" if slot.gpu == "GPU-1" else "")
+    monkeypatch.setattr(
+        "nightlab.engines.local.engine.gpu_failure", lambda slot: "it is gone" if slot.gpu == "GPU-1" else ""
+    )
     ExperimentLoop(session, StopRules(experiments=2), scheduler).run()
     assert [(e.verdict.status, e.measurement.metric) for e in session.ledger.experiments() if e.verdict][1:] == [
         ("keep", 3.5),
         ("keep", 2.75),
     ]
-    assert [slot.gpu for slot in scheduler.slots] == ["GPU-2"] and any("slot 0 is lost" in words for words in view.said)
+    assert [slot.gpu for slot in scheduler.slots] == ["GPU-2"] and any(
+        "slot 0 is lost" in words for words in view.output
+    )
     [lost] = [m for n in (1, 2) for _, m in session.ledger.trials(n) if m and m.outcome == "lost"]
     assert lost.detail == "it is gone"
 
 
 def test_without_any_slot_the_session_ends(make_lab: Callable[..., TinyLab], monkeypatch: pytest.MonkeyPatch) -> None:
     session = make_lab("raise RuntimeError('CUDA error')").session(device="cuda")
-    monkeypatch.setattr("nightlab.engines.local.engine.gone", lambda slot: "the GPU is gone")
+    monkeypatch.setattr("nightlab.engines.local.engine.gpu_failure", lambda slot: "the GPU is gone")
     with pytest.raises(NightlabError, match="no slot is left: the GPU is gone"):
         ExperimentLoop(session, StopRules(experiments=2), Scheduler(session, Observer())).run()
     assert session.ledger.experiment(0).verdict is None, "it runs when the machine is mended"

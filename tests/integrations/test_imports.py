@@ -15,7 +15,7 @@ from support.labs import TinyLab, users_own
 from nightlab.analysis import report
 from nightlab.core.types import NightlabError
 from nightlab.integrations import foreign
-from nightlab.integrations.foreign import read
+from nightlab.integrations.foreign import read_foreign_log
 from nightlab.integrations.imports import bring_in
 from nightlab.session.create import start_session
 from nightlab.session.session import open_session
@@ -59,7 +59,7 @@ def run(number: int, metric: Any, status: str = "keep", **more: Any) -> dict[str
 
 
 def test_a_whole_night_is_read() -> None:
-    log = read(tsv(night()), "results.tsv")
+    log = read_foreign_log(tsv(night()), "results.tsv")
     assert len(log.claims) == 126 and not log.faults
     assert (log.by, log.metric, log.goal) == ("autoresearch", "val_bpb", "minimise")
     assert log.claims[50].status == "crash" and log.claims[50].value is None
@@ -80,16 +80,18 @@ def test_a_whole_night_is_read() -> None:
 )
 def test_a_bad_row_is_named_and_the_rest_is_read(row: str, why: str) -> None:
     rows = night(count=5)
-    log = read(tsv([rows[0], row, *rows[1:]]), "results.tsv")
+    log = read_foreign_log(tsv([rows[0], row, *rows[1:]]), "results.tsv")
     assert len(log.claims) == 5 and len(log.faults) == 1 and why in log.faults[0]
 
 
 def test_other_columns_and_directions() -> None:
-    log = read(b"commit\tval_rmse\tstatus\tdescription\r\na\t343.9\tkeep\tbaseline\r\nb\t285\tkeep\ta\ttab\r\n", "x")
+    log = read_foreign_log(
+        b"commit\tval_rmse\tstatus\tdescription\r\na\t343.9\tkeep\tbaseline\r\nb\t285\tkeep\ta\ttab\r\n", "x"
+    )
     assert (log.metric, log.claims[1].description, log.claims[1].memory_mb) == ("val_rmse", "a tab", None)
     up = tsv(["a\t1.0\t\tkeep\tx", "b\t2.0\t\tkeep\ty"], HEADER.replace("val_bpb", "accuracy (%)"))
-    assert read(up, "x").goal == "maximise" and read(up, "x").metric == "accuracy_"
-    assert read(up, "x", "minimise").goal == "minimise"
+    assert read_foreign_log(up, "x").goal == "maximise" and read_foreign_log(up, "x").metric == "accuracy_"
+    assert read_foreign_log(up, "x", "minimise").goal == "minimise"
 
 
 def test_only_the_last_segment_of_a_log_is_read() -> None:
@@ -97,7 +99,7 @@ def test_only_the_last_segment_of_a_log_is_read() -> None:
         run(3, 100, asi={"x": 1}, metrics={"compile µs": 4, "bad": "x"}), run(4, 90, "checks_failed"),
         {"type": "hook", "stage": "before", "exit_code": 0}, run(5, 0, "crash"), run(6, 120), bestDirection="higher",
     )  # fmt: skip
-    log = read(raw, "log.jsonl")
+    log = read_foreign_log(raw, "log.jsonl")
     assert [claim.value for claim in log.claims] == [100, None, None, 120]
     assert (log.metric, log.unit, log.goal, log.name) == ("total_ms", "ms", "maximise", "Faster tests")
     assert log.claims[1].detail == "checks failed" and log.claims[0].others == {"compile_µs": 4.0}
@@ -106,7 +108,7 @@ def test_only_the_last_segment_of_a_log_is_read() -> None:
 
 def test_bad_lines_of_a_log_are_named() -> None:
     raw = runs(run(1, 9.0)) + b'\n{"run": 2, "status"\n[1]\n' + json.dumps(run(3, True and "x")).encode() + b"\n\xff\n"
-    log = read(raw, "log.jsonl")
+    log = read_foreign_log(raw, "log.jsonl")
     assert len(log.claims) == 1
     assert [fault.split(":")[0] for fault in log.faults] == ["line 3", "line 4", "line 5", "line 6"]
     assert "no JSON" in log.faults[0] and "no object" in log.faults[1] and "'x' is no number" in log.faults[2]
@@ -115,20 +117,20 @@ def test_bad_lines_of_a_log_are_named() -> None:
 @pytest.mark.parametrize("raw", [b"", b"\n\n", b"a,b\n1,2", b"{}", b'{"type": "hook"}', HEADER.encode(), b"\x00" * 99])
 def test_what_is_no_log_is_refused(raw: bytes) -> None:
     with pytest.raises(NightlabError) as refusal:
-        read(raw, "some.file")
+        read_foreign_log(raw, "some.file")
     assert "some.file" in str(refusal.value) and refusal.value.hint
 
 
 def test_a_huge_file_is_refused(monkeypatch: Any) -> None:
     monkeypatch.setattr(foreign, "MOST_BYTES", 1000)
     with pytest.raises(NightlabError, match="1,001 bytes, at most 1,000"):
-        read(b" " * 1001, "x")
+        read_foreign_log(b" " * 1001, "x")
 
 
 @given(st.binary(max_size=300) | st.text(max_size=300).map(lambda t: (HEADER + "\n" + t).encode("utf-8", "replace")))
 def test_no_file_breaks_the_reader(raw: bytes) -> None:
     try:
-        log = read(raw, "x")
+        log = read_foreign_log(raw, "x")
     except NightlabError:
         return
     assert log.claims
@@ -144,10 +146,10 @@ def test_no_file_breaks_the_reader(raw: bytes) -> None:
 )
 def test_no_value_in_a_log_breaks_the_reader(value: Any) -> None:
     for key in ("run", "commit", "metric", "metrics", "status", "description", "timestamp"):
-        log = read(runs(run(1, 2.0), {**run(2, 1.0), key: value}), "x")
+        log = read_foreign_log(runs(run(1, 2.0), {**run(2, 1.0), key: value}), "x")
         assert 1 <= len(log.claims) <= 2
     for key in ("name", "metricName", "metricUnit", "bestDirection"):
-        assert len(read(runs(run(1, 2.0), **{key: value}), "x").claims) == 1
+        assert len(read_foreign_log(runs(run(1, 2.0), **{key: value}), "x").claims) == 1
 
 
 # -- as a session --------------------------------------------------------------------------------------

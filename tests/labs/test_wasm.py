@@ -251,8 +251,8 @@ NEEDS = {"domain": "text.predict", "memory_bytes": 4194304, "fuel": 12000, "impo
     ("old", "new", "said", "why"),
     [
         ("4194304", "8388608", NEEDS, "gene.wat requires memory_bytes 8388608, its record states 4194304"),
-        ("[]", '[\\"fd_write\\"]', NEEDS, "gene.wat asks for imports ['fd_write'], its record states []"),
-        ("12000", "12001", None, "gene.wat asks for fuel 12001, its record states nothing"),
+        ("[]", '[\\"fd_write\\"]', NEEDS, "gene.wat requires imports ['fd_write'], its record states []"),
+        ("12000", "12001", None, "gene.wat requires fuel 12001, its record states nothing"),
         ("nightlab.metering", "other.metering", NEEDS, "gene.wat is no portable gene: nightlab.metering"),
     ],
 )
@@ -288,7 +288,7 @@ def test_what_a_patch_leaves_as_it_was_needs_no_word_of_its_author() -> None:
     with pytest.raises(Rejected, match="fuel 15000, its record states 12000"):
         check_genes(said, theirs, None, host)
     assert check_genes(said, theirs, mine, GeneHost(memory_bytes=2**22, fuel=14_000)).reasons == (
-        "it needs 15,000 fuel, here is 14,000",
+        "it needs 15,000 fuel, the limit is 14,000",
     )
     assert check_genes({}, {"train.py": "(module)"}, None, host) == Compatibility("compatible"), "no gene at all"
 

@@ -16,7 +16,7 @@ from nightlab.core.events import ProposalRefused
 from nightlab.core.types import Candidate
 from nightlab.loop.duplicates import alike, near, touched
 from nightlab.proposers import Proposal
-from nightlab.proposers.python_program import canonical, fingerprint
+from nightlab.proposers.python_program import canonical_source, fingerprint
 from nightlab.storage.git import OutOfScope
 from nightlab.storage.ledger import Ledger
 
@@ -91,20 +91,22 @@ ALIKE = [
 
 @pytest.mark.parametrize(("one", "two"), ALIKE)
 def test_a_comprehension_has_variables_of_its_own(one: str, two: str) -> None:
-    assert canonical("g.py", one, "cpu") == canonical("g.py", two, "cpu")
+    assert canonical_source("g.py", one, "cpu") == canonical_source("g.py", two, "cpu")
 
 
 @pytest.mark.parametrize(("one", "two"), DIFFERENT)
 def test_careless_ways_to_see_things_as_equal(one: str, two: str) -> None:
-    assert canonical("g.py", one, "cpu") != canonical("g.py", two, "cpu")
+    assert canonical_source("g.py", one, "cpu") != canonical_source("g.py", two, "cpu")
 
 
 def test_names_that_a_frozen_file_reads_stay() -> None:
     one, two = ("RATE = 1\nprint(RATE)\n", "SPEED = 1\nprint(SPEED)\n")
-    assert canonical("g.py", one, "cpu") == canonical("g.py", two, "cpu")
-    assert canonical("g.py", one, "cpu", {"RATE"}) != canonical("g.py", two, "cpu", {"RATE"})
-    assert canonical("g.rs", one, "cpu") != canonical("g.rs", two, "cpu"), "of other languages the text counts"
-    assert canonical("g.py", "def", "cpu") == "def"
+    assert canonical_source("g.py", one, "cpu") == canonical_source("g.py", two, "cpu")
+    assert canonical_source("g.py", one, "cpu", {"RATE"}) != canonical_source("g.py", two, "cpu", {"RATE"})
+    assert canonical_source("g.rs", one, "cpu") != canonical_source("g.rs", two, "cpu"), (
+        "of other languages the text counts"
+    )
+    assert canonical_source("g.py", "def", "cpu") == "def"
 
 
 numbers = st.integers(-5, 5)
@@ -130,10 +132,10 @@ def test_programs_of_one_form_do_the_same(steps: list[tuple[str, int, str]], sta
 
     one = program({name: name for name in "abcd"})
     two = program(dict(zip("abcd", ("k", "z", "m", "b"), strict=True)))
-    assert canonical("g.py", one, "cpu") == canonical("g.py", two, "cpu") and end(one) == end(two)
+    assert canonical_source("g.py", one, "cpu") == canonical_source("g.py", two, "cpu") and end(one) == end(two)
     other = program({"a": "b", "b": "a", "c": "c", "d": "d"}).replace("return b, a", "return a, b")
     if end(other) != end(one):
-        assert canonical("g.py", other, "cpu") != canonical("g.py", one, "cpu")
+        assert canonical_source("g.py", other, "cpu") != canonical_source("g.py", one, "cpu")
 
 
 def test_the_ledger_finds_a_program_by_an_index(tmp_path: Path) -> None:

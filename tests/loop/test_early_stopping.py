@@ -137,35 +137,35 @@ def test_whatever_is_reported_a_curve_is_short_finite_and_goes_forward(tmp_path_
     heard = Curve(folder)
     for line in said:
         heard.hear(b"report " + line)
-    found = curve.points(folder)
+    found = curve.load_curve(folder)
     assert all(0 < progress <= 1 and math.isfinite(loss) for progress, loss in found)
     assert all(before[0] < after[0] for before, after in itertools.pairwise(found))
-    assert len(curve.parts(found)) < PARTS
+    assert len(curve.part_losses(found)) < PARTS
 
 
 def test_at_most_so_many_points(tmp_path: Path) -> None:
     heard = Curve(tmp_path)
     for number in range(1, 100_001):
         heard.hear(f"report {number / 100_000} 1.0".encode())
-    assert MOST / 2 < len(curve.points(tmp_path)) <= MOST
-    assert curve.parts(curve.points(tmp_path)) == [1.0] * LOOKS
+    assert MOST / 2 < len(curve.load_curve(tmp_path)) <= MOST
+    assert curve.part_losses(curve.load_curve(tmp_path)) == [1.0] * LOOKS
 
 
 @given(st.binary(max_size=300))
 def test_a_damaged_curve_is_no_obstacle(tmp_path_factory: Any, text: bytes) -> None:
     folder = tmp_path_factory.mktemp("trial")
     (folder / CURVE).write_bytes(b"[0.1, 2.0]\n" + text)
-    assert curve.points(folder)[:1] in ([(0.1, 2.0)], [])
+    assert curve.load_curve(folder)[:1] in ([(0.1, 2.0)], [])
 
 
 def test_the_mean_of_each_part_that_is_over() -> None:
-    assert curve.parts([(0.05, 4.0), (0.1, 2.0), (0.25, 1.0), (0.31, 9.0)]) == [
+    assert curve.part_losses([(0.05, 4.0), (0.1, 2.0), (0.25, 1.0), (0.31, 9.0)]) == [
         3.0,
         pytest.approx(math.nan, nan_ok=True),
         1.0,
     ]
-    assert curve.parts([(0.5, 1e308), (0.55, 1.7e308), (0.58, 1.7e308)])[4] == 1e308
-    assert curve.parts([]) == []
+    assert curve.part_losses([(0.5, 1e308), (0.55, 1.7e308), (0.58, 1.7e308)])[4] == 1e308
+    assert curve.part_losses([]) == []
 
 
 HOSTILE = """\
@@ -188,7 +188,7 @@ def test_garbage_and_floods_are_bounded_and_cost_only_who_sends_them(make_lab: A
 
     one = Bench(make_lab(genome=GUEST + HOSTILE), LEAST, detect_sandbox() if sandboxed else None)
     assert one.run().metric == 1
-    found = curve.points(one.folder)
+    found = curve.load_curve(one.folder)
     assert found[0] == (0.1, 3.0) and {loss for _, loss in found[1:]} == {2.5} and len(found) <= MOST
     assert (one.folder / CURVE).stat().st_size < MOST * curve.LONGEST
 
@@ -203,7 +203,7 @@ def test_one_that_is_given_up_ends_at_once_and_says_why(make_lab: Any, adopted: 
     one = Bench(make_lab(genome=STUCK), LEAST)
     running = one.start()
     wait(lambda: (one.folder / "phase.json").exists())
-    curve.give_up(one.folder, "it is far behind")
+    curve.request_stop(one.folder, "it is far behind")
     if adopted:
         assert running.process
         running.process.wait()

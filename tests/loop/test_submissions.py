@@ -340,7 +340,7 @@ async def drive(lab: TinyLab, tmp_path: Path, hostile: str) -> None:
         assert handed["state"] == "waiting", "it does not wait for the verdict"
         lab.git("checkout", "-q", "--", "genome.py")
         for _ in range(20):
-            found = await call("try_poll", id=handed["id"], seconds=5)
+            found = await call("try_poll", candidate=handed["id"], seconds=5)
             if found["state"] in ("judged", "refused"):
                 break
         assert found["state"] == "judged", found
@@ -355,7 +355,7 @@ async def drive(lab: TinyLab, tmp_path: Path, hostile: str) -> None:
         assert (lab.folder / ".nightlab/t/notes.txt").read_text() == "look at B\n"
         wrong = await call("show", number=9999)
         assert "there is no experiment 9999" in wrong and "hint:" in wrong
-        assert "nothing was handed in" in await call("try_poll", id="try-0")
+        assert "nothing was handed in" in await call("try_poll", candidate="try-0")
 
 
 def test_without_the_sdk_the_server_says_what_to_install(make_lab: Any, nightlab: Any, tmp_path: Path) -> None:

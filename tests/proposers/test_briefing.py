@@ -14,7 +14,7 @@ from nightlab.core.config import parse
 from nightlab.core.text import CONTROLS
 from nightlab.core.types import Budget, Candidate, Experiment, Measurement, Metric, Verdict
 from nightlab.proposers import Briefing, RejectedProposal
-from nightlab.proposers.briefing import LEAST, fenced, quoted, render_briefing, tokens
+from nightlab.proposers.briefing import LEAST, fenced, quote, render_briefing, tokens
 
 LAB = parse('name = "x"\ngenome = ["a.py"]\ncommand = "python a.py"\n[metric]\nname = "loss"\n[limits]\nloss = 9\n')
 TASK = "Change the genome."
@@ -199,7 +199,7 @@ def test_a_text_too_long_loses_its_middle() -> None:
 
 
 def test_quotes_are_those_of_json() -> None:
-    assert quoted('a "b" \\ c\n## d') == '"a \\"b\\" \\\\ c ## d"'
+    assert quote('a "b" \\ c\n## d') == '"a \\"b\\" \\\\ c ## d"'
 
 
 def test_too_small_a_page_is_refused() -> None:

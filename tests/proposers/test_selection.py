@@ -18,7 +18,7 @@ from nightlab.core.types import Candidate, Experiment, Measurement, Metric, Verd
 from nightlab.loop.loop import ExperimentLoop
 from nightlab.loop.scheduler import Scheduler
 from nightlab.proposers import Briefing, Proposal, RejectedProposal
-from nightlab.proposers.selection import Cascade, Climb, Evolution, Rung, Tree, theme, worth
+from nightlab.proposers.selection import Cascade, Climb, Evolution, Rung, Tree, node_value, theme
 from nightlab.proposers.selection.evolution import POPULATION
 from nightlab.proposers.selection.tree import NODES
 from nightlab.storage.ledger import Ledger
@@ -39,12 +39,15 @@ def judged(number: int, value: float | None, parent: int = 0, *, reason: str = "
 
 
 def test_what_nobody_should_start_from_is_worth_nothing() -> None:
-    assert worth(judged(1, 2.0)) == 2.0
-    assert worth(replace(judged(1, 2.0, reason="improved"), bar=2.5)) == 2.5, "a kept one counts without its luck"
+    assert node_value(judged(1, 2.0)) == 2.0
+    assert node_value(replace(judged(1, 2.0, reason="improved"), bar=2.5)) == 2.5, "a kept one counts without its luck"
     for reason in ("over limit", "tampered", "not promoted"):
-        assert worth(judged(1, 2.0, reason=reason)) is None
+        assert node_value(judged(1, 2.0, reason=reason)) is None
     assert (
-        worth(judged(1, None)) is worth(judged(1, float("nan"))) is worth(replace(judged(1, 2.0), verdict=None)) is None
+        node_value(judged(1, None))
+        is node_value(judged(1, float("nan")))
+        is node_value(replace(judged(1, 2.0), verdict=None))
+        is None
     )
 
 
@@ -301,8 +304,8 @@ def test_a_free_slot_prefers_what_is_about_something_else(make_lab: Any) -> None
     # A runs first. Of those that wait by the time a slot is free, the first is about A too.
     searched = night(make_lab(APART, SLOW.format(0.5)), Both(("A", 5.0), ("A", 6.0), ("B", 9.0)), slots=2)
     candidates = searched.candidates
-    searched._resume()
-    while (wanted := searched._wanted()) is None or wanted.number == 0:
+    searched.resume()
+    while (wanted := searched.next_request()) is None or wanted.number == 0:
         if wanted:
             searched.scheduler.start(wanted.number, wanted.purpose, wanted.seed)
         searched.scheduler.drain()

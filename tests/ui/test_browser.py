@@ -344,7 +344,7 @@ def faults(page: Any) -> list[str]:
     """What axe finds that would keep somebody out."""
     found = axe.Axe().run(page).response["violations"]
     return [
-        f"{one['id']}: {[node['html'][:200] for node in one['nodes'][:3]]}" for one in found if one.impact in SERIOUS
+        f"{one['id']}: {[node['html'][:200] for node in one['nodes'][:3]]}" for one in found if one["impact"] in SERIOUS
     ]
 
 

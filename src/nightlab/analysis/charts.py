@@ -82,7 +82,7 @@ def progress(metric: Metric, experiments: Sequence[Experiment], title: str = "")
     return figure
 
 
-def worth(metric: Metric, rows: Sequence[Row], title: str = "") -> Any:
+def worth_chart(metric: Metric, rows: Sequence[Row], title: str = "") -> Any:
     """What each kept change adds to the champion, with its interval: measured by taking it out again."""
     found = [(row, row.worth) for row in rows if row.worth is not None]
     found.sort(key=lambda pair: pair[1].mean)
@@ -147,7 +147,7 @@ def effects(metric: Metric, rows: Sequence[Row], sigma: float, title: str = "") 
     return figure
 
 
-def duty(spans: Sequence[Span], off: Sequence[tuple[float, float]] = (), title: str = "") -> Any:
+def duty_chart(spans: Sequence[Span], off: Sequence[tuple[float, float]] = (), title: str = "") -> Any:
     """What each slot did over the session: above, trial by trial; below, the shares of its time.
 
     ``off``: when the session did not run. That time is grey, and no part of the duty cycle.

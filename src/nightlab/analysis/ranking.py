@@ -134,7 +134,7 @@ def standings(entrants: Sequence[Contender], at: float) -> Standings:
     return Standings(at=at, entrants=tuple(entrants), places=tuple(places))
 
 
-def audit(published: Standings) -> list[Drift]:
+def audit_ranking(published: Standings) -> list[Drift]:
     """Each place recomputed from the entrants: what does not follow from them."""
     try:
         places = standings(published.entrants, published.at).places
@@ -149,7 +149,7 @@ def audit(published: Standings) -> list[Drift]:
     return sorted(found, key=lambda drift: (drift.name, drift.kind))
 
 
-def parse(raw: bytes, where: str) -> Standings:
+def parse_fitness(raw: bytes, where: str) -> Standings:
     """Published standings, from a stranger. Raises NightlabError for anything else."""
     if len(raw) > LARGEST:
         raise NightlabError(f"{where} is larger than {LARGEST:,} bytes", "give a file that nightlab arena --out wrote")

@@ -124,10 +124,10 @@ def draw(session: Session, kind: charts.Kind) -> Any:
         return charts.progress(metric, ledger.experiments(), title)
     if kind == "duty":
         ran = spans(ledger.events(TrialStarted), ledger.events(TrialFinished))
-        return charts.duty(ran, off_duty(ledger.events(RunStarted), ledger.events(RunStopped)), title)
+        return charts.duty_chart(ran, off_duty(ledger.events(RunStarted), ledger.events(RunStopped)), title)
     rows = _rows(session, [e for e in ledger.experiments() if e.verdict])
     if kind == "worth":
-        return charts.worth(metric, rows, title)
+        return charts.worth_chart(metric, rows, title)
     return charts.effects(metric, rows, _noise(session).sigma, title)
 
 

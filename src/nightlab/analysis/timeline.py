@@ -62,7 +62,7 @@ def off_duty(started: Iterable[RunStarted], stopped: Iterable[RunStopped]) -> li
     return found
 
 
-def duty(trained: float, seconds: float, slots: int) -> float:
+def duty_cycle(trained: float, seconds: float, slots: int) -> float:
     """The duty cycle: the share of the slots' time, of so many seconds each, that went into training."""
     return min(max(trained, 0.0) / max(slots * seconds, 1e-9), 1.0)
 
@@ -101,10 +101,10 @@ def shares(
             for at, seconds in span.parts(phase):
                 _spread(sums[phase], begun, width, at, seconds, 1.0)
     shared = {
-        phase: [duty(spent, time, slots) if time > 1e-9 else 0.0 for spent, time in zip(row, on, strict=True)]
+        phase: [duty_cycle(spent, time, slots) if time > 1e-9 else 0.0 for spent, time in zip(row, on, strict=True)]
         for phase, row in sums.items()
     }
-    return edges, shared, duty(sum(sums["training"]), sum(on), slots)
+    return edges, shared, duty_cycle(sum(sums["training"]), sum(on), slots)
 
 
 def _spread(bins: list[float], begun: float, width: float, at: float, seconds: float, sign: float) -> None:

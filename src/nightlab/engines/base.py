@@ -1,4 +1,4 @@
-"""What runs trials, behind one small protocol. The box is the first engine: it runs them on this machine."""
+"""The protocol of engines, which run trials: on this machine, or on a cluster."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class EngineContext:
 
 
 class Handle(Protocol):
-    """A trial under way."""
+    """A running trial."""
 
     @property
     def trial(self) -> Trial: ...
@@ -37,55 +37,55 @@ class Handle(Protocol):
     def slot(self) -> Slot: ...
 
     def phase(self) -> tuple[str, float | None]:
-        """``waiting`` for a machine, ``starting``, ``training`` or ``evaluating``, and since when (since the epoch)."""
+        """``waiting`` (for a machine), ``starting``, ``training`` or ``evaluating``; and since when (epoch seconds)."""
         ...
 
     def finished(self) -> bool:
-        """Whether it can be collected."""
+        """Whether the trial can be collected."""
         ...
 
     def stop(self) -> None:
-        """End the trial now; its outcome is then ``interrupted``, or ``lost`` when it could not say so."""
+        """End the trial now. Its outcome is then ``interrupted``, or ``lost`` when it could not be reported."""
         ...
 
 
 class Engine(Protocol):
-    """Where a session's trials run. None is ever run twice under one id: what was lost comes back as ``lost``."""
+    """Runs a session's trials. No trial id is run twice: a trial that failed to report comes back as ``lost``."""
 
     @property
     def platform(self) -> Platform:
-        """On which all of its trials run."""
+        """The platform of all its trials."""
         ...
 
     @property
     def sandbox(self) -> Isolation:
-        """What the trials are sealed in there, and what that lacks."""
+        """The isolation of its trials, and what it lacks."""
         ...
 
     def slots(self, count: int | None) -> list[Slot]:
-        """``count`` slots, None: as many as there is room for. Raises NightlabError when there is no such room."""
+        """``count`` slots; None: as many as there is room for. Raises NightlabError when there is not enough room."""
         ...
 
-    def fault(self, slot: Slot) -> str:
-        """Why nothing can run in a slot any more; empty where nothing is known against it."""
+    def slot_failure(self, slot: Slot) -> str:
+        """Why a slot can't run trials any more; empty while nothing is known against it."""
         ...
 
     def start(self, trial: Trial, slot: Slot) -> Handle:
-        """Raises NightlabError when it can't be started."""
+        """Start a trial. Raises NightlabError when it can't be started."""
         ...
 
     def stand_by(self, like: Trial, slot: Slot) -> None:
-        """Make ready, where that can be done, what the next trial in a slot will need, whichever it is."""
+        """Prepare, where possible, what the next trial in a slot needs regardless of which it is."""
         ...
 
     def dismiss(self) -> None:
-        """No trial comes any more: end what stands by."""
+        """End what stands by, because there will be no further trial."""
         ...
 
     def adopt(self, trial: Trial) -> Handle:
-        """A trial that an orchestrator now dead had started."""
+        """A trial that was started by an orchestrator that has died."""
         ...
 
     def collect(self, handle: Any) -> Measurement:
-        """What a finished trial of this engine yielded. Its logs are then in the session's own folder."""
+        """The measurement of a finished trial. Its logs are in the session's folder afterwards."""
         ...

@@ -56,8 +56,8 @@ class CallerEngine:
     def slots(self, count: int | None) -> list[Slot]:
         return self.engine.slots(count)
 
-    def fault(self, slot: Slot) -> str:
-        return self.engine.fault(slot)
+    def slot_failure(self, slot: Slot) -> str:
+        return self.engine.slot_failure(slot)
 
     def start(self, trial: Trial, slot: Slot) -> CallersTrial:
         return CallersTrial(trial, slot)

@@ -1,4 +1,4 @@
-"""What machine this is: the fingerprint within which numbers compare."""
+"""Identifies the platform: the hardware and software within which measurements compare."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nightlab.core.types import Platform
 
 
 def this_platform(device: str | None = None) -> Platform:
-    """The platform of this machine; ``device`` (cuda, mps or cpu) overrides what is found."""
+    """The platform of this machine; ``device`` (cuda, mps or cpu) overrides detection."""
     accelerator = _nvidia()
     found = "cuda" if accelerator else "mps" if _apple_silicon() else "cpu"
     return Platform(
@@ -26,7 +26,7 @@ def this_platform(device: str | None = None) -> Platform:
 
 
 def differences(one: Platform, other: Platform) -> list[str]:
-    """What keeps numbers of one machine from comparing with those of another, in words; empty when nothing does."""
+    """The differences that prevent comparing measurements of two machines, as text; empty if they compare."""
     pairs = {
         "device": (one.device, other.device),
         "accelerator": (_model(one.accelerator), _model(other.accelerator)),
@@ -40,12 +40,12 @@ def differences(one: Platform, other: Platform) -> list[str]:
 
 
 def _model(accelerators: str) -> str:
-    """``8 x NVIDIA H100`` without how many: a trial has one, wherever it runs."""
+    """``8 x NVIDIA H100`` without the number: a trial uses one, wherever it runs."""
     return accelerators.split(" x ", 1)[-1]
 
 
 def usable_cores() -> int:
-    """Processors that this process may use."""
+    """The number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

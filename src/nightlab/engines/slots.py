@@ -1,4 +1,4 @@
-"""Slots: the parts that a machine is shared out in, each for one trial at a time."""
+"""Slots: equal parts of a machine, each for one trial at a time."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from nightlab.core.types import NightlabError
 TOPOLOGY = Path("/sys/devices/system/cpu")
 GPUS = ("nvidia-smi", "--query-gpu=index,uuid,pci.bus_id,name", "--format=csv,noheader")
 DRIVER = Path("/proc/driver/nvidia/gpus")
-CALM = 0.9  # of the speed that a slot has alone: below it slots are in each other's way
-# Reads more than a cache holds, and computes: says how often it did so within 0.3 s.
+LEAST_SPEED = 0.9  # share of a slot's speed alone, below which slots slow each other down
+# Reads more memory than a cache holds, and computes; prints how many rounds it did within 0.3 s.
 PROBE = """
 import sys, time
 whole, part = memoryview(bytearray(1 << 26)), 1 << 20
@@ -35,7 +35,7 @@ for line in sys.stdin:
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """What one trial has to itself. Without cores or a GPU of its own: whatever the machine has."""
+    """The resources of one trial. Without cores or a GPU: everything that the machine has."""
 
     number: int = 0
     cores: tuple[int, ...] = ()
@@ -45,7 +45,7 @@ class Slot:
     """Its entry in ``/dev``."""
 
     def environment(self) -> dict[str, str]:
-        """What tells a program to stay in its slot. It is also pinned there."""
+        """Environment variables that keep a program in its slot (in addition to CPU affinity)."""
         threads = {"OMP_NUM_THREADS": str(len(self.cores))} if self.cores else {}
         return threads | ({"CUDA_VISIBLE_DEVICES": self.gpu} if self.gpu else {})
 
@@ -53,11 +53,13 @@ class Slot:
 WHOLE = Slot()
 
 
-def share_out(device: str, count: int | None = None, cpus: int | None = None, memory_mb: float = 0.0) -> list[Slot]:
-    """``count`` slots that are alike, or as many as there is room for: one for each GPU of a kind, or ``cpus`` cores.
+def allocate_slots(
+    device: str, count: int | None = None, cpus: int | None = None, memory_mb: float = 0.0
+) -> list[Slot]:
+    """``count`` equal slots, or as many as there is room for: one for each GPU of a kind, or for every ``cpus`` cores.
 
-    One alone has the whole machine. Two threads of one core are not two cores.
-    Raises NightlabError when there is no room for so many.
+    A single slot has the whole machine. Hardware threads of one core count as one core.
+    Raises NightlabError when there is no room for ``count`` slots.
     """
     gpus, cores = _gpus() if device == "cuda" else [], _cores()
     if count is None:
@@ -69,13 +71,13 @@ def share_out(device: str, count: int | None = None, cpus: int | None = None, me
     if gpus and count > len(gpus):
         raise NightlabError(
             f"{count} slots need {count} GPUs of one kind, and there are {len(gpus)}",
-            "trials that share a GPU don't compare: ask for fewer, or --slots auto",
+            "trials that share a GPU do not compare; ask for fewer, or use --slots auto",
         )
     each = cpus if cpus and device == "cpu" else len(cores) // count
     if not each or each * count > len(cores):
         raise NightlabError(
-            f"{count} slots of {each or 1} cores need {(each or 1) * count}, and this machine has {len(cores)} for us",
-            "ask for fewer, or --slots auto",
+            f"{count} slots of {each or 1} cores need {(each or 1) * count} cores; nightlab may use {len(cores)} here",
+            "ask for fewer, or use --slots auto",
         )
     slots = []
     for number in range(count):
@@ -84,22 +86,22 @@ def share_out(device: str, count: int | None = None, cpus: int | None = None, me
     return slots
 
 
-def described(slots: Sequence[Slot]) -> str:
-    """The class of the slots, in words: numbers compare within it only. Empty for the whole machine."""
+def describe_slots(slots: Sequence[Slot]) -> str:
+    """The class of the slots as text: only trials in the same class compare. Empty for the whole machine."""
     if len(slots) == 1:
         return ""
     return f"{len(slots)} slots of {len(slots[0].cores)} {'cores' if len(slots[0].cores) > 1 else 'core'}"
 
 
-def crowding(slots: Sequence[Slot]) -> float:
-    """How fast a slot is while all of them work, of its speed alone (1.0: they are not in each other's way)."""
+def contention(slots: Sequence[Slot]) -> float:
+    """The speed of a slot while all are busy, relative to its speed alone (1.0: no contention). Takes about 2 s."""
     probes = [
         subprocess.Popen([sys.executable, "-c", PROBE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         for _ in slots
     ]
     try:
         for probe, slot in zip(probes, slots, strict=True):
-            pin(probe.pid, slot.cores)
+            pin_to_cores(probe.pid, slot.cores)
 
         def speed(of: Sequence[subprocess.Popen[str]]) -> float:
             for probe in of:
@@ -117,8 +119,8 @@ def crowding(slots: Sequence[Slot]) -> float:
     return statistics.median(ratios)
 
 
-def gone(slot: Slot) -> str:
-    """Whether the slot's GPU, or the only one, has fallen off the bus, in words; empty where nobody can say."""
+def gpu_failure(slot: Slot) -> str:
+    """Why the slot's GPU (or the only GPU) has failed, as text; empty if it works, or nvidia-smi is missing."""
     which = [f"--id={slot.gpu}"] if slot.gpu else []
     try:
         done = subprocess.run(
@@ -128,21 +130,21 @@ def gone(slot: Slot) -> str:
             timeout=60,
         )
     except subprocess.TimeoutExpired:
-        return f"the GPU {slot.gpu} hangs".replace("  ", " ")
+        return f"the GPU {slot.gpu} does not respond".replace("  ", " ")
     except OSError:
         return ""
     said = (done.stdout.strip() or done.stderr.strip()).splitlines()
-    return f"the GPU {slot.gpu} is gone: {said[0] if said else 'no answer'}" if done.returncode else ""
+    return f"the GPU {slot.gpu} has failed: {said[0] if said else 'no answer'}" if done.returncode else ""
 
 
-def pin(pid: int, cores: Sequence[int]) -> None:
-    """Keep a process, and what it will start, on these cores, where the system can."""
+def pin_to_cores(pid: int, cores: Sequence[int]) -> None:
+    """Pin a process, and what it starts, to these cores, where the system supports it."""
     if cores and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(pid, cores)
 
 
 def _cores() -> list[int]:
-    """Processors that we may use, one for each core."""
+    """Processors that nightlab may use, one per core."""
     if not hasattr(os, "sched_getaffinity"):
         return list(range(psutil.cpu_count(logical=False) or os.cpu_count() or 1))
     found: dict[str, int] = {}
@@ -156,7 +158,7 @@ def _cores() -> list[int]:
 
 
 def _gpus() -> list[tuple[str, str]]:
-    """UUID and entry in ``/dev`` of each GPU that we may use and that is like the first."""
+    """UUID and ``/dev`` entry of each usable GPU of the same model as the first."""
     try:
         out = subprocess.run(GPUS, capture_output=True, text=True, timeout=20, check=True).stdout
     except (OSError, subprocess.SubprocessError):
@@ -169,8 +171,8 @@ def _gpus() -> list[tuple[str, str]]:
 
 
 def _node(bus: str) -> str:
-    """A GPU's entry in ``/dev``; empty where the driver does not say."""
-    # The tool writes eight digits of the domain, the driver four.
+    """A GPU's entry in ``/dev``; empty where the driver does not provide it."""
+    # nvidia-smi prints eight digits of the PCI domain, the driver's folder has four.
     folder = DRIVER / bus.lower().removeprefix("0000")
     with contextlib.suppress(OSError):
         for line in (folder / "information").read_text().splitlines():

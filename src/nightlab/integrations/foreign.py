@@ -53,7 +53,7 @@ class ForeignLog:
     left_out: str = ""
 
 
-def read(raw: bytes, where: str, goal: Goal | None = None) -> ForeignLog:
+def read_foreign_log(raw: bytes, where: str, goal: Goal | None = None) -> ForeignLog:
     """The log in a file's bytes. ``goal``: which way is better, where the file does not say.
 
     Raises NightlabError when it is neither kind, or has no row that can be read.

@@ -17,7 +17,7 @@ from nightlab import __version__
 from nightlab.core.config import BudgetConfig
 from nightlab.core.events import SessionStarted
 from nightlab.core.types import REPORTED, Candidate, Goal, Measurement, Metric, NightlabError, Platform, Verdict
-from nightlab.integrations.foreign import ForeignLog, ForeignRow, read
+from nightlab.integrations.foreign import ForeignLog, ForeignRow, read_foreign_log
 from nightlab.session.preflight import contract_at
 from nightlab.session.session import fresh_tag
 from nightlab.storage.git import Repo, make_repo
@@ -39,7 +39,7 @@ def bring_in(
         raw = file.read_bytes()
     except OSError as error:
         raise NightlabError(f"{file} can't be read: {error.strerror}", "give a results.tsv or a log.jsonl") from None
-    log = read(raw, str(file), goal)
+    log = read_foreign_log(raw, str(file), goal)
     if lab is None:
         home = _home(file, folder, log)
         repo, commits = Repo(home), _Commits(None, "")

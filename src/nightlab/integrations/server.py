@@ -90,13 +90,13 @@ class Tools:
         self._measurer(handed.session).attend(handed)
         return bounded(handed.facts())  # type: ignore[no-any-return]
 
-    def try_poll(self, id: str, seconds: float = 5) -> dict[str, Any]:
+    def try_poll(self, candidate: str, seconds: float = 5) -> dict[str, Any]:
         """How far a candidate is, after its verdict or at most so many seconds (20 at most).
 
         state: waiting, running, judged (see experiment: status keep, discard or crash), refused (see why).
         """
         measurer = self._measurer(find_session(self.lab, self.tag))
-        return bounded(wait(measurer, id, max(0, min(seconds, PATIENCE))).facts())  # type: ignore[no-any-return]
+        return bounded(wait(measurer, candidate, max(0, min(seconds, PATIENCE))).facts())  # type: ignore[no-any-return]
 
     def note(self, words: str) -> dict[str, Any]:
         """Tell the session's other proposers something, in every briefing from their next turn on."""
@@ -108,7 +108,7 @@ class Tools:
         return self._measurers.setdefault(tag, SubmissionRunner(self.lab, tag, self.device, self.allow))
 
 
-def serve(lab: Path, tag: str | None, device: str | None, allow: Iterable[str]) -> None:
+def serve_mcp(lab: Path, tag: str | None, device: str | None, allow: Iterable[str]) -> None:
     """Serve a lab's tools on standard input and output until the client goes away.
 
     Raises NightlabError when the SDK is not installed.

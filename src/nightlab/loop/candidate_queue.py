@@ -21,9 +21,9 @@ from nightlab.loop.duplicates import outcome_summary
 from nightlab.loop.proposal_task import ProposalTask
 from nightlab.proposers import Briefing, Proposal, Proposer, RejectedProposal, make_proposers
 from nightlab.proposers.command import ProposerWorkspace
-from nightlab.proposers.selection import PluggedSelection, Selection, make_search, worth
+from nightlab.proposers.selection import PluggedSelection, Selection, make_search, node_value
 from nightlab.proposers.shares import cost_of
-from nightlab.session.credit import credit_of, credits
+from nightlab.session.credit import credit_of, iter_credits
 from nightlab.session.replicates import ABLATION, HUMAN
 from nightlab.session.session import Session
 from nightlab.storage.git import OutOfScope, PatchConflict
@@ -226,13 +226,13 @@ class CandidateQueue:
         """Count again what proposers earned before the session was resumed."""
         if self.earnings is None:
             return
-        for one in credits(self.ledger, self.session.metric, RECALLED):
+        for one in iter_credits(self.ledger, self.session.metric, RECALLED):
             self.earnings.turn(one.experiment.candidate.proposer)
             self.earnings.add(one.experiment.candidate.proposer, one.gain, one.cost)
 
     def _was_good(self, experiment: Experiment) -> bool:
         """Whether it beat a champion that it was made on, which is none any more."""
-        value, parent = worth(experiment), self.ledger.by_commit(experiment.candidate.parent)
+        value, parent = node_value(experiment), self.ledger.by_commit(experiment.candidate.parent)
         if value is None or parent is None or parent.bar is None or parent == self._champion:
             return False
         asked = experiment.candidate.proposer in (HUMAN, ABLATION)  # by somebody who waits for its verdict alone

@@ -15,7 +15,7 @@ from nightlab.core.orders import PAUSE, SKIP, ControlState, parse_order
 from nightlab.core.text import one_line
 from nightlab.core.types import Experiment, NightlabError
 from nightlab.loop.scheduler import Scheduler
-from nightlab.proposers.selection import worth
+from nightlab.proposers.selection import node_value
 from nightlab.storage.ledger import LEDGER, Ledger, read_orders, require_own, write_order
 
 
@@ -28,7 +28,7 @@ def fault(ledger: Ledger, order: str) -> str:
         return str(error)
     if experiment and word == SKIP:
         return _not_to_skip(experiment)
-    if experiment and worth(experiment) is None:
+    if experiment and node_value(experiment) is None:
         return f"experiment {number} has no number to go on from: {_said(experiment)}"
     return ""
 

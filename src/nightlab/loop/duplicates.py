@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from nightlab.core.types import Candidate, Experiment
-from nightlab.proposers.python_program import fingerprint, words
+from nightlab.proposers.python_program import fingerprint, identifiers
 from nightlab.session.session import Session
 from nightlab.storage.git import in_genome
 
@@ -64,7 +64,9 @@ class DuplicateIndex:
     def _outside(self) -> set[str]:
         session = self.session
         paths = [path for path in session.repo.files(session.base) if in_genome(path, session.lab.genome)]
-        return words(session.repo.text(session.base, [*SPEAK_OF_NAMES, *(f":(exclude,literal){p}" for p in paths)]))
+        return identifiers(
+            session.repo.text(session.base, [*SPEAK_OF_NAMES, *(f":(exclude,literal){p}" for p in paths)])
+        )
 
 
 def outcome_summary(experiment: Experiment) -> str:
@@ -94,7 +96,7 @@ def _close(old: Any, one: Any, two: Any) -> bool:
 
 def alike(one: str, two: str) -> bool:
     """Whether two hypotheses are nearly the same words."""
-    first, second = words(one.lower()), words(two.lower())
+    first, second = identifiers(one.lower()), identifiers(two.lower())
     return len(first & second) >= ALIKE * max(len(first | second), 1)
 
 

@@ -33,11 +33,11 @@ class EarlyStopping:
             folder = self.session.box.folder / running.trial.id
             if not (folder / "lock").exists():
                 continue  # it runs elsewhere, where its supervisor reads no word of ours
-            losses = curve.parts(curve.points(folder))
+            losses = curve.part_losses(curve.load_curve(folder))
             if len(losses) > self.seen.get(running.trial.id, 0):
                 self.seen[running.trial.id] = len(losses)
                 if self._watched(running.trial) and (why := self._unpromising(losses)):
-                    curve.give_up(folder, why)
+                    curve.request_stop(folder, why)
 
     def _watched(self, trial: Trial) -> bool:
         """Whether a trial is a candidate's first, under the usual budget; a second look at a close win runs on."""
@@ -88,6 +88,6 @@ class EarlyStopping:
         """Remember the first trial of an experiment that ran to its end and told how it went."""
         usual = trial.purpose == "search" and trial.budget == self.session.budget.record() and not measured.disturbed
         if usual and measured.metric is not None and trial.experiment not in self.ran:
-            losses = curve.parts(curve.points(self.session.box.folder / trial.id))
+            losses = curve.part_losses(curve.load_curve(self.session.box.folder / trial.id))
             if len(losses) == curve.PARTS - 1:
                 self.ran[trial.experiment] = tuple(losses), measured.metric

@@ -9,10 +9,10 @@ from dataclasses import replace
 
 from nightlab.core.events import MachineChanged, Rechecked, RunStopped, SlotLost
 from nightlab.core.observer import Flight, Observer
-from nightlab.core.types import Budget, Experiment, Measurement, NightlabError, Purpose, Trial, TrialRequest
+from nightlab.core.types import Budget, Experiment, Measurement, NightlabError, Purpose, Trial
 from nightlab.engines.base import Engine, Handle
 from nightlab.engines.local.machine_monitor import too_short
-from nightlab.engines.local.trial_folder import end_leftovers
+from nightlab.engines.local.trial_folder import kill_leftovers
 from nightlab.engines.slots import Slot
 from nightlab.judge import Contestant
 from nightlab.session.preflight import require_disk
@@ -80,12 +80,6 @@ class Scheduler:
         taken = {running.slot.number for running in self.running.values()}
         room = max(len(self.slots) - len(self.running), 0)
         return [slot for slot in self.slots if slot.number not in taken][:room]
-
-    def is_running(self, wanted: TrialRequest) -> bool:
-        """Whether such a trial is under way."""
-        trials = (running.trial for running in self.running.values())
-        what = (wanted.number, wanted.purpose, wanted.seed)
-        return any((trial.experiment, trial.purpose, trial.seed) == what for trial in trials)
 
     @property
     def since(self) -> int:
@@ -174,7 +168,7 @@ class Scheduler:
         for trial in left:
             self.running[trial.id] = self.engine.adopt(trial)
         if not left:
-            end_leftovers(self.session.box.folder)
+            kill_leftovers(self.session.box.folder)
         return len(left)
 
     @contextmanager
@@ -190,7 +184,7 @@ class Scheduler:
     def _of_a_sound_slot(self, running: Handle) -> Measurement:
         """What a trial yielded; nothing is said of a candidate whose GPU failed, and the slot is used no more."""
         measurement = self.engine.collect(running)
-        if measurement.measured or not (why := self.engine.fault(running.slot)):
+        if measurement.measured or not (why := self.engine.slot_failure(running.slot)):
             return measurement
         self.slots = [slot for slot in self.slots if slot.number != running.slot.number]
         self.ledger.append(SlotLost(running.slot.number, why))

@@ -9,7 +9,7 @@ from nightlab.core.events import ProposalRefused
 from nightlab.judge import LEVEL, GainRate, gain_rate
 from nightlab.loop.candidate_queue import CandidateQueue
 from nightlab.proposers.shares import cost_of
-from nightlab.session.credit import credit_of, credits
+from nightlab.session.credit import credit_of, iter_credits
 from nightlab.session.session import Session
 
 LATELY = 75  # experiments whose gains and costs say what to expect of the next
@@ -74,7 +74,7 @@ class StopConditions:
 
     def _prospect(self) -> GainRate:
         ledger, metric = self.ledger, self.session.metric
-        recent = list(credits(ledger, metric, LATELY))
+        recent = list(iter_credits(ledger, metric, LATELY))
         begun = recent[0].experiment.proposed_at
         failed = (one for one in ledger.events(ProposalRefused, last=10 * LATELY) if one.at > begun)
         cost = sum(one.cost for one in recent) + sum(cost_of(one.usage) for one in failed)

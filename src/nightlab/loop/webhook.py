@@ -21,7 +21,7 @@ class _Stay(urllib.request.HTTPRedirectHandler):
         return None
 
 
-def main() -> int:
+def webhook_main() -> int:
     address = os.environ["NIGHTLAB_WEBHOOK"]
     if not address.startswith(("http://", "https://")):
         print("the address is neither http:// nor https://")
@@ -39,4 +39,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(webhook_main())

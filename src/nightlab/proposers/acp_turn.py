@@ -85,7 +85,7 @@ async def turn(argv: list[str], page: str, client: Any) -> str:
         return str(answer.stop_reason)
 
 
-def main() -> None:
+def acp_main() -> None:
     client = Client(Path.cwd().resolve())
     try:
         why = asyncio.run(turn(sys.argv[1:], sys.stdin.read(), client))
@@ -97,4 +97,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    acp_main()

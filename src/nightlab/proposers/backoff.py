@@ -27,8 +27,9 @@ class Thinker(Protocol):
 class Backoff:
     """Asks a thinker, and after a failed turn lets it rest: ``first`` seconds, and twice as long for each in a row."""
 
-    def __init__(self, thinker: Thinker, first: float = FIRST) -> None:
-        self.name, self.thinker, self.first = thinker.name, thinker, first
+    def __init__(self, thinker: Thinker, first: float | None = None) -> None:
+        self.name, self.thinker = thinker.name, thinker
+        self.first = FIRST if first is None else first
         self.wakes = 0.0  # on the monotonic clock
         self._in_a_row = 0
         self._failed: list[RejectedProposal] = []

@@ -40,7 +40,7 @@ def tokens(text: str) -> int:
     return math.ceil(len(text.encode()) / BYTES_PER_TOKEN)
 
 
-def quoted(text: str, limit: int = 160) -> str:
+def quote(text: str, limit: int = 160) -> str:
     """A stranger's words as data: harmless, in one line, in quotes that they can't close."""
     return json.dumps(one_line(text, limit), ensure_ascii=False)
 
@@ -154,14 +154,14 @@ def _state(briefing: Briefing, past: AttemptHistory) -> Iterator[str]:
         yield f"- An effect below {briefing.detectable:.2g} would not show in a confirmation; aim for more."
     for e in briefing.history:
         if e.verdict is None and e.number:
-            yield f"- Running now: #{e.number} {quoted(e.candidate.hypothesis)}"
+            yield f"- Running now: #{e.number} {quote(e.candidate.hypothesis)}"
 
 
 def _genome(briefing: Briefing, room: int) -> str:
     made, left = "", list(briefing.genome.items())
     while left:
         path, text = left.pop(0)
-        name = f"{quoted(path)}:\n"
+        name = f"{quote(path)}:\n"
         each = (room - len(made.encode())) // (len(left) + 1) - len(name.encode()) - 1
         if each < 200:
             break
@@ -171,19 +171,19 @@ def _genome(briefing: Briefing, room: int) -> str:
 
 def _remarks(briefing: Briefing) -> Iterator[str]:
     for number, said in reversed(briefing.remarks):
-        yield f"- #{number}: {quoted(said, 600)}"
+        yield f"- #{number}: {quote(said, 600)}"
 
 
 def _refused(briefing: Briefing) -> Iterator[str]:
     for one in reversed(briefing.refused[-30:]):
-        what = f" {quoted(one.hypothesis)}" if one.hypothesis else ""
-        yield f"- {quoted(one.proposer, 40)}{what}: {quoted(one.reason, 300)}"
+        what = f" {quote(one.hypothesis)}" if one.hypothesis else ""
+        yield f"- {quote(one.proposer, 40)}{what}: {quote(one.reason, 300)}"
 
 
 def _found(briefing: Briefing) -> Iterator[str]:
     for one in briefing.found:
-        changed = f" {quoted('; '.join(one.changes), 120)}" if one.changes else ""
-        yield f"- {quoted(one.status, 10)} {one.claimed:+.3g} {quoted(one.hypothesis)}{changed}: {quoted(one.why)}"
+        changed = f" {quote('; '.join(one.changes), 120)}" if one.changes else ""
+        yield f"- {quote(one.status, 10)} {one.claimed:+.3g} {quote(one.hypothesis)}{changed}: {quote(one.why)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,25 +221,25 @@ class AttemptHistory:
     def _row(self, e: Experiment) -> str:
         gain = self.gains.get(e.number)
         said = f"{e.verdict.status}, {e.verdict.reason}" if e.verdict else ""
-        changed = f" {quoted('; '.join(e.candidate.changes), 120)}" if e.candidate.changes else ""
+        changed = f" {quote('; '.join(e.candidate.changes), 120)}" if e.candidate.changes else ""
         number = f"{gain:+.3g}" if gain is not None else "no number"
-        return f"- #{e.number} {number} ({said}) {quoted(e.candidate.hypothesis)}{changed}"
+        return f"- #{e.number} {number} ({said}) {quote(e.candidate.hypothesis)}{changed}"
 
     def dead_ends(self) -> Iterator[str]:
         """Subjects that were tried often and never kept, then what crashed, the newest first."""
         for subject, tried in self._by_subject():
             if len(tried) >= TIRED and not any(e.kept for e in tried):
-                yield f"- {quoted(subject, 60)}: {len(tried)} tried, none kept. Leave it, unless you know what changed."
+                yield f"- {quote(subject, 60)}: {len(tried)} tried, none kept. Leave it, unless you know what changed."
         for e in reversed(self.judged):
             if e.verdict and e.verdict.status == "crash":
-                why = quoted(f"{e.verdict.reason}: {e.verdict.detail}", 200)
-                yield f"- #{e.number} {quoted(e.candidate.hypothesis)} crashed: {why}"
+                why = quote(f"{e.verdict.reason}: {e.verdict.detail}", 200)
+                yield f"- #{e.number} {quote(e.candidate.hypothesis)} crashed: {why}"
 
     def subjects(self) -> Iterator[str]:
         """One line for each subject, the most tried first: how often, how often kept, best and middle gain."""
         for subject, tried in self._by_subject():
             measured = [(gain, e.number) for e in tried if (gain := self.gains[e.number]) is not None]
-            words = f"- {quoted(subject, 60)}: {len(tried)} tried, {sum(e.kept for e in tried)} kept"
+            words = f"- {quote(subject, 60)}: {len(tried)} tried, {sum(e.kept for e in tried)} kept"
             if measured:
                 best, number = max(measured)
                 words += f", best {best:+.3g} (#{number}), median {statistics.median(g for g, _ in measured):+.3g}"
@@ -247,7 +247,7 @@ class AttemptHistory:
                 words += f", {len(tried) - len(measured)} without a number"
             last, gain = tried[-1].candidate, self.gains[tried[-1].number]
             number_of_last = f"{gain:+.3g}" if gain is not None else "no number"
-            yield f"{words}; last {quoted('; '.join(last.changes) or last.hypothesis, 70)} {number_of_last}"
+            yield f"{words}; last {quote('; '.join(last.changes) or last.hypothesis, 70)} {number_of_last}"
 
     def _by_subject(self) -> list[tuple[str, list[Experiment]]]:
         """Experiments by the constant that they moved, else by the word that most hypotheses share with theirs."""

@@ -47,7 +47,7 @@ class ModelAnswer:
     edits: tuple[Edit, ...]
 
 
-def parse(text: str, genome: Mapping[str, str]) -> ModelAnswer:
+def parse_edits(text: str, genome: Mapping[str, str]) -> ModelAnswer:
     """The hypothesis and the edits in an answer. Raises BadEdit where there is none, or one that is not whole."""
     lines = text.replace("\r\n", "\n").split("\n")
     said = [found[1].strip() for line in lines if (found := HYPOTHESIS.match(line))]
@@ -59,7 +59,7 @@ def parse(text: str, genome: Mapping[str, str]) -> ModelAnswer:
     return ModelAnswer(said[0] if said else "", edits)
 
 
-def apply(genome: Mapping[str, str], edits: tuple[Edit, ...]) -> dict[str, str]:
+def apply_edits(genome: Mapping[str, str], edits: tuple[Edit, ...]) -> dict[str, str]:
     """The files that the edits change, by path, with their new text.
 
     Raises BadEdit, which names each edit that does not fit; then nothing counts.

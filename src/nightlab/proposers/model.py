@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from nightlab.core.config import ModelConfig
 from nightlab.core.text import one_line
 from nightlab.proposers.briefing import render_briefing
-from nightlab.proposers.edits import FORMAT, BadEdit, apply, parse
+from nightlab.proposers.edits import FORMAT, BadEdit, apply_edits, parse_edits
 from nightlab.proposers.proposer import Briefing, NoProposal, Proposal
 
 if TYPE_CHECKING:
@@ -73,8 +73,8 @@ class LanguageModel:
 
         def read(text: str) -> tuple[str, Mapping[str, str]]:
             try:
-                found = parse(text, briefing.genome)
-                return found.hypothesis, apply(briefing.genome, found.edits)
+                found = parse_edits(text, briefing.genome)
+                return found.hypothesis, apply_edits(briefing.genome, found.edits)
             except BadEdit as fault:
                 raise ModelRetry(f"{fault}. Nothing was applied. Answer again, with all edits.") from fault
 

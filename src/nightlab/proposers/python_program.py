@@ -26,7 +26,7 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 Comprehension = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
 
 
-def words(text: str) -> set[str]:
+def identifiers(text: str) -> set[str]:
     """All names that a text may speak of."""
     return set(WORD.findall(text))
 
@@ -35,12 +35,12 @@ def fingerprint(genome: Mapping[str, str], device: str, outside: Collection[str]
     """A hash of what the genome, texts by path, does on ``device``. ``outside``: the words of the frozen files."""
     found = hashlib.sha256()
     for path, text in sorted(genome.items()):
-        others = set(outside).union(*(words(other) for name, other in genome.items() if name != path))
-        found.update(f"{path}\0{canonical(path, text, device, others)}\0".encode(errors="surrogatepass"))
+        others = set(outside).union(*(identifiers(other) for name, other in genome.items() if name != path))
+        found.update(f"{path}\0{canonical_source(path, text, device, others)}\0".encode(errors="surrogatepass"))
     return found.hexdigest()
 
 
-def canonical(path: str, text: str, device: str, outside: Collection[str] = ()) -> str:
+def canonical_source(path: str, text: str, device: str, outside: Collection[str] = ()) -> str:
     """The canonical form of one file; its bare text, if it is not Python. Names in ``outside`` stay what they are."""
     try:
         tree = parsed(path, text)
@@ -79,7 +79,7 @@ def _spoken(tree: ast.AST) -> set[str]:
     found: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
-            found |= words(node.value)
+            found |= identifiers(node.value)
         elif isinstance(node, ast.Attribute):
             found.add(node.attr)
     return found

@@ -13,7 +13,7 @@ from nightlab.engines.base import Engine
 from nightlab.engines.local.layout import detect_sandbox
 from nightlab.engines.local.prepare import run_prepare
 from nightlab.engines.platform import this_platform
-from nightlab.engines.remote import Cluster, ClusterEngine, cluster, common, plugged_engine
+from nightlab.engines.remote import Cluster, ClusterEngine, common_platform, connect_cluster, plugged_engine
 from nightlab.engines.remote.node import NodeFacts
 from nightlab.session.preflight import contract_at, inspect, require, sealed
 from nightlab.session.session import Session, fresh_tag, open_session
@@ -127,9 +127,9 @@ def start_remote_session(
     allow, repo = set(allow), Repo(lab)
     if engine := plugged_engine(on, slots, repo.lab, contract_at(repo, repo.resolve() or "")[0], device):
         return *start_session(lab, tag, device, allow, elsewhere=engine.platform), engine
-    there = cluster(on, slots, repo.lab)
-    nodes = there.look(device)
-    session, said = start_session(lab, tag, device, allow, elsewhere=common(nodes))
+    there = connect_cluster(on, slots, repo.lab)
+    nodes = there.describe_nodes(device)
+    session, said = start_session(lab, tag, device, allow, elsewhere=common_platform(nodes))
     try:
         return session, said, on_cluster(session, there, nodes, allow, say)
     except BaseException:

@@ -36,7 +36,7 @@ def credit_of(ledger: Ledger, metric: Metric, experiment: Experiment, before: Ex
     return Credit(experiment, gain, sum(measured.wall_seconds for measured in trials))
 
 
-def credits(ledger: Ledger, metric: Metric, last: int = -1) -> Iterator[Credit]:
+def iter_credits(ledger: Ledger, metric: Metric, last: int = -1) -> Iterator[Credit]:
     """What the judged experiments earned, or the ``last`` ones, in the order of their verdicts; not the baseline."""
     before: Experiment | None = None
     for n, experiment in enumerate(ledger.judged(last)):
@@ -49,7 +49,7 @@ def credits(ledger: Ledger, metric: Metric, last: int = -1) -> Iterator[Credit]:
 def by_proposer(ledger: Ledger, metric: Metric) -> list[ProposerStats]:
     """What each proposer had, gained and cost, failed turns included; who had most experiments comes first."""
     gained, trials = defaultdict[str, float](float), defaultdict[str, float](float)
-    for one in credits(ledger, metric):
+    for one in iter_credits(ledger, metric):
         name = one.experiment.candidate.proposer
         gained[name] += one.gain
         trials[name] += one.trials

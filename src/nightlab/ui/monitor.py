@@ -26,7 +26,7 @@ from nightlab.core.events import (
 )
 from nightlab.core.session_state import HOUR, TROUBLES
 from nightlab.core.types import BASELINE, Experiment, Measurement, NightlabError, Trial
-from nightlab.engines.local.trial_folder import printed
+from nightlab.engines.local.trial_folder import trial_output
 from nightlab.loop.controls import leave
 from nightlab.session.replicates import replicates
 from nightlab.storage.ledger import LEDGER, add_note, is_running_now
@@ -83,7 +83,7 @@ class Follower:
         if self._feed is None:
             raise NightlabError(f"the ledger {self.path} can't be read", "see: nightlab log")
         trials = self._feed.trials(number)
-        log = printed(self.folder / "trials" / trials[-1][0].id) if trials else ""
+        log = trial_output(self.folder / "trials" / trials[-1][0].id) if trials else ""
         return self._feed.experiment(number), trials, log
 
     def order(self, order: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from nightlab.analysis.timeline import duty
+from nightlab.analysis.timeline import duty_cycle
 from nightlab.core.config import StopRules
 from nightlab.core.session_state import HOUR, RECENT
 from nightlab.core.types import Budget, ProposerUsage
@@ -21,7 +21,7 @@ def duty_since(trained: float, begun: float, at: float, flights: Iterable[InFlig
     if at - begun < 1:
         return None
     under_way = sum(at - max(flight.since, begun) for flight in flights if flight.phase == "training")
-    return duty(trained + under_way, at - begun, slots)
+    return duty_cycle(trained + under_way, at - begun, slots)
 
 
 def rate(judged: Sequence[float], begun: float, at: float) -> float | None:

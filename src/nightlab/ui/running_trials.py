@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from nightlab.core.types import Trial
-from nightlab.engines.local.curve import CURVE, Points, points
+from nightlab.engines.local.curve import CURVE, Points, load_curve
 from nightlab.ui.progress import training_left
 from nightlab.ui.snapshot import ExperimentPoint, InFlight
 
@@ -61,5 +61,5 @@ class RunningTrials:
         except OSError:
             return []
         if self._curves.get(trial, (-1, []))[0] != size:
-            self._curves[trial] = size, points(self.folder / trial)
+            self._curves[trial] = size, load_curve(self.folder / trial)
         return self._curves[trial][1]

@@ -1,9 +1,9 @@
-"""One candidate, one run, and what was measured. The only code that starts a candidate.
+"""Runs a candidate as a trial on this machine and measures it. Only this package starts candidates.
 
-The orchestrator's side: ``box`` lays a trial out in its ``folder`` (``layout``, ``caches``, ``slots``), starts its
-supervisor and holds on to it (``running``), and makes a measurement of what is left (``reading``, ``text``).
+The orchestrator's side: ``engine`` prepares a trial's folder (``layout``, ``caches``), starts its supervisor, holds a
+handle to it (``handles``), and makes a measurement of the results (``read_result``, ``metric_text``).
 
-The supervisor's side, a process per trial: ``supervisor`` leads it through its phases. ``launch`` starts its processes,
-``clock`` holds it to the budget, ``vitals`` to its limits, ``condition`` looks at the machine meanwhile, and ``ended``
-has the words for its end.
+The supervisor's side, one process per trial: ``supervisor`` runs the phases. ``launch`` starts the processes, ``clock``
+enforces the budget, ``resource_sampler`` the limits, ``machine_monitor`` watches for disturbances, and ``outcome`` has
+the texts for how a trial ended.
 """

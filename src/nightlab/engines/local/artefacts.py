@@ -1,4 +1,4 @@
-"""What a candidate leaves in its folder, made fit to be read by an evaluator that sees sealed data."""
+"""Cleans a candidate's output folder before an evaluator with access to sealed data reads it."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pathlib import Path
 
 
 def leave_only_files(folder: Path) -> None:
-    """Remove what is neither a file nor a folder, following nothing.
+    """Remove everything that is neither a regular file nor a folder, without following links.
 
-    A link ``model.json`` to the sealed data would make an evaluator read that in the model's place; a pipe
-    would make it wait. Nothing may run any more that could put one back.
+    A link ``model.json`` to the sealed data would make an evaluator read that instead of the model; a pipe would block
+    it. Call it only when no process that could recreate one is running.
     """
     for at, folders, files in os.walk(folder):
         Path(at).chmod(stat.S_IMODE(Path(at).lstat().st_mode) | stat.S_IRWXU)

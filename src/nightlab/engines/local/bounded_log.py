@@ -1,4 +1,4 @@
-"""What a process prints, kept within bounds."""
+"""A process's output on disk, limited in size."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import IO
 
 
 class BoundedLog:
-    """A process's output on disk: the head as it comes, the tail when it ends, the middle dropped."""
+    """Writes output to disk: the first half of the limit at once, the last half at the end, dropping the middle."""
 
     def __init__(self, path: Path, limit: int, pipe: IO[bytes]) -> None:
         self.path, self.half, self.pipe = path, max(limit // 2, 1024), pipe
@@ -30,7 +30,7 @@ class BoundedLog:
                     del self.tail[: len(self.tail) - self.half]
 
     def close(self) -> None:
-        # A daemon of the candidate may hold the pipe open for ever: its end is not waited for.
+        # A daemon of the candidate may keep the pipe open, so its end is not waited for.
         self.thread.join(timeout=1.0)
         tail, dropped = bytes(self.tail), self.dropped
         if len(tail) > self.half:

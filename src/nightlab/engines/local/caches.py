@@ -1,8 +1,8 @@
-"""Compiled kernels that trials start from: made by the human's own program, never by a candidate's.
+"""Cached compiled kernels for trials: from the baseline only, never from a candidate.
 
-What a candidate compiles it could compile wrongly, for others to load, or leave there what it has learned for its own
-next trial. So only the baseline's trial adds to the cache; every other gets a copy, writes to that, and it is thrown
-away. Each file has the hash that it was kept with, and the list of hashes names the folder.
+A candidate could store wrongly compiled kernels for others, or information for its own next trial. So only the
+baseline's trial adds to the cache; every other trial gets a private copy that is discarded. Every file is checked
+against its hash, and the folder is named by the hash of the list of hashes.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ LIST = "files.json"
 
 
 class Caches:
-    """The cache of one session, below ``folder``; of at most ``limit`` bytes."""
+    """A session's cache below ``folder``, of at most ``limit`` bytes."""
 
     def __init__(self, folder: Path, limit: int) -> None:
         self.folder, self.limit = folder, limit
 
     def kept(self) -> Path | None:
-        """The cache; None before there is one."""
+        """The cache's folder; None before there is one."""
         return next((path for path in self.folder.glob("*") if path.is_dir() and path.suffix != ".new"), None)
 
     def keep(self, made: Path) -> bool:
-        """Keep what the baseline's trial compiled, unless there is a cache or it is too large. Only files, no links."""
+        """Store what the baseline compiled (regular files only), unless a cache exists or it is too large."""
         if self.kept() or not made.is_dir():
             return False
         files = {path.relative_to(made).as_posix(): path for path in _files(made)}
@@ -45,7 +45,7 @@ class Caches:
         return True
 
     def give(self, to: Path) -> bool:
-        """Fill a trial's own folder with the cache. One that is not what it was is removed, and nobody gets it."""
+        """Fill a trial's folder with the cache. A cache that fails its hash check is deleted instead."""
         to.mkdir(exist_ok=True)
         if (cache := self.kept()) is None:
             return False

@@ -1,4 +1,4 @@
-"""What is done to a process of a trial before its program starts, and the memory that it shares."""
+"""Set-up of a trial's process before its program starts, and the memory that processes share."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import IO
 
 from nightlab.engines.local.cgroup import Cgroup
 from nightlab.engines.local.usage import tasks_of
-from nightlab.engines.slots import pin
+from nightlab.engines.slots import pin_to_cores
 from nightlab.sandbox.bubblewrap import NOBODY
 from nightlab.sandbox.process_tree import die_with_parent, limit_file_size
 
@@ -20,24 +20,23 @@ _running = tasks_of(os.geteuid() or NOBODY)
 
 
 def before_exec(processes: int, file_bytes: int, cores: Sequence[int], cgroup: Cgroup | None) -> None:
-    """In the child, before its program: die with the supervisor, stay on its cores, bounded processes and files."""
+    """Runs in the child before exec: dies with the supervisor, pinned to its cores, limited processes and files."""
     if cgroup:
         cgroup.join()
-    pin(0, cores)
+    pin_to_cores(0, cores)
     die_with_parent()
     limit_file_size(file_bytes)
     _, hard = resource.getrlimit(resource.RLIMIT_NPROC)
     if hard == resource.RLIM_INFINITY or hard > processes + _running:
-        # The limit counts all threads of the user, so it is on top of those that run already. It does not
-        # bind root, but it does bind the nobody that a sandbox makes of root.
+        # The limit counts all threads of the user, so it is added to those already running. It does not apply to root,
+        # but to the `nobody` that a sandbox turns root into.
         resource.setrlimit(resource.RLIMIT_NPROC, (processes + _running, hard))
 
 
 def shared_memory() -> IO[bytes]:
-    """A file in memory for the arrays of a served model.
+    """An in-memory file for the arrays of a served model.
 
-    On Linux it can't be made smaller again: that would end the process that has it mapped. And nobody may
-    add a seal of his own.
+    On Linux it is sealed against shrinking (which would crash a process that has it mapped) and further seals.
     """
     if sys.platform != "linux":
         return tempfile.TemporaryFile()

@@ -1,6 +1,6 @@
-"""The curve of a trial: what its candidate said of its training loss on the way, and the word that ends it early.
+"""A trial's loss curve, as reported by its candidate, and the request to end the trial early.
 
-A claim of the candidate. It is drawn, and may end the candidate's own trial; nothing is ever kept for it.
+The curve is only a claim: it is plotted and may end the candidate's own trial, but nothing is kept because of it.
 """
 
 from __future__ import annotations
@@ -14,46 +14,46 @@ from pathlib import Path
 from nightlab.core.types import average
 
 CURVE, HOPELESS = "curve.jsonl", "hopeless"
-REPORT = b"report "  # and then the progress and the loss
-MOST = 400  # points of a curve; what comes in between is dropped
-LONGEST = 64  # bytes of a point, as written
-PARTS = 10  # of the budget: after each but the last a trial may be given up
+REPORT = b"report "  # followed by progress and loss
+MOST = 400  # points per curve; points in between are dropped
+LONGEST = 64  # bytes of a point in the file
+PARTS = 10  # parts of the budget; after each but the last a trial may be stopped
 
 Points = list[tuple[float, float]]
 
 
 class Curve:
-    """Writes down what a candidate reports. Whatever it sends, that is at most ``MOST`` points, in order."""
+    """Records what a candidate reports: at most ``MOST`` points, with increasing progress."""
 
     def __init__(self, folder: Path) -> None:
         self.path, self.progress = folder / CURVE, 0.0
 
-    def hear(self, line: bytes) -> None:
-        """Take a line of the control pipe that begins with ``REPORT``; what is no point further on is ignored."""
+    def add_report(self, line: bytes) -> None:
+        """Process a line of the control pipe that starts with ``REPORT``; anything but a new valid point is ignored."""
         if point := _point(line[len(REPORT) :].split(), self.progress):
             self.progress = point[0]
             with self.path.open("a") as out:
                 out.write(f"{json.dumps(point)}\n")
 
 
-def points(folder: Path) -> Points:
-    """The curve of the trial in ``folder``, as (progress, loss); empty if it reported nothing."""
+def load_curve(folder: Path) -> Points:
+    """The curve of the trial in ``folder``, as (progress, loss) pairs; empty without reports."""
     found: Points = []
-    for line in written(folder).splitlines():
+    for line in raw_curve(folder).splitlines():
         if point := _point(line.strip(b"[]").split(b","), found[-1][0] if found else 0.0):
             found.append(point)
     return found
 
 
-def written(folder: Path) -> bytes:
-    """The curve of the trial in ``folder`` as its file has it so far; empty if it reported nothing."""
+def raw_curve(folder: Path) -> bytes:
+    """The bytes of the curve's file so far; empty without reports."""
     with contextlib.suppress(OSError), (folder / CURVE).open("rb") as lines:
         return lines.read(MOST * LONGEST)
     return b""
 
 
 def _point(words: list[bytes], after: float) -> tuple[float, float] | None:
-    """A progress and a loss, if that is what the words are, and the progress is one."""
+    """Progress (in (``after``, 1]) and loss, if the fields are valid; else None."""
     with contextlib.suppress(ValueError):
         progress, loss = map(float, words)
         if after + 1 / MOST <= progress <= 1 and math.isfinite(loss):
@@ -61,8 +61,8 @@ def _point(words: list[bytes], after: float) -> tuple[float, float] | None:
     return None
 
 
-def parts(curve: Points) -> list[float]:
-    """The mean loss in each part of the budget that is over, but the last; not a number where nothing was reported."""
+def part_losses(curve: Points) -> list[float]:
+    """The mean loss in each completed part of the budget but the last; NaN where nothing was reported."""
     found: list[list[float]] = [[] for _ in range(PARTS)]
     for progress, loss in curve:
         found[math.ceil(progress * PARTS) - 1].append(loss)
@@ -70,15 +70,15 @@ def parts(curve: Points) -> list[float]:
     return [average(part) if part else math.nan for part in found[:over]]
 
 
-def give_up(folder: Path, why: str) -> None:
-    """Have the supervisor of the trial in ``folder`` end it as hopeless, if it still trains."""
+def request_stop(folder: Path, why: str) -> None:
+    """Ask the supervisor of the trial in ``folder`` to end it as hopeless, if it is still training."""
     draft = folder / f"{HOPELESS}.tmp"
     draft.write_text(why)
     os.replace(draft, folder / HOPELESS)
 
 
-def given_up(folder: Path) -> str | None:
-    """Why the trial in ``folder`` is to end now, if it is."""
+def stop_reason(folder: Path) -> str | None:
+    """The reason given to ``request_stop`` for the trial in ``folder``; None without one."""
     try:
         return (folder / HOPELESS).read_text()
     except OSError:

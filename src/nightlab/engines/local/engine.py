@@ -1,4 +1,4 @@
-"""The box: gives each trial its folder, its environment and its supervisor, and reads what came of it."""
+"""The local engine: prepares each trial's folder, starts its supervisor, and collects the result."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from nightlab.engines.local.caches import Caches
 from nightlab.engines.local.cgroup import Cgroup
 from nightlab.engines.local.handles import RunningTrial, StandBy
 from nightlab.engines.local.layout import Layout
-from nightlab.engines.local.read_result import measurement
-from nightlab.engines.local.trial_folder import BORN, MARK, born, end_leftovers, printed
+from nightlab.engines.local.read_result import build_measurement
+from nightlab.engines.local.trial_folder import MARK, ORIGINAL_NAME, kill_leftovers, original_name, trial_output
 from nightlab.engines.platform import this_platform
-from nightlab.engines.slots import WHOLE, Slot, gone, share_out
+from nightlab.engines.slots import WHOLE, Slot, allocate_slots, gpu_failure
 from nightlab.sandbox.bubblewrap import Sandbox
 from nightlab.storage.git import Repo, checkouts
 
-AHEAD = "ahead-"  # how the folder of a supervisor that stands by is called, until it is a trial's
+AHEAD = "ahead-"  # prefix of a standby supervisor's folder, until a trial takes it over
 SCRATCH = ("work", "trusted", "checked", "home-work", "home-trusted", "home-checked", "tmp", "compiled")
 
 
 class LocalEngine:
-    """Where the trials of one session run: ``folder`` holds one folder per trial, ``cgroups`` one cgroup."""
+    """Runs a session's trials on this machine. ``folder`` has one folder per trial, ``cgroups`` one cgroup each."""
 
     def __init__(
         self,
@@ -44,26 +44,26 @@ class LocalEngine:
     ) -> None:
         self.repo, self.lab, self.budget, self.device, self.folder = repo, lab, budget, device, folder
         self.sandbox, self.cgroups = sandbox, cgroups
-        self.shared = False  # whether several trials of our own run at once
-        self.leash: int | None = None  # the end of a pipe: a supervisor ends its trial when the other end is closed
+        self.shared = False  # whether several trials of this session run at once
+        self.leash: int | None = None  # read end of a pipe: supervisors end their trial when its other end is closed
         self.caches = Caches(folder.parent / "compiled", int(megabytes(lab.resources.compiled) * 2**20))
         self.layout = Layout(repo, lab, budget, device, sandbox, self.caches)
-        self.standing_by: dict[int, StandBy] = {}  # by the number of the slot
+        self.standing_by: dict[int, StandBy] = {}  # by slot number
         self._names = itertools.count(1)
 
     def slots(self, count: int | None) -> list[Slot]:
-        """How this machine is shared out among trials: in ``count`` slots, None: in as many as it has room for."""
+        """This machine's slots: ``count``, or with None as many as it has room for."""
         wants = self.lab.resources
-        return share_out(self.device, count, wants.cpus, megabytes(wants.memory) if wants.memory else 0.0)
+        return allocate_slots(self.device, count, wants.cpus, megabytes(wants.memory) if wants.memory else 0.0)
 
-    def fault(self, slot: Slot) -> str:
-        """Why nothing can run in a slot any more: its GPU has failed. Empty where nothing is known against it."""
-        return gone(slot) if self.device == "cuda" else ""
+    def slot_failure(self, slot: Slot) -> str:
+        """Why a slot can't run trials any more (its GPU failed); empty while nothing is known against it."""
+        return gpu_failure(slot) if self.device == "cuda" else ""
 
     def start(self, trial: Trial, slot: Slot = WHOLE) -> RunningTrial:
-        """Start a trial under a supervisor of its own, which goes on when this process ends.
+        """Start a trial under its supervisor, which keeps running if this process ends.
 
-        Raises NightlabError when the folder can't be made, e.g. because the disk is full.
+        Raises NightlabError when the folder can't be written, e.g. because the disk is full.
         """
         folder, process = self.folder / trial.id, None
         try:
@@ -79,20 +79,20 @@ class LocalEngine:
         except OSError as error:
             raise NightlabError(
                 f"trial {trial.id} can't be started in {folder}: {error.strerror or error}",
-                "free disk space or mend the folder's permissions, then run the same command: it resumes",
+                "free disk space or fix the folder's permissions, then run the same command; the session resumes",
             ) from error
         return RunningTrial(trial, folder, process, slot)
 
     def stand_by(self, like: Trial, slot: Slot) -> None:
-        """Start ahead what does not depend on which trial has the slot next, with the copies of one like it.
+        """Start in advance what does not depend on the slot's next trial, with copies of the lab as in ``like``.
 
-        What the contract says is imported by then, and no program of a candidate has run. When that fails, the next
-        trial is simply not ahead.
+        The contract's ``warm`` modules are imported by then; no candidate's program has run. If this fails, the next
+        trial starts without the head start.
         """
         if slot.number in self.standing_by:
             return
         for left in set(self.folder.glob(f"{AHEAD}*")) - {ready.folder for ready in self.standing_by.values()}:
-            self.clear(left)  # by an orchestrator that was killed
+            self.clear(left)  # left behind by an orchestrator that was killed
             checkouts.remove_tree(left)
         folder = self.folder / f"{AHEAD}{os.getpid()}-{next(self._names)}"
         try:
@@ -106,13 +106,13 @@ class LocalEngine:
         self.standing_by[slot.number] = StandBy(folder, like.commit, process)
 
     def dismiss(self) -> None:
-        """End what stands by, for there will be no other trial."""
+        """End standby supervisors, because there will be no further trial."""
         for ready in self.standing_by.values():
             self._dismiss(ready)
         self.standing_by.clear()
 
     def adopt(self, trial: Trial) -> RunningTrial:
-        """A trial that an orchestrator now dead had started: running, finished, or lost."""
+        """A trial started by an orchestrator that has died: running, finished, or lost."""
         folder = self.folder / trial.id
         try:
             had = json.loads((folder / "spec.json").read_text())["slot"]
@@ -122,7 +122,7 @@ class LocalEngine:
         return RunningTrial(trial, folder, None, slot)
 
     def collect(self, running: RunningTrial) -> Measurement:
-        """What a finished trial yielded. Its scratch folders go, its logs stay."""
+        """The measurement of a finished trial. Removes its scratch folders and keeps its logs."""
         folder = running.folder
         try:
             result = json.loads((folder / "result.json").read_text())
@@ -132,40 +132,40 @@ class LocalEngine:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 running.process.wait(timeout=5)
         trial = running.trial
-        if (trial.experiment, trial.purpose, result["outcome"]) == (0, "search", "measured"):  # the human's own program
+        if (trial.experiment, trial.purpose, result["outcome"]) == (0, "search", "measured"):  # the baseline
             self.caches.keep(folder / "compiled")
         self.clear(folder)
-        return measurement(self.lab, folder, result, shared=self.shared)
+        return build_measurement(self.lab, folder, result, shared=self.shared)
 
     def clear(self, folder: Path) -> None:
-        """End whatever still runs in a trial's name, and remove its scratch folders."""
+        """End all processes that still belong to a trial, and remove its scratch folders."""
         if cgroup := self._cgroup(folder):
             cgroup.close()
         if folder.exists():
-            end_leftovers(folder)
+            kill_leftovers(folder)
             for name in SCRATCH:
                 checkouts.remove_tree(folder / name)
-            for draft in folder.glob("*.tmp"):  # of a supervisor that was killed while it wrote
+            for draft in folder.glob("*.tmp"):  # left behind by a supervisor killed while writing
                 draft.unlink(missing_ok=True)
 
     def log(self, trial_id: str, role: str = "candidate") -> str:
-        """What a trial's process printed, made harmless; empty when it left no log."""
-        return printed(self.folder / trial_id, role)
+        """What a trial's process printed, sanitised; empty without a log."""
+        return trial_output(self.folder / trial_id, role)
 
     @property
     def platform(self) -> Platform:
-        """This machine."""
+        """This machine's platform."""
         return this_platform(self.device)
 
-    # -- inside ----------------------------------------------------------------------------------
+    # -- internal --------------------------------------------------------------------------------
 
     def _leashed(self) -> tuple[int, ...]:
         return () if self.leash is None else (self.leash,)
 
     def _take_ready(self, slot: Slot) -> StandBy | None:
-        """The supervisor that stands by for a slot, if it does by now, and still."""
+        """The standby supervisor for a slot, if it is ready and alive; else None."""
         ready = self.standing_by.pop(slot.number, None)
-        if ready and (ready.process.poll() is not None or not (ready.folder / BORN).exists()):
+        if ready and (ready.process.poll() is not None or not (ready.folder / ORIGINAL_NAME).exists()):
             self._dismiss(ready)
             return None
         return ready
@@ -191,5 +191,5 @@ class LocalEngine:
             )
 
     def _cgroup(self, folder: Path) -> Cgroup | None:
-        """The cgroup for a trial's candidate, where the system lets us make one."""
-        return Cgroup(self.cgroups / f"nightlab-{os.getpid()}-{born(folder)}") if self.cgroups else None
+        """The cgroup for a trial's candidate; None where the system does not allow it."""
+        return Cgroup(self.cgroups / f"nightlab-{os.getpid()}-{original_name(folder)}") if self.cgroups else None

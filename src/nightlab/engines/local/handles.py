@@ -1,4 +1,4 @@
-"""What the orchestrator holds of a trial that runs, and of a supervisor that waits for one."""
+"""The orchestrator's handles: to a running trial, and to a standby supervisor."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from pathlib import Path
 import psutil
 
 from nightlab.core.types import Trial
-from nightlab.engines.local.trial_folder import locked, marked
+from nightlab.engines.local.trial_folder import locked, trial_processes
 from nightlab.engines.slots import WHOLE, Slot
 
 
 @dataclass
 class RunningTrial:
-    """A trial under way, started by this orchestrator or adopted from one that died."""
+    """A running trial, started by this orchestrator or adopted from one that died."""
 
     trial: Trial
     folder: Path
@@ -26,7 +26,7 @@ class RunningTrial:
     slot: Slot = WHOLE
 
     def phase(self) -> tuple[str, float | None]:
-        """``starting``, ``training`` or ``evaluating``, and since when (seconds since the epoch)."""
+        """``starting``, ``training`` or ``evaluating``; and since when (seconds since the epoch)."""
         try:
             data = json.loads((self.folder / "phase.json").read_text())
             return str(data["phase"]), float(data["at"])
@@ -46,22 +46,22 @@ class RunningTrial:
         if self.process is not None:
             self.process.terminate()
         else:
-            for process in marked(self.folder):
-                with contextlib.suppress(psutil.Error):  # it may end meanwhile
+            for process in trial_processes(self.folder):
+                with contextlib.suppress(psutil.Error):  # it may have exited
                     if "nightlab.engines.local.supervisor" in " ".join(process.cmdline()):
                         process.terminate()
 
 
 @dataclass
 class StandBy:
-    """A supervisor that was started ahead, in a folder that holds the copies of a commit."""
+    """A supervisor started in advance, in a folder with the copies of a commit."""
 
     folder: Path
     commit: str
     process: subprocess.Popen[bytes]
 
     def release(self, folder: Path) -> subprocess.Popen[bytes] | None:
-        """Tell it that its trial's folder, which was its own, is laid out; None when it is gone."""
+        """Hand over its trial's folder, renamed from its own and prepared; None if the supervisor has exited."""
         assert self.process.stdin is not None
         try:
             with self.process.stdin as line:
@@ -71,7 +71,7 @@ class StandBy:
         return self.process
 
     def dismiss(self) -> None:
-        """There will be no trial."""
+        """End it without a trial."""
         assert self.process.stdin is not None
         self.process.stdin.close()
         with contextlib.suppress(subprocess.TimeoutExpired):

@@ -1,4 +1,4 @@
-"""Starts the processes of a trial, each in its sandbox, with all that ties them together and to the supervisor."""
+"""Starts a trial's processes in their sandboxes, with pipes to each other and to the supervisor."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from nightlab.engines.local.process_group import ProcessGroup
 
 
 class Launch:
-    """Starts the processes of the trial in ``folder`` as its ``spec`` says, and hears what its candidate signals.
+    """Starts the processes of the trial in ``folder`` by its ``spec``, and receives its candidate's signals.
 
-    Those that are started ahead get a gate, and wait at it for the go.
+    Processes started in advance wait at a gate (a socket) until ``go``.
     """
 
     def __init__(self, folder: Path, spec: dict[str, Any], children: ProcessGroup, cgroup: Cgroup | None) -> None:
         self.folder, self.spec, self.children, self.cgroup = folder, spec, children, cgroup
         self.logs: dict[str, BoundedLog] = {}
-        self.gates: dict[str, int] = {}  # of processes that wait for the go, by role
+        self.gates: dict[str, int] = {}  # sockets of waiting processes, by role
         self.control, self._control_end = os.pipe()
-        self._turn_end, self._turn = os.pipe()  # a byte in it lets the evaluator make its first call
+        self._turn_end, self._turn = os.pipe()  # a byte lets the evaluator make its first call
         os.set_blocking(self.control, False)
         self._heard = b""
 
     def open(self, *, ahead: bool = False) -> None:
-        """Start the candidate, and an evaluator that it serves. ``ahead``: they wait for the go."""
+        """Start the candidate, and the evaluator if the model is served. ``ahead``: they wait for ``go``."""
         spec, served = self.spec, bool(self.spec["evaluator"] and self.spec["served"])
         ends: dict[str, socket.socket] = {}
         shared = shared_memory() if served else None
@@ -41,7 +41,7 @@ class Launch:
             ends["candidate"], ends["evaluator"] = socket.socketpair()
         try:
             if served:
-                # Started ahead: its imports hide behind the candidate's, and its CPU time is not the candidate's.
+                # Started first: its imports overlap with the candidate's, and its CPU time is counted separately.
                 self.start("evaluator", spec["evaluator"], ends["evaluator"], shared, ahead=ahead)
             if spec["command"]:
                 self.children.start_clock()
@@ -55,26 +55,26 @@ class Launch:
             os.close(self._turn_end)
 
     def ready(self) -> bool:
-        """Wait until each that was started ahead waits at its gate; False when one of them never will."""
-        # Each says so from inside its sandbox, which finds what it shows by the name of our folder.
+        """Wait until all processes started in advance are at their gates; False if one exited instead."""
+        # Each reports from inside its sandbox, whose mounts were resolved by the folder's current name.
         return all(os.read(gate, 1) for gate in self.gates.values())
 
     def move(self, folder: Path, spec: dict[str, Any]) -> None:
-        """The folder was renamed: it is a trial's now, and this is its spec."""
+        """Continue with a renamed folder, which is now a trial's, and its spec."""
         self.folder, self.spec = folder, spec
         for role, log in self.logs.items():
             log.path = folder / f"{role}.log"
 
     def go(self) -> None:
-        """Tell the processes that were started ahead what their trial is."""
+        """Tell the waiting processes what their trial is."""
         if any(self.children.status(role) is not None for role in self.gates):
-            raise TrialEnded("lost", "a process that was started ahead did not live to see its trial")
+            raise TrialEnded("lost", "a process that was started in advance ended before its trial began")
         for role, gate in self.gates.items():
             os.write(gate, json.dumps(self._environment(role)).encode() + b"\n")
             os.close(gate)
 
     def signals(self) -> list[bytes]:
-        """The lines that the candidate has sent since the last look."""
+        """The lines that the candidate has sent since the last call."""
         with contextlib.suppress(BlockingIOError):
             self._heard += os.read(self.control, 4096)
         *lines, rest = self._heard.split(b"\n")
@@ -82,12 +82,12 @@ class Launch:
         return lines
 
     def let_evaluate(self) -> None:
-        """The candidate trains no longer: the evaluator may show it an input."""
-        with contextlib.suppress(BrokenPipeError):  # an evaluator that is gone is told of in its turn
+        """Let the evaluator send inputs: the candidate has finished training."""
+        with contextlib.suppress(BrokenPipeError):  # an evaluator that exited is handled later
             os.write(self._turn, b"!")
 
-    def said(self, role: str) -> str:
-        """What a process that has ended printed."""
+    def output(self, role: str) -> str:
+        """The output of a process that has exited."""
         self.logs[role].thread.join(timeout=1.0)
         return self.logs[role].text()
 
@@ -100,7 +100,7 @@ class Launch:
         *,
         ahead: bool = False,
     ) -> None:
-        """Start the process of a role. ``link`` and ``shared``: between a served candidate and its evaluator."""
+        """Start the process of a role. ``link`` and ``shared`` connect a served candidate with its evaluator."""
         place, env = self._place(role), self._environment(role)
         fds = []
         if ahead:

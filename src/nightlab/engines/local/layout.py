@@ -1,7 +1,8 @@
-"""How a trial is laid out in its folder: the lab's copies for its processes, how each starts, and its spec."""
+"""Prepares a trial's folder: copies of the lab for its processes, how each is started, and the trial's spec."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -11,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from nightlab.core.config import BudgetConfig, Lab, megabytes
+from nightlab.core.config.schema import GRACE
 from nightlab.core.types import Budget, Trial
 from nightlab.engines.local.caches import Caches
 from nightlab.engines.local.cgroup import Cgroup
-from nightlab.engines.local.trial_folder import MARK
+from nightlab.engines.local.trial_folder import MARK, read_text
 from nightlab.engines.slots import Slot
 from nightlab.sandbox.bubblewrap import Sandbox, SandboxSpec, search_path
 from nightlab.sandbox.detect import find_sandbox
@@ -22,12 +24,12 @@ from nightlab.storage.git import Repo, frozen_entries, in_genome
 
 GUEST = Path(__file__).resolve().parents[2] / "guest"
 PASSED = ("LANG", "LC_ALL", "TZ", "CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH")
-HELD_OUT = ("upkeep", "confirm", "transfer")  # trials that decide nothing in the search, and may see that data
+HELD_OUT = ("upkeep", "confirm", "transfer")  # purposes outside the search's decisions, which may see held-out data
 
 
 @dataclass
 class Layout:
-    """Lays out the trials of one session."""
+    """Prepares the folders of a session's trials."""
 
     repo: Repo
     lab: Lab
@@ -39,7 +41,7 @@ class Layout:
     def lay_out(
         self, trial: Trial, slot: Slot, folder: Path, cgroup: Cgroup | None, onto: str | None = None
     ) -> dict[str, Any]:
-        """Make a trial's copies of the lab, ``onto`` those of another commit if they are there; its spec."""
+        """Create a trial's copies of the lab (``onto``: update those of another commit) and return its spec."""
         lab, evaluator = self.lab, self.lab.evaluator
         work = self.repo.export(trial.commit, folder / "work", onto=onto)
         if onto is None and self.caches.limit:
@@ -47,7 +49,7 @@ class Layout:
         compiled = folder / "compiled" if self.caches.limit else None
         starts = {"candidate": self._start(slot, folder, work, lab.data.open, writable=True, cache=compiled)}
         copied = {"candidate": str(work)}
-        # Copies of their own: nothing that a candidate leaves behind can touch the evaluator or the checks.
+        # Separate copies, so that a candidate's changes can't affect the evaluator or the checks.
         if evaluator:
             trusted = self.repo.export(trial.commit, folder / "trusted", onto=onto)
             data = lab.data.open + lab.data.sealed
@@ -73,7 +75,9 @@ class Layout:
             "slot": asdict(slot),
             "clock": trial.budget.clock,
             "amount": trial.budget.amount,
+            "limit": trial.budget.amount * GRACE + 1,
             "startup": budget.startup,
+            "signals": baseline_signals(folder.parent),
             "evaluation": budget.evaluation,
             "wall_limit": _longest(budget, trial.budget),
             "disk_mb": megabytes(lab.resources.disk),
@@ -84,19 +88,19 @@ class Layout:
         }
 
     def files(self, commit: str, work: Path) -> dict[str, dict[str, str]]:
-        """What a trial's copies have to hold, by path: all of it, and what the candidate must leave as it is."""
+        """The expected git ids in a trial's copies, by path: of all files, and of those a candidate must not change."""
         ids = self.repo.ids(commit, work)
-        # Its frozen files are compared too: not every sandbox keeps it from writing them. Mounts do not hold links.
+        # Frozen files are compared too, because not every sandbox makes them read-only. Mounts exclude links.
         frozen = {path: name for path, name in ids.items() if not in_genome(path, self.lab.genome) and " " not in name}
         return {"ids": ids, "frozen": frozen}
 
     def ahead(self) -> dict[str, dict[str, str]]:
-        """What is added to the environment of processes that are started ahead, by role; nothing if they can't be."""
+        """Extra environment for processes started in advance, by role; empty if they can't be."""
         lab, evaluator = self.lab, self.lab.evaluator
         roles = {"candidate": (lab.command, lab.warm)}
         if evaluator and evaluator.served:
             roles["evaluator"] = (evaluator.command, evaluator.warm)
-        # Any other program would not wait for the go; and some starts would be ahead and some not, which don't compare.
+        # Other programs would not wait; and trials with and without a head start would not compare.
         wait = all(command and re.fullmatch(r"python[\d.]*", shlex.split(command)[0]) for command, _ in roles.values())
         if not (lab.warm and wait and self.sandbox.movable) or {"startup_seconds", "wall_seconds"} & lab.limits.keys():
             return {}
@@ -114,7 +118,7 @@ class Layout:
         artefacts: Path | None = None,
         cache: Path | None = None,
     ) -> dict[str, Any]:
-        """How the sandbox starts a process in its copy of the lab, with a home in which only the data is found."""
+        """How the sandbox starts a process in a copy of the lab, with a private home that contains only the data."""
         tmp = folder / "tmp"
         home = folder / f"home-{copy.relative_to(folder).parts[0]}"
         home.mkdir(exist_ok=True)
@@ -135,7 +139,7 @@ class Layout:
             "PATH": search_path(os.pathsep.join(["/usr/local/bin", "/usr/bin", "/bin"])),
             "PYTHONPATH": str(GUEST),
             "PYTHONUNBUFFERED": "1",
-            "PYTHONDONTWRITEBYTECODE": "1",  # a copy holds the commit's files and no other
+            "PYTHONDONTWRITEBYTECODE": "1",  # a copy must contain only the commit's files
             "PYTHONHASHSEED": "0",
             "NIGHTLAB_SEED": str(trial.seed),
             "NIGHTLAB_CLOCK": trial.budget.clock,
@@ -147,13 +151,22 @@ class Layout:
         }
 
 
+def baseline_signals(trials: Path) -> bool | None:
+    """Whether the baseline's program said when its training began; None while no trial of it has been measured."""
+    for result in sorted(trials.glob("0000-*/result.json")):
+        found = json.loads(read_text(result) or "{}")
+        if found.get("outcome") == "measured":
+            return bool(found["startup_seconds"] > 0)
+    return None
+
+
 def _longest(usual: BudgetConfig, budget: Budget) -> float:
-    """Seconds of wall clock for a trial's training: the contract's, or more where its budget is larger than usual."""
+    """Wall-clock limit for training, in seconds: the contract's, scaled up for a larger budget."""
     same = usual.clock == budget.clock
     part = usual if same else BudgetConfig(clock=budget.clock, amount=budget.amount)
     return part.longest() * (max(budget.amount / usual.amount, 1) if same else 1)
 
 
 def detect_sandbox() -> Sandbox:
-    """The sandbox that works on this machine, in which a process can read our interpreter and the guest."""
+    """The sandbox for this machine, in which processes can read the interpreter and the guest modules."""
     return find_sandbox({Path(sys.prefix), Path(sys.base_prefix), GUEST})

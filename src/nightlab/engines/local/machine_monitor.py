@@ -1,6 +1,6 @@
-"""What the machine did while a trial trained: neighbours, a hypervisor, a clock that dropped, a GPU that throttled.
+"""Monitors the machine during training: other programs, a hypervisor, lowered clocks, GPU throttling.
 
-A number from a disturbed machine says more about the machine than about the candidate.
+A measurement from a disturbed machine says more about the machine than about the candidate.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from pathlib import Path
 
 import psutil
 
-SHORTEST = 5.0  # seconds of training below which nothing can be said
-STOLEN = 0.05  # share of the time that a hypervisor may take
-NEIGHBOURS = 0.5  # cores that others may use of a machine without any to spare
-SPARE = 0.25  # cores that must be idle for the trial to have had what it wanted
-CROWDED = 0.75  # share of all cores that others may use where the budget is CPU time
+SHORTEST = 5.0  # seconds of training below which the machine is not judged
+STOLEN = 0.05  # largest acceptable share of CPU time taken by a hypervisor
+NEIGHBOURS = 0.5  # cores that other programs may use when no core is idle
+SPARE = 0.25  # cores that must be idle for the trial to count as unhindered
+CROWDED = 0.75  # share of all cores that others may use when the budget is CPU time
 HZ = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
-# Bits of NVIDIA's reasons for a lower clock that are no part of ordinary work (a power cap is).
+# Bits of NVIDIA's clock-event reasons that are not part of normal operation (a power cap is).
 SLOWDOWNS = {0x08: "hardware slowdown", 0x20: "heat", 0x40: "heat, in hardware", 0x80: "power brake"}
 GPU_FIELDS = "clocks.sm,temperature.gpu,clocks_throttle_reasons.active"
 
 
 class MachineMonitor:
-    """Looks at the machine from the start of training to its end; ``own`` is the trial's CPU seconds.
+    """Observes the machine from the start of training to its end. ``own``: the trial's CPU seconds so far.
 
-    ``cores``: those that the trial is pinned to, if it is. Then the others don't matter.
+    ``cores``: the cores that the trial is pinned to, if any; then only these are observed.
     """
 
     def __init__(self, gpu: bool, cores: Sequence[int] = ()) -> None:
@@ -63,14 +63,14 @@ class MachineMonitor:
 
 
 def too_short(facts: Mapping[str, float | str]) -> bool:
-    """Whether nobody could look for long enough to say how the machine was."""
+    """Whether training was too short to judge the machine."""
     return float(facts.get("seconds", 0.0)) < SHORTEST
 
 
 def disturbance(facts: dict[str, float | str], clock: str, *, shared: bool = False) -> str:
-    """Why a trial's number should not count; empty when nothing speaks against it.
+    """Why a trial's measurement should not count; empty if nothing speaks against it.
 
-    ``shared``: its neighbours are trials of our own, and all of them have some, unless it has cores of its own.
+    ``shared``: other trials of this session ran at the same time, which is expected unless the trial has its own cores.
     """
 
     def number(name: str) -> float:
@@ -94,7 +94,7 @@ def disturbance(facts: dict[str, float | str], clock: str, *, shared: bool = Fal
 
 
 def overuse(facts: Mapping[str, float | str]) -> str:
-    """What a trial took of other slots, in words: a program can leave the cores that it was pinned to."""
+    """How far a trial used other slots' cores, as text: a program can leave the cores that it was pinned to."""
     used, cores, seconds = (facts.get(name, 0.0) for name in ("own_cores", "cores", "seconds"))
     assert not isinstance(used, str) and not isinstance(cores, str) and not isinstance(seconds, str)
     if not cores or seconds < SHORTEST or used <= cores * 1.1 + 0.1:
@@ -103,7 +103,7 @@ def overuse(facts: Mapping[str, float | str]) -> str:
 
 
 def _processor_seconds(cores: Sequence[int] = ()) -> tuple[float, float]:
-    """CPU seconds that these processors, or all, were busy since the system's start, and that a host took from them."""
+    """CPU seconds since boot that these processors (default: all) were busy, and that a hypervisor took from them."""
     try:
         lines = [line.split() for line in Path("/proc/stat").read_text().splitlines() if line.startswith("cpu")]
         wanted = {f"cpu{core}" for core in cores} or {"cpu"}
@@ -118,7 +118,7 @@ def _processor_seconds(cores: Sequence[int] = ()) -> tuple[float, float]:
 
 
 def _gpu() -> dict[str, float | str]:
-    """Clock, temperature and slowdown of the first GPU in use; nothing where nobody can say."""
+    """Clock, temperature and slowdown of the first GPU in use; empty where nvidia-smi does not report them."""
     wanted = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
     query = ["nvidia-smi", f"--id={wanted}", f"--query-gpu={GPU_FIELDS}", "--format=csv,noheader,nounits"]
     try:

@@ -1,4 +1,4 @@
-"""The lab's own preparation, before a session: data, tokenizer, whatever its contract says."""
+"""Runs the lab's own preparation (data, tokenizer and the like) before a session."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nightlab.storage.git import Repo
 
 
 def run_prepare(repo: Repo, lab: Lab, commit: str, folder: Path) -> None:
-    """Run the lab's ``prepare`` command from a pristine copy: the human's own code, with network and home.
+    """Run the lab's ``prepare`` command in a pristine copy. It is the user's code: it has network and home.
 
     Raises NightlabError when it fails.
     """
@@ -28,11 +28,11 @@ def run_prepare(repo: Repo, lab: Lab, commit: str, folder: Path) -> None:
     try:
         done = subprocess.run(shlex.split(lab.prepare), cwd=work, env={**os.environ, "PATH": path}, check=False)
     except OSError as error:
-        raise NightlabError(f"the lab's prepare command can't be started: {error}", f"mend: {lab.prepare}") from error
+        raise NightlabError(f"the lab's prepare command can't be started: {error}", f"fix: {lab.prepare}") from error
     finally:
         shutil.rmtree(place, ignore_errors=True)
     if done.returncode:
         raise NightlabError(
             f"the lab's prepare command failed with exit status {done.returncode}: {lab.prepare}",
-            f"run it by hand in {repo.lab} and mend what it says",
+            f"run it by hand in {repo.lab} and fix the error it shows",
         )

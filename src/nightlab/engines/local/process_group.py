@@ -1,4 +1,4 @@
-"""The processes of a trial, by their roles, with everything that descends from them."""
+"""A trial's processes by role, with all their descendants."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from nightlab.engines.local.cgroup import Cgroup
 from nightlab.engines.local.usage import CpuClock
 from nightlab.sandbox.process_tree import descendants, end_tree
 
-TRUSTED = ("evaluator", "gpu")  # roles whose CPU time and memory are not the candidate's
-RSS_UNIT = 1 / 2**20 if sys.platform == "darwin" else 1 / 2**10  # of getrusage, in MB
+TRUSTED = ("evaluator", "gpu")  # roles whose CPU time and memory do not count as the candidate's
+RSS_UNIT = 1 / 2**20 if sys.platform == "darwin" else 1 / 2**10  # converts ru_maxrss to MB
 
 
 class ProcessGroup:
-    """Children of this process, which adopts what loses its parent below it. ``roles``: those that it started."""
+    """The children of this process, which is a subreaper. ``roles``: the ones that it started."""
 
     def __init__(self) -> None:
         self.roles: dict[str, subprocess.Popen[bytes]] = {}
         self.statuses: dict[int, int] = {}  # of ended processes, by pid
-        self.ended_cpu = 0.0  # seconds, of the candidate's ended processes
-        self.peak_mb = 0.0  # the largest of them
+        self.ended_cpu = 0.0  # CPU seconds of the candidate's exited processes
+        self.peak_mb = 0.0  # peak memory of the largest of them
         self.clock: CpuClock | None = None
 
     def start_clock(self) -> None:
-        """Count the CPU time of what is started from now on."""
+        """Count the CPU time of everything started from now on."""
         self.clock = CpuClock()
 
     def tree(self, role: str) -> list[psutil.Process]:
-        """The role's process and everything below it, daemons that left it included."""
+        """The role's process and all its descendants, including daemons."""
         others = {p.pid for r, p in self.roles.items() if r != role}
         return descendants(os.getpid(), others)
 
     def cpu(self) -> float:
-        """CPU seconds of the candidate's tree so far, ended processes included."""
+        """CPU seconds of the candidate's tree so far, including exited processes."""
         total, counted = self.ended_cpu, self.clock.seconds() if self.clock else 0.0
         for process in self.tree("candidate"):
             with contextlib.suppress(psutil.Error):
@@ -46,7 +46,7 @@ class ProcessGroup:
         return max(total, counted)
 
     def reap(self) -> None:
-        """Collect ended processes: ours, and orphans that became ours."""
+        """Collect exited processes: children, and orphans adopted by this process."""
         ours = [self.roles[role].pid for role in TRUSTED if role in self.roles]
         while True:
             try:
@@ -58,11 +58,11 @@ class ProcessGroup:
             self.statuses[pid] = os.waitstatus_to_exitcode(status)
             if pid not in ours:
                 self.ended_cpu += used.ru_utime + used.ru_stime
-                # A trial can be over before the first sample; the kernel knows better.
+                # A trial can end before the first sample; the kernel's peak includes it.
                 self.peak_mb = max(self.peak_mb, used.ru_maxrss * RSS_UNIT)
 
     def status(self, role: str) -> int | None:
-        """The exit status of a role's process, negative for a signal; None while it runs, 0 if there is none."""
+        """The exit status of a role's process (negative: signal); None while it runs, 0 if it was never started."""
         process = self.roles.get(role)
         if process is None:
             return 0
@@ -73,7 +73,7 @@ class ProcessGroup:
         return process.returncode
 
     def kill(self, cgroup: Cgroup | None) -> bool:
-        """End everything below this process; False when that did not work."""
+        """Kill all descendants of this process; False if that failed."""
         if cgroup:
             cgroup.kill()
         return end_tree(self.reap)

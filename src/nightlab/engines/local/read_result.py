@@ -1,4 +1,4 @@
-"""What a finished trial yielded: its result and what its processes printed, as a measurement."""
+"""Turns a finished trial's result and output into a measurement."""
 
 from __future__ import annotations
 
@@ -11,29 +11,31 @@ from nightlab.core.text import plain
 from nightlab.core.types import Measurement
 from nightlab.engines.local import metric_text
 from nightlab.engines.local.machine_monitor import disturbance
-from nightlab.engines.local.trial_folder import read
+from nightlab.engines.local.trial_folder import read_text
 
 
-def measurement(lab: Lab, folder: Path, result: dict[str, Any], *, shared: bool) -> Measurement:
-    """The measurement of the trial in ``folder``. ``shared``: other trials of ours ran beside it."""
-    printed = read(folder / "candidate.log")
-    claims = metric_text.claims(printed)
-    # An evaluator's word is trusted; without one the metric is the candidate's own claim.
-    trusted = metric_text.metrics(read(folder / "evaluator.log")) if lab.evaluator else metric_text.metrics(printed)
+def build_measurement(lab: Lab, folder: Path, result: dict[str, Any], *, shared: bool) -> Measurement:
+    """The measurement of the trial in ``folder``. ``shared``: other trials of this session ran at the same time."""
+    printed = read_text(folder / "candidate.log")
+    claims = metric_text.parse_claims(printed)
+    # The evaluator's output is trusted; without an evaluator, the metric is only the candidate's claim.
+    output = read_text(folder / "evaluator.log") if lab.evaluator else printed
+    found = metric_text.parse_metrics(output, {lab.metric.name: lab.metric.unit})
+    trusted, unreadable = found.values, found.unreadable.get(lab.metric.name)
     metric = trusted.get(lab.metric.name)
-    if metric is None and not lab.evaluator:
+    if metric is None and not lab.evaluator and unreadable is None:
         metric = claims.get(lab.metric.name)
     outcome, detail = result["outcome"], result.get("detail", "")
     if outcome == "measured" and metric is None:
-        outcome, detail = (
-            "no metric",
-            f"it ended well, but nothing printed METRIC {lab.metric.name}=…",
-        )
+        outcome = "no metric"
+        detail = f"the program ended normally but printed no line METRIC {lab.metric.name}=…"
+        if unreadable is not None:
+            detail = f"no number can be read in its last METRIC line of {lab.metric.name}: {unreadable}"
     if outcome == "crashed" and printed and detail.startswith("exit status"):
         detail = f"{metric_text.crash_summary(printed)} ({detail})"
     bounds = lab.metric
     if outcome == "measured" and metric is not None and not bounds.lowest <= metric <= bounds.highest:
-        outcome, detail = "tampered", f"{bounds.name} {metric:g} is not in {bounds.lowest:g} to {bounds.highest:g}"
+        outcome, detail = "tampered", f"{bounds.name} {metric:g} is outside of {bounds.lowest:g} to {bounds.highest:g}"
     held_out = trusted.get("held_out") if lab.evaluator and lab.evaluator.held_out else None
     secondary = {n: v for n, v in trusted.items() if n != lab.metric.name and (held_out is None or n != "held_out")}
     known = {key: value for key, value in result.items() if key not in ("outcome", "detail")}

@@ -1,4 +1,4 @@
-"""What a candidate's tree takes of the machine: looked at now and then, and held to what its trial may take."""
+"""Samples what a candidate's process tree uses, and enforces its limits."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ GPU_SAMPLE = 2.0  # seconds between looks at the GPU
 
 
 class ResourceSampler:
-    """The most memory that a candidate's tree had at once, in MB, as far as looks from outside show it."""
+    """Peak memory of a candidate's process tree, in MB, as far as sampling from outside shows it."""
 
     def __init__(self, children: ProcessGroup, *, gpu: bool) -> None:
         self.children = children
@@ -29,7 +29,7 @@ class ResourceSampler:
         self.gpu_asked = 0.0 if gpu else math.inf
 
     def sample(self, spec: dict[str, Any], folder: Path) -> None:
-        """Look at the tree of the trial in ``folder``, and end it where it takes more than its spec allows."""
+        """Sample the tree of the trial in ``folder``. Raises TrialEnded where it exceeds its spec's limits."""
         used, tree = 0.0, self.children.tree("candidate")
         for process in tree:
             with contextlib.suppress(psutil.Error):
@@ -42,15 +42,15 @@ class ResourceSampler:
         self._sample_gpu(pids)
         limit = spec["memory_mb"]
         if limit and used > limit:
-            raise TrialEnded("over limit", f"it used {used:,.0f} MB of memory, {limit:,.0f} MB are allowed")
+            raise TrialEnded("over limit", f"it used {used:,.0f} MB of memory; the limit is {limit:,.0f} MB")
         written = folder_mb(work) + folder_mb(folder / "compiled") + on_disk
         if written == math.inf:
-            raise TrialEnded("over limit", "it made folders that can't be looked into: too deep, or shut")
+            raise TrialEnded("over limit", "it created folders that are too deep or unreadable")
         if written > spec["disk_mb"]:
-            raise TrialEnded("over limit", f"it wrote {written:,.0f} MB, {spec['disk_mb']:,.0f} MB are allowed")
+            raise TrialEnded("over limit", f"it wrote {written:,.0f} MB; the limit is {spec['disk_mb']:,.0f} MB")
 
     def _sample_gpu(self, pids: list[int]) -> None:
-        """Read what NVIDIA's tool said of the tree, or ask it again: it takes too long to be waited for."""
+        """Read nvidia-smi's last output, or start it again in the background: it is too slow to wait for."""
         asked, now = self.children.roles.get("gpu"), time.monotonic()
         if asked:
             if self.children.status("gpu") is not None:

@@ -1,12 +1,12 @@
-"""The supervisor: one small process per trial that outlives the orchestrator and is outlived by nothing.
+"""The supervisor: one small process per trial that survives the orchestrator and leaves no process behind.
 
-Started as ``python -m nightlab.engines.local.supervisor FOLDER [LEASH]``; reads ``FOLDER/spec.json``, runs the
-candidate and its evaluator, holds both to the budget on its own clock, ends the whole tree, and writes
-``FOLDER/result.json`` in one atomic step. It holds a lock on ``FOLDER/lock`` while it lives, which is how
-a resumed orchestrator tells a trial that goes on from one that is lost.
+Started as ``python -m nightlab.engines.local.supervisor FOLDER [LEASH]``. It reads ``FOLDER/spec.json``, runs the
+candidate and its evaluator, enforces the budget on its own clock, ends the whole process tree, and writes
+``FOLDER/result.json`` atomically. While it runs it holds a lock on ``FOLDER/lock``, which is how a resumed orchestrator
+distinguishes a running trial from a lost one.
 
-It may be started ahead of its trial: then it makes ready what depends on none, and waits for a line on its standard
-input, which names the trial's folder. When that ends without one there is no trial, and it ends as well.
+It may be started before its trial: then it prepares what does not depend on the trial and waits for a line on standard
+input, the trial's folder. If standard input closes without one, it exits.
 """
 
 from __future__ import annotations
@@ -26,41 +26,41 @@ from typing import Any
 from nightlab.engines.local.artefacts import leave_only_files
 from nightlab.engines.local.cgroup import Cgroup
 from nightlab.engines.local.clock import Clock
-from nightlab.engines.local.curve import REPORT, Curve, given_up
+from nightlab.engines.local.curve import REPORT, Curve, stop_reason
 from nightlab.engines.local.launch import Launch
 from nightlab.engines.local.machine_monitor import MachineMonitor, overuse
-from nightlab.engines.local.outcome import TrialEnded, check_not_killed, last_line, named
+from nightlab.engines.local.outcome import TrialEnded, check_not_killed, describe_status, last_line
 from nightlab.engines.local.process_group import ProcessGroup
 from nightlab.engines.local.resource_sampler import ResourceSampler
-from nightlab.engines.local.trial_folder import BORN
+from nightlab.engines.local.trial_folder import ORIGINAL_NAME
 from nightlab.sandbox.process_tree import adopt_orphans
 from nightlab.storage.git import checkouts
 
-TICK, SAMPLE = 0.02, 0.5  # seconds between looks at the signals, and at the process tree
-LAST_WORDS = 2.0  # seconds that a candidate has to say why it stopped serving
-FAREWELL = 10.0  # seconds that a candidate has to end after its evaluation
-TAMPERED, UNSERVED = 3, 4  # exit statuses by which an evaluator says what went wrong
+TICK, SAMPLE = 0.02, 0.5  # seconds between checks of the signals, and samples of the process tree
+LAST_WORDS = 2.0  # seconds for a candidate's traceback after it stopped serving
+FAREWELL = 10.0  # seconds for a candidate to exit after its evaluation
+TAMPERED, UNSERVED = 3, 4  # exit statuses of an evaluator
 
 
 class Supervisor:
     def __init__(self, folder: Path) -> None:
         self.children = ProcessGroup()
-        self._take(folder)
-        self.cgroup = self._own_cgroup()
+        self._take_over(folder)
+        self.cgroup = self._make_cgroup()
         self.launch = Launch(folder, self.spec, self.children, self.cgroup)
         # NVIDIA's tool takes CPU time, which can't be told from the candidate's on a CPU clock.
         gpu = self.spec["env"]["NIGHTLAB_DEVICE"] == "cuda" and self.spec["clock"] != "cpu"
-        self.vitals, self.sampled = ResourceSampler(self.children, gpu=gpu), 0.0
-        self.condition = MachineMonitor(gpu, self.spec["slot"]["cores"])
+        self.sampler, self.sampled = ResourceSampler(self.children, gpu=gpu), 0.0
+        self.monitor = MachineMonitor(gpu, self.spec["slot"]["cores"])
 
-    def _take(self, folder: Path) -> None:
-        """The trial in this folder is ours, from now on."""
+    def _take_over(self, folder: Path) -> None:
+        """Take over the trial in this folder."""
         self.folder, self.began = folder, time.time()
         self.spec: dict[str, Any] = json.loads((folder / "spec.json").read_text())
         self.clock, self.curve = Clock(self.spec, self.children), Curve(folder)
 
     def run(self) -> dict[str, Any]:
-        """The whole trial; returns what ``result.json`` holds."""
+        """Run the whole trial; returns the content of ``result.json``."""
         try:
             self._candidate()
             self._checks()
@@ -74,7 +74,7 @@ class Supervisor:
             for log in self.launch.logs.values():
                 log.close()
         if self.cgroup:
-            ended = self._leave(self.cgroup, ended)
+            ended = self._close_cgroup(self.cgroup, ended)
         if ended.outcome not in ("interrupted", "lost"):
             ended = next(filter(None, map(self._tampered, self.spec["copies"])), ended)
         return self._result(ended)
@@ -83,13 +83,13 @@ class Supervisor:
 
     def _candidate(self) -> None:
         if self.launch.gates:
-            self.condition.start(self.children.cpu())
+            self.monitor.start(self.children.cpu())
             self.launch.go()
         else:
             self._open()
         if self.spec["command"]:
             self._until_handed_over()
-            if taken := overuse(self.condition.facts):
+            if taken := overuse(self.monitor.facts):
                 raise TrialEnded("over limit", taken)
         else:
             self.clock.handed_over = self.clock.begun
@@ -97,24 +97,24 @@ class Supervisor:
             self._until_evaluated()
 
     def stand_by(self) -> bool:
-        """Start what can be started before anybody knows for which trial; False when there will be none."""
+        """Start in advance what does not depend on the trial; False if no trial comes."""
         folder = ""
         with contextlib.suppress(TrialEnded, OSError):
             if self.spec["ahead"]:
                 self._open(ahead=True)
             if self.launch.ready():
-                (self.folder / BORN).write_text(self.folder.name)  # from here on it may get another
+                (self.folder / ORIGINAL_NAME).write_text(self.folder.name)  # the folder may be renamed from here on
                 folder = sys.stdin.readline()
         if not folder.endswith("\n"):
             self.children.kill(self.cgroup)
             return False
-        self._take(Path(folder.rstrip("\n")))
+        self._take_over(Path(folder.rstrip("\n")))
         self.launch.move(self.folder, self.spec)
         return True
 
     def _open(self, *, ahead: bool = False) -> None:
         if self.spec["command"]:
-            self.condition.start(0.0)  # again at the start signal, where there is one
+            self.monitor.start(0.0)  # restarted by the start signal, if there is one
         self.launch.open(ahead=ahead)
 
     @property
@@ -122,56 +122,57 @@ class Supervisor:
         return bool(self.spec["evaluator"] and self.spec["served"])
 
     def _until_handed_over(self) -> None:
-        """Wait for the start signal, then for the end of training, inside their allowances."""
+        """Wait for the start signal, then for the end of training, within the limits."""
         served = self._served
         while True:
-            self._look()
+            self._poll()
             if self.clock.handed_over is not None:
                 return
             status = self.children.status("candidate")
             if status is not None:
-                self._look()
+                self._poll()
                 if status:
-                    raise TrialEnded("crashed", f"exit status {named(status)}")
+                    raise TrialEnded("crashed", f"exit status {describe_status(status)}")
                 if served:
-                    raise TrialEnded("no metric", "it ended without handing over a model")
+                    raise TrialEnded("no metric", "it exited without handing over a model")
                 self.clock.hand_over(ended=True)
-                self.condition.stop(self.children.ended_cpu)
+                self.clock.hold_to_budget()
+                self.monitor.stop(self.children.ended_cpu)
                 return
             if served and (ended := self.children.status("evaluator")) is not None:
                 check_not_killed(ended)
-                said = last_line(self.launch.said("evaluator"))
-                raise TrialEnded("crashed", f"the evaluator ended before the model was handed over: {said}")
+                said = last_line(self.launch.output("evaluator"))
+                raise TrialEnded("crashed", f"the evaluator exited before the model was handed over: {said}")
 
     def _until_evaluated(self) -> None:
-        """Wait for the evaluator, which starts only now where nothing is served to it."""
+        """Wait for the evaluator; without a served model it is started here."""
         served, limit = self._served, self.spec["evaluation"]
         if not served:
             self._clear_the_way("evaluator")
-            self.vitals.sample(self.spec, self.folder)  # it may have ended between two
+            self.sampler.sample(self.spec, self.folder)  # the candidate may have exited between two samples
             leave_only_files(self.folder / "work")
             self.launch.start("evaluator", self.spec["evaluator"])
         begun = time.monotonic()
         while (status := self.children.status("evaluator")) is None:
-            self._look()
+            self._poll()
             if time.monotonic() - begun > limit:
                 raise TrialEnded("timed out", f"evaluation took more than {limit:g} s")
         self.clock.evaluated = time.monotonic()
         check_not_killed(status)
-        said = last_line(self.launch.said("evaluator"))
+        said = last_line(self.launch.output("evaluator"))
         if status == TAMPERED:
             raise TrialEnded("tampered", said)
         if status == UNSERVED:
             until = time.monotonic() + LAST_WORDS
             while (died := self.children.status("candidate")) is None and time.monotonic() < until:
-                self._look()  # it may still be printing its traceback
-            raise TrialEnded("crashed", said if not died else f"exit status {named(died)} while serving")
+                self._poll()  # it may still be printing its traceback
+            raise TrialEnded("crashed", said if not died else f"exit status {describe_status(died)} while serving")
         if status:
             raise TrialEnded("crashed", f"the evaluator failed: {said}")
         if served:
             until = time.monotonic() + FAREWELL
             while self.children.status("candidate") is None and time.monotonic() < until:
-                self._look()
+                self._poll()
 
     def _checks(self) -> None:
         if self.spec["checks"]:
@@ -181,31 +182,31 @@ class Supervisor:
             self.launch.start(role, argv)
             begun = time.monotonic()
             while (status := self.children.status(role)) is None:
-                self._look()
+                self._poll()
                 if time.monotonic() - begun > self.spec["evaluation"]:
                     raise TrialEnded("checks failed", f"{' '.join(argv)} took more than {self.spec['evaluation']:g} s")
             if status:
-                raise TrialEnded("checks failed", f"{' '.join(argv)}: exit status {named(status)}")
+                raise TrialEnded("checks failed", f"{' '.join(argv)}: exit status {describe_status(status)}")
 
     def _clear_the_way(self, role: str) -> None:
-        """Before a trusted process starts: nothing of the candidate's runs, and nothing of it is in the copy."""
+        """Before a trusted process starts: end the candidate's processes, and check the copy of the lab."""
         if not self.children.kill(self.cgroup):
             raise TrialEnded("crashed", "it left processes that could not be ended")
         if tampered := self._tampered(role, whole=True):
             raise tampered
 
     def _tampered(self, role: str, *, whole: bool = False) -> TrialEnded | None:
-        """The end of a trial whose copy of the lab for a role is no longer what the commit says.
+        """The tampered outcome if a role's copy of the lab differs from the commit; else None.
 
-        A check may build in its own, and a candidate write; an evaluator writes nowhere.
+        Checks may build in their copy and candidates may write; evaluators may not write anywhere.
         """
         folder, ours = Path(self.spec["copies"][role]), role == "evaluator"
         ids = self.spec["ids" if whole or ours else "frozen"]
         fault = checkouts.find_change(folder, ids, whole=whole or ours, since=self.began if ours else inf)
         return TrialEnded("tampered", f"{fault} in the copy of the lab for the {role}") if fault else None
 
-    def _own_cgroup(self) -> Cgroup | None:
-        """The candidate's cgroup; None where there is none, or the kernel does not let us after all."""
+    def _make_cgroup(self) -> Cgroup | None:
+        """The candidate's cgroup; None where there is none, or the kernel refuses."""
         if self.spec["cgroup"] is None:
             return None
         cgroup = Cgroup(Path(self.spec["cgroup"]))
@@ -216,19 +217,19 @@ class Supervisor:
             return None
         return cgroup
 
-    def _leave(self, cgroup: Cgroup, ended: TrialEnded) -> TrialEnded:
-        """Read what the kernel counted, and remove the cgroup; the end of the trial as the kernel sees it."""
-        self.vitals.peak_memory_mb = max(self.vitals.peak_memory_mb, cgroup.peak_mb())
+    def _close_cgroup(self, cgroup: Cgroup, ended: TrialEnded) -> TrialEnded:
+        """Read the kernel's counters and remove the cgroup; returns the outcome corrected by them."""
+        self.sampler.peak_memory_mb = max(self.sampler.peak_memory_mb, cgroup.peak_mb())
         full, limit = cgroup.ran_out(), self.spec["memory_mb"]
         cgroup.close()
         if full:
             return TrialEnded(
-                "over limit", f"it needed more than {limit:,.0f} MB of memory" if limit else "no memory was left"
+                "over limit", f"it needed more than {limit:,.0f} MB of memory" if limit else "out of memory"
             )
         return ended
 
-    def _look(self) -> None:
-        """One turn of the clock: signals, ended processes, and now and then the tree's size."""
+    def _poll(self) -> None:
+        """One tick: signals, exited processes, and from time to time a sample of the tree."""
         time.sleep(TICK)
         signals = self.launch.signals()
         self.children.reap()
@@ -236,23 +237,23 @@ class Supervisor:
         for line in signals:
             if line == b"start" and clock.started is None:
                 clock.start()
-                self.condition.start(clock.started_cpu)
+                self.monitor.start(clock.started_cpu)
                 self._phase("training")
             elif line == b"serve" and clock.handed_over is None:
                 clock.hand_over()
                 self._phase("evaluating")
                 self.launch.let_evaluate()
-                self.condition.stop(clock.handed_over_cpu)
+                self.monitor.stop(clock.handed_over_cpu)
                 clock.hold_to_budget()
             elif line.startswith(REPORT) and clock.handed_over is None:
-                self.curve.hear(line)
+                self.curve.add_report(line)
         if (now := time.monotonic()) - self.sampled > SAMPLE:
             self.sampled = now
-            self.vitals.sample(self.spec, self.folder)
+            self.sampler.sample(self.spec, self.folder)
             if clock.handed_over is None:
                 clock.hold_to_budget()
-                if (why := given_up(self.folder)) is not None:
-                    self.condition.stop(self.children.cpu())  # a neighbour may have made it look so
+                if (why := stop_reason(self.folder)) is not None:
+                    self.monitor.stop(self.children.cpu())  # a disturbed machine may be the cause
                     raise TrialEnded("hopeless", why)
 
     # -- the result ------------------------------------------------------------------------------
@@ -261,13 +262,13 @@ class Supervisor:
         _write_atomically(self.folder / "phase.json", {"phase": name, "at": time.time()})
 
     def _result(self, ended: TrialEnded) -> dict[str, Any]:
-        vitals = self.vitals
+        vitals = self.sampler
         return {
             "outcome": ended.outcome,
             "detail": ended.detail,
             **self.clock.figures(),
             "peak_memory_mb": round(max(vitals.peak_memory_mb, self.children.peak_mb), 1),
-            "machine": self.condition.facts,
+            "machine": self.monitor.facts,
             "peak_gpu_memory_mb": round(vitals.peak_gpu_memory_mb, 1),
         }
 
@@ -282,22 +283,22 @@ def _write_atomically(path: Path, data: dict[str, Any]) -> None:
 
 
 def _on_leash(end: int) -> None:
-    """End this trial when nobody holds the other end of a pipe any more, however that came."""
+    """End this trial when the other end of the pipe is closed, however that happened."""
     os.read(end, 1)
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def main(folder: Path, leash: int | None = None) -> None:
+def supervisor_main(folder: Path, leash: int | None = None) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     lock = os.open(folder / "lock", os.O_CREAT | os.O_RDWR)
     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     if leash is not None and os.fork():
-        os._exit(0)  # Ray kills the children of a worker that ends; a grandchild sees that, and ends its trial itself
+        os._exit(0)  # Ray kills the children of a worker that ends; a grandchild notices the closed pipe and cleans up
     adopt_orphans()
 
     def stop(number: int, frame: object) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # another must not break off the ending
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second signal must not interrupt the cleanup
         raise TrialEnded("interrupted", "stopped by the user")
 
     signal.signal(signal.SIGTERM, stop)
@@ -311,5 +312,5 @@ def main(folder: Path, leash: int | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), *map(int, sys.argv[2:3]))
-    os._exit(0)  # the next trial waits for the end of this process: no 40 ms of CPU for the interpreter's own farewell
+    supervisor_main(Path(sys.argv[1]), *map(int, sys.argv[2:3]))
+    os._exit(0)  # the next trial waits for this exit; interpreter shutdown would take 40 ms of CPU

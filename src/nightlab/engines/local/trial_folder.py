@@ -1,4 +1,4 @@
-"""A trial's folder: the names in it that several of us use, which processes are of it, and what they printed."""
+"""A trial's folder: shared file names, its processes, and their output."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ import psutil
 
 from nightlab.core.text import plain
 
-MARK = "NIGHTLAB_TRIAL"  # names the trial's folder in the environment of each of its processes
-BORN = "born"  # a file in the folder of a trial whose supervisor stood by: what the folder was called then
+MARK = "NIGHTLAB_TRIAL"  # environment variable with the trial's folder, set in each of its processes
+ORIGINAL_NAME = "born"  # a file with the original name of a folder whose supervisor stood by
 
 
-def printed(folder: Path, role: str = "candidate") -> str:
-    """What a process of the trial in ``folder`` printed, made harmless; empty when it left no log."""
+def trial_output(folder: Path, role: str = "candidate") -> str:
+    """What a process of the trial in ``folder`` printed, sanitised, at most 20,000 characters; empty without a log."""
     return plain(_read_bytes(folder / f"{role}.log"), limit=20_000)
 
 
-def end_leftovers(folder: Path) -> int:
-    """End every process that still runs in the name of the trial in this folder, or below it. Returns how many."""
-    left = marked(folder)
+def kill_leftovers(folder: Path) -> int:
+    """Kill every process that belongs to a trial in or below ``folder``. Returns their number."""
+    left = trial_processes(folder)
     for process in left:
         with contextlib.suppress(psutil.Error, ProcessLookupError):
             os.kill(process.pid, signal.SIGKILL)
     return len(left)
 
 
-def marked(folder: Path) -> list[psutil.Process]:
-    """Processes whose environment says that they belong to a trial at or below ``folder``."""
-    found, marks = [], {str(folder), str(folder.with_name(born(folder)))}
+def trial_processes(folder: Path) -> list[psutil.Process]:
+    """Processes whose environment marks them as part of a trial in or below ``folder``."""
+    found, marks = [], {str(folder), str(folder.with_name(original_name(folder)))}
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
             mark = process.environ().get(MARK, "")
@@ -41,13 +41,13 @@ def marked(folder: Path) -> list[psutil.Process]:
     return found
 
 
-def born(folder: Path) -> str:
-    """What a trial's folder was called when its processes were started: an environment can't be changed later."""
-    return read(folder / BORN) or folder.name
+def original_name(folder: Path) -> str:
+    """The folder's name when its processes started: their environment still contains that name."""
+    return read_text(folder / ORIGINAL_NAME) or folder.name
 
 
 def locked(folder: Path) -> bool:
-    """Whether a living supervisor holds the folder's lock."""
+    """Whether a running supervisor holds the folder's lock."""
     try:
         handle = os.open(folder / "lock", os.O_RDWR)
     except OSError:
@@ -61,8 +61,8 @@ def locked(folder: Path) -> bool:
     return False
 
 
-def read(path: Path) -> str:
-    """A file's text, whatever is in it; empty when there is none."""
+def read_text(path: Path) -> str:
+    """A file's text, with undecodable bytes replaced; empty if it does not exist."""
     return _read_bytes(path).decode("utf-8", errors="replace")
 
 

@@ -1,7 +1,7 @@
-"""What a tree of processes uses, as seen from outside, with what it hides from the usual counts.
+"""Resource usage of a process tree measured from outside, including what the usual counters miss:
 
-CPU time that nobody waited for, memory in files that nothing maps, disk in files without a name. A cgroup
-would say all of this exactly; this is what can be had without the right to make one.
+CPU time of children that were not waited for, memory in unmapped files, disk space in unlinked files. A cgroup would
+count all of it exactly; this works without permission to create one.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ _PERF_EVENT_OPEN = {"x86_64": 298, "aarch64": 241}
 _SOFTWARE, _TASK_CLOCK, _CLOSE_ON_EXEC = 1, 1, 8
 _DISABLED, _INHERIT, _EXCLUDE_KERNEL, _ENABLE_ON_EXEC = 1 << 0, 1 << 1, 1 << 5, 1 << 12
 GPU_QUERY = ("nvidia-smi", "--query-compute-apps=pid,used_memory", "--format=csv,noheader,nounits")
-_ENTRY = 4096  # bytes that a file costs at least, were it empty
-_DEEPEST = 64  # folders in folders: looking at a file takes time for each
+_ENTRY = 4096  # smallest disk usage counted per file, in bytes
+_DEEPEST = 64  # nesting depth of folders that is scanned: access time grows with depth
 
 
 class CpuClock:
-    """CPU seconds of the programs that this thread starts from now on, and of all that descends from them.
+    """CPU seconds of programs started by this thread from now on, with all their descendants.
 
-    The kernel adds a process's time to its parent's only when the parent waits for it: one that ignores
-    SIGCHLD trains in children whose time is nobody's. A performance counter is inherited and forgets none.
-    Reads 0 where the system gives us no counter.
+    The kernel adds a process's time to its parent's only when the parent waits for it; a parent that ignores SIGCHLD
+    could train in children that are never counted. An inherited performance counter includes them.
+    Reads 0 where the system provides no counter.
     """
 
     def __init__(self) -> None:
@@ -39,7 +39,7 @@ class CpuClock:
         number = _PERF_EVENT_OPEN.get(platform.machine())
         if _libc is None or number is None:
             return
-        for more in (0, _EXCLUDE_KERNEL):  # which users need not be root for
+        for more in (0, _EXCLUDE_KERNEL):  # without root, only user time may be counted
             flags = _DISABLED | _INHERIT | _ENABLE_ON_EXEC | more
             attributes = struct.pack("<IIQQQQQIIQ", _SOFTWARE, 64, _TASK_CLOCK, 0, 0, 0, flags, 0, 0, 0)
             if self.fd < 0:
@@ -52,7 +52,7 @@ class CpuClock:
 
 
 def tasks_of(user: int) -> int:
-    """Threads that a user runs now, which is what the kernel's limit on processes counts."""
+    """Number of threads of a user, which is what the kernel's process limit counts."""
     count = 0
     for status in Path("/proc").glob("[0-9]*/status"):
         with contextlib.suppress(OSError, ValueError, KeyError, IndexError):
@@ -63,7 +63,7 @@ def tasks_of(user: int) -> int:
 
 
 def folder_mb(folder: Path) -> float:
-    """What a folder takes on disk, in MB; infinity when a part of it is too deep, or shut, to be looked into."""
+    """Disk usage of a folder in MB; infinity if a part of it is too deep or unreadable."""
     size, rest = 0, [(str(folder), 0)]
     while rest:
         path, depth = rest.pop()
@@ -84,7 +84,7 @@ def folder_mb(folder: Path) -> float:
 
 
 def nameless_mb(pids: Iterable[int], device: int) -> tuple[float, float]:
-    """MB in the open files of processes that no folder shows: on the disk ``device``, and in memory."""
+    """MB in unlinked open files of processes: on the disk ``device``, and in memory (memfd)."""
     seen: dict[tuple[int, int], tuple[bool, int]] = {}
     for pid in pids:
         with contextlib.suppress(OSError):
@@ -100,7 +100,7 @@ def nameless_mb(pids: Iterable[int], device: int) -> tuple[float, float]:
 
 
 def gpu_mb(said: str, pids: Iterable[int]) -> float:
-    """MB that processes have on NVIDIA's devices, from what ``GPU_QUERY`` printed of all processes."""
+    """GPU memory of processes in MB, from the output of ``GPU_QUERY``."""
     ours, used = set(pids), 0.0
     for line in said.splitlines():
         with contextlib.suppress(ValueError):  # "[N/A]", or words where there is no device
@@ -110,7 +110,7 @@ def gpu_mb(said: str, pids: Iterable[int]) -> float:
 
 
 def scratch_mb(pids: Iterable[int], folders: Iterable[str], size: int) -> float:
-    """MB in a sandbox's folders that are kept in memory, each of them ``size`` bytes large."""
+    """MB used in a sandbox's in-memory folders, each with a capacity of ``size`` bytes."""
     for pid in pids:
         used, found = 0, 0
         for folder in folders:
@@ -125,7 +125,7 @@ def scratch_mb(pids: Iterable[int], folders: Iterable[str], size: int) -> float:
 
 
 def mapped_files_mb(pids: Iterable[int]) -> float:
-    """MB of shared memory that the processes have mapped: the part of files in memory that counts as theirs."""
+    """MB of shared memory mapped by the processes: the part of in-memory files in their resident size."""
     total = 0
     for pid in pids:
         with contextlib.suppress(OSError, ValueError):

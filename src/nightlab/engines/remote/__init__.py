@@ -1,4 +1,4 @@
-"""Trials on other machines: what travels to a node, what runs there, and the clusters that nodes belong to."""
+"""Trials on other machines: what is sent to a node, what runs there, and the supported clusters."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from nightlab.core import plugins
 from nightlab.core.config import Lab
 from nightlab.core.types import NightlabError
 from nightlab.engines.base import Engine, EngineContext
-from nightlab.engines.remote.engine import Cluster, ClusterEngine, common
+from nightlab.engines.remote.engine import Cluster, ClusterEngine, common_platform
 
-__all__ = ["Cluster", "ClusterEngine", "NightlabError", "cluster", "common", "plugged_engine"]
+__all__ = ["Cluster", "ClusterEngine", "NightlabError", "common_platform", "connect_cluster", "plugged_engine"]
 
 
-def cluster(on: str, slots: int | None, lab: Path) -> Cluster:
-    """The cluster of that name or address, for a lab that lies on a disk which the nodes of a Slurm cluster share.
+def connect_cluster(on: str, slots: int | None, lab: Path) -> Cluster:
+    """The cluster with this name or address. ``lab``: for Slurm, a folder on a disk shared by its nodes.
 
-    Raises NightlabError when it is none, its software is not installed, or it does not answer.
+    Raises NightlabError when it is unknown, its software is not installed, or it does not answer.
     """
     name = "local-ray" if ":" in on else on  # an address is Ray's
     if name == "local" or name not in plugins.BUILT_IN["engine"]:
         known = "local-ray, auto, ray://HOST:PORT, HOST:PORT, slurm, or an engine of a package (nightlab plugins)"
-        raise NightlabError(f"{on!r} is no cluster", known)
+        raise NightlabError(f"unknown cluster {on!r}", f"use {known}")
     made: Any = plugins.make("engine", name, {}, EngineContext(on, slots, lab))
     return made  # type: ignore[no-any-return]
 

@@ -1,4 +1,4 @@
-"""The engine of a session whose trials run on a cluster: it sends parcels, and lays out here what comes back."""
+"""The engine for sessions on a cluster: it sends trials to nodes as parcels, and stores the results locally."""
 
 from __future__ import annotations
 
@@ -24,55 +24,55 @@ from nightlab.engines.remote.node import NodeFacts, NodeResult, TrialParcel, Tri
 from nightlab.engines.slots import Slot
 from nightlab.storage.git.bundles import commit_snapshot, pack_bundle
 
-LOOK = 1.0  # seconds between looks at whether any node can take a trial
-PATIENCE = 10.0  # seconds that no node can take a trial before that is said
+LOOK = 1.0  # seconds between checks whether any node can take a trial
+PATIENCE = 10.0  # seconds without such a node before the user is told
 
 
 class Lost(Exception):
-    """A trial that its cluster lost: nobody knows what it would have measured."""
+    """The cluster lost a trial; its result is unknown."""
 
 
 class Job(Protocol):
-    """A parcel under way on some node."""
+    """A trial sent to some node."""
 
     def done(self) -> bool: ...
 
     def result(self) -> tuple[str, NodeResult]:
-        """By which node, by its name in the cluster, and what.
+        """The node's name in the cluster, and the result.
 
-        Raises Lost when the node died, and NightlabError when no other node would do better.
+        Raises Lost when the node died, and NightlabError when another node would not do better.
         """
         ...
 
     def cancel(self) -> None:
-        """End it, on its node too."""
+        """End it, also on its node."""
         ...
 
     def news(self) -> TrialProgress:
-        """The latest that is known here; nobody is waited for."""
+        """The latest known progress. Does not block."""
         ...
 
 
 class Cluster(Protocol):
-    """Nodes that take parcels, by their names in the cluster."""
+    """A group of nodes that take parcels, each known by its name in the cluster."""
 
-    def look(self, device: str | None) -> dict[str, NodeFacts]:
-        """What each node is that can be asked now. Raises NightlabError when none can."""
+    def describe_nodes(self, device: str | None) -> dict[str, NodeFacts]:
+        """What each reachable node is. Raises NightlabError when none is reachable."""
         ...
 
     def room(self, avoid: set[str]) -> int:
-        """How many trials fit at once on the other nodes."""
+        """How many trials fit on the nodes not in ``avoid`` at once."""
         ...
 
-    def trouble(self, avoid: set[str]) -> str:
-        """Why all trials have to wait just now; empty when some other node can take them. Waits for nobody.
+    def outage(self, avoid: set[str]) -> str:
+        """Why no node outside ``avoid`` can take a trial right now; empty if one can. Does not block.
 
-        Raises NightlabError when the cluster is gone.
+        Raises NightlabError when the cluster is lost.
         """
         ...
 
     def open(self, base: bytes, platform: Platform, seconds: float) -> None:
-        """Take the bundle that every parcel stands on, and what one trial needs: at most so many seconds."""
+        """Receive the bundle that all parcels build on, and the longest duration of one trial in seconds."""
         ...
 
     def send(self, parcel: TrialParcel, avoid: set[str]) -> Job: ...
@@ -80,7 +80,7 @@ class Cluster(Protocol):
 
 @dataclass
 class NodeIsolation:
-    """What trials are sealed in, on nodes that may differ in it."""
+    """The isolation of trials on nodes that may differ in it: a protection counts as missing if any node lacks it."""
 
     name: str
     missing: tuple[str, ...]
@@ -89,7 +89,7 @@ class NodeIsolation:
 
 @dataclass
 class RemoteTrial:
-    """A trial on a cluster."""
+    """A running trial on a cluster."""
 
     trial: Trial
     slot: Slot
@@ -97,13 +97,13 @@ class RemoteTrial:
     engine: ClusterEngine
     job: Job
     news: TrialProgress = field(default_factory=TrialProgress)
-    brought: NodeResult | None = None
+    result: NodeResult | None = None
     stopped: bool = False
 
     def phase(self) -> tuple[str, float | None]:
-        """As it is known here."""
+        """The phase known here, and since when (seconds since the epoch)."""
         news = self.job.news()
-        if news.phase == "starting" and self.engine.waits:
+        if news.phase == "starting" and self.engine.waiting_reason:
             news = TrialProgress("waiting", self.news.since or time.time())
         if news != self.news:
             self.news = news
@@ -112,20 +112,20 @@ class RemoteTrial:
 
     def finished(self) -> bool:
         self.engine.check_health()
-        if self.brought is None and self.job.done():
+        if self.result is None and self.job.done():
             if self.stopped:
-                self.brought = NodeResult("", Measurement("interrupted", detail="stopped by the user"))
+                self.result = NodeResult("", Measurement("interrupted", detail="stopped by the user"))
                 return True
             try:
-                node, brought = self.job.result()
+                node, result = self.job.result()
             except Lost as lost:
-                node, brought = "", NodeResult("", Measurement("lost", detail=str(lost)))
-            if brought.refused:
-                self.engine.avoid(node, brought.host, brought.refused)
+                node, result = "", NodeResult("", Measurement("lost", detail=str(lost)))
+            if result.refused:
+                self.engine.avoid(node, result.host, result.refused)
                 self.job = self.engine.send(self.parcel)  # nothing was measured: it is still the same attempt
             else:
-                self.brought = brought
-        return self.brought is not None
+                self.result = result
+        return self.result is not None
 
     def stop(self) -> None:
         self.stopped = True
@@ -133,16 +133,16 @@ class RemoteTrial:
 
 
 class ClusterEngine:
-    """Runs the trials of one session on a cluster, on nodes of one platform.
+    """Runs a session's trials on the nodes of a cluster that have one platform.
 
-    ``box``: the session's engine on this machine, which holds the trials' folders and the lab; ``base``: the commit
+    ``local``: the session's engine on this machine, which holds the trials' folders and the lab; ``base``: the commit
     that the session began with; ``say`` tells the user about nodes, and ``record`` writes an event into the ledger.
     Raises NightlabError when no node of the cluster is fit for the session.
     """
 
     def __init__(
         self,
-        box: LocalEngine,
+        local: LocalEngine,
         base: str,
         cluster: Cluster,
         nodes: Mapping[str, NodeFacts],
@@ -150,14 +150,14 @@ class ClusterEngine:
         say: Callable[[str], None],
         record: Callable[[LedgerEvent], object],
     ) -> None:
-        self.box, self.cluster, self.say, self.record = box, cluster, say, record
-        self.platform = common(nodes)
+        self.local, self.cluster, self.say, self.record = local, cluster, say, record
+        self.platform = common_platform(nodes)
         self.avoided: dict[str, str] = {}
-        self.waits = ""  # why all trials wait, once that has lasted
-        self._waits_since = math.inf
-        self._heed_again = 0.0
+        self.waiting_reason = ""  # why all trials wait, after PATIENCE
+        self._waiting_since = math.inf
+        self._next_check = 0.0
         self._opened = False
-        self.allowed = tuple(sorted({*box.lab.sandbox.allow_missing, *allow}))
+        self.allowed = tuple(sorted({*local.lab.sandbox.allow_missing, *allow}))
         fit = []
         for node, facts in nodes.items():
             if why := facts.unfit(self.platform, self.allowed):
@@ -168,10 +168,10 @@ class ClusterEngine:
         missing = tuple(sorted({name for facts in fit for name in facts.missing}))
         why = next((facts.why for facts in fit if facts.missing), "")
         self.sandbox = NodeIsolation("the sandbox of its node", missing, why)
-        self.base = commit_snapshot(box.repo, base)
-        budget, checks = box.budget, len(box.lab.checks)
+        self.base = commit_snapshot(local.repo, base)
+        budget, checks = local.budget, len(local.lab.checks)
         longest = budget.startup + budget.longest() + budget.evaluation * (1 + checks)
-        cluster.open(pack_bundle(box.repo, self.base), self.platform, longest)
+        cluster.open(pack_bundle(local.repo, self.base), self.platform, longest)
         self._opened = True
 
     @property
@@ -180,9 +180,9 @@ class ClusterEngine:
         return self.cluster.room(set(self.avoided))
 
     def slots(self, count: int | None) -> list[Slot]:
-        """Places in the queue of the cluster, which gives each trial what it needs.
+        """Slots for ``count`` trials (None: as many as fit now); the cluster assigns the resources.
 
-        Raises NightlabError when it has room for none, and nobody says how many may wait.
+        Raises NightlabError when no trial fits and ``count`` is None.
         """
         places = count or self.room
         if not places:
@@ -191,83 +191,83 @@ class ClusterEngine:
             )
         return [Slot(number) for number in range(places)]
 
-    def fault(self, slot: Slot) -> str:
-        """Nothing: a node that fails says so itself, and is avoided."""
+    def slot_failure(self, slot: Slot) -> str:
+        """Empty: a failing node is noticed by its trials and avoided."""
         return ""
 
     def start(self, trial: Trial, slot: Slot) -> RemoteTrial:
-        repo = self.box.repo
+        repo = self.local.repo
         commit = commit_snapshot(repo, trial.commit, on=self.base)
         parcel = TrialParcel(
             trial=replace(trial, commit=commit),
             base=self.base,
             change=pack_bundle(repo, commit, without=self.base),
             prefix=repo.prefix,
-            lab=self.box.lab.model_dump(mode="json", exclude_unset=True),
-            budget=self.box.budget.model_dump(),
+            lab=self.local.lab.model_dump(mode="json", exclude_unset=True),
+            budget=self.local.budget.model_dump(),
             platform=self.platform,
             allowed=self.allowed,
-            shared=self.box.shared,
+            shared=self.local.shared,
         )
         return RemoteTrial(trial, slot, parcel, self, self.send(parcel))
 
     def stand_by(self, like: Trial, slot: Slot) -> None:
-        """Nothing: which node has the next trial is the cluster's to say."""
+        """Does nothing: the cluster decides which node runs the next trial."""
 
     def dismiss(self) -> None: ...
 
     def adopt(self, trial: Trial) -> RunningTrial:
-        """What an orchestrator now dead had started ended with it, unless it had come back, or ran here."""
-        return self.box.adopt(trial)
+        """A trial of an orchestrator that has died: lost, unless its results had arrived or it ran on this machine."""
+        return self.local.adopt(trial)
 
     def collect(self, handle: RunningTrial | RemoteTrial) -> Measurement:
         if isinstance(handle, RunningTrial):
-            return self.box.collect(handle)
-        brought = handle.brought
-        if brought is None:
-            return Measurement("lost", detail="it was given up before its node answered")
-        lay_out(self.box.folder / handle.trial.id, brought.files)
-        if brought.measurement is None:
-            return Measurement("lost", detail=f"{brought.host} took no trial: {brought.refused}")
-        machine = brought.measurement.machine
-        return replace(brought.measurement, machine={**machine, "node": brought.host} if machine else {})
+            return self.local.collect(handle)
+        result = handle.result
+        if result is None:
+            return Measurement("lost", detail="it was abandoned before its node answered")
+        write_results_files(self.local.folder / handle.trial.id, result.files)
+        if result.measurement is None:
+            return Measurement("lost", detail=f"{result.host} rejected the trial: {result.refused}")
+        machine = result.measurement.machine
+        return replace(result.measurement, machine={**machine, "node": result.host} if machine else {})
 
     def send(self, parcel: TrialParcel) -> Job:
         return self.cluster.send(parcel, set(self.avoided))
 
     def check_health(self) -> None:
-        """Say when trials have to wait because no node can take them, and when one can again.
+        """Tell the user when all trials wait because no node can take them, and when they continue.
 
-        Raises NightlabError when the cluster is gone.
+        Raises NightlabError when the cluster is lost.
         """
         now = time.monotonic()
-        if now < self._heed_again:
+        if now < self._next_check:
             return
-        self._heed_again = now + LOOK
-        if not (why := self.cluster.trouble(set(self.avoided))):
-            if self.waits:
+        self._next_check = now + LOOK
+        if not (why := self.cluster.outage(set(self.avoided))):
+            if self.waiting_reason:
                 self.say("  [bold]the cluster is back:[/] trials go on")
-            self.waits, self._waits_since = "", math.inf
+            self.waiting_reason, self._waiting_since = "", math.inf
             return
-        self._waits_since = min(self._waits_since, now)
-        if not self.waits and now - self._waits_since > PATIENCE:
-            self.waits = why
+        self._waiting_since = min(self._waiting_since, now)
+        if not self.waiting_reason and now - self._waiting_since > PATIENCE:
+            self.waiting_reason = why
             self.record(ClusterWaits(why))
             self.say(f"  [bold red]all trials wait:[/] {why}; they go on when one can")
 
     def show(self, trial: Trial, news: TrialProgress) -> None:
-        """Put what is known of a trial where one of this machine would have it, for whoever watches."""
-        folder, said = self.box.folder / trial.id, {"phase": news.phase, "at": news.since or time.time()}
-        with contextlib.suppress(OSError):  # a full disk ends a session elsewhere, with its own words
+        """Store a trial's progress where a local trial would, for screens that show it."""
+        folder, said = self.local.folder / trial.id, {"phase": news.phase, "at": news.since or time.time()}
+        with contextlib.suppress(OSError):  # a full disk is reported elsewhere
             folder.mkdir(parents=True, exist_ok=True)
             _put(folder / "phase.json", json.dumps(said).encode())
             if news.curve:
                 _put(folder / CURVE, news.curve)
 
     def avoid(self, node: str, host: str, why: str) -> None:
-        """A node that is not fit gets no trial of this session any more.
+        """Send no further trial of this session to a node.
 
-        Raises NightlabError when there is no other.
+        Raises NightlabError when no other node is left.
         """
         if node not in self.avoided:
             self.avoided[node] = f"{host}: {why}"
@@ -279,19 +279,19 @@ class ClusterEngine:
         if not nodes:
             raise NightlabError(
                 f"no node of the cluster can take a trial: {'; '.join(self.avoided.values())}",
-                "mend the nodes, or run on others; what this lab can do without: --allow-missing NAME",
+                "fix the nodes or use others; to accept a missing protection: --allow-missing NAME",
             )
 
 
-def common(nodes: Mapping[str, NodeFacts]) -> Platform:
-    """The platform that most nodes have; one with an accelerator where there are any."""
+def common_platform(nodes: Mapping[str, NodeFacts]) -> Platform:
+    """The platform that most nodes have, preferring those with an accelerator."""
     platforms = [facts.platform for facts in nodes.values()]
     alike = Counter({one: sum(not differences(one, other) for other in platforms) for one in platforms})
     return max(alike, key=lambda one: (bool(one.accelerator), alike[one]))
 
 
-def lay_out(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Put what came back where a trial of this machine would have left it, the result last."""
+def write_results_files(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Store a trial's files where a local trial would have left them, the result last."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     for name, content in files.items():
@@ -299,7 +299,7 @@ def lay_out(folder: Path, files: Mapping[str, bytes]) -> None:
 
 
 def _put(path: Path, content: bytes) -> None:
-    """In one step, for somebody may be reading it."""
+    """Write atomically, because the file may be read at any time."""
     draft = path.with_name(f"{path.name}.tmp")
     draft.write_bytes(content)
     os.replace(draft, path)

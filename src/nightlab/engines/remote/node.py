@@ -1,4 +1,4 @@
-"""What runs on a node: a trial in the node's own box, from a bundle, in the node's own cache folder."""
+"""Runs on a node: one trial in a local engine, from a git bundle, in the node's cache folder."""
 
 from __future__ import annotations
 
@@ -21,30 +21,30 @@ from nightlab import __version__
 from nightlab.core.config import BudgetConfig, Lab
 from nightlab.core.types import Measurement, NightlabError, Platform, Trial
 from nightlab.engines.local.cgroup import make_room
-from nightlab.engines.local.curve import written
+from nightlab.engines.local.curve import raw_curve
 from nightlab.engines.local.engine import LocalEngine
 from nightlab.engines.local.handles import RunningTrial
 from nightlab.engines.local.layout import detect_sandbox
 from nightlab.engines.local.prepare import run_prepare
-from nightlab.engines.local.trial_folder import end_leftovers
+from nightlab.engines.local.trial_folder import kill_leftovers
 from nightlab.engines.platform import differences, this_platform
 from nightlab.sandbox.bubblewrap import Sandbox
 from nightlab.storage.git import Repo
 from nightlab.storage.git.bundles import unpack_bundle
 
-POLL = 0.05  # seconds between looks at the trial
-BROUGHT = (
+POLL = 0.05  # seconds between checks of the trial
+RETURNED = (
     "spec.json",
     "phase.json",
     "curve.jsonl",
     "*.log",
     "result.json",
-)  # what is brought back of a trial's folder, in this order
-NEWS = 1.0  # seconds between news of a trial
+)  # files of the trial's folder that are returned, in this order
+NEWS_INTERVAL = 1.0  # seconds between progress messages
 
 
 class TrialProgress(NamedTuple):
-    """What a trial under way is at, since when (seconds since the epoch), and its curve so far, as it is written."""
+    """A running trial's phase, since when (seconds since the epoch), and its curve file so far."""
 
     phase: str = "starting"
     since: float | None = None
@@ -56,7 +56,7 @@ Tell = Callable[[TrialProgress], None]
 
 @dataclass(frozen=True, slots=True)
 class TrialParcel:
-    """One trial as it travels. ``trial.commit`` and ``base`` are snapshots, ``change`` what the first adds."""
+    """One trial as sent to a node. ``trial.commit`` and ``base`` are snapshots; ``change`` is the bundle between."""
 
     trial: Trial
     base: str
@@ -65,38 +65,38 @@ class TrialParcel:
     lab: dict[str, Any]
     budget: dict[str, Any]
     platform: Platform
-    """What the node must be."""
+    """The platform that the node must have."""
     allowed: tuple[str, ...]
-    """Protections that the node's sandbox need not give."""
+    """Protections that the node's sandbox may lack."""
     shared: bool
-    """Whether other trials of ours may run on the node meanwhile."""
+    """Whether other trials of this session may run on the node at the same time."""
 
 
 @dataclass(frozen=True, slots=True)
 class NodeFacts:
-    """What a node is, as it says itself."""
+    """A node's description of itself."""
 
     host: str
     platform: Platform
     version: str
     missing: tuple[str, ...]
-    """Protections that its sandbox does not give."""
+    """Protections that its sandbox lacks."""
     why: str
 
     def unfit(self, platform: Platform, allowed: tuple[str, ...]) -> str:
-        """Why no trial may run there; empty when it may."""
+        """Why the node can't run the trial; empty if it can."""
         if self.version != __version__:
             return f"it has nightlab {self.version}, not {__version__}"
         if other := differences(platform, self.platform):
             return ", ".join(other)
         if open_ := [name for name in self.missing if name not in allowed]:
-            return f"its sandbox gives no protection of {', '.join(open_)} ({self.why})"
+            return f"its sandbox lacks the protection of {', '.join(open_)} ({self.why})"
         return ""
 
 
 @dataclass(frozen=True, slots=True)
 class NodeResult:
-    """What came back from a node: a measurement with the files of its folder, or why there is none."""
+    """A node's result: a measurement with the files of the trial's folder, or the reason why there is none."""
 
     host: str
     measurement: Measurement | None = None
@@ -105,20 +105,20 @@ class NodeResult:
 
 
 def describe_node(device: str | None = None, sandbox: Sandbox | None = None) -> NodeFacts:
-    """What this node is, with all of its accelerators; its sandbox is looked for where nobody has."""
-    given = os.environ.pop("CUDA_VISIBLE_DEVICES", None)  # looking takes none of them
+    """This node with all its accelerators; ``sandbox`` is detected if not given."""
+    given = os.environ.pop("CUDA_VISIBLE_DEVICES", None)  # describing the node needs no GPU of its own
     try:
-        box = sandbox or detect_sandbox()
-        return NodeFacts(socket.gethostname(), this_platform(device), __version__, box.missing, box.why)
+        local = sandbox or detect_sandbox()
+        return NodeFacts(socket.gethostname(), this_platform(device), __version__, local.missing, local.why)
     finally:
         if given is not None:
             os.environ["CUDA_VISIBLE_DEVICES"] = given
 
 
-def run(parcel: TrialParcel, base: bytes, tell: Tell = lambda news: None) -> NodeResult:
-    """Run a trial on this node and bring back what it left. When this process ends, so does the trial.
+def run_parcel(parcel: TrialParcel, base: bytes, tell: Tell = lambda news: None) -> NodeResult:
+    """Run a trial on this node and return its result. If this process ends, so does the trial.
 
-    ``base`` is the bundle of the parcel's base. Nothing of a node that is not fit, or fails, is ever a measurement.
+    ``base``: the bundle of the parcel's base. A node that is unfit or fails returns a refusal, never a measurement.
     """
     host = socket.gethostname()
     try:
@@ -136,12 +136,12 @@ def run(parcel: TrialParcel, base: bytes, tell: Tell = lambda news: None) -> Nod
 def _run(parcel: TrialParcel, repo: Repo, folder: Path, sandbox: Sandbox, tell: Tell) -> NodeResult:
     lab, trial = Lab.recorded(parcel.lab), parcel.trial
     budget = BudgetConfig(**parcel.budget)
-    box = LocalEngine(repo, lab, budget, parcel.platform.device, folder, sandbox, make_room())
-    box.shared = parcel.shared
-    box.leash, ours = os.pipe()
+    local = LocalEngine(repo, lab, budget, parcel.platform.device, folder, sandbox, make_room())
+    local.shared = parcel.shared
+    local.leash, ours = os.pipe()
     try:
-        started = box.start(trial)
-        running = box.adopt(trial)  # its supervisor is no child of ours
+        started = local.start(trial)
+        running = local.adopt(trial)  # with a leash, its supervisor is not a child of this process
         try:
             assert started.process is not None
             started.process.wait()
@@ -149,15 +149,15 @@ def _run(parcel: TrialParcel, repo: Repo, folder: Path, sandbox: Sandbox, tell: 
         except BaseException:  # cancelled
             running.stop()
             _wait(running, tell, 10.0)
-            box.clear(running.folder)
+            local.clear(running.folder)
             raise
-        measurement = box.collect(running)
+        measurement = local.collect(running)
     finally:
-        os.close(box.leash)
+        os.close(local.leash)
         os.close(ours)
-    if not measurement.measured and (gone := differences(parcel.platform, this_platform(box.device))):
-        return NodeResult(socket.gethostname(), refused=f"{', '.join(gone)}, since the trial began")
-    files = {path.name: path.read_bytes() for name in BROUGHT for path in sorted(running.folder.glob(name))}
+    if not measurement.measured and (gone := differences(parcel.platform, this_platform(local.device))):
+        return NodeResult(socket.gethostname(), refused=f"{', '.join(gone)}, since the trial started")
+    files = {path.name: path.read_bytes() for name in RETURNED for path in sorted(running.folder.glob(name))}
     return NodeResult(socket.gethostname(), measurement, files)
 
 
@@ -166,7 +166,7 @@ def _wait(running: RunningTrial, tell: Tell, longest: float = float("inf")) -> N
     told, due, until = TrialProgress(), now, now + longest
     while not running.finished() and now < until:
         if now >= due:
-            news, due = TrialProgress(*running.phase(), written(running.folder)), now + NEWS
+            news, due = TrialProgress(*running.phase(), raw_curve(running.folder)), now + NEWS_INTERVAL
             if news != told:
                 tell(news)
                 told = news
@@ -176,8 +176,8 @@ def _wait(running: RunningTrial, tell: Tell, longest: float = float("inf")) -> N
 
 @contextmanager
 def _place(parcel: TrialParcel, base: bytes) -> Iterator[tuple[Repo, Path]]:
-    """The lab's repository on this node, prepared, and a folder for one run, which is gone afterwards."""
-    home = cache() / parcel.base
+    """The lab's prepared repository on this node, and a folder for one run, which is removed afterwards."""
+    home = node_cache() / parcel.base
     runs = home / "runs"
     runs.mkdir(parents=True, exist_ok=True)
     with _locked(home / "lock"):
@@ -186,7 +186,7 @@ def _place(parcel: TrialParcel, base: bytes) -> Iterator[tuple[Repo, Path]]:
         _sweep(runs)
         _prepare(repo, parcel, home)
         folder = Path(tempfile.mkdtemp(dir=runs))
-        folder.chmod(0o755)  # a trial of root's runs as nobody
+        folder.chmod(0o755)  # as root, trials run as `nobody`
         alive = os.open(folder / "alive", os.O_CREAT | os.O_RDWR)
         fcntl.flock(alive, fcntl.LOCK_EX)
     try:
@@ -196,14 +196,14 @@ def _place(parcel: TrialParcel, base: bytes) -> Iterator[tuple[Repo, Path]]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def cache() -> Path:
-    """Where a node keeps labs that came to it; each is named by its content."""
+def node_cache() -> Path:
+    """The node's folder for received labs, each named by its content."""
     given = os.environ.get("NIGHTLAB_CACHE") or os.environ.get("XDG_CACHE_HOME")
     return Path(given or Path.home() / ".cache") / "nightlab" / "far"
 
 
 def _prepare(repo: Repo, parcel: TrialParcel, home: Path) -> None:
-    """Run the lab's ``prepare`` here, once for each base and interpreter."""
+    """Run the lab's ``prepare`` command once per base and interpreter."""
     lab = Lab.recorded(parcel.lab)
     which = hashlib.sha256(f"{lab.prepare}\0{sys.executable}".encode()).hexdigest()[:16]
     done = home / f"prepared-{which}"
@@ -213,7 +213,7 @@ def _prepare(repo: Repo, parcel: TrialParcel, home: Path) -> None:
 
 
 def _sweep(runs: Path) -> None:
-    """Remove what runs left whose process was killed."""
+    """Remove the folders of runs whose process was killed."""
     for folder in runs.iterdir():
         try:
             handle = os.open(folder / "alive", os.O_RDWR)
@@ -222,16 +222,16 @@ def _sweep(runs: Path) -> None:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            continue  # it runs
+            continue  # still running
         finally:
             os.close(handle)
-        end_leftovers(folder)
+        kill_leftovers(folder)
         shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Alone on this node. Waits in small steps, so that a trial that waits can be cancelled."""
+    """Hold an exclusive lock on this node. Polls, so that a waiting trial can be cancelled."""
     handle = os.open(path, os.O_CREAT | os.O_RDWR)
     try:
         while True:

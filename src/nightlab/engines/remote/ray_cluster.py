@@ -1,6 +1,6 @@
-"""A Ray cluster as the place where trials run: one already there, or one of our own on this machine.
+"""Trials on a Ray cluster: an existing one, or a private one on this machine.
 
-Each trial is a Ray task that is never retried by Ray: what was lost is run again by us, under an id of its own.
+Each trial is a Ray task without retries by Ray: nightlab repeats a lost trial itself, under a new id.
 Written for and measured with Ray 2.60.
 """
 
@@ -21,23 +21,31 @@ from typing import Any
 from nightlab.core.types import NightlabError, Platform
 from nightlab.engines.platform import usable_cores
 from nightlab.engines.remote.engine import Lost
-from nightlab.engines.remote.node import NEWS, NodeFacts, NodeResult, TrialParcel, TrialProgress, describe_node, run
+from nightlab.engines.remote.node import (
+    NEWS_INTERVAL,
+    NodeFacts,
+    NodeResult,
+    TrialParcel,
+    TrialProgress,
+    describe_node,
+    run_parcel,
+)
 
 LOCAL, AUTO, LOOPBACK = "local-ray", "auto", "127.0.0.1"
-# How soon a head knows that a node is gone; with Ray's own settings it takes half a minute.
+# Time until the head notices a dead node; Ray's defaults take half a minute.
 HEALTH = {
     "health_check_initial_delay_ms": 1000,
     "health_check_period_ms": 1000,
     "health_check_timeout_ms": 2000,
     "health_check_failure_threshold": 3,
 }
-ANSWER = 120.0  # seconds that a node has to say what it is: its first worker imports everything
-LOOK = 2.0  # seconds between looks at which nodes there are
-LATE, GONE = 10.0, 40.0  # seconds without an answer of the head; after a minute of it Ray ends this process
+ANSWER = 120.0  # seconds for a node to describe itself: its first worker has to import everything
+LOOK = 2.0  # seconds between checks of the nodes
+LATE, GONE = 10.0, 40.0  # seconds without an answer of the head; after 60 s Ray would end this process
 
 
 class NodeBoard:
-    """An actor on which nodes write the news of their trials, until they are taken."""
+    """An actor that collects the progress of trials until the session fetches it."""
 
     def __init__(self) -> None:
         self.news: dict[str, TrialProgress] = {}
@@ -51,10 +59,10 @@ class NodeBoard:
 
 
 class RayCluster:
-    """The cluster ``on`` an address (``ray://host:10001``, ``host:6379``, ``auto``), or of our own (``local-ray``).
+    """The cluster at an address (``ray://host:10001``, ``host:6379``, ``auto``), or a private one (``local-ray``).
 
-    ``slots``: as many trials fit into one of our own at once; as many as it has processors when left out.
-    Raises NightlabError when Ray is not installed, or no such cluster answers.
+    ``slots``: number of trials at once in a private cluster; by default its number of processors.
+    Raises NightlabError when Ray is not installed, or the cluster does not answer.
     """
 
     def __init__(self, on: str, slots: int | None = None) -> None:
@@ -62,21 +70,21 @@ class RayCluster:
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         address = _found(on)
         if address == LOCAL or address.startswith(("127.", "localhost")):
-            # Or Ray would take the machine's other address for its loopback, and be open to others.
+            # Otherwise Ray would bind to the machine's external address and accept connections from others.
             os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
         if address != LOCAL and not os.environ.get("RAY_USE_TLS"):
-            # Ray goes by whether there is a token here. With one where the cluster has none, its nodes are turned away
-            # when they come to fetch what they were sent.
+            # Ray decides by the presence of a token on this machine. If the cluster uses none, a token here would make
+            # it reject its nodes when they fetch what they were sent.
             os.environ.setdefault("RAY_AUTH_MODE", "token" if _wants_token(address) else "disabled")
         self.ray = _imported()
         quiet = {"log_to_driver": False, "logging_level": "ERROR"}
         with _named(self.ray, on):
             if on == LOCAL:
                 self.ray.init(
-                    address="local",  # never one that happens to run here
+                    address="local",  # never an existing cluster
                     num_cpus=slots or usable_cores(),
                     include_dashboard=False,
-                    _node_ip_address=LOOPBACK,  # nothing of it is open to others
+                    _node_ip_address=LOOPBACK,  # not reachable from other machines
                     _system_config=HEALTH,
                     **quiet,
                 )
@@ -85,14 +93,14 @@ class RayCluster:
         self.needs: dict[str, float] = {"num_cpus": 1}
         self.base: Any = None
         self.board: Any = None
-        self.task = self.ray.remote(max_retries=0)(on_node)
+        self.task = self.ray.remote(max_retries=0)(ray_task)
         self.latest: dict[str, TrialProgress] = {}  # by trial
         self._asked: Any = None
         self._asked_at = 0.0
         self._there, self._there_at = self._alive(), time.monotonic()
         threading.Thread(target=self._keep_looking, daemon=True).start()
 
-    def look(self, device: str | None) -> dict[str, NodeFacts]:
+    def describe_nodes(self, device: str | None) -> dict[str, NodeFacts]:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         ask = self.ray.remote(num_cpus=0, max_retries=0)(describe_node)
@@ -102,7 +110,7 @@ class RayCluster:
                 node: ask.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(device)
                 for node in self._alive()
             }
-        except ImportError as error:  # the head of a client makes the tasks in its stead
+        except ImportError as error:  # with Ray Client, the head creates the tasks
             raise NightlabError(f"the head of the cluster {_why(error)}", MEND_NODE) from None
         for node, answer in asked.items():
             try:
@@ -116,13 +124,13 @@ class RayCluster:
     def room(self, avoid: set[str]) -> int:
         return self._room(self._alive(), avoid)
 
-    def trouble(self, avoid: set[str]) -> str:
+    def outage(self, avoid: set[str]) -> str:
         silent = time.monotonic() - self._there_at
         if silent > GONE:
             raise NightlabError(f"the head of the cluster has not answered for {silent:.0f} s", MEND_HEAD)
         if silent > LATE:
             return "the head of the cluster does not answer"
-        return "" if self._room(self._there, avoid) else "no node of the cluster is there that could take one"
+        return "" if self._room(self._there, avoid) else "no running node of the cluster can take a trial"
 
     def _room(self, nodes: dict[str, dict[str, float]], avoid: set[str]) -> int:
         fits = 0
@@ -139,7 +147,7 @@ class RayCluster:
             self.needs["num_gpus"] = 1
         self.base = self._put(base)
         here = NodeAffinitySchedulingStrategy(self.ray.get_runtime_context().get_node_id(), soft=True)
-        # On the head or here, where it outlives the nodes; and if it does not, there is another.
+        # On the head or this machine, which outlive the nodes; if not, Ray restarts it elsewhere.
         self.board = self.ray.remote(num_cpus=0, max_restarts=-1, scheduling_strategy=here)(NodeBoard).remote()
 
     def send(self, parcel: TrialParcel, avoid: set[str]) -> RayJob:
@@ -151,19 +159,19 @@ class RayCluster:
         return RayJob(self, parcel.trial.id, task.remote(self._put(parcel), self.base, self.board))
 
     def news(self, trial: str) -> TrialProgress:
-        """What the board said of a trial; it is asked now and then, and never waited for."""
+        """A trial's latest progress. The board is queried once per NEWS_INTERVAL, without blocking."""
         if self._asked is not None and self._asked.done():
-            with contextlib.suppress(Exception):  # its node died
+            with contextlib.suppress(Exception):  # the board's node died
                 self.latest |= self._asked.result()
             self._asked = None
-        if self._asked is None and time.monotonic() - self._asked_at > NEWS:
+        if self._asked is None and time.monotonic() - self._asked_at > NEWS_INTERVAL:
             self._asked_at = time.monotonic()
-            with contextlib.suppress(Exception):  # of a client that is cut off
+            with contextlib.suppress(Exception):  # the client is disconnected
                 self._asked = self.board.take.remote().future()
         return self.latest.get(trial, TrialProgress())
 
     def at(self, ip: str) -> str:
-        """The node that is there, by its id; empty when none is."""
+        """The id of the running node with this address; empty if there is none."""
         nodes = (n for n in self.ray.nodes() if n["Alive"] and n["NodeManagerAddress"] == ip)
         return next((str(node["NodeID"]) for node in nodes), "")
 
@@ -171,14 +179,14 @@ class RayCluster:
         self.ray.shutdown()
 
     def _keep_looking(self) -> None:
-        """In a thread of its own: a head that is gone is waited for."""
+        """Runs in a thread, because a query to a dead head blocks."""
         while self.ray.is_initialized():
-            with contextlib.suppress(Exception):  # whatever it is, nobody has answered
+            with contextlib.suppress(Exception):  # any error means that the head did not answer
                 self._there, self._there_at = self._alive(), time.monotonic()
             time.sleep(LOOK)
 
     def _alive(self) -> dict[str, dict[str, float]]:
-        """What each living node has, by its id."""
+        """The resources of each running node, by its id."""
         return {node["NodeID"]: node["Resources"] for node in self.ray.nodes() if node["Alive"]}
 
     def _host(self, node: str) -> str:
@@ -189,12 +197,12 @@ class RayCluster:
             return self.ray.put(thing)
         except (self.ray.exceptions.ObjectStoreFullError, self.ray.exceptions.OutOfDiskError) as error:
             raise NightlabError(f"the cluster {_why(error)}", MEND_STORE) from None
-        except ConnectionError:  # of a client
-            raise NightlabError("the cluster is gone", MEND_HEAD) from None
+        except ConnectionError:  # from Ray Client
+            raise NightlabError("the connection to the cluster was lost", MEND_HEAD) from None
 
 
 class RayJob:
-    """One task."""
+    """A trial as a Ray task."""
 
     def __init__(self, cluster: RayCluster, trial: str, ref: Any) -> None:
         self.cluster, self.trial, self.ref = cluster, trial, ref
@@ -206,13 +214,13 @@ class RayJob:
     def result(self) -> tuple[str, NodeResult]:
         exceptions = self.cluster.ray.exceptions
         try:
-            node, brought = self.future.result()
-            return str(node), brought
+            node, result = self.future.result()
+            return str(node), result
         except exceptions.RayTaskError as error:
             cause = error.cause
             if isinstance(cause, (exceptions.TaskCancelledError, KeyboardInterrupt)):
                 raise Lost("it was cancelled") from None
-            if node := self.cluster.at(error.ip):  # nothing was measured: somewhere else it may be
+            if node := self.cluster.at(error.ip):  # nothing was measured; another node may succeed
                 return node, NodeResult(self.cluster._host(node), refused=f"it {_why(cause)}")
             raise Lost(f"its node {_why(cause)}") from None
         except (ImportError, exceptions.RaySystemError, exceptions.RuntimeEnvSetupError) as error:
@@ -220,36 +228,36 @@ class RayJob:
         except exceptions.RayError as error:
             raise Lost(f"its node {_why(error)}") from None
         except ConnectionError:
-            raise Lost("the connection to its cluster is gone") from None
+            raise Lost("the connection to its cluster was lost") from None
         finally:
             self.cluster.latest.pop(self.trial, None)
 
     def cancel(self) -> None:
-        with contextlib.suppress(Exception):  # it ended meanwhile
+        with contextlib.suppress(Exception):  # it may have ended
             self.cluster.ray.cancel(self.ref)
 
     def news(self) -> TrialProgress:
         return self.cluster.news(self.trial)
 
 
-def on_node(parcel: TrialParcel, base: bytes, board: Any) -> tuple[str, NodeResult]:
-    """The task: runs a trial, and says on which node."""
+def ray_task(parcel: TrialParcel, base: bytes, board: Any) -> tuple[str, NodeResult]:
+    """Ray task: run a trial; returns the node's id and the result."""
     import ray
 
     def tell(news: TrialProgress) -> None:
         board.write.remote(parcel.trial.id, news)
 
-    return ray.get_runtime_context().get_node_id(), run(parcel, base, tell)
+    return ray.get_runtime_context().get_node_id(), run_parcel(parcel, base, tell)
 
 
 MEND_NODE = "install the same nightlab on every node, for the same Python, and start its ray from there (docs/far.md)"
 MEND_START = "start one: ray start --head, or run on this machine: --on local-ray (docs/far.md)"
-MEND_HEAD = "see there that it runs: ray status; then run the same command: it resumes"
+MEND_HEAD = "check on the head that it runs: ray status; then run the same command, which resumes"
 MEND_STORE = "give the cluster more room: ray start --object-store-memory BYTES, and free disk space on its head"
 
 
 def _why(error: BaseException) -> str:
-    """What happened to a node, in the words of nightlab."""
+    """What happened to a node, as text."""
     name, said = type(error).__name__, (str(error).strip().splitlines() or ["no reason given"])
     if isinstance(error, ImportError) or "No module named" in str(error):
         missing = next((line for line in said if "No module named" in line), said[-1])
@@ -266,7 +274,7 @@ def _why(error: BaseException) -> str:
         "or send from one of them",
         "ObjectFetchTimedOutError": "could not fetch what was sent in ten minutes",
         "GetTimeoutError": f"did not answer in {ANSWER:.0f} s",
-        "TaskUnschedulableError": "is not there any more",
+        "TaskUnschedulableError": "is no longer part of the cluster",
     }
     return known.get(name, f"failed with {name}: {said[-1]}")
 
@@ -279,7 +287,7 @@ def _imported(module: str = "ray") -> Any:
 
 
 def _found(on: str) -> str:
-    """The address of a cluster that something answers at: Ray would ask at a dead one for minutes."""
+    """The address of a cluster, after a check that it accepts connections: Ray would retry for minutes."""
     if on == LOCAL:
         return on
     latest = Path(os.environ.get("RAY_TMPDIR", "/tmp")) / "ray" / "ray_current_cluster"
@@ -294,9 +302,9 @@ def _found(on: str) -> str:
 
 
 def _wants_token(address: str) -> bool:
-    """Whether a cluster turns away who shows it no token."""
+    """Whether a cluster rejects connections without a token."""
     grpc = _imported("grpc")  # which Ray's client needs too
-    # Both ask for nothing but whether it is there. A proxy that the environment names is not for a cluster.
+    # Both calls only ask whether the cluster is alive. A proxy in the environment is not meant for the cluster.
     ask = "RayletDriver/ClusterInfo" if address.startswith("ray://") else "NodeInfoGcsService/CheckAlive"
     with grpc.insecure_channel(address.removeprefix("ray://"), [("grpc.enable_http_proxy", 0)]) as channel:
         try:
@@ -308,7 +316,7 @@ def _wants_token(address: str) -> bool:
 
 @contextmanager
 def _named(ray: Any, on: str) -> Iterator[None]:
-    """Say what is wrong when a cluster does not let us in."""
+    """Translate connection errors into NightlabError with a hint."""
     try:
         yield
     except Exception as error:
@@ -319,5 +327,5 @@ def _named(ray: Any, on: str) -> Iterator[None]:
                 f"the cluster at {on} has another Ray or Python: {about or said}",
                 "use the same Ray and the same Python here and there (docs/far.md)",
             ) from None
-        hint = "copy ~/.ray/auth_token from its head, and see there that it runs: ray status"
-        raise NightlabError(f"the Ray cluster at {on} does not let us in: {said}", hint) from None
+        hint = "copy ~/.ray/auth_token from its head, and check there that it runs: ray status"
+        raise NightlabError(f"the Ray cluster at {on} refuses the connection: {said}", hint) from None

@@ -1,6 +1,6 @@
-"""A Slurm cluster as the place where trials run: each trial is a job, submitted through submitit.
+"""Trials on a Slurm cluster: each is a job, submitted through submitit.
 
-Partition, account and the like are taken from sbatch's own variables, such as SBATCH_PARTITION.
+Partition, account and other options come from sbatch's environment variables, e.g. SBATCH_PARTITION.
 """
 
 from __future__ import annotations
@@ -18,23 +18,31 @@ from typing import Any
 
 from nightlab.core.types import NightlabError, Platform
 from nightlab.engines.remote.engine import Lost
-from nightlab.engines.remote.node import NEWS, NodeFacts, NodeResult, TrialParcel, TrialProgress, describe_node, run
+from nightlab.engines.remote.node import (
+    NEWS_INTERVAL,
+    NodeFacts,
+    NodeResult,
+    TrialParcel,
+    TrialProgress,
+    describe_node,
+    run_parcel,
+)
 
-AROUND = 15  # minutes beside a trial's own: the first one of a node prepares the lab's data there
-LATE = 5.0  # seconds that an answer may need to be seen here
+AROUND = 15  # extra minutes per job: the first one on a node also prepares the lab's data
+LATE = 5.0  # seconds until a result must be visible on the shared disk
 BASE = "base.bundle"
 MEND_NODE = "install the same nightlab on every node, in the folder where this one's environment is (docs/far.md)"
 
 
 class SlurmCluster:
-    """Jobs of one user. ``folder`` is seen by every node; ``scheduler`` may be submitit's ``local``, for tests.
+    """Runs one user's jobs. ``folder`` must be visible to all nodes; ``scheduler`` may be submitit's ``local`` (tests).
 
-    Raises NightlabError when submitit or Slurm is not there, or nobody says how many jobs may wait at once.
+    Raises NightlabError when submitit or Slurm is missing, or ``slots`` is None.
     """
 
     def __init__(self, folder: Path, slots: int | None, scheduler: str = "slurm") -> None:
         if slots is None:
-            raise NightlabError("a Slurm queue does not say how many trials fit at once", "say it: --slots 16")
+            raise NightlabError("a Slurm queue does not report how many trials fit at once", "set it: --slots 16")
         self.folder, self.slots = folder, slots
         folder.mkdir(parents=True, exist_ok=True)
         try:
@@ -49,8 +57,8 @@ class SlurmCluster:
         self.uncompleted = (submitit.core.utils.UncompletedJobError, submitit.core.utils.FailedJobError)
         self._say(name="nightlab", timeout_min=AROUND, cpus_per_task=1)
 
-    def look(self, device: str | None) -> dict[str, NodeFacts]:
-        """What a node is that this queue leads to; the others say it when a trial comes to them."""
+    def describe_nodes(self, device: str | None) -> dict[str, NodeFacts]:
+        """Describes the node that the queue assigns; others are checked when a trial reaches them."""
         if device != "cpu" and self._has_gpus():
             self._say(gpus_per_node=1)
         host, facts = self._ask(device)
@@ -59,8 +67,8 @@ class SlurmCluster:
     def room(self, avoid: set[str]) -> int:
         return self.slots
 
-    def trouble(self, avoid: set[str]) -> str:
-        """Nothing: that jobs wait in a queue is as it should be."""
+    def outage(self, avoid: set[str]) -> str:
+        """Empty: waiting in the queue is normal."""
         return ""
 
     def open(self, base: bytes, platform: Platform, seconds: float) -> None:
@@ -72,10 +80,10 @@ class SlurmCluster:
             self._say(slurm_exclude=",".join(sorted(avoid)))
         board = self.folder / f"{parcel.trial.id}.phase"
         board.unlink(missing_ok=True)
-        return SlurmJob(self, self.executor.submit(on_node, parcel, self.folder / BASE, board), board)
+        return SlurmJob(self, self.executor.submit(slurm_job, parcel, self.folder / BASE, board), board)
 
     def _ask(self, device: str | None) -> tuple[str, NodeFacts]:
-        job = self.executor.submit(who, device)
+        job = self.executor.submit(node_facts_job, device)
         try:
             host, facts = job.result()
             return str(host), facts
@@ -86,7 +94,7 @@ class SlurmCluster:
         self.executor.update_parameters(**words)
 
     def _has_gpus(self) -> bool:
-        """Whether the partition that jobs go to has any."""
+        """Whether the default partition has GPUs."""
         try:
             said = subprocess.run(["sinfo", "-h", "-o", "%G"], capture_output=True, text=True, timeout=30).stdout
         except (OSError, subprocess.TimeoutExpired):
@@ -95,7 +103,7 @@ class SlurmCluster:
 
 
 class SlurmJob:
-    """One job."""
+    """A trial as a Slurm job."""
 
     def __init__(self, cluster: SlurmCluster, job: Any, board: Path) -> None:
         self.cluster, self.job, self.board = cluster, job, board
@@ -103,7 +111,7 @@ class SlurmJob:
         self._news, self._looked = TrialProgress(), 0.0
 
     def done(self) -> bool:
-        """Whether it has answered, or ended without: an answer may come late through a shared disk."""
+        """Whether it has a result, or ended without one (after a delay for slow shared disks)."""
         if self.job.paths.result_pickle.exists():
             return True
         if self._over_since is None and self.job.done():
@@ -114,8 +122,8 @@ class SlurmJob:
         try:
             if not self.job.paths.result_pickle.exists():
                 raise Lost(f"its job {self.job.job_id} ended without an answer: {_last(self.job.stderr() or '')}")
-            host, brought = self.job.result()
-            return str(host), brought
+            host, result = self.job.result()
+            return str(host), result
         except self.cluster.uncompleted as error:
             said = _last(str(error))
             if "ModuleNotFoundError" in said:
@@ -126,11 +134,11 @@ class SlurmJob:
                 left.unlink(missing_ok=True)
 
     def cancel(self) -> None:
-        with contextlib.suppress(Exception):  # it ended meanwhile
+        with contextlib.suppress(Exception):  # it may have ended
             self.job.cancel()
 
     def news(self) -> TrialProgress:
-        if time.monotonic() - self._looked > NEWS:
+        if time.monotonic() - self._looked > NEWS_INTERVAL:
             self._looked = time.monotonic()
             with contextlib.suppress(OSError, ValueError):
                 phase, since, curve = json.loads(self.board.read_text())
@@ -138,23 +146,23 @@ class SlurmJob:
         return self._news
 
 
-def who(device: str | None) -> tuple[str, NodeFacts]:
-    """The job that says what its node is."""
+def node_facts_job(device: str | None) -> tuple[str, NodeFacts]:
+    """Job: describe its node."""
     return socket.gethostname(), describe_node(device)
 
 
-def on_node(parcel: TrialParcel, base: Path, board: Path) -> tuple[str, NodeResult]:
-    """The job: runs a trial, and says on which node."""
+def slurm_job(parcel: TrialParcel, base: Path, board: Path) -> tuple[str, NodeResult]:
+    """Job: run a trial; returns the host's name and the result."""
 
     def stop(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt  # which ends the trial; submitit would go on
+        raise KeyboardInterrupt  # ends the trial; submitit would continue
 
     def tell(news: TrialProgress) -> None:
         with contextlib.suppress(OSError):
             board.write_text(json.dumps([news.phase, news.since, news.curve.decode()]))
 
     signal.signal(signal.SIGTERM, stop)
-    return socket.gethostname(), run(parcel, base.read_bytes(), tell)
+    return socket.gethostname(), run_parcel(parcel, base.read_bytes(), tell)
 
 
 def _last(said: str) -> str:

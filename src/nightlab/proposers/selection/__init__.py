@@ -7,7 +7,7 @@ from nightlab.proposers.selection.cascade import Cascade, Rung
 from nightlab.proposers.selection.climb import Climb
 from nightlab.proposers.selection.evolution import Evolution
 from nightlab.proposers.selection.plugged import PluggedSelection
-from nightlab.proposers.selection.search import Selection, SelectionContext, worth
+from nightlab.proposers.selection.search import Selection, SelectionContext, node_value
 from nightlab.proposers.selection.theme import theme
 from nightlab.proposers.selection.tree import Tree
 
@@ -34,6 +34,6 @@ __all__ = [
     "SelectionContext",
     "Tree",
     "make_search",
+    "node_value",
     "theme",
-    "worth",
 ]

@@ -6,7 +6,7 @@ import random
 from collections import deque
 
 from nightlab.core.types import Experiment, Metric
-from nightlab.proposers.selection.search import worth
+from nightlab.proposers.selection.search import node_value
 
 POPULATION, TOURNAMENT = 20, 5  # theirs are 100 and 25, for sessions of 20,000; a night has a hundred
 
@@ -39,5 +39,5 @@ class Evolution:
 
     def tell(self, experiment: Experiment) -> None:
         self.turn += 1  # so that a session that resumes does not draw its first tournaments again
-        if (value := worth(experiment)) is not None:
+        if (value := node_value(experiment)) is not None:
             self.population.append((value, experiment))

@@ -34,7 +34,7 @@ class SelectionContext:
     seed: int = 0
 
 
-def worth(experiment: Experiment) -> float | None:
+def node_value(experiment: Experiment) -> float | None:
     """What a genome is believed to measure: a kept one's bar, else its metric. None: nobody should start from it."""
     verdict, measured = experiment.verdict, experiment.measurement
     if verdict is None or measured is None or not (experiment.kept or verdict.reason in FIT):

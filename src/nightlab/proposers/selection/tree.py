@@ -13,7 +13,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from nightlab.core.types import Experiment, Metric
-from nightlab.proposers.selection.search import worth
+from nightlab.proposers.selection.search import node_value
 
 BONUS = 1.0
 TRUST = 0.5  # how far a single measurement is believed: the rest of the way it is its parent's worth
@@ -25,7 +25,7 @@ class Node:
     """A genome that may be expanded. ``visits`` counts proposals made on it, and on those made from it."""
 
     experiment: Experiment
-    worth: float
+    value: float
     parent: str
     visits: int = 0
 
@@ -43,7 +43,7 @@ class Tree:
     def ask(self) -> Experiment | None:
         if not self.nodes:
             return None
-        order = sorted(self.nodes.values(), key=lambda node: node.worth, reverse=self.metric.goal == "minimise")
+        order = sorted(self.nodes.values(), key=lambda node: node.value, reverse=self.metric.goal == "minimise")
         n, visits = len(order), 1 + sum(node.visits for node in order)
 
         def score(ranked: tuple[int, Node]) -> float:
@@ -56,7 +56,7 @@ class Tree:
         return chosen.experiment
 
     def tell(self, experiment: Experiment) -> None:
-        value, candidate = worth(experiment), experiment.candidate
+        value, candidate = node_value(experiment), experiment.candidate
         parent = self.nodes.get(candidate.parent)
         if self.asked[candidate.parent]:
             self.asked[candidate.parent] -= 1
@@ -65,11 +65,11 @@ class Tree:
         if value is None:
             return
         if parent and not experiment.kept:  # a kept one's bar is without its luck already
-            value = parent.worth + TRUST * (value - parent.worth)
+            value = parent.value + TRUST * (value - parent.value)
         self.nodes[candidate.commit] = Node(experiment, value, candidate.parent)
         if len(self.nodes) > NODES:
             worst = max if self.metric.goal == "minimise" else min
-            del self.nodes[worst(self.nodes, key=lambda commit: self.nodes[commit].worth)]
+            del self.nodes[worst(self.nodes, key=lambda commit: self.nodes[commit].value)]
 
     def _visit(self, node: Node | None) -> None:
         seen = set()

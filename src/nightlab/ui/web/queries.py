@@ -9,7 +9,7 @@ from typing import Any
 from nightlab.core.serialize import bounded
 from nightlab.core.text import plain
 from nightlab.core.types import Experiment, Measurement, NightlabError, Trial
-from nightlab.engines.local.curve import points
+from nightlab.engines.local.curve import load_curve
 from nightlab.session.session import Session, open_session
 from nightlab.ui.web.diffs import shown
 
@@ -67,7 +67,7 @@ def _measured(measured: Measurement | None) -> dict[str, Any]:
 
 def _curves(session: Session, trials: list[tuple[Trial, Measurement | None]]) -> list[dict[str, Any]]:
     """The curves that the latest trials left, the last of each seed, as their candidates claim them."""
-    curves = {trial.seed: points(session.box.folder / trial.id) for trial, _ in trials[-TRIALS:]}
+    curves = {trial.seed: load_curve(session.box.folder / trial.id) for trial, _ in trials[-TRIALS:]}
     return [{"seed": seed, "points": curve} for seed, curve in curves.items() if curve][-RUNS:]
 
 

@@ -19,7 +19,7 @@ PORT = 8470
 NEXT = 20  # ports that are tried when the first is taken
 
 
-def serve(window: WebApp, host: str | None, port: int | None, opened: Callable[[str], None]) -> None:
+def serve_web(window: WebApp, host: str | None, port: int | None, opened: Callable[[str], None]) -> None:
     """Serve until Ctrl-C; ``opened`` is told the address once it can be opened.
 
     Loopback needs no token. Whoever names a ``host`` gets one, also for loopback: others use the machine too.
