@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo unit test machine wheel agents check clean
+.PHONY: demo unit test machine wheel agents check docs clean
 
 demo: $(VENV)/.lm          ## a real session on a real language model, on this machine, in minutes
 	$(BIN)/nightlab demo
@@ -24,10 +24,14 @@ wheel: $(VENV)/bin/python  ## build a wheel, install it into an empty environmen
 	PYTHON=$(abspath $(BIN))/python .ci/wheel
 
 check: $(VENV)/.dev        ## lint, types, import contract
-	$(BIN)/ruff check src tests benchmarks
-	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks tools
+	$(BIN)/ruff format --check src tests benchmarks tools
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python tools/vocabulary.py
+
+docs: $(VENV)/.docs        ## the docs site, in site/: every link checked, nothing fetched
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -41,6 +45,10 @@ $(VENV)/.lm: $(VENV)/bin/python pyproject.toml
 
 $(VENV)/.dev: $(VENV)/bin/python pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[lm,dev]'
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/bin/python pyproject.toml
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[docs]'
 	@touch $@
 
 clean:                     ## remove the environment

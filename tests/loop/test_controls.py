@@ -196,9 +196,9 @@ def test_a_skip_that_was_written_down_is_completed_after_a_kill(make_lab: Any) -
     session = lab.session()
     night = ExperimentLoop(session, StopRules(), Scheduler(session, Observer()))
     with night.scheduler.on_duty():
-        night._resume()
+        night.resume()
         while not night.ledger.open_trials() or night.ledger.next_number() < 2:
-            night._turn()
+            night.step()
         session.ledger.append(OrderTaken("skip 1", 7))
     session.close()  # as a kill would, just after the note
     reason, session = lab.run()

@@ -20,6 +20,7 @@ from nightlab.cli.app import (
     app,
     near,
     say,
+    tag_option,
     window,
 )
 from nightlab.ui.terminal.outlet import unhurried
@@ -29,52 +30,65 @@ if TYPE_CHECKING:
     from nightlab.core.observer import Observer
     from nightlab.core.types import RunResult
 
-On = Annotated[
+OnEngine = Annotated[
     str | None,
-    typer.Option("--on", metavar="CLUSTER", help="local-ray, auto, ray://HOST:PORT, HOST:PORT, or slurm; else here."),
+    typer.Option(
+        "--engine",
+        metavar="ENGINE",
+        help="Where trials run: local-ray, auto, ray://HOST:PORT, HOST:PORT or slurm; this machine if omitted.",
+    ),
 ]
 
 
 @app.command(
     epilog="Examples:  nightlab run   ·   nightlab run --hours 8   ·   nightlab run --tag wide --experiments 50"
-    "   ·   nightlab run --money 5"
-    "   ·   nightlab run --on local-ray --slots 8   ·   nightlab run --on ray://head:10001   ·   "
-    "nightlab run --on slurm --slots 16"
+    "   ·   nightlab run --cost-limit 5"
+    "   ·   nightlab run --engine local-ray --slots 8   ·   nightlab run --engine ray://head:10001   ·   "
+    "nightlab run --engine slurm --slots 16"
 )
 @unhurried()
 def run(
     lab: Where = HERE,
-    tag: Annotated[str | None, typer.Option("--tag", "-t", help="Start or continue this session.")] = None,
-    hours: Annotated[float | None, typer.Option(min=0.001, help="Stop after so many hours.")] = None,
+    tag: Annotated[str | None, tag_option("Start or continue the session with this tag.")] = None,
+    hours: Annotated[float | None, typer.Option(min=0.001, help="Stop after this many hours.")] = None,
     experiments: Annotated[
-        int | None, typer.Option("--experiments", "-n", min=1, help="Stop when the session has so many.")
+        int | None, typer.Option("--experiments", "-n", min=1, help="Stop when the session has this many experiments.")
     ] = None,
-    stall: Annotated[int | None, typer.Option(min=1, help="Stop after so many in a row without a keep.")] = None,
-    tokens: Annotated[int | None, typer.Option(min=1, help="Stop when the proposers have used so many.")] = None,
+    stall: Annotated[
+        int | None, typer.Option("--patience", min=1, help="Stop after this many experiments in a row without a keep.")
+    ] = None,
+    tokens: Annotated[
+        int | None, typer.Option("--token-limit", min=1, help="Stop at this total of proposer tokens (self-reported).")
+    ] = None,
     money: Annotated[
-        float | None, typer.Option(min=0.0001, help="Stop when they have cost so many US dollars, as they say.")
+        float | None,
+        typer.Option("--cost-limit", min=0.0001, help="Stop at this total proposer cost in USD (self-reported)."),
     ] = None,
     gain_per_hour: Annotated[
         float | None,
         typer.Option(
-            metavar="GAIN", min=1e-12, help="Stop when an hour of a slot can't be expected to gain so much any more."
+            "--min-gain-per-hour",
+            metavar="GAIN",
+            min=1e-12,
+            help="Stop when the expected gain per slot-hour falls below this.",
         ),
     ] = None,
     slots: Annotated[
         str | None,
         typer.Option(
             metavar="N|auto",
-            help="Trials at once, each on cores or a GPU of its own; 1 if left out, or what a cluster has room for.",
+            help="Number of parallel trials, each on separate cores or GPU; 1 if omitted, or all that fit a cluster.",
         ),
     ] = None,
-    on: On = None,
+    on: OnEngine = None,
     plain: Plain = False,
     device: Device = None,
     allow: Allow = [],  # noqa: B006
 ) -> None:
-    """Run experiments until stopped. The latest session goes on where it was, unless the lab has changed.
+    """Run experiments until stopped.
 
-    Ctrl-C once finishes the trial in flight and stops; twice stops now. Nothing finished is ever lost.
+    Continues the latest session, or starts a new one if the lab has changed. Press Ctrl-C once to finish the running
+    trials and stop, twice to stop immediately. Finished trials are never lost.
     """
     from nightlab.api import Lab
 
@@ -89,30 +103,36 @@ def run(
 
 @app.command(epilog="Examples:  nightlab note look at the optimiser   ·   nightlab note --tag nov21 no more of depth")
 def note(
-    words: Annotated[list[str], typer.Argument(metavar="WORDS", help="What to tell them.")],
+    words: Annotated[list[str], typer.Argument(metavar="WORDS", help="The note.")],
     lab: Where = HERE,
     tag: Tag = None,
 ) -> None:
-    """Tell the proposers something, also while a session runs: it stands in every briefing from the next turn on."""
+    """Leave a note for the proposers.
+
+    The note is part of every briefing from the next turn on, also in a running session.
+    """
     from nightlab.storage.ledger import add_note, find_session, state_folder
 
     tag = find_session(lab, tag)
     add_note(state_folder(lab) / tag, " ".join(words))
-    say(f"noted: the proposers of session {tag} read it from their next turn on")
+    say(f"noted: the proposers of session {tag} read it from the next turn on")
 
 
 @app.command(epilog="Examples:  nightlab demo   ·   nightlab demo my-demo --experiments 40")
 @unhurried()
 def demo(
-    name: Annotated[Path | None, typer.Argument(metavar="[FOLDER]", help="Where; a new folder if left out.")] = None,
-    experiments: Annotated[int, typer.Option("--experiments", "-n", min=1, help="How many.")] = 20,
-    seeds: Annotated[int, typer.Option(min=2, help="Fresh seeds for the final comparison.")] = 4,
+    name: Annotated[
+        Path | None, typer.Argument(metavar="[FOLDER]", help="Folder for the lab; a new one if omitted.")
+    ] = None,
+    experiments: Annotated[int, typer.Option("--experiments", "-n", min=1, help="Number of experiments.")] = 20,
+    seeds: Annotated[int, typer.Option(min=2, help="Number of fresh seeds for the final comparison.")] = 4,
     plain: Plain = False,
     device: Device = None,
 ) -> None:
-    """A real session on a real language model, on any machine, in minutes: no account, no key.
+    """Run a short session on a small language model.
 
-    Makes a lab, runs the experiments, and measures what was gained again on fresh seeds.
+    Takes minutes on any machine and needs no account and no key. Makes a lab, runs the experiments and confirms the
+    gain on fresh seeds.
     """
     from nightlab.api import Lab
     from nightlab.session.create import demo_folder

@@ -90,7 +90,7 @@ class AskTell:
         Raises NightlabError when every slot has a trial that was not told.
         """
         scheduler, candidates = self.loop.scheduler, self.loop.candidates
-        self.loop.look()
+        self.loop.update()
         self.asked = {name: asked for name, asked in self.asked.items() if name in scheduler.running}
         if not scheduler.free:
             waiting = ", ".join(self.asked)
@@ -102,7 +102,7 @@ class AskTell:
             if not (candidates.waiting or self.loop.hooks.busy) or candidates.nothing_left or scheduler.paused:
                 return None
             time.sleep(POLL)
-            self.loop.look()
+            self.loop.update()
         trial = self.loop.start(request)
         handle = scheduler.running[trial.id]
         assert isinstance(handle, CallersTrial)
@@ -124,7 +124,7 @@ class AskTell:
         asked.handle.measurement = measurement
         del self.asked[asked.id]
         asked.remove_folder()
-        self.loop.look()
+        self.loop.update()
         self.loop.judge_all()
         return self.ledger.experiment(asked.experiment.number)
 

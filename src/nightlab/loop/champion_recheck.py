@@ -8,8 +8,8 @@ evaluator has held-out data, it is the occasion to look at them.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 
 from nightlab.core.events import NOT_ASKED, Alarm, Rechecked
 from nightlab.core.types import SEED, Experiment, HeldOutCheck, Measurement, TrialRequest, average
@@ -18,8 +18,24 @@ from nightlab.loop.scheduler import Scheduler
 from nightlab.session.replicates import CONFIRM_SEED, UPKEEP_SEED, UPKEEPS, runs, upkeeps
 
 
+@dataclass(frozen=True, slots=True)
+class CompletedRecheck:
+    """A recheck that needs no more trials.
+
+    ``standing``: the champion's measurements before it. ``fresh``: the new ones, by seed; ``found``: those of all its
+    rechecks. ``would``: the status that the rule would give it. ``done``: experiments judged by then.
+    """
+
+    champion: Experiment
+    standing: Contestant
+    fresh: Mapping[int, Measurement]
+    found: Mapping[int, Measurement]
+    would: str
+    done: int
+
+
 class ChampionRecheck:
-    """Keeps a session's champion honest."""
+    """Decides when a session's champion is measured again, and records what that says of it."""
 
     def __init__(self, scheduler: Scheduler) -> None:
         self.scheduler, self.session, self.ledger, self.view = (
@@ -29,10 +45,10 @@ class ChampionRecheck:
             scheduler.view,
         )
 
-    def wanted(self, done: int, *, stopping: bool) -> TrialRequest | None:
-        """The trial that the upkeep takes next, after so many experiments; records the upkeep once it is complete.
+    def next_step(self, done: int, *, stopping: bool) -> TrialRequest | CompletedRecheck | None:
+        """The trial that the recheck needs next, after ``done`` experiments, or its result; None when none is due.
 
-        A session that is ``stopping`` begins none.
+        A session that is ``stopping`` begins none. Changes nothing: ``record`` takes the result.
         """
         champion, every = self.session.champion(), self.session.lab.judge.upkeep
         past = self.ledger.events(Rechecked, last=UPKEEPS)
@@ -46,8 +62,7 @@ class ChampionRecheck:
         standing = replace(standing, runs={seed: run for seed, run in standing.runs.items() if seed not in fresh})
         would = self._would(standing, fresh)
         if not isinstance(would, NeedsTrial):
-            self._record(champion, standing, fresh, found, would, done)
-            return None
+            return CompletedRecheck(champion, standing, fresh, found, would, done)
         if would.who == "champion":
             return TrialRequest(champion.number, "search", would.seed)
         # What was used before the latest upkeeps comes round again, rather than a seed of another question.
@@ -68,16 +83,9 @@ class ChampionRecheck:
         decision = judge.judge(standing, twin, self.scheduler.replicates.noise())
         return decision if isinstance(decision, NeedsTrial) else decision.status
 
-    def _record(
-        self,
-        champion: Experiment,
-        standing: Contestant,
-        fresh: dict[int, Measurement],
-        found: dict[int, Measurement],
-        would: str,
-        done: int,
-    ) -> None:
-        """Write down the upkeep, which is complete, with the champion's new bar."""
+    def record(self, result: CompletedRecheck) -> None:
+        """Record a recheck, with the champion's new bar."""
+        champion, standing, fresh = result.champion, result.standing, result.fresh
         values = [run.metric for run in fresh.values() if run.metric is not None]
         before = bar = standing.bar if standing.bar is not None else 0.0
         if self.scheduler.machine_changed and values:
@@ -85,12 +93,13 @@ class ChampionRecheck:
         else:
             for weight, value in enumerate(values, len(standing.runs)):
                 bar = self.session.judge.rule.remeasured(bar, weight, value)
-        sigma, look = self.scheduler.replicates.noise().sigma, self._look_at_held_out(champion, found)
-        event = Rechecked(champion.number, bar, before, tuple(fresh), tuple(values), done, would, sigma, look)
+        sigma, held_out = self.scheduler.replicates.noise().sigma, self._check_held_out(champion, result.found)
+        seeds, would = tuple(fresh), result.would
+        event = Rechecked(champion.number, bar, before, seeds, tuple(values), result.done, would, sigma, held_out)
         self.ledger.append(event)
-        self.view.rechecked(champion, bar, before, would, self._alarms(look))
+        self.view.rechecked(champion, bar, before, would, self._alarms(held_out))
 
-    def _look_at_held_out(self, champion: Experiment, found: dict[int, Measurement]) -> HeldOutCheck | None:
+    def _check_held_out(self, champion: Experiment, found: Mapping[int, Measurement]) -> HeldOutCheck | None:
         """Whether the champion's gain on the search's data is one on held-out data too."""
         first = [
             m for m in runs(self.ledger.trials(0, "search", self.scheduler.since)).values() if m.held_out is not None

@@ -51,13 +51,20 @@ class Hooks:
             self._last = past.judged_at or 0.0
         self.judged()
 
-    def before(self, experiment: Experiment) -> bool:
-        """Whether a first trial of an experiment may start: what comes before it has run. Else that is started."""
-        if not self.part.before or experiment.number in self._begun or self.ledger.trials(experiment.number):
-            return True
-        if "before" not in self.running:
+    def needs_before(self, experiment: Experiment) -> bool:
+        """Whether the hook ``before`` has to run before the first trial of an experiment."""
+        number = experiment.number
+        return bool(self.part.before) and number not in self._begun and not self.ledger.trials(number)
+
+    @property
+    def before_running(self) -> bool:
+        """Whether a hook ``before`` runs."""
+        return "before" in self.running
+
+    def run_before(self, experiment: Experiment) -> None:
+        """Start the hook ``before`` of an experiment."""
+        if self.part.before:
             self._start("before", self.part.before, experiment)
-        return experiment.number in self._begun  # if it could not be started at all
 
     def judged(self) -> None:
         """There is a verdict: what comes after is due. Read from the ledger, so that a kill loses none."""

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from nightlab.core.events import MachineChanged, Rechecked, RunStopped, SlotLost
 from nightlab.core.observer import Flight, Observer
-from nightlab.core.types import Budget, Experiment, Measurement, NightlabError, Purpose, Trial, TrialRequest
+from nightlab.core.types import Budget, Experiment, Measurement, NightlabError, Purpose, Trial
 from nightlab.engines.base import Engine, Handle
 from nightlab.engines.local.machine_monitor import too_short
 from nightlab.engines.local.trial_folder import kill_leftovers
@@ -80,12 +80,6 @@ class Scheduler:
         taken = {running.slot.number for running in self.running.values()}
         room = max(len(self.slots) - len(self.running), 0)
         return [slot for slot in self.slots if slot.number not in taken][:room]
-
-    def is_running(self, wanted: TrialRequest) -> bool:
-        """Whether such a trial is under way."""
-        trials = (running.trial for running in self.running.values())
-        what = (wanted.number, wanted.purpose, wanted.seed)
-        return any((trial.experiment, trial.purpose, trial.seed) == what for trial in trials)
 
     @property
     def since(self) -> int:
