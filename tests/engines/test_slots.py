@@ -121,8 +121,8 @@ def test_trials_are_pinned_to_cores_of_their_own(make_lab: Callable[..., TinyLab
     view = Together(session.box.folder, 2)
     ExperimentLoop(session, StopRules(experiments=4), Scheduler(session, view, 2)).run()
     found = [m.secondary for n in range(1, 5) for _, m in session.ledger.trials(n) if m]
-    assert all(one.cores == one.threads == len(slots._cores()) // 2 for one in found)
-    assert len({one.core for one in found}) == 2 and max(map(len, view.flights)) == 2
+    assert all(one["cores"] == one["threads"] == len(slots._cores()) // 2 for one in found)
+    assert len({one["core"] for one in found}) == 2 and max(map(len, view.flights)) == 2
     [note] = session.ledger.events(SlotsMeasured)
     assert note.slots == describe_slots(allocate_slots("cpu", 2)) and note.speed > 0
 
