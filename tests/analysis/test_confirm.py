@@ -312,8 +312,8 @@ def test_each_change_is_taken_out_and_what_earns_nothing_goes(won: TinyLab, nigh
     assert done.code == 0, done.err
     found = {row["number"]: row for row in done.json["ablation"]}
     assert list(found) == [1, 2, 3, 4, 5, 6, 7]
-    assert "later changes moved the same constants" in found[1]["why"]
-    assert "later changes stand on it" in found[4]["why"]
+    assert "later changes set the same constants" in found[1]["why"]
+    assert "later changes depend on it" in found[4]["why"]
     assert found[1]["gain"] is None is found[4]["gain"]
     worth = {n: row["gain"] for n, row in found.items() if row["gain"]}
     assert {n: gain["mean"] for n, gain in worth.items()} == pytest.approx(

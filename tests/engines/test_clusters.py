@@ -179,7 +179,7 @@ def test_what_ray_says_of_a_task_that_failed() -> None:
         exceptions.NodeDiedError("gone"): "its node died",
         exceptions.WorkerCrashedError(): "its node lost the process that ran it",
         exceptions.ObjectLostError("00", b"", ""): "its node died before what it held was fetched",
-        ConnectionError("cut off"): "the connection to its cluster is gone",
+        ConnectionError("cut off"): "the connection to its cluster was lost",
     }
     for error, words in lost.items():
         with pytest.raises(Lost, match=words):
@@ -247,7 +247,7 @@ def test_a_night_on_ray_survives_its_nodes(make_lab: Callable[..., TinyLab], ray
     ray_nodes.add_node(num_cpus=1, node_ip_address=LOOPBACK)
     assert scheduler.drain()[trial.id].measured and not engine.waiting_reason
     (told,) = scheduler.ledger.events(ClusterWaits)
-    assert told.why == "no node of the cluster is there that could take one"
+    assert told.why == "no running node of the cluster can take a trial"
 
 
 def runs_a_trial(node: Any) -> bool:

@@ -86,7 +86,7 @@ class Processes:
         self.nodes[name] = {**os.environ, "NIGHTLAB_CACHE": str(cache), **env}
         return cache
 
-    def look(self, device: str | None) -> dict[str, NodeFacts]:
+    def describe_nodes(self, device: str | None) -> dict[str, NodeFacts]:
         found = {}
         for name, env in self.nodes.items():
             done = subprocess.run([sys.executable, "-c", LOOK, device or "cpu"], env=env, capture_output=True)
@@ -96,7 +96,7 @@ class Processes:
     def room(self, avoid: set[str]) -> int:
         return len(set(self.nodes) - avoid)
 
-    def trouble(self, avoid: set[str]) -> str:
+    def outage(self, avoid: set[str]) -> str:
         return "" if self.room(avoid) else "they are all gone"
 
     def open(self, base: bytes, platform: Platform, seconds: float) -> None:
@@ -224,7 +224,7 @@ def test_that_no_node_is_left_is_said_once_and_when_one_is_back(
     scheduler, said = crew_of(make_lab(), cluster)
     why = "they are all gone"
     monkeypatch.setattr("nightlab.engines.remote.engine.LOOK", 0.0)
-    monkeypatch.setattr(cluster, "trouble", lambda avoid: why)
+    monkeypatch.setattr(cluster, "outage", lambda avoid: why)
     monkeypatch.setattr(cluster, "send", lambda parcel, avoid: Waiting())
     trial = scheduler.start(admit_baseline(scheduler), "search", 1)
     running = scheduler.running[trial.id]
@@ -311,7 +311,7 @@ def test_a_gpu_that_falls_off_the_bus_is_no_verdict(
     (measured,) = scheduler.drain().values()
     assert measured.outcome == "measured" and [job.node for job in cluster.jobs] == ["bad", "good"]
     assert len(scheduler.ledger.trials(0)) == 1
-    assert len(said) == 1 and "accelerator is none, not NVIDIA H100, since the trial began" in said[0]
+    assert len(said) == 1 and "accelerator is none, not NVIDIA H100, since the trial started" in said[0]
 
 
 def test_a_node_without_a_sandbox_takes_no_trial_of_a_lab_that_needs_one(
@@ -323,7 +323,7 @@ def test_a_node_without_a_sandbox_takes_no_trial_of_a_lab_that_needs_one(
         (tools / name).symlink_to(next(f for d in os.environ["PATH"].split(":") if (f := Path(d) / name).exists()))
     cluster.add("open", PATH=str(tools))
     lab = make_lab(contract=CONTRACT.format(proposer="patches").replace('"network", ', ""))
-    with pytest.raises(NightlabError, match=r"open: its sandbox gives no protection of network \(bwrap is not inst"):
+    with pytest.raises(NightlabError, match=r"open: its sandbox lacks the protection of network \(bwrap is not inst"):
         crew_of(lab, cluster)
     assert not cluster.jobs
 
@@ -436,7 +436,7 @@ def test_a_cluster_whose_software_is_not_there(
 def test_a_cluster_that_is_none(make_lab: Callable[..., TinyLab], nightlab: Any) -> None:
     lab = make_lab()
     done = nightlab("run", "--on", "mars", cwd=lab)
-    assert done.code == 1 and "'mars' is no cluster" in done.err and "local-ray" in done.err
+    assert done.code == 1 and "unknown cluster 'mars'" in done.err and "local-ray" in done.err
     done = nightlab("run", "--on", "slurm", cwd=lab)
     assert done.code == 1 and "--slots" in done.err
     assert not (lab.folder / ".nightlab" / "t").exists()

@@ -225,7 +225,7 @@ def test_what_the_tool_says_of_a_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     tool.write_text('#!/bin/sh\ncase "$*" in *GPU-bad*) echo "Unable to determine the device handle"; exit 15;; esac\n')
     tool.chmod(0o755)
     assert gpu_failure(WHOLE) == "" == gpu_failure(Slot(0, (), "GPU-good"))
-    assert gpu_failure(Slot(0, (), "GPU-bad")) == "the GPU GPU-bad is gone: Unable to determine the device handle"
+    assert gpu_failure(Slot(0, (), "GPU-bad")) == "the GPU GPU-bad has failed: Unable to determine the device handle"
 
 
 def test_a_gpu_that_falls_off_the_bus_costs_its_slot_and_no_verdict(
@@ -239,7 +239,7 @@ def test_a_gpu_that_falls_off_the_bus_costs_its_slot_and_no_verdict(
     scheduler = Scheduler(session, view)
     scheduler.slots = [Slot(0, (), "GPU-1"), Slot(1, (), "GPU-2")]
     monkeypatch.setattr(
-        "nightlab.engines.local.engine.gpu_failure", lambda slot: "it is gone" if slot.gpu == "GPU-1" else ""
+        "nightlab.engines.local.engine.gpu_failure", lambda slot: "it has failed" if slot.gpu == "GPU-1" else ""
     )
     ExperimentLoop(session, StopRules(experiments=2), scheduler).run()
     assert [(e.verdict.status, e.measurement.metric) for e in session.ledger.experiments() if e.verdict][1:] == [
@@ -250,7 +250,7 @@ def test_a_gpu_that_falls_off_the_bus_costs_its_slot_and_no_verdict(
         "slot 0 is lost" in words for words in view.output
     )
     [lost] = [m for n in (1, 2) for _, m in session.ledger.trials(n) if m and m.outcome == "lost"]
-    assert lost.detail == "it is gone"
+    assert lost.detail == "it has failed"
 
 
 def test_without_any_slot_the_session_ends(make_lab: Callable[..., TinyLab], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -202,7 +202,7 @@ def test_the_champion_is_measured_again_after_so_many_experiments(lucky: Any) ->
     said = out.getvalue()
     assert said.count("upkeep: #1 counts as loss") == 2 and "self-test: the rule" in said
     for note in notes:
-        assert f"counts as {metric.name} {note['bar']:.6f}, it was {note['before']:.6f}" in said
+        assert f"counts as {metric.name} {note.bar:.6f}, it was {note.before:.6f}" in said
 
 
 def test_the_original_s_rule_never_looks_back(lucky: Any) -> None:
@@ -350,7 +350,7 @@ def test_the_undisturbed_night(ready: tuple[TinyLab, dict[str, Any]]) -> None:
         ("ledger.finish", "0001-search-s10003", "before"),  # it has ended, nobody wrote it down
         ("box.start", "0001-upkeep-s501", "after"),  # its supervisor may not be up yet
         ("ledger.finish", "0001-upkeep-s501", "after"),  # measured, and not yet an upkeep
-        ("ledger.remeasure", "", "after"),
+        ("ledger.append", "Rechecked(", "after"),
     ],
 )
 def test_a_kill_changes_nothing_that_a_session_finds(

@@ -115,7 +115,7 @@ assert shows(cwd + "/genome.py", "d1") and not shows("/etc/passwd", "d2")
 BAD = {
     "refuses": (f"{EDIT}\nreturn 'refusal'", "the agent stopped: refusal"),
     "is cut": (f"{EDIT}\nreturn 'max_tokens'", "the agent stopped: max_tokens"),
-    "edits nothing": ("say('I would rather not.')", "it edited nothing; it said: I would rather not."),
+    "edits nothing": ("say('I would rather not.')", "it edited nothing; last line of output: I would rather not."),
     "dies": (f"{EDIT}\nos._exit(3)", "the agent stopped: Connection closed"),
     "fails": (f"{EDIT}\nraise SystemExit(0)", "the agent stopped: Connection closed"),
     "talks nonsense": (

@@ -64,9 +64,15 @@ def test_the_last_line_is_the_hypothesis_if_it_is_words(proposer: Any, said: str
 
 
 BAD = {
-    "edits nothing": ("print('I can not help with that.')", "it edited nothing; it said: I can not help with that."),
-    "says nothing": ("", "it edited nothing; it said: nothing"),
-    "crashes after an edit": (GOOD + "raise ValueError('quota')", "exit status 1; it said: ValueError: quota"),
+    "edits nothing": (
+        "print('I can not help with that.')",
+        "it edited nothing; last line of output: I can not help with that.",
+    ),
+    "says nothing": ("", "it edited nothing; last line of output: nothing"),
+    "crashes after an edit": (
+        GOOD + "raise ValueError('quota')",
+        "exit status 1; last line of output: ValueError: quota",
+    ),
     "is killed": ("import os; os.kill(os.getpid(), 9)", "exit status"),
     "removes the genome": ("import os; os.remove('genome.py')", "it removed genome.py"),
     "links the genome": ("import os; os.remove('genome.py'); os.symlink('/etc/passwd', 'genome.py')", "it removed"),
@@ -85,7 +91,7 @@ def test_a_turn_that_fails_says_why(proposer: Any, sandbox: Sandbox, script: str
 @pytest.mark.parametrize("path", ["measure.py", "sub/frozen.txt"])
 def test_frozen_files_stay_as_they_are(proposer: Any, sandbox: Sandbox, path: str) -> None:
     said = failure(proposer(GOOD + f"open('{path}', 'w').write('x')", sandbox))
-    assert said == f"out of scope: {path} was changed, and only the genome may change" or "Read-only" in said
+    assert said == f"out of scope: {path} was changed; only the genome may change" or "Read-only" in said
 
 
 def test_what_else_it_leaves_is_thrown_away(proposer: Any, sandbox: Sandbox) -> None:
@@ -199,7 +205,7 @@ def test_a_program_or_a_key_that_is_not_there(proposer: Any, sandbox: Sandbox) -
 
 def test_a_variable_that_is_not_set(proposer: Any) -> None:
     said = failure(proposer("", NoSandbox(), environment=["NO_SUCH_KEY"]))
-    assert said == "the variable NO_SUCH_KEY, which lab.toml names for it, is not set"
+    assert said == "the variable NO_SUCH_KEY, listed for it in lab.toml, is not set"
 
 
 def test_stopping_ends_a_turn_at_once(proposer: Any, sandbox: Sandbox, tmp_path: Path) -> None:
@@ -275,7 +281,7 @@ def test_a_night_through_bad_turns_gets_every_experiment_it_should(make_lab: Any
     assert [(e.candidate.hypothesis, e.kept) for e in tried] == [("nearer to one", True), ("nearer to three", True)]
     assert all(e.candidate.proposer == "researcher" and e.candidate.usage["seconds"] > 0 for e in tried)
     refused = [note.reason for note in session.ledger.events(ProposalRefused)]
-    assert refused[0] == "it edited nothing; it said: I would rather not."
+    assert refused[0] == "it edited nothing; last line of output: I would rather not."
     assert "does not parse" in refused[1] and "nothing but layout, comments or seeds" in refused[2]
     assert "exit status 7" in refused[3] and len(refused) == 8
     told = (session.folder / "proposers" / "researcher" / "briefing.md").read_text()

@@ -103,7 +103,7 @@ def test_an_endpoint_that_fails_is_a_failed_turn(told: Briefing, fault: Fault, s
     with serve(fault) as server:
         failed = failure(asked(server.url), told)
     assert said in str(failed) and "\n" not in str(failed)
-    assert str(failed).startswith((server.url, "its answer is of no use")), "it says where, or whose fault it is"
+    assert str(failed).startswith((server.url, "its answer can't be used")), "it says where, or whose fault it is"
     assert failed.rest == (77 if fault.status == 429 else 0)
     assert len(server.asked) == 1, "no retries but ours"
 
@@ -126,7 +126,7 @@ def test_an_endpoint_that_is_not_there_and_one_that_hangs(told: Briefing) -> Non
 
 def test_a_key_that_is_not_set_is_named(told: Briefing) -> None:
     said = str(failure(asked(NOT_THERE, key="NO_SUCH_KEY"), told))
-    assert said == "the variable NO_SUCH_KEY, which lab.toml names for its key, is not set"
+    assert said == "the variable NO_SUCH_KEY, named for its key in lab.toml, is not set"
 
 
 def test_no_key_of_the_user_is_sent_unless_it_is_named(told: Briefing, monkeypatch: pytest.MonkeyPatch) -> None:

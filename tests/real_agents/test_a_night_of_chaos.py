@@ -194,5 +194,5 @@ def tell(session: Any, researcher: Researcher) -> None:
                 print(f"  experiment {e.number}: {verdict(e)}, {e.candidate.usage}: {e.candidate.hypothesis[:60]}")
         for note in session.ledger.events(ProposalRefused):
             if note.proposer == agent:
-                print(f"  failed: {note['reason'][:150]}")
+                print(f"  failed: {note.reason[:150]}")
     print(f"\ntuner: {sum(e.candidate.proposer == 'tuner' for e in session.ledger.experiments())} experiments")

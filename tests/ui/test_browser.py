@@ -344,7 +344,7 @@ def faults(page: Any) -> list[str]:
     """What axe finds that would keep somebody out."""
     found = axe.Axe().run(page).response["violations"]
     return [
-        f"{one['id']}: {[node['html'][:200] for node in one['nodes'][:3]]}" for one in found if one.impact in SERIOUS
+        f"{one['id']}: {[node['html'][:200] for node in one['nodes'][:3]]}" for one in found if one["impact"] in SERIOUS
     ]
 
 
@@ -367,7 +367,7 @@ def test_what_two_labs_found_is_there_for_whoever_takes_part(
     session = here.run(experiments=1)
     page = look(serve(session))
     commons = page.get_by_role("region", name="Commons")
-    expect(commons).to_contain_text("nothing yet: nightlab sync brings")
+    expect(commons).to_contain_text("nothing yet: get findings with nightlab sync")
     session.close()
     here.sync()
     expect(commons).to_contain_text("2 findings of 2 peers")

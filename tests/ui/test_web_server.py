@@ -382,7 +382,7 @@ def test_columns_say_what_the_records_say_however_they_are_read(session: Session
             assert whole["metric"][n] == experiment.measurement.metric and whole["gap"][n] == experiment.gap
             parent = session.ledger.by_commit(experiment.candidate.parent)
             assert whole["parent"][n] == (parent.number if parent and n else None)
-        assert [one.number for one in whole["evidence"]] == [4]
+        assert [one["number"] for one in whole["evidence"]] == [4]
         assert whole["evidence"][0]["all"][0]["gain"]["low"] == 0.05
 
 

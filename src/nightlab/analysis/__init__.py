@@ -1,1 +1,1 @@
-"""What may be said of a session: confirmed gains, ablations, reports, charts, rankings."""
+"""Evaluates sessions: confirmed gains, ablations, reports, charts, rankings."""

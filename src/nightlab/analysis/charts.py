@@ -1,6 +1,6 @@
-"""A session as pictures. Each function takes records and returns a matplotlib figure; one with nothing to show says so.
+"""Charts of a session: each function takes records and returns a matplotlib figure; without data the figure says so.
 
-``progress`` is the original's: every experiment a point, the best so far a staircase.
+``progress`` follows the original: every experiment a point, the best so far a staircase.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from nightlab.core.text import counted, one_line
 from nightlab.core.types import Experiment, Metric
 
 Kind = Literal["progress", "worth", "effects", "duty"]
-LABEL = 45  # characters of a kept change's label
-MANY = 100  # kept changes from which points are small
-NAMED = 30  # kept changes that have room for a label each; of more the largest steps are named
-BARS = 40  # changes whose worth has room in one picture
-LINEAR = 4.0  # sigmas up to which effects are drawn to scale; beyond it, by their logarithm
-BINS = 120  # most parts of a session of which the duty cycle is drawn; in each several trials of a slot
+LABEL = 45  # characters of a label
+MANY = 100  # kept changes above which points are drawn small
+NAMED = 30  # most labels; of more kept changes the largest steps are labelled
+BARS = 40  # most changes in a chart of contributions
+LINEAR = 4.0  # sigmas up to which effects are drawn to scale; larger ones logarithmically
+BINS = 120  # most bins in the chart of the duty cycle
 COLOURS = {"keep": "tab:green", "discard": "0.65", "crash": "tab:red"}
 PHASE_COLOURS = dict(zip(PHASES, ("tab:orange", "tab:green", "tab:blue", "0.75"), strict=True))
 
 
 def progress(metric: Metric, experiments: Sequence[Experiment], title: str = "") -> Any:
-    """The metric over experiments, with what was shown of the last champion that somebody measured again.
+    """The metric over experiments, with the latest confirmed gain.
 
-    Crashed experiments have no point. The dashed staircase is each champion's bar: its number without its luck. What
-    was shown is a gain over the baseline on the same fresh seeds; it is drawn from the baseline's bar.
+    Crashed experiments have no point. The dashed staircase is each champion's bar, corrected for selection bias. The
+    confirmed gain is relative to the baseline on the same fresh seeds; it is drawn from the baseline's bar.
     """
     figure, axes = _empty(14, 7)
     measured = [(e, e.measurement.metric) for e in experiments if e.measurement and e.measurement.metric is not None]
@@ -60,7 +60,7 @@ def progress(metric: Metric, experiments: Sequence[Experiment], title: str = "")
                 rotation=30,
                 fontsize=8,
                 color="tab:green",
-                parse_math=False,  # a dollar in somebody's words is a dollar
+                parse_math=False,  # a dollar sign in a label is literal
             )
         shown = _shown(axes, metric, kept[0][2], [e for _, _, e in kept])
         near, far = min([*values, *shown]), max([*values, *shown])
@@ -83,7 +83,7 @@ def progress(metric: Metric, experiments: Sequence[Experiment], title: str = "")
 
 
 def worth_chart(metric: Metric, rows: Sequence[Row], title: str = "") -> Any:
-    """What each kept change adds to the champion, with its interval: measured by taking it out again."""
+    """Each kept change's contribution to the champion, measured by removing it, with its interval."""
     found = [(row, row.worth) for row in rows if row.worth is not None]
     found.sort(key=lambda pair: pair[1].mean)
     left_out, found = found[:-BARS], found[-BARS:]
@@ -114,7 +114,7 @@ def worth_chart(metric: Metric, rows: Sequence[Row], title: str = "") -> Any:
 
 
 def effects(metric: Metric, rows: Sequence[Row], sigma: float, title: str = "") -> Any:
-    """Each experiment's gain over the bar of its time, in units of one trial's noise where that is known."""
+    """Each experiment's gain over the bar at its time, in units of one trial's noise if known."""
     figure, axes = _empty(12, 6)
     unit = sigma if sigma > 0 else 1.0
     gains = [(row.experiment, row.gain / unit) for row in rows if row.gain is not None and math.isfinite(row.gain)]
@@ -148,9 +148,9 @@ def effects(metric: Metric, rows: Sequence[Row], sigma: float, title: str = "") 
 
 
 def duty_chart(spans: Sequence[Span], off: Sequence[tuple[float, float]] = (), title: str = "") -> Any:
-    """What each slot did over the session: above, trial by trial; below, the shares of its time.
+    """What each slot did over the session: trial by trial above; shares of its time below.
 
-    ``off``: when the session did not run. That time is grey, and no part of the duty cycle.
+    ``off``: times at which the session did not run; shown in grey, and not part of the duty cycle.
     """
     figure, axes = _empty(14, 6, rows=2)
     rows = lanes(spans)
@@ -172,7 +172,7 @@ def duty_chart(spans: Sequence[Span], off: Sequence[tuple[float, float]] = (), t
     edges, found, trained = shares(spans, len(rows), off, bins)
     places = [(edge - begun) / scale for edge in edges]
     base = [0.0] * bins
-    for phase in PHASES[1:2] + PHASES[:1] + PHASES[2:]:  # training below: its height is the duty cycle
+    for phase in PHASES[1:2] + PHASES[:1] + PHASES[2:]:  # training at the bottom: its height is the duty cycle
         top = [low + high for low, high in zip(base, found[phase], strict=True)]
         below.stairs(top, places, baseline=base, fill=True, color=PHASE_COLOURS[phase], label=phase)
         base = top
@@ -190,14 +190,14 @@ def duty_chart(spans: Sequence[Span], off: Sequence[tuple[float, float]] = (), t
 
 
 def save(figure: Any, path: Path) -> None:
-    """Write a figure as PNG or SVG, by the name's ending, replacing the file in one step."""
+    """Write a figure as PNG or SVG, by the file's suffix, atomically."""
     draft = path.with_name(f".{path.name}")
     figure.savefig(draft, dpi=130, format=path.suffix.lstrip(".") or "png")
     draft.replace(path)
 
 
 def _shown(axes: Any, metric: Metric, baseline: Experiment, kept: Sequence[Experiment]) -> list[float]:
-    """Draw what was shown of the gain on fresh seeds, and on held-out data; returns how far it reaches."""
+    """Draw the confirmed gain on fresh seeds and on held-out data; returns the values to include in the axis."""
     from matplotlib.transforms import ScaledTranslation
 
     assert baseline.measurement is not None and baseline.measurement.metric is not None
@@ -229,7 +229,7 @@ def _shown(axes: Any, metric: Metric, baseline: Experiment, kept: Sequence[Exper
 
 
 def _steps(metric: Metric, kept: Sequence[tuple[int, float, Experiment]]) -> Sequence[tuple[int, float, Experiment]]:
-    """The kept changes that are labelled: all but the baseline, or the largest steps where there are too many."""
+    """The kept changes to label: all but the baseline, or the largest steps if there are too many."""
     if len(kept) <= NAMED + 1:
         return kept[1:]
     gains = [metric.gain(before[1], after[1]) for before, after in pairwise(kept)]
@@ -238,7 +238,7 @@ def _steps(metric: Metric, kept: Sequence[tuple[int, float, Experiment]]) -> Seq
 
 
 def _logarithmic_beyond(axes: Any, gains: Sequence[float]) -> None:
-    """Draw effects to scale near zero, and larger ones by their logarithm: one diverged trial hides no other."""
+    """Draw effects linearly near zero and logarithmically beyond, so that one diverged trial hides no other."""
     axes.set_yscale("symlog", linthresh=LINEAR, linscale=2)
     low, high = min([*gains, -LINEAR]), max([*gains, LINEAR])
     marks = [0.0, *(sign * mark for mark in (1, 2, *(LINEAR * 10**k for k in range(8))) for sign in (-1, 1))]

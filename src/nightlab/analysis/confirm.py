@@ -1,6 +1,6 @@
-"""What a session may claim: measured again on fresh seeds, beside what it is compared with, with an interval.
+"""Confirms claims: measures a session's champion again on fresh seeds, paired with a reference, with an interval.
 
-No seed here was ever part of a decision of the search.
+None of these seeds was part of a decision of the search.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ from nightlab.session.replicates import ABLATE_SEED, CONFIRM_SEED, TRANSFER_SEED
 from nightlab.storage.git import OutOfScope, PatchConflict
 from nightlab.storage.ledger import write_results
 
-FEWEST, MOST = 3, 8  # pairs of a confirmation that runs by itself
+FEWEST, MOST = 3, 8  # pairs of an automatic confirmation
 
 
 class Confirmer:
-    """Measures what a session's champion is worth."""
+    """Measures the gain of a session's champion."""
 
     def __init__(self, scheduler: Scheduler) -> None:
         self.scheduler, self.session, self.ledger = scheduler, scheduler.session, scheduler.ledger
-        self.values: tuple[list[Measurement], list[Measurement]] = [], []  # the pairs behind the last claim
+        self.values: tuple[list[Measurement], list[Measurement]] = [], []  # the pairs behind the latest claim
 
     def confirm(self, seeds: int) -> Evidence | None:
-        """The champion's gain over the baseline on fresh seeds, and on held-out data where the evaluator has some.
+        """The champion's gain over the baseline on fresh seeds, and on held-out data if the evaluator has some.
 
-        None when the champion is the baseline. Pairs that were measured before are not measured again.
+        None when the champion is the baseline. Existing pairs are not measured again.
         Raises NightlabError when a trial fails.
         """
         champion = self.session.champion()
@@ -52,10 +52,10 @@ class Confirmer:
             return None
         fresh = tuple(range(CONFIRM_SEED, CONFIRM_SEED + seeds))
         looks = [one.seeds for one in self.ledger.events(ConfirmationStarted) if one.number == champion.number]
-        if fresh not in looks:  # noted before anything is seen: who looks, and stops when it is bad, has looked
+        if fresh not in looks:  # recorded before measuring, so that an aborted check counts as a check
             self.ledger.append(ConfirmationStarted(champion.number, fresh))
             looks.append(fresh)
-        # The baseline's runs beside an earlier champion are not beside this one.
+        # Baseline runs paired with an earlier champion can't be paired with this one.
         since = self.ledger.trials_before(self.ledger.trials(champion.number)[0][0].id)
         before, after = self.values = self._pairs("confirm", fresh, (0, None), (champion.number, None), since=since)
         level = repeated_check_level(looks.index(fresh))
@@ -67,25 +67,25 @@ class Confirmer:
         return evidence
 
     def unconfirmed(self) -> bool:
-        """Whether there is a champion whose gain nobody has looked at yet."""
+        """Whether there is a champion without a confirmation against the baseline."""
         champion = self.ledger.champion()
         if champion is None or champion.number == 0:
             return False
         return not any(e.against == 0 and e.level != "transferred" for e in champion.evidence)
 
     def affordable(self, experiments: int) -> int:
-        """Pairs for a confirmation after so many experiments: the contract's share, within reason."""
+        """Pairs for a confirmation after this number of experiments: the contract's share, between 3 and 8."""
         return max(FEWEST, min(MOST, int(self.session.lab.judge.confirm * experiments / 2)))
 
     def affordable_ablation(self, experiments: int, pairs: int) -> int:
-        """Seeds for an ablation within what the contract's share leaves after so many pairs; mostly none."""
+        """Seeds for an ablation within the rest of the contract's share after ``pairs`` pairs; often 0."""
         left = self.session.lab.judge.confirm * experiments - 2 * pairs
         return min(int(left / (len(self.lineage()) + 1)), FEWEST)
 
     def ablate(self, seeds: int) -> list[Contribution]:
-        """What each kept change in the champion's line is worth: taken out alone, three-way, and measured.
+        """The contribution of each kept change in the champion's lineage, removed alone (three-way) and measured.
 
-        Intervals use the session's pooled noise, since each change has few pairs; they hold one at a time.
+        Intervals use the session's pooled noise, because each change has few pairs; each holds on its own.
         """
         champion = self.session.champion()
         worths = []
@@ -95,7 +95,7 @@ class Confirmer:
                 without = self._without(champion.candidate.commit, [experiment])
                 without = self._same_as_before(f"without-{experiment.number:06d}", without)
                 before, after = self._pairs("ablate", fresh, (experiment.number, without), (champion.number, None))
-            except NightlabError as refusal:  # it can't be taken out, or nothing runs without it
+            except NightlabError as refusal:  # it can't be removed, or the rest does not run without it
                 worths.append(Contribution(experiment, None, str(refusal)))
                 continue
             gain = self._gain(before, after, 0.95, self.scheduler.replicates.noise())
@@ -105,9 +105,9 @@ class Confirmer:
         return worths
 
     def simplified(self, worths: Sequence[Contribution]) -> tuple[str, str] | None:
-        """The champion without the changes that earn nothing, as a commit and in words; None if all earn something.
+        """The champion without the changes that contribute nothing, as a commit and as text; None if there are none.
 
-        Raises OutOfScope when they can't be taken out together.
+        Raises OutOfScope when they can't be removed together.
         """
         useless = [worth.experiment for worth in worths if worth.nothing]
         if not useless:
@@ -139,19 +139,19 @@ class Confirmer:
         return evidence
 
     def _require_scaled(self, measured: Sequence[Measurement], scale: float) -> None:
-        """Raise NightlabError when a lab trained as long as ever, whatever budget it was told."""
+        """Raise NightlabError when the lab ignored the changed budget."""
         usual = [m for m in runs(self.ledger.trials(0, "search")).values() if m.measured and m.training_seconds > 1]
         if scale == 1 or not usual or self.session.budget.clock == "work":
             return
         ratio = average([m.training_seconds for m in measured]) / average([m.training_seconds for m in usual])
         if abs(math.log(max(ratio, 1e-9))) < abs(math.log(scale)) / 2:
             raise NightlabError(
-                f"told to train {scale:g} times as long, the baseline trained {ratio:.2g} times as long",
+                f"with {scale:g} times the budget, the baseline trained {ratio:.2g} times as long",
                 "let the lab read NIGHTLAB_BUDGET (seconds), or try another size instead: --set NAME=VALUE",
             )
 
     def lineage(self) -> list[Experiment]:
-        """The changes that made the champion, the oldest first; kept ones all, where the search climbs."""
+        """The changes that led to the champion, oldest first."""
         line, at = [], self.session.champion()
         while at.number:
             line.append(at)
@@ -161,7 +161,7 @@ class Confirmer:
             at = parent
         return line[::-1]
 
-    # -- inside ----------------------------------------------------------------------------------
+    # -- internal --------------------------------------------------------------------------------
 
     def _pairs(
         self,
@@ -172,11 +172,11 @@ class Confirmer:
         budget: Budget | None = None,
         since: int = 0,
     ) -> tuple[list[Measurement], list[Measurement]]:
-        """Two genomes (experiment, commit) measured in turn on each seed."""
+        """Two genomes (experiment, commit) measured alternately on each seed."""
         budget = budget or self.session.budget.record()
         with self.scheduler.on_duty():
             self.scheduler.adopt_running()
-            self.scheduler.drain()  # what an earlier run left is written down, and judged when the search goes on
+            self.scheduler.drain()  # record the trials of an earlier run; they are judged when the search continues
             sides = [
                 (n, commit if commit != self.ledger.experiment(n).candidate.commit else None)
                 for n, commit in (one, other)
@@ -203,9 +203,9 @@ class Confirmer:
             write_results(self.session.results, self.session.metric, self.ledger)
 
     def _without(self, commit: str, experiments: Sequence[Experiment]) -> str:
-        """A commit with some of its changes taken out again, the latest first.
+        """A commit with some of its changes removed, latest first.
 
-        Raises OutOfScope when one can't be taken out.
+        Raises OutOfScope when one can't be removed.
         """
         repo = self.session.repo
         for experiment in sorted(experiments, key=lambda e: e.number, reverse=True):
@@ -216,17 +216,17 @@ class Confirmer:
                 else:
                     commit = repo.commit_patch(commit, repo.diff(candidate.commit, candidate.parent), words)
             except PatchConflict:
-                raise OutOfScope("later changes stand on it") from None
+                raise OutOfScope("later changes depend on it") from None
         for path, text in self.session.genome(commit).items():
             if fault := syntax_fault(path, text):
                 raise OutOfScope(f"without it the program does not parse: {fault}")
         return commit
 
     def _constants_back(self, commit: str, experiment: Experiment) -> dict[str, str] | None:
-        """The genome at ``commit`` with the constants that an experiment moved where they were before it.
+        """The genome at ``commit`` with an experiment's constants set back to their values before it.
 
-        None when it changed more than constants: those stand on neighbouring lines, where a patch would conflict
-        with any other move. Raises OutOfScope when later experiments moved all of them again.
+        None when the experiment changed more than constants. A patch would conflict with changes of neighbouring lines,
+        which constants usually have. Raises OutOfScope when later experiments changed all of them again.
         """
         session, device = self.session, self.session.device
         before, after = session.genome(experiment.candidate.parent), session.genome(experiment.candidate.commit)
@@ -251,7 +251,7 @@ class Confirmer:
         if not moved:
             return None
         if not files:
-            raise OutOfScope("nothing of it is left: later changes moved the same constants")
+            raise OutOfScope("nothing of it is left: later changes set the same constants")
         return files
 
     def _with(self, experiment: Experiment, constants: Mapping[str, Any]) -> str:

@@ -1,22 +1,22 @@
-"""The Rotifer fitness of a gene, with every term, and what the arena makes of it. Pure.
+"""The Rotifer fitness of a gene, with all its terms, and what the arena makes of it. Pure.
 
 The Rotifer Protocol's specification (section 5.1, April 2026) prints ``F = S_r ln(1 + C_util) (1 + R_rob) / (L Cost)``.
 Its code had scores for L and Cost, high when a gene is fast and cheap, and divided by them: fitness rose with latency,
-and whatever took longer than a second tied at the cap of 1. As the protocol corrected it (its ADR-318), and as it is
-here, the scores multiply::
+and everything that took longer than a second tied at the cap of 1. As corrected by the protocol (ADR-318), and as
+implemented here, the scores multiply::
 
     F(g) = S_r * ln(1 + C_util) * (1 + R_rob) * L_score * Cost_score        from 0 to 2 ln 2 = 1.386
     L_score = 1 / (1 + latency / L_ref)     Cost_score = 1 / (1 + cost / Cost_ref)
 
-``L_ref`` and ``Cost_ref`` are the season's medians, so the gene in the middle has a half twice. The specification
-leaves open what C_util and R_rob are, and its code holds both at 0.5; what they are here, `fitness` says.
+``L_ref`` and ``Cost_ref`` are the season's medians, so a median gene has 0.5 for both. The specification does not
+define C_util and R_rob, and its code fixes both at 0.5; `fitness` documents the definitions used here.
 
-F has no term for the task's own metric: it compares tools, not how well they do. A search selects by the metric, with
-its uncertainty; F is a second view.
+F has no term for the task's own metric: it compares tools, not their results. A search selects by the metric, with its
+uncertainty; F is a second view.
 
-The specification admits a gene from ``F >= 0.3``. That can't be used: with C_util = R_rob = 0.5 and every run valid, a
-gene that takes no time and costs nothing has ``ln(1.5) * 1.5 = 0.608``, at the medians a quarter of it, 0.152, and one
-at the medians that gains everywhere and never varies 0.347. So the bar here is what a gene in the middle has,
+The specification admits a gene from ``F >= 0.3``. That is not usable: with C_util = R_rob = 0.5 and every run valid, a
+gene without any latency and cost has ``ln(1.5) * 1.5 = 0.608``, at the medians a quarter of it, 0.152, and a gene at
+the medians that gains everywhere without variance 0.347. So the threshold here is the fitness of a median gene,
 `REFERENCE`: 0.152, and it moves with the season's medians.
 """
 
@@ -30,26 +30,26 @@ from typing import Literal
 
 Severity = Literal["critical", "high", "medium"]
 
-LARGEST = 1e100  # what can be squared and summed
+LARGEST = 1e100  # largest value that can be squared and summed
 HIGHEST = 2 * math.log(2)
 LEAK_RISK: dict[Severity, float] = {"critical": 1.0, "high": 0.5, "medium": 0.2}
-SAFE = 0.7  # the security score from which a gene is admitted: one high finding is too much
+SAFE = 0.7  # smallest security score for admission: one finding of high severity is too much
 
 ALPHA, DIVERSITY_FLOOR = 0.5, 0.1
 DAY = 86_400.0
-SEASON, RETENTION = 90 * DAY, 0.5  # how long a season is; what is left of a fitness after each that has passed since
-NEWCOMER, PROTECTION = 30 * DAY, 1.5  # how long an author is new, and what their genes' fitness counts for meanwhile
+SEASON, RETENTION = 90 * DAY, 0.5  # length of a season; factor on the fitness for each season passed
+NEWCOMER, PROTECTION = 30 * DAY, 1.5  # how long an author is new; factor on their genes' fitness meanwhile
 
 
 @dataclass(frozen=True, slots=True)
 class GeneResult:
-    """What one gene did under one standard evaluation: the same seeds, budget and machine for all that are compared.
+    """A gene's results in a standard evaluation: the same seeds, budget and machine for all compared genes.
 
-    ``gains``: of each valid run, how much better it was than the baseline with the same seed. ``gained``: in how many
-    of the ``settings`` (tasks and platforms) that it was measured in it was better than the baseline there.
-    ``latency`` in seconds and ``cost`` in any one unit (fuel, CPU seconds) are means over the valid runs.
+    ``gains``: each valid run's gain over the baseline with the same seed. ``gained``: the number of ``settings`` (tasks
+    and platforms) in which it beat the baseline, of those it was measured in. ``latency`` (seconds) and ``cost`` (any
+    one unit: fuel, CPU seconds) are means over the valid runs.
 
-    Raises ValueError for numbers that no evaluation has.
+    Raises ValueError for impossible numbers.
     """
 
     runs: int
@@ -77,7 +77,7 @@ class SeasonMedians:
 
 @dataclass(frozen=True, slots=True)
 class Fitness:
-    """F(g), term by term, each from 0 to 1. ``estimated`` names those that too little was measured for."""
+    """F(g), term by term, each from 0 to 1. ``estimated``: the terms with too few measurements."""
 
     success: float
     utilisation: float
@@ -92,15 +92,15 @@ class Fitness:
 
 
 REFERENCE = Fitness(success=1.0, utilisation=0.5, robustness=0.5, latency=0.5, cost=0.5)
-"""A gene in the middle: all runs valid, gains in half of its settings, spread by half its gain, at the medians."""
+"""The fitness of a median gene: all runs valid, gains in half of its settings, spread by half its gain."""
 
 
 def fitness(gene: GeneResult, reference: SeasonMedians) -> Fitness:
-    """The fitness of a gene, against the season's medians.
+    """The fitness of a gene, relative to the season's medians.
 
-    success (S_r): the share of runs that ended with a valid number. utilisation (C_util): the share of settings in
-    which it gained. robustness (R_rob): ``1 - min(1, sd / |mean|)`` of its gains: 1 when they are all the same. It
-    takes two runs to know, and until then it is 0, and an estimate; so is utilisation in a single setting.
+    success (S_r): the share of runs with a valid number. utilisation (C_util): the share of settings in which it
+    gained. robustness (R_rob): ``1 - min(1, sd / |mean|)`` of its gains, so 1 if they are all equal. With fewer than
+    two runs it is 0 and marked as estimated; so is utilisation in a single setting.
     """
     estimated = []
     if gene.settings < 2:
@@ -118,7 +118,7 @@ def fitness(gene: GeneResult, reference: SeasonMedians) -> Fitness:
 
 
 def medians(genes: Sequence[GeneResult]) -> SeasonMedians:
-    """What fitness is measured against in a season. Genes without a valid run took no time worth counting."""
+    """The season's medians as reference; genes without a valid run are left out."""
     ran = [gene for gene in genes if gene.gains]
     if not ran:
         return SeasonMedians(0.0, 0.0)
@@ -126,17 +126,17 @@ def medians(genes: Sequence[GeneResult]) -> SeasonMedians:
 
 
 def security(passed: int, tests: int, found: Mapping[Severity, int]) -> float:
-    """V(g): the share of checks that it passes, over one plus the weights of what was found against it.
+    """V(g): the share of passed checks, divided by one plus the weights of the violations found.
 
-    The protocol finds by line patterns, which anybody evades; here it is what a gene was caught at. Where nothing was
-    checked it has shown nothing: 0.
+    The protocol detects violations by line patterns, which are easy to evade; here it is what trials detected. Without
+    any check the score is 0.
     """
     risk = 1 + sum(LEAK_RISK[severity] * count for severity, count in found.items())
     return (passed / tests if tests else 0.0) / risk
 
 
 def refusals(fit: float, safety: float) -> list[str]:
-    """Why a gene of this fitness and security score is not admitted; nothing when it is."""
+    """Why a gene with this fitness and security score is not admitted; empty if it is."""
     why = []
     if fit < REFERENCE.value:
         why.append(f"F {fit:.3f} is below {REFERENCE.value:.3f}, a gene in the middle")
@@ -146,25 +146,25 @@ def refusals(fit: float, safety: float) -> list[str]:
 
 
 def diversity(usage: int, all_usage: int) -> float:
-    """What a gene's rank is multiplied with, so that one that everybody uses leaves room for others.
+    """The diversity factor of a gene's rank, so that a popular gene leaves room for others.
 
-    ``1 - (usage / all usage in its domain) ** 0.5``, and never below 0.1.
+    ``1 - (usage / all usage in its domain) ** 0.5``, at least 0.1.
     """
     return max(1 - (usage / all_usage) ** ALPHA, DIVERSITY_FLOOR) if all_usage else 1.0
 
 
 def season(at: float) -> int:
-    """The number of the season that a time (seconds since the epoch) falls into, for everybody the same."""
+    """The number of the season of a time (seconds since the epoch), the same for everyone."""
     return math.floor(at / SEASON)
 
 
 def retained(measured: float, now: float) -> float:
-    """What is left of a fitness that was measured at one time, at another: half for each season that began since."""
+    """The factor on a fitness measured at one time, at a later time: half for each season started since."""
     return float(RETENTION ** max(season(now) - season(measured), 0))
 
 
 def protection(first: float, now: float) -> float:
-    """What the fitness of an author's genes counts for, by when their first one was published."""
+    """The factor on the fitness of a new author's genes, by when their first one was published."""
     return PROTECTION if 0 <= now - first < NEWCOMER else 1.0
 
 
@@ -176,7 +176,7 @@ def _robustness(gains: Iterable[float]) -> float:
 
 
 def _score(value: float, reference: float) -> float:
-    """1 for nothing, a half at the reference, towards 0 beyond."""
+    """1 at zero, 0.5 at the reference, approaching 0 beyond."""
     if value == 0:
         return 1.0
     return reference / (reference + value)

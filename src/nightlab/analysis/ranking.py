@@ -1,7 +1,6 @@
-"""The arena: genes of one task, measured alike, ranked by domain; and the audit that recomputes each score. Pure.
+"""The arena's ranking: genes of one task, measured alike, ranked by domain; and an audit that recomputes scores. Pure.
 
-A score is a public claim that a third party must be able to recompute, so what is published holds all that it was
-computed from.
+A published score must be verifiable by a third party, so the published standings contain all its inputs.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ from nightlab.core.types import NightlabError
 
 VERSION = 1
 LARGEST = 4 * 2**20  # bytes of published standings that are read
-CLOSE = 1e-9  # relative: other machines round sums and logarithms otherwise
+CLOSE = 1e-9  # relative tolerance: machines round sums and logarithms differently
 
 Name = Annotated[str, Field(max_length=200)]
 Count = Annotated[int, Field(ge=0, lt=2**53)]
@@ -44,16 +43,16 @@ class FitnessTerm(BaseModel):
 
 
 class Contender(FitnessTerm):
-    """A gene that takes part: what it is, and what was measured of it.
+    """A contending gene and its measurements.
 
-    Only entrants of one ``task`` (frozen files, budget, platform) are measured alike; ``domain`` is where it ranks.
+    Only contenders of one ``task`` (frozen files, budget, platform) are measured alike; they are ranked per ``domain``.
     """
 
     name: Name
     domain: Name
     task: Name
     genome: Name
-    """A hash of the program, so that a gene is known again elsewhere."""
+    """A hash of the program, to recognise the gene elsewhere."""
     title: Name = ""
     metric: Name
     values: Annotated[tuple[float, ...], Field(max_length=1000)]
@@ -63,17 +62,17 @@ class Contender(FitnessTerm):
     passed: Count
     tests: Count
     found: dict[Severity, Count] = {}
-    """What it was caught at, by how bad that is."""
+    """The severity of each violation found."""
     usage: Count = 0
-    """How many others have adopted it."""
+    """The number of others who adopted it."""
     measured_at: Time
     author: Name = ""
     author_since: Time | None = None
-    """When its author's first gene was published; None for one's own."""
+    """When its author's first gene was published; None for the user's own."""
 
 
 class RankedContender(FitnessTerm):
-    """Where an entrant ranks, and by what."""
+    """A contender's rank, with all its terms."""
 
     name: Name
     domain: Name
@@ -85,13 +84,13 @@ class RankedContender(FitnessTerm):
     retained: float
     protection: float
     score: float
-    """The fitness, times what diversity, season and protection make of it."""
+    """The fitness with the factors for diversity, season and protection."""
     refusals: tuple[Name, ...]
-    """Why it is not admitted; empty when it is."""
+    """Why it is not admitted; empty if it is."""
 
 
 class Standings(FitnessTerm):
-    """An arena at a time: its entrants, and their places as they follow from these."""
+    """An arena at a point in time: its contenders and the ranks computed from them."""
 
     v: Literal[1] = 1
     at: Time
@@ -104,7 +103,7 @@ Kind = Literal["missing", "unreproducible", "reason mismatch"]
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """A place that does not follow from what was published, or an entrant that is not what was measured."""
+    """A rank that does not follow from the published data, or a contender that differs from the measurements."""
 
     name: str
     kind: Kind
@@ -112,7 +111,7 @@ class Drift:
 
 
 def standings(entrants: Sequence[Contender], at: float) -> Standings:
-    """The places of all entrants at a time, best first in each domain. Raises ValueError where two have one name."""
+    """All contenders ranked at a time, best first per domain. Raises ValueError for duplicate names."""
     names = Counter(entrant.name for entrant in entrants)
     if twice := [name for name, times in names.items() if times > 1]:
         raise ValueError(f"two genes are called {one_line(twice[0], 100)}")
@@ -135,7 +134,7 @@ def standings(entrants: Sequence[Contender], at: float) -> Standings:
 
 
 def audit_ranking(published: Standings) -> list[Drift]:
-    """Each place recomputed from the entrants: what does not follow from them."""
+    """Recompute each rank from the contenders; returns the discrepancies."""
     try:
         places = standings(published.entrants, published.at).places
     except ValueError as error:
@@ -150,7 +149,7 @@ def audit_ranking(published: Standings) -> list[Drift]:
 
 
 def parse_fitness(raw: bytes, where: str) -> Standings:
-    """Published standings, from a stranger. Raises NightlabError for anything else."""
+    """Read published standings, which are untrusted. Raises NightlabError for anything invalid."""
     if len(raw) > LARGEST:
         raise NightlabError(f"{where} is larger than {LARGEST:,} bytes", "give a file that nightlab arena --out wrote")
     try:
@@ -166,7 +165,7 @@ def parse_fitness(raw: bytes, where: str) -> Standings:
 
 
 def text(published: Standings) -> str:
-    """Standings as they are published."""
+    """The form in which standings are published."""
     return json.dumps(published.model_dump(mode="json"), indent=1, allow_nan=False) + "\n"
 
 
@@ -194,7 +193,7 @@ def _place(entrant: Contender, fit: Fitness, usage: int, at: float) -> RankedCon
 
 
 def _beyond(published: Standings) -> Iterable[RankedContender]:
-    """Places of nobody, and second places of somebody."""
+    """Ranks without a contender, and second ranks of one contender."""
     waiting = {entrant.name for entrant in published.entrants}
     for place in published.places:
         if place.name not in waiting:

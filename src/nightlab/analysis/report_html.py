@@ -1,4 +1,4 @@
-"""A session's report as one HTML page that needs nothing else."""
+"""A session's report as one self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ border-radius: 6px } .wide { overflow-x: auto }
 
 
 def page(text: str, title: str, chart: str) -> str:
-    """The report as one HTML page that needs nothing else: ``chart`` is an SVG, put below the headline."""
+    """The report as a self-contained HTML page; ``chart`` is an SVG, placed below the headline."""
     from markdown_it import MarkdownIt
 
     body = MarkdownIt("commonmark", {"html": False}).enable("table").render(text)

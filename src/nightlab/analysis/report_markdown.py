@@ -1,4 +1,4 @@
-"""A session's report in Markdown: what was gained, by what, how sure that is, and what to do next."""
+"""A session's report in Markdown: what was gained and by what, how certain that is, and what to do next."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from nightlab.analysis.summary import ReportData
 from nightlab.core.text import counted
 from nightlab.core.types import FIRST_DAY, Experiment, PairedGain, ProposerStats
 
-MOST = 12  # rows of a table of things that did not work
+MOST = 12  # rows of a table of failed attempts
 SPECIAL = re.compile(r"([\\`*_{}\[\]()<>#+!|~&@]|:(?=//))")
 PART = ("proposer", "tried", "kept", "failed", "gained", "trials", "waited", "tokens", "dollars")
 
 
 def part_words(p: ProposerStats) -> tuple[str, ...]:
-    """A proposer as a row of a table whose columns are ``PART``."""
+    """A proposer as a table row, with the columns of ``PART``."""
     counts = (f"{count:,}" for count in (p.tried, p.kept, p.failed))
     return (p.name, *counts, f"{p.gained:.4g}", _time(p.trials), _time(p.waited), f"{p.tokens:,}", f"{p.dollars:.2f}")
 
 
 def markdown(facts: ReportData) -> str:
-    """The report as Markdown. Words of candidates and proposers are quoted, so that they can't format or link."""
+    """The report as Markdown. Text by candidates and proposers is quoted, so that it can't format or link."""
     f = facts
     day = "%Y-%m-%d %H:%M"
     known = f"{datetime.fromtimestamp(f.begun):{day}} to {datetime.fromtimestamp(f.ended):{day}} · "

@@ -1,4 +1,4 @@
-"""When trials ran, and what they did meanwhile: from what the ledger says of their starts and ends."""
+"""When trials ran and what they did, from the ledger's events."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PHASES = ("startup", "training", "evaluation", "around it")
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """One trial's time: seconds since the epoch, and the seconds of each phase, in the order of ``PHASES``."""
+    """A trial's start (seconds since the epoch), and its seconds in each phase, in the order of ``PHASES``."""
 
     begun: float
     seconds: tuple[float, ...]
@@ -22,17 +22,17 @@ class Span:
         return self.begun + sum(self.seconds)
 
     def parts(self, phase: str) -> list[tuple[float, float]]:
-        """When a phase began, and how long it took; nothing if it took no time."""
+        """A phase's start and duration; empty if it took no time."""
         place = PHASES.index(phase)
         seconds = self.seconds[place]
         return [(self.begun + sum(self.seconds[:place]), seconds)] if seconds > 0 else []
 
 
 def spans(started: Iterable[TrialStarted], finished: Iterable[TrialFinished]) -> list[Span]:
-    """The spans of the trials that have ended, by when they began: from the ledger's events.
+    """The spans of finished trials, in order of their start, from the ledger's events.
 
-    After a kill, the end of a trial may be recorded much later than it happened, so a trial took at most its
-    supervisor's ``wall_seconds``, where those are known.
+    After a kill, a trial's end may be recorded much later than it happened, so a trial lasts no longer than its
+    supervisor reported, if it did.
     """
     begun = {event.trial.id: event.at for event in started}
     found = []
@@ -51,7 +51,7 @@ def spans(started: Iterable[TrialStarted], finished: Iterable[TrialFinished]) ->
 
 
 def off_duty(started: Iterable[RunStarted], stopped: Iterable[RunStopped]) -> list[tuple[float, float]]:
-    """When nobody ran the session: from each stop to the next start. After a kill there is no stop."""
+    """The intervals from each stop to the next start. A killed session has no stop event."""
     starts = [event.at for event in started]
     stops = [event.at for event in stopped]
     found = []
@@ -63,12 +63,12 @@ def off_duty(started: Iterable[RunStarted], stopped: Iterable[RunStopped]) -> li
 
 
 def duty_cycle(trained: float, seconds: float, slots: int) -> float:
-    """The duty cycle: the share of the slots' time, of so many seconds each, that went into training."""
+    """The duty cycle: the share of the slots' time (``slots`` times ``seconds``) spent in training, from 0 to 1."""
     return min(max(trained, 0.0) / max(slots * seconds, 1e-9), 1.0)
 
 
 def lanes(found: Sequence[Span]) -> list[list[Span]]:
-    """The spans, each in the first slot that was free: the ledger says when a trial ran, not in which slot.
+    """The spans assigned to lanes, each to the first free one: the ledger records when a trial ran, not its slot.
 
     There are as many lanes as trials ran at once.
     """
@@ -85,9 +85,9 @@ def lanes(found: Sequence[Span]) -> list[list[Span]]:
 def shares(
     found: Sequence[Span], slots: int, off: Sequence[tuple[float, float]], bins: int
 ) -> tuple[list[float], dict[str, list[float]], float]:
-    """The edges of equal parts of a session, each phase's share of the slots' time in them, and training's in all.
+    """The edges of equal bins of a session, each phase's share of the slots' time per bin, and the overall duty cycle.
 
-    Where the session did not run at all, the shares are 0.
+    Shares are 0 in bins in which the session did not run.
     """
     begun, ended = min(span.begun for span in found), max(span.ended for span in found)
     width = max(ended - begun, 1e-9) / bins
@@ -108,7 +108,7 @@ def shares(
 
 
 def _spread(bins: list[float], begun: float, width: float, at: float, seconds: float, sign: float) -> None:
-    """Add a stretch of time to the parts of the session that it lies in."""
+    """Add an interval to the bins that it overlaps."""
     first, last = int((at - begun) // width), int((at + seconds - begun) // width)
     for place in range(max(first, 0), min(last, len(bins) - 1) + 1):
         low, high = begun + place * width, begun + (place + 1) * width

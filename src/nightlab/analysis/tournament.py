@@ -1,4 +1,4 @@
-"""Who takes part in the arena: the best genomes of sessions, each run on the same seeds, and what that says of them."""
+"""Runs the arena: collects the best genomes of sessions, and runs each on the same seeds."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from nightlab.loop.scheduler import Scheduler
 from nightlab.session.replicates import ARENA_SEED, runs
 from nightlab.session.session import Session
 
-CAUGHT: dict[str, Severity] = {"tampered": "critical", "over limit": "medium"}  # by the outcome of a trial
-ABROAD = ("author", "author_since", "usage")  # what is known of an entrant from the commons alone
-FUEL, CPU = "fuel", "CPU seconds"  # what a gene costs: a secondary metric that begins with the first, else the second
+CAUGHT: dict[str, Severity] = {"tampered": "critical", "over limit": "medium"}  # by trial outcome
+ABROAD = ("author", "author_since", "usage")  # fields of a contender that only the commons knows
+FUEL, CPU = "fuel", "CPU seconds"  # a gene's cost: a secondary metric that starts with FUEL, else CPU seconds
 
 
 def contestants(session: Session, best: int) -> list[Experiment]:
-    """The best candidates of a session by the number that the search has measured, so many of them."""
+    """A session's best candidates by the search's measurements, at most ``count``."""
     ledger, metric = session.ledger, session.metric
     worth = {
         e.number: metric.gain(e.measurement.metric, 0.0)
@@ -39,28 +39,28 @@ def contestants(session: Session, best: int) -> list[Experiment]:
 
 
 def run_tournament(scheduler: Scheduler, chosen: Sequence[Experiment], seeds: int) -> None:
-    """Run the baseline and the chosen on the arena's seeds, one trial at a time; what ran before is not run again.
+    """Run the baseline and the chosen candidates on the arena's seeds, one trial at a time; existing runs are reused.
 
-    One that fails has failed, and the others go on. Raises NightlabError when the baseline can't be measured or nothing
-    can run, Interrupted when the user wants to stop.
+    A candidate that fails does not stop the others. Raises NightlabError when the baseline can't be measured or nothing
+    can run, Interrupted when the user stops.
     """
     budget = scheduler.session.budget.record()
     with scheduler.on_duty():
         scheduler.adopt_running()
-        scheduler.drain()  # what an earlier run left is written down, and judged when the search goes on
+        scheduler.drain()  # record the trials of an earlier run; they are judged when the search continues
         for seed in range(ARENA_SEED, ARENA_SEED + seeds):
             for number in (0, *(experiment.number for experiment in chosen)):
                 try:
                     measure(scheduler, [TrialRequest(number, "arena", seed, budget)])
                 except NightlabError:
                     if not number or seed not in _runs(scheduler.session, number):
-                        raise  # it is not the gene that failed
+                        raise  # not the gene's fault
 
 
 def collect_entries(sessions: Sequence[Session], best: int, commons: Commons | None = None) -> list[Contender]:
-    """The genes of all sessions that ran on the arena's seeds, as the ledgers have them.
+    """The genes of all sessions that ran on the arena's seeds, from the ledgers.
 
-    From the commons comes whose a gene is, and how many have adopted it.
+    Authors and adoption counts come from the commons.
     """
     found: list[Contender] = []
     for session in sessions:
@@ -76,7 +76,7 @@ def collect_entries(sessions: Sequence[Session], best: int, commons: Commons | N
 
 
 def measured_otherwise(published: Standings, sessions: Sequence[Session]) -> list[Drift]:
-    """Entrants of these sessions for which the ledger has other numbers than were published, and strangers to them."""
+    """Contenders of these sessions whose published numbers differ from the ledger, and contenders unknown to it."""
     ours = {e.name: e for e in collect_entries(sessions, best=len(published.entrants) + 1000)}
     drifts = []
     for entrant in published.entrants:
@@ -91,7 +91,7 @@ def measured_otherwise(published: Standings, sessions: Sequence[Session]) -> lis
 
 
 class _CommonsLookup:
-    """What the commons says of a session's genes."""
+    """What the commons says about a session's genes."""
 
     def __init__(self, session: Session, commons: Commons) -> None:
         self.session, self.peers = session, PeerStore(session, commons)
@@ -100,9 +100,9 @@ class _CommonsLookup:
         self.mine = {r.genome: e for e in own if isinstance(r := e.signed.record, Finding)}
 
     def known(self, experiment: Experiment) -> dict[str, Any]:
-        """Whose gene an experiment is, since when they have published, and how many have adopted it.
+        """The author of an experiment's gene, since when they have published, and how many others adopted it.
 
-        Only those count as having adopted it whom this lab has found honest: names cost nothing.
+        Only adopters with proven claims here count, because identities are free.
         """
         candidate, entries = experiment.candidate, self.peers.entries
         if candidate.proposer == COMMONS_PROPOSER:
@@ -160,14 +160,14 @@ def _entrant(
 
 
 def _in_all_settings(entrant: Contender, everywhere: Sequence[Contender]) -> Contender:
-    """With what became of the same program in the other sessions: elsewhere is another task or platform."""
+    """Add the results of the same program in the other sessions, i.e. with another task or platform."""
     same = {e.task: e.evaluated for e in everywhere if e.genome == entrant.genome}
     settings = replace(entrant.evaluated, settings=len(same), gained=sum(e.gained for e in same.values()))
     return entrant.model_copy(update={"evaluated": settings})
 
 
 def _costs(measured: Sequence[Measurement]) -> tuple[str, list[float]]:
-    """What each run cost, and in which unit: fuel, the same on every machine, where the evaluator counts it."""
+    """The cost of each run and its unit: fuel, if the evaluator counts it (equal on all machines), else CPU seconds."""
     names = sorted({name for m in measured for name in m.secondary if name.startswith(FUEL)})
     if names and all(names[0] in m.secondary for m in measured):
         return names[0], [m.secondary[names[0]] for m in measured]
@@ -175,7 +175,7 @@ def _costs(measured: Sequence[Measurement]) -> tuple[str, list[float]]:
 
 
 def _task(session: Session) -> str:
-    """Within what numbers compare: the same lab in the same state, budget and machine."""
+    """The id of what makes numbers compare: the same lab in the same state, budget and machine."""
     facts: dict[str, Any] = {
         "tree": session.repo.tree(session.base),
         "budget": asdict(session.budget.record()),

@@ -55,14 +55,15 @@ def check(lab: Where = HERE, as_json: Json = False, allow: Allow = []) -> None: 
 
     contract, source, checks = check_lab(Repo(lab), allowed(allow))
     platform = this_platform()
-    budget = contract.budget.on(platform.device).record()
+    budget = contract.budget.on(platform.device)
     good = all(c.ok or not c.fatal for c in checks)
     if as_json:
         facts = [{"what": c.what, "ok": c.ok, "mend": c.hint, "fatal": c.fatal} for c in checks]
         typer.echo(json.dumps({"ok": good, "source": source, "checks": facts}, indent=1))
     else:
         say(f"lab {contract.name}: {contract.metric.goal} {contract.metric.name}, from {source}")
-        say(f"a trial trains for {budget} on {platform}")
+        say(f"a trial trains for {budget.record()} on {platform}")
+        say(f"{budget.limit()}")
         for c in checks:
             mark = "[green]ok[/]  " if c.ok else "[red]no[/]  " if c.fatal else "[yellow]note[/]"
             say(f"{mark} {escape(c.what)}" + (f"\n     hint: {escape(c.hint)}" if not c.ok else ""))

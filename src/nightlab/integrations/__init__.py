@@ -1,1 +1,1 @@
-"""How other programs work with nightlab: candidates handed in, a skill for agents, a server that speaks MCP."""
+"""Integrations with other programs: submitted candidates, a skill for agents, an MCP server, importers, exporters."""

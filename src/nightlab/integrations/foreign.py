@@ -1,7 +1,7 @@
-"""Other programs' logs, read: karpathy/autoresearch's ``results.tsv`` and pi-autoresearch's ``log.jsonl``.
+"""Reads other programs' logs: karpathy/autoresearch's ``results.tsv`` and pi-autoresearch's ``log.jsonl``.
 
-Both are what somebody wrote down, an agent mostly: claims, with whatever else got into the file. A line that makes no
-sense is named, and the others are read.
+Both are usually written by agents, so their content is only a claim and may be malformed. Invalid lines are reported;
+the others are read.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from nightlab.core.types import Goal, NightlabError, Status
 
 MOST_BYTES = 64 * 2**20
 STATUSES: dict[str, Status] = {"keep": "keep", "discard": "discard", "crash": "crash", "checks_failed": "crash"}
-USUAL = ("commit", "memory_gb", "status", "description")  # of a results.tsv; what else is first is the metric
+USUAL = ("commit", "memory_gb", "status", "description")  # of a results.tsv; the first other column is the metric
 
 
 @dataclass(frozen=True, slots=True)
 class ForeignRow:
-    """One row: what was reported of an experiment. ``at`` is in seconds since the epoch, where the file says."""
+    """One reported experiment. ``at``: seconds since the epoch, if the file has it."""
 
     line: int
     commit: str
@@ -39,7 +39,7 @@ class ForeignRow:
 
 @dataclass(frozen=True, slots=True)
 class ForeignLog:
-    """What a file says: the metric, its rows, and the lines that could not be read, each with its cause."""
+    """A log's metric and rows, and the lines that could not be read, with the reasons."""
 
     by: str
     name: str
@@ -47,19 +47,19 @@ class ForeignLog:
     unit: str
     goal: Goal
     how: str
-    """Where the goal comes from, in words."""
+    """Where the goal comes from, as text."""
     claims: Sequence[ForeignRow]
     faults: Sequence[str]
     left_out: str = ""
 
 
 def read_foreign_log(raw: bytes, where: str, goal: Goal | None = None) -> ForeignLog:
-    """The log in a file's bytes. ``goal``: which way is better, where the file does not say.
+    """The log in a file's bytes. ``goal``: which way is better, if the file does not say.
 
-    Raises NightlabError when it is neither kind, or has no row that can be read.
+    Raises NightlabError when it has neither format, or no readable row.
     """
     if len(raw) > MOST_BYTES:
-        raise NightlabError(f"{where} has {len(raw):,} bytes, at most {MOST_BYTES:,} are read", "is it the right file?")
+        raise NightlabError(f"{where} has {len(raw):,} bytes; the limit is {MOST_BYTES:,}", "is it the right file?")
     lines = raw.decode("utf-8", errors="replace").lstrip("\ufeff").splitlines()
     first = next((line for line in lines if line.strip()), "")
     if first.lstrip().startswith("{"):
@@ -74,7 +74,7 @@ def read_foreign_log(raw: bytes, where: str, goal: Goal | None = None) -> Foreig
         )
     if not log.claims:
         told = f": {log.faults[0]}" if log.faults else ""
-        raise NightlabError(f"{where} has no row that can be read{told}", "mend its rows, or give another file")
+        raise NightlabError(f"{where} has no readable row{told}", "fix its rows, or give another file")
     return log
 
 
@@ -99,7 +99,7 @@ def _tsv(lines: Sequence[str], goal: Goal | None) -> ForeignLog:
 
 
 def _jsonl(lines: Sequence[str], where: str) -> ForeignLog:
-    """The last segment: each new configuration begins another baseline, and maybe another metric."""
+    """The last segment: each new configuration starts with another baseline, and possibly another metric."""
     config: dict[str, Any] = {}
     claims: list[ForeignRow] = []
     faults: list[str] = []
@@ -120,7 +120,7 @@ def _jsonl(lines: Sequence[str], where: str) -> ForeignLog:
             why = "it is no JSON" if isinstance(error, json.JSONDecodeError | RecursionError) else str(error)
             faults.append(f"line {number}: {why}")
     if not config and not claims:
-        raise NightlabError(f"{where} is JSON lines, but no pi-autoresearch log", "give its .auto/log.jsonl")
+        raise NightlabError(f"{where} is JSON lines, but not a pi-autoresearch log", "give its .auto/log.jsonl")
     goal: Goal = "maximise" if config.get("bestDirection") == "higher" else "minimise"
     said = {key: one_line(str(config.get(key) or ""), 60) for key in ("name", "metricName", "metricUnit")}
     told = f"{left_out} runs of earlier segments are left out: each has a baseline of its own" if left_out else ""
@@ -166,7 +166,7 @@ def _is_number(said: Any) -> bool:
 
 
 def _time(said: Any) -> float | None:
-    """A time as seconds, milliseconds, or ISO text, whichever it looks like."""
+    """A time given as seconds, milliseconds or ISO text, detected by its form."""
     if isinstance(said, str):
         try:
             return datetime.fromisoformat(said).timestamp()

@@ -1,4 +1,4 @@
-"""Somebody else's night as a session that can be looked at: nothing runs in it, and nothing counts as measured."""
+"""Imports another program's log as a session for viewing: nothing is run, and its numbers do not count as measured."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ HASH = re.compile(r"[0-9a-f]{4,40}")
 def bring_in(
     file: Path, lab: Path | None, branch: str | None, tag: str | None, goal: Goal | None, folder: Path | None
 ) -> tuple[Path, str, ForeignLog]:
-    """Write a session from another program's log. Returns its lab's folder, its tag, and what was read.
+    """Write a session from another program's log. Returns its lab's folder, its tag, and the parsed log.
 
-    ``lab``: the repository in which its commits are; the session is put beside those of that lab. Without one a new
-    ``folder`` is made, a repository of its own that holds the file. Raises NightlabError for what can't be read.
+    ``lab``: the repository with its commits; the session is added to that lab. Otherwise a new repository ``folder`` is
+    created, which contains the log. Raises NightlabError for an unreadable log.
     """
     try:
         raw = file.read_bytes()
     except OSError as error:
-        raise NightlabError(f"{file} can't be read: {error.strerror}", "give a results.tsv or a log.jsonl") from None
+        raise NightlabError(f"{file} is unreadable: {error.strerror}", "give a results.tsv or a log.jsonl") from None
     log = read_foreign_log(raw, str(file), goal)
     if lab is None:
         home = _home(file, folder, log)
@@ -70,7 +70,7 @@ def bring_in(
 
 
 class _Commits:
-    """The commits that a log names, as far as a repository has them, and when those on its branch were made."""
+    """The commits named by a log, as far as a repository has them, with the times of those on its branch."""
 
     def __init__(self, repo: Repo | None, branch: str) -> None:
         self.repo, self.branch = repo, branch
@@ -82,7 +82,7 @@ class _Commits:
             self.on_branch = repo.history(branch)
 
     def full(self, said: str) -> str:
-        """The whole id of a commit that a log names; what it says, where the repository has none."""
+        """The full id of a commit named by a log; unchanged if the repository does not have it."""
         if self.repo is None or not HASH.fullmatch(said):
             return said
         if said not in self.known:
@@ -94,7 +94,7 @@ class _Commits:
         return self.repo.tree(commit) if self.repo and len(commit) == 40 and commit in self.known.values() else ""
 
     def astray(self, ledger: Ledger) -> Iterator[tuple[int, str]]:
-        """The experiments whose commit is there, but on no branch that we know of: git would forget it."""
+        """The experiments whose commit exists but is on no known branch, so that git would delete it."""
         for experiment in ledger.experiments():
             commit = experiment.candidate.commit
             if len(commit) == 40 and commit not in self.on_branch and commit in self.known.values():
@@ -102,7 +102,7 @@ class _Commits:
 
 
 def _candidates(log: ForeignLog, commits: _Commits) -> Iterator[tuple[ForeignRow, Candidate, float]]:
-    """Each row as a candidate on the last kept one, with its time: its own, its commit's, or only its place."""
+    """Each row as a candidate based on the last kept one, with its own time, its commit's, or one by its position."""
     champion, at = "", 0.0
     for claim in log.claims:
         commit = commits.full(claim.commit)
@@ -125,7 +125,7 @@ def _facts(file: Path, raw: bytes, log: ForeignLog, repo: Repo, commits: _Commit
     base = commits.full(log.claims[0].commit)
     genome = ["**"]
     if commits.tree(base):
-        with suppress(NightlabError):  # its layout may be one that we don't know
+        with suppress(NightlabError):  # its layout may be unknown
             genome = list(contract_at(repo, base)[0].genome)
     metric = {"name": log.metric, "goal": log.goal, "unit": log.unit}
     return SessionStarted(
@@ -134,7 +134,7 @@ def _facts(file: Path, raw: bytes, log: ForeignLog, repo: Repo, commits: _Commit
         lab={
             "name": re.sub(r"[^\w.-]+", "-", log.name).strip("-.") or log.by,
             "genome": genome,
-            "command": "false",  # nothing runs here
+            "command": "false",  # nothing is run here
             "metric": metric,
         },
         source=f"imported from {file.name}",
@@ -153,7 +153,7 @@ def _facts(file: Path, raw: bytes, log: ForeignLog, repo: Repo, commits: _Commit
 
 
 def _home(file: Path, folder: Path | None, log: ForeignLog) -> Path:
-    """A new repository that holds the file: where a session lives whose commits nobody has."""
+    """A new repository that contains the log, for sessions whose commits are not available."""
     names = [Path("imported"), *(Path(f"imported-{n}") for n in range(2, 1000))]
     home = folder or next(name for name in names if not name.exists())
     if home.exists():

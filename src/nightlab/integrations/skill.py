@@ -1,4 +1,4 @@
-"""The skill that teaches an agent to work in a lab (https://agentskills.io): a Markdown file, put where they look."""
+"""Installs the skill that teaches agents to work in a lab (https://agentskills.io)."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ SOURCE = Path(__file__).with_name(NAME)
 
 
 def usual(lab: Path) -> list[Path]:
-    """Where agents look for a project's skills: Claude Code in the first; Codex and others in the second."""
+    """Where agents look for skills: Claude Code in the first folder, Codex and others in the second."""
     return [lab / home / "skills" / "nightlab" for home in (".claude", ".agents")]
 
 
 def install(folders: Iterable[Path], *, force: bool = False) -> list[tuple[Path, bool]]:
-    """Write the skill into each folder; returns where, and whether it was not there before.
+    """Write the skill into each folder; returns the paths, and whether each is new.
 
-    Raises NightlabError, and writes nothing, when a different one is there, unless ``force``.
+    Raises NightlabError and writes nothing if a different skill is there, unless ``force``.
     """
     text, paths = SOURCE.read_text(), [folder.expanduser() / NAME for folder in folders]
     there = {path: path.exists() and path.read_text(errors="replace") == text for path in paths}
     for path, same in there.items():
         if path.exists() and not same and not force:
-            raise NightlabError(f"{path} is there already, and is different", "replace it: nightlab skill --force")
+            raise NightlabError(f"{path} already exists and is different", "replace it: nightlab skill --force")
     for path, same in there.items():
         if not same:
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Proposers: where candidates come from, behind one small protocol."""
+"""Proposers: the sources of candidates, behind one small protocol."""
 
 from nightlab.proposers.constants import Constant, change_constants, changes, find_constants, same_moves
 from nightlab.proposers.given import GivenProposer

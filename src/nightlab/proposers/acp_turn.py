@@ -1,9 +1,9 @@
-"""One turn of an agent that speaks the Agent Client Protocol, as a program that runs beside it, inside the sandbox.
+"""One turn of an agent over the Agent Client Protocol. Runs as a program in the sandbox, beside the agent.
 
-Run by its path, with the agent's command as arguments, and the briefing on its standard input. It prints a line for
-whatever the agent does, which shows that it lives, and what the agent said last; it ends with 1 when the turn failed.
-Nobody is asked: an edit of a file below the folder it runs in is permitted, anything else is not. What the agent
-tells of itself goes into a file: its name and model, tokens, cost.
+Executed by its path, with the agent's command as arguments and the briefing on standard input. It prints a line for
+each of the agent's actions, as a sign of life, and at the end the agent's last message; the exit status is 1 if the
+turn failed. Permission requests are answered automatically: edits of files below the working folder are allowed,
+everything else is rejected. The agent's name, model, tokens and cost are written to a file.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ import acp
 from acp import schema
 
 USAGE = "nightlab-usage.json"
-MOST_WORDS, LONGEST_LINE = 20_000, 16 * 2**20  # characters kept of what it says, bytes of one message
+MOST_WORDS, LONGEST_LINE = 20_000, 16 * 2**20  # characters kept of its messages; bytes of one protocol message
 
 
 class Client:
-    """Our side of the protocol: permits edits, remembers what was said, and offers no files and no terminal."""
+    """The client side of the protocol: allows edits, records messages, and offers no files and no terminal."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.words, self.usage = folder, "", dict[str, Any]()
-        self.tools: dict[str, tuple[str | None, set[str]]] = {}  # kind and places of each call, as first told
+        self.tools: dict[str, tuple[str | None, set[str]]] = {}  # kind and files of each tool call, as first reported
 
     def on_connect(self, connection: Any) -> None: ...
 
@@ -48,7 +48,7 @@ class Client:
         if what == "agent_message_chunk":
             self.words = (self.words + getattr(update.content, "text", ""))[-MOST_WORDS:]
         elif what == "tool_call":
-            self.words = ""  # what it says last is what it says after its last call
+            self.words = ""  # only the message after its last tool call counts
             self.tools[update.tool_call_id] = update.kind, _places(update)
         elif what == "usage_update" and update.cost and update.cost.currency == "USD":
             self.usage["cost_usd"] = update.cost.amount
@@ -59,13 +59,13 @@ class Client:
 
 
 def _places(call: Any) -> set[str]:
-    """The files that a tool call says it is about."""
+    """The files that a tool call names."""
     diffs = [content for content in call.content or [] if content.type == "diff"]
     return {place.path for place in (*(call.locations or []), *diffs)}
 
 
 async def turn(argv: list[str], page: str, client: Any) -> str:
-    """Run the agent for one prompt; returns why it stopped, in the protocol's words."""
+    """Run the agent for one prompt; returns the protocol's stop reason."""
     pipes = {"stderr": None, "limit": LONGEST_LINE}
     start = acp.spawn_agent_process(client, *argv, env=dict(os.environ), cwd=client.folder, transport_kwargs=pipes)
     async with start as (agent, _):
@@ -93,7 +93,7 @@ def acp_main() -> None:
         why = f"{error}"
     Path(USAGE).write_text(json.dumps(client.usage))
     print(client.words if why == "end_turn" else f"{client.words}\nthe agent stopped: {why}", flush=True)
-    os._exit(why != "end_turn")  # or a transport that is cleared away late has the last word
+    os._exit(why != "end_turn")  # exits before transports that are closed late can print
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Back-off: a proposer whose turns fail rests, so that an outage or a bad idea costs neither the night nor money."""
+"""Back-off: a proposer pauses after failed turns, so that an outage or a bad idea costs neither time nor money."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Protocol
 
 from nightlab.proposers.proposer import Briefing, NoProposal, Proposal, RejectedProposal
 
-FIRST, LONGEST = 10.0, 900.0  # seconds of rest after one failed turn; at most, however many failed in a row
+FIRST, LONGEST = 10.0, 900.0  # seconds of pause after the first failure, and at most
 
 
 class Thinker(Protocol):
-    """A proposer whose turn takes time and money, and may fail."""
+    """A proposer whose turns take time and money, and may fail."""
 
     name: str
 
@@ -20,12 +20,12 @@ class Thinker(Protocol):
         ...
 
     def stop(self) -> None:
-        """End the turn that is under way, if one is."""
+        """End the current turn, if there is one."""
         ...
 
 
 class Backoff:
-    """Asks a thinker, and after a failed turn lets it rest: ``first`` seconds, and twice as long for each in a row."""
+    """Asks a thinker, and pauses it after a failed turn: ``first`` seconds, doubled after each further failure."""
 
     def __init__(self, thinker: Thinker, first: float = FIRST) -> None:
         self.name, self.thinker, self.first = thinker.name, thinker, first

@@ -1,10 +1,9 @@
-"""Any command as a proposer, or an agent that speaks a protocol: it edits a copy of the lab and ends its turn.
+"""A command (or an agent speaking the Agent Client Protocol) as a proposer: it edits a copy of the lab, then exits.
 
-It works in an export of the genome to start from, with no git, no ledger and no home of yours, in the same sandbox as
-a trial but with the network, or a door to the endpoints that the contract names, for its model is there: whoever can
-reach the network can send there what it can read, so it can read no more than the lab. What counts is what it left in
-the genome's files, never what it says or its exit status alone: several agents end with 0 after a failure (found by
-trying them).
+It works in an export of the parent genome, without git, ledger or the user's home, in the same sandbox as a trial,
+except that it has the network, or a proxy to the endpoints in the contract, to reach its model. A process with network
+access could send out everything it can read, so it can read only the lab. The result is what it left in the genome's
+files, never what it prints or its exit status alone: several agents exit with 0 after a failure.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ PASSED = ("LANG", "LC_ALL", "TZ", "PATH")
 BRIEFING, HYPOTHESIS, USAGE = "nightlab-briefing.md", "hypothesis.txt", "nightlab-usage.json"
 TURN = Path(__file__).with_name("acp_turn.py")
 INNER_PROXY = Path(__file__).parent.with_name("sandbox") / "egress_proxy.py"
-MOST_OUTPUT, TAIL = 16 * 2**20, 65536  # bytes that it may print, and that are read of it
+MOST_OUTPUT, TAIL = 16 * 2**20, 65536  # bytes that it may print, and that are read from the end
 MOST_FILES = 50_000
 TASK = f"""\
 # One proposal
@@ -55,7 +54,7 @@ budget, keeps it or not, and tells you in your next turn. Nobody is there to ans
 
 @dataclass(frozen=True, slots=True)
 class ProposerWorkspace:
-    """Where proposers that are programs work: the lab's repository, a sandbox, a folder for their copies and logs."""
+    """What proposers that are programs need: the lab's repository, a sandbox, a folder for copies and logs."""
 
     repo: Repo
     lab: Lab
@@ -64,7 +63,7 @@ class ProposerWorkspace:
 
 
 class AnyCommand:
-    """Runs the command of a contract once each turn."""
+    """Runs a contract's command once per turn."""
 
     def __init__(self, part: ProgramConfig, place: ProposerWorkspace) -> None:
         self.name, self.part, self.place = part.called, part, place
@@ -87,7 +86,7 @@ class AnyCommand:
                     raise NoProposal(fault)
                 files = self._edited(work, ids)
                 if not files:
-                    raise NoProposal(f"it edited nothing; it said: {_last_line(said)}")
+                    raise NoProposal(f"it edited nothing; last line of output: {_last_line(said)}")
             except NoProposal as failure:
                 raise NoProposal(_asked(kept.refused) + str(failure), usage) from None
             words = _without_label(one_line(_written(work / HYPOTHESIS))) or _hypothesis(said)
@@ -98,12 +97,12 @@ class AnyCommand:
                 checkouts.remove_tree(folder / name)
 
     def stop(self) -> None:
-        self._stopped = True  # it may not have begun
+        self._stopped = True  # the process may not have started yet
         if self._guard and self._guard.stdin:
             self._guard.stdin.close()
 
     def _run(self, folder: Path, work: Path, page: str) -> ProcessResult:
-        """One run of the command, from its start until its whole tree is gone."""
+        """Run the command and wait until its whole process tree has ended."""
         for name in ("home", "tmp"):
             (folder / name).mkdir()
         lab, disk = self.place.lab, int(megabytes(self.place.lab.resources.disk))
@@ -149,16 +148,16 @@ class AnyCommand:
             return read_result(self._guard)
 
     def _held(self) -> bool:
-        """Whether it is held to its endpoints. Raises NoProposal where it can't be, and nobody accepted that."""
+        """Whether its network is restricted to its endpoints. Raises NoProposal where the sandbox can't restrict it."""
         sandbox = self.place.sandbox
         if not self.part.endpoints or "network" in sandbox.missing:
             return False
         if not sandbox.has_proxy:
-            raise NoProposal(f"{sandbox.name} can't hold it to its endpoints: without them it has the whole network")
+            raise NoProposal(f"{sandbox.name} can't restrict it to its endpoints; remove them to allow any network")
         return True
 
     def _command(self, search: str) -> list[str]:
-        """What is started: the command itself, or for an agent our side of the protocol, which starts it."""
+        """The command line: the command itself, or for an agent the protocol client, which starts the agent."""
         argv = shlex.split(self.part.command)
         if os.sep not in argv[0] and shutil.which(argv[0], path=search) is None:
             raise NoProposal(f"{argv[0]} is not installed, or not on the PATH")
@@ -169,16 +168,16 @@ class AnyCommand:
         return [sys.executable, "-P", str(TURN), *argv]
 
     def _environment(self) -> dict[str, str]:
-        """What it is told of the user's environment: the variables that the contract names, and no other."""
+        """Its environment: a few basic variables, and those that the contract names."""
         for name in self.part.environment:
             if name not in os.environ:
-                raise NoProposal(f"the variable {name}, which lab.toml names for it, is not set")
+                raise NoProposal(f"the variable {name}, listed for it in lab.toml, is not set")
         env = {name: os.environ[name] for name in (*PASSED, *self.part.environment) if name in os.environ}
         path = search_path(env.get("PATH", os.defpath))
         return {"LANG": "C.UTF-8", "TERM": "dumb", **env, "PATH": path, "NIGHTLAB_BRIEFING": BRIEFING}
 
     def _fault(self, kept: ProcessResult, said: str) -> str:
-        """Why a turn failed, in a sentence; empty where it may count."""
+        """Why a turn failed, as text; empty if it may count."""
         faults = {
             "wall": f"it took longer than {self.part.wall:g} s",
             "idle": f"it neither printed nor changed anything for {self.part.idle:g} s",
@@ -190,20 +189,20 @@ class AnyCommand:
         if kept.end != "exited":
             return faults[kept.end]
         if kept.status:
-            return f"it ended with exit status {kept.status}; it said: {_last_line(said)}"
+            return f"it failed with exit status {kept.status}; last line of output: {_last_line(said)}"
         return "" if kept.tree_ended else "it left processes that could not be ended"
 
     def _edited(self, work: Path, ids: Mapping[str, str]) -> dict[str, str]:
-        """The genome's files that it changed or made. Raises NoProposal for whatever is out of scope."""
+        """The genome files that it changed or created. Raises NoProposal for changes outside the genome."""
         genome = self.place.lab.genome
         frozen = {path: name for path, name in ids.items() if not in_genome(path, genome)}
         if fault := checkouts.find_change(work, frozen, whole=False):
-            raise NoProposal(f"out of scope: {fault}, and only the genome may change")
+            raise NoProposal(f"out of scope: {fault}; only the genome may change")
         found = _files(work)
         edited: dict[str, str] = {}
         for path, name in ids.items():
             if path not in frozen and path not in found and not name.startswith("link "):
-                raise NoProposal(f"it removed {path} or made it something else than a plain file")
+                raise NoProposal(f"it removed {path} or replaced it by something other than a plain file")
         for path in sorted(found):
             if in_genome(path, genome) and (path in ids or not _scratch(path)):
                 like = ids.get(path, next(iter(ids.values())).split()[-1])
@@ -213,13 +212,13 @@ class AnyCommand:
 
 
 def _asked(refused: list[str]) -> str:
-    """The hint that a failed turn begins with, where its program asked for what it may not reach."""
+    """The prefix of a failure message that names endpoints the program tried to reach in vain; empty if none."""
     names = ", ".join(one_line(name, 60) for name in refused)
-    return f"it asked for {names}, not among its endpoints; " if names else ""
+    return f"it tried to reach {names}, not among its endpoints; " if names else ""
 
 
 def _files(work: Path) -> set[str]:
-    """The plain files below a folder, by path, reached through no link. Raises NoProposal for what can't be read."""
+    """The plain files below a folder, by path, without following links. Raises NoProposal for unreadable folders."""
     found: set[str] = set()
     rest = [work]
     while rest:
@@ -231,14 +230,14 @@ def _files(work: Path) -> set[str]:
                     elif entry.is_file(follow_symlinks=False):
                         found.add(Path(entry.path).relative_to(work).as_posix())
         except OSError as error:
-            raise NoProposal(f"it left a folder that can't be looked into: {error.strerror}") from None
+            raise NoProposal(f"it left an unreadable folder: {error.strerror}") from None
         if len(found) > MOST_FILES:
             raise NoProposal(f"it left more than {MOST_FILES:,} files")
     return found
 
 
 def _scratch(path: str) -> bool:
-    """Whether a new file is an agent's or ours, though it matches the genome's globs."""
+    """Whether a new file is temporary (an agent's or ours), although it matches the genome's globs."""
     parts = path.split("/")
     return (
         path in (BRIEFING, HYPOTHESIS, USAGE) or "__pycache__" in parts or any(part.startswith(".") for part in parts)
@@ -257,7 +256,7 @@ def _text(path: Path, name: str) -> str:
 
 
 def _tail(path: Path) -> str:
-    """The end of what it printed, made harmless."""
+    """The end of its output, sanitised."""
     try:
         with path.open("rb") as file:
             file.seek(max(path.stat().st_size - TAIL, 0))
@@ -267,7 +266,7 @@ def _tail(path: Path) -> str:
 
 
 def _written(path: Path) -> str:
-    """A small file that it left; empty where there is none."""
+    """The content of a small file; empty if it does not exist."""
     with contextlib.suppress(OSError):
         if stat.S_ISREG(path.lstat().st_mode):
             with path.open("rb") as file:
@@ -276,7 +275,7 @@ def _written(path: Path) -> str:
 
 
 def _told(path: Path) -> dict[str, Any]:
-    """What it says that its turn took, as far as that makes sense."""
+    """The usage that it reports for its turn (tokens, cost, model), as far as it is plausible. Self-reported."""
     try:
         said = json.loads(_written(path) or "{}")
     except (ValueError, RecursionError):
@@ -293,7 +292,7 @@ def _told(path: Path) -> dict[str, Any]:
 
 
 def _hypothesis(said: str) -> str:
-    """The last line that it printed, if that is words: some agents print JSON."""
+    """The last line of its output as hypothesis; empty if it is not prose: some agents print JSON."""
     line = _last_line(said)
     return "" if line.startswith(("{", "[")) or line == "nothing" else _without_label(line)
 

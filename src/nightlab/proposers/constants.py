@@ -1,9 +1,9 @@
-"""The named constants of a genome: found, read and changed in its text, never by running it.
+"""Finds, reads and changes the named constants of a genome in its text, without running it.
 
-In Python a constant is a top-level assignment of a literal to an upper-case name, or of a table of literals by
-device: ``DEPTH = {"cuda": 9, "mps": 4, "cpu": 2}[DEVICE]``. In WebAssembly's text format it is an immutable global with
-an upper-case name, on a line of its own: ``(global $DEPTH i32 (i32.const 2))``. The bracket that ends the comment
-beside it is a hint for the tuner: ``[1..12]``, ``[0.001..0.1 log]``, ``[SSSL | SL | L]``, ``[fixed]``.
+In Python, a constant is a top-level assignment of a literal to an upper-case name, or of a table of literals by
+device: ``DEPTH = {"cuda": 9, "mps": 4, "cpu": 2}[DEVICE]``. In WebAssembly text, it is an immutable global with an
+upper-case name on its own line: ``(global $DEPTH i32 (i32.const 2))``. Brackets at the end of the comment beside it are
+a hint for the tuner: ``[1..12]``, ``[0.001..0.1 log]``, ``[SSSL | SL | L]``, ``[fixed]``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 
 from nightlab.core.source import same_program
 
-MAX_ROW, MAX_TEXT = 64, 200  # items of a tuple, characters of a string: more is data, not a constant
+MAX_ROW, MAX_TEXT = 64, 200  # most items of a tuple, characters of a string
 HINT = re.compile(r"\[([^\[\]]+)\]\s*$")
 WASM_GLOBAL = re.compile(
     r"^\s*\(global\s+\$([A-Z][A-Z0-9_]*)\s+([if](?:32|64))\s+\(\2\.const\s+([-+]?[0-9][0-9.]*(?:e[-+]?[0-9]+)?)\s*\)\s*\)"
@@ -30,18 +30,18 @@ RANGE = re.compile(r"^(-?[\d.eE+-]+?)\s*\.\.\s*(-?[\d.eE+-]+?)(\s+log)?$")
 
 @dataclass(frozen=True, slots=True)
 class Constant:
-    """One constant: its value on this device, where its literal stands in the text, and its hint."""
+    """One constant: its value on this device, the position of its literal in the text, and its hint."""
 
     name: str
     value: Any
-    line: int  # from 1, as are all lines here
-    start: int  # columns in UTF-8 bytes, as ast gives them
+    line: int  # counted from 1
+    start: int  # columns in UTF-8 bytes, as in ast
     end: int
     hint: str = ""
 
 
 def find_constants(text: str, device: str) -> dict[str, Constant]:
-    """The constants of a genome by name, with their values on ``device``. Empty if it is in no language known here."""
+    """The constants of a genome by name, with their values on ``device``; empty for unknown languages."""
     lines = _lines(text)
     try:
         module = ast.parse(text)
@@ -79,7 +79,7 @@ def _of_wasm(lines: list[str]) -> dict[str, Constant]:
             try:
                 value = int(literal) if kind.startswith("i") else float(literal)
             except ValueError:
-                continue  # 1.2.3, say
+                continue  # e.g. 1.2.3
             start, end = (len(line[:at].encode()) for at in match.span(3))
             hint = HINT.search(comment or "")
             if _storable(value):
@@ -88,7 +88,7 @@ def _of_wasm(lines: list[str]) -> dict[str, Constant]:
 
 
 def change_constants(text: str, device: str, values: Mapping[str, Any]) -> str:
-    """The genome's text with the named constants set to ``values`` on ``device``; all else untouched."""
+    """The genome's text with the named constants set to ``values`` on ``device``; all else unchanged."""
     lines = _lines(text)
     edits = [(constant, values[name]) for name, constant in find_constants(text, device).items() if name in values]
     for constant, value in sorted(edits, key=lambda edit: (edit[0].line, edit[0].start), reverse=True):
@@ -98,9 +98,9 @@ def change_constants(text: str, device: str, values: Mapping[str, Any]) -> str:
 
 
 def same_moves(path: str, before: str, after: str, now: str, device: str) -> str | None:
-    """The text ``now`` with the constants moved that ``after`` moves in ``before``, all else as it is.
+    """The text ``now`` with the same constants changed that ``after`` changes in ``before``.
 
-    None when ``after`` differs from ``before`` in more than layout and these, or one of them has a third value now.
+    None when ``after`` differs from ``before`` in more than these and layout, or one of them has a third value now.
     """
     old, new, there = (find_constants(text, device) for text in (before, after, now))
     moves = {name: c.value for name, c in new.items() if name in old and old[name].value != c.value}
@@ -112,7 +112,7 @@ def same_moves(path: str, before: str, after: str, now: str, device: str) -> str
 
 
 def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[str, ...]:
-    """What differs between the constants of two genomes, in words: ``DEPTH 2 → 1``."""
+    """The differences between the constants of two genomes, as text: ``DEPTH 2 → 1``."""
     words = []
     for name in sorted(before.keys() | after.keys()):
         old, new = before.get(name, "nothing"), after.get(name, "nothing")
@@ -122,25 +122,25 @@ def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[str, .
 
 
 def resolved(node: ast.expr, device: str) -> Any:
-    """The value of a literal, or of a table of literals by device; None for what is no constant."""
+    """The value of a literal, or of a table of literals by device; None for anything else."""
     literal = _on_device(node, device)
     return None if literal is None else _value(literal)
 
 
 def rounded(value: Any) -> Any:
-    """The value as it is written: a rate has four digits that mean something."""
+    """A float rounded to four significant digits; other values unchanged."""
     return float(f"{value:.4g}") if isinstance(value, float) else value
 
 
 def _lines(text: str) -> list[str]:
-    """The lines as Python counts them: unlike ``str.splitlines``, a form feed ends none."""
+    """The lines as Python counts them: unlike for ``str.splitlines``, a form feed does not end a line."""
     return io.StringIO(text, newline="").readlines()
 
 
 def _value(node: ast.expr) -> Any:
-    """The value of a literal, or of a power of two integers such as ``2**18``; None for anything else.
+    """The value of a literal, or of a power of integers such as ``2**18``; None for anything else.
 
-    Only what a ledger and a terminal can hold counts: finite numbers, truth values, text, and rows of these.
+    Only values that ledgers and terminals can hold: finite numbers, booleans, text, and sequences of these.
     """
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow):
         base, exponent = _value(node.left), _value(node.right)
@@ -164,7 +164,7 @@ def _storable(value: Any) -> bool:
 
 
 def _on_device(node: ast.expr, device: str) -> ast.expr | None:
-    """The literal that holds on ``device``: the expression itself, or its entry in a table by device."""
+    """The literal that applies on ``device``: the expression itself, or its entry in a table by device."""
     if not isinstance(node, ast.Subscript):
         return node
     table, index = node.value, node.slice
@@ -176,7 +176,7 @@ def _on_device(node: ast.expr, device: str) -> ast.expr | None:
 
 
 def _comment(line: str) -> str:
-    """The comment that ends a line: what follows the last ``#`` outside quotes is good enough for a hint."""
+    """The comment at the end of a line: the text after the last ``#``, which is sufficient for hints."""
     return line.rsplit("#", 1)[1] if "#" in line else ""
 
 

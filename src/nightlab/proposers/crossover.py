@@ -1,7 +1,7 @@
-"""Recombination: near misses made together on the champion, the best pairs first, no pair twice.
+"""Crossover: combines two near misses on the champion, the most promising pairs first, each pair once.
 
-A change that did not show may have done a little: two of them together may show. The genetic operator of evolution,
-on patches in the place of genes.
+Two changes that each gained too little to show may show together. It is evolution's recombination operator, with
+patches as genes.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from nightlab.proposers.briefing import AttemptHistory
 from nightlab.proposers.proposer import Briefing, Proposal, Used
 from nightlab.storage.git import PatchConflict, Repo
 
-MOST = 20  # near misses that are paired, the best
+MOST = 20  # best near misses that are paired
 
 
 class Crossover:
-    """Pairs near misses of others: discarded, with a gain over their parent above minus one sigma.
+    """Pairs near misses of other proposers: not kept, with a gain over their parent of at least minus one sigma.
 
-    The champion may be one of a pair: then a miss of an earlier champion is made on it. ``used`` are the pairs that the
-    ledger says had their turn.
+    The champion may be one of a pair: then a near miss of an earlier champion is applied to it. ``used``: the pairs
+    that had their turn, from the ledger.
     """
 
     name = "recombine"
@@ -42,7 +42,7 @@ class Crossover:
         return None
 
     def tell(self, proposal: Proposal, refusal: str | None) -> None:
-        """The ledger knows its pairs by their sources."""
+        """Does nothing: the ledger knows the pairs by their sources."""
 
     def _together(self, champion: Experiment, *misses: Experiment) -> tuple[dict[str, str], str] | None:
         """The misses' patches applied to the champion, as files and as one patch; None if they conflict."""
@@ -60,7 +60,7 @@ class Crossover:
 
 
 def _pairs(briefing: Briefing) -> Iterator[tuple[Experiment, Experiment]]:
-    """The pairs, those that gained most together first; the champion's own gain counts for nothing."""
+    """The pairs, largest total gain first; the champion's own gain counts as zero."""
     past, champion = AttemptHistory.of(briefing), briefing.champion
     misses = [e for e in past.near(briefing.sigma) if e.number and _sound(e)][:MOST]
     gains = {e.number: past.gains[e.number] or 0.0 for e in misses} | {champion.number: 0.0}

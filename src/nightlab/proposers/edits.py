@@ -1,7 +1,7 @@
-"""Edits as a language model writes them: search and replace blocks in plain text, which every model can write.
+"""Parses and applies edits written by a language model: search-and-replace blocks in plain text.
 
-The format is the one that aider made common; a text to search for must occur exactly once, to the letter, for a
-program that guesses what was meant would measure something that nobody proposed.
+The format is the one made common by aider. The text to search for must occur exactly once, verbatim: a guess at what
+was meant would measure something that the model did not propose.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ the lines that take their place
 
 
 class BadEdit(ValueError):
-    """An answer that can't be applied; ``str(error)`` tells its author what to mend."""
+    """An answer that can't be applied; ``str(error)`` tells the model how to fix it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """In the file ``path``, replace the lines ``old`` by ``new``; with no ``old`` the file is new."""
+    """Replace the lines ``old`` by ``new`` in the file ``path``; an empty ``old`` creates the file."""
 
     path: str
     old: str
@@ -41,28 +41,28 @@ class Edit:
 
 @dataclass(frozen=True, slots=True)
 class ModelAnswer:
-    """What a model proposes."""
+    """A model's hypothesis and edits."""
 
     hypothesis: str
     edits: tuple[Edit, ...]
 
 
 def parse_edits(text: str, genome: Mapping[str, str]) -> ModelAnswer:
-    """The hypothesis and the edits in an answer. Raises BadEdit where there is none, or one that is not whole."""
+    """The hypothesis and edits in an answer. Raises BadEdit if there are none, or one is incomplete."""
     lines = text.replace("\r\n", "\n").split("\n")
     said = [found[1].strip() for line in lines if (found := HYPOTHESIS.match(line))]
     edits = tuple(_edits(lines, genome))
     if not edits:
         raise BadEdit(f"there is no edit in the answer: give at least one block from {SEARCH} to {REPLACE}")
     if len(edits) > MOST:
-        raise BadEdit(f"there are {len(edits)} edits, at most {MOST} are allowed: propose one change")
+        raise BadEdit(f"there are {len(edits)} edits; at most {MOST} are allowed: propose one change")
     return ModelAnswer(said[0] if said else "", edits)
 
 
 def apply_edits(genome: Mapping[str, str], edits: tuple[Edit, ...]) -> dict[str, str]:
-    """The files that the edits change, by path, with their new text.
+    """The new texts of the files that the edits change, by path.
 
-    Raises BadEdit, which names each edit that does not fit; then nothing counts.
+    Raises BadEdit naming each edit that does not fit; then no edit is applied.
     """
     texts = {path: text if text.endswith("\n") else text + "\n" for path, text in genome.items()}
     edited, faults = set(), []

@@ -1,7 +1,7 @@
-"""A language model asked directly: one briefing, one answer of edits, repaired once if they do not fit.
+"""A language model as a proposer: one briefing, one answer with edits, and one retry if they do not apply.
 
-The client is pydantic-ai (extra ``models``), which speaks OpenAI's API, whoever serves it, and Anthropic's, and knows
-what most models cost. No tools, no conversation: a turn is one request, or two.
+The client is pydantic-ai (extra ``models``), which supports Anthropic's API and OpenAI's (from any provider), and knows
+the prices of most models. No tools, no conversation: a turn is one request, or two.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ there to answer questions, so ask none.
 
 
 class LanguageModel:
-    """Asks the model of a contract once each turn."""
+    """Asks a contract's model once per turn."""
 
     def __init__(self, part: ModelConfig) -> None:
         self.name, self.part = part.called, part
@@ -56,14 +56,14 @@ class LanguageModel:
         return Proposal(self.name, hypothesis, files, usage={**usage, "seconds": _since(begun)})
 
     def stop(self) -> None:
-        self._stopped = True  # it may not have begun
+        self._stopped = True  # the turn may not have started yet
         if turn := self._turn:
             loop, task = turn
-            with contextlib.suppress(RuntimeError):  # it has ended meanwhile
+            with contextlib.suppress(RuntimeError):  # the loop has been closed
                 loop.call_soon_threadsafe(task.cancel)
 
     async def _ask(self, briefing: Briefing, usage: dict[str, Any]) -> tuple[str, Mapping[str, str]]:
-        """The hypothesis and the files of one answer; ``usage`` is filled in, whatever comes."""
+        """The hypothesis and files of one answer; ``usage`` is updated even if it fails."""
         try:
             from pydantic_ai import Agent, ModelRetry, ModelSettings, TextOutput
             from pydantic_ai.exceptions import ModelAPIError, UnexpectedModelBehavior
@@ -94,13 +94,13 @@ class LanguageModel:
         except TimeoutError:
             raise NoProposal(f"it took longer than {self.part.wall:g} s") from None
         except ModelAPIError as fault:
-            key = "; look at its key" if getattr(fault, "status_code", 0) in (401, 403) else ""
+            key = "; check its key" if getattr(fault, "status_code", 0) in (401, 403) else ""
             raise NoProposal(f"{self.part.where}: {_said(fault)}{key}", rest=fault.retry_after or 0.0) from None
         except UnexpectedModelBehavior as fault:
-            raise NoProposal(f"its answer is of no use: {_said(fault)}") from None
+            raise NoProposal(f"its answer can't be used: {_said(fault)}") from None
         except NoProposal:
             raise
-        except Exception as fault:  # whatever a client makes of a stranger's answer must not end the night
+        except Exception as fault:  # any client error on an unexpected answer must not end the session
             raise NoProposal(f"{type(fault).__name__}: {_said(fault)}") from fault
         finally:
             self._turn = None
@@ -108,10 +108,10 @@ class LanguageModel:
 
     @contextlib.asynccontextmanager
     async def _client(self) -> AsyncIterator[Client]:
-        """The model behind its API. No retries of the library's own: a failed turn rests, and others go on."""
+        """The model behind its API. The client's own retries are off: a failed turn backs off instead."""
         part = self.part
         if part.key and part.key not in os.environ:
-            raise NoProposal(f"the variable {part.key}, which lab.toml names for its key, is not set")
+            raise NoProposal(f"the variable {part.key}, named for its key in lab.toml, is not set")
         key = os.environ[part.key] if part.key else "none"
         if part.api == "anthropic":
             from anthropic import AsyncAnthropic
@@ -132,7 +132,7 @@ class LanguageModel:
 
 
 def _counted(used: Any) -> dict[str, Any]:
-    """What a run used, as numbers that a ledger can hold."""
+    """A run's usage, as numbers for the ledger."""
     counted = {name: getattr(used, name) for name in ("requests", "input_tokens", "output_tokens")}
     if used.cost is not None:
         counted["cost_usd"] = float(used.cost)
@@ -140,7 +140,7 @@ def _counted(used: Any) -> dict[str, Any]:
 
 
 def _said(fault: BaseException) -> str:
-    """What is at the bottom of a failure: clients wrap "connection refused" into "connection error"."""
+    """The root cause of an exception, as text: clients wrap "connection refused" in "connection error"."""
     while fault.__cause__:
         fault = fault.__cause__
     return one_line(re.sub(r"^\[Errno -?\d+\] ", "", f"{fault}"), 300)

@@ -1,4 +1,4 @@
-"""The patch queue: ideas as ``*.patch`` files, tried once each in order of their names."""
+"""The patch queue: proposes the ``*.patch`` files of a folder, once each, in order of their names."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ PREFIX = "hypothesis:"
 
 
 class PatchQueue:
-    """Proposes each patch in ``folder`` once. The folder is read anew each turn: drop one in and it is tried.
+    """Proposes each patch in ``folder`` once. The folder is read again each turn, so patches can be added at any time.
 
-    ``used`` are the names that the ledger says had their turn.
+    ``used``: the names that had their turn, from the ledger.
     """
 
     name = "patches"
@@ -26,7 +26,7 @@ class PatchQueue:
                 try:
                     text = path.read_text(errors="replace")
                 except OSError:
-                    continue  # an editor's lock, say
+                    continue  # e.g. an editor's lock file
                 return Proposal(self.name, _hypothesis(text, path), patch=text, source=path.name)
         return None
 

@@ -1,9 +1,9 @@
-"""A genome's program in a canonical form, so that one that was tried is known again in other words.
+"""The canonical form of a genome's program, to recognise a duplicate written differently.
 
-Every step keeps what the program does: comments, layout and docstrings go, seeds are zero, a constant that nobody else
-reads stands where it is used, with its value on this device; variables are numbered; definitions whose order nothing
-can see are sorted. Content in the place of names is the way of Unison (unison-lang.org). Where a step might change
-something it is left out: two programs of one form are one program, but one program may have two forms.
+Every step preserves behaviour: comments, layout and docstrings are dropped, seeds zeroed, constants that are read only
+in their file inlined with their value on this device, variables numbered, and definitions sorted where their order has
+no effect. Addressing programs by content instead of names follows Unison (unison-lang.org). A step that might change
+behaviour is skipped: equal forms mean equal programs, but one program may have two forms.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ Comprehension = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
 
 
 def identifiers(text: str) -> set[str]:
-    """All names that a text may speak of."""
+    """All words in a text that may be identifiers."""
     return set(WORD.findall(text))
 
 
 def fingerprint(genome: Mapping[str, str], device: str, outside: Collection[str] = ()) -> str:
-    """A hash of what the genome, texts by path, does on ``device``. ``outside``: the words of the frozen files."""
+    """A hash of what the genome (texts by path) does on ``device``. ``outside``: words in the frozen files."""
     found = hashlib.sha256()
     for path, text in sorted(genome.items()):
         others = set(outside).union(*(identifiers(other) for name, other in genome.items() if name != path))
@@ -41,7 +41,7 @@ def fingerprint(genome: Mapping[str, str], device: str, outside: Collection[str]
 
 
 def canonical_source(path: str, text: str, device: str, outside: Collection[str] = ()) -> str:
-    """The canonical form of one file; its bare text, if it is not Python. Names in ``outside`` stay what they are."""
+    """The canonical form of one file; its bare text if it is not Python. Names in ``outside`` are kept."""
     try:
         tree = parsed(path, text)
         if tree is None:
@@ -64,7 +64,7 @@ def canonical_source(path: str, text: str, device: str, outside: Collection[str]
 
 
 def _sees_names(tree: ast.AST) -> bool:
-    """Whether it may read or set variables by their names, from elsewhere, or import names that nobody can see."""
+    """Whether it may access variables by name at run time, or import names that can't be determined."""
     return any(
         isinstance(node, ast.Global)
         or (isinstance(node, ast.Name) and node.id in SEES_NAMES)
@@ -75,7 +75,7 @@ def _sees_names(tree: ast.AST) -> bool:
 
 
 def _spoken(tree: ast.AST) -> set[str]:
-    """The words in the program's strings, which may be names, and its attributes, which may be those of itself."""
+    """The words in the program's strings, which may be names, and in its attributes, which may be its own."""
     found: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
@@ -86,13 +86,13 @@ def _spoken(tree: ast.AST) -> set[str]:
 
 
 def _unread(tree: ast.AST) -> set[str]:
-    """Variables that are bound and never read: somebody else may read them."""
+    """Variables that are bound but not read here: other files may read them."""
     names = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
     return {n.id for n in names} - {n.id for n in names if isinstance(n.ctx, ast.Load)}
 
 
 def _bound_otherwise(tree: ast.AST) -> set[str]:
-    """Names that something else than a plain variable binds: they stand in a tree as text."""
+    """Names bound by something other than a plain variable; the syntax tree stores them as text."""
     found: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Nonlocal):
@@ -105,12 +105,12 @@ def _bound_otherwise(tree: ast.AST) -> set[str]:
 
 
 def _scopes(tree: ast.AST) -> list[Function | Comprehension]:
-    """All functions and comprehensions, inner ones before those they stand in."""
+    """All functions and comprehensions, innermost first."""
     return [node for node in reversed(list(ast.walk(tree))) if isinstance(node, Function | Comprehension)]
 
 
 def _own(block: ast.AST) -> Iterator[ast.AST]:
-    """The nodes of a scope, without those of scopes within."""
+    """The nodes of a scope, without those of nested scopes."""
     for child in ast.iter_child_nodes(block):
         yield child
         if not isinstance(child, Function | ast.Lambda | ast.ClassDef | Comprehension):
@@ -118,10 +118,10 @@ def _own(block: ast.AST) -> Iterator[ast.AST]:
 
 
 def _number(scope: ast.Module | Function | Comprehension, fixed: Collection[str], kind: str) -> None:
-    """Give the variables of a scope numbers for names, in the order in which they occur.
+    """Replace the names of a scope's variables by numbers, in order of occurrence.
 
-    A name that the scope binds means the same in all of its body, or belongs to a scope within as a whole: so it may be
-    exchanged for one that nobody else has. But a class may read it from around it before it binds one of its own.
+    A name bound in a scope has one meaning in its body (or belongs to a nested scope entirely), so it can be replaced
+    by an unused one. Exception: a class body may read the outer variable before binding its own.
     """
     body, taken = _body(scope), _bound_otherwise(scope) | set(fixed)
     for node in ast.walk(body):
@@ -137,7 +137,7 @@ def _number(scope: ast.Module | Function | Comprehension, fixed: Collection[str]
 
 
 def _body(scope: ast.Module | Function | Comprehension) -> ast.AST:
-    """What belongs to a scope: a function's head does not, nor what a comprehension goes through first."""
+    """The nodes that belong to a scope, without a function's head and a comprehension's first iterable."""
     if not isinstance(scope, Comprehension):
         return ast.Module(scope.body, [])
     first, *more = scope.generators
@@ -146,18 +146,18 @@ def _body(scope: ast.Module | Function | Comprehension) -> ast.AST:
 
 
 def _targets(scope: Comprehension) -> set[str]:
-    """The variables of a comprehension; one that ``:=`` binds in it is its surroundings'."""
+    """The variables of a comprehension; one bound by ``:=`` belongs to the enclosing scope."""
     nodes = (node for one in scope.generators for node in ast.walk(one.target))
     return {node.id for node in nodes if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load)}
 
 
 def _binds(block: ast.AST) -> set[str]:
-    """The variables that are bound in a scope itself."""
+    """The variables bound directly in a scope."""
     return {n.id for n in _own(block) if isinstance(n, ast.Name) and not isinstance(n.ctx, ast.Load)}
 
 
 def _in_order(tree: ast.AST) -> Iterator[ast.AST]:
-    """As ``ast.walk``, in the order of the text: what stands in one definition does not renumber another's."""
+    """Like ``ast.walk`` but in text order, so that one definition's content does not renumber another's."""
     yield tree
     for child in ast.iter_child_nodes(tree):
         yield from _in_order(child)
@@ -167,7 +167,7 @@ def _in_order(tree: ast.AST) -> Iterator[ast.AST]:
 
 
 def _inline(tree: ast.Module, device: str, fixed: Collection[str]) -> None:
-    """Put the value of each constant that is bound once, and read only in this file after that, where it is read."""
+    """Inline each constant that is bound once and read only later in this file."""
     names = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
     bound = Counter(node.id for node in names if not isinstance(node.ctx, ast.Load))
     read: dict[str, int] = {}  # by name, the first line that reads it
@@ -182,7 +182,7 @@ def _inline(tree: ast.Module, device: str, fixed: Collection[str]) -> None:
             kept.append(statement)
             continue
         name, value = constant
-        later = read.get(name, 0) > (statement.end_lineno or 0)  # one that is not read here may be read elsewhere
+        later = read.get(name, 0) > (statement.end_lineno or 0)  # if it is not read here, another file may read it
         if name in taken or name.startswith("__") or bound[name] > 1 or not _unchanging(value) or not later:
             kept.append(statement)
         else:
@@ -200,7 +200,7 @@ class _Inline(ast.NodeTransformer):
 
 
 def _constant(statement: ast.stmt, device: str) -> tuple[str, Any] | None:
-    """The name and the value of a constant, if a statement is nothing else."""
+    """The name and value of a constant, if the statement only assigns one."""
     if isinstance(statement, ast.Assign) and len(statement.targets) == 1 and isinstance(statement.targets[0], ast.Name):
         value = resolved(statement.value, device)
         return None if value is None else (statement.targets[0].id, value)
@@ -215,10 +215,10 @@ def _unchanging(value: Any) -> bool:
 
 
 def _sorted(body: list[ast.stmt], device: str) -> list[ast.stmt]:
-    """The statements, those in a row that only define something in an order of their own.
+    """The statements, with each run of pure definitions in a canonical order.
 
-    One that needs another's name, or gives it the same, stays behind it: the first of the order is always the smallest
-    of those that wait for nobody, the normal form of a trace (Anisimov and Knuth 1979).
+    A definition that needs another's name, or defines the same one, stays behind it; of the free ones the smallest
+    comes first. This is the normal form of a trace (Anisimov and Knuth 1979).
     """
     done: list[ast.stmt] = []
     row: list[tuple[str, set[str], ast.stmt]] = []
@@ -247,7 +247,7 @@ def _row(row: list[tuple[str, set[str], ast.stmt]]) -> list[ast.stmt]:
 
 
 def _definition(statement: ast.stmt, device: str) -> tuple[str, set[str], ast.stmt] | None:
-    """The name that a statement gives, and those that it reads at once; None if it may do anything else."""
+    """The name that a statement defines and the names it reads immediately; None if it may do anything else."""
     if (constant := _constant(statement, device)) and isinstance(statement, ast.Assign):
         needs = {node.id for node in ast.walk(statement.value) if isinstance(node, ast.Name)}
         statement.value = ast.Constant(constant[1])
@@ -270,7 +270,7 @@ def _definition(statement: ast.stmt, device: str) -> tuple[str, set[str], ast.st
 
 
 def _head(function: Function) -> set[str] | None:
-    """The names that a function reads when it is defined; None if it calls something then."""
+    """The names that a function reads when it is defined; None if its definition calls something."""
     given = function.args
     arguments = [*given.posonlyargs, *given.args, *given.kwonlyargs, given.vararg, given.kwarg]
     notes = [argument.annotation for argument in arguments if argument]

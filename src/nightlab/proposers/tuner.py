@@ -1,8 +1,8 @@
-"""The tuner: numeric moves over the genome's constants, from the champion outwards.
+"""The tuner: numeric changes of the genome's constants, around the champion's values.
 
-Optuna's tree-structured Parzen estimator (Bergstra et al. 2011) chooses values by what the history in its
-briefing says of each constant; one or two constants move at a time and the rest stay the champion's, because a
-night has few experiments and a genome many constants. It keeps no state but the ledger.
+Optuna's tree-structured Parzen estimator (Bergstra et al. 2011) chooses values from the history. One or two constants
+move at a time and the others keep the champion's values, because a session has few experiments and a genome many
+constants. The tuner has no state besides the ledger. Use it for numeric settings; it cannot change code.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from nightlab.proposers.constants import RANGE, Constant, change_constants, chan
 from nightlab.proposers.proposer import Briefing, Proposal
 
 ATTEMPTS = 30
-NUDGE = 0.05  # moves of a float below this part of its range are lost in the noise of a seed
-SCALE = 4.0  # a rate without a hint may move this far from its value in the baseline, either way
-WARM_UP = 12  # experiments that are drawn at random before the estimator is believed
-# What the estimator is told: it takes no more than 25 for good ones (Optuna's default for TPE), and gives the others
-# less weight the older they are.
+NUDGE = 0.05  # share of a float's range below which a move would be lost in seed noise
+SCALE = 4.0  # factor by which a constant without a hint may differ from its baseline value, either way
+WARM_UP = 12  # random experiments before the estimator is used
+# Experiments passed to the estimator: TPE uses at most 25 as good ones (Optuna's default), and weights the others by
+# age.
 BEST, LAST = 25, 200
 
 
 class Tuner:
-    """Proposes other values for one or two of the genome's constants."""
+    """Proposes new values for one or two of the genome's constants."""
 
     name = "tuner"
 
@@ -45,7 +45,7 @@ class Tuner:
         return None
 
     def tell(self, proposal: Proposal, refusal: str | None) -> None:
-        """It learns from the ledger alone, but does not propose the same again when that was refused."""
+        """Only counts rejections, so that a rejected proposal is not repeated; all else comes from the ledger."""
         self.refused += refusal is not None
 
     def _move(
@@ -86,7 +86,7 @@ class Tuner:
 
 
 def _study(briefing: Briefing, spaces: dict[str, Any], history: list[Experiment], tried: list[dict[str, Any]]) -> Any:
-    """A study that was told what these experiments measured, as far as the places that they tried are in the spaces."""
+    """An Optuna study with the results of these experiments, as far as their points lie in the search spaces."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -104,7 +104,7 @@ def _study(briefing: Briefing, spaces: dict[str, Any], history: list[Experiment]
 
 
 def _telling(briefing: Briefing) -> list[Experiment]:
-    """The best and the latest of the history, in order."""
+    """The best and the most recent experiments, in order."""
     minimise = briefing.metric.goal == "minimise"
     known = [(e.measurement.metric, e.number) for e in briefing.history if e.measurement and e.measurement.metric]
     best = {number for _, number in sorted(known, reverse=not minimise)[:BEST]}
@@ -113,10 +113,10 @@ def _telling(briefing: Briefing) -> list[Experiment]:
 
 
 def _choose(spaces: dict[str, Any], history: Any, draw: random.Random) -> set[str]:
-    """One or two constants to move: those that failed least often, with chance deciding among equals."""
+    """One or two constants to move: preferably those with the fewest failed moves, ties broken at random."""
     moved = dict.fromkeys(spaces, 0)
     for experiment in history:
-        if not experiment.kept:  # one that led to a keep is as worth a look as one that never moved
+        if not experiment.kept:  # a move that led to a keep does not count against its constant
             for change in experiment.candidate.changes:
                 name = change.split(" ", 1)[0]
                 if name in moved:
@@ -130,7 +130,7 @@ def _choose(spaces: dict[str, Any], history: Any, draw: random.Random) -> set[st
 
 
 def _far(space: Any, old: Any, new: Any) -> bool:
-    """Whether a move is large enough to show: a twentieth of a float's range, any step of the others."""
+    """Whether a move is large enough to show: 5 % of a float's range, or any step of other types."""
     if old == new or not isinstance(new, float):
         return bool(old != new)
     if space.log and old > 0:
@@ -144,7 +144,7 @@ def _point(experiment: Experiment, spaces: dict[str, Any], current: dict[str, An
 
 
 def _value(experiment: Experiment, worst: float | None) -> float | None:
-    """What the estimator is told: the metric, or for a crash the worst one so far; nothing of one that was skipped."""
+    """The value passed to the estimator: the metric, or for a crash the worst so far; None if it was skipped."""
     if experiment.verdict is None or experiment.measurement is None or experiment.verdict.reason == "skipped":
         return None
     return experiment.measurement.metric if experiment.measurement.measured else worst
@@ -159,11 +159,11 @@ def _worst(briefing: Briefing) -> float | None:
 
 
 def _space(constant: Constant, centre: Any) -> Any:
-    """Where a constant may move, as an Optuna distribution; None when it is not to be tuned."""
+    """A constant's range as an Optuna distribution; None if it must not be tuned."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     hint, value = constant.hint, constant.value
-    if hint == "fixed" or SEED_NAME.search(constant.name):  # the engine owns the seeds
+    if hint == "fixed" or SEED_NAME.search(constant.name):  # seeds belong to the engine
         return None
     if found := RANGE.match(hint):
         low, high, log = float(found[1]), float(found[2]), bool(found[3])
@@ -195,7 +195,7 @@ FRACTIONS = ("RATIO", "FRACTION", "BETA", "BETA1", "BETA2", "MOMENTUM", "DROPOUT
 
 
 def _literal(word: str, like: Any) -> Any:
-    """A choice of a hint as a value of the constant's own type."""
+    """A choice in a hint, converted to the constant's type."""
     if isinstance(like, str):
         return word.strip("\"'")
     if isinstance(like, bool):

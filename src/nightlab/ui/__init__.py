@@ -1,1 +1,1 @@
-"""What people watch: one reader that follows a ledger, and the terminal and the browser that show what it sees."""
+"""What users watch: one reader that follows a ledger, and the terminal and web views of it."""

@@ -1,8 +1,8 @@
-"""Asynchronous successive halving as a cascade of two: a short pilot, and the whole trial for the best of them.
+"""Asynchronous successive halving with two rungs: a short pilot, then a full trial for the best pilots.
 
-After ASHA (Li et al., MLSys 2020, arXiv:1810.05934), in the form that decides once, on arrival, as in Ray Tune and
-Optuna: whoever is among the best ``1 / eta`` of the pilots so far is promoted. Nobody waits for a rung to fill, and a
-verdict is final, where in the paper one may be promoted later.
+After ASHA (Li et al., MLSys 2020, arXiv:1810.05934), in the variant that decides once, on arrival, as in Ray Tune and
+Optuna: a candidate among the best ``1 / eta`` of the pilots so far is promoted. There is no waiting for a rung to fill,
+and a decision is final, whereas in the paper a candidate may be promoted later.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from nightlab.core.types import Metric
 
 @dataclass(frozen=True, slots=True)
 class Cascade:
-    """Who gets a whole trial. ``eta``: one of so many, at least."""
+    """Decides which candidates get a full trial: at least one in ``eta`` of the pilots."""
 
     metric: Metric
     eta: float
 
     def refusal(self, value: float, rung: Rung, champions: float | None) -> str:
-        """Why a pilot of this ``value``, one of the ``rung``, gets no whole trial; nothing if it does.
+        """Why a pilot with this ``value``, already in the ``rung``, gets no full trial; empty if it does.
 
-        ``champions`` is what the champion's own pilot measured, if it did.
+        ``champions``: the value of the champion's pilot, if there is one.
         """
         if champions is not None and self.metric.better(value, champions):
             return ""
@@ -31,12 +31,12 @@ class Cascade:
         most = max(int(len(rung.values) / self.eta), 1)
         if better < most:
             return ""
-        return f"its pilot measured {value:.6f}, worse than {better} of {len(rung.values)}: room is for the best {most}"
+        return f"its pilot measured {value:.6f}, worse than {better} of {len(rung.values)}; the best {most} continue"
 
 
 @dataclass(slots=True)
 class Rung:
-    """The values of the pilots so far, in order."""
+    """The values of the pilots so far, sorted."""
 
     values: list[float] = field(default_factory=list)
 
@@ -44,7 +44,7 @@ class Rung:
         insort(self.values, value)
 
     def better(self, metric: Metric, value: float) -> int:
-        """How many were strictly better."""
+        """How many values are strictly better."""
         if metric.goal == "minimise":
             return bisect_left(self.values, value)
         return len(self.values) - bisect_right(self.values, value)

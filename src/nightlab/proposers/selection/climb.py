@@ -1,4 +1,4 @@
-"""The hill climb: every proposal starts from the champion."""
+"""Hill climbing: every proposal is based on the champion."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from nightlab.core.types import Experiment
 
 
 class Climb:
-    """What the original does. A proposal that was overtaken by a new champion is made again on that one."""
+    """The original's strategy. A proposal overtaken by a new champion is made again on that one."""
 
     memory = 0
 
@@ -14,4 +14,4 @@ class Climb:
         return None
 
     def tell(self, experiment: Experiment) -> None:
-        """The champion is all it needs to know."""
+        """Does nothing: the champion is all that it needs."""

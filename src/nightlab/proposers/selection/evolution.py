@@ -8,17 +8,17 @@ from collections import deque
 from nightlab.core.types import Experiment, Metric
 from nightlab.proposers.selection.search import node_value
 
-POPULATION, TOURNAMENT = 20, 5  # theirs are 100 and 25, for sessions of 20,000; a night has a hundred
+POPULATION, TOURNAMENT = 20, 5  # 100 and 25 in the paper, for 20,000 experiments; a session has about a hundred
 
 
 class Evolution:
-    """The best of a few, drawn from the youngest that were measured.
+    """Selects the best of a few genomes drawn from the most recent ones.
 
-    The population is the last ``POPULATION`` sound experiments, kept or not: who was lucky once grows old and leaves
-    like all others. There is no first generation of random genomes: the baseline is the first member.
+    The population is the last ``POPULATION`` sound experiments, kept or not, so that a lucky measurement ages out.
+    There is no random first generation: the baseline is the first member.
     """
 
-    memory = 10 * POPULATION  # not all of them were sound
+    memory = 10 * POPULATION  # more than the population, because not all are sound
 
     def __init__(self, metric: Metric, seed: int = 0) -> None:
         self.metric, self.seed = metric, seed
@@ -38,6 +38,6 @@ class Evolution:
         return parent
 
     def tell(self, experiment: Experiment) -> None:
-        self.turn += 1  # so that a session that resumes does not draw its first tournaments again
+        self.turn += 1  # so that a resumed session does not repeat its first tournaments
         if (value := node_value(experiment)) is not None:
             self.population.append((value, experiment))

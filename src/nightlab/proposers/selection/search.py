@@ -1,4 +1,4 @@
-"""The protocol that every strategy speaks, and what it may think of an experiment."""
+"""The protocol of selection strategies, and the value of an experiment as a parent."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from typing import Protocol
 
 from nightlab.core.types import Experiment, Metric
 
-FIT = {"regressed", "inconclusive"}  # reasons to discard a genome that is sound: a limit is exceeded by heirs too
+FIT = {"regressed", "inconclusive"}  # reasons for which a discarded genome may still be a parent; not over a limit
 
 
 class Selection(Protocol):
-    """Where proposals start. All that it knows it was told, so a session that was killed tells it again."""
+    """Selects the parent of the next proposal. State comes only from ``tell``, which a resumed session repeats."""
 
     memory: int
-    """How many of the latest experiments it is told again when a session resumes."""
+    """How many of the latest experiments ``tell`` is repeated for when a session resumes."""
 
     def ask(self) -> Experiment | None:
-        """The experiment on whose genome to propose next; None: on the champion, whoever that is by then."""
+        """The experiment to base the next proposal on; None: the champion at that time."""
         ...
 
     def tell(self, experiment: Experiment) -> None:
-        """An experiment has its verdict. They are told in the order in which they were judged."""
+        """An experiment was judged. Called in the order of the verdicts."""
         ...
 
 
@@ -35,7 +35,7 @@ class SelectionContext:
 
 
 def node_value(experiment: Experiment) -> float | None:
-    """What a genome is believed to measure: a kept one's bar, else its metric. None: nobody should start from it."""
+    """A genome's estimated value: the bar if it was kept, else its metric; None if it must not be a parent."""
     verdict, measured = experiment.verdict, experiment.measurement
     if verdict is None or measured is None or not (experiment.kept or verdict.reason in FIT):
         return None

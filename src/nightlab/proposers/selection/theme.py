@@ -1,4 +1,4 @@
-"""What a change is about, so that trials that run at once can be about different things."""
+"""The theme of a change: which parts of the genome it is about, so that concurrent trials can differ in theme."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping
 
 
 def theme(before: Mapping[str, str], after: Mapping[str, str]) -> frozenset[str]:
-    """What differs between two genomes, texts by path.
+    """The parts that differ between two genomes (texts by path).
 
-    In Python the names that are assigned or defined at the top, methods for themselves, as ``path:Class.method``; all
-    other statements of a file, and files of other languages, count as one, the path.
+    For Python, the names assigned or defined at the top level and methods, as ``path:Class.method``; the file's other
+    statements count as one part, as do files in other languages: the path.
     """
     found: set[str] = set()
     for path in before.keys() | after.keys():
@@ -23,7 +23,7 @@ def theme(before: Mapping[str, str], after: Mapping[str, str]) -> frozenset[str]
 
 
 def _parts(path: str, text: str | None) -> dict[str, list[str]]:
-    """The text in pieces, by name; none of a file that is not there."""
+    """The parts of a text, by name; empty for a missing file."""
     parts: dict[str, list[str]] = defaultdict(list)
     if text is None:
         return parts

@@ -1,9 +1,9 @@
-"""A best-first tree over the lineage, with a bonus for what was rarely expanded.
+"""Best-first tree search over the lineage, with a bonus for nodes that were rarely expanded.
 
-A node's score is its rank among all, from 0 to 1, plus ``BONUS / N * sqrt(V) / (1 + v)``: N nodes, v how often it or a
-descendant of its was expanded, V the same of the whole tree. This is PUCT with ranks for values and a flat prior, as in
-Aygün et al., "An AI system to help scientists write expert-level empirical software" (2025, arXiv:2509.06503).
-Nodes are any genomes that were measured, not leaves alone, as in AIDE (Jiang et al. 2025, arXiv:2502.13138).
+A node's score is its rank among all nodes (0 to 1) plus ``BONUS / N * sqrt(V) / (1 + v)``, with N nodes, v expansions
+of the node and its descendants, and V expansions in the whole tree. This is PUCT with ranks as values and a flat prior,
+as in Aygün et al., "An AI system to help scientists write expert-level empirical software" (2025, arXiv:2509.06503).
+All measured genomes are nodes, not only leaves, as in AIDE (Jiang et al. 2025, arXiv:2502.13138).
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from nightlab.core.types import Experiment, Metric
 from nightlab.proposers.selection.search import node_value
 
 BONUS = 1.0
-TRUST = 0.5  # how far a single measurement is believed: the rest of the way it is its parent's worth
-NODES = 200  # the best of them: what is worse than so many is not expanded, and a look at all stays cheap
+TRUST = 0.5  # weight of a single measurement; the rest is its parent's value
+NODES = 200  # nodes kept, the best ones: worse ones would not be expanded
 
 
 @dataclass(slots=True)
 class Node:
-    """A genome that may be expanded. ``visits`` counts proposals made on it, and on those made from it."""
+    """A genome that may be expanded. ``visits`` counts proposals based on it or its descendants."""
 
     experiment: Experiment
     value: float
@@ -31,14 +31,14 @@ class Node:
 
 
 class Tree:
-    """The most promising genome, all counted: how good it is believed to be, and how little was made of it."""
+    """Selects the most promising genome, by estimated value and number of expansions."""
 
     memory = 10 * NODES
 
     def __init__(self, metric: Metric) -> None:
         self.metric = metric
         self.nodes: dict[str, Node] = {}  # by commit
-        self.asked: Counter[str] = Counter()  # for proposals whose experiments are still to be told, by parent
+        self.asked: Counter[str] = Counter()  # proposals whose verdict is pending, by parent
 
     def ask(self) -> Experiment | None:
         if not self.nodes:
@@ -51,7 +51,7 @@ class Tree:
             return rank / max(n - 1, 1) + BONUS / n * math.sqrt(visits) / (1 + node.visits)
 
         chosen = max(enumerate(order), key=score)[1]
-        self._visit(chosen)  # now, not when it is judged: other slots should look elsewhere meanwhile
+        self._visit(chosen)  # immediately, so that other slots choose other nodes meanwhile
         self.asked[chosen.experiment.candidate.commit] += 1
         return chosen.experiment
 
@@ -60,11 +60,11 @@ class Tree:
         parent = self.nodes.get(candidate.parent)
         if self.asked[candidate.parent]:
             self.asked[candidate.parent] -= 1
-        else:  # proposed before a session was resumed, or by a human
+        else:  # proposed before the session was resumed, or by a user
             self._visit(parent)
         if value is None:
             return
-        if parent and not experiment.kept:  # a kept one's bar is without its luck already
+        if parent and not experiment.kept:  # a kept one's bar is already corrected
             value = parent.value + TRUST * (value - parent.value)
         self.nodes[candidate.commit] = Node(experiment, value, candidate.parent)
         if len(self.nodes) > NODES:

@@ -1,1 +1,1 @@
-"""What people see: live lines, the log as a table, the closing summary, the chart."""
+"""The terminal: live screen, the log as a table, one experiment, the closing summary."""

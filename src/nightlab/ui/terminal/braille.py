@@ -1,4 +1,4 @@
-"""Small pictures made of characters: a staircase with its points, and a curve in a line."""
+"""Small charts made of Braille characters: a staircase with points, and a curve in one line."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from itertools import pairwise
 
 from rich.text import Text
 
-DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))  # of a braille character, by row and column
+DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))  # bits of a Braille character, by row and column
 BLOCKS = "▁▂▃▄▅▆▇█"
 
 Pairs = Sequence[tuple[float, float]]
 
 
 class Canvas:
-    """``width`` by ``height`` characters of two by four dots each; y grows upwards, both axes from 0 to 1."""
+    """A grid of ``width`` by ``height`` characters, each two by four dots; both axes from 0 to 1, y upwards."""
 
     def __init__(self, width: int, height: int) -> None:
         self.width, self.height = width, height
@@ -23,11 +23,11 @@ class Canvas:
         self._styles: dict[tuple[int, int], str] = {}
 
     def dot(self, x: float, y: float, style: str) -> None:
-        """A dot."""
+        """Draw a dot."""
         self._set(*self._place(x, y), style)
 
     def stairs(self, steps: Pairs, style: str) -> None:
-        """From each point level to the next one's x, then straight up or down to it; the last goes on to the edge."""
+        """Draw steps: from each point horizontally to the next x, then vertically; the last extends to the edge."""
         right, places = 2 * self.width - 1, [self._place(x, y) for x, y in steps]
         for (x, y), (to, level) in pairwise([*places, (right, places[-1][1])] if places else []):
             for column in range(x, to + 1):
@@ -45,26 +45,26 @@ class Canvas:
         return found
 
     def _place(self, x: float, y: float) -> tuple[int, int]:
-        """Column and row of a dot, the nearest one of what is beyond the edges."""
+        """A dot's column and row, clamped to the grid."""
         x, y = (min(max(part, 0.0), 1.0) if math.isfinite(part) else 0.0 for part in (x, y))
         return round(x * (2 * self.width - 1)), round((1 - y) * (4 * self.height - 1))
 
     def _set(self, column: int, row: int, style: str) -> None:
         x, y = column // 2, row // 4
-        if self._styles.get((y, x)) != style:  # a character has one style: what is drawn later has it to itself
+        if self._styles.get((y, x)) != style:  # a character has one style: later dots replace those in another style
             self._dots[y][x], self._styles[y, x] = 0, style
         self._dots[y][x] |= DOTS[row % 4][column % 2]
 
 
 def curve(points: Pairs, width: int) -> str:
-    """A curve over 0 to 1 in one line of characters: the mean of each part's values, nothing beyond its end."""
+    """A curve over 0 to 1 as one line of characters: the mean of the values in each part, blank after its end."""
     parts: list[list[float]] = [[] for _ in range(width)]
     for x, y in points:
         parts[min(int(x * width), width - 1)].append(y)
     known = [math.fsum(part) / len(part) if part else None for part in parts]
     last: float | None = None
     for n in range(max((n for n, value in enumerate(known) if value is not None), default=-1) + 1):
-        last = known[n] = known[n] if known[n] is not None else last  # a level stands until the next is known
+        last = known[n] = known[n] if known[n] is not None else last  # repeat the last value in empty parts
     low, high = extent(value for value in known if value is not None)
     return "".join(
         " " if value is None else BLOCKS[round((value / 2 - low / 2) / (high / 2 - low / 2) * (len(BLOCKS) - 1))]
@@ -73,7 +73,7 @@ def curve(points: Pairs, width: int) -> str:
 
 
 def extent(values: Iterable[float]) -> tuple[float, float]:
-    """The least and the greatest of what is finite, apart from each other in any case."""
+    """The smallest and largest finite value, never equal."""
     known = [value for value in values if math.isfinite(value)]
     low, high = (min(known), max(known)) if known else (0.0, 1.0)
     room = max(abs(low), abs(high), 1e-300) * 1e-9

@@ -1,4 +1,4 @@
-"""The view of a session on a screen, which leaves the session's lines behind when it closes."""
+"""A running session's screen, which prints the session's messages when it closes."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from nightlab.ui.terminal.outlet import Outlet
 from nightlab.ui.terminal.screen import Followed, Screen
 from nightlab.ui.terminal.terminal import SuspendHandler, Terminal
 
-KEPT = 200  # lines that are there when the screen closes; the log has them all
+KEPT = 200  # messages printed when the screen closes; the log has all of them
 ENDING = 2.0  # seconds that a screen may take to close
 KEYS = 0  # standard input
 
 
 class LiveScreen(LineObserver):
-    """Draws in a thread of its own, which follows the ledger: the session never waits for its window.
+    """Draws in its own thread, which follows the ledger, so that the session never waits for its screen.
 
-    ``follow`` opens what is followed, in that thread. Standard output is the ``outlet``. For the main thread.
+    ``follow`` opens the follower in that thread. Standard output is the ``outlet``. Call it from the main thread.
     """
 
     def __init__(self, outlet: Outlet, follow: Callable[[Path], Followed], console: Console | None = None) -> None:
@@ -47,7 +47,7 @@ class LiveScreen(LineObserver):
             self.thread.start()
 
     def started(self, experiment: Experiment, trial: Trial) -> None:
-        if not self.screen:  # which shows it
+        if not self.screen:  # otherwise the screen shows it
             super().started(experiment, trial)
 
     def say(self, words: str) -> None:
@@ -56,11 +56,11 @@ class LiveScreen(LineObserver):
         super().say(words)
 
     def tick(self, flights: Sequence[Flight]) -> None:
-        if self.screen and not self.thread.is_alive():  # its terminal is gone, or it failed
+        if self.screen and not self.thread.is_alive():  # its terminal was closed, or it failed
             self.close()
 
     def close(self) -> None:
-        """Give the terminal back, and say there what has been said meanwhile."""
+        """Restore the terminal, and print the messages."""
         if not self.screen:
             return
         self.screen.stop()
@@ -91,5 +91,5 @@ class LiveScreen(LineObserver):
         assert self.screen
         try:
             self.screen.run(self.follow(self.folder))
-        except Exception as error:  # whatever it is, the night goes on without its window
+        except Exception as error:  # on any error the session continues without its screen
             self.fault = f"{type(error).__name__}: {error}"

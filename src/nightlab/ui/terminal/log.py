@@ -1,4 +1,4 @@
-"""The log, one experiment and the closing summary, as text for people."""
+"""The log, one experiment and the closing summary, as text."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from nightlab.core.types import FIRST_DAY, Evidence, Experiment, Measurement, Me
 
 
 def log_lines(metric: Metric, experiments: Sequence[Experiment], width: int | None) -> Iterator[tuple[str, str]]:
-    """The log, oldest first: each line with its status, cut to ``width`` characters if there is one.
+    """The log, oldest first: each line with its status, cut to ``width`` characters if given.
 
-    Plain strings: ten thousand rows through a table of rich would take seconds.
+    Plain strings: a rich table of ten thousand rows would take seconds.
     """
     name = metric.name
     column = max(len(name), 12)
@@ -38,7 +38,7 @@ def log_lines(metric: Metric, experiments: Sequence[Experiment], width: int | No
 
 
 def proposers_table(parts: Sequence[ProposerStats]) -> Table:
-    """What each proposer had, gained and cost, in the columns of the report."""
+    """Experiments, gains and costs per proposer, in the columns of the report."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for n, name in enumerate(PART):
         table.add_column(name, justify="right" if n else "left", no_wrap=True)
@@ -54,7 +54,7 @@ def print_experiment(
     trials: Sequence[tuple[Trial, Measurement | None]],
     log: str,
 ) -> None:
-    """Everything known of one experiment, its trials and the end of its log."""
+    """Everything known about one experiment, its trials and the end of its log."""
     candidate, verdict = experiment.candidate, experiment.verdict
     say = console.print
     say(f"[bold]experiment {experiment.number}[/]: {escape(candidate.hypothesis)}", highlight=False)
@@ -87,12 +87,12 @@ def print_experiment(
 
 
 def _when(at: float) -> str:
-    """A time with the space after it; nothing of one that is unknown."""
+    """A duration followed by a space; empty if unknown."""
     return f"{datetime.fromtimestamp(at):%Y-%m-%d %H:%M:%S} " if at > FIRST_DAY else ""
 
 
 def thought_words(usage: Mapping[str, Any]) -> str:
-    """What a proposal took: its model, tokens, cost and time, as far as they are known."""
+    """A proposal's model, tokens, cost and time, as far as known."""
     words = [str(usage[name]) for name in ("agent", "model") if name in usage]
     if "input_tokens" in usage:
         words.append(f"{usage['input_tokens']:,} tokens in, {usage.get('output_tokens', 0):,} out")
@@ -127,7 +127,7 @@ def closing_words(
 ) -> str:
     """What was tried and gained, at the end of a run of ``seconds``, of which ``trained`` were training.
 
-    ``tally``: how many experiments of each status the session has, the baseline among them.
+    ``tally``: the session's number of experiments per status, including the baseline.
     """
     tally = tally - Counter([baseline.verdict.status if baseline and baseline.verdict else None])
     kept, discarded, crashed = (tally[status] for status in ("keep", "discard", "crash"))
@@ -149,7 +149,7 @@ def closing_words(
 def confirmed_words(
     metric: Metric, evidence: Evidence, baseline: Sequence[Measurement], champion: Sequence[Measurement]
 ) -> str:
-    """Baseline beside champion on fresh seeds, and what may be claimed."""
+    """Baseline and champion on fresh seeds, and what may be claimed."""
     lines = [f"[dim]{'seed':>8} {'baseline':>12} {'champion':>12} {'gain':>12}[/]"]
     for seed, before, after in zip(evidence.seeds, baseline, champion, strict=False):
         if before.metric is not None and after.metric is not None:
@@ -173,7 +173,7 @@ def interval_words(gain: PairedGain) -> str:
 
 
 def worths_words(metric: Metric, rows: Sequence[tuple[int, str, PairedGain | None, str, bool]]) -> str:
-    """What each kept change is worth, taken out of the champion again."""
+    """Each kept change's contribution, measured by removing it from the champion."""
     lines = ["", f"[bold]what each change is worth[/] [dim]({metric.name} lost without it, 95% interval)[/]"]
     for number, hypothesis, gain, why, nothing in rows:
         worth = f"{gain.mean:>+10.5f}  ({gain.low:+.5f} to {gain.high:+.5f})" if gain else f"can't be taken out: {why}"
@@ -182,7 +182,7 @@ def worths_words(metric: Metric, rows: Sequence[tuple[int, str, PairedGain | Non
 
 
 def places_words(places: Sequence[tuple[str, str]]) -> str:
-    """Where things are, one a line."""
+    """Paths of interest, one per line."""
     width = max(len(name) for name, _ in places)
     return "\n".join(f"[dim]{name:<{width}}[/]  {escape(where)}" for name, where in places)
 

@@ -1,7 +1,7 @@
-"""Output of a program that works unattended: whoever prints never waits for whoever reads.
+"""Non-blocking standard output for unattended runs: printing never waits for the reader.
 
-A terminal can hang (Ctrl-S, a connection that sleeps) and a pipe can have a reader that stopped reading. Then a plain
-``print`` waits, and with it the night.
+A terminal can hang (Ctrl-S, a sleeping connection), and a pipe's reader can stop reading. A plain ``print`` would then
+block the session.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-MOST = 2**20  # bytes that may wait; what comes then is left out, and it says so
+MOST = 2**20  # bytes buffered; further output is dropped, with a message
 LEFT_OUT = b"\n[some lines were left out here: nobody read them]\n"
 
 
 class Outlet(io.TextIOBase):
-    """A text stream to the file descriptor ``fd``, which a thread of its own writes to, until it is gone."""
+    """A text stream whose own thread writes to the file descriptor ``fd``, until that is closed."""
 
     encoding = "utf-8"
 
@@ -42,11 +42,11 @@ class Outlet(io.TextIOBase):
         return len(words)
 
     def idle(self) -> bool:
-        """Whether all that was written has been passed on."""
+        """Whether everything has been written."""
         return not (self._waiting or self._passing)
 
     def drain(self, seconds: float | None = None) -> bool:
-        """Wait until all has been passed on; False when that takes longer."""
+        """Wait until everything has been written; False on timeout."""
         with self._news:
             return self._news.wait_for(self.idle, seconds)
 
@@ -71,7 +71,7 @@ class Outlet(io.TextIOBase):
                 try:
                     rest = rest[os.write(self.fd, rest) :]
                 except OSError:
-                    gone = True  # the terminal was closed, or the reader has ended: the night goes on without
+                    gone = True  # the terminal was closed, or the reader has exited: continue without output
             with self._news:
                 self._passing = b""
                 self._news.notify_all()
@@ -79,10 +79,10 @@ class Outlet(io.TextIOBase):
 
 @contextmanager
 def unhurried() -> Iterator[None]:
-    """Standard output through an outlet; at the end, when nothing else is to be done, what waits is waited for."""
+    """Redirect standard output through an outlet; on exit, wait for buffered output."""
     try:
         outlet = Outlet(sys.stdout.fileno())
-    except (OSError, ValueError, AttributeError):  # not a real file: a test looks, or there is none
+    except (OSError, ValueError, AttributeError):  # not a real file, e.g. in a test
         yield
         return
     before = sys.stdout

@@ -1,4 +1,4 @@
-"""A picture of a session as lines of text for a terminal of any size: what each part of the screen says."""
+"""Renders a session snapshot as lines of text for a terminal of any size."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from nightlab.ui.terminal.braille import curve
 from nightlab.ui.terminal.rows import heading, latest, seconds_words, value_of, words_of
 from nightlab.ui.terminal.staircase import Staircase
 
-WIDE = 120  # columns from which there are two columns
-NEWS = 600.0  # seconds for which an alarm stands at the top
+WIDE = 120  # columns from which the layout has two columns
+NEWS = 600.0  # seconds for which an alarm stays at the top
 
 
 def frame(
     snapshot: SessionSnapshot, width: int, height: int, selected: int | None = None, stairs: Staircase | None = None
 ) -> list[Text]:
-    """The whole screen but its last line, as ``height`` lines of ``width``; ``stairs`` spare drawing the same again."""
+    """The screen without its last line, as ``height`` lines of ``width``; ``stairs`` caches the chart."""
     stairs = stairs or Staircase()
     top = [_title(snapshot, width), _headline(snapshot, width), *_alarm(snapshot, width)]
     foot: list[Text] = []
@@ -42,7 +42,7 @@ def frame(
 
 
 def fitted(lines: Sequence[Text], width: int, height: int) -> list[Text]:
-    """Exactly so many lines, none wider than ``width``."""
+    """Exactly ``height`` lines, none wider than ``width``."""
     found = [*lines[:height], *(Text() for _ in range(height - len(lines)))]
     for line in found:
         line.truncate(width, overflow="ellipsis")
@@ -69,7 +69,7 @@ def _title(snapshot: SessionSnapshot, width: int) -> Text:
 
 
 def _headline(snapshot: SessionSnapshot, width: int) -> Text:
-    """The metric, as the search sees it, and how far the gain has been shown."""
+    """The metric as the search sees it, and the strongest evidence for the gain."""
     metric, champion = snapshot.about.metric, snapshot.champion
     if champion is None:
         return Text(" measuring the baseline first" if snapshot.alive else " nothing has been measured yet", "dim")
@@ -90,7 +90,7 @@ def _headline(snapshot: SessionSnapshot, width: int) -> Text:
 
 
 def _alarm(snapshot: SessionSnapshot, width: int) -> list[Text]:
-    """What the human should know now: why this is not up to date, why it stopped, the latest alarm or trouble."""
+    """What needs attention: why the screen is out of date, why the session stopped, the latest alarm or problem."""
     since = (snapshot.last_event_at if not snapshot.alive else time.time()) - NEWS
     news = [said for said in (*snapshot.alarms, *snapshot.troubles) if said.at > since]
     if snapshot.fault:
@@ -103,7 +103,7 @@ def _alarm(snapshot: SessionSnapshot, width: int) -> list[Text]:
 
 
 def _now(snapshot: SessionSnapshot, width: int, room: int) -> list[Text]:
-    """What runs: one trial with its curve in detail, or several in a line each."""
+    """The running trials: one with its curve in detail, or several with a line each."""
     lines = [heading("now", width)]
     flights = snapshot.flights
     if not flights:
@@ -155,7 +155,7 @@ def _flight(flight: InFlight, width: int, rows: int) -> list[Text]:
 
 
 def facts(snapshot: SessionSnapshot) -> list[tuple[str, str]]:
-    """The figures of a session, by name, those first that are asked for most."""
+    """A session's figures, by name, most important first."""
     found: list[tuple[str, str]] = []
     if snapshot.duty is not None:
         hour = snapshot.duty_hour
@@ -186,7 +186,7 @@ def facts(snapshot: SessionSnapshot) -> list[tuple[str, str]]:
 
 
 def machine_words(snapshot: SessionSnapshot) -> str:
-    """How the machine is, as far as the last trial and the disk tell."""
+    """The machine's condition, from the last trial and the disk."""
     told = snapshot.machine
     words = [f"load {told['load']}"] if "load" in told else []
     names = {"other_cores": "{:.1f} cores of others", "gpu_celsius": "{:.0f} °C", "gpu_mhz": "{:,.0f} MHz",
@@ -201,7 +201,7 @@ def machine_words(snapshot: SessionSnapshot) -> str:
 
 
 def commons_words(commons: CommonsStatus) -> str:
-    """What a session had from others, in a few words."""
+    """A short summary of what the session received from other labs."""
     if commons.fault:
         return f"can't be read: {commons.fault}"
     measured = [f"{many} {verdict}" for verdict, many in commons.verdicts.items()]
@@ -213,7 +213,7 @@ def commons_words(commons: CommonsStatus) -> str:
 
 
 def _footer(snapshot: SessionSnapshot, width: int, rows: int) -> list[Text]:
-    """The figures in so many lines, the later ones left out where there is no room."""
+    """The figures in a limited number of lines; the later ones are left out where there is no room."""
     lines = [Text(" ")]
     for name, words in facts(snapshot):
         part = Text.assemble((f"{name} ", "dim"), words_of(words))
@@ -226,7 +226,7 @@ def _footer(snapshot: SessionSnapshot, width: int, rows: int) -> list[Text]:
 
 
 def _numbers(snapshot: SessionSnapshot, width: int) -> list[Text]:
-    """The figures in a line each, and what each proposer did."""
+    """The figures, one per line, and what each proposer did."""
     lines = [heading("session", width)]
     lines += [Text.assemble((f" {name:<10}", "dim"), words_of(words)) for name, words in facts(snapshot)]
     if snapshot.looks:
@@ -244,11 +244,11 @@ def _numbers(snapshot: SessionSnapshot, width: int) -> list[Text]:
     return lines
 
 
-# -- the parts' parts --------------------------------------------------------------------------------
+# -- layout ------------------------------------------------------------------------------------------
 
 
 def _beside(left: list[Text], right: list[Text], middle: int, width: int, height: int) -> list[Text]:
-    """Two columns, the left one ``middle`` characters wide."""
+    """Two columns; the left one is ``middle`` characters wide."""
     lines = fitted(left, middle, height)
     for line, more in zip(lines, fitted(right, width - middle - 2, height), strict=True):
         line.pad_right(middle + 2 - line.cell_len)
@@ -257,7 +257,7 @@ def _beside(left: list[Text], right: list[Text], middle: int, width: int, height
 
 
 def _apart(left: Text, right: Text, width: int) -> Text:
-    """One at the left, the other at the right end of a line; the left one gives way."""
+    """One text at the left and one at the right end of a line; the left one is cut if needed."""
     room = width - right.cell_len - 2
     if room < 8:
         return left

@@ -1,4 +1,4 @@
-"""Experiments in a line each, and what is said of numbers, times and words on a screen."""
+"""Experiments as one line each, and the formats of numbers, times and text on a screen."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from nightlab.core.session_state import HOUR
 from nightlab.core.text import one_line
 from nightlab.ui.snapshot import ExperimentPoint, SessionSnapshot
 
-ENDLESS = 200  # columns that a line in a pipe has at least
+ENDLESS = 200  # columns that a line in a pipe may use at least
 MARKS = {"keep": "✓", "discard": "·", "crash": "✗", None: "▸"}
 
 
 def latest(snapshot: SessionSnapshot, width: int, height: int, selected: int | None) -> list[Text]:
-    """The experiments, the latest first; scrolled so that the selected one is in sight."""
+    """The experiments, latest first, scrolled so that the selected one is visible."""
     if height < 2:
         return []
     lines = [columns(snapshot, width)]
@@ -34,7 +34,7 @@ def latest(snapshot: SessionSnapshot, width: int, height: int, selected: int | N
 
 
 def columns(snapshot: SessionSnapshot, width: int | None) -> Text:
-    """What stands above the rows."""
+    """The table's header."""
     room = width if width is not None else ENDLESS
     titles = [f"{'#':>6} {'verdict':<9}"]
     if room >= 60:
@@ -48,9 +48,9 @@ def columns(snapshot: SessionSnapshot, width: int | None) -> Text:
 
 
 def row(snapshot: SessionSnapshot, point: ExperimentPoint, width: int | None) -> Text:
-    """One experiment in a line: verdict, metric, gain in units of noise, evidence, and what it was.
+    """One experiment in a line: verdict, metric, gain in units of noise, evidence, and hypothesis.
 
-    Without a width it is as long as it has to be, with all that there is.
+    Without a width it is not cut.
     """
     style = STYLES.get(point.status or "", "cyan")
     sigmas, room = snapshot.sigmas(point), width if width is not None else ENDLESS
@@ -77,12 +77,12 @@ def row(snapshot: SessionSnapshot, point: ExperimentPoint, width: int | None) ->
 
 
 def heading(words: str, width: int) -> Text:
-    """What stands above a part of the screen."""
+    """A heading of a part of the screen."""
     return Text(f"── {words} {'─' * width}"[:width], "dim")
 
 
 def value_of(value: float | None) -> str:
-    """A number of the metric: to the same place in all of a session's numbers, as far as they are alike."""
+    """A value of the metric, with the same number of decimals for all similar values of a session."""
     if value is None or not math.isfinite(value):
         return "-"
     size = abs(value)
@@ -101,5 +101,5 @@ def seconds_words(seconds: float) -> str:
 
 @lru_cache(maxsize=2048)
 def words_of(words: str, most: int = 300) -> str:
-    """Somebody's words, made harmless."""
+    """Untrusted text, sanitised."""
     return one_line(words, most)

@@ -1,4 +1,4 @@
-"""The screen: a session in a terminal, drawn anew twice a second where it has changed, and the keys that steer it."""
+"""The screen: a session in a terminal, redrawn when it changes (at most twice a second), and its keys."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from nightlab.ui.terminal.panels import fitted, frame
 from nightlab.ui.terminal.staircase import Staircase
 from nightlab.ui.terminal.terminal import Terminal
 
-EVERY = 0.5  # seconds between two looks
-TOLD = 15.0  # seconds that a message stands
+EVERY = 0.5  # seconds between refreshes
+TOLD = 15.0  # seconds for which a message is shown
 LONGEST = 400  # characters of a note
 KEYS = (("p", "pause"), ("s", "skip"), ("n", "note"), ("d", "details"), ("↑↓", "select"), ("?", "help"))
 HELP = (
@@ -41,27 +41,28 @@ HELP = (
 
 
 class Followed(Protocol):
-    """A session that can be looked at, and told what its human wants."""
+    """A session that can be watched, and that takes its user's orders."""
 
     def look(self) -> SessionSnapshot: ...
 
     def details(self, number: int) -> tuple[Experiment, Sequence[tuple[Trial, Measurement | None]], str]:
-        """An experiment, its trials, and the end of what the last one printed."""
+        """An experiment, its trials, and the end of its last trial's output."""
         ...
 
     def order(self, order: str) -> None:
-        """Leave an order. Raises NightlabError when it can't be followed."""
+        """Give an order. Raises NightlabError when it is not possible."""
         ...
 
     def note(self, words: str) -> None:
-        """Tell the proposers something."""
+        """Add a note for the proposers."""
         ...
 
 
 class Screen:
-    """Shows one session in a terminal until it is told to stop, or its human leaves.
+    """Shows one session in a terminal until it is stopped or the user leaves.
 
-    ``may_leave``: q ends it; a session's own screen goes with the session. ``may_write``: keys may give orders.
+    ``may_leave``: q leaves; a running session's own screen stays until the session ends. ``may_write``: orders are
+    allowed.
     """
 
     def __init__(self, terminal: Terminal, *, may_leave: bool, may_write: bool = True) -> None:
@@ -77,7 +78,7 @@ class Screen:
         self._wake, self._waker = os.pipe()
 
     def run(self, followed: Followed) -> None:
-        """Show a session until the end. The terminal is its own again then, whatever the end was."""
+        """Show a session until the end, then restore the terminal in any case."""
         self.followed, looked = followed, 0.0
         try:
             while not self._ended:
@@ -90,13 +91,13 @@ class Screen:
                 pressed = self.terminal.key(max(looked + EVERY - time.monotonic(), 0.0), self._wake)
                 if pressed and self.snapshot:
                     looked -= EVERY if self.press(pressed, self.snapshot) else 0.0
-        except EOFError:  # nobody is there any more
+        except EOFError:  # the terminal was closed
             pass
         finally:
             self.terminal.leave()
 
     def stop(self) -> None:
-        """Have it end, from whichever thread."""
+        """End it. May be called from any thread."""
         self._ended = True
         with suppress(OSError):
             os.write(self._waker, b"x")
@@ -105,10 +106,10 @@ class Screen:
         """Show a message for a while."""
         self._message, self._until = words, time.monotonic() + TOLD
 
-    # -- what it shows ---------------------------------------------------------------------------
+    # -- drawing ---------------------------------------------------------------------------------
 
     def lines(self, snapshot: SessionSnapshot, width: int, height: int) -> list[Text]:
-        """The whole screen as it is now."""
+        """The whole screen in its current state."""
         rows = max(height - 1, 0)
         self.page = max(rows - 3, 1)
         if self.mode == "help":
@@ -152,7 +153,7 @@ class Screen:
     # -- keys ------------------------------------------------------------------------------------
 
     def press(self, key: str, snapshot: SessionSnapshot) -> bool:
-        """Do what a key asks for. Whether it may have changed the session."""
+        """Handle a key. Returns whether the session may have changed."""
         self._until = 0.0
         if self.mode == "note":
             return self._type(key)
@@ -219,14 +220,14 @@ class Screen:
         return True
 
     def _to_skip(self, snapshot: SessionSnapshot) -> int | None:
-        """The experiment that s means: the selected one if it flies, else the only one that does."""
+        """The experiment to skip: the selected one if it is running, else the only running one."""
         running = {flight.experiment for flight in snapshot.flights if flight.purpose in ("search", "pilot")} - {0}
         if self.selected in running:
             return self.selected
         return next(iter(running)) if len(running) == 1 and self.selected is None else None
 
     def _move(self, key: str, snapshot: SessionSnapshot) -> None:
-        """Scroll, or select: up is towards the latest."""
+        """Scroll or select; up is towards the latest."""
         far = self.page if key.startswith("page") or key == " " else 10**9 if key in ("home", "end") else 1
         step = -far if key in ("up", "k", "page up", "home") else far
         if self.mode == "details":

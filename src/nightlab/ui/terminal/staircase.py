@@ -1,4 +1,4 @@
-"""The staircase of what was kept, as lines of text: drawn anew only where there is something else to draw."""
+"""The staircase of kept values as lines of text, redrawn only when it changes."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from nightlab.ui.snapshot import ChampionStep, SessionSnapshot
 from nightlab.ui.terminal.braille import Canvas, extent
 from nightlab.ui.terminal.rows import heading, value_of, words_of
 
-PARTS = 512  # of the experiments, in which no more than the first and the last step are told apart
-MARGIN = 0.12  # of the height, above and below
-PART = 0.25  # of each value is reckoned with: the whole of the largest ones lie too far apart for a number
+PARTS = 512  # bins of the experiments; of each only the first and last step are drawn
+MARGIN = 0.12  # share of the height left free above and below
+PART = 0.25  # factor on values in computations, because differences of the largest ones would overflow
 
 
 class Staircase:
-    """The chart of one session for a terminal, which remembers what it drew last."""
+    """One session's chart for a terminal. Caches the last drawing."""
 
     def __init__(self) -> None:
         self._seen: tuple[object, ...] = ()
@@ -26,7 +26,7 @@ class Staircase:
         self._outline: list[ChampionStep] = []
 
     def lines(self, snapshot: SessionSnapshot, width: int, height: int) -> list[Text]:
-        """The staircase over the experiments, and the latest others as points, below a heading. Not to be changed."""
+        """The staircase with the latest other experiments as points, below a heading. Don't modify the result."""
         seen = snapshot.points, snapshot.steps, width, height
         if not self._seen or any(one is not other for one, other in zip(seen, self._seen, strict=True)):
             self._seen, self._lines = seen, self._draw(snapshot, width, height)
@@ -65,7 +65,7 @@ class Staircase:
 
 
 def outline(steps: Sequence[ChampionStep]) -> list[ChampionStep]:
-    """The steps that a terminal can tell apart: of a night's thousands, the first and the last of each part."""
+    """The steps that a terminal can resolve: the first and last of each bin."""
     known = [step for step in steps if math.isfinite(step.value)]
     size = max((step.number for step in known), default=0) // PARTS + 1
     parts: dict[int, list[ChampionStep]] = {}

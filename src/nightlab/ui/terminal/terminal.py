@@ -1,4 +1,4 @@
-"""The user's terminal while a screen has it: another buffer, keys as they are pressed, and all put back at the end."""
+"""Controls the user's terminal for a screen: alternate buffer, single keys, and restoring everything at the end."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ from rich.text import Text
 
 from nightlab.ui.terminal.outlet import Outlet
 
-ENTER = "\x1b[?1049h\x1b[?25l\x1b[?7l\x1b[2J"  # another buffer, no cursor, no wrapping
+ENTER = "\x1b[?1049h\x1b[?25l\x1b[?7l\x1b[2J"  # alternate buffer, no cursor, no wrapping
 LEAVE = "\x1b[?7h\x1b[?25h\x1b[?1049l"
-SYNC, SHOWN = "\x1b[?2026h", "\x1b[?2026l"  # a frame is shown as a whole, where the terminal knows how
+SYNC, SHOWN = "\x1b[?2026h", "\x1b[?2026l"  # show a frame at once, where the terminal supports it
 KEYS = {"[A": "up", "[B": "down", "[C": "right", "[D": "left", "[5~": "page up", "[6~": "page down",
         "[H": "home", "[F": "end", "OA": "up", "OB": "down", "OC": "right", "OD": "left"}  # fmt: skip
-ESCAPE = 0.05  # seconds in which the rest of a key that begins with escape arrives
+ESCAPE = 0.05  # seconds to wait for the rest of an escape sequence
 
 
 def usable(out: int) -> bool:
-    """Whether a screen can be drawn on a file descriptor: a terminal in UTF-8 that knows its own cursor."""
+    """Whether a screen can be drawn on a file descriptor: a UTF-8 terminal with cursor control."""
     utf8 = "utf" in locale.getpreferredencoding(False).lower()
     return os.isatty(out) and os.environ.get("TERM", "dumb") not in ("dumb", "unknown") and utf8
 
 
 class Terminal:
-    """The terminal at ``out``, with keys from ``keys`` if that is one; ``console`` says which colours it has.
+    """The terminal at ``out``, with keys from ``keys`` if that is a terminal; ``console`` determines the colours.
 
-    All methods but ``close`` are for one thread. Whatever ends the process, the terminal is as it was before, but after
-    a ``kill -9`` (the command ``reset`` mends that).
+    All methods except ``close`` must be called from one thread. The terminal is restored however the process ends,
+    except after ``kill -9`` (then run ``reset``).
     """
 
     def __init__(self, outlet: Outlet, keys: int | None, console: Console) -> None:
@@ -56,7 +56,7 @@ class Terminal:
     # -- in and out ------------------------------------------------------------------------------
 
     def enter(self) -> None:
-        """Take the terminal, if this process is in front: one in the background must not."""
+        """Take over the terminal, if this process is in the foreground."""
         with self._lock:
             if self._inside or not self.in_front():
                 return
@@ -71,7 +71,7 @@ class Terminal:
             self._inside, self._shown = True, []
 
     def leave(self) -> None:
-        """Give it back, from whichever thread."""
+        """Restore the terminal. May be called from any thread."""
         with self._lock:
             if not self._inside:
                 return
@@ -100,7 +100,7 @@ class Terminal:
         return (found.columns, found.lines) if found.columns and found.lines else (80, 24)
 
     def paint(self, lines: Sequence[Text]) -> None:
-        """Show these lines: what differs from what is there. Left out while the terminal hangs: the next will do."""
+        """Draw the lines that changed. Skipped while the terminal hangs: the next call catches up."""
         with self._lock:
             if not self._inside or not self.outlet.idle():
                 return
@@ -110,14 +110,14 @@ class Terminal:
                 parts.append("\x1b[2J")
             for n, line in enumerate(lines[: size[1]]):
                 if n >= len(self._shown) or line != self._shown[n]:
-                    rest = "\x1b[K" if line.cell_len < size[0] else ""  # else it would take the last character
+                    rest = "\x1b[K" if line.cell_len < size[0] else ""  # else it would erase the last character
                     parts.append(f"\x1b[{n + 1};1H{self._drawn(line)}{rest}")
             self._shown = list(lines)
             if parts:
                 self.outlet.write(f"{SYNC}{''.join(parts)}{SHOWN}")
 
     def _drawn(self, line: Text) -> str:
-        """A line as the terminal takes it. The console would also wrap, measure and record it: five times the work."""
+        """A line with escape sequences. The console would also wrap, measure and record it, at five times the cost."""
         system = COLOR_SYSTEMS.get(self.console.color_system or "")
         parts = line.render(self.console)
         if self.console.no_color:
@@ -127,9 +127,9 @@ class Terminal:
     # -- keys ------------------------------------------------------------------------------------
 
     def key(self, seconds: float, wake: int) -> str:
-        """The next key that is pressed within so many seconds: a character, or the name of a key; else empty.
+        """The next key pressed within ``seconds``: a character or a key's name; empty on timeout.
 
-        Also empty once the descriptor ``wake`` can be read. Raises EOFError when there will be no more keys.
+        Also empty once the descriptor ``wake`` is readable. Raises EOFError when no keys can come any more.
         """
         if self._pressed:
             return self._pressed.pop(0)
@@ -155,7 +155,7 @@ class Terminal:
 
 
 class SuspendHandler:
-    """Ctrl-Z leaves the terminal as it was, and ``fg`` comes back to the screen. For the main thread."""
+    """Handle Ctrl-Z by restoring the terminal, and ``fg`` by redrawing the screen. Call it from the main thread."""
 
     def __init__(self, terminal: Terminal) -> None:
         self.terminal = terminal
@@ -175,7 +175,7 @@ class SuspendHandler:
 
 @contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Lets a process in the background change the terminal without being stopped for it."""
+    """Allow a background process to change the terminal without being stopped."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTOU})
     try:
         yield
@@ -184,7 +184,7 @@ def _undisturbed() -> Iterator[None]:
 
 
 def _keys(words: str) -> list[str]:
-    """Characters and keys' names in what a terminal sent; what is neither is left out."""
+    """The characters and key names in terminal input; anything else is dropped."""
     found, at = [], 0
     while at < len(words):
         if words[at] == "\x1b":
@@ -195,7 +195,7 @@ def _keys(words: str) -> list[str]:
                 continue
             if at + 1 == len(words):
                 found.append("escape")
-            elif words[at + 1] in "[O":  # a key that means nothing here
+            elif words[at + 1] in "[O":  # a key without a function here
                 at += 2
                 while at < len(words) and not words[at].isalpha() and words[at] != "~":
                     at += 1

@@ -1,1 +1,1 @@
-"""The window: a session as a live page in a browser. It reads, and leaves orders and notes; nothing else."""
+"""A session as a live page in a browser. It reads, and accepts orders and notes; nothing else."""

@@ -1,4 +1,4 @@
-"""The server behind the window: what there is to ask it, and the two things that may be told to it."""
+"""The web application: the page's data, and the two requests that change something (orders and notes)."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from nightlab.ui.web.feed import LiveFeed
 from nightlab.ui.web.guard import Guard
 
 PAGE = Path(__file__).parent / "page"
-LONGEST = 4000  # bytes that are read of what a page tells us
+LONGEST = 4000  # bytes of a request's body
 NOTE = 1000  # characters of a note
 
 
 @dataclass(frozen=True, slots=True)
 class WebApp:
-    """The session that is looked at. ``read_only``: nobody may order anything from here."""
+    """The session to show. ``read_only``: orders and notes are rejected."""
 
     lab: Path
     tag: str
@@ -45,7 +45,7 @@ class WebApp:
 
 
 class SessionApi:
-    """What a page of one session asks, answered; and its orders and notes, left for the session."""
+    """The page's requests for one session."""
 
     def __init__(self, window: WebApp) -> None:
         self.window, self.live = window, LiveFeed(window.folder)
@@ -78,7 +78,7 @@ class SessionApi:
     async def events(self, request: Request) -> Response:
         mark = request.headers.get("last-event-id") or request.query_params.get("mark", "")
         told = self.live.events(mark)
-        head = await anext(told)  # so that one too many is told so, instead of a stream that ends
+        head = await anext(told)  # so that a listener too many gets an error instead of an empty stream
 
         async def stream() -> AsyncIterator[str]:
             try:
@@ -99,24 +99,24 @@ class SessionApi:
         return JSONResponse(await run_sync(queries.comparison, self.window.lab, self.window.tag, one, other))
 
     async def order(self, request: Request) -> Response:
-        word = " ".join((await _told(request, "order")).split())  # an order is a line
+        word = " ".join((await _told(request, "order")).split())  # an order is one line
         return await self._write(leave, word)
 
     async def note(self, request: Request) -> Response:
         words = one_line(await _told(request, "words"), NOTE)
         if not words:
-            raise NightlabError("a note needs words")
+            raise NightlabError("the note is empty")
         return await self._write(add_note, words)
 
     async def _write(self, write: Callable[[Path, str], object], words: str) -> Response:
         if self.window.read_only:
-            raise NightlabError("this window is for looking only", "start it without --read-only: nightlab serve")
+            raise NightlabError("this page is read-only", "start it without --read-only: nightlab serve")
         await run_sync(write, self.window.folder, words)
         return JSONResponse({"done": True})
 
 
 def make_app(window: WebApp, *, token: str = "", names: tuple[str, ...] = ()) -> Starlette:
-    """The application for one session. With a ``token``, who has it is let in; ``names``: more of this machine's."""
+    """The application for one session. With a ``token``, access requires it; ``names``: further host names."""
     answers = SessionApi(window)
 
     @asynccontextmanager
@@ -136,18 +136,18 @@ def make_app(window: WebApp, *, token: str = "", names: tuple[str, ...] = ()) ->
 
 
 async def _told(request: Request, name: str) -> str:
-    """What a page tells us: one text, by its name."""
+    """The text in a request's JSON body, by its key."""
     body = b""
     async for piece in request.stream():
         body += piece
         if len(body) > LONGEST:
-            raise NightlabError("that is too long", f"say it in {NOTE} characters")
+            raise NightlabError("the text is too long", f"use at most {NOTE} characters")
     try:
         said = json.loads(body)[name]
     except (ValueError, KeyError, TypeError, RecursionError):
         said = None
     if not isinstance(said, str):
-        raise NightlabError(f'what is told must be {{"{name}": "…"}}')
+        raise NightlabError(f'the request must be {{"{name}": "…"}}')
     return said
 
 

@@ -1,4 +1,4 @@
-"""A unified diff as lines that a page can colour: what each line is, and the kinds of words in it."""
+"""A unified diff as lines that a page can colour: the kind of each line, and its tokens' kinds."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Span = tuple[str, str]
 def shown(diff: str) -> list[dict[str, Any]]:
     """Each line: its ``kind`` (file, hunk, added, removed, same, note), ``old`` and ``new`` number, coloured ``spans``.
 
-    Both sides of a file are lexed as a whole, so that a string over many lines is one.
+    Both sides of a file are lexed as a whole, so that multi-line strings are recognised.
     """
     found: list[dict[str, Any]] = []
     lines = plain(diff, 400_000).split("\n")
@@ -38,7 +38,7 @@ def shown(diff: str) -> list[dict[str, Any]]:
 def _files(lines: list[str]) -> Iterator[tuple[str, list[str]]]:
     """Each file of a diff: its name, and the lines of its hunks."""
     name, part = "", list[str]()
-    inside = 0, 0  # lines that the hunk still has, of the old side and the new
+    inside = 0, 0  # remaining lines of the hunk, on the old and the new side
     for line in lines:
         if max(inside) > 0:
             old, new = inside
@@ -58,7 +58,7 @@ def _files(lines: list[str]) -> Iterator[tuple[str, list[str]]]:
 
 
 def _counts(hunk: str) -> tuple[int, int]:
-    """How many lines a hunk has of either side, by its heading: ``@@ -12,3 +12,4 @@``."""
+    """The number of lines of a hunk on either side, from its heading: ``@@ -12,3 +12,4 @@``."""
     old, new = ((*side.split(","), "1") for side in hunk.split()[1:3])
     return int(old[1]), int(new[1])
 
@@ -83,7 +83,7 @@ def _coloured(name: str, lines: list[str]) -> Iterator[dict[str, Any]]:
 
 
 def _lexed(name: str, lines: list[str]) -> Iterator[list[Span]]:
-    """The lines with the kinds of their words; as they are where nobody knows the language."""
+    """The lines with their tokens' kinds; unchanged for unknown languages."""
     try:
         lexer = get_lexer_for_filename(name, stripnl=False, ensurenl=False)
     except ClassNotFound:

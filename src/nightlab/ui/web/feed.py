@@ -1,7 +1,7 @@
-"""What is new in a session, for every browser that looks, as server-sent events.
+"""Streams a session's changes to browsers as server-sent events.
 
-One thread alone follows the ledger, however many look, and only while somebody does. Each browser is told what it
-lacks since the event it saw last, so one that is slow, or comes back after an hour, gets all of it and no more.
+One thread follows the ledger for all browsers, and only while one is connected. Each browser gets what is new since the
+last event it received, so a slow or reconnecting one misses nothing and gets nothing twice.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from nightlab.ui.monitor import Follower
 from nightlab.ui.snapshot import as_json
 
 T = TypeVar("T")
-PACE = 0.5  # seconds between looks at the session
-RESTLESS = ("duty", "duty_hour", "rate", "rules", "left", "free_mb", "machine")  # always a little different
-CALM = 10.0  # seconds, after which those are told all the same
-SILENCE = 20.0  # seconds, after which a browser hears that we are still here
-MOST = 5000  # experiments that are told one by one: after more, the page loads anew
-NOTES = 20  # the human's own, the latest
+PACE = 0.5  # seconds between refreshes
+RESTLESS = ("duty", "duty_hour", "rate", "rules", "left", "free_mb", "machine")  # fields that change all the time
+CALM = 10.0  # seconds after which changes in only those fields are sent
+SILENCE = 20.0  # seconds between keep-alive messages
+MOST = 5000  # changed experiments above which the page is told to reload
+NOTES = 20  # latest notes of the user
 LISTENERS = 50  # browsers at once
 
 
 class LiveFeed:
-    """The session in ``folder``, followed while somebody looks."""
+    """The session in ``folder``, followed while a browser is connected."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -49,22 +49,22 @@ class LiveFeed:
 
     @property
     def mark(self) -> str:
-        """Which event of which ledger the last look saw."""
+        """The position (ledger and event) of the last refresh."""
         return f"{self.began:.6f}-{self.seq}"
 
     async def columns(self) -> dict[str, Any]:
-        """All experiments, with the mark from which on to listen."""
+        """All experiments, with the position from which to listen."""
 
         def read() -> dict[str, Any]:
             self._look()
             with closing(ColumnReader(self.folder / LEDGER)) as feed, feed.moment():
-                # Read after the look: what it holds too much is told twice, and nothing is left out.
+                # Read after the refresh: an event may be sent twice, but none is missed.
                 return {**feed.points(), "mark": self.mark, "picture": json.loads(self.snapshot)}
 
         return await self._in_thread(read)
 
     async def words(self, first: int, last: int) -> dict[str, Any]:
-        """The words of experiments ``first`` to ``last``, without that one."""
+        """The texts of experiments ``first`` (included) to ``last`` (excluded)."""
 
         def read() -> dict[str, Any]:
             with closing(ColumnReader(self.folder / LEDGER)) as feed:
@@ -73,9 +73,9 @@ class LiveFeed:
         return await self._in_thread(read)
 
     async def events(self, mark: str) -> AsyncGenerator[str, None]:
-        """All that is new after ``mark``, for as long as the browser listens. Raises NightlabError for one too many."""
+        """Everything new after ``mark``, while the browser listens. Raises NightlabError for too many browsers."""
         if self.listeners >= LISTENERS:
-            raise NightlabError(f"{LISTENERS} browsers look already", "close some")
+            raise NightlabError(f"{LISTENERS} browsers are connected already", "close some")
         self.listeners += 1
         try:
             if self._following is None or self._following.done():
@@ -95,7 +95,7 @@ class LiveFeed:
                 except TimeoutError:
                     yield ": still here\n\n"
                 if self._following.done():
-                    self._following.result()  # why nobody follows any more
+                    self._following.result()  # raises the reason why following ended
         finally:
             self.listeners -= 1
             if not self.listeners and self._following:
@@ -106,10 +106,10 @@ class LiveFeed:
         self._thread.submit(self._forget)
         self._thread.shutdown()
 
-    # -- in the thread ---------------------------------------------------------------------------
+    # -- in the follower's thread ----------------------------------------------------------------
 
     def _rows(self, since: str, now: str) -> str:
-        """The experiments that changed between two marks, or word that the page has to load anew."""
+        """The experiments that changed between two positions, or a request to reload the page."""
         began, _, seq = since.rpartition("-")
         if began != now.rpartition("-")[0] or not seq.isdecimal() or int(seq) > self.seq:
             return _event("anew", "{}", now)
@@ -126,7 +126,7 @@ class LiveFeed:
         return _event("points", json.dumps(rows), now) if rows else ""
 
     def _look(self) -> None:
-        """Look at the session, and draw a new picture if there is something that a page should show."""
+        """Refresh the session's snapshot, and replace it if there is something to show."""
         try:
             if self._follower is None:
                 self._follower = Follower(self.folder, last=1)
@@ -138,7 +138,7 @@ class LiveFeed:
             told = {"fault": plain(str(error), 400), "mend": getattr(error, "hint", "")}
         else:
             self.seq, self.began = snapshot.seq, snapshot.about.begun
-            # All experiments are told as columns: once, and then those that change.
+            # All experiments are sent as columns once; later only changed ones.
             told = as_json(replace(snapshot, points=(), steps=()))
         told["notes"] = read_notes(self.folder)[-NOTES:]
         at, before = self._seen
@@ -151,13 +151,13 @@ class LiveFeed:
             self._follower.close()
             self._follower = None
 
-    # -- in the loop -----------------------------------------------------------------------------
+    # -- in the event loop -----------------------------------------------------------------------
 
     async def _follow(self) -> None:
         announced = ""
         while True:
             await self._in_thread(self._look)
-            if self.snapshot != announced:  # by whoever looked
+            if self.snapshot != announced:  # refreshed by another listener
                 announced = self.snapshot
                 self._news.set()
                 self._news = asyncio.Event()

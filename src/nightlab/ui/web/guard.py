@@ -1,4 +1,4 @@
-"""Who may look through the window, and what a browser may do with what it is shown."""
+"""Access control for the web page: who may open it, and what the browser may do with its content."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from starlette.responses import PlainTextResponse, RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 HEADERS = {
-    # Nothing from elsewhere, nothing inline: words of a candidate that became markup would still not run.
+    # No external and no inline content: markup in a candidate's text would not be executed.
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "x-content-type-options": "nosniff",
@@ -21,16 +21,16 @@ HEADERS = {
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
 }
-OURS = "x-nightlab"  # a header that no form can send, and no other origin's script without asking us first
-KEPT = 30 * 24 * 3600  # seconds that a browser remembers the token
+OURS = "x-nightlab"  # a header that forms can't send, and other origins' scripts only after a preflight request
+KEPT = 30 * 24 * 3600  # lifetime of the token's cookie in seconds
 
 
 class Guard:
-    """Lets in who names this machine by an address or its own name and, where there is a ``token``, has it.
+    """Admits requests that name this machine by an address or its own name and, with a ``token``, present it.
 
-    A page of somebody else's can have its own name resolve to this machine (DNS rebinding), and then read as us: so
-    names that are not this machine's are refused, whatever they resolve to. The token comes in the address once
-    (``/?token=…``), and is a cookie from then on.
+    A foreign page can make its host name resolve to this machine (DNS rebinding) and then read as the same origin, so
+    other host names are rejected, whatever they resolve to. The token comes in the address once (``/?token=…``), and is
+    a cookie from then on.
     """
 
     def __init__(self, app: ASGIApp, *, token: str = "", names: tuple[str, ...] = ()) -> None:
@@ -54,19 +54,19 @@ class Guard:
         await answer(scope, receive, sealed)
 
     def _refusal(self, scope: Scope) -> ASGIApp | None:
-        """The answer to a request that is not let in, or that has just brought the token."""
+        """The response to a request that is rejected, or that has just brought the token."""
         headers = Headers(scope=scope)
         host = headers.get("host", "")
         if not self._ours(host):
             return _no(421, f"{host!r} is no name of this machine: open the address that nightlab serve printed")
         if self.token:
             query = dict(parse_qsl(scope["query_string"].decode("latin-1")))
-            cookie = f"nightlab-{_split(host)[1] or 'window'}"  # cookies don't tell ports apart
+            cookie = f"nightlab-{_split(host)[1] or 'window'}"  # cookies are shared between ports
             brought = query.pop("token", "")
             if self._is_token(brought) and scope["method"] == "GET":
                 target = scope["path"] + (f"?{urlencode(query)}" if query else "")
                 welcome = RedirectResponse(f"/{target.lstrip('/')}", 303)
-                # Lax: a link in a mail or a chat is how people come here.
+                # Lax, because users follow links from mails or chats.
                 welcome.set_cookie(cookie, self.token, max_age=KEPT, httponly=True, samesite="lax")
                 return welcome
             if not self._is_token(cookie_parser(headers.get("cookie", "")).get(cookie, "")):
@@ -87,7 +87,7 @@ class Guard:
 
 
 def _split(host: str) -> tuple[str, str]:
-    """Name and port of a Host header; an IPv6 address without its brackets."""
+    """Host name and port of a Host header; an IPv6 address without its brackets."""
     name, colon, port = host.lower().rpartition(":")
     if not colon or port.endswith("]"):
         name, port = host.lower(), ""

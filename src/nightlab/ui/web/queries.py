@@ -1,4 +1,4 @@
-"""One experiment from close by, and two of them beside each other, as JSON."""
+"""One experiment in detail, and two compared, as JSON."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from nightlab.engines.local.curve import load_curve
 from nightlab.session.session import Session, open_session
 from nightlab.ui.web.diffs import shown
 
-TAIL = 6000  # characters of a log's end
-TRIALS = 50  # of an experiment, the latest
-RUNS = 3  # whose curves are drawn, the latest
+TAIL = 6000  # characters of the end of a log
+TRIALS = 50  # latest trials of an experiment
+RUNS = 3  # latest runs whose curves are drawn
 
 
 def experiment(lab: Path, tag: str, number: int) -> dict[str, Any]:
-    """Everything about experiment ``number``: what it changed, what it measured, and the end of what it printed."""
+    """Everything about experiment ``number``: its changes, its measurements, and the end of its output."""
     with closing(open_session(lab, tag)) as session:
         one = session.ledger.experiment(number)
         parent = session.ledger.by_commit(one.candidate.parent) if number else None
@@ -34,7 +34,7 @@ def experiment(lab: Path, tag: str, number: int) -> dict[str, Any]:
 
 
 def comparison(lab: Path, tag: str, one: int, other: int) -> dict[str, Any]:
-    """Two experiments, with what has to change in the one to have the other."""
+    """Two experiments, with the changes that lead from one to the other."""
     with closing(open_session(lab, tag)) as session:
         found = [session.ledger.experiment(number) for number in (one, other)]
         told = [_facts(session, each, session.ledger.trials(each.number)) for each in found]
@@ -66,7 +66,7 @@ def _measured(measured: Measurement | None) -> dict[str, Any]:
 
 
 def _curves(session: Session, trials: list[tuple[Trial, Measurement | None]]) -> list[dict[str, Any]]:
-    """The curves that the latest trials left, the last of each seed, as their candidates claim them."""
+    """The curves of the latest trials, one per seed, as claimed by their candidates."""
     curves = {trial.seed: load_curve(session.box.folder / trial.id) for trial, _ in trials[-TRIALS:]}
     return [{"seed": seed, "points": curve} for seed, curve in curves.items() if curve][-RUNS:]
 
@@ -78,7 +78,7 @@ def _log(session: Session, trials: list[tuple[Trial, Measurement | None]]) -> st
 
 
 def _diff(session: Session, old: str, new: str) -> dict[str, Any]:
-    """The diff, or why there is none: a session that was imported has no commits here."""
+    """The diff, or why there is none: an imported session may have no commits."""
     try:
         return {"diff": shown(session.repo.diff(old, new)) if old != new else [], "no_diff": ""}
     except NightlabError as error:

@@ -1,4 +1,4 @@
-"""Opens the window: a small server in a process of its own, beside the one that runs the session."""
+"""Serves the web page: a small server in a separate process beside the session's."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from nightlab.ui.web.app import WebApp, make_app
 
 LOOPBACK = "127.0.0.1"
 PORT = 8470
-NEXT = 20  # ports that are tried when the first is taken
+NEXT = 20  # further ports tried when the first is taken
 
 
 def serve_web(window: WebApp, host: str | None, port: int | None, opened: Callable[[str], None]) -> None:
-    """Serve until Ctrl-C; ``opened`` is told the address once it can be opened.
+    """Serve until Ctrl-C; ``opened`` is called with the address once it accepts connections.
 
-    Loopback needs no token. Whoever names a ``host`` gets one, also for loopback: others use the machine too.
+    Loopback needs no token. With a ``host`` a token is required even on loopback, as other users may share it.
     """
     token = secrets.token_urlsafe(24) if host else ""
     listening = _listen(host or LOOPBACK, port)
@@ -33,7 +33,7 @@ def serve_web(window: WebApp, host: str | None, port: int | None, opened: Callab
 
 
 def server(app: ASGIApp) -> uvicorn.Server:
-    """The server for a window: silent, and gone a second after it is asked to, whoever still listens."""
+    """The server: silent, and closed within a second when stopped, even with open connections."""
     config = uvicorn.Config(
         app, access_log=False, log_level="critical", server_header=False, timeout_graceful_shutdown=1,
         timeout_keep_alive=60,
@@ -42,7 +42,7 @@ def server(app: ASGIApp) -> uvicorn.Server:
 
 
 def _listen(host: str, port: int | None) -> socket.socket:
-    """A socket that listens, at the next free port where none was asked for."""
+    """A listening socket, at the next free port if none was requested."""
     tried = [port] if port is not None else [*range(PORT, PORT + NEXT), 0]
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     for number in tried:
@@ -51,11 +51,11 @@ def _listen(host: str, port: int | None) -> socket.socket:
         except OSError as error:
             fault = error
     hint = f"choose another: nightlab serve --port {tried[0] + 1}" if port else "choose another: nightlab serve --host"
-    raise NightlabError(f"{host}, port {tried[0]} can't be listened at: {fault.strerror or fault}", hint)
+    raise NightlabError(f"can't listen at {host}, port {tried[0]}: {fault.strerror or fault}", hint)
 
 
 def _named(host: str) -> str:
-    """The host as part of an address that a browser can open; all of them is this machine, by its name."""
+    """The host in a form that a browser can open; for all interfaces, this machine's name."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:

@@ -1,6 +1,6 @@
-// Asking the server, and telling it something.
+// Requests to the server.
 
-/** What the server says. Throws an Error with its message, which names the mend. */
+/** The server's response. Throws an Error with its message, which includes the hint. */
 export async function ask(path) {
   return answer(await fetch(path, { headers: { accept: "application/json" } }));
 }
@@ -16,8 +16,8 @@ async function answer(response) {
   try {
     told = JSON.parse(said);
   } catch {
-    // A proxy's page, or the guard's plain words.
+    // A proxy's error page, or plain text from the access control.
   }
   if (response.ok && told) return told;
-  throw new Error([told?.message ?? said.slice(0, 300), told?.mend].filter(Boolean).join(". ") || `the server says ${response.status}`);
+  throw new Error([told?.message ?? said.slice(0, 300), told?.mend].filter(Boolean).join(". ") || `the server returned ${response.status}`);
 }

@@ -1,4 +1,4 @@
-// The staircase: every experiment a point, what was kept in green with its words, luck and evidence beside it.
+// The staircase: every experiment a point, kept ones in green with label, noise and evidence.
 
 import { by, colours, inFrame } from "./dom.js";
 import { Hands } from "./hands.js";
@@ -58,7 +58,7 @@ export class Chart {
     this.edge = { ...(width < 520 ? NARROW : EDGE), left: GUTTER + Math.max(0, ...this.labels.map((label) => pen.measureText(label).width)) };
   }
 
-  /** Which values are seen: from the worst kept one to the best, with room; others stand at the edge. */
+  /** The visible range: from the worst kept value to the best, with margins; others are drawn at the edge. */
   values() {
     const { store } = this;
     const [from, to] = this.span;
@@ -72,7 +72,7 @@ export class Chart {
     return this.store.maximise ? [low - 1.3 * room, high + 0.7 * room] : [low - 0.7 * room, high + 1.3 * room];
   }
 
-  /** See a range of experiments, or all of them. */
+  /** Show a range of experiments, or all of them. */
   see(range) {
     const last = Math.max(this.store.size - 0.5, 9.5);
     const whole = range && range[1] - range[0] >= last + 0.5;
@@ -160,7 +160,7 @@ export class Chart {
     pen.globalAlpha = 1;
   }
 
-  /** How far one trial's number goes up and down by luck, where there is room to show it. */
+  /** The seed-to-seed noise of one trial, where there is room to show it. */
   noise(pen, from, to) {
     const { store } = this;
     const sigma = store.picture.sigma || 0;
@@ -217,7 +217,7 @@ export class Chart {
     pen.restore();
   }
 
-  /** The interval of a gain that was measured on fresh seeds, hung below the baseline. */
+  /** The interval of a gain measured on fresh seeds, relative to the baseline. */
   evidence(pen, n, x) {
     const gain = this.store.interval(n);
     const baseline = this.store.value(0);
@@ -230,7 +230,7 @@ export class Chart {
     pen.lineWidth = 1;
   }
 
-  /** The words of what was kept, the largest steps first, as far as they don't run into each other. */
+  /** The labels of kept experiments, largest steps first, as far as they don't overlap. */
   names(pen, seen) {
     const { store } = this;
     const tilt = store.maximise ? -TILT : TILT;
@@ -242,7 +242,7 @@ export class Chart {
     const largest = seen.filter((n) => n > 0).sort((one, other) => size(other) - size(one));
     for (const n of largest.slice(0, TRIED)) {
       if (stood.length === LABELS) break;
-      // After the point and above the stairs; or before it and below them, where the paper ends.
+      // To the right of the point and above the line; at the right edge, to the left and below.
       const [at, height] = [this.x(n), this.y(store.value(n))];
       const roomAfter = Math.min((this.width - this.edge.right - at - 9) / Math.cos(tilt), (store.maximise ? this.height - height : height) / Math.sin(Math.abs(tilt)) - 24);
       const roomBefore = Math.min((at - this.edge.left - 18) / Math.cos(tilt), (store.maximise ? height : this.height - this.edge.bottom - height) / Math.sin(Math.abs(tilt)) - 24);
@@ -266,7 +266,7 @@ export class Chart {
     }
   }
 
-  /** What is chosen and what is pointed at, on a canvas of its own. */
+  /** The selected and the hovered experiment, on a separate canvas. */
   mark() {
     const pen = this.front.getContext("2d");
     pen.clearRect(0, 0, this.width, this.height);
@@ -280,7 +280,7 @@ export class Chart {
     if (this.store.selected !== null) this.describe();
   }
 
-  /** The same for who can't see it: a slider over the experiments. */
+  /** The same for screen readers: a slider over the experiments. */
   describe() {
     const n = this.store.selected ?? Math.max(this.store.size - 1, 0);
     this.box.setAttribute("aria-valuemax", Math.max(this.store.size - 1, 0));

@@ -1,4 +1,4 @@
-// What the session has to do with other labs: whom it knows, what it measured of theirs, what was refused and shared.
+// The commons: known authors, findings measured here, rejected records, shared findings.
 
 import { facts } from "./detail.js";
 import { by, clock, count, el, inFrame, number, put } from "./dom.js";
@@ -20,7 +20,7 @@ export class Commons {
       commons.fault ? el("p", { class: "trouble" }, commons.fault) : "",
       facts(this.facts(commons)),
       commons.peers.length ? peers(commons) : "",
-      commons.latest.length ? section("Measured here, the latest first", el("ul", { class: "said" }, ...commons.latest.map((one) => this.verified(one)))) : "",
+      commons.latest.length ? section("Measured here, latest first", el("ul", { class: "said" }, ...commons.latest.map((one) => this.verified(one)))) : "",
       commons.threats.length ? section("Dangerous: not run", el("ul", { class: "said alarms" }, ...commons.threats.map(([target, words]) => el("li", {}, name(target), ` ${words}`)))) : "",
       commons.refusals.length ? section("Refused", el("ul", { class: "said" }, ...commons.refusals.map((one) => el("li", {}, name(one.author), ` ${one.category}`, el("span", { class: "quiet" }, `: ${one.detail}${one.times > 1 ? ` (${one.times} times)` : ""}`))))) : "");
   }
@@ -29,9 +29,9 @@ export class Commons {
     const measured = Object.entries(commons.verdicts).map(([verdict, many]) => `${many} ${verdict}`);
     const shared = Object.entries(commons.shared).map(([kind, many]) => count(many, kind));
     return [
-      ["received", commons.authors ? `${count(commons.findings, "finding")} of ${count(commons.authors, "peer")}${commons.quarantined ? `, ${commons.quarantined} in quarantine` : ""}` : "nothing yet: nightlab sync brings what others found"],
+      ["received", commons.authors ? `${count(commons.findings, "finding")} of ${count(commons.authors, "peer")}${commons.quarantined ? `, ${commons.quarantined} in quarantine` : ""}` : "nothing yet: get findings with nightlab sync"],
       ["measured", measured.length ? `${measured.join(", ")}; ${commons.adopted || "none"} adopted` : "none of it yet"],
-      ["shared", shared.length ? shared.join(", ") : "nothing: nightlab share shows what would go"],
+      ["shared", shared.length ? shared.join(", ") : "nothing: see what would be shared with nightlab share"],
       ...(commons.refused ? [["refused", count(commons.refused, "time")]] : []),
       ...(commons.threatening ? [["dangerous", count(commons.threatening, "finding")]] : []),
     ];

@@ -1,4 +1,4 @@
-// Curves of the training loss, as candidates claim it: one experiment's against another's.
+// Training-loss curves as claimed by candidates, of one experiment or two.
 
 import { el, number, svg } from "./dom.js";
 import { ticks } from "./pen.js";
@@ -30,13 +30,13 @@ export function figure(lines, caption) {
     el("figcaption", {}, ...drawn.map((line) => el("span", { class: `key ${line.kind}` }, `${line.words} `)), el("span", { class: "quiet" }, caption)));
 }
 
-/** A curve without axes, for a trial that is under way. */
+/** A curve without axes, for a running trial. */
 export function spark(points) {
   if (points.length < 2) return null;
   const losses = points.map((point) => point[1]);
   const [low, high] = [Math.min(...losses), Math.max(...losses)];
   const y = (loss) => 37 - ((loss - low) / (high - low || 1)) * 34;
-  return svg("svg", { class: "spark", viewBox: "0 0 240 40", preserveAspectRatio: "none", role: "img", "aria-label": `training loss ${number(losses.at(-1), 4)}, it claims` },
+  return svg("svg", { class: "spark", viewBox: "0 0 240 40", preserveAspectRatio: "none", role: "img", "aria-label": `training loss ${number(losses.at(-1), 4)}, claimed` },
     svg("path", { class: "own", d: path(points, (at) => at * 240, y) }));
 }
 

@@ -1,10 +1,10 @@
-// One experiment from close by, or two beside each other.
+// One experiment in detail, or two compared.
 
 import { ask } from "./ask.js";
 import { figure } from "./curve.js";
 import { by, clock, el, lasting, number, put, signed } from "./dom.js";
 
-const CLAIM = "what the candidates say of their loss; the metric is measured";
+const CLAIM = "loss as claimed by the candidates; the metric is measured";
 const HELD = 60; // experiments whose details are remembered
 
 export class Detail {
@@ -21,10 +21,10 @@ export class Detail {
   }
 
   empty() {
-    put(this.box, el("p", { class: "quiet" }, "Choose an experiment, in the chart or in the list: its change, its curve and what it printed stand here."));
+    put(this.box, el("p", { class: "quiet" }, "Select an experiment in the chart or the list to see its change, curve and output."));
   }
 
-  /** Which experiment, or which two, the address names: #12 or #12..30. */
+  /** The experiment or experiments in the address: #12 or #12..30. */
   hash() {
     const found = location.hash.match(/^#(\d+)(?:\.\.(\d+))?$/);
     if (!found) return;
@@ -34,7 +34,7 @@ export class Detail {
     this.store.select(one, "address");
   }
 
-  /** Compare the chosen experiment with another. */
+  /** Compare the selected experiment with another. */
   compare(n) {
     const { store } = this;
     if (n === null || store.selected === null || n === store.selected || n >= store.size) return;
@@ -65,7 +65,7 @@ export class Detail {
     if (["list", "chart", "keys", "compare"].includes(from) && matchMedia("(max-width: 899px)").matches) by("detail").scrollIntoView({ block: "start" });
   }
 
-  /** What the server says, remembered where it can't change any more. */
+  /** The server's response, cached once it can't change any more. */
   async told(path) {
     if (this.held.has(path)) return this.held.get(path);
     const told = await ask(path);
@@ -75,7 +75,7 @@ export class Detail {
     return told;
   }
 
-  /** Something became known of the experiment that is shown. */
+  /** The shown experiment has new data. */
   freshen() {
     const n = this.store.selected;
     if (n === null) return;
@@ -88,7 +88,7 @@ export class Detail {
     this.store.select(n, "fresh");
   }
 
-  /** What may be ordered of it, as things stand. */
+  /** The orders that are possible for it now. */
   orders() {
     const { picture, selected, status, readOnly, metric } = this.store;
     const acts = this.box.querySelector(".orders");
@@ -121,7 +121,7 @@ export class Detail {
       section("Change", difference(told)),
       curves.length ? section("Training", figure(curves, CLAIM)) : "",
       told.trials.length ? section("Trials", trials(told.trials, store.about.metric.name)) : "",
-      told.log ? section("The end of what it printed", el("p", { class: "quiet" }, "The candidate's own words: nothing here is measured."), el("pre", { class: "log", tabindex: "0", "aria-label": "The end of what it printed" }, told.log)) : "",
+      told.log ? section("End of its output", el("p", { class: "quiet" }, "Claimed by the candidate, not measured."), el("pre", { class: "log", tabindex: "0", "aria-label": "End of its output" }, told.log)) : "",
     ];
   }
 
@@ -202,10 +202,10 @@ function thought(usage) {
   return words.length ? ` · ${words.join(" · ")}` : "";
 }
 
-/** A diff, coloured; each line says by its sign too whether it came or went. */
+/** A coloured diff; each line also has a sign for added or removed. */
 function difference({ diff, no_diff: why }) {
-  if (why) return el("p", { class: "quiet" }, `There is no diff to show: ${why}`);
-  if (!diff.length) return el("p", { class: "quiet" }, "Nothing differs.");
+  if (why) return el("p", { class: "quiet" }, `No diff: ${why}`);
+  if (!diff.length) return el("p", { class: "quiet" }, "No differences.");
   const signs = { added: "+", removed: "−" };
   return el("div", { class: "diff", tabindex: "0", role: "region", "aria-label": "The change, line by line" },
     ...diff.map(({ kind, spans, old, new: now }) => el("div", { class: kind },
@@ -214,7 +214,7 @@ function difference({ diff, no_diff: why }) {
 }
 
 function trials(all, metric) {
-  const heads = ["purpose", "seed", metric, "trained", "memory", "what became of it"];
+  const heads = ["purpose", "seed", metric, "trained", "memory", "result"];
   return el("div", { class: "wide", tabindex: "0", role: "region", "aria-label": "Its trials" }, el("table", {},
     el("thead", {}, el("tr", {}, ...heads.map((head) => el("th", { scope: "col" }, head)))),
     el("tbody", {}, ...all.map((trial) => el("tr", {},

@@ -1,10 +1,10 @@
-// Elements, and words for numbers and times. Whatever somebody wrote becomes text here, never markup.
+// Elements, and formats of numbers and times. Untrusted text is inserted as text, never as markup.
 
 const SVG = "http://www.w3.org/2000/svg";
 
 export const by = (id) => document.getElementById(id);
 
-/** An element with its properties and what is inside: elements, or anything else as text. */
+/** An element with its properties and children: elements, or anything else as text. */
 export function el(name, props = {}, ...inside) {
   return fill(document.createElement(name), props, inside);
 }
@@ -23,7 +23,7 @@ function fill(element, props, inside) {
   return element;
 }
 
-/** Put something else inside, and leave each part that is the same: nothing flickers, and the focus stays. */
+/** Replace the children but keep unchanged ones, to avoid flicker and keep the focus. */
 export function put(element, ...inside) {
   const fresh = [...el("div", {}, ...inside).childNodes];
   fresh.forEach((one, at) => {
@@ -34,7 +34,7 @@ export function put(element, ...inside) {
   while (element.childNodes.length > fresh.length) element.lastChild.remove();
 }
 
-/** Something to be called as often as one likes: what is drawn is drawn once, at the next frame. */
+/** Wraps a draw function so that several calls draw once, at the next frame. */
 export function inFrame(draw) {
   let waits = false;
   return () => {
@@ -47,7 +47,7 @@ export function inFrame(draw) {
   };
 }
 
-/** A number as the metric's are written: six decimals, fewer where it is large. */
+/** A value of the metric: six decimals, fewer for large values. */
 export function number(value, digits = 6) {
   if (value === null || value === undefined || Number.isNaN(value)) return "–";
   const size = Math.abs(value);
@@ -63,7 +63,7 @@ export const count = (many, noun) => `${many.toLocaleString("en")} ${noun}${many
 
 export const share = (value) => (value === null || value === undefined ? "–" : `${Math.round(value * 100)} %`);
 
-/** A duration in words: the two largest units. */
+/** A duration as text: its two largest units. */
 export function lasting(seconds) {
   const whole = Math.max(0, Math.round(seconds));
   const [days, hours, minutes] = [Math.floor(whole / 86400), Math.floor(whole / 3600) % 24, Math.floor(whole / 60) % 60];
@@ -75,7 +75,7 @@ export function lasting(seconds) {
 export const clock = (at) =>
   new Date(at * 1000).toLocaleString([], { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit" });
 
-/** A value of the style sheet as a colour that a canvas understands, in the colours of now. */
+/** A style sheet's colour for use on a canvas, in the current colour scheme. */
 export function colours(...names) {
   const probe = document.body.appendChild(el("i", { class: "unseen" }));
   const found = names.map((name) => {

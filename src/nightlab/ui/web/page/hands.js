@@ -1,4 +1,4 @@
-// What the human does with the chart: points at it, zooms and pans, and walks it by keyboard.
+// Interaction with the chart: hover, zoom, pan and keyboard.
 
 import { by, el, number, signed } from "./dom.js";
 import { cut } from "./pen.js";

@@ -1,4 +1,4 @@
-// The experiments as rows, of which only those that are seen exist: the lineage as a tree, or the log as a grid.
+// The experiments as rows, created only while visible: the lineage as a tree, or the log as a grid.
 
 import { by, count, el, inFrame, number, signed } from "./dom.js";
 import { VERDICTS } from "./store.js";
@@ -38,12 +38,12 @@ export class List {
     const of = this.box;
     of.className = how;
     of.setAttribute("role", how === "tree" ? "tree" : "grid");
-    of.setAttribute("aria-label", how === "tree" ? "Lineage: what was made on what" : "Log: the latest first");
+    of.setAttribute("aria-label", how === "tree" ? "Lineage: experiments by parent" : "Log: latest first");
     this.build();
     this.follow();
   }
 
-  /** Build the rows anew; those that are seen stay where they are. */
+  /** Rebuild the rows and keep the scroll position. */
   renew() {
     const [tall, top] = [this.tall, this.box.scrollTop];
     const seen = Math.floor(top / tall);
@@ -68,7 +68,7 @@ export class List {
     by("count").textContent = store.filtering ? `${store.matched.toLocaleString("en")} of ${count(store.size, "experiment")}` : count(store.size, "experiment");
   }
 
-  /** Where the row of a key is. */
+  /** The position of the row with this key. */
   place(key) {
     this.places ??= new Map(this.rows.map((row, at) => [row.key, at]));
     return this.places.get(key) ?? -1;
@@ -91,8 +91,8 @@ export class List {
       const before = old.get(row.id);
       fresh.push(before?.isEqualNode(row) ? before : row);
     }
-    if (!fresh.length && this.store.size) fresh.push(el("p", { class: "quiet none" }, "Nothing matches."));
-    if (!this.store.size) fresh.push(el("p", { class: "quiet none" }, "No experiment yet: the baseline comes first."));
+    if (!fresh.length && this.store.size) fresh.push(el("p", { class: "quiet none" }, "No matches."));
+    if (!this.store.size) fresh.push(el("p", { class: "quiet none" }, "No experiment yet: the baseline runs first."));
     const same = fresh.length === this.inner.children.length && fresh.every((row, at) => row === this.inner.children[at]);
     if (!same) this.inner.replaceChildren(...fresh);
     const active = this.current && by(`row-${this.current}`);
@@ -143,9 +143,9 @@ export class List {
     return `${group.length.toLocaleString("en")} tried here: ${words.join(", ")}`;
   }
 
-  // -- what the human does -------------------------------------------------------------------------
+  // -- interaction ---------------------------------------------------------------------------------
 
-  /** Go where the chosen experiment is. */
+  /** Scroll to the selected experiment. */
   follow() {
     const n = this.store.selected;
     if (n !== null) {

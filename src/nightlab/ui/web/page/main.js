@@ -1,4 +1,4 @@
-// The window: fetches all experiments once, then hears what is new, for as long as it is open.
+// The page: fetches all experiments once, then receives changes while it is open.
 
 import { ask, tell } from "./ask.js";
 import { Chart } from "./chart.js";
@@ -35,7 +35,7 @@ function severed(words) {
   store.tell("picture");
 }
 
-// -- what is new -----------------------------------------------------------------------------------
+// -- changes ---------------------------------------------------------------------------------------
 
 let source = null;
 let heard = Date.now();
@@ -81,18 +81,18 @@ function listen(mark) {
   hear("anew", load);
   source.onopen = () => (heard = Date.now());
   source.onerror = () => {
-    severed("the window's server does not answer: what is shown may be old");
-    // A browser tries again by itself, unless the server refused it: then nightlab serve was started anew.
+    severed("the server does not answer: the page may be out of date");
+    // A browser reconnects by itself, unless the server refused: then nightlab serve was restarted.
     if (source.readyState === EventSource.CLOSED) setTimeout(load, 5000);
   };
 }
 
 document.addEventListener("visibilitychange", () => {
-  // A laptop that slept may have lost the connection without knowing.
+  // After sleep, a connection may be lost without an event.
   if (!document.hidden && Date.now() - heard > SILENT && last) listen(last);
 });
 
-// -- what the human does ---------------------------------------------------------------------------
+// -- interaction -----------------------------------------------------------------------------------
 
 const detail = new Detail(store, order);
 const list = new List(store, (n) => detail.compare(n));
@@ -112,7 +112,7 @@ filter.addEventListener("input", () => {
 filter.addEventListener("submit", (event) => event.preventDefault());
 filter.addEventListener("reset", () => setTimeout(() => store.choose(Object.fromEntries(new FormData(filter)))));
 
-/** The choices that there are, with how many experiments each has; what is chosen stays chosen. */
+/** The filter's options with their numbers of experiments; the selection is kept. */
 function choices() {
   const put = (name, all) => {
     const select = filter.elements[name];

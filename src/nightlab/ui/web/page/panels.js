@@ -1,4 +1,4 @@
-// What stands around the experiments: the headline, what runs now, the pace, the noise, who proposes, what was said.
+// The panels: headline, running trials, pace, noise, proposers, notes.
 
 import { spark } from "./curve.js";
 import { by, clock, count, el, inFrame, lasting, number, put, share } from "./dom.js";
@@ -61,8 +61,8 @@ export class Panels {
 
   state() {
     const { picture } = this.store;
-    const [kind, words] = picture.fault ? ["lost", "can't be read"] : !picture.alive ? (picture.stopped ? ["ended", `ended: ${picture.stopped}`] : picture.seq > 1 ? ["lost", "nobody runs it: it was interrupted"] : ["ended", "not started"])
-      : picture.paused ? ["paused", picture.flights.length ? "pausing: what runs ends as usual" : "paused"] : ["runs", "running"];
+    const [kind, words] = picture.fault ? ["lost", "can't be read"] : !picture.alive ? (picture.stopped ? ["ended", `ended: ${picture.stopped}`] : picture.seq > 1 ? ["lost", "interrupted: no process is running it"] : ["ended", "not started"])
+      : picture.paused ? ["paused", picture.flights.length ? "pausing: running trials finish" : "paused"] : ["runs", "running"];
     const state = by("state");
     state.className = `state ${kind}`;
     if (state.textContent !== words) state.textContent = words;
@@ -87,7 +87,7 @@ export class Panels {
       this.store.evidence.size ? part("claim", "▎", "gain on fresh seeds") : "");
   }
 
-  /** What runs, each second anew: its time passes without anybody telling. */
+  /** Running trials, redrawn every second to update their times. */
   now() {
     const { picture } = this.store;
     if (!picture.about) return;
@@ -110,7 +110,7 @@ export class Panels {
       el("div", { class: `meter${done === null ? " unknown" : ""}`, role: "progressbar", "aria-label": `Training of experiment ${flight.experiment}`, "aria-valuemin": 0, "aria-valuemax": 100, "aria-valuenow": done === null ? undefined : Math.round(done * 100) }, bar(done ?? 0)),
       el("p", { class: "words" }, words || "…", flight.proposer ? el("span", { class: "quiet" }, ` · ${flight.proposer}`) : ""),
       el("p", { class: "quiet" }, [`seed ${flight.seed}`, flight.slot !== null && `slot ${flight.slot}`, ...flight.changes].filter(Boolean).join(" · ")),
-      spark(flight.curve), flight.curve.length > 1 ? el("p", { class: "quiet" }, `loss ${number(flight.curve.at(-1)[1], 4)}, it says`) : "");
+      spark(flight.curve), flight.curve.length > 1 ? el("p", { class: "quiet" }, `loss ${number(flight.curve.at(-1)[1], 4)}, claimed`) : "");
   }
 
   pace() {
@@ -132,10 +132,10 @@ export class Panels {
     const { picture } = this.store;
     const { self_tests: asked = 0, self_kept: kept = 0, looks = 0, parted = 0 } = picture;
     const rows = [
-      ["one trial's noise", picture.sigma ? `±${number(picture.sigma)}, ${picture.replicates ? `from ${count(picture.replicates, "repeat")}` : "assumed: nothing ran twice yet"}` : "not known yet"],
+      ["one trial's noise", picture.sigma ? `±${number(picture.sigma)}, ${picture.replicates ? `from ${count(picture.replicates, "repeat")}` : "assumed: no repeated runs yet"}` : "not known yet"],
       ["self-tests", asked ? `an unchanged champion was tried ${asked === 1 ? "once" : `${asked} times`}; the rule would have kept ${kept === 0 ? "none" : kept}` : "none yet"],
     ];
-    if (looks) rows.push(["held-out data", `${count(looks, "look")}; ${parted ? `${parted} parted from the search's number` : "it agrees with the search"}`]);
+    if (looks) rows.push(["held-out data", `${count(looks, "look")}; ${parted ? `${parted} parted from the search's number` : "agrees with the search"}`]);
     const said = [...(picture.alarms ?? []), ...(picture.troubles ?? [])].sort((one, other) => other.at - one.at).slice(0, SAID);
     put(by("noise"), facts(rows), said.length ? el("ul", { class: "said alarms" }, ...said.map((one) => el("li", {}, one.words, el("span", { class: "quiet" }, ` ${clock(one.at)}`)))) : "");
   }
@@ -147,12 +147,12 @@ export class Panels {
     put(by("who"), all.length ? el("div", { class: "wide" }, el("table", {},
       el("thead", {}, el("tr", {}, ...["who", "tried", "kept", ...(paid ? ["tokens", "cost"] : [])].map((head) => el("th", { scope: "col" }, head)))),
       el("tbody", {}, ...all.map(([name, one]) => el("tr", {}, el("th", { scope: "row" }, name), el("td", {}, one.tried.toLocaleString("en")), el("td", {}, `${one.kept}${one.tried ? ` (${share(one.kept / one.tried)})` : ""}`),
-        ...(paid ? [el("td", {}, one.spent.turns ? one.spent.tokens.toLocaleString("en") : "–"), el("td", {}, one.spent.turns > one.spent.unpriced ? `$${one.spent.money.toFixed(2)}` : "–")] : [])))))) : el("p", { class: "quiet" }, "Nobody has proposed anything yet."),
+        ...(paid ? [el("td", {}, one.spent.turns ? one.spent.tokens.toLocaleString("en") : "–"), el("td", {}, one.spent.turns > one.spent.unpriced ? `$${one.spent.money.toFixed(2)}` : "–")] : [])))))) : el("p", { class: "quiet" }, "No proposals yet."),
       picture.refused ? el("p", { class: "quiet" }, `${count(picture.refused, "proposal")} could not be tried.`) : "");
   }
 }
 
-/** What stands in a meter: as wide as the share, which a style sheet that allows no inline style is told by a number. */
+/** A meter's bar; its width is set by an attribute, because inline styles are not allowed. */
 function bar(part) {
   const inside = el("span", { "data-share": Math.round(part * 1000) });
   inside.style.width = `${part * 100}%`;

@@ -1,15 +1,15 @@
-// Strokes on a canvas, and the round values of an axis.
+// Drawing on a canvas, and round values for an axis.
 
 export const cut = (words, most) => (words.length > most ? `${words.slice(0, most - 1)}…` : words);
 
-/** Words that are no longer than so many pixels; none where too little of them would be left. */
+/** Text cut to a width in pixels; empty if too little would be left. */
 export function fitted(pen, words, room) {
   const part = room / pen.measureText(words).width;
   if (part >= 1) return words;
   return part * words.length < 16 ? "" : cut(words, Math.floor(part * words.length));
 }
 
-/** Round values between two, about so many. */
+/** About this many round values between two. */
 export function ticks(low, high, about) {
   const rough = (high - low) / about || 1;
   const unit = 10 ** Math.floor(Math.log10(rough));

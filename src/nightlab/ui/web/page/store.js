@@ -1,4 +1,4 @@
-// All experiments as columns, what is chosen of them, and the session's picture. Tells when one of these changes.
+// All experiments as columns, the selection, and the session's snapshot. Notifies listeners of changes.
 
 export const STATUS = { keep: 0, discard: 1, crash: 2, running: -1 };
 export const VERDICTS = { 0: "keep", 1: "discard", 2: "crash", "-1": "running" };
@@ -38,7 +38,7 @@ export class Store extends EventTarget {
     this.dispatchEvent(new Event(what));
   }
 
-  /** Everything anew, as /api/points tells it. */
+  /** Replace everything with the data of /api/points. */
   load(told) {
     this.empty();
     this.take(told);
@@ -47,7 +47,7 @@ export class Store extends EventTarget {
     this.tell("points");
   }
 
-  /** Experiments that are new, or changed. */
+  /** Add or update experiments. */
   apply(told) {
     const fresh = told.number.filter((n, at) => told.status[at] === STATUS.keep && !(n < this.size && this.status[n] === STATUS.keep));
     this.take(told);
@@ -84,7 +84,7 @@ export class Store extends EventTarget {
     this.shown.set(shown);
   }
 
-  /** Fetch everybody's words, the latest first; the page works meanwhile. */
+  /** Fetch the texts of all experiments in the background, latest first. */
   async fetchWords(ask) {
     for (let last = this.size; last > 0; last -= CHUNK) {
       const told = await ask(`/api/words?first=${Math.max(0, last - CHUNK)}&last=${last}`);
@@ -110,7 +110,7 @@ export class Store extends EventTarget {
     this.tell("picture");
   }
 
-  // -- what is chosen ------------------------------------------------------------------------------
+  // -- selection -----------------------------------------------------------------------------------
 
   choose(filter) {
     Object.assign(this.filter, filter);
@@ -122,7 +122,7 @@ export class Store extends EventTarget {
     return Object.values(this.filter).some(Boolean);
   }
 
-  /** What the filter lets through, of all experiments or of some that changed. */
+  /** Apply the filter to all experiments, or to changed ones. */
   refilter(changed = null) {
     const { text, verdict, proposer, theme } = this.filter;
     const words = text.toLowerCase().split(/\s+/).filter(Boolean);
@@ -154,13 +154,13 @@ export class Store extends EventTarget {
     this.tell("select");
   }
 
-  // -- what can be said of them --------------------------------------------------------------------
+  // -- derived values ------------------------------------------------------------------------------
 
   get about() {
     return this.picture.about ?? { metric: { name: "metric", goal: "minimise", unit: "" } };
   }
 
-  /** How many were kept, discarded and crashed, the baseline left out. */
+  /** The numbers of kept, discarded and crashed experiments, without the baseline. */
   get tally() {
     const { keep = 0, discard = 0, crash = 0 } = this.picture.tally ?? {};
     return { keep: keep - (this.size && this.status[0] === STATUS.keep ? 1 : 0), discard, crash };
@@ -177,12 +177,12 @@ export class Store extends EventTarget {
     return found.sort((one, other) => this.judged_at[one] - this.judged_at[other]);
   }
 
-  /** What an experiment counts as: its bar where it has one, without its luck, else what it measured. */
+  /** An experiment's value: its bar if it has one, else its metric. */
   value(n) {
     return Number.isNaN(this.bar[n]) ? this.metric[n] : this.bar[n];
   }
 
-  /** How much better than its parent it measured; NaN where that is not known. */
+  /** The gain over its parent; NaN if unknown. */
   gain(n) {
     return this.maximise ? this.gap[n] : -this.gap[n];
   }
@@ -192,18 +192,18 @@ export class Store extends EventTarget {
     return sigma > 0 ? this.gain(n) / sigma : NaN;
   }
 
-  /** How far its gain over the baseline has been shown, as the ledger's records say it. */
+  /** The strongest evidence for its gain over the baseline, in the ledger's words. */
   level(n) {
     const levels = (this.evidence.get(n) ?? []).filter((one) => one.against === 0 && one.gain.low > 0).map((one) => one.level);
     return ["transferred", "held out", "confirmed"].find((level) => levels.includes(level)) ?? "";
   }
 
-  /** The latest interval of its gain over the baseline, shown or not. */
+  /** The latest interval of its gain over the baseline, significant or not. */
   interval(n) {
     return (this.evidence.get(n) ?? []).filter((one) => one.against === 0 && !one.what).at(-1)?.gain ?? null;
   }
 
-  /** Whether it is better than its parent and still no keep: then its parent was not the champion. */
+  /** Whether it is better than its parent but was not kept: its parent was not the champion. */
   elsewhere(n) {
     return this.status[n] === STATUS.discard && this.gain(n) > 0 && this.parent[n] >= 0;
   }
@@ -212,7 +212,7 @@ export class Store extends EventTarget {
     return this.hypothesis[n] ?? "…";
   }
 
-  /** An experiment in one sentence, for who can't see it. */
+  /** An experiment in one sentence, for screen readers. */
   sentence(n) {
     const verdict = VERDICTS[this.status[n]];
     const reason = this.reasons[this.reason[n]];
@@ -221,7 +221,7 @@ export class Store extends EventTarget {
   }
 }
 
-/** Themes in as few words as tell them apart: without the file, where there is but one. */
+/** Themes as short as is unambiguous: without the file if there is only one. */
 export function shortly(themes) {
   const alone = new Set(themes.map((theme) => theme.split(":")[0])).size === 1;
   return themes.map((theme) => (alone ? theme.slice(theme.indexOf(":") + 1) : theme));

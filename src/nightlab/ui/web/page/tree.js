@@ -1,4 +1,4 @@
-// The lineage as rows: the line of the champion runs straight down, and what was tried on each beside it.
+// The lineage as rows: the champion's line runs straight down, with attempts on each experiment beside it.
 
 import { STATUS } from "./store.js";
 
@@ -40,7 +40,7 @@ export class Tree {
     for (let n = best; n >= 0; n = parent[n]) this.line[n] = 1;
   }
 
-  /** Whether an experiment stands by itself, or in the group of what came to nothing. */
+  /** Whether an experiment has its own row, or is grouped with failed attempts. */
   matters(n) {
     return this.below[n] > 0 || this.store.status[n] === STATUS.keep || this.store.status[n] === STATUS.running;
   }
@@ -52,7 +52,7 @@ export class Tree {
     const strict = store.filtering;
     const roots = [];
     for (let n = 0; n < store.size; n++) if (store.parent[n] < 0 && (!strict || this.matches[n])) roots.push(n);
-    // A stack instead of recursion: a night's line is thousands of keeps deep. What is pushed last comes first.
+    // A stack instead of recursion: a lineage may be thousands of keeps deep. The last one pushed comes first.
     const stack = roots.reverse().map((n) => ({ n, rails: [], prefix: [], depth: 1 }));
     while (stack.length) {
       const { n, group, rails, prefix, depth, up } = stack.pop();
@@ -81,13 +81,13 @@ export class Tree {
     return found;
   }
 
-  /** The child that the line goes straight on with: towards the champion, or to most of what descends. */
+  /** The child that continues the line: towards the champion, else the one with most descendants. */
   straight(sides) {
     return sides.reduce((best, c) => (best === undefined || this.line[c] > this.line[best]
       || (this.line[c] === this.line[best] && this.below[c] > this.below[best]) ? c : best), undefined);
   }
 
-  /** Make an experiment's row one that is seen. */
+  /** Make an experiment's row visible. */
   reveal(n) {
     const { store } = this;
     if (!this.matters(n) && store.parent[n] >= 0) this.open.add(store.parent[n]);
