@@ -178,7 +178,7 @@ def test_one_that_was_ended_meanwhile(bench: Any) -> None:
             os.kill(pid, signal.SIGKILL)
     wait(lambda: not candidates(folder))
     lost: Measurement = one.run()
-    assert lost.outcome == "lost" and "ahead" in lost.detail, "no verdict on the candidate, which never ran"
+    assert lost.outcome == "lost" and "in advance" in lost.detail, "no verdict on the candidate, which never ran"
 
 
 def test_one_that_is_not_in_place_yet(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
