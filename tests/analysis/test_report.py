@@ -202,7 +202,7 @@ def test_every_command_in_it_exists(lab: TinyLab, nightlab: Any) -> None:
 
 
 def test_missing_protections_and_troubles_are_told(make_lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nightlab.session.session.this_sandbox", NoSandbox)
+    monkeypatch.setattr("nightlab.session.session.detect_sandbox", NoSandbox)
     lab = make_lab()
     _, session = lab.run()
     session.ledger.note("alarm", {"words": "the noise has *changed*"})

@@ -34,9 +34,9 @@ from nightlab.ui.monitor import Follower
 
 RUN = """
 import pickle, sys
-from nightlab.engines.remote.node import run
+from nightlab.engines.remote.node import run_parcel
 parcel, base = pickle.load(sys.stdin.buffer)
-brought = run(parcel, base, lambda news: open(sys.argv[1] + ".news", "wb").write(pickle.dumps(news)))
+brought = run_parcel(parcel, base, lambda news: open(sys.argv[1] + ".news", "wb").write(pickle.dumps(news)))
 pickle.dump(brought, open(sys.argv[1], "wb"))
 """
 LOOK = "import pickle, sys\nfrom nightlab.engines.remote.node import describe_node\n"

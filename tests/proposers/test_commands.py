@@ -263,9 +263,9 @@ def test_it_does_not_outlive_a_nightlab_that_was_killed(tmp_path: Path) -> None:
     (tmp_path / "in").touch()
     code = f"""
 import sys
-from nightlab.sandbox.process_guard import ProcessSpec, heard, start
+from nightlab.sandbox.process_guard import ProcessSpec, read_result, start_guard
 argv = [sys.executable, '-c', 'import time; time.sleep(120)  # {mark}']
-heard(start(ProcessSpec(argv, '.', {{}}, 'in', 'out', '.', 100, 100, 1000, 1 << 30)))
+read_result(start_guard(ProcessSpec(argv, '.', {{}}, 'in', 'out', '.', 100, 100, 1000, 1 << 30)))
 """
     ours = subprocess.Popen([PYTHON, "-c", code], cwd=tmp_path, env={**os.environ})
     # The mark is in our own command line too, and in that of the program it starts.
