@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test slow agents check clean
+.PHONY: demo test slow agents check docs clean
 
 demo: $(VENV)/.lm          ## a real session on a real language model, on this machine, in minutes
 	$(BIN)/nightlab demo
@@ -18,10 +18,14 @@ agents: $(VENV)/.dev       ## a night with real coding agents and a model that h
 	$(BIN)/python -m pytest -s -m slow tests/real_agents
 
 check: $(VENV)/.dev        ## lint, types, import contract
-	$(BIN)/ruff check src tests benchmarks
-	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks tools
+	$(BIN)/ruff format --check src tests benchmarks tools
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python tools/vocabulary.py
+
+docs: $(VENV)/.docs        ## the docs site, in site/: every link checked, nothing fetched
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -35,6 +39,10 @@ $(VENV)/.lm: $(VENV)/bin/python pyproject.toml
 
 $(VENV)/.dev: $(VENV)/bin/python pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[lm,dev]'
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/bin/python pyproject.toml
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[docs]'
 	@touch $@
 
 clean:                     ## remove the environment

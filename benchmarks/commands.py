@@ -14,6 +14,7 @@ from pathlib import Path
 
 from machine import heading, interleaved, table
 
+from nightlab.core.events import SessionStarted
 from nightlab.core.types import Candidate, Measurement, Verdict
 from nightlab.storage.ledger import LEDGER, Ledger, make_state_folder
 
@@ -22,7 +23,7 @@ def make_ledger(lab: Path, experiments: int) -> None:
     folder = make_state_folder(lab) / "bench"
     folder.mkdir()
     ledger = Ledger(folder / LEDGER)
-    ledger.open_session({"tag": "bench", "lab": {"metric": {"name": "val_bpb"}}})
+    ledger.append(SessionStarted("bench", lab={"metric": {"name": "val_bpb"}}))
     ledger._db.execute("PRAGMA synchronous = OFF")  # only to make the file quickly
     for number in range(experiments):
         constants = {f"CONSTANT_{i}": number * i for i in range(30)}

@@ -32,6 +32,7 @@ from nightlab.commons.finding import finding_body, task_of
 from nightlab.commons.peer_store import PeerStore
 from nightlab.commons.places import author_key, open_commons
 from nightlab.commons.record import Finding, Verification, author_of
+from nightlab.core.events import FindingVerified
 from nightlab.core.types import Experiment, NightlabError
 from nightlab.session.session import open_session
 from nightlab.storage.git import Repo
@@ -177,7 +178,7 @@ class Lab:
 
     def verified(self) -> list[dict[str, Any]]:
         ledger = find_ledger(self.folder, None)
-        notes = ledger.notes("verified")
+        notes = ledger.events(FindingVerified)
         ledger.close()
         return notes
 
@@ -300,7 +301,7 @@ def play(where: Path, ideas: int, seed: int) -> None:
         since = "found it" if lab is finder else "-" if at is None else f"{at - found:.1f} s"
         again = f"{at - max(back, joined if lab is late else 0):.1f} s" if at and lab is not finder else "-"
         value, shut = trusted(lab, author(liar)) if lab is not liar else (0.0, False)
-        spent = sum(note["author"] == author(liar) for note in ours)
+        spent = sum(note.author == author(liar) for note in ours)
         trust = "-" if lab is liar else f"{value:.2f}{', quarantined' * shut}"
         sync = syncing[lab.name]
         rows.append([lab.name, len(lab.experiments()), since, again, trust, spent, sync.done, sync.away, sync.killed])

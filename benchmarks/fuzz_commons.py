@@ -31,15 +31,15 @@ with atheris.instrument_imports(include=["nightlab.commons", "nightlab.storage.g
     from nightlab.commons import genes, gossip
     from nightlab.commons.capability import GeneHost, TrialResources, check_requirements, compare_tasks
     from nightlab.commons.exchange import PATCH_FILE, RECORD_FILE, Commons, _entry
-    from nightlab.commons.queue import gap, novelty, word_set
+    from nightlab.commons.queue import novelty, word_set
     from nightlab.commons.record import Finding, Rejected, Task, author_of, canonical_json, encode_record, parse_record
     from nightlab.commons.trust import compare, priority
     from nightlab.storage.git import Chains, OutOfScope, PatchConflict, Repo, Unreachable
     from nightlab.storage.git.record_chains import Link
 
-from commons_examples import PATCH, examples, finding, key, stated, task  # noqa: E402
 from fuzz_mutations import mutate, resign  # noqa: E402
 from machine import table  # noqa: E402
+from support.commons_examples import PATCH, examples, finding, key, stated, task  # noqa: E402
 
 GENE = Path(genes.__file__).parent.parent / "labs" / "wasm" / "gene.wat"
 GENOME = "A = 4.0  # [0.25..8 log]\nB = 8  # [1..16]\n"
@@ -64,8 +64,8 @@ def try_record(raw: bytes) -> None:
         here = Task.model_validate(task())
         fits = [check_requirements(record.requires, HERE), compare_tasks(record, here)]
         assert all(isinstance(reason, str) for fit in fits for reason in fit.reasons)
-        left, new = gap(here.metric, record, 1.0, True), novelty(record, [word_set(["A 4 → 2"], "smaller")])
-        assert 0 <= priority(record.claimed, 0.01, 0.5, left, new) <= 1, "no claim outweighs distrust"
+        new = novelty(record, [word_set(["A 4 → 2"], "smaller")])
+        assert 0 <= priority(record.claimed, 0.01, 0.5, new) <= 1, "no claim outweighs distrust"
         assert compare(record.claimed, 0.0, 0.01, [len(record.runs), 1]) in ("confirmed", "refuted", "inconclusive")
 
 

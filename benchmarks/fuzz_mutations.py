@@ -8,7 +8,7 @@ import random
 from typing import Any
 
 import atheris
-from commons_examples import key
+from support.commons_examples import key
 
 from nightlab.commons.record import author_of, canonical_json
 

@@ -20,6 +20,7 @@ from machine import heading, table
 
 from nightlab.analysis.confirm import Confirmer
 from nightlab.core.config import StopRules
+from nightlab.core.events import Rechecked
 from nightlab.core.observer import LineObserver
 from nightlab.engines.local.prepare import run_prepare
 from nightlab.loop.loop import ExperimentLoop
@@ -101,7 +102,7 @@ def report(session: Session, claims: Confirmer, seeds: int, seconds: float) -> N
     heading(f"\n{len(experiments)} experiments in {seconds / 60:.0f} min, {len(session.ledger.trials())} trials")
     noise = claims.scheduler.replicates.noise()
     print(f"noise: sigma {noise.sigma:.4g} from {noise.replicates} replicates")
-    selftests = session.ledger.notes("upkeep")
+    selftests = session.ledger.events(Rechecked)
     print(f"self-tests: {sum(n['would'] == 'keep' for n in selftests)} of {len(selftests)} would have been kept")
     null = [e for e in experiments if e.candidate.hypothesis.startswith("null")]
     print(f"null changes kept by the search: {sum(e.kept for e in null)} of {len(null)}")

@@ -25,6 +25,7 @@ from typing import Any
 from machine import heading, table
 
 from nightlab.core.config import StopRules
+from nightlab.core.events import event_of
 from nightlab.core.observer import Observer
 from nightlab.core.types import Budget, Candidate, Measurement, Platform, Trial, Verdict
 from nightlab.engines.local.engine import LocalEngine
@@ -86,7 +87,7 @@ def story(experiments: int, base: Candidate, best: Candidate) -> Story:
             facts = {"before": bar, "seeds": [seed], "values": [bar], "after": n, "would": "discard", "sigma": 1e-3}
             yield "upkeep", {"number": champion, "bar": bar, **facts}
             told = {"proposer": "patches", "source": f"{n}-refused.patch", "hypothesis": "x", "reason": "it conflicts"}
-            yield "refused", told
+            yield "refused", {**told, "usage": {}}
 
 
 def _candidate(n: int, draw: random.Random) -> Candidate:
@@ -118,7 +119,7 @@ def fill(ledger: Ledger, events: Story) -> None:
         for kind, data in events:
             at += 1.0
             ledger._db.execute("INSERT INTO events (at, kind, data) VALUES (?, ?, ?)", (at, kind, json.dumps(data)))
-            tables.apply(ledger._db, kind, data, at)
+            tables.apply(ledger._db, event_of(kind, data, 0, at), at)
 
 
 def same_as_the_products(folder: Path, base: Candidate, best: Candidate) -> None:
@@ -127,21 +128,7 @@ def same_as_the_products(folder: Path, base: Candidate, best: Candidate) -> None
     fill(filled, story(200, base, best))
     written._db.execute("PRAGMA synchronous = OFF")
     for kind, data in story(200, base, best):
-        if kind == "proposed":
-            written.propose(Candidate(**data["candidate"]))
-        elif kind == "started":
-            trial = Trial(**{**data, "budget": BUDGET})
-            written.start(trial)
-        elif kind == "finished":
-            written.finish(trial, Measurement.from_dict(data["measurement"]))
-        elif kind == "judged":
-            measured = Measurement.from_dict(data["measurement"])
-            written.judge(data["number"], measured, Verdict(**data["verdict"]))
-        elif kind == "upkeep":
-            facts = dict(data)
-            written.remeasure(facts.pop("number"), facts.pop("bar"), facts)
-        else:
-            written.note(kind, data)
+        written.append(event_of(kind, data, 0, 0.0))
     before = _content(filled)
     tables.rebuild(filled._db)
     if not before == _content(filled) == _content(written):

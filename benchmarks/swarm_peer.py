@@ -38,6 +38,7 @@ from nightlab.commons.capability import Compatibility, check_requirements, compa
 from nightlab.commons.exchange import Entry
 from nightlab.commons.finding import format_instant, target_of
 from nightlab.commons.record import Finding, genome_id
+from nightlab.core.events import FindingVerified
 from nightlab.core.types import Candidate, Experiment, Measurement, Verdict
 from nightlab.judge import Contestant, Judge, NeedsTrial, Noise, make_rule
 from nightlab.session.replicates import OWN_SEED
@@ -57,12 +58,12 @@ class Known(peer_store.PeerStore):
         self.trust, self.threats, self.doubtful, self.measured = {}, set(), {}, []
         self._fits, self._claims, self._me = session.shelf.fits, session.shelf.claims, session.name
 
-    def update(self, *measured: dict[str, Any]) -> None:
+    def update(self, *measured: FindingVerified) -> None:
         self.measured += measured
         now = CLOCK.time()
         self.trust = peer_store.trust([*self.own_verdicts(), *self._other_verdicts(now)], now)
         self.threats = peer_store.threats(self._warnings(now), self.trust, now)
-        self.doubtful |= {note["target"]: note["doubt"] for note in measured if "doubt" in note}
+        self.doubtful |= {event.target: event.doubt for event in measured if event.doubt is not None}
 
     def fit(self, entry: Entry, finding: Finding) -> Compatibility:
         if entry.id not in self._fits:
@@ -78,7 +79,7 @@ class Known(peer_store.PeerStore):
         return self.shelf.makers.get(genome, ())
 
     def _unproven_authors(self) -> list[str]:
-        known = {self.session.name, *(note["author"] for note in self.measured)}
+        known = {self.session.name, *(event.author for event in self.measured)}
         names = self.shelf.authors
         found = (
             name
@@ -141,7 +142,7 @@ class Lab:
                 lie = target_of(proposal.source) in self.shelf.lies
                 self.on_others += self.trials - before
                 self.on_liars += (self.trials - before) * lie
-                proposer.judged(experiment)
+                proposer.record_verdict(experiment)
                 self._answer()
                 return
         self._own_idea()
@@ -172,7 +173,7 @@ class Lab:
         number, ledger, runs = self.ledger.next_number(), self.ledger, dict[int, Measurement]()
         noise, champion = Noise(self.sigma, 100.0), self.ledger.head
         while True:
-            against = proposer.standing(self, champion) if champion else None
+            against = proposer.contestant_for(self, champion) if champion else None
             first = OWN_SEED + 2 * number if number else 1
             decision = JUDGE.judge(against, Contestant(runs, 0, None, first), noise)
             if not isinstance(decision, NeedsTrial):
@@ -203,7 +204,7 @@ class Lab:
         if parent.number and self.policy == "commons":
             self._share(parent)
         self.shared.add(ends[1])
-        runs, against = (proposer.runs_of(proposer.standing(self, one)) for one in (experiment, parent))
+        runs, against = (proposer.runs_of(proposer.contestant_for(self, one)) for one in (experiment, parent))
         patch = self.repo.diff(candidate.parent, candidate.commit)
         inspired = [target_of(candidate.source)] if candidate.source else []
         body = finding_body(ends, patch, runs, against, candidate, inspired)
@@ -211,10 +212,10 @@ class Lab:
 
     def _answer(self) -> None:
         """What ``nightlab sync`` publishes of the latest measurement of another's finding."""
-        for note in self.ledger.said[self.answered :]:
-            self.outbox.append((sync._verification(note, format_instant(note["at"])), None, ""))
-            if note["reason"] == "tampered":
-                self.outbox.append((sync._threat(note, format_instant(note["at"])), None, ""))
+        for event in self.ledger.said[self.answered :]:
+            self.outbox.append((sync._verification(event, format_instant(event.at)), None, ""))
+            if event.reason == "tampered":
+                self.outbox.append((sync._threat(event, format_instant(event.at)), None, ""))
         self.answered = len(self.ledger.said)
 
     def _believe(self) -> None:

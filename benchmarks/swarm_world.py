@@ -8,7 +8,7 @@ import hashlib
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from nightlab.commons.capability import Compatibility, TrialResources
 from nightlab.commons.exchange import Entry
 from nightlab.commons.finding import format_instant
 from nightlab.commons.record import Finding, PlatformRecord, Task, task_id
+from nightlab.core.events import FindingVerified
 from nightlab.core.types import Budget, Candidate, Experiment, Measurement, Metric, Trial
 from nightlab.storage.git import PatchConflict
 
@@ -193,13 +194,13 @@ class Ledger:
         self.rows: list[Experiment] = []
         self.runs: list[dict[int, Measurement]] = []
         self.commits: dict[str, int] = {}
-        self.said: list[dict[str, Any]] = []
+        self.said: list[FindingVerified] = []
         self.head: Experiment | None = None
 
     def champion(self) -> Experiment | None:
         return self.head
 
-    def notes(self, kind: str) -> list[dict[str, Any]]:
+    def events(self, kind: type[FindingVerified]) -> list[FindingVerified]:
         return self.said
 
     def next_number(self) -> int:
@@ -225,8 +226,8 @@ class Ledger:
             for seed, run in self.runs[number].items():
                 yield Trial("", number, "", seed, "search", BUDGET), run
 
-    def note(self, kind: str, note: dict[str, Any]) -> None:
-        self.said.append({**note, "at": CLOCK.time()})
+    def append(self, event: FindingVerified) -> None:
+        self.said.append(replace(event, at=CLOCK.time()))
 
 
 def finding_body(

@@ -1,38 +1,37 @@
-"""Tiny labs in real repositories, the real program in a process of its own, and ways to look at both."""
+"""Fixtures that all tests share; what they are made of lies in ``tests/support``."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
-import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import settings
+from support.bench import Bench, benches
+from support.commands import PYTHON
+from support.labs import TinyLab, lab_in
+from support.processes import FONTS, PROGRAM, Done, living, program_env
 
-from nightlab.core.config import StopRules
-from nightlab.core.observer import Observer
-from nightlab.loop.loop import ExperimentLoop
-from nightlab.loop.scheduler import Scheduler
-from nightlab.session.session import Session
-from nightlab.storage.git import Repo
+from nightlab.core.config import CommandConfig
+from nightlab.core.types import Experiment, Metric
+from nightlab.proposers import Briefing, Proposal
+from nightlab.proposers.command import AnyCommand, ProposerWorkspace
+from nightlab.sandbox.bubblewrap import NoSandbox, Sandbox
+from nightlab.session.session import detect_sandbox
 
+# Every trial starts Python programs: they compile nightlab once, not each time, whatever the environment says.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 settings.register_profile("nightlab", deadline=None, derandomize=True)
 settings.load_profile("nightlab")
-
-PROGRAM = [str(Path(sys.executable).parent / "nightlab")]
-MARK = "NIGHTLAB_TRIAL"
 
 
 def pytest_xdist_auto_num_workers() -> int:
@@ -40,151 +39,45 @@ def pytest_xdist_auto_num_workers() -> int:
     return 2 * (os.cpu_count() or 1)
 
 
-GENOME = """\
-A = 4.0  # [0.25..8 log]
-B = 8  # [1..16]
-"""
-
-MEASURE = """\
-from genome import A, B
-
-print(f"METRIC loss={(A - 1) ** 2 + 0.1 * (B - 3) ** 2:.6f}")
-"""
-
-CONTRACT = """\
-name = "tiny"
-genome = ["genome.py"]
-command = "python measure.py"
-
-[metric]
-name = "loss"
-
-[budget]
-amount = 20
-startup = 20
-evaluation = 20
-
-[judge]
-rule = "greedy"
-upkeep = 0
-confirm = 0
-
-[sandbox]
-allow_missing = ["files", "network", "processes", "privileges"]
-
-[[proposers]]
-kind = "{proposer}"
-"""
+# A test that asks for one of these runs real processes, git or a sandbox.
+REAL = {"make_lab", "nightlab", "start_nightlab", "bench", "bare_bench", "proposer", "arena", "cuda_stand_in"}
+unit_test_runs = False
 
 
-@dataclass
-class TinyLab:
-    """A lab in a git folder, whose trials take a moment."""
-
-    folder: Path
-
-    def git(self, *args: str) -> str:
-        who = ("-c", "user.name=me", "-c", "user.email=me@here")
-        return subprocess.run(
-            ["git", *who, *args], cwd=self.folder, check=True, capture_output=True, text=True
-        ).stdout.strip()
-
-    def write(self, path: str, text: str) -> Path:
-        file = self.folder / path
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text)
-        return file
-
-    def commit(self, **files: str) -> str:
-        """Commit the given files (``genome_py="…"``) and whatever else changed."""
-        for name, text in files.items():
-            self.write(name.replace("_py", ".py").replace("_toml", ".toml"), text)
-        self.git("add", "-A")
-        self.git("commit", "-q", "-m", "a change", "--allow-empty")
-        return self.git("rev-parse", "HEAD")
-
-    def idea(self, name: str, genome: str, hypothesis: str = "", *, path: str = "genome.py") -> None:
-        """Put a patch into the queue that gives the committed genome this text."""
-        repo = Repo(self.folder)
-        head = repo.resolve() or ""
-        patch = repo.diff(head, repo.commit_files(head, {path: genome}, "x"))
-        self.write(f"ideas/{name}.patch", (f"Hypothesis: {hypothesis}\n" if hypothesis else "") + patch)
-
-    def session(self, tag: str = "t", **more: Any) -> Session:
-        """The session ``tag``, made if it is not there, open for writing."""
-        repo = Repo(self.folder)
-        if (self.folder / ".nightlab" / tag / "ledger.db").exists():
-            return Session(repo, tag, writer=True)
-        return Session.create(repo, tag, **more)
-
-    def run(self, tag: str = "t", *, slots: int = 1, **stop: Any) -> tuple[str, Session]:
-        """Run a session in this process until it stops by itself; returns why, and the session, still open."""
-        session = self.session(tag)
-        return ExperimentLoop(session, StopRules(**stop), Scheduler(session, Observer(), slots)).run(), session
-
-    def table(self, tag: str = "t") -> list[list[str]]:
-        lines = (self.folder / ".nightlab" / tag / "results.tsv").read_text().splitlines()
-        return [line.split("\t") for line in lines]
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The tier of each test: ``machine`` is said by its mark; ``integration`` by its mark, or by what it asks for."""
+    for item in items:
+        if item.get_closest_marker("machine"):
+            continue
+        if REAL & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.integration)
+        elif not item.get_closest_marker("integration"):
+            item.add_marker(pytest.mark.unit)
 
 
-def lab_in(
-    place: Path,
-    genome: str = GENOME,
-    measure: str = MEASURE,
-    *,
-    proposer: str = "patches",
-    contract: str | None = None,
-    more: str = "",
-    files: Mapping[str, str] | None = None,
-    name: str = "lab",
-) -> TinyLab:
-    """Make a tiny lab. ``patches`` for its proposer costs no import of the tuner's engine."""
-    lab = TinyLab(place / name)
-    lab.folder.mkdir(parents=True)
-    text = CONTRACT.format(proposer=proposer) if contract is None else contract
-    lab.write("lab.toml", text + more)
-    lab.write("genome.py", genome)
-    lab.write("measure.py", measure)
-    for path, content in (files or {}).items():
-        lab.write(path, content)
-    lab.git("init", "-q", "--template=", "-b", "main")
-    lab.commit()
-    return lab
+def _refuse_processes(event: str, _: tuple[object, ...]) -> None:
+    if unit_test_runs and event in ("subprocess.Popen", "os.fork", "os.posix_spawn"):
+        raise RuntimeError("a unit test starts no process: mark this one with pytest.mark.integration")
+
+
+sys.addaudithook(_refuse_processes)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Hold unit tests to starting no process, fixtures included."""
+    global unit_test_runs
+    unit_test_runs = item.get_closest_marker("unit") is not None
+    try:
+        return (yield)
+    finally:
+        unit_test_runs = False
 
 
 @pytest.fixture
 def make_lab(tmp_path: Path) -> Callable[..., TinyLab]:
     """Make a tiny lab in the test's own folder."""
     return partial(lab_in, tmp_path)
-
-
-@dataclass
-class Done:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-def program_env(home: Path, **more: str) -> dict[str, str]:
-    """What a newcomer's shell has: a home, a path, a language."""
-    # But one cache of fonts for all: matplotlib takes seconds to make it anew in every home.
-    fonts = str(Path(tempfile.gettempdir()) / "nightlab-tests-matplotlib")
-    # And the tree under test, where that is not the one that is installed.
-    tree = {"PYTHONPATH": os.environ["PYTHONPATH"]} if "PYTHONPATH" in os.environ else {}
-    return {
-        **tree,
-        "HOME": str(home),
-        "MPLCONFIGDIR": fonts,
-        "PATH": os.environ["PATH"],
-        "LANG": "C.UTF-8",
-        "COLUMNS": "200",
-        **{name: os.environ[name] for name in ["PYTHONPATH"] if name in os.environ},  # where the code under test is
-        **more,
-    }
 
 
 @pytest.fixture
@@ -217,6 +110,7 @@ def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home.mkdir(exist_ok=True)
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+    monkeypatch.setenv("MPLCONFIGDIR", FONTS)
 
 
 @pytest.fixture
@@ -244,42 +138,6 @@ def start_nightlab(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[st
         process.communicate()
 
 
-def wait(until: Callable[[], Any], seconds: float = 60) -> Any:
-    """Wait until something holds, and return it."""
-    end = time.monotonic() + seconds
-    while not (found := until()):
-        assert time.monotonic() < end, "it never happened"
-        time.sleep(0.02)
-    return found
-
-
-def users_own(lab: TinyLab) -> str:
-    """A fingerprint of all that is the user's: every file, the index, HEAD and the user's branch."""
-    found = hashlib.sha256()
-    for path in sorted(lab.folder.rglob("*")):
-        inside = path.relative_to(lab.folder).parts
-        if path.is_file() and inside[0] not in (".git", ".nightlab"):
-            found.update(f"{path}\0".encode() + path.read_bytes())
-    for name in ("index", "HEAD", "refs/heads/main"):
-        found.update((lab.folder / ".git" / name).read_bytes())
-    return found.hexdigest()
-
-
-def living(folder: Path) -> list[int]:
-    """Processes that run in the name of a trial below ``folder``, found without nightlab's help."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                names = (entry / "environ").read_bytes()
-                zombie = (entry / "stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
-            except OSError:
-                continue
-            if f"{MARK}={folder}".encode() in names and not zombie:
-                found.append(int(entry.name))
-    return found
-
-
 @pytest.fixture(autouse=True)
 def no_process_left(tmp_path: Path) -> Iterator[None]:
     """Whatever a test started in a trial's name below its folder is gone after it."""
@@ -299,3 +157,37 @@ def cuda_stand_in(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source = Path(__file__).parent / "support" / "cuda_stand_in.c"
     subprocess.run(["cc", "-shared", "-fPIC", "-o", folder / "libcuda.so.1", source], check=True)
     return folder
+
+
+@pytest.fixture(params=["bare", "sandbox"])
+def bench(make_lab: Any, request: pytest.FixtureRequest) -> Callable[..., Bench]:
+    """What must hold with a sandbox and without one."""
+    sandbox = NoSandbox() if request.param == "bare" else detect_sandbox()
+    if request.param == "sandbox" and sandbox.name == "none":
+        pytest.skip(sandbox.why)
+    return benches(make_lab, sandbox)
+
+
+@pytest.fixture
+def bare_bench(make_lab: Any) -> Callable[..., Bench]:
+    """Without a sandbox: for candidates that leave traces outside their box so that the test sees them."""
+    return benches(make_lab, NoSandbox())
+
+
+@pytest.fixture
+def proposer(make_lab: Any, tmp_path: Path) -> Callable[..., Callable[[], Proposal]]:
+    """A command whose program is a script of the lab's own; returns one turn of it."""
+
+    def make(script: str, sandbox: Sandbox, **more: Any) -> Callable[[], Proposal]:
+        lab: TinyLab = make_lab(files={"agent.py": script, "sub/frozen.txt": "ice"})
+        session = lab.session()
+        part = CommandConfig(kind="command", **{"command": f"{PYTHON} agent.py", "name": "a", **more})
+        one = AnyCommand(part, ProposerWorkspace(session.repo, session.lab, sandbox, tmp_path / "place"))
+        first = Experiment(0, session.baseline_candidate(), 0.0)
+        told = Briefing(Metric("loss"), "cpu", session.genome(session.base), first, [first], lab=session.lab)
+        made.append(one)
+        return lambda: one.propose(told)
+
+    made: list[AnyCommand] = []
+    make.made = made  # type: ignore[attr-defined]
+    return make

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.integration
+
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 
 
@@ -52,7 +54,7 @@ def test_a_briefing_stays_within_its_bound() -> None:
     assert all(" 10 of 10 " in row[3] for row in rows)
 
 
-@pytest.mark.slow
+@pytest.mark.machine
 @pytest.mark.timeout(900)
 def test_a_commons_of_five_labs_ends_consistent() -> None:
     done = subprocess.run(
@@ -64,7 +66,7 @@ def test_a_commons_of_five_labs_ends_consistent() -> None:
     assert "the find was confirmed and adopted, and the liar refuted, by each of the three others" in done.stdout
 
 
-@pytest.mark.slow
+@pytest.mark.machine
 def test_strangers_bytes_of_every_kind_crash_nobody(tmp_path: Path) -> None:
     pytest.importorskip("atheris")
     done = subprocess.run(

@@ -1,22 +1,84 @@
-"""nightlab: the lab that runs while you sleep."""
+"""nightlab: the lab that runs while you sleep.
+
+The public Python API: ``nightlab.Lab`` opens a lab, ``Lab.session`` a session in it, ``Session.run`` runs experiments.
+"""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    import pandas
+    from nightlab.api import (
+        AskedTrial,
+        Briefing,
+        Budget,
+        Callback,
+        Candidate,
+        Check,
+        Contestant,
+        Engine,
+        Evidence,
+        Experiment,
+        Lab,
+        LineObserver,
+        Measurement,
+        Metric,
+        NeedsTrial,
+        NightlabError,
+        Noise,
+        NoProposal,
+        Proposal,
+        Proposer,
+        Rule,
+        RunResult,
+        Selection,
+        Session,
+        Verdict,
+        load,
+    )
 
 __version__ = "0.1.0"
+__all__ = [
+    "AskedTrial",
+    "Briefing",
+    "Budget",
+    "Callback",
+    "Candidate",
+    "Check",
+    "Contestant",
+    "Engine",
+    "Evidence",
+    "Experiment",
+    "Lab",
+    "LineObserver",
+    "Measurement",
+    "Metric",
+    "NeedsTrial",
+    "NightlabError",
+    "NoProposal",
+    "Noise",
+    "Proposal",
+    "Proposer",
+    "Rule",
+    "RunResult",
+    "Selection",
+    "Session",
+    "Verdict",
+    "__version__",
+    "load",
+]
 
 
-def load(path: str | Path, tag: str | None = None) -> pandas.DataFrame:
-    """A session's experiments as a pandas frame, one row each: ``nightlab.load("my-lab")``.
+def __getattr__(name: str) -> Any:
+    """The public names, imported when the first of them is used: ``import nightlab`` itself takes no time."""
+    if name not in __all__:
+        raise AttributeError(f"module 'nightlab' has no attribute {name!r}")
+    from nightlab import api
 
-    ``path``: a lab's folder, of whose sessions the latest is taken if there is no ``tag``; a session's folder, or its
-    ``ledger.db``. docs/data.md has the columns. Raises NightlabError where there is no session, or no pandas.
-    """
-    from nightlab.integrations.frame import load
+    found = getattr(api, name)
+    globals()[name] = found
+    return found
 
-    return load(path, tag)
+
+def __dir__() -> list[str]:
+    return __all__

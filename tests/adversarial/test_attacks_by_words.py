@@ -9,11 +9,11 @@ import unicodedata
 from pathlib import Path
 
 import pytest
-from arena import Arena, arena, genome
+from support.arena import Arena, genome
 
 from nightlab.core.text import plain
 
-__all__ = ["arena"]
+pytestmark = pytest.mark.integration
 
 PROGRAM = str(Path(sys.executable).parent / "nightlab")
 WORDS = {

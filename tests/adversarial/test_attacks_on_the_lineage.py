@@ -8,12 +8,12 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from arena import HONEST, Arena, arena, genome, patch_of
+from support.arena import HONEST, Arena, genome, patch_of
 
 from nightlab.proposers import changes, find_constants
 from nightlab.storage.git import OutOfScope, PatchConflict
 
-__all__ = ["arena"]
+pytestmark = pytest.mark.integration
 
 NEW = "diff --git a/{0} b/{0}\nnew file mode {1}\n--- /dev/null\n+++ b/{0}\n@@ -0,0 +1 @@\n+{2}\n"
 PATCHES = {

@@ -6,9 +6,9 @@ import time
 from pathlib import Path
 
 import pytest
-from arena import Arena, arena, genome
+from support.arena import Arena, genome
 
-__all__ = ["arena"]
+pytestmark = pytest.mark.integration
 
 # -- processes -----------------------------------------------------------------------------------------
 

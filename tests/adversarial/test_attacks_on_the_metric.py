@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from arena import Arena, arena, checked_arena, cpu_arena, genome
+from support.arena import Arena, genome
 
-__all__ = ["arena", "checked_arena", "cpu_arena"]
+pytestmark = pytest.mark.integration
 
 NOTHING_GAINED = ("discard", "inconclusive")
 

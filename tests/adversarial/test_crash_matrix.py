@@ -13,9 +13,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from arena import HONEST, Arena, open_arena
+from support.arena import HONEST, Arena, open_arena
 
 from nightlab.session.session import open_session
+
+pytestmark = pytest.mark.integration
 
 PROGRAM = str(Path(sys.executable).parent / "nightlab")
 ROLES = {
@@ -136,7 +138,7 @@ def test_kills_at_random_instants(lab: Arena, seed: int) -> None:
     matrix.check()
 
 
-@pytest.mark.slow
+@pytest.mark.machine
 @pytest.mark.parametrize("seed", range(2, 12))
 def test_many_kills_at_random_instants(lab: Arena, seed: int) -> None:
     matrix = Matrix(lab, seed)

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture
 def plain_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import TinyLab
 from hypothesis import given
 from hypothesis import strategies as some
-from test_commons_proposer import BETTER, MORE, User
+from support.commons_users import BETTER, MORE, User
+from support.labs import TinyLab
 
 from nightlab.analysis.fitness import DAY, SEASON, GeneResult, fitness, medians
 from nightlab.analysis.ranking import Contender, Standings, audit_ranking, parse_fitness, standings, text
@@ -221,7 +221,7 @@ def test_the_same_program_in_another_lab_is_another_setting(make_lab: Callable[.
 def test_the_commands(make_lab: Callable[..., TinyLab], nightlab: Callable[..., Any]) -> None:
     lab = a_night(make_lab, "one", "A = 3\n", "A = 1\n")
     none = nightlab("arena", "--look", cwd=lab)
-    assert none.code == 1 and "no gene has taken part" in none.err and "hint: let them take part" in none.err
+    assert none.code == 1 and "no gene has taken part" in none.err and "hint: measure them" in none.err
     shown = nightlab("arena", "--seeds", "2", "--out", "arena.json", cwd=lab)
     assert shown.code == 0 and "one/t #2" in shown.out and "fuel_per_item" in shown.out
     published = json.loads((lab.folder / "arena.json").read_text())

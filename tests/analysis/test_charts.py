@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import TinyLab
 from hypothesis import given
 from hypothesis import strategies as st
-from nights import SIGMA, fill
+from support.labs import TinyLab
+from support.ledgers import SIGMA, fill
 
 from nightlab.analysis import charts
 from nightlab.analysis.summary import Row
 from nightlab.analysis.timeline import PHASES, Span, lanes, off_duty, shares, spans
-from nightlab.core.types import Candidate, Experiment, Measurement, Metric, PairedGain, Verdict
+from nightlab.core.events import RunStarted, RunStopped, TrialFinished, TrialStarted
+from nightlab.core.types import Budget, Candidate, Experiment, Measurement, Metric, PairedGain, Trial, Verdict
 from nightlab.storage.ledger import Ledger
 
 METRIC = Metric("val_bpb", unit="bits per byte")
@@ -43,6 +45,7 @@ def twenty(tmp_path_factory: Any) -> Ledger:
 
 
 @pytest.mark.parametrize("goal", ["minimise", "maximise"])
+@pytest.mark.integration
 def test_evidence_stands_at_its_champion_with_its_interval(goal: Any, twenty: Ledger) -> None:
     experiments = twenty.experiments()
     champion = twenty.champion()
@@ -60,6 +63,7 @@ def test_evidence_stands_at_its_champion_with_its_interval(goal: Any, twenty: Le
     assert axes.get_ylim()[0] < min(reach) and axes.get_ylim()[1] > max(reach)
 
 
+@pytest.mark.integration
 def test_evidence_that_shows_no_gain_says_so(twenty: Ledger) -> None:
     first, last = experiment(0, 1.0, bar=1.0), experiment(1, 0.9, bar=0.95)
     from nightlab.core.types import Evidence
@@ -74,6 +78,7 @@ def test_evidence_that_shows_no_gain_says_so(twenty: Ledger) -> None:
     assert "fresh seeds" not in drawn(charts.progress(METRIC, [first, last]))
 
 
+@pytest.mark.integration
 def test_worth_is_sorted_and_what_may_be_nothing_is_grey() -> None:
     gains = [
         PairedGain(0.1, 0.05, 0.15, 0.95, 3),
@@ -92,6 +97,7 @@ def test_worth_is_sorted_and_what_may_be_nothing_is_grey() -> None:
     assert "1 kept not measured" in axes.get_title() and "90 %, 95 %" in axes.get_xlabel()
 
 
+@pytest.mark.integration
 def test_effects_are_in_units_of_noise() -> None:
     rows = [Row(experiment(n, 1.0, status), gain) for n, (status, gain) in enumerate(
         [("keep", 0.5), ("discard", -0.25), ("discard", -50.0), ("crash", None)], 1)]  # fmt: skip
@@ -105,22 +111,24 @@ def test_effects_are_in_units_of_noise() -> None:
 
 
 @pytest.mark.parametrize("count", [0, 1, 20, 2000])
+@pytest.mark.integration
 def test_every_size_is_drawn_soon(count: int, tmp_path: Path) -> None:
     ledger = fill(tmp_path / "ledger.db", count, slots=4 if count > 100 else 1)
     experiments = ledger.experiments()
     rows = [Row(e, 0.001 * e.number, e.evidence[-1].gain if e.evidence else None) for e in experiments[1:]]
-    ran = spans(ledger.notes("started"), ledger.notes("finished"))
+    ran = spans(ledger.events(TrialStarted), ledger.events(TrialFinished))
     figures = [
         charts.progress(METRIC, experiments),
         charts.worth_chart(METRIC, rows),
         charts.effects(METRIC, rows, SIGMA),
-        charts.duty_chart(ran, off_duty(ledger.notes("opened"), ledger.notes("stopped"))),
+        charts.duty_chart(ran, off_duty(ledger.events(RunStarted), ledger.events(RunStopped))),
     ]
     sizes = [len(drawn(figure)) for figure in figures]
     assert max(sizes) < 5_000_000
     assert len(ran) == count + 1
 
 
+@pytest.mark.integration
 def test_nothing_to_show_is_a_sentence() -> None:
     said = [
         charts.progress(METRIC, []),
@@ -133,6 +141,7 @@ def test_nothing_to_show_is_a_sentence() -> None:
         assert expected in figure
 
 
+@pytest.mark.integration
 def test_hostile_words_are_text(tmp_path: Path) -> None:
     evil = "$\\frac{$ <script>x</script> \x1b[31m \u202e ^_{" + "long " * 99
     rows = [Row(experiment(0, 1.0), None), Row(experiment(1, 0.5, hypothesis=evil), 0.5, PairedGain(1, 0, 2, 0.9, 3))]
@@ -150,12 +159,15 @@ def test_hostile_words_are_text(tmp_path: Path) -> None:
 
 
 def test_spans_end_when_the_supervisor_says(tmp_path: Path) -> None:
-    measured = {"wall_seconds": 30.0, "startup_seconds": 3.0, "training_seconds": 20.0, "evaluation_seconds": 4.0}
-    started = [{"id": "a", "at": 100.0}, {"id": "b", "at": 200.0}, {"id": "c", "at": 300.0}]
+    measured = Measurement(
+        "measured", 1.0, wall_seconds=30.0, startup_seconds=3.0, training_seconds=20.0, evaluation_seconds=4.0
+    )
+    began = {"a": 100.0, "b": 200.0, "c": 300.0}
+    started = [TrialStarted(Trial(name, 1, "c", 1, "search", Budget("wall", 20)), at=at) for name, at in began.items()]
     finished = [
-        {"id": "a", "at": 5000.0, "measurement": measured},  # written down after a kill
-        {"id": "b", "at": 210.0, "measurement": {**measured, "wall_seconds": 10.0}},  # cut short
-        {"id": "nobody", "at": 400.0, "measurement": measured},
+        TrialFinished("a", measured, at=5000.0),  # recorded after a kill
+        TrialFinished("b", replace(measured, wall_seconds=10.0), at=210.0),  # cut short
+        TrialFinished("unknown", measured, at=400.0),
     ]
     a, b = spans(started, finished)
     assert (a.begun, a.ended, a.seconds) == (100.0, 130.0, (3.0, 20.0, 4.0, 3.0))
@@ -163,8 +175,9 @@ def test_spans_end_when_the_supervisor_says(tmp_path: Path) -> None:
 
 
 def test_time_off_duty_counts_for_nothing() -> None:
-    assert off_duty([{"at": 0.0}, {"at": 500.0}], [{"at": 100.0}, {"at": 900.0}]) == [(100.0, 500.0)]
-    assert off_duty([{"at": 0.0}, {"at": 500.0}], [{"at": 100.0}, {"at": 101.0}]) == [(101.0, 500.0)]
+    runs = [RunStarted(at=0.0), RunStarted(at=500.0)]
+    assert off_duty(runs, [RunStopped(at=100.0), RunStopped(at=900.0)]) == [(100.0, 500.0)]
+    assert off_duty(runs, [RunStopped(at=100.0), RunStopped(at=101.0)]) == [(101.0, 500.0)]
     trained = (0.0, 100.0, 0.0, 0.0)
     found = [Span(0.0, trained), Span(500.0, trained)]
     assert shares(found, 1, [(100.0, 500.0)], 6)[2] == pytest.approx(1.0)

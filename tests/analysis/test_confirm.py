@@ -11,19 +11,23 @@ from statistics import fmean
 from typing import Any
 
 import pytest
-from conftest import CONTRACT as TINY
-from conftest import TinyLab, wait
+from support.labs import CONTRACT as TINY
+from support.labs import TinyLab
+from support.processes import PATIENCE, wait
 
 from nightlab.analysis.confirm import Confirmer
 from nightlab.core.config import StopRules
+from nightlab.core.events import Alarm, Rechecked
 from nightlab.core.observer import Flight, Observer
-from nightlab.core.types import Measurement, NightlabError, Trial
+from nightlab.core.types import HeldOutCheck, Measurement, NightlabError, Trial
 from nightlab.loop.loop import ExperimentLoop
 from nightlab.loop.scheduler import Scheduler
 from nightlab.session.session import Session
 from nightlab.storage.git import Repo
 from nightlab.storage.ledger import Ledger
 from nightlab.ui.terminal.log import confirmed_words
+
+pytestmark = pytest.mark.integration
 
 EVALUATOR = '[evaluator]\ncommand = "python evaluate.py"\nheld_out = true\n\n[budget]'
 CONTRACT = TINY.format(proposer="patches").replace('"tiny"', '"noisy"').replace("[budget]", EVALUATOR)
@@ -204,7 +208,7 @@ def test_a_gain_on_the_search_s_data_alone_is_told_from_one_on_held_out_data(noi
     lab.run()[1].close()
     ledger = read(lab)
     assert ledger.champion().number == 1
-    alarms = [note["words"] for note in ledger.notes("alarm")]
+    alarms = [note.words for note in ledger.events(Alarm)]
     assert len(alarms) == 1 and "larger than the gain on held-out data" in alarms[0]
     seen = {(t.purpose, t.experiment): m.held_out is not None for t, m in ledger.trials() if m}
     assert seen == {("search", 0): True, ("search", 1): False, ("upkeep", 1): True}, "the search does not read it"
@@ -218,8 +222,8 @@ def test_a_gain_on_the_search_s_data_alone_is_told_from_one_on_held_out_data(noi
 def test_an_honest_gain_raises_no_alarm(noisy: Any) -> None:
     lab = noisy(STEPS[0], contract=CONTRACT.replace("upkeep = 0", "upkeep = 1"))
     _, session = lab.run()
-    [note] = session.ledger.notes("upkeep")
-    assert note["look"] == {"parted": False, "gap": None} and session.ledger.notes("alarm") == []
+    [note] = session.ledger.events(Rechecked)
+    assert note.look == HeldOutCheck(False) and session.ledger.events(Alarm) == []
 
 
 def test_there_is_nothing_to_claim_of_a_baseline(noisy: Any, nightlab: Any) -> None:
@@ -268,7 +272,7 @@ def test_ctrl_c_in_a_confirmation_loses_nothing(noisy: Any, start_nightlab: Any,
 
     wait(third_flies)
     process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130 and "Traceback" not in out, out
     before = read(lab).trials(purpose="confirm")
     assert 2 <= len(before) < 6 and read(lab).experiment(1).evidence == ()

@@ -11,18 +11,21 @@ from typing import Any
 
 import pytest
 import typer.main
-from conftest import CONTRACT as TINY
-from conftest import MEASURE, TinyLab, users_own
 from markdown_it import MarkdownIt
+from support.labs import CONTRACT as TINY
+from support.labs import MEASURE, TinyLab, users_own
 
 from nightlab.analysis import report
 from nightlab.cli.main import app
+from nightlab.core.events import Alarm, EvidenceShown, ProposalRefused, Rechecked
 from nightlab.core.text import one_line
 from nightlab.core.types import Evidence, NightlabError, PairedGain
 from nightlab.sandbox.bubblewrap import NoSandbox
 from nightlab.session.credit import by_proposer
 from nightlab.session.session import Session, open_session
 from nightlab.storage.ledger import Ledger
+
+pytestmark = pytest.mark.integration
 
 CONTRACT = TINY.format(proposer="patches").replace("upkeep = 0", "sigma = 0.5\nupkeep = 3")
 
@@ -54,7 +57,7 @@ def night(tmp_path_factory: Any) -> TinyLab:
     _, session = lab.run()
     reasons = [e.verdict.reason for e in session.ledger.experiments() if e.verdict]
     assert reasons == ["baseline", "improved", "crashed", "regressed", "regressed", "regressed"]
-    assert len(session.ledger.notes("refused")) == 1 == len(session.ledger.notes("upkeep"))
+    assert len(session.ledger.events(ProposalRefused)) == 1 == len(session.ledger.events(Rechecked))
     session.close()
     return lab
 
@@ -68,7 +71,7 @@ def written(lab: TinyLab, *evidence: tuple[int, Evidence]) -> str:
     """The Markdown of the report, after something was shown."""
     session = lab.session()
     for number, shown in evidence:
-        session.ledger.show(number, shown)
+        session.ledger.append(EvidenceShown(number, shown))
     session.close()
     return report.write(open_session(lab.folder, "t"))[0].read_text()
 
@@ -175,11 +178,11 @@ def test_a_gain_stands_beside_the_bar_of_its_time(make_lab: Any) -> None:
     lab.idea("01", GENOME.replace("A = 4.0", "A = 2.0"))
     lab.idea("02", GENOME.replace("B = 8", "B = 7.9"))
     _, session = lab.run()
-    [first, *_] = session.ledger.notes("upkeep")
+    [first, *_] = session.ledger.events(Rechecked)
     one, two = session.ledger.experiment(1), session.ledger.experiment(2)
-    assert first["number"] == 1 and first["bar"] > one.verdict.bar + 0.1
+    assert first.number == 1 and first.bar > one.verdict.bar + 0.1
     row = next(row for row in report.gather(session).kept if row.experiment.number == 2)
-    assert row.gain == pytest.approx(first["bar"] - two.measurement.metric)
+    assert row.gain == pytest.approx(first.bar - two.measurement.metric)
 
 
 def test_every_command_in_it_exists(lab: TinyLab, nightlab: Any) -> None:
@@ -205,7 +208,7 @@ def test_missing_protections_and_troubles_are_told(make_lab: Any, monkeypatch: p
     monkeypatch.setattr("nightlab.session.session.detect_sandbox", NoSandbox)
     lab = make_lab()
     _, session = lab.run()
-    session.ledger.note("alarm", {"words": "the noise has *changed*"})
+    session.ledger.append(Alarm("the noise has *changed*"))
     session.close()
     text = written(lab)
     assert "**Sealing**: trials ran WITHOUT protection of files, network, privileges, processes" in text

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Done, TinyLab, living, users_own, wait
+from support.labs import TinyLab, users_own
+from support.processes import Done, living, wait
 
 from nightlab.core.types import NightlabError
 from nightlab.session import preflight

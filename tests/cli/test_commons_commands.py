@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import GENOME, TinyLab
-from test_commons_proposer import BETTER, MORE
+from support.commons_users import BETTER, MORE
+from support.labs import GENOME, TinyLab
 
 from nightlab.core.types import Candidate, Experiment, Metric
 from nightlab.proposers import Briefing, UnverifiedFinding
@@ -33,7 +33,7 @@ def found(lab: TinyLab, nightlab: Any) -> TinyLab:
 
 def test_nothing_is_shared_that_was_not_shown_and_agreed_to(found: TinyLab, nightlab: Any, tmp_path: Path) -> None:
     asked = nightlab("share", cwd=found)
-    assert asked.code == 1 and "nothing is shared unless you say so" in asked.err and "--yes" in asked.err
+    assert asked.code == 1 and "sharing needs your consent" in asked.err and "--yes" in asked.err
     shown = asked.out
     assert "# experiment 1" in shown and '"smaller, as a parabola has it"' in shown and "+A = 2.0" in shown
     assert str(tmp_path) not in shown and not (tmp_path / "home" / ".config").exists()

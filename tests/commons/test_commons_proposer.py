@@ -5,72 +5,25 @@ from __future__ import annotations
 import re
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from commons_examples import AT, finding, some_hash
-from conftest import GENOME, TinyLab
+from support.commons_examples import AT
+from support.commons_users import BETTER, MORE, User
+from support.labs import GENOME, TinyLab
 
-from nightlab.commons.exchange import Commons
-from nightlab.commons.finding import task_of
 from nightlab.commons.peer_store import PeerStore, parse_instant
-from nightlab.commons.places import author_key, key_file, open_commons
+from nightlab.commons.places import author_key, key_file
 from nightlab.commons.provenance import ProvenanceIndex, ProvenancePath
-from nightlab.commons.record import Finding, Threat, Verification, author_of, genome_id
-from nightlab.commons.sync import findings_to_share, own_records, sync_commons
+from nightlab.commons.record import Finding, Threat, Verification, genome_id
+from nightlab.commons.sync import findings_to_share, own_records
 from nightlab.commons.trust import Trust
+from nightlab.core.events import FindingVerified
 from nightlab.core.types import Candidate, NightlabError
 
-MORE = '\n[commons]\nremote = "{remote}"\nshare = 0.3\nverifications = true\n'
 NOW = parse_instant(AT)
-BETTER = GENOME.replace("A = 4.0", "A = 2.0")  # from 11.5 to 3.5
-
-
-class User:
-    """Somebody with a lab, a key and a copy of the commons of their own."""
-
-    def __init__(self, name: str, lab: TinyLab, home: Path, patch: pytest.MonkeyPatch) -> None:
-        self.name, self.lab, self.home, self.patch = name, lab, home, patch
-
-    def here(self) -> User:
-        self.patch.setenv("XDG_DATA_HOME", str(self.home / "data"))
-        self.patch.setenv("XDG_CONFIG_HOME", str(self.home / "config"))
-        return self
-
-    @property
-    def commons(self) -> Commons:
-        self.here()
-        return open_commons()
-
-    @property
-    def author(self) -> str:
-        self.here()
-        return author_of(author_key(make=True))
-
-    def run(self, *ideas: str, **stop: Any) -> Any:
-        """Run the session until nothing is left, with these genomes as ideas of one's own; returns it, open."""
-        self.here()
-        for genome in ideas:
-            self.lab.idea(str(abs(hash(genome))), genome)
-        return self.lab.run(**stop)[1]
-
-    def share(self, session: Any, *numbers: int, **more: Any) -> list[str]:
-        found = findings_to_share(session, self.commons, numbers, failed=False, portable=(), **more)
-        return [signed.id for signed in self.commons.publish(author_key(make=True), [body for _, body in found])]
-
-    def claim(self, session: Any, text: str, value: float, *, patch: str = "", **changed: Any) -> str:
-        """Share what was never measured. Returns its id."""
-        repo, base = session.repo, session.base
-        patch = patch or repo.diff(base, repo.commit_files(base, {"genome.py": text}, "x"))
-        facts = finding(patch=patch).model_dump()
-        facts |= {"task": task_of(session).model_dump(), "parent": genome_id(session.genome(base))}
-        facts |= {"genome": some_hash(text), "runs": [{"seed": 1, "value": value}], **changed}
-        body = {name: facts[name] for name in facts if name not in ("v", "author", "seq", "prev")}
-        return self.commons.publish(author_key(make=True), [(body, patch.encode())])[0].id
-
-    def sync(self) -> Any:
-        return sync_commons(self.lab.folder, self.commons, None, None)[0]
 
 
 @pytest.fixture
@@ -86,7 +39,7 @@ def user(tmp_path: Path, make_lab: Callable[..., TinyLab], monkeypatch: pytest.M
 
 
 def verified(session: Any) -> list[tuple[str, bool, bool]]:
-    return [(note["verdict"], note["elsewhere"], note["adopted"]) for note in session.ledger.notes("verified")]
+    return [(note.verdict, note.elsewhere, note.adopted) for note in session.ledger.events(FindingVerified)]
 
 
 def by(session: Any) -> list[tuple[str, str]]:
@@ -143,8 +96,8 @@ def test_all_the_steps_to_a_genome_are_one_trial(user: Callable[..., User]) -> N
     session = two.run(far(C=1))
     first = session.ledger.experiment(1)
     assert first.candidate.proposer == "transplant" and first.measurement.metric == 11, "both steps at once"
-    note = session.ledger.notes("verified")[0]
-    assert (note["verdict"], note["elsewhere"], note["gain"]) == ("confirmed", False, 10)
+    note = session.ledger.events(FindingVerified)[0]
+    assert (note.verdict, note.elsewhere, note.gain) == ("confirmed", False, 10)
     assert session.champion().measurement.metric == 3
     assert len(findings_to_share(session, two.commons, [], failed=False, portable=())) == 1, (
         "what it stands on is known"
@@ -288,8 +241,8 @@ def test_a_gain_that_does_not_show_here_is_measured_on_its_own_ground(user: Call
     two.run(far.replace("A = 4.0", "A = 1.5")).close()  # to 0.25
     two.sync()
     session = two.run(*[far.replace("A = 4.0", f"A = {a}") for a in (3.1, 3.2, 3.3)])
-    notes = session.ledger.notes("verified")
-    assert [(n["verdict"], n["elsewhere"]) for n in notes] == [("refuted", True), ("confirmed", False)]
+    notes = session.ledger.events(FindingVerified)
+    assert [(n.verdict, n.elsewhere) for n in notes] == [("refuted", True), ("confirmed", False)]
     assert PeerStore(session, two.commons).trust[one.author].value == pytest.approx(2 / 3)
     two.sync()
     said = [s.record.verdict for s in own_records(two.commons) if isinstance(s.record, Verification)]
@@ -304,10 +257,9 @@ def test_one_who_tampers_is_refuted_and_others_are_warned(user: Callable[..., Us
     liar.sync()
     two.sync()
     session = two.run()
-    notes = session.ledger.notes("verified")
-    assert [n["verdict"] for n in notes] == ["refuted"]
-    note = {**notes[0], "reason": "tampered"}
-    session.ledger.note("verified", note)  # as where a frozen file was changed
+    notes = session.ledger.events(FindingVerified)
+    assert [n.verdict for n in notes] == ["refuted"]
+    session.ledger.append(replace(notes[0], reason="tampered"))  # as where a frozen file was changed
     two.sync()
     assert [s.record.target for s in own_records(two.commons) if isinstance(s.record, Threat)] == [target]
     assert target in PeerStore(session, two.commons).threats

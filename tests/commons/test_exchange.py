@@ -14,22 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commons_examples import AT, PATCH, PLATFORM, finding, key, some_hash, stated, task
-from conftest import wait
+from support.commons_examples import AT, PATCH, PLATFORM, body, finding, git, key, put, some_hash, stated, task, values
+from support.processes import wait
 
 import nightlab.commons.exchange as exchange
 from nightlab.commons.exchange import Commons
 from nightlab.commons.gossip import Gossip
-from nightlab.commons.record import Finding, author_of, canonical_json, encode_record, sign
+from nightlab.commons.record import author_of, canonical_json, encode_record, sign
 from nightlab.core.types import NightlabError
 from nightlab.storage.git import Unreachable
 from nightlab.storage.git.record_chains import INCOMING, Chains
 
-
-def body(value: float = 2.75, patch: str = PATCH) -> tuple[dict[str, Any], bytes]:
-    """A finding's body, as a lab shares it."""
-    facts = finding(patch=patch, runs=[{"seed": 1, "value": value}]).model_dump()
-    return {name: facts[name] for name in facts if name not in ("v", "author", "seq", "prev")}, patch.encode()
+pytestmark = pytest.mark.integration
 
 
 def retraction() -> tuple[dict[str, Any], None]:
@@ -45,16 +41,6 @@ def remote(tmp_path: Path) -> Path:
 
 def commons(tmp_path: Path, name: str) -> Commons:
     return Commons(tmp_path / name)
-
-
-def git(folder: Path, *args: str, stdin: bytes = b"") -> str:
-    done = subprocess.run(["git", *args], cwd=folder, input=stdin, capture_output=True, check=True)
-    return done.stdout.decode().strip()
-
-
-def values(where: Commons) -> list[float]:
-    found = [entry.signed.record for chain in where.entries().values() for entry in chain]
-    return sorted(record.runs[0].value for record in found if isinstance(record, Finding))
 
 
 def test_what_one_shares_the_others_have(tmp_path: Path, remote: Path) -> None:
@@ -135,10 +121,6 @@ def why(where: Commons, remote: Path) -> dict[str, int]:
     assert set(had) <= set(values(where)) and not where.chains.heads(INCOMING)
     assert {each.category for each in where.rejections()} >= set(taken.rejected)
     return dict(taken.rejected)
-
-
-def put(remote: Path, author: str, commit: str) -> None:
-    git(remote, "update-ref", f"refs/nightlab/{author}", commit)
 
 
 def forged(remote: Path, files: dict[str, bytes], message: str, before: str | None, number: int = 1) -> None:
@@ -332,8 +314,8 @@ def test_a_flood_is_taken_in_portions(tmp_path: Path, remote: Path, monkeypatch:
 WRITER = """
 import sys
 from pathlib import Path
-from test_exchange import body
-from commons_examples import key
+from support.commons_examples import body
+from support.commons_examples import key
 from nightlab.commons.exchange import Commons
 commons = Commons(Path(sys.argv[1]))
 for n in range(1000):

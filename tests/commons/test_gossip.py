@@ -4,59 +4,24 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import signal
 import socket
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from commons_examples import key
-from conftest import PROGRAM, program_env, wait
-from test_exchange import body, values
+from support.commons_examples import body, key, values
+from support.gossip_wire import Wire
+from support.processes import PROGRAM, program_env, wait
 
 from nightlab.commons import gossip
 from nightlab.commons.exchange import Commons
-from nightlab.commons.gossip import BundleReceived, DigestRequest, Gossip, Heads, PeerDigest, Wants
+from nightlab.commons.gossip import BundleReceived, DigestRequest, Gossip, PeerDigest
 from nightlab.commons.record import author_of
 from nightlab.storage.git.record_chains import PLACE, Change
 
-
-class Wire:
-    """Peers in one process; each message is lost with some probability."""
-
-    def __init__(self, lost: float = 0.0) -> None:
-        self.lost, self.draw = lost, random.Random(1)
-        self.boxes: dict[str, list[Any]] = {}
-        self.asked = 0
-
-    def send(self, to: str, message: PeerDigest | DigestRequest | BundleReceived) -> None:
-        if self.draw.random() >= self.lost:
-            self.boxes[to].append(message)
-
-    def peer(self, folder: Path) -> Gossip:
-        self.boxes[folder.name] = []
-        return Gossip(Commons(folder), End(self, folder.name))
-
-
-class End:
-    def __init__(self, wire: Wire, name: str) -> None:
-        self.wire, self.name = wire, name
-
-    def announce(self, heads: Heads) -> None:
-        for other in self.wire.boxes:
-            if other != self.name:
-                self.wire.send(other, PeerDigest(self.name, heads))
-
-    def ask(self, peer: str, wants: Wants) -> None:
-        self.wire.asked += 1
-        self.wire.send(peer, DigestRequest(wants, lambda bundle: self.wire.send(self.name, BundleReceived(bundle))))
-
-    def messages(self) -> Iterator[PeerDigest | DigestRequest | BundleReceived]:
-        came, self.wire.boxes[self.name] = self.wire.boxes[self.name], []
-        yield from came
+pytestmark = pytest.mark.integration
 
 
 @pytest.fixture(autouse=True)
@@ -191,14 +156,14 @@ def test_three_processes_on_loopback(tmp_path: Path) -> None:
         two = start("two", "--connect", seed)
         one.publish(key(1), [body(1.0), body(2.0)])
         two.publish(key(2), [body(3.0)])
-        wait(lambda: values(one) == values(two) == [1.0, 2.0, 3.0], 120)
+        wait(lambda: values(one) == values(two) == [1.0, 2.0, 3.0])
         late = start("late", "--connect", seed)
-        wait(lambda: values(late) == [1.0, 2.0, 3.0], 120)
+        wait(lambda: values(late) == [1.0, 2.0, 3.0])
         late.publish(key(3), [body(4.0)])
-        wait(lambda: values(one) == values(two) == [1.0, 2.0, 3.0, 4.0], 120)
+        wait(lambda: values(one) == values(two) == [1.0, 2.0, 3.0, 4.0])
         started[0].send_signal(signal.SIGKILL)  # the others have found each other
         two.publish(key(2), [body(5.0)])
-        wait(lambda: values(late) == [1.0, 2.0, 3.0, 4.0, 5.0], 120)
+        wait(lambda: values(late) == [1.0, 2.0, 3.0, 4.0, 5.0])
         started[1].send_signal(signal.SIGINT)
         assert started[1].wait(60) == 130
         assert "2 new records by 1 authors" in (tmp_path / "two.log").read_text()

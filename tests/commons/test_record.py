@@ -8,10 +8,10 @@ from typing import Any
 
 import jsonschema
 import pytest
-from commons_examples import examples, finding, key, some_hash, task
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from support.commons_examples import examples, finding, key, some_hash, task
 
 import nightlab.commons.record as record
 from nightlab.commons.record import (
@@ -169,7 +169,7 @@ def test_cut_and_spliced_records_are_rejected(data: st.DataObject) -> None:
         rejected(spliced)
 
 
-@pytest.mark.slow
+@pytest.mark.machine
 @settings(max_examples=10_000, suppress_health_check=[HealthCheck.too_slow])
 @given(st.sampled_from(examples()), st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 255)), max_size=6), JSONS)
 def test_however_a_record_is_mangled_nobody_crashes(signed: Signed, bytes_: list[tuple[int, int]], value: Any) -> None:

@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commons_examples import PATCH, finding, key
-from test_exchange import body, put, values
-from test_gossip import Wire
+from support.commons_examples import PATCH, body, finding, key, put, values
+from support.gossip_wire import Wire
 
 from nightlab.commons.exchange import Commons
 from nightlab.commons.gossip import BundleReceived
 from nightlab.commons.record import LARGEST, author_of, encode_record, sign
 from nightlab.storage.git.record_chains import PLACE, Change
+
+pytestmark = pytest.mark.integration
 
 EgressProxy = Callable[[Commons, Commons, Path], dict[str, int]]
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import TinyLab
+from support.labs import TinyLab
 
 from nightlab.engines.local.caches import LIST, Caches
 from nightlab.sandbox.bubblewrap import CACHES, cache_env
@@ -107,7 +107,7 @@ def test_without_a_cache(make_lab: Callable[..., TinyLab]) -> None:
     assert found(session)[0] == "nothing" and not (session.folder / "compiled").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.machine
 @pytest.mark.skipif(shutil.which("g++") is None, reason="inductor needs a C++ compiler")
 def test_inductor_finds_what_the_baseline_compiled(make_lab: Callable[..., TinyLab]) -> None:
     genome = """\

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_local_engine import LEAST, Bench
+from support.bench import LEAST, Bench
 
 from nightlab.core.types import Measurement
 from nightlab.engines.local.cgroup import LEAF, Cgroup, delegated, make_room
@@ -99,6 +99,7 @@ def test_limits_and_what_is_read(tmp_path: Path) -> None:
     assert (one.folder / "cgroup.kill").read_text() == "1"
 
 
+@pytest.mark.integration
 def test_a_process_joins_before_its_program(tmp_path: Path) -> None:
     one = Cgroup(tmp_path / "one")
     one.open(None, 40)

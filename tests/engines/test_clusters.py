@@ -12,15 +12,19 @@ from typing import Any
 
 import psutil
 import pytest
-from conftest import TinyLab, living, wait
+from support.labs import TinyLab
+from support.processes import living, wait
 
 from nightlab.core.config import StopRules
+from nightlab.core.events import ClusterWaits
 from nightlab.core.observer import Observer
 from nightlab.core.types import NightlabError
 from nightlab.engines.remote import Cluster, common_platform
 from nightlab.loop.loop import ExperimentLoop
 from nightlab.loop.scheduler import Interrupted, Scheduler
 from nightlab.session.create import on_cluster
+
+pytestmark = pytest.mark.integration
 
 # Before Ray is imported: or it would look for a cluster on the loopback at this machine's other address.
 os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
@@ -205,7 +209,7 @@ def ray_nodes(tmp_path: Path, monkeypatch: Any) -> Iterator[Any]:
     nodes.shutdown()
 
 
-@pytest.mark.slow
+@pytest.mark.machine
 def test_a_night_on_ray_survives_its_nodes(make_lab: Callable[..., TinyLab], ray_nodes: Any, tmp_path: Path) -> None:
     from nightlab.engines.remote.ray_cluster import LOOPBACK, RayCluster
 
@@ -242,8 +246,8 @@ def test_a_night_on_ray_survives_its_nodes(make_lab: Callable[..., TinyLab], ray
     assert scheduler.running[trial.id].phase()[0] == "waiting"
     ray_nodes.add_node(num_cpus=1, node_ip_address=LOOPBACK)
     assert scheduler.drain()[trial.id].measured and not engine.waiting_reason
-    (told,) = scheduler.ledger.notes("cluster")
-    assert told["why"] == "no running node of the cluster can take a trial"
+    (told,) = scheduler.ledger.events(ClusterWaits)
+    assert told.why == "no running node of the cluster can take a trial"
 
 
 def runs_a_trial(node: Any) -> bool:
@@ -252,7 +256,7 @@ def runs_a_trial(node: Any) -> bool:
     return any("ray::trial" in " ".join(worker.cmdline()) for worker in raylet.children())
 
 
-@pytest.mark.slow
+@pytest.mark.machine
 def test_a_driver_that_is_killed_leaves_nothing_on_its_nodes(
     make_lab: Callable[..., TinyLab], ray_nodes: Any, tmp_path: Path
 ) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_local_engine import GUEST, LEAST, SERVED, Bench
+from support.bench import GUEST, LEAST, SERVED, Bench
 
 from nightlab.engines.local.layout import GUEST as GUEST_FOLDER
 from nightlab.sandbox.bubblewrap import NoSandbox

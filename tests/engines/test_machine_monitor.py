@@ -11,9 +11,10 @@ from typing import Any
 
 import psutil
 import pytest
-from conftest import TinyLab
+from support.labs import TinyLab
 
 from nightlab.core.config import StopRules
+from nightlab.core.events import MachineChanged, Rechecked
 from nightlab.core.observer import Observer
 from nightlab.core.types import Experiment
 from nightlab.engines.local import machine_monitor
@@ -21,6 +22,8 @@ from nightlab.engines.local.machine_monitor import MachineMonitor, disturbance
 from nightlab.loop.loop import ExperimentLoop
 from nightlab.loop.scheduler import Scheduler
 from nightlab.session.session import Session
+
+pytestmark = pytest.mark.integration
 
 QUIET: dict[str, float | str] = {"seconds": 60, "own_cores": 1.0, "other_cores": 0.1, "stolen": 0.0}
 
@@ -203,8 +206,8 @@ def test_a_machine_that_recovers_is_another_one(make_lab: Any, monkeypatch: pyte
     lab.idea("01", "A = 2.0\nB = 8\n")
     session, view = disturbed(monkeypatch, lab, "heat", "heat", "heat", "")
     assert view.kept_again == [0], "its number was the slow machine's"
-    [note] = session.ledger.notes("upkeep")
-    assert note["would"] == "not asked" and note["bar"] == note["values"][0], "it is measured anew, not averaged"
+    [note] = session.ledger.events(Rechecked)
+    assert note.would == "not asked" and note.bar == note.values[0], "it is measured anew, not averaged"
 
 
 def test_a_trial_too_short_to_tell_does_not_say_that_the_machine_recovered(
@@ -215,7 +218,7 @@ def test_a_trial_too_short_to_tell_does_not_say_that_the_machine_recovered(
     lab.idea("01", "A = 2.0\nB = 8\n")
     lab.idea("02", "A = 1.5\nB = 8\n")
     session, view = disturbed(monkeypatch, lab, "heat", "heat", "heat", "", "heat", short=True)
-    assert len(session.ledger.notes("machine")) == 1 and view.kept_again == []
+    assert len(session.ledger.events(MachineChanged)) == 1 and view.kept_again == []
     assert [len(session.ledger.trials(number, "search")) for number in (0, 1, 2)] == [3, 1, 1]
     assert [m.disturbed for _, m in session.ledger.trials(1) if m][:1] == [""]
 

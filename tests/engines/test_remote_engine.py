@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import CONTRACT, TinyLab, living, wait
 from hypothesis import given
 from hypothesis import strategies as st
+from support.labs import CONTRACT, TinyLab
+from support.processes import living, wait
 
 from nightlab.core.config import StopRules
+from nightlab.core.events import ClusterWaits
 from nightlab.core.observer import Observer
 from nightlab.core.types import NightlabError, Platform
 from nightlab.engines.platform import differences, this_platform
@@ -238,7 +240,7 @@ def test_that_no_node_is_left_is_said_once_and_when_one_is_back(
     assert len(said) == 2 and "back" in said[1]
     why = "they are all gone again"
     assert not running.finished()
-    assert len(said) == 3 and len(scheduler.ledger.notes("cluster")) == 2
+    assert len(said) == 3 and len(scheduler.ledger.events(ClusterWaits)) == 2
 
 
 class Waiting:
@@ -407,6 +409,7 @@ def test_machines_that_compare_are_a_class(a: Platform, b: Platform, c: Platform
         assert any("Python" in words for words in differences(a, b))
 
 
+@pytest.mark.integration
 def test_a_machine_compares_with_itself_and_with_more_of_the_same_accelerators() -> None:
     here = this_platform("cuda")
     one, eight = replace(here, accelerator="1 x NVIDIA H100"), replace(here, accelerator="8 x NVIDIA H100", cores=99)

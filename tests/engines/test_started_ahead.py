@@ -13,18 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import living, wait
-from test_local_engine import GUEST, LEAST, SERVED, Bench, bench, benches
+from support.bench import GUEST, LEAST, SERVED, Bench, benches
+from support.processes import MARK, living, wait
 
 from nightlab.core.types import Measurement
 from nightlab.engines.local.layout import GUEST as GUEST_FOLDER
-from nightlab.engines.slots import WHOLE
+from nightlab.engines.slots import WHOLE, Slot
 from nightlab.sandbox.bubblewrap import Bubblewrap
 from nightlab.sandbox.macos import SandboxExec
 from nightlab.session.session import detect_sandbox
 from nightlab.storage.git import Repo
-
-__all__ = ["bench"]  # a fixture
 
 WARM = 'warm = ["decimal", "no_such_module"]\n'
 CONTRACT = LEAST.replace("[metric]", f"{WARM}[metric]")
@@ -178,9 +176,15 @@ def test_one_that_was_ended_meanwhile(bench: Any) -> None:
     assert lost.outcome == "lost" and "ahead" in lost.detail, "no verdict on the candidate, which never ran"
 
 
-def test_one_that_is_not_in_place_yet(bench: Any) -> None:
+def test_one_that_is_not_in_place_yet(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def comes_late(folder: Path, slot: Slot, stdin: int) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(["sleep", "600"], stdin=stdin, env={**os.environ, MARK: str(folder)})
+
     one = bench("print('METRIC loss=1')", CONTRACT)
-    one.box.stand_by(one.start().trial, WHOLE)
+    first = one.start()
+    with monkeypatch.context() as patch:
+        patch.setattr(one.box, "_supervise", comes_late)
+        one.box.stand_by(first.trial, WHOLE)
     assert one.run().metric == 1 and not (one.folder / "born").exists(), "a trial without its head start"
     assert [path.name for path in one.box.folder.glob("ahead-*")] == []
 
@@ -197,10 +201,10 @@ ORCHESTRATOR = """
 import sys, time
 from pathlib import Path
 sys.path[:0] = {tests!r}
-from conftest import TinyLab
-from test_local_engine import Bench
+from support.labs import TinyLab
+from support.bench import Bench
 from nightlab.engines.local.layout import detect_sandbox
-from nightlab.engines.slots import WHOLE
+from nightlab.engines.slots import WHOLE, Slot
 one = Bench(TinyLab(Path({lab!r})), {contract!r}, detect_sandbox())
 one.box.stand_by(one.start().trial, WHOLE)
 print("standing by", flush=True)
@@ -226,6 +230,7 @@ def test_it_ends_with_an_orchestrator_that_is_killed(make_lab: Any) -> None:
     one.box.dismiss()
 
 
+@pytest.mark.integration
 def test_an_environment_with_a_sitecustomize_of_its_own(tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text("import sys; sys.custom = 5\n")
     path = os.pathsep.join([str(GUEST_FOLDER / "warm"), str(tmp_path)])

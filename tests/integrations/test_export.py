@@ -10,22 +10,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from nights import fill
+from support.ledgers import METRIC, fill, source
 
 import nightlab
+from nightlab.core.events import SessionStarted
 from nightlab.core.types import Candidate, Measurement, Metric, NightlabError, Verdict
 from nightlab.integrations import export
 from nightlab.integrations.trackers import Source, to_mlflow, to_optuna, to_tensorboard, to_trackio
 from nightlab.storage.ledger import Ledger
 
-METRIC = Metric("val_bpb", unit="bits per byte")
 LAB = {
     "name": "tiny",
     "genome": ["genome.py"],
     "command": "true",
     "metric": {"name": "val_bpb", "unit": "bits per byte"},
 }
-FACTS = {"tag": "t", "lab": LAB}
+FACTS = SessionStarted("t", lab=LAB)
 
 
 @pytest.fixture(scope="module")
@@ -43,10 +43,6 @@ def home(tmp_path_factory: Any) -> Path:
 @pytest.fixture
 def ledger(home: Path) -> Ledger:
     return Ledger(home / ".nightlab" / "t" / "ledger.db", read_only=True)
-
-
-def source(home: Path) -> Source:
-    return Source("tiny", "t", METRIC, home / ".nightlab" / "t")
 
 
 def test_a_frame_has_a_row_for_each_experiment_and_types(home: Path, ledger: Ledger) -> None:
@@ -150,7 +146,7 @@ def test_trackio_reads_what_was_written(home: Path, tmp_path: Path) -> None:
 import sys
 from pathlib import Path
 sys.path[:0] = {tests!r}
-from test_export import source
+from support.ledgers import source
 from nightlab.storage.ledger import Ledger
 from nightlab.integrations.trackers import to_trackio
 home = Path({home!r})
@@ -188,6 +184,7 @@ def test_a_missing_pandas_is_named(home: Path, monkeypatch: Any) -> None:
     assert refusal.value.hint == "pip install 'nightlab[data]'"
 
 
+@pytest.mark.integration
 def test_the_package_stays_light() -> None:
     heavy = "import sys, nightlab; assert not {'pandas', 'numpy', 'optuna', 'pyarrow', 'pydantic'} & set(sys.modules)"
     assert subprocess.run([sys.executable, "-c", heavy]).returncode == 0

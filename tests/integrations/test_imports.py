@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import TinyLab, users_own
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.labs import TinyLab, users_own
 
 from nightlab.analysis import report
 from nightlab.core.types import NightlabError
@@ -173,6 +173,7 @@ def test_it_can_be_looked_at(imported: Path, nightlab: Any) -> None:
     assert refused.code == 1 and "is not in this repository" in refused.err and "--repo" in refused.err
 
 
+@pytest.mark.integration
 def test_nothing_in_it_looks_measured_or_confirmed(imported: Path) -> None:
     session = open_session(imported)
     assert {e.level for e in session.ledger.experiments()} == {"", "reported"}
@@ -231,6 +232,7 @@ def test_a_night_of_a_repository(make_lab: Any, tmp_path: Path) -> None:
     mine.close()
 
 
+@pytest.mark.integration
 def test_times_of_a_log_are_kept(tmp_path: Path) -> None:
     file = tmp_path / "log.jsonl"
     file.write_bytes(runs(run(1, 9.0), run(2, 8.0, timestamp=1_773_444_369), run(3, 7.0, timestamp="what"), run(4, 6)))

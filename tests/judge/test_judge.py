@@ -12,10 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nightlab.core.types import SEED, Measurement, Metric, NightlabError, Verdict, average
+from nightlab.core.types import SEED, HeldOutCheck, Measurement, Metric, NightlabError, Verdict, average
 from nightlab.judge import (
     Contestant,
-    HeldOutCheck,
     Judge,
     NeedsTrial,
     Noise,
@@ -525,7 +524,7 @@ def test_a_rule_that_is_not_known_is_no_rule() -> None:
     rules: list[Rule] = [make_rule(name) for name in NAMES]
     assert [rule.baseline_runs for rule in rules] == [1, 2, 1, 3]
     assert make_rule("strict", alpha=0.3) == Strict(0.3) and make_rule("replicate", seeds=7).baseline_runs == 7
-    with pytest.raises(KeyError):
+    with pytest.raises(NightlabError, match="no rule 'lucky': there are shrunk, greedy, strict, replicate"):
         make_rule("lucky")
 
 

@@ -21,6 +21,9 @@ from typing import IO
 
 import numpy as np
 import pytest
+from support.processes import PATIENCE
+
+pytestmark = pytest.mark.integration
 
 torch = pytest.importorskip("torch", reason="needs the lm extra")
 pytest.importorskip("tokenizers", reason="needs the lm extra")
@@ -250,7 +253,7 @@ def serve(lab: Lab, prepare: ModuleType, model: str, **env: str) -> subprocess.C
             assert prepare.finish(function) is None
         except Exception as reason:  # a real candidate's process would end by it
             print(reason)
-        out, err = evaluator.communicate(timeout=60)
+        out, err = evaluator.communicate(timeout=PATIENCE)
     return subprocess.CompletedProcess([], evaluator.returncode, out, err)
 
 
@@ -317,7 +320,7 @@ def trained(lab: Lab, **env: str) -> tuple[str, str]:
         )
         ours.close()
         theirs.close()
-        return evaluator.communicate(timeout=60)[0], candidate.communicate(timeout=60)[0]
+        return evaluator.communicate(timeout=PATIENCE)[0], candidate.communicate(timeout=PATIENCE)[0]
 
 
 FIXED = {"NIGHTLAB_CLOCK": "work", "NIGHTLAB_BUDGET": "8192", "NIGHTLAB_SEED": "5"}
@@ -495,7 +498,7 @@ def test_each_idea_applies_to_the_shipped_genome(patch: Path, tmp_path: Path) ->
     compile(changed, "train.py", "exec")
 
 
-@pytest.mark.slow
+@pytest.mark.machine
 @pytest.mark.parametrize("patch", PATCHES, ids=lambda path: path.stem)
 def test_each_idea_trains(patch: Path, copy: Lab) -> None:
     done = subprocess.run(["git", "apply", str(patch)], cwd=copy.folder, capture_output=True, text=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from conftest import TinyLab
+from support.labs import TinyLab
 
 PREPARE = """\
 import sys
@@ -72,7 +72,7 @@ def test_what_is_inferred_can_be_read_and_kept(make_lab, nightlab) -> None:
     lab = original(make_lab())
     shown = nightlab("init", "--show", cwd=lab)
     assert shown.code == 0 and 'genome = ["train.py"]' in shown.out and not (lab.folder / "lab.toml").exists()
-    assert "amount = 30" in shown.out
+    assert "amount = 60" in shown.out
 
     assert nightlab("init", cwd=lab).code == 0
     assert (lab.folder / "lab.toml").read_text() == shown.out

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import TinyLab
-from test_local_engine import Bench
+from support.bench import Bench
+from support.labs import TinyLab
 
 from nightlab.core.types import Measurement
 from nightlab.session.create import SHIPPED, make_lab
 from nightlab.session.session import detect_sandbox
+
+pytestmark = pytest.mark.integration
 
 SOLVE = (SHIPPED / "speed" / "solve.py").read_text()
 

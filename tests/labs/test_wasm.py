@@ -12,16 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import TinyLab
 from hypothesis import given
 from hypothesis import strategies as some
-from test_commons_proposer import MORE, User
-from test_local_engine import Bench
+from support.bench import Bench
+from support.commons_users import MORE, User
+from support.labs import TinyLab
 
 from nightlab.commons.capability import Compatibility, GeneHost
 from nightlab.commons.genes import MAGIC, check_gene, check_genes, read_gene
 from nightlab.commons.peer_store import PeerStore
 from nightlab.commons.record import GeneNeeds, Rejected
+from nightlab.core.events import FindingVerified
 from nightlab.core.source import code_lines, same_program
 from nightlab.core.types import NightlabError
 from nightlab.proposers import change_constants, find_constants
@@ -61,6 +62,7 @@ def answering(instructions: str) -> bytes:
     return compiled(NEVER_LEARNS.format(instructions))
 
 
+@pytest.mark.integration
 def test_it_works_by_hand(tmp_path: Path) -> None:
     folder = make_lab(tmp_path / "wasm", "wasm")
     done = subprocess.run([sys.executable, "score.py"], cwd=folder, capture_output=True, text=True, check=True)
@@ -154,6 +156,7 @@ def test_what_a_gene_must_declare(score: Any, said: str, instead: str, why: str)
         score.predicted(compiled(NEVER_LEARNS.format("f32.const 0"), says), b"text")
 
 
+@pytest.mark.integration
 def test_a_trial_of_it_is_sealed_and_says_why_there_is_no_metric(tmp_path: Path) -> None:
     folder = make_lab(tmp_path / "wasm", "wasm")
     bench = Bench(TinyLab(folder), (folder / "lab.toml").read_text(), detect_sandbox(), startup=10, evaluation=30)
@@ -168,6 +171,7 @@ def test_a_trial_of_it_is_sealed_and_says_why_there_is_no_metric(tmp_path: Path)
     assert (bad.outcome, bad.metric) == ("crashed", None) and "no metric: expected" in bad.detail
 
 
+@pytest.mark.integration
 def test_the_tuner_and_the_patch_queue_improve_it(tmp_path: Path) -> None:
     lab = TinyLab(make_lab(tmp_path / "wasm", "wasm"))
     _, session = lab.run(experiments=4)
@@ -214,6 +218,7 @@ BETTER = GENE.replace("$ORDERS i32 (i32.const 2)", "$ORDERS i32 (i32.const 4)")
         ("", "3MB", "not", ("gene.wat: it needs 4,194,304 bytes of memory, the limit is 3,145,728",)),
     ],
 )
+@pytest.mark.integration
 def test_a_gene_travels_where_what_it_asks_for_is_there(
     user: Callable[..., User], optional: str, memory: str, level: str, reasons: tuple[str, ...]
 ) -> None:
@@ -230,13 +235,13 @@ def test_a_gene_travels_where_what_it_asks_for_is_there(
     assert peers.fit(entry, entry.signed.record) == Compatibility(level, reasons)
     champion = session.champion()
     if level == "not":
-        assert champion.number == 0 and session.ledger.notes("verified") == [], "nothing of it was run"
+        assert champion.number == 0 and session.ledger.events(FindingVerified) == [], "nothing of it was run"
         _, told = peers.offers(0.1, champion, [], set())
         assert [why for _, _, why in told] == list(reasons)
         return
     assert (champion.number, champion.candidate.proposer) == (1, "transplant")
     assert session.genome(champion.candidate.commit) == found.genome(found.champion().candidate.commit)
-    assert session.ledger.notes("verified")[0]["verdict"] == "confirmed"
+    assert session.ledger.events(FindingVerified)[0].verdict == "confirmed"
 
 
 NEEDS = {"domain": "text.predict", "memory_bytes": 4194304, "fuel": 12000, "imports": [], "optional": []}
@@ -251,6 +256,7 @@ NEEDS = {"domain": "text.predict", "memory_bytes": 4194304, "fuel": 12000, "impo
         ("nightlab.metering", "other.metering", NEEDS, "gene.wat is no portable gene: nightlab.metering"),
     ],
 )
+@pytest.mark.integration
 def test_a_gene_that_asks_for_more_than_its_record_says_is_not_run(
     user: Callable[..., User], old: str, new: str, said: dict[str, Any] | None, why: str
 ) -> None:
@@ -268,7 +274,7 @@ def test_a_gene_that_asks_for_more_than_its_record_says_is_not_run(
     two.here()
     two.sync()
     session = two.run(experiments=1)
-    assert session.champion().number == 0 and session.ledger.notes("verified") == []
+    assert session.champion().number == 0 and session.ledger.events(FindingVerified) == []
     (refused,) = two.commons.rejections()
     assert (refused.author, refused.category) == (liar.author, "wrong requirements") and why in refused.detail
 
@@ -287,6 +293,7 @@ def test_what_a_patch_leaves_as_it_was_needs_no_word_of_its_author() -> None:
     assert check_genes({}, {"train.py": "(module)"}, None, host) == Compatibility("compatible"), "no gene at all"
 
 
+@pytest.mark.integration
 def test_every_idea_applies_and_has_a_metric(tmp_path: Path, score: Any) -> None:
     import wasmtime
 

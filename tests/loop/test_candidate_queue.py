@@ -8,19 +8,16 @@ import time
 from typing import Any
 
 import pytest
-from conftest import GENOME
+from support.labs import GENOME, SLOW_MEASURE, changed
 
 from nightlab.core.config import StopRules
+from nightlab.core.events import ProposalRefused, TrialFinished, TrialStarted
 from nightlab.core.observer import Observer
 from nightlab.core.types import Experiment, NightlabError
 from nightlab.loop.candidate_queue import MOMENT
 from nightlab.loop.loop import ExperimentLoop
 from nightlab.loop.scheduler import Scheduler
 from nightlab.proposers import Briefing, Mixture, Proposal, RejectedProposal
-
-SLOW = (
-    "import time\nfrom genome import A, B\ntime.sleep(0.4)\nprint(f'METRIC loss={(A - 1) ** 2 + 0.1 * (B - 3) ** 2}')\n"
-)
 
 
 class Scripted:
@@ -63,17 +60,9 @@ class Scripted:
     def stop(self) -> None: ...
 
 
-def changed(**constants: float) -> dict[str, str]:
-    text = GENOME
-    for name, value in constants.items():
-        old = next(line for line in text.splitlines() if line.startswith(f"{name} ="))
-        text = text.replace(old, f"{name} = {value}")
-    return {"genome.py": text}
-
-
 @pytest.fixture
 def session_night(make_lab: Any) -> Any:
-    def make(proposer: Any, genome: str = GENOME, measure: str = SLOW, **stop: Any) -> ExperimentLoop:
+    def make(proposer: Any, genome: str = GENOME, measure: str = SLOW_MEASURE, **stop: Any) -> ExperimentLoop:
         session = make_lab(genome, measure).session()
         night = ExperimentLoop(session, StopRules(**stop), Scheduler(session, Observer()))
         night.candidates.proposers = proposer
@@ -84,8 +73,8 @@ def session_night(make_lab: Any) -> Any:
 
 def spans(night: ExperimentLoop) -> dict[int, tuple[float, float]]:
     """When each experiment's trial began and ended, by the ledger."""
-    begun = {note["experiment"]: note["at"] for note in night.ledger.notes("started")}
-    ended = {int(note["id"].split("-")[0]): note["at"] for note in night.ledger.notes("finished")}
+    begun = {note.trial.experiment: note.at for note in night.ledger.events(TrialStarted)}
+    ended = {int(note.id.split("-")[0]): note.at for note in night.ledger.events(TrialFinished)}
     return {number: (begun[number], ended[number]) for number in begun}
 
 
@@ -104,12 +93,12 @@ def test_the_next_candidate_is_thought_of_while_a_trial_runs(session_night: Any)
 
 def test_a_thought_for_a_baseline_that_crashes_is_written_down(session_night: Any) -> None:
     proposer = Scripted(changed(A=9), think=0.1)
-    night = session_night(proposer, measure=SLOW + "raise SystemExit(3)\n")
+    night = session_night(proposer, measure=SLOW_MEASURE + "raise SystemExit(3)\n")
     with pytest.raises(NightlabError, match="the baseline can't be measured"):
         night.run()
     assert night.ledger.next_number() == 1 and len(proposer.asked) == 1
-    (lost,) = night.ledger.notes("refused")
-    assert lost["hypothesis"] == "turn 1" and lost["usage"] == {"seconds": 0.1}
+    (lost,) = night.ledger.events(ProposalRefused)
+    assert lost.hypothesis == "turn 1" and lost.usage == {"seconds": 0.1}
 
 
 def test_what_waits_is_made_anew_on_a_new_champion(session_night: Any) -> None:
@@ -137,11 +126,11 @@ def test_constants_are_moved_on_a_new_champion_by_their_names(session_night: Any
     text = night.session.genome(two.candidate.commit)["genome.py"]
     assert text == first.replace("B = 8", "B = 5").replace("C = 1", "C = 2")
     assert two.candidate.changes == ("B 8 → 5", "C 1 → 2") and two.candidate.constants == {"A": 2.0, "B": 5, "C": 2}
-    assert two.candidate.hypothesis == "turn 2" and night.ledger.notes("refused") == []
+    assert two.candidate.hypothesis == "turn 2" and night.ledger.events(ProposalRefused) == []
 
 
 def test_a_loser_of_a_race_moves_its_constants_on_the_winner(make_lab: Any) -> None:
-    session = make_lab(GENOME, SLOW).session()
+    session = make_lab(GENOME, SLOW_MEASURE).session()
     night = ExperimentLoop(session, StopRules(), Scheduler(session, Observer(), 2))
     night.candidates.proposers = Scripted(changed(A=2.0), changed(B=5))  # type: ignore[assignment]
     night.run()
@@ -159,11 +148,11 @@ def test_what_no_longer_fits_the_champion_is_dropped_and_told(session_night: Any
     assert proposer.outcome_summary[:2] == [None, None] and "the champion has moved on" in str(
         proposer.outcome_summary[2]
     )
-    assert [note["hypothesis"] for note in night.ledger.notes("refused")] == ["turn 2"]
+    assert [note.hypothesis for note in night.ledger.events(ProposalRefused)] == ["turn 2"]
 
 
 def test_a_patch_dropped_in_while_the_last_one_runs_is_tried(make_lab: Any) -> None:
-    lab = make_lab(GENOME, SLOW)
+    lab = make_lab(GENOME, SLOW_MEASURE)
     lab.idea("01", changed(A=9)["genome.py"])
     session = lab.session()
     night = ExperimentLoop(session, StopRules(), Scheduler(session, Observer()))
@@ -196,7 +185,7 @@ def test_a_stopping_session_thinks_of_nothing_more(session_night: Any) -> None:
 
 
 def test_a_patch_that_stands_on_the_one_that_runs_waits_for_it(make_lab: Any) -> None:
-    lab = make_lab(GENOME, SLOW)
+    lab = make_lab(GENOME, SLOW_MEASURE)
     session = lab.session()
     repo, at = session.repo, session.base
     for n, (old, new) in enumerate((("A = 4.0", "A = 3.0"), ("A = 3.0", "A = 2.0"), ("A = 2.0", "A = 1.5")), 1):
@@ -206,7 +195,7 @@ def test_a_patch_that_stands_on_the_one_that_runs_waits_for_it(make_lab: Any) ->
         at = made
     ExperimentLoop(session, StopRules(), Scheduler(session, Observer())).run()
     assert [e.kept for e in session.ledger.experiments()] == [True] * 4
-    assert session.ledger.notes("refused") == []
+    assert session.ledger.events(ProposalRefused) == []
 
 
 def test_one_who_had_nothing_before_the_baseline_was_measured_is_asked_again(make_lab: Any) -> None:

@@ -16,12 +16,14 @@ from statistics import fmean, stdev
 from typing import Any
 
 import pytest
-from conftest import MEASURE, TinyLab, living
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
+from support.labs import MEASURE, TinyLab
+from support.processes import living
 
 from nightlab.core.config import StopRules
+from nightlab.core.events import ProposalRefused, Rechecked, RunStarted
 from nightlab.core.observer import LineObserver, Observer
 from nightlab.core.source import code_lines, same_program, syntax_fault
 from nightlab.core.types import Budget, Measurement, Metric, Trial
@@ -31,6 +33,8 @@ from nightlab.loop.scheduler import Scheduler
 from nightlab.session.replicates import ATTEMPTS, UPKEEP_SEED, Replicates, contestant, replicates, runs
 from nightlab.storage.git import Repo
 from nightlab.storage.ledger import Ledger
+
+pytestmark = pytest.mark.integration
 
 CONTRACT = """\
 name = "lucky"
@@ -178,35 +182,35 @@ def test_the_champion_is_measured_again_after_so_many_experiments(lucky: Any) ->
     session, out = lab.session(), io.StringIO()
     ExperimentLoop(session, StopRules(), Scheduler(session, LineObserver(Console(file=out, width=200)))).run()
     ledger, metric = session.ledger, session.metric
-    notes = ledger.notes("upkeep")
-    assert [(note["number"], note["after"]) for note in notes] == [(1, 2), (1, 4)]
-    assert notes[0]["seeds"][0] == UPKEEP_SEED
-    seeds = [seed for note in notes for seed in note["seeds"]]
+    notes = ledger.events(Rechecked)
+    assert [(note.number, note.after) for note in notes] == [(1, 2), (1, 4)]
+    assert notes[0].seeds[0] == UPKEEP_SEED
+    seeds = [seed for note in notes for seed in note.seeds]
     assert len(set(seeds)) == len(seeds) and not set(seeds) & {s for p, s in ran(ledger, 1)[1] if p == "search"}
     assert {s for p, s in ran(ledger, 1)[1] if p == "upkeep"} == set(seeds)
     bar, weight = ledger.experiment(1).verdict.bar, 1
     for note in notes:
-        assert note["before"] == pytest.approx(bar)
-        for value in note["values"]:
+        assert note.before == pytest.approx(bar)
+        for value in note.values:
             moved = bar + (value - bar) / (weight + 1)
             assert abs(value - moved) < abs(value - bar)
             bar, weight = moved, weight + 1
-        assert note["bar"] == pytest.approx(bar)
-        assert note["would"] in ("keep", "discard")
-    assert ledger.experiment(1).bar == pytest.approx(bar) == notes[-1]["bar"]
+        assert note.bar == pytest.approx(bar)
+        assert note.would in ("keep", "discard")
+    assert ledger.experiment(1).bar == pytest.approx(bar) == notes[-1].bar
     assert ledger.next_number() == 6 and len(lab.table()) == 7, "an upkeep is no experiment"
     said = out.getvalue()
     assert said.count("upkeep: #1 counts as loss") == 2 and "self-test: the rule" in said
     for note in notes:
-        assert f"counts as {metric.name} {note['bar']:.6f}, it was {note['before']:.6f}" in said
+        assert f"counts as {metric.name} {note.bar:.6f}, it was {note.before:.6f}" in said
 
 
 def test_the_original_s_rule_never_looks_back(lucky: Any) -> None:
     _, session = lucky('rule = "greedy"\nupkeep = 1\nconfirm = 0', 9.0, 9.5).run()
-    notes = session.ledger.notes("upkeep")
-    assert [note["after"] for note in notes] == [1, 2] and all(len(note["values"]) == 1 for note in notes)
+    notes = session.ledger.events(Rechecked)
+    assert [note.after for note in notes] == [1, 2] and all(len(note.values) == 1 for note in notes)
     kept = session.ledger.experiment(1)
-    assert kept.bar == kept.measurement.metric and all(note["bar"] == kept.bar for note in notes)
+    assert kept.bar == kept.measurement.metric and all(note.bar == kept.bar for note in notes)
 
 
 def test_upkeep_without_end_counts_the_latest_and_takes_no_other_question_s_seeds(
@@ -216,9 +220,9 @@ def test_upkeep_without_end_counts_the_latest_and_takes_no_other_question_s_seed
     for room in ("nightlab.loop.champion_recheck", "nightlab.session.replicates"):
         monkeypatch.setattr(f"{room}.UPKEEPS", 2)
     _, session = lucky('rule = "greedy"\nupkeep = 1\nconfirm = 0', *(11.0 + n for n in range(6))).run()
-    notes, ledger = session.ledger.notes("upkeep"), session.ledger
-    assert [note["number"] for note in notes] == [0] * 6
-    seeds = [seed for note in notes for seed in note["seeds"]]
+    notes, ledger = session.ledger.events(Rechecked), session.ledger
+    assert [note.number for note in notes] == [0] * 6
+    seeds = [seed for note in notes for seed in note.seeds]
     assert seeds == [UPKEEP_SEED + n % 4 for n in range(len(seeds))] and len(seeds) > 4
     counted = contestant(ledger, ledger.experiment(0), same_seeds=False).runs
     search = {trial.seed for trial, _ in ledger.trials(0, "search")}
@@ -229,17 +233,17 @@ def test_upkeep_without_end_counts_the_latest_and_takes_no_other_question_s_seed
 def test_a_champion_from_another_machine_is_measured_again(lucky: Any, nightlab: Any, between: str) -> None:
     lab = lucky('rule = "greedy"\nupkeep = 25\nconfirm = 0', 9.0)
     session = lab.session()
-    session.ledger.note("opened", {"platform": "another machine", "allowed": []})
+    session.ledger.append(RunStarted("another machine"))
     ExperimentLoop(session, StopRules(), Scheduler(session, Observer())).run()
-    [first] = [n for n in session.ledger.notes("opened") if n["platform"] != "another machine"]
-    assert session.ledger.notes("upkeep") == [], "what was measured since is of this machine"
+    [first] = [n for n in session.ledger.events(RunStarted) if n.platform != "another machine"]
+    assert session.ledger.events(Rechecked) == [], "what was measured since is of this machine"
     session.close()
 
     # The same ledger, as if the whole search so far had been elsewhere.
     with sqlite3.connect(lab.folder / ".nightlab/t/ledger.db") as db:
         db.execute(
             "UPDATE events SET data = json_set(data, '$.platform', 'another machine') WHERE kind = 'opened' AND at = ?",
-            (first["at"],),
+            (first.at,),
         )
     db.close()
     if between == "a try":
@@ -252,7 +256,7 @@ def test_a_champion_from_another_machine_is_measured_again(lucky: Any, nightlab:
     view = Observer()
     view.say = said.append  # type: ignore[method-assign]
     ExperimentLoop(session, StopRules(), Scheduler(session, view)).run()
-    assert [note["number"] for note in session.ledger.notes("upkeep")] == [1]
+    assert [note.number for note in session.ledger.events(Rechecked)] == [1]
     if between == "nothing":  # else the try has said it
         assert [words for words in said if "the champion runs again" in words and "another machine" in words]
 
@@ -272,7 +276,7 @@ from nightlab.engines.local.engine import LocalEngine
 from nightlab.core.observer import Observer
 lab, target, wanted, when = Path(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4]
 room, name = target.split(".")
-owner = {"ledger": Ledger, "box": Box}[room]
+owner = {"ledger": Ledger, "box": LocalEngine}[room]
 real = getattr(owner, name)
 def struck(self, *args, **more):
     mine = not wanted or wanted in str(args)
@@ -310,7 +314,7 @@ def story(lab: TinyLab) -> dict[str, Any]:
     keys = ("number", "before", "bar", "seeds", "values", "after", "would", "sigma")
     told = {
         "verdicts": [(e.candidate.hypothesis, e.verdict, e.bar) for e in ledger.experiments()],
-        "upkeep": [{key: note[key] for key in keys} for note in ledger.notes("upkeep")],
+        "upkeep": [{key: getattr(note, key) for key in keys} for note in ledger.events(Rechecked)],
         "trials": sorted(
             (t.experiment, t.purpose, t.seed, m.metric)
             for t, m in ledger.trials()
@@ -346,7 +350,7 @@ def test_the_undisturbed_night(ready: tuple[TinyLab, dict[str, Any]]) -> None:
         ("ledger.finish", "0001-search-s10003", "before"),  # it has ended, nobody wrote it down
         ("box.start", "0001-upkeep-s501", "after"),  # its supervisor may not be up yet
         ("ledger.finish", "0001-upkeep-s501", "after"),  # measured, and not yet an upkeep
-        ("ledger.remeasure", "", "after"),
+        ("ledger.append", "Rechecked(", "after"),
     ],
 )
 def test_a_kill_changes_nothing_that_a_session_finds(
@@ -398,7 +402,7 @@ def test_a_program_that_is_the_same_but_for_seeds_or_layout_costs_nothing(make_l
         lab.idea(f"{n:02}", PROGRAM.replace(old, new), hypothesis)
     lab.idea("99", PROGRAM.replace("A = 4.0", "A = 2.0"), "a change")
     _, session = lab.run()
-    refused = {note["hypothesis"]: note["reason"] for note in session.ledger.notes("refused")}
+    refused = {note.hypothesis: note.reason for note in session.ledger.events(ProposalRefused)}
     assert list(refused) == list(changes)
     assert all("nothing but layout, comments or seeds" in reason for reason in refused.values())
     assert [(e.number, e.candidate.hypothesis) for e in session.ledger.experiments()] == [

@@ -13,17 +13,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import CONTRACT, GENOME, TinyLab, living, wait
 from hypothesis import given
 from hypothesis import strategies as st
+from support.labs import CONTRACT, GENOME, TinyLab
+from support.processes import PATIENCE, living, wait
 
 import nightlab.loop.hooks
 import nightlab.loop.stop_rules
 import nightlab.proposers.backoff
 from nightlab.core.config import StopRules
+from nightlab.core.events import HookAfter, HookBefore, OrderTaken, ProposalRefused, RunStopped
 from nightlab.core.observer import Observer
+from nightlab.core.orders import parse_order
 from nightlab.core.types import ProposerUsage
-from nightlab.loop.controls import fault, parse
+from nightlab.loop.controls import fault
 from nightlab.loop.loop import ExperimentLoop
 from nightlab.loop.scheduler import Scheduler
 from nightlab.storage.ledger import Ledger, read_orders, write_order
@@ -96,7 +99,7 @@ def test_half_a_line_waits_for_its_other_half(tmp_path: Path) -> None:
 def test_what_is_no_order_is_told_and_never_raised(ledger_of_one: Ledger, order: str) -> None:
     why = fault(ledger_of_one, order)
     try:
-        parse(order)
+        parse_order(order)
     except ValueError:
         assert "is no order" in why and "\n" not in why
 
@@ -123,7 +126,7 @@ def test_a_pause_starts_nothing_new_survives_a_kill_and_ends_with_resume(
     time.sleep(0.5)
     assert look(lab).next_number() == 2 and look(lab).open_trials() == []
     os.kill(running.pid, signal.SIGKILL)
-    assert "nothing new starts; go on with: nightlab resume --tag t" in running.communicate(timeout=60)[0]
+    assert "nothing new starts; go on with: nightlab resume --tag t" in running.communicate(timeout=PATIENCE)[0]
 
     again = start_nightlab("run", cwd=lab)
     while "paused:" not in (line := again.stdout.readline()):
@@ -132,10 +135,10 @@ def test_a_pause_starts_nothing_new_survives_a_kill_and_ends_with_resume(
     time.sleep(0.5)
     assert look(lab).next_number() == 2
     assert nightlab("resume", cwd=lab).code == 0
-    out, _ = again.communicate(timeout=60)
+    out, _ = again.communicate(timeout=PATIENCE)
     assert again.returncode == 0, out
     assert [number for number, *_ in verdicts(look(lab))] == [0, 1, 2, 3]
-    assert [note["order"] for note in look(lab).notes("order")] == ["pause", "resume"]
+    assert [note.order for note in look(lab).events(OrderTaken)] == ["pause", "resume"]
 
 
 def test_ctrl_c_ends_a_session_that_is_paused(make_lab: Any, start_nightlab: Any, nightlab: Any) -> None:
@@ -143,9 +146,9 @@ def test_ctrl_c_ends_a_session_that_is_paused(make_lab: Any, start_nightlab: Any
     lab.session().close()
     assert nightlab("pause", cwd=lab).code == 0
     running = start_nightlab("run", "--tag", "t", cwd=lab)
-    seen(lab, lambda ledger: ledger.notes("order"))
+    seen(lab, lambda ledger: ledger.events(OrderTaken))
     running.send_signal(signal.SIGINT)
-    out, _ = running.communicate(timeout=60)
+    out, _ = running.communicate(timeout=PATIENCE)
     assert running.returncode == 130, out
     assert look(lab).trials() == [], "the baseline did not start either"
 
@@ -162,7 +165,7 @@ def test_skip_ends_the_trial_in_flight_for_good(make_lab: Any, start_nightlab: A
     assert nightlab("skip", "0", cwd=lab).code == 1
     done = nightlab("skip", cwd=lab)
     assert done.code == 0 and "experiment 1 of session t is skipped" in done.out
-    out, _ = running.communicate(timeout=60)
+    out, _ = running.communicate(timeout=PATIENCE)
     assert running.returncode == 0 and "skipped: by the user" in out, out
     ledger = look(lab)
     assert verdicts(ledger)[1:] == [(1, "discard", "skipped"), (2, "discard", "inconclusive")]
@@ -180,7 +183,7 @@ def test_a_skip_that_nobody_heard_counts_at_the_next_start(make_lab: Any, start_
     running = start_nightlab("run", "--tag", "t", cwd=lab)
     up(lab, 1)
     os.kill(running.pid, signal.SIGKILL)
-    running.communicate(timeout=60)
+    running.communicate(timeout=PATIENCE)
     assert nightlab("skip", "1", cwd=lab).code == 0
     assert nightlab("run", cwd=lab).code == 0
     assert verdicts(look(lab))[1:] == [(1, "discard", "skipped")]
@@ -193,10 +196,10 @@ def test_a_skip_that_was_written_down_is_completed_after_a_kill(make_lab: Any) -
     session = lab.session()
     night = ExperimentLoop(session, StopRules(), Scheduler(session, Observer()))
     with night.scheduler.on_duty():
-        night._resume()
+        night.resume()
         while not night.ledger.open_trials() or night.ledger.next_number() < 2:
-            night._turn()
-        session.ledger.note("order", {"order": "skip 1", "place": 7, "refused": ""})
+            night.step()
+        session.ledger.append(OrderTaken("skip 1", 7))
     session.close()  # as a kill would, just after the note
     reason, session = lab.run()
     assert "nothing left" in reason and verdicts(session.ledger)[1:] == [(1, "discard", "skipped")]
@@ -211,7 +214,7 @@ def test_orders_that_make_no_sense_end_nothing(make_lab: Any) -> None:
     session.close()
     reason, session = lab.run()
     assert "nothing left" in reason and len(verdicts(session.ledger)) == 2
-    assert [bool(note["refused"]) for note in session.ledger.notes("order")] == [True] * 6
+    assert [bool(note.refused) for note in session.ledger.events(OrderTaken)] == [True] * 6
 
 
 # -- pin -----------------------------------------------------------------------------------------------
@@ -284,11 +287,11 @@ def test_hooks_run_before_and_after_each_experiment_and_are_told_of_it(make_lab:
     assert "nothing left" in reason
     for when, verdict in (("before", None), ("after", "keep")):
         assert [h for h in heard(out) if h[0] == when] == [[when, 0, verdict, "t"], [when, 1, verdict, "t"]]
-    assert [(n["number"], n["said"], n["fault"]) for n in session.ledger.notes("hook after")] == [
+    assert [(n.number, n.said, n.fault) for n in session.ledger.events(HookAfter)] == [
         (0, "look at [B] of 0", ""),
         (1, "look at [B] of 1", ""),
     ]
-    assert session.ledger.notes("hook before") == []
+    assert session.ledger.events(HookBefore) == []
     session.close()
 
 
@@ -297,9 +300,9 @@ def test_a_hook_that_fails_is_noted_and_ends_nothing(make_lab: Any, tmp_path: Pa
     idea(lab, 1)
     reason, session = lab.run(experiments=1)
     assert reason == "1 experiments are done" and len(verdicts(session.ledger)) == 2
-    for kind in ("hook before", "hook after"):
-        assert [n["fault"] for n in session.ledger.notes(kind)] == ["it ended with exit status 7"] * 2
-    assert not any(n["said"] for n in session.ledger.notes("hook after"))
+    for kind in (HookBefore, HookAfter):
+        assert [n.fault for n in session.ledger.events(kind)] == ["it ended with exit status 7"] * 2
+    assert not any(n.said for n in session.ledger.events(HookAfter))
     session.close()
 
 
@@ -312,7 +315,7 @@ def test_a_hook_that_hangs_is_ended_with_all_that_it_started(
         make_lab, tmp_path, f"import os\nos.system('{sys.executable} -c \"import time; time.sleep(99) # {mark}\"')"
     )
     _, session = lab.run(experiments=1)
-    assert [n["fault"] for n in session.ledger.notes("hook after")] == ["it took longer than 0.5 s"]
+    assert [n.fault for n in session.ledger.events(HookAfter)] == ["it took longer than 0.5 s"]
     assert running(mark) == []
     session.close()
 
@@ -332,12 +335,12 @@ def test_a_kill_loses_no_hook_and_leaves_none(
     hook = running(str(tmp_path / "hook.py"))
     assert hook
     os.kill(process.pid, signal.SIGKILL)
-    process.communicate(timeout=60)
+    process.communicate(timeout=PATIENCE)
     wait(lambda: running(str(tmp_path / "hook.py")) == [])
     gate.touch()
     assert nightlab("run", cwd=lab).code == 0
     assert [h[:3] for h in heard(out)] == [["before", 0, None], ["after", 0, "keep"], ["after", 0, "keep"]]
-    assert len(look(lab).notes("hook after")) == 1
+    assert len(look(lab).events(HookAfter)) == 1
 
 
 def running(mark: str) -> list[int]:
@@ -384,7 +387,7 @@ def test_a_budget_counts_every_turn_and_holds_after_a_restart(
     spent = session.ledger.spent()
     assert (spent.tokens, spent.uncounted, spent.unpriced) == (3000, 1, 1), "refused and late ones included"
     assert spent.money == pytest.approx(0.3) and spent.turns == 4
-    assert any("edited nothing" in note["reason"] for note in session.ledger.notes("refused"))
+    assert any("edited nothing" in note.reason for note in session.ledger.events(ProposalRefused))
     tried = session.ledger.next_number()
     session.close()
     again, session = lab.run(**rule)
@@ -406,7 +409,7 @@ def test_a_session_ends_when_too_little_is_to_be_expected(make_lab: Any, monkeyp
         r"\(a 95% bound\), and 1e\+09 are asked for",
         reason,
     )
-    assert session.ledger.notes("stopped", last=1)[0]["reason"] == reason
+    assert session.ledger.events(RunStopped, last=1)[0].reason == reason
     session.close()
     more, session = lab.run(gain_per_hour=1e-6)
     assert more == "the proposers have nothing left to propose", "nothing says that so little is not to be had"
@@ -444,5 +447,5 @@ def test_a_thought_ends_with_the_rule_and_not_with_the_trial_that_flies(make_lab
     assert night.run() == "stopped by the user"
     thread.join()
     assert found == [True], "the trial still flew"
-    assert [n["reason"] for n in session.ledger.notes("refused")] == ["it was stopped"]
+    assert [n.reason for n in session.ledger.events(ProposalRefused)] == ["it was stopped"]
     session.close()

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import GENOME
 from hypothesis import given
 from hypothesis import strategies as st
+from support.labs import GENOME
 
+from nightlab.core.events import ProposalRefused
 from nightlab.core.types import Candidate
 from nightlab.loop.duplicates import alike, near, touched
 from nightlab.proposers import Proposal
@@ -190,7 +191,7 @@ def test_a_session_refuses_the_same_and_the_near_once(make_lab: Any) -> None:
         return ready is not None
 
     def why() -> str:
-        return str(session.ledger.notes("refused", last=1)[0]["reason"])
+        return str(session.ledger.events(ProposalRefused, last=1)[0].reason)
 
     assert make(genome.replace("A = 4.0", "A = 2.0"))
     assert not make(genome.replace("A = 4.0", "A = 2.0").replace("RATE", "SPEED"))
@@ -210,6 +211,7 @@ def test_a_session_refuses_the_same_and_the_near_once(make_lab: Any) -> None:
         candidates.making.admit(candidates.making.baseline())
 
 
+@pytest.mark.integration
 def test_the_benchmark_counts_them() -> None:
     done = subprocess.run(
         [sys.executable, str(BENCHMARKS / "duplicates.py"), "--sizes", "300", "--labs", "speed"],

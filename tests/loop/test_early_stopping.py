@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import TinyLab, living, wait
 from hypothesis import given
 from hypothesis import strategies as st
-from test_local_engine import GUEST, LEAST, Bench
+from support.bench import GUEST, LEAST, Bench
+from support.labs import TinyLab
+from support.processes import living, wait
 
 from nightlab.core.types import Metric
 from nightlab.engines.local import curve

@@ -14,10 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import TinyLab, living, users_own, wait
+from support.labs import TinyLab, users_own
+from support.processes import living, wait
 
 from nightlab.storage.ledger import Ledger
 from nightlab.storage.ledger.tables import rebuild
+
+pytestmark = pytest.mark.integration
 
 GENOME = "#\n#\n#\nC = 0\n#\n#\n#\n"
 MEASURE = """\
@@ -99,7 +102,7 @@ def strike(pids: list[int]) -> None:
             continue
 
 
-@pytest.mark.parametrize("kills", [10, pytest.param(120, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])])
+@pytest.mark.parametrize("kills", [10, pytest.param(120, marks=[pytest.mark.machine, pytest.mark.timeout(1800)])])
 def test_whatever_is_killed_the_session_goes_on(
     lab: TinyLab, start_nightlab: Any, nightlab: Any, tmp_path: Path, kills: int
 ) -> None:

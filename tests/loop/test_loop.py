@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import TinyLab, wait
+from support.labs import TinyLab
+from support.observers import WAITS, Together
+from support.processes import PATIENCE, wait
 
 from nightlab.core.config import StopRules
-from nightlab.core.observer import Flight, Observer
+from nightlab.core.events import ProposalRefused, RunStopped
 from nightlab.core.types import NightlabError
 from nightlab.loop.loop import ExperimentLoop
 from nightlab.loop.scheduler import Scheduler
@@ -133,7 +134,7 @@ def test_what_can_not_be_an_experiment_is_refused_with_its_reason_and_not_asked_
     lab.write("ideas/05.patch", "Hypothesis: rubbish\nthis is no patch\n")
     _, session = lab.run()
     assert rows(session) == [(0, "keep", "baseline"), (1, "keep", "improved")]
-    refused = {note["hypothesis"]: note["reason"] for note in session.ledger.notes("refused")}
+    refused = {note.hypothesis: note.reason for note in session.ledger.events(ProposalRefused)}
     assert "changes nothing" in refused["the twin"] or "same genome as experiment 1" in refused["the twin"]
     assert "measure.py is not part of the genome" in refused["cheat"]
     assert "does not parse: genome.py, line 15" in refused["no python"]
@@ -141,7 +142,7 @@ def test_what_can_not_be_an_experiment_is_refused_with_its_reason_and_not_asked_
     session.close()
 
     _, again = lab.run()
-    assert len(again.ledger.notes("refused")) == len(refused)
+    assert len(again.ledger.events(ProposalRefused)) == len(refused)
 
 
 def test_a_baseline_that_fails_ends_the_session_with_its_reason(make_lab: Any) -> None:
@@ -171,7 +172,7 @@ def test_stop_rules(make_lab: Any) -> None:
     session.close()
     reason, session = lab.run(hours=1e-9)
     assert reason.endswith("hours are over") and len(rows(session)) == 5
-    assert [note["reason"] for note in session.ledger.notes("stopped")][-1] == reason
+    assert [note.reason for note in session.ledger.events(RunStopped)][-1] == reason
 
 
 def test_a_session_goes_on_where_it_was(make_lab: Any) -> None:
@@ -184,18 +185,11 @@ def test_a_session_goes_on_where_it_was(make_lab: Any) -> None:
     assert [len(session.ledger.trials(n)) for n in range(4)] == [1, 1, 1, 1]
 
 
-class Counting(Observer):
-    def __init__(self) -> None:
-        self.flights: list[set[str]] = []
-
-    def tick(self, flights: Sequence[Flight]) -> None:
-        self.flights.append({flight.trial.id for flight in flights})
-
-
 def test_two_slots_fly_at_once(make_lab: Any) -> None:
     lab = make_lab(GENOME)
-    ideas(lab, *["import time; time.sleep(0.5)"] * 3, "A = 2.0")
-    session, view = lab.session(), Counting()
+    ideas(lab, *[WAITS] * 3, "A = 2.0")
+    session = lab.session()
+    view = Together(session.box.folder, 2)
     ExperimentLoop(session, StopRules(experiments=4), Scheduler(session, view, 2)).run()
     assert max(len(running) for running in view.flights) == 2
     assert not any("0000-search-s1-1" in running and len(running) > 1 for running in view.flights), "baseline first"
@@ -239,7 +233,7 @@ def test_ctrl_c_once_finishes_what_is_in_flight(make_lab: Any, start_nightlab: A
     process = start_nightlab("run", "--tag", "t", cwd=lab)
     wait(in_flight(lab, 1))
     process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130, out
     assert "finishing what is in flight" in out and "Traceback" not in out
     assert [e.verdict.status for e in look(lab).experiments()] == ["keep", "keep"]
@@ -257,7 +251,7 @@ def test_ctrl_c_twice_stops_now_and_the_experiment_is_redone(
     if first == signal.SIGINT:
         acknowledged(process, "Ctrl-C again stops now")
         process.send_signal(first)
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130, out
     ledger = look(lab)
     assert [e.number for e in ledger.unjudged()] == [1] and ledger.open_trials() == []
@@ -277,7 +271,7 @@ def test_ctrl_c_while_the_lab_prepares(make_lab: Any, start_nightlab: Any, tmp_p
     process = start_nightlab("run", cwd=lab)
     wait((tmp_path / "up").exists)
     process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130 and "Traceback" not in out, out
 
 
@@ -293,7 +287,7 @@ def test_ctrl_c_while_measuring_again(make_lab: Any, start_nightlab: Any, comman
     if twice:
         acknowledged(process, "Ctrl-C again stops now")
         process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130 and "Traceback" not in out, out
     assert look(lab).open_trials() == []
 

@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import TinyLab, living, wait
+from support.labs import TinyLab
+from support.processes import living, wait
 
 from nightlab.core.config import NotifyConfig, StopRules, parse
+from nightlab.core.events import Alarm, HookAfter, NotificationFailed
 from nightlab.core.observer import Observer
 from nightlab.core.types import NightlabError
 from nightlab.loop import notifications
@@ -115,7 +117,7 @@ def test_a_dead_listener_is_noted_once(make_lab: Any) -> None:
     faults = [words for words in said.words if "nobody was told" in words]
     assert len(faults) == 1 and "can't be reached" in faults[0] and "secret" not in faults[0]
     ledger = open_session(lab.folder).ledger
-    assert len(ledger.notes("not told")) == 1 and ledger.next_number() == 5
+    assert len(ledger.events(NotificationFailed)) == 1 and ledger.next_number() == 5
 
 
 def test_a_slow_listener_holds_up_nothing(make_lab: Any, listener: Any, monkeypatch: Any) -> None:
@@ -201,9 +203,9 @@ def test_alarms_and_hooks_that_fail_are_trouble(make_lab: Any, listener: Any, mo
     listener.got.clear()
     session = lab.session()
     told = Notifications(Scheduler(session, Observer()))
-    session.ledger.note("alarm", {"words": "the noise has doubled"})
-    session.ledger.note("hook after", {"number": 0, "judged_at": 1.0, "fault": "", "said": "fine"})
-    session.ledger.note("hook after", {"number": 0, "judged_at": 1.0, "fault": "exit status 1", "said": ""})
+    session.ledger.append(Alarm("the noise has doubled"))
+    session.ledger.append(HookAfter(0, 1.0, "", "fine"))
+    session.ledger.append(HookAfter(0, 1.0, "exit status 1", ""))
     wait(lambda: told.look() or len(listener.got) == 2)
     told.stop()
     assert [each["words"] for _, each in listener.got] == [

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import CONTRACT, GENOME, PROGRAM, TinyLab, program_env, wait
+from support.labs import CONTRACT, GENOME, TinyLab
+from support.processes import PATIENCE, PROGRAM, program_env, wait
 
 from nightlab.integrations.skill import SOURCE
 from nightlab.storage.ledger import find_ledger, is_running_now, pending_submissions, submit
@@ -106,7 +107,7 @@ def test_a_session_that_runs_takes_it_up(make_lab: Any, nightlab: Any, start_nig
     assert there.code in (0, 3) and "runs already" in there.out, "it does not fail for the session's sake"
     assert run.poll() is None, "the session goes on"
     run.send_signal(signal.SIGINT)
-    run.communicate(timeout=60)
+    run.communicate(timeout=PATIENCE)
     made = [e for e in find_ledger(lab.folder, "t").experiments() if e.candidate.proposer == "human"]
     assert made[0].candidate.source == first and made[0].verdict is not None
     assert not (lab.folder / ".nightlab/t/tries.log").exists(), "nobody else had to measure"
@@ -170,7 +171,7 @@ def test_several_first_tries_at_once_are_one_session(make_lab: Any, start_nightl
     lab = make_lab()
     lab.write("genome.py", BETTER)
     at_once = [start_nightlab("try", "--no-wait", "--json", cwd=lab) for _ in range(4)]
-    said = [json.loads(process.communicate(timeout=60)[0]) for process in at_once]
+    said = [json.loads(process.communicate(timeout=PATIENCE)[0]) for process in at_once]
     assert [process.returncode for process in at_once] == [0] * 4
     assert len({one["session"] for one in said}) == 1 and len({one["id"] for one in said}) == 4
     found = [nightlab("wait", one["id"], "--json", cwd=lab).json for one in said]
@@ -197,7 +198,7 @@ def test_a_pause_holds_for_tries_too(make_lab: Any, nightlab: Any, start_nightla
     assert there.poll() is None and (folder / "tries.log").read_text() == said, "who waits starts nobody in vain"
     assert nightlab("resume", cwd=lab).code == 0
     assert nightlab("wait", entry.id, cwd=lab).code == 0
-    assert there.wait(timeout=60) == 0
+    assert there.wait(timeout=PATIENCE) == 0
 
 
 def test_a_pause_while_one_is_measured_lets_it_end_and_starts_no_other(make_lab: Any, nightlab: Any) -> None:
@@ -313,7 +314,7 @@ def test_an_agent_holds_the_wheel_over_mcp(make_lab: Any, start_nightlab: Any, t
     asyncio.run(drive(lab, tmp_path, hostile))
     assert run.poll() is None
     run.send_signal(signal.SIGINT)
-    run.communicate(timeout=60)
+    run.communicate(timeout=PATIENCE)
 
 
 async def drive(lab: TinyLab, tmp_path: Path, hostile: str) -> None:

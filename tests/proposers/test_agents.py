@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import GENOME
+from support.labs import GENOME
 
 from nightlab.core.config import AgentConfig
 from nightlab.core.types import Experiment, Metric

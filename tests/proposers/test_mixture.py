@@ -8,8 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from conftest import GENOME, wait
-from test_candidate_queue import SLOW, changed
+from support.labs import GENOME, SLOW_MEASURE, changed
+from support.processes import wait
 
 import nightlab.proposers.backoff
 from nightlab.core.config import StopRules
@@ -115,7 +115,7 @@ class Quick:
 
 
 def test_a_free_slot_does_not_wait_for_a_slow_one(make_lab: Any) -> None:
-    session = make_lab(GENOME, SLOW).session()
+    session = make_lab(GENOME, SLOW_MEASURE).session()
     night = ExperimentLoop(session, StopRules(experiments=4), Scheduler(session, Observer()))
     slow, quick = Slow(), Quick(9, 8, 7)
     night.candidates.proposers = Mixture({"slow": (Backoff(slow), 1000.0), "quick": (quick, 1.0)}, {})

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import CONTRACT, GENOME, wait
-from scripted_model import USAGE, Fault, ScriptedModel, serve
+from support.labs import CONTRACT, GENOME
+from support.processes import wait
+from support.scripted_model import USAGE, Fault, ScriptedModel, serve
 
 import nightlab.loop.candidate_queue
 import nightlab.proposers.backoff
 from nightlab.core.config import ModelConfig
+from nightlab.core.events import ProposalRefused
 from nightlab.core.types import Candidate, Experiment, Metric
 from nightlab.proposers import Briefing, NoProposal
 from nightlab.proposers.model import LanguageModel
@@ -116,10 +118,10 @@ def test_whatever_the_client_raises_the_night_goes_on(told: Briefing, monkeypatc
 
 def test_an_endpoint_that_is_not_there_and_one_that_hangs(told: Briefing) -> None:
     assert f"{NOT_THERE}: All connection attempts failed" == str(failure(asked(NOT_THERE), told))
-    with serve(Fault(pause=30)) as server:
+    with serve(Fault(pause=200)) as server:
         begun = time.monotonic()
         assert "longer than 1 s" in str(failure(asked(server.url, wall=1), told))
-        assert time.monotonic() - begun < 15
+        assert time.monotonic() - begun < 150
 
 
 def test_a_key_that_is_not_set_is_named(told: Briefing) -> None:
@@ -139,7 +141,7 @@ def test_no_key_of_the_user_is_sent_unless_it_is_named(told: Briefing, monkeypat
 
 def test_stopping_ends_a_turn(told: Briefing) -> None:
     said: list[str] = []
-    with serve(Fault(pause=30)) as server:
+    with serve(Fault(pause=200)) as server:
         model = asked(server.url)
         thread = threading.Thread(target=lambda: said.append(str(failure(model, told))))
         thread.start()
@@ -169,10 +171,10 @@ def test_an_outage_of_all_is_borne_by_each(make_lab: Any, monkeypatch: pytest.Mo
     part = '[[proposers]]\nkind = "model"\nmodel = "{}"\nbase_url = "http://no-such-host.invalid/v1"\n'
     reason, session = make_lab(contract=CONTRACT.split("[[proposers]]")[0] + "".join(map(part.format, names))).run()
     assert reason == "6 proposals in a row were refused"
-    refused = session.ledger.notes("refused")
-    assert sorted(note["proposer"] for note in refused) == [name for name in names for _ in range(2)]
-    assert all(note["reason"].startswith("http://no-such-host.invalid/v1: ") for note in refused)
-    assert not any("Errno" in note["reason"] for note in refused)
+    refused = session.ledger.events(ProposalRefused)
+    assert sorted(note.proposer for note in refused) == [name for name in names for _ in range(2)]
+    assert all(note.reason.startswith("http://no-such-host.invalid/v1: ") for note in refused)
+    assert not any("Errno" in note.reason for note in refused)
 
 
 def test_a_night_through_bad_answers(make_lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:

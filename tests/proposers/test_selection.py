@@ -7,9 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from conftest import GENOME, TinyLab, wait
 from hypothesis import given
 from hypothesis import strategies as st
+from support.labs import GENOME, TinyLab
+from support.processes import wait
 
 from nightlab.core.config import StopRules
 from nightlab.core.observer import Observer
@@ -303,8 +304,8 @@ def test_a_free_slot_prefers_what_is_about_something_else(make_lab: Any) -> None
     # A runs first. Of those that wait by the time a slot is free, the first is about A too.
     searched = night(make_lab(APART, SLOW.format(0.5)), Both(("A", 5.0), ("A", 6.0), ("B", 9.0)), slots=2)
     candidates = searched.candidates
-    searched._resume()
-    while (wanted := searched._wanted()) is None or wanted.number == 0:
+    searched.resume()
+    while (wanted := searched.next_request()) is None or wanted.number == 0:
         if wanted:
             searched.scheduler.start(wanted.number, wanted.purpose, wanted.seed)
         searched.scheduler.drain()

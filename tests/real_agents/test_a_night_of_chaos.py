@@ -11,21 +11,23 @@ from typing import Any
 
 import psutil
 import pytest
-from conftest import CONTRACT, users_own, wait
-from programs import PACKAGES, installed, scripts
-from researcher import GOOD, INJECTION, MISCHIEF, MOODS, Researcher
-from scripted_model import serve
+from support.coding_agents import PACKAGES, installed, scripts
+from support.labs import CONTRACT, users_own
+from support.processes import wait
+from support.researcher import GOOD, INJECTION, MISCHIEF, MOODS, Researcher
+from support.scripted_model import serve
 
 import nightlab.loop.candidate_queue
 import nightlab.proposers.backoff
 from nightlab.core.config import StopRules
+from nightlab.core.events import ProposalRefused
 from nightlab.core.observer import Observer
 from nightlab.core.types import Experiment
 from nightlab.loop.loop import ExperimentLoop
 from nightlab.loop.scheduler import Scheduler
 from nightlab.session.session import Session, detect_sandbox
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
+pytestmark = [pytest.mark.machine, pytest.mark.timeout(3600)]
 pytest.importorskip("acp", reason="the extra 'agents' is not installed")
 
 MARK = "NIGHTLAB_NIGHT_OF_CHAOS"
@@ -111,7 +113,7 @@ def test_a_night_of_chaos(make_lab: Any, tmp_path: Path, monkeypatch: pytest.Mon
 
     turns = list(researcher.turns.values())
     tried = session.ledger.experiments()[1:]
-    refused = session.ledger.notes("refused")
+    refused = session.ledger.events(ProposalRefused)
     for agent in PACKAGES:
         mine = [turn for turn in turns if turn.agent == agent]
         assert [turn.mood for turn in mine[: len(MOODS)]] == list(MOODS), "each mood was one turn, whatever was retried"
@@ -121,12 +123,12 @@ def test_a_night_of_chaos(make_lab: Any, tmp_path: Path, monkeypatch: pytest.Mon
         done = [e for e in tried if e.candidate.proposer == agent]
         assert [e.candidate.hypothesis.split("HYPOTHESIS: ")[-1].split("on is")[0] for e in done] == names
         assert [verdict(e) for e in done] == ["crash" if turn.mood == "crash" else "keep" for turn in should]
-        failed = [note for note in refused if note["proposer"] == agent]
-        slow = [note for note in failed if f"for {IDLE:g} s" in note["reason"]]  # to start, on a machine that is busy
+        failed = [note for note in refused if note.proposer == agent]
+        slow = [note for note in failed if f"for {IDLE:g} s" in note.reason]  # to start, on a machine that is busy
         assert len(mine) - 1 <= len(done) + len(failed) <= len(mine) + 1 + len(slow), "each turn was one or the other"
-        assert all(note["reason"] for note in failed)
+        assert all(note.reason for note in failed)
         if agent != "qwen":  # it asks before it runs a command, and is told no
-            assert any(f"127.0.0.1:{port}" in note["reason"] for note in failed), "it tried"
+            assert any(f"127.0.0.1:{port}" in note.reason for note in failed), "it tried"
     assert sum(turn.mood in MOODS for turn in turns) >= 30
     assert [e for e in tried if e.candidate.proposer == "tuner" and e.verdict], "the tuner had its share"
 
@@ -190,7 +192,7 @@ def tell(session: Any, researcher: Researcher) -> None:
         for e in session.ledger.experiments()[1:]:
             if e.candidate.proposer == agent:
                 print(f"  experiment {e.number}: {verdict(e)}, {e.candidate.usage}: {e.candidate.hypothesis[:60]}")
-        for note in session.ledger.notes("refused"):
-            if note["proposer"] == agent:
-                print(f"  failed: {note['reason'][:150]}")
+        for note in session.ledger.events(ProposalRefused):
+            if note.proposer == agent:
+                print(f"  failed: {note.reason[:150]}")
     print(f"\ntuner: {sum(e.candidate.proposer == 'tuner' for e in session.ledger.experiments())} experiments")

@@ -15,9 +15,9 @@ from typing import Any
 
 import psutil
 import pytest
-from conftest import CONTRACT
-from scripted_model import serve
-from test_commands import GOOD, failure, part, proposer  # noqa: F401
+from support.commands import GOOD, failure, part
+from support.labs import CONTRACT
+from support.scripted_model import serve
 
 from nightlab.core.config import CommandConfig, parse
 from nightlab.sandbox.bubblewrap import NoSandbox, Sandbox
@@ -70,7 +70,7 @@ def refused(what):
 """
 
 
-def test_it_reaches_its_endpoint_with_and_without_knowing_of_a_proxy(proposer: Any, sandbox: Sandbox) -> None:  # noqa: F811
+def test_it_reaches_its_endpoint_with_and_without_knowing_of_a_proxy(proposer: Any, sandbox: Sandbox) -> None:
     with serve("hello") as model:
         port = model.url.split(":")[-1].removesuffix("/v1")
         url = f"{model.url}/chat/completions"
@@ -90,7 +90,7 @@ for _ in range(2):
 
 
 def test_it_speaks_tls_through_the_door_with_an_authority_of_yours(
-    proposer: Any,  # noqa: F811
+    proposer: Any,
     sandbox: Sandbox,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -120,7 +120,7 @@ assert "403" in refused(lambda: ask({other.url!r}))
         assert len(model.asked) == 1 and not other.asked
 
 
-def test_it_reaches_nothing_else(proposer: Any, sandbox: Sandbox, other: Any) -> None:  # noqa: F811
+def test_it_reaches_nothing_else(proposer: Any, sandbox: Sandbox, other: Any) -> None:
     port, here = other.server_port, socket.gethostbyname(socket.gethostname())
     with serve("hello") as model:
         allowed = model.url.removeprefix("http://").removesuffix("/v1")
@@ -155,7 +155,7 @@ raise SystemExit("done")
     assert other.asked == []
 
 
-def test_no_proxy_and_no_socket_is_left(proposer: Any, sandbox: Sandbox, tmp_path: Path) -> None:  # noqa: F811
+def test_no_proxy_and_no_socket_is_left(proposer: Any, sandbox: Sandbox, tmp_path: Path) -> None:
     script = GOOD + "import os, sys; os.write(1, os.environ['HTTP_PROXY'].encode()); sys.stdout.flush()"
     turn = proposer(script, sandbox, endpoints=["api.example.com:443"])
     before = set(psutil.Process().children(recursive=True))  # what other tests of this process left
@@ -168,12 +168,12 @@ def test_no_proxy_and_no_socket_is_left(proposer: Any, sandbox: Sandbox, tmp_pat
 
 
 @pytest.mark.parametrize(("end", "status"), [("raise SystemExit(7)", "7"), ("os.kill(os.getpid(), 9)", "137")])
-def test_how_a_program_ends_passes_through_the_door(proposer: Any, sandbox: Sandbox, end: str, status: str) -> None:  # noqa: F811
+def test_how_a_program_ends_passes_through_the_door(proposer: Any, sandbox: Sandbox, end: str, status: str) -> None:
     said = failure(proposer(f"import os; {end}", sandbox, endpoints=["api.example.com:443"]))
     assert f"exit status {status};" in said
 
 
-def test_the_door_says_nothing_of_its_own(proposer: Any, sandbox: Sandbox) -> None:  # noqa: F811
+def test_the_door_says_nothing_of_its_own(proposer: Any, sandbox: Sandbox) -> None:
     with serve("hello") as model:
         allowed = model.url.removeprefix("http://").removesuffix("/v1")
         script = f"""{ASK}{GOOD}
@@ -188,7 +188,7 @@ print("my last words", flush=True)
         assert proposer(script, sandbox, endpoints=[allowed])().hypothesis == "my last words"
 
 
-def test_many_connections_at_once_do_not_wear_the_door_out(proposer: Any, sandbox: Sandbox) -> None:  # noqa: F811
+def test_many_connections_at_once_do_not_wear_the_door_out(proposer: Any, sandbox: Sandbox) -> None:
     with serve("hello") as model:
         allowed = model.url.removeprefix("http://").removesuffix("/v1")
         script = f"""{ASK}
@@ -202,11 +202,11 @@ assert "hello" in ask("{model.url}/chat/completions", proxied=False)
         assert proposer(script, sandbox, endpoints=[allowed])().files
 
 
-def test_where_the_network_may_be_missing_anyway_endpoints_change_nothing(proposer: Any) -> None:  # noqa: F811
+def test_where_the_network_may_be_missing_anyway_endpoints_change_nothing(proposer: Any) -> None:
     assert proposer(GOOD, NoSandbox(), endpoints=["api.example.com:443"])().files
 
 
-def test_where_there_are_no_doors_it_has_no_turn(proposer: Any) -> None:  # noqa: F811
+def test_where_there_are_no_doors_it_has_no_turn(proposer: Any) -> None:
     said = failure(proposer(GOOD, SandboxExec([]), endpoints=["api.example.com:443"]))
     assert said == "sandbox-exec can't restrict it to its endpoints; remove them to allow any network"
 

@@ -6,11 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_local_engine import LEAST, Bench, bare_bench, bench
+from support.bench import LEAST, Bench
 
 from nightlab.session.session import detect_sandbox
-
-__all__ = ["bare_bench", "bench"]
 
 UNSERVED = '[evaluator]\ncommand = "python evaluate.py"\n'
 SEVEN = {"evaluate.py": "print('METRIC loss=7')\n"}

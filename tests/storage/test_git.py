@@ -245,6 +245,7 @@ def test_variables_of_a_git_hook_around_us_do_not_redirect_us(
     assert repo.read("HEAD", "genome.py") == LONG
 
 
+@pytest.mark.integration
 def test_a_new_repository_has_one_commit_even_where_git_knows_no_name(tmp_path: Path) -> None:
     (tmp_path / "new").mkdir()
     (tmp_path / "new" / "a.txt").write_text("a")

@@ -18,6 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nightlab.core.events import ProposalRefused, Rechecked, SessionStarted
 from nightlab.core.types import Budget, Candidate, Measurement, Metric, NightlabError, Trial, Verdict
 from nightlab.storage.ledger import Ledger, find_session, make_state_folder, repair_results, tags, write_results
 from nightlab.storage.ledger.tables import TABLES, rebuild
@@ -64,7 +65,7 @@ def play(ledger: Ledger, moves: list[tuple[str, int, Any, float | None, str]]) -
             ledger.propose(candidate(proposed, hypothesis=words, constants={"A": value, "B": [1, words]}))
             proposed += 1
         elif what == "note":
-            ledger.note("refused", {"reason": words, "source": "x"})
+            ledger.append(ProposalRefused(reason=words, source="x"))
         elif what == "start" and proposed:
             open_trials.append(trial(which % proposed, next(attempts)))
             ledger.start(open_trials[-1])
@@ -111,7 +112,7 @@ def test_the_champion_is_the_last_kept_even_if_the_clock_steps_back(
 
 def test_what_is_written_is_what_is_read(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "l.db")
-    ledger.open_session({"tag": "t", "lab": {"name": "x"}})
+    ledger.append(SessionStarted("t", lab={"name": "x"}))
     one = candidate(0, constants={"A": 0.1, "S": "SL"}, changes=("A 1 → 0.1",), source="01.patch", lines=9)
     measured = Measurement("measured", 1.5, {"mem": 2.0}, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, "fine", {"loss": 0.1})
     assert ledger.propose(one) == 0
@@ -121,7 +122,7 @@ def test_what_is_written_is_what_is_read(tmp_path: Path) -> None:
     ledger.finish(trial(0), measured)
     ledger.judge(0, measured, Verdict("keep", "baseline"))
     for name in ("codex", "pi", "codex"):
-        ledger.note("refused", {"proposer": name, "reason": "it edited nothing"})
+        ledger.append(ProposalRefused(name, reason="it edited nothing"))
     ledger.close()
 
     reader = Ledger(tmp_path / "l.db", read_only=True)
@@ -130,7 +131,7 @@ def test_what_is_written_is_what_is_read(tmp_path: Path) -> None:
     assert reader.trials(0) == [(trial(0), measured)]
     assert reader.open_trials() == [] and reader.unjudged() == []
     assert reader.champion() == found and reader.find_tree("t0") == found and reader.find_tree("t1") is None
-    assert reader.session() == {"tag": "t", "lab": {"name": "x"}}
+    assert reader.session() == SessionStarted("t", lab={"name": "x"})
     assert reader.proposals_by() == {"tuner": 1} and reader.refusals_by() == {"codex": 2, "pi": 1}
     with pytest.raises(NightlabError, match="no experiment 7: this session has 0 to 0"):
         reader.experiment(7)
@@ -215,7 +216,7 @@ def test_looking_at_an_old_session_does_not_make_it_the_latest(tmp_path: Path) -
     for tag in ("old", "new"):
         (home / tag).mkdir()
         ledger = Ledger(home / tag / "ledger.db")
-        ledger.open_session({"tag": tag})
+        ledger.append(SessionStarted(tag))
         ledger.close()
         time.sleep(0.02)
     assert tags(tmp_path) == ["new", "old"]
@@ -329,9 +330,8 @@ def test_a_thread_learns_which_entries_had_their_turn(tmp_path: Path) -> None:
         had = lambda: [name for name in asked if thread.submit(sources.__contains__, name).result()]  # noqa: E731
         assert had() == []
         ledger.propose(candidate(1, source="1.patch"))
-        ledger.note("refused", {"source": "2.patch", "reason": "it conflicts"})
-        ledger.note("refused", {"source": "", "reason": "no queue"})
-        ledger.note("hook", {"source": "3+4"})
+        ledger.append(ProposalRefused(source="2.patch", reason="it conflicts"))
+        ledger.append(ProposalRefused(reason="no queue"))
         assert had() == ["1.patch", "2.patch"]
         sources.add("3+4")
         assert had() == ["1.patch", "2.patch", "3+4"] and "3+4" in ledger.sources()
@@ -343,7 +343,7 @@ def test_nothing_that_the_loop_asks_is_answered_by_reading_a_whole_table(tmp_pat
     ledger = a_session(tmp_path, 30)
     asked: list[str] = []
     ledger._db.set_trace_callback(asked.append)
-    ledger.notes("upkeep", last=1), ledger.next_number(), ledger.last_event_at(), ledger.experiment(3)
+    ledger.events(Rechecked, last=1), ledger.next_number(), ledger.last_event_at(), ledger.experiment(3)
     ledger.champion(), ledger.unjudged(), ledger.find_tree("t3"), ledger.by_commit("c"), ledger.open_trials()
     ledger.trials(3, "search", last=9), ledger.attempts(3, "search", 1), ledger.trials_before("x"), ledger.repeats(9)
     ledger.tells_noise(trial(3).id), ledger.outline("minimise", 5, 5), list(ledger.judged(last=2)), ledger.kept()
@@ -412,8 +412,8 @@ def test_the_log_of_ten_thousand_experiments(tmp_path: Path, nightlab: Any, caps
 
 
 CORE = (
-    "cli lab ledger lineage night judge propose records session start trial trial.box trial.supervisor "
-    "watch.log watch.view"
+    "cli.main core.config core.observer core.types judge loop.loop proposers session.create session.session "
+    "storage.ledger storage.git engines.local.engine engines.local.supervisor ui.terminal.log"
 )
 
 
@@ -423,6 +423,7 @@ def imported(code: str) -> set[str]:
     return {name.split(".")[0] for name in out.splitlines()[-1].split()}
 
 
+@pytest.mark.integration
 def test_the_core_imports_no_torch() -> None:
     loaded = imported("\n".join(f"import nightlab.{name}" for name in CORE.split()))
     assert "pydantic" in loaded  # it did import something
@@ -433,6 +434,7 @@ HEAVY = {"torch", "optuna", "rich", "scipy", "numpy", "matplotlib", "psutil"}
 
 
 @pytest.mark.parametrize("command", ["--help", "run --help", "log --help"])
+@pytest.mark.integration
 def test_help_imports_nothing_heavy(command: str) -> None:
     argv = ["nightlab", *command.split()]
     loaded = imported(
@@ -444,12 +446,14 @@ def test_help_imports_nothing_heavy(command: str) -> None:
         assert "pydantic" not in loaded
 
 
+@pytest.mark.integration
 def test_a_trial_s_supervisor_imports_nothing_heavy() -> None:
     loaded = imported("import nightlab.engines.local.supervisor")
     assert "psutil" in loaded
     assert not loaded & (HEAVY - {"psutil"} | {"pydantic", "sqlite3"})
 
 
+@pytest.mark.integration
 def test_the_log_imports_nothing_heavy(tmp_path: Path) -> None:
     a_session(tmp_path, 5).close()
     loaded = imported(

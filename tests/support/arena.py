@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from nightlab.core.config import StopRules
+from nightlab.core.events import ProposalRefused
 from nightlab.core.observer import Observer
 from nightlab.core.types import Experiment, Measurement, Verdict
 from nightlab.loop.loop import ExperimentLoop
@@ -297,12 +298,12 @@ class Arena:
     def refused(self) -> list[str]:
         """Run what is queued, all of which must be refused, and an honest idea after it; returns the reasons."""
         number = self.session.ledger.next_number()
-        before = len(self.session.ledger.notes("refused"))
+        before = len(self.session.ledger.events(ProposalRefused))
         self.idea(f"{HONEST}HONEST_RUN = {number}\n", "an honest change")
         self.run(number)
         self.check_clean()
         self.check_honest(number)
-        return [str(note["reason"]) for note in self.session.ledger.notes("refused")[before:]]
+        return [str(note.reason) for note in self.session.ledger.events(ProposalRefused)[before:]]
 
     def check_honest(self, number: int) -> None:
         """The honest experiment measured what the baseline did, to the last digit."""
@@ -357,23 +358,6 @@ def _pairs(seed: int) -> bytes:
     return bytes(v for n in numbers for v in (n, (n * 7 + chance.choice([0, 0, 0, 0, 1, 2])) % 4))
 
 
-@pytest.fixture(scope="module")
-def arena(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Arena]:
-    yield from open_arena(tmp_path_factory)
-
-
-@pytest.fixture(scope="module")
-def cpu_arena(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Arena]:
-    """The same lab on a CPU clock."""
-    yield from open_arena(tmp_path_factory, clock="cpu", amount=0.5)
-
-
-@pytest.fixture(scope="module")
-def checked_arena(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Arena]:
-    """The same lab with a check that must succeed before a keep."""
-    yield from open_arena(tmp_path_factory, more='[[checks]]\ncommand = "python check.py"\n')
-
-
 def open_arena(factory: pytest.TempPathFactory, **options: Any) -> Iterator[Arena]:
     sandbox = detect_sandbox()
     if sandbox.name != "bubblewrap":
@@ -387,6 +371,3 @@ def open_arena(factory: pytest.TempPathFactory, **options: Any) -> Iterator[Aren
     yield made
     made.session.close()
     patch.undo()
-
-
-__all__ = ["HONEST", "Arena", "Outcome", "arena", "checked_arena", "cpu_arena", "genome", "patch_of"]

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from nightlab.commons.exchange import Commons
 from nightlab.commons.record import Finding, Retraction, Signed, Threat, Verification, author_of, sign, task_id
 
 PATCH = """\
@@ -29,8 +33,14 @@ PLATFORM = {
 }
 
 
+@cache
 def key(number: int = 0) -> Ed25519PrivateKey:
     return Ed25519PrivateKey.from_private_bytes(bytes([number]) * 32)
+
+
+@cache
+def author(number: int = 0) -> str:
+    return author_of(key(number))
 
 
 def some_hash(words: str) -> str:
@@ -49,7 +59,7 @@ def task(**changed: Any) -> dict[str, Any]:
 
 
 def stated(kind: str, number: int = 0, seq: int = 0, prev: str | None = None) -> dict[str, Any]:
-    return {"v": 1, "kind": kind, "author": author_of(key(number)), "seq": seq, "prev": prev, "at": AT}
+    return {"v": 1, "kind": kind, "author": author(number), "seq": seq, "prev": prev, "at": AT}
 
 
 def finding(number: int = 0, seq: int = 0, prev: str | None = None, patch: str = PATCH, **changed: Any) -> Finding:
@@ -105,3 +115,23 @@ def examples() -> list[Signed]:
         "detail": "measure.py was changed",
     }
     return [one, two, three, sign(Threat.model_validate(threat), key())]
+
+
+def body(value: float = 2.75, patch: str = PATCH) -> tuple[dict[str, Any], bytes]:
+    """A finding's body, as a lab shares it."""
+    facts = finding(patch=patch, runs=[{"seed": 1, "value": value}]).model_dump()
+    return {name: facts[name] for name in facts if name not in ("v", "author", "seq", "prev")}, patch.encode()
+
+
+def values(where: Commons) -> list[float]:
+    found = [entry.signed.record for chain in where.entries().values() for entry in chain]
+    return sorted(record.runs[0].value for record in found if isinstance(record, Finding))
+
+
+def git(folder: Path, *args: str, stdin: bytes = b"") -> str:
+    done = subprocess.run(["git", *args], cwd=folder, input=stdin, capture_output=True, check=True)
+    return done.stdout.decode().strip()
+
+
+def put(remote: Path, author: str, commit: str) -> None:
+    git(remote, "update-ref", f"refs/nightlab/{author}", commit)

@@ -9,12 +9,11 @@ import threading
 from contextlib import closing
 from typing import Any
 
-from conftest import wait
-
 from nightlab.core.types import Candidate, Measurement, Verdict
 from nightlab.session.session import Session
 from nightlab.ui.web.app import WebApp, make_app
 from nightlab.ui.web.serve import server
+from support.processes import wait
 
 OURS = {"x-nightlab": "window", "content-type": "application/json"}
 EVIL = '<img src=x onerror="alert(1)">\x1b[31m\u202e</script><script>alert(2)</script>'

@@ -10,15 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import GENOME, lab_in, wait
-from test_commons_proposer import BETTER, MORE, User
-from window_site import EVIL, Site, add
+from support.commons_users import BETTER, MORE, User
+from support.labs import GENOME, lab_in
+from support.processes import wait
+from support.window_site import EVIL, Site, add
 
+from nightlab.core.events import EvidenceShown, OrderTaken
 from nightlab.core.types import Candidate, Evidence, Measurement, PairedGain, Verdict
 from nightlab.session.session import Session
 from nightlab.storage.git import Repo
 from nightlab.ui.web import feed
 from nightlab.ui.web.app import WebApp
+
+pytestmark = pytest.mark.integration
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright (pip install 'nightlab[dev]')")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe (pip install 'nightlab[dev]')")
@@ -83,7 +87,7 @@ def a_night(session: Session) -> Session:
         status = "keep" if n in (1, 4, 8) else "crash" if n == 2 else "discard"
         words = EVIL if n == 3 else f"Halve the width, for the {n}th time"
         add(session, GENOME.replace("4.0", f"{n}.5"), words, status, 1 - n / 100 if status == "keep" else 1.0 + n / 100)
-    session.ledger.show(8, Evidence("confirmed", 0, (1, 2), PairedGain(0.08, 0.05, 0.11, 0.95, 4)))
+    session.ledger.append(EvidenceShown(8, Evidence("confirmed", 0, (1, 2), PairedGain(0.08, 0.05, 0.11, 0.95, 4))))
     return session
 
 
@@ -266,7 +270,7 @@ def test_a_run_is_paused_resumed_and_noted_from_the_page(
     expect(page.locator("#state")).to_contain_text("paus")
     expect(page.get_by_role("button", name="Resume")).to_be_visible()
     expect(page.locator("#now")).to_contain_text("Paused: nothing new starts.")
-    assert [note["order"] for note in session.ledger.notes("order")] == ["pause"]
+    assert [note.order for note in session.ledger.events(OrderTaken)] == ["pause"]
     page.get_by_label("A note").fill("try a <b>smaller</b> A")
     page.get_by_role("button", name="Leave it").click()
     expect(page.locator("#notes li")).to_have_text("try a <b>smaller</b> A")

@@ -8,9 +8,10 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from conftest import TinyLab
+from support.labs import TinyLab
 
 from nightlab.core.config import StopRules
+from nightlab.core.events import Alarm, EvidenceShown, ProposalRefused
 from nightlab.core.observer import Observer
 from nightlab.core.types import Evidence, PairedGain
 from nightlab.loop.loop import ExperimentLoop
@@ -61,10 +62,10 @@ def test_following_step_by_step_ends_where_a_fresh_look_does(lab: TinyLab) -> No
     write_order(session.folder, "skip 77")
     ExperimentLoop(session, StopRules(experiments=4, hours=1), Scheduler(session, Looking())).run()
     gain = PairedGain(1.0, 0.5, 1.5, 0.95, 4)
-    session.ledger.show(session.champion().number, Evidence("confirmed", 0, (1001,), gain))
-    session.ledger.note("refused", {"proposer": "p", "source": "", "hypothesis": "", "reason": "no",
-                                    "usage": {"cost_usd": 0.25, "input_tokens": 10}})  # fmt: skip
-    session.ledger.note("alarm", {"words": "the noise has changed"})
+    session.ledger.append(EvidenceShown(session.champion().number, Evidence("confirmed", 0, (1001,), gain)))
+    usage = {"cost_usd": 0.25, "input_tokens": 10}
+    session.ledger.append(ProposalRefused("p", reason="no", usage=usage))
+    session.ledger.append(Alarm("the noise has changed"))
     seen = follower.look()
     assert settled(seen) == settled(Follower(session.folder).look())
     assert [(p.number, p.status) for p in seen.points] == [

@@ -21,12 +21,14 @@ from typing import Any
 
 import pyte
 import pytest
-from conftest import PROGRAM, TinyLab, program_env, wait
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
+from support.labs import TinyLab
+from support.processes import PROGRAM, program_env, wait
 
+from nightlab.core.events import RunStarted, RunStopped
 from nightlab.core.text import CONTROLS
 from nightlab.core.types import Budget, Measurement, Metric, Trial, Verdict
 from nightlab.storage.ledger import LEDGER, find_ledger
@@ -237,7 +239,7 @@ def folder(lab: TinyLab) -> Path:
     """A session of three experiments that has ended, as the ledger writes one."""
     session = lab.session()
     ledger, base = session.ledger, session.baseline_candidate()
-    ledger.note("opened", {"platform": "x", "allowed": [], "slots": 1, "stop": {"experiments": 3}})
+    ledger.append(RunStarted("x", stop={"experiments": 3}))
     told = [("baseline", 11.5, "keep"), ("less of A", 3.5, "keep"), ("more of A", 66.5, "discard"),
             ("a name that is not there", None, "crash")]  # fmt: skip
     for number, (words, metric, status) in enumerate(told):
@@ -253,7 +255,7 @@ def folder(lab: TinyLab) -> Path:
         printed = session.folder / "trials" / trial.id / "candidate.log"
         printed.parent.mkdir(parents=True)
         printed.write_text(f"METRIC loss={metric}\n")
-    ledger.note("stopped", {"reason": "3 experiments are done"})
+    ledger.append(RunStopped("3 experiments are done"))
     session.close()
     return session.folder
 
@@ -412,7 +414,7 @@ def test_a_terminal_that_hangs_or_goes_does_not_hold_the_night(make_lab: Callabl
         found = [path.parent for path in ledger.glob(f"*/{LEDGER}")]
         return bool(found) and (found[0] / "report.html").exists()
 
-    wait(stopped, 120)
+    wait(stopped)
     seen = seat.see("3 experiments: 1 kept, 1 discarded, 1 crashed")
     assert "#1   keep" in seen and "#3   crash" in seen, "the lines stay when the screen goes"
     assert end(seat, process) == 0 and seat.restored()
@@ -438,7 +440,7 @@ def test_a_terminal_that_hangs_does_not_hold_a_measurement(
             champion = ledger.champion()
             return bool(champion and champion.number and (command[0] == "try" or champion.evidence))
 
-    wait(done, 60)
+    wait(done)
     assert b"less of A" not in seat.sent and process.poll() is None
     termios.tcflow(seat.slave, termios.TCOON)
     assert end(seat, process) == 0

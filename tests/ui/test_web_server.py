@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import TinyLab, wait
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from window_site import EVIL, OURS, Listener, Site, add
+from support.labs import TinyLab
+from support.processes import PATIENCE, wait
+from support.window_site import EVIL, OURS, Listener, Site, add
 
+from nightlab.core.events import EvidenceShown, Rechecked
 from nightlab.core.types import Candidate, Evidence, PairedGain
 from nightlab.session.session import Session
 from nightlab.storage.ledger import LEDGER
@@ -29,6 +31,8 @@ from nightlab.ui.web import feed
 from nightlab.ui.web.app import PAGE, WebApp
 from nightlab.ui.web.diffs import shown
 from nightlab.ui.web.guard import HEADERS
+
+pytestmark = pytest.mark.integration
 
 
 @pytest.fixture
@@ -354,9 +358,9 @@ def test_columns_say_what_the_records_say_however_they_are_read(session: Session
             )
             if number == 8:
                 gain = PairedGain(0.1, 0.05, 0.15, 0.95, 4)
-                session.ledger.show(4, Evidence("confirmed", 0, (1, 2), gain))
+                session.ledger.append(EvidenceShown(4, Evidence("confirmed", 0, (1, 2), gain)))
             if number == 11:
-                session.ledger.remeasure(4, 0.97, {})
+                session.ledger.append(Rechecked(4, 0.97))
             told = feed.points(feed.touched(seq))
             names = [
                 name
@@ -433,7 +437,7 @@ def test_the_command_serves_until_ctrl_c(make_lab: Any, start_nightlab: Any) -> 
     assert link.getresponse().status == 303
     link.close()
     process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=30)
+    out, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130 and "Traceback" not in out
 
 

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from nightlab.core.events import ConfirmationStarted, EvidenceShown
 from nightlab.core.source import syntax_fault
 from nightlab.core.types import (
     Budget,
+    Contribution,
     Evidence,
     Experiment,
     Measurement,
@@ -33,25 +34,6 @@ from nightlab.storage.ledger import write_results
 FEWEST, MOST = 3, 8  # pairs of an automatic confirmation
 
 
-@dataclass(frozen=True, slots=True)
-class Contribution:
-    """What a kept change contributes: the champion's gain over itself without that change.
-
-    ``gain`` is None where the change can't be removed alone; ``why`` is the reason.
-    """
-
-    experiment: Experiment
-    gain: PairedGain | None
-    why: str = ""
-
-    @property
-    def nothing(self) -> bool:
-        """Whether no contribution shows: at most one standard error, and not significantly above zero."""
-        if self.gain is None or self.gain.low > 0:
-            return False
-        return self.gain.mean <= (self.gain.high - self.gain.mean) / 2
-
-
 class Confirmer:
     """Measures the gain of a session's champion."""
 
@@ -69,9 +51,9 @@ class Confirmer:
         if champion.number == 0:
             return None
         fresh = tuple(range(CONFIRM_SEED, CONFIRM_SEED + seeds))
-        looks = [tuple(n["seeds"]) for n in self.ledger.notes("look") if n["number"] == champion.number]
+        looks = [one.seeds for one in self.ledger.events(ConfirmationStarted) if one.number == champion.number]
         if fresh not in looks:  # recorded before measuring, so that an aborted check counts as a check
-            self.ledger.note("look", {"number": champion.number, "seeds": fresh})
+            self.ledger.append(ConfirmationStarted(champion.number, fresh))
             looks.append(fresh)
         # Baseline runs paired with an earlier champion can't be paired with this one.
         since = self.ledger.trials_before(self.ledger.trials(champion.number)[0][0].id)
@@ -217,7 +199,7 @@ class Confirmer:
 
     def _show(self, experiment: Experiment, evidence: Evidence) -> None:
         if evidence not in self.ledger.experiment(experiment.number).evidence:
-            self.ledger.show(experiment.number, evidence)
+            self.ledger.append(EvidenceShown(experiment.number, evidence))
             write_results(self.session.results, self.session.metric, self.ledger)
 
     def _without(self, commit: str, experiments: Sequence[Experiment]) -> str:

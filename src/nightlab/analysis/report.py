@@ -5,79 +5,98 @@ from __future__ import annotations
 import io
 import os
 import re
-from collections import Counter
+from collections import Counter, deque
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from nightlab.analysis import charts
 from nightlab.analysis.report_html import page
 from nightlab.analysis.report_markdown import markdown
 from nightlab.analysis.summary import ReportData, Row
 from nightlab.analysis.timeline import off_duty, spans
-from nightlab.core.types import REPORTED, Experiment, NightlabError
+from nightlab.core.events import ContractOverridden, Rechecked, RunStarted, RunStopped, TrialFinished, TrialStarted
+from nightlab.core.session_state import SessionState
+from nightlab.core.text import counted
+from nightlab.core.types import REPORTED, Experiment, Measurement, NightlabError
 from nightlab.judge import Noise, pairs_needed, pooled, prior_sigma, smallest_effect
+from nightlab.loop.ask_tell import TOLD
 from nightlab.session.credit import by_proposer
 from nightlab.session.replicates import replicates
 from nightlab.session.session import Session
+from nightlab.storage.ledger.state import read_state
 
 PAIRS = 4  # of the confirmation whose power the report speaks of
 
 
 def gather(session: Session) -> ReportData:
     """Everything the report says. Raises NightlabError for a session that has measured nothing."""
-    ledger, metric = session.ledger, session.metric
+    ledger = session.ledger
     experiments = [e for e in ledger.experiments() if e.verdict]
     if not experiments:
         raise NightlabError(f"session {session.tag} has nothing to report yet", "let it run: nightlab run")
-    noise, champion = _noise(session), ledger.champion()
-    rows = _rows(session, experiments)
-    kept = [row for row in rows if row.experiment.kept]
-    lost = [row for row in rows if _failed(row.experiment)]
-    near = [
-        row for row in rows if not row.experiment.kept and row not in lost and row.gain is not None
-        and -noise.sigma <= row.gain <= 0
-    ]  # fmt: skip
+    state, noise, first, champion = read_state(ledger), _noise(session), experiments[0], ledger.champion()
     trials = [measured for _, measured in ledger.trials() if measured]
-    upkeep, stops = ledger.notes("upkeep"), ledger.notes("stopped")
-    typical = sorted(row.gain for row in kept if row.gain and row.gain > 0)
-    effects = [typical[len(typical) // 2]] if typical else []
-    effects += [2 * noise.sigma, noise.sigma / 2]
-    first = experiments[0]
+    outcomes = _outcomes(_rows(session, experiments), noise)
     return ReportData(
         lab=session.lab.name,
         tag=session.tag,
         branch=session.branch,
         base=session.base,
-        metric=metric,
-        rule=session.lab.judge.rule,
+        metric=session.metric,
+        rule=_rule(session),
         budget=str(session.budget.record()),
         platform=str(session.platform),
-        sealing=_sealing(session),
+        sealing=_sealing(session, state),
         begun=first.proposed_at,
-        ended=ledger.last_event_at(),
-        reason=stops[-1]["reason"] if stops else "",
+        ended=state.at,
+        reason=state.last_stop.reason if state.last_stop else "",
         trials=len(trials),
         trained=sum(measured.training_seconds for measured in trials),
         baseline=first if first.kept else None,
         champion=champion,
         confirmed=champion.look if champion else None,
         transferred=[e for e in champion.evidence if e.level == "transferred"] if champion else [],
-        kept=kept,
-        near=sorted(near, key=lambda row: -(row.gain or 0.0)),
-        failed=lost,
-        discarded=len(rows) - len(kept) - len(lost),
-        refused=len(ledger.notes("refused")),
+        kept=outcomes.kept,
+        near=outcomes.near,
+        failed=outcomes.failed,
+        discarded=outcomes.discarded,
+        refused=state.refused,
         sigma=noise.sigma,
         replicates=noise.replicates,
-        self_tests=sum(note["would"] != "not asked" for note in upkeep),
-        self_kept=sum(note["would"] == "keep" for note in upkeep),
+        self_tests=state.self_tests.asked,
+        self_kept=state.self_tests.kept,
         luck_removed=_luck(session, champion),
-        needed=[(effect, 2 * pairs_needed(noise, effect)) for effect in effects if effect > 0 and noise.sigma > 0],
+        needed=_needed(outcomes.kept, noise),
         smallest=smallest_effect(noise, PAIRS),
-        proposers=by_proposer(ledger, metric),
-        troubles=_troubles(session),
+        proposers=by_proposer(ledger, session.metric),
+        troubles=list(dict.fromkeys([*(alarm.words for alarm in state.alarms), *_trial_troubles(trials)])),
         imported=session.imported,
     )
+
+
+class _Outcomes(NamedTuple):
+    """A session's experiments by what came of them; ``near`` ones were discarded within one sigma of the bar."""
+
+    kept: list[Row]
+    near: list[Row]
+    failed: list[Row]
+    discarded: int
+
+
+def _outcomes(rows: list[Row], noise: Noise) -> _Outcomes:
+    kept = [row for row in rows if row.experiment.kept]
+    failed = [row for row in rows if _failed(row.experiment)]
+    rest = [row for row in rows if not row.experiment.kept and not _failed(row.experiment)]
+    near = [row for row in rest if row.gain is not None and -noise.sigma <= row.gain <= 0]
+    return _Outcomes(kept, sorted(near, key=lambda row: -(row.gain or 0.0)), failed, len(rest))
+
+
+def _needed(kept: list[Row], noise: Noise) -> list[tuple[float, int]]:
+    """Effects, each with how many trials it takes to show it: this session's typical gain, and parts of the noise."""
+    typical = sorted(row.gain for row in kept if row.gain and row.gain > 0)
+    effects = [*typical[len(typical) // 2 :][:1], 2 * noise.sigma, noise.sigma / 2]
+    return [(effect, 2 * pairs_needed(noise, effect)) for effect in effects if effect > 0 and noise.sigma > 0]
 
 
 def write(session: Session) -> tuple[Path, Path]:
@@ -104,8 +123,8 @@ def draw(session: Session, kind: charts.Kind) -> Any:
     if kind == "progress":
         return charts.progress(metric, ledger.experiments(), title)
     if kind == "duty":
-        ran = spans(ledger.notes("started"), ledger.notes("finished"))
-        return charts.duty_chart(ran, off_duty(ledger.notes("opened"), ledger.notes("stopped")), title)
+        ran = spans(ledger.events(TrialStarted), ledger.events(TrialFinished))
+        return charts.duty_chart(ran, off_duty(ledger.events(RunStarted), ledger.events(RunStopped)), title)
     rows = _rows(session, [e for e in ledger.experiments() if e.verdict])
     if kind == "worth":
         return charts.worth_chart(metric, rows, title)
@@ -113,7 +132,7 @@ def draw(session: Session, kind: charts.Kind) -> Any:
 
 
 def _noise(session: Session) -> Noise:
-    """How far luck alone moves one trial's number; of an imported session what is believed of any."""
+    """The seed-to-seed noise of one trial; of an imported session, the prior for any."""
     stated = session.lab.judge.sigma
     if session.imported:
         baseline = session.ledger.experiment(0).measurement if session.ledger.next_number() else None
@@ -152,10 +171,10 @@ def _rows(session: Session, experiments: list[Experiment]) -> list[Row]:
     rows: list[Row] = []
     best = session.ledger.champion()
     bar: float | None = None
-    upkeeps = session.ledger.notes("upkeep")
+    rechecks = deque(session.ledger.events(Rechecked))
     for experiment in sorted(experiments, key=lambda e: e.judged_at or 0.0):
-        while upkeeps and upkeeps[0]["at"] < (experiment.judged_at or 0.0):
-            bar = upkeeps.pop(0)["bar"]
+        while rechecks and rechecks[0].at < (experiment.judged_at or 0.0):
+            bar = rechecks.popleft().bar
         measured = experiment.measurement.metric if experiment.measurement else None
         gain = session.metric.gain(bar, measured) if bar is not None and measured is not None else None
         if experiment.number:
@@ -180,26 +199,31 @@ def _luck(session: Session, champion: Experiment | None) -> float:
     return session.metric.gain(champion.bar, champion.measurement.metric)
 
 
-def _sealing(session: Session) -> str:
-    opened = session.ledger.notes("opened")
-    missing = sorted({name for note in opened for name in note["allowed"]})
-    if missing:
-        return f"trials ran WITHOUT protection of {', '.join(missing)}, as allowed by name"
+def _rule(session: Session) -> str:
+    """The keep rules that judged, in words: the contract's, and those that programs brought along."""
+    brought = [event.judge for event in session.ledger.events(ContractOverridden) if event.judge]
+    names = [session.lab.judge.rule, *(judge.get("rule") or judge.get("class", "") for judge in brought)]
+    return " or ".join(dict.fromkeys(names))
+
+
+def _sealing(session: Session, state: SessionState) -> str:
+    if state.missing:
+        return f"trials ran WITHOUT protection of {', '.join(state.missing)}, as allowed by name"
     metric = "computed by a process of its own" if session.lab.evaluator else "printed by the candidate's own command"
     return f"every trial ran sealed; the metric was {metric}"
 
 
-def _troubles(session: Session) -> list[str]:
-    words = [note["words"] for note in session.ledger.notes("alarm")]
-    outcomes = Counter(m.outcome for _, m in session.ledger.trials() if m and m.outcome in ("lost", "interrupted"))
-    words += [f"{count} trials were {outcome}, and ran again" for outcome, count in outcomes.items()]
-    disturbed = Counter(m.disturbed for _, m in session.ledger.trials() if m and m.disturbed)
+def _trial_troubles(trials: list[Measurement]) -> Iterator[str]:
+    """What went wrong with trials, in words."""
+    outcomes = Counter(measured.outcome for measured in trials)
+    for outcome in ("lost", "interrupted"):
+        if count := outcomes[outcome]:
+            yield f"{count} trials were {outcome}, and ran again"
+    disturbed = Counter(measured.disturbed for measured in trials if measured.disturbed)
     if disturbed:
         why, _ = disturbed.most_common(1)[0]
-        words.append(f"{disturbed.total()} trials met a disturbed machine and ran again (most often: {why})")
-    accepted = sum("disturbed" in m.machine for _, m in session.ledger.trials() if m)
-    if accepted:
-        words.append(
-            f"{accepted} trials ran on a machine that stayed disturbed: their numbers are noisier than they look"
-        )
-    return list(dict.fromkeys(words))
+        yield f"{disturbed.total()} trials met a disturbed machine and ran again (most often: {why})"
+    if accepted := sum("disturbed" in measured.machine for measured in trials):
+        yield f"{accepted} trials ran on a machine that stayed disturbed: their numbers are noisier than they look"
+    if told := sum(measured.detail.startswith(TOLD) for measured in trials):
+        yield f"{counted(told, 'trial')}: the number was {TOLD}"

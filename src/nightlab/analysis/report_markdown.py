@@ -7,8 +7,7 @@ from datetime import datetime
 
 from nightlab.analysis.summary import ReportData
 from nightlab.core.text import counted
-from nightlab.core.types import FIRST_DAY, Experiment, PairedGain
-from nightlab.session.credit import ProposerStats
+from nightlab.core.types import FIRST_DAY, Experiment, PairedGain, ProposerStats
 
 MOST = 12  # rows of a table of failed attempts
 SPECIAL = re.compile(r"([\\`*_{}\[\]()<>#+!|~&@]|:(?=//))")

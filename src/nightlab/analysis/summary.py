@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from nightlab.core.types import Evidence, Experiment, Metric, PairedGain
-from nightlab.session.credit import ProposerStats
+from nightlab.core.types import Evidence, Experiment, Metric, PairedGain, ProposerStats
 
 
 @dataclass(frozen=True, slots=True)

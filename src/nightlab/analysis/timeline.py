@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+
+from nightlab.core.events import RunStarted, RunStopped, TrialFinished, TrialStarted
 
 PHASES = ("startup", "training", "evaluation", "around it")
 
@@ -27,32 +28,32 @@ class Span:
         return [(self.begun + sum(self.seconds[:place]), seconds)] if seconds > 0 else []
 
 
-def spans(started: Sequence[Mapping[str, Any]], finished: Sequence[Mapping[str, Any]]) -> list[Span]:
-    """The spans of finished trials, in order of their start, from the ledger's events of these kinds.
+def spans(started: Iterable[TrialStarted], finished: Iterable[TrialFinished]) -> list[Span]:
+    """The spans of finished trials, in order of their start, from the ledger's events.
 
-    After a kill, a trial's end may be recorded much later than it happened, so a trial lasts no longer than its
-    supervisor reported, if it did.
+    After a kill, the end of a trial may be recorded much later than it happened, so a trial took at most its
+    supervisor's ``wall_seconds``, where those are known.
     """
-    begun = {note["id"]: note["at"] for note in started}
+    begun = {event.trial.id: event.at for event in started}
     found = []
-    for note in finished:
-        measured, at = note["measurement"], begun.get(note["id"])
+    for event in finished:
+        measured, at = event.measurement, begun.get(event.id)
         if at is None:
             continue
-        wall = measured.get("wall_seconds") or 0.0
-        length = min(note["at"] - at, wall) if wall else note["at"] - at
+        wall = measured.wall_seconds
+        length = min(event.at - at, wall) if wall else event.at - at
         phases, left = [], max(length, 0.0)
-        for name in ("startup_seconds", "training_seconds", "evaluation_seconds"):
-            phases.append(min(measured.get(name) or 0.0, left))
+        for seconds in (measured.startup_seconds, measured.training_seconds, measured.evaluation_seconds):
+            phases.append(min(seconds or 0.0, left))
             left -= phases[-1]
         found.append(Span(at, (*phases, left)))
     return sorted(found, key=lambda span: span.begun)
 
 
-def off_duty(opened: Sequence[Mapping[str, Any]], stopped: Sequence[Mapping[str, Any]]) -> list[tuple[float, float]]:
+def off_duty(started: Iterable[RunStarted], stopped: Iterable[RunStopped]) -> list[tuple[float, float]]:
     """The intervals from each stop to the next start. A killed session has no stop event."""
-    starts = [note["at"] for note in opened]
-    stops = [note["at"] for note in stopped]
+    starts = [event.at for event in started]
+    stops = [event.at for event in stopped]
     found = []
     for stop in stops:
         after = [at for at in starts if at > stop]

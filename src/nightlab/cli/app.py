@@ -1,6 +1,6 @@
 """The commands. Thin: each opens what it needs, calls one thing, and prints. What they share is here.
 
-Exit status: 0 done · 1 a problem you can mend (the message says how) · 2 wrong usage · 3 the trial or the
+Exit status: 0 done · 1 a problem you can fix (the message says how) · 2 wrong usage · 3 the trial or the
 claim did not hold (``try`` did not keep, ``replay`` differs, ``demo`` found nothing) · 130 stopped by Ctrl-C.
 """
 
@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from nightlab.cli.help import App, Program, current_name
+
 if TYPE_CHECKING:
     from nightlab.analysis.charts import Kind
     from nightlab.core.types import Experiment
@@ -19,23 +21,42 @@ if TYPE_CHECKING:
 
 MENDABLE, REFUTED, STOPPED = 1, 3, 130
 
-app = typer.Typer(
+app = App(
     name="nightlab",
-    help="The lab that runs while you sleep: experiments proposed, measured, judged and recorded, unattended.",
-    epilog="Start with: nightlab demo. In a lab of your own: nightlab init, nightlab check, nightlab run.",
-    no_args_is_help=True,
+    cls=Program,
+    help="Run machine-learning experiments unattended: proposed, measured, judged and recorded.",
+    epilog="Start with: nightlab demo. In your own project: nightlab init, nightlab check, nightlab run. "
+    "Help on a command: nightlab run --help. Shell completion: nightlab completion --help.",
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help"], "token_normalize_func": current_name},
 )
 
-Where = Annotated[Path, typer.Option("--lab", "-C", metavar="FOLDER", help="The lab's folder.")]
-Tag = Annotated[str | None, typer.Option("--tag", "-t", metavar="TAG", help="Which session; the latest if left out.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+Where = Annotated[
+    Path,
+    typer.Option(
+        "--lab", "-C", metavar="FOLDER", help="Folder of the lab; this folder if omitted.", show_default=False
+    ),
+]
+
+
+def _complete_tag(ctx: typer.Context, incomplete: str) -> list[str]:
+    from nightlab.cli.completion import complete_tag
+
+    return complete_tag(ctx, incomplete)
+
+
+def tag_option(words: str) -> Any:
+    """The option ``--tag``, completed in a shell with the tags of the lab's sessions."""
+    return typer.Option("--tag", "-t", metavar="TAG", help=words, autocompletion=_complete_tag)
+
+
+Tag = Annotated[str | None, tag_option("Tag of the session; the latest session if omitted.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Device = Annotated[
     Literal["cuda", "mps", "cpu"] | None,
-    typer.Option("--device", metavar="cuda|mps|cpu", help="Instead of the device that was found."),
+    typer.Option("--device", metavar="cuda|mps|cpu", help="Device for the trials; detected if omitted."),
 ]
 Allow = Annotated[
     list[str],
@@ -43,21 +64,22 @@ Allow = Annotated[
         "--allow-missing",
         envvar="NIGHTLAB_ALLOW_MISSING",
         metavar="NAME",
-        help="Go on without a protection of the sandbox: files, network, processes, privileges, or all.",
+        help="Run even if the sandbox lacks this protection: files, network, processes, privileges or all; repeatable.",
     ),
 ]
-Plain = Annotated[bool, typer.Option("--plain", help="Lines instead of a screen, as in a pipe.")]
+Plain = Annotated[bool, typer.Option("--plain", help="Print plain lines instead of a full screen.")]
 HERE = Path()
 
 
 def allowed(names: list[str]) -> set[str]:
-    """The protections that the user can do without; ``all`` names each."""
-    from nightlab.sandbox.bubblewrap import PROTECTIONS
+    """The protections that may be missing; ``all`` names each."""
+    from nightlab.core.types import NightlabError
+    from nightlab.session.preflight import protections
 
-    given = {name for words in names for name in words.replace(",", " ").split()}
-    if unknown := given - {*PROTECTIONS, "all"}:
-        raise typer.BadParameter(f"{', '.join(sorted(unknown))}: the protections are {', '.join(PROTECTIONS)}, all")
-    return set(PROTECTIONS) if "all" in given else given
+    try:
+        return protections(names)
+    except NightlabError as error:
+        raise typer.BadParameter(f"{error}: {error.hint}") from None
 
 
 def last_trial(session: Session, experiment: Experiment) -> str:
@@ -65,14 +87,14 @@ def last_trial(session: Session, experiment: Experiment) -> str:
 
 
 def near(path: Path) -> str:
-    """The path as one would type it here."""
+    """The path relative to the current folder, if it lies in it."""
     here = Path.cwd()
     path = path.resolve()
     return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
 
 
 def draw(session: Session, kind: Kind = "progress", out: Path | None = None) -> str:
-    """Draw one of a session's pictures; returns where, as one would type it here."""
+    """Draw one of a session's pictures; returns its path, for printing."""
     from nightlab.analysis import report
     from nightlab.analysis.charts import save
 
@@ -90,9 +112,10 @@ def read_only(lab: Path, tag: str | None) -> tuple[Any, Any]:
 
 
 def view(quiet: bool = False) -> Any:
+    """What a command shows of the trials that it runs; signals end it."""
     from nightlab.core.observer import LineObserver, Observer
 
-    return Observer() if quiet else LineObserver(console())
+    return _with_signals(Observer() if quiet else LineObserver(console()))
 
 
 def window(plain: bool) -> Any:
@@ -105,7 +128,14 @@ def window(plain: bool) -> Any:
     from nightlab.ui.monitor import Follower
     from nightlab.ui.terminal.live_screen import LiveScreen
 
-    return LiveScreen(sys.stdout, Follower, console())
+    return _with_signals(LiveScreen(sys.stdout, Follower, console()))
+
+
+def _with_signals(shown: Any) -> Any:
+    from nightlab.cli.signals import StopOnSignals
+    from nightlab.core.observer import Observers
+
+    return Observers([shown, StopOnSignals(shown)])
 
 
 def console() -> Any:

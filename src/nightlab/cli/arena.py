@@ -1,4 +1,4 @@
-"""The arena: genes ranked under one standard evaluation, and the audit of what somebody published."""
+"""The arena: rank genes under one standard evaluation, and audit published standings."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nightlab.cli.app import HERE, REFUTED, Allow, Json, Tag, allowed, app, console, escape, near, say, view
+from nightlab.cli.help import App, Group
 from nightlab.ui.terminal.outlet import unhurried
 
 if TYPE_CHECKING:
     from nightlab.session.session import Session
 
-arena = typer.Typer(name="arena", no_args_is_help=False, context_settings={"help_option_names": ["-h", "--help"]})
+arena = App(name="arena", cls=Group, no_args_is_help=False, context_settings={"help_option_names": ["-h", "--help"]})
 app.add_typer(arena)
 
-Labs = Annotated[list[Path], typer.Option("--lab", "-C", metavar="FOLDER", help="A lab's folder; again for more.")]
+Labs = Annotated[list[Path], typer.Option("--lab", "-C", metavar="FOLDER", help="Folder of a lab; repeatable.")]
 
 
 @arena.callback(
@@ -32,16 +33,17 @@ def rank(
     context: typer.Context,
     labs: Labs = [HERE],  # noqa: B006
     tag: Tag = None,
-    seeds: Annotated[int, typer.Option(min=2, help="How many seeds, the same for all.")] = 3,
-    best: Annotated[int, typer.Option(min=1, help="How many of each session take part: the best.")] = 8,
-    look: Annotated[bool, typer.Option("--look", help="Run nothing: rank what took part before.")] = False,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Publish the standings in this file.")] = None,
+    seeds: Annotated[int, typer.Option(min=2, help="Number of seeds, the same for all genes.")] = 3,
+    best: Annotated[int, typer.Option("--top", min=1, help="Rank this many of the best genes of each session.")] = 8,
+    look: Annotated[bool, typer.Option("--no-run", help="Rank only genes that were already measured.")] = False,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write the standings to this file.")] = None,
     as_json: Json = False,
     allow: Allow = [],  # noqa: B006
 ) -> None:
-    """Rank the best genes of sessions: run on the same seeds, with the Rotifer fitness and each of its terms.
+    """Rank the best genes of sessions on the same seeds.
 
-    The task's own metric stays what a search selects by; the fitness also counts what a gene takes.
+    Shows the Rotifer fitness with each of its terms, which also counts the resources that a gene needs. The search
+    still selects by the task's metric.
     """
     if context.invoked_subcommand:
         return
@@ -62,7 +64,7 @@ def rank(
     for session in sessions:
         session.close()
     if not found:
-        hint = "let them take part: nightlab arena" if look else "let a session run first: nightlab run"
+        hint = "measure them: nightlab arena" if look else "run a session first: nightlab run"
         raise NightlabError("no gene has taken part in the arena", hint)
     try:
         made = standings(found, time.time())
@@ -77,18 +79,18 @@ def rank(
 
     print_standings(console(), made)
     if out:
-        say(f"published in {near(out)}; anybody checks it with: nightlab arena audit {near(out)}")
+        say(f"published in {near(out)}; check it with: nightlab arena audit {near(out)}")
 
 
 @arena.command(epilog="Examples:  nightlab arena audit arena.json   ·   nightlab arena audit arena.json -C mine")
 def audit(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="What nightlab arena --out wrote.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Standings written by nightlab arena --out.")],
     labs: Labs = [],  # noqa: B006
     tag: Tag = None,
 ) -> None:
-    """Recompute every score of published standings from what they were computed from. Exit status 3 if one differs.
+    """Recompute every score of published standings.
 
-    With labs, also compare what it was computed from with their ledgers.
+    With --lab, also compares the measurements with the ledgers of those labs. Exit status 3 if a score differs.
     """
     from nightlab.analysis.ranking import audit_ranking as recompute
     from nightlab.analysis.ranking import parse_fitness
@@ -103,15 +105,22 @@ def audit(
     raise typer.Exit(REFUTED if drifts else 0)
 
 
-@app.command(epilog="Examples:  nightlab gene gene.wat   ·   nightlab gene theirs.wasm --memory 4MB --fuel 20000")
+@app.command(
+    epilog="Examples:  nightlab gene gene.wat   ·   nightlab gene theirs.wasm --max-memory 4MB --max-fuel 20000"
+)
 def gene(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A WebAssembly module, .wasm or .wat.")],
-    memory: Annotated[str, typer.Option(metavar="SIZE", help="The most that it may have here.")] = "5MB",
-    fuel: Annotated[int, typer.Option(min=1, help="The most for each unit of its task.")] = 1_000_000,
-    domain: Annotated[str | None, typer.Option(metavar="NAME", help="What it must do.")] = None,
+    memory: Annotated[str, typer.Option("--max-memory", metavar="SIZE", help="Memory available here.")] = "5MB",
+    fuel: Annotated[
+        int, typer.Option("--max-fuel", min=1, help="Fuel available for each unit of its task.")
+    ] = 1_000_000,
+    domain: Annotated[str | None, typer.Option(metavar="NAME", help="Domain it must serve; any if omitted.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Say what a portable gene needs, and whether it can run here. Nothing of it is run. Exit status 3 if it can't."""
+    """Check whether a portable gene can run here.
+
+    Shows what the gene needs, without running it. Exit status 3 if it can't run.
+    """
     from nightlab.commons.capability import GeneHost
     from nightlab.commons.genes import check_gene, read_gene
     from nightlab.core.config import megabytes
@@ -120,7 +129,7 @@ def gene(
     try:
         most = int(megabytes(memory) * 2**20)
     except ValueError as error:
-        raise typer.BadParameter(f"--memory: {error}") from None
+        raise typer.BadParameter(f"--max-memory: {error}") from None
     found = read_gene(file.read_bytes(), str(file))
     fit = check_gene(found, GeneHost(memory_bytes=most, fuel=fuel, domain=domain))
     if as_json:

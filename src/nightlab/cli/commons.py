@@ -22,22 +22,27 @@ SHOWN = 20  # offers and told findings that are listed
 @app.command(epilog="Examples:  nightlab share   ·   nightlab share 12 17 --yes   ·   nightlab share --retract 3f9a")
 def share(
     numbers: Annotated[
-        list[int] | None, typer.Argument(metavar="[N]...", help="Experiments; all kept ones if left out.")
+        list[int] | None, typer.Argument(metavar="[N]...", help="Numbers of experiments; all kept ones if omitted.")
     ] = None,
-    failed: Annotated[
-        bool, typer.Option("--failed", help="Also those that were not kept: they are findings too.")
-    ] = False,
+    failed: Annotated[bool, typer.Option("--failed", help="Include experiments that were not kept.")] = False,
     portable: Annotated[
         list[str],
-        typer.Option("--portable", metavar="budget|data", help="In what else you expect them to hold."),
+        typer.Option(
+            "--portable",
+            metavar="budget|data",
+            help="Other settings where you expect the finding to transfer; repeatable.",
+        ),
     ] = [],  # noqa: B006
-    retract: Annotated[str, typer.Option(metavar="ID", help="Take a finding of yours back.")] = "",
-    why: Annotated[str, typer.Option(metavar="WORDS", help="Why you take it back.")] = "",
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
+    retract: Annotated[str, typer.Option(metavar="ID", help="Retract a finding of yours.")] = "",
+    why: Annotated[str, typer.Option("--reason", metavar="WORDS", help="Reason for the retraction.")] = "",
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Share without asking.")] = False,
     lab: Where = HERE,
     tag: Tag = None,
 ) -> None:
-    """Show what would be shared of this session, ask, and sign it. nightlab sync brings it to the others."""
+    """Sign findings of a session for others.
+
+    Shows what would be shared and asks first. nightlab sync then sends it.
+    """
     from nightlab.commons.places import author_key, key_file, open_commons
     from nightlab.commons.sync import PORTABLE, findings_to_share, retraction_body
     from nightlab.core.types import NightlabError
@@ -61,13 +66,13 @@ def share(
         return
     if not yes:
         if not sys.stdin.isatty():
-            raise NightlabError("nothing is shared unless you say so", "look at it, then: nightlab share --yes")
-        if not typer.confirm(f"Share this, {len(bodies)} in all, for anybody to read?"):
+            raise NightlabError("sharing needs your consent", "read what would be shared, then: nightlab share --yes")
+        if not typer.confirm(f"Share these {len(bodies)} findings publicly?"):
             return
     fresh = not key_file().exists()
     made = commons.publish(author_key(make=True), bodies)
     if fresh:
-        say(f"made your key, {key_file()}: whoever has it can speak in your name")
+        say(f"made your key, {key_file()}: keep it private, it signs findings in your name")
     for signed in made:
         say(f"signed {signed.id[:12]}")
     say("next: nightlab sync")
@@ -79,14 +84,17 @@ def share(
 )
 def sync(
     remote: Annotated[
-        str | None, typer.Argument(metavar="[REMOTE]", help="Any git remote; the one in lab.toml if left out.")
+        str | None, typer.Argument(metavar="[REMOTE]", help="Git remote; the one in lab.toml if omitted.")
     ] = None,
     bundle: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Take in a bundle, if it is there, and write all into it.")
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Exchange through a bundle file: read it if it exists, then write all findings to it."
+        ),
     ] = None,
     lab: Where = HERE,
 ) -> None:
-    """Exchange findings with a remote: take in what is new there, bring what you shared."""
+    """Exchange findings with a git remote."""
     from nightlab.commons.places import open_commons
     from nightlab.commons.sync import sync_commons as exchange
 
@@ -105,7 +113,10 @@ def sync(
 
 @app.command("commons", epilog="Examples:  nightlab commons   ·   nightlab commons --json")
 def commons_command(lab: Where = HERE, tag: Tag = None, as_json: Json = False) -> None:
-    """What there is: authors and how far this lab trusts them, what it would measure next, what was refused and why."""
+    """Show the known findings and authors.
+
+    Shows the trust in each author, the findings to be measured next, and what was refused and why.
+    """
     from nightlab.commons.places import open_commons
 
     commons = open_commons()
@@ -121,7 +132,7 @@ def commons_command(lab: Where = HERE, tag: Tag = None, as_json: Json = False) -
         you = " (you)" * (author["author"] == facts["you"])
         records = ", ".join(_many(number, kind) for kind, number in author["records"].items())
         say(escape(f"  {author['author'][:12]}{you}  {records}{known}"))
-    for title, rows in (("to be measured here, the first first", "next"), ("only to be told of", "told")):
+    for title, rows in (("to be measured here, in this order", "next"), ("shown to the proposers only", "told")):
         if facts[rows]:
             say(f"\n{title}:")
         for row in facts[rows][:SHOWN]:

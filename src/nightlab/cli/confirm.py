@@ -1,4 +1,4 @@
-"""Measuring again: is it real?"""
+"""Measuring again: replay, confirm and transfer."""
 
 from __future__ import annotations
 
@@ -14,29 +14,31 @@ from nightlab.cli.app import HERE, REFUTED, Allow, Json, Tag, Where, allowed, ap
 from nightlab.ui.terminal.outlet import unhurried
 
 if TYPE_CHECKING:
-    from nightlab.analysis.confirm import Confirmer, Contribution
-    from nightlab.core.types import Evidence
+    from nightlab.analysis.confirm import Confirmer
+    from nightlab.core.types import Contribution, Evidence, Metric
     from nightlab.session.session import Session
 
 
-@app.command(epilog="Examples:  nightlab replay 12   ·   nightlab replay 12 --work 200000 --times 2")
+@app.command(epilog="Examples:  nightlab replay 12   ·   nightlab replay 12 --work-budget 200000 --repeats 2")
 @unhurried()
 def replay(
-    number: Annotated[int, typer.Argument(help="The experiment's number; 0 is the baseline.")],
-    times: Annotated[int, typer.Option(min=1, help="How often.")] = 1,
-    seed: Annotated[int | None, typer.Option(min=0, help="Instead of the seed it had.")] = None,
+    number: Annotated[int, typer.Argument(help="Number of the experiment; 0 is the baseline.")],
+    times: Annotated[int, typer.Option("--repeats", min=1, help="Number of runs.")] = 1,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed to use; the original seed if omitted.")] = None,
     work: Annotated[
         float | None,
-        typer.Option(min=1, help="A fixed amount of work instead of the budget: same seed, same number."),
+        typer.Option(
+            "--work-budget", min=1, help="Train for this amount of work instead of the budget, for identical numbers."
+        ),
     ] = None,
     lab: Where = HERE,
     tag: Tag = None,
     as_json: Json = False,
     allow: Allow = [],  # noqa: B006
 ) -> None:
-    """Run an experiment again from its commit, and put the numbers side by side.
+    """Run an experiment again and compare the metric.
 
-    With a work budget (here or in the contract) on a CPU the metric must be identical: exit status 3 if not.
+    With a work budget (here or in lab.toml) on a CPU the metric must be identical: exit status 3 if not.
     """
     from nightlab.core.types import SEED, Budget
     from nightlab.loop.measure import replay as run_again
@@ -74,21 +76,22 @@ def replay(
 )
 @unhurried()
 def confirm(
-    seeds: Annotated[int, typer.Option(min=2, help="How many fresh seeds.")] = 4,
+    seeds: Annotated[int, typer.Option(min=2, help="Number of fresh seeds.")] = 4,
     ablate: Annotated[
-        bool, typer.Option("--ablate", help="Also take each kept change out again: what is it worth?")
+        bool, typer.Option("--ablate", help="Also measure the gain of each kept change, by removing it.")
     ] = False,
     simplify: Annotated[
-        bool, typer.Option("--simplify", help="And try the champion without the changes that earn nothing.")
+        bool, typer.Option("--simplify", help="Also try the champion without the changes that bring no gain.")
     ] = False,
     lab: Where = HERE,
     tag: Tag = None,
     as_json: Json = False,
     allow: Allow = [],  # noqa: B006
 ) -> None:
-    """Measure the baseline and the champion again on fresh seeds, and say what the gain is, with its interval.
+    """Measure the gain again on fresh seeds, with its interval.
 
-    Where the evaluator has held-out data, on that too. Looking again with more seeds widens the interval.
+    Compares the champion with the baseline, also on held-out data if the evaluator has it. Each further look with more
+    seeds widens the interval.
     """
     from nightlab.analysis.confirm import Confirmer
     from nightlab.loop.scheduler import Scheduler
@@ -108,7 +111,7 @@ def confirm(
     if as_json:
         typer.echo(json.dumps(_facts(claims, evidence, worths), indent=1))
     elif worths:
-        say_worths(session, worths)
+        say_worths(session.metric, worths)
     if simplify and evidence:
         _simplify(session, claims, worths, seeds, as_json)
     session.close()
@@ -120,23 +123,23 @@ def confirm(
 )
 @unhurried()
 def transfer(
-    scale: Annotated[float, typer.Option(min=0.01, help="How many times the session's budget.")] = 1.0,
+    scale: Annotated[float, typer.Option(min=0.01, help="Budget as a multiple of the session's.")] = 1.0,
     constants: Annotated[
-        list[str], typer.Option("--set", metavar="NAME=VALUE", help="A constant, set in both genomes.")
+        list[str], typer.Option("--set", metavar="NAME=VALUE", help="Set a constant in both genomes; repeatable.")
     ] = [],  # noqa: B006
-    seeds: Annotated[int, typer.Option(min=2, help="How many fresh seeds.")] = 3,
+    seeds: Annotated[int, typer.Option(min=2, help="Number of fresh seeds.")] = 3,
     lab: Where = HERE,
     tag: Tag = None,
     as_json: Json = False,
     allow: Allow = [],  # noqa: B006
 ) -> None:
-    """Measure whether the gain holds at another budget, or another size of the model."""
+    """Measure the gain at another budget or model size."""
     from nightlab.analysis.confirm import Confirmer
     from nightlab.loop.scheduler import Scheduler
     from nightlab.session.session import open_session
 
     if scale == 1.0 and not constants:
-        raise typer.BadParameter("say what is different: --scale 2, or --set DEPTH=4")
+        raise typer.BadParameter("name a change: --scale 2, or --set DEPTH=4")
     session = open_session(lab, tag, writer=True, allow=allowed(allow))
     shown = view(quiet=as_json)
     claims = Confirmer(Scheduler(session, shown))
@@ -162,11 +165,11 @@ def say_confirmed(claims: Confirmer, evidence: Evidence | None) -> None:
         say(confirmed_words(claims.session.metric, evidence, *claims.values))
 
 
-def say_worths(session: Session, worths: Sequence[Contribution]) -> None:
+def say_worths(metric: Metric, worths: Sequence[Contribution]) -> None:
     from nightlab.ui.terminal.log import worths_words
 
     rows = [(w.experiment.number, w.experiment.candidate.hypothesis, w.gain, w.why, w.nothing) for w in worths]
-    say(worths_words(session.metric, rows))
+    say(worths_words(metric, rows))
 
 
 def _simplify(session: Session, claims: Confirmer, worths: Sequence[Contribution], seeds: int, quiet: bool) -> None:
@@ -180,7 +183,7 @@ def _simplify(session: Session, claims: Confirmer, worths: Sequence[Contribution
         simplified = claims.simplified(worths)
         if simplified is None:
             if not quiet:
-                say("every change that can be taken out earns something: nothing to simplify")
+                say("every removable change brings a gain: nothing to simplify")
             return
         shown = view(quiet=quiet)
         try:

@@ -1,4 +1,4 @@
-"""What a human may want of a session while it runs: each leaves an order, which counts now, or from the next start."""
+"""Control of a session while it runs: each command leaves an order, which takes effect now or at the next start."""
 
 from __future__ import annotations
 
@@ -9,25 +9,33 @@ import typer
 
 from nightlab.cli.app import HERE, Tag, Where, app, say
 
-Number = Annotated[int | None, typer.Argument(metavar="[N]", min=0, help="An experiment's number.", show_default=False)]
+Number = Annotated[
+    int | None, typer.Argument(metavar="[N]", min=0, help="Number of an experiment.", show_default=False)
+]
 
 
 @app.command(epilog="Examples:  nightlab pause   ·   nightlab pause --tag nov21")
 def pause(lab: Where = HERE, tag: Tag = None) -> None:
-    """Start nothing new: what is in flight, or being thought, ends as usual. It holds until nightlab resume."""
+    """Pause a session: start no new trials or proposals.
+
+    Running ones finish. The session stays paused until nightlab resume.
+    """
     tag = _order(lab, tag, "pause")
-    say(f"session {tag} starts nothing new until: nightlab resume --tag {tag}")
+    say(f"session {tag} is paused until: nightlab resume --tag {tag}")
 
 
 @app.command(epilog="Examples:  nightlab resume   ·   nightlab resume --tag nov21")
 def resume(lab: Where = HERE, tag: Tag = None) -> None:
-    """Go on after nightlab pause."""
-    say(f"session {_order(lab, tag, 'resume')} goes on, if it runs; else start it: nightlab run")
+    """Continue a paused session."""
+    say(f"session {_order(lab, tag, 'resume')} is resumed; if it is not running: nightlab run")
 
 
 @app.command(epilog="Examples:  nightlab skip   ·   nightlab skip 12")
 def skip(number: Number = None, lab: Where = HERE, tag: Tag = None) -> None:
-    """End the trial in flight, or of experiment N: it is discarded, and never run again."""
+    """Stop and discard the running trial, or experiment N.
+
+    A skipped experiment is not run again.
+    """
     from nightlab.loop.controls import to_skip
     from nightlab.storage.ledger import find_ledger
 
@@ -38,13 +46,14 @@ def skip(number: Number = None, lab: Where = HERE, tag: Tag = None) -> None:
 @app.command(epilog="Examples:  nightlab pin   ·   nightlab pin 12   ·   nightlab pin --off")
 def pin(
     number: Number = None,
-    off: Annotated[bool, typer.Option("--off", help="Leave it to the search again.")] = False,
+    off: Annotated[bool, typer.Option("--off", help="Remove the pin: the search selects parents again.")] = False,
     lab: Where = HERE,
     tag: Tag = None,
 ) -> None:
-    """Start each new proposal from experiment N, kept or not, or from the champion as it is now.
+    """Base new proposals on experiment N, or on the current champion.
 
-    The judge goes on comparing with the champion, and a keep takes its place as ever; the pin stays.
+    N may be a discarded experiment. Candidates are still judged against the champion, and a keep becomes the new
+    champion; the pin stays until nightlab pin --off.
     """
     from nightlab.core.types import NightlabError
     from nightlab.storage.ledger import find_ledger
@@ -52,12 +61,12 @@ def pin(
     if off:
         if number is not None:
             raise typer.BadParameter("--off takes no number")
-        say(f"session {_order(lab, tag, 'unpin')}: proposals start where the search wants them again")
+        say(f"session {_order(lab, tag, 'unpin')}: the search selects parents again")
         return
     if number is None:
         champion = find_ledger(lab, tag).champion()
         if champion is None:
-            raise NightlabError("there is no measured baseline yet", "let it run: nightlab run")
+            raise NightlabError("there is no measured baseline yet", "measure it: nightlab run")
         number = champion.number
     name = _order(lab, tag, f"pin {number}")
     say(f"session {name}: proposals start from experiment {number} until: nightlab pin --off")

@@ -1,4 +1,4 @@
-"""A session for other programs, and other programs' nights as sessions."""
+"""Export of sessions to other programs, and import of their logs."""
 
 from __future__ import annotations
 
@@ -17,19 +17,29 @@ from nightlab.cli.app import HERE, Tag, Where, app, escape, near, read_only, say
 )
 def export(
     kind: Annotated[
-        Literal["tsv", "jsonl", "parquet", "optuna", "mlflow", "tensorboard", "trackio"],
-        typer.Argument(metavar="FORMAT", help="tsv, jsonl, parquet, optuna, mlflow, tensorboard or trackio."),
+        str,
+        typer.Argument(
+            metavar="FORMAT", help="tsv, jsonl, parquet, optuna, mlflow, tensorboard, trackio, or a plug-in's name."
+        ),
     ],
     out: Annotated[
         str | None,
-        typer.Option("--out", "-o", metavar="PLACE", help="A file, a folder, or a tracker's URL (docs/data.md)."),
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="PLACE",
+            help="File, folder or tracker URL (docs/data.md); text goes to standard output if omitted.",
+        ),
     ] = None,
     lab: Where = HERE,
     tag: Tag = None,
 ) -> None:
-    """Write a session's experiments for other programs; as text to the standard output, if no place is named."""
+    """Export the experiments of a session."""
+    from nightlab.core.plugins import is_plugin
     from nightlab.integrations import export as exports
 
+    if kind not in exports.formats() and not is_plugin("exporter", kind):
+        raise typer.BadParameter(f"{kind!r} is none of {', '.join(exports.formats())}")
     metric, ledger = read_only(lab, tag)
     if kind not in exports.TEXT:
         place, look = exports.write(ledger, metric, kind, out)
@@ -49,25 +59,30 @@ def export(
     "   ·   nightlab import my-lab/.auto/log.jsonl --repo my-lab",
 )
 def import_(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A results.tsv, or pi-autoresearch's log.jsonl.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A results.tsv, or a log.jsonl of pi-autoresearch.")],
     folder: Annotated[
-        Path | None, typer.Argument(metavar="[FOLDER]", help="A new folder for it; imported if left out.")
+        Path | None, typer.Argument(metavar="[FOLDER]", help="New folder for it; 'imported' if omitted.")
     ] = None,
     repo: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="The repository with its commits: the session goes there.")
+        Path | None, typer.Option(metavar="FOLDER", help="Repository with its commits; the session is created there.")
     ] = None,
     branch: Annotated[
-        str | None, typer.Option(metavar="NAME", help="In it, the branch of that night; where HEAD is, if left out.")
+        str | None, typer.Option(metavar="NAME", help="Branch of the log in that repository; HEAD if omitted.")
     ] = None,
     goal: Annotated[
         Literal["minimise", "maximise"] | None,
-        typer.Option(metavar="minimise|maximise", help="Of a results.tsv; as its kept rows go, if left out."),
+        typer.Option(
+            metavar="minimise|maximise", help="Goal of a results.tsv; inferred from its kept rows if omitted."
+        ),
     ] = None,
-    tag: Annotated[str | None, typer.Option("--tag", "-t", help="What to call the session.")] = None,
+    tag: Annotated[
+        str | None, typer.Option("--tag", "-t", metavar="TAG", help="Tag for the session; chosen if omitted.")
+    ] = None,
 ) -> None:
-    """Bring in the log of another program's night, to be looked at: log, show, diff, plot, report, export.
+    """Import the log of another program, for reading.
 
-    Its numbers are claims, and stay claims. Nothing can run in an imported session.
+    Works with log, show, diff, plot, report and export. The numbers remain claims: nothing can run in an imported
+    session.
     """
     from nightlab.core.text import counted
     from nightlab.integrations.imports import bring_in

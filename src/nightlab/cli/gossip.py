@@ -19,13 +19,19 @@ LOOK = 0.1  # seconds between looks at what came
 )
 def gossip(
     listen: Annotated[
-        list[str], typer.Option(metavar="ENDPOINT", help="Where peers reach this one; this machine only if left out.")
+        list[str],
+        typer.Option(
+            metavar="ENDPOINT",
+            help="Address on which peers reach this one; only this machine if omitted.",
+            show_default=False,
+        ),
     ] = [LOOPBACK],  # noqa: B006
-    connect: Annotated[list[str], typer.Option(metavar="ENDPOINT", help="A peer that is known; again for more.")] = [],  # noqa: B006
+    connect: Annotated[list[str], typer.Option(metavar="ENDPOINT", help="Address of a known peer; repeatable.")] = [],  # noqa: B006
 ) -> None:
-    """Exchange findings with peers live, until Ctrl-C: what one shares the others have within seconds.
+    """Exchange findings with peers live, until Ctrl-C.
 
-    Nothing is shared that you have not signed with nightlab share. Links are not encrypted: findings are public.
+    A finding reaches the other peers within seconds. Only findings signed with nightlab share are sent. Links are not
+    encrypted: findings are public.
     """
     from nightlab.commons.gossip import Gossip, Zenoh
     from nightlab.commons.places import open_commons

@@ -1,4 +1,4 @@
-"""Looking at a session: nothing here writes into it."""
+"""Reading a session: log, show, diff, plot and report."""
 
 from __future__ import annotations
 
@@ -28,15 +28,20 @@ def log(
     lab: Where = HERE,
     tag: Tag = None,
     last: Annotated[
-        int | None, typer.Option("--last", "-n", min=1, help="How many of the last experiments; 30, as JSON all.")
+        int | None,
+        typer.Option("--last", "-n", min=1, help="Show the last N experiments; 30 if omitted, or all with --json."),
     ] = None,
-    everything: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
-    kept: Annotated[bool, typer.Option("--kept", help="Only the kept ones.")] = False,
-    by: Annotated[str | None, typer.Option("--by", metavar="NAME", help="Only those of this proposer.")] = None,
-    proposers: Annotated[bool, typer.Option("--proposers", help="What each proposer had, gained and cost.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Show all experiments.")] = False,
+    kept: Annotated[bool, typer.Option("--kept", help="Show only kept experiments.")] = False,
+    by: Annotated[
+        str | None, typer.Option("--by", metavar="NAME", help="Show only experiments by this proposer.")
+    ] = None,
+    proposers: Annotated[
+        bool, typer.Option("--proposers", help="Show the share, gain and cost of each proposer.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """The experiments of a session, oldest first."""
+    """List the experiments of a session, oldest first."""
     metric, ledger = read_only(lab, tag)
     if proposers:
         _log_proposers(metric, ledger, as_json)
@@ -63,12 +68,15 @@ def log(
 
 @app.command(epilog="Examples:  nightlab show 12   ·   nightlab show 12 --json")
 def show(
-    number: Annotated[int, typer.Argument(help="The experiment's number; 0 is the baseline.")],
+    number: Annotated[int, typer.Argument(help="Number of the experiment; 0 is the baseline.")],
     lab: Where = HERE,
     tag: Tag = None,
     as_json: Json = False,
 ) -> None:
-    """Everything about one experiment: verdict, times, memory, what changed, the end of its output."""
+    """Show one experiment in full.
+
+    Shows its verdict, times, memory, changes and the end of its output.
+    """
     from nightlab.session.session import open_session
     from nightlab.ui.terminal.log import print_experiment
 
@@ -88,12 +96,15 @@ def show(
     epilog="Examples:  nightlab diff 12 (against its parent)   ·   nightlab diff 0 12   ·   nightlab diff best"
 )
 def diff(
-    one: Annotated[str, typer.Argument(metavar="N", help="An experiment's number, or 'best'.")] = "best",
-    other: Annotated[str | None, typer.Argument(metavar="[M]", help="Another to compare with.")] = None,
+    one: Annotated[str, typer.Argument(metavar="N", help="Number of an experiment, or 'best'.")] = "best",
+    other: Annotated[str | None, typer.Argument(metavar="[M]", help="Experiment to compare with.")] = None,
     lab: Where = HERE,
     tag: Tag = None,
 ) -> None:
-    """What an experiment changed: N against its parent, 'best' against the baseline, or N to M."""
+    """Show what an experiment changed.
+
+    Compares N with its parent, 'best' with the baseline, or N with M.
+    """
     from nightlab.session.session import open_session
 
     session = open_session(lab, tag)
@@ -130,13 +141,19 @@ def diff(
 def plot(
     kind: Annotated[
         Literal["progress", "worth", "effects", "duty"],
-        typer.Argument(metavar="[progress|worth|effects|duty]", help="Which picture.", show_default=False),
+        typer.Argument(
+            metavar="[progress|worth|effects|duty]", help="Kind of chart; progress if omitted.", show_default=False
+        ),
     ] = "progress",
     lab: Where = HERE,
     tag: Tag = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="A .png or .svg file.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write to this .png or .svg file.")] = None,
 ) -> None:
-    """Draw a session: its progress; what each kept change is worth; every effect beside the noise; the duty cycle."""
+    """Draw a chart of a session.
+
+    progress: the metric over time; worth: the gain of each kept change; effects: every effect beside the noise;
+    duty: the share of time spent training.
+    """
     from nightlab.session.session import open_session
 
     if out is not None and out.suffix not in (".png", ".svg"):
@@ -151,12 +168,12 @@ def plot(
 def report(
     lab: Where = HERE,
     tag: Tag = None,
-    show: Annotated[bool, typer.Option("--show", help="Print the Markdown.")] = False,
+    show: Annotated[bool, typer.Option("--show", help="Print the report as Markdown.")] = False,
     session_branch: Annotated[
-        bool, typer.Option("--session-branch", help="Prepare a branch that publishes the session. Nothing is pushed.")
+        bool, typer.Option("--session-branch", help="Prepare a branch for publishing the session; nothing is pushed.")
     ] = False,
 ) -> None:
-    """Write the report: what was gained and by what, how sure that is, what failed, what to try next."""
+    """Write the report of a session: gains, evidence and failures."""
     from nightlab.analysis import report as reports
     from nightlab.session.session import open_session
 

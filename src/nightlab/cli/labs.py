@@ -13,12 +13,10 @@ from nightlab.cli.app import HERE, MENDABLE, Allow, Json, Where, allowed, app, e
 
 @app.command(epilog="Examples:  nightlab new my-lm   ·   nightlab new faster --from speed")
 def new(
-    name: Annotated[Path, typer.Argument(metavar="NAME", help="The folder to make.")],
-    template: Annotated[
-        str, typer.Option("--from", metavar="LAB", help="Which shipped lab: lm, speed or wasm.")
-    ] = "lm",
+    name: Annotated[Path, typer.Argument(metavar="NAME", help="Folder to create.")],
+    template: Annotated[str, typer.Option("--from", metavar="LAB", help="Template: lm, speed or wasm.")] = "lm",
 ) -> None:
-    """Make a new lab from one that ships: a git folder, ready to run."""
+    """Create a lab from a template, ready to run."""
     from nightlab.session.create import make_lab
 
     folder = make_lab(name, template)
@@ -29,9 +27,9 @@ def new(
 @app.command(epilog="Examples:  nightlab init   ·   nightlab init --show")
 def init(
     lab: Where = HERE,
-    show: Annotated[bool, typer.Option("--show", help="Print the contract, write nothing.")] = False,
+    show: Annotated[bool, typer.Option("--show", help="Print the contract without writing it.")] = False,
 ) -> None:
-    """Write the lab.toml that nightlab infers for this folder, to be read and edited."""
+    """Write a lab.toml inferred from this folder."""
     from nightlab.session.create import infer
 
     text, source = infer(lab)
@@ -42,7 +40,7 @@ def init(
     if path.exists():
         from nightlab.core.types import NightlabError
 
-        raise NightlabError(f"{path} exists already", "edit it, or look at what is inferred: nightlab init --show")
+        raise NightlabError(f"{path} exists already", "edit it, or print what would be inferred: nightlab init --show")
     path.write_text(text)
     say(f"wrote {path}, inferred from {source}")
     say("read it, then: git add lab.toml && git commit -m 'the contract' && nightlab check")
@@ -50,27 +48,24 @@ def init(
 
 @app.command(epilog="Examples:  nightlab check   ·   nightlab check -C path/to/lab --json")
 def check(lab: Where = HERE, as_json: Json = False, allow: Allow = []) -> None:  # noqa: B006
-    """Say whether this lab can run, and what is missing."""
-    from nightlab.engines.local.layout import detect_sandbox
+    """Check that this lab can run."""
     from nightlab.engines.platform import this_platform
-    from nightlab.session.preflight import held, inspect, memory_limit, sealed
+    from nightlab.session.preflight import check_lab
     from nightlab.storage.git import Repo
 
-    contract, source, checks = inspect(Repo(lab))
-    sandbox = detect_sandbox()
-    checks += [*sealed(sandbox, {*contract.sandbox.allow_missing, *allowed(allow)}), *held(sandbox, contract)]
-    checks.append(memory_limit())
+    contract, source, checks = check_lab(Repo(lab), allowed(allow))
     platform = this_platform()
-    budget = contract.budget.on(platform.device).record()
+    budget = contract.budget.on(platform.device)
     good = all(c.ok or not c.fatal for c in checks)
     if as_json:
         facts = [{"what": c.what, "ok": c.ok, "mend": c.hint, "fatal": c.fatal} for c in checks]
         typer.echo(json.dumps({"ok": good, "source": source, "checks": facts}, indent=1))
     else:
         say(f"lab {contract.name}: {contract.metric.goal} {contract.metric.name}, from {source}")
-        say(f"a trial trains for {budget} on {platform}")
+        say(f"a trial trains for {budget.record()} on {platform}")
+        say(f"{budget.limit()}")
         for c in checks:
             mark = "[green]ok[/]  " if c.ok else "[red]no[/]  " if c.fatal else "[yellow]note[/]"
             say(f"{mark} {escape(c.what)}" + (f"\n     hint: {escape(c.hint)}" if not c.ok else ""))
-        say("ready: nightlab run" if good else "not ready: mend what says 'no'")
+        say("ready: nightlab run" if good else "not ready: fix what says 'no'")
     raise typer.Exit(0 if good else MENDABLE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -11,31 +12,43 @@ import typer
 from nightlab.cli import (  # noqa: F401 (each adds its commands to the app)
     arena,
     commons,
+    completion,
     confirm,
     control,
     data,
     gossip,
     inspect,
     labs,
+    plugins,
     run,
     serve,
     submit,
     watch,
 )
 from nightlab.cli.app import MENDABLE, STOPPED, app
+from nightlab.cli.completion import VARIABLE
 
 
 @app.callback(invoke_without_command=True)
-def _root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+def _root(
+    ctx: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
     if version:
         from nightlab import __version__
 
         typer.echo(f"nightlab {__version__}")
         raise typer.Exit
+    if ctx.invoked_subcommand is None:
+        from nightlab.cli.overview import print_overview
+
+        print_overview()
 
 
 def main() -> None:
     """The program ``nightlab``: runs a command, and turns an error into a message and an exit status."""
+    if VARIABLE in os.environ:
+        completion.register_shells()
     sys.exit(_guarded(app))
 
 
@@ -54,12 +67,13 @@ def _guarded(command: Callable[[], Any]) -> int:
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         return _tell(
-            f"{where}{error.strerror or error}", "free the disk or mend the path, and run it again: it resumes"
+            f"{where}{error.strerror or error}",
+            "free disk space or fix the path, then run the command again: the session resumes",
         )
     except Exception as error:
         if type(error).__module__ != "sqlite3":
             raise
-        hint = "restore ledger.db from a backup, or start another session: nightlab run --tag NEW"
+        hint = "restore ledger.db from a backup, or start a new session: nightlab run --tag NEW"
         return _tell(f"the session's ledger can't be read: {error}", hint)
     return 0
 

@@ -1,4 +1,4 @@
-"""The window in a browser."""
+"""The web page of a session."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ def serve(
     host: Annotated[
         str | None,
         typer.Option(
-            metavar="ADDRESS", help="Listen there, for whoever has the token; this machine alone if left out."
+            metavar="ADDRESS", help="Address to listen on; only this machine if omitted. Access needs the token."
         ),
     ] = None,
     port: Annotated[
-        int | None, typer.Option(min=0, max=65535, help="8470 if left out, or the next that is free.")
+        int | None, typer.Option(min=0, max=65535, help="Port to listen on; 8470 or the next free one if omitted.")
     ] = None,
     read_only: Annotated[
-        bool, typer.Option("--read-only", help="Nobody can pause, skip, pin or note from it.")
+        bool, typer.Option("--read-only", help="Disable the controls: pause, skip, pin and note.")
     ] = False,
 ) -> None:
-    """Show a session in the browser, live: what was tried, what came of it, and what descends from what.
+    """Show a session live in the browser.
 
-    It reads the session beside whatever runs it, and can be started, stopped and restarted at any time.
+    Only reads the session, so it can be started and stopped at any time, also while the session runs.
     """
     from nightlab.core.types import NightlabError
     from nightlab.storage.ledger import find_session
@@ -46,6 +46,6 @@ def serve(
 
     def opened(address: str) -> None:
         say(f"session {window.tag} of {window.lab}: {address}")
-        say("[dim]Ctrl-C closes the window; the session goes on[/]")
+        say("[dim]Ctrl-C stops the server; the session goes on[/]")
 
     start(window, host, port, opened)

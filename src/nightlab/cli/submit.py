@@ -1,4 +1,4 @@
-"""For whoever holds the wheel, a human or an agent: a candidate of one's own, its verdict, what teaches agents."""
+"""Submit your own candidates, by hand or from an agent: try, wait, skill and mcp."""
 
 from __future__ import annotations
 
@@ -40,11 +40,15 @@ if TYPE_CHECKING:
 )
 @unhurried()
 def try_(
-    hypothesis: Annotated[str, typer.Option("--message", "-m", help="Why it should be better.")] = "a change by hand",
+    hypothesis: Annotated[
+        str, typer.Option("--message", "-m", help="Hypothesis: why it should be better.")
+    ] = "a change by hand",
     no_wait: Annotated[
-        bool, typer.Option("--no-wait", help="Hand it in and return at once; its verdict: nightlab wait.")
+        bool, typer.Option("--no-wait", help="Submit and return at once; get the verdict with nightlab wait.")
     ] = False,
-    waiting: Annotated[bool, typer.Option("--waiting", help="Measure what was handed in before, and end.")] = False,
+    waiting: Annotated[
+        bool, typer.Option("--pending", help="Measure the candidates already submitted, then exit.")
+    ] = False,
     lab: Where = HERE,
     tag: Tag = None,
     as_json: Json = False,
@@ -52,9 +56,10 @@ def try_(
     device: Device = None,
     allow: Allow = [],  # noqa: B006
 ) -> None:
-    """Measure your own uncommitted edit of the genome as a candidate of the session.
+    """Measure your uncommitted edit of the genome.
 
-    A session that runs takes it up next. Exit status 3: not kept; 1: refused, and the message says why.
+    It becomes a candidate of the session; a running session measures it next. Exit status 3: not kept; 1: refused, with
+    the reason in the message.
     """
     from nightlab.loop import submissions
     from nightlab.storage.ledger import SessionBusy, find_session
@@ -77,7 +82,7 @@ def try_(
     try:
         submissions.measure(lab, handed.session, device, given, shown)
     except SessionBusy:
-        shown.say(f"session {handed.session} runs already: it takes your candidate up next")
+        shown.say(f"session {handed.session} runs already: it measures your candidate next")
     finally:
         shown.close()
     _tell(submissions.wait(measurer, handed.id, None), lab, as_json)
@@ -85,15 +90,20 @@ def try_(
 
 @app.command(epilog="Examples:  nightlab wait try-5f0c9a21   ·   nightlab wait 12 --timeout 60 --json")
 def wait(
-    name: Annotated[str, typer.Argument(metavar="N", help="The id that try printed, or an experiment's number.")],
-    timeout: Annotated[float | None, typer.Option(min=0, help="Seconds to wait at most.")] = None,
+    name: Annotated[str, typer.Argument(metavar="N", help="Id printed by nightlab try, or number of an experiment.")],
+    timeout: Annotated[
+        float | None, typer.Option(min=0, help="Wait at most this many seconds; without limit if omitted.")
+    ] = None,
     lab: Where = HERE,
     tag: Tag = None,
     as_json: Json = False,
     device: Device = None,
     allow: Allow = [],  # noqa: B006
 ) -> None:
-    """Wait for the verdict on a candidate. Exit status 0: kept; 3: not kept; 1: no verdict in time, or refused."""
+    """Wait for the verdict on a candidate.
+
+    Exit status 0: kept; 3: not kept; 1: no verdict in time, or refused.
+    """
     from nightlab.loop import submissions
     from nightlab.storage.ledger import find_session
 
@@ -130,15 +140,18 @@ def _tell(found: SubmissionStatus, lab: Path, as_json: bool) -> None:
     raise typer.Exit(0 if experiment.kept else REFUTED)
 
 
-@app.command(epilog="Examples:  nightlab skill   ·   nightlab skill --to ~/.claude/skills/nightlab")
+@app.command(epilog="Examples:  nightlab skill   ·   nightlab skill --out ~/.claude/skills/nightlab")
 def skill(
     to: Annotated[
-        Path | None, typer.Option("--to", metavar="FOLDER", help="Instead of the lab's .claude and .agents folders.")
+        Path | None,
+        typer.Option(
+            "--out", "-o", metavar="FOLDER", help="Folder to write to; .claude and .agents in the lab if omitted."
+        ),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Also over one that is different.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite a different version.")] = False,
     lab: Where = HERE,
 ) -> None:
-    """Teach agents to work here: write the skill (SKILL.md) to where they look for it."""
+    """Install the skill (SKILL.md) for coding agents."""
     from nightlab.integrations.skill import install, usual
 
     for path, written in install([to] if to else usual(lab), force=force):
@@ -147,7 +160,7 @@ def skill(
 
 @app.command(epilog="Examples:  nightlab mcp   ·   claude mcp add nightlab -- nightlab mcp -C /path/to/lab")
 def mcp(lab: Where = HERE, tag: Tag = None, device: Device = None, allow: Allow = []) -> None:  # noqa: B006
-    """Serve this lab to an agent over the Model Context Protocol, on standard input and output."""
+    """Serve this lab to an agent over MCP, on standard input/output."""
     from nightlab.integrations.server import serve_mcp
 
     serve_mcp(lab, tag, device, allowed(allow))

@@ -1,4 +1,4 @@
-"""A session that runs in another process, watched from here: any number of times, over ssh too."""
+"""Watching a session that runs in another process."""
 
 from __future__ import annotations
 
@@ -26,12 +26,13 @@ EVERY = 1.0  # seconds between two looks of plain lines
 def watch(
     lab: Where = HERE,
     tag: Tag = None,
-    read_only: Annotated[bool, typer.Option("--read-only", help="Without the keys that steer the session.")] = False,
+    read_only: Annotated[bool, typer.Option("--read-only", help="Disable the keys that control the session.")] = False,
     plain: Plain = False,
 ) -> None:
-    """Watch a session from another terminal: what runs, the best so far, the last experiments, and how it goes.
+    """Watch a running session from another terminal.
 
-    Keys: ? says which. Leaving (q) ends nothing. Lines instead, in a pipe: each verdict as it comes, until it stops.
+    Press ? for the keys; q leaves and the session goes on. In a pipe, prints each verdict as it comes until the session
+    stops.
     """
     from nightlab.storage.ledger import find_session, state_folder
     from nightlab.ui.monitor import Follower
@@ -69,7 +70,7 @@ def _screen(followed: Follower, outlet: Outlet, *, may_write: bool) -> None:
 
 
 def _lines(followed: Follower) -> None:
-    """The latest verdicts, and each that comes, until nobody runs the session any more."""
+    """The latest verdicts, and each that comes, until the session stops."""
     from nightlab.ui.monitor import LAST
     from nightlab.ui.terminal.rows import columns, row
 

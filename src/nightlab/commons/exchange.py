@@ -1,7 +1,7 @@
 """The user's copy of the commons: each author's chain of records, and its exchange with remotes.
 
 Any git remote can be a commons. Each author appends only to the ref ``refs/nightlab/<author>``, so there are no
-conflicts and no server of our own. A chain only grows: an accepted record is never removed, whatever a remote serves,
+conflicts and no central server. A chain only grows: an accepted record is never removed, whatever a remote serves,
 and an invalid record is rejected and counted without blocking other authors' records.
 """
 

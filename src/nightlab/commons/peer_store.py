@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
-from typing import Any
 
 from nightlab.commons.capability import Compatibility, check_requirements, compare_tasks, worse_of
 from nightlab.commons.exchange import Commons, Entry
@@ -16,6 +15,7 @@ from nightlab.commons.places import own_author
 from nightlab.commons.queue import PARTLY, FindingOffer, novelty
 from nightlab.commons.record import Finding, Retraction, Threat, Verification
 from nightlab.commons.trust import EPOCH, PeerVerdict, ThreatWarning, Trust, priority, threats, trust
+from nightlab.core.events import FindingVerified
 from nightlab.core.types import NightlabError
 from nightlab.proposers.proposer import Used
 from nightlab.session.session import Session
@@ -37,19 +37,19 @@ class PeerStore:
         self.entries: dict[str, Entry] = {}
         self.trust: dict[str, Trust] = {}
         self.threats: set[str] = set()
-        self.doubtful = {note["target"]: note["doubt"] for note in session.ledger.notes("verified") if "doubt" in note}
-        """Findings that did not hold on another genome, and the commit of their own genome."""
+        self.doubtful = _doubts(session.ledger.events(FindingVerified))
+        """Findings that did not hold on another genome than their own, and the commit of that one."""
         self._chains, self._me = commons.entries(), own_author()
         self._read: dict[str, int] = {}
         self._records: dict[str, dict[type, list[Entry]]] = {}
         self._makers: dict[str, list[Entry]] = {}
-        self.measured = [note for tag in tags(session.repo.lab) for note in self._measured(tag)]
+        self.measured = [event for tag in tags(session.repo.lab) for event in self._measured(tag)]
         self._fits: dict[str, Compatibility] = {}
         self._claims: dict[str, float] = {}
         self.update()
 
-    def update(self, *measured: dict[str, Any]) -> None:
-        """Update the view with new measurements and with records that arrived meanwhile."""
+    def update(self, *measured: FindingVerified) -> None:
+        """Take what was just measured, and what came to the commons meanwhile, into account."""
         self.measured += measured
         with suppress(NightlabError):  # a damaged copy is reported by `nightlab sync`; the session goes on
             self._chains = self.commons.entries()
@@ -57,7 +57,7 @@ class PeerStore:
         now = time.time()
         self.trust = trust([*self.own_verdicts(), *self._other_verdicts(now)], now)
         self.threats = threats(self._warnings(now), self.trust, now)
-        self.doubtful |= {note["target"]: note["doubt"] for note in measured if "doubt" in note}
+        self.doubtful |= _doubts(measured)
 
     def author(self, target: str) -> str:
         return self.entries[target].author if target in self.entries else ""
@@ -69,16 +69,16 @@ class PeerStore:
         """The verdicts measured in this lab."""
         return [
             PeerVerdict(
-                n["target"],
-                n["author"],
-                n["verdict"],
-                n["at"],
-                n["elsewhere"],
+                one.target,
+                one.author,
+                one.verdict,  # type: ignore[arg-type]
+                one.at,
+                one.elsewhere,
                 "",
-                n.get("short", 0),
-                n.get("shown", 0),
+                one.short or 0.0,
+                one.shown or 0.0,
             )
-            for n in self.measured
+            for one in self.measured
         ]
 
     def comparable(self, finding: Finding) -> bool:
@@ -118,10 +118,10 @@ class PeerStore:
         ``sigma``: seed-to-seed noise. ``tried``: word sets of past candidates. ``claim``: the gain that a finding
         claims over what is known here.
         """
-        confirmed = [note.get("gain", 0.0) for note in self.measured if note["verdict"] == "confirmed"]
+        confirmed = [one.gain or 0.0 for one in self.measured if one.verdict == "confirmed"]
         most = max([sigma, *confirmed])
         offers, unfit = list[FindingOffer](), list[Unfit]()
-        for name in [*sorted({note["author"] for note in self.measured}), *self._unproven_authors()]:
+        for name in [*sorted({one.author for one in self.measured}), *self._unproven_authors()]:
             if (author := self.trust_in(name)).quarantined:
                 continue
             claims = list[tuple[float, Entry, Finding]]()
@@ -186,8 +186,8 @@ class PeerStore:
         )
 
     def _unproven_authors(self) -> list[str]:
-        """A random sample of the authors without a measurement here."""
-        known = {note["author"] for note in self.measured}
+        """Some of those of whom nothing was measured here, others each time."""
+        known = {one.author for one in self.measured}
         names = [name for name in self._records if name not in known]
         return random.sample(names, min(STRANGERS, len(names)))
 
@@ -195,7 +195,7 @@ class PeerStore:
         """Verifications of this task by authors who were measured here themselves; other authors' have no weight.
         Records dated in the future are ignored, because they would never decay."""
         found = []
-        for name in {note["author"] for note in self.measured} - {self._me}:
+        for name in {one.author for one in self.measured} - {self._me}:
             for record in (entry.signed.record for entry in self._published(name, Verification)):
                 assert isinstance(record, Verification)
                 if (
@@ -208,8 +208,8 @@ class PeerStore:
         return found
 
     def _warnings(self, now: float) -> list[ThreatWarning]:
-        """Threats seen here, and threat records of proven authors."""
-        found = [ThreatWarning(n["target"], "", n["at"], own=True) for n in self.measured if n["reason"] == "tampered"]
+        """What was seen here, and what those warn of who are trusted."""
+        found = [ThreatWarning(one.target, "", one.at, own=True) for one in self.measured if one.reason == "tampered"]
         for name in (name for name, known in self.trust.items() if known.proven and name != self._me):
             for record in (entry.signed.record for entry in self._published(name, Threat)):
                 assert isinstance(record, Threat)
@@ -217,21 +217,26 @@ class PeerStore:
                     found.append(ThreatWarning(record.target, name, parse_instant(record.at)))
         return found
 
-    def _measured(self, tag: str) -> list[dict[str, Any]]:
-        """A session's verifications of findings of this task; empty if its ledger can't be read."""
+    def _measured(self, tag: str) -> list[FindingVerified]:
+        """What a session of this lab found of others' findings of this task; nothing, if its ledger can't be read."""
         try:
             ledger = self.session.ledger if tag == self.session.tag else find_ledger(self.session.repo.lab, tag)
         except NightlabError:
             return []
         try:
-            return [note for note in ledger.notes("verified") if note["task"] == self.task.id]
+            return [event for event in ledger.events(FindingVerified) if event.task == self.task.id]
         finally:
             if ledger is not self.session.ledger:
                 ledger.close()
 
 
+def _doubts(measured: Iterable[FindingVerified]) -> dict[str, str]:
+    """Findings to measure once more, each with the commit to do it on."""
+    return {event.target: event.doubt for event in measured if event.doubt is not None}
+
+
 def parse_instant(instant: str) -> float:
-    """A record's time as seconds since the epoch; 0 for a date that does not exist."""
+    """A record's time as seconds since the epoch; of one that no calendar has, 0."""
     try:
         return datetime.fromisoformat(instant).timestamp()
     except ValueError:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from nightlab.commons.finding import COMMONS_PROPOSER, contestant_for, gene_mismatch, runs_of, target_of
@@ -21,6 +22,7 @@ from nightlab.commons.provenance import ProvenanceIndex, ProvenancePath
 from nightlab.commons.queue import FindingOffer, newcomers_turn, order_offers, word_set
 from nightlab.commons.record import Finding, Rejected, Run, gain
 from nightlab.commons.trust import compare, shortfall
+from nightlab.core.events import FindingVerified
 from nightlab.core.text import one_line
 from nightlab.core.types import Candidate, Experiment, average
 from nightlab.core.types import Verdict as Judged
@@ -54,7 +56,7 @@ class CommonsProposer:
         self._count = had.get(self.name, 0)
         self._tried = [judgement.author for judgement in self.peers.own_verdicts()]
         self.paths = ProvenanceIndex(session, self.peers)
-        self._turns = [note["author"] for note in session.ledger.notes("verified")]
+        self._turns = [event.author for event in session.ledger.events(FindingVerified)]
         self._fits: dict[tuple[str, str], str] = {}
         self._next: Proposal | None = None
         self._left = 0
@@ -198,29 +200,30 @@ class CommonsProposer:
         start = path.start == parent.candidate.commit if path else finding.parent == ground
         elsewhere = not (start and self.peers.comparable(finding))
         runs, against = (runs_of(contestant_for(self.session, one)) for one in (experiment, parent))
-        note = {
-            "number": experiment.number,
-            "task": self.peers.task.id,
-            "platform": self.peers.platform.model_dump(),
-            "target": entry.id,
-            "author": entry.author,
-            "elsewhere": elsewhere,
-            "reason": verdict.reason,
-            "parent": ground,
-            "adopted": experiment.kept,
-            "runs": runs,
-            "against": against,
-            "sigma": sigma,
-        } | _compared(finding, path, runs, against, sigma, verdict, elsewhere)
-        own = self.paths.path_to(entry.id, self.paths.measured) if note["verdict"] == "refuted" and not start else None
+        event = FindingVerified(
+            number=experiment.number,
+            target=entry.id,
+            author=entry.author,
+            task=self.peers.task.id,
+            platform=self.peers.platform.model_dump(),
+            elsewhere=elsewhere,
+            reason=verdict.reason,
+            parent=ground,
+            adopted=experiment.kept,
+            runs=runs,
+            against=against,
+            sigma=sigma,
+            **_compared(finding, path, runs, against, sigma, verdict, elsewhere),
+        )
+        own = self.paths.path_to(entry.id, self.paths.measured) if event.verdict == "refuted" and not start else None
         if own and self._draw.random() < self.peers.trust_in(entry.author).check:
-            note["doubt"] = own.start
-        ledger.note("verified", note)
-        self.peers.update({**note, "at": time.time()})
+            event = replace(event, doubt=own.start)
+        ledger.append(event)
+        self.peers.update(replace(event, at=time.time()))
 
     def _record_missed_verdicts(self) -> None:
-        """Record the verdicts that an earlier process was killed before recording."""
-        said = {note["number"] for note in self.session.ledger.notes("verified")}
+        """Say of experiments what a kill kept from being said."""
+        said = {event.number for event in self.session.ledger.events(FindingVerified)}
         for experiment in self.session.ledger.experiments(RECENT):
             if experiment.number not in said:
                 self.record_verdict(experiment)

@@ -218,7 +218,7 @@ class Verification(RecordHeader):
 
 
 class Retraction(RecordHeader):
-    """An author's withdrawal of their own finding."""
+    """An author's withdrawal of a finding."""
 
     kind: Literal["retraction"]
     target: Hash

@@ -13,6 +13,7 @@ from nightlab.commons.places import author_key, own_author
 from nightlab.commons.record import Finding, Part, Signed, Threat, Verification, genome_id
 from nightlab.commons.scrub import scrub
 from nightlab.core.config import CONTRACT, CommonsConfig, load
+from nightlab.core.events import FindingVerified
 from nightlab.core.text import one_line
 from nightlab.core.types import Experiment, NightlabError
 from nightlab.session.replicates import ABLATION
@@ -44,8 +45,8 @@ def findings_to_share(
     session: Session, commons: Commons, numbers: Sequence[int], *, failed: bool, portable: Sequence[str]
 ) -> list[tuple[int, Body]]:
     """The findings to share: of the given experiments, or of all kept ones (with ``failed``, all judged ones), without
-    those already shared. For all, it includes adopted findings that these are based on and that nobody shared, because
-    the genomes could not be rebuilt without them. Raises NightlabError for an experiment that can't be shared.
+    those already shared. For all, it includes adopted findings that these are based on and that are not shared yet,
+    because the genomes could not be rebuilt without them. Raises NightlabError for an experiment that can't be shared.
     """
     task, ledger = task_of(session), session.ledger
     chosen = [ledger.experiment(number) for number in numbers]
@@ -142,35 +143,35 @@ def _add_verifications(lab: Path, commons: Commons) -> list[dict[str, Any]]:
     sent = {(r.target, r.at, r.parent) for r in records if isinstance(r, Verification)}
     warned = {r.target for r in records if isinstance(r, Threat)}
     bodies: list[Body] = []
-    for note in _measured(lab):
-        at = format_instant(note["at"])
-        if (note["target"], at, note["parent"]) not in sent:
-            bodies.append((_verification(note, at), None))
-        if note["reason"] == "tampered" and note["target"] not in warned:
-            warned.add(note["target"])
-            bodies.append((_threat(note, at), None))
+    for event in _measured(lab):
+        at = format_instant(event.at)
+        if (event.target, at, event.parent) not in sent:
+            bodies.append((_verification(event, at), None))
+        if event.reason == "tampered" and event.target not in warned:
+            warned.add(event.target)
+            bodies.append((_threat(event, at), None))
     if bodies:
         commons.publish(author_key(make=True), bodies)
     return [body for body, _ in bodies]
 
 
-def _measured(lab: Path) -> Iterator[dict[str, Any]]:
+def _measured(lab: Path) -> Iterator[FindingVerified]:
     for tag in reversed(tags(lab)):
         ledger = find_ledger(lab, tag)
         try:
-            yield from ledger.notes("verified")
+            yield from ledger.events(FindingVerified)
         finally:
             ledger.close()
 
 
-def _verification(note: dict[str, Any], at: str) -> dict[str, Any]:
-    """The body of a verification; a refutation is published only if it was measured on the finding's own genome."""
-    verdict = "inconclusive" if note["verdict"] == "refuted" and note["elsewhere"] else note["verdict"]
+def _verification(event: FindingVerified, at: str) -> dict[str, Any]:
+    """What others are told: that a finding does not hold, only where it was measured on its own ground."""
+    verdict = "inconclusive" if event.verdict == "refuted" and event.elsewhere else event.verdict
     kept = ("target", "task", "platform", "parent", "adopted", "runs", "against", "sigma")
-    facts = {name: note[name] for name in kept}
-    return {"kind": "verification", "at": at, "verdict": verdict, "detail": one_line(scrub(note["detail"])), **facts}
+    facts = {name: getattr(event, name) for name in kept}
+    return {"kind": "verification", "at": at, "verdict": verdict, "detail": one_line(scrub(event.detail)), **facts}
 
 
-def _threat(note: dict[str, Any], at: str) -> dict[str, Any]:
-    facts = {"target": note["target"], "category": "tampering", "evidence_sha256": None}
-    return {"kind": "threat", "at": at, "detail": one_line(scrub(note["detail"])), **facts}
+def _threat(event: FindingVerified, at: str) -> dict[str, Any]:
+    facts = {"target": event.target, "category": "tampering", "evidence_sha256": None}
+    return {"kind": "threat", "at": at, "detail": one_line(scrub(event.detail)), **facts}

@@ -168,6 +168,24 @@ class ProposerShare:
 
 
 @dataclass(frozen=True, slots=True)
+class ProposerStats:
+    """What a proposer had, and what it brought: times in seconds of a slot, ``gained`` over bars, without luck.
+
+    ``failed``: turns that became no experiment. ``tokens`` and ``dollars`` are what it said.
+    """
+
+    name: str
+    tried: int
+    kept: int
+    failed: int
+    gained: float
+    trials: float
+    waited: float
+    tokens: int
+    dollars: float
+
+
+@dataclass(frozen=True, slots=True)
 class Trial:
     """One run of one genome, with one seed, under one budget."""
 
@@ -308,6 +326,14 @@ class Evidence:
 
 
 @dataclass(frozen=True, slots=True)
+class HeldOutCheck:
+    """The answer of a held-out check: whether the gains differ, and if so by about how much."""
+
+    parted: bool
+    gap: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Experiment:
     """A candidate with its measurement and its verdict: one row of the log.
 
@@ -366,3 +392,44 @@ class Experiment:
         shown = {evidence.level for evidence in self.evidence if evidence.shown and evidence.against == 0}
         levels: tuple[Level, ...] = ("transferred", "held out", "confirmed")
         return next((level for level in levels if level in shown), "measured" if self.kept and self.number else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Contribution:
+    """What a kept change adds to the champion: the champion's gain over itself without it.
+
+    ``gain`` is None where the change can't be taken out alone; ``why`` says what stands in the way.
+    """
+
+    experiment: Experiment
+    gain: PairedGain | None
+    why: str = ""
+
+    @property
+    def nothing(self) -> bool:
+        """Whether it earns nothing that shows: less than one standard error, and not surely more than zero."""
+        if self.gain is None or self.gain.low > 0:
+            return False
+        return self.gain.mean <= (self.gain.high - self.gain.mean) / 2
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """What one run of a session came to.
+
+    ``reason`` says why it ended, in words, and ``stopped`` whether the user or a callback ended it, not a stop rule.
+    ``tally`` counts the session's experiments by status, the baseline among them. ``seconds`` is the wall-clock time
+    of the search, ``trained`` the seconds of it that trials trained for. ``evidence`` is how far the champion's gain
+    over the baseline has been shown on fresh seeds, in this run or before; None if it has not been measured.
+    ``contributions`` says what each kept change is worth, where the run could afford to measure that.
+    """
+
+    reason: str
+    stopped: bool
+    tally: Mapping[str | None, int]
+    baseline: Experiment | None
+    champion: Experiment | None
+    seconds: float
+    trained: float
+    evidence: Evidence | None = None
+    contributions: tuple[Contribution, ...] = ()

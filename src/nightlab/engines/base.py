@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
+from nightlab.core.config import Lab
 from nightlab.core.types import Measurement, Platform, Trial
 from nightlab.engines.slots import Slot
 from nightlab.sandbox.bubblewrap import Isolation
+
+
+@dataclass(frozen=True, slots=True)
+class EngineContext:
+    """What an engine is made with: ``on``, as it was asked for, and for which lab.
+
+    ``slots``: how many trials should run at once, None if that is left to the engine. ``contract``: the lab's, as it is
+    committed; ``device``: the one asked for, None if any will do.
+    """
+
+    on: str
+    slots: int | None
+    lab: Path
+    contract: Lab | None = None
+    device: str | None = None
 
 
 class Handle(Protocol):

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from typing import IO
 
+from nightlab.core import plugins
+from nightlab.core.events import SessionStarted
 from nightlab.core.serialize import experiment_line
+from nightlab.core.text import one_line
 from nightlab.core.types import Metric, NightlabError
-from nightlab.integrations import trackers
-from nightlab.integrations.frame import load
+from nightlab.integrations.trackers import Source
 from nightlab.storage.ledger import Ledger, result_rows
 
 TEXT = ("tsv", "jsonl")
@@ -32,27 +33,27 @@ def write_lines(ledger: Ledger, metric: Metric, kind: str, out: IO[str]) -> None
 def write(ledger: Ledger, metric: Metric, kind: str, place: str | None) -> tuple[str, str]:
     """Write a session in a format that is no text. Returns where it is now, and how to look at it.
 
-    An export replaces the one before of the same session in the same place. Raises NightlabError naming the package
-    that is missing.
+    An export replaces the one before of the same session in the same place. Raises NightlabError for a format that
+    there is not, naming the package that is missing, or the plug-in that failed.
     """
-    facts = ledger.session() or {}
-    source = trackers.Source(facts.get("lab", {}).get("name", "lab"), facts.get("tag", ""), metric, ledger.path.parent)
-    if kind == "parquet":
-        path = Path(place) if place else source.folder / "experiments.parquet"
-        return str(path), _parquet(ledger, path)
-    sinks: dict[str, Callable[..., tuple[str, str]]] = {
-        "optuna": trackers.to_optuna,
-        "mlflow": trackers.to_mlflow,
-        "tensorboard": trackers.to_tensorboard,
-        "trackio": trackers.to_trackio,
-    }
-    return sinks[kind](source, ledger.experiments(), place)
-
-
-def _parquet(ledger: Ledger, path: Path) -> str:
-    frame = load(ledger.path)
+    facts = ledger.session() or SessionStarted()
+    source = Source(facts.lab.get("name", "lab"), facts.tag, metric, ledger.path.parent)
+    plugin = plugins.find("exporter", kind)
+    exporter = plugins.load(plugin)
     try:
-        frame.to_parquet(path, index=False)
-    except ImportError:
-        raise NightlabError("pyarrow is not installed", "pip install 'nightlab[data]'") from None
-    return f"pandas.read_parquet({str(path)!r})"
+        where, look = exporter(source, ledger.experiments(), place)
+    except (NightlabError, OSError):
+        raise
+    except Exception as error:
+        if plugin.built_in:
+            raise
+        said = one_line(f"{type(error).__name__}: {error}")
+        raise NightlabError(
+            f"{plugin} failed: {said}", "tell its author; nightlab export jsonl needs no plug-in"
+        ) from error
+    return str(where), str(look)
+
+
+def formats() -> list[str]:
+    """The names of all formats, those of plug-ins included."""
+    return [*TEXT, *plugins.names("exporter")]

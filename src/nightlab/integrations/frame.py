@@ -1,4 +1,4 @@
-"""A session as a table: one flat row per experiment, for pandas, Parquet and whoever likes columns."""
+"""A session as a table: one flat row per experiment, for pandas and Parquet."""
 
 from __future__ import annotations
 
@@ -71,8 +71,8 @@ def load(path: str | Path, tag: str | None = None) -> pandas.DataFrame:
         numbers = pandas.to_numeric(frame[name], errors="coerce")
         all_numbers = numbers.notna().sum() == frame[name].notna().sum()
         frame[name] = numbers.astype("Float64") if all_numbers else frame[name].map(str, "ignore").astype("string")
-    metric, tag = ledger.metric, (ledger.session() or {}).get("tag", "")
-    told = {"session": tag, "metric": metric.name, "goal": metric.goal, "unit": metric.unit}
+    metric, session = ledger.metric, ledger.session()
+    told = {"session": session.tag if session else "", "metric": metric.name, "goal": metric.goal, "unit": metric.unit}
     frame.attrs = {**told, "imported": ledger.imported}
     ordered: pandas.DataFrame = frame[[*COLUMNS, *TIMES, *sorted(extra)]]
     return ordered

@@ -15,6 +15,7 @@ from typing import Any
 
 from nightlab import __version__
 from nightlab.core.config import BudgetConfig
+from nightlab.core.events import SessionStarted
 from nightlab.core.types import REPORTED, Candidate, Goal, Measurement, Metric, NightlabError, Platform, Verdict
 from nightlab.integrations.foreign import ForeignLog, ForeignRow, read_foreign_log
 from nightlab.session.preflight import contract_at
@@ -55,7 +56,7 @@ def bring_in(
     clock = [log.claims[0].at or 0.0]
     ledger = Ledger(draft, clock=lambda: clock[0])
     with ledger.at_once():
-        ledger.open_session(facts)
+        ledger.append(facts)
         for claim, candidate, at in _candidates(log, commits):
             clock[0] = at
             _write(ledger, log, claim, candidate)
@@ -120,28 +121,27 @@ def _write(ledger: Ledger, log: ForeignLog, claim: ForeignRow, candidate: Candid
     ledger.judge(ledger.propose(candidate), measured, Verdict(claim.status, REPORTED, detail))
 
 
-def _facts(file: Path, raw: bytes, log: ForeignLog, repo: Repo, commits: _Commits, tag: str) -> dict[str, Any]:
+def _facts(file: Path, raw: bytes, log: ForeignLog, repo: Repo, commits: _Commits, tag: str) -> SessionStarted:
     base = commits.full(log.claims[0].commit)
     genome = ["**"]
     if commits.tree(base):
         with suppress(NightlabError):  # its layout may be unknown
             genome = list(contract_at(repo, base)[0].genome)
     metric = {"name": log.metric, "goal": log.goal, "unit": log.unit}
-    return {
-        "tag": tag,
-        "base": base,
-        "lab": {
+    return SessionStarted(
+        tag=tag,
+        base=base,
+        lab={
             "name": re.sub(r"[^\w.-]+", "-", log.name).strip("-.") or log.by,
             "genome": genome,
             "command": "false",  # nothing is run here
             "metric": metric,
         },
-        "source": f"imported from {file.name}",
-        "budget": BudgetConfig().model_dump(),
-        "platform": asdict(UNKNOWN),
-        "version": __version__,
-        "allowed": [],
-        "imported": {
+        source=f"imported from {file.name}",
+        budget=BudgetConfig().model_dump(),
+        platform=asdict(UNKNOWN),
+        version=__version__,
+        imported={
             "file": file.name,
             "sha256": hashlib.sha256(raw).hexdigest(),
             "by": log.by,
@@ -149,7 +149,7 @@ def _facts(file: Path, raw: bytes, log: ForeignLog, repo: Repo, commits: _Commit
             "branch": commits.branch,
             "faults": list(log.faults[:20]),
         },
-    }
+    )
 
 
 def _home(file: Path, folder: Path | None, log: ForeignLog) -> Path:

@@ -15,7 +15,8 @@ from typing import Any
 
 from nightlab.core.text import one_line
 from nightlab.core.types import Experiment, Metric, NightlabError
-from nightlab.integrations.frame import when
+from nightlab.integrations.frame import load, when
+from nightlab.storage.ledger import LEDGER
 
 LONGEST = 250  # characters of a text, which is what the strictest of them takes
 
@@ -32,6 +33,17 @@ class Source:
     @property
     def name(self) -> str:
         return f"nightlab {self.lab} {self.tag}"
+
+
+def to_parquet(source: Source, experiments: Sequence[Experiment], place: str | None) -> tuple[str, str]:
+    """A Parquet file of the frame that ``nightlab.load`` gives, with one row per experiment."""
+    path = Path(place) if place else source.folder / "experiments.parquet"
+    frame = load(source.folder / LEDGER)
+    try:
+        frame.to_parquet(path, index=False)
+    except ImportError:
+        raise NightlabError("pyarrow is not installed", "pip install 'nightlab[data]'") from None
+    return str(path), f"pandas.read_parquet({str(path)!r})"
 
 
 def to_optuna(source: Source, experiments: Sequence[Experiment], place: str | None) -> tuple[str, str]:

@@ -13,13 +13,12 @@ from nightlab.judge.noise import (
     smallest_effect,
 )
 from nightlab.judge.rules import e_value, judge_ablation, make_rule
-from nightlab.judge.thresholdout import HeldOutCheck, held_out_check
+from nightlab.judge.thresholdout import held_out_check
 
 __all__ = [
     "LEVEL",
     "Contestant",
     "GainRate",
-    "HeldOutCheck",
     "Judge",
     "NeedsTrial",
     "Noise",

@@ -7,11 +7,16 @@ whether the metric is minimised or maximised.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
+from nightlab.core import plugins
+from nightlab.core.config import JudgeConfig
 from nightlab.core.types import Metric, Verdict, average
 from nightlab.judge.judge import Contestant, NeedsTrial, Rule, next_seed, simpler
 from nightlab.judge.noise import Noise, clamped
+from nightlab.judge.plugged import PluggedRule
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,15 +162,30 @@ class Replicate:
         return _mean_with(bar, weight, value)
 
 
-def make_rule(name: str, alpha: float = 0.1, seeds: int = 3) -> Rule:
-    """The rule that a contract names. ``alpha`` is of ``strict``, ``seeds`` of ``replicate``."""
-    rules: dict[str, Rule] = {
-        "shrunk": Shrunk(),
-        "greedy": Greedy(),
-        "strict": Strict(alpha),
-        "replicate": Replicate(seeds),
-    }
-    return rules[name]
+def make_rule(name: str, alpha: float = 0.1, seeds: int = 3, options: Mapping[str, Any] | None = None) -> Rule:
+    """The rule that a contract names. ``alpha`` is of ``strict``, ``seeds`` of ``replicate``, ``options`` of plug-ins.
+
+    Raises NightlabError when there is no such rule, or a plug-in can't be loaded.
+    """
+    context = JudgeConfig(alpha=alpha, seeds=seeds)
+    made: Rule = plugins.make("rule", name, options or {}, context, "judge.options")
+    return PluggedRule(name, made) if plugins.is_plugin("rule", name) else made
+
+
+def shrunk(config: object, context: JudgeConfig) -> Rule:
+    return Shrunk()
+
+
+def greedy(config: object, context: JudgeConfig) -> Rule:
+    return Greedy()
+
+
+def strict(config: object, context: JudgeConfig) -> Rule:
+    return Strict(context.alpha)
+
+
+def replicate(config: object, context: JudgeConfig) -> Rule:
+    return Replicate(context.seeds)
 
 
 def judge_ablation(metric: Metric, bar: float, champion: list[float], candidate: list[float], noise: Noise) -> Verdict:

@@ -9,17 +9,10 @@ from __future__ import annotations
 
 import math
 import random
-from dataclasses import dataclass
+
+from nightlab.core.types import HeldOutCheck
 
 TOLERANCE = 2.5  # standard errors of the gap
-
-
-@dataclass(frozen=True, slots=True)
-class HeldOutCheck:
-    """The answer of a held-out check: whether the gains differ, and if so by about how much."""
-
-    parted: bool
-    gap: float | None = None
 
 
 def held_out_check(search: float, held_out: float, error: float, seed: str) -> HeldOutCheck:

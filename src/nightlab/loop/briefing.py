@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 
 from nightlab.core.config import STRATEGY
+from nightlab.core.events import HookAfter, ProposalRefused
 from nightlab.core.types import Candidate, Experiment
 from nightlab.judge import Noise, smallest_effect
 from nightlab.proposers import Briefing, RejectedProposal, UnverifiedFinding
@@ -32,7 +33,7 @@ def build_briefing(
     ledger, champion = session.ledger, session.champion_to_be()
     number, now = ledger.next_number(), time.time()
     past = ledger.outline(session.metric.goal, BEST, LAST)
-    refused = ledger.notes("refused", last=PAST_REFUSALS)
+    refused = ledger.events(ProposalRefused, last=PAST_REFUSALS)
     return Briefing(
         metric=session.metric,
         device=session.device,
@@ -44,8 +45,8 @@ def build_briefing(
         budget=session.budget.record(),
         program=_strategy(session),
         notes=read_notes(session.folder),
-        remarks=[(n["number"], n["said"]) for n in ledger.notes("hook after", last=REMARKS) if n["said"]],
-        refused=[RejectedProposal(n["proposer"], n["reason"], n["hypothesis"], n.get("usage", {})) for n in refused],
+        remarks=[(hook.number, hook.said) for hook in ledger.events(HookAfter, last=REMARKS) if hook.said],
+        refused=[RejectedProposal(one.proposer, one.reason, one.hypothesis, one.usage) for one in refused],
         found=found,
         sigma=noise.sigma,
         detectable=smallest_effect(noise, PAIRS),

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
+from rich.markup import escape
+
 from nightlab.commons.proposer import CommonsProposer
+from nightlab.core.events import ProposalRefused
 from nightlab.core.observer import Observer
 from nightlab.core.text import one_line
 from nightlab.core.types import Candidate, Experiment, ProposerUsage
@@ -16,9 +19,9 @@ from nightlab.loop.briefing import build_briefing
 from nightlab.loop.candidate_builder import CandidateBuilder
 from nightlab.loop.duplicates import outcome_summary
 from nightlab.loop.proposal_task import ProposalTask
-from nightlab.proposers import Briefing, Proposal, RejectedProposal, make_proposers
+from nightlab.proposers import Briefing, Proposal, Proposer, RejectedProposal, make_proposers
 from nightlab.proposers.command import ProposerWorkspace
-from nightlab.proposers.selection import make_search, node_value
+from nightlab.proposers.selection import PluggedSelection, Selection, make_search, node_value
 from nightlab.proposers.shares import cost_of
 from nightlab.session.credit import credit_of, iter_credits
 from nightlab.session.replicates import ABLATION, HUMAN
@@ -67,21 +70,21 @@ class CandidateQueue:
         slots: int = 1,
         noise: Callable[[], Noise] = lambda: Noise(0.0, 0.0),
         pinned: Callable[[], int | None] = lambda: None,
+        given: Mapping[str, tuple[Proposer, float]] | None = None,
+        selection: Selection | None = None,
     ) -> None:
         self.session, self.ledger, self.view, self.slots, self.noise = session, session.ledger, view, slots, noise
         self.pinned = pinned
         had, used = self.ledger.proposals_by(), self.ledger.sources()
         place = ProposerWorkspace(session.repo, session.lab, session.sandbox, session.folder / "proposers")
         self.commons_proposer = CommonsProposer(session, had, used, noise) if session.lab.commons else None
-        more = (
-            {CommonsProposer.name: (self.commons_proposer, self.commons_proposer.weight)}
-            if self.commons_proposer
-            else None
-        )
+        more = dict(given or {})
+        if self.commons_proposer:
+            more[CommonsProposer.name] = self.commons_proposer, self.commons_proposer.weight
         failed = self.ledger.refusals_by()
         self.proposers = make_proposers(session.lab, session.repo.lab, had, used, seed, place, more, failed)
         self.earnings = self.proposers.earnings
-        self.search = make_search(session.lab.search, session.metric, seed)
+        self.search = selection or make_search(session.lab.search, session.metric, seed)
         for experiment in self.ledger.judged(last=self.search.memory):
             self.search.tell(experiment)
         self.making = CandidateBuilder(session)
@@ -117,6 +120,11 @@ class CandidateQueue:
             elif (number := self._take(ready)) is not None:
                 return number
         return None
+
+    @property
+    def waiting(self) -> bool:
+        """Whether a proposer thinks, or rests and will be asked again."""
+        return self._thought is not None or self.proposers.wakes < math.inf
 
     def think(self, wait: float = 0.0) -> None:
         """Have the next candidate made ready while trials run, the baseline's too. Raises what a proposer raised."""
@@ -333,9 +341,8 @@ class CandidateQueue:
         return bool(failures)
 
     def _note_refusal(self, refused: RejectedProposal, source: str) -> None:
-        facts, reason = {"proposer": refused.proposer, "source": source}, one_line(refused.reason)
-        facts |= {"hypothesis": refused.hypothesis, "reason": reason}
-        self.ledger.note("refused", {**facts, "usage": dict(refused.usage)})
+        reason = one_line(refused.reason)
+        self.ledger.append(ProposalRefused(refused.proposer, source, refused.hypothesis, reason, dict(refused.usage)))
         if self.earnings:
             self.earnings.add(refused.proposer, 0.0, cost_of(refused.usage))
         self.view.refused(refused.hypothesis or f"{refused.proposer} had no proposal", reason)
@@ -345,6 +352,9 @@ class CandidateQueue:
     def _brief(self) -> Briefing:
         pinned = self.pinned()
         parent = self.search.ask() if pinned is None else self.ledger.experiment(pinned)
+        if isinstance(self.search, PluggedSelection):
+            for fault in self.search.take_faults():
+                self.view.say(escape(fault))
         waiting, noise = [ready.candidate for ready in self._ready if ready.candidate], self.noise()
         found = self.commons_proposer.choose(waiting) if self.commons_proposer else ()
         return build_briefing(self.session, noise, parent, waiting, found)

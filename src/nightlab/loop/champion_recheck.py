@@ -8,17 +8,34 @@ evaluator has held-out data, it is the occasion to look at them.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import asdict, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 
-from nightlab.core.types import SEED, Experiment, Measurement, TrialRequest, average
+from nightlab.core.events import NOT_ASKED, Alarm, Rechecked
+from nightlab.core.types import SEED, Experiment, HeldOutCheck, Measurement, TrialRequest, average
 from nightlab.judge import Contestant, NeedsTrial, change_of_noise, held_out_check, is_noisier
 from nightlab.loop.scheduler import Scheduler
 from nightlab.session.replicates import CONFIRM_SEED, UPKEEP_SEED, UPKEEPS, runs, upkeeps
 
 
+@dataclass(frozen=True, slots=True)
+class CompletedRecheck:
+    """A recheck that needs no more trials.
+
+    ``standing``: the champion's measurements before it. ``fresh``: the new ones, by seed; ``found``: those of all its
+    rechecks. ``would``: the status that the rule would give it. ``done``: experiments judged by then.
+    """
+
+    champion: Experiment
+    standing: Contestant
+    fresh: Mapping[int, Measurement]
+    found: Mapping[int, Measurement]
+    would: str
+    done: int
+
+
 class ChampionRecheck:
-    """Keeps a session's champion honest."""
+    """Decides when a session's champion is measured again, and records what that says of it."""
 
     def __init__(self, scheduler: Scheduler) -> None:
         self.scheduler, self.session, self.ledger, self.view = (
@@ -28,29 +45,28 @@ class ChampionRecheck:
             scheduler.view,
         )
 
-    def wanted(self, done: int, *, stopping: bool) -> TrialRequest | None:
-        """The trial that the upkeep takes next, after so many experiments; records the upkeep once it is complete.
+    def next_step(self, done: int, *, stopping: bool) -> TrialRequest | CompletedRecheck | None:
+        """The trial that the recheck needs next, after ``done`` experiments, or its result; None when none is due.
 
-        A session that is ``stopping`` begins none.
+        A session that is ``stopping`` begins none. Changes nothing: ``record`` takes the result.
         """
         champion, every = self.session.champion(), self.session.lab.judge.upkeep
-        past = self.ledger.notes("upkeep", last=UPKEEPS)
-        used = {seed for note in past if note["number"] == champion.number for seed in note["seeds"]}
+        past = self.ledger.events(Rechecked, last=UPKEEPS)
+        used = {seed for one in past if one.number == champion.number for seed in one.seeds}
         found = upkeeps(self.ledger, champion.number, self.scheduler.since)
         fresh = {seed: run for seed, run in found.items() if seed not in used}
-        due = self.scheduler.machine_changed or (every and done - (past[-1]["after"] if past else 0) >= every)
+        due = self.scheduler.machine_changed or (every and done - (past[-1].after if past else 0) >= every)
         if not fresh and (not due or stopping):
             return None
         standing = self.scheduler.contestant(champion)
         standing = replace(standing, runs={seed: run for seed, run in standing.runs.items() if seed not in fresh})
         would = self._would(standing, fresh)
         if not isinstance(would, NeedsTrial):
-            self._record(champion, standing, fresh, found, would, done)
-            return None
+            return CompletedRecheck(champion, standing, fresh, found, would, done)
         if would.who == "champion":
             return TrialRequest(champion.number, "search", would.seed)
         # What was used before the latest upkeeps comes round again, rather than a seed of another question.
-        last = [*(past[-1]["seeds"] if used else []), *fresh][-1:]
+        last = [*(past[-1].seeds if used else []), *fresh][-1:]
         seed = last[0] + 1 if last else UPKEEP_SEED
         return TrialRequest(champion.number, "upkeep", seed if seed < CONFIRM_SEED else UPKEEP_SEED)
 
@@ -62,21 +78,14 @@ class ChampionRecheck:
         judge = replace(self.session.judge, limits={})  # it is also scored on held-out data, which takes longer
         if self.scheduler.machine_changed:
             enough = len(fresh) >= judge.rule.baseline_runs
-            return "not asked" if enough else NeedsTrial("candidate", UPKEEP_SEED)
+            return NOT_ASKED if enough else NeedsTrial("candidate", UPKEEP_SEED)
         twin = replace(standing, runs=dict(enumerate(fresh.values(), SEED)), first=SEED)
         decision = judge.judge(standing, twin, self.scheduler.replicates.noise())
         return decision if isinstance(decision, NeedsTrial) else decision.status
 
-    def _record(
-        self,
-        champion: Experiment,
-        standing: Contestant,
-        fresh: dict[int, Measurement],
-        found: dict[int, Measurement],
-        would: str,
-        done: int,
-    ) -> None:
-        """Write down the upkeep, which is complete, with the champion's new bar."""
+    def record(self, result: CompletedRecheck) -> None:
+        """Record a recheck, with the champion's new bar."""
+        champion, standing, fresh = result.champion, result.standing, result.fresh
         values = [run.metric for run in fresh.values() if run.metric is not None]
         before = bar = standing.bar if standing.bar is not None else 0.0
         if self.scheduler.machine_changed and values:
@@ -84,26 +93,27 @@ class ChampionRecheck:
         else:
             for weight, value in enumerate(values, len(standing.runs)):
                 bar = self.session.judge.rule.remeasured(bar, weight, value)
-        facts = {"before": before, "seeds": list(fresh), "values": values, "after": done, "would": would}
-        facts |= {"sigma": self.scheduler.replicates.noise().sigma, **self._look_at_held_out(champion, found)}
-        self.ledger.remeasure(champion.number, bar, facts)
-        self.view.rechecked(champion, bar, before, would, self._alarms(facts))
+        sigma, held_out = self.scheduler.replicates.noise().sigma, self._check_held_out(champion, result.found)
+        seeds, would = tuple(fresh), result.would
+        event = Rechecked(champion.number, bar, before, seeds, tuple(values), result.done, would, sigma, held_out)
+        self.ledger.append(event)
+        self.view.rechecked(champion, bar, before, would, self._alarms(held_out))
 
-    def _look_at_held_out(self, champion: Experiment, found: dict[int, Measurement]) -> dict[str, object]:
+    def _check_held_out(self, champion: Experiment, found: Mapping[int, Measurement]) -> HeldOutCheck | None:
         """Whether the champion's gain on the search's data is one on held-out data too."""
         first = [
             m for m in runs(self.ledger.trials(0, "search", self.scheduler.since)).values() if m.held_out is not None
         ]
         now = [m for m in found.values() if m.held_out is not None and m.metric is not None]
         if champion.number == 0 or not first or not now:
-            return {}
+            return None
         metric, sigma = self.session.metric, self.scheduler.replicates.noise().sigma
         error = sigma * math.sqrt(2 / len(first) + 2 / len(now))  # at most: both gains are of the same models
         gain = metric.gain(_mean(m.metric for m in first), _mean(m.metric for m in now))
         held = metric.gain(_mean(m.held_out for m in first), _mean(m.held_out for m in now))
-        return {"look": asdict(held_out_check(gain, held, error, f"{self.session.tag}/{champion.number}/{len(now)}"))}
+        return held_out_check(gain, held, error, f"{self.session.tag}/{champion.number}/{len(now)}")
 
-    def _alarms(self, facts: dict[str, object]) -> list[str]:
+    def _alarms(self, look: HeldOutCheck | None) -> list[str]:
         """What the human should know of a session that no longer is what it was."""
         alarms, noise = [], self.scheduler.replicates.noise()
         if change := change_of_noise(self.scheduler.replicates.groups()):
@@ -115,14 +125,13 @@ class ChampionRecheck:
             alarms.append(
                 "the champion's runs lie further apart than other genomes': look at its curve, it may be unstable"
             )
-        seen = facts.get("look")
-        if isinstance(seen, dict) and seen["parted"]:
+        if look and look.parted:
             alarms.append(
-                f"the search's gain is about {seen['gap']:.2g} larger than the gain on held-out data: "
+                f"the search's gain is about {look.gap:.2g} larger than the gain on held-out data: "
                 "it may be fitting its validation data; confirm before you go on"
             )
         for alarm in alarms:
-            self.ledger.note("alarm", {"words": alarm})
+            self.ledger.append(Alarm(alarm))
         return alarms
 
 

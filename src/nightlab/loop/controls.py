@@ -6,36 +6,23 @@ and writes down what it was with its place among the orders: all that follows is
 
 from __future__ import annotations
 
-from contextlib import suppress
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.markup import escape
 
+from nightlab.core.events import OrderTaken
+from nightlab.core.orders import PAUSE, SKIP, ControlState, parse_order
 from nightlab.core.text import one_line
 from nightlab.core.types import Experiment, NightlabError
 from nightlab.loop.scheduler import Scheduler
 from nightlab.proposers.selection import node_value
 from nightlab.storage.ledger import LEDGER, Ledger, read_orders, require_own, write_order
 
-PAUSE, RESUME, SKIP, PIN, UNPIN = "pause", "resume", "skip", "pin", "unpin"
-NUMBERS = 9  # digits of an experiment's number, at most
-
-
-def parse(order: str) -> tuple[str, int | None]:
-    """An order's word and its number, if it takes one. Raises ValueError for what is none."""
-    word, *more = order.split() or [""]
-    if word in (PAUSE, RESUME, UNPIN) and not more:
-        return word, None
-    if word in (SKIP, PIN) and len(more) == 1 and more[0].isdecimal() and len(more[0]) <= NUMBERS:
-        return word, int(more[0])
-    raise ValueError(f"{one_line(order, 80)!r} is no order")
-
 
 def fault(ledger: Ledger, order: str) -> str:
     """Why an order can't be followed as things stand; empty for one that can."""
     try:
-        word, number = parse(order)
+        word, number = parse_order(order)
         experiment = None if number is None else ledger.experiment(number)
     except (ValueError, NightlabError) as error:
         return str(error)
@@ -46,28 +33,12 @@ def fault(ledger: Ledger, order: str) -> str:
     return ""
 
 
-@dataclass(frozen=True, slots=True)
-class ControlState:
-    """What orders come to. ``paused``: nothing new starts; ``pinned``: the experiment that proposals start from."""
-
-    paused: bool = False
-    pinned: int | None = None
-
-    def and_then(self, order: str) -> ControlState:
-        """After another order. Raises ValueError for what is none."""
-        word, number = parse(order)
-        if word in (PAUSE, RESUME):
-            return replace(self, paused=word == PAUSE)
-        return replace(self, pinned=number) if word in (PIN, UNPIN) else self
-
-
 def paused(ledger: Ledger, folder: Path) -> bool:
     """Whether the session in ``folder`` starts nothing new, by the orders that were taken up and those that wait."""
-    taken, state = ledger.notes("order"), ControlState()
-    given = [note["order"] for note in taken if not note["refused"]]
-    for order in [*given, *(order for _, order in read_orders(folder, taken[-1]["place"] if taken else 0))]:
-        with suppress(ValueError):
-            state = state.and_then(order)
+    taken, state = ledger.events(OrderTaken), ControlState()
+    given = [event.order for event in taken if not event.refused]
+    for order in [*given, *(order for _, order in read_orders(folder, taken[-1].place if taken else 0))]:
+        state = state.and_then(order)
     return state.paused
 
 
@@ -117,10 +88,10 @@ class SessionControl:
         self.skipped: set[int] = set()
         self._place = 0  # of what was read of the orders
         self._ended: set[str] = set()  # trials
-        for note in self.ledger.notes("order"):
-            self._place = note["place"]
-            if not note["refused"]:
-                self._follow(note["order"])
+        for taken in self.ledger.events(OrderTaken):
+            self._place = taken.place
+            if not taken.refused:
+                self._follow(taken.order)
         self.skipped &= {experiment.number for experiment in self.ledger.unjudged()}
 
     def apply_pending(self) -> None:
@@ -128,7 +99,7 @@ class SessionControl:
         for place, order in read_orders(self.session.folder, self._place):
             refused = fault(self.ledger, order)
             self._place = place
-            self.ledger.note("order", {"order": one_line(order, 80), "place": place, "refused": refused})
+            self.ledger.append(OrderTaken(one_line(order, 80), place, refused))
             if refused:
                 self.scheduler.view.say(f"  [bold yellow]not done:[/] {escape(one_line(order, 80))}: {escape(refused)}")
             else:
@@ -141,7 +112,7 @@ class SessionControl:
                 running.stop()
 
     def _follow(self, order: str) -> None:
-        word, number = parse(order)
+        word, number = parse_order(order)
         self.state = self.state.and_then(order)
         self.scheduler.paused = self.state.paused
         if word == PAUSE:

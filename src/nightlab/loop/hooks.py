@@ -16,6 +16,7 @@ from typing import Literal
 
 from rich.markup import escape
 
+from nightlab.core.events import HookAfter, HookBefore
 from nightlab.core.text import one_line, plain
 from nightlab.core.types import Experiment
 from nightlab.loop.scheduler import Scheduler
@@ -46,17 +47,24 @@ class Hooks:
         self._begun: set[int] = set()  # experiments of which ``before`` has run
         self._last = 0.0  # when the experiment was judged for which ``after`` ran last
         self._due: list[Experiment] = []
-        for note in self.ledger.notes("hook after", last=1):
-            self._last = note["judged_at"]
+        if past := self.ledger.latest(HookAfter):
+            self._last = past.judged_at or 0.0
         self.judged()
 
-    def before(self, experiment: Experiment) -> bool:
-        """Whether a first trial of an experiment may start: what comes before it has run. Else that is started."""
-        if not self.part.before or experiment.number in self._begun or self.ledger.trials(experiment.number):
-            return True
-        if "before" not in self.running:
+    def needs_before(self, experiment: Experiment) -> bool:
+        """Whether the hook ``before`` has to run before the first trial of an experiment."""
+        number = experiment.number
+        return bool(self.part.before) and number not in self._begun and not self.ledger.trials(number)
+
+    @property
+    def before_running(self) -> bool:
+        """Whether a hook ``before`` runs."""
+        return "before" in self.running
+
+    def run_before(self, experiment: Experiment) -> None:
+        """Start the hook ``before`` of an experiment."""
+        if self.part.before:
             self._start("before", self.part.before, experiment)
-        return experiment.number in self._begun  # if it could not be started at all
 
     def judged(self) -> None:
         """There is a verdict: what comes after is due. Read from the ledger, so that a kill loses none."""
@@ -124,8 +132,8 @@ class Hooks:
         if when == "before":
             self._begun.add(number)
         if why or when == "after":
-            facts = {"number": number, "judged_at": experiment.judged_at, "fault": why}
-            self.ledger.note(f"hook {when}", {**facts, "said": "" if why else said})
+            kind = HookBefore if when == "before" else HookAfter
+            self.ledger.append(kind(number, experiment.judged_at, why, "" if why else said))
 
     def _printed(self, when: str) -> str:
         try:

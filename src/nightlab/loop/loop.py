@@ -1,12 +1,15 @@
-"""The loop: propose, run, judge, record, repeat. It introduces the rooms to each other and owns nothing else."""
+"""The loop of a session: propose, run, judge, record, repeat. ``plan`` decides the next action; this carries it out."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from nightlab.core.config import StopRules
+from nightlab.core.events import RunStarted, RunStopped, SlotsMeasured
 from nightlab.core.observer import SessionOpened
-from nightlab.core.types import SEED, Experiment, Measurement, NightlabError, TrialRequest, Verdict
+from nightlab.core.types import Experiment, Measurement, NightlabError, Trial, TrialRequest, Verdict
 from nightlab.engines.slots import LEAST_SPEED, contention, describe_slots
-from nightlab.judge import Contestant, NeedsTrial, judge_ablation
+from nightlab.judge import Contestant, judge_ablation
 from nightlab.loop.candidate_queue import CandidateQueue
 from nightlab.loop.champion_recheck import ChampionRecheck
 from nightlab.loop.controls import SessionControl, paused_words
@@ -15,8 +18,22 @@ from nightlab.loop.hooks import Hooks
 from nightlab.loop.measure import measure
 from nightlab.loop.notifications import Notifications
 from nightlab.loop.pilots import Pilots
+from nightlab.loop.plan import (
+    Finish,
+    PendingExperiment,
+    RecordRecheck,
+    RecordVerdict,
+    RunHook,
+    RunTrial,
+    SessionState,
+    TakeNext,
+    Wait,
+    next_action,
+)
 from nightlab.loop.scheduler import Interrupted, Scheduler
 from nightlab.loop.stop_rules import StopConditions
+from nightlab.proposers import Proposer
+from nightlab.proposers.selection import Selection
 from nightlab.sandbox.bubblewrap import Isolation
 from nightlab.session.replicates import ABLATION, HUMAN, SIMPLIFY_SEED
 from nightlab.session.session import Session
@@ -24,11 +41,23 @@ from nightlab.storage.ledger import append_result, repair_results
 
 
 class ExperimentLoop:
-    """Runs experiments in one session until a stop rule, or the user, ends it. ``seed``: the proposers' randomness."""
+    """Runs experiments in one session until a stop rule, or the user, ends it. ``seed``: the proposers' randomness.
 
-    def __init__(self, session: Session, stop: StopRules, scheduler: Scheduler, *, seed: int = 0) -> None:
+    ``proposers``, each with its share, come beside those of the contract; ``selection`` takes the place of its search.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        stop: StopRules,
+        scheduler: Scheduler,
+        *,
+        seed: int = 0,
+        proposers: Mapping[str, tuple[Proposer, float]] | None = None,
+        selection: Selection | None = None,
+    ) -> None:
         self.session, self.ledger, self.scheduler, self.view = session, session.ledger, scheduler, scheduler.view
-        self.upkeep, self.pacing, self.hooks, self.steering = (
+        self.recheck, self.early_stopping, self.hooks, self.steering = (
             ChampionRecheck(scheduler),
             EarlyStopping(scheduler),
             Hooks(scheduler),
@@ -44,11 +73,13 @@ class ExperimentLoop:
             len(scheduler.slots),
             lambda: scheduler.replicates.noise(),
             lambda: self.steering.state.pinned,
+            proposers,
+            selection,
         )
         self.stopping = StopConditions(stop, session, self.candidates)
         self.answering = False  # only what somebody handed in
 
-    # -- the sentence ----------------------------------------------------------------------------
+    # -- propose, run, judge, record, repeat -----------------------------------------------------
 
     def run(self) -> str:
         """Run until something ends the session; returns what it was.
@@ -57,13 +88,12 @@ class ExperimentLoop:
         """
         scheduler = self.scheduler
         with scheduler.on_duty():
-            self._resume()
-            if scheduler.paused:
-                self.view.say(f"[bold yellow]paused:[/] {paused_words(self.session.tag)}")
+            self.resume()
+            self._say_paused()
             try:
-                while not (reason := self._turn()):
+                while not (reason := self.step()):
                     scheduler.wait()
-                self.ledger.note("stopped", {"reason": reason})
+                self.ledger.append(RunStopped(reason))
                 self.notices.ended(reason)
                 return reason
             except Interrupted:
@@ -77,56 +107,158 @@ class ExperimentLoop:
                 self.hooks.stop()
                 self.notices.stop()
 
-    def _turn(self) -> str:
-        """Look, and have the next thought; returns why the session has ended, once it has."""
-        scheduler = self.scheduler
-        self._look()
-        final = self._final_reason()
-        reason = final or self.stopping.stalled()
-        if reason and not scheduler.running and not self.hooks.busy:
+    def step(self) -> str:
+        """Do all that can be done now; returns why the session has ended, once it has."""
+        self.update()
+        action = self._start_trials()
+        if isinstance(action, Finish):
             self.candidates.stop()
-            return reason
-        if final:
-            self.candidates.halt()
-        elif not (reason or scheduler.paused):
-            self.candidates.think()
-        self.pacing.look()
+            return action.reason
+        self._propose()
+        self.early_stopping.look()
         return ""
 
-    def _look(self) -> None:
-        """Look at everything once, and start what can be started."""
-        scheduler = self.scheduler
+    def update(self) -> None:
+        """Follow the user's orders, and record the trials and hooks that have finished."""
         self.steering.apply_pending()
         self.hooks.look()
         self.notices.look()
-        for trial, measurement in scheduler.finished():
+        for trial, measurement in self.scheduler.finished():
             self.candidates.news()
             if trial.purpose != "search":
                 self.view.measured(trial, measurement, self.session.metric)
-        while scheduler.free and (wanted := self._wanted()):
-            if wanted.why:
-                self.view.again(self.ledger.experiment(wanted.number), wanted.why)
-            scheduler.start(wanted.number, wanted.purpose, wanted.seed, budget=wanted.budget)
+
+    def _start_trials(self) -> Wait | Finish:
+        """Judge, record, and start trials until every slot is taken or nothing more can start."""
+        while self.scheduler.free:
+            action = self._next_trial()
+            if not isinstance(action, RunTrial):
+                return action
+            self.start(action.request)
+        return Wait()
+
+    def _propose(self) -> None:
+        """Let the proposers prepare candidates while trials run."""
+        if self._final_reason():
+            self.candidates.halt()
+        elif not (self.scheduler.paused or self.stopping.stalled()):
+            self.candidates.think()
 
     def answer(self) -> None:
-        """See what somebody handed in through to its verdicts, and propose nothing else; a pause ends that too.
+        """Measure and judge what users have submitted, and propose nothing; a pause ends that too.
 
-        Raises Interrupted when the user wants to stop; what waits then is taken up next time.
+        Raises Interrupted when the user asks to stop; what is left is measured next time.
         """
         self.answering = True
         with self.scheduler.on_duty():
-            self._resume()
+            self.resume()
             try:
-                self._look()
+                self.update()
+                self._start_trials()
                 while self.scheduler.running or self.hooks.busy:
                     self.scheduler.wait()
-                    self._look()
+                    self.update()
+                    self._start_trials()
             finally:
                 self.hooks.stop()
             if self.scheduler.asked_to_stop:
                 raise Interrupted
-        if self.scheduler.paused:
-            self.view.say(f"[bold yellow]paused:[/] {paused_words(self.session.tag)}")
+        self._say_paused()
+
+    # -- single steps, for callers that run the trials themselves --------------------------------
+
+    def next_request(self) -> TrialRequest | None:
+        """The trial to run next, after judging what can be judged; None when none can start now."""
+        action = self._next_trial()
+        return action.request if isinstance(action, RunTrial) else None
+
+    def start(self, request: TrialRequest) -> Trial:
+        """Start a trial in a free slot."""
+        if request.why:
+            self.view.again(self.ledger.experiment(request.number), request.why)
+        return self.scheduler.start(request.number, request.purpose, request.seed, budget=request.budget)
+
+    def judge_all(self) -> None:
+        """Judge what can be judged, and start nothing."""
+        self._next_trial(start=False)
+
+    def end(self, reason: str) -> None:
+        """There is no next step."""
+        self.candidates.stop()
+        self.hooks.stop()
+        self.notices.stop()
+        self.scheduler.engine.dismiss()
+        self.ledger.append(RunStopped(reason))
+
+    # -- planning, and carrying out the plan -----------------------------------------------------
+
+    def _next_trial(self, *, start: bool = True) -> RunTrial | Wait | Finish:
+        """Carry out the planned actions up to the next trial to start. Without ``start``, plan no trial."""
+        queue_empty = False
+        while True:
+            state = self._state(queue_empty=queue_empty, start=start)
+            action = next_action(state, self.session.judge, self.scheduler.replicates.noise())
+            match action:
+                case RunHook():
+                    self.hooks.run_before(self.ledger.experiment(action.number))
+                case RecordVerdict():
+                    experiment = self.ledger.experiment(action.number)
+                    self.steering.skipped.discard(action.number)
+                    self._record(experiment, action.contestant, action.verdict, self.ledger.champion())
+                case RecordRecheck():
+                    self.recheck.record(action.result)
+                case TakeNext():
+                    queue_empty = self._take_next() is None
+                case _:
+                    return action
+
+    def _take_next(self) -> int | None:
+        """The number of the next experiment in the queue; None when none is ready."""
+        if self.answering:
+            return self.candidates.next_try()
+        return self.candidates.next(idle=not self.scheduler.running)
+
+    def _state(self, *, queue_empty: bool, start: bool) -> SessionState:
+        """A snapshot of the session."""
+        scheduler, champion = self.scheduler, self.ledger.champion()
+        stop_reason = "" if self.answering else self._final_reason() or self.stopping.stalled()
+        changed = scheduler.machine_changed
+        stopping = (self.answering or bool(stop_reason)) and not changed
+        trials = [running.trial for running in scheduler.running.values()]
+        return SessionState(
+            champion=(champion.number, scheduler.contestant(champion)) if champion else None,
+            pending=tuple(self._pending(experiment, champion) for experiment in self._open_experiments()),
+            running=frozenset((trial.experiment, trial.purpose, trial.seed) for trial in trials),
+            recheck=self.recheck.next_step(self.stopping.done(), stopping=stopping) if champion else None,
+            machine_changed=changed,
+            queue_empty=queue_empty,
+            hook_running=self.hooks.before_running,
+            hooks_due=self.hooks.busy,
+            stop_requested=scheduler.asked_to_stop > 0,
+            paused=scheduler.paused or not start,
+            stop_reason=stop_reason,
+        )
+
+    def _pending(self, experiment: Experiment, champion: Experiment | None) -> PendingExperiment:
+        return PendingExperiment(
+            experiment.number,
+            self.scheduler.contestant(experiment),
+            pilot=self.pilots.judge(experiment, champion) if champion and self.pilots else None,
+            skipped=experiment.number in self.steering.skipped,
+            needs_hook=self.hooks.needs_before(experiment),
+        )
+
+    def _open_experiments(self) -> list[Experiment]:
+        """The experiments without a verdict that this loop goes on with, or that the user has skipped."""
+        return [e for e in self.ledger.unjudged() if e.number in self.steering.skipped or self._is_ours(e)]
+
+    def _is_ours(self, experiment: Experiment) -> bool:
+        proposer = experiment.candidate.proposer
+        if self.answering:
+            return proposer == HUMAN or not experiment.number
+        return proposer != ABLATION  # which only `confirm --simplify` can answer
+
+    # -- a simpler champion ----------------------------------------------------------------------
 
     def simplify(self, commit: str, hypothesis: str, pairs: int) -> Experiment:
         """Let a champion without some of its changes replace it, if it is as good on so many fresh seeds.
@@ -136,7 +268,7 @@ class ExperimentLoop:
         champion, metric = self.session.champion(), self.session.metric
         seeds = range(SIMPLIFY_SEED, SIMPLIFY_SEED + pairs)
         with self.scheduler.on_duty():
-            self._resume()
+            self.resume()
             candidate = self.candidates.making.candidate(commit, champion.candidate.commit, ABLATION, hypothesis)
             waiting = [e for e in self.ledger.unjudged() if e.candidate.tree == candidate.tree]
             # What is left may be a genome of before: it is measured again, as what it is now.
@@ -167,73 +299,7 @@ class ExperimentLoop:
             self.scheduler.drain()
         return self.session.judge.refusal(self.scheduler.contestant(champion), candidate)
 
-    # -- what next -------------------------------------------------------------------------------
-
-    def _wanted(self) -> TrialRequest | None:
-        """The trial to run next, after judging whatever can be judged; None when there is none to start now."""
-        champion, asked = self.ledger.champion(), self.scheduler.asked_to_stop or self.scheduler.paused
-        if (
-            champion and self.scheduler.machine_changed
-        ):  # first of all, or others would be compared with another machine's
-            wanted = self.upkeep.wanted(self.stopping.done(), stopping=False)
-            if wanted or asked:
-                return None if asked or (wanted and self.scheduler.is_running(wanted)) else wanted
-        for experiment in self.ledger.unjudged():
-            if experiment.number in self.steering.skipped:
-                self._skip(experiment, champion)
-            elif self._ours(experiment):
-                wanted = self._judge(experiment)
-                if wanted and not self.scheduler.is_running(wanted) and not asked:
-                    return wanted if self.hooks.before(experiment) else None
-        if asked or self.ledger.champion() is None:
-            return None  # without a baseline there is nothing to measure anything else against
-        stopping = self.answering or bool(self._final_reason() or self.stopping.stalled())
-        wanted = self.upkeep.wanted(self.stopping.done(), stopping=stopping)
-        if wanted and not self.scheduler.is_running(wanted):
-            return wanted
-        if self.answering:
-            number = self.candidates.next_try()
-        else:
-            number = None if stopping else self.candidates.next(idle=not self.scheduler.running)
-        if number is None or not self.hooks.before(experiment := self.ledger.experiment(number)):
-            return None
-        return self._judge(experiment)
-
-    def _ours(self, experiment: Experiment) -> bool:
-        """Whether an experiment without a verdict is for this loop to go on with."""
-        proposer = experiment.candidate.proposer
-        if self.answering:
-            return proposer == HUMAN or not experiment.number
-        return proposer != ABLATION  # which only `confirm --simplify` can answer
-
-    # -- judging ---------------------------------------------------------------------------------
-
-    def _judge(self, experiment: Experiment) -> TrialRequest | None:
-        """Judge an experiment, or say which trial that takes."""
-        champion = self.ledger.champion()
-        if champion and self.pilots:
-            pilot = self.pilots.judge(experiment, champion)
-            if isinstance(pilot, TrialRequest):
-                return pilot
-            if pilot:
-                self._record(experiment, *pilot, champion)
-                return None
-        candidate = self.scheduler.contestant(experiment)
-        decision = self.session.judge.judge(
-            self.scheduler.contestant(champion) if champion else None, candidate, self.scheduler.replicates.noise()
-        )
-        if isinstance(decision, NeedsTrial):
-            who = champion if decision.who == "champion" and champion else experiment
-            return TrialRequest(who.number, "search", decision.seed, why=decision.why if candidate.runs else "")
-        self._record(experiment, candidate, decision, champion)
-        return None
-
-    def _skip(self, experiment: Experiment, champion: Experiment | None) -> None:
-        """Discard what the human does not want run, once none of its trials is in flight."""
-        if all(running.trial.experiment != experiment.number for running in self.scheduler.running.values()):
-            self.steering.skipped.discard(experiment.number)
-            nothing = Contestant({SEED: Measurement("interrupted", detail="skipped")}, experiment.candidate.lines)
-            self._record(experiment, nothing, Verdict("discard", "skipped", "by the user"), champion)
+    # -- recording -------------------------------------------------------------------------------
 
     def _record(
         self, experiment: Experiment, candidate: Contestant, verdict: Verdict, champion: Experiment | None
@@ -258,19 +324,15 @@ class ExperimentLoop:
 
     def _note_machine(self) -> None:
         """Remember what this runs on; what was measured before a change does not compare with what comes after."""
-        slots, past = describe_slots(self.scheduler.slots), self.ledger.notes("opened", last=1)
+        slots, past = describe_slots(self.scheduler.slots), self.ledger.latest(RunStarted)
         now = f"{self.scheduler.engine.platform}{slots and f', {slots}'}"
-        told = {
-            "platform": now,
-            "allowed": list(self.scheduler.engine.sandbox.missing),
-            "slots": len(self.scheduler.slots),
-        }
-        self.ledger.note("opened", {**told, "stop": self.stopping.stop.model_dump(exclude_none=True)})
-        if past and past[-1]["platform"] != now:
-            self.scheduler.machine_has_changed(self.ledger.trials_before(), f"it was {past[-1]['platform']}")
-            self.view.say(f"the machine has changed since last time ({past[-1]['platform']}): the champion runs again")
+        missing, stop = tuple(self.scheduler.engine.sandbox.missing), self.stopping.stop.model_dump(exclude_none=True)
+        self.ledger.append(RunStarted(now, missing, len(self.scheduler.slots), stop))
+        if past and past.platform != now:
+            self.scheduler.machine_has_changed(self.ledger.trials_before(), f"it was {past.platform}")
+            self.view.say(f"the machine has changed since last time ({past.platform}): the champion runs again")
 
-    def _resume(self) -> None:
+    def resume(self) -> None:
         """Go on where an earlier orchestrator stopped, however it did."""
         session = self.session
         if self.ledger.next_number() == 0:
@@ -299,11 +361,15 @@ class ExperimentLoop:
     def _look_at_slots(self) -> None:
         """How much the slots are in each other's way: they share caches and the way to the memory."""
         speed = contention(self.scheduler.slots)
-        self.ledger.note("slots", {"slots": describe_slots(self.scheduler.slots), "speed": speed})
+        self.ledger.append(SlotsMeasured(describe_slots(self.scheduler.slots), speed))
         words = f"{describe_slots(self.scheduler.slots)}: while all work, each is {speed:.0%} as fast as alone"
         if speed < LEAST_SPEED:
             words += "; a trial gets less done in its budget, and noise grows when a slot is idle at times"
         self.view.say(words)
+
+    def _say_paused(self) -> None:
+        if self.scheduler.paused:
+            self.view.say(f"[bold yellow]paused:[/] {paused_words(self.session.tag)}")
 
     def _final_reason(self) -> str:
         """Why the session ends, whatever what is in flight brings."""

@@ -22,6 +22,7 @@ from typing import Any
 from rich.markup import escape
 
 from nightlab.core.config import Event, NotifyConfig
+from nightlab.core.events import Judged, LedgerEvent, NotificationFailed
 from nightlab.core.text import one_line, plain
 from nightlab.core.types import Experiment, NightlabError
 from nightlab.loop.scheduler import POLL, Scheduler
@@ -35,9 +36,6 @@ MOST = 20  # notices that wait for a way out; the oldest goes
 LONGEST = 300  # characters of somebody's words in a notice
 SAID = 2**16  # bytes that a way out may print
 ANY_SIZE = 2**50
-# Events, with what is wrong under WRONG.
-TROUBLE = ("alarm", "slot lost", "cluster", "machine", "hook before", "hook after")
-WRONG = ("words", "why", "fault")
 OFF = ("", "0", "no", "false")
 
 
@@ -68,9 +66,9 @@ class Notifications:
             return
         if time.monotonic() - self._looked > LOOK:
             self._looked = time.monotonic()
-            for event in self.ledger.events(self._seen):
+            for event in self.ledger.journal(self._seen):
                 self._seen = event.seq
-                self._happened(event.kind, event.data)
+                self._happened(event)
         for way in self.ways:
             if way.guard is not None and way.guard.poll() is not None:
                 guard, way.guard = way.guard, None
@@ -106,12 +104,11 @@ class Notifications:
                     way.guard.stdin.close()
                 way.guard = None
 
-    def _happened(self, kind: str, data: dict[str, Any]) -> None:
-        if kind in TROUBLE:
-            if why := next((data[name] for name in WRONG if data.get(name)), ""):
-                self._tell("trouble", f"{kind}: {why}")
-        elif kind == "judged" and data["number"]:
-            experiment = self.ledger.experiment(data["number"])
+    def _happened(self, event: LedgerEvent) -> None:
+        if event.fault:
+            self._tell("trouble", f"{event.kind}: {event.fault}")
+        elif isinstance(event, Judged) and event.number:
+            experiment = self.ledger.experiment(event.number)
             if experiment.kept:
                 self._stalled = False
                 self._tell("keep", experiment.candidate.hypothesis, experiment)
@@ -192,7 +189,7 @@ class Notifications:
             way.told = True
             self.scheduler.view.say(f"  [bold yellow]nobody was told by {way.name}:[/] {escape(why)}")
             with suppress(NightlabError):  # of a full disk somebody else will speak
-                self.ledger.note("not told", {"by": way.name, "why": why})
+                self.ledger.append(NotificationFailed(way.name, why))
 
 
 def ways(part: NotifyConfig, environment: Mapping[str, str]) -> list[NotificationChannel]:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from types import FrameType
 
+from nightlab.core.events import MachineChanged, Rechecked, RunStopped, SlotLost
 from nightlab.core.observer import Flight, Observer
-from nightlab.core.types import Budget, Experiment, Measurement, NightlabError, Purpose, Trial, TrialRequest
+from nightlab.core.types import Budget, Experiment, Measurement, NightlabError, Purpose, Trial
 from nightlab.engines.base import Engine, Handle
 from nightlab.engines.local.machine_monitor import too_short
 from nightlab.engines.local.trial_folder import kill_leftovers
@@ -82,29 +81,23 @@ class Scheduler:
         room = max(len(self.slots) - len(self.running), 0)
         return [slot for slot in self.slots if slot.number not in taken][:room]
 
-    def is_running(self, wanted: TrialRequest) -> bool:
-        """Whether such a trial is under way."""
-        trials = (running.trial for running in self.running.values())
-        what = (wanted.number, wanted.purpose, wanted.seed)
-        return any((trial.experiment, trial.purpose, trial.seed) == what for trial in trials)
-
     @property
     def since(self) -> int:
         """How many trials ran before the machine was as it is now: their numbers don't compare with later ones."""
-        changes = self.ledger.notes("machine", last=1)
-        return int(changes[-1]["since"]) if changes else 0
+        change = self.ledger.latest(MachineChanged)
+        return change.since if change else 0
 
     @property
     def machine_changed(self) -> bool:
         """Whether the machine has changed since the champion was last measured."""
-        changes, champion = self.ledger.notes("machine", last=1), self.ledger.champion()
-        measured = [note["at"] for note in self.ledger.notes("upkeep", last=1)]
+        change, champion = self.ledger.latest(MachineChanged), self.ledger.champion()
+        measured = [event.at for event in self.ledger.events(Rechecked, last=1)]
         if champion and champion.judged_at:
             measured.append(champion.judged_at)
-        return bool(changes and measured) and max(measured) < changes[-1]["at"]
+        return bool(change and measured and max(measured) < change.at)
 
     def machine_has_changed(self, since: int, why: str) -> None:
-        self.ledger.note("machine", {"since": since, "why": why})
+        self.ledger.append(MachineChanged(since, why))
         self._replicates = None
 
     @property
@@ -145,9 +138,13 @@ class Scheduler:
                 self.wait()
         return landed
 
+    def ask_to_stop(self, now: bool = False) -> None:
+        """Start nothing more; ``now``: end what runs, too. From any thread."""
+        self.asked_to_stop = max(self.asked_to_stop, 2 if now else 1)
+
     def wait(self) -> None:
         if self.asked_to_stop > 1:
-            self._stop_now()
+            self.stop_now()
             raise Interrupted
         flights = [self._flight(running) for running in self.running.values()]
         self.view.tick(flights)
@@ -176,24 +173,13 @@ class Scheduler:
 
     @contextmanager
     def on_duty(self) -> Iterator[None]:
-        """Ctrl-C once finishes what is in flight, twice stops now; a termination stops now.
-
-        A terminal that goes away (SIGHUP) stops nothing: the night goes on without its view.
-        """
-
-        def ask(number: int, frame: FrameType | None) -> None:
-            self.asked_to_stop += 2 if number == signal.SIGTERM else 1
-            if self.asked_to_stop == 1:
-                self.view.say("finishing what is in flight; Ctrl-C again stops now")
-
-        before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-        before[signal.SIGHUP] = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        """While the block runs, the observer can ask to stop, and the engine may have something standing by."""
+        self.view.began(self.ask_to_stop)
         try:
             yield
         finally:
             self.engine.dismiss()
-            for number, handler in before.items():
-                signal.signal(number, handler)
+            self.view.ended()
 
     def _of_a_sound_slot(self, running: Handle) -> Measurement:
         """What a trial yielded; nothing is said of a candidate whose GPU failed, and the slot is used no more."""
@@ -201,7 +187,7 @@ class Scheduler:
         if measurement.measured or not (why := self.engine.slot_failure(running.slot)):
             return measurement
         self.slots = [slot for slot in self.slots if slot.number != running.slot.number]
-        self.ledger.note("slot lost", {"slot": running.slot.number, "why": why})
+        self.ledger.append(SlotLost(running.slot.number, why))
         self.view.say(f"  [bold red]slot {running.slot.number} is lost:[/] {why}; its trial runs again elsewhere")
         return replace(measurement, outcome="lost", detail=why)
 
@@ -227,8 +213,10 @@ class Scheduler:
         phase, since = running.phase()
         return Flight(running.trial, phase, since or self._started_at.get(running.trial.id, time.time()))
 
-    def _stop_now(self) -> None:
+    def stop_now(self) -> None:
         """End the trials in flight. Their experiments stay unjudged and run again at the next start."""
+        for trial in self.ledger.open_trials():  # an interrupt may have come while one was started
+            self.running.setdefault(trial.id, self.engine.adopt(trial))
         for running in self.running.values():
             running.stop()
         until = time.monotonic() + 10
@@ -240,4 +228,4 @@ class Scheduler:
                 measurement = replace(measurement, outcome="interrupted", detail="stopped by the user")
             self.ledger.finish(running.trial, measurement)
         self.running.clear()
-        self.ledger.note("stopped", {"reason": "stopped by the user"})
+        self.ledger.append(RunStopped("stopped by the user"))

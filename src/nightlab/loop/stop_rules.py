@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from nightlab.core.config import StopRules
+from nightlab.core.events import ProposalRefused
 from nightlab.judge import LEVEL, GainRate, gain_rate
 from nightlab.loop.candidate_queue import CandidateQueue
 from nightlab.proposers.shares import cost_of
@@ -75,8 +76,8 @@ class StopConditions:
         ledger, metric = self.ledger, self.session.metric
         recent = list(iter_credits(ledger, metric, LATELY))
         begun = recent[0].experiment.proposed_at
-        failed = (note for note in ledger.notes("refused", last=10 * LATELY) if note["at"] > begun)
-        cost = sum(one.cost for one in recent) + sum(cost_of(note.get("usage", {})) for note in failed)
+        failed = (one for one in ledger.events(ProposalRefused, last=10 * LATELY) if one.at > begun)
+        cost = sum(one.cost for one in recent) + sum(cost_of(one.usage) for one in failed)
         keeps = [e for e in ledger.experiments(KEEPS, "keep") if e.number]
         gains = [credit_of(ledger, metric, e, ledger.champion(before=e.judged_at)).gain for e in keeps]
         another = max([self.candidates.noise().sigma, *gains])  # keeps that gained next to nothing say little

@@ -1,16 +1,27 @@
 """Proposers: the sources of candidates, behind one small protocol."""
 
 from nightlab.proposers.constants import Constant, change_constants, changes, find_constants, same_moves
+from nightlab.proposers.given import GivenProposer
 from nightlab.proposers.mixture import Mixture, make_proposers
-from nightlab.proposers.proposer import Briefing, NoProposal, Proposal, Proposer, RejectedProposal, UnverifiedFinding
+from nightlab.proposers.proposer import (
+    Briefing,
+    NoProposal,
+    Proposal,
+    Proposer,
+    ProposerContext,
+    RejectedProposal,
+    UnverifiedFinding,
+)
 
 __all__ = [
     "Briefing",
     "Constant",
+    "GivenProposer",
     "Mixture",
     "NoProposal",
     "Proposal",
     "Proposer",
+    "ProposerContext",
     "RejectedProposal",
     "UnverifiedFinding",
     "change_constants",

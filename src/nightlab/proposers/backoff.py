@@ -15,8 +15,8 @@ class Thinker(Protocol):
 
     name: str
 
-    def propose(self, briefing: Briefing) -> Proposal:
-        """The next change to try. Raises NoProposal when the turn yields none."""
+    def propose(self, briefing: Briefing) -> Proposal | None:
+        """The next change to try; None when there is none now. Raises NoProposal for a turn that failed."""
         ...
 
     def stop(self) -> None:
@@ -25,10 +25,10 @@ class Thinker(Protocol):
 
 
 class Backoff:
-    """Asks a thinker, and pauses it after a failed turn: twice as long after each further failure."""
+    """Asks a thinker, and pauses it after a failed turn: ``first`` seconds, then twice as long for each more."""
 
-    def __init__(self, thinker: Thinker) -> None:
-        self.name, self.thinker = thinker.name, thinker
+    def __init__(self, thinker: Thinker, first: float = FIRST) -> None:
+        self.name, self.thinker, self.first = thinker.name, thinker, first
         self.wakes = 0.0  # on the monotonic clock
         self._in_a_row = 0
         self._failed: list[RejectedProposal] = []
@@ -45,11 +45,18 @@ class Backoff:
         if not self.awake:
             return None
         try:
-            return self.thinker.propose(briefing)
+            proposal = self.thinker.propose(briefing)
         except NoProposal as failure:
-            self._failed.append(RejectedProposal(self.name, str(failure), usage=failure.usage))
-            self._rest(failure.rest)
+            self.fail(failure)
             return None
+        if proposal is None:  # the turn did not fail, so there is nothing to wait for
+            self._in_a_row = 0
+        return proposal
+
+    def fail(self, failure: NoProposal) -> None:
+        """Record a failed turn, and rest."""
+        self._failed.append(RejectedProposal(self.name, str(failure), usage=failure.usage))
+        self._rest(failure.rest)
 
     def tell(self, proposal: Proposal, refusal: str | None) -> None:
         if refusal is None:
@@ -66,5 +73,5 @@ class Backoff:
 
     def _rest(self, least: float = 0.0) -> None:
         self._in_a_row += 1
-        rest = min(FIRST * 2 ** min(self._in_a_row - 1, 30), LONGEST)
+        rest = min(self.first * 2 ** min(self._in_a_row - 1, 30), LONGEST)
         self.wakes = time.monotonic() + max(rest, min(least, 4 * LONGEST))

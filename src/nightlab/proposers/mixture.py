@@ -7,15 +7,13 @@ import threading
 from collections.abc import Mapping
 from pathlib import Path
 
-from nightlab.core.config import CrossoverConfig, Lab, ModelConfig, PatchesConfig, ProgramConfig
+from nightlab.core import plugins
+from nightlab.core.config import Lab, PluginProposerConfig
 from nightlab.proposers.backoff import Backoff
-from nightlab.proposers.command import AnyCommand, ProposerWorkspace
-from nightlab.proposers.crossover import Crossover
-from nightlab.proposers.model import LanguageModel
-from nightlab.proposers.patches import PatchQueue
-from nightlab.proposers.proposer import Briefing, Proposal, Proposer, RejectedProposal, Used
+from nightlab.proposers.command import ProposerWorkspace
+from nightlab.proposers.plugged import PluggedProposer
+from nightlab.proposers.proposer import Briefing, Proposal, Proposer, ProposerContext, RejectedProposal, Used
 from nightlab.proposers.shares import ProposerCredit
-from nightlab.proposers.tuner import Tuner
 
 
 class Mixture:
@@ -129,22 +127,14 @@ def make_proposers(
     patches that had a turn.
 
     ``place``: where those that are programs, or recombine, work; they need one. ``more``: others, with their shares.
+    Raises NightlabError for a plug-in that can't be loaded.
     """
     made: dict[str, tuple[Proposer, float]] = dict(more or {})
-    for part in lab.proposers:
-        one: Proposer
-        if isinstance(part, PatchesConfig):
-            one = PatchQueue(folder / part.folder, used)
-        elif isinstance(part, CrossoverConfig):
-            assert place is not None
-            one = Crossover(place.repo, used)
-        elif isinstance(part, ProgramConfig):
-            assert place is not None
-            one = Backoff(AnyCommand(part, place))
-        elif isinstance(part, ModelConfig):
-            one = Backoff(LanguageModel(part))
-        else:
-            one = Tuner(seed)
-        made[one.name] = (one, part.share)
+    for n, part in enumerate(lab.proposers):
+        context = ProposerContext(part.called, lab, folder, seed, used, place)
+        plugged = isinstance(part, PluginProposerConfig)
+        config = part.keys if isinstance(part, PluginProposerConfig) else part
+        one: Proposer = plugins.make("proposer", part.kind, config, context, f"proposers.{n}")
+        made[part.called] = (PluggedProposer(part.called, one) if plugged else one, part.share)
     earned = ProposerCredit(made, f"{seed}/{sum(had.values())}") if lab.search.shares == "earned" else None
     return Mixture(made, had, earned, failed)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 from nightlab.core.config import Lab
 from nightlab.core.types import Budget, Experiment, Metric
 from nightlab.storage.ledger import UsedSources
+
+if TYPE_CHECKING:
+    from nightlab.proposers.command import ProposerWorkspace
 
 Used = set[str] | UsedSources
 """Entries of a queue that had their turn."""
@@ -117,3 +121,20 @@ class Proposer(Protocol):
         One that was accepted may be refused yet, e.g. because the champion moves on before there is room for it.
         """
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class ProposerContext:
+    """What a proposer is made with, besides its own configuration."""
+
+    name: str
+    """What the log calls it."""
+    lab: Lab
+    folder: Path
+    """The lab's folder."""
+    seed: int
+    """Its randomness: the same session with the same seed proposes the same."""
+    used: Used
+    """Sources of its proposals that had their turn, also before the session was resumed."""
+    workspace: ProposerWorkspace | None = None
+    """Where proposers that are programs, or apply patches, work."""

@@ -9,29 +9,36 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from nightlab.core import plugins
 from nightlab.sandbox.bubblewrap import Bubblewrap, NoSandbox, Sandbox, SandboxSpec
 from nightlab.sandbox.macos import SANDBOX_EXEC, SandboxExec
+
+VARIABLE = "NIGHTLAB_SANDBOX"
+USUAL = {"linux": "bubblewrap", "darwin": "sandbox-exec"}
 
 
 def find_sandbox(readable: Iterable[Path]) -> Sandbox:
     """The best sandbox that works on this machine, tested by starting a process; else ``NoSandbox`` with the reason.
 
-    ``readable``: folders that every sandboxed process may read, e.g. the interpreter's.
+    ``readable``: folders that every sandboxed process may read, e.g. the interpreter's. The variable NIGHTLAB_SANDBOX
+    names another one, e.g. a plug-in. Raises NightlabError when that can't be loaded.
     """
-    if sys.platform == "darwin":
-        return _on_macos(readable)
-    if sys.platform != "linux":
+    name = os.environ.get(VARIABLE) or USUAL.get(sys.platform)
+    if name is None:
         return NoSandbox(f"there is no sandbox for {sys.platform}; run nightlab on Linux or macOS")
-    return _on_linux(list(readable))
+    made: Sandbox = plugins.make("sandbox", name, {}, list(readable), VARIABLE)
+    return made
 
 
-def _on_macos(readable: Iterable[Path]) -> Sandbox:
+def on_macos(config: object, readable: list[Path]) -> Sandbox:
+    """``sandbox-exec``, if there is one."""
     if not SANDBOX_EXEC.exists():
         return NoSandbox(f"{SANDBOX_EXEC} is missing; run nightlab on a macOS that has it, or on Linux")
     return SandboxExec(readable)
 
 
-def _on_linux(readable: list[Path]) -> Sandbox:
+def on_linux(config: object, readable: list[Path]) -> Sandbox:
+    """bubblewrap, tested by starting a process."""
     needs = ["bwrap"] + (["setpriv"] if os.geteuid() == 0 else [])
     if absent := [name for name in needs if shutil.which(name) is None]:
         return NoSandbox(f"{absent[0]} is not installed; apt install bubblewrap util-linux or the equivalent")

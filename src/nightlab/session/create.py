@@ -9,12 +9,13 @@ from pathlib import Path
 
 from nightlab.core.config import load, to_toml
 from nightlab.core.types import NightlabError, Platform
+from nightlab.engines.base import Engine
 from nightlab.engines.local.layout import detect_sandbox
 from nightlab.engines.local.prepare import run_prepare
 from nightlab.engines.platform import this_platform
-from nightlab.engines.remote import Cluster, ClusterEngine, common_platform, connect_cluster
+from nightlab.engines.remote import Cluster, ClusterEngine, common_platform, connect_cluster, plugged_engine
 from nightlab.engines.remote.node import NodeFacts
-from nightlab.session.preflight import inspect, require, sealed
+from nightlab.session.preflight import contract_at, inspect, require, sealed
 from nightlab.session.session import Session, fresh_tag, open_session
 from nightlab.storage.git import Repo, make_repo
 from nightlab.storage.ledger import find_ledger, session_lock, tags
@@ -118,13 +119,15 @@ def start_remote_session(
     device: str | None,
     allow: Iterable[str],
     say: Callable[[str], None],
-) -> tuple[Session, str, ClusterEngine]:
-    """As ``start_session``, with an engine that runs trials on the nodes of a cluster.
+) -> tuple[Session, str, Engine]:
+    """As ``start_session``, with an engine that runs trials on the nodes of a cluster, or one that is a plug-in.
 
-    Raises NightlabError when there is no such cluster, or none of its nodes can run this lab.
+    Raises NightlabError when there is no such cluster or engine, or none of its nodes can run this lab.
     """
-    allow = set(allow)
-    there = connect_cluster(on, slots, Repo(lab).lab)
+    allow, repo = set(allow), Repo(lab)
+    if engine := plugged_engine(on, slots, repo.lab, contract_at(repo, repo.resolve() or "")[0], device):
+        return *start_session(lab, tag, device, allow, elsewhere=engine.platform), engine
+    there = connect_cluster(on, slots, repo.lab)
     nodes = there.describe_nodes(device)
     session, said = start_session(lab, tag, device, allow, elsewhere=common_platform(nodes))
     try:
@@ -142,8 +145,8 @@ def on_cluster(
     say: Callable[[str], None],
 ) -> ClusterEngine:
     """The engine that runs a session's trials on a cluster. Raises NightlabError when none of its nodes is fit."""
-    allowed = {*session.facts["allowed"], *allow}
-    return ClusterEngine(session.box, session.base, cluster, nodes, allowed, say, session.ledger.note)
+    allowed = {*session.facts.allowed, *allow}
+    return ClusterEngine(session.box, session.base, cluster, nodes, allowed, say, session.ledger.append)
 
 
 def _open(

@@ -6,27 +6,9 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from nightlab.core.types import BASELINE, Experiment, Metric
+from nightlab.core.types import BASELINE, Experiment, Metric, ProposerStats
 from nightlab.proposers.shares import cost_of
 from nightlab.storage.ledger import Ledger
-
-
-@dataclass(frozen=True, slots=True)
-class ProposerStats:
-    """What a proposer had, and what it brought: times in seconds of a slot, ``gained`` over bars, without luck.
-
-    ``failed``: turns that became no experiment. ``tokens`` and ``dollars`` are what it said.
-    """
-
-    name: str
-    tried: int
-    kept: int
-    failed: int
-    gained: float
-    trials: float
-    waited: float
-    tokens: int
-    dollars: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from nightlab.core.config import STRATEGY, Lab, PatchesConfig, ProgramConfig, from_files
+from nightlab.core import plugins
+from nightlab.core.config import STRATEGY, Lab, PatchesConfig, PluginProposerConfig, ProgramConfig, from_files
 from nightlab.core.source import syntax_fault
 from nightlab.core.types import NightlabError
 from nightlab.engines.local.cgroup import delegated
+from nightlab.engines.local.layout import detect_sandbox
 from nightlab.proposers.requirements import needs
 from nightlab.sandbox.bubblewrap import PROTECTIONS, Sandbox
 from nightlab.storage.git import Repo, in_genome
@@ -35,12 +38,7 @@ def inspect(repo: Repo, *, dirty_genome: bool = False) -> tuple[Lab, str, list[C
 
     ``dirty_genome``: uncommitted changes of the genome are what is wanted.
     """
-    commit = repo.resolve() or ""
-    if repo.untracked("lab.toml"):
-        raise NightlabError(
-            f"{repo.lab / 'lab.toml'} is not committed", "git add lab.toml && git commit -m 'the contract'"
-        )
-    lab, source = contract_at(repo, commit)
+    commit, lab, source = committed_contract(repo)
     files = repo.files(commit)
     checks = [_genome_exists(lab, files), *_genome_parses(repo, lab, commit, files)]
     checks.append(_unchanged(repo, lab, dirty_genome))
@@ -58,7 +56,44 @@ def inspect(repo: Repo, *, dirty_genome: bool = False) -> tuple[Lab, str, list[C
         hint = "give lab.toml an [evaluator]; until then a candidate that lies about its metric is believed"
         checks.append(Check("the metric is printed by the candidate's own command", False, hint, fatal=False))
     checks += [Check(what, there, hint, fatal=False) for what, there, hint in needs(lab)]
-    return lab, source, checks
+    return lab, source, [*checks, *plugged(lab)]
+
+
+def plugged(lab: Lab) -> Iterator[Check]:
+    """Each plug-in that the contract names: whether it loads and accepts its keys, and that it is trusted."""
+    used: list[tuple[plugins.Kind, str, Mapping[str, Any], str]] = [
+        ("rule", lab.judge.rule, lab.judge.options, "judge.options"),
+        ("selection", lab.search.strategy, lab.search.options, "search.options"),
+    ]
+    for n, part in enumerate(lab.proposers):
+        own_keys = part.keys if isinstance(part, PluginProposerConfig) else {}
+        used.append(("proposer", part.kind, own_keys, f"proposers.{n}"))
+    for kind, name, keys, where in used:
+        for rival in plugins.rivals(kind, name):
+            yield Check(
+                f"{rival} is ignored: {rival.ignored}", False, "its package has to name it otherwise", fatal=False
+            )
+        if not plugins.is_plugin(kind, name) and not keys:
+            continue
+        try:
+            plugins.configure(kind, name, keys, where)
+        except NightlabError as error:
+            yield Check(str(error), False, error.hint)
+        else:
+            yield Check(f"{plugins.find(kind, name)} is trusted code: it runs in the orchestrator's process", True)
+
+
+def committed_contract(repo: Repo) -> tuple[str, Lab, str]:
+    """The commit at HEAD, the contract as it is there, and where that comes from.
+
+    Raises NightlabError when there is none, or a ``lab.toml`` is not committed.
+    """
+    commit = repo.resolve() or ""
+    if repo.untracked("lab.toml"):
+        raise NightlabError(
+            f"{repo.lab / 'lab.toml'} is not committed", "git add lab.toml && git commit -m 'the contract'"
+        )
+    return commit, *contract_at(repo, commit)
 
 
 def contract_at(repo: Repo, commit: str) -> tuple[Lab, str]:
@@ -70,6 +105,25 @@ def free_to_change(lab: Lab, path: str) -> bool:
     """Files outside the genome that a human may edit while a session runs: the strategy and the ideas."""
     folders = [part.folder for part in lab.proposers if isinstance(part, PatchesConfig)]
     return path in (STRATEGY, "README.md") or any(path.startswith(f"{folder}/") for folder in folders)
+
+
+def check_lab(repo: Repo, allow: Iterable[str] = ()) -> tuple[Lab, str, list[Check]]:
+    """As ``inspect``, with everything that a session needs of this machine."""
+    lab, source, checks = inspect(repo)
+    sandbox = detect_sandbox()
+    checks += sealed(sandbox, {*lab.sandbox.allow_missing, *allow})
+    return lab, source, [*checks, *held(sandbox, lab), memory_limit()]
+
+
+def protections(names: str | Iterable[str]) -> set[str]:
+    """The protections that are named, also several in one text; ``all`` names each. Raises NightlabError."""
+    given = {name for words in ([names] if isinstance(names, str) else names) for name in words.split()}
+    given = {name for words in given for name in words.split(",") if name}
+    if unknown := given - {*PROTECTIONS, "all"}:
+        raise NightlabError(
+            f"there is no protection {', '.join(sorted(unknown))}", f"there are {', '.join(PROTECTIONS)}, all"
+        )
+    return set(PROTECTIONS) if "all" in given else given
 
 
 def sealed(sandbox: Sandbox, allowed: Iterable[str]) -> list[Check]:

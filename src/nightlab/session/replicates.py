@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 
+from nightlab.core.events import MachineChanged
 from nightlab.core.types import SEED, Budget, Experiment, Measurement, Purpose, Trial
 from nightlab.judge import Contestant, Noise, pooled, prior_sigma
 from nightlab.storage.ledger import Ledger
@@ -105,7 +106,10 @@ def replicates(ledger: Ledger, budget: Budget, stated: float | None) -> Replicat
 
     Where the machine changed in between, a genome's values are those of two.
     """
-    found, changes = Replicates(budget, stated), [note["since"] for note in ledger.notes("machine", last=REPEATS)]
+    found, changes = (
+        Replicates(budget, stated),
+        [change.since for change in ledger.events(MachineChanged, last=REPEATS)],
+    )
     for place, trial, measured in ledger.repeats(REPEATS):
         found.add(trial, measured, max((since for since in changes if since < place), default=0))
     return found

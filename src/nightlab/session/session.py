@@ -11,11 +11,12 @@ import re
 import time
 from collections.abc import Iterable
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from nightlab import __version__
 from nightlab.core.config import BudgetConfig, Lab
+from nightlab.core.events import SessionStarted
 from nightlab.core.source import code_lines
 from nightlab.core.types import BASELINE, Candidate, Experiment, Metric, NightlabError, Platform
 from nightlab.engines.local.cgroup import make_room
@@ -47,28 +48,26 @@ class Session:
         facts = self.ledger.session()
         if facts is None:
             raise NightlabError(f"session {tag} never began", f"remove {self.folder} and run again")
-        self.facts: dict[str, Any] = facts
+        self.facts = facts
         if writer and self.imported:
             self.close()
             raise NightlabError(
                 f"session {tag} is imported ({self.imported}): nothing can run in it",
                 "look at it: nightlab log, plot, report; to measure something, start another: nightlab run --tag NEW",
             )
-        self.lab = Lab.model_validate(facts["lab"])
+        self.lab = Lab.recorded(facts.lab)
         self.metric: Metric = self.lab.metric.record()
-        self.platform = Platform(**facts["platform"])
+        self.platform = Platform(**facts.platform)
         self.device = self.platform.device
-        self.budget = BudgetConfig(**facts["budget"])
-        self.base: str = facts["base"]
+        self.budget = BudgetConfig(**facts.budget)
+        self.base = facts.base
         self.branch = f"nightlab/{tag}"
         self.sandbox: Sandbox = detect_sandbox() if writer else NoSandbox()
         if writer and not elsewhere:
-            allowed = {*facts["allowed"], *self.lab.sandbox.allow_missing, *allow}
+            allowed = {*facts.allowed, *self.lab.sandbox.allow_missing, *allow}
             require(sealed(self.sandbox, allowed))
         cgroups = make_room() if writer else None
         self.box = LocalEngine(repo, self.lab, self.budget, self.device, self.folder / "trials", self.sandbox, cgroups)
-        judge = self.lab.judge
-        self.judge = Judge(self.metric, self.lab.limits, make_rule(judge.rule, judge.alpha, judge.seeds))
 
     @classmethod
     def create(
@@ -98,17 +97,17 @@ class Session:
         draft = folder / f"{LEDGER}.new"
         draft.unlink(missing_ok=True)
         ledger = Ledger(draft)
-        ledger.open_session(
-            {
-                "tag": tag,
-                "base": base,
-                "lab": lab.model_dump(mode="json", exclude_unset=True),
-                "source": source,
-                "budget": lab.budget.on(platform.device).model_dump(),
-                "platform": asdict(platform),
-                "version": __version__,
-                "allowed": sorted(allow),
-            }
+        ledger.append(
+            SessionStarted(
+                tag=tag,
+                base=base,
+                lab=lab.model_dump(mode="json", exclude_unset=True),
+                source=source,
+                budget=lab.budget.on(platform.device).model_dump(),
+                platform=asdict(platform),
+                version=__version__,
+                allowed=tuple(sorted(allow)),
+            )
         )
         ledger.close()
         # The ledger appears whole or not at all: a session that is there has its facts.
@@ -119,8 +118,14 @@ class Session:
     @property
     def imported(self) -> str:
         """Of somebody else's night: by what, and from which file, in words; else empty."""
-        source = self.facts.get("imported")
+        source = self.facts.imported
         return f"{source['file']}, as {source['by']} reported it, sha256 {source['sha256'][:12]}" if source else ""
+
+    @cached_property
+    def judge(self) -> Judge:
+        """The contract's judge, made when it is needed: a session can be read where its rule is not installed."""
+        part = self.lab.judge
+        return Judge(self.metric, self.lab.limits, make_rule(part.rule, part.alpha, part.seeds, part.options))
 
     def close(self) -> None:
         self.ledger.close()

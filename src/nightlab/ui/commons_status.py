@@ -9,16 +9,16 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from nightlab.commons.exchange import Commons
 from nightlab.commons.peer_store import PeerStore
 from nightlab.commons.places import key_file, known_commons, own_author, store_folder
 from nightlab.commons.record import Finding
+from nightlab.core.events import FindingVerified
 from nightlab.core.text import one_line
 from nightlab.session.session import open_session
 from nightlab.storage.ledger import LEDGER
@@ -57,7 +57,7 @@ class CommonsMonitor:
     def _stamp(self) -> tuple[object, ...]:
         """What differs when there is something new to tell: cheap enough to be asked all the time."""
         with closing(LedgerReader(self.folder / LEDGER)) as feed:
-            measured = feed.count("verified")
+            measured = feed.count(FindingVerified)
         store = store_folder()
         files = (store / "refs" / "nightlab", store / "packed-refs", store / "rejected.json", key_file())
         return measured, time.time() // FADES, *(path.stat().st_mtime_ns if path.exists() else 0 for path in files)
@@ -67,10 +67,10 @@ class CommonsMonitor:
         if self._commons is None:
             return CommonsStatus()
         with closing(open_session(self.folder.parent.parent, self.folder.name)) as session:
-            return seen(PeerStore(session, self._commons), session.ledger.notes("verified"))
+            return seen(PeerStore(session, self._commons), session.ledger.events(FindingVerified))
 
 
-def seen(peers: PeerStore, measured: list[dict[str, Any]]) -> CommonsStatus:
+def seen(peers: PeerStore, measured: Sequence[FindingVerified]) -> CommonsStatus:
     """What there is to see of a session's peers, and of what it ``measured`` of theirs, as its ledger says it."""
     chains, me, refused = peers.commons.entries(), own_author(), peers.commons.rejections()
     kinds: dict[str, Counter[str]] = {
@@ -82,7 +82,7 @@ def seen(peers: PeerStore, measured: list[dict[str, Any]]) -> CommonsStatus:
             trust=peers.trust[name].value if name in peers.trust else None,
             quarantined=name in peers.trust and peers.trust[name].quarantined,
             findings=records["finding"],
-            verdicts=_verdicts(note for note in measured if note["author"] == name),
+            verdicts=_verdicts(one for one in measured if one.author == name),
         )
         for name, records in kinds.items()
         if name != me
@@ -94,8 +94,8 @@ def seen(peers: PeerStore, measured: list[dict[str, Any]]) -> CommonsStatus:
         findings=sum(peer.findings for peer in others),
         quarantined=sum(peer.quarantined for peer in others),
         verdicts=_verdicts(measured),
-        adopted=sum(note["adopted"] for note in measured),
-        latest=tuple(_verified(peers, note) for note in measured[: -LATEST - 1 : -1]),
+        adopted=sum(one.adopted for one in measured),
+        latest=tuple(_verified(peers, one) for one in measured[: -LATEST - 1 : -1]),
         refused=sum(each.times for each in refused),
         refusals=tuple(
             Refusal(each.author, each.category, one_line(each.detail, WORDS), each.times)
@@ -107,20 +107,20 @@ def seen(peers: PeerStore, measured: list[dict[str, Any]]) -> CommonsStatus:
     )
 
 
-def _verdicts(notes: Iterable[dict[str, Any]]) -> dict[str, int]:
-    return dict(sorted(Counter(note["verdict"] for note in notes).items()))
+def _verdicts(measured: Iterable[FindingVerified]) -> dict[str, int]:
+    return dict(sorted(Counter(one.verdict for one in measured).items()))
 
 
-def _verified(peers: PeerStore, note: dict[str, Any]) -> Verified:
+def _verified(peers: PeerStore, event: FindingVerified) -> Verified:
     return Verified(
-        number=note["number"],
-        author=note["author"],
-        verdict=note["verdict"],
-        adopted=note["adopted"],
-        elsewhere=note["elsewhere"],
-        detail=one_line(note["detail"], WORDS),
-        hypothesis=_words(peers, note["target"]),
-        at=note["at"],
+        number=event.number,
+        author=event.author,
+        verdict=event.verdict,
+        adopted=event.adopted,
+        elsewhere=event.elsewhere,
+        detail=one_line(event.detail, WORDS),
+        hypothesis=_words(peers, event.target),
+        at=event.at,
     )
 
 

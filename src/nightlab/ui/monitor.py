@@ -10,36 +10,37 @@ import contextlib
 import shutil
 import sqlite3
 import time
-from collections import deque
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from nightlab.core.config import Lab, StopRules
-from nightlab.core.types import BASELINE, Experiment, Measurement, NightlabError, ProposerShare, Trial
+from nightlab.core.events import (
+    EvidenceShown,
+    Judged,
+    LedgerEvent,
+    MachineChanged,
+    Proposed,
+    Rechecked,
+    TrialFinished,
+)
+from nightlab.core.session_state import HOUR, TROUBLES
+from nightlab.core.types import BASELINE, Experiment, Measurement, NightlabError, Trial
 from nightlab.engines.local.trial_folder import trial_output
-from nightlab.loop.controls import ControlState, leave
+from nightlab.loop.controls import leave
 from nightlab.session.replicates import replicates
 from nightlab.storage.ledger import LEDGER, add_note, is_running_now
-from nightlab.storage.ledger.ledger import Event
 from nightlab.storage.ledger.reader import LedgerReader
-from nightlab.ui.progress import HOUR, RECENT, duty_since, rate, stop_rules, trained_within
+from nightlab.storage.ledger.state import read_state
+from nightlab.ui.latest_points import LatestPoints
+from nightlab.ui.progress import duty_since, rate, stop_rules, trained_within
 from nightlab.ui.running_trials import RunningTrials
-from nightlab.ui.snapshot import (
-    ChampionStep,
-    ExperimentPoint,
-    SessionSnapshot,
-    TimedMessage,
-    about,
-    point_of,
-    trouble_words,
-)
+from nightlab.ui.snapshot import ChampionStep, SessionSnapshot, TimedMessage, about, trouble_words
 
 LAST = 400  # experiments that a picture shows one by one
 MOST = 2000  # events that are taken in one by one; after more than these, all is read anew
 LOOKS = 2.0  # seconds between looks at what is not in the ledger: the lock, the disk
-TROUBLES = 20  # that are remembered
-TOLD = ("slot lost", "cluster", "machine", "hook before", "hook after")  # kinds of events
+TOUCHING = (Proposed, Judged, Rechecked, EvidenceShown)  # events that change an experiment
 T = TypeVar("T")
 
 if TYPE_CHECKING:
@@ -111,172 +112,52 @@ class Follower:
             self._read_all(self._feed)
             return
         with self._feed.moment():
-            news = self._feed.events(self.seq, MOST)
+            news = self._feed.journal(self.state.seq, MOST)
             if len(news) < MOST:
                 self._take_in(self._feed, news)
         if len(news) == MOST:
             self._read_all(self._feed)
 
     def _read_all(self, feed: LedgerReader) -> None:
-        """Everything from the tables."""
+        """Read the session from the tables."""
         with feed.moment():
-            facts = feed.session()
-            if facts is None:
+            self.state = read_state(feed)
+            if self.state.session is None:
                 raise NightlabError(f"the session in {self.folder} never began", "start one: nightlab run")
-            self.seq = feed.last_event()
-            self.last_event_at = feed.last_event_at()
-            self.lab = Lab.model_validate(facts["lab"])
-            self.metric = self.lab.metric.record()
-            self.parents: dict[str, int | None] = {}
-            began, opened = feed.latest("session"), feed.latest("opened")
-            self.about = about(facts, self.lab, began.at if began else 0.0, opened.data["allowed"] if opened else [])
-            self.points = {e.number: self._point(feed, e) for e in feed.experiments(self.last)}
-            self.steps = {number: ChampionStep(number, value) for number, value in feed.keeps()}
-            champion = feed.champion()
-            self.champion = self._point(feed, champion) if champion else None
-            self.tally = {str(status): count for status, count in feed.tally().items() if status}
-            self.shares = {who: share for who, share in feed.shares().items() if who != BASELINE}
-            self.self_tests = feed.self_tests()
-            self.alarms = [TimedMessage(note["at"], note["words"]) for note in feed.notes("alarm", last=TROUBLES)]
-            self.state = ControlState()
-            orders = feed.notes("order")
-            for note in orders:
-                self._order(note)
-            notes = [(kind, note) for kind in TOLD for note in feed.notes(kind, last=TROUBLES)]
-            self.troubles: deque[TimedMessage] = deque(maxlen=TROUBLES)
-            for kind, note in sorted([*notes, *(("order", note) for note in orders)], key=lambda one: one[1]["at"]):
-                self._trouble(kind, note["at"], note)
-            self._open_run(opened)
-            stopped = feed.latest("stopped")
-            self.stopped = stopped.data["reason"] if stopped and stopped.seq > self.opened else ""
-            self.trained = deque(feed.trained(self.opened))
-            self.training = sum(seconds for _, seconds in self.trained)
-            self._forget_training()
-            self.judged = deque(feed.verdict_times(max(self.run_begun, self.last_event_at - HOUR)))
-            recent = [p.judged_at for p in self.points.values() if p.judged_at and p.judged_at >= self.run_begun]
-            if len(self.judged) <= RECENT:
-                self.judged = deque(sorted(recent)[-RECENT - 1 :])
-            self.open = feed.open_trials()
-            self._noise(feed)
-            self.machine = self._machine(feed)
+            self.lab = Lab.recorded(self.state.session.lab)
+            self.about = about(self.state.session, self.lab, self.state.run)
+            self._points = LatestPoints(feed, self.lab.metric.record(), self.last)
+            self._look_at_noise(feed)
+            self._look_at_state()
         if self.lab.commons and not self._outlook:
-            from nightlab.ui.commons_status import (
-                CommonsMonitor,  # few sessions take part in a commons, and it takes a while to import
-            )
+            # Few sessions take part in a commons, and it takes a while to import.
+            from nightlab.ui.commons_status import CommonsMonitor
 
             self._outlook = CommonsMonitor(self.folder)
 
-    def _take_in(self, feed: LedgerReader, news: list[Event]) -> None:
-        """What was added since the last look."""
-        touched: set[int] = set()
-        flew = noisy = False
+    def _take_in(self, feed: LedgerReader, news: list[LedgerEvent]) -> None:
+        """Add what was recorded since the last look."""
         for event in news:
-            data, kind = event.data, event.kind
-            self.seq, self.last_event_at = event.seq, event.at
-            if kind in ("proposed", "judged", "upkeep", "evidence"):
-                touched.add(data["number"])
-            if kind == "proposed":
-                candidate = data["candidate"]
-                self._share(candidate["proposer"], candidate.get("usage", {}), tried=1)
-            elif kind in ("started", "finished"):
-                flew = True
-            elif kind == "judged":
-                status = data["verdict"]["status"]
-                self.tally[status] = self.tally.get(status, 0) + 1
-                self.judged.append(event.at)
-            elif kind == "refused":
-                self._share(data["proposer"], data.get("usage", {}), failed=1)
-            elif kind == "upkeep":
-                look = data.get("look")
-                more = data["would"] != "not asked", data["would"] == "keep", bool(look), bool(look and look["parted"])
-                asked, kept, looks, parted = map(sum, zip(self.self_tests, more, strict=True))
-                self.self_tests = asked, kept, looks, parted
-            elif kind == "alarm":
-                self.alarms = [*self.alarms, TimedMessage(event.at, data["words"])][-TROUBLES:]
-            elif kind == "order":
-                self._order(data)
-            elif kind == "opened":
-                self._open_run(event)
-                self.stopped, self.training = "", 0.0
-                self.trained.clear()
-                self.judged.clear()
-            elif kind == "stopped":
-                self.stopped = data["reason"]
-            if kind == "finished":
-                seconds = data["measurement"]["training_seconds"]
-                self.training += seconds
-                self.trained.append((event.at, seconds))
-                self.machine = data["measurement"].get("machine") or self.machine
-            noisy |= kind == "machine" or (kind == "finished" and feed.tells_noise(data["id"]))
-            self._trouble(kind, event.at, data)
-        for number in sorted(touched):
-            self._look_again(feed, feed.experiment(number), {e.data["number"] for e in news if e.kind == "judged"})
-        if flew:
-            self.open = feed.open_trials()
-        if noisy:
-            self._noise(feed)
-        self._forget_training()
-        while len(self.judged) > RECENT + 1 and self.judged[0] < self.last_event_at - HOUR:
-            self.judged.popleft()
+            self.state.apply(event)
+        self._points.update(feed, {event.number for event in news if isinstance(event, TOUCHING)})
+        if any(_tells_noise(feed, event) for event in news):
+            self._look_at_noise(feed)
+        if news:
+            self._look_at_state()
 
-    def _look_again(self, feed: LedgerReader, experiment: Experiment, judged: set[int]) -> None:
-        point = self._point(feed, experiment)
-        if point.number in self.points or point.number > max(self.points, default=-1):
-            self.points[point.number] = point
-        while len(self.points) > self.last:
-            del self.points[next(iter(self.points))]
-        if not experiment.kept or point.judged_at is None:
-            return
-        if point.number in judged:
-            if point.proposer != BASELINE:
-                share = self.shares.get(point.proposer, ProposerShare())
-                self.shares[point.proposer] = replace(share, kept=share.kept + 1)
-            if self.champion is None or point.judged_at >= (self.champion.judged_at or 0.0):
-                self.champion = point
-        elif self.champion and self.champion.number == point.number:
-            self.champion = point
-        value = point.bar if point.bar is not None else point.metric
-        if value is not None:
-            self.steps[point.number] = ChampionStep(point.number, value)
+    def _look_at_state(self) -> None:
+        """What a snapshot takes from the state, made once for each change of it."""
+        state, run = self.state, self.state.run
+        self.steps = tuple(ChampionStep(number, value) for number, value in state.steps.items() if value is not None)
+        self.shares = {who: share for who, share in state.shares.items() if who != BASELINE}
+        self.alarms = tuple(TimedMessage(alarm.at, alarm.words) for alarm in state.alarms[-TROUBLES:])
+        self.troubles = tuple(TimedMessage(event.at, trouble_words(event)) for event in state.troubles)
+        self.run_begun, self.slots = (run.at, run.slots) if run else (self.about.begun, 1)
+        self.stop = StopRules.model_validate(run.stop if run else {})
 
-    def _point(self, feed: LedgerReader, experiment: Experiment) -> ExperimentPoint:
-        commit, parent = experiment.candidate.commit, experiment.candidate.parent
-        self.parents[commit] = experiment.number
-        if parent not in self.parents:
-            self.parents[parent] = feed.numbered(parent)
-        return point_of(experiment, self.metric, self.parents[parent] if parent != commit else None)
-
-    def _open_run(self, event: Event | None) -> None:
-        """A run of the session began: with its stop rules and slots, where it was written by one that says them."""
-        data = event.data if event else {}
-        self.opened, self.run_begun = (event.seq, event.at) if event else (0, self.about.begun)
-        self.stop = StopRules.model_validate(data.get("stop", {}))
-        self.slots = int(data.get("slots", 1))
-
-    def _noise(self, feed: LedgerReader) -> None:
+    def _look_at_noise(self, feed: LedgerReader) -> None:
         noise = replicates(feed, self.about.budget, self.lab.judge.sigma).noise()
         self.sigma, self.replicates = noise.sigma, noise.replicates
-
-    def _machine(self, feed: LedgerReader) -> dict[str, float | str]:
-        found = [m.machine for _, m in feed.trials(last=10) if m and m.machine]
-        return found[-1] if found else {}
-
-    def _share(self, who: str, usage: dict[str, Any], *, tried: int = 0, failed: int = 0) -> None:
-        if who != BASELINE:
-            had = self.shares.get(who, ProposerShare())
-            self.shares[who] = ProposerShare(had.tried + tried, had.kept, had.failed + failed, had.spent.plus(usage))
-
-    def _order(self, note: dict[str, Any]) -> None:
-        if not note["refused"]:
-            self.state = self.state.and_then(note["order"])
-
-    def _trouble(self, kind: str, at: float, note: dict[str, Any]) -> None:
-        if words := trouble_words(kind, note):
-            self.troubles.append(TimedMessage(at, words))
-
-    def _forget_training(self) -> None:
-        while self.trained and self.trained[0][0] < self.last_event_at - HOUR:
-            self.trained.popleft()
 
     # -- the picture -----------------------------------------------------------------------------
 
@@ -290,40 +171,38 @@ class Follower:
                 free = shutil.disk_usage(self.folder).free / 2**20
         else:
             alive, free = before.alive, before.free_mb
-        at = now if alive else self.last_event_at
-        flights = self._flights.of(self.open, self.points, now)
-        asked, kept, looks, parted = self.self_tests
+        state, at = self.state, now if alive else self.state.at
+        flights = self._flights.of(list(state.open.values()), self._points.by_number, now)
+        hour = max(at - HOUR, self.run_begun)
         snapshot = SessionSnapshot(
             about=self.about,
-            points=_same(tuple(self.points.values()), before.points if before else ()),
-            steps=_same(tuple(self.steps.values()), before.steps if before else ()),
-            champion=self.champion,
+            points=_same(tuple(self._points.by_number.values()), before.points if before else ()),
+            steps=_same(self.steps, before.steps if before else ()),
+            champion=self._points.champion,
             flights=flights,
-            tally=dict(self.tally),
-            proposers=dict(self.shares),
+            tally=dict(state.tally),
+            proposers=self.shares,
             sigma=self.sigma,
             replicates=self.replicates,
-            self_tests=asked,
-            self_kept=kept,
-            looks=looks,
-            parted=parted,
-            alarms=tuple(self.alarms),
-            troubles=tuple(self.troubles),
+            self_tests=state.self_tests.asked,
+            self_kept=state.self_tests.kept,
+            looks=state.self_tests.looks,
+            parted=state.self_tests.parted,
+            alarms=self.alarms,
+            troubles=self.troubles,
             run_begun=self.run_begun,
-            duty=duty_since(self.training, self.run_begun, at, flights, self.slots),
-            duty_hour=duty_since(
-                trained_within(self.trained, at - HOUR), max(at - HOUR, self.run_begun), at, flights, self.slots
-            ),
-            rate=rate(self.judged, self.run_begun, at),
-            paused=self.state.paused,
-            pinned=self.state.pinned,
+            duty=duty_since(state.trained, self.run_begun, at, flights, self.slots),
+            duty_hour=duty_since(trained_within(state.recent, at - HOUR), hour, at, flights, self.slots),
+            rate=rate(state.verdicts, self.run_begun, at),
+            paused=state.control.paused,
+            pinned=state.control.pinned,
             alive=alive,
-            stopped=self.stopped,
-            last_event_at=self.last_event_at,
+            stopped=state.stopped,
+            last_event_at=state.at,
             commons=self._outlook.latest if self._outlook else None,
-            machine=self.machine,
+            machine=state.machine,
             free_mb=free,
-            seq=self.seq,
+            seq=state.seq,
         )
         self._picture = replace(snapshot, rules=tuple(stop_rules(self.stop, self.lab.judge.confirm, snapshot, at)))
         return self._picture
@@ -332,3 +211,8 @@ class Follower:
 def _same(now: tuple[T, ...], before: tuple[T, ...]) -> tuple[T, ...]:
     """What was there before, if nothing differs: by that a window knows that there is nothing to draw."""
     return before if now == before else now
+
+
+def _tells_noise(feed: LedgerReader, event: LedgerEvent) -> bool:
+    """Whether the noise may be known better after an event."""
+    return isinstance(event, MachineChanged) or (isinstance(event, TrialFinished) and feed.tells_noise(event.id))

@@ -6,11 +6,9 @@ from collections.abc import Iterable, Sequence
 
 from nightlab.analysis.timeline import duty_cycle
 from nightlab.core.config import StopRules
+from nightlab.core.session_state import HOUR, RECENT
 from nightlab.core.types import Budget, ProposerUsage
 from nightlab.ui.snapshot import InFlight, SessionSnapshot, StopRuleStatus
-
-HOUR = 3600.0
-RECENT = 5  # experiments whose pace is the rate, where they take longer than an hour
 
 
 def trained_within(trials: Iterable[tuple[float, float]], since: float) -> float:

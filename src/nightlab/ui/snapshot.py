@@ -7,12 +7,22 @@ draws it makes it harmless.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import reduce
 from typing import Any
 
 from nightlab.core.config import Lab
+from nightlab.core.events import (
+    ClusterWaits,
+    HookAfter,
+    HookBefore,
+    LedgerEvent,
+    MachineChanged,
+    OrderTaken,
+    RunStarted,
+    SessionStarted,
+    SlotLost,
+)
 from nightlab.core.types import Budget, Experiment, Metric, Platform, ProposerShare, ProposerUsage, Purpose, Status
 
 
@@ -233,35 +243,38 @@ class SessionSnapshot:
         return point.gain / self.sigma if point.gain is not None and self.sigma > 0 else None
 
 
-def about(facts: dict[str, Any], lab: Lab, begun: float, missing: Sequence[str]) -> About:
-    """What holds for a session, from the facts that its ledger opens with; ``missing``: protections that it lacks."""
+def about(session: SessionStarted, lab: Lab, run: RunStarted | None) -> About:
+    """What holds for a session, by the event that began it; ``run``: the latest, whose sandbox may lack protections."""
     metric = "computed by an evaluator" if lab.evaluator else "printed by the candidate's own command"
+    missing = run.allowed if run else ()
     seal = f"NOT sealed: no protection of {', '.join(missing)}" if missing else "sealed"
     return About(
-        tag=facts["tag"],
+        tag=session.tag,
         lab=lab.name,
         metric=lab.metric.record(),
-        budget=Budget(facts["budget"]["clock"], facts["budget"]["amount"]),
-        platform=str(Platform(**facts["platform"])),
+        budget=Budget(session.budget["clock"], session.budget["amount"]),
+        platform=str(Platform(**session.platform)),
         sealing=f"{seal} · metric {metric}",
         rule=lab.judge.rule,
-        begun=begun,
+        begun=session.at,
     )
 
 
-def trouble_words(kind: str, note: dict[str, Any]) -> str:
-    """What a note of the ledger tells of trouble; empty where it tells of none."""
-    if kind == "slot lost":
-        return f"slot {note['slot']} is lost: {note['why']}"
-    if kind == "cluster":
-        return f"all trials wait: {note['why']}"
-    if kind == "machine":
-        return f"the machine has changed: {note['why']}"
-    if kind.startswith("hook ") and note["fault"]:
-        return f"the hook {kind[5:]} failed: {note['fault']}"
-    if kind == "order" and note["refused"]:
-        return f"not done: {note['order']}: {note['refused']}"
-    return ""
+def trouble_words(event: LedgerEvent) -> str:
+    """What went wrong, as people are told it; empty for an event that tells of nothing wrong."""
+    match event:
+        case SlotLost():
+            return f"slot {event.slot} is lost: {event.why}"
+        case ClusterWaits():
+            return f"all trials wait: {event.why}"
+        case MachineChanged():
+            return f"the machine has changed: {event.why}"
+        case HookBefore() | HookAfter() if event.fault:
+            return f"the hook {event.kind.removeprefix('hook ')} failed: {event.fault}"
+        case OrderTaken() if event.refused:
+            return f"not done: {event.order}: {event.refused}"
+        case _:
+            return ""
 
 
 def point_of(experiment: Experiment, metric: Metric, parent: int | None) -> ExperimentPoint:

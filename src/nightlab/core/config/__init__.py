@@ -1,18 +1,21 @@
 """The contract of a lab: ``lab.toml``, and what is inferred where there is none."""
 
-from nightlab.core.config.load import CONTRACT, STRATEGY, detect, from_files, load, parse, to_toml
+from nightlab.core.config.load import CONTRACT, STRATEGY, amended, detect, from_files, load, parse, to_toml
 from nightlab.core.config.proposers import (
+    RESERVED,
     AgentConfig,
     CommandConfig,
     CrossoverConfig,
     ModelConfig,
     PatchesConfig,
+    PluginProposerConfig,
     ProgramConfig,
 )
 from nightlab.core.config.schema import (
     BudgetConfig,
     CommonsConfig,
     Event,
+    JudgeConfig,
     Lab,
     NotifyConfig,
     SelectionConfig,
@@ -22,6 +25,7 @@ from nightlab.core.config.units import allowed, megabytes
 
 __all__ = [
     "CONTRACT",
+    "RESERVED",
     "STRATEGY",
     "AgentConfig",
     "BudgetConfig",
@@ -29,14 +33,17 @@ __all__ = [
     "CommonsConfig",
     "CrossoverConfig",
     "Event",
+    "JudgeConfig",
     "Lab",
     "ModelConfig",
     "NotifyConfig",
     "PatchesConfig",
+    "PluginProposerConfig",
     "ProgramConfig",
     "SelectionConfig",
     "StopRules",
     "allowed",
+    "amended",
     "detect",
     "from_files",
     "load",

@@ -6,11 +6,25 @@ import re
 import shlex
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo
 
 
 class ConfigModel(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+RECORDED = {"recorded": True}
+"""The pydantic context for a contract that a ledger holds: it can be read where its plug-ins are not installed."""
+
+
+def plugin_name(kind: Any, name: str, info: ValidationInfo) -> str:
+    """``name``, if a plug-in of that kind can be meant by it. Raises ValueError otherwise. Imports no plug-in."""
+    from nightlab.core import plugins
+
+    known = plugins.BUILT_IN[kind]
+    if info.context == RECORDED or name in known or plugins.is_plugin(kind, name):
+        return name
+    raise ValueError(f"{name} is none of {', '.join(plugins.names(kind))}, nor a plug-in's 'package.module:Name'")
 
 
 def _splits(command: str) -> str:

@@ -5,35 +5,43 @@ from __future__ import annotations
 import re
 import shlex
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Discriminator, Field, Tag, ValidationInfo, field_validator
 
-from nightlab.core.config.base import Command, ConfigModel, Endpoint, Variable
+from nightlab.core.config.base import Command, ConfigModel, Endpoint, Variable, plugin_name
 
 # Who else candidates come from.
 RESERVED = {"baseline", "human", "tuner", "patches", "recombine", "ablation", "transplant"}
 
 
-class TunerConfig(ConfigModel):
+class OnlyOneConfig(ConfigModel):
+    """A proposer that bears the name of its kind."""
+
+    kind: str
+    share: float = Field(default=1, gt=0)
+
+    @property
+    def called(self) -> str:
+        return self.kind
+
+
+class TunerConfig(OnlyOneConfig):
     """Numeric moves over the genome's named constants."""
 
     kind: Literal["tuner"]
-    share: float = Field(default=1, gt=0)
 
 
-class CrossoverConfig(ConfigModel):
+class CrossoverConfig(OnlyOneConfig):
     """Near misses, made together on the champion."""
 
     kind: Literal["recombine"]
-    share: float = Field(default=1, gt=0)
 
 
-class PatchesConfig(ConfigModel):
+class PatchesConfig(OnlyOneConfig):
     """A queue of ideas: ``*.patch`` files, in order of their names."""
 
     kind: Literal["patches"]
-    share: float = Field(default=1, gt=0)
     folder: str = "ideas"
 
 
@@ -107,7 +115,48 @@ class ModelConfig(ThinkerConfig):
         return self.base_url or f"{self.api}'s own endpoint"
 
 
+class PluginProposerConfig(ConfigModel):
+    """A proposer of another package. The keys that are not named here are the plug-in's own, and checked by it."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    kind: str
+    """The name of an entry point in the group ``nightlab.proposers``, or ``package.module:Name``."""
+    share: float = Field(default=1, gt=0)
+    name: str = Field(default="", pattern=r"^(\w[\w.-]*)?$", max_length=40)
+    """What the log calls it; by default the plug-in's name."""
+
+    @field_validator("kind")
+    @classmethod
+    def _found(cls, value: str, info: ValidationInfo) -> str:
+        return plugin_name("proposer", value, info)
+
+    @property
+    def called(self) -> str:
+        return self.name or re.split(r"[:.]", self.kind)[-1]
+
+    @property
+    def keys(self) -> dict[str, Any]:
+        """What the plug-in itself is told."""
+        return dict(self.model_extra or {})
+
+
+KINDS = {"tuner", "patches", "recombine", "command", "agent", "model"}
+
+
+def _tag(value: Any) -> str | None:
+    kind = value.get("kind") if isinstance(value, dict) else getattr(value, "kind", None)
+    if not isinstance(kind, str):
+        return None
+    return kind if kind in KINDS else "plug-in"
+
+
 Proposer = Annotated[
-    TunerConfig | PatchesConfig | CrossoverConfig | CommandConfig | AgentConfig | ModelConfig,
-    Field(discriminator="kind"),
+    Annotated[TunerConfig, Tag("tuner")]
+    | Annotated[PatchesConfig, Tag("patches")]
+    | Annotated[CrossoverConfig, Tag("recombine")]
+    | Annotated[CommandConfig, Tag("command")]
+    | Annotated[AgentConfig, Tag("agent")]
+    | Annotated[ModelConfig, Tag("model")]
+    | Annotated[PluginProposerConfig, Tag("plug-in")],
+    Discriminator(_tag),
 ]

@@ -5,10 +5,17 @@ from __future__ import annotations
 import math
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
-from nightlab.core.config.base import Command, ConfigModel, Module, fault
-from nightlab.core.config.proposers import RESERVED, PatchesConfig, Proposer, ThinkerConfig, TunerConfig
+from nightlab.core.config.base import RECORDED, Command, ConfigModel, Module, fault, plugin_name
+from nightlab.core.config.proposers import (
+    RESERVED,
+    PatchesConfig,
+    PluginProposerConfig,
+    Proposer,
+    ThinkerConfig,
+    TunerConfig,
+)
 from nightlab.core.config.units import allowed, megabytes
 from nightlab.core.types import Budget, Clock, Goal, Metric
 
@@ -51,6 +58,9 @@ class CheckConfig(ConfigModel):
     command: Command
 
 
+GRACE = 1.1  # a budget may be overrun by 10 % and a second: the step under way, not a longer training
+
+
 class BudgetConfig(ConfigModel):
     """How much training a trial may do, and the allowances around it. All times in seconds."""
 
@@ -64,9 +74,18 @@ class BudgetConfig(ConfigModel):
     def record(self) -> Budget:
         return Budget(self.clock, self.amount)
 
+    def limit(self) -> str:
+        """When a trial is ended as over budget, in words."""
+        if self.clock == "work":
+            return f"a trial is ended after {self.longest():g} s of wall-clock time"
+        return (
+            f"a trial is over budget {self.amount * GRACE + 1:g} s after its launch, or after its start signal if its "
+            f"program gives one within {self.startup:g} s"
+        )
+
     def longest(self) -> float:
         """Seconds of wall-clock time after which training has failed. A CPU clock waits for neighbours."""
-        return self.wall_limit or {"wall": self.amount * 1.1 + 1, "cpu": self.amount * 8 + 60}.get(self.clock, 3600)
+        return self.wall_limit or {"wall": self.amount * GRACE + 1, "cpu": self.amount * 8 + 60}.get(self.clock, 3600)
 
 
 class Budgets(BudgetConfig):
@@ -165,7 +184,10 @@ class NotifyConfig(ConfigModel):
 class JudgeConfig(ConfigModel):
     """How a candidate is judged, and how the session keeps an eye on its own luck."""
 
-    rule: Literal["shrunk", "greedy", "strict", "replicate"] = "shrunk"
+    rule: str = "shrunk"
+    """``shrunk``, ``greedy``, ``strict``, ``replicate``, or a plug-in."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """The keys of a rule that is a plug-in."""
     sigma: float | None = Field(default=None, ge=0)
     """What you believe the noise of one trial to be, until the session knows better."""
     alpha: float = Field(default=0.1, gt=0, lt=1)
@@ -179,17 +201,30 @@ class JudgeConfig(ConfigModel):
     hopeless: float = Field(default=0, ge=0, lt=1)
     """Risk of giving up a winner, for ending trials early whose curve says that they can't win any more; 0: never."""
 
+    @field_validator("rule")
+    @classmethod
+    def _rule_found(cls, value: str, info: ValidationInfo) -> str:
+        return plugin_name("rule", value, info)
+
 
 class SelectionConfig(ConfigModel):
     """Which genome a proposal starts from, and whether a short trial decides who gets a whole one."""
 
-    strategy: Literal["climb", "evolution", "tree"] = "climb"
+    strategy: str = "climb"
+    """``climb``, ``evolution``, ``tree``, or a plug-in."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """The keys of a strategy that is a plug-in."""
     pilot: float | None = Field(default=None, gt=0, lt=1)
     """The share of the budget that a pilot has; without one every candidate gets its whole trial at once."""
     eta: float = Field(default=3, gt=1)
     """One pilot of so many is promoted, at least."""
     shares: Literal["fixed", "earned"] = "fixed"
     """Whether proposers have the shares that they are given, or those that their gains earn."""
+
+    @field_validator("strategy")
+    @classmethod
+    def _strategy_found(cls, value: str, info: ValidationInfo) -> str:
+        return plugin_name("selection", value, info)
 
 
 class CommonsConfig(ConfigModel):
@@ -249,6 +284,11 @@ class Lab(ConfigModel):
     gene: GeneConfig | None = None
     stop: StopRules = StopRules()
 
+    @classmethod
+    def recorded(cls, facts: Any) -> Lab:
+        """The contract that a ledger holds, also where a plug-in that it names is not installed any more."""
+        return cls.model_validate(facts, context=RECORDED)
+
     @field_validator("limits")
     @classmethod
     def _limits(cls, value: dict[str, str | float]) -> dict[str, str | float]:
@@ -259,7 +299,7 @@ class Lab(ConfigModel):
     @field_validator("proposers")
     @classmethod
     def _told_apart(cls, value: tuple[Proposer, ...]) -> tuple[Proposer, ...]:
-        names = [part.called for part in value if isinstance(part, ThinkerConfig)]
+        names = [part.called for part in value if isinstance(part, ThinkerConfig | PluginProposerConfig)]
         for name in names:
             if names.count(name) > 1 or name in RESERVED:
                 raise ValueError(f"{name!r} is the name of another proposer: give this one a name")

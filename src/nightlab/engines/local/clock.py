@@ -8,8 +8,6 @@ from typing import Any
 from nightlab.engines.local.outcome import TrialEnded
 from nightlab.engines.local.process_group import ProcessGroup
 
-GRACE = 1.1  # a budget may be exceeded by 10 % plus 1 s, for the current step to finish
-
 
 class Clock:
     """A trial's times in seconds, on the supervisor's monotonic clock and as CPU time of ``children``.
@@ -36,33 +34,37 @@ class Clock:
         self.handed_over_cpu = self.children.ended_cpu if ended else self.children.cpu()
 
     def spent(self) -> float:
-        """Seconds of training so far, on the budget's clock."""
-        if self.started is None:
-            return 0.0
+        """Seconds of training so far, on the budget's clock: from the start signal, or from the launch without one."""
         if self.spec["clock"] == "cpu":
             return (self.handed_over_cpu if self.handed_over else self.children.cpu()) - self.started_cpu
-        return (self.handed_over or time.monotonic()) - self.started
+        return (self.handed_over or time.monotonic()) - (self.begun if self.started is None else self.started)
 
     def hold_to_budget(self) -> None:
-        """Raise TrialEnded if startup or training has exceeded its limit."""
+        """Raise TrialEnded if startup or training has exceeded its limit.
+
+        Without a start signal the budget runs from the launch. A program may still give the signal within the startup
+        allowance, unless the baseline ran to its end without one.
+        """
         spec, now = self.spec, time.monotonic()
-        if self.started is None:
-            if spec["served"] and now - self.begun > spec["startup"]:
+        begun = self.started
+        if begun is None:
+            may_start = spec.get("signals") is not False and now - self.begun <= spec["startup"]
+            if may_start and self.handed_over is None:
+                return
+            if spec["served"] and self.handed_over is None:
                 raise TrialEnded("timed out", f"training had not started after {spec['startup']:g} s")
-            # A command without signals has one limit for startup, training and evaluation together.
-            limit = spec["startup"] + spec["wall_limit"] + spec["evaluation"]
-            if now - self.begun > limit:
-                raise TrialEnded("timed out", f"it had not ended after {limit:g} s")
-            return
-        if now - self.started > spec["wall_limit"]:
+            begun = self.begun
+        if spec["clock"] != "work" and self.spent() > spec["limit"]:
+            since = "" if self.started is not None else " from its launch (it gave no start signal)"
+            words = f"{self.spent():.1f} s of training{since}, the budget is {spec['amount']:g} s"
+            raise TrialEnded("over budget", words)
+        if (self.handed_over or now) - begun > spec["wall_limit"]:
             raise TrialEnded("timed out", f"training took more than {spec['wall_limit']:g} s of wall-clock time")
-        if spec["clock"] != "work" and self.spent() > spec["amount"] * GRACE + 1:
-            raise TrialEnded("over budget", f"{self.spent():.1f} s of training, the budget is {spec['amount']:g} s")
 
     def figures(self) -> dict[str, float]:
         """The duration of each phase, for a trial that ends now."""
         now, over = time.monotonic(), self.handed_over
-        trained = self.spent() if self.started is not None else (over or now) - self.begun
+        trained = self.spent()
         return {
             "training_seconds": round(trained, 3),
             "startup_seconds": round((self.started or self.begun) - self.begun, 3),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -11,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from nightlab.core.config import BudgetConfig, Lab, megabytes
+from nightlab.core.config.schema import GRACE
 from nightlab.core.types import Budget, Trial
 from nightlab.engines.local.caches import Caches
 from nightlab.engines.local.cgroup import Cgroup
-from nightlab.engines.local.trial_folder import MARK
+from nightlab.engines.local.trial_folder import MARK, read_text
 from nightlab.engines.slots import Slot
 from nightlab.sandbox.bubblewrap import Sandbox, SandboxSpec, search_path
 from nightlab.sandbox.detect import find_sandbox
@@ -73,7 +75,9 @@ class Layout:
             "slot": asdict(slot),
             "clock": trial.budget.clock,
             "amount": trial.budget.amount,
+            "limit": trial.budget.amount * GRACE + 1,
             "startup": budget.startup,
+            "signals": baseline_signals(folder.parent),
             "evaluation": budget.evaluation,
             "wall_limit": _longest(budget, trial.budget),
             "disk_mb": megabytes(lab.resources.disk),
@@ -145,6 +149,15 @@ class Layout:
             "NIGHTLAB_DEVICE": self.device,
             MARK: str(folder),
         }
+
+
+def baseline_signals(trials: Path) -> bool | None:
+    """Whether the baseline's program said when its training began; None while no trial of it has been measured."""
+    for result in sorted(trials.glob("0000-*/result.json")):
+        found = json.loads(read_text(result) or "{}")
+        if found.get("outcome") == "measured":
+            return bool(found["startup_seconds"] > 0)
+    return None
 
 
 def _longest(usual: BudgetConfig, budget: Budget) -> float:

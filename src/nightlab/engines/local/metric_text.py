@@ -1,25 +1,84 @@
-"""Parses what a trial's processes print."""
+"""Metrics in what a trial's processes print: ``METRIC name=value`` lines, as people's programs write them."""
 
 from __future__ import annotations
 
 import math
 import re
+from dataclasses import dataclass, field
 
-from nightlab.core.text import plain
+from nightlab.core.text import one_line, plain
 
-METRIC = re.compile(r"^METRIC[ \t]+([\w.µ]+)=(\S+)[ \t]*$", re.MULTILINE)
+# What a logger puts before the word: a time, its name, a level; or ranks and times in brackets. Any other text is no
+# prefix: a line that a program merely repeats is not its own.
+LEVEL = (
+    r"[\d:.,TZ/+\[\] -]{0,60}(?:[\w.]{1,60}[ ]-[ ])?\[?(?:DEBUG|INFO|NOTICE|WARNING|ERROR)\]?"
+    r"(?::[\w.]{1,60}:|[ \t:|>-]+)"
+)
+PREFIX = rf"(?:{LEVEL}|(?:\[[^\]'\"=\n]{{1,60}}\]:?[ \t]*)+)?"
+METRIC = re.compile(rf"^[ \t]*{PREFIX}METRIC[ \t]+(?P<name>[^\s=]+)[ \t]*=[ \t]*(?P<value>.*?)[ \t]*$", re.MULTILINE)
+NAME = re.compile(r"[\w.µ/-]+")
 CLAIM = re.compile(r"^([A-Za-z_]\w{0,40}):[ \t]+(\S+)[ \t]*$", re.MULTILINE)
 ERROR = re.compile(r"^(?:[\w.]+(?:Error|Exception|Exit|Interrupt)\b.*|FAIL\b.*|TAMPERED:.*|.*[Kk]illed.*)$")
+NUMBER = re.compile(
+    r"(?P<number>[+-]?(?:\d{1,3}(?:,\d{3})+(?:\.\d*)?|\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?)[ \t]*"
+    r"(?P<unit>(?:[^\W\d_]|[%°±])[^=]*)?"
+)
+WRAPPED = re.compile(r"[\w.]+\((.*)\)")  # np.float64(1.14), tensor(0.5)
+SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "sec": 1.0, "min": 60.0, "h": 3600.0}
+BYTES = {"B": 1.0, "kB": 1e3, "KB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 2.0**10, "MiB": 2.0**20, "GiB": 2.0**30}
+SCALED = (SECONDS, BYTES)
 
 
-def parse_metrics(text: str) -> dict[str, float]:
-    """The ``METRIC name=value`` lines of trusted output; the last one of each name counts."""
-    return _numbers(METRIC.findall(text))
+@dataclass(frozen=True, slots=True)
+class ParsedMetrics:
+    """The metrics of an output by name, and the lines that can't be read, by the name that each of them voids."""
+
+    values: dict[str, float] = field(default_factory=dict)
+    unreadable: dict[str, str] = field(default_factory=dict)
+
+
+def parse_metrics(text: str, units: dict[str, str] | None = None) -> ParsedMetrics:
+    """The ``METRIC name=value`` lines of an output. The last line of a name counts, and voids it if it can't be read.
+
+    A line ends at a newline or at a carriage return; terminal colours are ignored. A number may have thousands
+    separators and a unit. Times and sizes are converted to the unit that ``units`` gives for the name, to seconds or
+    bytes if it gives none; ``%``, ``x`` and any other unit leave the number as it is printed.
+    """
+    found = ParsedMetrics()
+    for line in METRIC.finditer(plain(text, len(text) + 1)):
+        name = line["name"]
+        value = parse_number(line["value"], (units or {}).get(name, "")) if NAME.fullmatch(name) else None
+        found.values.pop(name, None)
+        found.unreadable.pop(name, None)
+        if value is None:
+            found.unreadable[name] = one_line(line[0], 120)
+        else:
+            found.values[name] = value
+    return found
+
+
+def parse_number(text: str, unit: str = "") -> float | None:
+    """The finite number that ``text`` writes, in ``unit`` if both are times or both are sizes; None without one."""
+    text = text.strip().strip("'\"")
+    if wrapped := WRAPPED.fullmatch(text):
+        text = wrapped[1].split(",")[0].strip()
+    if (match := NUMBER.fullmatch(text)) is None:
+        return None
+    value, printed = float(match["number"].replace(",", "")), (match["unit"] or "").strip()
+    for scale in SCALED:
+        if printed in scale:
+            value *= scale[printed] / scale.get(unit, 1.0)
+            if printed == unit:
+                value = float(match["number"].replace(",", ""))
+    if re.match(r"[kKMGT]\b", printed):  # 15.2k: the next may be printed without it
+        return None
+    return value if math.isfinite(value) else None
 
 
 def parse_claims(text: str) -> dict[str, float]:
-    """The ``name: value`` lines of a summary block. Untrusted: only for display."""
-    return _numbers(CLAIM.findall(text))
+    """The ``name: value`` lines of a summary block, the last of each name. Shown to people, never trusted."""
+    last = {name: parse_number(value) for name, value in CLAIM.findall(plain(text, len(text) + 1))}
+    return {name: value for name, value in last.items() if value is not None}
 
 
 def crash_summary(text: str) -> str:
@@ -29,13 +88,3 @@ def crash_summary(text: str) -> str:
         if ERROR.match(line):
             return line[:200]
     return lines[-1][:200] if lines else "it printed nothing"
-
-
-def _numbers(pairs: list[tuple[str, str]]) -> dict[str, float]:
-    found = {}
-    for name, value in pairs:
-        try:
-            found[name] = float(value)
-        except ValueError:
-            continue
-    return {name: value for name, value in found.items() if math.isfinite(value)}

@@ -19,20 +19,18 @@ def build_measurement(lab: Lab, folder: Path, result: dict[str, Any], *, shared:
     printed = read_text(folder / "candidate.log")
     claims = metric_text.parse_claims(printed)
     # The evaluator's output is trusted; without an evaluator, the metric is only the candidate's claim.
-    trusted = (
-        metric_text.parse_metrics(read_text(folder / "evaluator.log"))
-        if lab.evaluator
-        else metric_text.parse_metrics(printed)
-    )
+    output = read_text(folder / "evaluator.log") if lab.evaluator else printed
+    found = metric_text.parse_metrics(output, {lab.metric.name: lab.metric.unit})
+    trusted, unreadable = found.values, found.unreadable.get(lab.metric.name)
     metric = trusted.get(lab.metric.name)
-    if metric is None and not lab.evaluator:
+    if metric is None and not lab.evaluator and unreadable is None:
         metric = claims.get(lab.metric.name)
     outcome, detail = result["outcome"], result.get("detail", "")
     if outcome == "measured" and metric is None:
-        outcome, detail = (
-            "no metric",
-            f"the program ended normally but printed no line METRIC {lab.metric.name}=…",
-        )
+        outcome = "no metric"
+        detail = f"the program ended normally but printed no line METRIC {lab.metric.name}=…"
+        if unreadable is not None:
+            detail = f"no number can be read in its last METRIC line of {lab.metric.name}: {unreadable}"
     if outcome == "crashed" and printed and detail.startswith("exit status"):
         detail = f"{metric_text.crash_summary(printed)} ({detail})"
     bounds = lab.metric

@@ -136,6 +136,7 @@ class Supervisor:
                 if served:
                     raise TrialEnded("no metric", "it exited without handing over a model")
                 self.clock.hand_over(ended=True)
+                self.clock.hold_to_budget()
                 self.monitor.stop(self.children.ended_cpu)
                 return
             if served and (ended := self.children.status("evaluator")) is not None:

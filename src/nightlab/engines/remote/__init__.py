@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+from nightlab.core import plugins
+from nightlab.core.config import Lab
 from nightlab.core.types import NightlabError
+from nightlab.engines.base import Engine, EngineContext
 from nightlab.engines.remote.engine import Cluster, ClusterEngine, common_platform
-from nightlab.storage.ledger import make_state_folder
 
-SLURM = "slurm"
-
-__all__ = ["Cluster", "ClusterEngine", "NightlabError", "common_platform", "connect_cluster"]
+__all__ = ["Cluster", "ClusterEngine", "NightlabError", "common_platform", "connect_cluster", "plugged_engine"]
 
 
 def connect_cluster(on: str, slots: int | None, lab: Path) -> Cluster:
@@ -18,12 +19,20 @@ def connect_cluster(on: str, slots: int | None, lab: Path) -> Cluster:
 
     Raises NightlabError when it is unknown, its software is not installed, or it does not answer.
     """
-    if on == SLURM:
-        from nightlab.engines.remote.slurm_cluster import SlurmCluster
+    name = "local-ray" if ":" in on else on  # an address is Ray's
+    if name == "local" or name not in plugins.BUILT_IN["engine"]:
+        known = "local-ray, auto, ray://HOST:PORT, HOST:PORT, slurm, or an engine of a package (nightlab plugins)"
+        raise NightlabError(f"unknown cluster {on!r}", f"use {known}")
+    made: Any = plugins.make("engine", name, {}, EngineContext(on, slots, lab))
+    return made  # type: ignore[no-any-return]
 
-        return SlurmCluster(make_state_folder(lab) / SLURM, slots)
-    if on in ("local-ray", "auto") or ":" in on:
-        from nightlab.engines.remote.ray_cluster import RayCluster
 
-        return RayCluster(on, slots)
-    raise NightlabError(f"unknown cluster {on!r}", "use local-ray, auto, ray://HOST:PORT, HOST:PORT, or slurm")
+def plugged_engine(on: str, slots: int | None, lab: Path, contract: Lab, device: str | None) -> Engine | None:
+    """The engine of another package that ``on`` names; None where it names a cluster.
+
+    Raises NightlabError when the plug-in can't be loaded, or what it makes is no engine.
+    """
+    if not plugins.is_plugin("engine", on):
+        return None
+    made: Any = plugins.make("engine", on, {}, EngineContext(on, slots, lab, contract, device), "--on")
+    return made  # type: ignore[no-any-return]

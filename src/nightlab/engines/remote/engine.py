@@ -12,8 +12,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
+from nightlab.core.events import ClusterWaits, LedgerEvent
 from nightlab.core.types import Measurement, NightlabError, Platform, Trial
 from nightlab.engines.local.curve import CURVE
 from nightlab.engines.local.engine import LocalEngine
@@ -134,9 +135,9 @@ class RemoteTrial:
 class ClusterEngine:
     """Runs a session's trials on the nodes of a cluster that have one platform.
 
-    ``local``: the session's engine on this machine, which has the trials' folders and the lab. ``base``: the session's
-    first commit. ``say`` shows a message to the user; ``note`` records an event in the ledger.
-    Raises NightlabError when no node is fit for the session.
+    ``local``: the session's engine on this machine, which holds the trials' folders and the lab; ``base``: the commit
+    that the session began with; ``say`` tells the user about nodes, and ``record`` writes an event into the ledger.
+    Raises NightlabError when no node of the cluster is fit for the session.
     """
 
     def __init__(
@@ -147,9 +148,9 @@ class ClusterEngine:
         nodes: Mapping[str, NodeFacts],
         allow: Iterable[str],
         say: Callable[[str], None],
-        note: Callable[[str, dict[str, Any]], object],
+        record: Callable[[LedgerEvent], object],
     ) -> None:
-        self.local, self.cluster, self.say, self.note = local, cluster, say, note
+        self.local, self.cluster, self.say, self.record = local, cluster, say, record
         self.platform = common_platform(nodes)
         self.avoided: dict[str, str] = {}
         self.waiting_reason = ""  # why all trials wait, after PATIENCE
@@ -251,7 +252,7 @@ class ClusterEngine:
         self._waiting_since = min(self._waiting_since, now)
         if not self.waiting_reason and now - self._waiting_since > PATIENCE:
             self.waiting_reason = why
-            self.note("cluster", {"why": why})
+            self.record(ClusterWaits(why))
             self.say(f"  [bold red]all trials wait:[/] {why}; they go on when one can")
 
     def show(self, trial: Trial, news: TrialProgress) -> None:

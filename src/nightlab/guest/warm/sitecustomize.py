@@ -30,7 +30,7 @@ def _make_way() -> None:
 def _wait_for_the_go() -> None:
     """Import ahead, then take over the trial's environment. Ends the process when no trial comes."""
     go, said = int(os.environ.pop("NIGHTLAB_GO")), ""
-    with contextlib.suppress(OSError):  # nobody is there: then no line comes either
+    with contextlib.suppress(OSError):  # the supervisor is gone: then no line comes either
         os.write(go, b"\n")
     for name in filter(None, os.environ.pop("NIGHTLAB_WARM", "").split(",")):
         with contextlib.suppress(Exception):  # the program imports it again, and then it is told

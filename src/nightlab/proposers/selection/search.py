@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Protocol
 
-from nightlab.core.types import Experiment
+from nightlab.core.types import Experiment, Metric
 
 FIT = {"regressed", "inconclusive"}  # reasons for which a discarded genome may still be a parent; not over a limit
 
@@ -23,6 +24,14 @@ class Selection(Protocol):
     def tell(self, experiment: Experiment) -> None:
         """An experiment was judged. Called in the order of the verdicts."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class SelectionContext:
+    """What a selection is made with, besides its own configuration. ``seed``: its randomness."""
+
+    metric: Metric
+    seed: int = 0
 
 
 def node_value(experiment: Experiment) -> float | None:

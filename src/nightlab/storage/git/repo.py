@@ -8,11 +8,13 @@ run any command.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from subprocess import DEVNULL, PIPE
 from typing import Any
@@ -22,7 +24,9 @@ from nightlab.storage.git import checkouts
 from nightlab.storage.git.scope import in_genome, stays_inside
 
 MAX_GENOME_BYTES = 1_000_000
-# Automatic commands must not run hooks or monitors, start a background gc, or prompt.
+FULL_ID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+REMEMBERED = 64  # answers about commits: an experiment asks the same of its parent and itself many times
+# What an automatic command must not do: run hooks or monitors, start a background gc, prompt.
 HARDENED = ("-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "-c", "gc.auto=0")
 AUTHOR = {
     "GIT_AUTHOR_NAME": "nightlab",
@@ -48,6 +52,7 @@ class Repo:
 
     def __init__(self, lab: Path) -> None:
         self.lab = lab.resolve()
+        self._remembered = lru_cache(REMEMBERED)(self._bytes)
         if not self.lab.is_dir():
             raise NightlabError(f"{lab} is not a folder", "give the lab's folder: -C FOLDER")
         if shutil.which("git") is None:
@@ -79,19 +84,23 @@ class Repo:
         return out.stdout.decode().strip() or None
 
     def tree(self, commit: str) -> str:
-        """The id of the lab's tree at ``commit``; equal ids mean equal content."""
-        return self._text("rev-parse", f"{commit}:{self.prefix}" if self.prefix else f"{commit}^{{tree}}")
+        """The id of the lab's tree at ``commit``: equal for equal content."""
+        what = f"{commit}:{self.prefix}" if self.prefix else f"{commit}^{{tree}}"
+        return self._of(commit, "rev-parse", what).decode().strip()
 
     def files(self, commit: str) -> list[str]:
         """The paths of the lab's files at ``commit``, relative to the lab."""
         where = ["--", f"{self.prefix}/"] if self.prefix else []
-        out = self._text("ls-tree", "-r", "-z", "--name-only", "--full-tree", commit, *where)
-        return [self._inside(name) for name in out.split("\0") if name]
+        out = self._of(commit, "ls-tree", "-r", "-z", "--name-only", "--full-tree", commit, *where)
+        return [self._inside(name) for name in out.decode("utf-8", errors="replace").split("\0") if name]
 
     def read(self, commit: str, path: str) -> str | None:
-        """The text of a lab file at ``commit``; None if there is no such file. Undecodable bytes are replaced."""
-        out = self._run("cat-file", "blob", f"{commit}:{self._outside(path)}", check=False)
-        return None if out.returncode else out.stdout.decode("utf-8", errors="replace")
+        """The text of a lab file at ``commit``, or None when there is none."""
+        try:
+            content = self._of(commit, "cat-file", "blob", f"{commit}:{self._outside(path)}")
+        except NightlabError:
+            return None
+        return content.decode("utf-8", errors="replace")
 
     def contents(self, commit: str, paths: Sequence[str]) -> dict[str, bytes]:
         """The content of existing lab files at ``commit``, by path, read by one git process."""
@@ -261,7 +270,7 @@ class Repo:
     def _blobs(self, commit: str) -> dict[str, str]:
         """The id of each lab file at ``commit``, by path; prefixed with ``link`` for symbolic links."""
         where = ["--", f"{self.prefix}/"] if self.prefix else []
-        out = self._run("ls-tree", "-r", "-z", "--full-tree", commit, *where).stdout
+        out = self._of(commit, "ls-tree", "-r", "-z", "--full-tree", commit, *where)
         found = {}
         for entry in os.fsdecode(out).split("\0")[:-1]:
             about, path = entry.split("\t", 1)
@@ -288,8 +297,15 @@ class Repo:
         made = self._run("commit-tree", tree, "-p", parent, stdin=message.encode(), env=AUTHOR)
         return made.stdout.decode().strip()
 
+    def _of(self, commit: str, *args: str) -> bytes:
+        """What a command says of a commit. One named by its full id never changes, so git is asked once."""
+        return self._remembered(*args) if FULL_ID.fullmatch(commit) else self._bytes(*args)
+
+    def _bytes(self, *args: str) -> bytes:
+        return self._run(*args).stdout
+
     def _text(self, *args: str) -> str:
-        return self._run(*args).stdout.decode("utf-8", errors="replace").strip("\n")
+        return self._bytes(*args).decode("utf-8", errors="replace").strip("\n")
 
     def _run(
         self, *args: str, stdin: bytes = b"", env: Mapping[str, str] | None = None, check: bool = True

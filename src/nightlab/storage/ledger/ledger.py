@@ -16,14 +16,22 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import reduce
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, TypeVar
 
+from nightlab.core.events import (
+    Judged,
+    LedgerEvent,
+    Proposed,
+    SessionStarted,
+    TrialFinished,
+    TrialStarted,
+    event_of,
+)
 from nightlab.core.types import (
     Candidate,
-    Evidence,
     Experiment,
     Goal,
     Measurement,
@@ -35,17 +43,21 @@ from nightlab.core.types import (
     Trial,
     Verdict,
 )
-from nightlab.storage.ledger.tables import COLUMNS, SCHEMA, VERSION, apply, experiment_of, rebuild, trial_of
+from nightlab.storage.ledger.tables import (
+    COLUMNS,
+    EVENT,
+    MAJOR,
+    MINOR,
+    SCHEMA,
+    VERSION,
+    apply,
+    experiment_of,
+    rebuild,
+    trial_row,
+)
 from nightlab.storage.ledger.used_sources import UsedSources
 
-
-class Event(NamedTuple):
-    """One line of the journal. ``seq`` counts them, ``at`` is in seconds since the epoch."""
-
-    seq: int
-    at: float
-    kind: str
-    data: dict[str, Any]
+E = TypeVar("E", bound=LedgerEvent)
 
 
 class Ledger:
@@ -70,16 +82,18 @@ class Ledger:
     def _open(self, read_only: bool) -> sqlite3.Connection:
         mode = "ro" if read_only else "rwc"
         uri = f"{self.path.absolute().as_uri()}?mode={mode}"
-        db = sqlite3.connect(uri, uri=True, timeout=30, isolation_level=None)
-        found = db.execute("PRAGMA user_version").fetchone()[0]
-        if found > VERSION:
+        # One thread at a time uses it, though not always the one that opened it.
+        db = sqlite3.connect(uri, uri=True, timeout=30, isolation_level=None, check_same_thread=False)
+        version = db.execute("PRAGMA user_version").fetchone()[0]
+        found, minor = version & 0xFFFF, version >> 16
+        if found > MAJOR:
             raise NightlabError(
-                f"the ledger {self.path} was written by a newer nightlab (format {found}, this one reads {VERSION})",
+                f"the ledger {self.path} was written by a newer nightlab (format {found}, this one reads {MAJOR})",
                 "upgrade: pip install --upgrade nightlab",
             )
         if read_only:
             db.execute("SELECT 1 FROM events LIMIT 1")  # an empty file is a database too
-            if found < VERSION:
+            if found < MAJOR:
                 raise NightlabError(
                     f"the ledger {self.path} was written by an older nightlab (format {found})",
                     "let it be brought up to date, which loses nothing: nightlab run --experiments 1",
@@ -87,11 +101,12 @@ class Ledger:
         else:
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("PRAGMA synchronous = FULL")
-            if 0 < found < VERSION:
+            if 0 < found < MAJOR:
                 rebuild(db)
             else:
                 db.executescript(SCHEMA)
-            db.execute(f"PRAGMA user_version = {VERSION}")
+            if (found, minor) < (MAJOR, MINOR):
+                db.execute(f"PRAGMA user_version = {VERSION}")
         return db
 
     def close(self) -> None:
@@ -101,48 +116,33 @@ class Ledger:
 
     # -- writing ---------------------------------------------------------------------------------
 
-    def open_session(self, facts: dict[str, Any]) -> None:
-        """Record what holds for the whole session (tag, base commit, contract, platform, …)."""
-        self._append("session", facts)
-
     def propose(self, candidate: Candidate) -> int:
         """Record a candidate and return its experiment number (the baseline is 0)."""
         number = self.next_number()
-        self._append("proposed", {"number": number, "candidate": asdict(candidate)})
+        self.append(Proposed(number, candidate))
         return number
 
     def start(self, trial: Trial) -> None:
         """Record that a trial is about to start."""
-        self._append("started", asdict(trial))
+        self.append(TrialStarted(trial))
 
     def finish(self, trial: Trial, measurement: Measurement) -> None:
         """Record what a trial yielded."""
-        self._append("finished", {"id": trial.id, "measurement": measurement.to_dict()})
+        self.append(TrialFinished(trial.id, measurement))
 
     def judge(self, number: int, measurement: Measurement, verdict: Verdict) -> None:
         """Record the verdict on an experiment. A keep moves the champion."""
-        data = {"number": number, "measurement": measurement.to_dict(), "verdict": asdict(verdict)}
-        self._append("judged", data)
+        self.append(Judged(number, measurement, verdict))
 
-    def remeasure(self, number: int, bar: float, facts: dict[str, Any]) -> None:
-        """Record that a champion was measured again, and its new bar."""
-        self._append("upkeep", {"number": number, "bar": bar, **facts})
-
-    def show(self, number: int, evidence: Evidence) -> None:
-        """Record how far the gain of an experiment has been shown."""
-        self._append("evidence", {"number": number, "evidence": asdict(evidence)})
-
-    def note(self, kind: str, data: dict[str, Any]) -> None:
-        """Record something that changes no experiment: a failed proposal, a stop, a confirmed result."""
-        self._append(kind, data)
-
-    def _append(self, kind: str, data: dict[str, Any]) -> None:
+    def append(self, event: LedgerEvent) -> None:
+        """Record an event. Raises NightlabError when the file can't be written."""
+        data = json.dumps(event.to_dict())
         try:
             with self.at_once():
                 # The order of events is what counts: a clock that was set back must not undo a keep.
                 at = max(self.clock(), self.last_event_at() + 1e-6)
-                self._db.execute("INSERT INTO events (at, kind, data) VALUES (?, ?, ?)", (at, kind, json.dumps(data)))
-                apply(self._db, kind, data, at)
+                self._db.execute("INSERT INTO events (at, kind, data) VALUES (?, ?, ?)", (at, event.kind, data))
+                apply(self._db, event, at)
         except sqlite3.OperationalError as error:
             raise NightlabError(
                 f"the ledger {self.path} can't be written: {error}",
@@ -165,33 +165,52 @@ class Ledger:
 
     # -- reading ---------------------------------------------------------------------------------
 
-    def session(self) -> dict[str, Any] | None:
-        """The facts given to ``open_session``, or None in a new ledger."""
-        row = self._db.execute("SELECT data FROM events WHERE kind = 'session' ORDER BY seq").fetchone()
-        return json.loads(row[0]) if row else None
+    def session(self) -> SessionStarted | None:
+        """What holds for the whole session; None in a new ledger."""
+        query = f"SELECT {EVENT} FROM events WHERE kind = 'session' ORDER BY seq LIMIT 1"
+        found = self.events_of(SessionStarted, query)
+        return found[0] if found else None
 
     @property
     def metric(self) -> Metric:
         """What the session measures, as its contract says."""
-        metric = (self.session() or {"lab": {"metric": {"name": "metric"}}})["lab"]["metric"]
+        session = self.session()
+        metric: dict[str, Any] = session.lab["metric"] if session else {"name": "metric"}
         return Metric(metric["name"], metric.get("goal", "minimise"), metric.get("unit", ""))
 
     @property
     def imported(self) -> bool:
-        """Whether this is somebody else's night, in which nothing can run."""
-        return bool((self.session() or {}).get("imported"))
+        """Whether this is the log of another program, in which nothing can run."""
+        session = self.session()
+        return bool(session and session.imported)
 
-    def notes(self, kind: str, last: int = -1) -> list[dict[str, Any]]:
-        """The data of every event of one kind, or of the ``last`` ones, oldest first, each with its time as ``at``."""
-        query = "SELECT data, at FROM events WHERE kind = ? ORDER BY seq DESC LIMIT ?"
-        rows = self._db.execute(query, (kind, last)).fetchall()
-        return [{**json.loads(data), "at": at} for data, at in reversed(rows)]
+    def events(self, kind: type[E], last: int = -1) -> list[E]:
+        """Every event of one kind, or the ``last`` ones, oldest first."""
+        query = f"SELECT {EVENT} FROM events WHERE kind = ? ORDER BY seq DESC LIMIT ?"
+        return self.events_of(kind, query, kind.kind, last)[::-1]
 
-    def events(self, after: int, most: int = -1) -> list[Event]:
-        """What happened after event ``after``, oldest first, at most so much."""
-        query = "SELECT seq, at, kind, data FROM events WHERE seq > ? ORDER BY seq LIMIT ?"
-        rows = self._db.execute(query, (after, most)).fetchall()
-        return [Event(seq, at, kind, json.loads(data)) for seq, at, kind, data in rows]
+    def latest(self, kind: type[E]) -> E | None:
+        """The last event of a kind; None if there is none."""
+        found = self.events(kind, last=1)
+        return found[0] if found else None
+
+    def count(self, kind: type[LedgerEvent]) -> int:
+        """How many events of a kind there are."""
+        return int(self.rows("SELECT count(*) FROM events WHERE kind = ?", kind.kind)[0][0])
+
+    def journal(self, after: int = 0, most: int = -1) -> list[LedgerEvent]:
+        """At most ``most`` events after event ``after``, of all kinds, oldest first."""
+        query = f"SELECT {EVENT} FROM events WHERE seq > ? ORDER BY seq LIMIT ?"
+        return self.events_of(LedgerEvent, query, after, most)
+
+    def events_of(self, kind: type[E], query: str, *args: Any) -> list[E]:
+        """The events of a kind in the rows of ``query``, which selects ``EVENT``: for this package only."""
+        found = (event_of(name, json.loads(data), seq, at) for seq, at, name, data in self.rows(query, *args))
+        return [event for event in found if isinstance(event, kind)]
+
+    def rows(self, query: str, *args: Any) -> list[tuple[Any, ...]]:
+        """The rows of a query: for this package only."""
+        return self._db.execute(query, args).fetchall()
 
     def last_event(self) -> int:
         """The number of the last event; 0 in a new ledger."""
@@ -286,7 +305,7 @@ class Ledger:
         """What each proposer had so far, the baseline's among them; read from every experiment and every refusal."""
         had = "SELECT json_extract(candidate, '$.proposer') AS who, count(*), sum(status IS 'keep') FROM experiments"
         found = {who: ProposerShare(tried, kept) for who, tried, kept in self._db.execute(f"{had} GROUP BY who")}
-        said = "json_extract({0}, '$.proposer'), coalesce(json_extract({0}, '$.usage'), '{{}}') AS usage"
+        said = "coalesce(json_extract({0}, '$.proposer'), ''), coalesce(json_extract({0}, '$.usage'), '{{}}') AS usage"
         rows = self._db.execute(
             f"SELECT 0, {said.format('candidate')} FROM experiments WHERE usage <> '{{}}' UNION ALL "
             f"SELECT 1, {said.format('data')} FROM events WHERE kind = 'refused'"
@@ -353,7 +372,7 @@ class Ledger:
         names = [name for name in ("experiment", "purpose") if asked[name] is not None]
         where = " AND ".join(["rowid > :since", *(f"{name} = :{name}" for name in names)])
         query = f"SELECT trial, measurement FROM trials WHERE {where} ORDER BY rowid DESC LIMIT :last"
-        return [trial_of(row) for row in reversed(self._db.execute(query, asked).fetchall())]
+        return [trial_row(row) for row in reversed(self._db.execute(query, asked).fetchall())]
 
     def attempts(self, experiment: int, purpose: Purpose, seed: int) -> int:
         """How many trials of an experiment have started for a purpose with a seed."""
@@ -373,7 +392,7 @@ class Ledger:
             "UNION SELECT rowid FROM trials WHERE experiment = 0 AND purpose = 'search') ORDER BY rowid",
             (last,),
         )
-        return [(place, *trial_of((trial, measurement))) for place, trial, measurement in rows]
+        return [(place, *trial_row((trial, measurement))) for place, trial, measurement in rows]
 
     def tells_noise(self, trial_id: str) -> bool:
         """Whether the noise may be known better after a trial: its genome had run before, or is the baseline's."""
@@ -389,4 +408,4 @@ class Ledger:
     def open_trials(self) -> list[Trial]:
         """Trials that started and have not been recorded as finished."""
         rows = self._db.execute("SELECT trial, NULL FROM trials WHERE measurement IS NULL ORDER BY rowid")
-        return [trial_of(row)[0] for row in rows]
+        return [trial_row(row)[0] for row in rows]

@@ -4,15 +4,38 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from dataclasses import fields
+from dataclasses import asdict
 from typing import Any
 
-from nightlab.core.types import Budget, Candidate, Evidence, Experiment, Measurement, PairedGain, Trial, Verdict
+from nightlab.core.events import (
+    EvidenceShown,
+    Judged,
+    LedgerEvent,
+    Proposed,
+    Rechecked,
+    TrialFinished,
+    TrialStarted,
+    candidate_of,
+    event_of,
+    evidence_of,
+    trial_of,
+    verdict_of,
+)
+from nightlab.core.types import Experiment, Measurement, Trial
 
-VERSION = 4
+# The format, as the file's ``user_version`` says it. A program of an older major can't read the events or the tables;
+# one of an older minor can, and skips the keys and the kinds of events that it does not know.
+MAJOR, MINOR = 4, 0
+VERSION = MAJOR | MINOR << 16
 TABLES = ("experiments", "proposers", "trials")  # what is made of the events
 
-SCHEMA = """
+# Events that tell of something wrong, the orders and the alarms not among them.
+TROUBLE = (
+    "kind IN ('slot lost', 'cluster', 'machine', 'hook before', 'hook after') "
+    "AND coalesce(json_extract(data, '$.fault'), json_extract(data, '$.why'), '') <> ''"
+)
+
+SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS events (
     seq INTEGER PRIMARY KEY, at REAL NOT NULL, kind TEXT NOT NULL, data TEXT NOT NULL
 );
@@ -21,6 +44,7 @@ CREATE TABLE IF NOT EXISTS experiments (
     measurement TEXT, verdict TEXT, status TEXT, metric REAL, judged_at REAL, bar REAL, evidence TEXT, gap REAL
 );
 CREATE INDEX IF NOT EXISTS events_kind ON events (kind);
+CREATE INDEX IF NOT EXISTS events_trouble ON events (seq) WHERE {TROUBLE};
 CREATE INDEX IF NOT EXISTS events_source ON events (json_extract(data, '$.source'))
     WHERE kind = 'refused' AND json_extract(data, '$.source') <> '';
 CREATE INDEX IF NOT EXISTS experiments_tree ON experiments (tree);
@@ -45,94 +69,97 @@ CREATE INDEX IF NOT EXISTS trials_again ON trials (again) WHERE again = 1;
 CREATE INDEX IF NOT EXISTS trials_open ON trials (measurement) WHERE measurement IS NULL;
 """
 
-CANDIDATE = tuple(field.name for field in fields(Candidate))
+EVENT = "seq, at, kind, data"
 COLUMNS = "number, proposed_at, candidate, measurement, verdict, judged_at, bar, evidence, gap"
 
 
-def apply(db: sqlite3.Connection, kind: str, data: dict[str, Any], at: float) -> None:
+def apply(db: sqlite3.Connection, event: LedgerEvent, at: float) -> None:
     """Have one event's effect on the tables."""
-    if kind == "proposed":
-        db.execute(
-            "INSERT INTO experiments (number, proposed_at, tree, candidate) VALUES (?, ?, ?, ?)",
-            (data["number"], at, data["candidate"]["tree"], json.dumps(data["candidate"])),
-        )
-        db.execute(
-            "INSERT INTO proposers VALUES (?, 1) ON CONFLICT (name) DO UPDATE SET experiments = experiments + 1",
-            (data["candidate"]["proposer"],),
-        )
-    elif kind == "started":
-        db.execute(
-            "INSERT INTO trials (id, experiment, purpose, seed, genome, again, trial) "
-            "VALUES (:id, :experiment, :purpose, :seed, :commit, "
-            ":purpose <> 'replay' AND EXISTS (SELECT 1 FROM trials WHERE genome = :commit), :trial)",
-            {**data, "trial": json.dumps(data)},
-        )
-    elif kind == "finished":
-        db.execute(
-            "UPDATE trials SET measurement = ? WHERE id = ?",
-            (json.dumps(data["measurement"]), data["id"]),
-        )
-    elif kind == "judged":
-        db.execute(
-            "UPDATE experiments SET measurement = ?, verdict = ?, status = ?, metric = ?, judged_at = ?, bar = ?, "
-            "gap = ?4 - (SELECT parent.bar FROM experiments AS parent "
-            "WHERE json_extract(parent.candidate, '$.commit') = json_extract(experiments.candidate, '$.parent')) "
-            "WHERE number = ?",
-            (
-                json.dumps(data["measurement"]),
-                json.dumps(data["verdict"]),
-                data["verdict"]["status"],
-                data["measurement"]["metric"],
-                at,
-                data["verdict"].get("bar"),
-                data["number"],
-            ),
-        )
-    elif kind == "upkeep":
-        db.execute("UPDATE experiments SET bar = ? WHERE number = ?", (data["bar"], data["number"]))
-    elif kind == "evidence":
-        db.execute(
-            "UPDATE experiments SET evidence = json_insert(coalesce(evidence, '[]'), '$[#]', json(?)) WHERE number = ?",
-            (json.dumps(data["evidence"]), data["number"]),
-        )
+    match event:
+        case Proposed():
+            _proposed(db, event, at)
+        case TrialStarted():
+            _started(db, event.to_dict())
+        case TrialFinished():
+            measured = json.dumps(event.measurement.to_dict())
+            db.execute("UPDATE trials SET measurement = ? WHERE id = ?", (measured, event.id))
+        case Judged():
+            _judged(db, event, at)
+        case Rechecked():
+            db.execute("UPDATE experiments SET bar = ? WHERE number = ?", (event.bar, event.number))
+        case EvidenceShown():
+            db.execute(
+                "UPDATE experiments SET evidence = json_insert(coalesce(evidence, '[]'), '$[#]', json(?)) "
+                "WHERE number = ?",
+                (json.dumps(asdict(event.evidence)), event.number),
+            )
+
+
+def _proposed(db: sqlite3.Connection, event: Proposed, at: float) -> None:
+    candidate = event.candidate
+    db.execute(
+        "INSERT INTO experiments (number, proposed_at, tree, candidate) VALUES (?, ?, ?, ?)",
+        (event.number, at, candidate.tree, json.dumps(asdict(candidate))),
+    )
+    db.execute(
+        "INSERT INTO proposers VALUES (?, 1) ON CONFLICT (name) DO UPDATE SET experiments = experiments + 1",
+        (candidate.proposer,),
+    )
+
+
+def _started(db: sqlite3.Connection, trial: dict[str, Any]) -> None:
+    db.execute(
+        "INSERT INTO trials (id, experiment, purpose, seed, genome, again, trial) "
+        "VALUES (:id, :experiment, :purpose, :seed, :commit, "
+        ":purpose <> 'replay' AND EXISTS (SELECT 1 FROM trials WHERE genome = :commit), :trial)",
+        {**trial, "trial": json.dumps(trial)},
+    )
+
+
+def _judged(db: sqlite3.Connection, event: Judged, at: float) -> None:
+    verdict, measured = event.verdict, event.measurement
+    db.execute(
+        "UPDATE experiments SET measurement = ?, verdict = ?, status = ?, metric = ?, judged_at = ?, bar = ?, "
+        "gap = ?4 - (SELECT parent.bar FROM experiments AS parent "
+        "WHERE json_extract(parent.candidate, '$.commit') = json_extract(experiments.candidate, '$.parent')) "
+        "WHERE number = ?",
+        (
+            json.dumps(measured.to_dict()),
+            json.dumps(asdict(verdict)),
+            verdict.status,
+            measured.metric,
+            at,
+            verdict.bar,
+            event.number,
+        ),
+    )
 
 
 def rebuild(db: sqlite3.Connection) -> None:
     """Make the tables again, as they are now, from the events alone, which never change."""
     db.executescript("".join(f"DROP TABLE IF EXISTS {table};" for table in TABLES) + SCHEMA)
     db.execute("BEGIN IMMEDIATE")
-    for kind, data, at in db.execute("SELECT kind, data, at FROM events ORDER BY seq"):
-        apply(db, kind, json.loads(data), at)
+    for seq, at, kind, data in db.execute(f"SELECT {EVENT} FROM events ORDER BY seq"):
+        apply(db, event_of(kind, json.loads(data), seq, at), at)
     db.execute("COMMIT")
 
 
 def experiment_of(row: tuple[Any, ...]) -> Experiment:
     """The experiment in a row of ``COLUMNS``."""
     number, proposed_at, candidate, measurement, verdict, judged_at, bar, evidence, gap = row
-    said = json.loads(candidate)
-    facts = {name: said[name] for name in CANDIDATE if name in said}  # a newer nightlab may say more of it
-    facts["changes"], facts["theme"] = tuple(facts["changes"]), tuple(facts.get("theme", ()))
     return Experiment(
         number=number,
-        candidate=Candidate(**facts),
+        candidate=candidate_of(json.loads(candidate)),
         proposed_at=proposed_at,
         measurement=Measurement.from_dict(json.loads(measurement)) if measurement else None,
-        verdict=Verdict(**json.loads(verdict)) if verdict else None,
+        verdict=verdict_of(json.loads(verdict)) if verdict else None,
         judged_at=judged_at,
         bar=bar,
-        evidence=tuple(map(_evidence, json.loads(evidence or "[]"))),
+        evidence=tuple(map(evidence_of, json.loads(evidence or "[]"))),
         gap=gap,
     )
 
 
-def _evidence(facts: dict[str, Any]) -> Evidence:
-    held_out = PairedGain(**facts["held_out"]) if facts["held_out"] else None
-    gain = PairedGain(**facts["gain"])
-    return Evidence(**{**facts, "seeds": tuple(facts["seeds"]), "gain": gain, "held_out": held_out})
-
-
-def trial_of(row: tuple[Any, ...]) -> tuple[Trial, Measurement | None]:
+def trial_row(row: tuple[Any, ...]) -> tuple[Trial, Measurement | None]:
     """The trial in a row, and what it yielded, both as JSON."""
-    facts = json.loads(row[0])
-    facts["budget"] = Budget(**facts["budget"])
-    return Trial(**facts), Measurement.from_dict(json.loads(row[1])) if row[1] else None
+    return trial_of(json.loads(row[0])), Measurement.from_dict(json.loads(row[1])) if row[1] else None

@@ -13,8 +13,7 @@ from rich.table import Table
 
 from nightlab.analysis.report_markdown import PART, part_words
 from nightlab.core.text import counted
-from nightlab.core.types import FIRST_DAY, Evidence, Experiment, Measurement, Metric, PairedGain, Trial
-from nightlab.session.credit import ProposerStats
+from nightlab.core.types import FIRST_DAY, Evidence, Experiment, Measurement, Metric, PairedGain, ProposerStats, Trial
 
 
 def log_lines(metric: Metric, experiments: Sequence[Experiment], width: int | None) -> Iterator[tuple[str, str]]:

@@ -13,27 +13,27 @@ export class Commons {
   }
 
   draw() {
-    const { abroad } = this.store.picture;
-    by("commons").hidden = !abroad;
-    if (!abroad) return;
-    put(by("abroad"),
-      abroad.fault ? el("p", { class: "trouble" }, abroad.fault) : "",
-      facts(this.facts(abroad)),
-      abroad.peers.length ? peers(abroad) : "",
-      abroad.latest.length ? section("Measured here, latest first", el("ul", { class: "said" }, ...abroad.latest.map((one) => this.verified(one)))) : "",
-      abroad.threats.length ? section("Dangerous: not run", el("ul", { class: "said alarms" }, ...abroad.threats.map(([target, words]) => el("li", {}, name(target), ` ${words}`)))) : "",
-      abroad.refusals.length ? section("Refused", el("ul", { class: "said" }, ...abroad.refusals.map((one) => el("li", {}, name(one.author), ` ${one.category}`, el("span", { class: "quiet" }, `: ${one.detail}${one.times > 1 ? ` (${one.times} times)` : ""}`))))) : "");
+    const { commons } = this.store.picture;
+    by("commons").hidden = !commons;
+    if (!commons) return;
+    put(by("commons-status"),
+      commons.fault ? el("p", { class: "trouble" }, commons.fault) : "",
+      facts(this.facts(commons)),
+      commons.peers.length ? peers(commons) : "",
+      commons.latest.length ? section("Measured here, latest first", el("ul", { class: "said" }, ...commons.latest.map((one) => this.verified(one)))) : "",
+      commons.threats.length ? section("Dangerous: not run", el("ul", { class: "said alarms" }, ...commons.threats.map(([target, words]) => el("li", {}, name(target), ` ${words}`)))) : "",
+      commons.refusals.length ? section("Refused", el("ul", { class: "said" }, ...commons.refusals.map((one) => el("li", {}, name(one.author), ` ${one.category}`, el("span", { class: "quiet" }, `: ${one.detail}${one.times > 1 ? ` (${one.times} times)` : ""}`))))) : "");
   }
 
-  facts(abroad) {
-    const measured = Object.entries(abroad.verdicts).map(([verdict, many]) => `${many} ${verdict}`);
-    const shared = Object.entries(abroad.shared).map(([kind, many]) => count(many, kind));
+  facts(commons) {
+    const measured = Object.entries(commons.verdicts).map(([verdict, many]) => `${many} ${verdict}`);
+    const shared = Object.entries(commons.shared).map(([kind, many]) => count(many, kind));
     return [
-      ["received", abroad.authors ? `${count(abroad.findings, "finding")} of ${count(abroad.authors, "peer")}${abroad.quarantined ? `, ${abroad.quarantined} in quarantine` : ""}` : "nothing yet: get findings with nightlab sync"],
-      ["measured", measured.length ? `${measured.join(", ")}; ${abroad.adopted || "none"} adopted` : "none of it yet"],
+      ["received", commons.authors ? `${count(commons.findings, "finding")} of ${count(commons.authors, "peer")}${commons.quarantined ? `, ${commons.quarantined} in quarantine` : ""}` : "nothing yet: get findings with nightlab sync"],
+      ["measured", measured.length ? `${measured.join(", ")}; ${commons.adopted || "none"} adopted` : "none of it yet"],
       ["shared", shared.length ? shared.join(", ") : "nothing: see what would be shared with nightlab share"],
-      ...(abroad.refused ? [["refused", count(abroad.refused, "time")]] : []),
-      ...(abroad.threatening ? [["dangerous", count(abroad.threatening, "finding")]] : []),
+      ...(commons.refused ? [["refused", count(commons.refused, "time")]] : []),
+      ...(commons.threatening ? [["dangerous", count(commons.threatening, "finding")]] : []),
     ];
   }
 
@@ -50,12 +50,12 @@ const name = (hash) => el("code", {}, hash.slice(0, NAMED));
 
 const section = (words, ...inside) => el("section", {}, el("h3", { class: "small" }, words), ...inside);
 
-function peers(abroad) {
-  const rest = abroad.authors - abroad.peers.length;
+function peers(commons) {
+  const rest = commons.authors - commons.peers.length;
   return el("div", { class: "wide" }, el("table", {},
     rest > 0 ? el("caption", { class: "quiet" }, `and ${count(rest, "peer")} more: nightlab commons`) : "",
     el("thead", {}, el("tr", {}, ...["peer", "trust", "findings", "of them here"].map((head) => el("th", { scope: "col" }, head)))),
-    el("tbody", {}, ...abroad.peers.map((peer) => el("tr", {}, el("th", { scope: "row" }, name(peer.author)),
+    el("tbody", {}, ...commons.peers.map((peer) => el("tr", {}, el("th", { scope: "row" }, name(peer.author)),
       el("td", {}, peer.trust === null ? "unknown" : number(peer.trust, 2), peer.quarantined ? [" ", el("span", { class: "chip crash" }, "quarantine")] : ""),
       el("td", {}, peer.findings.toLocaleString("en")),
       el("td", {}, Object.entries(peer.verdicts).map(([verdict, many]) => `${many} ${verdict}`).join(", ") || "none"))))));

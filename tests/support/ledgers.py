@@ -7,15 +7,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from nightlab.core.types import Budget, Candidate, Evidence, Measurement, PairedGain, Trial, Verdict
+from nightlab.core.events import EvidenceShown, RunStarted, RunStopped, SessionStarted
+from nightlab.core.types import Budget, Candidate, Evidence, Measurement, Metric, PairedGain, Trial, Verdict
+from nightlab.integrations.trackers import Source
 from nightlab.storage.ledger import Ledger
 
 BEGUN = 1_760_000_000.0
 SIGMA = 0.0005
+METRIC = Metric("val_bpb", unit="bits per byte")
 IDEAS = ["tune LR 0.04 → 0.05", "a wider MLP, $x_{$", "GELU instead of ReLU², and a longer warmdown than before"]
 
 
-def fill(ledger_at: Path, count: int, *, slots: int = 1, facts: dict[str, Any] | None = None, seed: int = 0) -> Ledger:
+def fill(ledger_at: Path, count: int, *, slots: int = 1, facts: SessionStarted | None = None, seed: int = 0) -> Ledger:
     """A ledger with a baseline and ``count`` experiments, a stop and a new start in the middle. Returned open.
 
     The noise of a trial is ``SIGMA``; most kept experiments have a worth, and the champion is held out.
@@ -24,14 +27,14 @@ def fill(ledger_at: Path, count: int, *, slots: int = 1, facts: dict[str, Any] |
     ledger = Ledger(ledger_at, clock=lambda: now[0])
     with ledger.at_once():
         if facts:
-            ledger.open_session(facts)
+            ledger.append(facts)
         _fill(ledger, now, count, slots, random.Random(seed))
     return ledger
 
 
 def _fill(ledger: Ledger, now: list[float], count: int, slots: int, luck: random.Random) -> None:
     best, kept = 1.0, [0]
-    ledger.note("opened", {"platform": "here", "allowed": []})
+    ledger.append(RunStarted("here"))
     for first in [0, *range(1, count + 1, slots)]:
         begun, batch = now[0], range(first, min(first + slots, count + 1) if first else 1)
         trials = []
@@ -60,13 +63,20 @@ def _fill(ledger: Ledger, now: list[float], count: int, slots: int, luck: random
             ledger.judge(number, measured, Verdict(*said, bar=best if keep else None))
         now[0] = begun + 30
         if count // 2 in batch and count > 1:
-            ledger.note("stopped", {"reason": "stopped by the user"})
+            ledger.append(RunStopped("stopped by the user"))
             now[0] += 300
-            ledger.note("opened", {"platform": "here", "allowed": []})
+            ledger.append(RunStarted("here"))
     if champion := kept[-1]:
         gain_of = 1.0 - best
         shown = PairedGain(gain_of - 0.0004, gain_of - 0.0014, gain_of + 0.0006, 0.95, 4)
-        ledger.show(champion, Evidence("held out", 0, (1001, 1002), shown, replace(shown, mean=shown.mean - 0.0005)))
+        held_out = replace(shown, mean=shown.mean - 0.0005)
+        ledger.append(EvidenceShown(champion, Evidence("held out", 0, (1001, 1002), shown, held_out)))
         for number in kept[2:]:
             worth = PairedGain(mean := luck.gauss(0.001, 0.001), mean - 0.001, mean + 0.001, 0.95, 3)
-            ledger.show(number, Evidence("confirmed", number, (2001,), worth, what=f"taken out of #{champion}"))
+            ledger.append(
+                EvidenceShown(number, Evidence("confirmed", number, (2001,), worth, what=f"taken out of #{champion}"))
+            )
+
+
+def source(home: Path) -> Source:
+    return Source("tiny", "t", METRIC, home / ".nightlab" / "t")

@@ -1,0 +1,1 @@
+"""Plug-ins for nightlab: a proposer and a keep rule."""

@@ -1,0 +1,104 @@
+"""What a program brings to a session that it opens: proposers, a keep rule and a selection of its own.
+
+They hold while the session is open, and the ledger says so. What was begun goes on by the contract when it is opened
+again without them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from nightlab.core.config import RESERVED, amended
+from nightlab.core.events import ContractOverridden
+from nightlab.core.types import NightlabError
+from nightlab.judge import Judge, Rule, make_rule
+from nightlab.proposers import GivenProposer, Proposer
+from nightlab.proposers.selection import Selection
+from nightlab.session.session import Session
+
+ProposerLike = str | Mapping[str, Any] | Proposer
+"""A kind that ``lab.toml`` knows (``"tuner"``), a table of it, or an object."""
+
+
+@dataclass(frozen=True, slots=True)
+class Overrides:
+    """The objects that a loop is given instead of what the contract names; each proposer with its share."""
+
+    proposers: Mapping[str, tuple[Proposer, float]] = field(default_factory=dict)
+    selection: Selection | None = None
+
+
+def override(
+    session: Session,
+    proposers: Sequence[ProposerLike] | None = None,
+    judge: str | Rule | None = None,
+    selection: str | Selection | None = None,
+) -> Overrides:
+    """Let a session that is open for writing use these; what is left out stays as the contract says.
+
+    Raises NightlabError for a name that there is not, and an object without the methods that it needs.
+    """
+    changes: dict[str, Any] = {}
+    objects = {}
+    if proposers is not None:
+        named = [one for one in proposers if isinstance(one, str | Mapping)]
+        changes["proposers"] = [{"kind": one} if isinstance(one, str) else dict(one) for one in named]
+        objects = _objects([one for one in proposers if not isinstance(one, str | Mapping)])
+    if isinstance(judge, str):
+        changes["judge"] = {"rule": judge, **_without(session.lab.judge.options)}
+    if isinstance(selection, str):
+        changes["search"] = {"strategy": selection, **_without(session.lab.search.options)}
+    if changes:
+        session.lab = amended(session.lab, changes)
+    part = session.lab.judge
+    if judge is not None:
+        rule = make_rule(part.rule, part.alpha, part.seeds, part.options) if isinstance(judge, str) else judge
+        _require("the judge", rule, "compare", "remeasured", "baseline_runs", "same_seeds")
+        session.judge = Judge(session.metric, session.lab.limits, rule)
+    own = None if isinstance(selection, str) else selection
+    if own is not None:
+        _require("the selection", own, "ask", "tell", "memory")
+    if proposers is not None or judge is not None or selection is not None:
+        session.ledger.append(ContractOverridden(**_said(changes, objects, judge, selection)))
+    return Overrides(objects, own)
+
+
+def _without(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of another rule or selection, taken back where there are some."""
+    return {"options": {}} if options else {}
+
+
+def _objects(proposers: Sequence[Any]) -> dict[str, tuple[Proposer, float]]:
+    found: dict[str, tuple[Proposer, float]] = {}
+    for one in proposers:
+        _require("a proposer", one, "name", "propose")
+        if one.name in found or one.name in RESERVED:
+            raise NightlabError(f"{one.name!r} is the name of another proposer", "give each a name of its own")
+        found[one.name] = GivenProposer(one), float(getattr(one, "share", 1.0))
+    return found
+
+
+def _require(what: str, one: Any, *needed: str) -> None:
+    if missing := [name for name in needed if not hasattr(one, name)]:
+        raise NightlabError(
+            f"{what} {one!r} has no {', '.join(missing)}",
+            f"give an object with {', '.join(needed)}" + (", not its class" if isinstance(one, type) else ""),
+        )
+
+
+def _said(changes: Mapping[str, Any], objects: Mapping[str, Any], judge: Any, selection: Any) -> dict[str, Any]:
+    """What the ledger is told: the names of what the contract knows, and the classes of objects."""
+    said = dict(changes)
+    if objects:
+        own = [{"name": name, "class": _class(one.proposer)} for name, (one, _) in objects.items()]
+        said["proposers"] = [*said["proposers"], *own]
+    for key, one in (("judge", judge), ("search", selection)):
+        if one is not None and not isinstance(one, str):
+            said[key] = {"class": _class(one)}
+    return said
+
+
+def _class(one: Any) -> str:
+    return f"{type(one).__module__}.{type(one).__qualname__}"

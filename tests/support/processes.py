@@ -1,0 +1,70 @@
+"""The real program in a process of its own, and eyes on processes that need nothing of nightlab's."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+PROGRAM = [str(Path(sys.executable).parent / "nightlab")]
+PATIENCE = 240.0  # seconds, below the limit of a whole test
+# One cache of fonts for all homes: matplotlib takes seconds to make it anew.
+FONTS = str(Path(tempfile.gettempdir()) / "nightlab-tests-matplotlib")
+MARK = "NIGHTLAB_TRIAL"
+
+
+@dataclass
+class Done:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+def program_env(home: Path, **more: str) -> dict[str, str]:
+    """What a newcomer's shell has: a home, a path, a language."""
+    # And the tree under test, where that is not the one that is installed.
+    tree = {"PYTHONPATH": os.environ["PYTHONPATH"]} if "PYTHONPATH" in os.environ else {}
+    return {
+        **tree,
+        "HOME": str(home),
+        "MPLCONFIGDIR": FONTS,
+        "PATH": os.environ["PATH"],
+        "LANG": "C.UTF-8",
+        "COLUMNS": "200",
+        **{name: os.environ[name] for name in ["PYTHONPATH"] if name in os.environ},  # where the code under test is
+        **more,
+    }
+
+
+def wait(until: Callable[[], Any], seconds: float = PATIENCE) -> Any:
+    """Wait until something holds, and return it. The limit is for what never comes, not for a slow machine."""
+    end = time.monotonic() + seconds
+    while not (found := until()):
+        assert time.monotonic() < end, "it never happened"
+        time.sleep(0.02)
+    return found
+
+
+def living(folder: Path) -> list[int]:
+    """Processes that run in the name of a trial below ``folder``, found without nightlab's help."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                names = (entry / "environ").read_bytes()
+                zombie = (entry / "stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
+            except OSError:
+                continue
+            if f"{MARK}={folder}".encode() in names and not zombie:
+                found.append(int(entry.name))
+    return found

@@ -1,0 +1,77 @@
+"""What the docs site generates as it is built: the command-line reference, and a check that no page needs a network."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from mkdocs.exceptions import PluginError
+from mkdocs.structure.files import File, Files
+
+EXTERNAL = re.compile(
+    r'<(?:script|img|iframe|source)\b[^>]*\bsrc="?(?:https?:)?//|<link\b[^>]*stylesheet[^>]*\bhref="?(?:https?:)?//'
+)
+
+
+def on_files(files: Files, config: Any) -> Files:
+    files.append(File.generated(config, "reference/cli.md", content=command_line()))
+    return files
+
+
+def on_post_page(output: str, page: Any, config: Any) -> str:
+    found = EXTERNAL.search(output)
+    if found:
+        raise PluginError(f"{page.file.src_path} fetches something from another host: {found.group()}")
+    return output
+
+
+def command_line() -> str:
+    """The reference page: one section for each command, in the order of ``nightlab --help``."""
+    import typer.main
+
+    from nightlab.cli.main import app
+
+    group: Any = typer.main.get_command(app)
+    context = group.make_context("nightlab", [], resilient_parsing=True)
+    lines = [
+        "# Command line",
+        "",
+        "Exit status: 0 done; 1 an error that you can fix (the message says how); 2 wrong usage; 3 the candidate or",
+        "the claim did not hold; 130 stopped by Ctrl-C. Commands that programs read have `--json`.",
+        "",
+    ]
+    for name in group.list_commands(context):
+        command = group.commands[name]
+        if not command.hidden:
+            lines += section(f"nightlab {name}", command)
+    return "\n".join(lines)
+
+
+def section(name: str, command: Any, level: int = 2) -> list[str]:
+    """The section of one command and of the commands below it."""
+    context = command.make_context(name, [], resilient_parsing=True)
+    usage = " ".join(command.collect_usage_pieces(context))
+    lines = ["#" * level + f" {name}", "", plain(command.help), "", "```console", f"{name} {usage}", "```", ""]
+    shown = [param for param in command.params if param.name != "help" and not getattr(param, "hidden", False)]
+    records = [record for param in shown if (record := param.get_help_record(context))]
+    if records:
+        lines += [
+            "| argument or option | meaning |",
+            "|---|---|",
+            *(f"| `{cell(names)}` | {cell(said)} |" for names, said in records),
+            "",
+        ]
+    examples = [words.strip() for words in re.sub(r"^\s*Examples?:\s*", "", command.epilog or "").split("·")]
+    if any(examples):
+        lines += ["```console", *examples, "```", ""]
+    for inner_name, inner in getattr(command, "commands", {}).items():
+        lines += section(f"{name} {inner_name}", inner, level + 1)
+    return lines
+
+
+def cell(text: str) -> str:
+    return plain(text).replace("|", r"\|")
+
+
+def plain(text: str | None) -> str:
+    return re.sub(r"(?<!\n)\n(?!\n)", " ", (text or "").replace("\b", "")).strip()
