@@ -3,19 +3,25 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test slow agents check docs clean
+.PHONY: demo unit test machine wheel agents check docs clean
 
 demo: $(VENV)/.lm          ## a real session on a real language model, on this machine, in minutes
 	$(BIN)/nightlab demo
 
-test: $(VENV)/.dev         ## the default tests
+unit: $(VENV)/.dev         ## the tests that start no process: under a minute
+	$(BIN)/python -m pytest -n auto -m unit
+
+test: $(VENV)/.dev         ## the default tests: unit and integration
 	$(BIN)/python -m pytest -n auto
 
-slow: $(VENV)/.dev         ## the long suites too: the kill matrix, the demo
-	$(BIN)/python -m pytest -m "slow or not slow"
+machine: $(VENV)/.dev      ## the long suites: the kill matrix, clusters, long benchmarks
+	$(BIN)/python -m pytest -m machine --ignore=tests/real_agents
 
-agents: $(VENV)/.dev       ## a night with real coding agents and a model that has bad moods; npm fetches 1 GB once
-	$(BIN)/python -m pytest -s -m slow tests/real_agents
+agents: $(VENV)/.dev       ## a session with real coding agents and a scripted model; npm fetches 1 GB once
+	$(BIN)/python -m pytest -s -m machine tests/real_agents
+
+wheel: $(VENV)/bin/python  ## build a wheel, install it into an empty environment, and run a session with it
+	PYTHON=$(abspath $(BIN))/python .ci/wheel
 
 check: $(VENV)/.dev        ## lint, types, import contract
 	$(BIN)/ruff check src tests benchmarks tools

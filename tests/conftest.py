@@ -65,9 +65,9 @@ sys.addaudithook(_refuse_processes)
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """Hold unit tests to starting no process, fixtures included."""
+    """Hold unit tests to starting no process, fixtures included, where they run by themselves (``make unit``)."""
     global unit_test_runs
-    unit_test_runs = item.get_closest_marker("unit") is not None
+    unit_test_runs = item.config.getoption("markexpr") == "unit" and item.get_closest_marker("unit") is not None
     try:
         return (yield)
     finally:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from support.labs import TinyLab
 from support.processes import program_env, wait
 
 import nightlab
+from nightlab.commons.finding import finding_body
+from nightlab.session.session import open_session
 from nightlab.storage.ledger import Ledger
 
 SLOW = "import time\ntime.sleep(0.5)\n"
@@ -70,10 +73,10 @@ def test_what_is_no_lab_is_refused_with_a_hint(make_lab: Any, tmp_path: Path, pa
 def test_names_that_do_not_exist_are_refused_before_anything_runs(lab: TinyLab) -> None:
     opened = nightlab.Lab(lab.folder)
     for wrong, words in (
-        ({"judge": "generous"}, "judge.rule"),
-        ({"proposers": ["oracle"]}, "proposers.0"),
+        ({"judge": "generous"}, "generous"),
+        ({"proposers": ["oracle"]}, "oracle"),
         ({"proposers": [object()]}, "has no name, propose"),
-        ({"selection": "roulette"}, "search.strategy"),
+        ({"selection": "roulette"}, "roulette"),
         ({"judge": object()}, "has no compare"),
         ({"allow_missing": "everything"}, "no protection everything"),
         ({"engine": "punched cards"}, "punched cards"),
@@ -202,6 +205,19 @@ def test_the_judge_wants_another_trial_and_a_told_number_is_recorded_as_told(mak
         session.tell(trial, measured)
         session.report()
     assert "told by the caller" in (session.folder / "report.md").read_text()
+
+
+def test_what_a_program_told_is_no_finding_for_others(lab: TinyLab) -> None:
+    with nightlab.Lab(lab.folder).session("t") as session:
+        for value in (1.0, 0.5):
+            trial = session.ask()
+            assert trial
+            experiment = session.tell(trial, value)
+        assert experiment.kept
+    with closing(open_session(lab.folder, "t")) as inner:
+        with pytest.raises(nightlab.NightlabError, match="told by the caller") as refusal:
+            finding_body(inner, inner.ledger.experiment(1), None, ())  # type: ignore[arg-type]  # refused before it matters
+        assert refusal.value.hint
 
 
 def test_trials_that_were_never_told_run_again(lab: TinyLab) -> None:
@@ -382,6 +398,7 @@ def renamed(value: Any, names: dict[str, int]) -> Any:
 # -- the package ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.integration
 def test_importing_nightlab_imports_next_to_nothing() -> None:
     code = "import sys, nightlab; print([m for m in sys.modules if m.split('.')[0] in ('numpy', 'optuna', 'pydantic')])"
     assert subprocess.check_output([sys.executable, "-c", code], text=True) == "[]\n"
@@ -403,6 +420,7 @@ def test_all_public_names_are_there_and_say_what_they_are() -> None:
 EXAMPLES = sorted(path for path in (Path(__file__).parents[1] / "examples").glob("*.py") if path.stem != "tiny_lab")
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_the_examples_run(path: Path, tmp_path: Path) -> None:
     if "pandas" in path.stem:

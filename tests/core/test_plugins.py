@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 import subprocess
 import sys
 import textwrap
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -105,23 +107,21 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
 
 
 @pytest.fixture
-def example(install: Install, tmp_path: Path) -> Path:
-    """The example package, installed: by pip where its build backend is there, else by hand."""
-    import tomllib
-
+def example(install: Install) -> Path:
+    """The example package, put where Python finds it."""
     project = tomllib.loads((EXAMPLE / "pyproject.toml").read_text())["project"]
     groups = {g: "\n".join(f"{k} = {v}" for k, v in e.items()) for g, e in project["entry-points"].items()}
-    site = install("nightlab_example", groups, files=EXAMPLE / "src" / "nightlab_example")
-    try:
-        import hatchling  # noqa: F401
-    except ImportError:
-        return site
+    return install("nightlab_example", groups, files=EXAMPLE / "src" / "nightlab_example")
+
+
+def install_by_pip(site: Path, copy: Path) -> None:
+    """Install the example into ``site`` with pip, where its build backend is there to do it without the network."""
+    if importlib.util.find_spec("hatchling") is None:
+        return
     shutil.rmtree(site)
-    copy = tmp_path / "copy"
     shutil.copytree(EXAMPLE, copy)
     pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation", "--target", str(site)]
     subprocess.run([*pip, str(copy)], check=True)
-    return site
 
 
 def odd(body: str = "return None") -> str:
@@ -146,6 +146,7 @@ def test_each_built_in_name_leads_to_code(kind: plugins.Kind) -> None:
             assert callable(plugins.load(plugin)), plugin
 
 
+@pytest.mark.integration
 def test_the_help_imports_neither_the_registry_nor_a_plug_in(install: Install) -> None:
     install("odd", {"nightlab.proposers": "odd = odd:Odd"}, "raise SystemExit('imported')")
     program = (
@@ -158,6 +159,7 @@ def test_the_help_imports_neither_the_registry_nor_a_plug_in(install: Install) -
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.integration
 def test_a_contract_of_built_in_ones_imports_only_those(tmp_path: Path) -> None:
     program = (
         "import sys\nfrom pathlib import Path\nfrom nightlab.core.config import parse\n"
@@ -270,7 +272,8 @@ def test_a_ledgers_contract_is_read_where_its_plug_ins_are_gone(example: Path) -
 # -- a night with them ---------------------------------------------------------------------------------
 
 
-def test_a_night_with_the_example_package(example: Path, make_lab: Any, nightlab: Any) -> None:
+def test_a_night_with_the_example_package(example: Path, make_lab: Any, nightlab: Any, tmp_path: Path) -> None:
+    install_by_pip(example, tmp_path / "copy")
     lab: TinyLab = make_lab(proposer="step", more='constant = "A"\nfactor = 4.0\n')
     text = (
         (lab.folder / "lab.toml").read_text().replace('rule = "greedy"', 'rule = "margin"\noptions = { least = 0.5 }')

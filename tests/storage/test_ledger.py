@@ -450,7 +450,7 @@ def test_help_imports_nothing_heavy(command: str) -> None:
 def test_a_trial_s_supervisor_imports_nothing_heavy() -> None:
     loaded = imported("import nightlab.engines.local.supervisor")
     assert "psutil" in loaded
-    assert not loaded & (HEAVY - {"psutil"} | {"pydantic", "sqlite3"})
+    assert not loaded & (HEAVY - {"psutil"} | {"pydantic", "sqlite3", "statistics"})
 
 
 @pytest.mark.integration

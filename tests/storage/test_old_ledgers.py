@@ -52,6 +52,7 @@ def test_its_events_are_written_as_they_were() -> None:
     assert len({kind for _, _, kind, _ in rows}) == 13
 
 
+@pytest.mark.integration
 def test_it_is_read_as_before(lab: TinyLab) -> None:
     with closing(Ledger(lab.folder / ".nightlab" / "before" / LEDGER, read_only=True)) as ledger:
         assert [(e.number, e.verdict and e.verdict.reason) for e in ledger.experiments()] == [
@@ -63,6 +64,7 @@ def test_it_is_read_as_before(lab: TinyLab) -> None:
         assert [len(ledger.events(kind)) for kind in (RunStarted, HookAfter, Alarm)] == [2, 5, 1]
 
 
+@pytest.mark.integration
 def test_it_is_logged_reported_watched_and_exported(lab: TinyLab, nightlab: Callable[..., object]) -> None:
     log = nightlab("log", "--json", cwd=lab.folder)
     assert [row["status"] for row in log.json] == ["keep", "keep", "discard", "crash", "keep"]  # type: ignore[attr-defined]
@@ -75,6 +77,7 @@ def test_it_is_logged_reported_watched_and_exported(lab: TinyLab, nightlab: Call
     assert (seen.self_tests, seen.self_kept, seen.refused) == (1, 0, 1) and "skip 77" in seen.troubles[-1].words
 
 
+@pytest.mark.integration
 def test_it_goes_on(lab: TinyLab) -> None:
     lab.idea("6", "A = 1.5  # [0.25..8 log]\nB = 4  # [1..16]\n", "less of A than before")
     reason, session = lab.run("before", experiments=5)

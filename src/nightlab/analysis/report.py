@@ -18,9 +18,8 @@ from nightlab.analysis.timeline import off_duty, spans
 from nightlab.core.events import ContractOverridden, Rechecked, RunStarted, RunStopped, TrialFinished, TrialStarted
 from nightlab.core.session_state import SessionState
 from nightlab.core.text import counted
-from nightlab.core.types import REPORTED, Experiment, Measurement, NightlabError
+from nightlab.core.types import REPORTED, TOLD, Experiment, Measurement, NightlabError
 from nightlab.judge import Noise, pairs_needed, pooled, prior_sigma, smallest_effect
-from nightlab.loop.ask_tell import TOLD
 from nightlab.session.credit import by_proposer
 from nightlab.session.replicates import replicates
 from nightlab.session.session import Session

@@ -54,7 +54,7 @@ def _shown(champion: Experiment | None) -> Evidence | None:
 
 
 def _confirmed(search: ExperimentLoop, result: RunResult, pairs: int | None) -> RunResult:
-    """Measure the champion again, if nobody has yet and the contract or the caller wants it."""
+    """Measure the champion again, if its gain was not measured yet and the contract or the caller wants it."""
     session, view, claims = search.session, search.view, Confirmer(search.scheduler)
     wanted = session.lab.judge.confirm > 0 if pairs is None else pairs > 0
     if not (wanted and claims.unconfirmed()):

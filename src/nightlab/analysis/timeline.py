@@ -31,8 +31,8 @@ class Span:
 def spans(started: Iterable[TrialStarted], finished: Iterable[TrialFinished]) -> list[Span]:
     """The spans of finished trials, in order of their start, from the ledger's events.
 
-    After a kill, the end of a trial may be recorded much later than it happened, so a trial took at most its
-    supervisor's ``wall_seconds``, where those are known.
+    After a kill, a trial's end may be recorded much later than it happened, so a trial lasts no longer than its
+    supervisor reported, if it did.
     """
     begun = {event.trial.id: event.at for event in started}
     found = []

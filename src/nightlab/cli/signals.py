@@ -1,4 +1,4 @@
-"""Ctrl-C and the other signals while a command runs trials. They are the command line's: a program has its own."""
+"""Ctrl-C and the other signals while a command runs trials. A program that uses the API handles its own signals."""
 
 from __future__ import annotations
 

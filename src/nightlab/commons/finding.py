@@ -21,13 +21,13 @@ from nightlab.commons.record import LARGEST_PATCH, Finding, PlatformRecord, Task
 from nightlab.commons.scrub import find_private, scrub
 from nightlab.core.config import CONTRACT, megabytes
 from nightlab.core.text import one_line
-from nightlab.core.types import Experiment, NightlabError
+from nightlab.core.types import TOLD, Experiment, NightlabError
 from nightlab.judge import Contestant
 from nightlab.session.preflight import free_to_change
 from nightlab.session.replicates import contestant
 from nightlab.session.session import Session
+from nightlab.storage.checkouts import blob_id
 from nightlab.storage.git import in_genome
-from nightlab.storage.git.checkouts import blob_id
 
 ENDS = 64 * 1024  # bytes at either end of a data file that go into its fingerprint
 SHA1 = "0" * 40  # an id of the hash function that the commons' repository uses
@@ -120,6 +120,13 @@ def finding_body(
             "see what there is: nightlab log",
         )
     repo, parent = session.repo, session.ledger.by_commit(candidate.parent)
+    for one in (experiment, parent):
+        trials = session.ledger.trials(one.number) if one else []
+        if one and any(m.detail.startswith(TOLD) for _, m in trials if m):
+            raise NightlabError(
+                f"experiment {number} is no finding: the number of experiment {one.number} was {TOLD}",
+                "share an experiment whose trials nightlab ran",
+            )
     patch = repo.diff(candidate.parent, candidate.commit).encode()
     if not 0 < len(patch) <= LARGEST_PATCH:
         raise NightlabError(

@@ -45,8 +45,8 @@ def findings_to_share(
     session: Session, commons: Commons, numbers: Sequence[int], *, failed: bool, portable: Sequence[str]
 ) -> list[tuple[int, Body]]:
     """The findings to share: of the given experiments, or of all kept ones (with ``failed``, all judged ones), without
-    those already shared. For all, it includes adopted findings that these are based on and that are not shared yet,
-    because the genomes could not be rebuilt without them. Raises NightlabError for an experiment that can't be shared.
+    those already shared. For all, it includes adopted findings that these build on, unless shared already, because
+    the genomes could not be rebuilt without them. Raises NightlabError for an experiment that can't be shared.
     """
     task, ledger = task_of(session), session.ledger
     chosen = [ledger.experiment(number) for number in numbers]

@@ -14,6 +14,7 @@ Level = Literal["confirmed", "held out", "transferred"]
 Status = Literal["keep", "discard", "crash"]
 FIRST_DAY = 86_400.0  # times below it say only what came before what: of imported experiments
 REPORTED = "reported"  # the reason of a verdict that somebody else's log claims, and what came of its trial
+TOLD = "told by the caller, not measured by nightlab"  # in the detail of a measurement that a program told
 BASELINE = "baseline"  # who proposed the genome that a session begins with
 SEED = 1  # the baseline's first, and under a rule that compares on the same seeds everybody's
 Outcome = Literal[

@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 
 from nightlab.core.types import NightlabError
+from nightlab.sandbox.process_tree import pin_to_cores
 
 TOPOLOGY = Path("/sys/devices/system/cpu")
 GPUS = ("nvidia-smi", "--query-gpu=index,uuid,pci.bus_id,name", "--format=csv,noheader")
@@ -135,12 +136,6 @@ def gpu_failure(slot: Slot) -> str:
         return ""
     said = (done.stdout.strip() or done.stderr.strip()).splitlines()
     return f"the GPU {slot.gpu} has failed: {said[0] if said else 'no answer'}" if done.returncode else ""
-
-
-def pin_to_cores(pid: int, cores: Sequence[int]) -> None:
-    """Pin a process, and what it starts, to these cores, where the system supports it."""
-    if cores and hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(pid, cores)
 
 
 def _cores() -> list[int]:

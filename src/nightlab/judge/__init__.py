@@ -12,6 +12,7 @@ from nightlab.judge.noise import (
     prior_sigma,
     smallest_effect,
 )
+from nightlab.judge.plugged import PluggedRule
 from nightlab.judge.rules import e_value, judge_ablation, make_rule
 from nightlab.judge.thresholdout import held_out_check
 
@@ -22,6 +23,7 @@ __all__ = [
     "Judge",
     "NeedsTrial",
     "Noise",
+    "PluggedRule",
     "Rule",
     "change_of_noise",
     "e_value",

@@ -7,13 +7,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from nightlab.core.types import Budget, Experiment, Measurement, NightlabError, Purpose
+from nightlab.core.types import TOLD, Budget, Experiment, Measurement, NightlabError, Purpose
 from nightlab.engines.caller import CallerEngine, CallersTrial
 from nightlab.loop.loop import ExperimentLoop
 from nightlab.session.session import Session
-from nightlab.storage.git import checkouts
+from nightlab.storage import checkouts
 
-TOLD = "told by the caller, not measured by nightlab"
 POLL = 0.02  # seconds between two looks at a proposer that thinks
 
 

@@ -25,7 +25,7 @@ class Thinker(Protocol):
 
 
 class Backoff:
-    """Asks a thinker, and pauses it after a failed turn: ``first`` seconds, then twice as long for each more."""
+    """Asks a thinker, and pauses it after a failed turn: ``first`` seconds, doubled after each further failure."""
 
     def __init__(self, thinker: Thinker, first: float = FIRST) -> None:
         self.name, self.thinker, self.first = thinker.name, thinker, first

@@ -29,7 +29,8 @@ from nightlab.proposers.briefing import render_briefing
 from nightlab.proposers.proposer import Briefing, NoProposal, Proposal
 from nightlab.sandbox.bubblewrap import PROXY_SOCKET, Sandbox, SandboxSpec, search_path
 from nightlab.sandbox.process_guard import ProcessResult, ProcessSpec, read_result, start_guard
-from nightlab.storage.git import Repo, checkouts, frozen_entries, in_genome
+from nightlab.storage import checkouts
+from nightlab.storage.git import Repo, frozen_entries, in_genome
 from nightlab.storage.git.repo import MAX_GENOME_BYTES
 
 PASSED = ("LANG", "LC_ALL", "TZ", "PATH")

@@ -11,7 +11,7 @@ REST = 0.1  # seconds after one failed turn: it costs no money that we know of
 
 
 class GivenProposer(Backoff):
-    """Asks an object of the caller's; whatever it raises is what became of its turn."""
+    """Asks an object that the caller made; an exception of it is a failed turn."""
 
     def __init__(self, proposer: Proposer) -> None:
         super().__init__(_Guarded(proposer), first=REST)

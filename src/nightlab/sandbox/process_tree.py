@@ -9,7 +9,7 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import psutil
@@ -24,6 +24,12 @@ def adopt_orphans() -> None:
     """Make this process a subreaper: orphans among its descendants become its children. No effect outside Linux."""
     if _libc is not None:
         _libc.prctl(PR_SET_CHILD_SUBREAPER, 1)
+
+
+def pin_to_cores(pid: int, cores: Sequence[int]) -> None:
+    """Pin a process, and what it starts, to these cores, where the system supports it."""
+    if cores and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(pid, cores)
 
 
 def die_with_parent() -> None:

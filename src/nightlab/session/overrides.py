@@ -13,9 +13,9 @@ from typing import Any
 from nightlab.core.config import RESERVED, amended
 from nightlab.core.events import ContractOverridden
 from nightlab.core.types import NightlabError
-from nightlab.judge import Judge, Rule, make_rule
+from nightlab.judge import Judge, PluggedRule, Rule, make_rule
 from nightlab.proposers import GivenProposer, Proposer
-from nightlab.proposers.selection import Selection
+from nightlab.proposers.selection import PluggedSelection, Selection, make_search
 from nightlab.session.session import Session
 
 ProposerLike = str | Mapping[str, Any] | Proposer
@@ -52,17 +52,25 @@ def override(
         changes["search"] = {"strategy": selection, **_without(session.lab.search.options)}
     if changes:
         session.lab = amended(session.lab, changes)
-    part = session.lab.judge
+    if isinstance(selection, str):
+        make_search(session.lab.search, session.metric)
+    own: Selection | None = None
     if judge is not None:
-        rule = make_rule(part.rule, part.alpha, part.seeds, part.options) if isinstance(judge, str) else judge
-        _require("the judge", rule, "compare", "remeasured", "baseline_runs", "same_seeds")
-        session.judge = Judge(session.metric, session.lab.limits, rule)
-    own = None if isinstance(selection, str) else selection
-    if own is not None:
-        _require("the selection", own, "ask", "tell", "memory")
+        session.judge = Judge(session.metric, session.lab.limits, _rule(session, judge))
+    if selection is not None and not isinstance(selection, str):
+        _require("the selection", selection, "ask", "tell", "memory")
+        own = PluggedSelection(type(selection).__name__, selection)
     if proposers is not None or judge is not None or selection is not None:
         session.ledger.append(ContractOverridden(**_said(changes, objects, judge, selection)))
     return Overrides(objects, own)
+
+
+def _rule(session: Session, judge: str | Rule) -> Rule:
+    part = session.lab.judge
+    if isinstance(judge, str):
+        return make_rule(part.rule, part.alpha, part.seeds, part.options)
+    _require("the judge", judge, "compare", "remeasured", "baseline_runs", "same_seeds")
+    return PluggedRule(type(judge).__name__, judge)
 
 
 def _without(options: Mapping[str, Any]) -> dict[str, Any]:

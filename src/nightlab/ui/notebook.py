@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 import time
 from collections import deque
@@ -75,8 +76,7 @@ class NotebookProgress(Observer):
         self._show()
 
     def _show(self) -> None:
-        from IPython.display import display  # type: ignore[import-not-found, unused-ignore]
-
+        display: Any = importlib.import_module("IPython.display").display
         self._shown_at = time.monotonic()
         if self._output is None:
             self._output = display(_Page(self), display_id=True)

@@ -12,9 +12,8 @@ from typing import IO
 
 from nightlab.engines.local.cgroup import Cgroup
 from nightlab.engines.local.usage import tasks_of
-from nightlab.engines.slots import pin_to_cores
 from nightlab.sandbox.bubblewrap import NOBODY
-from nightlab.sandbox.process_tree import die_with_parent, limit_file_size
+from nightlab.sandbox.process_tree import die_with_parent, limit_file_size, pin_to_cores
 
 _running = tasks_of(os.geteuid() or NOBODY)
 

@@ -11,8 +11,6 @@ import math
 import os
 from pathlib import Path
 
-from nightlab.core.types import average
-
 CURVE, HOPELESS = "curve.jsonl", "hopeless"
 REPORT = b"report "  # followed by progress and loss
 MOST = 400  # points per curve; points in between are dropped
@@ -67,7 +65,7 @@ def part_losses(curve: Points) -> list[float]:
     for progress, loss in curve:
         found[math.ceil(progress * PARTS) - 1].append(loss)
     over = min(int(curve[-1][0] * PARTS), PARTS - 1) if curve else 0
-    return [average(part) if part else math.nan for part in found[:over]]
+    return [math.fsum(value / len(part) for value in part) if part else math.nan for part in found[:over]]
 
 
 def request_stop(folder: Path, why: str) -> None:

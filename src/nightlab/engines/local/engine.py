@@ -23,7 +23,8 @@ from nightlab.engines.local.trial_folder import MARK, ORIGINAL_NAME, kill_leftov
 from nightlab.engines.platform import this_platform
 from nightlab.engines.slots import WHOLE, Slot, allocate_slots, gpu_failure
 from nightlab.sandbox.bubblewrap import Sandbox
-from nightlab.storage.git import Repo, checkouts
+from nightlab.storage import checkouts
+from nightlab.storage.git import Repo
 
 AHEAD = "ahead-"  # prefix of a standby supervisor's folder, until a trial takes it over
 SCRATCH = ("work", "trusted", "checked", "home-work", "home-trusted", "home-checked", "tmp", "compiled")

@@ -34,7 +34,7 @@ from nightlab.engines.local.process_group import ProcessGroup
 from nightlab.engines.local.resource_sampler import ResourceSampler
 from nightlab.engines.local.trial_folder import ORIGINAL_NAME
 from nightlab.sandbox.process_tree import adopt_orphans
-from nightlab.storage.git import checkouts
+from nightlab.storage import checkouts
 
 TICK, SAMPLE = 0.02, 0.5  # seconds between checks of the signals, and samples of the process tree
 LAST_WORDS = 2.0  # seconds for a candidate's traceback after it stopped serving

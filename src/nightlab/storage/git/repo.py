@@ -20,7 +20,7 @@ from subprocess import DEVNULL, PIPE
 from typing import Any
 
 from nightlab.core.types import NightlabError
-from nightlab.storage.git import checkouts
+from nightlab.storage import checkouts
 from nightlab.storage.git.scope import in_genome, stays_inside
 
 MAX_GENOME_BYTES = 1_000_000
