@@ -144,7 +144,7 @@ def test_the_engine_of_this_machine_passes_and_broken_ones_are_named(make_lab: A
     assert measurement.metric == pytest.approx(11.5) and session.box.platform == this_platform("cpu")
     for name, wrong, words in (
         ("slots", lambda self, count: [], r"slots\(1\) are 0 slots"),
-        ("fault", lambda self, slot: "burnt", "burnt"),
+        ("slot_failure", lambda self, slot: "burnt", "burnt"),
         ("collect", lambda self, handle: None, "collect returned NoneType"),
         ("collect", lambda self, handle: Measurement("crashed", detail="no luck"), "was not measured: crashed no luck"),
     ):

@@ -345,4 +345,4 @@ def test_an_engine_and_a_sandbox_of_a_package_that_are_none_are_refused(
     for done in (nightlab("run", "--on", "deaf", cwd=lab), nightlab("check", cwd=lab, NIGHTLAB_SANDBOX="deaf")):
         assert done.code == 1 and "deaf of odd 0.1.0 is none: it has no " in done.err and "hint:" in done.err
     assert "there is no sandbox 'glass'" in nightlab("check", cwd=lab, NIGHTLAB_SANDBOX="glass").err
-    assert "'cloud' is no cluster" in nightlab("run", "--on", "cloud", cwd=lab).err
+    assert "unknown cluster 'cloud'" in nightlab("run", "--on", "cloud", cwd=lab).err

@@ -11,7 +11,7 @@ from nightlab.cli.app import Json, app, escape, say
 
 @app.command(epilog="Examples:  nightlab plugins   ·   nightlab plugins --json")
 def plugins(as_json: Json = False) -> None:
-    """List proposers, rules, selections, engines, sandboxes and exporters: built in, and of installed packages."""
+    """List the plug-ins that are found, built in or installed."""
     from nightlab.core.plugins import KINDS, discover
 
     found = [plugin for kind in KINDS for plugin in discover(kind)]

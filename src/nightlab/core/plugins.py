@@ -70,7 +70,7 @@ METHODS: Mapping[Kind, tuple[str, ...]] = {
     "proposer": ("propose",),
     "rule": ("compare", "remeasured"),
     "selection": ("ask", "tell"),
-    "engine": ("slots", "fault", "start", "stand_by", "dismiss", "adopt", "collect"),
+    "engine": ("slots", "slot_failure", "start", "stand_by", "dismiss", "adopt", "collect"),
     "sandbox": ("start",),
     "exporter": (),
 }

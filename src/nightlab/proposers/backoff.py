@@ -27,8 +27,9 @@ class Thinker(Protocol):
 class Backoff:
     """Asks a thinker, and pauses it after a failed turn: ``first`` seconds, doubled after each further failure."""
 
-    def __init__(self, thinker: Thinker, first: float = FIRST) -> None:
-        self.name, self.thinker, self.first = thinker.name, thinker, first
+    def __init__(self, thinker: Thinker, first: float | None = None) -> None:
+        self.name, self.thinker = thinker.name, thinker
+        self.first = FIRST if first is None else first
         self.wakes = 0.0  # on the monotonic clock
         self._in_a_row = 0
         self._failed: list[RejectedProposal] = []

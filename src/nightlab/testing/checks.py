@@ -78,7 +78,7 @@ def check_engine(engine: Any, commit: str, seconds: float = 60.0) -> Measurement
     slots = engine.slots(1)
     assert len(slots) == 1, f"slots(1) are {len(slots)} slots"
     slot = slots[0]
-    assert engine.fault(slot) == "", f"its slot is at fault before the first trial: {engine.fault(slot)}"
+    assert engine.slot_failure(slot) == "", f"its slot is at fault before the first trial: {engine.slot_failure(slot)}"
     try:
         trial = Trial("check-1", 0, commit, SEED, "search", examples.BUDGET)
         handle = engine.start(trial, slot)
