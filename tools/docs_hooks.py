@@ -29,10 +29,10 @@ def command_line() -> str:
     """The reference page: one section for each command, in the order of ``nightlab --help``."""
     import typer.main
 
+    from nightlab.cli.help import SECTIONS
     from nightlab.cli.main import app
 
     group: Any = typer.main.get_command(app)
-    context = group.make_context("nightlab", [], resilient_parsing=True)
     lines = [
         "# Command line",
         "",
@@ -40,17 +40,21 @@ def command_line() -> str:
         "the claim did not hold; 130 stopped by Ctrl-C. Commands that programs read have `--json`.",
         "",
     ]
-    for name in group.list_commands(context):
-        command = group.commands[name]
-        if not command.hidden:
-            lines += section(f"nightlab {name}", command)
+    placed = [name for names in SECTIONS.values() for name in names]
+    rest = [name for name, command in group.commands.items() if name not in placed and not command.hidden]
+    for title, names in SECTIONS.items():
+        lines += [f"## {title}", ""]
+        for name in (*names, *(rest if title == "More" else ())):
+            lines += section(f"nightlab {name}", group.commands[name])
     return "\n".join(lines)
 
 
-def section(name: str, command: Any, level: int = 2) -> list[str]:
+def section(name: str, command: Any, level: int = 3) -> list[str]:
     """The section of one command and of the commands below it."""
+    from nightlab.cli.help import examples
+
     context = command.make_context(name, [], resilient_parsing=True)
-    usage = " ".join(command.collect_usage_pieces(context))
+    usage = " ".join(command.collect_usage_pieces(context)).replace("[[", "[").replace("]]", "]")
     lines = ["#" * level + f" {name}", "", plain(command.help), "", "```console", f"{name} {usage}", "```", ""]
     shown = [param for param in command.params if param.name != "help" and not getattr(param, "hidden", False)]
     records = [record for param in shown if (record := param.get_help_record(context))]
@@ -58,12 +62,11 @@ def section(name: str, command: Any, level: int = 2) -> list[str]:
         lines += [
             "| argument or option | meaning |",
             "|---|---|",
-            *(f"| `{cell(names)}` | {cell(said)} |" for names, said in records),
+            *(f"| `{plain(names)}` | {cell(said)} |" for names, said in records),
             "",
         ]
-    examples = [words.strip() for words in re.sub(r"^\s*Examples?:\s*", "", command.epilog or "").split("·")]
-    if any(examples):
-        lines += ["```console", *examples, "```", ""]
+    if command.epilog:
+        lines += ["```console", *examples(command.epilog), "```", ""]
     for inner_name, inner in getattr(command, "commands", {}).items():
         lines += section(f"{name} {inner_name}", inner, level + 1)
     return lines
