@@ -494,3 +494,30 @@ def test_metric_lines_and_summary_blocks() -> None:
         "RuntimeError: CUDA out of memory"
     )
     assert words.crash_summary("  \n") == "it printed nothing"
+
+
+NAMES = """\
+import socket, threading
+served = []
+for family, address in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
+    server = socket.create_server((address, 0), family=family)
+    threading.Thread(target=lambda: server.accept()[0].sendall(b"x"), daemon=True).start()
+    for name in ("localhost", socket.gethostname()):
+        found = {one[4][0] for one in socket.getaddrinfo(name, 0, family)}
+        served += [found == {address}]
+    with socket.create_connection((address, server.getsockname()[1])) as link:
+        served += [link.recv(1) == b"x"]
+try:
+    socket.getaddrinfo("example.org", 80)
+except OSError:
+    served += [True]
+print(f"METRIC loss={served.count(True)}")
+"""
+
+
+def test_localhost_and_the_hosts_name_resolve_in_the_sandbox_and_nothing_else_does(make_lab: Any) -> None:
+    sandbox = detect_sandbox()
+    if sandbox.name == "none":
+        pytest.skip(sandbox.why)
+    one = Bench(make_lab(genome=NAMES), LEAST, sandbox)
+    assert one.run().metric == 7, one.log()

@@ -17,8 +17,10 @@ from typing import Protocol
 SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/opt", "/nix/store")
 SETTINGS = ("ld.so.cache", "ld.so.conf", "ld.so.conf.d", "alternatives", "localtime", "passwd", "group")
 NETWORKING = ("resolv.conf", "hosts", "nsswitch.conf", "gai.conf", "ssl", "pki", "ca-certificates")  # with a network
+NAMES = Path(__file__).with_name("etc")  # localhost and the sandbox's host name, where there is no other network
 NVIDIA = "nvidia*"  # devices that a lab on CUDA gets
 LAB, HOME, ARTEFACTS = "/lab", "/home/lab", "/artefacts"  # mount points of the process's folder, home and artefacts
+HOSTNAME = "lab"  # as in etc/hosts
 CACHE, PROXY_SOCKET = "/compiled", "/proxy"
 # Environment variables for the cache folders of inductor and Triton (PyTorch), XLA (JAX) and the CUDA driver.
 CACHES = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "JAX_COMPILATION_CACHE_DIR", "CUDA_CACHE_PATH")
@@ -154,6 +156,8 @@ class Bubblewrap:
         if spec.network or spec.proxy_socket:
             settings = (Path("/etc") / name for name in NETWORKING)
             mounts += [(path.resolve(), path, "--ro-bind-try") for path in settings]
+        else:
+            mounts += [(path, Path("/etc") / path.name, "--ro-bind") for path in sorted(NAMES.iterdir())]
         return mounts + [(path, path, "--ro-bind") for path in self.readable]
 
     def _drop_root(self) -> list[str]:
@@ -166,7 +170,7 @@ class Bubblewrap:
 def _namespaces(spec: SandboxSpec) -> list[str]:
     options = ["--die-with-parent", "--new-session", "--unshare-pid", "--unshare-ipc"]
     options += [] if spec.network else ["--unshare-net"]
-    return [*options, "--unshare-uts", "--unshare-cgroup-try", "--hostname", "lab"]
+    return [*options, "--unshare-uts", "--unshare-cgroup-try", "--hostname", HOSTNAME]
 
 
 def _spec_mounts(spec: SandboxSpec) -> list[Mount]:
