@@ -142,7 +142,7 @@ class Lab:
                 lie = target_of(proposal.source) in self.shelf.lies
                 self.on_others += self.trials - before
                 self.on_liars += (self.trials - before) * lie
-                proposer.judged(experiment)
+                proposer.record_verdict(experiment)
                 self._answer()
                 return
         self._own_idea()

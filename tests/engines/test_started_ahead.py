@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,13 @@ import pytest
 from support.bench import GUEST, LEAST, SERVED, Bench, benches
 from support.processes import MARK, living, wait
 
+from nightlab.core.config import StopRules
+from nightlab.core.observer import Flight, Observer
 from nightlab.core.types import Measurement
 from nightlab.engines.local.layout import GUEST as GUEST_FOLDER
 from nightlab.engines.slots import WHOLE, Slot
+from nightlab.loop.loop import ExperimentLoop
+from nightlab.loop.scheduler import Scheduler
 from nightlab.sandbox.bubblewrap import Bubblewrap
 from nightlab.sandbox.macos import SandboxExec
 from nightlab.session.session import detect_sandbox
@@ -173,7 +178,7 @@ def test_one_that_was_ended_meanwhile(bench: Any) -> None:
             os.kill(pid, signal.SIGKILL)
     wait(lambda: not candidates(folder))
     lost: Measurement = one.run()
-    assert lost.outcome == "lost" and "ahead" in lost.detail, "no verdict on the candidate, which never ran"
+    assert lost.outcome == "lost" and "in advance" in lost.detail, "no verdict on the candidate, which never ran"
 
 
 def test_one_that_is_not_in_place_yet(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -250,19 +255,32 @@ def test_an_environment_with_a_sitecustomize_of_its_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("timed", "ahead"), [(False, True), (True, False)])
 def test_a_session_starts_ahead_unless_its_evaluator_keeps_the_time(make_lab: Any, timed: bool, ahead: bool) -> None:
     lab = make_lab(
-        GUEST + "import array\ntrial.start()\ntrial.serve(lambda x: array.array('f', [A]))\n".replace("A", "3.0"),
+        GUEST + "import array, os, time\ntrial.start()\n"
+        "def answer(x):\n    while not os.path.exists('go'): time.sleep(0.02)\n    return array.array('f', [3.0])\n"
+        "trial.serve(answer)\n",
         files={
             "evaluate.py": "import array, time, nightlab_guest\nserved = nightlab_guest.Served()\n"
-            "[answer] = served.map([array.array('i', [1])], 'f', (1,))\ntime.sleep(1)\n"
+            "[answer] = served.map([array.array('i', [1])], 'f', (1,))\n"
             "print('METRIC loss=%g' % answer[0])\n"
         },
     )
     contract = (lab.folder / "lab.toml").read_text()
     part = f'[evaluator]\ncommand = "python evaluate.py"\nserved = true\ntimed = {str(timed).lower()}\n\n[metric]'
-    lab.commit(lab_toml=contract.replace("[metric]", part, 1))
+    lab.commit(lab_toml=contract.replace("[metric]", part, 1).replace("evaluation = 20", "evaluation = 200"))
     for number in (1, 2):
         lab.idea(f"0{number}", (lab.folder / "genome.py").read_text().replace("3.0", f"{3 - number}.0"))
-    _, session = lab.run(experiments=2)
+    session = lab.session()
+    trials = session.box.folder
+
+    class OneIsReady(Observer):
+        """Lets a trial be answered once another stands by, where one should."""
+
+        def tick(self, flights: Sequence[Flight]) -> None:
+            for flight in flights if not ahead or any(trials.glob("ahead-*/born")) else ():
+                with contextlib.suppress(OSError):  # its copy is not there yet, or not any more
+                    (trials / flight.trial.id / "work" / "go").touch()
+
+    ExperimentLoop(session, StopRules(experiments=2), Scheduler(session, OneIsReady())).run()
     assert [e.measurement.metric for e in session.ledger.experiments()] == [3.0, 2.0, 1.0]
     born = {path.parent.name for path in session.box.folder.glob("*/born")}
     assert born == ({"0001-search-s1-1", "0002-search-s1-1"} if ahead else set())

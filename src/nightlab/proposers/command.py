@@ -65,18 +65,18 @@ class ProposerWorkspace:
 class AnyCommand:
     """Runs a contract's command once per turn."""
 
-    def __init__(self, part: ProgramConfig, place: ProposerWorkspace) -> None:
-        self.name, self.part, self.place = part.called, part, place
+    def __init__(self, part: ProgramConfig, workspace: ProposerWorkspace) -> None:
+        self.name, self.part, self.workspace = part.called, part, workspace
         self._guard: subprocess.Popen[bytes] | None = None
         self._stopped = False
 
     def propose(self, briefing: Briefing) -> Proposal:
-        folder = self.place.folder / self.name
+        folder = self.workspace.folder / self.name
         checkouts.remove_tree(folder)
         folder.mkdir(parents=True)
         commit = briefing.start.candidate.commit
-        work = self.place.repo.export(commit, folder / "work")
-        ids = self.place.repo.ids(commit, work)
+        work = self.workspace.repo.export(commit, folder / "work")
+        ids = self.workspace.repo.ids(commit, work)
         try:
             kept = self._run(folder, work, render_briefing(briefing, TASK, self.part.briefing))
             usage = {**_told(work / USAGE), "seconds": kept.seconds}
@@ -105,13 +105,13 @@ class AnyCommand:
         """Run the command and wait until its whole process tree has ended."""
         for name in ("home", "tmp"):
             (folder / name).mkdir()
-        lab, disk = self.place.lab, int(megabytes(self.place.lab.resources.disk))
+        lab, disk = self.workspace.lab, int(megabytes(self.workspace.lab.resources.disk))
         frozen = tuple(frozen_entries(work, lab.genome))
         for page_at in (folder / "briefing.md", work / BRIEFING):
             page_at.write_text(page)
         files = (*self.part.files, str(TURN), str(INNER_PROXY))
         proxy_socket = folder / "proxy" if self._held() else None
-        place = SandboxSpec(
+        sandbox_spec = SandboxSpec(
             work,
             True,
             frozen,
@@ -127,11 +127,11 @@ class AnyCommand:
         argv = self._command(env["PATH"])
         if proxy_socket:
             argv = [sys.executable, "-P", str(INNER_PROXY), PROXY_SOCKET, ",".join(self.part.endpoints), *argv]
-        begin = self.place.sandbox.start(place)
+        start = self.workspace.sandbox.start(sandbox_spec)
         spec = ProcessSpec(
-            argv=[*begin.prefix, *argv],
-            cwd=begin.cwd,
-            env={**env, **begin.env},
+            argv=[*start.prefix, *argv],
+            cwd=start.cwd,
+            env={**env, **start.env},
             stdin=str(folder / "briefing.md"),
             output=str(folder / "output.log"),
             folder=str(folder),
@@ -149,7 +149,7 @@ class AnyCommand:
 
     def _held(self) -> bool:
         """Whether its network is restricted to its endpoints. Raises NoProposal where the sandbox can't restrict it."""
-        sandbox = self.place.sandbox
+        sandbox = self.workspace.sandbox
         if not self.part.endpoints or "network" in sandbox.missing:
             return False
         if not sandbox.has_proxy:
@@ -182,7 +182,7 @@ class AnyCommand:
             "wall": f"it took longer than {self.part.wall:g} s",
             "idle": f"it neither printed nor changed anything for {self.part.idle:g} s",
             "output": f"it printed more than {MOST_OUTPUT >> 20} MB",
-            "disk": f"it wrote more than {self.place.lab.resources.disk}",
+            "disk": f"it wrote more than {self.workspace.lab.resources.disk}",
             "stopped": "it was stopped",
             "unstartable": f"it could not be started: {kept.detail}",
         }
@@ -194,7 +194,7 @@ class AnyCommand:
 
     def _edited(self, work: Path, ids: Mapping[str, str]) -> dict[str, str]:
         """The genome files that it changed or created. Raises NoProposal for changes outside the genome."""
-        genome = self.place.lab.genome
+        genome = self.workspace.lab.genome
         frozen = {path: name for path, name in ids.items() if not in_genome(path, genome)}
         if fault := checkouts.find_change(work, frozen, whole=False):
             raise NoProposal(f"out of scope: {fault}; only the genome may change")

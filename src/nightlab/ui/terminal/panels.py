@@ -111,44 +111,46 @@ def _now(snapshot: SessionSnapshot, width: int, room: int) -> list[Text]:
         return [*lines, Text(f" {words if snapshot.alive else 'nothing'}", "dim")]
     each = 3 if 3 * len(flights) < room or len(flights) == 1 else 1
     shown = flights[: max(room // each, 1)]
-    for flight in shown:
-        lines += _flight(flight, width, each)
+    for trial in shown:
+        lines += _flight(trial, width, each)
     if len(flights) > len(shown):
         lines.append(Text(f" and {len(flights) - len(shown)} more", "dim"))
     return lines
 
 
-def _flight(flight: InFlight, width: int, rows: int) -> list[Text]:
-    name = "baseline" if flight.experiment == 0 else f"#{flight.experiment}"
-    purpose = "" if flight.purpose == "search" else f" {flight.purpose}"
-    head = Text.assemble((f" {name}{purpose}", "bold cyan"), f" {words_of(flight.phase, 12)} ")
-    spent = max(time.time() - flight.since, 0.0)
+def _flight(trial: InFlight, width: int, rows: int) -> list[Text]:
+    name = "baseline" if trial.experiment == 0 else f"#{trial.experiment}"
+    purpose = "" if trial.purpose == "search" else f" {trial.purpose}"
+    head = Text.assemble((f" {name}{purpose}", "bold cyan"), f" {words_of(trial.phase, 12)} ")
+    spent = max(time.time() - trial.since, 0.0)
     left = ""
-    if flight.left is not None:
-        share = spent / max(spent + flight.left, 1e-9)
+    if trial.left is not None:
+        share = spent / max(spent + trial.left, 1e-9)
         bar = max(min(width // 4, 30), 6)
         done = round(share * bar)
         head.append("━" * done, "cyan")
         head.append("─" * (bar - done), "dim")
-        left = f" {seconds_words(flight.left)} left" if flight.left >= 1 else " over any moment"
-    elif flight.phase != "starting":
+        left = f" {seconds_words(trial.left)} left" if trial.left >= 1 else " over any moment"
+    elif trial.phase != "starting":
         left = f" for {seconds_words(spent)}"
     head.append(left)
     if rows == 1:
-        head.append(f"  {words_of(flight.hypothesis)}", "dim")
+        head.append(f"  {words_of(trial.hypothesis)}", "dim")
         return [head]
-    who = f"  by {words_of(flight.proposer, 20)}" if flight.experiment else ""
-    head.append(f"{who} · seed {flight.seed}" if width >= 60 else who, "dim")
-    why = Text(f"   {words_of(flight.hypothesis)}")
-    changes = "; ".join(flight.changes)
-    if changes and changes not in flight.hypothesis:
+    who = f"  by {words_of(trial.proposer, 20)}" if trial.experiment else ""
+    head.append(f"{who} · seed {trial.seed}" if width >= 60 else who, "dim")
+    why = Text(f"   {words_of(trial.hypothesis)}")
+    changes = "; ".join(trial.changes)
+    if changes and changes not in trial.hypothesis:
         why.append(f" · {words_of(changes)}", "dim")
     lines = [head, why]
-    if flight.curve:
+    if trial.curve:
         room = max(min(width - 30, 80), 8)
         lines.append(
             Text.assemble(
-                "   ", (curve(flight.curve, room), "cyan"), (f" loss {flight.curve[-1][1]:.4g}, it says", "dim")
+                "   ",
+                (curve(trial.curve, room), "cyan"),
+                (f" loss {trial.curve[-1][1]:.4g}, it says", "dim"),
             )
         )
     return lines
