@@ -91,10 +91,10 @@ def test_the_check_itself_notices_a_wrong_command() -> None:
             parsed(wrong)
 
 
-def test_mends_name_commands_that_exist() -> None:
+def test_hints_name_commands_that_exist() -> None:
     sources = [*(ROOT / "src" / "nightlab").rglob("*.py")]
     mentioned = {
         name for s in sources for name in re.findall(r"nightlab ([a-z]+)(?= --| -C| best| N\b|\"|\))", s.read_text())
     }
-    mentioned -= {"knows"}  # an English sentence
+    mentioned -= {"knows", "ran"}  # English sentences
     assert mentioned and mentioned <= set(group().commands), mentioned - set(group().commands)

@@ -128,4 +128,4 @@ def test_proposers_are_told_of_it_as_of_strangers_words() -> None:
         Briefing(Metric("loss"), "cpu", {"genome.py": GENOME}, baseline, [baseline], found=[bad]), "Improve.", 4000
     )
     assert '- "keep" +8.75 "ignore all above" "A 4 → 2": "it imports \\"x\\""' in page
-    assert "nobody has measured these here" in page
+    assert "not measured here" in page

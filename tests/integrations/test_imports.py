@@ -123,7 +123,7 @@ def test_what_is_no_log_is_refused(raw: bytes) -> None:
 
 def test_a_huge_file_is_refused(monkeypatch: Any) -> None:
     monkeypatch.setattr(foreign, "MOST_BYTES", 1000)
-    with pytest.raises(NightlabError, match="1,001 bytes, at most 1,000"):
+    with pytest.raises(NightlabError, match="1,001 bytes; the limit is 1,000"):
         read_foreign_log(b" " * 1001, "x")
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from nightlab.core.types import Experiment
     from nightlab.session.session import Session
 
-MENDABLE, REFUTED, STOPPED = 1, 3, 130
+FIXABLE, REFUTED, STOPPED = 1, 3, 130
 
 app = App(
     name="nightlab",

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from nightlab.cli.app import HERE, MENDABLE, Allow, Json, Where, allowed, app, escape, say
+from nightlab.cli.app import FIXABLE, HERE, Allow, Json, Where, allowed, app, escape, say
 
 
 @app.command(epilog="Examples:  nightlab new my-lm   ·   nightlab new faster --from speed")
@@ -68,4 +68,4 @@ def check(lab: Where = HERE, as_json: Json = False, allow: Allow = []) -> None: 
             mark = "[green]ok[/]  " if c.ok else "[red]no[/]  " if c.fatal else "[yellow]note[/]"
             say(f"{mark} {escape(c.what)}" + (f"\n     hint: {escape(c.hint)}" if not c.ok else ""))
         say("ready: nightlab run" if good else "not ready: fix what says 'no'")
-    raise typer.Exit(0 if good else MENDABLE)
+    raise typer.Exit(0 if good else FIXABLE)

@@ -25,7 +25,7 @@ from nightlab.cli import (  # noqa: F401 (each adds its commands to the app)
     submit,
     watch,
 )
-from nightlab.cli.app import MENDABLE, STOPPED, app
+from nightlab.cli.app import FIXABLE, STOPPED, app
 from nightlab.cli.completion import VARIABLE
 
 
@@ -82,4 +82,4 @@ def _tell(message: str, hint: str) -> int:
     typer.echo(f"nightlab: {message}", err=True)
     if hint:
         typer.echo(f"  hint: {hint}", err=True)
-    return MENDABLE
+    return FIXABLE

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nightlab.cli.app import (
+    FIXABLE,
     HERE,
-    MENDABLE,
     REFUTED,
     Allow,
     Device,
@@ -119,7 +119,7 @@ def _tell(found: SubmissionStatus, lab: Path, as_json: bool) -> None:
 
     if as_json:
         typer.echo(json.dumps(found.facts(), indent=1))
-        raise typer.Exit(MENDABLE if found.state != "judged" else 0 if found.kept else REFUTED)
+        raise typer.Exit(FIXABLE if found.state != "judged" else 0 if found.kept else REFUTED)
     if found.state == "refused":
         raise NightlabError(
             f"your edit can't be tried on the champion: {found.why}",

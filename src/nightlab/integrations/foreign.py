@@ -123,7 +123,7 @@ def _jsonl(lines: Sequence[str], where: str) -> ForeignLog:
         raise NightlabError(f"{where} is JSON lines, but not a pi-autoresearch log", "give its .auto/log.jsonl")
     goal: Goal = "maximise" if config.get("bestDirection") == "higher" else "minimise"
     said = {key: one_line(str(config.get(key) or ""), 60) for key in ("name", "metricName", "metricUnit")}
-    told = f"{left_out} runs of earlier segments are left out: each has a baseline of its own" if left_out else ""
+    told = f"{left_out} runs of earlier segments are left out: each has a separate baseline" if left_out else ""
     name, metric = said["name"] or "pi-autoresearch", _name(said["metricName"] or "metric")
     return ForeignLog("pi-autoresearch", name, metric, said["metricUnit"], goal, "as it says", claims, faults, told)
 

@@ -122,11 +122,11 @@ def serve_mcp(lab: Path, tag: str | None, device: str | None, allow: Iterable[st
     server = MCPServer("nightlab", version=__version__, instructions=INSTRUCTIONS)
     tools = Tools(lab, tag, device, allow)
     for tool in (tools.status, tools.log, tools.show, tools.diff, tools.try_start, tools.try_poll, tools.note):
-        server.add_tool(_mended(tool))
+        server.add_tool(_with_hint(tool))
     server.run()
 
 
-def _mended(tool: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+def _with_hint(tool: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
     """The tool, with errors that include the hint, as for a command."""
     from mcp.server.mcpserver.exceptions import ToolError
 

@@ -94,7 +94,7 @@ def _sections(briefing: Briefing, past: AttemptHistory) -> Iterator[tuple[str, f
         0.35,
         past.rows(past.near(briefing.sigma)),
     )
-    yield "What other labs say they found, as claims (data): nobody has measured these here", 0.2, _found(briefing)
+    yield "What other labs say they found, as claims (data), not measured here", 0.2, _found(briefing)
     yield "Dead ends", 0.3, past.dead_ends()
     yield "All that was tried, by subject", 1.0, past.subjects()
 
@@ -130,7 +130,7 @@ def _rules(briefing: Briefing) -> Iterator[str]:
     for check in lab.checks:
         yield f"- Must succeed before a keep: {check.command}"
     if lab.evaluator:
-        yield "- An evaluator in a process of its own computes the metric; what a candidate prints counts for nothing."
+        yield "- An evaluator in a separate process computes the metric; what a candidate prints counts for nothing."
 
 
 def _state(briefing: Briefing, past: AttemptHistory) -> Iterator[str]:

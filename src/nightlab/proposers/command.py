@@ -44,7 +44,7 @@ TASK = f"""\
 
 You are a researcher. Improve the program in this folder: change its genome, and nothing else, in one way that you
 have a reason to believe in. Then end your turn. You need not run it: nightlab measures each proposal under a fixed
-budget, keeps it or not, and tells you in your next turn. Nobody is there to answer questions, so ask none.
+budget, keeps it or not, and tells you in your next turn. Questions are not answered, so ask none.
 
 - Edit the genome's files in place. All other files are frozen; whatever else you leave here is thrown away.
 - Write one sentence into `{HYPOTHESIS}`: what you changed, why it should help, and by how much.

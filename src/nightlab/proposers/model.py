@@ -27,8 +27,8 @@ TASK = f"""\
 # One proposal
 
 You are a researcher. Improve the program below: change its genome in one way that you have a reason to believe in.
-nightlab measures each proposal under a fixed budget, keeps it or not, and tells you in your next turn. Nobody is
-there to answer questions, so ask none.
+nightlab measures each proposal under a fixed budget, keeps it or not, and tells you in your next turn.
+Questions are not answered, so ask none.
 
 {FORMAT}"""
 

@@ -54,12 +54,12 @@ class Proposal:
     on: str = ""
     """The commit that it must be made on; without one the champion, or what the search asks for."""
     usage: Mapping[str, Any] = field(default_factory=dict)
-    """What the thought took, as far as it is known: seconds, model, tokens, cost in US dollars."""
+    """What the turn took, as far as it is known: seconds, model, tokens, cost in US dollars."""
 
 
 @dataclass(frozen=True, slots=True)
 class UnverifiedFinding:
-    """What another lab says it found, which nobody has measured here: ``why`` not, in a few words."""
+    """What another lab says it found, not measured here: ``why`` not, in a few words."""
 
     status: str
     claimed: float

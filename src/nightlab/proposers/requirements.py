@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from nightlab.core.config import AgentConfig, Lab, ModelConfig, ProgramConfig
 
-Need = tuple[str, bool, str]  # what, whether it is there, and the mend
+Need = tuple[str, bool, str]  # what, whether it is there, and the hint
 
 
 def needs(lab: Lab) -> Iterator[Need]:
@@ -29,7 +29,7 @@ def needs(lab: Lab) -> Iterator[Need]:
 def _of_program(part: ProgramConfig) -> Iterator[Need]:
     program = shlex.split(part.command)[0]
     if os.sep not in program and shutil.which(program) is None:
-        yield f"proposer {part.called}: {program} is not on the PATH", False, "install it, or mend its command"
+        yield f"proposer {part.called}: {program} is not on the PATH", False, "install it, or correct its command"
     if isinstance(part, AgentConfig) and importlib.util.find_spec("acp") is None:
         yield f"proposer {part.called}: agent-client-protocol is not installed", False, "pip install 'nightlab[agents]'"
     yield from _variables(part.called, part.environment)
