@@ -20,6 +20,7 @@ from nightlab.core.config import parse
 from nightlab.core.text import plain
 from nightlab.core.types import Budget, NightlabError, Trial
 from nightlab.engines.local import metric_text as words
+from nightlab.engines.local.layout import detect_sandbox
 from nightlab.engines.local.prepare import run_prepare
 from nightlab.engines.local.read_result import build_measurement
 from nightlab.engines.local.trial_folder import kill_leftovers
