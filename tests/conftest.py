@@ -23,7 +23,8 @@ from support.processes import FONTS, PROGRAM, Done, living, program_env
 from nightlab.core.config import CommandConfig
 from nightlab.core.types import Experiment, Metric
 from nightlab.proposers import Briefing, Proposal
-from nightlab.proposers.command import AnyCommand, ProposerWorkspace
+from nightlab.proposers.command import AnyCommand
+from nightlab.proposers.proposer import ProposerWorkspace
 from nightlab.sandbox.bubblewrap import NoSandbox, Sandbox
 from nightlab.session.session import detect_sandbox
 

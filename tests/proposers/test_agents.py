@@ -12,7 +12,8 @@ from support.labs import GENOME
 from nightlab.core.config import AgentConfig
 from nightlab.core.types import Experiment, Metric
 from nightlab.proposers import Briefing, NoProposal, Proposal
-from nightlab.proposers.command import AnyCommand, ProposerWorkspace
+from nightlab.proposers.command import AnyCommand
+from nightlab.proposers.proposer import ProposerWorkspace
 from nightlab.sandbox.bubblewrap import NoSandbox
 from nightlab.session.session import detect_sandbox
 

@@ -20,7 +20,7 @@ from nightlab.loop.candidate_builder import CandidateBuilder
 from nightlab.loop.duplicates import outcome_summary
 from nightlab.loop.proposal_task import ProposalTask
 from nightlab.proposers import Briefing, Proposal, Proposer, RejectedProposal, make_proposers
-from nightlab.proposers.command import ProposerWorkspace
+from nightlab.proposers.proposer import ProposerWorkspace
 from nightlab.proposers.selection import PluggedSelection, Selection, make_search, node_value
 from nightlab.proposers.shares import cost_of
 from nightlab.session.credit import credit_of, iter_credits

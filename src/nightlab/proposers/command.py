@@ -19,18 +19,17 @@ import stat
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nightlab.core.config import AgentConfig, Lab, ProgramConfig, megabytes
+from nightlab.core.config import AgentConfig, ProgramConfig, megabytes
 from nightlab.core.text import one_line, plain
 from nightlab.proposers.briefing import render_briefing
-from nightlab.proposers.proposer import Briefing, NoProposal, Proposal
-from nightlab.sandbox.bubblewrap import PROXY_SOCKET, Sandbox, SandboxSpec, search_path
+from nightlab.proposers.proposer import Briefing, NoProposal, Proposal, ProposerWorkspace
+from nightlab.sandbox.bubblewrap import PROXY_SOCKET, SandboxSpec, search_path
 from nightlab.sandbox.process_guard import ProcessResult, ProcessSpec, read_result, start_guard
 from nightlab.storage import checkouts
-from nightlab.storage.git import Repo, frozen_entries, in_genome
+from nightlab.storage.git import frozen_entries, in_genome
 from nightlab.storage.git.repo import MAX_GENOME_BYTES
 
 PASSED = ("LANG", "LC_ALL", "TZ", "PATH")
@@ -50,16 +49,6 @@ budget, keeps it or not, and tells you in your next turn. Questions are not answ
 - Write one sentence into `{HYPOTHESIS}`: what you changed, why it should help, and by how much.
 - This page is also in `{BRIEFING}`.
 """
-
-
-@dataclass(frozen=True, slots=True)
-class ProposerWorkspace:
-    """What proposers that are programs need: the lab's repository, a sandbox, a folder for copies and logs."""
-
-    repo: Repo
-    lab: Lab
-    sandbox: Sandbox
-    folder: Path
 
 
 class AnyCommand:

@@ -10,9 +10,16 @@ from pathlib import Path
 from nightlab.core import plugins
 from nightlab.core.config import Lab, PluginProposerConfig
 from nightlab.proposers.backoff import Backoff
-from nightlab.proposers.command import ProposerWorkspace
 from nightlab.proposers.plugged import PluggedProposer
-from nightlab.proposers.proposer import Briefing, Proposal, Proposer, ProposerContext, RejectedProposal, Used
+from nightlab.proposers.proposer import (
+    Briefing,
+    Proposal,
+    Proposer,
+    ProposerContext,
+    ProposerWorkspace,
+    RejectedProposal,
+    Used,
+)
 from nightlab.proposers.shares import ProposerCredit
 
 

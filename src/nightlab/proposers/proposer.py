@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from nightlab.core.config import Lab
 from nightlab.core.types import Budget, Experiment, Metric
+from nightlab.sandbox.bubblewrap import Sandbox
+from nightlab.storage.git import Repo
 from nightlab.storage.ledger import UsedSources
-
-if TYPE_CHECKING:
-    from nightlab.proposers.command import ProposerWorkspace
 
 Used = set[str] | UsedSources
 """Entries of a queue that had their turn."""
@@ -121,6 +120,16 @@ class Proposer(Protocol):
         One that was accepted may be refused yet, e.g. because the champion moves on before there is room for it.
         """
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class ProposerWorkspace:
+    """What proposers that are programs need: the lab's repository, a sandbox, a folder for copies and logs."""
+
+    repo: Repo
+    lab: Lab
+    sandbox: Sandbox
+    folder: Path
 
 
 @dataclass(frozen=True, slots=True)
