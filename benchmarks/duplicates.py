@@ -16,12 +16,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 
 from machine import heading, table
 
 import nightlab
+from nightlab.core.events import Proposed
 from nightlab.core.types import Candidate
 from nightlab.proposers import change_constants, find_constants
 from nightlab.proposers.python_program import fingerprint, identifiers
@@ -217,7 +217,7 @@ def look_ups(sizes: list[int]) -> Iterator[list[str]]:
             with ledger.at_once():
                 for n in range(size):
                     one = Candidate(f"c{n}", "c0", f"t{n}", "tuner", "x", program=_hash(n))
-                    tables.apply(ledger._db, "proposed", {"number": n, "candidate": asdict(one)}, float(n))
+                    tables.apply(ledger._db, Proposed(n, one), float(n))
             none = _milliseconds(ledger, range(-LOOKS, 0))
             some = _milliseconds(ledger, range((size - LOOKS) // 2, (size + LOOKS) // 2))
             ledger.close()

@@ -103,7 +103,7 @@ def blob(arena: Arena, text: str) -> str:
         ("160000", None, "train.py", "a link or a submodule"),
         ("160000", None, "module", "not part of the genome"),
         ("120000", "/", "door", "not part of the genome"),
-        ("100644", "x" * 1_100_000, "train.py", "at most 1,000,000"),
+        ("100644", "x" * 1_100_000, "train.py", "the limit is 1,000,000"),
     ],
 )
 def test_commits_made_by_hand(arena: Arena, mode: str, content: str | None, path: str, says: str) -> None:

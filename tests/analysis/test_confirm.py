@@ -391,7 +391,7 @@ def test_a_transfer_that_can_not_be_says_why(won: TinyLab, nightlab: Any) -> Non
     unknown = nightlab("transfer", "--set", "DEPTH=4", cwd=won)
     assert unknown.code == 1 and "DEPTH" in unknown.err and "no such constant" in unknown.err
     nothing = nightlab("transfer", cwd=won)
-    assert nothing.code == 2 and "what is different" in nothing.err
+    assert nothing.code == 2 and "name a change" in nothing.err
     assert nightlab("transfer", "--set", "DEPTH", cwd=won).code == 2
     assert len(read(won).trials()) == before
 

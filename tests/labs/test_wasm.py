@@ -253,7 +253,7 @@ NEEDS = {"domain": "text.predict", "memory_bytes": 4194304, "fuel": 12000, "impo
         ("4194304", "8388608", NEEDS, "gene.wat requires memory_bytes 8388608, its record states 4194304"),
         ("[]", '[\\"fd_write\\"]', NEEDS, "gene.wat requires imports ['fd_write'], its record states []"),
         ("12000", "12001", None, "gene.wat requires fuel 12001, its record states nothing"),
-        ("nightlab.metering", "other.metering", NEEDS, "gene.wat is no portable gene: nightlab.metering"),
+        ("nightlab.metering", "other.metering", NEEDS, "gene.wat is not a portable gene: nightlab.metering"),
     ],
 )
 @pytest.mark.integration
@@ -365,7 +365,7 @@ def test_it_says_what_it_needs_and_whether_that_is_here() -> None:
     )
     poor = check_gene(gene, GeneHost(memory_bytes=4 * 2**20 - 1, fuel=11999, domain="sort"))
     assert poor.level == "not" and [reason.split(", ")[0] for reason in poor.reasons] == [
-        "it does text.predict",
+        "it solves text.predict",
         "it needs 4,194,304 bytes of memory",
         "it needs 12,000 fuel",
     ]
@@ -387,14 +387,14 @@ def test_no_bytes_do_harm(junk: bytes, at: int) -> None:
         try:
             read_gene(raw, "a file")
         except NightlabError as error:
-            assert str(error).startswith("a file is no portable gene")
+            assert str(error).startswith("a file is not a portable gene")
 
 
 def test_what_was_compiled_elsewhere_is_not_loaded() -> None:
     import wasmtime
 
     machine_code = bytes(wasmtime.Module(wasmtime.Engine(), compiled("")).serialize())
-    with pytest.raises(NightlabError, match="what an engine has compiled is never loaded"):
+    with pytest.raises(NightlabError, match="precompiled modules are never loaded"):
         read_gene(machine_code, "gene.cwasm")
 
 

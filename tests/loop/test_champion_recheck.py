@@ -423,7 +423,7 @@ def test_a_number_that_can_not_be_is_tampering(lucky: Any) -> None:
     assert verdicts(session.ledger) == [("keep", "baseline"), ("discard", "tampered"), ("keep", "improved")]
     detail = session.ledger.experiment(1).verdict.detail
     assert "loss -2.99" in detail or "loss -3" in detail
-    assert "is not in 0 to inf" in detail and session.champion().number == 2
+    assert "is outside of 0 to inf" in detail and session.champion().number == 2
 
 
 def same(before: str, after: str) -> bool:

@@ -136,7 +136,7 @@ def test_whatever_is_reported_a_curve_is_short_finite_and_goes_forward(tmp_path_
     folder = tmp_path_factory.mktemp("trial")
     heard = Curve(folder)
     for line in said:
-        heard.hear(b"report " + line)
+        heard.add_report(b"report " + line)
     found = curve.load_curve(folder)
     assert all(0 < progress <= 1 and math.isfinite(loss) for progress, loss in found)
     assert all(before[0] < after[0] for before, after in itertools.pairwise(found))
@@ -146,7 +146,7 @@ def test_whatever_is_reported_a_curve_is_short_finite_and_goes_forward(tmp_path_
 def test_at_most_so_many_points(tmp_path: Path) -> None:
     heard = Curve(tmp_path)
     for number in range(1, 100_001):
-        heard.hear(f"report {number / 100_000} 1.0".encode())
+        heard.add_report(f"report {number / 100_000} 1.0".encode())
     assert MOST / 2 < len(curve.load_curve(tmp_path)) <= MOST
     assert curve.part_losses(curve.load_curve(tmp_path)) == [1.0] * LOOKS
 

@@ -104,12 +104,12 @@ def test_a_change_that_fails_a_check_is_not_kept_however_good(make_lab: Any) -> 
     assert rows(session) == [(0, "keep", "baseline"), (1, "discard", "checks failed"), (2, "keep", "improved")]
 
 
-def test_one_that_takes_too_long_is_a_crash(make_lab: Any) -> None:
+def test_one_that_takes_too_long_is_over_budget(make_lab: Any) -> None:
     lab = make_lab(GENOME)
     lab.commit(lab_toml=(lab.folder / "lab.toml").read_text().replace("= 20", "= 1"))
     lab.idea("01", changed("C = 0", "import time; time.sleep(99)"))
     _, session = lab.run()
-    assert rows(session)[1] == (1, "crash", "timed out")
+    assert rows(session)[1] == (1, "discard", "over budget")
 
 
 def test_an_idea_that_collides_with_the_champion_is_tried_on_the_baseline(make_lab: Any) -> None:

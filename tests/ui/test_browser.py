@@ -175,7 +175,7 @@ def test_filters_are_of_the_list_the_tree_and_the_words_alike(site: Site, look: 
     page.get_by_label("Words").fill("4th TIME")
     expect(page.get_by_role("grid").get_by_role("row")).to_have_count(1)
     page.get_by_label("Words").fill("nothing like it")
-    expect(page.locator("#rows")).to_contain_text("Nothing matches")
+    expect(page.locator("#rows")).to_contain_text("No matches")
     page.get_by_role("button", name="Clear").click()
     expect(page.get_by_label("Theme").locator("option").nth(1)).to_have_text("A (9)")
     page.get_by_label("Theme").select_option("genome.py:A")
@@ -288,7 +288,7 @@ def test_a_window_without_experiments_and_one_for_looking_only(make_lab: Any, se
     try:
         page = look(site)
         expect(page.locator("#headline")).to_contain_text("No number yet")
-        expect(page.locator("#rows")).to_contain_text("the baseline comes first")
+        expect(page.locator("#rows")).to_contain_text("the baseline runs first")
         expect(page.get_by_role("button", name="Pause")).to_be_hidden()
         expect(page.locator("#note")).to_be_hidden()
     finally:

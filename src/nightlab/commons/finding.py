@@ -125,7 +125,7 @@ def finding_body(
         if one and any(m.detail.startswith(TOLD) for _, m in trials if m):
             raise NightlabError(
                 f"experiment {number} is no finding: the number of experiment {one.number} was {TOLD}",
-                "share an experiment whose trials nightlab ran",
+                "share an experiment that was measured in the sandbox",
             )
     patch = repo.diff(candidate.parent, candidate.commit).encode()
     if not 0 < len(patch) <= LARGEST_PATCH:
