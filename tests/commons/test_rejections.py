@@ -156,7 +156,7 @@ def test_all_that_was_refused_is_shown_with_its_reason_and_how_often(tmp_path: P
         4: "replayed: record 0 again, after 1",
         5: "future version: version 7",
         6: "rewritten: its records differ from those accepted before",
-        7: "rolled back: the remote had records that it no longer has",
+        7: "rolled back: the remote removed records that it had",
         8: "rolled back: the remote no longer has this author",
     }.items():
         (line,) = [line for line in shown.splitlines() if author_of(key(number))[:12] in line and ": " in line]
