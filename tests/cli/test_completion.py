@@ -27,6 +27,7 @@ def completed(folder: Path, *words: str) -> list[str]:
     return done.stdout.split()
 
 
+@pytest.mark.integration
 def test_bash_completes_commands_options_and_tags(tmp_path: Path) -> None:
     for tag in ("nov21", "nov22", "wide"):
         (tmp_path / ".nightlab" / tag).mkdir(parents=True)
