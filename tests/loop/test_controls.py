@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.labs import CONTRACT, GENOME, TinyLab
+from support.observers import WAITS
 from support.processes import PATIENCE, living, wait
 
 import nightlab.loop.hooks
@@ -32,7 +33,6 @@ from nightlab.loop.scheduler import Scheduler
 from nightlab.storage.ledger import Ledger, read_orders, write_order
 
 ROOM = GENOME.replace("B = 8", "#\n#\n#\nB = 8") + "#\n#\n#\nC = 0\n"
-SLOW = "import time; time.sleep(3)"
 ORDERS = st.sampled_from(["pause", "resume", "unpin", "skip 1", "pin 0"])
 
 
@@ -57,10 +57,6 @@ def seen(lab: TinyLab, what: Any) -> Any:
             ledger.close()
 
     return wait(check)
-
-
-def is_running(number: int) -> Any:
-    return lambda ledger: any(trial.experiment == number for trial in ledger.open_trials())
 
 
 def up(lab: TinyLab, number: int) -> None:
@@ -116,12 +112,15 @@ def test_a_pause_starts_nothing_new_survives_a_kill_and_ends_with_resume(
     make_lab: Any, start_nightlab: Any, nightlab: Any
 ) -> None:
     lab = make_lab(ROOM)
-    for number in (1, 2, 3):
-        idea(lab, number, SLOW)
+    for number, code in ((1, WAITS), (2, ""), (3, "")):
+        idea(lab, number, code)
     running = start_nightlab("run", "--tag", "t", cwd=lab)
-    seen(lab, is_running(1))
+    up(lab, 1)
     said = nightlab("pause", cwd=lab)
     assert said.code == 0 and "nightlab resume --tag t" in said.out
+    seen(lab, lambda ledger: ledger.events(OrderTaken))
+    (trial,) = lab.folder.glob(".nightlab/t/trials/0001-*")
+    (trial / "work" / "go").touch()
     seen(lab, lambda ledger: len(verdicts(ledger)) == 2)  # what flew has ended, and is judged
     time.sleep(0.5)
     assert look(lab).next_number() == 2 and look(lab).open_trials() == []

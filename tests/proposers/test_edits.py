@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from nightlab.proposers.edits import FORMAT, MIDDLE, REPLACE, SEARCH, BadEdit, Edit, apply_edits, parse_edits
@@ -68,21 +68,24 @@ def test_every_fault_is_told_at_once() -> None:
 LINES = st.lists(st.sampled_from(["a", "b", "ab", "", "  a", "x = 1"]), min_size=1, max_size=12)
 
 
+@example(before=["a", ""], after=["a"], at=0, count=2, last="")
 @given(before=LINES, after=LINES, at=st.integers(0, 11), count=st.integers(1, 4), last=st.sampled_from(["", "\n"]))
 def test_an_edit_that_applies_replaces_just_those_lines(
     before: list[str], after: list[str], at: int, count: int, last: str
 ) -> None:
+    text = "\n".join(before) + last
+    before = text.removesuffix("\n").split("\n")  # the lines it has: a blank one at the end may only end the one before
     old = before[at : at + count]
     places = [n for n in range(len(before)) if before[n : n + len(old)] == old]
     edit = Edit("f", "".join(f"{x}\n" for x in old), "".join(f"{x}\n" for x in after))
     try:
-        made = apply_edits({"f": "\n".join(before) + last}, (edit,))
+        made = apply_edits({"f": text}, (edit,))
     except BadEdit:
         assert len(places) != 1 or not any(old)
         return
     assert places == [at]
     wanted = "".join(f"{x}\n" for x in [*before[:at], *after, *before[at + len(old) :]])
-    assert made.get("f", "\n".join(before) + last).rstrip("\n") == wanted.rstrip("\n")
+    assert made.get("f", text).rstrip("\n") == wanted.rstrip("\n")
 
 
 @given(st.text())
