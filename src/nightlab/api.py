@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from nightlab.core.config import StopRules, amended
-from nightlab.core.observer import LineObserver, Observer, Observers
+from nightlab.core.observer import Observer, Observers
 from nightlab.core.types import (
     Budget,
     Candidate,
@@ -32,6 +32,7 @@ from nightlab.session.overrides import Overrides, override
 from nightlab.session.preflight import Check
 from nightlab.storage.ledger import LEDGER, Ledger
 from nightlab.ui.notebook import notebook_progress
+from nightlab.ui.terminal.lines import LineObserver
 
 if TYPE_CHECKING:
     import pandas
