@@ -33,6 +33,7 @@ from nightlab.loop.scheduler import Scheduler
 from nightlab.session.replicates import ATTEMPTS, UPKEEP_SEED, Replicates, contestant, replicates, runs
 from nightlab.storage.git import Repo
 from nightlab.storage.ledger import Ledger
+from nightlab.ui.terminal.lines import LineObserver
 
 pytestmark = pytest.mark.integration
 
@@ -274,7 +275,6 @@ from nightlab.loop.loop import ExperimentLoop
 from nightlab.session.session import Session
 from nightlab.engines.local.engine import LocalEngine
 from nightlab.core.observer import Observer
-from nightlab.ui.terminal.lines import LineObserver
 lab, target, wanted, when = Path(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4]
 room, name = target.split(".")
 owner = {"ledger": Ledger, "box": LocalEngine}[room]

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from nightlab.core.types import Contribution, Evidence, Experiment, Measurement, Metric, RunResult, Trial
+
+MARKUP = re.compile(r"\[(?=[a-z#/@])")  # what ``say`` would take for a tag
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +45,9 @@ class Observer:
     the search come ``searched``, and where the champion is measured again ``confirming``, ``confirmed``, ``ablated``.
     """
 
+    def __repr__(self) -> str:
+        return type(self).__name__
+
     def began(self, stop: Callable[[bool], None]) -> None:
         """Trials may run from now on; ``stop(now)`` ends that, once they have finished or at once, from any thread."""
 
@@ -66,71 +73,76 @@ class Observer:
 
 
 class Observers(Observer):
-    """Tells several observers, in their order."""
+    """Tells several observers, in their order.
+
+    One that raises an exception is dropped with a warning, and the session goes on; it is still told ``ended`` and
+    ``close``. KeyboardInterrupt passes through.
+    """
 
     def __init__(self, observers: Iterable[Observer]) -> None:
         self.observers = tuple(observers)
+        self._dropped: set[int] = set()  # by id: an observer may have no hash
 
     def began(self, stop: Callable[[bool], None]) -> None:
-        for one in self.observers:
-            one.began(stop)
+        self._tell("began", stop)
 
     def ended(self) -> None:
-        for one in self.observers:
-            one.ended()
+        self._tell("ended")
 
     def opened(self, opening: SessionOpened) -> None:
-        for one in self.observers:
-            one.opened(opening)
+        self._tell("opened", opening)
 
     def started(self, experiment: Experiment, trial: Trial) -> None:
-        for one in self.observers:
-            one.started(experiment, trial)
+        self._tell("started", experiment, trial)
 
     def measured(self, trial: Trial, measurement: Measurement, metric: Metric, variant: bool = False) -> None:
-        for one in self.observers:
-            one.measured(trial, measurement, metric, variant)
+        self._tell("measured", trial, measurement, metric, variant)
 
     def judged(self, experiment: Experiment, champion: Experiment | None) -> None:
-        for one in self.observers:
-            one.judged(experiment, champion)
+        self._tell("judged", experiment, champion)
 
     def again(self, experiment: Experiment, why: str) -> None:
-        for one in self.observers:
-            one.again(experiment, why)
+        self._tell("again", experiment, why)
 
     def rechecked(self, champion: Experiment, bar: float, before: float, would: str, alarms: Sequence[str]) -> None:
-        for one in self.observers:
-            one.rechecked(champion, bar, before, would, alarms)
+        self._tell("rechecked", champion, bar, before, would, alarms)
 
     def refused(self, hypothesis: str, reason: str) -> None:
-        for one in self.observers:
-            one.refused(hypothesis, reason)
+        self._tell("refused", hypothesis, reason)
 
     def say(self, words: str) -> None:
-        for one in self.observers:
-            one.say(words)
+        self._tell("say", words)
 
     def tick(self, flights: Sequence[Flight]) -> None:
-        for one in self.observers:
-            one.tick(flights)
+        self._tell("tick", flights)
 
     def searched(self, result: RunResult) -> None:
-        for one in self.observers:
-            one.searched(result)
+        self._tell("searched", result)
 
     def confirming(self, pairs: int) -> None:
-        for one in self.observers:
-            one.confirming(pairs)
+        self._tell("confirming", pairs)
 
     def confirmed(self, evidence: Evidence, baseline: Sequence[Measurement], champion: Sequence[Measurement]) -> None:
-        for one in self.observers:
-            one.confirmed(evidence, baseline, champion)
+        self._tell("confirmed", evidence, baseline, champion)
 
     def ablated(self, contributions: Sequence[Contribution]) -> None:
-        for one in self.observers:
-            one.ablated(contributions)
+        self._tell("ablated", contributions)
 
     def close(self) -> None:
+        self._tell("close")
+
+    def _tell(self, method: str, *given: object) -> None:
         for one in self.observers:
-            one.close()
+            if id(one) not in self._dropped or method in ("ended", "close"):
+                try:
+                    getattr(one, method)(*given)
+                except Exception as error:
+                    self._drop(one, error)
+
+    def _drop(self, one: Observer, error: Exception) -> None:
+        if id(one) in self._dropped:
+            return
+        self._dropped.add(id(one))
+        words = f"callback {one!r} failed and is not called any more: {type(error).__name__}: {error}"
+        warnings.warn(words, RuntimeWarning, stacklevel=4)
+        self.say(MARKUP.sub(r"\\[", words))
