@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import signal
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 from support.labs import TinyLab
 from support.processes import program_env, wait
 
@@ -84,6 +86,7 @@ def test_names_that_do_not_exist_are_refused_before_anything_runs(lab: TinyLab) 
         with pytest.raises(nightlab.NightlabError, match=words) as refusal:
             opened.session("t", **wrong)  # type: ignore[arg-type]
         assert refusal.value.hint
+        assert opened.sessions() == [], "no empty session is left"
     with opened.session("t") as session, pytest.raises(nightlab.NightlabError, match=r"stop\.experiments"):
         session.run(experiments=0)
 
@@ -110,7 +113,7 @@ def test_a_run_says_why_it_ended_and_what_it_found(lab: TinyLab) -> None:
     assert nightlab.Lab(lab.folder).sessions() == ["t"]
 
 
-def test_a_callback_stops_a_run_and_one_that_raises_ends_it_without_a_loss(lab: TinyLab) -> None:
+def test_a_callback_stops_a_run_and_one_that_raises_is_dropped(lab: TinyLab) -> None:
     class Heard(nightlab.Callback):
         result: nightlab.RunResult | None = None
 
@@ -118,17 +121,32 @@ def test_a_callback_stops_a_run_and_one_that_raises_ends_it_without_a_loss(lab: 
             self.result = result
 
     def fail(session: nightlab.Session, experiment: nightlab.Experiment) -> None:
-        raise RuntimeError("no more")
+        calls.append(experiment.number)
+        raise RuntimeError("no [/] more")
 
+    class Broken(nightlab.Callback):
+        def started(self, experiment: nightlab.Experiment, trial: object) -> None:
+            raise ValueError("broken")
+
+    calls: list[int] = []
+    out = io.StringIO()
     heard = Heard()
     with nightlab.Lab(lab.folder).session("t") as session:
         result = session.run(experiments=9, callbacks=[lambda s, e: e.number == 1 and s.stop(), heard])
         assert result.stopped and heard.result == result and len(session.experiments()) == 2
-        with pytest.raises(RuntimeError, match="no more"):
-            session.run(experiments=9, callbacks=[fail])
-        assert statuses(session)[-1][1] is not None  # it was recorded before the callback heard of it
-        with pytest.raises(nightlab.NightlabError, match="a callback can't run it"):
-            session.run(experiments=9, callbacks=[lambda s, e: s.run()])
+        assert result.reason == "stopped by the program"
+        lines = nightlab.LineObserver(Console(file=out, width=200))
+        with pytest.warns(RuntimeWarning) as warned:
+            result = session.run(experiments=3, callbacks=[fail, Broken(), lines, heard])
+        assert result.reason == "3 experiments are done" and heard.result == result and len(calls) == 1
+        said = [str(one.message) for one in warned if "callback" in str(one.message)]
+        assert sorted(said) == [
+            "callback Broken failed and is not called any more: ValueError: broken",
+            "callback fail failed and is not called any more: RuntimeError: no [/] more",
+        ]
+        assert all(out.getvalue().count(words) == 1 for words in said)
+        with pytest.warns(RuntimeWarning, match="a callback can't run it"):
+            session.run(experiments=4, callbacks=[lambda s, e: s.run()])
         assert session.run(experiments=5).reason == "5 experiments are done"
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from nightlab.core.config import StopRules, amended
-from nightlab.core.observer import LineObserver, Observer, Observers
+from nightlab.core.observer import Observer, Observers
 from nightlab.core.types import (
     Budget,
     Candidate,
@@ -28,10 +28,11 @@ from nightlab.judge import Contestant, NeedsTrial, Noise, Rule
 from nightlab.loop.ask_tell import AskedTrial, AskTell
 from nightlab.proposers import Briefing, NoProposal, Proposal, Proposer
 from nightlab.proposers.selection import Selection
-from nightlab.session.overrides import Overrides, override
+from nightlab.session.overrides import Overrides, check_overrides, override
 from nightlab.session.preflight import Check
 from nightlab.storage.ledger import LEDGER, Ledger
 from nightlab.ui.notebook import notebook_progress
+from nightlab.ui.terminal.lines import LineObserver
 
 if TYPE_CHECKING:
     import pandas
@@ -176,8 +177,10 @@ class Lab:
                 session.run(experiments=20)
         """
         from nightlab.session.create import start_remote_session, start_session
-        from nightlab.session.preflight import protections
+        from nightlab.session.preflight import committed_contract, protections
+        from nightlab.storage.git import Repo
 
+        check_overrides(committed_contract(Repo(self.path))[1], proposers, judge, selection)
         allow, count = protections(allow_missing), None if slots == "auto" else slots
         voice = _Voice()
         own: Engine | None = None
@@ -321,8 +324,9 @@ class Session:
         default what the contract's share of the session pays for.
 
         ``callbacks``: ``nightlab.Callback`` objects, or functions that are called with this session and the experiment
-        after each verdict. They run in this thread, and an exception of theirs ends the run. A notebook shows progress
-        by itself; in a script ``nightlab.LineObserver()`` prints it.
+        after each verdict. They run in this thread. One that raises an exception is not called any more: a
+        RuntimeWarning names it, and the run goes on. A notebook shows progress by itself; in a script
+        ``nightlab.LineObserver()`` prints it.
 
         An interrupt (Ctrl-C, a notebook's stop button) ends the trials in flight and raises KeyboardInterrupt. Nothing
         finished is lost: their candidates run again in the next run, as after a kill.
@@ -354,7 +358,7 @@ class Session:
         For callbacks, and for other threads than the one that runs the session.
         """
         if scheduler := self._scheduler:
-            scheduler.ask_to_stop(now)
+            scheduler.ask_to_stop(now, by="the program")
 
     def confirm(self, seeds: int = 4, callbacks: Iterable[Callback] = ()) -> Evidence | None:
         """Measure the baseline and the champion again on ``seeds`` fresh seeds that no decision has used, in pairs.
@@ -542,6 +546,9 @@ class _AfterVerdict(Observer):
 
     def __init__(self, session: Session, function: JudgedCallback) -> None:
         self.session, self.function = session, function
+
+    def __repr__(self) -> str:
+        return getattr(self.function, "__name__", type(self.function).__name__)
 
     def judged(self, experiment: Experiment, champion: Experiment | None) -> None:
         self.function(self.session, experiment)

@@ -24,7 +24,7 @@ from support.processes import living
 
 from nightlab.core.config import StopRules
 from nightlab.core.events import ProposalRefused, Rechecked, RunStarted
-from nightlab.core.observer import LineObserver, Observer
+from nightlab.core.observer import Observer
 from nightlab.core.source import code_lines, same_program, syntax_fault
 from nightlab.core.types import Budget, Measurement, Metric, Trial
 from nightlab.judge import Contestant, NeedsTrial, Noise, make_rule
@@ -33,6 +33,7 @@ from nightlab.loop.scheduler import Scheduler
 from nightlab.session.replicates import ATTEMPTS, UPKEEP_SEED, Replicates, contestant, replicates, runs
 from nightlab.storage.git import Repo
 from nightlab.storage.ledger import Ledger
+from nightlab.ui.terminal.lines import LineObserver
 
 pytestmark = pytest.mark.integration
 
@@ -200,7 +201,7 @@ def test_the_champion_is_measured_again_after_so_many_experiments(lucky: Any) ->
     assert ledger.experiment(1).bar == pytest.approx(bar) == notes[-1].bar
     assert ledger.next_number() == 6 and len(lab.table()) == 7, "an upkeep is no experiment"
     said = out.getvalue()
-    assert said.count("upkeep: #1 counts as loss") == 2 and "self-test: the rule" in said
+    assert said.count("champion re-check: #1 counts as loss") == 2 and "self-test: the rule" in said
     for note in notes:
         assert f"counts as {metric.name} {note.bar:.6f}, it was {note.before:.6f}" in said
 

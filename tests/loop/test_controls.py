@@ -391,8 +391,6 @@ def test_a_budget_counts_every_turn_and_holds_after_a_restart(
     session.close()
     again, session = lab.run(**rule)
     assert again == why and session.ledger.next_number() == tried
-    goal = ExperimentLoop(session, StopRules(**rule), Scheduler(session, Observer())).stopping.goal()
-    assert "(1 of 4 turns did not say)" in goal
     session.close()
 
 
@@ -413,7 +411,6 @@ def test_a_session_ends_when_too_little_is_to_be_expected(make_lab: Any, monkeyp
     more, session = lab.run(gain_per_hour=1e-6)
     assert more == "the proposers have nothing left to propose", "nothing says that so little is not to be had"
     stopping = ExperimentLoop(session, StopRules(gain_per_hour=1e-6), Scheduler(session, Observer())).stopping
-    assert " per hour (at most " in stopping.goal()
     expected = stopping.expected()
     assert expected and expected.gain == 0 and expected.most > 1e3, "three worse ones of moments say little"
     session.close()

@@ -113,7 +113,8 @@ def read_only(lab: Path, tag: str | None) -> tuple[Any, Any]:
 
 def view(quiet: bool = False) -> Any:
     """What a command shows of the trials that it runs; signals end it."""
-    from nightlab.core.observer import LineObserver, Observer
+    from nightlab.core.observer import Observer
+    from nightlab.ui.terminal.lines import LineObserver
 
     return _with_signals(Observer() if quiet else LineObserver(console()))
 

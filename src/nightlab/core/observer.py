@@ -1,18 +1,16 @@
-"""The view of a session: told of all that happens, it says so, one line per experiment."""
+"""The observers of a session: they are told of all that happens in it."""
 
 from __future__ import annotations
 
+import re
+import warnings
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
-from rich.markup import escape
-
 from nightlab.core.types import Contribution, Evidence, Experiment, Measurement, Metric, RunResult, Trial
 
-STYLES = {"keep": "bold green", "discard": "dim", "crash": "red"}
+MARKUP = re.compile(r"\[(?=[a-z#/@])")  # what ``say`` would take for a tag
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +45,9 @@ class Observer:
     the search come ``searched``, and where the champion is measured again ``confirming``, ``confirmed``, ``ablated``.
     """
 
+    def __repr__(self) -> str:
+        return type(self).__name__
+
     def began(self, stop: Callable[[bool], None]) -> None:
         """Trials may run from now on; ``stop(now)`` ends that, once they have finished or at once, from any thread."""
 
@@ -72,156 +73,76 @@ class Observer:
 
 
 class Observers(Observer):
-    """Tells several observers, in their order."""
+    """Tells several observers, in their order.
+
+    One that raises an exception is dropped with a warning, and the session goes on; it is still told ``ended`` and
+    ``close``. KeyboardInterrupt passes through.
+    """
 
     def __init__(self, observers: Iterable[Observer]) -> None:
         self.observers = tuple(observers)
+        self._dropped: set[int] = set()  # by id: an observer may have no hash
 
     def began(self, stop: Callable[[bool], None]) -> None:
-        for one in self.observers:
-            one.began(stop)
+        self._tell("began", stop)
 
     def ended(self) -> None:
-        for one in self.observers:
-            one.ended()
+        self._tell("ended")
 
     def opened(self, opening: SessionOpened) -> None:
-        for one in self.observers:
-            one.opened(opening)
+        self._tell("opened", opening)
 
     def started(self, experiment: Experiment, trial: Trial) -> None:
-        for one in self.observers:
-            one.started(experiment, trial)
+        self._tell("started", experiment, trial)
 
     def measured(self, trial: Trial, measurement: Measurement, metric: Metric, variant: bool = False) -> None:
-        for one in self.observers:
-            one.measured(trial, measurement, metric, variant)
+        self._tell("measured", trial, measurement, metric, variant)
 
     def judged(self, experiment: Experiment, champion: Experiment | None) -> None:
-        for one in self.observers:
-            one.judged(experiment, champion)
+        self._tell("judged", experiment, champion)
 
     def again(self, experiment: Experiment, why: str) -> None:
-        for one in self.observers:
-            one.again(experiment, why)
+        self._tell("again", experiment, why)
 
     def rechecked(self, champion: Experiment, bar: float, before: float, would: str, alarms: Sequence[str]) -> None:
-        for one in self.observers:
-            one.rechecked(champion, bar, before, would, alarms)
+        self._tell("rechecked", champion, bar, before, would, alarms)
 
     def refused(self, hypothesis: str, reason: str) -> None:
-        for one in self.observers:
-            one.refused(hypothesis, reason)
+        self._tell("refused", hypothesis, reason)
 
     def say(self, words: str) -> None:
-        for one in self.observers:
-            one.say(words)
+        self._tell("say", words)
 
     def tick(self, flights: Sequence[Flight]) -> None:
-        for one in self.observers:
-            one.tick(flights)
+        self._tell("tick", flights)
 
     def searched(self, result: RunResult) -> None:
-        for one in self.observers:
-            one.searched(result)
+        self._tell("searched", result)
 
     def confirming(self, pairs: int) -> None:
-        for one in self.observers:
-            one.confirming(pairs)
+        self._tell("confirming", pairs)
 
     def confirmed(self, evidence: Evidence, baseline: Sequence[Measurement], champion: Sequence[Measurement]) -> None:
-        for one in self.observers:
-            one.confirmed(evidence, baseline, champion)
+        self._tell("confirmed", evidence, baseline, champion)
 
     def ablated(self, contributions: Sequence[Contribution]) -> None:
-        for one in self.observers:
-            one.ablated(contributions)
+        self._tell("ablated", contributions)
 
     def close(self) -> None:
+        self._tell("close")
+
+    def _tell(self, method: str, *given: object) -> None:
         for one in self.observers:
-            one.close()
+            if id(one) not in self._dropped or method in ("ended", "close"):
+                try:
+                    getattr(one, method)(*given)
+                except Exception as error:
+                    self._drop(one, error)
 
-
-class LineObserver(Observer):
-    """Lines, in a terminal or a pipe."""
-
-    def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console()
-        self.metric = Metric("metric")
-        self.running: set[int] = set()  # experiments
-
-    def opened(self, opening: SessionOpened) -> None:
-        self.metric = opening.metric
-        self._line(f"[bold]session {opening.tag}[/] · lab {opening.lab} · {opening.budget} of training per trial")
-        self._line(f"[dim]on {escape(opening.platform)}[/]")
-        self._line(f"[dim]{escape(opening.sandbox)}[/]")
-        if opening.experiments:
-            also = f", {opening.adopted} trial still running" if opening.adopted else ""
-            self._line(f"continuing after {opening.experiments} experiments{also}")
-        else:
-            self._line("measuring the baseline first")
-        self._line(f"[dim]{'#':<5}{'verdict':<8}{opening.metric.name:>12} {'change':>10}  hypothesis[/]")
-
-    def started(self, experiment: Experiment, trial: Trial) -> None:
-        again = experiment.number in self.running
-        self.running.add(experiment.number)
-        if trial.purpose in ("search", "pilot") and not again:
-            self._line(f"[dim]#{experiment.number:<4}running   {escape(_what(experiment))}[/]")
-
-    def measured(self, trial: Trial, measurement: Measurement, metric: Metric, variant: bool = False) -> None:
-        shown = f"{measurement.metric:.6f}" if measurement.metric is not None else measurement.outcome
-        name = "baseline" if trial.experiment == 0 else f"#{trial.experiment}"
-        if variant:
-            name = f"without {name}" if trial.purpose == "ablate" else f"{name} at this scale"
-        self._line(f"  {trial.purpose}: {name}, seed {trial.seed}: {metric.name} {shown}")
-
-    def judged(self, experiment: Experiment, champion: Experiment | None) -> None:
-        self.running.discard(experiment.number)
-        self._line(_line(experiment, champion, self.metric))
-
-    def again(self, experiment: Experiment, why: str) -> None:
-        self._line(f"  [dim]#{experiment.number} once more, {escape(why)}[/]")
-
-    def rechecked(self, champion: Experiment, bar: float, before: float, would: str, alarms: Sequence[str]) -> None:
-        says = {"keep": "the rule keeps it unchanged", "not asked": "not asked, this is another machine"}
-        self._line(
-            f"  [dim]upkeep: #{champion.number} counts as {self.metric.name} {bar:.6f}, it was {before:.6f}; "
-            f"self-test: {says.get(would, 'the rule does not keep it unchanged')}[/]"
-        )
-        for alarm in alarms:
-            self._line(f"  [bold yellow]alarm:[/] {escape(alarm)}")
-
-    def refused(self, hypothesis: str, reason: str) -> None:
-        self._line(f"  [dim]not tried: {escape(hypothesis)}: {escape(reason)}[/]")
-
-    def say(self, words: str) -> None:
-        self._line(words)
-
-    def _line(self, words: str) -> None:
-        with suppress(OSError):  # a terminal that went away must not end the night
-            if self.console.is_terminal:
-                self.console.print(words, highlight=False, no_wrap=True, overflow="ellipsis")
-            else:
-                self.console.print(words, highlight=False, soft_wrap=True)
-
-
-def _what(experiment: Experiment) -> str:
-    return experiment.candidate.hypothesis
-
-
-def _line(experiment: Experiment, champion: Experiment | None, metric: Metric) -> str:
-    """One experiment in a line: number, verdict, metric, difference to the champion, what it was."""
-    verdict, measured = experiment.verdict, experiment.measurement
-    assert verdict is not None and measured is not None
-    value = f"{measured.metric:.6f}" if measured.metric is not None else "-"
-    change = ""
-    if champion and champion.bar is not None and measured.metric is not None:
-        change = f"{measured.metric - champion.bar:+.6f}"
-    why = f" · {verdict.reason}: {verdict.detail}" if verdict.status == "crash" else ""
-    if verdict.status == "discard" and verdict.reason not in ("regressed", "inconclusive"):
-        why = f" · {verdict.reason}: {verdict.detail}"
-    style = STYLES[verdict.status]
-    if champion and experiment.candidate.parent != champion.candidate.commit:
-        why = f" (on another genome than the champion's){why}"
-    words = escape(f"{_what(experiment)}{why}")
-    return f"[{style}]#{experiment.number:<4}{verdict.status:<8}{value:>12} {change:>10}[/]  {words}"
+    def _drop(self, one: Observer, error: Exception) -> None:
+        if id(one) in self._dropped:
+            return
+        self._dropped.add(id(one))
+        words = f"callback {one!r} failed and is not called any more: {type(error).__name__}: {error}"
+        warnings.warn(words, RuntimeWarning, stacklevel=4)
+        self.say(MARKUP.sub(r"\\[", words))

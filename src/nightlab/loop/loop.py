@@ -373,7 +373,8 @@ class ExperimentLoop:
 
     def _final_reason(self) -> str:
         """Why the session ends, whatever what is in flight brings."""
-        return "stopped by the user" if self.scheduler.asked_to_stop else self.stopping.reason()
+        scheduler = self.scheduler
+        return f"stopped by {scheduler.stopped_by}" if scheduler.asked_to_stop else self.stopping.reason()
 
 
 def _sealing(box: Isolation) -> str:

@@ -40,6 +40,7 @@ class Scheduler:
         self.running: dict[str, Handle] = {}
         self.trained = 0.0  # seconds that this crew's trials spent training
         self.asked_to_stop = 0
+        self.stopped_by = "the user"
         self.paused = False  # nothing new is launched
         self._replicates: Replicates | None = None
         session.box.shared = len(self.slots) > 1
@@ -138,8 +139,10 @@ class Scheduler:
                 self.wait()
         return landed
 
-    def ask_to_stop(self, now: bool = False) -> None:
-        """Start nothing more; ``now``: end what runs, too. From any thread."""
+    def ask_to_stop(self, now: bool = False, by: str = "the user") -> None:
+        """Start nothing more; ``now``: end what runs, too. From any thread. The first call says ``by`` whom."""
+        if not self.asked_to_stop:
+            self.stopped_by = by
         self.asked_to_stop = max(self.asked_to_stop, 2 if now else 1)
 
     def wait(self) -> None:
@@ -225,7 +228,7 @@ class Scheduler:
                 time.sleep(POLL)
             measurement = self.engine.collect(running)
             if measurement.outcome == "lost":  # stopped before its supervisor could say so
-                measurement = replace(measurement, outcome="interrupted", detail="stopped by the user")
+                measurement = replace(measurement, outcome="interrupted", detail=f"stopped by {self.stopped_by}")
             self.ledger.finish(running.trial, measurement)
         self.running.clear()
-        self.ledger.append(RunStopped("stopped by the user"))
+        self.ledger.append(RunStopped(f"stopped by {self.stopped_by}"))

@@ -25,7 +25,7 @@ class StopConditions:
         self.begun = time.time()
         if stop.tokens is not None or stop.money is not None:
             candidates.spent = self.ledger.spent()
-        self._expected: tuple[int, GainRate | None] = (-1, None)  # after so many experiments
+        self._expected: tuple[int, GainRate | None] = (-1, None)  # the number of experiments, and what they say
 
     def done(self) -> int:
         """Experiments judged so far, the baseline not counted."""
@@ -83,26 +83,6 @@ class StopConditions:
         another = max([self.candidates.noise().sigma, *gains])  # keeps that gained next to nothing say little
         return gain_rate([one.gain for one in recent], cost / HOUR, another)
 
-    def goal(self) -> str:
-        """How far the stop rules are, in words."""
-        stop, done, spent, rules = self.stop, self.done(), self.candidates.spent, []
-        if stop.experiments is not None:
-            rules.append(f"{done} of {stop.experiments} experiments")
-        if stop.hours is not None:
-            left = max(self._search_hours() - (time.time() - self.begun) / 3600, 0)
-            rules.append(f"{left:.1f} hours left")
-        if stop.tokens is not None:
-            rules.append(f"{spent.tokens:,} of {stop.tokens:,} tokens{_unsaid(spent.uncounted, spent.turns)}")
-        if stop.money is not None:
-            rules.append(f"${spent.money:.2f} of ${stop.money:.2f}{_unsaid(spent.unpriced, spent.turns)}")
-        if expected := self.expected():
-            rules.append(f"gains {expected.gain:.2g} per hour (at most {expected.most:.2g})")
-        return ", ".join(rules) or f"{done} experiments, until Ctrl-C"
-
     def _search_hours(self) -> float:
         """Hours for the search: what the session has, less the share for confirming."""
         return (self.stop.hours or 0) * (1 - self.session.lab.judge.confirm)
-
-
-def _unsaid(silent: int, turns: int) -> str:
-    return f" ({silent} of {turns} turns did not say)" if silent else ""

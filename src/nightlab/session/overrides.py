@@ -1,4 +1,4 @@
-"""What a program brings to a session that it opens: proposers, a keep rule and a selection of its own.
+"""What a program brings to a session that it opens: its proposers, keep rule and selection.
 
 They hold while the session is open, and the ledger says so. What was begun goes on by the contract when it is opened
 again without them.
@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from nightlab.core.config import RESERVED, amended
+from nightlab.core.config import RESERVED, Lab, amended
 from nightlab.core.events import ContractOverridden
 from nightlab.core.types import NightlabError
 from nightlab.judge import Judge, PluggedRule, Rule, make_rule
@@ -30,6 +30,29 @@ class Overrides:
     selection: Selection | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Resolved:
+    """A contract with the overrides in it, and the objects beside it. ``note``: what the ledger records of them."""
+
+    lab: Lab
+    rule: Rule | None
+    overrides: Overrides
+    note: dict[str, Any]
+
+
+def check_overrides(
+    lab: Lab,
+    proposers: Sequence[ProposerLike] | None = None,
+    judge: str | Rule | None = None,
+    selection: str | Selection | None = None,
+) -> None:
+    """Check that a session with this contract can use these, before there is one.
+
+    Raises NightlabError for an unknown name, and an object without the methods that it needs.
+    """
+    _resolve(lab, proposers, judge, selection)
+
+
 def override(
     session: Session,
     proposers: Sequence[ProposerLike] | None = None,
@@ -38,8 +61,23 @@ def override(
 ) -> Overrides:
     """Let a session that is open for writing use these; what is left out stays as the contract says.
 
-    Raises NightlabError for a name that there is not, and an object without the methods that it needs.
+    Raises NightlabError for an unknown name, and an object without the methods that it needs.
     """
+    resolved = _resolve(session.lab, proposers, judge, selection)
+    session.lab = resolved.lab
+    if resolved.rule is not None:
+        session.judge = Judge(session.metric, session.lab.limits, resolved.rule)
+    if proposers is not None or judge is not None or selection is not None:
+        session.ledger.append(ContractOverridden(**resolved.note))
+    return resolved.overrides
+
+
+def _resolve(
+    lab: Lab,
+    proposers: Sequence[ProposerLike] | None,
+    judge: str | Rule | None,
+    selection: str | Selection | None,
+) -> _Resolved:
     changes: dict[str, Any] = {}
     objects = {}
     if proposers is not None:
@@ -47,26 +85,23 @@ def override(
         changes["proposers"] = [{"kind": one} if isinstance(one, str) else dict(one) for one in named]
         objects = _objects([one for one in proposers if not isinstance(one, str | Mapping)])
     if isinstance(judge, str):
-        changes["judge"] = {"rule": judge, **_without(session.lab.judge.options)}
+        changes["judge"] = {"rule": judge, **_without(lab.judge.options)}
     if isinstance(selection, str):
-        changes["search"] = {"strategy": selection, **_without(session.lab.search.options)}
+        changes["search"] = {"strategy": selection, **_without(lab.search.options)}
     if changes:
-        session.lab = amended(session.lab, changes)
+        lab = amended(lab, changes)
     if isinstance(selection, str):
-        make_search(session.lab.search, session.metric)
-    own: Selection | None = None
-    if judge is not None:
-        session.judge = Judge(session.metric, session.lab.limits, _rule(session, judge))
+        make_search(lab.search, lab.metric.record())
+    plugged: Selection | None = None
     if selection is not None and not isinstance(selection, str):
         _require("the selection", selection, "ask", "tell", "memory")
-        own = PluggedSelection(type(selection).__name__, selection)
-    if proposers is not None or judge is not None or selection is not None:
-        session.ledger.append(ContractOverridden(**_said(changes, objects, judge, selection)))
-    return Overrides(objects, own)
+        plugged = PluggedSelection(type(selection).__name__, selection)
+    rule = None if judge is None else _rule(lab, judge)
+    return _Resolved(lab, rule, Overrides(objects, plugged), _note(changes, objects, judge, selection))
 
 
-def _rule(session: Session, judge: str | Rule) -> Rule:
-    part = session.lab.judge
+def _rule(lab: Lab, judge: str | Rule) -> Rule:
+    part = lab.judge
     if isinstance(judge, str):
         return make_rule(part.rule, part.alpha, part.seeds, part.options)
     _require("the judge", judge, "compare", "remeasured", "baseline_runs", "same_seeds")
@@ -83,7 +118,7 @@ def _objects(proposers: Sequence[Any]) -> dict[str, tuple[Proposer, float]]:
     for one in proposers:
         _require("a proposer", one, "name", "propose")
         if one.name in found or one.name in RESERVED:
-            raise NightlabError(f"{one.name!r} is the name of another proposer", "give each a name of its own")
+            raise NightlabError(f"{one.name!r} is the name of another proposer", "give each another name")
         found[one.name] = GivenProposer(one), float(getattr(one, "share", 1.0))
     return found
 
@@ -96,7 +131,7 @@ def _require(what: str, one: Any, *needed: str) -> None:
         )
 
 
-def _said(changes: Mapping[str, Any], objects: Mapping[str, Any], judge: Any, selection: Any) -> dict[str, Any]:
+def _note(changes: Mapping[str, Any], objects: Mapping[str, Any], judge: Any, selection: Any) -> dict[str, Any]:
     """What the ledger is told: the names of what the contract knows, and the classes of objects."""
     said = dict(changes)
     if objects:

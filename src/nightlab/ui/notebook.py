@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-from nightlab.core.observer import Flight, LineObserver, Observer, SessionOpened
+from nightlab.core.observer import Flight, Observer, SessionOpened
 from nightlab.core.text import counted, one_line
 from nightlab.core.types import Evidence, Experiment, Measurement, Metric, RunResult
+from nightlab.ui.terminal.lines import LineObserver
 
 ROWS = 8  # experiments that are shown, the latest
 EVERY = 1.0  # seconds between two updates while nothing but time passes

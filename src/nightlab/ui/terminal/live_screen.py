@@ -10,8 +10,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from nightlab.core.observer import Flight, LineObserver, SessionOpened
+from nightlab.core.observer import Flight, SessionOpened
 from nightlab.core.types import Experiment, Trial
+from nightlab.ui.terminal.lines import LineObserver
 from nightlab.ui.terminal.outlet import Outlet
 from nightlab.ui.terminal.screen import Followed, Screen
 from nightlab.ui.terminal.terminal import SuspendHandler, Terminal

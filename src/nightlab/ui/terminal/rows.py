@@ -7,10 +7,10 @@ from functools import lru_cache
 
 from rich.text import Text
 
-from nightlab.core.observer import STYLES
 from nightlab.core.session_state import HOUR
 from nightlab.core.text import one_line
 from nightlab.ui.snapshot import ExperimentPoint, SessionSnapshot
+from nightlab.ui.terminal.lines import STYLES
 
 ENDLESS = 200  # columns that a line in a pipe may use at least
 MARKS = {"keep": "✓", "discard": "·", "crash": "✗", None: "▸"}
