@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nightlab.core.types import Budget, Measurement, NightlabError, Trial, TrialRequest
-from nightlab.loop.scheduler import Interrupted, Scheduler
+from nightlab.loop.scheduler import RunInterrupted, Scheduler
 from nightlab.session.replicates import ATTEMPTS, runs
 
 
@@ -27,7 +27,7 @@ def measure(scheduler: Scheduler, asked: Sequence[TrialRequest]) -> list[Measure
         if len(found) == len(set(asked)):
             return [found[ask] for ask in asked]
         if scheduler.asked_to_stop and not scheduler.running:
-            raise Interrupted
+            raise RunInterrupted
         scheduler.wait()
         for trial, measured in scheduler.finished():
             variant = trial.id in running and bool(running.pop(trial.id).commit)
@@ -45,7 +45,7 @@ def replay(scheduler: Scheduler, number: int, seed: int, times: int, budget: Bud
         scheduler.drain()
         for _ in range(times):
             if scheduler.asked_to_stop:
-                raise Interrupted
+                raise RunInterrupted
             trial = _launch(scheduler, TrialRequest(number, "replay", seed, budget))
             found.append(scheduler.drain()[trial.id])
             scheduler.view.measured(trial, found[-1], scheduler.session.metric)
