@@ -219,7 +219,7 @@ def test_upkeep_without_end_counts_the_latest_and_takes_no_other_question_s_seed
 ) -> None:
     monkeypatch.setattr("nightlab.loop.champion_recheck.CONFIRM_SEED", RECHECK_SEED + 4)
     for room in ("nightlab.loop.champion_recheck", "nightlab.session.replicates"):
-        monkeypatch.setattr(f"{room}.UPKEEPS", 2)
+        monkeypatch.setattr(f"{room}.RECHECKS", 2)
     _, session = lucky('rule = "greedy"\nupkeep = 1\nconfirm = 0', *(11.0 + n for n in range(6))).run()
     notes, ledger = session.ledger.events(Rechecked), session.ledger
     assert [note.number for note in notes] == [0] * 6

@@ -42,7 +42,7 @@ def run_tournament(scheduler: Scheduler, chosen: Sequence[Experiment], seeds: in
     """Run the baseline and the chosen candidates on the arena's seeds, one trial at a time; existing runs are reused.
 
     A candidate that fails does not stop the others. Raises NightlabError when the baseline can't be measured or nothing
-    can run, Interrupted when the user stops.
+    can run, RunInterrupted when the user stops.
     """
     budget = scheduler.session.budget.record()
     with scheduler.on_duty():

@@ -147,7 +147,7 @@ class ExperimentLoop:
     def answer(self) -> None:
         """Measure and judge what users have submitted, and propose nothing; a pause ends that too.
 
-        Raises Interrupted when the user asks to stop; what is left is measured next time.
+        Raises RunInterrupted when the user asks to stop; what is left is measured next time.
         """
         self.answering = True
         with self.scheduler.on_duty():

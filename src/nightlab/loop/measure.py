@@ -12,7 +12,7 @@ from nightlab.session.replicates import ATTEMPTS, runs
 def measure(scheduler: Scheduler, asked: Sequence[TrialRequest]) -> list[Measurement]:
     """What was asked for: taken from the ledger, or run now, in this order and more than once if it must be.
 
-    Raises NightlabError when one can't be measured, and Interrupted when the user wants to stop.
+    Raises NightlabError when one can't be measured, and RunInterrupted when the user wants to stop.
     """
     found: dict[TrialRequest, Measurement] = {}
     running: dict[str, TrialRequest] = {}  # by the trial's id
@@ -37,7 +37,7 @@ def measure(scheduler: Scheduler, asked: Sequence[TrialRequest]) -> list[Measure
 def replay(scheduler: Scheduler, number: int, seed: int, times: int, budget: Budget) -> list[Measurement]:
     """Run an experiment's genome again, so many times in turn, and say what each trial yielded.
 
-    Raises Interrupted when the user wants to stop.
+    Raises RunInterrupted when the user wants to stop.
     """
     found = []
     with scheduler.on_duty():
