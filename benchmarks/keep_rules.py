@@ -42,7 +42,7 @@ from nightlab.judge.rules import Shrunk, Strict
 TRIALS = 126  # of a session, the confirmation at its end included
 PAIRS = 5  # of that confirmation
 UPKEEP = 25  # experiments between two looks at the champion
-UPKEEP_SEED, CONFIRM_SEED = 501, 1001
+RECHECK_SEED, CONFIRM_SEED = 501, 1001
 SIGMAS = (0.25e-3, 0.5e-3, 1e-3, 2e-3)
 SCENARIOS = ("trace", "plateau")
 BASELINE = 0.9979
@@ -349,7 +349,7 @@ class ExperimentLoop:
             if decision.who == "champion":
                 champion.runs[decision.seed] = self._run(champion.genome, decision.seed)
             else:
-                fresh.append(self._run(champion.genome, UPKEEP_SEED + champion.remeasured + len(fresh)))
+                fresh.append(self._run(champion.genome, RECHECK_SEED + champion.remeasured + len(fresh)))
         for run in fresh:
             assert run.metric is not None
             weight = len(champion.runs) + champion.remeasured

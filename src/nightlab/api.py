@@ -374,7 +374,7 @@ class Session:
                 print(evidence.shown, evidence.gain.mean, evidence.gain.low, evidence.gain.high)
         """
         from nightlab.analysis.confirm import Confirmer
-        from nightlab.loop.scheduler import Interrupted
+        from nightlab.loop.scheduler import RunInterrupted
 
         if seeds < 2:
             raise NightlabError(f"{seeds} seeds give no interval", "give at least 2, better 4 to 8")
@@ -382,7 +382,7 @@ class Session:
             claims = Confirmer(scheduler)
             try:
                 evidence = claims.confirm(seeds)
-            except Interrupted:
+            except RunInterrupted:
                 raise NightlabError(
                     f"stopped before all {seeds} pairs were measured", "confirm again: those that were count"
                 ) from None

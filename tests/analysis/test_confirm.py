@@ -18,7 +18,7 @@ from support.processes import PATIENCE, wait
 from nightlab.analysis.confirm import Confirmer
 from nightlab.core.config import StopRules
 from nightlab.core.events import Alarm, Rechecked
-from nightlab.core.observer import Flight, Observer
+from nightlab.core.observer import Observer, RunningTrialStatus
 from nightlab.core.types import HeldOutCheck, Measurement, NightlabError, Trial
 from nightlab.loop.loop import ExperimentLoop
 from nightlab.loop.scheduler import Scheduler
@@ -138,7 +138,7 @@ class Beside(Observer):
 
     most = 0
 
-    def tick(self, flights: Sequence[Flight]) -> None:
+    def tick(self, flights: Sequence[RunningTrialStatus]) -> None:
         self.most = max(self.most, len(flights))
 
 

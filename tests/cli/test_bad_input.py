@@ -105,7 +105,7 @@ def test_a_contract_that_is_wrong(lab: TinyLab, nightlab: Any) -> None:
 
 def test_python_that_does_not_parse(lab: TinyLab, nightlab: Any) -> None:
     lab.commit(genome_py="A = 1\nB = (\n")
-    refused(nightlab("run", cwd=lab), "genome.py, line 2", "mend that line")
+    refused(nightlab("run", cwd=lab), "genome.py, line 2", "fix that line")
 
 
 def test_a_lab_on_a_network_mount(lab: TinyLab, monkeypatch: pytest.MonkeyPatch) -> None:

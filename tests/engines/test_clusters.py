@@ -21,7 +21,7 @@ from nightlab.core.observer import Observer
 from nightlab.core.types import NightlabError
 from nightlab.engines.remote import Cluster, common_platform
 from nightlab.loop.loop import ExperimentLoop
-from nightlab.loop.scheduler import Interrupted, Scheduler
+from nightlab.loop.scheduler import RunInterrupted, Scheduler
 from nightlab.session.create import on_cluster
 
 pytestmark = pytest.mark.integration
@@ -87,7 +87,7 @@ def test_a_job_that_is_killed_is_lost_and_a_cancelled_one_leaves_nothing(
     scheduler.start(0, "search", 1)
     wait(lambda: at_work(cache))
     scheduler.asked_to_stop = 2
-    with pytest.raises(Interrupted):
+    with pytest.raises(RunInterrupted):
         scheduler.drain()
     outcomes = [m.outcome for _, m in scheduler.ledger.trials(0) if m]
     assert outcomes == ["lost", "interrupted"] and not living(cache)
@@ -233,7 +233,7 @@ def test_a_night_on_ray_survives_its_nodes(make_lab: Callable[..., TinyLab], ray
     scheduler.start(0, "search", 2)
     wait(lambda: at_work(cache))
     scheduler.asked_to_stop = 2
-    with pytest.raises(Interrupted):
+    with pytest.raises(RunInterrupted):
         scheduler.drain()
     assert not living(cache) and not list(cache.glob("nightlab/far/*/runs/*/*/result.json"))
     scheduler.asked_to_stop = 0

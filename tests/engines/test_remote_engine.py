@@ -28,7 +28,7 @@ from nightlab.engines.remote import common_platform
 from nightlab.engines.remote.engine import Lost
 from nightlab.engines.remote.node import NodeFacts, NodeResult, TrialParcel, TrialProgress
 from nightlab.loop.loop import ExperimentLoop
-from nightlab.loop.scheduler import Interrupted, Scheduler
+from nightlab.loop.scheduler import RunInterrupted, Scheduler
 from nightlab.session.create import on_cluster
 from nightlab.storage.git import Repo
 from nightlab.storage.git.bundles import commit_snapshot, pack_bundle, unpack_bundle
@@ -210,8 +210,8 @@ def test_what_a_trial_is_at_is_seen_from_outside(make_lab: Callable[..., TinyLab
     follower = Follower(scheduler.session.folder)
     trial = scheduler.start(admit_baseline(scheduler), "search", 1)
     running = scheduler.running[trial.id]
-    wait(lambda: running.phase()[0] == "training" and follower.look().flights[0].curve)
-    (flight,) = follower.look().flights
+    wait(lambda: running.phase()[0] == "training" and follower.look().running[0].curve)
+    (flight,) = follower.look().running
     assert (flight.phase, flight.curve, flight.since) == ("training", ((0.5, 2.25),), running.phase()[1])
     running.stop()
     scheduler.drain()
@@ -234,7 +234,7 @@ def test_that_no_node_is_left_is_said_once_and_when_one_is_back(
     assert len(said) == 1 and why in said[0]
     assert running.phase()[0] == "waiting"
     picture = Follower(scheduler.session.folder).look()
-    assert picture.flights[0].phase == "waiting" and why in picture.troubles[0].words
+    assert picture.running[0].phase == "waiting" and why in picture.troubles[0].words
     why = ""
     assert not running.finished() and running.phase() == ("starting", None)
     assert len(said) == 2 and "back" in said[1]
@@ -265,7 +265,7 @@ def test_stopping_now_ends_trials_on_their_nodes(make_lab: Callable[..., TinyLab
             scheduler.asked_to_stop = 2
 
     scheduler.view.tick = stop  # type: ignore[method-assign]
-    with pytest.raises(Interrupted):
+    with pytest.raises(RunInterrupted):
         night(scheduler)
     ((_, measured),) = scheduler.ledger.trials(0)
     assert measured is not None and measured.outcome == "interrupted"

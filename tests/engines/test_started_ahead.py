@@ -18,7 +18,7 @@ from support.bench import GUEST, LEAST, SERVED, Bench, benches
 from support.processes import MARK, living, wait
 
 from nightlab.core.config import StopRules
-from nightlab.core.observer import Flight, Observer
+from nightlab.core.observer import Observer, RunningTrialStatus
 from nightlab.core.types import Measurement
 from nightlab.engines.local.layout import GUEST as GUEST_FOLDER
 from nightlab.engines.slots import WHOLE, Slot
@@ -275,7 +275,7 @@ def test_a_session_starts_ahead_unless_its_evaluator_keeps_the_time(make_lab: An
     class OneIsReady(Observer):
         """Lets a trial be answered once another stands by, where one should."""
 
-        def tick(self, flights: Sequence[Flight]) -> None:
+        def tick(self, flights: Sequence[RunningTrialStatus]) -> None:
             for flight in flights if not ahead or any(trials.glob("ahead-*/born")) else ():
                 with contextlib.suppress(OSError):  # its copy is not there yet, or not any more
                     (trials / flight.trial.id / "work" / "go").touch()

@@ -201,10 +201,10 @@ def test_a_patch_that_stands_on_the_one_that_runs_waits_for_it(make_lab: Any) ->
 def test_one_who_had_nothing_before_the_baseline_was_measured_is_asked_again(make_lab: Any) -> None:
     session = make_lab().session()
     night = ExperimentLoop(session, StopRules(), Scheduler(session, Observer()))
-    ended, news = threading.Event(), night.candidates.news
+    ended, on_result = threading.Event(), night.candidates.on_result
 
     def outcome_summary() -> None:
-        news()
+        on_result()
         ended.set()
 
     class Waits:
@@ -219,7 +219,7 @@ def test_one_who_had_nothing_before_the_baseline_was_measured_is_asked_again(mak
 
         def tell(self, proposal: Proposal, refusal: str | None) -> None: ...
 
-    night.candidates.news = outcome_summary  # type: ignore[method-assign]
+    night.candidates.on_result = outcome_summary  # type: ignore[method-assign]
     night.candidates.proposers = Mixture({"waits": (Waits(), 1.0)}, {})
     night.run()
     assert session.ledger.next_number() == 2

@@ -30,7 +30,7 @@ from nightlab.core.types import Budget, Measurement, Metric, Trial
 from nightlab.judge import Contestant, NeedsTrial, Noise, make_rule
 from nightlab.loop.loop import ExperimentLoop
 from nightlab.loop.scheduler import Scheduler
-from nightlab.session.replicates import ATTEMPTS, UPKEEP_SEED, Replicates, contestant, replicates, runs
+from nightlab.session.replicates import ATTEMPTS, RECHECK_SEED, Replicates, contestant, replicates, runs
 from nightlab.storage.git import Repo
 from nightlab.storage.ledger import Ledger
 from nightlab.ui.terminal.lines import LineObserver
@@ -185,7 +185,7 @@ def test_the_champion_is_measured_again_after_so_many_experiments(lucky: Any) ->
     ledger, metric = session.ledger, session.metric
     notes = ledger.events(Rechecked)
     assert [(note.number, note.after) for note in notes] == [(1, 2), (1, 4)]
-    assert notes[0].seeds[0] == UPKEEP_SEED
+    assert notes[0].seeds[0] == RECHECK_SEED
     seeds = [seed for note in notes for seed in note.seeds]
     assert len(set(seeds)) == len(seeds) and not set(seeds) & {s for p, s in ran(ledger, 1)[1] if p == "search"}
     assert {s for p, s in ran(ledger, 1)[1] if p == "upkeep"} == set(seeds)
@@ -217,14 +217,14 @@ def test_the_original_s_rule_never_looks_back(lucky: Any) -> None:
 def test_upkeep_without_end_counts_the_latest_and_takes_no_other_question_s_seeds(
     lucky: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nightlab.loop.champion_recheck.CONFIRM_SEED", UPKEEP_SEED + 4)
+    monkeypatch.setattr("nightlab.loop.champion_recheck.CONFIRM_SEED", RECHECK_SEED + 4)
     for room in ("nightlab.loop.champion_recheck", "nightlab.session.replicates"):
-        monkeypatch.setattr(f"{room}.UPKEEPS", 2)
+        monkeypatch.setattr(f"{room}.RECHECKS", 2)
     _, session = lucky('rule = "greedy"\nupkeep = 1\nconfirm = 0', *(11.0 + n for n in range(6))).run()
     notes, ledger = session.ledger.events(Rechecked), session.ledger
     assert [note.number for note in notes] == [0] * 6
     seeds = [seed for note in notes for seed in note.seeds]
-    assert seeds == [UPKEEP_SEED + n % 4 for n in range(len(seeds))] and len(seeds) > 4
+    assert seeds == [RECHECK_SEED + n % 4 for n in range(len(seeds))] and len(seeds) > 4
     counted = contestant(ledger, ledger.experiment(0), same_seeds=False).runs
     search = {trial.seed for trial, _ in ledger.trials(0, "search")}
     assert set(counted) - search == set(seeds[-2:])

@@ -206,7 +206,7 @@ def test_alarms_and_hooks_that_fail_are_trouble(make_lab: Any, listener: Any, mo
     session.ledger.append(Alarm("the noise has doubled"))
     session.ledger.append(HookAfter(0, 1.0, "", "fine"))
     session.ledger.append(HookAfter(0, 1.0, "exit status 1", ""))
-    wait(lambda: told.look() or len(listener.got) == 2)
+    wait(lambda: told.poll() or len(listener.got) == 2)
     told.stop()
     assert [each["words"] for _, each in listener.got] == [
         "alarm: the noise has doubled",
@@ -256,7 +256,7 @@ def test_no_way_out_costs_nothing(make_lab: Any) -> None:
     session = make_lab().session()
     told = Notifications(Scheduler(session, Observer()))
     session.ledger.close()  # whoever looks now fails
-    told.look()
+    told.poll()
     told.ended("the end")
     told.stop()
 

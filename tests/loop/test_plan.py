@@ -13,11 +13,11 @@ from nightlab.core.types import Measurement, Metric, TrialRequest, Verdict
 from nightlab.judge import Contestant, Judge, Noise, make_rule
 from nightlab.loop.plan import (
     Finish,
+    LoopSnapshot,
     PendingExperiment,
     RecordVerdict,
     RunHook,
     RunTrial,
-    SessionState,
     TakeNext,
     Wait,
     next_action,
@@ -78,9 +78,9 @@ class Simulation:
             self.pass_time()
         raise AssertionError("the session does not end")
 
-    def state(self, queue_empty: bool) -> SessionState:
+    def state(self, queue_empty: bool) -> LoopSnapshot:
         reason = "stopped" if self.stop_requested else "done" if len(self.runs) > self.experiments else ""
-        return SessionState(
+        return LoopSnapshot(
             champion=None if self.champion is None else (self.champion, self.contestant(self.champion)),
             pending=tuple(
                 PendingExperiment(
@@ -104,7 +104,7 @@ class Simulation:
     def contestant(self, number: int) -> Contestant:
         return Contestant(dict(self.runs[number]), 10, bar=self.bar if number == self.champion else None)
 
-    def start(self, request: TrialRequest, state: SessionState) -> None:
+    def start(self, request: TrialRequest, state: LoopSnapshot) -> None:
         assert not state.starts_nothing, "nothing starts while the session is paused, or stops"
         assert request not in self.started, "no trial runs twice"
         assert self.champion is not None or request.number == 0, "the baseline comes first"
@@ -174,7 +174,7 @@ def test_hundreds_of_experiments() -> None:
 
 WAITING = PendingExperiment(1, Contestant({}, 10))
 CHAMPION = (0, Contestant({1: Measurement("measured", metric=1.0)}, 10, bar=1.0))
-STATE = SessionState(CHAMPION, (WAITING,), frozenset())
+STATE = LoopSnapshot(CHAMPION, (WAITING,), frozenset())
 RECHECK = TrialRequest(0, "upkeep", 500)
 
 
@@ -199,7 +199,7 @@ RECHECK = TrialRequest(0, "upkeep", 500)
         (replace(STATE, pending=(), stop_reason="12 experiments are done"), Finish("12 experiments are done")),
     ],
 )
-def test_the_next_action(state: SessionState, action: object) -> None:
+def test_the_next_action(state: LoopSnapshot, action: object) -> None:
     judge = Judge(Metric("loss"), {}, make_rule("shrunk"))
     assert next_action(state, judge, NOISE) == action
 

@@ -311,7 +311,7 @@ def test_a_free_slot_prefers_what_is_about_something_else(make_lab: Any) -> None
         searched.scheduler.drain()
     assert wanted.number == 1
     while len(candidates._ready) < 2:
-        candidates.think(wait=1)
+        candidates.propose_ahead(wait=1)
     number = candidates.next(idle=False)
     assert number is not None
     assert searched.ledger.experiment(number).candidate.changes == ("B 8 → 9",)

@@ -6,14 +6,14 @@ import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from nightlab.core.observer import Flight, Observer
+from nightlab.core.observer import Observer, RunningTrialStatus
 
 
 class Counting(Observer):
     def __init__(self) -> None:
         self.flights: list[set[str]] = []
 
-    def tick(self, flights: Sequence[Flight]) -> None:
+    def tick(self, flights: Sequence[RunningTrialStatus]) -> None:
         self.flights.append({flight.trial.id for flight in flights})
 
 
@@ -27,7 +27,7 @@ class Together(Counting):
         super().__init__()
         self.trials, self.count, self.met = trials, count, False
 
-    def tick(self, flights: Sequence[Flight]) -> None:
+    def tick(self, flights: Sequence[RunningTrialStatus]) -> None:
         super().tick(flights)
         self.met = self.met or len(flights) >= self.count
         for flight in flights if self.met else ():

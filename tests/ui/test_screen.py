@@ -38,8 +38,8 @@ from nightlab.ui.snapshot import (
     ChampionStep,
     CommonsStatus,
     ExperimentPoint,
-    InFlight,
     ProposerShare,
+    RunningTrial,
     SessionSnapshot,
     TimedMessage,
 )
@@ -82,13 +82,13 @@ def point(number: int, status: Any = "discard", **more: Any) -> ExperimentPoint:
     return ExperimentPoint(number=number, status=status, **{**facts, **more})
 
 
-def running(number: int, **more: Any) -> InFlight:
+def running(number: int, **more: Any) -> RunningTrial:
     facts: dict[str, Any] = {
         "id": f"{number:04d}", "experiment": number, "purpose": "search", "seed": 1, "slot": 0, "phase": "training",
         "since": time.time() - 60, "budget": ABOUT.budget, "left": 240.0, "curve": ((0.1, 3.0), (0.2, 2.5)),
         "proposer": "tuner", "hypothesis": "tune A 4 → 2", "changes": ("A 4 → 2",),
     }  # fmt: skip
-    return InFlight(**{**facts, **more})
+    return RunningTrial(**{**facts, **more})
 
 
 words = st.text(st.characters(codec="utf-8"), max_size=60)

@@ -142,11 +142,11 @@ def _noise(session: Session) -> Noise:
 def session_branch(session: Session) -> tuple[str, str]:
     """Prepare the branch that publishes the session: kept improvements as commits, then log and report.
 
-    Returns its name and its head. Raises NightlabError when somebody else's branch has that name, or the session is
-    somebody else's. Nothing is pushed.
+    Returns its name and its head. Raises NightlabError when another branch has that name, or the session is
+    imported. Nothing is pushed.
     """
     if session.imported:
-        raise NightlabError(f"session {session.tag} is imported: it is not ours to publish", "publish one of your own")
+        raise NightlabError(f"session {session.tag} is imported: it can't be published", "publish one that ran here")
     repo, champion = session.repo, session.champion()
     hardware = session.platform.accelerator or session.platform.processor
     name = f"exp/{re.sub(r'[^A-Za-z0-9]+', '-', hardware).strip('-') or session.device}/{session.tag}"
@@ -208,7 +208,7 @@ def _rule(session: Session) -> str:
 def _sealing(session: Session, state: SessionState) -> str:
     if state.missing:
         return f"trials ran WITHOUT protection of {', '.join(state.missing)}, as allowed by name"
-    metric = "computed by a process of its own" if session.lab.evaluator else "printed by the candidate's own command"
+    metric = "computed by a separate process" if session.lab.evaluator else "printed by the candidate's own command"
     return f"every trial ran sealed; the metric was {metric}"
 
 

@@ -167,7 +167,7 @@ def _trust(f: ReportData) -> list[str]:
 
 def _trust_of_imported(f: ReportData) -> list[str]:
     lines = ["## How far to trust this", ""]
-    lines.append("- Every number here is somebody's claim: one for each experiment, no seeds, no evaluator of ours.")
+    lines.append("- Every number here is a claim: one for each experiment, no seeds, no evaluator of ours.")
     gains = [row.gain for row in f.kept if row.gain is not None]
     if f.sigma > 0 and gains:
         small = sum(gain < 2 * f.sigma for gain in gains)

@@ -10,7 +10,7 @@ from nightlab.analysis.charts import save
 from nightlab.analysis.confirm import Confirmer
 from nightlab.core.types import Evidence, Experiment, RunResult
 from nightlab.loop.loop import ExperimentLoop
-from nightlab.loop.scheduler import Interrupted
+from nightlab.loop.scheduler import RunInterrupted
 from nightlab.session.session import Session
 from nightlab.storage.ledger import write_results
 
@@ -28,7 +28,7 @@ def run_session(search: ExperimentLoop, confirm: int | None = None) -> RunResult
     try:
         reason = search.run()
         stopped = bool(scheduler.asked_to_stop)
-    except Interrupted:
+    except RunInterrupted:
         reason, stopped = "stopped now; what was in flight runs again next time", True
     result = _result(session, reason, stopped, time.time() - begun, scheduler.trained)
     search.view.searched(result)
@@ -69,7 +69,7 @@ def _confirmed(search: ExperimentLoop, result: RunResult, pairs: int | None) -> 
             contributions = tuple(claims.ablate(seeds))
             view.ablated(contributions)
             result = replace(result, contributions=contributions)
-    except Interrupted:
+    except RunInterrupted:
         result = replace(result, stopped=True)
     champion = session.ledger.champion()
     return replace(result, champion=champion, evidence=_shown(champion))

@@ -58,4 +58,4 @@ class ReportData:
     proposers: Sequence[ProposerStats]
     troubles: Sequence[str]
     imported: str = ""
-    """Of somebody else's night: by what, and from where. Then nothing in it was measured by us."""
+    """Of an imported session: by what, and from where. Then nothing in it was measured by us."""

@@ -23,7 +23,7 @@ from nightlab.session.replicates import ARENA_SEED, runs
 from nightlab.session.session import Session
 
 CAUGHT: dict[str, Severity] = {"tampered": "critical", "over limit": "medium"}  # by trial outcome
-ABROAD = ("author", "author_since", "usage")  # fields of a contender that only the commons knows
+COMMONS_FIELDS = ("author", "author_since", "usage")  # fields of a contender that only the commons knows
 FUEL, CPU = "fuel", "CPU seconds"  # a gene's cost: a secondary metric that starts with FUEL, else CPU seconds
 
 
@@ -42,7 +42,7 @@ def run_tournament(scheduler: Scheduler, chosen: Sequence[Experiment], seeds: in
     """Run the baseline and the chosen candidates on the arena's seeds, one trial at a time; existing runs are reused.
 
     A candidate that fails does not stop the others. Raises NightlabError when the baseline can't be measured or nothing
-    can run, Interrupted when the user stops.
+    can run, RunInterrupted when the user stops.
     """
     budget = scheduler.session.budget.record()
     with scheduler.on_duty():
@@ -64,13 +64,13 @@ def collect_entries(sessions: Sequence[Session], best: int, commons: Commons | N
     """
     found: list[Contender] = []
     for session in sessions:
-        abroad = _CommonsLookup(session, commons) if commons else None
+        lookup = _CommonsLookup(session, commons) if commons else None
         ran = _runs(session, 0)
         baseline = {seed: m.metric for seed, m in ran.items() if m.metric is not None and abs(m.metric) < LARGEST / 2}
         for experiment in contestants(session, best):
             ran = _runs(session, experiment.number)
             if ran.keys() & baseline.keys():
-                known = abroad.known(experiment) if abroad else {}
+                known = lookup.known(experiment) if lookup else {}
                 found.append(_entrant(session, experiment, ran, baseline).model_copy(update=known))
     return [_in_all_settings(entrant, found) for entrant in found]
 
@@ -84,7 +84,7 @@ def measured_otherwise(published: Standings, sessions: Sequence[Session]) -> lis
         if mine is None:
             drifts.append(Drift(entrant.name, "missing", "no ledger here has measured it in the arena"))
             continue
-        said, have = (e.model_dump(mode="json", exclude=set(ABROAD)) for e in (entrant, mine))
+        said, have = (e.model_dump(mode="json", exclude=set(COMMONS_FIELDS)) for e in (entrant, mine))
         if wrong := [key for key in said if said[key] != have[key]]:
             drifts.append(Drift(entrant.name, "unreproducible", f"the ledger says otherwise of: {', '.join(wrong)}"))
     return drifts
@@ -118,7 +118,7 @@ class _CommonsLookup:
         }
         honest = [a for a in adopters - {entry.author} if self.peers.trust_in(a).proven]
         first = self.peers.commons.entries()[entry.author][0].signed.record
-        return dict(zip(ABROAD, (entry.author, parse_instant(first.at), len(honest)), strict=True))
+        return dict(zip(COMMONS_FIELDS, (entry.author, parse_instant(first.at), len(honest)), strict=True))
 
 
 def _runs(session: Session, number: int) -> dict[int, Measurement]:

@@ -30,7 +30,7 @@ class SessionOpened:
 
 
 @dataclass(frozen=True, slots=True)
-class Flight:
+class RunningTrialStatus:
     """One trial under way: its phase, and when that began (seconds since the epoch)."""
 
     trial: Trial
@@ -62,7 +62,7 @@ class Observer:
     def rechecked(self, champion: Experiment, bar: float, before: float, would: str, alarms: Sequence[str]) -> None: ...
     def refused(self, hypothesis: str, reason: str) -> None: ...
     def say(self, words: str) -> None: ...
-    def tick(self, flights: Sequence[Flight]) -> None: ...
+    def tick(self, trials: Sequence[RunningTrialStatus]) -> None: ...
     def searched(self, result: RunResult) -> None: ...
     def confirming(self, pairs: int) -> None: ...
     def confirmed(
@@ -113,8 +113,8 @@ class Observers(Observer):
     def say(self, words: str) -> None:
         self._tell("say", words)
 
-    def tick(self, flights: Sequence[Flight]) -> None:
-        self._tell("tick", flights)
+    def tick(self, trials: Sequence[RunningTrialStatus]) -> None:
+        self._tell("tick", trials)
 
     def searched(self, result: RunResult) -> None:
         self._tell("searched", result)

@@ -93,12 +93,12 @@ class CandidateQueue:
         self.nothing_left = ""
         self.spent = ProposerUsage()  # by turns that have ended; whoever needs it adds what was before
         self._halted = False
-        self._thought: ProposalTask | None = None
+        self._proposing: ProposalTask | None = None
         self._quick: ProposalTask | None = None  # of one that is asked while a slow one thinks
         self._quick_dry = False
         self._ready: list[QueuedCandidate] = []
         self._dry = False  # the proposers had nothing, as things stood
-        self._outdated = False  # a trial has ended since the thought that is under way began
+        self._outdated = False  # a trial has ended since the proposer's turn under way began
         self._refused = 0  # in a row
 
     def next(self, *, idle: bool) -> int | None:
@@ -107,13 +107,13 @@ class CandidateQueue:
         ``idle``: nothing runs whose result could give a proposer another idea.
         """
         while not self.nothing_left:
-            self.think(wait=0.0 if self._ready else MOMENT)
-            if not self._ready and self._thought:
-                self._ask_a_quick_one(self._thought)
+            self.propose_ahead(wait=0.0 if self._ready else MOMENT)
+            if not self._ready and self._proposing:
+                self._ask_a_quick_one(self._proposing)
             if not self._ready:
                 if self._dry and idle and self.proposers.wakes == math.inf:
                     self.nothing_left = "the proposers have nothing left to propose"
-                if self._dry or self._thought:
+                if self._dry or self._proposing:
                     return None
             elif (ready := self._choice()) is None:
                 return None
@@ -124,34 +124,34 @@ class CandidateQueue:
     @property
     def waiting(self) -> bool:
         """Whether a proposer thinks, or rests and will be asked again."""
-        return self._thought is not None or self.proposers.wakes < math.inf
+        return self._proposing is not None or self.proposers.wakes < math.inf
 
-    def think(self, wait: float = 0.0) -> None:
+    def propose_ahead(self, wait: float = 0.0) -> None:
         """Have the next candidate made ready while trials run, the baseline's too. Raises what a proposer raised."""
         self._take_up_tries()
         if time.monotonic() >= self.proposers.wakes:
-            self._dry = False  # somebody has rested
+            self._dry = False  # a proposer has rested
         self._end_quick()
         fit = sum(ready.candidate is not None for ready in self._ready)
         enough = fit >= self.slots or len(self._ready) >= MISFITS * self.slots
         if enough or self._dry or self.nothing_left or self._halted:
             return
-        if self._thought is None:
+        if self._proposing is None:
             if self._quick:
                 return
-            self._thought = ProposalTask(self.proposers.propose, self._brief())
-        self._thought.join(wait)
-        if self._thought.is_alive():
+            self._proposing = ProposalTask(self.proposers.propose, self._brief())
+        self._proposing.join(wait)
+        if self._proposing.is_alive():
             return
-        thought, self._thought, self._quick_dry = self._thought, None, False
-        thought.waits(slot=False)
-        self._dry = thought.proposal is None and not self.proposers.overtaken and not self._outdated
+        task, self._proposing, self._quick_dry = self._proposing, None, False
+        task.waits(slot=False)
+        self._dry = task.proposal is None and not self.proposers.overtaken and not self._outdated
         self._outdated = False
-        waited = {"waited": thought.waited} if thought.waited else {}
-        self._hear(thought, {} if self._note_failed(waited) else waited)
+        waited = {"waited": task.waited} if task.waited else {}
+        self._on_proposal(task, {} if self._note_failed(waited) else waited)
 
     def _ask_a_quick_one(self, slow: ProposalTask) -> None:
-        """A slot has nothing to do but wait for a thought: if that may take minutes, ask one that takes none."""
+        """A slot has nothing to do but wait for a proposal: if that may take minutes, ask one that takes none."""
         slow.waits(slot=True)
         if self._quick is None and self.proposers.slow and not (self._quick_dry or self._halted):
             self._quick = ProposalTask(self.proposers.quick, self._brief())
@@ -164,24 +164,24 @@ class CandidateQueue:
         if not self._quick.is_alive():
             quick, self._quick = self._quick, None
             self._quick_dry = quick.proposal is None
-            self._hear(quick, {})
+            self._on_proposal(quick, {})
 
-    def _hear(self, thought: ProposalTask, waited: dict[str, float]) -> None:
+    def _on_proposal(self, task: ProposalTask, waited: dict[str, float]) -> None:
         """Make what was thought of ready; ``waited`` goes with what it took. Raises what its proposer raised."""
-        if thought.error:
-            raise thought.error
-        if thought.proposal:
-            thought.proposal = replace(thought.proposal, usage={**thought.proposal.usage, **waited})
-            self.spent = self.spent.plus(thought.proposal.usage)
+        if task.error:
+            raise task.error
+        if task.proposal:
+            task.proposal = replace(task.proposal, usage={**task.proposal.usage, **waited})
+            self.spent = self.spent.plus(task.proposal.usage)
             # An entry of a queue was written for the champion: its author knew of no search, but of what you pinned.
-            queued = thought.proposal.source and self.pinned() is None
-            parent = None if queued else thought.briefing.parent
-            if thought.proposal.on:
-                parent = self.ledger.by_commit(thought.proposal.on)
-            champion = thought.briefing.champion.candidate.commit
-            if ready := self._make_ready(thought.proposal, champion, parent, hope=True):
+            queued = task.proposal.source and self.pinned() is None
+            parent = None if queued else task.briefing.parent
+            if task.proposal.on:
+                parent = self.ledger.by_commit(task.proposal.on)
+            champion = task.briefing.champion.candidate.commit
+            if ready := self._make_ready(task.proposal, champion, parent, hope=True):
                 self._ready.append(ready)
-                self.proposers.tell(thought.proposal, None)
+                self.proposers.tell(task.proposal, None)
 
     def next_try(self) -> int | None:
         """The number of a new experiment that somebody handed in; None when no more wait."""
@@ -203,10 +203,10 @@ class CandidateQueue:
                 if ready := self._make_ready(proposal, champion, None, hope=False):
                     self._ready.insert(sum(r.proposal.proposer == HUMAN for r in self._ready), ready)
 
-    def news(self) -> None:
+    def on_result(self) -> None:
         """A trial has ended: proposers that had nothing may have something now."""
         self._dry = self._quick_dry = False
-        self._outdated = self._thought is not None
+        self._outdated = self._proposing is not None
 
     def judged(self, experiment: Experiment) -> None:
         self.search.tell(experiment)
@@ -279,8 +279,8 @@ class CandidateQueue:
             self._refuse(ready.proposal, str(refusal))
             return None
         self._refused = 0
-        if self._thought:
-            self._thought.waits(slot=False)
+        if self._proposing:
+            self._proposing.waits(slot=False)
         return number
 
     def _make_ready(
@@ -359,23 +359,23 @@ class CandidateQueue:
         found = self.commons_proposer.choose(waiting) if self.commons_proposer else ()
         return build_briefing(self.session, noise, parent, waiting, found)
 
-    def halt(self) -> None:
-        """End the thought that is under way, and begin no other: the session stops."""
+    def stop_proposing(self) -> None:
+        """End the proposer's turn under way, and begin no other: the session stops."""
         if not self._halted:
             self._halted = True
             self.proposers.stop()
 
     def stop(self) -> None:
         """Halt, wait for the thought's end, and write down what was paid for and comes to nothing."""
-        self.halt()
+        self.stop_proposing()
         left = [ready.proposal for ready in self._ready]
         self._ready.clear()
-        for thought in (self._thought, self._quick):
-            if thought:
-                thought.join(FAREWELL)
-                if thought.proposal:
-                    left.append(thought.proposal)
-        self._thought = self._quick = None
+        for task in (self._proposing, self._quick):
+            if task:
+                task.join(FAREWELL)
+                if task.proposal:
+                    left.append(task.proposal)
+        self._proposing = self._quick = None
         self._note_failed()
         for proposal in left:
             if proposal.usage:  # an entry of a queue has its turn next time

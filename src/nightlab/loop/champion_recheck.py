@@ -15,7 +15,7 @@ from nightlab.core.events import NOT_ASKED, Alarm, Rechecked
 from nightlab.core.types import SEED, Experiment, HeldOutCheck, Measurement, TrialRequest, average
 from nightlab.judge import Contestant, NeedsTrial, change_of_noise, held_out_check, is_noisier
 from nightlab.loop.scheduler import Scheduler
-from nightlab.session.replicates import CONFIRM_SEED, UPKEEP_SEED, UPKEEPS, runs, upkeeps
+from nightlab.session.replicates import CONFIRM_SEED, RECHECK_SEED, RECHECKS, runs, upkeeps
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class ChampionRecheck:
         A session that is ``stopping`` begins none. Changes nothing: ``record`` takes the result.
         """
         champion, every = self.session.champion(), self.session.lab.judge.upkeep
-        past = self.ledger.events(Rechecked, last=UPKEEPS)
+        past = self.ledger.events(Rechecked, last=RECHECKS)
         used = {seed for one in past if one.number == champion.number for seed in one.seeds}
         found = upkeeps(self.ledger, champion.number, self.scheduler.since)
         fresh = {seed: run for seed, run in found.items() if seed not in used}
@@ -67,8 +67,8 @@ class ChampionRecheck:
             return TrialRequest(champion.number, "search", would.seed)
         # What was used before the latest upkeeps comes round again, rather than a seed of another question.
         last = [*(past[-1].seeds if used else []), *fresh][-1:]
-        seed = last[0] + 1 if last else UPKEEP_SEED
-        return TrialRequest(champion.number, "upkeep", seed if seed < CONFIRM_SEED else UPKEEP_SEED)
+        seed = last[0] + 1 if last else RECHECK_SEED
+        return TrialRequest(champion.number, "upkeep", seed if seed < CONFIRM_SEED else RECHECK_SEED)
 
     def _would(self, standing: Contestant, fresh: dict[int, Measurement]) -> str | NeedsTrial:
         """What the rule makes of the champion as a candidate of its own, or which trial it still needs for that.
@@ -78,7 +78,7 @@ class ChampionRecheck:
         judge = replace(self.session.judge, limits={})  # it is also scored on held-out data, which takes longer
         if self.scheduler.machine_changed:
             enough = len(fresh) >= judge.rule.baseline_runs
-            return NOT_ASKED if enough else NeedsTrial("candidate", UPKEEP_SEED)
+            return NOT_ASKED if enough else NeedsTrial("candidate", RECHECK_SEED)
         twin = replace(standing, runs=dict(enumerate(fresh.values(), SEED)), first=SEED)
         decision = judge.judge(standing, twin, self.scheduler.replicates.noise())
         return decision if isinstance(decision, NeedsTrial) else decision.status

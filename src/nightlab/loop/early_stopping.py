@@ -24,7 +24,7 @@ class EarlyStopping:
         self.looked = 0.0
         self.seen: dict[str, int] = {}  # parts of the budget that were looked at, by trial
 
-    def look(self) -> None:
+    def poll(self) -> None:
         """Give up what can't win any more. It costs next to nothing until a part of some trial's budget is over."""
         if not self.risk or time.monotonic() - self.looked < EVERY:
             return

@@ -71,7 +71,7 @@ class Hooks:
         if self.part.after:
             self._due = [e for e in self.ledger.judged(last=BACKLOG) if (e.judged_at or 0.0) > self._last]
 
-    def look(self) -> None:
+    def poll(self) -> None:
         """Write down what has ended, and start what is due."""
         for when, running in list(self.running.items()):
             if running.guard.poll() is not None:

@@ -20,17 +20,17 @@ from nightlab.loop.notifications import Notifications
 from nightlab.loop.pilots import Pilots
 from nightlab.loop.plan import (
     Finish,
+    LoopSnapshot,
     PendingExperiment,
     RecordRecheck,
     RecordVerdict,
     RunHook,
     RunTrial,
-    SessionState,
     TakeNext,
     Wait,
     next_action,
 )
-from nightlab.loop.scheduler import Interrupted, Scheduler
+from nightlab.loop.scheduler import RunInterrupted, Scheduler
 from nightlab.loop.stop_rules import StopConditions
 from nightlab.proposers import Proposer
 from nightlab.proposers.selection import Selection
@@ -96,14 +96,14 @@ class ExperimentLoop:
                 self.ledger.append(RunStopped(reason))
                 self.notices.ended(reason)
                 return reason
-            except Interrupted:
+            except RunInterrupted:
                 self.candidates.stop()
                 raise
             except NightlabError as error:
                 self.notices.ended(str(error), trouble=True)
                 raise
             finally:
-                self.candidates.halt()
+                self.candidates.stop_proposing()
                 self.hooks.stop()
                 self.notices.stop()
 
@@ -115,16 +115,16 @@ class ExperimentLoop:
             self.candidates.stop()
             return action.reason
         self._propose()
-        self.early_stopping.look()
+        self.early_stopping.poll()
         return ""
 
     def update(self) -> None:
         """Follow the user's orders, and record the trials and hooks that have finished."""
         self.steering.apply_pending()
-        self.hooks.look()
-        self.notices.look()
+        self.hooks.poll()
+        self.notices.poll()
         for trial, measurement in self.scheduler.finished():
-            self.candidates.news()
+            self.candidates.on_result()
             if trial.purpose != "search":
                 self.view.measured(trial, measurement, self.session.metric)
 
@@ -140,14 +140,14 @@ class ExperimentLoop:
     def _propose(self) -> None:
         """Let the proposers prepare candidates while trials run."""
         if self._final_reason():
-            self.candidates.halt()
+            self.candidates.stop_proposing()
         elif not (self.scheduler.paused or self.stopping.stalled()):
-            self.candidates.think()
+            self.candidates.propose_ahead()
 
     def answer(self) -> None:
         """Measure and judge what users have submitted, and propose nothing; a pause ends that too.
 
-        Raises Interrupted when the user asks to stop; what is left is measured next time.
+        Raises RunInterrupted when the user asks to stop; what is left is measured next time.
         """
         self.answering = True
         with self.scheduler.on_duty():
@@ -162,7 +162,7 @@ class ExperimentLoop:
             finally:
                 self.hooks.stop()
             if self.scheduler.asked_to_stop:
-                raise Interrupted
+                raise RunInterrupted
         self._say_paused()
 
     # -- single steps, for callers that run the trials themselves --------------------------------
@@ -218,14 +218,14 @@ class ExperimentLoop:
             return self.candidates.next_try()
         return self.candidates.next(idle=not self.scheduler.running)
 
-    def _state(self, *, queue_empty: bool, start: bool) -> SessionState:
+    def _state(self, *, queue_empty: bool, start: bool) -> LoopSnapshot:
         """A snapshot of the session."""
         scheduler, champion = self.scheduler, self.ledger.champion()
         stop_reason = "" if self.answering else self._final_reason() or self.stopping.stalled()
         changed = scheduler.machine_changed
         stopping = (self.answering or bool(stop_reason)) and not changed
         trials = [running.trial for running in scheduler.running.values()]
-        return SessionState(
+        return LoopSnapshot(
             champion=(champion.number, scheduler.contestant(champion)) if champion else None,
             pending=tuple(self._pending(experiment, champion) for experiment in self._open_experiments()),
             running=frozenset((trial.experiment, trial.purpose, trial.seed) for trial in trials),
@@ -294,7 +294,7 @@ class ExperimentLoop:
         while not (candidate := self.scheduler.contestant(experiment)).runs:
             self.scheduler.drain()
             if self.scheduler.asked_to_stop:
-                raise Interrupted
+                raise RunInterrupted
             self.scheduler.start(experiment.number, "search", candidate.first)
             self.scheduler.drain()
         return self.session.judge.refusal(self.scheduler.contestant(champion), candidate)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nightlab.core.types import Budget, Measurement, NightlabError, Trial, TrialRequest
-from nightlab.loop.scheduler import Interrupted, Scheduler
+from nightlab.loop.scheduler import RunInterrupted, Scheduler
 from nightlab.session.replicates import ATTEMPTS, runs
 
 
 def measure(scheduler: Scheduler, asked: Sequence[TrialRequest]) -> list[Measurement]:
     """What was asked for: taken from the ledger, or run now, in this order and more than once if it must be.
 
-    Raises NightlabError when one can't be measured, and Interrupted when the user wants to stop.
+    Raises NightlabError when one can't be measured, and RunInterrupted when the user wants to stop.
     """
     found: dict[TrialRequest, Measurement] = {}
     running: dict[str, TrialRequest] = {}  # by the trial's id
@@ -27,7 +27,7 @@ def measure(scheduler: Scheduler, asked: Sequence[TrialRequest]) -> list[Measure
         if len(found) == len(set(asked)):
             return [found[ask] for ask in asked]
         if scheduler.asked_to_stop and not scheduler.running:
-            raise Interrupted
+            raise RunInterrupted
         scheduler.wait()
         for trial, measured in scheduler.finished():
             variant = trial.id in running and bool(running.pop(trial.id).commit)
@@ -37,7 +37,7 @@ def measure(scheduler: Scheduler, asked: Sequence[TrialRequest]) -> list[Measure
 def replay(scheduler: Scheduler, number: int, seed: int, times: int, budget: Budget) -> list[Measurement]:
     """Run an experiment's genome again, so many times in turn, and say what each trial yielded.
 
-    Raises Interrupted when the user wants to stop.
+    Raises RunInterrupted when the user wants to stop.
     """
     found = []
     with scheduler.on_duty():
@@ -45,7 +45,7 @@ def replay(scheduler: Scheduler, number: int, seed: int, times: int, budget: Bud
         scheduler.drain()
         for _ in range(times):
             if scheduler.asked_to_stop:
-                raise Interrupted
+                raise RunInterrupted
             trial = _launch(scheduler, TrialRequest(number, "replay", seed, budget))
             found.append(scheduler.drain()[trial.id])
             scheduler.view.measured(trial, found[-1], scheduler.session.metric)

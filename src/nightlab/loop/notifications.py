@@ -60,7 +60,7 @@ class Notifications:
         self.ways = ways(self.part, os.environ)
         self._seen, self._looked, self._stalled = self.ledger.last_event(), 0.0, False
 
-    def look(self) -> None:
+    def poll(self) -> None:
         """Tell what has happened since the last look, and see how the notices under way are doing."""
         if not self.ways:
             return
@@ -82,7 +82,7 @@ class Notifications:
         if not self.ways:
             return
         self._looked = 0.0
-        self.look()
+        self.poll()
         self._tell("trouble" if trouble else "stop", reason, self.ledger.champion())
         until = time.monotonic() + LAST
         while left := [way for way in self.ways if way.waiting or way.guard]:
@@ -92,7 +92,7 @@ class Notifications:
                 for way in left:
                     self._failed(way, f"it takes longer than {LAST:g} s, and the session has ended")
                 return
-            self.look()
+            self.poll()
             time.sleep(POLL)
 
     def stop(self) -> None:

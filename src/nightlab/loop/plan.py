@@ -27,7 +27,7 @@ class PendingExperiment:
 
 
 @dataclass(frozen=True, slots=True)
-class SessionState:
+class LoopSnapshot:
     """What the next action depends on.
 
     ``champion``: its number and measurements, None before the baseline is measured. ``pending``: the experiments to go
@@ -115,7 +115,7 @@ Action = RunTrial | RunHook | RecordVerdict | RecordRecheck | TakeNext | Wait | 
 # -- the decision --------------------------------------------------------------------------------
 
 
-def next_action(state: SessionState, judge: Judge, noise: Noise) -> Action:
+def next_action(state: LoopSnapshot, judge: Judge, noise: Noise) -> Action:
     """The next action: first what the machine's change requires, then verdicts, trials, and new experiments."""
     if state.champion and state.machine_changed:
         return _recheck(state) or _wait(state)
@@ -131,7 +131,7 @@ def next_action(state: SessionState, judge: Judge, noise: Noise) -> Action:
     return TakeNext()
 
 
-def _recheck(state: SessionState) -> Action | None:
+def _recheck(state: LoopSnapshot) -> Action | None:
     """The next step of the champion's recheck, if one can be taken now."""
     if isinstance(state.recheck, CompletedRecheck):
         return RecordRecheck(state.recheck)
@@ -140,7 +140,7 @@ def _recheck(state: SessionState) -> Action | None:
     return RunTrial(state.recheck)
 
 
-def _pending(state: SessionState, experiment: PendingExperiment, judge: Judge, noise: Noise) -> Action | None:
+def _pending(state: LoopSnapshot, experiment: PendingExperiment, judge: Judge, noise: Noise) -> Action | None:
     """What an experiment without a verdict needs, if that can be done now."""
     if experiment.skipped:
         running = any(number == experiment.number for number, _, _ in state.running)
@@ -156,7 +156,7 @@ def _pending(state: SessionState, experiment: PendingExperiment, judge: Judge, n
 
 
 def _decide(
-    state: SessionState, experiment: PendingExperiment, judge: Judge, noise: Noise
+    state: LoopSnapshot, experiment: PendingExperiment, judge: Judge, noise: Noise
 ) -> TrialRequest | RecordVerdict:
     """The verdict on an experiment, or the trial that is missing for it."""
     if isinstance(experiment.pilot, TrialRequest):
@@ -177,7 +177,7 @@ def _skip(experiment: PendingExperiment) -> RecordVerdict:
     return RecordVerdict(experiment.number, nothing, Verdict("discard", "skipped", "by the user"))
 
 
-def _wait(state: SessionState) -> Wait | Finish:
+def _wait(state: LoopSnapshot) -> Wait | Finish:
     """Wait, or finish when there is a reason to, and nothing left to wait for."""
     if state.stop_reason and not (state.running or state.hooks_due):
         return Finish(state.stop_reason)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from nightlab.core.events import MachineChanged, Rechecked, RunStopped, SlotLost
-from nightlab.core.observer import Flight, Observer
+from nightlab.core.observer import Observer, RunningTrialStatus
 from nightlab.core.types import Budget, Experiment, Measurement, NightlabError, Purpose, Trial
 from nightlab.engines.base import Engine, Handle
 from nightlab.engines.local.machine_monitor import too_short
@@ -22,7 +22,7 @@ from nightlab.session.session import Session
 POLL = 0.05  # seconds between looks at the trials in flight
 
 
-class Interrupted(KeyboardInterrupt):
+class RunInterrupted(KeyboardInterrupt):
     """The user wants to stop now."""
 
 
@@ -148,11 +148,11 @@ class Scheduler:
     def wait(self) -> None:
         if self.asked_to_stop > 1:
             self.stop_now()
-            raise Interrupted
-        flights = [self._flight(running) for running in self.running.values()]
-        self.view.tick(flights)
-        for running, flight in zip(self.running.values(), flights, strict=True):
-            if self._may_stand_by(flight.phase):
+            raise RunInterrupted
+        statuses = [self._status(running) for running in self.running.values()]
+        self.view.tick(statuses)
+        for running, status in zip(self.running.values(), statuses, strict=True):
+            if self._may_stand_by(status.phase):
                 self.engine.stand_by(running.trial, running.slot)
         time.sleep(POLL)
 
@@ -212,9 +212,9 @@ class Scheduler:
             return replace(measurement, disturbed="", machine={**measurement.machine, "disturbed": why})
         return measurement
 
-    def _flight(self, running: Handle) -> Flight:
+    def _status(self, running: Handle) -> RunningTrialStatus:
         phase, since = running.phase()
-        return Flight(running.trial, phase, since or self._started_at.get(running.trial.id, time.time()))
+        return RunningTrialStatus(running.trial, phase, since or self._started_at.get(running.trial.id, time.time()))
 
     def stop_now(self) -> None:
         """End the trials in flight. Their experiments stay unjudged and run again at the next start."""

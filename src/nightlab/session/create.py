@@ -172,7 +172,7 @@ def _open(
 
 
 def _imported(lab: Path, tag: str) -> bool:
-    """Whether a session is somebody else's night; one that can't be read as it is may be our own of before."""
+    """Whether a session is imported; one that can't be read as it is may be this lab's, from an earlier version."""
     try:
         ledger = find_ledger(lab, tag)
     except NightlabError:

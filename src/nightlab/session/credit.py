@@ -1,4 +1,4 @@
-"""What experiments gained and what they cost: for whoever shares turns out, ends a session, or looks back at one."""
+"""What experiments gained and what they cost: for sharing out turns, stop rules and reports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a session needs, of the lab and of the machine: each a check that says how to mend it."""
+"""What a session needs, of the lab and of the machine: each a check that says how to fix it."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def inspect(repo: Repo, *, dirty_genome: bool = False) -> tuple[Lab, str, list[C
     if lab.prepare:
         checks.append(Check(f"run before each session, with your home and the network: {lab.prepare}", True))
     if lab.evaluator:
-        checks.append(Check("the metric is computed by an evaluator of its own process", True))
+        checks.append(Check("the metric is computed by an evaluator in a separate process", True))
     else:
         hint = "give lab.toml an [evaluator]; until then a candidate that lies about its metric is believed"
         checks.append(Check("the metric is printed by the candidate's own command", False, hint, fatal=False))
@@ -182,7 +182,7 @@ def _genome_exists(lab: Lab, files: list[str]) -> Check:
         return Check(
             f"the genome {', '.join(missing)} does not exist in the commit at HEAD",
             False,
-            "commit the file, or mend `genome` in lab.toml",
+            "commit the file, or fix `genome` in lab.toml",
         )
     matched = [f for f in files if in_genome(f, lab.genome)]
     shown = ", ".join(matched[:4]) + (f" and {len(matched) - 4} more" if len(matched) > 4 else "")
@@ -191,7 +191,7 @@ def _genome_exists(lab: Lab, files: list[str]) -> Check:
 
 def _genome_parses(repo: Repo, lab: Lab, commit: str, files: list[str]) -> list[Check]:
     faults = (syntax_fault(path, repo.read(commit, path) or "") for path in files if in_genome(path, lab.genome))
-    return [Check(fault, False, "mend that line and commit it") for fault in faults if fault]
+    return [Check(fault, False, "fix that line and commit it") for fault in faults if fault]
 
 
 def _unchanged(repo: Repo, lab: Lab, dirty_genome: bool) -> Check:

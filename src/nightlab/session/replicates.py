@@ -16,12 +16,12 @@ from nightlab.storage.ledger import Ledger
 
 ATTEMPTS = 3  # how often a trial may be lost, or disturbed in a row, before that is how things are
 REPEATS = 400  # trials of genomes that had run before: what the noise is learned from, known to 4 % then
-UPKEEPS = 128  # trials of a champion's upkeep that count, the latest: no rule asks for as many at once
+RECHECKS = 128  # trials of a champion's re-checks that count, the latest: no rule asks for as many at once
 OWN_SEED = 10_000
-HUMAN = "human"  # who waits for the verdict on a candidate of their own: nightlab try, by whomever it was called
+HUMAN = "human"  # the proposer of a submitted candidate: nightlab try
 ABLATION = "ablation"  # who proposes a champion without the changes that earn nothing
 # Seeds by purpose: what one question has used is fresh for the next.
-PILOT_SEED, UPKEEP_SEED, CONFIRM_SEED, ABLATE_SEED, SIMPLIFY_SEED = 401, 501, 1001, 2001, 2501
+PILOT_SEED, RECHECK_SEED, CONFIRM_SEED, ABLATE_SEED, SIMPLIFY_SEED = 401, 501, 1001, 2001, 2501
 TRANSFER_SEED, ARENA_SEED = 3001, 4001
 
 
@@ -51,7 +51,7 @@ def contestant(ledger: Ledger, experiment: Experiment, *, same_seeds: bool, sinc
     if bar is None and experiment.measurement is not None:  # kept by a nightlab that had no bars
         bar = experiment.measurement.metric
     found = runs(ledger.trials(number, "search", since))
-    if experiment.kept:  # a champion has upkeep, and after a simplification only the seeds of that question
+    if experiment.kept:  # a champion is re-checked, and after a simplification only the seeds of that question
         own = [pair for pair in ledger.trials(number, "ablate", since) if pair[0].commit == experiment.candidate.commit]
         found = found or runs(own, "ablate")
         found = {**found, **_measured(upkeeps(ledger, number, since))}
@@ -59,8 +59,8 @@ def contestant(ledger: Ledger, experiment: Experiment, *, same_seeds: bool, sinc
 
 
 def upkeeps(ledger: Ledger, champion: int, since: int = 0) -> dict[int, Measurement]:
-    """What the latest ``UPKEEPS`` trials of a champion's upkeep measured, by seed."""
-    return runs(ledger.trials(champion, "upkeep", since, last=UPKEEPS), "upkeep")
+    """What the latest ``RECHECKS`` trials of a champion's re-checks measured, by seed."""
+    return runs(ledger.trials(champion, "upkeep", since, last=RECHECKS), "upkeep")
 
 
 def _measured(found: dict[int, Measurement]) -> dict[int, Measurement]:

@@ -117,7 +117,7 @@ class Session:
 
     @property
     def imported(self) -> str:
-        """Of somebody else's night: by what, and from which file, in words; else empty."""
+        """Of an imported session: by what, and from which file, in words; else empty."""
         source = self.facts.imported
         return f"{source['file']}, as {source['by']} reported it, sha256 {source['sha256'][:12]}" if source else ""
 
@@ -158,7 +158,7 @@ class Session:
     def sync(self) -> bool:
         """Make the branch say what the ledger says. False, and nothing moved, while it is checked out.
 
-        Raises NightlabError when somebody else moved the branch: then there would be two champions.
+        Raises NightlabError when another program moved the branch: then there would be two champions.
         """
         champion = self.ledger.champion()
         head = self.repo.branch_head(self.branch)
@@ -167,7 +167,7 @@ class Session:
         if head is not None and self.ledger.by_commit(head) is None:
             raise NightlabError(
                 f"there are two champions: the ledger says {champion.candidate.commit[:7]} "
-                f"(experiment {champion.number}), but somebody moved {self.branch} to {head[:7]}",
+                f"(experiment {champion.number}), but another program moved {self.branch} to {head[:7]}",
                 f"keep that commit under another name, then run again: git branch -m {self.branch} mine/{self.tag}",
             )
         return self.repo.move_branch(self.branch, champion.candidate.commit)

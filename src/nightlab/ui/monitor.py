@@ -59,7 +59,7 @@ class Follower:
         self._inode = 0
         self._picture: SessionSnapshot | None = None
         self._looked = 0.0
-        self._flights = RunningTrials(folder / "trials")
+        self._running = RunningTrials(folder / "trials")
         self._outlook: CommonsMonitor | None = None
 
     def look(self) -> SessionSnapshot:
@@ -74,7 +74,7 @@ class Follower:
                     "restore it from a backup, or start another session: nightlab run --tag NEW",
                 ) from error  # fmt: skip
             fault = f"{error}".replace(f" {self.path}", "")  # a long path would hide the cause
-            self._picture = replace(self._picture, fault=fault, alive=False, flights=())
+            self._picture = replace(self._picture, fault=fault, alive=False, running=())
             return self._picture
         return self._drawn()
 
@@ -172,14 +172,14 @@ class Follower:
         else:
             alive, free = before.alive, before.free_mb
         state, at = self.state, now if alive else self.state.at
-        flights = self._flights.of(list(state.open.values()), self._points.by_number, now)
+        running = self._running.of(list(state.open.values()), self._points.by_number, now)
         hour = max(at - HOUR, self.run_begun)
         snapshot = SessionSnapshot(
             about=self.about,
             points=_same(tuple(self._points.by_number.values()), before.points if before else ()),
             steps=_same(self.steps, before.steps if before else ()),
             champion=self._points.champion,
-            flights=flights,
+            running=running,
             tally=dict(state.tally),
             proposers=self.shares,
             sigma=self.sigma,
@@ -191,8 +191,8 @@ class Follower:
             alarms=self.alarms,
             troubles=self.troubles,
             run_begun=self.run_begun,
-            duty=duty_since(state.trained, self.run_begun, at, flights, self.slots),
-            duty_hour=duty_since(trained_within(state.recent, at - HOUR), hour, at, flights, self.slots),
+            duty=duty_since(state.trained, self.run_begun, at, running, self.slots),
+            duty_hour=duty_since(trained_within(state.recent, at - HOUR), hour, at, running, self.slots),
             rate=rate(state.verdicts, self.run_begun, at),
             paused=state.control.paused,
             pinned=state.control.pinned,

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-from nightlab.core.observer import Flight, Observer, SessionOpened
+from nightlab.core.observer import Observer, RunningTrialStatus, SessionOpened
 from nightlab.core.text import counted, one_line
 from nightlab.core.types import Evidence, Experiment, Measurement, Metric, RunResult
 from nightlab.ui.terminal.lines import LineObserver
@@ -53,9 +53,9 @@ class NotebookProgress(Observer):
             self.kept += experiment.kept
         self._show()
 
-    def tick(self, flights: Sequence[Flight]) -> None:
+    def tick(self, trials: Sequence[RunningTrialStatus]) -> None:
         at = time.time()
-        running = [f"#{one.trial.experiment} {one.phase} for {max(at - one.since, 0):.0f} s" for one in flights]
+        running = [f"#{one.trial.experiment} {one.phase} for {max(at - one.since, 0):.0f} s" for one in trials]
         self.now = ", ".join(running) or "waiting for a proposal"
         if time.monotonic() - self._shown_at >= EVERY:
             self._show()

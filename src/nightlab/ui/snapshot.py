@@ -75,7 +75,7 @@ class ChampionStep:
 
 
 @dataclass(frozen=True, slots=True)
-class InFlight:
+class RunningTrial:
     """A trial under way. ``left``: seconds of training left, as far as anybody can say.
 
     ``curve`` is what its candidate claims of its loss, as (share of the budget, loss), and nothing more than a claim.
@@ -191,7 +191,7 @@ class SessionSnapshot:
     points: tuple[ExperimentPoint, ...] = ()
     steps: tuple[ChampionStep, ...] = ()
     champion: ExperimentPoint | None = None
-    flights: tuple[InFlight, ...] = ()
+    running: tuple[RunningTrial, ...] = ()
     tally: dict[str, int] = field(default_factory=dict)
     proposers: dict[str, ProposerShare] = field(default_factory=dict)
     sigma: float = 0.0

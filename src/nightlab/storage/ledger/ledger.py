@@ -146,7 +146,7 @@ class Ledger:
         except sqlite3.OperationalError as error:
             raise NightlabError(
                 f"the ledger {self.path} can't be written: {error}",
-                "free disk space or mend the folder's permissions, then run the same command: it resumes",
+                "free disk space or fix the folder's permissions, then run the same command: it resumes",
             ) from error
 
     @contextmanager
@@ -366,7 +366,7 @@ class Ledger:
     ) -> list[tuple[Trial, Measurement | None]]:
         """All trials after the first ``since``, or those of one experiment or purpose, in the order of their starts.
 
-        ``last``: no more than so many, the latest ones.
+        ``last``: at most this number, the latest ones.
         """
         asked = {"experiment": experiment, "purpose": purpose, "since": since, "last": last}
         names = [name for name in ("experiment", "purpose") if asked[name] is not None]

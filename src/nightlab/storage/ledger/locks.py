@@ -27,7 +27,7 @@ def lock_session(folder: Path, tag: str) -> int:
         handle = os.open(folder / "writer", os.O_CREAT | os.O_RDWR, 0o644)
     except OSError as error:
         raise NightlabError(
-            f"{folder} can't be written: {error.strerror or error}", "mend the folder's permissions"
+            f"{folder} can't be written: {error.strerror or error}", "fix the folder's permissions"
         ) from error
     if not (_locks(handle, fcntl.LOCK_EX) or _locks(handle, fcntl.LOCK_EX, after=0.1)):  # not for one who only looks
         holder = os.read(handle, 32).decode(errors="replace").strip()

@@ -12,7 +12,7 @@ from nightlab.core.types import NightlabError
 from nightlab.storage.ledger.ledger import Ledger
 
 HOME = ".nightlab"
-DOOR = "beginning"  # the lock of whoever chooses a session, or makes one
+CHOICE_LOCK = "beginning"  # held while a session is chosen or made
 LEDGER = "ledger.db"
 NOTES = "notes.txt"  # beside it, for a session that runs may have one writer only
 ORDERS = "orders.txt"  # likewise
@@ -37,16 +37,16 @@ def make_state_folder(lab: Path) -> Path:
 
 
 def _unwritable(folder: Path, error: OSError) -> NightlabError:
-    hint = "run where the lab's folder is writable, e.g. in a clone of your own"
+    hint = "run where the lab's folder is writable, e.g. in your clone"
     return NightlabError(f"{folder} can't be written: {error.strerror or error}", hint)
 
 
 @contextmanager
 def session_lock(lab: Path) -> Iterator[None]:
-    """While the block runs, whoever else wants to choose or make a session of this lab waits."""
+    """While the block runs, other processes wait to choose or make a session of this lab."""
     home = make_state_folder(lab)
     try:
-        handle = os.open(home / DOOR, os.O_CREAT | os.O_RDWR, 0o644)
+        handle = os.open(home / CHOICE_LOCK, os.O_CREAT | os.O_RDWR, 0o644)
     except OSError as error:
         raise _unwritable(home, error) from error
     try:
@@ -88,7 +88,7 @@ def find_ledger(lab: Path, tag: str | None) -> Ledger:
 
 
 def require_own(ledger: Ledger, tag: str) -> None:
-    """Raise NightlabError for an imported session: nothing runs in it, so nobody heeds what it is told."""
+    """Raise NightlabError for an imported session: nothing runs in it, so orders have no effect."""
     if ledger.imported:
         raise NightlabError(f"session {tag} is imported: nothing runs in it", "name another: --tag TAG")
 
@@ -113,7 +113,7 @@ def read_notes(folder: Path) -> list[str]:
 
 
 def write_order(folder: Path, order: str) -> None:
-    """Leave an order for whoever runs the session in ``folder``, now or next, as one line in one write."""
+    """Leave an order for the process that runs the session in ``folder``, now or next, as one line in one write."""
     handle = os.open(folder / ORDERS, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o644)
     try:
         os.write(handle, f"{order}\n".encode())

@@ -45,7 +45,7 @@ def repair_results(path: Path, metric: Metric, ledger: Ledger) -> None:
 
 
 def append_result(path: Path, experiment: Experiment) -> None:
-    """Add one judged experiment's row. A row that a kill prevented or tore is mended by ``repair_results``."""
+    """Add one judged experiment's row. A row that a kill prevented or tore is repaired by ``repair_results``."""
     with path.open("a") as table:
         table.write(_row(experiment) + "\n")
 

@@ -1,4 +1,4 @@
-"""Candidates that somebody hands in: files beside the ledger, for a session that runs may have one writer only.
+"""Submitted candidates: files beside the ledger, for a session that runs may have one writer only.
 
 A file stays until the ledger knows its candidate, as an experiment or as refused: a kill loses none.
 """
@@ -26,7 +26,7 @@ class Submission:
 
 
 def submit(folder: Path, hypothesis: str, patch: str, base: str = "") -> str:
-    """Leave a candidate for whoever runs the session in ``folder``, whole or not at all. Returns its id."""
+    """Leave a candidate for the process that runs the session in ``folder``, whole or not at all. Returns its id."""
     entry = Submission(f"{PREFIX}{secrets.token_hex(4)}", hypothesis, patch, base)
     path = _path(folder, entry.id)
     path.parent.mkdir(exist_ok=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from nightlab.core.observer import Flight, SessionOpened
+from nightlab.core.observer import RunningTrialStatus, SessionOpened
 from nightlab.core.types import Experiment, Trial
 from nightlab.ui.terminal.lines import LineObserver
 from nightlab.ui.terminal.outlet import Outlet
@@ -56,7 +56,7 @@ class LiveScreen(LineObserver):
             self.screen.tell(Text.from_markup(words.strip()))
         super().say(words)
 
-    def tick(self, flights: Sequence[Flight]) -> None:
+    def tick(self, trials: Sequence[RunningTrialStatus]) -> None:
         if self.screen and not self.thread.is_alive():  # its terminal was closed, or it failed
             self.close()
 

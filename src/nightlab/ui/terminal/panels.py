@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from rich.text import Text
 
 from nightlab.core.text import counted
-from nightlab.ui.snapshot import CommonsStatus, ExperimentPoint, InFlight, SessionSnapshot
+from nightlab.ui.snapshot import CommonsStatus, ExperimentPoint, RunningTrial, SessionSnapshot
 from nightlab.ui.terminal.braille import curve
 from nightlab.ui.terminal.rows import heading, latest, seconds_words, value_of, words_of
 from nightlab.ui.terminal.staircase import Staircase
@@ -105,20 +105,20 @@ def _alarm(snapshot: SessionSnapshot, width: int) -> list[Text]:
 def _now(snapshot: SessionSnapshot, width: int, room: int) -> list[Text]:
     """The running trials: one with its curve in detail, or several with a line each."""
     lines = [heading("now", width)]
-    flights = snapshot.flights
-    if not flights:
+    running = snapshot.running
+    if not running:
         words = "paused: nothing new starts" if snapshot.paused else "between two trials, or waiting for a proposal"
         return [*lines, Text(f" {words if snapshot.alive else 'nothing'}", "dim")]
-    each = 3 if 3 * len(flights) < room or len(flights) == 1 else 1
-    shown = flights[: max(room // each, 1)]
+    each = 3 if 3 * len(running) < room or len(running) == 1 else 1
+    shown = running[: max(room // each, 1)]
     for trial in shown:
-        lines += _flight(trial, width, each)
-    if len(flights) > len(shown):
-        lines.append(Text(f" and {len(flights) - len(shown)} more", "dim"))
+        lines += _running_trial(trial, width, each)
+    if len(running) > len(shown):
+        lines.append(Text(f" and {len(running) - len(shown)} more", "dim"))
     return lines
 
 
-def _flight(trial: InFlight, width: int, rows: int) -> list[Text]:
+def _running_trial(trial: RunningTrial, width: int, rows: int) -> list[Text]:
     name = "baseline" if trial.experiment == 0 else f"#{trial.experiment}"
     purpose = "" if trial.purpose == "search" else f" {trial.purpose}"
     head = Text.assemble((f" {name}{purpose}", "bold cyan"), f" {words_of(trial.phase, 12)} ")

@@ -221,7 +221,7 @@ class Screen:
 
     def _to_skip(self, snapshot: SessionSnapshot) -> int | None:
         """The experiment to skip: the selected one if it is running, else the only running one."""
-        running = {trial.experiment for trial in snapshot.flights if trial.purpose in ("search", "pilot")} - {0}
+        running = {trial.experiment for trial in snapshot.running if trial.purpose in ("search", "pilot")} - {0}
         if self.selected in running:
             return self.selected
         return next(iter(running)) if len(running) == 1 and self.selected is None else None

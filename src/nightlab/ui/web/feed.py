@@ -169,8 +169,8 @@ class LiveFeed:
 
 def _restful(told: dict[str, Any]) -> dict[str, Any]:
     kept = {key: value for key, value in told.items() if key not in RESTLESS}
-    flights = [{**flight, "left": None} for flight in told.get("flights", ())]
-    return {**kept, "flights": flights}
+    running = [{**trial, "left": None} for trial in told.get("running", ())]
+    return {**kept, "running": running}
 
 
 def _of_the_ledger(error: Exception) -> bool:

@@ -94,7 +94,7 @@ export class Detail {
     const acts = this.box.querySelector(".orders");
     if (!acts || selected === null || this.store.other !== null) return;
     const button = (words, order) => el("button", { type: "button", onclick: () => this.order(order), "data-order": order }, words);
-    const flies = picture.flights?.some((flight) => flight.experiment === selected) && selected > 0 && status[selected] === -1;
+    const flies = picture.running?.some((flight) => flight.experiment === selected) && selected > 0 && status[selected] === -1;
     put(acts, ...(readOnly ? [] : [
       flies ? button("Skip it", `skip ${selected}`) : "",
       picture.pinned === selected ? button("Unpin", "unpin") : Number.isNaN(metric[selected]) || status[selected] === 2 ? "" : button("Propose from here", `pin ${selected}`),

@@ -62,7 +62,7 @@ export class Panels {
   state() {
     const { picture } = this.store;
     const [kind, words] = picture.fault ? ["lost", "can't be read"] : !picture.alive ? (picture.stopped ? ["ended", `ended: ${picture.stopped}`] : picture.seq > 1 ? ["lost", "interrupted: no process is running it"] : ["ended", "not started"])
-      : picture.paused ? ["paused", picture.flights.length ? "pausing: running trials finish" : "paused"] : ["runs", "running"];
+      : picture.paused ? ["paused", picture.running.length ? "pausing: running trials finish" : "paused"] : ["runs", "running"];
     const state = by("state");
     state.className = `state ${kind}`;
     if (state.textContent !== words) state.textContent = words;
@@ -91,7 +91,7 @@ export class Panels {
   now() {
     const { picture } = this.store;
     if (!picture.about) return;
-    const flights = picture.flights ?? [];
+    const flights = picture.running ?? [];
     const silent = picture.alive ? (picture.paused ? "Paused: nothing new starts." : "Between two trials.") : "Nothing runs.";
     put(by("now"), ...(flights.length ? flights.map((flight) => this.flight(flight)) : [el("p", { class: "quiet" }, silent)]));
   }
