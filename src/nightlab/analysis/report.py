@@ -110,7 +110,7 @@ def write(session: Session) -> tuple[Path, Path]:
     places = session.folder / "report.md", session.folder / "report.html"
     for place, content in zip(places, (text, page(text, title, svg[svg.index("<svg") :])), strict=True):
         draft = place.with_name(place.name + ".tmp")
-        draft.write_text(content)
+        draft.write_text(content, encoding="utf-8")
         os.replace(draft, place)
     return places
 
@@ -151,7 +151,10 @@ def session_branch(session: Session) -> tuple[str, str]:
     hardware = session.platform.accelerator or session.platform.processor
     name = f"exp/{re.sub(r'[^A-Za-z0-9]+', '-', hardware).strip('-') or session.device}/{session.tag}"
     title, _, rest = markdown(gather(session)).partition("\n")
-    files = {"results.tsv": session.results.read_text(), f"reports/{session.tag}.md": f"{title}\n{rest}"}
+    files = {
+        "results.tsv": session.results.read_text(encoding="utf-8"),
+        f"reports/{session.tag}.md": f"{title}\n{rest}",
+    }
     head = repo.branch_head(name)
     made = repo.commit_files(champion.candidate.commit, files, f"Session {session.tag}: log and report")
     if head is not None and head != repo.resolve(f"refs/nightlab/{session.tag}/published"):

@@ -71,7 +71,7 @@ def rank(
     except ValueError as error:
         raise NightlabError(str(error), "give the labs' folders different names") from None
     if out:
-        out.write_text(text(made))
+        out.write_text(text(made), encoding="utf-8")
     if as_json:
         typer.echo(text(made), nl=False)
         return

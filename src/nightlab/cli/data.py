@@ -47,7 +47,7 @@ def export(
     elif out is None:
         exports.write_lines(ledger, metric, kind, sys.stdout)
     else:
-        with Path(out).open("w") as file:
+        with Path(out).open("w", encoding="utf-8") as file:
             exports.write_lines(ledger, metric, kind, file)
         say(f"wrote {near(Path(out))}")
 

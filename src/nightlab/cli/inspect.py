@@ -180,7 +180,7 @@ def report(
     session = open_session(lab, tag)
     text, page = reports.write(session)
     if show:
-        typer.echo(text.read_text(), nl=False)
+        typer.echo(text.read_text(encoding="utf-8"), nl=False)
     else:
         say(f"wrote {near(text)} and {near(page)}")
     if session_branch:

@@ -41,7 +41,7 @@ def init(
         from nightlab.core.types import NightlabError
 
         raise NightlabError(f"{path} exists already", "edit it, or print what would be inferred: nightlab init --show")
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
     say(f"wrote {path}, inferred from {source}")
     say("read it, then: git add lab.toml && git commit -m 'the contract' && nightlab check")
 

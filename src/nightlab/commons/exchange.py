@@ -252,7 +252,9 @@ class Commons:
     def rejections(self) -> list[Rejection]:
         """What has been rejected so far, with counts."""
         try:
-            return [Rejection(**each) for each in json.loads((self.folder / "rejected.json").read_text())]
+            return [
+                Rejection(**each) for each in json.loads((self.folder / "rejected.json").read_text(encoding="utf-8"))
+            ]
         except (OSError, ValueError):
             return []
 
@@ -267,7 +269,7 @@ class Commons:
             known[key] = Rejection(author, what, error.category, one_line(str(error), 300), times)
         rows = [_row(each) for each in known.values()][-KEPT_REJECTIONS:]
         draft = self.folder / f"rejected.{os.getpid()}"
-        draft.write_text(json.dumps(rows, indent=0))
+        draft.write_text(json.dumps(rows, indent=0), encoding="utf-8")
         draft.replace(self.folder / "rejected.json")
 
     # -- internal ----------------------------------------------------------------------------------

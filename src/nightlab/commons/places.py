@@ -50,7 +50,7 @@ def author_key(*, make: bool = False) -> Any:
         _write(path, keys.Ed25519PrivateKey.generate().private_bytes_raw().hex())
     try:
         others = path.stat().st_mode & 0o077
-        text = path.read_text(errors="replace").strip()
+        text = path.read_text(errors="replace", encoding="utf-8").strip()
     except FileNotFoundError:
         return None
     if others:

@@ -147,7 +147,7 @@ def _cores() -> list[int]:
         siblings = TOPOLOGY / f"cpu{cpu}" / "topology" / "thread_siblings_list"
         name = str(cpu)
         with contextlib.suppress(OSError):
-            name = siblings.read_text()
+            name = siblings.read_text(encoding="utf-8")
         found.setdefault(name, cpu)
     return list(found.values())
 
@@ -170,7 +170,7 @@ def _node(bus: str) -> str:
     # nvidia-smi prints eight digits of the PCI domain, the driver's folder has four.
     folder = DRIVER / bus.lower().removeprefix("0000")
     with contextlib.suppress(OSError):
-        for line in (folder / "information").read_text().splitlines():
+        for line in (folder / "information").read_text(encoding="utf-8").splitlines():
             if line.startswith("Device Minor:"):
                 return f"nvidia{line.split(':')[1].strip()}"
     return ""

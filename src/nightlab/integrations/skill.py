@@ -21,13 +21,13 @@ def install(folders: Iterable[Path], *, force: bool = False) -> list[tuple[Path,
 
     Raises NightlabError and writes nothing if a different skill is there, unless ``force``.
     """
-    text, paths = SOURCE.read_text(), [folder.expanduser() / NAME for folder in folders]
-    there = {path: path.exists() and path.read_text(errors="replace") == text for path in paths}
+    text, paths = SOURCE.read_text(encoding="utf-8"), [folder.expanduser() / NAME for folder in folders]
+    there = {path: path.exists() and path.read_text(errors="replace", encoding="utf-8") == text for path in paths}
     for path, same in there.items():
         if path.exists() and not same and not force:
             raise NightlabError(f"{path} already exists and is different", "replace it: nightlab skill --force")
     for path, same in there.items():
         if not same:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
+            path.write_text(text, encoding="utf-8")
     return [(path, not same) for path, same in there.items()]

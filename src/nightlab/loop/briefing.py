@@ -56,6 +56,6 @@ def build_briefing(
 def _strategy(session: Session) -> str:
     """The human's strategy as it stands in the working copy: an edit counts from the next turn on."""
     try:
-        return (session.repo.lab / STRATEGY).read_text(errors="replace")
+        return (session.repo.lab / STRATEGY).read_text(errors="replace", encoding="utf-8")
     except OSError:
         return ""

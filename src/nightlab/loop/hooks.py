@@ -114,7 +114,7 @@ class Hooks:
         try:
             self.folder.mkdir(exist_ok=True)
             Path(spec.output).unlink(missing_ok=True)
-            Path(spec.stdin).write_text(json.dumps(told))
+            Path(spec.stdin).write_text(json.dumps(told), encoding="utf-8")
             self.running[when] = RunningHook(experiment, start_guard(spec))
         except OSError as error:
             self._ended(when, experiment, ProcessResult("unstartable", 0, 0.0, tree_ended=True, detail=str(error)))

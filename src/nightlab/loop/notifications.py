@@ -168,7 +168,7 @@ class Notifications:
         try:
             home.mkdir(parents=True, exist_ok=True)
             Path(spec.output).unlink(missing_ok=True)
-            Path(spec.stdin).write_text(json.dumps(told))
+            Path(spec.stdin).write_text(json.dumps(told), encoding="utf-8")
             way.guard = start_guard(spec)
         except OSError as error:
             self._ended(way, ProcessResult("unstartable", 0, 0.0, tree_ended=True, detail=str(error)))

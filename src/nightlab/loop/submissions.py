@@ -201,5 +201,5 @@ class SubmissionRunner:
             )
 
     def _said(self) -> str:
-        text = (self.folder / LOG).read_text(errors="replace")[-SAID:]
+        text = (self.folder / LOG).read_text(errors="replace", encoding="utf-8")[-SAID:]
         return " ".join(text.rpartition("nightlab: ")[2].split())

@@ -91,7 +91,7 @@ def acp_main() -> None:
         why = asyncio.run(turn(sys.argv[1:], sys.stdin.read(), client))
     except (acp.RequestError, OSError, ConnectionError) as error:
         why = f"{error}"
-    Path(USAGE).write_text(json.dumps(client.usage))
+    Path(USAGE).write_text(json.dumps(client.usage), encoding="utf-8")
     print(client.words if why == "end_turn" else f"{client.words}\nthe agent stopped: {why}", flush=True)
     os._exit(why != "end_turn")  # exits before transports that are closed late can print
 

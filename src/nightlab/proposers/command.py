@@ -97,7 +97,7 @@ class AnyCommand:
         lab, disk = self.workspace.lab, int(megabytes(self.workspace.lab.resources.disk))
         frozen = tuple(frozen_entries(work, lab.genome))
         for page_at in (folder / "briefing.md", work / BRIEFING):
-            page_at.write_text(page)
+            page_at.write_text(page, encoding="utf-8")
         files = (*self.part.files, str(TURN), str(INNER_PROXY))
         proxy_socket = folder / "proxy" if self._held() else None
         sandbox_spec = SandboxSpec(

@@ -24,7 +24,7 @@ class PatchQueue:
         for path in sorted(self.folder.glob("*.patch")):
             if path.name not in self.used:
                 try:
-                    text = path.read_text(errors="replace")
+                    text = path.read_text(errors="replace", encoding="utf-8")
                 except OSError:
                     continue  # e.g. an editor's lock file
                 return Proposal(self.name, _hypothesis(text, path), patch=text, source=path.name)

@@ -38,7 +38,7 @@ def make_lab(folder: Path, template: str) -> Path:
         shutil.copytree(source, folder, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
     except OSError as error:
         raise NightlabError(f"{folder} can't be made: {error.strerror or error}", "choose a writable place") from error
-    (folder / ".gitignore").write_text("__pycache__/\n")
+    (folder / ".gitignore").write_text("__pycache__/\n", encoding="utf-8")
     make_repo(folder, f"the lab '{template}'")
     return folder
 

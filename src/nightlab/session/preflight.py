@@ -221,7 +221,7 @@ def _local_disk(folder: Path) -> Check:
 def _filesystem(folder: Path) -> str:
     """The type of the filesystem that holds ``folder``; empty where /proc/mounts does not exist."""
     try:
-        mounts = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
+        mounts = [line.split() for line in Path("/proc/mounts").read_text(encoding="utf-8").splitlines()]
     except OSError:
         return ""
     inside = [m for m in mounts if folder.is_relative_to(m[1].replace("\\040", " "))]

@@ -33,11 +33,13 @@ class RunningTrials:
     def _status(self, trial: Trial, point: ExperimentPoint | None, now: float) -> RunningTrial:
         folder, phase, since = self.folder / trial.id, "starting", now
         with suppress(*BROKEN):
-            said = json.loads((folder / "phase.json").read_text())
+            said = json.loads((folder / "phase.json").read_text(encoding="utf-8"))
             phase, since = str(said["phase"]), float(said["at"])
         if trial.id not in self._slots:
             with suppress(*BROKEN):
-                self._slots[trial.id] = int(json.loads((folder / "spec.json").read_text())["slot"]["number"])
+                self._slots[trial.id] = int(
+                    json.loads((folder / "spec.json").read_text(encoding="utf-8"))["slot"]["number"]
+                )
         curve = self._curve(trial.id)
         return RunningTrial(
             id=trial.id,

@@ -112,7 +112,9 @@ def load(folder: Path) -> tuple[Lab, str]:
     """
     return from_files(
         [p.relative_to(folder).as_posix() for p in _some_files(folder)],
-        lambda path: (folder / path).read_text(errors="replace") if (folder / path).is_file() else None,
+        lambda path: (
+            (folder / path).read_text(errors="replace", encoding="utf-8") if (folder / path).is_file() else None
+        ),
         str(folder),
     )
 

@@ -40,7 +40,7 @@ class Caches:
             (draft / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, draft / name, follow_symlinks=False)
         listed = json.dumps({name: _sha256(draft / name) for name in sorted(files)}, indent=0)
-        (draft / LIST).write_text(listed)
+        (draft / LIST).write_text(listed, encoding="utf-8")
         draft.rename(self.folder / hashlib.sha256(listed.encode()).hexdigest())
         return True
 
@@ -50,7 +50,7 @@ class Caches:
         if (cache := self.kept()) is None:
             return False
         try:
-            listed = (cache / LIST).read_text()
+            listed = (cache / LIST).read_text(encoding="utf-8")
             whole = hashlib.sha256(listed.encode()).hexdigest() == cache.name
             for name, wanted in json.loads(listed).items():
                 (to / name).parent.mkdir(parents=True, exist_ok=True)

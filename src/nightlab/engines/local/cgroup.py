@@ -20,7 +20,9 @@ LEAF = "nightlab-orchestrator"
 def delegated(root: Path = ROOT, ours: Path = OURS) -> Path | None:
     """The cgroup in which candidates' cgroups can be created; None if there is none. Changes nothing."""
     try:
-        own = root / next(x for x in ours.read_text().splitlines() if x.startswith("0::/")).removeprefix("0::/")
+        own = root / next(
+            x for x in ours.read_text(encoding="utf-8").splitlines() if x.startswith("0::/")
+        ).removeprefix("0::/")
         if own.name == LEAF:  # an earlier session in this process moved it
             return own.parent if "memory" in _words(own.parent / "cgroup.subtree_control") else None
         session_lock = _words(own / "cgroup.procs") == [str(os.getpid())]
@@ -37,12 +39,12 @@ def make_room(root: Path = ROOT, ours: Path = OURS) -> Path | None:
     leaf = parent / LEAF
     try:
         leaf.mkdir(exist_ok=True)
-        (leaf / "cgroup.procs").write_text(str(os.getpid()))
+        (leaf / "cgroup.procs").write_text(str(os.getpid()), encoding="utf-8")
         wanted = [f"+{name}" for name in ("memory", "pids") if name in _words(parent / "cgroup.controllers")]
-        (parent / "cgroup.subtree_control").write_text(" ".join(wanted))
+        (parent / "cgroup.subtree_control").write_text(" ".join(wanted), encoding="utf-8")
     except OSError:
         with contextlib.suppress(OSError):
-            (parent / "cgroup.procs").write_text(str(os.getpid()))
+            (parent / "cgroup.procs").write_text(str(os.getpid()), encoding="utf-8")
             leaf.rmdir()
         return None
     return parent
@@ -58,14 +60,14 @@ class Cgroup:
         """Create it with its limits. Raises OSError where the kernel does not allow it."""
         self.folder.mkdir(exist_ok=True)
         if memory_mb:
-            (self.folder / "memory.max").write_text(str(int(memory_mb * 2**20)))
+            (self.folder / "memory.max").write_text(str(int(memory_mb * 2**20)), encoding="utf-8")
         for name, value in {"memory.swap.max": 0, "memory.oom.group": 1, "pids.max": processes}.items():
             with contextlib.suppress(PermissionError):  # no such file: no swap, or an old kernel
-                (self.folder / name).write_text(str(value))
+                (self.folder / name).write_text(str(value), encoding="utf-8")
 
     def join(self) -> None:
         """Move the calling process, and what it will start, into it."""
-        (self.folder / "cgroup.procs").write_text("0")
+        (self.folder / "cgroup.procs").write_text("0", encoding="utf-8")
 
     def peak_mb(self) -> float:
         """Peak memory in MB; 0 where the kernel does not report it."""
@@ -79,7 +81,7 @@ class Cgroup:
     def kill(self) -> None:
         """Kill all processes in it atomically, including those being forked."""
         with contextlib.suppress(OSError):
-            (self.folder / "cgroup.kill").write_text("1")
+            (self.folder / "cgroup.kill").write_text("1", encoding="utf-8")
 
     def close(self) -> None:
         """Kill what is in it, and remove it."""
@@ -94,6 +96,6 @@ class Cgroup:
 
 def _words(path: Path) -> list[str]:
     try:
-        return path.read_text().split()
+        return path.read_text(encoding="utf-8").split()
     except OSError:
         return []

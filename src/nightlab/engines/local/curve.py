@@ -30,7 +30,7 @@ class Curve:
         """Process a line of the control pipe that starts with ``REPORT``; anything but a new valid point is ignored."""
         if point := _point(line[len(REPORT) :].split(), self.progress):
             self.progress = point[0]
-            with self.path.open("a") as out:
+            with self.path.open("a", encoding="utf-8") as out:
                 out.write(f"{json.dumps(point)}\n")
 
 
@@ -71,13 +71,13 @@ def part_losses(curve: Points) -> list[float]:
 def request_stop(folder: Path, why: str) -> None:
     """Ask the supervisor of the trial in ``folder`` to end it as hopeless, if it is still training."""
     draft = folder / f"{HOPELESS}.tmp"
-    draft.write_text(why)
+    draft.write_text(why, encoding="utf-8")
     os.replace(draft, folder / HOPELESS)
 
 
 def stop_reason(folder: Path) -> str | None:
     """The reason given to ``request_stop`` for the trial in ``folder``; None without one."""
     try:
-        return (folder / HOPELESS).read_text()
+        return (folder / HOPELESS).read_text(encoding="utf-8")
     except OSError:
         return None

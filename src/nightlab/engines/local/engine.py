@@ -116,7 +116,7 @@ class LocalEngine:
         """A trial started by an orchestrator that has died: running, finished, or lost."""
         folder = self.folder / trial.id
         try:
-            had = json.loads((folder / "spec.json").read_text())["slot"]
+            had = json.loads((folder / "spec.json").read_text(encoding="utf-8"))["slot"]
             slot = Slot(**{**had, "cores": tuple(had["cores"])})
         except (OSError, ValueError, KeyError):
             slot = WHOLE
@@ -126,7 +126,7 @@ class LocalEngine:
         """The measurement of a finished trial. Removes its scratch folders and keeps its logs."""
         folder = running.folder
         try:
-            result = json.loads((folder / "result.json").read_text())
+            result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
         except FileNotFoundError:
             result = {"outcome": "lost", "detail": "its supervisor was killed"}
         if running.process is not None:
@@ -177,7 +177,7 @@ class LocalEngine:
         checkouts.remove_tree(ready.folder)
 
     def _write_spec(self, folder: Path, spec: dict[str, Any]) -> None:
-        (folder / "spec.json").write_text(json.dumps(spec, indent=1))
+        (folder / "spec.json").write_text(json.dumps(spec, indent=1), encoding="utf-8")
 
     def _supervise(self, folder: Path, slot: Slot, stdin: int) -> subprocess.Popen[bytes]:
         with (folder / "supervisor.log").open("wb") as log:

@@ -28,7 +28,7 @@ class RunningTrial:
     def phase(self) -> tuple[str, float | None]:
         """``starting``, ``training`` or ``evaluating``; and since when (seconds since the epoch)."""
         try:
-            data = json.loads((self.folder / "phase.json").read_text())
+            data = json.loads((self.folder / "phase.json").read_text(encoding="utf-8"))
             return str(data["phase"]), float(data["at"])
         except (OSError, ValueError, KeyError):
             return "starting", None

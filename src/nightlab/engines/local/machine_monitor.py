@@ -105,7 +105,11 @@ def overuse(facts: Mapping[str, float | str]) -> str:
 def _processor_seconds(cores: Sequence[int] = ()) -> tuple[float, float]:
     """CPU seconds since boot that these processors (default: all) were busy, and that a hypervisor took from them."""
     try:
-        lines = [line.split() for line in Path("/proc/stat").read_text().splitlines() if line.startswith("cpu")]
+        lines = [
+            line.split()
+            for line in Path("/proc/stat").read_text(encoding="utf-8").splitlines()
+            if line.startswith("cpu")
+        ]
         wanted = {f"cpu{core}" for core in cores} or {"cpu"}
         rows = [[int(field) / HZ for field in line[1:9]] for line in lines if line[0] in wanted]
         user, nice, system, _, _, irq, softirq, stolen = (sum(column) for column in zip(*rows, strict=True))

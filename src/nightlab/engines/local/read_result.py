@@ -39,7 +39,7 @@ def build_measurement(lab: Lab, folder: Path, result: dict[str, Any], *, shared:
     held_out = trusted.get("held_out") if lab.evaluator and lab.evaluator.held_out else None
     secondary = {n: v for n, v in trusted.items() if n != lab.metric.name and (held_out is None or n != "held_out")}
     known = {key: value for key, value in result.items() if key not in ("outcome", "detail")}
-    clock = json.loads((folder / "spec.json").read_text())["clock"] if known.get("machine") else ""
+    clock = json.loads((folder / "spec.json").read_text(encoding="utf-8"))["clock"] if known.get("machine") else ""
     return Measurement(
         outcome=outcome,
         metric=metric if outcome == "measured" else None,

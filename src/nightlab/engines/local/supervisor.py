@@ -56,7 +56,7 @@ class Supervisor:
     def _take_over(self, folder: Path) -> None:
         """Take over the trial in this folder."""
         self.folder, self.began = folder, time.time()
-        self.spec: dict[str, Any] = json.loads((folder / "spec.json").read_text())
+        self.spec: dict[str, Any] = json.loads((folder / "spec.json").read_text(encoding="utf-8"))
         self.clock, self.curve = Clock(self.spec, self.children), Curve(folder)
 
     def run(self) -> dict[str, Any]:
@@ -103,7 +103,9 @@ class Supervisor:
             if self.spec["ahead"]:
                 self._open(ahead=True)
             if self.launch.ready():
-                (self.folder / ORIGINAL_NAME).write_text(self.folder.name)  # the folder may be renamed from here on
+                (self.folder / ORIGINAL_NAME).write_text(
+                    self.folder.name, encoding="utf-8"
+                )  # the folder may be renamed from here on
                 folder = sys.stdin.readline()
         if not folder.endswith("\n"):
             self.children.kill(self.cgroup)
@@ -275,7 +277,7 @@ class Supervisor:
 
 def _write_atomically(path: Path, data: dict[str, Any]) -> None:
     draft = path.with_name(path.name + ".tmp")
-    with draft.open("w") as out:
+    with draft.open("w", encoding="utf-8") as out:
         json.dump(data, out)
         out.flush()
         os.fsync(out.fileno())

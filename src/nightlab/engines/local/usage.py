@@ -56,7 +56,7 @@ def tasks_of(user: int) -> int:
     count = 0
     for status in Path("/proc").glob("[0-9]*/status"):
         with contextlib.suppress(OSError, ValueError, KeyError, IndexError):
-            fields = dict(line.split(":", 1) for line in status.read_text().splitlines() if ":" in line)
+            fields = dict(line.split(":", 1) for line in status.read_text(encoding="utf-8").splitlines() if ":" in line)
             if int(fields["Uid"].split()[0]) == user:
                 count += int(fields["Threads"])
     return count
@@ -129,7 +129,7 @@ def mapped_files_mb(pids: Iterable[int]) -> float:
     total = 0
     for pid in pids:
         with contextlib.suppress(OSError, ValueError):
-            for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            for line in Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines():
                 if line.startswith("RssShmem:"):
                     total += int(line.split()[1])
     return total / 1024

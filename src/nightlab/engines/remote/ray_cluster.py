@@ -292,7 +292,7 @@ def _found(on: str) -> str:
         return on
     latest = Path(os.environ.get("RAY_TMPDIR", "/tmp")) / "ray" / "ray_current_cluster"
     try:
-        address = on if on != AUTO else os.environ.get("RAY_ADDRESS") or latest.read_text().strip()
+        address = on if on != AUTO else os.environ.get("RAY_ADDRESS") or latest.read_text(encoding="utf-8").strip()
         host, _, port = address.removeprefix("ray://").rpartition(":")
         socket.create_connection((host, int(port)), timeout=10).close()
     except (OSError, ValueError) as error:

@@ -141,7 +141,7 @@ class SlurmJob:
         if time.monotonic() - self._looked > NEWS_INTERVAL:
             self._looked = time.monotonic()
             with contextlib.suppress(OSError, ValueError):
-                phase, since, curve = json.loads(self.board.read_text())
+                phase, since, curve = json.loads(self.board.read_text(encoding="utf-8"))
                 self._news = TrialProgress(phase, since, curve.encode())
         return self._news
 
@@ -159,7 +159,7 @@ def slurm_job(parcel: TrialParcel, base: Path, board: Path) -> tuple[str, NodeRe
 
     def tell(news: TrialProgress) -> None:
         with contextlib.suppress(OSError):
-            board.write_text(json.dumps([news.phase, news.since, news.curve.decode()]))
+            board.write_text(json.dumps([news.phase, news.since, news.curve.decode()]), encoding="utf-8")
 
     signal.signal(signal.SIGTERM, stop)
     return socket.gethostname(), run_parcel(parcel, base.read_bytes(), tell)

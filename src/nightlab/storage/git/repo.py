@@ -176,7 +176,7 @@ class Repo:
 
         The user may have checked out a champion's files and edited them. The patch is empty without a difference.
         """
-        mine = {path: (self.lab / path).read_text() for path in paths}
+        mine = {path: (self.lab / path).read_text(encoding="utf-8") for path in paths}
         patches = {
             base: self.diff(base, self.commit_files(base, mine, "the working copy"))
             for base in (self._text("rev-parse", "HEAD"), *bases)
@@ -385,6 +385,7 @@ def make_repo(folder: Path, message: str) -> None:
             and subprocess.run(["git", "var", "GIT_COMMITTER_IDENT"], capture_output=True).returncode
         ):
             env |= AUTHOR
-        done = subprocess.run(["git", *args], cwd=folder, capture_output=True, text=True, env=env, check=False)
+        done = subprocess.run(["git", *args], cwd=folder, capture_output=True, env=env, check=False)
         if done.returncode:
-            raise NightlabError(f"git {args[0]} failed in {folder}: {done.stderr.strip()}", "fix git, then try again")
+            said = done.stderr.decode("utf-8", errors="replace").strip()
+            raise NightlabError(f"git {args[0]} failed in {folder}: {said}", "fix git, then try again")

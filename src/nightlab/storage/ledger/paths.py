@@ -30,7 +30,7 @@ def make_state_folder(lab: Path) -> Path:
         home.mkdir(exist_ok=True)
         ignore = home / ".gitignore"
         if not ignore.exists():
-            ignore.write_text("*\n")
+            ignore.write_text("*\n", encoding="utf-8")
     except OSError as error:
         raise _unwritable(home, error) from error
     return home
@@ -100,14 +100,16 @@ def add_note(folder: Path, words: str) -> None:
     """
     with closing(Ledger(folder / LEDGER, read_only=True)) as ledger:
         require_own(ledger, folder.name)
-    with (folder / NOTES).open("a") as notes:
+    with (folder / NOTES).open("a", encoding="utf-8") as notes:
         notes.write(" ".join(words.split()) + "\n")
 
 
 def read_notes(folder: Path) -> list[str]:
     """What the human has said, oldest first."""
     try:
-        return [line for line in (folder / NOTES).read_text(errors="replace").splitlines() if line.strip()]
+        return [
+            line for line in (folder / NOTES).read_text(errors="replace", encoding="utf-8").splitlines() if line.strip()
+        ]
     except OSError:
         return []
 

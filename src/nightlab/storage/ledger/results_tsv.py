@@ -16,7 +16,7 @@ MORE = ("experiment", "proposer", "reason", "training_seconds", "runs", "bar", "
 def write_results(path: Path, metric: Metric, ledger: Ledger) -> None:
     """Replace ``path`` atomically by one row per judged experiment, in the order of their verdicts."""
     draft = path.with_name(path.name + ".tmp")
-    with draft.open("w") as table:
+    with draft.open("w", encoding="utf-8") as table:
         table.writelines(f"{line}\n" for line in result_rows(metric, ledger))
     os.replace(draft, path)
 
@@ -38,7 +38,7 @@ def repair_results(path: Path, metric: Metric, ledger: Ledger) -> None:
     if end.endswith(newest):
         return
     if before and end.endswith(before):
-        with path.open("a") as table:
+        with path.open("a", encoding="utf-8") as table:
             table.write(newest[1:])
     else:
         write_results(path, metric, ledger)
@@ -46,7 +46,7 @@ def repair_results(path: Path, metric: Metric, ledger: Ledger) -> None:
 
 def append_result(path: Path, experiment: Experiment) -> None:
     """Add one judged experiment's row. A row that a kill prevented or tore is repaired by ``repair_results``."""
-    with path.open("a") as table:
+    with path.open("a", encoding="utf-8") as table:
         table.write(_row(experiment) + "\n")
 
 

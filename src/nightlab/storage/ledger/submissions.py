@@ -31,7 +31,7 @@ def submit(folder: Path, hypothesis: str, patch: str, base: str = "") -> str:
     path = _path(folder, entry.id)
     path.parent.mkdir(exist_ok=True)
     draft = path.with_suffix(".new")
-    draft.write_text(json.dumps(asdict(entry)))
+    draft.write_text(json.dumps(asdict(entry)), encoding="utf-8")
     os.replace(draft, path)
     return entry.id
 
@@ -39,7 +39,7 @@ def submit(folder: Path, hypothesis: str, patch: str, base: str = "") -> str:
 def pending_submissions(folder: Path) -> list[Submission]:
     """What waits in the session's folder, oldest first."""
     paths = sorted(_path(folder, "").parent.glob(f"{PREFIX}*.json"), key=lambda path: path.stat().st_mtime_ns)
-    return [Submission(**json.loads(path.read_text())) for path in paths]
+    return [Submission(**json.loads(path.read_text(encoding="utf-8"))) for path in paths]
 
 
 def waits(folder: Path, name: str) -> bool:

@@ -1,0 +1,33 @@
+"""A session in an ASCII locale: nightlab's own text files are UTF-8 wherever it runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+CHANGE = """\
+Hypothesis: schneller → größer
+diff --git a/genome.py b/genome.py
+--- a/genome.py
++++ b/genome.py
+@@ -1,2 +1,2 @@
+-A = 4.0  # [0.25..8 log]
++A = 2.0  # [0.25..8 log]
+ B = 8  # [1..16]
+"""
+
+
+def test_a_session_runs_resumes_and_is_looked_at(make_lab: Any, nightlab: Any) -> None:
+    lab = make_lab()
+    lab.write("program.md", "Größer ist nicht besser.\n")
+    lab.write("ideas/01.patch", CHANGE)
+    lab.commit()
+    ascii_only = {"LC_ALL": "C", "LANG": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": ""}
+    for more in ("1", "2"):
+        done = nightlab("run", "-n", more, "--tag", "t", "--allow-missing", "all", cwd=lab, **ascii_only)
+        assert done.code == 0, done.err
+    table = (lab.folder / ".nightlab" / "t" / "results.tsv").read_text(encoding="utf-8")
+    assert "schneller → größer" in table
+    for command in ("log", "show", "report", "note"):
+        what = {"show": ["1"], "note": ["größer"]}.get(command, [])
+        looked = nightlab(command, *what, "--tag", "t", cwd=lab, **ascii_only)
+        assert looked.code == 0, looked.err
