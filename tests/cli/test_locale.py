@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+ASCII = {"LC_ALL": "C", "LANG": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": ""}
 CHANGE = """\
 Hypothesis: schneller → größer
 diff --git a/genome.py b/genome.py
@@ -21,13 +22,22 @@ def test_a_session_runs_resumes_and_is_looked_at(make_lab: Any, nightlab: Any) -
     lab.write("program.md", "Größer ist nicht besser.\n")
     lab.write("ideas/01.patch", CHANGE)
     lab.commit()
-    ascii_only = {"LC_ALL": "C", "LANG": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": ""}
     for more in ("1", "2"):
-        done = nightlab("run", "-n", more, "--tag", "t", "--allow-missing", "all", cwd=lab, **ascii_only)
+        done = nightlab("run", "-n", more, "--tag", "t", "--allow-missing", "all", cwd=lab, **ASCII)
         assert done.code == 0, done.err
     table = (lab.folder / ".nightlab" / "t" / "results.tsv").read_text(encoding="utf-8")
     assert "schneller → größer" in table
     for command in ("log", "show", "report", "note"):
         what = {"show": ["1"], "note": ["größer"]}.get(command, [])
-        looked = nightlab(command, *what, "--tag", "t", cwd=lab, **ascii_only)
+        looked = nightlab(command, *what, "--tag", "t", cwd=lab, **ASCII)
         assert looked.code == 0, looked.err
+    notes = (lab.folder / ".nightlab" / "t" / "notes.txt").read_text(encoding="utf-8")
+    assert notes == "größer\n"
+
+
+def test_a_try_with_a_message(make_lab: Any, nightlab: Any) -> None:
+    lab = make_lab()
+    lab.write("genome.py", "A = 1.5\nB = 8\n")
+    tried = nightlab("try", "-m", "kleiner → größer", "--tag", "t", "--allow-missing", "all", cwd=lab, **ASCII)
+    assert tried.code in (0, 3), tried.err
+    assert "kleiner → größer" in (lab.folder / ".nightlab" / "t" / "results.tsv").read_text(encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -49,6 +50,9 @@ def main() -> None:
     """The program ``nightlab``: runs a command, and turns an error into a message and an exit status."""
     if VARIABLE in os.environ:
         completion.register_shells()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a locale that lacks a character loses that, not the command
     sys.exit(_guarded(app))
 
 

@@ -111,10 +111,11 @@ def note(
 
     The note is part of every briefing from the next turn on, also in a running session.
     """
+    from nightlab.core.text import typed
     from nightlab.storage.ledger import add_note, find_session, state_folder
 
     tag = find_session(lab, tag)
-    add_note(state_folder(lab) / tag, " ".join(words))
+    add_note(state_folder(lab) / tag, typed(" ".join(words)))
     say(f"noted: the proposers of session {tag} read it from the next turn on")
 
 

@@ -61,6 +61,7 @@ def try_(
     It becomes a candidate of the session; a running session measures it next. Exit status 3: not kept; 1: refused, with
     the reason in the message.
     """
+    from nightlab.core.text import typed
     from nightlab.loop import submissions
     from nightlab.storage.ledger import SessionBusy, find_session
 
@@ -72,7 +73,7 @@ def try_(
         finally:
             shown.close()
         return
-    handed = submissions.hand_over(lab, tag, hypothesis, device, given)
+    handed = submissions.hand_over(lab, tag, typed(hypothesis), device, given)
     measurer = submissions.SubmissionRunner(lab, handed.session, device, given)
     if no_wait:
         measurer.attend(handed)

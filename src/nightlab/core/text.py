@@ -32,6 +32,11 @@ def one_line(raw: str, limit: int = 400) -> str:
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
+def typed(argument: str) -> str:
+    """The text of a command-line argument: bytes that the locale could not decode are read as UTF-8."""
+    return argument.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
 def counted(number: int, noun: str) -> str:
     """``1 trial``, ``2,000 trials``."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"

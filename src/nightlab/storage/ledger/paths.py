@@ -8,12 +8,14 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+from nightlab.core.text import one_line
 from nightlab.core.types import NightlabError
 from nightlab.storage.ledger.ledger import Ledger
 
 HOME = ".nightlab"
 CHOICE_LOCK = "beginning"  # held while a session is chosen or made
 LEDGER = "ledger.db"
+LONGEST_NOTE = 4000  # characters
 NOTES = "notes.txt"  # beside it, for a session that runs may have one writer only
 ORDERS = "orders.txt"  # likewise
 LONGEST = 65536  # bytes of orders that are read at once
@@ -101,7 +103,7 @@ def add_note(folder: Path, words: str) -> None:
     with closing(Ledger(folder / LEDGER, read_only=True)) as ledger:
         require_own(ledger, folder.name)
     with (folder / NOTES).open("a", encoding="utf-8") as notes:
-        notes.write(" ".join(words.split()) + "\n")
+        notes.write(one_line(words, LONGEST_NOTE) + "\n")
 
 
 def read_notes(folder: Path) -> list[str]:
