@@ -13,7 +13,7 @@ from pathlib import Path
 
 from machine import heading, table
 
-from nightlab.core.config import load
+from nightlab.core.config import load_contract
 from nightlab.core.types import Candidate, Experiment, Measurement, Verdict
 from nightlab.loop.briefing import BEST, LAST
 from nightlab.proposers import Briefing, find_constants
@@ -62,7 +62,7 @@ def told_of(past: list[Experiment]) -> list[Experiment]:
 
 
 def main() -> None:
-    lab, _ = load(LAB)
+    lab, _ = load_contract(LAB)
     text = (LAB / "train.py").read_text()
     names = sorted(find_constants(text, "cpu"))
     heading(f"A briefing of at most {LIMIT:,} tokens")

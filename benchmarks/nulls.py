@@ -21,7 +21,6 @@ from machine import heading, table
 from nightlab.analysis.confirm import Confirmer
 from nightlab.core.config import StopRules
 from nightlab.core.events import Rechecked
-from nightlab.core.observer import LineObserver
 from nightlab.engines.local.prepare import run_prepare
 from nightlab.loop.loop import ExperimentLoop
 from nightlab.loop.scheduler import Scheduler
@@ -29,6 +28,7 @@ from nightlab.sandbox.bubblewrap import PROTECTIONS
 from nightlab.session.create import make_lab
 from nightlab.session.session import Session
 from nightlab.storage.git import Repo
+from nightlab.ui.terminal.lines import LineObserver
 
 REAL = 8  # of the lab's own ideas, in their order
 

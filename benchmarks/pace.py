@@ -24,7 +24,6 @@ from machine import heading, table
 from scipy.special import stdtr
 
 from nightlab.core.config import StopRules
-from nightlab.core.observer import LineObserver
 from nightlab.core.types import Experiment, Metric
 from nightlab.engines.local.curve import load_curve
 from nightlab.engines.local.curve import part_losses as curve_parts
@@ -37,6 +36,7 @@ from nightlab.session.create import make_lab
 from nightlab.session.replicates import replicates
 from nightlab.session.session import Session
 from nightlab.storage.git import Repo
+from nightlab.ui.terminal.lines import LineObserver
 
 METRIC = Metric("loss")
 NIGHTS = ((126, 1.0), (500, 0.2))  # experiments of a session, and a share of the sessions asked for

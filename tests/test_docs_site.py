@@ -15,7 +15,7 @@ import pytest
 from pydantic import BaseModel
 
 import nightlab
-from nightlab.core.config import Lab
+from nightlab.core.config import LabConfig
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -64,13 +64,13 @@ def models_in(annotation: Any) -> list[type[BaseModel]]:
 
 def test_the_reference_has_every_key_of_the_contract() -> None:
     keys = set()
-    for name, field in Lab.model_fields.items():
+    for name, field in LabConfig.model_fields.items():
         inner = {f"{name}.{key}" for model in models_in(field.annotation) for key in model.model_fields}
         keys |= inner or {name}
     in_one_row = {"proposers.kind", "proposers.share", "proposers.folder", "checks.command"}
     documented = documented_keys()
     assert keys - in_one_row <= documented, "lab.md lacks these"
-    assert documented - keys <= set(Lab.model_fields), "lab.md has keys that there are not"
+    assert documented - keys <= set(LabConfig.model_fields), "lab.md has keys that there are not"
 
 
 def test_the_api_reference_has_every_public_name() -> None:

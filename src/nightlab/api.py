@@ -89,9 +89,9 @@ def load(path: str | Path, tag: str | None = None) -> pandas.DataFrame:
         frame = nightlab.load("my-lab")
         print(frame[frame.status == "keep"][["number", "metric", "hypothesis"]])
     """
-    from nightlab.integrations.frame import load
+    from nightlab.integrations.frame import session_frame
 
-    return load(path, tag)
+    return session_frame(path, tag)
 
 
 class Lab:

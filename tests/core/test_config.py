@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nightlab.core.config import Lab, allowed, detect, load, megabytes, parse, to_toml
+from nightlab.core.config import LabConfig, allowed, detect, load_contract, megabytes, parse, to_toml
 from nightlab.core.types import Budget, NightlabError
 
 LEAST = 'name = "x"\ngenome = ["a.py"]\ncommand = "python a.py"\n[metric]\nname = "m"\n'
@@ -150,7 +150,7 @@ def test_an_unknown_layout_is_not_guessed(tmp_path: Any) -> None:
     (tmp_path / "main.c").write_text("int main() {}")
     assert detect(["main.c"], lambda _: "") is None
     with pytest.raises(NightlabError) as error:
-        load(tmp_path)
+        load_contract(tmp_path)
     assert str(tmp_path) in str(error.value) and "nightlab init" in error.value.hint
 
 
@@ -158,7 +158,7 @@ def test_a_lab_toml_goes_before_a_layout(tmp_path: Any) -> None:
     (tmp_path / "prepare.py").write_text("")
     (tmp_path / "train.py").write_text("")
     (tmp_path / "lab.toml").write_text(LEAST)
-    lab, says = load(tmp_path)
+    lab, says = load_contract(tmp_path)
     assert lab.genome == ("a.py",) and "lab.toml" in says
 
 
@@ -170,7 +170,7 @@ seconds = st.one_of(st.integers(1, 10_000), st.floats(0.01, 1e4))
 
 
 @st.composite
-def contracts(draw: st.DrawFn) -> Lab:
+def contracts(draw: st.DrawFn) -> LabConfig:
     part: dict[str, Any] = {
         "name": draw(names),
         "genome": draw(st.lists(words, min_size=1, max_size=3)),
@@ -203,9 +203,9 @@ def contracts(draw: st.DrawFn) -> Lab:
         ),
         "stop": st.fixed_dictionaries({}, optional={"hours": seconds, "stall": st.integers(1, 99)}),
     }
-    return Lab.model_validate({**part, **draw(st.fixed_dictionaries({}, optional=more))})
+    return LabConfig.model_validate({**part, **draw(st.fixed_dictionaries({}, optional=more))})
 
 
 @given(contracts())
-def test_a_contract_written_down_and_read_again_is_the_same(lab: Lab) -> None:
+def test_a_contract_written_down_and_read_again_is_the_same(lab: LabConfig) -> None:
     assert parse(to_toml(lab)) == lab

@@ -16,7 +16,7 @@ import pytest
 from support.labs import TinyLab
 
 from nightlab.core import plugins
-from nightlab.core.config import Lab, PluginProposerConfig, parse
+from nightlab.core.config import LabConfig, PluginProposerConfig, parse
 from nightlab.core.types import NightlabError
 from nightlab.judge import make_rule
 from nightlab.session.preflight import Check, plugged
@@ -128,11 +128,11 @@ def odd(body: str = "return None") -> str:
     return textwrap.dedent(ODD).format(body=body)
 
 
-def faults(lab: Lab) -> list[Check]:
+def faults(lab: LabConfig) -> list[Check]:
     return [check for check in plugged(lab) if not check.ok]
 
 
-def contract(more: str, proposer: str = 'kind = "patches"') -> Lab:
+def contract(more: str, proposer: str = 'kind = "patches"') -> LabConfig:
     return parse(LEAST + f"[[proposers]]\n{proposer}\n{more}")
 
 
@@ -143,7 +143,7 @@ def contract(more: str, proposer: str = 'kind = "patches"') -> Lab:
 def test_each_built_in_name_leads_to_code(kind: plugins.Kind) -> None:
     for plugin in plugins.discover(kind):
         if plugin.built_in:
-            assert callable(plugins.load(plugin)), plugin
+            assert callable(plugins.load_plugin(plugin)), plugin
 
 
 @pytest.mark.integration
@@ -262,11 +262,11 @@ def test_a_ledgers_contract_is_read_where_its_plug_ins_are_gone(example: Path) -
     lab = contract('[judge]\nrule = "margin"\n', 'kind = "step"\nfactor = 3')
     facts = lab.model_dump(mode="json", exclude_unset=True)
     shutil.rmtree(example)
-    again = Lab.recorded(facts)
+    again = LabConfig.recorded(facts)
     part = again.proposers[0]
     assert isinstance(part, PluginProposerConfig) and part.keys == {"factor": 3} and again.judge.rule == "margin"
     with pytest.raises(ValueError, match="step is none of"):
-        Lab.model_validate(facts)
+        LabConfig.model_validate(facts)
 
 
 # -- a night with them ---------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ from nightlab.core.events import HookAfter, HookBefore, OrderTaken, ProposalRefu
 from nightlab.core.observer import Observer
 from nightlab.core.orders import parse_order
 from nightlab.core.types import ProposerUsage
-from nightlab.loop.controls import fault
+from nightlab.loop.controls import order_error
 from nightlab.loop.loop import ExperimentLoop
 from nightlab.loop.scheduler import Scheduler
 from nightlab.storage.ledger import Ledger, read_orders, write_order
@@ -93,7 +93,7 @@ def test_half_a_line_waits_for_its_other_half(tmp_path: Path) -> None:
 
 @given(order=st.text() | st.sampled_from(["", "skip", "skip -1", "pin 1 2", "pause now", "skip 9999999999", "PAUSE"]))
 def test_what_is_no_order_is_told_and_never_raised(ledger_of_one: Ledger, order: str) -> None:
-    why = fault(ledger_of_one, order)
+    why = order_error(ledger_of_one, order)
     try:
         parse_order(order)
     except ValueError:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nightlab.core.config import Lab, PatchesConfig, parse
+from nightlab.core.config import LabConfig, PatchesConfig, parse
 from nightlab.core.types import Candidate, Experiment, Measurement, Metric, Verdict
 from nightlab.proposers import Briefing, Mixture, Proposal, changes, find_constants, make_proposers, same_moves
 from nightlab.proposers.constants import change_constants
@@ -424,7 +424,7 @@ def test_the_contract_names_the_proposers(tmp_path: Path) -> None:
     least = 'name = "x"\ngenome = ["a.py"]\ncommand = "c"\n[metric]\nname = "m"\n'
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "a.patch").write_text("diff")
-    lab: Lab = parse(least + '[[proposers]]\nkind = "patches"\nfolder = "mine"\nshare = 3\n')
+    lab: LabConfig = parse(least + '[[proposers]]\nkind = "patches"\nfolder = "mine"\nshare = 3\n')
     assert isinstance(lab.proposers[0], PatchesConfig)
     made = make_proposers(lab, tmp_path, {}, set(), 0)
     assert set(made.proposers) == {"patches"} and made.proposers["patches"][1] == 3

@@ -39,9 +39,9 @@ from nightlab.ui.snapshot import (
     CommonsStatus,
     ExperimentPoint,
     ProposerShare,
-    RunningTrial,
     SessionSnapshot,
     TimedMessage,
+    TrialSnapshot,
 )
 from nightlab.ui.terminal.outlet import LEFT_OUT, MOST, Outlet
 from nightlab.ui.terminal.panels import frame
@@ -82,13 +82,13 @@ def point(number: int, status: Any = "discard", **more: Any) -> ExperimentPoint:
     return ExperimentPoint(number=number, status=status, **{**facts, **more})
 
 
-def running(number: int, **more: Any) -> RunningTrial:
+def running(number: int, **more: Any) -> TrialSnapshot:
     facts: dict[str, Any] = {
         "id": f"{number:04d}", "experiment": number, "purpose": "search", "seed": 1, "slot": 0, "phase": "training",
         "since": time.time() - 60, "budget": ABOUT.budget, "left": 240.0, "curve": ((0.1, 3.0), (0.2, 2.5)),
         "proposer": "tuner", "hypothesis": "tune A 4 → 2", "changes": ("A 4 → 2",),
     }  # fmt: skip
-    return RunningTrial(**{**facts, **more})
+    return TrialSnapshot(**{**facts, **more})
 
 
 words = st.text(st.characters(codec="utf-8"), max_size=60)

@@ -12,7 +12,7 @@ from nightlab.commons.finding import COMMONS_PROPOSER, finding_body, format_inst
 from nightlab.commons.places import author_key, own_author
 from nightlab.commons.record import Finding, Part, Signed, Threat, Verification, genome_id
 from nightlab.commons.scrub import scrub
-from nightlab.core.config import CONTRACT, CommonsConfig, load
+from nightlab.core.config import CONTRACT, CommonsConfig, load_contract
 from nightlab.core.events import FindingVerified
 from nightlab.core.text import one_line
 from nightlab.core.types import Experiment, NightlabError
@@ -128,7 +128,7 @@ def _with_remote(commons: Commons, remote: str, sent: Sequence[dict[str, Any]]) 
 
 
 def _contract(lab: Path) -> CommonsConfig | None:
-    return load(lab)[0].commons if (lab / CONTRACT).exists() else None
+    return load_contract(lab)[0].commons if (lab / CONTRACT).exists() else None
 
 
 def _resolved(lab: Path, remote: str) -> str:

@@ -143,7 +143,7 @@ def rivals(kind: Kind, name: str) -> list[Plugin]:
     return [plugin for plugin in _of_packages(kind) if plugin.name == name and plugin.ignored]
 
 
-def load(plugin: Plugin) -> Any:
+def load_plugin(plugin: Plugin) -> Any:
     """Import a plug-in. Raises NightlabError when that fails, or it can't be one of its kind."""
     module, _, path = plugin.target.partition(":")
     hint = f"install the package that has it, or correct the name; {LIST}"
@@ -166,7 +166,7 @@ def configure(kind: Kind, name: str, keys: Mapping[str, Any], where: str) -> Bas
 
     Raises NightlabError when the plug-in can't be loaded, or naming the key that is wrong.
     """
-    return _configured(load(find(kind, name)), keys, where)
+    return _configured(load_plugin(find(kind, name)), keys, where)
 
 
 def make(kind: Kind, name: str, config: BaseModel | Mapping[str, Any], context: Any, where: str = "") -> Any:
@@ -175,7 +175,7 @@ def make(kind: Kind, name: str, config: BaseModel | Mapping[str, Any], context: 
     Raises NightlabError when the plug-in can't be loaded, a key is wrong, or the object lacks part of its protocol.
     """
     plugin = find(kind, name)
-    target = load(plugin)
+    target = load_plugin(plugin)
     config = config if isinstance(config, BaseModel) else _configured(target, config, where)
     if plugin.built_in:
         return target(config, context)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from nightlab.core.config import Lab
+from nightlab.core.config import LabConfig
 from nightlab.core.types import Measurement, Platform, Trial
 from nightlab.engines.slots import Slot
 from nightlab.sandbox.bubblewrap import Isolation
@@ -23,7 +23,7 @@ class EngineContext:
     on: str
     slots: int | None
     lab: Path
-    contract: Lab | None = None
+    contract: LabConfig | None = None
     device: str | None = None
 
 

@@ -39,7 +39,7 @@ def write(ledger: Ledger, metric: Metric, kind: str, place: str | None) -> tuple
     facts = ledger.session() or SessionStarted()
     source = Source(facts.lab.get("name", "lab"), facts.tag, metric, ledger.path.parent)
     plugin = plugins.find("exporter", kind)
-    exporter = plugins.load(plugin)
+    exporter = plugins.load_plugin(plugin)
     try:
         where, look = exporter(source, ledger.experiments(), place)
     except (NightlabError, OSError):

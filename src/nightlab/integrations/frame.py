@@ -44,7 +44,7 @@ COLUMNS = {
 }
 
 
-def load(path: str | Path, tag: str | None = None) -> pandas.DataFrame:
+def session_frame(path: str | Path, tag: str | None = None) -> pandas.DataFrame:
     """A session's experiments as a pandas frame, one row each: ``nightlab.load("my-lab")``.
 
     ``path``: a lab's folder, of whose sessions the latest is taken if there is no ``tag``; a session's folder, or its

@@ -15,7 +15,7 @@ from typing import Any
 
 from nightlab.core.text import one_line
 from nightlab.core.types import Experiment, Metric, NightlabError
-from nightlab.integrations.frame import load, when
+from nightlab.integrations.frame import session_frame, when
 from nightlab.storage.ledger import LEDGER
 
 LONGEST = 250  # characters of a text, which is what the strictest of them takes
@@ -38,7 +38,7 @@ class Source:
 def to_parquet(source: Source, experiments: Sequence[Experiment], place: str | None) -> tuple[str, str]:
     """A Parquet file of the frame that ``nightlab.load`` gives, with one row per experiment."""
     path = Path(place) if place else source.folder / "experiments.parquet"
-    frame = load(source.folder / LEDGER)
+    frame = session_frame(source.folder / LEDGER)
     try:
         frame.to_parquet(path, index=False)
     except ImportError:

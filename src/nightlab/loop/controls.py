@@ -19,7 +19,7 @@ from nightlab.proposers.selection import node_value
 from nightlab.storage.ledger import LEDGER, Ledger, read_orders, require_own, write_order
 
 
-def fault(ledger: Ledger, order: str) -> str:
+def order_error(ledger: Ledger, order: str) -> str:
     """Why an order can't be followed as things stand; empty for one that can."""
     try:
         word, number = parse_order(order)
@@ -52,7 +52,7 @@ def leave(folder: Path, order: str) -> None:
     ledger = Ledger(folder / LEDGER, read_only=True)
     try:
         require_own(ledger, folder.name)
-        if why := fault(ledger, order):
+        if why := order_error(ledger, order):
             raise NightlabError(why, "see what there is: nightlab log")
     finally:
         ledger.close()
@@ -97,7 +97,7 @@ class SessionControl:
     def apply_pending(self) -> None:
         """Take up the orders that came since, and end the trials of what is skipped."""
         for place, order in read_orders(self.session.folder, self._place):
-            refused = fault(self.ledger, order)
+            refused = order_error(self.ledger, order)
             self._place = place
             self.ledger.append(OrderTaken(one_line(order, 80), place, refused))
             if refused:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from nightlab.core import plugins
-from nightlab.core.config import Lab, PluginProposerConfig
+from nightlab.core.config import LabConfig, PluginProposerConfig
 from nightlab.proposers.backoff import Backoff
 from nightlab.proposers.plugged import PluggedProposer
 from nightlab.proposers.proposer import (
@@ -121,7 +121,7 @@ class Mixture:
 
 
 def make_proposers(
-    lab: Lab,
+    lab: LabConfig,
     folder: Path,
     had: Mapping[str, int],
     used: Used,

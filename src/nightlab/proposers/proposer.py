@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from nightlab.core.config import Lab
+from nightlab.core.config import LabConfig
 from nightlab.core.types import Budget, Experiment, Metric
 from nightlab.sandbox.bubblewrap import Sandbox
 from nightlab.storage.git import Repo
@@ -84,7 +84,7 @@ class Briefing:
     have no verdict."""
     parent: Experiment | None = None
     """Whose genome it is, where the search asked for another than the champion's."""
-    lab: Lab | None = None
+    lab: LabConfig | None = None
     budget: Budget | None = None
     program: str = ""
     """The human's strategy, as it is now."""
@@ -127,7 +127,7 @@ class ProposerWorkspace:
     """What proposers that are programs need: the lab's repository, a sandbox, a folder for copies and logs."""
 
     repo: Repo
-    lab: Lab
+    lab: LabConfig
     sandbox: Sandbox
     folder: Path
 
@@ -138,7 +138,7 @@ class ProposerContext:
 
     name: str
     """What the log calls it."""
-    lab: Lab
+    lab: LabConfig
     folder: Path
     """The lab's folder."""
     seed: int

@@ -8,12 +8,12 @@ import shlex
 import shutil
 from collections.abc import Iterator
 
-from nightlab.core.config import AgentConfig, Lab, ModelConfig, ProgramConfig
+from nightlab.core.config import AgentConfig, LabConfig, ModelConfig, ProgramConfig
 
 Need = tuple[str, bool, str]  # what, whether it is there, and the hint
 
 
-def needs(lab: Lab) -> Iterator[Need]:
+def needs(lab: LabConfig) -> Iterator[Need]:
     """Each thing that a proposer needs. None of them stops a session: it goes on with the proposers that work."""
     for part in lab.proposers:
         if isinstance(part, ProgramConfig):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from pathlib import Path
 
-from nightlab.core.config import load, to_toml
+from nightlab.core.config import load_contract, to_toml
 from nightlab.core.types import NightlabError, Platform
 from nightlab.engines.base import Engine
 from nightlab.engines.local.layout import detect_sandbox
@@ -51,7 +51,7 @@ def infer(folder: Path) -> tuple[str, str]:
     if not folder.is_dir():
         raise NightlabError(f"{folder} is not a folder", "give the lab's folder: nightlab init -C FOLDER")
     try:
-        contract, source = load(folder)
+        contract, source = load_contract(folder)
     except NightlabError:
         if (folder / "lab.toml").exists():
             raise

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from nightlab.core.config import RESERVED, Lab, amended
+from nightlab.core.config import RESERVED, LabConfig, amended
 from nightlab.core.events import ContractOverridden
 from nightlab.core.types import NightlabError
 from nightlab.judge import Judge, PluggedRule, Rule, make_rule
@@ -34,14 +34,14 @@ class Overrides:
 class _Resolved:
     """A contract with the overrides in it, and the objects beside it. ``note``: what the ledger records of them."""
 
-    lab: Lab
+    lab: LabConfig
     rule: Rule | None
     overrides: Overrides
     note: dict[str, Any]
 
 
 def check_overrides(
-    lab: Lab,
+    lab: LabConfig,
     proposers: Sequence[ProposerLike] | None = None,
     judge: str | Rule | None = None,
     selection: str | Selection | None = None,
@@ -73,7 +73,7 @@ def override(
 
 
 def _resolve(
-    lab: Lab,
+    lab: LabConfig,
     proposers: Sequence[ProposerLike] | None,
     judge: str | Rule | None,
     selection: str | Selection | None,
@@ -100,7 +100,7 @@ def _resolve(
     return _Resolved(lab, rule, Overrides(objects, plugged), _note(changes, objects, judge, selection))
 
 
-def _rule(lab: Lab, judge: str | Rule) -> Rule:
+def _rule(lab: LabConfig, judge: str | Rule) -> Rule:
     part = lab.judge
     if isinstance(judge, str):
         return make_rule(part.rule, part.alpha, part.seeds, part.options)

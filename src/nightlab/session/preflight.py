@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nightlab.core import plugins
-from nightlab.core.config import STRATEGY, Lab, PatchesConfig, PluginProposerConfig, ProgramConfig, from_files
+from nightlab.core.config import STRATEGY, LabConfig, PatchesConfig, PluginProposerConfig, ProgramConfig, from_files
 from nightlab.core.source import syntax_fault
 from nightlab.core.types import NightlabError
 from nightlab.engines.local.cgroup import delegated
@@ -33,7 +33,7 @@ class Check:
     fatal: bool = True
 
 
-def inspect(repo: Repo, *, dirty_genome: bool = False) -> tuple[Lab, str, list[Check]]:
+def inspect(repo: Repo, *, dirty_genome: bool = False) -> tuple[LabConfig, str, list[Check]]:
     """The lab's contract, where it comes from, and everything that a session needs of the lab.
 
     ``dirty_genome``: uncommitted changes of the genome are what is wanted.
@@ -59,7 +59,7 @@ def inspect(repo: Repo, *, dirty_genome: bool = False) -> tuple[Lab, str, list[C
     return lab, source, [*checks, *plugged(lab)]
 
 
-def plugged(lab: Lab) -> Iterator[Check]:
+def plugged(lab: LabConfig) -> Iterator[Check]:
     """Each plug-in that the contract names: whether it loads and accepts its keys, and that it is trusted."""
     used: list[tuple[plugins.Kind, str, Mapping[str, Any], str]] = [
         ("rule", lab.judge.rule, lab.judge.options, "judge.options"),
@@ -83,7 +83,7 @@ def plugged(lab: Lab) -> Iterator[Check]:
             yield Check(f"{plugins.find(kind, name)} is trusted code: it runs in the orchestrator's process", True)
 
 
-def committed_contract(repo: Repo) -> tuple[str, Lab, str]:
+def committed_contract(repo: Repo) -> tuple[str, LabConfig, str]:
     """The commit at HEAD, the contract as it is there, and where that comes from.
 
     Raises NightlabError when there is none, or a ``lab.toml`` is not committed.
@@ -96,18 +96,18 @@ def committed_contract(repo: Repo) -> tuple[str, Lab, str]:
     return commit, *contract_at(repo, commit)
 
 
-def contract_at(repo: Repo, commit: str) -> tuple[Lab, str]:
+def contract_at(repo: Repo, commit: str) -> tuple[LabConfig, str]:
     """The contract of the lab as committed, and a sentence that says where it comes from."""
     return from_files(repo.files(commit), lambda path: repo.read(commit, path), str(repo.lab))
 
 
-def free_to_change(lab: Lab, path: str) -> bool:
+def free_to_change(lab: LabConfig, path: str) -> bool:
     """Files outside the genome that a human may edit while a session runs: the strategy and the ideas."""
     folders = [part.folder for part in lab.proposers if isinstance(part, PatchesConfig)]
     return path in (STRATEGY, "README.md") or any(path.startswith(f"{folder}/") for folder in folders)
 
 
-def check_lab(repo: Repo, allow: Iterable[str] = ()) -> tuple[Lab, str, list[Check]]:
+def check_lab(repo: Repo, allow: Iterable[str] = ()) -> tuple[LabConfig, str, list[Check]]:
     """As ``inspect``, with everything that a session needs of this machine."""
     lab, source, checks = inspect(repo)
     sandbox = detect_sandbox()
@@ -140,7 +140,7 @@ def sealed(sandbox: Sandbox, allowed: Iterable[str]) -> list[Check]:
     ]
 
 
-def held(sandbox: Sandbox, lab: Lab) -> list[Check]:
+def held(sandbox: Sandbox, lab: LabConfig) -> list[Check]:
     """The proposers that can't be held to their endpoints here, whatever their contract says."""
     parts = [
         part for part in lab.proposers if isinstance(part, ProgramConfig) and part.endpoints and not sandbox.has_proxy
@@ -176,7 +176,7 @@ def require(checks: list[Check]) -> None:
             raise NightlabError(check.what, check.hint)
 
 
-def _genome_exists(lab: Lab, files: list[str]) -> Check:
+def _genome_exists(lab: LabConfig, files: list[str]) -> Check:
     missing = [glob for glob in lab.genome if not any(in_genome(f, (glob,)) for f in files)]
     if missing:
         return Check(
@@ -189,12 +189,12 @@ def _genome_exists(lab: Lab, files: list[str]) -> Check:
     return Check(f"genome: {shown}; all else is frozen", True)
 
 
-def _genome_parses(repo: Repo, lab: Lab, commit: str, files: list[str]) -> list[Check]:
+def _genome_parses(repo: Repo, lab: LabConfig, commit: str, files: list[str]) -> list[Check]:
     faults = (syntax_fault(path, repo.read(commit, path) or "") for path in files if in_genome(path, lab.genome))
     return [Check(fault, False, "fix that line and commit it") for fault in faults if fault]
 
 
-def _unchanged(repo: Repo, lab: Lab, dirty_genome: bool) -> Check:
+def _unchanged(repo: Repo, lab: LabConfig, dirty_genome: bool) -> Check:
     dirty = [path for path in repo.dirty() if not free_to_change(lab, path)]
     mine = [path for path in dirty if in_genome(path, lab.genome)]
     if mine and not dirty_genome:

@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 
 from nightlab import __version__
-from nightlab.core.config import BudgetConfig, Lab
+from nightlab.core.config import BudgetConfig, LabConfig
 from nightlab.core.events import SessionStarted
 from nightlab.core.source import code_lines
 from nightlab.core.types import BASELINE, Candidate, Experiment, Metric, NightlabError, Platform
@@ -55,7 +55,7 @@ class Session:
                 f"session {tag} is imported ({self.imported}): nothing can run in it",
                 "look at it: nightlab log, plot, report; to measure something, start another: nightlab run --tag NEW",
             )
-        self.lab = Lab.recorded(facts.lab)
+        self.lab = LabConfig.recorded(facts.lab)
         self.metric: Metric = self.lab.metric.record()
         self.platform = Platform(**facts.platform)
         self.device = self.platform.device

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from nightlab.core.config import Lab
+from nightlab.core.config import LabConfig
 from nightlab.core.types import Budget, Candidate, Experiment, Measurement, Metric, Verdict
 from nightlab.proposers.proposer import Briefing, ProposerContext
 
@@ -15,9 +15,9 @@ GENOME = {"genome.py": "RATE = 0.1  # [0.001..1 log]\nLAYERS = 4  # [1..16]\n"}
 ADVICE = "Change one thing at a time.\n"
 
 
-def contract() -> Lab:
+def contract() -> LabConfig:
     """The contract of a lab that minimises ``loss`` over the constants of ``genome.py``."""
-    return Lab.model_validate(
+    return LabConfig.model_validate(
         {"name": "example", "genome": ["genome.py"], "command": "python measure.py", "metric": {"name": "loss"}}
     )
 

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from nightlab.core.config import Lab, StopRules
+from nightlab.core.config import LabConfig, StopRules
 from nightlab.core.events import (
     EvidenceShown,
     Judged,
@@ -124,7 +124,7 @@ class Follower:
             self.state = read_state(feed)
             if self.state.session is None:
                 raise NightlabError(f"the session in {self.folder} never began", "start one: nightlab run")
-            self.lab = Lab.recorded(self.state.session.lab)
+            self.lab = LabConfig.recorded(self.state.session.lab)
             self.about = about(self.state.session, self.lab, self.state.run)
             self._points = LatestPoints(feed, self.lab.metric.record(), self.last)
             self._look_at_noise(feed)

@@ -8,7 +8,7 @@ from nightlab.analysis.timeline import duty_cycle
 from nightlab.core.config import StopRules
 from nightlab.core.session_state import HOUR, RECENT
 from nightlab.core.types import Budget, ProposerUsage
-from nightlab.ui.snapshot import RunningTrial, SessionSnapshot, StopRuleStatus
+from nightlab.ui.snapshot import SessionSnapshot, StopRuleStatus, TrialSnapshot
 
 
 def trained_within(trials: Iterable[tuple[float, float]], since: float) -> float:
@@ -16,7 +16,7 @@ def trained_within(trials: Iterable[tuple[float, float]], since: float) -> float
     return sum(min(seconds, end - since) for end, seconds in trials if end > since)
 
 
-def duty_since(trained: float, begun: float, at: float, running: Iterable[RunningTrial], slots: int) -> float | None:
+def duty_since(trained: float, begun: float, at: float, running: Iterable[TrialSnapshot], slots: int) -> float | None:
     """The duty cycle from ``begun`` to ``at``, what is under way included; None where that is too short to tell."""
     if at - begun < 1:
         return None

@@ -10,7 +10,7 @@ from pathlib import Path
 from nightlab.core.types import Trial
 from nightlab.engines.local.curve import CURVE, Points, load_curve
 from nightlab.ui.progress import training_left
-from nightlab.ui.snapshot import ExperimentPoint, RunningTrial
+from nightlab.ui.snapshot import ExperimentPoint, TrialSnapshot
 
 BROKEN = (OSError, ValueError, KeyError, TypeError)  # what a file that is being written may look like
 
@@ -23,14 +23,16 @@ class RunningTrials:
         self._curves: dict[str, tuple[int, Points]] = {}  # by trial, with the size that the file had
         self._slots: dict[str, int] = {}
 
-    def of(self, trials: Sequence[Trial], known: Mapping[int, ExperimentPoint], now: float) -> tuple[RunningTrial, ...]:
+    def of(
+        self, trials: Sequence[Trial], known: Mapping[int, ExperimentPoint], now: float
+    ) -> tuple[TrialSnapshot, ...]:
         """These trials at a time; ``known`` are experiments by number, for what is tried and why."""
         for gone in (self._curves.keys() | self._slots.keys()) - {trial.id for trial in trials}:
             self._curves.pop(gone, None)
             self._slots.pop(gone, None)
         return tuple(self._status(trial, known.get(trial.experiment), now) for trial in trials)
 
-    def _status(self, trial: Trial, point: ExperimentPoint | None, now: float) -> RunningTrial:
+    def _status(self, trial: Trial, point: ExperimentPoint | None, now: float) -> TrialSnapshot:
         folder, phase, since = self.folder / trial.id, "starting", now
         with suppress(*BROKEN):
             said = json.loads((folder / "phase.json").read_text(encoding="utf-8"))
@@ -41,7 +43,7 @@ class RunningTrials:
                     json.loads((folder / "spec.json").read_text(encoding="utf-8"))["slot"]["number"]
                 )
         curve = self._curve(trial.id)
-        return RunningTrial(
+        return TrialSnapshot(
             id=trial.id,
             experiment=trial.experiment,
             purpose=trial.purpose,

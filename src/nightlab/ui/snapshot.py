@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from functools import reduce
 from typing import Any
 
-from nightlab.core.config import Lab
+from nightlab.core.config import LabConfig
 from nightlab.core.events import (
     ClusterWaits,
     HookAfter,
@@ -75,7 +75,7 @@ class ChampionStep:
 
 
 @dataclass(frozen=True, slots=True)
-class RunningTrial:
+class TrialSnapshot:
     """A trial under way. ``left``: seconds of training left, as far as anybody can say.
 
     ``curve`` is what its candidate claims of its loss, as (share of the budget, loss), and nothing more than a claim.
@@ -191,7 +191,7 @@ class SessionSnapshot:
     points: tuple[ExperimentPoint, ...] = ()
     steps: tuple[ChampionStep, ...] = ()
     champion: ExperimentPoint | None = None
-    running: tuple[RunningTrial, ...] = ()
+    running: tuple[TrialSnapshot, ...] = ()
     tally: dict[str, int] = field(default_factory=dict)
     proposers: dict[str, ProposerShare] = field(default_factory=dict)
     sigma: float = 0.0
@@ -243,7 +243,7 @@ class SessionSnapshot:
         return point.gain / self.sigma if point.gain is not None and self.sigma > 0 else None
 
 
-def about(session: SessionStarted, lab: Lab, run: RunStarted | None) -> About:
+def about(session: SessionStarted, lab: LabConfig, run: RunStarted | None) -> About:
     """What holds for a session, by the event that began it; ``run``: the latest, whose sandbox may lack protections."""
     metric = "computed by an evaluator" if lab.evaluator else "printed by the candidate's own command"
     missing = run.allowed if run else ()

@@ -1,6 +1,6 @@
 """The contract of a lab: ``lab.toml``, and what is inferred where there is none."""
 
-from nightlab.core.config.load import CONTRACT, STRATEGY, amended, detect, from_files, load, parse, to_toml
+from nightlab.core.config.load import CONTRACT, STRATEGY, amended, detect, from_files, load_contract, parse, to_toml
 from nightlab.core.config.proposers import (
     RESERVED,
     AgentConfig,
@@ -16,7 +16,7 @@ from nightlab.core.config.schema import (
     CommonsConfig,
     Event,
     JudgeConfig,
-    Lab,
+    LabConfig,
     NotifyConfig,
     SelectionConfig,
     StopRules,
@@ -34,7 +34,7 @@ __all__ = [
     "CrossoverConfig",
     "Event",
     "JudgeConfig",
-    "Lab",
+    "LabConfig",
     "ModelConfig",
     "NotifyConfig",
     "PatchesConfig",
@@ -46,7 +46,7 @@ __all__ = [
     "amended",
     "detect",
     "from_files",
-    "load",
+    "load_contract",
     "megabytes",
     "parse",
     "to_toml",

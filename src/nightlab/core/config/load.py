@@ -11,20 +11,20 @@ from typing import Any
 from pydantic import ValidationError
 
 from nightlab.core.config.base import fault
-from nightlab.core.config.schema import Lab
+from nightlab.core.config.schema import LabConfig
 from nightlab.core.types import NightlabError
 
 CONTRACT = "lab.toml"
 STRATEGY = "program.md"
 
 
-def parse(text: str, where: str = CONTRACT) -> Lab:
+def parse(text: str, where: str = CONTRACT) -> LabConfig:
     """The contract in the text of a ``lab.toml``.
 
     Raises NightlabError naming the line or the key that is wrong.
     """
     try:
-        return Lab.model_validate(tomllib.loads(text))
+        return LabConfig.model_validate(tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:
         raise NightlabError(f"{where} is not valid TOML: {error}", "mend that line") from None
     except ValidationError as error:
@@ -32,7 +32,7 @@ def parse(text: str, where: str = CONTRACT) -> Lab:
         raise NightlabError(f"{where}: {faults}", "mend those keys; nightlab init --show prints an example") from None
 
 
-def amended(lab: Lab, changes: Mapping[str, Any]) -> Lab:
+def amended(lab: LabConfig, changes: Mapping[str, Any]) -> LabConfig:
     """The contract with other values for some keys; those of a table are put over what the table has.
 
     Raises NightlabError naming the key that is wrong.
@@ -41,13 +41,13 @@ def amended(lab: Lab, changes: Mapping[str, Any]) -> Lab:
     for key, value in changes.items():
         values[key] = {**values.get(key, {}), **value} if isinstance(value, Mapping) else value
     try:
-        return Lab.model_validate(values)
+        return LabConfig.model_validate(values)
     except ValidationError as error:
         faults = "; ".join(fault(each) for each in error.errors())
         raise NightlabError(faults, "the keys are those of lab.toml: docs/lab.md") from None
 
 
-def detect(files: list[str], read: Any) -> tuple[Lab, str] | None:
+def detect(files: list[str], read: Any) -> tuple[LabConfig, str] | None:
     """The contract that a known layout implies, with a sentence that says which; None for an unknown one.
 
     ``files`` are the lab's paths; ``read(path)`` gives a file's text.
@@ -61,13 +61,13 @@ def detect(files: list[str], read: Any) -> tuple[Lab, str] | None:
     return None
 
 
-def _autoresearch(read: Any) -> Lab:
+def _autoresearch(read: Any) -> LabConfig:
     frozen = read("prepare.py") or ""
     found = re.search(r"^TIME_BUDGET\s*=\s*(\d+(?:\.\d+)?)", frozen, re.MULTILINE)
     # Its program gives no start signal and keeps its own time; its rule ends a run that takes twice that time, with
     # compiling and evaluation in it. Data and tokenizer are in the cache.
     budget = {"amount": 2 * float(found[1])} if found else {}
-    return Lab.model_validate(
+    return LabConfig.model_validate(
         {
             "name": "autoresearch",
             "genome": ["train.py"],
@@ -81,13 +81,13 @@ def _autoresearch(read: Any) -> Lab:
     )
 
 
-def _measured_by_script(script: str, files: list[str], text: str) -> Lab:
+def _measured_by_script(script: str, files: list[str], text: str) -> LabConfig:
     names = re.findall(r"METRIC\s+([\w.µ]+)=", text)
     folder = script.split("/")[0] if "/" in script else ""
     frozen = {script, STRATEGY, "README.md", "LICENSE"}
     checks = [f for f in (".auto/checks.sh", "autoresearch.checks.sh") if f in files]
     genome = [f for f in files if f not in frozen and not (folder and f.startswith(folder + "/"))]
-    return Lab.model_validate(
+    return LabConfig.model_validate(
         {
             "name": "measured",
             "genome": [f for f in genome if f not in checks and not f.startswith((".", "test"))] or ["**"],
@@ -98,14 +98,14 @@ def _measured_by_script(script: str, files: list[str], text: str) -> Lab:
     )
 
 
-def to_toml(lab: Lab) -> str:
+def to_toml(lab: LabConfig) -> str:
     """The contract as the text of a ``lab.toml``: what was stated, not the defaults."""
     import tomlkit
 
     return tomlkit.dumps(lab.model_dump(mode="json", exclude_unset=True, exclude_none=True))
 
 
-def load(folder: Path) -> tuple[Lab, str]:
+def load_contract(folder: Path) -> tuple[LabConfig, str]:
     """The contract of the working copy in ``folder``, and a sentence that says where it comes from.
 
     Raises NightlabError when there is neither a ``lab.toml`` nor a known layout.
@@ -119,8 +119,8 @@ def load(folder: Path) -> tuple[Lab, str]:
     )
 
 
-def from_files(files: list[str], read: Any, where: str) -> tuple[Lab, str]:
-    """As ``load``, for any set of files, such as those of a commit."""
+def from_files(files: list[str], read: Any, where: str) -> tuple[LabConfig, str]:
+    """As ``load_contract``, for any set of files, such as those of a commit."""
     if CONTRACT in files:
         return parse(read(CONTRACT) or ""), f"its {CONTRACT}"
     if found := detect(files, read):

@@ -256,7 +256,7 @@ class GeneConfig(ConfigModel):
         return value
 
 
-class Lab(ConfigModel):
+class LabConfig(ConfigModel):
     """A contract."""
 
     name: str = Field(pattern=r"^[\w.-]+$")
@@ -285,7 +285,7 @@ class Lab(ConfigModel):
     stop: StopRules = StopRules()
 
     @classmethod
-    def recorded(cls, facts: Any) -> Lab:
+    def recorded(cls, facts: Any) -> LabConfig:
         """The contract that a ledger holds, also where a plug-in that it names is not installed any more."""
         return cls.model_validate(facts, context=RECORDED)
 
@@ -306,7 +306,7 @@ class Lab(ConfigModel):
         return value
 
     @model_validator(mode="after")
-    def _measured_by_something(self) -> Lab:
+    def _measured_by_something(self) -> LabConfig:
         if self.command is None and (self.evaluator is None or self.evaluator.served):
             raise ValueError("give a command, an evaluator that needs none, or both")
         return self

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from nightlab.core.config import BudgetConfig, Lab, megabytes
+from nightlab.core.config import BudgetConfig, LabConfig, megabytes
 from nightlab.core.types import Measurement, NightlabError, Platform, Trial
 from nightlab.engines.local.caches import Caches
 from nightlab.engines.local.cgroup import Cgroup
@@ -36,7 +36,7 @@ class LocalEngine:
     def __init__(
         self,
         repo: Repo,
-        lab: Lab,
+        lab: LabConfig,
         budget: BudgetConfig,
         device: str,
         folder: Path,

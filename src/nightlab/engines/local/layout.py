@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from nightlab.core.config import BudgetConfig, Lab, megabytes
+from nightlab.core.config import BudgetConfig, LabConfig, megabytes
 from nightlab.core.config.schema import GRACE
 from nightlab.core.types import Budget, Trial
 from nightlab.engines.local.caches import Caches
@@ -32,7 +32,7 @@ class Layout:
     """Prepares the folders of a session's trials."""
 
     repo: Repo
-    lab: Lab
+    lab: LabConfig
     budget: BudgetConfig
     device: str
     sandbox: Sandbox

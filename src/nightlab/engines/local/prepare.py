@@ -8,13 +8,13 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from nightlab.core.config import Lab
+from nightlab.core.config import LabConfig
 from nightlab.core.types import NightlabError
 from nightlab.sandbox.bubblewrap import search_path
 from nightlab.storage.git import Repo
 
 
-def run_prepare(repo: Repo, lab: Lab, commit: str, folder: Path) -> None:
+def run_prepare(repo: Repo, lab: LabConfig, commit: str, folder: Path) -> None:
     """Run the lab's ``prepare`` command in a pristine copy. It is the user's code: it has network and home.
 
     Raises NightlabError when it fails.

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from nightlab.core.config import Lab
+from nightlab.core.config import LabConfig
 from nightlab.core.text import plain
 from nightlab.core.types import Measurement
 from nightlab.engines.local import metric_text
@@ -14,7 +14,7 @@ from nightlab.engines.local.machine_monitor import disturbance
 from nightlab.engines.local.trial_folder import read_text
 
 
-def build_measurement(lab: Lab, folder: Path, result: dict[str, Any], *, shared: bool) -> Measurement:
+def build_measurement(lab: LabConfig, folder: Path, result: dict[str, Any], *, shared: bool) -> Measurement:
     """The measurement of the trial in ``folder``. ``shared``: other trials of this session ran at the same time."""
     printed = read_text(folder / "candidate.log")
     claims = metric_text.parse_claims(printed)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from nightlab.core import plugins
-from nightlab.core.config import Lab
+from nightlab.core.config import LabConfig
 from nightlab.core.types import NightlabError
 from nightlab.engines.base import Engine, EngineContext
 from nightlab.engines.remote.engine import Cluster, ClusterEngine, common_platform
@@ -27,7 +27,7 @@ def connect_cluster(on: str, slots: int | None, lab: Path) -> Cluster:
     return made  # type: ignore[no-any-return]
 
 
-def plugged_engine(on: str, slots: int | None, lab: Path, contract: Lab, device: str | None) -> Engine | None:
+def plugged_engine(on: str, slots: int | None, lab: Path, contract: LabConfig, device: str | None) -> Engine | None:
     """The engine of another package that ``on`` names; None where it names a cluster.
 
     Raises NightlabError when the plug-in can't be loaded, or what it makes is no engine.

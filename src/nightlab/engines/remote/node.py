@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from nightlab import __version__
-from nightlab.core.config import BudgetConfig, Lab
+from nightlab.core.config import BudgetConfig, LabConfig
 from nightlab.core.types import Measurement, NightlabError, Platform, Trial
 from nightlab.engines.local.cgroup import make_room
 from nightlab.engines.local.curve import raw_curve
@@ -134,7 +134,7 @@ def run_parcel(parcel: TrialParcel, base: bytes, tell: Tell = lambda news: None)
 
 
 def _run(parcel: TrialParcel, repo: Repo, folder: Path, sandbox: Sandbox, tell: Tell) -> NodeResult:
-    lab, trial = Lab.recorded(parcel.lab), parcel.trial
+    lab, trial = LabConfig.recorded(parcel.lab), parcel.trial
     budget = BudgetConfig(**parcel.budget)
     local = LocalEngine(repo, lab, budget, parcel.platform.device, folder, sandbox, make_room())
     local.shared = parcel.shared
@@ -204,7 +204,7 @@ def node_cache() -> Path:
 
 def _prepare(repo: Repo, parcel: TrialParcel, home: Path) -> None:
     """Run the lab's ``prepare`` command once per base and interpreter."""
-    lab = Lab.recorded(parcel.lab)
+    lab = LabConfig.recorded(parcel.lab)
     which = hashlib.sha256(f"{lab.prepare}\0{sys.executable}".encode()).hexdigest()[:16]
     done = home / f"prepared-{which}"
     if not done.exists():

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from rich.text import Text
 
 from nightlab.core.text import counted
-from nightlab.ui.snapshot import CommonsStatus, ExperimentPoint, RunningTrial, SessionSnapshot
+from nightlab.ui.snapshot import CommonsStatus, ExperimentPoint, SessionSnapshot, TrialSnapshot
 from nightlab.ui.terminal.braille import curve
 from nightlab.ui.terminal.rows import heading, latest, seconds_words, value_of, words_of
 from nightlab.ui.terminal.staircase import Staircase
@@ -118,7 +118,7 @@ def _now(snapshot: SessionSnapshot, width: int, room: int) -> list[Text]:
     return lines
 
 
-def _running_trial(trial: RunningTrial, width: int, rows: int) -> list[Text]:
+def _running_trial(trial: TrialSnapshot, width: int, rows: int) -> list[Text]:
     name = "baseline" if trial.experiment == 0 else f"#{trial.experiment}"
     purpose = "" if trial.purpose == "search" else f" {trial.purpose}"
     head = Text.assemble((f" {name}{purpose}", "bold cyan"), f" {words_of(trial.phase, 12)} ")
