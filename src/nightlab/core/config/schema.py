@@ -61,6 +61,11 @@ class CheckConfig(ConfigModel):
 GRACE = 1.1  # a budget may be overrun by 10 % and a second: the step under way, not a longer training
 
 
+def overrun(amount: float) -> float:
+    """Seconds of training after which a trial with a budget of ``amount`` seconds is over it."""
+    return amount * GRACE + 1
+
+
 class BudgetConfig(ConfigModel):
     """How much training a trial may do, and the allowances around it. All times in seconds."""
 
@@ -79,13 +84,13 @@ class BudgetConfig(ConfigModel):
         if self.clock == "work":
             return f"a trial is ended after {self.longest():g} s of wall-clock time"
         return (
-            f"a trial is over budget {self.amount * GRACE + 1:g} s after its launch, or after its start signal if its "
+            f"a trial is over budget {overrun(self.amount):g} s after its launch, or after its start signal if its "
             f"program gives one within {self.startup:g} s"
         )
 
     def longest(self) -> float:
         """Seconds of wall-clock time after which training has failed. A CPU clock waits for neighbours."""
-        return self.wall_limit or {"wall": self.amount * GRACE + 1, "cpu": self.amount * 8 + 60}.get(self.clock, 3600)
+        return self.wall_limit or {"wall": overrun(self.amount), "cpu": self.amount * 8 + 60}.get(self.clock, 3600)
 
 
 class Budgets(BudgetConfig):

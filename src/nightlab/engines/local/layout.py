@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from nightlab.core.config import BudgetConfig, LabConfig, megabytes
-from nightlab.core.config.schema import GRACE
+from nightlab.core.config.schema import overrun
 from nightlab.core.types import Budget, Trial
 from nightlab.engines.local.caches import Caches
 from nightlab.engines.local.cgroup import Cgroup
@@ -75,7 +75,7 @@ class Layout:
             "slot": asdict(slot),
             "clock": trial.budget.clock,
             "amount": trial.budget.amount,
-            "limit": trial.budget.amount * GRACE + 1,
+            "limit": overrun(trial.budget.amount),
             "startup": budget.startup,
             "signals": baseline_signals(folder.parent),
             "evaluation": budget.evaluation,
