@@ -165,7 +165,7 @@ class Lab:
         ``proposers``, ``judge`` and ``selection`` take the place of what the contract says while the session is open:
         names that ``lab.toml`` knows, tables such as ``{"kind": "model", "model": "…"}``, or objects with the methods
         of ``nightlab.Proposer``, ``nightlab.Rule`` and ``nightlab.Selection``. An object is trusted: it runs in this
-        process. ``engine`` says where trials run: ``"local"``, a cluster as for ``nightlab run --engine`` (``"local-ray"``,
+        process. ``engine`` says where trials run: ``"local"``, a cluster as in ``run --engine`` (``"local-ray"``,
         ``"ray://HOST:PORT"``, ``"slurm"``), or a ``nightlab.Engine``. ``slots``: trials at once, or ``"auto"`` for as
         many as there is room for. ``seed`` is the proposers' randomness.
 
