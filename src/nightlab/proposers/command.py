@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from nightlab.core.config import AgentConfig, ProgramConfig, megabytes
+from nightlab.core.source_bytes import decode_source, undecodable
 from nightlab.core.text import one_line, plain
 from nightlab.proposers.briefing import render_briefing
 from nightlab.proposers.proposer import Briefing, NoProposal, Proposal, ProposerWorkspace
@@ -73,7 +74,7 @@ class AnyCommand:
             try:
                 if fault := self._fault(kept, said):
                     raise NoProposal(fault)
-                files = self._edited(work, ids)
+                files = self._edited(work, ids, briefing.genome)
                 if not files:
                     raise NoProposal(f"it edited nothing; last line of output: {_last_line(said)}")
             except NoProposal as failure:
@@ -181,8 +182,11 @@ class AnyCommand:
             return f"it failed with exit status {kept.status}; last line of output: {_last_line(said)}"
         return "" if kept.tree_ended else "it left processes that could not be ended"
 
-    def _edited(self, work: Path, ids: Mapping[str, str]) -> dict[str, str]:
-        """The genome files that it changed or created. Raises NoProposal for changes outside the genome."""
+    def _edited(self, work: Path, ids: Mapping[str, str], before: Mapping[str, str]) -> dict[str, str]:
+        """The genome files that it changed or created; ``before``: the texts that it was given.
+
+        Raises NoProposal for changes outside the genome.
+        """
         genome = self.workspace.lab.genome
         frozen = {path: name for path, name in ids.items() if not in_genome(path, genome)}
         if fault := checkouts.find_change(work, frozen, whole=False):
@@ -196,7 +200,7 @@ class AnyCommand:
             if in_genome(path, genome) and (path in ids or not _scratch(path)):
                 like = ids.get(path, next(iter(ids.values())).split()[-1])
                 if checkouts.file_id(work / path, like) != ids.get(path):
-                    edited[path] = _text(work / path, path)
+                    edited[path] = _text(work / path, path, before.get(path, ""))
         return edited
 
 
@@ -233,15 +237,19 @@ def _scratch(path: str) -> bool:
     )
 
 
-def _text(path: Path, name: str) -> str:
+def _text(path: Path, name: str, before: str) -> str:
+    """The text that it left in a file. Raises NoProposal if that is too long, or is no text and was before."""
     try:
         with path.open("rb") as file:
             raw = file.read(MAX_GENOME_BYTES + 1)
         if len(raw) > MAX_GENOME_BYTES:
             raise NoProposal(f"{name} has more than {MAX_GENOME_BYTES:,} bytes")
-        return raw.decode()
-    except UnicodeDecodeError:
-        raise NoProposal(f"{name} is no longer text in UTF-8") from None
+    except OSError as error:
+        raise NoProposal(f"{name} can't be read: {error.strerror}") from None
+    text = decode_source(raw)
+    if undecodable(text) and not undecodable(before):
+        raise NoProposal(f"{name} is no longer text in UTF-8, or in the encoding that it declares")
+    return text
 
 
 def _tail(path: Path) -> str:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nightlab.core.source import same_program
+from nightlab.core.source_bytes import BOM, parse_python
 
 MAX_ROW, MAX_TEXT = 64, 200  # most items of a tuple, characters of a string
 HINT = re.compile(r"\[([^\[\]]+)\]\s*$")
@@ -35,16 +36,16 @@ class Constant:
     name: str
     value: Any
     line: int  # counted from 1
-    start: int  # columns in UTF-8 bytes, as in ast
+    start: int  # columns in UTF-8 bytes, as in ast, without a byte-order mark
     end: int
     hint: str = ""
 
 
 def find_constants(text: str, device: str) -> dict[str, Constant]:
     """The constants of a genome by name, with their values on ``device``; empty for unknown languages."""
-    lines = _lines(text)
+    lines = _lines(text.removeprefix(BOM))
     try:
-        module = ast.parse(text)
+        module = parse_python(text)
     except (SyntaxError, ValueError, MemoryError, RecursionError):
         return _of_wasm(lines)
     found = {}
@@ -80,7 +81,7 @@ def _of_wasm(lines: list[str]) -> dict[str, Constant]:
                 value = int(literal) if kind.startswith("i") else float(literal)
             except ValueError:
                 continue  # e.g. 1.2.3
-            start, end = (len(line[:at].encode()) for at in match.span(3))
+            start, end = (len(line[:at].encode("utf-8", "surrogatepass")) for at in match.span(3))
             hint = HINT.search(comment or "")
             if _storable(value):
                 found[name] = Constant(name, value, number, start, end, hint[1].strip() if hint else "")
@@ -89,12 +90,14 @@ def _of_wasm(lines: list[str]) -> dict[str, Constant]:
 
 def change_constants(text: str, device: str, values: Mapping[str, Any]) -> str:
     """The genome's text with the named constants set to ``values`` on ``device``; all else unchanged."""
-    lines = _lines(text)
+    bom = text[: text.startswith(BOM)]
+    lines = _lines(text.removeprefix(BOM))
     edits = [(constant, values[name]) for name, constant in find_constants(text, device).items() if name in values]
     for constant, value in sorted(edits, key=lambda edit: (edit[0].line, edit[0].start), reverse=True):
-        raw = lines[constant.line - 1].encode()
-        lines[constant.line - 1] = (raw[: constant.start] + _written(value) + raw[constant.end :]).decode()
-    return "".join(lines)
+        raw = lines[constant.line - 1].encode("utf-8", "surrogatepass")
+        raw = raw[: constant.start] + _written(value) + raw[constant.end :]
+        lines[constant.line - 1] = raw.decode("utf-8", "surrogatepass")
+    return bom + "".join(lines)
 
 
 def same_moves(path: str, before: str, after: str, now: str, device: str) -> str | None:

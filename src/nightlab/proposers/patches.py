@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from nightlab.core.source_bytes import decode_patch
 from nightlab.proposers.proposer import Briefing, Proposal, Used
 
 PREFIX = "hypothesis:"
@@ -24,7 +25,7 @@ class PatchQueue:
         for path in sorted(self.folder.glob("*.patch")):
             if path.name not in self.used:
                 try:
-                    text = path.read_text(errors="replace", encoding="utf-8")
+                    text = decode_patch(path.read_bytes())
                 except OSError:
                     continue  # e.g. an editor's lock file
                 return Proposal(self.name, _hypothesis(text, path), patch=text, source=path.name)

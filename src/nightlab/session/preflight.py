@@ -42,6 +42,7 @@ def inspect(repo: Repo, *, dirty_genome: bool = False) -> tuple[LabConfig, str, 
     files = repo.files(commit)
     checks = [_genome_exists(lab, files), *_genome_parses(repo, lab, commit, files)]
     checks.append(_unchanged(repo, lab, dirty_genome))
+    checks += [*_branch_free(repo), *_submodules(repo, commit)]
     checks.append(_local_disk(repo.lab))
     free = shutil.disk_usage(repo.lab).free / 2**20
     checks.append(Check(f"{free / 1024:.1f} GB of disk are free", free > FREE_MB, "free some disk space"))
@@ -205,6 +206,20 @@ def _unchanged(repo: Repo, lab: LabConfig, dirty_genome: bool) -> Check:
         hint = "git commit or git stash them"
         return Check(f"frozen files have uncommitted changes: {', '.join(frozen)}", False, hint)
     return Check("genome and frozen files are committed", True)
+
+
+def _branch_free(repo: Repo) -> list[Check]:
+    if not repo.branch_head("nightlab"):
+        return []
+    hint = "give it another name: git branch -m nightlab my-nightlab"
+    return [Check("a branch is called nightlab, so git can't have nightlab/<tag>, a session's champion", False, hint)]
+
+
+def _submodules(repo: Repo, commit: str) -> list[Check]:
+    """Submodules: their folders are empty in a trial's copy."""
+    hint = "commit its files in the lab itself, or name their folder in data.open"
+    words = "{} is a git submodule: a trial finds an empty folder there"
+    return [Check(words.format(path), False, hint, fatal=False) for path in repo.submodules(commit)]
 
 
 def _local_disk(folder: Path) -> Check:

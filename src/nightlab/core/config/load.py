@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from nightlab.core.config.base import fault
 from nightlab.core.config.schema import LabConfig
+from nightlab.core.source_bytes import BOM, decode_source, undecodable
 from nightlab.core.types import NightlabError
 
 CONTRACT = "lab.toml"
@@ -23,8 +24,10 @@ def parse(text: str, where: str = CONTRACT) -> LabConfig:
 
     Raises NightlabError naming the line or the key that is wrong.
     """
+    if found := undecodable(text):
+        raise NightlabError(f"{where}, line {found[0]}: {found[1]} is not UTF-8", "save the file as UTF-8")
     try:
-        return LabConfig.model_validate(tomllib.loads(text))
+        return LabConfig.model_validate(tomllib.loads(text.removeprefix(BOM)))
     except tomllib.TOMLDecodeError as error:
         raise NightlabError(f"{where} is not valid TOML: {error}", "mend that line") from None
     except ValidationError as error:
@@ -112,9 +115,7 @@ def load_contract(folder: Path) -> tuple[LabConfig, str]:
     """
     return from_files(
         [p.relative_to(folder).as_posix() for p in _some_files(folder)],
-        lambda path: (
-            (folder / path).read_text(errors="replace", encoding="utf-8") if (folder / path).is_file() else None
-        ),
+        lambda path: decode_source((folder / path).read_bytes()) if (folder / path).is_file() else None,
         str(folder),
     )
 

@@ -1,0 +1,18 @@
+"""Makes the repository of a new lab."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nightlab.storage.git.command import AUTHOR, run_git
+
+
+def make_repo(folder: Path, message: str) -> None:
+    """Make ``folder`` a repository with one commit of all files, by the user's git identity if configured.
+
+    Hooks, signing and ignore files of the user's don't apply. Raises NightlabError when git fails.
+    """
+    run_git(folder, "init", "-q", "-b", "main")
+    run_git(folder, "add", "--all", "--force")
+    known = run_git(folder, "var", "GIT_COMMITTER_IDENT", check=False).returncode == 0
+    run_git(folder, "commit", "-q", "--no-verify", "-m", message, env={} if known else AUTHOR)
