@@ -36,7 +36,9 @@ def unfinished(draw: st.DrawFn) -> tuple[str, str]:
     text = draw(whole)
     match draw(st.sampled_from(["cut", "said so", "went on", "thinks", "draft"])):
         case "cut":
-            start = 0 if "<think>" in text else text.rfind("</think>") + 1  # a whole draft before it looks finished
+            start = (
+                0 if "<think>" in text or "</think>" not in text else text.find("</think>") + 9
+            )  # a whole draft before it looks finished
             end = draw(st.integers(start, len(text) - len(LAST) + len("HYPOTHESIS:") - 1))
             return text[:end], draw(regular | irregular)
         case "said so":
