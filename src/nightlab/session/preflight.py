@@ -11,6 +11,7 @@ from typing import Any
 
 from nightlab.core import plugins
 from nightlab.core.config import STRATEGY, LabConfig, PatchesConfig, PluginProposerConfig, ProgramConfig, from_files
+from nightlab.core.regions import regions
 from nightlab.core.source import syntax_fault
 from nightlab.core.types import NightlabError
 from nightlab.engines.local.cgroup import delegated
@@ -40,7 +41,11 @@ def inspect(repo: Repo, *, dirty_genome: bool = False) -> tuple[LabConfig, str, 
     """
     commit, lab, source = committed_contract(repo)
     files = repo.files(commit)
-    checks = [_genome_exists(lab, files), *_genome_parses(repo, lab, commit, files)]
+    checks = [
+        _genome_exists(lab, files),
+        *_genome_parses(repo, lab, commit, files),
+        *_regions(repo, lab, commit, files),
+    ]
     checks.append(_unchanged(repo, lab, dirty_genome))
     checks.append(_local_disk(repo.lab))
     free = shutil.disk_usage(repo.lab).free / 2**20
@@ -192,6 +197,22 @@ def _genome_exists(lab: LabConfig, files: list[str]) -> Check:
 def _genome_parses(repo: Repo, lab: LabConfig, commit: str, files: list[str]) -> list[Check]:
     faults = (syntax_fault(path, repo.read(commit, path) or "") for path in files if in_genome(path, lab.genome))
     return [Check(fault, False, "fix that line and commit it") for fault in faults if fault]
+
+
+def _regions(repo: Repo, lab: LabConfig, commit: str, files: list[str]) -> Iterator[Check]:
+    """Where a candidate may change the genome's files, if markers bound that, and markers that don't match."""
+    if lab.between is None:
+        return
+    names = [path for path in files if in_genome(path, lab.genome)]
+    found = {path: bounds for path in names if (bounds := regions(repo.read(commit, path) or "", lab.between))}
+    for path, bounds in found.items():
+        if bounds.fault:
+            yield Check(f"{path}, {bounds.fault}", False, "put each start and end on a comment line, in pairs")
+        else:
+            yield Check(f"{path}: {len(bounds.free)} lines between markers may change; the others are frozen", True)
+    if not found:
+        what = f"no genome file has a comment line {lab.between[0]}, so all of the genome may change"
+        yield Check(what, False, "put the markers into the file, or remove `between` from lab.toml", fatal=False)
 
 
 def _unchanged(repo: Repo, lab: LabConfig, dirty_genome: bool) -> Check:
