@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 SECTIONS = {
-    "Start": ("demo", "new", "init", "check"),
+    "Start": ("demo", "new", "open", "init", "check"),
     "Run": ("run", "pause", "resume", "skip", "pin", "note"),
     "Look": ("watch", "serve", "log", "show", "diff", "plot", "report"),
     "Judge": ("confirm", "transfer", "replay"),
