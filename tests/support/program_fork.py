@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import io
 import json
 import os
 import select
@@ -14,6 +15,8 @@ import sys
 # What most commands import sooner or later.
 PRELOADED = [
     "matplotlib.backends.backend_agg",
+    "matplotlib.backends.backend_svg",
+    "matplotlib.figure",
     "nightlab.analysis.confirm",
     "nightlab.analysis.report",
     "nightlab.cli.main",
@@ -25,6 +28,15 @@ PRELOADED = [
     "typer._adapters",
 ]
 REQUEST = 1 << 17  # bytes, at most
+
+
+def _draw_once() -> None:
+    """Each run ends with charts; matplotlib looks the fonts up at the first."""
+    from nightlab.analysis import charts
+    from nightlab.core.types import Metric
+
+    for kind in ("png", "svg"):
+        charts.progress(Metric("loss"), []).savefig(io.BytesIO(), format=kind)
 
 
 def _serve(link: socket.socket) -> None:
@@ -81,6 +93,7 @@ def _become(request: dict[str, object]) -> None:
 if __name__ == "__main__":
     for name in PRELOADED:
         importlib.import_module(name)
+    _draw_once()
     _serve(socket.socket(fileno=int(sys.argv[1])))
     from nightlab.cli.main import main
 
