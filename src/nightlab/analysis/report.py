@@ -21,6 +21,7 @@ from nightlab.core.text import counted
 from nightlab.core.types import REPORTED, TOLD, Experiment, Measurement, NightlabError
 from nightlab.judge import Noise, pairs_needed, pooled, prior_sigma, smallest_effect
 from nightlab.session.credit import by_proposer
+from nightlab.session.preflight import REMEMBERS
 from nightlab.session.replicates import replicates
 from nightlab.session.session import Session
 from nightlab.storage.ledger.state import read_state
@@ -212,7 +213,9 @@ def _sealing(session: Session, state: SessionState) -> str:
     if state.missing:
         return f"trials ran WITHOUT protection of {', '.join(state.missing)}, as allowed by name"
     metric = "computed by a separate process" if session.lab.evaluator else "printed by the candidate's own command"
-    return f"every trial ran sealed; the metric was {metric}"
+    evaluator = session.lab.evaluator
+    weaker = f", but {REMEMBERS}" if evaluator and evaluator.served and not evaluator.processes else ""
+    return f"every trial ran sealed; the metric was {metric}{weaker}"
 
 
 def _trial_troubles(trials: list[Measurement]) -> Iterator[str]:

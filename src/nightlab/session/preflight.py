@@ -20,6 +20,7 @@ from nightlab.sandbox.bubblewrap import PROTECTIONS, Sandbox
 from nightlab.storage.git import Repo, in_genome
 
 FREE_MB = 200  # below this much disk a session does not start: a full disk loses the run in flight
+REMEMBERS = "the process that trained answers the evaluator: it can remember what it was asked, and train on"
 NETWORK_MOUNTS = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "9p", "fuse.sshfs", "fuse.rclone", "lustre"}
 
 
@@ -112,7 +113,7 @@ def check_lab(repo: Repo, allow: Iterable[str] = ()) -> tuple[LabConfig, str, li
     lab, source, checks = inspect(repo)
     sandbox = detect_sandbox()
     checks += sealed(sandbox, {*lab.sandbox.allow_missing, *allow})
-    return lab, source, [*checks, *held(sandbox, lab), memory_limit()]
+    return lab, source, [*checks, *held(sandbox, lab), *answered(lab), memory_limit()]
 
 
 def protections(names: str | Iterable[str]) -> set[str]:
@@ -149,6 +150,16 @@ def held(sandbox: Sandbox, lab: LabConfig) -> list[Check]:
     hint = "run where bubblewrap works, or remove its endpoints"
     words = f"{{}} {why}: the sandbox ({sandbox.name}) can't hold it to its endpoints"
     return [Check(words.format(f"proposer {part.called}"), False, hint, fatal=False) for part in parts]
+
+
+def answered(lab: LabConfig) -> list[Check]:
+    """Who answers a served evaluator: clean processes, or the one that trained."""
+    if lab.evaluator is None or not lab.evaluator.served:
+        return []
+    if clean := lab.evaluator.processes:
+        return [Check(f"the evaluator is answered by {clean} clean processes, not by the one that trained", True)]
+    hint = "set evaluator.processes = 2 and hand arrays over (docs: Writing a lab)"
+    return [Check(f"the seal of the metric is weaker: {REMEMBERS}", False, hint, fatal=False)]
 
 
 def memory_limit() -> Check:

@@ -44,12 +44,21 @@ class EvaluatorConfig(ConfigModel):
     command: Command
     served: bool = False
     """True: it calls a function that the candidate serves. False: it runs after the candidate ended."""
+    processes: int = Field(default=0, ge=0, le=8)
+    """Of one that is served: clean processes that answer, one after another, from the arrays that training handed over.
+    0: the process that trained answers, which may remember what it was asked."""
     held_out: bool = False
     """Whether, told NIGHTLAB_HELD_OUT=1, it also prints ``METRIC held_out=value`` on data that no search reads."""
     warm: tuple[Module, ...] = ()
     """Of one that is served: Python modules that it imports ahead."""
     timed: bool = False
     """True: what it measures is time, so nothing is started ahead while it works."""
+
+    @model_validator(mode="after")
+    def _processes_serve(self) -> EvaluatorConfig:
+        if self.processes and not self.served:
+            raise ValueError("processes: only an evaluator with served = true calls processes")
+        return self
 
 
 class CheckConfig(ConfigModel):

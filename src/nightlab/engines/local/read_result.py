@@ -31,8 +31,10 @@ def build_measurement(lab: LabConfig, folder: Path, result: dict[str, Any], *, s
         detail = f"the program ended normally but printed no line METRIC {lab.metric.name}=…"
         if unreadable is not None:
             detail = f"no number can be read in its last METRIC line of {lab.metric.name}: {unreadable}"
-    if outcome == "crashed" and printed and detail.startswith("exit status"):
-        detail = f"{metric_text.crash_summary(printed)} ({detail})"
+    if outcome == "crashed" and detail.startswith("exit status"):
+        logs = sorted(folder.glob("answer*.log")) if detail.endswith("answering") else []
+        if said := "".join(map(read_text, logs)) or printed:
+            detail = f"{metric_text.crash_summary(said)} ({detail})"
     bounds = lab.metric
     if outcome == "measured" and metric is not None and not bounds.lowest <= metric <= bounds.highest:
         outcome, detail = "tampered", f"{bounds.name} {metric:g} is outside of {bounds.lowest:g} to {bounds.highest:g}"
