@@ -286,13 +286,13 @@ def serve(lab: Lab, prepare: ModuleType, model: str, **env: str) -> subprocess.C
         with pytest.MonkeyPatch.context() as patch:
             for name, value in wires.env(number).items():
                 patch.setenv(name, value)
-            patch.setenv("NIGHTLAB_LINK", str(wires.answers[number].dup().detach()))  # the protocol closes it
-            wires.answers[number].close()
+            link = wires.answers[number]
             try:
-                nightlab_guest._answer_calls(prepare.served(function))
+                nightlab_guest._answer_calls(prepare.served(function), link)
             except Exception as reason:  # a real candidate's process would end by it
                 print(reason)
                 break
+            link.close()
     return wires.ended()
 
 

@@ -109,6 +109,16 @@ class Trial:
         _tell("serve")
         os._exit(0)
 
+    def link(self) -> socket.socket:
+        """End training, and return the socket to the evaluator, for a lab with another protocol than ``serve``.
+
+        Raises ServeError where clean processes answer.
+        """
+        if "NIGHTLAB_HANDED" in os.environ:
+            raise ServeError(CLEAN)
+        _tell("serve")
+        return socket.socket(fileno=int(os.environ["NIGHTLAB_LINK"]))
+
     def serve(self, function: Callable[[Any], Buffer]) -> None:
         """Answer the evaluator's calls from this very process until it hangs up.
 
@@ -118,10 +128,7 @@ class Trial:
         Raises ServeError if the answer is larger than what the evaluator made room for, or where clean
         processes answer.
         """
-        if "NIGHTLAB_HANDED" in os.environ:
-            raise ServeError(CLEAN)
-        _tell("serve")
-        _answer_calls(function)
+        _answer_calls(function, self.link())
 
 
 def answer(load: Callable[[dict[str, Any]], Callable[[Any], Buffer]]) -> None:
@@ -137,15 +144,14 @@ def answer(load: Callable[[dict[str, Any]], Callable[[Any], Buffer]]) -> None:
     if os.environ.get("NIGHTLAB_ROLE") != "answer":
         return
     handed = mmap.mmap(int(os.environ["NIGHTLAB_HANDED"]), 0, access=mmap.ACCESS_READ)
-    _answer_calls(load(_read_arrays(handed)))
+    _answer_calls(load(_read_arrays(handed)), socket.socket(fileno=int(os.environ["NIGHTLAB_LINK"])))
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)
 
 
-def _answer_calls(function: Callable[[Any], Buffer]) -> None:
+def _answer_calls(function: Callable[[Any], Buffer], link: socket.socket) -> None:
     """Answer until the evaluator hangs up."""
-    link = socket.socket(fileno=int(os.environ["NIGHTLAB_LINK"]))
     memory: Any = _Memory(int(os.environ["NIGHTLAB_SHARED"]))
     descriptors: list[int] = []
     while header := _receive(link, HEADER.size, descriptors):
@@ -185,6 +191,22 @@ def trial() -> Trial | None:
     )
 
 
+def evaluator_link(process: int = 0) -> socket.socket:
+    """The evaluator's end of the socket to a process; nothing may be sent before ``wait_for_turn``."""
+    return socket.socket(fileno=int(os.environ["NIGHTLAB_LINK"].split(",")[process]))
+
+
+def wait_for_turn(turn: str, process: int = 0) -> None:
+    """Wait until a process may be called; ``turn`` is the variable NIGHTLAB_TURN. Raises ServeError if it never may.
+
+    No input may be seen while the candidate still trains, or another process answers: the supervisor says when none
+    does.
+    """
+    os.write(int(turn), bytes([process]))
+    if not os.read(int(turn), 1):
+        raise ServeError("the model was never handed over")
+
+
 class Served:
     """The evaluator's end of a link: calls the function that the candidate serves.
 
@@ -197,11 +219,11 @@ class Served:
     """
 
     def __init__(self, device: bool = False, process: int = 0) -> None:
-        links, shared = (os.environ[name].split(",") for name in ("NIGHTLAB_LINK", "NIGHTLAB_SHARED"))
-        if process >= len(links):
-            raise ServeError(f"the contract has {len(links)} answering processes: raise evaluator.processes")
+        shared = os.environ["NIGHTLAB_SHARED"].split(",")
+        if process >= len(shared):
+            raise ServeError(f"the contract has {len(shared)} answering processes: raise evaluator.processes")
         self.process = process
-        self.link = socket.socket(fileno=int(links[process]))
+        self.link = evaluator_link(process)
         on_device = device and os.environ["NIGHTLAB_DEVICE"] == "cuda"
         self.memory = _device_memory() if on_device else _Memory(int(shared[process]))
         self.turn = os.environ.get("NIGHTLAB_TURN")
@@ -217,11 +239,7 @@ class Served:
         Raises ServeError when the candidate is gone, failed, or answers with another type or shape.
         """
         if self.turn:
-            # No input may be seen while the candidate still trains, or another process answers: the supervisor
-            # says when none does.
-            os.write(int(self.turn), bytes([self.process]))
-            if not os.read(int(self.turn), 1):
-                raise ServeError("the model was never handed over")
+            wait_for_turn(self.turn, self.process)
             self.turn = None
         room = _size(kind, shape)
         waiting = 0
