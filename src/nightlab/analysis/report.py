@@ -47,7 +47,7 @@ def gather(session: Session) -> ReportData:
         rule=_rule(session),
         budget=str(session.budget.record()),
         platform=str(session.platform),
-        sealing=_sealing(session, state),
+        sealing=_sealing(session, state) + _remembers(session),
         begun=first.proposed_at,
         ended=state.at,
         reason=state.last_stop.reason if state.last_stop else "",
@@ -213,9 +213,13 @@ def _sealing(session: Session, state: SessionState) -> str:
     if state.missing:
         return f"trials ran WITHOUT protection of {', '.join(state.missing)}, as allowed by name"
     metric = "computed by a separate process" if session.lab.evaluator else "printed by the candidate's own command"
+    return f"every trial ran sealed; the metric was {metric}"
+
+
+def _remembers(session: Session) -> str:
+    """Whether a served evaluator was answered by the process that trained, in words."""
     evaluator = session.lab.evaluator
-    weaker = f", but {REMEMBERS}" if evaluator and evaluator.served and not evaluator.processes else ""
-    return f"every trial ran sealed; the metric was {metric}{weaker}"
+    return f", but {REMEMBERS}" if evaluator and evaluator.served and not evaluator.processes else ""
 
 
 def _trial_troubles(trials: list[Measurement]) -> Iterator[str]:

@@ -183,16 +183,6 @@ def held(sandbox: Sandbox, lab: LabConfig) -> list[Check]:
     return [Check(words.format(f"proposer {part.called}"), False, hint, fatal=False) for part in parts]
 
 
-def answered(lab: LabConfig) -> list[Check]:
-    """Who answers a served evaluator: clean processes, or the one that trained."""
-    if lab.evaluator is None or not lab.evaluator.served:
-        return []
-    if clean := lab.evaluator.processes:
-        return [Check(f"the evaluator is answered by {clean} clean processes, not by the one that trained", True)]
-    hint = "set evaluator.processes = 2 and hand arrays over (docs: Writing a lab)"
-    return [Check(f"the seal of the metric is weaker: {REMEMBERS}", False, hint, fatal=False)]
-
-
 def memory_limit() -> Check:
     """Whether the kernel limits a candidate's memory, or we look how much it uses."""
     if delegated():
@@ -285,3 +275,13 @@ def _filesystem(folder: Path) -> str:
         return ""
     inside = [m for m in mounts if folder.is_relative_to(m[1].replace("\\040", " "))]
     return max(inside, key=lambda m: len(m[1]))[2] if inside else ""
+
+
+def answered(lab: LabConfig) -> list[Check]:
+    """Who answers a served evaluator: clean processes, or the one that trained."""
+    if lab.evaluator is None or not lab.evaluator.served:
+        return []
+    if clean := lab.evaluator.processes:
+        return [Check(f"the evaluator is answered by {clean} clean processes, not by the one that trained", True)]
+    hint = "set evaluator.processes = 2 and hand arrays over (docs: Writing a lab)"
+    return [Check(f"the seal of the metric is weaker: {REMEMBERS}", False, hint, fatal=False)]
