@@ -17,6 +17,7 @@ from nightlab.engines.local.cgroup import delegated
 from nightlab.engines.local.layout import detect_sandbox
 from nightlab.proposers.requirements import needs
 from nightlab.sandbox.bubblewrap import PROTECTIONS, Sandbox
+from nightlab.session.metric_claim import metric_claim
 from nightlab.storage.git import Repo, in_genome
 
 FREE_MB = 200  # below this much disk a session does not start: a full disk loses the run in flight
@@ -50,11 +51,7 @@ def inspect(repo: Repo, *, dirty_genome: bool = False) -> tuple[LabConfig, str, 
     checks.append(Check(f"{where} is writable", writable, "run where the lab and its .git are writable"))
     if lab.prepare:
         checks.append(Check(f"run before each session, with your home and the network: {lab.prepare}", True))
-    if lab.evaluator:
-        checks.append(Check("the metric is computed by an evaluator in a separate process", True))
-    else:
-        hint = "give lab.toml an [evaluator]; until then a candidate that lies about its metric is believed"
-        checks.append(Check("the metric is printed by the candidate's own command", False, hint, fatal=False))
+    checks.append(_computed(lab, metric_claim(lab, files, lambda path: repo.read(commit, path))))
     checks += [Check(what, there, hint, fatal=False) for what, there, hint in needs(lab)]
     return lab, source, [*checks, *plugged(lab)]
 
@@ -192,6 +189,19 @@ def _genome_exists(lab: LabConfig, files: list[str]) -> Check:
 def _genome_parses(repo: Repo, lab: LabConfig, commit: str, files: list[str]) -> list[Check]:
     faults = (syntax_fault(path, repo.read(commit, path) or "") for path in files if in_genome(path, lab.genome))
     return [Check(fault, False, "fix that line and commit it") for fault in faults if fault]
+
+
+def _computed(lab: LabConfig, claim: str) -> Check:
+    """Whether the metric is computed out of the candidate's reach; ``claim``: why not."""
+    if not claim:
+        return Check("the metric is computed by an evaluator in a separate process", True)
+    hint = "give lab.toml an [evaluator]; until then a candidate that lies about its metric is believed"
+    if lab.evaluator:
+        hint = (
+            "serve it: let the candidate's process answer the evaluator's calls (evaluator.served = true, "
+            "docs/sealing.md); until then a candidate that prints its own METRIC and exits is believed"
+        )
+    return Check(f"the metric is only the candidate's claim: {claim}", False, hint, fatal=False)
 
 
 def _unchanged(repo: Repo, lab: LabConfig, dirty_genome: bool) -> Check:
