@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from nightlab.core.config import LabConfig, allowed, detect, load_contract, megabytes, parse, to_toml
 from nightlab.core.types import Budget, NightlabError
+from nightlab.engines.local.metric_text import parse_metrics
 
 LEAST = 'name = "x"\ngenome = ["a.py"]\ncommand = "python a.py"\n[metric]\nname = "m"\n'
 
@@ -144,6 +145,13 @@ def test_a_measure_script_is_a_contract() -> None:
     assert [c.command for c in lab.checks] == ["bash .auto/checks.sh"]
     assert "src/fast.py" in lab.genome
     assert not {g for g in lab.genome if g.startswith((".auto", "tests", "README"))}
+
+
+@pytest.mark.parametrize("name", ["val-loss", "eval/accuracy", "total_µs", "p99.latency"])
+def test_a_metric_may_be_called_as_a_metric_line_may_call_it(name: str) -> None:
+    assert parse(LEAST.replace('"m"', f'"{name}"')).metric.name == name
+    found = detect([".auto/measure.sh", "a.py"], {".auto/measure.sh": f'echo "METRIC {name}=$t"\n'}.get)
+    assert found and found[0].metric.name == name and parse_metrics(f"METRIC {name}=1").values == {name: 1.0}
 
 
 def test_an_unknown_layout_is_not_guessed(tmp_path: Any) -> None:

@@ -25,7 +25,7 @@ from typing import Any
 from nightlab.core.config import AgentConfig, ProgramConfig, megabytes
 from nightlab.core.text import one_line, plain
 from nightlab.proposers.briefing import render_briefing
-from nightlab.proposers.proposer import Briefing, NoProposal, Proposal, ProposerWorkspace
+from nightlab.proposers.proposer import Briefing, NoProposal, Proposal, ProposerUnavailable, ProposerWorkspace
 from nightlab.sandbox.bubblewrap import PROXY_SOCKET, SandboxSpec, search_path
 from nightlab.sandbox.process_guard import ProcessResult, ProcessSpec, read_result, start_guard
 from nightlab.storage import checkouts
@@ -72,12 +72,12 @@ class AnyCommand:
             said = _tail(folder / "output.log")
             try:
                 if fault := self._fault(kept, said):
-                    raise NoProposal(fault)
+                    raise ProposerUnavailable(fault) if _not_there(kept) else NoProposal(fault)
                 files = self._edited(work, ids)
                 if not files:
                     raise NoProposal(f"it edited nothing; last line of output: {_last_line(said)}")
             except NoProposal as failure:
-                raise NoProposal(_asked(kept.refused) + str(failure), usage) from None
+                raise type(failure)(_asked(kept.refused) + str(failure), usage) from None
             words = _without_label(one_line(_written(work / HYPOTHESIS))) or _hypothesis(said)
             return Proposal(self.name, words or f"a change by {self.name}", files, usage=usage)
         finally:
@@ -113,7 +113,7 @@ class AnyCommand:
             proxy_socket=proxy_socket,
         )
         env = self._environment()
-        argv = self._command(env["PATH"])
+        argv = self._command(env["PATH"], work)
         if proxy_socket:
             argv = [sys.executable, "-P", str(INNER_PROXY), PROXY_SOCKET, ",".join(self.part.endpoints), *argv]
         start = self.workspace.sandbox.start(sandbox_spec)
@@ -137,30 +137,34 @@ class AnyCommand:
             return read_result(self._guard)
 
     def _held(self) -> bool:
-        """Whether its network is restricted to its endpoints. Raises NoProposal where the sandbox can't restrict it."""
+        """Whether its network is restricted to its endpoints. Raises ProposerUnavailable if it can't be."""
         sandbox = self.workspace.sandbox
         if not self.part.endpoints or "network" in sandbox.missing:
             return False
         if not sandbox.has_proxy:
-            raise NoProposal(f"{sandbox.name} can't restrict it to its endpoints; remove them to allow any network")
+            raise ProposerUnavailable(
+                f"{sandbox.name} can't restrict it to its endpoints; remove them to allow any network"
+            )
         return True
 
-    def _command(self, search: str) -> list[str]:
+    def _command(self, search: str, work: Path) -> list[str]:
         """The command line: the command itself, or for an agent the protocol client, which starts the agent."""
         argv = shlex.split(self.part.command)
+        if os.sep in argv[0] and not (work / argv[0]).exists():
+            raise ProposerUnavailable(f"{argv[0]} is not in the lab")
         if os.sep not in argv[0] and shutil.which(argv[0], path=search) is None:
-            raise NoProposal(f"{argv[0]} is not installed, or not on the PATH")
+            raise ProposerUnavailable(f"{argv[0]} is not installed, or not on the PATH")
         if not isinstance(self.part, AgentConfig):
             return argv
         if importlib.util.find_spec("acp") is None:
-            raise NoProposal("its library is not installed: pip install 'nightlab[agents]'")
+            raise ProposerUnavailable("its library is not installed: pip install 'nightlab[agents]'")
         return [sys.executable, "-P", str(TURN), *argv]
 
     def _environment(self) -> dict[str, str]:
         """Its environment: a few basic variables, and those that the contract names."""
         for name in self.part.environment:
             if name not in os.environ:
-                raise NoProposal(f"the variable {name}, listed for it in lab.toml, is not set")
+                raise ProposerUnavailable(f"the variable {name}, listed for it in lab.toml, is not set")
         env = {name: os.environ[name] for name in (*PASSED, *self.part.environment) if name in os.environ}
         path = search_path(env.get("PATH", os.defpath))
         return {"LANG": "C.UTF-8", "TERM": "dumb", **env, "PATH": path, "NIGHTLAB_BRIEFING": BRIEFING}
@@ -198,6 +202,11 @@ class AnyCommand:
                 if checkouts.file_id(work / path, like) != ids.get(path):
                     edited[path] = _text(work / path, path)
         return edited
+
+
+def _not_there(kept: ProcessResult) -> bool:
+    """Whether the command itself is missing: a shell's exit status for one that it does not find, or can't run."""
+    return kept.end == "unstartable" or (kept.end == "exited" and kept.status in (126, 127))
 
 
 def _asked(refused: list[str]) -> str:

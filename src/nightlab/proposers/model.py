@@ -18,7 +18,7 @@ from nightlab.core.config import ModelConfig
 from nightlab.core.text import one_line
 from nightlab.proposers.briefing import render_briefing
 from nightlab.proposers.edits import FORMAT, BadEdit, apply_edits, parse_edits
-from nightlab.proposers.proposer import Briefing, NoProposal, Proposal
+from nightlab.proposers.proposer import Briefing, NoProposal, Proposal, ProposerUnavailable
 
 if TYPE_CHECKING:
     from pydantic_ai.models import Model as Client
@@ -46,7 +46,7 @@ class LanguageModel:
         try:
             answer = asyncio.run(self._ask(briefing, usage))
         except NoProposal as failure:
-            raise NoProposal(str(failure), {**usage, "seconds": _since(begun)}, failure.rest) from None
+            raise type(failure)(str(failure), {**usage, "seconds": _since(begun)}, failure.rest) from None
         except asyncio.CancelledError:
             raise NoProposal("it was stopped", {**usage, "seconds": _since(begun)}) from None
         hypothesis, files = answer
@@ -69,7 +69,7 @@ class LanguageModel:
             from pydantic_ai.exceptions import ModelAPIError, UnexpectedModelBehavior
             from pydantic_ai.usage import RunUsage
         except ImportError:
-            raise NoProposal("its library is not installed: pip install 'nightlab[models]'") from None
+            raise ProposerUnavailable("its library is not installed: pip install 'nightlab[models]'") from None
 
         def read(text: str) -> tuple[str, Mapping[str, str]]:
             try:
@@ -111,7 +111,7 @@ class LanguageModel:
         """The model behind its API. The client's own retries are off: a failed turn backs off instead."""
         part = self.part
         if part.key and part.key not in os.environ:
-            raise NoProposal(f"the variable {part.key}, named for its key in lab.toml, is not set")
+            raise ProposerUnavailable(f"the variable {part.key}, named for its key in lab.toml, is not set")
         key = os.environ[part.key] if part.key else "none"
         if part.api == "anthropic":
             from anthropic import AsyncAnthropic

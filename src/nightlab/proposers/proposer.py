@@ -28,6 +28,10 @@ class NoProposal(Exception):
         self.usage, self.rest = usage or {}, rest
 
 
+class ProposerUnavailable(NoProposal):
+    """A turn that failed because something is missing on this machine: the next turns of this run would too."""
+
+
 @dataclass(frozen=True, slots=True)
 class RejectedProposal:
     """A proposal that became no experiment, or a turn without one, and why."""

@@ -10,11 +10,21 @@ from pathlib import Path
 from typing import Any
 
 from nightlab.core import plugins
-from nightlab.core.config import STRATEGY, LabConfig, PatchesConfig, PluginProposerConfig, ProgramConfig, from_files
+from nightlab.core.config import (
+    DEVICES,
+    STRATEGY,
+    LabConfig,
+    PatchesConfig,
+    PluginProposerConfig,
+    ProgramConfig,
+    TunerConfig,
+    from_files,
+)
 from nightlab.core.source import syntax_fault
 from nightlab.core.types import NightlabError
 from nightlab.engines.local.cgroup import delegated
 from nightlab.engines.local.layout import detect_sandbox
+from nightlab.proposers.constants import NO_CONSTANT, find_constants
 from nightlab.proposers.requirements import needs
 from nightlab.sandbox.bubblewrap import PROTECTIONS, Sandbox
 from nightlab.session.metric_claim import metric_claim
@@ -53,6 +63,7 @@ def inspect(repo: Repo, *, dirty_genome: bool = False) -> tuple[LabConfig, str, 
         checks.append(Check(f"run before each session, with your home and the network: {lab.prepare}", True))
     checks.append(_computed(lab, metric_claim(lab, files, lambda path: repo.read(commit, path))))
     checks += [Check(what, there, hint, fatal=False) for what, there, hint in needs(lab)]
+    checks += _tuned(lab, [repo.read(commit, path) or "" for path in files if in_genome(path, lab.genome)])
     return lab, source, [*checks, *plugged(lab)]
 
 
@@ -189,6 +200,15 @@ def _genome_exists(lab: LabConfig, files: list[str]) -> Check:
 def _genome_parses(repo: Repo, lab: LabConfig, commit: str, files: list[str]) -> list[Check]:
     faults = (syntax_fault(path, repo.read(commit, path) or "") for path in files if in_genome(path, lab.genome))
     return [Check(fault, False, "fix that line and commit it") for fault in faults if fault]
+
+
+def _tuned(lab: LabConfig, genome: list[str]) -> list[Check]:
+    """Whether a tuner of the contract finds something to tune."""
+    tuned = any(find_constants(text, device) for text in genome for device in DEVICES)
+    if tuned or not any(isinstance(part, TunerConfig) for part in lab.proposers):
+        return []
+    hint = "assign the numbers to upper-case names at the top level of a genome file, or remove the tuner"
+    return [Check(f"the tuner will propose nothing: {NO_CONSTANT}", False, hint, fatal=False)]
 
 
 def _computed(lab: LabConfig, claim: str) -> Check:

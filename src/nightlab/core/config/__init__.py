@@ -10,8 +10,10 @@ from nightlab.core.config.proposers import (
     PatchesConfig,
     PluginProposerConfig,
     ProgramConfig,
+    TunerConfig,
 )
 from nightlab.core.config.schema import (
+    DEVICES,
     BudgetConfig,
     CommonsConfig,
     Event,
@@ -25,6 +27,7 @@ from nightlab.core.config.units import allowed, megabytes
 
 __all__ = [
     "CONTRACT",
+    "DEVICES",
     "RESERVED",
     "STRATEGY",
     "AgentConfig",
@@ -42,6 +45,7 @@ __all__ = [
     "ProgramConfig",
     "SelectionConfig",
     "StopRules",
+    "TunerConfig",
     "allowed",
     "amended",
     "detect",

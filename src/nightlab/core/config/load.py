@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from nightlab.core.config.base import fault
 from nightlab.core.config.schema import LabConfig
+from nightlab.core.text import METRIC_NAME
 from nightlab.core.types import NightlabError
 
 CONTRACT = "lab.toml"
@@ -82,7 +83,7 @@ def _autoresearch(read: Any) -> LabConfig:
 
 
 def _measured_by_script(script: str, files: list[str], text: str) -> LabConfig:
-    names = re.findall(r"METRIC\s+([\w.µ]+)=", text)
+    names = re.findall(rf"METRIC\s+({METRIC_NAME})\s*=", text)
     folder = script.split("/")[0] if "/" in script else ""
     frozen = {script, STRATEGY, "README.md", "LICENSE"}
     checks = [f for f in (".auto/checks.sh", "autoresearch.checks.sh") if f in files]

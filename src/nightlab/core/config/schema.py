@@ -17,6 +17,7 @@ from nightlab.core.config.proposers import (
     TunerConfig,
 )
 from nightlab.core.config.units import allowed, megabytes
+from nightlab.core.text import METRIC_NAME
 from nightlab.core.types import Budget, Clock, Goal, Metric
 
 DEVICES = ("cuda", "mps", "cpu")
@@ -27,7 +28,7 @@ Protection = Literal["files", "network", "processes", "privileges"]
 class MetricConfig(ConfigModel):
     """The number that is being improved."""
 
-    name: str = Field(pattern=r"^[\w.µ]+$")
+    name: str = Field(pattern=rf"^{METRIC_NAME}$")
     goal: Goal = "minimise"
     unit: str = ""
     lowest: float = -math.inf
