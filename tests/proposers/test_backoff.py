@@ -13,7 +13,6 @@ from nightlab.core.events import ProposalRefused
 from nightlab.proposers import Briefing, NoProposal, Proposal, backoff
 from nightlab.proposers.backoff import FIRST, LEAST, LONGEST, Backoff
 from nightlab.proposers.mixture import Mixture
-from nightlab.proposers.proposer import ProposerUnavailable
 from nightlab.proposers.requirements import needs
 
 NO_BRIEFING: Any = None
@@ -79,7 +78,7 @@ def test_an_outage_doubles_the_rest_and_a_proposal_ends_it(clock: list[float]) -
 
 def test_one_that_can_t_work_here_is_not_asked_again(clock: list[float]) -> None:
     script = Scripted(clock)
-    script.failure = ProposerUnavailable("codex is not installed, or not on the PATH")
+    script.failure = NoProposal("codex is not installed, or not on the PATH", final=True)
     one = Backoff(script)
     mixture = Mixture({"scripted": (one, 1.0)}, {})
     assert mixture.propose(NO_BRIEFING) is None and mixture.wakes == float("inf") and mixture.thinkers == 0

@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from nightlab.proposers.proposer import Briefing, NoProposal, Proposal, ProposerUnavailable, RejectedProposal
+from nightlab.proposers.proposer import Briefing, NoProposal, Proposal, RejectedProposal
 
 LEAST, FIRST, LONGEST = 0.05, 10.0, 900.0  # seconds: the shortest pause, the longest first one, and the longest
 
@@ -68,9 +68,9 @@ class Backoff:
         return proposal
 
     def fail(self, failure: NoProposal) -> None:
-        """Record a failed turn, and rest; one that can't work in this run is not asked again."""
+        """Record a failed turn, and rest; after a final one, such as a wrong key, it is not asked again in this run."""
         why = str(failure)
-        if isinstance(failure, ProposerUnavailable):
+        if failure.final:
             self.gone, why = why, f"{why}; it is not asked again in this run"
         self._failed.append(RejectedProposal(self.name, why, usage=failure.usage))
         self._in_a_row += 1
