@@ -271,6 +271,12 @@ class EvidenceShown(LedgerEvent):
     number: int
     evidence: Evidence = field(metadata=_by(evidence_of))
 
+    def to_dict(self) -> dict[str, Any]:
+        data = LedgerEvent.to_dict(self)
+        if not self.evidence.claim:  # as in ledgers from before there were claims
+            del data["evidence"]["claim"]
+        return data
+
 
 @dataclass(frozen=True, slots=True)
 class ConfirmationStarted(LedgerEvent):

@@ -59,7 +59,7 @@ class DuplicateIndex:
             return False  # without a look at the patches
         patches = [self.session.repo.diff(each.parent, each.commit) for each in (one, two)]
         if said:
-            return same_lines(*patches, program=min(one.lines, two.lines))
+            return same_lines(patches[0], patches[1], min(one.lines, two.lines))
         first, second = map(touched, patches)
         return sorted(first) == sorted(second) and len(first) == 2 * moved  # of constants alone
 
