@@ -121,6 +121,22 @@ def test_a_metric_may_be_called_as_a_metric_line_may_call_it(name: str) -> None:
     assert found and found[0].metric.name == name and parse_metrics(f"METRIC {name}=1").values == {name: 1.0}
 
 
+@pytest.mark.parametrize(
+    ("name", "more", "timed"),
+    [
+        ("latency", 'unit = "ms"', True),
+        ("latency", 'unit = "µs of a call"', True),
+        ("milliseconds", "", True),
+        ("makespan", 'unit = "s"\ntimed = false', False),
+        ("cycles", "timed = true", True),
+        ("loss", 'unit = "bits"', False),
+    ],
+)
+def test_a_metric_is_a_time_by_its_unit_its_name_or_as_it_is_said(name: str, more: str, timed: bool) -> None:
+    text = f'name = "x"\ngenome = ["a"]\ncommand = "c"\n[metric]\nname = "{name}"\n{more}\n'
+    assert parse(text).timed is timed
+
+
 def test_an_unknown_layout_is_not_guessed(tmp_path: Any) -> None:
     (tmp_path / "main.c").write_text("int main() {}")
     assert detect(Problem(("main.c",), lambda _: "")) is None
