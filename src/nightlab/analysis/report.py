@@ -212,7 +212,8 @@ def _rule(session: Session) -> str:
 def _sealing(session: Session, state: SessionState) -> str:
     if state.missing:
         return f"trials ran WITHOUT protection of {', '.join(state.missing)}, as allowed by name"
-    metric = "computed by a separate process" if session.lab.evaluator else "printed by the candidate's own command"
+    claim = session.metric_claim
+    metric = f"only the candidate's claim: {claim}" if claim else "computed by a separate process"
     return f"every trial ran sealed; the metric was {metric}"
 
 

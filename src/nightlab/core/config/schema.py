@@ -17,8 +17,10 @@ from nightlab.core.config.proposers import (
     TunerConfig,
 )
 from nightlab.core.config.units import allowed, megabytes
+from nightlab.core.text import METRIC_NAME
 from nightlab.core.types import Budget, Clock, Goal, Metric
 
+TIMES = {"s", "ms", "µs", "us", "ns", "sec", "seconds", "milliseconds", "microseconds", "nanoseconds"}
 DEVICES = ("cuda", "mps", "cpu")
 Event = Literal["keep", "stall", "stop", "trouble"]
 Protection = Literal["files", "network", "processes", "privileges"]
@@ -27,12 +29,15 @@ Protection = Literal["files", "network", "processes", "privileges"]
 class MetricConfig(ConfigModel):
     """The number that is being improved."""
 
-    name: str = Field(pattern=r"^[\w.µ]+$")
+    name: str = Field(pattern=rf"^{METRIC_NAME}$")
     goal: Goal = "minimise"
     unit: str = ""
     lowest: float = -math.inf
     highest: float = math.inf
     """Values beyond these are impossible: whoever measures one has tampered."""
+    timed: bool | None = None
+    """True: it is a time. False: it does not depend on how fast the machine is. By default it is a time if its unit, or
+    its name, or the evaluator says so."""
 
     def record(self) -> Metric:
         return Metric(self.name, self.goal, self.unit)
@@ -299,6 +304,14 @@ class LabConfig(ConfigModel):
     commons: CommonsConfig | None = None
     gene: GeneConfig | None = None
     stop: StopRules = StopRules()
+
+    @property
+    def timed(self) -> bool:
+        """Whether the metric is a time, as the contract says, or as its unit, its name or the evaluator does."""
+        if self.metric.timed is not None:
+            return self.metric.timed
+        named = {self.metric.name, *self.metric.unit.split()[:1]} & TIMES
+        return bool(named) or (self.evaluator is not None and self.evaluator.timed)
 
     @classmethod
     def recorded(cls, facts: Any) -> LabConfig:
