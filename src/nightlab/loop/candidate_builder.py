@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
-from nightlab.core.source import same_program, syntax_fault
 from nightlab.core.text import one_line
 from nightlab.core.types import Candidate
 from nightlab.loop.duplicates import DuplicateIndex, outcome_summary
-from nightlab.proposers import Proposal, changes, find_constants, same_moves
-from nightlab.proposers.selection import theme
+from nightlab.loop.program_reader import ProgramReader
+from nightlab.proposers import Proposal, same_moves
 from nightlab.session.replicates import HUMAN
 from nightlab.session.session import Session
 from nightlab.storage.git import OutOfScope, PatchConflict
 
-MOST = 40  # parts of a genome that a change is said to be about
-
 
 class CandidateBuilder:
-    """Makes the candidates of one session, and admits those that were never tried."""
+    """Makes the candidates of one session, and admits those that were never tried.
 
-    def __init__(self, session: Session) -> None:
+    ``tick`` is called while the program of one takes its time to be read; what it raises ends that.
+    """
+
+    def __init__(self, session: Session, tick: Callable[[], object] = lambda: None) -> None:
         self.session, self.ledger, self.tried = session, session.ledger, DuplicateIndex(session)
+        self.reader = ProgramReader(session.device, lambda: self.tried.outside, tick)
 
     def realise(self, proposal: Proposal, parent: str, old: Candidate | None = None) -> Candidate:
         """The proposal as a commit on ``parent``; a queued patch that conflicts there, on the baseline.
@@ -89,9 +91,8 @@ class CandidateBuilder:
 
     def baseline(self) -> Candidate:
         baseline = self.session.baseline_candidate()
-        genome = self.session.genome(baseline.commit)
-        program = self.tried.fingerprint(genome)
-        return replace(baseline, constants=_constants(genome, self.session.device), program=program)
+        found = self.reader.facts(self.session.genome(baseline.commit))
+        return replace(baseline, constants=dict(found.constants or {}), program=found.program, lines=found.lines)
 
     def candidate(self, commit: str, parent: str, proposer: str, hypothesis: str, source: str = "") -> Candidate:
         """The record of a candidate, with what it really changes.
@@ -103,27 +104,21 @@ class CandidateBuilder:
         touched = repo.check_scope(parent, commit, session.lab.genome)
         if not touched:
             raise OutOfScope("it changes nothing")
-        genome = session.genome(commit)
-        for path in touched:
-            if fault := syntax_fault(path, genome.get(path, "")):
-                raise OutOfScope(f"it does not parse: {fault}")
-        before = session.genome(parent)
-        if all(same_program(path, before.get(path, ""), genome.get(path, "")) for path in touched):
-            raise OutOfScope("it changes nothing but layout, comments or seeds, and the seeds are not its own")
-        after = _constants(genome, session.device)
-        words = changes(_constants(before, session.device), after)
+        found = self.reader.facts(session.genome(commit), session.genome(parent), touched)
+        if found.refusal:
+            raise OutOfScope(found.refusal)
         return Candidate(
             commit=commit,
             parent=parent,
             tree=repo.tree(commit),
             proposer=proposer,
             hypothesis=hypothesis,
-            lines=session.lines(commit),
-            constants=after,
-            changes=words,
+            lines=found.lines,
+            constants=dict(found.constants or {}),
+            changes=tuple(found.changes),
             source=source,
-            program=self.tried.fingerprint(genome),
-            theme=tuple(sorted(theme(before, genome))[:MOST]),
+            program=found.program,
+            theme=tuple(found.theme),
         )
 
     def admit(self, candidate: Candidate, *, twins: bool = False) -> int:
@@ -142,12 +137,3 @@ class CandidateBuilder:
         if twin := self.tried.same(candidate):
             same = "genome" if twin.candidate.tree == candidate.tree else "program, in other words,"
             raise OutOfScope(f"it is the same {same} as experiment {twin.number}: {outcome_summary(twin)}")
-
-
-def _constants(genome: dict[str, str], device: str) -> dict[str, object]:
-    """The constants of all genome files; names of a second file carry its path."""
-    found: dict[str, object] = {}
-    for path, text in genome.items():
-        for name, constant in find_constants(text, device).items():
-            found[name if name not in found else f"{path}:{name}"] = constant.value
-    return found

@@ -146,15 +146,19 @@ class Scheduler:
         self.asked_to_stop = max(self.asked_to_stop, 2 if now else 1)
 
     def wait(self) -> None:
+        for running, status in zip(self.running.values(), self.tick(), strict=True):
+            if self._may_stand_by(status.phase):
+                self.engine.stand_by(running.trial, running.slot)
+        time.sleep(POLL)
+
+    def tick(self) -> list[RunningTrialStatus]:
+        """Show how far the trials are. Raises RunInterrupted when the user asked to stop now."""
         if self.asked_to_stop > 1:
             self.stop_now()
             raise RunInterrupted
         statuses = [self._status(running) for running in self.running.values()]
         self.view.tick(statuses)
-        for running, status in zip(self.running.values(), statuses, strict=True):
-            if self._may_stand_by(status.phase):
-                self.engine.stand_by(running.trial, running.slot)
-        time.sleep(POLL)
+        return statuses
 
     def _may_stand_by(self, phase: str) -> bool:
         """Whether the next trial of a slot may be started ahead: when that disturbs none that runs.

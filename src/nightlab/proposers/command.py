@@ -30,7 +30,7 @@ from nightlab.sandbox.bubblewrap import PROXY_SOCKET, SandboxSpec, search_path
 from nightlab.sandbox.process_guard import ProcessResult, ProcessSpec, read_result, start_guard
 from nightlab.storage import checkouts
 from nightlab.storage.git import frozen_entries, in_genome
-from nightlab.storage.git.repo import MAX_GENOME_BYTES
+from nightlab.storage.git.limits import MAX_GENOME_BYTES
 
 PASSED = ("LANG", "LC_ALL", "TZ", "PATH")
 BRIEFING, HYPOTHESIS, USAGE = "nightlab-briefing.md", "hypothesis.txt", "nightlab-usage.json"

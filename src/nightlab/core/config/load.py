@@ -12,10 +12,12 @@ from pydantic import ValidationError
 
 from nightlab.core.config.base import fault
 from nightlab.core.config.schema import LabConfig
+from nightlab.core.files import read_plain
 from nightlab.core.types import NightlabError
 
 CONTRACT = "lab.toml"
 STRATEGY = "program.md"
+LARGEST = 4_000_000  # bytes of a file that says what a lab is
 
 
 def parse(text: str, where: str = CONTRACT) -> LabConfig:
@@ -112,11 +114,17 @@ def load_contract(folder: Path) -> tuple[LabConfig, str]:
     """
     return from_files(
         [p.relative_to(folder).as_posix() for p in _some_files(folder)],
-        lambda path: (
-            (folder / path).read_text(errors="replace", encoding="utf-8") if (folder / path).is_file() else None
-        ),
+        lambda path: _text(folder, path),
         str(folder),
     )
+
+
+def _text(folder: Path, path: str) -> str | None:
+    """A file's text; None where there is none. Raises NightlabError for what is no plain file in the folder."""
+    try:
+        return read_plain(folder / path, LARGEST, folder).decode(errors="replace")
+    except FileNotFoundError:
+        return None
 
 
 def from_files(files: list[str], read: Any, where: str) -> tuple[LabConfig, str]:
