@@ -329,7 +329,7 @@ class Repo:
         check: bool = True,
         timeout: float | None = None,
     ) -> subprocess.CompletedProcess[bytes]:
-        # Commands with a private index take paths from the top of the repository. In a group of its own, git does not
+        # Commands with a private index take paths from the top of the repository. In a separate group, git does not
         # get the terminal's Ctrl-C, which is for the orchestrator to answer.
         where = self.top if env and "GIT_INDEX_FILE" in env else self.lab
         return run_git(where, *args, stdin=stdin, env=env, check=check, timeout=timeout, process_group=0)
