@@ -9,7 +9,7 @@ import pytest
 from support.labs import GENOME
 
 from nightlab.core.program import worker
-from nightlab.core.program.facts import program_facts
+from nightlab.core.program.facts import SessionContext, program_facts
 from nightlab.loop import program_reader
 from nightlab.loop.program_reader import ProgramReader
 from nightlab.proposers import Proposal
@@ -18,15 +18,18 @@ from nightlab.storage.git import OutOfScope
 pytestmark = pytest.mark.integration
 
 
+CONTEXT = SessionContext("cpu", {"outside"})
+
+
 def reader(tick: Any = lambda: None) -> ProgramReader:
-    return ProgramReader("cpu", lambda: {"outside"}, tick)
+    return ProgramReader(lambda: CONTEXT, tick)
 
 
 def test_the_process_says_what_the_function_says() -> None:
     before, after = {"a.py": "A = 1\nB = (1, 2)\n"}, {"a.py": "A = 2\nB = (1, 2)\n"}
     asked = reader()
     found = asked.facts(after, before, ["a.py"])
-    wanted = program_facts(after, before, ["a.py"], "cpu", {"outside"})
+    wanted = program_facts(after, before, ["a.py"], CONTEXT)
     assert (found.changes, found.program, found.lines) == (["A 1 → 2"], wanted.program, 2)
     assert asked.facts({"a.py": "A ="}, before, ["a.py"]).refusal.startswith("it does not parse: a.py, line 1")
     assert asked.facts(before, before, ["a.py"]).refusal.startswith("it changes nothing but layout")

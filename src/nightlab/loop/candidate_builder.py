@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from nightlab.core.program.facts import SessionContext
 from nightlab.core.text import one_line
 from nightlab.core.types import Candidate
 from nightlab.loop.duplicates import DuplicateIndex, outcome_summary
@@ -23,7 +24,7 @@ class CandidateBuilder:
 
     def __init__(self, session: Session, tick: Callable[[], object] = lambda: None) -> None:
         self.session, self.ledger, self.tried = session, session.ledger, DuplicateIndex(session)
-        self.reader = ProgramReader(session.device, lambda: self.tried.outside, tick)
+        self.reader = ProgramReader(self._context, tick)
 
     def realise(self, proposal: Proposal, parent: str, old: Candidate | None = None) -> Candidate:
         """The proposal as a commit on ``parent``; a queued patch that conflicts there, on the baseline.
@@ -49,6 +50,13 @@ class CandidateBuilder:
             except PatchConflict as conflict:
                 last = conflict
         raise last
+
+    def _context(self) -> SessionContext:
+        session, limits = self.session, self.session.lab.information
+        baseline = session.genome(session.base)
+        return SessionContext(
+            session.device, self.tried.outside, baseline, limits.growth_bytes, limits.literals == "any"
+        )
 
     def again(self, proposal: Proposal, old: Candidate, on: str) -> Candidate:
         """The change of a candidate made again on another genome: three-way, or constants by their names.
@@ -92,7 +100,13 @@ class CandidateBuilder:
     def baseline(self) -> Candidate:
         baseline = self.session.baseline_candidate()
         found = self.reader.facts(self.session.genome(baseline.commit))
-        return replace(baseline, constants=dict(found.constants or {}), program=found.program, lines=found.lines)
+        return replace(
+            baseline,
+            constants=dict(found.constants or {}),
+            program=found.program,
+            lines=found.lines,
+            information=found.information,
+        )
 
     def candidate(self, commit: str, parent: str, proposer: str, hypothesis: str, source: str = "") -> Candidate:
         """The record of a candidate, with what it really changes.
@@ -114,6 +128,7 @@ class CandidateBuilder:
             proposer=proposer,
             hypothesis=hypothesis,
             lines=found.lines,
+            information=found.information,
             constants=dict(found.constants or {}),
             changes=tuple(found.changes),
             source=source,

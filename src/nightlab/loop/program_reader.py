@@ -9,11 +9,12 @@ import subprocess
 import sys
 import time
 import weakref
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from nightlab.core.program import worker
-from nightlab.core.program.facts import ProgramFacts
+from nightlab.core.program.facts import ProgramFacts, SessionContext
 from nightlab.storage.git import OutOfScope
 
 WALL_SECONDS = 120.0  # for one genome, on a machine that is busy
@@ -27,12 +28,12 @@ TOO_MUCH = (
 class ProgramReader:
     """Asks the process, which is started for the first genome, and again after one that ended it.
 
-    ``outside`` gives the words of the frozen files. ``tick`` is called while an answer takes its time; what it raises
-    ends the wait.
+    ``context`` gives what holds for all genomes of the session. ``tick`` is called while an answer takes its time; what
+    it raises ends the wait.
     """
 
-    def __init__(self, device: str, outside: Callable[[], Collection[str]], tick: Callable[[], object]) -> None:
-        self.device, self._outside, self._tick = device, outside, tick
+    def __init__(self, context: Callable[[], SessionContext], tick: Callable[[], object]) -> None:
+        self._context, self._tick = context, tick
         self._process: subprocess.Popen[bytes] | None = None
         self._end: weakref.finalize[..., ProgramReader] | None = None
 
@@ -40,9 +41,9 @@ class ProgramReader:
         self, genome: Mapping[str, str], parent: Mapping[str, str] | None = None, touched: Sequence[str] = ()
     ) -> ProgramFacts:
         """The facts of a genome. Raises OutOfScope for one that takes too much time or memory."""
-        first = b"" if self._process else _line({"outside": sorted(self._outside())})
+        first = b"" if self._process else _context_line(self._context())
         process = self._process or self._start()
-        request = {"genome": genome, "parent": parent or genome, "touched": touched, "device": self.device}
+        request = {"genome": genome, "parent": parent or genome, "touched": touched}
         try:
             return ProgramFacts(**json.loads(self._ask(process, first + _line(request))))
         except BaseException as error:
@@ -85,6 +86,10 @@ class ProgramReader:
             if time.monotonic() > until:
                 raise TimeoutError
         return bytes(answer)
+
+
+def _context_line(context: SessionContext) -> bytes:
+    return _line({**asdict(context), "outside": sorted(context.outside)})
 
 
 def _line(message: Mapping[str, Any]) -> bytes:

@@ -17,6 +17,7 @@ from nightlab.engines.slots import Slot
 from nightlab.judge import Contestant
 from nightlab.session.preflight import require_disk
 from nightlab.session.replicates import ATTEMPTS, Replicates, contestant, replicates
+from nightlab.session.seeds import drawn_seed, trial_name
 from nightlab.session.session import Session
 
 POLL = 0.05  # seconds between looks at the trials in flight
@@ -59,15 +60,17 @@ class Scheduler:
         """Start the next attempt at a trial of an experiment, or with ``commit`` of a variant of it, in a free slot."""
         require_disk(self.session.folder)
         experiment = self.ledger.experiment(number)
+        secret = self.session.facts.secret
         attempt = self.ledger.attempts(number, purpose, seed) + 1
         trial = Trial(
-            id=f"{number:04d}-{purpose}-s{seed}-{attempt}",
+            id=trial_name(secret, number, purpose, seed, attempt),
             experiment=number,
             commit=commit or experiment.candidate.commit,
             seed=seed,
             purpose=purpose,
             budget=budget or self.session.budget.record(),
             attempt=attempt,
+            drawn=drawn_seed(secret, seed) if secret else None,
         )
         self.ledger.start(trial)
         self.running[trial.id] = self.engine.start(trial, self.free[0])
