@@ -13,7 +13,15 @@ import warnings
 from itertools import islice
 from typing import Any
 
-from nightlab.core.program.constants import RANGE, Constant, change_constants, changes, find_constants, rounded
+from nightlab.core.program.constants import (
+    NO_CONSTANT,
+    RANGE,
+    Constant,
+    change_constants,
+    changes,
+    find_constants,
+    rounded,
+)
 from nightlab.core.regions import regions
 from nightlab.core.source import SEED_NAME
 from nightlab.core.types import Experiment
@@ -37,8 +45,10 @@ class Tuner:
     def __init__(self, seed: int = 0) -> None:
         self.seed = seed
         self.refused = 0
+        self.nothing = ""  # why there is nothing to propose
 
     def propose(self, briefing: Briefing) -> Proposal | None:
+        self.nothing = ""
         baseline = briefing.history[0].candidate.constants
         for path, text in briefing.genome.items():
             constants = _movable(text, briefing)
@@ -46,6 +56,7 @@ class Tuner:
             spaces = dict(islice(((n, space) for n, space in found if space), MOST))
             if spaces:
                 return self._move(briefing, path, text, constants, spaces)
+        self.nothing = f"{self.name}: {NO_CONSTANT}"
         return None
 
     def tell(self, proposal: Proposal, refusal: str | None) -> None:
@@ -117,8 +128,9 @@ def _study(briefing: Briefing, spaces: dict[str, Any], history: list[Experiment]
 def _telling(briefing: Briefing) -> list[Experiment]:
     """The best and the most recent experiments, in order."""
     minimise = briefing.metric.goal == "minimise"
-    known = [(e.measurement.metric, e.number) for e in briefing.history if e.measurement and e.measurement.metric]
-    best = {number for _, number in sorted(known, reverse=not minimise)[:BEST]}
+    measured = [(e.measurement.metric, e.number) for e in briefing.history if e.measurement]
+    known = sorted(((value, number) for value, number in measured if value is not None), reverse=not minimise)
+    best = {number for _, number in known[:BEST]}
     since = max(len(briefing.history) - LAST, 0)
     return [e for place, e in enumerate(briefing.history) if place >= since or e.number in best]
 
