@@ -24,7 +24,7 @@ import numpy as np
 import pytest
 from support.processes import PATIENCE
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("lm")]  # one worker imports PyTorch
 machine = pytest.mark.machine
 
 torch = pytest.importorskip("torch", reason="needs the lm extra")
