@@ -7,7 +7,7 @@ from typing import Any
 
 from nightlab.core.config.proposers import ThinkerConfig
 from nightlab.proposers.proposer import NoProposal
-from nightlab.sandbox.traffic import TrafficCaps, TrafficReport
+from nightlab.sandbox.traffic import TrafficCaps, TrafficReport, cost_of_tokens
 
 SPENT = ("input_tokens", "output_tokens", "cost_usd")
 
@@ -25,9 +25,17 @@ def caps_of(part: ThinkerConfig, left: TrafficCaps | None, had: Mapping[str, Any
 
 def counted_usage(told: Mapping[str, Any], report: TrafficReport) -> dict[str, Any]:
     """The usage of a turn: what was counted, and under ``told`` what the program said where that differs."""
-    counts = report.counts
+    counts = priced(report.counts)
     differs = {name: told[name] for name in SPENT if name in told and name in counts and told[name] != counts[name]}
     return {**told, **counts, **({"told": differs} if differs else {})}
+
+
+def priced(counts: Mapping[str, Any]) -> dict[str, Any]:
+    """Counts with their cost by the model's list price, where that is known and they have none."""
+    if "cost_usd" in counts or "input_tokens" not in counts:
+        return dict(counts)
+    cost = cost_of_tokens(None, counts.get("model", ""), counts["input_tokens"], counts.get("output_tokens", 0))
+    return {**counts, **({} if cost is None else {"cost_usd": round(cost, 6)})}
 
 
 def traffic_failure(report: TrafficReport, variables: Iterable[str]) -> NoProposal | None:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from nightlab.core.config import ModelConfig
 from nightlab.core.text import one_line
 from nightlab.proposers.briefing import render_briefing
-from nightlab.proposers.counted import caps_of, traffic_failure
+from nightlab.proposers.counted import caps_of, priced, traffic_failure
 from nightlab.proposers.edited_files import lost_edits
 from nightlab.proposers.edits import FORMAT, BadEdit, apply_edits, parse_edits
 from nightlab.proposers.finished import BREAK_OFF, UnfinishedTurn, finished_turn, is_regular
@@ -78,7 +78,7 @@ class LanguageModel:
 
     def _usage(self, traffic: Traffic, begun: float) -> dict[str, Any]:
         seconds = round(time.monotonic() - begun, 3)
-        return {**traffic.record(), "model": self.part.model, "seconds": seconds}
+        return {**priced(traffic.record()), "model": self.part.model, "seconds": seconds}
 
     async def _ask(self, briefing: Briefing, where: str, traffic: Traffic) -> Answer:
         """The hypothesis and files of one answer of the model that is reached at ``where``."""
