@@ -277,7 +277,9 @@ def test_a_night_gives_up_what_can_not_win_and_goes_on(night: TinyLab) -> None:
     assert night.table()[14][3] == "discard"
 
 
-@pytest.mark.parametrize("until", [CURVE, HOPELESS, "result.json"])
+@pytest.mark.parametrize(
+    "until", [HOPELESS, *(pytest.param(name, marks=pytest.mark.machine) for name in (CURVE, "result.json"))]
+)
 @pytest.mark.integration
 def test_a_kill_changes_nothing_of_it(night: TinyLab, start_nightlab: Any, until: str) -> None:
     program = start_nightlab("run", cwd=night)

@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
-from support.processes import FONTS
+from support.processes import program_env
 
 SERVER = Path(__file__).with_name("program_fork.py")
 
@@ -83,7 +83,7 @@ class ProgramServer:
 
     def __init__(self) -> None:
         self.link, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.env = {**os.environ, "LANG": "C.UTF-8", "MPLCONFIGDIR": FONTS, "OPENBLAS_NUM_THREADS": "1"}
+        self.env = program_env(Path("/"), OPENBLAS_NUM_THREADS="1")
         with theirs:
             self.process = subprocess.Popen(
                 [sys.executable, SERVER, str(theirs.fileno())],
