@@ -83,7 +83,7 @@ class LanguageModel:
     async def _ask(self, briefing: Briefing, where: str, traffic: Traffic) -> Answer:
         """The hypothesis and files of one answer of the model that is reached at ``where``."""
         if importlib.util.find_spec("pydantic_ai") is None:
-            raise NoProposal("its library is not installed: pip install 'nightlab[models]'")
+            raise NoProposal("its library is not installed: pip install 'nightlab[models]'", final=True)
         task = asyncio.current_task()
         assert task is not None
         self._turn = asyncio.get_running_loop(), task
@@ -139,7 +139,7 @@ class LanguageModel:
         """The model behind its API. The client's own retries are off: a failed turn backs off instead."""
         part = self.part
         if part.key and part.key not in os.environ:
-            raise NoProposal(f"the variable {part.key}, named for its key in lab.toml, is not set")
+            raise NoProposal(f"the variable {part.key}, named for its key in lab.toml, is not set", final=True)
         key = os.environ[part.key] if part.key else "none"
         if part.api == "anthropic":
             import anthropic
