@@ -221,13 +221,15 @@ class EgressProxy:
         head.set("connection", "close")
         writer.write(head.encode())
         pieces = body_pieces(outside[0], head, request=method == "HEAD" or head.status in (204, 304))
+        held = b""  # the last piece passes when the answer is counted: then its reader may ask what was
         try:
             async for wire, content in pieces:
                 self.traffic.received += len(wire)
                 if answer:
                     answer.feed(decoder.feed(content))
-                writer.write(wire)
+                writer.write(held)
                 await writer.drain()
+                held = wire
                 self.traffic.check()
         except (asyncio.IncompleteReadError, ValueError):
             if answer:
@@ -241,6 +243,8 @@ class EgressProxy:
         if answer:
             answer.end()
             self.traffic.answered(endpoint, head.status, after, answer, tools=tools)
+        writer.write(held)
+        await writer.drain()
 
     async def _sealed(
         self, client: Streams, outside: Streams, ours: asyncio.Future[bytes], theirs: asyncio.Future[bytes]

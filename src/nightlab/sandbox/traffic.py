@@ -144,7 +144,7 @@ class Traffic:
         self.input_tokens += taken
         self.output_tokens += given
         self.model = answer.model or self.model
-        asked = self.caps.price or self.caps.money is not None  # else nobody waits for a price list to load
+        asked = self.caps.price or self.caps.money is not None  # else no request waits for a price list to load
         price = cost_of_tokens(self.caps.price, answer.model, taken, given) if asked else None
         self.unpriced += price is None
         self.cost += price or 0.0
