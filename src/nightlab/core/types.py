@@ -124,7 +124,7 @@ class ProposerUsage:
     """What proposers' turns took together, refused ones included: as far as they said, what is unknown is 0.
 
     ``money`` is in US dollars; of ``turns``, so many were ``uncounted`` (no tokens) or ``unpriced`` (no cost);
-    ``waited`` are the seconds in which a slot had nothing to do meanwhile.
+    ``waited`` are the seconds in which a slot had nothing to do meanwhile, ``requests`` those to models' endpoints.
     """
 
     tokens: int = 0
@@ -133,6 +133,7 @@ class ProposerUsage:
     uncounted: int = 0
     unpriced: int = 0
     waited: float = 0.0
+    requests: int = 0
 
     def plus(self, usage: Mapping[str, Any]) -> ProposerUsage:
         """With another turn; one without any usage was none."""
@@ -146,6 +147,7 @@ class ProposerUsage:
             self.uncounted + (not counts),
             self.unpriced + ("cost_usd" not in usage),
             self.waited + (usage.get("waited") or 0.0),
+            self.requests + usage.get("requests", 0),
         )
 
     def and_also(self, other: ProposerUsage) -> ProposerUsage:
@@ -157,6 +159,7 @@ class ProposerUsage:
             self.uncounted + other.uncounted,
             self.unpriced + other.unpriced,
             self.waited + other.waited,
+            self.requests + other.requests,
         )
 
 

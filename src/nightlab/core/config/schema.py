@@ -195,7 +195,9 @@ class StopRules(ConfigModel):
     """Experiments in a row without a keep."""
     tokens: int | None = Field(default=None, gt=0)
     money: float | None = Field(default=None, gt=0)
-    """US dollars; like the tokens, all that proposers said their turns took."""
+    """US dollars; like the tokens, all that proposers' turns took, as counted or else as they said."""
+    requests: int | None = Field(default=None, gt=0)
+    """Requests of proposers to their endpoints."""
     gain_per_hour: float | None = Field(default=None, gt=0)
     """In the metric's unit: what an hour of a slot has to bring, or the session ends."""
 
