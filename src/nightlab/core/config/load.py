@@ -11,12 +11,14 @@ from pydantic import ValidationError
 
 from nightlab.core.config.base import fault
 from nightlab.core.config.schema import LabConfig
+from nightlab.core.files import NotReadable, read_plain
 from nightlab.core.layouts import Problem, Reading, read_layout
 from nightlab.core.source_bytes import BOM, decode_source, undecodable
 from nightlab.core.types import NightlabError
 
 CONTRACT = "lab.toml"
 STRATEGY = "program.md"
+LARGEST = 4_000_000  # bytes of a file that says what a lab is
 
 
 def parse(text: str, where: str = CONTRACT) -> LabConfig:
@@ -85,8 +87,14 @@ def problem_in(folder: Path, *, sealed: bool = True) -> Problem:
     files = tuple(sorted(path.relative_to(folder).as_posix() for path in _files(folder)))
 
     def read(path: str) -> str | None:
-        file = folder / path
-        return decode_source(file.read_bytes()) if file.is_file() else None
+        try:
+            return decode_source(read_plain(folder / path, LARGEST, folder))
+        except FileNotFoundError:
+            return None
+        except NotReadable:
+            if path == CONTRACT:
+                raise
+            return None
 
     return Problem(files, read, folder.resolve().name, sealed)
 

@@ -66,7 +66,7 @@ def run_git(
     )
     if check and done.returncode:
         message = done.stderr.decode(errors="replace").strip().splitlines()
-        raise _failed(where, args[0], message[-1] if message else f"exit status {done.returncode}")
+        raise failed(where, args[0], message[-1] if message else f"exit status {done.returncode}")
     return done
 
 
@@ -88,7 +88,7 @@ def reading_git(where: Path, *args: str, stdin: bytes) -> Iterator[Callable[[int
     def following(size: int) -> bytes:
         found = out.read(size) if size else out.readline()
         if len(found) < max(size, 1):
-            raise _failed(where, args[0], "the output ended early")
+            raise failed(where, args[0], "the output ended early")
         return found
 
     try:
@@ -104,7 +104,7 @@ def _env(more: Mapping[str, str]) -> dict[str, str]:
     return own | {"GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C", **more}
 
 
-def _failed(where: Path, command: str, why: str) -> NightlabError:
+def failed(where: Path, command: str, why: str) -> NightlabError:
     hint = "free disk space, or repair the repository (git fsck)"
     if "promisor" in why or "could not fetch" in why:
         hint = "the clone is partial: connect to its remote, or fetch the lab's files first (git checkout HEAD -- .)"

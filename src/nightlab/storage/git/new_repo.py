@@ -13,6 +13,6 @@ def make_repo(folder: Path, message: str) -> None:
     Hooks, signing and ignore files of the user's don't apply. Raises NightlabError when git fails.
     """
     run_git(folder, "init", "-q", "-b", "main")
-    run_git(folder, "add", "--all", "--force")
+    run_git(folder, "add", "--all")
     known = run_git(folder, "var", "GIT_COMMITTER_IDENT", check=False).returncode == 0
     run_git(folder, "commit", "-q", "--no-verify", "-m", message, env={} if known else AUTHOR)

@@ -19,27 +19,22 @@ from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
-from nightlab.core.source_bytes import decode_patch, decode_source, encode_patch, encode_source
+from nightlab.core.files import read_plain
+from nightlab.core.source_bytes import decode_patch, decode_source
+from nightlab.core.text import one_line
 from nightlab.core.types import NightlabError
 from nightlab.storage import checkouts
-from nightlab.storage.git.command import AUTHOR, run_git
+from nightlab.storage.git import limits
+from nightlab.storage.git.command import AUTHOR, failed, run_git
+from nightlab.storage.git.limits import OutOfScope, PatchConflict
 from nightlab.storage.git.scope import in_genome, stays_inside
 
-MAX_GENOME_BYTES = 1_000_000
 FULL_ID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 DIFF = ("--no-ext-diff", "--no-textconv", "--no-renames", "--full-index", "--relative")
 SUBMODULE = "160000"  # git's mode
 PENDING = "refs/nightlab-pending"  # a new commit's ref, until it has one in refs/nightlab
 ABANDONED = 24 * 3600  # seconds
 REMEMBERED = 64  # answers about commits: an experiment asks the same of its parent and itself many times
-
-
-class OutOfScope(NightlabError):
-    """A candidate changes something outside the genome."""
-
-
-class PatchConflict(NightlabError):
-    """A patch that does not apply to its commit, not even three-way."""
 
 
 class Repo:
@@ -138,11 +133,17 @@ class Repo:
     def diff(self, old: str, new: str, *, colour: bool = False) -> str:
         """The unified diff between two commits of the lab for people, with paths relative to the lab."""
         paint = "--color=always" if colour else "--color=never"
-        return self._bytes("diff-tree", "-p", *DIFF, paint, old, new, "--", ".").decode("utf-8", errors="replace")
+        return self._shown(paint, old, new).decode("utf-8", errors="replace")
 
     def patch(self, old: str, new: str) -> str:
         """As ``diff``, exact: ``commit_patch`` makes ``new`` of ``old`` with it, whatever bytes the files hold."""
-        return decode_patch(self._bytes("diff-tree", "-p", "--binary", *DIFF, old, new, "--", "."))
+        return decode_patch(self._shown("--text", old, new))
+
+    def _shown(self, *args: str) -> bytes:
+        try:
+            return self._run("diff-tree", "-p", *DIFF, *args, "--", ".", timeout=limits.PATIENCE).stdout
+        except subprocess.TimeoutExpired:
+            raise failed(self.lab, "diff", f"it needs more than {limits.PATIENCE:g} s") from None
 
     def changed(self, old: str, new: str) -> list[str]:
         """The lab files that differ between two commits."""
@@ -155,24 +156,26 @@ class Repo:
         for path in files:
             if not stays_inside(path):
                 raise OutOfScope(f"{path!r} is not a file of the lab")
+        limits.require_few(len(files), sum(map(len, files.values())))
+        contents = {path: limits.encoded(text, path) for path, text in files.items()}
         with self._index(parent) as index:
-            for path, text in files.items():
-                try:
-                    raw = encode_source(text)
-                except ValueError as error:
-                    raise OutOfScope(f"{path}, {error}") from None
-                self._stage(index, parent, path, self._run("hash-object", "-w", "--stdin", stdin=raw))
+            for path, content in contents.items():
+                self._stage(index, parent, path, self._run("hash-object", "-w", "--stdin", stdin=content))
             return self._commit(parent, index, message)
 
     def commit_patch(self, parent: str, patch: str, message: str) -> str:
         """Commit ``patch``, applied three-way, on ``parent``; returns the commit id.
 
-        Raises PatchConflict when it doesn't apply.
+        Raises PatchConflict when it doesn't apply, OutOfScope when it is too large, or no text.
         """
+        content = limits.patch_bytes(patch)
         with self._index(parent) as index:
             where = [f"--directory={self.prefix}"] if self.prefix else []
             args = ("apply", "--cached", "--3way", "--whitespace=nowarn", *where, "-")
-            done = self._run(*args, stdin=encode_patch(patch), env=index, check=False)
+            try:
+                done = self._run(*args, stdin=content, env=index, check=False, timeout=limits.PATIENCE)
+            except subprocess.TimeoutExpired:
+                raise PatchConflict(f"git needs more than {limits.PATIENCE:g} s to apply the patch") from None
             if done.returncode:
                 lines = [e for e in done.stderr.decode(errors="replace").splitlines() if "error" in e]
                 raise PatchConflict(f"the patch does not apply: {lines[0] if lines else 'conflict'}")
@@ -182,6 +185,7 @@ class Repo:
         """The nearest of HEAD and ``bases`` to the lab files in the working copy, and the patch from it to them.
 
         The user may have checked out a champion's files and edited them. The patch is empty without a difference.
+        Raises NightlabError for a file that is no plain text file inside the lab.
         """
         patches = {
             base: self.patch(base, self._commit_working_copy(base, paths))
@@ -194,7 +198,8 @@ class Repo:
         with self._index(base) as index:
             for path in paths:
                 if (self.lab / path).exists():
-                    blob = self._run("hash-object", "-w", f"--path={path}", "--", path)
+                    raw = read_plain(self.lab / path, limits.MAX_GENOME_BYTES, self.lab)
+                    blob = self._run("hash-object", "-w", f"--path={path}", "--stdin", stdin=raw)
                     self._stage(index, base, path, blob)
                 else:
                     self._run("update-index", "--force-remove", "--", self._outside(path), env=index)
@@ -207,21 +212,24 @@ class Repo:
     def check_scope(self, parent: str, candidate: str, genome: tuple[str, ...]) -> list[str]:
         """The lab files that a candidate changes, after a check that all are plain files of the genome.
 
-        Raises OutOfScope naming the first one that isn't, or when the changed files exceed MAX_GENOME_BYTES.
+        Raises OutOfScope naming the first one that isn't, or when the changed files exceed a limit.
         """
-        fields = self._names("diff-tree", "-r", "-z", "--raw", "--no-renames", parent, candidate)
-        changed = []
+        raw = self._bytes("diff-tree", "-r", "-z", "--raw", "--no-renames", "--no-abbrev", parent, candidate)
+        fields = os.fsdecode(raw).split("\0")
+        changed, blobs = [], list[str]()
         for meta, name in zip(fields[0::2], fields[1::2], strict=False):
             mode, path = meta.split()[1], self._inside(name)
+            if not path.isprintable():
+                raise OutOfScope(f"{path!a} is not a name for a file: it holds characters that can't be shown")
             outside = bool(self.prefix) and path == name
             if outside or not in_genome(path, genome):
                 raise OutOfScope(f"{path} is not part of the genome ({', '.join(genome)})")
             if mode not in ("100644", "100755", "000000"):
                 raise OutOfScope(f"{path} is a link or a submodule, not a plain file")
             changed.append(path)
-        size = sum(len(encode_source(self.read(candidate, path) or "")) for path in changed)
-        if size > MAX_GENOME_BYTES:
-            raise OutOfScope(f"the changed files hold {size:,} bytes; the limit is {MAX_GENOME_BYTES:,}")
+            blobs += [meta.split()[3]] if mode != "000000" else []
+        about = self._run("cat-file", "--batch-check=%(objectsize)", stdin="".join(f"{b}\n" for b in blobs).encode())
+        limits.require_few(len(changed), sum(map(int, about.stdout.split())))
         return changed
 
     # -- refs ------------------------------------------------------------------------------------
@@ -362,7 +370,7 @@ class Repo:
 
     def _commit(self, parent: str, index: dict[str, str], message: str) -> str:
         tree = self._run("write-tree", "--missing-ok", env=index).stdout.decode().strip()
-        made = self._run("commit-tree", tree, "-p", parent, stdin=message.encode(errors="replace"), env=AUTHOR)
+        made = self._run("commit-tree", tree, "-p", parent, stdin=one_line(message).encode(), env=AUTHOR)
         commit = made.stdout.decode().strip()
         self._run("update-ref", f"{PENDING}/{commit}", commit)
         self._pending.add(commit)
@@ -383,11 +391,17 @@ class Repo:
         return self._bytes(*args).decode("utf-8", errors="replace").strip("\n")
 
     def _run(
-        self, *args: str, stdin: bytes = b"", env: Mapping[str, str] | None = None, check: bool = True
+        self,
+        *args: str,
+        stdin: bytes = b"",
+        env: Mapping[str, str] | None = None,
+        check: bool = True,
+        timeout: float | None = None,
     ) -> subprocess.CompletedProcess[bytes]:
-        # Commands with a private index take paths from the top of the repository.
+        # Commands with a private index take paths from the top of the repository. In a separate group, git does not
+        # get the terminal's Ctrl-C, which is for the orchestrator to answer.
         where = self.top if env and "GIT_INDEX_FILE" in env else self.lab
-        return run_git(where, *args, stdin=stdin, env=env, check=check)
+        return run_git(where, *args, stdin=stdin, env=env, check=check, timeout=timeout, process_group=0)
 
 
 def _changed_lines(patch: str) -> int:

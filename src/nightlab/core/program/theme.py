@@ -6,6 +6,7 @@ import ast
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 
+from nightlab.core.source import LARGE
 from nightlab.core.source_bytes import parse_python
 
 
@@ -30,7 +31,7 @@ def _parts(path: str, text: str | None) -> dict[str, list[str]]:
     if text is None:
         return parts
     try:
-        if not path.endswith(".py"):
+        if not path.endswith(".py") or len(text) > LARGE:
             raise SyntaxError
         for name, node in _named(parse_python(text), path, ":"):
             parts[name].append(ast.dump(node))
