@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from nightlab.core.config import STRATEGY
 from nightlab.core.events import HookAfter, ProposalRefused
+from nightlab.core.files import NotReadable, read_plain
 from nightlab.core.types import Candidate, Experiment
 from nightlab.judge import Noise, smallest_effect
 from nightlab.proposers import Briefing, RejectedProposal, UnverifiedFinding
@@ -17,6 +18,7 @@ from nightlab.storage.ledger import read_notes
 BEST, LAST = 100, 2000  # experiments that a proposer is told of: so that a turn costs the same in a long session
 PAST_REFUSALS = 100
 REMARKS = 10  # of the human's own command
+LONGEST = 1_000_000  # bytes of the strategy
 PAIRS = 4  # of the confirmation of which it speaks
 
 
@@ -59,6 +61,6 @@ def build_briefing(
 def _strategy(session: Session) -> str:
     """The human's strategy as it stands in the working copy: an edit counts from the next turn on."""
     try:
-        return (session.repo.lab / STRATEGY).read_text(errors="replace", encoding="utf-8")
-    except OSError:
+        return read_plain(session.repo.lab / STRATEGY, LONGEST, session.repo.lab).decode(errors="replace")
+    except (OSError, NotReadable):
         return ""

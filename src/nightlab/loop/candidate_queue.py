@@ -74,6 +74,7 @@ class CandidateQueue:
         pinned: Callable[[], int | None] = lambda: None,
         given: Mapping[str, tuple[Proposer, float]] | None = None,
         selection: Selection | None = None,
+        tick: Callable[[], object] = lambda: None,
     ) -> None:
         self.session, self.ledger, self.view, self.slots, self.noise = session, session.ledger, view, slots, noise
         self.pinned = pinned
@@ -89,7 +90,7 @@ class CandidateQueue:
         self.search = selection or make_search(session.lab.search, session.metric, seed)
         for experiment in self.ledger.judged(last=self.search.memory):
             self.search.tell(experiment)
-        self.making = CandidateBuilder(session)
+        self.making = CandidateBuilder(session, tick)
         self._remember()
         self._champion = self.ledger.champion()
         self.nothing_left = ""

@@ -23,12 +23,12 @@ from nightlab.core.config import (
     from_files,
 )
 from nightlab.core.layouts import Problem
+from nightlab.core.program.constants import NO_CONSTANT, find_constants
 from nightlab.core.regions import regions
 from nightlab.core.source import syntax_fault
 from nightlab.core.types import NightlabError
 from nightlab.engines.local.cgroup import delegated
 from nightlab.engines.local.layout import detect_sandbox
-from nightlab.proposers.constants import NO_CONSTANT, find_constants
 from nightlab.proposers.requirements import needs
 from nightlab.sandbox.bubblewrap import PROTECTIONS, Sandbox
 from nightlab.session.metric_claim import metric_claim

@@ -72,6 +72,7 @@ class CheckConfig(ConfigModel):
     command: Command
 
 
+UNLIMITED = "unlimited"
 GRACE = 1.1  # a budget may be overrun by 10 % and a second: the step under way, not a longer training
 
 
@@ -148,6 +149,26 @@ class ResourcesConfig(ConfigModel):
         if value is not None:
             megabytes(value)
         return value
+
+
+class InformationConfig(ConfigModel):
+    """How much a candidate may carry beyond the baseline: a genome is a program, not data."""
+
+    growth: str = "16KB"
+    """Compressed bytes that are not in the baseline's genome, or as many as that has; ``"unlimited"``: no limit."""
+    literals: Literal["text", "any"] = "text"
+    """``text``: long literals have to look like text, and tables have at most 512 values."""
+
+    @field_validator("growth")
+    @classmethod
+    def _size(cls, value: str) -> str:
+        if value != UNLIMITED:
+            megabytes(value)
+        return value
+
+    @property
+    def growth_bytes(self) -> int | None:
+        return None if self.growth == UNLIMITED else int(megabytes(self.growth) * 2**20)
 
 
 class DataConfig(ConfigModel):
@@ -295,6 +316,7 @@ class LabConfig(ConfigModel):
     limits: dict[str, str | float] = Field(default_factory=dict)
     resources: ResourcesConfig = ResourcesConfig()
     data: DataConfig = DataConfig()
+    information: InformationConfig = InformationConfig()
     environment: tuple[str, ...] = ()
     """Names of variables that pass from the user's environment into a trial's."""
     proposers: tuple[Proposer, ...] = (PatchesConfig(kind="patches"), TunerConfig(kind="tuner", share=2))
