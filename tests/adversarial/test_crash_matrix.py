@@ -130,6 +130,7 @@ class Matrix:
         self.lab.check_clean()
 
 
+@pytest.mark.machine  # by default tests/loop/test_kill.py kills a session at random instants
 @pytest.mark.parametrize("seed", [1])
 def test_kills_at_random_instants(lab: Arena, seed: int) -> None:
     matrix = Matrix(lab, seed)

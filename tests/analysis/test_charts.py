@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -78,6 +79,15 @@ def test_evidence_that_shows_no_gain_says_so(twenty: Ledger) -> None:
     assert "fresh seeds" not in drawn(charts.progress(METRIC, [first, last]))
 
 
+@pytest.mark.parametrize("value", [0.0, 1.0, -3.5])
+def test_a_constant_metric_is_drawn_without_a_warning(value: float) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        same = [experiment(0, value, bar=value), *(experiment(n, value, "discard") for n in (1, 2))]
+        assert "val_bpb" in drawn(charts.progress(METRIC, same))
+        drawn(charts.effects(METRIC, [Row(one, 0.0, None) for one in same], 0.0))
+
+
 @pytest.mark.integration
 def test_worth_is_sorted_and_what_may_be_nothing_is_grey() -> None:
     gains = [
@@ -110,7 +120,7 @@ def test_effects_are_in_units_of_noise() -> None:
     assert "noise is not known" in unknown.get_ylabel() and unknown.get_yscale() == "linear"
 
 
-@pytest.mark.parametrize("count", [0, 1, 20, 2000])
+@pytest.mark.parametrize("count", [0, 1, 200, pytest.param(2000, marks=pytest.mark.machine)])
 @pytest.mark.integration
 def test_every_size_is_drawn_soon(count: int, tmp_path: Path) -> None:
     ledger = fill(tmp_path / "ledger.db", count, slots=4 if count > 100 else 1)

@@ -1,4 +1,4 @@
-"""Attacks on a user's own lab: which ones fit, that each is a program, and what would be kept of a lab that believes."""
+"""Attacks on a user's own lab: which ones fit, that each is a program, and what a lab that believes would keep."""
 
 from __future__ import annotations
 
@@ -50,6 +50,6 @@ def test_a_lab_that_believes_what_is_printed_is_told_so(make_lab: Any, nightlab:
     done = nightlab("redteam", "--attack", "early output", "--attack", "smuggling", "--json", cwd=tiny)
     told = json.loads(done.out)
     assert done.code == 3 and told["kept"] == ["early output"]
-    assert "[evaluator]" in told["attacks"][0]["mend"] and "over limit" in told["attacks"][1]["verdict"]
+    assert "[evaluator]" in told["attacks"][0]["hint"] and "over limit" in told["attacks"][1]["verdict"]
     done = nightlab("redteam", "--attack", "nothing", cwd=tiny)
     assert done.code == 1 and "there is no attack nothing on this lab" in done.err and "early output" in done.err

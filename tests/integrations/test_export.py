@@ -77,7 +77,7 @@ def test_an_empty_session_is_an_empty_frame(tmp_path: Path) -> None:
 
 def test_parquet_is_the_frame(home: Path, ledger: Ledger, tmp_path: Path) -> None:
     pandas = pytest.importorskip("pandas")
-    place, _ = export.write(ledger, METRIC, "parquet", str(tmp_path / "night.parquet"))
+    place, _ = export.write_export(ledger, METRIC, "parquet", str(tmp_path / "night.parquet"))
     pandas.testing.assert_frame_equal(pandas.read_parquet(place), nightlab.load(home), check_dtype=False)
 
 
@@ -96,6 +96,13 @@ def test_optuna_has_a_trial_for_each_and_an_export_replaces_the_one_before(home:
     assert study.trials[3].user_attrs["hypothesis"] == experiments[3].candidate.hypothesis
     for text in study.trials[-1].user_attrs.values():
         assert "\x1b" not in text and "\u202e" not in text and "\n" not in text and len(text) <= 250
+
+
+def test_an_export_makes_the_folder_that_it_goes_into(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "l.db")
+    place = tmp_path / "not" / "there" / "o.db"
+    to_optuna(Source("x", "t", Metric("m"), tmp_path), ledger.experiments(), str(place))
+    assert place.is_file()
 
 
 def test_optuna_of_what_is_maximised(tmp_path: Path) -> None:

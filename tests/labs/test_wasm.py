@@ -136,6 +136,12 @@ def test_memory_ends_at_the_limit(score: Any) -> None:
         score.predicted(compiled(two_pages.format("f32.const 0.5"), said), b"t")
 
 
+def test_two_memories_are_refused_because_one_is_declared(score: Any) -> None:
+    twice = NEVER_LEARNS.replace("(memory 1)", "(memory 1) (memory 64)").format("f32.const 0.5")
+    with pytest.raises(score.Refused, match="2 memories"):
+        score.predicted(compiled(twice), b"t")
+
+
 @pytest.mark.parametrize(
     ("said", "instead", "why"),
     [
@@ -214,7 +220,13 @@ BETTER = GENE.replace("$ORDERS i32 (i32.const 2)", "$ORDERS i32 (i32.const 4)")
     ("optional", "memory", "level", "reasons"),
     [
         ("", "4MB", "compatible", ()),
-        (', \\"optional\\": [\\"clock\\"]', "4MB", "partly", ("gene.wat: it would use the host function clock",)),
+        pytest.param(
+            ', \\"optional\\": [\\"clock\\"]',
+            "4MB",
+            "partly",
+            ("gene.wat: it would use the host function clock",),
+            marks=pytest.mark.machine,
+        ),
         ("", "3MB", "not", ("gene.wat: it needs 4,194,304 bytes of memory, the limit is 3,145,728",)),
     ],
 )

@@ -18,7 +18,8 @@ from nightlab.core.program.constants import change_constants
 from nightlab.core.types import Candidate, Experiment, Measurement, Metric, Verdict
 from nightlab.proposers import Briefing, Mixture, Proposal, changes, find_constants, make_proposers, same_moves
 from nightlab.proposers.patches import PatchQueue
-from nightlab.proposers.tuner import Tuner, _space
+from nightlab.proposers.tuner import LAST, Tuner, _space, _telling
+from nightlab.testing import briefing as example_briefing
 
 TEXT = '''\
 """A genome."""
@@ -320,6 +321,16 @@ def test_crashes_and_runs_in_flight_are_taken_in_stride() -> None:
     assert proposal and values(proposal.files["g.py"]) != running.candidate.constants
 
 
+def test_a_best_value_of_exactly_zero_is_remembered() -> None:
+    session = Session(GENOME, lambda at: 5.0)
+    session.tune(Tuner(), 1)
+    first = session.history[0]
+    assert first.measurement
+    zero = replace(first, measurement=replace(first.measurement, metric=0.0))
+    history = [zero, *(replace(session.history[-1], number=n) for n in range(1, LAST + 60))]
+    assert zero in _telling(replace(session.briefing(), history=history))
+
+
 def test_nothing_to_tune_is_nothing_to_propose() -> None:
     assert Tuner().propose(Session("SEED = 1  # [fixed]\nx = 3\n", lambda at: 1.0).briefing()) is None
     assert Tuner().propose(Session("int main() {}", lambda at: 1.0).briefing()) is None
@@ -436,3 +447,15 @@ def test_the_contract_names_the_proposers(tmp_path: Path) -> None:
     assert set(made.proposers) == {"patches"} and made.proposers["patches"][1] == 3
     proposal = made.propose(briefing_once)
     assert proposal and proposal.source == "a.patch"
+
+
+def test_the_tuner_moves_only_constants_between_the_markers() -> None:
+    genome = {"genome.py": "RATE = 0.1\n# EVOLVE-BLOCK-START\nLAYERS = 4  # [1..16]\n# EVOLVE-BLOCK-END\nN = 26\n"}
+    told = example_briefing(genome=genome)
+    assert told.lab is not None
+    told = replace(told, lab=told.lab.model_copy(update={"between": ("EVOLVE-BLOCK-START", "EVOLVE-BLOCK-END")}))
+    for seed in range(8):
+        made = Tuner(seed).propose(told)
+        assert made is not None
+        now = values(made.files["genome.py"])
+        assert (now["RATE"], now["N"]) == (0.1, 26) and now["LAYERS"] != 4

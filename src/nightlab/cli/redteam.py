@@ -29,7 +29,7 @@ def redteam(
 
     Puts known cheats into the genome, one at a time, and measures each with ordinary trials in a scratch copy of what
     is committed. Takes one trial or two for each attack. Exit status 3: at least one would be kept; its hint says
-    what to mend.
+    what to fix.
     """
     from nightlab.analysis.redteam.run import AttackResult
     from nightlab.analysis.redteam.run import redteam as run
@@ -39,7 +39,7 @@ def redteam(
             mark = "[red]kept[/]    " if result.kept else "[green]not kept[/]"
             say(f"{mark}  {result.attack}: {escape(result.does)}\n          {escape(result.verdict)}")
             if result.kept:
-                say(f"          hint: {escape(result.mend)}")
+                say(f"          hint: {escape(result.hint)}")
 
     shown = view(quiet=True)
     try:

@@ -11,6 +11,7 @@ from nightlab.core.files import NotReadable, read_plain
 from nightlab.core.types import Candidate, Experiment
 from nightlab.judge import Noise, smallest_effect
 from nightlab.proposers import Briefing, RejectedProposal, UnverifiedFinding
+from nightlab.sandbox.traffic import TrafficCaps
 from nightlab.session.session import Session
 from nightlab.storage.ledger import read_notes
 
@@ -27,10 +28,11 @@ def build_briefing(
     parent: Experiment | None,
     waiting: Sequence[Candidate],
     found: Sequence[UnverifiedFinding] = (),
+    left: TrafficCaps | None = None,
 ) -> Briefing:
     """The briefing of a turn that starts from ``parent``, or the champion; ``waiting`` are about to be tried.
 
-    ``found`` is what other labs say.
+    ``found`` is what other labs say; ``left`` what the turn may spend.
     """
     ledger, champion = session.ledger, session.champion_to_be()
     number, now = ledger.next_number(), time.time()
@@ -52,6 +54,7 @@ def build_briefing(
         found=found,
         sigma=noise.sigma,
         detectable=smallest_effect(noise, PAIRS),
+        left=left,
     )
 
 

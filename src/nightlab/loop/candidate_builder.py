@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from nightlab.core.program.facts import SessionContext
+from nightlab.core.regions import frozen_change
 from nightlab.core.text import one_line
 from nightlab.core.types import Candidate
 from nightlab.loop.duplicates import DuplicateIndex, outcome_summary
@@ -118,9 +119,11 @@ class CandidateBuilder:
         touched = repo.check_scope(parent, commit, session.lab.genome)
         if not touched:
             raise OutOfScope("it changes nothing")
-        found = self.reader.facts(session.genome(commit), session.genome(parent), touched)
-        if found.refusal:
-            raise OutOfScope(found.refusal)
+        genome, before = session.genome(commit), session.genome(parent)
+        found = self.reader.facts(genome, before, touched)
+        fault = found.refusal or next(filter(None, (self._frozen(path, before, genome) for path in touched)), "")
+        if fault:
+            raise OutOfScope(fault)
         return Candidate(
             commit=commit,
             parent=parent,
@@ -135,6 +138,10 @@ class CandidateBuilder:
             program=found.program,
             theme=tuple(found.theme),
         )
+
+    def _frozen(self, path: str, before: Mapping[str, str], after: Mapping[str, str]) -> str:
+        """Why a file may not change as it did: outside the markers that its contract names; empty if it may."""
+        return frozen_change(path, before.get(path, ""), after.get(path, ""), self.session.lab.between)
 
     def admit(self, candidate: Candidate, *, twins: bool = False) -> int:
         """Record a candidate that was never tried, unless ``twins`` may be, and keep its commit reachable.

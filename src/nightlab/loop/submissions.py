@@ -134,7 +134,7 @@ def wait(measurer: SubmissionRunner, name: str, seconds: float | None) -> Submis
         time.sleep(LOOK)
 
 
-def measure(lab: Path, tag: str, device: str | None, allow: Iterable[str], view: Observer) -> None:
+def measure_submissions(lab: Path, tag: str, device: str | None, allow: Iterable[str], view: Observer) -> None:
     """Measure what waits in a session, here and now, until a pause. Raises Busy when another process runs it."""
     while True:
         session, _ = start_session(lab, tag, device, allow, dirty_genome=True)
@@ -153,7 +153,7 @@ def measure_all(lab: Path, tag: str, device: str | None, allow: Iterable[str], v
     """As ``measure``, after another process that holds the session: it may only be handing something in."""
     while True:
         try:
-            return measure(lab, tag, device, allow, view)
+            return measure_submissions(lab, tag, device, allow, view)
         except SessionBusy:
             time.sleep(LOOK)
             if not pending_submissions(state_folder(lab) / tag):

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from nightlab.core.config import LabConfig
 from nightlab.core.types import Budget, Experiment, Metric
 from nightlab.sandbox.bubblewrap import Sandbox
+from nightlab.sandbox.traffic import TrafficCaps
 from nightlab.storage.git import Repo
 from nightlab.storage.ledger import UsedSources
 
@@ -20,12 +21,19 @@ Used = set[str] | UsedSources
 class NoProposal(Exception):
     """A turn that yielded no change. ``str(error)`` says why in a sentence, ``usage`` what it cost all the same.
 
-    ``rest``: seconds after which it makes sense to ask again, where that is known.
+    ``rest``: seconds after which it makes sense to ask again, where that is known. ``final``: asking again makes no
+    sense in this run, e.g. because a key is wrong.
     """
 
-    def __init__(self, reason: str, usage: Mapping[str, Any] | None = None, rest: float = 0.0) -> None:
+    def __init__(
+        self, reason: str, usage: Mapping[str, Any] | None = None, rest: float = 0.0, *, final: bool = False
+    ) -> None:
         super().__init__(reason)
-        self.usage, self.rest = usage or {}, rest
+        self.usage, self.rest, self.final = usage or {}, rest, final
+
+    def with_usage(self, usage: Mapping[str, Any], before: str = "", after: str = "") -> NoProposal:
+        """The same failure with what the turn cost, and words around the reason."""
+        return NoProposal(f"{before}{self}{after}", usage, self.rest, final=self.final)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +108,8 @@ class Briefing:
     """How far luck alone moves one trial's metric."""
     detectable: float = 0.0
     """The smallest effect that a confirmation on four pairs of fresh seeds would show."""
+    left: TrafficCaps | None = None
+    """What the run's stop rules leave for this turn's requests, tokens and dollars."""
 
     @property
     def start(self) -> Experiment:

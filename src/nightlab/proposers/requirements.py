@@ -15,11 +15,17 @@ Need = tuple[str, bool, str]  # what, whether it is there, and the hint
 
 def needs(lab: LabConfig) -> Iterator[Need]:
     """Each thing that a proposer needs. None of them stops a session: it goes on with the proposers that work."""
+    unfit = 0
     for part in lab.proposers:
+        found: list[Need] = []
         if isinstance(part, ProgramConfig):
-            yield from _of_program(part)
+            found = list(_of_program(part))
         elif isinstance(part, ModelConfig):
-            yield from _of_model(part)
+            found = list(_of_model(part))
+        unfit += not all(there for _, there, _ in found)
+        yield from found
+    if unfit == len(lab.proposers) and not lab.commons:
+        yield "no proposer of lab.toml can work here: a session ends after its baseline", False, "see above"
     if lab.commons:
         if not all(map(importlib.util.find_spec, ("cryptography", "rfc8785"))):
             yield "the commons: its libraries are not installed", False, "pip install 'nightlab[commons]'"
@@ -32,11 +38,11 @@ def _of_program(part: ProgramConfig) -> Iterator[Need]:
         yield f"proposer {part.called}: {program} is not on the PATH", False, "install it, or correct its command"
     if isinstance(part, AgentConfig) and importlib.util.find_spec("acp") is None:
         yield f"proposer {part.called}: agent-client-protocol is not installed", False, "pip install 'nightlab[agents]'"
-    yield from _variables(part.called, part.environment)
+    yield from _variables(part.called, (*part.environment, *part.keys))
     given = f", and is given {', '.join(part.environment)}" if part.environment else ""
     reach = (
-        f"may reach only {', '.join(part.endpoints)}"
-        if part.endpoints
+        f"may reach only {', '.join([*part.endpoints, *part.gateway.values()])}"
+        if part.endpoints or part.gateway
         else "has the whole network (no endpoints named)"
     )
     yield f"proposer {part.called} runs in the sandbox of a trial, but {reach}{given}", True, ""

@@ -13,7 +13,16 @@ import warnings
 from itertools import islice
 from typing import Any
 
-from nightlab.core.program.constants import RANGE, Constant, change_constants, changes, find_constants, rounded
+from nightlab.core.program.constants import (
+    NO_CONSTANT,
+    RANGE,
+    Constant,
+    change_constants,
+    changes,
+    find_constants,
+    rounded,
+)
+from nightlab.core.regions import regions
 from nightlab.core.source import SEED_NAME
 from nightlab.core.types import Experiment
 from nightlab.proposers.proposer import Briefing, Proposal
@@ -36,15 +45,18 @@ class Tuner:
     def __init__(self, seed: int = 0) -> None:
         self.seed = seed
         self.refused = 0
+        self.nothing = ""  # why there is nothing to propose
 
     def propose(self, briefing: Briefing) -> Proposal | None:
+        self.nothing = ""
         baseline = briefing.history[0].candidate.constants
         for path, text in briefing.genome.items():
-            constants = find_constants(text, briefing.device)
+            constants = _movable(text, briefing)
             found = ((n, _space(c, baseline.get(n, c.value))) for n, c in constants.items())
             spaces = dict(islice(((n, space) for n, space in found if space), MOST))
             if spaces:
                 return self._move(briefing, path, text, constants, spaces)
+        self.nothing = f"{self.name}: {NO_CONSTANT}"
         return None
 
     def tell(self, proposal: Proposal, refusal: str | None) -> None:
@@ -88,6 +100,13 @@ class Tuner:
         return None
 
 
+def _movable(text: str, briefing: Briefing) -> dict[str, Constant]:
+    """The constants of a genome file that may change: all, or those in its regions."""
+    found = find_constants(text, briefing.device)
+    bounds = regions(text, briefing.lab.between if briefing.lab else None)
+    return {name: constant for name, constant in found.items() if bounds is None or constant.line in bounds.free}
+
+
 def _study(briefing: Briefing, spaces: dict[str, Any], history: list[Experiment], tried: list[dict[str, Any]]) -> Any:
     """An Optuna study with the results of these experiments, as far as their points lie in the search spaces."""
     import optuna
@@ -109,8 +128,9 @@ def _study(briefing: Briefing, spaces: dict[str, Any], history: list[Experiment]
 def _telling(briefing: Briefing) -> list[Experiment]:
     """The best and the most recent experiments, in order."""
     minimise = briefing.metric.goal == "minimise"
-    known = [(e.measurement.metric, e.number) for e in briefing.history if e.measurement and e.measurement.metric]
-    best = {number for _, number in sorted(known, reverse=not minimise)[:BEST]}
+    measured = [(e.measurement.metric, e.number) for e in briefing.history if e.measurement]
+    known = sorted(((value, number) for value, number in measured if value is not None), reverse=not minimise)
+    best = {number for _, number in known[:BEST]}
     since = max(len(briefing.history) - LAST, 0)
     return [e for place, e in enumerate(briefing.history) if place >= since or e.number in best]
 

@@ -11,17 +11,33 @@ from pathlib import Path
 from typing import Any
 
 from nightlab.core import plugins
-from nightlab.core.config import STRATEGY, LabConfig, PatchesConfig, PluginProposerConfig, ProgramConfig, from_files
+from nightlab.core.config import (
+    CONTRACT,
+    DEVICES,
+    STRATEGY,
+    LabConfig,
+    PatchesConfig,
+    PluginProposerConfig,
+    ProgramConfig,
+    TunerConfig,
+    detect,
+    from_files,
+)
+from nightlab.core.layouts import Problem
+from nightlab.core.program.constants import NO_CONSTANT, find_constants
+from nightlab.core.regions import regions
 from nightlab.core.source import syntax_fault
 from nightlab.core.types import NightlabError
 from nightlab.engines.local.cgroup import delegated
 from nightlab.engines.local.layout import detect_sandbox
 from nightlab.proposers.requirements import needs
 from nightlab.sandbox.bubblewrap import PROTECTIONS, Sandbox
+from nightlab.session.metric_claim import metric_claim
 from nightlab.storage.git import Repo, in_genome
 from nightlab.storage.ledger import read_redteam
 
 FREE_MB = 200  # below this much disk a session does not start: a full disk loses the run in flight
+REMEMBERS = "the process that trained answers the evaluator: it can remember what it was asked, and train on"
 NETWORK_MOUNTS = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "9p", "fuse.sshfs", "fuse.rclone", "lustre"}
 
 
@@ -42,7 +58,11 @@ def inspect(repo: Repo, *, dirty_genome: bool = False) -> tuple[LabConfig, str, 
     """
     commit, lab, source = committed_contract(repo)
     files = repo.files(commit)
-    checks = [_genome_exists(lab, files), *_genome_parses(repo, lab, commit, files)]
+    checks = [
+        _genome_exists(lab, files),
+        *_genome_parses(repo, lab, commit, files),
+        *_regions(repo, lab, commit, files),
+    ]
     checks.append(_unchanged(repo, lab, dirty_genome))
     checks.append(_local_disk(repo.lab))
     free = shutil.disk_usage(repo.lab).free / 2**20
@@ -52,13 +72,10 @@ def inspect(repo: Repo, *, dirty_genome: bool = False) -> tuple[LabConfig, str, 
     checks.append(Check(f"{where} is writable", writable, "run where the lab and its .git are writable"))
     if lab.prepare:
         checks.append(Check(f"run before each session, with your home and the network: {lab.prepare}", True))
-    if lab.evaluator:
-        checks.append(Check("the metric is computed by an evaluator in a separate process", True))
-    else:
-        hint = "give lab.toml an [evaluator]; until then a candidate that lies about its metric is believed"
-        checks.append(Check("the metric is printed by the candidate's own command", False, hint, fatal=False))
+    checks.append(_computed(lab, metric_claim(lab, files, lambda path: repo.read(commit, path))))
     checks += [Check(what, there, hint, fatal=False) for what, there, hint in needs(lab)]
-    return lab, source, [*checks, *plugged(lab)]
+    checks += _tuned(lab, [repo.read(commit, path) or "" for path in files if in_genome(path, lab.genome)])
+    return lab, source, [*checks, *plugged(lab), *_not_expressed(repo, commit)]
 
 
 def plugged(lab: LabConfig) -> Iterator[Check]:
@@ -100,7 +117,23 @@ def committed_contract(repo: Repo) -> tuple[str, LabConfig, str]:
 
 def contract_at(repo: Repo, commit: str) -> tuple[LabConfig, str]:
     """The contract of the lab as committed, and a sentence that says where it comes from."""
-    return from_files(repo.files(commit), lambda path: repo.read(commit, path), str(repo.lab))
+    return from_files(problem_at(repo, commit), str(repo.lab))
+
+
+def problem_at(repo: Repo, commit: str) -> Problem:
+    """The lab's files as committed."""
+    return Problem(tuple(repo.files(commit)), lambda path: repo.read(commit, path), repo.lab.name)
+
+
+def _not_expressed(repo: Repo, commit: str) -> Iterator[Check]:
+    """What of a known layout its contract does not express, a note for each."""
+    problem = problem_at(repo, commit)
+    if not problem.has(CONTRACT) and (found := detect(problem)):
+        told = "proposers read program.md, which is missing: nightlab open makes it of this problem's own text"
+        for note in (*found[1].notes, *([told] if found[1].strategy else [])):
+            yield Check(
+                note, False, "nightlab init writes the contract into lab.toml, where you can edit it", fatal=False
+            )
 
 
 def free_to_change(lab: LabConfig, path: str) -> bool:
@@ -114,7 +147,7 @@ def check_lab(repo: Repo, allow: Iterable[str] = ()) -> tuple[LabConfig, str, li
     lab, source, checks = inspect(repo)
     sandbox = detect_sandbox()
     checks += sealed(sandbox, {*lab.sandbox.allow_missing, *allow})
-    return lab, source, [*checks, *held(sandbox, lab), memory_limit(), attacked(repo)]
+    return lab, source, [*checks, *held(sandbox, lab), *answered(lab), memory_limit(), attacked(repo)]
 
 
 def protections(names: str | Iterable[str]) -> set[str]:
@@ -144,9 +177,7 @@ def sealed(sandbox: Sandbox, allowed: Iterable[str]) -> list[Check]:
 
 def held(sandbox: Sandbox, lab: LabConfig) -> list[Check]:
     """The proposers that can't be held to their endpoints here, whatever their contract says."""
-    parts = [
-        part for part in lab.proposers if isinstance(part, ProgramConfig) and part.endpoints and not sandbox.has_proxy
-    ]
+    parts = [part for part in lab.proposers if _restricted(part) and not sandbox.has_proxy]
     why = "reaches the whole network here" if "network" in sandbox.missing else "can't run here"
     hint = "run where bubblewrap works, or remove its endpoints"
     words = f"{{}} {why}: the sandbox ({sandbox.name}) can't hold it to its endpoints"
@@ -161,12 +192,16 @@ def attacked(repo: Repo) -> Check:
     day = time.strftime("%Y-%m-%d", time.localtime(found.at))
     if found.kept:
         words = f"{len(found.kept)} of {found.attacks} attacks would be kept ({day}): {', '.join(found.kept)}"
-        return Check(words, False, "mend the lab as nightlab redteam says, and run it again", fatal=False)
+        return Check(words, False, "fix the lab as nightlab redteam says, and run it again", fatal=False)
     if (head := repo.resolve()) != found.commit and (head is None or repo.changed(found.commit, head)):
         return Check(
             f"its metric was last attacked on {day}, before it changed", False, "nightlab redteam", fatal=False
         )
     return Check(f"none of {found.attacks} attacks on its metric would be kept ({day}, nightlab redteam)", True)
+
+
+def _restricted(part: object) -> bool:
+    return isinstance(part, ProgramConfig) and bool(part.endpoints or part.gateway)
 
 
 def memory_limit() -> Check:
@@ -212,6 +247,45 @@ def _genome_parses(repo: Repo, lab: LabConfig, commit: str, files: list[str]) ->
     return [Check(fault, False, "fix that line and commit it") for fault in faults if fault]
 
 
+def _tuned(lab: LabConfig, genome: list[str]) -> list[Check]:
+    """Whether a tuner of the contract finds something to tune."""
+    tuned = any(find_constants(text, device) for text in genome for device in DEVICES)
+    if tuned or not any(isinstance(part, TunerConfig) for part in lab.proposers):
+        return []
+    hint = "assign the numbers to upper-case names at the top level of a genome file, or remove the tuner"
+    return [Check(f"the tuner will propose nothing: {NO_CONSTANT}", False, hint, fatal=False)]
+
+
+def _computed(lab: LabConfig, claim: str) -> Check:
+    """Whether the metric is computed out of the candidate's reach; ``claim``: why not."""
+    if not claim:
+        return Check("the metric is computed by an evaluator in a separate process", True)
+    hint = "give lab.toml an [evaluator]; until then a candidate that lies about its metric is believed"
+    if lab.evaluator:
+        hint = (
+            "serve it: let the candidate's process answer the evaluator's calls (evaluator.served = true, "
+            "docs/sealing.md); until then a candidate that prints its own METRIC and exits is believed"
+        )
+    return Check(f"the metric is only the candidate's claim: {claim}", False, hint, fatal=False)
+
+
+def _regions(repo: Repo, lab: LabConfig, commit: str, files: list[str]) -> Iterator[Check]:
+    """Where a candidate may change the genome's files, if markers bound that, and markers that don't match."""
+    if lab.between is None:
+        return
+    names = [path for path in files if in_genome(path, lab.genome)]
+    found = {path: bounds for path in names if (bounds := regions(repo.read(commit, path) or "", lab.between))}
+    for path, bounds in found.items():
+        if bounds.fault:
+            yield Check(f"{path}, {bounds.fault}", False, "put each start and end on a comment line, in pairs")
+        else:
+            count = f"{len(bounds.free)} line{'' if len(bounds.free) == 1 else 's'}"
+            yield Check(f"{path}: {count} between markers may change; all others are frozen", True)
+    if not found:
+        what = f"no genome file has a comment line {lab.between[0]}, so all of the genome may change"
+        yield Check(what, False, "put the markers into the file, or remove `between` from lab.toml", fatal=False)
+
+
 def _unchanged(repo: Repo, lab: LabConfig, dirty_genome: bool) -> Check:
     dirty = [path for path in repo.dirty() if not free_to_change(lab, path)]
     mine = [path for path in dirty if in_genome(path, lab.genome)]
@@ -244,3 +318,13 @@ def _filesystem(folder: Path) -> str:
         return ""
     inside = [m for m in mounts if folder.is_relative_to(m[1].replace("\\040", " "))]
     return max(inside, key=lambda m: len(m[1]))[2] if inside else ""
+
+
+def answered(lab: LabConfig) -> list[Check]:
+    """Who answers a served evaluator: clean processes, or the one that trained."""
+    if lab.evaluator is None or not lab.evaluator.served:
+        return []
+    if clean := lab.evaluator.processes:
+        return [Check(f"the evaluator is answered by {clean} clean processes, not by the one that trained", True)]
+    hint = "set evaluator.processes = 2 and hand arrays over (docs: Writing a lab)"
+    return [Check(f"the seal of the metric is weaker: {REMEMBERS}", False, hint, fatal=False)]

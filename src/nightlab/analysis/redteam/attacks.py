@@ -17,11 +17,11 @@ REPEAT = "let the evaluator ask clean processes, some inputs twice and in anothe
 
 @dataclass(frozen=True, slots=True)
 class Attack:
-    """One attack. ``does`` says what it tries, ``mend`` what stops it; ``source`` is its code for a lab."""
+    """One attack. ``does`` says what it tries, ``hint`` what stops it; ``source`` is its code for a lab."""
 
     name: str
     does: str
-    mend: str
+    hint: str
     source: Callable[[LabConfig], str]
     served_only: bool = False
 

@@ -35,7 +35,7 @@ class AttackResult:
     kept: bool
     verdict: str
     metric: float | None
-    mend: str
+    hint: str
 
     def facts(self) -> dict[str, Any]:
         return asdict(self)
@@ -52,7 +52,7 @@ def redteam(
 ) -> list[AttackResult]:
     """Attack the lab as it is committed, in a copy; all attacks that fit, or those that are named.
 
-    ``said`` is told each result as it comes. Raises NightlabError for an unknown name, and a lab that can't be measured.
+    ``said`` is told each result as it comes. Raises NightlabError for an unknown name, or without a baseline.
     """
     repo = Repo(lab)
     with _scratch(repo, device, allow) as session:
@@ -78,7 +78,7 @@ def _try(loop: ExperimentLoop, attack: Attack, target: str) -> AttackResult:
         commit = session.repo.commit_files(session.base, {target: text}, attack.name)
         number = making.admit(making.candidate(commit, session.base, "redteam", attack.does))
     except OutOfScope as refusal:
-        return AttackResult(attack.name, attack.does, False, f"refused: {refusal}", None, attack.mend)
+        return AttackResult(attack.name, attack.does, False, f"refused: {refusal}", None, attack.hint)
     champion, experiment = session.champion(), session.ledger.experiment(number)
     for _ in range(MOST_TRIALS):
         candidate = scheduler.contestant(experiment)
@@ -92,7 +92,7 @@ def _try(loop: ExperimentLoop, attack: Attack, target: str) -> AttackResult:
         scheduler.start(number if decision.who == "candidate" else champion.number, "search", decision.seed)
         scheduler.drain()
     return AttackResult(
-        attack.name, attack.does, bool(verdict and verdict.status == "keep"), _said(verdict), metric, attack.mend
+        attack.name, attack.does, bool(verdict and verdict.status == "keep"), _said(verdict), metric, attack.hint
     )
 
 

@@ -1,6 +1,16 @@
 """The contract of a lab: ``lab.toml``, and what is inferred where there is none."""
 
-from nightlab.core.config.load import CONTRACT, STRATEGY, amended, detect, from_files, load_contract, parse, to_toml
+from nightlab.core.config.load import (
+    CONTRACT,
+    STRATEGY,
+    amended,
+    detect,
+    from_files,
+    load_contract,
+    parse,
+    problem_in,
+    to_toml,
+)
 from nightlab.core.config.proposers import (
     RESERVED,
     AgentConfig,
@@ -10,8 +20,10 @@ from nightlab.core.config.proposers import (
     PatchesConfig,
     PluginProposerConfig,
     ProgramConfig,
+    TunerConfig,
 )
 from nightlab.core.config.schema import (
+    DEVICES,
     BudgetConfig,
     CommonsConfig,
     Event,
@@ -25,6 +37,7 @@ from nightlab.core.config.units import allowed, megabytes
 
 __all__ = [
     "CONTRACT",
+    "DEVICES",
     "RESERVED",
     "STRATEGY",
     "AgentConfig",
@@ -42,6 +55,7 @@ __all__ = [
     "ProgramConfig",
     "SelectionConfig",
     "StopRules",
+    "TunerConfig",
     "allowed",
     "amended",
     "detect",
@@ -49,5 +63,6 @@ __all__ = [
     "load_contract",
     "megabytes",
     "parse",
+    "problem_in",
     "to_toml",
 ]

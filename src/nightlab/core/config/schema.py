@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
-from nightlab.core.config.base import RECORDED, Command, ConfigModel, Module, fault, plugin_name
+from nightlab.core.config.base import RECORDED, Command, ConfigModel, Marker, Module, fault, plugin_name
 from nightlab.core.config.proposers import (
     RESERVED,
     PatchesConfig,
@@ -17,8 +17,10 @@ from nightlab.core.config.proposers import (
     TunerConfig,
 )
 from nightlab.core.config.units import allowed, megabytes
+from nightlab.core.text import METRIC_NAME
 from nightlab.core.types import Budget, Clock, Goal, Metric
 
+TIMES = {"s", "ms", "µs", "us", "ns", "sec", "seconds", "milliseconds", "microseconds", "nanoseconds"}
 DEVICES = ("cuda", "mps", "cpu")
 Event = Literal["keep", "stall", "stop", "trouble"]
 Protection = Literal["files", "network", "processes", "privileges"]
@@ -27,12 +29,15 @@ Protection = Literal["files", "network", "processes", "privileges"]
 class MetricConfig(ConfigModel):
     """The number that is being improved."""
 
-    name: str = Field(pattern=r"^[\w.µ]+$")
+    name: str = Field(pattern=rf"^{METRIC_NAME}$")
     goal: Goal = "minimise"
     unit: str = ""
     lowest: float = -math.inf
     highest: float = math.inf
     """Values beyond these are impossible: whoever measures one has tampered."""
+    timed: bool | None = None
+    """True: it is a time. False: it does not depend on how fast the machine is. By default it is a time if its unit, or
+    its name, or the evaluator says so."""
 
     def record(self) -> Metric:
         return Metric(self.name, self.goal, self.unit)
@@ -44,12 +49,21 @@ class EvaluatorConfig(ConfigModel):
     command: Command
     served: bool = False
     """True: it calls a function that the candidate serves. False: it runs after the candidate ended."""
+    processes: int = Field(default=0, ge=0, le=8)
+    """Of one that is served: clean processes that answer, one after another, from the arrays that training handed over.
+    0: the process that trained answers, which may remember what it was asked."""
     held_out: bool = False
     """Whether, told NIGHTLAB_HELD_OUT=1, it also prints ``METRIC held_out=value`` on data that no search reads."""
     warm: tuple[Module, ...] = ()
     """Of one that is served: Python modules that it imports ahead."""
     timed: bool = False
     """True: what it measures is time, so nothing is started ahead while it works."""
+
+    @model_validator(mode="after")
+    def _processes_serve(self) -> EvaluatorConfig:
+        if self.processes and not self.served:
+            raise ValueError("processes: only an evaluator with served = true calls processes")
+        return self
 
 
 class CheckConfig(ConfigModel):
@@ -181,7 +195,9 @@ class StopRules(ConfigModel):
     """Experiments in a row without a keep."""
     tokens: int | None = Field(default=None, gt=0)
     money: float | None = Field(default=None, gt=0)
-    """US dollars; like the tokens, all that proposers said their turns took."""
+    """US dollars; like the tokens, all that proposers' turns took, as counted or else as they said."""
+    requests: int | None = Field(default=None, gt=0)
+    """Requests of proposers to their endpoints."""
     gain_per_hour: float | None = Field(default=None, gt=0)
     """In the metric's unit: what an hour of a slot has to bring, or the session ends."""
 
@@ -287,6 +303,8 @@ class LabConfig(ConfigModel):
 
     name: str = Field(pattern=r"^[\w.-]+$")
     genome: tuple[str, ...] = Field(min_length=1)
+    between: tuple[Marker, Marker] | None = None
+    """Two markers, on comment lines: in a genome file that has them, only the lines between them may change."""
     command: Command | None = None
     prepare: Command | None = None
     warm: tuple[Module, ...] = ()
@@ -310,6 +328,14 @@ class LabConfig(ConfigModel):
     commons: CommonsConfig | None = None
     gene: GeneConfig | None = None
     stop: StopRules = StopRules()
+
+    @property
+    def timed(self) -> bool:
+        """Whether the metric is a time, as the contract says, or as its unit, its name or the evaluator does."""
+        if self.metric.timed is not None:
+            return self.metric.timed
+        named = {self.metric.name, *self.metric.unit.split()[:1]} & TIMES
+        return bool(named) or (self.evaluator is not None and self.evaluator.timed)
 
     @classmethod
     def recorded(cls, facts: Any) -> LabConfig:

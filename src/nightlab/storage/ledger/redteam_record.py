@@ -15,7 +15,7 @@ NAME = "redteam.json"
 
 @dataclass(frozen=True, slots=True)
 class RedteamRecord:
-    """``at``: seconds since the epoch. ``kept``: the attacks that would be kept, of so many ``attacks``."""
+    """``at``: seconds since the epoch. ``kept``: the attacks that would be kept, out of ``attacks`` run."""
 
     commit: str
     at: float

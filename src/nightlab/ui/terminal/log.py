@@ -73,8 +73,9 @@ def print_experiment(
     for evidence in experiment.evidence:
         at = f" at {evidence.what}" if evidence.what else ""
         against = f" over the baseline{at}" if evidence.against == 0 else f", {evidence.what}"
-        how = evidence.level if evidence.shown else f"not shown ({evidence.level})"
-        rows.append((how, f"{interval_words(evidence.gain)}{against}, {evidence.gain.pairs} pairs"))
+        how = evidence.label if evidence.shown else f"not shown ({evidence.label})"
+        claim = f"; {claim_words(evidence)}" if evidence.claim else ""
+        rows.append((how, f"{interval_words(evidence.gain)}{against}, {evidence.gain.pairs} pairs{claim}"))
     for trial, measured in trials:
         rows.append((f"trial {trial.id}", _trial_words(metric, measured)))
     table = Table.grid(padding=(0, 2))
@@ -95,12 +96,26 @@ def thought_words(usage: Mapping[str, Any]) -> str:
     """A proposal's model, tokens, cost and time, as far as known."""
     words = [str(usage[name]) for name in ("agent", "model") if name in usage]
     if "input_tokens" in usage:
-        words.append(f"{usage['input_tokens']:,} tokens in, {usage.get('output_tokens', 0):,} out")
+        words.append(f"{usage['input_tokens']:,} tokens in, {usage.get('output_tokens', 0):,} out{_whose(usage)}")
     if "cost_usd" in usage:
         words.append(f"${usage['cost_usd']:.4f}")
     if "seconds" in usage:
         words.append(f"{usage['seconds']:.1f} s")
+    if requests := usage.get("requests"):
+        size = (usage.get("bytes_sent", 0) + usage.get("bytes_received", 0)) / 1e6
+        words.append(f"{counted(requests, 'request')}, {size:.2f} MB")
     return " · ".join(words)
+
+
+def _whose(usage: Mapping[str, Any]) -> str:
+    """Who counted a turn's tokens, in brackets, and what the proposer said where that differs."""
+    if not usage.get("requests") or usage.get("sealed"):
+        return " (the proposer's own count)"
+    told = usage.get("told", {})
+    if "input_tokens" not in told and "output_tokens" not in told:
+        return ""
+    said = (told.get(name, usage.get(name, 0)) for name in ("input_tokens", "output_tokens"))
+    return " (it said {:,} in, {:,} out)".format(*said)
 
 
 def _trial_words(metric: Metric, measured: Measurement | None) -> str:
@@ -158,7 +173,9 @@ def confirmed_words(
     at = f" at {evidence.what}" if evidence.what else ""
     claim = f"{metric.name} is {interval_words(evidence.gain)}{at}, on {evidence.gain.pairs} fresh seeds, paired"
     done = "transferred" if evidence.level == "transferred" else "confirmed"
-    if evidence.shown:
+    if evidence.shown and evidence.claim:
+        lines.append(f"[bold yellow]claim, {done}:[/] {claim}; {escape(claim_words(evidence))}")
+    elif evidence.shown:
         lines.append(f"[bold green]{done}:[/] {claim}")
     else:
         lines.append(f"[bold yellow]not {done}:[/] {claim}: the interval does not exclude zero")
@@ -166,6 +183,11 @@ def confirmed_words(
         sure = "[bold green]held out:[/]" if held_out.low > 0 else "[bold yellow]not shown on held-out data:[/]"
         lines.append(f"{sure} {interval_words(held_out)} on data that no decision has read")
     return "\n".join(lines)
+
+
+def claim_words(evidence: Evidence) -> str:
+    """Why the metric behind some evidence is only a claim."""
+    return f"the metric is only the candidate's claim: {evidence.claim}"
 
 
 def interval_words(gain: PairedGain) -> str:
