@@ -74,6 +74,7 @@ class ExperimentLoop:
             lambda: self.steering.state.pinned,
             proposers,
             selection,
+            scheduler.tick,
         )
         self.stopping = StopConditions(stop, session, self.candidates)
         self.answering = False  # only what somebody handed in

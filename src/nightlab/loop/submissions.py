@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from nightlab.core.config import StopRules
 from nightlab.core.observer import Observer
+from nightlab.core.text import one_line
 from nightlab.core.types import Experiment, NightlabError
 from nightlab.loop.controls import paused, paused_words
 from nightlab.loop.loop import ExperimentLoop
@@ -93,7 +94,7 @@ def hand_over(
     base, patch = repo.working_patch(edited, kept)
     if not patch:
         raise NightlabError(f"{', '.join(edited)} is as it was kept already", "edit it, then run this again")
-    return SubmissionStatus(session.tag, submit(session.folder, hypothesis, patch, base), "waiting")
+    return SubmissionStatus(session.tag, submit(session.folder, one_line(hypothesis), patch, base), "waiting")
 
 
 def look(lab: Path, tag: str | None, name: str) -> SubmissionStatus:
