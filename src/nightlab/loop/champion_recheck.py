@@ -92,8 +92,8 @@ class ChampionRecheck:
             bar = average(values)
         else:
             for weight, value in enumerate(values, len(standing.runs)):
-                bar = self.session.judge.rule.remeasured(bar, weight, value)
-        sigma, held_out = self.scheduler.replicates.noise().sigma, self._check_held_out(champion, result.found)
+                bar = self.session.judge.remeasured(bar, weight, value, self.scheduler.replicates.noise())
+        sigma, held_out = self.scheduler.noise_in_unit().sigma, self._check_held_out(champion, result.found)
         seeds, would = tuple(fresh), result.would
         event = Rechecked(champion.number, bar, before, seeds, tuple(values), result.done, would, sigma, held_out)
         self.ledger.append(event)
@@ -107,7 +107,7 @@ class ChampionRecheck:
         now = [m for m in found.values() if m.held_out is not None and m.metric is not None]
         if champion.number == 0 or not first or not now:
             return None
-        metric, sigma = self.session.metric, self.scheduler.replicates.noise().sigma
+        metric, sigma = self.session.metric, self.scheduler.noise_in_unit().sigma
         error = sigma * math.sqrt(2 / len(first) + 2 / len(now))  # at most: both gains are of the same models
         gain = metric.gain(_mean(m.metric for m in first), _mean(m.metric for m in now))
         held = metric.gain(_mean(m.held_out for m in first), _mean(m.held_out for m in now))

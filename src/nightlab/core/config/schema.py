@@ -30,6 +30,8 @@ class MetricConfig(ConfigModel):
     name: str = Field(pattern=r"^[\w.µ]+$")
     goal: Goal = "minimise"
     unit: str = ""
+    scale: Literal["auto", "difference", "ratio"] = "auto"
+    """How two values are compared: a time or an error by ``ratio``, a score by ``difference``; auto: as is found."""
     lowest: float = -math.inf
     highest: float = math.inf
     """Values beyond these are impossible: whoever measures one has tampered."""
