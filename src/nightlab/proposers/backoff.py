@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Protocol
 
@@ -25,7 +26,10 @@ class Thinker(Protocol):
 
 
 class Backoff:
-    """Asks a thinker, and pauses it after a failed turn: ``first`` seconds, doubled after each further failure."""
+    """Asks a thinker, and pauses it after a failed turn: ``first`` seconds, doubled after each further failure.
+
+    A final failure, such as a wrong key, stops it for the rest of the run.
+    """
 
     def __init__(self, thinker: Thinker, first: float | None = None) -> None:
         self.name, self.thinker = thinker.name, thinker
@@ -56,8 +60,12 @@ class Backoff:
 
     def fail(self, failure: NoProposal) -> None:
         """Record a failed turn, and rest."""
-        self._failed.append(RejectedProposal(self.name, str(failure), usage=failure.usage))
-        self._rest(failure.rest)
+        reason = f"{failure}; it is not asked again in this run" if failure.final else str(failure)
+        self._failed.append(RejectedProposal(self.name, reason, usage=failure.usage))
+        if failure.final:
+            self._in_a_row, self.wakes = 0, math.inf
+        else:
+            self._rest(failure.rest)
 
     def tell(self, proposal: Proposal, refusal: str | None) -> None:
         if refusal is None:
