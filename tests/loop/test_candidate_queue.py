@@ -57,6 +57,9 @@ class Scripted:
     def failed(self) -> list[RejectedProposal]:
         return []
 
+    def why_nothing(self) -> str:
+        return ""
+
     def stop(self) -> None: ...
 
 

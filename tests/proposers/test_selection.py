@@ -234,6 +234,9 @@ class Steps:
     def failed(self) -> list[RejectedProposal]:
         return []
 
+    def why_nothing(self) -> str:
+        return ""
+
     def stop(self) -> None: ...
 
 
