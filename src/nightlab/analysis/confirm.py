@@ -9,13 +9,14 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nightlab.core.events import ConfirmationStarted, EvidenceShown
+from nightlab.core.events import Alarm, ConfirmationStarted, EvidenceShown
 from nightlab.core.source import syntax_fault
 from nightlab.core.types import (
     Budget,
     Contribution,
     Evidence,
     Experiment,
+    Level,
     Measurement,
     NightlabError,
     PairedGain,
@@ -24,7 +25,15 @@ from nightlab.core.types import (
     TrialRequest,
     average,
 )
-from nightlab.judge import Noise, exact_gain, paired_gain, repeated_check_level
+from nightlab.judge import (
+    FIXED_SEED,
+    Noise,
+    exact_gain,
+    fixes_seed,
+    paired_gain,
+    repeated_check_level,
+    with_unseen_luck,
+)
 from nightlab.loop.measure import measure
 from nightlab.loop.scheduler import Scheduler
 from nightlab.proposers import change_constants, find_constants
@@ -67,6 +76,8 @@ class Confirmer:
             "held out" if shown else "confirmed", 0, fresh, gain, held_out, claim=self.session.metric_claim
         )
         self._show(champion, evidence)
+        if fixes_seed(*([m.metric for m in side if m.metric is not None] for side in (after, before))):
+            self.ledger.append(Alarm(FIXED_SEED))
         return evidence
 
     def _exact(self, champion: Experiment) -> Evidence | None:
@@ -82,7 +93,8 @@ class Confirmer:
         if before[0].held_out is not None and after[0].held_out is not None:
             held_out = exact_gain(self.session.metric, before[0].held_out, after[0].held_out, scale)
         shown = held_out is not None and held_out.low > 0 and gain.low > 0
-        evidence = Evidence("held out" if shown else "confirmed", 0, fresh, gain, held_out, exact=True)
+        level: Level = "held out" if shown else "confirmed"
+        evidence = Evidence(level, 0, fresh, gain, held_out, claim=self.session.metric_claim, exact=True)
         self._show(champion, evidence)
         return evidence
 
@@ -218,7 +230,8 @@ class Confirmer:
         self, before: Sequence[Measurement], after: Sequence[Measurement], level: float, noise: Noise | None = None
     ) -> PairedGain:
         values = [[m.metric for m in side if m.metric is not None] for side in (before, after)]
-        return paired_gain(self.session.metric, values[0], values[1], level, noise, self._scale())
+        gain = paired_gain(self.session.metric, values[0], values[1], level, noise, self._scale())
+        return with_unseen_luck(gain, values[0]) if fixes_seed(values[1], values[0]) else gain
 
     def _scale(self) -> Scale:
         return self.scheduler.replicates.noise().scale

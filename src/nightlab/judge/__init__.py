@@ -1,6 +1,7 @@
 """The judge: measurements in, verdict out. Pure functions, no I/O."""
 
 from nightlab.judge.expected_gain import LEVEL, GainRate, gain_rate
+from nightlab.judge.fixed_seed import FIXED_SEED, fixes_seed, varying, with_unseen_luck
 from nightlab.judge.intervals import exact_gain, paired_gain, repeated_check_level
 from nightlab.judge.judge import Contestant, Judge, NeedsTrial, Rule, measured_loss
 from nightlab.judge.noise import (
@@ -20,6 +21,7 @@ from nightlab.judge.thresholdout import held_out_check
 from nightlab.judge.words import times_words
 
 __all__ = [
+    "FIXED_SEED",
     "LEVEL",
     "Contestant",
     "GainRate",
@@ -32,6 +34,7 @@ __all__ = [
     "e_value",
     "exact_gain",
     "find_scale",
+    "fixes_seed",
     "gain_rate",
     "held_out_check",
     "is_noisier",
@@ -47,4 +50,6 @@ __all__ = [
     "same_on_every_seed",
     "smallest_effect",
     "times_words",
+    "varying",
+    "with_unseen_luck",
 ]

@@ -12,7 +12,7 @@ from dataclasses import replace
 from nightlab.core.config import LabConfig
 from nightlab.core.events import MachineChanged, ScaleFound
 from nightlab.core.types import SEED, Budget, Experiment, Measurement, Purpose, Scale, Trial
-from nightlab.judge import Contestant, Noise, pooled, prior_sigma, same_on_every_seed
+from nightlab.judge import Contestant, Noise, pooled, prior_sigma, same_on_every_seed, varying
 from nightlab.storage.ledger import Ledger
 
 ATTEMPTS = 3  # how often a trial may be lost, or disturbed in a row, before that is how things are
@@ -56,7 +56,8 @@ def contestant(ledger: Ledger, experiment: Experiment, *, same_seeds: bool, sinc
         own = [pair for pair in ledger.trials(number, "ablate", since) if pair[0].commit == experiment.candidate.commit]
         found = found or runs(own, "ablate")
         found = {**found, **_measured(upkeeps(ledger, number, since))}
-    return Contestant(found, experiment.candidate.lines, bar, first)
+    candidate = experiment.candidate
+    return Contestant(found, candidate.lines, bar, first, candidate.information)
 
 
 def upkeeps(ledger: Ledger, champion: int, since: int = 0) -> dict[int, Measurement]:
@@ -100,19 +101,22 @@ class Replicates:
     def noise(self) -> Noise:
         """The noise of one trial, as the judge takes it."""
         if self._noise is None:
-            groups, prior = self.groups(), prior_sigma(self.baseline, self.stated)
-            if self.stated is None and same_on_every_seed(groups):
-                prior = 0.0
-            if self.scale == "ratio":
-                prior = prior / abs(self.baseline) if self.baseline else 0.0
-            found = pooled(groups, prior, self.scale or "difference")
-            self._noise = replace(found, unsettled=not self.settled and self.scale != "ratio")
+            self._noise = self._pooled(self.groups())
         return self._noise
 
     def noise_without(self, seeds: Collection[int]) -> Noise:
         """The noise as it was known before the runs with these seeds."""
         groups = [[value for seed, value in one.items() if seed not in seeds] for one in self._values.values()]
-        return pooled([group for group in groups if len(group) > 1], prior_sigma(self.baseline, self.stated))
+        return self._pooled([group for group in groups if len(group) > 1])
+
+    def _pooled(self, groups: list[list[float]]) -> Noise:
+        prior = prior_sigma(self.baseline, self.stated)
+        if self.stated is None and same_on_every_seed(groups):
+            prior = 0.0
+        if self.scale == "ratio":
+            prior = prior / abs(self.baseline) if self.baseline else 0.0
+        found = pooled(varying(groups), prior, self.scale or "difference")
+        return replace(found, unsettled=not self.settled and self.scale != "ratio")
 
 
 def replicates(ledger: Ledger, budget: Budget, lab: LabConfig) -> Replicates:
