@@ -133,7 +133,7 @@ class ChampionRecheck:
         """Whether the bar is a time, of a machine that was faster or slower than it is now."""
         if not self.session.lab.timed or not fresh:
             return False
-        sigma = self.scheduler.replicates.noise_without(fresh).local(before).sigma
+        sigma = self.scheduler.replicates.noise_without(fresh).local(bar).sigma
         error = sigma * math.sqrt(1 / len(fresh) + 1 / max(len(standing.runs), 1))
         return abs(average(list(fresh.values())) - bar) > max(MOVED * abs(bar), 3 * error)
 
