@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nightlab.core.events import ConfirmationStarted, EvidenceShown
+from nightlab.core.events import Alarm, ConfirmationStarted, EvidenceShown
 from nightlab.core.source import syntax_fault
 from nightlab.core.types import (
     Budget,
@@ -23,7 +23,7 @@ from nightlab.core.types import (
     TrialRequest,
     average,
 )
-from nightlab.judge import Noise, paired_gain, repeated_check_level
+from nightlab.judge import FIXED_SEED, Noise, fixes_seed, paired_gain, repeated_check_level, with_unseen_luck
 from nightlab.loop.measure import measure
 from nightlab.loop.scheduler import Scheduler
 from nightlab.proposers import change_constants, find_constants
@@ -66,6 +66,8 @@ class Confirmer:
             "held out" if shown else "confirmed", 0, fresh, gain, held_out, claim=self.session.metric_claim
         )
         self._show(champion, evidence)
+        if fixes_seed(*([m.metric for m in side if m.metric is not None] for side in (after, before))):
+            self.ledger.append(Alarm(FIXED_SEED))
         return evidence
 
     def unconfirmed(self) -> bool:
@@ -193,7 +195,8 @@ class Confirmer:
         self, before: Sequence[Measurement], after: Sequence[Measurement], level: float, noise: Noise | None = None
     ) -> PairedGain:
         values = [[m.metric for m in side if m.metric is not None] for side in (before, after)]
-        return paired_gain(self.session.metric, values[0], values[1], level, noise)
+        gain = paired_gain(self.session.metric, values[0], values[1], level, noise)
+        return with_unseen_luck(gain, values[0]) if fixes_seed(values[1], values[0]) else gain
 
     def _held_out(self, before: Sequence[Measurement], after: Sequence[Measurement], level: float) -> PairedGain | None:
         values = [[m.held_out for m in side if m.held_out is not None] for side in (before, after)]

@@ -99,7 +99,7 @@ def _needed(kept: list[Row], noise: Noise) -> list[tuple[float, int]]:
     return [(effect, 2 * pairs_needed(noise, effect)) for effect in effects if effect > 0 and noise.sigma > 0]
 
 
-def write(session: Session) -> tuple[Path, Path]:
+def write_report(session: Session) -> tuple[Path, Path]:
     """Write ``report.md`` and ``report.html`` into the session's folder; returns where."""
     facts = gather(session)
     text = markdown(facts)

@@ -120,6 +120,7 @@ class SessionStarted(LedgerEvent):
 
     ``lab`` is the contract as ``lab.toml`` says it and ``source`` what it was read from; ``base`` the commit that the
     session began with; ``version`` that of nightlab; ``allowed``: protections that may be missing.
+    ``secret``: what its trials' seeds and names are drawn with; empty in a session of before.
     ``imported`` says from which program's log, by file and SHA-256, where nightlab did not run the session.
     ``claim``: why the metric is only the candidate's claim, empty if it is not; None in older sessions.
     """
@@ -133,6 +134,7 @@ class SessionStarted(LedgerEvent):
     platform: dict[str, Any] = field(default_factory=dict)
     version: str = ""
     allowed: tuple[str, ...] = field(default=(), metadata=_by(tuple))
+    secret: str = field(default="", repr=False, metadata=OMIT)
     imported: dict[str, Any] | None = field(default=None, metadata=OMIT)
     claim: str | None = field(default=None, metadata=OMIT)
 

@@ -100,7 +100,8 @@ class Candidate:
     the proposer's queue that it came from, if it has one. ``usage`` is what the thought took, as far as the
     proposer says: ``agent``, ``model``, ``input_tokens``, ``output_tokens``, ``cost_usd``, ``seconds``; ``waited`` are
     the seconds of it in which a slot had nothing to do. ``program`` is a hash of the program in canonical form,
-    ``theme`` what the change is about: the parts of the genome that differ from the parent.
+    ``theme`` what the change is about: the parts of the genome that differ from the parent. ``information``: bytes
+    that its program compresses to; 0 where that is not known.
     """
 
     commit: str
@@ -115,6 +116,7 @@ class Candidate:
     usage: dict[str, Any] = field(default_factory=dict)
     program: str = ""
     theme: tuple[str, ...] = ()
+    information: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +124,7 @@ class ProposerUsage:
     """What proposers' turns took together, refused ones included: as far as they said, what is unknown is 0.
 
     ``money`` is in US dollars; of ``turns``, so many were ``uncounted`` (no tokens) or ``unpriced`` (no cost);
-    ``waited`` are the seconds in which a slot had nothing to do meanwhile.
+    ``waited`` are the seconds in which a slot had nothing to do meanwhile, ``requests`` those to models' endpoints.
     """
 
     tokens: int = 0
@@ -131,6 +133,7 @@ class ProposerUsage:
     uncounted: int = 0
     unpriced: int = 0
     waited: float = 0.0
+    requests: int = 0
 
     def plus(self, usage: Mapping[str, Any]) -> ProposerUsage:
         """With another turn; one without any usage was none."""
@@ -144,6 +147,7 @@ class ProposerUsage:
             self.uncounted + (not counts),
             self.unpriced + ("cost_usd" not in usage),
             self.waited + (usage.get("waited") or 0.0),
+            self.requests + usage.get("requests", 0),
         )
 
     def and_also(self, other: ProposerUsage) -> ProposerUsage:
@@ -155,6 +159,7 @@ class ProposerUsage:
             self.uncounted + other.uncounted,
             self.unpriced + other.unpriced,
             self.waited + other.waited,
+            self.requests + other.requests,
         )
 
 
@@ -188,7 +193,11 @@ class ProposerStats:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One run of one genome, with one seed, under one budget."""
+    """One run of one genome, with one seed, under one budget.
+
+    ``seed`` is what the session counts by; ``drawn``: the number that the program is given for it, which does not tell
+    what the trial is for; None in a session of before: then they are one.
+    """
 
     id: str
     experiment: int
@@ -197,6 +206,12 @@ class Trial:
     purpose: Purpose
     budget: Budget
     attempt: int = 1
+    drawn: int | None = None
+
+    @property
+    def given_seed(self) -> int:
+        """The seed that the program is given."""
+        return self.seed if self.drawn is None else self.drawn
 
 
 @dataclass(frozen=True, slots=True)

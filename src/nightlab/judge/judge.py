@@ -24,6 +24,8 @@ LESS_MEMORY = 0.95  # share of the champion's peak memory below which a program 
 class Contestant:
     """What a rule knows about a genome: its measurements by seed, and its number of lines of code.
 
+    ``information``: the bytes that these compress to, 0 if unknown.
+
     ``bar``: the champion's estimated value, corrected for selection bias; None for a candidate.
     ``first``: the first seed it gets in the search.
     """
@@ -32,6 +34,7 @@ class Contestant:
     lines: int
     bar: float | None = None
     first: int = SEED
+    information: int = 0
 
     @property
     def mean(self) -> Measurement:
@@ -137,7 +140,12 @@ def next_seed(contestant: Contestant) -> int:
 
 
 def simpler(champion: Contestant, candidate: Contestant) -> str:
-    """How the candidate is simpler than the champion (fewer lines of code, then less memory); empty if it is not."""
+    """How the candidate is simpler than the champion (fewer lines of code, then less memory); empty if it is not.
+
+    Never with more information: several lines written as one, or code as data, are no simpler.
+    """
+    if 0 < champion.information < candidate.information:
+        return ""
     if fewer := champion.lines - candidate.lines:
         return f"with {fewer} lines fewer" if fewer > 0 else ""
     before, now = champion.mean.peak_memory_mb, candidate.mean.peak_memory_mb

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from rich.markup import escape
 
 from nightlab.commons.proposer import CommonsProposer
+from nightlab.core.config import StopRules
 from nightlab.core.events import ProposalRefused
 from nightlab.core.observer import Observer
 from nightlab.core.text import one_line
@@ -23,6 +24,7 @@ from nightlab.proposers import Briefing, Proposal, Proposer, RejectedProposal, m
 from nightlab.proposers.proposer import ProposerWorkspace
 from nightlab.proposers.selection import PluggedSelection, Selection, make_search, node_value
 from nightlab.proposers.shares import cost_of
+from nightlab.sandbox.traffic import TrafficCaps
 from nightlab.session.credit import credit_of, iter_credits
 from nightlab.session.replicates import ABLATION, HUMAN
 from nightlab.session.session import Session
@@ -72,6 +74,7 @@ class CandidateQueue:
         pinned: Callable[[], int | None] = lambda: None,
         given: Mapping[str, tuple[Proposer, float]] | None = None,
         selection: Selection | None = None,
+        tick: Callable[[], object] = lambda: None,
     ) -> None:
         self.session, self.ledger, self.view, self.slots, self.noise = session, session.ledger, view, slots, noise
         self.pinned = pinned
@@ -87,11 +90,12 @@ class CandidateQueue:
         self.search = selection or make_search(session.lab.search, session.metric, seed)
         for experiment in self.ledger.judged(last=self.search.memory):
             self.search.tell(experiment)
-        self.making = CandidateBuilder(session)
+        self.making = CandidateBuilder(session, tick)
         self._remember()
         self._champion = self.ledger.champion()
         self.nothing_left = ""
         self.spent = ProposerUsage()  # by turns that have ended; whoever needs it adds what was before
+        self.stop_rules = StopRules()  # what is left of them caps the next turn
         self._halted = False
         self._proposing: ProposalTask | None = None
         self._quick: ProposalTask | None = None  # of one that is asked while a slow one thinks
@@ -358,7 +362,16 @@ class CandidateQueue:
                 self.view.say(escape(fault))
         waiting, noise = [ready.candidate for ready in self._ready if ready.candidate], self.noise()
         found = self.commons_proposer.choose(waiting) if self.commons_proposer else ()
-        return build_briefing(self.session, noise, parent, waiting, found)
+        return build_briefing(self.session, noise, parent, waiting, found, self._left())
+
+    def _left(self) -> TrafficCaps:
+        """What the stop rules leave of requests, tokens and dollars."""
+        stop, spent = self.stop_rules, self.spent
+        return TrafficCaps(
+            None if stop.requests is None else max(stop.requests - spent.requests, 0),
+            None if stop.tokens is None else max(stop.tokens - spent.tokens, 0),
+            None if stop.money is None else max(stop.money - spent.money, 0.0),
+        )
 
     def stop_proposing(self) -> None:
         """End the proposer's turn under way, and begin no other: the session stops."""

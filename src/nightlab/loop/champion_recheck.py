@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from nightlab.core.events import NOT_ASKED, Alarm, Rechecked
 from nightlab.core.types import SEED, Experiment, HeldOutCheck, Measurement, TrialRequest, average
-from nightlab.judge import Contestant, NeedsTrial, change_of_noise, held_out_check, is_noisier
+from nightlab.judge import FIXED_SEED, Contestant, NeedsTrial, change_of_noise, fixes_seed, held_out_check, is_noisier
 from nightlab.loop.scheduler import Scheduler
 from nightlab.session.replicates import ATTEMPTS, CONFIRM_SEED, RECHECK_SEED, RECHECKS, runs, upkeeps
 
@@ -168,10 +168,15 @@ class ChampionRecheck:
                 f"the noise has changed: a trial's spread was {change[0]:.2g}, lately it is {change[1]:.2g}; "
                 "look at the machine (temperature, neighbours) before you trust small gains"
             )
-        if is_noisier(list(self.scheduler.contestant(self.session.champion()).values().values()), noise):
+        champion = self.session.champion()
+        own = list(self.scheduler.contestant(champion).values().values())
+        if is_noisier(own, noise):
             alarms.append(
                 "the champion's runs lie further apart than other genomes': look at its curve, it may be unstable"
             )
+        parent = self.ledger.by_commit(champion.candidate.parent)
+        if parent and fixes_seed(own, list(self.scheduler.contestant(parent).values().values())):
+            alarms.append(FIXED_SEED)
         if look and look.parted:
             alarms.append(
                 f"the search's gain is about {look.gap:.2g} larger than the gain on held-out data: "

@@ -17,6 +17,7 @@ from nightlab.engines.slots import Slot
 from nightlab.judge import Contestant
 from nightlab.session.preflight import require_disk
 from nightlab.session.replicates import ATTEMPTS, Replicates, contestant, replicates
+from nightlab.session.seeds import drawn_seed, trial_name
 from nightlab.session.session import Session
 
 POLL = 0.05  # seconds between looks at the trials in flight
@@ -59,15 +60,17 @@ class Scheduler:
         """Start the next attempt at a trial of an experiment, or with ``commit`` of a variant of it, in a free slot."""
         require_disk(self.session.folder)
         experiment = self.ledger.experiment(number)
+        secret = self.session.facts.secret
         attempt = self.ledger.attempts(number, purpose, seed) + 1
         trial = Trial(
-            id=f"{number:04d}-{purpose}-s{seed}-{attempt}",
+            id=trial_name(secret, number, purpose, seed, attempt),
             experiment=number,
             commit=commit or experiment.candidate.commit,
             seed=seed,
             purpose=purpose,
             budget=budget or self.session.budget.record(),
             attempt=attempt,
+            drawn=drawn_seed(secret, seed) if secret else None,
         )
         self.ledger.start(trial)
         self.running[trial.id] = self.engine.start(trial, self.free[0])
@@ -146,15 +149,19 @@ class Scheduler:
         self.asked_to_stop = max(self.asked_to_stop, 2 if now else 1)
 
     def wait(self) -> None:
+        for running, status in zip(self.running.values(), self.tick(), strict=True):
+            if self._may_stand_by(status.phase):
+                self.engine.stand_by(running.trial, running.slot)
+        time.sleep(POLL)
+
+    def tick(self) -> list[RunningTrialStatus]:
+        """Show how far the trials are. Raises RunInterrupted when the user asked to stop now."""
         if self.asked_to_stop > 1:
             self.stop_now()
             raise RunInterrupted
         statuses = [self._status(running) for running in self.running.values()]
         self.view.tick(statuses)
-        for running, status in zip(self.running.values(), statuses, strict=True):
-            if self._may_stand_by(status.phase):
-                self.engine.stand_by(running.trial, running.slot)
-        time.sleep(POLL)
+        return statuses
 
     def _may_stand_by(self, phase: str) -> bool:
         """Whether the next trial of a slot may be started ahead: when that disturbs none that runs.

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from nightlab.core.events import MachineChanged
 from nightlab.core.types import SEED, Budget, Experiment, Measurement, Purpose, Trial
-from nightlab.judge import Contestant, Noise, pooled, prior_sigma
+from nightlab.judge import Contestant, Noise, pooled, prior_sigma, varying
 from nightlab.storage.ledger import Ledger
 
 ATTEMPTS = 3  # how often a trial may be lost, or disturbed in a row, before that is how things are
@@ -55,7 +55,8 @@ def contestant(ledger: Ledger, experiment: Experiment, *, same_seeds: bool, sinc
         own = [pair for pair in ledger.trials(number, "ablate", since) if pair[0].commit == experiment.candidate.commit]
         found = found or runs(own, "ablate")
         found = {**found, **_measured(upkeeps(ledger, number, since))}
-    return Contestant(found, experiment.candidate.lines, bar, first)
+    candidate = experiment.candidate
+    return Contestant(found, candidate.lines, bar, first, candidate.information)
 
 
 def upkeeps(ledger: Ledger, champion: int, since: int = 0) -> dict[int, Measurement]:
@@ -97,7 +98,7 @@ class Replicates:
 
     def noise(self) -> Noise:
         if self._noise is None:
-            self._noise = pooled(self.groups(), prior_sigma(self.baseline, self.stated))
+            self._noise = pooled(varying(self.groups()), prior_sigma(self.baseline, self.stated))
         return self._noise
 
     def noise_without(self, seeds: Collection[int]) -> Noise:

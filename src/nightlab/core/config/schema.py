@@ -72,6 +72,7 @@ class CheckConfig(ConfigModel):
     command: Command
 
 
+UNLIMITED = "unlimited"
 GRACE = 1.1  # a budget may be overrun by 10 % and a second: the step under way, not a longer training
 
 
@@ -150,6 +151,26 @@ class ResourcesConfig(ConfigModel):
         return value
 
 
+class InformationConfig(ConfigModel):
+    """How much a candidate may carry beyond the baseline: a genome is a program, not data."""
+
+    growth: str = "16KB"
+    """Compressed bytes that are not in the baseline's genome, or as many as that has; ``"unlimited"``: no limit."""
+    literals: Literal["text", "any"] = "text"
+    """``text``: long literals have to look like text, and tables have at most 512 values."""
+
+    @field_validator("growth")
+    @classmethod
+    def _size(cls, value: str) -> str:
+        if value != UNLIMITED:
+            megabytes(value)
+        return value
+
+    @property
+    def growth_bytes(self) -> int | None:
+        return None if self.growth == UNLIMITED else int(megabytes(self.growth) * 2**20)
+
+
 class DataConfig(ConfigModel):
     """Folders outside the lab. ``~`` is the user's home; a trial finds them at the same place in its own."""
 
@@ -174,7 +195,9 @@ class StopRules(ConfigModel):
     """Experiments in a row without a keep."""
     tokens: int | None = Field(default=None, gt=0)
     money: float | None = Field(default=None, gt=0)
-    """US dollars; like the tokens, all that proposers said their turns took."""
+    """US dollars; like the tokens, all that proposers' turns took, as counted or else as they said."""
+    requests: int | None = Field(default=None, gt=0)
+    """Requests of proposers to their endpoints."""
     gain_per_hour: float | None = Field(default=None, gt=0)
     """In the metric's unit: what an hour of a slot has to bring, or the session ends."""
 
@@ -293,6 +316,7 @@ class LabConfig(ConfigModel):
     limits: dict[str, str | float] = Field(default_factory=dict)
     resources: ResourcesConfig = ResourcesConfig()
     data: DataConfig = DataConfig()
+    information: InformationConfig = InformationConfig()
     environment: tuple[str, ...] = ()
     """Names of variables that pass from the user's environment into a trial's."""
     proposers: tuple[Proposer, ...] = (PatchesConfig(kind="patches"), TunerConfig(kind="tuner", share=2))

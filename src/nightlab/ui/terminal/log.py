@@ -96,12 +96,26 @@ def thought_words(usage: Mapping[str, Any]) -> str:
     """A proposal's model, tokens, cost and time, as far as known."""
     words = [str(usage[name]) for name in ("agent", "model") if name in usage]
     if "input_tokens" in usage:
-        words.append(f"{usage['input_tokens']:,} tokens in, {usage.get('output_tokens', 0):,} out")
+        words.append(f"{usage['input_tokens']:,} tokens in, {usage.get('output_tokens', 0):,} out{_whose(usage)}")
     if "cost_usd" in usage:
         words.append(f"${usage['cost_usd']:.4f}")
     if "seconds" in usage:
         words.append(f"{usage['seconds']:.1f} s")
+    if requests := usage.get("requests"):
+        size = (usage.get("bytes_sent", 0) + usage.get("bytes_received", 0)) / 1e6
+        words.append(f"{counted(requests, 'request')}, {size:.2f} MB")
     return " · ".join(words)
+
+
+def _whose(usage: Mapping[str, Any]) -> str:
+    """Who counted a turn's tokens, in brackets, and what the proposer said where that differs."""
+    if not usage.get("requests") or usage.get("sealed"):
+        return " (the proposer's own count)"
+    told = usage.get("told", {})
+    if "input_tokens" not in told and "output_tokens" not in told:
+        return ""
+    said = (told.get(name, usage.get(name, 0)) for name in ("input_tokens", "output_tokens"))
+    return " (it said {:,} in, {:,} out)".format(*said)
 
 
 def _trial_words(metric: Metric, measured: Measurement | None) -> str:
