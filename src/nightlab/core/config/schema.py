@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
@@ -66,6 +67,13 @@ class EvaluatorConfig(ConfigModel):
         if self.processes and not self.served:
             raise ValueError("processes: only an evaluator with served = true calls processes")
         return self
+
+    @property
+    def stand_in(self) -> str:
+        """The genome file in whose place a sealed bridge puts a stand-in; empty for other evaluators."""
+        words = shlex.split(self.command)
+        bridged = any(word.startswith("nightlab_bridge.") for word in words)
+        return words[-1] if self.served and bridged and "--sealed" in words else ""
 
 
 class CheckConfig(ConfigModel):
