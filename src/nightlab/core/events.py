@@ -20,6 +20,7 @@ from nightlab.core.types import (
     Measurement,
     NightlabError,
     PairedGain,
+    Scale,
     Trial,
     Verdict,
 )
@@ -51,7 +52,8 @@ def evidence_of(data: Mapping[str, Any]) -> Evidence:
 
 
 def _gain(data: Mapping[str, Any]) -> PairedGain:
-    return PairedGain(**_known(PairedGain, data))
+    facts = _known(PairedGain, data)
+    return PairedGain(**{**facts, "times": tuple(facts["times"]) if facts.get("times") else None})
 
 
 def _check(data: Mapping[str, Any] | None) -> HeldOutCheck | None:
@@ -266,6 +268,16 @@ class Rechecked(LedgerEvent):
 
 
 @dataclass(frozen=True, slots=True)
+class ScaleFound(LedgerEvent):
+    """How two values of the metric are compared from now on, and why. ``final``: nothing changes it any more."""
+
+    kind = "scale"
+    scale: Scale = "difference"
+    why: str = ""
+    final: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class EvidenceShown(LedgerEvent):
     """How far the gain of an experiment has been shown."""
 
@@ -431,9 +443,8 @@ EVENTS: dict[str, type[LedgerEvent]] = {
     cls.kind: cls
     for cls in (
         SessionStarted, RunStarted, RunStopped, ContractOverridden, OrderTaken, Proposed, ProposalRefused, TrialStarted,
-        TrialFinished,
-        Judged, Rechecked, EvidenceShown, ConfirmationStarted, FindingVerified, Alarm, MachineChanged, SlotLost,
-        SlotsMeasured, ClusterWaits, HookBefore, HookAfter, NotificationFailed,
+        TrialFinished, Judged, Rechecked, ScaleFound, EvidenceShown, ConfirmationStarted, FindingVerified, Alarm,
+        MachineChanged, SlotLost, SlotsMeasured, ClusterWaits, HookBefore, HookAfter, NotificationFailed,
     )
 }  # fmt: skip
 

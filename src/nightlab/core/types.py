@@ -17,6 +17,8 @@ REPORTED = "reported"  # the reason of a verdict that an imported log claims, an
 TOLD = "told by the caller, not measured by nightlab"  # in the detail of a measurement that a program told
 BASELINE = "baseline"  # who proposed the genome that a session begins with
 SEED = 1  # the baseline's first, and under a rule that compares on the same seeds everybody's
+Scale = Literal["difference", "ratio"]
+"""How two values of a metric are compared: by their difference, or by their ratio (on logarithms)."""
 Outcome = Literal[
     "measured",
     "reported",
@@ -311,13 +313,17 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class PairedGain:
-    """The mean gain over paired seeds, in the metric's unit, with its two-sided interval."""
+    """The mean gain over paired seeds, in the metric's unit, with its two-sided interval.
+
+    ``times``: of a metric that is compared by ratios, how many times better, with the interval: (mean, low, high).
+    """
 
     mean: float
     low: float
     high: float
     level: float
     pairs: int
+    times: tuple[float, float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,7 +332,8 @@ class Evidence:
 
     ``held_out`` is the gain on data that no decision used; the level is ``held out`` only where it shows there
     too. ``what`` says under which other budget or scale, or that a single change was taken out again. ``claim``: why
-    the metric is only the candidate's claim; empty if a separate process computed it.
+    the metric is only the candidate's claim; empty if a separate process computed it. ``exact``: both genomes measure
+    the same number on every seed, so the gain has no error.
     """
 
     level: Level
@@ -336,6 +343,7 @@ class Evidence:
     held_out: PairedGain | None = None
     what: str = ""
     claim: str = ""
+    exact: bool = False
 
     @property
     def label(self) -> str:
@@ -378,6 +386,11 @@ class Experiment:
     @property
     def kept(self) -> bool:
         return self.verdict is not None and self.verdict.status == "keep"
+
+    @property
+    def value(self) -> float | None:
+        """What the genome counts as: its bar, or its metric where it has no bar."""
+        return self.bar if self.bar is not None or self.measurement is None else self.measurement.metric
 
     def to_dict(self) -> dict[str, Any]:
         """All of it, flat, as programs are told."""

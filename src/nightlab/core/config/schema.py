@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
@@ -32,6 +33,8 @@ class MetricConfig(ConfigModel):
     name: str = Field(pattern=rf"^{METRIC_NAME}$")
     goal: Goal = "minimise"
     unit: str = ""
+    scale: Literal["auto", "difference", "ratio"] = "auto"
+    """How two values are compared: a time or an error by ``ratio``, a score by ``difference``; auto: as is found."""
     lowest: float = -math.inf
     highest: float = math.inf
     """Values beyond these are impossible: a candidate that measures one has tampered."""
@@ -64,6 +67,13 @@ class EvaluatorConfig(ConfigModel):
         if self.processes and not self.served:
             raise ValueError("processes: only an evaluator with served = true calls processes")
         return self
+
+    @property
+    def stand_in(self) -> str:
+        """The genome file in whose place a sealed bridge puts a stand-in; empty for other evaluators."""
+        words = shlex.split(self.command)
+        bridged = any(word.startswith("nightlab_bridge.") for word in words)
+        return words[-1] if self.served and bridged and "--sealed" in words else ""
 
 
 class CheckConfig(ConfigModel):
