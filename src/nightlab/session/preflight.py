@@ -324,6 +324,9 @@ def answered(lab: LabConfig) -> list[Check]:
     """Who answers a served evaluator: clean processes, or the one that trained."""
     if lab.evaluator is None or not lab.evaluator.served:
         return []
+    if lab.evaluator.stand_in:
+        what = f"the evaluator calls {lab.evaluator.stand_in} in a process that starts anew whenever it is loaded"
+        return [Check(what, True)]
     if clean := lab.evaluator.processes:
         return [Check(f"the evaluator is answered by {clean} clean processes, not by the one that trained", True)]
     hint = "set evaluator.processes = 2 and hand arrays over (docs: Writing a lab)"
