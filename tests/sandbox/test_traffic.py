@@ -10,6 +10,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -181,15 +182,21 @@ def test_the_same_request_again_and_again_ends_a_turn() -> None:
 
 def test_an_endpoint_is_not_asked_before_the_time_that_it_names(monkeypatch: pytest.MonkeyPatch) -> None:
     def busy_once(client: socket.socket, number: int) -> None:
-        respond = says(ANSWERS["chat"]) if number else says(b"{}", "429 Too many", "Retry-After: 0.3\r\n")
+        respond = says(ANSWERS["chat"]) if number else says(b"{}", "429 Too many", "Retry-After: 60\r\n")
         respond(client, number)
 
+    clock = [1000.0]
+    monkeypatch.setattr("nightlab.sandbox.traffic.time", SimpleNamespace(monotonic=lambda: clock[0]))
     with door(busy_once) as (ask, traffic):
-        with pytest.raises(urllib.error.HTTPError):
-            ask("one")
-        waited = traffic.wait(traffic.fault_at)
-        ask("one")
-        assert 0 < waited <= 0.3 and traffic.wait("127.0.0.1:1") == 0 and not traffic.fault
+        refused(ask, "one")
+        assert traffic.wait(traffic.fault_at) == 60 and traffic.wait("127.0.0.1:1") == 0
+        again = threading.Thread(target=ask, args=("one",))
+        again.start()
+        again.join(0.2)
+        assert again.is_alive() and traffic.requests == 1, "the request waits in the proxy"
+        clock[0] += 61
+        again.join(60)
+        assert traffic.requests == 2 and not traffic.fault
     with door(says(b"{}", "429 Too many", "Retry-After: 777\r\n")) as (ask, traffic):
         refused(ask, "one")
     assert "it asks to wait 777 s" in traffic.ended and report_of(traffic).rest == 777

@@ -12,8 +12,8 @@ import pytest
 
 PACKAGES = {
     "codex": "@openai/codex@0.171.0",
-    "qwen": "@qwen-code/qwen-code@0.24.4",
-    "pi": "@earendil-works/pi-coding-agent@1.6.0",
+    "qwen": "@qwen-code/qwen-code@0.15.10",
+    "pi": "@mariozechner/pi-coding-agent@0.73.1",
     "opencode": "opencode-ai@1.18.33",
 }
 # Not below /tmp nor a home, of which a sandbox shows nothing. It takes about 1 GB.

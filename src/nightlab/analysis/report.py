@@ -137,7 +137,9 @@ def _noise(session: Session) -> Noise:
     if session.imported:
         baseline = session.ledger.experiment(0).measurement if session.ledger.next_number() else None
         return pooled([], prior_sigma(baseline.metric if baseline else None, stated))
-    return replicates(session.ledger, session.budget.record(), stated).noise()
+    champion = session.ledger.champion()
+    found = replicates(session.ledger, session.budget.record(), session.lab).noise()
+    return found.local(champion.value if champion else None)
 
 
 def session_branch(session: Session) -> tuple[str, str]:

@@ -36,7 +36,7 @@ def with_unseen_luck(gain: PairedGain, before: Sequence[float]) -> PairedGain:
     middle = average(before)
     spread = math.hypot(*(value - middle for value in before)) / math.sqrt(len(before) - 1)
     more = float(stdtrit(len(before) - 1, (1 + gain.level) / 2)) * spread
-    return replace(gain, low=gain.low - more, high=gain.high + more)
+    return replace(gain, low=gain.low - more, high=gain.high + more, times=None)
 
 
 def _same(values: Sequence[float]) -> bool:

@@ -15,6 +15,7 @@ from nightlab.loop.champion_recheck import ChampionRecheck
 from nightlab.loop.controls import SessionControl, paused_words
 from nightlab.loop.early_stopping import EarlyStopping
 from nightlab.loop.hooks import Hooks
+from nightlab.loop.metric_kind import MetricKind
 from nightlab.loop.notifications import Notifications
 from nightlab.loop.pilots import Pilots
 from nightlab.loop.plan import (
@@ -62,7 +63,7 @@ class ExperimentLoop:
             Hooks(scheduler),
             SessionControl(scheduler),
         )
-        self.notices = Notifications(scheduler)
+        self.notices, self.kind = Notifications(scheduler), MetricKind(scheduler)
         search = session.lab.search
         self.pilots = Pilots(scheduler, search.pilot, search.eta) if search.pilot else None
         self.candidates = CandidateQueue(
@@ -70,7 +71,7 @@ class ExperimentLoop:
             scheduler.view,
             seed,
             len(scheduler.slots),
-            lambda: scheduler.replicates.noise(),
+            scheduler.noise_in_unit,
             lambda: self.steering.state.pinned,
             proposers,
             selection,
@@ -125,6 +126,7 @@ class ExperimentLoop:
         self.notices.poll()
         for trial, measurement in self.scheduler.finished():
             self.candidates.on_result()
+            self.kind.learn(trial, measurement)
             if trial.purpose != "search":
                 self.view.measured(trial, measurement, self.session.metric)
 

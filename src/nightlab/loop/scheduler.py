@@ -14,7 +14,7 @@ from nightlab.engines.base import Engine, Handle
 from nightlab.engines.local.machine_monitor import too_short
 from nightlab.engines.local.trial_folder import kill_leftovers
 from nightlab.engines.slots import Slot
-from nightlab.judge import Contestant
+from nightlab.judge import Contestant, Noise
 from nightlab.session.preflight import require_disk
 from nightlab.session.replicates import ATTEMPTS, Replicates, contestant, replicates
 from nightlab.session.seeds import drawn_seed, trial_name
@@ -104,12 +104,21 @@ class Scheduler:
         self.ledger.append(MachineChanged(since, why))
         self._replicates = None
 
+    def forget_noise(self) -> None:
+        """Read the replicates again when they are next asked for."""
+        self._replicates = None
+
     @property
     def replicates(self) -> Replicates:
         """The session's replicates, read again only when they have changed."""
         if self._replicates is None:
-            self._replicates = replicates(self.ledger, self.session.budget.record(), self.session.lab.judge.sigma)
+            self._replicates = replicates(self.ledger, self.session.budget.record(), self.session.lab)
         return self._replicates
+
+    def noise_in_unit(self) -> Noise:
+        """The noise of one trial of the champion, in the metric's unit."""
+        champion = self.ledger.champion()
+        return self.replicates.noise().local(champion.value if champion else self.replicates.baseline)
 
     def contestant(self, experiment: Experiment) -> Contestant:
         """An experiment's genome as the session's judge sees it."""

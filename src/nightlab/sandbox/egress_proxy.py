@@ -219,17 +219,18 @@ class EgressProxy:
         for name in ("keep-alive", "proxy-connection"):
             head.set(name, "")
         head.set("connection", "close")
-        writer.write(head.encode())
         pieces = body_pieces(outside[0], head, request=method == "HEAD" or head.status in (204, 304))
-        held = b""  # the last piece passes when the answer is counted: then its reader may ask what was
+        held = head.encode()  # the end passes when the answer is counted, an error as a whole: its reader may ask again
         try:
             async for wire, content in pieces:
                 self.traffic.received += len(wire)
                 if answer:
                     answer.feed(decoder.feed(content))
-                writer.write(held)
-                await writer.drain()
-                held = wire
+                if head.status < 400 or len(held) > MOST_HEAD:
+                    writer.write(held)
+                    await writer.drain()
+                    held = b""
+                held += wire
                 self.traffic.check()
         except (asyncio.IncompleteReadError, ValueError):
             if answer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
@@ -32,9 +33,11 @@ class MetricConfig(ConfigModel):
     name: str = Field(pattern=rf"^{METRIC_NAME}$")
     goal: Goal = "minimise"
     unit: str = ""
+    scale: Literal["auto", "difference", "ratio"] = "auto"
+    """How two values are compared: a time or an error by ``ratio``, a score by ``difference``; auto: as is found."""
     lowest: float = -math.inf
     highest: float = math.inf
-    """Values beyond these are impossible: whoever measures one has tampered."""
+    """Values beyond these are impossible: a candidate that measures one has tampered."""
     timed: bool | None = None
     """True: it is a time. False: it does not depend on how fast the machine is. By default it is a time if its unit, or
     its name, or the evaluator says so."""
@@ -64,6 +67,13 @@ class EvaluatorConfig(ConfigModel):
         if self.processes and not self.served:
             raise ValueError("processes: only an evaluator with served = true calls processes")
         return self
+
+    @property
+    def stand_in(self) -> str:
+        """The genome file in whose place a sealed bridge puts a stand-in; empty for other evaluators."""
+        words = shlex.split(self.command)
+        bridged = any(word.startswith("nightlab_bridge.") for word in words)
+        return words[-1] if self.served and bridged and "--sealed" in words else ""
 
 
 class CheckConfig(ConfigModel):
@@ -109,7 +119,7 @@ class BudgetConfig(ConfigModel):
 
 
 class Budgets(BudgetConfig):
-    """The budget, with what differs on one kind of device in a table of its own."""
+    """The budget, with what differs on one kind of device in a separate table."""
 
     cuda: dict[str, Any] = Field(default_factory=dict)
     mps: dict[str, Any] = Field(default_factory=dict)
@@ -220,7 +230,7 @@ class NotifyConfig(ConfigModel):
     """Where a JSON object is posted to."""
     on: tuple[Event, ...] = ("keep", "stall", "stop", "trouble")
     stall: int = Field(default=25, gt=0)
-    """After so many experiments in a row without a keep."""
+    """After this number of experiments in a row without a keep."""
 
 
 class JudgeConfig(ConfigModel):
@@ -237,7 +247,7 @@ class JudgeConfig(ConfigModel):
     seeds: int = Field(default=3, ge=2, le=100)
     """Of ``replicate``: how many seeds every candidate has."""
     upkeep: int = Field(default=25, ge=0)
-    """After so many experiments the champion is measured again, as a self-test too; 0: never."""
+    """After this number of experiments the champion is measured again, as a self-test too; 0: never."""
     confirm: float = Field(default=0.1, ge=0, le=0.5)
     """Share of a session that is kept for confirming what it gained, at its end; 0: only when asked."""
     hopeless: float = Field(default=0, ge=0, lt=1)
@@ -259,7 +269,7 @@ class SelectionConfig(ConfigModel):
     pilot: float | None = Field(default=None, gt=0, lt=1)
     """The share of the budget that a pilot has; without one every candidate gets its whole trial at once."""
     eta: float = Field(default=3, gt=1)
-    """One pilot of so many is promoted, at least."""
+    """At least one pilot of this number is promoted."""
     shares: Literal["fixed", "earned"] = "fixed"
     """Whether proposers have the shares that they are given, or those that their gains earn."""
 
@@ -308,7 +318,7 @@ class LabConfig(ConfigModel):
     command: Command | None = None
     prepare: Command | None = None
     warm: tuple[Module, ...] = ()
-    """Python modules that are imported ahead of each trial, in a process of its own: the slow ones."""
+    """Python modules that are imported ahead of each trial, in a separate process: the slow ones."""
     metric: MetricConfig
     evaluator: EvaluatorConfig | None = None
     checks: tuple[CheckConfig, ...] = ()
