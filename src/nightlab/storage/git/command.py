@@ -1,4 +1,4 @@
-"""Runs git with settings of our own, whatever the user's are: one hardened command, or a stream of its output."""
+"""Runs git with fixed settings, whatever the user has set: one hardened command, or a stream of its output."""
 
 from __future__ import annotations
 
