@@ -143,7 +143,7 @@ class SessionStarted(LedgerEvent):
 
 @dataclass(frozen=True, slots=True)
 class RunStarted(LedgerEvent):
-    """A process began to run the session, in so many ``slots``.
+    """A process began to run the session, in this number of ``slots``.
 
     ``allowed``: the protections that its sandbox lacks; ``stop``: its stop rules, as ``lab.toml`` would say them.
     """
@@ -165,7 +165,7 @@ class RunStopped(LedgerEvent):
 
 @dataclass(frozen=True, slots=True)
 class ContractOverridden(LedgerEvent):
-    """A program opened the session with parts of its own in place of the contract's; they hold while it is open.
+    """A program opened the session with its parts in place of the contract's; they hold while it is open.
 
     Each part says what ``lab.toml`` would say, or the ``class`` of an object; None where the contract holds.
     """
@@ -252,7 +252,7 @@ class Rechecked(LedgerEvent):
     """The champion was measured again: on fresh ``seeds``, with these ``values``. Its bar was ``before``.
 
     ``would`` is the status that the rule gives the unchanged champion (a keep is a false one), or ``NOT_ASKED``.
-    ``after``: so many experiments had been judged; ``sigma``: the noise of one trial, in the metric's unit.
+    ``after``: the number of experiments judged by then; ``sigma``: the noise of one trial, in the metric's unit.
     """
 
     kind = "upkeep"

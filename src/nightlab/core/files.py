@@ -1,4 +1,4 @@
-"""Reading files that others put there: only plain ones, only inside a folder, only so many bytes."""
+"""Reading files that others put there: only plain ones, only inside a folder, and no more bytes than a limit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Somebody's words made harmless: the one place where what a stranger wrote becomes text that others may see."""
+"""Untrusted text made harmless: the one place where what a stranger wrote becomes text that others may see."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def plain(raw: bytes | str, limit: int = 4000) -> str:
 
 
 def one_line(raw: str, limit: int = 400) -> str:
-    """Somebody's words, made harmless, in one line: a hypothesis, a reason."""
+    """Untrusted text, made harmless, in one line: a hypothesis, a reason."""
     line = " ".join(plain(raw, 10 * limit).split())
     return line if len(line) <= limit else line[: limit - 1] + "…"
 

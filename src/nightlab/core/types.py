@@ -13,7 +13,7 @@ Purpose = Literal["search", "pilot", "upkeep", "replay", "confirm", "ablate", "t
 Level = Literal["confirmed", "held out", "transferred"]
 Status = Literal["keep", "discard", "crash"]
 FIRST_DAY = 86_400.0  # times below it say only what came before what: of imported experiments
-REPORTED = "reported"  # the reason of a verdict that somebody else's log claims, and what came of its trial
+REPORTED = "reported"  # the reason of a verdict that an imported log claims, and what came of its trial
 TOLD = "told by the caller, not measured by nightlab"  # in the detail of a measurement that a program told
 BASELINE = "baseline"  # who proposed the genome that a session begins with
 SEED = 1  # the baseline's first, and under a rule that compares on the same seeds everybody's
@@ -37,7 +37,7 @@ Outcome = Literal[
 
 
 class NightlabError(Exception):
-    """Something the user can mend. ``str(error)`` names the thing and the cause, ``hint`` what to do."""
+    """Something the user can fix. ``str(error)`` names the thing and the cause, ``hint`` what to do."""
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
@@ -99,7 +99,7 @@ class Candidate:
 
     ``constants`` are the genome's named constants as resolved from its text, and ``changes`` what really
     differs from the parent: both are computed, never taken from the hypothesis. ``source`` is the entry of
-    the proposer's queue that it came from, if it has one. ``usage`` is what the thought took, as far as the
+    the proposer's queue that it came from, if it has one. ``usage`` is what the proposer's turn took, as far as the
     proposer says: ``agent``, ``model``, ``input_tokens``, ``output_tokens``, ``cost_usd``, ``seconds``; ``waited`` are
     the seconds of it in which a slot had nothing to do. ``program`` is a hash of the program in canonical form,
     ``theme`` what the change is about: the parts of the genome that differ from the parent. ``information``: bytes
@@ -125,7 +125,7 @@ class Candidate:
 class ProposerUsage:
     """What proposers' turns took together, refused ones included: as far as they said, what is unknown is 0.
 
-    ``money`` is in US dollars; of ``turns``, so many were ``uncounted`` (no tokens) or ``unpriced`` (no cost);
+    ``money`` is in US dollars; of ``turns``, ``uncounted`` are those without tokens, ``unpriced`` those without a cost;
     ``waited`` are the seconds in which a slot had nothing to do meanwhile, ``requests`` those to models' endpoints.
     """
 

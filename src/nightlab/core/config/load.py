@@ -28,10 +28,10 @@ def parse(text: str, where: str = CONTRACT) -> LabConfig:
     try:
         return LabConfig.model_validate(tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:
-        raise NightlabError(f"{where} is not valid TOML: {error}", "mend that line") from None
+        raise NightlabError(f"{where} is not valid TOML: {error}", "fix that line") from None
     except ValidationError as error:
         faults = "; ".join(fault(each) for each in error.errors())
-        raise NightlabError(f"{where}: {faults}", "mend those keys; nightlab init --show prints an example") from None
+        raise NightlabError(f"{where}: {faults}", "fix those keys; nightlab init --show prints an example") from None
 
 
 def amended(lab: LabConfig, changes: Mapping[str, Any]) -> LabConfig:

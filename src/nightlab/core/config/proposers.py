@@ -73,7 +73,7 @@ class ThinkerConfig(ConfigModel):
 
 
 class ProgramConfig(ThinkerConfig):
-    """A program that edits the genome in a copy of the lab of its own."""
+    """A program that edits the genome in a separate copy of the lab."""
 
     command: Command
     environment: tuple[Variable, ...] = ()
@@ -123,7 +123,7 @@ class ModelConfig(ThinkerConfig):
     """Which API the endpoint speaks; most speak OpenAI's, local servers too."""
     base_url: str | None = Field(default=None, pattern=r"^https?://")
     key: Variable | None = None
-    """The name of the variable that holds the key; an endpoint of your own may need none."""
+    """The name of the variable that holds the key; a self-hosted endpoint may need none."""
     answer: int = Field(default=16_000, gt=0)
     """Most tokens of an answer."""
 

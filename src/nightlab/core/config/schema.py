@@ -37,7 +37,7 @@ class MetricConfig(ConfigModel):
     """How two values are compared: a time or an error by ``ratio``, a score by ``difference``; auto: as is found."""
     lowest: float = -math.inf
     highest: float = math.inf
-    """Values beyond these are impossible: whoever measures one has tampered."""
+    """Values beyond these are impossible: a candidate that measures one has tampered."""
     timed: bool | None = None
     """True: it is a time. False: it does not depend on how fast the machine is. By default it is a time if its unit, or
     its name, or the evaluator says so."""
@@ -119,7 +119,7 @@ class BudgetConfig(ConfigModel):
 
 
 class Budgets(BudgetConfig):
-    """The budget, with what differs on one kind of device in a table of its own."""
+    """The budget, with what differs on one kind of device in a separate table."""
 
     cuda: dict[str, Any] = Field(default_factory=dict)
     mps: dict[str, Any] = Field(default_factory=dict)
@@ -230,7 +230,7 @@ class NotifyConfig(ConfigModel):
     """Where a JSON object is posted to."""
     on: tuple[Event, ...] = ("keep", "stall", "stop", "trouble")
     stall: int = Field(default=25, gt=0)
-    """After so many experiments in a row without a keep."""
+    """After this number of experiments in a row without a keep."""
 
 
 class JudgeConfig(ConfigModel):
@@ -247,7 +247,7 @@ class JudgeConfig(ConfigModel):
     seeds: int = Field(default=3, ge=2, le=100)
     """Of ``replicate``: how many seeds every candidate has."""
     upkeep: int = Field(default=25, ge=0)
-    """After so many experiments the champion is measured again, as a self-test too; 0: never."""
+    """After this number of experiments the champion is measured again, as a self-test too; 0: never."""
     confirm: float = Field(default=0.1, ge=0, le=0.5)
     """Share of a session that is kept for confirming what it gained, at its end; 0: only when asked."""
     hopeless: float = Field(default=0, ge=0, lt=1)
@@ -269,7 +269,7 @@ class SelectionConfig(ConfigModel):
     pilot: float | None = Field(default=None, gt=0, lt=1)
     """The share of the budget that a pilot has; without one every candidate gets its whole trial at once."""
     eta: float = Field(default=3, gt=1)
-    """One pilot of so many is promoted, at least."""
+    """At least one pilot of this number is promoted."""
     shares: Literal["fixed", "earned"] = "fixed"
     """Whether proposers have the shares that they are given, or those that their gains earn."""
 
@@ -321,6 +321,7 @@ class LabConfig(ConfigModel):
     """Python modules that are imported ahead of each trial, in a process of its own: the slow ones."""
     seed: Literal["python"] | None = None
     """``python``: random, numpy and torch are seeded for Python programs that do not seed themselves."""
+    """Python modules that are imported ahead of each trial, in a separate process: the slow ones."""
     metric: MetricConfig
     evaluator: EvaluatorConfig | None = None
     checks: tuple[CheckConfig, ...] = ()

@@ -1,4 +1,4 @@
-"""Finds the facts of programs in a process of its own, so that no genome can hold up the session that reads it.
+"""Finds the facts of programs in a separate process, so that no genome can hold up the session that reads it.
 
 Run as a file: reads the session's context and then requests from standard input, each a line of JSON, and writes
 each answer as one.
