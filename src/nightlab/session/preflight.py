@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,7 @@ from nightlab.proposers.requirements import needs
 from nightlab.sandbox.bubblewrap import PROTECTIONS, Sandbox
 from nightlab.session.metric_claim import metric_claim
 from nightlab.storage.git import Repo, in_genome
+from nightlab.storage.ledger import read_redteam
 
 FREE_MB = 200  # below this much disk a session does not start: a full disk loses the run in flight
 REMEMBERS = "the process that trained answers the evaluator: it can remember what it was asked, and train on"
@@ -145,7 +147,7 @@ def check_lab(repo: Repo, allow: Iterable[str] = ()) -> tuple[LabConfig, str, li
     lab, source, checks = inspect(repo)
     sandbox = detect_sandbox()
     checks += sealed(sandbox, {*lab.sandbox.allow_missing, *allow})
-    return lab, source, [*checks, *held(sandbox, lab), *answered(lab), memory_limit()]
+    return lab, source, [*checks, *held(sandbox, lab), *answered(lab), memory_limit(), attacked(repo)]
 
 
 def protections(names: str | Iterable[str]) -> set[str]:
@@ -180,6 +182,22 @@ def held(sandbox: Sandbox, lab: LabConfig) -> list[Check]:
     hint = "run where bubblewrap works, or remove its endpoints"
     words = f"{{}} {why}: the sandbox ({sandbox.name}) can't hold it to its endpoints"
     return [Check(words.format(f"proposer {part.called}"), False, hint, fatal=False) for part in parts]
+
+
+def attacked(repo: Repo) -> Check:
+    """Whether the lab was attacked as it is committed, and withstood."""
+    found = read_redteam(repo.lab)
+    if found is None:
+        return Check("its metric was never attacked", False, "nightlab redteam", fatal=False)
+    day = time.strftime("%Y-%m-%d", time.localtime(found.at))
+    if found.kept:
+        words = f"{len(found.kept)} of {found.attacks} attacks would be kept ({day}): {', '.join(found.kept)}"
+        return Check(words, False, "fix the lab as nightlab redteam says, and run it again", fatal=False)
+    if (head := repo.resolve()) != found.commit and (head is None or repo.changed(found.commit, head)):
+        return Check(
+            f"its metric was last attacked on {day}, before it changed", False, "nightlab redteam", fatal=False
+        )
+    return Check(f"none of {found.attacks} attacks on its metric would be kept ({day}, nightlab redteam)", True)
 
 
 def _restricted(part: object) -> bool:

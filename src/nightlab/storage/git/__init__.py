@@ -2,7 +2,7 @@
 
 from nightlab.storage.git.limits import OutOfScope, PatchConflict
 from nightlab.storage.git.record_chains import Chains, Link, Unreachable
-from nightlab.storage.git.repo import Repo, make_repo
+from nightlab.storage.git.repo import Repo, clone, make_repo
 from nightlab.storage.git.scope import frozen_entries, in_genome
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "PatchConflict",
     "Repo",
     "Unreachable",
+    "clone",
     "frozen_entries",
     "in_genome",
     "make_repo",

@@ -396,6 +396,12 @@ def _changed_lines(patch: str) -> int:
     return sum(line.startswith(("+", "-")) for line in patch.splitlines())
 
 
+def clone(repo: Repo, folder: Path) -> Path:
+    """A repository in ``folder`` with what is committed at HEAD; returns the lab's folder in it."""
+    run_git(repo.top, "clone", "-q", "--no-hardlinks", "--template=", str(repo.top), str(folder))
+    return folder / repo.prefix
+
+
 def make_repo(folder: Path, message: str) -> None:
     """Make ``folder`` a repository with one commit of all files, by the user's git identity if configured."""
     for args in (["init", "-q", "-b", "main"], ["add", "-A"], ["commit", "-q", "-m", message]):
