@@ -24,7 +24,7 @@ def install() -> None:
     sys.meta_path.insert(0, _Finder(seed))
 
 
-def _seed(module: ModuleType, seed: int) -> None:
+def _seed(module: Any, seed: int) -> None:
     if module.__name__ == "torch":
         module.manual_seed(seed)
         return
@@ -51,7 +51,8 @@ class _Finder(importlib.abc.MetaPathFinder):
         for finder in sys.meta_path:
             if finder is not self and (spec := finder.find_spec(name, path, target)) is not None:
                 if spec.loader is not None:
-                    spec.loader = _Loader(spec.loader, self.seed)  # type: ignore[arg-type]
+                    loader: Any = _Loader(spec.loader, self.seed)
+                    spec.loader = loader
                 return spec
         return None
 

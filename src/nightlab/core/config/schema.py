@@ -318,10 +318,9 @@ class LabConfig(ConfigModel):
     command: Command | None = None
     prepare: Command | None = None
     warm: tuple[Module, ...] = ()
-    """Python modules that are imported ahead of each trial, in a process of its own: the slow ones."""
+    """Python modules that are imported ahead of each trial, in a separate process: the slow ones."""
     seed: Literal["python"] | None = None
     """``python``: random, numpy and torch are seeded for Python programs that do not seed themselves."""
-    """Python modules that are imported ahead of each trial, in a separate process: the slow ones."""
     metric: MetricConfig
     evaluator: EvaluatorConfig | None = None
     checks: tuple[CheckConfig, ...] = ()
