@@ -6,9 +6,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from nightlab.core.program.constants import change_constants, find_constants
 from nightlab.core.source import syntax_fault
 from nightlab.core.source_bytes import decode_source, encode_source, parse_python
-from nightlab.proposers.constants import change_constants, find_constants
 from nightlab.proposers.edits import apply_edits, parse_edits
 
 LATIN = "# -*- coding: latin-1 -*-\nA = 1  # café\nB = 2\n".encode("latin-1")
