@@ -88,8 +88,8 @@ def test_a_character_that_the_encoding_lacks_is_named() -> None:
 def test_a_models_edit_keeps_line_ends_the_mark_and_a_missing_end() -> None:
     def edited(raw: bytes, old: str, new: str) -> bytes:
         genome = {"x.py": decode_source(raw)}
-        answer = parse_edits(f"x.py\n<<<<<<< SEARCH\n{old}\n=======\n{new}\n>>>>>>> REPLACE\n", genome)
-        return encode_source(apply_edits(genome, answer.edits)["x.py"])
+        edits = parse_edits(f"x.py\n<<<<<<< SEARCH\n{old}\n=======\n{new}\n>>>>>>> REPLACE\n", genome)
+        return encode_source(apply_edits(genome, edits)["x.py"])
 
     assert edited(BOM, "A = 1", "A = 3\nC = 4") == b"\xef\xbb\xbfA = 3\r\nC = 4\r\nB = 2\r\n"
     assert edited(b"A = 1\r\nB = 2", "B = 2", "B = 3") == b"A = 1\r\nB = 3"
