@@ -25,10 +25,11 @@ def build_briefing(
     parent: Experiment | None,
     waiting: Sequence[Candidate],
     found: Sequence[UnverifiedFinding] = (),
+    thinking: Sequence[str] = (),
 ) -> Briefing:
     """The briefing of a turn that starts from ``parent``, or the champion; ``waiting`` are about to be tried.
 
-    ``found`` is what other labs say.
+    ``found`` is what other labs say, ``thinking`` names the proposers that have a turn at the same time.
     """
     ledger, champion = session.ledger, session.champion_to_be()
     number, now = ledger.next_number(), time.time()
@@ -48,6 +49,7 @@ def build_briefing(
         remarks=[(hook.number, hook.said) for hook in ledger.events(HookAfter, last=REMARKS) if hook.said],
         refused=[RejectedProposal(one.proposer, one.reason, one.hypothesis, one.usage) for one in refused],
         found=found,
+        thinking=thinking,
         sigma=noise.sigma,
         detectable=smallest_effect(noise, PAIRS),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import Protocol
 
@@ -25,10 +26,14 @@ class Thinker(Protocol):
 
 
 class Backoff:
-    """Asks a thinker, and pauses it after a failed turn: ``first`` seconds, doubled after each further failure."""
+    """Asks a thinker, and pauses it after a failed turn: ``first`` seconds, doubled after each further failure.
 
-    def __init__(self, thinker: Thinker, first: float | None = None) -> None:
-        self.name, self.thinker = thinker.name, thinker
+    Several ``thinkers`` of one name have their turns at the same time, each one turn at once.
+    """
+
+    def __init__(self, *thinkers: Thinker, first: float | None = None) -> None:
+        self.name, self.thinker = thinkers[0].name, thinkers[0]
+        self.thinkers, self._busy, self._lock = thinkers, set[int](), threading.Lock()
         self.first = FIRST if first is None else first
         self.wakes = 0.0  # on the monotonic clock
         self._in_a_row = 0
@@ -42,14 +47,25 @@ class Backoff:
     def awake(self) -> bool:
         return time.monotonic() >= self.wakes
 
+    @property
+    def ready(self) -> bool:
+        """Whether it may be asked now: it does not rest, and one of its thinkers has no turn."""
+        return self.awake and len(self._busy) < len(self.thinkers)
+
     def propose(self, briefing: Briefing) -> Proposal | None:
-        if not self.awake:
-            return None
+        with self._lock:
+            idle = next((n for n in range(len(self.thinkers)) if n not in self._busy), None)
+            if idle is None or not self.awake:
+                return None
+            self._busy.add(idle)
         try:
-            proposal = self.thinker.propose(briefing)
+            proposal = self.thinkers[idle].propose(briefing)
         except NoProposal as failure:
             self.fail(failure)
             return None
+        finally:
+            with self._lock:
+                self._busy.discard(idle)
         if proposal is None:  # the turn did not fail, so there is nothing to wait for
             self._in_a_row = 0
         return proposal
@@ -70,7 +86,8 @@ class Backoff:
         return failed
 
     def stop(self) -> None:
-        self.thinker.stop()
+        for thinker in self.thinkers:
+            thinker.stop()
 
     def _rest(self, least: float = 0.0) -> None:
         self._in_a_row += 1

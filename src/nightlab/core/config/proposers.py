@@ -55,6 +55,8 @@ class ThinkerConfig(ConfigModel):
     """Most tokens of what it is told each turn."""
     wall: float = Field(default=1200, gt=0)
     """Seconds that a turn may take."""
+    concurrency: int = Field(default=4, ge=1, le=64)
+    """Most turns at the same time. More than one runs only when trials would otherwise wait for proposals."""
 
     @property
     def called(self) -> str:
