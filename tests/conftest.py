@@ -18,7 +18,8 @@ from hypothesis import settings
 from support.bench import Bench, benches
 from support.commands import PYTHON
 from support.labs import TinyLab, lab_in
-from support.processes import FONTS, PROGRAM, Done, living, program_env
+from support.processes import FONTS, PROGRAM, Done, living, program_env, read_at_start
+from support.program_server import ProgramServer, Run
 
 from nightlab.core.config import CommandConfig
 from nightlab.core.types import Experiment, Metric
@@ -81,23 +82,34 @@ def make_lab(tmp_path: Path) -> Callable[..., TinyLab]:
     return partial(lab_in, tmp_path)
 
 
+@pytest.fixture(scope="session")
+def program_server() -> Iterator[ProgramServer]:
+    server = ProgramServer()
+    yield server
+    server.close()
+
+
 @pytest.fixture
-def nightlab(tmp_path: Path) -> Callable[..., Done]:
+def nightlab(tmp_path: Path, program_server: ProgramServer) -> Callable[..., Done]:
     """Run the real command in a process of its own, with a home of its own."""
     home = tmp_path / "home"
     home.mkdir(exist_ok=True)
 
     def run(*args: str, cwd: Path | TinyLab, before: tuple[str, ...] = (), **env: str) -> Done:
         folder = cwd.folder if isinstance(cwd, TinyLab) else cwd
-        done = subprocess.run(
-            [*before, *PROGRAM, *args],
-            cwd=folder,
-            env=program_env(home, **env),
-            capture_output=True,
-            text=True,
-            stdin=subprocess.DEVNULL,
-            check=False,
-        )
+        own = program_env(home, **env)
+        if before or read_at_start(env):
+            done = subprocess.run(
+                [*before, *PROGRAM, *args],
+                cwd=folder,
+                env=own,
+                capture_output=True,
+                text=True,
+                stdin=subprocess.DEVNULL,
+                check=False,
+            )
+        else:
+            done = program_server.run([*PROGRAM, *args], folder, own)
         assert "Traceback" not in done.stderr, done.stderr
         return Done(done.returncode, done.stdout, done.stderr)
 
@@ -115,21 +127,13 @@ def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def start_nightlab(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+def start_nightlab(tmp_path: Path, program_server: ProgramServer) -> Iterator[Callable[..., Run]]:
     """Start the real command and leave it running, for tests that send it signals."""
-    started: list[subprocess.Popen[str]] = []
+    started: list[Run] = []
 
-    def start(*args: str, cwd: TinyLab, **env: str) -> subprocess.Popen[str]:
-        process = subprocess.Popen(
-            [*PROGRAM, *args],
-            cwd=cwd.folder,
-            env=program_env(tmp_path / "home", **env),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
+    def start(*args: str, cwd: TinyLab, **env: str) -> Run:
+        assert not read_at_start(env), "the program's interpreter has started already"
+        process = program_server.start_with_pipe([*PROGRAM, *args], cwd.folder, program_env(tmp_path / "home", **env))
         started.append(process)
         return process
 

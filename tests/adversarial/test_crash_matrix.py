@@ -133,8 +133,8 @@ class Matrix:
 @pytest.mark.parametrize("seed", [1])
 def test_kills_at_random_instants(lab: Arena, seed: int) -> None:
     matrix = Matrix(lab, seed)
-    matrix.run(12)
-    assert sum(matrix.killed.values()) >= 9, "most kills found their victim"
+    matrix.run(8)
+    assert sum(matrix.killed.values()) >= 6, "most kills found their victim"
     matrix.check()
 
 

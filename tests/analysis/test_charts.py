@@ -110,7 +110,7 @@ def test_effects_are_in_units_of_noise() -> None:
     assert "noise is not known" in unknown.get_ylabel() and unknown.get_yscale() == "linear"
 
 
-@pytest.mark.parametrize("count", [0, 1, 20, 2000])
+@pytest.mark.parametrize("count", [0, 1, 200, pytest.param(2000, marks=pytest.mark.machine)])
 @pytest.mark.integration
 def test_every_size_is_drawn_soon(count: int, tmp_path: Path) -> None:
     ledger = fill(tmp_path / "ledger.db", count, slots=4 if count > 100 else 1)

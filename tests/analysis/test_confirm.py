@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import signal
 from collections import Counter
 from collections.abc import Sequence
@@ -12,7 +11,7 @@ from typing import Any
 
 import pytest
 from support.labs import CONTRACT as TINY
-from support.labs import TinyLab
+from support.labs import TinyLab, lab_in
 from support.processes import PATIENCE, wait
 
 from nightlab.analysis.confirm import Confirmer
@@ -111,16 +110,8 @@ def noisy(make_lab: Any) -> Any:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: Any) -> TinyLab:
     """A session that kept every step. Work on a copy: ``won``."""
-    lab = TinyLab(tmp_path_factory.mktemp("finished") / "lab")
-    for path, text in {
-        "lab.toml": CONTRACT,
-        "genome.py": GENOME,
-        "measure.py": MEASURE,
-        "evaluate.py": EVALUATE,
-    }.items():
-        lab.write(path, text)
-    lab.git("init", "-q", "--template=", "-b", "main")
-    lab.commit()
+    place = tmp_path_factory.mktemp("finished")
+    lab = lab_in(place, GENOME, MEASURE, contract=CONTRACT, files={"evaluate.py": EVALUATE})
     chain(lab, *STEPS)
     _, session = lab.run()
     assert [e.kept for e in session.ledger.experiments()] == [True] * 8
@@ -130,7 +121,7 @@ def finished(tmp_path_factory: Any) -> TinyLab:
 
 @pytest.fixture
 def won(finished: TinyLab, tmp_path: Path) -> TinyLab:
-    return TinyLab(Path(shutil.copytree(finished.folder, tmp_path / "won", symlinks=True)))
+    return finished.copied(tmp_path / "won")
 
 
 class Beside(Observer):

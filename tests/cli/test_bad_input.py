@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.labs import TinyLab, users_own
+from support.labs import TinyLab, lab_in, users_own
 from support.processes import Done, living, wait
 
 from nightlab.core.types import NightlabError
@@ -150,12 +150,17 @@ def test_a_prepare_command_that_fails(lab: TinyLab, nightlab: Any) -> None:
 # -- sessions ------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def ran(make_lab: Any) -> TinyLab:
-    lab = make_lab()
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> TinyLab:
+    lab = lab_in(tmp_path_factory.mktemp("finished"))
     lab.idea("01", CHANGE)
     lab.run(experiments=1)[1].close()
     return lab
+
+
+@pytest.fixture
+def ran(finished: TinyLab, tmp_path: Path) -> TinyLab:
+    return finished.copied(tmp_path / "lab")
 
 
 def test_two_champions(ran: TinyLab, nightlab: Any) -> None:

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nightlab.core.config import LabConfig, allowed, detect, load_contract, megabytes, parse, to_toml
+from nightlab.core.layouts import Problem
 from nightlab.core.types import Budget, NightlabError
 
 LEAST = 'name = "x"\ngenome = ["a.py"]\ncommand = "python a.py"\n[metric]\nname = "m"\n'
@@ -111,44 +112,9 @@ def test_sizes() -> None:
 # -- known layouts -------------------------------------------------------------------------------------
 
 
-def test_the_originals_layout_is_a_contract() -> None:
-    files = {"prepare.py": "MAX = 1\nTIME_BUDGET = 300  # s\n", "train.py": "", "program.md": "", "x.lock": ""}
-    found = detect(list(files), files.get)
-    assert found
-    lab, says = found
-    assert lab.genome == ("train.py",) and lab.metric.name == "val_bpb" and lab.metric.goal == "minimise"
-    assert lab.budget.on("cuda").record() == Budget("wall", 600)  # its own rule ends a run at twice its time
-    assert "autoresearch" in says
-
-
-def test_the_originals_budget_is_read_not_assumed() -> None:
-    files = {"prepare.py": "TIME_BUDGET = 12.5", "train.py": ""}
-    found = detect(list(files), files.get)
-    assert found and found[0].budget.amount == 25
-
-
-def test_a_measure_script_is_a_contract() -> None:
-    files = {
-        ".auto/measure.sh": 'python bench.py\necho "METRIC total_µs=$t"\necho "METRIC lines=3"\n',
-        ".auto/checks.sh": "pytest",
-        ".auto/prompt.md": "",
-        "src/fast.py": "",
-        "bench.py": "",
-        "tests/test_fast.py": "",
-        "README.md": "",
-    }
-    found = detect(list(files), files.get)
-    assert found
-    lab, _ = found
-    assert lab.command == "bash .auto/measure.sh" and lab.metric.name == "total_µs"
-    assert [c.command for c in lab.checks] == ["bash .auto/checks.sh"]
-    assert "src/fast.py" in lab.genome
-    assert not {g for g in lab.genome if g.startswith((".auto", "tests", "README"))}
-
-
 def test_an_unknown_layout_is_not_guessed(tmp_path: Any) -> None:
     (tmp_path / "main.c").write_text("int main() {}")
-    assert detect(["main.c"], lambda _: "") is None
+    assert detect(Problem(("main.c",), lambda _: "")) is None
     with pytest.raises(NightlabError) as error:
         load_contract(tmp_path)
     assert str(tmp_path) in str(error.value) and "nightlab init" in error.value.hint

@@ -25,6 +25,7 @@ import pytest
 from support.processes import PATIENCE
 
 pytestmark = pytest.mark.integration
+machine = pytest.mark.machine
 
 torch = pytest.importorskip("torch", reason="needs the lm extra")
 pytest.importorskip("tokenizers", reason="needs the lm extra")
@@ -284,9 +285,9 @@ def test_a_served_model_scores_exactly_what_it_scores_in_process(lab: Lab, prepa
     ("model", "status", "words"),
     [
         ("peeking", 3, "TAMPERED: the model looks ahead"),
-        ("drifting", 3, "TAMPERED: the model looks ahead or changes between calls"),
-        ("broken", 4, "No metric: the model answered with logits that are not finite"),
-        ("short", 4, "No metric: the candidate answered with"),
+        pytest.param("drifting", 3, "TAMPERED: the model looks ahead or changes between calls", marks=machine),
+        pytest.param("broken", 4, "No metric: the model answered with logits that are not finite", marks=machine),
+        pytest.param("short", 4, "No metric: the candidate answered with", marks=machine),
         ("dying", 4, "No metric: "),
     ],
 )
@@ -336,23 +337,7 @@ def trained(lab: Lab, **env: str) -> tuple[str, str]:
         return evaluator.communicate(timeout=PATIENCE)[0], candidate.communicate(timeout=PATIENCE)[0]
 
 
-FIXED = {"NIGHTLAB_CLOCK": "work", "NIGHTLAB_BUDGET": "8192", "NIGHTLAB_SEED": "5"}
-
-
-def test_training_repeats_to_the_last_digit_by_hand_and_in_a_trial(lab: Lab) -> None:
-    by_hand = lab.run("train.py", **FIXED)
-    assert by_hand.returncode == 0, by_hand.stderr
-    metric, said = trained(lab, **FIXED)
-
-    summary = dict(re.findall(r"^(\w+): +([\d.]+)$", by_hand.stdout.split("---\n")[1], re.M))
-    keys = "val_bpb training_seconds total_seconds peak_vram_mb mfu_percent total_tokens_M num_steps num_params_M depth"
-    assert list(summary) == keys.split()
-    assert summary["num_steps"] == "8"
-    assert 1 < float(summary["val_bpb"]) < 5
-    assert f"{float(metric.removeprefix('METRIC val_bpb=')):.6f}" == summary["val_bpb"]
-    # In a trial it says all the same, except what it does not know.
-    claimed = re.findall(r"^(\w+): ", said.split("---\n")[1], re.M)
-    assert claimed == keys.split()[1:]
+FIXED = {"NIGHTLAB_CLOCK": "work", "NIGHTLAB_BUDGET": "2048", "NIGHTLAB_SEED": "5"}
 
 
 # The device's memory is the host's here (see cuda_stand_in.c), and torch has no CUDA: this is what it would do.
@@ -381,8 +366,7 @@ print("arrays on the device", flush=True)
 """
 
 
-def test_arrays_that_stay_on_the_device_give_the_same_number(copy: Lab, cuda_stand_in: Path) -> None:
-    expected, _ = trained(copy, **FIXED)
+def arrays_that_stay_on_the_device_give_the_same_number(copy: Lab, expected: str, cuda_stand_in: Path) -> None:
     (copy.folder / "pretend.py").write_text(PRETEND)
     copy.edit("corpus.py", 'DEVICE = os.environ.get("NIGHTLAB_DEVICE") or (', 'DEVICE = "cpu" or (')
     copy.edit("prepare.py", "    import nightlab_guest  #", "    import pretend, nightlab_guest  #")
@@ -391,6 +375,23 @@ def test_arrays_that_stay_on_the_device_give_the_same_number(copy: Lab, cuda_sta
     assert said.startswith("arrays on the device\n")
     without, _ = trained(copy, **FIXED, NIGHTLAB_DEVICE="cuda", LD_LIBRARY_PATH="")
     assert without == "arrays on the device\n", "there is no metric without the driver: it was used"
+
+
+def test_training_repeats_to_the_last_digit_by_hand_and_in_a_trial(copy: Lab, cuda_stand_in: Path) -> None:
+    by_hand = copy.run("train.py", **FIXED)
+    assert by_hand.returncode == 0, by_hand.stderr
+    metric, said = trained(copy, **FIXED)
+
+    summary = dict(re.findall(r"^(\w+): +([\d.]+)$", by_hand.stdout.split("---\n")[1], re.M))
+    keys = "val_bpb training_seconds total_seconds peak_vram_mb mfu_percent total_tokens_M num_steps num_params_M depth"
+    assert list(summary) == keys.split()
+    assert summary["num_steps"] == "2"
+    assert 1 < float(summary["val_bpb"]) < 5
+    assert f"{float(metric.removeprefix('METRIC val_bpb=')):.6f}" == summary["val_bpb"]
+    # In a trial it says all the same, except what it does not know.
+    claimed = re.findall(r"^(\w+): ", said.split("---\n")[1], re.M)
+    assert claimed == keys.split()[1:]
+    arrays_that_stay_on_the_device_give_the_same_number(copy, metric, cuda_stand_in)
 
 
 def test_a_budget_without_an_amount_is_explained(lab: Lab) -> None:

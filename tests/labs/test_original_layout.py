@@ -45,24 +45,19 @@ def original(folder: TinyLab) -> TinyLab:
     return folder
 
 
-def test_it_runs_without_any_configuration(make_lab, nightlab) -> None:
+def test_it_runs_without_any_configuration_and_tuning_it_helps(make_lab, nightlab) -> None:
     lab = original(make_lab())
-    done = nightlab("run", "-n", "5", "--tag", "first", "--allow-missing", "all", cwd=lab)
+    done = nightlab("run", "-n", "8", "--tag", "first", "--allow-missing", "all", cwd=lab)
     assert done.code == 0, done.err
 
     header, *rows = lab.table("first")
     assert header[:5] == ["commit", "val_bpb", "memory_gb", "status", "description"]
-    assert len(rows) == 6
+    assert len(rows) == 9
     commit, val_bpb, memory, status, description = rows[0][:5]
     assert lab.git("rev-parse", "HEAD").startswith(commit)
     assert (val_bpb, memory, status, description) == ("1.014000", "44.0", "keep", "baseline")
     assert all(row[3] in ("keep", "discard", "crash") for row in rows)
     assert all(f == "train.py" for f in lab.git("diff", "--name-only", "main", "nightlab/first").splitlines())
-
-
-def test_tuning_it_helps(make_lab, nightlab) -> None:
-    lab = original(make_lab())
-    assert nightlab("run", "-n", "8", "--allow-missing", "all", cwd=lab).code == 0
     values = [e["metric"] for e in nightlab("log", "--json", "--kept", cwd=lab).json]
     assert len(values) > 1
     assert values == sorted(values, reverse=True)

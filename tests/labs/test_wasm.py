@@ -214,7 +214,13 @@ BETTER = GENE.replace("$ORDERS i32 (i32.const 2)", "$ORDERS i32 (i32.const 4)")
     ("optional", "memory", "level", "reasons"),
     [
         ("", "4MB", "compatible", ()),
-        (', \\"optional\\": [\\"clock\\"]', "4MB", "partly", ("gene.wat: it would use the host function clock",)),
+        pytest.param(
+            ', \\"optional\\": [\\"clock\\"]',
+            "4MB",
+            "partly",
+            ("gene.wat: it would use the host function clock",),
+            marks=pytest.mark.machine,
+        ),
         ("", "3MB", "not", ("gene.wat: it needs 4,194,304 bytes of memory, the limit is 3,145,728",)),
     ],
 )

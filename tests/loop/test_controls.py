@@ -365,6 +365,7 @@ json.dump(told, open("nightlab-usage.json", "w"))
 text = open("genome.py").read()
 if turn != 2:
     open("genome.py", "w").write(re.sub("C = .*", f"C = {100 + turn}", text))
+    print("HYPOTHESIS: another C")
 """
 
 

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.bench import GUEST, LEAST, Bench
-from support.labs import TinyLab
+from support.labs import TinyLab, lab_in
 from support.processes import living, wait
 
 from nightlab.core.types import Metric
@@ -230,10 +230,10 @@ print(f"METRIC loss={C}")
 SETTINGS = '[judge]\nrule = "greedy"\nupkeep = 0\nconfirm = 0\n'
 
 
-@pytest.fixture
-def night(make_lab: Any) -> TinyLab:
-    """A session in which twelve trials have run to their end, half of them winners, and two more ideas."""
-    lab = make_lab(GENOME, MEASURE)
+@pytest.fixture(scope="module")
+def twelve(tmp_path_factory: pytest.TempPathFactory) -> TinyLab:
+    """A session in which twelve trials have run to their end, half of them winners."""
+    lab = lab_in(tmp_path_factory.mktemp("twelve"), GENOME, MEASURE)
     contract = (lab.folder / "lab.toml").read_text()
     lab.write("lab.toml", contract.replace(SETTINGS, SETTINGS + "hopeless = 0.2\n"))
     lab.commit()
@@ -242,6 +242,13 @@ def night(make_lab: Any) -> TinyLab:
     _, session = lab.run()
     assert len(session.ledger.experiments()) == 13
     session.close()
+    return lab
+
+
+@pytest.fixture
+def night(twelve: TinyLab, tmp_path: Path) -> TinyLab:
+    """The same session with two more ideas."""
+    lab = twelve.copied(tmp_path / "lab")
     lab.idea("13", "C = 300.0\n", "hopeless")
     lab.idea("14", "C = 50.0\n", "good")
     return lab
@@ -262,6 +269,7 @@ def the_end(lab: TinyLab, ledger: Ledger) -> None:
     assert living(lab.folder / ".nightlab") == []
 
 
+@pytest.mark.integration
 def test_a_night_gives_up_what_can_not_win_and_goes_on(night: TinyLab) -> None:
     _, session = night.run()
     the_end(night, session.ledger)
@@ -271,6 +279,7 @@ def test_a_night_gives_up_what_can_not_win_and_goes_on(night: TinyLab) -> None:
 
 
 @pytest.mark.parametrize("until", [CURVE, HOPELESS, "result.json"])
+@pytest.mark.integration
 def test_a_kill_changes_nothing_of_it(night: TinyLab, start_nightlab: Any, until: str) -> None:
     program = start_nightlab("run", cwd=night)
     trial = night.folder / ".nightlab" / "t" / "trials" / "0013-search-s1-1"

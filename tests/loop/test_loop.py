@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.labs import TinyLab
+from support.labs import TinyLab, lab_in
 from support.observers import WAITS, Together
 from support.processes import PATIENCE, wait
 
@@ -387,8 +387,13 @@ def test_a_gain_that_was_luck_is_not_confirmed(make_lab: Any, nightlab: Any) -> 
 
 
 @pytest.fixture
-def ran(make_lab: Any) -> TinyLab:
-    lab = make_lab(GENOME)
+def ran(finished: TinyLab, tmp_path: Path) -> TinyLab:
+    return finished.copied(tmp_path / "lab")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> TinyLab:
+    lab = lab_in(tmp_path_factory.mktemp("finished"), GENOME)
     lab.idea("01", changed("A = 4.0", "A = 2.0"), "nearer")
     lab.idea("02", changed("B = 8", "raise ValueError('\\x1b[31mred')"), "broken")
     lab.idea("03", changed("B = 8", "B = 4"), "nearer still")
@@ -456,6 +461,7 @@ def test_new_makes_a_lab_that_checks(nightlab: Any, tmp_path: Path) -> None:
     assert unknown.code == 1 and "speed" in unknown.err and not (tmp_path / "x").exists()
 
 
+@pytest.mark.machine  # `.ci/wheel` runs the same lab for one experiment
 def test_the_speed_lab_gets_faster(nightlab: Any, tmp_path: Path) -> None:
     assert nightlab("new", "mine", "--from", "speed", cwd=tmp_path).code == 0
     done = nightlab("run", "-n", "4", "--allow-missing", "all", cwd=tmp_path / "mine")

@@ -61,6 +61,7 @@ while line := sys.stdin.readline():
         send(id=id, result={"stopReason": why, "usage": {"totalTokens": 30, "inputTokens": 20, "outputTokens": 10}})
 """
 EDIT = "write('A = 4.0', 'A = 2.0')"
+DONE = f"{EDIT}\nsay('HYPOTHESIS: a smaller A')"
 
 
 @pytest.fixture(params=["bare", "sealed"])
@@ -84,7 +85,7 @@ def propose(request: Any, make_lab: Any, tmp_path: Path) -> Any:
 
 def test_an_edit_is_the_proposal_and_what_it_took_is_known(propose: Any) -> None:
     first = "assert 'A = 4.0' in page\nsay('first I look.')\nassert may('edit', cwd + '/genome.py')\n"
-    proposal = propose(f"{first}{EDIT}\nsay('I made ')\nsay('A smaller.')")
+    proposal = propose(f"{first}{EDIT}\nsay('HYPOTHESIS: I made ')\nsay('A smaller.')")
     assert proposal.files == {"genome.py": GENOME.replace("4.0", "2.0")}
     assert proposal.hypothesis == "I made A smaller."
     usage = dict(proposal.usage)
@@ -99,7 +100,7 @@ for kind, path in [("execute", cwd + "/genome.py"), ("edit", "/etc/passwd"), ("e
     assert not may(kind, path), (kind, path)
 assert may("edit", "genome.py", "t2")
 """.strip()
-    assert propose(f"{asked}\n{EDIT}").files
+    assert propose(f"{asked}\n{DONE}").files
 
 
 def test_an_edit_that_shows_only_its_diff_is_judged_by_it(propose: Any) -> None:
@@ -110,19 +111,29 @@ def shows(path, call):
     return may("edit", "", call)
 assert shows(cwd + "/genome.py", "d1") and not shows("/etc/passwd", "d2")
 """.strip()
-    assert propose(f"{asked}\n{EDIT}").files
+    assert propose(f"{asked}\n{DONE}").files
 
 
+STOPPED = "it stopped before it was finished"
 BAD = {
-    "refuses": (f"{EDIT}\nreturn 'refusal'", "the agent stopped: refusal"),
-    "is cut": (f"{EDIT}\nreturn 'max_tokens'", "the agent stopped: max_tokens"),
-    "edits nothing": ("say('I would rather not.')", "it edited nothing; last line of output: I would rather not."),
-    "dies": (f"{EDIT}\nos._exit(3)", "the agent stopped: Connection closed"),
-    "fails": (f"{EDIT}\nraise SystemExit(0)", "the agent stopped: Connection closed"),
-    "talks nonsense": (
-        f"{EDIT}\nprint('no json at all', flush=True)\nos._exit(1)",
-        "the agent stopped: Connection closed",
+    "refuses": (
+        f"{DONE}\nreturn 'refusal'",
+        f"{STOPPED}: refusal; its edits are lost: -A = 4.0 # [0.25..8 log] +A = 2.0",
     ),
+    "is cut": (f"{DONE}\nreturn 'max_tokens'", "its answer was cut at a limit: max_tokens"),
+    "is cut and says it ended": (
+        f"{EDIT}\nsay('Now I also set B, because')",
+        "not finished; last line: Now I also set",
+    ),
+    "says nothing after its edit": (
+        f"{EDIT}\nupdate('session_info_update', title='x')",
+        "so it was not finished; its edits",
+    ),
+    "says it, and goes on": (f"{DONE}\nmay('edit', cwd + '/genome.py')", "so it was not finished; its edits"),
+    "edits nothing": ("say('I would rather not.')", "it edited nothing; last line of output: I would rather not."),
+    "dies": (f"{EDIT}\nos._exit(3)", f"{STOPPED}: Connection closed"),
+    "fails": (f"{EDIT}\nraise SystemExit(0)", f"{STOPPED}: Connection closed"),
+    "talks nonsense": (f"{EDIT}\nprint('no json at all', flush=True)\nos._exit(1)", f"{STOPPED}: Connection closed"),
     "hangs": (f"{EDIT}\ntime.sleep(60)", "it neither printed nor changed anything for 5 s"),
 }
 
@@ -131,10 +142,11 @@ BAD = {
 def test_a_turn_that_fails_says_why(propose: Any, turn: str, reason: str) -> None:
     with pytest.raises(NoProposal) as failed:
         propose(turn, idle=5 if "sleep" in turn else 600)
-    assert reason in str(failed.value)
+    assert reason in str(failed.value) and "_update" not in str(failed.value), "no trace line is its words"
 
 
 def test_one_that_wants_credentials_says_so(propose: Any) -> None:
     error = "send(id=id, error={'code': -32000, 'message': 'Authentication required'}); continue"
-    with pytest.raises(NoProposal, match="Authentication required"):
+    with pytest.raises(NoProposal, match="it needs a login: Authentication required; pass it a key") as failed:
         propose(EDIT, new=error)
+    assert failed.value.final, "a login needs a person, so it is not asked again"

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.commands import GOOD, PYTHON, failure, part
+from support.commands import EDIT, GOOD, PYTHON, failure, part
 from support.labs import CONTRACT, GENOME
 from support.processes import wait
 
 import nightlab.loop.candidate_queue
 import nightlab.proposers.backoff
+import nightlab.proposers.command
 from nightlab.core.config import CommandConfig, StopRules, parse
 from nightlab.core.events import ProposalRefused
 from nightlab.core.observer import Observer
@@ -52,18 +53,53 @@ def test_the_briefing_comes_on_its_standard_input_and_as_a_file(proposer: Any, s
         "import os, sys\npage = sys.stdin.read()\n"
         "assert page == open(os.environ['NIGHTLAB_BRIEFING']).read() and 'A = 4.0' in page\n" + GOOD
     )
-    assert proposer(script, sandbox)().hypothesis == "a change by a"
+    assert proposer(script, sandbox)().hypothesis == "a smaller A"
 
 
 @pytest.mark.parametrize(
-    ("said", "hypothesis"),
-    [("print('thinking'); print('**Hypothesis:** fewer steps')", "fewer steps"), ("print('{}')", "a change by a")],
+    "said",
+    [
+        "print('thinking'); print('**Hypothesis:** fewer steps'); print('```')",
+        "open('hypothesis.txt', 'w').write('fewer steps'); print('done')",
+    ],
 )
-def test_the_last_line_is_the_hypothesis_if_it_is_words(proposer: Any, said: str, hypothesis: str) -> None:
-    assert proposer(GOOD + said, NoSandbox())().hypothesis == hypothesis
+def test_the_hypothesis_is_the_last_line_or_a_file_written_last(proposer: Any, said: str) -> None:
+    assert proposer(EDIT + said, NoSandbox())().hypothesis == "fewer steps"
+
+
+def test_a_turn_is_continued_once_in_its_copy(proposer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its first answer was cut: what it edited is still there, its second briefing says so, both runs are counted."""
+    decide = nightlab.proposers.command.finished_turn
+
+    def cut_first(said: str, stop: str | None) -> Any:
+        return decide(said, "length" if "again" not in said else stop)
+
+    monkeypatch.setattr("nightlab.proposers.command.finished_turn", cut_first)
+    script = f"""
+import json, sys
+json.dump({{"output_tokens": 5}}, open("nightlab-usage.json", "w"))
+if "was cut" in sys.stdin.read():
+    assert "A = 2.0" in open("genome.py").read()
+    print("again\\nHYPOTHESIS: went on")
+else:
+    {EDIT}"""
+    proposal = proposer(script, NoSandbox())()
+    assert proposal.files and proposal.hypothesis == "went on" and proposal.usage["output_tokens"] == 10
 
 
 BAD = {
+    "is cut": (
+        EDIT + "print('Now I also set B, because')",
+        "not finished; last line: Now I also set B, because; its e",
+    ),
+    "says when first": (
+        "print('HYPOTHESIS: x')\n" + EDIT + "print('and')",
+        "its edits are lost: -A = 4.0 # [0.25..8 log] +A",
+    ),
+    "writes when first": (
+        "open('hypothesis.txt', 'w').write('x')\nimport time; time.sleep(0.02)\n" + EDIT,
+        "not finished",
+    ),
     "edits nothing": (
         "print('I can not help with that.')",
         "it edited nothing; last line of output: I can not help with that.",
@@ -255,11 +291,11 @@ text = open("genome.py").read()
 def write(new): open("genome.py", "w").write(new)
 turn = done + failed + page.count("- Running now: ")
 if turn == 0: print("I would rather not.")
-elif turn == 1: write("A = (")
-elif turn == 2: write(re.sub("A = .*", "A = 2.0", text)); print("nearer to one")
-elif turn == 3: write(text + "# a comment\\n")
+elif turn == 1: write("A = ("); print("HYPOTHESIS: one")
+elif turn == 2: write(re.sub("A = .*", "A = 2.0", text)); print("HYPOTHESIS: nearer to one")
+elif turn == 3: write(text + "# a comment\\n"); print("HYPOTHESIS: a comment")
 elif turn == 4: sys.exit(7)
-elif turn == 5: write(re.sub("B = .*", "B = 3", text)); print("nearer to three")
+elif turn == 5: write(re.sub("B = .*", "B = 3", text)); print("HYPOTHESIS: nearer to three")
 else: print("that is all")
 """
 

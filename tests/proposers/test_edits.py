@@ -17,29 +17,24 @@ def block(old: str, new: str, path: str = "a.py") -> str:
 
 
 def test_an_answer_in_the_format_that_is_asked_for() -> None:
-    answer = parse_edits(
-        "I think so.\nHYPOTHESIS: fewer of them\n\n```python\n" + block("A = 1\n", "A = 3\n") + "```\n", GENOME
-    )
-    assert answer.hypothesis == "fewer of them"
-    assert apply_edits(GENOME, answer.edits) == {"a.py": "A = 3\nB = 2\nAA = 1\nB = 2\n"}
-    assert parse_edits(FORMAT, {}).edits[0].path == "path/of/the/file.py"
+    edits = parse_edits("I think so.\n\n```python\n" + block("A = 1\n", "A = 3\n") + "```\n", GENOME)
+    assert apply_edits(GENOME, edits) == {"a.py": "A = 3\nB = 2\nAA = 1\nB = 2\n"}
+    assert parse_edits(FORMAT, {})[0].path == "path/of/the/file.py"
 
 
 @pytest.mark.parametrize("path", ["`sub/b.py`", "**sub/b.py**", "### sub/b.py", "sub/b.py:", "sub/b.py\n```python"])
 def test_a_path_is_found_however_it_is_dressed(path: str) -> None:
-    assert apply_edits(TWO, parse_edits(block("C = 3\n", "C = 4\n", path), TWO).edits) == {"sub/b.py": "C = 4\n"}
+    assert apply_edits(TWO, parse_edits(block("C = 3\n", "C = 4\n", path), TWO)) == {"sub/b.py": "C = 4\n"}
 
 
 def test_the_only_file_needs_no_path_and_a_new_one_no_search() -> None:
-    assert apply_edits(GENOME, parse_edits(block("A = 1\n", "", "Here it is:"), GENOME).edits)["a.py"].startswith(
-        "B = 2"
-    )
-    assert apply_edits(TWO, parse_edits(block("", "D = 4\n", "new.py"), TWO).edits) == {"new.py": "D = 4\n"}
+    assert apply_edits(GENOME, parse_edits(block("A = 1\n", "", "Here it is:"), GENOME))["a.py"].startswith("B = 2")
+    assert apply_edits(TWO, parse_edits(block("", "D = 4\n", "new.py"), TWO)) == {"new.py": "D = 4\n"}
 
 
 def test_several_edits_apply_one_after_the_other() -> None:
     text = block("A = 1\n", "A = 5\n") + block("A = 5\nB = 2\n", "A = 6\n") + block("C = 3\n", "", "sub/b.py")
-    assert apply_edits(TWO, parse_edits(text, TWO).edits) == {"a.py": "A = 6\nAA = 1\nB = 2\n", "sub/b.py": ""}
+    assert apply_edits(TWO, parse_edits(text, TWO)) == {"a.py": "A = 6\nAA = 1\nB = 2\n", "sub/b.py": ""}
 
 
 FAULTS = {
@@ -57,12 +52,12 @@ FAULTS = {
 @pytest.mark.parametrize(("text", "said"), FAULTS.values(), ids=list(FAULTS))
 def test_what_does_not_fit_is_told(text: str, said: str) -> None:
     with pytest.raises(BadEdit, match=said):
-        apply_edits(TWO, parse_edits(text, TWO).edits)
+        apply_edits(TWO, parse_edits(text, TWO))
 
 
 def test_every_fault_is_told_at_once() -> None:
     with pytest.raises(BadEdit, match=r"(?s)edit 1: .*nowhere.*edit 3: .*2 times"):
-        apply_edits(TWO, parse_edits(block("X\n", "") + block("A = 1\n", "A = 2\n") + block("B = 2\n", ""), TWO).edits)
+        apply_edits(TWO, parse_edits(block("X\n", "") + block("A = 1\n", "A = 2\n") + block("B = 2\n", ""), TWO))
 
 
 LINES = st.lists(st.sampled_from(["a", "b", "ab", "", "  a", "x = 1"]), min_size=1, max_size=12)
@@ -91,6 +86,6 @@ def test_an_edit_that_applies_replaces_just_those_lines(
 @given(st.text())
 def test_any_text_is_read_or_refused(text: str) -> None:
     try:
-        apply_edits(GENOME, parse_edits(text, GENOME).edits)
+        apply_edits(GENOME, parse_edits(text, GENOME))
     except BadEdit as fault:
         assert str(fault)

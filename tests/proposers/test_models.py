@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.labs import CONTRACT, GENOME
 from support.processes import wait
-from support.scripted_model import USAGE, Fault, ScriptedModel, serve
+from support.scripted_model import USAGE, Fault, ScriptedModel, Whole, serve
 
 import nightlab.loop.candidate_queue
 import nightlab.proposers.backoff
@@ -26,7 +28,7 @@ NOT_THERE = "http://127.0.0.1:1/v1"
 
 
 def edit(old: str, new: str, why: str = "nearer to one") -> str:
-    return f"HYPOTHESIS: {why}\n\ngenome.py\n<<<<<<< SEARCH\n{old}\n=======\n{new}\n>>>>>>> REPLACE\n"
+    return f"genome.py\n<<<<<<< SEARCH\n{old}\n=======\n{new}\n>>>>>>> REPLACE\n\nHYPOTHESIS: {why}\n"
 
 
 LINE = "A = 4.0  # [0.25..8 log]"
@@ -106,13 +108,35 @@ def test_an_endpoint_that_fails_is_a_failed_turn(told: Briefing, fault: Fault, s
     assert str(failed).startswith((server.url, "its answer can't be used")), "it says where, or whose fault it is"
     assert failed.rest == (77 if fault.status == 429 else 0)
     assert len(server.asked) == 1, "no retries but ours"
+    assert failed.final == (fault.status == 401)
+
+
+def test_a_wrong_key_is_named(told: Briefing, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("A_KEY", "sk-wrong")
+    with serve(Fault(401, body='{"error": {"message": "no such key"}}')) as server:
+        said = str(failure(asked(server.url, key="A_KEY"), told))
+        assert said == f"{server.url}: status 401: no such key; check its key (the variable A_KEY)"
+
+
+def test_an_answer_that_is_cut_is_asked_for_again_once(told: Briefing) -> None:
+    with serve(Whole(GOOD, "length"), GOOD) as server:
+        proposal = asked(server.url).propose(told)
+    assert proposal.files and proposal.usage["output_tokens"] == 2 * USAGE[1]
+    assert "cut at a limit" in server.told() and "REPLACE" not in json.dumps(server.asked[1]["body"]["messages"][1:])
+
+
+@pytest.mark.parametrize("stop", ["content_filter", None, "whatever"])
+def test_an_answer_that_did_not_end_well_is_none(told: Briefing, stop: str | None) -> None:
+    with serve(Whole(GOOD, stop)) as server:
+        failed = failure(asked(server.url), told)
+    assert len(server.asked) == 1 and f"{stop or 'no finish reason'}; its edits are lost: -A = 4.0" in str(failed)
 
 
 def test_whatever_the_client_raises_the_night_goes_on(told: Briefing, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: Any, **__: Any) -> None:
         raise ZeroDivisionError("who would have thought")
 
-    monkeypatch.setattr("pydantic_ai.Agent.run", broken)
+    monkeypatch.setattr("pydantic_ai.direct.model_request", broken)
     assert str(failure(asked(NOT_THERE), told)) == "ZeroDivisionError: who would have thought"
 
 
@@ -170,9 +194,10 @@ def test_an_outage_of_all_is_borne_by_each(make_lab: Any, monkeypatch: pytest.Mo
     names = ("a", "b", "c")
     part = '[[proposers]]\nkind = "model"\nmodel = "{}"\nbase_url = "http://no-such-host.invalid/v1"\n'
     reason, session = make_lab(contract=CONTRACT.split("[[proposers]]")[0] + "".join(map(part.format, names))).run()
-    assert reason == "6 proposals in a row were refused"
     refused = session.ledger.events(ProposalRefused)
-    assert sorted(note.proposer for note in refused) == [name for name in names for _ in range(2)]
+    assert reason == f"{len(refused)} proposals in a row were refused"
+    asked = Counter(note.proposer for note in refused)
+    assert set(asked) == set(names) and min(asked.values()) == 2, "the session ends once each has had its turns"
     assert all(note.reason.startswith("http://no-such-host.invalid/v1: ") for note in refused)
     assert not any("Errno" in note.reason for note in refused)
 

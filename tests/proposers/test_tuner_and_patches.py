@@ -19,6 +19,7 @@ from nightlab.proposers import Briefing, Mixture, Proposal, changes, find_consta
 from nightlab.proposers.constants import change_constants
 from nightlab.proposers.patches import PatchQueue
 from nightlab.proposers.tuner import Tuner
+from nightlab.testing import briefing as example_briefing
 
 TEXT = '''\
 """A genome."""
@@ -430,3 +431,15 @@ def test_the_contract_names_the_proposers(tmp_path: Path) -> None:
     assert set(made.proposers) == {"patches"} and made.proposers["patches"][1] == 3
     proposal = made.propose(briefing_once)
     assert proposal and proposal.source == "a.patch"
+
+
+def test_the_tuner_moves_only_constants_between_the_markers() -> None:
+    genome = {"genome.py": "RATE = 0.1\n# EVOLVE-BLOCK-START\nLAYERS = 4  # [1..16]\n# EVOLVE-BLOCK-END\nN = 26\n"}
+    told = example_briefing(genome=genome)
+    assert told.lab is not None
+    told = replace(told, lab=told.lab.model_copy(update={"between": ("EVOLVE-BLOCK-START", "EVOLVE-BLOCK-END")}))
+    for seed in range(8):
+        made = Tuner(seed).propose(told)
+        assert made is not None
+        now = values(made.files["genome.py"])
+        assert (now["RATE"], now["N"]) == (0.1, 26) and now["LAYERS"] != 4

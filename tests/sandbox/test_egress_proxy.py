@@ -156,7 +156,9 @@ raise SystemExit("done")
 
 
 def test_no_proxy_and_no_socket_is_left(proposer: Any, sandbox: Sandbox, tmp_path: Path) -> None:
-    script = GOOD + "import os, sys; os.write(1, os.environ['HTTP_PROXY'].encode()); sys.stdout.flush()"
+    script = (
+        GOOD + "import os, sys; os.write(1, f\"HYPOTHESIS: {os.environ['HTTP_PROXY']}\".encode()); sys.stdout.flush()"
+    )
     turn = proposer(script, sandbox, endpoints=["api.example.com:443"])
     before = set(psutil.Process().children(recursive=True))  # what other tests of this process left
     proposal = turn()
@@ -183,7 +185,7 @@ for one in held: os.set_inheritable(one.fileno(), True)
 subprocess.Popen(["sleep", "60"], close_fds=False)
 time.sleep(0.5)
 held[0].setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\\1\\0\\0\\0\\0\\0\\0\\0")
-print("my last words", flush=True)
+print("HYPOTHESIS: my last words", flush=True)
 """
         assert proposer(script, sandbox, endpoints=[allowed])().hypothesis == "my last words"
 

@@ -10,7 +10,8 @@ import pytest
 from nightlab.proposers import NoProposal, Proposal
 
 PYTHON = sys.executable
-GOOD = "text = open('genome.py').read(); open('genome.py', 'w').write(text.replace('A = 4.0', 'A = 2.0'))\n"
+EDIT = "text = open('genome.py').read(); open('genome.py', 'w').write(text.replace('A = 4.0', 'A = 2.0'))\n"
+GOOD = EDIT + "print('HYPOTHESIS: a smaller A', flush=True)\n"
 
 
 def failure(turn: Callable[[], Proposal]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -98,6 +99,10 @@ class TinyLab:
         """Run a session in this process until it stops by itself; returns why, and the session, still open."""
         session = self.session(tag)
         return ExperimentLoop(session, StopRules(**stop), Scheduler(session, Observer(), slots)).run(), session
+
+    def copied(self, place: Path) -> TinyLab:
+        """A copy with its sessions, for a test that goes on where others begin too."""
+        return TinyLab(Path(shutil.copytree(self.folder, place, symlinks=True)))
 
     def table(self, tag: str = "t") -> list[list[str]]:
         lines = (self.folder / ".nightlab" / tag / "results.tsv").read_text().splitlines()

@@ -35,7 +35,15 @@ class Call:
     arguments: dict[str, Any]
 
 
-ChampionStep = str | Call | Fault
+@dataclass(frozen=True)
+class Whole:
+    """Words with a finish reason of their own."""
+
+    words: str
+    stop: str | None
+
+
+ChampionStep = str | Call | Fault | Whole
 
 
 @dataclass
@@ -60,7 +68,20 @@ class ScriptedModel:
         return json.dumps(self.asked[turn]["body"]["messages"])
 
 
-def _answer(path: str, model: str, step: str | Call) -> dict[str, Any]:
+def _answer(path: str, model: str, step: str | Call | Whole) -> dict[str, Any]:
+    """An answer in the words of the API that the path is of; what a ``Whole`` says of its end is passed on."""
+    answer = _said(path, model, step.words if isinstance(step, Whole) else step)
+    if isinstance(step, Whole):
+        if path.endswith("/messages"):
+            answer["stop_reason"] = step.stop
+        elif path.endswith("/responses"):
+            answer |= {"status": "incomplete", "incomplete_details": {"reason": step.stop}}
+        else:
+            answer["choices"][0]["finish_reason"] = step.stop
+    return answer
+
+
+def _said(path: str, model: str, step: str | Call) -> dict[str, Any]:
     if path.endswith("/messages"):
         return {
             "id": "msg_1",

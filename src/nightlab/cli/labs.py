@@ -24,15 +24,47 @@ def new(
     say(f"next: cd {folder} && nightlab check && nightlab run")
 
 
+Unsealed = Annotated[
+    bool,
+    typer.Option("--unsealed", help="Run evaluator and candidate in one sandbox: the number is then a claim."),
+]
+
+
+@app.command(
+    "open", epilog="Examples:  nightlab open ~/openevolve/examples/circle_packing   ·   nightlab open . --show"
+)
+def open_(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="Folder of the problem; it is not changed.")],
+    name: Annotated[
+        Path | None, typer.Argument(metavar="[NAME]", help="Folder to create; by its name, if omitted.")
+    ] = None,
+    show: Annotated[bool, typer.Option("--show", help="Print the contract without making a lab.")] = False,
+    unsealed: Unsealed = False,
+) -> None:
+    """Make a lab of a problem written for another system."""
+    from nightlab.session.create import infer, open_problem
+
+    if show:
+        typer.echo(infer(path, sealed=not unsealed)[0], nl=False)
+        return
+    folder = name or Path(path.resolve().name)
+    reading = open_problem(path, folder, sealed=not unsealed)
+    say(f"made {folder}/, committed, from {escape(reading.source)}")
+    for note in reading.notes:
+        say(f"[yellow]note[/] {escape(note)}")
+    say(f"next: cd {folder} && nightlab check && nightlab run")
+
+
 @app.command(epilog="Examples:  nightlab init   ·   nightlab init --show")
 def init(
     lab: Where = HERE,
     show: Annotated[bool, typer.Option("--show", help="Print the contract without writing it.")] = False,
+    unsealed: Unsealed = False,
 ) -> None:
     """Write a lab.toml inferred from this folder."""
     from nightlab.session.create import infer
 
-    text, source = infer(lab)
+    text, source = infer(lab, sealed=not unsealed)
     if show:
         typer.echo(text, nl=False)
         return

@@ -2,7 +2,8 @@
 
 A plug-in is a class or a function that is called with ``(config, context)`` and returns an object that speaks the
 protocol of its kind. Its attribute ``Config``, a pydantic model, validates the keys that ``lab.toml`` gives it; without
-one it takes no keys. An exporter takes no configuration: it is the function that writes. docs/plugins.md has examples.
+one it takes no keys. An exporter is the function that writes, a layout the function that reads. docs/plugins.md has
+examples.
 
 Nothing is imported before it is used. A plug-in is trusted code: it runs in the orchestrator's process.
 """
@@ -21,7 +22,7 @@ from nightlab.core.config.base import ConfigModel, fault
 from nightlab.core.text import one_line
 from nightlab.core.types import NightlabError
 
-Kind = Literal["proposer", "rule", "selection", "engine", "sandbox", "exporter"]
+Kind = Literal["proposer", "rule", "selection", "engine", "sandbox", "exporter", "layout"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 OURS = "nightlab"
 DOTTED = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
@@ -64,6 +65,12 @@ BUILT_IN: Mapping[Kind, Mapping[str, str]] = {
         "tensorboard": "nightlab.integrations.trackers:to_tensorboard",
         "trackio": "nightlab.integrations.trackers:to_trackio",
     },
+    "layout": {
+        "autoresearch": "nightlab.integrations.layouts.autoresearch:read",
+        "pi": "nightlab.integrations.layouts.pi:read",
+        "openevolve": "nightlab.integrations.layouts.openevolve:read",
+        "shinka": "nightlab.integrations.layouts.shinka:read",
+    },
 }
 
 METHODS: Mapping[Kind, tuple[str, ...]] = {
@@ -73,6 +80,7 @@ METHODS: Mapping[Kind, tuple[str, ...]] = {
     "engine": ("slots", "slot_failure", "start", "stand_by", "dismiss", "adopt", "collect"),
     "sandbox": ("start",),
     "exporter": (),
+    "layout": (),
 }
 ATTRIBUTES: Mapping[Kind, tuple[str, ...]] = {
     "proposer": ("name",),
@@ -81,6 +89,7 @@ ATTRIBUTES: Mapping[Kind, tuple[str, ...]] = {
     "engine": ("platform", "sandbox"),
     "sandbox": ("name", "missing", "why", "movable", "has_proxy"),
     "exporter": (),
+    "layout": (),
 }
 
 

@@ -72,6 +72,11 @@ class Trial:
         """
         _tell(f"report {progress:.6g} {loss:.6g}")
 
+    def hand_over(self) -> socket.socket:
+        """End training, and return the socket to the evaluator, for a lab with another protocol than ``serve``."""
+        _tell("serve")
+        return socket.socket(fileno=int(os.environ["NIGHTLAB_LINK"]))
+
     def serve(self, function: Callable[[Any], Buffer]) -> None:
         """Hand the model over and answer the evaluator's calls until it hangs up.
 
@@ -83,8 +88,7 @@ class Trial:
 
         Raises ServeError if the answer is larger than what the evaluator made room for.
         """
-        _tell("serve")
-        link = socket.socket(fileno=int(os.environ["NIGHTLAB_LINK"]))
+        link = self.hand_over()
         memory: Any = _Memory()
         descriptors: list[int] = []
         while header := _receive(link, HEADER.size, descriptors):
@@ -119,6 +123,20 @@ def trial() -> Trial | None:
     )
 
 
+def evaluator_link() -> socket.socket:
+    """The evaluator's end of the socket to the candidate; nothing may be sent before ``wait_for_turn``."""
+    return socket.socket(fileno=int(os.environ["NIGHTLAB_LINK"]))
+
+
+def wait_for_turn(turn: str) -> None:
+    """Wait until the candidate has handed over; ``turn`` is the variable NIGHTLAB_TURN. Raises ServeError otherwise.
+
+    No input may be seen while the candidate still trains: the supervisor says when it no longer does.
+    """
+    if not os.read(int(turn), 1):
+        raise ServeError("the model was never handed over")
+
+
 class Served:
     """The evaluator's end of the link: calls the function that the candidate serves.
 
@@ -128,7 +146,7 @@ class Served:
     """
 
     def __init__(self, device: bool = False) -> None:
-        self.link = socket.socket(fileno=int(os.environ["NIGHTLAB_LINK"]))
+        self.link = evaluator_link()
         self.memory = _device_memory() if device and os.environ["NIGHTLAB_DEVICE"] == "cuda" else _Memory()
         self.turn = os.environ.get("NIGHTLAB_TURN")
 
@@ -143,9 +161,7 @@ class Served:
         Raises ServeError when the candidate is gone, failed, or answers with another type or shape.
         """
         if self.turn:
-            # No input may be seen while the candidate still trains: the supervisor says when it no longer does.
-            if not os.read(int(self.turn), 1):
-                raise ServeError("the model was never handed over")
+            wait_for_turn(self.turn)
             self.turn = None
         room = _size(kind, shape)
         waiting = 0

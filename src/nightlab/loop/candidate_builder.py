@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from nightlab.core.regions import frozen_change
 from nightlab.core.source import same_program, syntax_fault
 from nightlab.core.text import one_line
 from nightlab.core.types import Candidate
@@ -108,6 +109,9 @@ class CandidateBuilder:
             if fault := syntax_fault(path, genome.get(path, "")):
                 raise OutOfScope(f"it does not parse: {fault}")
         before = session.genome(parent)
+        for path in touched:
+            if fault := frozen_change(path, before.get(path, ""), genome.get(path, ""), session.lab.between):
+                raise OutOfScope(fault)
         if all(same_program(path, before.get(path, ""), genome.get(path, "")) for path in touched):
             raise OutOfScope("it changes nothing but layout, comments or seeds, and the seeds are not its own")
         after = _constants(genome, session.device)

@@ -1,9 +1,9 @@
 """One turn of an agent over the Agent Client Protocol. Runs as a program in the sandbox, beside the agent.
 
 Executed by its path, with the agent's command as arguments and the briefing on standard input. It prints a line for
-each of the agent's actions, as a sign of life, and at the end the agent's last message; the exit status is 1 if the
-turn failed. Permission requests are answered automatically: edits of files below the working folder are allowed,
-everything else is rejected. The agent's name, model, tokens and cost are written to a file.
+each of the agent's actions, as a sign of life: none of these is the agent's words. Its last message and the stop reason
+are written to one file, its name, model, tokens and cost to another. Permission requests are answered automatically:
+edits of files below the working folder are allowed, everything else is rejected.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from typing import Any
 import acp
 from acp import schema
 
-USAGE = "nightlab-usage.json"
+USAGE, TURN = "nightlab-usage.json", "nightlab-turn.json"
+AUTH_REQUIRED = -32000  # the protocol's error for an agent that needs a login
 MOST_WORDS, LONGEST_LINE = 20_000, 16 * 2**20  # characters kept of its messages; bytes of one protocol message
 
 
@@ -76,6 +77,8 @@ async def turn(argv: list[str], page: str, client: Any) -> str:
         if about.agent_info:
             client.usage["agent"] = f"{about.agent_info.name} {about.agent_info.version}"
         session = await agent.new_session(cwd=str(client.folder), mcp_servers=[])
+        if models := getattr(session, "models", None):
+            client.usage["model"] = models.current_model_id
         for option in session.config_options or []:
             if getattr(option, "category", None) == "model" and getattr(option, "current_value", None):
                 client.usage["model"] = option.current_value
@@ -86,14 +89,16 @@ async def turn(argv: list[str], page: str, client: Any) -> str:
 
 
 def acp_main() -> None:
-    client = Client(Path.cwd().resolve())
+    client, login = Client(Path.cwd().resolve()), False
     try:
         why = asyncio.run(turn(sys.argv[1:], sys.stdin.read(), client))
-    except (acp.RequestError, OSError, ConnectionError) as error:
-        why = f"{error}"
+    except acp.RequestError as error:
+        why, login = f"{error}", error.code == AUTH_REQUIRED
+    except Exception as error:  # whatever an agent sends, the turn has a reason
+        why = f"{error}" or type(error).__name__
     Path(USAGE).write_text(json.dumps(client.usage), encoding="utf-8")
-    print(client.words if why == "end_turn" else f"{client.words}\nthe agent stopped: {why}", flush=True)
-    os._exit(why != "end_turn")  # exits before transports that are closed late can print
+    Path(TURN).write_text(json.dumps({"said": client.words, "stop": why, "login": login}), encoding="utf-8")
+    os._exit(0)  # exits before transports that are closed late can print
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from typing import Protocol
@@ -28,7 +29,8 @@ class Thinker(Protocol):
 class Backoff:
     """Asks a thinker, and pauses it after a failed turn: ``first`` seconds, doubled after each further failure.
 
-    Several ``thinkers`` of one name have their turns at the same time, each one turn at once.
+    A final failure, such as a wrong key, stops it for the rest of the run. Several ``thinkers`` of one name have their
+    turns at the same time, each one turn at once.
     """
 
     def __init__(self, *thinkers: Thinker, first: float | None = None) -> None:
@@ -72,8 +74,12 @@ class Backoff:
 
     def fail(self, failure: NoProposal) -> None:
         """Record a failed turn, and rest."""
-        self._failed.append(RejectedProposal(self.name, str(failure), usage=failure.usage))
-        self._rest(failure.rest)
+        reason = f"{failure}; it is not asked again in this run" if failure.final else str(failure)
+        self._failed.append(RejectedProposal(self.name, reason, usage=failure.usage))
+        if failure.final:
+            self._in_a_row, self.wakes = 0, math.inf
+        else:
+            self._rest(failure.rest)
 
     def tell(self, proposal: Proposal, refusal: str | None) -> None:
         if refusal is None:
@@ -92,4 +98,4 @@ class Backoff:
     def _rest(self, least: float = 0.0) -> None:
         self._in_a_row += 1
         rest = min(self.first * 2 ** min(self._in_a_row - 1, 30), LONGEST)
-        self.wakes = time.monotonic() + max(rest, min(least, 4 * LONGEST))
+        self.wakes = max(self.wakes, time.monotonic() + max(rest, min(least, 4 * LONGEST)))

@@ -123,6 +123,9 @@ def _rules(briefing: Briefing) -> Iterator[str]:
     if lab is None:
         return
     yield f"- The genome, which alone may change: {', '.join(lab.genome)}. All else is frozen. No new packages."
+    if lab.between:
+        start, end = lab.between
+        yield f"- In a file with the markers {start} and {end}, only the lines between them may change."
     if briefing.budget:
         yield f"- A trial has {briefing.budget} for its training, kept by a clock outside it, on {briefing.device}."
     if lab.limits:

@@ -8,14 +8,10 @@ files, never what it prints or its exit status alone: several agents exit with 0
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
-import json
 import os
-import re
 import shlex
 import shutil
-import stat
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -23,31 +19,37 @@ from pathlib import Path
 from typing import Any
 
 from nightlab.core.config import AgentConfig, ProgramConfig, megabytes
-from nightlab.core.text import one_line, plain
+from nightlab.core.text import one_line
 from nightlab.proposers.briefing import render_briefing
+from nightlab.proposers.edited_files import BRIEFING, HYPOTHESIS, TURN, USAGE, edited_files, lost_edits
+from nightlab.proposers.finished import ASKED, UnfinishedTurn, finished_turn
+from nightlab.proposers.program_words import ProgramWords, told_usage, words_of_agent, words_of_command
 from nightlab.proposers.proposer import Briefing, NoProposal, Proposal, ProposerWorkspace
 from nightlab.sandbox.bubblewrap import PROXY_SOCKET, SandboxSpec, search_path
 from nightlab.sandbox.process_guard import ProcessResult, ProcessSpec, read_result, start_guard
 from nightlab.storage import checkouts
-from nightlab.storage.git import frozen_entries, in_genome
-from nightlab.storage.git.repo import MAX_GENOME_BYTES
+from nightlab.storage.git import frozen_entries
 
 PASSED = ("LANG", "LC_ALL", "TZ", "PATH")
-BRIEFING, HYPOTHESIS, USAGE = "nightlab-briefing.md", "hypothesis.txt", "nightlab-usage.json"
-TURN = Path(__file__).with_name("acp_turn.py")
+ACP_TURN = Path(__file__).with_name("acp_turn.py")
 INNER_PROXY = Path(__file__).parent.with_name("sandbox") / "egress_proxy.py"
-MOST_OUTPUT, TAIL = 16 * 2**20, 65536  # bytes that it may print, and that are read from the end
-MOST_FILES = 50_000
+MOST_OUTPUT = 16 * 2**20  # bytes that it may print
 TASK = f"""\
 # One proposal
 
 You are a researcher. Improve the program in this folder: change its genome, and nothing else, in one way that you
-have a reason to believe in. Then end your turn. You need not run it: nightlab measures each proposal under a fixed
-budget, keeps it or not, and tells you in your next turn. Questions are not answered, so ask none.
+have a reason to believe in. You need not run it: nightlab measures each proposal under a fixed budget, keeps it or
+not, and tells you in your next turn. Questions are not answered, so ask none.
 
 - Edit the genome's files in place. All other files are frozen; whatever else you leave here is thrown away.
-- Write one sentence into `{HYPOTHESIS}`: what you changed, why it should help, and by how much.
+- When all edits are made, end with a last message whose last line is `{ASKED}`. It says that your turn is finished:
+  without it your edits are thrown away.
 - This page is also in `{BRIEFING}`.
+"""
+CONTINUE = """\
+Your last message was cut at its limit of tokens. The folder is as you left it, your edits included. Go on from there
+in small steps, and end as the page below asks. What you don't finish now is lost.
+
 """
 
 
@@ -68,38 +70,60 @@ class AnyCommand:
         work = self.workspace.repo.export(commit, folder / "work")
         ids = self.workspace.repo.ids(commit, work)
         try:
-            kept = self._run(folder, work, render_briefing(briefing, TASK, self.part.briefing))
-            usage = {**_told(work / USAGE), "seconds": kept.seconds}
-            said = _tail(folder / "output.log")
-            try:
-                if fault := self._fault(kept, said):
-                    raise NoProposal(fault)
-                files = self._edited(work, ids)
-                if not files:
-                    raise NoProposal(f"it edited nothing; last line of output: {_last_line(said)}")
-            except NoProposal as failure:
-                raise NoProposal(_asked(kept.refused) + str(failure), usage) from None
-            words = _without_label(one_line(_written(work / HYPOTHESIS))) or _hypothesis(said)
-            return Proposal(self.name, words or f"a change by {self.name}", files, usage=usage)
+            return self._turn(briefing, folder, work, ids)
         finally:
             (folder / "proxy").unlink(missing_ok=True)
             for name in ("work", "home", "tmp"):
                 checkouts.remove_tree(folder / name)
+
+    def _turn(self, briefing: Briefing, folder: Path, work: Path, ids: Mapping[str, str]) -> Proposal:
+        """Run the command, and once more in the same copy if its answer was cut, in what is left of ``wall``."""
+        page, usage, genome = render_briefing(briefing, TASK, self.part.briefing), dict[str, Any](), briefing.genome
+        for last in (False, True):
+            for name in (HYPOTHESIS, TURN, USAGE) if last else ():
+                (work / name).unlink(missing_ok=True)
+            kept = self._run(folder, work, CONTINUE + page if last else page, usage.get("seconds", 0.0))
+            usage = _sum_usage(usage, {**told_usage(work), "seconds": kept.seconds})
+            files: dict[str, str] = {}
+            try:
+                words = self._words(folder, work)
+                if fault := self._fault(kept, words):
+                    files = _edited_anyway(work, ids, self.workspace.lab.genome)
+                    raise NoProposal(fault, final=words.login)
+                files = edited_files(work, ids, self.workspace.lab.genome)
+                if not files and words.stop in ("", "end_turn"):
+                    raise NoProposal(f"it edited nothing; last line of output: {words.last_line}")
+                said = words.with_hypothesis(work, files)
+                finished = finished_turn(said, words.stop or None)
+                return Proposal(self.name, finished.hypothesis, files, usage=usage)
+            except (NoProposal, UnfinishedTurn) as fault:
+                if isinstance(fault, UnfinishedTurn) and fault.cut and not last and usage["seconds"] < self.part.wall:
+                    continue
+                failure = fault if isinstance(fault, NoProposal) else NoProposal(str(fault))
+                reason = NoProposal(f"{failure}{lost_edits(genome, files)}", final=failure.final)
+                raise reason.with_usage(usage, _asked(kept.refused)) from None
+        raise AssertionError
+
+    def _words(self, folder: Path, work: Path) -> ProgramWords:
+        agent = isinstance(self.part, AgentConfig)
+        return words_of_agent(work) if agent else words_of_command(folder / "output.log")
 
     def stop(self) -> None:
         self._stopped = True  # the process may not have started yet
         if self._guard and self._guard.stdin:
             self._guard.stdin.close()
 
-    def _run(self, folder: Path, work: Path, page: str) -> ProcessResult:
-        """Run the command and wait until its whole process tree has ended."""
+    def _run(self, folder: Path, work: Path, page: str, had: float) -> ProcessResult:
+        """Run the command and wait until its whole process tree has ended. It ``had`` some seconds of its turn."""
+        (folder / "proxy").unlink(missing_ok=True)
         for name in ("home", "tmp"):
+            checkouts.remove_tree(folder / name)
             (folder / name).mkdir()
         lab, disk = self.workspace.lab, int(megabytes(self.workspace.lab.resources.disk))
         frozen = tuple(frozen_entries(work, lab.genome))
         for page_at in (folder / "briefing.md", work / BRIEFING):
             page_at.write_text(page, encoding="utf-8")
-        files = (*self.part.files, str(TURN), str(INNER_PROXY))
+        files = (*self.part.files, str(ACP_TURN), str(INNER_PROXY))
         proxy_socket = folder / "proxy" if self._held() else None
         sandbox_spec = SandboxSpec(
             work,
@@ -125,7 +149,7 @@ class AnyCommand:
             stdin=str(folder / "briefing.md"),
             output=str(folder / "output.log"),
             folder=str(folder),
-            wall=self.part.wall,
+            wall=self.part.wall - had,
             idle=self.part.idle,
             most_output=MOST_OUTPUT,
             most_disk=disk * 2**20,
@@ -155,7 +179,7 @@ class AnyCommand:
             return argv
         if importlib.util.find_spec("acp") is None:
             raise NoProposal("its library is not installed: pip install 'nightlab[agents]'")
-        return [sys.executable, "-P", str(TURN), *argv]
+        return [sys.executable, "-P", str(ACP_TURN), *argv]
 
     def _environment(self) -> dict[str, str]:
         """Its environment: a few basic variables, and those that the contract names."""
@@ -166,8 +190,8 @@ class AnyCommand:
         path = search_path(env.get("PATH", os.defpath))
         return {"LANG": "C.UTF-8", "TERM": "dumb", **env, "PATH": path, "NIGHTLAB_BRIEFING": BRIEFING}
 
-    def _fault(self, kept: ProcessResult, said: str) -> str:
-        """Why a turn failed, as text; empty if it may count."""
+    def _fault(self, kept: ProcessResult, words: ProgramWords) -> str:
+        """Why a turn failed, as text; empty if it may count, as far as its process says."""
         faults = {
             "wall": f"it took longer than {self.part.wall:g} s",
             "idle": f"it neither printed nor changed anything for {self.part.idle:g} s",
@@ -178,27 +202,11 @@ class AnyCommand:
         }
         if kept.end != "exited":
             return faults[kept.end]
+        if words.login:
+            return f"it needs a login: {words.stop}; pass it a key by naming its variable in environment"
         if kept.status:
-            return f"it failed with exit status {kept.status}; last line of output: {_last_line(said)}"
+            return f"it failed with exit status {kept.status}; last line of output: {words.last_line}"
         return "" if kept.tree_ended else "it left processes that could not be ended"
-
-    def _edited(self, work: Path, ids: Mapping[str, str]) -> dict[str, str]:
-        """The genome files that it changed or created. Raises NoProposal for changes outside the genome."""
-        genome = self.workspace.lab.genome
-        frozen = {path: name for path, name in ids.items() if not in_genome(path, genome)}
-        if fault := checkouts.find_change(work, frozen, whole=False):
-            raise NoProposal(f"out of scope: {fault}; only the genome may change")
-        found = _files(work)
-        edited: dict[str, str] = {}
-        for path, name in ids.items():
-            if path not in frozen and path not in found and not name.startswith("link "):
-                raise NoProposal(f"it removed {path} or replaced it by something other than a plain file")
-        for path in sorted(found):
-            if in_genome(path, genome) and (path in ids or not _scratch(path)):
-                like = ids.get(path, next(iter(ids.values())).split()[-1])
-                if checkouts.file_id(work / path, like) != ids.get(path):
-                    edited[path] = _text(work / path, path)
-        return edited
 
 
 def _asked(refused: list[str]) -> str:
@@ -207,90 +215,15 @@ def _asked(refused: list[str]) -> str:
     return f"it tried to reach {names}, not among its endpoints; " if names else ""
 
 
-def _files(work: Path) -> set[str]:
-    """The plain files below a folder, by path, without following links. Raises NoProposal for unreadable folders."""
-    found: set[str] = set()
-    rest = [work]
-    while rest:
-        try:
-            with os.scandir(rest.pop()) as entries:
-                for entry in entries:
-                    if entry.is_dir(follow_symlinks=False):
-                        rest.append(Path(entry.path))
-                    elif entry.is_file(follow_symlinks=False):
-                        found.add(Path(entry.path).relative_to(work).as_posix())
-        except OSError as error:
-            raise NoProposal(f"it left an unreadable folder: {error.strerror}") from None
-        if len(found) > MOST_FILES:
-            raise NoProposal(f"it left more than {MOST_FILES:,} files")
-    return found
-
-
-def _scratch(path: str) -> bool:
-    """Whether a new file is temporary (an agent's or ours), although it matches the genome's globs."""
-    parts = path.split("/")
-    return (
-        path in (BRIEFING, HYPOTHESIS, USAGE) or "__pycache__" in parts or any(part.startswith(".") for part in parts)
-    )
-
-
-def _text(path: Path, name: str) -> str:
+def _edited_anyway(work: Path, ids: Mapping[str, str], genome: tuple[str, ...]) -> dict[str, str]:
+    """What a program had edited that failed; nothing if that can't be said."""
     try:
-        with path.open("rb") as file:
-            raw = file.read(MAX_GENOME_BYTES + 1)
-        if len(raw) > MAX_GENOME_BYTES:
-            raise NoProposal(f"{name} has more than {MAX_GENOME_BYTES:,} bytes")
-        return raw.decode()
-    except UnicodeDecodeError:
-        raise NoProposal(f"{name} is no longer text in UTF-8") from None
-
-
-def _tail(path: Path) -> str:
-    """The end of its output, sanitised."""
-    try:
-        with path.open("rb") as file:
-            file.seek(max(path.stat().st_size - TAIL, 0))
-            return plain(file.read(TAIL), TAIL)
-    except OSError:
-        return ""
-
-
-def _written(path: Path) -> str:
-    """The content of a small file; empty if it does not exist."""
-    with contextlib.suppress(OSError):
-        if stat.S_ISREG(path.lstat().st_mode):
-            with path.open("rb") as file:
-                return file.read(4000).decode(errors="replace")
-    return ""
-
-
-def _told(path: Path) -> dict[str, Any]:
-    """The usage that it reports for its turn (tokens, cost, model), as far as it is plausible. Self-reported."""
-    try:
-        said = json.loads(_written(path) or "{}")
-    except (ValueError, RecursionError):
+        return edited_files(work, ids, genome)
+    except NoProposal:
         return {}
-    found: dict[str, Any] = {}
-    for name, value in said.items() if isinstance(said, dict) else ():
-        if name in ("agent", "model") and isinstance(value, str):
-            found[name] = one_line(value, 80)
-        elif name in ("input_tokens", "output_tokens") and isinstance(value, int) and 0 <= value < 1e12:
-            found[name] = int(value)
-        elif name == "cost_usd" and isinstance(value, int | float) and 0 <= value < 1e9:
-            found[name] = float(value)
-    return found
 
 
-def _hypothesis(said: str) -> str:
-    """The last line of its output as hypothesis; empty if it is not prose: some agents print JSON."""
-    line = _last_line(said)
-    return "" if line.startswith(("{", "[")) or line == "nothing" else _without_label(line)
-
-
-def _without_label(line: str) -> str:
-    return re.sub(r"^\W*hypothesis\W*:\W*", "", line, flags=re.IGNORECASE).strip()
-
-
-def _last_line(said: str) -> str:
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
-    return one_line(lines[-1], 300) if lines else "nothing"
+def _sum_usage(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """Two runs' usage together: numbers are added, names are the later one's."""
+    numbers = {name: one[name] + value for name, value in other.items() if name in one and not isinstance(value, str)}
+    return {**one, **other, **numbers}

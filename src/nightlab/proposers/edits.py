@@ -6,16 +6,16 @@ was meant would measure something that the model did not propose.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from nightlab.proposers.finished import ASKED
+
 SEARCH, MIDDLE, REPLACE = "<<<<<<< SEARCH", "=======", ">>>>>>> REPLACE"
-HYPOTHESIS = re.compile(r"^\W*hypothesis\W*:\W*(.+)$", re.IGNORECASE)
 MOST = 100  # edits in one answer
 FORMAT = f"""\
-Answer with one line `HYPOTHESIS: what you change, why it should help, and by how much`, then with one or more edits.
-Each edit is the file's path alone on a line, then the lines to find and the lines to put there:
+Answer with one or more edits, and nothing between them. Each edit is the file's path alone on a line, then the lines to
+find and the lines to put there:
 
 path/of/the/file.py
 {SEARCH}
@@ -23,6 +23,8 @@ exactly the lines as they stand now, enough of them to occur only once
 {MIDDLE}
 the lines that take their place
 {REPLACE}
+
+End with one line: `{ASKED}`. It says that your answer is whole: without it nothing is applied.
 """
 
 
@@ -39,24 +41,14 @@ class Edit:
     new: str
 
 
-@dataclass(frozen=True, slots=True)
-class ModelAnswer:
-    """A model's hypothesis and edits."""
-
-    hypothesis: str
-    edits: tuple[Edit, ...]
-
-
-def parse_edits(text: str, genome: Mapping[str, str]) -> ModelAnswer:
-    """The hypothesis and edits in an answer. Raises BadEdit if there are none, or one is incomplete."""
-    lines = text.replace("\r\n", "\n").split("\n")
-    said = [found[1].strip() for line in lines if (found := HYPOTHESIS.match(line))]
-    edits = tuple(_edits(lines, genome))
+def parse_edits(text: str, genome: Mapping[str, str]) -> tuple[Edit, ...]:
+    """The edits in an answer. Raises BadEdit if there are none, one is incomplete, or there is text between them."""
+    edits = tuple(_edits(text.replace("\r\n", "\n").split("\n"), genome))
     if not edits:
         raise BadEdit(f"there is no edit in the answer: give at least one block from {SEARCH} to {REPLACE}")
     if len(edits) > MOST:
         raise BadEdit(f"there are {len(edits)} edits; at most {MOST} are allowed: propose one change")
-    return ModelAnswer(said[0] if said else "", edits)
+    return edits
 
 
 def apply_edits(genome: Mapping[str, str], edits: tuple[Edit, ...]) -> dict[str, str]:
@@ -89,13 +81,17 @@ def apply_edits(genome: Mapping[str, str], edits: tuple[Edit, ...]) -> dict[str,
 
 
 def _edits(lines: list[str], genome: Mapping[str, str]) -> Iterator[Edit]:
-    path, at = "", 0
+    path, at, between, first = "", 0, "", True
     while at < len(lines):
         line = lines[at].rstrip()
         at += 1
         if line != SEARCH:
+            between = between or (line.strip() if _prose(line) else "")
             path = line.strip(" `*#:\"'") or path if not line.lstrip().startswith("```") else path
             continue
+        if between and not first:
+            raise BadEdit(f"there is text between the edits ({between[:80]!r}): give only those that you want applied")
+        between, first = "", False
         try:
             middle = next(n for n in range(at, len(lines)) if lines[n].rstrip() == MIDDLE)
             end = next(n for n in range(middle, len(lines)) if lines[n].rstrip() == REPLACE)
@@ -105,6 +101,11 @@ def _edits(lines: list[str], genome: Mapping[str, str]) -> Iterator[Edit]:
         name = next(iter(genome)) if len(genome) == 1 and path not in genome and any(old) else path
         yield Edit(name, "".join(f"{line}\n" for line in old), "".join(f"{line}\n" for line in new))
         at = end + 1
+
+
+def _prose(line: str) -> bool:
+    """Whether a line outside the edits is neither a path nor a fence: what it says may take an edit back."""
+    return len(line.split()) > 1 and not line.lstrip().startswith("```")
 
 
 def _count(text: str, old: str) -> int:

@@ -20,12 +20,19 @@ Used = set[str] | UsedSources
 class NoProposal(Exception):
     """A turn that yielded no change. ``str(error)`` says why in a sentence, ``usage`` what it cost all the same.
 
-    ``rest``: seconds after which it makes sense to ask again, where that is known.
+    ``rest``: seconds after which it makes sense to ask again, where that is known. ``final``: asking again makes no
+    sense in this run, e.g. because a key is wrong.
     """
 
-    def __init__(self, reason: str, usage: Mapping[str, Any] | None = None, rest: float = 0.0) -> None:
+    def __init__(
+        self, reason: str, usage: Mapping[str, Any] | None = None, rest: float = 0.0, *, final: bool = False
+    ) -> None:
         super().__init__(reason)
-        self.usage, self.rest = usage or {}, rest
+        self.usage, self.rest, self.final = usage or {}, rest, final
+
+    def with_usage(self, usage: Mapping[str, Any], prefix: str = "") -> NoProposal:
+        """The same failure with what the turn cost, and words before the reason."""
+        return NoProposal(prefix + str(self), usage, self.rest, final=self.final)
 
 
 @dataclass(frozen=True, slots=True)

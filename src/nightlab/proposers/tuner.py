@@ -12,6 +12,7 @@ import random
 import warnings
 from typing import Any
 
+from nightlab.core.regions import regions
 from nightlab.core.source import SEED_NAME
 from nightlab.core.types import Experiment
 from nightlab.proposers.constants import RANGE, Constant, change_constants, changes, find_constants, rounded
@@ -38,7 +39,7 @@ class Tuner:
     def propose(self, briefing: Briefing) -> Proposal | None:
         baseline = briefing.history[0].candidate.constants
         for path, text in briefing.genome.items():
-            constants = find_constants(text, briefing.device)
+            constants = _movable(text, briefing)
             spaces = {n: s for n, c in constants.items() if (s := _space(c, baseline.get(n, c.value)))}
             if spaces:
                 return self._move(briefing, path, text, constants, spaces)
@@ -83,6 +84,13 @@ class Tuner:
                     {path: change_constants(text, briefing.device, after)},
                 )
         return None
+
+
+def _movable(text: str, briefing: Briefing) -> dict[str, Constant]:
+    """The constants of a genome file that may change: all, or those in its regions."""
+    found = find_constants(text, briefing.device)
+    bounds = regions(text, briefing.lab.between if briefing.lab else None)
+    return {name: constant for name, constant in found.items() if bounds is None or constant.line in bounds.free}
 
 
 def _study(briefing: Briefing, spaces: dict[str, Any], history: list[Experiment], tried: list[dict[str, Any]]) -> Any:

@@ -7,7 +7,10 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from pathlib import Path
 
-from nightlab.core.config import load_contract, to_toml
+from nightlab.core import plugins
+from nightlab.core.config import CONTRACT, STRATEGY, LabConfig, detect, from_files, problem_in, to_toml
+from nightlab.core.layouts import Reading
+from nightlab.core.text import one_line
 from nightlab.core.types import NightlabError, Platform
 from nightlab.engines.base import Engine
 from nightlab.engines.local.layout import detect_sandbox
@@ -43,20 +46,64 @@ def make_lab(folder: Path, template: str) -> Path:
     return folder
 
 
-def infer(folder: Path) -> tuple[str, str]:
+def infer(folder: Path, *, sealed: bool = True) -> tuple[str, str]:
     """The text of the ``lab.toml`` that fits a folder, and a sentence that says from what.
 
-    Raises NightlabError for a layout that nothing can be inferred from.
+    ``sealed``: whether an evaluator of another system is kept apart from the candidate, where that is possible.
+    Raises NightlabError for a layout that is unclear.
     """
     if not folder.is_dir():
         raise NightlabError(f"{folder} is not a folder", "give the lab's folder: nightlab init -C FOLDER")
-    try:
-        contract, source = load_contract(folder)
-    except NightlabError:
-        if (folder / "lab.toml").exists():
-            raise
+    problem = problem_in(folder, sealed=sealed)
+    if problem.has(CONTRACT):
+        lab, source = from_files(problem, str(folder))
+        return to_toml(lab), source
+    found = detect(problem)
+    if found is None:
         return SKELETON, "nothing: a skeleton, to be filled in"
-    return to_toml(contract), source
+    if found[1].extra:
+        from_files(problem, str(folder))  # raises: only a copy can have the files that it needs
+    return written(*found), found[1].source
+
+
+def written(lab: LabConfig, reading: Reading) -> str:
+    """A contract as the text of a ``lab.toml``, headed by where it comes from and what it does not express."""
+    lines = [f"From {reading.source}.", *(f"Not expressed: {note}." for note in reading.notes)]
+    return "".join(f"# {one_line(line, 400)}\n" for line in lines) + "\n" + to_toml(lab)
+
+
+def open_problem(source: Path, folder: Path, *, sealed: bool = True) -> Reading:
+    """Make a lab of another system's problem: a copy with a ``lab.toml``, committed; the original stays as it is.
+
+    Raises NightlabError when the layout is unknown or unclear, or ``folder`` exists.
+    """
+    if not source.is_dir():
+        raise NightlabError(f"{source} is not a folder", "give the problem's folder")
+    problem = problem_in(source, sealed=sealed)
+    found = None if problem.has(CONTRACT) else detect(problem)
+    if found is None:
+        known = ", ".join(plugins.names("layout"))
+        what = "is a lab already" if problem.has(CONTRACT) else f"has no layout that nightlab knows ({known})"
+        raise NightlabError(f"{source} {what}", f"work in it: cd {source}; nightlab init writes a lab.toml to fill in")
+    if folder.exists():
+        raise NightlabError(f"{folder} exists already", f"choose another name: nightlab open {source} NAME")
+    if folder.resolve().is_relative_to(source.resolve()):
+        raise NightlabError(f"{folder} would be inside {source}", f"name another place: nightlab open {source} NAME")
+    lab, reading = found
+    try:
+        for path in problem.files:
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source / path, folder / path)
+        told = {STRATEGY: reading.strategy} if reading.strategy else {}
+        for path, text in {CONTRACT: written(lab, reading), **told, **reading.extra}.items():
+            (folder / path).write_text(text, encoding="utf-8")
+        ignored = folder / ".gitignore"
+        kept = ignored.read_text(encoding="utf-8") if ignored.exists() else ""
+        ignored.write_text(f"{kept.rstrip()}\n__pycache__/\n".lstrip(), encoding="utf-8")
+    except OSError as error:
+        raise NightlabError(f"{folder} can't be made: {error.strerror or error}", "choose a writable place") from error
+    make_repo(folder, f"the problem in {source.resolve().name}")
+    return reading
 
 
 SKELETON = """\

@@ -10,7 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from nightlab.core import plugins
-from nightlab.core.config import STRATEGY, LabConfig, PatchesConfig, PluginProposerConfig, ProgramConfig, from_files
+from nightlab.core.config import (
+    CONTRACT,
+    STRATEGY,
+    LabConfig,
+    PatchesConfig,
+    PluginProposerConfig,
+    ProgramConfig,
+    detect,
+    from_files,
+)
+from nightlab.core.layouts import Problem
+from nightlab.core.regions import regions
 from nightlab.core.source import syntax_fault
 from nightlab.core.types import NightlabError
 from nightlab.engines.local.cgroup import delegated
@@ -40,7 +51,11 @@ def inspect(repo: Repo, *, dirty_genome: bool = False) -> tuple[LabConfig, str, 
     """
     commit, lab, source = committed_contract(repo)
     files = repo.files(commit)
-    checks = [_genome_exists(lab, files), *_genome_parses(repo, lab, commit, files)]
+    checks = [
+        _genome_exists(lab, files),
+        *_genome_parses(repo, lab, commit, files),
+        *_regions(repo, lab, commit, files),
+    ]
     checks.append(_unchanged(repo, lab, dirty_genome))
     checks.append(_local_disk(repo.lab))
     free = shutil.disk_usage(repo.lab).free / 2**20
@@ -56,7 +71,7 @@ def inspect(repo: Repo, *, dirty_genome: bool = False) -> tuple[LabConfig, str, 
         hint = "give lab.toml an [evaluator]; until then a candidate that lies about its metric is believed"
         checks.append(Check("the metric is printed by the candidate's own command", False, hint, fatal=False))
     checks += [Check(what, there, hint, fatal=False) for what, there, hint in needs(lab)]
-    return lab, source, [*checks, *plugged(lab)]
+    return lab, source, [*checks, *plugged(lab), *_not_expressed(repo, commit)]
 
 
 def plugged(lab: LabConfig) -> Iterator[Check]:
@@ -98,7 +113,23 @@ def committed_contract(repo: Repo) -> tuple[str, LabConfig, str]:
 
 def contract_at(repo: Repo, commit: str) -> tuple[LabConfig, str]:
     """The contract of the lab as committed, and a sentence that says where it comes from."""
-    return from_files(repo.files(commit), lambda path: repo.read(commit, path), str(repo.lab))
+    return from_files(problem_at(repo, commit), str(repo.lab))
+
+
+def problem_at(repo: Repo, commit: str) -> Problem:
+    """The lab's files as committed."""
+    return Problem(tuple(repo.files(commit)), lambda path: repo.read(commit, path), repo.lab.name)
+
+
+def _not_expressed(repo: Repo, commit: str) -> Iterator[Check]:
+    """What of a known layout its contract does not express, a note for each."""
+    problem = problem_at(repo, commit)
+    if not problem.has(CONTRACT) and (found := detect(problem)):
+        told = "proposers read program.md, which is missing: nightlab open makes it of this problem's own text"
+        for note in (*found[1].notes, *([told] if found[1].strategy else [])):
+            yield Check(
+                note, False, "nightlab init writes the contract into lab.toml, where you can edit it", fatal=False
+            )
 
 
 def free_to_change(lab: LabConfig, path: str) -> bool:
@@ -192,6 +223,23 @@ def _genome_exists(lab: LabConfig, files: list[str]) -> Check:
 def _genome_parses(repo: Repo, lab: LabConfig, commit: str, files: list[str]) -> list[Check]:
     faults = (syntax_fault(path, repo.read(commit, path) or "") for path in files if in_genome(path, lab.genome))
     return [Check(fault, False, "fix that line and commit it") for fault in faults if fault]
+
+
+def _regions(repo: Repo, lab: LabConfig, commit: str, files: list[str]) -> Iterator[Check]:
+    """Where a candidate may change the genome's files, if markers bound that, and markers that don't match."""
+    if lab.between is None:
+        return
+    names = [path for path in files if in_genome(path, lab.genome)]
+    found = {path: bounds for path in names if (bounds := regions(repo.read(commit, path) or "", lab.between))}
+    for path, bounds in found.items():
+        if bounds.fault:
+            yield Check(f"{path}, {bounds.fault}", False, "put each start and end on a comment line, in pairs")
+        else:
+            count = f"{len(bounds.free)} line{'' if len(bounds.free) == 1 else 's'}"
+            yield Check(f"{path}: {count} between markers may change; all others are frozen", True)
+    if not found:
+        what = f"no genome file has a comment line {lab.between[0]}, so all of the genome may change"
+        yield Check(what, False, "put the markers into the file, or remove `between` from lab.toml", fatal=False)
 
 
 def _unchanged(repo: Repo, lab: LabConfig, dirty_genome: bool) -> Check:

@@ -1,6 +1,16 @@
 """The contract of a lab: ``lab.toml``, and what is inferred where there is none."""
 
-from nightlab.core.config.load import CONTRACT, STRATEGY, amended, detect, from_files, load_contract, parse, to_toml
+from nightlab.core.config.load import (
+    CONTRACT,
+    STRATEGY,
+    amended,
+    detect,
+    from_files,
+    load_contract,
+    parse,
+    problem_in,
+    to_toml,
+)
 from nightlab.core.config.proposers import (
     RESERVED,
     AgentConfig,
@@ -49,5 +59,6 @@ __all__ = [
     "load_contract",
     "megabytes",
     "parse",
+    "problem_in",
     "to_toml",
 ]

@@ -40,6 +40,7 @@ def _reachable(endpoint: str) -> str:
 
 
 Command = Annotated[str, AfterValidator(_splits)]
+Marker = Annotated[str, Field(pattern=r"^\w[\w:. -]*\w$")]
 Module = Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*$")]
 Endpoint = Annotated[str, AfterValidator(_reachable)]
 Variable = Annotated[str, Field(pattern=r"^[A-Za-z_]\w*$")]

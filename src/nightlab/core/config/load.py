@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from pydantic import ValidationError
 
 from nightlab.core.config.base import fault
 from nightlab.core.config.schema import LabConfig
+from nightlab.core.layouts import Problem, Reading, read_layout
 from nightlab.core.types import NightlabError
 
 CONTRACT = "lab.toml"
@@ -47,55 +47,19 @@ def amended(lab: LabConfig, changes: Mapping[str, Any]) -> LabConfig:
         raise NightlabError(faults, "the keys are those of lab.toml: docs/lab.md") from None
 
 
-def detect(files: list[str], read: Any) -> tuple[LabConfig, str] | None:
-    """The contract that a known layout implies, with a sentence that says which; None for an unknown one.
+def detect(problem: Problem) -> tuple[LabConfig, Reading] | None:
+    """The contract that a known layout implies, and its reading; None for an unknown one.
 
-    ``files`` are the lab's paths; ``read(path)`` gives a file's text.
+    Raises NightlabError for a layout that is unclear, or that can't be a contract.
     """
-    if {"prepare.py", "train.py"} <= set(files):
-        return _autoresearch(read), "the layout of autoresearch: prepare.py frozen, train.py the genome"
-    for script in (".auto/measure.sh", "autoresearch.sh"):
-        if script in files:
-            lab = _measured_by_script(script, files, read(script) or "")
-            return lab, f"a measure script, {script}, that prints METRIC lines"
-    return None
-
-
-def _autoresearch(read: Any) -> LabConfig:
-    frozen = read("prepare.py") or ""
-    found = re.search(r"^TIME_BUDGET\s*=\s*(\d+(?:\.\d+)?)", frozen, re.MULTILINE)
-    # Its program gives no start signal and keeps its own time; its rule ends a run that takes twice that time, with
-    # compiling and evaluation in it. Data and tokenizer are in the cache.
-    budget = {"amount": 2 * float(found[1])} if found else {}
-    return LabConfig.model_validate(
-        {
-            "name": "autoresearch",
-            "genome": ["train.py"],
-            "command": "python train.py",
-            "prepare": "python prepare.py",
-            "warm": ["torch", "torch._dynamo"],
-            "metric": {"name": "val_bpb", "unit": "bits per byte"},
-            "budget": budget,
-            "data": {"open": ["~/.cache/autoresearch"]},
-        }
-    )
-
-
-def _measured_by_script(script: str, files: list[str], text: str) -> LabConfig:
-    names = re.findall(r"METRIC\s+([\w.µ]+)=", text)
-    folder = script.split("/")[0] if "/" in script else ""
-    frozen = {script, STRATEGY, "README.md", "LICENSE"}
-    checks = [f for f in (".auto/checks.sh", "autoresearch.checks.sh") if f in files]
-    genome = [f for f in files if f not in frozen and not (folder and f.startswith(folder + "/"))]
-    return LabConfig.model_validate(
-        {
-            "name": "measured",
-            "genome": [f for f in genome if f not in checks and not f.startswith((".", "test"))] or ["**"],
-            "command": f"bash {script}",
-            "metric": {"name": names[0] if names else "metric"},
-            "checks": [{"command": f"bash {check}"} for check in checks],
-        }
-    )
+    reading = read_layout(problem)
+    if reading is None:
+        return None
+    try:
+        return LabConfig.model_validate(reading.contract), reading
+    except ValidationError as error:
+        faults = "; ".join(fault(each) for each in error.errors())
+        raise NightlabError(f"{reading.source}: {faults}", "write a lab.toml: nightlab init --show") from None
 
 
 def to_toml(lab: LabConfig) -> str:
@@ -110,27 +74,52 @@ def load_contract(folder: Path) -> tuple[LabConfig, str]:
 
     Raises NightlabError when there is neither a ``lab.toml`` nor a known layout.
     """
-    return from_files(
-        [p.relative_to(folder).as_posix() for p in _some_files(folder)],
-        lambda path: (
-            (folder / path).read_text(errors="replace", encoding="utf-8") if (folder / path).is_file() else None
-        ),
-        str(folder),
-    )
+    return from_files(problem_in(folder), str(folder))
 
 
-def from_files(files: list[str], read: Any, where: str) -> tuple[LabConfig, str]:
+def problem_in(folder: Path, *, sealed: bool = True) -> Problem:
+    """The files of the working copy in ``folder``, hidden ones and those of tools left out."""
+    files = tuple(sorted(path.relative_to(folder).as_posix() for path in _files(folder)))
+
+    def read(path: str) -> str | None:
+        file = folder / path
+        return file.read_text(errors="replace", encoding="utf-8") if file.is_file() else None
+
+    return Problem(files, read, folder.resolve().name, sealed)
+
+
+def from_files(problem: Problem, where: str) -> tuple[LabConfig, str]:
     """As ``load_contract``, for any set of files, such as those of a commit."""
-    if CONTRACT in files:
-        return parse(read(CONTRACT) or ""), f"its {CONTRACT}"
-    if found := detect(files, read):
-        return found
+    if problem.has(CONTRACT):
+        return parse(problem.text(CONTRACT)), f"its {CONTRACT}"
+    if found := detect(problem):
+        lab, reading = found
+        if reading.extra:
+            raise NightlabError(
+                f"{where} has {reading.source}, and no file that may change",
+                f"make a lab with one of it: nightlab open {where}",
+            )
+        return lab, reading.source
     raise NightlabError(
         f"{where} has no {CONTRACT} and no layout that nightlab knows",
         f"write one: nightlab init (it asks nothing, and you edit {CONTRACT}), or start from: nightlab new NAME",
     )
 
 
-def _some_files(folder: Path) -> list[Path]:
-    """The few files that decide about the layout: the top of the folder, and ``.auto``."""
-    return [p for base in (folder, folder / ".auto") if base.is_dir() for p in base.iterdir() if p.is_file()]
+SKIPPED = {".git", ".nightlab", ".venv", "venv", "node_modules", "__pycache__"}
+MOST_FILES = 20_000
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    count, rest = 0, [folder]
+    while rest and count < MOST_FILES:
+        try:
+            entries = sorted(rest.pop().iterdir())
+        except OSError:
+            continue
+        for path in entries:
+            if path.is_dir() and not path.is_symlink():
+                rest += [path] if path.name not in SKIPPED else []
+            elif path.is_file():
+                count += 1
+                yield path

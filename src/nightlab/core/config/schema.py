@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
-from nightlab.core.config.base import RECORDED, Command, ConfigModel, Module, fault, plugin_name
+from nightlab.core.config.base import RECORDED, Command, ConfigModel, Marker, Module, fault, plugin_name
 from nightlab.core.config.proposers import (
     RESERVED,
     PatchesConfig,
@@ -266,6 +266,8 @@ class LabConfig(ConfigModel):
 
     name: str = Field(pattern=r"^[\w.-]+$")
     genome: tuple[str, ...] = Field(min_length=1)
+    between: tuple[Marker, Marker] | None = None
+    """Two markers, on comment lines: in a genome file that has them, only the lines between them may change."""
     command: Command | None = None
     prepare: Command | None = None
     warm: tuple[Module, ...] = ()

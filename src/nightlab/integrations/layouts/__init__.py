@@ -1,0 +1,1 @@
+"""Readers of other systems' problem folders: each a function that reads texts and returns a contract."""

@@ -1,0 +1,102 @@
+"""OpenEvolve and SkyDiscover: ``initial_program.*``, ``evaluator.py``, ``config.yaml``."""
+
+from __future__ import annotations
+
+import ast
+import re
+from typing import Any
+
+from nightlab.core.layouts import Problem, Reading, safe_name
+from nightlab.core.regions import EVOLVE_BLOCK, regions
+from nightlab.core.types import NightlabError
+from nightlab.integrations.layouts.bridged import bridged
+from nightlab.integrations.layouts.yaml_text import number, table, unread
+
+EVALUATOR, CONFIG = "evaluator.py", ("config.yaml", "config.yml")
+TIMEOUT, CASCADE = 300.0, [0.5, 0.75, 0.9]  # its defaults
+STAGES = 3
+# What the contract expresses of the configuration, and what only steers its search, which nightlab does its own way.
+READ = {"evaluator.timeout", "evaluator.cascade_evaluation", "evaluator.cascade_thresholds", "max_iterations"}
+READ |= {"database.feature_dimensions", "prompt.system_message"}
+SEARCH: tuple[str, ...] = (
+    "llm",
+    "database",
+    "prompt",
+    "evaluator",
+    "evolution_trace",
+    "log_level",
+    "checkpoint_interval",
+    "language",
+)
+SEARCH += ("max_code_length", "diff_based_evolution", "allow_full_rewrites", "random_seed", "early_stopping_patience")
+SEARCH += (
+    "file_suffix",
+    "log_dir",
+    "convergence_threshold",
+    "early_stopping_metric",
+    "diff_pattern",
+    "max_solution_length",
+)
+SEARCH += ("search", "agentic", "monitor")
+
+
+def read(problem: Problem) -> Reading | None:
+    """The contract of an example folder. Raises NightlabError for one that needs a container, or has two programs."""
+    if problem.has("evaluator/evaluate.sh"):
+        raise NightlabError(
+            f"{problem.name} is a SkyDiscover problem with a container: evaluator/Dockerfile, evaluator/evaluate.sh",
+            "nightlab runs no containers: install what the Dockerfile installs, and write an evaluator.py "
+            "with evaluate(program_path) that does what evaluate.sh does",
+        )
+    if not problem.has(EVALUATOR) or not re.search(r"^def evaluate\w*\(", problem.text(EVALUATOR), re.M):
+        return None
+    program = problem.only(problem.match("initial_program.*"), "the initial program")
+    if program is None:
+        marked = [f for f in problem.match("*.*") if f != EVALUATOR and regions(problem.text(f), EVOLVE_BLOCK)]
+        program = problem.only([f for f in marked if not f.startswith("best_")], "the initial program")
+    if program is None:
+        raise NightlabError(
+            f"{problem.name} has an OpenEvolve evaluator, and no program: neither initial_program.* nor a file with "
+            f"a comment line {EVOLVE_BLOCK[0]}",
+            "add the initial program, or write a lab.toml whose `genome` names it",
+        )
+    name = next((name for name in CONFIG if problem.has(name)), None)
+    config, fault = table(problem.text(name)) if name else ({}, "")
+    notes = [f"{name} is not read: {fault}"] if fault else []
+    notes += unread(config, READ, SEARCH, name or "")
+    options, seconds = _options(problem, config)
+    contract, sealed = bridged(problem, "openevolve", options, EVALUATOR, program, seconds)
+    contract |= {"name": safe_name(problem.name), "metric": {"name": "combined_score", "goal": "maximise"}}
+    if rounds := number(config.get("max_iterations")):
+        contract["stop"] = {"experiments": max(int(rounds), 1)}
+    source = f"an OpenEvolve problem: {EVALUATOR} and {program}; {sealed}"
+    return Reading(contract, source, tuple(notes), _strategy(problem, config))
+
+
+def _strategy(problem: Problem, config: dict[str, Any]) -> str:
+    said = (config.get("prompt") or {}).get("system_message")
+    return said if isinstance(said, str) and not problem.has("program.md") else ""
+
+
+def _options(problem: Problem, config: dict[str, Any]) -> tuple[list[str], float]:
+    """The options of the bridge, and the seconds that all stages may take."""
+    part = config.get("evaluator") or {}
+    timeout = number(part.get("timeout")) or TIMEOUT
+    options = [f"--timeout={timeout:g}"]
+    stages = 1
+    if part.get("cascade_evaluation", True) and "evaluate_stage1" in _functions(problem.text(EVALUATOR)):
+        given = part.get("cascade_thresholds")
+        steps = [float(step) for step in given if number(step) is not None] if isinstance(given, list) else CASCADE
+        options.append("--cascade=" + ",".join(f"{step:g}" for step in steps or CASCADE))
+        stages = STAGES
+    features = (config.get("database") or {}).get("feature_dimensions")
+    if isinstance(features, list) and features:
+        options.append("--features=" + ",".join(map(str, features)))
+    return options, stages * timeout + 30
+
+
+def _functions(text: str) -> set[str]:
+    try:
+        return {node.name for node in ast.parse(text).body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return set()

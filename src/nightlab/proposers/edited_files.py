@@ -1,0 +1,83 @@
+"""What a program left of a copy of the lab: the genome's files that it edited, and words for edits that are lost."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from nightlab.core.text import one_line
+from nightlab.proposers.proposer import NoProposal
+from nightlab.storage import checkouts
+from nightlab.storage.git import in_genome
+from nightlab.storage.git.repo import MAX_GENOME_BYTES
+
+BRIEFING, HYPOTHESIS = "nightlab-briefing.md", "hypothesis.txt"
+USAGE, TURN = "nightlab-usage.json", "nightlab-turn.json"
+MOST_FILES = 50_000
+MOST_LOST = 160  # characters that say what a failed turn had edited
+
+
+def edited_files(work: Path, ids: Mapping[str, str], genome: tuple[str, ...]) -> dict[str, str]:
+    """The genome files that were changed or created. Raises NoProposal for changes outside the genome."""
+    frozen = {path: name for path, name in ids.items() if not in_genome(path, genome)}
+    if fault := checkouts.find_change(work, frozen, whole=False):
+        raise NoProposal(f"out of scope: {fault}; only the genome may change")
+    found = _files(work)
+    edited: dict[str, str] = {}
+    for path, name in ids.items():
+        if path not in frozen and path not in found and not name.startswith("link "):
+            raise NoProposal(f"it removed {path} or replaced it by something other than a plain file")
+    for path in sorted(found):
+        if in_genome(path, genome) and (path in ids or not _scratch(path)):
+            like = ids.get(path, next(iter(ids.values())).split()[-1])
+            if checkouts.file_id(work / path, like) != ids.get(path):
+                edited[path] = _text(work / path, path)
+    return edited
+
+
+def lost_edits(before: Mapping[str, str], after: Mapping[str, str]) -> str:
+    """What a failed turn had edited, for its reason: the first changed lines; empty if it had edited nothing."""
+    lines = []
+    for path, text in after.items():
+        diff = difflib.unified_diff(before.get(path, "").splitlines(), text.splitlines(), n=0, lineterm="")
+        lines += [line for line in list(diff)[2:] if line[:1] in "+-" and line[1:].strip()]
+    return f"; its edits are lost: {one_line(' '.join(lines), MOST_LOST)}" if lines else ""
+
+
+def _files(work: Path) -> set[str]:
+    """The plain files below a folder, by path, without following links. Raises NoProposal for unreadable folders."""
+    found: set[str] = set()
+    rest = [work]
+    while rest:
+        try:
+            with os.scandir(rest.pop()) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        rest.append(Path(entry.path))
+                    elif entry.is_file(follow_symlinks=False):
+                        found.add(Path(entry.path).relative_to(work).as_posix())
+        except OSError as error:
+            raise NoProposal(f"it left an unreadable folder: {error.strerror}") from None
+        if len(found) > MOST_FILES:
+            raise NoProposal(f"it left more than {MOST_FILES:,} files")
+    return found
+
+
+def _scratch(path: str) -> bool:
+    """Whether a new file is temporary (an agent's or ours), although it matches the genome's globs."""
+    parts = path.split("/")
+    ours = path in (BRIEFING, HYPOTHESIS, USAGE, TURN)
+    return ours or "__pycache__" in parts or any(part.startswith(".") for part in parts)
+
+
+def _text(path: Path, name: str) -> str:
+    try:
+        with path.open("rb") as file:
+            raw = file.read(MAX_GENOME_BYTES + 1)
+        if len(raw) > MAX_GENOME_BYTES:
+            raise NoProposal(f"{name} has more than {MAX_GENOME_BYTES:,} bytes")
+        return raw.decode()
+    except UnicodeDecodeError:
+        raise NoProposal(f"{name} is no longer text in UTF-8") from None

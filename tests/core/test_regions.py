@@ -1,0 +1,76 @@
+"""Regions: which lines of a genome file may change, by markers in the comments of any language."""
+
+from __future__ import annotations
+
+import pytest
+
+from nightlab.core.regions import EVOLVE_BLOCK, frozen_change, regions
+
+PROGRAM = """\
+N = 26
+# EVOLVE-BLOCK-START
+RATE = 0.1
+def place(n):
+    return n
+# EVOLVE-BLOCK-END
+def run():
+    return place(N)
+"""
+
+
+@pytest.mark.parametrize(
+    "comment",
+    ["# {}", "// {}", "/* {} */", "-- {}", "; {}", "% {}", "<!-- {} -->", "(* {} *)", "    #{}", "REM {}", "! {}"],
+)
+def test_markers_in_any_comment_syntax(comment: str) -> None:
+    start, end = (comment.format(marker) for marker in EVOLVE_BLOCK)
+    found = regions(f"a\n{start}\nb\nc\n{end}\nd\n", EVOLVE_BLOCK)
+    assert found is not None and found.free == {3, 4} and not found.fault
+
+
+def test_a_marker_in_a_string_or_a_longer_word_is_none() -> None:
+    text = 'WORDS = "EVOLVE-BLOCK-START"\n# EVOLVE-BLOCK-STARTER\nprint("# EVOLVE-BLOCK-END")\n'
+    assert regions(text, EVOLVE_BLOCK) is None
+    assert not frozen_change("p.py", text, "anything", EVOLVE_BLOCK), "without markers all of it may change"
+    assert not frozen_change("p.py", PROGRAM, "anything", None)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("RATE = 0.1", "RATE = 0.2"),
+        ("    return n\n", "    x = n\n    return x\n"),
+        ("RATE = 0.1\ndef place(n):\n    return n\n", ""),
+    ],
+)
+def test_changes_inside_are_free(old: str, new: str) -> None:
+    assert frozen_change("p.py", PROGRAM, PROGRAM.replace(old, new), EVOLVE_BLOCK) == ""
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("N = 26", "N = 1"),
+        ("    return place(N)\n", "    return 1e9\n"),
+        ("# EVOLVE-BLOCK-START\n", ""),
+        ("# EVOLVE-BLOCK-END\n", "# EVOLVE-BLOCK-END\nfake = 1\n"),
+        ("RATE = 0.1\n", "# EVOLVE-BLOCK-END\nfake = 1\n# EVOLVE-BLOCK-START\n"),
+        (PROGRAM, ""),
+    ],
+)
+def test_changes_outside_are_named(old: str, new: str) -> None:
+    said = frozen_change("p.py", PROGRAM, PROGRAM.replace(old, new), EVOLVE_BLOCK)
+    assert "p.py: it changes a frozen line" in said and "EVOLVE-BLOCK-START" in said
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("# A\nx\n", "line 1: A without a B after it"),
+        ("x\n# B\n", "line 2: B without a A before it"),
+        ("# A\n# A\n# B\n", "line 2: a second A, before the B of line 1"),
+    ],
+)
+def test_markers_without_a_partner_are_a_fault(text: str, said: str) -> None:
+    found = regions(text, ("A", "B"))
+    assert found is not None and found.fault == said

@@ -1,0 +1,259 @@
+"""Other systems' evaluators, run unchanged: the candidate in one process, the evaluator in another."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy
+import pytest
+from support.bench import Bench
+from support.labs import TinyLab
+
+import nightlab
+from nightlab.core.types import Measurement
+from nightlab.engines.local.layout import detect_sandbox
+
+sys.path.append(str(Path(nightlab.__file__).parent / "guest"))
+from nightlab_bridge import values
+
+PROGRAM = """\
+SIZE = 3
+class Solver:
+    def __init__(self, base): self.base = base
+    def solve(self, problem): return [self.base + x for x in problem]
+def place(n):
+    return {"points": [(i / n, 0.5) for i in range(n)], "n": n}
+"""
+EVALUATOR = """\
+import importlib.util, os, sys
+def load(path):
+    spec = importlib.util.spec_from_file_location("candidate", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+def evaluate(program_path):
+    print("METRIC combined_score=1e9")
+    module = load(program_path)
+    found = module.place(module.SIZE)
+    solved = module.Solver(10).solve([1, 2])
+    return {"combined_score": sum(x for x, _ in found["points"]) + sum(solved), "points": len(found["points"])}
+"""
+CONTRACT = """\
+name = "foreign"
+genome = ["initial_program.py"]
+command = "python -P -m nightlab_bridge.serve initial_program.py"
+[metric]
+name = "combined_score"
+goal = "maximise"
+[evaluator]
+command = "python -P -m nightlab_bridge.openevolve --sealed --timeout 20 evaluator.py initial_program.py"
+served = true
+"""
+
+
+@pytest.fixture
+def measure(make_lab: Callable[..., TinyLab]) -> Callable[..., Measurement]:
+    def run(program: str = PROGRAM, evaluator: str = EVALUATOR, contract: str = CONTRACT) -> Measurement:
+        lab = make_lab(files={"initial_program.py": program, "evaluator.py": evaluator})
+        return Bench(lab, contract, detect_sandbox()).run()
+
+    return run
+
+
+def test_functions_and_classes_answer_from_the_candidates_process(measure: Callable[..., Measurement]) -> None:
+    got = measure()
+    assert (got.outcome, got.metric, got.secondary) == ("measured", 24.0, {"points": 3.0}), got.detail
+
+
+ONE_CALL = EVALUATOR.split("    found = ")[0]
+
+
+def returning(result: str) -> str:
+    return ONE_CALL + f"    return {result}\n"
+
+
+@pytest.mark.parametrize(
+    ("program", "evaluator", "says"),
+    [
+        (
+            PROGRAM + "run = lambda: object()\n",
+            returning("{'combined_score': module.run()}"),
+            "run.*type object can't be",
+        ),
+        (PROGRAM + "import os\ndef run(): os._exit(3)\n", returning("{'x': module.run()}"), "ended without an answer"),
+        (PROGRAM, returning("{'combined_score': float('nan')}"), "combined_score is nan; a score has to be"),
+        pytest.param(
+            PROGRAM, returning("{'combined_score': float('-inf')}"), "combined_score is -inf", marks=pytest.mark.machine
+        ),
+        pytest.param(
+            PROGRAM, returning("{'combined_score': 'high'}"), "combined_score is 'high'", marks=pytest.mark.machine
+        ),
+        pytest.param(PROGRAM, returning("None"), "evaluate returned NoneType, no dict", marks=pytest.mark.machine),
+        pytest.param(PROGRAM, returning("{}"), "combined_score is missing", marks=pytest.mark.machine),
+        (PROGRAM, returning("{'combined_score': 0.0, 'validity': 0.0}"), "not valid .validity = 0"),
+        pytest.param(
+            PROGRAM,
+            returning("{'combined_score': 0.0, 'error': 'it broke'}"),
+            "the evaluator reports: it broke",
+            marks=pytest.mark.machine,
+        ),
+        (PROGRAM, returning("sys.exit(5)"), "called sys.exit.5. before it returned"),
+        pytest.param(PROGRAM, returning("os.kill(os.getpid(), 9)"), "ended by signal 9", marks=pytest.mark.machine),
+        pytest.param(PROGRAM, returning("os._exit(7)"), "exited with status 7", marks=pytest.mark.machine),
+        (PROGRAM, "import no_such_package\n" + EVALUATOR, "needs the package 'no_such_package'"),
+        pytest.param(
+            PROGRAM,
+            returning("{'combined_score': os.environ['SECRET_KEY']}"),
+            "KeyError: 'SECRET_KEY'",
+            marks=pytest.mark.machine,
+        ),
+        pytest.param(
+            PROGRAM,
+            returning("{'combined_score': module.place(lambda: 1)}"),
+            "an argument of place.*type function",
+            marks=pytest.mark.machine,
+        ),
+    ],
+)
+def test_what_is_no_measurement_is_a_crash_that_says_why(
+    measure: Callable[..., Measurement], program: str, evaluator: str, says: str
+) -> None:
+    got = measure(program, evaluator)
+    assert got.outcome == "crashed" and got.metric is None
+    assert re.search(says, got.detail), got.detail
+
+
+def test_the_evaluator_never_imports_the_candidate(measure: Callable[..., Measurement]) -> None:
+    """Neither by its path nor by its name; what it does with the number of loads it can't remember."""
+    program = (
+        PROGRAM
+        + "import os\nCALLS = []\ndef run():\n    CALLS.append(1)\n    return os.environ['NIGHTLAB_ROLE'], len(CALLS)\n"
+    )
+    evaluator = ONE_CALL + (
+        "    import initial_program, threading, subprocess\n"
+        "    one, other = module.run(), initial_program.run()\n"
+        "    folder = os.path.dirname(program_path)\n"
+        "    script = f'import sys; sys.path.append({folder!r}); import initial_program as p; print(p.run()[1])'\n"
+        "    third = subprocess.run([sys.executable, '-c', script], capture_output=True, text=True)\n"
+        "    assert module.run()[1] == 2, 'a load remembers'\n"
+        "    apart = {one[0], other[0]} == {'candidate'} and os.environ['NIGHTLAB_ROLE'] == 'evaluator'\n"
+        "    open('scratch.txt', 'w').write('an evaluator may write')\n"
+        "    return {'combined_score': int(apart) + one[1] + other[1] + int(third.stdout)}\n"
+    )
+    got = measure(program, evaluator)
+    assert (got.outcome, got.metric) == ("measured", 4.0), got.detail
+
+
+def test_exceptions_of_the_program_reach_the_evaluator(measure: Callable[..., Measurement]) -> None:
+    program = PROGRAM + "def run(n):\n    raise ValueError('no place')\n"
+    evaluator = ONE_CALL + (
+        "    try: module.run(1)\n"
+        "    except ValueError as error: return {'combined_score': float(str(error) == 'no place')}\n"
+    )
+    assert measure(program, evaluator).metric == 1.0
+
+
+def test_stages_go_on_while_their_thresholds_are_met(measure: Callable[..., Measurement]) -> None:
+    staged = "".join(
+        f"def evaluate_stage{n}(path): return {{'combined_score': {s}, 's{n}': 1}}\n"
+        for n, s in ((1, 0.6), (2, 0.7), (3, 1))
+    )
+    contract = CONTRACT.replace("--timeout 20", "--timeout 20 --cascade 0.5,0.8")
+    got = measure(PROGRAM, staged, contract)
+    assert (got.metric, got.secondary) == (0.7, {"s1": 1.0, "s2": 1.0})
+
+
+def test_a_stage_that_takes_too_long_is_named(measure: Callable[..., Measurement]) -> None:
+    contract = CONTRACT.replace("--timeout 20", "--timeout 0.5")
+    got = measure(PROGRAM, returning("__import__('threading').Event().wait()"), contract)
+    assert "evaluate took more than 0.5 s" in got.detail
+
+
+def test_shinkas_evaluators_run_without_its_package(make_lab: Callable[..., TinyLab]) -> None:
+    evaluator = """\
+import argparse
+from shinka.core import run_shinka_eval
+def main(program_path, results_dir):
+    run_shinka_eval(
+        program_path=program_path, results_dir=results_dir, experiment_fn_name="place", num_runs=2,
+        get_experiment_kwargs=lambda n: {"n": n + 2},
+        validate_fn=lambda answer: (answer["n"] < LIMIT, "too many"),
+        aggregate_metrics_fn=lambda found: {
+            "combined_score": sum(one["n"] for one in found), "public": {"runs": len(found)}, "text_feedback": "more"
+        },
+    )
+parser = argparse.ArgumentParser()
+parser.add_argument("--program_path")
+parser.add_argument("--results_dir")
+main(**vars(parser.parse_args()))
+"""
+    contract = CONTRACT.replace("openevolve --sealed --timeout 20 evaluator.py", "shinka --sealed evaluate.py")
+    lab = make_lab(files={"initial_program.py": PROGRAM, "evaluate.py": f"LIMIT = 9\n{evaluator}"}, name="good")
+    bench = Bench(lab, contract, detect_sandbox())
+    got = bench.run()
+    assert (got.metric, got.secondary) == (5.0, {"runs": 2.0}), got.detail
+    assert "| feedback: more" in bench.log("evaluator")
+    lab = make_lab(files={"initial_program.py": PROGRAM, "evaluate.py": f"LIMIT = 3\n{evaluator}"}, name="bad")
+    got = Bench(lab, contract, detect_sandbox()).run()
+    assert got.outcome == "crashed" and "Validation failed: too many" in got.detail
+
+
+def test_unsealed_the_evaluator_imports_the_program_and_the_number_is_its_own(make_lab: Callable[..., TinyLab]) -> None:
+    head = CONTRACT.split("[evaluator]")[0].replace("nightlab_bridge.serve", "nightlab_bridge.openevolve evaluator.py")
+    lab = make_lab(files={"initial_program.py": PROGRAM, "evaluator.py": EVALUATOR})
+    assert Bench(lab, head, detect_sandbox()).run().metric == 24.0
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        True,
+        3,
+        2**80,
+        0.1,
+        float("inf"),
+        "\ud800x",
+        b"\0\1",
+        2j,
+        [1, [2]],
+        (1, "a"),
+        {1: (2,), "__value__": 3},
+        {1, 2},
+    ],
+)
+def test_plain_values_arrive_as_they_are(value: Any) -> None:
+    assert values.unpack(values.decode(values.encode({"v": values.pack(value)}))["v"]) == value
+
+
+def test_arrays_arrive_with_type_and_shape() -> None:
+    for array in (
+        numpy.arange(6, dtype="i4").reshape(2, 3),
+        numpy.zeros((0, 2)),
+        numpy.float32(0.5),
+        numpy.array([True]),
+    ):
+        got = values.unpack(values.decode(values.encode({"v": values.pack(array)}))["v"])
+        assert got.dtype == array.dtype and got.shape == array.shape and (got == array).all()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"__value__": "array", "of": {"dtype": "O", "shape": [1], "data": ""}},
+        {"__value__": "array", "of": {"dtype": "f8", "shape": [2**40], "data": ""}},
+        {"__value__": "array", "of": {"dtype": "f8", "shape": [-1], "data": ""}},
+        {"__value__": "array", "of": {"dtype": "f8", "shape": [1]}},
+        {"__value__": "set", "of": [[1]]},
+        {"__value__": "function", "of": "os.system"},
+        {"a": 1},
+        {"__value__": "bytes", "of": "*"},
+    ],
+)
+def test_what_is_no_plain_value_is_refused(data: Any) -> None:
+    with pytest.raises(values.NotPlain):
+        values.unpack(data)

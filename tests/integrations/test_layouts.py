@@ -1,0 +1,209 @@
+"""Other systems' folders as contracts: what is read, what is not, and what is said of it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from nightlab.core.config import LabConfig, detect, parse
+from nightlab.core.layouts import Problem, Reading
+from nightlab.core.types import Budget, NightlabError
+from nightlab.integrations.layouts.sealing import obstacle
+from nightlab.session.create import written
+
+
+def problem(files: dict[str, str], **more: Any) -> Problem:
+    return Problem(tuple(files), files.get, "problem", **more)
+
+
+def opened(files: dict[str, str], **more: Any) -> tuple[LabConfig, Reading]:
+    found = detect(problem(files, **more))
+    assert found
+    assert parse(written(*found)) == found[0], "the contract as text is the same contract"
+    return found
+
+
+# -- autoresearch ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("budget", "seconds"), [("TIME_BUDGET = 300  # s", 600), ("TIME_BUDGET = 12.5", 25), ("", 300)]
+)
+def test_the_originals_layout(budget: str, seconds: float) -> None:
+    lab, reading = opened({"prepare.py": f"MAX = 1\n{budget}\n", "train.py": "", "program.md": "", "x.lock": ""})
+    assert lab.genome == ("train.py",) and lab.metric.name == "val_bpb" and lab.metric.goal == "minimise"
+    # Its own rule ends a run at twice its time.
+    assert lab.budget.on("cuda").record() == Budget("wall", seconds) and "autoresearch" in reading.source
+
+
+# -- pi --------------------------------------------------------------------------------------------------
+
+PI = {
+    ".auto/measure.sh": 'python bench.py\necho "METRIC total_µs=$t"\necho "METRIC lines=3"\n',
+    ".auto/checks.sh": "pytest",
+    ".auto/hooks/after.sh": "cat",
+    ".auto/prompt.md": "# Autoresearch: x\n## Metrics\n- **Primary**: `ops` (op/s, higher is better)\n",
+    ".auto/config.json": '{"maxIterations": 30}',
+    "pyproject.toml": "",
+    "src/fast.py": "",
+    "bench.py": "",
+    "tests/test_fast.py": "",
+    "README.md": "",
+}
+LOG = json.dumps(
+    {"type": "config", "name": "fast one", "metricName": "rate", "metricUnit": "/s", "bestDirection": "higher"}
+)
+
+
+def test_a_pi_session_whole() -> None:
+    lab, reading = opened(PI)
+    assert (lab.metric.name, lab.metric.goal, lab.metric.unit) == ("ops", "maximise", "op/s")
+    assert lab.command == "bash .auto/measure.sh" and lab.genome == ("src/fast.py",)
+    assert [c.command for c in lab.checks] == ["bash .auto/checks.sh"]
+    assert lab.hooks.after == "bash .auto/hooks/after.sh" and lab.hooks.before is None
+    assert lab.stop.experiments == 30 and reading.strategy == PI[".auto/prompt.md"]
+    assert any("hooks" in note for note in reading.notes)
+
+
+def test_what_a_pi_log_says_goes_before_its_prompt() -> None:
+    lab, _ = opened({**PI, ".auto/log.jsonl": f'{{"run": 1}}\n{LOG}\nno json "config"\n'})
+    assert (lab.name, lab.metric.name, lab.metric.goal, lab.metric.unit) == ("fast-one", "rate", "maximise", "/s")
+
+
+def test_a_direction_in_pis_configuration_is_read() -> None:
+    lab, _ = opened(
+        {**PI, ".auto/config.json": '{"bestDirection": "higher", "metricName": "wins"}', ".auto/prompt.md": ""}
+    )
+    assert (lab.metric.name, lab.metric.goal) == ("wins", "maximise")
+    lab, _ = opened({**PI, ".auto/prompt.md": ""})
+    assert (lab.metric.name, lab.metric.goal) == ("total_µs", "minimise")
+
+
+def test_files_in_scope_are_the_genome() -> None:
+    scope = "## Files in Scope\n- `src/` the code\n- bench.py: also\n- `no/such.py`\n\n## Off Limits\n- `README.md`\n"
+    lab, _ = opened({**PI, ".auto/prompt.md": scope})
+    assert lab.genome == ("src/**", "bench.py")
+
+
+def test_what_pi_says_beyond_a_contract_is_noted() -> None:
+    config = '{"workingDir": "../other", "maxIterations": -2, "colour": 1}'
+    lab, reading = opened({**PI, ".auto/config.json": config, ".auto/ideas.md": "- try"})
+    told = " ".join(reading.notes)
+    assert lab.stop.experiments is None
+    for words in ("workingDir is another folder", "maxIterations -2", "colour is not understood", "ideas.md is prose"):
+        assert words in told, words
+    _, reading = opened({**PI, ".auto/config.json": "{"})
+    assert "no JSON object" in reading.notes[0]
+
+
+def test_the_old_files_of_pi() -> None:
+    files = {"autoresearch.sh": "echo METRIC s=1", "autoresearch.checks.sh": "", "autoresearch.jsonl": LOG, "a.js": ""}
+    lab, _ = opened(files)
+    assert lab.command == "bash autoresearch.sh" and lab.checks and lab.metric.goal == "maximise"
+
+
+# -- OpenEvolve ------------------------------------------------------------------------------------------
+
+EVALUATOR = """\
+import importlib.util
+def evaluate(program_path):
+    spec = importlib.util.spec_from_file_location("program", program_path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return {"combined_score": module.run()}
+"""
+PROGRAM = "# EVOLVE-BLOCK-START\ndef run(): return 1\n# EVOLVE-BLOCK-END\n"
+OPENEVOLVE = {"initial_program.py": PROGRAM, "evaluator.py": EVALUATOR}
+
+
+def test_an_openevolve_problem_is_sealed() -> None:
+    lab, reading = opened(OPENEVOLVE)
+    assert lab.genome == ("initial_program.py",) and lab.between == ("EVOLVE-BLOCK-START", "EVOLVE-BLOCK-END")
+    assert lab.metric.name == "combined_score" and lab.metric.goal == "maximise"
+    assert lab.command == "python -P -m nightlab_bridge.serve initial_program.py"
+    assert lab.evaluator and lab.evaluator.served
+    assert lab.evaluator.command.endswith("openevolve --sealed --timeout=300 evaluator.py initial_program.py")
+    assert "sealed" in reading.source and not reading.notes
+
+
+def test_openevolves_configuration() -> None:
+    config = """\
+max_iterations: 20
+random_seed: 7
+colour: red
+evaluator: {timeout: 60, cascade_evaluation: true, cascade_thresholds: [0.2, 0.4]}
+database: {feature_dimensions: [speed, size]}
+prompt: {system_message: Pack circles.}
+"""
+    staged = EVALUATOR.replace("def evaluate(", "def evaluate_stage1(")
+    lab, reading = opened({**OPENEVOLVE, "evaluator.py": staged, "config.yaml": config})
+    assert lab.evaluator and "--timeout=60 --cascade=0.2,0.4 --features=speed,size" in lab.evaluator.command
+    assert lab.stop.experiments == 20 and reading.strategy == "Pack circles."
+    assert lab.budget.evaluation == 3 * 60 + 30
+    assert any("colour is not understood" in note for note in reading.notes)
+    assert any("random_seed" in note and "search" in note for note in reading.notes)
+    _, reading = opened({**OPENEVOLVE, "config.yaml": "a: [1\nb"})
+    assert reading.notes[0].startswith("config.yaml is not read: line ")
+
+
+@pytest.mark.parametrize(
+    ("files", "why"),
+    [
+        ({"initial_program.rs": "// EVOLVE-BLOCK-START\n// EVOLVE-BLOCK-END\n"}, "no Python module"),
+        ({"evaluator.py": EVALUATOR + "    open(program_path).read()\n"}, "line 7, reads the program's text"),
+        (
+            {"evaluator.py": "import inspect\n" + EVALUATOR + "    inspect.getsource(module)\n"},
+            "reads the program's source",
+        ),
+        ({"evaluator.py": EVALUATOR + "    subprocess.run([sys.executable, program_path])\n"}, "starts the program"),
+        ({"evaluator.py": EVALUATOR + "    Path(program_path).read_text()\n"}, "reads the program's text"),
+    ],
+)
+def test_where_sealing_is_impossible_the_number_is_a_claim(files: dict[str, str], why: str) -> None:
+    base = {"evaluator.py": EVALUATOR} if "initial_program.rs" in files else OPENEVOLVE
+    lab, reading = opened({**base, **files})
+    assert lab.evaluator is None and lab.command and "--sealed" not in lab.command
+    assert "the number is a claim" in reading.source and why in reading.source
+
+
+def test_unsealed_when_asked_for() -> None:
+    lab, reading = opened(OPENEVOLVE, sealed=False)
+    assert lab.evaluator is None and "as you asked" in reading.source
+
+
+def test_an_evaluator_that_only_writes_a_script_that_imports_the_program_can_be_sealed() -> None:
+    text = "def evaluate(program_path):\n    s = f'import {program_path}'\n    subprocess.run(['python', temp_path])\n"
+    assert obstacle(problem({"evaluator.py": text}), "evaluator.py", "initial_program.py") == ""
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ({**OPENEVOLVE, "initial_program.rs": ""}, "2 files that could be the initial program"),
+        ({"evaluator.py": EVALUATOR}, "has an OpenEvolve evaluator, and no program"),
+        ({"evaluator/evaluate.sh": "", "evaluator/Dockerfile": "", "initial_program.py": ""}, "with a container"),
+        ({"evaluate.py": "program_path results_dir", "initial.py": "", "initial.cpp": ""}, "initial.cpp, initial.py"),
+        ({"evaluate.py": "program_path results_dir"}, "no initial"),
+    ],
+)
+def test_what_is_unclear_is_named(files: dict[str, str], said: str) -> None:
+    with pytest.raises(NightlabError, match=said) as error:
+        detect(problem(files))
+    assert error.value.hint
+
+
+def test_a_program_by_its_markers() -> None:
+    lab, _ = opened({"evaluator.py": EVALUATOR, "place.py": PROGRAM, "best_program.py": PROGRAM, "other.py": ""})
+    assert lab.genome == ("place.py",)
+
+
+# -- Shinka ----------------------------------------------------------------------------------------------
+
+
+def test_a_shinka_task() -> None:
+    script = "import argparse\ndef main(program_path, results_dir): run_shinka_eval(program_path=program_path)\n"
+    lab, reading = opened({"evaluate.py": script, "initial.py": PROGRAM, "run_evo.py": "", "shinka_small.yaml": ""})
+    assert lab.evaluator and lab.evaluator.command.endswith("shinka --sealed --timeout=600 evaluate.py initial.py")
+    assert len(reading.notes) == 2
