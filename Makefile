@@ -12,7 +12,7 @@ unit: $(VENV)/.dev         ## the tests that start no process: under a minute
 	$(BIN)/python -m pytest -n auto -m unit
 
 test: $(VENV)/.dev         ## the default tests: unit and integration
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist loadgroup
 
 machine: $(VENV)/.dev      ## the long suites: the kill matrix, clusters, long benchmarks
 	$(BIN)/python -m pytest -m machine --ignore=tests/real_agents

@@ -107,11 +107,11 @@ def phases(folder: Path, trials: int) -> None:
 
 LOADERS = """
 import statistics, sys, time
-import numpy as np, torch, prepare
+import corpus, numpy as np, torch, prepare
 length, batch, rounds = int(sys.argv[1]), 32, 5
 batches = prepare.train_loader(batch, length)
 tokens = prepare.tokens_of("train")[:2_000_000]
-documents = [d.tolist() for d in np.split(tokens, np.flatnonzero(tokens == prepare.BOS)[1:])]
+documents = [d.tolist() for d in np.split(tokens, np.flatnonzero(tokens == corpus.BOS)[1:])]
 
 def ours():
     for _ in range(50): next(batches)
@@ -139,7 +139,7 @@ def one_document():
         for at in range(0, len(document) - 1, length):
             row = document[at : at + length + 1]
             used += len(row) - 1; padded += length + 1 - len(row)
-            rows.append(row + [prepare.BOS] * (length + 1 - len(row)))
+            rows.append(row + [corpus.BOS] * (length + 1 - len(row)))
             if len(rows) == batch: torch.tensor(rows).to(prepare.DEVICE); rows = []
     return used, padded
 
@@ -172,21 +172,24 @@ def loader(folder: Path) -> None:
 EVALUATIONS = """
 import statistics, sys, time
 sys.argv = ["train.py"]
-import numpy as np, torch, prepare, train
+import corpus, metric, numpy as np, torch, prepare, train
 import torch.nn.functional as F
 model = train.GPT().to(prepare.DEVICE).eval()
 model.prepare_length(prepare.MAX_CONTEXT)
 now = time.process_time if prepare.DEVICE == "cpu" else time.perf_counter
-tokens, sizes = prepare.tokens_of("val"), torch.from_numpy(prepare.token_bytes().astype(np.int64))
-documents = np.split(tokens, np.flatnonzero(tokens == prepare.BOS)[1:])
-wanted = min((len(tokens) - 1) // prepare.MAX_CONTEXT, prepare.EVAL_TOKENS // prepare.MAX_CONTEXT)
+tokens, sizes = prepare.tokens_of("val"), torch.from_numpy(corpus.token_bytes().astype(np.int64))
+documents = np.split(tokens, np.flatnonzero(tokens == corpus.BOS)[1:])
+wanted = min((len(tokens) - 1) // prepare.MAX_CONTEXT, metric.EVAL_TOKENS // prepare.MAX_CONTEXT)
 wanted = wanted // prepare.EVAL_BATCH * prepare.EVAL_BATCH * prepare.MAX_CONTEXT
 
 @torch.no_grad()
 def answer(batch): return model(batch.to(prepare.DEVICE, torch.int64)).float()
 
 def ours():
-    prepare.bits_per_byte(lambda batches: map(answer, map(torch.from_numpy, batches)), "val")
+    exam = metric.Exam("val")
+    exam.score(lambda batches: map(answer, map(torch.from_numpy, batches)))
+    exam.probe(lambda batches: map(answer, map(torch.from_numpy, batches)))
+    exam.bits_per_byte()
     return wanted
 
 def one_document():
@@ -194,7 +197,7 @@ def one_document():
     for document in documents:
         for at in range(0, len(document) - 1, prepare.MAX_CONTEXT):
             part = torch.from_numpy(document[at : at + prepare.MAX_CONTEXT + 1].astype(np.int64))
-            row = F.pad(part[:-1], (0, prepare.MAX_CONTEXT - len(part) + 1), value=prepare.BOS)
+            row = F.pad(part[:-1], (0, prepare.MAX_CONTEXT - len(part) + 1), value=corpus.BOS)
             targets = part[1:].to(prepare.DEVICE)
             loss = F.cross_entropy(answer(row[None])[0, : len(targets)], targets, reduction="none")
             nats += loss[sizes.to(prepare.DEVICE)[targets] > 0].double().sum().item()

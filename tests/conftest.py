@@ -18,7 +18,7 @@ from hypothesis import settings
 from support.bench import Bench, benches
 from support.commands import PYTHON
 from support.labs import TinyLab, lab_in
-from support.processes import FONTS, PROGRAM, Done, living, program_env, read_at_start
+from support.processes import FONTS, PROGRAM, Done, living, program_env
 from support.program_server import ProgramServer, Run
 
 from nightlab.core.config import CommandConfig
@@ -98,7 +98,7 @@ def nightlab(tmp_path: Path, program_server: ProgramServer) -> Callable[..., Don
     def run(*args: str, cwd: Path | TinyLab, before: tuple[str, ...] = (), **env: str) -> Done:
         folder = cwd.folder if isinstance(cwd, TinyLab) else cwd
         own = program_env(home, **env)
-        if before or read_at_start(env):
+        if before or not program_server.serves(own):
             done = subprocess.run(
                 [*before, *PROGRAM, *args],
                 cwd=folder,
@@ -132,8 +132,9 @@ def start_nightlab(tmp_path: Path, program_server: ProgramServer) -> Iterator[Ca
     started: list[Run] = []
 
     def start(*args: str, cwd: TinyLab, **env: str) -> Run:
-        assert not read_at_start(env), "the program's interpreter has started already"
-        process = program_server.start_with_pipe([*PROGRAM, *args], cwd.folder, program_env(tmp_path / "home", **env))
+        own = program_env(tmp_path / "home", **env)
+        assert program_server.serves(own), "a run of the server does not read this: use subprocess"
+        process = program_server.start_with_pipe([*PROGRAM, *args], cwd.folder, own)
         started.append(process)
         return process
 

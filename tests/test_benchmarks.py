@@ -34,6 +34,7 @@ def test_early_stopping_plays_a_few_sessions() -> None:
     assert "nightlab, 2 sessions of 40 experiments" in done.stdout
 
 
+@pytest.mark.machine
 def test_every_strategy_plays_a_few_sessions() -> None:
     done = subprocess.run(
         [sys.executable, str(BENCHMARKS / "search.py"), "--quick"], capture_output=True, text=True, timeout=200
@@ -78,6 +79,7 @@ def test_strangers_bytes_of_every_kind_crash_nobody(tmp_path: Path) -> None:
     assert edges["pure"] > 150 and edges["git"] > 200, "past the signature"
 
 
+@pytest.mark.machine
 def test_a_small_swarm_plays_with_and_without_liars() -> None:
     done = subprocess.run(
         [sys.executable, str(BENCHMARKS / "swarm.py"), "--quick"], capture_output=True, text=True, timeout=200

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -76,6 +77,15 @@ def test_evidence_that_shows_no_gain_says_so(twenty: Ledger) -> None:
     said = drawn(charts.progress(METRIC, [first, champion]))
     assert "interval: not shown" in said and "bar: without luck" in said
     assert "fresh seeds" not in drawn(charts.progress(METRIC, [first, last]))
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0, -3.5])
+def test_a_constant_metric_is_drawn_without_a_warning(value: float) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        same = [experiment(0, value, bar=value), *(experiment(n, value, "discard") for n in (1, 2))]
+        assert "val_bpb" in drawn(charts.progress(METRIC, same))
+        drawn(charts.effects(METRIC, [Row(one, 0.0, None) for one in same], 0.0))
 
 
 @pytest.mark.integration

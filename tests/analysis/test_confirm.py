@@ -26,7 +26,7 @@ from nightlab.storage.git import Repo
 from nightlab.storage.ledger import Ledger
 from nightlab.ui.terminal.log import confirmed_words
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("confirm")]  # one worker makes ``finished``
 
 EVALUATOR = '[evaluator]\ncommand = "python evaluate.py"\nheld_out = true\n\n[budget]'
 CONTRACT = TINY.format(proposer="patches").replace('"tiny"', '"noisy"').replace("[budget]", EVALUATOR)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from nightlab.core.config import LabConfig, allowed, detect, load_contract, megabytes, parse, to_toml
 from nightlab.core.layouts import Problem
 from nightlab.core.types import Budget, NightlabError
+from nightlab.engines.local.metric_text import parse_metrics
 
 LEAST = 'name = "x"\ngenome = ["a.py"]\ncommand = "python a.py"\n[metric]\nname = "m"\n'
 
@@ -110,6 +111,30 @@ def test_sizes() -> None:
 
 
 # -- known layouts -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["val-loss", "eval/accuracy", "total_µs", "p99.latency"])
+def test_a_metric_may_be_called_as_a_metric_line_may_call_it(name: str) -> None:
+    assert parse(LEAST.replace('"m"', f'"{name}"')).metric.name == name
+    files = {".auto/measure.sh": f'echo "METRIC {name}=$t"\n', "a.py": ""}
+    found = detect(Problem(tuple(files), files.get))
+    assert found and found[0].metric.name == name and parse_metrics(f"METRIC {name}=1").values == {name: 1.0}
+
+
+@pytest.mark.parametrize(
+    ("name", "more", "timed"),
+    [
+        ("latency", 'unit = "ms"', True),
+        ("latency", 'unit = "µs of a call"', True),
+        ("milliseconds", "", True),
+        ("makespan", 'unit = "s"\ntimed = false', False),
+        ("cycles", "timed = true", True),
+        ("loss", 'unit = "bits"', False),
+    ],
+)
+def test_a_metric_is_a_time_by_its_unit_its_name_or_as_it_is_said(name: str, more: str, timed: bool) -> None:
+    text = f'name = "x"\ngenome = ["a"]\ncommand = "c"\n[metric]\nname = "{name}"\n{more}\n'
+    assert parse(text).timed is timed
 
 
 def test_an_unknown_layout_is_not_guessed(tmp_path: Any) -> None:

@@ -257,3 +257,39 @@ def test_arrays_arrive_with_type_and_shape() -> None:
 def test_what_is_no_plain_value_is_refused(data: Any) -> None:
     with pytest.raises(values.NotPlain):
         values.unpack(data)
+
+
+TASK = """\
+from AlgoTuneTasks.base import Task
+class Sums(Task):
+    def generate_problem(self, n, random_seed=1): return [random_seed % 97] * n
+    def solve(self, problem): return [sum(problem) for _ in range(2000)][-1]
+    def is_solution(self, problem, solution): return solution == sum(problem)
+"""
+
+
+def test_an_algotune_solver_is_timed_and_a_wrong_one_is_a_crash(make_lab: Callable[..., TinyLab]) -> None:
+    contract = CONTRACT.replace("openevolve --sealed --timeout 20 evaluator.py", "algotune --sealed sums.py")
+    contract = contract.replace("combined_score", "speedup")
+    files = {"sums.py": TASK, "AlgoTuneTasks/base.py": "class Task: pass\n"}
+    for answer in ("sum(problem)", "0"):
+        program = f"class Solver:\n    def solve(self, problem): return {answer}\n"
+        lab = make_lab(files={**files, "initial_program.py": program}, name=answer[0])
+        got = Bench(lab, contract, detect_sandbox()).run()
+        if answer == "0":
+            assert got.outcome == "crashed" and "is_solution rejects" in got.detail
+        else:
+            assert got.metric and got.metric > 0, got.detail
+
+
+def test_a_kernels_bench_is_read_and_a_wrong_kernel_is_a_crash(make_lab: Callable[..., TinyLab]) -> None:
+    bench = "from kernel import GOOD\nprint('correctness:', 'PASS' if GOOD else 'FAIL')\n"
+    bench += "print('speedup_vs_pytorch: 2.000x')"
+    contract = CONTRACT.split("[evaluator]")[0].replace("combined_score", "speedup_vs_pytorch")
+    call = "nightlab_bridge.command --score=speedup_vs_pytorch --passes=correctness bench.py kernel.py"
+    contract = contract.replace("nightlab_bridge.serve initial_program.py", call)
+    for good in (True, False):
+        lab = make_lab(files={"kernel.py": f"GOOD = {good}\n", "bench.py": bench}, name=f"{good}")
+        got = Bench(lab, contract.replace("initial_program", "kernel"), detect_sandbox()).run()
+        assert (got.metric == 2.0) == good
+        assert good or "correctness: FAIL" in got.detail

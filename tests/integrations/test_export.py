@@ -98,6 +98,13 @@ def test_optuna_has_a_trial_for_each_and_an_export_replaces_the_one_before(home:
         assert "\x1b" not in text and "\u202e" not in text and "\n" not in text and len(text) <= 250
 
 
+def test_an_export_makes_the_folder_that_it_goes_into(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "l.db")
+    place = tmp_path / "not" / "there" / "o.db"
+    to_optuna(Source("x", "t", Metric("m"), tmp_path), ledger.experiments(), str(place))
+    assert place.is_file()
+
+
 def test_optuna_of_what_is_maximised(tmp_path: Path) -> None:
     import optuna
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from nightlab.core.config import LabConfig, detect, parse
+from nightlab.core.config import LabConfig, detect, from_files, parse
 from nightlab.core.layouts import Problem, Reading
 from nightlab.core.types import Budget, NightlabError
 from nightlab.integrations.layouts.sealing import obstacle
@@ -207,3 +207,33 @@ def test_a_shinka_task() -> None:
     lab, reading = opened({"evaluate.py": script, "initial.py": PROGRAM, "run_evo.py": "", "shinka_small.yaml": ""})
     assert lab.evaluator and lab.evaluator.command.endswith("shinka --sealed --timeout=600 evaluate.py initial.py")
     assert len(reading.notes) == 2
+
+
+# -- AutoKernel and AlgoTune -----------------------------------------------------------------------------
+
+SUMS = """\
+from AlgoTuneTasks.base import Task, register_task
+@register_task("sums")
+class Sums(Task):
+    def generate_problem(self, n, random_seed=1): return list(range(random_seed % 10, n))
+    def solve(self, problem): return max(sum(problem) for _ in range(500))
+    def is_solution(self, problem, solution): return solution == sum(problem)
+"""
+
+
+def test_a_kernel_is_measured_by_its_bench_which_is_a_claim() -> None:
+    bench = 'print(f"correctness: PASS")\nprint(f"throughput_tflops: {x}")\n'
+    lab, reading = opened({"bench.py": bench, "kernel.py": "", "reference.py": ""})
+    assert lab.genome == ("kernel.py",) and lab.metric.name == "throughput_tflops" and lab.metric.goal == "maximise"
+    assert lab.command and "--passes=correctness bench.py kernel.py" in lab.command
+    assert lab.evaluator is None and "claim" in reading.source
+
+
+def test_an_algotune_task_gets_a_solver_of_its_own() -> None:
+    lab, reading = opened({"sums.py": SUMS, "description.txt": "Add."})
+    assert lab.genome == ("solver.py",) and lab.evaluator and lab.evaluator.served
+    assert reading.extra.keys() == {"solver.py", "AlgoTuneTasks/__init__.py", "AlgoTuneTasks/base.py"}
+    assert "return Sums().solve(problem)" in reading.extra["solver.py"] and reading.strategy == "Add."
+    with pytest.raises(NightlabError, match="no file that may change") as error:
+        from_files(problem({"sums.py": SUMS}), "here")
+    assert error.value.hint == "make a lab with one of it: nightlab open here"

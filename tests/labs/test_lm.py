@@ -18,13 +18,12 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import IO
 
 import numpy as np
 import pytest
 from support.processes import PATIENCE
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("lm")]  # one worker imports PyTorch
 machine = pytest.mark.machine
 
 torch = pytest.importorskip("torch", reason="needs the lm extra")
@@ -105,7 +104,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> Lab:
         made = fresh_lab(root)
         made.edit("corpus.py", "CORPUS = None", f"CORPUS = {str(root / 'texts')!r}")
         # A small metric, so that many evaluations fit into a test run.
-        made.edit("prepare.py", '"cpu": 2**16}[DEVICE]', '"cpu": 2**13}[DEVICE]')
+        made.edit("metric.py", '"cpu": 2**16}[DEVICE]', '"cpu": 2**13}[DEVICE]')
         done = made.run("prepare.py")
         assert done.returncode == 0, done.stderr
         (root / "done").touch()
@@ -167,7 +166,7 @@ def test_rows_are_full_start_with_bos_and_show_each_token_once(prepare: ModuleTy
     rows = len(data) // length * epochs
     inputs, targets = map(torch.cat, zip(*(next(loader) for _ in range(-(-rows // 7))), strict=True))
     assert inputs.shape[1] == targets.shape[1] == length
-    assert (inputs[:, 0] == prepare.BOS).all()
+    assert (inputs[:, 0] == metric_of(prepare).BOS).all()
     assert (inputs[:, 1:] == targets[:, :-1]).all()
     assert loader.tokens == inputs.numel()
 
@@ -192,9 +191,9 @@ def test_the_same_seed_gives_the_same_batches_and_another_seed_others(prepare: M
 def test_a_uniform_model_scores_the_closed_form(prepare: ModuleType) -> None:
     data, length = prepare.tokens_of("val"), prepare.MAX_CONTEXT
     there = (len(data) - 1) // length
-    count = min(there, prepare.EVAL_TOKENS // length) // prepare.EVAL_BATCH * prepare.EVAL_BATCH
+    count = min(there, metric_of(prepare).EVAL_TOKENS // length) // prepare.EVAL_BATCH * prepare.EVAL_BATCH
     starts = np.linspace(0, there - 1, count).astype(int) * length
-    sizes = prepare.token_bytes()[data[starts[:, None] + 1 + np.arange(length)]]
+    sizes = metric_of(prepare).token_bytes()[data[starts[:, None] + 1 + np.arange(length)]]
     closed = math.log2(prepare.VOCABULARY) * (sizes > 0).sum() / sizes.sum()
     measured = prepare.finish(lambda tokens: torch.zeros(*tokens.shape, prepare.VOCABULARY))
     assert math.isclose(measured, closed, rel_tol=1e-6)
@@ -231,44 +230,70 @@ class Models:
         raise RuntimeError("no memory, say")
 
 
-def start_evaluator(lab: Lab, link: socket.socket, shared: IO[bytes], **env: str) -> subprocess.Popen[str]:
-    """``prepare.py evaluate`` in a process of its own, as in a trial."""
-    return subprocess.Popen(
-        [sys.executable, "prepare.py", "evaluate"],
-        cwd=lab.folder,
-        env=lab.env(NIGHTLAB_ROLE="evaluator", **guest(link, shared), **env),
-        pass_fds=(link.fileno(), shared.fileno()),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def metric_of(prepare: ModuleType) -> ModuleType:
+    return sys.modules[prepare.Exam.__module__]
 
 
-def guest(link: socket.socket, shared: IO[bytes]) -> dict[str, str]:
-    return {
-        "NIGHTLAB_LINK": str(link.fileno()),
-        "NIGHTLAB_SHARED": str(shared.fileno()),
-        "PYTHONPATH": str(GUEST),
-    }
+class Wires:
+    """What connects an evaluator with two answering processes, one after the other, as the supervisor would."""
+
+    def __init__(self, lab: Lab, **env: str) -> None:
+        pairs = [socket.socketpair() for _ in range(2)]
+        self.shared = [tempfile.TemporaryFile() for _ in range(2)]  # noqa: SIM115 - closed in ended()
+        self.answers = [theirs for _, theirs in pairs]
+        links = [ours for ours, _ in pairs]
+        self.evaluator = subprocess.Popen(
+            [sys.executable, "prepare.py", "evaluate"],
+            cwd=lab.folder,
+            env=lab.env(
+                NIGHTLAB_ROLE="evaluator",
+                NIGHTLAB_LINK=",".join(str(link.fileno()) for link in links),
+                NIGHTLAB_SHARED=",".join(str(memory.fileno()) for memory in self.shared),
+                PYTHONPATH=str(GUEST),
+                **env,
+            ),
+            pass_fds=[end.fileno() for end in (*links, *self.shared)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for link in links:
+            link.close()
+
+    def env(self, number: int) -> dict[str, str]:
+        """The environment of an answering process."""
+        return {
+            "NIGHTLAB_ROLE": "answer",
+            "NIGHTLAB_LINK": str(self.answers[number].fileno()),
+            "NIGHTLAB_SHARED": str(self.shared[number].fileno()),
+            "PYTHONPATH": str(GUEST),
+        }
+
+    def ended(self) -> subprocess.CompletedProcess[str]:
+        for end in (*self.answers, *self.shared):
+            end.close()
+        out, err = self.evaluator.communicate(timeout=PATIENCE)
+        return subprocess.CompletedProcess([], self.evaluator.returncode, out, err)
 
 
 def serve(lab: Lab, prepare: ModuleType, model: str, **env: str) -> subprocess.CompletedProcess[str]:
-    """Serve a model from this process to an evaluator."""
-    function = getattr(Models(prepare.VOCABULARY), model)
-    ours, theirs = socket.socketpair()
-    with tempfile.TemporaryFile() as shared, theirs, pytest.MonkeyPatch.context() as patch:
-        evaluator = start_evaluator(lab, theirs, shared, **env)
-        theirs.close()
-        trial = {"ROLE": "candidate", "SEED": "1", "CLOCK": "cpu", "BUDGET": "1"}
-        for name, value in {**{f"NIGHTLAB_{n}": v for n, v in trial.items()}, **guest(ours, shared)}.items():
-            patch.setenv(name, value)
-        ours.detach()  # the protocol takes it over, and closes it
-        try:
-            assert prepare.finish(function) is None
-        except Exception as reason:  # a real candidate's process would end by it
-            print(reason)
-        out, err = evaluator.communicate(timeout=PATIENCE)
-    return subprocess.CompletedProcess([], evaluator.returncode, out, err)
+    """Serve a model from this process to an evaluator: the first link with one object, the second with another."""
+    import nightlab_guest
+
+    wires = Wires(lab, **env)
+    for number in range(2):
+        function = getattr(Models(prepare.VOCABULARY), model)
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in wires.env(number).items():
+                patch.setenv(name, value)
+            link = wires.answers[number]
+            try:
+                nightlab_guest._answer_calls(prepare.served(function), link)
+            except Exception as reason:  # a real candidate's process would end by it
+                print(reason)
+                break
+            link.close()
+    return wires.ended()
 
 
 def test_a_served_model_scores_exactly_what_it_scores_in_process(lab: Lab, prepare: ModuleType) -> None:
@@ -321,20 +346,22 @@ def test_damage_is_named_and_preparing_again_mends_it(copy: Lab) -> None:
 
 def trained(lab: Lab, **env: str) -> tuple[str, str]:
     """What the evaluator and the candidate print when train.py runs as in a trial."""
-    ours, theirs = socket.socketpair()
-    with ours, theirs, tempfile.TemporaryFile() as shared:
-        evaluator = start_evaluator(lab, ours, shared, **env)
-        candidate = subprocess.Popen(
-            [sys.executable, "train.py"],
-            cwd=lab.folder,
-            env=lab.env(NIGHTLAB_ROLE="candidate", **guest(theirs, shared), **env),
-            pass_fds=(theirs.fileno(), shared.fileno()),
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        ours.close()
-        theirs.close()
-        return evaluator.communicate(timeout=PATIENCE)[0], candidate.communicate(timeout=PATIENCE)[0]
+
+    def run(role: dict[str, str], *fds: int) -> str:
+        command = [sys.executable, "train.py"]
+        env_ = lab.env(**{"PYTHONPATH": str(GUEST), "NIGHTLAB_HANDED": str(fds[0]), **role, **env})
+        done = subprocess.run(command, cwd=lab.folder, env=env_, pass_fds=fds, stdout=subprocess.PIPE, text=True)
+        return done.stdout
+
+    with tempfile.TemporaryFile() as handed:
+        said = run({"NIGHTLAB_ROLE": "candidate"}, handed.fileno())
+        wires = Wires(lab, **env)
+        for number in range(2):
+            theirs = wires.answers[number]
+            answering = run(wires.env(number), handed.fileno(), theirs.fileno(), wires.shared[number].fileno())
+            print(answering)
+            theirs.close()
+        return wires.ended().stdout, said
 
 
 FIXED = {"NIGHTLAB_CLOCK": "work", "NIGHTLAB_BUDGET": "2048", "NIGHTLAB_SEED": "5"}

@@ -56,16 +56,43 @@ def test_a_wrong_answer_is_no_metric(speed: Any, answer: str) -> None:
 def test_no_call_can_be_known_beforehand(speed: Any) -> None:
     """Neither from the call before, nor from the seed of the trial."""
     spy = """
-import os, random
+import os, random, sys
 foreseen, seen = set(), set()
 for chance in (random.Random(os.environ["NIGHTLAB_SEED"]), random.Random(int(os.environ["NIGHTLAB_SEED"]))):
     foreseen |= {chance.random() for _ in range(40_000)}
 slow = close_pairs
 def close_pairs(points, radius):
     new = {number for point in points for number in point}
-    print(f"known: {len(new & (seen | foreseen))}\\nfresh: {len(new)}", flush=True)
+    if len(points) > 1000 and (known := new & (seen | foreseen)):
+        sys.exit(f"{len(known)} were known")
     seen.update(new)
     return slow(points, radius)
 """
     measured = speed(SOLVE + spy)
-    assert measured.outcome == "measured" and measured.claims == {"known": 0, "fresh": 2400}
+    assert measured.outcome == "measured", measured.detail
+
+
+def test_what_is_timed_is_what_must_be_right(speed: Any) -> None:
+    """Right for the radius and the size that are timed, wrong elsewhere, and right again where the check tests it."""
+    cheat = """
+import sys
+slow = close_pairs
+def close_pairs(points, radius):
+    return slow(points, radius) if radius < 0.1 or "unittest" in sys.modules else 0
+"""
+    measured = speed(SOLVE + cheat)
+    assert (measured.outcome, measured.metric) == ("crashed", None)
+    assert measured.detail.startswith("a wrong answer")
+
+
+def test_a_result_that_is_kept_from_call_to_call_is_wrong_or_useless(speed: Any) -> None:
+    """Answers by the number of calls, as they were in another process: the order is another in each."""
+    cheat = """
+import os
+calls, slow, told = [], close_pairs, os.environ["NIGHTLAB_ROLE"]
+def close_pairs(points, radius):
+    calls.append(slow(points, radius))
+    return calls[0] if len(calls) > 3 and len(points) > 1000 else calls[-1]
+"""
+    measured = speed(SOLVE + cheat)
+    assert (measured.outcome, measured.metric) == ("crashed", None) and measured.detail.startswith("a wrong answer")

@@ -136,6 +136,12 @@ def test_memory_ends_at_the_limit(score: Any) -> None:
         score.predicted(compiled(two_pages.format("f32.const 0.5"), said), b"t")
 
 
+def test_two_memories_are_refused_because_one_is_declared(score: Any) -> None:
+    twice = NEVER_LEARNS.replace("(memory 1)", "(memory 1) (memory 64)").format("f32.const 0.5")
+    with pytest.raises(score.Refused, match="2 memories"):
+        score.predicted(compiled(twice), b"t")
+
+
 @pytest.mark.parametrize(
     ("said", "instead", "why"),
     [

@@ -14,7 +14,7 @@ from support.labs import GENOME
 
 from nightlab.core.events import ProposalRefused
 from nightlab.core.types import Candidate
-from nightlab.loop.duplicates import alike, near, touched
+from nightlab.loop.duplicates import alike, near, same_lines, touched
 from nightlab.proposers import Proposal
 from nightlab.proposers.python_program import canonical_source, fingerprint
 from nightlab.storage.git import OutOfScope
@@ -162,6 +162,18 @@ def test_near_is_little_beside_the_way() -> None:
     assert not near(before, {**before, "C": "y"}, {**before, "C": "z"})
     assert not alike("Try a longer warmdown of the rate", "try a shorter warm-up of the rate")
     assert alike("Try a longer warmdown of the learning rate", "a longer warmdown of the learning rate")
+
+
+def test_numbers_are_words_of_a_hypothesis() -> None:
+    assert not alike("1.0 -> 2.0", "2.0 -> 3.0") and not alike("add 3", "add 30") and alike("add 3", "Add 3!")
+
+
+@pytest.mark.parametrize(("program", "same"), [(1, False), (40, True)])
+def test_that_a_short_program_was_touched_in_the_same_lines_says_little(program: int, same: bool) -> None:
+    patch = "diff --git a/g b/g\n--- a/g\n+++ b/g\n@@ -1 +1 @@\n-Answer briefly.\n+{}\n"
+    one, two = patch.format("Think about it step by step."), patch.format("You are an expert in algebra.")
+    assert same_lines(one, two, program) is same
+    assert same_lines(one, patch.format("Think about it, step by step!"), program)
 
 
 def test_touched_lines_of_a_patch() -> None:

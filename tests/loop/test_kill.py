@@ -204,14 +204,14 @@ def also(*step: Any) -> Any:
     ("when", "step", "nth"),
     [
         also("after", "ledger.propose", 1),  # the baseline is known, nothing runs
-        ("after", "ledger.judge", 1),  # it is judged, the branch is not made
+        also("after", "ledger.judge", 1),  # it is judged, the branch is not made
         also("after", "repo.keep_reachable", 2),
         also("after", "ledger.propose", 2),
         also("after", "ledger.start", 2),
         ("after", "box.start", 2),
         also("after", "box.collect", 2),
-        ("after", "ledger.finish", 2),
-        ("after", "ledger.judge", 2),  # kept, and the branch still at the champion before
+        also("after", "ledger.finish", 2),
+        also("after", "ledger.judge", 2),  # kept, and the branch still at the champion before
         ("after", "repo.move_branch", 2),
     ],
 )

@@ -275,8 +275,9 @@ def test_ctrl_c_while_the_lab_prepares(make_lab: Any, start_nightlab: Any, tmp_p
     assert process.returncode == 130 and "Traceback" not in out, out
 
 
-@pytest.mark.parametrize("command", [["replay", "1", "--times", "9"], ["confirm", "--seeds", "9"]])
-@pytest.mark.parametrize("twice", [False, True])
+@pytest.mark.parametrize(
+    ("command", "twice"), [(["replay", "1", "--times", "9"], False), (["confirm", "--seeds", "9"], True)]
+)
 def test_ctrl_c_while_measuring_again(make_lab: Any, start_nightlab: Any, command: list[str], twice: bool) -> None:
     lab = make_lab(GENOME)
     ideas(lab, SLOW)

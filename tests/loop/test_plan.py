@@ -204,6 +204,30 @@ def test_the_next_action(state: LoopSnapshot, action: object) -> None:
     assert next_action(state, judge, NOISE) == action
 
 
+SLOWER = Contestant({10002: Measurement("measured", metric=1.2)}, 10)
+BESIDE = replace(STATE, pending=(PendingExperiment(1, SLOWER, beside=RECHECK),))
+
+
+@pytest.mark.parametrize(
+    ("state", "action"),
+    [
+        (BESIDE, RunTrial(RECHECK)),
+        (replace(BESIDE, running=frozenset({(0, "upkeep", 500)})), TakeNext()),
+        (replace(BESIDE, recheck=RECHECK), RunTrial(RECHECK)),
+        (replace(BESIDE, paused=True), Wait()),
+    ],
+)
+def test_a_close_time_waits_for_the_champions_beside_it(state: LoopSnapshot, action: object) -> None:
+    assert next_action(state, Judge(Metric("ms"), {}, make_rule("shrunk")), NOISE) == action
+
+
+def test_a_time_that_is_far_off_or_none_does_not_wait() -> None:
+    for far in (Measurement("measured", metric=9.0), Measurement("crashed")):
+        candidate = PendingExperiment(1, Contestant({10002: far}, 10), beside=RECHECK)
+        action = next_action(replace(STATE, pending=(candidate,)), Judge(Metric("ms"), {}, make_rule("shrunk")), NOISE)
+        assert isinstance(action, RecordVerdict)
+
+
 def test_a_skipped_experiment_is_discarded_even_while_paused() -> None:
     state = replace(STATE, pending=(replace(WAITING, skipped=True),), paused=True)
     action = next_action(state, Judge(Metric("loss"), {}, make_rule("shrunk")), NOISE)

@@ -326,7 +326,8 @@ def test_a_night_through_bad_turns_gets_every_experiment_it_should(make_lab: Any
 
 
 def test_while_one_rests_the_next_takes_the_turn(make_lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(nightlab.proposers.backoff, "FIRST", 600)
+    for name in ("LEAST", "FIRST"):
+        monkeypatch.setattr(nightlab.proposers.backoff, name, 600)
     contract = CONTRACT.format(proposer="patches") + part().replace("name =", "share = 9\nname =")
     lab = make_lab(contract=contract, files={"agent.py": "raise SystemExit(1)"})
     lab.idea("01", GENOME.replace("4.0", "3.0"))

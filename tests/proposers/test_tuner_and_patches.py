@@ -18,7 +18,7 @@ from nightlab.core.types import Candidate, Experiment, Measurement, Metric, Verd
 from nightlab.proposers import Briefing, Mixture, Proposal, changes, find_constants, make_proposers, same_moves
 from nightlab.proposers.constants import change_constants
 from nightlab.proposers.patches import PatchQueue
-from nightlab.proposers.tuner import Tuner
+from nightlab.proposers.tuner import LAST, Tuner, _telling
 from nightlab.testing import briefing as example_briefing
 
 TEXT = '''\
@@ -313,6 +313,16 @@ def test_crashes_and_runs_in_flight_are_taken_in_stride() -> None:
     session.history[-1] = running
     proposal = Tuner().propose(session.briefing())
     assert proposal and values(proposal.files["g.py"]) != running.candidate.constants
+
+
+def test_a_best_value_of_exactly_zero_is_remembered() -> None:
+    session = Session(GENOME, lambda at: 5.0)
+    session.tune(Tuner(), 1)
+    first = session.history[0]
+    assert first.measurement
+    zero = replace(first, measurement=replace(first.measurement, metric=0.0))
+    history = [zero, *(replace(session.history[-1], number=n) for n in range(1, LAST + 60))]
+    assert zero in _telling(replace(session.briefing(), history=history))
 
 
 def test_nothing_to_tune_is_nothing_to_propose() -> None:

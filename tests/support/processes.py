@@ -7,7 +7,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,11 +44,6 @@ def program_env(home: Path, **more: str) -> dict[str, str]:
         **{name: os.environ[name] for name in ["PYTHONPATH"] if name in os.environ},  # where the code under test is
         **more,
     }
-
-
-def read_at_start(env: Mapping[str, str]) -> bool:
-    """Whether one of these is read when an interpreter starts: no run of the program server would notice it."""
-    return any(name.startswith(("PYTHON", "LANG", "LC_")) for name in env)
 
 
 def wait(until: Callable[[], Any], seconds: float = PATIENCE) -> Any:

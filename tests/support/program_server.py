@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
-from support.processes import FONTS
+from support.processes import program_env
 
 SERVER = Path(__file__).with_name("program_fork.py")
 
@@ -83,16 +83,22 @@ class ProgramServer:
 
     def __init__(self) -> None:
         self.link, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.env = program_env(Path("/"), OPENBLAS_NUM_THREADS="1")
         with theirs:
             self.process = subprocess.Popen(
                 [sys.executable, SERVER, str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
-                env={**os.environ, "LANG": "C.UTF-8", "MPLCONFIGDIR": FONTS, "OPENBLAS_NUM_THREADS": "1"},
+                env=self.env,
                 cwd="/",
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 start_new_session=True,
             )
+
+    def serves(self, env: Mapping[str, str]) -> bool:
+        """Whether a run may have this environment: what an interpreter reads when it starts is as it was for this."""
+        names = [name for name in {*env, *self.env} if name.startswith(("PYTHON", "LANG", "LC_"))]
+        return all(env.get(name) == self.env.get(name) for name in names)
 
     def close(self) -> None:
         self.link.close()

@@ -22,7 +22,7 @@ from nightlab.storage.git import Repo
 from nightlab.ui.web import feed
 from nightlab.ui.web.app import WebApp
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("browser")]  # one worker starts it
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright (pip install 'nightlab[dev]')")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe (pip install 'nightlab[dev]')")

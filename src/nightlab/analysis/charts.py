@@ -64,7 +64,7 @@ def progress(metric: Metric, experiments: Sequence[Experiment], title: str = "")
             )
         shown = _shown(axes, metric, kept[0][2], [e for _, _, e in kept])
         near, far = min([*values, *shown]), max([*values, *shown])
-        margin = max((far - near) * 0.35, abs(values[0]) * 0.002)
+        margin = max((far - near) * 0.35, abs(values[0]) * 0.002) or 1.0  # a metric that is always 0
         axes.set_ylim(near - margin, far + margin)
         if end == 0:
             axes.set_xlim(-1, 1)

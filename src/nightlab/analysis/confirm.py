@@ -62,7 +62,9 @@ class Confirmer:
         gain = self._gain(before, after, level)
         held_out = self._held_out(before, after, level)
         shown = held_out is not None and held_out.low > 0 and gain.low > 0
-        evidence = Evidence("held out" if shown else "confirmed", 0, fresh, gain, held_out)
+        evidence = Evidence(
+            "held out" if shown else "confirmed", 0, fresh, gain, held_out, claim=self.session.metric_claim
+        )
         self._show(champion, evidence)
         return evidence
 
@@ -100,7 +102,8 @@ class Confirmer:
                 continue
             gain = self._gain(before, after, 0.95, self.scheduler.replicates.noise())
             words = f"taken out of #{champion.number}"
-            self._show(experiment, Evidence("confirmed", experiment.number, fresh, gain, what=words))
+            claim = self.session.metric_claim
+            self._show(experiment, Evidence("confirmed", experiment.number, fresh, gain, what=words, claim=claim))
             worths.append(Contribution(experiment, gain))
         return worths
 
@@ -134,7 +137,8 @@ class Confirmer:
         self._require_scaled(before, scale)
         what = ", ".join(told) or str(budget)
         held_out = self._held_out(before, after, 0.95)
-        evidence = Evidence("transferred", 0, fresh, self._gain(before, after, 0.95), held_out, what)
+        gain, claim = self._gain(before, after, 0.95), self.session.metric_claim
+        evidence = Evidence("transferred", 0, fresh, gain, held_out, what, claim)
         self._show(champion, evidence)
         return evidence
 

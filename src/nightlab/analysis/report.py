@@ -21,6 +21,7 @@ from nightlab.core.text import counted
 from nightlab.core.types import REPORTED, TOLD, Experiment, Measurement, NightlabError
 from nightlab.judge import Noise, pairs_needed, pooled, prior_sigma, smallest_effect
 from nightlab.session.credit import by_proposer
+from nightlab.session.preflight import REMEMBERS
 from nightlab.session.replicates import replicates
 from nightlab.session.session import Session
 from nightlab.storage.ledger.state import read_state
@@ -46,7 +47,7 @@ def gather(session: Session) -> ReportData:
         rule=_rule(session),
         budget=str(session.budget.record()),
         platform=str(session.platform),
-        sealing=_sealing(session, state),
+        sealing=_sealing(session, state) + _remembers(session),
         begun=first.proposed_at,
         ended=state.at,
         reason=state.last_stop.reason if state.last_stop else "",
@@ -211,8 +212,15 @@ def _rule(session: Session) -> str:
 def _sealing(session: Session, state: SessionState) -> str:
     if state.missing:
         return f"trials ran WITHOUT protection of {', '.join(state.missing)}, as allowed by name"
-    metric = "computed by a separate process" if session.lab.evaluator else "printed by the candidate's own command"
+    claim = session.metric_claim
+    metric = f"only the candidate's claim: {claim}" if claim else "computed by a separate process"
     return f"every trial ran sealed; the metric was {metric}"
+
+
+def _remembers(session: Session) -> str:
+    """Whether a served evaluator was answered by the process that trained, in words."""
+    evaluator = session.lab.evaluator
+    return f", but {REMEMBERS}" if evaluator and evaluator.served and not evaluator.processes else ""
 
 
 def _trial_troubles(trials: list[Measurement]) -> Iterator[str]:

@@ -66,13 +66,15 @@ def _headline(f: ReportData) -> list[str]:
     claim = f"{name} is {_interval(found.gain, ' than the baseline')}, on {found.gain.pairs} fresh seeds, paired"
     if not found.shown:
         return [f"> **Not confirmed.** {claim}: the interval does not exclude zero.", ""]
-    lines = [f"> **{claim}** (evidence: *{found.level}*)."]
+    lines = [f"> **{claim}** (evidence: *{found.label}*)."]
+    if found.claim:
+        lines += [">", f"> The metric is only the candidate's claim: {_quote(found.claim)}."]
     if found.held_out is not None:
         seen = "the same holds" if found.held_out.low > 0 else "**it does not show**"
         lines += [">", f"> On data that no decision has read {seen}: {_interval(found.held_out)}."]
     for other in f.transferred:
         seen = "It transfers" if other.shown else "It was **not** shown to transfer"
-        lines += [">", f"> {seen} to {_quote(other.what)}: {_interval(other.gain)} (evidence: *transferred*)."]
+        lines += [">", f"> {seen} to {_quote(other.what)}: {_interval(other.gain)} (evidence: *{other.label}*)."]
     return [*lines, ""]
 
 

@@ -137,6 +137,7 @@ def commons_command(lab: Where = HERE, tag: Tag = None, as_json: Json = False) -
             say(f"\n{title}:")
         for row in facts[rows][:SHOWN]:
             more = f" ({row['why']})" if row["why"] else ""
+            more += "; its metric is only a claim" if row["metric_claim"] else ""
             say(escape(f"  {row['id'][:12]}  {row['claimed']:+.4g}  {row['hypothesis']}{more}"))
     if facts["refused"]:
         say("\nrefused:")
@@ -202,6 +203,7 @@ def _view(commons: Commons, lab: Path, tag: str | None) -> dict[str, Any]:
                     "id": name,
                     "author": finding.author,
                     "claimed": finding.claimed,
+                    "metric_claim": finding.metric_claim,
                     "hypothesis": one_line(finding.hypothesis, 120),
                     "why": one_line(why),
                 }

@@ -47,6 +47,7 @@ def export(
     elif out is None:
         exports.write_lines(ledger, metric, kind, sys.stdout)
     else:
+        Path(out).parent.mkdir(parents=True, exist_ok=True)
         with Path(out).open("w", encoding="utf-8") as file:
             exports.write_lines(ledger, metric, kind, file)
         say(f"wrote {near(Path(out))}")

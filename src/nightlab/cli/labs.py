@@ -11,14 +11,17 @@ import typer
 from nightlab.cli.app import FIXABLE, HERE, Allow, Json, Where, allowed, app, escape, say
 
 
-@app.command(epilog="Examples:  nightlab new my-lm   ·   nightlab new faster --from speed")
+@app.command(epilog="Examples:  nightlab new my-lm   ·   nightlab new packing   ·   nightlab new faster --from speed")
 def new(
     name: Annotated[Path, typer.Argument(metavar="NAME", help="Folder to create.")],
-    template: Annotated[str, typer.Option("--from", metavar="LAB", help="Template: lm, speed or wasm.")] = "lm",
+    template: Annotated[
+        str | None, typer.Option("--from", metavar="LAB", help="Template: lm, packing, speed or wasm; NAME, or lm.")
+    ] = None,
 ) -> None:
     """Create a lab from a template, ready to run."""
-    from nightlab.session.create import make_lab
+    from nightlab.session.create import make_lab, shipped
 
+    template = template or (name.name if name.name in shipped() else "lm")
     folder = make_lab(name, template)
     say(f"made {folder}/ from the lab '{template}', committed")
     say(f"next: cd {folder} && nightlab check && nightlab run")

@@ -163,6 +163,7 @@ def finding_body(
             "libraries": {name: _version(name) or "" for name in _libraries(genome, repo.files(candidate.commit))},
             **_genes(genome),
         },
+        **({"metric_claim": one_line(session.metric_claim, 120)} if session.metric_claim else {}),
         "inspired_by": [target_of(candidate.source)] if candidate.proposer == COMMONS_PROPOSER else [],
     }
     return body, patch

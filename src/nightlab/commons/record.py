@@ -192,6 +192,8 @@ class Finding(RecordHeader):
     """The parent's runs, with the same seeds if the rule compares on the same seeds."""
     requires: Requires
     inspired_by: Annotated[list[Hash], Field(max_length=20)]
+    metric_claim: Name = ""
+    """Why the metric is only the candidate's claim; left out if a separate process computed it."""
 
     @property
     def claimed(self) -> float:
@@ -215,6 +217,8 @@ class Verification(RecordHeader):
     against: Runs
     sigma: Size
     """The seed-to-seed noise of one trial in the verifying lab."""
+    metric_claim: Name = ""
+    """As in a finding, of the verifying lab."""
 
 
 class Retraction(RecordHeader):

@@ -143,10 +143,10 @@ def _add_verifications(lab: Path, commons: Commons) -> list[dict[str, Any]]:
     sent = {(r.target, r.at, r.parent) for r in records if isinstance(r, Verification)}
     warned = {r.target for r in records if isinstance(r, Threat)}
     bodies: list[Body] = []
-    for event in _measured(lab):
+    for event, claim in _measured(lab):
         at = format_instant(event.at)
         if (event.target, at, event.parent) not in sent:
-            bodies.append((_verification(event, at), None))
+            bodies.append((_verification(event, at, claim), None))
         if event.reason == "tampered" and event.target not in warned:
             warned.add(event.target)
             bodies.append((_threat(event, at), None))
@@ -155,20 +155,25 @@ def _add_verifications(lab: Path, commons: Commons) -> list[dict[str, Any]]:
     return [body for body, _ in bodies]
 
 
-def _measured(lab: Path) -> Iterator[FindingVerified]:
+def _measured(lab: Path) -> Iterator[tuple[FindingVerified, str]]:
+    """What a lab measured of others' findings, and why its metric is only a claim, if it is."""
     for tag in reversed(tags(lab)):
         ledger = find_ledger(lab, tag)
         try:
-            yield from ledger.events(FindingVerified)
+            session = ledger.session()
+            claim = (session.claim or "") if session else ""
+            yield from ((event, claim) for event in ledger.events(FindingVerified))
         finally:
             ledger.close()
 
 
-def _verification(event: FindingVerified, at: str) -> dict[str, Any]:
+def _verification(event: FindingVerified, at: str, claim: str) -> dict[str, Any]:
     """What others are told: that a finding does not hold, only where it was measured on its own ground."""
     verdict = "inconclusive" if event.verdict == "refuted" and event.elsewhere else event.verdict
     kept = ("target", "task", "platform", "parent", "adopted", "runs", "against", "sigma")
     facts = {name: getattr(event, name) for name in kept}
+    if claim:
+        facts["metric_claim"] = one_line(claim, 120)
     return {"kind": "verification", "at": at, "verdict": verdict, "detail": one_line(scrub(event.detail)), **facts}
 
 

@@ -121,6 +121,7 @@ class SessionStarted(LedgerEvent):
     ``lab`` is the contract as ``lab.toml`` says it and ``source`` what it was read from; ``base`` the commit that the
     session began with; ``version`` that of nightlab; ``allowed``: protections that may be missing.
     ``imported`` says from which program's log, by file and SHA-256, where nightlab did not run the session.
+    ``claim``: why the metric is only the candidate's claim, empty if it is not; None in older sessions.
     """
 
     kind = "session"
@@ -133,6 +134,7 @@ class SessionStarted(LedgerEvent):
     version: str = ""
     allowed: tuple[str, ...] = field(default=(), metadata=_by(tuple))
     imported: dict[str, Any] | None = field(default=None, metadata=OMIT)
+    claim: str | None = field(default=None, metadata=OMIT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,6 +270,12 @@ class EvidenceShown(LedgerEvent):
     kind = "evidence"
     number: int
     evidence: Evidence = field(metadata=_by(evidence_of))
+
+    def to_dict(self) -> dict[str, Any]:
+        data = LedgerEvent.to_dict(self)
+        if not self.evidence.claim:  # as in ledgers from before there were claims
+            del data["evidence"]["claim"]
+        return data
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,6 +70,8 @@ BUILT_IN: Mapping[Kind, Mapping[str, str]] = {
         "pi": "nightlab.integrations.layouts.pi:read",
         "openevolve": "nightlab.integrations.layouts.openevolve:read",
         "shinka": "nightlab.integrations.layouts.shinka:read",
+        "autokernel": "nightlab.integrations.layouts.autokernel:read",
+        "algotune": "nightlab.integrations.layouts.algotune:read",
     },
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+METRIC_NAME = r"[\w.µ/-]+"  # what METRIC lines and the contract may call a metric
 ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b\n]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
 # Control characters, and whatever is not seen: direction marks, joiners, fillers, variation selectors, and the
 # tag characters in which instructions are hidden from people.

@@ -310,7 +310,8 @@ class Evidence:
     """How far an experiment's gain over ``against`` (the baseline is 0) has been shown, on fresh seeds.
 
     ``held_out`` is the gain on data that no decision used; the level is ``held out`` only where it shows there
-    too. ``what`` says under which other budget or scale, or that a single change was taken out again.
+    too. ``what`` says under which other budget or scale, or that a single change was taken out again. ``claim``: why
+    the metric is only the candidate's claim; empty if a separate process computed it.
     """
 
     level: Level
@@ -319,6 +320,12 @@ class Evidence:
     gain: PairedGain
     held_out: PairedGain | None = None
     what: str = ""
+    claim: str = ""
+
+    @property
+    def label(self) -> str:
+        """The level, marked as a claim where the metric is one."""
+        return f"claim, {self.level}" if self.claim else self.level
 
     @property
     def shown(self) -> bool:
@@ -386,13 +393,14 @@ class Experiment:
     def level(self) -> str:
         """How far its gain over the baseline has been shown: ``measured`` until more is, empty if there is none.
 
-        What was imported is ``reported``, and never more.
+        What was imported is ``reported``, and never more. A level of a metric that is a claim says so.
         """
         if self.verdict is not None and self.verdict.reason == REPORTED:
             return REPORTED if self.kept and self.number else ""
-        shown = {evidence.level for evidence in self.evidence if evidence.shown and evidence.against == 0}
+        shown = {e.level: e.label for e in self.evidence if e.shown and e.against == 0}
         levels: tuple[Level, ...] = ("transferred", "held out", "confirmed")
-        return next((level for level in levels if level in shown), "measured" if self.kept and self.number else "")
+        found = (shown[level] for level in levels if level in shown)
+        return next(found, "measured" if self.kept and self.number else "")
 
 
 @dataclass(frozen=True, slots=True)

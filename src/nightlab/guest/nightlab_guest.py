@@ -16,9 +16,19 @@ A trial in another language reads the same environment variables:
 ``NIGHTLAB_BUDGET``  how much of that clock may be spent on training
 ``NIGHTLAB_DEVICE``  ``cuda``, ``mps`` or ``cpu``
 
-The evaluator calls a function that the candidate serves. Arrays travel through shared memory as plain
-bytes, described by a fixed-size header on a socket: no pickle, every size and type checked by the side
-that reads. Two slots let the candidate compute one batch while the evaluator scores the one before.
+What was trained is handed over as plain arrays, and the program that handed it over ends there. Clean
+processes of the same genome load it and answer the evaluator's calls::
+
+    def load(arrays):               # in an answering process: arrays by name, as they were handed over
+        return lambda inputs: ...   # inputs to an answer
+
+    nightlab_guest.answer(load)     # in an answering process this never returns; elsewhere it does nothing
+    trial.start()                   # training begins
+    trial.hand_over(arrays)         # training is over, and this process ends
+
+Arrays of a call travel through shared memory as plain bytes, described by a fixed-size header on a socket: no
+pickle, every size and type checked by the side that reads. Two slots let the candidate compute one batch
+while the evaluator scores the one before.
 
 The memory is a file descriptor: of a file in host memory that both are born with or, where the evaluator
 asks for it on CUDA, of device memory. It sends that along with the header of the first call that needs it,
@@ -27,14 +37,16 @@ so the candidate's side has no choice to make.
 
 from __future__ import annotations
 
+import json
 import math
 import mmap
 import os
 import socket
 import struct
-from collections.abc import Callable, Iterable, Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 Buffer = Any  # anything with the buffer protocol: collections.abc.Buffer, which needs Python 3.12
 Code = Any  # a struct code: memoryview wants to know beforehand which
@@ -42,10 +54,18 @@ Code = Any  # a struct code: memoryview wants to know beforehand which
 SLOTS = 2
 MAX_DIMS = 4
 TYPES: tuple[Any, ...] = ("b", "B", "h", "H", "i", "I", "q", "Q", "e", "f", "d")  # struct codes, by index in a header
+HANDED = (*TYPES, "l", "L", "?")  # of arrays that are handed over: numpy's integers and truth values too
 # slot, offset of the array, its size in bytes, room for the answer, type, dimensions, shape
 HEADER = struct.Struct(f"<IQQQII{MAX_DIMS}Q")
 FAILED = 0xFFFFFFFF
-ALIGNED = 256  # where a slot may begin: as strict as any device is
+ALIGNED = 256  # where a slot, or an array that is handed over, may begin: as strict as any device is
+LENGTH = struct.Struct("<Q")  # of the list of arrays at the start of what is handed over
+CLEAN = """This lab scores clean processes, not the one that trained. In place of trial.serve(function):
+
+    nightlab_guest.answer(load)    # at the start: load(arrays) gives the function
+    trial.start()                  # as before
+    trial.hand_over(arrays)        # at the end: {"name": array, ...} is all that load needs
+"""
 
 
 class ServeError(RuntimeError):
@@ -72,46 +92,94 @@ class Trial:
         """
         _tell(f"report {progress:.6g} {loss:.6g}")
 
-    def hand_over(self) -> socket.socket:
-        """End training, and return the socket to the evaluator, for a lab with another protocol than ``serve``."""
+    def hand_over(self, arrays: Mapping[str, Buffer]) -> NoReturn:
+        """End training with what was learned: C-contiguous arrays by name. This process ends here.
+
+        Any buffer with a struct code as its type will do (numpy's arrays do, of at most four dimensions).
+        Whatever should still be printed is printed before.
+
+        Raises ServeError when an array can't be handed over, or the lab has no clean processes to answer.
+        """
+        if "NIGHTLAB_HANDED" not in os.environ:
+            raise ServeError("this lab's contract names no evaluator.processes: use trial.serve(function)")
+        with os.fdopen(int(os.environ["NIGHTLAB_HANDED"]), "wb") as file:
+            _write_arrays(file, arrays)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        _tell("serve")
+        os._exit(0)
+
+    def link(self) -> socket.socket:
+        """End training, and return the socket to the evaluator, for a lab with another protocol than ``serve``.
+
+        Raises ServeError where clean processes answer.
+        """
+        if "NIGHTLAB_HANDED" in os.environ:
+            raise ServeError(CLEAN)
         _tell("serve")
         return socket.socket(fileno=int(os.environ["NIGHTLAB_LINK"]))
 
     def serve(self, function: Callable[[Any], Buffer]) -> None:
-        """Hand the model over and answer the evaluator's calls until it hangs up.
+        """Answer the evaluator's calls from this very process until it hangs up.
 
-        ``function`` gets a read-only memoryview with type and shape (for a language model: int32
-        tokens, shape (batch, time)) and returns any C-contiguous buffer (float32 logits, shape
-        (batch, time, vocabulary)). It may be a view that the next call overwrites. Where the evaluator
-        wants the arrays to stay on the CUDA device, it gets an object with ``__cuda_array_interface__``
-        instead, and may return one. Training time ends when this is called.
+        For labs without ``evaluator.processes``: their metric rests on the model's honesty about its memory.
+        ``function``: see ``answer``. Training time ends when this is called.
 
-        Raises ServeError if the answer is larger than what the evaluator made room for.
+        Raises ServeError if the answer is larger than what the evaluator made room for, or where clean
+        processes answer.
         """
-        link = self.hand_over()
-        memory: Any = _Memory()
-        descriptors: list[int] = []
-        while header := _receive(link, HEADER.size, descriptors):
-            slot, offset, size, room, kind, dims, *shape = HEADER.unpack(header)
-            try:
-                if descriptors:
-                    if isinstance(memory, _Memory):
-                        memory = _device_memory()
-                    memory.adopt(descriptors.pop(), _both_slots(size, room))
-                memory.grow(_both_slots(size, room))
-                answer = function(memory.view(offset, TYPES[kind], tuple(shape[:dims])))
-                answered = _header(slot, offset + size, 0, *memory.put(offset + size, room, answer))
-            except BaseException:
-                link.sendall(HEADER.pack(FAILED, 0, 0, 0, 0, 0, *([0] * MAX_DIMS)))
-                raise
-            try:
-                link.sendall(answered)
-            except OSError:
-                return  # the evaluator has hung up, and says itself why
+        _answer_calls(function, self.link())
+
+
+def answer(load: Callable[[dict[str, Any]], Callable[[Any], Buffer]]) -> None:
+    """In an answering process: load what was handed over and answer, never to return. Elsewhere: do nothing.
+
+    ``load`` gets the arrays by name, read-only memoryviews with type and shape, and returns the function to
+    call. That gets a read-only memoryview with type and shape (for a language model: int32 tokens, shape
+    (batch, time)) and returns any C-contiguous buffer (float32 logits, shape (batch, time, vocabulary)). It
+    may be a view that the next call overwrites, but an answer must not depend on the calls before it. Where
+    the evaluator wants the arrays to stay on the CUDA device, it gets an object with
+    ``__cuda_array_interface__`` instead, and may return one.
+    """
+    if os.environ.get("NIGHTLAB_ROLE") != "answer":
+        return
+    handed = mmap.mmap(int(os.environ["NIGHTLAB_HANDED"]), 0, access=mmap.ACCESS_READ)
+    _answer_calls(load(_read_arrays(handed)), socket.socket(fileno=int(os.environ["NIGHTLAB_LINK"])))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
+
+
+def _answer_calls(function: Callable[[Any], Buffer], link: socket.socket) -> None:
+    """Answer until the evaluator hangs up."""
+    memory: Any = _Memory(int(os.environ["NIGHTLAB_SHARED"]))
+    descriptors: list[int] = []
+    while header := _receive(link, HEADER.size, descriptors):
+        slot, offset, size, room, kind, dims, *shape = HEADER.unpack(header)
+        try:
+            if descriptors:
+                if isinstance(memory, _Memory):
+                    memory = _device_memory()
+                memory.adopt(descriptors.pop(), _both_slots(size, room))
+            memory.grow(_both_slots(size, room))
+            answer = function(memory.view(offset, TYPES[kind], tuple(shape[:dims])))
+            answered = _header(slot, offset + size, 0, *memory.put(offset + size, room, answer))
+        except BaseException:
+            link.sendall(HEADER.pack(FAILED, 0, 0, 0, 0, 0, *([0] * MAX_DIMS)))
+            raise
+        try:
+            link.sendall(answered)
+        except OSError:
+            return  # the evaluator has hung up, and says itself why
 
 
 def trial() -> Trial | None:
-    """The trial this process runs in, or None when it was started by hand."""
+    """The trial this process runs in, or None when it was started by hand.
+
+    Raises ServeError in a process that should answer: ``answer`` comes first in a program.
+    """
+    if os.environ.get("NIGHTLAB_ROLE") == "answer":
+        raise ServeError("a process that should answer got as far as training: call answer(load) before trial()")
     if os.environ.get("NIGHTLAB_ROLE") != "candidate":
         return None
     env = os.environ
@@ -123,31 +191,41 @@ def trial() -> Trial | None:
     )
 
 
-def evaluator_link() -> socket.socket:
-    """The evaluator's end of the socket to the candidate; nothing may be sent before ``wait_for_turn``."""
-    return socket.socket(fileno=int(os.environ["NIGHTLAB_LINK"]))
+def evaluator_link(process: int = 0) -> socket.socket:
+    """The evaluator's end of the socket to a process; nothing may be sent before ``wait_for_turn``."""
+    return socket.socket(fileno=int(os.environ["NIGHTLAB_LINK"].split(",")[process]))
 
 
-def wait_for_turn(turn: str) -> None:
-    """Wait until the candidate has handed over; ``turn`` is the variable NIGHTLAB_TURN. Raises ServeError otherwise.
+def wait_for_turn(turn: str, process: int = 0) -> None:
+    """Wait until a process may be called; ``turn`` is the variable NIGHTLAB_TURN. Raises ServeError if it never may.
 
-    No input may be seen while the candidate still trains: the supervisor says when it no longer does.
+    No input may be seen while the candidate still trains, or another process answers: the supervisor says when none
+    does.
     """
+    os.write(int(turn), bytes([process]))
     if not os.read(int(turn), 1):
         raise ServeError("the model was never handed over")
 
 
 class Served:
-    """The evaluator's end of the link: calls the function that the candidate serves.
+    """The evaluator's end of a link: calls the function that the candidate serves.
+
+    ``process``: which of the answering processes, from 0 on. They run one after another: the first call of
+    one ends those before it, so nothing of an earlier one can reach it.
 
     ``device``: on CUDA, arrays travel in the device's memory. The candidate's function gets, and ``map``
     yields, objects with ``__cuda_array_interface__`` then, which frameworks view without a copy. On other
     devices it changes nothing.
     """
 
-    def __init__(self, device: bool = False) -> None:
-        self.link = evaluator_link()
-        self.memory = _device_memory() if device and os.environ["NIGHTLAB_DEVICE"] == "cuda" else _Memory()
+    def __init__(self, device: bool = False, process: int = 0) -> None:
+        shared = os.environ["NIGHTLAB_SHARED"].split(",")
+        if process >= len(shared):
+            raise ServeError(f"the contract has {len(shared)} answering processes: raise evaluator.processes")
+        self.process = process
+        self.link = evaluator_link(process)
+        on_device = device and os.environ["NIGHTLAB_DEVICE"] == "cuda"
+        self.memory = _device_memory() if on_device else _Memory(int(shared[process]))
         self.turn = os.environ.get("NIGHTLAB_TURN")
 
     def map(self, inputs: Iterable[Buffer], kind: str, shape: tuple[int, ...]) -> Iterator[Any]:
@@ -161,7 +239,7 @@ class Served:
         Raises ServeError when the candidate is gone, failed, or answers with another type or shape.
         """
         if self.turn:
-            wait_for_turn(self.turn)
+            wait_for_turn(self.turn, self.process)
             self.turn = None
         room = _size(kind, shape)
         waiting = 0
@@ -186,6 +264,10 @@ class Served:
         for _ in range(waiting):
             yield self._answer(kind, shape)
 
+    def close(self) -> None:
+        """Hang up: no further call is made, and the answering process ends."""
+        self.link.close()
+
     def _answer(self, kind: str, shape: tuple[int, ...]) -> Any:
         header = _receive(self.link, HEADER.size)
         if not header:
@@ -202,8 +284,8 @@ class Served:
 class _Memory:
     """The shared memory on the host: a file, mapped, and grown when a call needs more."""
 
-    def __init__(self) -> None:
-        self.fd = int(os.environ["NIGHTLAB_SHARED"])
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
         self.size = 0
         self.map: mmap.mmap
         self.private = bytearray()
@@ -242,6 +324,34 @@ def _device_memory() -> Any:
     import nightlab_cuda  # only here: a host has no use for it
 
     return nightlab_cuda.Memory()
+
+
+def _write_arrays(file: Any, arrays: Mapping[str, Buffer]) -> None:
+    """The length of a JSON list of (name, type, shape), that list, and the arrays' bytes, each aligned."""
+    views = {name: memoryview(array) for name, array in arrays.items()}
+    for name, view in views.items():
+        if view.format not in HANDED or view.ndim > MAX_DIMS or not view.c_contiguous:
+            raise ServeError(
+                f"can't hand over the array {name!r} of type {view.format!r} and {view.ndim} dimensions: it must be "
+                f"contiguous, of at most {MAX_DIMS} dimensions and a plain type ({', '.join(HANDED)})"
+            )
+    listed = json.dumps([(name, view.format, view.shape) for name, view in views.items()]).encode()
+    file.write(LENGTH.pack(len(listed)) + listed)
+    for view in views.values():
+        file.write(bytes(-file.tell() % ALIGNED))
+        file.write(view.cast("B") if view.nbytes else b"")
+
+
+def _read_arrays(memory: mmap.mmap) -> dict[str, Buffer]:
+    """The arrays that were handed over, as read-only views by name."""
+    (length,) = LENGTH.unpack_from(memory)
+    at, arrays, whole = LENGTH.size + length, {}, memoryview(memory)
+    for name, kind, shape in json.loads(memory[LENGTH.size : at]):
+        at += -at % ALIGNED
+        size = _size(kind, tuple(shape))
+        arrays[name] = whole[at : at + size].cast(kind, tuple(shape)) if size else memoryview(b"").cast(kind)
+        at += size
+    return arrays
 
 
 def _size(kind: str, shape: tuple[int, ...]) -> int:

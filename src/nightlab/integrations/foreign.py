@@ -183,4 +183,4 @@ def _goal(claims: Sequence[ForeignRow]) -> Goal:
 
 
 def _name(said: str) -> str:
-    return re.sub(r"[^\w.µ]+", "_", one_line(said, 60)) or "metric"
+    return re.sub(r"[^\w.µ/-]+", "_", one_line(said, 60)) or "metric"

@@ -37,7 +37,7 @@ class Source:
 
 def to_parquet(source: Source, experiments: Sequence[Experiment], place: str | None) -> tuple[str, str]:
     """A Parquet file of the frame that ``nightlab.load`` gives, with one row per experiment."""
-    path = Path(place) if place else source.folder / "experiments.parquet"
+    path = _made(Path(place) if place else source.folder / "experiments.parquet")
     frame = session_frame(source.folder / LEDGER)
     try:
         frame.to_parquet(path, index=False)
@@ -172,7 +172,16 @@ def _needed(module: str, package: str) -> Iterator[None]:
 
 def _database(place: str | None, usual: Path) -> str:
     """The URL of a database: as given, or of a file."""
-    return place if place and "://" in place else f"sqlite:///{Path(place) if place else usual}"
+    if place and "://" in place:
+        return place
+    path = _made(Path(place) if place else usual)
+    return f"sqlite:///{path}"
+
+
+def _made(path: Path) -> Path:
+    """The path of a file to write, in a folder that exists now."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
 
 
 def _value(experiment: Experiment) -> float | None:

@@ -114,7 +114,8 @@ class CandidateQueue:
                 self._ask_a_quick_one(self._proposing)
             if not self._ready:
                 if self._dry and idle and not self._more and self.proposers.wakes == math.inf:
-                    self.nothing_left = "the proposers have nothing left to propose"
+                    why = self.proposers.why_nothing()
+                    self.nothing_left = f"the proposers have nothing left to propose{why and f' ({one_line(why)})'}"
                 if self._dry or self._proposing or self._more:
                     return None
             elif (ready := self._choice()) is None:

@@ -15,7 +15,9 @@ from nightlab.core.events import NOT_ASKED, Alarm, Rechecked
 from nightlab.core.types import SEED, Experiment, HeldOutCheck, Measurement, TrialRequest, average
 from nightlab.judge import Contestant, NeedsTrial, change_of_noise, held_out_check, is_noisier
 from nightlab.loop.scheduler import Scheduler
-from nightlab.session.replicates import CONFIRM_SEED, RECHECK_SEED, RECHECKS, runs, upkeeps
+from nightlab.session.replicates import ATTEMPTS, CONFIRM_SEED, RECHECK_SEED, RECHECKS, runs, upkeeps
+
+MOVED = 0.05  # share of a time by which it must differ before the machine is what has changed
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,30 @@ class ChampionRecheck:
         seed = last[0] + 1 if last else RECHECK_SEED
         return TrialRequest(champion.number, "upkeep", seed if seed < CONFIRM_SEED else RECHECK_SEED)
 
+    def beside(self, experiment: Experiment, champion: Experiment) -> TrialRequest | None:
+        """Of a metric that is a time: the champion's trial that has to follow a candidate's first one.
+
+        None once the champion's bar contains it, for any other metric, and where the contract wants no re-checks.
+        """
+        if not self.session.lab.timed or not self.session.lab.judge.upkeep or self.scheduler.machine_changed:
+            return None
+        own = self.ledger.trials(experiment.number, "search", self.scheduler.since)
+        if not own:
+            return None
+        past = self.ledger.events(Rechecked, last=RECHECKS)
+        used = {seed for one in past if one.number == champion.number for seed in one.seeds}
+        later = self.ledger.trials(champion.number, "upkeep", self.ledger.trials_before(own[0][0].id))
+        ended = [trial.seed for trial, measured in later if measured is not None]
+        if used.intersection(ended) or len(ended) >= ATTEMPTS:
+            return None
+        return TrialRequest(champion.number, "upkeep", self._next_seed(champion), why="a time needs one beside it")
+
+    def _next_seed(self, champion: Experiment) -> int:
+        """The re-check's next seed; after the last one, what was used before the latest comes round again."""
+        seeds = list(upkeeps(self.ledger, champion.number, self.scheduler.since))
+        seed = seeds[-1] + 1 if seeds else RECHECK_SEED
+        return seed if seed < CONFIRM_SEED else RECHECK_SEED
+
     def _would(self, standing: Contestant, fresh: dict[int, Measurement]) -> str | NeedsTrial:
         """What the rule makes of the champion as a candidate of its own, or which trial it still needs for that.
 
@@ -88,7 +114,11 @@ class ChampionRecheck:
         champion, standing, fresh = result.champion, result.standing, result.fresh
         values = [run.metric for run in fresh.values() if run.metric is not None]
         before = bar = standing.bar if standing.bar is not None else 0.0
+        times = {seed: run.metric for seed, run in fresh.items() if run.metric is not None}
         if self.scheduler.machine_changed and values:
+            bar = average(values)
+        elif self._moved(standing, bar, times):
+            self._machine_moved(champion, times, bar)
             bar = average(values)
         else:
             for weight, value in enumerate(values, len(standing.runs)):
@@ -98,6 +128,23 @@ class ChampionRecheck:
         event = Rechecked(champion.number, bar, before, seeds, tuple(values), result.done, would, sigma, held_out)
         self.ledger.append(event)
         self.view.rechecked(champion, bar, before, would, self._alarms(held_out))
+
+    def _moved(self, standing: Contestant, bar: float, fresh: Mapping[int, float]) -> bool:
+        """Whether the bar is a time, of a machine that was faster or slower than it is now."""
+        if not self.session.lab.timed or not fresh:
+            return False
+        sigma = self.scheduler.replicates.noise_without(fresh).sigma
+        error = sigma * math.sqrt(1 / len(fresh) + 1 / max(len(standing.runs), 1))
+        return abs(average(list(fresh.values())) - bar) > max(MOVED * abs(bar), 3 * error)
+
+    def _machine_moved(self, champion: Experiment, fresh: Mapping[int, float], bar: float) -> None:
+        """Have numbers of the machine as it was compare with none of now; those of the trial just before are of now."""
+        trials = [trial for trial, _ in self.ledger.trials(champion.number, "upkeep", self.scheduler.since)]
+        first = min(self.ledger.trials_before(trial.id) for trial in trials if trial.seed in fresh)
+        now = average(list(fresh.values()))
+        why = f"the champion's {self.session.metric.name} is {now:.4g}, and was {bar:.4g}"
+        self.scheduler.machine_has_changed(max(first - 1, self.scheduler.since), why)
+        self.view.say(f"  [bold yellow]the machine's speed has changed:[/] {why}")
 
     def _check_held_out(self, champion: Experiment, found: Mapping[int, Measurement]) -> HeldOutCheck | None:
         """Whether the champion's gain on the search's data is one on held-out data too."""

@@ -16,6 +16,8 @@ SPEAK_OF_NAMES = ("*.py", "*.toml", "*.sh", "*.ipynb", "*Makefile")  # files tha
 RECENT = 100  # experiments among which a nearly equal one is looked for
 NEAR = 0.05  # values are nearly equal that lie no further apart than this part of their way from the parent's
 ALIKE = 0.7  # of the words of two hypotheses, that they must share
+SHORT = 3  # lines of a program in which the same lines are touched by nearly every change
+WORD = re.compile(r"[^\W\d]\w*|\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
 HUNK = re.compile(r"^@@ -(\d+)")
 
 CurveLine = tuple[str, str, int]  # of a patch: its sign, its file, and where that stands in the old one
@@ -55,9 +57,10 @@ class DuplicateIndex:
         moved, said = len(_moved(before, two.constants)), alike(one.hypothesis, two.hypothesis)
         if not moved and not said:
             return False  # without a look at the patches
-        first, second = (touched(self.session.repo.diff(each.parent, each.commit)) for each in (one, two))
+        patches = [self.session.repo.diff(each.parent, each.commit) for each in (one, two)]
         if said:
-            return {line for line in first if line[0] == "-"} == {line for line in second if line[0] == "-"}
+            return same_lines(patches[0], patches[1], min(one.lines, two.lines))
+        first, second = map(touched, patches)
         return sorted(first) == sorted(second) and len(first) == 2 * moved  # of constants alone
 
     @cached_property
@@ -95,9 +98,26 @@ def _close(old: Any, one: Any, two: Any) -> bool:
 
 
 def alike(one: str, two: str) -> bool:
-    """Whether two hypotheses are nearly the same words."""
-    first, second = identifiers(one.lower()), identifiers(two.lower())
+    """Whether two texts are nearly the same words and numbers."""
+    first, second = set(WORD.findall(one.lower())), set(WORD.findall(two.lower()))
     return len(first & second) >= ALIKE * max(len(first | second), 1)
+
+
+def same_lines(one: str, two: str, program: int) -> bool:
+    """Whether two patches take out the same lines of a genome with ``program`` lines.
+
+    Nearly all changes of a short one do: then what they put in must be alike, too.
+    """
+    if program <= SHORT and not alike(added(one), added(two)):
+        return False
+    first, second = ({line for line in touched(patch) if line[0] == "-"} for patch in (one, two))
+    return first == second
+
+
+def added(patch: str) -> str:
+    """The lines that a unified patch puts in."""
+    lines = (line[1:] for line in patch.splitlines() if line.startswith("+") and not line.startswith("+++ "))
+    return "\n".join(lines)
 
 
 def touched(patch: str) -> list[CurveLine]:

@@ -246,6 +246,7 @@ class ExperimentLoop:
             pilot=self.pilots.judge(experiment, champion) if champion and self.pilots else None,
             skipped=experiment.number in self.steering.skipped,
             needs_hook=self.hooks.needs_before(experiment),
+            beside=self.recheck.beside(experiment, champion) if champion else None,
         )
 
     def _open_experiments(self) -> list[Experiment]:

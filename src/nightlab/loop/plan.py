@@ -8,6 +8,9 @@ from nightlab.core.types import SEED, Measurement, Purpose, TrialRequest, Verdic
 from nightlab.judge import Contestant, Judge, NeedsTrial, Noise
 from nightlab.loop.champion_recheck import CompletedRecheck
 
+CLOSE = 2.0  # times the champion's time: a load rarely makes a program slower than that
+COMPARED = ("improved", "simpler", "regressed", "inconclusive")  # verdicts of a rule
+
 # -- the snapshot --------------------------------------------------------------------------------
 
 
@@ -17,6 +20,7 @@ class PendingExperiment:
 
     ``pilot``: the pilot that it needs first, or the verdict that it gets after its pilot; None for a whole trial.
     ``needs_hook``: the contract's ``before`` hook has to run before its first trial.
+    ``beside``: of a candidate with a time, the trial of the champion that a close comparison needs first.
     """
 
     number: int
@@ -24,6 +28,7 @@ class PendingExperiment:
     pilot: TrialRequest | tuple[Contestant, Verdict] | None = None
     skipped: bool = False
     needs_hook: bool = False
+    beside: TrialRequest | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,12 +152,32 @@ def _pending(state: LoopSnapshot, experiment: PendingExperiment, judge: Judge, n
         return None if running else _skip(experiment)
     decision = _decide(state, experiment, judge, noise)
     if isinstance(decision, RecordVerdict):
-        return decision
+        if experiment.beside is None or not _is_close(state, decision):
+            return decision
+        return _beside(state, experiment.beside)
     if state.starts_nothing or state.is_running(decision):
         return None
     if not experiment.needs_hook:
         return RunTrial(decision)
     return Wait() if state.hook_running else RunHook(experiment.number)
+
+
+def _beside(state: LoopSnapshot, request: TrialRequest) -> Action | None:
+    """The champion's trial beside a candidate's; once it has run, the re-check that takes it into the bar."""
+    if state.recheck is not None:
+        return _recheck(state)
+    if state.starts_nothing or state.is_running(request):
+        return None
+    return RunTrial(request)
+
+
+def _is_close(state: LoopSnapshot, decision: RecordVerdict) -> bool:
+    """Whether a verdict may be that of a machine which was slower or faster than when the bar was measured."""
+    bar = state.champion[1].bar if state.champion else None
+    value = decision.contestant.mean.metric if decision.contestant.runs else None
+    if bar is None or value is None or decision.verdict.reason not in COMPARED:
+        return False
+    return decision.verdict.status == "keep" or abs(value) <= CLOSE * abs(bar)
 
 
 def _decide(

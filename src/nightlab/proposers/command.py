@@ -89,7 +89,7 @@ class AnyCommand:
                 words = self._words(folder, work)
                 if fault := self._fault(kept, words):
                     files = _edited_anyway(work, ids, self.workspace.lab.genome)
-                    raise NoProposal(fault, final=words.login)
+                    raise NoProposal(fault, final=words.login or _not_there(kept))
                 files = edited_files(work, ids, self.workspace.lab.genome)
                 if not files and words.stop in ("", "end_turn"):
                     raise NoProposal(f"it edited nothing; last line of output: {words.last_line}")
@@ -138,7 +138,7 @@ class AnyCommand:
             proxy_socket=proxy_socket,
         )
         env = self._environment()
-        argv = self._command(env["PATH"])
+        argv = self._command(env["PATH"], work)
         if proxy_socket:
             argv = [sys.executable, "-P", str(INNER_PROXY), PROXY_SOCKET, ",".join(self.part.endpoints), *argv]
         start = self.workspace.sandbox.start(sandbox_spec)
@@ -162,30 +162,35 @@ class AnyCommand:
             return read_result(self._guard)
 
     def _held(self) -> bool:
-        """Whether its network is restricted to its endpoints. Raises NoProposal where the sandbox can't restrict it."""
+        """Whether its network is restricted to its endpoints. Raises NoProposal if it can't be."""
         sandbox = self.workspace.sandbox
         if not self.part.endpoints or "network" in sandbox.missing:
             return False
         if not sandbox.has_proxy:
-            raise NoProposal(f"{sandbox.name} can't restrict it to its endpoints; remove them to allow any network")
+            raise NoProposal(
+                f"{sandbox.name} can't restrict it to its endpoints; remove them to allow any network",
+                final=True,
+            )
         return True
 
-    def _command(self, search: str) -> list[str]:
+    def _command(self, search: str, work: Path) -> list[str]:
         """The command line: the command itself, or for an agent the protocol client, which starts the agent."""
         argv = shlex.split(self.part.command)
+        if os.sep in argv[0] and not (work / argv[0]).exists():
+            raise NoProposal(f"{argv[0]} is not in the lab", final=True)
         if os.sep not in argv[0] and shutil.which(argv[0], path=search) is None:
-            raise NoProposal(f"{argv[0]} is not installed, or not on the PATH")
+            raise NoProposal(f"{argv[0]} is not installed, or not on the PATH", final=True)
         if not isinstance(self.part, AgentConfig):
             return argv
         if importlib.util.find_spec("acp") is None:
-            raise NoProposal("its library is not installed: pip install 'nightlab[agents]'")
+            raise NoProposal("its library is not installed: pip install 'nightlab[agents]'", final=True)
         return [sys.executable, "-P", str(ACP_TURN), *argv]
 
     def _environment(self) -> dict[str, str]:
         """Its environment: a few basic variables, and those that the contract names."""
         for name in self.part.environment:
             if name not in os.environ:
-                raise NoProposal(f"the variable {name}, listed for it in lab.toml, is not set")
+                raise NoProposal(f"the variable {name}, listed for it in lab.toml, is not set", final=True)
         env = {name: os.environ[name] for name in (*PASSED, *self.part.environment) if name in os.environ}
         path = search_path(env.get("PATH", os.defpath))
         return {"LANG": "C.UTF-8", "TERM": "dumb", **env, "PATH": path, "NIGHTLAB_BRIEFING": BRIEFING}
@@ -207,6 +212,11 @@ class AnyCommand:
         if kept.status:
             return f"it failed with exit status {kept.status}; last line of output: {words.last_line}"
         return "" if kept.tree_ended else "it left processes that could not be ended"
+
+
+def _not_there(kept: ProcessResult) -> bool:
+    """Whether the command itself is missing: a shell's exit status for one that it does not find, or can't run."""
+    return kept.end == "unstartable" or (kept.end == "exited" and kept.status in (126, 127))
 
 
 def _asked(refused: list[str]) -> str:

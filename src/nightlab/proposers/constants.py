@@ -27,6 +27,11 @@ WASM_GLOBAL = re.compile(
 )
 RANGE = re.compile(r"^(-?[\d.eE+-]+?)\s*\.\.\s*(-?[\d.eE+-]+?)(\s+log)?$")
 
+NO_CONSTANT = (
+    "the genome has no constant that it can move; it reads only upper-case names that are assigned a literal at the "
+    "top level of a file"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Constant:

@@ -7,14 +7,12 @@ from dataclasses import replace
 from nightlab.proposers.backoff import Backoff
 from nightlab.proposers.proposer import Briefing, NoProposal, Proposal, Proposer
 
-REST = 0.1  # seconds after one failed turn: it costs no money that we know of
-
 
 class GivenProposer(Backoff):
     """Asks an object that the caller made; an exception of it is a failed turn."""
 
     def __init__(self, proposer: Proposer) -> None:
-        super().__init__(_Guarded(proposer), first=REST)
+        super().__init__(_Guarded(proposer))
         self.proposer = proposer
 
     def tell(self, proposal: Proposal, refusal: str | None) -> None:

@@ -148,7 +148,12 @@ class Mixture:
 
     @property
     def thinkers(self) -> int:
-        return len(self._resting())
+        return sum(not one.gone for one in self._resting())
+
+    def why_nothing(self) -> str:
+        """Why proposers have nothing, as far as they can say; empty if none can."""
+        gone = [f"{one.name}: {one.gone}" for one in self._resting() if one.gone]
+        return "; ".join([*gone, *filter(None, (getattr(one, "nothing", "") for one, _ in self.proposers.values()))])
 
     def _resting(self) -> list[Backoff]:
         return [one for one, _ in self.proposers.values() if isinstance(one, Backoff)]

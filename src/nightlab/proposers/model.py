@@ -69,7 +69,7 @@ class LanguageModel:
         try:
             from pydantic_ai.exceptions import ModelAPIError, UnexpectedModelBehavior
         except ImportError:
-            raise NoProposal("its library is not installed: pip install 'nightlab[models]'") from None
+            raise NoProposal("its library is not installed: pip install 'nightlab[models]'", final=True) from None
         task = asyncio.current_task()
         assert task is not None
         self._turn = asyncio.get_running_loop(), task
@@ -129,7 +129,7 @@ class LanguageModel:
         """The model behind its API. The client's own retries are off: a failed turn backs off instead."""
         part = self.part
         if part.key and part.key not in os.environ:
-            raise NoProposal(f"the variable {part.key}, named for its key in lab.toml, is not set")
+            raise NoProposal(f"the variable {part.key}, named for its key in lab.toml, is not set", final=True)
         key = os.environ[part.key] if part.key else "none"
         if part.api == "anthropic":
             from anthropic import AsyncAnthropic

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from nightlab.proposers.backoff import FIRST
 from nightlab.proposers.given import GivenProposer
 from nightlab.proposers.proposer import Briefing, NoProposal, Proposal, Proposer
 
 
 class PluggedProposer(GivenProposer):
-    """Asks a plug-in, under the name that the contract gives it. It rests as long as other proposers that fail."""
+    """Asks a plug-in, under the name that the contract gives it."""
 
     def __init__(self, name: str, proposer: Proposer) -> None:
         super().__init__(proposer)
-        self.first = FIRST
         self.name = self.thinker.name = name
 
     def propose(self, briefing: Briefing) -> Proposal | None:

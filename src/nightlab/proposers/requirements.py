@@ -15,11 +15,17 @@ Need = tuple[str, bool, str]  # what, whether it is there, and the hint
 
 def needs(lab: LabConfig) -> Iterator[Need]:
     """Each thing that a proposer needs. None of them stops a session: it goes on with the proposers that work."""
+    unfit = 0
     for part in lab.proposers:
+        found: list[Need] = []
         if isinstance(part, ProgramConfig):
-            yield from _of_program(part)
+            found = list(_of_program(part))
         elif isinstance(part, ModelConfig):
-            yield from _of_model(part)
+            found = list(_of_model(part))
+        unfit += not all(there for _, there, _ in found)
+        yield from found
+    if unfit == len(lab.proposers) and not lab.commons:
+        yield "no proposer of lab.toml can work here: a session ends after its baseline", False, "see above"
     if lab.commons:
         if not all(map(importlib.util.find_spec, ("cryptography", "rfc8785"))):
             yield "the commons: its libraries are not installed", False, "pip install 'nightlab[commons]'"

@@ -15,7 +15,15 @@ from typing import Any
 from nightlab.core.regions import regions
 from nightlab.core.source import SEED_NAME
 from nightlab.core.types import Experiment
-from nightlab.proposers.constants import RANGE, Constant, change_constants, changes, find_constants, rounded
+from nightlab.proposers.constants import (
+    NO_CONSTANT,
+    RANGE,
+    Constant,
+    change_constants,
+    changes,
+    find_constants,
+    rounded,
+)
 from nightlab.proposers.proposer import Briefing, Proposal
 
 ATTEMPTS = 30
@@ -35,14 +43,17 @@ class Tuner:
     def __init__(self, seed: int = 0) -> None:
         self.seed = seed
         self.refused = 0
+        self.nothing = ""  # why there is nothing to propose
 
     def propose(self, briefing: Briefing) -> Proposal | None:
+        self.nothing = ""
         baseline = briefing.history[0].candidate.constants
         for path, text in briefing.genome.items():
             constants = _movable(text, briefing)
             spaces = {n: s for n, c in constants.items() if (s := _space(c, baseline.get(n, c.value)))}
             if spaces:
                 return self._move(briefing, path, text, constants, spaces)
+        self.nothing = f"{self.name}: {NO_CONSTANT}"
         return None
 
     def tell(self, proposal: Proposal, refusal: str | None) -> None:
@@ -114,8 +125,9 @@ def _study(briefing: Briefing, spaces: dict[str, Any], history: list[Experiment]
 def _telling(briefing: Briefing) -> list[Experiment]:
     """The best and the most recent experiments, in order."""
     minimise = briefing.metric.goal == "minimise"
-    known = [(e.measurement.metric, e.number) for e in briefing.history if e.measurement and e.measurement.metric]
-    best = {number for _, number in sorted(known, reverse=not minimise)[:BEST]}
+    measured = [(e.measurement.metric, e.number) for e in briefing.history if e.measurement]
+    known = sorted(((value, number) for value, number in measured if value is not None), reverse=not minimise)
+    best = {number for _, number in known[:BEST]}
     since = max(len(briefing.history) - LAST, 0)
     return [e for place, e in enumerate(briefing.history) if place >= since or e.number in best]
 

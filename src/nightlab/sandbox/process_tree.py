@@ -75,15 +75,15 @@ def _children(pid: int) -> list[int]:
     return found
 
 
-def end_tree(reap: Callable[[], object]) -> bool:
-    """End every descendant of this process; False if that failed. ``reap`` collects exited children.
+def end_tree(reap: Callable[[], object], keep: Collection[int] = ()) -> bool:
+    """End every descendant of this process but the children ``keep`` and theirs; False if that failed.
 
-    They are stopped first, so that none can fork its way out.
+    ``reap`` collects exited children. They are stopped first, so that none can fork its way out.
     """
     until = time.monotonic() + PATIENCE
     while time.monotonic() < until:
         reap()
-        left = psutil.Process().children(recursive=True)  # complete, unlike ``descendants``
+        left = _all_descendants(keep)
         if not left:
             return True
         for stop in (signal.SIGSTOP, signal.SIGKILL):
@@ -92,3 +92,14 @@ def end_tree(reap: Callable[[], object]) -> bool:
                     os.kill(process.pid, stop)
         time.sleep(0.005)
     return False
+
+
+def _all_descendants(but: Collection[int]) -> list[psutil.Process]:
+    """Like ``descendants``, but complete."""
+    found = psutil.Process().children(recursive=True)
+    spared: set[int] = set()
+    for process in found:
+        if process.pid in but:
+            with contextlib.suppress(psutil.Error):  # it ended
+                spared |= {process.pid, *(child.pid for child in process.children(recursive=True))}
+    return [process for process in found if process.pid not in spared]

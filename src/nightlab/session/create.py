@@ -26,15 +26,19 @@ from nightlab.storage.ledger import find_ledger, session_lock, tags
 SHIPPED = Path(__file__).parents[1] / "labs"
 
 
+def shipped() -> list[str]:
+    """The names of the labs that ship."""
+    return sorted(p.name for p in SHIPPED.iterdir() if (p / "lab.toml").exists())
+
+
 def make_lab(folder: Path, template: str) -> Path:
     """Copy a shipped lab into a new folder and commit it there. Returns the folder.
 
     Raises NightlabError when there is no such lab, or the folder exists.
     """
     source = SHIPPED / template
-    known = sorted(p.name for p in SHIPPED.iterdir() if (p / "lab.toml").exists())
-    if template not in known:
-        raise NightlabError(f"there is no shipped lab {template!r}", f"the shipped labs are: {', '.join(known)}")
+    if template not in shipped():
+        raise NightlabError(f"there is no shipped lab {template!r}", f"the shipped labs are: {', '.join(shipped())}")
     if folder.exists():
         raise NightlabError(f"{folder} exists already", "choose another name")
     try:
@@ -96,6 +100,7 @@ def open_problem(source: Path, folder: Path, *, sealed: bool = True) -> Reading:
             shutil.copy2(source / path, folder / path)
         told = {STRATEGY: reading.strategy} if reading.strategy else {}
         for path, text in {CONTRACT: written(lab, reading), **told, **reading.extra}.items():
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
             (folder / path).write_text(text, encoding="utf-8")
         ignored = folder / ".gitignore"
         kept = ignored.read_text(encoding="utf-8") if ignored.exists() else ""

@@ -12,11 +12,13 @@ from typing import Any
 from nightlab.core import plugins
 from nightlab.core.config import (
     CONTRACT,
+    DEVICES,
     STRATEGY,
     LabConfig,
     PatchesConfig,
     PluginProposerConfig,
     ProgramConfig,
+    TunerConfig,
     detect,
     from_files,
 )
@@ -26,11 +28,14 @@ from nightlab.core.source import syntax_fault
 from nightlab.core.types import NightlabError
 from nightlab.engines.local.cgroup import delegated
 from nightlab.engines.local.layout import detect_sandbox
+from nightlab.proposers.constants import NO_CONSTANT, find_constants
 from nightlab.proposers.requirements import needs
 from nightlab.sandbox.bubblewrap import PROTECTIONS, Sandbox
+from nightlab.session.metric_claim import metric_claim
 from nightlab.storage.git import Repo, in_genome
 
 FREE_MB = 200  # below this much disk a session does not start: a full disk loses the run in flight
+REMEMBERS = "the process that trained answers the evaluator: it can remember what it was asked, and train on"
 NETWORK_MOUNTS = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "9p", "fuse.sshfs", "fuse.rclone", "lustre"}
 
 
@@ -65,12 +70,9 @@ def inspect(repo: Repo, *, dirty_genome: bool = False) -> tuple[LabConfig, str, 
     checks.append(Check(f"{where} is writable", writable, "run where the lab and its .git are writable"))
     if lab.prepare:
         checks.append(Check(f"run before each session, with your home and the network: {lab.prepare}", True))
-    if lab.evaluator:
-        checks.append(Check("the metric is computed by an evaluator in a separate process", True))
-    else:
-        hint = "give lab.toml an [evaluator]; until then a candidate that lies about its metric is believed"
-        checks.append(Check("the metric is printed by the candidate's own command", False, hint, fatal=False))
+    checks.append(_computed(lab, metric_claim(lab, files, lambda path: repo.read(commit, path))))
     checks += [Check(what, there, hint, fatal=False) for what, there, hint in needs(lab)]
+    checks += _tuned(lab, [repo.read(commit, path) or "" for path in files if in_genome(path, lab.genome)])
     return lab, source, [*checks, *plugged(lab), *_not_expressed(repo, commit)]
 
 
@@ -143,7 +145,7 @@ def check_lab(repo: Repo, allow: Iterable[str] = ()) -> tuple[LabConfig, str, li
     lab, source, checks = inspect(repo)
     sandbox = detect_sandbox()
     checks += sealed(sandbox, {*lab.sandbox.allow_missing, *allow})
-    return lab, source, [*checks, *held(sandbox, lab), memory_limit()]
+    return lab, source, [*checks, *held(sandbox, lab), *answered(lab), memory_limit()]
 
 
 def protections(names: str | Iterable[str]) -> set[str]:
@@ -225,6 +227,28 @@ def _genome_parses(repo: Repo, lab: LabConfig, commit: str, files: list[str]) ->
     return [Check(fault, False, "fix that line and commit it") for fault in faults if fault]
 
 
+def _tuned(lab: LabConfig, genome: list[str]) -> list[Check]:
+    """Whether a tuner of the contract finds something to tune."""
+    tuned = any(find_constants(text, device) for text in genome for device in DEVICES)
+    if tuned or not any(isinstance(part, TunerConfig) for part in lab.proposers):
+        return []
+    hint = "assign the numbers to upper-case names at the top level of a genome file, or remove the tuner"
+    return [Check(f"the tuner will propose nothing: {NO_CONSTANT}", False, hint, fatal=False)]
+
+
+def _computed(lab: LabConfig, claim: str) -> Check:
+    """Whether the metric is computed out of the candidate's reach; ``claim``: why not."""
+    if not claim:
+        return Check("the metric is computed by an evaluator in a separate process", True)
+    hint = "give lab.toml an [evaluator]; until then a candidate that lies about its metric is believed"
+    if lab.evaluator:
+        hint = (
+            "serve it: let the candidate's process answer the evaluator's calls (evaluator.served = true, "
+            "docs/sealing.md); until then a candidate that prints its own METRIC and exits is believed"
+        )
+    return Check(f"the metric is only the candidate's claim: {claim}", False, hint, fatal=False)
+
+
 def _regions(repo: Repo, lab: LabConfig, commit: str, files: list[str]) -> Iterator[Check]:
     """Where a candidate may change the genome's files, if markers bound that, and markers that don't match."""
     if lab.between is None:
@@ -274,3 +298,13 @@ def _filesystem(folder: Path) -> str:
         return ""
     inside = [m for m in mounts if folder.is_relative_to(m[1].replace("\\040", " "))]
     return max(inside, key=lambda m: len(m[1]))[2] if inside else ""
+
+
+def answered(lab: LabConfig) -> list[Check]:
+    """Who answers a served evaluator: clean processes, or the one that trained."""
+    if lab.evaluator is None or not lab.evaluator.served:
+        return []
+    if clean := lab.evaluator.processes:
+        return [Check(f"the evaluator is answered by {clean} clean processes, not by the one that trained", True)]
+    hint = "set evaluator.processes = 2 and hand arrays over (docs: Writing a lab)"
+    return [Check(f"the seal of the metric is weaker: {REMEMBERS}", False, hint, fatal=False)]

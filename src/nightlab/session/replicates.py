@@ -6,7 +6,7 @@ All of it is read from the ledger, so that a session that was killed stands wher
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 
 from nightlab.core.events import MachineChanged
@@ -99,6 +99,11 @@ class Replicates:
         if self._noise is None:
             self._noise = pooled(self.groups(), prior_sigma(self.baseline, self.stated))
         return self._noise
+
+    def noise_without(self, seeds: Collection[int]) -> Noise:
+        """The noise as it was known before the runs with these seeds."""
+        groups = [[value for seed, value in one.items() if seed not in seeds] for one in self._values.values()]
+        return pooled([group for group in groups if len(group) > 1], prior_sigma(self.baseline, self.stated))
 
 
 def replicates(ledger: Ledger, budget: Budget, stated: float | None) -> Replicates:

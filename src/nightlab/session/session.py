@@ -25,6 +25,7 @@ from nightlab.engines.local.layout import detect_sandbox
 from nightlab.engines.platform import this_platform
 from nightlab.judge import Judge, make_rule
 from nightlab.sandbox.bubblewrap import NoSandbox, Sandbox
+from nightlab.session.metric_claim import metric_claim
 from nightlab.session.preflight import contract_at, free_to_change, require, sealed
 from nightlab.storage.git import Repo, in_genome
 from nightlab.storage.ledger import LEDGER, Ledger, find_session, lock_session, make_state_folder, state_folder, tags
@@ -107,6 +108,7 @@ class Session:
                 platform=asdict(platform),
                 version=__version__,
                 allowed=tuple(sorted(allow)),
+                claim=metric_claim(lab, repo.files(base), lambda path: repo.read(base, path)),
             )
         )
         ledger.close()
@@ -120,6 +122,13 @@ class Session:
         """Of an imported session: by what, and from which file, in words; else empty."""
         source = self.facts.imported
         return f"{source['file']}, as {source['by']} reported it, sha256 {source['sha256'][:12]}" if source else ""
+
+    @cached_property
+    def metric_claim(self) -> str:
+        """Why the metric is only the candidate's claim, in words; empty if a separate process computes it."""
+        if self.facts.claim is not None:
+            return self.facts.claim
+        return metric_claim(self.lab, self.repo.files(self.base), lambda path: self.repo.read(self.base, path))
 
     @cached_property
     def judge(self) -> Judge:

@@ -71,7 +71,7 @@ class NotebookProgress(Observer):
     def confirmed(self, evidence: Evidence, baseline: Sequence[Measurement], champion: Sequence[Measurement]) -> None:
         gain = evidence.gain
         self.words = (
-            f"{'confirmed' if evidence.shown else 'not confirmed'}: {gain.mean:.4g} better, "
+            f"{'claim, ' * bool(evidence.claim)}{'' if evidence.shown else 'not '}confirmed: {gain.mean:.4g} better, "
             f"{gain.level:.0%} interval {gain.low:.4g} to {gain.high:.4g}"
         )
         self._show()

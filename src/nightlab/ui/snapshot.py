@@ -245,7 +245,8 @@ class SessionSnapshot:
 
 def about(session: SessionStarted, lab: LabConfig, run: RunStarted | None) -> About:
     """What holds for a session, by the event that began it; ``run``: the latest, whose sandbox may lack protections."""
-    metric = "computed by an evaluator" if lab.evaluator else "printed by the candidate's own command"
+    claimed = session.claim if session.claim is not None else not lab.evaluator
+    metric = "only the candidate's claim" if claimed else "computed by an evaluator"
     missing = run.allowed if run else ()
     seal = f"NOT sealed: no protection of {', '.join(missing)}" if missing else "sealed"
     return About(

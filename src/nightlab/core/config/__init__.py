@@ -20,8 +20,10 @@ from nightlab.core.config.proposers import (
     PatchesConfig,
     PluginProposerConfig,
     ProgramConfig,
+    TunerConfig,
 )
 from nightlab.core.config.schema import (
+    DEVICES,
     BudgetConfig,
     CommonsConfig,
     Event,
@@ -35,6 +37,7 @@ from nightlab.core.config.units import allowed, megabytes
 
 __all__ = [
     "CONTRACT",
+    "DEVICES",
     "RESERVED",
     "STRATEGY",
     "AgentConfig",
@@ -52,6 +55,7 @@ __all__ = [
     "ProgramConfig",
     "SelectionConfig",
     "StopRules",
+    "TunerConfig",
     "allowed",
     "amended",
     "detect",

@@ -17,8 +17,10 @@ from nightlab.core.config.proposers import (
     TunerConfig,
 )
 from nightlab.core.config.units import allowed, megabytes
+from nightlab.core.text import METRIC_NAME
 from nightlab.core.types import Budget, Clock, Goal, Metric
 
+TIMES = {"s", "ms", "µs", "us", "ns", "sec", "seconds", "milliseconds", "microseconds", "nanoseconds"}
 DEVICES = ("cuda", "mps", "cpu")
 Event = Literal["keep", "stall", "stop", "trouble"]
 Protection = Literal["files", "network", "processes", "privileges"]
@@ -27,12 +29,15 @@ Protection = Literal["files", "network", "processes", "privileges"]
 class MetricConfig(ConfigModel):
     """The number that is being improved."""
 
-    name: str = Field(pattern=r"^[\w.µ]+$")
+    name: str = Field(pattern=rf"^{METRIC_NAME}$")
     goal: Goal = "minimise"
     unit: str = ""
     lowest: float = -math.inf
     highest: float = math.inf
     """Values beyond these are impossible: whoever measures one has tampered."""
+    timed: bool | None = None
+    """True: it is a time. False: it does not depend on how fast the machine is. By default it is a time if its unit, or
+    its name, or the evaluator says so."""
 
     def record(self) -> Metric:
         return Metric(self.name, self.goal, self.unit)
@@ -44,12 +49,21 @@ class EvaluatorConfig(ConfigModel):
     command: Command
     served: bool = False
     """True: it calls a function that the candidate serves. False: it runs after the candidate ended."""
+    processes: int = Field(default=0, ge=0, le=8)
+    """Of one that is served: clean processes that answer, one after another, from the arrays that training handed over.
+    0: the process that trained answers, which may remember what it was asked."""
     held_out: bool = False
     """Whether, told NIGHTLAB_HELD_OUT=1, it also prints ``METRIC held_out=value`` on data that no search reads."""
     warm: tuple[Module, ...] = ()
     """Of one that is served: Python modules that it imports ahead."""
     timed: bool = False
     """True: what it measures is time, so nothing is started ahead while it works."""
+
+    @model_validator(mode="after")
+    def _processes_serve(self) -> EvaluatorConfig:
+        if self.processes and not self.served:
+            raise ValueError("processes: only an evaluator with served = true calls processes")
+        return self
 
 
 class CheckConfig(ConfigModel):
@@ -290,6 +304,14 @@ class LabConfig(ConfigModel):
     commons: CommonsConfig | None = None
     gene: GeneConfig | None = None
     stop: StopRules = StopRules()
+
+    @property
+    def timed(self) -> bool:
+        """Whether the metric is a time, as the contract says, or as its unit, its name or the evaluator does."""
+        if self.metric.timed is not None:
+            return self.metric.timed
+        named = {self.metric.name, *self.metric.unit.split()[:1]} & TIMES
+        return bool(named) or (self.evaluator is not None and self.evaluator.timed)
 
     @classmethod
     def recorded(cls, facts: Any) -> LabConfig:

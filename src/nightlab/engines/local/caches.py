@@ -27,11 +27,11 @@ class Caches:
         """The cache's folder; None before there is one."""
         return next((path for path in self.folder.glob("*") if path.is_dir() and path.suffix != ".new"), None)
 
-    def keep(self, made: Path) -> bool:
+    def keep(self, *made: Path) -> bool:
         """Store what the baseline compiled (regular files only), unless a cache exists or it is too large."""
-        if self.kept() or not made.is_dir():
+        if self.kept():
             return False
-        files = {path.relative_to(made).as_posix(): path for path in _files(made)}
+        files = {path.relative_to(at).as_posix(): path for at in made if at.is_dir() for path in _files(at)}
         if not files or sum(path.stat().st_size for path in files.values()) > self.limit:
             return False
         draft = self.folder / "draft.new"

@@ -15,6 +15,9 @@ from nightlab.engines.local.usage import tasks_of
 from nightlab.sandbox.bubblewrap import NOBODY
 from nightlab.sandbox.process_tree import die_with_parent, limit_file_size, pin_to_cores
 
+SEALS = (
+    0 if sys.platform != "linux" else (fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL)
+)
 _running = tasks_of(os.geteuid() or NOBODY)
 
 
@@ -42,3 +45,17 @@ def shared_memory() -> IO[bytes]:
     fd = os.memfd_create("nightlab", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL)
     return os.fdopen(fd, "r+b", buffering=0)
+
+
+def private_memory() -> IO[bytes]:
+    """An in-memory file that can be sealed."""
+    if sys.platform != "linux":
+        return tempfile.TemporaryFile()
+    fd = os.memfd_create("nightlab", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    return os.fdopen(fd, "r+b", buffering=0)
+
+
+def seal(file: IO[bytes]) -> None:
+    """Have the kernel refuse every change of such a file from now on, where it can."""
+    if sys.platform == "linux":
+        fcntl.fcntl(file.fileno(), fcntl.F_ADD_SEALS, SEALS)

@@ -27,7 +27,7 @@ from nightlab.storage import checkouts
 from nightlab.storage.git import Repo
 
 AHEAD = "ahead-"  # prefix of a standby supervisor's folder, until a trial takes it over
-SCRATCH = ("work", "trusted", "checked", "home-work", "home-trusted", "home-checked", "tmp", "compiled")
+SCRATCH = ("work", "trusted", "checked", "home-*", "tmp*", "compiled*")  # of a trial's folder
 
 
 class LocalEngine:
@@ -134,7 +134,7 @@ class LocalEngine:
                 running.process.wait(timeout=5)
         trial = running.trial
         if (trial.experiment, trial.purpose, result["outcome"]) == (0, "search", "measured"):  # the baseline
-            self.caches.keep(folder / "compiled")
+            self.caches.keep(folder / "compiled", *folder.glob("compiled-*"))
         self.clear(folder)
         return build_measurement(self.lab, folder, result, shared=self.shared)
 
@@ -144,8 +144,8 @@ class LocalEngine:
             cgroup.close()
         if folder.exists():
             kill_leftovers(folder)
-            for name in SCRATCH:
-                checkouts.remove_tree(folder / name)
+            for scratch in (path for name in SCRATCH for path in folder.glob(name)):
+                checkouts.remove_tree(scratch)
             for draft in folder.glob("*.tmp"):  # left behind by a supervisor killed while writing
                 draft.unlink(missing_ok=True)
 

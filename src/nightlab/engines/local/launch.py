@@ -7,14 +7,18 @@ import json
 import os
 import socket
 import subprocess
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+from nightlab.engines.local.answering import Answering
 from nightlab.engines.local.bounded_log import BoundedLog
 from nightlab.engines.local.cgroup import Cgroup
-from nightlab.engines.local.child_setup import before_exec, shared_memory
+from nightlab.engines.local.child_setup import before_exec, private_memory, shared_memory
 from nightlab.engines.local.outcome import TrialEnded
 from nightlab.engines.local.process_group import ProcessGroup
+
+DIGITS = "0123456789"
 
 
 class Launch:
@@ -28,31 +32,50 @@ class Launch:
         self.logs: dict[str, BoundedLog] = {}
         self.gates: dict[str, int] = {}  # sockets of waiting processes, by role
         self.control, self._control_end = os.pipe()
-        self._turn_end, self._turn = os.pipe()  # a byte lets the evaluator make its first call
         os.set_blocking(self.control, False)
         self._heard = b""
+        # The evaluator says which process it is about to call, and gets a byte once it may.
+        self._turn, self._turn_end = socket.socketpair()
+        self._turn.setblocking(False)
+        self.answering: dict[str, Answering] = {}  # by role: processes that were not called yet
+        self._handed: IO[bytes] | None = None  # what the candidate hands over
 
     def open(self, *, ahead: bool = False) -> None:
         """Start the candidate, and the evaluator if the model is served. ``ahead``: they wait for ``go``."""
-        spec, served = self.spec, bool(self.spec["evaluator"] and self.spec["served"])
-        ends: dict[str, socket.socket] = {}
-        shared = shared_memory() if served else None
-        if served:
-            ends["candidate"], ends["evaluator"] = socket.socketpair()
-        try:
-            if served:
-                # Started first: its imports overlap with the candidate's, and its CPU time is counted separately.
-                self.start("evaluator", spec["evaluator"], ends["evaluator"], shared, ahead=ahead)
+        spec, waits = self.spec, self.spec["ahead"] if ahead else {}
+        passed = {"NIGHTLAB_CONTROL": [self._control_end]}
+        with contextlib.ExitStack() as ends:
+            ends.callback(os.close, self._control_end)
+            ends.enter_context(self._turn_end)
+            if spec["evaluator"] and spec["served"]:
+                passed |= self._open_served(ends, waits)
             if spec["command"]:
                 self.children.start_clock()
-                self.start("candidate", spec["command"], ends.get("candidate"), shared, ahead=ahead)
-        finally:
-            for end in ends.values():
-                end.close()
-            if shared:
-                shared.close()
-            os.close(self._control_end)
-            os.close(self._turn_end)
+                self.start("candidate", spec["command"], passed, waits.get("candidate"))
+
+    def _open_served(self, ends: contextlib.ExitStack, waits: dict[str, dict[str, str]]) -> dict[str, list[int]]:
+        """Start the evaluator, and the answering processes where they can wait; what the candidate is passed.
+
+        They start before the candidate: their imports overlap with its own, and their CPU time is counted separately.
+        """
+        spec, links, memories = self.spec, [], []
+        for number in range(spec["answering"] or 1):
+            theirs, evaluators = (ends.enter_context(end) for end in socket.socketpair())
+            memory = ends.enter_context(shared_memory())
+            links.append(evaluators.fileno())
+            memories.append(memory.fileno())
+            if spec["answering"]:
+                self.answering[f"answer{number}"] = Answering(theirs, memory)
+        passed = {"NIGHTLAB_LINK": links, "NIGHTLAB_SHARED": memories, "NIGHTLAB_TURN": [self._turn_end.fileno()]}
+        self.start("evaluator", spec["evaluator"], passed, waits.get("evaluator"))
+        if not spec["answering"]:
+            return {"NIGHTLAB_LINK": [theirs.fileno()], "NIGHTLAB_SHARED": memories}
+        if spec["answer_waits"]:
+            for role, process in self.answering.items():
+                self.start(role, spec["command"], process.passed(), spec["answer_waits"])
+                process.close_calls()
+        self._handed = private_memory()
+        return {"NIGHTLAB_HANDED": [self._handed.fileno()]}
 
     def ready(self) -> bool:
         """Wait until all processes started in advance are at their gates; False if one exited instead."""
@@ -66,12 +89,17 @@ class Launch:
             log.path = folder / f"{role}.log"
 
     def go(self) -> None:
-        """Tell the waiting processes what their trial is."""
+        """Tell the candidate and the evaluator, which wait, what their trial is."""
         if any(self.children.status(role) is not None for role in self.gates):
             raise TrialEnded("lost", "a process that was started in advance ended before its trial began")
-        for role, gate in self.gates.items():
+        for role in self.gates.keys() - self.answering.keys():
+            self._open_gate(role)
+
+    def _open_gate(self, role: str) -> None:
+        gate = self.gates.pop(role)
+        with contextlib.suppress(BrokenPipeError):  # it ended: its status says so
             os.write(gate, json.dumps(self._environment(role)).encode() + b"\n")
-            os.close(gate)
+        os.close(gate)
 
     def signals(self) -> list[bytes]:
         """The lines that the candidate has sent since the last call."""
@@ -81,10 +109,25 @@ class Launch:
         self._heard = rest[-4096:]
         return lines
 
-    def let_evaluate(self) -> None:
-        """Let the evaluator send inputs: the candidate has finished training."""
-        with contextlib.suppress(BrokenPipeError):  # an evaluator that exited is handled later
-            os.write(self._turn, b"!")
+    def asked_for(self) -> int | None:
+        """The number of the process that the evaluator is about to call; None if it has not asked since."""
+        with contextlib.suppress(OSError):
+            return next(iter(self._turn.recv(1)), None)
+        return None
+
+    def let_answer(self, role: str) -> None:
+        """Let the evaluator call the process of a role. A clean one begins now, with what was handed over."""
+        if process := self.answering.pop(role, None):
+            assert self._handed
+            process.hand(self._handed)
+            if role in self.gates:
+                self._open_gate(role)
+            else:
+                self.start(role, self.spec["command"], process.passed())
+                process.close_calls()
+            process.handed.close()
+        with contextlib.suppress(OSError):  # an evaluator that exited is handled later
+            self._turn.send(b"!")
 
     def output(self, role: str) -> str:
         """The output of a process that has exited."""
@@ -95,27 +138,21 @@ class Launch:
         self,
         role: str,
         argv: list[str],
-        link: socket.socket | None = None,
-        shared: IO[bytes] | None = None,
-        *,
-        ahead: bool = False,
+        passed: Mapping[str, Sequence[int]] | None = None,
+        waits: Mapping[str, str] | None = None,
     ) -> None:
-        """Start the process of a role. ``link`` and ``shared`` connect a served candidate with its evaluator."""
+        """Start the process of a role.
+
+        ``passed``: descriptors that it inherits, by the variable that names them. ``waits``: the extra environment of
+        one that waits at its gate; None if it should not.
+        """
         place, env = self._place(role), self._environment(role)
-        fds = []
-        if ahead:
+        fds = [fd for these in (passed or {}).values() for fd in these]
+        env |= {name: ",".join(map(str, these)) for name, these in (passed or {}).items()}
+        if waits is not None:
             gate, self.gates[role] = (end.detach() for end in socket.socketpair())
             fds.append(gate)
-            env |= {**self.spec["ahead"][role], "NIGHTLAB_GO": str(gate)}
-        if role == "candidate":
-            fds.append(self._control_end)
-            env["NIGHTLAB_CONTROL"] = str(self._control_end)
-        if role == "evaluator" and link is not None:
-            fds.append(self._turn_end)
-            env["NIGHTLAB_TURN"] = str(self._turn_end)
-        if link is not None and shared is not None:
-            fds += [link.fileno(), shared.fileno()]
-            env |= {"NIGHTLAB_LINK": str(link.fileno()), "NIGHTLAB_SHARED": str(shared.fileno())}
+            env |= {**waits, "NIGHTLAB_GO": str(gate)}
         process = subprocess.Popen(
             [*place["prefix"], *argv],
             cwd=place["cwd"],
@@ -133,14 +170,15 @@ class Launch:
             ),
         )
         assert process.stdout is not None
-        if ahead:
+        if waits is not None:
             os.close(gate)
         self.children.roles[role] = process
         self.logs[role] = BoundedLog(self.folder / f"{role}.log", self.spec["log_bytes"], process.stdout)
 
     def _environment(self, role: str) -> dict[str, str]:
-        return {**self.spec["env"], **self._place(role)["env"], "NIGHTLAB_ROLE": role}
+        return {**self.spec["env"], **self._place(role)["env"], "NIGHTLAB_ROLE": role.rstrip(DIGITS)}
 
     def _place(self, role: str) -> dict[str, Any]:
-        found: dict[str, Any] = self.spec["starts"][role.rstrip("0123456789")]
+        starts = self.spec["starts"]  # each answering process has a place of its own; checks share one
+        found: dict[str, Any] = starts.get(role) or starts[role.rstrip(DIGITS)]
         return found

@@ -44,9 +44,7 @@ class Layout:
         """Create a trial's copies of the lab (``onto``: update those of another commit) and return its spec."""
         lab, evaluator = self.lab, self.lab.evaluator
         work = self.repo.export(trial.commit, folder / "work", onto=onto)
-        if onto is None and self.caches.limit:
-            self.caches.give(folder / "compiled")
-        compiled = folder / "compiled" if self.caches.limit else None
+        compiled = self._compiled(folder / "compiled", fresh=onto is None)
         starts = {"candidate": self._start(slot, folder, work, lab.data.open, writable=True, cache=compiled)}
         copied = {"candidate": str(work)}
         # Separate copies, so that a candidate's changes can't affect the evaluator or the checks.
@@ -58,6 +56,9 @@ class Layout:
             copied["evaluator"] = str(trusted)
             if evaluator.held_out and (trial.purpose in HELD_OUT or (trial.purpose, trial.experiment) == ("search", 0)):
                 starts["evaluator"]["env"]["NIGHTLAB_HELD_OUT"] = "1"
+            for role in answering(lab):
+                own = self._compiled(folder / f"compiled-{role}", fresh=onto is None)
+                starts[role] = self._start(slot, folder, trusted, lab.data.open, writable=False, cache=own, role=role)
         if lab.checks:
             checked = self.repo.export(trial.commit, folder / "checked", onto=onto)
             starts["check"] = self._start(slot, folder, checked, lab.data.open, writable=True)
@@ -68,6 +69,8 @@ class Layout:
             "command": shlex.split(lab.command) if lab.command else None,
             "evaluator": shlex.split(evaluator.command) if evaluator else None,
             "served": bool(evaluator and evaluator.served),
+            "answering": len(answering(lab)),
+            "answer_waits": self._waits(lab.warm) if self._can_wait(lab.command) else None,
             "checks": [shlex.split(check.command) for check in lab.checks] if trial.purpose == "search" else [],
             "starts": starts,
             "copies": copied,
@@ -87,6 +90,12 @@ class Layout:
             "log_bytes": int(megabytes(lab.resources.log) * 2**20),
         }
 
+    def _compiled(self, to: Path, *, fresh: bool) -> Path | None:
+        """A process's folder for compiler caches, filled if ``fresh``; None where there is none."""
+        if fresh and self.caches.limit:
+            self.caches.give(to)
+        return to if self.caches.limit else None
+
     def files(self, commit: str, work: Path) -> dict[str, dict[str, str]]:
         """The expected git ids in a trial's copies, by path: of all files, and of those a candidate must not change."""
         ids = self.repo.ids(commit, work)
@@ -100,12 +109,20 @@ class Layout:
         roles = {"candidate": (lab.command, lab.warm)}
         if evaluator and evaluator.served:
             roles["evaluator"] = (evaluator.command, evaluator.warm)
-        # Other programs would not wait; and trials with and without a head start would not compare.
-        wait = all(command and re.fullmatch(r"python[\d.]*", shlex.split(command)[0]) for command, _ in roles.values())
-        if not (lab.warm and wait and self.sandbox.movable) or {"startup_seconds", "wall_seconds"} & lab.limits.keys():
+        # Trials with and without a head start would not compare.
+        compared = {"startup_seconds", "wall_seconds"} & lab.limits.keys()
+        wait = all(self._can_wait(command) for command, _ in roles.values())
+        if not (wait and self.sandbox.movable) or compared:
             return {}
-        path = os.pathsep.join([str(GUEST / "warm"), str(GUEST)])
-        return {role: {"NIGHTLAB_WARM": ",".join(warm), "PYTHONPATH": path} for role, (_, warm) in roles.items()}
+        return {role: self._waits(warm) for role, (_, warm) in roles.items()}
+
+    def _can_wait(self, command: str | None) -> bool:
+        """Whether a process of this command can import ahead and wait: other programs than Python would not."""
+        return bool(self.lab.warm and command and re.fullmatch(r"python[\d.]*", shlex.split(command)[0]))
+
+    def _waits(self, warm: tuple[str, ...]) -> dict[str, str]:
+        """The extra environment of a process that imports ahead and waits."""
+        return {"NIGHTLAB_WARM": ",".join(warm), "PYTHONPATH": os.pathsep.join([str(GUEST / "warm"), str(GUEST)])}
 
     def _start(
         self,
@@ -117,10 +134,14 @@ class Layout:
         writable: bool,
         artefacts: Path | None = None,
         cache: Path | None = None,
+        role: str = "",
     ) -> dict[str, Any]:
-        """How the sandbox starts a process in a copy of the lab, with a private home that contains only the data."""
-        tmp = folder / "tmp"
-        home = folder / f"home-{copy.relative_to(folder).parts[0]}"
+        """How the sandbox starts a process in a copy of the lab, with a private home that contains only the data.
+
+        ``role``: of one that shares no folder that it may write with others.
+        """
+        tmp = folder / f"tmp{role}"
+        home = folder / f"home-{role or copy.relative_to(folder).parts[0]}"
         home.mkdir(exist_ok=True)
         tmp.mkdir(exist_ok=True)
         frozen = tuple(frozen_entries(copy, self.lab.genome)) if writable else ()
@@ -149,6 +170,11 @@ class Layout:
             "NIGHTLAB_DEVICE": self.device,
             MARK: str(folder),
         }
+
+
+def answering(lab: LabConfig) -> list[str]:
+    """The roles of the clean processes that answer for the candidate."""
+    return [f"answer{number}" for number in range(lab.evaluator.processes)] if lab.evaluator else []
 
 
 def baseline_signals(trials: Path) -> bool | None:

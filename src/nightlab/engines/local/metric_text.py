@@ -6,7 +6,7 @@ import math
 import re
 from dataclasses import dataclass, field
 
-from nightlab.core.text import one_line, plain
+from nightlab.core.text import METRIC_NAME, one_line, plain
 
 # What a logger puts before the word: a time, its name, a level; or ranks and times in brackets. Any other text is no
 # prefix: a line that a program merely repeats is not its own.
@@ -16,7 +16,7 @@ LEVEL = (
 )
 PREFIX = rf"(?:{LEVEL}|(?:\[[^\]'\"=\n]{{1,60}}\]:?[ \t]*)+)?"
 METRIC = re.compile(rf"^[ \t]*{PREFIX}METRIC[ \t]+(?P<name>[^\s=]+)[ \t]*=[ \t]*(?P<value>.*?)[ \t]*$", re.MULTILINE)
-NAME = re.compile(r"[\w.µ/-]+")
+NAME = re.compile(METRIC_NAME)
 CLAIM = re.compile(r"^([A-Za-z_]\w{0,40}):[ \t]+(\S+)[ \t]*$", re.MULTILINE)
 ERROR = re.compile(r"^(?:[\w.]+(?:Error|Exception|Exit|Interrupt)\b.*|FAIL\b.*|TAMPERED:.*|.*[Kk]illed.*)$")
 NUMBER = re.compile(

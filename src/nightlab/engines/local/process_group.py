@@ -6,6 +6,7 @@ import contextlib
 import os
 import subprocess
 import sys
+from collections.abc import Iterable
 
 import psutil
 
@@ -72,8 +73,12 @@ class ProcessGroup:
         process.returncode = self.statuses[process.pid]
         return process.returncode
 
-    def kill(self, cgroup: Cgroup | None) -> bool:
-        """Kill all descendants of this process; False if that failed."""
+    def answering(self) -> list[str]:
+        """The roles of the clean processes that answer for the candidate."""
+        return [role for role in self.roles if role.startswith("answer")]
+
+    def kill(self, cgroup: Cgroup | None, keep: Iterable[str] = ()) -> bool:
+        """Kill all descendants of this process but those of the roles ``keep``; False if that failed."""
         if cgroup:
             cgroup.kill()
-        return end_tree(self.reap)
+        return end_tree(self.reap, [self.roles[role].pid for role in keep if role in self.roles])

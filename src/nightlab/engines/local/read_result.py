@@ -16,7 +16,7 @@ from nightlab.engines.local.trial_folder import read_text
 
 def build_measurement(lab: LabConfig, folder: Path, result: dict[str, Any], *, shared: bool) -> Measurement:
     """The measurement of the trial in ``folder``. ``shared``: other trials of this session ran at the same time."""
-    printed = read_text(folder / "candidate.log")
+    printed, matters = read_text(folder / "candidate.log"), lab.metric.timed is not False
     claims = metric_text.parse_claims(printed)
     # The evaluator's output is trusted; without an evaluator, the metric is only the candidate's claim.
     output = read_text(folder / "evaluator.log") if lab.evaluator else printed
@@ -31,8 +31,10 @@ def build_measurement(lab: LabConfig, folder: Path, result: dict[str, Any], *, s
         detail = f"the program ended normally but printed no line METRIC {lab.metric.name}=…"
         if unreadable is not None:
             detail = f"no number can be read in its last METRIC line of {lab.metric.name}: {unreadable}"
-    if outcome == "crashed" and printed and detail.startswith("exit status"):
-        detail = f"{metric_text.crash_summary(printed)} ({detail})"
+    if outcome == "crashed" and detail.startswith("exit status"):
+        logs = sorted(folder.glob("answer*.log")) if detail.endswith("answering") else []
+        if said := "".join(map(read_text, logs)) or printed:
+            detail = f"{metric_text.crash_summary(said)} ({detail})"
     bounds = lab.metric
     if outcome == "measured" and metric is not None and not bounds.lowest <= metric <= bounds.highest:
         outcome, detail = "tampered", f"{bounds.name} {metric:g} is outside of {bounds.lowest:g} to {bounds.highest:g}"
@@ -47,6 +49,6 @@ def build_measurement(lab: LabConfig, folder: Path, result: dict[str, Any], *, s
         held_out=held_out if outcome == "measured" else None,
         detail=plain(detail, 400),
         claims={name: value for name, value in claims.items() if name != lab.metric.name},
-        disturbed=disturbance(known["machine"], clock, shared=shared) if known.get("machine") else "",
+        disturbed=disturbance(known["machine"], clock, shared=shared) if matters and known.get("machine") else "",
         **known,
     )

@@ -30,24 +30,34 @@ class ResourceSampler:
 
     def sample(self, spec: dict[str, Any], folder: Path) -> None:
         """Sample the tree of the trial in ``folder``. Raises TrialEnded where it exceeds its spec's limits."""
-        used, tree = 0.0, self.children.tree("candidate")
-        for process in tree:
-            with contextlib.suppress(psutil.Error):
-                used += process.memory_info().rss / 2**20
-        work, pids = folder / "work", [process.pid for process in tree]
-        on_disk, in_memory = nameless_mb(pids, work.stat().st_dev)
-        in_memory += scratch_mb(pids, SCRATCH, int(spec["disk_mb"]) * 2**20)
-        used += max(in_memory - mapped_files_mb(pids), 0)
-        self.peak_memory_mb = max(self.peak_memory_mb, used)
+        on_disk, pids = 0.0, []
+        for role in ("candidate", *self.children.answering()):
+            its, nameless = self._sample_role(role, spec, folder / "work")
+            on_disk += nameless
+            pids += its
         self._sample_gpu(pids)
-        limit = spec["memory_mb"]
-        if limit and used > limit:
-            raise TrialEnded("over limit", f"it used {used:,.0f} MB of memory; the limit is {limit:,.0f} MB")
-        written = folder_mb(work) + folder_mb(folder / "compiled") + on_disk
+        written = sum(map(folder_mb, (folder / "work", *folder.glob("compiled*")))) + on_disk
         if written == math.inf:
             raise TrialEnded("over limit", "it created folders that are too deep or unreadable")
         if written > spec["disk_mb"]:
             raise TrialEnded("over limit", f"it wrote {written:,.0f} MB; the limit is {spec['disk_mb']:,.0f} MB")
+
+    def _sample_role(self, role: str, spec: dict[str, Any], work: Path) -> tuple[list[int], float]:
+        """Sample the tree of one role, which the limit on memory holds for. Returns its pids, and MB on disk."""
+        used, tree = 0.0, self.children.tree(role)
+        for process in tree:
+            with contextlib.suppress(psutil.Error):
+                used += process.memory_info().rss / 2**20
+        pids = [process.pid for process in tree]
+        on_disk, in_memory = nameless_mb(pids, work.stat().st_dev)
+        in_memory += scratch_mb(pids, SCRATCH, int(spec["disk_mb"]) * 2**20)
+        used += max(in_memory - mapped_files_mb(pids), 0)
+        self.peak_memory_mb = max(self.peak_memory_mb, used)
+        limit = spec["memory_mb"]
+        if limit and used > limit:
+            where = "" if role == "candidate" else " while answering"
+            raise TrialEnded("over limit", f"it used {used:,.0f} MB of memory{where}; the limit is {limit:,.0f} MB")
+        return pids, on_disk
 
     def _sample_gpu(self, pids: list[int]) -> None:
         """Read nvidia-smi's last output, or start it again in the background: it is too slow to wait for."""

@@ -30,7 +30,7 @@ from nightlab.engines.local.curve import REPORT, Curve, stop_reason
 from nightlab.engines.local.launch import Launch
 from nightlab.engines.local.machine_monitor import MachineMonitor, overuse
 from nightlab.engines.local.outcome import TrialEnded, check_not_killed, describe_status, last_line
-from nightlab.engines.local.process_group import ProcessGroup
+from nightlab.engines.local.process_group import TRUSTED, ProcessGroup
 from nightlab.engines.local.resource_sampler import ResourceSampler
 from nightlab.engines.local.trial_folder import ORIGINAL_NAME
 from nightlab.sandbox.process_tree import adopt_orphans
@@ -52,6 +52,8 @@ class Supervisor:
         gpu = self.spec["env"]["NIGHTLAB_DEVICE"] == "cuda" and self.spec["clock"] != "cpu"
         self.sampler, self.sampled = ResourceSampler(self.children, gpu=gpu), 0.0
         self.monitor = MachineMonitor(gpu, self.spec["slot"]["cores"])
+        self.serving = "candidate"  # the role that the evaluator calls
+        self.asked_for: int | None = None  # the process that it has asked to call
 
     def _take_over(self, folder: Path) -> None:
         """Take over the trial in this folder."""
@@ -82,7 +84,7 @@ class Supervisor:
     # -- the phases ------------------------------------------------------------------------------
 
     def _candidate(self) -> None:
-        if self.launch.gates:
+        if "candidate" in self.launch.gates or "evaluator" in self.launch.gates:
             self.monitor.start(self.children.cpu())
             self.launch.go()
         else:
@@ -133,6 +135,8 @@ class Supervisor:
             status = self.children.status("candidate")
             if status is not None:
                 self._poll()
+                if self.clock.handed_over is not None:
+                    return
                 if status:
                     raise TrialEnded("crashed", f"exit status {describe_status(status)}")
                 if served:
@@ -148,7 +152,7 @@ class Supervisor:
 
     def _until_evaluated(self) -> None:
         """Wait for the evaluator; without a served model it is started here."""
-        served, limit = self._served, self.spec["evaluation"]
+        served, clean, limit = self._served, self.spec["answering"], self.spec["evaluation"]
         if not served:
             self._clear_the_way("evaluator")
             self.sampler.sample(self.spec, self.folder)  # the candidate may have exited between two samples
@@ -166,12 +170,13 @@ class Supervisor:
             raise TrialEnded("tampered", said)
         if status == UNSERVED:
             until = time.monotonic() + LAST_WORDS
-            while (died := self.children.status("candidate")) is None and time.monotonic() < until:
+            while (died := self.children.status(self.serving)) is None and time.monotonic() < until:
                 self._poll()  # it may still be printing its traceback
-            raise TrialEnded("crashed", said if not died else f"exit status {describe_status(died)} while serving")
+            doing = "answering" if clean else "serving"
+            raise TrialEnded("crashed", said if not died else f"exit status {describe_status(died)} while {doing}")
         if status:
             raise TrialEnded("crashed", f"the evaluator failed: {said}")
-        if served:
+        if served and not clean:
             until = time.monotonic() + FAREWELL
             while self.children.status("candidate") is None and time.monotonic() < until:
                 self._poll()
@@ -192,8 +197,7 @@ class Supervisor:
 
     def _clear_the_way(self, role: str) -> None:
         """Before a trusted process starts: end the candidate's processes, and check the copy of the lab."""
-        if not self.children.kill(self.cgroup):
-            raise TrialEnded("crashed", "it left processes that could not be ended")
+        self._end_all_but()
         if tampered := self._tampered(role, whole=True):
             raise tampered
 
@@ -236,6 +240,8 @@ class Supervisor:
         signals = self.launch.signals()
         self.children.reap()
         clock = self.clock
+        if (number := self.launch.asked_for()) is not None:
+            self.asked_for = number
         for line in signals:
             if line == b"start" and clock.started is None:
                 clock.start()
@@ -244,11 +250,14 @@ class Supervisor:
             elif line == b"serve" and clock.handed_over is None:
                 clock.hand_over()
                 self._phase("evaluating")
-                self.launch.let_evaluate()
                 self.monitor.stop(clock.handed_over_cpu)
+                if self.spec["answering"]:
+                    self._end_all_but(*self.launch.answering)
                 clock.hold_to_budget()
             elif line.startswith(REPORT) and clock.handed_over is None:
                 self.curve.add_report(line)
+        if self.asked_for is not None and clock.handed_over is not None:
+            self._let_answer(self.asked_for)
         if (now := time.monotonic()) - self.sampled > SAMPLE:
             self.sampled = now
             self.sampler.sample(self.spec, self.folder)
@@ -257,6 +266,19 @@ class Supervisor:
                 if (why := stop_reason(self.folder)) is not None:
                     self.monitor.stop(self.children.cpu())  # a disturbed machine may be the cause
                     raise TrialEnded("hopeless", why)
+
+    def _let_answer(self, number: int) -> None:
+        """Let the evaluator call a process. Clean ones run alone: what ran before is ended, and verified dead."""
+        self.asked_for = None
+        if self.spec["answering"]:
+            self.serving = f"answer{number}"
+            self._end_all_but(*self.launch.answering, self.serving)
+        self.launch.let_answer(self.serving)
+
+    def _end_all_but(self, *roles: str) -> None:
+        """End all processes but the trusted ones and those of ``roles``. Raises TrialEnded where that failed."""
+        if not self.children.kill(self.cgroup, keep=(*TRUSTED, *roles)):
+            raise TrialEnded("crashed", "it left processes that could not be ended")
 
     # -- the result ------------------------------------------------------------------------------
 

@@ -27,7 +27,7 @@ def main(program: str) -> None:
     if trial is None:
         sys.exit("nightlab runs this; by hand, run the problem's evaluator itself")
     trial.start()
-    link = trial.hand_over()
+    link = trial.link()
     children: dict[int, tuple[int, socket.socket]] = {}
     while True:
         ready, _, _ = select.select([link, *(end for _, end in children.values())], [], [])

@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 from nightlab.core.layouts import Problem, Reading, safe_name
-from nightlab.core.text import one_line
+from nightlab.core.text import METRIC_NAME, one_line
 
 MEASURE_SECONDS, CHECK_SECONDS = 600, 300  # its own limits of a run, and of the checks
 # What a project has besides source: not the genome where the prompt names no files.
@@ -94,14 +94,14 @@ def _object(text: str) -> dict[str, Any] | None:
 
 def _metric(problem: Problem, script: str, prompt: str, said: dict[str, Any]) -> dict[str, Any]:
     """The metric: as the log or configuration says, else the prompt's primary one, else the script's first."""
-    printed = re.findall(r"METRIC\s+([\w.µ]+)=", problem.text(script))
+    printed = re.findall(rf"METRIC\s+({METRIC_NAME})\s*=", problem.text(script))
     primary = (
-        re.search(r"\*\*Primary\*\*:?\s*`?([\w.µ]+)`?\s*(?:\(([^)]*)\))?", problem.text(prompt)) if prompt else None
+        re.search(r"\*\*Primary\*\*:?\s*`?([\w.µ/-]+)`?\s*(?:\(([^)]*)\))?", problem.text(prompt)) if prompt else None
     )
     about = (primary[2] or "") if primary else ""
     name = said.get("metricName") or (primary[1] if primary else "") or (printed[0] if printed else "metric")
     direction = said.get("bestDirection") or ("higher" if re.search(r"higher is better", about) else "")
-    metric = {"name": re.sub(r"[^\w.µ]+", "_", one_line(str(name), 60)) or "metric"}
+    metric = {"name": re.sub(r"[^\w.µ/-]+", "_", one_line(str(name), 60)) or "metric"}
     metric["goal"] = "maximise" if direction == "higher" else "minimise"
     unit = said.get("metricUnit") or about.split(",")[0].strip()
     if unit and "better" not in str(unit):

@@ -1,4 +1,4 @@
-"""Loader, budget and metric of the language-model lab, over the data of ``corpus.py``. Frozen, like that.
+"""Loader, budget, hand-over and evaluator of the language-model lab. Frozen, like ``corpus.py`` and ``metric.py``.
 
     python prepare.py                     prepare the corpus, once (the only step that uses the network)
     python prepare.py --corpus FOLDER     another corpus: sotu, tinystories, climbmix, or a folder of your own
@@ -12,56 +12,29 @@ from __future__ import annotations
 import argparse
 import math
 import os
-import random
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from corpus import BOS, CORPUS, DEVICE, SHARDS, VOCABULARY, prepare, recipe, stop, token_bytes, tokens_of
+from corpus import CORPUS, DEVICE, SHARDS, VOCABULARY, prepare, recipe, stop, tokens_of
+from metric import EVAL_BATCH, MAX_CONTEXT, Exam, NotFinite, Tampered, rows_at
 
 try:
     import nightlab_guest  # there inside a trial only
 except ImportError:
     nightlab_guest = None
 
-MAX_CONTEXT = {"cuda": 2048, "mps": 512, "cpu": 256}[DEVICE]  # the metric's context, whatever training uses
-EVAL_TOKENS = {"cuda": 2**20, "mps": 2**18, "cpu": 2**16}[DEVICE]
-EVAL_BATCH = {"cuda": 8, "mps": 16, "cpu": 8}[DEVICE]  # rows in one call of the served model
 CLOCK = {"cuda": ("wall", 300), "mps": ("wall", 120), "cpu": ("cpu", 10)}[DEVICE]  # budget of a run by hand
 SEED = int(os.environ.get("NIGHTLAB_SEED", "42"))  # the engine owns the seed
-
-# An honest model answers a repeated prefix with the same bits. The room on accelerators is for kernels that
-# add in no fixed order; a leak as small as this would not pay.
-TOLERANCE = {"cuda": 1e-2, "mps": 1e-2, "cpu": 1e-4}[DEVICE]
-PROBES = 2
 
 if DEVICE == "cpu":
     torch.set_num_threads(1)  # process CPU time is then fair, and one seed gives one result to the last digit
 
 
-class NotFinite(Exception):
-    """The model answers with numbers that are none."""
-
-
-class Tampered(Exception):
-    """The model breaks a rule that the metric rests on."""
-
-
 # --- Loader ---------------------------------------------------------------------------------------------
-
-
-def rows_at(tokens: np.ndarray, starts: np.ndarray, length: int) -> np.ndarray:
-    """Rows of ``length`` + 1 tokens, int64, shape (len(starts), length + 1); the last ones wrap around.
-
-    Rows overlap by one token, and that one is replaced by BOS: every row starts with BOS, is full, and what
-    a row cuts off a document the next row continues. Each token is a target exactly once.
-    """
-    rows = np.take(tokens, starts[:, None] + np.arange(length + 1), mode="wrap").astype(np.int64)
-    rows[:, 0] = BOS
-    return rows
 
 
 class Loader:
@@ -151,97 +124,76 @@ class Budget:
             self.reported, self.losses = progress, []
 
 
-# --- Metric ---------------------------------------------------------------------------------------------
+# --- Hand-over and evaluation ---------------------------------------------------------------------------
+
+Model = Callable[[torch.Tensor], torch.Tensor]  # tokens (int64, (batch, length)) to logits (batch, length, vocabulary)
 
 
-def bits_per_byte(serve: Callable[[Iterable[np.ndarray]], Iterable[torch.Tensor]], split: str) -> float:
-    """Bits per byte of a split: independent of the vocabulary, lower is better.
+def answer(load: Callable[[dict[str, torch.Tensor]], Model]) -> None:
+    """In a process that answers the evaluator: load the trained model and serve it, never to return.
 
-    ``serve`` maps batches of tokens (int32, shape (EVAL_BATCH, MAX_CONTEXT)) to logits (float32, the same
-    shape and the vocabulary), lazily and in order. The sum of nats over the sum of the targets' UTF-8 bytes,
-    BOS left out of both, as karpathy/autoresearch and nanochat define it; softmax and logarithm are ours.
-
-    Some batches are sent twice, at random places among the others and with other endings: a model that looks
-    ahead, or that learns from what it was asked before, gives itself away by answering the common beginning
-    differently. A model that remembers its own answers and repeats them could still pass.
-
-    Raises Tampered when logits look ahead, NotFinite when they are not finite.
+    Elsewhere this does nothing.
+    ``load`` gets the state that ``hand_over`` saved, and must give the model for any length up to MAX_CONTEXT.
     """
-    data, sizes = tokens_of(split), torch.from_numpy(token_bytes())
-    there = (len(data) - 1) // MAX_CONTEXT
-    count = min(there, EVAL_TOKENS // MAX_CONTEXT) // EVAL_BATCH * EVAL_BATCH
-    if not count:
-        stop(f"The {split} split is shorter than one batch of {EVAL_BATCH * MAX_CONTEXT:,} tokens: use more text.")
-    starts = np.linspace(0, there - 1, count).astype(np.int64) * MAX_CONTEXT  # spread over all documents
-    batches = np.split(rows_at(data, starts, MAX_CONTEXT), count // EVAL_BATCH)
-
-    chance = random.SystemRandom()
-    calls = [(number, None) for number in range(len(batches))]  # (batch, where its endings are changed)
-    probed = chance.sample(range(len(batches)), min(PROBES, len(batches)))
-    for number in probed:
-        cuts = torch.tensor([chance.randrange(1, MAX_CONTEXT) for _ in range(EVAL_BATCH)])[:, None]
-        calls.insert(chance.randrange(len(calls) + 1), (number, cuts))
-
-    def inputs() -> Iterator[np.ndarray]:
-        for number, cuts in calls:
-            tokens = batches[number][:, :-1]
-            if cuts is not None:  # real text from another row takes over at the cut
-                tokens = np.where(np.arange(MAX_CONTEXT) < cuts.numpy(), tokens, np.roll(tokens, 1, axis=0))
-            yield np.ascontiguousarray(tokens, dtype=np.int32)
-
-    nats, nbytes, kept = 0.0, 0, {}
-    for (number, cuts), logits in zip(calls, serve(inputs()), strict=True):
-        if not torch.isfinite(logits.sum()):  # one of infinity or NaN is enough to spoil the sum
-            raise NotFinite("the model answered with logits that are not finite numbers")
-        if number in kept:
-            _compare(kept.pop(number), (logits, cuts))
-        elif number in probed:
-            kept[number] = logits.clone(), cuts
-        if cuts is None:
-            targets = torch.from_numpy(batches[number][:, 1:]).to(logits.device)
-            size = sizes.to(logits.device)[targets]
-            for row in range(EVAL_BATCH):  # one at a time: a batch has half a gigabyte of logits on CUDA
-                loss = F.cross_entropy(logits[row], targets[row], reduction="none")
-                nats += loss[size[row] > 0].double().sum().item()
-            nbytes += size.sum().item()
-    return nats / (math.log(2) * nbytes)
+    if nightlab_guest:
+        nightlab_guest.answer(lambda arrays: served(load({name: tensor(array) for name, array in arrays.items()})))
 
 
-def _compare(one: tuple, other: tuple) -> None:
-    cuts = (one[1] if one[1] is not None else other[1]).to(one[0].device)
-    before = torch.arange(MAX_CONTEXT, device=cuts.device) < cuts
-    moved = [(a - b).abs().amax(-1)[seen].max() for a, b, seen in zip(one[0], other[0], before, strict=True)]
-    change = max(moved).item()
-    if change > TOLERANCE:
-        raise Tampered(
-            f"the model looks ahead or changes between calls: logits before a changed token moved by "
-            f"{change:.3g} (at most {TOLERANCE:g} is rounding)"
-        )
+def hand_over(model: torch.nn.Module) -> None:
+    """The end of training in a trial: save the model's state, which is what will be scored, and end.
 
-
-def finish(model: Callable[[torch.Tensor], torch.Tensor]) -> float | None:
-    """The end of training. By hand: evaluate and return val_bpb. In a trial: serve the model, return None.
-
-    ``model`` maps tokens (int64, shape (batch, length), any length up to MAX_CONTEXT) to logits of shape
-    (batch, length, vocabulary).
+    By hand this does nothing.
     """
+    if nightlab_guest and (trial := nightlab_guest.trial()):
+        trial.hand_over({name: plain(value) for name, value in model.state_dict().items()})
 
-    @torch.no_grad()
-    def answer(tokens: torch.Tensor) -> torch.Tensor:
-        return model(tokens.to(DEVICE, torch.int64)).float()
+
+def tensor(array: memoryview) -> torch.Tensor:
+    return torch.from_numpy(np.array(array))
+
+
+def plain(value: torch.Tensor) -> np.ndarray:
+    """A tensor as an array of a type that numpy has too."""
+    value = value.detach().cpu()
+    return np.ascontiguousarray((value.float() if value.is_floating_point() else value).numpy()).reshape(value.shape)
+
+
+def served(model: Model) -> Callable[[np.ndarray], np.ndarray]:
+    """The function that answers the evaluator's calls."""
 
     def serve(array):
         if hasattr(array, "__cuda_array_interface__"):  # it stays on the device, and so does the answer
-            return answer(torch.as_tensor(array, device=DEVICE)).contiguous()
-        return answer(torch.from_numpy(np.array(array))).contiguous().cpu().numpy()
+            return logits(model, torch.as_tensor(array, device=DEVICE)).contiguous()
+        return logits(model, tensor(array)).contiguous().cpu().numpy()
 
-    if nightlab_guest and (trial := nightlab_guest.trial()):
-        if DEVICE == "cuda":
-            torch.cuda.empty_cache()  # what training has done with is room for the evaluator
-        trial.serve(serve)
+    return serve
+
+
+@torch.no_grad()
+def logits(model: Model, tokens: torch.Tensor) -> torch.Tensor:
+    return model(tokens.to(DEVICE, torch.int64)).float()
+
+
+def finish(model: Model) -> float | None:
+    """The end of training by hand: evaluate and return val_bpb. In a trial only the evaluator does: None."""
+    if nightlab_guest and nightlab_guest.trial():
         return None
+
+    def serve(batches: Iterable[np.ndarray]) -> Iterator[torch.Tensor]:
+        return (logits(model, torch.from_numpy(batch)) for batch in batches)
+
+    with words_for_failures():
+        exam = Exam("val")
+        exam.score(serve)
+        exam.probe(serve)
+    return exam.bits_per_byte()
+
+
+@contextmanager
+def words_for_failures() -> Iterator[None]:
+    """Exit with status 3 where a rule was broken, and with 4 where the model answered badly."""
     try:
-        return bits_per_byte(lambda batches: map(answer, map(torch.from_numpy, batches)), "val")
+        yield
     except Tampered as reason:
         stop(f"TAMPERED: {reason}", 3)
     except NotFinite as reason:
@@ -249,31 +201,38 @@ def finish(model: Callable[[torch.Tensor], torch.Tensor]) -> float | None:
 
 
 def evaluate() -> None:
-    """The evaluator's process: score the model that the candidate serves.
+    """The evaluator's process: score the model that the candidate handed over.
 
     Prints ``METRIC val_bpb=…``, and told NIGHTLAB_HELD_OUT=1, for trials that decide nothing, the same of the
-    held-out split as ``METRIC held_out=…``. Exit status 3: a rule was broken. 4: the candidate answered badly.
+    held-out split as ``METRIC held_out=…``.
     """
     if nightlab_guest is None or os.environ.get("NIGHTLAB_ROLE") != "evaluator":
         stop("This is for nightlab's evaluator. By hand, python train.py evaluates its model itself.")
-    splits = {"val_bpb": "val"} | ({"held_out": "heldout"} if os.environ.get("NIGHTLAB_HELD_OUT") == "1" else {})
-    served = nightlab_guest.Served(device=True)
-    shape = (EVAL_BATCH, MAX_CONTEXT, VOCABULARY)
+    claim = os.environ.get("NIGHTLAB_HELD_OUT") == "1"
+    exams = {"val_bpb": Exam("val", claim)} | ({"held_out": Exam("heldout", claim)} if claim else {})
+    scored, probed = (nightlab_guest.Served(device=True, process=number) for number in (0, 1))
+    try:
+        with words_for_failures():
+            for exam in exams.values():
+                exam.score(calls_of(scored))
+            scored.close()
+            for exam in exams.values():
+                exam.probe(calls_of(probed))
+    except nightlab_guest.ServeError as error:
+        stop(f"No metric: {error}. The candidate's own output says more.", 4)
+    for name, exam in exams.items():
+        print(f"METRIC {name}={exam.bits_per_byte():.9f}", flush=True)
+
+
+def calls_of(link) -> Callable[[Iterable[np.ndarray]], Iterator[torch.Tensor]]:
+    """Calls of the model at the other end of a link."""
 
     def serve(batches: Iterable[np.ndarray]) -> Iterator[torch.Tensor]:
-        for array in served.map(batches, "f", shape):
+        for array in link.map(batches, "f", (EVAL_BATCH, MAX_CONTEXT, VOCABULARY)):
             there = hasattr(array, "__cuda_array_interface__")
             yield torch.as_tensor(array, device=DEVICE) if there else torch.from_numpy(np.asarray(array))
 
-    try:
-        for name, split in splits.items():
-            print(f"METRIC {name}={bits_per_byte(serve, split):.9f}", flush=True)
-    except Tampered as reason:
-        stop(f"TAMPERED: {reason}", 3)
-    except NotFinite as reason:
-        stop(f"No metric: {reason}.", 4)
-    except nightlab_guest.ServeError as error:
-        stop(f"No metric: {error}. The candidate's own output says more.", 4)
+    return serve
 
 
 def main() -> None:

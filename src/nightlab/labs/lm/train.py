@@ -327,7 +327,17 @@ def schedule(both: list[torch.optim.Optimizer], progress: float, step: int) -> N
 # --- Training -------------------------------------------------------------------------------------------
 
 
+def load(state: dict[str, torch.Tensor]):
+    """The trained model, in a process that answers the evaluator: from the state that ``hand_over`` saved."""
+    torch.set_float32_matmul_precision("high")
+    model = GPT().to(DEVICE)
+    model.load_state_dict(state)
+    model.prepare_length(MAX_CONTEXT)
+    return compiled(model)
+
+
 def main() -> None:
+    prepare.answer(load)
     began = time.perf_counter()
     torch.manual_seed(SEED)
     torch.set_float32_matmul_precision("high")
@@ -387,6 +397,7 @@ def main() -> None:
     print(f"num_steps:        {step}")
     print(f"num_params_M:     {parameters / 1e6:.1f}")
     print(f"depth:            {DEPTH}")
+    prepare.hand_over(model)
 
 
 if __name__ == "__main__":

@@ -56,6 +56,8 @@ def predicted(wasm, text):
     gene = wasmtime.Module(store.engine, wasm)
     if gene.imports:
         raise Refused("it imports something: it gets nothing from outside")
+    if (memories := sum(number(content, 0)[0] for kind, content in sections(wasm) if kind == 5)) > 1:
+        raise Refused(f"it has {memories} memories; what it declares is the size of one")
     predict = wasmtime.Instance(store, gene, []).exports(store).get("predict")
     if not isinstance(predict, wasmtime.Func):
         raise Refused("it exports no function predict")

@@ -73,8 +73,9 @@ def print_experiment(
     for evidence in experiment.evidence:
         at = f" at {evidence.what}" if evidence.what else ""
         against = f" over the baseline{at}" if evidence.against == 0 else f", {evidence.what}"
-        how = evidence.level if evidence.shown else f"not shown ({evidence.level})"
-        rows.append((how, f"{interval_words(evidence.gain)}{against}, {evidence.gain.pairs} pairs"))
+        how = evidence.label if evidence.shown else f"not shown ({evidence.label})"
+        claim = f"; {claim_words(evidence)}" if evidence.claim else ""
+        rows.append((how, f"{interval_words(evidence.gain)}{against}, {evidence.gain.pairs} pairs{claim}"))
     for trial, measured in trials:
         rows.append((f"trial {trial.id}", _trial_words(metric, measured)))
     table = Table.grid(padding=(0, 2))
@@ -158,7 +159,9 @@ def confirmed_words(
     at = f" at {evidence.what}" if evidence.what else ""
     claim = f"{metric.name} is {interval_words(evidence.gain)}{at}, on {evidence.gain.pairs} fresh seeds, paired"
     done = "transferred" if evidence.level == "transferred" else "confirmed"
-    if evidence.shown:
+    if evidence.shown and evidence.claim:
+        lines.append(f"[bold yellow]claim, {done}:[/] {claim}; {escape(claim_words(evidence))}")
+    elif evidence.shown:
         lines.append(f"[bold green]{done}:[/] {claim}")
     else:
         lines.append(f"[bold yellow]not {done}:[/] {claim}: the interval does not exclude zero")
@@ -166,6 +169,11 @@ def confirmed_words(
         sure = "[bold green]held out:[/]" if held_out.low > 0 else "[bold yellow]not shown on held-out data:[/]"
         lines.append(f"{sure} {interval_words(held_out)} on data that no decision has read")
     return "\n".join(lines)
+
+
+def claim_words(evidence: Evidence) -> str:
+    """Why the metric behind some evidence is only a claim."""
+    return f"the metric is only the candidate's claim: {evidence.claim}"
 
 
 def interval_words(gain: PairedGain) -> str:

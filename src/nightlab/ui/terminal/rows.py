@@ -12,6 +12,7 @@ from nightlab.core.text import one_line
 from nightlab.ui.snapshot import ExperimentPoint, SessionSnapshot
 from nightlab.ui.terminal.lines import STYLES
 
+EVIDENCE = 19  # columns for "claim, transferred"
 ENDLESS = 200  # columns that a line in a pipe may use at least
 MARKS = {"keep": "✓", "discard": "·", "crash": "✗", None: "▸"}
 
@@ -41,7 +42,7 @@ def columns(snapshot: SessionSnapshot, width: int | None) -> Text:
         titles.append(f"{words_of(snapshot.about.metric.name, 12):>12} ")
     titles.append(f"{'sigma':>8}  ")
     if room >= 72:
-        titles.append(f"{'evidence':<14}")
+        titles.append(f"{'evidence':<{EVIDENCE}}")
     if room >= 100:
         titles.append(f"{'by':<11}")
     return Text(f"{''.join(titles)}what".ljust(width or 0), "dim underline")
@@ -62,7 +63,8 @@ def row(snapshot: SessionSnapshot, point: ExperimentPoint, width: int | None) ->
     line.append(f"{gain:>8}  ", style if sigmas is not None and abs(sigmas) >= 1 else "dim")
     if room >= 72:
         line.append(
-            f"{(point.level or point.reason)[:13]:<14}", "bold green" if point.level not in ("", "measured") else "dim"
+            f"{(point.level or point.reason)[: EVIDENCE - 1]:<{EVIDENCE}}",
+            "bold green" if point.level not in ("", "measured") else "dim",
         )
     if room >= 100:
         line.append(f"{words_of(point.proposer, 10):<11}", "dim")

@@ -3,6 +3,7 @@
 import { ask } from "./ask.js";
 import { figure } from "./curve.js";
 import { by, clock, el, lasting, number, put, signed } from "./dom.js";
+import { labelled } from "./store.js";
 
 const CLAIM = "loss as claimed by the candidates; the metric is measured";
 const HELD = 60; // experiments whose details are remembered
@@ -141,7 +142,7 @@ export class Detail {
     if (told.metric !== null) rows.push([name, number(told.metric) + (told.measurement?.runs > 1 ? `, mean of ${told.measurement.runs} trials` : "")]);
     if (told.bar !== null) rows.push(["counts as", `${number(told.bar)}, without the luck of its runs`]);
     if (!Number.isNaN(gain)) rows.push(["against its parent", `${signed(gain)} better${Number.isNaN(sigmas) ? "" : `, ${signed(sigmas, 1)} times the noise`}`]);
-    for (const one of told.evidence) rows.push([one.gain.low > 0 ? one.level : `not shown (${one.level})`, evidence(one)]);
+    for (const one of told.evidence) rows.push([one.gain.low > 0 ? labelled(one) : `not shown (${labelled(one)})`, evidence(one)]);
     rows.push(["what changed", told.changes.length ? el("ul", { class: "changes" }, ...told.changes.map((change) => el("li", {}, change))) : n ? "none of its named constants" : "nothing: the baseline"]);
     rows.push(["proposed", `${clock(told.proposed_at)} by ${told.proposer}${thought(told.usage)}`]);
     if (told.judged_at) rows.push(["judged", `${clock(told.judged_at)}, ${lasting(told.judged_at - told.proposed_at)} later`]);

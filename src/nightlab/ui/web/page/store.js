@@ -6,6 +6,9 @@ const NUMBERS = { status: Int8Array, metric: Float64Array, bar: Float64Array, ga
   proposed_at: Float64Array, judged_at: Float64Array, reason: Uint16Array, proposer: Uint16Array };
 const CHUNK = 10000; // experiments whose words are fetched at once
 
+/** A level of evidence, marked as a claim where the metric is only the candidate's claim. */
+export const labelled = ({ level, claim }) => (claim ? `claim, ${level}` : level);
+
 export class Store extends EventTarget {
   constructor() {
     super();
@@ -194,8 +197,9 @@ export class Store extends EventTarget {
 
   /** The strongest evidence for its gain over the baseline, in the ledger's words. */
   level(n) {
-    const levels = (this.evidence.get(n) ?? []).filter((one) => one.against === 0 && one.gain.low > 0).map((one) => one.level);
-    return ["transferred", "held out", "confirmed"].find((level) => levels.includes(level)) ?? "";
+    const levels = (this.evidence.get(n) ?? []).filter((one) => one.against === 0 && one.gain.low > 0);
+    const best = ["transferred", "held out", "confirmed"].map((level) => levels.findLast((one) => one.level === level)).find(Boolean);
+    return best ? labelled(best) : "";
   }
 
   /** The latest interval of its gain over the baseline, significant or not. */

@@ -1,0 +1,178 @@
+"""Whether a lab's metric is computed out of the candidate's reach, or is only the candidate's claim.
+
+An evaluator that imports, runs or unpickles the candidate's files executes its code in the process that prints the
+metric: the candidate can print any number there and exit. This is found by reading the evaluator's program without
+running it, with the lab's modules that it imports. What it calls by a name that it works out is not found.
+"""
+
+from __future__ import annotations
+
+import ast
+import posixpath
+import re
+import shlex
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from nightlab.core.config import LabConfig
+from nightlab.storage.git import in_genome
+
+PRINTED = "it is printed by the candidate's own command"
+GUEST, ARTEFACTS = "nightlab_guest", "NIGHTLAB_ARTEFACTS"
+DATA = (".wat", ".json", ".toml", ".yaml", ".yml", ".csv", ".txt", ".md", ".npy")  # reading such a file runs nothing
+SCRIPTS = (".sh", ".bash", "Makefile", "makefile")
+# Calls by which Python executes a file that they, or what they are given, name.
+BUILT_IN = {"exec", "eval", "compile", "__import__"}
+RUNS = {
+    "import_module", "run_path", "run_module", "spec_from_file_location", "system", "popen", "Popen", "call",
+    "check_call", "check_output", "CDLL", "LoadLibrary", "load_library", "execv", "execvp", "spawnv",
+}  # fmt: skip
+STARTS = {"run"}  # of subprocess: too common a word to count without it
+UNPICKLERS = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve"}
+
+Read = Callable[[str], str | None]
+
+
+def metric_claim(lab: LabConfig, files: Sequence[str], read: Read) -> str:
+    """Why the metric is only the candidate's claim, in words; empty if a separate process computes it.
+
+    ``files``: the lab's paths; ``read(path)`` gives a file's text.
+    """
+    if lab.evaluator is None:
+        return PRINTED
+    genome = [path for path in files if in_genome(path, lab.genome) and not path.endswith(DATA)]
+    served = lab.evaluator.served
+    words = shlex.split(lab.evaluator.command)
+    if ran := _named(words, genome):
+        return f"the evaluator's command runs {ran}, a file of the genome"
+    seen, todo = set[str](), list(_programs(words, files))
+    while todo:
+        path = todo.pop(0)
+        if path in seen or path in genome:
+            continue
+        seen.add(path)
+        text = read(path) or ""
+        if path.endswith(SCRIPTS):
+            if ran := _named(_script_words(text), genome):
+                return f"{path}, the evaluator's, runs {ran}, a file of the genome"
+            todo += _programs(_script_words(text), files)
+            continue
+        program = _parsed(text)
+        if program is None:
+            continue
+        nodes = list(_reached(program) if served else ast.walk(program))
+        imported = [found for node in nodes for found in _imported(node, path, files)]
+        if taken := next((found for found in imported if found in genome), ""):
+            return f"{path} imports {taken}: the candidate's code runs in the evaluator's process"
+        if ran := _runs(nodes, genome):
+            return f"{path} runs {ran}: the candidate's code runs in the evaluator's process"
+        if any(map(_unpickles, nodes)) and ARTEFACTS in text:
+            return f"{path} unpickles what the candidate left, which can run its code in the evaluator's process"
+        todo += imported
+    return ""
+
+
+def _programs(words: Iterable[str], files: Sequence[str]) -> Iterator[str]:
+    """The lab's files that a command line names: paths, and modules after ``-m``."""
+    before = ""
+    for word in words:
+        path = posixpath.normpath(word)
+        if path in files:
+            yield path
+        elif before == "-m":
+            yield from _module(word, "", files)
+        before = word
+
+
+def _named(words: Iterable[str], genome: Sequence[str]) -> str:
+    """The first genome file among the words of a command line; empty if there is none."""
+    return next(_programs(words, genome), "")
+
+
+def _script_words(text: str) -> list[str]:
+    bare = re.sub(r"(?m)(^|\s)#.*$", "", text)
+    return [word.strip("\"'") for word in re.split(r"[\s;|&()<>=:]+", bare) if word]
+
+
+def _parsed(text: str) -> ast.Module | None:
+    try:
+        return ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+
+
+def _reached(node: ast.AST) -> Iterator[ast.AST]:
+    """The nodes of a served evaluator that run whenever it starts: not what is there for a start by hand."""
+    for child in ast.iter_child_nodes(node):
+        by_hand = isinstance(child, ast.If) and any(
+            isinstance(name, ast.Name) and name.id == GUEST for name in ast.walk(child.test)
+        )
+        if not by_hand and not isinstance(
+            child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ExceptHandler
+        ):
+            yield child
+            yield from _reached(child)
+
+
+def _imported(node: ast.AST, path: str, files: Sequence[str]) -> Iterator[str]:
+    """The lab's files that an import statement in ``path`` runs."""
+    beside = posixpath.dirname(path)
+    if isinstance(node, ast.Import):
+        for alias in node.names:
+            yield from _module(alias.name, beside, files)
+    elif isinstance(node, ast.ImportFrom):
+        base = beside
+        for _ in range(node.level - 1):
+            base = posixpath.dirname(base)
+        stem = node.module or ""
+        for name in (stem, *(f"{stem}.{alias.name}".lstrip(".") for alias in node.names)):
+            yield from _module(name, base, files)
+
+
+def _module(name: str, beside: str, files: Sequence[str]) -> Iterator[str]:
+    """The files of a module and of the packages that it is in, beside the importing file or in the lab's folder."""
+    parts = name.split(".") if name else []
+    for folder in dict.fromkeys((beside, "")):
+        for end in range(1, len(parts) + 1):
+            stem = posixpath.join(folder, *parts[:end])
+            yield from (path for path in (f"{stem}.py", f"{stem}/__init__.py") if path in files)
+
+
+def _runs(nodes: Sequence[ast.AST], genome: Sequence[str]) -> str:
+    """The genome file that the nodes name, if some call among them executes files; else empty."""
+    named = [node for node in nodes if isinstance(node, ast.Call)]
+    calls = {_called(node) for node in named if isinstance(node.func, ast.Name) or _called(node) not in BUILT_IN}
+    known = {name for node in nodes if isinstance(node, ast.Import | ast.ImportFrom) for name in _tops(node)}
+    if not (calls & (RUNS | BUILT_IN) or (calls & STARTS and "subprocess" in known)):
+        return ""
+    strings = [node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+    words = {posixpath.normpath(word) for text in strings for word in (text, *_script_words(text))}
+    for path in genome:
+        module = path.removesuffix(".py").replace("/", ".") if path.endswith(".py") else path
+        if {path, posixpath.basename(path), module} & words:
+            return path
+    return ""
+
+
+def _tops(node: ast.Import | ast.ImportFrom) -> list[str]:
+    return [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
+
+
+def _unpickles(node: ast.AST) -> bool:
+    """Whether a call loads an object in a format that can run code."""
+    if not isinstance(node, ast.Call) or _called(node) not in ("load", "loads", "open"):
+        return False
+    keywords = {key.arg: key.value.value for key in node.keywords if isinstance(key.value, ast.Constant)}
+    owner = node.func.value.id if isinstance(node.func, ast.Attribute) and isinstance(node.func.value, ast.Name) else ""
+    if _called(node) == "open":
+        return owner == "shelve"
+    return owner in UNPICKLERS or keywords.get("allow_pickle") is True or keywords.get("weights_only") is False
+
+
+def _called(node: ast.Call) -> str:
+    return (
+        node.func.id
+        if isinstance(node.func, ast.Name)
+        else node.func.attr
+        if isinstance(node.func, ast.Attribute)
+        else ""
+    )

@@ -1,0 +1,248 @@
+"""The language-model lab's metric, on a synthetic text: what its probes find, with what power, and whom they spare."""
+
+from __future__ import annotations
+
+import importlib.util
+import random
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs the lm extra")
+
+METRIC = Path(__file__).resolve().parents[2] / "src" / "nightlab" / "labs" / "lm" / "metric.py"
+WORDS, CONTEXT, ROWS = 32, 32, 128
+
+
+def text(length: int) -> np.ndarray:
+    """A chain in which each token mostly follows from the one before: there is something to learn."""
+    chance = np.random.default_rng(0)
+    steps = chance.choice([1, 2, 5, 11], size=length, p=[0.6, 0.2, 0.1, 0.1])
+    return (np.cumsum(steps) % (WORDS - 1) + 1).astype(np.uint16)
+
+
+@pytest.fixture(scope="module")
+def metric() -> Iterator[ModuleType]:
+    corpus: Any = ModuleType("corpus")
+    data = text(CONTEXT * ROWS * 3 + 1)
+    corpus.__dict__.update(BOS=0, DEVICE="cpu", VOCABULARY=WORDS, stop=pytest.fail)
+    corpus.token_bytes = lambda: np.array([0] + [2] * (WORDS - 1))
+    corpus.tokens_of = lambda split: data
+    before, sys.modules["corpus"] = sys.modules.get("corpus"), corpus
+    spec = importlib.util.spec_from_file_location("lm_metric", METRIC)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    module.MAX_CONTEXT, module.EVAL_TOKENS = CONTEXT, CONTEXT * ROWS
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield module
+    torch.set_num_threads(threads)
+    del sys.modules["corpus"]
+    if before:
+        sys.modules["corpus"] = before
+
+
+Logits = Callable[[Any], Any]
+
+
+def honest(tokens: Any) -> Any:
+    """The chain's true chances, roughly."""
+    scores = torch.zeros(*tokens.shape, WORDS)
+    for step, score in ((1, 4.0), (2, 3.0), (5, 2.0), (11, 2.0)):
+        scores.scatter_(2, ((tokens - 1 + step) % (WORDS - 1) + 1)[..., None], score)
+    return scores
+
+
+def sees_next(tokens: Any, where: Any) -> Any:
+    """The honest scores, but the next token's where ``where``."""
+    scores, following = honest(tokens), tokens.roll(-1, 1)
+    boost = torch.zeros_like(scores).scatter_(2, following[..., None], 20.0)
+    where = where.clone()
+    where[:, -1] = False
+    return scores + boost * where[..., None]
+
+
+class Honest:
+    def __call__(self, tokens: Any) -> Any:
+        return honest(tokens)
+
+
+class Recurrent:
+    """Honestly stateful within a call: a running sum, which starts anew with each."""
+
+    def __call__(self, tokens: Any) -> Any:
+        state, scores = torch.zeros(len(tokens)), []
+        for column in tokens.T:
+            state = 0.9 * state + column
+            scores.append(honest(column[:, None])[:, 0] + 0.001 * state[:, None] * torch.arange(WORDS))
+        return torch.stack(scores, 1)
+
+
+class LooksAhead:
+    def __init__(self, share: float = 1.0) -> None:
+        self.share = share
+
+    def __call__(self, tokens: Any) -> Any:
+        # Where it does so follows from the beginning, so that it is the same in each process.
+        mark = (torch.cumsum(tokens * 2654435761 % 1000003, 1) * 40503 % 1000) / 1000
+        return sees_next(tokens, mark < self.share)
+
+
+class LooksAheadWherePlausible(LooksAhead):
+    """Leaks nothing where the next token is one that it would not have expected: a clumsy cut would stay hidden."""
+
+    def __call__(self, tokens: Any) -> Any:
+        expected = honest(tokens).gather(2, tokens.roll(-1, 1)[..., None])[..., 0] > 0
+        return sees_next(tokens, expected)
+
+
+class Replays:
+    """Looks ahead when a beginning is new, and repeats its answer when it comes again."""
+
+    def __init__(self) -> None:
+        self.seen: dict[bytes, Any] = {}
+
+    def __call__(self, tokens: Any) -> Any:
+        answers = []
+        for row, scores in zip(tokens, sees_next(tokens, torch.ones_like(tokens, dtype=torch.bool)), strict=True):
+            known = [self.seen.setdefault(row[: at + 1].numpy().tobytes(), scores[at]) for at in range(len(row))]
+            answers.append(torch.stack(known))
+        return torch.stack(answers)
+
+
+class Learns:
+    """Counts pairs of what it is asked, after answering it."""
+
+    def __init__(self, after: int = 0) -> None:
+        self.pairs, self.calls, self.after = torch.zeros(WORDS, WORDS), 0, after
+
+    def __call__(self, tokens: Any) -> Any:
+        answer = honest(tokens) + torch.log1p(self.pairs)[tokens] * 0.1
+        self.calls += 1
+        if self.calls > self.after:
+            for row in tokens:
+                self.pairs.index_put_((row[:-1], row[1:]), torch.ones(len(row) - 1), accumulate=True)
+        return answer
+
+
+class Caches:
+    """Keeps the rows that it was asked; knows how one goes on once it has met its beginning."""
+
+    def __init__(self) -> None:
+        self.rows: dict[bytes, Any] = {}
+
+    def __call__(self, tokens: Any) -> Any:
+        scores = honest(tokens)
+        for row, its in zip(tokens, scores, strict=True):
+            known = self.rows.get(row[:4].numpy().tobytes())
+            if known is not None:
+                its[3:-1].scatter_add_(1, known[4:, None], torch.full((len(known) - 4, 1), 5.0))
+        for at in (row[start:] for row in tokens for start in range(0, CONTEXT - 8)):
+            self.rows[at[:4].numpy().tobytes()] = torch.cat([at, at.new_zeros(CONTEXT - len(at))])
+        return scores
+
+
+class Drifts:
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, tokens: Any) -> Any:
+        self.calls += 1
+        return honest(tokens) * (1 + self.calls / 1000)
+
+
+class SecondCallDiffers:
+    """Honest in its first dozen of calls, which is all that the second process is asked."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, tokens: Any) -> Any:
+        self.calls += 1
+        return LooksAhead()(tokens) if self.calls > 12 else honest(tokens)
+
+
+def examined(metric: ModuleType, make: Callable[[], Logits], *, one_process: bool = False, claim: bool = False) -> Any:
+    """The exam after its two parts, answered by two objects, or by the same one."""
+    exam = metric.Exam("val", claim)
+    first = make()
+    second = first if one_process else make()
+    exam.score(lambda batches: (first(torch.from_numpy(batch).long()) for batch in batches))
+    exam.probe(lambda batches: (second(torch.from_numpy(batch).long()) for batch in batches))
+    return exam
+
+
+@pytest.mark.parametrize(("make", "claim"), [(Honest, False), (Honest, True), (Recurrent, False)])
+def test_honest_models_pass_and_both_processes_give_one_number(metric: ModuleType, make: Any, claim: bool) -> None:
+    values = {examined(metric, make, claim=claim).bits_per_byte() for _ in range(2)}
+    assert len(values) == 1, "it does not depend on the order of calls"
+
+
+@pytest.mark.parametrize(
+    "make",
+    [LooksAhead, LooksAheadWherePlausible, Replays, Learns, lambda: Learns(8), Caches, Drifts, SecondCallDiffers],
+    ids=["looks ahead", "where plausible", "replays", "learns", "learns late", "caches", "drifts", "by its calls"],
+)
+def test_models_that_look_ahead_or_remember_are_found(metric: ModuleType, make: Any) -> None:
+    with pytest.raises(metric.Tampered, match="looks ahead or changes between calls"):
+        examined(metric, make)
+
+
+def test_replay_in_a_single_process_is_found_at_targets_that_were_never_shown(metric: ModuleType) -> None:
+    """All that is left where one process answers everything: it repeats what it said, so nothing moves."""
+    with pytest.raises(metric.Tampered, match="knows targets that it was shown"):
+        examined(metric, Replays, one_process=True)
+
+
+def test_small_leaks_are_found_with_the_stated_power(metric: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of n rows, a share p of leaking positions escapes with a chance of (1 - p)^n."""
+
+    chance = random.Random(1)
+    monkeypatch.setattr(metric.random, "SystemRandom", lambda: chance)
+
+    def found(share: float, claim: bool, times: int) -> int:
+        count = 0
+        for _ in range(times):
+            try:
+                examined(metric, lambda: LooksAhead(share), claim=claim)
+            except metric.Tampered:
+                count += 1
+        return count
+
+    assert found(0.1, claim=False, times=3) == 3  # 99.4 % each
+    assert found(0.05, claim=False, times=6) >= 4  # 91 % each
+    # 72 % each with the 128 rows of this text: the lab has 256 on a CPU, in each of two splits.
+    assert found(0.01, claim=True, times=6) >= 3
+
+
+def test_honest_losses_at_unseen_targets_are_no_suspicion(metric: ModuleType) -> None:
+    exam = metric.Exam("val")
+    chance = torch.Generator().manual_seed(1)
+    exam.losses = -torch.log(torch.rand(ROWS, CONTEXT, generator=chance))  # as skewed as a model's
+    for _ in range(2000):
+        exam._compare(-torch.log(torch.rand(16, generator=chance)).double())
+
+
+def test_endings_are_plausible_and_differ_where_they_begin(metric: ModuleType) -> None:
+    data = text(5000)
+    endings, pairs = metric.Endings(data), set(zip(data[:-1].tolist(), data[1:].tolist(), strict=True))
+    for at in range(0, 4000, 13):
+        shown = data[at : at + 9].astype(np.int64)
+        other = endings.other(shown, 20)
+        assert len(other) == 20 and other[0] != shown[-1]
+        assert (shown[-2], other[0]) in pairs, "it follows on the last token elsewhere in the text"
+    assert len(endings.other(np.array([0, 3]), 5)) == 5, "after one token, and at a row's start"
+
+
+def test_a_text_without_rows_to_spare_is_probed_by_its_scored_ones(metric: ModuleType) -> None:
+    exam = metric.Exam("val")
+    exam.unseen = exam.unseen[:3]
+    call = SimpleNamespace(model=lambda batches: (honest(torch.from_numpy(batch).long()) for batch in batches)).model
+    exam.score(call)
+    exam.probe(call)

@@ -1,0 +1,153 @@
+"""Whether the metric is computed out of the candidate's reach: evaluators that run its code are found, not others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nightlab.core.config import parse
+from nightlab.core.types import Candidate, Evidence, Experiment, Metric, PairedGain, Verdict
+from nightlab.session.metric_claim import PRINTED, metric_claim
+from nightlab.ui.terminal.log import confirmed_words
+
+SHIPPED = Path(__file__).parents[2] / "src/nightlab/labs"
+POLICY = "KP = 2.0\ndef act(obs):\n    return -KP * obs\n"
+SCORE = "from policy import act\nprint(f'METRIC reward={act(0.5)}')\n"
+CONTRACT = """\
+name = "pendulum"
+genome = {genome}
+{command}
+
+[metric]
+name = "reward"
+goal = "maximise"
+{evaluator}
+[budget]
+amount = 20
+
+[judge]
+upkeep = 0
+confirm = 0.1
+
+[sandbox]
+allow_missing = ["files", "network", "processes", "privileges"]
+
+[[proposers]]
+kind = "patches"
+"""
+
+
+def contract(evaluator: str, *, served: bool = False, genome: str = '["policy.py"]') -> str:
+    command = 'command = "python serve.py"' if served else ""
+    said = f'\n[evaluator]\ncommand = "{evaluator}"\nserved = {str(served).lower()}\n'
+    return CONTRACT.format(genome=genome, command=command, evaluator=said)
+
+
+def claim(text: str, files: Mapping[str, str]) -> str:
+    return metric_claim(parse(text), list(files), files.get)
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "import policy",
+        "from policy import act",
+        "def f():\n    from policy import act",
+        "import helper",  # which imports it
+        "import importlib\nimportlib.import_module('policy')",
+        "import runpy\nrunpy.run_path('policy.py')",
+        "exec(open('policy.py').read())",
+        "import subprocess\nsubprocess.run(['python', 'policy.py'])",
+        "import os\nos.system('python policy.py > out.txt')",
+        "import os, pickle\npickle.load(open(os.environ['NIGHTLAB_ARTEFACTS'] + '/m.pkl', 'rb'))",
+        "import os, torch\ntorch.load(os.environ['NIGHTLAB_ARTEFACTS'] + '/m.pt', weights_only=False)",
+    ],
+)
+def test_an_evaluator_that_runs_the_candidates_code_yields_a_claim(program: str) -> None:
+    files = {"policy.py": POLICY, "score.py": program, "helper.py": "import policy\n"}
+    assert "score.py" in (found := claim(contract("python score.py"), files)) or "helper.py" in found
+    assert claim(contract("python -m score"), files)
+
+
+@pytest.mark.parametrize(
+    ("command", "files"),
+    [
+        ("python policy.py", {}),
+        ("bash score.sh", {"score.sh": "set -e\npython policy.py | tail -1\n"}),
+        ("bash score.sh", {"score.sh": "python score.py\n", "score.py": SCORE}),
+        ("python eval/score.py", {"eval/score.py": "from eval.tools import x\n", "eval/tools.py": "import policy\n"}),
+    ],
+)
+def test_through_a_script_or_a_package_too(command: str, files: Mapping[str, str]) -> None:
+    assert claim(contract(command), {"policy.py": POLICY, **files})
+
+
+def test_a_compiled_genome_too() -> None:
+    files = {"kernel.c": "int f() { return 1; }", "score.sh": "gcc -O2 main.c kernel.c -o $TMPDIR/a && $TMPDIR/a"}
+    assert "kernel.c" in claim(contract("bash score.sh", genome='["kernel.c"]'), files)
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "import json, os\njson.load(open(os.environ['NIGHTLAB_ARTEFACTS'] + '/m.json'))",
+        "text = open('policy.py').read()\nprint(f'METRIC reward={-len(text)}')",  # reads it as data
+        "import re\nlong = re.compile('policy.py')",
+        "import pickle\npickle.load(open('frozen.pkl', 'rb'))",
+        "from policies import act",
+        "import numpy as np, os\nnp.load(os.environ['NIGHTLAB_ARTEFACTS'] + '/m.npy')",
+        "this is not Python",
+    ],
+)
+def test_one_that_reads_data_does_not(program: str) -> None:
+    assert claim(contract("python score.py"), {"policy.py": POLICY, "score.py": program, "policies.py": ""}) == ""
+
+
+def test_a_served_evaluator_may_import_the_genome_for_a_start_by_hand() -> None:
+    guest = "try:\n    import nightlab_guest\nexcept ImportError:\n    from policy import act\n"
+    by_hand = f"{guest}def other():\n    import policy\n"
+    files = {"policy.py": POLICY, "serve.py": "import policy", "score.py": by_hand}
+    assert claim(contract("python score.py", served=True), files) == ""
+    assert claim(contract("python score.py"), files), "one that is not served is never started by hand only"
+    files["score.py"] = "import nightlab_guest\nimport policy\n"
+    assert claim(contract("python score.py", served=True), files)
+
+
+def test_a_command_that_prints_the_metric_makes_a_claim() -> None:
+    text = CONTRACT.format(genome='["policy.py"]', command='command = "python score.py"', evaluator="")
+    assert claim(text, {"policy.py": POLICY, "score.py": SCORE}) == PRINTED
+
+
+@pytest.mark.parametrize("name", sorted(path.parent.name for path in SHIPPED.glob("*/lab.toml")))
+def test_no_shipped_lab_makes_one(name: str) -> None:
+    paths = (path for path in (SHIPPED / name).rglob("*.*") if "__pycache__" not in path.parts)
+    files = {path.relative_to(SHIPPED / name).as_posix(): path.read_text() for path in paths}
+    assert claim(files["lab.toml"], files) == ""
+
+
+def test_a_claim_is_never_called_confirmed_without_its_label() -> None:
+    gain = PairedGain(2.0, 1.0, 3.0, 0.95, 4)
+    evidence = Evidence("confirmed", 0, (1, 2, 3, 4), gain, claim="score.py imports policy.py")
+    assert evidence.label == "claim, confirmed"
+    kept = Experiment(
+        3, Candidate("c", "p", "t", "me", "x"), 0.0, verdict=Verdict("keep", "improved"), evidence=(evidence,)
+    )
+    assert kept.level == "claim, confirmed"
+    words = confirmed_words(Metric("reward", "maximise"), evidence, [], [])
+    assert "claim, confirmed:" in words and "only the candidate's claim: score.py imports policy.py" in words
+
+
+def test_a_policy_that_prints_its_own_result_and_ends_is_labelled_a_claim(make_lab: Any, nightlab: Any) -> None:
+    lab = make_lab(contract=contract("python score.py"), files={"policy.py": POLICY, "score.py": SCORE})
+    cheat = POLICY.replace("def act", "import os\nos.write(1, b'METRIC reward=-0.1\\n')\nos._exit(0)\ndef act")
+    lab.idea("01-cheat", cheat, "Prints its own result", path="policy.py")
+    checked = nightlab("check", cwd=lab)
+    assert checked.code == 0 and "score.py imports policy.py" in checked.out and "serve it" in checked.out
+    ran = nightlab("run", "-n", "1", cwd=lab)
+    assert "claim, confirmed:" in ran.out and " confirmed:" not in ran.out.replace("claim, confirmed:", "")
+    assert "claim, confirmed" in nightlab("log", cwd=lab).out
+    assert "only the candidate's claim" in nightlab("report", "--show", cwd=lab).out
+    assert lab.table(next((lab.folder / ".nightlab").glob("*/ledger.db")).parent.name)[-1][11] == "claim, confirmed"
