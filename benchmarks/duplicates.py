@@ -22,9 +22,9 @@ from machine import heading, table
 
 import nightlab
 from nightlab.core.events import Proposed
+from nightlab.core.program.canonical import fingerprint, identifiers
 from nightlab.core.types import Candidate
 from nightlab.proposers import change_constants, find_constants
-from nightlab.proposers.python_program import fingerprint, identifiers
 from nightlab.storage.ledger import Ledger, tables
 
 LABS = Path(nightlab.__file__).parent / "labs"

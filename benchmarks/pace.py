@@ -286,7 +286,7 @@ class Recorded:
 
 def recorded(session: Session) -> list[Recorded]:
     ledger, found, curves = session.ledger, list[Recorded](), dict[int, list[float]]()
-    sigma = replicates(ledger, session.budget.record(), session.lab.judge.sigma).noise().sigma
+    sigma = replicates(ledger, session.budget.record(), session.lab).noise().sigma
     for trial, measured in ledger.trials(purpose="search"):
         losses = curve_parts(load_curve(session.box.folder / trial.id))
         if measured and measured.metric is not None and len(losses) == PARTS:

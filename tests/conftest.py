@@ -27,6 +27,7 @@ from nightlab.proposers import Briefing, Proposal
 from nightlab.proposers.command import AnyCommand
 from nightlab.proposers.proposer import ProposerWorkspace
 from nightlab.sandbox.bubblewrap import NoSandbox, Sandbox
+from nightlab.session import seeds
 from nightlab.session.session import detect_sandbox
 
 # Every trial starts Python programs: they compile nightlab once, not each time, whatever the environment says.
@@ -34,6 +35,11 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 settings.register_profile("nightlab", deadline=None, derandomize=True)
 settings.load_profile("nightlab")
+
+
+def pytest_configure() -> None:
+    """Sessions that tests make have counted seeds and named trials; those of the program's processes have a secret."""
+    setattr(seeds, "fresh_secret", lambda: "")  # noqa: B010
 
 
 def pytest_xdist_auto_num_workers() -> int:

@@ -293,11 +293,11 @@ class Session:
 
         Raises NightlabError when nothing has been measured.
         """
-        from nightlab.analysis.report import write
+        from nightlab.analysis.report import write_report
         from nightlab.session.session import open_session
 
         with closing(open_session(self._inner.repo.lab, self.tag)) as session:
-            return write(session)[1]
+            return write_report(session)[1]
 
     # -- running ---------------------------------------------------------------------------------
 

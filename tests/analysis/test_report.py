@@ -73,7 +73,7 @@ def written(lab: TinyLab, *evidence: tuple[int, Evidence]) -> str:
     for number, shown in evidence:
         session.ledger.append(EvidenceShown(number, shown))
     session.close()
-    return report.write(open_session(lab.folder, "t"))[0].read_text()
+    return report.write_report(open_session(lab.folder, "t"))[0].read_text()
 
 
 def headline(text: str) -> str:

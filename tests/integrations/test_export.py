@@ -77,7 +77,7 @@ def test_an_empty_session_is_an_empty_frame(tmp_path: Path) -> None:
 
 def test_parquet_is_the_frame(home: Path, ledger: Ledger, tmp_path: Path) -> None:
     pandas = pytest.importorskip("pandas")
-    place, _ = export.write(ledger, METRIC, "parquet", str(tmp_path / "night.parquet"))
+    place, _ = export.write_export(ledger, METRIC, "parquet", str(tmp_path / "night.parquet"))
     pandas.testing.assert_frame_equal(pandas.read_parquet(place), nightlab.load(home), check_dtype=False)
 
 

@@ -178,7 +178,7 @@ def test_nothing_in_it_looks_measured_or_confirmed(imported: Path) -> None:
     session = open_session(imported)
     assert {e.level for e in session.ledger.experiments()} == {"", "reported"}
     assert not any(e.evidence or e.bar for e in session.ledger.experiments())
-    text = report.write(session)[0].read_text()
+    text = report.write_report(session)[0].read_text()
     assert "**Reported, not measured.**" in text and "nightlab has run none of it" in text
     for word in ("confirmed", "evidence:", "sealed", "*measured*", "training"):
         assert word not in text, word

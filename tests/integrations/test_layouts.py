@@ -174,7 +174,7 @@ def test_unsealed_when_asked_for() -> None:
 
 
 def test_an_evaluator_that_only_writes_a_script_that_imports_the_program_can_be_sealed() -> None:
-    text = "def evaluate(program_path):\n    s = f'import {program_path}'\n    subprocess.run(['python', temp_path])\n"
+    text = "def evaluate(program_path):\n    f'import {program_path}'\n    subprocess.run(['python', temp_file_path])\n"
     assert obstacle(problem({"evaluator.py": text}), "evaluator.py", "initial_program.py") == ""
 
 
@@ -194,9 +194,13 @@ def test_what_is_unclear_is_named(files: dict[str, str], said: str) -> None:
     assert error.value.hint
 
 
-def test_a_program_by_its_markers() -> None:
-    lab, _ = opened({"evaluator.py": EVALUATOR, "place.py": PROGRAM, "best_program.py": PROGRAM, "other.py": ""})
+def test_a_program_by_its_markers_or_a_prompt_as_program() -> None:
+    others = {"best_program.py": PROGRAM, "other.py": "", "README.md": PROGRAM}
+    later = EVALUATOR.replace("def evaluate", "async def evaluate")
+    lab, _ = opened({"evaluator.py": later, "place.py": PROGRAM, **others})
     assert lab.genome == ("place.py",)
+    lab, _ = opened({"evaluator.py": EVALUATOR, "initial_prompt.txt": "Answer.", "initial_data.yaml": ""})
+    assert lab.genome == ("initial_prompt.txt",) and lab.evaluator is None
 
 
 # -- Shinka ----------------------------------------------------------------------------------------------

@@ -23,10 +23,10 @@ from nightlab.commons.genes import MAGIC, check_gene, check_genes, read_gene
 from nightlab.commons.peer_store import PeerStore
 from nightlab.commons.record import GeneNeeds, Rejected
 from nightlab.core.events import FindingVerified
+from nightlab.core.program.canonical import fingerprint
 from nightlab.core.source import code_lines, same_program
 from nightlab.core.types import NightlabError
 from nightlab.proposers import change_constants, find_constants
-from nightlab.proposers.python_program import fingerprint
 from nightlab.session.create import SHIPPED, make_lab
 from nightlab.session.session import detect_sandbox
 from nightlab.storage.git import Repo

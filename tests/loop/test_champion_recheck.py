@@ -22,7 +22,7 @@ from rich.console import Console
 from support.labs import MEASURE, TinyLab
 from support.processes import living
 
-from nightlab.core.config import StopRules
+from nightlab.core.config import LabConfig, StopRules
 from nightlab.core.events import ProposalRefused, Rechecked, RunStarted
 from nightlab.core.observer import Observer
 from nightlab.core.source import code_lines, same_program, syntax_fault
@@ -139,7 +139,7 @@ def test_only_a_close_win_runs_twice(lucky: Any, slots: int) -> None:
     groups = [[m.metric for _, m in ledger.trials(e.number) if m] for e in ledger.experiments()]
     twice = [group for group in groups if len(group) == 2]
     sigma = math.sqrt((0.2**2 + sum(stdev(group) ** 2 for group in twice)) / (1 + len(twice)))
-    noise = replicates(ledger, session.budget.record(), 0.2).noise()
+    noise = replicates(ledger, session.budget.record(), session.lab).noise()
     assert (noise.sigma, noise.df, noise.replicates) == (pytest.approx(sigma), 1 + len(twice), len(twice))
     if slots == 1:
         one, two = ledger.experiment(1), ledger.experiment(2)
@@ -533,11 +533,12 @@ def test_the_noise_is_learned_from_the_latest_repeats(tmp_path: Path, monkeypatc
         one = trial(len(seeds), experiment=n, commit=genome)
         ledger.start(one)
         ledger.finish(one, Measurement("measured", seeds[-1]))
-    found = replicates(ledger, BUDGET, None)
+    lab = LabConfig.recorded({"name": "lab", "genome": ["g"], "command": "run", "metric": {"name": "loss"}})
+    found = replicates(ledger, BUDGET, lab)
     assert sorted(found.groups()) == sorted(values.values()) and found.baseline == values["g0"][0]
     monkeypatch.setattr("nightlab.session.replicates.REPEATS", 4)
     latest = [values[name] for name in ("g0", "g6", "g7", "g8")]
-    few = replicates(ledger, BUDGET, None)
+    few = replicates(ledger, BUDGET, lab)
     assert few.groups() == latest and few.noise().replicates == 1 + 1 + 1 + 2 and few.baseline == found.baseline
 
 

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from support.labs import GENOME
 
 from nightlab.core.events import ProposalRefused
+from nightlab.core.program.canonical import canonical_source, fingerprint
 from nightlab.core.types import Candidate
 from nightlab.loop.duplicates import alike, near, same_lines, touched
 from nightlab.proposers import Proposal
-from nightlab.proposers.python_program import canonical_source, fingerprint
 from nightlab.storage.git import OutOfScope
 from nightlab.storage.ledger import Ledger
 

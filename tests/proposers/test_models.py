@@ -45,6 +45,10 @@ def told() -> Briefing:
     return Briefing(Metric("loss"), "cpu", {"genome.py": GENOME}, first, [first])
 
 
+def host(server: ScriptedModel) -> str:
+    return server.url.removeprefix("http://").removesuffix("/v1")
+
+
 def failure(model: LanguageModel, told: Briefing) -> NoProposal:
     with pytest.raises(NoProposal) as failed:
         model.propose(told)
@@ -60,7 +64,7 @@ def test_its_edit_is_the_proposal(told: Briefing, api: Any, monkeypatch: pytest.
     assert proposal.files == {"genome.py": GENOME.replace("4.0", "2.0")}
     assert (proposal.proposer, proposal.hypothesis) == ("m-1", "nearer to one")
     usage = dict(proposal.usage)
-    assert usage.pop("seconds") > 0
+    assert usage.pop("seconds") > 0 and usage.pop("bytes_sent") > 1000 and usage.pop("bytes_received") > 100
     assert usage == {"model": "m-1", "requests": 1, "input_tokens": USAGE[0], "output_tokens": USAGE[1]}
     request = server.asked[0]
     assert request["body"]["model"] == "m-1" and "A = 4.0" in server.told()
@@ -94,7 +98,7 @@ FAULTS = {
     "a limit": (Fault(429, {"retry-after": "77"}), "429"),
     "no rights": (Fault(401), "401"),
     "broken": (Fault(500), "500"),
-    "cut": (Fault(hang_up=True), "disconnected"),
+    "cut": (Fault(hang_up=True), "disconnected without an answer"),
     "no JSON": (Fault(body="<html>down for maintenance</html>", headers={"content-type": "text/html"}), ""),
     "other JSON": (Fault(body='{"choices": []}'), ""),
 }
@@ -105,8 +109,10 @@ def test_an_endpoint_that_fails_is_a_failed_turn(told: Briefing, fault: Fault, s
     with serve(fault) as server:
         failed = failure(asked(server.url), told)
     assert said in str(failed) and "\n" not in str(failed)
-    assert str(failed).startswith((server.url, "its answer can't be used")), "it says where, or whose fault it is"
-    assert failed.rest == (77 if fault.status == 429 else 0)
+    assert str(failed).startswith((server.url, host(server), "its answer can't be used")), (
+        "it says where, or whose fault it is"
+    )
+    assert failed.rest == pytest.approx(77 if fault.status == 429 else 0, abs=5)
     assert len(server.asked) == 1, "no retries but ours"
     assert failed.final == (fault.status == 401)
 
@@ -115,7 +121,7 @@ def test_a_wrong_key_is_named(told: Briefing, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("A_KEY", "sk-wrong")
     with serve(Fault(401, body='{"error": {"message": "no such key"}}')) as server:
         said = str(failure(asked(server.url, key="A_KEY"), told))
-        assert said == f"{server.url}: status 401: no such key; check its key (the variable A_KEY)"
+        assert said == f"{host(server)}: status 401: no such key; check its key (the variable A_KEY)"
 
 
 def test_an_answer_that_is_cut_is_asked_for_again_once(told: Briefing) -> None:
@@ -141,7 +147,9 @@ def test_whatever_the_client_raises_the_night_goes_on(told: Briefing, monkeypatc
 
 
 def test_an_endpoint_that_is_not_there_and_one_that_hangs(told: Briefing) -> None:
-    assert f"{NOT_THERE}: All connection attempts failed" == str(failure(asked(NOT_THERE), told))
+    assert f"{NOT_THERE}: it can't be reached: Connect call failed ('127.0.0.1', 1)" == str(
+        failure(asked(NOT_THERE), told)
+    )
     with serve(Fault(pause=200)) as server:
         begun = time.monotonic()
         assert "longer than 1 s" in str(failure(asked(server.url, wall=1), told))

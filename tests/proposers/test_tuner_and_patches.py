@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nightlab.core.config import LabConfig, PatchesConfig, parse
+from nightlab.core.program.constants import change_constants
 from nightlab.core.types import Candidate, Experiment, Measurement, Metric, Verdict
 from nightlab.proposers import Briefing, Mixture, Proposal, changes, find_constants, make_proposers, same_moves
-from nightlab.proposers.constants import change_constants
 from nightlab.proposers.patches import PatchQueue
-from nightlab.proposers.tuner import LAST, Tuner, _telling
+from nightlab.proposers.tuner import LAST, Tuner, _space, _telling
 from nightlab.testing import briefing as example_briefing
 
 TEXT = '''\
@@ -279,6 +279,12 @@ def test_a_large_rate_stays_a_float() -> None:
     session = Session("BASE = 10000.5\nWIDE = 2000.0\n", lambda at: at["BASE"] + at["WIDE"])
     for text in session.tune(Tuner(), 15):
         assert {type(v) for v in values(text).values()} == {float}
+
+
+@pytest.mark.parametrize("hint", ["e..e", "9..1", "0..1 log", "1..1e999", "a | b", "1.2.3..4"])
+def test_a_hint_that_makes_no_sense_leaves_its_constant_alone(hint: str) -> None:
+    constant = find_constants(f"A = 4  # [{hint}]\n", "cpu")["A"]
+    assert _space(constant, 4) is None
 
 
 def test_without_hints_a_constant_moves_by_its_kind() -> None:

@@ -21,7 +21,7 @@ from support.scripted_model import serve
 
 from nightlab.core.config import CommandConfig, parse
 from nightlab.sandbox.bubblewrap import NoSandbox, Sandbox
-from nightlab.sandbox.egress_proxy import parse_endpoint
+from nightlab.sandbox.egress_inside import parse_endpoint
 from nightlab.sandbox.macos import SandboxExec
 from nightlab.session.preflight import held
 from nightlab.session.session import detect_sandbox

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 PACKAGES = {
-    "codex": "@openai/codex@0.169.0",
+    "codex": "@openai/codex@0.171.0",
     "qwen": "@qwen-code/qwen-code@0.15.10",
     "pi": "@mariozechner/pi-coding-agent@0.73.1",
     "opencode": "opencode-ai@1.18.33",

@@ -9,21 +9,31 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nightlab.core.events import ConfirmationStarted, EvidenceShown
+from nightlab.core.events import Alarm, ConfirmationStarted, EvidenceShown
 from nightlab.core.source import syntax_fault
 from nightlab.core.types import (
     Budget,
     Contribution,
     Evidence,
     Experiment,
+    Level,
     Measurement,
     NightlabError,
     PairedGain,
     Purpose,
+    Scale,
     TrialRequest,
     average,
 )
-from nightlab.judge import Noise, paired_gain, repeated_check_level
+from nightlab.judge import (
+    FIXED_SEED,
+    Noise,
+    exact_gain,
+    fixes_seed,
+    paired_gain,
+    repeated_check_level,
+    with_unseen_luck,
+)
 from nightlab.loop.measure import measure
 from nightlab.loop.scheduler import Scheduler
 from nightlab.proposers import change_constants, find_constants
@@ -44,20 +54,20 @@ class Confirmer:
     def confirm(self, seeds: int) -> Evidence | None:
         """The champion's gain over the baseline on fresh seeds, and on held-out data if the evaluator has some.
 
-        None when the champion is the baseline. Existing pairs are not measured again.
-        Raises NightlabError when a trial fails.
+        None when the champion is the baseline. Existing pairs are not measured again. Where every seed gives the same
+        number, one pair is enough. Raises NightlabError when a trial fails.
         """
         champion = self.session.champion()
         if champion.number == 0:
             return None
+        if self.scheduler.replicates.noise().exact and (evidence := self._exact(champion)):
+            return evidence
         fresh = tuple(range(CONFIRM_SEED, CONFIRM_SEED + seeds))
         looks = [one.seeds for one in self.ledger.events(ConfirmationStarted) if one.number == champion.number]
         if fresh not in looks:  # recorded before measuring, so that an aborted check counts as a check
             self.ledger.append(ConfirmationStarted(champion.number, fresh))
             looks.append(fresh)
-        # Baseline runs paired with an earlier champion can't be paired with this one.
-        since = self.ledger.trials_before(self.ledger.trials(champion.number)[0][0].id)
-        before, after = self.values = self._pairs("confirm", fresh, (0, None), (champion.number, None), since=since)
+        before, after = self.values = self._champion_pairs(champion, fresh)
         level = repeated_check_level(looks.index(fresh))
         gain = self._gain(before, after, level)
         held_out = self._held_out(before, after, level)
@@ -66,7 +76,34 @@ class Confirmer:
             "held out" if shown else "confirmed", 0, fresh, gain, held_out, claim=self.session.metric_claim
         )
         self._show(champion, evidence)
+        if fixes_seed(*([m.metric for m in side if m.metric is not None] for side in (after, before))):
+            self.ledger.append(Alarm(FIXED_SEED))
         return evidence
+
+    def _exact(self, champion: Experiment) -> Evidence | None:
+        """What one more seed shows where all gave the same number; None if it does not give that number too."""
+        fresh = (CONFIRM_SEED,)
+        before, after = self.values = self._champion_pairs(champion, fresh)
+        for experiment, measured in ((self.ledger.experiment(0), before[0]), (champion, after[0])):
+            if {run.metric for run in runs(self.ledger.trials(experiment.number)).values()} != {measured.metric}:
+                return None
+        assert before[0].metric is not None and after[0].metric is not None
+        scale = self._scale()
+        gain, held_out = exact_gain(self.session.metric, before[0].metric, after[0].metric, scale), None
+        if before[0].held_out is not None and after[0].held_out is not None:
+            held_out = exact_gain(self.session.metric, before[0].held_out, after[0].held_out, scale)
+        shown = held_out is not None and held_out.low > 0 and gain.low > 0
+        level: Level = "held out" if shown else "confirmed"
+        evidence = Evidence(level, 0, fresh, gain, held_out, claim=self.session.metric_claim, exact=True)
+        self._show(champion, evidence)
+        return evidence
+
+    def _champion_pairs(
+        self, champion: Experiment, seeds: Sequence[int]
+    ) -> tuple[list[Measurement], list[Measurement]]:
+        """Baseline and champion on these seeds. Baseline runs paired with an earlier champion can't be paired again."""
+        since = self.ledger.trials_before(self.ledger.trials(champion.number)[0][0].id)
+        return self._pairs("confirm", seeds, (0, None), (champion.number, None), since=since)
 
     def unconfirmed(self) -> bool:
         """Whether there is a champion without a confirmation against the baseline."""
@@ -193,13 +230,17 @@ class Confirmer:
         self, before: Sequence[Measurement], after: Sequence[Measurement], level: float, noise: Noise | None = None
     ) -> PairedGain:
         values = [[m.metric for m in side if m.metric is not None] for side in (before, after)]
-        return paired_gain(self.session.metric, values[0], values[1], level, noise)
+        gain = paired_gain(self.session.metric, values[0], values[1], level, noise, self._scale())
+        return with_unseen_luck(gain, values[0]) if fixes_seed(values[1], values[0]) else gain
+
+    def _scale(self) -> Scale:
+        return self.scheduler.replicates.noise().scale
 
     def _held_out(self, before: Sequence[Measurement], after: Sequence[Measurement], level: float) -> PairedGain | None:
         values = [[m.held_out for m in side if m.held_out is not None] for side in (before, after)]
         if not values[0] or len(values[0]) != len(values[1]):
             return None
-        return paired_gain(self.session.metric, values[0], values[1], level)
+        return paired_gain(self.session.metric, values[0], values[1], level, scale=self._scale())
 
     def _show(self, experiment: Experiment, evidence: Evidence) -> None:
         if evidence not in self.ledger.experiment(experiment.number).evidence:

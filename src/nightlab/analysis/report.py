@@ -99,7 +99,7 @@ def _needed(kept: list[Row], noise: Noise) -> list[tuple[float, int]]:
     return [(effect, 2 * pairs_needed(noise, effect)) for effect in effects if effect > 0 and noise.sigma > 0]
 
 
-def write(session: Session) -> tuple[Path, Path]:
+def write_report(session: Session) -> tuple[Path, Path]:
     """Write ``report.md`` and ``report.html`` into the session's folder; returns where."""
     facts = gather(session)
     text = markdown(facts)
@@ -137,7 +137,9 @@ def _noise(session: Session) -> Noise:
     if session.imported:
         baseline = session.ledger.experiment(0).measurement if session.ledger.next_number() else None
         return pooled([], prior_sigma(baseline.metric if baseline else None, stated))
-    return replicates(session.ledger, session.budget.record(), stated).noise()
+    champion = session.ledger.champion()
+    found = replicates(session.ledger, session.budget.record(), session.lab).noise()
+    return found.local(champion.value if champion else None)
 
 
 def session_branch(session: Session) -> tuple[str, str]:

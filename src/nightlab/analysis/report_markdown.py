@@ -63,7 +63,9 @@ def _headline(f: ReportData) -> list[str]:
             f"in it). Measure it again on fresh seeds: `nightlab confirm -t {f.tag}`",
             "",
         ]
-    claim = f"{name} is {_interval(found.gain, ' than the baseline')}, on {found.gain.pairs} fresh seeds, paired"
+    claim = f"{name} is {_interval(found.gain, ' than the baseline')}"
+    if not found.exact:
+        claim += f", on {found.gain.pairs} fresh seeds, paired"
     if not found.shown:
         return [f"> **Not confirmed.** {claim}: the interval does not exclude zero.", ""]
     lines = [f"> **{claim}** (evidence: *{found.label}*)."]
@@ -244,7 +246,20 @@ def _rest(count: int) -> list[str]:
 
 
 def _interval(gain: PairedGain, than: str = "") -> str:
-    return f"{gain.mean:.4g} better{than} ({100 * gain.level:.4g} % interval {gain.low:.4g} to {gain.high:.4g})"
+    size, ends = gain_words(gain)
+    return f"{size}{than} ({ends})"
+
+
+def gain_words(gain: PairedGain) -> tuple[str, str]:
+    """A gain, and its interval; of a metric that is compared by ratios as a factor, with the difference beside it."""
+    if gain.level == 1:
+        size = f"{gain.times[0]:.4g} times, {gain.mean:.4g} better" if gain.times else f"{gain.mean:.4g} better"
+        return size, "exact: the same number on every seed"
+    level = f"{100 * gain.level:.4g} % interval"
+    if gain.times is None:
+        return f"{gain.mean:.4g} better", f"{level} {gain.low:.4g} to {gain.high:.4g}"
+    mean, low, high = gain.times
+    return f"{mean:.4g} times better", f"{level} {low:.4g} to {high:.4g} times; {gain.mean:.4g} in its unit"
 
 
 def _sigmas(gain: float, sigma: float) -> str:

@@ -38,7 +38,7 @@ def run_session(search: ExperimentLoop, confirm: int | None = None) -> RunResult
     save(report.draw(session, "progress"), session.folder / "progress.png")
     if not (stopped or scheduler.paused):
         result = _confirmed(search, result, confirm)
-    report.write(session)
+    report.write_report(session)
     return result
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from nightlab.cli.help import App, Program, current_name
+from nightlab.cli.session_tags import complete_tag
 
 if TYPE_CHECKING:
     from nightlab.analysis.charts import Kind
@@ -41,15 +42,9 @@ Where = Annotated[
 ]
 
 
-def _complete_tag(ctx: typer.Context, incomplete: str) -> list[str]:
-    from nightlab.cli.completion import complete_tag
-
-    return complete_tag(ctx, incomplete)
-
-
 def tag_option(words: str) -> Any:
     """The option ``--tag``, completed in a shell with the tags of the lab's sessions."""
-    return typer.Option("--tag", "-t", metavar="TAG", help=words, autocompletion=_complete_tag)
+    return typer.Option("--tag", "-t", metavar="TAG", help=words, autocompletion=complete_tag)
 
 
 Tag = Annotated[str | None, tag_option("Tag of the session; the latest session if omitted.")]

@@ -186,7 +186,7 @@ def _view(commons: Commons, lab: Path, tag: str | None) -> dict[str, Any]:
             "quarantined": trust.quarantined,
         }
     if champion:
-        noise = replicates(session.ledger, session.budget.record(), session.lab.judge.sigma).noise()
+        noise = replicates(session.ledger, session.budget.record(), session.lab).noise().local(champion.value)
         paths = ProvenanceIndex(session, peers)
         paths.refresh()
         offers, told = peers.offers(noise.sigma, [], session.ledger.sources(), paths.claim)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -35,15 +34,3 @@ def register_shells() -> None:
     from typer.completion import completion_init  # type: ignore[attr-defined]
 
     completion_init()
-
-
-def complete_tag(ctx: typer.Context, incomplete: str) -> list[str]:
-    """The tags of the lab's sessions that begin with ``incomplete``, the latest used first."""
-    from nightlab.storage.ledger import tags
-
-    return [tag for tag in tags(Path(_lab(ctx.params))) if tag.startswith(incomplete)]
-
-
-def _lab(given: dict[str, Any]) -> Any:
-    lab = given.get("lab") or given.get("labs") or Path()
-    return lab[0] if isinstance(lab, (list, tuple)) else lab

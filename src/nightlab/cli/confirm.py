@@ -177,6 +177,7 @@ def _simplify(session: Session, claims: Confirmer, worths: Sequence[Contribution
     from nightlab.core.types import NightlabError
     from nightlab.loop.loop import ExperimentLoop
     from nightlab.loop.scheduler import Scheduler
+    from nightlab.loop.simplify import simplify
     from nightlab.storage.git import OutOfScope
 
     try:
@@ -187,7 +188,7 @@ def _simplify(session: Session, claims: Confirmer, worths: Sequence[Contribution
             return
         shown = view(quiet=quiet)
         try:
-            ExperimentLoop(session, StopRules(), Scheduler(session, shown)).simplify(*simplified, pairs=seeds)
+            simplify(ExperimentLoop(session, StopRules(), Scheduler(session, shown)), *simplified, pairs=seeds)
         finally:
             shown.close()
     except OutOfScope as refusal:

@@ -42,7 +42,7 @@ def export(
         raise typer.BadParameter(f"{kind!r} is none of {', '.join(exports.formats())}")
     metric, ledger = read_only(lab, tag)
     if kind not in exports.TEXT:
-        place, look = exports.write(ledger, metric, kind, out)
+        place, look = exports.write_export(ledger, metric, kind, out)
         say(f"wrote {escape(place)}\nlook at it: {escape(look)}")
     elif out is None:
         exports.write_lines(ledger, metric, kind, sys.stdout)

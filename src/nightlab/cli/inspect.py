@@ -178,7 +178,7 @@ def report(
     from nightlab.session.session import open_session
 
     session = open_session(lab, tag)
-    text, page = reports.write(session)
+    text, page = reports.write_report(session)
     if show:
         typer.echo(text.read_text(encoding="utf-8"), nl=False)
     else:

@@ -81,7 +81,7 @@ def try_(
         return
     shown = view(quiet=True) if as_json else window(plain)
     try:
-        submissions.measure(lab, handed.session, device, given, shown)
+        submissions.measure_submissions(lab, handed.session, device, given, shown)
     except SessionBusy:
         shown.say(f"session {handed.session} runs already: it measures your candidate next")
     finally:

@@ -20,6 +20,7 @@ from nightlab.core.types import (
     Measurement,
     NightlabError,
     PairedGain,
+    Scale,
     Trial,
     Verdict,
 )
@@ -51,7 +52,8 @@ def evidence_of(data: Mapping[str, Any]) -> Evidence:
 
 
 def _gain(data: Mapping[str, Any]) -> PairedGain:
-    return PairedGain(**_known(PairedGain, data))
+    facts = _known(PairedGain, data)
+    return PairedGain(**{**facts, "times": tuple(facts["times"]) if facts.get("times") else None})
 
 
 def _check(data: Mapping[str, Any] | None) -> HeldOutCheck | None:
@@ -120,6 +122,7 @@ class SessionStarted(LedgerEvent):
 
     ``lab`` is the contract as ``lab.toml`` says it and ``source`` what it was read from; ``base`` the commit that the
     session began with; ``version`` that of nightlab; ``allowed``: protections that may be missing.
+    ``secret``: what its trials' seeds and names are drawn with; empty in a session of before.
     ``imported`` says from which program's log, by file and SHA-256, where nightlab did not run the session.
     ``claim``: why the metric is only the candidate's claim, empty if it is not; None in older sessions.
     """
@@ -133,13 +136,14 @@ class SessionStarted(LedgerEvent):
     platform: dict[str, Any] = field(default_factory=dict)
     version: str = ""
     allowed: tuple[str, ...] = field(default=(), metadata=_by(tuple))
+    secret: str = field(default="", repr=False, metadata=OMIT)
     imported: dict[str, Any] | None = field(default=None, metadata=OMIT)
     claim: str | None = field(default=None, metadata=OMIT)
 
 
 @dataclass(frozen=True, slots=True)
 class RunStarted(LedgerEvent):
-    """A process began to run the session, in so many ``slots``.
+    """A process began to run the session, in this number of ``slots``.
 
     ``allowed``: the protections that its sandbox lacks; ``stop``: its stop rules, as ``lab.toml`` would say them.
     """
@@ -161,7 +165,7 @@ class RunStopped(LedgerEvent):
 
 @dataclass(frozen=True, slots=True)
 class ContractOverridden(LedgerEvent):
-    """A program opened the session with parts of its own in place of the contract's; they hold while it is open.
+    """A program opened the session with its parts in place of the contract's; they hold while it is open.
 
     Each part says what ``lab.toml`` would say, or the ``class`` of an object; None where the contract holds.
     """
@@ -248,7 +252,7 @@ class Rechecked(LedgerEvent):
     """The champion was measured again: on fresh ``seeds``, with these ``values``. Its bar was ``before``.
 
     ``would`` is the status that the rule gives the unchanged champion (a keep is a false one), or ``NOT_ASKED``.
-    ``after``: so many experiments had been judged; ``sigma``: the noise of one trial, in the metric's unit.
+    ``after``: the number of experiments judged by then; ``sigma``: the noise of one trial, in the metric's unit.
     """
 
     kind = "upkeep"
@@ -261,6 +265,16 @@ class Rechecked(LedgerEvent):
     would: str = NOT_ASKED
     sigma: float = 0.0
     look: HeldOutCheck | None = field(default=None, metadata=_by(_check) | OMIT)
+
+
+@dataclass(frozen=True, slots=True)
+class ScaleFound(LedgerEvent):
+    """How two values of the metric are compared from now on, and why. ``final``: nothing changes it any more."""
+
+    kind = "scale"
+    scale: Scale = "difference"
+    why: str = ""
+    final: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -429,9 +443,8 @@ EVENTS: dict[str, type[LedgerEvent]] = {
     cls.kind: cls
     for cls in (
         SessionStarted, RunStarted, RunStopped, ContractOverridden, OrderTaken, Proposed, ProposalRefused, TrialStarted,
-        TrialFinished,
-        Judged, Rechecked, EvidenceShown, ConfirmationStarted, FindingVerified, Alarm, MachineChanged, SlotLost,
-        SlotsMeasured, ClusterWaits, HookBefore, HookAfter, NotificationFailed,
+        TrialFinished, Judged, Rechecked, ScaleFound, EvidenceShown, ConfirmationStarted, FindingVerified, Alarm,
+        MachineChanged, SlotLost, SlotsMeasured, ClusterWaits, HookBefore, HookAfter, NotificationFailed,
     )
 }  # fmt: skip
 

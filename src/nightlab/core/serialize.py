@@ -12,7 +12,16 @@ ITEMS = 100
 
 
 def with_trials(experiment: Experiment, trials: Sequence[tuple[Trial, Measurement | None]]) -> dict[str, Any]:
-    runs = [{"trial": t.id, "seed": t.seed, "measurement": m.to_dict() if m else None} for t, m in trials]
+    runs = [
+        {
+            "trial": t.id,
+            "purpose": t.purpose,
+            "seed": t.seed,
+            "given_seed": t.given_seed,
+            "measurement": m.to_dict() if m else None,
+        }
+        for t, m in trials
+    ]
     return {**experiment.to_dict(), "trials": runs}
 
 

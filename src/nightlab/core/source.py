@@ -6,12 +6,11 @@ import ast
 import contextlib
 import re
 
+from nightlab.core.program import wasm
+
 SEED_NAME = re.compile(r"(^|_)seed($|_)|PRNGKey", re.IGNORECASE)
 GENERATORS = {"Random", "RandomState", "default_rng", "SeedSequence"}  # whose argument is a seed
-WASM = ".wat"
-# Of WebAssembly's text format: strings, comments, brackets, and words.
-WASM_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|;;[^\n]*|\(;.*?;\)|[()]|[^\s()";]+|\S', re.DOTALL)
-WASM_COMMENT = (";;", "(;")
+LARGE = 128 * 1024  # characters of a file beyond which it is compared and counted as text, not as a program
 TOO_MUCH = (RecursionError, MemoryError, ValueError)  # of a program that parses, and is too deep to be walked
 
 
@@ -35,8 +34,8 @@ def code_lines(path: str, text: str) -> int:
     with contextlib.suppress(*TOO_MUCH):
         if tree := parsed(path, text):
             return len(ast.unparse(tree).splitlines())
-    if path.endswith(WASM):
-        text = WASM_TOKEN.sub(lambda token: "" if token[0].startswith(WASM_COMMENT) else token[0], text)
+    if path.endswith(wasm.SUFFIX):
+        text = wasm.without_comments(text)
     return sum(1 for line in text.splitlines() if line.strip())
 
 
@@ -54,14 +53,12 @@ def same_program(path: str, before: str, after: str) -> bool:
 
 def bare(path: str, text: str) -> str:
     """A text that is not Python without what is known to do nothing: comments and layout in WebAssembly's format."""
-    if not path.endswith(WASM):
-        return text
-    return " ".join(token for token in WASM_TOKEN.findall(text) if not token.startswith(WASM_COMMENT))
+    return " ".join(wasm.tokens(text)) if path.endswith(wasm.SUFFIX) else text
 
 
 def parsed(path: str, text: str) -> ast.Module | None:
     """The syntax tree without docstrings; None for what is not Python, or too much of it."""
-    if not path.endswith(".py"):
+    if not path.endswith(".py") or len(text) > LARGE:
         return None
     try:
         tree = ast.parse(text)

@@ -1,9 +1,10 @@
-"""Somebody's words made harmless: the one place where what a stranger wrote becomes text that others may see."""
+"""Untrusted text made harmless: the one place where what a stranger wrote becomes text that others may see."""
 
 from __future__ import annotations
 
 import re
 
+NO_BYTE = re.compile(r"[\ud800-\udc7f\udd00-\udfff]")  # lone surrogates that stand for no byte
 METRIC_NAME = r"[\w.µ/-]+"  # what METRIC lines and the contract may call a metric
 ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b\n]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
 # Control characters, and whatever is not seen: direction marks, joiners, fillers, variation selectors, and the
@@ -28,14 +29,14 @@ def plain(raw: bytes | str, limit: int = 4000) -> str:
 
 
 def one_line(raw: str, limit: int = 400) -> str:
-    """Somebody's words, made harmless, in one line: a hypothesis, a reason."""
+    """Untrusted text, made harmless, in one line: a hypothesis, a reason."""
     line = " ".join(plain(raw, 10 * limit).split())
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
 def typed(argument: str) -> str:
     """The text of a command-line argument: bytes that the locale could not decode are read as UTF-8."""
-    return argument.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return NO_BYTE.sub("\ufffd", argument).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def counted(number: int, noun: str) -> str:

@@ -13,10 +13,12 @@ Purpose = Literal["search", "pilot", "upkeep", "replay", "confirm", "ablate", "t
 Level = Literal["confirmed", "held out", "transferred"]
 Status = Literal["keep", "discard", "crash"]
 FIRST_DAY = 86_400.0  # times below it say only what came before what: of imported experiments
-REPORTED = "reported"  # the reason of a verdict that somebody else's log claims, and what came of its trial
+REPORTED = "reported"  # the reason of a verdict that an imported log claims, and what came of its trial
 TOLD = "told by the caller, not measured by nightlab"  # in the detail of a measurement that a program told
 BASELINE = "baseline"  # who proposed the genome that a session begins with
 SEED = 1  # the baseline's first, and under a rule that compares on the same seeds everybody's
+Scale = Literal["difference", "ratio"]
+"""How two values of a metric are compared: by their difference, or by their ratio (on logarithms)."""
 Outcome = Literal[
     "measured",
     "reported",
@@ -35,7 +37,7 @@ Outcome = Literal[
 
 
 class NightlabError(Exception):
-    """Something the user can mend. ``str(error)`` names the thing and the cause, ``hint`` what to do."""
+    """Something the user can fix. ``str(error)`` names the thing and the cause, ``hint`` what to do."""
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
@@ -97,10 +99,11 @@ class Candidate:
 
     ``constants`` are the genome's named constants as resolved from its text, and ``changes`` what really
     differs from the parent: both are computed, never taken from the hypothesis. ``source`` is the entry of
-    the proposer's queue that it came from, if it has one. ``usage`` is what the thought took, as far as the
+    the proposer's queue that it came from, if it has one. ``usage`` is what the proposer's turn took, as far as the
     proposer says: ``agent``, ``model``, ``input_tokens``, ``output_tokens``, ``cost_usd``, ``seconds``; ``waited`` are
     the seconds of it in which a slot had nothing to do. ``program`` is a hash of the program in canonical form,
-    ``theme`` what the change is about: the parts of the genome that differ from the parent.
+    ``theme`` what the change is about: the parts of the genome that differ from the parent. ``information``: bytes
+    that its program compresses to; 0 where that is not known.
     """
 
     commit: str
@@ -115,14 +118,15 @@ class Candidate:
     usage: dict[str, Any] = field(default_factory=dict)
     program: str = ""
     theme: tuple[str, ...] = ()
+    information: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class ProposerUsage:
     """What proposers' turns took together, refused ones included: as far as they said, what is unknown is 0.
 
-    ``money`` is in US dollars; of ``turns``, so many were ``uncounted`` (no tokens) or ``unpriced`` (no cost);
-    ``waited`` are the seconds in which a slot had nothing to do meanwhile.
+    ``money`` is in US dollars; of ``turns``, ``uncounted`` are those without tokens, ``unpriced`` those without a cost;
+    ``waited`` are the seconds in which a slot had nothing to do meanwhile, ``requests`` those to models' endpoints.
     """
 
     tokens: int = 0
@@ -131,6 +135,7 @@ class ProposerUsage:
     uncounted: int = 0
     unpriced: int = 0
     waited: float = 0.0
+    requests: int = 0
 
     def plus(self, usage: Mapping[str, Any]) -> ProposerUsage:
         """With another turn; one without any usage was none."""
@@ -144,6 +149,7 @@ class ProposerUsage:
             self.uncounted + (not counts),
             self.unpriced + ("cost_usd" not in usage),
             self.waited + (usage.get("waited") or 0.0),
+            self.requests + usage.get("requests", 0),
         )
 
     def and_also(self, other: ProposerUsage) -> ProposerUsage:
@@ -155,6 +161,7 @@ class ProposerUsage:
             self.uncounted + other.uncounted,
             self.unpriced + other.unpriced,
             self.waited + other.waited,
+            self.requests + other.requests,
         )
 
 
@@ -188,7 +195,11 @@ class ProposerStats:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One run of one genome, with one seed, under one budget."""
+    """One run of one genome, with one seed, under one budget.
+
+    ``seed`` is what the session counts by; ``drawn``: the number that the program is given for it, which does not tell
+    what the trial is for; None in a session of before: then they are one.
+    """
 
     id: str
     experiment: int
@@ -197,6 +208,12 @@ class Trial:
     purpose: Purpose
     budget: Budget
     attempt: int = 1
+    drawn: int | None = None
+
+    @property
+    def given_seed(self) -> int:
+        """The seed that the program is given."""
+        return self.seed if self.drawn is None else self.drawn
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,13 +313,17 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class PairedGain:
-    """The mean gain over paired seeds, in the metric's unit, with its two-sided interval."""
+    """The mean gain over paired seeds, in the metric's unit, with its two-sided interval.
+
+    ``times``: of a metric that is compared by ratios, how many times better, with the interval: (mean, low, high).
+    """
 
     mean: float
     low: float
     high: float
     level: float
     pairs: int
+    times: tuple[float, float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,7 +332,8 @@ class Evidence:
 
     ``held_out`` is the gain on data that no decision used; the level is ``held out`` only where it shows there
     too. ``what`` says under which other budget or scale, or that a single change was taken out again. ``claim``: why
-    the metric is only the candidate's claim; empty if a separate process computed it.
+    the metric is only the candidate's claim; empty if a separate process computed it. ``exact``: both genomes measure
+    the same number on every seed, so the gain has no error.
     """
 
     level: Level
@@ -321,6 +343,7 @@ class Evidence:
     held_out: PairedGain | None = None
     what: str = ""
     claim: str = ""
+    exact: bool = False
 
     @property
     def label(self) -> str:
@@ -363,6 +386,11 @@ class Experiment:
     @property
     def kept(self) -> bool:
         return self.verdict is not None and self.verdict.status == "keep"
+
+    @property
+    def value(self) -> float | None:
+        """What the genome counts as: its bar, or its metric where it has no bar."""
+        return self.bar if self.bar is not None or self.measurement is None else self.measurement.metric
 
     def to_dict(self) -> dict[str, Any]:
         """All of it, flat, as programs are told."""

@@ -30,7 +30,7 @@ def write_lines(ledger: Ledger, metric: Metric, kind: str, out: IO[str]) -> None
         out.write(line + "\n")
 
 
-def write(ledger: Ledger, metric: Metric, kind: str, place: str | None) -> tuple[str, str]:
+def write_export(ledger: Ledger, metric: Metric, kind: str, place: str | None) -> tuple[str, str]:
     """Write a session in a format that is no text. Returns where it is now, and how to look at it.
 
     An export replaces the one before of the same session in the same place. Raises NightlabError for a format that

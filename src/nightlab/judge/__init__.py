@@ -1,8 +1,9 @@
 """The judge: measurements in, verdict out. Pure functions, no I/O."""
 
 from nightlab.judge.expected_gain import LEVEL, GainRate, gain_rate
-from nightlab.judge.intervals import paired_gain, repeated_check_level
-from nightlab.judge.judge import Contestant, Judge, NeedsTrial, Rule
+from nightlab.judge.fixed_seed import FIXED_SEED, fixes_seed, varying, with_unseen_luck
+from nightlab.judge.intervals import exact_gain, paired_gain, repeated_check_level
+from nightlab.judge.judge import Contestant, Judge, NeedsTrial, Rule, measured_loss
 from nightlab.judge.noise import (
     Noise,
     change_of_noise,
@@ -10,13 +11,17 @@ from nightlab.judge.noise import (
     pairs_needed,
     pooled,
     prior_sigma,
+    same_on_every_seed,
     smallest_effect,
 )
 from nightlab.judge.plugged import PluggedRule
 from nightlab.judge.rules import e_value, judge_ablation, make_rule
+from nightlab.judge.scale import find_scale, no_ratio
 from nightlab.judge.thresholdout import held_out_check
+from nightlab.judge.words import times_words
 
 __all__ = [
+    "FIXED_SEED",
     "LEVEL",
     "Contestant",
     "GainRate",
@@ -27,15 +32,24 @@ __all__ = [
     "Rule",
     "change_of_noise",
     "e_value",
+    "exact_gain",
+    "find_scale",
+    "fixes_seed",
     "gain_rate",
     "held_out_check",
     "is_noisier",
     "judge_ablation",
     "make_rule",
+    "measured_loss",
+    "no_ratio",
     "paired_gain",
     "pairs_needed",
     "pooled",
     "prior_sigma",
     "repeated_check_level",
+    "same_on_every_seed",
     "smallest_effect",
+    "times_words",
+    "varying",
+    "with_unseen_luck",
 ]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from nightlab.core.types import Metric, NightlabError, PairedGain, average
+from nightlab.core.types import Metric, NightlabError, PairedGain, Scale, average
 from nightlab.judge.noise import Noise, clamped
+from nightlab.judge.scale import exp_of, no_ratio
 
 
 def paired_gain(
@@ -15,14 +16,23 @@ def paired_gain(
     champion: Sequence[float],
     level: float = 0.95,
     noise: Noise | None = None,
+    scale: Scale = "difference",
 ) -> PairedGain:
     """Student's t interval of the gain of ``champion`` over ``baseline``, measured on the same seeds in order.
 
     With ``noise``, the spread is the session's pooled one: use it for many small comparisons of a few runs each.
     Without, it is estimated from the pairs alone, with no assumption about other programs: use it for claims.
+    On the ``scale`` ratio the interval is that of the logarithms, in the metric's unit at the baseline's level and as
+    ``times``; with a value that is not positive it is that of the differences. ``noise`` is on the same scale.
 
     Raises NightlabError with fewer than two pairs (with ``noise``: fewer than one), or lists of different lengths.
     """
+    if scale == "ratio" and not no_ratio(metric, [*baseline, *champion]):
+        one, other = ([math.log(value) for value in side] for side in (baseline, champion))
+        found = paired_gain(metric, one, other, level, noise)
+        return _in_unit(metric, exp_of(average(one)), found)
+    if noise is not None and baseline:
+        noise = noise.local(average(baseline))
     if len(baseline) != len(champion) or len(baseline) < (2 if noise is None else 1):
         raise NightlabError(
             f"an interval needs at least two pairs of measurements, got {min(len(baseline), len(champion))}",
@@ -38,6 +48,22 @@ def paired_gain(
         spread, df = math.sqrt(2) * noise.sigma, noise.df
     half = float(stdtrit(df, (1 + level) / 2)) * spread / math.sqrt(n)
     return PairedGain(mean, mean - half, mean + half, level, n)
+
+
+def exact_gain(metric: Metric, before: float, after: float, scale: Scale = "difference") -> PairedGain:
+    """The gain between two numbers that are the same on every seed: its interval is that number."""
+    gain, times = metric.gain(before, after), None
+    if scale == "ratio" and not no_ratio(metric, (before, after)):
+        times = exp_of(metric.gain(math.log(before), math.log(after)))
+    return PairedGain(gain, gain, gain, 1.0, 1, None if times is None else (times, times, times))
+
+
+def _in_unit(metric: Metric, before: float, found: PairedGain) -> PairedGain:
+    """An interval of logarithms, in the metric's unit for a baseline of ``before``, with its ratios beside it."""
+    ends = (found.mean, found.low, found.high)
+    after = [exp_of(metric.worsened(math.log(before), -end)) for end in ends]
+    mean, low, high = (clamped(metric.gain(before, value)) for value in after)
+    return PairedGain(mean, low, high, found.level, found.pairs, (exp_of(ends[0]), exp_of(ends[1]), exp_of(ends[2])))
 
 
 def repeated_check_level(check: int, level: float = 0.95) -> float:

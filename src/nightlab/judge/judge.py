@@ -9,12 +9,14 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 from nightlab.core.config import allowed
-from nightlab.core.types import SEED, Measurement, Metric, Verdict, mean_of
-from nightlab.judge.noise import Noise
+from nightlab.core.types import SEED, Measurement, Metric, Verdict, average, mean_of
+from nightlab.judge.noise import Noise, clamped
+from nightlab.judge.scale import exp_of, logs, no_ratio
+from nightlab.judge.words import worse
 
 CRASHES = {"crashed": "crashed", "timed out": "timed out", "no metric": "crashed", "lost": "crashed"}
 LESS_MEMORY = 0.95  # share of the champion's peak memory below which a program of the same length counts as simpler
@@ -24,6 +26,8 @@ LESS_MEMORY = 0.95  # share of the champion's peak memory below which a program 
 class Contestant:
     """What a rule knows about a genome: its measurements by seed, and its number of lines of code.
 
+    ``information``: the bytes that these compress to, 0 if unknown.
+
     ``bar``: the champion's estimated value, corrected for selection bias; None for a candidate.
     ``first``: the first seed it gets in the search.
     """
@@ -32,6 +36,7 @@ class Contestant:
     lines: int
     bar: float | None = None
     first: int = SEED
+    information: int = 0
 
     @property
     def mean(self) -> Measurement:
@@ -92,10 +97,38 @@ class Judge:
         if champion is None:
             if len(candidate.runs) < self.rule.baseline_runs:
                 return NeedsTrial("candidate", next_seed(candidate), "the first bar should not be one run's luck")
-            return Verdict("keep", "baseline", bar=candidate.mean.metric)
+            if noise.scale == "ratio" and (fault := no_ratio(self.metric, candidate.values().values())):
+                return Verdict("discard", "inconclusive", f'{fault}: say scale = "difference" under [metric]')
+            return Verdict("keep", "baseline", bar=_bar_of(candidate, noise))
         if not candidate.runs:
             return NeedsTrial("candidate", candidate.first)
-        return self.rule.compare(self.metric, champion, candidate, noise)
+        if noise.scale == "difference":
+            return self._compare(champion, candidate, noise)
+        if fault := no_ratio(self.metric, [*candidate.values().values(), champion.bar or 0.0]):
+            return Verdict("discard", "inconclusive", fault)
+        decision = self._compare(_on_logs(champion), _on_logs(candidate), noise)
+        if isinstance(decision, Verdict) and decision.bar is not None:
+            return replace(decision, bar=exp_of(decision.bar))
+        return decision
+
+    def remeasured(self, bar: float, weight: int, value: float, noise: Noise) -> float:
+        """The champion's bar after one more unselected measurement; so far it is worth ``weight`` measurements."""
+        if noise.scale == "difference":
+            return self.rule.remeasured(bar, weight, value)
+        if min(bar, value) <= 0 or not math.isfinite(value):
+            return bar
+        return exp_of(self.rule.remeasured(math.log(bar), weight, math.log(value)))
+
+    def _compare(self, champion: Contestant, candidate: Contestant, noise: Noise) -> Verdict | NeedsTrial:
+        """The rule's decision, on the scale of ``noise``, as far as what was measured allows a keep."""
+        decision = self.rule.compare(self.metric, champion, candidate, noise)
+        if not isinstance(decision, Verdict) or decision.status != "keep":
+            return decision
+        if (loss := measured_loss(self.metric, champion, candidate, noise, paired=self.rule.same_seeds)) > 0:
+            return Verdict("discard", "regressed", f"{worse(-loss, noise)} than the champion's own measurements")
+        if why := _doubt(candidate, noise):
+            return NeedsTrial("candidate", next_seed(candidate), why)
+        return decision
 
     def refusal(self, champion: Contestant | None, candidate: Contestant) -> Verdict | None:
         """The verdict on a candidate that no rule may keep: it yielded no metric, or exceeds a limit. Else None."""
@@ -115,6 +148,46 @@ class Judge:
             if now[name] > most:
                 return Verdict("discard", "over limit", f"{name} {now[name]:g} exceeds the limit of {most:g}")
         return None
+
+
+def measured_loss(metric: Metric, champion: Contestant, candidate: Contestant, noise: Noise, *, paired: bool) -> float:
+    """By how much the candidate measured worse than the champion, if by more than their standard errors; else 0.
+
+    No candidate is kept with such a loss, whatever the rule: a bar that is far from what the champion measured, because
+    its noise was overestimated, would keep losses. ``paired``: they are compared on the seeds that both ran on.
+    """
+    before, after = champion.values(), candidate.values()
+    common = before.keys() & after.keys() if paired else set()
+    if common:
+        before, after = ({seed: values[seed] for seed in common} for values in (before, after))
+    if not before or not after:
+        return 0.0
+    one, other = list(before.values()), list(after.values())
+    loss = -clamped(metric.gain(average(one), average(other)))
+    error = noise.near([average(one), average(other)]) * math.sqrt(1 / len(one) + 1 / len(other))
+    return loss if loss > error else 0.0
+
+
+def _doubt(candidate: Contestant, noise: Noise) -> str:
+    """Why a win is measured once more before it is kept, whatever the rule; empty if it need not be."""
+    if len(candidate.runs) > 1:
+        return ""
+    if noise.sigma == 0 and noise.replicates and not noise.exact:
+        return "every seed gave the same number so far: does the seed matter?"
+    far = noise.is_far(average(list(candidate.values().values())))
+    return "far from what was measured before: its noise may differ too" if far else ""
+
+
+def _bar_of(baseline: Contestant, noise: Noise) -> float | None:
+    """The first bar: the mean of the baseline's runs, on their scale."""
+    if noise.scale == "difference":
+        return baseline.mean.metric
+    return exp_of(average([math.log(value) for value in baseline.values().values()]))
+
+
+def _on_logs(contestant: Contestant) -> Contestant:
+    bar = contestant.bar
+    return replace(contestant, runs=logs(contestant.runs), bar=None if bar is None else math.log(bar))
 
 
 def _unfit(measurement: Measurement) -> Verdict | None:
@@ -137,7 +210,12 @@ def next_seed(contestant: Contestant) -> int:
 
 
 def simpler(champion: Contestant, candidate: Contestant) -> str:
-    """How the candidate is simpler than the champion (fewer lines of code, then less memory); empty if it is not."""
+    """How the candidate is simpler than the champion (fewer lines of code, then less memory); empty if it is not.
+
+    Never with more information: several lines written as one, or code as data, are no simpler.
+    """
+    if 0 < champion.information < candidate.information:
+        return ""
     if fewer := champion.lines - candidate.lines:
         return f"with {fewer} lines fewer" if fewer > 0 else ""
     before, now = champion.mean.peak_memory_mb, candidate.mean.peak_memory_mb

@@ -17,6 +17,8 @@ from nightlab.core.types import Metric, Verdict, average
 from nightlab.judge.judge import Contestant, NeedsTrial, Rule, next_seed, simpler
 from nightlab.judge.noise import Noise, clamped
 from nightlab.judge.plugged import PluggedRule
+from nightlab.judge.scale import no_ratio
+from nightlab.judge.words import better, worse
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +38,10 @@ class Greedy:
         value = average(list(candidate.values().values()))
         gain = _gain(metric, champion, value)
         if gain > 0:
-            return Verdict("keep", "improved", _better(gain, noise), value)
+            return Verdict("keep", "improved", better(gain, noise), value)
         if gain == 0:
             return _tie(champion, candidate, value)
-        return Verdict("discard", "regressed", _worse(gain, noise))
+        return Verdict("discard", "regressed", worse(gain, noise))
 
     def remeasured(self, bar: float, weight: int, value: float) -> float:
         return bar  # the original never re-measures
@@ -78,16 +80,16 @@ class Shrunk:
         error = noise.sigma / math.sqrt(len(values))
         level = -self.tie * error <= gain <= 0
         if len(values) == 1 and 0 < gain < self.again * noise.sigma:
-            return NeedsTrial("candidate", next_seed(candidate), f"{_better(gain, noise)}: may be luck")
+            return NeedsTrial("candidate", next_seed(candidate), f"{better(gain, noise)}: may be luck")
         if len(values) == 1 and level and noise.sigma > 0 and simpler(champion, candidate):
             return NeedsTrial("candidate", next_seed(candidate), "as good and simpler: may be luck")
         if gain > 0:
             luck = min(self.most * error, self.pull * error * (error / gain), gain)
-            return Verdict("keep", "improved", _better(gain, noise), metric.worsened(value, luck))
+            return Verdict("keep", "improved", better(gain, noise), metric.worsened(value, luck))
         if level:
             assert champion.bar is not None
             return _tie(champion, candidate, champion.bar)
-        return Verdict("discard", "regressed", _worse(gain, noise))
+        return Verdict("discard", "regressed", worse(gain, noise))
 
     def remeasured(self, bar: float, weight: int, value: float) -> float:
         return _mean_with(bar, weight, value)
@@ -115,11 +117,11 @@ class Strict:
             return paired
         gain, seeds = average(paired), len(paired)
         evidence = e_value(paired, noise)
-        said = f"{_better(gain, noise)} on {seeds} seeds, evidence {evidence:.3g} of the required {1 / self.alpha:g}"
+        said = f"{better(gain, noise)} on {seeds} seeds, evidence {evidence:.3g} of the required {1 / self.alpha:g}"
         if evidence >= 1 / self.alpha:
             return Verdict("keep", "improved", said, average(list(candidate.values().values())))
         if gain < 0:
-            return Verdict("discard", "regressed", _worse(gain, noise))
+            return Verdict("discard", "regressed", worse(gain, noise))
         if gain == 0 and noise.sigma == 0:
             assert champion.bar is not None
             return _tie(champion, candidate, champion.bar)
@@ -155,8 +157,8 @@ class Replicate:
             return paired
         gain, value = average(paired), average(list(candidate.values().values()))
         if gain > 0:
-            return Verdict("keep", "improved", _better(gain, noise), value)
-        return _tie(champion, candidate, value) if gain == 0 else Verdict("discard", "regressed", _worse(gain, noise))
+            return Verdict("keep", "improved", better(gain, noise), value)
+        return _tie(champion, candidate, value) if gain == 0 else Verdict("discard", "regressed", worse(gain, noise))
 
     def remeasured(self, bar: float, weight: int, value: float) -> float:
         return _mean_with(bar, weight, value)
@@ -191,13 +193,21 @@ def replicate(config: object, context: JudgeConfig) -> Rule:
 def judge_ablation(metric: Metric, bar: float, champion: list[float], candidate: list[float], noise: Noise) -> Verdict:
     """Whether a champion without some of its changes is as good, from pairs on fresh seeds; if so, it replaces it.
 
-    At most one standard error worse is good enough, because it is simpler. The bar stays, so that losses can't add up.
+    At most one standard error worse is good enough, because it is simpler: of the session's noise, or of these pairs
+    where they say that it is smaller. The bar stays, so that losses can't add up.
     """
+    if noise.scale == "ratio":
+        if fault := no_ratio(metric, [*champion, *candidate]):
+            return Verdict("discard", "inconclusive", fault)
+        champion, candidate = ([math.log(value) for value in side] for side in (champion, candidate))
     gains = [clamped(metric.gain(before, after)) for before, after in zip(champion, candidate, strict=True)]
     gain, error = average(gains), noise.sigma * math.sqrt(2 / len(gains))
+    if len(gains) > 1:
+        spread = math.hypot(*(each - gain for each in gains)) / math.sqrt(len(gains) - 1)
+        error = min(error, spread / math.sqrt(len(gains)))
     if gain >= -error:
         return Verdict("keep", "simpler", f"as good on {len(gains)} fresh seeds, with fewer changes", bar)
-    return Verdict("discard", "regressed", _worse(gain, noise))
+    return Verdict("discard", "regressed", worse(gain, noise))
 
 
 def e_value(gains: list[float], noise: Noise) -> float:
@@ -240,15 +250,3 @@ def _tie(champion: Contestant, candidate: Contestant, bar: float) -> Verdict:
     if how := simpler(champion, candidate):
         return Verdict("keep", "simpler", f"as good, {how}", bar)
     return Verdict("discard", "inconclusive", "as good, but no simpler")
-
-
-def _better(gain: float, noise: Noise) -> str:
-    return f"{gain:.6f} better{_in_sigmas(gain, noise)}"
-
-
-def _worse(gain: float, noise: Noise) -> str:
-    return f"{-gain:.6f} worse{_in_sigmas(gain, noise)}"
-
-
-def _in_sigmas(gain: float, noise: Noise) -> str:
-    return f", {abs(gain) / noise.sigma:.1f} sigma" if noise.sigma > 0 else ""

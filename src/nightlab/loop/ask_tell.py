@@ -32,7 +32,7 @@ class AskedTrial:
 
     @property
     def id(self) -> str:
-        """The trial's name in the ledger, e.g. ``0012-search-s1-1``."""
+        """The trial's name in the ledger, e.g. ``0012-5f0c9a21b7d4``."""
         return self.handle.trial.id
 
     @property
@@ -42,7 +42,8 @@ class AskedTrial:
 
     @property
     def seed(self) -> int:
-        return self.handle.trial.seed
+        """The seed to give the program."""
+        return self.handle.trial.given_seed
 
     @property
     def budget(self) -> Budget:

@@ -7,15 +7,18 @@ from collections.abc import Sequence
 
 from nightlab.core.config import STRATEGY
 from nightlab.core.events import HookAfter, ProposalRefused
+from nightlab.core.files import NotReadable, read_plain
 from nightlab.core.types import Candidate, Experiment
 from nightlab.judge import Noise, smallest_effect
 from nightlab.proposers import Briefing, RejectedProposal, UnverifiedFinding
+from nightlab.sandbox.traffic import TrafficCaps
 from nightlab.session.session import Session
 from nightlab.storage.ledger import read_notes
 
 BEST, LAST = 100, 2000  # experiments that a proposer is told of: so that a turn costs the same in a long session
 PAST_REFUSALS = 100
 REMARKS = 10  # of the human's own command
+LONGEST = 1_000_000  # bytes of the strategy
 PAIRS = 4  # of the confirmation of which it speaks
 
 
@@ -25,11 +28,13 @@ def build_briefing(
     parent: Experiment | None,
     waiting: Sequence[Candidate],
     found: Sequence[UnverifiedFinding] = (),
+    left: TrafficCaps | None = None,
     thinking: Sequence[str] = (),
 ) -> Briefing:
     """The briefing of a turn that starts from ``parent``, or the champion; ``waiting`` are about to be tried.
 
-    ``found`` is what other labs say, ``thinking`` names the proposers that have a turn at the same time.
+    ``found`` is what other labs say; ``left`` what the turn may spend; ``thinking`` names the proposers that have a
+    turn at the same time.
     """
     ledger, champion = session.ledger, session.champion_to_be()
     number, now = ledger.next_number(), time.time()
@@ -52,12 +57,13 @@ def build_briefing(
         thinking=thinking,
         sigma=noise.sigma,
         detectable=smallest_effect(noise, PAIRS),
+        left=left,
     )
 
 
 def _strategy(session: Session) -> str:
     """The human's strategy as it stands in the working copy: an edit counts from the next turn on."""
     try:
-        return (session.repo.lab / STRATEGY).read_text(errors="replace", encoding="utf-8")
-    except OSError:
+        return read_plain(session.repo.lab / STRATEGY, LONGEST, session.repo.lab).decode(errors="replace")
+    except (OSError, NotReadable):
         return ""

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
+from nightlab.core.program.facts import SessionContext
 from nightlab.core.regions import frozen_change
-from nightlab.core.source import same_program, syntax_fault
 from nightlab.core.text import one_line
 from nightlab.core.types import Candidate
 from nightlab.loop.duplicates import DuplicateIndex, outcome_summary
-from nightlab.proposers import Proposal, changes, find_constants, same_moves
-from nightlab.proposers.selection import theme
+from nightlab.loop.program_reader import ProgramReader
+from nightlab.proposers import Proposal, same_moves
 from nightlab.session.replicates import HUMAN
 from nightlab.session.session import Session
 from nightlab.storage.git import OutOfScope, PatchConflict
 
-MOST = 40  # parts of a genome that a change is said to be about
-
 
 class CandidateBuilder:
-    """Makes the candidates of one session, and admits those that were never tried."""
+    """Makes the candidates of one session, and admits those that were never tried.
 
-    def __init__(self, session: Session) -> None:
+    ``tick`` is called while the program of one takes its time to be read; what it raises ends that.
+    """
+
+    def __init__(self, session: Session, tick: Callable[[], object] = lambda: None) -> None:
         self.session, self.ledger, self.tried = session, session.ledger, DuplicateIndex(session)
+        self.reader = ProgramReader(self._context, tick)
 
     def realise(self, proposal: Proposal, parent: str, old: Candidate | None = None) -> Candidate:
         """The proposal as a commit on ``parent``; a queued patch that conflicts there, on the baseline.
@@ -48,6 +51,13 @@ class CandidateBuilder:
             except PatchConflict as conflict:
                 last = conflict
         raise last
+
+    def _context(self) -> SessionContext:
+        session, limits = self.session, self.session.lab.information
+        baseline = session.genome(session.base)
+        return SessionContext(
+            session.device, self.tried.outside, baseline, limits.growth_bytes, limits.literals == "any"
+        )
 
     def again(self, proposal: Proposal, old: Candidate, on: str) -> Candidate:
         """The change of a candidate made again on another genome: three-way, or constants by their names.
@@ -90,9 +100,14 @@ class CandidateBuilder:
 
     def baseline(self) -> Candidate:
         baseline = self.session.baseline_candidate()
-        genome = self.session.genome(baseline.commit)
-        program = self.tried.fingerprint(genome)
-        return replace(baseline, constants=_constants(genome, self.session.device), program=program)
+        found = self.reader.facts(self.session.genome(baseline.commit))
+        return replace(
+            baseline,
+            constants=dict(found.constants or {}),
+            program=found.program,
+            lines=found.lines,
+            information=found.information,
+        )
 
     def candidate(self, commit: str, parent: str, proposer: str, hypothesis: str, source: str = "") -> Candidate:
         """The record of a candidate, with what it really changes.
@@ -104,31 +119,29 @@ class CandidateBuilder:
         touched = repo.check_scope(parent, commit, session.lab.genome)
         if not touched:
             raise OutOfScope("it changes nothing")
-        genome = session.genome(commit)
-        for path in touched:
-            if fault := syntax_fault(path, genome.get(path, "")):
-                raise OutOfScope(f"it does not parse: {fault}")
-        before = session.genome(parent)
-        for path in touched:
-            if fault := frozen_change(path, before.get(path, ""), genome.get(path, ""), session.lab.between):
-                raise OutOfScope(fault)
-        if all(same_program(path, before.get(path, ""), genome.get(path, "")) for path in touched):
-            raise OutOfScope("it changes nothing but layout, comments or seeds, and the seeds are not its own")
-        after = _constants(genome, session.device)
-        words = changes(_constants(before, session.device), after)
+        genome, before = session.genome(commit), session.genome(parent)
+        found = self.reader.facts(genome, before, touched)
+        fault = found.refusal or next(filter(None, (self._frozen(path, before, genome) for path in touched)), "")
+        if fault:
+            raise OutOfScope(fault)
         return Candidate(
             commit=commit,
             parent=parent,
             tree=repo.tree(commit),
             proposer=proposer,
             hypothesis=hypothesis,
-            lines=session.lines(commit),
-            constants=after,
-            changes=words,
+            lines=found.lines,
+            information=found.information,
+            constants=dict(found.constants or {}),
+            changes=tuple(found.changes),
             source=source,
-            program=self.tried.fingerprint(genome),
-            theme=tuple(sorted(theme(before, genome))[:MOST]),
+            program=found.program,
+            theme=tuple(found.theme),
         )
+
+    def _frozen(self, path: str, before: Mapping[str, str], after: Mapping[str, str]) -> str:
+        """Why a file may not change as it did: outside the markers that its contract names; empty if it may."""
+        return frozen_change(path, before.get(path, ""), after.get(path, ""), self.session.lab.between)
 
     def admit(self, candidate: Candidate, *, twins: bool = False) -> int:
         """Record a candidate that was never tried, unless ``twins`` may be, and keep its commit reachable.
@@ -146,12 +159,3 @@ class CandidateBuilder:
         if twin := self.tried.same(candidate):
             same = "genome" if twin.candidate.tree == candidate.tree else "program, in other words,"
             raise OutOfScope(f"it is the same {same} as experiment {twin.number}: {outcome_summary(twin)}")
-
-
-def _constants(genome: dict[str, str], device: str) -> dict[str, object]:
-    """The constants of all genome files; names of a second file carry its path."""
-    found: dict[str, object] = {}
-    for path, text in genome.items():
-        for name, constant in find_constants(text, device).items():
-            found[name if name not in found else f"{path}:{name}"] = constant.value
-    return found

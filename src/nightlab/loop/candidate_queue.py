@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from rich.markup import escape
 
 from nightlab.commons.proposer import CommonsProposer
+from nightlab.core.config import StopRules
 from nightlab.core.events import ProposalRefused
 from nightlab.core.observer import Observer
 from nightlab.core.text import one_line
@@ -23,6 +24,7 @@ from nightlab.proposers import Briefing, Proposal, Proposer, RejectedProposal, m
 from nightlab.proposers.proposer import ProposerWorkspace
 from nightlab.proposers.selection import PluggedSelection, Selection, make_search, node_value
 from nightlab.proposers.shares import cost_of
+from nightlab.sandbox.traffic import TrafficCaps
 from nightlab.session.credit import credit_of, iter_credits
 from nightlab.session.replicates import ABLATION, HUMAN
 from nightlab.session.session import Session
@@ -72,6 +74,7 @@ class CandidateQueue:
         pinned: Callable[[], int | None] = lambda: None,
         given: Mapping[str, tuple[Proposer, float]] | None = None,
         selection: Selection | None = None,
+        tick: Callable[[], object] = lambda: None,
     ) -> None:
         self.session, self.ledger, self.view, self.slots, self.noise = session, session.ledger, view, slots, noise
         self.pinned = pinned
@@ -87,11 +90,12 @@ class CandidateQueue:
         self.search = selection or make_search(session.lab.search, session.metric, seed)
         for experiment in self.ledger.judged(last=self.search.memory):
             self.search.tell(experiment)
-        self.making = CandidateBuilder(session)
+        self.making = CandidateBuilder(session, tick)
         self._remember()
         self._champion = self.ledger.champion()
         self.nothing_left = ""
         self.spent = ProposerUsage()  # by turns that have ended; whoever needs it adds what was before
+        self.stop_rules = StopRules()  # what is left of them caps the next turn
         self._halted = False
         self._proposing: ProposalTask | None = None
         self._quick: ProposalTask | None = None  # of one that is asked while a slow one thinks
@@ -373,7 +377,24 @@ class CandidateQueue:
                 self.view.say(escape(fault))
         waiting, noise = [ready.candidate for ready in self._ready if ready.candidate], self.noise()
         found = self.commons_proposer.choose(waiting) if self.commons_proposer else ()
-        return build_briefing(self.session, noise, parent, waiting, found, self.proposers.thinking)
+        return build_briefing(self.session, noise, parent, waiting, found, self._left(), self.proposers.thinking)
+
+    def _left(self) -> TrafficCaps:
+        """What the next turn may spend of what the stop rules leave: turns at the same time share it."""
+        stop, spent = self.stop_rules, self.spent
+        given = [task.briefing.left for task in (self._proposing, *self._more) if task and task.briefing.left]
+        lanes = max(self._pace.turns - len(given), 1)
+
+        def share(most: float | None, used: float, others: Iterable[float | None]) -> float | None:
+            return None if most is None else max(most - used - sum(other or 0 for other in others), 0) / lanes
+
+        requests = share(stop.requests, spent.requests, (each.requests for each in given))
+        tokens = share(stop.tokens, spent.tokens, (each.tokens for each in given))
+        return TrafficCaps(
+            None if requests is None else math.ceil(requests),
+            None if tokens is None else math.ceil(tokens),
+            share(stop.money, spent.money, (each.money for each in given)),
+        )
 
     def stop_proposing(self) -> None:
         """End the proposers' turns under way, and begin no other: the session stops."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from nightlab.core.events import NOT_ASKED, Alarm, Rechecked
 from nightlab.core.types import SEED, Experiment, HeldOutCheck, Measurement, TrialRequest, average
-from nightlab.judge import Contestant, NeedsTrial, change_of_noise, held_out_check, is_noisier
+from nightlab.judge import FIXED_SEED, Contestant, NeedsTrial, change_of_noise, fixes_seed, held_out_check, is_noisier
 from nightlab.loop.scheduler import Scheduler
 from nightlab.session.replicates import ATTEMPTS, CONFIRM_SEED, RECHECK_SEED, RECHECKS, runs, upkeeps
 
@@ -122,8 +122,8 @@ class ChampionRecheck:
             bar = average(values)
         else:
             for weight, value in enumerate(values, len(standing.runs)):
-                bar = self.session.judge.rule.remeasured(bar, weight, value)
-        sigma, held_out = self.scheduler.replicates.noise().sigma, self._check_held_out(champion, result.found)
+                bar = self.session.judge.remeasured(bar, weight, value, self.scheduler.replicates.noise())
+        sigma, held_out = self.scheduler.noise_in_unit().sigma, self._check_held_out(champion, result.found)
         seeds, would = tuple(fresh), result.would
         event = Rechecked(champion.number, bar, before, seeds, tuple(values), result.done, would, sigma, held_out)
         self.ledger.append(event)
@@ -133,7 +133,7 @@ class ChampionRecheck:
         """Whether the bar is a time, of a machine that was faster or slower than it is now."""
         if not self.session.lab.timed or not fresh:
             return False
-        sigma = self.scheduler.replicates.noise_without(fresh).sigma
+        sigma = self.scheduler.replicates.noise_without(fresh).local(bar).sigma
         error = sigma * math.sqrt(1 / len(fresh) + 1 / max(len(standing.runs), 1))
         return abs(average(list(fresh.values())) - bar) > max(MOVED * abs(bar), 3 * error)
 
@@ -154,7 +154,7 @@ class ChampionRecheck:
         now = [m for m in found.values() if m.held_out is not None and m.metric is not None]
         if champion.number == 0 or not first or not now:
             return None
-        metric, sigma = self.session.metric, self.scheduler.replicates.noise().sigma
+        metric, sigma = self.session.metric, self.scheduler.noise_in_unit().sigma
         error = sigma * math.sqrt(2 / len(first) + 2 / len(now))  # at most: both gains are of the same models
         gain = metric.gain(_mean(m.metric for m in first), _mean(m.metric for m in now))
         held = metric.gain(_mean(m.held_out for m in first), _mean(m.held_out for m in now))
@@ -162,16 +162,21 @@ class ChampionRecheck:
 
     def _alarms(self, look: HeldOutCheck | None) -> list[str]:
         """What the human should know of a session that no longer is what it was."""
-        alarms, noise = [], self.scheduler.replicates.noise()
+        alarms, noise = [], self.scheduler.noise_in_unit()
         if change := change_of_noise(self.scheduler.replicates.groups()):
             alarms.append(
                 f"the noise has changed: a trial's spread was {change[0]:.2g}, lately it is {change[1]:.2g}; "
                 "look at the machine (temperature, neighbours) before you trust small gains"
             )
-        if is_noisier(list(self.scheduler.contestant(self.session.champion()).values().values()), noise):
+        champion = self.session.champion()
+        own = list(self.scheduler.contestant(champion).values().values())
+        if is_noisier(own, noise):
             alarms.append(
                 "the champion's runs lie further apart than other genomes': look at its curve, it may be unstable"
             )
+        parent = self.ledger.by_commit(champion.candidate.parent)
+        if parent and fixes_seed(own, list(self.scheduler.contestant(parent).values().values())):
+            alarms.append(FIXED_SEED)
         if look and look.parted:
             alarms.append(
                 f"the search's gain is about {look.gap:.2g} larger than the gain on held-out data: "

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
+from nightlab.core.program.canonical import identifiers
 from nightlab.core.types import Candidate, Experiment
-from nightlab.proposers.python_program import fingerprint, identifiers
 from nightlab.session.session import Session
 from nightlab.storage.git import in_genome
 
 SPEAK_OF_NAMES = ("*.py", "*.toml", "*.sh", "*.ipynb", "*Makefile")  # files that may name a genome's variables
 RECENT = 100  # experiments among which a nearly equal one is looked for
 NEAR = 0.05  # values are nearly equal that lie no further apart than this part of their way from the parent's
+LONGEST = 100_000  # characters of a patch that is compared line by line
 ALIKE = 0.7  # of the words of two hypotheses, that they must share
 SHORT = 3  # lines of a program in which the same lines are touched by nearly every change
 WORD = re.compile(r"[^\W\d]\w*|\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
@@ -29,9 +30,7 @@ class DuplicateIndex:
     def __init__(self, session: Session) -> None:
         self.session, self.ledger = session, session.ledger
         self._told: set[tuple[int, str]] = set()
-
-    def fingerprint(self, genome: Mapping[str, str]) -> str:
-        return fingerprint(genome, self.session.device, self._outside)
+        self._patch = lru_cache(RECENT)(self.session.repo.diff)
 
     def same(self, candidate: Candidate) -> Experiment | None:
         """The experiment that tried this genome, or the same program in other words."""
@@ -57,14 +56,17 @@ class DuplicateIndex:
         moved, said = len(_moved(before, two.constants)), alike(one.hypothesis, two.hypothesis)
         if not moved and not said:
             return False  # without a look at the patches
-        patches = [self.session.repo.diff(each.parent, each.commit) for each in (one, two)]
+        patches = [self._patch(each.parent, each.commit) for each in (one, two)]
+        if max(map(len, patches)) > LONGEST:
+            return False
         if said:
             return same_lines(patches[0], patches[1], min(one.lines, two.lines))
         first, second = map(touched, patches)
         return sorted(first) == sorted(second) and len(first) == 2 * moved  # of constants alone
 
     @cached_property
-    def _outside(self) -> set[str]:
+    def outside(self) -> set[str]:
+        """The words of the frozen files, which may name the genome's variables."""
         session = self.session
         paths = [path for path in session.repo.files(session.base) if in_genome(path, session.lab.genome)]
         return identifiers(

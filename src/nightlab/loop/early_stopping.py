@@ -70,7 +70,7 @@ class EarlyStopping:
         """What a candidate has to measure: the bar, but a tie may go to the simpler program."""
         bar = self.scheduler.contestant(champion).bar
         assert bar is not None
-        return self.session.metric.worsened(bar, self.scheduler.replicates.noise().sigma)
+        return self.session.metric.worsened(bar, self.scheduler.noise_in_unit().sigma)
 
     def _catch_up(self) -> None:
         """Read what has run to its end since the last look, on this machine."""

@@ -9,13 +9,13 @@ from nightlab.core.events import RunStarted, RunStopped, SlotsMeasured
 from nightlab.core.observer import SessionOpened
 from nightlab.core.types import Experiment, Measurement, NightlabError, Trial, TrialRequest, Verdict
 from nightlab.engines.slots import LEAST_SPEED, contention, describe_slots
-from nightlab.judge import Contestant, judge_ablation
+from nightlab.judge import Contestant
 from nightlab.loop.candidate_queue import CandidateQueue
 from nightlab.loop.champion_recheck import ChampionRecheck
 from nightlab.loop.controls import SessionControl, paused_words
 from nightlab.loop.early_stopping import EarlyStopping
 from nightlab.loop.hooks import Hooks
-from nightlab.loop.measure import measure
+from nightlab.loop.metric_kind import MetricKind
 from nightlab.loop.notifications import Notifications
 from nightlab.loop.pilots import Pilots
 from nightlab.loop.plan import (
@@ -35,7 +35,7 @@ from nightlab.loop.stop_rules import StopConditions
 from nightlab.proposers import Proposer
 from nightlab.proposers.selection import Selection
 from nightlab.sandbox.bubblewrap import Isolation
-from nightlab.session.replicates import ABLATION, HUMAN, SIMPLIFY_SEED
+from nightlab.session.replicates import ABLATION, HUMAN
 from nightlab.session.session import Session
 from nightlab.storage.ledger import append_result, repair_results
 
@@ -63,7 +63,7 @@ class ExperimentLoop:
             Hooks(scheduler),
             SessionControl(scheduler),
         )
-        self.notices = Notifications(scheduler)
+        self.notices, self.kind = Notifications(scheduler), MetricKind(scheduler)
         search = session.lab.search
         self.pilots = Pilots(scheduler, search.pilot, search.eta) if search.pilot else None
         self.candidates = CandidateQueue(
@@ -71,10 +71,11 @@ class ExperimentLoop:
             scheduler.view,
             seed,
             len(scheduler.slots),
-            lambda: scheduler.replicates.noise(),
+            scheduler.noise_in_unit,
             lambda: self.steering.state.pinned,
             proposers,
             selection,
+            scheduler.tick,
         )
         self.stopping = StopConditions(stop, session, self.candidates)
         self.answering = False  # only what somebody handed in
@@ -125,6 +126,7 @@ class ExperimentLoop:
         self.notices.poll()
         for trial, measurement in self.scheduler.finished():
             self.candidates.on_result(measurement.wall_seconds)
+            self.kind.learn(trial, measurement)
             if trial.purpose != "search":
                 self.view.measured(trial, measurement, self.session.metric)
 
@@ -204,7 +206,7 @@ class ExperimentLoop:
                 case RecordVerdict():
                     experiment = self.ledger.experiment(action.number)
                     self.steering.skipped.discard(action.number)
-                    self._record(experiment, action.contestant, action.verdict, self.ledger.champion())
+                    self.record(experiment, action.contestant, action.verdict, self.ledger.champion())
                 case RecordRecheck():
                     self.recheck.record(action.result)
                 case TakeNext():
@@ -259,52 +261,12 @@ class ExperimentLoop:
             return proposer == HUMAN or not experiment.number
         return proposer != ABLATION  # which only `confirm --simplify` can answer
 
-    # -- a simpler champion ----------------------------------------------------------------------
-
-    def simplify(self, commit: str, hypothesis: str, pairs: int) -> Experiment:
-        """Let a champion without some of its changes replace it, if it is as good on so many fresh seeds.
-
-        Raises OutOfScope when it is no candidate, NightlabError when it can't be measured.
-        """
-        champion, metric = self.session.champion(), self.session.metric
-        seeds = range(SIMPLIFY_SEED, SIMPLIFY_SEED + pairs)
-        with self.scheduler.on_duty():
-            self.resume()
-            candidate = self.candidates.making.candidate(commit, champion.candidate.commit, ABLATION, hypothesis)
-            waiting = [e for e in self.ledger.unjudged() if e.candidate.tree == candidate.tree]
-            # What is left may be a genome of before: it is measured again, as what it is now.
-            number = waiting[0].number if waiting else self.candidates.making.admit(candidate, twins=True)
-            experiment = self.ledger.experiment(number)
-            if (refusal := self._fitness(experiment, champion)) is not None:
-                self._record(experiment, self.scheduler.contestant(experiment), refusal, champion)
-                return self.ledger.experiment(number)
-            budget = self.session.budget.record()
-            asked = [TrialRequest(n, "ablate", seed, budget) for seed in seeds for n in (champion.number, number)]
-            found = measure(self.scheduler, asked)
-            sides = found[::2], found[1::2]
-            values = [[m.metric for m in side if m.metric is not None] for side in sides]
-            bar = self.scheduler.contestant(champion).bar
-            assert bar is not None
-            verdict = judge_ablation(metric, bar, values[0], values[1], self.scheduler.replicates.noise())
-            measured = Contestant(dict(zip(seeds, sides[1], strict=True)), candidate.lines)
-            self._record(experiment, measured, verdict, champion)
-        return self.ledger.experiment(number)
-
-    def _fitness(self, experiment: Experiment, champion: Experiment) -> Verdict | None:
-        """Run an experiment once as the search would, with its checks: the verdict if it may not be kept at all."""
-        while not (candidate := self.scheduler.contestant(experiment)).runs:
-            self.scheduler.drain()
-            if self.scheduler.asked_to_stop:
-                raise RunInterrupted
-            self.scheduler.start(experiment.number, "search", candidate.first)
-            self.scheduler.drain()
-        return self.session.judge.refusal(self.scheduler.contestant(champion), candidate)
-
     # -- recording -------------------------------------------------------------------------------
 
-    def _record(
+    def record(
         self, experiment: Experiment, candidate: Contestant, verdict: Verdict, champion: Experiment | None
     ) -> None:
+        """Record a verdict, and tell everything that follows it. Raises NightlabError if it is a baseline's crash."""
         self.ledger.judge(experiment.number, _of(candidate), verdict)
         experiment = self.ledger.experiment(experiment.number)
         self.candidates.judged(experiment)

@@ -14,9 +14,10 @@ from nightlab.engines.base import Engine, Handle
 from nightlab.engines.local.machine_monitor import too_short
 from nightlab.engines.local.trial_folder import kill_leftovers
 from nightlab.engines.slots import Slot
-from nightlab.judge import Contestant
+from nightlab.judge import Contestant, Noise
 from nightlab.session.preflight import require_disk
 from nightlab.session.replicates import ATTEMPTS, Replicates, contestant, replicates
+from nightlab.session.seeds import drawn_seed, trial_name
 from nightlab.session.session import Session
 
 POLL = 0.05  # seconds between looks at the trials in flight
@@ -59,15 +60,17 @@ class Scheduler:
         """Start the next attempt at a trial of an experiment, or with ``commit`` of a variant of it, in a free slot."""
         require_disk(self.session.folder)
         experiment = self.ledger.experiment(number)
+        secret = self.session.facts.secret
         attempt = self.ledger.attempts(number, purpose, seed) + 1
         trial = Trial(
-            id=f"{number:04d}-{purpose}-s{seed}-{attempt}",
+            id=trial_name(secret, number, purpose, seed, attempt),
             experiment=number,
             commit=commit or experiment.candidate.commit,
             seed=seed,
             purpose=purpose,
             budget=budget or self.session.budget.record(),
             attempt=attempt,
+            drawn=drawn_seed(secret, seed) if secret else None,
         )
         self.ledger.start(trial)
         self.running[trial.id] = self.engine.start(trial, self.free[0])
@@ -101,12 +104,21 @@ class Scheduler:
         self.ledger.append(MachineChanged(since, why))
         self._replicates = None
 
+    def forget_noise(self) -> None:
+        """Read the replicates again when they are next asked for."""
+        self._replicates = None
+
     @property
     def replicates(self) -> Replicates:
         """The session's replicates, read again only when they have changed."""
         if self._replicates is None:
-            self._replicates = replicates(self.ledger, self.session.budget.record(), self.session.lab.judge.sigma)
+            self._replicates = replicates(self.ledger, self.session.budget.record(), self.session.lab)
         return self._replicates
+
+    def noise_in_unit(self) -> Noise:
+        """The noise of one trial of the champion, in the metric's unit."""
+        champion = self.ledger.champion()
+        return self.replicates.noise().local(champion.value if champion else self.replicates.baseline)
 
     def contestant(self, experiment: Experiment) -> Contestant:
         """An experiment's genome as the session's judge sees it."""
@@ -146,15 +158,19 @@ class Scheduler:
         self.asked_to_stop = max(self.asked_to_stop, 2 if now else 1)
 
     def wait(self) -> None:
+        for running, status in zip(self.running.values(), self.tick(), strict=True):
+            if self._may_stand_by(status.phase):
+                self.engine.stand_by(running.trial, running.slot)
+        time.sleep(POLL)
+
+    def tick(self) -> list[RunningTrialStatus]:
+        """Show how far the trials are. Raises RunInterrupted when the user asked to stop now."""
         if self.asked_to_stop > 1:
             self.stop_now()
             raise RunInterrupted
         statuses = [self._status(running) for running in self.running.values()]
         self.view.tick(statuses)
-        for running, status in zip(self.running.values(), statuses, strict=True):
-            if self._may_stand_by(status.phase):
-                self.engine.stand_by(running.trial, running.slot)
-        time.sleep(POLL)
+        return statuses
 
     def _may_stand_by(self, phase: str) -> bool:
         """Whether the next trial of a slot may be started ahead: when that disturbs none that runs.

@@ -23,8 +23,9 @@ class StopConditions:
     def __init__(self, stop: StopRules, session: Session, candidates: CandidateQueue) -> None:
         self.stop, self.session, self.ledger, self.candidates = stop, session, session.ledger, candidates
         self.begun = time.time()
-        if stop.tokens is not None or stop.money is not None:
+        if any(cap is not None for cap in (stop.tokens, stop.money, stop.requests)):
             candidates.spent = self.ledger.spent()
+        candidates.stop_rules = stop
         self._expected: tuple[int, GainRate | None] = (-1, None)  # the number of experiments, and what they say
 
     def done(self) -> int:
@@ -44,6 +45,8 @@ class StopConditions:
             return f"{spent.tokens:,} tokens are spent, of {stop.tokens:,}"
         if stop.money is not None and spent.money >= stop.money:
             return f"${spent.money:.2f} are spent, of ${stop.money:.2f}"
+        if stop.requests is not None and spent.requests >= stop.requests:
+            return f"{spent.requests:,} requests are sent, of {stop.requests:,}"
         return ""
 
     def stalled(self) -> str:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from nightlab.core.config import StopRules
 from nightlab.core.observer import Observer
+from nightlab.core.text import one_line
 from nightlab.core.types import Experiment, NightlabError
 from nightlab.loop.controls import paused, paused_words
 from nightlab.loop.loop import ExperimentLoop
@@ -93,7 +94,7 @@ def hand_over(
     base, patch = repo.working_patch(edited, kept)
     if not patch:
         raise NightlabError(f"{', '.join(edited)} is as it was kept already", "edit it, then run this again")
-    return SubmissionStatus(session.tag, submit(session.folder, hypothesis, patch, base), "waiting")
+    return SubmissionStatus(session.tag, submit(session.folder, one_line(hypothesis), patch, base), "waiting")
 
 
 def look(lab: Path, tag: str | None, name: str) -> SubmissionStatus:
@@ -133,7 +134,7 @@ def wait(measurer: SubmissionRunner, name: str, seconds: float | None) -> Submis
         time.sleep(LOOK)
 
 
-def measure(lab: Path, tag: str, device: str | None, allow: Iterable[str], view: Observer) -> None:
+def measure_submissions(lab: Path, tag: str, device: str | None, allow: Iterable[str], view: Observer) -> None:
     """Measure what waits in a session, here and now, until a pause. Raises Busy when another process runs it."""
     while True:
         session, _ = start_session(lab, tag, device, allow, dirty_genome=True)
@@ -152,7 +153,7 @@ def measure_all(lab: Path, tag: str, device: str | None, allow: Iterable[str], v
     """As ``measure``, after another process that holds the session: it may only be handing something in."""
     while True:
         try:
-            return measure(lab, tag, device, allow, view)
+            return measure_submissions(lab, tag, device, allow, view)
         except SessionBusy:
             time.sleep(LOOK)
             if not pending_submissions(state_folder(lab) / tag):

@@ -1,6 +1,6 @@
 """Proposers: the sources of candidates, behind one small protocol."""
 
-from nightlab.proposers.constants import Constant, change_constants, changes, find_constants, same_moves
+from nightlab.core.program.constants import Constant, change_constants, changes, find_constants, same_moves
 from nightlab.proposers.given import GivenProposer
 from nightlab.proposers.mixture import Mixture, make_proposers
 from nightlab.proposers.proposer import (

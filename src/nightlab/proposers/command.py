@@ -21,18 +21,20 @@ from typing import Any
 from nightlab.core.config import AgentConfig, ProgramConfig, megabytes
 from nightlab.core.text import one_line
 from nightlab.proposers.briefing import render_briefing
+from nightlab.proposers.counted import caps_of, counted_usage, sum_usage, traffic_failure
 from nightlab.proposers.edited_files import BRIEFING, HYPOTHESIS, TURN, USAGE, edited_files, lost_edits
 from nightlab.proposers.finished import ASKED, UnfinishedTurn, finished_turn
 from nightlab.proposers.program_words import ProgramWords, told_usage, words_of_agent, words_of_command
 from nightlab.proposers.proposer import Briefing, NoProposal, Proposal, ProposerWorkspace
 from nightlab.sandbox.bubblewrap import PROXY_SOCKET, SandboxSpec, search_path
 from nightlab.sandbox.process_guard import ProcessResult, ProcessSpec, read_result, start_guard
+from nightlab.sandbox.traffic import TrafficCaps
 from nightlab.storage import checkouts
 from nightlab.storage.git import frozen_entries
 
 PASSED = ("LANG", "LC_ALL", "TZ", "PATH")
 ACP_TURN = Path(__file__).with_name("acp_turn.py")
-INNER_PROXY = Path(__file__).parent.with_name("sandbox") / "egress_proxy.py"
+INNER_PROXY = Path(__file__).parent.with_name("sandbox") / "egress_inside.py"
 MOST_OUTPUT = 16 * 2**20  # bytes that it may print
 TASK = f"""\
 # One proposal
@@ -82,26 +84,29 @@ class AnyCommand:
         for last in (False, True):
             for name in (HYPOTHESIS, TURN, USAGE) if last else ():
                 (work / name).unlink(missing_ok=True)
-            kept = self._run(folder, work, CONTINUE + page if last else page, usage.get("seconds", 0.0))
-            usage = _sum_usage(usage, {**told_usage(work), "seconds": kept.seconds})
+            caps = caps_of(self.part, briefing.left, usage)
+            kept = self._run(folder, work, CONTINUE + page if last else page, usage.get("seconds", 0.0), caps)
+            usage = sum_usage(usage, {**counted_usage(told_usage(work), kept.traffic), "seconds": kept.seconds})
             files: dict[str, str] = {}
             try:
                 words = self._words(folder, work)
-                if fault := self._fault(kept, words):
+                if failure := self._failure(kept, words):
                     files = _edited_anyway(work, ids, self.workspace.lab.genome)
-                    raise NoProposal(fault, final=words.login or _not_there(kept))
+                    raise failure
                 files = edited_files(work, ids, self.workspace.lab.genome)
                 if not files and words.stop in ("", "end_turn"):
                     raise NoProposal(f"it edited nothing; last line of output: {words.last_line}")
                 said = words.with_hypothesis(work, files)
-                finished = finished_turn(said, words.stop or None)
+                stop = kept.traffic.stop if words.stop in ("", "end_turn") else words.stop
+                finished = finished_turn(said, stop)
                 return Proposal(self.name, finished.hypothesis, files, usage=usage)
             except (NoProposal, UnfinishedTurn) as fault:
                 if isinstance(fault, UnfinishedTurn) and fault.cut and not last and usage["seconds"] < self.part.wall:
                     continue
                 failure = fault if isinstance(fault, NoProposal) else NoProposal(str(fault))
-                reason = NoProposal(f"{failure}{lost_edits(genome, files)}", final=failure.final)
-                raise reason.with_usage(usage, _asked(kept.refused)) from None
+                at = kept.traffic.fault
+                because = f"; {at}" if at and at not in str(failure) else ""
+                raise failure.with_usage(usage, _asked(kept.refused), f"{because}{lost_edits(genome, files)}") from None
         raise AssertionError
 
     def _words(self, folder: Path, work: Path) -> ProgramWords:
@@ -113,7 +118,7 @@ class AnyCommand:
         if self._guard and self._guard.stdin:
             self._guard.stdin.close()
 
-    def _run(self, folder: Path, work: Path, page: str, had: float) -> ProcessResult:
+    def _run(self, folder: Path, work: Path, page: str, had: float, caps: TrafficCaps) -> ProcessResult:
         """Run the command and wait until its whole process tree has ended. It ``had`` some seconds of its turn."""
         (folder / "proxy").unlink(missing_ok=True)
         for name in ("home", "tmp"):
@@ -140,7 +145,8 @@ class AnyCommand:
         env = self._environment()
         argv = self._command(env["PATH"], work)
         if proxy_socket:
-            argv = [sys.executable, "-P", str(INNER_PROXY), PROXY_SOCKET, ",".join(self.part.endpoints), *argv]
+            lists = (",".join(self.part.endpoints), ",".join(self.part.gateway))
+            argv = [sys.executable, "-P", str(INNER_PROXY), PROXY_SOCKET, *lists, *argv]
         start = self.workspace.sandbox.start(sandbox_spec)
         spec = ProcessSpec(
             argv=[*start.prefix, *argv],
@@ -155,6 +161,9 @@ class AnyCommand:
             most_disk=disk * 2**20,
             proxy_socket=str(proxy_socket or ""),
             endpoints=list(self.part.endpoints),
+            gateways=list(self.part.gateway.values()),
+            keys={_stand_in(name): os.environ[name] for name in self.part.keys},
+            caps=caps,
         )
         with start_guard(spec) as self._guard:
             if self._stopped:
@@ -164,7 +173,9 @@ class AnyCommand:
     def _held(self) -> bool:
         """Whether its network is restricted to its endpoints. Raises NoProposal if it can't be."""
         sandbox = self.workspace.sandbox
-        if not self.part.endpoints or "network" in sandbox.missing:
+        if "network" in sandbox.missing and self.part.gateway:
+            raise NoProposal(f"its gateway needs a sandbox with a proxy (bubblewrap); this one is {sandbox.name}")
+        if not (self.part.endpoints or self.part.gateway) or "network" in sandbox.missing:
             return False
         if not sandbox.has_proxy:
             raise NoProposal(
@@ -188,15 +199,22 @@ class AnyCommand:
 
     def _environment(self) -> dict[str, str]:
         """Its environment: a few basic variables, and those that the contract names."""
-        for name in self.part.environment:
+        for name in (*self.part.environment, *self.part.keys):
             if name not in os.environ:
                 raise NoProposal(f"the variable {name}, listed for it in lab.toml, is not set", final=True)
         env = {name: os.environ[name] for name in (*PASSED, *self.part.environment) if name in os.environ}
+        env |= {name: _stand_in(name) for name in self.part.keys}
         path = search_path(env.get("PATH", os.defpath))
         return {"LANG": "C.UTF-8", "TERM": "dumb", **env, "PATH": path, "NIGHTLAB_BRIEFING": BRIEFING}
 
+    def _failure(self, kept: ProcessResult, words: ProgramWords) -> NoProposal | None:
+        """Why a turn failed; None if it may count, as far as its process and its traffic say."""
+        if failure := traffic_failure(kept.traffic, (*self.part.keys, *self.part.environment)):
+            return failure
+        fault = self._fault(kept, words)
+        return NoProposal(fault, final=words.login or _not_there(kept)) if fault else None
+
     def _fault(self, kept: ProcessResult, words: ProgramWords) -> str:
-        """Why a turn failed, as text; empty if it may count, as far as its process says."""
         faults = {
             "wall": f"it took longer than {self.part.wall:g} s",
             "idle": f"it neither printed nor changed anything for {self.part.idle:g} s",
@@ -233,7 +251,6 @@ def _edited_anyway(work: Path, ids: Mapping[str, str], genome: tuple[str, ...]) 
         return {}
 
 
-def _sum_usage(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
-    """Two runs' usage together: numbers are added, names are the later one's."""
-    numbers = {name: one[name] + value for name, value in other.items() if name in one and not isinstance(value, str)}
-    return {**one, **other, **numbers}
+def _stand_in(variable: str) -> str:
+    """What a program gets in place of a key that stays outside its sandbox."""
+    return f"nightlab-keeps-{variable}"

@@ -11,7 +11,7 @@ from nightlab.core.text import one_line
 from nightlab.proposers.proposer import NoProposal
 from nightlab.storage import checkouts
 from nightlab.storage.git import in_genome
-from nightlab.storage.git.repo import MAX_GENOME_BYTES
+from nightlab.storage.git.limits import MAX_GENOME_BYTES
 
 BRIEFING, HYPOTHESIS = "nightlab-briefing.md", "hypothesis.txt"
 USAGE, TURN = "nightlab-usage.json", "nightlab-turn.json"

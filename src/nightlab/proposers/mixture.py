@@ -10,6 +10,7 @@ from pathlib import Path
 from nightlab.core import plugins
 from nightlab.core.config import LabConfig, PluginProposerConfig
 from nightlab.proposers.backoff import Backoff
+from nightlab.proposers.patches import PatchQueue
 from nightlab.proposers.plugged import PluggedProposer
 from nightlab.proposers.proposer import (
     Briefing,
@@ -139,7 +140,8 @@ class Mixture:
 
     def failed(self) -> list[RejectedProposal]:
         """Turns that brought no proposal since this was last asked."""
-        return [refused for one in self._resting() for refused in one.take_failed()]
+        said = (one for one, _ in self.proposers.values() if isinstance(one, Backoff | PatchQueue))
+        return [refused for one in said for refused in one.take_failed()]
 
     def stop(self) -> None:
         """End the turns that are under way."""

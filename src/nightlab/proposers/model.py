@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib.util
 import os
 import re
+import secrets
 import time
 from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -17,10 +19,13 @@ from typing import TYPE_CHECKING, Any
 from nightlab.core.config import ModelConfig
 from nightlab.core.text import one_line
 from nightlab.proposers.briefing import render_briefing
+from nightlab.proposers.counted import caps_of, priced, traffic_failure
 from nightlab.proposers.edited_files import lost_edits
 from nightlab.proposers.edits import FORMAT, BadEdit, apply_edits, parse_edits
 from nightlab.proposers.finished import BREAK_OFF, UnfinishedTurn, finished_turn, is_regular
 from nightlab.proposers.proposer import Briefing, NoProposal, Proposal
+from nightlab.sandbox.egress_proxy import EgressProxy, loopback_socket
+from nightlab.sandbox.traffic import Traffic, report_of
 
 if TYPE_CHECKING:
     from pydantic_ai.messages import ModelMessage, ModelResponse
@@ -38,7 +43,7 @@ Answer = tuple[str, Mapping[str, str]]
 
 
 class LanguageModel:
-    """Asks a contract's model once per turn."""
+    """Asks a contract's model once per turn, through the egress proxy, which counts."""
 
     def __init__(self, part: ModelConfig) -> None:
         self.name, self.part = part.called, part
@@ -46,16 +51,23 @@ class LanguageModel:
         self._stopped = False
 
     def propose(self, briefing: Briefing) -> Proposal:
-        begun, usage = time.monotonic(), {"model": self.part.model}
+        begun, listening, route = time.monotonic(), loopback_socket(), f"/{secrets.token_urlsafe(16)}"
+        where = f"http://127.0.0.1:{listening.getsockname()[1]}{route}/0"
+        caps = caps_of(self.part, briefing.left, {})
+        proxy = EgressProxy(listening, (), [self.part.url], caps=caps, route=route)
+        proxy.open()
         try:
-            hypothesis, files = asyncio.run(self._ask(briefing, usage))
+            hypothesis, files = asyncio.run(self._ask(briefing, where, proxy.traffic))
+            if not files:
+                raise NoProposal("its edits change nothing")
+            usage = self._usage(proxy.traffic, begun)
+            return Proposal(self.name, hypothesis, files, usage=usage)
         except NoProposal as failure:
-            raise failure.with_usage({**usage, "seconds": _since(begun)}) from None
+            raise failure.with_usage(self._usage(proxy.traffic, begun)) from None
         except asyncio.CancelledError:
-            raise NoProposal("it was stopped", {**usage, "seconds": _since(begun)}) from None
-        if not files:
-            raise NoProposal("its edits change nothing", {**usage, "seconds": _since(begun)})
-        return Proposal(self.name, hypothesis, files, usage={**usage, "seconds": _since(begun)})
+            raise NoProposal("it was stopped", self._usage(proxy.traffic, begun)) from None
+        finally:
+            proxy.close()
 
     def stop(self) -> None:
         self._stopped = True  # the turn may not have started yet
@@ -64,12 +76,14 @@ class LanguageModel:
             with contextlib.suppress(RuntimeError):  # the loop has been closed
                 loop.call_soon_threadsafe(task.cancel)
 
-    async def _ask(self, briefing: Briefing, usage: dict[str, Any]) -> Answer:
-        """The hypothesis and files of one answer; ``usage`` is updated even if it fails."""
-        try:
-            from pydantic_ai.exceptions import ModelAPIError, UnexpectedModelBehavior
-        except ImportError:
-            raise NoProposal("its library is not installed: pip install 'nightlab[models]'", final=True) from None
+    def _usage(self, traffic: Traffic, begun: float) -> dict[str, Any]:
+        seconds = round(time.monotonic() - begun, 3)
+        return {**priced(traffic.record()), "model": self.part.model, "seconds": seconds}
+
+    async def _ask(self, briefing: Briefing, where: str, traffic: Traffic) -> Answer:
+        """The hypothesis and files of one answer of the model that is reached at ``where``."""
+        if importlib.util.find_spec("pydantic_ai") is None:
+            raise NoProposal("its library is not installed: pip install 'nightlab[models]'", final=True)
         task = asyncio.current_task()
         assert task is not None
         self._turn = asyncio.get_running_loop(), task
@@ -77,22 +91,29 @@ class LanguageModel:
             if self._stopped:
                 raise asyncio.CancelledError
             page = render_briefing(briefing, TASK, self.part.briefing)
-            async with self._client() as client:
-                return await asyncio.wait_for(self._converse(client, page, briefing.genome, usage), self.part.wall)
+            async with self._client(where) as client:
+                return await asyncio.wait_for(self._converse(client, page, briefing.genome), self.part.wall)
         except TimeoutError:
             raise NoProposal(f"it took longer than {self.part.wall:g} s") from None
-        except ModelAPIError as fault:
-            raise self._refused_by_endpoint(fault) from None
-        except UnexpectedModelBehavior as fault:
-            raise NoProposal(f"its answer can't be used: {_said(fault)}") from None
         except NoProposal:
             raise
         except Exception as fault:  # any client error on an unexpected answer must not end the session
-            raise NoProposal(f"{type(fault).__name__}: {_said(fault)}") from fault
+            raise self._failure(fault, traffic) from fault
         finally:
             self._turn = None
 
-    async def _converse(self, client: Client, page: str, genome: Mapping[str, str], usage: dict[str, Any]) -> Answer:
+    def _failure(self, fault: Exception, traffic: Traffic) -> NoProposal:
+        """What an error comes to, in one sentence: the endpoint's own words, where it had some, and a rest."""
+        report = report_of(traffic)
+        if failure := traffic_failure(report, [self.part.key] if self.part.key else []):
+            return failure
+        if traffic.fault:
+            return NoProposal(f"{self.part.where}: {traffic.fault}", rest=traffic.wait(traffic.fault_at))
+        words = re.sub(r": \d+ validation errors? .*", "", _said(fault))
+        unusable = type(fault).__name__ == "UnexpectedModelBehavior"
+        return NoProposal(f"its answer can't be used: {words}" if unusable else f"{type(fault).__name__}: {words}")
+
+    async def _converse(self, client: Client, page: str, genome: Mapping[str, str]) -> Answer:
         """Ask, and once more if the answer is cut at its limit or can't be applied: it is told why."""
         from pydantic_ai import ModelSettings
         from pydantic_ai.direct import model_request
@@ -102,7 +123,6 @@ class LanguageModel:
         messages: list[ModelMessage] = [ModelRequest.user_text_prompt(page)]
         for last in (False, True):
             response = await model_request(client, messages, model_settings=settings)
-            _count(response, usage)
             try:
                 return read_answer(response.text or "", _finish_reason(response), genome)
             except (UnfinishedTurn, BadEdit) as fault:
@@ -114,39 +134,31 @@ class LanguageModel:
                 messages = [*messages, *([] if cut else [response]), ModelRequest.user_text_prompt(again)]
         raise AssertionError
 
-    def _refused_by_endpoint(self, fault: Any) -> NoProposal:
-        """What an endpoint's error comes to: where, why, and a rest; a wrong key ends the proposer's run."""
-        status = getattr(fault, "status_code", 0)
-        words = error_words(getattr(fault, "body", None)) or ("" if status else _said(fault))
-        reason = f"{self.part.where}: {': '.join(filter(None, (f'status {status}' if status else '', words)))}"
-        if status not in (401, 403):
-            return NoProposal(reason, rest=fault.retry_after or 0.0)
-        key = f"the variable {self.part.key}" if self.part.key else "it was sent none: name its variable as key"
-        return NoProposal(f"{reason}; check its key ({key})", final=True)
-
     @contextlib.asynccontextmanager
-    async def _client(self) -> AsyncIterator[Client]:
+    async def _client(self, where: str) -> AsyncIterator[Client]:
         """The model behind its API. The client's own retries are off: a failed turn backs off instead."""
         part = self.part
         if part.key and part.key not in os.environ:
             raise NoProposal(f"the variable {part.key}, named for its key in lab.toml, is not set", final=True)
         key = os.environ[part.key] if part.key else "none"
         if part.api == "anthropic":
-            from anthropic import AsyncAnthropic
+            import anthropic
             from pydantic_ai.models.anthropic import AnthropicModel
             from pydantic_ai.providers.anthropic import AnthropicProvider
 
-            where = part.base_url or "https://api.anthropic.com"
-            async with AsyncAnthropic(api_key=key, base_url=where, max_retries=0) as anthropic:
-                yield AnthropicModel(part.model, provider=AnthropicProvider(anthropic_client=anthropic))
+            direct = anthropic.DefaultAsyncHttpxClient(trust_env=False)  # the proxy is on this machine
+            async with anthropic.AsyncAnthropic(
+                api_key=key, base_url=where, max_retries=0, http_client=direct
+            ) as client:
+                yield AnthropicModel(part.model, provider=AnthropicProvider(anthropic_client=client))
         else:
-            from openai import AsyncOpenAI
+            import openai
             from pydantic_ai.models.openai import OpenAIChatModel
             from pydantic_ai.providers.openai import OpenAIProvider
 
-            where = part.base_url or "https://api.openai.com/v1"
-            async with AsyncOpenAI(api_key=key, base_url=where, max_retries=0) as openai:
-                yield OpenAIChatModel(part.model, provider=OpenAIProvider(openai_client=openai))
+            direct = openai.DefaultAsyncHttpxClient(trust_env=False)
+            async with openai.AsyncOpenAI(api_key=key, base_url=where, max_retries=0, http_client=direct) as client:
+                yield OpenAIChatModel(part.model, provider=OpenAIProvider(openai_client=client))
 
 
 def read_answer(said: str, stop: str, genome: Mapping[str, str]) -> Answer:
@@ -171,30 +183,8 @@ def _lost(said: str, genome: Mapping[str, str]) -> str:
         return ""
 
 
-def _count(response: ModelResponse, usage: dict[str, Any]) -> None:
-    """Add a request and its tokens to a turn's usage, and its cost where a list price is known."""
-    counts = {"requests": 1, "input_tokens": response.usage.input_tokens, "output_tokens": response.usage.output_tokens}
-    with contextlib.suppress(LookupError, AssertionError):
-        usage["cost_usd"] = usage.get("cost_usd", 0.0) + float(response.cost().total_price)
-    for name, count in counts.items():
-        if count:
-            usage[name] = usage.get(name, 0) + count
-
-
 def _said(fault: BaseException) -> str:
     """The root cause of an exception, as text: clients wrap "connection refused" in "connection error"."""
     while fault.__cause__:
         fault = fault.__cause__
     return one_line(re.sub(r"^\[Errno -?\d+\] ", "", f"{fault}"), 300)
-
-
-def error_words(body: Any) -> str:
-    """The message in an endpoint's error, of any of the known APIs; empty if there is none."""
-    found = body.get("error", body) if isinstance(body, dict) else body
-    if isinstance(found, dict):
-        found = found.get("message") or found.get("detail") or found.get("type") or found.get("code") or ""
-    return one_line(f"{found or ''}", 300)
-
-
-def _since(begun: float) -> float:
-    return round(time.monotonic() - begun, 3)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
-from nightlab.proposers.proposer import Briefing, Proposal, Used
+from nightlab.core.files import NotReadable, read_plain
+from nightlab.proposers.proposer import Briefing, Proposal, RejectedProposal, Used
+from nightlab.storage.git.limits import MAX_PATCH_BYTES
 
+SUFFIX = ".patch"
 PREFIX = "hypothesis:"
 
 
@@ -19,19 +23,40 @@ class PatchQueue:
 
     def __init__(self, folder: Path, used: Used) -> None:
         self.folder, self.used = folder, used
+        self._had: set[str] = set()  # names that need not be looked up again
+        self._refusals: list[RejectedProposal] = []
 
     def propose(self, briefing: Briefing) -> Proposal | None:
-        for path in sorted(self.folder.glob("*.patch")):
-            if path.name not in self.used:
-                try:
-                    text = path.read_text(errors="replace", encoding="utf-8")
-                except OSError:
-                    continue  # e.g. an editor's lock file
-                return Proposal(self.name, _hypothesis(text, path), patch=text, source=path.name)
+        for name in sorted(self._names() - self._had):
+            if name in self.used:
+                self._had.add(name)
+                continue
+            path = self.folder / name
+            try:
+                text = read_plain(path, MAX_PATCH_BYTES, self.folder.parent).decode(errors="replace")
+            except NotReadable as refusal:
+                self._had.add(name)
+                self._refusals.append(RejectedProposal(self.name, str(refusal), name))
+                continue
+            except OSError:
+                continue  # e.g. an editor's lock file
+            return Proposal(self.name, _hypothesis(text, path), patch=text, source=name)
         return None
 
     def tell(self, proposal: Proposal, refusal: str | None) -> None:
         self.used.add(proposal.source)
+
+    def take_failed(self) -> list[RejectedProposal]:
+        """Entries that are no plain files inside the lab, since this was last asked."""
+        refusals, self._refusals = self._refusals, []
+        return refusals
+
+    def _names(self) -> set[str]:
+        try:
+            with os.scandir(self.folder) as entries:
+                return {one.name for one in entries if one.name.endswith(SUFFIX) and not one.name.startswith(".")}
+        except OSError:
+            return set()
 
 
 def _hypothesis(text: str, path: Path) -> str:

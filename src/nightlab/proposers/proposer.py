@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from nightlab.core.config import LabConfig
 from nightlab.core.types import Budget, Experiment, Metric
 from nightlab.sandbox.bubblewrap import Sandbox
+from nightlab.sandbox.traffic import TrafficCaps
 from nightlab.storage.git import Repo
 from nightlab.storage.ledger import UsedSources
 
@@ -30,9 +31,9 @@ class NoProposal(Exception):
         super().__init__(reason)
         self.usage, self.rest, self.final = usage or {}, rest, final
 
-    def with_usage(self, usage: Mapping[str, Any], prefix: str = "") -> NoProposal:
-        """The same failure with what the turn cost, and words before the reason."""
-        return NoProposal(prefix + str(self), usage, self.rest, final=self.final)
+    def with_usage(self, usage: Mapping[str, Any], before: str = "", after: str = "") -> NoProposal:
+        """The same failure with what the turn cost, and words around the reason."""
+        return NoProposal(f"{before}{self}{after}", usage, self.rest, final=self.final)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +110,8 @@ class Briefing:
     """How far luck alone moves one trial's metric."""
     detectable: float = 0.0
     """The smallest effect that a confirmation on four pairs of fresh seeds would show."""
+    left: TrafficCaps | None = None
+    """What the run's stop rules leave for this turn's requests, tokens and dollars."""
 
     @property
     def start(self) -> Experiment:

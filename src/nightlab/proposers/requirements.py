@@ -38,11 +38,11 @@ def _of_program(part: ProgramConfig) -> Iterator[Need]:
         yield f"proposer {part.called}: {program} is not on the PATH", False, "install it, or correct its command"
     if isinstance(part, AgentConfig) and importlib.util.find_spec("acp") is None:
         yield f"proposer {part.called}: agent-client-protocol is not installed", False, "pip install 'nightlab[agents]'"
-    yield from _variables(part.called, part.environment)
+    yield from _variables(part.called, (*part.environment, *part.keys))
     given = f", and is given {', '.join(part.environment)}" if part.environment else ""
     reach = (
-        f"may reach only {', '.join(part.endpoints)}"
-        if part.endpoints
+        f"may reach only {', '.join([*part.endpoints, *part.gateway.values()])}"
+        if part.endpoints or part.gateway
         else "has the whole network (no endpoints named)"
     )
     yield f"proposer {part.called} runs in the sandbox of a trial, but {reach}{given}", True, ""

@@ -10,12 +10,10 @@ from __future__ import annotations
 import math
 import random
 import warnings
+from itertools import islice
 from typing import Any
 
-from nightlab.core.regions import regions
-from nightlab.core.source import SEED_NAME
-from nightlab.core.types import Experiment
-from nightlab.proposers.constants import (
+from nightlab.core.program.constants import (
     NO_CONSTANT,
     RANGE,
     Constant,
@@ -24,8 +22,12 @@ from nightlab.proposers.constants import (
     find_constants,
     rounded,
 )
+from nightlab.core.regions import regions
+from nightlab.core.source import SEED_NAME
+from nightlab.core.types import Experiment
 from nightlab.proposers.proposer import Briefing, Proposal
 
+MOST = 100  # constants that are tuned, the first ones: the estimator's time grows with them
 ATTEMPTS = 30
 NUDGE = 0.05  # share of a float's range below which a move would be lost in seed noise
 SCALE = 4.0  # factor by which a constant without a hint may differ from its baseline value, either way
@@ -50,7 +52,8 @@ class Tuner:
         baseline = briefing.history[0].candidate.constants
         for path, text in briefing.genome.items():
             constants = _movable(text, briefing)
-            spaces = {n: s for n, c in constants.items() if (s := _space(c, baseline.get(n, c.value)))}
+            found = ((n, _space(c, baseline.get(n, c.value))) for n, c in constants.items())
+            spaces = dict(islice(((n, space) for n, space in found if space), MOST))
             if spaces:
                 return self._move(briefing, path, text, constants, spaces)
         self.nothing = f"{self.name}: {NO_CONSTANT}"
@@ -179,7 +182,14 @@ def _worst(briefing: Briefing) -> float | None:
 
 
 def _space(constant: Constant, centre: Any) -> Any:
-    """A constant's range as an Optuna distribution; None if it must not be tuned."""
+    """A constant's range as an Optuna distribution; None if it must not be tuned, or its hint makes no sense."""
+    try:
+        return _distribution(constant, centre)
+    except (ValueError, OverflowError):  # e.g. [e..1], [9..1], [0..1 log]
+        return None
+
+
+def _distribution(constant: Constant, centre: Any) -> Any:
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     hint, value = constant.hint, constant.value

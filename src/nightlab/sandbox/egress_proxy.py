@@ -1,11 +1,10 @@
-"""A proxy through which a sandboxed process without a network reaches a few allowed endpoints, and nothing else.
+"""A proxy through which a proposer reaches a few allowed endpoints, and nothing else; it counts what passes.
 
-Two halves in one file. Outside the sandbox, a proxy listens on a Unix socket and connects to allowed endpoints (HTTP
-CONNECT, and plain HTTP requests with an absolute URL). Inside, where that socket is mounted, this file is executed by
-its path and starts the program: it listens on the sandbox's loopback, forwards every connection to the socket, and
-sets HTTP_PROXY and the related variables. An endpoint on the machine's loopback is forwarded at its own port as well,
-so that programs without proxy support reach a local model. Standard library only, because nightlab cannot be imported
-inside the sandbox.
+Listens on a Unix socket that is mounted into the sandbox (where ``egress_inside`` leads to it), or on this machine's
+loopback, and connects to allowed endpoints: HTTP CONNECT, plain HTTP requests with an absolute URL, and requests to a
+gateway, which is a path that stands for an endpoint's URL. Every connection that is not TLS carries one request and its
+answer, which is read as it passes. A gateway speaks TLS to its endpoint and adds the keys, which the sandbox never
+holds; so it can read the answers, which is not possible in a tunnel.
 """
 
 from __future__ import annotations
@@ -14,98 +13,274 @@ import asyncio
 import contextlib
 import os
 import socket
-import sys
 import threading
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
+from nightlab.sandbox.answers import AnswerReader, has_tools, is_model_request
+from nightlab.sandbox.egress_inside import GATEWAY, parse_endpoint
+from nightlab.sandbox.http_stream import MOST_BODY, PIECE, Decoder, Head, Streams, body_pieces, parse_head, read_head
+from nightlab.sandbox.traffic import Traffic, TrafficCaps, TurnEnded
+from nightlab.sandbox.upstream import connect
+
 MOST_CONNECTIONS, MOST_HEAD, MOST_REFUSED = 128, 65536, 5
 PATIENCE = 30.0  # seconds to wait for a request's head, and for a connection
-Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+BURST = 200  # bytes that a program sends after an answer and that look like another request inside TLS
+COUNTING = ("/count_tokens", ":countTokens")  # ends of paths that only count, and bill nothing
+Connect = Callable[[], Awaitable[Streams]]
 
 
 class ProxyRefused(Exception):
     """A request to an endpoint that is not allowed."""
 
 
-def parse_endpoint(endpoint: str, port: int | None = None) -> tuple[str, int]:
-    """Split ``host:port`` into its normalised parts. Raises ValueError for anything else."""
-    parts = urlsplit(f"//{endpoint}")
-    number = parts.port or port
-    if not parts.hostname or not number or parts.path or parts.query or parts.fragment or "@" in parts.netloc:
-        raise ValueError(f"{endpoint!r} is no host:port such as 'api.anthropic.com:443'")
-    return parts.hostname.rstrip("."), number
+class Gateway:
+    """A path of the proxy that stands for the URL of an endpoint."""
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        self.tls, self.path = parts.scheme == "https", parts.path.rstrip("/")
+        self.to = parse_endpoint(parts.netloc, 443 if self.tls else 80)
+        self.host = parts.netloc
 
 
 class EgressProxy:
-    """The outer half: a proxy on a Unix socket, served by a daemon thread."""
+    """The proxy of one turn, served by a daemon thread. ``traffic`` is what passed."""
 
-    def __init__(self, path: Path, endpoints: Iterable[str]) -> None:
-        """Listen, so that the socket can be mounted; requests are answered only after ``open``."""
+    def __init__(
+        self,
+        listening: socket.socket,
+        endpoints: Iterable[str],
+        gateways: Iterable[str] = (),
+        keys: Mapping[str, str] | None = None,
+        caps: TrafficCaps | None = None,
+        route: str = GATEWAY,
+    ) -> None:
+        """``keys``: what stands for a key in a request to a gateway, and the key. Answers only after ``open``."""
         self.allowed = {parse_endpoint(endpoint) for endpoint in endpoints}
+        self.gateways, self.keys, self.route = [Gateway(url) for url in gateways], dict(keys or {}), route
+        self.traffic = Traffic(caps or TrafficCaps())
         self.refused: list[str] = []
         """The first few endpoints that were refused, as the program named them."""
-        self._open = 0
-        self._socket = socket.socket(socket.AF_UNIX)
-        # A socket address has at most 107 bytes, a path more. The folder stays open: asyncio looks it up again.
-        self._folder = os.open(path.parent, os.O_PATH)
-        self._socket.bind(f"/proc/self/fd/{self._folder}/{path.name}")
-        path.chmod(0o666)  # the sandboxed process may run as `nobody`
-        self._socket.listen(MOST_CONNECTIONS)
+        self._count = 0
+        self._socket = listening
+        self._serving = threading.Event()
 
     def open(self) -> None:
-        threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True).start()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
+        self._thread.start()
+        self._serving.wait()
+
+    def close(self) -> None:
+        """End all connections and stop listening."""
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(PATIENCE)
 
     async def _serve(self) -> None:
-        async with await asyncio.start_unix_server(self._connection, sock=self._socket, limit=MOST_HEAD) as server:
-            await server.serve_forever()
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        self._loop.set_exception_handler(lambda *_: None)
+        listen = asyncio.start_server if self._socket.family == socket.AF_INET else asyncio.start_unix_server
+        server = await listen(self._connection, sock=self._socket, limit=MOST_HEAD)
+        self._serving.set()
+        await self._stop.wait()
+        server.close()
 
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self._open >= MOST_CONNECTIONS:
+        if self._count >= MOST_CONNECTIONS:
             writer.close()
             return
-        self._open += 1
+        self._count += 1
         try:
-            await self._handle(reader, writer)
+            await self._handle((reader, writer))
         finally:
-            self._open -= 1
+            self._count -= 1
+            writer.close()
 
-    async def _handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _handle(self, client: Streams) -> None:
         try:
-            head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE)
-            to, forward = self._parse_head(head.decode("latin-1"))
-            outside = await asyncio.wait_for(asyncio.open_connection(*to), PATIENCE)
-        except ProxyRefused as refusal:
-            await _send_error(writer, "403 Forbidden", str(refusal))
-        except ValueError:
-            await _send_error(writer, "400 Bad Request", "nightlab: not a proxy request")
-        except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
-            await _send_error(writer, "502 Bad Gateway", f"nightlab: {type(error).__name__} {error}")
-        else:
-            if forward:
-                outside[1].write(forward)
+            head = await asyncio.wait_for(read_head(client[0]), PATIENCE)
+            method, target, _ = head.first.split(" ")
+            if method == "CONNECT":
+                await self._tunnel(client, target)
+            elif target.startswith(f"{self.route}/"):
+                await self._to_gateway(client, head, method, target.removeprefix(f"{self.route}/"))
             else:
-                writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
-            await relay((reader, writer), outside)
+                await self._plain(client, head, method, target)
+        except ProxyRefused as refusal:
+            await _send_error(client[1], "403 Forbidden", str(refusal))
+        except TurnEnded as end:
+            await _send_error(client[1], "403 Forbidden", f"nightlab ends this turn: {end}")
+        except ValueError:
+            await _send_error(client[1], "400 Bad Request", "nightlab: not a proxy request")
+        except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
+            await _send_error(client[1], "502 Bad Gateway", f"nightlab: {type(error).__name__} {error}")
 
-    def _parse_head(self, head: str) -> tuple[tuple[str, int], bytes]:
-        """The endpoint that a request is for, and what to send there first: nothing for a CONNECT."""
-        line, *headers = head.removesuffix("\r\n\r\n").split("\r\n")
-        method, target, version = line.split(" ")
-        if method == "CONNECT":
-            self._check(to := parse_endpoint(target))
-            return to, b""
+    async def _tunnel(self, client: Streams, target: str) -> None:
+        """A connection to an endpoint: plain HTTP in it is read like any other, anything else is only counted."""
+        self._check(to := parse_endpoint(target))
+        self.traffic.check()
+        outside = await connect(to)
+        client[1].write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        try:
+            ours, theirs = asyncio.ensure_future(client[0].read(1)), asyncio.ensure_future(outside[0].read(1))
+            await asyncio.wait((ours, theirs), return_when=asyncio.FIRST_COMPLETED)
+            if theirs.done() or not (first := ours.result()).isalpha():
+                await self._sealed(client, outside, ours, theirs)
+                return
+            raw = first + await client[0].readuntil(b"\r\n\r\n")
+            if raw.startswith(b"PRI * HTTP/2"):
+                ours = asyncio.ensure_future(_give(raw))
+                await self._sealed(client, outside, ours, theirs)
+                return
+            theirs.cancel()
+            await asyncio.gather(theirs, return_exceptions=True)
+            await self._exchange(client, parse_head(raw), _name(to), lambda: _give(outside))
+        finally:
+            outside[1].close()
+
+    async def _plain(self, client: Streams, head: Head, method: str, target: str) -> None:
         url = urlsplit(target)
         if url.scheme != "http":
             raise ValueError(target)
         self._check(to := parse_endpoint(url.netloc, 80))
         path = (url.path or "/") + (f"?{url.query}" if url.query else "")
-        # One request per connection, because the next one may be for another endpoint and has to be checked too.
-        own = [each for each in headers if each.split(":")[0].lower() not in ("connection", "proxy-connection")]
-        lines = [f"{method} {path} {version}", *own, "Connection: close", "", ""]
-        return to, "\r\n".join(lines).encode("latin-1")
+        head.first = f"{method} {path} HTTP/1.1"
+        await self._exchange(client, head, _name(to), lambda: connect(to))
+
+    async def _to_gateway(self, client: Streams, head: Head, method: str, target: str) -> None:
+        number, _, path = target.partition("/")
+        if not number.isdecimal() or int(number) >= len(self.gateways):
+            raise ValueError(target)
+        gateway = self.gateways[int(number)]
+        head.first = f"{method} {gateway.path}/{path} HTTP/1.1"
+        head.set("host", gateway.host)
+        for stands, key in self.keys.items():
+            head.first = head.first.replace(stands, key)
+            head.fields = [(name, value.replace(stands, key)) for name, value in head.fields]
+        await self._exchange(client, head, _name(gateway.to), lambda: connect(gateway.to, tls=gateway.tls))
+
+    async def _exchange(self, client: Streams, head: Head, endpoint: str, connecting: Connect) -> None:
+        """One request and its answer. A connection carries no second one, because that could be for another place."""
+        reader, writer = client
+        for name in ("proxy-connection", "proxy-authorization", "keep-alive"):
+            head.set(name, "")
+        head.set("connection", "close")
+        if head.get("accept-encoding"):
+            head.set("accept-encoding", "gzip")  # what can be read as it passes
+        if head.get("expect"):
+            head.set("expect", "")
+            writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        wire, content = b"", b""
+        async for piece, part in body_pieces(reader, head, request=True):
+            wire, content = wire + piece, content + part
+            if len(content) > MOST_BODY:
+                raise ValueError("a request that is too large")
+        method, path, _ = head.first.split(" ")
+        counting = path.split("?")[0].endswith(COUNTING)
+        said = None if counting or method != "POST" else is_model_request(content)
+        while said and (wait := self.traffic.wait(endpoint)):
+            self.traffic.check()
+            await asyncio.sleep(min(wait, 1.0))
+        self.traffic.admit(said)
+        try:
+            outside = await connecting()
+        except OSError as error:
+            self.traffic.failed(endpoint, f"it can't be reached: {error.strerror or error or type(error).__name__}")
+            raise
+        try:
+            outside[1].write(raw := head.encode() + wire)
+            self.traffic.sent += len(raw)
+            answer = AnswerReader() if said else None
+            await self._answer(writer, outside, endpoint, answer, tools=has_tools(content), method=method)
+        finally:
+            outside[1].close()
+
+    async def _answer(
+        self,
+        writer: asyncio.StreamWriter,
+        outside: Streams,
+        endpoint: str,
+        answer: AnswerReader | None,
+        *,
+        tools: bool,
+        method: str,
+    ) -> None:
+        """Pass an answer on, and read it where it is a model's."""
+        try:
+            head = await read_head(outside[0])
+        except (OSError, asyncio.IncompleteReadError):
+            self.traffic.failed(endpoint, "it disconnected without an answer")
+            raise
+        while 100 <= head.status < 200:
+            head = await read_head(outside[0])
+        after, decoder = _seconds(head.get("retry-after")), Decoder(head.get("content-encoding"))
+        for name in ("keep-alive", "proxy-connection"):
+            head.set(name, "")
+        head.set("connection", "close")
+        pieces = body_pieces(outside[0], head, request=method == "HEAD" or head.status in (204, 304))
+        held = head.encode()  # the end passes when the answer is counted, an error as a whole: its reader may ask again
+        try:
+            async for wire, content in pieces:
+                self.traffic.received += len(wire)
+                if answer:
+                    answer.feed(decoder.feed(content))
+                if head.status < 400 or len(held) > MOST_HEAD:
+                    writer.write(held)
+                    await writer.drain()
+                    held = b""
+                held += wire
+                self.traffic.check()
+        except (asyncio.IncompleteReadError, ValueError):
+            if answer:
+                self.traffic.failed(endpoint, "its answer broke off")
+                self.traffic.broke_off(tools=tools)
+            writer.transport.abort()
+            return
+        except TurnEnded:
+            writer.transport.abort()
+            return
+        if answer:
+            answer.end()
+            self.traffic.answered(endpoint, head.status, after, answer, tools=tools)
+        writer.write(held)
+        await writer.drain()
+
+    async def _sealed(
+        self, client: Streams, outside: Streams, ours: asyncio.Future[bytes], theirs: asyncio.Future[bytes]
+    ) -> None:
+        """Copy data both ways until both sides have ended; what is in it can't be known, so bytes are counted."""
+        self.traffic.sealed += 1
+        heard = [False]
+
+        def sent(size: int) -> None:
+            self.traffic.sent += size
+            if heard[0] and size > BURST:
+                heard[0] = False
+                self.traffic.admit(None)
+
+        def received(size: int) -> None:
+            self.traffic.received += size
+            heard[0] = True
+            self.traffic.check()
+
+        async def pour(
+            first: asyncio.Future[bytes], one: Streams, other: Streams, count: Callable[[int], None]
+        ) -> None:
+            with contextlib.suppress(OSError, TurnEnded):
+                piece = await first
+                while piece:
+                    count(len(piece))
+                    other[1].write(piece)
+                    await other[1].drain()
+                    piece = await one[0].read(PIECE)
+                other[1].write_eof()
+                return
+            for lost in (one[1], other[1]):
+                lost.close()
+
+        await asyncio.gather(pour(ours, client, outside, sent), pour(theirs, outside, client, received))
 
     def _check(self, to: tuple[str, int]) -> None:
         if to not in self.allowed:
@@ -115,86 +290,44 @@ class EgressProxy:
             raise ProxyRefused(f"nightlab: {name} is not among this proposer's endpoints in lab.toml")
 
 
+def unix_socket(path: Path) -> socket.socket:
+    """A listening socket at a path that may be longer than a socket's address, 107 bytes."""
+    listening = socket.socket(socket.AF_UNIX)
+    folder = os.open(path.parent, os.O_PATH)  # stays open: asyncio looks the address up again
+    listening.bind(f"/proc/self/fd/{folder}/{path.name}")
+    path.chmod(0o666)  # the sandboxed process may run as `nobody`
+    listening.listen(MOST_CONNECTIONS)
+    return listening
+
+
+def loopback_socket() -> socket.socket:
+    """A listening socket on this machine's loopback, at a free port."""
+    return socket.create_server(("127.0.0.1", 0))
+
+
+def _name(to: tuple[str, int]) -> str:
+    return f"{to[0]}:{to[1]}"
+
+
+async def _give(value: Any) -> Any:
+    return value
+
+
+def _seconds(retry_after: str) -> float:
+    """Seconds of a Retry-After field: a number, or a date; 0 for none."""
+    with contextlib.suppress(ValueError):
+        return max(float(retry_after), 0.0)
+    from email.utils import parsedate_to_datetime
+    from time import time
+
+    with contextlib.suppress(ValueError, TypeError):
+        return max(parsedate_to_datetime(retry_after).timestamp() - time(), 0.0)
+    return 0.0
+
+
 async def _send_error(writer: asyncio.StreamWriter, status: str, why: str) -> None:
     body = f"{why}\n".encode()
     head = f"HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
     with contextlib.suppress(OSError):
         writer.write(head.encode() + body)
         await writer.drain()
-    writer.close()
-
-
-async def relay(one: Streams, other: Streams) -> None:
-    """Copy data in both directions until both sides have ended or one is lost."""
-
-    async def pour(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError):
-            while piece := await reader.read(65536):
-                writer.write(piece)
-                await writer.drain()
-            writer.write_eof()
-            return
-        for lost in (one[1], other[1]):
-            lost.close()
-
-    await asyncio.gather(pour(one[0], other[1]), pour(other[0], one[1]))
-    for _, writer in (one, other):
-        writer.close()
-
-
-# -- inside ------------------------------------------------------------------------------------------
-
-
-def _forwarder(
-    proxy_socket: str, endpoint: str = ""
-) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]:
-    """A connection handler that forwards to the proxy socket, or through it to ``endpoint``."""
-
-    async def hand_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            outside = await asyncio.open_unix_connection(proxy_socket)
-            if endpoint:
-                outside[1].write(f"CONNECT {endpoint} HTTP/1.1\r\n\r\n".encode())
-                if b" 200 " not in await outside[0].readuntil(b"\r\n\r\n"):
-                    raise ConnectionError(endpoint)
-        except (OSError, asyncio.IncompleteReadError):
-            writer.close()
-        else:
-            await relay((reader, writer), outside)
-
-    return hand_on
-
-
-async def run_with_proxy(proxy_socket: str, endpoints: list[str], argv: list[str]) -> int:
-    """Run a program with the inner half beside it; returns its exit status."""
-    proxy = await asyncio.start_server(_forwarder(proxy_socket), "127.0.0.1", 0)
-    for endpoint in endpoints:
-        host, port = parse_endpoint(endpoint)
-        if host in LOOPBACK:
-            with contextlib.suppress(OSError):  # a privileged port; the endpoint is still reachable through the proxy
-                at = "127.0.0.1" if host == "localhost" else host
-                await asyncio.start_server(_forwarder(proxy_socket, endpoint), at, port)
-    url = f"http://127.0.0.1:{proxy.sockets[0].getsockname()[1]}"
-    names = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
-    told = {spelled: url for name in names for spelled in (name, name.lower())}
-    told |= {name: ",".join(LOOPBACK) for name in ("NO_PROXY", "no_proxy")}
-    # Node (from 22.21 and 24 on) reads these variables only when NODE_USE_ENV_PROXY is set.
-    program = await asyncio.create_subprocess_exec(*argv, env={**os.environ, **told, "NODE_USE_ENV_PROXY": "1"})
-    return await program.wait()
-
-
-def proxy_main() -> None:
-    proxy_socket, endpoints, *argv = sys.argv[1:]
-    loop = asyncio.new_event_loop()
-    loop.set_exception_handler(lambda *_: None)  # print nothing: the end of the program's output is read by nightlab
-    try:
-        status = loop.run_until_complete(run_with_proxy(proxy_socket, endpoints.split(","), argv))
-    except OSError as error:
-        print(f"{argv[0]} could not be started: {error}", flush=True)
-        status = 127
-    sys.stdout.flush()
-    os._exit(status if status >= 0 else 128 - status)
-
-
-if __name__ == "__main__":
-    proxy_main()

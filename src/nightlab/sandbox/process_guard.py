@@ -14,15 +14,16 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from nightlab.sandbox.egress_proxy import EgressProxy
+from nightlab.sandbox.egress_proxy import EgressProxy, unix_socket
 from nightlab.sandbox.process_tree import adopt_orphans, die_with_parent, end_tree, limit_file_size
+from nightlab.sandbox.traffic import TrafficCaps, TrafficReport, report_of
 
 TICK, FILE_CHECK = 0.05, 1.0  # seconds between checks of the program, and of its files
-End = Literal["exited", "wall", "idle", "output", "disk", "stopped", "unstartable"]
+End = Literal["exited", "wall", "idle", "output", "disk", "stopped", "unstartable", "traffic"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +44,18 @@ class ProcessSpec:
     proxy_socket: str = ""
     """Where to create the socket of the proxy to ``endpoints``; empty: no proxy."""
     endpoints: list[str] = field(default_factory=list)
+    gateways: list[str] = field(default_factory=list)
+    """The URLs that the proxy's gateways stand for."""
+    keys: dict[str, str] = field(default_factory=dict)
+    """What stands for a key in requests to gateways, and the key."""
+    caps: TrafficCaps = field(default_factory=TrafficCaps)
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessResult:
     """How a program ended: its exit status, its duration in seconds, and whether its whole tree was ended.
 
-    ``refused``: endpoints that it asked the proxy for in vain.
+    ``refused``: endpoints that it asked the proxy for in vain; ``traffic``: what else passed there.
     """
 
     end: End
@@ -58,6 +64,7 @@ class ProcessResult:
     tree_ended: bool
     detail: str = ""
     refused: list[str] = field(default_factory=list)
+    traffic: TrafficReport = field(default_factory=TrafficReport)
 
 
 def start_guard(spec: ProcessSpec) -> subprocess.Popen[bytes]:
@@ -80,7 +87,10 @@ def read_result(guard: subprocess.Popen[bytes]) -> ProcessResult:
     assert guard.stdout is not None
     said = guard.stdout.read()
     guard.wait()
-    return ProcessResult(**json.loads(said)) if said else ProcessResult("stopped", 0, 0.0, tree_ended=False)
+    if not said:
+        return ProcessResult("stopped", 0, 0.0, tree_ended=False)
+    told = json.loads(said)
+    return ProcessResult(**{**told, "traffic": TrafficReport(**told["traffic"])})
 
 
 class ProcessGuard:
@@ -89,12 +99,15 @@ class ProcessGuard:
         self.started_at = time.monotonic()
         self.statuses: dict[int, int] = {}
         self.stopped = False
+        self.proxy: EgressProxy | None = None
 
     def run(self) -> ProcessResult:
-        proxy = None
+        proxy = self.proxy
         try:
             if self.spec.proxy_socket:
-                proxy = EgressProxy(Path(self.spec.proxy_socket), self.spec.endpoints)
+                listening = unix_socket(Path(self.spec.proxy_socket))
+                spec = self.spec
+                proxy = self.proxy = EgressProxy(listening, spec.endpoints, spec.gateways, spec.keys, spec.caps)
             with Path(self.spec.stdin).open("rb") as given, Path(self.spec.output).open("wb") as output:
                 program = subprocess.Popen(
                     self.spec.argv,
@@ -114,7 +127,8 @@ class ProcessGuard:
         seconds = time.monotonic() - self.started_at
         gone = end_tree(self._reap)
         program.returncode = self.statuses.get(program.pid, 0)
-        return ProcessResult(end, program.returncode, round(seconds, 3), gone, refused=proxy.refused if proxy else [])
+        result = ProcessResult(end, program.returncode, round(seconds, 3), gone)
+        return replace(result, refused=proxy.refused, traffic=report_of(proxy.traffic)) if proxy else result
 
     def _watch(self, pid: int) -> End:
         """Wait until the program ends or exceeds a limit."""
@@ -125,6 +139,8 @@ class ProcessGuard:
                 return "exited"
             if self.stopped or select.select([self.lifeline], [], [], TICK)[0]:
                 return "stopped"
+            if self.proxy and self.proxy.traffic.ended:
+                return "traffic"
             now = time.monotonic()
             if now - self.started_at > self.spec.wall:
                 return "wall"
@@ -176,7 +192,9 @@ def _written(folder: str) -> tuple[int, float]:
 
 
 def guard_main() -> None:
-    guard = ProcessGuard(ProcessSpec(**json.loads(sys.stdin.buffer.readline())), sys.stdin.buffer)
+    told = json.loads(sys.stdin.buffer.readline())
+    spec = ProcessSpec(**{**told, "caps": TrafficCaps(**told["caps"])})
+    guard = ProcessGuard(spec, sys.stdin.buffer)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, guard.stop)
     adopt_orphans()

@@ -39,7 +39,8 @@ def metric_claim(lab: LabConfig, files: Sequence[str], read: Read) -> str:
     """
     if lab.evaluator is None:
         return PRINTED
-    genome = [path for path in files if in_genome(path, lab.genome) and not path.endswith(DATA)]
+    apart = lab.evaluator.stand_in  # a stand-in is in its place
+    genome = [path for path in files if in_genome(path, lab.genome) and not path.endswith(DATA) and path != apart]
     served = lab.evaluator.served
     words = shlex.split(lab.evaluator.command)
     if ran := _named(words, genome):

@@ -23,12 +23,12 @@ from nightlab.core.config import (
     from_files,
 )
 from nightlab.core.layouts import Problem
+from nightlab.core.program.constants import NO_CONSTANT, find_constants
 from nightlab.core.regions import regions
 from nightlab.core.source import syntax_fault
 from nightlab.core.types import NightlabError
 from nightlab.engines.local.cgroup import delegated
 from nightlab.engines.local.layout import detect_sandbox
-from nightlab.proposers.constants import NO_CONSTANT, find_constants
 from nightlab.proposers.requirements import needs
 from nightlab.sandbox.bubblewrap import PROTECTIONS, Sandbox
 from nightlab.session.metric_claim import metric_claim
@@ -175,13 +175,15 @@ def sealed(sandbox: Sandbox, allowed: Iterable[str]) -> list[Check]:
 
 def held(sandbox: Sandbox, lab: LabConfig) -> list[Check]:
     """The proposers that can't be held to their endpoints here, whatever their contract says."""
-    parts = [
-        part for part in lab.proposers if isinstance(part, ProgramConfig) and part.endpoints and not sandbox.has_proxy
-    ]
+    parts = [part for part in lab.proposers if _restricted(part) and not sandbox.has_proxy]
     why = "reaches the whole network here" if "network" in sandbox.missing else "can't run here"
     hint = "run where bubblewrap works, or remove its endpoints"
     words = f"{{}} {why}: the sandbox ({sandbox.name}) can't hold it to its endpoints"
     return [Check(words.format(f"proposer {part.called}"), False, hint, fatal=False) for part in parts]
+
+
+def _restricted(part: object) -> bool:
+    return isinstance(part, ProgramConfig) and bool(part.endpoints or part.gateway)
 
 
 def memory_limit() -> Check:
@@ -304,6 +306,9 @@ def answered(lab: LabConfig) -> list[Check]:
     """Who answers a served evaluator: clean processes, or the one that trained."""
     if lab.evaluator is None or not lab.evaluator.served:
         return []
+    if lab.evaluator.stand_in:
+        what = f"the evaluator calls {lab.evaluator.stand_in} in a process that starts anew whenever it is loaded"
+        return [Check(what, True)]
     if clean := lab.evaluator.processes:
         return [Check(f"the evaluator is answered by {clean} clean processes, not by the one that trained", True)]
     hint = "set evaluator.processes = 2 and hand arrays over (docs: Writing a lab)"

@@ -9,9 +9,10 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import replace
 
-from nightlab.core.events import MachineChanged
-from nightlab.core.types import SEED, Budget, Experiment, Measurement, Purpose, Trial
-from nightlab.judge import Contestant, Noise, pooled, prior_sigma
+from nightlab.core.config import LabConfig
+from nightlab.core.events import MachineChanged, ScaleFound
+from nightlab.core.types import SEED, Budget, Experiment, Measurement, Purpose, Scale, Trial
+from nightlab.judge import Contestant, Noise, pooled, prior_sigma, same_on_every_seed, varying
 from nightlab.storage.ledger import Ledger
 
 ATTEMPTS = 3  # how often a trial may be lost, or disturbed in a row, before that is how things are
@@ -55,7 +56,8 @@ def contestant(ledger: Ledger, experiment: Experiment, *, same_seeds: bool, sinc
         own = [pair for pair in ledger.trials(number, "ablate", since) if pair[0].commit == experiment.candidate.commit]
         found = found or runs(own, "ablate")
         found = {**found, **_measured(upkeeps(ledger, number, since))}
-    return Contestant(found, experiment.candidate.lines, bar, first)
+    candidate = experiment.candidate
+    return Contestant(found, candidate.lines, bar, first, candidate.information)
 
 
 def upkeeps(ledger: Ledger, champion: int, since: int = 0) -> dict[int, Measurement]:
@@ -70,11 +72,12 @@ def _measured(found: dict[int, Measurement]) -> dict[int, Measurement]:
 class Replicates:
     """The values of the genomes that ran with more than one seed under the session's budget.
 
-    Replays don't count: the same seed again shows less than the luck of a seed.
+    Replays don't count: the same seed again shows less than the luck of a seed. ``scale``: how values are compared,
+    None while that is not known; ``settled``: nothing that is measured changes it any more.
     """
 
-    def __init__(self, budget: Budget, stated: float | None) -> None:
-        self.budget, self.stated = budget, stated
+    def __init__(self, budget: Budget, stated: float | None, scale: Scale | None = None, settled: bool = False) -> None:
+        self.budget, self.stated, self.scale, self.settled = budget, stated, scale, settled
         self.baseline: float | None = None
         self._values: dict[tuple[str, int], dict[int, float]] = {}
         self._noise: Noise | None = None
@@ -96,25 +99,35 @@ class Replicates:
         return [list(values.values()) for values in self._values.values() if len(values) > 1]
 
     def noise(self) -> Noise:
+        """The noise of one trial, as the judge takes it."""
         if self._noise is None:
-            self._noise = pooled(self.groups(), prior_sigma(self.baseline, self.stated))
+            self._noise = self._pooled(self.groups())
         return self._noise
 
     def noise_without(self, seeds: Collection[int]) -> Noise:
         """The noise as it was known before the runs with these seeds."""
         groups = [[value for seed, value in one.items() if seed not in seeds] for one in self._values.values()]
-        return pooled([group for group in groups if len(group) > 1], prior_sigma(self.baseline, self.stated))
+        return self._pooled([group for group in groups if len(group) > 1])
+
+    def _pooled(self, groups: list[list[float]]) -> Noise:
+        prior = prior_sigma(self.baseline, self.stated)
+        if self.stated is None and same_on_every_seed(groups):
+            prior = 0.0
+        if self.scale == "ratio":
+            prior = prior / abs(self.baseline) if self.baseline else 0.0
+        found = pooled(varying(groups), prior, self.scale or "difference")
+        return replace(found, unsettled=not self.settled and self.scale != "ratio")
 
 
-def replicates(ledger: Ledger, budget: Budget, stated: float | None) -> Replicates:
+def replicates(ledger: Ledger, budget: Budget, lab: LabConfig) -> Replicates:
     """The replicates among the last ``REPEATS`` trials of genomes that had run before, each with its first trial.
 
     Where the machine changed in between, a genome's values are those of two.
     """
-    found, changes = (
-        Replicates(budget, stated),
-        [change.since for change in ledger.events(MachineChanged, last=REPEATS)],
-    )
+    event, stated = ledger.latest(ScaleFound), lab.metric.scale
+    scale = stated if stated != "auto" else event.scale if event else None
+    found = Replicates(budget, lab.judge.sigma, scale, stated != "auto" or bool(event and event.final))
+    changes = [change.since for change in ledger.events(MachineChanged, last=REPEATS)]
     for place, trial, measured in ledger.repeats(REPEATS):
         found.add(trial, measured, max((since for since in changes if since < place), default=0))
     return found

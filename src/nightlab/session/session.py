@@ -25,6 +25,7 @@ from nightlab.engines.local.layout import detect_sandbox
 from nightlab.engines.platform import this_platform
 from nightlab.judge import Judge, make_rule
 from nightlab.sandbox.bubblewrap import NoSandbox, Sandbox
+from nightlab.session import seeds
 from nightlab.session.metric_claim import metric_claim
 from nightlab.session.preflight import contract_at, free_to_change, require, sealed
 from nightlab.storage.git import Repo, in_genome
@@ -108,6 +109,7 @@ class Session:
                 platform=asdict(platform),
                 version=__version__,
                 allowed=tuple(sorted(allow)),
+                secret=seeds.fresh_secret(),
                 claim=metric_claim(lab, repo.files(base), lambda path: repo.read(base, path)),
             )
         )

@@ -22,6 +22,7 @@ from nightlab.core.events import (
     MachineChanged,
     Proposed,
     Rechecked,
+    ScaleFound,
     TrialFinished,
 )
 from nightlab.core.session_state import HOUR, TROUBLES
@@ -156,7 +157,9 @@ class Follower:
         self.stop = StopRules.model_validate(run.stop if run else {})
 
     def _look_at_noise(self, feed: LedgerReader) -> None:
-        noise = replicates(feed, self.about.budget, self.lab.judge.sigma).noise()
+        found = replicates(feed, self.about.budget, self.lab)
+        known = [value for value in self.state.steps.values() if value is not None]
+        noise = found.noise().local(known[-1] if known else found.baseline)
         self.sigma, self.replicates = noise.sigma, noise.replicates
 
     # -- the picture -----------------------------------------------------------------------------
@@ -215,4 +218,6 @@ def _same(now: tuple[T, ...], before: tuple[T, ...]) -> tuple[T, ...]:
 
 def _tells_noise(feed: LedgerReader, event: LedgerEvent) -> bool:
     """Whether the noise may be known better after an event."""
-    return isinstance(event, MachineChanged) or (isinstance(event, TrialFinished) and feed.tells_noise(event.id))
+    return isinstance(event, MachineChanged | ScaleFound) or (
+        isinstance(event, TrialFinished) and feed.tells_noise(event.id)
+    )

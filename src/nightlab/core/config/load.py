@@ -11,11 +11,13 @@ from pydantic import ValidationError
 
 from nightlab.core.config.base import fault
 from nightlab.core.config.schema import LabConfig
+from nightlab.core.files import NotReadable, read_plain
 from nightlab.core.layouts import Problem, Reading, read_layout
 from nightlab.core.types import NightlabError
 
 CONTRACT = "lab.toml"
 STRATEGY = "program.md"
+LARGEST = 4_000_000  # bytes of a file that says what a lab is
 
 
 def parse(text: str, where: str = CONTRACT) -> LabConfig:
@@ -26,10 +28,10 @@ def parse(text: str, where: str = CONTRACT) -> LabConfig:
     try:
         return LabConfig.model_validate(tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:
-        raise NightlabError(f"{where} is not valid TOML: {error}", "mend that line") from None
+        raise NightlabError(f"{where} is not valid TOML: {error}", "fix that line") from None
     except ValidationError as error:
         faults = "; ".join(fault(each) for each in error.errors())
-        raise NightlabError(f"{where}: {faults}", "mend those keys; nightlab init --show prints an example") from None
+        raise NightlabError(f"{where}: {faults}", "fix those keys; nightlab init --show prints an example") from None
 
 
 def amended(lab: LabConfig, changes: Mapping[str, Any]) -> LabConfig:
@@ -82,8 +84,14 @@ def problem_in(folder: Path, *, sealed: bool = True) -> Problem:
     files = tuple(sorted(path.relative_to(folder).as_posix() for path in _files(folder)))
 
     def read(path: str) -> str | None:
-        file = folder / path
-        return file.read_text(errors="replace", encoding="utf-8") if file.is_file() else None
+        try:
+            return read_plain(folder / path, LARGEST, folder).decode(errors="replace")
+        except FileNotFoundError:
+            return None
+        except NotReadable:
+            if path == CONTRACT:
+                raise
+            return None
 
     return Problem(files, read, folder.resolve().name, sealed)
 

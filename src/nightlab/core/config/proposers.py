@@ -7,12 +7,15 @@ import shlex
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Discriminator, Field, Tag, ValidationInfo, field_validator
+from pydantic import ConfigDict, Discriminator, Field, NonNegativeFloat, Tag, ValidationInfo, field_validator
 
 from nightlab.core.config.base import Command, ConfigModel, Endpoint, Variable, plugin_name
 
 # Who else candidates come from.
 RESERVED = {"baseline", "human", "tuner", "patches", "recombine", "ablation", "transplant"}
+
+
+Url = Annotated[str, Field(pattern=r"^https?://[^\s/?#@]+(/[^\s?#]*)?$")]
 
 
 class OnlyOneConfig(ConfigModel):
@@ -57,6 +60,14 @@ class ThinkerConfig(ConfigModel):
     """Seconds that a turn may take."""
     concurrency: int = Field(default=4, ge=1, le=64)
     """Most turns at the same time. More than one runs only when trials would otherwise wait for proposals."""
+    requests: int = Field(default=300, gt=0)
+    """Most requests that a turn may send to its endpoints."""
+    tokens: int | None = Field(default=None, gt=0)
+    """Most tokens of a turn, input and output, as its endpoint states them."""
+    money: float | None = Field(default=None, gt=0)
+    """Most US dollars of a turn."""
+    price: tuple[NonNegativeFloat, NonNegativeFloat] | None = None
+    """US dollars per million tokens of input and of output; without one the list price, where it is known."""
 
     @property
     def called(self) -> str:
@@ -64,7 +75,7 @@ class ThinkerConfig(ConfigModel):
 
 
 class ProgramConfig(ThinkerConfig):
-    """A program that edits the genome in a copy of the lab of its own."""
+    """A program that edits the genome in a separate copy of the lab."""
 
     command: Command
     environment: tuple[Variable, ...] = ()
@@ -72,9 +83,20 @@ class ProgramConfig(ThinkerConfig):
     files: tuple[str, ...] = ()
     """Files and folders outside the lab that it may read, such as its own installation."""
     endpoints: tuple[Endpoint, ...] = ()
-    """``host:port`` of all that it may reach; without any it has the whole network."""
+    """``host:port`` of all that it may reach; without any, and without a gateway, it has the whole network."""
+    gateway: dict[Variable, Url] = Field(default_factory=dict)
+    """Variables, e.g. ``ANTHROPIC_BASE_URL``, each with an endpoint's URL: set to an address in the sandbox."""
+    keys: tuple[Variable, ...] = ()
+    """Names of variables whose values the gateway adds to requests, so that the program never has them."""
     idle: float = Field(default=600, gt=0)
     """Seconds without output or a changed file after which it is ended."""
+
+    @field_validator("keys")
+    @classmethod
+    def _need_a_gateway(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        if value and not info.data.get("gateway"):
+            raise ValueError("keys are added by a gateway, and there is none: name one, or list them in environment")
+        return value
 
     @property
     def called(self) -> str:
@@ -103,13 +125,20 @@ class ModelConfig(ThinkerConfig):
     """Which API the endpoint speaks; most speak OpenAI's, local servers too."""
     base_url: str | None = Field(default=None, pattern=r"^https?://")
     key: Variable | None = None
-    """The name of the variable that holds the key; an endpoint of your own may need none."""
+    """The name of the variable that holds the key; a self-hosted endpoint may need none."""
     answer: int = Field(default=16_000, gt=0)
     """Most tokens of an answer."""
 
     @property
     def called(self) -> str:
         return self.name or self.model.split("/")[-1]
+
+    @property
+    def url(self) -> str:
+        """The base of the endpoint's URLs."""
+        return (
+            self.base_url or {"openai": "https://api.openai.com/v1", "anthropic": "https://api.anthropic.com"}[self.api]
+        )
 
     @property
     def where(self) -> str:

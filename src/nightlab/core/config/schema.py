@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
@@ -32,9 +33,11 @@ class MetricConfig(ConfigModel):
     name: str = Field(pattern=rf"^{METRIC_NAME}$")
     goal: Goal = "minimise"
     unit: str = ""
+    scale: Literal["auto", "difference", "ratio"] = "auto"
+    """How two values are compared: a time or an error by ``ratio``, a score by ``difference``; auto: as is found."""
     lowest: float = -math.inf
     highest: float = math.inf
-    """Values beyond these are impossible: whoever measures one has tampered."""
+    """Values beyond these are impossible: a candidate that measures one has tampered."""
     timed: bool | None = None
     """True: it is a time. False: it does not depend on how fast the machine is. By default it is a time if its unit, or
     its name, or the evaluator says so."""
@@ -65,6 +68,13 @@ class EvaluatorConfig(ConfigModel):
             raise ValueError("processes: only an evaluator with served = true calls processes")
         return self
 
+    @property
+    def stand_in(self) -> str:
+        """The genome file in whose place a sealed bridge puts a stand-in; empty for other evaluators."""
+        words = shlex.split(self.command)
+        bridged = any(word.startswith("nightlab_bridge.") for word in words)
+        return words[-1] if self.served and bridged and "--sealed" in words else ""
+
 
 class CheckConfig(ConfigModel):
     """A command that must succeed before a candidate may be kept."""
@@ -72,6 +82,7 @@ class CheckConfig(ConfigModel):
     command: Command
 
 
+UNLIMITED = "unlimited"
 GRACE = 1.1  # a budget may be overrun by 10 % and a second: the step under way, not a longer training
 
 
@@ -108,7 +119,7 @@ class BudgetConfig(ConfigModel):
 
 
 class Budgets(BudgetConfig):
-    """The budget, with what differs on one kind of device in a table of its own."""
+    """The budget, with what differs on one kind of device in a separate table."""
 
     cuda: dict[str, Any] = Field(default_factory=dict)
     mps: dict[str, Any] = Field(default_factory=dict)
@@ -150,6 +161,26 @@ class ResourcesConfig(ConfigModel):
         return value
 
 
+class InformationConfig(ConfigModel):
+    """How much a candidate may carry beyond the baseline: a genome is a program, not data."""
+
+    growth: str = "16KB"
+    """Compressed bytes that are not in the baseline's genome, or as many as that has; ``"unlimited"``: no limit."""
+    literals: Literal["text", "any"] = "text"
+    """``text``: long literals have to look like text, and tables have at most 512 values."""
+
+    @field_validator("growth")
+    @classmethod
+    def _size(cls, value: str) -> str:
+        if value != UNLIMITED:
+            megabytes(value)
+        return value
+
+    @property
+    def growth_bytes(self) -> int | None:
+        return None if self.growth == UNLIMITED else int(megabytes(self.growth) * 2**20)
+
+
 class DataConfig(ConfigModel):
     """Folders outside the lab. ``~`` is the user's home; a trial finds them at the same place in its own."""
 
@@ -174,7 +205,9 @@ class StopRules(ConfigModel):
     """Experiments in a row without a keep."""
     tokens: int | None = Field(default=None, gt=0)
     money: float | None = Field(default=None, gt=0)
-    """US dollars; like the tokens, all that proposers said their turns took."""
+    """US dollars; like the tokens, all that proposers' turns took, as counted or else as they said."""
+    requests: int | None = Field(default=None, gt=0)
+    """Requests of proposers to their endpoints."""
     gain_per_hour: float | None = Field(default=None, gt=0)
     """In the metric's unit: what an hour of a slot has to bring, or the session ends."""
 
@@ -197,7 +230,7 @@ class NotifyConfig(ConfigModel):
     """Where a JSON object is posted to."""
     on: tuple[Event, ...] = ("keep", "stall", "stop", "trouble")
     stall: int = Field(default=25, gt=0)
-    """After so many experiments in a row without a keep."""
+    """After this number of experiments in a row without a keep."""
 
 
 class JudgeConfig(ConfigModel):
@@ -214,7 +247,7 @@ class JudgeConfig(ConfigModel):
     seeds: int = Field(default=3, ge=2, le=100)
     """Of ``replicate``: how many seeds every candidate has."""
     upkeep: int = Field(default=25, ge=0)
-    """After so many experiments the champion is measured again, as a self-test too; 0: never."""
+    """After this number of experiments the champion is measured again, as a self-test too; 0: never."""
     confirm: float = Field(default=0.1, ge=0, le=0.5)
     """Share of a session that is kept for confirming what it gained, at its end; 0: only when asked."""
     hopeless: float = Field(default=0, ge=0, lt=1)
@@ -236,7 +269,7 @@ class SelectionConfig(ConfigModel):
     pilot: float | None = Field(default=None, gt=0, lt=1)
     """The share of the budget that a pilot has; without one every candidate gets its whole trial at once."""
     eta: float = Field(default=3, gt=1)
-    """One pilot of so many is promoted, at least."""
+    """At least one pilot of this number is promoted."""
     shares: Literal["fixed", "earned"] = "fixed"
     """Whether proposers have the shares that they are given, or those that their gains earn."""
 
@@ -285,7 +318,7 @@ class LabConfig(ConfigModel):
     command: Command | None = None
     prepare: Command | None = None
     warm: tuple[Module, ...] = ()
-    """Python modules that are imported ahead of each trial, in a process of its own: the slow ones."""
+    """Python modules that are imported ahead of each trial, in a separate process: the slow ones."""
     metric: MetricConfig
     evaluator: EvaluatorConfig | None = None
     checks: tuple[CheckConfig, ...] = ()
@@ -293,6 +326,7 @@ class LabConfig(ConfigModel):
     limits: dict[str, str | float] = Field(default_factory=dict)
     resources: ResourcesConfig = ResourcesConfig()
     data: DataConfig = DataConfig()
+    information: InformationConfig = InformationConfig()
     environment: tuple[str, ...] = ()
     """Names of variables that pass from the user's environment into a trial's."""
     proposers: tuple[Proposer, ...] = (PatchesConfig(kind="patches"), TunerConfig(kind="tuner", share=2))

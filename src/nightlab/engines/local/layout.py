@@ -162,7 +162,7 @@ class Layout:
             "PYTHONUNBUFFERED": "1",
             "PYTHONDONTWRITEBYTECODE": "1",  # a copy must contain only the commit's files
             "PYTHONHASHSEED": "0",
-            "NIGHTLAB_SEED": str(trial.seed),
+            "NIGHTLAB_SEED": str(trial.given_seed),
             "NIGHTLAB_CLOCK": trial.budget.clock,
             "NIGHTLAB_BUDGET": f"{trial.budget.amount:g}"
             if trial.budget.clock != "work"

@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import importlib.util
+import inspect
 import sys
 import types
 from collections.abc import Mapping
@@ -87,6 +89,8 @@ def evaluate(module: Any, path: Path, thresholds: list[float], features: set[str
 
 def _read(result: Any) -> dict[str, Any]:
     """An evaluator's result, a dict or an object with metrics and artifacts, as plain values."""
+    if inspect.iscoroutine(result):
+        result = asyncio.run(result)
     metrics, said = getattr(result, "metrics", result), getattr(result, "artifacts", None)
     if isinstance(metrics, Mapping) and isinstance(metrics.get("metrics"), Mapping):
         metrics, said = metrics["metrics"], metrics.get("artifacts")

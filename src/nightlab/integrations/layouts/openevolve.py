@@ -15,6 +15,7 @@ from nightlab.integrations.layouts.yaml_text import number, table, unread
 EVALUATOR, CONFIG = "evaluator.py", ("config.yaml", "config.yml")
 TIMEOUT, CASCADE = 300.0, [0.5, 0.75, 0.9]  # its defaults
 STAGES = 3
+CONFIGURES, NO_PROGRAM = re.compile(r"\.(ya?ml|json|toml)$"), re.compile(r"^best_|\.(md|txt|ya?ml|json|toml)$")
 # What the contract expresses of the configuration, and what only steers its search, which nightlab does its own way.
 READ = {"evaluator.timeout", "evaluator.cascade_evaluation", "evaluator.cascade_thresholds", "max_iterations"}
 READ |= {"database.feature_dimensions", "prompt.system_message"}
@@ -48,15 +49,18 @@ def read(problem: Problem) -> Reading | None:
             "nightlab runs no containers: install what the Dockerfile installs, and write an evaluator.py "
             "with evaluate(program_path) that does what evaluate.sh does",
         )
-    if not problem.has(EVALUATOR) or not re.search(r"^def evaluate\w*\(", problem.text(EVALUATOR), re.M):
+    if not problem.has(EVALUATOR) or not re.search(r"^(async )?def evaluate\w*\(", problem.text(EVALUATOR), re.M):
         return None
-    program = problem.only(problem.match("initial_program.*"), "the initial program")
+    initial = [f for f in problem.match("initial_*.*") if not CONFIGURES.search(f)]
+    program = problem.only(problem.match("initial_program.*") or initial, "the initial program")
     if program is None:
-        marked = [f for f in problem.match("*.*") if f != EVALUATOR and regions(problem.text(f), EVOLVE_BLOCK)]
-        program = problem.only([f for f in marked if not f.startswith("best_")], "the initial program")
+        others = [
+            f for f in problem.match("*.*") if f != EVALUATOR and not re.search(r"^best_|\.(md|txt|ya?ml|json)$", f)
+        ]
+        program = problem.only([f for f in others if regions(problem.text(f), EVOLVE_BLOCK)], "the initial program")
     if program is None:
         raise NightlabError(
-            f"{problem.name} has an OpenEvolve evaluator, and no program: neither initial_program.* nor a file with "
+            f"{problem.name} has an OpenEvolve evaluator, and no program: neither initial_*.* nor a source file with "
             f"a comment line {EVOLVE_BLOCK[0]}",
             "add the initial program, or write a lab.toml whose `genome` names it",
         )

@@ -8,7 +8,9 @@ import re
 from nightlab.core.layouts import Problem
 
 PROGRAM = re.compile(
-    r"(program|code|file|solution|candidate|submission|initial|script|source)\w*path|^(program|path)$", re.I
+    r"^(?!te?mp|results?_|out)\w*(program|code|file|solution|candidate|submission|initial|script|source)\w*path$|"
+    r"^(program|path)$",
+    re.IGNORECASE,
 )
 READS = {"open", "read_text", "read_bytes", "getsource", "copy", "copyfile", "copy2", "move", "parse"}
 STARTS = {"run", "Popen", "check_output", "check_call", "call", "run_path", "create_subprocess_exec"}

@@ -2,13 +2,13 @@
 
 from nightlab.core import plugins
 from nightlab.core.config import SelectionConfig
+from nightlab.core.program.theme import theme
 from nightlab.core.types import Metric
 from nightlab.proposers.selection.cascade import Cascade, Rung
 from nightlab.proposers.selection.climb import Climb
 from nightlab.proposers.selection.evolution import Evolution
 from nightlab.proposers.selection.plugged import PluggedSelection
 from nightlab.proposers.selection.search import Selection, SelectionContext, node_value
-from nightlab.proposers.selection.theme import theme
 from nightlab.proposers.selection.tree import Tree
 
 

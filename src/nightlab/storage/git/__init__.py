@@ -1,7 +1,8 @@
 """The lineage of genomes, kept in git. Only this package runs git."""
 
+from nightlab.storage.git.limits import OutOfScope, PatchConflict
 from nightlab.storage.git.record_chains import Chains, Link, Unreachable
-from nightlab.storage.git.repo import OutOfScope, PatchConflict, Repo, make_repo
+from nightlab.storage.git.repo import Repo, make_repo
 from nightlab.storage.git.scope import frozen_entries, in_genome
 
 __all__ = [

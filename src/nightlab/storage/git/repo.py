@@ -19,11 +19,14 @@ from pathlib import Path, PurePosixPath
 from subprocess import DEVNULL, PIPE
 from typing import Any
 
+from nightlab.core.files import read_plain
+from nightlab.core.text import one_line
 from nightlab.core.types import NightlabError
 from nightlab.storage import checkouts
+from nightlab.storage.git import limits
+from nightlab.storage.git.limits import OutOfScope, PatchConflict
 from nightlab.storage.git.scope import in_genome, stays_inside
 
-MAX_GENOME_BYTES = 1_000_000
 FULL_ID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 REMEMBERED = 64  # answers about commits: an experiment asks the same of its parent and itself many times
 # What an automatic command must not do: run hooks or monitors, start a background gc, prompt.
@@ -34,14 +37,6 @@ AUTHOR = {
     "GIT_COMMITTER_NAME": "nightlab",
     "GIT_COMMITTER_EMAIL": "nightlab@localhost",
 }
-
-
-class OutOfScope(NightlabError):
-    """A candidate changes something outside the genome."""
-
-
-class PatchConflict(NightlabError):
-    """A patch that does not apply to its commit, not even three-way."""
 
 
 class Repo:
@@ -136,7 +131,11 @@ class Repo:
         """The unified diff between two commits of the lab, with paths relative to the lab."""
         paint = "--color=always" if colour else "--color=never"
         shape = ("--no-ext-diff", "--no-textconv", "--full-index", "--relative", paint)
-        return self._run("diff", *shape, old, new, "--", ".").stdout.decode("utf-8", errors="replace")
+        try:
+            out = self._run("diff", *shape, old, new, "--", ".", timeout=limits.PATIENCE).stdout
+        except subprocess.TimeoutExpired:
+            raise _failed(self.lab, "diff", f"it needs more than {limits.PATIENCE:g} s") from None
+        return out.decode("utf-8", errors="replace")
 
     def changed(self, old: str, new: str) -> list[str]:
         """The lab files that differ between two commits."""
@@ -150,9 +149,11 @@ class Repo:
         for path in files:
             if not stays_inside(path):
                 raise OutOfScope(f"{path!r} is not a file of the lab")
+        limits.require_few(len(files), sum(map(len, files.values())))
+        contents = {path: limits.encoded(text, path) for path, text in files.items()}
         with self._index(parent) as index:
-            for path, text in files.items():
-                blob = self._run("hash-object", "-w", "--stdin", stdin=text.encode()).stdout.decode().strip()
+            for path, content in contents.items():
+                blob = self._run("hash-object", "-w", "--stdin", stdin=content).stdout.decode().strip()
                 entry = f"{self._mode(parent, path)},{blob},{self._outside(path)}"
                 self._run("update-index", "--add", "--cacheinfo", entry, env=index)
             return self._commit(parent, index, message)
@@ -160,12 +161,16 @@ class Repo:
     def commit_patch(self, parent: str, patch: str, message: str) -> str:
         """Commit ``patch``, applied three-way, on ``parent``; returns the commit id.
 
-        Raises PatchConflict when it doesn't apply.
+        Raises PatchConflict when it doesn't apply, OutOfScope when it is too large, or no text.
         """
+        content = limits.patch_bytes(patch)
         with self._index(parent) as index:
             where = [f"--directory={self.prefix}"] if self.prefix else []
             args = ("apply", "--cached", "--3way", "--whitespace=nowarn", *where, "-")
-            done = self._run(*args, stdin=patch.encode(), env=index, check=False)
+            try:
+                done = self._run(*args, stdin=content, env=index, check=False, timeout=limits.PATIENCE)
+            except subprocess.TimeoutExpired:
+                raise PatchConflict(f"git needs more than {limits.PATIENCE:g} s to apply the patch") from None
             if done.returncode:
                 lines = [e for e in done.stderr.decode(errors="replace").splitlines() if "error" in e]
                 raise PatchConflict(f"the patch does not apply: {lines[0] if lines else 'conflict'}")
@@ -175,33 +180,42 @@ class Repo:
         """The nearest of HEAD and ``bases`` to the lab files in the working copy, and the patch from it to them.
 
         The user may have checked out a champion's files and edited them. The patch is empty without a difference.
+        Raises NightlabError for a file that is no plain text file inside the lab.
         """
-        mine = {path: (self.lab / path).read_text(encoding="utf-8") for path in paths}
+        mine = {path: self._working_text(path) for path in paths}
         patches = {
             base: self.diff(base, self.commit_files(base, mine, "the working copy"))
             for base in (self._text("rev-parse", "HEAD"), *bases)
         }
         return min(patches.items(), key=lambda found: _changed_lines(found[1]))
 
+    def _working_text(self, path: str) -> str:
+        try:
+            return read_plain(self.lab / path, limits.MAX_GENOME_BYTES, self.lab).decode()
+        except UnicodeDecodeError as error:
+            raise OutOfScope(f"{path} is not text in UTF-8: byte {error.start:,}") from None
+
     def check_scope(self, parent: str, candidate: str, genome: tuple[str, ...]) -> list[str]:
         """The lab files that a candidate changes, after a check that all are plain files of the genome.
 
-        Raises OutOfScope naming the first one that isn't, or when the changed files exceed MAX_GENOME_BYTES.
+        Raises OutOfScope naming the first one that isn't, or when the changed files exceed a limit.
         """
-        raw = self._text("diff-tree", "-r", "-z", "--raw", "--no-renames", parent, candidate)
-        fields = raw.split("\0")
-        changed = []
+        raw = self._bytes("diff-tree", "-r", "-z", "--raw", "--no-renames", "--no-abbrev", parent, candidate)
+        fields = os.fsdecode(raw).split("\0")
+        changed, blobs = [], list[str]()
         for meta, name in zip(fields[0::2], fields[1::2], strict=False):
             mode, path = meta.split()[1], self._inside(name)
+            if not path.isprintable():
+                raise OutOfScope(f"{path!a} is not a name for a file: it holds characters that can't be shown")
             outside = bool(self.prefix) and path == name
             if outside or not in_genome(path, genome):
                 raise OutOfScope(f"{path} is not part of the genome ({', '.join(genome)})")
             if mode not in ("100644", "100755", "000000"):
                 raise OutOfScope(f"{path} is a link or a submodule, not a plain file")
             changed.append(path)
-        size = sum(len((self.read(candidate, path) or "").encode()) for path in changed)
-        if size > MAX_GENOME_BYTES:
-            raise OutOfScope(f"the changed files hold {size:,} bytes; the limit is {MAX_GENOME_BYTES:,}")
+            blobs += [meta.split()[3]] if mode != "000000" else []
+        about = self._run("cat-file", "--batch-check=%(objectsize)", stdin="".join(f"{b}\n" for b in blobs).encode())
+        limits.require_few(len(changed), sum(map(int, about.stdout.split())))
         return changed
 
     # -- refs ------------------------------------------------------------------------------------
@@ -294,7 +308,7 @@ class Repo:
 
     def _commit(self, parent: str, index: dict[str, str], message: str) -> str:
         tree = self._run("write-tree", env=index).stdout.decode().strip()
-        made = self._run("commit-tree", tree, "-p", parent, stdin=message.encode(), env=AUTHOR)
+        made = self._run("commit-tree", tree, "-p", parent, stdin=one_line(message).encode(), env=AUTHOR)
         return made.stdout.decode().strip()
 
     def _of(self, commit: str, *args: str) -> bytes:
@@ -308,11 +322,17 @@ class Repo:
         return self._bytes(*args).decode("utf-8", errors="replace").strip("\n")
 
     def _run(
-        self, *args: str, stdin: bytes = b"", env: Mapping[str, str] | None = None, check: bool = True
+        self,
+        *args: str,
+        stdin: bytes = b"",
+        env: Mapping[str, str] | None = None,
+        check: bool = True,
+        timeout: float | None = None,
     ) -> subprocess.CompletedProcess[bytes]:
-        # Commands with a private index take paths from the top of the repository.
+        # Commands with a private index take paths from the top of the repository. In a separate group, git does not
+        # get the terminal's Ctrl-C, which is for the orchestrator to answer.
         where = self.top if env and "GIT_INDEX_FILE" in env else self.lab
-        return run_git(where, *args, stdin=stdin, env=env, check=check)
+        return run_git(where, *args, stdin=stdin, env=env, check=check, timeout=timeout, process_group=0)
 
 
 def run_git(

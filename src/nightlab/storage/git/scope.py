@@ -29,9 +29,14 @@ def frozen_entries(copy: Path, genome: tuple[str, ...], inside: str = "") -> Ite
 
 
 def stays_inside(path: str) -> bool:
-    """Whether a path relative to the lab stays in the lab, and outside of ``.git``."""
+    """Whether a path relative to the lab stays in the lab, and outside of ``.git``, and is a name that can be shown."""
     parts = PurePosixPath(path).parts
-    return bool(parts) and parts[0] != "/" and not any(part == ".." or part.lower() == ".git" for part in parts)
+    return (
+        path.isprintable()
+        and bool(parts)
+        and parts[0] != "/"
+        and not any(part == ".." or part.lower() == ".git" for part in parts)
+    )
 
 
 def _matches(path: list[str], glob: list[str]) -> bool:

@@ -16,6 +16,7 @@ HOME = ".nightlab"
 CHOICE_LOCK = "beginning"  # held while a session is chosen or made
 LEDGER = "ledger.db"
 LONGEST_NOTE = 4000  # characters
+MOST_NOTES = 1_000_000
 NOTES = "notes.txt"  # beside it, for a session that runs may have one writer only
 ORDERS = "orders.txt"  # likewise
 LONGEST = 65536  # bytes of orders that are read at once
@@ -107,13 +108,15 @@ def add_note(folder: Path, words: str) -> None:
 
 
 def read_notes(folder: Path) -> list[str]:
-    """What the human has said, oldest first."""
+    """What the human has said, oldest first: the last ``MOST_NOTES`` bytes of it."""
     try:
-        return [
-            line for line in (folder / NOTES).read_text(errors="replace", encoding="utf-8").splitlines() if line.strip()
-        ]
+        with (folder / NOTES).open("rb") as notes:
+            start = max(os.fstat(notes.fileno()).st_size - MOST_NOTES, 0)
+            notes.seek(start)
+            lines = notes.read(MOST_NOTES).decode(errors="replace").split("\n")
     except OSError:
         return []
+    return [line for line in lines[start > 0 :] if line.strip()]
 
 
 def write_order(folder: Path, order: str) -> None:

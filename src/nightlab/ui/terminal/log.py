@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from nightlab.analysis.report_markdown import PART, part_words
+from nightlab.analysis.report_markdown import PART, gain_words, part_words
 from nightlab.core.text import counted
 from nightlab.core.types import FIRST_DAY, Evidence, Experiment, Measurement, Metric, PairedGain, ProposerStats, Trial
 
@@ -96,12 +96,26 @@ def thought_words(usage: Mapping[str, Any]) -> str:
     """A proposal's model, tokens, cost and time, as far as known."""
     words = [str(usage[name]) for name in ("agent", "model") if name in usage]
     if "input_tokens" in usage:
-        words.append(f"{usage['input_tokens']:,} tokens in, {usage.get('output_tokens', 0):,} out")
+        words.append(f"{usage['input_tokens']:,} tokens in, {usage.get('output_tokens', 0):,} out{_whose(usage)}")
     if "cost_usd" in usage:
         words.append(f"${usage['cost_usd']:.4f}")
     if "seconds" in usage:
         words.append(f"{usage['seconds']:.1f} s")
+    if requests := usage.get("requests"):
+        size = (usage.get("bytes_sent", 0) + usage.get("bytes_received", 0)) / 1e6
+        words.append(f"{counted(requests, 'request')}, {size:.2f} MB")
     return " · ".join(words)
+
+
+def _whose(usage: Mapping[str, Any]) -> str:
+    """Who counted a turn's tokens, in brackets, and what the proposer said where that differs."""
+    if not usage.get("requests") or usage.get("sealed"):
+        return " (the proposer's own count)"
+    told = usage.get("told", {})
+    if "input_tokens" not in told and "output_tokens" not in told:
+        return ""
+    said = (told.get(name, usage.get(name, 0)) for name in ("input_tokens", "output_tokens"))
+    return " (it said {:,} in, {:,} out)".format(*said)
 
 
 def _trial_words(metric: Metric, measured: Measurement | None) -> str:
@@ -158,13 +172,16 @@ def confirmed_words(
             lines.append(f"{seed:>8} {before.metric:>12.6f} {after.metric:>12.6f} {gain:>+12.6f}")
     at = f" at {evidence.what}" if evidence.what else ""
     claim = f"{metric.name} is {interval_words(evidence.gain)}{at}, on {evidence.gain.pairs} fresh seeds, paired"
+    if evidence.exact:
+        claim = f"{metric.name} is {interval_words(evidence.gain)}"
     done = "transferred" if evidence.level == "transferred" else "confirmed"
     if evidence.shown and evidence.claim:
         lines.append(f"[bold yellow]claim, {done}:[/] {claim}; {escape(claim_words(evidence))}")
     elif evidence.shown:
         lines.append(f"[bold green]{done}:[/] {claim}")
     else:
-        lines.append(f"[bold yellow]not {done}:[/] {claim}: the interval does not exclude zero")
+        why = "that is no gain" if evidence.exact else "the interval does not exclude zero"
+        lines.append(f"[bold yellow]not {done}:[/] {claim}: {why}")
     if held_out := evidence.held_out:
         sure = "[bold green]held out:[/]" if held_out.low > 0 else "[bold yellow]not shown on held-out data:[/]"
         lines.append(f"{sure} {interval_words(held_out)} on data that no decision has read")
@@ -177,7 +194,8 @@ def claim_words(evidence: Evidence) -> str:
 
 
 def interval_words(gain: PairedGain) -> str:
-    return f"{gain.mean:.4g} better, {100 * gain.level:.4g}% interval {gain.low:.4g} to {gain.high:.4g}"
+    size, ends = gain_words(gain)
+    return f"{size}, {ends.replace(' %', '%')}"
 
 
 def worths_words(metric: Metric, rows: Sequence[tuple[int, str, PairedGain | None, str, bool]]) -> str:

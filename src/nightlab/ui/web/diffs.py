@@ -25,7 +25,7 @@ def shown(diff: str) -> list[dict[str, Any]]:
     Both sides of a file are lexed as a whole, so that multi-line strings are recognised.
     """
     found: list[dict[str, Any]] = []
-    lines = plain(diff, 400_000).split("\n")
+    lines = [line if len(line) <= WIDEST else f"{line[:WIDEST]}…" for line in plain(diff, 400_000).split("\n")]
     for name, part in _files(lines[:LONGEST]):
         found.append({"kind": "file", "spans": [("", name)]})
         found += _coloured(name, part)
@@ -87,7 +87,7 @@ def _lexed(name: str, lines: list[str]) -> Iterator[list[Span]]:
     try:
         lexer = get_lexer_for_filename(name, stripnl=False, ensurenl=False)
     except ClassNotFound:
-        yield from ([("", line[:WIDEST])] for line in lines)
+        yield from ([("", line)] for line in lines)
         return
     spans: list[Span] = []
     for token, text in lexer.get_tokens("\n".join(lines)):

@@ -15,12 +15,15 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
-from nightlab.core.source import same_program
+from nightlab.core.source import LARGE, same_program
 
+LONGEST_COMMENT = 400  # characters at the end of a comment that may hold a hint
 MAX_ROW, MAX_TEXT = 64, 200  # most items of a tuple, characters of a string
-HINT = re.compile(r"\[([^\[\]]+)\]\s*$")
+MOST = 500  # constants of a file: further ones are neither listed nor tuned
+HINT = re.compile(r"\[([^\[\]]{1,200})\]\s*$")
 WASM_GLOBAL = re.compile(
     r"^\s*\(global\s+\$([A-Z][A-Z0-9_]*)\s+([if](?:32|64))\s+\(\2\.const\s+([-+]?[0-9][0-9.]*(?:e[-+]?[0-9]+)?)\s*\)\s*\)"
     r"\s*(?:;;(.*))?$",
@@ -47,12 +50,14 @@ class Constant:
 
 def find_constants(text: str, device: str) -> dict[str, Constant]:
     """The constants of a genome by name, with their values on ``device``; empty for unknown languages."""
+    if len(text) > LARGE:
+        return {}
     lines = _lines(text)
     try:
         module = ast.parse(text)
     except (SyntaxError, ValueError, MemoryError, RecursionError):
         return _of_wasm(lines)
-    found = {}
+    found: dict[str, Constant] = {}
     for node in module.body:
         if not (isinstance(node, ast.Assign) and len(node.targets) == 1):
             continue
@@ -64,6 +69,8 @@ def find_constants(text: str, device: str) -> dict[str, Constant]:
         value = _value(literal)
         if value is None:
             continue
+        if len(found) == MOST and target.id not in found:
+            break
         hint = HINT.search(_comment(lines[(node.end_lineno or node.lineno) - 1]))
         found[target.id] = Constant(
             target.id,
@@ -77,8 +84,10 @@ def find_constants(text: str, device: str) -> dict[str, Constant]:
 
 
 def _of_wasm(lines: list[str]) -> dict[str, Constant]:
-    found = {}
+    found: dict[str, Constant] = {}
     for number, line in enumerate(lines, 1):
+        if len(found) == MOST:
+            break
         if match := WASM_GLOBAL.match(line):
             name, kind, literal, comment = match.groups()
             try:
@@ -96,9 +105,12 @@ def change_constants(text: str, device: str, values: Mapping[str, Any]) -> str:
     """The genome's text with the named constants set to ``values`` on ``device``; all else unchanged."""
     lines = _lines(text)
     edits = [(constant, values[name]) for name, constant in find_constants(text, device).items() if name in values]
-    for constant, value in sorted(edits, key=lambda edit: (edit[0].line, edit[0].start), reverse=True):
-        raw = lines[constant.line - 1].encode()
-        lines[constant.line - 1] = (raw[: constant.start] + _written(value) + raw[constant.end :]).decode()
+    for line, here in groupby(sorted(edits, key=lambda edit: (edit[0].line, edit[0].start)), lambda edit: edit[0].line):
+        raw, made, at = lines[line - 1].encode(), list[bytes](), 0
+        for constant, value in here:
+            made += [raw[at : constant.start], _written(value)]
+            at = constant.end
+        lines[line - 1] = b"".join([*made, raw[at:]]).decode()
     return "".join(lines)
 
 
@@ -181,8 +193,8 @@ def _on_device(node: ast.expr, device: str) -> ast.expr | None:
 
 
 def _comment(line: str) -> str:
-    """The comment at the end of a line: the text after the last ``#``, which is sufficient for hints."""
-    return line.rsplit("#", 1)[1] if "#" in line else ""
+    """The comment at the end of a line: the text after the last ``#``, or the end of it, sufficient for hints."""
+    return line[line.rfind("#") + 1 :][-LONGEST_COMMENT:] if "#" in line else ""
 
 
 def _written(value: Any) -> bytes:

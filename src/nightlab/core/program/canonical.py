@@ -14,10 +14,12 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from heapq import heapify, heappop, heappush
 from typing import Any
+from unicodedata import normalize
 
+from nightlab.core.program.constants import resolved
 from nightlab.core.source import TOO_MUCH, bare, parsed, unseeded
-from nightlab.proposers.constants import resolved
 
 WORD = re.compile(r"\w+")
 SEES_NAMES = {"eval", "exec", "globals", "locals", "vars", "dir", "inspect", "__main__"}
@@ -33,11 +35,17 @@ def identifiers(text: str) -> set[str]:
 
 def fingerprint(genome: Mapping[str, str], device: str, outside: Collection[str] = ()) -> str:
     """A hash of what the genome (texts by path) does on ``device``. ``outside``: words in the frozen files."""
-    found = hashlib.sha256()
+    found, words = hashlib.sha256(), {path: _words(text) for path, text in genome.items()}
+    files = Counter(word for each in words.values() for word in each)  # by word, how many files hold it
     for path, text in sorted(genome.items()):
-        others = set(outside).union(*(identifiers(other) for name, other in genome.items() if name != path))
+        others = {word for word in words[path] if word in outside or files[word] > 1}
         found.update(f"{path}\0{canonical_source(path, text, device, others)}\0".encode(errors="surrogatepass"))
     return found.hexdigest()
+
+
+def _words(text: str) -> set[str]:
+    """The identifiers of a text, also as Python reads them."""
+    return identifiers(text) if text.isascii() else identifiers(text) | identifiers(normalize("NFKC", text))
 
 
 def canonical_source(path: str, text: str, device: str, outside: Collection[str] = ()) -> str:
@@ -68,10 +76,15 @@ def _sees_names(tree: ast.AST) -> bool:
     return any(
         isinstance(node, ast.Global)
         or (isinstance(node, ast.Name) and node.id in SEES_NAMES)
-        or (isinstance(node, ast.Attribute) and (node.attr in SEES_THEM_TOO or ast.unparse(node) == "sys.modules"))
+        or (isinstance(node, ast.Attribute) and (node.attr in SEES_THEM_TOO or _is_modules(node)))
         or (isinstance(node, ast.alias) and node.name in ("*", "__main__", "inspect"))
         for node in ast.walk(tree)
     )
+
+
+def _is_modules(node: ast.Attribute) -> bool:
+    """Whether it is ``sys.modules``."""
+    return node.attr == "modules" and isinstance(node.value, ast.Name) and node.value.id == "sys"
 
 
 def _spoken(tree: ast.AST) -> set[str]:
@@ -232,18 +245,37 @@ def _sorted(body: list[ast.stmt], device: str) -> list[ast.stmt]:
 
 
 def _row(row: list[tuple[str, set[str], ast.stmt]]) -> list[ast.stmt]:
+    after = _order(row)
+    before = Counter(later for followers in after for later in followers)  # how many must come first
+    dumps = [ast.dump(statement) for _, _, statement in row]
+    free = [(dumps[n], n) for n in range(len(row)) if not before[n]]
+    heapify(free)
     order: list[ast.stmt] = []
-    left = [(ast.dump(statement), name, needs, statement) for name, needs, statement in row]
-    while left:
-        free = [
-            one
-            for n, one in enumerate(left)
-            if not any(old[1] == one[1] or old[1] in one[2] or one[1] in old[2] for old in left[:n])
-        ]
-        first = min(free, key=lambda one: one[0])
-        left.remove(first)
-        order.append(first[3])
+    while free:
+        _, n = heappop(free)
+        order.append(row[n][2])
+        for later in after[n]:
+            before[later] -= 1
+            if not before[later]:
+                heappush(free, (dumps[later], later))
     return order
+
+
+def _order(row: list[tuple[str, set[str], ast.stmt]]) -> list[set[int]]:
+    """For each statement those that stay behind it: at most one for each name that is defined or needed."""
+    after: list[set[int]] = [set() for _ in row]
+    defined: dict[str, int] = {}
+    readers: dict[str, list[int]] = {}  # of each name, since it was last defined
+    for n, (name, needs, _) in enumerate(row):
+        for needed in needs:
+            if needed in defined:
+                after[defined[needed]].add(n)
+        for earlier in [*readers.pop(name, ()), *([defined[name]] if name in defined else ())]:
+            after[earlier].add(n)
+        for needed in needs - {name}:
+            readers.setdefault(needed, []).append(n)
+        defined[name] = n
+    return after
 
 
 def _definition(statement: ast.stmt, device: str) -> tuple[str, set[str], ast.stmt] | None:

@@ -6,6 +6,8 @@ import ast
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 
+from nightlab.core.source import LARGE
+
 
 def theme(before: Mapping[str, str], after: Mapping[str, str]) -> frozenset[str]:
     """The parts that differ between two genomes (texts by path).
@@ -28,7 +30,7 @@ def _parts(path: str, text: str | None) -> dict[str, list[str]]:
     if text is None:
         return parts
     try:
-        if not path.endswith(".py"):
+        if not path.endswith(".py") or len(text) > LARGE:
             raise SyntaxError
         for name, node in _named(ast.parse(text), path, ":"):
             parts[name].append(ast.dump(node))

@@ -1,0 +1,57 @@
+"""What kind of number the session's metric is, as its trials show: said once, and recorded so that a resume agrees."""
+
+from __future__ import annotations
+
+from nightlab.core.events import ScaleFound
+from nightlab.core.types import Measurement, Scale, Trial
+from nightlab.judge import find_scale
+from nightlab.loop.scheduler import Scheduler
+
+SAID: dict[Scale, str] = {
+    "ratio": "is compared by ratios (on logarithms)",
+    "difference": "is compared by differences",
+}
+
+
+class MetricKind:
+    """Finds the metric's scale where the contract leaves it open, and notices when the numbers are exact."""
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self.scheduler, self.session, self.ledger = scheduler, scheduler.session, scheduler.ledger
+        self.exact = scheduler.replicates.noise().exact  # what an earlier run has said is not said again
+
+    def learn(self, trial: Trial, measured: Measurement) -> None:
+        """Take in a trial that has just been recorded."""
+        if trial.purpose not in ("search", "upkeep") or measured.metric is None:
+            return
+        if self.session.lab.metric.scale == "auto":
+            self._learn_scale(measured.metric)
+        self._learn_exact()
+
+    def _learn_scale(self, value: float) -> None:
+        known = self.ledger.latest(ScaleFound)
+        if known and known.final:
+            return
+        metric, found = self.session.metric, known.scale if known else None
+        if value <= 0 and found == "ratio" and metric.goal == "minimise":
+            # A value that ratios can't rank, and better than all before: a worse one is discarded as it is.
+            self._record(ScaleFound("difference", f"a trial measured {value:g}, which has no ratio", final=True))
+        elif (best := find_scale(self.scheduler.replicates.groups(), found)) and best[0] != found:
+            self._record(ScaleFound(*best))
+
+    def _record(self, event: ScaleFound) -> None:
+        self.ledger.append(event)
+        self.scheduler.forget_noise()
+        self.scheduler.view.say(
+            f'{self.session.metric.name} {SAID[event.scale]}: {event.why} (metric.scale = "{event.scale}")'
+        )
+
+    def _learn_exact(self) -> None:
+        now, name = self.scheduler.replicates.noise().exact, self.session.metric.name
+        if now and not self.exact:
+            self.scheduler.view.say(
+                f"{name} is the same on every seed: the lab is deterministic, each candidate runs once, a gain is exact"
+            )
+        elif self.exact and not now:
+            self.scheduler.view.say(f"{name} differs between seeds after all: close wins run twice from now on")
+        self.exact = now

@@ -1,0 +1,31 @@
+"""A program that fixes its seed does not look precise: neither is sigma learned from it, nor is its gain sure."""
+
+from __future__ import annotations
+
+import pytest
+
+from nightlab.core.types import Metric
+from nightlab.judge import paired_gain
+from nightlab.judge.fixed_seed import fixes_seed, varying, with_unseen_luck
+
+NOISY = [2.0, 2.2, 2.1]
+
+
+def test_it_is_told_by_runs_that_are_all_the_same() -> None:
+    assert fixes_seed([1.0, 1.0], NOISY)
+    assert not fixes_seed([1.0], NOISY), "one run tells nothing"
+    assert not fixes_seed([1.0, 1.0], [2.0, 2.0]), "a lab without luck"
+    assert not fixes_seed([1.0, 1.1], NOISY)
+
+
+def test_sigma_is_learned_from_programs_that_vary() -> None:
+    assert varying([[1.0, 1.0], NOISY, [3.0, 3.0, 3.0]]) == [NOISY]
+    assert varying([[1.0, 1.0], [2.0, 2.0]]) == [[1.0, 1.0], [2.0, 2.0]]
+
+
+@pytest.mark.parametrize(("fixed", "shown"), [(1.95, False), (1.2, True)])
+def test_a_fixed_seed_claims_only_what_exceeds_the_luck_of_one_run(fixed: float, shown: bool) -> None:
+    gain = paired_gain(Metric("loss"), NOISY, [fixed] * 3)
+    wider = with_unseen_luck(gain, NOISY)
+    assert wider.mean == gain.mean and (wider.low > 0) is shown
+    assert wider.high - wider.low == pytest.approx((gain.high - gain.low) * (1 + 3**0.5))
