@@ -15,10 +15,10 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
+from nightlab.core.program.theme import theme
 from nightlab.core.text import one_line, plain
 from nightlab.core.types import Experiment, Metric
 from nightlab.proposers.proposer import Briefing
-from nightlab.proposers.selection.theme import theme
 
 BYTES_PER_TOKEN = 3  # a conservative estimate for English and code
 LEAST = 2000  # tokens that a page needs at least
