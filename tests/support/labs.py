@@ -85,7 +85,7 @@ class TinyLab:
         """Put a patch into the queue that gives the committed genome this text."""
         repo = Repo(self.folder)
         head = repo.resolve() or ""
-        patch = repo.diff(head, repo.commit_files(head, {path: genome}, "x"))
+        patch = repo.patch(head, repo.commit_files(head, {path: genome}, "x"))
         self.write(f"ideas/{name}.patch", (f"Hypothesis: {hypothesis}\n" if hypothesis else "") + patch)
 
     def session(self, tag: str = "t", **more: Any) -> Session:

@@ -259,7 +259,7 @@ class Confirmer:
                 if (files := self._constants_back(commit, experiment)) is not None:
                     commit = repo.commit_files(commit, files, words)
                 else:
-                    commit = repo.commit_patch(commit, repo.diff(candidate.commit, candidate.parent), words)
+                    commit = repo.commit_patch(commit, repo.patch(candidate.commit, candidate.parent), words)
             except PatchConflict:
                 raise OutOfScope("later changes depend on it") from None
         for path, text in self.session.genome(commit).items():

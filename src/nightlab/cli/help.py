@@ -13,7 +13,7 @@ from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command_name
 
 SECTIONS = {
-    "Start": ("demo", "new", "open", "init", "check"),
+    "Start": ("demo", "new", "open", "init", "check", "redteam"),
     "Run": ("run", "pause", "resume", "skip", "pin", "note"),
     "Look": ("watch", "serve", "log", "show", "diff", "plot", "report"),
     "Judge": ("confirm", "transfer", "replay"),

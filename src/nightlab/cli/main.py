@@ -21,6 +21,7 @@ from nightlab.cli import (  # noqa: F401 (each adds its commands to the app)
     inspect,
     labs,
     plugins,
+    redteam,
     run,
     serve,
     submit,

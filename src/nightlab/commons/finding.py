@@ -20,6 +20,7 @@ from nightlab.commons.genes import NoGene, check_genes, genes_in
 from nightlab.commons.record import LARGEST_PATCH, Finding, PlatformRecord, Task, digest, genome_id, task_id
 from nightlab.commons.scrub import find_private, scrub
 from nightlab.core.config import CONTRACT, megabytes
+from nightlab.core.source_bytes import encode_patch, parse_python
 from nightlab.core.text import one_line
 from nightlab.core.types import TOLD, Experiment, NightlabError
 from nightlab.judge import Contestant
@@ -127,13 +128,20 @@ def finding_body(
                 f"experiment {number} is no finding: the number of experiment {one.number} was {TOLD}",
                 "share an experiment that was measured in the sandbox",
             )
-    patch = repo.diff(candidate.parent, candidate.commit).encode()
+    patch = encode_patch(repo.patch(candidate.parent, candidate.commit))
     if not 0 < len(patch) <= LARGEST_PATCH:
         raise NightlabError(
             f"the patch of experiment {number} has {len(patch):,} bytes; the limit for sharing is {LARGEST_PATCH:,}",
             "share another",
         )
-    if found := find_private(patch.decode()):
+    try:
+        text = patch.decode()
+    except UnicodeDecodeError:
+        raise NightlabError(
+            f"experiment {number} can't be shared: its patch is not UTF-8 text, as findings are",
+            "convert the genome to UTF-8 before a session whose findings are to be shared",
+        ) from None
+    if found := find_private(text):
         raise NightlabError(
             f"the patch of experiment {number} is not shared: {'; '.join(found[:5])}",
             f"see it with: nightlab diff {number}; share a change without these lines",
@@ -204,7 +212,11 @@ def _libraries(genome: Mapping[str, str], files: Sequence[str]) -> list[str]:
 
 
 def _imported(text: str) -> Iterator[str]:
-    for node in ast.walk(ast.parse(text)):
+    try:
+        tree = parse_python(text)
+    except (SyntaxError, ValueError):
+        return  # a multi-byte encoding other than UTF-8
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name.split(".")[0] for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:

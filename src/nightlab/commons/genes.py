@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from nightlab.commons.capability import Compatibility, GeneHost, Level, unmet_needs, worse_of, worst_of
 from nightlab.commons.record import GeneNeeds, Rejected
+from nightlab.core.source_bytes import encode_source
 from nightlab.core.text import one_line
 from nightlab.core.types import NightlabError
 
@@ -100,7 +101,8 @@ def check_gene(gene: Gene, host: GeneHost) -> Compatibility:
 
 def genes_in(genome: Mapping[str, str]) -> dict[str, Gene]:
     """The descriptions of the genes in a genome, by path. Raises NoGene."""
-    return {path: read_gene(text.encode(), path) for path, text in sorted(genome.items()) if path.endswith(ENDINGS)}
+    genes = (path for path in sorted(genome) if path.endswith(ENDINGS))
+    return {path: read_gene(encode_source(genome[path]), path) for path in genes}
 
 
 def check_genes(
@@ -130,7 +132,7 @@ def check_genes(
 
 def _needs_before(path: str, ground: Mapping[str, str] | None) -> dict[str, Any]:
     try:
-        return read_gene(ground[path].encode(), path).needs.model_dump() if ground and path in ground else {}
+        return read_gene(encode_source(ground[path]), path).needs.model_dump() if ground and path in ground else {}
     except NoGene:
         return {}
 

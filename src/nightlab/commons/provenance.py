@@ -105,7 +105,7 @@ class ProvenanceIndex:
         end = self._walk(path)
         if len(path.steps) == 1:
             return self.peers.commons.patch(path.steps[0])
-        return self.session.repo.diff(path.start, end) if end else ""
+        return self.session.repo.patch(path.start, end) if end else ""
 
     def _walk(self, path: ProvenancePath) -> str:
         """The commit at the end of a path; empty if a step does not give the genome that it claims."""

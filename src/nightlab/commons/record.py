@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
 
+from nightlab.core.source_bytes import encode_source
 from nightlab.core.types import Clock, Goal, Metric, NightlabError, Status, average
 
 VERSION = 1
@@ -298,7 +299,7 @@ def task_id(facts: dict[str, Any]) -> str:
 
 def genome_id(genome: dict[str, str]) -> str:
     """The id of a genome: the hash of its files' texts, by path."""
-    return digest({path: hashlib.sha256(text.encode()).hexdigest() for path, text in genome.items()})
+    return digest({path: hashlib.sha256(encode_source(text)).hexdigest() for path, text in genome.items()})
 
 
 def author_of(key: Any) -> str:

@@ -7,7 +7,9 @@ import contextlib
 import re
 
 from nightlab.core.program import wasm
+from nightlab.core.source_bytes import declares_encoding, encode_source, parse_python, undecodable
 
+DECLARATION = "# -*- coding: latin-1 -*-"
 SEED_NAME = re.compile(r"(^|_)seed($|_)|PRNGKey", re.IGNORECASE)
 GENERATORS = {"Random", "RandomState", "default_rng", "SeedSequence"}  # whose argument is a seed
 LARGE = 128 * 1024  # characters of a file beyond which it is compared and counted as text, not as a program
@@ -19,7 +21,10 @@ def syntax_fault(path: str, text: str) -> str | None:
     if not path.endswith(".py"):
         return None
     try:
-        compile(text, path, "exec", dont_inherit=True)
+        raw = encode_source(text)
+        if (found := undecodable(text)) and not declares_encoding(raw):
+            return f"{path}, line {found[0]}: {found[1]} is not UTF-8; declare its encoding in line 1: {DECLARATION}"
+        compile(raw, path, "exec", dont_inherit=True)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         line = getattr(error, "lineno", None)
         return f"{path}{f', line {line}' if line else ''}: {getattr(error, 'msg', None) or error}"
@@ -61,7 +66,7 @@ def parsed(path: str, text: str) -> ast.Module | None:
     if not path.endswith(".py") or len(text) > LARGE:
         return None
     try:
-        tree = ast.parse(text)
+        tree = parse_python(text)
         for node in ast.walk(tree):
             if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
                 first = node.body[0] if node.body else None

@@ -67,7 +67,7 @@ class CandidateBuilder:
         """
         repo = self.session.repo
         try:
-            commit = repo.commit_patch(on, repo.diff(old.parent, old.commit), proposal.hypothesis)
+            commit = repo.commit_patch(on, repo.patch(old.parent, old.commit), proposal.hypothesis)
         except PatchConflict:
             if (files := self._moved(old, on)) is None:
                 raise

@@ -91,9 +91,9 @@ class AnyCommand:
             try:
                 words = self._words(folder, work)
                 if failure := self._failure(kept, words):
-                    files = _edited_anyway(work, ids, self.workspace.lab.genome)
+                    files = _edited_anyway(work, ids, self.workspace.lab.genome, genome)
                     raise failure
-                files = edited_files(work, ids, self.workspace.lab.genome)
+                files = edited_files(work, ids, self.workspace.lab.genome, genome)
                 if not files and words.stop in ("", "end_turn"):
                     raise NoProposal(f"it edited nothing; last line of output: {words.last_line}")
                 said = words.with_hypothesis(work, files)
@@ -243,10 +243,12 @@ def _asked(refused: list[str]) -> str:
     return f"it tried to reach {names}, not among its endpoints; " if names else ""
 
 
-def _edited_anyway(work: Path, ids: Mapping[str, str], genome: tuple[str, ...]) -> dict[str, str]:
+def _edited_anyway(
+    work: Path, ids: Mapping[str, str], genome: tuple[str, ...], before: Mapping[str, str]
+) -> dict[str, str]:
     """What a program had edited that failed; nothing if that can't be said."""
     try:
-        return edited_files(work, ids, genome)
+        return edited_files(work, ids, genome, before)
     except NoProposal:
         return {}
 

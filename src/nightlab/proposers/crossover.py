@@ -50,13 +50,13 @@ class Crossover:
         try:
             for one in misses:
                 if one.number != champion.number:
-                    patch = self.repo.diff(one.candidate.parent, one.candidate.commit)
+                    patch = self.repo.patch(one.candidate.parent, one.candidate.commit)
                     at = self.repo.commit_patch(at, patch, one.candidate.hypothesis)
         except PatchConflict:
             return None
         texts = {path: self.repo.read(at, path) for path in self.repo.changed(start, at)}
         files = {path: text for path, text in texts.items() if text is not None}
-        return (files, self.repo.diff(start, at)) if files else None
+        return (files, self.repo.patch(start, at)) if files else None
 
 
 def _pairs(briefing: Briefing) -> Iterator[tuple[Experiment, Experiment]]:

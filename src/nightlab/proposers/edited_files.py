@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from nightlab.core.source_bytes import decode_source, undecodable
 from nightlab.core.text import one_line
 from nightlab.proposers.proposer import NoProposal
 from nightlab.storage import checkouts
@@ -19,8 +20,13 @@ MOST_FILES = 50_000
 MOST_LOST = 160  # characters that say what a failed turn had edited
 
 
-def edited_files(work: Path, ids: Mapping[str, str], genome: tuple[str, ...]) -> dict[str, str]:
-    """The genome files that were changed or created. Raises NoProposal for changes outside the genome."""
+def edited_files(
+    work: Path, ids: Mapping[str, str], genome: tuple[str, ...], before: Mapping[str, str]
+) -> dict[str, str]:
+    """The genome files that were changed or created; ``before``: their texts until then.
+
+    Raises NoProposal for changes outside the genome.
+    """
     frozen = {path: name for path, name in ids.items() if not in_genome(path, genome)}
     if fault := checkouts.find_change(work, frozen, whole=False):
         raise NoProposal(f"out of scope: {fault}; only the genome may change")
@@ -33,7 +39,7 @@ def edited_files(work: Path, ids: Mapping[str, str], genome: tuple[str, ...]) ->
         if in_genome(path, genome) and (path in ids or not _scratch(path)):
             like = ids.get(path, next(iter(ids.values())).split()[-1])
             if checkouts.file_id(work / path, like) != ids.get(path):
-                edited[path] = _text(work / path, path)
+                edited[path] = _text(work / path, path, before.get(path, ""))
     return edited
 
 
@@ -72,12 +78,13 @@ def _scratch(path: str) -> bool:
     return ours or "__pycache__" in parts or any(part.startswith(".") for part in parts)
 
 
-def _text(path: Path, name: str) -> str:
-    try:
-        with path.open("rb") as file:
-            raw = file.read(MAX_GENOME_BYTES + 1)
-        if len(raw) > MAX_GENOME_BYTES:
-            raise NoProposal(f"{name} has more than {MAX_GENOME_BYTES:,} bytes")
-        return raw.decode()
-    except UnicodeDecodeError:
-        raise NoProposal(f"{name} is no longer text in UTF-8") from None
+def _text(path: Path, name: str, before: str) -> str:
+    """The text that was left in a file. Raises NoProposal if that is too long, or is no text and was before."""
+    with path.open("rb") as file:
+        raw = file.read(MAX_GENOME_BYTES + 1)
+    if len(raw) > MAX_GENOME_BYTES:
+        raise NoProposal(f"{name} has more than {MAX_GENOME_BYTES:,} bytes")
+    text = decode_source(raw)
+    if undecodable(text) and not undecodable(before):
+        raise NoProposal(f"{name} is no longer text in UTF-8, or in the encoding that it declares")
+    return text

@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from nightlab.core.source_bytes import BOM
 from nightlab.proposers.finished import ASKED
 
 SEARCH, MIDDLE, REPLACE = "<<<<<<< SEARCH", "=======", ">>>>>>> REPLACE"
+STARTS = ("\n", BOM)  # after which a line starts
 MOST = 100  # edits in one answer
 FORMAT = f"""\
 Answer with one or more edits, and nothing between them. Each edit is the file's path alone on a line, then the lines to
@@ -56,7 +58,8 @@ def apply_edits(genome: Mapping[str, str], edits: tuple[Edit, ...]) -> dict[str,
 
     Raises BadEdit naming each edit that does not fit; then no edit is applied.
     """
-    texts = {path: text if text.endswith("\n") else text + "\n" for path, text in genome.items()}
+    unended = {path: _line_end(text) for path, text in genome.items() if not text.endswith("\n")}
+    texts = {path: text + unended.get(path, "") for path, text in genome.items()}
     edited, faults = set(), []
     for number, edit in enumerate(edits, 1):
         text = texts.get(edit.path)
@@ -67,17 +70,19 @@ def apply_edits(genome: Mapping[str, str], edits: tuple[Edit, ...]) -> dict[str,
                 texts[edit.path] = edit.new
                 edited.add(edit.path)
             continue
-        count = _count(text, edit.old)
+        old, new = (lines.replace("\n", _line_end(text)) for lines in (edit.old, edit.new))
+        count = _count(text, old)
         if count == 1:
-            at = _find(text, edit.old)
-            texts[edit.path] = text[:at] + edit.new + text[at + len(edit.old) :]
+            at = _find(text, old)
+            texts[edit.path] = text[:at] + new + text[at + len(old) :]
             edited.add(edit.path)
         else:
             how = f"{count} times, it must occur once: give more lines around it" if count else "nowhere"
             faults.append(f"edit {number}: its text to search for occurs in {edit.path} {how}: {edit.old[:200]!r}")
     if faults:
         raise BadEdit("; ".join(faults))
-    return {path: texts[path] for path in sorted(edited) if texts[path] != genome.get(path)}
+    made = {path: texts[path].removesuffix(unended.get(path, "")) for path in sorted(edited)}
+    return {path: text for path, text in made.items() if text != genome.get(path)}
 
 
 def _edits(lines: list[str], genome: Mapping[str, str]) -> Iterator[Edit]:
@@ -103,6 +108,11 @@ def _edits(lines: list[str], genome: Mapping[str, str]) -> Iterator[Edit]:
         at = end + 1
 
 
+def _line_end(text: str) -> str:
+    """How the lines of a text end; "\\n" where they end differently."""
+    return "\r\n" if 0 < text.count("\n") == text.count("\r\n") else "\n"
+
+
 def _prose(line: str) -> bool:
     """Whether a line outside the edits is neither a path nor a fence: what it says may take an edit back."""
     return len(line.split()) > 1 and not line.lstrip().startswith("```")
@@ -121,6 +131,6 @@ def _count(text: str, old: str) -> int:
 def _find(text: str, old: str, start: int = 0) -> int:
     """Where whole lines stand in a text, from ``start`` on; -1 where they do not."""
     at = text.find(old, start)
-    while at > 0 and text[at - 1] != "\n":
+    while at > 0 and text[at - 1] not in STARTS:
         at = text.find(old, at + 1)
     return at

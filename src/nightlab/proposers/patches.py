@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from nightlab.core.files import NotReadable, read_plain
+from nightlab.core.source_bytes import decode_patch
 from nightlab.proposers.proposer import Briefing, Proposal, RejectedProposal, Used
 from nightlab.storage.git.limits import MAX_PATCH_BYTES
 
@@ -33,7 +34,7 @@ class PatchQueue:
                 continue
             path = self.folder / name
             try:
-                text = read_plain(path, MAX_PATCH_BYTES, self.folder.parent).decode(errors="replace")
+                text = decode_patch(read_plain(path, MAX_PATCH_BYTES, self.folder.parent))
             except NotReadable as refusal:
                 self._had.add(name)
                 self._refusals.append(RejectedProposal(self.name, str(refusal), name))

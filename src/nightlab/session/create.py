@@ -46,7 +46,11 @@ def make_lab(folder: Path, template: str) -> Path:
     except OSError as error:
         raise NightlabError(f"{folder} can't be made: {error.strerror or error}", "choose a writable place") from error
     (folder / ".gitignore").write_text("__pycache__/\n", encoding="utf-8")
-    make_repo(folder, f"the lab '{template}'")
+    try:
+        make_repo(folder, f"the lab '{template}'")
+    except NightlabError:
+        shutil.rmtree(folder, ignore_errors=True)  # the same command can be run again
+        raise
     return folder
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,7 @@ from nightlab.proposers.requirements import needs
 from nightlab.sandbox.bubblewrap import PROTECTIONS, Sandbox
 from nightlab.session.metric_claim import metric_claim
 from nightlab.storage.git import Repo, in_genome
+from nightlab.storage.ledger import read_redteam
 
 FREE_MB = 200  # below this much disk a session does not start: a full disk loses the run in flight
 REMEMBERS = "the process that trained answers the evaluator: it can remember what it was asked, and train on"
@@ -62,6 +64,7 @@ def inspect(repo: Repo, *, dirty_genome: bool = False) -> tuple[LabConfig, str, 
         *_regions(repo, lab, commit, files),
     ]
     checks.append(_unchanged(repo, lab, dirty_genome))
+    checks += [*_branch_free(repo), *_submodules(repo, commit)]
     checks.append(_local_disk(repo.lab))
     free = shutil.disk_usage(repo.lab).free / 2**20
     checks.append(Check(f"{free / 1024:.1f} GB of disk are free", free > FREE_MB, "free some disk space"))
@@ -145,7 +148,7 @@ def check_lab(repo: Repo, allow: Iterable[str] = ()) -> tuple[LabConfig, str, li
     lab, source, checks = inspect(repo)
     sandbox = detect_sandbox()
     checks += sealed(sandbox, {*lab.sandbox.allow_missing, *allow})
-    return lab, source, [*checks, *held(sandbox, lab), *answered(lab), memory_limit()]
+    return lab, source, [*checks, *held(sandbox, lab), *answered(lab), memory_limit(), attacked(repo)]
 
 
 def protections(names: str | Iterable[str]) -> set[str]:
@@ -180,6 +183,22 @@ def held(sandbox: Sandbox, lab: LabConfig) -> list[Check]:
     hint = "run where bubblewrap works, or remove its endpoints"
     words = f"{{}} {why}: the sandbox ({sandbox.name}) can't hold it to its endpoints"
     return [Check(words.format(f"proposer {part.called}"), False, hint, fatal=False) for part in parts]
+
+
+def attacked(repo: Repo) -> Check:
+    """Whether the lab was attacked as it is committed, and withstood."""
+    found = read_redteam(repo.lab)
+    if found is None:
+        return Check("its metric was never attacked", False, "nightlab redteam", fatal=False)
+    day = time.strftime("%Y-%m-%d", time.localtime(found.at))
+    if found.kept:
+        words = f"{len(found.kept)} of {found.attacks} attacks would be kept ({day}): {', '.join(found.kept)}"
+        return Check(words, False, "fix the lab as nightlab redteam says, and run it again", fatal=False)
+    if (head := repo.resolve()) != found.commit and (head is None or repo.changed(found.commit, head)):
+        return Check(
+            f"its metric was last attacked on {day}, before it changed", False, "nightlab redteam", fatal=False
+        )
+    return Check(f"none of {found.attacks} attacks on its metric would be kept ({day}, nightlab redteam)", True)
 
 
 def _restricted(part: object) -> bool:
@@ -279,6 +298,20 @@ def _unchanged(repo: Repo, lab: LabConfig, dirty_genome: bool) -> Check:
         hint = "git commit or git stash them"
         return Check(f"frozen files have uncommitted changes: {', '.join(frozen)}", False, hint)
     return Check("genome and frozen files are committed", True)
+
+
+def _branch_free(repo: Repo) -> list[Check]:
+    if not repo.branch_head("nightlab"):
+        return []
+    hint = "give it another name: git branch -m nightlab my-nightlab"
+    return [Check("a branch is called nightlab, so git can't have nightlab/<tag>, a session's champion", False, hint)]
+
+
+def _submodules(repo: Repo, commit: str) -> list[Check]:
+    """Submodules: their folders are empty in a trial's copy."""
+    hint = "commit its files in the lab itself, or name their folder in data.open"
+    words = "{} is a git submodule: a trial finds an empty folder there"
+    return [Check(words.format(path), False, hint, fatal=False) for path in repo.submodules(commit)]
 
 
 def _local_disk(folder: Path) -> Check:

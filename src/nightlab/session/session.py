@@ -90,6 +90,12 @@ class Session:
                 f"choose another tag (--tag NAME), or give the old branch another name: "
                 f"git branch -m nightlab/{tag} old/{tag}",
             )
+        if other := repo.branch_in_the_way(tag):
+            raise NightlabError(
+                f"git can't have the branch nightlab/{tag} beside the branch {other}",
+                f"give that one another name: git branch -m {other} my-{other}",
+            )
+        repo.release_abandoned()
         folder = make_state_folder(repo.lab) / tag
         folder.mkdir(exist_ok=True)
         held = lock_session(folder, tag)
@@ -141,6 +147,7 @@ class Session:
     def close(self) -> None:
         self.ledger.close()
         if self._lock is not None:
+            self.repo.release_pending()
             os.close(self._lock)
             self._lock = None
 

@@ -13,6 +13,7 @@ from nightlab.core.config.base import fault
 from nightlab.core.config.schema import LabConfig
 from nightlab.core.files import NotReadable, read_plain
 from nightlab.core.layouts import Problem, Reading, read_layout
+from nightlab.core.source_bytes import BOM, decode_source, undecodable
 from nightlab.core.types import NightlabError
 
 CONTRACT = "lab.toml"
@@ -25,8 +26,10 @@ def parse(text: str, where: str = CONTRACT) -> LabConfig:
 
     Raises NightlabError naming the line or the key that is wrong.
     """
+    if found := undecodable(text):
+        raise NightlabError(f"{where}, line {found[0]}: {found[1]} is not UTF-8", "save the file as UTF-8")
     try:
-        return LabConfig.model_validate(tomllib.loads(text))
+        return LabConfig.model_validate(tomllib.loads(text.removeprefix(BOM)))
     except tomllib.TOMLDecodeError as error:
         raise NightlabError(f"{where} is not valid TOML: {error}", "fix that line") from None
     except ValidationError as error:
@@ -85,7 +88,7 @@ def problem_in(folder: Path, *, sealed: bool = True) -> Problem:
 
     def read(path: str) -> str | None:
         try:
-            return read_plain(folder / path, LARGEST, folder).decode(errors="replace")
+            return decode_source(read_plain(folder / path, LARGEST, folder))
         except FileNotFoundError:
             return None
         except NotReadable:

@@ -319,6 +319,8 @@ class LabConfig(ConfigModel):
     prepare: Command | None = None
     warm: tuple[Module, ...] = ()
     """Python modules that are imported ahead of each trial, in a separate process: the slow ones."""
+    seed: Literal["python"] | None = None
+    """``python``: random, numpy and torch are seeded for Python programs that do not seed themselves."""
     metric: MetricConfig
     evaluator: EvaluatorConfig | None = None
     checks: tuple[CheckConfig, ...] = ()

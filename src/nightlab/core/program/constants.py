@@ -19,6 +19,7 @@ from itertools import groupby
 from typing import Any
 
 from nightlab.core.source import LARGE, same_program
+from nightlab.core.source_bytes import BOM, parse_python
 
 LONGEST_COMMENT = 400  # characters at the end of a comment that may hold a hint
 MAX_ROW, MAX_TEXT = 64, 200  # most items of a tuple, characters of a string
@@ -43,7 +44,7 @@ class Constant:
     name: str
     value: Any
     line: int  # counted from 1
-    start: int  # columns in UTF-8 bytes, as in ast
+    start: int  # columns in UTF-8 bytes, as in ast, without a byte-order mark
     end: int
     hint: str = ""
 
@@ -52,9 +53,9 @@ def find_constants(text: str, device: str) -> dict[str, Constant]:
     """The constants of a genome by name, with their values on ``device``; empty for unknown languages."""
     if len(text) > LARGE:
         return {}
-    lines = _lines(text)
+    lines = _lines(text.removeprefix(BOM))
     try:
-        module = ast.parse(text)
+        module = parse_python(text)
     except (SyntaxError, ValueError, MemoryError, RecursionError):
         return _of_wasm(lines)
     found: dict[str, Constant] = {}
@@ -94,7 +95,7 @@ def _of_wasm(lines: list[str]) -> dict[str, Constant]:
                 value = int(literal) if kind.startswith("i") else float(literal)
             except ValueError:
                 continue  # e.g. 1.2.3
-            start, end = (len(line[:at].encode()) for at in match.span(3))
+            start, end = (len(line[:at].encode("utf-8", "surrogatepass")) for at in match.span(3))
             hint = HINT.search(comment or "")
             if _storable(value):
                 found[name] = Constant(name, value, number, start, end, hint[1].strip() if hint else "")
@@ -103,15 +104,16 @@ def _of_wasm(lines: list[str]) -> dict[str, Constant]:
 
 def change_constants(text: str, device: str, values: Mapping[str, Any]) -> str:
     """The genome's text with the named constants set to ``values`` on ``device``; all else unchanged."""
-    lines = _lines(text)
+    bom = text[: text.startswith(BOM)]
+    lines = _lines(text.removeprefix(BOM))
     edits = [(constant, values[name]) for name, constant in find_constants(text, device).items() if name in values]
     for line, here in groupby(sorted(edits, key=lambda edit: (edit[0].line, edit[0].start)), lambda edit: edit[0].line):
-        raw, made, at = lines[line - 1].encode(), list[bytes](), 0
+        raw, made, at = lines[line - 1].encode("utf-8", "surrogatepass"), list[bytes](), 0
         for constant, value in here:
             made += [raw[at : constant.start], _written(value)]
             at = constant.end
-        lines[line - 1] = b"".join([*made, raw[at:]]).decode()
-    return "".join(lines)
+        lines[line - 1] = b"".join([*made, raw[at:]]).decode("utf-8", "surrogatepass")
+    return bom + "".join(lines)
 
 
 def same_moves(path: str, before: str, after: str, now: str, device: str) -> str | None:

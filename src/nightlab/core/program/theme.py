@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 
 from nightlab.core.source import LARGE
+from nightlab.core.source_bytes import parse_python
 
 
 def theme(before: Mapping[str, str], after: Mapping[str, str]) -> frozenset[str]:
@@ -32,7 +33,7 @@ def _parts(path: str, text: str | None) -> dict[str, list[str]]:
     try:
         if not path.endswith(".py") or len(text) > LARGE:
             raise SyntaxError
-        for name, node in _named(ast.parse(text), path, ":"):
+        for name, node in _named(parse_python(text), path, ":"):
             parts[name].append(ast.dump(node))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return {path: [text]}

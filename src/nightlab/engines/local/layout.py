@@ -23,6 +23,7 @@ from nightlab.sandbox.detect import find_sandbox
 from nightlab.storage.git import Repo, frozen_entries, in_genome
 
 GUEST = Path(__file__).resolve().parents[2] / "guest"
+WITH_START = os.pathsep.join([str(GUEST / "warm"), str(GUEST)])  # with the module that runs at Python's start
 PASSED = ("LANG", "LC_ALL", "TZ", "CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH")
 HELD_OUT = ("upkeep", "confirm", "transfer")  # purposes outside the search's decisions, which may see held-out data
 
@@ -122,7 +123,7 @@ class Layout:
 
     def _waits(self, warm: tuple[str, ...]) -> dict[str, str]:
         """The extra environment of a process that imports ahead and waits."""
-        return {"NIGHTLAB_WARM": ",".join(warm), "PYTHONPATH": os.pathsep.join([str(GUEST / "warm"), str(GUEST)])}
+        return {"NIGHTLAB_WARM": ",".join(warm), "PYTHONPATH": WITH_START}
 
     def _start(
         self,
@@ -154,6 +155,7 @@ class Layout:
     def _environment(self, trial: Trial, folder: Path) -> dict[str, str]:
         names = (*PASSED, *self.lab.environment)
         env = {name: os.environ[name] for name in names if name in os.environ}
+        seeded = {"PYTHONPATH": WITH_START, "NIGHTLAB_SEEDED": "1"} if self.lab.seed == "python" else {}
         return {
             "LANG": "C.UTF-8",
             **env,
@@ -169,6 +171,7 @@ class Layout:
             else str(int(trial.budget.amount)),
             "NIGHTLAB_DEVICE": self.device,
             MARK: str(folder),
+            **seeded,
         }
 
 

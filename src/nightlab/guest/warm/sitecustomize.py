@@ -1,4 +1,4 @@
-"""Runs at the start of a Python that was started ahead of its trial: imports what it is told to, then waits for the go.
+"""Runs at the start of a trial's Python: seeds it, and if it was started ahead of its trial, first waits for the go.
 
 Python imports a module of this name before it looks at the program it was given, so nothing of a candidate has run
 by then, and its program sees an ordinary start. Standard library only; found through ``PYTHONPATH``, and only there.
@@ -6,6 +6,7 @@ by then, and its program sees an ordinary start. Standard library only; found th
 ``NIGHTLAB_WARM``  modules to import, between commas
 ``NIGHTLAB_GO``    a descriptor: a byte into it says that we are in place, and a line out of it is the trial's
                    environment as JSON
+``NIGHTLAB_SEEDED``  set where random, numpy and torch are to be seeded for the program
 """
 
 import contextlib
@@ -46,3 +47,7 @@ def _wait_for_the_go() -> None:
 _make_way()
 if "NIGHTLAB_GO" in os.environ:
     _wait_for_the_go()
+if "NIGHTLAB_SEEDED" in os.environ:
+    import nightlab_seed
+
+    nightlab_seed.install()

@@ -7,7 +7,8 @@ import tempfile
 from pathlib import Path
 
 from nightlab.core.types import NightlabError
-from nightlab.storage.git.repo import AUTHOR, HARDENED, Repo
+from nightlab.storage.git.command import AUTHOR, HARDENED
+from nightlab.storage.git.repo import Repo
 
 # Fixed author and dates, so that the id depends on the files alone: the same base has the same id in every session.
 TIMELESS = {**AUTHOR, "GIT_AUTHOR_DATE": "2000-01-01T00:00:00Z", "GIT_COMMITTER_DATE": "2000-01-01T00:00:00Z"}

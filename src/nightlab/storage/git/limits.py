@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from nightlab.core.source_bytes import encode_patch, encode_source
+from nightlab.core.text import NO_BYTE
 from nightlab.core.types import NightlabError
 
 MAX_GENOME_BYTES = 1_000_000  # of the files that it changes
@@ -20,16 +22,20 @@ class PatchConflict(NightlabError):
 
 
 def encoded(text: str, what: str) -> bytes:
-    """A text as bytes. Raises OutOfScope for one with lone surrogates, which is no text."""
+    """A text as bytes. Raises OutOfScope for lone surrogates that stand for no byte, and what its encoding lacks."""
+    if found := NO_BYTE.search(text):
+        raise OutOfScope(f"{what} is no text: it holds a lone surrogate, character {found.start():,}")
     try:
-        return text.encode()
-    except UnicodeEncodeError as error:
-        raise OutOfScope(f"{what} is no text: it holds a lone surrogate, character {error.start:,}") from None
+        return encode_source(text)
+    except ValueError as error:
+        raise OutOfScope(f"{what}, {error}") from None
 
 
 def patch_bytes(patch: str) -> bytes:
     """A patch as bytes. Raises OutOfScope for one that is too large, no text, or changes a binary file."""
-    content = encoded(patch, "the patch")
+    if found := NO_BYTE.search(patch):
+        raise OutOfScope(f"the patch is no text: it holds a lone surrogate, character {found.start():,}")
+    content = encode_patch(patch)
     if len(content) > MAX_PATCH_BYTES:
         raise OutOfScope(f"the patch holds {len(content):,} bytes; the limit is {MAX_PATCH_BYTES:,}")
     if BINARY in f"\n{patch}":

@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 from nightlab.core.text import one_line
 from nightlab.core.types import NightlabError
-from nightlab.storage.git.repo import reading_git, run_git
+from nightlab.storage.git.command import reading_git, run_git
 
 PLACE, INCOMING, SEEN = "refs/nightlab", "refs/incoming", "refs/seen"
 NONE = "0" * 40  # expected old value of a ref that must not exist
@@ -88,7 +88,7 @@ class Chains:
             raise NightlabError("git is not installed", "install git 2.30 or newer, e.g. apt install git")
         if not (folder / "HEAD").exists():
             folder.mkdir(parents=True, exist_ok=True)
-            run_git(folder, "init", "-q", "--bare", "--template=", "-b", "main", ".")
+            run_git(folder, "init", "-q", "--bare", "--template=", "-b", "main", ".", env={"GIT_DEFAULT_HASH": "sha1"})
 
     def heads(self, place: str = PLACE) -> dict[str, str]:
         """The last commit of each author's chain, by author."""

@@ -9,34 +9,32 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
-from subprocess import DEVNULL, PIPE
-from typing import Any
 
 from nightlab.core.files import read_plain
+from nightlab.core.source_bytes import decode_patch, decode_source
 from nightlab.core.text import one_line
 from nightlab.core.types import NightlabError
 from nightlab.storage import checkouts
 from nightlab.storage.git import limits
+from nightlab.storage.git.command import AUTHOR, failed, run_git
 from nightlab.storage.git.limits import OutOfScope, PatchConflict
 from nightlab.storage.git.scope import in_genome, stays_inside
 
 FULL_ID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+DIFF = ("--no-ext-diff", "--no-textconv", "--no-renames", "--full-index", "--relative")
+SUBMODULE = "160000"  # git's mode
+PENDING = "refs/nightlab-pending"  # a new commit's ref, until it has one in refs/nightlab
+ABANDONED = 24 * 3600  # seconds
 REMEMBERED = 64  # answers about commits: an experiment asks the same of its parent and itself many times
-# What an automatic command must not do: run hooks or monitors, start a background gc, prompt.
-HARDENED = ("-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "-c", "gc.auto=0")
-AUTHOR = {
-    "GIT_AUTHOR_NAME": "nightlab",
-    "GIT_AUTHOR_EMAIL": "nightlab@localhost",
-    "GIT_COMMITTER_NAME": "nightlab",
-    "GIT_COMMITTER_EMAIL": "nightlab@localhost",
-}
 
 
 class Repo:
@@ -47,6 +45,7 @@ class Repo:
 
     def __init__(self, lab: Path) -> None:
         self.lab = lab.resolve()
+        self._pending: set[str] = set()
         self._remembered = lru_cache(REMEMBERED)(self._bytes)
         if not self.lab.is_dir():
             raise NightlabError(f"{lab} is not a folder", "give the lab's folder: -C FOLDER")
@@ -56,15 +55,17 @@ class Repo:
         if found.returncode:
             message = found.stderr.decode(errors="replace").strip()
             if "dubious ownership" in message:
+                refused = re.search(r"repository at '(.+)'", message)
+                owned = refused[1] if refused else str(self.lab)
                 raise NightlabError(
-                    f"git refuses {self.lab}: it belongs to another user",
-                    f"git config --global --add safe.directory {self.lab}",
+                    f"git refuses {owned}: it belongs to another user",
+                    f"if you trust it: git config --global --add safe.directory {shlex.quote(owned)}",
                 )
             raise NightlabError(
                 f"{self.lab} is not in a git repository",
                 "git init && git add -A && git commit -m 'the lab', or make a fresh lab: nightlab new NAME",
             )
-        top, git_dir = found.stdout.decode().splitlines()
+        top, git_dir = os.fsdecode(found.stdout).splitlines()
         self.top, self.git_dir = Path(top), Path(git_dir)
         inside = self.lab.relative_to(self.top.resolve())
         self.prefix = "" if inside == Path() else inside.as_posix()
@@ -85,21 +86,23 @@ class Repo:
 
     def files(self, commit: str) -> list[str]:
         """The paths of the lab's files at ``commit``, relative to the lab."""
-        where = ["--", f"{self.prefix}/"] if self.prefix else []
-        out = self._of(commit, "ls-tree", "-r", "-z", "--name-only", "--full-tree", commit, *where)
-        return [self._inside(name) for name in out.decode("utf-8", errors="replace").split("\0") if name]
+        return [path for _, _, path in self._entries(commit)]
+
+    def submodules(self, commit: str) -> list[str]:
+        """The paths of the lab's submodules at ``commit``, whose files no commit of the lab holds."""
+        return [path for mode, _, path in self._entries(commit) if mode == SUBMODULE]
 
     def read(self, commit: str, path: str) -> str | None:
-        """The text of a lab file at ``commit``, or None when there is none."""
+        """The text of a lab file at ``commit``, or None when there is none; ``encode_source`` gives its bytes."""
         try:
             content = self._of(commit, "cat-file", "blob", f"{commit}:{self._outside(path)}")
         except NightlabError:
             return None
-        return content.decode("utf-8", errors="replace")
+        return decode_source(content)
 
     def contents(self, commit: str, paths: Sequence[str]) -> dict[str, bytes]:
         """The content of existing lab files at ``commit``, by path, read by one git process."""
-        request = "".join(f"{commit}:{self._outside(path)}\n" for path in paths).encode()
+        request = os.fsencode("".join(f"{commit}:{self._outside(path)}\n" for path in paths))
         raw, at, found = self._run("cat-file", "--batch", stdin=request).stdout, 0, {}
         for path in paths:
             start = raw.index(b"\n", at) + 1
@@ -115,8 +118,8 @@ class Repo:
 
     def dirty(self) -> list[str]:
         """Tracked lab files whose working copy differs from HEAD, relative to the lab."""
-        out = self._text("diff", "HEAD", "--name-only", "-z", "--no-ext-diff", "--", ".")
-        return [self._inside(name) for name in out.split("\0") if name]
+        shape = ("--no-ext-diff", "--no-relative", "--no-renames", "-O/dev/null")
+        return [self._inside(name) for name in self._names("diff", "HEAD", "--name-only", "-z", *shape, "--", ".")]
 
     def untracked(self, path: str) -> bool:
         """Whether the lab file exists in the working copy but not in HEAD."""
@@ -124,23 +127,27 @@ class Repo:
 
     def history(self, branch: str) -> dict[str, float]:
         """All commits of a branch, newest first, each with its time (seconds since the epoch)."""
-        lines = self._text("log", "--format=%H %ct", branch, "--").splitlines()
-        return {commit: float(at) for commit, at in (line.split() for line in lines)}
+        lines = self._text("rev-list", "--timestamp", branch, "--").splitlines()
+        return {commit: float(at) for at, commit in (line.split() for line in lines)}
 
     def diff(self, old: str, new: str, *, colour: bool = False) -> str:
-        """The unified diff between two commits of the lab, with paths relative to the lab."""
+        """The unified diff between two commits of the lab for people, with paths relative to the lab."""
         paint = "--color=always" if colour else "--color=never"
-        shape = ("--no-ext-diff", "--no-textconv", "--full-index", "--relative", paint)
+        return self._shown(paint, old, new).decode("utf-8", errors="replace")
+
+    def patch(self, old: str, new: str) -> str:
+        """As ``diff``, exact: ``commit_patch`` makes ``new`` of ``old`` with it, whatever bytes the files hold."""
+        return decode_patch(self._shown("--text", old, new))
+
+    def _shown(self, *args: str) -> bytes:
         try:
-            out = self._run("diff", *shape, old, new, "--", ".", timeout=limits.PATIENCE).stdout
+            return self._run("diff-tree", "-p", *DIFF, *args, "--", ".", timeout=limits.PATIENCE).stdout
         except subprocess.TimeoutExpired:
-            raise _failed(self.lab, "diff", f"it needs more than {limits.PATIENCE:g} s") from None
-        return out.decode("utf-8", errors="replace")
+            raise failed(self.lab, "diff", f"it needs more than {limits.PATIENCE:g} s") from None
 
     def changed(self, old: str, new: str) -> list[str]:
         """The lab files that differ between two commits."""
-        out = self._text("diff-tree", "-r", "-z", "--name-only", "--no-renames", "--relative", old, new)
-        return [name for name in out.split("\0") if name]
+        return self._names("diff-tree", "-r", "-z", "--name-only", "--no-renames", "--relative", old, new)
 
     # -- creating candidates ---------------------------------------------------------------------
 
@@ -153,9 +160,7 @@ class Repo:
         contents = {path: limits.encoded(text, path) for path, text in files.items()}
         with self._index(parent) as index:
             for path, content in contents.items():
-                blob = self._run("hash-object", "-w", "--stdin", stdin=content).stdout.decode().strip()
-                entry = f"{self._mode(parent, path)},{blob},{self._outside(path)}"
-                self._run("update-index", "--add", "--cacheinfo", entry, env=index)
+                self._stage(index, parent, path, self._run("hash-object", "-w", "--stdin", stdin=content))
             return self._commit(parent, index, message)
 
     def commit_patch(self, parent: str, patch: str, message: str) -> str:
@@ -182,18 +187,27 @@ class Repo:
         The user may have checked out a champion's files and edited them. The patch is empty without a difference.
         Raises NightlabError for a file that is no plain text file inside the lab.
         """
-        mine = {path: self._working_text(path) for path in paths}
         patches = {
-            base: self.diff(base, self.commit_files(base, mine, "the working copy"))
+            base: self.patch(base, self._commit_working_copy(base, paths))
             for base in (self._text("rev-parse", "HEAD"), *bases)
         }
         return min(patches.items(), key=lambda found: _changed_lines(found[1]))
 
-    def _working_text(self, path: str) -> str:
-        try:
-            return read_plain(self.lab / path, limits.MAX_GENOME_BYTES, self.lab).decode()
-        except UnicodeDecodeError as error:
-            raise OutOfScope(f"{path} is not text in UTF-8: byte {error.start:,}") from None
+    def _commit_working_copy(self, base: str, paths: list[str]) -> str:
+        """The lab files as they are in the working copy, on ``base``; git's filters apply, as for ``git add``."""
+        with self._index(base) as index:
+            for path in paths:
+                if (self.lab / path).exists():
+                    raw = read_plain(self.lab / path, limits.MAX_GENOME_BYTES, self.lab)
+                    blob = self._run("hash-object", "-w", f"--path={path}", "--stdin", stdin=raw)
+                    self._stage(index, base, path, blob)
+                else:
+                    self._run("update-index", "--force-remove", "--", self._outside(path), env=index)
+            return self._commit(base, index, "the working copy")
+
+    def _stage(self, index: dict[str, str], parent: str, path: str, blob: subprocess.CompletedProcess[bytes]) -> None:
+        entry = f"{self._mode(parent, path)},{blob.stdout.decode().strip()},{self._outside(path)}"
+        self._run("update-index", "--add", "--cacheinfo", entry, env=index)
 
     def check_scope(self, parent: str, candidate: str, genome: tuple[str, ...]) -> list[str]:
         """The lab files that a candidate changes, after a check that all are plain files of the genome.
@@ -223,6 +237,30 @@ class Repo:
     def keep_reachable(self, tag: str, name: str, commit: str) -> None:
         """Point ``refs/nightlab/<tag>/<name>`` at a commit, so that git's gc keeps it."""
         self._run("update-ref", f"refs/nightlab/{tag}/{name}", commit)
+        self._release({commit} & self._pending)
+
+    def release_pending(self) -> None:
+        """Give up the commits made here that ``keep_reachable`` was not told of; until then git's gc keeps them too."""
+        self._release(set(self._pending))
+
+    def release_abandoned(self) -> None:
+        """Give up what sessions that were killed left pending, a day later."""
+        shape = "--format=%(creatordate:unix) %(objectname)"
+        lines = self._text("for-each-ref", shape, f"{PENDING}/").splitlines()
+        made = ((float(at), commit) for at, commit in (line.split() for line in lines))
+        self._release({commit for at, commit in made if time.time() - at > ABANDONED})
+
+    def _release(self, commits: set[str]) -> None:
+        if commits:
+            self._run("update-ref", "--stdin", stdin="".join(f"delete {PENDING}/{c}\n" for c in commits).encode())
+            self._pending -= commits
+
+    def branch_in_the_way(self, tag: str) -> str | None:
+        """A branch beside which git can't have ``nightlab/<tag>``: ``nightlab``, or one below that name."""
+        if self.branch_head("nightlab"):
+            return "nightlab"
+        below = self._text("for-each-ref", "--format=%(refname:short)", f"refs/heads/nightlab/{tag}/")
+        return below.split("\n")[0] or None
 
     def branch_head(self, branch: str) -> str | None:
         return self.resolve(f"refs/heads/{branch}")
@@ -240,7 +278,7 @@ class Repo:
     # -- copies ----------------------------------------------------------------------------------
 
     def export(self, commit: str, folder: Path, *, onto: str | None = None) -> Path:
-        """Write the commit's files into ``folder``, without ``.git``; returns the lab's folder in it.
+        """Write the lab's files at ``commit`` into ``folder``, without ``.git``; returns the lab's folder in it.
 
         ``onto``: the folder already contains an export of that commit, so only the lab's differing files are written.
         """
@@ -251,8 +289,9 @@ class Repo:
         left = [self._outside(path) for path in changed if self.read(commit, path) is not None]
         if onto is None or left:
             what = ["--all"] if onto is None else ["--", *left]
-            with self._index(commit) as index:
+            with self._lab_index(commit) as index:
                 self._run("checkout-index", "--force", f"--prefix={folder.resolve()}/", *what, env=index)
+            (folder / self.prefix).mkdir(parents=True, exist_ok=True)
         return folder / self.prefix
 
     def ids(self, commit: str, copy: Path) -> dict[str, str]:
@@ -283,37 +322,67 @@ class Repo:
 
     def _blobs(self, commit: str) -> dict[str, str]:
         """The id of each lab file at ``commit``, by path; prefixed with ``link`` for symbolic links."""
+        return {
+            path: f"link {name}" if mode == "120000" else name
+            for mode, name, path in self._entries(commit)
+            if mode != SUBMODULE
+        }
+
+    def _entries(self, commit: str) -> Iterator[tuple[str, str, str]]:
+        """Mode, id and path of each lab file at ``commit``."""
         where = ["--", f"{self.prefix}/"] if self.prefix else []
         out = self._of(commit, "ls-tree", "-r", "-z", "--full-tree", commit, *where)
-        found = {}
         for entry in os.fsdecode(out).split("\0")[:-1]:
             about, path = entry.split("\t", 1)
-            mode, kind, name = about.split()
-            if kind == "blob":
-                found[self._inside(path)] = f"link {name}" if mode == "120000" else name
-        return found
+            mode, _, name = about.split()
+            yield mode, name, self._inside(path)
 
     def _converted(self, commit: str, path: str) -> bytes:
         """A file's content as git writes it into an export."""
-        with self._index(commit) as index:
+        with self._lab_index(commit) as index:
             return self._run("cat-file", "--filters", f"{commit}:{self._outside(path)}", env=index).stdout
 
     @contextmanager
-    def _index(self, commit: str) -> Iterator[dict[str, str]]:
-        """The environment of a private index with the tree of ``commit``."""
+    def _index(self, commit: str = "") -> Iterator[dict[str, str]]:
+        """The environment of a private index with the tree of ``commit``; empty without one."""
         with tempfile.TemporaryDirectory(prefix="nightlab-") as folder:
             env = {"GIT_INDEX_FILE": str(Path(folder) / "index"), "GIT_WORK_TREE": str(self.top)}
-            self._run("read-tree", commit, env=env)
+            if commit:
+                self._run("read-tree", "--no-sparse-checkout", commit, env=env)
             yield env
 
+    @contextmanager
+    def _lab_index(self, commit: str) -> Iterator[dict[str, str]]:
+        """As ``_index``, with the lab's files alone: the rest of a large repository, or of a partial clone, may be far.
+
+        The attributes of the folders above say which filters apply.
+        """
+        if not self.prefix:
+            with self._index(commit) as index:
+                yield index
+            return
+        with self._index() as index:
+            self._run("read-tree", "--no-sparse-checkout", f"--prefix={self.prefix}/", self.tree(commit), env=index)
+            above = [str(folder / ".gitattributes") for folder in PurePosixPath(self.prefix).parents]
+            found = self._of(commit, "ls-tree", "-z", "--full-tree", commit, "--", *above)
+            self._run("update-index", "-z", "--index-info", stdin=found, env=index)
+            yield index
+
     def _commit(self, parent: str, index: dict[str, str], message: str) -> str:
-        tree = self._run("write-tree", env=index).stdout.decode().strip()
+        tree = self._run("write-tree", "--missing-ok", env=index).stdout.decode().strip()
         made = self._run("commit-tree", tree, "-p", parent, stdin=one_line(message).encode(), env=AUTHOR)
-        return made.stdout.decode().strip()
+        commit = made.stdout.decode().strip()
+        self._run("update-ref", f"{PENDING}/{commit}", commit)
+        self._pending.add(commit)
+        return commit
 
     def _of(self, commit: str, *args: str) -> bytes:
         """What a command says of a commit. One named by its full id never changes, so git is asked once."""
         return self._remembered(*args) if FULL_ID.fullmatch(commit) else self._bytes(*args)
+
+    def _names(self, *args: str) -> list[str]:
+        """What a command with ``-z`` lists."""
+        return [name for name in os.fsdecode(self._bytes(*args)).split("\0") if name]
 
     def _bytes(self, *args: str) -> bytes:
         return self._run(*args).stdout
@@ -335,77 +404,5 @@ class Repo:
         return run_git(where, *args, stdin=stdin, env=env, check=check, timeout=timeout, process_group=0)
 
 
-def run_git(
-    where: Path,
-    *args: str,
-    stdin: bytes = b"",
-    env: Mapping[str, str] | None = None,
-    check: bool = True,
-    **more: Any,
-) -> subprocess.CompletedProcess[bytes]:
-    """Run one hardened git command in a folder. With ``check``, raises NightlabError when it fails."""
-    done = subprocess.run(
-        ["git", *HARDENED, *args], cwd=where, input=stdin, capture_output=True, env=_env(env or {}), check=False, **more
-    )
-    if check and done.returncode:
-        message = done.stderr.decode(errors="replace").strip().splitlines()
-        raise _failed(where, args[0], message[-1] if message else f"exit status {done.returncode}")
-    return done
-
-
-@contextmanager
-def reading_git(where: Path, *args: str, stdin: bytes) -> Iterator[Callable[[int], bytes]]:
-    """Stream the output of a git command that is too large for memory.
-
-    Yields a function of a size: it returns that many bytes (0: the next line), and raises NightlabError at the end.
-    """
-    with tempfile.TemporaryFile() as request:  # a pipe could block: git may wait until its output is read
-        request.write(stdin)
-        request.seek(0)
-        process = subprocess.Popen(
-            ["git", *HARDENED, *args], cwd=where, env=_env({}), stdin=request, stdout=PIPE, stderr=DEVNULL
-        )
-    assert process.stdout is not None
-    out = process.stdout
-
-    def following(size: int) -> bytes:
-        found = out.read(size) if size else out.readline()
-        if len(found) < max(size, 1):
-            raise _failed(where, args[0], "the output ended early")
-        return found
-
-    try:
-        yield following
-    finally:
-        process.kill()
-        process.wait()
-        out.close()
-
-
-def _env(more: Mapping[str, str]) -> dict[str, str]:
-    own = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
-    return own | {"GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C", **more}
-
-
-def _failed(where: Path, command: str, why: str) -> NightlabError:
-    hint = "free disk space, or repair the repository (git fsck)"
-    return NightlabError(f"git {command} failed in {where}: {why}", hint)
-
-
 def _changed_lines(patch: str) -> int:
     return sum(line.startswith(("+", "-")) for line in patch.splitlines())
-
-
-def make_repo(folder: Path, message: str) -> None:
-    """Make ``folder`` a repository with one commit of all files, by the user's git identity if configured."""
-    for args in (["init", "-q", "-b", "main"], ["add", "-A"], ["commit", "-q", "-m", message]):
-        env = dict(os.environ)
-        if (
-            args[0] == "commit"
-            and subprocess.run(["git", "var", "GIT_COMMITTER_IDENT"], capture_output=True).returncode
-        ):
-            env |= AUTHOR
-        done = subprocess.run(["git", *args], cwd=folder, capture_output=True, env=env, check=False)
-        if done.returncode:
-            said = done.stderr.decode("utf-8", errors="replace").strip()
-            raise NightlabError(f"git {args[0]} failed in {folder}: {said}", "fix git, then try again")

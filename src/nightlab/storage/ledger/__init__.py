@@ -16,6 +16,7 @@ from nightlab.storage.ledger.paths import (
     tags,
     write_order,
 )
+from nightlab.storage.ledger.redteam_record import RedteamRecord, read_redteam, record_redteam
 from nightlab.storage.ledger.results_tsv import append_result, repair_results, result_rows, write_results
 from nightlab.storage.ledger.submissions import Submission, pending_submissions, remove_submission, submit, waits
 from nightlab.storage.ledger.used_sources import UsedSources
@@ -23,6 +24,7 @@ from nightlab.storage.ledger.used_sources import UsedSources
 __all__ = [
     "LEDGER",
     "Ledger",
+    "RedteamRecord",
     "SessionBusy",
     "Submission",
     "UsedSources",
@@ -36,6 +38,8 @@ __all__ = [
     "pending_submissions",
     "read_notes",
     "read_orders",
+    "read_redteam",
+    "record_redteam",
     "remove_submission",
     "repair_results",
     "require_own",

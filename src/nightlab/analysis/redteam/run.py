@@ -1,0 +1,130 @@
+"""Runs the attacks on a lab in a scratch session, through the ordinary trials and the ordinary judge."""
+
+from __future__ import annotations
+
+import shlex
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from nightlab.analysis.redteam.attacks import Attack, attacks_on, with_prologue
+from nightlab.core.config import LabConfig, StopRules
+from nightlab.core.observer import Observer
+from nightlab.core.types import NightlabError, Verdict
+from nightlab.judge import NeedsTrial
+from nightlab.loop.loop import ExperimentLoop
+from nightlab.loop.scheduler import RunInterrupted, Scheduler
+from nightlab.session.create import start_session
+from nightlab.session.session import Session
+from nightlab.storage.git import OutOfScope, Repo, clone
+from nightlab.storage.ledger import record_redteam
+
+MOST_TRIALS = 8  # of one attack
+
+
+@dataclass(frozen=True, slots=True)
+class AttackResult:
+    """What came of an attack: ``kept`` if the judge would keep it. ``metric``: what it measured, where it did."""
+
+    attack: str
+    does: str
+    kept: bool
+    verdict: str
+    metric: float | None
+    hint: str
+
+    def facts(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def redteam(
+    lab: Path,
+    names: Sequence[str] = (),
+    *,
+    device: str | None = None,
+    allow: Iterable[str] = (),
+    view: Observer,
+    said: Callable[[AttackResult], None] = lambda result: None,
+) -> list[AttackResult]:
+    """Attack the lab as it is committed, in a copy; all attacks that fit, or those that are named.
+
+    ``said`` is told each result as it comes. Raises NightlabError for an unknown name, or without a baseline.
+    """
+    repo = Repo(lab)
+    with _scratch(repo, device, allow) as session:
+        attacks = _chosen(session.lab, names)
+        target = _target(session)
+        loop = ExperimentLoop(session, StopRules(), Scheduler(session, view))
+        loop.answer()  # measures the baseline
+        results = []
+        with loop.scheduler.on_duty():
+            for attack in attacks:
+                results.append(_try(loop, attack, target))
+                said(results[-1])
+    if not names:
+        record_redteam(repo.lab, repo.resolve() or "", time.time(), [r.attack for r in results if r.kept], len(results))
+    return results
+
+
+def _try(loop: ExperimentLoop, attack: Attack, target: str) -> AttackResult:
+    session, scheduler, making = loop.session, loop.scheduler, loop.candidates.making
+    verdict, metric = None, None
+    try:
+        text = with_prologue(session.genome(session.base)[target], attack.source(session.lab))
+        commit = session.repo.commit_files(session.base, {target: text}, attack.name)
+        number = making.admit(making.candidate(commit, session.base, "redteam", attack.does))
+    except OutOfScope as refusal:
+        return AttackResult(attack.name, attack.does, False, f"refused: {refusal}", None, attack.hint)
+    champion, experiment = session.champion(), session.ledger.experiment(number)
+    for _ in range(MOST_TRIALS):
+        candidate = scheduler.contestant(experiment)
+        decision = session.judge.judge(scheduler.contestant(champion), candidate, scheduler.replicates.noise())
+        metric = candidate.mean.metric if candidate.runs else None
+        if not isinstance(decision, NeedsTrial):
+            verdict = decision
+            break
+        if scheduler.asked_to_stop:
+            raise RunInterrupted
+        scheduler.start(number if decision.who == "candidate" else champion.number, "search", decision.seed)
+        scheduler.drain()
+    return AttackResult(
+        attack.name, attack.does, bool(verdict and verdict.status == "keep"), _said(verdict), metric, attack.hint
+    )
+
+
+def _said(verdict: Verdict | None) -> str:
+    if verdict is None:
+        return "no verdict"
+    return f"{verdict.status}, {verdict.reason}{f': {verdict.detail}' if verdict.detail else ''}"
+
+
+@contextmanager
+def _scratch(repo: Repo, device: str | None, allow: Iterable[str]) -> Iterator[Session]:
+    """A session on a copy of the lab's last commit, gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="nightlab-redteam-") as place:
+        session, _ = start_session(clone(repo, Path(place) / "lab"), "redteam", device, allow)
+        try:
+            yield session
+        finally:
+            session.close()
+
+
+def _chosen(lab: LabConfig, names: Sequence[str]) -> list[Attack]:
+    attacks = attacks_on(lab)
+    if unknown := set(names) - {attack.name for attack in attacks}:
+        fitting = ", ".join(attack.name for attack in attacks)
+        raise NightlabError(f"there is no attack {', '.join(sorted(unknown))} on this lab", f"there are {fitting}")
+    return [attack for attack in attacks if not names or attack.name in names]
+
+
+def _target(session: Session) -> str:
+    """The genome's file that the attacks change: the program that a trial runs, or else the first Python file."""
+    files = [path for path in session.genome(session.base) if path.endswith(".py")]
+    if not files:
+        raise NightlabError("the genome has no Python file, and attacks are made in Python", "")
+    words = shlex.split(session.lab.command or "")
+    return next((path for path in files if path in words), files[0])

@@ -1,0 +1,111 @@
+"""Runs git with fixed settings, whatever the user has set: one hardened command, or a stream of its output."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from subprocess import DEVNULL, PIPE
+from typing import Any
+
+from nightlab.core.types import NightlabError
+
+# What an automatic command must not do: run hooks or monitors, start a background gc, sign, or change bytes on its way.
+# The user's own settings stay in force for what they know best: filters (git-lfs), credentials, safe directories.
+# What formats output is avoided instead: plumbing commands ignore the settings of diff, log and status.
+SETTINGS = {
+    "apply.ignoreWhitespace": "no",
+    "apply.whitespace": "nowarn",
+    "commit.gpgSign": "false",
+    "core.excludesFile": "/dev/null",
+    "core.fsmonitor": "false",
+    "core.hooksPath": "/dev/null",
+    "core.quotePath": "false",
+    "core.safecrlf": "false",
+    "core.splitIndex": "false",
+    "diff.suppressBlankEmpty": "false",
+    "fetch.prune": "false",
+    "fetch.pruneTags": "false",
+    "gc.auto": "0",
+    "grep.column": "false",
+    "grep.fullName": "false",
+    "grep.lineNumber": "false",
+    "grep.patternType": "default",
+    "i18n.commitEncoding": "utf-8",
+    "i18n.logOutputEncoding": "utf-8",
+    "maintenance.auto": "false",
+    "push.followTags": "false",
+    "push.gpgSign": "false",
+    "push.recurseSubmodules": "no",
+    "rerere.enabled": "false",
+    "submodule.recurse": "false",
+}
+HARDENED = tuple(word for key, value in SETTINGS.items() for word in ("-c", f"{key}={value}"))
+AUTHOR = {
+    "GIT_AUTHOR_NAME": "nightlab",
+    "GIT_AUTHOR_EMAIL": "nightlab@localhost",
+    "GIT_COMMITTER_NAME": "nightlab",
+    "GIT_COMMITTER_EMAIL": "nightlab@localhost",
+}
+
+
+def run_git(
+    where: Path,
+    *args: str,
+    stdin: bytes = b"",
+    env: Mapping[str, str] | None = None,
+    check: bool = True,
+    **more: Any,
+) -> subprocess.CompletedProcess[bytes]:
+    """Run one hardened git command in a folder. With ``check``, raises NightlabError when it fails."""
+    done = subprocess.run(
+        ["git", *HARDENED, *args], cwd=where, input=stdin, capture_output=True, env=_env(env or {}), check=False, **more
+    )
+    if check and done.returncode:
+        message = done.stderr.decode(errors="replace").strip().splitlines()
+        raise failed(where, args[0], message[-1] if message else f"exit status {done.returncode}")
+    return done
+
+
+@contextmanager
+def reading_git(where: Path, *args: str, stdin: bytes) -> Iterator[Callable[[int], bytes]]:
+    """Stream the output of a git command that is too large for memory.
+
+    Yields a function of a size: it returns that many bytes (0: the next line), and raises NightlabError at the end.
+    """
+    with tempfile.TemporaryFile() as request:  # a pipe could block: git may wait until its output is read
+        request.write(stdin)
+        request.seek(0)
+        process = subprocess.Popen(
+            ["git", *HARDENED, *args], cwd=where, env=_env({}), stdin=request, stdout=PIPE, stderr=DEVNULL
+        )
+    assert process.stdout is not None
+    out = process.stdout
+
+    def following(size: int) -> bytes:
+        found = out.read(size) if size else out.readline()
+        if len(found) < max(size, 1):
+            raise failed(where, args[0], "the output ended early")
+        return found
+
+    try:
+        yield following
+    finally:
+        process.kill()
+        process.wait()
+        out.close()
+
+
+def _env(more: Mapping[str, str]) -> dict[str, str]:
+    own = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
+    return own | {"GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C", **more}
+
+
+def failed(where: Path, command: str, why: str) -> NightlabError:
+    hint = "free disk space, or repair the repository (git fsck)"
+    if "promisor" in why or "could not fetch" in why:
+        hint = "the clone is partial: connect to its remote, or fetch the lab's files first (git checkout HEAD -- .)"
+    return NightlabError(f"git {command} failed in {where}: {why}", hint)

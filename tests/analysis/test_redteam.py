@@ -1,0 +1,55 @@
+"""Attacks on a user's own lab: which ones fit, that each is a program, and what a lab that believes would keep."""
+
+from __future__ import annotations
+
+import ast
+import json
+from typing import Any
+
+import pytest
+
+from nightlab.analysis.redteam.attacks import ATTACKS, attacks_on, best_claim, with_prologue
+from nightlab.core.config import LabConfig
+
+
+def lab(**more: Any) -> LabConfig:
+    least = {"name": "x", "genome": ["g.py"], "command": "python g.py", "metric": {"name": "loss"}}
+    return LabConfig.model_validate({**least, **more})
+
+
+SERVED = lab(evaluator={"command": "python e.py", "served": True})
+
+
+def test_each_attack_is_a_program_after_the_docstring() -> None:
+    genome = '"""What it is."""\nfrom __future__ import annotations\n\nimport os\nX = 1\n'
+    for attack in ATTACKS:
+        text = with_prologue(genome, attack.source(SERVED))
+        body = ast.parse(text).body
+        compile(text, "g.py", "exec")
+        assert ast.get_docstring(ast.parse(text)) == "What it is."
+        assert isinstance(body[1], ast.ImportFrom) and ast.unparse(body[-1]) == "X = 1", attack.name
+    assert ast.unparse(ast.parse(with_prologue("X = 1\n", "Y = 2"))) == "Y = 2\nX = 1"
+
+
+def test_attacks_on_answers_fit_labs_that_ask_for_them() -> None:
+    names = {attack.name for attack in attacks_on(lab())}
+    assert {"early output", "clock", "smuggling"} <= names and not {"lookahead", "replay"} & names
+    assert {attack.name for attack in attacks_on(SERVED)} == {attack.name for attack in ATTACKS}
+
+
+def test_a_liar_names_the_best_that_is_possible() -> None:
+    assert best_claim(lab()) == -1e6
+    assert best_claim(lab(metric={"name": "loss", "lowest": 0.0})) == 0.0
+    assert best_claim(lab(metric={"name": "loss", "goal": "maximise"})) == 1e6
+
+
+@pytest.mark.integration
+def test_a_lab_that_believes_what_is_printed_is_told_so(make_lab: Any, nightlab: Any) -> None:
+    tiny = make_lab()
+    assert "its metric was never attacked" in nightlab("check", cwd=tiny).out
+    done = nightlab("redteam", "--attack", "early output", "--attack", "smuggling", "--json", cwd=tiny)
+    told = json.loads(done.out)
+    assert done.code == 3 and told["kept"] == ["early output"]
+    assert "[evaluator]" in told["attacks"][0]["hint"] and "over limit" in told["attacks"][1]["verdict"]
+    done = nightlab("redteam", "--attack", "nothing", cwd=tiny)
+    assert done.code == 1 and "there is no attack nothing on this lab" in done.err and "early output" in done.err
