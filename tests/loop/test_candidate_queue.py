@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from typing import Any
@@ -17,7 +16,7 @@ from nightlab.core.types import Experiment, NightlabError
 from nightlab.loop.candidate_queue import MOMENT
 from nightlab.loop.loop import ExperimentLoop
 from nightlab.loop.scheduler import Scheduler
-from nightlab.proposers import Briefing, Mixture, Proposal, RejectedProposal
+from nightlab.proposers import Briefing, Mixture, Proposal
 
 
 class Scripted:
@@ -50,25 +49,13 @@ class Scripted:
     def tell(self, proposal: Proposal, refusal: str | None) -> None:
         self.outcome_summary.append(refusal)
 
-    wakes = math.inf  # it never rests
-    slow = overtaken = False
-    thinkers = 0
-
-    def failed(self) -> list[RejectedProposal]:
-        return []
-
-    def why_nothing(self) -> str:
-        return ""
-
-    def stop(self) -> None: ...
-
 
 @pytest.fixture
 def session_night(make_lab: Any) -> Any:
     def make(proposer: Any, genome: str = GENOME, measure: str = SLOW_MEASURE, **stop: Any) -> ExperimentLoop:
         session = make_lab(genome, measure).session()
         night = ExperimentLoop(session, StopRules(**stop), Scheduler(session, Observer()))
-        night.candidates.proposers = proposer
+        night.candidates.proposers = Mixture({proposer.name: (proposer, 1.0)}, {})
         return night
 
     return make
@@ -135,7 +122,7 @@ def test_constants_are_moved_on_a_new_champion_by_their_names(session_night: Any
 def test_a_loser_of_a_race_moves_its_constants_on_the_winner(make_lab: Any) -> None:
     session = make_lab(GENOME, SLOW_MEASURE).session()
     night = ExperimentLoop(session, StopRules(), Scheduler(session, Observer(), 2))
-    night.candidates.proposers = Scripted(changed(A=2.0), changed(B=5))  # type: ignore[assignment]
+    night.candidates.proposers = Mixture({"scripted": (Scripted(changed(A=2.0), changed(B=5)), 1.0)}, {})
     night.run()
     one, two, again = session.ledger.experiments()[1:]
     assert one.kept and one.candidate.parent == two.candidate.parent == session.base
@@ -143,15 +130,15 @@ def test_a_loser_of_a_race_moves_its_constants_on_the_winner(make_lab: Any) -> N
     assert again.candidate.changes == ("B 8 → 5",) and again.candidate.constants == {"A": 2.0, "B": 5}
 
 
-def test_what_no_longer_fits_the_champion_is_dropped_and_told(session_night: Any) -> None:
-    proposer = Scripted(changed(A=2.0), changed(A=3.0))
-    night = session_night(proposer)
+def test_whole_files_that_no_longer_fit_the_champion_are_tried_on_the_parent_they_were_written_for(
+    session_night: Any,
+) -> None:
+    night = session_night(Scripted(changed(A=2.0), changed(A=3.0)))
     night.run()
-    assert [e.candidate.hypothesis for e in night.ledger.experiments()[1:]] == ["turn 1"]
-    assert proposer.outcome_summary[:2] == [None, None] and "the champion has moved on" in str(
-        proposer.outcome_summary[2]
-    )
-    assert [note.hypothesis for note in night.ledger.events(ProposalRefused)] == ["turn 2"]
+    base, one, two = night.ledger.experiments()
+    assert one.kept and two.candidate.parent == base.candidate.commit and not two.kept
+    assert two.candidate.hypothesis == "turn 2" and two.measurement.metric == pytest.approx(6.5)
+    assert not night.ledger.events(ProposalRefused)
 
 
 def test_a_patch_dropped_in_while_the_last_one_runs_is_tried(make_lab: Any) -> None:
@@ -206,8 +193,8 @@ def test_one_who_had_nothing_before_the_baseline_was_measured_is_asked_again(mak
     night = ExperimentLoop(session, StopRules(), Scheduler(session, Observer()))
     ended, on_result = threading.Event(), night.candidates.on_result
 
-    def outcome_summary() -> None:
-        on_result()
+    def outcome_summary(seconds: float) -> None:
+        on_result(seconds)
         ended.set()
 
     class Waits:

@@ -309,7 +309,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def test_a_night_through_bad_turns_gets_every_experiment_it_should(make_lab: Any, impatient: None) -> None:
-    contract = CONTRACT.split("[[proposers]]")[0] + part()
+    contract = CONTRACT.split("[[proposers]]")[0] + part() + "concurrency = 1\n"  # each turn knows of the last
     lab = make_lab(contract=contract, files={"agent.py": RESEARCHER})
     reason, session = lab.run()
     assert reason == "4 proposals in a row were refused"

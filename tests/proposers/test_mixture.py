@@ -16,6 +16,7 @@ from nightlab.core.config import StopRules
 from nightlab.core.observer import Observer
 from nightlab.loop.candidate_queue import CandidateQueue
 from nightlab.loop.loop import ExperimentLoop
+from nightlab.loop.proposal_task import ProposalPace
 from nightlab.loop.scheduler import Scheduler
 from nightlab.proposers import Briefing, Mixture, NoProposal, Proposal
 from nightlab.proposers.backoff import Backoff
@@ -166,6 +167,55 @@ def test_a_turn_that_quick_ones_had_is_not_theirs_again_when_the_slow_one_fails(
     slow.go.set()
     thinks.join()
     assert found == [None] and quick.values == [8] and [f.reason for f in mixture.failed()] == ["no idea"]
+
+
+class Together:
+    """A thinker whose only turn ends when all of the ``barrier`` think at once."""
+
+    def __init__(self, name: str, value: float, barrier: threading.Barrier, told: list[tuple[str, ...]]) -> None:
+        self.name, self.value, self.barrier, self.told = name, value, barrier, told
+        self.turns = 0
+
+    def propose(self, briefing: Briefing) -> Proposal | None:
+        self.told.append(tuple(briefing.thinking))
+        if self.turns:
+            return None
+        self.turns += 1
+        self.barrier.wait(60)
+        return Proposal(self.name, "together", changed(A=self.value))
+
+    def stop(self) -> None: ...
+
+
+@pytest.mark.parametrize("names", [("a", "b"), ("a", "a")])
+def test_as_many_think_at_once_as_there_are_slots_and_each_is_told_of_the_others(
+    make_lab: Any, names: tuple[str, ...]
+) -> None:
+    session = make_lab(GENOME, SLOW_MEASURE).session()
+    night = ExperimentLoop(session, StopRules(experiments=2), Scheduler(session, Observer(), 2))
+    told: list[tuple[str, ...]] = []
+    barrier = threading.Barrier(2)  # broken, and the test fails, unless both think at once
+    made = [Together(name, 10.0 + n, barrier, told) for n, name in enumerate(names)]
+    parts = {name: (Backoff(*(one for one in made if one.name == name)), 1.0) for name in names}
+    night.candidates.proposers = Mixture(parts, {})
+    night.run()
+    assert sorted(e.candidate.proposer for e in session.ledger.experiments()[1:]) == sorted(names)
+    assert [len(each) for each in told[:2]] == [0, 1]
+
+
+def test_turns_at_once_follow_what_turns_and_trials_take() -> None:
+    pace = ProposalPace(8)
+    assert pace.turns == 8, "nothing is known yet"
+    pace.proposed(60)
+    pace.measured(60)
+    assert pace.turns == 10
+    for _ in range(20):
+        pace.proposed(20)
+    assert pace.turns == 4
+    alone = ProposalPace(1)
+    alone.proposed(20)
+    alone.measured(60)
+    assert alone.turns == 1
 
 
 @pytest.mark.parametrize("earned", [False, True])

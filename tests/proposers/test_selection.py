@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +16,7 @@ from nightlab.core.observer import Observer
 from nightlab.core.types import Candidate, Experiment, Measurement, Metric, Verdict
 from nightlab.loop.loop import ExperimentLoop
 from nightlab.loop.scheduler import Scheduler
-from nightlab.proposers import Briefing, Proposal, RejectedProposal
+from nightlab.proposers import Briefing, Mixture, Proposal
 from nightlab.proposers.selection import Cascade, Climb, Evolution, Rung, Tree, node_value, theme
 from nightlab.proposers.selection.evolution import POPULATION
 from nightlab.proposers.selection.tree import NODES
@@ -227,18 +226,6 @@ class Steps:
 
     def tell(self, proposal: Proposal, refusal: str | None) -> None: ...
 
-    wakes = math.inf  # it never rests
-    slow = overtaken = False
-    thinkers = 0
-
-    def failed(self) -> list[RejectedProposal]:
-        return []
-
-    def why_nothing(self) -> str:
-        return ""
-
-    def stop(self) -> None: ...
-
 
 def searching(lab: TinyLab, table: str) -> TinyLab:
     contract = (lab.folder / "lab.toml").read_text()
@@ -249,7 +236,7 @@ def searching(lab: TinyLab, table: str) -> TinyLab:
 def night(lab: TinyLab, proposer: Any, slots: int = 1, **stop: Any) -> ExperimentLoop:
     session = lab.session()
     made = ExperimentLoop(session, StopRules(**stop), Scheduler(session, Observer(), slots))
-    made.candidates.proposers = proposer
+    made.candidates.proposers = Mixture({proposer.name: (proposer, 1.0)}, {})
     return made
 
 

@@ -29,10 +29,12 @@ def build_briefing(
     waiting: Sequence[Candidate],
     found: Sequence[UnverifiedFinding] = (),
     left: TrafficCaps | None = None,
+    thinking: Sequence[str] = (),
 ) -> Briefing:
     """The briefing of a turn that starts from ``parent``, or the champion; ``waiting`` are about to be tried.
 
-    ``found`` is what other labs say; ``left`` what the turn may spend.
+    ``found`` is what other labs say; ``left`` what the turn may spend; ``thinking`` names the proposers that have a
+    turn at the same time.
     """
     ledger, champion = session.ledger, session.champion_to_be()
     number, now = ledger.next_number(), time.time()
@@ -52,6 +54,7 @@ def build_briefing(
         remarks=[(hook.number, hook.said) for hook in ledger.events(HookAfter, last=REMARKS) if hook.said],
         refused=[RejectedProposal(one.proposer, one.reason, one.hypothesis, one.usage) for one in refused],
         found=found,
+        thinking=thinking,
         sigma=noise.sigma,
         detectable=smallest_effect(noise, PAIRS),
         left=left,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from rich.markup import escape
@@ -19,7 +19,7 @@ from nightlab.judge import Noise
 from nightlab.loop.briefing import build_briefing
 from nightlab.loop.candidate_builder import CandidateBuilder
 from nightlab.loop.duplicates import outcome_summary
-from nightlab.loop.proposal_task import ProposalTask
+from nightlab.loop.proposal_task import ProposalPace, ProposalTask
 from nightlab.proposers import Briefing, Proposal, Proposer, RejectedProposal, make_proposers
 from nightlab.proposers.proposer import ProposerWorkspace
 from nightlab.proposers.selection import PluggedSelection, Selection, make_search, node_value
@@ -60,8 +60,8 @@ class QueuedCandidate:
 class CandidateQueue:
     """Where a session's experiments come from. As many are made ready as there are ``slots``; a kill loses those alone.
 
-    One proposer thinks at a time, and knows what the one before it proposed. Only when it may take minutes, and a slot
-    has nothing to do, another has a turn meanwhile, one that takes none.
+    A proposer knows what those before it proposed. As many think at the same time as the trials use up candidates; when
+    a slot has nothing to do but wait for one that may take minutes, another has a turn meanwhile, one that takes none.
     """
 
     def __init__(
@@ -100,6 +100,8 @@ class CandidateQueue:
         self._proposing: ProposalTask | None = None
         self._quick: ProposalTask | None = None  # of one that is asked while a slow one thinks
         self._quick_dry = False
+        self._more: list[ProposalTask] = []  # of slow ones that think while another one does
+        self._pace = ProposalPace(slots)
         self._ready: list[QueuedCandidate] = []
         self._dry = False  # the proposers had nothing, as things stood
         self._outdated = False  # a trial has ended since the proposer's turn under way began
@@ -115,10 +117,10 @@ class CandidateQueue:
             if not self._ready and self._proposing:
                 self._ask_a_quick_one(self._proposing)
             if not self._ready:
-                if self._dry and idle and self.proposers.wakes == math.inf:
+                if self._dry and idle and not self._more and self.proposers.wakes == math.inf:
                     why = self.proposers.why_nothing()
                     self.nothing_left = f"the proposers have nothing left to propose{why and f' ({one_line(why)})'}"
-                if self._dry or self._proposing:
+                if self._dry or self._proposing or self._more:
                     return None
             elif (ready := self._choice()) is None:
                 return None
@@ -129,7 +131,7 @@ class CandidateQueue:
     @property
     def waiting(self) -> bool:
         """Whether a proposer thinks, or rests and will be asked again."""
-        return self._proposing is not None or self.proposers.wakes < math.inf
+        return self._proposing is not None or bool(self._more) or self.proposers.wakes < math.inf
 
     def propose_ahead(self, wait: float = 0.0) -> None:
         """Have the next candidate made ready while trials run, the baseline's too. Raises what a proposer raised."""
@@ -137,6 +139,7 @@ class CandidateQueue:
         if time.monotonic() >= self.proposers.wakes:
             self._dry = False  # a proposer has rested
         self._end_quick()
+        self._end_more()
         fit = sum(ready.candidate is not None for ready in self._ready)
         enough = fit >= self.slots or len(self._ready) >= MISFITS * self.slots
         if enough or self._dry or self.nothing_left or self._halted:
@@ -147,6 +150,8 @@ class CandidateQueue:
             self._proposing = ProposalTask(self.proposers.propose, self._brief())
         self._proposing.join(wait)
         if self._proposing.is_alive():
+            if self.proposers.slow and 1 + len(self._more) < self._pace.turns and self.proposers.another_ready:
+                self._more.append(ProposalTask(self.proposers.think, self._brief()))
             return
         task, self._proposing, self._quick_dry = self._proposing, None, False
         task.waits(slot=False)
@@ -171,10 +176,18 @@ class CandidateQueue:
             self._quick_dry = quick.proposal is None
             self._on_proposal(quick, {})
 
+    def _end_more(self) -> None:
+        for task in [task for task in self._more if not task.is_alive()]:
+            self._more.remove(task)
+            self._dry = False  # its proposer may be asked again
+            self._on_proposal(task, {})
+
     def _on_proposal(self, task: ProposalTask, waited: dict[str, float]) -> None:
         """Make what was thought of ready; ``waited`` goes with what it took. Raises what its proposer raised."""
         if task.error:
             raise task.error
+        if task.proposal and self.proposers.is_slow(task.proposal.proposer):
+            self._pace.proposed(task.seconds)
         if task.proposal:
             task.proposal = replace(task.proposal, usage={**task.proposal.usage, **waited})
             self.spent = self.spent.plus(task.proposal.usage)
@@ -208,8 +221,9 @@ class CandidateQueue:
                 if ready := self._make_ready(proposal, champion, None, hope=False):
                     self._ready.insert(sum(r.proposal.proposer == HUMAN for r in self._ready), ready)
 
-    def on_result(self) -> None:
-        """A trial has ended: proposers that had nothing may have something now."""
+    def on_result(self, seconds: float) -> None:
+        """A trial has ended, which took so many seconds: proposers that had nothing may have something now."""
+        self._pace.measured(seconds)
         self._dry = self._quick_dry = False
         self._outdated = self._proposing is not None
 
@@ -313,8 +327,9 @@ class CandidateQueue:
         except (OutOfScope, PatchConflict) as refusal:
             conflict = isinstance(refusal, PatchConflict)
             if not (hope and conflict):
-                overtaken = conflict and bool(proposal.files)
-                self._refuse(proposal, "" if overtaken else one_line(str(refusal)))
+                if conflict and made and proposal.files:  # minutes of thought: measured as it was written
+                    return self._waiting(proposal, made, champion, self.ledger.by_commit(made.parent))
+                self._refuse(proposal, one_line(str(refusal)))
                 return None
         return self._waiting(proposal, candidate, champion, parent)
 
@@ -362,19 +377,27 @@ class CandidateQueue:
                 self.view.say(escape(fault))
         waiting, noise = [ready.candidate for ready in self._ready if ready.candidate], self.noise()
         found = self.commons_proposer.choose(waiting) if self.commons_proposer else ()
-        return build_briefing(self.session, noise, parent, waiting, found, self._left())
+        return build_briefing(self.session, noise, parent, waiting, found, self._left(), self.proposers.thinking)
 
     def _left(self) -> TrafficCaps:
-        """What the stop rules leave of requests, tokens and dollars."""
+        """What the next turn may spend of what the stop rules leave: turns at the same time share it."""
         stop, spent = self.stop_rules, self.spent
+        given = [task.briefing.left for task in (self._proposing, *self._more) if task and task.briefing.left]
+        lanes = max(self._pace.turns - len(given), 1)
+
+        def share(most: float | None, used: float, others: Iterable[float | None]) -> float | None:
+            return None if most is None else max(most - used - sum(other or 0 for other in others), 0) / lanes
+
+        requests = share(stop.requests, spent.requests, (each.requests for each in given))
+        tokens = share(stop.tokens, spent.tokens, (each.tokens for each in given))
         return TrafficCaps(
-            None if stop.requests is None else max(stop.requests - spent.requests, 0),
-            None if stop.tokens is None else max(stop.tokens - spent.tokens, 0),
-            None if stop.money is None else max(stop.money - spent.money, 0.0),
+            None if requests is None else math.ceil(requests),
+            None if tokens is None else math.ceil(tokens),
+            share(stop.money, spent.money, (each.money for each in given)),
         )
 
     def stop_proposing(self) -> None:
-        """End the proposer's turn under way, and begin no other: the session stops."""
+        """End the proposers' turns under way, and begin no other: the session stops."""
         if not self._halted:
             self._halted = True
             self.proposers.stop()
@@ -384,12 +407,13 @@ class CandidateQueue:
         self.stop_proposing()
         left = [ready.proposal for ready in self._ready]
         self._ready.clear()
-        for task in (self._proposing, self._quick):
+        until = time.monotonic() + FAREWELL
+        for task in (self._proposing, self._quick, *self._more):
             if task:
-                task.join(FAREWELL)
+                task.join(max(until - time.monotonic(), 0.0))
                 if task.proposal:
                     left.append(task.proposal)
-        self._proposing = self._quick = None
+        self._proposing, self._quick, self._more = None, None, []
         self._note_failed()
         for proposal in left:
             if proposal.usage:  # an entry of a queue has its turn next time

@@ -125,7 +125,7 @@ class ExperimentLoop:
         self.hooks.poll()
         self.notices.poll()
         for trial, measurement in self.scheduler.finished():
-            self.candidates.on_result()
+            self.candidates.on_result(measurement.wall_seconds)
             self.kind.learn(trial, measurement)
             if trial.purpose != "search":
                 self.view.measured(trial, measurement, self.session.metric)

@@ -5,6 +5,7 @@ So an outage costs neither time nor money, and a quick script that repeats itsel
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -33,11 +34,13 @@ class Backoff:
 
     The pause is as long as the turn took, 10 s at most, or 10 s if the turn was paid for. It doubles with each further
     failure in a row, or refusal of a proposal that was paid for: a duplicate that cost nothing is no outage.
-    ``gone``: why it is not asked again in this run, if so.
+    ``gone``: why it is not asked again in this run, if so. Several ``thinkers`` of one name have their turns at the
+    same time, each one turn at once.
     """
 
-    def __init__(self, thinker: Thinker) -> None:
-        self.name, self.thinker = thinker.name, thinker
+    def __init__(self, *thinkers: Thinker) -> None:
+        self.name, self.thinker = thinkers[0].name, thinkers[0]
+        self.thinkers, self._busy, self._lock = thinkers, set[int](), threading.Lock()
         self.wakes = 0.0  # on the monotonic clock
         self.gone = ""
         self._in_a_row = 0
@@ -52,16 +55,27 @@ class Backoff:
     def awake(self) -> bool:
         return not self.gone and time.monotonic() >= self.wakes
 
+    @property
+    def ready(self) -> bool:
+        """Whether it may be asked now: it does not rest, and one of its thinkers has no turn."""
+        return self.awake and len(self._busy) < len(self.thinkers)
+
     def propose(self, briefing: Briefing) -> Proposal | None:
-        if not self.awake:
-            return None
+        with self._lock:
+            idle = next((n for n in range(len(self.thinkers)) if n not in self._busy), None)
+            if idle is None or not self.awake:
+                return None
+            self._busy.add(idle)
         begun = time.monotonic()
         try:
-            proposal = self.thinker.propose(briefing)
+            proposal = self.thinkers[idle].propose(briefing)
         except NoProposal as failure:
             self._took = time.monotonic() - begun
             self.fail(failure)
             return None
+        finally:
+            with self._lock:
+                self._busy.discard(idle)
         self._took = time.monotonic() - begun
         if proposal is None:  # the turn did not fail, so there is nothing to wait for
             self._in_a_row = 0
@@ -88,12 +102,13 @@ class Backoff:
         return failed
 
     def stop(self) -> None:
-        self.thinker.stop()
+        for thinker in self.thinkers:
+            thinker.stop()
 
     def _rest(self, usage: Mapping[str, Any], least: float = 0.0) -> None:
         first = FIRST if _paid(usage) else min(FIRST, max(self._took, LEAST))
         rest = min(first * 2 ** min(self._in_a_row - 1, 30), LONGEST)
-        self.wakes = time.monotonic() + max(rest, min(least, 4 * LONGEST))
+        self.wakes = max(self.wakes, time.monotonic() + max(rest, min(least, 4 * LONGEST)))
 
 
 def _paid(usage: Mapping[str, Any]) -> bool:

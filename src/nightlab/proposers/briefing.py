@@ -15,6 +15,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
+from nightlab.core.program.theme import theme
 from nightlab.core.text import one_line, plain
 from nightlab.core.types import Experiment, Metric
 from nightlab.proposers.proposer import Briefing
@@ -157,6 +158,19 @@ def _state(briefing: Briefing, past: AttemptHistory) -> Iterator[str]:
     for e in briefing.history:
         if e.verdict is None and e.number:
             yield f"- Running now: #{e.number} {quote(e.candidate.hypothesis)}"
+    if briefing.thinking:
+        names = ", ".join(quote(name, 40) for name in sorted(set(briefing.thinking)))
+        told = f"- Other turns at the same time as yours: {len(briefing.thinking)} ({names}). Differ from them"
+        least = ", ".join(quote(name, 60) for name in least_tried(briefing))
+        yield f"{told}; little or never tried: {least}." if least else f"{told}."
+
+
+def least_tried(briefing: Briefing, most: int = 3) -> list[str]:
+    """Parts of the genome that the fewest experiments changed, others for each turn at the same time."""
+    tried = Counter(name for e in briefing.history for name in e.candidate.theme)
+    parts = sorted(theme({}, briefing.genome), key=lambda name: (tried[name], name))
+    first = most * (len(briefing.thinking) - 1)
+    return parts[first : first + most] or parts[:most]
 
 
 def _genome(briefing: Briefing, room: int) -> str:

@@ -31,10 +31,10 @@ def program(config: ProgramConfig, context: ProposerContext) -> Proposer:
     from nightlab.proposers.command import AnyCommand
 
     assert context.workspace is not None
-    return Backoff(AnyCommand(config, context.workspace))
+    return Backoff(*(AnyCommand(config, context.workspace, lane) for lane in range(config.concurrency)))
 
 
 def model(config: ModelConfig, context: ProposerContext) -> Proposer:
     from nightlab.proposers.model import LanguageModel
 
-    return Backoff(LanguageModel(config))
+    return Backoff(*(LanguageModel(config) for _ in range(config.concurrency)))

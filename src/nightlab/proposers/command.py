@@ -56,15 +56,16 @@ in small steps, and end as the page below asks. What you don't finish now is los
 
 
 class AnyCommand:
-    """Runs a contract's command once per turn."""
+    """Runs a contract's command once per turn; ``lane`` counts those of one name that run at the same time."""
 
-    def __init__(self, part: ProgramConfig, workspace: ProposerWorkspace) -> None:
+    def __init__(self, part: ProgramConfig, workspace: ProposerWorkspace, lane: int = 0) -> None:
         self.name, self.part, self.workspace = part.called, part, workspace
+        self.folder = workspace.folder / (f"{self.name}~{lane + 1}" if lane else self.name)
         self._guard: subprocess.Popen[bytes] | None = None
         self._stopped = False
 
     def propose(self, briefing: Briefing) -> Proposal:
-        folder = self.workspace.folder / self.name
+        folder = self.folder
         checkouts.remove_tree(folder)
         folder.mkdir(parents=True)
         commit = briefing.start.candidate.commit

@@ -28,7 +28,7 @@ class Mixture:
     """Asks the proposer that is furthest behind its share; one with nothing to propose yields its turn.
 
     A slow one's turn counts even if it fails: else one that always does would come before all others. With ``earnings``
-    the shares are what these say. While a slow one thinks, the quick ones may have turns too.
+    the shares are what these say. While a slow one thinks, other slow ones and the quick ones may have turns too.
     """
 
     name = "mixture"
@@ -45,7 +45,8 @@ class Mixture:
         for one in self._resting():
             self.had[one.name] += (failed or {}).get(one.name, 0)
         self.overtaken = False  # quick ones had turns during the one that is under way, or was last
-        self._slow = False  # the one that thinks may take minutes
+        self._thinking: list[str] = []  # those that have a turn now that may take minutes
+        self._slow = False  # the one that ``propose`` asks is among them
         self._lock = threading.Lock()
 
     def propose(self, briefing: Briefing) -> Proposal | None:
@@ -53,20 +54,38 @@ class Mixture:
         try:
             for name in self._order():
                 one = self.proposers[name][0]
-                if isinstance(one, Backoff) and not one.awake:
+                if isinstance(one, Backoff) and not one.ready:
                     continue
                 with self._lock:
                     if self.overtaken:  # a slow one failed, and the others had its turn
                         return None
                     self._slow = isinstance(one, Backoff)
-                if self._slow:
-                    self._had_turn(name)
-                if proposal := one.propose(briefing):
+                    if self._slow:
+                        self._thinking.append(name)
+                if proposal := self._think(name, one, briefing) if isinstance(one, Backoff) else one.propose(briefing):
                     return proposal
             return None
         finally:
             with self._lock:
                 self._slow = False
+
+    def think(self, briefing: Briefing) -> Proposal | None:
+        """A proposal of the slow one that is furthest behind its share, of those that may have a turn."""
+        for name in self._order():
+            one = self.proposers[name][0]
+            if isinstance(one, Backoff) and one.ready:
+                with self._lock:
+                    self._thinking.append(name)
+                return self._think(name, one, briefing)
+        return None
+
+    def _think(self, name: str, one: Backoff, briefing: Briefing) -> Proposal | None:
+        try:
+            self._had_turn(name)
+            return one.propose(briefing)
+        finally:
+            with self._lock:
+                self._thinking.remove(name)
 
     def quick(self, briefing: Briefing) -> Proposal | None:
         """A proposal of one that does not think long, while one that does is asked; None at any other time."""
@@ -79,8 +98,23 @@ class Mixture:
 
     @property
     def slow(self) -> bool:
-        """Whether one thinks that may take minutes."""
+        """Whether ``propose`` asks one that may take minutes."""
         return self._slow
+
+    @property
+    def thinking(self) -> tuple[str, ...]:
+        """Those that have a turn now that may take minutes, by name, once for each turn."""
+        with self._lock:
+            return tuple(self._thinking)
+
+    @property
+    def another_ready(self) -> bool:
+        """Whether another slow one may have a turn now."""
+        return any(one.ready for one in self._resting())
+
+    def is_slow(self, name: str) -> bool:
+        """Whether a proposer's turns may take minutes."""
+        return any(one.name == name for one in self._resting())
 
     def _order(self) -> list[str]:
         if self.earnings:
@@ -110,7 +144,7 @@ class Mixture:
         return [refused for one in said for refused in one.take_failed()]
 
     def stop(self) -> None:
-        """End the turn that is under way."""
+        """End the turns that are under way."""
         for one in self._resting():
             one.stop()
 

@@ -104,6 +104,8 @@ class Briefing:
     """Proposals that became no experiment, oldest first."""
     found: Sequence[UnverifiedFinding] = ()
     """What other labs say they found, the most promising first."""
+    thinking: Sequence[str] = ()
+    """The proposers that have a turn at the same time, once for each turn; what they will propose is not known yet."""
     sigma: float = 0.0
     """How far luck alone moves one trial's metric."""
     detectable: float = 0.0

@@ -58,6 +58,8 @@ class ThinkerConfig(ConfigModel):
     """Most tokens of what it is told each turn."""
     wall: float = Field(default=1200, gt=0)
     """Seconds that a turn may take."""
+    concurrency: int = Field(default=4, ge=1, le=64)
+    """Most turns at the same time. More than one runs only when trials would otherwise wait for proposals."""
     requests: int = Field(default=300, gt=0)
     """Most requests that a turn may send to its endpoints."""
     tokens: int | None = Field(default=None, gt=0)
