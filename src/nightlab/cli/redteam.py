@@ -25,7 +25,7 @@ def redteam(
     device: Device = None,
     allow: Allow = [],  # noqa: B006
 ) -> None:
-    """Attack your own lab: which cheats would be kept?
+    """Attack your own lab and say which cheats would be kept.
 
     Puts known cheats into the genome, one at a time, and measures each with ordinary trials in a scratch copy of what
     is committed. Takes one trial or two for each attack. Exit status 3: at least one would be kept; its hint says

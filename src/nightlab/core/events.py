@@ -8,11 +8,12 @@ default, a key that a newer one added is ignored, and an event of an unknown kin
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cache
 from typing import Any, ClassVar, Self
 
 from nightlab.core.types import (
+    OMIT,
     Budget,
     Candidate,
     Evidence,
@@ -65,7 +66,12 @@ def _by(read: Callable[[Any], Any]) -> dict[str, Any]:
     return {"read": read}
 
 
-OMIT = {"omit": True}  # metadata of a field that is left out of the JSON where it is None
+def _record(value: Any) -> Any:
+    """A record, with the records in it, as dictionaries; without fields that are left out at their default."""
+    if not is_dataclass(value) or isinstance(value, type):
+        return value
+    own = ((one, getattr(value, one.name)) for one in fields(value))
+    return {one.name: _record(each) for one, each in own if not (one.metadata.get("omit") and each == one.default)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,16 +90,13 @@ class LedgerEvent:
     def to_dict(self) -> dict[str, Any]:
         """The event as it is persisted, without ``seq`` and ``at``."""
         data: dict[str, Any] = {} if self.schema == 1 else {"v": self.schema}
-        for name, _, omit in _persisted(type(self)):  # type: ignore[arg-type]  # a class is hashable
-            value = getattr(self, name)
-            if value is not None or not omit:
-                data[name] = asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
-        return data
+        own = _record(self)
+        return data | {name: own[name] for name, _ in _persisted(type(self)) if name in own}  # type: ignore[arg-type]
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], *, seq: int = 0, at: float = 0.0) -> Self:
         """The event from its persisted form. Raises KeyError, TypeError or ValueError when that is damaged."""
-        given = {name: read(data[name]) for name, read, _ in _persisted(cls) if name in data}  # type: ignore[arg-type]
+        given = {name: read(data[name]) for name, read in _persisted(cls) if name in data}  # type: ignore[arg-type]
         return cls(**given, seq=seq, at=at)
 
     @property
@@ -103,10 +106,10 @@ class LedgerEvent:
 
 
 @cache
-def _persisted(cls: type[Any]) -> list[tuple[str, Callable[[Any], Any], bool]]:
-    """Of each persisted field: its name, how it is made from JSON, and whether None is left out."""
+def _persisted(cls: type[Any]) -> list[tuple[str, Callable[[Any], Any]]]:
+    """Of each persisted field: its name, and how it is made from JSON."""
     own = (one for one in fields(cls) if one.name not in ("seq", "at"))
-    return [(one.name, one.metadata.get("read", _same), one.metadata.get("omit", False)) for one in own]
+    return [(one.name, one.metadata.get("read", _same)) for one in own]
 
 
 def _same(value: Any) -> Any:
@@ -221,7 +224,7 @@ class TrialStarted(LedgerEvent):
     trial: Trial
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self.trial)
+        return dict(_record(self.trial))
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], *, seq: int = 0, at: float = 0.0) -> Self:
@@ -284,12 +287,6 @@ class EvidenceShown(LedgerEvent):
     kind = "evidence"
     number: int
     evidence: Evidence = field(metadata=_by(evidence_of))
-
-    def to_dict(self) -> dict[str, Any]:
-        data = LedgerEvent.to_dict(self)
-        if not self.evidence.claim:  # as in ledgers from before there were claims
-            del data["evidence"]["claim"]
-        return data
 
 
 @dataclass(frozen=True, slots=True)

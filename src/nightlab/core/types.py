@@ -7,6 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
+OMIT = {"omit": True}
+"""Metadata of a field that is left out of the JSON of the ledger where it has its default, as in older ledgers."""
+
 Goal = Literal["minimise", "maximise"]
 Clock = Literal["wall", "cpu", "work"]
 Purpose = Literal["search", "pilot", "upkeep", "replay", "confirm", "ablate", "transfer", "arena"]
@@ -118,7 +121,7 @@ class Candidate:
     usage: dict[str, Any] = field(default_factory=dict)
     program: str = ""
     theme: tuple[str, ...] = ()
-    information: int = 0
+    information: int = field(default=0, metadata=OMIT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +211,7 @@ class Trial:
     purpose: Purpose
     budget: Budget
     attempt: int = 1
-    drawn: int | None = None
+    drawn: int | None = field(default=None, metadata=OMIT)
 
     @property
     def given_seed(self) -> int:
@@ -323,7 +326,7 @@ class PairedGain:
     high: float
     level: float
     pairs: int
-    times: tuple[float, float, float] | None = None
+    times: tuple[float, float, float] | None = field(default=None, metadata=OMIT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -342,8 +345,8 @@ class Evidence:
     gain: PairedGain
     held_out: PairedGain | None = None
     what: str = ""
-    claim: str = ""
-    exact: bool = False
+    claim: str = field(default="", metadata=OMIT)
+    exact: bool = field(default=False, metadata=OMIT)
 
     @property
     def label(self) -> str:
