@@ -370,7 +370,7 @@ if turn != 2:
 
 
 def thinker(script: str) -> dict[str, Any]:
-    part = f'\n[[proposers]]\nkind = "command"\ncommand = "{sys.executable} agent.py"\nname = "a"\n'
+    part = f'\n[[proposers]]\nkind = "command"\ncommand = "{sys.executable} agent.py"\nname = "a"\nconcurrency = 1\n'
     return {"contract": CONTRACT.split("[[proposers]]")[0] + part, "files": {"agent.py": script}}
 
 

@@ -14,6 +14,7 @@ from support.processes import wait
 import nightlab.proposers.backoff
 from nightlab.core.config import StopRules
 from nightlab.core.observer import Observer
+from nightlab.core.types import ProposerUsage
 from nightlab.loop.candidate_queue import CandidateQueue
 from nightlab.loop.loop import ExperimentLoop
 from nightlab.loop.proposal_task import ProposalPace
@@ -201,6 +202,17 @@ def test_as_many_think_at_once_as_there_are_slots_and_each_is_told_of_the_others
     night.run()
     assert sorted(e.candidate.proposer for e in session.ledger.experiments()[1:]) == sorted(names)
     assert [len(each) for each in told[:2]] == [0, 1]
+
+
+def test_no_other_turn_begins_that_would_pass_a_cap(make_lab: Any) -> None:
+    session = make_lab().session()
+    queue = ExperimentLoop(session, StopRules(money=1.0), Scheduler(session, Observer(), 2)).candidates
+    thinkers = [Together("a", 1.0, threading.Barrier(1), []) for _ in range(2)]
+    queue.proposers = Mixture({"a": (Backoff(*thinkers), 1.0)}, {})
+    queue.spent = ProposerUsage(turns=3, money=0.6)
+    assert queue._room_for_another_turn(), "0.60 and 0.20 of the turn under way"
+    queue.spent = ProposerUsage(turns=3, money=0.78)
+    assert not queue._room_for_another_turn()
 
 
 def test_turns_at_once_follow_what_turns_and_trials_take() -> None:

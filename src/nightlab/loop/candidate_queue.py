@@ -150,7 +150,7 @@ class CandidateQueue:
             self._proposing = ProposalTask(self.proposers.propose, self._brief())
         self._proposing.join(wait)
         if self._proposing.is_alive():
-            if self.proposers.slow and 1 + len(self._more) < self._pace.turns and self.proposers.another_ready:
+            if self.proposers.slow and self._room_for_another_turn():
                 self._more.append(ProposalTask(self.proposers.think, self._brief()))
             return
         task, self._proposing, self._quick_dry = self._proposing, None, False
@@ -159,6 +159,18 @@ class CandidateQueue:
         self._outdated = False
         waited = {"waited": task.waited} if task.waited else {}
         self._on_proposal(task, {} if self._note_failed(waited) else waited)
+
+    def _room_for_another_turn(self) -> bool:
+        """Whether trials use up more candidates than the turns under way make, and the stop rules leave enough for it.
+
+        What the turns under way will have used is taken to be the mean of those before.
+        """
+        under_way = 1 + len(self._more)
+        stop, spent = self.stop_rules, self.spent
+        caps = ((stop.requests, spent.requests), (stop.tokens, spent.tokens), (stop.money, spent.money))
+        part = 1 + under_way / max(spent.turns, 1)
+        enough = all(most is None or used * part < most for most, used in caps)
+        return enough and under_way < self._pace.turns and self.proposers.another_ready
 
     def _ask_a_quick_one(self, slow: ProposalTask) -> None:
         """A slot has nothing to do but wait for a proposal: if that may take minutes, ask one that takes none."""

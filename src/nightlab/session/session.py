@@ -134,8 +134,8 @@ class Session:
     @cached_property
     def metric_claim(self) -> str:
         """Why the metric is only the candidate's claim, in words; empty if a separate process computes it."""
-        if self.facts.claim is not None:
-            return self.facts.claim
+        if self.facts.claim is not None or self.imported:  # what was imported is not called measured anyway
+            return self.facts.claim or ""
         return metric_claim(self.lab, self.repo.files(self.base), lambda path: self.repo.read(self.base, path))
 
     @cached_property
