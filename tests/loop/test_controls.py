@@ -222,6 +222,7 @@ READER = """
 import re
 text = open("genome.py").read()
 open("genome.py", "w").write(re.sub("B = .*", "B = 3", text))
+print("HYPOTHESIS: B nearer to three")
 """
 
 

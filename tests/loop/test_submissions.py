@@ -120,8 +120,7 @@ def test_a_timeout_says_so(make_lab: Any, nightlab: Any) -> None:
     assert late.code == 1 and "timeout" in late.err and f"nightlab wait {name}" in late.err
     assert nightlab("wait", name, "--timeout", "0.1", "--json", cwd=lab).json["state"] in ("waiting", "running")
     [folder] = (lab.folder / ".nightlab").glob("*/")
-    wait(lambda: is_running_now(folder))
-    os.kill(int((folder / "writer").read_text()), signal.SIGTERM)
+    os.kill(int(wait(lambda: is_running_now(folder) and (folder / "writer").read_text())), signal.SIGTERM)
 
 
 def test_whoever_waits_outlives_a_killed_measurer(make_lab: Any, nightlab: Any) -> None:

@@ -191,7 +191,7 @@ APART = "A = 4.0\n# -\n# -\n# -\nB = 8\n# -\n# -\n# -\nC = 1\n"  # so that chang
 
 
 def night(make_lab: Any, server: ScriptedModel, **stop: Any) -> Any:
-    part = f'[[proposers]]\nkind = "model"\nmodel = "m-1"\nbase_url = "{server.url}"\n'
+    part = f'[[proposers]]\nkind = "model"\nmodel = "m-1"\nbase_url = "{server.url}"\nconcurrency = 1\n'
     return make_lab(APART, contract=CONTRACT.split("[[proposers]]")[0] + part).run(**stop)
 
 

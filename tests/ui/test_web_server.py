@@ -201,7 +201,7 @@ def test_commits_that_are_not_here_cost_the_diff_alone(serve: Any, session: Sess
     add(session)
     number = session.ledger.propose(Candidate("0" * 40, session.base, "x", "import", "from elsewhere"))
     told = serve().ask(f"/api/experiments/{number}").json
-    assert told["diff"] == [] and "git diff failed" in told["no_diff"] and told["status"] is None
+    assert told["diff"] == [] and "git diff-tree failed" in told["no_diff"] and told["status"] is None
 
 
 def test_a_browser_that_comes_back_gets_what_it_missed_and_no_more(serve: Any, session: Session) -> None:
