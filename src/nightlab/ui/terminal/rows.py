@@ -12,7 +12,7 @@ from nightlab.core.text import one_line
 from nightlab.ui.snapshot import ExperimentPoint, SessionSnapshot
 from nightlab.ui.terminal.lines import STYLES
 
-EVIDENCE = 19  # columns for "claim, transferred"
+EVIDENCE, SHORT_EVIDENCE = 19, 14  # columns for "claim, transferred", and where there is little room for "transferred"
 ENDLESS = 200  # columns that a line in a pipe may use at least
 MARKS = {"keep": "✓", "discard": "·", "crash": "✗", None: "▸"}
 
@@ -42,7 +42,7 @@ def columns(snapshot: SessionSnapshot, width: int | None) -> Text:
         titles.append(f"{words_of(snapshot.about.metric.name, 12):>12} ")
     titles.append(f"{'sigma':>8}  ")
     if room >= 72:
-        titles.append(f"{'evidence':<{EVIDENCE}}")
+        titles.append(f"{'evidence':<{_evidence_width(room)}}")
     if room >= 100:
         titles.append(f"{'by':<11}")
     return Text(f"{''.join(titles)}what".ljust(width or 0), "dim underline")
@@ -62,10 +62,9 @@ def row(snapshot: SessionSnapshot, point: ExperimentPoint, width: int | None) ->
         line.append(f"{value_of(point.metric):>12} ", "bold" if point.status == "keep" else "")
     line.append(f"{gain:>8}  ", style if sigmas is not None and abs(sigmas) >= 1 else "dim")
     if room >= 72:
-        line.append(
-            f"{(point.level or point.reason)[: EVIDENCE - 1]:<{EVIDENCE}}",
-            "bold green" if point.level not in ("", "measured") else "dim",
-        )
+        wide, evidence = _evidence_width(room), point.level or point.reason
+        evidence = evidence if len(evidence) < wide else evidence.split(",")[0][: wide - 1]
+        line.append(f"{evidence:<{wide}}", "bold green" if point.level not in ("", "measured") else "dim")
     if room >= 100:
         line.append(f"{words_of(point.proposer, 10):<11}", "dim")
     if point.status == "discard" and (point.gain or 0.0) > 0:  # better than its parent, which was not the champion
@@ -76,6 +75,10 @@ def row(snapshot: SessionSnapshot, point: ExperimentPoint, width: int | None) ->
     if width is not None:
         line.truncate(width, overflow="ellipsis")
     return line
+
+
+def _evidence_width(room: int) -> int:
+    return EVIDENCE if room >= 100 else SHORT_EVIDENCE
 
 
 def heading(words: str, width: int) -> Text:
