@@ -57,7 +57,7 @@ class NotebookProgress(Observer):
         at = time.time()
         running = [f"#{one.trial.experiment} {one.phase} for {max(at - one.since, 0):.0f} s" for one in trials]
         self.now = ", ".join(running) or "waiting for a proposal"
-        if time.monotonic() - self._shown_at >= EVERY:
+        if self.title and time.monotonic() - self._shown_at >= EVERY:
             self._show()
 
     def searched(self, result: RunResult) -> None:
