@@ -6,14 +6,13 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import os
 import statistics
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
+from nightlab_bridge.load import load_module
 from nightlab_bridge.report import report, require_score
 from nightlab_bridge.runner import Said, Unmeasured, finish, run
 
@@ -31,7 +30,7 @@ def main() -> None:
 
     def function(path: Path, said: Said) -> Any:
         said(options.task)
-        return measure(_load(Path(options.task), "task"), _load(path, "solver").Solver(), options.size)
+        return measure(load_module(options.task, "task"), load_module(path, "solver").Solver(), options.size)
 
     try:
         metrics = run(options.program, function, sealed=options.sealed, timeout=options.timeout)
@@ -40,15 +39,6 @@ def main() -> None:
         report("speedup", require_score(metrics.pop("speedup"), "speedup"), metrics)
     except Unmeasured as error:
         finish(error)
-
-
-def _load(path: Path, name: str) -> Any:
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"{path} is no Python program")
-    module = sys.modules[name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def measure(module: Any, solver: Any, size: int) -> dict[str, float]:

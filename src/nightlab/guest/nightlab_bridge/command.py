@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import argparse
 import re
-import runpy
 import sys
 from pathlib import Path
 from typing import Any
 
+from nightlab_bridge.load import run_script
 from nightlab_bridge.report import report, require_score
 from nightlab_bridge.runner import Said, Unmeasured, finish, run
 
@@ -44,13 +44,8 @@ def main() -> None:
 
 def summary(script: str, program: Path) -> dict[str, str]:
     """The ``name: value`` lines that the script prints, the last of each name."""
-    sys.argv = [script]
     output = program.parent.parent / "output"
-    try:
-        runpy.run_path(script, run_name="__main__")
-    except SystemExit as end:
-        if end.code not in (None, 0):
-            raise RuntimeError(f"{script} exited with status {end.code!r}") from None
+    run_script(script)
     sys.stdout.flush()
     return dict(LINE.findall(output.read_text(encoding="utf-8", errors="replace")))
 

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from nightlab_bridge.load import load_module
 from nightlab_bridge.report import numbers, report, require_score, require_valid
 from nightlab_bridge.runner import Said, Unmeasured, finish, run
 
@@ -52,12 +53,7 @@ def _module(path: Path) -> Any:
     """The evaluator, imported. Where the peer's package is not installed, its result type is there all the same."""
     if importlib.util.find_spec("openevolve") is None:
         _provide_result_type()
-    spec = importlib.util.spec_from_file_location("evaluation_module", path)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"{path} is no Python program")
-    module = sys.modules["evaluation_module"] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_module(path, "evaluation_module")
 
 
 def _provide_result_type() -> None:

@@ -5,7 +5,6 @@ Each time the evaluator loads the program, a new process imports it, so that no 
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 import os
 import select
@@ -18,6 +17,7 @@ from typing import Any
 
 import nightlab_guest
 
+from nightlab_bridge.load import load_module
 from nightlab_bridge.values import NotPlain, decode, encode, pack, receive, send, unpack
 
 
@@ -134,11 +134,7 @@ class Served:
     def _load(self) -> dict[str, Any]:
         """Import the program; returns what it holds: functions, classes, plain values."""
         sys.path.insert(0, str(Path(self.program).resolve().parent))
-        spec = importlib.util.spec_from_file_location("program", self.program)
-        if spec is None or spec.loader is None:
-            raise ImportError(f"{self.program} is no Python program")
-        self.module = sys.modules["program"] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(self.module)
+        self.module = load_module(self.program, "program")
         return {name: found for name, value in vars(self.module).items() if (found := _member(name, value))}
 
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
-import runpy
 import sys
 import types
 from pathlib import Path
 from typing import Any
 
+from nightlab_bridge.load import run_script
 from nightlab_bridge.report import report, require_score, require_valid
 from nightlab_bridge.runner import Said, Unmeasured, finish, run
 
@@ -51,12 +51,7 @@ def evaluate(script: str, program: Path) -> dict[str, Any]:
     results.mkdir()
     if importlib.util.find_spec("shinka") is None:
         _provide_package()
-    sys.argv = [script, "--program_path", str(program), "--results_dir", str(results)]
-    try:
-        runpy.run_path(script, run_name="__main__")
-    except SystemExit as end:
-        if end.code not in (None, 0):
-            raise RuntimeError(f"{script} exited with status {end.code!r}") from None
+    run_script(script, "--program_path", str(program), "--results_dir", str(results))
     return {name: _left(results / f"{name}.json") for name in ("metrics", "correct")}
 
 
