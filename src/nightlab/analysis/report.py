@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import re
 from collections import Counter, deque
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from nightlab.analysis.report_markdown import markdown
 from nightlab.analysis.summary import ReportData, Row
 from nightlab.analysis.timeline import off_duty, spans
 from nightlab.core.events import ContractOverridden, Rechecked, RunStarted, RunStopped, TrialFinished, TrialStarted
+from nightlab.core.files import replace_text
 from nightlab.core.session_state import SessionState
 from nightlab.core.text import counted
 from nightlab.core.types import REPORTED, TOLD, Experiment, Measurement, NightlabError
@@ -110,9 +110,7 @@ def write_report(session: Session) -> tuple[Path, Path]:
     svg = drawing.getvalue()
     places = session.folder / "report.md", session.folder / "report.html"
     for place, content in zip(places, (text, page(text, title, svg[svg.index("<svg") :])), strict=True):
-        draft = place.with_name(place.name + ".tmp")
-        draft.write_text(content, encoding="utf-8")
-        os.replace(draft, place)
+        replace_text(place, content)
     return places
 
 

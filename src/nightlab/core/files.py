@@ -1,4 +1,5 @@
-"""Reading files that others put there: only plain ones, only inside a folder, and no more bytes than a limit."""
+"""Files that others put there are read only if they are plain, inside a folder and within a limit; ours are replaced
+whole."""
 
 from __future__ import annotations
 
@@ -34,3 +35,10 @@ def read_plain(path: Path, most: int, inside: Path | None = None) -> bytes:
     if len(raw) > most:
         raise NotReadable(f"{path} has more than {most:,} bytes", "make it smaller")
     return raw
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all: a reader, or a kill, sees what was there before or all of this."""
+    draft = path.with_name(path.name + ".tmp")
+    draft.write_text(text, encoding="utf-8")
+    os.replace(draft, path)

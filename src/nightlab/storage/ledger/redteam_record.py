@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from nightlab.core.files import replace_text
 from nightlab.storage.ledger.paths import make_state_folder, state_folder
 
 NAME = "redteam.json"
@@ -25,10 +25,8 @@ class RedteamRecord:
 
 def record_redteam(lab: Path, commit: str, at: float, kept: Sequence[str], attacks: int) -> None:
     """Write down what came of the attacks on a lab."""
-    path = make_state_folder(lab) / NAME
-    draft = path.with_suffix(".new")
-    draft.write_text(json.dumps(asdict(RedteamRecord(commit, at, tuple(kept), attacks))), encoding="utf-8")
-    os.replace(draft, path)
+    record = RedteamRecord(commit, at, tuple(kept), attacks)
+    replace_text(make_state_folder(lab) / NAME, json.dumps(asdict(record)))
 
 
 def read_redteam(lab: Path) -> RedteamRecord | None:

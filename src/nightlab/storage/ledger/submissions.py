@@ -6,10 +6,11 @@ A file stays until the ledger knows its candidate, as an experiment or as refuse
 from __future__ import annotations
 
 import json
-import os
 import secrets
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from nightlab.core.files import replace_text
 
 PLACE = "tries"
 PREFIX = "try-"
@@ -30,9 +31,7 @@ def submit(folder: Path, hypothesis: str, patch: str, base: str = "") -> str:
     entry = Submission(f"{PREFIX}{secrets.token_hex(4)}", hypothesis, patch, base)
     path = _path(folder, entry.id)
     path.parent.mkdir(exist_ok=True)
-    draft = path.with_suffix(".new")
-    draft.write_text(json.dumps(asdict(entry)), encoding="utf-8")
-    os.replace(draft, path)
+    replace_text(path, json.dumps(asdict(entry)))
     return entry.id
 
 
