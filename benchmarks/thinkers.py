@@ -13,7 +13,6 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from machine import heading, table
 from slots import make_lab
@@ -75,8 +74,8 @@ class WaitingEngine:
 
     def stand_by(self, like: Trial, slot: Slot) -> None: ...
     def dismiss(self) -> None: ...
-    def adopt(self, trial: Trial) -> Any:
-        raise NotImplementedError
+    def adopt(self, trial: Trial) -> Waiting:
+        return Waiting(trial, Slot(0), time.monotonic(), 0.0)
 
 
 class Thinker:
