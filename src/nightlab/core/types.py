@@ -201,7 +201,8 @@ class Trial:
     """One run of one genome, with one seed, under one budget.
 
     ``seed`` is what the session counts by; ``drawn``: the number that the program is given for it, which does not tell
-    what the trial is for; None in a session of before: then they are one.
+    what the trial is for; None in a session of before: then they are one. ``free``: what may be done beside training
+    (``core.overhead``), as the baseline showed; None where that is not known.
     """
 
     id: str
@@ -212,6 +213,7 @@ class Trial:
     budget: Budget
     attempt: int = 1
     drawn: int | None = field(default=None, metadata=OMIT)
+    free: dict[str, float] | None = field(default=None, compare=False, metadata=OMIT)
 
     @property
     def given_seed(self) -> int:
@@ -246,7 +248,8 @@ class Measurement:
     ``metric`` is on the data of the search, ``held_out`` on data that no decision uses, where the evaluator has
     some. ``machine`` is what the machine did meanwhile, and ``disturbed`` why such a number should not count.
     ``peak_gpu_memory_mb`` is 0 where no NVIDIA device was seen. ``claims`` is what the candidate printed about
-    itself: shown, never trusted. ``runs`` says of how many trials this is the mean.
+    itself: shown, never trusted. ``runs`` says of how many trials this is the mean. ``overhead``: what it took beside
+    its training (``core.overhead``), of which ``charged`` seconds count as training.
     """
 
     outcome: Outcome
@@ -265,6 +268,7 @@ class Measurement:
     machine: dict[str, float | str] = field(default_factory=dict)
     disturbed: str = ""
     runs: int = 1
+    overhead: dict[str, float] | None = field(default=None, metadata=OMIT)
 
     @property
     def measured(self) -> bool:

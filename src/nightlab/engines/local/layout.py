@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shlex
@@ -13,10 +12,11 @@ from typing import Any
 
 from nightlab.core.config import BudgetConfig, LabConfig, megabytes
 from nightlab.core.config.schema import overrun
+from nightlab.core.overhead import grace
 from nightlab.core.types import Budget, Trial
 from nightlab.engines.local.caches import Caches
 from nightlab.engines.local.cgroup import Cgroup
-from nightlab.engines.local.trial_folder import MARK, read_text
+from nightlab.engines.local.trial_folder import MARK
 from nightlab.engines.slots import Slot
 from nightlab.sandbox.bubblewrap import Sandbox, SandboxSpec, search_path
 from nightlab.sandbox.detect import find_sandbox
@@ -79,9 +79,10 @@ class Layout:
             "slot": asdict(slot),
             "clock": trial.budget.clock,
             "amount": trial.budget.amount,
-            "limit": overrun(trial.budget.amount),
+            "limit": _limit(trial),
+            "free": trial.free,
+            "timed": bool(evaluator and evaluator.timed),
             "startup": budget.startup,
-            "signals": baseline_signals(folder.parent),
             "evaluation": budget.evaluation,
             "wall_limit": _longest(budget, trial.budget),
             "disk_mb": megabytes(lab.resources.disk),
@@ -180,13 +181,10 @@ def answering(lab: LabConfig) -> list[str]:
     return [f"answer{number}" for number in range(lab.evaluator.processes)] if lab.evaluator else []
 
 
-def baseline_signals(trials: Path) -> bool | None:
-    """Whether the baseline's program said when its training began; None while no trial of it has been measured."""
-    for result in sorted(trials.glob("0000-*/result.json")):
-        found = json.loads(read_text(result) or "{}")
-        if found.get("outcome") == "measured":
-            return bool(found["startup_seconds"] > 0)
-    return None
+def _limit(trial: Trial) -> float:
+    """Seconds of training after which a trial is over its budget."""
+    more = grace(trial.budget, trial.free)
+    return overrun(trial.budget.amount) if more is None else trial.budget.amount + more
 
 
 def _longest(usual: BudgetConfig, budget: Budget) -> float:
