@@ -37,7 +37,7 @@ class AskedTrial:
 
     @property
     def purpose(self) -> Purpose:
-        """What it is for: ``search``, ``pilot``, or the ``upkeep`` of a champion, which is measured again."""
+        """What it is for: ``search``, ``pilot``, or ``"upkeep"``, the re-check of a champion."""
         return self.handle.trial.purpose
 
     @property

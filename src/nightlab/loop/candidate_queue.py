@@ -33,8 +33,8 @@ from nightlab.storage.ledger import pending_submissions, remove_submission
 
 REFUSALS = 25  # in a row, of each that thinks, before a session has nothing left: an outage fails all their turns
 MISFITS = 4  # per slot, proposals that wait at most, those that fit nothing yet included
-MOMENT = 0.05  # seconds that a free slot waits for a thought
-FAREWELL = 10.0  # seconds that a thought has to end
+MOMENT = 0.05  # seconds that a free slot waits for a proposal
+FAREWELL = 10.0  # seconds that a turn has to end
 RECALLED = 200  # judged experiments whose gains a session that resumes counts for their proposers
 
 
@@ -94,7 +94,7 @@ class CandidateQueue:
         self._remember()
         self._champion = self.ledger.champion()
         self.nothing_left = ""
-        self.spent = ProposerUsage()  # by turns that have ended; whoever needs it adds what was before
+        self.spent = ProposerUsage()  # by turns that have ended; a resumed session adds what was before
         self.stop_rules = StopRules()  # what is left of them caps the next turn
         self._halted = False
         self._proposing: ProposalTask | None = None
@@ -195,7 +195,7 @@ class CandidateQueue:
             self._on_proposal(task, {})
 
     def _on_proposal(self, task: ProposalTask, waited: dict[str, float]) -> None:
-        """Make what was thought of ready; ``waited`` goes with what it took. Raises what its proposer raised."""
+        """Make the proposal ready; ``waited`` goes with what it took. Raises what its proposer raised."""
         if task.error:
             raise task.error
         if task.proposal and self.proposers.is_slow(task.proposal.proposer):
@@ -214,7 +214,7 @@ class CandidateQueue:
                 self.proposers.tell(task.proposal, None)
 
     def next_try(self) -> int | None:
-        """The number of a new experiment that somebody handed in; None when no more wait."""
+        """The number of a new experiment that was handed in; None when no more wait."""
         self._take_up_tries()
         while self._ready:
             if (number := self._take(self._ready[0])) is not None:
@@ -222,7 +222,7 @@ class CandidateQueue:
         return None
 
     def _take_up_tries(self) -> None:
-        """Make ready, before what proposers thought of, what somebody handed in: they wait for its verdict."""
+        """Make ready what a person handed in, before the proposers' candidates: the person waits for its verdict."""
         folder, known = self.session.folder, {ready.proposal.source for ready in self._ready}
         for entry in pending_submissions(folder):
             if self.ledger.by_source(entry.id) or self.ledger.refusal(entry.id):
@@ -234,7 +234,7 @@ class CandidateQueue:
                     self._ready.insert(sum(r.proposal.proposer == HUMAN for r in self._ready), ready)
 
     def on_result(self, seconds: float) -> None:
-        """A trial has ended, which took so many seconds: proposers that had nothing may have something now."""
+        """A trial that took ``seconds`` has ended: proposers that had nothing may have something now."""
         self._pace.measured(seconds)
         self._dry = self._quick_dry = False
         self._outdated = self._proposing is not None
@@ -266,7 +266,7 @@ class CandidateQueue:
         value, parent = node_value(experiment), self.ledger.by_commit(experiment.candidate.parent)
         if value is None or parent is None or parent.bar is None or parent == self._champion:
             return False
-        asked = experiment.candidate.proposer in (HUMAN, ABLATION)  # by somebody who waits for its verdict alone
+        asked = experiment.candidate.proposer in (HUMAN, ABLATION)  # a person waits for its verdict alone
         return not asked and self.session.metric.better(value, parent.bar)
 
     def _second_chance(self, experiment: Experiment, on: str) -> None:
@@ -339,7 +339,7 @@ class CandidateQueue:
         except (OutOfScope, PatchConflict) as refusal:
             conflict = isinstance(refusal, PatchConflict)
             if not (hope and conflict):
-                if conflict and made and proposal.files:  # minutes of thought: measured as it was written
+                if conflict and made and proposal.files:  # a turn takes minutes: measured as it was written
                     return self._waiting(proposal, made, champion, self.ledger.by_commit(made.parent))
                 self._refuse(proposal, one_line(str(refusal)))
                 return None
@@ -415,7 +415,7 @@ class CandidateQueue:
             self.proposers.stop()
 
     def stop(self) -> None:
-        """Halt, wait for the thought's end, and write down what was paid for and comes to nothing."""
+        """Halt, wait for the turn's end, and write down what was paid for and comes to nothing."""
         self.stop_proposing()
         left = [ready.proposal for ready in self._ready]
         self._ready.clear()

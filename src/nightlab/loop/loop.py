@@ -78,7 +78,7 @@ class ExperimentLoop:
             scheduler.tick,
         )
         self.stopping = StopConditions(stop, session, self.candidates)
-        self.answering = False  # only what somebody handed in
+        self.answering = False  # only what was handed in
 
     # -- propose, run, judge, record, repeat -----------------------------------------------------
 
@@ -280,7 +280,7 @@ class ExperimentLoop:
             log = self.session.box.folder / f"{self.ledger.trials(0)[-1][0].id}" / "candidate.log"
             raise NightlabError(
                 f"the baseline can't be measured: {verdict.reason}: {verdict.detail}",
-                f"read {log}, mend the lab, commit, and run again (a fresh session starts)",
+                f"read {log}, fix the lab, commit, and run again (a fresh session starts)",
             )
 
     # -- beginning and ending --------------------------------------------------------------------
