@@ -104,7 +104,7 @@ class ExperimentLoop:
                 self.notices.ended(str(error), trouble=True)
                 raise
             finally:
-                self.candidates.stop_proposing()
+                self.candidates.turns.halt()
                 self.hooks.stop()
                 self.notices.stop()
 
@@ -125,7 +125,7 @@ class ExperimentLoop:
         self.hooks.poll()
         self.notices.poll()
         for trial, measurement in self.scheduler.finished():
-            self.candidates.on_result(measurement.wall_seconds)
+            self.candidates.turns.on_result(measurement.wall_seconds)
             self.kind.learn(trial, measurement)
             if trial.purpose != "search":
                 self.view.measured(trial, measurement, self.session.metric)
@@ -142,7 +142,7 @@ class ExperimentLoop:
     def _propose(self) -> None:
         """Let the proposers prepare candidates while trials run."""
         if self._final_reason():
-            self.candidates.stop_proposing()
+            self.candidates.turns.halt()
         elif not (self.scheduler.paused or self.stopping.stalled()):
             self.candidates.propose_ahead()
 
