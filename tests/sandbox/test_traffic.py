@@ -256,9 +256,9 @@ def test_a_bad_answer_is_one_line_of_words(respond: Respond, stop: str | None, f
 
 def test_what_an_answer_stated_before_it_broke_off_is_counted() -> None:
     begun = ANSWERS["anthropic, streamed"].split(b"event: x")[1]
-    with door(lambda c, _: c.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n" + begun)) as (ask, traffic):
-        with pytest.raises(http.client.IncompleteRead):
-            ask("hello")
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n" + begun
+    with door(lambda c, _: c.sendall(answer)) as (ask, traffic), pytest.raises(http.client.IncompleteRead):
+        ask("hello")
     assert (traffic.input_tokens, traffic.output_tokens, traffic.untold) == (100, 1, 0)
     assert traffic.stop == "the connection broke off" and "its answer broke off" in traffic.fault
 
