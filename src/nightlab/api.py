@@ -24,6 +24,7 @@ from nightlab.core.types import (
 )
 from nightlab.engines.base import Engine
 from nightlab.engines.caller import CallerEngine
+from nightlab.engines.plugged import PluggedEngine
 from nightlab.judge import Contestant, NeedsTrial, Noise, Rule
 from nightlab.loop.ask_tell import AskedTrial, AskTell
 from nightlab.proposers import Briefing, NoProposal, Proposal, Proposer
@@ -185,8 +186,9 @@ class Lab:
         voice = _Voice()
         own: Engine | None = None
         if not isinstance(engine, str):
-            inner, said = start_session(self.path, tag, device, allow, elsewhere=engine.platform)
-            own = engine
+            own = PluggedEngine(type(engine).__name__, engine)
+            inner, said = start_session(self.path, tag, device, allow, elsewhere=own.platform)
+            own.attach(inner.box.folder)
         elif engine == "local":
             inner, said = start_session(self.path, tag, device, allow)
         else:

@@ -13,6 +13,7 @@ from nightlab.cli.app import (
     STOPPED,
     Allow,
     Device,
+    OnEngine,
     Plain,
     Tag,
     Where,
@@ -29,15 +30,6 @@ if TYPE_CHECKING:
     from nightlab.api import Session
     from nightlab.core.observer import Observer
     from nightlab.core.types import RunResult
-
-OnEngine = Annotated[
-    str | None,
-    typer.Option(
-        "--engine",
-        metavar="ENGINE",
-        help="Where trials run: local-ray, auto, ray://HOST:PORT, HOST:PORT or slurm; this machine if omitted.",
-    ),
-]
 
 
 @app.command(
