@@ -63,7 +63,7 @@ def print_experiment(
     rows = [
         ("verdict", ": ".join(filter(None, said))),
         ("proposed", f"{_when(experiment.proposed_at)}by {candidate.proposer}"),
-        *([("thought", thought_words(candidate.usage))] if candidate.usage else []),
+        *([("turn", turn_words(candidate.usage))] if candidate.usage else []),
         ("changes", "; ".join(candidate.changes) or "none in its named constants"),
         ("commit", f"{candidate.commit} on {candidate.parent[:12]}"),
     ]
@@ -93,7 +93,7 @@ def _when(at: float) -> str:
     return f"{datetime.fromtimestamp(at):%Y-%m-%d %H:%M:%S} " if at > FIRST_DAY else ""
 
 
-def thought_words(usage: Mapping[str, Any]) -> str:
+def turn_words(usage: Mapping[str, Any]) -> str:
     """A proposal's model, tokens, cost and time, as far as known."""
     words = [str(usage[name]) for name in ("agent", "model") if name in usage]
     if "input_tokens" in usage:
