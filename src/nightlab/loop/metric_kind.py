@@ -70,7 +70,7 @@ class MetricKind:
         elif self.precise is not None and now != self.precise:
             how = "with" if now else "without"
             self.scheduler.view.say(
-                f"  [bold yellow]the metric is of another kind:[/] {name} of #{trial.experiment} comes {how} "
-                "a precision of its own, unlike the one before; at least the session's noise counts for it"
+                f"  [bold yellow]the metric is of another kind:[/] {name} of #{trial.experiment} comes {how} its own "
+                "precision, unlike the one before; at least the session's noise counts for it"
             )
         self.precise = now

@@ -34,7 +34,7 @@ SCALED = (SECONDS, BYTES)
 class ParsedMetrics:
     """The metrics of an output by name, and the lines that can't be read, by the name that each of them voids.
 
-    ``stated``: those that come with a precision of their own.
+    ``stated``: those that say how precise they are.
     """
 
     values: dict[str, float] = field(default_factory=dict)
