@@ -247,7 +247,7 @@ class Measurement:
     some. ``machine`` is what the machine did meanwhile, and ``disturbed`` why such a number should not count.
     ``peak_gpu_memory_mb`` is 0 where no NVIDIA device was seen. ``claims`` is what the candidate printed about
     itself: shown, never trusted. ``runs`` says of how many trials this is the mean. ``standard_error`` is that of the
-    metric as the lab states it, and ``successes`` are the counts ``out_of`` trials that it is made of; None if it does not
+    metric as the lab states it; of one that is made of counts, ``successes`` in ``out_of`` trials. None if it does not
     say.
     """
 
