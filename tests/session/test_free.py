@@ -30,7 +30,9 @@ def lab(make_lab: Any) -> TinyLab:
     return made
 
 
-def test_a_candidate_that_learns_before_its_start_is_over_budget_also_after_a_resume(lab: TinyLab, nightlab: Any) -> None:
+def test_a_candidate_that_learns_before_its_start_is_over_budget_also_after_a_resume(
+    lab: TinyLab, nightlab: Any
+) -> None:
     _, session = lab.run(experiments=1)
     budget = session.budget.record()
     free = free_of_charge(session.ledger, budget)
@@ -47,4 +49,4 @@ def test_a_candidate_that_learns_before_its_start_is_over_budget_also_after_a_re
     assert measured is not None and "before its start signal" in measured.detail
     session.close()
     for command in ("check", "log"):
-        assert "beside training the baseline takes: start " in nightlab(command, cwd=lab).stdout
+        assert "beside training the baseline takes: start " in nightlab(command, cwd=lab).out
