@@ -241,7 +241,7 @@ def one_experiment(night: ExperimentLoop, watch: Stopwatch) -> None:
         scheduler.start(wanted.number, wanted.purpose, wanted.seed)
         list(scheduler.finished())
         wanted = watch("upkeep: judge and record", night.upkeep.wanted, night.stopping.done(), stopping=False)
-    briefing: Briefing = watch("brief the proposer", candidates._brief)
+    briefing: Briefing = watch("brief the proposer", candidates.brief)
     proposal = watch("propose: tuner", Tuner(len(watch["propose: tuner"]) if "propose: tuner" in watch else 0).propose,
                      briefing)  # fmt: skip
     queue = PatchQueue(session.repo.lab / "ideas", session.ledger.sources())

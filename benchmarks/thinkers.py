@@ -102,7 +102,7 @@ def busy(slots: int, trial: float, turn: float, turns: int, each: int) -> float:
         scheduler = Scheduler(session, Observer(), slots, engine)
         night = ExperimentLoop(session, StopRules(experiments=slots * each), scheduler)
         thinkers = [Thinker(turn) for _ in range(turns)]
-        night.candidates.proposers = Mixture({"thinker": (Backoff(*thinkers), 1.0)}, {})
+        night.candidates.turns.proposers = Mixture({"thinker": (Backoff(*thinkers), 1.0)}, {})
         night.run()
         session.close()
     # The last round is left out: a slot that ends first then has nothing more to do.

@@ -24,6 +24,7 @@ from nightlab.core.types import (
 )
 from nightlab.engines.base import Engine
 from nightlab.engines.caller import CallerEngine
+from nightlab.engines.plugged import PluggedEngine
 from nightlab.judge import Contestant, NeedsTrial, Noise, Rule
 from nightlab.loop.ask_tell import AskedTrial, AskTell
 from nightlab.proposers import Briefing, NoProposal, Proposal, Proposer
@@ -185,8 +186,9 @@ class Lab:
         voice = _Voice()
         own: Engine | None = None
         if not isinstance(engine, str):
-            inner, said = start_session(self.path, tag, device, allow, elsewhere=engine.platform)
-            own = engine
+            own = PluggedEngine(type(engine).__name__, engine)
+            inner, said = start_session(self.path, tag, device, allow, elsewhere=own.platform)
+            own.attach(inner.box.folder)
         elif engine == "local":
             inner, said = start_session(self.path, tag, device, allow)
         else:
@@ -309,6 +311,7 @@ class Session:
         stall: int | None = None,
         tokens: int | None = None,
         money: float | None = None,
+        requests: int | None = None,
         gain_per_hour: float | None = None,
         confirm: int | None = None,
         callbacks: Iterable[Callback | JudgedCallback] = (),
@@ -316,9 +319,10 @@ class Session:
         """Run experiments until a stop rule, ``stop()`` or an interrupt, then measure again what was gained.
 
         Stop rules: ``experiments`` in the whole session, those of earlier runs included; ``hours`` of this run;
-        ``stall`` experiments in a row without a keep; ``tokens`` and ``money`` (US dollars) that proposers used, as
-        they say; ``gain_per_hour``, in the metric's unit, that an hour of a slot has to be expected to gain. Where you
-        leave one out, the contract's holds; where there is none at all, it runs until it is stopped.
+        ``stall`` experiments in a row without a keep; ``tokens``, ``money`` (US dollars) and ``requests`` that
+        proposers used, as counted or else as they say; ``gain_per_hour``, in the metric's unit, that an hour of a slot
+        has to be expected to gain. Where you leave one out, the contract's holds; where there is none at all, it runs
+        until it is stopped.
 
         ``confirm``: pairs of fresh seeds on which baseline and champion are measured again at the end; 0: none; by
         default what the contract's share of the session pays for.
@@ -346,7 +350,7 @@ class Session:
         from nightlab.analysis.session_run import run_session
 
         given = {"experiments": experiments, "hours": hours, "stall": stall, "tokens": tokens, "money": money}
-        given["gain_per_hour"] = gain_per_hour
+        given |= {"requests": requests, "gain_per_hour": gain_per_hour}
         rules = {key: value for key, value in given.items() if value is not None}
         stop = amended(self._inner.lab, {"stop": rules}).stop
         with self._working(callbacks) as scheduler:

@@ -172,7 +172,7 @@ def test_failures_are_findings_too_and_are_told(user: Callable[..., User]) -> No
     session = two.run(BETTER)
     assert by(session) == [("patches", "improved")], "it is not run"
     night = _candidates(session)
-    assert [(found.status, found.why) for found in night._brief().found] == [("discard", "discard there, regressed")]
+    assert [(found.status, found.why) for found in night.brief().found] == [("discard", "discard there, regressed")]
 
 
 def _candidates(session: Any) -> Any:
@@ -303,7 +303,7 @@ def test_another_task_or_what_is_lacking_here_is_told_and_not_run(user: Callable
     two.sync()
     session = two.run()
     assert by(session) == []
-    told = _candidates(session)._brief().found
+    told = _candidates(session).brief().found
     assert [found.why for found in told] == ["its frozen files or contract differ"]
     three = user("three")
     one.claim(one_session, GENOME.replace("A = 4.0", "A = 1.0"), 2.5, requires=needs)
@@ -311,7 +311,7 @@ def test_another_task_or_what_is_lacking_here_is_told_and_not_run(user: Callable
     three.sync()
     session = three.run()
     assert [reason for _, reason in by(session)] == ["improved"]
-    told = _candidates(session)._brief().found
+    told = _candidates(session).brief().found
     assert [found.why for found in told] == ["it imports jax9, which is not installed here"]
 
 

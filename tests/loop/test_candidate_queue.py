@@ -13,8 +13,8 @@ from nightlab.core.config import StopRules
 from nightlab.core.events import ProposalRefused, TrialFinished, TrialStarted
 from nightlab.core.observer import Observer
 from nightlab.core.types import Experiment, NightlabError
-from nightlab.loop.candidate_queue import MOMENT
 from nightlab.loop.loop import ExperimentLoop
+from nightlab.loop.proposer_turns import MOMENT
 from nightlab.loop.scheduler import Scheduler
 from nightlab.proposers import Briefing, Mixture, Proposal
 
@@ -55,7 +55,7 @@ def session_night(make_lab: Any) -> Any:
     def make(proposer: Any, genome: str = GENOME, measure: str = SLOW_MEASURE, **stop: Any) -> ExperimentLoop:
         session = make_lab(genome, measure).session()
         night = ExperimentLoop(session, StopRules(**stop), Scheduler(session, Observer()))
-        night.candidates.proposers = Mixture({proposer.name: (proposer, 1.0)}, {})
+        night.candidates.turns.proposers = Mixture({proposer.name: (proposer, 1.0)}, {})
         return night
 
     return make
@@ -122,7 +122,7 @@ def test_constants_are_moved_on_a_new_champion_by_their_names(session_night: Any
 def test_a_loser_of_a_race_moves_its_constants_on_the_winner(make_lab: Any) -> None:
     session = make_lab(GENOME, SLOW_MEASURE).session()
     night = ExperimentLoop(session, StopRules(), Scheduler(session, Observer(), 2))
-    night.candidates.proposers = Mixture({"scripted": (Scripted(changed(A=2.0), changed(B=5)), 1.0)}, {})
+    night.candidates.turns.proposers = Mixture({"scripted": (Scripted(changed(A=2.0), changed(B=5)), 1.0)}, {})
     night.run()
     one, two, again = session.ledger.experiments()[1:]
     assert one.kept and one.candidate.parent == two.candidate.parent == session.base
@@ -191,7 +191,7 @@ def test_a_patch_that_stands_on_the_one_that_runs_waits_for_it(make_lab: Any) ->
 def test_one_who_had_nothing_before_the_baseline_was_measured_is_asked_again(make_lab: Any) -> None:
     session = make_lab().session()
     night = ExperimentLoop(session, StopRules(), Scheduler(session, Observer()))
-    ended, on_result = threading.Event(), night.candidates.on_result
+    ended, on_result = threading.Event(), night.candidates.turns.on_result
 
     def outcome_summary(seconds: float) -> None:
         on_result(seconds)
@@ -209,7 +209,7 @@ def test_one_who_had_nothing_before_the_baseline_was_measured_is_asked_again(mak
 
         def tell(self, proposal: Proposal, refusal: str | None) -> None: ...
 
-    night.candidates.on_result = outcome_summary  # type: ignore[method-assign]
-    night.candidates.proposers = Mixture({"waits": (Waits(), 1.0)}, {})
+    night.candidates.turns.on_result = outcome_summary  # type: ignore[method-assign]
+    night.candidates.turns.proposers = Mixture({"waits": (Waits(), 1.0)}, {})
     night.run()
     assert session.ledger.next_number() == 2

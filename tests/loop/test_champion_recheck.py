@@ -471,6 +471,7 @@ def test_how_long_a_program_is() -> None:
     assert code_lines("g.py", "x = '''a\nb\nc'''\n") == 1
     assert code_lines("a.txt", "one\n\n  \ntwo\n") == 2 and code_lines("g.py", "") == 0
     assert code_lines("g.py", "no python (\n\nat all\n") == 2
+    assert code_lines("k.cu", "/* one\ntwo */\nint x; // three\n") == 1
 
 
 DEEP = "A = " + "+".join(["1"] * 900) + "\n"

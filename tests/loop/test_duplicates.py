@@ -32,6 +32,27 @@ def planted() -> Any:
     return duplicates
 
 
+KERNEL = 'int f(int a) {\n    puts("// no comment");\n    return a / 2;\n}\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "same"),
+    [
+        (f"/* nothing */\n{KERNEL}", True),
+        (KERNEL.replace(" {", " { // what it does", 1), True),
+        (KERNEL.replace("a / 2", "a /* half */ / 2").replace("a ", "a  "), False),  # layout within a line counts
+        (KERNEL.replace("return", "/* return"), False),
+        (KERNEL.replace("no comment", "none"), False),
+        (KERNEL.replace("a / 2", "a // 2"), False),
+        (KERNEL.replace("a / 2;", "a / '\"'; // '\"'"), False),
+        (f"#define A \\\n\n{KERNEL}", False),
+    ],
+)
+def test_a_comment_in_c_makes_no_other_program(text: str, same: bool) -> None:
+    assert (canonical_source("kernel.c", text, "cpu") == canonical_source("kernel.c", KERNEL, "cpu")) is same
+    assert canonical_source("kernel.txt", f"/* nothing */\n{KERNEL}", "cpu") != KERNEL
+
+
 def test_the_same_program_in_other_words(planted: Any) -> None:
     def print_of(text: str) -> str:
         return fingerprint({"genome.py": text}, "cpu")

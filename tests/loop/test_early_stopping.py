@@ -21,7 +21,7 @@ from support.processes import living, wait
 
 from nightlab.core.types import Metric
 from nightlab.engines.local import curve
-from nightlab.engines.local.curve import CURVE, HOPELESS, MOST, PARTS, Curve
+from nightlab.engines.local.curve import CURVE, MOST, PARTS, UNPROMISING, Curve
 from nightlab.judge.curve_stopping import CurveModel, FinishedCurve, enough_curves, is_control
 from nightlab.storage.ledger import Ledger
 
@@ -278,7 +278,7 @@ def test_a_night_gives_up_what_can_not_win_and_goes_on(night: TinyLab) -> None:
 
 
 @pytest.mark.parametrize(
-    "until", [HOPELESS, *(pytest.param(name, marks=pytest.mark.machine) for name in (CURVE, "result.json"))]
+    "until", [UNPROMISING, *(pytest.param(name, marks=pytest.mark.machine) for name in (CURVE, "result.json"))]
 )
 @pytest.mark.integration
 def test_a_kill_changes_nothing_of_it(night: TinyLab, start_nightlab: Any, until: str) -> None:

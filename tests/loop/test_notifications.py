@@ -114,7 +114,7 @@ def test_a_dead_listener_is_noted_once(make_lab: Any) -> None:
     ideas(lab)
     said = TimedMessage()
     night(lab, said)
-    faults = [words for words in said.words if "nobody was told" in words]
+    faults = [words for words in said.words if "no notice went out" in words]
     assert len(faults) == 1 and "can't be reached" in faults[0] and "secret" not in faults[0]
     ledger = open_session(lab.folder).ledger
     assert len(ledger.events(NotificationFailed)) == 1 and ledger.next_number() == 5
@@ -127,7 +127,7 @@ def test_a_slow_listener_holds_up_nothing(make_lab: Any, listener: Any, monkeypa
     ideas(lab)
     said = TimedMessage()
     night(lab, said)
-    assert any("nobody was told by webhook" in words for words in said.words)
+    assert any("no notice went out by webhook" in words for words in said.words)
     told = [told["event"] for _, told in listener.got]
     assert told in ([], ["keep"]), "the first is on its way, the others wait for it"
     assert open_session(lab.folder).ledger.next_number() == 5
@@ -164,7 +164,9 @@ def test_a_command_gets_it_on_its_input_and_its_words_are_cleaned(make_lab: Any,
     lab = make_lab(name="loud", more='\n[notify]\ncommand = "sh -c \'printf \\"\\\\033[31m no\\"; exit 3\'"\n')
     said = TimedMessage()
     night(lab, said)
-    assert any("nobody was told by command" in words and "no" in words and "\x1b" not in words for words in said.words)
+    assert any(
+        "no notice went out by command" in words and "no" in words and "\x1b" not in words for words in said.words
+    )
 
 
 def test_a_command_that_is_not_there_is_a_fault_and_no_more(make_lab: Any) -> None:

@@ -163,7 +163,7 @@ def test_nobody_is_started_for_what_somebody_else_proposed(make_lab: Any, nightl
     run.kill()
     run.wait()
     done = nightlab("wait", "0", cwd=lab)
-    assert done.code == 1 and "nobody runs session t" in done.err and "nightlab run --tag t" in done.err
+    assert done.code == 1 and "no process runs session t" in done.err and "nightlab run --tag t" in done.err
 
 
 def test_several_first_tries_at_once_are_one_session(make_lab: Any, start_nightlab: Any, nightlab: Any) -> None:

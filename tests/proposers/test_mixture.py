@@ -120,7 +120,7 @@ def test_a_free_slot_does_not_wait_for_a_slow_one(make_lab: Any) -> None:
     session = make_lab(GENOME, SLOW_MEASURE).session()
     night = ExperimentLoop(session, StopRules(experiments=4), Scheduler(session, Observer()))
     slow, quick = Slow(), Quick(9, 8, 7)
-    night.candidates.proposers = Mixture({"slow": (Backoff(slow), 1000.0), "quick": (quick, 1.0)}, {})
+    night.candidates.turns.proposers = Mixture({"slow": (Backoff(slow), 1000.0), "quick": (quick, 1.0)}, {})
 
     def let_go() -> None:
         wait(lambda: len(quick.values) == 0)
@@ -198,7 +198,7 @@ def test_as_many_think_at_once_as_there_are_slots_and_each_is_told_of_the_others
     barrier = threading.Barrier(2)  # broken, and the test fails, unless both think at once
     made = [Together(name, 10.0 + n, barrier, told) for n, name in enumerate(names)]
     parts = {name: (Backoff(*(one for one in made if one.name == name)), 1.0) for name in names}
-    night.candidates.proposers = Mixture(parts, {})
+    night.candidates.turns.proposers = Mixture(parts, {})
     night.run()
     assert sorted(e.candidate.proposer for e in session.ledger.experiments()[1:]) == sorted(names)
     assert [len(each) for each in told[:2]] == [0, 1]
@@ -208,11 +208,11 @@ def test_no_other_turn_begins_that_would_pass_a_cap(make_lab: Any) -> None:
     session = make_lab().session()
     queue = ExperimentLoop(session, StopRules(money=1.0), Scheduler(session, Observer(), 2)).candidates
     thinkers = [Together("a", 1.0, threading.Barrier(1), []) for _ in range(2)]
-    queue.proposers = Mixture({"a": (Backoff(*thinkers), 1.0)}, {})
-    queue.spent = ProposerUsage(turns=3, money=0.6)
-    assert queue._room_for_another_turn(), "0.60 and 0.20 of the turn under way"
-    queue.spent = ProposerUsage(turns=3, money=0.78)
-    assert not queue._room_for_another_turn()
+    queue.turns.proposers = Mixture({"a": (Backoff(*thinkers), 1.0)}, {})
+    queue.turns.spent = ProposerUsage(turns=3, money=0.6)
+    assert queue.turns._room_for_another(), "0.60 and 0.20 of the turn under way"
+    queue.turns.spent = ProposerUsage(turns=3, money=0.78)
+    assert not queue.turns._room_for_another()
 
 
 def test_turns_at_once_follow_what_turns_and_trials_take() -> None:
@@ -277,8 +277,8 @@ def test_near_misses_are_made_together_best_pairs_first_and_never_twice(make_lab
         lab.idea(name, MORE.replace(old, new), f"idea {name}")
     session = lab.session()
     night = ExperimentLoop(session, StopRules(), Scheduler(session, Observer()))
-    brief = night.candidates._brief
-    night.candidates._brief = lambda: replace(brief(), sigma=0.5)  # type: ignore[method-assign]
+    brief = night.candidates.brief
+    night.candidates.turns.brief = lambda left: replace(brief(left), sigma=0.5)
     night.run()
     experiments = session.ledger.experiments()
     made = [e.candidate for e in experiments if e.candidate.proposer == "recombine"]
@@ -292,7 +292,7 @@ def test_before_the_baseline_is_measured_there_are_no_near_misses(make_lab: Any)
     session = make_lab(MORE, SUM).session()
     candidates = ExperimentLoop(session, StopRules(), Scheduler(session, Observer())).candidates
     candidates.making.admit(candidates.making.baseline())
-    briefing = candidates._brief()
+    briefing = candidates.brief()
     assert briefing.champion.number == 0 and briefing.champion.verdict is None
     assert Crossover(session.repo, set()).propose(briefing) is None
     assert Tuner().propose(briefing) is not None, "which needs no number to move a constant"
@@ -308,7 +308,7 @@ def test_a_miss_of_an_earlier_champion_is_made_on_this_one(make_lab: Any) -> Non
         lab.idea(name, MORE.replace(old, new), f"idea {name}")
     _, session = lab.run(experiments=2)
     night = ExperimentLoop(session, StopRules(), Scheduler(session, Observer()))
-    briefing = replace(night.candidates._brief(), sigma=0.5)
+    briefing = replace(night.candidates.brief(), sigma=0.5)
     recombination = Crossover(session.repo, set())
     proposal = recombination.propose(briefing)
     assert proposal and proposal.source == "1+2"

@@ -236,7 +236,7 @@ def searching(lab: TinyLab, table: str) -> TinyLab:
 def night(lab: TinyLab, proposer: Any, slots: int = 1, **stop: Any) -> ExperimentLoop:
     session = lab.session()
     made = ExperimentLoop(session, StopRules(**stop), Scheduler(session, Observer(), slots))
-    made.candidates.proposers = Mixture({proposer.name: (proposer, 1.0)}, {})
+    made.candidates.turns.proposers = Mixture({proposer.name: (proposer, 1.0)}, {})
     return made
 
 

@@ -25,6 +25,7 @@ from nightlab.sandbox.egress_inside import parse_endpoint
 from nightlab.sandbox.macos import SandboxExec
 from nightlab.session.preflight import held
 from nightlab.session.session import detect_sandbox
+from nightlab.ui.terminal.log import thought_words
 
 
 @pytest.fixture
@@ -112,12 +113,15 @@ def test_it_speaks_tls_through_the_door_with_an_authority_of_yours(
 assert "hello" in ask({url!r})
 assert "CERTIFICATE_VERIFY_FAILED" in refused(lambda: ask({url.replace("localhost", "127.0.0.1")!r}))
 assert "403" in refused(lambda: ask({other.url!r}))
+json.dump({{"input_tokens": 5}}, open("nightlab-usage.json", "w"))
 {GOOD}"""
         port = model.url.split(":")[-1].removesuffix("/v1")
         named = {"environment": ["SSL_CERT_FILE"], "files": [str(ours.parent)]}
         both = [f"localhost:{port}", f"127.0.0.1:{port}"]
-        assert proposer(script, sandbox, endpoints=both, **named)().files
+        usage = proposer(script, sandbox, endpoints=both, **named)().usage
         assert len(model.asked) == 1 and not other.asked
+    assert usage["sealed"] == 2 and usage["requests"] and usage["bytes_received"] > 100
+    assert "5 tokens in, 0 out (the proposer's own count)" in thought_words(usage)
 
 
 def test_it_reaches_nothing_else(proposer: Any, sandbox: Sandbox, other: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import http.client
 import json
 import socket
 import threading
@@ -206,6 +207,9 @@ def test_an_endpoint_is_not_asked_before_the_time_that_it_names(monkeypatch: pyt
     ("respond", "stop", "fault"),
     [
         (says(b'{"error": {"message": "over quota", "code": 402}}'), None, "status 200, 402: over quota"),
+        (says(b'{"choices": [], "usage": {"prompt_tokens": 9}}'), None, "status 200: an answer without choices"),
+        (says(b'{"promptFeedback": {"blockReason": "SAFETY"}}'), None, "status 200, SAFETY: the prompt was blocked"),
+        (says(ANSWERS["chat"].replace(b'"stop"', b"null")), "no finish reason", ""),
         (says(ANSWERS["chat"] + ANSWERS["chat"]), "stop", ""),
         (says(ANSWERS["chat"][:-9], more="X: y\r\n"), None, ""),
         (
@@ -219,10 +223,24 @@ def test_an_endpoint_is_not_asked_before_the_time_that_it_names(monkeypatch: pyt
             "brok",
         ),
         (lambda *_: None, None, "it disconnected without an answer"),
+        (lambda c, _: c.sendall(b"220 a mail server\r\n"), None, "it does not answer in HTTP/1.1"),
         (says(ANSWERS["chat"].replace(b'"stop"', b'"length"')), "length", ""),
         (says(b"not zip", more="Content-Encoding: gzip\r\n"), None, ""),
     ],
-    ids=["an error as 200", "two in one", "half", "short", "framing", "none", "cut", "no gzip"],
+    ids=[
+        "an error as 200",
+        "empty",
+        "blocked",
+        "no reason",
+        "two in one",
+        "half",
+        "short",
+        "framing",
+        "none",
+        "no HTTP",
+        "cut",
+        "no gzip",
+    ],
 )
 def test_a_bad_answer_is_one_line_of_words(respond: Respond, stop: str | None, fault: str) -> None:
     with door(respond) as (ask, traffic):
@@ -234,6 +252,15 @@ def test_a_bad_answer_is_one_line_of_words(respond: Respond, stop: str | None, f
             assert type(error).__name__ == "IncompleteRead"
     assert traffic.stop == stop and fault in traffic.fault and "\n" not in traffic.fault_words
     assert not traffic.ended and bool(fault) == bool(traffic.fault)
+
+
+def test_what_an_answer_stated_before_it_broke_off_is_counted() -> None:
+    begun = ANSWERS["anthropic, streamed"].split(b"event: x")[1]
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n" + begun
+    with door(lambda c, _: c.sendall(answer)) as (ask, traffic), pytest.raises(http.client.IncompleteRead):
+        ask("hello")
+    assert (traffic.input_tokens, traffic.output_tokens, traffic.untold) == (100, 1, 0)
+    assert traffic.stop == "the connection broke off" and "its answer broke off" in traffic.fault
 
 
 def test_a_wrong_key_ends_the_turn() -> None:

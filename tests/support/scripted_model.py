@@ -1,8 +1,9 @@
-"""A model server of our own on loopback that says what a script tells it to, in the words of three APIs."""
+"""A model's endpoint on loopback that answers as a script tells it to, well or badly, and knows what it has stated."""
 
 from __future__ import annotations
 
-import itertools
+import contextlib
+import gzip
 import json
 import ssl
 import threading
@@ -11,9 +12,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, Literal
 
-USAGE = (1000, 50)
+from support import model_wire
+from support.model_wire import USAGE, Call
+
+__all__ = ["USAGE", "Call", "ChampionStep", "Fault", "ScriptedModel", "Whole", "serve"]
+PAUSE = 1.0  # seconds between the bytes of a slow answer
 
 
 @dataclass(frozen=True)
@@ -28,19 +33,16 @@ class Fault:
 
 
 @dataclass(frozen=True)
-class Call:
-    """An answer that asks for a tool."""
-
-    tool: str
-    arguments: dict[str, Any]
-
-
-@dataclass(frozen=True)
 class Whole:
-    """Words with a finish reason of their own."""
+    """Words with a finish reason (True: the regular one), and the way in which they are sent.
 
-    words: str
-    stop: str | None
+    ``early``: the answer ends well-formed, before its finish reason; ``broken``: the connection breaks there;
+    ``twice``: two answers in one body; ``endless``: a stream of words without an end; ``slow``: one byte a second.
+    """
+
+    words: str | Call
+    stop: str | bool | None = True
+    way: Literal["whole", "gzip", "early", "broken", "twice", "endless", "slow"] = "whole"
 
 
 ChampionStep = str | Call | Fault | Whole
@@ -50,13 +52,15 @@ ChampionStep = str | Call | Fault | Whole
 class ScriptedModel:
     """Each request takes the next of ``script``, the last one for ever; ``asked`` is what came.
 
-    ``choose`` decides instead where there is one, from a request's path and body.
+    ``choose`` decides instead where there is one, from a request's path and body. ``stated``: the tokens in and out
+    that each answer has stated.
     """
 
     script: list[ChampionStep]
     choose: Callable[[str, dict[str, Any]], ChampionStep] | None = None
     url: str = ""
     asked: list[dict[str, Any]] = field(default_factory=list)
+    stated: list[tuple[int, int]] = field(default_factory=list)
 
     def next(self, headers: Any, path: str, body: dict[str, Any]) -> ChampionStep:
         step = self.choose(path, body) if self.choose else self.script[min(len(self.asked), len(self.script) - 1)]
@@ -68,129 +72,87 @@ class ScriptedModel:
         return json.dumps(self.asked[turn]["body"]["messages"])
 
 
-def _answer(path: str, model: str, step: str | Call | Whole) -> dict[str, Any]:
-    """An answer in the words of the API that the path is of; what a ``Whole`` says of its end is passed on."""
-    answer = _said(path, model, step.words if isinstance(step, Whole) else step)
-    if isinstance(step, Whole):
-        if path.endswith("/messages"):
-            answer["stop_reason"] = step.stop
-        elif path.endswith("/responses"):
-            answer |= {"status": "incomplete", "incomplete_details": {"reason": step.stop}}
+class Handler(BaseHTTPRequestHandler):
+    """Answers one request after the other on a connection."""
+
+    protocol_version = "HTTP/1.1"
+    model: ScriptedModel
+
+    def log_message(self, *args: Any) -> None:
+        pass
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        step = self.model.next(self.headers, self.path, body)
+        with contextlib.suppress(OSError):  # whoever asked may be gone
+            if isinstance(step, Fault):
+                self._fail(step)
+            else:
+                self._answer(step if isinstance(step, Whole) else Whole(step), body)
+
+    def _fail(self, fault: Fault) -> None:
+        time.sleep(fault.pause)
+        if fault.hang_up:
+            self._break_off()
         else:
-            answer["choices"][0]["finish_reason"] = step.stop
-    return answer
+            self._send(fault.body.encode(), "application/json", fault.status, fault.headers)
 
+    def _answer(self, step: Whole, body: dict[str, Any]) -> None:
+        streamed, model = model_wire.is_streamed(self.path, body), body.get("model", "m-1")
+        whole = json.dumps(answer := model_wire.answer(self.path, model, step.words, step.stop))
+        told = model_wire.events(self.path, answer) if streamed else [(whole, USAGE)]
+        if step.way in ("early", "broken", "endless"):
+            cut = [(whole[: len(whole) // 2], (0, 0))]
+            told = model_wire.unfinished(self.path, model, step.words) if streamed else cut
+        text = "".join(event for event, _ in told) * (2 if step.way == "twice" else 1)
+        self.model.stated.append((0, 0) if step.way == "slow" else told[-1][1])
+        kind = "text/event-stream" if streamed else "application/json"
+        if step.way in ("broken", "endless", "slow"):
+            self._trickle(text.encode(), kind, step.way)
+        elif step.way == "gzip":
+            self._send(gzip.compress(text.encode()), kind, headers={"content-encoding": "gzip"})
+        else:
+            self._send(text.encode(), kind)
 
-def _said(path: str, model: str, step: str | Call) -> dict[str, Any]:
-    if path.endswith("/messages"):
-        return {
-            "id": "msg_1",
-            "type": "message",
-            "role": "assistant",
-            "model": model,
-            "content": [{"type": "text", "text": step}],
-            "stop_reason": "end_turn",
-            "stop_sequence": None,
-            "usage": {"input_tokens": USAGE[0], "output_tokens": USAGE[1]},
-        }
-    if path.endswith("/responses"):
-        return _response(model, step)
-    message: dict[str, Any] = {"role": "assistant", "content": step}
-    if isinstance(step, Call):
-        function = {"name": step.tool, "arguments": json.dumps(step.arguments)}
-        message |= {"content": None, "tool_calls": [{"id": _new("call"), "type": "function", "function": function}]}
-    return {
-        "id": "c1",
-        "object": "chat.completion",
-        "created": 1,
-        "model": model,
-        "choices": [
-            {"index": 0, "message": message, "finish_reason": "tool_calls" if isinstance(step, Call) else "stop"}
-        ],
-        "usage": {"prompt_tokens": USAGE[0], "completion_tokens": USAGE[1], "total_tokens": sum(USAGE)},
-    }
+    def _trickle(self, content: bytes, kind: str, way: str) -> None:
+        """Send an answer without a length: in slow pieces, for ever, or until it breaks."""
+        self.send_response(200)
+        for name, value in (("content-type", kind), ("transfer-encoding", "chunked")):
+            self.send_header(name, value)
+        self.end_headers()
+        for piece in [content[n : n + 1] for n in range(len(content))] if way == "slow" else [content]:
+            self._chunk(piece)
+            time.sleep(PAUSE if way == "slow" else 0)
+        while way == "endless":
+            self._chunk(model_wire.words(self.path, "and ").encode())
+            time.sleep(0.01)
+        if way == "broken":
+            self._break_off()
+        else:
+            self.wfile.write(b"0\r\n\r\n")
 
+    def _chunk(self, piece: bytes) -> None:
+        self.wfile.write(f"{len(piece):x}\r\n".encode() + piece + b"\r\n")
+        self.wfile.flush()
 
-def _response(model: str, step: str | Call) -> dict[str, Any]:
-    """An answer in the words of OpenAI's newer API."""
-    if isinstance(step, Call):
-        item = {"type": "function_call", "id": _new("fc"), "call_id": _new("call"), "name": step.tool}
-        item |= {"arguments": json.dumps(step.arguments), "status": "completed"}
-    else:
-        said = {"type": "output_text", "text": step, "annotations": []}
-        item = {"type": "message", "id": _new("msg"), "role": "assistant", "status": "completed", "content": [said]}
-    usage = {"input_tokens": USAGE[0], "output_tokens": USAGE[1], "total_tokens": sum(USAGE)}
-    usage |= {"input_tokens_details": {"cached_tokens": 0}, "output_tokens_details": {"reasoning_tokens": 0}}  # type: ignore[dict-item]
-    about = {"id": _new("resp"), "object": "response", "created_at": 1, "status": "completed", "model": model}
-    return {**about, "output": [item], "usage": usage, "tools": [], "tool_choice": "auto", "error": None}
+    def _break_off(self) -> None:
+        self.close_connection = True
+        self.connection.close()
 
-
-def _events(path: str, answer: dict[str, Any]) -> str:
-    """An answer as a stream of server-sent events."""
-    if path.endswith("/responses"):
-        item = {"output_index": 0, "item": answer["output"][0]}
-        told = [
-            {"type": "response.created", "response": {**answer, "status": "in_progress", "output": [], "usage": None}},
-            {"type": "response.output_item.added", **item},
-            {"type": "response.output_item.done", **item},
-            {"type": "response.completed", "response": answer},
-        ]
-        return "".join(f"event: {one['type']}\ndata: {json.dumps(one)}\n\n" for one in told)
-    choice = answer["choices"][0]
-    delta = dict(choice["message"])
-    delta |= {"tool_calls": [{"index": 0, **call} for call in delta["tool_calls"]]} if "tool_calls" in delta else {}
-    chunk = {**answer, "object": "chat.completion.chunk"}
-    usage = chunk.pop("usage")
-    told = [
-        {**chunk, "choices": [{"index": 0, "delta": delta, "finish_reason": None}]},
-        {**chunk, "choices": [{"index": 0, "delta": {}, "finish_reason": choice["finish_reason"]}]},
-        {**chunk, "choices": [], "usage": usage},
-    ]
-    return "".join(f"data: {json.dumps(one)}\n\n" for one in told) + "data: [DONE]\n\n"
-
-
-def _new(kind: str) -> str:
-    return f"{kind}_{next(_numbers)}"
-
-
-_numbers = itertools.count(1)
+    def _send(self, content: bytes, kind: str, status: int = 200, headers: dict[str, str] | None = None) -> None:
+        self.send_response(status)
+        for name, value in {"content-type": kind, **(headers or {})}.items():
+            self.send_header(name, value)
+        self.send_header("content-length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
 
 
 @contextmanager
 def serve(*script: ChampionStep, choose: Any = None, tls: ssl.SSLContext | None = None) -> Iterator[ScriptedModel]:
     """The server, while the block runs. Its url ends as an OpenAI base URL does."""
     model = ScriptedModel(list(script), choose)
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def log_message(self, *args: Any) -> None:
-            pass
-
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-            step = model.next(self.headers, self.path, body)
-            fault = step if isinstance(step, Fault) else Fault()
-            time.sleep(fault.pause)
-            if fault.hang_up:
-                self.close_connection = True
-                self.connection.close()
-                return
-            kind = "application/json"
-            if isinstance(step, Fault):
-                text = step.body
-            else:
-                answer = _answer(self.path, body["model"], step)
-                kind = "text/event-stream" if body.get("stream") else kind
-                text = _events(self.path, answer) if body.get("stream") else json.dumps(answer)
-            self.send_response(fault.status)
-            for name, value in {"content-type": kind, **fault.headers}.items():
-                self.send_header(name, value)
-            self.send_header("content-length", str(len(text.encode())))
-            self.end_headers()
-            self.wfile.write(text.encode())
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Ours", (Handler,), {"model": model}))
     server.daemon_threads = True
     if tls:  # the handshake is the handler's, who may fail at it without the others
         server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)

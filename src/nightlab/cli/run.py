@@ -13,6 +13,7 @@ from nightlab.cli.app import (
     STOPPED,
     Allow,
     Device,
+    OnEngine,
     Plain,
     Tag,
     Where,
@@ -29,15 +30,6 @@ if TYPE_CHECKING:
     from nightlab.api import Session
     from nightlab.core.observer import Observer
     from nightlab.core.types import RunResult
-
-OnEngine = Annotated[
-    str | None,
-    typer.Option(
-        "--engine",
-        metavar="ENGINE",
-        help="Where trials run: local-ray, auto, ray://HOST:PORT, HOST:PORT or slurm; this machine if omitted.",
-    ),
-]
 
 
 @app.command(
@@ -58,11 +50,15 @@ def run(
         int | None, typer.Option("--patience", min=1, help="Stop after this many experiments in a row without a keep.")
     ] = None,
     tokens: Annotated[
-        int | None, typer.Option("--token-limit", min=1, help="Stop at this total of proposer tokens (self-reported).")
+        int | None, typer.Option("--token-limit", min=1, help="Stop at this total of proposer tokens, in and out.")
     ] = None,
     money: Annotated[
         float | None,
-        typer.Option("--cost-limit", min=0.0001, help="Stop at this total proposer cost in USD (self-reported)."),
+        typer.Option("--cost-limit", min=0.0001, help="Stop at this total proposer cost in USD."),
+    ] = None,
+    requests: Annotated[
+        int | None,
+        typer.Option("--request-limit", min=1, help="Stop at this total of requests to proposers' endpoints."),
     ] = None,
     gain_per_hour: Annotated[
         float | None,
@@ -98,7 +94,7 @@ def run(
     shown, given = window(plain), allowed(allow)
     session = Lab(lab).session(tag, engine=on or "local", slots=count, device=device, allow_missing=given)
     rules = {"hours": hours, "experiments": experiments, "stall": stall, "tokens": tokens, "money": money}
-    _run(session, shown, **rules, gain_per_hour=gain_per_hour)
+    _run(session, shown, **rules, requests=requests, gain_per_hour=gain_per_hour)
 
 
 @app.command(epilog="Examples:  nightlab note look at the optimiser   ·   nightlab note --tag nov21 no more of depth")

@@ -6,7 +6,7 @@ import ast
 import contextlib
 import re
 
-from nightlab.core.program import wasm
+from nightlab.core.program import c_family, wasm
 from nightlab.core.source_bytes import declares_encoding, encode_source, parse_python, undecodable
 
 DECLARATION = "# -*- coding: latin-1 -*-"
@@ -41,6 +41,8 @@ def code_lines(path: str, text: str) -> int:
             return len(ast.unparse(tree).splitlines())
     if path.endswith(wasm.SUFFIX):
         text = wasm.without_comments(text)
+    elif c_family.is_one(path):
+        text = c_family.without_comments(text)
     return sum(1 for line in text.splitlines() if line.strip())
 
 
@@ -57,8 +59,10 @@ def same_program(path: str, before: str, after: str) -> bool:
 
 
 def bare(path: str, text: str) -> str:
-    """A text that is not Python without what is known to do nothing: comments and layout in WebAssembly's format."""
-    return " ".join(wasm.tokens(text)) if path.endswith(wasm.SUFFIX) else text
+    """A text that is not Python without what is known to do nothing: comments and layout in C and in WebAssembly."""
+    if path.endswith(wasm.SUFFIX):
+        return " ".join(wasm.tokens(text))
+    return c_family.bare(text) if c_family.is_one(path) else text
 
 
 def parsed(path: str, text: str) -> ast.Module | None:

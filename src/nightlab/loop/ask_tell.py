@@ -37,7 +37,7 @@ class AskedTrial:
 
     @property
     def purpose(self) -> Purpose:
-        """What it is for: ``search``, ``pilot``, or the ``upkeep`` of a champion, which is measured again."""
+        """What it is for: ``search``, ``pilot``, or ``"upkeep"``, the re-check of a champion."""
         return self.handle.trial.purpose
 
     @property
@@ -99,7 +99,7 @@ class AskTell:
                 "tell what it yielded first, or open the session with more slots",
             )
         while (request := self.loop.next_request()) is None:
-            if not (candidates.waiting or self.loop.hooks.busy) or candidates.nothing_left or scheduler.paused:
+            if not (candidates.turns.waiting or self.loop.hooks.busy) or candidates.nothing_left or scheduler.paused:
                 return None
             time.sleep(POLL)
             self.loop.update()

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import math
-import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from rich.markup import escape
 
 from nightlab.commons.proposer import CommonsProposer
-from nightlab.core.config import StopRules
 from nightlab.core.events import ProposalRefused
 from nightlab.core.observer import Observer
 from nightlab.core.text import one_line
-from nightlab.core.types import Candidate, Experiment, ProposerUsage
+from nightlab.core.types import Candidate, Experiment
 from nightlab.judge import Noise
 from nightlab.loop.briefing import build_briefing
 from nightlab.loop.candidate_builder import CandidateBuilder
 from nightlab.loop.duplicates import outcome_summary
-from nightlab.loop.proposal_task import ProposalPace, ProposalTask
+from nightlab.loop.proposal_task import ProposalTask
+from nightlab.loop.proposer_turns import MOMENT, ProposerTurns
 from nightlab.proposers import Briefing, Proposal, Proposer, RejectedProposal, make_proposers
+from nightlab.proposers.mixture import Mixture
 from nightlab.proposers.proposer import ProposerWorkspace
 from nightlab.proposers.selection import PluggedSelection, Selection, make_search, node_value
 from nightlab.proposers.shares import cost_of
@@ -33,8 +32,7 @@ from nightlab.storage.ledger import pending_submissions, remove_submission
 
 REFUSALS = 25  # in a row, of each that thinks, before a session has nothing left: an outage fails all their turns
 MISFITS = 4  # per slot, proposals that wait at most, those that fit nothing yet included
-MOMENT = 0.05  # seconds that a free slot waits for a thought
-FAREWELL = 10.0  # seconds that a thought has to end
+NO_CAPS = TrafficCaps()
 RECALLED = 200  # judged experiments whose gains a session that resumes counts for their proposers
 
 
@@ -85,8 +83,8 @@ class CandidateQueue:
         if self.commons_proposer:
             more[CommonsProposer.name] = self.commons_proposer, self.commons_proposer.weight
         failed = self.ledger.refusals_by()
-        self.proposers = make_proposers(session.lab, session.repo.lab, had, used, seed, place, more, failed)
-        self.earnings = self.proposers.earnings
+        proposers = make_proposers(session.lab, session.repo.lab, had, used, seed, place, more, failed)
+        self.earnings = proposers.earnings
         self.search = selection or make_search(session.lab.search, session.metric, seed)
         for experiment in self.ledger.judged(last=self.search.memory):
             self.search.tell(experiment)
@@ -94,18 +92,13 @@ class CandidateQueue:
         self._remember()
         self._champion = self.ledger.champion()
         self.nothing_left = ""
-        self.spent = ProposerUsage()  # by turns that have ended; whoever needs it adds what was before
-        self.stop_rules = StopRules()  # what is left of them caps the next turn
-        self._halted = False
-        self._proposing: ProposalTask | None = None
-        self._quick: ProposalTask | None = None  # of one that is asked while a slow one thinks
-        self._quick_dry = False
-        self._more: list[ProposalTask] = []  # of slow ones that think while another one does
-        self._pace = ProposalPace(slots)
+        self.turns = ProposerTurns(proposers, slots, self.brief)
         self._ready: list[QueuedCandidate] = []
-        self._dry = False  # the proposers had nothing, as things stood
-        self._outdated = False  # a trial has ended since the proposer's turn under way began
         self._refused = 0  # in a row
+
+    @property
+    def proposers(self) -> Mixture:
+        return self.turns.proposers
 
     def next(self, *, idle: bool) -> int | None:
         """The number of a new experiment; None while its proposer still thinks, or when nothing is left.
@@ -114,13 +107,14 @@ class CandidateQueue:
         """
         while not self.nothing_left:
             self.propose_ahead(wait=0.0 if self._ready else MOMENT)
-            if not self._ready and self._proposing:
-                self._ask_a_quick_one(self._proposing)
             if not self._ready:
-                if self._dry and idle and not self._more and self.proposers.wakes == math.inf:
+                for task in self.turns.slot_waits(True):
+                    self._on_turn(task)
+            if not self._ready:
+                if self.turns.exhausted and idle:
                     why = self.proposers.why_nothing()
                     self.nothing_left = f"the proposers have nothing left to propose{why and f' ({one_line(why)})'}"
-                if self._dry or self._proposing or self._more:
+                if self.turns.dry or self.turns.under_way:
                     return None
             elif (ready := self._choice()) is None:
                 return None
@@ -128,81 +122,24 @@ class CandidateQueue:
                 return number
         return None
 
-    @property
-    def waiting(self) -> bool:
-        """Whether a proposer thinks, or rests and will be asked again."""
-        return self._proposing is not None or bool(self._more) or self.proposers.wakes < math.inf
-
     def propose_ahead(self, wait: float = 0.0) -> None:
         """Have the next candidate made ready while trials run, the baseline's too. Raises what a proposer raised."""
         self._take_up_tries()
-        if time.monotonic() >= self.proposers.wakes:
-            self._dry = False  # a proposer has rested
-        self._end_quick()
-        self._end_more()
+        for task in self.turns.ended():
+            self._on_turn(task)
         fit = sum(ready.candidate is not None for ready in self._ready)
         enough = fit >= self.slots or len(self._ready) >= MISFITS * self.slots
-        if enough or self._dry or self.nothing_left or self._halted:
-            return
-        if self._proposing is None:
-            if self._quick:
-                return
-            self._proposing = ProposalTask(self.proposers.propose, self._brief())
-        self._proposing.join(wait)
-        if self._proposing.is_alive():
-            if self.proposers.slow and self._room_for_another_turn():
-                self._more.append(ProposalTask(self.proposers.think, self._brief()))
-            return
-        task, self._proposing, self._quick_dry = self._proposing, None, False
-        task.waits(slot=False)
-        self._dry = task.proposal is None and not self.proposers.overtaken and not self._outdated
-        self._outdated = False
-        waited = {"waited": task.waited} if task.waited else {}
-        self._on_proposal(task, {} if self._note_failed(waited) else waited)
+        if not (enough or self.nothing_left) and (main := self.turns.main(wait)):
+            waited = {"waited": main.waited} if main.waited else {}
+            self._on_turn(main, {} if self._note_failed(waited) else waited)
 
-    def _room_for_another_turn(self) -> bool:
-        """Whether trials use up more candidates than the turns under way make, and the stop rules leave enough for it.
-
-        What the turns under way will have used is taken to be the mean of those before.
-        """
-        under_way = 1 + len(self._more)
-        stop, spent = self.stop_rules, self.spent
-        caps = ((stop.requests, spent.requests), (stop.tokens, spent.tokens), (stop.money, spent.money))
-        part = 1 + under_way / max(spent.turns, 1)
-        enough = all(most is None or used * part < most for most, used in caps)
-        return enough and under_way < self._pace.turns and self.proposers.another_ready
-
-    def _ask_a_quick_one(self, slow: ProposalTask) -> None:
-        """A slot has nothing to do but wait for a proposal: if that may take minutes, ask one that takes none."""
-        slow.waits(slot=True)
-        if self._quick is None and self.proposers.slow and not (self._quick_dry or self._halted):
-            self._quick = ProposalTask(self.proposers.quick, self._brief())
-        self._end_quick(wait=MOMENT)
-
-    def _end_quick(self, wait: float = 0.0) -> None:
-        if self._quick is None:
-            return
-        self._quick.join(wait)
-        if not self._quick.is_alive():
-            quick, self._quick = self._quick, None
-            self._quick_dry = quick.proposal is None
-            self._on_proposal(quick, {})
-
-    def _end_more(self) -> None:
-        for task in [task for task in self._more if not task.is_alive()]:
-            self._more.remove(task)
-            self._dry = False  # its proposer may be asked again
-            self._on_proposal(task, {})
-
-    def _on_proposal(self, task: ProposalTask, waited: dict[str, float]) -> None:
-        """Make what was thought of ready; ``waited`` goes with what it took. Raises what its proposer raised."""
+    def _on_turn(self, task: ProposalTask, waited: Mapping[str, float] | None = None) -> None:
+        """Make the turn's proposal ready; ``waited`` goes with what it took. Raises what its proposer raised."""
         if task.error:
             raise task.error
-        if task.proposal and self.proposers.is_slow(task.proposal.proposer):
-            self._pace.proposed(task.seconds)
         if task.proposal:
-            task.proposal = replace(task.proposal, usage={**task.proposal.usage, **waited})
-            self.spent = self.spent.plus(task.proposal.usage)
+            task.proposal = replace(task.proposal, usage={**task.proposal.usage, **(waited or {})})
+            self.turns.spend(task.proposal.usage)
             # An entry of a queue was written for the champion: its author knew of no search, but of what you pinned.
             queued = task.proposal.source and self.pinned() is None
             parent = None if queued else task.briefing.parent
@@ -214,7 +151,7 @@ class CandidateQueue:
                 self.proposers.tell(task.proposal, None)
 
     def next_try(self) -> int | None:
-        """The number of a new experiment that somebody handed in; None when no more wait."""
+        """The number of a new experiment that was handed in; None when no more wait."""
         self._take_up_tries()
         while self._ready:
             if (number := self._take(self._ready[0])) is not None:
@@ -222,7 +159,7 @@ class CandidateQueue:
         return None
 
     def _take_up_tries(self) -> None:
-        """Make ready, before what proposers thought of, what somebody handed in: they wait for its verdict."""
+        """Make ready what a person handed in, before the proposers' candidates: the person waits for its verdict."""
         folder, known = self.session.folder, {ready.proposal.source for ready in self._ready}
         for entry in pending_submissions(folder):
             if self.ledger.by_source(entry.id) or self.ledger.refusal(entry.id):
@@ -232,12 +169,6 @@ class CandidateQueue:
                 champion = self.session.champion_to_be().candidate.commit
                 if ready := self._make_ready(proposal, champion, None, hope=False):
                     self._ready.insert(sum(r.proposal.proposer == HUMAN for r in self._ready), ready)
-
-    def on_result(self, seconds: float) -> None:
-        """A trial has ended, which took so many seconds: proposers that had nothing may have something now."""
-        self._pace.measured(seconds)
-        self._dry = self._quick_dry = False
-        self._outdated = self._proposing is not None
 
     def judged(self, experiment: Experiment) -> None:
         self.search.tell(experiment)
@@ -266,7 +197,7 @@ class CandidateQueue:
         value, parent = node_value(experiment), self.ledger.by_commit(experiment.candidate.parent)
         if value is None or parent is None or parent.bar is None or parent == self._champion:
             return False
-        asked = experiment.candidate.proposer in (HUMAN, ABLATION)  # by somebody who waits for its verdict alone
+        asked = experiment.candidate.proposer in (HUMAN, ABLATION)  # a person waits for its verdict alone
         return not asked and self.session.metric.better(value, parent.bar)
 
     def _second_chance(self, experiment: Experiment, on: str) -> None:
@@ -310,8 +241,7 @@ class CandidateQueue:
             self._refuse(ready.proposal, str(refusal))
             return None
         self._refused = 0
-        if self._proposing:
-            self._proposing.waits(slot=False)
+        self.turns.slot_waits(False)
         return number
 
     def _make_ready(
@@ -339,7 +269,7 @@ class CandidateQueue:
         except (OutOfScope, PatchConflict) as refusal:
             conflict = isinstance(refusal, PatchConflict)
             if not (hope and conflict):
-                if conflict and made and proposal.files:  # minutes of thought: measured as it was written
+                if conflict and made and proposal.files:  # a turn takes minutes: measured as it was written
                     return self._waiting(proposal, made, champion, self.ledger.by_commit(made.parent))
                 self._refuse(proposal, one_line(str(refusal)))
                 return None
@@ -368,7 +298,7 @@ class CandidateQueue:
         failures = self.proposers.failed()
         for n, failed in enumerate(failures):
             self._refused += 1
-            self.spent = self.spent.plus(failed.usage)
+            self.turns.spend(failed.usage)
             self._note_refusal(failed if n else replace(failed, usage={**failed.usage, **(more or {})}), "")
         return bool(failures)
 
@@ -381,7 +311,8 @@ class CandidateQueue:
         if self._refused >= REFUSALS * max(self.proposers.thinkers, 1):
             self.nothing_left = f"{self._refused} proposals in a row were refused"
 
-    def _brief(self) -> Briefing:
+    def brief(self, left: TrafficCaps = NO_CAPS) -> Briefing:
+        """What the next proposer is told, of what it may spend too: the caps that are ``left``."""
         pinned = self.pinned()
         parent = self.search.ask() if pinned is None else self.ledger.experiment(pinned)
         if isinstance(self.search, PluggedSelection):
@@ -389,43 +320,13 @@ class CandidateQueue:
                 self.view.say(escape(fault))
         waiting, noise = [ready.candidate for ready in self._ready if ready.candidate], self.noise()
         found = self.commons_proposer.choose(waiting) if self.commons_proposer else ()
-        return build_briefing(self.session, noise, parent, waiting, found, self._left(), self.proposers.thinking)
-
-    def _left(self) -> TrafficCaps:
-        """What the next turn may spend of what the stop rules leave: turns at the same time share it."""
-        stop, spent = self.stop_rules, self.spent
-        given = [task.briefing.left for task in (self._proposing, *self._more) if task and task.briefing.left]
-        lanes = max(self._pace.turns - len(given), 1)
-
-        def share(most: float | None, used: float, others: Iterable[float | None]) -> float | None:
-            return None if most is None else max(most - used - sum(other or 0 for other in others), 0) / lanes
-
-        requests = share(stop.requests, spent.requests, (each.requests for each in given))
-        tokens = share(stop.tokens, spent.tokens, (each.tokens for each in given))
-        return TrafficCaps(
-            None if requests is None else math.ceil(requests),
-            None if tokens is None else math.ceil(tokens),
-            share(stop.money, spent.money, (each.money for each in given)),
-        )
-
-    def stop_proposing(self) -> None:
-        """End the proposers' turns under way, and begin no other: the session stops."""
-        if not self._halted:
-            self._halted = True
-            self.proposers.stop()
+        return build_briefing(self.session, noise, parent, waiting, found, left, self.proposers.thinking)
 
     def stop(self) -> None:
-        """Halt, wait for the thought's end, and write down what was paid for and comes to nothing."""
-        self.stop_proposing()
+        """Halt, wait for the turn's end, and write down what was paid for and comes to nothing."""
         left = [ready.proposal for ready in self._ready]
         self._ready.clear()
-        until = time.monotonic() + FAREWELL
-        for task in (self._proposing, self._quick, *self._more):
-            if task:
-                task.join(max(until - time.monotonic(), 0.0))
-                if task.proposal:
-                    left.append(task.proposal)
-        self._proposing, self._quick, self._more = None, None, []
+        left += [task.proposal for task in self.turns.close() if task.proposal]
         self._note_failed()
         for proposal in left:
             if proposal.usage:  # an entry of a queue has its turn next time

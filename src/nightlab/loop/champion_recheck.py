@@ -1,4 +1,4 @@
-"""The upkeep of a champion: one trial of it, unchanged, that answers four questions at once.
+"""The re-check of a champion: one trial of it, unchanged, that answers four questions at once.
 
 It is tried again on a fresh seed as if it were a candidate. What the rule says of it is the session's self-test (a
 keep would be a false one); its value takes luck off the bar, and adds to what is known of the noise; and where the
@@ -97,7 +97,7 @@ class ChampionRecheck:
         return seed if seed < CONFIRM_SEED else RECHECK_SEED
 
     def _would(self, standing: Contestant, fresh: dict[int, Measurement]) -> str | NeedsTrial:
-        """What the rule makes of the champion as a candidate of its own, or which trial it still needs for that.
+        """What the rule makes of the champion as a separate candidate, or which trial it still needs for that.
 
         On another machine than before there is nothing to compare with: then only its bar is made anew.
         """

@@ -1,7 +1,8 @@
 """What the human wants of a session, also while it runs: pause, resume, skip an experiment, pin another.
 
-One process alone writes a ledger, so a command leaves an order beside it. Whoever runs the session takes each up once,
-and writes down what it was with its place among the orders: all that follows is read from the ledger, after a kill too.
+One process alone writes a ledger, so a command leaves an order beside it. The process that runs the session takes
+each up once, and writes down what it was with its place among the orders: all that follows is read from the ledger,
+after a kill too.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def paused_words(tag: str) -> str:
 
 
 def leave(folder: Path, order: str) -> None:
-    """Leave an order for whoever runs the session in ``folder``. Raises NightlabError when it can't be followed."""
+    """Leave an order for the session in ``folder``. Raises NightlabError when it can't be followed."""
     ledger = Ledger(folder / LEDGER, read_only=True)
     try:
         require_own(ledger, folder.name)

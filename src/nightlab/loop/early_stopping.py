@@ -49,7 +49,7 @@ class EarlyStopping:
         return waits and not self.scheduler.contestant(experiment).runs
 
     def _unpromising(self, losses: list[float]) -> str:
-        """Why a trial that is so far can't win any more; empty while it may, or nobody can tell."""
+        """Why a trial that is so far can't win any more; empty while it may, or it can't be told."""
         self._catch_up()
         champion = self.ledger.champion()
         if champion is None or champion.number not in self.ran:

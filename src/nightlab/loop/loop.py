@@ -78,7 +78,7 @@ class ExperimentLoop:
             scheduler.tick,
         )
         self.stopping = StopConditions(stop, session, self.candidates)
-        self.answering = False  # only what somebody handed in
+        self.answering = False  # only what was handed in
 
     # -- propose, run, judge, record, repeat -----------------------------------------------------
 
@@ -104,7 +104,7 @@ class ExperimentLoop:
                 self.notices.ended(str(error), trouble=True)
                 raise
             finally:
-                self.candidates.stop_proposing()
+                self.candidates.turns.halt()
                 self.hooks.stop()
                 self.notices.stop()
 
@@ -125,7 +125,7 @@ class ExperimentLoop:
         self.hooks.poll()
         self.notices.poll()
         for trial, measurement in self.scheduler.finished():
-            self.candidates.on_result(measurement.wall_seconds)
+            self.candidates.turns.on_result(measurement.wall_seconds)
             self.kind.learn(trial, measurement)
             if trial.purpose != "search":
                 self.view.measured(trial, measurement, self.session.metric)
@@ -142,7 +142,7 @@ class ExperimentLoop:
     def _propose(self) -> None:
         """Let the proposers prepare candidates while trials run."""
         if self._final_reason():
-            self.candidates.stop_proposing()
+            self.candidates.turns.halt()
         elif not (self.scheduler.paused or self.stopping.stalled()):
             self.candidates.propose_ahead()
 
@@ -280,7 +280,7 @@ class ExperimentLoop:
             log = self.session.box.folder / f"{self.ledger.trials(0)[-1][0].id}" / "candidate.log"
             raise NightlabError(
                 f"the baseline can't be measured: {verdict.reason}: {verdict.detail}",
-                f"read {log}, mend the lab, commit, and run again (a fresh session starts)",
+                f"read {log}, fix the lab, commit, and run again (a fresh session starts)",
             )
 
     # -- beginning and ending --------------------------------------------------------------------

@@ -35,7 +35,7 @@ def measure(scheduler: Scheduler, asked: Sequence[TrialRequest]) -> list[Measure
 
 
 def replay(scheduler: Scheduler, number: int, seed: int, times: int, budget: Budget) -> list[Measurement]:
-    """Run an experiment's genome again, so many times in turn, and say what each trial yielded.
+    """Run an experiment's genome again, ``times`` times in turn, and say what each trial yielded.
 
     Raises RunInterrupted when the user wants to stop.
     """

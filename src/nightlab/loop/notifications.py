@@ -2,7 +2,7 @@
 
 What happened is read from the ledger as it is written. Each way out is a program under a keeper, like a hook: it has
 ``LIMIT`` seconds, the loop never waits for it, and it ends with the orchestrator, killed or not. One that fails is
-noted once, until it works again. What happened while nobody ran the session is not told later.
+noted once, until it works again. What happened while the session was not running is not told later.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ LOOK = 1.0  # seconds between looks at the ledger
 LIMIT = 20.0  # seconds that a notice may take on its way
 LAST = 15.0  # seconds that the end of a session waits for its own notices
 MOST = 20  # notices that wait for a way out; the oldest goes
-LONGEST = 300  # characters of somebody's words in a notice
+LONGEST = 300  # characters of quoted text in a notice
 SAID = 2**16  # bytes that a way out may print
 ANY_SIZE = 2**50
 OFF = ("", "0", "no", "false")
@@ -187,8 +187,8 @@ class Notifications:
     def _failed(self, way: NotificationChannel, why: str) -> None:
         if not way.told:
             way.told = True
-            self.scheduler.view.say(f"  [bold yellow]nobody was told by {way.name}:[/] {escape(why)}")
-            with suppress(NightlabError):  # of a full disk somebody else will speak
+            self.scheduler.view.say(f"  [bold yellow]no notice went out by {way.name}:[/] {escape(why)}")
+            with suppress(NightlabError):  # the loop reports a full disk
                 self.ledger.append(NotificationFailed(way.name, why))
 
 

@@ -43,7 +43,7 @@ class Pilots:
         why = self.cascade.refusal(mine.metric, self._rung(experiment.number, mine.metric), other.metric)
         if not why:
             return None
-        # The number is none of a whole trial: nobody should compare it with one.
+        # The number is none of a whole trial: it must not be compared with one.
         measured = replace(mine, outcome="not promoted", metric=None, detail=why)
         return Contestant({PILOT_SEED: measured}, judged.lines), Verdict("discard", "not promoted", why)
 

@@ -1,4 +1,4 @@
-"""Reads genomes in a process of its own, within limits of time and memory."""
+"""Reads genomes in a separate process, within limits of time and memory."""
 
 from __future__ import annotations
 

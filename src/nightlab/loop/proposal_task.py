@@ -1,4 +1,4 @@
-"""A proposer's turn, in a thread of its own: it may think for minutes. It dies with the program."""
+"""A proposer's turn, in a separate thread: it may think for minutes. It dies with the program."""
 
 from __future__ import annotations
 
@@ -51,11 +51,11 @@ class ProposalPace:
         self._turns, self._trials = deque[float](maxlen=self.LATEST), deque[float](maxlen=self.LATEST)
 
     def proposed(self, seconds: float) -> None:
-        """A turn that brought a proposal took so many seconds."""
+        """A turn that brought a proposal took ``seconds``."""
         self._turns.append(seconds)
 
     def measured(self, seconds: float) -> None:
-        """A trial took so many seconds."""
+        """A trial took ``seconds``."""
         self._trials.append(seconds)
 
     @property

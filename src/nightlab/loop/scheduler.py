@@ -1,4 +1,4 @@
-"""The crew: starts a session's trials, several at once if asked to, waits for them and writes down what came."""
+"""The scheduler: starts a session's trials, several at once if asked to, waits for them and writes down what came."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Scheduler:
     """Runs the trials of one session on an ``engine``, this machine if left out.
 
     ``slots``: how many may run at once; None: as many as there is room for.
-    Raises NightlabError when there is no room for so many.
+    Raises NightlabError when there is no room for that number.
     """
 
     def __init__(self, session: Session, view: Observer, slots: int | None = 1, engine: Engine | None = None) -> None:
@@ -39,7 +39,7 @@ class Scheduler:
         self.engine: Engine = engine or session.box
         self.slots = self.engine.slots(slots)
         self.running: dict[str, Handle] = {}
-        self.trained = 0.0  # seconds that this crew's trials spent training
+        self.trained = 0.0  # seconds that this scheduler's trials spent training
         self.asked_to_stop = 0
         self.stopped_by = "the user"
         self.paused = False  # nothing new is launched
@@ -80,7 +80,7 @@ class Scheduler:
 
     @property
     def free(self) -> list[Slot]:
-        """Slots without a trial. One that was adopted may be in a slot that this crew does not have."""
+        """Slots without a trial. One that was adopted may be in a slot that this scheduler does not have."""
         taken = {running.slot.number for running in self.running.values()}
         room = max(len(self.slots) - len(self.running), 0)
         return [slot for slot in self.slots if slot.number not in taken][:room]
@@ -135,7 +135,7 @@ class Scheduler:
                 if not self.slots:
                     raise NightlabError(
                         f"no slot is left: {measurement.detail}",
-                        "see what nvidia-smi says, mend the machine, then run the same command: it resumes",
+                        "see what nvidia-smi says, fix the machine, then run the same command: it resumes",
                     )
                 self.trained += measurement.training_seconds
                 if self.ledger.tells_noise(running.trial.id):
@@ -175,7 +175,7 @@ class Scheduler:
     def _may_stand_by(self, phase: str) -> bool:
         """Whether the next trial of a slot may be started ahead: when that disturbs none that runs.
 
-        On a CPU that is while an evaluator works that does not keep the time: nobody's training is timed then.
+        On a CPU that is while an evaluator works that does not keep the time: no training is timed then.
         """
         evaluator = self.session.lab.evaluator
         idle = phase == "evaluating" and evaluator is not None and not evaluator.timed

@@ -11,7 +11,7 @@ from nightlab.session.replicates import ABLATION, SIMPLIFY_SEED
 
 
 def simplify(loop: ExperimentLoop, commit: str, hypothesis: str, pairs: int) -> Experiment:
-    """Let a champion without some of its changes replace it, if it is as good on so many fresh seeds.
+    """Let a champion without some of its changes replace it, if it is as good on ``pairs`` fresh seeds.
 
     Raises OutOfScope when it is no candidate, NightlabError when it can't be measured.
     """

@@ -24,8 +24,8 @@ class StopConditions:
         self.stop, self.session, self.ledger, self.candidates = stop, session, session.ledger, candidates
         self.begun = time.time()
         if any(cap is not None for cap in (stop.tokens, stop.money, stop.requests)):
-            candidates.spent = self.ledger.spent()
-        candidates.stop_rules = stop
+            candidates.turns.spent = self.ledger.spent()
+        candidates.turns.stop_rules = stop
         self._expected: tuple[int, GainRate | None] = (-1, None)  # the number of experiments, and what they say
 
     def done(self) -> int:
@@ -34,7 +34,7 @@ class StopConditions:
 
     def reason(self) -> str:
         """Why the session has to end, whatever what is in flight brings; empty while it has not."""
-        stop, spent = self.stop, self.candidates.spent
+        stop, spent = self.stop, self.candidates.turns.spent
         if self.candidates.nothing_left:
             return self.candidates.nothing_left
         if stop.experiments is not None and self.ledger.next_number() - 1 >= stop.experiments:

@@ -1,4 +1,4 @@
-"""Candidates from outside the loop: handed in, measured by whoever runs the session, asked after until a verdict."""
+"""Candidates from outside the loop: handed in, measured by the session's process, asked after until a verdict."""
 
 from __future__ import annotations
 
@@ -121,9 +121,9 @@ def look(lab: Path, tag: str | None, name: str) -> SubmissionStatus:
 
 
 def wait(measurer: SubmissionRunner, name: str, seconds: float | None) -> SubmissionStatus:
-    """Wait for a verdict, at most so many seconds; returns how far it is by then.
+    """Wait for a verdict, at most ``seconds``; returns how far it is by then.
 
-    Raises NightlabError when nobody is there who would measure it.
+    Raises NightlabError when no process would measure it.
     """
     end = time.monotonic() + seconds if seconds is not None else None
     while True:
@@ -161,7 +161,7 @@ def measure_all(lab: Path, tag: str, device: str | None, allow: Iterable[str], v
 
 
 class SubmissionRunner:
-    """Sees to it that tries get measured: by whoever runs the session, else by a process in the background."""
+    """Sees to it that tries get measured: by the process that runs the session, else by a process in the background."""
 
     def __init__(self, lab: Path, tag: str, device: str | None = None, allow: Iterable[str] = ()) -> None:
         self.lab, self.tag, self.device, self.allow = lab, tag, device, list(allow)
@@ -169,7 +169,7 @@ class SubmissionRunner:
         self._process: subprocess.Popen[bytes] | None = None
 
     def attend(self, what: SubmissionStatus) -> None:
-        """Start measuring unless somebody does. Raises NightlabError when that failed, or it is not ours to start."""
+        """Start measuring unless a process does. Raises NightlabError when that failed, or it is not ours to start."""
         if self._process and self._process.poll() is None:
             return
         process, self._process = self._process, None
@@ -179,7 +179,7 @@ class SubmissionRunner:
             return
         if what.experiment and what.experiment.candidate.proposer != HUMAN:
             raise NightlabError(
-                f"experiment {what.id} has no verdict yet, and nobody runs session {self.tag}",
+                f"experiment {what.id} has no verdict yet, and no process runs session {self.tag}",
                 f"go on with it: nightlab run --tag {self.tag}",
             )
         self._start()

@@ -1,6 +1,6 @@
-"""A program of its own: posts what it finds on its standard input, as JSON, to the address in ``NIGHTLAB_WEBHOOK``.
+"""A separate program: posts what it finds on its standard input, as JSON, to the address in ``NIGHTLAB_WEBHOOK``.
 
-Its exit status is 0 when somebody took it. It is a process, so that a name server that hangs or a server that answers a
+Its exit status is 0 when it was accepted. It is a process, so that a name server that hangs or a server that answers a
 byte a minute can be ended: who starts it has the clock. The address may hold a secret, and is never printed.
 """
 

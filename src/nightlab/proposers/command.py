@@ -105,7 +105,7 @@ class AnyCommand:
                 if isinstance(fault, UnfinishedTurn) and fault.cut and not last and usage["seconds"] < self.part.wall:
                     continue
                 failure = fault if isinstance(fault, NoProposal) else NoProposal(str(fault))
-                at = kept.traffic.fault
+                at = kept.traffic.fault or self._silent(kept)
                 because = f"; {at}" if at and at not in str(failure) else ""
                 raise failure.with_usage(usage, _asked(kept.refused), f"{because}{lost_edits(genome, files)}") from None
         raise AssertionError
@@ -186,6 +186,13 @@ class AnyCommand:
             )
         return True
 
+    def _silent(self, kept: ProcessResult) -> str:
+        """A hint for a program that ended by itself and sent nothing to the proxy; empty where there is no proxy."""
+        held = (self.part.endpoints or self.part.gateway) and "network" not in self.workspace.sandbox.missing
+        if not held or kept.end not in ("exited", "wall", "idle") or kept.traffic.counts or kept.refused:
+            return ""
+        return "it sent nothing to its endpoints, which it reaches through the variable HTTPS_PROXY"
+
     def _command(self, search: str, work: Path) -> list[str]:
         """The command line: the command itself, or for an agent the protocol client, which starts the agent."""
         argv = shlex.split(self.part.command)
@@ -225,6 +232,8 @@ class AnyCommand:
             "stopped": "it was stopped",
             "unstartable": f"it could not be started: {kept.detail}",
         }
+        if kept.end in ("wall", "idle"):
+            return f"{faults[kept.end]}; last line of output: {words.last_line}"
         if kept.end != "exited":
             return faults[kept.end]
         if words.login:

@@ -18,7 +18,6 @@ THINKING = r"think|thinking|reasoning"
 OPENED, CLOSED = (re.compile(rf"<{slash}({THINKING})\b[^<>]*>", re.IGNORECASE) for slash in ("", "/"))
 REGULAR = {"stop", "end_turn", "stop_sequence", "completed", "eos"}  # finish reasons of a whole answer
 CUT = {"length", "max_tokens", "max_output_tokens", "model_context_window_exceeded", "incomplete", "max_turn_requests"}
-BREAK_OFF = "no finish reason"  # of an answer that ended without one
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,10 +22,10 @@ from nightlab.proposers.briefing import render_briefing
 from nightlab.proposers.counted import caps_of, priced, traffic_failure
 from nightlab.proposers.edited_files import lost_edits
 from nightlab.proposers.edits import FORMAT, BadEdit, apply_edits, parse_edits
-from nightlab.proposers.finished import BREAK_OFF, UnfinishedTurn, finished_turn, is_regular
+from nightlab.proposers.finished import UnfinishedTurn, finished_turn, is_regular
 from nightlab.proposers.proposer import Briefing, NoProposal, Proposal
 from nightlab.sandbox.egress_proxy import EgressProxy, loopback_socket
-from nightlab.sandbox.traffic import Traffic, report_of
+from nightlab.sandbox.traffic import BREAK_OFF, Traffic, report_of
 
 if TYPE_CHECKING:
     from pydantic_ai.messages import ModelMessage, ModelResponse

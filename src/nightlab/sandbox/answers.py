@@ -23,6 +23,9 @@ class AnswerReader:
         self.model = self.stop = self.error = ""
         self.code = ""
         """The error's own code or type, where it has one."""
+        self.begun = False
+        """Whether it is an answer of a known API with content, which has to state why it ended."""
+        self._empty = False
         self._rest, self._overflow = b"", False
 
     def feed(self, content: bytes) -> None:
@@ -46,6 +49,8 @@ class AnswerReader:
         """The body has ended."""
         rest = self._rest.removeprefix(b"data:")
         self._read(rest)
+        if self._empty and not self.begun:
+            self.error = self.error or "an answer without choices"
 
     def _read(self, raw: bytes) -> None:
         for document in _documents(raw.decode(errors="replace").strip()):
@@ -66,6 +71,12 @@ class AnswerReader:
             if part.get("error"):
                 self.error = error_words(part) or "an error without words"
                 self.code = _code(part["error"])
+            if isinstance(blocked := part.get("promptFeedback"), dict) and blocked.get("blockReason"):
+                self.error, self.code = "the prompt was blocked", str(blocked["blockReason"])[:60]
+        choices = [one[name] for name in ("choices", "candidates") if name in one]
+        kinds = [part.get(name) for part in (one, inner) for name in ("type", "object")]
+        self.begun |= any(choices) or "message" in kinds or "response" in kinds
+        self._empty |= bool(choices) and not any(choices)
         self.stop = _stop(one) or _stop(inner) or self.stop
 
     def _count(self, usage: dict[str, Any]) -> None:

@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import os
 import socket
+import ssl
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
@@ -29,11 +30,17 @@ MOST_CONNECTIONS, MOST_HEAD, MOST_REFUSED = 128, 65536, 5
 PATIENCE = 30.0  # seconds to wait for a request's head, and for a connection
 BURST = 200  # bytes that a program sends after an answer and that look like another request inside TLS
 COUNTING = ("/count_tokens", ":countTokens")  # ends of paths that only count, and bill nothing
+SPOKEN = b"HTTP/1."
+LOST = (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError)  # what reading a connection raises
 Connect = Callable[[], Awaitable[Streams]]
 
 
 class ProxyRefused(Exception):
     """A request to an endpoint that is not allowed."""
+
+
+class ClientGone(Exception):
+    """The program went away before the end of an answer."""
 
 
 class Gateway:
@@ -114,14 +121,16 @@ class EgressProxy:
             await _send_error(client[1], "403 Forbidden", f"nightlab ends this turn: {end}")
         except ValueError:
             await _send_error(client[1], "400 Bad Request", "nightlab: not a proxy request")
-        except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
+        except ClientGone:
+            client[1].transport.abort()
+        except LOST as error:
             await _send_error(client[1], "502 Bad Gateway", f"nightlab: {type(error).__name__} {error}")
 
     async def _tunnel(self, client: Streams, target: str) -> None:
         """A connection to an endpoint: plain HTTP in it is read like any other, anything else is only counted."""
         self._check(to := parse_endpoint(target))
         self.traffic.check()
-        outside = await connect(to)
+        outside = await self._connected(_name(to), lambda: connect(to))
         client[1].write(b"HTTP/1.1 200 Connection established\r\n\r\n")
         try:
             ours, theirs = asyncio.ensure_future(client[0].read(1)), asyncio.ensure_future(outside[0].read(1))
@@ -184,18 +193,25 @@ class EgressProxy:
             self.traffic.check()
             await asyncio.sleep(min(wait, 1.0))
         self.traffic.admit(said)
+        self.traffic.pending.append(endpoint)
         try:
-            outside = await connecting()
-        except OSError as error:
-            self.traffic.failed(endpoint, f"it can't be reached: {error.strerror or error or type(error).__name__}")
-            raise
-        try:
-            outside[1].write(raw := head.encode() + wire)
-            self.traffic.sent += len(raw)
-            answer = AnswerReader() if said else None
-            await self._answer(writer, outside, endpoint, answer, tools=has_tools(content), method=method)
+            outside = await self._connected(endpoint, connecting)
+            try:
+                outside[1].write(raw := head.encode() + wire)
+                self.traffic.sent += len(raw)
+                answer = AnswerReader() if said else None
+                await self._answer(writer, outside, endpoint, answer, tools=has_tools(content), method=method)
+            finally:
+                outside[1].close()
         finally:
-            outside[1].close()
+            self.traffic.pending.remove(endpoint)
+
+    async def _connected(self, endpoint: str, connecting: Connect) -> Streams:
+        try:
+            return await connecting()
+        except LOST as error:
+            self.traffic.failed(endpoint, f"it can't be reached: {_why(error)}")
+            raise ConnectionError(_why(error)) from error
 
     async def _answer(
         self,
@@ -208,13 +224,7 @@ class EgressProxy:
         method: str,
     ) -> None:
         """Pass an answer on, and read it where it is a model's."""
-        try:
-            head = await read_head(outside[0])
-        except (OSError, asyncio.IncompleteReadError):
-            self.traffic.failed(endpoint, "it disconnected without an answer")
-            raise
-        while 100 <= head.status < 200:
-            head = await read_head(outside[0])
+        head = await self._head(outside[0], endpoint)
         after, decoder = _seconds(head.get("retry-after")), Decoder(head.get("content-encoding"))
         for name in ("keep-alive", "proxy-connection"):
             head.set(name, "")
@@ -227,25 +237,40 @@ class EgressProxy:
                 if answer:
                     answer.feed(decoder.feed(content))
                 if head.status < 400 or len(held) > MOST_HEAD:
-                    writer.write(held)
-                    await writer.drain()
+                    await _give_on(writer, held)
                     held = b""
                 held += wire
                 self.traffic.check()
-        except (asyncio.IncompleteReadError, ValueError):
+        except (*LOST, ClientGone, TurnEnded) as end:
             if answer:
-                self.traffic.failed(endpoint, "its answer broke off")
-                self.traffic.broke_off(tools=tools)
-            writer.transport.abort()
-            return
-        except TurnEnded:
+                answer.end()
+                lost = isinstance(end, LOST)
+                self.traffic.broke_off(endpoint, answer, tools=tools, why="its answer broke off" if lost else "")
             writer.transport.abort()
             return
         if answer:
             answer.end()
             self.traffic.answered(endpoint, head.status, after, answer, tools=tools)
-        writer.write(held)
-        await writer.drain()
+        await _give_on(writer, held)
+
+    async def _head(self, outside: asyncio.StreamReader, endpoint: str) -> Head:
+        """The head of an answer; those of status 1xx before it are passed over."""
+        try:
+            first = await outside.readexactly(len(SPOKEN))
+        except (OSError, asyncio.IncompleteReadError):
+            self.traffic.failed(endpoint, "it disconnected without an answer")
+            raise
+        if first != SPOKEN:
+            self.traffic.failed(endpoint, "it does not answer in HTTP/1.1")
+            raise ConnectionError("no answer in HTTP/1.1")
+        try:
+            head = parse_head(first + await outside.readuntil(b"\r\n\r\n"))
+            while 100 <= head.status < 200:
+                head = await read_head(outside)
+        except LOST as error:
+            self.traffic.failed(endpoint, "its answer broke off")
+            raise ConnectionError("the answer broke off") from error
+        return head
 
     async def _sealed(
         self, client: Streams, outside: Streams, ours: asyncio.Future[bytes], theirs: asyncio.Future[bytes]
@@ -311,6 +336,25 @@ def _name(to: tuple[str, int]) -> str:
 
 async def _give(value: Any) -> Any:
     return value
+
+
+async def _give_on(writer: asyncio.StreamWriter, data: bytes) -> None:
+    """Write to the program. Raises ClientGone if it is not there any more."""
+    try:
+        writer.write(data)
+        await writer.drain()
+    except OSError:
+        raise ClientGone from None
+
+
+def _why(error: BaseException) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not valid: {error.verify_message}"
+    if isinstance(error, ssl.SSLError) and error.reason:
+        return error.reason.lower().replace("_", " ")
+    if isinstance(error, asyncio.IncompleteReadError):
+        return "it disconnected"
+    return f"{getattr(error, 'strerror', '') or error or type(error).__name__}"
 
 
 def _seconds(retry_after: str) -> float:

@@ -124,11 +124,14 @@ class ProcessGuard:
         if proxy:
             proxy.open()  # only now: it starts a thread, which must not exist before a fork
         end = self._watch(program.pid)
+        fault = proxy.traffic.fault_words if proxy else ""  # before the program's connections are lost
         seconds = time.monotonic() - self.started_at
         gone = end_tree(self._reap)
         program.returncode = self.statuses.get(program.pid, 0)
         result = ProcessResult(end, program.returncode, round(seconds, 3), gone)
-        return replace(result, refused=proxy.refused, traffic=report_of(proxy.traffic)) if proxy else result
+        if not proxy:
+            return result
+        return replace(result, refused=proxy.refused, traffic=replace(report_of(proxy.traffic), fault=fault))
 
     def _watch(self, pid: int) -> End:
         """Wait until the program ends or exceeds a limit."""

@@ -14,6 +14,7 @@ LONGEST_HOLD = 120.0  # seconds that a request waits for an endpoint; a longer w
 MILLION = 1e6
 DENIED = (401, 403)
 BUSY = (429, 503, 529)
+BREAK_OFF = "no finish reason"  # of an answer that ended without one
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,8 @@ class Traffic:
     fault: str = ""
     """The last error of an endpoint, in words; empty after a good answer. ``fault_at``: the endpoint."""
     fault_at: str = ""
+    pending: list[str] = field(default_factory=list)
+    """Endpoints whose answers have not ended, once for each."""
     ended: str = ""
     rest: float = 0.0
     denied: bool = False
@@ -94,13 +97,8 @@ class Traffic:
             self._fail(endpoint, status, after, answer)
         else:
             self.fault = ""
-            if tools or not self._with_tools:
-                self._with_tools = tools
-                self.stop = answer.stop or None
-        if answer.input_tokens is None and answer.output_tokens is None:
-            self.untold += not failed
-        else:
-            self._spend(answer)
+            self._stopped(answer.stop or (BREAK_OFF if answer.begun else None), tools=tools)
+        self._count(answer, failed=failed)
 
     def failed(self, endpoint: str, fault: str) -> None:
         """Note what went wrong at an endpoint."""
@@ -108,12 +106,26 @@ class Traffic:
 
     @property
     def fault_words(self) -> str:
+        if self.pending and not self.fault:
+            return f"{self.pending[0]}: its answer had not ended"
         return f"{self.fault_at}: {self.fault}" if self.fault else ""
 
-    def broke_off(self, *, tools: bool) -> None:
-        """An answer ended before its end."""
+    def broke_off(self, endpoint: str, answer: AnswerReader, *, tools: bool, why: str) -> None:
+        """An answer ended before its end, through its endpoint's fault if there is a ``why``."""
+        if why:
+            self.failed(endpoint, why)
+        self._stopped("the connection broke off", tools=tools)
+        self._count(answer, failed=False)
+
+    def _stopped(self, why: str | None, *, tools: bool) -> None:
         if tools or not self._with_tools:
-            self._with_tools, self.stop = tools, "the connection broke off"
+            self._with_tools, self.stop = tools, why
+
+    def _count(self, answer: AnswerReader, *, failed: bool) -> None:
+        if answer.input_tokens is None and answer.output_tokens is None:
+            self.untold += not failed
+        else:
+            self._spend(answer)
 
     def record(self) -> dict[str, Any]:
         """The counts that are not zero, as a proposal's usage names them."""

@@ -1,6 +1,6 @@
 """What a session has to do with its commons, for windows: read beside the ledger, for a commons may take long to read.
 
-Checking thousands of strangers' signatures takes seconds, so it is done in a thread of its own, and only when
+Checking thousands of strangers' signatures takes seconds, so it is done in a separate thread, and only when
 something came, was measured or was refused. Windows show what is known by then.
 """
 

@@ -144,7 +144,7 @@ class Verified:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Something that a remote had, and that was refused so many times."""
+    """Something that a remote had, and that was refused ``times`` times."""
 
     author: str
     category: str
@@ -157,7 +157,7 @@ class CommonsStatus:
     """What a session has to do with its commons. Words in it are strangers', made harmless.
 
     ``peers``, ``latest``, ``refusals`` and ``threats`` (ids of findings, and what they say of themselves) are the first
-    of so many as ``authors``, ``verdicts``, ``refused`` and ``threatening`` say. ``verdicts`` counts what was measured
+    of as many as ``authors``, ``verdicts``, ``refused`` and ``threatening`` say. ``verdicts`` counts what was measured
     in this session, ``shared`` one's own records by their kind. ``fault``: why this is not how things stand now.
     """
 
@@ -181,7 +181,7 @@ class SessionSnapshot:
     """A session as it stands.
 
     ``points`` are the latest experiments, oldest first, and ``steps`` all that were kept. ``tally`` counts the judged
-    ones by status, the baseline among them. ``sigma`` is one trial's noise, from so many ``replicates``. ``duty``: the
+    ones by status, the baseline among them. ``sigma`` is one trial's noise, from ``replicates`` trials. ``duty``: the
     share of this run's wall clock that trials spent training, per slot, and ``duty_hour`` that of the last hour.
     ``rate``: experiments per hour, lately. ``alive``: whether a process runs the session; ``stopped``: why the last
     run ended. ``commons``: of a session that takes part in a commons. ``fault``: why this is not how things stand now.

@@ -1,6 +1,6 @@
 """What an answering process is given: its end of the link to the evaluator, and a copy of what was handed over.
 
-It shares nothing with the candidate or with another answering process: each has a memory of its own for the arrays, so
+It shares nothing with the candidate or with another answering process: each has separate memory for the arrays, so
 that not even a lock on a file could pass something on, and they run one after another.
 """
 

@@ -11,7 +11,7 @@ import math
 import os
 from pathlib import Path
 
-CURVE, HOPELESS = "curve.jsonl", "hopeless"
+CURVE, UNPROMISING = "curve.jsonl", "hopeless"
 REPORT = b"report "  # followed by progress and loss
 MOST = 400  # points per curve; points in between are dropped
 LONGEST = 64  # bytes of a point in the file
@@ -69,15 +69,15 @@ def part_losses(curve: Points) -> list[float]:
 
 
 def request_stop(folder: Path, why: str) -> None:
-    """Ask the supervisor of the trial in ``folder`` to end it as hopeless, if it is still training."""
-    draft = folder / f"{HOPELESS}.tmp"
+    """Ask the supervisor of the trial in ``folder`` to end it as unpromising, if it is still training."""
+    draft = folder / f"{UNPROMISING}.tmp"
     draft.write_text(why, encoding="utf-8")
-    os.replace(draft, folder / HOPELESS)
+    os.replace(draft, folder / UNPROMISING)
 
 
 def stop_reason(folder: Path) -> str | None:
     """The reason given to ``request_stop`` for the trial in ``folder``; None without one."""
     try:
-        return (folder / HOPELESS).read_text(encoding="utf-8")
+        return (folder / UNPROMISING).read_text(encoding="utf-8")
     except OSError:
         return None

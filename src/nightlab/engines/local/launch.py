@@ -179,6 +179,6 @@ class Launch:
         return {**self.spec["env"], **self._place(role)["env"], "NIGHTLAB_ROLE": role.rstrip(DIGITS)}
 
     def _place(self, role: str) -> dict[str, Any]:
-        starts = self.spec["starts"]  # each answering process has a place of its own; checks share one
+        starts = self.spec["starts"]  # each answering process has a separate place; checks share one
         found: dict[str, Any] = starts.get(role) or starts[role.rstrip(DIGITS)]
         return found

@@ -106,7 +106,7 @@ class NodeResult:
 
 def describe_node(device: str | None = None, sandbox: Sandbox | None = None) -> NodeFacts:
     """This node with all its accelerators; ``sandbox`` is detected if not given."""
-    given = os.environ.pop("CUDA_VISIBLE_DEVICES", None)  # describing the node needs no GPU of its own
+    given = os.environ.pop("CUDA_VISIBLE_DEVICES", None)  # describing the node needs no GPU
     try:
         local = sandbox or detect_sandbox()
         return NodeFacts(socket.gethostname(), this_platform(device), __version__, local.missing, local.why)

@@ -111,14 +111,14 @@ class RayCluster:
                 for node in self._alive()
             }
         except ImportError as error:  # with Ray Client, the head creates the tasks
-            raise NightlabError(f"the head of the cluster {_why(error)}", MEND_NODE) from None
+            raise NightlabError(f"the head of the cluster {_why(error)}", HINT_NODE) from None
         for node, answer in asked.items():
             try:
                 found[node] = self.ray.get(answer, timeout=max(until - time.monotonic(), 0.1))
             except (self.ray.exceptions.RayError, ImportError) as error:
                 silent.append(f"{self._host(node)} {_why(error)}")
         if not found:
-            raise NightlabError(f"no node of the cluster answers: {'; '.join(silent) or 'it has none'}", MEND_NODE)
+            raise NightlabError(f"no node of the cluster answers: {'; '.join(silent) or 'it has none'}", HINT_NODE)
         return found
 
     def room(self, avoid: set[str]) -> int:
@@ -127,7 +127,7 @@ class RayCluster:
     def outage(self, avoid: set[str]) -> str:
         silent = time.monotonic() - self._there_at
         if silent > GONE:
-            raise NightlabError(f"the head of the cluster has not answered for {silent:.0f} s", MEND_HEAD)
+            raise NightlabError(f"the head of the cluster has not answered for {silent:.0f} s", HINT_HEAD)
         if silent > LATE:
             return "the head of the cluster does not answer"
         return "" if self._room(self._there, avoid) else "no running node of the cluster can take a trial"
@@ -196,9 +196,9 @@ class RayCluster:
         try:
             return self.ray.put(thing)
         except (self.ray.exceptions.ObjectStoreFullError, self.ray.exceptions.OutOfDiskError) as error:
-            raise NightlabError(f"the cluster {_why(error)}", MEND_STORE) from None
+            raise NightlabError(f"the cluster {_why(error)}", HINT_STORE) from None
         except ConnectionError:  # from Ray Client
-            raise NightlabError("the connection to the cluster was lost", MEND_HEAD) from None
+            raise NightlabError("the connection to the cluster was lost", HINT_HEAD) from None
 
 
 class RayJob:
@@ -224,7 +224,7 @@ class RayJob:
                 return node, NodeResult(self.cluster._host(node), refused=f"it {_why(cause)}")
             raise Lost(f"its node {_why(cause)}") from None
         except (ImportError, exceptions.RaySystemError, exceptions.RuntimeEnvSetupError) as error:
-            raise NightlabError(f"a node {_why(error)}", MEND_NODE) from None
+            raise NightlabError(f"a node {_why(error)}", HINT_NODE) from None
         except exceptions.RayError as error:
             raise Lost(f"its node {_why(error)}") from None
         except ConnectionError:
@@ -250,10 +250,10 @@ def ray_task(parcel: TrialParcel, base: bytes, board: Any) -> tuple[str, NodeRes
     return ray.get_runtime_context().get_node_id(), run_parcel(parcel, base, tell)
 
 
-MEND_NODE = "install the same nightlab on every node, for the same Python, and start its ray from there (docs/far.md)"
-MEND_START = "start one: ray start --head, or run on this machine: --on local-ray (docs/far.md)"
-MEND_HEAD = "check on the head that it runs: ray status; then run the same command, which resumes"
-MEND_STORE = "give the cluster more room: ray start --object-store-memory BYTES, and free disk space on its head"
+HINT_NODE = "install the same nightlab on every node, for the same Python, and start its ray from there (docs/far.md)"
+HINT_START = "start one: ray start --head, or run on this machine: --on local-ray (docs/far.md)"
+HINT_HEAD = "check on the head that it runs: ray status; then run the same command, which resumes"
+HINT_STORE = "give the cluster more room: ray start --object-store-memory BYTES, and free disk space on its head"
 
 
 def _why(error: BaseException) -> str:
@@ -297,7 +297,7 @@ def _found(on: str) -> str:
         socket.create_connection((host, int(port)), timeout=10).close()
     except (OSError, ValueError) as error:
         said = f"nothing answers there ({getattr(error, 'strerror', '') or error})"
-        raise NightlabError(f"there is no Ray cluster at {on}: {said}", MEND_START) from None
+        raise NightlabError(f"there is no Ray cluster at {on}: {said}", HINT_START) from None
     return address
 
 

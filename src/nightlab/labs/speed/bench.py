@@ -1,6 +1,6 @@
 """Frozen: calls the genome with points that it has never seen, checks each answer, and prints the time of a call.
 
-nightlab runs it as the evaluator, in a process of its own, which calls two of the genome's, one after the other.
+nightlab runs it as the evaluator, in a separate process, which calls two of the genome's, one after the other.
 By hand: python bench.py
 """
 

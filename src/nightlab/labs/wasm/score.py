@@ -1,6 +1,6 @@
 """Frozen: compiles the gene, lets it predict a text bit by bit, and prints how many bits a byte of it costs.
 
-nightlab runs it as the evaluator, in a process of its own. By hand: python score.py
+nightlab runs it as the evaluator, in a separate process. By hand: python score.py
 
 The gene runs in wasmtime: no host function, no memory but its own, and fuel that ends. It is told each bit only after
 it has said how likely that was. What the gene itself takes counts as well, so a text learned by heart gains nothing.

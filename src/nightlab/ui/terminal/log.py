@@ -11,9 +11,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from nightlab.analysis.report_markdown import PART, gain_words, part_words
+from nightlab.analysis.report_markdown import PART, SEQUENTIAL, gain_words, part_words
 from nightlab.core.text import counted
 from nightlab.core.types import FIRST_DAY, Evidence, Experiment, Measurement, Metric, PairedGain, ProposerStats, Trial
+from nightlab.ui.terminal.lines import value_words
 
 
 def log_lines(metric: Metric, experiments: Sequence[Experiment], width: int | None) -> Iterator[tuple[str, str]]:
@@ -22,14 +23,14 @@ def log_lines(metric: Metric, experiments: Sequence[Experiment], width: int | No
     Plain strings: a rich table of ten thousand rows would take seconds.
     """
     name = metric.name
-    column = max(len(name), 12)
+    column = max(len(name), 12, *(len(value_words(e.measurement)) for e in experiments))
     yield "heading", f"{'#':>5}  {'verdict':<24}{name:>{column}}  {'commit':<9}{'proposer':<10}what"
     for experiment in experiments:
         verdict, measured, candidate = experiment.verdict, experiment.measurement, experiment.candidate
         status = verdict.status if verdict else "running"
         said = experiment.level if experiment.level not in ("", "measured") else verdict.reason if verdict else ""
         reason = f" ({said})" if said and said not in ("improved", "baseline") else ""
-        value = f"{measured.metric:.6f}" if measured and measured.metric is not None else "-"
+        value = value_words(measured)
         line = (
             f"{experiment.number:>5}  {status + reason:<24}{value:>{column}}  "
             f"{candidate.commit[:7]:<9}{candidate.proposer:<9} {' '.join(candidate.hypothesis.split())}"
@@ -62,7 +63,7 @@ def print_experiment(
     rows = [
         ("verdict", ": ".join(filter(None, said))),
         ("proposed", f"{_when(experiment.proposed_at)}by {candidate.proposer}"),
-        *([("thought", thought_words(candidate.usage))] if candidate.usage else []),
+        *([("turn", turn_words(candidate.usage))] if candidate.usage else []),
         ("changes", "; ".join(candidate.changes) or "none in its named constants"),
         ("commit", f"{candidate.commit} on {candidate.parent[:12]}"),
     ]
@@ -92,7 +93,7 @@ def _when(at: float) -> str:
     return f"{datetime.fromtimestamp(at):%Y-%m-%d %H:%M:%S} " if at > FIRST_DAY else ""
 
 
-def thought_words(usage: Mapping[str, Any]) -> str:
+def turn_words(usage: Mapping[str, Any]) -> str:
     """A proposal's model, tokens, cost and time, as far as known."""
     words = [str(usage[name]) for name in ("agent", "model") if name in usage]
     if "input_tokens" in usage:
@@ -121,7 +122,7 @@ def _whose(usage: Mapping[str, Any]) -> str:
 def _trial_words(metric: Metric, measured: Measurement | None) -> str:
     if measured is None:
         return "running"
-    value = f"{metric.name} {measured.metric:.6f}" if measured.metric is not None else measured.outcome
+    value = f"{metric.name} {value_words(measured)}" if measured.metric is not None else measured.outcome
     words = (
         f"{value} · trained {measured.training_seconds:.1f} s · started in {measured.startup_seconds:.1f} s · "
         f"evaluated in {measured.evaluation_seconds:.1f} s · {measured.peak_memory_mb:,.0f} MB"
@@ -174,6 +175,8 @@ def confirmed_words(
     claim = f"{metric.name} is {interval_words(evidence.gain)}{at}, on {evidence.gain.pairs} fresh seeds, paired"
     if evidence.exact:
         claim = f"{metric.name} is {interval_words(evidence.gain)}"
+    elif evidence.sequential:
+        claim += f"; {SEQUENTIAL}"
     done = "transferred" if evidence.level == "transferred" else "confirmed"
     if evidence.shown and evidence.claim:
         lines.append(f"[bold yellow]claim, {done}:[/] {claim}; {escape(claim_words(evidence))}")

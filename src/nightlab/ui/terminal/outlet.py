@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 MOST = 2**20  # bytes buffered; further output is dropped, with a message
-LEFT_OUT = b"\n[some lines were left out here: nobody read them]\n"
+LEFT_OUT = b"\n[some lines were left out here: they were not read]\n"
 
 
 class Outlet(io.TextIOBase):

@@ -60,7 +60,7 @@ def _title(snapshot: SessionSnapshot, width: int) -> Text:
     if snapshot.fault:
         state = Text("not up to date", "bold red")
     elif not snapshot.alive:
-        state = Text("stopped" if snapshot.stopped else "nobody runs it", "yellow")
+        state = Text("stopped" if snapshot.stopped else "not running", "yellow")
     elif snapshot.paused:
         state = Text("❚❚ paused", "bold yellow")
     else:

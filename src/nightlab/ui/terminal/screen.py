@@ -36,7 +36,7 @@ HELP = (
     ("evidence", "measured in the search; confirmed on fresh seeds; held out, on data that no decision has read; "
      "transferred to another budget. Only the last three are results"),
     ("duty", "the share of the time in which trials trained"),
-    ("curve", "what a candidate says of its own loss: it is shown, and never trusted"),
+    ("curve", "what a candidate reports as its loss: it is shown, and never trusted"),
 )  # fmt: skip
 
 

@@ -168,7 +168,7 @@ class SuspendHandler:
         self.terminal.leave()
         self.terminal.outlet.drain(1)
         signal.signal(signal.SIGTSTP, signal.SIG_DFL)
-        os.kill(os.getpid(), signal.SIGTSTP)  # and here it goes on, once somebody continues it
+        os.kill(os.getpid(), signal.SIGTSTP)  # and here it goes on, once it is continued
         signal.signal(signal.SIGTSTP, self._stop)
         self.terminal.enter()
 

@@ -130,7 +130,7 @@ def make_app(window: WebApp, *, token: str = "", names: tuple[str, ...] = ()) ->
             Middleware(Guard, token=token, names=names),
             Middleware(GZipMiddleware, minimum_size=2000, compresslevel=1),
         ],
-        exception_handlers=dict.fromkeys((NightlabError, OSError, sqlite3.Error), _mendable),
+        exception_handlers=dict.fromkeys((NightlabError, OSError, sqlite3.Error), _as_json),
         lifespan=lifespan,
     )
 
@@ -157,6 +157,6 @@ def _number(name: str, word: str) -> int:
     return int(word)
 
 
-async def _mendable(request: Request, error: Exception) -> Response:
+async def _as_json(request: Request, error: Exception) -> Response:
     hint = error.hint if isinstance(error, NightlabError) else ""
     return JSONResponse({"message": one_line(str(error)), "mend": hint}, 400)

@@ -144,7 +144,7 @@ export class Detail {
     if (!Number.isNaN(gain)) rows.push(["against its parent", `${signed(gain)} better${Number.isNaN(sigmas) ? "" : `, ${signed(sigmas, 1)} times the noise`}`]);
     for (const one of told.evidence) rows.push([one.gain.low > 0 ? labelled(one) : `not shown (${labelled(one)})`, evidence(one)]);
     rows.push(["what changed", told.changes.length ? el("ul", { class: "changes" }, ...told.changes.map((change) => el("li", {}, change))) : n ? "none of its named constants" : "nothing: the baseline"]);
-    rows.push(["proposed", `${clock(told.proposed_at)} by ${told.proposer}${thought(told.usage)}`]);
+    rows.push(["proposed", `${clock(told.proposed_at)} by ${told.proposer}${turnWords(told.usage)}`]);
     if (told.judged_at) rows.push(["judged", `${clock(told.judged_at)}, ${lasting(told.judged_at - told.proposed_at)} later`]);
     rows.push(["commit", el("code", {}, told.commit.slice(0, 12))]);
     return rows;
@@ -195,11 +195,11 @@ export function evidence({ gain, against, what }) {
   return `${number(gain.mean, 4)} better ${over}, ${Math.round(gain.level * 100)} % interval ${number(gain.low, 4)} to ${number(gain.high, 4)}, ${gain.pairs} pairs`;
 }
 
-function thought(usage) {
+function turnWords(usage) {
   const words = [usage.agent, usage.model].filter(Boolean);
   if (usage.input_tokens !== undefined) words.push(`${(usage.input_tokens + (usage.output_tokens ?? 0)).toLocaleString("en")} tokens`);
   if (usage.cost_usd !== undefined) words.push(`$${usage.cost_usd.toFixed(4)}`);
-  if (usage.seconds !== undefined) words.push(`thought for ${lasting(usage.seconds)}`);
+  if (usage.seconds !== undefined) words.push(`took ${lasting(usage.seconds)}`);
   return words.length ? ` · ${words.join(" · ")}` : "";
 }
 
