@@ -1,9 +1,9 @@
 """How the start of a trial depends on the files beside the genome: python benchmarks/many_files.py [--runs 15]
 
 A lab of three files, the same with 10,000 more in folders, and with 10,000 more directly beside the genome;
-``--gigabytes N`` adds sparse files of that size. In turn, a trial of a new candidate in each: from the orchestrator's decision to the
-program's first line, and until the trial is collected. The first trial of a session, which exports the frozen files
-once, is told apart.
+``--gigabytes N`` adds sparse files of that size. In turn, a trial of a new candidate in each: from the orchestrator's
+decision to the program's first line, and until the trial is collected. The first trial of a session, which exports the
+frozen files once, is told apart.
 """
 
 from __future__ import annotations
