@@ -32,8 +32,9 @@ from nightlab.core.source import syntax_fault
 from nightlab.core.types import NightlabError
 from nightlab.engines.local.cgroup import delegated
 from nightlab.engines.local.layout import detect_sandbox
+from nightlab.engines.local.view import closed_folders
 from nightlab.proposers.requirements import needs
-from nightlab.sandbox.bubblewrap import PROTECTIONS, Sandbox
+from nightlab.sandbox.bubblewrap import PROTECTIONS, Sandbox, layered
 from nightlab.session.free import free_words
 from nightlab.session.metric_claim import metric_claim
 from nightlab.storage.git import Repo, in_genome
@@ -151,7 +152,20 @@ def check_lab(repo: Repo, allow: Iterable[str] = ()) -> tuple[LabConfig, str, li
     lab, source, checks = inspect(repo)
     sandbox = detect_sandbox()
     checks += sealed(sandbox, {*lab.sandbox.allow_missing, *allow})
+    checks += crowded(sandbox, lab, repo.files(repo.resolve() or ""))
     return lab, source, [*checks, *held(sandbox, lab), *answered(lab), *shown(repo), memory_limit(), attacked(repo)]
+
+
+def crowded(sandbox: Sandbox, lab: LabConfig, files: Iterable[str]) -> list[Check]:
+    """The genome's folders in which a program can't create files, because too many frozen ones lie there."""
+    if not layered(sandbox):
+        return []
+    own = {path for path in files if in_genome(path, lab.genome)}
+    where = closed_folders(own, set(files) - own)
+    hint = "write into a folder that holds few files, or $TMPDIR; or move the frozen files into a folder of theirs"
+    words = "a program can't create files in {}: too many frozen files lie beside the genome"
+    names = {".": "the lab's own folder"}
+    return [Check(words.format(names.get(path, path)), False, hint, fatal=False) for path in where]
 
 
 def protections(names: str | Iterable[str]) -> set[str]:

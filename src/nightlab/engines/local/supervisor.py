@@ -58,7 +58,7 @@ class Supervisor:
 
     def _take_over(self, folder: Path) -> None:
         """Take over the trial in this folder."""
-        self.folder, self.began = folder, time.time()
+        self.folder, self.began = folder, checkouts.now_there(folder)
         self.spec: dict[str, Any] = json.loads((folder / "spec.json").read_text(encoding="utf-8"))
         self.beside, self.curve = Beside(self.spec, self.children, folder), Curve(folder)
         self.clock = Clock(self.spec, self.children, self.beside)
@@ -216,7 +216,8 @@ class Supervisor:
         """
         folder, ours = Path(self.spec["copies"][role]), role == "evaluator"
         ids = self.spec["ids" if whole or ours else "frozen"]
-        fault = checkouts.find_change(folder, ids, whole=whole or ours, since=self.began if ours else inf)
+        fault = checkouts.find_moved(folder, self.spec["places"][role])
+        fault = fault or checkouts.find_change(folder, ids, whole=whole or ours, since=self.began if ours else inf)
         return TrialEnded("tampered", f"{fault} in the copy of the lab for the {role}") if fault else None
 
     def _make_cgroup(self) -> Cgroup | None:
