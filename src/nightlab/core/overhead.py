@@ -4,7 +4,7 @@ An honest program needs some time before its start signal, to load what was hand
 much is learned from the baseline's own trials; what goes beyond a multiple of it is added to the training. Figures are
 seconds on the budget's clock, by name: ``start``, ``load`` (of the slowest process), ``answer`` (of one answer). A
 start or a load takes longer where no cache has what compilers make, and less where imports were made ahead: such
-figures have names of their own (``start ahead compiled``).
+figures have separate names (``start ahead compiled``).
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from nightlab.core.types import Budget, Measurement
 
 Figures = Mapping[str, float]
 
-TIMES = {"start": 2.0, "load": 2.0, "answer": 3.0}  # so many times the baseline's figure is free
-STEP = 1.5  # so many times the baseline's own overrun of its budget is no longer training
+TIMES = {"start": 2.0, "load": 2.0, "answer": 3.0}  # times the baseline's figure is free
+STEP = 1.5  # times the baseline's own overrun of its budget is no longer training
 GRACE = 0.02  # of the budget, for the step under way at its end
 SMALL = {"cpu": 0.25, "wall": 1.0}  # seconds that sampling can't tell from nothing
 

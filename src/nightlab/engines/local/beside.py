@@ -40,7 +40,7 @@ class Beside:
         self._compiled[role] = self._compilers_files(role)
 
     def answered(self, role: str, count: int) -> None:
-        """A process has given so many more answers."""
+        """A process has given ``count`` more answers."""
         process = self.answers.setdefault(role, Answers())
         if process.load is None and self._answering and self._answering[0] == role:
             process.load = self._now() - self._answering[1]
