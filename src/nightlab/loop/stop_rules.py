@@ -1,4 +1,4 @@
-"""When a session ends by itself: hours, experiments, tokens, money; a stall, or too little to be expected of it."""
+"""When a session ends by itself: hours, experiments, tokens, money, a target, a stall, or little to be expected."""
 
 from __future__ import annotations
 
@@ -51,6 +51,10 @@ class StopConditions:
 
     def stalled(self) -> str:
         """Why it may as well end, unless what is in flight is kept."""
+        champion, target = self.ledger.champion(), self.stop.target
+        bar = champion.bar if champion else None
+        if target is not None and bar is not None and not self.session.metric.better(target, bar):
+            return f"the target of {target:g} is reached: the champion's bar is {bar:g}"
         if self.stop.stall is not None:
             champion = self.ledger.champion()
             since = self.done() - champion.number if champion else 0
