@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,9 +35,10 @@ from nightlab.engines.local.layout import detect_sandbox
 from nightlab.engines.local.view import closed_folders
 from nightlab.proposers.requirements import needs
 from nightlab.sandbox.bubblewrap import PROTECTIONS, Sandbox, layered
+from nightlab.session.free import free_words
 from nightlab.session.metric_claim import metric_claim
 from nightlab.storage.git import Repo, in_genome
-from nightlab.storage.ledger import read_redteam
+from nightlab.storage.ledger import find_ledger, read_redteam, tags
 
 FREE_MB = 200  # below this much disk a session does not start: a full disk loses the run in flight
 REMEMBERS = "the process that trained answers the evaluator: it can remember what it was asked, and train on"
@@ -150,7 +153,7 @@ def check_lab(repo: Repo, allow: Iterable[str] = ()) -> tuple[LabConfig, str, li
     sandbox = detect_sandbox()
     checks += sealed(sandbox, {*lab.sandbox.allow_missing, *allow})
     checks += crowded(sandbox, lab, repo.files(repo.resolve() or ""))
-    return lab, source, [*checks, *held(sandbox, lab), *answered(lab), memory_limit(), attacked(repo)]
+    return lab, source, [*checks, *held(sandbox, lab), *answered(lab), *shown(repo), memory_limit(), attacked(repo)]
 
 
 def crowded(sandbox: Sandbox, lab: LabConfig, files: Iterable[str]) -> list[Check]:
@@ -197,6 +200,15 @@ def held(sandbox: Sandbox, lab: LabConfig) -> list[Check]:
     hint = "run where bubblewrap works, or remove its endpoints"
     words = f"{{}} {why}: the sandbox ({sandbox.name}) can't hold it to its endpoints"
     return [Check(words.format(f"proposer {part.called}"), False, hint, fatal=False) for part in parts]
+
+
+def shown(repo: Repo) -> Iterator[Check]:
+    """What the baseline of the latest session showed that a trial needs beside its training."""
+    if not (known := tags(repo.lab)):
+        return
+    with contextlib.suppress(NightlabError), closing(find_ledger(repo.lab, known[0])) as ledger:
+        if said := free_words(ledger):
+            yield Check(f"{said} (session {known[0]})", True)
 
 
 def attacked(repo: Repo) -> Check:

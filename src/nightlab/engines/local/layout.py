@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shlex
@@ -14,11 +13,12 @@ from typing import Any
 
 from nightlab.core.config import BudgetConfig, LabConfig, megabytes
 from nightlab.core.config.schema import overrun
+from nightlab.core.overhead import grace
 from nightlab.core.types import Budget, Trial
 from nightlab.engines.local.caches import Caches
 from nightlab.engines.local.cgroup import Cgroup
 from nightlab.engines.local.copies import Copies, TrialCopies
-from nightlab.engines.local.trial_folder import MARK, read_text
+from nightlab.engines.local.trial_folder import MARK
 from nightlab.engines.slots import Slot
 from nightlab.sandbox.bubblewrap import Sandbox, SandboxSpec, search_path
 from nightlab.sandbox.detect import find_sandbox
@@ -42,14 +42,24 @@ class Layout:
     copies: Copies
 
     def lay_out(
-        self, trial: Trial, slot: Slot, folder: Path, cgroup: Cgroup | None, onto: str | None = None
+        self,
+        trial: Trial,
+        slot: Slot,
+        folder: Path,
+        cgroup: Cgroup | None,
+        onto: str | None = None,
+        *,
+        cached: bool = False,
     ) -> dict[str, Any]:
-        """Create a trial's copies of the lab (``onto``: update those of another commit) and return its spec."""
+        """Create a trial's copies of the lab (``onto``: update those of another commit) and return its spec.
+
+        ``cached``: the copies have their compile caches. What stands by since before there was a cache has none.
+        """
         lab, evaluator = self.lab, self.lab.evaluator
         # Separate copies, so that a candidate's changes can't affect the evaluator or the checks.
         names = ["work", *(["trusted"] if evaluator else []), *(["checked"] if lab.checks else [])]
         copies = self.copies.make(trial.commit, folder, names, onto)
-        compiled = self._compiled(folder / "compiled", fresh=onto is None)
+        compiled = self._compiled(folder / "compiled", fresh=not cached)
         start = partial(self._start, slot, folder, copies)
         starts = {"candidate": start("work", lab.data.open, writable=True, cache=compiled)}
         if evaluator:
@@ -58,7 +68,7 @@ class Layout:
             if evaluator.held_out and (trial.purpose in HELD_OUT or (trial.purpose, trial.experiment) == ("search", 0)):
                 starts["evaluator"]["env"]["NIGHTLAB_HELD_OUT"] = "1"
             for role in answering(lab):
-                own = self._compiled(folder / f"compiled-{role}", fresh=onto is None)
+                own = self._compiled(folder / f"compiled-{role}", fresh=not cached)
                 starts[role] = start("trusted", lab.data.open, writable=False, cache=own, role=role)
         if lab.checks:
             starts["check"] = start("checked", lab.data.open, writable=True)
@@ -80,9 +90,10 @@ class Layout:
             "slot": asdict(slot),
             "clock": trial.budget.clock,
             "amount": trial.budget.amount,
-            "limit": overrun(trial.budget.amount),
+            "limit": _limit(trial),
+            "free": trial.free,
+            "timed": bool(evaluator and evaluator.timed),
             "startup": budget.startup,
-            "signals": baseline_signals(folder.parent),
             "evaluation": budget.evaluation,
             "wall_limit": _longest(budget, trial.budget),
             "disk_mb": megabytes(lab.resources.disk),
@@ -186,13 +197,10 @@ def answering(lab: LabConfig) -> list[str]:
     return [f"answer{number}" for number in range(lab.evaluator.processes)] if lab.evaluator else []
 
 
-def baseline_signals(trials: Path) -> bool | None:
-    """Whether the baseline's program said when its training began; None while no trial of it has been measured."""
-    for result in sorted(trials.glob("0000-*/result.json")):
-        found = json.loads(read_text(result) or "{}")
-        if found.get("outcome") == "measured":
-            return bool(found["startup_seconds"] > 0)
-    return None
+def _limit(trial: Trial) -> float:
+    """Seconds of training after which a trial is over its budget."""
+    more = grace(trial.budget, trial.free)
+    return overrun(trial.budget.amount) if more is None else trial.budget.amount + more
 
 
 def _longest(usual: BudgetConfig, budget: Budget) -> float:
