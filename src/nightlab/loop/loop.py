@@ -37,7 +37,7 @@ from nightlab.proposers.selection import Selection
 from nightlab.sandbox.bubblewrap import Isolation
 from nightlab.session.replicates import ABLATION, HUMAN
 from nightlab.session.session import Session
-from nightlab.storage.ledger import append_result, repair_results
+from nightlab.storage.ledger import append_result, repair_results, require_kept
 
 
 class ExperimentLoop:
@@ -100,8 +100,9 @@ class ExperimentLoop:
             except RunInterrupted:
                 self.candidates.stop()
                 raise
-            except NightlabError as error:
+            except (NightlabError, OSError) as error:
                 self.notices.ended(str(error), trouble=True)
+                require_kept(self.ledger, self.session.repo.lab)  # which may be why
                 raise
             finally:
                 self.candidates.turns.halt()
@@ -121,6 +122,7 @@ class ExperimentLoop:
 
     def update(self) -> None:
         """Follow the user's orders, and record the trials and hooks that have finished."""
+        require_kept(self.ledger, self.session.repo.lab)
         self.steering.apply_pending()
         self.hooks.poll()
         self.notices.poll()
