@@ -14,6 +14,7 @@ from nightlab.loop.candidate_queue import CandidateQueue
 from nightlab.loop.champion_recheck import ChampionRecheck
 from nightlab.loop.controls import SessionControl, paused_words
 from nightlab.loop.early_stopping import EarlyStopping
+from nightlab.loop.forecast import forecast
 from nightlab.loop.hooks import Hooks
 from nightlab.loop.metric_kind import MetricKind
 from nightlab.loop.notifications import Notifications
@@ -318,6 +319,7 @@ class ExperimentLoop:
                 champion=self.ledger.champion(),
                 adopted=adopted,
                 folder=session.folder,
+                forecast=forecast(session, self.stopping.stop, len(self.scheduler.slots)),
             )
         )
         if self.scheduler.slots[0].cores and session.device == "cpu" and not adopted:
