@@ -74,7 +74,38 @@ def write(source, experiments, place):
     Path(place).write_text(f"{{source.lab}} {{len(experiments)}}")
     return place, f"cat {{place}}"
 
+class Faulty:
+    platform = sandbox = None
+
+    def __init__(self, config, context):
+        pass
+
+    def slots(self, count):
+        raise ConnectionError("no such machine")
+
+    slot_failure = start = stand_by = dismiss = adopt = collect = slots
+
 number = 7
+"""
+OWN_ENGINE = """
+from pathlib import Path
+from nightlab.engines.local.engine import LocalEngine
+from nightlab.engines.local.layout import detect_sandbox
+from nightlab.storage.git import Repo
+
+class Mine(LocalEngine):
+    def attach(self, folder):
+        self.folder = folder
+
+    def start(self, trial, slot):
+        if trial.experiment == 2 and not Path({marker!r}).exists():
+            Path({marker!r}).touch()
+            raise ValueError("the machine went away")
+        return super().start(trial, slot)
+
+def mine(config, context):
+    lab = context.contract
+    return Mine(Repo(context.lab), lab, lab.budget.on("cpu"), "cpu", Path("nowhere"), detect_sandbox())
 """
 
 Install = Callable[..., Path]
@@ -324,6 +355,32 @@ def test_a_selection_that_raises_leaves_the_choice_to_the_champion(install: Inst
     _, session = lab.run()
     assert session.champion().number == 1
     session.close()
+
+
+def test_a_session_runs_on_an_engine_of_a_package_and_resumes_after_it_failed(
+    install: Install, make_lab: Any, nightlab: Any, tmp_path: Path
+) -> None:
+    source = OWN_ENGINE.format(marker=str(tmp_path / "failed"))
+    install("odd", {"nightlab.engines": "mine = odd:mine"}, source)
+    lab: TinyLab = make_lab()
+    lab.idea("1", "A = 2.0\nB = 8\n")
+    lab.idea("2", "A = 1.0\nB = 8\n")
+    ready = nightlab("check", "--engine", "mine", cwd=lab)
+    assert ready.code == 0 and "the engine mine of odd 0.1.0 is trusted code" in ready.out, ready.out
+    failed = nightlab("run", "--tag", "t", "--engine", "mine", "-n", "2", cwd=lab)
+    assert failed.code == 1 and "start raised ValueError: the machine went away" in failed.err, failed.err
+    assert "engine mine" in failed.err and "hint:" in failed.err and "Traceback" not in failed.err
+    assert nightlab("run", "--tag", "t", "--engine", "mine", "-n", "2", cwd=lab).code == 0
+    session = lab.session()
+    assert [e.number for e in session.ledger.judged()] == [0, 1, 2]
+    assert "METRIC" in session.box.log(session.ledger.trials(2)[-1][0].id), "its logs are in the session's folder"
+
+
+def test_check_tells_the_fault_of_an_engine(install: Install, make_lab: Any, nightlab: Any) -> None:
+    install("odd", {"nightlab.engines": "faulty = odd:Faulty"}, odd())
+    done = nightlab("check", "--engine", "faulty", cwd=make_lab())
+    assert done.code == 1, done.out
+    assert "no   the engine faulty failed: platform returned NoneType, not Platform" in done.out, done.out
 
 
 def test_an_exporter_of_a_package_writes(install: Install, make_lab: Any, nightlab: Any, tmp_path: Path) -> None:

@@ -82,3 +82,44 @@ def test_the_message_quotes_the_line(make_lab: Any, nightlab: Any) -> None:
     lab.commit()
     done = nightlab("run", "-n", "1", "--allow-missing", "all", cwd=lab)
     assert done.code == 1 and "METRIC loss=oops" in done.err
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "error", "counts"),
+    [
+        ("0.61 ± 0.02", 0.61, 0.02, None),
+        ("0.61+/-0.02", 0.61, 0.02, None),
+        ("-0.61 +- 2e-2", -0.61, 0.02, None),
+        ("1,200 ± 30 ms", 1200, 30, None),
+        ("1.2 s ± 0.03", 1200, 30, None),
+        ("41.0% ± 1.5%", 41, 1.5, None),
+        ("5 ± 0", 5, 0, None),
+        ("61/100", 0.61, 0.0488, (61, 100)),
+        ("1,061 / 2,000", 0.5305, 0.01116, (1061, 2000)),
+        ("100/100", 1.0, 0.00702, (100, 100)),
+    ],
+)
+def test_a_number_with_its_own_precision(text: str, value: float, error: float, counts: tuple[int, int] | None) -> None:
+    found = parse_metrics(f"METRIC m={text}\n", {"m": "ms"})
+    assert found.values["m"] == pytest.approx(value) and not found.unreadable
+    assert found.stated["m"].error == pytest.approx(error, rel=1e-3) and found.stated["m"].counts == counts
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("0.61 ± nan", "a standard error is a number that is not negative"),
+        ("0.61 ± -0.1", "a standard error is a number that is not negative"),
+        ("0.61 ±", "a standard error is a number that is not negative"),
+        ("120/100", "there are more successes than trials"),
+        ("0/0", "there are no trials"),
+        ("1/99999999999999999999", "there are too many trials"),
+        ("nan ± 0.1", ""),
+        ("-1/10", ""),
+        ("± 0.1", ""),
+    ],
+)
+def test_a_precision_that_can_not_be_voids_the_name_and_says_why(text: str, why: str) -> None:
+    found = parse_metrics(f"METRIC m=1 ± 0.5\nMETRIC m={text}\n")
+    assert found.values == found.stated == {}
+    assert found.unreadable["m"] == f"METRIC m={text}" + (f" ({why})" if why else "")

@@ -396,6 +396,19 @@ def test_a_budget_counts_every_turn_and_holds_after_a_restart(
     session.close()
 
 
+def test_a_session_ends_when_its_champion_reaches_the_target(make_lab: Any) -> None:
+    lab = make_lab()
+    for n, value in enumerate(("3.0", "2.0", "1.0")):  # losses of 6.5, 3.5 and 2.5 after the baseline's 11.5
+        lab.idea(f"{n}", GENOME.replace("4.0", value))
+    reason, session = lab.run(target=3.5)
+    assert reason == "the target of 3.5 is reached: the champion's bar is 3.5"
+    assert [e.kept for e in session.ledger.experiments()] == [True, True, True]
+    session.close()
+    reason, session = lab.run(target=20.0)
+    assert "the target of 20 is reached" in reason and session.ledger.next_number() == 3, "by what was there before"
+    session.close()
+
+
 def test_a_session_ends_when_too_little_is_to_be_expected(make_lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nightlab.loop.stop_rules, "LATELY", 3)
     lab = make_lab()

@@ -107,6 +107,32 @@ def test_the_error_of_a_solver_is_exact_and_no_better_one_runs_twice(make_lab: A
     session.close()
 
 
+# Visitors of two pages: so many of 400 do what is wanted. A candidate with A = 0.9 prints counts that can't be.
+COUNTS = """\
+import os, random
+from genome import A
+draw = random.Random(int(os.environ["NIGHTLAB_SEED"]))
+print(f"METRIC rate={sum(draw.random() < A for _ in range(400))}/{400 if A < 0.9 else 10}")
+"""
+
+
+def test_counts_are_tested_in_sequence_and_what_they_say_is_shown(make_lab: Any, nightlab: Any) -> None:
+    text = contract("rate", "maximise").replace("confirm = 0", "confirm = 0.5")
+    lab = make_lab("A = 0.3\n", COUNTS, contract=text)
+    for number, value in enumerate((0.6, 0.9)):
+        lab.idea(f"{number:02}", f"A = {value}\n")
+    done = nightlab("run", "-n", "2", "--tag", "t", cwd=lab)
+    assert "rate comes with its own precision, " in done.out and "a sequential test of the counts" in done.out
+    assert "more successes than trials" in done.out
+    session = lab.session()
+    baseline, better, _ = session.ledger.experiments()
+    assert baseline.measurement.out_of == 800 and better.measurement.out_of == 400, "two trials and one"
+    assert better.evidence[-1].sequential and len(better.evidence[-1].seeds) == 2, "a gain like that shows at once"
+    session.close()
+    assert f"({better.measurement.successes} of 400)" in nightlab("log", cwd=lab).out
+    assert "Own precision" in nightlab("report", "--show", cwd=lab).out
+
+
 # -- a real program that is timed: a matrix product in C -------------------------------------------------
 
 KERNEL = """\

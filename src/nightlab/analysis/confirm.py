@@ -28,10 +28,13 @@ from nightlab.core.types import (
 from nightlab.judge import (
     FIXED_SEED,
     Noise,
+    always_valid_gain,
+    counts_of,
     exact_gain,
     fixes_seed,
     paired_gain,
     repeated_check_level,
+    with_stated_errors,
     with_unseen_luck,
 )
 from nightlab.loop.measure import measure
@@ -42,6 +45,8 @@ from nightlab.storage.git import OutOfScope, PatchConflict
 from nightlab.storage.ledger import write_results
 
 FEWEST, MOST = 3, 8  # pairs of an automatic confirmation
+CHEAP = 600.0  # seconds that more pairs than these may take together
+ROOM = 500  # pairs, at most: seeds of one confirmation
 
 
 class Confirmer:
@@ -67,13 +72,20 @@ class Confirmer:
         if fresh not in looks:  # recorded before measuring, so that an aborted check counts as a check
             self.ledger.append(ConfirmationStarted(champion.number, fresh))
             looks.append(fresh)
-        before, after = self.values = self._champion_pairs(champion, fresh)
-        level = repeated_check_level(looks.index(fresh))
-        gain = self._gain(before, after, level)
+        before, after = self.values = self._champion_pairs_until_shown(champion, fresh)
+        level, counts = repeated_check_level(looks.index(fresh)), self._gain_of_counts(before, after)
+        gain = counts or self._gain(before, after, level)
+        fresh = fresh[: len(before)]
         held_out = self._held_out(before, after, level)
         shown = held_out is not None and held_out.low > 0 and gain.low > 0
         evidence = Evidence(
-            "held out" if shown else "confirmed", 0, fresh, gain, held_out, claim=self.session.metric_claim
+            "held out" if shown else "confirmed",
+            0,
+            fresh,
+            gain,
+            held_out,
+            claim=self.session.metric_claim,
+            sequential=counts is not None,
         )
         self._show(champion, evidence)
         if fixes_seed(*([m.metric for m in side if m.metric is not None] for side in (after, before))):
@@ -105,6 +117,20 @@ class Confirmer:
         since = self.ledger.trials_before(self.ledger.trials(champion.number)[0][0].id)
         return self._pairs("confirm", seeds, (0, None), (champion.number, None), since=since)
 
+    def _champion_pairs_until_shown(
+        self, champion: Experiment, seeds: Sequence[int]
+    ) -> tuple[list[Measurement], list[Measurement]]:
+        """Baseline and champion on these seeds; of counts, whose interval allows it, only until a gain shows."""
+        if champion.measurement is None or champion.measurement.successes is None:
+            return self._champion_pairs(champion, seeds)
+        step = max(len(self.scheduler.slots) // 2, 1)
+        for count in range(2, len(seeds), step):
+            pairs = self._champion_pairs(champion, seeds[:count])
+            gain = self._gain_of_counts(*pairs)
+            if gain is None or gain.low > 0 or gain.high < 0:
+                return pairs if gain else self._champion_pairs(champion, seeds)
+        return self._champion_pairs(champion, seeds)
+
     def unconfirmed(self) -> bool:
         """Whether there is a champion without a confirmation against the baseline."""
         champion = self.ledger.champion()
@@ -113,8 +139,14 @@ class Confirmer:
         return not any(e.against == 0 and e.level != "transferred" for e in champion.evidence)
 
     def affordable(self, experiments: int) -> int:
-        """Pairs for a confirmation after this number of experiments: the contract's share, between 3 and 8."""
-        return max(FEWEST, min(MOST, int(self.session.lab.judge.confirm * experiments / 2)))
+        """Pairs for a confirmation after this number of experiments: the contract's share, but at least three.
+
+        At most eight, or as many as take ten minutes together: more where trials are cheap.
+        """
+        ran = [m.wall_seconds for _, m in self.ledger.trials(self.session.champion().number, "search") if m]
+        longest = max(ran, default=CHEAP)
+        most = min(max(MOST, int(CHEAP / max(2 * longest, 1e-3))), ROOM)
+        return max(FEWEST, min(most, int(self.session.lab.judge.confirm * experiments / 2)))
 
     def affordable_ablation(self, experiments: int, pairs: int) -> int:
         """Seeds for an ablation within the rest of the contract's share after ``pairs`` pairs; often 0."""
@@ -231,7 +263,16 @@ class Confirmer:
     ) -> PairedGain:
         values = [[m.metric for m in side if m.metric is not None] for side in (before, after)]
         gain = paired_gain(self.session.metric, values[0], values[1], level, noise, self._scale())
-        return with_unseen_luck(gain, values[0]) if fixes_seed(values[1], values[0]) else gain
+        if fixes_seed(values[1], values[0]):
+            return with_unseen_luck(gain, values[0])
+        return gain if noise else with_stated_errors(gain, before, after)
+
+    def _gain_of_counts(self, before: Sequence[Measurement], after: Sequence[Measurement]) -> PairedGain | None:
+        """The gain of a metric that is made of counts, valid however often it is looked at; None for any other."""
+        counts = counts_of(before), counts_of(after)
+        if counts[0] is None or counts[1] is None:
+            return None
+        return always_valid_gain(self.session.metric, counts[0], counts[1])
 
     def _scale(self) -> Scale:
         return self.scheduler.replicates.noise().scale

@@ -9,6 +9,7 @@ from nightlab.analysis.summary import ReportData
 from nightlab.core.text import counted
 from nightlab.core.types import FIRST_DAY, Experiment, PairedGain, ProposerStats
 
+SEQUENTIAL = "a sequential test of the counts, which holds whenever measuring stops"
 MOST = 12  # rows of a table of failed attempts
 SPECIAL = re.compile(r"([\\`*_{}\[\]()<>#+!|~&@]|:(?=//))")
 PART = ("proposer", "tried", "kept", "failed", "gained", "trials", "waited", "tokens", "dollars")
@@ -66,6 +67,8 @@ def _headline(f: ReportData) -> list[str]:
     claim = f"{name} is {_interval(found.gain, ' than the baseline')}"
     if not found.exact:
         claim += f", on {found.gain.pairs} fresh seeds, paired"
+    if found.sequential:
+        claim += f"; {SEQUENTIAL}"
     if not found.shown:
         return [f"> **Not confirmed.** {claim}: the interval does not exclude zero.", ""]
     lines = [f"> **{claim}** (evidence: *{found.label}*)."]
@@ -148,6 +151,10 @@ def _trust(f: ReportData) -> list[str]:
     lines.append(
         f"- **Noise**: one trial's {f.metric.name} has a standard deviation (sigma) of {f.sigma:.3g}, {known}."
     )
+    if f.champion and f.champion.measurement and (own := f.champion.measurement.own_precision):
+        lines.append(
+            f"- **Own precision**: the lab says how precise its number is: {own.strip('()')} for the champion's."
+        )
     if f.needed:
         shown = "; ".join(f"an effect of {effect:.2g} needs about {trials:,} trials" for effect, trials in f.needed)
         lines.append(f"- **Power**: at this noise {shown} (95 % level, 80 % power, pairs of two).")

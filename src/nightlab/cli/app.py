@@ -53,6 +53,14 @@ Device = Annotated[
     Literal["cuda", "mps", "cpu"] | None,
     typer.Option("--device", metavar="cuda|mps|cpu", help="Device for the trials; detected if omitted."),
 ]
+OnEngine = Annotated[
+    str | None,
+    typer.Option(
+        "--engine",
+        metavar="ENGINE",
+        help="Where trials run: local-ray, auto, ray://HOST:PORT, HOST:PORT or slurm; this machine if omitted.",
+    ),
+]
 Allow = Annotated[
     list[str],
     typer.Option(

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from nightlab.cli.app import FIXABLE, HERE, Allow, Json, Where, allowed, app, escape, say
+from nightlab.cli.app import FIXABLE, HERE, Allow, Json, OnEngine, Where, allowed, app, escape, say
 
 
 @app.command(epilog="Examples:  nightlab new my-lm   ·   nightlab new packing   ·   nightlab new faster --from speed")
@@ -81,15 +81,25 @@ def init(
     say("read it, then: git add lab.toml && git commit -m 'the contract' && nightlab check")
 
 
-@app.command(epilog="Examples:  nightlab check   ·   nightlab check -C path/to/lab --json")
-def check(lab: Where = HERE, as_json: Json = False, allow: Allow = []) -> None:  # noqa: B006
+@app.command(
+    epilog="Examples:  nightlab check   ·   nightlab check -C path/to/lab --json   ·   nightlab check --engine slurm"
+)
+def check(lab: Where = HERE, as_json: Json = False, allow: Allow = [], engine: OnEngine = None) -> None:  # noqa: B006
     """Check that this lab can run."""
     from nightlab.engines.platform import this_platform
-    from nightlab.session.preflight import check_lab
+    from nightlab.session.preflight import check_lab, inspect
     from nightlab.storage.git import Repo
 
-    contract, source, checks = check_lab(Repo(lab), allowed(allow))
-    platform = this_platform()
+    repo = Repo(lab)
+    if engine:
+        from nightlab.session.engine_check import check_engine_for
+
+        contract, source, checks = inspect(repo)
+        found, there = check_engine_for(engine, repo, contract)
+        checks, platform = [*checks, *found], there or this_platform()
+    else:
+        contract, source, checks = check_lab(repo, allowed(allow))
+        platform = this_platform()
     budget = contract.budget.on(platform.device)
     good = all(c.ok or not c.fatal for c in checks)
     if as_json:

@@ -201,7 +201,8 @@ class Trial:
     """One run of one genome, with one seed, under one budget.
 
     ``seed`` is what the session counts by; ``drawn``: the number that the program is given for it, which does not tell
-    what the trial is for; None in a session of before: then they are one.
+    what the trial is for; None in a session of before: then they are one. ``free``: what may be done beside training
+    (``core.overhead``), as the baseline showed; None where that is not known.
     """
 
     id: str
@@ -212,6 +213,7 @@ class Trial:
     budget: Budget
     attempt: int = 1
     drawn: int | None = field(default=None, metadata=OMIT)
+    free: dict[str, float] | None = field(default=None, compare=False, metadata=OMIT)
 
     @property
     def given_seed(self) -> int:
@@ -246,7 +248,10 @@ class Measurement:
     ``metric`` is on the data of the search, ``held_out`` on data that no decision uses, where the evaluator has
     some. ``machine`` is what the machine did meanwhile, and ``disturbed`` why such a number should not count.
     ``peak_gpu_memory_mb`` is 0 where no NVIDIA device was seen. ``claims`` is what the candidate printed about
-    itself: shown, never trusted. ``runs`` says of how many trials this is the mean.
+    itself: shown, never trusted. ``runs`` says of how many trials this is the mean. ``standard_error`` is that of the
+    metric as the lab states it; of one that is made of counts, ``successes`` in ``out_of`` trials. None if it does not
+    say.
+    ``overhead``: what it took beside its training (``core.overhead``), of which ``charged`` seconds count as training.
     """
 
     outcome: Outcome
@@ -265,6 +270,17 @@ class Measurement:
     machine: dict[str, float | str] = field(default_factory=dict)
     disturbed: str = ""
     runs: int = 1
+    overhead: dict[str, float] | None = field(default=None, metadata=OMIT)
+    standard_error: float | None = field(default=None, metadata=OMIT)
+    successes: int | None = field(default=None, metadata=OMIT)
+    out_of: int | None = field(default=None, metadata=OMIT)
+
+    @property
+    def own_precision(self) -> str:
+        """What the lab says of the metric's precision, in words: ``(61 of 100)`` or ``± 0.02``; empty if nothing."""
+        if self.successes is not None:
+            return f"({self.successes:,} of {self.out_of:,})"
+        return f"± {self.standard_error:.2g}" if self.standard_error else ""
 
     @property
     def measured(self) -> bool:
@@ -279,10 +295,15 @@ class Measurement:
 
 
 def mean_of(measurements: Sequence[Measurement]) -> Measurement:
-    """Several measured trials of one genome as one: means, and the largest memory. The rest is the first's."""
+    """Several measured trials of one genome as one: means, and the largest memory. The rest is the first's.
+
+    Counts are added up; the standard error is that of the mean.
+    """
     first, n = measurements[0], len(measurements)
     if n == 1:
         return first
+    errors = [m.standard_error for m in measurements if m.standard_error is not None]
+    counts = [(m.successes, m.out_of) for m in measurements if m.successes is not None and m.out_of is not None]
     names = [name for name in first.secondary if all(name in m.secondary for m in measurements)]
     return replace(
         first,
@@ -292,6 +313,9 @@ def mean_of(measurements: Sequence[Measurement]) -> Measurement:
         peak_memory_mb=max(m.peak_memory_mb for m in measurements),
         peak_gpu_memory_mb=max(m.peak_gpu_memory_mb for m in measurements),
         runs=n,
+        standard_error=math.hypot(*errors) / n if len(errors) == n else None,
+        successes=sum(successes for successes, _ in counts) if len(counts) == n else None,
+        out_of=sum(out_of for _, out_of in counts) if len(counts) == n else None,
     )
 
 
@@ -336,7 +360,8 @@ class Evidence:
     ``held_out`` is the gain on data that no decision used; the level is ``held out`` only where it shows there
     too. ``what`` says under which other budget or scale, or that a single change was taken out again. ``claim``: why
     the metric is only the candidate's claim; empty if a separate process computed it. ``exact``: both genomes measure
-    the same number on every seed, so the gain has no error.
+    the same number on every seed, so the gain has no error. ``sequential``: the interval is one of counts that holds
+    whenever measuring stops.
     """
 
     level: Level
@@ -347,6 +372,7 @@ class Evidence:
     what: str = ""
     claim: str = field(default="", metadata=OMIT)
     exact: bool = field(default=False, metadata=OMIT)
+    sequential: bool = field(default=False, metadata=OMIT)
 
     @property
     def label(self) -> str:

@@ -1,8 +1,9 @@
 """The judge: measurements in, verdict out. Pure functions, no I/O."""
 
+from nightlab.judge.counts import always_valid_gain, counts_of
 from nightlab.judge.expected_gain import LEVEL, GainRate, gain_rate
 from nightlab.judge.fixed_seed import FIXED_SEED, fixes_seed, varying, with_unseen_luck
-from nightlab.judge.intervals import exact_gain, paired_gain, repeated_check_level
+from nightlab.judge.intervals import exact_gain, paired_gain, repeated_check_level, with_stated_errors
 from nightlab.judge.judge import Contestant, Judge, NeedsTrial, Rule, measured_loss
 from nightlab.judge.noise import (
     Noise,
@@ -16,7 +17,7 @@ from nightlab.judge.noise import (
 )
 from nightlab.judge.plugged import PluggedRule
 from nightlab.judge.rules import e_value, judge_ablation, make_rule
-from nightlab.judge.scale import find_scale, no_ratio
+from nightlab.judge.scale import find_scale, no_ratio, share_of
 from nightlab.judge.thresholdout import held_out_check
 from nightlab.judge.words import times_words
 
@@ -30,7 +31,9 @@ __all__ = [
     "Noise",
     "PluggedRule",
     "Rule",
+    "always_valid_gain",
     "change_of_noise",
+    "counts_of",
     "e_value",
     "exact_gain",
     "find_scale",
@@ -48,8 +51,10 @@ __all__ = [
     "prior_sigma",
     "repeated_check_level",
     "same_on_every_seed",
+    "share_of",
     "smallest_effect",
     "times_words",
     "varying",
+    "with_stated_errors",
     "with_unseen_luck",
 ]

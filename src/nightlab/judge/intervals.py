@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
-from nightlab.core.types import Metric, NightlabError, PairedGain, Scale, average
+from nightlab.core.types import Measurement, Metric, NightlabError, PairedGain, Scale, average
 from nightlab.judge.noise import Noise, clamped
 from nightlab.judge.scale import exp_of, no_ratio
 
@@ -56,6 +57,22 @@ def exact_gain(metric: Metric, before: float, after: float, scale: Scale = "diff
     if scale == "ratio" and not no_ratio(metric, (before, after)):
         times = exp_of(metric.gain(math.log(before), math.log(after)))
     return PairedGain(gain, gain, gain, 1.0, 1, None if times is None else (times, times, times))
+
+
+def with_stated_errors(gain: PairedGain, before: Sequence[Measurement], after: Sequence[Measurement]) -> PairedGain:
+    """The interval of a gain between numbers that are the same on every seed, but have errors by their own account.
+
+    Repeating them averages nothing out, so that the errors of one measurement of each are added to both sides.
+    """
+    if any(len({run.metric for run in side}) > 1 for side in (before, after)):
+        return gain
+    error = math.hypot(*(side[0].standard_error or 0.0 for side in (before, after)))
+    if not error:
+        return gain
+    from scipy.special import ndtri
+
+    half = float(ndtri((1 + gain.level) / 2)) * error
+    return replace(gain, low=gain.low - half, high=gain.high + half, times=None)
 
 
 def _in_unit(metric: Metric, before: float, found: PairedGain) -> PairedGain:

@@ -48,6 +48,12 @@ class Contestant:
         found = {seed: run.metric for seed, run in self.runs.items() if run.measured}
         return {seed: value for seed, value in found.items() if value is not None and math.isfinite(value)}
 
+    @property
+    def stated_error(self) -> float:
+        """The standard error of one run, as its runs state it (root mean square); 0 where they don't."""
+        errors = [self.runs[seed].standard_error or 0.0 for seed in self.values()]
+        return math.hypot(*errors) / math.sqrt(len(errors)) if errors else 0.0
+
 
 @dataclass(frozen=True, slots=True)
 class NeedsTrial:
@@ -121,6 +127,7 @@ class Judge:
 
     def _compare(self, champion: Contestant, candidate: Contestant, noise: Noise) -> Verdict | NeedsTrial:
         """The rule's decision, on the scale of ``noise``, as far as what was measured allows a keep."""
+        noise = noise.at_least(max(champion.stated_error, candidate.stated_error))
         decision = self.rule.compare(self.metric, champion, candidate, noise)
         if not isinstance(decision, Verdict) or decision.status != "keep":
             return decision

@@ -34,7 +34,8 @@ class Noise:
     ``sigma`` is in the metric's unit, or under the scale ``ratio`` that of the metric's logarithm. ``df``: degrees of
     freedom of the estimate, the prior included. ``replicates``: repeated runs (beyond the first of each program) that
     it is based on. ``levels``: the smallest and the largest mean of those programs, zeros where one is not positive.
-    ``unsettled``: more repeats may still show that the noise depends on the level.
+    ``unsettled``: more repeats may still show that the noise depends on the level. ``stated``: the standard error that
+    the measurements say they have themselves, on the same scale; ``sigma`` is never smaller.
     """
 
     sigma: float
@@ -43,6 +44,7 @@ class Noise:
     scale: Scale = "difference"
     levels: tuple[float, float] = (0.0, 0.0)
     unsettled: bool = False
+    stated: float = 0.0
 
     @property
     def exact(self) -> bool:
@@ -54,19 +56,28 @@ class Noise:
         """A lower bound of sigma: with few degrees of freedom the estimate may be several times too large."""
         from scipy.special import chdtri
 
-        return self.sigma * math.sqrt(self.df / float(chdtri(self.df, LOW))) if self.sigma else 0.0
+        found = self.sigma * math.sqrt(self.df / float(chdtri(self.df, LOW))) if self.sigma else 0.0
+        return max(found, self.stated)
+
+    def at_least(self, stated: float) -> Noise:
+        """The same noise, no smaller than the standard error that a measurement states."""
+        if not self.stated < stated < math.inf:
+            return self
+        return replace(self, sigma=max(self.sigma, stated), stated=stated)
 
     def local(self, level: float | None) -> Noise:
         """The same noise in the metric's unit at this level."""
         if self.scale == "difference":
             return self
-        return replace(self, sigma=min(self.sigma * abs(level or 0.0), LARGEST), scale="difference")
+        level = abs(level or 0.0)
+        sigma, stated = (min(share * level, LARGEST) for share in (self.sigma, self.stated))
+        return replace(self, sigma=sigma, stated=stated, scale="difference")
 
     def near(self, values: Sequence[float]) -> float:
         """A lower bound of the standard deviation near these values: at a lower level noise may be smaller too."""
         least = min(map(abs, values), default=0.0)
         known = self.scale == "difference" and self.levels[0] > 0 and all(value > 0 for value in values)
-        return self.surely * min(1.0, least / self.levels[1]) if known else self.surely
+        return max(self.surely * min(1.0, least / self.levels[1]), self.stated) if known else self.surely
 
     def is_far(self, value: float) -> bool:
         """Whether a value is so far from all programs that ran more than once that its noise may be another one."""

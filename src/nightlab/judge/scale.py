@@ -65,8 +65,18 @@ def log_of(value: float | None) -> float | None:
 
 
 def logs(runs: Mapping[int, Measurement]) -> dict[int, Measurement]:
-    """Measurements with the logarithms of their metrics."""
-    return {seed: replace(run, metric=log_of(run.metric)) for seed, run in runs.items()}
+    """Measurements with the logarithms of their metrics, and their standard errors on that scale."""
+    return {
+        seed: replace(run, metric=log_of(run.metric), standard_error=share_of(run.standard_error, run.metric))
+        for seed, run in runs.items()
+    }
+
+
+def share_of(error: float | None, value: float | None) -> float | None:
+    """A standard error as a share of the value: that of its logarithm. None where there is no such share."""
+    if error is None or value is None or not 0 < abs(value) < math.inf:
+        return None
+    return min(error / abs(value), 1e300)
 
 
 def exp_of(value: float) -> float:

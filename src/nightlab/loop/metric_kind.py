@@ -18,6 +18,8 @@ class MetricKind:
 
     def __init__(self, scheduler: Scheduler) -> None:
         self.scheduler, self.session, self.ledger = scheduler, scheduler.session, scheduler.ledger
+        earlier = [measured for _, measured in self.ledger.trials(0, "search") if measured]
+        self.precise = bool(earlier[0].standard_error) if earlier else None
         self.exact = scheduler.replicates.noise().exact  # what an earlier run has said is not said again
 
     def learn(self, trial: Trial, measured: Measurement) -> None:
@@ -27,6 +29,7 @@ class MetricKind:
         if self.session.lab.metric.scale == "auto":
             self._learn_scale(measured.metric)
         self._learn_exact()
+        self._learn_precision(trial, measured)
 
     def _learn_scale(self, value: float) -> None:
         known = self.ledger.latest(ScaleFound)
@@ -55,3 +58,19 @@ class MetricKind:
         elif self.exact and not now:
             self.scheduler.view.say(f"{name} differs between seeds after all: close wins run twice from now on")
         self.exact = now
+
+    def _learn_precision(self, trial: Trial, measured: Measurement) -> None:
+        """Say that the lab states how precise its numbers are, and where it ceases to."""
+        now, name = bool(measured.standard_error), self.session.metric.name
+        if self.precise is None and now:
+            self.scheduler.view.say(
+                f"{name} comes with its own precision, {measured.own_precision.strip('()')}: no trial counts as more "
+                "precise than it says"
+            )
+        elif self.precise is not None and now != self.precise:
+            how = "with" if now else "without"
+            self.scheduler.view.say(
+                f"  [bold yellow]the metric is of another kind:[/] {name} of #{trial.experiment} comes {how} its own "
+                "precision, unlike the one before; at least the session's noise counts for it"
+            )
+        self.precise = now

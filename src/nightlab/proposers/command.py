@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from nightlab.proposers.edited_files import BRIEFING, HYPOTHESIS, TURN, USAGE, e
 from nightlab.proposers.finished import ASKED, UnfinishedTurn, finished_turn, is_cut, is_regular
 from nightlab.proposers.program_words import ProgramWords, told_usage, words_of_agent, words_of_command
 from nightlab.proposers.proposer import Briefing, NoProposal, Proposal, ProposerWorkspace
-from nightlab.sandbox.bubblewrap import PROXY_SOCKET, SandboxSpec, search_path
+from nightlab.sandbox.bubblewrap import MOST_MOUNTS, PROXY_SOCKET, SandboxSpec, search_path
 from nightlab.sandbox.process_guard import ProcessResult, ProcessSpec, read_result, start_guard
 from nightlab.sandbox.traffic import TrafficCaps
 from nightlab.storage import checkouts
@@ -127,7 +128,8 @@ class AnyCommand:
             checkouts.remove_tree(folder / name)
             (folder / name).mkdir()
         lab, disk = self.workspace.lab, int(megabytes(self.workspace.lab.resources.disk))
-        frozen = tuple(frozen_entries(work, lab.genome))
+        # Mounting thousands of files is refused: beyond these, a change is found afterwards.
+        frozen = tuple(islice(frozen_entries(work, lab.genome), MOST_MOUNTS))
         for page_at in (folder / "briefing.md", work / BRIEFING):
             page_at.write_text(page, encoding="utf-8")
         files = (*self.part.files, str(ACP_TURN), str(INNER_PROXY))

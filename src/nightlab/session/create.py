@@ -182,7 +182,9 @@ def start_remote_session(
     """
     allow, repo = set(allow), Repo(lab)
     if engine := plugged_engine(on, slots, repo.lab, contract_at(repo, repo.resolve() or "")[0], device):
-        return *start_session(lab, tag, device, allow, elsewhere=engine.platform), engine
+        session, said = start_session(lab, tag, device, allow, elsewhere=engine.platform)
+        engine.attach(session.box.folder)
+        return session, said, engine
     there = connect_cluster(on, slots, repo.lab)
     nodes = there.describe_nodes(device)
     session, said = start_session(lab, tag, device, allow, elsewhere=common_platform(nodes))

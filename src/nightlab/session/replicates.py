@@ -12,7 +12,7 @@ from dataclasses import replace
 from nightlab.core.config import LabConfig
 from nightlab.core.events import MachineChanged, ScaleFound
 from nightlab.core.types import SEED, Budget, Experiment, Measurement, Purpose, Scale, Trial
-from nightlab.judge import Contestant, Noise, pooled, prior_sigma, same_on_every_seed, varying
+from nightlab.judge import Contestant, Noise, pooled, prior_sigma, same_on_every_seed, share_of, varying
 from nightlab.storage.ledger import Ledger
 
 ATTEMPTS = 3  # how often a trial may be lost, or disturbed in a row, before that is how things are
@@ -81,6 +81,7 @@ class Replicates:
         self.baseline: float | None = None
         self._values: dict[tuple[str, int], dict[int, float]] = {}
         self._noise: Noise | None = None
+        self._latest: Measurement | None = None
 
     def add(self, trial: Trial, measured: Measurement | None, machine: int = 0) -> None:
         """Add a trial; ``machine`` tells apart what ran before and after the machine changed."""
@@ -91,7 +92,7 @@ class Replicates:
             values = self._values.pop(key, {})  # the genome that ran last stands last
             values[trial.seed] = measured.metric
             self._values[key] = values
-            self._noise = None
+            self._noise, self._latest = None, measured
             if self.baseline is None and trial.experiment == 0:
                 self.baseline = measured.metric
 
@@ -116,7 +117,15 @@ class Replicates:
         if self.scale == "ratio":
             prior = prior / abs(self.baseline) if self.baseline else 0.0
         found = pooled(varying(groups), prior, self.scale or "difference")
-        return replace(found, unsettled=not self.settled and self.scale != "ratio")
+        found = replace(found, unsettled=not self.settled and self.scale != "ratio")
+        return found.at_least(self._stated())
+
+    def _stated(self) -> float:
+        """The standard error that the latest of these trials states, on the metric's scale; 0 if it does not."""
+        if self._latest is None:
+            return 0.0
+        error = self._latest.standard_error
+        return (share_of(error, self._latest.metric) if self.scale == "ratio" else error) or 0.0
 
 
 def replicates(ledger: Ledger, budget: Budget, lab: LabConfig) -> Replicates:

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass, field
 
 from nightlab.core.text import METRIC_NAME, one_line, plain
+from nightlab.engines.local.own_precision import PLUS_MINUS, StatedNumber, stated_number
 
 # What a logger puts before the word: a time, its name, a level; or ranks and times in brackets. Any other text is no
 # prefix: a line that a program merely repeats is not its own.
@@ -31,9 +32,13 @@ SCALED = (SECONDS, BYTES)
 
 @dataclass(frozen=True, slots=True)
 class ParsedMetrics:
-    """The metrics of an output by name, and the lines that can't be read, by the name that each of them voids."""
+    """The metrics of an output by name, and the lines that can't be read, by the name that each of them voids.
+
+    ``stated``: those that say how precise they are.
+    """
 
     values: dict[str, float] = field(default_factory=dict)
+    stated: dict[str, StatedNumber] = field(default_factory=dict)
     unreadable: dict[str, str] = field(default_factory=dict)
 
 
@@ -42,19 +47,33 @@ def parse_metrics(text: str, units: dict[str, str] | None = None) -> ParsedMetri
 
     A line ends at a newline or at a carriage return; terminal colours are ignored. A number may have thousands
     separators and a unit. Times and sizes are converted to the unit that ``units`` gives for the name, to seconds or
-    bytes if it gives none; ``%``, ``x`` and any other unit leave the number as it is printed.
+    bytes if it gives none; ``%``, ``x`` and any other unit leave the number as it is printed. A number may be followed
+    by ``±`` (``+/-``, ``+-``) and its standard error, or be a count of successes in trials, ``61/100``.
     """
     found = ParsedMetrics()
     for line in METRIC.finditer(plain(text, len(text) + 1)):
-        name = line["name"]
-        value = parse_number(line["value"], (units or {}).get(name, "")) if NAME.fullmatch(name) else None
-        found.values.pop(name, None)
-        found.unreadable.pop(name, None)
-        if value is None:
-            found.unreadable[name] = one_line(line[0], 120)
-        else:
-            found.values[name] = value
+        name, fault = line["name"], ""
+        for known in (found.values, found.stated, found.unreadable):
+            known.pop(name, None)
+        try:
+            number = _metric_number(line["value"], (units or {}).get(name, "")) if NAME.fullmatch(name) else None
+        except ValueError as impossible:
+            number, fault = None, f" ({impossible})"
+        if number is None:
+            found.unreadable[name] = one_line(line[0], 120) + fault
+            continue
+        found.values[name] = number.value
+        if number.error is not None:
+            found.stated[name] = number
     return found
+
+
+def _metric_number(text: str, unit: str) -> StatedNumber | None:
+    """The number of a METRIC line. Raises ValueError where it states a precision that can't be."""
+    if stated := stated_number(text, lambda part: parse_number(part, unit)):
+        return stated
+    value = None if PLUS_MINUS.search(text) else parse_number(text, unit)
+    return None if value is None else StatedNumber(value)
 
 
 def parse_number(text: str, unit: str = "") -> float | None:

@@ -27,10 +27,15 @@ class ProcessGroup:
         self.ended_cpu = 0.0  # CPU seconds of the candidate's exited processes
         self.peak_mb = 0.0  # peak memory of the largest of them
         self.clock: CpuClock | None = None
+        self.clock_of_all: CpuClock | None = None
 
     def start_clock(self) -> None:
-        """Count the CPU time of everything started from now on."""
+        """Count the CPU time of everything started from now on: of the candidate, and of what answers for it."""
         self.clock = CpuClock()
+
+    def start_clock_of_all(self) -> None:
+        """Count the CPU time of all that is not trusted: from before the answering processes that wait."""
+        self.clock_of_all = CpuClock()
 
     def tree(self, role: str) -> list[psutil.Process]:
         """The role's process and all its descendants, including daemons."""
@@ -39,12 +44,20 @@ class ProcessGroup:
 
     def cpu(self) -> float:
         """CPU seconds of the candidate's tree so far, including exited processes."""
-        total, counted = self.ended_cpu, self.clock.seconds() if self.clock else 0.0
-        for process in self.tree("candidate"):
+        return self._cpu(self.tree("candidate"), self.clock)
+
+    def cpu_of_all(self) -> float:
+        """CPU seconds of all that is not trusted so far: the candidate's, and of the processes that answer for it."""
+        trusted = {self.roles[role].pid for role in TRUSTED if role in self.roles}
+        return self._cpu(descendants(os.getpid(), trusted), self.clock_of_all or self.clock)
+
+    def _cpu(self, processes: Iterable[psutil.Process], clock: CpuClock | None) -> float:
+        total = self.ended_cpu
+        for process in processes:
             with contextlib.suppress(psutil.Error):
                 used = process.cpu_times()
                 total += used.user + used.system + used.children_user + used.children_system
-        return max(total, counted)
+        return max(total, clock.seconds() if clock else 0.0)
 
     def reap(self) -> None:
         """Collect exited processes: children, and orphans adopted by this process."""

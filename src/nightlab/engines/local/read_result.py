@@ -40,6 +40,8 @@ def build_measurement(lab: LabConfig, folder: Path, result: dict[str, Any], *, s
         outcome, detail = "tampered", f"{bounds.name} {metric:g} is outside of {bounds.lowest:g} to {bounds.highest:g}"
     held_out = trusted.get("held_out") if lab.evaluator and lab.evaluator.held_out else None
     secondary = {n: v for n, v in trusted.items() if n != lab.metric.name and (held_out is None or n != "held_out")}
+    own = found.stated.get(lab.metric.name) if outcome == "measured" else None
+    successes, out_of = (own and own.counts) or (None, None)
     known = {key: value for key, value in result.items() if key not in ("outcome", "detail")}
     clock = json.loads((folder / "spec.json").read_text(encoding="utf-8"))["clock"] if known.get("machine") else ""
     return Measurement(
@@ -47,6 +49,9 @@ def build_measurement(lab: LabConfig, folder: Path, result: dict[str, Any], *, s
         metric=metric if outcome == "measured" else None,
         secondary=secondary,
         held_out=held_out if outcome == "measured" else None,
+        standard_error=own.error if own else None,
+        successes=successes,
+        out_of=out_of,
         detail=plain(detail, 400),
         claims={name: value for name, value in claims.items() if name != lab.metric.name},
         disturbed=disturbance(known["machine"], clock, shared=shared) if matters and known.get("machine") else "",

@@ -8,7 +8,8 @@ from typing import Any
 from nightlab.core import plugins
 from nightlab.core.config import LabConfig
 from nightlab.core.types import NightlabError
-from nightlab.engines.base import Engine, EngineContext
+from nightlab.engines.base import EngineContext
+from nightlab.engines.plugged import PluggedEngine
 from nightlab.engines.remote.engine import Cluster, ClusterEngine, common_platform
 
 __all__ = ["Cluster", "ClusterEngine", "NightlabError", "common_platform", "connect_cluster", "plugged_engine"]
@@ -27,12 +28,14 @@ def connect_cluster(on: str, slots: int | None, lab: Path) -> Cluster:
     return made  # type: ignore[no-any-return]
 
 
-def plugged_engine(on: str, slots: int | None, lab: Path, contract: LabConfig, device: str | None) -> Engine | None:
+def plugged_engine(
+    on: str, slots: int | None, lab: Path, contract: LabConfig, device: str | None
+) -> PluggedEngine | None:
     """The engine of another package that ``on`` names; None where it names a cluster.
 
     Raises NightlabError when the plug-in can't be loaded, or what it makes is no engine.
     """
     if not plugins.is_plugin("engine", on):
         return None
-    made: Any = plugins.make("engine", on, {}, EngineContext(on, slots, lab, contract, device), "--on")
-    return made  # type: ignore[no-any-return]
+    made = plugins.make("engine", on, {}, EngineContext(on, slots, lab, contract, device), "--engine")
+    return PluggedEngine(on, made)

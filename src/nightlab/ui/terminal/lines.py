@@ -32,6 +32,8 @@ class LineObserver(Observer):
             self._line(f"continuing after {opening.experiments} experiments{also}")
         else:
             self._line("measuring the baseline first")
+        if opening.forecast:
+            self._line(f"[dim]{opening.forecast}[/]")
         self._line(f"[dim]{'#':<5}{'verdict':<8}{opening.metric.name:>12} {'change':>10}  hypothesis[/]")
 
     def started(self, experiment: Experiment, trial: Trial) -> None:
@@ -41,7 +43,7 @@ class LineObserver(Observer):
             self._line(f"[dim]#{experiment.number:<4}running   {escape(_what(experiment))}[/]")
 
     def measured(self, trial: Trial, measurement: Measurement, metric: Metric, variant: bool = False) -> None:
-        shown = f"{measurement.metric:.6f}" if measurement.metric is not None else measurement.outcome
+        shown = value_words(measurement) if measurement.metric is not None else measurement.outcome
         name = "baseline" if trial.experiment == 0 else f"#{trial.experiment}"
         if variant:
             name = f"without {name}" if trial.purpose == "ablate" else f"{name} at this scale"
@@ -77,6 +79,13 @@ class LineObserver(Observer):
                 self.console.print(words, highlight=False, soft_wrap=True)
 
 
+def value_words(measured: Measurement | None) -> str:
+    """A measured metric, with the precision that it comes with; ``-`` if there is none."""
+    if measured is None or measured.metric is None:
+        return "-"
+    return f"{measured.metric:.6f} {measured.own_precision}".rstrip()
+
+
 def _what(experiment: Experiment) -> str:
     return experiment.candidate.hypothesis
 
@@ -85,7 +94,7 @@ def _line(experiment: Experiment, champion: Experiment | None, metric: Metric) -
     """One experiment in a line: number, verdict, metric, difference to the champion, what it was."""
     verdict, measured = experiment.verdict, experiment.measurement
     assert verdict is not None and measured is not None
-    value = f"{measured.metric:.6f}" if measured.metric is not None else "-"
+    value = value_words(measured)
     change = ""
     if champion and champion.bar is not None and measured.metric is not None:
         change = f"{measured.metric - champion.bar:+.6f}"

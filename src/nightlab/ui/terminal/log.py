@@ -11,9 +11,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from nightlab.analysis.report_markdown import PART, gain_words, part_words
+from nightlab.analysis.report_markdown import PART, SEQUENTIAL, gain_words, part_words
 from nightlab.core.text import counted
 from nightlab.core.types import FIRST_DAY, Evidence, Experiment, Measurement, Metric, PairedGain, ProposerStats, Trial
+from nightlab.ui.terminal.lines import value_words
 
 
 def log_lines(metric: Metric, experiments: Sequence[Experiment], width: int | None) -> Iterator[tuple[str, str]]:
@@ -22,14 +23,14 @@ def log_lines(metric: Metric, experiments: Sequence[Experiment], width: int | No
     Plain strings: a rich table of ten thousand rows would take seconds.
     """
     name = metric.name
-    column = max(len(name), 12)
+    column = max(len(name), 12, *(len(value_words(e.measurement)) for e in experiments))
     yield "heading", f"{'#':>5}  {'verdict':<24}{name:>{column}}  {'commit':<9}{'proposer':<10}what"
     for experiment in experiments:
         verdict, measured, candidate = experiment.verdict, experiment.measurement, experiment.candidate
         status = verdict.status if verdict else "running"
         said = experiment.level if experiment.level not in ("", "measured") else verdict.reason if verdict else ""
         reason = f" ({said})" if said and said not in ("improved", "baseline") else ""
-        value = f"{measured.metric:.6f}" if measured and measured.metric is not None else "-"
+        value = value_words(measured)
         line = (
             f"{experiment.number:>5}  {status + reason:<24}{value:>{column}}  "
             f"{candidate.commit[:7]:<9}{candidate.proposer:<9} {' '.join(candidate.hypothesis.split())}"
@@ -121,11 +122,13 @@ def _whose(usage: Mapping[str, Any]) -> str:
 def _trial_words(metric: Metric, measured: Measurement | None) -> str:
     if measured is None:
         return "running"
-    value = f"{metric.name} {measured.metric:.6f}" if measured.metric is not None else measured.outcome
+    value = f"{metric.name} {value_words(measured)}" if measured.metric is not None else measured.outcome
     words = (
         f"{value} · trained {measured.training_seconds:.1f} s · started in {measured.startup_seconds:.1f} s · "
         f"evaluated in {measured.evaluation_seconds:.1f} s · {measured.peak_memory_mb:,.0f} MB"
     )
+    if taken := (measured.overhead or {}).get("charged"):
+        words += f" · {taken:.1f} s beside its training count as training"
     if measured.peak_gpu_memory_mb:
         words += f", {measured.peak_gpu_memory_mb:,.0f} MB on the GPU"
     return f"{words} · {measured.detail}" if measured.detail else words
@@ -174,6 +177,8 @@ def confirmed_words(
     claim = f"{metric.name} is {interval_words(evidence.gain)}{at}, on {evidence.gain.pairs} fresh seeds, paired"
     if evidence.exact:
         claim = f"{metric.name} is {interval_words(evidence.gain)}"
+    elif evidence.sequential:
+        claim += f"; {SEQUENTIAL}"
     done = "transferred" if evidence.level == "transferred" else "confirmed"
     if evidence.shown and evidence.claim:
         lines.append(f"[bold yellow]claim, {done}:[/] {claim}; {escape(claim_words(evidence))}")
