@@ -40,7 +40,7 @@ Questions are not answered, so ask none.
 
 {FORMAT}"""
 Answer = tuple[str, Mapping[str, str]]
-NO_TAGS = ("\0", "\0")  # the client drops a <think> that is not closed, so an unfinished thought would be an answer
+NO_TAGS = ("\0", "\0")  # the client drops a <think> that is not closed: what follows it would be an answer
 
 
 class LanguageModel:
