@@ -91,14 +91,15 @@ class AnyCommand:
             files: dict[str, str] = {}
             try:
                 words = self._words(folder, work)
-                stop = kept.traffic.stop if words.stop in ("", "end_turn") else words.stop
+                own = words.stop not in ("", "end_turn") and not is_cut(kept.traffic.stop)
+                stop = words.stop if own else kept.traffic.stop
                 if failure := self._failure(kept, words):
                     files = _edited_anyway(work, ids, self.workspace.lab.genome, genome)
                     if kept.status and is_cut(stop) and not kept.traffic.ended:
                         finished_turn("", stop)  # why it failed: its answer was cut
                     raise failure
                 files = edited_files(work, ids, self.workspace.lab.genome, genome)
-                if not files and words.stop in ("", "end_turn"):
+                if not files and words.stop in ("", "end_turn") and not is_cut(stop):
                     raise NoProposal(f"it edited nothing; last line of output: {words.last_line}")
                 said = words.with_hypothesis(work, files)
                 finished = finished_turn(said, stop)
