@@ -80,7 +80,8 @@ class LocalEngine:
             checkouts.remove_tree(folder)
             if ready := self._take_ready(slot, trial.commit):
                 ready.folder.rename(folder)
-            spec = self.layout.lay_out(trial, slot, folder, self._cgroup(folder), ready.commit if ready else None)
+            onto, cached = (ready.commit, ready.cached) if ready else (None, False)
+            spec = self.layout.lay_out(trial, slot, folder, self._cgroup(folder), onto, cached=cached)
             self._write_spec(folder, spec)
             if ready:
                 process = ready.release(folder)
@@ -106,13 +107,14 @@ class LocalEngine:
         folder = self.folder / f"{AHEAD}{os.getpid()}-{next(self._names)}"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
+            cached = self.caches.kept() is not None
             spec = self.layout.lay_out(replace(like, id=folder.name), slot, folder, self._cgroup(folder))
             self._write_spec(folder, {**spec, "ahead": self.layout.ahead()})
             process = self._supervise(folder, slot, subprocess.PIPE)
         except OSError:
             checkouts.remove_tree(folder)
             return
-        self.standing_by[slot.number] = StandBy(folder, like.commit, process)
+        self.standing_by[slot.number] = StandBy(folder, like.commit, process, cached)
 
     def dismiss(self) -> None:
         """End standby supervisors, because there will be no further trial."""

@@ -42,14 +42,24 @@ class Layout:
     copies: Copies
 
     def lay_out(
-        self, trial: Trial, slot: Slot, folder: Path, cgroup: Cgroup | None, onto: str | None = None
+        self,
+        trial: Trial,
+        slot: Slot,
+        folder: Path,
+        cgroup: Cgroup | None,
+        onto: str | None = None,
+        *,
+        cached: bool = False,
     ) -> dict[str, Any]:
-        """Create a trial's copies of the lab (``onto``: update those of another commit) and return its spec."""
+        """Create a trial's copies of the lab (``onto``: update those of another commit) and return its spec.
+
+        ``cached``: the copies have their compile caches. What stands by since before there was a cache has none.
+        """
         lab, evaluator = self.lab, self.lab.evaluator
         # Separate copies, so that a candidate's changes can't affect the evaluator or the checks.
         names = ["work", *(["trusted"] if evaluator else []), *(["checked"] if lab.checks else [])]
         copies = self.copies.make(trial.commit, folder, names, onto)
-        compiled = self._compiled(folder / "compiled", fresh=onto is None)
+        compiled = self._compiled(folder / "compiled", fresh=not cached)
         start = partial(self._start, slot, folder, copies)
         starts = {"candidate": start("work", lab.data.open, writable=True, cache=compiled)}
         if evaluator:
@@ -58,7 +68,7 @@ class Layout:
             if evaluator.held_out and (trial.purpose in HELD_OUT or (trial.purpose, trial.experiment) == ("search", 0)):
                 starts["evaluator"]["env"]["NIGHTLAB_HELD_OUT"] = "1"
             for role in answering(lab):
-                own = self._compiled(folder / f"compiled-{role}", fresh=onto is None)
+                own = self._compiled(folder / f"compiled-{role}", fresh=not cached)
                 starts[role] = start("trusted", lab.data.open, writable=False, cache=own, role=role)
         if lab.checks:
             starts["check"] = start("checked", lab.data.open, writable=True)
