@@ -131,6 +131,7 @@ class ProcessGuard:
         result = ProcessResult(end, program.returncode, round(seconds, 3), gone)
         if not proxy:
             return result
+        proxy.close()  # what an unfinished answer had stated is counted too
         return replace(result, refused=proxy.refused, traffic=replace(report_of(proxy.traffic), fault=fault))
 
     def _watch(self, pid: int) -> End:

@@ -210,6 +210,8 @@ class StopRules(ConfigModel):
     """Requests of proposers to their endpoints."""
     gain_per_hour: float | None = Field(default=None, gt=0)
     """In the metric's unit: what an hour of a slot has to bring, or the session ends."""
+    target: float | None = Field(default=None, allow_inf_nan=False)
+    """A value of the metric: the session ends once the champion's bar is as good."""
 
 
 class HooksConfig(ConfigModel):
