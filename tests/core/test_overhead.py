@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from nightlab.core.overhead import Answers, allowed, beyond, charged, figures, grace, learned, needs, words
@@ -42,6 +44,7 @@ def test_the_grace_is_what_sampling_and_the_baselines_steps_need(budget: Budget,
 
 def test_a_figure_of_another_kind_stands_in_for_one_that_is_not_known() -> None:
     assert needs(FREE, "start ahead") == 0.5 and needs(FREE, "start ahead compiled") == 4.0
+    assert allowed({"start ahead": 0.1}, "start") == math.inf, "nothing is known of a start without a head start"
     assert allowed(FREE, "load compiled") == 0.4 and allowed({}, "start") == 0
 
 

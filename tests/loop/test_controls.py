@@ -299,7 +299,7 @@ def test_a_hook_that_fails_is_noted_and_ends_nothing(make_lab: Any, tmp_path: Pa
     lab, _ = hooked(make_lab, tmp_path, "sys.exit(7)")
     idea(lab, 1)
     reason, session = lab.run(experiments=1)
-    assert reason == "1 experiments are done" and len(verdicts(session.ledger)) == 2
+    assert reason == "1 experiment is done" and len(verdicts(session.ledger)) == 2
     for kind in (HookBefore, HookAfter):
         assert [n.fault for n in session.ledger.events(kind)] == ["it ended with exit status 7"] * 2
     assert not any(n.said for n in session.ledger.events(HookAfter))

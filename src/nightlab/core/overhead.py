@@ -9,6 +9,7 @@ figures have separate names (``start ahead compiled``).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -76,9 +77,18 @@ def grace(budget: Budget, free: Figures | None) -> float | None:
 
 
 def needs(free: Figures, name: str) -> float:
-    """The baseline's figure; where it has none of that name, the largest of the same phase."""
-    phase = name.split()[0]
-    return free.get(name, max((value for key, value in free.items() if key.split()[0] == phase), default=0.0))
+    """The baseline's figure; where it has none of that name, the largest of the same phase.
+
+    Without a head start there is no limit if the baseline always had one.
+    """
+    if name in free:
+        return free[name]
+    phase, *kind = name.split()
+    ahead = [key for key in free if key.split()[0] == phase and "ahead" in key]
+    others = [value for key, value in free.items() if key.split()[0] == phase and key not in ahead]
+    if "ahead" not in kind and ahead and not others:
+        return math.inf
+    return max([*others, *(free[key] for key in ahead)], default=0.0)
 
 
 def allowed(free: Figures, name: str) -> float:

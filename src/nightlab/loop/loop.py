@@ -73,13 +73,19 @@ class ExperimentLoop:
             seed,
             len(scheduler.slots),
             scheduler.noise_in_unit,
-            lambda: self.steering.state.pinned,
+            self._pinned,
             proposers,
             selection,
             scheduler.tick,
         )
         self.stopping = StopConditions(stop, session, self.candidates)
         self.answering = False  # only what was handed in
+
+    def _pinned(self) -> int | None:
+        """The experiment that every proposal starts from, where there is one."""
+        independent = self.session.lab.search.strategy == "independent" and self.ledger.champion() is not None
+        pinned = self.steering.state.pinned
+        return 0 if pinned is None and independent else pinned
 
     # -- propose, run, judge, record, repeat -----------------------------------------------------
 

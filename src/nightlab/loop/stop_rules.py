@@ -6,6 +6,7 @@ import time
 
 from nightlab.core.config import StopRules
 from nightlab.core.events import ProposalRefused
+from nightlab.core.text import counted
 from nightlab.judge import LEVEL, GainRate, gain_rate
 from nightlab.loop.candidate_queue import CandidateQueue
 from nightlab.proposers.shares import cost_of
@@ -38,7 +39,7 @@ class StopConditions:
         if self.candidates.nothing_left:
             return self.candidates.nothing_left
         if stop.experiments is not None and self.ledger.next_number() - 1 >= stop.experiments:
-            return f"{stop.experiments} experiments are done"
+            return f"{counted(stop.experiments, 'experiment')} {'is' if stop.experiments == 1 else 'are'} done"
         if stop.hours is not None and time.monotonic() - self._begun > self._search_hours() * 3600:
             return f"{stop.hours:g} hours are over" + (" but for confirming" if self.session.lab.judge.confirm else "")
         if stop.tokens is not None and spent.tokens >= stop.tokens:

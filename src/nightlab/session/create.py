@@ -25,6 +25,8 @@ from nightlab.storage.ledger import find_ledger, session_lock, tags
 
 SHIPPED = Path(__file__).parents[1] / "labs"
 
+STUDY = "study."  # how the tags of a study's sessions begin: no run goes on with one by itself
+
 
 def shipped() -> list[str]:
     """The names of the labs that ship."""
@@ -211,7 +213,8 @@ def _open(
     repo: Repo, tag: str | None, device: str | None, allow: Iterable[str], elsewhere: Platform | None
 ) -> tuple[Session, str]:
     known = tags(repo.lab)
-    latest = next((name for name in known if not _imported(repo.lab, name)), None)
+    own = (name for name in known if not (name.startswith(STUDY) or _imported(repo.lab, name)))
+    latest = next(own, None)
     if tag is None and latest:
         session, why = _usable(repo, latest, allow, elsewhere)
         if session:

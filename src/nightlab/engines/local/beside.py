@@ -23,20 +23,32 @@ class Beside:
         self.answers: dict[str, Answers] = {}
         self._answering: tuple[str, float] | None = None  # the process whose turn it is, and since when
         self._compiled: dict[str, int] = {}
+        self._importing: set[str] = set()  # roles of processes that were started ahead and none of whose code runs yet
 
     def begin(self, *, ahead: bool) -> None:
         """The candidate's program begins. ``ahead``: its imports were made before."""
         self.ahead, self.begun, self.begun_cpu = ahead, time.monotonic(), self.children.cpu() if ahead else 0.0
+        self._importing |= {"candidate"} if ahead else set()
         self._compiled["candidate"] = self._compilers_files("candidate")
+
+    def imported(self, role: str) -> None:
+        """A process that was started ahead has made its imports: what it did before is no work of its program."""
+        self._importing.discard(role)
+        if role == "candidate" and self.start is None:
+            self.begun, self.begun_cpu = time.monotonic(), self.children.cpu()
+        elif self._answering and self._answering[0] == role:
+            self._answering = role, self._now()
 
     def started(self) -> None:
         """The start signal came."""
         self.start = self._starting()
 
-    def turn(self, role: str) -> None:
-        """From now on this process computes, and no other."""
+    def turn(self, role: str, *, importing: bool = False) -> None:
+        """From now on this process computes, and no other. ``importing``: once it has ``imported``."""
         self.end()
-        self.answers[role], self._answering = Answers(), (role, self._now())
+        self._importing |= {role} if importing else set()
+        self.answers[role] = Answers()
+        self._answering = role, self._now()
         self._compiled[role] = self._compilers_files(role)
 
     def answered(self, role: str, count: int) -> None:
@@ -59,7 +71,8 @@ class Beside:
         """Where it took more than the baseline needs, so far. ``starting``: the start signal may still come."""
         start = self._starting() if starting else self.start
         under_way = []
-        if self._answering and self.answers[self._answering[0]].load is None:
+        role = self._answering[0] if self._answering else ""
+        if self._answering and self.answers[role].load is None and role not in self._importing:
             under_way = [Answers(used=self._now() - self._answering[1])]  # its answers are counted at their end
         ended = [process for process in self.answers.values() if process.used]
         return beyond(self.spec["free"], start, [*ended, *under_way])
@@ -73,10 +86,12 @@ class Beside:
 
     def _starting(self) -> tuple[str, float]:
         used = self.children.cpu() - self.begun_cpu if self.clock == "cpu" else time.monotonic() - self.begun
+        used = 0.0 if "candidate" in self._importing else used
         return self._kind("start ahead" if self.ahead else "start", "candidate"), used
 
     def _now(self) -> float:
-        return self.children.cpu_of_all() if self.clock == "cpu" else time.monotonic()
+        waiting = [role for role in self.children.answering() if role not in self.answers]
+        return self.children.cpu_of_all(waiting) if self.clock == "cpu" else time.monotonic()
 
     def _kind(self, phase: str, role: str) -> str:
         return f"{phase} compiled" if self._compilers_files(role) > self._compiled.get(role, 0) else phase

@@ -20,6 +20,7 @@ from nightlab.engines.local.outcome import TrialEnded
 from nightlab.engines.local.process_group import ProcessGroup
 
 DIGITS = "0123456789"
+IMPORTED = b"i"  # from a process at its gate, before any of the candidate's code: its imports are made
 ANSWERED, MARK = struct.Struct("<BBI"), 255  # on the turn's socket: a process has given that many more answers
 
 
@@ -33,6 +34,7 @@ class Launch:
         self.folder, self.spec, self.children, self.cgroup = folder, spec, children, cgroup
         self.logs: dict[str, BoundedLog] = {}
         self.gates: dict[str, int] = {}  # sockets of waiting processes, by role
+        self._importing: dict[str, int] = {}  # likewise, of those that were let go, until their imports are made
         self.control, self._control_end = os.pipe()
         os.set_blocking(self.control, False)
         self._heard = b""
@@ -103,7 +105,23 @@ class Launch:
         gate = self.gates.pop(role)
         with contextlib.suppress(BrokenPipeError):  # it ended: its status says so
             os.write(gate, json.dumps(self._environment(role)).encode() + b"\n")
-        os.close(gate)
+        os.set_blocking(gate, False)
+        self._importing[role] = gate
+
+    def imported(self) -> list[str]:
+        """The roles of processes that have made their imports since the last call, with their gates open."""
+        made = []
+        for role, gate in list(self._importing.items()):
+            try:
+                heard = os.read(gate, 16)
+            except BlockingIOError:
+                continue
+            except OSError:
+                heard = b""
+            if IMPORTED in heard or not heard:
+                os.close(self._importing.pop(role))
+                made.append(role)
+        return made
 
     def signals(self) -> list[bytes]:
         """The lines that the candidate has sent since the last call."""

@@ -46,18 +46,17 @@ class ProcessGroup:
         """CPU seconds of the candidate's tree so far, including exited processes."""
         return self._cpu(self.tree("candidate"), self.clock)
 
-    def cpu_of_all(self) -> float:
-        """CPU seconds of all that is not trusted so far: the candidate's, and of the processes that answer for it."""
+    def cpu_of_all(self, waiting: Iterable[str] = ()) -> float:
+        """CPU seconds so far of all that is not trusted, but of the roles ``waiting``, which run none of its code."""
         trusted = {self.roles[role].pid for role in TRUSTED if role in self.roles}
-        return self._cpu(descendants(os.getpid(), trusted), self.clock_of_all or self.clock)
+        found = self._cpu(descendants(os.getpid(), trusted), self.clock_of_all or self.clock)
+        for role in waiting:
+            with contextlib.suppress(psutil.Error):  # it ended
+                found -= _seconds([psutil.Process(self.roles[role].pid), *descendants(self.roles[role].pid)])
+        return found
 
     def _cpu(self, processes: Iterable[psutil.Process], clock: CpuClock | None) -> float:
-        total = self.ended_cpu
-        for process in processes:
-            with contextlib.suppress(psutil.Error):
-                used = process.cpu_times()
-                total += used.user + used.system + used.children_user + used.children_system
-        return max(total, clock.seconds() if clock else 0.0)
+        return max(self.ended_cpu + _seconds(processes), clock.seconds() if clock else 0.0)
 
     def reap(self) -> None:
         """Collect exited processes: children, and orphans adopted by this process."""
@@ -95,3 +94,13 @@ class ProcessGroup:
         if cgroup:
             cgroup.kill()
         return end_tree(self.reap, [self.roles[role].pid for role in keep if role in self.roles])
+
+
+def _seconds(processes: Iterable[psutil.Process]) -> float:
+    """CPU seconds of processes, with those of their children that ended."""
+    total = 0.0
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            used = process.cpu_times()
+            total += used.user + used.system + used.children_user + used.children_system
+    return total

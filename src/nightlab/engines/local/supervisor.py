@@ -249,6 +249,8 @@ class Supervisor:
         signals = self.launch.signals()
         self.children.reap()
         clock = self.clock
+        for role in self.launch.imported():
+            self.beside.imported(role)
         for number, answers in self.launch.told():
             if answers:
                 self.beside.answered(self._answers_as(number), answers)
@@ -287,7 +289,7 @@ class Supervisor:
         if self.spec["answering"]:
             self.beside.end()
             self._end_all_but(*self.launch.answering, self.serving)
-            self.beside.turn(self.serving)
+            self.beside.turn(self.serving, importing=self.serving in self.launch.gates)
         self.launch.let_answer(self.serving)
 
     def _answers_as(self, number: int) -> str:
