@@ -18,7 +18,7 @@ class Foreign:
     system: str
     files: str
     shown: Callable[[Problem], bool]
-    mend: str
+    hint: str
 
     def __str__(self) -> str:
         return f"a problem of {self.system} ({self.files}), for which nightlab has no reader"

@@ -73,7 +73,7 @@ def infer(folder: Path, *, sealed: bool = True) -> tuple[str, str]:
     if found is None:
         foreign = recognise(problem)
         what = (
-            f"nothing: it looks like {foreign}; {foreign.mend}" if foreign else "nothing: a skeleton, to be filled in"
+            f"nothing: it looks like {foreign}; {foreign.hint}" if foreign else "nothing: a skeleton, to be filled in"
         )
         return SKELETON, what
     if found[1].extra:
@@ -98,7 +98,7 @@ def open_problem(source: Path, folder: Path, *, sealed: bool = True) -> Reading:
     found = None if problem.has(CONTRACT) else detect(problem)
     if found is None:
         if (foreign := recognise(problem)) and not problem.has(CONTRACT):
-            raise NightlabError(f"{source} looks like {foreign}", foreign.mend)
+            raise NightlabError(f"{source} looks like {foreign}", foreign.hint)
         known = ", ".join(plugins.names("layout"))
         what = "is a lab already" if problem.has(CONTRACT) else f"has no layout that nightlab knows ({known})"
         raise NightlabError(f"{source} {what}", f"work in it: cd {source}; nightlab init writes a lab.toml to fill in")

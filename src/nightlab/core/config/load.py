@@ -113,7 +113,7 @@ def from_files(problem: Problem, where: str) -> tuple[LabConfig, str]:
             )
         return lab, reading.source
     if foreign := recognise(problem):
-        raise NightlabError(f"{where} has no {CONTRACT} and looks like {foreign}", foreign.mend)
+        raise NightlabError(f"{where} has no {CONTRACT} and looks like {foreign}", foreign.hint)
     raise NightlabError(
         f"{where} has no {CONTRACT} and no layout that nightlab knows",
         f"write one: nightlab init (it asks nothing, and you edit {CONTRACT}), or start from: nightlab new NAME",
