@@ -134,13 +134,15 @@ class Lab:
     def check(self, allow_missing: str | Iterable[str] = ()) -> list[Check]:
         """What a session needs of this lab and this machine: each with ``ok``, ``what`` and ``hint``.
 
+        The lab's command is tried in the sandbox for a few seconds.
         A check with ``fatal`` that is not ok keeps a session from starting. ``allow_missing``: protections of the
         sandbox that you can do without (``"files"``, ``"network"``, ``"processes"``, ``"privileges"``, or ``"all"``).
         """
-        from nightlab.session.preflight import check_lab, protections
+        from nightlab.session.preflight import protections
+        from nightlab.session.rehearsal import check_thoroughly
         from nightlab.storage.git import Repo
 
-        return check_lab(Repo(self.path), protections(allow_missing))[2]
+        return check_thoroughly(Repo(self.path), protections(allow_missing))[2]
 
     def sessions(self) -> list[str]:
         """The tags of the lab's sessions, the latest used first."""

@@ -109,3 +109,5 @@ def test_a_study_finds_the_better_arm_and_does_not_run_a_session_twice(make_lab:
     assert again.code == 0 and again.json["best"] == "good", again.err
     after = {path: path.stat().st_mtime_ns for path in (lab.folder / ".nightlab").glob("study.*/trials/*/result.json")}
     assert before == after and before, "nothing ran again"
+    with Lab(lab.folder).session(allow_missing="all") as session:
+        assert not session.tag.startswith("study."), "the next run goes on with no session of a study"

@@ -64,6 +64,8 @@ class SandboxSpec:
     """Whether it may use the machine's network without restriction: for a proposer whose model is elsewhere."""
     proxy_socket: Path | None = None
     """The socket of the proxy to its allowed endpoints, where it has no network."""
+    readable: tuple[Path, ...] = ()
+    """Further folders of this machine that it may read, e.g. its interpreter's."""
     layers: Layers = ()
     """What appears in the folder, each on top of the ones before it."""
     artefact_layers: Layers = ()
@@ -169,7 +171,7 @@ class Bubblewrap:
             mounts += [(path.resolve(), path, "--ro-bind-try") for path in settings]
         else:
             mounts += [(path, Path("/etc") / path.name, "--ro-bind") for path in sorted(NAMES.iterdir())]
-        return mounts + [(path, path, "--ro-bind") for path in self.readable]
+        return mounts + [(path, path, "--ro-bind") for path in (*self.readable, *spec.readable)]
 
     def _drop_root(self) -> list[str]:
         """The command that continues as `nobody`, without privileges."""

@@ -54,7 +54,7 @@ class LocalEngine:
         self.shared = False  # whether several trials of this session run at once
         self.leash: int | None = None  # read end of a pipe: supervisors end their trial when its other end is closed
         self.caches = Caches(folder.parent / "compiled", int(megabytes(lab.resources.compiled) * 2**20))
-        shared = folder.parent / "frozen" if shares and layered(sandbox) else None
+        shared = folder.absolute().parent / "frozen" if shares and layered(sandbox) else None
         self.copies = Copies(repo, lab.genome, shared)
         self.layout = Layout(lab, budget, device, sandbox, self.caches, self.copies)
         self.standing_by: dict[int, StandBy] = {}  # by slot number

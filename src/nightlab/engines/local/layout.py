@@ -7,7 +7,7 @@ import re
 import shlex
 import sys
 from dataclasses import asdict, dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from nightlab.core.types import Budget, Trial
 from nightlab.engines.local.caches import Caches
 from nightlab.engines.local.cgroup import Cgroup
 from nightlab.engines.local.copies import Copies, TrialCopies
+from nightlab.engines.local.environment import Environment, find_environment
 from nightlab.engines.local.trial_folder import MARK
 from nightlab.engines.slots import Slot
 from nightlab.sandbox.bubblewrap import Sandbox, SandboxSpec, search_path
@@ -40,6 +41,11 @@ class Layout:
     sandbox: Sandbox
     caches: Caches
     copies: Copies
+
+    @cached_property
+    def environment(self) -> Environment:
+        repo = self.copies.repo
+        return find_environment(repo.lab, repo.top, self.lab.command or "")
 
     def lay_out(
         self,
@@ -75,12 +81,12 @@ class Layout:
         budget = self.budget
         return {
             "ahead": None,
-            "command": shlex.split(lab.command) if lab.command else None,
-            "evaluator": shlex.split(evaluator.command) if evaluator else None,
+            "command": self._argv(lab.command) if lab.command else None,
+            "evaluator": self._argv(evaluator.command) if evaluator else None,
             "served": bool(evaluator and evaluator.served),
             "answering": len(answering(lab)),
             "answer_waits": self._waits(lab.warm) if self._can_wait(lab.command) else None,
-            "checks": [shlex.split(check.command) for check in lab.checks] if trial.purpose == "search" else [],
+            "checks": [self._argv(check.command) for check in lab.checks] if trial.purpose == "search" else [],
             "starts": starts,
             "copies": {role: str(copies.folders[name]) for role, name in COPY.items() if name in names},
             "places": {role: copies.places.get(name, {}) for role, name in COPY.items() if name in names},
@@ -124,11 +130,14 @@ class Layout:
 
     def _can_wait(self, command: str | None) -> bool:
         """Whether a process of this command can import ahead and wait: other programs than Python would not."""
-        return bool(self.lab.warm and command and re.fullmatch(r"python[\d.]*", shlex.split(command)[0]))
+        return bool(self.lab.warm and command and re.fullmatch(r"python[\d.]*", self._argv(command)[0]))
+
+    def _argv(self, command: str) -> list[str]:
+        return self.environment.argv(shlex.split(command))
 
     def _waits(self, warm: tuple[str, ...]) -> dict[str, str]:
         """The extra environment of a process that imports ahead and waits."""
-        return {"NIGHTLAB_WARM": ",".join(warm), "PYTHONPATH": WITH_START}
+        return {"NIGHTLAB_WARM": ",".join(warm), "PYTHONPATH": self._imports(WITH_START)}
 
     def _start(
         self,
@@ -164,20 +173,26 @@ class Layout:
             artefacts=copies.folders["work"] if artefacts else None,
             gpu_node=slot.gpu_node,
             cache=cache,
+            readable=self.environment.readable,
             layers=copies.mounts(name),
             artefact_layers=copies.mounts("work") if artefacts else (),
         )
         return asdict(self.sandbox.start(place))
 
+    def _imports(self, ours: str) -> str:
+        """PYTHONPATH: the lab's packages that are installed in place come out of the trial's copy, where it starts."""
+        return os.pathsep.join([ours, *self.environment.own])
+
     def _environment(self, trial: Trial, folder: Path) -> dict[str, str]:
         names = (*PASSED, *self.lab.environment)
         env = {name: os.environ[name] for name in names if name in os.environ}
-        seeded = {"PYTHONPATH": WITH_START, "NIGHTLAB_SEEDED": "1"} if self.lab.seed == "python" else {}
+        seeded = {"PYTHONPATH": self._imports(WITH_START), "NIGHTLAB_SEEDED": "1"} if self.lab.seed == "python" else {}
+        places = [*self.environment.path, search_path(os.pathsep.join(["/usr/local/bin", "/usr/bin", "/bin"]))]
         return {
             "LANG": "C.UTF-8",
             **env,
-            "PATH": search_path(os.pathsep.join(["/usr/local/bin", "/usr/bin", "/bin"])),
-            "PYTHONPATH": str(GUEST),
+            "PATH": os.pathsep.join(places),
+            "PYTHONPATH": self._imports(str(GUEST)),
             "PYTHONUNBUFFERED": "1",
             "PYTHONDONTWRITEBYTECODE": "1",  # a copy must contain only the commit's files
             "PYTHONHASHSEED": "0",
