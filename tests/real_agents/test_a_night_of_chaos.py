@@ -52,6 +52,7 @@ files = ["{cache}", "{folder}", {libraries}]
 endpoints = ["{endpoint}"]
 idle = {idle}
 wall = 120
+concurrency = 1
 """
 IDLE = float(os.environ.get("NIGHTLAB_TEST_IDLE", "30"))
 

@@ -71,7 +71,7 @@ EVENTS = {
     "starts a daemon, then well": Event(LAST, (Call("shell", {"line": DAEMON}),), whole=True),
     "nothing after its edit": Event(""),
     "words after its hypothesis": Event(f"{LAST}\n\nWait, that is wrong."),
-    "its hypothesis as a thought": Event(f"<think>\n{LAST}"),
+    "its hypothesis in `<think>`": Event(f"<think>\n{LAST}"),
     "cut for length": Event(cut("length")),
     "cut by a filter": Event(cut("filter")),
     "whole, but filtered": Event(Whole(LAST, "filter")),

@@ -19,7 +19,7 @@ import pytest
 
 from support.model_wire import Call
 
-# Not below /tmp nor a home, of which a sandbox shows nothing. It takes about 1 GB.
+# Not below /tmp nor a home, of which a sandbox shows nothing. It takes about 2 GB.
 CACHE = Path(os.environ.get("NIGHTLAB_TEST_AGENTS", "/var/tmp/nightlab-test-agents"))
 NODE = "node@22.23.3"  # that most of them need, whatever is installed here
 CODEX, QWEN, GEMINI = "@openai/codex@0.171.0", "@qwen-code/qwen-code@0.24.4", "@google/gemini-cli@0.61.0"
