@@ -265,7 +265,7 @@ def _within(path: Path, folders: Iterable[str]) -> bool:
 def _folders(targets: list[Path], made: set[Path]) -> list[str]:
     """Options that create the folders above each target, readable by all (bubblewrap's default is private).
 
-    Those in the private home are writable: a loader puts its lock files beside the data, and other caches in ``.cache``.
+    Those in the private home are writable: loaders put lock files beside the data, and other caches in ``.cache``.
     """
     above = {parent for target in targets for parent in target.parents if parent != Path("/")}
     argv = []

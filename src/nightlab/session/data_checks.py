@@ -1,4 +1,4 @@
-"""What of a lab's data a trial would not find: names that are relative or missing, links that leave the lab, pointers."""
+"""What of a lab's data a trial would not find: by relative or missing names, by links that leave the lab, pointers."""
 
 from __future__ import annotations
 

@@ -16,9 +16,7 @@ def read(problem: Problem) -> Reading | None:
     # compiling and evaluation in it. Data and tokenizer are in the cache.
     budget = {"amount": 2 * float(found[1])} if found else {}
     # Its attention kernels for CUDA come out of the Hugging Face cache, through the package `kernels`.
-    kernels = re.findall(
-        r"[\"']([\w.-]+/flash-attn[\w.-]*|[\w.-]+/flash-attention[\w.-]*)[\"']", problem.text("train.py")
-    )
+    kernels = re.findall(r"[\"']([\w.-]+/flash-att(?:n|ention)[\w.-]*)[\"']", problem.text("train.py"))
     folders = [f"~/.cache/huggingface/hub/models--{name.replace('/', '--')}" for name in dict.fromkeys(kernels)]
     contract = {
         "name": "autoresearch",
