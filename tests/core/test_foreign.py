@@ -21,7 +21,6 @@ FOLDERS = {
     "CORAL": {"task.yaml": "name: x\n", "eval/grader.py": "", "seed/start.py": ""},
     "Harbor or AutoLab": {"task.toml": "[optimization]\n", "tests/test.sh": "", "instruction.md": ""},
     "hillclimb": {"problem.yaml": "metric: radius\nhigher_is_better: true\nverifier: verify.py\n", "verify.py": ""},
-    "autoresearch-problems": {"spec.yaml": "name: x\nevaluator_entrypoint: evaluate\n", "evaluator_x.py": ""},
     "autoresearch-lab": {"campaigns/base/campaign.json": "{}", "lab/run.py": ""},
     "GEPA": {"tune.py": "seed_candidate = {'p': ''}\ndef evaluator(candidate, example):\n    return 1.0\n"},
 }

@@ -93,12 +93,6 @@ SYSTEMS = (
         "and `data.sealed` names the folder that candidates must not see",
     ),
     Foreign(
-        "autoresearch-problems",
-        "spec.yaml with an evaluator",
-        _says("spec.yaml", r"^(evaluator\w*|known_best_score|output_type|maximize|entry_point):"),
-        f"{BY_HAND} calls the evaluator with the program's answer and prints the score",
-    ),
-    Foreign(
         "autoresearch-lab",
         "campaigns/*/campaign.json",
         lambda problem: bool(problem.match("campaigns/*/campaign.json")),
