@@ -15,7 +15,7 @@ from nightlab.session.create import infer, open_problem
 KERNEL = "class Model(Module): pass\ndef get_inputs(): return []\ndef get_init_inputs(): return []\n"
 FOLDERS = {
     "KernelBench": {"19_ReLU.py": KERNEL},
-    "robust-kbench": {"func_forward.py": "def forward_fn(x): return x\ndef get_inputs(n=1): return {}\n"},
+    "robust-kbench": {"func_forward.py": "def forward_fn(x): return x\n" + KERNEL},
     "SOL-ExecBench": {"definition.json": "{}", "workload.jsonl": "", "reference.py": ""},
     "GPU Mode": {"task.yml": "", "reference.py": "", "submission.py": "", "eval.py": "", "task.py": ""},
     "CORAL": {"task.yaml": "name: x\n", "eval/grader.py": "", "seed/start.py": ""},

@@ -263,11 +263,14 @@ def _within(path: Path, folders: Iterable[str]) -> bool:
 
 
 def _folders(targets: list[Path], made: set[Path]) -> list[str]:
-    """Options that create the folders above each target, readable by all (bubblewrap's default is private)."""
+    """Options that create the folders above each target, readable by all (bubblewrap's default is private).
+
+    Those in the private home are writable: loaders put lock files beside the data, and other caches in ``.cache``.
+    """
     above = {parent for target in targets for parent in target.parents if parent != Path("/")}
     argv = []
     for folder in sorted(above - made):
-        argv += ["--perms", "0755", "--dir", str(folder)]
+        argv += ["--perms", "1777" if folder.is_relative_to(HOME) else "0755", "--dir", str(folder)]
     return argv
 
 

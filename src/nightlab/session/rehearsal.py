@@ -20,6 +20,7 @@ from nightlab.engines.local.handles import RunningTrial
 from nightlab.engines.local.layout import detect_sandbox
 from nightlab.engines.platform import this_platform
 from nightlab.sandbox.bubblewrap import Sandbox
+from nightlab.session.data_checks import data_checks
 from nightlab.session.preflight import Check, check_lab
 from nightlab.storage.git import Repo
 
@@ -92,6 +93,7 @@ def rehearse(repo: Repo, lab: LabConfig, sandbox: Sandbox, seconds: float = LONG
 def check_thoroughly(repo: Repo, allow: Iterable[str] = ()) -> tuple[LabConfig, str, list[Check]]:
     """As ``check_lab``, and where that finds no obstacle, the command is tried."""
     lab, source, checks = check_lab(repo, allow)
+    checks += data_checks(repo, lab)
     if all(check.ok or not check.fatal for check in checks):
         checks += [*_environment(repo, lab), rehearse(repo, lab, detect_sandbox())]
     return lab, source, checks

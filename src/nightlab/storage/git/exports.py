@@ -52,6 +52,15 @@ def changes(repo: Repo, old: str, new: str) -> dict[str, Entry | None]:
     return found
 
 
+def lfs_pointers(repo: Repo, commit: str) -> list[str]:
+    """The lab's files that an export leaves as pointers of git-lfs, because its filter is not set up here."""
+    if repo._run("config", "filter.lfs.smudge", check=False).returncode == 0:
+        return []
+    pointer = "^version https://git-lfs.github.com/spec/v1$"
+    out = repo._run("grep", "-lzI", "-e", pointer, commit, "--", ".", check=False).stdout
+    return [name.partition(":")[2] for name in os.fsdecode(out).split("\0") if name]
+
+
 @dataclass(frozen=True, slots=True)
 class Exporter:
     """Writes files of ``commit`` into folders; ``attributes``: the lab's files that say which filters apply."""
