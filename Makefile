@@ -17,7 +17,7 @@ test: $(VENV)/.dev         ## the default tests: unit and integration
 machine: $(VENV)/.dev      ## the long suites: the kill matrix, clusters, long benchmarks
 	$(BIN)/python -m pytest -m machine --ignore=tests/real_agents
 
-agents: $(VENV)/.dev       ## a session with real coding agents and a scripted model; npm fetches 1 GB once
+agents: $(VENV)/.dev       ## real coding agents and a scripted model: a session, and a matrix of bad answers; npm fetches 2 GB once
 	$(BIN)/python -m pytest -s -m machine tests/real_agents
 
 wheel: $(VENV)/bin/python  ## build a wheel, install it into an empty environment, and run a session with it

@@ -248,7 +248,7 @@ def test_trials_that_were_never_told_run_again(lab: TinyLab) -> None:
         again = session.ask()
         assert again and again.id != first.id and again.seed == first.seed
         result = session.run(experiments=1)  # takes over what was asked for
-        assert result.reason == "1 experiments are done" and statuses(session)[0] == (0, "keep")
+        assert result.reason == "1 experiment is done" and statuses(session)[0] == (0, "keep")
 
 
 # -- what is brought along -----------------------------------------------------------------------------

@@ -134,13 +134,15 @@ class Lab:
     def check(self, allow_missing: str | Iterable[str] = ()) -> list[Check]:
         """What a session needs of this lab and this machine: each with ``ok``, ``what`` and ``hint``.
 
+        The lab's command is tried in the sandbox for a few seconds.
         A check with ``fatal`` that is not ok keeps a session from starting. ``allow_missing``: protections of the
         sandbox that you can do without (``"files"``, ``"network"``, ``"processes"``, ``"privileges"``, or ``"all"``).
         """
-        from nightlab.session.preflight import check_lab, protections
+        from nightlab.session.preflight import protections
+        from nightlab.session.rehearsal import check_thoroughly
         from nightlab.storage.git import Repo
 
-        return check_lab(Repo(self.path), protections(allow_missing))[2]
+        return check_thoroughly(Repo(self.path), protections(allow_missing))[2]
 
     def sessions(self) -> list[str]:
         """The tags of the lab's sessions, the latest used first."""
@@ -313,6 +315,7 @@ class Session:
         money: float | None = None,
         requests: int | None = None,
         gain_per_hour: float | None = None,
+        target: float | None = None,
         confirm: int | None = None,
         callbacks: Iterable[Callback | JudgedCallback] = (),
     ) -> RunResult:
@@ -321,8 +324,8 @@ class Session:
         Stop rules: ``experiments`` in the whole session, those of earlier runs included; ``hours`` of this run;
         ``stall`` experiments in a row without a keep; ``tokens``, ``money`` (US dollars) and ``requests`` that
         proposers used, as counted or else as they say; ``gain_per_hour``, in the metric's unit, that an hour of a slot
-        has to be expected to gain. Where you leave one out, the contract's holds; where there is none at all, it runs
-        until it is stopped.
+        has to be expected to gain; ``target``, a value of the metric that the champion's bar has to reach. Where you
+        leave one out, the contract's holds; where there is none at all, it runs until it is stopped.
 
         ``confirm``: pairs of fresh seeds on which baseline and champion are measured again at the end; 0: none; by
         default what the contract's share of the session pays for.
@@ -350,7 +353,7 @@ class Session:
         from nightlab.analysis.session_run import run_session
 
         given = {"experiments": experiments, "hours": hours, "stall": stall, "tokens": tokens, "money": money}
-        given |= {"requests": requests, "gain_per_hour": gain_per_hour}
+        given |= {"requests": requests, "gain_per_hour": gain_per_hour, "target": target}
         rules = {key: value for key, value in given.items() if value is not None}
         stop = amended(self._inner.lab, {"stop": rules}).stop
         with self._working(callbacks) as scheduler:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 from support.bench import GUEST, LEAST
-
-from nightlab.engines.local.layout import baseline_signals
 
 METRIC = "print('METRIC loss=1')\n"
 WAIT = "import time; time.sleep(3)\n"
@@ -36,17 +33,5 @@ def test_a_start_signal_makes_the_start_free(bench: Any) -> None:
 
 def test_after_a_baseline_without_a_signal_nothing_waits_for_one(bench: Any) -> None:
     one = bench("import time; time.sleep(600)", LEAST, amount=0.5, startup=600)
-    baseline = one.box.folder / "0000-search-s1"
-    baseline.mkdir(parents=True)
-    (baseline / "result.json").write_text('{"outcome": "measured", "startup_seconds": 0.0}')
-    measured = one.run()
+    measured = one.run(free={"signals": 0.0})
     assert measured.outcome == "over budget" and measured.wall_seconds < 60
-
-
-def test_what_the_baseline_said(tmp_path: Path) -> None:
-    assert baseline_signals(tmp_path) is None
-    for number, outcome, startup, says in ((1, "crashed", 0.0, None), (2, "measured", 1.5, True)):
-        (tmp_path / f"0000-search-s{number}").mkdir()
-        text = f'{{"outcome": "{outcome}", "startup_seconds": {startup}}}'
-        (tmp_path / f"0000-search-s{number}" / "result.json").write_text(text)
-        assert baseline_signals(tmp_path) is says

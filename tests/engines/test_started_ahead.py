@@ -71,6 +71,30 @@ def change(one: Bench, **files: str) -> None:
     one.commit = repo.commit_files(one.commit, {name.replace("_py", ".py"): text for name, text in files.items()}, "x")
 
 
+COMPILES = (
+    """\
+import os
+from pathlib import Path
+cache = Path(os.environ["TRITON_CACHE_DIR"])
+print("FOUND", sorted(path.name for path in cache.glob("*/*")))
+(cache / "kernel").mkdir(parents=True, exist_ok=True)
+(cache / "kernel" / f"by-{os.environ['NIGHTLAB_TRIAL'].rsplit('/')[-1]}").touch()
+"""
+    + TELLS
+)
+
+
+def test_one_that_stood_by_before_anything_was_compiled_finds_what_the_baseline_compiled(bench: Any) -> None:
+    one = bench(COMPILES, CONTRACT)
+    folder = stand_by(one)
+    assert "FOUND []" in one.box.log("t1")
+    if one.box.sandbox.movable:
+        wait(lambda: candidates(folder))
+    measured = one.run()
+    assert measured.outcome == "measured", measured.detail  # it adds to its own copy
+    assert "FOUND ['by-t1']" in one.log()
+
+
 def test_it_imports_ahead_and_is_told_of_its_trial_at_the_go(bench: Any) -> None:
     one = bench(TELLS, CONTRACT)
     folder = stand_by(one)

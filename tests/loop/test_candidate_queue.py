@@ -170,7 +170,7 @@ def test_what_a_proposer_raises_is_told_where_it_is_waited_for(session_night: An
 
 def test_a_stopping_session_thinks_of_nothing_more(session_night: Any) -> None:
     proposer = Scripted(changed(A=9), changed(A=8.5), changed(A=8.1))
-    assert session_night(proposer, experiments=1).run() == "1 experiments are done"
+    assert session_night(proposer, experiments=1).run() == "1 experiment is done"
     assert len(proposer.asked) == 1
 
 

@@ -31,6 +31,7 @@ name = "agent"
 command = "python agent.py"
 endpoints = ["{host}"]
 price = [10.0, 100.0]
+concurrency = 1
 """
 DOLLARS = (USAGE[0] * 10 + USAGE[1] * 100) / 1e6  # of one answer
 
@@ -60,7 +61,7 @@ def test_a_cap_on_requests_ends_a_night(make_lab: Any, nightlab: Any) -> None:
 
 @pytest.mark.parametrize(
     ("rule", "cap", "each"),
-    [("tokens", 5000, sum(USAGE)), ("money", 0.05, DOLLARS)],
+    [("tokens", 5000, sum(USAGE)), pytest.param("money", 0.05, DOLLARS, marks=pytest.mark.machine)],
 )
 def test_a_cap_on_what_answers_cost_ends_a_night_within_one(make_lab: Any, rule: str, cap: float, each: float) -> None:
     with serve("HYPOTHESIS: another A") as model:

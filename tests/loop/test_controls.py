@@ -299,7 +299,7 @@ def test_a_hook_that_fails_is_noted_and_ends_nothing(make_lab: Any, tmp_path: Pa
     lab, _ = hooked(make_lab, tmp_path, "sys.exit(7)")
     idea(lab, 1)
     reason, session = lab.run(experiments=1)
-    assert reason == "1 experiments are done" and len(verdicts(session.ledger)) == 2
+    assert reason == "1 experiment is done" and len(verdicts(session.ledger)) == 2
     for kind in (HookBefore, HookAfter):
         assert [n.fault for n in session.ledger.events(kind)] == ["it ended with exit status 7"] * 2
     assert not any(n.said for n in session.ledger.events(HookAfter))
@@ -393,6 +393,19 @@ def test_a_budget_counts_every_turn_and_holds_after_a_restart(
     session.close()
     again, session = lab.run(**rule)
     assert again == why and session.ledger.next_number() == tried
+    session.close()
+
+
+def test_a_session_ends_when_its_champion_reaches_the_target(make_lab: Any) -> None:
+    lab = make_lab()
+    for n, value in enumerate(("3.0", "2.0", "1.0")):  # losses of 6.5, 3.5 and 2.5 after the baseline's 11.5
+        lab.idea(f"{n}", GENOME.replace("4.0", value))
+    reason, session = lab.run(target=3.5)
+    assert reason == "the target of 3.5 is reached: the champion's bar is 3.5"
+    assert [e.kept for e in session.ledger.experiments()] == [True, True, True]
+    session.close()
+    reason, session = lab.run(target=20.0)
+    assert "the target of 20 is reached" in reason and session.ledger.next_number() == 3, "by what was there before"
     session.close()
 
 

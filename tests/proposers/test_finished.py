@@ -2,53 +2,21 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import model_wire
+from support.unfinished_answers import GENOME, LAST, edit, irregular, regular, unfinished, whole
 
-from nightlab.proposers.edits import MIDDLE, REPLACE, SEARCH, BadEdit
-from nightlab.proposers.finished import CUT, REGULAR, UnfinishedTurn, finished_turn
+from nightlab.proposers.edits import BadEdit
+from nightlab.proposers.finished import CUT, UnfinishedTurn, finished_turn
 from nightlab.proposers.model import read_answer
+from nightlab.sandbox.answers import AnswerReader
+from nightlab.sandbox.traffic import Traffic
 
-GENOME = {"genome.py": "A = 1\nB = 2\nC = 3\n"}
-LAST = "HYPOTHESIS: it is better so, by 0.1"
-
-
-def edit(name: str, value: int = 7) -> str:
-    return f"genome.py\n{SEARCH}\n{name} = {'ABC'.index(name) + 1}\n{MIDDLE}\n{name} = {value}\n{REPLACE}\n"
-
-
-drafts = st.sampled_from(
-    ["", "Let me see.\n", f"<think>\n{edit('A', 9)}{LAST}\n</think>\n", f"{edit('A', 9)}{LAST}\n</think>\n"]
-)
-edits = st.lists(st.sampled_from("ABC"), min_size=1, max_size=3, unique=True).map(lambda n: "\n".join(map(edit, n)))
-whole = st.builds(lambda draft, changes: f"{draft}{changes}\n{LAST}\n", drafts, edits)
-regular = st.sampled_from(sorted(REGULAR))
-irregular = st.sampled_from(
-    [*sorted(CUT), "content_filter", "refusal", "pause_turn", "no finish reason", "tool_calls", ""]
-)
-afterwards = st.sampled_from(["Now I also set B, because", "<think>", "Wait, that is wrong.", edit("B"), "1. Next"])
-
-
-@st.composite
-def unfinished(draw: st.DrawFn) -> tuple[str, str]:
-    """An answer that is none, and its finish reason, which in many ways of being cut is a regular one."""
-    text = draw(whole)
-    match draw(st.sampled_from(["cut", "said so", "went on", "thinks", "draft"])):
-        case "cut":
-            start = (
-                0 if "<think>" in text or "</think>" not in text else text.find("</think>") + 9
-            )  # a whole draft before it looks finished
-            end = draw(st.integers(start, len(text) - len(LAST) + len("HYPOTHESIS:") - 1))
-            return text[:end], draw(regular | irregular)
-        case "said so":
-            return text, draw(irregular)
-        case "went on":
-            return f"{text}\n{draw(afterwards)}", draw(regular)
-        case "thinks":
-            before, closed, rest = text.rpartition("</think>\n")
-            return f"{before}{closed}<think>\n{rest}", draw(regular)
-    return f"{edit('A', 9)}\nThat is wrong. Final answer:\n\n{text.rpartition('</think>')[2]}", draw(regular)
+PATHS = ("/v1/chat/completions", "/v1/responses", "/v1/messages?beta=true", "/v1beta/models/m:generateContent")
 
 
 @settings(max_examples=1000)
@@ -88,3 +56,37 @@ def test_a_cut_is_told_from_a_refusal(stop: str) -> None:
     with pytest.raises(UnfinishedTurn) as failed:
         finished_turn(LAST, "refusal")
     assert not failed.value.cut
+
+
+def stop_of(body: str, size: int) -> str | None:
+    """The finish reason of an answer that came in pieces, as a turn is told of it."""
+    traffic, answer, raw = Traffic(), AnswerReader(), body.encode()
+    for at in range(0, len(raw), size):
+        answer.feed(raw[at : at + size])
+    answer.end()
+    traffic.answered("endpoint", 200, 0.0, answer, tools=True)
+    return traffic.stop
+
+
+@settings(max_examples=1000)
+@given(whole, st.integers(0, 3), irregular | st.none() | st.just("early"), st.booleans(), st.integers(1, 500))
+def test_whatever_the_api_a_turn_with_an_unfinished_answer_is_none(
+    text: str, api: int, stop: str | None, streamed: bool, size: int
+) -> None:
+    """The agent's last words are whole: only the endpoint's answer says that it was cut."""
+    path = PATHS[api]
+    if stop == "early":
+        body = "".join(event for event, _ in model_wire.unfinished(path, "m", text))
+    else:
+        answer = model_wire.answer(path, "m", text, stop)
+        body = "".join(event for event, _ in model_wire.events(path, answer)) if streamed else json.dumps(answer)
+    with pytest.raises(UnfinishedTurn):
+        finished_turn(text, stop_of(body, size))
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+@pytest.mark.parametrize("path", PATHS)
+def test_in_each_api_a_finished_answer_says_so(path: str, streamed: bool) -> None:
+    answer = model_wire.answer(path, "m", LAST)
+    body = "".join(event for event, _ in model_wire.events(path, answer)) if streamed else json.dumps(answer)
+    assert finished_turn(LAST, stop_of(body, 50)).hypothesis == "it is better so, by 0.1"

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from support import unfinished_answers as bad
 from support.labs import CONTRACT, GENOME
 from support.processes import wait
 from support.scripted_model import USAGE, Fault, ScriptedModel, Whole, serve
@@ -136,6 +138,33 @@ def test_an_answer_that_did_not_end_well_is_none(told: Briefing, stop: str | Non
     with serve(Whole(GOOD, stop)) as server:
         failed = failure(asked(server.url), told)
     assert len(server.asked) == 1 and f"{stop or 'no finish reason'}; its edits are lost: -A = 4.0" in str(failed)
+
+
+@pytest.mark.parametrize("thought", [f"<think>\n{GOOD}", f"{GOOD}\n<think>\nOr rather B, because"])
+def test_a_thought_that_is_not_closed_is_no_answer(told: Briefing, thought: str) -> None:
+    with serve(thought) as server:
+        assert "it did not end with a line 'HYPOTHESIS: …'" in str(failure(asked(server.url), told))
+
+
+@pytest.mark.machine
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("api", ["openai", "anthropic"])
+def test_of_a_thousand_bad_answers_none_is_a_proposal(api: Any) -> None:
+    """500 for each API, through the real client and the real proxy."""
+    first = Experiment(0, Candidate("c", "c", "t", "baseline", "baseline"), 0.0)
+    told, step = Briefing(Metric("loss"), "cpu", bad.GENOME, first, [first]), [Whole("", "stop")]
+    proper = {"stop", "end_turn", "completed", "eos", "stop_sequence"}
+
+    @settings(max_examples=500, database=None)
+    @given(bad.unfinished())
+    def ask(answer: tuple[str, str]) -> None:
+        text, stop = answer
+        step[0] = Whole(text, True if stop in proper else stop or None)
+        assert str(failure(asked(url, api=api), told))
+
+    with serve(choose=lambda *_: step[0]) as server:
+        url = server.url if api == "openai" else server.url.removesuffix("/v1")
+        ask()
 
 
 def test_whatever_the_client_raises_the_night_goes_on(told: Briefing, monkeypatch: pytest.MonkeyPatch) -> None:

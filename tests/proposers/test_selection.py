@@ -253,6 +253,17 @@ def test_evolution_builds_on_what_was_discarded_too(make_lab: Any) -> None:
     assert told == parents, "and its proposer was told whose genome it is"
 
 
+def test_independent_tries_all_start_from_the_baseline(make_lab: Any) -> None:
+    lab = searching(make_lab(), 'strategy = "independent"')
+    for number, value in enumerate(("3.0", "2.0", "2.5")):
+        lab.idea(f"0{number}", GENOME.replace("4.0", value))
+    _, session = lab.run()
+    experiments = session.ledger.experiments()
+    assert {e.candidate.parent for e in experiments} == {session.base}
+    assert [e.kept for e in experiments] == [True, True, True, False], "by the champion's bar all the same"
+    session.close()
+
+
 def test_a_queued_patch_goes_on_the_champion_whatever_the_search_asks_for(make_lab: Any) -> None:
     lab = searching(make_lab(), 'strategy = "tree"')
     far = GENOME + "# one\n# two\n# three\nC = 1\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import math
+import random
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,8 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import nightlab
 from nightlab.core.config import LabConfig, PatchesConfig, parse
+from nightlab.core.config.schema import InformationConfig
 from nightlab.core.program.constants import change_constants
+from nightlab.core.program.information import find_data, new_information
 from nightlab.core.types import Candidate, Experiment, Measurement, Metric, Verdict
 from nightlab.proposers import Briefing, Mixture, Proposal, changes, find_constants, make_proposers, same_moves
 from nightlab.proposers.patches import PatchQueue
@@ -258,6 +262,20 @@ def test_the_tuner_stays_inside_its_hints_and_never_repeats_a_genome() -> None:
         assert at["SEED"] == 1 and type(at["DEPTH"]) is int
     moves = [len(e.candidate.changes) for e in session.history[1:]]
     assert set(moves) <= {1, 2}
+
+
+@pytest.mark.parametrize("count", [20, pytest.param(200, marks=pytest.mark.machine)])
+def test_steps_on_the_language_model_are_never_called_data(count: int) -> None:
+    """The limits on what a genome may carry (docs/attacks.md) hold for data, never for honest steps."""
+    text = (Path(nightlab.__file__).parent / "labs" / "lm" / "train.py").read_text()
+    draw, baseline = random.Random(0), {"g.py": text}
+    session = Session(text, lambda at: draw.random())
+    steps = session.tune(Tuner(), count)
+    assert len(steps) == count
+    most = InformationConfig().growth_bytes
+    assert most and max(new_information({"g.py": step}, baseline) for step in steps) < most / 20
+    assert {find_data({"g.py": step}, baseline) for step in steps} == {""}
+    assert find_data({"g.py": text + f"W = {draw.randbytes(3000)!r}\n"}, baseline)
 
 
 def test_a_small_space_is_searched_through_and_then_given_up() -> None:

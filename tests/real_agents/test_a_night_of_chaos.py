@@ -11,10 +11,10 @@ from typing import Any
 
 import psutil
 import pytest
-from support.coding_agents import PACKAGES, installed, scripts
+from support.coding_agents import AGENTS, installed, write_script
 from support.labs import CONTRACT, users_own
 from support.processes import wait
-from support.researcher import GOOD, INJECTION, MISCHIEF, MOODS, Researcher
+from support.researcher import GOOD, INJECTION, MISCHIEF, MOODS, NIGHT, Researcher
 from support.scripted_model import serve
 
 import nightlab.loop.candidate_queue
@@ -33,7 +33,7 @@ pytest.importorskip("acp", reason="the extra 'agents' is not installed")
 MARK = "NIGHTLAB_NIGHT_OF_CHAOS"
 LINES = "".join(
     f'{agent.upper()}_{turn} = "off"\n# -\n# -- {agent} {turn}\n# ---\n'
-    for agent in PACKAGES
+    for agent in NIGHT
     for turn in range(len(MOODS))
 )
 GENOME = f"A = 4.0  # [0.25..8 log]\n# -\n# --\n# ---\nB = 8  # [1..16]\n# -\n# --\n# ---\n{LINES}"
@@ -52,6 +52,7 @@ files = ["{cache}", "{folder}", {libraries}]
 endpoints = ["{endpoint}"]
 idle = {idle}
 wall = 120
+concurrency = 1
 """
 IDLE = float(os.environ.get("NIGHTLAB_TEST_IDLE", "30"))
 
@@ -77,7 +78,7 @@ def forbidden() -> Any:
 def test_a_night_of_chaos(make_lab: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forbidden: Any) -> None:
     if not detect_sandbox().has_proxy:
         pytest.skip(f"there is no sandbox here for the agents: {detect_sandbox().why}")
-    programs = installed()
+    programs = installed(NIGHT.values())
     port, reached = forbidden
     monkeypatch.setattr(nightlab.proposers.backoff, "FIRST", 0.01)
     monkeypatch.setattr(nightlab.proposers.backoff, "LONGEST", 20.0)  # or one that has nothing more had all the turns
@@ -95,7 +96,7 @@ def test_a_night_of_chaos(make_lab: Any, tmp_path: Path, monkeypatch: pytest.Mon
 
         def all_had_their_turns() -> bool:
             left = Counter(turn.agent for turn in list(researcher.turns.values()) if turn.mood == "has nothing more")
-            return all(left[agent] >= 2 for agent in PACKAGES)
+            return all(left[agent] >= 2 for agent in NIGHT)
 
         def stop() -> None:
             wait(all_had_their_turns, 3000)
@@ -114,7 +115,7 @@ def test_a_night_of_chaos(make_lab: Any, tmp_path: Path, monkeypatch: pytest.Mon
     turns = list(researcher.turns.values())
     tried = session.ledger.experiments()[1:]
     refused = session.ledger.events(ProposalRefused)
-    for agent in PACKAGES:
+    for agent in NIGHT:
         mine = [turn for turn in turns if turn.agent == agent]
         assert [turn.mood for turn in mine[: len(MOODS)]] == list(MOODS), "each mood was one turn, whatever was retried"
         should = [turn for turn in mine if turn.mood in GOOD and turn.ended]
@@ -149,11 +150,11 @@ def contract(url: str, tmp_path: Path, programs: Path) -> str:
     folder.mkdir()
     libraries = ", ".join(f'"{path}"' for path in os.sys.path if path.endswith("site-packages"))  # type: ignore[attr-defined]
     text = CONTRACT.format(proposer="tuner") + "share = 0.5\n"
-    for name, script in scripts(folder, programs, url.removesuffix("/v1")).items():
+    for name, entry in NIGHT.items():
         text += PART.format(
-            kind="agent" if name == "qwen" else "command",
+            kind=AGENTS[entry].kind,
             name=name,
-            script=script,
+            script=write_script(folder, programs, url.removesuffix("/v1"), entry),
             mark=MARK,
             cache=programs.parent.parent,
             folder=folder,
@@ -182,7 +183,7 @@ def living() -> list[str]:
 
 def tell(session: Any, researcher: Researcher) -> None:
     """What happened, agent by agent, for whoever runs this by hand: pytest -s."""
-    for agent in PACKAGES:
+    for agent in NIGHT:
         print(f"\n{agent}")
         for turn in researcher.turns.values():
             if turn.agent == agent and turn.mood in MOODS:

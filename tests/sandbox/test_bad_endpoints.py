@@ -106,6 +106,20 @@ def test_an_answer_in_an_unusual_shape_counts_once(proposer: Any, sandbox: Sandb
     assert (usage["requests"], usage["input_tokens"], usage["output_tokens"]) == (1, *USAGE)
 
 
+@pytest.mark.parametrize(("edits", "status"), [("", 0), (EDIT, 1)], ids=["before an edit", "it fails after it"])
+def test_a_program_whose_answer_was_cut_is_continued_once(
+    proposer: Any, sandbox: Sandbox, edits: str, status: int
+) -> None:
+    with serve(Whole("Now I also", "length"), LAST) as model:
+        host = model.url.removeprefix("http://").removesuffix("/v1")
+        script = f"""{ASK}{edits}
+if "HYPOTHESIS" not in (said := ask('{model.url}/chat/completions')): sys.exit({status})
+{EDIT}{PASSES}"""
+        proposal = proposer(script, sandbox, endpoints=[host])()
+    assert "A = 2.0" in proposal.files["genome.py"] and proposal.usage["requests"] == 2
+    assert proposal.usage["input_tokens"] == 2 * USAGE[0]
+
+
 def http2_only(client: socket.socket, _: bytes) -> None:
     client.sendall(bytes((0, 0, 0, 4, 0, 0, 0, 0, 0)))  # its first frame, SETTINGS; then it waits for ours
     client.recv(65536)

@@ -33,9 +33,12 @@ class Bench:
         )
         self.commit, self.count = repo.resolve() or "", 0
 
-    def start(self, *, budget: Budget | None = None, purpose: Any = "search", seed: int = 1) -> RunningTrial:
+    def start(
+        self, *, budget: Budget | None = None, purpose: Any = "search", seed: int = 1, free: Any = None
+    ) -> RunningTrial:
         self.count += 1
-        trial = Trial(f"t{self.count}", 0, self.commit, seed, purpose, budget or self.box.budget.record())
+        budget = budget or self.box.budget.record()
+        trial = Trial(f"t{self.count}", 0, self.commit, seed, purpose, budget, free=free)
         return self.box.start(trial)
 
     def run(self, **more: Any) -> Measurement:

@@ -1,4 +1,8 @@
-"""Real coding agents as fixtures: installed once into a cache, pinned, and told by a script to use our model alone."""
+"""Real coding agents as fixtures: installed once into a cache, pinned, and told by a script to use our model alone.
+
+A new agent is one more entry of ``AGENTS``: its package, the kind of proposer that drives it, how its endpoint is asked
+and how it edits a file, and the script that makes its settings in its empty home and starts it.
+"""
 
 from __future__ import annotations
 
@@ -6,87 +10,214 @@ import json
 import os
 import shutil
 import subprocess
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import pytest
 
-PACKAGES = {
-    "codex": "@openai/codex@0.171.0",
-    "qwen": "@qwen-code/qwen-code@0.15.10",
-    "pi": "@mariozechner/pi-coding-agent@0.73.1",
-    "opencode": "opencode-ai@1.18.33",
-}
-# Not below /tmp nor a home, of which a sandbox shows nothing. It takes about 1 GB.
+from support.model_wire import Call
+
+# Not below /tmp nor a home, of which a sandbox shows nothing. It takes about 2 GB.
 CACHE = Path(os.environ.get("NIGHTLAB_TEST_AGENTS", "/var/tmp/nightlab-test-agents"))
+NODE = "node@22.23.3"  # that most of them need, whatever is installed here
+CODEX, QWEN, GEMINI = "@openai/codex@0.171.0", "@qwen-code/qwen-code@0.24.4", "@google/gemini-cli@0.61.0"
+PI, OPENCODE, CLAUDE = (
+    "@earendil-works/pi-coding-agent@1.6.0",
+    "opencode-ai@1.18.33",
+    "@anthropic-ai/claude-code@2.1.332",
+)
 
 
-def installed() -> Path:
+@dataclass(frozen=True)
+class CodingAgent:
+    """``edit``: its calls that replace a line in genome.py; ``shell``: its call of a command line, if it has one."""
+
+    packages: tuple[str, ...]
+    program: str
+    kind: Literal["command", "agent"]
+    edit: Callable[[str, str], list[Call]]
+    shell: Callable[[str], Call]
+    script: Callable[[str], str]
+    """Its script, from the URL of our server without a path."""
+
+
+def installed(names: Iterable[str]) -> Path:
     """The folder with the agents' programs. Skips the test where they can't be had."""
-    bin_folder = CACHE / "node_modules" / ".bin"
+    bin_folder, wanted = CACHE / "node_modules" / ".bin", [AGENTS[name] for name in names]
+    packages = sorted({NODE, *(package for agent in wanted for package in agent.packages)})
     if shutil.which("npm") is None:
         pytest.skip("npm is not installed, so no agent is")
-    if not all((bin_folder / name).exists() for name in PACKAGES):
+    if not all(map(_is_installed, packages)):
         CACHE.mkdir(parents=True, exist_ok=True)
         home = {**os.environ, "HOME": str(CACHE)}
         command = ["npm", "install", "--prefix", str(CACHE), "--no-audit", "--no-fund", "--loglevel=error"]
-        done = subprocess.run([*command, *PACKAGES.values()], env=home, capture_output=True, text=True, check=False)
+        done = subprocess.run([*command, *packages], env=home, capture_output=True, text=True, check=False)
         if done.returncode:
             pytest.skip(f"npm could not install the agents: {done.stderr.strip().splitlines()[-1:]}")
     return bin_folder
 
 
-def scripts(folder: Path, programs: Path, server: str) -> dict[str, Path]:
-    """For each agent a script that makes its settings in its empty home and starts it. ``server`` is our model's."""
-    made = {}
-    for name, text in _scripts(server).items():
-        made[name] = folder / f"{name}.sh"
-        made[name].write_text(f"set -e\nexport PATH={programs}:$PATH\n{text}")
-    return made
+def _is_installed(package: str) -> bool:
+    name, _, version = package.rpartition("@")
+    about = CACHE / "node_modules" / name / "package.json"
+    return about.exists() and json.loads(about.read_text())["version"] == version
 
 
-def _scripts(server: str) -> dict[str, str]:
-    provider = f'name="ours", base_url="{server}/codex/v1", wire_api="responses", env_key="KEY"'
-    retries = "request_max_retries=1, stream_max_retries=1"
-    codex = {
-        "model_provider": '"ours"',
-        "model_providers.ours": f"{{{provider}, {retries}}}",
-        "check_for_update_on_startup": "false",
-        "analytics.enabled": "false",
-        "web_search": '"disabled"',
-        "features.plugins": "false",
-        "features.apps": "false",
-    }
-    settings = " ".join(f"-c '{name}={value}'" for name, value in codex.items())
-    sealed = "--dangerously-bypass-approvals-and-sandbox --skip-git-repo-check --ephemeral"
-    cost = {"input": 1.0, "output": 2.0, "cacheRead": 0, "cacheWrite": 0}
-    model = {"id": "m-1", "contextWindow": 128000, "maxTokens": 8192, "cost": cost}
-    pi = {"baseUrl": f"{server}/pi/v1", "api": "openai-completions", "apiKey": "none", "models": [model]}
-    pi["compat"] = {"supportsDeveloperRole": False, "supportsReasoningEffort": False}
-    qwen = {"general": {"enableAutoUpdate": False}, "privacy": {"usageStatisticsEnabled": False}}
-    qwen |= {"telemetry": {"enabled": False}, "security": {"auth": {"selectedType": "openai"}}}
-    ours = {"npm": "@ai-sdk/openai-compatible", "name": "Ours"}
-    ours |= {"options": {"baseURL": f"{server}/opencode/v1", "apiKey": "none"}}  # type: ignore[dict-item]
-    ours |= {"models": {"m-1": {"name": "m-1", "tool_call": True, "limit": {"context": 128000, "output": 8192}}}}  # type: ignore[dict-item]
-    opencode = {"autoupdate": False, "share": "disabled", "model": "ours/m-1", "small_model": "ours/m-1"}
-    opencode |= {"enabled_providers": ["ours"], "provider": {"ours": ours}}
-    opencode |= {"permission": {"edit": "allow", "bash": "allow", "webfetch": "deny", "external_directory": "allow"}}
-    return {
-        "codex": f"export KEY=none\nexec codex exec -m m-1 {settings} {sealed} -\n",
-        "qwen": (
-            f"mkdir -p ~/.qwen\necho '{json.dumps(qwen)}' > ~/.qwen/settings.json\n"
-            f"export OPENAI_API_KEY=none OPENAI_MODEL=m-1 OPENAI_BASE_URL={server}/qwen/v1\nexec qwen --acp\n"
-        ),
-        "pi": (
-            f"mkdir -p ~/.pi/agent\necho '{json.dumps({'providers': {'ours': pi}})}' > ~/.pi/agent/models.json\n"
-            "export PI_OFFLINE=1 PI_TELEMETRY=0 PI_SKIP_VERSION_CHECK=1\n"
-            "exec pi --offline --mode text --no-session --no-extensions --no-skills --no-prompt-templates --no-themes"
-            " --no-context-files --provider ours --model m-1 --tools read,edit,write,bash --thinking off"
-            ' -p "$(cat $NIGHTLAB_BRIEFING)" < /dev/null\n'
-        ),
-        "opencode": (
-            f"echo '{json.dumps(opencode)}' > ~/opencode.json\nexport OPENCODE_CONFIG=~/opencode.json\n"
-            "export OPENCODE_DISABLE_AUTOUPDATE=1 OPENCODE_DISABLE_MODELS_FETCH=1 OPENCODE_DISABLE_LSP_DOWNLOAD=1"
-            " OPENCODE_DISABLE_DEFAULT_PLUGINS=1\n"
-            'exec opencode run --pure -m ours/m-1 --title t "$(cat $NIGHTLAB_BRIEFING)" < /dev/null\n'
-        ),
-    }
+def write_script(folder: Path, programs: Path, server: str, name: str) -> Path:
+    """The script of an agent. ``server`` is our model's URL, without a path."""
+    path = folder / f"{name}.sh"
+    path.write_text(f"set -e\nexport PATH={programs}:$PATH\n{AGENTS[name].script(server)}")
+    return path
+
+
+def _settings(path: str, content: Any) -> str:
+    return f"mkdir -p {Path(path).parent}\necho '{json.dumps(content)}' > {path}\n"
+
+
+def _codex(start: str) -> Callable[[str], str]:
+    def script(server: str) -> str:
+        provider = f'name="ours", base_url="{server}/codex/v1", wire_api="responses", env_key="KEY"'
+        ours = {
+            "model": '"m-1"',
+            "model_provider": '"ours"',
+            "model_providers.ours": f"{{{provider}, request_max_retries=1, stream_max_retries=1}}",
+            "check_for_update_on_startup": "false",
+            "analytics.enabled": "false",
+            "web_search": '"disabled"',
+            "features.plugins": "false",
+            "features.apps": "false",
+        }
+        settings = " ".join(f"-c '{name}={value}'" for name, value in ours.items())
+        return f"export KEY=none\nexec {start.format(settings=settings)}\n"
+
+    return script
+
+
+def _qwen(start: str) -> Callable[[str], str]:
+    settings = {"general": {"enableAutoUpdate": False}, "privacy": {"usageStatisticsEnabled": False}}
+    settings |= {"telemetry": {"enabled": False}, "security": {"auth": {"selectedType": "openai"}}}
+    made = _settings("~/.qwen/settings.json", settings)
+    key = "export OPENAI_API_KEY=none OPENAI_MODEL=m-1 OPENAI_BASE_URL={}/qwen/v1\nexec {}\n"
+    return lambda server: made + key.format(server, start)
+
+
+def _gemini(start: str) -> Callable[[str], str]:
+    settings = {"general": {"disableAutoUpdate": True}, "privacy": {"usageStatisticsEnabled": False}}
+    settings |= {"telemetry": {"enabled": False}, "security": {"auth": {"selectedType": "gemini-api-key"}}}  # type: ignore[dict-item]
+    made = _settings("~/.gemini/settings.json", settings)
+    key = "export GEMINI_API_KEY=none GEMINI_CLI_TRUST_WORKSPACE=true GOOGLE_GEMINI_BASE_URL={}/gemini\nexec {}\n"
+    return lambda server: made + key.format(server, start)
+
+
+def _pi(start: str) -> Callable[[str], str]:
+    def script(server: str) -> str:
+        cost = {"input": 1.0, "output": 2.0, "cacheRead": 0, "cacheWrite": 0}
+        model = {"id": "m-1", "contextWindow": 128000, "maxTokens": 8192, "cost": cost}
+        ours = {"baseUrl": f"{server}/pi/v1", "api": "openai-completions", "apiKey": "none", "models": [model]}
+        ours["compat"] = {"supportsDeveloperRole": False, "supportsReasoningEffort": False}
+        return (
+            _settings("~/.pi/agent/models.json", {"providers": {"ours": ours}})
+            + _settings("~/.pi/agent/settings.json", {"defaultProvider": "ours", "defaultModel": "m-1"})
+            + f"export PI_OFFLINE=1 PI_TELEMETRY=0 PI_SKIP_VERSION_CHECK=1\nexec {start}\n"
+        )
+
+    return script
+
+
+def _opencode(start: str) -> Callable[[str], str]:
+    def script(server: str) -> str:
+        ours: dict[str, Any] = {"npm": "@ai-sdk/openai-compatible", "name": "Ours"}
+        ours |= {"options": {"baseURL": f"{server}/opencode/v1", "apiKey": "none"}}
+        ours |= {"models": {"m-1": {"name": "m-1", "tool_call": True, "limit": {"context": 128000, "output": 8192}}}}
+        settings: dict[str, Any] = {"autoupdate": False, "share": "disabled", "model": "ours/m-1"}
+        settings |= {"small_model": "ours/m-1", "enabled_providers": ["ours"], "provider": {"ours": ours}}
+        may = {"edit": "allow", "bash": "allow", "webfetch": "deny", "external_directory": "allow"}
+        return (
+            _settings("~/opencode.json", {**settings, "permission": may})
+            + "export OPENCODE_CONFIG=~/opencode.json OPENCODE_DISABLE_AUTOUPDATE=1 OPENCODE_DISABLE_MODELS_FETCH=1"
+            f" OPENCODE_DISABLE_LSP_DOWNLOAD=1 OPENCODE_DISABLE_DEFAULT_PLUGINS=1\nexec {start}\n"
+        )
+
+    return script
+
+
+def _claude(server: str) -> str:
+    return (
+        f"export ANTHROPIC_BASE_URL={server}/claude ANTHROPIC_API_KEY=none IS_SANDBOX=1"
+        " CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC=1 DISABLE_AUTOUPDATER=1 DISABLE_TELEMETRY=1\n"
+        "exec claude -p --model m-1 --permission-mode acceptEdits --allowedTools Bash Edit Read Write\n"
+    )
+
+
+def _by_shell(old: str, new: str) -> list[Call]:
+    return [_codex_shell(f"sed -i 's|{old}|{new}|' genome.py")]
+
+
+def _codex_shell(line: str) -> Call:
+    return Call("exec_command", {"cmd": line, "login": False})
+
+
+def _by_replace(edit: str, read: str = "read_file") -> Callable[[str, str], list[Call]]:
+    """Agents that read a file before they replace words in it."""
+
+    def calls(old: str, new: str) -> list[Call]:
+        where = {"file_path": "/lab/genome.py"}
+        more = {"instruction": "as told"} if edit == "replace" else {}
+        return [Call(read, where), Call(edit, {**where, "old_string": old, "new_string": new, **more})]
+
+    return calls
+
+
+def _pi_edit(old: str, new: str) -> list[Call]:
+    return [Call("edit", {"path": "genome.py", "edits": [{"oldText": old, "newText": new}]})]
+
+
+def _opencode_edit(old: str, new: str) -> list[Call]:
+    return [Call("edit", {"filePath": "/lab/genome.py", "oldString": old, "newString": new})]
+
+
+def _shell(tool: str, name: str = "command", **more: Any) -> Callable[[str], Call]:
+    return lambda line: Call(tool, {name: line, **more})
+
+
+BRIEFED = '"$(cat $NIGHTLAB_BRIEFING)" < /dev/null'
+SEALED = "--dangerously-bypass-approvals-and-sandbox --skip-git-repo-check --ephemeral"
+CODEX_ACP = "codex-acp {settings} -c 'approval_policy=\"never\"' -c 'sandbox_mode=\"danger-full-access\"'"
+PI_BARE = "--no-extensions --no-skills --no-prompt-templates --no-themes --no-context-files"
+PI_TOLD = "--provider ours --model m-1 --tools read,edit,write,bash --thinking off"
+_codex_tools = (_by_shell, _codex_shell)
+_qwen_tools = (_by_replace("edit"), _shell("run_shell_command", is_background=False))
+_gemini_tools = (_by_replace("replace"), _shell("run_shell_command"))
+_pi_tools = (_pi_edit, _shell("bash"))
+_opencode_tools = (_opencode_edit, _shell("bash", description="a command"))
+_claude_tools = (_by_replace("Edit", "Read"), _shell("Bash", description="a command"))
+
+AGENTS = {
+    "codex": CodingAgent((CODEX,), "codex", "command", *_codex_tools, _codex(f"codex exec {{settings}} {SEALED} -")),
+    "codex-acp": CodingAgent(
+        ("@zed-industries/codex-acp@0.16.0",), "codex-acp", "agent", *_codex_tools, _codex(CODEX_ACP)
+    ),
+    "qwen": CodingAgent((QWEN,), "qwen", "command", *_qwen_tools, _qwen("qwen --yolo")),
+    "qwen-acp": CodingAgent((QWEN,), "qwen", "agent", *_qwen_tools, _qwen("qwen --acp")),
+    "gemini": CodingAgent((GEMINI,), "gemini", "command", *_gemini_tools, _gemini("gemini --yolo -m gemini-2.5-pro")),
+    "gemini-acp": CodingAgent((GEMINI,), "gemini", "agent", *_gemini_tools, _gemini("gemini --acp -m gemini-2.5-pro")),
+    "pi": CodingAgent(
+        (PI,),
+        "pi",
+        "command",
+        *_pi_tools,
+        _pi(f"pi --offline --mode text --no-session {PI_BARE} {PI_TOLD} -p {BRIEFED}"),
+    ),
+    "pi-acp": CodingAgent((PI, "pi-acp@0.0.34"), "pi-acp", "agent", *_pi_tools, _pi("pi-acp")),
+    "opencode": CodingAgent(
+        (OPENCODE,),
+        "opencode",
+        "command",
+        *_opencode_tools,
+        _opencode(f"opencode run --pure -m ours/m-1 --title t {BRIEFED}"),
+    ),
+    "opencode-acp": CodingAgent((OPENCODE,), "opencode", "agent", *_opencode_tools, _opencode("opencode acp --pure")),
+    "claude": CodingAgent((CLAUDE,), "claude", "command", *_claude_tools, _claude),
+}

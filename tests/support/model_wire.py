@@ -55,7 +55,8 @@ def unfinished(path: str, model: str, step: str | Call) -> list[Event]:
     """The stream of an answer up to where it would state its finish reason and its tokens."""
     if is_gemini(path):
         return [(words(path, f"{step}"), (0, 0))]
-    return [event for event in events(path, answer(path, model, step, None)) if event[1] != USAGE]
+    told = events(path, answer(path, model, step, None))
+    return [event for event in told if event[1] != USAGE and "content_block_stop" not in event[0]]
 
 
 def words(path: str, text: str) -> str:

@@ -24,13 +24,13 @@ def run_session(search: ExperimentLoop, confirm: int | None = None) -> RunResult
 
     Raises NightlabError when the baseline or the champion can't be measured, or the disk is full.
     """
-    session, scheduler, begun = search.session, search.scheduler, time.time()
+    session, scheduler, begun = search.session, search.scheduler, time.monotonic()
     try:
         reason = search.run()
         stopped = bool(scheduler.asked_to_stop)
     except RunInterrupted:
         reason, stopped = "stopped now; what was in flight runs again next time", True
-    result = _result(session, reason, stopped, time.time() - begun, scheduler.trained)
+    result = _result(session, reason, stopped, time.monotonic() - begun, scheduler.trained)
     search.view.searched(result)
     if result.baseline is None or result.baseline.verdict is None:
         return result

@@ -17,6 +17,7 @@ from nightlab.ui.terminal.outlet import unhurried
 if TYPE_CHECKING:
     from nightlab.session.session import Session
 
+LARGEST = 64 * 2**20  # bytes of published standings, or of a gene
 arena = App(name="arena", cls=Group, no_args_is_help=False, context_settings={"help_option_names": ["-h", "--help"]})
 app.add_typer(arena)
 
@@ -96,8 +97,9 @@ def audit(
     from nightlab.analysis.ranking import parse_fitness
     from nightlab.analysis.tournament import measured_otherwise
     from nightlab.cli.ranking_table import print_drifts
+    from nightlab.core.files import read_plain
 
-    published = parse_fitness(file.read_bytes(), str(file))
+    published = parse_fitness(read_plain(file, LARGEST), str(file))
     drifts = recompute(published)
     if labs:
         drifts += measured_otherwise(published, _sessions(labs, tag))
@@ -124,13 +126,14 @@ def gene(
     from nightlab.commons.capability import GeneHost
     from nightlab.commons.genes import check_gene, read_gene
     from nightlab.core.config import megabytes
+    from nightlab.core.files import read_plain
     from nightlab.core.text import one_line
 
     try:
         most = int(megabytes(memory) * 2**20)
     except ValueError as error:
         raise typer.BadParameter(f"--max-memory: {error}") from None
-    found = read_gene(file.read_bytes(), str(file))
+    found = read_gene(read_plain(file, LARGEST), str(file))
     fit = check_gene(found, GeneHost(memory_bytes=most, fuel=fuel, domain=domain))
     if as_json:
         typer.echo(json.dumps({"fit": fit.level, "reasons": fit.reasons, "gene": found.model_dump()}, indent=1))

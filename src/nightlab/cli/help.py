@@ -16,7 +16,7 @@ SECTIONS = {
     "Start": ("demo", "new", "open", "init", "check", "redteam"),
     "Run": ("run", "pause", "resume", "skip", "pin", "note"),
     "Look": ("watch", "serve", "log", "show", "diff", "plot", "report"),
-    "Judge": ("confirm", "transfer", "replay"),
+    "Judge": ("confirm", "transfer", "replay", "study"),
     "Share": ("share", "sync", "commons", "arena", "gossip"),
     "More": ("try", "wait", "skill", "mcp", "export", "import", "gene"),  # and each command not named here
 }

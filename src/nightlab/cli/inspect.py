@@ -64,6 +64,10 @@ def log(
     more = ledger.next_number() - len(rows)
     if more > 0 and not (kept or by):
         typer.secho(f"{more} earlier ones: nightlab log --all", dim=True)
+    from nightlab.session.free import free_words
+
+    if said := free_words(ledger):
+        typer.secho(said, dim=True)
 
 
 @app.command(epilog="Examples:  nightlab show 12   ·   nightlab show 12 --json")

@@ -87,7 +87,8 @@ def init(
 def check(lab: Where = HERE, as_json: Json = False, allow: Allow = [], engine: OnEngine = None) -> None:  # noqa: B006
     """Check that this lab can run."""
     from nightlab.engines.platform import this_platform
-    from nightlab.session.preflight import check_lab, inspect
+    from nightlab.session.preflight import inspect
+    from nightlab.session.rehearsal import check_thoroughly
     from nightlab.storage.git import Repo
 
     repo = Repo(lab)
@@ -98,7 +99,7 @@ def check(lab: Where = HERE, as_json: Json = False, allow: Allow = [], engine: O
         found, there = check_engine_for(engine, repo, contract)
         checks, platform = [*checks, *found], there or this_platform()
     else:
-        contract, source, checks = check_lab(repo, allowed(allow))
+        contract, source, checks = check_thoroughly(repo, allowed(allow))
         platform = this_platform()
     budget = contract.budget.on(platform.device)
     good = all(c.ok or not c.fatal for c in checks)

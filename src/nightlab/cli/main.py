@@ -24,6 +24,7 @@ from nightlab.cli import (  # noqa: F401 (each adds its commands to the app)
     redteam,
     run,
     serve,
+    study,
     submit,
     watch,
 )

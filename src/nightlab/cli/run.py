@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 @app.command(
     epilog="Examples:  nightlab run   ·   nightlab run --hours 8   ·   nightlab run --tag wide --experiments 50"
-    "   ·   nightlab run --cost-limit 5"
+    "   ·   nightlab run --cost-limit 5   ·   nightlab run --target 0.95"
     "   ·   nightlab run --engine local-ray --slots 8   ·   nightlab run --engine ray://head:10001   ·   "
     "nightlab run --engine slurm --slots 16"
 )
@@ -69,6 +69,9 @@ def run(
             help="Stop when the expected gain per slot-hour falls below this.",
         ),
     ] = None,
+    target: Annotated[
+        float | None, typer.Option(metavar="VALUE", help="Stop when the champion is as good as this metric value.")
+    ] = None,
     slots: Annotated[
         str | None,
         typer.Option(
@@ -94,7 +97,7 @@ def run(
     shown, given = window(plain), allowed(allow)
     session = Lab(lab).session(tag, engine=on or "local", slots=count, device=device, allow_missing=given)
     rules = {"hours": hours, "experiments": experiments, "stall": stall, "tokens": tokens, "money": money}
-    _run(session, shown, **rules, requests=requests, gain_per_hour=gain_per_hour)
+    _run(session, shown, **rules, requests=requests, gain_per_hour=gain_per_hour, target=target)
 
 
 @app.command(epilog="Examples:  nightlab note look at the optimiser   ·   nightlab note --tag nov21 no more of depth")

@@ -34,6 +34,7 @@ from nightlab.commons.record import (
     parse_record,
     sign,
 )
+from nightlab.core.files import NotReadable, read_plain
 from nightlab.core.text import one_line
 from nightlab.core.types import NightlabError
 from nightlab.storage.git import Chains, Link
@@ -43,6 +44,7 @@ RECORD_FILE, PATCH_FILE = "record.json", "patch"
 LIMITS = {RECORD_FILE: LARGEST, PATCH_FILE: LARGEST_PATCH}
 AT_ONCE = 1000  # records of one author per sync; the next sync continues
 KEPT_REJECTIONS = 2000
+LARGEST_COUNTS = 4 * 2**20  # bytes of these
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,10 +254,9 @@ class Commons:
     def rejections(self) -> list[Rejection]:
         """What has been rejected so far, with counts."""
         try:
-            return [
-                Rejection(**each) for each in json.loads((self.folder / "rejected.json").read_text(encoding="utf-8"))
-            ]
-        except (OSError, ValueError):
+            raw = read_plain(self.folder / "rejected.json", LARGEST_COUNTS, self.folder)
+            return [Rejection(**each) for each in json.loads(raw)]
+        except (OSError, ValueError, NotReadable):
             return []
 
     def note_rejections(self, refused: Sequence[Refused]) -> None:

@@ -9,8 +9,10 @@ from typing import Any
 
 from nightlab.commons.exchange import Commons
 from nightlab.commons.record import author_of, import_library
+from nightlab.core.files import read_plain
 from nightlab.core.types import NightlabError
 
+LARGEST_KEY = 4096  # bytes of a key file
 KEYS = "cryptography.hazmat.primitives.asymmetric.ed25519"
 
 
@@ -50,7 +52,7 @@ def author_key(*, make: bool = False) -> Any:
         _write(path, keys.Ed25519PrivateKey.generate().private_bytes_raw().hex())
     try:
         others = path.stat().st_mode & 0o077
-        text = path.read_text(errors="replace", encoding="utf-8").strip()
+        text = read_plain(path, LARGEST_KEY).decode(errors="replace").strip()
     except FileNotFoundError:
         return None
     if others:

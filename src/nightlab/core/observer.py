@@ -27,6 +27,7 @@ class SessionOpened:
     champion: Experiment | None
     adopted: int
     folder: Path
+    forecast: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,6 +47,7 @@ BUILT_IN: Mapping[Kind, Mapping[str, str]] = {
         "climb": "nightlab.proposers.selection.builtin:climb",
         "evolution": "nightlab.proposers.selection.builtin:evolution",
         "tree": "nightlab.proposers.selection.builtin:tree",
+        "independent": "nightlab.proposers.selection.builtin:independent",
     },
     "engine": {
         "local": "nightlab.engines.local.engine:LocalEngine",

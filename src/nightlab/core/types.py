@@ -201,7 +201,8 @@ class Trial:
     """One run of one genome, with one seed, under one budget.
 
     ``seed`` is what the session counts by; ``drawn``: the number that the program is given for it, which does not tell
-    what the trial is for; None in a session of before: then they are one.
+    what the trial is for; None in a session of before: then they are one. ``free``: what may be done beside training
+    (``core.overhead``), as the baseline showed; None where that is not known.
     """
 
     id: str
@@ -212,6 +213,7 @@ class Trial:
     budget: Budget
     attempt: int = 1
     drawn: int | None = field(default=None, metadata=OMIT)
+    free: dict[str, float] | None = field(default=None, compare=False, metadata=OMIT)
 
     @property
     def given_seed(self) -> int:
@@ -249,6 +251,7 @@ class Measurement:
     itself: shown, never trusted. ``runs`` says of how many trials this is the mean. ``standard_error`` is that of the
     metric as the lab states it; of one that is made of counts, ``successes`` in ``out_of`` trials. None if it does not
     say.
+    ``overhead``: what it took beside its training (``core.overhead``), of which ``charged`` seconds count as training.
     """
 
     outcome: Outcome
@@ -267,6 +270,7 @@ class Measurement:
     machine: dict[str, float | str] = field(default_factory=dict)
     disturbed: str = ""
     runs: int = 1
+    overhead: dict[str, float] | None = field(default=None, metadata=OMIT)
     standard_error: float | None = field(default=None, metadata=OMIT)
     successes: int | None = field(default=None, metadata=OMIT)
     out_of: int | None = field(default=None, metadata=OMIT)

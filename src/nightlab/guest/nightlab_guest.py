@@ -59,6 +59,7 @@ HANDED = (*TYPES, "l", "L", "?")  # of arrays that are handed over: numpy's inte
 HEADER = struct.Struct(f"<IQQQII{MAX_DIMS}Q")
 FAILED = 0xFFFFFFFF
 ALIGNED = 256  # where a slot, or an array that is handed over, may begin: as strict as any device is
+ANSWERED, MARK = struct.Struct("<BBI"), 255  # to the supervisor: a process has given that many more answers
 LENGTH = struct.Struct("<Q")  # of the list of arrays at the start of what is handed over
 CLEAN = """This lab scores clean processes, not the one that trained. In place of trial.serve(function):
 
@@ -227,6 +228,8 @@ class Served:
         on_device = device and os.environ["NIGHTLAB_DEVICE"] == "cuda"
         self.memory = _device_memory() if on_device else _Memory(int(shared[process]))
         self.turn = os.environ.get("NIGHTLAB_TURN")
+        self.told = int(self.turn) if self.turn else None  # where the supervisor is told of answers
+        self.answered = self.untold = 0
 
     def map(self, inputs: Iterable[Buffer], kind: str, shape: tuple[int, ...]) -> Iterator[Any]:
         """Yield the candidate's answer for each input, in order, computing one ahead.
@@ -241,6 +244,12 @@ class Served:
         if self.turn:
             wait_for_turn(self.turn, self.process)
             self.turn = None
+        try:
+            yield from self._map(inputs, kind, shape)
+        finally:
+            self._tell_answers()
+
+    def _map(self, inputs: Iterable[Buffer], kind: str, shape: tuple[int, ...]) -> Iterator[Any]:
         room = _size(kind, shape)
         waiting = 0
         for number, array in enumerate(inputs):
@@ -278,7 +287,17 @@ class Served:
         got = (TYPES[code] if code < len(TYPES) else "?", tuple(found[:dims]))
         if got != (kind, shape) or size != _size(kind, shape) or offset + size > self.memory.size:
             raise ServeError(f"the candidate answered with {got[0]}{got[1]}, expected {kind}{shape}")
+        self.answered += 1
+        self.untold += 1
+        if self.answered == 1:
+            self._tell_answers()  # loading is over
         return self.memory.copy(offset, kind, shape)
+
+    def _tell_answers(self) -> None:
+        """Tell the supervisor how many more answers there were: at the first, and after each ``map``."""
+        if self.told is not None and self.untold:
+            os.write(self.told, ANSWERED.pack(MARK, self.process, self.untold))
+            self.untold = 0
 
 
 class _Memory:

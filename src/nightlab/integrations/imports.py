@@ -16,6 +16,7 @@ from typing import Any
 from nightlab import __version__
 from nightlab.core.config import BudgetConfig
 from nightlab.core.events import SessionStarted
+from nightlab.core.files import read_plain
 from nightlab.core.types import REPORTED, Candidate, Goal, Measurement, Metric, NightlabError, Platform, Verdict
 from nightlab.integrations.foreign import ForeignLog, ForeignRow, read_foreign_log
 from nightlab.session.preflight import contract_at
@@ -24,6 +25,7 @@ from nightlab.storage.git import Repo, make_repo
 from nightlab.storage.ledger import LEDGER, Ledger, make_state_folder, write_results
 
 UNKNOWN = Platform("cpu", "", "an unknown machine", 0, "unknown", "unknown")
+LARGEST = 64 * 2**20  # bytes of a log
 HASH = re.compile(r"[0-9a-f]{4,40}")
 
 
@@ -36,7 +38,7 @@ def bring_in(
     created, which contains the log. Raises NightlabError for an unreadable log.
     """
     try:
-        raw = file.read_bytes()
+        raw = read_plain(file, LARGEST)
     except OSError as error:
         raise NightlabError(f"{file} is unreadable: {error.strerror}", "give a results.tsv or a log.jsonl") from None
     log = read_foreign_log(raw, str(file), goal)

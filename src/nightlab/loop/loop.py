@@ -14,6 +14,7 @@ from nightlab.loop.candidate_queue import CandidateQueue
 from nightlab.loop.champion_recheck import ChampionRecheck
 from nightlab.loop.controls import SessionControl, paused_words
 from nightlab.loop.early_stopping import EarlyStopping
+from nightlab.loop.forecast import forecast
 from nightlab.loop.hooks import Hooks
 from nightlab.loop.metric_kind import MetricKind
 from nightlab.loop.notifications import Notifications
@@ -37,7 +38,7 @@ from nightlab.proposers.selection import Selection
 from nightlab.sandbox.bubblewrap import Isolation
 from nightlab.session.replicates import ABLATION, HUMAN
 from nightlab.session.session import Session
-from nightlab.storage.ledger import append_result, repair_results
+from nightlab.storage.ledger import append_result, repair_results, require_kept
 
 
 class ExperimentLoop:
@@ -72,13 +73,19 @@ class ExperimentLoop:
             seed,
             len(scheduler.slots),
             scheduler.noise_in_unit,
-            lambda: self.steering.state.pinned,
+            self._pinned,
             proposers,
             selection,
             scheduler.tick,
         )
         self.stopping = StopConditions(stop, session, self.candidates)
         self.answering = False  # only what was handed in
+
+    def _pinned(self) -> int | None:
+        """The experiment that every proposal starts from, where there is one."""
+        independent = self.session.lab.search.strategy == "independent" and self.ledger.champion() is not None
+        pinned = self.steering.state.pinned
+        return 0 if pinned is None and independent else pinned
 
     # -- propose, run, judge, record, repeat -----------------------------------------------------
 
@@ -100,8 +107,9 @@ class ExperimentLoop:
             except RunInterrupted:
                 self.candidates.stop()
                 raise
-            except NightlabError as error:
+            except (NightlabError, OSError) as error:
                 self.notices.ended(str(error), trouble=True)
+                require_kept(self.ledger, self.session.repo.lab)  # which may be why
                 raise
             finally:
                 self.candidates.turns.halt()
@@ -121,6 +129,7 @@ class ExperimentLoop:
 
     def update(self) -> None:
         """Follow the user's orders, and record the trials and hooks that have finished."""
+        require_kept(self.ledger, self.session.repo.lab)
         self.steering.apply_pending()
         self.hooks.poll()
         self.notices.poll()
@@ -316,6 +325,7 @@ class ExperimentLoop:
                 champion=self.ledger.champion(),
                 adopted=adopted,
                 folder=session.folder,
+                forecast=forecast(session, self.stopping.stop, len(self.scheduler.slots)),
             )
         )
         if self.scheduler.slots[0].cores and session.device == "cpu" and not adopted:

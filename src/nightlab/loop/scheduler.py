@@ -15,6 +15,7 @@ from nightlab.engines.local.machine_monitor import too_short
 from nightlab.engines.local.trial_folder import kill_leftovers
 from nightlab.engines.slots import Slot
 from nightlab.judge import Contestant, Noise
+from nightlab.session.free import free_of_charge
 from nightlab.session.preflight import require_disk
 from nightlab.session.replicates import ATTEMPTS, Replicates, contestant, replicates
 from nightlab.session.seeds import drawn_seed, trial_name
@@ -71,6 +72,9 @@ class Scheduler:
             budget=budget or self.session.budget.record(),
             attempt=attempt,
             drawn=drawn_seed(secret, seed) if secret else None,
+            free=free_of_charge(self.ledger, self.session.budget.record(), self.since)
+            if number and purpose != "transfer"
+            else None,
         )
         self.ledger.start(trial)
         self.running[trial.id] = self.engine.start(trial, self.free[0])

@@ -1,4 +1,4 @@
-"""When a session ends by itself: hours, experiments, tokens, money; a stall, or too little to be expected of it."""
+"""When a session ends by itself: hours, experiments, tokens, money, a target, a stall, or little to be expected."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import time
 
 from nightlab.core.config import StopRules
 from nightlab.core.events import ProposalRefused
+from nightlab.core.text import counted
 from nightlab.judge import LEVEL, GainRate, gain_rate
 from nightlab.loop.candidate_queue import CandidateQueue
 from nightlab.proposers.shares import cost_of
@@ -22,7 +23,7 @@ class StopConditions:
 
     def __init__(self, stop: StopRules, session: Session, candidates: CandidateQueue) -> None:
         self.stop, self.session, self.ledger, self.candidates = stop, session, session.ledger, candidates
-        self.begun = time.time()
+        self._begun = time.monotonic()  # a clock that is set, or a machine that sleeps, takes nothing of the hours
         if any(cap is not None for cap in (stop.tokens, stop.money, stop.requests)):
             candidates.turns.spent = self.ledger.spent()
         candidates.turns.stop_rules = stop
@@ -38,8 +39,8 @@ class StopConditions:
         if self.candidates.nothing_left:
             return self.candidates.nothing_left
         if stop.experiments is not None and self.ledger.next_number() - 1 >= stop.experiments:
-            return f"{stop.experiments} experiments are done"
-        if stop.hours is not None and time.time() - self.begun > self._search_hours() * 3600:
+            return f"{counted(stop.experiments, 'experiment')} {'is' if stop.experiments == 1 else 'are'} done"
+        if stop.hours is not None and time.monotonic() - self._begun > self._search_hours() * 3600:
             return f"{stop.hours:g} hours are over" + (" but for confirming" if self.session.lab.judge.confirm else "")
         if stop.tokens is not None and spent.tokens >= stop.tokens:
             return f"{spent.tokens:,} tokens are spent, of {stop.tokens:,}"
@@ -51,6 +52,10 @@ class StopConditions:
 
     def stalled(self) -> str:
         """Why it may as well end, unless what is in flight is kept."""
+        champion, target = self.ledger.champion(), self.stop.target
+        bar = champion.bar if champion else None
+        if target is not None and bar is not None and not self.session.metric.better(target, bar):
+            return f"the target of {target:g} is reached: the champion's bar is {bar:g}"
         if self.stop.stall is not None:
             champion = self.ledger.champion()
             since = self.done() - champion.number if champion else 0

@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,10 @@ from nightlab.core.text import one_line
 from nightlab.proposers.briefing import render_briefing
 from nightlab.proposers.counted import caps_of, counted_usage, sum_usage, traffic_failure
 from nightlab.proposers.edited_files import BRIEFING, HYPOTHESIS, TURN, USAGE, edited_files, lost_edits
-from nightlab.proposers.finished import ASKED, UnfinishedTurn, finished_turn
+from nightlab.proposers.finished import ASKED, UnfinishedTurn, finished_turn, is_cut, is_regular
 from nightlab.proposers.program_words import ProgramWords, told_usage, words_of_agent, words_of_command
 from nightlab.proposers.proposer import Briefing, NoProposal, Proposal, ProposerWorkspace
-from nightlab.sandbox.bubblewrap import PROXY_SOCKET, SandboxSpec, search_path
+from nightlab.sandbox.bubblewrap import MOST_MOUNTS, PROXY_SOCKET, SandboxSpec, search_path
 from nightlab.sandbox.process_guard import ProcessResult, ProcessSpec, read_result, start_guard
 from nightlab.sandbox.traffic import TrafficCaps
 from nightlab.storage import checkouts
@@ -90,21 +91,24 @@ class AnyCommand:
             files: dict[str, str] = {}
             try:
                 words = self._words(folder, work)
+                own = words.stop not in ("", "end_turn") and not is_cut(kept.traffic.stop)
+                stop = words.stop if own else kept.traffic.stop
                 if failure := self._failure(kept, words):
                     files = _edited_anyway(work, ids, self.workspace.lab.genome, genome)
+                    if kept.status and is_cut(stop) and not kept.traffic.ended:
+                        finished_turn("", stop)  # why it failed: its answer was cut
                     raise failure
                 files = edited_files(work, ids, self.workspace.lab.genome, genome)
-                if not files and words.stop in ("", "end_turn"):
+                if not files and words.stop in ("", "end_turn") and not is_cut(stop):
                     raise NoProposal(f"it edited nothing; last line of output: {words.last_line}")
                 said = words.with_hypothesis(work, files)
-                stop = kept.traffic.stop if words.stop in ("", "end_turn") else words.stop
                 finished = finished_turn(said, stop)
                 return Proposal(self.name, finished.hypothesis, files, usage=usage)
             except (NoProposal, UnfinishedTurn) as fault:
                 if isinstance(fault, UnfinishedTurn) and fault.cut and not last and usage["seconds"] < self.part.wall:
                     continue
                 failure = fault if isinstance(fault, NoProposal) else NoProposal(str(fault))
-                at = kept.traffic.fault or self._silent(kept)
+                at = kept.traffic.fault or _ended_with(kept, str(failure)) or self._silent(kept, usage)
                 because = f"; {at}" if at and at not in str(failure) else ""
                 raise failure.with_usage(usage, _asked(kept.refused), f"{because}{lost_edits(genome, files)}") from None
         raise AssertionError
@@ -125,7 +129,8 @@ class AnyCommand:
             checkouts.remove_tree(folder / name)
             (folder / name).mkdir()
         lab, disk = self.workspace.lab, int(megabytes(self.workspace.lab.resources.disk))
-        frozen = tuple(frozen_entries(work, lab.genome))
+        # Mounting thousands of files is refused: beyond these, a change is found afterwards.
+        frozen = tuple(islice(frozen_entries(work, lab.genome), MOST_MOUNTS))
         for page_at in (folder / "briefing.md", work / BRIEFING):
             page_at.write_text(page, encoding="utf-8")
         files = (*self.part.files, str(ACP_TURN), str(INNER_PROXY))
@@ -184,10 +189,10 @@ class AnyCommand:
             )
         return True
 
-    def _silent(self, kept: ProcessResult) -> str:
+    def _silent(self, kept: ProcessResult, usage: Mapping[str, Any]) -> str:
         """A hint for a program that ended by itself and sent nothing to the proxy; empty where there is no proxy."""
         held = (self.part.endpoints or self.part.gateway) and "network" not in self.workspace.sandbox.missing
-        if not held or kept.end not in ("exited", "wall", "idle") or kept.traffic.counts or kept.refused:
+        if not held or kept.end not in ("exited", "wall", "idle") or usage.get("bytes_sent") or kept.refused:
             return ""
         return "it sent nothing to its endpoints, which it reaches through the variable HTTPS_PROXY"
 
@@ -244,6 +249,12 @@ class AnyCommand:
 def _not_there(kept: ProcessResult) -> bool:
     """Whether the command itself is missing: a shell's exit status for one that it does not find, or can't run."""
     return kept.end == "unstartable" or (kept.end == "exited" and kept.status in (126, 127))
+
+
+def _ended_with(kept: ProcessResult, reason: str) -> str:
+    """The finish reason of a program's last answer, in words, where it is not a regular one and not in the reason."""
+    stop = kept.traffic.stop if kept.end == "exited" else None
+    return "" if not stop or is_regular(stop) or stop in reason else f"its last answer ended with {one_line(stop, 60)}"
 
 
 def _asked(refused: list[str]) -> str:

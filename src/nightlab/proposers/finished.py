@@ -41,15 +41,19 @@ def is_regular(stop: str) -> bool:
     return stop.lower() in REGULAR
 
 
+def is_cut(stop: str | None) -> bool:
+    """Whether a finish reason is that of an answer cut at a limit of length."""
+    return stop is not None and stop.lower() in CUT
+
+
 def finished_turn(said: str, stop: str | None = None) -> FinishedTurn:
     """What a turn came to. ``stop`` is the model's finish reason; None where it is not known.
 
     Raises UnfinishedTurn unless the reason is a regular one and the last line is a hypothesis.
     """
     if stop is not None and not is_regular(stop):
-        cut = stop.lower() in CUT
-        what = "its answer was cut at a limit" if cut else "it stopped before it was finished"
-        raise UnfinishedTurn(f"{what}: {one_line(stop, 300)}", cut=cut)
+        what = "its answer was cut at a limit" if is_cut(stop) else "it stopped before it was finished"
+        raise UnfinishedTurn(f"{what}: {one_line(stop, 300)}", cut=is_cut(stop))
     lines = [line for line in _answer(said).split("\n") if any(map(str.isalnum, line))]
     label = LABEL.match(lines[-1].strip()) if lines else None
     if label is None or not (hypothesis := label["said"].strip(" *_`\"'")):

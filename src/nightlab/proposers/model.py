@@ -40,6 +40,7 @@ Questions are not answered, so ask none.
 
 {FORMAT}"""
 Answer = tuple[str, Mapping[str, str]]
+NO_TAGS = ("\0", "\0")  # the client drops a <think> that is not closed: what follows it would be an answer
 
 
 class LanguageModel:
@@ -57,7 +58,10 @@ class LanguageModel:
         proxy = EgressProxy(listening, (), [self.part.url], caps=caps, route=route)
         proxy.open()
         try:
-            hypothesis, files = asyncio.run(self._ask(briefing, where, proxy.traffic))
+            try:
+                hypothesis, files = asyncio.run(self._ask(briefing, where, proxy.traffic))
+            finally:
+                proxy.close()  # what an unfinished answer had stated is counted too
             if not files:
                 raise NoProposal("its edits change nothing")
             usage = self._usage(proxy.traffic, begun)
@@ -66,8 +70,6 @@ class LanguageModel:
             raise failure.with_usage(self._usage(proxy.traffic, begun)) from None
         except asyncio.CancelledError:
             raise NoProposal("it was stopped", self._usage(proxy.traffic, begun)) from None
-        finally:
-            proxy.close()
 
     def stop(self) -> None:
         self._stopped = True  # the turn may not have started yet
@@ -158,7 +160,8 @@ class LanguageModel:
 
             direct = openai.DefaultAsyncHttpxClient(trust_env=False)
             async with openai.AsyncOpenAI(api_key=key, base_url=where, max_retries=0, http_client=direct) as client:
-                yield OpenAIChatModel(part.model, provider=OpenAIProvider(openai_client=client))
+                provider = OpenAIProvider(openai_client=client)
+                yield OpenAIChatModel(part.model, provider=provider, profile={"thinking_tags": NO_TAGS})
 
 
 def read_answer(said: str, stop: str, genome: Mapping[str, str]) -> Answer:

@@ -25,6 +25,7 @@ CACHE, PROXY_SOCKET = "/compiled", "/proxy"
 # Environment variables for the cache folders of inductor and Triton (PyTorch), XLA (JAX) and the CUDA driver.
 CACHES = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "JAX_COMPILATION_CACHE_DIR", "CUDA_CACHE_PATH")
 SCRATCH = ("/tmp", "/dev/shm", HOME)  # private folders, kept in memory
+MOST_MOUNTS = 64  # in a process's folder: each costs a part of its start, and some thousands are refused
 NOBODY = 65534  # user and group id of `nobody`
 NO_USERS = ("--unshare-user", "--disable-userns", "--cap-drop", "ALL")
 PROTECTIONS = {
@@ -35,6 +36,7 @@ PROTECTIONS = {
 }
 
 Mount = tuple[Path, Path, str]  # source, target, bubblewrap's option
+Layers = tuple[tuple[Path, str, bool], ...]  # source, path in the folder, whether writable where the folder is
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,12 @@ class SandboxSpec:
     """Whether it may use the machine's network without restriction: for a proposer whose model is elsewhere."""
     proxy_socket: Path | None = None
     """The socket of the proxy to its allowed endpoints, where it has no network."""
+    readable: tuple[Path, ...] = ()
+    """Further folders of this machine that it may read, e.g. its interpreter's."""
+    layers: Layers = ()
+    """What appears in the folder, each on top of the ones before it."""
+    artefact_layers: Layers = ()
+    """The same in the artefacts, read-only."""
 
     def data_links(self) -> list[tuple[Path, str]]:
         """Each data folder, with the path below the home (``.cache/x``) or on the machine (``/x``) where it appears."""
@@ -98,6 +106,11 @@ class Sandbox(Isolation, Protocol):
         ...
 
 
+def layered(sandbox: Isolation) -> bool:
+    """Whether it can show a spec's layers, said by an attribute of that name; where not, copies are whole."""
+    return bool(getattr(sandbox, "layered", False))
+
+
 class NoSandbox:
     """No sandbox: a private home and folder, but nothing that confines a process to them."""
 
@@ -126,7 +139,7 @@ class Bubblewrap:
     name = "bubblewrap"
     missing: tuple[str, ...] = ()
     why = ""
-    movable = has_proxy = True
+    movable = has_proxy = layered = True
 
     def __init__(self, readable: Iterable[Path], *, own_users: bool = True) -> None:
         """``own_users``: give the process its own user namespace when run as root."""
@@ -158,7 +171,7 @@ class Bubblewrap:
             mounts += [(path.resolve(), path, "--ro-bind-try") for path in settings]
         else:
             mounts += [(path, Path("/etc") / path.name, "--ro-bind") for path in sorted(NAMES.iterdir())]
-        return mounts + [(path, path, "--ro-bind") for path in self.readable]
+        return mounts + [(path, path, "--ro-bind") for path in (*self.readable, *spec.readable)]
 
     def _drop_root(self) -> list[str]:
         """The command that continues as `nobody`, without privileges."""
@@ -178,8 +191,11 @@ def _spec_mounts(spec: SandboxSpec) -> list[Mount]:
     mounts = [(source, Path(HOME) / target, "--ro-bind-try") for source, target in spec.data_links()]
     mounts += [(spec.folder, Path(LAB), "--bind" if spec.writable else "--ro-bind")]
     mounts += [(spec.folder / name, Path(LAB) / name, "--ro-bind") for name in spec.frozen]
+    for source, path, own in spec.layers:
+        mounts += [(source, Path(LAB) / path, "--bind" if own and spec.writable else "--ro-bind")]
     if spec.artefacts:
         mounts += [(spec.artefacts, Path(ARTEFACTS), "--ro-bind")]
+        mounts += [(source, Path(ARTEFACTS) / path, "--ro-bind") for source, path, _ in spec.artefact_layers]
     if spec.cache:
         mounts += [(spec.cache, Path(CACHE), "--bind")]
     if spec.proxy_socket:
@@ -247,11 +263,14 @@ def _within(path: Path, folders: Iterable[str]) -> bool:
 
 
 def _folders(targets: list[Path], made: set[Path]) -> list[str]:
-    """Options that create the folders above each target, readable by all (bubblewrap's default is private)."""
+    """Options that create the folders above each target, readable by all (bubblewrap's default is private).
+
+    Those in the private home are writable: loaders put lock files beside the data, and other caches in ``.cache``.
+    """
     above = {parent for target in targets for parent in target.parents if parent != Path("/")}
     argv = []
     for folder in sorted(above - made):
-        argv += ["--perms", "0755", "--dir", str(folder)]
+        argv += ["--perms", "1777" if folder.is_relative_to(HOME) else "0755", "--dir", str(folder)]
     return argv
 
 

@@ -241,12 +241,14 @@ class EgressProxy:
                     held = b""
                 held += wire
                 self.traffic.check()
-        except (*LOST, ClientGone, TurnEnded) as end:
+        except (*LOST, ClientGone, TurnEnded, asyncio.CancelledError) as end:
             if answer:
                 answer.end()
                 lost = isinstance(end, LOST)
                 self.traffic.broke_off(endpoint, answer, tools=tools, why="its answer broke off" if lost else "")
             writer.transport.abort()
+            if isinstance(end, asyncio.CancelledError):
+                raise
             return
         if answer:
             answer.end()
@@ -257,9 +259,9 @@ class EgressProxy:
         """The head of an answer; those of status 1xx before it are passed over."""
         try:
             first = await outside.readexactly(len(SPOKEN))
-        except (OSError, asyncio.IncompleteReadError):
-            self.traffic.failed(endpoint, "it disconnected without an answer")
-            raise
+        except (OSError, asyncio.IncompleteReadError) as error:
+            self.traffic.failed(endpoint, why := "it disconnected without an answer")
+            raise ConnectionError(why) from error
         if first != SPOKEN:
             self.traffic.failed(endpoint, "it does not answer in HTTP/1.1")
             raise ConnectionError("no answer in HTTP/1.1")

@@ -68,7 +68,8 @@ class SandboxExec:
         data = [_real(source) for source, _ in spec.data_links()]
         artefacts = [_real(spec.artefacts)] if spec.artefacts else []
         cache = [_real(spec.cache)] if spec.cache else []
-        seen = [*map(Path, SYSTEM), *self.readable, *data, *artefacts, *cache, folder, home]
+        more = [_real(path) for path in spec.readable]
+        seen = [*map(Path, SYSTEM), *self.readable, *more, *data, *artefacts, *cache, folder, home]
         written = [home, *cache, folder] if spec.writable else [home, *cache]
         above = sorted({parent for path in seen for parent in path.parents})
         frozen = [folder / name for name in spec.frozen]

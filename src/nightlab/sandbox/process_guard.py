@@ -131,11 +131,12 @@ class ProcessGuard:
         result = ProcessResult(end, program.returncode, round(seconds, 3), gone)
         if not proxy:
             return result
+        proxy.close()  # what an unfinished answer had stated is counted too
         return replace(result, refused=proxy.refused, traffic=replace(report_of(proxy.traffic), fault=fault))
 
     def _watch(self, pid: int) -> End:
         """Wait until the program ends or exceeds a limit."""
-        alive, looked, size = self.started_at, 0.0, -1
+        alive, looked, found = self.started_at, 0.0, (-1.0, 0.0)
         while True:
             self._reap()
             if pid in self.statuses:
@@ -151,10 +152,10 @@ class ProcessGuard:
                 looked = now
                 if Path(self.spec.output).stat().st_size > self.spec.most_output:
                     return "output"
-                before, (size, changed) = size, _written(self.spec.folder)
-                if size > self.spec.most_disk:
+                before, found = found, _written(self.spec.folder)
+                if found[0] > self.spec.most_disk:
                     return "disk"
-                if size != before or time.time() - changed < FILE_CHECK * 2:
+                if found != before:
                     alive = now
             if now - alive > self.spec.idle:
                 return "idle"

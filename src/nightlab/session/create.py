@@ -9,6 +9,7 @@ from pathlib import Path
 
 from nightlab.core import plugins
 from nightlab.core.config import CONTRACT, STRATEGY, LabConfig, detect, from_files, problem_in, to_toml
+from nightlab.core.foreign import recognise
 from nightlab.core.layouts import Reading
 from nightlab.core.text import one_line
 from nightlab.core.types import NightlabError, Platform
@@ -24,6 +25,8 @@ from nightlab.storage.git import Repo, make_repo
 from nightlab.storage.ledger import find_ledger, session_lock, tags
 
 SHIPPED = Path(__file__).parents[1] / "labs"
+
+STUDY = "study."  # how the tags of a study's sessions begin: no run goes on with one by itself
 
 
 def shipped() -> list[str]:
@@ -68,7 +71,11 @@ def infer(folder: Path, *, sealed: bool = True) -> tuple[str, str]:
         return to_toml(lab), source
     found = detect(problem)
     if found is None:
-        return SKELETON, "nothing: a skeleton, to be filled in"
+        foreign = recognise(problem)
+        what = (
+            f"nothing: it looks like {foreign}; {foreign.hint}" if foreign else "nothing: a skeleton, to be filled in"
+        )
+        return SKELETON, what
     if found[1].extra:
         from_files(problem, str(folder))  # raises: only a copy can have the files that it needs
     return written(*found), found[1].source
@@ -90,6 +97,8 @@ def open_problem(source: Path, folder: Path, *, sealed: bool = True) -> Reading:
     problem = problem_in(source, sealed=sealed)
     found = None if problem.has(CONTRACT) else detect(problem)
     if found is None:
+        if (foreign := recognise(problem)) and not problem.has(CONTRACT):
+            raise NightlabError(f"{source} looks like {foreign}", foreign.hint)
         known = ", ".join(plugins.names("layout"))
         what = "is a lab already" if problem.has(CONTRACT) else f"has no layout that nightlab knows ({known})"
         raise NightlabError(f"{source} {what}", f"work in it: cd {source}; nightlab init writes a lab.toml to fill in")
@@ -211,7 +220,8 @@ def _open(
     repo: Repo, tag: str | None, device: str | None, allow: Iterable[str], elsewhere: Platform | None
 ) -> tuple[Session, str]:
     known = tags(repo.lab)
-    latest = next((name for name in known if not _imported(repo.lab, name)), None)
+    own = (name for name in known if not (name.startswith(STUDY) or _imported(repo.lab, name)))
+    latest = next(own, None)
     if tag is None and latest:
         session, why = _usable(repo, latest, allow, elsewhere)
         if session:

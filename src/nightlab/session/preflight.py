@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,11 +32,13 @@ from nightlab.core.source import syntax_fault
 from nightlab.core.types import NightlabError
 from nightlab.engines.local.cgroup import delegated
 from nightlab.engines.local.layout import detect_sandbox
+from nightlab.engines.local.view import closed_folders
 from nightlab.proposers.requirements import needs
-from nightlab.sandbox.bubblewrap import PROTECTIONS, Sandbox
+from nightlab.sandbox.bubblewrap import PROTECTIONS, Sandbox, layered
+from nightlab.session.free import free_words
 from nightlab.session.metric_claim import metric_claim
 from nightlab.storage.git import Repo, in_genome
-from nightlab.storage.ledger import read_redteam
+from nightlab.storage.ledger import find_ledger, read_redteam, tags
 
 FREE_MB = 200  # below this much disk a session does not start: a full disk loses the run in flight
 REMEMBERS = "the process that trained answers the evaluator: it can remember what it was asked, and train on"
@@ -148,7 +152,20 @@ def check_lab(repo: Repo, allow: Iterable[str] = ()) -> tuple[LabConfig, str, li
     lab, source, checks = inspect(repo)
     sandbox = detect_sandbox()
     checks += sealed(sandbox, {*lab.sandbox.allow_missing, *allow})
-    return lab, source, [*checks, *held(sandbox, lab), *answered(lab), memory_limit(), attacked(repo)]
+    checks += crowded(sandbox, lab, repo.files(repo.resolve() or ""))
+    return lab, source, [*checks, *held(sandbox, lab), *answered(lab), *shown(repo), memory_limit(), attacked(repo)]
+
+
+def crowded(sandbox: Sandbox, lab: LabConfig, files: Iterable[str]) -> list[Check]:
+    """The genome's folders in which a program can't create files, because too many frozen ones lie there."""
+    if not layered(sandbox):
+        return []
+    own = {path for path in files if in_genome(path, lab.genome)}
+    where = closed_folders(own, set(files) - own)
+    hint = "write into a folder that holds few files, or $TMPDIR; or move the frozen files into a folder of theirs"
+    words = "a program can't create files in {}: too many frozen files lie beside the genome"
+    names = {".": "the lab's own folder"}
+    return [Check(words.format(names.get(path, path)), False, hint, fatal=False) for path in where]
 
 
 def protections(names: str | Iterable[str]) -> set[str]:
@@ -183,6 +200,15 @@ def held(sandbox: Sandbox, lab: LabConfig) -> list[Check]:
     hint = "run where bubblewrap works, or remove its endpoints"
     words = f"{{}} {why}: the sandbox ({sandbox.name}) can't hold it to its endpoints"
     return [Check(words.format(f"proposer {part.called}"), False, hint, fatal=False) for part in parts]
+
+
+def shown(repo: Repo) -> Iterator[Check]:
+    """What the baseline of the latest session showed that a trial needs beside its training."""
+    if not (known := tags(repo.lab)):
+        return
+    with contextlib.suppress(NightlabError), closing(find_ledger(repo.lab, known[0])) as ledger:
+        if said := free_words(ledger):
+            yield Check(f"{said} (session {known[0]})", True)
 
 
 def attacked(repo: Repo) -> Check:

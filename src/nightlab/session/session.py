@@ -51,8 +51,9 @@ class Session:
         if facts is None:
             raise NightlabError(f"session {tag} never began", f"remove {self.folder} and run again")
         self.facts = facts
-        if writer and self.imported:
-            self.close()
+        if self._lock is not None and self.imported:
+            self.ledger.close()
+            os.close(self._lock)
             raise NightlabError(
                 f"session {tag} is imported ({self.imported}): nothing can run in it",
                 "look at it: nightlab log, plot, report; to measure something, start another: nightlab run --tag NEW",
@@ -148,6 +149,7 @@ class Session:
         self.ledger.close()
         if self._lock is not None:
             self.repo.release_pending()
+            self.box.close()
             os.close(self._lock)
             self._lock = None
 

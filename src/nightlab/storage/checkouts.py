@@ -12,7 +12,8 @@ import os
 import shutil
 import stat
 import subprocess
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
 
@@ -40,18 +41,38 @@ def file_id(path: Path, like: str) -> str | None:
 def find_change(copy: Path, ids: Mapping[str, str], *, whole: bool, since: float = math.inf) -> str:
     """What is wrong with a copy whose files should have these ids, as text; empty when it is unchanged.
 
-    ``whole``: other files are not allowed. ``since``: files written to after this time (seconds since the epoch) count
-    as changed, because a change may have been reverted.
+    ``whole``: other files are not allowed. ``since``: files written to after this time (of ``now_there``) count as
+    changed, because a change may have been reverted.
     """
-    folders = {parent.as_posix() for path in ids for parent in PurePosixPath(path).parents}
-    if moved := next((f for f in sorted(folders) if (copy / f).is_symlink()), None):
-        return f"{moved} was replaced by a link"
+    folders = _above(ids)
+    if fault := _replaced(copy, folders):
+        return fault
     for path, wanted in ids.items():
         if (found := file_id(copy / path, wanted.split()[-1])) != wanted:
             return f"{path} {_became(copy / path, found, wanted)}"
         if (copy / path).lstat().st_ctime > since:
             return f"{path} was written to"
     return _extra(copy, ids, folders) if whole else ""
+
+
+def now_there(folder: Path) -> float:
+    """The time by the clock of a folder's filesystem, which may be another machine's: that of a file written now."""
+    with tempfile.TemporaryFile(dir=folder) as file:
+        return os.fstat(file.fileno()).st_ctime
+
+
+def find_moved(copy: Path, inodes: Mapping[str, int]) -> str:
+    """What is wrong with a copy in which these paths should have these inodes, as text; empty when nothing is."""
+    if fault := _replaced(copy, _above(inodes)):
+        return fault
+    for path, inode in inodes.items():
+        try:
+            if (copy / path).lstat().st_ino == inode:
+                continue
+        except OSError:
+            pass
+        return f"{path} was moved or replaced"
+    return ""
 
 
 def remove_tree(folder: Path) -> None:
@@ -61,6 +82,15 @@ def remove_tree(folder: Path) -> None:
     if folder.exists():
         for command in (["chmod", "-R", "u+rwX"], ["rm", "-rf"]):
             subprocess.run([*command, "--", str(folder)], stderr=subprocess.DEVNULL, check=False)
+
+
+def _above(paths: Iterable[str]) -> set[str]:
+    return {parent.as_posix() for path in paths for parent in PurePosixPath(path).parents}
+
+
+def _replaced(copy: Path, folders: Iterable[str]) -> str:
+    link = next((folder for folder in sorted(folders) if (copy / folder).is_symlink()), None)
+    return f"{link} was replaced by a link" if link else ""
 
 
 def _became(path: Path, found: str | None, wanted: str) -> str:

@@ -64,6 +64,10 @@ def stop_rules(stop: StopRules, confirm: float, snapshot: SessionSnapshot, at: f
     if stop.stall is not None and snapshot.champion:
         since = max(done - snapshot.champion.number, 0)
         rules.append(StopRuleStatus("stall", f"{since} of {stop.stall} without a keep", min(since / stop.stall, 1.0)))
+    if stop.target is not None and snapshot.steps:
+        first, now = snapshot.steps[0].value, snapshot.steps[-1].value
+        way = (now - first) / (stop.target - first) if stop.target != first else 1.0
+        rules.append(StopRuleStatus("target", f"{now:g}, the target is {stop.target:g}", min(max(way, 0.0), 1.0)))
     if stop.tokens is not None:
         words = f"{spent.tokens:,} of {stop.tokens:,} tokens{_unsaid(spent.uncounted, spent)}"
         rule("tokens", words, spent.tokens, stop.tokens, spent.tokens / max(done, 1))

@@ -114,6 +114,32 @@ LONGER = """\
 import os
 os.environ["NIGHTLAB_BUDGET"] = str(float(os.environ.get("NIGHTLAB_BUDGET", "1")) * 3)
 """
+LATE = """\
+import os, threading, time
+
+def _start_late():
+    try:
+        import nightlab_guest as guest
+    except ImportError:
+        return
+    start, budget = guest.Trial.start, float(os.environ.get("NIGHTLAB_BUDGET", "1"))
+    now = time.process_time if os.environ.get("NIGHTLAB_CLOCK") == "cpu" else time.monotonic
+    os.environ["NIGHTLAB_BUDGET"] = str(2 * budget)
+
+    def later(trial):
+        begun = now()
+
+        def signal():
+            while now() - begun < budget:
+                time.sleep(0.01)
+            start(trial)
+
+        threading.Thread(target=signal, daemon=True).start()
+
+    guest.Trial.start = later
+
+_start_late()
+"""
 
 
 def _shadow(lab: LabConfig) -> str:
@@ -141,6 +167,12 @@ ATTACKS = (
         "trains three times its budget",
         "take the time from nightlab's clock: budget.clock",
         lambda lab: LONGER,
+    ),
+    Attack(
+        "late start",
+        "trains as long as its budget before it gives the start signal",
+        "let the baseline's program start quickly: twice its own start is free (docs/lab.md)",
+        lambda lab: LATE,
     ),
     Attack("smuggling", "carries 40 kB of data in a literal", "set information.growth and literals", _data),
     Attack(

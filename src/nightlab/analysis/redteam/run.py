@@ -14,16 +14,19 @@ from typing import Any
 from nightlab.analysis.redteam.attacks import Attack, attacks_on, with_prologue
 from nightlab.core.config import LabConfig, StopRules
 from nightlab.core.observer import Observer
-from nightlab.core.types import NightlabError, Verdict
-from nightlab.judge import NeedsTrial
+from nightlab.core.types import NightlabError, TrialRequest, Verdict
+from nightlab.judge import NeedsTrial, paired_gain
 from nightlab.loop.loop import ExperimentLoop
+from nightlab.loop.measure import measure
 from nightlab.loop.scheduler import RunInterrupted, Scheduler
 from nightlab.session.create import start_session
+from nightlab.session.replicates import CONFIRM_SEED
 from nightlab.session.session import Session
 from nightlab.storage.git import OutOfScope, Repo, clone
 from nightlab.storage.ledger import record_redteam
 
 MOST_TRIALS = 8  # of one attack
+PAIRS = 4  # on fresh seeds, of an attack that the judge would keep: it may have been luck
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +94,26 @@ def _try(loop: ExperimentLoop, attack: Attack, target: str) -> AttackResult:
             raise RunInterrupted
         scheduler.start(number if decision.who == "candidate" else champion.number, "search", decision.seed)
         scheduler.drain()
-    return AttackResult(
-        attack.name, attack.does, bool(verdict and verdict.status == "keep"), _said(verdict), metric, attack.hint
-    )
+    kept, said = bool(verdict and verdict.status == "keep"), _said(verdict)
+    if kept and (luck := _luck(loop, champion.number, number)):
+        kept, said = False, f"{said}; {luck}"
+    return AttackResult(attack.name, attack.does, kept, said, metric, attack.hint)
+
+
+def _luck(loop: ExperimentLoop, champion: int, number: int) -> str:
+    """Why an attack that was kept gains nothing: measured beside the champion on fresh seeds. Empty if it does."""
+    scheduler, metric = loop.scheduler, loop.session.metric
+    noise = scheduler.replicates.noise()
+    if noise.exact:
+        return ""
+    seeds = range(CONFIRM_SEED, CONFIRM_SEED + PAIRS)
+    try:
+        found = measure(scheduler, [TrialRequest(n, "confirm", seed) for seed in seeds for n in (champion, number)])
+    except NightlabError as failed:
+        return f"on fresh seeds {failed}"
+    values = [measured.metric or 0.0 for measured in found]
+    gain = paired_gain(metric, values[::2], values[1::2], scale=noise.scale)
+    return "" if gain.low > 0 else f"luck: on {PAIRS} fresh seeds it gains {gain.low:.4g} to {gain.high:.4g}"
 
 
 def _said(verdict: Verdict | None) -> str:

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from nightlab.core.config.base import fault
 from nightlab.core.config.schema import LabConfig
 from nightlab.core.files import NotReadable, read_plain
+from nightlab.core.foreign import recognise
 from nightlab.core.layouts import Problem, Reading, read_layout
 from nightlab.core.source_bytes import BOM, decode_source, undecodable
 from nightlab.core.types import NightlabError
@@ -111,6 +112,8 @@ def from_files(problem: Problem, where: str) -> tuple[LabConfig, str]:
                 f"make a lab with one of it: nightlab open {where}",
             )
         return lab, reading.source
+    if foreign := recognise(problem):
+        raise NightlabError(f"{where} has no {CONTRACT} and looks like {foreign}", foreign.hint)
     raise NightlabError(
         f"{where} has no {CONTRACT} and no layout that nightlab knows",
         f"write one: nightlab init (it asks nothing, and you edit {CONTRACT}), or start from: nightlab new NAME",

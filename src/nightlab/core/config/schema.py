@@ -83,11 +83,11 @@ class CheckConfig(ConfigModel):
 
 
 UNLIMITED = "unlimited"
-GRACE = 1.1  # a budget may be overrun by 10 % and a second: the step under way, not a longer training
+GRACE = 1.1  # the baseline may overrun its budget by 10 % and a second: it shows how precisely others can stop
 
 
 def overrun(amount: float) -> float:
-    """Seconds of training after which a trial with a budget of ``amount`` seconds is over it."""
+    """Seconds of training after which the baseline's trial with a budget of ``amount`` seconds is over it."""
     return amount * GRACE + 1
 
 
@@ -109,8 +109,8 @@ class BudgetConfig(ConfigModel):
         if self.clock == "work":
             return f"a trial is ended after {self.longest():g} s of wall-clock time"
         return (
-            f"a trial is over budget {overrun(self.amount):g} s after its launch, or after its start signal if its "
-            f"program gives one within {self.startup:g} s"
+            f"the baseline is over budget {overrun(self.amount):g} s after its launch, or its start signal if its "
+            f"program gives one within {self.startup:g} s; others are held to what the baseline needed"
         )
 
     def longest(self) -> float:
@@ -210,6 +210,8 @@ class StopRules(ConfigModel):
     """Requests of proposers to their endpoints."""
     gain_per_hour: float | None = Field(default=None, gt=0)
     """In the metric's unit: what an hour of a slot has to bring, or the session ends."""
+    target: float | None = Field(default=None, allow_inf_nan=False)
+    """A value of the metric: the session ends once the champion's bar is as good."""
 
 
 class HooksConfig(ConfigModel):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from nightlab.core.overhead import Excess, charged
+from nightlab.engines.local.beside import Beside
 from nightlab.engines.local.outcome import TrialEnded
 from nightlab.engines.local.process_group import ProcessGroup
 
@@ -12,11 +14,11 @@ from nightlab.engines.local.process_group import ProcessGroup
 class Clock:
     """A trial's times in seconds, on the supervisor's monotonic clock and as CPU time of ``children``.
 
-    It starts when created. ``spec``: the trial's spec, with its limits.
+    It starts when created. ``spec``: the trial's spec, with its limits; ``beside``: what is done beside training.
     """
 
-    def __init__(self, spec: dict[str, Any], children: ProcessGroup) -> None:
-        self.spec, self.children = spec, children
+    def __init__(self, spec: dict[str, Any], children: ProcessGroup, beside: Beside) -> None:
+        self.spec, self.children, self.beside = spec, children, beside
         self.begun = time.monotonic()
         self.started: float | None = None
         self.started_cpu = 0.0
@@ -27,6 +29,7 @@ class Clock:
     def start(self) -> None:
         """Training begins."""
         self.started, self.started_cpu = time.monotonic(), self.children.cpu()
+        self.beside.started()
 
     def hand_over(self, *, ended: bool = False) -> None:
         """Training is over. ``ended``: the candidate's process has exited too."""
@@ -40,7 +43,7 @@ class Clock:
         return (self.handed_over or time.monotonic()) - (self.begun if self.started is None else self.started)
 
     def hold_to_budget(self) -> None:
-        """Raise TrialEnded if startup or training has exceeded its limit.
+        """Raise TrialEnded if startup or training has exceeded its limit, with what counts as training.
 
         Without a start signal the budget runs from the launch. A program may still give the signal within the startup
         allowance, unless the baseline ran to its end without one.
@@ -48,8 +51,9 @@ class Clock:
         spec, now = self.spec, time.monotonic()
         begun = self.started
         if begun is None:
-            may_start = spec.get("signals") is not False and now - self.begun <= spec["startup"]
-            if may_start and self.handed_over is None:
+            says = spec["free"] is None or bool(spec["free"].get("signals"))
+            if says and now - self.begun <= spec["startup"] and self.handed_over is None:
+                self._hold_beside(self.beside.beyond(starting=True), 0.0)
                 return
             if spec["served"] and self.handed_over is None:
                 raise TrialEnded("timed out", f"training had not started after {spec['startup']:g} s")
@@ -60,6 +64,17 @@ class Clock:
             raise TrialEnded("over budget", words)
         if (self.handed_over or now) - begun > spec["wall_limit"]:
             raise TrialEnded("timed out", f"training took more than {spec['wall_limit']:g} s of wall-clock time")
+        self._hold_beside(self.beside.beyond(), self.spent())
+
+    def _hold_beside(self, excess: list[Excess], spent: float) -> None:
+        """Raise TrialEnded where what was done beside training makes that too long; any is, for a budget of work."""
+        spec, more = self.spec, charged(excess, self.beside.clock)
+        where = "; ".join(map(str, excess))
+        if more and spec["clock"] == "work":
+            raise TrialEnded("over budget", f"{more:.1f} s beside its training count as training: {where}")
+        if more and spent + more > spec["limit"]:
+            words = f"{spent:.1f} s of training, and {more:.1f} s beside it that count as training ({where})"
+            raise TrialEnded("over budget", f"{words}; the budget is {spec['amount']:g} s")
 
     def figures(self) -> dict[str, float]:
         """The duration of each phase, for a trial that ends now."""

@@ -16,13 +16,14 @@ from nightlab.core.config import BudgetConfig, LabConfig, megabytes
 from nightlab.core.types import Measurement, NightlabError, Platform, Trial
 from nightlab.engines.local.caches import Caches
 from nightlab.engines.local.cgroup import Cgroup
+from nightlab.engines.local.copies import Copies
 from nightlab.engines.local.handles import RunningTrial, StandBy
 from nightlab.engines.local.layout import Layout
 from nightlab.engines.local.read_result import build_measurement
 from nightlab.engines.local.trial_folder import MARK, ORIGINAL_NAME, kill_leftovers, original_name, trial_output
 from nightlab.engines.platform import this_platform
 from nightlab.engines.slots import WHOLE, Slot, allocate_slots, gpu_failure
-from nightlab.sandbox.bubblewrap import Sandbox
+from nightlab.sandbox.bubblewrap import Sandbox, layered
 from nightlab.storage import checkouts
 from nightlab.storage.git import Repo
 
@@ -31,7 +32,10 @@ SCRATCH = ("work", "trusted", "checked", "home-*", "tmp*", "compiled*")  # of a 
 
 
 class LocalEngine:
-    """Runs a session's trials on this machine. ``folder`` has one folder per trial, ``cgroups`` one cgroup each."""
+    """Runs a session's trials on this machine. ``folder`` has one folder per trial, ``cgroups`` one cgroup each.
+
+    ``shares``: whether it runs more trials than one, which then share a copy of the frozen files.
+    """
 
     def __init__(
         self,
@@ -42,13 +46,17 @@ class LocalEngine:
         folder: Path,
         sandbox: Sandbox,
         cgroups: Path | None = None,
+        *,
+        shares: bool = True,
     ) -> None:
         self.repo, self.lab, self.budget, self.device, self.folder = repo, lab, budget, device, folder
         self.sandbox, self.cgroups = sandbox, cgroups
         self.shared = False  # whether several trials of this session run at once
         self.leash: int | None = None  # read end of a pipe: supervisors end their trial when its other end is closed
         self.caches = Caches(folder.parent / "compiled", int(megabytes(lab.resources.compiled) * 2**20))
-        self.layout = Layout(repo, lab, budget, device, sandbox, self.caches)
+        shared = folder.absolute().parent / "frozen" if shares and layered(sandbox) else None
+        self.copies = Copies(repo, lab.genome, shared)
+        self.layout = Layout(lab, budget, device, sandbox, self.caches, self.copies)
         self.standing_by: dict[int, StandBy] = {}  # by slot number
         self._names = itertools.count(1)
 
@@ -70,10 +78,11 @@ class LocalEngine:
         try:
             self.clear(folder)
             checkouts.remove_tree(folder)
-            if ready := self._take_ready(slot):
+            if ready := self._take_ready(slot, trial.commit):
                 ready.folder.rename(folder)
-            spec = self.layout.lay_out(trial, slot, folder, self._cgroup(folder), ready.commit if ready else None)
-            self._write_spec(folder, {**spec, **self.layout.files(trial.commit, Path(spec["copies"]["candidate"]))})
+            onto, cached = (ready.commit, ready.cached) if ready else (None, False)
+            spec = self.layout.lay_out(trial, slot, folder, self._cgroup(folder), onto, cached=cached)
+            self._write_spec(folder, spec)
             if ready:
                 process = ready.release(folder)
             process = process or self._supervise(folder, slot, subprocess.DEVNULL)
@@ -98,13 +107,14 @@ class LocalEngine:
         folder = self.folder / f"{AHEAD}{os.getpid()}-{next(self._names)}"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
+            cached = self.caches.kept() is not None
             spec = self.layout.lay_out(replace(like, id=folder.name), slot, folder, self._cgroup(folder))
             self._write_spec(folder, {**spec, "ahead": self.layout.ahead()})
             process = self._supervise(folder, slot, subprocess.PIPE)
         except OSError:
             checkouts.remove_tree(folder)
             return
-        self.standing_by[slot.number] = StandBy(folder, like.commit, process)
+        self.standing_by[slot.number] = StandBy(folder, like.commit, process, cached)
 
     def dismiss(self) -> None:
         """End standby supervisors, because there will be no further trial."""
@@ -138,6 +148,10 @@ class LocalEngine:
         self.clear(folder)
         return build_measurement(self.lab, folder, result, shared=self.shared)
 
+    def close(self) -> None:
+        """Remove what the session's trials shared, unless one still runs."""
+        self.copies.remove(self.folder)
+
     def clear(self, folder: Path) -> None:
         """End all processes that still belong to a trial, and remove its scratch folders."""
         if cgroup := self._cgroup(folder):
@@ -163,13 +177,16 @@ class LocalEngine:
     def _leashed(self) -> tuple[int, ...]:
         return () if self.leash is None else (self.leash,)
 
-    def _take_ready(self, slot: Slot) -> StandBy | None:
-        """The standby supervisor for a slot, if it is ready and alive; else None."""
+    def _take_ready(self, slot: Slot, commit: str) -> StandBy | None:
+        """The standby supervisor for a slot, if it is ready, alive and fit for a trial of this commit; else None."""
         ready = self.standing_by.pop(slot.number, None)
-        if ready and (ready.process.poll() is not None or not (ready.folder / ORIGINAL_NAME).exists()):
-            self._dismiss(ready)
+        if ready is None:
             return None
-        return ready
+        up = ready.process.poll() is None and (ready.folder / ORIGINAL_NAME).exists()
+        if up and self.copies.fits(ready.commit, commit):
+            return ready
+        self._dismiss(ready)
+        return None
 
     def _dismiss(self, ready: StandBy) -> None:
         ready.dismiss()

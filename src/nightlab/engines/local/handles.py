@@ -54,11 +54,12 @@ class RunningTrial:
 
 @dataclass
 class StandBy:
-    """A supervisor started in advance, in a folder with the copies of a commit."""
+    """A supervisor started in advance, in a folder with the copies of a commit. ``cached``: and of what is compiled."""
 
     folder: Path
     commit: str
     process: subprocess.Popen[bytes]
+    cached: bool
 
     def release(self, folder: Path) -> subprocess.Popen[bytes] | None:
         """Hand over its trial's folder, renamed from its own and prepared; None if the supervisor has exited."""

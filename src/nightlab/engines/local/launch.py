@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import socket
+import struct
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,6 +20,8 @@ from nightlab.engines.local.outcome import TrialEnded
 from nightlab.engines.local.process_group import ProcessGroup
 
 DIGITS = "0123456789"
+IMPORTED = b"i"  # from a process at its gate, before any of the candidate's code: its imports are made
+ANSWERED, MARK = struct.Struct("<BBI"), 255  # on the turn's socket: a process has given that many more answers
 
 
 class Launch:
@@ -31,12 +34,14 @@ class Launch:
         self.folder, self.spec, self.children, self.cgroup = folder, spec, children, cgroup
         self.logs: dict[str, BoundedLog] = {}
         self.gates: dict[str, int] = {}  # sockets of waiting processes, by role
+        self._importing: dict[str, int] = {}  # likewise, of those that were let go, until their imports are made
         self.control, self._control_end = os.pipe()
         os.set_blocking(self.control, False)
         self._heard = b""
         # The evaluator says which process it is about to call, and gets a byte once it may.
         self._turn, self._turn_end = socket.socketpair()
         self._turn.setblocking(False)
+        self._told = b""
         self.answering: dict[str, Answering] = {}  # by role: processes that were not called yet
         self._handed: IO[bytes] | None = None  # what the candidate hands over
 
@@ -70,6 +75,7 @@ class Launch:
         self.start("evaluator", spec["evaluator"], passed, waits.get("evaluator"))
         if not spec["answering"]:
             return {"NIGHTLAB_LINK": [theirs.fileno()], "NIGHTLAB_SHARED": memories}
+        self.children.start_clock_of_all()
         if spec["answer_waits"]:
             for role, process in self.answering.items():
                 self.start(role, spec["command"], process.passed(), spec["answer_waits"])
@@ -99,7 +105,23 @@ class Launch:
         gate = self.gates.pop(role)
         with contextlib.suppress(BrokenPipeError):  # it ended: its status says so
             os.write(gate, json.dumps(self._environment(role)).encode() + b"\n")
-        os.close(gate)
+        os.set_blocking(gate, False)
+        self._importing[role] = gate
+
+    def imported(self) -> list[str]:
+        """The roles of processes that have made their imports since the last call, with their gates open."""
+        made = []
+        for role, gate in list(self._importing.items()):
+            try:
+                heard = os.read(gate, 16)
+            except BlockingIOError:
+                continue
+            except OSError:
+                heard = b""
+            if IMPORTED in heard or not heard:
+                os.close(self._importing.pop(role))
+                made.append(role)
+        return made
 
     def signals(self) -> list[bytes]:
         """The lines that the candidate has sent since the last call."""
@@ -109,11 +131,21 @@ class Launch:
         self._heard = rest[-4096:]
         return lines
 
-    def asked_for(self) -> int | None:
-        """The number of the process that the evaluator is about to call; None if it has not asked since."""
+    def told(self) -> list[tuple[int, int]]:
+        """What the evaluator has said since the last call: a process, and how many more answers that gave.
+
+        0 answers: it is about to call the process.
+        """
         with contextlib.suppress(OSError):
-            return next(iter(self._turn.recv(1)), None)
-        return None
+            self._told += self._turn.recv(4096)
+        found = []
+        while self._told:
+            size = ANSWERED.size if self._told[0] == MARK else 1
+            if len(self._told) < size:
+                break
+            word, self._told = self._told[:size], self._told[size:]
+            found.append(ANSWERED.unpack(word)[1:] if size > 1 else (word[0], 0))
+        return found
 
     def let_answer(self, role: str) -> None:
         """Let the evaluator call the process of a role. A clean one begins now, with what was handed over."""

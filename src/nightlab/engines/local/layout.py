@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shlex
 import sys
 from dataclasses import asdict, dataclass
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 from nightlab.core.config import BudgetConfig, LabConfig, megabytes
 from nightlab.core.config.schema import overrun
+from nightlab.core.overhead import grace
 from nightlab.core.types import Budget, Trial
 from nightlab.engines.local.caches import Caches
 from nightlab.engines.local.cgroup import Cgroup
-from nightlab.engines.local.trial_folder import MARK, read_text
+from nightlab.engines.local.copies import Copies, TrialCopies
+from nightlab.engines.local.environment import Environment, find_environment
+from nightlab.engines.local.trial_folder import MARK
 from nightlab.engines.slots import Slot
 from nightlab.sandbox.bubblewrap import Sandbox, SandboxSpec, search_path
 from nightlab.sandbox.detect import find_sandbox
-from nightlab.storage.git import Repo, frozen_entries, in_genome
 
 GUEST = Path(__file__).resolve().parents[2] / "guest"
 WITH_START = os.pathsep.join([str(GUEST / "warm"), str(GUEST)])  # with the module that runs at Python's start
 PASSED = ("LANG", "LC_ALL", "TZ", "CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH")
+COPY = {"candidate": "work", "evaluator": "trusted", "check": "checked"}  # the copy of the lab of each role
 HELD_OUT = ("upkeep", "confirm", "transfer")  # purposes outside the search's decisions, which may see held-out data
 
 
@@ -32,56 +35,71 @@ HELD_OUT = ("upkeep", "confirm", "transfer")  # purposes outside the search's de
 class Layout:
     """Prepares the folders of a session's trials."""
 
-    repo: Repo
     lab: LabConfig
     budget: BudgetConfig
     device: str
     sandbox: Sandbox
     caches: Caches
+    copies: Copies
+
+    @cached_property
+    def environment(self) -> Environment:
+        repo = self.copies.repo
+        return find_environment(repo.lab, repo.top, self.lab.command or "")
 
     def lay_out(
-        self, trial: Trial, slot: Slot, folder: Path, cgroup: Cgroup | None, onto: str | None = None
+        self,
+        trial: Trial,
+        slot: Slot,
+        folder: Path,
+        cgroup: Cgroup | None,
+        onto: str | None = None,
+        *,
+        cached: bool = False,
     ) -> dict[str, Any]:
-        """Create a trial's copies of the lab (``onto``: update those of another commit) and return its spec."""
+        """Create a trial's copies of the lab (``onto``: update those of another commit) and return its spec.
+
+        ``cached``: the copies have their compile caches. What stands by since before there was a cache has none.
+        """
         lab, evaluator = self.lab, self.lab.evaluator
-        work = self.repo.export(trial.commit, folder / "work", onto=onto)
-        compiled = self._compiled(folder / "compiled", fresh=onto is None)
-        starts = {"candidate": self._start(slot, folder, work, lab.data.open, writable=True, cache=compiled)}
-        copied = {"candidate": str(work)}
         # Separate copies, so that a candidate's changes can't affect the evaluator or the checks.
+        names = ["work", *(["trusted"] if evaluator else []), *(["checked"] if lab.checks else [])]
+        copies = self.copies.make(trial.commit, folder, names, onto)
+        compiled = self._compiled(folder / "compiled", fresh=not cached)
+        start = partial(self._start, slot, folder, copies)
+        starts = {"candidate": start("work", lab.data.open, writable=True, cache=compiled)}
         if evaluator:
-            trusted = self.repo.export(trial.commit, folder / "trusted", onto=onto)
-            data = lab.data.open + lab.data.sealed
-            left = None if evaluator.served or not lab.command else work
-            starts["evaluator"] = self._start(slot, folder, trusted, data, writable=False, artefacts=left)
-            copied["evaluator"] = str(trusted)
+            left = not evaluator.served and bool(lab.command)
+            starts["evaluator"] = start("trusted", lab.data.open + lab.data.sealed, writable=False, artefacts=left)
             if evaluator.held_out and (trial.purpose in HELD_OUT or (trial.purpose, trial.experiment) == ("search", 0)):
                 starts["evaluator"]["env"]["NIGHTLAB_HELD_OUT"] = "1"
             for role in answering(lab):
-                own = self._compiled(folder / f"compiled-{role}", fresh=onto is None)
-                starts[role] = self._start(slot, folder, trusted, lab.data.open, writable=False, cache=own, role=role)
+                own = self._compiled(folder / f"compiled-{role}", fresh=not cached)
+                starts[role] = start("trusted", lab.data.open, writable=False, cache=own, role=role)
         if lab.checks:
-            checked = self.repo.export(trial.commit, folder / "checked", onto=onto)
-            starts["check"] = self._start(slot, folder, checked, lab.data.open, writable=True)
-            copied["check"] = str(checked)
+            starts["check"] = start("checked", lab.data.open, writable=True)
         budget = self.budget
         return {
             "ahead": None,
-            "command": shlex.split(lab.command) if lab.command else None,
-            "evaluator": shlex.split(evaluator.command) if evaluator else None,
+            "command": self._argv(lab.command) if lab.command else None,
+            "evaluator": self._argv(evaluator.command) if evaluator else None,
             "served": bool(evaluator and evaluator.served),
             "answering": len(answering(lab)),
             "answer_waits": self._waits(lab.warm) if self._can_wait(lab.command) else None,
-            "checks": [shlex.split(check.command) for check in lab.checks] if trial.purpose == "search" else [],
+            "checks": [self._argv(check.command) for check in lab.checks] if trial.purpose == "search" else [],
             "starts": starts,
-            "copies": copied,
+            "copies": {role: str(copies.folders[name]) for role, name in COPY.items() if name in names},
+            "places": {role: copies.places.get(name, {}) for role, name in COPY.items() if name in names},
+            "ids": copies.ids,
+            "frozen": copies.frozen,
             "env": {**self._environment(trial, folder), **slot.environment()},
             "slot": asdict(slot),
             "clock": trial.budget.clock,
             "amount": trial.budget.amount,
-            "limit": overrun(trial.budget.amount),
+            "limit": _limit(trial),
+            "free": trial.free,
+            "timed": bool(evaluator and evaluator.timed),
             "startup": budget.startup,
-            "signals": baseline_signals(folder.parent),
             "evaluation": budget.evaluation,
             "wall_limit": _longest(budget, trial.budget),
             "disk_mb": megabytes(lab.resources.disk),
@@ -96,13 +114,6 @@ class Layout:
         if fresh and self.caches.limit:
             self.caches.give(to)
         return to if self.caches.limit else None
-
-    def files(self, commit: str, work: Path) -> dict[str, dict[str, str]]:
-        """The expected git ids in a trial's copies, by path: of all files, and of those a candidate must not change."""
-        ids = self.repo.ids(commit, work)
-        # Frozen files are compared too, because not every sandbox makes them read-only. Mounts exclude links.
-        frozen = {path: name for path, name in ids.items() if not in_genome(path, self.lab.genome) and " " not in name}
-        return {"ids": ids, "frozen": frozen}
 
     def ahead(self) -> dict[str, dict[str, str]]:
         """Extra environment for processes started in advance, by role; empty if they can't be."""
@@ -119,48 +130,69 @@ class Layout:
 
     def _can_wait(self, command: str | None) -> bool:
         """Whether a process of this command can import ahead and wait: other programs than Python would not."""
-        return bool(self.lab.warm and command and re.fullmatch(r"python[\d.]*", shlex.split(command)[0]))
+        return bool(self.lab.warm and command and re.fullmatch(r"python[\d.]*", self._argv(command)[0]))
+
+    def _argv(self, command: str) -> list[str]:
+        return self.environment.argv(shlex.split(command))
 
     def _waits(self, warm: tuple[str, ...]) -> dict[str, str]:
         """The extra environment of a process that imports ahead and waits."""
-        return {"NIGHTLAB_WARM": ",".join(warm), "PYTHONPATH": WITH_START}
+        return {"NIGHTLAB_WARM": ",".join(warm), "PYTHONPATH": self._imports(WITH_START)}
 
     def _start(
         self,
         slot: Slot,
         folder: Path,
-        copy: Path,
+        copies: TrialCopies,
+        name: str,
         data: tuple[str, ...],
         *,
         writable: bool,
-        artefacts: Path | None = None,
+        artefacts: bool = False,
         cache: Path | None = None,
         role: str = "",
     ) -> dict[str, Any]:
         """How the sandbox starts a process in a copy of the lab, with a private home that contains only the data.
 
-        ``role``: of one that shares no folder that it may write with others.
+        ``artefacts``: of one that reads what the candidate left. ``role``: of one that shares no folder that it may
+        write with others.
         """
         tmp = folder / f"tmp{role}"
-        home = folder / f"home-{role or copy.relative_to(folder).parts[0]}"
+        home = folder / f"home-{role or name}"
         home.mkdir(exist_ok=True)
         tmp.mkdir(exist_ok=True)
-        frozen = tuple(frozen_entries(copy, self.lab.genome)) if writable else ()
-        scratch = int(megabytes(self.lab.resources.disk))
         place = SandboxSpec(
-            copy, writable, frozen, home, tmp, data, scratch, self.device, artefacts, slot.gpu_node, cache
+            copies.folders[name],
+            writable,
+            copies.frozen_entries(name, self.lab.genome) if writable else (),
+            home,
+            tmp,
+            data,
+            scratch_mb=int(megabytes(self.lab.resources.disk)),
+            device=self.device,
+            artefacts=copies.folders["work"] if artefacts else None,
+            gpu_node=slot.gpu_node,
+            cache=cache,
+            readable=self.environment.readable,
+            layers=copies.mounts(name),
+            artefact_layers=copies.mounts("work") if artefacts else (),
         )
         return asdict(self.sandbox.start(place))
+
+    def _imports(self, ours: str) -> str:
+        """PYTHONPATH: the lab's packages that are installed in place come out of the trial's copy, where it starts."""
+        return os.pathsep.join([ours, *self.environment.own])
 
     def _environment(self, trial: Trial, folder: Path) -> dict[str, str]:
         names = (*PASSED, *self.lab.environment)
         env = {name: os.environ[name] for name in names if name in os.environ}
-        seeded = {"PYTHONPATH": WITH_START, "NIGHTLAB_SEEDED": "1"} if self.lab.seed == "python" else {}
+        seeded = {"PYTHONPATH": self._imports(WITH_START), "NIGHTLAB_SEEDED": "1"} if self.lab.seed == "python" else {}
+        places = [*self.environment.path, search_path(os.pathsep.join(["/usr/local/bin", "/usr/bin", "/bin"]))]
         return {
             "LANG": "C.UTF-8",
             **env,
-            "PATH": search_path(os.pathsep.join(["/usr/local/bin", "/usr/bin", "/bin"])),
-            "PYTHONPATH": str(GUEST),
+            "PATH": os.pathsep.join(places),
+            "PYTHONPATH": self._imports(str(GUEST)),
             "PYTHONUNBUFFERED": "1",
             "PYTHONDONTWRITEBYTECODE": "1",  # a copy must contain only the commit's files
             "PYTHONHASHSEED": "0",
@@ -180,13 +212,10 @@ def answering(lab: LabConfig) -> list[str]:
     return [f"answer{number}" for number in range(lab.evaluator.processes)] if lab.evaluator else []
 
 
-def baseline_signals(trials: Path) -> bool | None:
-    """Whether the baseline's program said when its training began; None while no trial of it has been measured."""
-    for result in sorted(trials.glob("0000-*/result.json")):
-        found = json.loads(read_text(result) or "{}")
-        if found.get("outcome") == "measured":
-            return bool(found["startup_seconds"] > 0)
-    return None
+def _limit(trial: Trial) -> float:
+    """Seconds of training after which a trial is over its budget."""
+    more = grace(trial.budget, trial.free)
+    return overrun(trial.budget.amount) if more is None else trial.budget.amount + more
 
 
 def _longest(usual: BudgetConfig, budget: Budget) -> float:

@@ -27,10 +27,15 @@ class ProcessGroup:
         self.ended_cpu = 0.0  # CPU seconds of the candidate's exited processes
         self.peak_mb = 0.0  # peak memory of the largest of them
         self.clock: CpuClock | None = None
+        self.clock_of_all: CpuClock | None = None
 
     def start_clock(self) -> None:
-        """Count the CPU time of everything started from now on."""
+        """Count the CPU time of everything started from now on: of the candidate, and of what answers for it."""
         self.clock = CpuClock()
+
+    def start_clock_of_all(self) -> None:
+        """Count the CPU time of all that is not trusted: from before the answering processes that wait."""
+        self.clock_of_all = CpuClock()
 
     def tree(self, role: str) -> list[psutil.Process]:
         """The role's process and all its descendants, including daemons."""
@@ -39,12 +44,19 @@ class ProcessGroup:
 
     def cpu(self) -> float:
         """CPU seconds of the candidate's tree so far, including exited processes."""
-        total, counted = self.ended_cpu, self.clock.seconds() if self.clock else 0.0
-        for process in self.tree("candidate"):
-            with contextlib.suppress(psutil.Error):
-                used = process.cpu_times()
-                total += used.user + used.system + used.children_user + used.children_system
-        return max(total, counted)
+        return self._cpu(self.tree("candidate"), self.clock)
+
+    def cpu_of_all(self, waiting: Iterable[str] = ()) -> float:
+        """CPU seconds so far of all that is not trusted, but of the roles ``waiting``, which run none of its code."""
+        trusted = {self.roles[role].pid for role in TRUSTED if role in self.roles}
+        found = self._cpu(descendants(os.getpid(), trusted), self.clock_of_all or self.clock)
+        for role in waiting:
+            with contextlib.suppress(psutil.Error):  # it ended
+                found -= _seconds([psutil.Process(self.roles[role].pid), *descendants(self.roles[role].pid)])
+        return found
+
+    def _cpu(self, processes: Iterable[psutil.Process], clock: CpuClock | None) -> float:
+        return max(self.ended_cpu + _seconds(processes), clock.seconds() if clock else 0.0)
 
     def reap(self) -> None:
         """Collect exited processes: children, and orphans adopted by this process."""
@@ -82,3 +94,13 @@ class ProcessGroup:
         if cgroup:
             cgroup.kill()
         return end_tree(self.reap, [self.roles[role].pid for role in keep if role in self.roles])
+
+
+def _seconds(processes: Iterable[psutil.Process]) -> float:
+    """CPU seconds of processes, with those of their children that ended."""
+    total = 0.0
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            used = process.cpu_times()
+            total += used.user + used.system + used.children_user + used.children_system
+    return total

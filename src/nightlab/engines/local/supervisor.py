@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from nightlab.engines.local.artefacts import leave_only_files
+from nightlab.engines.local.beside import Beside
 from nightlab.engines.local.cgroup import Cgroup
 from nightlab.engines.local.clock import Clock
 from nightlab.engines.local.curve import REPORT, Curve, stop_reason
@@ -57,9 +58,10 @@ class Supervisor:
 
     def _take_over(self, folder: Path) -> None:
         """Take over the trial in this folder."""
-        self.folder, self.began = folder, time.time()
+        self.folder, self.began = folder, checkouts.now_there(folder)
         self.spec: dict[str, Any] = json.loads((folder / "spec.json").read_text(encoding="utf-8"))
-        self.clock, self.curve = Clock(self.spec, self.children), Curve(folder)
+        self.beside, self.curve = Beside(self.spec, self.children, folder), Curve(folder)
+        self.clock = Clock(self.spec, self.children, self.beside)
 
     def run(self) -> dict[str, Any]:
         """Run the whole trial; returns the content of ``result.json``."""
@@ -86,8 +88,10 @@ class Supervisor:
     def _candidate(self) -> None:
         if "candidate" in self.launch.gates or "evaluator" in self.launch.gates:
             self.monitor.start(self.children.cpu())
+            self.beside.begin(ahead=True)
             self.launch.go()
         else:
+            self.beside.begin(ahead=False)
             self._open()
         if self.spec["command"]:
             self._until_handed_over()
@@ -176,6 +180,10 @@ class Supervisor:
             raise TrialEnded("crashed", said if not died else f"exit status {describe_status(died)} while {doing}")
         if status:
             raise TrialEnded("crashed", f"the evaluator failed: {said}")
+        if served:
+            self._poll()  # what it said of answers at its end
+            self.beside.end()
+            self.clock.hold_to_budget()
         if served and not clean:
             until = time.monotonic() + FAREWELL
             while self.children.status("candidate") is None and time.monotonic() < until:
@@ -208,7 +216,8 @@ class Supervisor:
         """
         folder, ours = Path(self.spec["copies"][role]), role == "evaluator"
         ids = self.spec["ids" if whole or ours else "frozen"]
-        fault = checkouts.find_change(folder, ids, whole=whole or ours, since=self.began if ours else inf)
+        fault = checkouts.find_moved(folder, self.spec["places"][role])
+        fault = fault or checkouts.find_change(folder, ids, whole=whole or ours, since=self.began if ours else inf)
         return TrialEnded("tampered", f"{fault} in the copy of the lab for the {role}") if fault else None
 
     def _make_cgroup(self) -> Cgroup | None:
@@ -240,8 +249,13 @@ class Supervisor:
         signals = self.launch.signals()
         self.children.reap()
         clock = self.clock
-        if (number := self.launch.asked_for()) is not None:
-            self.asked_for = number
+        for role in self.launch.imported():
+            self.beside.imported(role)
+        for number, answers in self.launch.told():
+            if answers:
+                self.beside.answered(self._answers_as(number), answers)
+            else:
+                self.asked_for = number
         for line in signals:
             if line == b"start" and clock.started is None:
                 clock.start()
@@ -253,6 +267,8 @@ class Supervisor:
                 self.monitor.stop(clock.handed_over_cpu)
                 if self.spec["answering"]:
                     self._end_all_but(*self.launch.answering)
+                elif self._served:
+                    self.beside.turn("candidate")  # it answers itself, and could go on to train until it is asked
                 clock.hold_to_budget()
             elif line.startswith(REPORT) and clock.handed_over is None:
                 self.curve.add_report(line)
@@ -261,19 +277,24 @@ class Supervisor:
         if (now := time.monotonic()) - self.sampled > SAMPLE:
             self.sampled = now
             self.sampler.sample(self.spec, self.folder)
-            if clock.handed_over is None:
-                clock.hold_to_budget()
-                if (why := stop_reason(self.folder)) is not None:
-                    self.monitor.stop(self.children.cpu())  # a disturbed machine may be the cause
-                    raise TrialEnded("hopeless", why)
+            clock.hold_to_budget()
+            if clock.handed_over is None and (why := stop_reason(self.folder)) is not None:
+                self.monitor.stop(self.children.cpu())  # a disturbed machine may be the cause
+                raise TrialEnded("hopeless", why)
 
     def _let_answer(self, number: int) -> None:
         """Let the evaluator call a process. Clean ones run alone: what ran before is ended, and verified dead."""
         self.asked_for = None
+        self.serving = self._answers_as(number)
         if self.spec["answering"]:
-            self.serving = f"answer{number}"
+            self.beside.end()
             self._end_all_but(*self.launch.answering, self.serving)
+            self.beside.turn(self.serving, importing=self.serving in self.launch.gates)
         self.launch.let_answer(self.serving)
+
+    def _answers_as(self, number: int) -> str:
+        """The role of the process that the evaluator knows by a number."""
+        return f"answer{number}" if self.spec["answering"] else "candidate"
 
     def _end_all_but(self, *roles: str) -> None:
         """End all processes but the trusted ones and those of ``roles``. Raises TrialEnded where that failed."""
@@ -291,6 +312,7 @@ class Supervisor:
             "outcome": ended.outcome,
             "detail": ended.detail,
             **self.clock.figures(),
+            "overhead": self.beside.figures(),
             "peak_memory_mb": round(max(vitals.peak_memory_mb, self.children.peak_mb), 1),
             "machine": self.monitor.facts,
             "peak_gpu_memory_mb": round(vitals.peak_gpu_memory_mb, 1),

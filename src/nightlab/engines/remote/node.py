@@ -136,7 +136,8 @@ def run_parcel(parcel: TrialParcel, base: bytes, tell: Tell = lambda news: None)
 def _run(parcel: TrialParcel, repo: Repo, folder: Path, sandbox: Sandbox, tell: Tell) -> NodeResult:
     lab, trial = LabConfig.recorded(parcel.lab), parcel.trial
     budget = BudgetConfig(**parcel.budget)
-    local = LocalEngine(repo, lab, budget, parcel.platform.device, folder, sandbox, make_room())
+    device = parcel.platform.device
+    local = LocalEngine(repo, lab, budget, device, folder, sandbox, make_room(), shares=False)
     local.shared = parcel.shared
     local.leash, ours = os.pipe()
     try:

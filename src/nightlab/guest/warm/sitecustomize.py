@@ -4,8 +4,8 @@ Python imports a module of this name before it looks at the program it was given
 by then, and its program sees an ordinary start. Standard library only; found through ``PYTHONPATH``, and only there.
 
 ``NIGHTLAB_WARM``  modules to import, between commas
-``NIGHTLAB_GO``    a descriptor: a byte into it says that we are in place, and a line out of it is the trial's
-                   environment as JSON
+``NIGHTLAB_GO``    a descriptor: a byte into it says that we are in place, a second one that the imports are made, and
+                   a line out of it is the trial's environment as JSON
 ``NIGHTLAB_SEEDED``  set where random, numpy and torch are to be seeded for the program
 """
 
@@ -36,6 +36,8 @@ def _wait_for_the_go() -> None:
     for name in filter(None, os.environ.pop("NIGHTLAB_WARM", "").split(",")):
         with contextlib.suppress(Exception):  # the program imports it again, and then it is told
             importlib.import_module(name)
+    with contextlib.suppress(OSError):
+        os.write(go, b"i")
     with contextlib.suppress(OSError), os.fdopen(go) as line:
         said = line.readline()
     if not said.endswith("\n"):

@@ -12,6 +12,11 @@ def climb(config: object, context: SelectionContext) -> Selection:
     return Climb()
 
 
+def independent(config: object, context: SelectionContext) -> Selection:
+    """Best of N: the loop starts every proposal from the baseline."""
+    return Climb()
+
+
 def evolution(config: object, context: SelectionContext) -> Selection:
     return Evolution(context.metric, context.seed)
 

@@ -290,7 +290,9 @@ class Repo:
         if onto is None or left:
             what = ["--all"] if onto is None else ["--", *left]
             with self._lab_index(commit) as index:
-                self._run("checkout-index", "--force", f"--prefix={folder.resolve()}/", *what, env=index)
+                into = f"--prefix={folder.resolve()}/"
+                # Trials that root starts run as `nobody`, which must be able to read them.
+                self._run("checkout-index", "--force", into, *what, env=index, umask=0o022)
             (folder / self.prefix).mkdir(parents=True, exist_ok=True)
         return folder / self.prefix
 
@@ -363,10 +365,13 @@ class Repo:
             return
         with self._index() as index:
             self._run("read-tree", "--no-sparse-checkout", f"--prefix={self.prefix}/", self.tree(commit), env=index)
-            above = [str(folder / ".gitattributes") for folder in PurePosixPath(self.prefix).parents]
-            found = self._of(commit, "ls-tree", "-z", "--full-tree", commit, "--", *above)
-            self._run("update-index", "-z", "--index-info", stdin=found, env=index)
+            self._run("update-index", "-z", "--index-info", stdin=self._above(commit), env=index)
             yield index
+
+    def _above(self, commit: str) -> bytes:
+        """The attributes of the folders above the lab, as ``ls-tree`` lists them."""
+        above = [str(folder / ".gitattributes") for folder in PurePosixPath(self.prefix).parents]
+        return self._of(commit, "ls-tree", "-z", "--full-tree", commit, "--", *above) if self.prefix else b""
 
     def _commit(self, parent: str, index: dict[str, str], message: str) -> str:
         tree = self._run("write-tree", "--missing-ok", env=index).stdout.decode().strip()
@@ -397,11 +402,12 @@ class Repo:
         env: Mapping[str, str] | None = None,
         check: bool = True,
         timeout: float | None = None,
+        umask: int = -1,
     ) -> subprocess.CompletedProcess[bytes]:
         # Commands with a private index take paths from the top of the repository. In a separate group, git does not
         # get the terminal's Ctrl-C, which is for the orchestrator to answer.
         where = self.top if env and "GIT_INDEX_FILE" in env else self.lab
-        return run_git(where, *args, stdin=stdin, env=env, check=check, timeout=timeout, process_group=0)
+        return run_git(where, *args, stdin=stdin, env=env, check=check, timeout=timeout, umask=umask, process_group=0)
 
 
 def _changed_lines(patch: str) -> int:

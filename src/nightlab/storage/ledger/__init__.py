@@ -20,6 +20,7 @@ from nightlab.storage.ledger.redteam_record import RedteamRecord, read_redteam, 
 from nightlab.storage.ledger.results_tsv import append_result, repair_results, result_rows, write_results
 from nightlab.storage.ledger.submissions import Submission, pending_submissions, remove_submission, submit, waits
 from nightlab.storage.ledger.used_sources import UsedSources
+from nightlab.storage.ledger.write_back import require_kept
 
 __all__ = [
     "LEDGER",
@@ -42,6 +43,7 @@ __all__ = [
     "record_redteam",
     "remove_submission",
     "repair_results",
+    "require_kept",
     "require_own",
     "result_rows",
     "session_lock",

@@ -11,11 +11,12 @@ index, in a time that does not grow with the ledger (``benchmarks/orchestrator.p
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from functools import reduce
 from pathlib import Path
@@ -73,6 +74,7 @@ class Ledger:
             raise NightlabError(f"there is no ledger at {path}", "start a session: nightlab run")
         try:
             self._db = self._open(read_only)
+            self._inode = path.stat().st_ino
         except sqlite3.DatabaseError as error:
             raise NightlabError(
                 f"the ledger {path} can't be opened: {error}",
@@ -113,6 +115,22 @@ class Ledger:
         if self._sources:
             self._sources.close()
         self._db.close()  # the last one: then SQLite writes its journal back into the file
+
+    def is_there(self) -> bool:
+        """Whether the file that it was opened from is still in its place."""
+        try:
+            return self.path.stat().st_ino == self._inode
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+
+    def write_back(self) -> None:
+        """Write the whole database into its place again, from where its file was removed, and go on there."""
+        draft = self.path.with_name(f"{self.path.name}.new")
+        with closing(sqlite3.connect(draft)) as copy:
+            self._db.backup(copy)
+        os.replace(draft, self.path)
+        self._db.close()
+        self._db, self._inode = self._open(False), self.path.stat().st_ino
 
     # -- writing ---------------------------------------------------------------------------------
 

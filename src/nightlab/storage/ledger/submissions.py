@@ -5,15 +5,17 @@ A file stays until the ledger knows its candidate, as an experiment or as refuse
 
 from __future__ import annotations
 
+import contextlib
 import json
 import secrets
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from nightlab.core.files import replace_text
+from nightlab.core.files import NotReadable, read_plain, replace_text
 
 PLACE = "tries"
 PREFIX = "try-"
+LARGEST = 16 * 2**20  # bytes of one: a patch of 2 MB, each byte escaped
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +38,13 @@ def submit(folder: Path, hypothesis: str, patch: str, base: str = "") -> str:
 
 
 def pending_submissions(folder: Path) -> list[Submission]:
-    """What waits in the session's folder, oldest first."""
-    paths = sorted(_path(folder, "").parent.glob(f"{PREFIX}*.json"), key=lambda path: path.stat().st_mtime_ns)
-    return [Submission(**json.loads(path.read_text(encoding="utf-8"))) for path in paths]
+    """What waits in the session's folder, oldest first. What ``submit`` can't have left there is passed over."""
+    found = []
+    for path in _path(folder, "").parent.glob(f"{PREFIX}*.json"):
+        with contextlib.suppress(OSError, NotReadable, ValueError, TypeError):
+            entry = Submission(**json.loads(read_plain(path, LARGEST, folder)))
+            found.append((path.stat().st_mtime_ns, entry))
+    return [entry for _, entry in sorted(found, key=lambda one: one[0])]
 
 
 def waits(folder: Path, name: str) -> bool:

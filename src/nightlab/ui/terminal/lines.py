@@ -32,6 +32,8 @@ class LineObserver(Observer):
             self._line(f"continuing after {opening.experiments} experiments{also}")
         else:
             self._line("measuring the baseline first")
+        if opening.forecast:
+            self._line(f"[dim]{opening.forecast}[/]")
         self._line(f"[dim]{'#':<5}{'verdict':<8}{opening.metric.name:>12} {'change':>10}  hypothesis[/]")
 
     def started(self, experiment: Experiment, trial: Trial) -> None:

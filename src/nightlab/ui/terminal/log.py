@@ -127,6 +127,8 @@ def _trial_words(metric: Metric, measured: Measurement | None) -> str:
         f"{value} · trained {measured.training_seconds:.1f} s · started in {measured.startup_seconds:.1f} s · "
         f"evaluated in {measured.evaluation_seconds:.1f} s · {measured.peak_memory_mb:,.0f} MB"
     )
+    if taken := (measured.overhead or {}).get("charged"):
+        words += f" · {taken:.1f} s beside its training count as training"
     if measured.peak_gpu_memory_mb:
         words += f", {measured.peak_gpu_memory_mb:,.0f} MB on the GPU"
     return f"{words} · {measured.detail}" if measured.detail else words

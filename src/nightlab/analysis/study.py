@@ -1,0 +1,205 @@
+"""Studies: which of several strategies gains more, by whole sessions of equally many experiments.
+
+Each arm is a strategy: proposers, a keep rule, a selection. In each round every arm has one session, in an order that
+is turned round each time, so that a machine that drifts favours none. The score of a session is the gain of its
+champion over its baseline, confirmed on fresh seeds; 0 where it kept nothing.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import tomllib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError, model_validator
+
+from nightlab.core.config.base import ConfigModel, fault
+from nightlab.core.observer import Observer
+from nightlab.core.types import NightlabError, average
+from nightlab.session.create import STUDY
+from nightlab.session.session import open_session
+
+LEAST = 3  # rounds before an interval may end a study
+INDEPENDENT = "independent"  # the built-in arm: the best of independent tries
+
+
+class ArmConfig(ConfigModel):
+    """What an arm changes of the lab's contract; the rest is as there."""
+
+    proposers: list[str | dict[str, Any]] | None = None
+    judge: str | None = None
+    search: str | None = None
+
+
+class StudyConfig(ConfigModel):
+    """A study's file. ``experiments`` of each session; ``rounds``: sessions of each arm, at most."""
+
+    name: str = Field(pattern=r"^\w[\w-]*$", max_length=40)
+    rounds: int = Field(default=5, ge=2, le=1000)
+    experiments: int = Field(gt=0)
+    confirm: int = Field(default=4, ge=2)
+    """Pairs of fresh seeds on which each session's gain is measured."""
+    error: float = Field(default=0.05, gt=0, lt=0.5)
+    """The chance that equal arms are called different, over all pairs of arms and all looks."""
+    best_of_n: bool = True
+    """Whether there is an arm of independent tries: what every strategy has to beat."""
+    arms: dict[str, ArmConfig]
+
+    @model_validator(mode="after")
+    def _comparable(self) -> StudyConfig:
+        if odd := [name for name in self.arms if not re.fullmatch(r"\w[\w-]*", name)]:
+            raise ValueError(f"{odd[0]!r} is no name for an arm: use letters, digits, '-' and '_'")
+        if len(self.arms) + self.best_of_n < 2:
+            raise ValueError("a study needs two arms at least")
+        if self.best_of_n and INDEPENDENT in self.arms:
+            raise ValueError(f"{INDEPENDENT} is the name of the built-in arm: best_of_n = false leaves that out")
+        return self
+
+    def all_arms(self) -> dict[str, ArmConfig]:
+        """The arms by name, the built-in one last."""
+        return {**self.arms, **({INDEPENDENT: ArmConfig(search=INDEPENDENT)} if self.best_of_n else {})}
+
+    def schedule(self) -> Iterator[tuple[int, str]]:
+        """The sessions in order, as round (from 1) and arm."""
+        names = list(self.all_arms())
+        for turn in range(1, self.rounds + 1):
+            yield from ((turn, name) for name in (names if turn % 2 else reversed(names)))
+
+    def tag(self, turn: int, arm: str) -> str:
+        """The tag of the session of an arm in a round."""
+        return f"{STUDY}{self.name}.{arm}.{turn}"
+
+
+@dataclass(frozen=True, slots=True)
+class StudySession:
+    """What one session of an arm brought: the confirmed ``gain``, in ``hours`` of trials and ``money`` (US dollars)."""
+
+    turn: int
+    arm: str
+    gain: float
+    hours: float
+    money: float
+    tag: str
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """How much more ``better`` gains than ``other``, on average over the rounds, with its interval."""
+
+    better: str
+    other: str
+    mean: float
+    low: float
+    high: float
+    rounds: int
+
+    @property
+    def shown(self) -> bool:
+        return self.low > 0
+
+
+def read_study(path: Path) -> StudyConfig:
+    """A study's file. Raises NightlabError when it can't be read, or naming the key that is wrong."""
+    try:
+        return StudyConfig.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise NightlabError(f"{path}: {error.strerror}", "docs/studies.md has an example") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise NightlabError(f"{path} is no TOML: {error}", "docs/studies.md has an example") from None
+    except ValidationError as error:
+        said = "; ".join(fault(each) for each in error.errors())
+        raise NightlabError(f"{path}: {said}", "docs/studies.md says what each key means") from None
+
+
+def compare(study: StudyConfig, results: Sequence[StudySession]) -> list[Comparison]:
+    """Each pair of arms that had two rounds in common, the better one first.
+
+    Student's t intervals of the paired differences. Their level is the study's error divided by the pairs of arms and
+    by the looks at them (Bonferroni), so that the error holds whenever the study stops.
+    """
+    from scipy.special import stdtrit
+
+    names = list(study.all_arms())
+    tests = math.comb(len(names), 2) * max(study.rounds - LEAST + 1, 1)
+    gains: dict[str, dict[int, float]] = {name: {} for name in names}
+    for result in results:
+        gains[result.arm][result.turn] = result.gain
+    found = []
+    for one, other in combinations(names, 2):
+        both = sorted(gains[one].keys() & gains[other].keys())
+        if len(both) < 2:
+            continue
+        differences = [gains[one][turn] - gains[other][turn] for turn in both]
+        mean, n = average(differences), len(differences)
+        spread = math.sqrt(sum((each - mean) ** 2 for each in differences) / (n - 1))
+        half = float(stdtrit(n - 1, 1 - study.error / tests / 2)) * spread / math.sqrt(n)
+        better, worse = (one, other) if mean >= 0 else (other, one)
+        found.append(Comparison(better, worse, abs(mean), abs(mean) - half, abs(mean) + half, n))
+    return found
+
+
+def decided(study: StudyConfig, comparisons: Sequence[Comparison]) -> str:
+    """The arm that is shown to gain more than every other; empty while there is none."""
+    for name in study.all_arms():
+        rivals = [one for one in comparisons if name in (one.better, one.other)]
+        enough = len(rivals) == len(study.all_arms()) - 1 and all(one.rounds >= LEAST for one in rivals)
+        if enough and all(one.better == name and one.shown for one in rivals):
+            return name
+    return ""
+
+
+def run_study(
+    study: StudyConfig,
+    lab: Any,
+    said: Callable[[str], object] = lambda words: None,
+    watch: Callable[[], Sequence[Observer]] = tuple,
+    **how: Any,
+) -> list[StudySession]:
+    """Run a study's sessions in a ``nightlab.Lab`` until one arm is shown to be the best, or its rounds are over.
+
+    Sessions that have ended are not run again: a study that was interrupted goes on with the same call. ``said`` is
+    told of each in words, ``watch`` makes the callbacks of one; ``how`` goes to ``Lab.session``. Raises NightlabError
+    as ``Lab.session`` and ``Session.run`` do, and when a session was stopped.
+    """
+    results: list[StudySession] = []
+    arms, per_round = study.all_arms(), len(study.all_arms())
+    for turn, name in study.schedule():
+        results.append(_session(study, lab, turn, name, arms[name], watch, how))
+        said(session_words(results[-1]))
+        whole = len(results) % per_round == 0 and turn >= LEAST
+        if whole and (best := decided(study, compare(study, results))):
+            said(f"{best} is shown to be the best after {turn} of {study.rounds} rounds")
+            break
+    return results
+
+
+def _session(
+    study: StudyConfig,
+    lab: Any,
+    turn: int,
+    name: str,
+    arm: ArmConfig,
+    watch: Callable[[], Sequence[Observer]],
+    how: Mapping[str, Any],
+) -> StudySession:
+    tag = study.tag(turn, name)
+    given = {"proposers": arm.proposers, "judge": arm.judge, "selection": arm.search, "seed": turn}
+    with lab.session(tag, **given, **how) as session:
+        if session.run(experiments=study.experiments, confirm=0, callbacks=watch()).stopped:
+            raise NightlabError(f"the study was stopped in {tag}", "the same command goes on from there")
+        evidence = session.confirm(seeds=study.confirm, callbacks=watch())
+    with closing(open_session(lab.path, tag)) as ended:
+        search = [one for trial, one in ended.ledger.trials() if one and trial.purpose != "confirm"]
+        hours, money = sum(one.wall_seconds for one in search) / 3600, ended.ledger.spent().money
+    return StudySession(turn, name, evidence.gain.mean if evidence else 0.0, hours, money, tag)
+
+
+def session_words(one: StudySession) -> str:
+    cost = f"{one.hours * 60:.1f} min of trials" + (f", ${one.money:.2f}" if one.money else "")
+    return f"round {one.turn}, {one.arm}: gain {one.gain:.6g} in {cost} ({one.tag})"

@@ -1,0 +1,134 @@
+"""Tries the lab's command in its sandbox for a moment, before a session depends on it, and says what it lacks."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from nightlab.core.config import LabConfig
+from nightlab.core.text import one_line
+from nightlab.core.types import NightlabError, Trial
+from nightlab.engines.local.engine import LocalEngine
+from nightlab.engines.local.environment import find_environment
+from nightlab.engines.local.handles import RunningTrial
+from nightlab.engines.local.layout import detect_sandbox
+from nightlab.engines.platform import this_platform
+from nightlab.sandbox.bubblewrap import Sandbox
+from nightlab.session.data_checks import data_checks
+from nightlab.session.preflight import Check, check_lab
+from nightlab.storage.git import Repo
+
+LONG = 6.0  # seconds that the command may take in a check
+POLL = 0.02
+
+HINTS: tuple[tuple[str, str], ...] = (
+    (
+        r"No module named '?([\w.]+)",
+        "install {0} for the trial's Python, or use an environment that has it: the lab's .venv, or an active one",
+    ),
+    (
+        r"error while loading shared libraries: ([\w.+-]+)|^(?:ImportError|OSError): (lib[\w.+-]+): cannot open shared",
+        "put the folder of {0} into LD_LIBRARY_PATH: trials find the folders named there",
+    ),
+    (
+        r"(?:Read-only file system|Permission denied): '?(?:/lab/)?([^'\n]+)'?",
+        "frozen files and full folders are read-only: write {0} into $TMPDIR or a new folder; if it is an output that "
+        "is committed: git rm --cached {0}, put it into .gitignore, commit",
+    ),
+    (
+        r"No such file or directory: '?([^'\n]+)'?|can't open file '([^'\n]+)'|cannot open ([^'\n:]+)",
+        "commit {0}, or if it is data, name its folder in data.open of lab.toml",
+    ),
+    (
+        r"Name or service not known|Temporary failure in name resolution|Network is unreachable|ConnectionError",
+        "trials have no network: fetch it in `prepare`, which has, and name the folder in data.open",
+    ),
+    (r"execvp ([^:\n]+): No such file", "install {0} below /usr, or beside the trial's Python"),
+)
+
+
+def rehearse(repo: Repo, lab: LabConfig, sandbox: Sandbox, seconds: float = LONG) -> Check:
+    """Whether the command, and what measures it, runs in the sandbox: for ``seconds``, or to its end.
+
+    A failure is no obstacle where ``prepare`` may bring what is missing.
+    """
+    place = Path(tempfile.mkdtemp(prefix="nightlab-check-", dir=repo.git_dir))  # on the lab's disk, and out of sight
+    place.chmod(0o755)
+    device = this_platform().device
+    budget = lab.budget.on(device)
+    box = LocalEngine(repo, lab, budget, device, place / "trials", sandbox)
+    trial = Trial("check", 0, repo.resolve() or "", 1, "search", budget.record())
+    running: RunningTrial | None = None
+    try:
+        running = box.start(trial)
+        until = time.monotonic() + seconds
+        while not running.finished() and time.monotonic() < until:
+            time.sleep(POLL)
+        if not running.finished():
+            return Check(f"its command ran in the sandbox for {seconds:g} s: {lab.command or lab.name}", True)
+        found = box.collect(running)
+        if found.measured:
+            return Check("its command was tried in the sandbox, and measured", True)
+        said = "\n".join(box.log(trial.id, role).strip() for role in ("candidate", "evaluator", "check0")).strip()
+        last = said.splitlines()[-1] if said else "it printed nothing"
+        words = f"{found.outcome}: {found.detail}" if found.detail else found.outcome
+        return _failed(lab, one_line(words if last in words else f"{words}; {last}", 300), f"{said}\n{found.detail}")
+    except NightlabError as error:
+        return _failed(lab, str(error), error.hint)
+    finally:
+        if running and not running.finished():
+            running.stop()
+            _until_over(running)
+        box.clear(place / "trials" / trial.id)
+        box.close()
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def check_thoroughly(repo: Repo, allow: Iterable[str] = ()) -> tuple[LabConfig, str, list[Check]]:
+    """As ``check_lab``, and where that finds no obstacle, the command is tried."""
+    lab, source, checks = check_lab(repo, allow)
+    checks += data_checks(repo, lab)
+    if all(check.ok or not check.fatal for check in checks):
+        checks += [*_environment(repo, lab), rehearse(repo, lab, detect_sandbox())]
+    return lab, source, checks
+
+
+def _environment(repo: Repo, lab: LabConfig) -> list[Check]:
+    """The Python environment of the lab's trials, and what of it is not the lab's own."""
+    found = find_environment(repo.lab, repo.top, lab.command or "")
+    checks = [Check(f"trials run in the environment {found.prefix}", True)] if found.prefix else []
+    for folder in found.own:
+        checks.append(Check(f"{folder} is installed in place: a trial imports it from its own copy", True))
+    for package in found.elsewhere:
+        hint = "install it without -e; or name its folder in data.open, where trials can read it"
+        checks.append(Check(f"{package} is installed in place, outside the lab", False, hint, fatal=False))
+    return checks
+
+
+def hint_for(said: str) -> str:
+    """What to do about what a failed program printed."""
+    for pattern, hint in HINTS:
+        if found := re.search(pattern, said, re.MULTILINE):
+            what = next((group for group in found.groups() if group), "")
+            return hint.format(one_line(what, 120))
+    return "run it by hand in a fresh clone of the lab, with no network; then fix the lab and commit"
+
+
+def _failed(lab: LabConfig, words: str, said: str) -> Check:
+    what = f"its command fails in the sandbox: {words}"
+    if lab.prepare:
+        what += f" ({lab.prepare} runs before each session, and may bring what it lacks)"
+        return Check(what, False, hint_for(said), fatal=False)
+    return Check(what, False, hint_for(said))
+
+
+def _until_over(running: RunningTrial) -> None:
+    if running.process:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            running.process.wait(timeout=10)

@@ -1,0 +1,60 @@
+"""Folders of systems without a reader are recognised, and what to do with them is said."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from nightlab.core.config import load_contract
+from nightlab.core.foreign import recognise
+from nightlab.core.layouts import Problem, read_layout
+from nightlab.core.types import NightlabError
+from nightlab.session.create import infer, open_problem
+
+KERNEL = "class Model(Module): pass\ndef get_inputs(): return []\ndef get_init_inputs(): return []\n"
+FOLDERS = {
+    "KernelBench": {"19_ReLU.py": KERNEL},
+    "robust-kbench": {"func_forward.py": "def forward_fn(x): return x\ndef get_inputs(n=1): return {}\n"},
+    "SOL-ExecBench": {"definition.json": "{}", "workload.jsonl": "", "reference.py": ""},
+    "GPU Mode": {"task.yml": "", "reference.py": "", "submission.py": "", "eval.py": "", "task.py": ""},
+    "CORAL": {"task.yaml": "name: x\n", "eval/grader.py": "", "seed/start.py": ""},
+    "Harbor or AutoLab": {"task.toml": "[optimization]\n", "tests/test.sh": "", "instruction.md": ""},
+    "hillclimb": {"problem.yaml": "metric: radius\nhigher_is_better: true\nverifier: verify.py\n", "verify.py": ""},
+    "autoresearch-problems": {"spec.yaml": "name: x\nevaluator_entrypoint: evaluate\n", "evaluator_x.py": ""},
+    "autoresearch-lab": {"campaigns/base/campaign.json": "{}", "lab/run.py": ""},
+    "GEPA": {"tune.py": "seed_candidate = {'p': ''}\ndef evaluator(candidate, example):\n    return 1.0\n"},
+}
+
+
+@pytest.mark.parametrize("system", FOLDERS)
+def test_a_system_without_a_reader_is_named_with_what_to_do(system: str, tmp_path: Path) -> None:
+    files = FOLDERS[system]
+    problem = Problem(tuple(files), files.get, "problem")
+    assert read_layout(problem) is None
+    found = recognise(problem)
+    assert found and found.system == system
+    for path, text in files.items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(text)
+    for attempt in (lambda: load_contract(tmp_path), lambda: open_problem(tmp_path, tmp_path / "new")):
+        with pytest.raises(NightlabError, match=f"looks like a problem of {system}") as error:
+            attempt()
+        assert "lab.toml" in error.value.hint
+    text, source = infer(tmp_path)
+    assert system in source and "genome" in text
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {},
+        {"model.py": "class Model: pass\n"},
+        {"task.yaml": "name: x\n"},
+        {"spec.yaml": "openapi: 3\n"},
+        {"problem.yaml": "type: about:blank\n"},
+        {"run.py": "def evaluate(candidate): pass\n"},
+    ],
+)
+def test_a_folder_of_ones_own_is_of_no_system(files: dict[str, str]) -> None:
+    assert recognise(Problem(tuple(files), files.get)) is None
