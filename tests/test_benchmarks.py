@@ -94,3 +94,12 @@ def test_a_small_swarm_plays_with_and_without_liars() -> None:
     assert gains["25%", "believes claims"] < -10 < 0 < gains["0%", "believes claims"], "claims are believed there only"
     forged = next(line for line in done.stdout.splitlines() if line.startswith("| forged records "))
     assert "wrong signature" in forged and "broken chain" in forged and "wrong patch" in forged
+
+
+@pytest.mark.machine
+def test_what_the_orchestrator_reads_is_bounded() -> None:
+    done = subprocess.run(
+        [sys.executable, str(BENCHMARKS / "orchestrator_bounds.py")], capture_output=True, text=True, timeout=250
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("| 1,000,000 | ") == 5 and "ms a turn" in done.stdout
