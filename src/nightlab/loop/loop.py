@@ -293,7 +293,7 @@ class ExperimentLoop:
             )
 
     def _unsealing(self) -> str:
-        """What else helps where another system's evaluator calls the candidate in a process of its own."""
+        """What else helps where another system's evaluator calls the candidate in a separate process."""
         evaluator = self.session.lab.evaluator
         if evaluator is None or "nightlab_bridge." not in evaluator.command:
             return ""
