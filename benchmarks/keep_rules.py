@@ -1,9 +1,10 @@
-"""What the keep rules cost and find: python benchmarks/keep_rules.py [--sessions 1000] [--real] [--sensitivity]
+"""What the keep rules cost and find: python benchmarks/keep_rules.py [--real | --kinds | --sensitivity]
 
 Plays whole sessions with the product's own judge, rules and noise on worlds whose truth is known: which true gain
 a rule reaches with 126 trials, what it keeps and misses, and whether the numbers it leaves behind are honest. Every
 rule meets the same ideas with the same luck. --real takes the noise, and the ideas, from tables of stored training
-runs (pip install 'nightlab[bench]'); --sensitivity asks how much hangs on the judge's constants.
+runs (pip install 'nightlab[bench]'); --kinds plays other kinds of numbers, where part of the noise is the seed's;
+--sensitivity asks how much hangs on the judge's constants.
 """
 
 from __future__ import annotations
@@ -24,28 +25,34 @@ from typing import Any, Protocol
 
 from machine import heading, table
 
-from nightlab.core.types import SEED, Measurement, Metric, Verdict, average
+from nightlab.core.types import SEED, Measurement, Metric, Scale, Verdict, average
 from nightlab.judge import (
     Contestant,
     Judge,
     NeedsTrial,
     Noise,
     Rule,
+    find_scale,
     make_rule,
     noise,
     paired_gain,
     pooled,
     prior_sigma,
+    same_on_every_seed,
+    seeds_of_candidate,
+    share_of_seeds,
 )
 from nightlab.judge.rules import Shrunk, Strict
 
 TRIALS = 126  # of a session, the confirmation at its end included
 PAIRS = 5  # of that confirmation
 UPKEEP = 25  # experiments between two looks at the champion
-RECHECK_SEED, CONFIRM_SEED = 501, 1001
+RECHECK_SEED, CONFIRM_SEED, OWN_SEED = 501, 1001, 10_000
 SIGMAS = (0.25e-3, 0.5e-3, 1e-3, 2e-3)
 SCENARIOS = ("trace", "plateau")
 BASELINE = 0.9979
+KINDS = ("additive", "multiplicative", "binomial", "deterministic", "heavy-tailed", "drifting")
+RHOS = (0.0, 0.3, 0.6, 0.8, 0.95)
 SMALL = 1e-4  # effects below this count as none
 UNIT = 1e-4  # in which gains are printed
 SPOILT = 0.1  # how much worse a run that goes wrong is at most
@@ -77,7 +84,7 @@ class World(Protocol):
 
     def propose(self, number: int, champion: Genome) -> Genome: ...
 
-    def measure(self, genome: Genome, seed: int) -> float: ...
+    def measure(self, genome: Genome, seed: int) -> Measurement | float: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +97,11 @@ class Cell:
     prior_df: float = noise.PRIOR_DF
     shorter: float = 0.0
     spoilt: float = 0.0
+    rho: float = 0.0
 
     def make(self, session: int) -> World:
+        if self.world in KINDS:
+            return Kind(self, session)
         return Tabular(self.world, session) if ":" in self.world else Fitted(self, session)
 
 
@@ -131,6 +141,61 @@ class Fitted:
         return value + SPOILT * draw.random() if draw.random() < self.cell.spoilt else value
 
 
+class Kind(Fitted):
+    """The same ideas where numbers are of another kind, and part of the noise is the seed's, common to all programs.
+
+    Noise has the standard deviation 1e-3, about the size of an idea's effect; the share ``rho`` of its variance is
+    common. ``multiplicative``: a time from 100 on, whose logarithm moves by 100 times the effects, with noise of 0.1.
+    ``binomial``: failures in 20,000 trials, from 0.3 on, effects three times as large, noise 3.2e-3.
+    ``heavy-tailed``: Student's t with three degrees of freedom. ``drifting``: a random walk of the machine is added, a
+    tenth of sigma a trial.
+    """
+
+    trials = 20_000
+
+    def __init__(self, cell: Cell, session: int) -> None:
+        super().__init__(cell, session)
+        self.kind, self.ratio = cell.world, cell.world == "multiplicative"
+        self.factor = {"multiplicative": 100.0, "binomial": 3.0}.get(self.kind, 1.0)
+        self.small = SMALL * self.factor
+        self.baseline = Genome(0, {"multiplicative": 100.0, "binomial": 0.3}.get(self.kind, BASELINE))
+        self.drift, self.walk = 0.0, random.Random(f"{session}/walk")
+
+    def propose(self, number: int, champion: Genome) -> Genome:
+        idea, before = super().propose(number, Genome(0, 0.0)), champion.true
+        assert before is not None
+        if idea.true is None:
+            return idea
+        moved = self.factor * idea.true
+        return Genome(number, before * math.exp(moved) if self.ratio else max(before + moved, 1e-3))
+
+    def measure(self, genome: Genome, seed: int) -> Measurement | float:
+        assert genome.true is not None
+        if self.kind == "deterministic":
+            return genome.true
+        own = self._draw(f"{self.session}/{genome.number}/{seed}")
+        luck = math.sqrt(self.cell.rho) * self._draw(f"{self.session}/{seed}") + math.sqrt(1 - self.cell.rho) * own
+        if self.kind == "drifting":
+            self.drift += 0.1 * self.walk.gauss(0, 1)
+            luck += self.drift
+        if self.ratio:
+            return genome.true * math.exp(0.1 * luck)
+        if self.kind == "binomial":
+            p = genome.true + math.sqrt(genome.true * (1 - genome.true) / self.trials) * luck
+            count = min(max(round(p * self.trials), 0), self.trials)
+            rate = (count + 0.5) / (self.trials + 1)
+            error = math.sqrt(rate * (1 - rate) / self.trials)
+            return Measurement("measured", count / self.trials, standard_error=error)
+        return genome.true + 1e-3 * luck
+
+    def _draw(self, name: str) -> float:
+        draw = random.Random(name)
+        value = draw.gauss(0, 1)
+        if self.kind != "heavy-tailed":
+            return value
+        return value / math.sqrt(sum(draw.gauss(0, 1) ** 2 for _ in range(3)))  # t with 3 df over root 3: variance 1
+
+
 class Tabular:
     """A table of stored training runs: an idea changes one or two settings, a seed is one of the stored runs.
 
@@ -168,7 +233,7 @@ class Noiseless:
 
     def __init__(self, world: World) -> None:
         self.metric, self.small, self.baseline = world.metric, world.small, world.baseline
-        self.propose = world.propose
+        self.propose, self.ratio = world.propose, getattr(world, "ratio", False)
 
     def measure(self, genome: Genome, seed: int) -> float:
         assert genome.true is not None
@@ -226,6 +291,7 @@ class Result:
     keeps: int = 0
     null: int = 0
     harmful: int = 0
+    losses: int = 0  # of those, by more than the standard error of the comparison
     missed: int = 0
     tried: int = 0
     shorter: int = 0
@@ -265,6 +331,8 @@ class ExperimentLoop:
     first: float | None = None
     groups: dict[int, dict[int, float]] = field(default_factory=dict)
     known: Noise | None = None
+    common: bool = True  # whether candidates may run on the champion's seeds
+    scale: Scale | None = None
 
     def play(self) -> Result:
         with suppress(ProposerUsage):
@@ -277,8 +345,8 @@ class ExperimentLoop:
         assert self.champion is not None
         start, end = self.world.baseline, self.champion.genome
         assert start.true is not None and end.true is not None
-        self.result.gain = self.world.metric.gain(start.true, end.true)
-        self.result.bar_error = self.world.metric.gain(end.true, self.champion.bar)
+        self.result.gain = self._gain(start.true, end.true)
+        self.result.bar_error = self._gain(end.true, self.champion.bar)
         self.result.sigma = self.noise().sigma
         if end is not start:
             self._confirm(start, end)
@@ -286,9 +354,24 @@ class ExperimentLoop:
 
     def noise(self) -> Noise:
         if self.known is None:
-            groups = [list(group.values()) for group in self.groups.values() if len(group) > 1]
-            self.known = pooled(groups, prior_sigma(self.first, self.stated))
+            programs = [group for group in self.groups.values() if len(group) > 1]
+            groups, prior = [list(group.values()) for group in programs], prior_sigma(self.first, self.stated)
+            if found := find_scale(groups, self.scale):
+                self.scale = found[0]
+            if same_on_every_seed(groups):
+                prior = 0.0
+            if self.scale == "ratio":
+                prior = prior / abs(self.first or 1.0)
+                programs = [{s: math.log(value) for s, value in group.items()} for group in programs]
+            rho = share_of_seeds(programs) if self.common else 0.0
+            self.known = replace(pooled(groups, prior, self.scale or "difference"), rho=rho)
+            self.known = replace(self.known, unsettled=self.scale != "ratio")
         return self.known
+
+    def _gain(self, before: float, after: float) -> float:
+        """How much better a value is, in the unit of the world's effects."""
+        metric, ratio = self.world.metric, getattr(self.world, "ratio", False)
+        return metric.gain(math.log(before), math.log(after)) if ratio else metric.gain(before, after)
 
     def _run(self, genome: Genome, seed: int) -> Measurement:
         if not self.left:
@@ -296,45 +379,54 @@ class ExperimentLoop:
         self.left -= 1
         if genome.true is None:
             return Measurement("crashed")
-        value = self.world.measure(genome, seed)
-        self.first = value if self.first is None else self.first
+        found = self.world.measure(genome, seed)
+        run = found if isinstance(found, Measurement) else Measurement("measured", found)
+        assert run.metric is not None
+        self.first = run.metric if self.first is None else self.first
         group = self.groups.setdefault(genome.number, {})
-        group[seed] = value
+        group[seed] = run.metric
         if len(group) > 1 or genome.number == 0:
             self.known = None
-        return Measurement("measured", value)
+        return run
 
     def _try(self, genome: Genome) -> None:
         """See an idea through to its verdict."""
         runs: dict[int, Measurement] = {}
         while True:
             champion = self.champion and self.champion.contestant()
-            decision = self.judge.judge(champion, Contestant(runs, genome.lines), self.noise())
+            first = SEED if self.judge.rule.same_seeds or not genome.number else OWN_SEED + 2 * genome.number
+            candidate = Contestant(runs, genome.lines, first=first)
+            if self.common and first != SEED:
+                candidate = replace(candidate, seeds=seeds_of_candidate(genome.number, champion))
+            decision = self.judge.judge(champion, candidate, self.noise())
             if not isinstance(decision, NeedsTrial):
                 break
             if decision.who == "champion" and self.champion:
                 self.champion.runs[decision.seed] = self._run(self.champion.genome, decision.seed)
             else:
                 runs[decision.seed] = self._run(genome, decision.seed)
-        self._count(genome, decision)
+        self._count(genome, decision, runs)
         if decision.status == "keep":
             assert decision.bar is not None
             self.champion = SubmissionStatus(genome, runs, decision.bar)
 
-    def _count(self, genome: Genome, verdict: Verdict) -> None:
+    def _count(self, genome: Genome, verdict: Verdict, runs: dict[int, Measurement]) -> None:
         if self.champion is None:
             return
         self.result.tried += 1
         if genome.true is None:
             return
         assert self.champion.genome.true is not None
-        effect = self.world.metric.gain(self.champion.genome.true, genome.true)
+        effect = self._gain(self.champion.genome.true, genome.true)
         if verdict.status != "keep":
             self.result.missed += effect > self.world.small
             return
         self.result.keeps += 1
         self.result.null += abs(effect) <= self.world.small
         self.result.harmful += effect < -self.world.small
+        mine, theirs = (Contestant(side, 0) for side in (runs, self.champion.runs))
+        error = self.noise().sigma * math.sqrt(1 / len(mine.runs) + 1 / len(theirs.runs))
+        self.result.losses += effect < -max(error, self.world.small)
         self.result.shorter += genome.lines < self.champion.genome.lines
 
     def _upkeep(self) -> None:
@@ -343,25 +435,36 @@ class ExperimentLoop:
         assert champion is not None
         while True:
             twin = replace(champion.contestant(), runs=dict(enumerate(fresh, SEED)))
-            decision = self.judge.judge(champion.contestant(), twin, self.noise())
+            decision = self.judge.judge(champion.contestant(), twin, replace(self.noise(), rho=0.0))
             if not isinstance(decision, NeedsTrial):
                 break
             if decision.who == "champion":
                 champion.runs[decision.seed] = self._run(champion.genome, decision.seed)
             else:
-                fresh.append(self._run(champion.genome, RECHECK_SEED + champion.remeasured + len(fresh)))
+                fresh.append(self._run(champion.genome, self._recheck_seed(champion, len(fresh))))
         for run in fresh:
             assert run.metric is not None
-            weight = len(champion.runs) + champion.remeasured
-            champion.bar = self.judge.rule.remeasured(champion.bar, weight, run.metric)
+            champion.bar = self.judge.remeasured(champion.bar, len(champion.runs), run.metric, self.noise())
+            champion.runs[self._recheck_seed(champion, 0)] = run
             champion.remeasured += 1
+
+    def _recheck_seed(self, champion: SubmissionStatus, later: int) -> int:
+        """A re-check's seed: one that the champion has not run on."""
+        free = (seed for seed in range(RECHECK_SEED, CONFIRM_SEED) if seed not in champion.runs)
+        return next(itertools.islice(free, later, None))
 
     def _confirm(self, start: Genome, end: Genome) -> None:
         seeds = range(CONFIRM_SEED, CONFIRM_SEED + PAIRS)
-        before, after = ([self.world.measure(genome, seed) for seed in seeds] for genome in (start, end))
-        claim = paired_gain(self.world.metric, before, after)
-        self.result.claim_error = claim.mean - self.result.gain
-        self.result.covered = claim.low <= self.result.gain <= claim.high
+        pairs = [[self.world.measure(genome, seed) for genome in (start, end)] for seed in seeds]
+        before, after = ([getattr(pair[side], "metric", pair[side]) for pair in pairs] for side in (0, 1))
+        claim = paired_gain(self.world.metric, before, after, scale=self.noise().scale)
+        mean, low, high = claim.mean, claim.low, claim.high
+        if getattr(self.world, "ratio", False):
+            mean, low, high = (self._gain(average(before), average(before) - end) for end in (mean, low, high))
+            if claim.times is not None:
+                mean, low, high = map(math.log, claim.times)
+        self.result.claim_error = mean - self.result.gain
+        self.result.covered = low <= self.result.gain <= high
 
 
 @dataclass(frozen=True, slots=True)
@@ -370,6 +473,7 @@ class Contest:
 
     cell: Cell
     rule: Rule | None
+    common: bool = True
 
 
 def play(contest: Contest, session: int) -> Result:
@@ -378,7 +482,8 @@ def play(contest: Contest, session: int) -> Result:
     if contest.rule is None:
         world = Noiseless(world)
     judge = Judge(world.metric, {}, contest.rule or make_rule("greedy"))
-    return ExperimentLoop(world, judge, contest.cell.stated, TRIALS - 2 * PAIRS).play()
+    left = TRIALS - 2 * PAIRS
+    return ExperimentLoop(world, judge, contest.cell.stated, left, common=contest.common).play()
 
 
 def _play(job: tuple[Contest, Sequence[int]]) -> list[Result]:
@@ -482,6 +587,45 @@ def main_table(names: Sequence[str], sessions: int, seed: int) -> None:
         print("PASS" if met else "MISS", words)
 
 
+def kinds_table(sessions: int, seed: int) -> None:
+    """The default rule on each kind of number, with and without common random numbers."""
+    cells = [Cell(kind, 1e-3, rho=rho) for kind in KINDS for rho in (RHOS if kind != "deterministic" else RHOS[:1])]
+    rule, greedy = RULES["shrunk"], RULES["greedy"]
+    asked = {"oracle": (None, False), "own seeds": (rule, False), "common": (rule, True), "greedy": (greedy, False)}
+    played = play_all([Contest(cell, *who) for cell in cells for who in asked.values()], sessions, seed)
+    rows, ratios, losses, claims_off, covers = [], [], 0, [], []
+    for cell in cells:
+        oracle, own, common, greedily = (played[Contest(cell, *who)] for who in asked.values())
+        whole = mean(gains(oracle))
+        ratio, more = mean(gains(common)) / mean(gains(own)), differences(common, own)
+        off = mean(claims(common)) / error(claims(common)) if any(claims(common)) else 0.0
+        cover = mean([float(r.covered) for r in common if r.covered is not None])
+        lost = [mean([float(result.losses) for result in each]) for each in (own, common)]
+        ratios.append(ratio)
+        losses += sum(result.losses for result in common)
+        claims_off.append(abs(off))
+        covers.append(cover)
+        rows.append([
+            cell.world, f"{cell.rho:g}", f"{mean(gains(greedily)) / whole:.0%}", f"{mean(gains(own)) / whole:.0%}",
+            f"{mean(gains(common)) / whole:.0%}", f"{ratio:.2f} ± {error(more) / mean(gains(own)):.2f}",
+            *(f"{each:.2f}" for each in lost), f"{off:+.1f}", f"{cover:.0%}",
+        ])  # fmt: skip
+    columns = ("kind", "rho", "greedy", "own seeds", "common", "common / own", "losses, own", "common",
+               "claim off by", "95 % covers")  # fmt: skip
+    print("true gain as a share of the oracle's; losses: keeps that are truly worse by more than their standard error,")
+    print("a session; what is confirmed minus what is true, in standard errors\n")
+    table(columns, rows)
+    middle, least = statistics.median(ratios), min(ratios)
+    for met, words in (
+        (middle >= 1.05, f"common seeds find at least 1.05 of own seeds in the median cell ({middle:.2f})"),
+        (least >= 0.98, f"and never less than 0.98 ({least:.2f})"),
+        (losses == 0, f"no loss beyond one standard error is kept ({losses / sessions / len(cells):.2f} a session)"),
+        (max(claims_off) <= 2, f"what is confirmed is true within 2 standard errors (at most {max(claims_off):.1f})"),
+        (min(covers) >= 0.9, f"intervals cover the truth (95 % ones: {min(covers):.0%} to {max(covers):.0%})"),
+    ):
+        print("PASS" if met else "MISS", words)
+
+
 def real_table(names: Sequence[str], sessions: int, seed: int) -> None:
     names = list(dict.fromkeys(("oracle", "greedy", *names)))
     cells = [Cell(name) for name in TABLES]
@@ -560,6 +704,7 @@ def main() -> None:
     ask.add_argument("--seed", type=int, default=0, help="number of the first session")
     ask.add_argument("--quick", action="store_true", help="a few sessions: whether it runs, not what it finds")
     ask.add_argument("--real", action="store_true", help="on tables of stored training runs")
+    ask.add_argument("--kinds", action="store_true", help="on other kinds of numbers, with and without common seeds")
     ask.add_argument("--sensitivity", action="store_true", help="how much hangs on the judge's constants")
     wanted = ask.parse_args()
     sessions, begun = 4 if wanted.quick else wanted.sessions, time.perf_counter()
@@ -570,6 +715,8 @@ def main() -> None:
             real_table(wanted.rules, sessions, wanted.seed)
         except ImportError:
             sys.exit("the tables are missing: pip install 'nightlab[bench]'")
+    elif wanted.kinds:
+        kinds_table(sessions, wanted.seed)
     elif wanted.sensitivity:
         sensitivity_table(sessions, wanted.seed)
     else:

@@ -40,3 +40,15 @@ def test_an_openevolve_folder_is_opened_checked_and_run(nightlab: Callable[..., 
     assert "no layout that nightlab knows" in nightlab("open", str(tmp_path / "home"), cwd=tmp_path).err
     assert "is a lab already" in nightlab("open", str(lab), "again", cwd=tmp_path).err
     assert "would be inside" in nightlab("open", ".", cwd=problem).err
+
+
+def test_a_baseline_that_needs_one_process_is_told_of_unsealed(nightlab: Callable[..., Done], tmp_path: Path) -> None:
+    problem = tmp_path / "problem"
+    problem.mkdir()
+    called = FILES["evaluator.py"].replace("module.run()", "module.run(lambda: 1)")
+    program = "def run(ask):\n    return ask()\n"
+    for name, text in {"evaluator.py": called, "initial_program.py": program}.items():
+        (problem / name).write_text(text)
+    assert nightlab("open", str(problem), "lab", cwd=tmp_path).code == 0
+    ran = nightlab("run", "--plain", "-n", "1", cwd=tmp_path / "lab")
+    assert ran.code and "can't be handed over" in ran.err and "nightlab open --unsealed" in ran.err, ran.err

@@ -293,3 +293,22 @@ def test_a_kernels_bench_is_read_and_a_wrong_kernel_is_a_crash(make_lab: Callabl
         got = Bench(lab, contract.replace("initial_program", "kernel"), detect_sandbox()).run()
         assert (got.metric == 2.0) == good
         assert good or "correctness: FAIL" in got.detail
+
+
+@pytest.mark.parametrize(
+    ("answer", "metric", "says"),
+    [("[float(n), 1.0]", 3.0, ""), ("[-1.0]", None, "is not valid"), ("[float('nan')]", None, "has to be a finite")],
+)
+def test_the_answer_of_a_function_is_scored_with_the_problems_parameters(
+    make_lab: Callable[..., TinyLab], answer: str, metric: float | None, says: str
+) -> None:
+    evaluator = (
+        "def rate(output, n):\n    score = max(output)\n"
+        "    return {'score': score, 'valid': not score < 0, 'error': '', 'metrics': {'parts': len(output)}}\n"
+    )
+    call = "problems --sealed --function=place --entry=rate '--parameters={\\\"n\\\": 3}' evaluator.py"
+    contract = CONTRACT.replace("openevolve --sealed --timeout 20 evaluator.py", call)
+    files = {"evaluator.py": evaluator, "initial_program.py": f"def place(n): return {answer}\n"}
+    got = Bench(make_lab(files=files), contract.replace("combined_score", "score"), detect_sandbox()).run()
+    assert got.metric == metric and says in got.detail, got.detail
+    assert metric is None or got.secondary["parts"] == 2.0

@@ -241,3 +241,49 @@ def test_an_algotune_task_gets_a_solver_of_its_own() -> None:
     with pytest.raises(NightlabError, match="no file that may change") as error:
         from_files(problem({"sums.py": SUMS}), "here")
     assert error.value.hint == "make a lab with one of it: nightlab open here"
+
+
+# -- autoresearch-problems -------------------------------------------------------------------------------
+
+SPEC = """\
+name: two points
+description: Place them far apart.
+function_name: place
+evaluator_entrypoint: rate
+evaluator_dependencies: ["numpy>=1.24"]
+parameters: {n: 2}
+timeout_seconds: 20
+maximize: false
+known_best_score: 1.0
+colour: red
+"""
+PROBLEM = {
+    "spec.yaml": SPEC,
+    "evaluator.py": "def rate(output, n): return {'score': max(output)}\ndef evaluate(output): pass\n",
+    "initial_program.py": "def place(n): return [0.0] * n\n",
+}
+
+
+def test_a_problem_with_a_spec_is_sealed_and_is_none_of_openevolves() -> None:
+    lab, reading = opened(PROBLEM)
+    assert lab.name == "two-points" and lab.genome == ("initial_program.py",) and lab.metric.goal == "minimise"
+    assert lab.evaluator and lab.evaluator.served
+    options = "--timeout=20 --function=place --entry=rate '--parameters={\"n\": 2}' evaluator.py initial_program.py"
+    assert lab.evaluator.command.endswith(f"nightlab_bridge.problems --sealed {options}")
+    assert lab.budget.evaluation == 50 and reading.strategy == "Place them far apart."
+    told = " ".join(reading.notes)
+    assert "colour is not understood" in told and "needs numpy>=1.24" in told and "known_best" not in told
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ({**PROBLEM, "spec.yaml": SPEC + "output_type: callable\n"}, "whose answer is a function"),
+        ({name: PROBLEM[name] for name in ("spec.yaml", "evaluator.py")}, "has no initial_program.py"),
+        ({**PROBLEM, "spec.yaml": "evaluator_entrypoint: [1\nb"}, "spec.yaml can't be read: line"),
+    ],
+)
+def test_a_problem_with_a_spec_that_cant_be_opened_says_why(files: dict[str, str], said: str) -> None:
+    with pytest.raises(NightlabError, match=said) as error:
+        detect(problem(files))
+    assert error.value.hint

@@ -124,13 +124,13 @@ def test_only_a_close_win_runs_twice(lucky: Any, slots: int) -> None:
         ("discard", "regressed"),
     ]
     search = {
-        n: [("search", seed) for seed in seeds]
-        for n, seeds in {0: (1, 2), 1: (10002,), 2: (10004, 10005), 3: (10006,)}.items()
+        n: [("search", seed) for seed in seeds] for n, seeds in {0: (1, 2), 1: (2,), 2: (2, 10004), 3: (10004,)}.items()
     }
     if slots == 1:
         assert ran(ledger) == search
     else:  # the second idea may be judged before the first, and then is a clear win too
-        assert {n: sorted(found) for n, found in ran(ledger, 0, 3).items()} == {0: search[0], 3: search[3]}
+        found = ran(ledger, 0, 3)
+        assert sorted(found[0]) == search[0] and len(found[3]) == 1
     values = [m.metric for _, m in ledger.trials(0) if m]
     assert ledger.experiment(0).bar == pytest.approx(fmean(values)) == ledger.experiment(0).measurement.metric
     assert ledger.experiment(0).measurement.runs == 2
@@ -352,8 +352,8 @@ def also(*step: str) -> Any:
 @pytest.mark.parametrize(
     ("step", "about", "when"),
     [
-        ("ledger.start", "0001-search-s10003", "after"),  # a second run is announced, nothing runs
-        also("ledger.finish", "0001-search-s10003", "before"),  # it has ended, nobody wrote it down
+        ("ledger.start", "0001-search-s1", "after"),  # a second run is announced, nothing runs
+        also("ledger.finish", "0001-search-s1", "before"),  # it has ended, nobody wrote it down
         ("box.start", "0001-upkeep-s501", "after"),  # its supervisor may not be up yet
         also("ledger.finish", "0001-upkeep-s501", "after"),  # measured, and not yet an upkeep
         also("ledger.append", "Rechecked(", "after"),

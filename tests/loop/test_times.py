@@ -35,7 +35,7 @@ kind = "patches"
 MEASURE = """\
 import os
 from genome import A
-print(f"METRIC milliseconds={A * (3 if int(os.environ['NIGHTLAB_SEED']) < 400 else 1)}")
+print(f"METRIC milliseconds={A * (3 if A == 10 and int(os.environ['NIGHTLAB_SEED']) < 400 else 1)}")
 """
 
 

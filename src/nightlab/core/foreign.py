@@ -49,16 +49,16 @@ MOST = 50  # files of a folder that are looked into
 KERNEL = (r"^class Model\(", r"^def get_inputs\(", r"^def get_init_inputs\(")
 SYSTEMS = (
     Foreign(
-        "KernelBench",
-        "a module with Model, get_inputs, get_init_inputs",
-        _says("*.py", *KERNEL),
-        f"{BY_HAND} compares ModelNew with Model and prints the ratio of their times",
-    ),
-    Foreign(
         "robust-kbench",
         "func_forward.py with forward_fn and get_inputs",
         _says("func_*.py", r"^def forward_fn\(", r"^def get_inputs\("),
         f"{BY_HAND} compares your function with forward_fn and prints the ratio of their times",
+    ),
+    Foreign(
+        "KernelBench",
+        "a module with Model, get_inputs, get_init_inputs",
+        _says("*.py", *KERNEL),
+        f"{BY_HAND} compares ModelNew with Model and prints the ratio of their times",
     ),
     Foreign(
         "SOL-ExecBench",
@@ -91,12 +91,6 @@ SYSTEMS = (
         _says("problem.yaml", r"^(problem_id|verifier|run|score|higher_is_better|holdout|private):"),
         f"{BY_HAND} does what `run` does; what `score` or `verifier` does is the `command` of [evaluator], "
         "and `data.sealed` names the folder that candidates must not see",
-    ),
-    Foreign(
-        "autoresearch-problems",
-        "spec.yaml with an evaluator",
-        _says("spec.yaml", r"^(evaluator\w*|known_best_score|output_type|maximize|entry_point):"),
-        f"{BY_HAND} calls the evaluator with the program's answer and prints the score",
     ),
     Foreign(
         "autoresearch-lab",

@@ -69,6 +69,7 @@ BUILT_IN: Mapping[Kind, Mapping[str, str]] = {
     "layout": {
         "autoresearch": "nightlab.integrations.layouts.autoresearch:read",
         "pi": "nightlab.integrations.layouts.pi:read",
+        "autoresearch-problems": "nightlab.integrations.layouts.problems:read",
         "openevolve": "nightlab.integrations.layouts.openevolve:read",
         "shinka": "nightlab.integrations.layouts.shinka:read",
         "autokernel": "nightlab.integrations.layouts.autokernel:read",

@@ -1,5 +1,6 @@
 """The judge: measurements in, verdict out. Pure functions, no I/O."""
 
+from nightlab.judge.common_luck import seeds_of_candidate, share_of_seeds
 from nightlab.judge.counts import always_valid_gain, counts_of
 from nightlab.judge.expected_gain import LEVEL, GainRate, gain_rate
 from nightlab.judge.fixed_seed import FIXED_SEED, fixes_seed, varying, with_unseen_luck
@@ -51,7 +52,9 @@ __all__ = [
     "prior_sigma",
     "repeated_check_level",
     "same_on_every_seed",
+    "seeds_of_candidate",
     "share_of",
+    "share_of_seeds",
     "smallest_effect",
     "times_words",
     "varying",

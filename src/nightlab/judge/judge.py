@@ -14,6 +14,7 @@ from typing import Literal, Protocol
 
 from nightlab.core.config import allowed
 from nightlab.core.types import SEED, Measurement, Metric, Verdict, average, mean_of
+from nightlab.judge.common_luck import without_common_luck
 from nightlab.judge.noise import Noise, clamped
 from nightlab.judge.scale import exp_of, logs, no_ratio
 from nightlab.judge.words import worse
@@ -29,7 +30,7 @@ class Contestant:
     ``information``: the bytes that these compress to, 0 if unknown.
 
     ``bar``: the champion's estimated value, corrected for selection bias; None for a candidate.
-    ``first``: the first seed it gets in the search.
+    ``first``: the first seed it gets in the search, after those in ``seeds``, which come in this order.
     """
 
     runs: Mapping[int, Measurement]
@@ -37,6 +38,7 @@ class Contestant:
     bar: float | None = None
     first: int = SEED
     information: int = 0
+    seeds: tuple[int, ...] = ()
 
     @property
     def mean(self) -> Measurement:
@@ -107,7 +109,7 @@ class Judge:
                 return Verdict("discard", "inconclusive", f'{fault}: say scale = "difference" under [metric]')
             return Verdict("keep", "baseline", bar=_bar_of(candidate, noise))
         if not candidate.runs:
-            return NeedsTrial("candidate", candidate.first)
+            return NeedsTrial("candidate", next_seed(candidate))
         if noise.scale == "difference":
             return self._compare(champion, candidate, noise)
         if fault := no_ratio(self.metric, [*candidate.values().values(), champion.bar or 0.0]):
@@ -127,11 +129,15 @@ class Judge:
 
     def _compare(self, champion: Contestant, candidate: Contestant, noise: Noise) -> Verdict | NeedsTrial:
         """The rule's decision, on the scale of ``noise``, as far as what was measured allows a keep."""
-        noise = noise.at_least(max(champion.stated_error, candidate.stated_error))
+        noise, measured = noise.at_least(max(champion.stated_error, candidate.stated_error)), candidate
+        alike = None if self.rule.same_seeds else without_common_luck(champion, candidate, noise)
+        if alike:
+            candidate, noise = alike
         decision = self.rule.compare(self.metric, champion, candidate, noise)
         if not isinstance(decision, Verdict) or decision.status != "keep":
             return decision
-        if (loss := measured_loss(self.metric, champion, candidate, noise, paired=self.rule.same_seeds)) > 0:
+        paired = self.rule.same_seeds or alike is not None
+        if (loss := measured_loss(self.metric, champion, measured, noise, paired=paired)) > 0:
             return Verdict("discard", "regressed", f"{worse(-loss, noise)} than the champion's own measurements")
         if why := _doubt(candidate, noise):
             return NeedsTrial("candidate", next_seed(candidate), why)
@@ -213,7 +219,8 @@ def _unfit(measurement: Measurement) -> Verdict | None:
 
 def next_seed(contestant: Contestant) -> int:
     """The first seed of the search that a genome has not been measured on."""
-    return next(seed for seed in itertools.count(contestant.first) if seed not in contestant.runs)
+    seeds = itertools.chain(contestant.seeds, itertools.count(contestant.first))
+    return next(seed for seed in seeds if seed not in contestant.runs)
 
 
 def simpler(champion: Contestant, candidate: Contestant) -> str:

@@ -35,7 +35,8 @@ class Noise:
     freedom of the estimate, the prior included. ``replicates``: repeated runs (beyond the first of each program) that
     it is based on. ``levels``: the smallest and the largest mean of those programs, zeros where one is not positive.
     ``unsettled``: more repeats may still show that the noise depends on the level. ``stated``: the standard error that
-    the measurements say they have themselves, on the same scale; ``sigma`` is never smaller.
+    the measurements say they have themselves, on the same scale; ``sigma`` is never smaller. ``rho``: the share of the
+    variance that is the seed's and common to all programs, as far as it shows.
     """
 
     sigma: float
@@ -45,6 +46,7 @@ class Noise:
     levels: tuple[float, float] = (0.0, 0.0)
     unsettled: bool = False
     stated: float = 0.0
+    rho: float = 0.0
 
     @property
     def exact(self) -> bool:

@@ -8,7 +8,7 @@ evaluator has held-out data, it is the occasion to look at them.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from nightlab.core.events import NOT_ASKED, Alarm, Rechecked
@@ -67,10 +67,8 @@ class ChampionRecheck:
             return CompletedRecheck(champion, standing, fresh, found, would, done)
         if would.who == "champion":
             return TrialRequest(champion.number, "search", would.seed)
-        # What was used before the latest upkeeps comes round again, rather than a seed of another question.
         last = [*(past[-1].seeds if used else []), *fresh][-1:]
-        seed = last[0] + 1 if last else RECHECK_SEED
-        return TrialRequest(champion.number, "upkeep", seed if seed < CONFIRM_SEED else RECHECK_SEED)
+        return TrialRequest(champion.number, "upkeep", self._seed_after(last, champion))
 
     def beside(self, experiment: Experiment, champion: Experiment) -> TrialRequest | None:
         """Of a metric that is a time: the champion's trial that has to follow a candidate's first one.
@@ -91,10 +89,18 @@ class ChampionRecheck:
         return TrialRequest(champion.number, "upkeep", self._next_seed(champion), why="a time needs one beside it")
 
     def _next_seed(self, champion: Experiment) -> int:
-        """The re-check's next seed; after the last one, what was used before the latest comes round again."""
-        seeds = list(upkeeps(self.ledger, champion.number, self.scheduler.since))
-        seed = seeds[-1] + 1 if seeds else RECHECK_SEED
-        return seed if seed < CONFIRM_SEED else RECHECK_SEED
+        return self._seed_after(list(upkeeps(self.ledger, champion.number, self.scheduler.since))[-1:], champion)
+
+    def _seed_after(self, last: Sequence[int], champion: Experiment) -> int:
+        """The re-check's next seed after the ``last`` one, if there was one: not one that the search has used for it.
+
+        What was used before the latest re-checks comes round again, rather than a seed of another question.
+        """
+        searched = {trial.seed for trial, _ in self.ledger.trials(champion.number, "search")}
+        seed = last[0] + 1 if last else RECHECK_SEED
+        while seed in searched or seed >= CONFIRM_SEED:
+            seed = seed + 1 if seed < CONFIRM_SEED else RECHECK_SEED
+        return seed
 
     def _would(self, standing: Contestant, fresh: dict[int, Measurement]) -> str | NeedsTrial:
         """What the rule makes of the champion as a separate candidate, or which trial it still needs for that.
@@ -106,7 +112,7 @@ class ChampionRecheck:
             enough = len(fresh) >= judge.rule.baseline_runs
             return NOT_ASKED if enough else NeedsTrial("candidate", RECHECK_SEED)
         twin = replace(standing, runs=dict(enumerate(fresh.values(), SEED)), first=SEED)
-        decision = judge.judge(standing, twin, self.scheduler.replicates.noise())
+        decision = judge.judge(standing, twin, replace(self.scheduler.replicates.noise(), rho=0.0))
         return decision if isinstance(decision, NeedsTrial) else decision.status
 
     def record(self, result: CompletedRecheck) -> None:

@@ -289,8 +289,15 @@ class ExperimentLoop:
             log = self.session.box.folder / f"{self.ledger.trials(0)[-1][0].id}" / "candidate.log"
             raise NightlabError(
                 f"the baseline can't be measured: {verdict.reason}: {verdict.detail}",
-                f"read {log}, fix the lab, commit, and run again (a fresh session starts)",
+                f"read {log}, fix the lab, commit, and run again (a fresh session starts){self._unsealing()}",
             )
+
+    def _unsealing(self) -> str:
+        """What else helps where another system's evaluator calls the candidate in a separate process."""
+        evaluator = self.session.lab.evaluator
+        if evaluator is None or "nightlab_bridge." not in evaluator.command:
+            return ""
+        return "; if its evaluator needs the program in its own process, make the lab anew: nightlab open --unsealed"
 
     # -- beginning and ending --------------------------------------------------------------------
 

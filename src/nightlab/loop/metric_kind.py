@@ -20,6 +20,7 @@ class MetricKind:
         self.scheduler, self.session, self.ledger = scheduler, scheduler.session, scheduler.ledger
         earlier = [measured for _, measured in self.ledger.trials(0, "search") if measured]
         self.precise = bool(earlier[0].standard_error) if earlier else None
+        self.common = scheduler.replicates.noise().rho > 0
         self.exact = scheduler.replicates.noise().exact  # what an earlier run has said is not said again
 
     def learn(self, trial: Trial, measured: Measurement) -> None:
@@ -29,6 +30,7 @@ class MetricKind:
         if self.session.lab.metric.scale == "auto":
             self._learn_scale(measured.metric)
         self._learn_exact()
+        self._learn_common_luck()
         self._learn_precision(trial, measured)
 
     def _learn_scale(self, value: float) -> None:
@@ -58,6 +60,16 @@ class MetricKind:
         elif self.exact and not now:
             self.scheduler.view.say(f"{name} differs between seeds after all: close wins run twice from now on")
         self.exact = now
+
+    def _learn_common_luck(self) -> None:
+        """Say once in a run that part of the noise is the seed's, once it shows."""
+        rho = self.scheduler.replicates.noise().rho
+        if rho > 0 and not self.common and not self.session.judge.rule.same_seeds:
+            self.scheduler.view.say(
+                f"about {rho:.0%} of the noise's variance is the seed's and common to all programs (rho {rho:.2g}): "
+                "it is taken off, by the champion's run on the same seed"
+            )
+        self.common = self.common or rho > 0
 
     def _learn_precision(self, trial: Trial, measured: Measurement) -> None:
         """Say that the lab states how precise its numbers are, and where it ceases to."""

@@ -126,7 +126,8 @@ class Scheduler:
 
     def contestant(self, experiment: Experiment) -> Contestant:
         """An experiment's genome as the session's judge sees it."""
-        return contestant(self.ledger, experiment, same_seeds=self.session.judge.rule.same_seeds, since=self.since)
+        same, champion = self.session.judge.rule.same_seeds, self.ledger.champion()
+        return contestant(self.ledger, experiment, same_seeds=same, since=self.since, champion=champion)
 
     def finished(self) -> Iterator[tuple[Trial, Measurement]]:
         """Trials that have ended since the last look, written down."""

@@ -5,6 +5,7 @@ All of it is read from the ledger, so that a session that was killed stands wher
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import replace
@@ -12,7 +13,17 @@ from dataclasses import replace
 from nightlab.core.config import LabConfig
 from nightlab.core.events import MachineChanged, ScaleFound
 from nightlab.core.types import SEED, Budget, Experiment, Measurement, Purpose, Scale, Trial
-from nightlab.judge import Contestant, Noise, pooled, prior_sigma, same_on_every_seed, share_of, varying
+from nightlab.judge import (
+    Contestant,
+    Noise,
+    pooled,
+    prior_sigma,
+    same_on_every_seed,
+    seeds_of_candidate,
+    share_of,
+    share_of_seeds,
+    varying,
+)
 from nightlab.storage.ledger import Ledger
 
 ATTEMPTS = 3  # how often a trial may be lost, or disturbed in a row, before that is how things are
@@ -44,8 +55,13 @@ def runs(trials: Iterable[tuple[Trial, Measurement | None]], purpose: Purpose = 
     return found
 
 
-def contestant(ledger: Ledger, experiment: Experiment, *, same_seeds: bool, since: int = 0) -> Contestant:
-    """An experiment's genome as the judge sees it: with its runs after the first ``since`` trials of the session."""
+def contestant(
+    ledger: Ledger, experiment: Experiment, *, same_seeds: bool, since: int = 0, champion: Experiment | None = None
+) -> Contestant:
+    """An experiment's genome as the judge sees it: with its runs after the first ``since`` trials of the session.
+
+    Under a rule that leaves a candidate its seeds, it first gets those of the ``champion`` that it is compared with.
+    """
     number = experiment.number
     first = SEED if same_seeds or not number else OWN_SEED + 2 * number  # no rule with own seeds runs it more often
     bar = experiment.bar
@@ -56,8 +72,11 @@ def contestant(ledger: Ledger, experiment: Experiment, *, same_seeds: bool, sinc
         own = [pair for pair in ledger.trials(number, "ablate", since) if pair[0].commit == experiment.candidate.commit]
         found = found or runs(own, "ablate")
         found = {**found, **_measured(upkeeps(ledger, number, since))}
+    seeds: tuple[int, ...] = ()
+    if champion and experiment.verdict is None and not same_seeds:
+        seeds = seeds_of_candidate(number, contestant(ledger, champion, same_seeds=False, since=since))
     candidate = experiment.candidate
-    return Contestant(found, candidate.lines, bar, first, candidate.information)
+    return Contestant(found, candidate.lines, bar, first, candidate.information, seeds)
 
 
 def upkeeps(ledger: Ledger, champion: int, since: int = 0) -> dict[int, Measurement]:
@@ -102,7 +121,7 @@ class Replicates:
     def noise(self) -> Noise:
         """The noise of one trial, as the judge takes it."""
         if self._noise is None:
-            self._noise = self._pooled(self.groups())
+            self._noise = replace(self._pooled(self.groups()), rho=self._rho())
         return self._noise
 
     def noise_without(self, seeds: Collection[int]) -> Noise:
@@ -119,6 +138,13 @@ class Replicates:
         found = pooled(varying(groups), prior, self.scale or "difference")
         found = replace(found, unsettled=not self.settled and self.scale != "ratio")
         return found.at_least(self._stated())
+
+    def _rho(self) -> float:
+        """How much of the noise is the seed's, on the metric's scale."""
+        programs = [runs for runs in self._values.values() if len(runs) > 1]
+        if self.scale == "ratio":
+            programs = [{s: math.log(v) for s, v in runs.items() if 0 < v < math.inf} for runs in programs]
+        return share_of_seeds(programs)
 
     def _stated(self) -> float:
         """The standard error that the latest of these trials states, on the metric's scale; 0 if it does not."""
