@@ -50,7 +50,7 @@ def read(problem: Problem) -> Reading | None:
     rest = {key: value for key, value in spec.items() if key != "parameters" and key not in TOLD}
     notes = list(unread(rest, READ, (), SPEC))
     if needed := spec.get("evaluator_dependencies"):
-        notes.append(f"the evaluator needs {', '.join(map(str, needed))}: install what is missing where nightlab is")
+        notes.append(f"the evaluator needs {', '.join(map(str, needed))}: install what is missing beside nightlab")
     told = str(spec.get("description") or "") if not problem.has("program.md") else ""
     source = f"a problem of autoresearch-problems: {SPEC}, {EVALUATOR}, {PROGRAM}; {sealed}"
     return Reading(contract, source, tuple(notes), told)
