@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -53,3 +54,15 @@ def test_a_lab_that_believes_what_is_printed_is_told_so(make_lab: Any, nightlab:
     assert "[evaluator]" in told["attacks"][0]["hint"] and "over limit" in told["attacks"][1]["verdict"]
     done = nightlab("redteam", "--attack", "nothing", cwd=tiny)
     assert done.code == 1 and "there is no attack nothing on this lab" in done.err and "early output" in done.err
+
+
+@pytest.mark.integration
+def test_the_shipped_speed_lab_keeps_none(nightlab: Any, tmp_path: Path) -> None:
+    assert nightlab("new", "fast", "--from", "speed", cwd=tmp_path).code == 0
+    chosen = ("early output", "smuggling", "lazy answer", "tolerance")
+    options = [word for name in chosen for word in ("--attack", name)]
+    done = nightlab("redteam", "--json", *options, cwd=tmp_path / "fast")
+    told = json.loads(done.out)
+    assert (done.code, told["kept"]) == (0, []), told
+    said = {each["attack"]: each["verdict"] for each in told["attacks"]}
+    assert said.keys() == set(chosen) and "a wrong answer" in said["lazy answer"] and "over limit" in said["smuggling"]
