@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -33,7 +34,8 @@ def main() -> None:
     def function(path: Path, said: Said) -> Any:
         evaluate = getattr(load_module(options.evaluator, "problem_evaluator"), options.entry)
         said(options.function)
-        answer = getattr(load_module(path, "program"), options.function)(**options.parameters)
+        solve = getattr(load_module(path, "program"), options.function)
+        answer = solve(**accepted(solve, options.parameters))
         said(options.entry)
         return read(evaluate(answer, **options.parameters))
 
@@ -45,6 +47,14 @@ def main() -> None:
         report(SCORE, require_score(metrics.get(SCORE), SCORE), metrics)
     except Unmeasured as error:
         finish(error)
+
+
+def accepted(function: Any, parameters: dict[str, Any]) -> dict[str, Any]:
+    """The parameters that a function takes: they are the evaluator's, and not each program needs them."""
+    known = inspect.signature(function).parameters.values()
+    if any(each.kind is each.VAR_KEYWORD for each in known):
+        return parameters
+    return {name: value for name, value in parameters.items() if name in {each.name for each in known}}
 
 
 def read(result: Any) -> dict[str, Any]:
