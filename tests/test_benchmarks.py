@@ -13,6 +13,7 @@ pytestmark = pytest.mark.integration
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 
 
+@pytest.mark.machine
 def test_the_keep_rules_play_a_few_sessions() -> None:
     done = subprocess.run(
         [sys.executable, str(BENCHMARKS / "keep_rules.py"), "--quick", "--rules", "strict", "replicate"],
@@ -25,6 +26,7 @@ def test_the_keep_rules_play_a_few_sessions() -> None:
     assert "shrunk beats greedy by 3 %" in done.stdout and "one sigma" not in done.stdout
 
 
+@pytest.mark.machine
 def test_early_stopping_plays_a_few_sessions() -> None:
     done = subprocess.run(
         [sys.executable, str(BENCHMARKS / "pace.py"), "--quick"], capture_output=True, text=True, timeout=120

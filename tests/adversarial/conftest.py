@@ -20,6 +20,12 @@ def cpu_arena(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Arena]:
 
 
 @pytest.fixture(scope="module")
+def long_arena(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Arena]:
+    """The same lab with more time than an attack on something else takes on a busy machine."""
+    yield from open_arena(tmp_path_factory, amount=30)
+
+
+@pytest.fixture(scope="module")
 def checked_arena(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Arena]:
     """The same lab with a check that must succeed before a keep."""
     yield from open_arena(tmp_path_factory, more='[[checks]]\ncommand = "python check.py"\n')

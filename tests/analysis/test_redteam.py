@@ -44,7 +44,8 @@ def test_a_liar_names_the_best_that_is_possible() -> None:
     assert best_claim(lab(metric={"name": "loss", "goal": "maximise"})) == 1e6
 
 
-@pytest.mark.integration
+@pytest.mark.machine
+@pytest.mark.timeout(1200)
 def test_a_lab_that_believes_what_is_printed_is_told_so(make_lab: Any, nightlab: Any) -> None:
     tiny = make_lab()
     assert "its metric was never attacked" in nightlab("check", cwd=tiny).out

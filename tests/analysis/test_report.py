@@ -176,7 +176,7 @@ def test_a_gain_stands_beside_the_bar_of_its_time(make_lab: Any) -> None:
         GENOME, "import os\n" + MEASURE.replace(":.6f", " + (os.environ['NIGHTLAB_SEED'] > '5'):.6f"), contract=contract
     )
     lab.idea("01", GENOME.replace("A = 4.0", "A = 2.0"))
-    lab.idea("02", GENOME.replace("B = 8", "B = 7.9"))
+    lab.idea("02", GENOME.replace("B = 8", "B = 4"))
     _, session = lab.run()
     [first, *_] = session.ledger.events(Rechecked)
     one, two = session.ledger.experiment(1), session.ledger.experiment(2)

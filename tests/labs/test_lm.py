@@ -404,6 +404,7 @@ def arrays_that_stay_on_the_device_give_the_same_number(copy: Lab, expected: str
     assert without == "arrays on the device\n", "there is no metric without the driver: it was used"
 
 
+@pytest.mark.machine
 def test_training_repeats_to_the_last_digit_by_hand_and_in_a_trial(copy: Lab, cuda_stand_in: Path) -> None:
     by_hand = copy.run("train.py", **FIXED)
     assert by_hand.returncode == 0, by_hand.stderr

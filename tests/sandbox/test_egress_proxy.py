@@ -25,7 +25,7 @@ from nightlab.sandbox.egress_inside import parse_endpoint
 from nightlab.sandbox.macos import SandboxExec
 from nightlab.session.preflight import held
 from nightlab.session.session import detect_sandbox
-from nightlab.ui.terminal.log import thought_words
+from nightlab.ui.terminal.log import turn_words
 
 
 @pytest.fixture
@@ -121,7 +121,7 @@ json.dump({{"input_tokens": 5}}, open("nightlab-usage.json", "w"))
         usage = proposer(script, sandbox, endpoints=both, **named)().usage
         assert len(model.asked) == 1 and not other.asked
     assert usage["sealed"] == 2 and usage["requests"] and usage["bytes_received"] > 100
-    assert "5 tokens in, 0 out (the proposer's own count)" in thought_words(usage)
+    assert "5 tokens in, 0 out (the proposer's own count)" in turn_words(usage)
 
 
 def test_it_reaches_nothing_else(proposer: Any, sandbox: Sandbox, other: Any) -> None:
