@@ -179,7 +179,7 @@ class Lab:
             with lab.session("nov28", proposers=["tuner"], judge="replicate") as session:
                 session.run(experiments=20)
         """
-        from nightlab.session.create import start_remote_session, start_session
+        from nightlab.session.create import start_remote_session, start_session, start_with
         from nightlab.session.preflight import committed_contract, protections
         from nightlab.storage.git import Repo
 
@@ -189,8 +189,7 @@ class Lab:
         own: Engine | None = None
         if not isinstance(engine, str):
             own = PluggedEngine(type(engine).__name__, engine)
-            inner, said = start_session(self.path, tag, device, allow, elsewhere=own.platform)
-            own.attach(inner.box.folder)
+            inner, said = start_with(own, self.path, tag, device, allow)
         elif engine == "local":
             inner, said = start_session(self.path, tag, device, allow)
         else:

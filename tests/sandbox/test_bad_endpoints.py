@@ -39,14 +39,6 @@ LAST = "HYPOTHESIS: a smaller A"
 PASSES = "print('HYPOTHESIS: a smaller A' if 'HYPOTHESIS' in said else said, flush=True)\n"
 
 
-@pytest.fixture
-def sandbox() -> Sandbox:
-    found = detect_sandbox()
-    if not found.has_proxy:
-        pytest.skip(found.why)
-    return found
-
-
 def failed(turn: Callable[[], Any]) -> NoProposal:
     with pytest.raises(NoProposal) as failure:
         turn()

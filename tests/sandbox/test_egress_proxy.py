@@ -24,16 +24,7 @@ from nightlab.sandbox.bubblewrap import NoSandbox, Sandbox
 from nightlab.sandbox.egress_inside import parse_endpoint
 from nightlab.sandbox.macos import SandboxExec
 from nightlab.session.preflight import held
-from nightlab.session.session import detect_sandbox
 from nightlab.ui.terminal.log import turn_words
-
-
-@pytest.fixture
-def sandbox() -> Sandbox:
-    found = detect_sandbox()
-    if not found.has_proxy:
-        pytest.skip(found.why)
-    return found
 
 
 @pytest.fixture

@@ -21,11 +21,13 @@ from pydantic import Field, ValidationError, model_validator
 
 from nightlab.core.config.base import ConfigModel, fault
 from nightlab.core.observer import Observer
-from nightlab.core.types import NightlabError, average
+from nightlab.core.types import Metric, NightlabError
+from nightlab.judge import paired_gain
 from nightlab.session.create import STUDY
 from nightlab.session.session import open_session
 
 LEAST = 3  # rounds before an interval may end a study
+GAIN = Metric("gain", "maximise")  # of a session: a larger one is better
 INDEPENDENT = "independent"  # the built-in arm: the best of independent tries
 
 
@@ -123,10 +125,8 @@ def compare(study: StudyConfig, results: Sequence[StudySession]) -> list[Compari
     Student's t intervals of the paired differences. Their level is the study's error divided by the pairs of arms and
     by the looks at them (Bonferroni), so that the error holds whenever the study stops.
     """
-    from scipy.special import stdtrit
-
     names = list(study.all_arms())
-    tests = math.comb(len(names), 2) * max(study.rounds - LEAST + 1, 1)
+    level = 1 - study.error / (math.comb(len(names), 2) * max(study.rounds - LEAST + 1, 1))
     gains: dict[str, dict[int, float]] = {name: {} for name in names}
     for result in results:
         gains[result.arm][result.turn] = result.gain
@@ -135,12 +135,11 @@ def compare(study: StudyConfig, results: Sequence[StudySession]) -> list[Compari
         both = sorted(gains[one].keys() & gains[other].keys())
         if len(both) < 2:
             continue
-        differences = [gains[one][turn] - gains[other][turn] for turn in both]
-        mean, n = average(differences), len(differences)
-        spread = math.sqrt(sum((each - mean) ** 2 for each in differences) / (n - 1))
-        half = float(stdtrit(n - 1, 1 - study.error / tests / 2)) * spread / math.sqrt(n)
-        better, worse = (one, other) if mean >= 0 else (other, one)
-        found.append(Comparison(better, worse, abs(mean), abs(mean) - half, abs(mean) + half, n))
+        gain = paired_gain(GAIN, [gains[other][turn] for turn in both], [gains[one][turn] for turn in both], level)
+        if gain.mean >= 0:
+            found.append(Comparison(one, other, gain.mean, gain.low, gain.high, gain.pairs))
+        else:
+            found.append(Comparison(other, one, -gain.mean, -gain.high, -gain.low, gain.pairs))
     return found
 
 

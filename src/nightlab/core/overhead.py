@@ -49,6 +49,11 @@ class Excess:
         return f"{self.used:.2f} s {self.what}, {self.free:.2f} s are free"
 
 
+def clock_beside(clock: str, device: str | None) -> str:
+    """The clock of what is done beside training, ``cpu`` or ``wall``; for a budget of work, by the device."""
+    return "cpu" if clock == "cpu" or (clock == "work" and device == "cpu") else "wall"
+
+
 def learned(measurements: Iterable[Measurement], budget: Budget) -> dict[str, float] | None:
     """What is free for all, from the baseline's trials under ``budget``: the largest of each figure.
 

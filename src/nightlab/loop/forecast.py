@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from nightlab.core.config import StopRules
+from nightlab.core.text import counted
 from nightlab.core.types import ProposerUsage
 from nightlab.session.session import Session
 
@@ -49,7 +50,7 @@ def forecast_words(
     why, count = min(left.items(), key=lambda item: item[1])
     if count < 1:
         return ""
-    number = f"{int(count):,} {'more ' if done else ''}experiment{'' if int(count) == 1 else 's'}"
+    number = counted(int(count), "more experiment" if done else "experiment")
     about = "" if why == "in all" else "about " if known else "at most "
     hours = count * each / HOUR
     long = f"{hours:.1f} hours" if hours >= 1 else f"{max(hours * 60, 1):.0f} min"

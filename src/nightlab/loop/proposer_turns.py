@@ -33,7 +33,7 @@ class ProposerTurns:
         self._more: list[ProposalTask] = []  # of slow proposers, while the main turn is a slow one's too
         self._quick: ProposalTask | None = None  # of one that is asked while a slow one thinks
         self._pace = ProposalPace(slots)
-        self._dry = self._quick_dry = False
+        self.dry = self._quick_dry = False
         self._outdated = False  # a trial has ended since the main turn began
 
     @property
@@ -47,18 +47,14 @@ class ProposerTurns:
         return self.under_way or self.proposers.wakes < math.inf
 
     @property
-    def dry(self) -> bool:
-        return self._dry
-
-    @property
     def exhausted(self) -> bool:
         """Whether the proposers had nothing, and only a trial's result could change that."""
-        return self._dry and not self._more and self.proposers.wakes == math.inf
+        return self.dry and not self._more and self.proposers.wakes == math.inf
 
     def on_result(self, seconds: float) -> None:
         """A trial that took ``seconds`` has ended: proposers that had nothing may have something now."""
         self._pace.measured(seconds)
-        self._dry = self._quick_dry = False
+        self.dry = self._quick_dry = False
         self._outdated = self._main is not None
 
     def spend(self, usage: Mapping[str, Any]) -> None:
@@ -68,17 +64,17 @@ class ProposerTurns:
     def ended(self) -> list[ProposalTask]:
         """The turns beside the main one that have ended since the last call."""
         if time.monotonic() >= self.proposers.wakes:
-            self._dry = False  # a proposer has rested
+            self.dry = False  # a proposer has rested
         ended = self._end_quick()
         for task in [task for task in self._more if not task.is_alive()]:
             self._more.remove(task)
-            self._dry = False  # its proposer may be asked again
+            self.dry = False  # its proposer may be asked again
             ended.append(task)
         return [self._timed(task) for task in ended]
 
     def main(self, wait: float) -> ProposalTask | None:
         """The main turn if it ends within ``wait`` seconds. Begins one where none is under way, and more beside it."""
-        if self._dry or self.halted:
+        if self.dry or self.halted:
             return None
         if self._main is None:
             if self._quick:
@@ -91,7 +87,7 @@ class ProposerTurns:
             return None
         task, self._main, self._quick_dry = self._main, None, False
         task.waits(slot=False)
-        self._dry = task.proposal is None and not self.proposers.overtaken and not self._outdated
+        self.dry = task.proposal is None and not self.proposers.overtaken and not self._outdated
         self._outdated = False
         return self._timed(task)
 

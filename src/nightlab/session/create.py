@@ -17,6 +17,7 @@ from nightlab.engines.base import Engine
 from nightlab.engines.local.layout import detect_sandbox
 from nightlab.engines.local.prepare import run_prepare
 from nightlab.engines.platform import this_platform
+from nightlab.engines.plugged import PluggedEngine
 from nightlab.engines.remote import Cluster, ClusterEngine, common_platform, connect_cluster, plugged_engine
 from nightlab.engines.remote.node import NodeFacts
 from nightlab.session.preflight import contract_at, inspect, require, sealed
@@ -191,9 +192,7 @@ def start_remote_session(
     """
     allow, repo = set(allow), Repo(lab)
     if engine := plugged_engine(on, slots, repo.lab, contract_at(repo, repo.resolve() or "")[0], device):
-        session, said = start_session(lab, tag, device, allow, elsewhere=engine.platform)
-        engine.attach(session.box.folder)
-        return session, said, engine
+        return *start_with(engine, lab, tag, device, allow), engine
     there = connect_cluster(on, slots, repo.lab)
     nodes = there.describe_nodes(device)
     session, said = start_session(lab, tag, device, allow, elsewhere=common_platform(nodes))
@@ -202,6 +201,19 @@ def start_remote_session(
     except BaseException:
         session.close()
         raise
+
+
+def start_with(
+    engine: PluggedEngine, lab: Path, tag: str | None, device: str | None, allow: Iterable[str]
+) -> tuple[Session, str]:
+    """As ``start_session``, for an engine of another package, which is told where its trials' logs belong."""
+    session, said = start_session(lab, tag, device, allow, elsewhere=engine.platform)
+    try:
+        engine.attach(session.box.folder)
+    except BaseException:
+        session.close()
+        raise
+    return session, said
 
 
 def on_cluster(

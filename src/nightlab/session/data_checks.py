@@ -9,7 +9,8 @@ from pathlib import Path
 from nightlab.core.config import LabConfig
 from nightlab.session.preflight import Check
 from nightlab.storage.git import Repo
-from nightlab.storage.git.exports import LINK, entries, lfs_pointers
+from nightlab.storage.git.exports import entries, lfs_pointers
+from nightlab.storage.git.repo import LINK
 
 
 def data_checks(repo: Repo, lab: LabConfig) -> Iterator[Check]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from nightlab.core import plugins
 from nightlab.core.config import LabConfig
 from nightlab.core.types import NightlabError, Platform
 from nightlab.engines.remote import common_platform, connect_cluster, plugged_engine
-from nightlab.session.preflight import Check
+from nightlab.session.preflight import Check, trusted
 from nightlab.storage.git import Repo
 
 
@@ -15,10 +14,8 @@ def check_engine_for(on: str, repo: Repo, lab: LabConfig) -> tuple[list[Check], 
     try:
         if engine := plugged_engine(on, None, repo.lab, lab, None):
             found, slots = engine.platform, len(engine.slots(None))
-            trusted = Check(
-                f"{plugins.find('engine', on)} is trusted code: it runs in the orchestrator's process", True
-            )
-            return [trusted, Check(f"it runs {slots} trials at once on {found}", slots > 0, "it has no slot")], found
+            room = Check(f"it runs {slots} trials at once on {found}", slots > 0, "it has no slot")
+            return [trusted("engine", on), room], found
         nodes = connect_cluster(on, None, repo.lab).describe_nodes(None)
     except NightlabError as error:
         return [Check(str(error), False, error.hint)], None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nightlab.core.overhead import learned, words
+from nightlab.core.overhead import clock_beside, learned, words
 from nightlab.core.types import Budget
 from nightlab.storage.ledger import Ledger
 
@@ -20,6 +20,4 @@ def free_words(ledger: Ledger) -> str:
     if facts is None or not facts.budget:
         return ""
     budget = Budget(facts.budget["clock"], facts.budget["amount"])
-    device = facts.platform.get("device")
-    on_cpu = budget.clock == "cpu" or (budget.clock == "work" and device == "cpu")
-    return words(free_of_charge(ledger, budget), "cpu" if on_cpu else "wall")
+    return words(free_of_charge(ledger, budget), clock_beside(budget.clock, facts.platform.get("device")))

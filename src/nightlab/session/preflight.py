@@ -104,7 +104,12 @@ def plugged(lab: LabConfig) -> Iterator[Check]:
         except NightlabError as error:
             yield Check(str(error), False, error.hint)
         else:
-            yield Check(f"{plugins.find(kind, name)} is trusted code: it runs in the orchestrator's process", True)
+            yield trusted(kind, name)
+
+
+def trusted(kind: plugins.Kind, name: str) -> Check:
+    """What a plug-in that was loaded may do."""
+    return Check(f"{plugins.find(kind, name)} is trusted code: it runs in the orchestrator's process", True)
 
 
 def committed_contract(repo: Repo) -> tuple[str, LabConfig, str]:

@@ -15,7 +15,7 @@ from nightlab.core.config import LabConfig
 from nightlab.core.text import one_line
 from nightlab.core.types import NightlabError, Trial
 from nightlab.engines.local.engine import LocalEngine
-from nightlab.engines.local.environment import find_environment
+from nightlab.engines.local.environment import Environment
 from nightlab.engines.local.handles import RunningTrial
 from nightlab.engines.local.layout import detect_sandbox
 from nightlab.engines.platform import this_platform
@@ -53,17 +53,24 @@ HINTS: tuple[tuple[str, str], ...] = (
 )
 
 
-def rehearse(repo: Repo, lab: LabConfig, sandbox: Sandbox, seconds: float = LONG) -> Check:
-    """Whether the command, and what measures it, runs in the sandbox: for ``seconds``, or to its end.
-
-    A failure is no obstacle where ``prepare`` may bring what is missing.
-    """
+def rehearse(repo: Repo, lab: LabConfig, sandbox: Sandbox) -> list[Check]:
+    """In which environment the trials run, and whether the command, and what measures it, runs in the sandbox."""
     place = Path(tempfile.mkdtemp(prefix="nightlab-check-", dir=repo.git_dir))  # on the lab's disk, and out of sight
     place.chmod(0o755)
     device = this_platform().device
     budget = lab.budget.on(device)
     box = LocalEngine(repo, lab, budget, device, place / "trials", sandbox)
     trial = Trial("check", 0, repo.resolve() or "", 1, "search", budget.record())
+    try:
+        return [*_environment(box.layout.environment), _try(box, trial)]
+    finally:
+        box.close()
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def _try(box: LocalEngine, trial: Trial, seconds: float = LONG) -> Check:
+    """Whether a trial runs: for ``seconds``, or to its end. A failure is no obstacle where ``prepare`` may help."""
+    lab = box.lab
     running: RunningTrial | None = None
     try:
         running = box.start(trial)
@@ -85,9 +92,7 @@ def rehearse(repo: Repo, lab: LabConfig, sandbox: Sandbox, seconds: float = LONG
         if running and not running.finished():
             running.stop()
             _until_over(running)
-        box.clear(place / "trials" / trial.id)
-        box.close()
-        shutil.rmtree(place, ignore_errors=True)
+        box.clear(box.folder / trial.id)
 
 
 def check_thoroughly(repo: Repo, allow: Iterable[str] = ()) -> tuple[LabConfig, str, list[Check]]:
@@ -95,13 +100,12 @@ def check_thoroughly(repo: Repo, allow: Iterable[str] = ()) -> tuple[LabConfig, 
     lab, source, checks = check_lab(repo, allow)
     checks += data_checks(repo, lab)
     if all(check.ok or not check.fatal for check in checks):
-        checks += [*_environment(repo, lab), rehearse(repo, lab, detect_sandbox())]
+        checks += rehearse(repo, lab, detect_sandbox())
     return lab, source, checks
 
 
-def _environment(repo: Repo, lab: LabConfig) -> list[Check]:
+def _environment(found: Environment) -> list[Check]:
     """The Python environment of the lab's trials, and what of it is not the lab's own."""
-    found = find_environment(repo.lab, repo.top, lab.command or "")
     checks = [Check(f"trials run in the environment {found.prefix}", True)] if found.prefix else []
     for folder in found.own:
         checks.append(Check(f"{folder} is installed in place: a trial imports it from its own copy", True))

@@ -7,8 +7,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from nightlab.core.overhead import Answers, Excess, beyond, charged, figures
+from nightlab.core.overhead import Answers, Excess, beyond, charged, clock_beside, figures
 from nightlab.engines.local.process_group import ProcessGroup
+from nightlab.engines.local.trial_folder import compiled_folder
 
 
 class Beside:
@@ -16,8 +17,7 @@ class Beside:
 
     def __init__(self, spec: dict[str, Any], children: ProcessGroup, folder: Path) -> None:
         self.spec, self.children, self.folder = spec, children, folder
-        on_cpu = spec["env"]["NIGHTLAB_DEVICE"] == "cpu"
-        self.clock = "cpu" if spec["clock"] == "cpu" or (spec["clock"] == "work" and on_cpu) else "wall"
+        self.clock = clock_beside(spec["clock"], spec["env"]["NIGHTLAB_DEVICE"])
         self.begun, self.begun_cpu, self.ahead = time.monotonic(), 0.0, False
         self.start: tuple[str, float] | None = None
         self.answers: dict[str, Answers] = {}
@@ -98,5 +98,4 @@ class Beside:
 
     def _compilers_files(self, role: str) -> int:
         """How many files a process has in its compilers' cache."""
-        folder = self.folder / ("compiled" if role == "candidate" else f"compiled-{role}")
-        return sum(len(names) for _, _, names in os.walk(folder))
+        return sum(len(names) for _, _, names in os.walk(compiled_folder(self.folder, role)))

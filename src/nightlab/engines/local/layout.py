@@ -19,7 +19,7 @@ from nightlab.engines.local.caches import Caches
 from nightlab.engines.local.cgroup import Cgroup
 from nightlab.engines.local.copies import Copies, TrialCopies
 from nightlab.engines.local.environment import Environment, find_environment
-from nightlab.engines.local.trial_folder import MARK
+from nightlab.engines.local.trial_folder import MARK, compiled_folder
 from nightlab.engines.slots import Slot
 from nightlab.sandbox.bubblewrap import Sandbox, SandboxSpec, search_path
 from nightlab.sandbox.detect import find_sandbox
@@ -65,7 +65,7 @@ class Layout:
         # Separate copies, so that a candidate's changes can't affect the evaluator or the checks.
         names = ["work", *(["trusted"] if evaluator else []), *(["checked"] if lab.checks else [])]
         copies = self.copies.make(trial.commit, folder, names, onto)
-        compiled = self._compiled(folder / "compiled", fresh=not cached)
+        compiled = self._compiled(compiled_folder(folder, "candidate"), fresh=not cached)
         start = partial(self._start, slot, folder, copies)
         starts = {"candidate": start("work", lab.data.open, writable=True, cache=compiled)}
         if evaluator:
@@ -74,7 +74,7 @@ class Layout:
             if evaluator.held_out and (trial.purpose in HELD_OUT or (trial.purpose, trial.experiment) == ("search", 0)):
                 starts["evaluator"]["env"]["NIGHTLAB_HELD_OUT"] = "1"
             for role in answering(lab):
-                own = self._compiled(folder / f"compiled-{role}", fresh=not cached)
+                own = self._compiled(compiled_folder(folder, role), fresh=not cached)
                 starts[role] = start("trusted", lab.data.open, writable=False, cache=own, role=role)
         if lab.checks:
             starts["check"] = start("checked", lab.data.open, writable=True)

@@ -16,7 +16,6 @@ from nightlab.storage import checkouts
 from nightlab.storage.git import Repo, in_genome
 from nightlab.storage.git.exports import (
     ATTRIBUTES,
-    LINK,
     Entries,
     Entry,
     Exporter,
@@ -24,7 +23,7 @@ from nightlab.storage.git.exports import (
     entries,
     make_folder,
 )
-from nightlab.storage.git.repo import SUBMODULE
+from nightlab.storage.git.repo import LINK, SUBMODULE
 
 
 @dataclass(frozen=True, slots=True)

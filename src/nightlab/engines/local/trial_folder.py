@@ -46,6 +46,11 @@ def original_name(folder: Path) -> str:
     return read_text(folder / ORIGINAL_NAME) or folder.name
 
 
+def compiled_folder(trial: Path, role: str) -> Path:
+    """The folder of the compilers' caches of one of a trial's processes."""
+    return trial / ("compiled" if role == "candidate" else f"compiled-{role}")
+
+
 def locked(folder: Path) -> bool:
     """Whether a running supervisor holds the folder's lock."""
     try:

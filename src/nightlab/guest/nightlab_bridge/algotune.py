@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import statistics
 import time
@@ -14,23 +13,19 @@ from typing import Any
 
 from nightlab_bridge.load import load_module
 from nightlab_bridge.report import report, require_score
-from nightlab_bridge.runner import Said, Unmeasured, finish, run
+from nightlab_bridge.runner import Said, Unmeasured, arguments, finish, run
 
 PROBLEMS = 15  # each is solved once by both, so that no answer can be remembered
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("task")
-    parser.add_argument("program")
-    parser.add_argument("--sealed", action="store_true")
+    parser = arguments(300)
     parser.add_argument("--size", type=int, default=100)
-    parser.add_argument("--timeout", type=float, default=300)
     options = parser.parse_args()
 
     def function(path: Path, said: Said) -> Any:
-        said(options.task)
-        return measure(load_module(options.task, "task"), load_module(path, "solver").Solver(), options.size)
+        said(options.evaluator)
+        return measure(load_module(options.evaluator, "task"), load_module(path, "solver").Solver(), options.size)
 
     try:
         metrics = run(options.program, function, sealed=options.sealed, timeout=options.timeout)

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import importlib.util
 import inspect
@@ -17,18 +16,14 @@ from typing import Any
 
 from nightlab_bridge.load import load_module
 from nightlab_bridge.report import numbers, report, require_score, require_valid
-from nightlab_bridge.runner import Said, Unmeasured, finish, run
+from nightlab_bridge.runner import Said, Unmeasured, arguments, finish, run
 
 STAGES = ("evaluate_stage1", "evaluate_stage2", "evaluate_stage3")
 SCORE = "combined_score"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("evaluator")
-    parser.add_argument("program")
-    parser.add_argument("--sealed", action="store_true")
-    parser.add_argument("--timeout", type=float, default=300, help="seconds of a stage")
+    parser = arguments(300)
     parser.add_argument("--cascade", default="", help="thresholds of the stages, with commas; none: no stages")
     parser.add_argument("--features", default="", help="metrics that are feature dimensions, with commas")
     options = parser.parse_args()

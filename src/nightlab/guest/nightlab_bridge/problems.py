@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import argparse
 import inspect
 import json
 from collections.abc import Mapping
@@ -15,17 +14,13 @@ from typing import Any
 from nightlab_bridge.load import load_module
 from nightlab_bridge.openevolve import plain
 from nightlab_bridge.report import report, require_score, require_valid
-from nightlab_bridge.runner import Said, Unmeasured, finish, run
+from nightlab_bridge.runner import Said, Unmeasured, arguments, finish, run
 
 SCORE = "score"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("evaluator")
-    parser.add_argument("program")
-    parser.add_argument("--sealed", action="store_true")
-    parser.add_argument("--timeout", type=float, default=60)
+    parser = arguments(60)
     parser.add_argument("--function", default="solve")
     parser.add_argument("--entry", default="evaluate")
     parser.add_argument("--parameters", type=json.loads, default={})

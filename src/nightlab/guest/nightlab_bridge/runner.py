@@ -6,6 +6,7 @@ process answers; else the evaluator imports the program itself, and its numbers 
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import select
@@ -222,6 +223,16 @@ def _show(output: Path) -> None:
         text = file.read(SHOWN)
     for line in text.splitlines():
         print(f"| {line}")
+
+
+def arguments(timeout: float) -> argparse.ArgumentParser:
+    """A parser of what each bridge is given: its evaluator, the program, and how to run it."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("evaluator")
+    parser.add_argument("program")
+    parser.add_argument("--sealed", action="store_true")
+    parser.add_argument("--timeout", type=float, default=timeout, help="seconds of a run, or of a stage")
+    return parser
 
 
 def finish(error: Unmeasured) -> None:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import json
 import sys
@@ -15,18 +14,13 @@ from typing import Any
 
 from nightlab_bridge.load import run_script
 from nightlab_bridge.report import report, require_score, require_valid
-from nightlab_bridge.runner import Said, Unmeasured, finish, run
+from nightlab_bridge.runner import Said, Unmeasured, arguments, finish, run
 
 SCORE = "combined_score"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("evaluator")
-    parser.add_argument("program")
-    parser.add_argument("--sealed", action="store_true")
-    parser.add_argument("--timeout", type=float, default=600)
-    options = parser.parse_args()
+    options = arguments(600).parse_args()
 
     def function(path: Path, said: Said) -> Any:
         said(options.evaluator)

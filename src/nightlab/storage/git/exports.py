@@ -12,9 +12,8 @@ from pathlib import Path, PurePosixPath
 
 from nightlab.core.types import NightlabError
 from nightlab.storage import checkouts
-from nightlab.storage.git.repo import SUBMODULE, Repo
+from nightlab.storage.git.repo import GONE, LINK, SUBMODULE, Repo
 
-LINK = "120000"  # git's mode of a symbolic link
 ATTRIBUTES = ".gitattributes"  # says which filters apply
 
 
@@ -43,13 +42,8 @@ def changes(repo: Repo, old: str, new: str) -> dict[str, Entry | None]:
     """The lab's files that differ between two commits, as they are in the new one; None for one that is gone."""
     if old == new:
         return {}
-    shape = ("-r", "-z", "--raw", "--no-renames", "--no-abbrev", "--relative")
-    fields = os.fsdecode(repo._of(new, "diff-tree", *shape, old, new)).split("\0")
-    found: dict[str, Entry | None] = {}
-    for about, path in zip(fields[0::2], fields[1::2], strict=False):
-        _, mode, _, name, status = about.split()
-        found[path] = None if status == "D" else Entry(mode, name)
-    return found
+    differing = repo._differences(old, new, "--relative")
+    return {path: None if mode == GONE else Entry(mode, name) for mode, name, path in differing}
 
 
 def lfs_pointers(repo: Repo, commit: str) -> list[str]:

@@ -31,7 +31,7 @@ from nightlab.storage.git.scope import in_genome, stays_inside
 
 FULL_ID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 DIFF = ("--no-ext-diff", "--no-textconv", "--no-renames", "--full-index", "--relative")
-SUBMODULE = "160000"  # git's mode
+SUBMODULE, LINK, GONE = "160000", "120000", "000000"  # git's modes
 PENDING = "refs/nightlab-pending"  # a new commit's ref, until it has one in refs/nightlab
 ABANDONED = 24 * 3600  # seconds
 REMEMBERED = 64  # answers about commits: an experiment asks the same of its parent and itself many times
@@ -214,20 +214,18 @@ class Repo:
 
         Raises OutOfScope naming the first one that isn't, or when the changed files exceed a limit.
         """
-        raw = self._bytes("diff-tree", "-r", "-z", "--raw", "--no-renames", "--no-abbrev", parent, candidate)
-        fields = os.fsdecode(raw).split("\0")
         changed, blobs = [], list[str]()
-        for meta, name in zip(fields[0::2], fields[1::2], strict=False):
-            mode, path = meta.split()[1], self._inside(name)
+        for mode, blob, name in self._differences(parent, candidate):
+            path = self._inside(name)
             if not path.isprintable():
                 raise OutOfScope(f"{path!a} is not a name for a file: it holds characters that can't be shown")
             outside = bool(self.prefix) and path == name
             if outside or not in_genome(path, genome):
                 raise OutOfScope(f"{path} is not part of the genome ({', '.join(genome)})")
-            if mode not in ("100644", "100755", "000000"):
+            if mode not in ("100644", "100755", GONE):
                 raise OutOfScope(f"{path} is a link or a submodule, not a plain file")
             changed.append(path)
-            blobs += [meta.split()[3]] if mode != "000000" else []
+            blobs += [blob] if mode != GONE else []
         about = self._run("cat-file", "--batch-check=%(objectsize)", stdin="".join(f"{b}\n" for b in blobs).encode())
         limits.require_few(len(changed), sum(map(int, about.stdout.split())))
         return changed
@@ -325,7 +323,7 @@ class Repo:
     def _blobs(self, commit: str) -> dict[str, str]:
         """The id of each lab file at ``commit``, by path; prefixed with ``link`` for symbolic links."""
         return {
-            path: f"link {name}" if mode == "120000" else name
+            path: f"link {name}" if mode == LINK else name
             for mode, name, path in self._entries(commit)
             if mode != SUBMODULE
         }
@@ -338,6 +336,14 @@ class Repo:
             about, path = entry.split("\t", 1)
             mode, _, name = about.split()
             yield mode, name, self._inside(path)
+
+    def _differences(self, old: str, new: str, *shape: str) -> Iterator[tuple[str, str, str]]:
+        """Mode, id and path of each file that differs, as it is in ``new``; GONE is the mode of one that is not."""
+        out = self._of(new, "diff-tree", "-r", "-z", "--raw", "--no-renames", "--no-abbrev", *shape, old, new)
+        fields = os.fsdecode(out).split("\0")
+        for about, name in zip(fields[0::2], fields[1::2], strict=False):
+            _, mode, _, found, _ = about.split()
+            yield mode, found, name
 
     def _converted(self, commit: str, path: str) -> bytes:
         """A file's content as git writes it into an export."""

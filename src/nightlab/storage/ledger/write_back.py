@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
+from nightlab.core.text import counted
 from nightlab.core.types import NightlabError
 from nightlab.storage.ledger.ledger import Ledger
 from nightlab.storage.ledger.paths import make_state_folder
@@ -34,8 +35,7 @@ def require_kept(ledger: Ledger, lab: Path) -> None:
             f"{what}, and its ledger can't be written back: {error}; {kept}",
             "the session can't go on: start another, nightlab run --tag NEW",
         ) from error
-    count = ledger.next_number()
-    held = f"{count} experiment{'' if count == 1 else 's'}"
+    held = counted(ledger.next_number(), "experiment")
     raise NightlabError(
         f"{what}; its ledger was written back ({held}), the logs of its trials are gone",
         "run the same command: the session goes on, and what was running runs again",
