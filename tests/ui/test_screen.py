@@ -9,6 +9,7 @@ import re
 import shlex
 import struct
 import subprocess
+import sys
 import termios
 import threading
 import time
@@ -43,6 +44,7 @@ from nightlab.ui.snapshot import (
     TimedMessage,
     TrialSnapshot,
 )
+from nightlab.ui.terminal.braille import BLOCKS, curve
 from nightlab.ui.terminal.outlet import LEFT_OUT, MOST, Outlet
 from nightlab.ui.terminal.panels import frame
 from nightlab.ui.terminal.rows import row
@@ -140,6 +142,17 @@ def test_what_matters_is_there_at_every_size(width: int, height: int) -> None:
         assert "3 findings of 2 peers, 1 refuted, 1 adopted" in seen
     if width >= 80:
         assert "confirmed" in seen and "by tuner" in seen and "load" not in seen and "loss 2.5, it says" in seen
+
+
+LARGEST = sys.float_info.max
+
+
+@pytest.mark.parametrize("values", [[LARGEST], [-LARGEST, LARGEST], [LARGEST] * 3, [5e-324], [0.0, -0.0]])
+def test_values_at_the_ends_of_what_a_float_holds_are_drawn(values: list[float]) -> None:
+    snapshot = SessionSnapshot(ABOUT, (), tuple(ChampionStep(n, value) for n, value in enumerate(values)))
+    assert len(Staircase().lines(snapshot, 40, 8)) == 8
+    assert set(curve([(0.0, value) for value in values], 6)) <= {*BLOCKS, " "}
+    assert len(curve([(n / len(values), value) for n, value in enumerate(values)], 6)) == 6
 
 
 @given(st.lists(snapshots, max_size=3), st.integers(20, 90))

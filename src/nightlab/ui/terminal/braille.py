@@ -10,6 +10,7 @@ from rich.text import Text
 
 DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))  # bits of a Braille character, by row and column
 BLOCKS = "▁▂▃▄▅▆▇█"
+PART = 0.25  # factor on values in computations, because sums and differences of the largest ones would overflow
 
 Pairs = Sequence[tuple[float, float]]
 
@@ -60,20 +61,22 @@ def curve(points: Pairs, width: int) -> str:
     """A curve over 0 to 1 as one line of characters: the mean of the values in each part, blank after its end."""
     parts: list[list[float]] = [[] for _ in range(width)]
     for x, y in points:
-        parts[min(int(x * width), width - 1)].append(y)
-    known = [math.fsum(part) / len(part) if part else None for part in parts]
+        parts[min(int(x * width), width - 1)].append(PART * y)
+    known = [math.fsum(value / len(part) for value in part) if part else None for part in parts]
     last: float | None = None
     for n in range(max((n for n, value in enumerate(known) if value is not None), default=-1) + 1):
         last = known[n] = known[n] if known[n] is not None else last  # repeat the last value in empty parts
     low, high = extent(value for value in known if value is not None)
     return "".join(
-        " " if value is None else BLOCKS[round((value / 2 - low / 2) / (high / 2 - low / 2) * (len(BLOCKS) - 1))]
-        for value in known
+        " " if value is None else BLOCKS[round((value - low) / (high - low) * (len(BLOCKS) - 1))] for value in known
     )
 
 
 def extent(values: Iterable[float]) -> tuple[float, float]:
-    """The smallest and largest finite value, never equal."""
+    """The smallest and largest finite value, never equal.
+
+    For values times ``PART``: the distance of the largest floats, or the room around them, would overflow.
+    """
     known = [value for value in values if math.isfinite(value)]
     low, high = (min(known), max(known)) if known else (0.0, 1.0)
     room = max(abs(low), abs(high), 1e-300) * 1e-9

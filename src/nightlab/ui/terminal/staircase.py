@@ -8,12 +8,11 @@ from collections.abc import Sequence
 from rich.text import Text
 
 from nightlab.ui.snapshot import ChampionStep, SessionSnapshot
-from nightlab.ui.terminal.braille import Canvas, extent
+from nightlab.ui.terminal.braille import PART, Canvas, extent
 from nightlab.ui.terminal.rows import heading, value_of, words_of
 
 PARTS = 512  # bins of the experiments; of each only the first and last step are drawn
 MARGIN = 0.12  # share of the height left free above and below
-PART = 0.25  # factor on values in computations, because differences of the largest ones would overflow
 
 
 class Staircase:
@@ -43,7 +42,7 @@ class Staircase:
         values = [step.value for step in steps]
         if rows < 1 or not values:
             return [*lines, Text(" nothing yet", "dim")] if rows >= 1 else []
-        low, high = (PART * end for end in extent(values))
+        low, high = extent(PART * value for value in values)
         margin = (high - low) * MARGIN
         low, high = low - margin, high + margin
         labels = value_of(max(values)), value_of(min(values))
