@@ -522,3 +522,14 @@ def test_localhost_and_the_hosts_name_resolve_in_the_sandbox_and_nothing_else_do
         pytest.skip(sandbox.why)
     one = Bench(make_lab(genome=NAMES), LEAST, sandbox)
     assert one.run().metric == 7, one.log()
+
+
+@pytest.mark.integration
+def test_a_supervisor_imports_nothing_heavy() -> None:
+    """Each trial starts one, and where none stands by it is part of the trial's time: these took half of its start."""
+    module = "nightlab.engines.local.supervisor"
+    shown = subprocess.run(
+        [sys.executable, "-c", f"import sys, {module}; print(*sys.modules)"], capture_output=True, text=True, check=True
+    )
+    heavy = {"dataclasses", "inspect", "tempfile", "shutil", "nightlab.core.types", "pydantic", "numpy"}
+    assert module in shown.stdout and not heavy & set(shown.stdout.split())

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
-from nightlab.core.types import Budget, Measurement
+if TYPE_CHECKING:  # each trial's supervisor imports this module, and should start soon
+    from nightlab.core.types import Budget, Measurement
 
 Figures = Mapping[str, float]
 
@@ -23,7 +24,6 @@ GRACE = 0.02  # of the budget, for the step under way at its end
 SMALL = {"cpu": 0.25, "wall": 1.0}  # seconds that sampling can't tell from nothing
 
 
-@dataclass
 class Answers:
     """What one process took, from its turn on, to answer: until its first answer, and for all of them.
 
@@ -31,14 +31,11 @@ class Answers:
     all its seconds, and ``given`` its answers: 0 where the evaluator does not say.
     """
 
-    kind: str = "load"
-    load: float | None = None
-    used: float = 0.0
-    given: int = 0
+    def __init__(self, kind: str = "load", load: float | None = None, used: float = 0.0, given: int = 0) -> None:
+        self.kind, self.load, self.used, self.given = kind, load, used, given
 
 
-@dataclass(frozen=True)
-class Excess:
+class Excess(NamedTuple):
     """Seconds that a trial used for something, and those that were free."""
 
     what: str

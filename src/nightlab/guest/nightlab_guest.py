@@ -45,8 +45,7 @@ import socket
 import struct
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 Buffer = Any  # anything with the buffer protocol: collections.abc.Buffer, which needs Python 3.12
 Code = Any  # a struct code: memoryview wants to know beforehand which
@@ -73,8 +72,7 @@ class ServeError(RuntimeError):
     """The other side of the link is gone, or answered with something that was not agreed."""
 
 
-@dataclass(frozen=True)
-class Trial:
+class Trial(NamedTuple):
     """The trial that this process is the candidate of."""
 
     seed: int

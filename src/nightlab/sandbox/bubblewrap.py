@@ -14,19 +14,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from nightlab.sandbox import HOME, NOBODY, SCRATCH
+
 SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/opt", "/nix/store")
 SETTINGS = ("ld.so.cache", "ld.so.conf", "ld.so.conf.d", "alternatives", "localtime", "passwd", "group")
 NETWORKING = ("resolv.conf", "hosts", "nsswitch.conf", "gai.conf", "ssl", "pki", "ca-certificates")  # with a network
 NAMES = Path(__file__).with_name("etc")  # localhost and the sandbox's host name, where there is no other network
 NVIDIA = "nvidia*"  # devices that a lab on CUDA gets
-LAB, HOME, ARTEFACTS = "/lab", "/home/lab", "/artefacts"  # mount points of the process's folder, home and artefacts
+LAB, ARTEFACTS = "/lab", "/artefacts"  # mount points of the process's folder and artefacts
 HOSTNAME = "lab"  # as in etc/hosts
 CACHE, PROXY_SOCKET = "/compiled", "/proxy"
 # Environment variables for the cache folders of inductor and Triton (PyTorch), XLA (JAX) and the CUDA driver.
 CACHES = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "JAX_COMPILATION_CACHE_DIR", "CUDA_CACHE_PATH")
-SCRATCH = ("/tmp", "/dev/shm", HOME)  # private folders, kept in memory
 MOST_MOUNTS = 64  # in a process's folder: each costs a part of its start, and some thousands are refused
-NOBODY = 65534  # user and group id of `nobody`
 NO_USERS = ("--unshare-user", "--disable-userns", "--cap-drop", "ALL")
 PROTECTIONS = {
     "files": "a candidate sees its copy of the lab and its data, and no other file of yours",

@@ -9,10 +9,8 @@ import contextlib
 import hashlib
 import math
 import os
-import shutil
 import stat
 import subprocess
-import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
@@ -56,9 +54,9 @@ def find_change(copy: Path, ids: Mapping[str, str], *, whole: bool, since: float
 
 
 def now_there(folder: Path) -> float:
-    """The time by the clock of a folder's filesystem, which may be another machine's: that of a file written now."""
-    with tempfile.TemporaryFile(dir=folder) as file:
-        return os.fstat(file.fileno()).st_ctime
+    """The time by the clock of a folder's filesystem, which may be another machine's: what it says is set now."""
+    os.utime(folder)
+    return folder.stat().st_ctime
 
 
 def find_moved(copy: Path, inodes: Mapping[str, int]) -> str:
@@ -78,6 +76,8 @@ def find_moved(copy: Path, inodes: Mapping[str, int]) -> str:
 def remove_tree(folder: Path) -> None:
     """Remove a folder with untrusted content, where ``shutil.rmtree`` gives up (too deep, or without permissions)."""
     with contextlib.suppress(RecursionError):
+        import shutil  # with all of its compressors, which a supervisor has no use for
+
         shutil.rmtree(folder, ignore_errors=True)
     if folder.exists():
         for command in (["chmod", "-R", "u+rwX"], ["rm", "-rf"]):

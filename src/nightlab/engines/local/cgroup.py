@@ -10,8 +10,8 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 ROOT, OURS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 LEAF = "nightlab-orchestrator"
@@ -50,8 +50,7 @@ def make_room(root: Path = ROOT, ours: Path = OURS) -> Path | None:
     return parent
 
 
-@dataclass(frozen=True, slots=True)
-class Cgroup:
+class Cgroup(NamedTuple):
     """One candidate's cgroup."""
 
     folder: Path

@@ -6,13 +6,12 @@ import fcntl
 import os
 import resource
 import sys
-import tempfile
 from collections.abc import Sequence
 from typing import IO
 
 from nightlab.engines.local.cgroup import Cgroup
 from nightlab.engines.local.usage import tasks_of
-from nightlab.sandbox.bubblewrap import NOBODY
+from nightlab.sandbox import NOBODY
 from nightlab.sandbox.process_tree import die_with_parent, limit_file_size, pin_to_cores
 
 SEALS = (
@@ -41,6 +40,8 @@ def shared_memory() -> IO[bytes]:
     On Linux it is sealed against shrinking (which would crash a process that has it mapped) and further seals.
     """
     if sys.platform != "linux":
+        import tempfile
+
         return tempfile.TemporaryFile()
     fd = os.memfd_create("nightlab", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL)
@@ -50,6 +51,8 @@ def shared_memory() -> IO[bytes]:
 def private_memory() -> IO[bytes]:
     """An in-memory file that can be sealed."""
     if sys.platform != "linux":
+        import tempfile
+
         return tempfile.TemporaryFile()
     fd = os.memfd_create("nightlab", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     return os.fdopen(fd, "r+b", buffering=0)

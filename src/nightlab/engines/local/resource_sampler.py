@@ -14,7 +14,7 @@ import psutil
 from nightlab.engines.local.outcome import TrialEnded
 from nightlab.engines.local.process_group import ProcessGroup
 from nightlab.engines.local.usage import GPU_QUERY, folder_mb, gpu_mb, mapped_files_mb, nameless_mb, scratch_mb
-from nightlab.sandbox.bubblewrap import SCRATCH
+from nightlab.sandbox import SCRATCH
 
 GPU_SAMPLE = 2.0  # seconds between looks at the GPU
 

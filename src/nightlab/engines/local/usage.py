@@ -10,7 +10,6 @@ import contextlib
 import ctypes
 import math
 import os
-import platform
 import stat
 import struct
 import sys
@@ -36,7 +35,7 @@ class CpuClock:
 
     def __init__(self) -> None:
         self.fd = -1
-        number = _PERF_EVENT_OPEN.get(platform.machine())
+        number = _PERF_EVENT_OPEN.get(os.uname().machine)
         if _libc is None or number is None:
             return
         for more in (0, _EXCLUDE_KERNEL):  # without root, only user time may be counted
@@ -52,13 +51,17 @@ class CpuClock:
 
 
 def tasks_of(user: int) -> int:
-    """Number of threads of a user, which is what the kernel's process limit counts."""
+    """Number of threads of a user, which is what the kernel's process limit counts.
+
+    Without those of programs that hide their memory from the user (an agent for keys): the kernel shows them as root's.
+    """
     count = 0
-    for status in Path("/proc").glob("[0-9]*/status"):
-        with contextlib.suppress(OSError, ValueError, KeyError, IndexError):
-            fields = dict(line.split(":", 1) for line in status.read_text(encoding="utf-8").splitlines() if ":" in line)
-            if int(fields["Uid"].split()[0]) == user:
-                count += int(fields["Threads"])
+    with contextlib.suppress(OSError), os.scandir("/proc") as entries:
+        for entry in entries:
+            with contextlib.suppress(OSError, ValueError, IndexError):
+                if entry.name.isdecimal() and entry.stat().st_uid == user:
+                    status = Path(entry.path, "status").read_bytes()
+                    count += int(status.split(b"\nThreads:", 1)[1].split(maxsplit=1)[0])
     return count
 
 

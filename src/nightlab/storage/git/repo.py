@@ -234,8 +234,7 @@ class Repo:
 
     def keep_reachable(self, tag: str, name: str, commit: str) -> None:
         """Point ``refs/nightlab/<tag>/<name>`` at a commit, so that git's gc keeps it."""
-        self._run("update-ref", f"refs/nightlab/{tag}/{name}", commit)
-        self._release({commit} & self._pending)
+        self._release({commit} & self._pending, f"update refs/nightlab/{tag}/{name} {commit}\n")
 
     def release_pending(self) -> None:
         """Give up the commits made here that ``keep_reachable`` was not told of; until then git's gc keeps them too."""
@@ -248,9 +247,10 @@ class Repo:
         made = ((float(at), commit) for at, commit in (line.split() for line in lines))
         self._release({commit for at, commit in made if time.time() - at > ABANDONED})
 
-    def _release(self, commits: set[str]) -> None:
-        if commits:
-            self._run("update-ref", "--stdin", stdin="".join(f"delete {PENDING}/{c}\n" for c in commits).encode())
+    def _release(self, commits: set[str], besides: str = "") -> None:
+        """Delete the pending refs of commits; ``besides``: what else becomes of refs in the same step."""
+        if changes := besides + "".join(f"delete {PENDING}/{commit}\n" for commit in commits):
+            self._run("update-ref", "--stdin", stdin=changes.encode())
             self._pending -= commits
 
     def branch_in_the_way(self, tag: str) -> str | None:
