@@ -3,7 +3,7 @@
 nightlab runs it as the evaluator. The page is read as data: a line that is no constant is no page. By hand:
 python visitors.py
 
-To test a page of your own, let ``shown`` ask your experiment platform, and print its counts in the same way.
+To test your page, let ``shown`` ask your experiment platform, and print its counts in the same way.
 """
 
 import ast
@@ -44,7 +44,7 @@ def read(text):
 
 
 def chance(page):
-    """How likely it is that a visitor signs up: what nobody knows of real visitors."""
+    """How likely it is that a visitor signs up: what no one knows of real visitors."""
     taste = -2.2
     taste += {"product": 0.0, "benefit": 0.25, "question": 0.0}[page["HEADLINE"]]
     taste += {"team": 0.0, "screen": 0.12, "none": -0.1}[page["PICTURE"]]
