@@ -48,7 +48,7 @@ def grade(grader: Path, entry: str, program: Path, args: dict[str, Any], seconds
     sys.path[:0] = [str(grader.resolve().parent), *map(str, Path.cwd().glob("grader/src")), str(Path.cwd())]
     kind = _grader(grader, entry)
     made = kind(_config(args, int(seconds)))
-    # What is in a folder of its own there, for the grader alone, is in the lab here.
+    # What CORAL hides in a separate folder, for the grader alone, is in the lab here.
     folder = Path.cwd() / "seed"
     made.codebase_path = str(folder if folder in program.parents else Path.cwd())
     made.private_dir, made.tasks = str(_private()), []
