@@ -12,7 +12,7 @@ OMIT = {"omit": True}
 
 Goal = Literal["minimise", "maximise"]
 Clock = Literal["wall", "cpu", "work"]
-Purpose = Literal["search", "pilot", "upkeep", "replay", "confirm", "ablate", "transfer", "arena"]
+Purpose = Literal["search", "pilot", "upkeep", "replay", "confirm", "ablate", "transfer", "arena", "round"]
 Level = Literal["confirmed", "held out", "transferred"]
 Status = Literal["keep", "discard", "crash"]
 FIRST_DAY = 86_400.0  # times below it say only what came before what: of imported experiments

@@ -37,7 +37,8 @@ class AskedTrial:
 
     @property
     def purpose(self) -> Purpose:
-        """What it is for: ``search``, ``pilot``, or ``"upkeep"``, the re-check of a champion."""
+        """What it is for: ``search``, ``pilot``, or ``"upkeep"``, the re-check of a champion, or ``"round"``, of a
+        candidate and the champion in turn."""
         return self.handle.trial.purpose
 
     @property
