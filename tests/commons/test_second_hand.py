@@ -13,7 +13,9 @@ NOW = 1_000_000_000.0
 PROVEN = Trust(4.0, 1.0, held=3.0)
 
 
-def says(by: str, verdict: Verdict = "confirmed", shown: float = 4.0, target: str = "x", at: float = NOW) -> PeerVerdict:
+def says(
+    by: str, verdict: Verdict = "confirmed", shown: float = 4.0, target: str = "x", at: float = NOW
+) -> PeerVerdict:
     return PeerVerdict(target, "a", verdict, at, by=by, shown=shown)
 
 

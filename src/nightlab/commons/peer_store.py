@@ -207,7 +207,8 @@ class PeerStore:
 
     def _heard_of(self) -> list[str]:
         """The authors of whom something was measured here, or by proven labs."""
-        return sorted({one.author for one in self.measured} | {self.author(target) for target in self._said} - {self._me, ""})
+        here, there = {one.author for one in self.measured}, {self.author(target) for target in self._said}
+        return sorted((here | there) - {self._me, ""})
 
     def _unproven_authors(self) -> list[str]:
         """Some of those of whom nothing was measured here, others each time."""
