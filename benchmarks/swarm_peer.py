@@ -55,15 +55,12 @@ class Known(peer_store.PeerStore):
     def __init__(self, session: Lab, commons: None) -> None:
         self.session, self.shelf, self.commons = session, session.shelf, session.shelf
         self.task, self.platform, self.entries = TASK, PLATFORM, session.shelf.entries
-        self.trust, self.threats, self.doubtful, self.measured = {}, set(), {}, []
+        self.trust, self.threats, self.doubtful, self.measured, self._said = {}, set(), {}, [], {}
         self._fits, self._claims, self._me = session.shelf.fits, session.shelf.claims, session.name
 
     def update(self, *measured: FindingVerified) -> None:
         self.measured += measured
-        now = CLOCK.time()
-        self.trust = peer_store.trust([*self.own_verdicts(), *self._other_verdicts(now)], now)
-        self.threats = peer_store.threats(self._warnings(now), self.trust, now)
-        self.doubtful |= {event.target: event.doubt for event in measured if event.doubt is not None}
+        self._weigh(CLOCK.time(), measured)
 
     def fit(self, entry: Entry, finding: Finding) -> Compatibility:
         if entry.id not in self._fits:
@@ -79,7 +76,7 @@ class Known(peer_store.PeerStore):
         return self.shelf.makers.get(genome, ())
 
     def _unproven_authors(self) -> list[str]:
-        known = {self.session.name, *(event.author for event in self.measured)}
+        known = {self.session.name, *self._heard_of()}
         names = self.shelf.authors
         found = (
             name
@@ -205,7 +202,7 @@ class Lab:
             self._share(parent)
         self.shared.add(ends[1])
         runs, against = (proposer.runs_of(proposer.contestant_for(self, one)) for one in (experiment, parent))
-        patch = self.repo.diff(candidate.parent, candidate.commit)
+        patch = self.repo.patch(candidate.parent, candidate.commit)
         inspired = [target_of(candidate.source)] if candidate.source else []
         body = finding_body(ends, patch, runs, against, candidate, inspired)
         self.outbox.append((body, patch, candidate.commit))
@@ -213,7 +210,7 @@ class Lab:
     def _answer(self) -> None:
         """What ``nightlab sync`` publishes of the latest measurement of another's finding."""
         for event in self.ledger.said[self.answered :]:
-            self.outbox.append((sync._verification(event, format_instant(event.at)), None, ""))
+            self.outbox.append((sync._verification(event, format_instant(event.at), ""), None, ""))
             if event.reason == "tampered":
                 self.outbox.append((sync._threat(event, format_instant(event.at)), None, ""))
         self.answered = len(self.ledger.said)

@@ -167,7 +167,7 @@ class Repo:
         changed = genome[:site] + bytes([after]) + genome[site + 1 :]
         return self.commit(changed, self.true[on] + gain[genome[site]] - gain[after])
 
-    def diff(self, old: str, new: str) -> str:
+    def patch(self, old: str, new: str) -> str:
         pairs = enumerate(zip(self.genomes[old], self.genomes[new], strict=True))
         return patch_text(*((site, was, now) for site, (was, now) in pairs if was != now))
 

@@ -293,6 +293,7 @@ def test_a_ledgers_contract_is_read_where_its_plug_ins_are_gone(example: Path) -
     lab = contract('[judge]\nrule = "margin"\n', 'kind = "step"\nfactor = 3')
     facts = lab.model_dump(mode="json", exclude_unset=True)
     shutil.rmtree(example)
+    plugins._entry_points.cache_clear()  # as in another process
     again = LabConfig.recorded(facts)
     part = again.proposers[0]
     assert isinstance(part, PluginProposerConfig) and part.keys == {"factor": 3} and again.judge.rule == "margin"

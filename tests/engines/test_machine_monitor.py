@@ -223,6 +223,17 @@ def test_a_trial_too_short_to_tell_does_not_say_that_the_machine_recovered(
     assert [m.disturbed for _, m in session.ledger.trials(1) if m][:1] == [""]
 
 
+def test_a_disturbance_does_not_matter_to_numbers_that_repeat_exactly(
+    make_lab: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab = make_lab()
+    lab.commit(lab_toml=(lab.folder / "lab.toml").read_text().replace('"greedy"', '"replicate"'))
+    lab.idea("01", "A = 2.0\nB = 8\n")
+    session, view = disturbed(monkeypatch, lab, "", "", "", "", "", "neighbours")
+    assert len(session.ledger.trials(1, "search")) == 3, "the sixth of six was disturbed, and counts"
+    assert session.ledger.experiment(1).kept and not any("not counted" in words for words in view.output)
+
+
 def test_with_two_slots_the_neighbours_are_our_own(make_lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     lab = make_lab()
     lab.idea("01", "A = 2.0\nB = 8\n")

@@ -3,27 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import pytest
+from support.layouts import opened, problem
 
-from nightlab.core.config import LabConfig, detect, from_files, parse
-from nightlab.core.layouts import Problem, Reading
+from nightlab.core.config import detect, from_files
 from nightlab.core.types import Budget, NightlabError
 from nightlab.integrations.layouts.sealing import obstacle
-from nightlab.session.create import written
-
-
-def problem(files: dict[str, str], **more: Any) -> Problem:
-    return Problem(tuple(files), files.get, "problem", **more)
-
-
-def opened(files: dict[str, str], **more: Any) -> tuple[LabConfig, Reading]:
-    found = detect(problem(files, **more))
-    assert found
-    assert parse(written(*found)) == found[0], "the contract as text is the same contract"
-    return found
-
 
 # -- autoresearch ----------------------------------------------------------------------------------------
 

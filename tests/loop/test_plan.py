@@ -22,6 +22,7 @@ from nightlab.loop.plan import (
     Wait,
     next_action,
 )
+from nightlab.loop.rounds import Rounds
 
 NOISE = Noise(0.01, 50.0)
 OUTCOMES = ("measured",) * 6 + ("crashed", "timed out", "no metric", "over limit")
@@ -226,6 +227,32 @@ def test_a_time_that_is_far_off_or_none_does_not_wait() -> None:
         candidate = PendingExperiment(1, Contestant({10002: far}, 10), beside=RECHECK)
         action = next_action(replace(STATE, pending=(candidate,)), Judge(Metric("ms"), {}, make_rule("shrunk")), NOISE)
         assert isinstance(action, RecordVerdict)
+
+
+FASTER = Contestant({10002: Measurement("measured", metric=0.5)}, 10)
+NEXT = TrialRequest(1, "round", 5001, commit="c")
+ROUND = Rounds({}, {}, 0.02, NEXT)
+IN_TURN = replace(STATE, pending=(PendingExperiment(1, FASTER, rounds=ROUND),))
+
+
+@pytest.mark.parametrize(
+    ("state", "action"),
+    [
+        (IN_TURN, RunTrial(NEXT)),
+        (replace(IN_TURN, running=frozenset({(1, "round", 5001)})), TakeNext()),
+        (replace(IN_TURN, pending=(PendingExperiment(1, FASTER, rounds=replace(ROUND, held=True)),)), TakeNext()),
+        (replace(IN_TURN, paused=True), Wait()),
+    ],
+)
+def test_a_time_is_not_kept_before_its_rounds(state: LoopSnapshot, action: object) -> None:
+    assert next_action(state, Judge(Metric("ms"), {}, make_rule("greedy")), NOISE) == action
+
+
+def test_a_candidate_that_fails_in_a_round_is_not_kept() -> None:
+    failed = replace(ROUND, candidate={5001: Measurement("crashed", detail="boom")})
+    state = replace(STATE, pending=(PendingExperiment(1, FASTER, rounds=failed),))
+    action = next_action(state, Judge(Metric("ms"), {}, make_rule("greedy")), NOISE)
+    assert isinstance(action, RecordVerdict) and action.verdict == Verdict("crash", "crashed", "boom")
 
 
 def test_a_skipped_experiment_is_discarded_even_while_paused() -> None:

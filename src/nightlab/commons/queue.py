@@ -39,7 +39,7 @@ class FindingOffer:
     priority: float
     fit: Compatibility
     proven: bool = False
-    """Whether a claim of its author has been confirmed here."""
+    """Whether it probably holds: a claim of its author was confirmed here, or proven labs measured it."""
 
     @property
     def author(self) -> str:

@@ -31,6 +31,7 @@ from nightlab.loop.plan import (
     Wait,
     next_action,
 )
+from nightlab.loop.rounds import rounds
 from nightlab.loop.scheduler import RunInterrupted, Scheduler
 from nightlab.loop.stop_rules import StopConditions
 from nightlab.proposers import Proposer
@@ -138,7 +139,8 @@ class ExperimentLoop:
             self.candidates.turns.on_result(measurement.wall_seconds)
             self.kind.learn(trial, measurement)
             if trial.purpose != "search":
-                self.view.measured(trial, measurement, self.session.metric)
+                variant = trial.commit != self.ledger.experiment(trial.experiment).candidate.commit
+                self.view.measured(trial, measurement, self.session.metric, variant)
 
     def _start_trials(self) -> Wait | Finish:
         """Judge, record, and start trials until every slot is taken or nothing more can start."""
@@ -188,7 +190,9 @@ class ExperimentLoop:
         """Start a trial in a free slot."""
         if request.why:
             self.view.again(self.ledger.experiment(request.number), request.why)
-        return self.scheduler.start(request.number, request.purpose, request.seed, budget=request.budget)
+        return self.scheduler.start(
+            request.number, request.purpose, request.seed, budget=request.budget, commit=request.commit
+        )
 
     def judge_all(self) -> None:
         """Judge what can be judged, and start nothing."""
@@ -259,6 +263,7 @@ class ExperimentLoop:
             skipped=experiment.number in self.steering.skipped,
             needs_hook=self.hooks.needs_before(experiment),
             beside=self.recheck.beside(experiment, champion) if champion else None,
+            rounds=rounds(self.scheduler, experiment, champion) if champion else None,
         )
 
     def _open_experiments(self) -> list[Experiment]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from nightlab.core.types import SEED, Measurement, Purpose, TrialRequest, Verdict
 from nightlab.judge import Contestant, Judge, NeedsTrial, Noise
 from nightlab.loop.champion_recheck import CompletedRecheck
+from nightlab.loop.rounds import Rounds
 
 CLOSE = 2.0  # times the champion's time: a load rarely makes a program slower than that
 COMPARED = ("improved", "simpler", "regressed", "inconclusive")  # verdicts of a rule
@@ -21,6 +22,7 @@ class PendingExperiment:
     ``pilot``: the pilot that it needs first, or the verdict that it gets after its pilot; None for a whole trial.
     ``needs_hook``: the contract's ``before`` hook has to run before its first trial.
     ``beside``: of a candidate with a time, the trial of the champion that a close comparison needs first.
+    ``rounds``: of the same, what it and the champion measured in turn, which decides whether it is kept.
     """
 
     number: int
@@ -29,6 +31,7 @@ class PendingExperiment:
     skipped: bool = False
     needs_hook: bool = False
     beside: TrialRequest | None = None
+    rounds: Rounds | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,9 +155,11 @@ def _pending(state: LoopSnapshot, experiment: PendingExperiment, judge: Judge, n
         return None if running else _skip(experiment)
     decision = _decide(state, experiment, judge, noise)
     if isinstance(decision, RecordVerdict):
-        if experiment.beside is None or not _is_close(state, decision):
-            return decision
-        return _beside(state, experiment.beside)
+        if experiment.beside is not None and _is_close(state, decision):
+            return _beside(state, experiment.beside)
+        if experiment.rounds is not None and decision.verdict.status == "keep":
+            return _in_rounds(state, experiment.rounds, decision, judge)
+        return decision
     if state.starts_nothing or state.is_running(decision):
         return None
     if not experiment.needs_hook:
@@ -169,6 +174,15 @@ def _beside(state: LoopSnapshot, request: TrialRequest) -> Action | None:
     if state.starts_nothing or state.is_running(request):
         return None
     return RunTrial(request)
+
+
+def _in_rounds(state: LoopSnapshot, rounds: Rounds, decision: RecordVerdict, judge: Judge) -> Action | None:
+    """The verdict on a candidate that the rule would keep, from rounds beside the champion; or the next of these."""
+    if found := rounds.judge(judge, decision.contestant, decision.verdict):
+        return RecordVerdict(decision.number, *found)
+    if rounds.next is None or state.starts_nothing or rounds.held or state.is_running(rounds.next):
+        return None
+    return RunTrial(rounds.next)
 
 
 def _is_close(state: LoopSnapshot, decision: RecordVerdict) -> bool:

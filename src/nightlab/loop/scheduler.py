@@ -48,6 +48,7 @@ class Scheduler:
         session.box.shared = len(self.slots) > 1
         self._disturbed = 0  # trials in a row
         self._started_at: dict[str, float] = {}
+        self._slot_of: dict[int, int] = {}  # the latest, by experiment
 
     def start(
         self,
@@ -77,7 +78,7 @@ class Scheduler:
             else None,
         )
         self.ledger.start(trial)
-        self.running[trial.id] = self.engine.start(trial, self.free[0])
+        self.running[trial.id] = self.engine.start(trial, self._slot_for(trial))
         self._started_at[trial.id] = time.time()
         self.view.started(experiment, trial)
         return trial
@@ -88,6 +89,18 @@ class Scheduler:
         taken = {running.slot.number for running in self.running.values()}
         room = max(len(self.slots) - len(self.running), 0)
         return [slot for slot in self.slots if slot.number not in taken][:room]
+
+    def must_wait(self, number: int) -> bool:
+        """Whether the slot in which an experiment ran is taken: what its trials are compared with runs in the same."""
+        had = self._slot_of.get(number)
+        return any(slot.number == had for slot in self.slots) and all(slot.number != had for slot in self.free)
+
+    def _slot_for(self, trial: Trial) -> Slot:
+        """A free slot; for a round the one that the experiment had before."""
+        free, had = self.free, self._slot_of.get(trial.experiment)
+        slot = next((one for one in free if trial.purpose == "round" and one.number == had), free[0])
+        self._slot_of[trial.experiment] = slot.number
+        return slot
 
     @property
     def since(self) -> int:
@@ -218,6 +231,8 @@ class Scheduler:
     def _settled(self, trial: Trial, measurement: Measurement) -> Measurement:
         """Whether a disturbed machine is an accident, or how things are now: then its numbers count, flagged."""
         why = measurement.disturbed
+        if why and not self.session.lab.timed and self.replicates.noise().exact:
+            return replace(measurement, disturbed="")  # the same to the last digit every time: speed does not matter
         if not why and too_short(measurement.machine):
             return measurement  # of what was before nothing can be said to have ended
         was = self._disturbed >= ATTEMPTS

@@ -34,7 +34,7 @@ HUMAN = "human"  # the proposer of a submitted candidate: nightlab try
 ABLATION = "ablation"  # who proposes a champion without the changes that earn nothing
 # Seeds by purpose: what one question has used is fresh for the next.
 PILOT_SEED, RECHECK_SEED, CONFIRM_SEED, ABLATE_SEED, SIMPLIFY_SEED = 401, 501, 1001, 2001, 2501
-TRANSFER_SEED, ARENA_SEED = 3001, 4001
+TRANSFER_SEED, ARENA_SEED, ROUND_SEED = 3001, 4001, 5001
 
 
 def runs(trials: Iterable[tuple[Trial, Measurement | None]], purpose: Purpose = "search") -> dict[int, Measurement]:
@@ -72,6 +72,7 @@ def contestant(
         own = [pair for pair in ledger.trials(number, "ablate", since) if pair[0].commit == experiment.candidate.commit]
         found = found or runs(own, "ablate")
         found = {**found, **_measured(upkeeps(ledger, number, since))}
+        found = {**found, **_measured(in_rounds(ledger, number, experiment.candidate.commit, since))}
     seeds: tuple[int, ...] = ()
     if champion and experiment.verdict is None and not same_seeds:
         seeds = seeds_of_candidate(number, contestant(ledger, champion, same_seeds=False, since=since))
@@ -82,6 +83,11 @@ def contestant(
 def upkeeps(ledger: Ledger, champion: int, since: int = 0) -> dict[int, Measurement]:
     """What the latest ``RECHECKS`` trials of a champion's re-checks measured, by seed."""
     return runs(ledger.trials(champion, "upkeep", since, last=RECHECKS), "upkeep")
+
+
+def in_rounds(ledger: Ledger, candidate: int, commit: str, since: int = 0) -> dict[int, Measurement]:
+    """What one side measured in a candidate's rounds beside the champion, by seed: the program of this ``commit``."""
+    return runs([pair for pair in ledger.trials(candidate, "round", since) if pair[0].commit == commit], "round")
 
 
 def _measured(found: dict[int, Measurement]) -> dict[int, Measurement]:

@@ -46,7 +46,8 @@ class LineObserver(Observer):
         shown = value_words(measurement) if measurement.metric is not None else measurement.outcome
         name = "baseline" if trial.experiment == 0 else f"#{trial.experiment}"
         if variant:
-            name = f"without {name}" if trial.purpose == "ablate" else f"{name} at this scale"
+            other = {"ablate": f"without {name}", "round": f"the champion beside {name}"}
+            name = other.get(trial.purpose, f"{name} at this scale")
         self._line(f"  {trial.purpose}: {name}, seed {trial.seed}: {metric.name} {shown}")
 
     def judged(self, experiment: Experiment, champion: Experiment | None) -> None:

@@ -1,0 +1,45 @@
+"""Times, compared in rounds: candidate and champion run in turn, and each round yields the ratio of their times.
+
+A machine's speed drifts, and a bar is a number of the machine as it was. Two trials that follow each other share most
+of what the machine does, so their ratio varies less than either of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from nightlab.core.types import Metric, Verdict, average
+from nightlab.judge.scale import exp_of, no_ratio
+from nightlab.judge.words import times_words
+
+LEAST, MOST = 3, 8  # rounds
+CLEAR = 4.0  # standard errors of a ratio that needs to be known no better
+SURE = 2.0  # standard errors by which a candidate has to be better
+
+
+def compare_rounds(
+    metric: Metric, rounds: Sequence[tuple[float, float]], precision: float, decision: Verdict, *, last: bool
+) -> Verdict | None:
+    """The verdict on a candidate that the rule would keep by ``decision``; None where another round is needed.
+
+    ``rounds``: the values of champion and candidate in each. They go on until the standard error of the mean log ratio
+    is at most ``precision``, or small against the ratio itself. ``last``: there is no further round.
+    """
+    if fault := no_ratio(metric, [value for pair in rounds for value in pair]):
+        return Verdict("discard", "inconclusive", fault)
+    if len(rounds) < LEAST:
+        return Verdict("discard", "inconclusive", "the champion failed beside it") if last else None
+    gains = [metric.gain(math.log(before), math.log(after)) for before, after in rounds]
+    gain = average(gains)
+    error = math.hypot(*(each - gain for each in gains)) / math.sqrt(len(gains) * (len(gains) - 1))
+    if error > max(precision, abs(gain) / CLEAR) and not last:
+        return None
+    said = (
+        f"{times_words(abs(gain))} {'better' if gain >= 0 else 'worse'}, ± {100 * error:.2g} %, in {len(gains)} rounds"
+    )
+    if gain > 0 and gain >= SURE * error:
+        return Verdict("keep", "improved", said, exp_of(average([math.log(after) for _, after in rounds])))
+    if decision.reason == "simpler" and gain >= -error:
+        return Verdict("keep", "simpler", f"{decision.detail}; {said}", decision.bar)
+    return Verdict("discard", "regressed" if gain < 0 else "inconclusive", said)
