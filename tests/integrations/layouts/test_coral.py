@@ -91,5 +91,5 @@ def test_a_grader_scores_the_program_from_another_process(make_lab: Callable[...
         files = {**FOLDER, "seed/place.py": f"def place(n): return [{first}] * n\n"}
         bench = Bench(make_lab(files=files, name=first), written(*opened(files)), detect_sandbox())
         got = bench.run()
-        assert got.metric == score and says in got.detail + bench.log("evaluator"), got.detail
-        assert score is None or (got.secondary == {"n": 2.0} and "explanation: limit 9" in bench.log("evaluator"))
+        assert got.metric == score and says in got.detail + got.said, got.detail
+        assert score is None or (got.secondary == {"n": 2.0} and "explanation: limit 9" in got.said)

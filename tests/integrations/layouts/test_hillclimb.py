@@ -97,7 +97,7 @@ def test_a_scorer_reads_what_the_solution_left(make_lab: Callable[..., TinyLab])
     got = bench.run(purpose="confirm")
     assert (got.metric, got.held_out) == (6.0, 26.0), got.detail
     assert got.secondary == {"cases": 2.0, "instance/case_0": 2.0, "instance/case_1": 4.0}
-    assert '| report: {"worst": "case 0"}' in bench.log("evaluator")
+    assert got.said == 'report: {"worst": "case 0"}'
 
 
 def test_a_solution_that_writes_a_result_itself_is_not_believed(make_lab: Callable[..., TinyLab]) -> None:

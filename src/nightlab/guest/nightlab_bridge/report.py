@@ -64,7 +64,7 @@ def report(
     """Print the texts that the evaluator gave, its other numbers, the score of each instance, and last its score."""
     for title, text in (said or {}).items():
         words = text if isinstance(text, str) else json.dumps(text, default=str)
-        print("\n".join(f"| {title}: {line}" for line in words[:MOST].splitlines()))
+        print("\n".join(f"FEEDBACK {title}: {line}" for line in words[:MOST].splitlines()))
     found = numbers(metrics)
     if isinstance(instances, Mapping):
         found |= {f"instance/{key}": value for key, value in list(numbers(instances).items())[:MOST_INSTANCES]}
