@@ -131,8 +131,8 @@ def test_it_runs_the_genome_of_its_own_commit(bench: Any) -> None:
         one, helper_py="A = 2", genome_py="import helper, os\nprint('METRIC loss=%d' % helper.A)\nprint(os.listdir())"
     )
     repo: Repo = one.box.repo
-    with repo._index(one.commit) as index:
-        repo._run("update-index", "--force-remove", "extra.py", env=index)
+    with repo.index(one.commit) as index:
+        repo.run("update-index", "--force-remove", "extra.py", env=index)
         one.commit = repo._commit(one.commit, index, "without extra")
     assert one.run().metric == 2
     assert "extra.py" not in one.log() and (one.folder / "born").exists()
