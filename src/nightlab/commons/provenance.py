@@ -48,11 +48,11 @@ class ProvenanceIndex:
         self._ids: dict[str, str] = {}
         self._findings_for: dict[str, str] = {}
         self._broken: set[str] = set()
-        self._adopted: set[str] = set()
+        self._adopted: dict[str, tuple[str, ...]] = {}
         self.measured: dict[str, str] = {}
         """The baseline and recently kept genomes, with their commits."""
         self.in_champion: dict[str, str] = {}
-        """The same, and the adopted genomes of others: their gains are part of the champion."""
+        """The same, and all steps of the adopted genomes of others: their gains are part of the champion."""
 
     def refresh(self) -> None:
         """Refresh the genomes that are known here."""
@@ -65,13 +65,11 @@ class ProvenanceIndex:
                 adopted.append(target)
         for target in adopted:
             if target not in self._adopted:
-                self._adopted.add(target)
-                if path := self.path_to(target, self.measured):
-                    self._walk(path)
-        genomes = [_finding(self.peers.entries[target]).genome for target in adopted]
-        self.in_champion = {
-            genome: self._findings_for[genome] for genome in genomes if genome in self._findings_for
-        } | self.measured
+                path = self.path_to(target, self.measured)
+                steps = path.steps if path and self._walk(path) else ()
+                self._adopted[target] = tuple(_finding(step).genome for step in steps)
+        genomes = [genome for target in adopted for genome in self._adopted[target]]
+        self.in_champion = {genome: self._findings_for[genome] for genome in genomes} | self.measured
 
     def id(self, commit: str) -> str:
         """The id of the genome at a commit."""

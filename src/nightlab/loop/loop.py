@@ -35,6 +35,7 @@ from nightlab.loop.rounds import rounds
 from nightlab.loop.scheduler import RunInterrupted, Scheduler
 from nightlab.loop.stop_rules import StopConditions
 from nightlab.proposers import Proposer
+from nightlab.proposers.requirements import uncounted
 from nightlab.proposers.selection import Selection
 from nightlab.sandbox.bubblewrap import Isolation
 from nightlab.session.replicates import ABLATION, HUMAN
@@ -340,6 +341,8 @@ class ExperimentLoop:
                 forecast=forecast(session, self.stopping.stop, len(self.scheduler.slots)),
             )
         )
+        for words in uncounted(session.lab, self.stopping.stop):
+            self.view.say(words)
         if self.scheduler.slots[0].cores and session.device == "cpu" and not adopted:
             self._look_at_slots()
 
