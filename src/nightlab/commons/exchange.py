@@ -243,7 +243,7 @@ class Commons:
         """The commits of a chain that follow its author's accepted records. Raises Rejected."""
         known = self._entries.get(author)
         if self.has(author, head):  # this remote is behind another one
-            if before and self.has(author, before) and self._position(before) > self._position(head):
+            if before and self.has(author, before) and self.position(before) > self.position(head):
                 raise Rejected("rolled back", "the remote removed records that it had")
             return []
         if on != (known[-1].commit if known else None):
@@ -254,7 +254,8 @@ class Commons:
             raise Rejected("wrong commit", "it does not end in a commit of its author")
         return commits
 
-    def _position(self, commit: str) -> int:
+    def position(self, commit: str) -> int:
+        """The place of an accepted record in its author's chain."""
         return self._commits[commit].signed.record.seq
 
     def _accept(self, author: str, head: str, found: Sequence[Entry]) -> None:
@@ -359,6 +360,12 @@ def _entry(author: str, link: Link, last: Entry | None) -> Entry:
     elif patch is not None:
         raise Rejected("wrong patch", f"a {record.kind} with a patch")
     return Entry(signed, link.commit)
+
+
+def size_of(entry: Entry) -> int:
+    """The bytes of a record and its patch."""
+    record = entry.signed.record
+    return len(encode_record(entry.signed)) + (record.patch.bytes if isinstance(record, Finding) else 0)
 
 
 def _row(rejection: Rejection) -> dict[str, Any]:

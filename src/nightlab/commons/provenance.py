@@ -7,6 +7,7 @@ path the whole genome can be rebuilt, verified hash by hash, and one trial measu
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -54,11 +55,12 @@ class ProvenanceIndex:
         self.in_champion: dict[str, str] = {}
         """The same, and all steps of the adopted genomes of others: their gains are part of the champion."""
 
-    def refresh(self) -> None:
-        """Refresh the genomes that are known here."""
+    def refresh(self, before: float = math.inf) -> None:
+        """Refresh the genomes that are known here, as they were before an experiment."""
         ledger, adopted = self.session.ledger, list[str]()
         self.measured = {}
-        for experiment in (*ledger.experiments(GROUNDS, "keep"), ledger.experiment(0)):
+        kept = [one for one in ledger.experiments(GROUNDS, "keep") if one.number < before]
+        for experiment in (*kept, ledger.experiment(0)):
             commit, target = experiment.candidate.commit, target_of(experiment.candidate.source)
             self.measured[self.id(commit)] = commit
             if target in self.peers.entries:
