@@ -6,6 +6,7 @@ What is simulated is what stands below them: genomes, the trials, git and the le
 
 from __future__ import annotations
 
+import bisect
 import functools
 import math
 import random
@@ -33,7 +34,7 @@ from swarm_world import (
     finding_body,
 )
 
-from nightlab.commons import peer_store, proposer, provenance, sync
+from nightlab.commons import peer_store, proposer, provenance, queue, sync
 from nightlab.commons.capability import Compatibility, check_requirements, compare_tasks, worse_of
 from nightlab.commons.exchange import Entry
 from nightlab.commons.finding import format_instant, target_of
@@ -55,15 +56,13 @@ class Known(peer_store.PeerStore):
     def __init__(self, session: Lab, commons: None) -> None:
         self.session, self.shelf, self.commons = session, session.shelf, session.shelf
         self.task, self.platform, self.entries = TASK, PLATFORM, session.shelf.entries
-        self.trust, self.threats, self.doubtful, self.measured = {}, set(), {}, []
+        self.trust, self.threats, self.doubtful, self.measured, self._said = {}, set(), {}, [], {}
         self._fits, self._claims, self._me = session.shelf.fits, session.shelf.claims, session.name
+        self._draw, self.first = random.Random(session.name), 0
 
     def update(self, *measured: FindingVerified) -> None:
         self.measured += measured
-        now = CLOCK.time()
-        self.trust = peer_store.trust([*self.own_verdicts(), *self._other_verdicts(now)], now)
-        self.threats = peer_store.threats(self._warnings(now), self.trust, now)
-        self.doubtful |= {event.target: event.doubt for event in measured if event.doubt is not None}
+        self._weigh(CLOCK.time(), measured)
 
     def fit(self, entry: Entry, finding: Finding) -> Compatibility:
         if entry.id not in self._fits:
@@ -79,14 +78,11 @@ class Known(peer_store.PeerStore):
         return self.shelf.makers.get(genome, ())
 
     def _unproven_authors(self) -> list[str]:
-        known = {self.session.name, *(event.author for event in self.measured)}
-        names = self.shelf.authors
-        found = (
-            name
-            for name in random.sample(names, min(peer_store.STRANGERS + len(known), len(names)))
-            if name not in known
-        )
-        return list(found)[: peer_store.STRANGERS]
+        """The product's draw. A lab meets the authors in the order in which they came, those before it at once."""
+        there = bisect.bisect_right(self.shelf.since, self.session.synced)
+        first = self.first = self.first or there
+        known = {self.session.name, *self._heard_of()}
+        return queue.draw_strangers(self.shelf.authors[:there], first, known, peer_store.STRANGERS, self._draw)
 
 
 class Lab:
@@ -205,7 +201,7 @@ class Lab:
             self._share(parent)
         self.shared.add(ends[1])
         runs, against = (proposer.runs_of(proposer.contestant_for(self, one)) for one in (experiment, parent))
-        patch = self.repo.diff(candidate.parent, candidate.commit)
+        patch = self.repo.patch(candidate.parent, candidate.commit)
         inspired = [target_of(candidate.source)] if candidate.source else []
         body = finding_body(ends, patch, runs, against, candidate, inspired)
         self.outbox.append((body, patch, candidate.commit))
@@ -213,7 +209,7 @@ class Lab:
     def _answer(self) -> None:
         """What ``nightlab sync`` publishes of the latest measurement of another's finding."""
         for event in self.ledger.said[self.answered :]:
-            self.outbox.append((sync._verification(event, format_instant(event.at)), None, ""))
+            self.outbox.append((sync._verification(event, format_instant(event.at), ""), None, ""))
             if event.reason == "tampered":
                 self.outbox.append((sync._threat(event, format_instant(event.at)), None, ""))
         self.answered = len(self.ledger.said)

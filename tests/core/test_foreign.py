@@ -12,17 +12,11 @@ from nightlab.core.layouts import Problem, read_layout
 from nightlab.core.types import NightlabError
 from nightlab.session.create import infer, open_problem
 
-KERNEL = "class Model(Module): pass\ndef get_inputs(): return []\ndef get_init_inputs(): return []\n"
 FOLDERS = {
-    "KernelBench": {"19_ReLU.py": KERNEL},
-    "robust-kbench": {"func_forward.py": "def forward_fn(x): return x\n" + KERNEL},
     "SOL-ExecBench": {"definition.json": "{}", "workload.jsonl": "", "reference.py": ""},
     "GPU Mode": {"task.yml": "", "reference.py": "", "submission.py": "", "eval.py": "", "task.py": ""},
-    "CORAL": {"task.yaml": "name: x\n", "eval/grader.py": "", "seed/start.py": ""},
-    "Harbor or AutoLab": {"task.toml": "[optimization]\n", "tests/test.sh": "", "instruction.md": ""},
-    "hillclimb": {"problem.yaml": "metric: radius\nhigher_is_better: true\nverifier: verify.py\n", "verify.py": ""},
     "autoresearch-lab": {"campaigns/base/campaign.json": "{}", "lab/run.py": ""},
-    "GEPA": {"tune.py": "seed_candidate = {'p': ''}\ndef evaluator(candidate, example):\n    return 1.0\n"},
+    "GEPA": {"tune.py": "import gepa\ngepa.optimize(seed_candidate={}, adapter=None)\n"},
 }
 
 

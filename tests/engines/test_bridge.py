@@ -196,7 +196,7 @@ main(**vars(parser.parse_args()))
     bench = Bench(lab, contract, detect_sandbox())
     got = bench.run()
     assert (got.metric, got.secondary) == (5.0, {"runs": 2.0}), got.detail
-    assert "| feedback: more" in bench.log("evaluator")
+    assert got.said == "feedback: more"
     lab = make_lab(files={"initial_program.py": PROGRAM, "evaluate.py": f"LIMIT = 3\n{evaluator}"}, name="bad")
     got = Bench(lab, contract, detect_sandbox()).run()
     assert got.outcome == "crashed" and "Validation failed: too many" in got.detail

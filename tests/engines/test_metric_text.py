@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nightlab.engines.local.metric_text import parse_metrics, parse_number
+from nightlab.engines.local.metric_text import parse_feedback, parse_metrics, parse_number
 
 
 @pytest.mark.parametrize(
@@ -123,3 +123,10 @@ def test_a_precision_that_can_not_be_voids_the_name_and_says_why(text: str, why:
     found = parse_metrics(f"METRIC m=1 ± 0.5\nMETRIC m={text}\n")
     assert found.values == found.stated == {}
     assert found.unreadable["m"] == f"METRIC m={text}" + (f" ({why})" if why else "")
+
+
+def test_feedback_is_the_lines_that_say_so_within_a_limit() -> None:
+    text = "FEEDBACK too wide\nsay FEEDBACK no\n| FEEDBACK no\nFEEDBACK\nFEEDBACK  \x1b[1mlook\u202e \nMETRIC a=1\n"
+    assert parse_feedback(text) == "too wide\nlook"
+    assert parse_feedback("") == ""
+    assert len(parse_feedback("FEEDBACK x\n" * 9000)) < 4100

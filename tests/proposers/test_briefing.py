@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from nightlab.core.config import parse
 from nightlab.core.text import CONTROLS
 from nightlab.core.types import Budget, Candidate, Experiment, Measurement, Metric, Verdict
-from nightlab.proposers import Briefing, RejectedProposal
+from nightlab.proposers import Briefing, EarlierProgram, RejectedProposal
 from nightlab.proposers.briefing import LEAST, fenced, quote, render_briefing, tokens
 
 LAB = parse('name = "x"\ngenome = ["a.py"]\ncommand = "python a.py"\n[metric]\nname = "loss"\n[limits]\nloss = 9\n')
@@ -87,16 +87,19 @@ def test_no_stranger_gets_out_of_the_quotes(data: st.DataObject) -> None:
     h = lambda: data.draw(HOSTILE)  # noqa: E731
     one = tried(1, None, "crash", hypothesis=h(), detail=h(), changes=(h(),))
     two = tried(2, 1.995, hypothesis=h(), changes=(h(), h()))
+    two = replace(two, measurement=Measurement("measured", 1.995, {h(): 1.0, f"instance/{h()}": 2.0}, said=h()))
     running = replace(tried(3, None), candidate=replace(two.candidate, hypothesis=h()), verdict=None, measurement=None)
     page = render_briefing(
         replace(
             briefing(one, two, running, genome=h(), refused=[RejectedProposal(h(), h(), h())], remarks=[(3, h())]),
             genome={h(): h(), h(): h()},
+            champion=replace(two, bar=1.995),
+            earlier=lambda: [EarlierProgram(two, {h(): h()})],
         ),
         TASK,
         50_000,
     )
-    assert page.count("LEAK") >= 9, "it is told, as data"
+    assert page.count("LEAK") >= 13, "it is told, as data"
     assert "LEAK" not in outside(page)
     assert not CONTROLS.search(page)
 
@@ -135,6 +138,27 @@ def test_a_page_that_is_full_to_the_brim_is_no_longer(limit: int) -> None:
     many = [tried(n, 3.0, changes=(f"NAME{n} 1 → {n}",), hypothesis="word " * 9) for n in range(1, 300)]
     page = render_briefing(briefing(*many, genome="x = 1\n" * 5000), TASK, limit)
     assert limit - 150 < tokens(page) <= limit and page.endswith("(and more)\n")
+
+
+def test_what_the_evaluator_says_and_its_other_numbers_are_told() -> None:
+    numbers = {"speed": 3.0, "instance/a": 1.0, "instance/b": 9.0}
+    first = replace(tried(1, 1.5, "keep"), measurement=Measurement("measured", 1.5, numbers, said="b: too wide\nlook"))
+    second = replace(tried(2, 1.7, parent="c1"), measurement=Measurement("measured", 1.7, said="worse"))
+    page = render_briefing(briefing(first, second, tried(3, 1.8)), TASK, 9000)
+    assert '- The champion\'s other numbers: "speed" 3.' in page
+    assert 'Of 2 instances, those on which it does worst: "b" 9, "a" 1.' in page, "it is to be minimised"
+    assert "#1:\n```\nb: too wide\nlook\n```\n#2:\n```\nworse\n```\n" in page
+    assert "evaluator said" not in render_briefing(briefing(tried(1, 1.5)), TASK, 9000)
+
+
+def test_earlier_programs_are_told_as_differences() -> None:
+    others = [
+        EarlierProgram(tried(1, 2.5, hypothesis="wider"), {"a.py": "A = 7\n"}),
+        EarlierProgram(tried(2, 2.6), {"a.py": "A = 1\n"}),
+    ]
+    page = render_briefing(briefing(tried(1, 2.5), tried(2, 2.6), earlier=lambda: others), TASK, 9000)
+    assert '#1, loss 2.5, "wider":\n```\n--- a.py\n+++ a.py\n@@ -1 +1 @@\n-A = 1\n+A = 7\n```\n' in page
+    assert "#2, loss" not in page, "one that does not differ says nothing"
 
 
 def test_a_genome_can_not_close_its_fence() -> None:

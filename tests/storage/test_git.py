@@ -11,6 +11,7 @@ import pytest
 
 from nightlab.core.types import NightlabError
 from nightlab.storage.git import OutOfScope, PatchConflict, Repo, in_genome, make_repo
+from nightlab.storage.git.exports import export
 
 LONG = "".join(f"line {n}\n" for n in range(20))
 
@@ -48,7 +49,7 @@ def test_candidates_are_made_without_touching_anything_of_the_users(lab: Any, re
     patch = repo.diff(base, repo.commit_files(base, {"genome.py": LONG.replace("line 3\n", "three\n")}, "p"))
     two = repo.commit_patch(base, patch, "two")
     repo.keep_reachable("t", "000001", one)
-    repo.export(two, lab.folder.parent / "copy")
+    export(repo, two, lab.folder.parent / "copy")
     repo.check_scope(base, two, ("genome.py",))
 
     assert state(lab.folder) == before
@@ -167,7 +168,7 @@ def test_a_lab_in_a_subfolder_speaks_of_its_own_paths(inner: tuple[Any, Repo], t
     assert "a/genome.py" in repo.diff(base, made)
     again = repo.commit_patch(base, repo.diff(base, made), "again")
     assert repo.tree(again) == repo.tree(made)
-    folder = repo.export(made, tmp_path / "copy")
+    export(repo, made, folder := tmp_path / "copy")
     assert (folder / "genome.py").read_text() == LONG.replace("line 1\n", "one\n")
     assert lab.git("show", f"{made}:genome.py") == "outer = 1"
     lab.write("genome.py", "outer = 2\n")
@@ -187,7 +188,7 @@ def test_a_file_outside_the_lab_is_out_of_scope_even_under_the_genomes_name(inne
 
 
 def test_an_exported_copy_holds_no_git(repo: Repo, tmp_path: Path) -> None:
-    folder = repo.export(head(repo), tmp_path / "copy")
+    export(repo, head(repo), folder := tmp_path / "copy")
     assert {p.name for p in folder.rglob("*")} == {"genome.py", "measure.py", "lab.toml"}
     outside = subprocess.run(["git", "status"], cwd=folder, capture_output=True, text=True)
     assert outside.returncode != 0
@@ -229,7 +230,7 @@ def test_hooks_and_monitors_of_the_users_config_are_not_run(lab: Any, tmp_path: 
     repo.commit_patch(base, repo.diff(base, made), "y")
     repo.keep_reachable("t", "000001", made)
     repo.move_branch("nightlab/t", made)
-    repo.export(made, tmp_path / "copy")
+    export(repo, made, tmp_path / "copy")
     repo.dirty()
     assert not ran.exists(), ran.read_text()
 

@@ -13,6 +13,7 @@ from nightlab.session.create import make_lab as new_lab
 from nightlab.session.preflight import inspect
 from nightlab.session.session import Session
 from nightlab.storage.git import Repo
+from nightlab.storage.git.exports import export
 
 pytestmark = pytest.mark.integration
 LONG = "".join(f"line {n}\n" for n in range(20))
@@ -139,7 +140,8 @@ def test_a_submodule_is_named(make_lab: Any) -> None:
     repo = Repo(lab.folder)
     assert repo.submodules("HEAD") == ["vendored"]
     assert any(check.what.startswith("vendored is a git submodule") for check in inspect(repo)[2])
-    assert (repo.export("HEAD", lab.folder.parent / "copy") / "measure.py").exists()
+    export(repo, "HEAD", copy := lab.folder.parent / "copy")
+    assert (copy / "measure.py").exists() and (copy / "vendored").is_dir()
 
 
 def test_only_the_labs_files_of_a_large_partial_clone_are_asked_for(make_lab: Any, tmp_path: Path) -> None:
@@ -156,11 +158,7 @@ def test_only_the_labs_files_of_a_large_partial_clone_are_asked_for(make_lab: An
     repo = Repo(place / "labs" / "one")
     base = repo.resolve() or ""
     made = repo.commit_files(base, {"genome.py": LONG.replace("line 2\n", "two\n")}, "two")
-    copy = repo.export(made, tmp_path / "copy")
-    assert {p.name for p in (tmp_path / "copy").rglob("*") if p.is_file()} == {
-        ".gitattributes",
-        "genome.py",
-        "lab.toml",
-    }
+    ids = export(repo, made, copy := tmp_path / "copy")
+    assert {p.name for p in copy.rglob("*") if p.is_file()} == {"genome.py", "lab.toml"} == set(ids)
     assert b"two\r\n" in (copy / "genome.py").read_bytes(), "attributes of the folders above apply"
-    assert repo.ids(made, copy) and repo.changed(base, made) == ["genome.py"]
+    assert repo.changed(base, made) == ["genome.py"]

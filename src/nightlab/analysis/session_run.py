@@ -6,7 +6,6 @@ import time
 from dataclasses import replace
 
 from nightlab.analysis import report
-from nightlab.analysis.charts import save
 from nightlab.analysis.confirm import Confirmer
 from nightlab.core.types import Evidence, Experiment, RunResult
 from nightlab.loop.loop import ExperimentLoop
@@ -35,9 +34,10 @@ def run_session(search: ExperimentLoop, confirm: int | None = None) -> RunResult
     if result.baseline is None or result.baseline.verdict is None:
         return result
     write_results(session.results, session.metric, session.ledger)
-    save(report.draw(session, "progress"), session.folder / "progress.png")
-    if not (stopped or scheduler.paused):
-        result = _confirmed(search, result, confirm)
+    report.write_report(session)
+    if stopped or scheduler.paused or not _to_confirm(search, confirm):
+        return result
+    result = _confirmed(search, result, confirm)
     report.write_report(session)
     return result
 
@@ -53,12 +53,15 @@ def _shown(champion: Experiment | None) -> Evidence | None:
     return next((e for e in reversed(champion.evidence) if e.against == 0), None) if champion else None
 
 
+def _to_confirm(search: ExperimentLoop, pairs: int | None) -> bool:
+    """Whether the champion's gain was not measured yet, and the contract or the caller wants it."""
+    wanted = search.session.lab.judge.confirm > 0 if pairs is None else pairs > 0
+    return wanted and Confirmer(search.scheduler).unconfirmed()
+
+
 def _confirmed(search: ExperimentLoop, result: RunResult, pairs: int | None) -> RunResult:
-    """Measure the champion again, if its gain was not measured yet and the contract or the caller wants it."""
+    """Measure the champion again."""
     session, view, claims = search.session, search.view, Confirmer(search.scheduler)
-    wanted = session.lab.judge.confirm > 0 if pairs is None else pairs > 0
-    if not (wanted and claims.unconfirmed()):
-        return result
     experiments = sum(result.tally.values())
     pairs = pairs or claims.affordable(experiments)
     view.confirming(pairs)

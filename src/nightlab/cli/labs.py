@@ -15,7 +15,7 @@ from nightlab.cli.app import FIXABLE, HERE, Allow, Json, OnEngine, Where, allowe
 def new(
     name: Annotated[Path, typer.Argument(metavar="NAME", help="Folder to create.")],
     template: Annotated[
-        str | None, typer.Option("--from", metavar="LAB", help="Template: lm, packing, speed or wasm; NAME, or lm.")
+        str | None, typer.Option("--from", metavar="LAB", help="Shipped lab to copy; NAME, or lm.")
     ] = None,
 ) -> None:
     """Create a lab from a template, ready to run."""

@@ -12,9 +12,10 @@ from nightlab.commons.capability import Compatibility, check_requirements, compa
 from nightlab.commons.exchange import Commons, Entry
 from nightlab.commons.finding import platform_of, task_of, trial_resources
 from nightlab.commons.places import own_author
-from nightlab.commons.queue import PARTLY, FindingOffer, novelty
-from nightlab.commons.record import Finding, Retraction, Threat, Verification
-from nightlab.commons.trust import EPOCH, PeerVerdict, ThreatWarning, Trust, priority, threats, trust
+from nightlab.commons.queue import PARTLY, FindingOffer, draw_strangers, novelty
+from nightlab.commons.record import Finding, Retraction, Threat, Verification, gain
+from nightlab.commons.second_hand import probability, said_of, visible
+from nightlab.commons.trust import EPOCH, PeerVerdict, ThreatWarning, Trust, priority, shortfall, threats, trust
 from nightlab.core.events import FindingVerified
 from nightlab.core.types import NightlabError
 from nightlab.proposers.proposer import Used
@@ -25,6 +26,7 @@ PER_AUTHOR = 50  # most recent findings considered per proven author
 PER_STRANGER = 5  # and per unproven author
 STRANGERS = 20  # unproven authors considered per turn, drawn at random each time
 
+Claim = tuple[float, Entry, Finding]  # the gain that it claims over what is known here
 Unfit = tuple[str, Finding, str]  # a finding's id, the finding, and why it can't be measured
 
 
@@ -44,6 +46,8 @@ class PeerStore:
         self._records: dict[str, dict[type, list[Entry]]] = {}
         self._makers: dict[str, list[Entry]] = {}
         self.measured = [event for tag in tags(session.repo.lab) for event in self._measured(tag)]
+        self._draw = random.Random()
+        self._said: dict[str, list[PeerVerdict]] = {}
         self._fits: dict[str, Compatibility] = {}
         self._claims: dict[str, float] = {}
         self.update()
@@ -54,8 +58,12 @@ class PeerStore:
         with suppress(NightlabError):  # a damaged copy is reported by `nightlab sync`; the session goes on
             self._chains = self.commons.entries()
         self._index_new()
-        now = time.time()
-        self.trust = trust([*self.own_verdicts(), *self._other_verdicts(now)], now)
+        self._weigh(time.time(), measured)
+
+    def _weigh(self, now: float, measured: Iterable[FindingVerified]) -> None:
+        said = self._other_verdicts(now)
+        self.trust = trust([*self.own_verdicts(), *said], now)
+        self._said = said_of(said)
         self.threats = threats(self._warnings(now), self.trust, now)
         self.doubtful |= _doubts(measured)
 
@@ -64,6 +72,10 @@ class PeerStore:
 
     def trust_in(self, author: str) -> Trust:
         return self.trust.get(author, Trust())
+
+    def holds(self, entry: Entry) -> float:
+        """The probability that a finding holds here: by the trust in its author, and by what proven labs measured."""
+        return probability(self.trust_in(entry.author).value, self._said.get(entry.id, ()), self.trust)
 
     def own_verdicts(self) -> list[PeerVerdict]:
         """The verdicts measured in this lab."""
@@ -121,24 +133,33 @@ class PeerStore:
         confirmed = [one.gain or 0.0 for one in self.measured if one.verdict == "confirmed"]
         most = max([sigma, *confirmed])
         offers, unfit = list[FindingOffer](), list[Unfit]()
-        for name in [*sorted({one.author for one in self.measured}), *self._unproven_authors()]:
+        for name in [*self._heard_of(), *self._unproven_authors()]:
             if (author := self.trust_in(name)).quarantined:
                 continue
-            claims = list[tuple[float, Entry, Finding]]()
+            claims = list[Claim]()
             for entry, finding in self._considered(name, PER_AUTHOR if author.proven else PER_STRANGER):
                 if why := self._obstacle(entry, finding):
                     unfit.append((entry.id, finding, why))
                 elif entry.id not in used:
                     claims.append((claim(entry.id), entry, finding))
-            if not author.proven:  # only the largest claim of an unproven author: it is the most informative
-                claims = sorted(claims, key=lambda each: (each[0], each[1].id))[-1:]
-            for claimed, entry, finding in claims:
-                fit = self.fit(entry, finding)
-                value = priority(claimed, most if author.proven else sigma, author.value, novelty(finding, tried))
-                value *= PARTLY if fit.level == "partly" else 1.0
-                offers.append(FindingOffer(entry.id, finding, value, fit, author.proven))
+            if not author.proven:  # of an unproven author what others vouch for, else the largest claim
+                vouched = [each for each in claims if self.holds(each[1]) > 0.5]
+                claims = vouched or sorted(claims, key=lambda each: (each[0], each[1].id))[-1:]
+            offers += [self._offer(each, most, sigma, novelty(each[2], tried)) for each in claims]
         unfit.sort(key=lambda each: each[1].status != "keep")
         return offers, unfit
+
+    def _offer(self, claim: Claim, most: float, sigma: float, novel: float) -> FindingOffer:
+        """A finding with its priority: a stranger's claim counts up to one sigma."""
+        claimed, entry, finding = claim
+        fit, odds = self.fit(entry, finding), self.holds(entry)
+        if trusted := odds > 0.5:
+            trials = [len(finding.runs), len(finding.against)]
+            value = priority(claimed, most, odds, novel) * visible(shortfall(claimed, 0.0, sigma, trials))
+        else:
+            value = priority(claimed, sigma, odds, novel)
+        value *= PARTLY if fit.level == "partly" else 1.0
+        return FindingOffer(entry.id, finding, value, fit, trusted)
 
     def _considered(self, author: str, most: int) -> Iterator[tuple[Entry, Finding]]:
         """An author's latest findings about this metric that are neither threats nor retracted."""
@@ -185,11 +206,14 @@ class PeerStore:
             for e in self._published(entry.author, Retraction)
         )
 
+    def _heard_of(self) -> list[str]:
+        """The authors of whom something was measured here, or by proven labs."""
+        here, there = {one.author for one in self.measured}, {self.author(target) for target in self._said}
+        return sorted((here | there) - {self._me, ""})
+
     def _unproven_authors(self) -> list[str]:
         """Some of those of whom nothing was measured here, others each time."""
-        known = {one.author for one in self.measured}
-        names = [name for name in self._records if name not in known]
-        return random.sample(names, min(STRANGERS, len(names)))
+        return draw_strangers(*self.commons.arrived(), {self._me, *self._heard_of()}, STRANGERS, self._draw)
 
     def _other_verdicts(self, now: float) -> list[PeerVerdict]:
         """Verifications of this task by authors who were measured here themselves; other authors' have no weight.
@@ -203,9 +227,14 @@ class PeerStore:
                     and record.target in self.entries
                     and parse_instant(record.at) < now + EPOCH
                 ):
-                    about = self.author(record.target)
-                    found.append(PeerVerdict(record.target, about, record.verdict, parse_instant(record.at), by=name))
+                    found.append(self._statement(record, name))
         return found
+
+    def _statement(self, record: Verification, by: str) -> PeerVerdict:
+        mine = gain(self.task.metric, record.runs, record.against)
+        shown = shortfall(mine, 0.0, record.sigma, [len(record.runs), len(record.against)]) if record.runs else 0.0
+        about, at = self.author(record.target), parse_instant(record.at)
+        return PeerVerdict(record.target, about, record.verdict, at, by=by, shown=shown)
 
     def _warnings(self, now: float) -> list[ThreatWarning]:
         """What was seen here, and what those warn of who are trusted."""

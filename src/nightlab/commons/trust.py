@@ -108,6 +108,7 @@ def trust(judgements: Iterable[PeerVerdict], now: float) -> dict[str, Trust]:
     """
     own, others = _latest(judgements)
     direct = {author: _direct(each, now) for author, each in own.items()}
+    _stake(direct, own, others, now)
     heard = {author: known.value for author, known in direct.items() if known.proven}
     found = {}
     for author in [*direct, *(others.keys() - direct.keys())]:
@@ -125,8 +126,10 @@ def trust(judgements: Iterable[PeerVerdict], now: float) -> dict[str, Trust]:
 
 
 def priority(claimed: float, most: float, trusted: float, novelty: float) -> float:
-    """The priority of measuring a finding. Claims are clipped to ``most``, so that no claim outweighs distrust."""
-    return min(max(claimed, 0.0), most) * trusted * novelty
+    """The priority of measuring a finding: a larger claim goes first, but counts less than ``most`` however large it
+    is, so that no claim outweighs distrust."""
+    claimed = max(claimed, 0.0)
+    return most * claimed / (most + claimed) * trusted * novelty if claimed else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +178,31 @@ def _direct(judgements: Sequence[PeerVerdict], now: float) -> Trust:
         streak = streak + 1 if each.verdict == "confirmed" else streak if each.verdict == "inconclusive" else 0
     good, bad = (sum(side) for side in zip(*weights, strict=True))
     return Trust(1 + good, 1 + bad, streak, held=good)
+
+
+def _stake(
+    direct: dict[str, Trust],
+    own: dict[str, list[PeerVerdict]],
+    others: dict[str, list[PeerVerdict]],
+    now: float,
+) -> None:
+    """Count in what proven labs said of findings that were measured here too: agreement for them, up to what their own
+    findings earned, because repeating what is known is free; contradiction against them."""
+    here = {each.target: each for side in own.values() for each in side}
+    agreed, differed = defaultdict[str, float](float), defaultdict[str, float](float)
+    for each in (each for side in others.values() for each in side):
+        mine = here.get(each.target)
+        if mine is None or each.by not in direct or "inconclusive" in (mine.verdict, each.verdict):
+            continue
+        fade = DECAY ** (max(now - each.at, 0.0) / EPOCH)
+        if mine.verdict == each.verdict:
+            agreed[each.by] += fade
+        else:
+            differed[each.by] += fade * REFUTED * (ELSEWHERE if mine.elsewhere else 1.0)
+    for name in {*agreed, *differed}:
+        known = direct[name]
+        more = min(agreed[name], known.held)
+        direct[name] = replace(known, good=known.good + more, bad=known.bad + differed[name])
 
 
 def _weights(judgement: PeerVerdict, now: float) -> tuple[float, float]:

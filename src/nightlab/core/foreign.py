@@ -41,25 +41,8 @@ def _says(glob: str, *patterns: str) -> Callable[[Problem], bool]:
     )
 
 
-def _any(*shown: Callable[[Problem], bool]) -> Callable[[Problem], bool]:
-    return lambda problem: any(test(problem) for test in shown)
-
-
 MOST = 50  # files of a folder that are looked into
-KERNEL = (r"^class Model\(", r"^def get_inputs\(", r"^def get_init_inputs\(")
 SYSTEMS = (
-    Foreign(
-        "robust-kbench",
-        "func_forward.py with forward_fn and get_inputs",
-        _says("func_*.py", r"^def forward_fn\(", r"^def get_inputs\("),
-        f"{BY_HAND} compares your function with forward_fn and prints the ratio of their times",
-    ),
-    Foreign(
-        "KernelBench",
-        "a module with Model, get_inputs, get_init_inputs",
-        _says("*.py", *KERNEL),
-        f"{BY_HAND} compares ModelNew with Model and prints the ratio of their times",
-    ),
     Foreign(
         "SOL-ExecBench",
         "definition.json, workload.jsonl",
@@ -73,26 +56,6 @@ SYSTEMS = (
         f"{BY_HAND} runs its eval.py and prints the time; its leaderboard measures on its own GPUs",
     ),
     Foreign(
-        "CORAL",
-        "task.yaml and a grader",
-        _any(_has("task.yaml", "eval/grader.py"), _says("task.yaml", r"^grader:")),
-        f"{BY_HAND} calls what the grader's evaluate() calls and prints its score; seed/ holds the first program",
-    ),
-    Foreign(
-        "Harbor or AutoLab",
-        "task.toml, instruction.md, tests/test.sh",
-        _any(_has("task.toml", "tests/test.sh"), _has("task.toml", "instruction.md")),
-        "nightlab runs no containers: install what environment/Dockerfile installs, and "
-        f"{BY_HAND} does what tests/test.sh does and prints the reward",
-    ),
-    Foreign(
-        "hillclimb",
-        "problem.yaml with a verifier, or run and score",
-        _says("problem.yaml", r"^(problem_id|verifier|run|score|higher_is_better|holdout|private):"),
-        f"{BY_HAND} does what `run` does; what `score` or `verifier` does is the `command` of [evaluator], "
-        "and `data.sealed` names the folder that candidates must not see",
-    ),
-    Foreign(
         "autoresearch-lab",
         "campaigns/*/campaign.json",
         lambda problem: bool(problem.match("campaigns/*/campaign.json")),
@@ -100,13 +63,8 @@ SYSTEMS = (
     ),
     Foreign(
         "GEPA",
-        "a module that calls gepa's optimize or optimize_anything",
-        _any(
-            _says("*.py", r"^\s*(import gepa|from gepa)\b"),
-            _says(
-                "*.py", r"^\s*def evaluat\w+\(\s*candidate\b", r"^\s*\w*(dataset|valset|trainset|seed_candidate)\b\s*="
-            ),
-        ),
+        "a module that calls gepa's optimize with an adapter",
+        _says("*.py", r"^\s*(import gepa|from gepa)\b"),
         f"{BY_HAND} reads the candidate's text from a file, calls the evaluator on the validation examples and "
         "prints the mean; the text is the genome",
     ),

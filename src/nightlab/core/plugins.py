@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import importlib
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -72,6 +74,11 @@ BUILT_IN: Mapping[Kind, Mapping[str, str]] = {
         "autoresearch-problems": "nightlab.integrations.layouts.problems:read",
         "openevolve": "nightlab.integrations.layouts.openevolve:read",
         "shinka": "nightlab.integrations.layouts.shinka:read",
+        "coral": "nightlab.integrations.layouts.coral:read",
+        "hillclimb": "nightlab.integrations.layouts.hillclimb:read",
+        "harbor": "nightlab.integrations.layouts.harbor:read",
+        "kernelbench": "nightlab.integrations.layouts.kernelbench:read",
+        "gepa": "nightlab.integrations.layouts.gepa:read",
         "autokernel": "nightlab.integrations.layouts.autokernel:read",
         "algotune": "nightlab.integrations.layouts.algotune:read",
     },
@@ -224,14 +231,21 @@ def _configured(target: Any, keys: Mapping[str, Any], where: str) -> BaseModel:
 
 def _of_packages(kind: Kind) -> Iterator[Plugin]:
     """What installed packages offer; a name that is taken is ignored, and says so."""
-    from importlib.metadata import entry_points
-
     taken = dict.fromkeys(BUILT_IN[kind], "the built-in one")
-    for entry in sorted(entry_points(group=group(kind)), key=lambda e: (e.dist.name if e.dist else "", e.name)):
+    offered = _entry_points(tuple(sys.path)).select(group=group(kind))
+    for entry in sorted(offered, key=lambda e: (e.dist.name if e.dist else "", e.name)):
         package, version = (entry.dist.name, entry.dist.version) if entry.dist else ("unknown package", "")
         ignored = f"the name is taken by {taken[entry.name]}" if entry.name in taken else ""
         taken.setdefault(entry.name, f"that of {package}")
         yield Plugin(kind, entry.name, entry.value, package, version, ignored)
+
+
+@lru_cache(1)
+def _entry_points(path: tuple[str, ...]) -> Any:
+    """Those of all packages on the module search ``path``: the metadata of each is read, which is slow."""
+    from importlib.metadata import entry_points
+
+    return entry_points()
 
 
 def _require(plugin: Plugin, one: Any, needed: tuple[str, ...]) -> None:

@@ -252,6 +252,7 @@ class Measurement:
     metric as the lab states it; of one that is made of counts, ``successes`` in ``out_of`` trials. None if it does not
     say.
     ``overhead``: what it took beside its training (``core.overhead``), of which ``charged`` seconds count as training.
+    ``said``: what the evaluator says in words, for proposers; untrusted where the candidate can have a part in it.
     """
 
     outcome: Outcome
@@ -274,6 +275,7 @@ class Measurement:
     standard_error: float | None = field(default=None, metadata=OMIT)
     successes: int | None = field(default=None, metadata=OMIT)
     out_of: int | None = field(default=None, metadata=OMIT)
+    said: str = field(default="", metadata=OMIT)
 
     @property
     def own_precision(self) -> str:

@@ -12,6 +12,7 @@ from nightlab.engines.caller import CallerEngine, CallersTrial
 from nightlab.loop.loop import ExperimentLoop
 from nightlab.session.session import Session
 from nightlab.storage import checkouts
+from nightlab.storage.git.exports import export
 
 POLL = 0.02  # seconds between two looks at a proposer that thinks
 
@@ -59,10 +60,9 @@ class AskedTrial:
     def folder(self) -> Path:
         """A copy of the lab with this genome in it, written when it is first asked for. It goes once you tell."""
         place = self._place
-        if place.exists():
-            return place / self._session.repo.prefix
-        place.parent.mkdir(exist_ok=True)
-        return self._session.repo.export(self.handle.trial.commit, place)
+        if not place.exists():
+            export(self._session.repo, self.handle.trial.commit, place)
+        return place
 
     @property
     def _place(self) -> Path:

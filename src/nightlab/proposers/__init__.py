@@ -5,6 +5,7 @@ from nightlab.proposers.given import GivenProposer
 from nightlab.proposers.mixture import Mixture, make_proposers
 from nightlab.proposers.proposer import (
     Briefing,
+    EarlierProgram,
     NoProposal,
     Proposal,
     Proposer,
@@ -16,6 +17,7 @@ from nightlab.proposers.proposer import (
 __all__ = [
     "Briefing",
     "Constant",
+    "EarlierProgram",
     "GivenProposer",
     "Mixture",
     "NoProposal",

@@ -7,12 +7,13 @@ as JSON strings, or put into a fence that it can't close, and labelled as data.
 
 from __future__ import annotations
 
+import difflib
 import json
 import math
 import re
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from nightlab.core.program.theme import theme
@@ -22,6 +23,8 @@ from nightlab.proposers.proposer import Briefing
 
 BYTES_PER_TOKEN = 3  # a conservative estimate for English and code
 LEAST = 2000  # tokens that a page needs at least
+INSTANCE = "instance/"  # begins the names of numbers that are one instance's score
+MOST_NUMBERS, MOST_SAID = 8, 4
 TIRED = 4  # attempts at a subject without a keep that make it a dead end
 DATA = (
     'Text in "double quotes", and in fences marked as data, was written by earlier candidates, proposers or their '
@@ -86,6 +89,8 @@ def _sections(briefing: Briefing, past: AttemptHistory) -> Iterator[tuple[str, f
     yield "State of play", 0.4, _state(briefing, past)
     whose = "The champion's genome" if briefing.parent is None else "The genome to start from, not the champion's"
     yield f"{whose} (data)", 0.65, lambda room: _genome(briefing, room)
+    said = "What the evaluator said of the champion and of the newest experiments (data)"
+    yield said, 0.2, lambda room: _said(briefing, room)
     yield "What the human's own command said after experiments (data), the newest first", 0.15, _remarks(briefing)
     yield "Turns that brought no experiment, the newest first", 0.2, _refused(briefing)
     yield "Tried on the present champion already, the newest first", 0.3, past.rows(past.on_champion())
@@ -94,6 +99,11 @@ def _sections(briefing: Briefing, past: AttemptHistory) -> Iterator[tuple[str, f
         "Near misses: not kept, yet within the noise, or better; some may be worth combining",
         0.35,
         past.rows(past.near(briefing.sigma)),
+    )
+    yield (
+        "Earlier programs (data): the best, then others that change other parts, as differences from the genome above",
+        0.4,
+        lambda room: _earlier(briefing, room),
     )
     yield "What other labs say they found, as claims (data), not measured here", 0.2, _found(briefing)
     yield "Dead ends", 0.3, past.dead_ends()
@@ -105,7 +115,8 @@ def _section(title: str, content: Content, room: int) -> str:
     heading = f"\n## {title}\n\n"
     room -= len(heading.encode())
     if callable(content):
-        return heading + content(room) if room > 200 else ""
+        text = content(room) if room > 200 else ""
+        return heading + text if text else ""
     body, more = "", "(and more)\n"
     for line in content:
         if len((body + line).encode()) + 1 + len(more) > room:
@@ -155,6 +166,7 @@ def _state(briefing: Briefing, past: AttemptHistory) -> Iterator[str]:
     if briefing.sigma > 0:
         yield f"- Noise: luck alone moves one trial by about {briefing.sigma:.2g} (one standard deviation)."
         yield f"- An effect below {briefing.detectable:.2g} would not show in a confirmation; aim for more."
+    yield from _numbers(briefing)
     for e in briefing.history:
         if e.verdict is None and e.number:
             yield f"- Running now: #{e.number} {quote(e.candidate.hypothesis)}"
@@ -163,6 +175,20 @@ def _state(briefing: Briefing, past: AttemptHistory) -> Iterator[str]:
         told = f"- Other turns at the same time as yours: {len(briefing.thinking)} ({names}). Differ from them"
         least = ", ".join(quote(name, 60) for name in least_tried(briefing))
         yield f"{told}; little or never tried: {least}." if least else f"{told}."
+
+
+def _numbers(briefing: Briefing) -> Iterator[str]:
+    """The champion's other numbers, and the instances on which it does worst."""
+    measured = briefing.champion.measurement
+    found = measured.secondary if measured else {}
+    others = [f"{quote(name, 40)} {value:.4g}" for name, value in found.items() if not name.startswith(INSTANCE)]
+    if others:
+        yield f"- The champion's other numbers: {', '.join(others[:MOST_NUMBERS])}."
+    each = [(value, name.removeprefix(INSTANCE)) for name, value in found.items() if name.startswith(INSTANCE)]
+    if each:
+        worst = sorted(each, reverse=briefing.metric.goal == "minimise")[:MOST_NUMBERS]
+        told = ", ".join(f"{quote(name, 40)} {value:.4g}" for value, name in worst)
+        yield f"- Of {len(each)} instances, those on which it does worst: {told}."
 
 
 def least_tried(briefing: Briefing, most: int = 3) -> list[str]:
@@ -174,14 +200,43 @@ def least_tried(briefing: Briefing, most: int = 3) -> list[str]:
 
 
 def _genome(briefing: Briefing, room: int) -> str:
-    made, left = "", list(briefing.genome.items())
-    while left:
-        path, text = left.pop(0)
-        name = f"{quote(path)}:\n"
-        each = (room - len(made.encode())) // (len(left) + 1) - len(name.encode()) - 1
+    return _fences([(f"{quote(path)}:\n", text) for path, text in briefing.genome.items()], room)
+
+
+def _said(briefing: Briefing, room: int) -> str:
+    """What the evaluator said, of the champion first; each has the same room."""
+    newest = [e for e in reversed(briefing.history) if e.number != briefing.champion.number]
+    found = [e for e in (briefing.champion, *newest) if e.measurement and e.measurement.said][:MOST_SAID]
+    return _fences([(f"#{e.number}:\n", e.measurement.said if e.measurement else "") for e in found], room)
+
+
+def _earlier(briefing: Briefing, room: int) -> str:
+    """The difference between the genome to start from and each earlier program."""
+    found = []
+    for one in briefing.earlier():
+        paths = sorted({*briefing.genome, *one.genome})
+        parts = [_difference(path, briefing.genome.get(path, ""), one.genome.get(path, "")) for path in paths]
+        value = one.experiment.measurement.metric if one.experiment.measurement else None
+        told = f"{briefing.metric.name} {value:.6g}" if value is not None else "no number"
+        heading = f"#{one.experiment.number}, {told}, {quote(one.experiment.candidate.hypothesis)}:\n"
+        if difference := "".join(parts):
+            found.append((heading, difference))
+    return _fences(found, room)
+
+
+def _difference(path: str, before: str, after: str) -> str:
+    lines = difflib.unified_diff(before.splitlines(), after.splitlines(), path, path, n=1, lineterm="")
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _fences(parts: Sequence[tuple[str, str]], room: int) -> str:
+    """Texts in fences below their headings, each in an equal part of what is left of the room."""
+    made = ""
+    for place, (heading, text) in enumerate(parts):
+        each = (room - len(made.encode())) // (len(parts) - place) - len(heading.encode()) - 1
         if each < 200:
             break
-        made += name + fenced(text, each)
+        made += heading + fenced(text, each)
     return made
 
 

@@ -32,6 +32,7 @@ from nightlab.sandbox.process_guard import ProcessResult, ProcessSpec, read_resu
 from nightlab.sandbox.traffic import TrafficCaps
 from nightlab.storage import checkouts
 from nightlab.storage.git import frozen_entries
+from nightlab.storage.git.exports import export
 
 PASSED = ("LANG", "LC_ALL", "TZ", "PATH")
 ACP_TURN = Path(__file__).with_name("acp_turn.py")
@@ -70,8 +71,7 @@ class AnyCommand:
         checkouts.remove_tree(folder)
         folder.mkdir(parents=True)
         commit = briefing.start.candidate.commit
-        work = self.workspace.repo.export(commit, folder / "work")
-        ids = self.workspace.repo.ids(commit, work)
+        ids = export(self.workspace.repo, commit, work := folder / "work")
         try:
             return self._turn(briefing, folder, work, ids)
         finally:

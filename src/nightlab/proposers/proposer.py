@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -76,6 +76,14 @@ class UnverifiedFinding:
 
 
 @dataclass(frozen=True, slots=True)
+class EarlierProgram:
+    """An experiment's genome, text by path, that differs from the one that a proposal starts from."""
+
+    experiment: Experiment
+    genome: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class Briefing:
     """What a proposer is told, assembled fresh for each turn."""
 
@@ -104,6 +112,8 @@ class Briefing:
     """Proposals that became no experiment, oldest first."""
     found: Sequence[UnverifiedFinding] = ()
     """What other labs say they found, the most promising first."""
+    earlier: Callable[[], Sequence[EarlierProgram]] = tuple
+    """The best programs beside the champion's, and others unlike these. Called, it reads them from the repository."""
     thinking: Sequence[str] = ()
     """The proposers that have a turn at the same time, once for each turn; what they will propose is not known yet."""
     sigma: float = 0.0

@@ -9,7 +9,7 @@ from pathlib import Path
 from nightlab.core.config import LabConfig
 from nightlab.session.preflight import Check
 from nightlab.storage.git import Repo
-from nightlab.storage.git.exports import entries, lfs_pointers
+from nightlab.storage.git.exports import lfs_pointers
 from nightlab.storage.git.repo import LINK
 
 
@@ -44,7 +44,7 @@ def data_checks(repo: Repo, lab: LabConfig) -> Iterator[Check]:
 
 def _leaving(repo: Repo, commit: str) -> Iterator[tuple[str, Path]]:
     """The committed links that lead out of the lab, each with its target."""
-    for path, entry in entries(repo, commit).items():
+    for path, entry in repo.entries(commit).items():
         if entry.mode == LINK:
             target = Path(os.path.normpath((repo.lab / path).parent / (repo.read(commit, path) or "")))
             if not target.is_relative_to(repo.lab):

@@ -6,16 +6,16 @@ Whole copies, or where the sandbox can mount, copies of the genome under which t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from nightlab.engines.local.shared_copy import SharedCopy, View
+from nightlab.engines.local.shared_copy import SharedCopy, View, whole
 from nightlab.sandbox.bubblewrap import MOST_MOUNTS, Layers
 from nightlab.storage import checkouts
 from nightlab.storage.git import Repo, frozen_entries, in_genome
-from nightlab.storage.git.exports import make_folder, put_file, remove_files
-from nightlab.storage.git.repo import SUBMODULE
+from nightlab.storage.git.exports import Entries, Exporter, make_folder, put_file, remove_files
+from nightlab.storage.git.repo import SUBMODULE, Entry
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,17 +27,17 @@ class TrialCopies:
     """Of all files that a copy holds."""
     frozen: dict[str, str]
     """Of those that a candidate must not change."""
-    view: View | None = None
-    places: dict[str, dict[str, int]] = field(default_factory=dict)
+    view: View
+    places: dict[str, dict[str, int]]
     """By copy: the inode of each empty file or folder that something shared is mounted on, by path."""
 
     def mounts(self, name: str) -> Layers:
         """What is mounted on top of a copy."""
-        return self.view.mounts(self.folders[name]) if self.view else ()
+        return self.view.mounts(self.folders[name])
 
     def frozen_entries(self, name: str, genome: tuple[str, ...]) -> tuple[str, ...]:
         """What of a whole copy is made read-only; beyond these it is only checked afterwards."""
-        return () if self.view else tuple(islice(frozen_entries(self.folders[name], genome), MOST_MOUNTS))
+        return () if self.view.layers else tuple(islice(frozen_entries(self.folders[name], genome), MOST_MOUNTS))
 
 
 class Copies:
@@ -46,53 +46,52 @@ class Copies:
     def __init__(self, repo: Repo, genome: tuple[str, ...], shared: Path | None) -> None:
         self.repo, self.genome, self._place = repo, genome, shared
         self._shared: SharedCopy | None = None
+        self._written: dict[tuple[str, Entry], str] = {}  # the ids of the trials' own files that were written
 
     def make(self, commit: str, folder: Path, names: Sequence[str], onto: str | None = None) -> TrialCopies:
         """Make a trial's copies of a commit below ``folder``; ``onto``: they are there, as of that commit."""
-        if (view := self._view(commit)) is None:
-            return self._whole(commit, folder, names, onto)
-        assert self._shared
-        folders = {name: folder / name for name in names}
-        before = self._view(onto) if onto else None
-        had = before.own if before else {}
-        differing = {path: entry for path, entry in view.own.items() if had.get(path) != entry}
-        first = folders[names[0]]
-        for copy in folders.values():
-            make_folder(copy)
-            remove_files(copy, [path for path in had if path not in view.own])
-        self._shared.write(commit, differing, first)
-        for copy in list(folders.values())[1:]:
-            for path, entry in differing.items():
-                if entry.mode == SUBMODULE:
-                    make_folder(copy / path)
-                else:
-                    put_file(first / path, copy / path)
+        view, folders = self._view(commit), {name: folder / name for name in names}
+        had = self._view(onto).own if onto else {}
+        self._write(commit, view, had, list(folders.values()))
         places = {name: view.make_places(copy) for name, copy in folders.items()}
-        ids = self._shared.ids(view.own)
-        empty = checkouts.blob_id(b"", next(iter(ids.values()), "").split(" ")[-1])
-        ids |= {layer.path: empty for layer in view.layers if not (layer.own or layer.folder)}
-        return TrialCopies(folders, ids, {}, view, places)
+        ids = {path: self._written[path, entry] for path, entry in view.own.items() if entry.mode != SUBMODULE}
+        if view.layers:
+            empty = checkouts.blob_id(b"", next(iter(ids.values()), "").split(" ")[-1])
+            ids |= {layer.path: empty for layer in view.layers if not (layer.own or layer.folder)}
+            return TrialCopies(folders, ids, {}, view, places)
+        # Frozen files are compared too, because not every sandbox makes them read-only. Mounts exclude links.
+        frozen = {path: name for path, name in ids.items() if not in_genome(path, self.genome) and " " not in name}
+        return TrialCopies(folders, ids, frozen, view, places)
 
     def fits(self, onto: str, commit: str) -> bool:
         """Whether copies of a commit that processes already run in can become those of another."""
-        before, after = self._view(onto), self._view(commit)
-        return (before and before.layers) == (after and after.layers)
+        return self._view(onto).layers == self._view(commit).layers
 
     def remove(self, trials: Path) -> None:
         """Remove the shared copy, unless a trial below ``trials`` still runs on it."""
         if self._shared:
             self._shared.remove(trials)
 
-    def _view(self, commit: str) -> View | None:
+    def _write(self, commit: str, view: View, had: Entries, copies: Sequence[Path]) -> None:
+        """Write the trial's own files into copies that hold ``had``."""
+        differing = {path: entry for path, entry in view.own.items() if had.get(path) != entry}
+        first, *others = copies
+        for copy in copies:
+            make_folder(copy)
+            remove_files(copy, [path for path in had if path not in view.own])
+        for path, name in Exporter(self.repo, commit, view.attributes).write(differing, first).items():
+            self._written[path, differing[path]] = name
+        for copy in others:
+            for path, entry in differing.items():
+                if entry.mode == SUBMODULE:
+                    make_folder(copy / path)
+                else:
+                    put_file(first / path, copy / path)
+
+    def _view(self, commit: str) -> View:
+        """What a trial has for its own; all files where the sandbox can't mount others, or where too much differs."""
         if self._place is None:
-            return None
+            return whole(self.repo, commit)
         if self._shared is None:
             self._shared = SharedCopy(self.repo, commit, self.genome, self._place)
-        return self._shared.view(commit)
-
-    def _whole(self, commit: str, folder: Path, names: Sequence[str], onto: str | None) -> TrialCopies:
-        folders = {name: self.repo.export(commit, folder / name, onto=onto) for name in names}
-        ids = self.repo.ids(commit, folders[names[0]])
-        # Frozen files are compared too, because not every sandbox makes them read-only. Mounts exclude links.
-        frozen = {path: name for path, name in ids.items() if not in_genome(path, self.genome) and " " not in name}
-        return TrialCopies(folders, ids, frozen)
+        return self._shared.view(commit) or whole(self.repo, commit)

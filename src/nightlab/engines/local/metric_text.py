@@ -17,6 +17,8 @@ LEVEL = (
 )
 PREFIX = rf"(?:{LEVEL}|(?:\[[^\]'\"=\n]{{1,60}}\]:?[ \t]*)+)?"
 METRIC = re.compile(rf"^[ \t]*{PREFIX}METRIC[ \t]+(?P<name>[^\s=]+)[ \t]*=[ \t]*(?P<value>.*?)[ \t]*$", re.MULTILINE)
+FEEDBACK = re.compile(r"^FEEDBACK[ \t]+(.*\S)[ \t]*$", re.MULTILINE)
+MOST_FEEDBACK = 4000  # characters of it that are recorded
 NAME = re.compile(METRIC_NAME)
 CLAIM = re.compile(r"^([A-Za-z_]\w{0,40}):[ \t]+(\S+)[ \t]*$", re.MULTILINE)
 ERROR = re.compile(r"^(?:[\w.]+(?:Error|Exception|Exit|Interrupt)\b.*|FAIL\b.*|TAMPERED:.*|.*[Kk]illed.*)$")
@@ -98,6 +100,11 @@ def parse_claims(text: str) -> dict[str, float]:
     """The ``name: value`` lines of a summary block, the last of each name. Shown to people, never trusted."""
     last = {name: parse_number(value) for name, value in CLAIM.findall(plain(text, len(text) + 1))}
     return {name: value for name, value in last.items() if value is not None}
+
+
+def parse_feedback(text: str) -> str:
+    """The text of the ``FEEDBACK text`` lines of an output, one below the other, sanitised and shortened."""
+    return plain("\n".join(FEEDBACK.findall(plain(text, len(text) + 1))), MOST_FEEDBACK)
 
 
 def crash_summary(text: str) -> str:

@@ -12,6 +12,7 @@ from nightlab.core.config import LabConfig
 from nightlab.core.types import NightlabError
 from nightlab.sandbox.bubblewrap import search_path
 from nightlab.storage.git import Repo
+from nightlab.storage.git.exports import export
 
 
 def run_prepare(repo: Repo, lab: LabConfig, commit: str, folder: Path) -> None:
@@ -23,10 +24,10 @@ def run_prepare(repo: Repo, lab: LabConfig, commit: str, folder: Path) -> None:
         return
     place = folder / "prepare"
     shutil.rmtree(place, ignore_errors=True)
-    work = repo.export(commit, place)
+    export(repo, commit, place)
     path = search_path(os.environ.get("PATH", ""))
     try:
-        done = subprocess.run(shlex.split(lab.prepare), cwd=work, env={**os.environ, "PATH": path}, check=False)
+        done = subprocess.run(shlex.split(lab.prepare), cwd=place, env={**os.environ, "PATH": path}, check=False)
     except OSError as error:
         raise NightlabError(f"the lab's prepare command can't be started: {error}", f"fix: {lab.prepare}") from error
     finally:

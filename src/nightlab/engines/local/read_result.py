@@ -53,6 +53,7 @@ def build_measurement(lab: LabConfig, folder: Path, result: dict[str, Any], *, s
         successes=successes,
         out_of=out_of,
         detail=plain(detail, 400),
+        said=metric_text.parse_feedback(output),
         claims={name: value for name, value in claims.items() if name != lab.metric.name},
         disturbed=disturbance(known["machine"], clock, shared=shared) if matters and known.get("machine") else "",
         **known,

@@ -14,16 +14,8 @@ from nightlab.engines.local.view import Layer, base_is_own, compose
 from nightlab.sandbox.bubblewrap import Layers
 from nightlab.storage import checkouts
 from nightlab.storage.git import Repo, in_genome
-from nightlab.storage.git.exports import (
-    ATTRIBUTES,
-    Entries,
-    Entry,
-    Exporter,
-    changes,
-    entries,
-    make_folder,
-)
-from nightlab.storage.git.repo import LINK, SUBMODULE
+from nightlab.storage.git.exports import Entries, Exporter, attributes, make_folder
+from nightlab.storage.git.repo import LINK, SUBMODULE, Entry
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +23,11 @@ class View:
     """What the processes of a trial see of one commit: the trial's own files, and the shared ones on top."""
 
     own: Entries
-    layers: tuple[Layer, ...]
-    frozen: Path
+    attributes: Entries
+    """The files that say which filters apply to the trial's own."""
+    layers: tuple[Layer, ...] = ()
+    """Without any, all files are the trial's own."""
+    frozen: Path = Path()
 
     def mounts(self, copy: Path) -> Layers:
         """For the sandbox: each layer's source, its path in the lab, and whether the trial may write to it."""
@@ -46,23 +41,28 @@ class View:
         return {layer.path: _make_place(copy / layer.path, layer) for layer in places}
 
 
+def whole(repo: Repo, commit: str) -> View:
+    """All files of a commit as a trial's own."""
+    found = repo.entries(commit)
+    return View(found, attributes(found))
+
+
 class SharedCopy:
     """The frozen files as of ``commit``, below ``folder``."""
 
     def __init__(self, repo: Repo, commit: str, genome: tuple[str, ...], folder: Path) -> None:
         self.repo, self.commit, self.genome, self.folder = repo, commit, genome, folder
-        found = entries(repo, commit)
+        found = repo.entries(commit)
         self._genome = {path: entry for path, entry in found.items() if in_genome(path, genome)}
         self._frozen = {path: entry for path, entry in found.items() if path not in self._genome}
-        self._attributes = {path: e for path, e in found.items() if path.rpartition("/")[2] == ATTRIBUTES}
+        self._attributes = attributes(found)
         self._layers: dict[frozenset[str], tuple[Layer, ...] | None] = {}
-        self._ids: dict[tuple[str, Entry], str] = {}
         self._files: Path | None = None
 
     def view(self, commit: str) -> View | None:
         """How to show a commit's files; None where that takes whole copies, because too much differs from ours."""
         own = dict(self._genome)
-        for path, entry in changes(self.repo, self.commit, commit).items():
+        for path, entry in self.repo.changes(self.commit, commit).items():
             if not in_genome(path, self.genome):
                 return None
             if entry:
@@ -74,17 +74,7 @@ class SharedCopy:
         if layers is None or pinned is None or set(_own(layers)) != set(_own(pinned)):
             return None
         unmounted = {path: e for path, e in self._frozen.items() if _unmountable(e) and base_is_own(path, layers)}
-        return View({**own, **unmounted}, layers, self._export(_own(pinned)))
-
-    def write(self, commit: str, chosen: Entries, copy: Path) -> None:
-        """Write a trial's own files of a commit."""
-        exporter = Exporter(self.repo, commit, self._attributes)
-        for path, name in exporter.write(chosen, copy).items():
-            self._ids[path, chosen[path]] = name
-
-    def ids(self, own: Entries) -> dict[str, str]:
-        """The id of each own file that was written."""
-        return {path: self._ids[path, entry] for path, entry in own.items() if entry.mode != SUBMODULE}
+        return View({**own, **unmounted}, self._attributes, layers, self._export(_own(pinned)))
 
     def remove(self, trials: Path) -> None:
         """Remove the copies, unless a trial below ``trials`` still runs on one."""

@@ -10,8 +10,17 @@ from typing import Any
 
 from nightlab_bridge.runner import Unmeasured
 
-VALID = {"valid", "validity", "is_valid", "correct", "is_correct", "feasible"}  # 0 says that the answer violates
+VALID = {
+    "valid",
+    "validity",
+    "is_valid",
+    "correct",
+    "is_correct",
+    "correctness",
+    "feasible",
+}  # 0 says that the answer violates
 MOST = 8000  # characters of an evaluator's text that are shown
+MOST_INSTANCES = 40  # whose scores are recorded
 
 
 def numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
@@ -44,13 +53,25 @@ def require_valid(metrics: Mapping[str, Any]) -> None:
             raise Unmeasured(f"the evaluator says that the answer is not valid ({name} = 0){f': {why}' if why else ''}")
 
 
-def report(name: str, score: float, metrics: Mapping[str, Any], said: Mapping[str, Any] | None = None) -> None:
-    """Print the texts that the evaluator gave, its other numbers, and last its score."""
+def report(
+    name: str,
+    score: float,
+    metrics: Mapping[str, Any],
+    said: Mapping[str, Any] | None = None,
+    instances: Any = None,
+    held_out: float | None = None,
+) -> None:
+    """Print the texts that the evaluator gave, its other numbers, the score of each instance, and last its score."""
     for title, text in (said or {}).items():
         words = text if isinstance(text, str) else json.dumps(text, default=str)
-        print("\n".join(f"| {title}: {line}" for line in words[:MOST].splitlines()))
-    for other, value in numbers(metrics).items():
+        print("\n".join(f"FEEDBACK {title}: {line}" for line in words[:MOST].splitlines()))
+    found = numbers(metrics)
+    if isinstance(instances, Mapping):
+        found |= {f"instance/{key}": value for key, value in list(numbers(instances).items())[:MOST_INSTANCES]}
+    for other, value in found.items():
         safe = re.sub(r"[^\w.µ/-]+", "_", other).strip("_")
         if safe and safe not in (name, "held_out"):
             print(f"METRIC {safe}={value!r}")
+    if held_out is not None:
+        print(f"METRIC held_out={held_out!r}")
     print(f"METRIC {name}={score!r}", flush=True)

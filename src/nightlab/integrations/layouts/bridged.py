@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterable
 from typing import Any
 
 from nightlab.core.layouts import Problem
@@ -13,13 +14,22 @@ HANDED_OVER = 10  # seconds until a candidate whose program is only called has h
 
 
 def bridged(
-    problem: Problem, module: str, options: list[str], evaluator: str, program: str, seconds: float
+    problem: Problem,
+    module: str,
+    options: list[str],
+    evaluator: str,
+    program: str,
+    seconds: float,
+    *,
+    why: str = "",
+    also: Iterable[str] = (),
 ) -> tuple[dict[str, Any], str]:
     """The keys of a contract that run an evaluator on a program, and a sentence that says how they are kept apart.
 
     ``module``: of ``nightlab_bridge``, called with ``options``, evaluator and program. ``seconds``: of an evaluation.
+    ``why``: they can't be kept apart, as text. ``also``: further files of the evaluator.
     """
-    why = obstacle(problem, evaluator, program)
+    why = why or next(filter(None, (obstacle(problem, file, program) for file in (evaluator, *also))), "")
     call = ["python", "-P", "-m", f"nightlab_bridge.{module}", *([] if why else ["--sealed"]), *options]
     command = shlex.join([*call, evaluator, program])
     contract: dict[str, Any] = {"genome": [program], "command": command, "budget": {"amount": seconds}}

@@ -17,20 +17,20 @@ TIMELESS = {**AUTHOR, "GIT_AUTHOR_DATE": "2000-01-01T00:00:00Z", "GIT_COMMITTER_
 def commit_snapshot(repo: Repo, commit: str, on: str | None = None) -> str:
     """A commit with the files of ``commit`` and no history except the parent ``on``. Returns its id."""
     parent = ["-p", on] if on else []
-    made = repo._run("commit-tree", f"{commit}^{{tree}}", *parent, stdin=b"nightlab\n", env=TIMELESS)
+    made = repo.run("commit-tree", f"{commit}^{{tree}}", *parent, stdin=b"nightlab\n", env=TIMELESS)
     return made.stdout.decode().strip()
 
 
 def pack_bundle(repo: Repo, snap: str, without: str | None = None) -> bytes:
     """A bundle of a snapshot, without the objects that a receiver with the commit ``without`` already has."""
     ref = f"refs/nightlab-travel/{snap}"
-    repo._run("update-ref", ref, snap)
+    repo.run("update-ref", ref, snap)
     try:
         less = [f"^{without}"] if without else []
         # Run from the top of the repository: in a subfolder, some versions of git take "-" for a file there.
-        return repo._run("-C", str(repo.top), "bundle", "create", "--quiet", "-", ref, *less).stdout
+        return repo.run("-C", str(repo.top), "bundle", "create", "--quiet", "-", ref, *less).stdout
     finally:
-        repo._run("update-ref", "-d", ref)
+        repo.run("update-ref", "-d", ref)
 
 
 def unpack_bundle(folder: Path, bundle: bytes, snap: str, prefix: str = "") -> Repo:

@@ -1,4 +1,4 @@
-"""Exports chosen files of a commit, with git's filters: what it costs does not depend on the lab's other files."""
+"""Exports files of a commit, with git's filters: all of a lab, or chosen ones."""
 
 from __future__ import annotations
 
@@ -12,52 +12,40 @@ from pathlib import Path, PurePosixPath
 
 from nightlab.core.types import NightlabError
 from nightlab.storage import checkouts
-from nightlab.storage.git.repo import GONE, LINK, SUBMODULE, Repo
+from nightlab.storage.git.repo import SUBMODULE, Entry, Repo
 
 ATTRIBUTES = ".gitattributes"  # says which filters apply
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A file of a commit: git's mode and id."""
-
-    mode: str
-    name: str
-
-    @property
-    def wanted(self) -> str:
-        """The id of its copy, as ``checkouts.file_id`` gives it."""
-        return f"link {self.name}" if self.mode == LINK else self.name
 
 
 Entries = Mapping[str, Entry]  # by path in the lab
 
 
-def entries(repo: Repo, commit: str) -> dict[str, Entry]:
-    """The lab's files and submodules at ``commit``."""
-    return {path: Entry(mode, name) for mode, name, path in repo._entries(commit)}
+def attributes(found: Entries) -> dict[str, Entry]:
+    """Those of a commit's files that say which filters apply."""
+    return {path: entry for path, entry in found.items() if path.rpartition("/")[2] == ATTRIBUTES}
 
 
-def changes(repo: Repo, old: str, new: str) -> dict[str, Entry | None]:
-    """The lab's files that differ between two commits, as they are in the new one; None for one that is gone."""
-    if old == new:
-        return {}
-    differing = repo._differences(old, new, "--relative")
-    return {path: None if mode == GONE else Entry(mode, name) for mode, name, path in differing}
+def export(repo: Repo, commit: str, folder: Path) -> dict[str, str]:
+    """Write the lab's files at ``commit`` into a new folder, without ``.git``; returns their ids, as ``write``."""
+    found = repo.entries(commit)
+    return Exporter(repo, commit, attributes(found)).write(found, folder)
 
 
 def lfs_pointers(repo: Repo, commit: str) -> list[str]:
     """The lab's files that an export leaves as pointers of git-lfs, because its filter is not set up here."""
-    if repo._run("config", "filter.lfs.smudge", check=False).returncode == 0:
+    if repo.run("config", "filter.lfs.smudge", check=False).returncode == 0:
         return []
     pointer = "^version https://git-lfs.github.com/spec/v1$"
-    out = repo._run("grep", "-lzI", "-e", pointer, commit, "--", ".", check=False).stdout
+    out = repo.run("grep", "-lzI", "-e", pointer, commit, "--", ".", check=False).stdout
     return [name.partition(":")[2] for name in os.fsdecode(out).split("\0") if name]
 
 
 @dataclass(frozen=True, slots=True)
 class Exporter:
-    """Writes files of ``commit`` into folders; ``attributes``: the lab's files that say which filters apply."""
+    """Writes files of ``commit`` into folders; ``attributes``: the lab's files that say which filters apply.
+
+    What it costs does not depend on the lab's other files.
+    """
 
     repo: Repo
     commit: str
@@ -79,9 +67,9 @@ class Exporter:
             self._index(files) as index,
             tempfile.TemporaryDirectory(prefix="export-", dir=folder.parent, ignore_cleanup_errors=True) as place,
         ):
-            listed = os.fsencode("".join(f"{self.repo._outside(path)}\0" for path in files))
+            listed = os.fsencode("".join(f"{self.repo.outside(path)}\0" for path in files))
             into = f"--prefix={Path(place).resolve()}/"
-            self.repo._run("checkout-index", "--force", into, "-z", "--stdin", stdin=listed, env=index, umask=0o022)
+            self.repo.run("checkout-index", "--force", into, "-z", "--stdin", stdin=listed, env=index, umask=0o022)
             written = Path(place, self.repo.prefix)
             if any(folder.iterdir()):
                 for path in files:
@@ -98,8 +86,8 @@ class Exporter:
             like = wanted.split()[-1]
             if (there := checkouts.file_id(folder / path, like)) == wanted:
                 continue
-            what = f"{self.commit}:{self.repo._outside(path)}"
-            found[path] = checkouts.blob_id(self.repo._run("cat-file", "--filters", what, env=index).stdout, like)
+            what = f"{self.commit}:{self.repo.outside(path)}"
+            found[path] = checkouts.blob_id(self.repo.run("cat-file", "--filters", what, env=index).stdout, like)
             if there != found[path]:
                 raise NightlabError(
                     f"{path} in {folder} differs from {self.commit[:7]}, of which it is a copy", "check the disk"
@@ -111,10 +99,10 @@ class Exporter:
         """A private index with these files, and the attributes that hold for them."""
         repo = self.repo
         held = {**self.attributes, **files}
-        lines = "".join(f"{e.mode} {e.name}\t{repo._outside(path)}\0" for path, e in held.items())
-        with repo._index() as index:
-            listed = os.fsencode(lines) + repo._above(self.commit)
-            repo._run("update-index", "-z", "--index-info", stdin=listed, env=index)
+        lines = "".join(f"{e.mode} {e.name}\t{repo.outside(path)}\0" for path, e in held.items())
+        with repo.index() as index:
+            listed = os.fsencode(lines) + repo.above(self.commit)
+            repo.run("update-index", "-z", "--index-info", stdin=listed, env=index)
             yield index
 
 

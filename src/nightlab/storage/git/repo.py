@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
@@ -23,7 +24,6 @@ from nightlab.core.files import read_plain
 from nightlab.core.source_bytes import decode_patch, decode_source
 from nightlab.core.text import one_line
 from nightlab.core.types import NightlabError
-from nightlab.storage import checkouts
 from nightlab.storage.git import limits
 from nightlab.storage.git.command import AUTHOR, failed, run_git
 from nightlab.storage.git.limits import OutOfScope, PatchConflict
@@ -35,6 +35,19 @@ SUBMODULE, LINK, GONE = "160000", "120000", "000000"  # git's modes
 PENDING = "refs/nightlab-pending"  # a new commit's ref, until it has one in refs/nightlab
 ABANDONED = 24 * 3600  # seconds
 REMEMBERED = 64  # answers about commits: an experiment asks the same of its parent and itself many times
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A file of a commit: git's mode and id."""
+
+    mode: str
+    name: str
+
+    @property
+    def wanted(self) -> str:
+        """The id of its copy, as ``checkouts.file_id`` gives it."""
+        return f"link {self.name}" if self.mode == LINK else self.name
 
 
 class Repo:
@@ -51,7 +64,7 @@ class Repo:
             raise NightlabError(f"{lab} is not a folder", "give the lab's folder: -C FOLDER")
         if shutil.which("git") is None:
             raise NightlabError("git is not installed", "install git 2.30 or newer, e.g. apt install git")
-        found = self._run("rev-parse", "--show-toplevel", "--absolute-git-dir", check=False)
+        found = self.run("rev-parse", "--show-toplevel", "--absolute-git-dir", check=False)
         if found.returncode:
             message = found.stderr.decode(errors="replace").strip()
             if "dubious ownership" in message:
@@ -69,14 +82,14 @@ class Repo:
         self.top, self.git_dir = Path(top), Path(git_dir)
         inside = self.lab.relative_to(self.top.resolve())
         self.prefix = "" if inside == Path() else inside.as_posix()
-        if self._run("rev-parse", "--verify", "-q", "HEAD", check=False).returncode:
+        if self.run("rev-parse", "--verify", "-q", "HEAD", check=False).returncode:
             raise NightlabError(f"the repository {self.top} has no commit yet", "git add -A && git commit -m 'the lab'")
 
     # -- reading ---------------------------------------------------------------------------------
 
     def resolve(self, revision: str = "HEAD") -> str | None:
         """The full commit id of ``revision``, or None when there is no such commit."""
-        out = self._run("rev-parse", "--verify", "-q", f"{revision}^{{commit}}", check=False)
+        out = self.run("rev-parse", "--verify", "-q", f"{revision}^{{commit}}", check=False)
         return out.stdout.decode().strip() or None
 
     def tree(self, commit: str) -> str:
@@ -84,26 +97,37 @@ class Repo:
         what = f"{commit}:{self.prefix}" if self.prefix else f"{commit}^{{tree}}"
         return self._of(commit, "rev-parse", what).decode().strip()
 
+    def entries(self, commit: str) -> dict[str, Entry]:
+        """The lab's files and submodules at ``commit``."""
+        where = ["--", f"{self.prefix}/"] if self.prefix else []
+        out = self._of(commit, "ls-tree", "-r", "-z", "--full-tree", commit, *where)
+        found = {}
+        for line in os.fsdecode(out).split("\0")[:-1]:
+            about, path = line.split("\t", 1)
+            mode, _, name = about.split()
+            found[self._inside(path)] = Entry(mode, name)
+        return found
+
     def files(self, commit: str) -> list[str]:
         """The paths of the lab's files at ``commit``, relative to the lab."""
-        return [path for _, _, path in self._entries(commit)]
+        return list(self.entries(commit))
 
     def submodules(self, commit: str) -> list[str]:
         """The paths of the lab's submodules at ``commit``, whose files no commit of the lab holds."""
-        return [path for mode, _, path in self._entries(commit) if mode == SUBMODULE]
+        return [path for path, entry in self.entries(commit).items() if entry.mode == SUBMODULE]
 
     def read(self, commit: str, path: str) -> str | None:
         """The text of a lab file at ``commit``, or None when there is none; ``encode_source`` gives its bytes."""
         try:
-            content = self._of(commit, "cat-file", "blob", f"{commit}:{self._outside(path)}")
+            content = self._of(commit, "cat-file", "blob", f"{commit}:{self.outside(path)}")
         except NightlabError:
             return None
         return decode_source(content)
 
     def contents(self, commit: str, paths: Sequence[str]) -> dict[str, bytes]:
         """The content of existing lab files at ``commit``, by path, read by one git process."""
-        request = os.fsencode("".join(f"{commit}:{self._outside(path)}\n" for path in paths))
-        raw, at, found = self._run("cat-file", "--batch", stdin=request).stdout, 0, {}
+        request = os.fsencode("".join(f"{commit}:{self.outside(path)}\n" for path in paths))
+        raw, at, found = self.run("cat-file", "--batch", stdin=request).stdout, 0, {}
         for path in paths:
             start = raw.index(b"\n", at) + 1
             at = start + int(raw[at:start].split()[-1])
@@ -113,7 +137,7 @@ class Repo:
 
     def text(self, commit: str, globs: Sequence[str]) -> str:
         """All lines of the lab's text files at ``commit`` that match ``globs``, without file names."""
-        out = self._run("grep", "-hI", "--no-color", "-e", "", commit, "--", *globs, check=False)
+        out = self.run("grep", "-hI", "--no-color", "-e", "", commit, "--", *globs, check=False)
         return out.stdout.decode("utf-8", errors="replace")
 
     def dirty(self) -> list[str]:
@@ -141,13 +165,18 @@ class Repo:
 
     def _shown(self, *args: str) -> bytes:
         try:
-            return self._run("diff-tree", "-p", *DIFF, *args, "--", ".", timeout=limits.PATIENCE).stdout
+            return self.run("diff-tree", "-p", *DIFF, *args, "--", ".", timeout=limits.PATIENCE).stdout
         except subprocess.TimeoutExpired:
             raise failed(self.lab, "diff", f"it needs more than {limits.PATIENCE:g} s") from None
 
     def changed(self, old: str, new: str) -> list[str]:
         """The lab files that differ between two commits."""
-        return self._names("diff-tree", "-r", "-z", "--name-only", "--no-renames", "--relative", old, new)
+        return list(self.changes(old, new))
+
+    def changes(self, old: str, new: str) -> dict[str, Entry | None]:
+        """The lab's files that differ between two commits, as they are in the new one; None for one that is gone."""
+        differing = self._differences(old, new, "--relative") if old != new else ()
+        return {path: None if mode == GONE else Entry(mode, name) for mode, name, path in differing}
 
     # -- creating candidates ---------------------------------------------------------------------
 
@@ -158,9 +187,9 @@ class Repo:
                 raise OutOfScope(f"{path!r} is not a file of the lab")
         limits.require_few(len(files), sum(map(len, files.values())))
         contents = {path: limits.encoded(text, path) for path, text in files.items()}
-        with self._index(parent) as index:
+        with self.index(parent) as index:
             for path, content in contents.items():
-                self._stage(index, parent, path, self._run("hash-object", "-w", "--stdin", stdin=content))
+                self._stage(index, parent, path, self.run("hash-object", "-w", "--stdin", stdin=content))
             return self._commit(parent, index, message)
 
     def commit_patch(self, parent: str, patch: str, message: str) -> str:
@@ -169,11 +198,11 @@ class Repo:
         Raises PatchConflict when it doesn't apply, OutOfScope when it is too large, or no text.
         """
         content = limits.patch_bytes(patch)
-        with self._index(parent) as index:
+        with self.index(parent) as index:
             where = [f"--directory={self.prefix}"] if self.prefix else []
             args = ("apply", "--cached", "--3way", "--whitespace=nowarn", *where, "-")
             try:
-                done = self._run(*args, stdin=content, env=index, check=False, timeout=limits.PATIENCE)
+                done = self.run(*args, stdin=content, env=index, check=False, timeout=limits.PATIENCE)
             except subprocess.TimeoutExpired:
                 raise PatchConflict(f"git needs more than {limits.PATIENCE:g} s to apply the patch") from None
             if done.returncode:
@@ -195,19 +224,19 @@ class Repo:
 
     def _commit_working_copy(self, base: str, paths: list[str]) -> str:
         """The lab files as they are in the working copy, on ``base``; git's filters apply, as for ``git add``."""
-        with self._index(base) as index:
+        with self.index(base) as index:
             for path in paths:
                 if (self.lab / path).exists():
                     raw = read_plain(self.lab / path, limits.MAX_GENOME_BYTES, self.lab)
-                    blob = self._run("hash-object", "-w", f"--path={path}", "--stdin", stdin=raw)
+                    blob = self.run("hash-object", "-w", f"--path={path}", "--stdin", stdin=raw)
                     self._stage(index, base, path, blob)
                 else:
-                    self._run("update-index", "--force-remove", "--", self._outside(path), env=index)
+                    self.run("update-index", "--force-remove", "--", self.outside(path), env=index)
             return self._commit(base, index, "the working copy")
 
     def _stage(self, index: dict[str, str], parent: str, path: str, blob: subprocess.CompletedProcess[bytes]) -> None:
-        entry = f"{self._mode(parent, path)},{blob.stdout.decode().strip()},{self._outside(path)}"
-        self._run("update-index", "--add", "--cacheinfo", entry, env=index)
+        entry = f"{self._mode(parent, path)},{blob.stdout.decode().strip()},{self.outside(path)}"
+        self.run("update-index", "--add", "--cacheinfo", entry, env=index)
 
     def check_scope(self, parent: str, candidate: str, genome: tuple[str, ...]) -> list[str]:
         """The lab files that a candidate changes, after a check that all are plain files of the genome.
@@ -226,7 +255,7 @@ class Repo:
                 raise OutOfScope(f"{path} is a link or a submodule, not a plain file")
             changed.append(path)
             blobs += [blob] if mode != GONE else []
-        about = self._run("cat-file", "--batch-check=%(objectsize)", stdin="".join(f"{b}\n" for b in blobs).encode())
+        about = self.run("cat-file", "--batch-check=%(objectsize)", stdin="".join(f"{b}\n" for b in blobs).encode())
         limits.require_few(len(changed), sum(map(int, about.stdout.split())))
         return changed
 
@@ -250,7 +279,7 @@ class Repo:
     def _release(self, commits: set[str], besides: str = "") -> None:
         """Delete the pending refs of commits; ``besides``: what else becomes of refs in the same step."""
         if changes := besides + "".join(f"delete {PENDING}/{commit}\n" for commit in commits):
-            self._run("update-ref", "--stdin", stdin=changes.encode())
+            self.run("update-ref", "--stdin", stdin=changes.encode())
             self._pending -= commits
 
     def branch_in_the_way(self, tag: str) -> str | None:
@@ -267,75 +296,23 @@ class Repo:
         """Point ``branch`` at ``commit``. Returns False and moves nothing if the branch is checked out somewhere."""
         if f"branch refs/heads/{branch}\n" in self._text("worktree", "list", "--porcelain") + "\n":
             return False
-        self._run("update-ref", f"refs/heads/{branch}", commit)
+        self.run("update-ref", f"refs/heads/{branch}", commit)
         return True
 
     def valid_branch(self, branch: str) -> bool:
-        return not self._run("check-ref-format", "--branch", branch, check=False).returncode
-
-    # -- copies ----------------------------------------------------------------------------------
-
-    def export(self, commit: str, folder: Path, *, onto: str | None = None) -> Path:
-        """Write the lab's files at ``commit`` into ``folder``, without ``.git``; returns the lab's folder in it.
-
-        ``onto``: the folder already contains an export of that commit, so only the lab's differing files are written.
-        """
-        folder.mkdir(parents=True, exist_ok=onto is not None)
-        changed = [] if onto is None or onto == commit else self.changed(onto, commit)
-        for path in changed:
-            (folder / self.prefix / path).unlink(missing_ok=True)
-        left = [self._outside(path) for path in changed if self.read(commit, path) is not None]
-        if onto is None or left:
-            what = ["--all"] if onto is None else ["--", *left]
-            with self._lab_index(commit) as index:
-                into = f"--prefix={folder.resolve()}/"
-                # Trials that root starts run as `nobody`, which must be able to read them.
-                self._run("checkout-index", "--force", into, *what, env=index, umask=0o022)
-            (folder / self.prefix).mkdir(parents=True, exist_ok=True)
-        return folder / self.prefix
-
-    def ids(self, commit: str, copy: Path) -> dict[str, str]:
-        """The id of each file in a fresh ``export`` of a commit, by path, checked against the commit.
-
-        A file that git converts on export (line endings, large files) gets the id of the converted content.
-        Raises NightlabError when the copy does not match the commit.
-        """
-        found = self._blobs(commit)
-        for path, wanted in found.items():
-            if checkouts.file_id(copy / path, wanted.split()[-1]) != wanted:
-                found[path] = checkouts.blob_id(self._converted(commit, path), wanted)
-        if fault := checkouts.find_change(copy, found, whole=True):
-            raise NightlabError(f"the copy of {commit[:7]} in {copy} differs from it: {fault}", "check the disk")
-        return found
+        return not self.run("check-ref-format", "--branch", branch, check=False).returncode
 
     # -- internal --------------------------------------------------------------------------------
 
-    def _outside(self, path: str) -> str:
+    def outside(self, path: str) -> str:
         return str(PurePosixPath(self.prefix) / path) if self.prefix else path
 
     def _inside(self, path: str) -> str:
         return path.removeprefix(f"{self.prefix}/") if self.prefix else path
 
     def _mode(self, commit: str, path: str) -> str:
-        found = self._text("ls-tree", "--full-tree", commit, "--", self._outside(path))
+        found = self._text("ls-tree", "--full-tree", commit, "--", self.outside(path))
         return found.split()[0] if found else "100644"
-
-    def _blobs(self, commit: str) -> dict[str, str]:
-        """The id of each lab file at ``commit``, by path; prefixed with ``link`` for symbolic links."""
-        return {
-            path: f"link {name}" if mode == LINK else name
-            for mode, name, path in self._entries(commit)
-            if mode != SUBMODULE
-        }
-
-    def _entries(self, commit: str) -> Iterator[tuple[str, str, str]]:
-        """Mode, id and path of each lab file at ``commit``."""
-        where = ["--", f"{self.prefix}/"] if self.prefix else []
-        out = self._of(commit, "ls-tree", "-r", "-z", "--full-tree", commit, *where)
-        for entry in os.fsdecode(out).split("\0")[:-1]:
-            about, path = entry.split("\t", 1)
-            mode, _, name = about.split()
-            yield mode, name, self._inside(path)
 
     def _differences(self, old: str, new: str, *shape: str) -> Iterator[tuple[str, str, str]]:
         """Mode, id and path of each file that differs, as it is in ``new``; GONE is the mode of one that is not."""
@@ -345,45 +322,25 @@ class Repo:
             _, mode, _, found, _ = about.split()
             yield mode, found, name
 
-    def _converted(self, commit: str, path: str) -> bytes:
-        """A file's content as git writes it into an export."""
-        with self._lab_index(commit) as index:
-            return self._run("cat-file", "--filters", f"{commit}:{self._outside(path)}", env=index).stdout
-
     @contextmanager
-    def _index(self, commit: str = "") -> Iterator[dict[str, str]]:
+    def index(self, commit: str = "") -> Iterator[dict[str, str]]:
         """The environment of a private index with the tree of ``commit``; empty without one."""
         with tempfile.TemporaryDirectory(prefix="nightlab-") as folder:
             env = {"GIT_INDEX_FILE": str(Path(folder) / "index"), "GIT_WORK_TREE": str(self.top)}
             if commit:
-                self._run("read-tree", "--no-sparse-checkout", commit, env=env)
+                self.run("read-tree", "--no-sparse-checkout", commit, env=env)
             yield env
 
-    @contextmanager
-    def _lab_index(self, commit: str) -> Iterator[dict[str, str]]:
-        """As ``_index``, with the lab's files alone: the rest of a large repository, or of a partial clone, may be far.
-
-        The attributes of the folders above say which filters apply.
-        """
-        if not self.prefix:
-            with self._index(commit) as index:
-                yield index
-            return
-        with self._index() as index:
-            self._run("read-tree", "--no-sparse-checkout", f"--prefix={self.prefix}/", self.tree(commit), env=index)
-            self._run("update-index", "-z", "--index-info", stdin=self._above(commit), env=index)
-            yield index
-
-    def _above(self, commit: str) -> bytes:
+    def above(self, commit: str) -> bytes:
         """The attributes of the folders above the lab, as ``ls-tree`` lists them."""
         above = [str(folder / ".gitattributes") for folder in PurePosixPath(self.prefix).parents]
         return self._of(commit, "ls-tree", "-z", "--full-tree", commit, "--", *above) if self.prefix else b""
 
     def _commit(self, parent: str, index: dict[str, str], message: str) -> str:
-        tree = self._run("write-tree", "--missing-ok", env=index).stdout.decode().strip()
-        made = self._run("commit-tree", tree, "-p", parent, stdin=one_line(message).encode(), env=AUTHOR)
+        tree = self.run("write-tree", "--missing-ok", env=index).stdout.decode().strip()
+        made = self.run("commit-tree", tree, "-p", parent, stdin=one_line(message).encode(), env=AUTHOR)
         commit = made.stdout.decode().strip()
-        self._run("update-ref", f"{PENDING}/{commit}", commit)
+        self.run("update-ref", f"{PENDING}/{commit}", commit)
         self._pending.add(commit)
         return commit
 
@@ -396,12 +353,12 @@ class Repo:
         return [name for name in os.fsdecode(self._bytes(*args)).split("\0") if name]
 
     def _bytes(self, *args: str) -> bytes:
-        return self._run(*args).stdout
+        return self.run(*args).stdout
 
     def _text(self, *args: str) -> str:
         return self._bytes(*args).decode("utf-8", errors="replace").strip("\n")
 
-    def _run(
+    def run(
         self,
         *args: str,
         stdin: bytes = b"",

@@ -12,9 +12,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from nightlab.analysis.report_markdown import PART, SEQUENTIAL, gain_words, part_words
-from nightlab.core.text import counted
+from nightlab.core.text import counted, one_line
 from nightlab.core.types import FIRST_DAY, Evidence, Experiment, Measurement, Metric, PairedGain, ProposerStats, Trial
 from nightlab.ui.terminal.lines import value_words
+
+SHOWN = 12  # secondary metrics of a trial
 
 
 def log_lines(metric: Metric, experiments: Sequence[Experiment], width: int | None) -> Iterator[tuple[str, str]]:
@@ -131,6 +133,11 @@ def _trial_words(metric: Metric, measured: Measurement | None) -> str:
         words += f" · {taken:.1f} s beside its training count as training"
     if measured.peak_gpu_memory_mb:
         words += f", {measured.peak_gpu_memory_mb:,.0f} MB on the GPU"
+    if others := ", ".join(f"{name} {value:.6g}" for name, value in list(measured.secondary.items())[:SHOWN]):
+        more = len(measured.secondary) - SHOWN
+        words += f" · {others}" + (f" and {more} more" if more > 0 else "")
+    if measured.said:
+        words += f" · the evaluator says: {one_line(measured.said, 400)}"
     return f"{words} · {measured.detail}" if measured.detail else words
 
 

@@ -1,0 +1,128 @@
+"""hillclimb: ``problem.yaml`` with a verifier, or with ``run`` and ``score``."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from typing import Any
+
+from nightlab.core.layouts import Problem, Reading, safe_name
+from nightlab.core.text import METRIC_NAME
+from nightlab.core.types import NightlabError
+from nightlab.integrations.layouts.yaml_text import number, table, unread
+
+SPEC, SECONDS = "problem.yaml", 600.0
+READ = {"metric", "higher_is_better", "problem_id", "description", "verifier", "score", "run", "time_limit_s"}
+READ |= {"private", "holdout", "holdout_inputs", "contract", "baseline", "baseline_files", "requirements"}
+READ |= {"unit_tests", "data_dir", "allow_internet_during_solution", "unit_tests.root", "unit_tests.command"}
+TOLD = ("chart_baselines", "output_artifacts", "plot", "baseline_files")
+
+
+def read(problem: Problem) -> Reading | None:
+    """The contract of a problem's folder. Raises NightlabError for one without a first solution or a verifier."""
+    spec, fault = table(problem.text(SPEC)) if problem.has(SPEC) else ({}, "")
+    if fault and re.search(r"^higher_is_better:", problem.text(SPEC), re.M):
+        raise NightlabError(f"{problem.name}: {SPEC} can't be read: {fault}", "correct that line")
+    if fault or not ("metric" in spec and isinstance(spec.get("higher_is_better"), bool)):
+        return None
+    program = _program(problem, spec)
+    metric = re.sub(r"[^\w.µ/-]+", "_", str(spec["metric"])).strip("_")
+    if not re.fullmatch(METRIC_NAME, metric):
+        metric = "score"
+    seconds = number(spec.get("time_limit_s")) or SECONDS
+    call = ["python", "-P", "-m", "nightlab_bridge.hillclimb", f"--name={metric}", f"--timeout={seconds:g}"]
+    if data := spec.get("data_dir"):
+        call.append(f"--data={data}")
+    notes: list[str] = []
+    contract: dict[str, Any] = {"genome": [program], "budget": {"amount": seconds + 30}}
+    if score := spec.get("score"):
+        contract |= _two_steps(problem, spec, call, _words(score), program, seconds)
+        sealed = "sealed: what the program leaves is scored in a separate sandbox"
+    else:
+        verifier = _words(spec.get("verifier") or "verifier.sh")
+        contract["command"] = shlex.join([*call, f"--verifier={shlex.join(verifier)}", program])
+        _require(problem, verifier, "verifier")
+        sealed = f"the number is a claim: {shlex.join(verifier)} runs the program in its own sandbox"
+    if not problem.sealed and score:
+        contract.pop("evaluator")
+        both = [*call, "--unsealed", *_run(spec), f"--score={shlex.join(_words(score))}", program]
+        contract["command"] = shlex.join(both)
+        sealed = "the number is a claim: the scorer and the program share a sandbox (as you asked)"
+    goal = "maximise" if spec["higher_is_better"] else "minimise"
+    contract |= {
+        "name": safe_name(str(spec.get("problem_id") or problem.name)),
+        "metric": {"name": metric, "goal": goal},
+    }
+    contract |= _checks(spec, program)
+    notes += _notes(problem, spec, "evaluator" in contract and contract["evaluator"].get("held_out", False))
+    told = [problem.text(str(spec.get(key) or f"{key}.md")) for key in ("description", "contract")]
+    source = f"a hillclimb problem: {SPEC} and {program}; {sealed}"
+    return Reading(contract, source, tuple(notes), "" if problem.has("program.md") else "\n\n".join(filter(None, told)))
+
+
+def _two_steps(
+    problem: Problem, spec: dict[str, Any], call: list[str], score: list[str], program: str, seconds: float
+) -> dict[str, Any]:
+    _require(problem, score, "scorer")
+    held_out = spec.get("holdout") is True and not spec.get("holdout_inputs")
+    evaluator: dict[str, Any] = {"command": shlex.join([*call, f"--score={shlex.join(score)}", program])}
+    if held_out:
+        evaluator["held_out"] = True
+    return {
+        "command": shlex.join([*call, *_run(spec), program]),
+        "evaluator": evaluator,
+        "budget": {"amount": seconds, "evaluation": SECONDS},
+    }
+
+
+def _run(spec: dict[str, Any]) -> list[str]:
+    return [f"--run={shlex.join(_words(spec['run']))}"] if spec.get("run") else ["--run="]
+
+
+def _program(problem: Problem, spec: dict[str, Any]) -> str:
+    baseline = spec.get("baseline")
+    for path in ("solution.py", baseline, "baseline.py"):
+        if isinstance(path, str) and problem.has(path):
+            return path
+    raise NightlabError(
+        f"{problem.name} is a hillclimb problem ({SPEC}) without a first solution: no solution.py, no baseline.py",
+        "add a solution.py from which the search starts",
+    )
+
+
+def _require(problem: Problem, words: list[str], what: str) -> None:
+    if not any(problem.has(word) for word in words):
+        raise NightlabError(
+            f"{problem.name} is a hillclimb problem ({SPEC}) whose {what} is not there: {shlex.join(words)}",
+            f"add it, or name another as `{'score' if what == 'scorer' else 'verifier'}`",
+        )
+
+
+def _words(value: Any) -> list[str]:
+    return [str(word) for word in value] if isinstance(value, list) else [str(value)]
+
+
+def _checks(spec: dict[str, Any], program: str) -> dict[str, Any]:
+    tests = spec.get("unit_tests")
+    if not isinstance(tests, dict) or not isinstance(tests.get("command"), list):
+        return {}
+    places = {"{python}": "python", "{tests}": str(tests.get("root", "tests")), "{solution}": program}
+    return {"checks": [{"command": shlex.join(places.get(str(word), str(word)) for word in tests["command"])}]}
+
+
+def _notes(problem: Problem, spec: dict[str, Any], held_out: bool) -> list[str]:
+    notes = list(unread({key: value for key, value in spec.items() if key not in TOLD}, READ, (), SPEC))
+    if private := [path for path in _words(spec.get("private") or []) if path]:
+        notes.append(
+            f"private: {', '.join(private)} is no secret while it is in the lab's folder: move it elsewhere, let the "
+            "scorer read it there, and name that folder in data.sealed"
+        )
+    if spec.get("holdout") and not held_out:
+        notes.append("holdout is not read: the program would have to run again on inputs that the search does not have")
+    if (wanted := spec.get("requirements")) and problem.has(str(wanted)):
+        notes.append(f"{wanted}: install what is missing where nightlab is installed")
+    if spec.get("allow_internet_during_solution"):
+        notes.append("allow_internet_during_solution is not read: a trial has no network")
+    if problem.has("params.json"):
+        notes.append("params.json is not read: constants in the program are tuned")
+    return notes

@@ -1,0 +1,117 @@
+"""hillclimb's problems: a verifier, and a run and a scorer that are kept apart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from support.bench import Bench
+from support.labs import TinyLab
+from support.layouts import opened, problem
+
+from nightlab.core.config import detect
+from nightlab.core.types import NightlabError
+from nightlab.engines.local.layout import detect_sandbox
+from nightlab.session.create import written
+
+SPEC = """\
+problem_id: sums
+metric: percent of bound
+higher_is_better: true
+run: run.py
+score: verify.py
+private: [hidden]
+time_limit_s: 20
+holdout: true
+unit_tests: {root: tests, command: ["{python}", "-m", "pytest", "{tests}"]}
+chart_baselines: {best: 3}
+colour: red
+"""
+RUN = """\
+import json, os, sys
+from pathlib import Path
+sys.path.insert(0, str(Path(os.environ["HILLCLIMB_SOLUTION"]).parent))
+import solution
+Path("answers.json").write_text(json.dumps([solution.solve(n) for n in json.loads(Path("data/in.json").read_text())]))
+"""
+VERIFY = """\
+import json, os, sys
+from pathlib import Path
+answers = json.loads(Path("answers.json").read_text())
+held = "--holdout" in sys.argv
+scores = {f"case {n}": a + (10 if held else 0) for n, a in enumerate(answers)}
+Path(os.environ["HILLCLIMB_RESULT"]).write_text(json.dumps(
+    {"score": sum(scores.values()), "instances": scores, "cases": len(answers), "report": {"worst": "case 0"}}))
+"""
+FOLDER = {
+    "problem.yaml": SPEC,
+    "description.md": "Sum up.",
+    "baseline.py": "def solve(n): return 2 * n\n",
+    "run.py": RUN,
+    "verify.py": VERIFY,
+    "data/in.json": "[1, 2]",
+    "hidden/x": "",
+}
+
+
+def test_a_run_and_a_scorer_are_kept_apart() -> None:
+    lab, reading = opened(FOLDER)
+    assert lab.name == "sums" and lab.metric.name == "percent_of_bound" and lab.genome == ("baseline.py",)
+    assert lab.evaluator and not lab.evaluator.served and lab.evaluator.held_out and "sealed" in reading.source
+    assert lab.checks[0].command == "python -m pytest tests" and lab.budget.amount == 20
+    told = " ".join(reading.notes)
+    assert "hidden is no secret" in told and "colour is not understood" in told and "chart" not in told
+    lab, reading = opened({**FOLDER, "problem.yaml": SPEC + "holdout_inputs: [hidden]\n"})
+    assert lab.evaluator and not lab.evaluator.held_out and any("holdout is not read" in n for n in reading.notes)
+
+
+def test_a_verifier_makes_a_claim() -> None:
+    lab, reading = opened(
+        {
+            "problem.yaml": "metric: r\nhigher_is_better: false\n",
+            "verifier.sh": "",
+            "solution.py": "",
+            "baseline.py": "",
+        }
+    )
+    assert lab.evaluator is None and lab.genome == ("solution.py",) and lab.metric.goal == "minimise"
+    assert "the number is a claim: verifier.sh" in reading.source
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ({"problem.yaml": SPEC, "verify.py": ""}, "without a first solution"),
+        ({"problem.yaml": SPEC, "solution.py": ""}, "whose scorer is not there: verify.py"),
+        ({"problem.yaml": "higher_is_better: true\nmetric: [1\nb"}, "can't be read: line"),
+    ],
+)
+def test_a_problem_that_cant_be_opened_says_why(files: dict[str, str], said: str) -> None:
+    with pytest.raises(NightlabError, match=said) as error:
+        detect(problem(files))
+    assert error.value.hint
+
+
+def test_a_scorer_reads_what_the_solution_left(make_lab: Callable[..., TinyLab]) -> None:
+    bench = Bench(make_lab(files=FOLDER), written(*opened(FOLDER)), detect_sandbox())
+    got = bench.run(purpose="confirm")
+    assert (got.metric, got.held_out) == (6.0, 26.0), got.detail
+    assert got.secondary == {"cases": 2.0, "instance/case_0": 2.0, "instance/case_1": 4.0}
+    assert got.said == 'report: {"worst": "case 0"}'
+
+
+def test_a_solution_that_writes_a_result_itself_is_not_believed(make_lab: Callable[..., TinyLab]) -> None:
+    forged = "open('eval_result.json', 'w').write('99')\ndef solve(n): return n\n"
+    files = {**FOLDER, "baseline.py": forged, "verify.py": ""}
+    got = Bench(make_lab(files=files), written(*opened(files)), detect_sandbox()).run(purpose="confirm")
+    assert got.metric is None and "verify.py wrote no score" in got.detail
+
+
+def test_a_verifier_runs_the_solution(make_lab: Callable[..., TinyLab]) -> None:
+    files = {
+        "problem.yaml": "metric: r\nhigher_is_better: true\n",
+        "verifier.sh": 'set -e\n"$HILLCLIMB_PYTHON" "$HILLCLIMB_SOLUTION" > out\ncp out "$HILLCLIMB_RESULT"\n',
+        "solution.py": "print(4.5)\n",
+    }
+    got = Bench(make_lab(files=files), written(*opened(files)), detect_sandbox()).run()
+    assert got.metric == 4.5, got.detail
