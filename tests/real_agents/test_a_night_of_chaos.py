@@ -126,7 +126,12 @@ def test_a_night_of_chaos(make_lab: Any, tmp_path: Path, monkeypatch: pytest.Mon
         assert [verdict(e) for e in done] == ["crash" if turn.mood == "crash" else "keep" for turn in should]
         failed = [note for note in refused if note.proposer == agent]
         slow = [note for note in failed if f"for {IDLE:g} s" in note.reason]  # to start, on a machine that is busy
-        assert len(mine) - 1 <= len(done) + len(failed) <= len(mine) + 1 + len(slow), "each turn was one or the other"
+        last = (
+            "I have nothing more.",
+            "it was stopped",
+        )  # turns that the model doesn't tell apart: their pages are alike
+        came = len(done) + sum(not note.reason.endswith(last) for note in failed)
+        assert len(MOODS) <= came <= len(MOODS) + len(slow), "each turn was one or the other"
         assert all(note.reason for note in failed)
         if agent != "qwen":  # it asks before it runs a command, and is told no
             assert any(f"127.0.0.1:{port}" in note.reason for note in failed), "it tried"

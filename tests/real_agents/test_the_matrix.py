@@ -1,7 +1,8 @@
 """What real agents make of an endpoint that misbehaves: event by agent, each one turn, through the real proxy.
 
 Nothing that was half a turn may be kept, and what was counted is what the endpoint stated. ``-k codex`` plays one;
-``NIGHTLAB_TEST_TABLE`` names a file to which each turn is appended as a line of JSON.
+``NIGHTLAB_TEST_TABLE`` names a file to which each turn is appended as a line of JSON. How long an agent's whole turns
+take here decides how long the others may, so that those of one agent follow each other (``--dist loadgroup``).
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +33,13 @@ from nightlab.session.session import detect_sandbox
 pytestmark = [pytest.mark.machine, pytest.mark.timeout(3600)]
 pytest.importorskip("acp", reason="the extra 'agents' is not installed")
 
-WALL = float(os.environ.get("NIGHTLAB_TEST_WALL", "30"))  # seconds of a turn
+WALL = float(os.environ.get("NIGHTLAB_TEST_WALL", "150"))  # seconds of an agent's first turn, for a busy machine
+RETRIES = 20  # seconds that a turn has for retries, beyond three times the agent's quickest whole turn
 TABLE = os.environ.get("NIGHTLAB_TEST_TABLE", "")
 REQUESTS = 25  # of a turn
 OLD, NEW = "A = 4.0", "A = 2.0"
 LAST = "HYPOTHESIS: a smaller A"
-DAEMON = "setsid sleep 987 > /dev/null 2>&1 < /dev/null & true"
+DAEMON = "setsid sleep {mark} > /dev/null 2>&1 < /dev/null & true"
 # The same reason in the words of each API: of OpenAI's chat and responses, Anthropic's, Gemini's.
 REASONS = {
     "length": ("length", "max_output_tokens", "max_tokens", "MAX_TOKENS"),
@@ -93,6 +95,7 @@ EVENTS = {
     "one byte a second": Event(Whole(LAST, way="slow")),
 }
 FIRST = next(iter(EVENTS))
+NEVER_END = {"an endless stream", "one byte a second"}
 
 
 @dataclass
@@ -107,7 +110,7 @@ class Play:
     def choose(self, path: str, body: dict[str, Any]) -> ChampionStep:
         kind, done, told = heard(path, body)
         self.asked.append(path)
-        if not told or not has_tools(body):
+        if not told or not (has_tools(body) or self.agent.block):
             return "A title"  # a question of the agent's own, on the side
         edits = self.agent.edit(OLD, NEW) if self.event.edits else []
         if done < len(edits):
@@ -119,10 +122,23 @@ class Play:
     def _worded(self, step: ChampionStep, kind: int) -> ChampionStep:
         """A step in the words of the endpoint's API and the agent's tools."""
         if isinstance(step, Call):
-            return self.agent.shell(step.arguments["line"])
+            return self.agent.shell(step.arguments["line"].format(mark=mark_of(self.agent)))
         if isinstance(step, Whole) and step.stop in REASONS:
-            return Whole(step.words, REASONS[str(step.stop)][kind], step.way)
-        return step
+            step = Whole(step.words, REASONS[str(step.stop)][kind], step.way)
+        line = GENOME.splitlines()[0]
+        return with_words(self.agent.block(line, line.replace(OLD, NEW)), step) if self.agent.block else step
+
+
+def mark_of(agent: CodingAgent) -> str:
+    """The seconds for which an agent's daemon sleeps: no two agents' are the same."""
+    return f"987.{list(AGENTS.values()).index(agent):02}"
+
+
+def with_words(block: str, step: ChampionStep) -> ChampionStep:
+    """An answer with an edit in words before it."""
+    if isinstance(step, Whole):
+        return replace(step, words=f"{block}{step.words}")
+    return f"{block}{step}" if isinstance(step, str) else step
 
 
 def heard(path: str, body: dict[str, Any]) -> tuple[int, int, bool]:
@@ -155,12 +171,12 @@ class Row:
     seconds: float
 
 
-def play(agent: str, event: str, turn: Callable[[str, ScriptedModel], Proposal]) -> Row:
+def play(agent: str, event: str, wall: float, turn: Callable[[str, ScriptedModel, float], Proposal]) -> Row:
     played, begun = Play(AGENTS[agent], EVENTS[event]), time.monotonic()
     with serve(choose=played.choose) as model:
         kept, reason = "", ""
         try:
-            proposal = turn(agent, model)
+            proposal = turn(agent, model, wall)
             kept, usage = proposal.files.get("genome.py", ""), proposal.usage
         except NoProposal as failure:
             reason, usage = str(failure), failure.usage
@@ -171,8 +187,14 @@ def play(agent: str, event: str, turn: Callable[[str, ScriptedModel], Proposal])
     return Row(agent, event, kept, reason, stated, counted, usage.get("requests", 0), asked, seconds)
 
 
+@pytest.fixture(scope="module")
+def quickest() -> dict[str, float]:
+    """The seconds of the quickest whole turn so far of each agent."""
+    return {}
+
+
 @pytest.fixture
-def turn(make_lab: Any, tmp_path: Path) -> Iterator[Callable[[str, ScriptedModel], Proposal]]:
+def turn(make_lab: Any, tmp_path: Path) -> Iterator[Callable[[str, ScriptedModel, float], Proposal]]:
     """One turn of an agent whose model is ours."""
     if not (sandbox := detect_sandbox()).has_proxy:
         pytest.skip(f"there is no sandbox here for the agents: {sandbox.why}")
@@ -183,7 +205,7 @@ def turn(make_lab: Any, tmp_path: Path) -> Iterator[Callable[[str, ScriptedModel
     tmp_path.chmod(0o755)
     (folder := tmp_path / "scripts").mkdir()
 
-    def run(agent: str, model: ScriptedModel) -> Proposal:
+    def run(agent: str, model: ScriptedModel, wall: float) -> Proposal:
         programs, url = installed([agent]), model.url.removesuffix("/v1")
         libraries = [path for path in sys.path if path.endswith("site-packages")]
         part = {
@@ -191,7 +213,7 @@ def turn(make_lab: Any, tmp_path: Path) -> Iterator[Callable[[str, ScriptedModel
             "command": f"sh {write_script(folder, programs, url, agent)}",
             "files": [str(programs.parent.parent), str(folder), *libraries],
             "endpoints": [url.removeprefix("http://")],
-            "wall": WALL,
+            "wall": wall,
             "requests": REQUESTS,
         }
         acp = AGENTS[agent].kind == "agent"
@@ -203,9 +225,16 @@ def turn(make_lab: Any, tmp_path: Path) -> Iterator[Callable[[str, ScriptedModel
 
 
 @pytest.mark.parametrize("event", EVENTS)
-@pytest.mark.parametrize("agent", AGENTS)
-def test_no_half_turn_is_kept_and_every_token_is_counted(turn: Any, agent: str, event: str) -> None:
-    row = play(agent, event, turn)
+@pytest.mark.parametrize("agent", [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in AGENTS])
+def test_no_half_turn_is_kept_and_every_token_is_counted(
+    turn: Any, quickest: dict[str, float], agent: str, event: str
+) -> None:
+    if AGENTS[agent].block and any(isinstance(step, Call) for step in (*EVENTS[event].first, EVENTS[event].last)):
+        pytest.skip("it has no tools")
+    wall = 3 * quickest[agent] + (0 if event in NEVER_END else RETRIES) if agent in quickest else WALL
+    row = play(agent, event, min(wall, WALL), turn)
+    if row.kept:
+        quickest[agent] = min(row.seconds, quickest.get(agent, row.seconds))
     print(row)
     if TABLE:
         with Path(TABLE).open("a") as table:
@@ -215,4 +244,5 @@ def test_no_half_turn_is_kept_and_every_token_is_counted(turn: Any, agent: str, 
     assert row.kept or (row.reason and "\n" not in row.reason)
     assert row.kept or event != FIRST, "it does not work at all"
     assert abs(row.counted - row.stated) <= 0.02 * row.stated
-    assert not [p for p in psutil.process_iter(["cmdline"]) if "987" in (p.info["cmdline"] or [])], "a daemon is left"
+    mark = mark_of(AGENTS[agent])
+    assert not [p for p in psutil.process_iter(["cmdline"]) if mark in (p.info["cmdline"] or [])], "a daemon is left"
