@@ -292,7 +292,9 @@ class ExperimentLoop:
         self.view.judged(experiment, champion)
         if experiment.number == 0 and verdict.status != "keep":
             self.candidates.stop()
-            log = self.session.local_engine.folder / f"{self.ledger.trials(0)[-1][0].id}" / "candidate.log"
+            logs = self.session.local_engine.folder / f"{self.ledger.trials(0)[-1][0].id}"
+            evaluated = self.session.lab.evaluator and verdict.detail.startswith("no metric")
+            log = logs / ("evaluator.log" if evaluated else "candidate.log")
             raise NightlabError(
                 f"the baseline can't be measured: {verdict.reason}: {verdict.detail}",
                 f"read {log}, fix the lab, commit, and run again (a fresh session starts){self._unsealing()}",
