@@ -12,7 +12,7 @@ from nightlab.session.session import Session
 
 
 def benefit_of(session: Session) -> dict[str, Any]:
-    """The session's measurements of others' findings, by author, and its gains beside those of its own ideas; empty if
+    """The session's measurements of others' findings, by author, and its gains beside those of own ideas; empty if
     none was measured. Gains are those measured when a change was kept: not confirmed ones."""
     events = session.ledger.events(FindingVerified)
     if not events:
