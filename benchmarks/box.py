@@ -39,10 +39,10 @@ def bare(folder: Path, budget: Budget) -> float:
 def boxed(session: Session, budget: Budget, number: int) -> float:
     trial = Trial(f"bench-{number}", 0, session.base, 1, "replay", budget)
     begun = time.perf_counter()
-    running = session.box.start(trial)
+    running = session.local_engine.start(trial)
     while not running.finished():
         time.sleep(0.005)
-    measurement = session.box.collect(running)
+    measurement = session.local_engine.collect(running)
     if measurement.outcome != "measured":
         sys.exit(f"the trial {measurement.outcome}: {measurement.detail}")
     return time.perf_counter() - begun

@@ -64,14 +64,14 @@ def measure(session: Session, run: int) -> tuple[float, float]:
     commit = session.repo.commit_files(session.base, {"train.py": text}, "x") if run else session.base
     trial = Trial(f"run-{run}", run, commit, 1, "search", session.budget.record())
     begun = time.time()
-    running = session.box.start(trial)
+    running = session.local_engine.start(trial)
     while not running.finished():
         time.sleep(0.002)
-    found = session.box.collect(running)
+    found = session.local_engine.collect(running)
     ended = time.time() - begun
     if found.outcome != "measured":
         raise SystemExit(f"the trial {found.outcome}: {found.detail}")
-    return float(session.box.log(trial.id).split()[1]) - begun, ended
+    return float(session.local_engine.log(trial.id).split()[1]) - begun, ended
 
 
 def main() -> None:

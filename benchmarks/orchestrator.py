@@ -259,7 +259,7 @@ def one_experiment(night: ExperimentLoop, watch: Stopwatch) -> None:
 def start(folder: Path) -> ExperimentLoop:
     """From ``nightlab run`` to where the first trial would start."""
     session, _ = start_session(folder, "long", None, PROTECTIONS)
-    scheduler = Scheduler(session, Observer(), 1, Instant(real=session.box))
+    scheduler = Scheduler(session, Observer(), 1, Instant(real=session.local_engine))
     night = ExperimentLoop(session, StopRules(hours=1e6, experiments=10**9, stall=10**9), scheduler)
     session.ledger._db.execute("PRAGMA synchronous = OFF")  # the disk's pace is not nightlab's
     with night.scheduler.on_duty():

@@ -288,7 +288,7 @@ def recorded(session: Session) -> list[Recorded]:
     ledger, found, curves = session.ledger, list[Recorded](), dict[int, list[float]]()
     sigma = replicates(ledger, session.budget.record(), session.lab).noise().sigma
     for trial, measured in ledger.trials(purpose="search"):
-        losses = curve_parts(load_curve(session.box.folder / trial.id))
+        losses = curve_parts(load_curve(session.local_engine.folder / trial.id))
         if measured and measured.metric is not None and len(losses) == PARTS:
             curves.setdefault(trial.experiment, losses)
     champion: Experiment | None = None

@@ -63,20 +63,20 @@ def bare(folder: Path, device: str) -> float:
 def boxed(session: Session, name: str, *, ahead: bool) -> float:
     trial = Trial(name, 0, session.base, 1, "replay", STEP)
     if ahead:
-        session.box.stand_by(trial, WHOLE)
-        [ready] = session.box.standing_by.values()
+        session.local_engine.stand_by(trial, WHOLE)
+        [ready] = session.local_engine.standing_by.values()
         _until_calm(psutil.Process(ready.process.pid))
     begun = time.time()
-    running = session.box.start(trial)
+    running = session.local_engine.start(trial)
     while (phase := running.phase())[0] != "evaluating" and not running.finished():
         time.sleep(0.002)
     if phase[1] is None or phase[0] != "evaluating":
-        sys.exit(f"the trial {session.box.collect(running).detail}")
+        sys.exit(f"the trial {session.local_engine.collect(running).detail}")
     took = phase[1] - begun
     running.stop()
     while not running.finished():
         time.sleep(0.01)
-    session.box.collect(running)
+    session.local_engine.collect(running)
     return took
 
 
@@ -109,7 +109,7 @@ def main() -> None:
             if run:  # the first turn warms the disk's cache
                 for seconds, one in zip(times.values(), found, strict=True):
                     seconds.append(one)
-        session.box.dismiss()
+        session.local_engine.dismiss()
         session.close()
     heading(f"from the go to the end of the first training step, {wanted.runs} runs in turn")
     cold = times["python train.py"]

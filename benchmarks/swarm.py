@@ -72,6 +72,8 @@ ATTACKS: dict[str, tuple[float, tuple[Kind, ...]]] = {
     "claim 4.5 sigma": (0.25, ("careful",)),
     "claim 59, vouch for each other, slander": (0.25, ("collude",)),
     f"{FLOOD} records a round": (0.25, ("flood",)),
+    "copy what holds, lie and vouch from half time on": (0.25, ("sleeper",)),
+    "two thirds vouch for each other, slander": (0.66, ("collude",)),
     SYBIL: (0.01, ("sybil",)),
     "forged records": (0.25, ("forge",)),
 }

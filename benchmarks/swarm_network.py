@@ -37,12 +37,13 @@ from nightlab.commons.record import RECORD, Rejected, Signed, author_of, encode_
 from nightlab.core.types import Candidate
 from nightlab.storage.git.record_chains import Link
 
-Kind = Literal["gross", "careful", "sybil", "flood", "collude", "forge"]
+Kind = Literal["gross", "careful", "sybil", "flood", "collude", "forge", "sleeper"]
 LATE, CHURN, AWAY = 0.1, 0.02, 10.0  # who joins late; goes offline after a turn; for how many rounds
 SPLIT = (0.3, 0.5)  # of the time: the network is in two halves
 LATENCY = 0.2  # rounds from a push to its being there for others
 MANY, SAMPLED = 500, 20  # peers from which on one record in so many is signed, encoded and checked
 FLOOD = 20  # records of a flooder in a round
+WAKES = 0.5  # of the time after which sleepers lie
 NAMES = 5  # new names of a Sybil in a round
 
 
@@ -89,7 +90,6 @@ class Network:
 
     def __init__(self, cell: Cell, seed: int) -> None:
         self.cell, self.draw = cell, random.Random(f"{seed} network")
-        random.seed(seed)  # which strangers are looked at is drawn from here
         self.shelf, self.repo, self.result = Shelf(), Repo(Landscape(seed)), Result()
         liars = math.ceil(cell.attackers * cell.peers)
         self.authors = [Author(f"{seed} {n}") for n in range(cell.peers)]
@@ -101,6 +101,7 @@ class Network:
         ]
         self.labs[0].finder = True
         self.liars = [Liar(self, cell.kinds[n % len(cell.kinds)], self.authors[honest + n]) for n in range(liars)]
+        self.sleepers = {liar.author.name for liar in self.liars if liar.kind == "sleeper"}
         self.every = [math.exp(self.draw.gauss(0, 0.7)) for _ in self.labs]  # rounds between two syncs
         self.next = [0.0] * honest
         self.joined = [0.0] * honest
@@ -140,7 +141,8 @@ class Network:
 
     def push(self, author: Author, bodies: Sequence[tuple[dict[str, Any], str | None, str]], side: int) -> None:
         """An author's records come to the commons. They are checked once, for all who take them in get the same."""
-        liar = author.name not in self.honest
+        asleep = CLOCK.now < WAKES * self.cell.rounds and author.name in self.sleepers
+        liar = author.name not in self.honest and not asleep
         for body, patch, commit in bodies:
             entry = self._checked(author, body, patch)
             author.last = entry
@@ -216,9 +218,11 @@ class Liar:
             self.network.push(self.author, [self.finding() for _ in range(FLOOD)], side)
         elif self.kind == "forge":
             self.network.forge(self.author, *self.finding()[:2])
+        elif self.kind == "sleeper" and CLOCK.now < WAKES * self.network.cell.rounds:
+            self.network.push(self.author, self.copied(), side)
         else:
             said = [self.finding(careful=self.kind == "careful")]
-            self.network.push(self.author, said + (self.votes() if self.kind == "collude" else []), side)
+            self.network.push(self.author, said + (self.votes() if self.kind in ("collude", "sleeper") else []), side)
         return draw.uniform(0.5, 1.5)
 
     def finding(self, careful: bool = False) -> tuple[dict[str, Any], str, str]:
@@ -233,9 +237,20 @@ class Liar:
         commit = network.repo.change(network.repo.commit(network.repo.base, START), site, after)
         return finding_body(ends, patch, runs, against, said), patch, commit
 
+    def copied(self) -> list[tuple[dict[str, Any], str, str]]:
+        """An honest lab's finding in this author's name: what holds there holds here."""
+        shelf = self.network.shelf
+        theirs = [name for name in shelf.findings[-50:] if name not in shelf.lies]
+        if not theirs:
+            return []
+        name = self.network.draw.choice(theirs)
+        record = shelf.entries[name].signed.record.model_dump(mode="json", exclude_unset=True)
+        body = {part: value for part, value in record.items() if part not in ("v", "author", "seq", "prev")}
+        return [({**body, "at": format_instant(CLOCK.time())}, shelf.patches[name], shelf.commits[name])]
+
     def votes(self) -> list[tuple[dict[str, Any], None, str]]:
         """Praise for what the others of the ring published, blame and warnings for what honest ones found."""
-        shelf, draw = self.network.shelf, self.network.draw
+        network, shelf, draw = self.network, self.network.shelf, self.network.draw
         found = shelf.findings
         bodies = list[tuple[dict[str, Any], None, str]]()
         for entry in (shelf.entries[name] for name in draw.sample(found, min(4, len(found)))):
@@ -250,7 +265,8 @@ class Liar:
                 "detail": "",
             }
             verdict = "confirmed" if ours else "refuted"
-            numbers = {"adopted": ours, "runs": [], "against": [], "sigma": 0.0}
+            runs, against = ([{"seed": 1, "value": value}] for value in ((0.0, 1.0) if ours else (1.0, 0.0)))
+            numbers = {"adopted": ours, "runs": runs, "against": against, "sigma": network.cell.sigma}
             bodies.append(({"kind": "verification", **stated, **said, "verdict": verdict, **numbers}, None, ""))
             if not ours:
                 threat = {"category": "tampering", "evidence_sha256": None, "detail": ""}

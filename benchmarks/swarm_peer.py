@@ -6,6 +6,7 @@ What is simulated is what stands below them: genomes, the trials, git and the le
 
 from __future__ import annotations
 
+import bisect
 import functools
 import math
 import random
@@ -33,7 +34,7 @@ from swarm_world import (
     finding_body,
 )
 
-from nightlab.commons import peer_store, proposer, provenance, sync
+from nightlab.commons import peer_store, proposer, provenance, queue, sync
 from nightlab.commons.capability import Compatibility, check_requirements, compare_tasks, worse_of
 from nightlab.commons.exchange import Entry
 from nightlab.commons.finding import format_instant, target_of
@@ -57,6 +58,7 @@ class Known(peer_store.PeerStore):
         self.task, self.platform, self.entries = TASK, PLATFORM, session.shelf.entries
         self.trust, self.threats, self.doubtful, self.measured, self._said = {}, set(), {}, [], {}
         self._fits, self._claims, self._me = session.shelf.fits, session.shelf.claims, session.name
+        self._draw, self.first = random.Random(session.name), 0
 
     def update(self, *measured: FindingVerified) -> None:
         self.measured += measured
@@ -76,14 +78,11 @@ class Known(peer_store.PeerStore):
         return self.shelf.makers.get(genome, ())
 
     def _unproven_authors(self) -> list[str]:
+        """The product's draw. A lab meets the authors in the order in which they came, those before it at once."""
+        there = bisect.bisect_right(self.shelf.since, self.session.synced)
+        first = self.first = self.first or there
         known = {self.session.name, *self._heard_of()}
-        names = self.shelf.authors
-        found = (
-            name
-            for name in random.sample(names, min(peer_store.STRANGERS + len(known), len(names)))
-            if name not in known
-        )
-        return list(found)[: peer_store.STRANGERS]
+        return queue.draw_strangers(self.shelf.authors[:there], first, known, peer_store.STRANGERS, self._draw)
 
 
 class Lab:

@@ -103,7 +103,9 @@ class Shelf:
     chains: dict[tuple[str, type], tuple[list[Entry], tuple[list[float], list[float]]]] = field(default_factory=dict)
     """Each author's records of a kind, and since when they are there on either side."""
     authors: list[str] = field(default_factory=list)
-    """Those who published findings."""
+    """Those who published findings, in order."""
+    since: list[float] = field(default_factory=list)
+    """When each of these came."""
     makers: dict[str, list[Entry]] = field(default_factory=dict)
     patches: dict[str, str] = field(default_factory=dict)
     commits: dict[str, str] = field(default_factory=dict)
@@ -125,6 +127,7 @@ class Shelf:
             assert patch is not None
             if not own:
                 self.authors.append(record.author)
+                self.since.append(CLOCK.now)
             self.makers.setdefault(record.genome, []).append(entry)
             self.columns = roomy(self.columns, len(self.findings))
             self.columns[len(self.findings)] = math.fsum(run.value for run in record.runs) / len(record.runs), *seen

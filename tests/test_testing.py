@@ -140,8 +140,8 @@ def test_a_rule_that_lacks_something_is_named() -> None:
 
 def test_the_engine_of_this_machine_passes_and_broken_ones_are_named(make_lab: Any, monkeypatch: Any) -> None:
     session = make_lab().session()
-    measurement = check_engine(session.box, session.base)
-    assert measurement.metric == pytest.approx(11.5) and session.box.platform == this_platform("cpu")
+    measurement = check_engine(session.local_engine, session.base)
+    assert measurement.metric == pytest.approx(11.5) and session.local_engine.platform == this_platform("cpu")
     for name, wrong, words in (
         ("slots", lambda self, count: [], r"slots\(1\) are 0 slots"),
         ("slot_failure", lambda self, slot: "burnt", "burnt"),
@@ -150,7 +150,7 @@ def test_the_engine_of_this_machine_passes_and_broken_ones_are_named(make_lab: A
     ):
         with monkeypatch.context() as patch, pytest.raises(AssertionError, match=words):
             patch.setattr(LocalEngine, name, wrong)
-            check_engine(session.box, session.base)
+            check_engine(session.local_engine, session.base)
     session.close()
     with pytest.raises(AssertionError, match="has no slots"):
         check_engine(object(), session.base)

@@ -415,7 +415,7 @@ class Session:
             return self._ask_tell().ask()
 
     def measure(self, trial: AskedTrial) -> Measurement:
-        """Run a trial in the sealed box, on the session's engine, and wait for what it yields. Once for each trial.
+        """Run a trial in the sandbox, on the session's engine, and wait for what it yields. Once for each trial.
 
         Several threads may each measure a trial of theirs. Raises NightlabError when it can't be started, or ran.
         """
@@ -502,7 +502,7 @@ class Session:
         from nightlab.loop.scheduler import Scheduler
 
         if self._asking is None:
-            engine = CallerEngine(self._engine or self._inner.box)
+            engine = CallerEngine(self._engine or self._inner.local_engine)
             scheduler = Scheduler(self._inner, Observers(notebook_progress()), self._slots, engine)
             self._asking = AskTell(self._loop(scheduler, StopRules()), engine)
         return self._asking

@@ -116,7 +116,7 @@ def test_reading_what_is_yours(arena: Arena) -> None:
         Path("/dev/fuse"),
     ]
     # The programs that it needs are shown, with the folders above them: they may lie in one of these.
-    box = arena.session.box.sandbox
+    box = arena.session.local_engine.sandbox
     shown = [*map(Path, SYSTEM), *getattr(box, "readable", ()), GUEST]
     paths = [path for path in paths if not any(path in (one, *one.parents) or one in path.parents for one in shown)]
     look = f"""

@@ -94,7 +94,7 @@ class Trials:
         self.lab = lab
         self.bench = Bench(lab, LEAST + contract, NoSandbox(), clock="cpu", amount=BUDGET, startup=20)
         self.honest = [self.bench.run(), self.bench.run()]
-        self.free = learned(self.honest, self.bench.box.budget.record())
+        self.free = learned(self.honest, self.bench.engine.budget.record())
 
     def run(self, source: str) -> Any:
         self.bench.commit = self.lab.commit(genome_py=source)

@@ -183,7 +183,7 @@ def test_a_flood_of_output(arena: Arena) -> None:
     flood = "block = b'A' * 2**20\nfor _ in range(40): os.write(1, block)\nprint('\\nthe end', flush=True)\n"
     got = arena.attack(genome(top=flood))
     assert got.said == ("discard", "inconclusive") and "the end" in got.log and len(got.log) < 25_000
-    log = arena.session.box.folder / got.trial / "candidate.log"
+    log = arena.session.local_engine.folder / got.trial / "candidate.log"
     assert log.stat().st_size < 250_000
 
 

@@ -56,7 +56,7 @@ os.environ.update(LD_PRELOAD="/lab/evil.so", PYTHONPATH="/lab", PYTHONSTARTUP="/
     got = checked_arena.attack(genome(top=write))
     assert got.said == NOTHING_GAINED and got.measured.metric == checked_arena.honest
     assert got.tried() and got.open() == []
-    assert (checked_arena.session.box.folder / got.trial / "check0.log").exists(), "the check ran"
+    assert (checked_arena.session.local_engine.folder / got.trial / "check0.log").exists(), "the check ran"
 
 
 # -- answers -------------------------------------------------------------------------------------------

@@ -61,6 +61,28 @@ def test_what_one_shares_the_others_have(tmp_path: Path, remote: Path) -> None:
     assert one.pull(str(remote)).records == 0
 
 
+def test_the_order_in_which_authors_came_is_remembered(tmp_path: Path, remote: Path) -> None:
+    ours = commons(tmp_path, "ours")
+    names = [author_of(key(n)) for n in range(1, 5)]
+    for n in (1, 2):
+        one = commons(tmp_path, f"{n}")
+        one.publish(key(n), [body(float(n))])
+        one.push(str(remote), names[n - 1])
+    assert ours.arrived() == ([], 0)
+    ours.pull(str(remote))
+    for n in (3, 4):
+        one = commons(tmp_path, f"{n}")
+        one.publish(key(n), [body(float(n))])
+        one.push(str(remote), names[n - 1])
+        ours.pull(str(remote))
+    ours.pull(str(remote))
+    assert Commons(tmp_path / "ours").arrived() == ([*sorted(names[:2]), *names[2:]], 2)
+    (tmp_path / "ours" / "arrived").unlink()  # as in copies made before this file
+    old = Commons(tmp_path / "ours")
+    old.entries()
+    assert old.arrived() == (sorted(names), 4)
+
+
 def test_the_same_records_are_the_same_commits_everywhere(tmp_path: Path) -> None:
     one, two = commons(tmp_path, "one"), commons(tmp_path, "two")
     for where in (one, two):

@@ -117,6 +117,46 @@ def test_a_bundle_that_is_none_changes_nothing(tmp_path: Path, bundle: bytes) ->
     assert not list((tmp_path / "one").glob("*.bundle"))
 
 
+def test_what_is_too_large_for_one_answer_comes_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gossip, "ANSWER", 4000)  # a record and its patch, or two
+    wire = Wire()
+    one, two = (wire.peer(tmp_path / name) for name in ("one", "two"))
+    one.commons.publish(key(1), [body(float(n)) for n in range(6)])
+    one.commons.publish(key(2), [body(float(n)) for n in range(6, 9)])
+    rounds([one, two], lambda: len(values(two.commons)) == 9)
+    assert wire.asked > 3 and one.chains.heads() == two.chains.heads()
+    assert two.commons.rejections() == []
+
+
+def test_an_announcement_is_bounded_and_all_chains_have_their_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gossip, "ANNOUNCED", 2)
+    wire = Wire()
+    one = wire.peer(tmp_path / "one")
+    for n in range(1, 6):
+        one.commons.publish(key(n), [body(float(n))])
+    wire.boxes["listener"] = []
+    for _ in range(6):
+        one.step()
+    said = [message.heads for message in wire.boxes["listener"]]
+    assert all(len(heads) <= 2 for heads in said)
+    assert {author for heads in said for author in heads} == {author_of(key(n)) for n in range(1, 6)}
+    two = wire.peer(tmp_path / "two")
+    rounds([one, two], lambda: len(values(two.commons)) == 5)
+
+
+def test_a_peer_that_never_answers_is_named(tmp_path: Path) -> None:
+    wire = Wire()
+    one, two = (wire.peer(tmp_path / name) for name in ("one", "two"))
+    one.commons.publish(key(1), [body(1.0)])
+    for _ in range(3):
+        wire.boxes["one"] = []  # what is asked of it gets lost
+        one.step()
+        two.step()
+    assert two.silent == {"one"}
+
+
 def test_words_of_strangers() -> None:
     author, commit = "a" * 64, "b" * 40
 

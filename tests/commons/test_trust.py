@@ -16,6 +16,7 @@ from nightlab.commons.queue import (
     NEWCOMERS,
     ROUND,
     FindingOffer,
+    draw_strangers,
     newcomers_turn,
     novelty,
     order_offers,
@@ -339,3 +340,23 @@ def test_ordinary_words_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
         assert find_private(text) == [] and scrub(text) == text
     monkeypatch.setattr("platform.node", lambda: "deep-thought")
     assert scrub("on deep-thought it is faster") == "on [this machine] it is faster" and find_private("deep-thought")
+
+
+# -- strangers, by seniority -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("crowd", "least"), [(30, 0.4), (3000, 0.1), (300_000, 0.05)])
+def test_a_crowd_of_new_names_cannot_crowd_out_those_who_came_before(crowd: int, least: float) -> None:
+    names = [f"honest {n}" for n in range(30)] + [f"sybil {n}" for n in range(crowd)]
+    drawn = [name for n in range(20) for name in draw_strangers(names, 30, (), 20, random.Random(n))]
+    assert sum(name.startswith("honest") for name in drawn) / len(drawn) >= least
+    assert len(drawn) <= 20 * 20
+
+
+@given(st.integers(0, 200), st.integers(0, 200), st.sets(st.integers(0, 200)), st.integers(1, 30))
+def test_strangers_are_drawn_once_each_and_all_can_be(count: int, first: int, met: set[int], most: int) -> None:
+    names, known = [f"{n}" for n in range(count)], {f"{n}" for n in met}
+    drawn = [draw_strangers(names, first, known, most, random.Random(n)) for n in range(60)]
+    assert all(len(each) == len(set(each)) and not known & set(each) for each in drawn)
+    if count <= 10:
+        assert {name for each in drawn for name in each} == set(names) - known

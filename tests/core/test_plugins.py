@@ -374,7 +374,8 @@ def test_a_session_runs_on_an_engine_of_a_package_and_resumes_after_it_failed(
     assert nightlab("run", "--tag", "t", "--engine", "mine", "-n", "2", cwd=lab).code == 0
     session = lab.session()
     assert [e.number for e in session.ledger.judged()] == [0, 1, 2]
-    assert "METRIC" in session.box.log(session.ledger.trials(2)[-1][0].id), "its logs are in the session's folder"
+    log = session.local_engine.log(session.ledger.trials(2)[-1][0].id)
+    assert "METRIC" in log, "its logs are in the session's folder"
 
 
 def test_check_tells_the_fault_of_an_engine(install: Install, make_lab: Any, nightlab: Any) -> None:

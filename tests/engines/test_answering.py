@@ -97,7 +97,7 @@ def found():
     daemon = "leave('trainer')\nif os.fork() == 0:\n    os.setsid()\n    time.sleep(99)\n"
     loading = "print('found', found()); leave('answer'); os.fork() or time.sleep(99)"
     one = clean(bench, top=leave, training=daemon, loading=loading)
-    if one.box.sandbox.name == "none":
+    if one.engine.sandbox.name == "none":
         pytest.skip("without a sandbox they share the machine's folders")
     assert one.run().outcome == "measured"
     assert one.log("answer0") == one.log("answer1") == "found []\n"

@@ -30,7 +30,7 @@ print("FOUND", *found)
 
 def found(session: Session) -> list[str]:
     """What each trial found, in order."""
-    logs = [session.box.log(trial.id) for trial, _ in session.ledger.trials()]
+    logs = [session.local_engine.log(trial.id) for trial, _ in session.ledger.trials()]
     return [line.removeprefix("FOUND").strip() for log in logs for line in log.splitlines() if line.startswith("FOUND")]
 
 

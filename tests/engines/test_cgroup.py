@@ -126,7 +126,7 @@ import pathlib
 print("METRIC loss=1")
 """
     one = Bench(make_lab(genome=fill), LEAST + '[resources]\nmemory = "300MB"\n', NoSandbox())
-    one.box.cgroups = cgroups
+    one.engine.cgroups = cgroups
     measured = one.run()
     return measured, next(cgroups.iterdir())
 
@@ -147,5 +147,5 @@ def test_a_trial_that_the_kernel_ended(make_lab: Any, tmp_path: Path) -> None:
 
 def test_a_cgroup_that_can_not_be_made_leaves_sampling(make_lab: Any, tmp_path: Path) -> None:
     one = Bench(make_lab(genome="print('METRIC loss=1')"), LEAST, NoSandbox())
-    one.box.cgroups = tmp_path / "nowhere"
+    one.engine.cgroups = tmp_path / "nowhere"
     assert one.run().metric == 1

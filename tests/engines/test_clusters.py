@@ -69,7 +69,7 @@ def test_a_session_in_jobs(make_lab: Callable[..., TinyLab], slurm: Any, tmp_pat
     scheduler = crew_on(lab, slurm)
     ExperimentLoop(scheduler.session, StopRules(experiments=1), scheduler).run()
     assert scheduler.ledger.experiment(1).kept
-    assert "METRIC loss=2.5" in scheduler.session.box.log("0001-search-s1-1")
+    assert "METRIC loss=2.5" in scheduler.session.local_engine.log("0001-search-s1-1")
     assert not list(slurm.folder.glob("*.phase"))
 
 

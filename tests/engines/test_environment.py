@@ -87,7 +87,7 @@ def test_a_package_installed_in_place_is_the_trials_own(make_lab: Any, sealed: b
     one = Bench(lab, contract, detect_sandbox() if sealed else NoSandbox())
     assert one.run().metric == 1, one.log()
     assert one.log().split()[0] == str(lab.folder / ".venv")
-    one.commit = one.box.repo.commit_files(one.commit, {"src/mine/__init__.py": "VALUE = 2\n"}, "two")
+    one.commit = one.engine.repo.commit_files(one.commit, {"src/mine/__init__.py": "VALUE = 2\n"}, "two")
     assert one.run().metric == 2, one.log()
 
 

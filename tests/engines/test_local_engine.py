@@ -165,7 +165,7 @@ def test_it_sees_neither_secrets_nor_the_users_home(
     assert (env["NIGHTLAB_CLOCK"], env["NIGHTLAB_BUDGET"]) == ("wall", "30")
     assert env["HOME"] != os.environ["HOME"] and facts["home"] == [".cache"]
     assert facts["files"] == ["genome.py", "lab.toml", "measure.py"] and facts["stdin"] == ""
-    if one.box.sandbox.name == "none":
+    if one.engine.sandbox.name == "none":
         assert env["TMPDIR"].startswith(str(one.folder)) and facts["cwd"].startswith(str(one.folder))
 
 
@@ -372,7 +372,7 @@ def test_a_supervisor_that_is_killed_takes_the_candidate_along(bench: Any) -> No
     os.kill(running.process.pid, signal.SIGKILL)
     wait(running.finished)
     wait(lambda: not any(child.is_running() for child in children))  # at once, not when somebody looks
-    measured = one.box.collect(running)
+    measured = one.engine.collect(running)
     assert (measured.outcome, measured.metric) == ("lost", None)
     wait(lambda: living(one.folder) == [])
 
@@ -383,7 +383,7 @@ def test_stopping_a_trial_ends_it_at_once(bench: Any) -> None:
     wait(up(one))
     running.stop()
     wait(running.finished)
-    assert one.box.collect(running).outcome == "interrupted"
+    assert one.engine.collect(running).outcome == "interrupted"
     assert living(one.folder) == []
 
 
@@ -413,10 +413,10 @@ def test_a_trial_whose_orchestrator_was_killed_is_adopted(make_lab: Any, finishe
     orchestrator.wait()
     if finished:
         wait((one.folder / "result.json").exists)
-    running = one.box.adopt(Trial("t1", 0, one.commit, 1, "search", Budget("wall", 30)))
+    running = one.engine.adopt(Trial("t1", 0, one.commit, 1, "search", Budget("wall", 30)))
     assert running.finished() == finished
     wait(running.finished)
-    assert one.box.collect(running).metric == 1
+    assert one.engine.collect(running).metric == 1
     wait(lambda: living(one.folder) == [])
 
 
@@ -424,17 +424,17 @@ def test_an_adopted_trial_can_be_stopped(bench: Any) -> None:
     one = bench(SLEEPER.format(seconds=999))
     first = one.start()
     wait(up(one))
-    adopted = one.box.adopt(first.trial)
+    adopted = one.engine.adopt(first.trial)
     assert adopted.alive() and not adopted.finished()
     adopted.stop()
     wait(lambda: first.process.poll() is not None)
-    assert adopted.finished() and one.box.collect(adopted).outcome == "interrupted"
+    assert adopted.finished() and one.engine.collect(adopted).outcome == "interrupted"
 
 
 def test_an_adopted_trial_that_is_gone_is_lost(bench: Any) -> None:
     one = bench("")
-    running = one.box.adopt(Trial("never", 0, one.commit, 1, "search", Budget("wall", 1)))
-    assert running.finished() and one.box.collect(running).outcome == "lost"
+    running = one.engine.adopt(Trial("never", 0, one.commit, 1, "search", Budget("wall", 1)))
+    assert running.finished() and one.engine.collect(running).outcome == "lost"
 
 
 def test_leftovers_of_this_session_and_no_others_are_ended(bench: Any, tmp_path: Path) -> None:
@@ -443,8 +443,8 @@ def test_leftovers_of_this_session_and_no_others_are_ended(bench: Any, tmp_path:
     def sleeper(mark: str) -> subprocess.Popen[bytes]:
         return subprocess.Popen(["sleep", "99"], env={"NIGHTLAB_TRIAL": mark, "PATH": os.environ["PATH"]})
 
-    mine, other = sleeper(f"{one.box.folder}/0001"), sleeper(f"{one.box.folder}-else/0001")
-    assert kill_leftovers(one.box.folder) == 1
+    mine, other = sleeper(f"{one.engine.folder}/0001"), sleeper(f"{one.engine.folder}-else/0001")
+    assert kill_leftovers(one.engine.folder) == 1
     assert mine.wait() == -signal.SIGKILL and other.poll() is None
     other.kill()
     other.wait()

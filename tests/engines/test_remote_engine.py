@@ -155,7 +155,7 @@ def test_a_session_on_nodes_finds_what_it_finds_here(make_lab: Callable[..., Tin
     trial = ".nightlab/t/trials/0001-search-s1-1"
     left = [{path.name for path in (lab.folder / trial).iterdir()} for lab in (there, here)]
     assert left[0] == left[1] - {"lock"}
-    assert "METRIC loss=" in scheduler.session.box.log("0001-search-s1-1")
+    assert "METRIC loss=" in scheduler.session.local_engine.log("0001-search-s1-1")
 
 
 def test_a_trial_that_dies_with_its_node_runs_again_and_counts_once(

@@ -72,9 +72,9 @@ def test_trials_share_the_frozen_files_and_change_none(make_lab: Any, box: Sandb
         assert said[0].startswith("Read-only file system ") and not said[0].endswith("done")
         assert said[1].endswith("Device or resource busy") and "done" not in said[1] and said[2] == "done done"
         assert one.log("evaluator").splitlines()[0] == "[200, '# one', '7\\n'] False mine"
-    assert len(list((one.box.folder.parent / "frozen").iterdir())) == 1
-    one.box.close()
-    assert not (one.box.folder.parent / "frozen").exists()
+    assert len(list((one.engine.folder.parent / "frozen").iterdir())) == 1
+    one.engine.close()
+    assert not (one.engine.folder.parent / "frozen").exists()
 
 
 def test_a_lab_in_a_subfolder_with_many_files_beside_the_genome(make_lab: Any, box: Sandbox) -> None:
@@ -90,7 +90,7 @@ def test_a_lab_in_a_subfolder_with_many_files_beside_the_genome(make_lab: Any, b
     lab.commit()
     lab.folder = lab.folder / "labs/one"
     one = Bench(lab, SUMS.replace('["genome.py"]', '["genome.py", "extra_*.py"]'), box)
-    repo, base = one.box.repo, one.commit
+    repo, base = one.engine.repo, one.commit
     assert one.run().metric == 1000 + 204, one.log()
     one.commit = repo.commit_files(base, {"genome.py": "A = 2\n"}, "two")
     assert one.run().metric == 2000 + 204, one.log()
@@ -101,11 +101,11 @@ def test_a_lab_in_a_subfolder_with_many_files_beside_the_genome(make_lab: Any, b
 
 def test_one_that_stands_by_gets_the_next_genome_where_it_is_mounted(make_lab: Any, box: Sandbox) -> None:
     one = Bench(make_lab("A = 1\n", SUM, files=BESIDE), f"warm = ['json']\n{SUMS}", box)
-    trial = Trial("like", 0, one.commit, 1, "search", one.box.budget.record())
-    one.box.stand_by(trial, WHOLE)
-    [ready] = one.box.standing_by.values()
+    trial = Trial("like", 0, one.commit, 1, "search", one.engine.budget.record())
+    one.engine.stand_by(trial, WHOLE)
+    [ready] = one.engine.standing_by.values()
     wait(lambda: (ready.folder / "born").exists())
-    one.commit = one.box.repo.commit_files(one.commit, {"genome.py": "A = 5\n"}, "five")
+    one.commit = one.engine.repo.commit_files(one.commit, {"genome.py": "A = 5\n"}, "five")
     assert one.run().metric == 5000 + 203, one.log()
     assert (one.folder / "born").exists(), "it was started ahead"
 
@@ -125,16 +125,16 @@ def test_a_copy_that_a_trial_runs_on_stays(make_lab: Any, box: Sandbox) -> None:
     one = Bench(make_lab(genome="import time\nprint('up', flush=True)\ntime.sleep(60)\n"), LEAST, box)
     running = one.start()
     wait(lambda: "up" in one.log())
-    one.box.close()
-    assert (one.box.folder.parent / "frozen").exists()
+    one.engine.close()
+    assert (one.engine.folder.parent / "frozen").exists()
     running.stop()
     wait(running.finished)
-    one.box.collect(running)
-    one.box.close()
-    assert not (one.box.folder.parent / "frozen").exists()
+    one.engine.collect(running)
+    one.engine.close()
+    assert not (one.engine.folder.parent / "frozen").exists()
 
 
 def test_without_a_sandbox_that_mounts_each_trial_has_whole_copies(bare_bench: Any) -> None:
     one = bare_bench("import os\nprint('METRIC loss=%d' % len(os.listdir('many')))\n", files=MANY)
     assert one.run().metric == 200
-    assert not (one.box.folder.parent / "frozen").exists()
+    assert not (one.engine.folder.parent / "frozen").exists()

@@ -118,7 +118,7 @@ def test_trials_are_pinned_to_cores_of_their_own(make_lab: Callable[..., TinyLab
     for number in range(4):
         lab.idea(f"0{number}", SAYS.replace("3.0", f"4.{number}") + WAITS)
     session = lab.session()
-    view = Together(session.box.folder, 2)
+    view = Together(session.local_engine.folder, 2)
     ExperimentLoop(session, StopRules(experiments=4), Scheduler(session, view, 2)).run()
     found = [m.secondary for n in range(1, 5) for _, m in session.ledger.trials(n) if m]
     assert all(one["cores"] == one["threads"] == len(slots._cores()) // 2 for one in found)

@@ -47,10 +47,10 @@ print('PLACE', os.environ['NIGHTLAB_TRIAL'].rsplit('/')[-1], os.getcwd().rsplit(
 def stand_by(one: Bench) -> Path:
     """Have a trial started ahead, and wait until its processes do; the folder."""
     first = one.start()
-    one.box.stand_by(first.trial, WHOLE)
+    one.engine.stand_by(first.trial, WHOLE)
     wait(first.finished)
-    one.box.collect(first)
-    [ready] = one.box.standing_by.values()
+    one.engine.collect(first)
+    [ready] = one.engine.standing_by.values()
     wait((ready.folder / "born").exists)
     return ready.folder
 
@@ -67,7 +67,7 @@ def candidates(folder: Path) -> list[int]:
 
 def change(one: Bench, **files: str) -> None:
     """Another commit of the genome, for the trials from now on."""
-    repo = one.box.repo
+    repo = one.engine.repo
     one.commit = repo.commit_files(one.commit, {name.replace("_py", ".py"): text for name, text in files.items()}, "x")
 
 
@@ -87,8 +87,8 @@ print("FOUND", sorted(path.name for path in cache.glob("*/*")))
 def test_one_that_stood_by_before_anything_was_compiled_finds_what_the_baseline_compiled(bench: Any) -> None:
     one = bench(COMPILES, CONTRACT)
     folder = stand_by(one)
-    assert "FOUND []" in one.box.log("t1")
-    if one.box.sandbox.movable:
+    assert "FOUND []" in one.engine.log("t1")
+    if one.engine.sandbox.movable:
         wait(lambda: candidates(folder))
     measured = one.run()
     assert measured.outcome == "measured", measured.detail  # it adds to its own copy
@@ -98,13 +98,13 @@ def test_one_that_stood_by_before_anything_was_compiled_finds_what_the_baseline_
 def test_it_imports_ahead_and_is_told_of_its_trial_at_the_go(bench: Any) -> None:
     one = bench(TELLS, CONTRACT)
     folder = stand_by(one)
-    cold = one.box.log("t1")
+    cold = one.engine.log("t1")
     assert "METRIC warm=0" in cold
-    if movable := one.box.sandbox.movable:
+    if movable := one.engine.sandbox.movable:
         wait(lambda: candidates(folder))
         assert not (folder / "candidate.log").read_text(), "nothing has run"
     measured = one.run(seed=77)
-    assert measured.outcome == "measured" and not folder.exists() and one.box.standing_by == {}
+    assert measured.outcome == "measured" and not folder.exists() and one.engine.standing_by == {}
     assert measured.secondary == {"warm": movable, "seed": 77, "waits": 0, "guest": 1, "path": 0}
     assert "PLACE t2" in one.log() and json.loads((one.folder / "spec.json").read_text())["ahead"] is None
 
@@ -115,7 +115,7 @@ def test_what_it_prints_is_the_same_as_without(bench: Any) -> None:
     stand_by(one)
     ahead = one.run()
     assert (one.folder / "born").exists()
-    cold_log, ahead_log = one.box.log("t1"), one.log()
+    cold_log, ahead_log = one.engine.log("t1"), one.log()
     assert ahead.metric is not None
     assert cold_log.replace("t1", "t2") == ahead_log
 
@@ -130,7 +130,7 @@ def test_it_runs_the_genome_of_its_own_commit(bench: Any) -> None:
     change(
         one, helper_py="A = 2", genome_py="import helper, os\nprint('METRIC loss=%d' % helper.A)\nprint(os.listdir())"
     )
-    repo: Repo = one.box.repo
+    repo: Repo = one.engine.repo
     with repo.index(one.commit) as index:
         repo.run("update-index", "--force-remove", "extra.py", env=index)
         one.commit = repo._commit(one.commit, index, "without extra")
@@ -162,11 +162,11 @@ def test_a_served_evaluator_waits_too(bench: Any) -> None:
     contract = CONTRACT + SERVED + 'held_out = true\nwarm = ["decimal"]\n'
     one = bench(genome, contract, files={"evaluate.py": evaluator})
     folder = stand_by(one)
-    if movable := one.box.sandbox.movable:
+    if movable := one.engine.sandbox.movable:
         wait(lambda: len({Path(f"/proc/{pid}/environ").read_bytes() for pid in candidates(folder)}) >= 2)
     measured = one.run(seed=40, purpose="confirm")
     assert measured.metric == 42 and measured.secondary == {"warm": movable, "told": 1}, measured.detail
-    assert measured.startup_seconds < one.box.budget.startup
+    assert measured.startup_seconds < one.engine.budget.startup
 
 
 def test_a_program_that_could_not_wait_is_not_started_ahead(bench: Any) -> None:
@@ -179,21 +179,21 @@ def test_a_program_that_could_not_wait_is_not_started_ahead(bench: Any) -> None:
 
 def test_where_nothing_may_wait(make_lab: Any) -> None:
     lab = make_lab("print('METRIC loss=1')")
-    assert Bench(lab, CONTRACT, Bubblewrap([])).box.layout.ahead()
-    assert Bench(lab, CONTRACT, SandboxExec([])).box.layout.ahead() == {}, "its rules name paths"
+    assert Bench(lab, CONTRACT, Bubblewrap([])).engine.layout.ahead()
+    assert Bench(lab, CONTRACT, SandboxExec([])).engine.layout.ahead() == {}, "its rules name paths"
     limited = CONTRACT.replace("[metric]", '[limits]\nstartup_seconds = "+20%"\n[metric]')
-    assert Bench(lab, limited, Bubblewrap([])).box.layout.ahead() == {}, "starts ahead and others don't compare"
+    assert Bench(lab, limited, Bubblewrap([])).engine.layout.ahead() == {}, "starts ahead and others don't compare"
 
 
 def test_one_that_was_ended_meanwhile(bench: Any) -> None:
     one = bench("print('METRIC loss=1')", CONTRACT)
     folder = stand_by(one)
-    [ready] = one.box.standing_by.values()
+    [ready] = one.engine.standing_by.values()
     ready.process.kill()
     ready.process.wait()
     assert one.run().metric == 1, "a trial without its head start"
     assert not folder.exists() and not (one.folder / "born").exists()
-    if not one.box.sandbox.movable:
+    if not one.engine.sandbox.movable:
         return
     folder = stand_by(one)
     wait(lambda: candidates(folder))
@@ -212,18 +212,18 @@ def test_one_that_is_not_in_place_yet(bench: Any, monkeypatch: pytest.MonkeyPatc
     one = bench("print('METRIC loss=1')", CONTRACT)
     first = one.start()
     with monkeypatch.context() as patch:
-        patch.setattr(one.box, "_supervise", comes_late)
-        one.box.stand_by(first.trial, WHOLE)
+        patch.setattr(one.engine, "_supervise", comes_late)
+        one.engine.stand_by(first.trial, WHOLE)
     assert one.run().metric == 1 and not (one.folder / "born").exists(), "a trial without its head start"
-    assert [path.name for path in one.box.folder.glob("ahead-*")] == []
+    assert [path.name for path in one.engine.folder.glob("ahead-*")] == []
 
 
 def test_dismissed(bench: Any) -> None:
     one = bench("print('METRIC loss=1')", CONTRACT)
     folder = stand_by(one)
     wait(lambda: living(folder))
-    one.box.dismiss()
-    assert living(one.box.folder) == [] and not folder.exists()
+    one.engine.dismiss()
+    assert living(one.engine.folder) == [] and not folder.exists()
 
 
 ORCHESTRATOR = """
@@ -235,7 +235,7 @@ from support.bench import Bench
 from nightlab.engines.local.layout import detect_sandbox
 from nightlab.engines.slots import WHOLE, Slot
 one = Bench(TinyLab(Path({lab!r})), {contract!r}, detect_sandbox())
-one.box.stand_by(one.start().trial, WHOLE)
+one.engine.stand_by(one.start().trial, WHOLE)
 print("standing by", flush=True)
 time.sleep(600)
 """
@@ -256,7 +256,7 @@ def test_it_ends_with_an_orchestrator_that_is_killed(make_lab: Any) -> None:
     one.count = 1
     stand_by(one)
     assert not left.exists()
-    one.box.dismiss()
+    one.engine.dismiss()
 
 
 @pytest.mark.integration
@@ -294,7 +294,7 @@ def test_a_session_starts_ahead_unless_its_evaluator_keeps_the_time(make_lab: An
     for number in (1, 2):
         lab.idea(f"0{number}", (lab.folder / "genome.py").read_text().replace("3.0", f"{3 - number}.0"))
     session = lab.session()
-    trials = session.box.folder
+    trials = session.local_engine.folder
 
     class OneIsReady(Observer):
         """Lets a trial be answered once another stands by, where one should."""
@@ -306,6 +306,6 @@ def test_a_session_starts_ahead_unless_its_evaluator_keeps_the_time(make_lab: An
 
     ExperimentLoop(session, StopRules(experiments=2), Scheduler(session, OneIsReady())).run()
     assert [e.measurement.metric for e in session.ledger.experiments()] == [3.0, 2.0, 1.0]
-    born = {path.parent.name for path in session.box.folder.glob("*/born")}
+    born = {path.parent.name for path in session.local_engine.folder.glob("*/born")}
     assert born == ({"0001-search-s1-1", "0002-search-s1-1"} if ahead else set())
-    assert not list(session.box.folder.glob("ahead-*"))
+    assert not list(session.local_engine.folder.glob("ahead-*"))

@@ -273,3 +273,22 @@ def test_a_problem_with_a_spec_that_cant_be_opened_says_why(files: dict[str, str
     with pytest.raises(NightlabError, match=said) as error:
         detect(problem(files))
     assert error.value.hint
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ("evaluator: [1]\nprompt: text\ndatabase: 3\n", "evaluator should be a table of keys"),
+        ("evaluator: {timeout: '60'}\n", "evaluator.timeout is '60', no number above 0"),
+        ("evaluator: {timeout: -5}\nmax_iterations: 0\n", "max_iterations is 0, no number above 0"),
+    ],
+)
+def test_values_of_a_configuration_that_cant_be_meant_are_named(config: str, said: str) -> None:
+    lab, reading = opened({**OPENEVOLVE, "config.yaml": config})
+    assert lab.evaluator and "--timeout=300" in lab.evaluator.command and lab.stop.experiments is None
+    assert said in " ".join(reading.notes)
+
+
+def test_an_evaluator_that_is_no_python_is_named_with_its_line() -> None:
+    _, reading = opened({**OPENEVOLVE, "evaluator.py": "def evaluate(path):\n    return {\n"})
+    assert any("evaluator.py, line 2, can't be parsed" in note for note in reading.notes)

@@ -86,7 +86,7 @@ def test_its_first_idea_gains_and_the_one_that_overlaps_is_a_crash(tmp_path: Pat
     base, measured = bench.commit, {}
     for idea in ("01-joint", "02-overlap"):
         patch = (folder / "ideas" / f"{idea}.patch").read_text()
-        bench.commit = bench.box.repo.commit_patch(base, patch, idea)
+        bench.commit = bench.engine.repo.commit_patch(base, patch, idea)
         measured[idea] = bench.run()
     joint, overlap = measured.values()
     assert joint.metric and joint.metric > 2.6, joint.detail

@@ -26,7 +26,7 @@ def speed(tmp_path: Path) -> Any:
     bench = Bench(TinyLab(folder), (folder / "lab.toml").read_text(), detect_sandbox(), startup=10, evaluation=30)
 
     def run(genome: str) -> Measurement:
-        bench.commit = bench.box.repo.commit_files(bench.commit, {"solve.py": genome}, "a genome")
+        bench.commit = bench.engine.repo.commit_files(bench.commit, {"solve.py": genome}, "a genome")
         return bench.run()
 
     return run

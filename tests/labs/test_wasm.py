@@ -168,7 +168,7 @@ def test_a_trial_of_it_is_sealed_and_says_why_there_is_no_metric(tmp_path: Path)
     bench = Bench(TinyLab(folder), (folder / "lab.toml").read_text(), detect_sandbox(), startup=10, evaluation=30)
 
     def run(genome: str) -> Any:
-        bench.commit = bench.box.repo.commit_files(bench.commit, {"gene.wat": genome}, "a genome")
+        bench.commit = bench.engine.repo.commit_files(bench.commit, {"gene.wat": genome}, "a genome")
         return bench.run()
 
     good = run(GENE)

@@ -208,9 +208,9 @@ def test_one_that_is_given_up_ends_at_once_and_says_why(make_lab: Any, adopted: 
     if adopted:
         assert running.process
         running.process.wait()
-        running = one.box.adopt(running.trial)
+        running = one.engine.adopt(running.trial)
     wait(running.finished)
-    measured = one.box.collect(running)
+    measured = one.engine.collect(running)
     assert (measured.outcome, measured.metric, measured.detail) == ("hopeless", None, "it is far behind")
     assert measured.machine and living(one.folder) == []
 

@@ -189,7 +189,7 @@ def test_two_slots_fly_at_once(make_lab: Any) -> None:
     lab = make_lab(GENOME)
     ideas(lab, *[WAITS] * 3, "A = 2.0")
     session = lab.session()
-    view = Together(session.box.folder, 2)
+    view = Together(session.local_engine.folder, 2)
     ExperimentLoop(session, StopRules(experiments=4), Scheduler(session, view, 2)).run()
     assert max(len(running) for running in view.flights) == 2
     assert not any("0000-search-s1-1" in running and len(running) > 1 for running in view.flights), "baseline first"

@@ -13,8 +13,9 @@ from support.processes import wait
 
 import nightlab.proposers.backoff
 from nightlab.core.config import StopRules
+from nightlab.core.events import SharesMoved
 from nightlab.core.observer import Observer
-from nightlab.core.types import ProposerUsage
+from nightlab.core.types import Candidate, Experiment, Metric, ProposerUsage
 from nightlab.loop.candidate_queue import CandidateQueue
 from nightlab.loop.loop import ExperimentLoop
 from nightlab.loop.proposal_task import ProposalPace
@@ -314,3 +315,39 @@ def test_a_miss_of_an_earlier_champion_is_made_on_this_one(make_lab: Any) -> Non
     assert proposal and proposal.source == "1+2"
     assert proposal.files["genome.py"] == MORE.replace("C = 1.0", "C = 1.1").replace("A = 4.0", "A = 2.0")
     assert recombination.propose(briefing) is None
+
+
+def test_one_that_waits_for_a_plateau_takes_part_in_one_and_does_not_catch_up() -> None:
+    base = Experiment(0, Candidate("c0", "", "t0", "baseline", ""), 0.0)
+    always, later = Quick(*range(100)), Quick(*range(100))
+    always.name, later.name = "always", "later"
+    mixture = Mixture({"always": (always, 1.0), "later": (later, 1.0)}, {"always": 30}, plateaus={"later": 5})
+    told = Briefing(Metric("loss"), "cpu", {}, base, [base])
+
+    def turns(number: int) -> list[str]:
+        made = [mixture.propose(told) for _ in range(number)]
+        for one in filter(None, made):
+            mixture.tell(one, None)
+        return [one.proposer for one in made if one]
+
+    assert mixture.move_shares(4) is None and turns(2) == ["always", "always"]
+    assert mixture.move_shares(5) == ("later",) and mixture.move_shares(9) is None
+    assert sorted(turns(1) + turns(1) + turns(1) + turns(1)) == ["always", "always", "later", "later"]
+    assert mixture.move_shares(0) == () and turns(1) == ["always"]
+    always.values = []
+    assert turns(1) == ["later"], "it has its turn if no other has anything"
+
+
+def test_a_session_says_when_its_shares_moved(make_lab: Any) -> None:
+    parts = '[[proposers]]\nkind = "patches"\n[[proposers]]\nkind = "tuner"\nplateau = 2\n'
+    lab = make_lab(more=parts)
+    for n in (1, 2, 3):
+        lab.idea(str(n), changed(A=9.0 + n)["genome.py"])
+    session = lab.session()
+    said: list[str] = []
+    view = Observer()
+    view.say = said.append  # type: ignore[method-assign]
+    ExperimentLoop(session, StopRules(experiments=4), Scheduler(session, view)).run()
+    moved = session.ledger.events(SharesMoved)
+    assert moved[0].proposers == ("tuner",) and moved[0].since == 2
+    assert any("2 experiments since the last keep: tuner may propose too" in words for words in said)

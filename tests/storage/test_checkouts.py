@@ -21,7 +21,7 @@ def test_an_evaluator_works_on_a_pristine_copy(make_lab: Any) -> None:
     measured = one.run()
     assert (measured.outcome, measured.metric) == ("tampered", None)
     assert measured.detail == "evaluate.py was changed in the copy of the lab for the candidate"
-    one.commit = one.box.repo.commit_files(one.commit, {"genome.py": "honest = 1\n"}, "an honest one")
+    one.commit = one.engine.repo.commit_files(one.commit, {"genome.py": "honest = 1\n"}, "an honest one")
     assert one.run().metric == 7
 
 

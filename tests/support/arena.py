@@ -293,7 +293,7 @@ class Arena:
         self.check_clean()
         self.check_honest(number + 1)
         trial = self.session.ledger.trials(number)[-1][0]
-        return Outcome(self.session.ledger.experiment(number), self.session.box.log(trial.id), trial.id)
+        return Outcome(self.session.ledger.experiment(number), self.session.local_engine.log(trial.id), trial.id)
 
     def refused(self) -> list[str]:
         """Run what is queued, all of which must be refused, and an honest idea after it; returns the reasons."""
@@ -319,7 +319,7 @@ class Arena:
     def check_clean(self) -> None:
         """No process and no file of a trial is left, and what the attack must not touch is as it was."""
         assert self.living() == []
-        trials = self.session.box.folder
+        trials = self.session.local_engine.folder
         left = {p.name for trial in trials.iterdir() for p in trial.iterdir()}
         logs = {"candidate.log", "evaluator.log", "supervisor.log", "check0.log"}
         assert left <= logs | {"spec.json", "phase.json", "result.json", "lock", "born", "curve.jsonl"}, left

@@ -28,7 +28,7 @@ class Bench:
         self.lab = parse(contract)
         repo = Repo(lab.folder)
         part = BudgetConfig(**{"amount": 30, "startup": 30, "evaluation": 30, **budget})
-        self.box = LocalEngine(
+        self.engine = LocalEngine(
             repo, self.lab, part, device, lab.folder / ".nightlab" / "t" / "trials", sandbox or NoSandbox()
         )
         self.commit, self.count = repo.resolve() or "", 0
@@ -37,23 +37,23 @@ class Bench:
         self, *, budget: Budget | None = None, purpose: Any = "search", seed: int = 1, free: Any = None
     ) -> RunningTrial:
         self.count += 1
-        budget = budget or self.box.budget.record()
+        budget = budget or self.engine.budget.record()
         trial = Trial(f"t{self.count}", 0, self.commit, seed, purpose, budget, free=free)
-        return self.box.start(trial)
+        return self.engine.start(trial)
 
     def run(self, **more: Any) -> Measurement:
         running = self.start(**more)
         wait(running.finished)
-        measurement = self.box.collect(running)
-        assert living(self.box.folder) == []
+        measurement = self.engine.collect(running)
+        assert living(self.engine.folder) == []
         return measurement
 
     @property
     def folder(self) -> Path:
-        return self.box.folder / f"t{self.count}"
+        return self.engine.folder / f"t{self.count}"
 
     def log(self, role: str = "candidate") -> str:
-        return self.box.log(f"t{self.count}", role)
+        return self.engine.log(f"t{self.count}", role)
 
 
 def benches(make_lab: Any, sandbox: Sandbox) -> Callable[..., Bench]:

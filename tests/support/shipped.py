@@ -35,7 +35,7 @@ def trials_of(lab: str, place: Path) -> Callable[[Mapping[str, str] | str], Meas
     """Runs a trial in the sandbox: of a genome given by its files, or of one of the lab's ideas."""
     folder = make_lab(place / lab, lab)
     bench = Bench(TinyLab(folder), (folder / "lab.toml").read_text(), detect_sandbox(), startup=10, evaluation=60)
-    base, repo = bench.commit, bench.box.repo
+    base, repo = bench.commit, bench.engine.repo
 
     def run(genome: Mapping[str, str] | str) -> Measurement:
         if isinstance(genome, str):

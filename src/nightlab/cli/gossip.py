@@ -33,7 +33,7 @@ def gossip(
     A finding reaches the other peers within seconds. Only findings signed with nightlab share are sent. Links are not
     encrypted: findings are public.
     """
-    from nightlab.commons.gossip import Gossip, Zenoh
+    from nightlab.commons.gossip import PATIENCE, Gossip, Zenoh
     from nightlab.commons.places import open_commons
 
     commons = open_commons()
@@ -48,6 +48,10 @@ def gossip(
             if taken.rejected:
                 counted = ", ".join(f"{count} {name}" for name, count in sorted(taken.rejected.items()))
                 say(f"{time.strftime('%H:%M:%S')} refused: {counted} (see nightlab commons)")
+            for silent in peer.silent:
+                words = f"peer {silent[:12]} sent nothing in {PATIENCE:.0f} s; for what it has, use nightlab sync"
+                say(f"{time.strftime('%H:%M:%S')} {words}")
+            peer.silent.clear()
             time.sleep(LOOK)
     finally:
         transport.close()

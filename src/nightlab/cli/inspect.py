@@ -92,7 +92,7 @@ def show(
 
         typer.echo(json.dumps(with_trials(experiment, trials), indent=1))
         return
-    printed = session.box.log(last_trial(session, experiment)) if trials else ""
+    printed = session.local_engine.log(last_trial(session, experiment)) if trials else ""
     print_experiment(console(), session.metric, experiment, trials, printed)
 
 

@@ -135,7 +135,7 @@ def _tell(found: SubmissionStatus, lab: Path, as_json: bool) -> None:
         )
     session = open_session(lab, found.session)
     trials = session.ledger.trials(experiment.number)
-    printed = session.box.log(last_trial(session, experiment)) if trials and not experiment.kept else ""
+    printed = session.local_engine.log(last_trial(session, experiment)) if trials and not experiment.kept else ""
     print_experiment(console(), session.metric, experiment, trials, printed)
     session.close()
     raise typer.Exit(0 if experiment.kept else REFUTED)

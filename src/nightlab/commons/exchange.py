@@ -13,7 +13,7 @@ import json
 import os
 import re
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
@@ -45,6 +45,8 @@ LIMITS = {RECORD_FILE: LARGEST, PATCH_FILE: LARGEST_PATCH}
 AT_ONCE = 1000  # records of one author per sync; the next sync continues
 KEPT_REJECTIONS = 2000
 LARGEST_COUNTS = 4 * 2**20  # bytes of these
+ARRIVED = "arrived"  # file of the authors in the order in which they were accepted; an empty line after the first ones
+LARGEST_ARRIVED = 64 * 2**20  # bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +125,16 @@ class Commons:
             self._accept(author, head, found)
         return self._entries
 
+    def arrived(self) -> tuple[list[str], int]:
+        """The authors in the order in which they were first received, and how many of these came at once at first."""
+        try:
+            text = read_plain(self.folder / ARRIVED, LARGEST_ARRIVED, self.folder).decode()
+        except (OSError, ValueError, NotReadable):  # an older copy, or one without a sync
+            known = sorted(self._entries)
+            return known, len(known)
+        first, _, later = text.partition("\n\n")
+        return [*first.split(), *later.split()], len(first.split())
+
     def has(self, author: str, commit: str) -> bool:
         """Whether a commit is an accepted record of this author, as of the last ``entries``."""
         return commit in self._commits and self._commits[commit].author == author
@@ -185,6 +197,7 @@ class Commons:
                 *(Change(seen, author, moves.get(author, there[author])) for author in saw if seen),
                 *(Change(INCOMING, author, None) for author in incoming),
             )
+            self._note_arrivals(heads.keys(), found.keys() - heads.keys())
             for author, records in found.items():
                 self._accept(author, moves[author], records)
             self.note_rejections(refused)
@@ -230,7 +243,7 @@ class Commons:
         """The commits of a chain that follow its author's accepted records. Raises Rejected."""
         known = self._entries.get(author)
         if self.has(author, head):  # this remote is behind another one
-            if before and self.has(author, before) and self._position(before) > self._position(head):
+            if before and self.has(author, before) and self.position(before) > self.position(head):
                 raise Rejected("rolled back", "the remote removed records that it had")
             return []
         if on != (known[-1].commit if known else None):
@@ -241,13 +254,22 @@ class Commons:
             raise Rejected("wrong commit", "it does not end in a commit of its author")
         return commits
 
-    def _position(self, commit: str) -> int:
+    def position(self, commit: str) -> int:
+        """The place of an accepted record in its author's chain."""
         return self._commits[commit].signed.record.seq
 
     def _accept(self, author: str, head: str, found: Sequence[Entry]) -> None:
         self._entries.setdefault(author, []).extend(found)
         self._commits.update((entry.commit, entry) for entry in found)
         self._heads[author] = head
+
+    def _note_arrivals(self, before: Iterable[str], new: Iterable[str]) -> None:
+        path, names = self.folder / ARRIVED, sorted(new)
+        if not path.exists():
+            names = [*sorted(before), *names, ""]
+        if names:
+            with path.open("a", encoding="ascii") as file:
+                file.write("".join(f"{name}\n" for name in names))
 
     # -- rejections --------------------------------------------------------------------------------
 
@@ -338,6 +360,12 @@ def _entry(author: str, link: Link, last: Entry | None) -> Entry:
     elif patch is not None:
         raise Rejected("wrong patch", f"a {record.kind} with a patch")
     return Entry(signed, link.commit)
+
+
+def size_of(entry: Entry) -> int:
+    """The bytes of a record and its patch."""
+    record = entry.signed.record
+    return len(encode_record(entry.signed)) + (record.patch.bytes if isinstance(record, Finding) else 0)
 
 
 def _row(rejection: Rejection) -> dict[str, Any]:

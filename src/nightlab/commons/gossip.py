@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from nightlab.commons.exchange import Commons, Received
+from nightlab.commons.exchange import Commons, Received, size_of
 from nightlab.core.types import NightlabError
 from nightlab.storage.git import Unreachable
 from nightlab.storage.git.record_chains import AUTHOR, MOST
@@ -25,7 +25,12 @@ from nightlab.storage.git.record_chains import AUTHOR, MOST
 EVERY = 5.0  # seconds between announcements without a change
 WAITING = 200  # messages in the inbox; the oldest are dropped
 LARGEST_MESSAGE = 2 * 2**20  # bytes of an announcement or a request
-LARGEST = 64 * 2**20  # bytes of a bundle; to catch up on more, use nightlab sync
+LARGEST = 64 * 2**20  # bytes of a bundle that is read
+ANSWER = (
+    4 * 2**20
+)  # bytes of records in a bundle that is sent; the peer asks for the rest. Zenoh drops a reply without a
+# word when it is larger than what a peer takes
+ANNOUNCED = 200  # chains per announcement: what is new first, then the others in turn
 PATIENCE = 30.0  # seconds to wait for an answer
 REFUSALS = 10_000  # rejected heads that are remembered
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -70,33 +75,46 @@ class Transport(Protocol):
 
 
 class Gossip:
-    """Keeps the user's copy of the commons in step with those of its peers."""
+    """Keeps the user's copy of the commons in step with those of its peers. ``silent``: peers that did not answer."""
 
     def __init__(self, commons: Commons, transport: Transport) -> None:
         self.commons, self.chains, self.transport = commons, commons.chains, transport
-        self._announced: Heads | None = None
+        self.silent: set[str] = set()
+        self._announced: dict[str, str] = {}
         self._at = 0.0
+        self._next = 0
         self._refused: dict[tuple[str, str], None] = {}
-        self._requested: dict[str, float] = {}
+        self._requested: dict[str, tuple[str, float]] = {}
 
     def step(self) -> Received:
         """Process the inbox, request what is missing, announce what is here. Returns what was received."""
         all_taken = Received()
-        announced: dict[str, Heads] = {}
+        announced: dict[str, dict[str, str]] = {}
         for message in self.transport.messages():
             if isinstance(message, BundleReceived):
                 self._receive(message.bundle, all_taken)
             elif isinstance(message, DigestRequest):
                 message.answer(self._bundle(message.wants))
             else:
-                announced[message.peer] = message.heads  # a peer's newer announcement replaces its older one
+                announced.setdefault(message.peer, {}).update(message.heads)
         here = {author: chain[-1].commit for author, chain in self.commons.entries().items()}
         for peer, heads in announced.items():
             self._ask(peer, heads, here)
-        if here != self._announced or time.monotonic() - self._at > EVERY:
-            self.transport.announce(here)
-            self._announced, self._at = here, time.monotonic()
+        self._announce(here)
         return all_taken
+
+    def _announce(self, here: Heads) -> None:
+        """Say what is new at once, and now and then what else is here: as much per message however many authors."""
+        new = [author for author, head in here.items() if self._announced.get(author) != head]
+        if not new and time.monotonic() - self._at <= EVERY:
+            return
+        others, room = list(here), max(ANNOUNCED - len(new), 0)
+        turn = [others[(self._next + n) % len(others)] for n in range(min(room, len(others)))]
+        self._next += len(turn)
+        said = {author: here[author] for author in (*new[:ANNOUNCED], *turn)}
+        self.transport.announce(said)
+        self._announced.update(said)
+        self._at = time.monotonic()
 
     def _ask(self, peer: str, heads: Heads, here: Heads) -> None:
         """Request what a peer has and this copy lacks, unless the same was requested recently."""
@@ -106,13 +124,19 @@ class Gossip:
             for author, head in heads.items()
             if here.get(author) != head
             and (author, head) not in self._refused
-            and now - self._requested.get(head, -PATIENCE) >= PATIENCE
+            and not self._is_requested(author, head, now)
             and not self.commons.has(author, head)
         }
         if wants:
-            self._requested = {head: at for head, at in self._requested.items() if now - at < PATIENCE}
-            self._requested.update(dict.fromkeys((heads[author] for author in wants), now))
+            if any(self._requested.get(author, ("", 0.0))[0] == heads[author] for author in wants):
+                self.silent.add(peer)
+            self._requested = {name: each for name, each in self._requested.items() if now - each[1] < PATIENCE}
+            self._requested.update((author, (heads[author], now)) for author in wants)
             self.transport.ask(peer, wants)
+
+    def _is_requested(self, author: str, head: str, now: float) -> bool:
+        known = self._requested.get(author)
+        return known is not None and known[0] == head and now - known[1] < PATIENCE
 
     def _receive(self, bundle: bytes, all_taken: Received) -> None:
         if not bundle or len(bundle) > LARGEST:
@@ -128,28 +152,31 @@ class Gossip:
             path.unlink(missing_ok=True)
         all_taken.add(taken)
         here = self.chains.heads()
+        if taken.records:
+            self._requested.clear()  # an answer may be a part: the rest is asked for at the next announcement
         for author, head in there.items():
-            self._requested.pop(head, None)
+            self._requested.pop(author, None)
             if here.get(author) != head and not taken.waiting:
                 self._refused[author, head] = None
         for old in list(self._refused)[: max(len(self._refused) - REFUSALS, 0)]:
             del self._refused[old]
 
     def _bundle(self, wants: Wants) -> bytes:
-        """A bundle of what follows a peer's commits; empty if there is nothing or it is too large."""
-        here = self.commons.entries().keys() & wants.keys()
-        news = {author: wants[author] for author in here}
-        news = {author: had for author, had in news.items() if had is None or self.commons.has(author, had)}
-        if not news:
-            return b""
-        path = self.commons.folder / f"answer.{os.getpid()}.bundle"
+        """A bundle of what follows a peer's commits, of limited size: a part of it if there is more; or empty."""
+        parts, room = dict[str, tuple[str | None, str]](), ANSWER
+        for author, chain in self.commons.entries().items():
+            had = wants.get(author)
+            if author not in wants or (had and not self.commons.has(author, had)):
+                continue
+            for entry in chain[self.commons.position(had) + 1 if had else 0 :]:
+                room -= size_of(entry)
+                if room < 0 and parts:
+                    break
+                parts[author] = had, entry.commit
         try:
-            self.chains.pack(path, news)
-            return path.read_bytes() if path.stat().st_size <= LARGEST else b""
+            return self.chains.pack_part(parts) if parts else b""
         except NightlabError:
-            return b""  # a chain changed meanwhile; the peer will ask again
-        finally:
-            path.unlink(missing_ok=True)
+            return b""  # the copy was changed meanwhile; the peer will ask again
 
 
 class Zenoh:

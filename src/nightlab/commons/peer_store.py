@@ -12,7 +12,7 @@ from nightlab.commons.capability import Compatibility, check_requirements, compa
 from nightlab.commons.exchange import Commons, Entry
 from nightlab.commons.finding import platform_of, task_of, trial_resources
 from nightlab.commons.places import own_author
-from nightlab.commons.queue import PARTLY, FindingOffer, novelty
+from nightlab.commons.queue import PARTLY, FindingOffer, draw_strangers, novelty
 from nightlab.commons.record import Finding, Retraction, Threat, Verification, gain
 from nightlab.commons.second_hand import probability, said_of, visible
 from nightlab.commons.trust import EPOCH, PeerVerdict, ThreatWarning, Trust, priority, shortfall, threats, trust
@@ -46,6 +46,7 @@ class PeerStore:
         self._records: dict[str, dict[type, list[Entry]]] = {}
         self._makers: dict[str, list[Entry]] = {}
         self.measured = [event for tag in tags(session.repo.lab) for event in self._measured(tag)]
+        self._draw = random.Random()
         self._said: dict[str, list[PeerVerdict]] = {}
         self._fits: dict[str, Compatibility] = {}
         self._claims: dict[str, float] = {}
@@ -212,9 +213,7 @@ class PeerStore:
 
     def _unproven_authors(self) -> list[str]:
         """Some of those of whom nothing was measured here, others each time."""
-        known = {self._me, *self._heard_of()}
-        names = [name for name in self._records if name not in known]
-        return random.sample(names, min(STRANGERS, len(names)))
+        return draw_strangers(*self.commons.arrived(), {self._me, *self._heard_of()}, STRANGERS, self._draw)
 
     def _other_verdicts(self, now: float) -> list[PeerVerdict]:
         """Verifications of this task by authors who were measured here themselves; other authors' have no weight.

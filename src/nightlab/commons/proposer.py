@@ -192,7 +192,7 @@ class CommonsProposer:
             return
         finding, sigma = entry.signed.record, self.noise().sigma
         ground = self.paths.id(parent.candidate.commit)
-        self.paths.refresh()
+        self.paths.refresh(before=experiment.number)
         here = {ground: parent.candidate.commit}
         path = (
             self.paths.path_to(entry.id, here) if "@" in experiment.candidate.source else self.paths.best_path(entry.id)

@@ -7,6 +7,7 @@ path the whole genome can be rebuilt, verified hash by hash, and one trial measu
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -48,30 +49,29 @@ class ProvenanceIndex:
         self._ids: dict[str, str] = {}
         self._findings_for: dict[str, str] = {}
         self._broken: set[str] = set()
-        self._adopted: set[str] = set()
+        self._adopted: dict[str, tuple[str, ...]] = {}
         self.measured: dict[str, str] = {}
         """The baseline and recently kept genomes, with their commits."""
         self.in_champion: dict[str, str] = {}
-        """The same, and the adopted genomes of others: their gains are part of the champion."""
+        """The same, and all steps of the adopted genomes of others: their gains are part of the champion."""
 
-    def refresh(self) -> None:
-        """Refresh the genomes that are known here."""
+    def refresh(self, before: float = math.inf) -> None:
+        """Refresh the genomes that are known here, as they were before an experiment."""
         ledger, adopted = self.session.ledger, list[str]()
         self.measured = {}
-        for experiment in (*ledger.experiments(GROUNDS, "keep"), ledger.experiment(0)):
+        kept = [one for one in ledger.experiments(GROUNDS, "keep") if one.number < before]
+        for experiment in (*kept, ledger.experiment(0)):
             commit, target = experiment.candidate.commit, target_of(experiment.candidate.source)
             self.measured[self.id(commit)] = commit
             if target in self.peers.entries:
                 adopted.append(target)
         for target in adopted:
             if target not in self._adopted:
-                self._adopted.add(target)
-                if path := self.path_to(target, self.measured):
-                    self._walk(path)
-        genomes = [_finding(self.peers.entries[target]).genome for target in adopted]
-        self.in_champion = {
-            genome: self._findings_for[genome] for genome in genomes if genome in self._findings_for
-        } | self.measured
+                path = self.path_to(target, self.measured)
+                steps = path.steps if path and self._walk(path) else ()
+                self._adopted[target] = tuple(_finding(step).genome for step in steps)
+        genomes = [genome for target in adopted for genome in self._adopted[target]]
+        self.in_champion = {genome: self._findings_for[genome] for genome in genomes} | self.measured
 
     def id(self, commit: str) -> str:
         """The id of the genome at a commit."""

@@ -5,15 +5,16 @@ rounds. Without clipping, quarantine and rounds, the author with the largest cla
 spent 65 of 73 verifications on a liar.
 
 New identities are free. So all authors without a confirmed claim here share one part of the turns, and lots are drawn
-among them, because any other order could be gamed by a crowd of new names.
+among them, by seniority: any other order could be gamed by a crowd of new names.
 """
 
 from __future__ import annotations
 
 import random
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 from nightlab.commons.capability import Compatibility
@@ -25,6 +26,7 @@ ROUND = 4  # most authors in a round, so that none waits for a crowd
 NEWCOMERS = 0.25  # largest share of the turns for findings that unproven authors can waste
 IDLE = 0.75  # the same, when no proven author has an offer
 FIRST = 2  # extra turns for unproven authors, because at first no author is proven
+MISSES = 40  # authors drawn in vain, because they are known
 LEAST = 0.05  # smallest novelty: a finding that looks like an old one is tried last, but it is tried
 PARTLY = 0.5  # factor on the priority of a finding that fits only partly
 WORD = re.compile(r"[A-Za-z_]\w+")
@@ -65,6 +67,32 @@ def order_offers(
         return known
     drawn = _drawn([offer for offer in offers if not offer.proven], draw)
     return drawn + known if newcomers == "first" else known + drawn
+
+
+def draw_strangers(
+    arrived: Sequence[str], first: int, known: Container[str], most: int, draw: random.Random
+) -> list[str]:
+    """Up to about ``most`` authors not in ``known``: the same number of the ``first`` who were there, of as many again
+    who came after them, of twice as many after these, and so on.
+
+    New names cost nothing. In one draw of all names, the maker of the most has most of the lots; here a crowd that came
+    later gets one more part each time that it doubles the number of authors.
+    """
+    edges = [0, *_doubling(max(first, 1), len(arrived))]
+    found, each = list[str](), max(most // max(len(edges) - 1, 1), 1)
+    for low, high in pairwise(edges):
+        picked = draw.sample(range(low, high), min(each + MISSES, high - low))
+        found += [arrived[n] for n in picked if arrived[n] not in known][:each]
+    return found
+
+
+def _doubling(edge: int, end: int) -> Iterator[int]:
+    """``edge``, twice that, and so on, up to ``end``."""
+    while edge < end:
+        yield edge
+        edge *= 2
+    if end:
+        yield end
 
 
 def newcomers_turn(unproven: int, turns: float) -> Turn:

@@ -329,6 +329,15 @@ class FindingVerified(LedgerEvent):
     doubt: str | None = field(default=None, metadata=OMIT)
 
 
+@dataclass(frozen=True, slots=True)
+class SharesMoved(LedgerEvent):
+    """After ``since`` experiments without a keep, these of the proposers that wait for a plateau take part."""
+
+    kind = "shares"
+    since: int = 0
+    proposers: tuple[str, ...] = field(default=(), metadata=_by(tuple))
+
+
 # -- the machine, and what went wrong ----------------------------------------------------------------
 
 
@@ -441,7 +450,7 @@ EVENTS: dict[str, type[LedgerEvent]] = {
     for cls in (
         SessionStarted, RunStarted, RunStopped, ContractOverridden, OrderTaken, Proposed, ProposalRefused, TrialStarted,
         TrialFinished, Judged, Rechecked, ScaleFound, EvidenceShown, ConfirmationStarted, FindingVerified, Alarm,
-        MachineChanged, SlotLost, SlotsMeasured, ClusterWaits, HookBefore, HookAfter, NotificationFailed,
+        SharesMoved, MachineChanged, SlotLost, SlotsMeasured, ClusterWaits, HookBefore, HookAfter, NotificationFailed,
     )
 }  # fmt: skip
 

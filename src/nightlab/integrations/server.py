@@ -69,7 +69,7 @@ class Tools:
         try:
             trials = session.ledger.trials(number)
             facts = bounded(with_trials(session.ledger.experiment(number), trials))
-            printed = session.box.log(trials[-1][0].id) if trials else ""
+            printed = session.local_engine.log(trials[-1][0].id) if trials else ""
             return {**facts, "printed": bounded(printed, PRINTED)}
         finally:
             session.close()

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from rich.markup import escape
 
 from nightlab.commons.proposer import CommonsProposer
-from nightlab.core.events import ProposalRefused
+from nightlab.core.events import ProposalRefused, SharesMoved
 from nightlab.core.observer import Observer
-from nightlab.core.text import one_line
+from nightlab.core.text import counted, one_line
 from nightlab.core.types import Candidate, Experiment
 from nightlab.judge import Noise
 from nightlab.loop.briefing import build_briefing
@@ -318,9 +318,20 @@ class CandidateQueue:
         if isinstance(self.search, PluggedSelection):
             for fault in self.search.take_faults():
                 self.view.say(escape(fault))
+        self._move_shares()
         waiting, noise = [ready.candidate for ready in self._ready if ready.candidate], self.noise()
         found = self.commons_proposer.choose(waiting) if self.commons_proposer else ()
         return build_briefing(self.session, noise, parent, waiting, found, left, self.proposers.thinking)
+
+    def _move_shares(self) -> None:
+        """Let proposers that wait for a plateau take part in one, or no longer, and write that down."""
+        champion = self.ledger.champion()
+        done = self.ledger.next_number() - 1 - len(self.ledger.unjudged())
+        since = max(done - champion.number, 0) if champion else 0
+        if (names := self.proposers.move_shares(since)) is not None:
+            self.ledger.append(SharesMoved(since, names))
+            told = f"{', '.join(names)} may propose too" if names else "those that wait for a plateau rest again"
+            self.view.say(escape(f"  {counted(since, 'experiment')} since the last keep: {told}"))
 
     def stop(self) -> None:
         """Halt, wait for the turn's end, and write down what was paid for and comes to nothing."""

@@ -30,7 +30,7 @@ class EarlyStopping:
             return
         self.looked = time.monotonic()
         for running in self.scheduler.running.values():
-            folder = self.session.box.folder / running.trial.id
+            folder = self.session.local_engine.folder / running.trial.id
             if not (folder / "lock").exists():
                 continue  # it runs elsewhere, where its supervisor reads no word of ours
             losses = curve.part_losses(curve.load_curve(folder))
@@ -88,6 +88,6 @@ class EarlyStopping:
         """Remember the first trial of an experiment that ran to its end and told how it went."""
         usual = trial.purpose == "search" and trial.budget == self.session.budget.record() and not measured.disturbed
         if usual and measured.metric is not None and trial.experiment not in self.ran:
-            losses = curve.part_losses(curve.load_curve(self.session.box.folder / trial.id))
+            losses = curve.part_losses(curve.load_curve(self.session.local_engine.folder / trial.id))
             if len(losses) == curve.PARTS - 1:
                 self.ran[trial.experiment] = tuple(losses), measured.metric

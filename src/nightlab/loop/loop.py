@@ -292,7 +292,9 @@ class ExperimentLoop:
         self.view.judged(experiment, champion)
         if experiment.number == 0 and verdict.status != "keep":
             self.candidates.stop()
-            log = self.session.box.folder / f"{self.ledger.trials(0)[-1][0].id}" / "candidate.log"
+            logs = self.session.local_engine.folder / f"{self.ledger.trials(0)[-1][0].id}"
+            evaluated = self.session.lab.evaluator and verdict.detail.startswith("no metric")
+            log = logs / ("evaluator.log" if evaluated else "candidate.log")
             raise NightlabError(
                 f"the baseline can't be measured: {verdict.reason}: {verdict.detail}",
                 f"read {log}, fix the lab, commit, and run again (a fresh session starts){self._unsealing()}",
@@ -365,11 +367,11 @@ class ExperimentLoop:
         return f"stopped by {scheduler.stopped_by}" if scheduler.asked_to_stop else self.stopping.reason()
 
 
-def _sealing(box: Isolation) -> str:
+def _sealing(sandbox: Isolation) -> str:
     """What the trials of this session are sealed in, and what it lacks, in words."""
-    if not box.missing:
-        return f"each trial is sealed in {box.name}"
-    return f"NOT sealed: no protection of {', '.join(box.missing)} ({box.why})"
+    if not sandbox.missing:
+        return f"each trial is sealed in {sandbox.name}"
+    return f"NOT sealed: no protection of {', '.join(sandbox.missing)} ({sandbox.why})"
 
 
 def _of(candidate: Contestant) -> Measurement:

@@ -37,7 +37,7 @@ class Scheduler:
 
     def __init__(self, session: Session, view: Observer, slots: int | None = 1, engine: Engine | None = None) -> None:
         self.session, self.ledger, self.view = session, session.ledger, view
-        self.engine: Engine = engine or session.box
+        self.engine: Engine = engine or session.local_engine
         self.slots = self.engine.slots(slots)
         self.running: dict[str, Handle] = {}
         self.trained = 0.0  # seconds that this scheduler's trials spent training
@@ -45,7 +45,7 @@ class Scheduler:
         self.stopped_by = "the user"
         self.paused = False  # nothing new is launched
         self._replicates: Replicates | None = None
-        session.box.shared = len(self.slots) > 1
+        session.local_engine.shared = len(self.slots) > 1
         self._disturbed = 0  # trials in a row
         self._started_at: dict[str, float] = {}
         self._slot_of: dict[int, int] = {}  # the latest, by experiment
@@ -205,7 +205,7 @@ class Scheduler:
         for trial in left:
             self.running[trial.id] = self.engine.adopt(trial)
         if not left:
-            kill_leftovers(self.session.box.folder)
+            kill_leftovers(self.session.local_engine.folder)
         return len(left)
 
     @contextmanager

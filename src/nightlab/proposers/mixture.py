@@ -39,7 +39,10 @@ class Mixture:
         had: Mapping[str, int],
         earnings: ProposerCredit | None = None,
         failed: Mapping[str, int] | None = None,
+        plateaus: Mapping[str, int] | None = None,
     ) -> None:
+        self._plateaus = plateaus or {}
+        self._absent = set(self._plateaus)  # those that take part only on a plateau, while there is none
         self.proposers, self.earnings = proposers, earnings
         self.had = {name: had.get(name, 0) for name in proposers}
         for one in self._resting():
@@ -56,6 +59,8 @@ class Mixture:
                 one = self.proposers[name][0]
                 if isinstance(one, Backoff) and not one.ready:
                     continue
+                if name in self._absent and (self._thinking or self.wakes < math.inf):
+                    continue  # it has a turn only if no other will have anything
                 with self._lock:
                     if self.overtaken:  # a slow one failed, and the others had its turn
                         return None
@@ -71,7 +76,7 @@ class Mixture:
 
     def think(self, briefing: Briefing) -> Proposal | None:
         """A proposal of the slow one that is furthest behind its share, of those that may have a turn."""
-        for name in self._order():
+        for name in self._present():
             one = self.proposers[name][0]
             if isinstance(one, Backoff) and one.ready:
                 with self._lock:
@@ -93,7 +98,7 @@ class Mixture:
             if not self._slow:
                 return None
             self.overtaken = True
-        quick = (one for name in self._order() if not isinstance(one := self.proposers[name][0], Backoff))
+        quick = (one for name in self._present() if not isinstance(one := self.proposers[name][0], Backoff))
         return next((proposal for one in quick if (proposal := one.propose(briefing))), None)
 
     @property
@@ -116,10 +121,32 @@ class Mixture:
         """Whether a proposer's turns may take minutes."""
         return any(one.name == name for one in self._resting())
 
+    def move_shares(self, since: int) -> tuple[str, ...] | None:
+        """Those that take part because the last ``since`` experiments brought no keep; None if that is as it was.
+
+        One that joins does not catch up on the turns that others had before.
+        """
+        absent = {name for name, least in self._plateaus.items() if since < least}
+        if absent == self._absent:
+            return None
+        with self._lock:
+            before = [name for name in self.proposers if name not in self._absent]
+            least = min((self.had[name] / self.proposers[name][1] for name in before), default=0.0)
+            for name in self._absent - absent:
+                self.had[name] = max(self.had[name], int(least * self.proposers[name][1]))
+            self._absent = absent
+        return tuple(name for name in self._plateaus if name not in absent)
+
     def _order(self) -> list[str]:
+        """The names in the order in which to ask, those that wait for a plateau last."""
         if self.earnings:
-            return self.earnings.order()
-        return sorted(self.proposers, key=lambda n: (self.had[n] + 1) / self.proposers[n][1])
+            order = self.earnings.order()
+        else:
+            order = sorted(self.proposers, key=lambda n: (self.had[n] + 1) / self.proposers[n][1])
+        return sorted(order, key=lambda name: name in self._absent)
+
+    def _present(self) -> list[str]:
+        return [name for name in self._order() if name not in self._absent]
 
     def tell(self, proposal: Proposal, refusal: str | None) -> None:
         one = self.proposers[proposal.proposer][0]
@@ -185,4 +212,5 @@ def make_proposers(
         one: Proposer = plugins.make("proposer", part.kind, config, context, f"proposers.{n}")
         made[part.called] = (PluggedProposer(part.called, one) if plugged else one, part.share)
     earned = ProposerCredit(made, f"{seed}/{sum(had.values())}") if lab.search.shares == "earned" else None
-    return Mixture(made, had, earned, failed)
+    plateaus = {part.called: part.plateau for part in lab.proposers if part.plateau is not None}
+    return Mixture(made, had, earned, failed, plateaus)

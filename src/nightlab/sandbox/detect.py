@@ -45,10 +45,10 @@ def on_linux(config: object, readable: list[Path]) -> Sandbox:
     spec = SandboxSpec(Path("/usr"), False, (), Path("/tmp"), Path("/tmp"), (), 16, "cpu")
     # Where root may not create user namespaces for `nobody`, `nobody` cannot create any either.
     for own_users in (True, False) if os.geteuid() == 0 else (True,):
-        box = Bubblewrap(readable, own_users=own_users)
-        done = subprocess.run([*box.start(spec).prefix, "true"], capture_output=True, text=True, check=False)
+        sandbox = Bubblewrap(readable, own_users=own_users)
+        done = subprocess.run([*sandbox.start(spec).prefix, "true"], capture_output=True, text=True, check=False)
         if done.returncode == 0:
-            return box
+            return sandbox
     said = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
     return NoSandbox(
         f"bubblewrap does not work here ({said}); allow unprivileged user namespaces "

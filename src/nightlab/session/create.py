@@ -209,7 +209,7 @@ def start_with(
     """As ``start_session``, for an engine of another package, which is told where its trials' logs belong."""
     session, said = start_session(lab, tag, device, allow, elsewhere=engine.platform)
     try:
-        engine.attach(session.box.folder)
+        engine.attach(session.local_engine.folder)
     except BaseException:
         session.close()
         raise
@@ -225,7 +225,7 @@ def on_cluster(
 ) -> ClusterEngine:
     """The engine that runs a session's trials on a cluster. Raises NightlabError when none of its nodes is fit."""
     allowed = {*session.facts.allowed, *allow}
-    return ClusterEngine(session.box, session.base, cluster, nodes, allowed, say, session.ledger.append)
+    return ClusterEngine(session.local_engine, session.base, cluster, nodes, allowed, say, session.ledger.append)
 
 
 def _open(

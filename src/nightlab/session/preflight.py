@@ -185,7 +185,7 @@ def protections(names: str | Iterable[str]) -> set[str]:
 
 
 def sealed(sandbox: Sandbox, allowed: Iterable[str]) -> list[Check]:
-    """Each protection of the box as a check; one that may be missing is no obstacle."""
+    """Each protection of the sandbox as a check; one that may be missing is no obstacle."""
     allowed = set(allowed)
     return [
         Check(

@@ -59,30 +59,30 @@ def rehearse(repo: Repo, lab: LabConfig, sandbox: Sandbox) -> list[Check]:
     place.chmod(0o755)
     device = this_platform().device
     budget = lab.budget.on(device)
-    box = LocalEngine(repo, lab, budget, device, place / "trials", sandbox)
+    engine = LocalEngine(repo, lab, budget, device, place / "trials", sandbox)
     trial = Trial("check", 0, repo.resolve() or "", 1, "search", budget.record())
     try:
-        return [*_environment(box.layout.environment), _try(box, trial)]
+        return [*_environment(engine.layout.environment), _try(engine, trial)]
     finally:
-        box.close()
+        engine.close()
         shutil.rmtree(place, ignore_errors=True)
 
 
-def _try(box: LocalEngine, trial: Trial, seconds: float = LONG) -> Check:
+def _try(engine: LocalEngine, trial: Trial, seconds: float = LONG) -> Check:
     """Whether a trial runs: for ``seconds``, or to its end. A failure is no obstacle where ``prepare`` may help."""
-    lab = box.lab
+    lab = engine.lab
     running: RunningTrial | None = None
     try:
-        running = box.start(trial)
+        running = engine.start(trial)
         until = time.monotonic() + seconds
         while not running.finished() and time.monotonic() < until:
             time.sleep(POLL)
         if not running.finished():
             return Check(f"its command ran in the sandbox for {seconds:g} s: {lab.command or lab.name}", True)
-        found = box.collect(running)
+        found = engine.collect(running)
         if found.measured:
             return Check("its command was tried in the sandbox, and measured", True)
-        said = "\n".join(box.log(trial.id, role).strip() for role in ("candidate", "evaluator", "check0")).strip()
+        said = "\n".join(engine.log(trial.id, role).strip() for role in ("candidate", "evaluator", "check0")).strip()
         last = said.splitlines()[-1] if said else "it printed nothing"
         words = f"{found.outcome}: {found.detail}" if found.detail else found.outcome
         return _failed(lab, one_line(words if last in words else f"{words}; {last}", 300), f"{said}\n{found.detail}")
@@ -92,7 +92,7 @@ def _try(box: LocalEngine, trial: Trial, seconds: float = LONG) -> Check:
         if running and not running.finished():
             running.stop()
             _until_over(running)
-        box.clear(box.folder / trial.id)
+        engine.clear(engine.folder / trial.id)
 
 
 def check_thoroughly(repo: Repo, allow: Iterable[str] = ()) -> tuple[LabConfig, str, list[Check]]:

@@ -70,7 +70,9 @@ class Session:
             allowed = {*facts.allowed, *self.lab.sandbox.allow_missing, *allow}
             require(sealed(self.sandbox, allowed))
         cgroups = make_room() if writer else None
-        self.box = LocalEngine(repo, self.lab, self.budget, self.device, self.folder / "trials", self.sandbox, cgroups)
+        self.local_engine = LocalEngine(
+            repo, self.lab, self.budget, self.device, self.folder / "trials", self.sandbox, cgroups
+        )
 
     @classmethod
     def create(
@@ -149,7 +151,7 @@ class Session:
         self.ledger.close()
         if self._lock is not None:
             self.repo.release_pending()
-            self.box.close()
+            self.local_engine.close()
             os.close(self._lock)
             self._lock = None
 

@@ -15,6 +15,7 @@ from nightlab.core.config.base import Command, ConfigModel, Endpoint, Variable, 
 RESERVED = {"baseline", "human", "tuner", "patches", "recombine", "ablation", "transplant"}
 
 
+PLATEAU: Any = Field(default=None, gt=0)  # takes part only after this number of experiments without a keep
 Url = Annotated[str, Field(pattern=r"^https?://[^\s/?#@]+(/[^\s?#]*)?$")]
 
 
@@ -23,6 +24,7 @@ class OnlyOneConfig(ConfigModel):
 
     kind: str
     share: float = Field(default=1, gt=0)
+    plateau: int | None = PLATEAU
 
     @property
     def called(self) -> str:
@@ -52,6 +54,7 @@ class ThinkerConfig(ConfigModel):
     """What all proposers that read a briefing have in common."""
 
     share: float = Field(default=1, gt=0)
+    plateau: int | None = PLATEAU
     name: str = Field(default="", pattern=r"^(\w[\w.-]*)?$", max_length=40)
     """What the log calls it; by default its program's or its model's name."""
     briefing: int = Field(default=16_000, ge=2000, le=1_000_000)
@@ -153,6 +156,7 @@ class PluginProposerConfig(ConfigModel):
     kind: str
     """The name of an entry point in the group ``nightlab.proposers``, or ``package.module:Name``."""
     share: float = Field(default=1, gt=0)
+    plateau: int | None = PLATEAU
     name: str = Field(default="", pattern=r"^(\w[\w.-]*)?$", max_length=40)
     """What the log calls it; by default the plug-in's name."""
 

@@ -17,6 +17,7 @@ from typing import Any
 from nightlab_bridge.load import load_module
 from nightlab_bridge.report import numbers, report, require_score, require_valid
 from nightlab_bridge.runner import Said, Unmeasured, arguments, finish, run
+from nightlab_bridge.wants import meaning
 
 STAGES = ("evaluate_stage1", "evaluate_stage2", "evaluate_stage3")
 SCORE = "combined_score"
@@ -37,7 +38,7 @@ def main() -> None:
         result = run(options.program, function, sealed=options.sealed, timeout=options.timeout)
         metrics = result["metrics"]
         if isinstance(metrics.get("error"), str):
-            raise Unmeasured(f"the evaluator reports: {metrics['error']}"[:500])
+            raise Unmeasured(f"the evaluator reports: {metrics['error'][:400]}{meaning(metrics['error'])}")
         require_valid(metrics)
         report(SCORE, require_score(score(metrics, features), SCORE), metrics, result["said"])
     except Unmeasured as error:

@@ -25,6 +25,7 @@ import nightlab_guest
 
 from nightlab_bridge.stand_in import write_stand_in
 from nightlab_bridge.values import NotPlain, receive, send
+from nightlab_bridge.wants import failure
 
 LARGE = 1 << 20  # bytes from which a file of the lab is linked instead of copied
 SHOWN = 20_000  # characters of an evaluator's output that are shown
@@ -95,13 +96,9 @@ def _evaluate(copy: Path, program: str, function: Callable[[Path, Said], Any], e
         write({"result": function(copy / program, lambda stage: write({"stage": stage}))})
     except SystemExit as error:
         write({"failed": f"the evaluator called sys.exit({error.code!r}) before it returned a result"})
-    except ModuleNotFoundError as error:
-        traceback.print_exc()
-        hint = "install it where nightlab is installed"
-        write({"failed": f"the evaluator needs the package {error.name!r}, which is not installed: {hint}"})
     except BaseException as error:
         traceback.print_exc()
-        write({"failed": f"the evaluator failed: {type(error).__name__}: {error}"[:500]})
+        write({"failed": failure(error)})
     finally:
         sys.stdout.flush()
         sys.stderr.flush()

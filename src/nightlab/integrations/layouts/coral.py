@@ -9,7 +9,7 @@ from typing import Any
 from nightlab.core.layouts import Problem, Reading, safe_name
 from nightlab.core.types import NightlabError
 from nightlab.integrations.layouts.bridged import bridged
-from nightlab.integrations.layouts.yaml_text import number, table, unread
+from nightlab.integrations.layouts.yaml_text import number, part_of, table, unread
 
 TASK, GRADER, SECONDS = "task.yaml", "eval/grader.py", 300.0  # its default of a time-out
 READ = {"task.name", "task.description", "task.tips", "grader.entrypoint", "grader.timeout", "grader.args"}
@@ -26,7 +26,7 @@ def read(problem: Problem) -> Reading | None:
     config, fault = table(problem.text(TASK)) if problem.has(TASK) else ({}, "")
     if fault and (problem.has(GRADER) or re.search(r"^grader:", problem.text(TASK), re.M)):
         raise NightlabError(f"{problem.name}: {TASK} can't be read: {fault}", "correct that line")
-    part = _part(config, "grader")
+    part = part_of(config, "grader")
     entry = str(part.get("entrypoint") or "")
     if fault or "task" not in config or not (problem.has(GRADER) or entry):
         return None
@@ -42,11 +42,11 @@ def read(problem: Problem) -> Reading | None:
     starts = next((path for path in (grader, *helpers) if STARTS.search(problem.text(path))), "")
     why = f"{starts} starts the program as a script" if starts and problem.sealed else ""
     contract, sealed = bridged(problem, "coral", options, grader, program, seconds + 30, why=why, also=helpers)
-    task = _part(config, "task")
+    task = part_of(config, "task")
     goal = "minimise" if str(part.get("direction", "maximize")).startswith("min") else "maximise"
     contract |= {"name": safe_name(str(task.get("name") or problem.name)), "metric": {"name": "score", "goal": goal}}
     notes = list(unread(config, READ, SEARCH, TASK))
-    if setup := [*_list(_part(config, "workspace").get("setup")), *_list(part.get("setup"))]:
+    if setup := [*_list(part_of(config, "workspace").get("setup")), *_list(part.get("setup"))]:
         notes.append(f"it is set up with {'; '.join(map(str, setup))}: run that where nightlab is installed")
     told = "\n\n".join(str(task[key]).strip() for key in ("description", "tips") if task.get(key))
     source = f"a CORAL task: {TASK}, {grader} and {program}; {sealed}"
@@ -69,7 +69,7 @@ def _grader(problem: Problem, entry: str) -> str:
 
 
 def _program(problem: Problem, grader: dict[str, Any]) -> str:
-    args = _part(grader, "args")
+    args = part_of(grader, "args")
     named = (value for key, value in args.items() if "program" in str(key) or str(key).endswith("_file"))
     for value in named:
         for path in (f"seed/{value}", str(value)):
@@ -87,11 +87,6 @@ def _program(problem: Problem, grader: dict[str, Any]) -> str:
             "add one, or write a lab.toml whose `genome` names the file that may change",
         )
     return found
-
-
-def _part(config: dict[str, Any], name: str) -> dict[str, Any]:
-    part = config.get(name)
-    return part if isinstance(part, dict) else {}
 
 
 def _list(value: Any) -> list[Any]:

@@ -10,7 +10,7 @@ from nightlab.core.layouts import Problem, Reading, safe_name
 from nightlab.core.regions import EVOLVE_BLOCK, regions
 from nightlab.core.types import NightlabError
 from nightlab.integrations.layouts.bridged import bridged
-from nightlab.integrations.layouts.yaml_text import number, table, unread
+from nightlab.integrations.layouts.yaml_text import number, part_of, table, unread
 
 EVALUATOR, CONFIG = "evaluator.py", ("config.yaml", "config.yml")
 TIMEOUT, CASCADE = 300.0, [0.5, 0.75, 0.9]  # its defaults
@@ -67,25 +67,54 @@ def read(problem: Problem) -> Reading | None:
     name = next((name for name in CONFIG if problem.has(name)), None)
     config, fault = table(problem.text(name)) if name else ({}, "")
     notes = [f"{name} is not read: {fault}"] if fault else []
+    notes += _faults(problem, config, name or "")
     notes += unread(config, READ, SEARCH, name or "")
     options, seconds = _options(problem, config)
     contract, sealed = bridged(problem, "openevolve", options, EVALUATOR, program, seconds)
     contract |= {"name": safe_name(problem.name), "metric": {"name": "combined_score", "goal": "maximise"}}
-    if rounds := number(config.get("max_iterations")):
+    if rounds := _positive(config.get("max_iterations")):
         contract["stop"] = {"experiments": max(int(rounds), 1)}
     source = f"an OpenEvolve problem: {EVALUATOR} and {program}; {sealed}"
     return Reading(contract, source, tuple(notes), _strategy(problem, config))
 
 
+def _positive(value: Any) -> float | None:
+    found = number(value)
+    return found if found is not None and found > 0 else None
+
+
+def _faults(problem: Problem, config: dict[str, Any], name: str) -> list[str]:
+    """A sentence for each value that can't be meant, and for an evaluator that is no Python."""
+    notes = [
+        f"{name}: {key} should be a table of keys, so it is not read"
+        for key in ("evaluator", "database", "prompt")
+        if config.get(key) is not None and not isinstance(config[key], dict)
+    ]
+    timeout = part_of(config, "evaluator").get("timeout")
+    given = (("evaluator.timeout", timeout), ("max_iterations", config.get("max_iterations")))
+    notes += [
+        f"{name}: {key} is {value!r:.40}, no number above 0, so it is not read"
+        for key, value in given
+        if value is not None and _positive(value) is None
+    ]
+    try:
+        ast.parse(problem.text(EVALUATOR))
+    except SyntaxError as error:
+        notes.append(f"{EVALUATOR}, line {error.lineno}, can't be parsed, so the baseline will fail: {error.msg}")
+    except (ValueError, RecursionError, MemoryError):
+        notes.append(f"{EVALUATOR} can't be parsed as Python")
+    return notes
+
+
 def _strategy(problem: Problem, config: dict[str, Any]) -> str:
-    said = (config.get("prompt") or {}).get("system_message")
+    said = part_of(config, "prompt").get("system_message")
     return said if isinstance(said, str) and not problem.has("program.md") else ""
 
 
 def _options(problem: Problem, config: dict[str, Any]) -> tuple[list[str], float]:
     """The options of the bridge, and the seconds that all stages may take."""
-    part = config.get("evaluator") or {}
-    timeout = number(part.get("timeout")) or TIMEOUT
+    part = part_of(config, "evaluator")
+    timeout = _positive(part.get("timeout")) or TIMEOUT
     options = [f"--timeout={timeout:g}"]
     stages = 1
     if part.get("cascade_evaluation", True) and "evaluate_stage1" in _functions(problem.text(EVALUATOR)):
@@ -93,7 +122,7 @@ def _options(problem: Problem, config: dict[str, Any]) -> tuple[list[str], float
         steps = [float(step) for step in given if number(step) is not None] if isinstance(given, list) else CASCADE
         options.append("--cascade=" + ",".join(f"{step:g}" for step in steps or CASCADE))
         stages = STAGES
-    features = (config.get("database") or {}).get("feature_dimensions")
+    features = part_of(config, "database").get("feature_dimensions")
     if isinstance(features, list) and features:
         options.append("--features=" + ",".join(map(str, features)))
     return options, stages * timeout + 30

@@ -29,6 +29,12 @@ def number(value: Any) -> float | None:
     return None
 
 
+def part_of(config: dict[str, Any], name: str) -> dict[str, Any]:
+    """A table inside a configuration; an empty one if there is none."""
+    part = config.get(name)
+    return part if isinstance(part, dict) else {}
+
+
 def unread(config: dict[str, Any], read: set[str], steering: Iterable[str], where: str) -> Iterator[str]:
     """A note on the keys that only steer the other system's search, and one on those that are unknown."""
     keys = [f"{key}.{inner}" for key, part in config.items() if isinstance(part, dict) for inner in part]

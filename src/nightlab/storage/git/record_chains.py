@@ -204,21 +204,26 @@ class Chains:
         """Push an author's chain to a remote whose copy must be a prefix of it. Raises Unreachable."""
         self._run_remote("push", "--quiet", "--no-verify", "--", remote, f"{PLACE}/{author}:{PLACE}/{author}")
 
-    def pack(self, path: Path, news: Mapping[str, str | None] | None = None) -> None:
-        """Write all chains into a bundle file, which can be read like a remote. The file is replaced atomically.
-
-        ``news``: include only these authors, and of each only what follows the given known commit.
-        """
-        authors, had = (self.heads(), []) if news is None else (news, [commit for commit in news.values() if commit])
-        request = "".join(
-            [*(f"{PLACE}/{author}\n" for author in authors), *(f"^{commit}\n" for commit in had)]
-        ).encode()
+    def pack(self, path: Path) -> None:
+        """Write all chains into a bundle file, which can be read like a remote. The file is replaced atomically."""
+        request = "".join(f"{PLACE}/{author}\n" for author in self.heads()).encode()
         draft = path.with_name(f".{path.name}.{os.getpid()}")
         try:
             run_git(self.folder, "bundle", "create", "--quiet", str(draft.resolve()), "--stdin", stdin=request)
             draft.replace(path)
         finally:
             draft.unlink(missing_ok=True)
+
+    def pack_part(self, parts: Mapping[str, tuple[str | None, str]]) -> bytes:
+        """A bundle of part of each of these chains: what follows a commit (None: from its start), up to another one."""
+        had = [before for before, _ in parts.values() if before]
+        ends = [f"{end} {PLACE}/{author}" for author, (_, end) in parts.items()]
+        header = ["# v2 git bundle", *(f"-{commit}" for commit in had), *ends, "\n"]
+        revisions = [*(end for _, end in parts.values()), *(f"^{commit}" for commit in had), ""]
+        packed = run_git(
+            self.folder, "pack-objects", "--quiet", "--revs", "--stdout", stdin="\n".join(revisions).encode()
+        )
+        return "\n".join(header).encode() + packed.stdout
 
     def remove_stale_locks(self) -> None:
         """Remove locks left behind by a killed git process; no git command here runs longer than ``STALE``."""

@@ -67,12 +67,12 @@ def _measured(measured: Measurement | None) -> dict[str, Any]:
 
 def _curves(session: Session, trials: list[tuple[Trial, Measurement | None]]) -> list[dict[str, Any]]:
     """The curves of the latest trials, one per seed, as claimed by their candidates."""
-    curves = {trial.seed: load_curve(session.box.folder / trial.id) for trial, _ in trials[-TRIALS:]}
+    curves = {trial.seed: load_curve(session.local_engine.folder / trial.id) for trial, _ in trials[-TRIALS:]}
     return [{"seed": seed, "points": curve} for seed, curve in curves.items() if curve][-RUNS:]
 
 
 def _log(session: Session, trials: list[tuple[Trial, Measurement | None]]) -> str:
-    printed = session.box.log(trials[-1][0].id) if trials else ""
+    printed = session.local_engine.log(trials[-1][0].id) if trials else ""
     tail = printed[-TAIL:]
     return tail if tail == printed else tail.partition("\n")[2]
 
