@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -105,3 +106,20 @@ def test_what_the_orchestrator_reads_is_bounded() -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("| 1,000,000 | ") == 5 and "ms a turn" in done.stdout
+
+
+def test_the_problems_of_the_field_have_a_score_and_the_script_moves_their_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    field = runpy.run_path(str(BENCHMARKS / "field.py"))
+    assert field["score"]("packing", field["PROBLEMS"]["packing"][0], tmp_path)[0] == pytest.approx(2.45355, abs=1e-5)
+    assert field["score"]("experts", field["PROBLEMS"]["experts"][0], tmp_path)[0] == pytest.approx(0.78873, abs=1e-5)
+    script, (program, _) = field["Script"](1), field["PROBLEMS"]["experts"]
+    edit = script.answer(f"## The genome\n\n{program}")
+    assert edit.startswith("initial_program.py\n<<<<<<< SEARCH\nNUMBERS = [1.0, 0.0,") and "HYPOTHESIS: " in edit
+    theirs = script.answer(f"{program}\n# Current Program\n```python\n{program}\n```\n# Task")
+    assert (
+        theirs.startswith("```python\n# EVOLVE-BLOCK-START\nNUMBERS = [")
+        and "NUMBERS = [1.0, 0.0, 0.0, 0.0, 0.0]" not in theirs
+    )

@@ -15,6 +15,7 @@ import resource
 import sys
 import time
 from contextlib import nullcontext
+from importlib.util import find_spec
 
 import prepare
 import torch
@@ -40,7 +41,8 @@ X0_INIT = 0.05  # how much of the embedding is added before each block, at first
 
 # Batch
 TOTAL_BATCH = {"cuda": 2**18, "mps": 2**15, "cpu": 2**10}[DEVICE]  # tokens in one step
-DEVICE_BATCH = {"cuda": 128, "mps": 16, "cpu": 64}[DEVICE]  # most rows in one pass: bounds memory [fixed]
+DEVICE_BATCH = {"cuda": 0, "mps": 16, "cpu": 64}[DEVICE]  # most rows in one pass; 0: as many as fit [fixed]
+CHUNK = {"cuda": 2**13, "mps": 2**11, "cpu": 2**8}[DEVICE]  # tokens whose logits are in memory at a time [fixed]
 
 # Optimisers
 MATRIX_LR = 0.04  # Muon: matrices of the blocks
@@ -64,9 +66,11 @@ WARMDOWN = 0.75  # they fall linearly to FINAL_LR [0.1..1.0]
 FINAL_LR = 0.05  # their last value, over the full one [0.0..0.3]
 
 COMPILE_STEPS = {"cuda": 10, "mps": 0, "cpu": 0}[DEVICE]  # first steps, outside the budget [fixed]
+EVALUATOR_BYTES = 3 * 2**30  # GPU memory that a trial's evaluator needs beside training [fixed]
 PEAK_FLOPS = {"cuda": 989.5e12, "mps": 0.0, "cpu": 0.0}[DEVICE]  # bfloat16 on an H100 [fixed]
 
-compiled = torch.compile(dynamic=False) if DEVICE == "cuda" else lambda function: function
+FUSED = DEVICE == "cuda" and find_spec("triton") is not None  # torch.compile writes its kernels with Triton
+compiled = torch.compile(dynamic=False) if FUSED else lambda function: function
 
 
 # --- Model ----------------------------------------------------------------------------------------------
@@ -98,7 +102,7 @@ def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tenso
 
 def sliding_window(length: int, window: int):
     """What attention needs to see the last ``window`` tokens: a block mask for FlexAttention, else a mask."""
-    if DEVICE == "cuda":
+    if FUSED:
         from torch.nn.attention.flex_attention import create_block_mask
 
         def sees(batch, head, query, key):
@@ -113,7 +117,7 @@ def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask) -> torch.Ten
     """Attention over (batch, heads, length, HEAD_DIM); a mask of None is plain causal attention."""
     if mask is None:
         return F.scaled_dot_product_attention(q, k, v, is_causal=True)
-    if DEVICE == "cuda":
+    if FUSED:
         from torch.nn.attention.flex_attention import flex_attention
 
         return flex_attention(q, k, v, block_mask=mask)
@@ -165,6 +169,37 @@ class Block(nn.Module):
     def forward(self, x, values, cos, sin, mask) -> torch.Tensor:
         x = x + self.attention(norm(x), values, cos, sin, mask)
         return x + self.mlp(norm(x))
+
+
+class CappedCrossEntropy(torch.autograd.Function):
+    """Mean cross-entropy in nats of x @ weight.T within +-SOFTCAP; x: (tokens, width), targets: (tokens,).
+
+    The logits of all tokens would be the largest tensor by far. So they are made for CHUNK tokens at a time,
+    with their gradient, and forgotten (as in Liger Kernel, Hsu et al. 2024).
+    """
+
+    @staticmethod
+    def forward(ctx, x, weight, targets):
+        loss = torch.zeros((), device=x.device)
+        to_x, to_weight = [], torch.zeros_like(weight, dtype=torch.float32)
+        kernel = weight.to(x.dtype)
+        for part, wanted in zip(x.split(CHUNK), targets.split(CHUNK), strict=True):
+            capped = (part @ kernel.mT).float().div_(SOFTCAP).tanh_()
+            logits = SOFTCAP * capped
+            total = logits.logsumexp(-1, keepdim=True)
+            loss += (total - logits.gather(-1, wanted[:, None])).sum()
+            gradient = logits.sub_(total).exp_()  # softmax, less one at the target, through the cap
+            gradient.scatter_add_(-1, wanted[:, None], torch.full_like(total, -1.0))
+            gradient = gradient.mul_(1 - capped.square()).div_(len(x)).to(x.dtype)
+            to_x.append(gradient @ kernel)
+            to_weight += gradient.mT @ part
+        ctx.save_for_backward(torch.cat(to_x), to_weight)
+        return loss / len(x)
+
+    @staticmethod
+    def backward(ctx, scale):
+        to_x, to_weight = ctx.saved_tensors
+        return to_x * scale, to_weight * scale, None
 
 
 class GPT(nn.Module):
@@ -219,11 +254,11 @@ class GPT(nn.Module):
                 x = cast(self.residual_scale[layer] * x + self.x0_scale[layer] * x0)
                 values = cast(self.values[str(layer)](tokens)) if str(layer) in self.values else None
                 x = block(x, values, cos, sin, masks[self.windows[layer]])
-            logits = self.unembedding(norm(x))
-        logits = SOFTCAP * torch.tanh(logits.float() / SOFTCAP)
-        if targets is None:
-            return logits
-        return F.cross_entropy(logits.flatten(0, 1), targets.flatten())
+            x = cast(norm(x))
+        if targets is not None:
+            return CappedCrossEntropy.apply(x.flatten(0, 1), self.unembedding.weight, targets.flatten())
+        logits = (x @ self.unembedding.weight.to(x.dtype).mT).float()
+        return SOFTCAP * logits.div_(SOFTCAP).tanh_()  # in place: new memory costs more than the tanh
 
     def flops_per_token(self) -> float:
         """Of forward and backward: 6 for each weight that multiplies, and attention within its windows."""
@@ -327,6 +362,54 @@ def schedule(both: list[torch.optim.Optimizer], progress: float, step: int) -> N
 # --- Training -------------------------------------------------------------------------------------------
 
 
+def largest_batch(rows: int, most: float, fits) -> int:
+    """Rows in one pass: the most that divide ``rows``, so that a step has the same tokens, and that fit."""
+    for batch in range(min(rows, max(1, int(most))), 0, -1):
+        if rows % batch == 0 and fits(batch):
+            return batch
+    print("FAIL: not even one row fits into the free GPU memory beside the evaluator. Halve CONTEXT or DEPTH in")
+    print("train.py, or end what else uses the card (see nvidia-smi).")
+    sys.exit(1)
+
+
+def rows_that_fit(model: GPT, free: float) -> float:
+    """An estimate: ``free`` bytes less the evaluator, weights, gradients, moments and one chunk's logits, over what
+    a row takes (24 bytes for each layer and channel of a token, measured on an H200; a third more for safety)."""
+    fixed = EVALUATOR_BYTES + 16 * sum(p.numel() for p in model.parameters()) + 16 * CHUNK * VOCABULARY
+    return (free - fixed) / (32 * CONTEXT * (DEPTH + 1) * model.width)
+
+
+def device_batch(model: GPT, loss_of, rows: int) -> int:
+    """DEVICE_BATCH, or as many rows as leave memory for the evaluator and the optimisers, tried out."""
+    if DEVICE_BATCH:
+        return largest_batch(rows, DEVICE_BATCH, lambda batch: True)
+    weights = sum(p.numel() * p.element_size() for p in model.parameters())
+
+    def fits(batch: int) -> bool:
+        tokens = torch.zeros(batch, CONTEXT, dtype=torch.int64, device=DEVICE)
+        try:
+            loss_of(tokens, tokens).backward()
+        except torch.OutOfMemoryError:
+            torch.cuda.empty_cache()
+            return False
+        finally:
+            model.zero_grad(set_to_none=True)
+        return torch.cuda.mem_get_info()[0] >= EVALUATOR_BYTES + 2 * weights
+
+    free = torch.cuda.mem_get_info()[0]
+    batch = largest_batch(rows, rows_that_fit(model, free), fits)
+    print(f"{batch} of {rows} rows in one pass fit into the {free / 2**30:.1f} GB that are free, beside the evaluator")
+    return batch
+
+
+def value_of(loss: torch.Tensor, step: int) -> float:
+    """A loss as a number: waits until the device has got there. Ends a run that diverged."""
+    if not (value := loss.item()) < 100:  # also when it is not a number
+        print(f"FAIL: the training loss is {value} at step {step}. Lower a learning rate.")
+        sys.exit(1)
+    return value
+
+
 def load(state: dict[str, torch.Tensor]):
     """The trained model, in a process that answers the evaluator: from the state that ``hand_over`` saved."""
     torch.set_float32_matmul_precision("high")
@@ -347,15 +430,18 @@ def main() -> None:
     both = optimisers(model)
     loss_of = compiled(model)
     rows = max(1, TOTAL_BATCH // CONTEXT)
-    micro_batches = math.ceil(rows / DEVICE_BATCH)
-    batches = prepare.train_loader(rows // micro_batches, CONTEXT)
+    if DEVICE == "cuda" and not FUSED:
+        print("torch.compile needs Triton, which is missing: training is several times slower (pip install triton)")
+    batch = device_batch(model, loss_of, rows)
+    micro_batches = rows // batch
+    batches = prepare.train_loader(batch, CONTEXT)
     budget = prepare.Budget(batches)
     parameters = sum(p.numel() for p in model.parameters())
     shape = f"depth {DEPTH}, width {model.width}, {micro_batches} x {batches.batch} x {CONTEXT} tokens a step"
     print(f"{parameters / 1e6:.2f} M parameters on {DEVICE}: {shape}", flush=True)
     gc.freeze()  # what exists now stays: no long pauses to look through it
 
-    step, average, spoke, counted = 0, 0.0, time.perf_counter(), 0
+    step, average, spoke, counted, unread = 0, 0.0, time.perf_counter(), 0, None
     while (progress := budget.progress()) < 1:
         if step == COMPILE_STEPS:
             started, skipped = time.perf_counter(), batches.tokens
@@ -368,16 +454,16 @@ def main() -> None:
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
         step += 1
-        if not (value := loss.item()) < 100:  # also when it is not a number
-            print(f"FAIL: the training loss is {value} at step {step}. Lower a learning rate.")
-            sys.exit(1)
-        budget.report(value)
-        average = 0.9 * average + 0.1 * value
-        if (now := time.perf_counter()) - spoke >= 1:
+        if unread is not None:  # the loss of the step before, while the device works on this one
+            budget.report(value := value_of(unread, step - 1))
+            average = 0.9 * average + 0.1 * value
+        unread = loss.detach()
+        if step > 1 and (now := time.perf_counter()) - spoke >= 1:
             rate = (batches.tokens - counted) / (now - spoke)
-            shown = average / (1 - 0.9**step)  # an average of the last ten or so
+            shown = average / (1 - 0.9 ** (step - 1))  # an average of the last ten or so
             print(f"step {step:5d}  {progress:6.1%}  loss {shown:.4f}  {rate:,.0f} tokens/s", flush=True)
             spoke, counted = now, batches.tokens
+    value_of(unread, step)
     seconds = time.perf_counter() - started
 
     val_bpb = prepare.finish(loss_of)
