@@ -17,8 +17,14 @@ test: $(VENV)/.dev         ## the default tests: unit and integration
 machine: $(VENV)/.dev      ## the long suites: the kill matrix, clusters, long benchmarks
 	$(BIN)/python -m pytest -m machine --ignore=tests/real_agents
 
-agents: $(VENV)/.dev       ## real coding agents and a scripted model: a session, and a matrix of bad answers; npm fetches 2 GB once
-	$(BIN)/python -m pytest -s -m machine tests/real_agents
+MATRIX = $(BIN)/python -m pytest -m machine -rs -n auto --dist loadgroup tests/real_agents/test_the_matrix.py
+
+agents: $(VENV)/.dev       ## real coding agents and a scripted model: a matrix of bad answers, a session; fetches 4 GB once
+	mkdir -p build && rm -f build/agents.jsonl
+	export NIGHTLAB_TEST_TABLE=$(abspath build/agents.jsonl); failed=0; \
+	  $(MATRIX) || failed=1; NIGHTLAB_TEST_NEWEST=1 $(MATRIX) || failed=1; \
+	  $(BIN)/python tests/real_agents/table.py build/agents.jsonl; exit $$failed
+	$(BIN)/python -m pytest -s -m machine tests/real_agents/test_a_night_of_chaos.py
 
 wheel: $(VENV)/bin/python  ## build a wheel, install it into an empty environment, and run a session with it
 	PYTHON=$(abspath $(BIN))/python .ci/wheel

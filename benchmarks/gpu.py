@@ -21,10 +21,9 @@ import tempfile
 import time
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 from duty import CLOCK, Thinker
-from lm import run
+from lm import run, summary_of
 from machine import heading, table
 
 from nightlab.analysis.timeline import spans
@@ -42,6 +41,7 @@ from nightlab.storage.git import Repo
 
 TIMES = ("startup_seconds", "evaluation_seconds", "wall_seconds")
 NO_GPU = "no NVIDIA GPU answers here (nvidia-smi): run this where one does, or --device cpu to see it work in small"
+UNTIMED = {"cuda": 10, "cpu": 0}  # first steps of all three programs, in which kernels are compiled
 CORPUS_BYTES = {"cuda": 130e6, "cpu": 4e6}
 # The original's budget stands in its prepare.py; its train.py imports it from there.
 ORIGINAL = "import runpy, prepare; prepare.TIME_BUDGET = {seconds}; runpy.run_path('train.py', run_name='__main__')"
@@ -114,13 +114,23 @@ def show_phases(trials: list[Measurement], between: float, duty: float, seconds:
     print(f"accounted from a trial that was started ahead: {accounted}\n")
 
 
-def speed_row(name: str, claims: dict[str, Any]) -> tuple[str, ...]:
-    """Tokens per second, model-flops use and peak memory, from the summary that a program prints."""
-    rate = 1e6 * claims["total_tokens_M"] / claims["training_seconds"]
+def summary(folder: Path) -> dict[str, float]:
+    """What the baseline's program printed in its first trial, with the tokens to the last one."""
+    session = Session(Repo(folder), "gpu")
+    first, _ = session.ledger.trials(0)[0]
+    said = session.local_engine.log(first.id)
+    session.close()
+    return summary_of(said)
+
+
+def speed_row(name: str, claims: dict[str, float], untimed: int) -> tuple[str, ...]:
+    """Tokens per second, model-flops use and peak memory, from what a program prints; the first steps are untimed."""
+    steps = claims["num_steps"]
+    rate = 1e6 * claims["total_tokens_M"] * (1 - untimed / steps) / claims["training_seconds"]
     return name, f"{rate:,.0f}", f"{claims.get('mfu_percent', 0):.1f} %", f"{claims.get('peak_vram_mb', 0):,.0f}"
 
 
-def plain(folder: Path, like: dict[str, Any], device: str, seconds: float) -> dict[str, float]:
+def plain(folder: Path, like: dict[str, float], device: str, seconds: float) -> dict[str, float]:
     """What a plain GPT-2 of the same size prints."""
     shutil.copy(Path(__file__).with_name("plain_gpt.py"), folder)
     size = {"PLAIN_PARAMETERS": str(like["num_params_M"] * 1e6), "PLAIN_DEPTH": str(int(like["depth"]))}
@@ -132,7 +142,7 @@ def original(checkout: Path, seconds: float) -> dict[str, float] | None:
     """What the original's train.py prints with this budget; None, said why, where it does not run."""
     command = [sys.executable, "-c", ORIGINAL.format(seconds=seconds)]
     done = subprocess.run(command, cwd=checkout, capture_output=True, text=True, env={**os.environ})
-    found = {name: float(value) for name, value in re.findall(r"^(\w+):\s+([\d.]+)$", done.stdout, re.MULTILINE)}
+    found = summary_of(done.stdout)
     if done.returncode or "training_seconds" not in found:
         said = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:]
         print(f"{checkout}: its train.py does not run here: {' '.join(said)} (prepare its data there first)\n")
@@ -156,11 +166,11 @@ def main() -> None:
         heading(f"the language-model lab on {wanted.device}, trials of {wanted.seconds:g} s")
         trials, between, duty = night(folder, wanted.experiments)
         show_phases(trials, between, duty, wanted.seconds)
-        claims = trials[0].claims
-        rows = [speed_row("train.py in a trial", claims)]
-        rows.append(speed_row("plain GPT-2, AdamW", plain(folder, claims, wanted.device, wanted.seconds)))
+        claims, untimed = summary(folder), UNTIMED[wanted.device]
+        rows = [speed_row("train.py in a trial", claims, untimed)]
+        rows.append(speed_row("plain GPT-2, AdamW", plain(folder, claims, wanted.device, wanted.seconds), untimed))
         if wanted.original and (found := original(wanted.original, wanted.seconds)):
-            rows.append(speed_row("the original's train.py", found))
+            rows.append(speed_row("the original's train.py", found, untimed))
         table(("program", "tokens/s", "model-flops use", "peak memory, MB"), rows)
         gpu = statistics.median(one.peak_gpu_memory_mb for one in trials)
         if gpu:

@@ -36,8 +36,13 @@ def run(folder: Path, script: str, **env: str) -> dict[str, float]:
     )
     if done.returncode:
         sys.exit(f"{script} failed:\n{done.stdout}\n{done.stderr}")
-    found = {name: float(value) for name, value in re.findall(r"^(\w+):\s+([\d.]+)$", done.stdout, re.MULTILINE)}
-    if step := re.search(r"(\d+) x (\d+) x (\d+) tokens a step", done.stdout):
+    return summary_of(done.stdout)
+
+
+def summary_of(said: str) -> dict[str, float]:
+    """The summary block that a script printed, with all its tokens."""
+    found = {name: float(value) for name, value in re.findall(r"^(\w+):\s+([\d.]+)$", said, re.MULTILINE)}
+    if step := re.search(r"(\d+) x (\d+) x (\d+) tokens a step", said):
         # The summary rounds to tenths of a million, as the original's does: too coarse for ten seconds.
         found["total_tokens_M"] = found["num_steps"] * math.prod(map(int, step.groups())) / 1e6
     return found

@@ -57,7 +57,10 @@ def test_one_shares_another_syncs_and_sees(found: TinyLab, nightlab: Any, make_l
     seen = nightlab("commons", cwd=other, **mine).out
     assert "you have shared nothing yet" in seen and "1 finding" in seen, "without a session too"
     assert nightlab("run", cwd=other, **mine).code == 0
+    assert "1 confirmed; adopted 1, gain +8" in nightlab("commons", cwd=other, **mine).out
     facts = nightlab("commons", "--json", cwd=other, **mine).json
+    had = facts["measured"]
+    assert (had["findings"], had["adopted"], had["gain"], had["experiments"]) == (1, 1, 8, 1)
     (author,) = facts["authors"]
     assert author["records"] == {"finding": 1} and facts["refused"] == [] and facts["next"] == []
     assert facts["trust"][author["author"]]["confirmed_in_a_row"] == 1
@@ -65,6 +68,11 @@ def test_one_shares_another_syncs_and_sees(found: TinyLab, nightlab: Any, make_l
     assert "1 answer of yours to others' findings" in answered and "confirmed: claimed 8, measured 8" in answered
     back = nightlab("commons", cwd=found).out if nightlab("sync", cwd=found).code == 0 else ""
     assert "1 verification" in back
+    sound = nightlab("audit", str(tmp_path / "remote.git"), cwd=tmp_path)
+    assert sound.code == 0 and "1 finding, 1 verification of 2 authors: all sound" in sound.out
+    assert "left ../remote.git" in nightlab("leave", cwd=other, **mine).out
+    assert "[commons]" not in (other.folder / "lab.toml").read_text()
+    assert "joined" in nightlab("join", "../remote.git", cwd=other, **mine).out
 
 
 def test_a_stick_goes_there_and_back(found: TinyLab, nightlab: Any, tmp_path: Path) -> None:

@@ -358,5 +358,6 @@ def test_strangers_are_drawn_once_each_and_all_can_be(count: int, first: int, me
     names, known = [f"{n}" for n in range(count)], {f"{n}" for n in met}
     drawn = [draw_strangers(names, first, known, most, random.Random(n)) for n in range(60)]
     assert all(len(each) == len(set(each)) and not known & set(each) for each in drawn)
-    if count <= 10:
+    assert all(len(each) <= most for each in drawn)
+    if count <= 10 <= most:
         assert {name for each in drawn for name in each} == set(names) - known

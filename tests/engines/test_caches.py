@@ -70,6 +70,21 @@ def test_bounds(tmp_path: Path) -> None:
     assert not large.keep(tmp_path / "nothing")
 
 
+def test_kernels_for_another_driver_are_not_given_and_that_is_said(tmp_path: Path) -> None:
+    made = tmp_path / "made"
+    made.mkdir()
+    (made / "a").write_text("kernel")
+    before = Caches(tmp_path / "kept", 1000, "570.1")
+    before.folder.mkdir()
+    assert before.keep(made) and before.give(tmp_path / "same") and (tmp_path / "same" / "a").exists()
+    now = Caches(tmp_path / "kept", 1000, "580.95.05")
+    assert not before.outdated and now.outdated == "570.1" and now.kept() is None
+    assert not now.give(tmp_path / "to") and list((tmp_path / "to").iterdir()) == []
+    assert now.keep(made) and not now.outdated and now.give(tmp_path / "again"), "a new baseline's are kept"
+    (now.kept() or tmp_path).joinpath("driver").unlink()
+    assert now.kept(), "one of an earlier nightlab"
+
+
 def test_a_list_that_was_changed_with_its_file(tmp_path: Path) -> None:
     """The folder's name is the hash of the list: a new list for a new file does not pass either."""
     made = tmp_path / "made"

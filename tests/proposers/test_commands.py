@@ -24,6 +24,7 @@ from nightlab.core.events import ProposalRefused
 from nightlab.core.observer import Observer
 from nightlab.loop.loop import ExperimentLoop
 from nightlab.loop.scheduler import Scheduler
+from nightlab.proposers import NoProposal
 from nightlab.sandbox.bubblewrap import NoSandbox, Sandbox
 from nightlab.session.session import detect_sandbox
 
@@ -237,6 +238,34 @@ def test_a_program_or_a_key_that_is_not_there(proposer: Any, sandbox: Sandbox) -
     assert failure(proposer("", sandbox, command="no-such-agent -p")) == (
         "no-such-agent is not installed, or not on the PATH"
     )
+
+
+@pytest.mark.parametrize(
+    ("said", "refused"),
+    [
+        ("ERROR: unexpected status 401 Unauthorized: wrong key, url: https://a.example", True),
+        ('401: {"message": "wrong key"}', True),
+        ('API Error: 401 {"type": "error"}\n\ntokens used\n2,100', True),
+        ("Invalid API key · Fix external API key", True),
+        ("The loss was 401 after 40 steps", False),
+        ("status 4015", False),
+        ("I did not touch the key", False),
+    ],
+)
+def test_a_key_that_was_refused_where_no_proxy_sees_it_ends_its_run(
+    proposer: Any, monkeypatch: pytest.MonkeyPatch, said: str, refused: bool
+) -> None:
+    monkeypatch.setenv("OUR_KEY", "sk-wrong")
+    turn = proposer(f"print({said!r})\n{EDIT}raise SystemExit(1)", NoSandbox(), environment=["OUR_KEY"])
+    with pytest.raises(NoProposal) as failed:
+        turn()
+    assert failed.value.final == refused == ("; check its key (the variable OUR_KEY)" in str(failed.value))
+
+
+def test_words_about_a_key_after_an_edit_are_no_refusal(proposer: Any) -> None:
+    with pytest.raises(NoProposal) as failed:
+        proposer(f"{EDIT}print('The server answers with status 401 now.')", NoSandbox())()
+    assert not failed.value.final
 
 
 def test_a_variable_that_is_not_set(proposer: Any) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 
 import psutil
 import pytest
-from support.coding_agents import AGENTS, CodingAgent, installed, write_script
+from support.coding_agents import AGENTS, NEWEST, CodingAgent, installed, write_script
 from support.labs import GENOME
 from support.model_wire import Call
 from support.scripted_model import ChampionStep, Fault, ScriptedModel, Whole, serve
@@ -39,7 +39,8 @@ TABLE = os.environ.get("NIGHTLAB_TEST_TABLE", "")
 REQUESTS = 25  # of a turn
 OLD, NEW = "A = 4.0", "A = 2.0"
 LAST = "HYPOTHESIS: a smaller A"
-DAEMON = "setsid sleep {mark} > /dev/null 2>&1 < /dev/null & true"
+MARK = f"987.{os.getpid()}"  # seconds; not those of another worker's daemon
+DAEMON = f"setsid sleep {MARK} > /dev/null 2>&1 < /dev/null & true"
 # The same reason in the words of each API: of OpenAI's chat and responses, Anthropic's, Gemini's.
 REASONS = {
     "length": ("length", "max_output_tokens", "max_tokens", "MAX_TOKENS"),
@@ -122,16 +123,11 @@ class Play:
     def _worded(self, step: ChampionStep, kind: int) -> ChampionStep:
         """A step in the words of the endpoint's API and the agent's tools."""
         if isinstance(step, Call):
-            return self.agent.shell(step.arguments["line"].format(mark=mark_of(self.agent)))
+            return self.agent.shell(step.arguments["line"])
         if isinstance(step, Whole) and step.stop in REASONS:
             step = Whole(step.words, REASONS[str(step.stop)][kind], step.way)
         line = GENOME.splitlines()[0]
         return with_words(self.agent.block(line, line.replace(OLD, NEW)), step) if self.agent.block else step
-
-
-def mark_of(agent: CodingAgent) -> str:
-    """The seconds for which an agent's daemon sleeps: no two agents' are the same."""
-    return f"987.{list(AGENTS.values()).index(agent):02}"
 
 
 def with_words(block: str, step: ChampionStep) -> ChampionStep:
@@ -184,7 +180,8 @@ def play(agent: str, event: str, wall: float, turn: Callable[[str, ScriptedModel
     counted = usage.get("input_tokens", 0) + usage.get("output_tokens", 0)
     seconds = time.monotonic() - begun
     asked = len(played.asked)
-    return Row(agent, event, kept, reason, stated, counted, usage.get("requests", 0), asked, seconds)
+    name = f"{agent}, newest" if NEWEST else agent
+    return Row(name, event, kept, reason, stated, counted, usage.get("requests", 0), asked, seconds)
 
 
 @pytest.fixture(scope="module")
@@ -244,5 +241,4 @@ def test_no_half_turn_is_kept_and_every_token_is_counted(
     assert row.kept or (row.reason and "\n" not in row.reason)
     assert row.kept or event != FIRST, "it does not work at all"
     assert abs(row.counted - row.stated) <= 0.02 * row.stated
-    mark = mark_of(AGENTS[agent])
-    assert not [p for p in psutil.process_iter(["cmdline"]) if mark in (p.info["cmdline"] or [])], "a daemon is left"
+    assert not [p for p in psutil.process_iter(["cmdline"]) if MARK in (p.info["cmdline"] or [])], "a daemon is left"

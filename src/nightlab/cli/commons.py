@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nightlab.cli.app import HERE, Json, Tag, Where, app, escape, say
+from nightlab.cli.app import HERE, REFUTED, Json, Tag, Where, app, escape, say
 
 if TYPE_CHECKING:
     from nightlab.commons.exchange import Commons
@@ -111,6 +111,66 @@ def sync(
         say(escape(f"{done.where}: {'; '.join(words)}"))
 
 
+@app.command(epilog="Examples:  nightlab join ssh://git@host/commons.git   ·   nightlab join /srv/commons.git")
+def join(
+    remote: Annotated[str, typer.Argument(metavar="REMOTE", help="Git remote or folder of the commons.")],
+    lab: Where = HERE,
+) -> None:
+    """Join a commons.
+
+    Receives what is there and writes [commons] into lab.toml. Nothing is shared before you run nightlab share.
+    """
+    from nightlab.commons.exchange import display_remote
+    from nightlab.commons.membership import join as join_commons
+    from nightlab.commons.places import open_commons
+
+    taken = join_commons(lab, open_commons(), remote)
+    more = "; more is waiting: nightlab sync" * bool(taken.waiting)
+    say(escape(f"joined {display_remote(remote)}: {taken.records} new of {_many(taken.authors, 'author')}{more}"))
+    say("from the next nightlab run on, others' findings are measured here; to share yours: nightlab share")
+
+
+@app.command(epilog="Examples:  nightlab leave")
+def leave(lab: Where = HERE) -> None:
+    """Leave the commons.
+
+    Removes [commons] from lab.toml. What you shared stays with the others: nightlab share --retract asks them not to
+    try it.
+    """
+    from nightlab.commons.exchange import display_remote
+    from nightlab.commons.membership import leave as leave_commons
+
+    say(escape(f"left {display_remote(leave_commons(lab)) or 'the commons'}; what others found and you kept stays"))
+
+
+@app.command(epilog="Examples:  nightlab audit ssh://git@host/commons.git   ·   nightlab audit commons.bundle --json")
+def audit(
+    remote: Annotated[str, typer.Argument(metavar="REMOTE", help="Git remote, folder or bundle.")],
+    as_json: Json = False,
+) -> None:
+    """Check all records of a remote.
+
+    Reads the whole remote anew: forms, signatures, chains, patches, and whether verdicts follow from their numbers.
+    Runs no trial. Exit status 3 if anything is wrong.
+    """
+    from dataclasses import asdict
+
+    from nightlab.commons.membership import audit as audit_remote
+
+    found = audit_remote(str(Path(remote).resolve()) if Path(remote).exists() else remote)
+    if as_json:
+        typer.echo(json.dumps({**asdict(found), "sound": found.sound}, indent=1))
+    else:
+        kinds = ", ".join(_many(number, kind) for kind, number in sorted(found.records.items())) or "no records"
+        say(f"{kinds} of {_many(found.authors, 'author')}: {'all sound' if found.sound else 'not sound'}")
+        for row in found.refused:
+            say(escape(f"  refused  {row.author[:12]}  {row.category}: {row.detail}"))
+        for author, record, why in found.contradictions:
+            say(escape(f"  wrong    {author[:12]}  {record[:12]}: {why}"))
+    if not found.sound:
+        raise typer.Exit(REFUTED)
+
+
 @app.command("commons", epilog="Examples:  nightlab commons   ·   nightlab commons --json")
 def commons_command(lab: Where = HERE, tag: Tag = None, as_json: Json = False) -> None:
     """Show the known findings and authors.
@@ -132,6 +192,16 @@ def commons_command(lab: Where = HERE, tag: Tag = None, as_json: Json = False) -
         you = " (you)" * (author["author"] == facts["you"])
         records = ", ".join(_many(number, kind) for kind, number in author["records"].items())
         say(escape(f"  {author['author'][:12]}{you}  {records}{known}"))
+    if measured := facts["measured"]:
+        say(f"\nmeasured here: {_many(measured['findings'], 'finding')} of {_many(len(measured['by']), 'author')}")
+    for name, row in facts["measured"].get("by", {}).items():
+        say(escape(f"  {name[:12]}  {_verdicts(row)}; adopted {row['adopted']}, gain {row['gain']:+.4g}"))
+    if measured:
+        say(
+            f"  adopted {measured['adopted']} in {_many(measured['experiments'], 'experiment')}, gain "
+            f"{measured['gain']:+.4g}; own: kept {measured['own_kept']} in "
+            f"{_many(measured['own_experiments'], 'experiment')}, gain {measured['own_gain']:+.4g}"
+        )
     for title, rows in (("to be measured here, in this order", "next"), ("shown to the proposers only", "told")):
         if facts[rows]:
             say(f"\n{title}:")
@@ -166,9 +236,10 @@ def _view(commons: Commons, lab: Path, tag: str | None) -> dict[str, Any]:
     """How it looks from a lab's session; nothing where there is none."""
     from nightlab.storage.ledger import tags
 
-    facts: dict[str, Any] = {"trust": {}, "next": [], "told": []}
+    facts: dict[str, Any] = {"trust": {}, "next": [], "told": [], "measured": {}}
     if not tags(lab):
         return facts
+    from nightlab.commons.benefit import benefit_of
     from nightlab.commons.peer_store import PeerStore
     from nightlab.commons.provenance import ProvenanceIndex
     from nightlab.commons.queue import order_offers
@@ -185,6 +256,7 @@ def _view(commons: Commons, lab: Path, tag: str | None) -> dict[str, Any]:
             "confirmed_in_a_row": trust.streak,
             "quarantined": trust.quarantined,
         }
+    facts["measured"] = benefit_of(session)
     if champion:
         noise = replicates(session.ledger, session.budget.record(), session.lab).noise().local(champion.value)
         paths = ProvenanceIndex(session, peers)
@@ -211,6 +283,10 @@ def _view(commons: Commons, lab: Path, tag: str | None) -> dict[str, Any]:
             ]
     session.close()
     return facts
+
+
+def _verdicts(row: dict[str, Any]) -> str:
+    return ", ".join(f"{number} {verdict}" for verdict, number in row["verdicts"].items())
 
 
 def _page(body: Body) -> str:

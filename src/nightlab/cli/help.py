@@ -17,7 +17,7 @@ SECTIONS = {
     "Run": ("run", "pause", "resume", "skip", "pin", "note"),
     "Look": ("watch", "serve", "log", "show", "diff", "plot", "report"),
     "Judge": ("confirm", "transfer", "replay", "study"),
-    "Share": ("share", "sync", "commons", "arena", "gossip"),
+    "Share": ("join", "share", "sync", "commons", "audit", "leave", "arena", "gossip"),
     "More": ("try", "wait", "skill", "mcp", "export", "import", "gene"),  # and each command not named here
 }
 RENAMED = {

@@ -72,18 +72,18 @@ def order_offers(
 def draw_strangers(
     arrived: Sequence[str], first: int, known: Container[str], most: int, draw: random.Random
 ) -> list[str]:
-    """Up to about ``most`` authors not in ``known``: the same number of the ``first`` who were there, of as many again
+    """Up to ``most`` authors not in ``known``: the same number of the ``first`` who were there, of as many again
     who came after them, of twice as many after these, and so on.
 
     New names cost nothing. In one draw of all names, the maker of the most has most of the lots; here a crowd that came
     later gets one more part each time that it doubles the number of authors.
     """
-    edges = [0, *_doubling(max(first, 1), len(arrived))]
-    found, each = list[str](), max(most // max(len(edges) - 1, 1), 1)
-    for low, high in pairwise(edges):
+    parts = list(pairwise([0, *_doubling(max(first, 1), len(arrived))]))
+    found, each = list[str](), max(most // max(len(parts), 1), 1)
+    for low, high in draw.sample(parts, len(parts)):
         picked = draw.sample(range(low, high), min(each + MISSES, high - low))
         found += [arrived[n] for n in picked if arrived[n] not in known][:each]
-    return found
+    return found[:most]
 
 
 def _doubling(edge: int, end: int) -> Iterator[int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -63,6 +64,15 @@ def _nvidia() -> str:
         return ""
     names = [line.strip() for line in out.stdout.splitlines() if line.strip()]
     return "" if out.returncode or not names else f"{len(names)} x {names[0]}"
+
+
+def nvidia_driver(told: Path = Path("/proc/driver/nvidia/version")) -> str:
+    """The version of the loaded NVIDIA driver, e.g. ``580.95.05``; empty without one."""
+    try:
+        found = re.search(r"Kernel Module(?: for \w+)?\s+([\d.]+)", told.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return ""
+    return found[1] if found else ""
 
 
 def _apple_silicon() -> bool:

@@ -1,7 +1,8 @@
 """Times, compared in rounds: candidate and champion run in turn, and each round yields the ratio of their times.
 
 A machine's speed drifts, and a bar is a number of the machine as it was. Two trials that follow each other share most
-of what the machine does, so their ratio varies less than either of them.
+of what the machine does, so their ratio varies less than either of them. Who runs first alternates: what favours the
+second one (a machine that gets slower, a warm cache) is a difference between odd and even rounds, and is taken off.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from nightlab.core.types import Metric, Verdict, average
 from nightlab.judge.scale import exp_of, no_ratio
 from nightlab.judge.words import times_words
 
-LEAST, MOST = 3, 8  # rounds
+LEAST, MOST = 4, 8  # rounds
 CLEAR = 4.0  # standard errors of a ratio that needs to be known no better
 SURE = 2.0  # standard errors by which a candidate has to be better
 
@@ -31,8 +32,7 @@ def compare_rounds(
     if len(rounds) < LEAST:
         return Verdict("discard", "inconclusive", "the champion failed beside it") if last else None
     gains = [metric.gain(math.log(before), math.log(after)) for before, after in rounds]
-    gain = average(gains)
-    error = math.hypot(*(each - gain for each in gains)) / math.sqrt(len(gains) * (len(gains) - 1))
+    gain, error = _estimate(gains)
     if error > max(precision, abs(gain) / CLEAR) and not last:
         return None
     said = (
@@ -43,3 +43,12 @@ def compare_rounds(
     if decision.reason == "simpler" and gain >= -error:
         return Verdict("keep", "simpler", f"{decision.detail}; {said}", decision.bar)
     return Verdict("discard", "regressed" if gain < 0 else "inconclusive", said)
+
+
+def _estimate(gains: Sequence[float]) -> tuple[float, float]:
+    """The gain without the effect of who runs first, and its standard error, by least squares."""
+    orders = gains[0::2], gains[1::2]
+    means = [average(list(one)) for one in orders]
+    rest = math.hypot(*(each - mean for one, mean in zip(orders, means, strict=True) for each in one))
+    spread = rest / math.sqrt(len(gains) - 2)
+    return average(means), spread * math.sqrt(sum(1 / len(one) for one in orders)) / 2

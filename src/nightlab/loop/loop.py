@@ -313,6 +313,11 @@ class ExperimentLoop:
         """Remember what this runs on; what was measured before a change does not compare with what comes after."""
         slots, past = describe_slots(self.scheduler.slots), self.ledger.latest(RunStarted)
         now = f"{self.scheduler.engine.platform}{slots and f', {slots}'}"
+        if old := self.session.local_engine.caches.outdated:
+            self.view.say(
+                f"the compiled kernels are for NVIDIA driver {old}, another than now: each trial compiles anew; "
+                "a new session (nightlab run --tag NAME) makes them once"
+            )
         missing, stop = tuple(self.scheduler.engine.sandbox.missing), self.stopping.stop.model_dump(exclude_none=True)
         self.ledger.append(RunStarted(now, missing, len(self.scheduler.slots), stop))
         if past and past.platform != now:

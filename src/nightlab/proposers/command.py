@@ -22,7 +22,7 @@ from typing import Any
 from nightlab.core.config import AgentConfig, ProgramConfig, megabytes
 from nightlab.core.text import one_line
 from nightlab.proposers.briefing import render_briefing
-from nightlab.proposers.counted import caps_of, counted_usage, sum_usage, traffic_failure
+from nightlab.proposers.counted import caps_of, check_key, counted_usage, sum_usage, traffic_failure
 from nightlab.proposers.edited_files import BRIEFING, HYPOTHESIS, TURN, USAGE, edited_files, lost_edits
 from nightlab.proposers.finished import ASKED, UnfinishedTurn, finished_turn, is_cut, is_regular
 from nightlab.proposers.program_words import ProgramWords, told_usage, words_of_agent, words_of_command
@@ -89,8 +89,8 @@ class AnyCommand:
             kept = self._run(folder, work, CONTINUE + page if last else page, usage.get("seconds", 0.0), caps)
             usage = sum_usage(usage, {**counted_usage(told_usage(work), kept.traffic), "seconds": kept.seconds})
             files: dict[str, str] = {}
+            words = self._words(folder, work)
             try:
-                words = self._words(folder, work)
                 own = words.stop not in ("", "end_turn") and not is_cut(kept.traffic.stop)
                 stop = words.stop if own else kept.traffic.stop
                 if failure := self._failure(kept, words):
@@ -108,6 +108,8 @@ class AnyCommand:
                 if isinstance(fault, UnfinishedTurn) and fault.cut and not last and usage["seconds"] < self.part.wall:
                     continue
                 failure = fault if isinstance(fault, NoProposal) else NoProposal(str(fault))
+                if words.key_refused and (kept.status or not files) and _unseen(kept):
+                    failure = NoProposal(f"{failure}{check_key(self._variables)}", final=True)
                 at = kept.traffic.fault or _ended_with(kept, str(failure)) or self._silent(kept, usage)
                 because = f"; {at}" if at and at not in str(failure) else ""
                 raise failure.with_usage(usage, _asked(kept.refused), f"{because}{lost_edits(genome, files)}") from None
@@ -209,9 +211,14 @@ class AnyCommand:
             raise NoProposal("its library is not installed: pip install 'nightlab[agents]'", final=True)
         return [sys.executable, "-P", str(ACP_TURN), *argv]
 
+    @property
+    def _variables(self) -> tuple[str, ...]:
+        """The variables that the contract names: its key may be in any of them."""
+        return (*self.part.keys, *self.part.environment)
+
     def _environment(self) -> dict[str, str]:
         """Its environment: a few basic variables, and those that the contract names."""
-        for name in (*self.part.environment, *self.part.keys):
+        for name in self._variables:
             if name not in os.environ:
                 raise NoProposal(f"the variable {name}, listed for it in lab.toml, is not set", final=True)
         env = {name: os.environ[name] for name in (*PASSED, *self.part.environment) if name in os.environ}
@@ -221,7 +228,7 @@ class AnyCommand:
 
     def _failure(self, kept: ProcessResult, words: ProgramWords) -> NoProposal | None:
         """Why a turn failed; None if it may count, as far as its process and its traffic say."""
-        if failure := traffic_failure(kept.traffic, (*self.part.keys, *self.part.environment)):
+        if failure := traffic_failure(kept.traffic, self._variables):
             return failure
         fault = self._fault(kept, words)
         return NoProposal(fault, final=words.login or _not_there(kept)) if fault else None
@@ -249,6 +256,12 @@ class AnyCommand:
 def _not_there(kept: ProcessResult) -> bool:
     """Whether the command itself is missing: a shell's exit status for one that it does not find, or can't run."""
     return kept.end == "unstartable" or (kept.end == "exited" and kept.status in (126, 127))
+
+
+def _unseen(kept: ProcessResult) -> bool:
+    """Whether a program ended by itself whose endpoint's answers could not be looked into."""
+    counts = kept.traffic.counts
+    return kept.end == "exited" and (bool(counts.get("sealed")) or not counts.get("requests"))
 
 
 def _ended_with(kept: ProcessResult, reason: str) -> str:

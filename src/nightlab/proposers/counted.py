@@ -42,9 +42,14 @@ def traffic_failure(report: TrafficReport, variables: Iterable[str]) -> NoPropos
     """The failure of a turn that its traffic ended; a wrong key ends its proposer's run, and is named."""
     if not report.ended:
         return None
-    names = ", ".join(variables)
-    key = f"; check its key ({f'the variable {names}' if names else 'it was given none'})" if report.denied else ""
+    key = check_key(variables) if report.denied else ""
     return NoProposal(f"{report.ended}{key}", rest=report.rest, final=report.denied)
+
+
+def check_key(variables: Iterable[str]) -> str:
+    """The end of a failure whose cause is a key: the variables that it may be in."""
+    names = ", ".join(variables)
+    return f"; check its key ({f'the variable {names}' if names else 'it was given none'})"
 
 
 def sum_usage(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -18,6 +19,12 @@ from nightlab.core.text import one_line, plain
 from nightlab.proposers.edited_files import HYPOTHESIS, TURN, USAGE
 
 TAIL = 65536  # bytes that are read from the end of its output
+KEY_REFUSED = re.compile(
+    r"\b401 unauthori[sz]ed|\bstatus:? 401\b|^\W*(error:? )?401\b|api error: 401\b|authentication_error"
+    r"|(invalid|incorrect) (x-)?api[ _-]?key|\bapi key not valid",
+    re.IGNORECASE | re.MULTILINE,
+)
+LAST_LINES = 10  # in which a program says why it gave up
 MOST_WRITTEN, MOST_TURN = 4000, 200_000  # bytes that are read of its hypothesis and usage, and of an agent's last words
 
 
@@ -34,6 +41,12 @@ class ProgramWords:
         """The last line that has words; ``nothing`` if there is none."""
         lines = [line.strip() for line in self.said.splitlines() if any(map(str.isalnum, line))]
         return one_line(lines[-1], 300) if lines else "nothing"
+
+    @property
+    def key_refused(self) -> bool:
+        """Whether its last lines say that its endpoint refused its key."""
+        lines = [line for line in self.said.splitlines() if line.strip()][-LAST_LINES:]
+        return KEY_REFUSED.search("\n".join([*lines, self.stop])) is not None
 
     def with_hypothesis(self, work: Path, edited: Iterable[str]) -> str:
         """What was said, with the content of ``hypothesis.txt`` as its last line if that is newer than all edits."""

@@ -24,7 +24,7 @@ FOLDER = {
     "tests/test.sh": (
         "N=$(python /app/main.py)\n"
         'if [ "$N" -gt 0 ]; then G=true; else G=false; fi\n'
-        'echo "{\\"reward\\": 0.5, \\"metric\\": $N, \\"correctness\\": $G}" > /logs/verifier/reward.json\n'
+        'echo "{\\"reward\\": 0.5, \\"metric\\": $N, \\"correctness\\": $G}" > "${LOGS:-/logs/verifier}/reward.json"\n'
     ),
     "solution/solve.sh": "",
 }

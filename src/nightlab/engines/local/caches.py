@@ -14,18 +14,33 @@ import shutil
 import stat
 from pathlib import Path
 
-LIST = "files.json"
+LIST, DRIVER = "files.json", "driver"
 
 
 class Caches:
-    """A session's cache below ``folder``, of at most ``limit`` bytes."""
+    """A session's cache below ``folder``, of at most ``limit`` bytes, of kernels for this version of a ``driver``."""
 
-    def __init__(self, folder: Path, limit: int) -> None:
-        self.folder, self.limit = folder, limit
+    def __init__(self, folder: Path, limit: int, driver: str = "") -> None:
+        self.folder, self.limit, self.driver = folder, limit, driver
 
     def kept(self) -> Path | None:
-        """The cache's folder; None before there is one."""
-        return next((path for path in self.folder.glob("*") if path.is_dir() and path.suffix != ".new"), None)
+        """The cache's folder; None before there is one, or where it is another driver's."""
+        return next((path for path in self._all() if self._made_for(path) == self.driver), None)
+
+    @property
+    def outdated(self) -> str:
+        """The driver that the kept kernels were compiled for, where it is another than now; else empty."""
+        return "" if self.kept() else next(filter(None, map(self._made_for, self._all())), "")
+
+    def _all(self) -> list[Path]:
+        return [path for path in self.folder.glob("*") if path.is_dir() and path.suffix != ".new"]
+
+    def _made_for(self, cache: Path) -> str:
+        """The driver of a cache; one that was kept before drivers were noted counts as the present one's."""
+        try:
+            return (cache / DRIVER).read_text(encoding="utf-8")
+        except OSError:
+            return self.driver
 
     def keep(self, *made: Path) -> bool:
         """Store what the baseline compiled (regular files only), unless a cache exists or it is too large."""
@@ -41,7 +56,11 @@ class Caches:
             shutil.copyfile(path, draft / name, follow_symlinks=False)
         listed = json.dumps({name: _sha256(draft / name) for name in sorted(files)}, indent=0)
         (draft / LIST).write_text(listed, encoding="utf-8")
-        draft.rename(self.folder / hashlib.sha256(listed.encode()).hexdigest())
+        if self.driver:
+            (draft / DRIVER).write_text(self.driver, encoding="utf-8")
+        kept = self.folder / hashlib.sha256(listed.encode()).hexdigest()
+        shutil.rmtree(kept, ignore_errors=True)  # the same files, for another driver
+        draft.rename(kept)
         return True
 
     def give(self, to: Path) -> bool:
@@ -69,7 +88,7 @@ def _files(folder: Path) -> list[Path]:
     found = []
     for at, _, names in os.walk(folder):
         paths = [Path(at) / name for name in names]
-        found += [path for path in paths if stat.S_ISREG(path.lstat().st_mode) and path.name != LIST]
+        found += [path for path in paths if stat.S_ISREG(path.lstat().st_mode) and path.name not in (LIST, DRIVER)]
     return found
 
 

@@ -21,7 +21,7 @@ from nightlab.engines.local.handles import RunningTrial, StandBy
 from nightlab.engines.local.layout import Layout
 from nightlab.engines.local.read_result import build_measurement
 from nightlab.engines.local.trial_folder import MARK, ORIGINAL_NAME, kill_leftovers, original_name, trial_output
-from nightlab.engines.platform import this_platform
+from nightlab.engines.platform import nvidia_driver, this_platform
 from nightlab.engines.slots import WHOLE, Slot, allocate_slots, gpu_failure
 from nightlab.sandbox.bubblewrap import Sandbox, layered
 from nightlab.storage import checkouts
@@ -53,7 +53,8 @@ class LocalEngine:
         self.sandbox, self.cgroups = sandbox, cgroups
         self.shared = False  # whether several trials of this session run at once
         self.leash: int | None = None  # read end of a pipe: supervisors end their trial when its other end is closed
-        self.caches = Caches(folder.parent / "compiled", int(megabytes(lab.resources.compiled) * 2**20))
+        driver = nvidia_driver() if device == "cuda" else ""
+        self.caches = Caches(folder.parent / "compiled", int(megabytes(lab.resources.compiled) * 2**20), driver)
         shared = folder.absolute().parent / "frozen" if shares and layered(sandbox) else None
         self.copies = Copies(repo, lab.genome, shared)
         self.layout = Layout(lab, budget, device, sandbox, self.caches, self.copies)

@@ -18,7 +18,7 @@ from nightlab_bridge.report import report, require_score, require_valid
 from nightlab_bridge.runner import Said, Unmeasured, finish, run
 
 LOGS = "logs/verifier"
-FOLDERS = re.compile(r"(?<![\w./}-])/(app|tests|logs|orig)(?=[/\s\"'`);:}]|$)")  # of the container, in a text
+FOLDERS = re.compile(r"(?<![\w./}])/(app|tests|logs|orig)(?=[/\s\"'`);:}]|$)")  # of the container, in a text
 TEXT = 1 << 20  # bytes of the largest file in which paths are replaced
 
 
@@ -52,8 +52,8 @@ def test(lab: Path, place: Path) -> dict[str, Any]:
     (place / LOGS).mkdir(parents=True)
     for path in (path for path in place.rglob("*") if path.is_file()):
         _moved(path, place)
-    if (place / "app/Makefile").exists():  # what the container's image builds
-        subprocess.run(["make"], cwd=place / "app", check=False)
+    if (place / "app/Makefile").exists():  # what the image builds, whatever is there
+        subprocess.run(["make", "-B"], cwd=place / "app", check=False)
     env = {**os.environ, "LOG_DIR": str(place / LOGS), "APP_DIR": str(place / "app")}
     status = subprocess.run(["bash", str(place / "tests/test.sh")], cwd=place / "app", env=env, check=False).returncode
     found = _reward(place / LOGS)

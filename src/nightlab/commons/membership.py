@@ -1,0 +1,126 @@
+"""Joining a commons and leaving it, and checking one that others publish."""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nightlab.commons.exchange import Commons, Entry, Received, Rejection, display_remote
+from nightlab.commons.record import Finding, MetricRecord, Verification, gain
+from nightlab.commons.trust import compare
+from nightlab.core.config import CONTRACT, load_contract
+from nightlab.core.files import replace_text
+from nightlab.core.types import NightlabError
+
+SECTION = "commons"
+
+
+def join(lab: Path, commons: Commons, remote: str) -> Received:
+    """Receive a remote's records, then make it the lab's commons: ``[commons]`` in its ``lab.toml``.
+
+    Raises NightlabError when there is no ``lab.toml``, when the lab is in another commons, or when the remote does not
+    answer; the lab is unchanged then.
+    """
+    contract, text = _contract(lab)
+    there = contract.get(SECTION, {}).get("remote", "")
+    if there and there != remote:
+        raise NightlabError(f"this lab is in the commons {display_remote(there)}", "first: nightlab leave")
+    folder = lab / Path(remote).expanduser()
+    taken = commons.pull(str(folder.resolve()) if folder.exists() else remote)
+    if not there:
+        part = contract.setdefault(SECTION, {})
+        part["remote"] = remote
+        part.setdefault("verifications", True)
+        _write(lab, contract, text)
+    return taken
+
+
+def leave(lab: Path) -> str:
+    """Remove ``[commons]`` from the lab's ``lab.toml``; returns its remote. What was shared stays where it is."""
+    contract, text = _contract(lab)
+    if SECTION not in contract:
+        raise NightlabError("this lab is in no commons", "to join one: nightlab join REMOTE")
+    remote = str(contract[SECTION].get("remote", ""))
+    del contract[SECTION]
+    _write(lab, contract, text)
+    return remote
+
+
+def _contract(lab: Path) -> tuple[Any, str]:
+    import tomlkit
+
+    path = lab / CONTRACT
+    if not path.exists():
+        raise NightlabError(f"{path} does not exist", "make one: nightlab init")
+    load_contract(lab)  # a fault in it is named before anything is changed
+    text = path.read_text(encoding="utf-8")
+    return tomlkit.parse(text), text
+
+
+def _write(lab: Path, contract: Any, before: str) -> None:
+    """Write the changed contract; the one from before is restored if it is not valid."""
+    import tomlkit
+
+    replace_text(lab / CONTRACT, tomlkit.dumps(contract))
+    try:
+        load_contract(lab)
+    except NightlabError:
+        replace_text(lab / CONTRACT, before)
+        raise
+
+
+# -- audit -------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Audit:
+    """What a remote holds: records by kind, what was refused, and records that contradict their own numbers."""
+
+    authors: int = 0
+    records: Counter[str] = field(default_factory=Counter)
+    refused: list[Rejection] = field(default_factory=list)
+    contradictions: list[tuple[str, str, str]] = field(default_factory=list)
+    """Author, record and what is wrong."""
+
+    @property
+    def sound(self) -> bool:
+        return not self.refused and not self.contradictions
+
+
+def audit(remote: str) -> Audit:
+    """Read a whole remote anew, apart from the user's copy, and check all of it: form, signatures, chains, patches and
+    whether each verdict follows from its numbers. No trial is run. Raises Unreachable."""
+    with tempfile.TemporaryDirectory(prefix="nightlab-audit-") as folder:
+        commons = Commons(Path(folder) / "commons")
+        while commons.pull(remote).waiting:
+            pass
+        chains = commons.entries()
+        entries = {entry.id: entry for chain in chains.values() for entry in chain}
+        wrong = [(one.author, one.id, why) for one in entries.values() for why in contradictions(one, entries)]
+        kinds = Counter[str](entry.signed.record.kind for entry in entries.values())
+        return Audit(len(chains), kinds, commons.rejections(), wrong)
+
+
+def contradictions(entry: Entry, entries: Mapping[str, Entry]) -> Iterator[str]:
+    """What in a record contradicts its own numbers, or the finding that it is about."""
+    record = entry.signed.record
+    if isinstance(record, Finding) or record.target not in entries:
+        return
+    about = entries[record.target].signed.record
+    if not isinstance(about, Finding):
+        yield f"a {record.kind} of a {about.kind}"
+    elif record.kind == "retraction" and about.author != entry.author:
+        yield "a retraction of another author's finding"
+    elif isinstance(record, Verification):
+        yield from _verdict(record, about.task.metric)
+
+
+def _verdict(record: Verification, metric: MetricRecord) -> Iterator[str]:
+    mine = gain(metric, record.runs, record.against)
+    trials = [len(record.runs), len(record.against)]
+    if record.verdict == "confirmed" and compare(mine, mine, record.sigma, trials) != "confirmed":
+        yield f"confirmed, with a gain of {mine:.6g} at a noise of {record.sigma:.6g}"
