@@ -405,3 +405,11 @@ def test_an_engine_and_a_sandbox_of_a_package_that_are_none_are_refused(
         assert done.code == 1 and "deaf of odd 0.1.0 is none: it has no " in done.err and "hint:" in done.err
     assert "there is no sandbox 'glass'" in nightlab("check", cwd=lab, NIGHTLAB_SANDBOX="glass").err
     assert "unknown cluster 'cloud'" in nightlab("run", "--on", "cloud", cwd=lab).err
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("module", ["layouts", "plugins", "config", "foreign"])
+def test_whichever_module_of_the_core_a_package_imports_first(module: str) -> None:
+    """A circle of imports failed for a package whose first one was ``nightlab.core.layouts``."""
+    done = subprocess.run([sys.executable, "-c", f"import nightlab.core.{module}"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

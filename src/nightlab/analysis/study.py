@@ -19,7 +19,7 @@ from typing import Any
 
 from pydantic import Field, ValidationError, model_validator
 
-from nightlab.core.config.base import ConfigModel, fault
+from nightlab.core.config_model import ConfigModel, fault
 from nightlab.core.observer import Observer
 from nightlab.core.types import Metric, NightlabError
 from nightlab.judge import paired_gain

@@ -20,7 +20,7 @@ from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from nightlab.core.config.base import ConfigModel, fault
+from nightlab.core.config_model import ConfigModel, fault
 from nightlab.core.text import one_line
 from nightlab.core.types import NightlabError
 

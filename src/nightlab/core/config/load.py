@@ -9,8 +9,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from nightlab.core.config.base import fault
 from nightlab.core.config.schema import LabConfig
+from nightlab.core.config_model import fault
 from nightlab.core.files import NotReadable, read_plain
 from nightlab.core.foreign import recognise
 from nightlab.core.layouts import Problem, Reading, read_layout

@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Discriminator, Field, NonNegativeFloat, Tag, ValidationInfo, field_validator
 
-from nightlab.core.config.base import Command, ConfigModel, Endpoint, Variable, plugin_name
+from nightlab.core.config.base import Command, Endpoint, Variable, plugin_name
+from nightlab.core.config_model import ConfigModel
 
 # Who else candidates come from.
 RESERVED = {"baseline", "human", "tuner", "patches", "recombine", "ablation", "transplant"}

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
-from nightlab.core.config.base import RECORDED, Command, ConfigModel, Marker, Module, fault, plugin_name
+from nightlab.core.config.base import RECORDED, Command, Marker, Module, plugin_name
 from nightlab.core.config.proposers import (
     RESERVED,
     PatchesConfig,
@@ -18,6 +18,7 @@ from nightlab.core.config.proposers import (
     TunerConfig,
 )
 from nightlab.core.config.units import allowed, megabytes
+from nightlab.core.config_model import ConfigModel, fault
 from nightlab.core.text import METRIC_NAME
 from nightlab.core.types import Budget, Clock, Goal, Metric
 
