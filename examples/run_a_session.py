@@ -5,7 +5,7 @@ from pathlib import Path
 
 import nightlab
 
-lab = nightlab.Lab.new(Path(tempfile.mkdtemp()) / "faster", template="speed")
+lab = nightlab.Lab.new(Path(tempfile.mkdtemp()) / "faster", template="sql")
 
 for check in lab.check(allow_missing="all"):
     if not check.ok:

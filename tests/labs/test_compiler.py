@@ -26,7 +26,7 @@ def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 @pytest.fixture(scope="module")
-def bench() -> Any:
+def evaluator() -> Any:
     return lab_module("compiler", "bench")
 
 
@@ -57,6 +57,7 @@ def test_a_machine_without_a_compiler_says_what_to_do(build: Any, monkeypatch: p
 
 
 @with_compiler
+@pytest.mark.integration
 def test_what_does_not_compile_is_quoted(build: Any, tmp_path: Path) -> None:
     (tmp_path / "smooth.c").write_text("void smooth(")
     with pytest.raises(SystemExit, match=r"(?s)does not compile: .*error"):
@@ -64,21 +65,22 @@ def test_what_does_not_compile_is_quoted(build: Any, tmp_path: Path) -> None:
 
 
 @with_compiler
-def test_the_genome_as_shipped_agrees_with_the_truth(build: Any, bench: Any) -> None:
+@pytest.mark.integration
+def test_the_genome_as_shipped_agrees_with_the_truth(build: Any, evaluator: Any) -> None:
     smooth = build.loaded(build.compiled())
-    for size, width, missing in bench.OTHERS:
-        numbers = bench.series(size, missing)
-        assert bench.agree(np.frombuffer(smooth(array("d", numbers.tobytes()), width)), numbers, width)
+    for size, width, missing in evaluator.OTHERS:
+        numbers = evaluator.series(size, missing)
+        assert evaluator.agree(np.frombuffer(smooth(array("d", numbers.tobytes()), width)), numbers, width)
 
 
 @pytest.mark.parametrize("wrong", [np.nan, 0.0, 1.0 + 1e-6])
-def test_one_wrong_value_in_a_series_is_a_wrong_answer(bench: Any, wrong: float) -> None:
+def test_one_wrong_value_in_a_series_is_a_wrong_answer(evaluator: Any, wrong: float) -> None:
     numbers = np.ones(50)
-    found = bench.truth(numbers, 5)
-    assert bench.agree(found, numbers, 5)
+    found = evaluator.truth(numbers, 5)
+    assert evaluator.agree(found, numbers, 5)
     found[20] = wrong
-    assert not bench.agree(found, numbers, 5)
-    assert not bench.agree(np.zeros(3), np.full(3, np.nan), 5), "the mean of nothing is no number"
+    assert not evaluator.agree(found, numbers, 5)
+    assert not evaluator.agree(np.zeros(3), np.full(3, np.nan), 5), "the mean of nothing is no number"
 
 
 LIES = """

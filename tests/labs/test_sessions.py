@@ -11,7 +11,8 @@ pytestmark = pytest.mark.machine
 
 
 @pytest.mark.parametrize(
-    ("lab", "experiments"), [("abtest", 20), ("compiler", 8), ("playbook", 20), ("sql", 10), ("trading", 14)]
+    ("lab", "experiments"),
+    [("abtest", 20), ("compiler", 8), ("kernel", 4), ("playbook", 20), ("sql", 10), ("trading", 14)],
 )
 def test_the_documented_command_confirms_a_gain(nightlab: Any, tmp_path: Path, lab: str, experiments: int) -> None:
     assert nightlab("new", lab, cwd=tmp_path).code == 0

@@ -42,6 +42,7 @@ def test_an_account_that_never_moves_has_no_sharpe_ratio_to_show(walk: Any) -> N
     assert walk.sharpe([0.02, 0.0] * 125) == pytest.approx(250**0.5)
 
 
+@pytest.mark.integration
 def test_years_held_out_are_read_only_where_nothing_is_decided(tmp_path: Path) -> None:
     folder = make_lab(tmp_path / "trading", "trading")
     (folder / "prepare.py").write_text(

@@ -1,7 +1,8 @@
 """Times, compared in rounds: candidate and champion run in turn, and each round yields the ratio of their times.
 
 A machine's speed drifts, and a bar is a number of the machine as it was. Two trials that follow each other share most
-of what the machine does, so their ratio varies less than either of them.
+of what the machine does, so their ratio varies less than either of them. Who runs first alternates: what favours the
+second one (a machine that gets slower, a warm cache) is a difference between odd and even rounds, and is taken off.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ from nightlab.core.types import Metric, Verdict, average
 from nightlab.judge.scale import exp_of, no_ratio
 from nightlab.judge.words import times_words
 
-LEAST, MOST = 3, 8  # rounds
-CLEAR = 4.0  # standard errors of a ratio that needs to be known no better
-SURE = 2.0  # standard errors by which a candidate has to be better
+LEAST, MOST = 4, 8  # rounds
+CLEAR = 2.0  # half-widths of its interval from no gain to a ratio that needs to be known no better
+LEVEL = 0.95  # of the interval, by Student's t: few rounds don't tell well how much they vary
 
 
 def compare_rounds(
@@ -23,23 +24,34 @@ def compare_rounds(
 ) -> Verdict | None:
     """The verdict on a candidate that the rule would keep by ``decision``; None where another round is needed.
 
-    ``rounds``: the values of champion and candidate in each. They go on until the standard error of the mean log ratio
-    is at most ``precision``, or small against the ratio itself. ``last``: there is no further round.
+    ``rounds``: the values of champion and candidate in each. They go on until the interval of the mean log ratio is
+    at most ± ``precision``, or the ratio clear all the same. ``last``: there is no further round.
     """
+    from scipy.special import stdtrit
+
     if fault := no_ratio(metric, [value for pair in rounds for value in pair]):
         return Verdict("discard", "inconclusive", fault)
     if len(rounds) < LEAST:
         return Verdict("discard", "inconclusive", "the champion failed beside it") if last else None
     gains = [metric.gain(math.log(before), math.log(after)) for before, after in rounds]
-    gain = average(gains)
-    error = math.hypot(*(each - gain for each in gains)) / math.sqrt(len(gains) * (len(gains) - 1))
-    if error > max(precision, abs(gain) / CLEAR) and not last:
+    gain, error = _estimate(gains)
+    width = error * float(stdtrit(len(gains) - 2, (1 + LEVEL) / 2))
+    if width > max(precision, abs(gain) / CLEAR) and not last:
         return None
     said = (
-        f"{times_words(abs(gain))} {'better' if gain >= 0 else 'worse'}, ± {100 * error:.2g} %, in {len(gains)} rounds"
+        f"{times_words(abs(gain))} {'better' if gain >= 0 else 'worse'}, ± {100 * width:.2g} %, in {len(gains)} rounds"
     )
-    if gain > 0 and gain >= SURE * error:
+    if gain > 0 and gain >= width:
         return Verdict("keep", "improved", said, exp_of(average([math.log(after) for _, after in rounds])))
     if decision.reason == "simpler" and gain >= -error:
         return Verdict("keep", "simpler", f"{decision.detail}; {said}", decision.bar)
     return Verdict("discard", "regressed" if gain < 0 else "inconclusive", said)
+
+
+def _estimate(gains: Sequence[float]) -> tuple[float, float]:
+    """The gain without the effect of who runs first, and its standard error, by least squares."""
+    orders = gains[0::2], gains[1::2]
+    means = [average(list(one)) for one in orders]
+    rest = math.hypot(*(each - mean for one, mean in zip(orders, means, strict=True) for each in one))
+    spread = rest / math.sqrt(len(gains) - 2)
+    return average(means), spread * math.sqrt(sum(1 / len(one) for one in orders)) / 2

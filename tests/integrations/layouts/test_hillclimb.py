@@ -115,3 +115,15 @@ def test_a_verifier_runs_the_solution(make_lab: Callable[..., TinyLab]) -> None:
     }
     got = Bench(make_lab(files=files), written(*opened(files)), detect_sandbox()).run()
     assert got.metric == 4.5, got.detail
+
+
+def test_the_floor_of_a_problem_is_its_first_solution(make_lab: Callable[..., TinyLab]) -> None:
+    files = {
+        "problem.yaml": "metric: r\nhigher_is_better: true\nbaseline_files: {submission.csv: sample.csv}\n",
+        "verifier.sh": '"$HILLCLIMB_PYTHON" "$HILLCLIMB_SOLUTION" && cp submission.csv "$HILLCLIMB_RESULT"\n',
+        "sample.csv": "2.5\n",
+    }
+    lab, reading = opened(files)
+    assert lab.genome == ("solution.py",) and "shutil.copyfile('problem/sample.csv'" in reading.extra["solution.py"]
+    bench = Bench(make_lab(files={**files, **reading.extra}), written(lab, reading), detect_sandbox())
+    assert bench.run().metric == 2.5

@@ -41,7 +41,7 @@ class MetricConfig(ConfigModel):
     timed: bool | None = None
     """True: it is a time. False: it does not depend on how fast the machine is. By default it is a time if its unit, or
     its name, or the evaluator says so."""
-    precision: float = Field(default=0.02, gt=0, lt=1)
+    precision: float = Field(default=0.04, gt=0, lt=1)
     """Of a time: standard error of its ratio to the champion's at which no more rounds are needed before a keep."""
 
     def record(self) -> Metric:

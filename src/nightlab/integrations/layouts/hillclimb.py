@@ -15,6 +15,7 @@ SPEC, SECONDS = "problem.yaml", 600.0
 READ = {"metric", "higher_is_better", "problem_id", "description", "verifier", "score", "run", "time_limit_s"}
 READ |= {"private", "holdout", "holdout_inputs", "contract", "baseline", "baseline_files", "requirements"}
 READ |= {"unit_tests", "data_dir", "allow_internet_during_solution", "unit_tests.root", "unit_tests.command"}
+FLOOR = '"""The genome: at first it hands in the problem\'s own floor."""\n\nimport shutil\n\n'
 TOLD = ("chart_baselines", "output_artifacts", "plot", "baseline_files")
 
 
@@ -25,7 +26,7 @@ def read(problem: Problem) -> Reading | None:
         raise NightlabError(f"{problem.name}: {SPEC} can't be read: {fault}", "correct that line")
     if fault or not ("metric" in spec and isinstance(spec.get("higher_is_better"), bool)):
         return None
-    program = _program(problem, spec)
+    program, extra = _program(problem, spec)
     metric = re.sub(r"[^\w.µ/-]+", "_", str(spec["metric"])).strip("_")
     if not re.fullmatch(METRIC_NAME, metric):
         metric = "score"
@@ -57,7 +58,8 @@ def read(problem: Problem) -> Reading | None:
     notes += _notes(problem, spec, "evaluator" in contract and contract["evaluator"].get("held_out", False))
     told = [problem.text(str(spec.get(key) or f"{key}.md")) for key in ("description", "contract")]
     source = f"a hillclimb problem: {SPEC} and {program}; {sealed}"
-    return Reading(contract, source, tuple(notes), "" if problem.has("program.md") else "\n\n".join(filter(None, told)))
+    told_all = "" if problem.has("program.md") else "\n\n".join(filter(None, told))
+    return Reading(contract, source, tuple(notes), told_all, extra)
 
 
 def _two_steps(
@@ -79,11 +81,16 @@ def _run(spec: dict[str, Any]) -> list[str]:
     return [f"--run={shlex.join(_words(spec['run']))}"] if spec.get("run") else ["--run="]
 
 
-def _program(problem: Problem, spec: dict[str, Any]) -> str:
-    baseline = spec.get("baseline")
-    for path in ("solution.py", baseline, "baseline.py"):
+def _program(problem: Problem, spec: dict[str, Any]) -> tuple[str, dict[str, str]]:
+    """The first solution, and its text if it has to be written: one that hands in the problem's own files."""
+    for path in ("solution.py", spec.get("baseline"), "baseline.py"):
         if isinstance(path, str) and problem.has(path):
-            return path
+            return path, {}
+    given = spec.get("baseline_files")
+    files = {str(name): str(source) for name, source in given.items()} if isinstance(given, dict) else {}
+    if files and all(problem.has(source) for source in files.values()):
+        copies = "".join(f"shutil.copyfile({f'problem/{source}'!r}, {name!r})\n" for name, source in files.items())
+        return "solution.py", {"solution.py": FLOOR + copies}
     raise NightlabError(
         f"{problem.name} is a hillclimb problem ({SPEC}) without a first solution: no solution.py, no baseline.py",
         "add a solution.py from which the search starts",
