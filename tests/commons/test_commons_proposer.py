@@ -374,6 +374,11 @@ def test_whose_findings_are_offered(user: Callable[..., User], monkeypatch: pyte
     assert offered() == set(), "nothing of one in quarantine"
     peers.trust.clear()
     assert offered() < {kept, *many} and len(offered()) == 1, "of a stranger one, that claims most"
+    entry = peers.entries[kept]
+    small, large, huge = (
+        peers._offer((claimed, entry, entry.signed.record), 9.0, 0.1, 1.0) for claimed in (0.05, 1, 59)
+    )
+    assert small.priority < large.priority == huge.priority, "a stranger's claim counts up to one sigma"
     peers.measured.clear()
     monkeypatch.setattr("nightlab.commons.peer_store.STRANGERS", 0)
     assert offered() == set()
