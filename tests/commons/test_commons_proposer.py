@@ -98,6 +98,10 @@ def test_all_the_steps_to_a_genome_are_one_trial(user: Callable[..., User]) -> N
     assert first.candidate.proposer == "transplant" and first.measurement.metric == 11, "both steps at once"
     note = session.ledger.events(FindingVerified)[0]
     assert (note.verdict, note.elsewhere, note.gain) == ("confirmed", False, 10)
+    paths = ProvenanceIndex(session, PeerStore(session, two.commons))
+    paths.refresh()
+    steps = {entry.signed.record.genome for entry in two.commons.entries()[one.author]}
+    assert len(steps) == 2 and steps <= paths.in_champion.keys(), "what stands on the first claims only what follows"
     assert session.champion().measurement.metric == 3
     assert len(findings_to_share(session, two.commons, [], failed=False, portable=())) == 1, (
         "what it stands on is known"
@@ -370,6 +374,11 @@ def test_whose_findings_are_offered(user: Callable[..., User], monkeypatch: pyte
     assert offered() == set(), "nothing of one in quarantine"
     peers.trust.clear()
     assert offered() < {kept, *many} and len(offered()) == 1, "of a stranger one, that claims most"
+    entry = peers.entries[kept]
+    small, large, huge = (
+        peers._offer((claimed, entry, entry.signed.record), 9.0, 0.1, 1.0) for claimed in (0.05, 1, 59)
+    )
+    assert small.priority < large.priority == huge.priority, "a stranger's claim counts up to one sigma"
     peers.measured.clear()
     monkeypatch.setattr("nightlab.commons.peer_store.STRANGERS", 0)
     assert offered() == set()

@@ -157,7 +157,7 @@ class PeerStore:
             trials = [len(finding.runs), len(finding.against)]
             value = priority(claimed, most, odds, novel) * visible(shortfall(claimed, 0.0, sigma, trials))
         else:
-            value = priority(claimed, sigma, odds, novel)
+            value = priority(min(claimed, sigma), sigma, odds, novel)
         value *= PARTLY if fit.level == "partly" else 1.0
         return FindingOffer(entry.id, finding, value, fit, trusted)
 
