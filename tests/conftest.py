@@ -42,9 +42,17 @@ def pytest_configure() -> None:
     setattr(seeds, "fresh_secret", lambda: "")  # noqa: B010
 
 
+LONG_ID = 200
+
+
 def pytest_xdist_auto_num_workers() -> int:
     """Twice as many as there are cores: half of the time a test waits for processes of its own."""
     return 2 * (os.cpu_count() or 1)
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Long parameters are named by their size: a process gets no environment with the name of a test of a megabyte."""
+    return f"{argname} of {len(val):,}" if isinstance(val, str | bytes) and len(val) > LONG_ID else None
 
 
 # A test that asks for one of these runs real processes, git or a sandbox.
