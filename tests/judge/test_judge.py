@@ -292,6 +292,8 @@ def test_the_simpler_program_has_fewer_lines_then_less_memory() -> None:
     assert decide(same).detail == "as good, with 6 MB less memory"
     assert decide(contestant(run(1.0, peak_memory_mb=96))).status == "discard"
     assert decide(contestant(1.0)).status == "discard"  # memory that was not measured
+    small = contestant(run(1.0, peak_memory_mb=24))
+    assert verdict(judge().judge(small, contestant(run(1.0, peak_memory_mb=22)), SILENT)).status == "discard", "noise"
     assert decide(replace(same, lines=11)).status == "discard"  # lines go first
 
 

@@ -21,6 +21,7 @@ from nightlab.judge.words import worse
 
 CRASHES = {"crashed": "crashed", "timed out": "timed out", "no metric": "crashed", "lost": "crashed"}
 LESS_MEMORY = 0.95  # share of the champion's peak memory below which a program of the same length counts as simpler
+LEAST_MEMORY = 4.0  # MB that it has to save: the peaks of one small program differ by one or two
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +234,9 @@ def simpler(champion: Contestant, candidate: Contestant) -> str:
     if fewer := champion.lines - candidate.lines:
         return f"with {fewer} lines fewer" if fewer > 0 else ""
     before, now = champion.mean.peak_memory_mb, candidate.mean.peak_memory_mb
-    return f"with {before - now:,.0f} MB less memory" if 0 < now < LESS_MEMORY * before else ""
+    return (
+        f"with {before - now:,.0f} MB less memory" if 0 < now < min(LESS_MEMORY * before, before - LEAST_MEMORY) else ""
+    )
 
 
 def _quantities(measurement: Measurement) -> dict[str, float]:
