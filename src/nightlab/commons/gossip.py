@@ -26,10 +26,9 @@ EVERY = 5.0  # seconds between announcements without a change
 WAITING = 200  # messages in the inbox; the oldest are dropped
 LARGEST_MESSAGE = 2 * 2**20  # bytes of an announcement or a request
 LARGEST = 64 * 2**20  # bytes of a bundle that is read
-ANSWER = (
-    4 * 2**20
-)  # bytes of records in a bundle that is sent; the peer asks for the rest. Zenoh drops a reply without a
-# word when it is larger than what a peer takes
+# Bytes of records in a bundle that is sent; the peer asks for the rest. Zenoh drops a reply without a word when it is
+# larger than what a peer takes.
+ANSWER = 4 * 2**20
 ANNOUNCED = 200  # chains per announcement: what is new first, then the others in turn
 PATIENCE = 30.0  # seconds to wait for an answer
 REFUSALS = 10_000  # rejected heads that are remembered

@@ -65,6 +65,14 @@ def bare(path: str, text: str) -> str:
     return c_family.bare(text) if c_family.is_one(path) else text
 
 
+def syntax_tree(text: str) -> ast.Module | None:
+    """The syntax tree of a text that may be anything; None for what can't be parsed as Python."""
+    try:
+        return ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+
+
 def parsed(path: str, text: str) -> ast.Module | None:
     """The syntax tree without docstrings; None for what is not Python, or too much of it."""
     if not path.endswith(".py") or len(text) > LARGE:

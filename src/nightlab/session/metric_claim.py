@@ -14,6 +14,7 @@ import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from nightlab.core.config import LabConfig
+from nightlab.core.source import syntax_tree
 from nightlab.storage.git import in_genome
 
 PRINTED = "it is printed by the candidate's own command"
@@ -57,7 +58,7 @@ def metric_claim(lab: LabConfig, files: Sequence[str], read: Read) -> str:
                 return f"{path}, the evaluator's, runs {ran}, a file of the genome"
             todo += _programs(_script_words(text), files)
             continue
-        program = _parsed(text)
+        program = syntax_tree(text)
         if program is None:
             continue
         nodes = list(_reached(program) if served else ast.walk(program))
@@ -92,13 +93,6 @@ def _named(words: Iterable[str], genome: Sequence[str]) -> str:
 def _script_words(text: str) -> list[str]:
     bare = re.sub(r"(?m)(^|\s)#.*$", "", text)
     return [word.strip("\"'") for word in re.split(r"[\s;|&()<>=:]+", bare) if word]
-
-
-def _parsed(text: str) -> ast.Module | None:
-    try:
-        return ast.parse(text)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return None
 
 
 def _reached(node: ast.AST) -> Iterator[ast.AST]:

@@ -31,7 +31,6 @@ from nightlab.core.regions import regions
 from nightlab.core.source import syntax_fault
 from nightlab.core.types import NightlabError
 from nightlab.engines.local.cgroup import delegated
-from nightlab.engines.local.layout import detect_sandbox
 from nightlab.engines.local.view import closed_folders
 from nightlab.proposers.requirements import needs
 from nightlab.sandbox.bubblewrap import PROTECTIONS, Sandbox, layered
@@ -152,10 +151,9 @@ def free_to_change(lab: LabConfig, path: str) -> bool:
     return path in (STRATEGY, "README.md") or any(path.startswith(f"{folder}/") for folder in folders)
 
 
-def check_lab(repo: Repo, allow: Iterable[str] = ()) -> tuple[LabConfig, str, list[Check]]:
+def check_lab(repo: Repo, sandbox: Sandbox, allow: Iterable[str]) -> tuple[LabConfig, str, list[Check]]:
     """As ``inspect``, with everything that a session needs of this machine."""
     lab, source, checks = inspect(repo)
-    sandbox = detect_sandbox()
     checks += sealed(sandbox, {*lab.sandbox.allow_missing, *allow})
     checks += crowded(sandbox, lab, repo.files(repo.resolve() or ""))
     return lab, source, [*checks, *held(sandbox, lab), *answered(lab), *shown(repo), memory_limit(), attacked(repo)]

@@ -97,10 +97,11 @@ def _try(engine: LocalEngine, trial: Trial, seconds: float = LONG) -> Check:
 
 def check_thoroughly(repo: Repo, allow: Iterable[str] = ()) -> tuple[LabConfig, str, list[Check]]:
     """As ``check_lab``, and where that finds no obstacle, the command is tried."""
-    lab, source, checks = check_lab(repo, allow)
+    sandbox = detect_sandbox()
+    lab, source, checks = check_lab(repo, sandbox, allow)
     checks += data_checks(repo, lab)
     if all(check.ok or not check.fatal for check in checks):
-        checks += rehearse(repo, lab, detect_sandbox())
+        checks += rehearse(repo, lab, sandbox)
     return lab, source, checks
 
 

@@ -8,6 +8,7 @@ import shlex
 from typing import Any
 
 from nightlab.core.layouts import Problem, Reading, safe_name
+from nightlab.core.source import syntax_tree
 from nightlab.core.types import NightlabError
 
 CALL, SECONDS, FOLDER = "optimize_anything", 600.0, "candidate"
@@ -20,10 +21,10 @@ def read(problem: Problem) -> Reading | None:
     """The contract of a folder. Raises NightlabError where the first candidate can't be read from the text."""
     mains = [path for path in problem.match("*.py") if re.search(rf"^[^#\n]*\b{CALL}\(", problem.text(path), re.M)]
     main = problem.only(mains, f"the module that calls {CALL}")
-    call = _call(problem.text(main)) if main else None
-    if main is None or call is None or not ({"evaluator", "batch_evaluator"} & call.keys()):
+    tree = syntax_tree(problem.text(main)) if main else None
+    call = _call(tree) if tree else None
+    if main is None or tree is None or call is None or not ({"evaluator", "batch_evaluator"} & call.keys()):
         return None
-    tree = ast.parse(problem.text(main))
     parts = _candidate(problem, tree, call.get("seed_candidate"))
     if parts is None:
         raise NightlabError(
@@ -58,12 +59,8 @@ def read(problem: Problem) -> Reading | None:
     return Reading(contract, source, tuple(notes), strategy, extra)
 
 
-def _call(text: str) -> dict[str, ast.expr] | None:
-    """The arguments of the call, by name; None without one that can be parsed."""
-    try:
-        tree = ast.parse(text)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return None
+def _call(tree: ast.Module) -> dict[str, ast.expr] | None:
+    """The arguments of the call, by name; None without one."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and getattr(node.func, "attr", getattr(node.func, "id", "")) == CALL:
             named = {each.arg: each.value for each in node.keywords if each.arg}
@@ -94,10 +91,8 @@ def _candidate(
 
 def _ending(text: str) -> str:
     """Whether a text is a program: one that defines something."""
-    try:
-        body = ast.parse(text).body
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return ".txt"
+    tree = syntax_tree(text)
+    body = tree.body if tree else []
     kinds = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Import | ast.ImportFrom | ast.Assign
     return ".py" if any(isinstance(node, kinds) for node in body) else ".txt"
 

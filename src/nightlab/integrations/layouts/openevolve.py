@@ -8,6 +8,7 @@ from typing import Any
 
 from nightlab.core.layouts import Problem, Reading, safe_name
 from nightlab.core.regions import EVOLVE_BLOCK, regions
+from nightlab.core.source import syntax_tree
 from nightlab.core.types import NightlabError
 from nightlab.integrations.layouts.bridged import bridged
 from nightlab.integrations.layouts.yaml_text import number, part_of, table, unread
@@ -129,7 +130,6 @@ def _options(problem: Problem, config: dict[str, Any]) -> tuple[list[str], float
 
 
 def _functions(text: str) -> set[str]:
-    try:
-        return {node.name for node in ast.parse(text).body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return set()
+    tree = syntax_tree(text)
+    body = tree.body if tree else []
+    return {node.name for node in body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}

@@ -6,6 +6,7 @@ import ast
 import re
 
 from nightlab.core.layouts import Problem
+from nightlab.core.source import syntax_tree
 
 PROGRAM = re.compile(
     r"^(?!te?mp|results?_|out)\w*(program|code|file|solution|candidate|submission|initial|script|source)\w*path$|"
@@ -22,9 +23,8 @@ def obstacle(problem: Problem, evaluator: str, program: str) -> str:
         return "as you asked"
     if not program.endswith(".py"):
         return f"{program} is no Python module whose functions could be called"
-    try:
-        tree = ast.parse(problem.text(evaluator))
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+    tree = syntax_tree(problem.text(evaluator))
+    if tree is None:
         return f"{evaluator} can't be parsed"
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and (why := _of_call(node, program)):
