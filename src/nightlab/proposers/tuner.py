@@ -13,6 +13,7 @@ import warnings
 from itertools import islice
 from typing import Any
 
+from nightlab.core.config import LabConfig
 from nightlab.core.program.constants import (
     NO_CONSTANT,
     RANGE,
@@ -51,8 +52,8 @@ class Tuner:
         self.nothing = ""
         baseline = briefing.history[0].candidate.constants
         for path, text in briefing.genome.items():
-            constants = _movable(text, briefing)
-            found = ((n, _space(c, baseline.get(n, c.value))) for n, c in constants.items())
+            constants = movable(text, briefing.device, briefing.lab)
+            found = ((n, search_space(c, baseline.get(n, c.value))) for n, c in constants.items())
             spaces = dict(islice(((n, space) for n, space in found if space), MOST))
             if spaces:
                 return self._move(briefing, path, text, constants, spaces)
@@ -100,10 +101,10 @@ class Tuner:
         return None
 
 
-def _movable(text: str, briefing: Briefing) -> dict[str, Constant]:
+def movable(text: str, device: str, lab: LabConfig | None) -> dict[str, Constant]:
     """The constants of a genome file that may change: all, or those in its regions."""
-    found = find_constants(text, briefing.device)
-    bounds = regions(text, briefing.lab.between if briefing.lab else None)
+    found = find_constants(text, device)
+    bounds = regions(text, lab.between if lab else None)
     return {name: constant for name, constant in found.items() if bounds is None or constant.line in bounds.free}
 
 
@@ -181,7 +182,7 @@ def _worst(briefing: Briefing) -> float | None:
     return max(numbers) if briefing.metric.goal == "minimise" else min(numbers)
 
 
-def _space(constant: Constant, centre: Any) -> Any:
+def search_space(constant: Constant, centre: Any) -> Any:
     """A constant's range as an Optuna distribution; None if it must not be tuned, or its hint makes no sense."""
     try:
         return _distribution(constant, centre)
@@ -193,7 +194,7 @@ def _distribution(constant: Constant, centre: Any) -> Any:
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     hint, value = constant.hint, constant.value
-    if hint == "fixed" or SEED_NAME.search(constant.name):  # seeds belong to the engine
+    if isinstance(value, tuple) or hint == "fixed" or SEED_NAME.search(constant.name):  # seeds belong to the engine
         return None
     if found := RANGE.match(hint):
         low, high, log = float(found[1]), float(found[2]), bool(found[3])
