@@ -1,7 +1,8 @@
 """A toy lab for population-based training: noisy gradient descent on a quadratic, whose best schedule is known.
 
-Each of many coordinates starts at ``FAR`` and sees a gradient with unit noise. Its mean square v becomes (1 - r)² v + r²
-in a step with the rate r, so the best rate of each step is v / (v + 1): it falls like one over the steps.
+Each of many coordinates starts at ``FAR`` and sees a gradient with unit noise. Its mean square v becomes
+(1 - r)² v + r² in a step with the rate r, so the best rate of each step is
+v / (v + 1): it falls like one over the steps.
 """
 
 from __future__ import annotations
