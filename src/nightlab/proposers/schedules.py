@@ -16,7 +16,7 @@ from typing import Any
 from nightlab.core.config import LabConfig
 from nightlab.core.program.constants import Constant, rounded
 from nightlab.core.types import Metric
-from nightlab.proposers.tuner import movable, search_space
+from nightlab.proposers.spaces import movable, space_of
 
 QUANTILE = 0.2  # of the members: as many of the worst go on from one of as many of the best
 FACTORS = (0.8, 1.2)  # a perturbed number is multiplied by one of these
@@ -36,7 +36,7 @@ def moving_constants(text: str, device: str, lab: LabConfig) -> dict[str, tuple[
     for name, constant in movable(text, device, lab).items():
         if constant.moves:
             value = constant.value[0] if isinstance(constant.value, tuple) and constant.value else constant.value
-            if (space := search_space(replace(constant, value=value), value)) is not None:
+            if (space := space_of(replace(constant, value=value), value)) is not None:
                 found[name] = constant, space
     return found
 
