@@ -17,6 +17,7 @@ from nightlab.core.config import (
     CONTRACT,
     DEVICES,
     STRATEGY,
+    ControllerConfig,
     LabConfig,
     PatchesConfig,
     PluginProposerConfig,
@@ -148,6 +149,7 @@ def _not_expressed(repo: Repo, commit: str) -> Iterator[Check]:
 def free_to_change(lab: LabConfig, path: str) -> bool:
     """Files outside the genome that a human may edit while a session runs: the strategy and the ideas."""
     folders = [part.folder for part in lab.proposers if isinstance(part, PatchesConfig)]
+    folders += [part.patches for part in lab.proposers if isinstance(part, ControllerConfig) and part.patches]
     return path in (STRATEGY, "README.md") or any(path.startswith(f"{folder}/") for folder in folders)
 
 
@@ -280,12 +282,16 @@ def _genome_parses(repo: Repo, lab: LabConfig, commit: str, files: list[str]) ->
 
 
 def _tuned(lab: LabConfig, genome: list[str]) -> list[Check]:
-    """Whether a tuner of the contract finds something to tune."""
-    tuned = any(find_constants(text, device) for text in genome for device in DEVICES)
-    if tuned or not any(isinstance(part, TunerConfig) for part in lab.proposers):
+    """Whether the proposers of the contract that move constants find one."""
+    if any(find_constants(text, device) for text in genome for device in DEVICES):
         return []
-    hint = "assign the numbers to upper-case names at the top level of a genome file, or remove the tuner"
-    return [Check(f"the tuner will propose nothing: {NO_CONSTANT}", False, hint, fatal=False)]
+    idle = [
+        part.called
+        for part in lab.proposers
+        if isinstance(part, TunerConfig) or (isinstance(part, ControllerConfig) and not part.patches)
+    ]
+    hint = "assign the numbers to upper-case names at the top level of a genome file, or remove the {}"
+    return [Check(f"the {it} will propose nothing: {NO_CONSTANT}", False, hint.format(it), fatal=False) for it in idle]
 
 
 def _computed(lab: LabConfig, claim: str) -> Check:

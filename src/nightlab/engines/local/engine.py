@@ -18,6 +18,7 @@ from nightlab.engines.local.caches import Caches
 from nightlab.engines.local.cgroup import Cgroup
 from nightlab.engines.local.copies import Copies
 from nightlab.engines.local.handles import RunningTrial, StandBy
+from nightlab.engines.local.lab_data import LabData
 from nightlab.engines.local.layout import Layout
 from nightlab.engines.local.read_result import build_measurement
 from nightlab.engines.local.trial_folder import MARK, ORIGINAL_NAME, kill_leftovers, original_name, trial_output
@@ -56,7 +57,8 @@ class LocalEngine:
         driver = nvidia_driver() if device == "cuda" else ""
         self.caches = Caches(folder.parent / "compiled", int(megabytes(lab.resources.compiled) * 2**20), driver)
         shared = folder.absolute().parent / "frozen" if shares and layered(sandbox) else None
-        self.copies = Copies(repo, lab.genome, shared)
+        data = LabData(repo.lab, lab.data.open + lab.data.sealed, layered(sandbox))
+        self.copies = Copies(repo, lab.genome, shared, data)
         self.layout = Layout(lab, budget, device, sandbox, self.caches, self.copies)
         self.standing_by: dict[int, StandBy] = {}  # by slot number
         self._names = itertools.count(1)

@@ -19,6 +19,7 @@ from nightlab.engines.local.caches import Caches
 from nightlab.engines.local.cgroup import Cgroup
 from nightlab.engines.local.copies import Copies, TrialCopies
 from nightlab.engines.local.environment import Environment, find_environment
+from nightlab.engines.local.lab_data import is_relative
 from nightlab.engines.local.trial_folder import MARK, compiled_folder
 from nightlab.engines.slots import Slot
 from nightlab.sandbox.bubblewrap import Sandbox, SandboxSpec, search_path
@@ -63,14 +64,17 @@ class Layout:
         """
         lab, evaluator = self.lab, self.lab.evaluator
         # Separate copies, so that a candidate's changes can't affect the evaluator or the checks.
-        names = ["work", *(["trusted"] if evaluator else []), *(["checked"] if lab.checks else [])]
+        everything = lab.data.open + lab.data.sealed
+        names = {"work": lab.data.open}
+        names |= {"trusted": everything} if evaluator else {}
+        names |= {"checked": lab.data.open} if lab.checks else {}
         copies = self.copies.make(trial.commit, folder, names, onto)
         compiled = self._compiled(compiled_folder(folder, "candidate"), fresh=not cached)
         start = partial(self._start, slot, folder, copies)
         starts = {"candidate": start("work", lab.data.open, writable=True, cache=compiled)}
         if evaluator:
             left = not evaluator.served and bool(lab.command)
-            starts["evaluator"] = start("trusted", lab.data.open + lab.data.sealed, writable=False, artefacts=left)
+            starts["evaluator"] = start("trusted", everything, writable=False, artefacts=left)
             if evaluator.held_out and (trial.purpose in HELD_OUT or (trial.purpose, trial.experiment) == ("search", 0)):
                 starts["evaluator"]["env"]["NIGHTLAB_HELD_OUT"] = "1"
             for role in answering(lab):
@@ -89,7 +93,7 @@ class Layout:
             "checks": [self._argv(check.command) for check in lab.checks] if trial.purpose == "search" else [],
             "starts": starts,
             "copies": {role: str(copies.folders[name]) for role, name in COPY.items() if name in names},
-            "places": {role: copies.places.get(name, {}) for role, name in COPY.items() if name in names},
+            "places": {role: copies.held(name) for role, name in COPY.items() if name in names},
             "ids": copies.ids,
             "frozen": copies.frozen,
             "env": {**self._environment(trial, folder), **slot.environment()},
@@ -167,14 +171,14 @@ class Layout:
             copies.frozen_entries(name, self.lab.genome) if writable else (),
             home,
             tmp,
-            data,
+            tuple(entry for entry in data if not is_relative(entry)),
             scratch_mb=int(megabytes(self.lab.resources.disk)),
             device=self.device,
             artefacts=copies.folders["work"] if artefacts else None,
             gpu_node=slot.gpu_node,
             cache=cache,
-            readable=self.environment.readable,
-            layers=copies.mounts(name),
+            readable=self.environment.readable + copies.data.linked(data),
+            layers=copies.mounts(name, data),
             artefact_layers=copies.mounts("work") if artefacts else (),
         )
         return asdict(self.sandbox.start(place))
