@@ -348,7 +348,7 @@ class ExperimentLoop:
                 forecast=forecast(session, self.stopping.stop, len(self.scheduler.slots)),
             )
         )
-        for words in uncounted(session.lab, self.stopping.stop):
+        for words in uncounted(session.lab, self.stopping.stop, session.sandbox):
             self.view.say(words)
         if self.scheduler.slots[0].cores and session.device == "cpu" and not adopted:
             self._look_at_slots()

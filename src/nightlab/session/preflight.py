@@ -33,8 +33,8 @@ from nightlab.core.source import syntax_fault
 from nightlab.core.types import NightlabError
 from nightlab.engines.local.cgroup import delegated
 from nightlab.engines.local.view import closed_folders
-from nightlab.proposers.requirements import needs
-from nightlab.sandbox.bubblewrap import PROTECTIONS, Sandbox, layered
+from nightlab.proposers.requirements import needs, uncounted
+from nightlab.sandbox.bubblewrap import PROTECTIONS, Sandbox, has_proxy, layered
 from nightlab.session.free import free_words
 from nightlab.session.metric_claim import metric_claim
 from nightlab.storage.git import Repo, in_genome
@@ -199,12 +199,14 @@ def sealed(sandbox: Sandbox, allowed: Iterable[str]) -> list[Check]:
 
 
 def held(sandbox: Sandbox, lab: LabConfig) -> list[Check]:
-    """The proposers that can't be held to their endpoints here, whatever their contract says."""
-    parts = [part for part in lab.proposers if _restricted(part) and not sandbox.has_proxy]
+    """The proposers that can't be held to their endpoints or to their caps here, whatever their contract says."""
+    parts = [part for part in lab.proposers if _restricted(part) and not has_proxy(sandbox)]
     why = "reaches the whole network here" if "network" in sandbox.missing else "can't run here"
     hint = "run where bubblewrap works, or remove its endpoints"
     words = f"{{}} {why}: the sandbox ({sandbox.name}) can't hold it to its endpoints"
-    return [Check(words.format(f"proposer {part.called}"), False, hint, fatal=False) for part in parts]
+    checks = [Check(words.format(f"proposer {part.called}"), False, hint, fatal=False) for part in parts]
+    uncapped = uncounted(lab, lab.stop, sandbox)
+    return [*checks, *(Check(said, False, "run where bubblewrap works", fatal=False) for said in uncapped)]
 
 
 def shown(repo: Repo) -> Iterator[Check]:

@@ -95,7 +95,7 @@ class ProgramConfig(ThinkerConfig):
     files: tuple[str, ...] = ()
     """Files and folders outside the lab that it may read, such as its own installation."""
     endpoints: tuple[Endpoint, ...] = ()
-    """``host:port`` of all that it may reach; without any, and without a gateway, it has the whole network."""
+    """``host:port`` of all that it may reach; without any, and without a gateway, all but this machine."""
     gateway: dict[Variable, Url] = Field(default_factory=dict)
     """Variables, e.g. ``ANTHROPIC_BASE_URL``, each with an endpoint's URL: set to an address in the sandbox."""
     keys: tuple[Variable, ...] = ()
