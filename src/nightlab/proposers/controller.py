@@ -91,8 +91,8 @@ class Controller:
         """The policy after the controller's own experiments, which are on it; a crash counts as the worst so far."""
         policy, worst, first = Policy(choices), 0.0, briefing.history[0].value
         for experiment, taken in zip(briefing.history, known, strict=True):
-            own = experiment.candidate.proposer == self.name and experiment.verdict
-            if first is None or not own or experiment.verdict.reason == "skipped":
+            own, verdict = experiment.candidate.proposer == self.name, experiment.verdict
+            if first is None or not own or verdict is None or verdict.reason == "skipped":
                 continue
             measured = experiment.measurement is not None and experiment.measurement.measured
             if measured and experiment.value is not None:
