@@ -33,10 +33,8 @@ from nightlab.core.source import syntax_fault
 from nightlab.core.types import NightlabError
 from nightlab.engines.local.cgroup import delegated
 from nightlab.engines.local.view import closed_folders
-from nightlab.proposers.requirements import needs
-from nightlab.proposers.schedules import MARK, NONE_MOVES, moving_constants
-from nightlab.sandbox.bubblewrap import PROTECTIONS, Sandbox, layered
 from nightlab.proposers.requirements import needs, uncounted
+from nightlab.proposers.schedules import MARK, NONE_MOVES, moving_constants
 from nightlab.sandbox.bubblewrap import PROTECTIONS, Sandbox, has_proxy, layered
 from nightlab.session.free import free_words
 from nightlab.session.metric_claim import metric_claim
