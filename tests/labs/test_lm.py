@@ -22,14 +22,15 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+from support.extras import extra
 from support.processes import PATIENCE
 
 pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("lm")]  # one worker imports PyTorch
 machine = pytest.mark.machine
 
-torch = pytest.importorskip("torch", reason="needs the lm extra")
-pytest.importorskip("tokenizers", reason="needs the lm extra")
-pyarrow = pytest.importorskip("pyarrow", reason="needs the lm extra")
+torch = extra("torch", "lm")
+extra("tokenizers", "lm")
+pyarrow = extra("pyarrow", "lm")
 
 LAB = Path(__file__).resolve().parents[2] / "src" / "nightlab" / "labs" / "lm"
 GUEST = LAB.parents[1] / "guest"

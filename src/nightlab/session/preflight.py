@@ -124,6 +124,7 @@ def committed_contract(repo: Repo) -> tuple[str, LabConfig, str]:
         raise NightlabError(
             f"{repo.lab / 'lab.toml'} is not committed", "git add lab.toml && git commit -m 'the contract'"
         )
+    repo.fetch_missing(commit)
     return commit, *contract_at(repo, commit)
 
 

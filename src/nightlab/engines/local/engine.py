@@ -93,7 +93,7 @@ class LocalEngine:
             process = process or self._supervise(folder, slot, subprocess.DEVNULL)
         except OSError as error:
             raise NightlabError(
-                f"trial {trial.id} can't be started in {folder}: {error.strerror or error}",
+                f"trial {trial.id} can't be started in {folder}: {error}",
                 "free disk space or fix the folder's permissions, then run the same command; the session resumes",
             ) from error
         return RunningTrial(trial, folder, process, slot)
