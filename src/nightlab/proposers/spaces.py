@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from itertools import islice
 from typing import Any
 
+from nightlab.core.config import LabConfig
 from nightlab.core.program.constants import RANGE, Constant, find_constants
 from nightlab.core.regions import regions
 from nightlab.core.source import SEED_NAME
@@ -24,17 +25,17 @@ def find_spaces(
     """
     baseline = briefing.history[0].candidate.constants
     for path, text in genome.items():
-        constants = _movable(text, briefing)
+        constants = movable(text, briefing.device, briefing.lab)
         found = ((n, space_of(c, baseline.get(n, c.value))) for n, c in constants.items())
         if spaces := dict(islice(((n, space) for n, space in found if space), MOST)):
             return path, text, constants, spaces
     return None
 
 
-def _movable(text: str, briefing: Briefing) -> dict[str, Constant]:
+def movable(text: str, device: str, lab: LabConfig | None) -> dict[str, Constant]:
     """The constants of a genome file that may change: all, or those in its regions."""
-    found = find_constants(text, briefing.device)
-    bounds = regions(text, briefing.lab.between if briefing.lab else None)
+    found = find_constants(text, device)
+    bounds = regions(text, lab.between if lab else None)
     return {name: constant for name, constant in found.items() if bounds is None or constant.line in bounds.free}
 
 
@@ -50,7 +51,7 @@ def _distribution(constant: Constant, centre: Any) -> Any:
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     hint, value = constant.hint, constant.value
-    if hint == "fixed" or SEED_NAME.search(constant.name):  # seeds belong to the engine
+    if isinstance(value, tuple) or hint == "fixed" or SEED_NAME.search(constant.name):  # seeds belong to the engine
         return None
     if found := RANGE.match(hint):
         low, high, log = float(found[1]), float(found[2]), bool(found[3])

@@ -34,6 +34,7 @@ from nightlab.core.types import NightlabError
 from nightlab.engines.local.cgroup import delegated
 from nightlab.engines.local.view import closed_folders
 from nightlab.proposers.requirements import needs, uncounted
+from nightlab.proposers.schedules import MARK, NONE_MOVES, moving_constants
 from nightlab.sandbox.bubblewrap import PROTECTIONS, Sandbox, has_proxy, layered
 from nightlab.session.free import free_words
 from nightlab.session.metric_claim import metric_claim
@@ -80,6 +81,7 @@ def inspect(repo: Repo, *, dirty_genome: bool = False) -> tuple[LabConfig, str, 
     checks.append(_computed(lab, metric_claim(lab, files, lambda path: repo.read(commit, path))))
     checks += [Check(what, there, hint, fatal=False) for what, there, hint in needs(lab)]
     checks += _tuned(lab, [repo.read(commit, path) or "" for path in files if in_genome(path, lab.genome)])
+    checks += _population(lab, [repo.read(commit, path) or "" for path in files if in_genome(path, lab.genome)])
     return lab, source, [*checks, *plugged(lab), *_not_expressed(repo, commit)]
 
 
@@ -122,6 +124,7 @@ def committed_contract(repo: Repo) -> tuple[str, LabConfig, str]:
         raise NightlabError(
             f"{repo.lab / 'lab.toml'} is not committed", "git add lab.toml && git commit -m 'the contract'"
         )
+    repo.fetch_missing(commit)
     return commit, *contract_at(repo, commit)
 
 
@@ -292,6 +295,18 @@ def _tuned(lab: LabConfig, genome: list[str]) -> list[Check]:
     ]
     hint = "assign the numbers to upper-case names at the top level of a genome file, or remove the {}"
     return [Check(f"the {it} will propose nothing: {NO_CONSTANT}", False, hint.format(it), fatal=False) for it in idle]
+
+
+def _population(lab: LabConfig, genome: list[str]) -> list[Check]:
+    """Whether a population finds constants that move, where the contract says that training can go on."""
+    if lab.population is None:
+        return []
+    found = (moving_constants(text, device, lab) for text in genome for device in DEVICES)
+    names = dict.fromkeys(name for constants in found for name in constants)
+    if not names:
+        return [Check(f"nightlab pbt can train no population: {NONE_MOVES}", False, MARK, fatal=False)]
+    what = f"training goes on from checkpoints of up to {lab.population.checkpoint}"
+    return [Check(f"{what}; while it trains may move: {', '.join(names)}", True)]
 
 
 def _computed(lab: LabConfig, claim: str) -> Check:

@@ -13,7 +13,7 @@ from nightlab.core.config.base import Command, Endpoint, Variable, plugin_name
 from nightlab.core.config_model import ConfigModel
 
 # Who else candidates come from.
-RESERVED = {"baseline", "human", "tuner", "controller", "patches", "recombine", "ablation", "transplant"}
+RESERVED = {"baseline", "human", "tuner", "controller", "patches", "recombine", "ablation", "transplant", "pbt"}
 
 
 PLATEAU: Any = Field(default=None, gt=0)  # takes part only after this number of experiments without a keep

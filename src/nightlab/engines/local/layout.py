@@ -24,6 +24,7 @@ from nightlab.engines.local.trial_folder import MARK, compiled_folder
 from nightlab.engines.slots import Slot
 from nightlab.sandbox.bubblewrap import Sandbox, SandboxSpec, search_path
 from nightlab.sandbox.detect import find_sandbox
+from nightlab.storage.checkpoints import CheckpointStore
 
 GUEST = Path(__file__).resolve().parents[2] / "guest"
 WITH_START = os.pathsep.join([str(GUEST / "warm"), str(GUEST)])  # with the module that runs at Python's start
@@ -97,6 +98,7 @@ class Layout:
             "ids": copies.ids,
             "frozen": copies.frozen,
             "env": {**self._environment(trial, folder), **slot.environment()},
+            **self._checkpoints(trial, folder.parent),
             "slot": asdict(slot),
             "clock": trial.budget.clock,
             "amount": trial.budget.amount,
@@ -112,6 +114,22 @@ class Layout:
             "processes": lab.resources.processes,
             "log_bytes": int(megabytes(lab.resources.log) * 2**20),
         }
+
+    def _checkpoints(self, trial: Trial, trials: Path) -> dict[str, Any]:
+        """The checkpoint that a member of a population goes on from, and the most bytes that it may hand over."""
+        part = trial.segment
+        if part is None:
+            return {"checkpoint": None, "save": 0}
+        store = self.checkpoints(trials, part.population)
+        return {
+            "checkpoint": str(store.path(part.checkpoint)) if part.checkpoint else None,
+            "save": 0 if part.last else store.most,
+        }
+
+    def checkpoints(self, trials: Path, population: int) -> CheckpointStore:
+        """The checkpoints of one population of the session that has its trials in this folder."""
+        most = self.lab.population.checkpoint_bytes if self.lab.population else 0
+        return CheckpointStore(trials.parent / "checkpoints" / str(population), most)
 
     def _compiled(self, to: Path, *, fresh: bool) -> Path | None:
         """A process's folder for compiler caches, filled if ``fresh``; None where there is none."""
@@ -192,6 +210,10 @@ class Layout:
         env = {name: os.environ[name] for name in names if name in os.environ}
         seeded = {"PYTHONPATH": self._imports(WITH_START), "NIGHTLAB_SEEDED": "1"} if self.lab.seed == "python" else {}
         places = [*self.environment.path, search_path(os.pathsep.join(["/usr/local/bin", "/usr/bin", "/bin"]))]
+        budget, part, span = trial.budget.amount, trial.segment, {}
+        if part:  # its program is told of the whole budget, and which part of that is its own
+            budget = self.budget.amount
+            span = {"NIGHTLAB_BEGIN": f"{(part.part - 1) / part.parts}", "NIGHTLAB_END": f"{part.part / part.parts}"}
         return {
             "LANG": "C.UTF-8",
             **env,
@@ -202,9 +224,8 @@ class Layout:
             "PYTHONHASHSEED": "0",
             "NIGHTLAB_SEED": str(trial.given_seed),
             "NIGHTLAB_CLOCK": trial.budget.clock,
-            "NIGHTLAB_BUDGET": f"{trial.budget.amount:g}"
-            if trial.budget.clock != "work"
-            else str(int(trial.budget.amount)),
+            "NIGHTLAB_BUDGET": f"{budget:g}" if trial.budget.clock != "work" else str(int(budget)),
+            **span,
             "NIGHTLAB_DEVICE": self.device,
             MARK: str(folder),
             **seeded,

@@ -77,6 +77,11 @@ class Supervisor:
             self.children.kill(self.cgroup)
             for log in self.launch.logs.values():
                 log.close()
+        if ended.outcome == "measured":
+            try:
+                self.launch.keep_saved()
+            except TrialEnded as end:
+                ended = end
         if self.cgroup:
             ended = self._close_cgroup(self.cgroup, ended)
         if ended.outcome not in ("interrupted", "lost"):
