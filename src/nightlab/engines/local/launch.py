@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 import socket
 import struct
 import subprocess
@@ -13,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from nightlab.engines.local.answering import Answering
+from nightlab.engines.local.answering import CHUNK, Answering
 from nightlab.engines.local.bounded_log import BoundedLog
 from nightlab.engines.local.cgroup import Cgroup
 from nightlab.engines.local.child_setup import before_exec, private_memory, seal, shared_memory
@@ -92,10 +93,13 @@ class Launch:
         passed = {}
         if place := self.spec["checkpoint"]:
             memory = ends.enter_context(private_memory())
-            content = Path(place).read_bytes()
-            if hashlib.sha256(content).hexdigest() != Path(place).name:
+            digest = hashlib.sha256()
+            with Path(place).open("rb") as content:
+                while part := content.read(CHUNK):
+                    digest.update(part)
+                    memory.write(part)
+            if digest.hexdigest() != Path(place).name:
                 raise TrialEnded("crashed", f"the checkpoint {place} was changed since it was handed over")
-            memory.write(content)
             seal(memory)
             passed["NIGHTLAB_CHECKPOINT"] = [memory.fileno()]
         if self.spec["save"]:
@@ -114,7 +118,8 @@ class Launch:
             )
             raise TrialEnded("over limit", words)
         self._saved.seek(0)
-        (self.folder / SAVED).write_bytes(self._saved.read())
+        with (self.folder / SAVED).open("wb") as kept:
+            shutil.copyfileobj(self._saved, kept, CHUNK)
 
     def ready(self) -> bool:
         """Wait until all processes started in advance are at their gates; False if one exited instead."""
