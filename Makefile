@@ -9,7 +9,7 @@ demo: $(VENV)/.lm          ## a real session on a real language model, on this m
 	$(BIN)/nightlab demo
 
 unit: $(VENV)/.dev         ## the tests that start no process: under a minute
-	$(BIN)/python -m pytest -n auto -m unit
+	$(BIN)/python -m pytest -n auto --dist loadgroup -m unit
 
 test: $(VENV)/.dev         ## the default tests: unit and integration
 	$(BIN)/python -m pytest -n auto --dist loadgroup

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -27,6 +28,7 @@ from nightlab.engines.caller import CallerEngine
 from nightlab.engines.plugged import PluggedEngine
 from nightlab.judge import Contestant, NeedsTrial, Noise, Rule
 from nightlab.loop.ask_tell import AskedTrial, AskTell
+from nightlab.loop.population_trainer import PopulationResult, train_population
 from nightlab.proposers import Briefing, NoProposal, Proposal, Proposer
 from nightlab.proposers.selection import Selection
 from nightlab.session.overrides import Overrides, check_overrides, override
@@ -61,6 +63,7 @@ __all__ = [
     "NightlabError",
     "NoProposal",
     "Noise",
+    "PopulationResult",
     "Proposal",
     "Proposer",
     "Rule",
@@ -395,6 +398,39 @@ class Session:
             if evidence:
                 scheduler.view.confirmed(evidence, *claims.values)
             return evidence
+
+    def pbt(
+        self,
+        members: int | None = None,
+        parts: int | None = None,
+        *,
+        confirm: int = 4,
+        callbacks: Iterable[Callback | JudgedCallback] = (),
+    ) -> PopulationResult:
+        """Train a population (population-based training), and measure its schedule of constants from nothing.
+
+        ``members`` train at once, each in this number of ``parts`` (by default 8 and 10). The winner's schedule becomes
+        a candidate like any other; if it is kept, it is measured again on ``confirm`` pairs of fresh seeds (0: not). A
+        population that was interrupted goes on with the same call.
+
+        Raises NightlabError where the lab can't go on from checkpoints, no constant moves, or all members died.
+
+        Example::
+
+            result = session.pbt(members=8, parts=10)
+            print(result.ended.schedule, result.experiment.verdict, result.evidence)
+        """
+        from nightlab.analysis.confirm import Confirmer
+
+        with self._working(callbacks) as scheduler:
+            result = train_population(self._loop(scheduler, StopRules()), members, parts, self._seed)
+            if result.experiment is None or not result.experiment.kept or confirm < 2:
+                return result
+            claims = Confirmer(scheduler)
+            evidence = claims.confirm(confirm)
+            if evidence:
+                scheduler.view.confirmed(evidence, *claims.values)
+            return replace(result, evidence=evidence)
 
     # -- without the loop ------------------------------------------------------------------------
 

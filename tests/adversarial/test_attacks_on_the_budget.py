@@ -15,6 +15,7 @@ from support.labs import TinyLab, lab_in
 from nightlab.core.overhead import learned
 from nightlab.sandbox.bubblewrap import NoSandbox
 
+pytestmark = pytest.mark.integration
 BUDGET = 0.5
 CLEAN = '[evaluator]\ncommand = "python evaluate.py"\nserved = true\nprocesses = 2\n'
 ITSELF = '[evaluator]\ncommand = "python evaluate.py itself"\nserved = true\n'

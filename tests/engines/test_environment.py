@@ -92,6 +92,18 @@ def test_a_package_installed_in_place_is_the_trials_own(make_lab: Any, sealed: b
 
 
 @pytest.mark.integration
+def test_an_install_in_place_by_links_is_the_folder_that_they_lead_to(folder: Path) -> None:
+    venv.create(folder / ".venv", symlinks=True, with_pip=False)
+    links, source = folder / "build" / "__editable__.mine-1.0-py3-none-any" / "mine" / "deep", folder / "src/mine/deep"
+    for place in (links, source):
+        place.mkdir(parents=True)
+    (source / "x.py").touch()
+    (links / "x.py").symlink_to(source / "x.py")
+    install_in_place(folder / ".venv", "mine", folder, links.parents[1])
+    assert find_environment(folder, folder, "").own == ("src",)
+
+
+@pytest.mark.integration
 def test_what_is_installed_in_place_elsewhere_is_named(folder: Path, tmp_path: Path) -> None:
     venv.create(folder / ".venv", symlinks=True, with_pip=False)
     (tmp_path / "other").mkdir()

@@ -1,4 +1,4 @@
-"""Supervisors are forks of a server: they outlive it, are found without it, and a server that was killed is replaced."""
+"""Supervisors are forks of a server: they outlive it, and a server that was killed is replaced."""
 
 from __future__ import annotations
 

@@ -25,6 +25,7 @@ from nightlab.session.session import Session
 
 pytestmark = pytest.mark.integration
 
+SLEPT = "the machine slept, or its clock was set: it moved by"
 QUIET: dict[str, float | str] = {"seconds": 60, "own_cores": 1.0, "other_cores": 0.1, "stolen": 0.0}
 
 
@@ -49,6 +50,9 @@ QUIET: dict[str, float | str] = {"seconds": 60, "own_cores": 1.0, "other_cores":
         ("wall", {"gpu_slowed": "heat"}, "the GPU was slowed (heat)"),
         ("cpu", {"gpu_slowed": "heat"}, "the GPU was slowed (heat)"),
         ("wall", {"gpu_slowed": "heat", "seconds": 1.0}, "the GPU was slowed (heat)"),
+        ("wall", {"clock_jump": 30.5, "seconds": 1.0}, f"{SLEPT} +30.5 s beside the time that passed"),
+        ("cpu", {"clock_jump": -3600}, f"{SLEPT} -3600 s beside the time that passed"),
+        ("work", {"clock_jump": 3600}, ""),
         ("wall", {"stolen": "rubbish", "other_cores": "rubbish"}, ""),
     ],
 )
@@ -57,6 +61,17 @@ def test_what_speaks_against_a_number(
 ) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 4)
     assert disturbance({**QUIET, **facts}, clock) == why
+
+
+@pytest.mark.parametrize(("moved", "jump"), [(0.5, None), (3600.0, 3600.0), (-40.0, -40.0)])
+def test_a_sleep_or_a_clock_that_was_set_is_noticed(
+    monkeypatch: pytest.MonkeyPatch, moved: float, jump: float | None
+) -> None:
+    monitor, now = MachineMonitor(gpu=False), time.time
+    monitor.start(0.0)
+    monkeypatch.setattr(time, "time", lambda: now() + moved)
+    monitor.stop(0.0)
+    assert monitor.facts.get("clock_jump") == jump
 
 
 def test_nothing_known_speaks_against_nothing() -> None:

@@ -191,6 +191,7 @@ def test_it_is_told_nothing_but_what_the_contract_names(
     *names, value = words
     assert value == "given" and "SOME_KEY" in names
     known = {"LANG", "LC_ALL", "LC_CTYPE", "TZ", "PATH", "TERM", "NIGHTLAB_BRIEFING", "SOME_KEY"}
+    names = [name for name in names if not name.lower().endswith("_proxy")]
     assert set(names) <= known | {"HOME", "TMPDIR", "USER", "PWD"}
 
 
@@ -213,7 +214,7 @@ def test_keys_are_written_nowhere(proposer: Any, monkeypatch: pytest.MonkeyPatch
     thread.join()
 
 
-def test_in_the_sandbox_it_reads_the_lab_alone_and_has_the_network(proposer: Any, tmp_path: Path) -> None:
+def test_in_the_sandbox_it_reads_the_lab_alone_and_no_service_of_this_machine(proposer: Any, tmp_path: Path) -> None:
     found = detect_sandbox()
     if found.missing:
         pytest.skip(found.why)
@@ -224,14 +225,19 @@ def test_in_the_sandbox_it_reads_the_lab_alone_and_has_the_network(proposer: Any
     (shared / "given").write_text("yours")
     tmp_path.chmod(0o755)
     with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
         script = f"""
-import os, socket
+import os, socket, urllib.error, urllib.request
 assert not os.path.exists({str(secret)!r}) and not os.path.exists('.git')
 assert open({str(shared / "given")!r}).read() == 'yours'
 assert os.listdir(os.path.expanduser('~')) == []
-socket.create_connection(('127.0.0.1', {server.getsockname()[1]})).close()
+assert socket.socket().connect_ex(('127.0.0.1', {port}))
+for name in ("no_proxy", "NO_PROXY"): os.environ.pop(name)
+try: urllib.request.urlopen("http://localhost:{port}/")
+except urllib.error.HTTPError as error: assert error.code == 502 and b"on this machine" in error.read()
 {GOOD}"""
         assert proposer(script, found, files=[str(shared)])().files
+        assert server.accept()[0].recv(1) == b"", "what the proxy turned out to have reached was asked nothing"
 
 
 def test_a_program_or_a_key_that_is_not_there(proposer: Any, sandbox: Sandbox) -> None:

@@ -22,7 +22,8 @@ from nightlab.core.program.information import find_data, new_information
 from nightlab.core.types import Candidate, Experiment, Measurement, Metric, Verdict
 from nightlab.proposers import Briefing, Mixture, Proposal, changes, find_constants, make_proposers, same_moves
 from nightlab.proposers.patches import PatchQueue
-from nightlab.proposers.tuner import LAST, Tuner, _space, _telling
+from nightlab.proposers.spaces import space_of
+from nightlab.proposers.tuner import LAST, Tuner, _telling
 from nightlab.testing import briefing as example_briefing
 
 TEXT = '''\
@@ -302,7 +303,7 @@ def test_a_large_rate_stays_a_float() -> None:
 @pytest.mark.parametrize("hint", ["e..e", "9..1", "0..1 log", "1..1e999", "a | b", "1.2.3..4"])
 def test_a_hint_that_makes_no_sense_leaves_its_constant_alone(hint: str) -> None:
     constant = find_constants(f"A = 4  # [{hint}]\n", "cpu")["A"]
-    assert _space(constant, 4) is None
+    assert space_of(constant, 4) is None
 
 
 def test_without_hints_a_constant_moves_by_its_kind() -> None:

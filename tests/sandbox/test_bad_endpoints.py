@@ -152,23 +152,24 @@ def company_proxy(answer: bytes, port: int = 0) -> Callable[[socket.socket, byte
 
 
 @pytest.mark.parametrize(
-    ("answer", "reason"),
+    ("answer", "endpoints", "reason"),
     [
-        (b"HTTP/1.1 200 OK\r\n\r\n", ""),
-        (b"HTTP/1.1 407 Login\r\n\r\n", "does not let it through to model.example:80: HTTP/1.1 407 Login"),
-        (b"SSH-2.0-nothing of the kind\r\n\r\n", "model.example:80: it can't be reached: "),
-        (b"", "model.example:80: it can't be reached: it disconnected"),
+        (b"HTTP/1.1 200 OK\r\n\r\n", ["model.example:80"], ""),
+        (b"HTTP/1.1 200 OK\r\n\r\n", [], ""),
+        (b"HTTP/1.1 407 Login\r\n\r\n", [], "does not let it through to model.example:80: HTTP/1.1 407 Login"),
+        (b"SSH-2.0-nothing of the kind\r\n\r\n", ["model.example:80"], "model.example:80: it can't be reached: "),
+        (b"", ["model.example:80"], "model.example:80: it can't be reached: it disconnected"),
     ],
-    ids=["lets through", "wants a login", "is no proxy", "hangs up"],
+    ids=["lets through", "lets through to any endpoint", "wants a login", "is no proxy", "hangs up"],
 )
 def test_the_proxy_of_a_company_in_between(
-    proposer: Any, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, answer: bytes, reason: str
+    proposer: Any, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, answer: bytes, endpoints: list[str], reason: str
 ) -> None:
     with serve(LAST) as model, raw_server(company_proxy(answer, int(model.url.split(":")[2][:-3]))) as port:
         monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{port}")
         monkeypatch.delenv("NO_PROXY", raising=False)
         script = f"{ASK}{EDIT}said = ask('http://model.example/v1/chat/completions')\n{PASSES}"
-        turn = proposer(script, sandbox, endpoints=["model.example:80"])
+        turn = proposer(script, sandbox, endpoints=endpoints)
         if not reason:
             assert turn().usage["requests"] == 1 and model.stated == [USAGE]
         else:
@@ -179,7 +180,7 @@ def test_a_program_that_ignores_the_proxy(proposer: Any, sandbox: Sandbox) -> No
     script = f"{ASK}{EDIT}socket.create_connection(('model.example', 443), 5)"
     said = str(failed(proposer(script, sandbox, endpoints=["model.example:443"])))
     assert said.startswith("it failed with exit status 1; last line of output: socket.gaierror")
-    assert "; it sent nothing to its endpoints, which it reaches through the variable HTTPS_PROXY; its edits" in said
+    assert "; it sent nothing to the proxy in HTTPS_PROXY, its only way to the network; its edits" in said
 
 
 @pytest.mark.parametrize("way", ["input()", "import time; time.sleep(600)"], ids=["reads", "waits"])
@@ -252,7 +253,7 @@ def test_the_session_goes_on(make_lab: Any, monkeypatch: pytest.MonkeyPatch) -> 
         assert night.run() == "stopped by the user"
     refused = {one.proposer: one.reason for one in reversed(session.ledger.events(ProposalRefused))}  # the first ones
     assert f"{host}: its answer had not ended" in refused["endless"]
-    assert "Open https://login.example" in refused["login"] and "sent nothing to its endpoints" in refused["direct"]
+    assert "Open https://login.example" in refused["login"] and "sent nothing to the proxy" in refused["direct"]
     tried = session.ledger.experiments()[1:]
     assert [(e.candidate.proposer, e.kept) for e in tried] == [("good", True)]
     session.close()

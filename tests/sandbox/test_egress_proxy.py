@@ -213,7 +213,7 @@ def test_check_says_what_a_proposer_may_reach(make_lab: Any, nightlab: Any) -> N
     lab = make_lab(contract=CONTRACT.format(proposer="patches") + one + part(name="two"))
     out = nightlab("check", cwd=lab).out
     assert "one runs in the sandbox of a trial, but may reach only api.example.com:443" in out
-    assert "two runs in the sandbox of a trial, but has the whole network" in out
+    assert "two runs in the sandbox of a trial, but has the network (no endpoints named)" in out
     contract = parse(CONTRACT.format(proposer="patches") + one + part(name="two"))
     assert ["can't run here" in c.what for c in held(SandboxExec([]), contract)] == [True]
     assert ["reaches the whole network" in c.what for c in held(NoSandbox(), contract)] == [True]

@@ -71,6 +71,8 @@ def test_what_prepare_may_bring_is_a_note(make_lab: Any) -> None:
 
 def test_hints() -> None:
     assert "LD_LIBRARY_PATH" in hint_for("ImportError: libfoo.so.1: cannot open shared object file: No such file")
+    assert hint_for("bwrap: execvp uv: No such file or directory").startswith("trials have no uv")
+    assert hint_for("bwrap: execvp node: No such file or directory").startswith("install node below /usr")
     assert "install torch" in hint_for("ModuleNotFoundError: No module named 'torch'")
     assert "name its folder in data.open" in hint_for(
         "FileNotFoundError: [Errno 2] No such file or directory: '/data/x'"

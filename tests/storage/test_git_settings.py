@@ -162,3 +162,22 @@ def test_only_the_labs_files_of_a_large_partial_clone_are_asked_for(make_lab: An
     assert {p.name for p in copy.rglob("*") if p.is_file()} == {"genome.py", "lab.toml"} == set(ids)
     assert b"two\r\n" in (copy / "genome.py").read_bytes(), "attributes of the folders above apply"
     assert repo.changed(base, made) == ["genome.py"]
+
+
+def test_what_a_partial_clone_lacks_of_the_lab_is_fetched_at_once_and_nothing_else(
+    make_lab: Any, tmp_path: Path
+) -> None:
+    lab = {f"labs/one/{n}.txt": f"{n}\n" for n in range(5)}
+    source = make_lab(files={**lab, "other/huge.bin": "0" * 10_000})
+    subprocess.run(["git", "config", "uploadpack.allowFilter", "true"], cwd=source.folder, check=True)
+    place = tmp_path / "clone"
+    clone = ["git", "clone", "-q", "--filter=blob:none", "--no-checkout", f"file://{source.folder}", str(place)]
+    subprocess.run(clone, check=True)
+    (place / "labs" / "one").mkdir(parents=True)
+    repo = Repo(place / "labs" / "one")
+    repo.fetch_missing("HEAD")
+    source.folder.rename(tmp_path / "gone")
+    assert set(export(repo, "HEAD", tmp_path / "copy")) == {f"{n}.txt" for n in range(5)}
+    assert len(list(place.glob(".git/objects/pack/*.promisor"))) == 2, "of the clone, and of one request"
+    missing = repo.run("rev-list", "--objects", "--missing=print", "HEAD").stdout
+    assert missing.count(b"?") == 4, "lab.toml, genome.py, measure.py, and huge.bin"

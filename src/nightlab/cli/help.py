@@ -14,7 +14,7 @@ from typer.main import get_command_name
 
 SECTIONS = {
     "Start": ("demo", "new", "open", "init", "check", "redteam"),
-    "Run": ("run", "pause", "resume", "skip", "pin", "note"),
+    "Run": ("run", "pbt", "pause", "resume", "skip", "pin", "note"),
     "Look": ("watch", "serve", "log", "show", "diff", "plot", "report"),
     "Judge": ("confirm", "transfer", "replay", "study"),
     "Share": ("join", "share", "sync", "commons", "audit", "leave", "arena", "gossip"),

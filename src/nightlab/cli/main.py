@@ -20,6 +20,7 @@ from nightlab.cli import (  # noqa: F401 (each adds its commands to the app)
     gossip,
     inspect,
     labs,
+    pbt,
     plugins,
     redteam,
     run,

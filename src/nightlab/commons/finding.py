@@ -57,7 +57,7 @@ def task_of(session: Session) -> Task:
     files = {path: hashlib.sha256(content).hexdigest() for path, content in contents.items()}
     facts = {
         "frozen_sha256": digest({"contract": contract, "files": files}),
-        "data_sha256": _data([*lab.data.open, *lab.data.sealed]),
+        "data_sha256": _data(session.repo.lab, [*lab.data.open, *lab.data.sealed]),
         "budget": {"clock": budget.clock, "amount": budget.amount},
         "metric": {"name": metric.name, "goal": metric.goal, "unit": metric.unit},
     }
@@ -236,7 +236,7 @@ def _installed() -> Mapping[str, Sequence[str]]:
     return importlib.metadata.packages_distributions()
 
 
-def _data(folders: Sequence[str]) -> str | None:
+def _data(lab: Path, folders: Sequence[str]) -> str | None:
     """A fingerprint of data folders: names, sizes, and both ends of each file, because hashing a corpus takes minutes.
 
     It tells honest labs whether they have the same data; no trust is based on it.
@@ -245,7 +245,7 @@ def _data(folders: Sequence[str]) -> str | None:
         return None
     found = {}
     for folder in folders:
-        top = Path(folder).expanduser()
+        top = lab / Path(folder).expanduser()
         for path in sorted(path for path in top.rglob("*") if path.is_file()):
             found[path.relative_to(top).as_posix()] = _ends(path)
     return digest(found)

@@ -22,6 +22,7 @@ from nightlab.core.types import (
     NightlabError,
     PairedGain,
     Scale,
+    Segment,
     Trial,
     Verdict,
 )
@@ -39,7 +40,14 @@ def candidate_of(data: Mapping[str, Any]) -> Candidate:
 
 
 def trial_of(data: Mapping[str, Any]) -> Trial:
-    return Trial(**{**_known(Trial, data), "budget": Budget(**_known(Budget, data["budget"]))})
+    segment = data.get("segment")
+    return Trial(
+        **{
+            **_known(Trial, data),
+            "budget": Budget(**_known(Budget, data["budget"])),
+            "segment": Segment(**_known(Segment, segment)) if segment else None,
+        }
+    )
 
 
 def verdict_of(data: Mapping[str, Any]) -> Verdict:
@@ -299,6 +307,41 @@ class ConfirmationStarted(LedgerEvent):
 
 
 @dataclass(frozen=True, slots=True)
+class PopulationStarted(LedgerEvent):
+    """A population begins to train, numbered from 1: ``members``, in this number of ``parts`` each.
+
+    Its genome is that of the experiment ``number``, with other values of ``constants``, drawn with ``seed``.
+    """
+
+    kind = "population"
+    population: int
+    number: int
+    members: int
+    parts: int
+    constants: tuple[str, ...] = field(default=(), metadata=_by(tuple))
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PopulationEnded(LedgerEvent):
+    """A population has trained: its best ``member`` ended with the trial ``winner``, whose genome is its schedule.
+
+    ``schedule``: by constant, the values over training; ``source``: the id under which that was handed in as a
+    candidate, empty where it is what the population began with. ``trained``: seconds of training of all members, and
+    ``budgets``: how many whole trainings that is.
+    """
+
+    kind = "population ended"
+    population: int
+    member: int
+    winner: str
+    source: str = ""
+    schedule: dict[str, tuple[Any, ...]] = field(default_factory=dict)
+    trained: float = 0.0
+    budgets: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class FindingVerified(LedgerEvent):
     """A finding of ``author``'s was measured here, as experiment ``number``.
 
@@ -450,7 +493,8 @@ EVENTS: dict[str, type[LedgerEvent]] = {
     for cls in (
         SessionStarted, RunStarted, RunStopped, ContractOverridden, OrderTaken, Proposed, ProposalRefused, TrialStarted,
         TrialFinished, Judged, Rechecked, ScaleFound, EvidenceShown, ConfirmationStarted, FindingVerified, Alarm,
-        SharesMoved, MachineChanged, SlotLost, SlotsMeasured, ClusterWaits, HookBefore, HookAfter, NotificationFailed,
+        SharesMoved, PopulationStarted, PopulationEnded, MachineChanged, SlotLost, SlotsMeasured, ClusterWaits,
+        HookBefore, HookAfter, NotificationFailed,
     )
 }  # fmt: skip
 

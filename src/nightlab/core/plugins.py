@@ -33,6 +33,7 @@ LIST = "nightlab plugins lists what is found"
 BUILT_IN: Mapping[Kind, Mapping[str, str]] = {
     "proposer": {
         "tuner": "nightlab.proposers.builtin:tuner",
+        "controller": "nightlab.proposers.builtin:controller",
         "patches": "nightlab.proposers.builtin:patches",
         "recombine": "nightlab.proposers.builtin:recombine",
         "command": "nightlab.proposers.builtin:program",

@@ -12,7 +12,9 @@ OMIT = {"omit": True}
 
 Goal = Literal["minimise", "maximise"]
 Clock = Literal["wall", "cpu", "work"]
-Purpose = Literal["search", "pilot", "upkeep", "replay", "confirm", "ablate", "transfer", "arena", "round"]
+Purpose = Literal[
+    "search", "pilot", "upkeep", "replay", "confirm", "ablate", "transfer", "arena", "round", "population"
+]
 Level = Literal["confirmed", "held out", "transferred"]
 Status = Literal["keep", "discard", "crash"]
 FIRST_DAY = 86_400.0  # times below it say only what came before what: of imported experiments
@@ -197,12 +199,34 @@ class ProposerStats:
 
 
 @dataclass(frozen=True, slots=True)
+class Segment:
+    """The part of a population member's training that one trial does: ``part`` of ``parts``, from 1 on.
+
+    It goes on from ``checkpoint`` (its SHA-256), which the trial ``after`` handed over; both are empty at the first
+    part. ``constants``: the values in this part of those that move.
+    """
+
+    population: int
+    member: int
+    part: int
+    parts: int
+    checkpoint: str = field(default="", metadata=OMIT)
+    after: str = field(default="", metadata=OMIT)
+    constants: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def last(self) -> bool:
+        return self.part == self.parts
+
+
+@dataclass(frozen=True, slots=True)
 class Trial:
     """One run of one genome, with one seed, under one budget.
 
     ``seed`` is what the session counts by; ``drawn``: the number that the program is given for it, which does not tell
     what the trial is for; None in a session of before: then they are one. ``free``: what may be done beside training
-    (``core.overhead``), as the baseline showed; None where that is not known.
+    (``core.overhead``), as the baseline showed; None where that is not known. ``segment``: of a member of a population,
+    whose ``budget`` is that of its part.
     """
 
     id: str
@@ -214,6 +238,7 @@ class Trial:
     attempt: int = 1
     drawn: int | None = field(default=None, metadata=OMIT)
     free: dict[str, float] | None = field(default=None, compare=False, metadata=OMIT)
+    segment: Segment | None = field(default=None, metadata=OMIT)
 
     @property
     def given_seed(self) -> int:
@@ -253,6 +278,7 @@ class Measurement:
     say.
     ``overhead``: what it took beside its training (``core.overhead``), of which ``charged`` seconds count as training.
     ``said``: what the evaluator says in words, for proposers; untrusted where the candidate can have a part in it.
+    ``checkpoint``: SHA-256 of what a member of a population handed over to go on from.
     """
 
     outcome: Outcome
@@ -276,6 +302,7 @@ class Measurement:
     successes: int | None = field(default=None, metadata=OMIT)
     out_of: int | None = field(default=None, metadata=OMIT)
     said: str = field(default="", metadata=OMIT)
+    checkpoint: str = field(default="", metadata=OMIT)
 
     @property
     def own_precision(self) -> str:

@@ -15,6 +15,7 @@ A trial in another language reads the same environment variables:
 ``NIGHTLAB_CLOCK``   ``wall`` or ``cpu`` (seconds), or ``work`` (units that the lab's frozen code counts)
 ``NIGHTLAB_BUDGET``  how much of that clock may be spent on training
 ``NIGHTLAB_DEVICE``  ``cuda``, ``mps`` or ``cpu``
+``NIGHTLAB_BEGIN``, ``NIGHTLAB_END``  of a member of a population: the part of the budget that it does, 0 to 1
 
 What was trained is handed over as plain arrays, and the program that handed it over ends there. Clean
 processes of the same genome load it and answer the evaluator's calls::
@@ -73,12 +74,18 @@ class ServeError(RuntimeError):
 
 
 class Trial(NamedTuple):
-    """The trial that this process is the candidate of."""
+    """The trial that this process is the candidate of.
+
+    ``budget`` is that of the whole training, of which this trial does the part from ``begin`` to ``end``: all of it,
+    unless it is a member of a population, which goes on from a ``checkpoint``.
+    """
 
     seed: int
     clock: str
     budget: float
     device: str
+    begin: float = 0.0
+    end: float = 1.0
 
     def start(self) -> None:
         """Tell the supervisor that training begins: the budget runs from now."""
@@ -90,6 +97,28 @@ class Trial(NamedTuple):
         A claim: it is drawn, and may end this very trial early where the lab allows that. It never counts for one.
         """
         _tell(f"report {progress:.6g} {loss:.6g}")
+
+    def checkpoint(self) -> dict[str, Any]:
+        """What training goes on from at ``begin``: the arrays that ``save`` was given there, by name, read-only.
+
+        Memoryviews with type and shape; none where training begins from nothing.
+        """
+        if "NIGHTLAB_CHECKPOINT" not in os.environ:
+            return {}
+        return _read_arrays(mmap.mmap(int(os.environ["NIGHTLAB_CHECKPOINT"]), 0, access=mmap.ACCESS_READ))
+
+    def save(self, arrays: Mapping[str, Buffer]) -> None:
+        """Hand over all that training needs to go on from ``end``, before it is over: arrays as in ``hand_over``.
+
+        The weights, an optimiser's averages, the place in the data. Where nothing will go on, this does nothing.
+        Raises ServeError when an array can't be handed over.
+        """
+        if "NIGHTLAB_SAVED" not in os.environ:
+            return
+        with os.fdopen(os.dup(int(os.environ["NIGHTLAB_SAVED"])), "wb") as file:
+            file.seek(0)
+            file.truncate()
+            _write_arrays(file, arrays)
 
     def hand_over(self, arrays: Mapping[str, Buffer]) -> NoReturn:
         """End training with what was learned: C-contiguous arrays by name. This process ends here.
@@ -187,6 +216,8 @@ def trial() -> Trial | None:
         clock=env["NIGHTLAB_CLOCK"],
         budget=float(env["NIGHTLAB_BUDGET"]),
         device=env["NIGHTLAB_DEVICE"],
+        begin=float(env.get("NIGHTLAB_BEGIN", 0)),
+        end=float(env.get("NIGHTLAB_END", 1)),
     )
 
 

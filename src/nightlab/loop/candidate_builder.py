@@ -12,7 +12,7 @@ from nightlab.core.types import Candidate
 from nightlab.loop.duplicates import DuplicateIndex, outcome_summary
 from nightlab.loop.program_reader import ProgramReader
 from nightlab.proposers import Proposal, same_moves
-from nightlab.session.replicates import HUMAN
+from nightlab.session.replicates import SUBMITTERS
 from nightlab.session.session import Session
 from nightlab.storage.git import OutOfScope, PatchConflict
 
@@ -41,7 +41,7 @@ class CandidateBuilder:
         if not (proposal.patch or old):
             commit = repo.commit_files(parent, proposal.files, proposal.hypothesis)
             return self._of(commit, parent, proposal)
-        only = bool(proposal.files or proposal.on) or proposal.proposer == HUMAN
+        only = bool(proposal.files or proposal.on) or proposal.proposer in SUBMITTERS
         for on in dict.fromkeys((parent, parent if only else self.session.base)):
             try:
                 if old:

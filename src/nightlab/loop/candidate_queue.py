@@ -25,7 +25,7 @@ from nightlab.proposers.selection import PluggedSelection, Selection, make_searc
 from nightlab.proposers.shares import cost_of
 from nightlab.sandbox.traffic import TrafficCaps
 from nightlab.session.credit import credit_of, iter_credits
-from nightlab.session.replicates import ABLATION, HUMAN
+from nightlab.session.replicates import ABLATION, HUMAN, SUBMITTERS
 from nightlab.session.session import Session
 from nightlab.storage.git import OutOfScope, PatchConflict
 from nightlab.storage.ledger import pending_submissions, remove_submission
@@ -165,10 +165,11 @@ class CandidateQueue:
             if self.ledger.by_source(entry.id) or self.ledger.refusal(entry.id):
                 remove_submission(folder, entry.id)
             elif entry.id not in known:
-                proposal = Proposal(HUMAN, entry.hypothesis, patch=entry.patch, base=entry.base, source=entry.id)
+                who = entry.proposer if entry.proposer in SUBMITTERS else HUMAN
+                proposal = Proposal(who, entry.hypothesis, patch=entry.patch, base=entry.base, source=entry.id)
                 champion = self.session.champion_to_be().candidate.commit
                 if ready := self._make_ready(proposal, champion, None, hope=False):
-                    self._ready.insert(sum(r.proposal.proposer == HUMAN for r in self._ready), ready)
+                    self._ready.insert(sum(r.proposal.proposer in SUBMITTERS for r in self._ready), ready)
 
     def judged(self, experiment: Experiment) -> None:
         self.search.tell(experiment)
@@ -197,7 +198,7 @@ class CandidateQueue:
         value, parent = node_value(experiment), self.ledger.by_commit(experiment.candidate.parent)
         if value is None or parent is None or parent.bar is None or parent == self._champion:
             return False
-        asked = experiment.candidate.proposer in (HUMAN, ABLATION)  # a person waits for its verdict alone
+        asked = experiment.candidate.proposer in (*SUBMITTERS, ABLATION)  # a person waits for its verdict alone
         return not asked and self.session.metric.better(value, parent.bar)
 
     def _second_chance(self, experiment: Experiment, on: str) -> None:
@@ -286,7 +287,9 @@ class CandidateQueue:
         Without ``fault`` it is not one of those that end a session when there are many in a row.
         """
         hypothesis = one_line(proposal.hypothesis)
-        asked = proposal.proposer == HUMAN  # whose mistakes say nothing of what is left to propose, nor do strangers'
+        asked = (
+            proposal.proposer in SUBMITTERS
+        )  # whose mistakes say nothing of what is left to propose, nor do strangers'
         self._refused += fault and bool(reason) and not asked and proposal.proposer != CommonsProposer.name
         reason = reason or "the champion has moved on meanwhile"
         self._note_refusal(RejectedProposal(proposal.proposer, reason, hypothesis, proposal.usage), proposal.source)

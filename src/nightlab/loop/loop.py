@@ -38,7 +38,7 @@ from nightlab.proposers import Proposer
 from nightlab.proposers.requirements import uncounted
 from nightlab.proposers.selection import Selection
 from nightlab.sandbox.bubblewrap import Isolation
-from nightlab.session.replicates import ABLATION, HUMAN
+from nightlab.session.replicates import ABLATION, SUBMITTERS
 from nightlab.session.session import Session
 from nightlab.storage.ledger import append_result, repair_results, require_kept
 
@@ -163,21 +163,25 @@ class ExperimentLoop:
 
         Raises RunInterrupted when the user asks to stop; what is left is measured next time.
         """
-        self.answering = True
         with self.scheduler.on_duty():
             self.resume()
-            try:
+            self.answer_now()
+        self._say_paused()
+
+    def answer_now(self) -> None:
+        """As ``answer``, of a loop that has resumed and is on duty."""
+        self.answering = True
+        try:
+            self.update()
+            self._start_trials()
+            while self.scheduler.running or self.hooks.busy:
+                self.scheduler.wait()
                 self.update()
                 self._start_trials()
-                while self.scheduler.running or self.hooks.busy:
-                    self.scheduler.wait()
-                    self.update()
-                    self._start_trials()
-            finally:
-                self.hooks.stop()
-            if self.scheduler.asked_to_stop:
-                raise RunInterrupted
-        self._say_paused()
+        finally:
+            self.hooks.stop()
+        if self.scheduler.asked_to_stop:
+            raise RunInterrupted
 
     # -- single steps, for callers that run the trials themselves --------------------------------
 
@@ -273,7 +277,7 @@ class ExperimentLoop:
     def _is_ours(self, experiment: Experiment) -> bool:
         proposer = experiment.candidate.proposer
         if self.answering:
-            return proposer == HUMAN or not experiment.number
+            return proposer in SUBMITTERS or not experiment.number
         return proposer != ABLATION  # which only `confirm --simplify` can answer
 
     # -- recording -------------------------------------------------------------------------------
@@ -348,7 +352,7 @@ class ExperimentLoop:
                 forecast=forecast(session, self.stopping.stop, len(self.scheduler.slots)),
             )
         )
-        for words in uncounted(session.lab, self.stopping.stop):
+        for words in uncounted(session.lab, self.stopping.stop, session.sandbox):
             self.view.say(words)
         if self.scheduler.slots[0].cores and session.device == "cpu" and not adopted:
             self._look_at_slots()

@@ -13,7 +13,7 @@ from nightlab.core.types import Budget, Experiment, Measurement, TrialRequest, V
 from nightlab.judge import Contestant
 from nightlab.loop.scheduler import Scheduler
 from nightlab.proposers.selection import Cascade, Rung
-from nightlab.session.replicates import HUMAN, PILOT_SEED, runs
+from nightlab.session.replicates import PILOT_SEED, SUBMITTERS, runs
 
 
 class Pilots:
@@ -30,7 +30,7 @@ class Pilots:
 
     def judge(self, experiment: Experiment, champion: Experiment) -> TrialRequest | tuple[Contestant, Verdict] | None:
         """The pilot to run first, the verdict on a candidate that gets no more than that, or None for a whole trial."""
-        if experiment.candidate.proposer == HUMAN or self.ledger.trials(experiment.number, "search"):
+        if experiment.candidate.proposer in SUBMITTERS or self.ledger.trials(experiment.number, "search"):
             return None
         mine, other = self._run(experiment), self._run(champion)
         if not (mine and other):

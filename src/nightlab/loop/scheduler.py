@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from nightlab.core.events import MachineChanged, Rechecked, RunStopped, SlotLost
 from nightlab.core.observer import Observer, RunningTrialStatus
-from nightlab.core.types import Budget, Experiment, Measurement, NightlabError, Purpose, Trial
+from nightlab.core.types import Budget, Experiment, Measurement, NightlabError, Purpose, Segment, Trial
 from nightlab.engines.base import Engine, Handle
 from nightlab.engines.local.handles import wait_for_any
 from nightlab.engines.local.machine_monitor import too_short
@@ -59,6 +59,7 @@ class Scheduler:
         *,
         budget: Budget | None = None,
         commit: str | None = None,
+        segment: Segment | None = None,
     ) -> Trial:
         """Start the next attempt at a trial of an experiment, or with ``commit`` of a variant of it, in a free slot."""
         require_disk(self.session.folder)
@@ -75,8 +76,9 @@ class Scheduler:
             attempt=attempt,
             drawn=drawn_seed(secret, seed) if secret else None,
             free=free_of_charge(self.ledger, self.session.budget.record(), self.since)
-            if number and purpose != "transfer"
+            if number and purpose not in ("transfer", "population")
             else None,
+            segment=segment,
         )
         self.ledger.start(trial)
         self.running[trial.id] = self.engine.start(trial, self._slot_for(trial))

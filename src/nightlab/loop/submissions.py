@@ -18,7 +18,7 @@ from nightlab.loop.controls import paused, paused_words
 from nightlab.loop.loop import ExperimentLoop
 from nightlab.loop.scheduler import Scheduler
 from nightlab.session.create import start_session
-from nightlab.session.replicates import HUMAN
+from nightlab.session.replicates import SUBMITTERS
 from nightlab.session.session import open_session
 from nightlab.storage.git import Repo, in_genome
 from nightlab.storage.ledger import (
@@ -177,7 +177,7 @@ class SubmissionRunner:
             raise NightlabError(f"{what.id} can't be measured: {self._said()}", f"see {self.folder / LOG}")
         if is_running_now(self.folder) or what.paused:
             return
-        if what.experiment and what.experiment.candidate.proposer != HUMAN:
+        if what.experiment and what.experiment.candidate.proposer not in SUBMITTERS:
             raise NightlabError(
                 f"experiment {what.id} has no verdict yet, and no process runs session {self.tag}",
                 f"go on with it: nightlab run --tag {self.tag}",

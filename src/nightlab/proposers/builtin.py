@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nightlab.core.config import ModelConfig, PatchesConfig, ProgramConfig
+from nightlab.core.config import ControllerConfig, ModelConfig, PatchesConfig, ProgramConfig
 from nightlab.proposers.backoff import Backoff
 from nightlab.proposers.proposer import Proposer, ProposerContext
 
@@ -11,6 +11,15 @@ def tuner(config: object, context: ProposerContext) -> Proposer:
     from nightlab.proposers.tuner import Tuner
 
     return Tuner(context.seed)
+
+
+def controller(config: ControllerConfig, context: ProposerContext) -> Proposer:
+    from nightlab.proposers.controller import Controller
+
+    if not config.patches:
+        return Controller(context.seed)
+    assert context.workspace is not None
+    return Controller(context.seed, context.folder / config.patches, context.workspace.repo)
 
 
 def patches(config: PatchesConfig, context: ProposerContext) -> Proposer:

@@ -27,7 +27,7 @@ from nightlab.proposers.edited_files import BRIEFING, HYPOTHESIS, TURN, USAGE, e
 from nightlab.proposers.finished import ASKED, UnfinishedTurn, finished_turn, is_cut, is_regular
 from nightlab.proposers.program_words import ProgramWords, told_usage, words_of_agent, words_of_command
 from nightlab.proposers.proposer import Briefing, NoProposal, Proposal, ProposerWorkspace
-from nightlab.sandbox.bubblewrap import MOST_MOUNTS, PROXY_SOCKET, SandboxSpec, search_path
+from nightlab.sandbox.bubblewrap import MOST_MOUNTS, PROXY_SOCKET, SandboxSpec, has_proxy, search_path
 from nightlab.sandbox.process_guard import ProcessResult, ProcessSpec, read_result, start_guard
 from nightlab.sandbox.traffic import TrafficCaps
 from nightlab.storage import checkouts
@@ -110,7 +110,7 @@ class AnyCommand:
                 failure = fault if isinstance(fault, NoProposal) else NoProposal(str(fault))
                 if words.key_refused and (kept.status or not files) and _unseen(kept):
                     failure = NoProposal(f"{failure}{check_key(self._variables)}", final=True)
-                at = kept.traffic.fault or _ended_with(kept, str(failure)) or self._silent(kept, usage)
+                at = kept.traffic.fault or _ended_with(kept, str(failure)) or self._silent(kept, usage, files)
                 because = f"; {at}" if at and at not in str(failure) else ""
                 raise failure.with_usage(usage, _asked(kept.refused), f"{because}{lost_edits(genome, files)}") from None
         raise AssertionError
@@ -136,7 +136,7 @@ class AnyCommand:
         for page_at in (folder / "briefing.md", work / BRIEFING):
             page_at.write_text(page, encoding="utf-8")
         files = (*self.part.files, str(ACP_TURN), str(INNER_PROXY))
-        proxy_socket = folder / "proxy" if self._held() else None
+        proxy_socket = folder / "proxy" if self._proxied() else None
         sandbox_spec = SandboxSpec(
             work,
             True,
@@ -177,26 +177,31 @@ class AnyCommand:
                 self.stop()
             return read_result(self._guard)
 
-    def _held(self) -> bool:
-        """Whether its network is restricted to its endpoints. Raises NoProposal if it can't be."""
+    def _proxied(self) -> bool:
+        """Whether the proxy is its only way to the network. Raises NoProposal if its contract needs one in vain."""
         sandbox = self.workspace.sandbox
-        if "network" in sandbox.missing and self.part.gateway:
+        if has_proxy(sandbox):
+            return True
+        if self.part.gateway:
             raise NoProposal(f"its gateway needs a sandbox with a proxy (bubblewrap); this one is {sandbox.name}")
-        if not (self.part.endpoints or self.part.gateway) or "network" in sandbox.missing:
-            return False
-        if not sandbox.has_proxy:
+        if self.part.endpoints and "network" not in sandbox.missing:
             raise NoProposal(
                 f"{sandbox.name} can't restrict it to its endpoints; remove them to allow any network",
                 final=True,
             )
-        return True
+        return False
 
-    def _silent(self, kept: ProcessResult, usage: Mapping[str, Any]) -> str:
-        """A hint for a program that ended by itself and sent nothing to the proxy; empty where there is no proxy."""
-        held = (self.part.endpoints or self.part.gateway) and "network" not in self.workspace.sandbox.missing
-        if not held or kept.end not in ("exited", "wall", "idle") or usage.get("bytes_sent") or kept.refused:
+    def _silent(self, kept: ProcessResult, usage: Mapping[str, Any], files: Mapping[str, str]) -> str:
+        """A hint for a program that ended by itself and sent nothing to the proxy; empty where there is no proxy.
+
+        One that names no endpoints may need none: it is told if it failed with nothing done.
+        """
+        ended = kept.end in ("exited", "wall", "idle")
+        failed = not files and bool(kept.status or kept.end != "exited")
+        wants = self.part.endpoints or self.part.gateway or failed
+        if not has_proxy(self.workspace.sandbox) or not (ended and wants) or usage.get("bytes_sent") or kept.refused:
             return ""
-        return "it sent nothing to its endpoints, which it reaches through the variable HTTPS_PROXY"
+        return "it sent nothing to the proxy in HTTPS_PROXY, its only way to the network"
 
     def _command(self, search: str, work: Path) -> list[str]:
         """The command line: the command itself, or for an agent the protocol client, which starts the agent."""

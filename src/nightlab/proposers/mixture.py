@@ -10,6 +10,7 @@ from pathlib import Path
 from nightlab.core import plugins
 from nightlab.core.config import LabConfig, PluginProposerConfig
 from nightlab.proposers.backoff import Backoff
+from nightlab.proposers.controller import Controller
 from nightlab.proposers.patches import PatchQueue
 from nightlab.proposers.plugged import PluggedProposer
 from nightlab.proposers.proposer import (
@@ -167,7 +168,7 @@ class Mixture:
 
     def failed(self) -> list[RejectedProposal]:
         """Turns that brought no proposal since this was last asked."""
-        said = (one for one, _ in self.proposers.values() if isinstance(one, Backoff | PatchQueue))
+        said = (one for one, _ in self.proposers.values() if isinstance(one, Backoff | PatchQueue | Controller))
         return [refused for one in said for refused in one.take_failed()]
 
     def stop(self) -> None:

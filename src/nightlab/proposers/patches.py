@@ -28,20 +28,19 @@ class PatchQueue:
         self._refusals: list[RejectedProposal] = []
 
     def propose(self, briefing: Briefing) -> Proposal | None:
-        for name in sorted(self._names() - self._had):
+        for name in sorted(patch_names(self.folder) - self._had):
             if name in self.used:
                 self._had.add(name)
                 continue
-            path = self.folder / name
             try:
-                text = decode_patch(read_plain(path, MAX_PATCH_BYTES, self.folder.parent))
+                text = read_patch(self.folder, name)
             except NotReadable as refusal:
                 self._had.add(name)
                 self._refusals.append(RejectedProposal(self.name, str(refusal), name))
                 continue
             except OSError:
                 continue  # e.g. an editor's lock file
-            return Proposal(self.name, _hypothesis(text, path), patch=text, source=name)
+            return Proposal(self.name, _hypothesis(text, self.folder / name), patch=text, source=name)
         return None
 
     def tell(self, proposal: Proposal, refusal: str | None) -> None:
@@ -52,12 +51,19 @@ class PatchQueue:
         refusals, self._refusals = self._refusals, []
         return refusals
 
-    def _names(self) -> set[str]:
-        try:
-            with os.scandir(self.folder) as entries:
-                return {one.name for one in entries if one.name.endswith(SUFFIX) and not one.name.startswith(".")}
-        except OSError:
-            return set()
+
+def patch_names(folder: Path) -> set[str]:
+    """The names of the patches in a folder; empty where there is none."""
+    try:
+        with os.scandir(folder) as entries:
+            return {one.name for one in entries if one.name.endswith(SUFFIX) and not one.name.startswith(".")}
+    except OSError:
+        return set()
+
+
+def read_patch(folder: Path, name: str) -> str:
+    """A patch's text. Raises NotReadable for what is no plain text file inside the lab, OSError as reading does."""
+    return decode_patch(read_plain(folder / name, MAX_PATCH_BYTES, folder.parent))
 
 
 def _hypothesis(text: str, path: Path) -> str:

@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Iterator
 
 from nightlab.core.config import AgentConfig, LabConfig, ModelConfig, ProgramConfig, StopRules
+from nightlab.sandbox.bubblewrap import Isolation, has_proxy
 
 CAPS = ("requests", "tokens", "money")
 Need = tuple[str, bool, str]  # what, whether it is there, and the hint
@@ -27,22 +28,24 @@ def needs(lab: LabConfig) -> Iterator[Need]:
         yield from found
     if unfit == len(lab.proposers) and not lab.commons:
         yield "no proposer of lab.toml can work here: a session ends after its baseline", False, "see above"
-    yield from ((words, False, "name its endpoints, or a gateway") for words in uncounted(lab, lab.stop))
     if lab.commons:
         if not all(map(importlib.util.find_spec, ("cryptography", "rfc8785"))):
             yield "the commons: its libraries are not installed", False, "pip install 'nightlab[commons]'"
         yield f"at most {lab.commons.share:.0%} of the experiments measure what other labs found", True, ""
 
 
-def uncounted(lab: LabConfig, stop: StopRules) -> Iterator[str]:
-    """The programs that caps do not hold, in words: their traffic passes no proxy, so that nothing counts it."""
-    for part in lab.proposers:
-        if isinstance(part, ProgramConfig) and not (part.endpoints or part.gateway):
+def uncounted(lab: LabConfig, stop: StopRules, sandbox: Isolation) -> Iterator[str]:
+    """The programs that caps do not hold, in words: this sandbox has no proxy that counts their traffic."""
+    for part in () if has_proxy(sandbox) else lab.proposers:
+        in_vain = (
+            isinstance(part, ProgramConfig) and (part.gateway or part.endpoints) and "network" not in sandbox.missing
+        )
+        if isinstance(part, ProgramConfig) and not in_vain:
             own = [name for name in CAPS if name in part.model_fields_set]
             capped = [name for name in CAPS if name in own or getattr(stop, name) is not None]
             if capped:
                 caps = f"{'caps' if len(capped) > 1 else 'cap'} on {' and '.join(capped)}"
-                why = "has no endpoints: nothing counts its traffic"
+                why = f"passes no proxy in this sandbox ({sandbox.name}): nothing counts its traffic"
                 yield f"proposer {part.called} {why}, so the {caps} can't end a turn"
 
 
@@ -57,7 +60,7 @@ def _of_program(part: ProgramConfig) -> Iterator[Need]:
     reach = (
         f"may reach only {', '.join([*part.endpoints, *part.gateway.values()])}"
         if part.endpoints or part.gateway
-        else "has the whole network, and nothing counts its traffic (no endpoints named)"
+        else "has the network (no endpoints named)"
     )
     yield f"proposer {part.called} runs in the sandbox of a trial, but {reach}{given}", True, ""
 

@@ -10,27 +10,15 @@ from __future__ import annotations
 import math
 import random
 import warnings
-from itertools import islice
 from typing import Any
 
-from nightlab.core.program.constants import (
-    NO_CONSTANT,
-    RANGE,
-    Constant,
-    change_constants,
-    changes,
-    find_constants,
-    rounded,
-)
-from nightlab.core.regions import regions
-from nightlab.core.source import SEED_NAME
+from nightlab.core.program.constants import NO_CONSTANT, Constant, change_constants, changes, rounded
 from nightlab.core.types import Experiment
 from nightlab.proposers.proposer import Briefing, Proposal
+from nightlab.proposers.spaces import find_spaces
 
-MOST = 100  # constants that are tuned, the first ones: the estimator's time grows with them
 ATTEMPTS = 30
 NUDGE = 0.05  # share of a float's range below which a move would be lost in seed noise
-SCALE = 4.0  # factor by which a constant without a hint may differ from its baseline value, either way
 WARM_UP = 12  # random experiments before the estimator is used
 # Experiments passed to the estimator: TPE uses at most 25 as good ones (Optuna's default), and weights the others by
 # age.
@@ -49,13 +37,8 @@ class Tuner:
 
     def propose(self, briefing: Briefing) -> Proposal | None:
         self.nothing = ""
-        baseline = briefing.history[0].candidate.constants
-        for path, text in briefing.genome.items():
-            constants = _movable(text, briefing)
-            found = ((n, _space(c, baseline.get(n, c.value))) for n, c in constants.items())
-            spaces = dict(islice(((n, space) for n, space in found if space), MOST))
-            if spaces:
-                return self._move(briefing, path, text, constants, spaces)
+        if found := find_spaces(briefing.genome, briefing):
+            return self._move(briefing, *found)
         self.nothing = f"{self.name}: {NO_CONSTANT}"
         return None
 
@@ -98,13 +81,6 @@ class Tuner:
                     {path: change_constants(text, briefing.device, after)},
                 )
         return None
-
-
-def _movable(text: str, briefing: Briefing) -> dict[str, Constant]:
-    """The constants of a genome file that may change: all, or those in its regions."""
-    found = find_constants(text, briefing.device)
-    bounds = regions(text, briefing.lab.between if briefing.lab else None)
-    return {name: constant for name, constant in found.items() if bounds is None or constant.line in bounds.free}
 
 
 def _study(briefing: Briefing, spaces: dict[str, Any], history: list[Experiment], tried: list[dict[str, Any]]) -> Any:
@@ -179,55 +155,3 @@ def _worst(briefing: Briefing) -> float | None:
     if not numbers:
         return None
     return max(numbers) if briefing.metric.goal == "minimise" else min(numbers)
-
-
-def _space(constant: Constant, centre: Any) -> Any:
-    """A constant's range as an Optuna distribution; None if it must not be tuned, or its hint makes no sense."""
-    try:
-        return _distribution(constant, centre)
-    except (ValueError, OverflowError):  # e.g. [e..1], [9..1], [0..1 log]
-        return None
-
-
-def _distribution(constant: Constant, centre: Any) -> Any:
-    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-
-    hint, value = constant.hint, constant.value
-    if hint == "fixed" or SEED_NAME.search(constant.name):  # seeds belong to the engine
-        return None
-    if found := RANGE.match(hint):
-        low, high, log = float(found[1]), float(found[2]), bool(found[3])
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            return None
-        if isinstance(value, int):
-            return IntDistribution(int(low), int(high), log=log)
-        return FloatDistribution(low, high, log=log)
-    if "|" in hint:
-        choices = [_literal(choice.strip(), value) for choice in hint.split("|")]
-        return CategoricalDistribution(choices if value in choices else [value, *choices])
-    if isinstance(value, bool):
-        return CategoricalDistribution([False, True])
-    if isinstance(centre, bool) or not isinstance(centre, (int, float)) or isinstance(value, str):
-        return None
-    if isinstance(value, float):
-        if centre <= 0:
-            return None
-        high = min(centre * SCALE, 1.0) if 0 < centre < 1 and constant.name.endswith(FRACTIONS) else centre * SCALE
-        return FloatDistribution(centre / SCALE, high, log=True)
-    if isinstance(value, int) and isinstance(centre, int) and centre > 0:
-        if centre >= 16 and centre & (centre - 1) == 0:
-            return CategoricalDistribution([centre // 4, centre // 2, centre, centre * 2, centre * 4])
-        return IntDistribution(max(1, centre // 2), max(centre * 2, centre + 2))
-    return None
-
-
-FRACTIONS = ("RATIO", "FRACTION", "BETA", "BETA1", "BETA2", "MOMENTUM", "DROPOUT", "WARMDOWN", "WARMUP")
-
-
-def _literal(word: str, like: Any) -> Any:
-    """A choice in a hint, converted to the constant's type."""
-    if isinstance(like, str):
-        return word.strip("\"'")
-    if isinstance(like, bool):
-        return word == "True"
-    return type(like)(float(word)) if isinstance(like, (int, float)) else word

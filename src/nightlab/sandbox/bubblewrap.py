@@ -107,6 +107,11 @@ class Sandbox(Isolation, Protocol):
         ...
 
 
+def has_proxy(sandbox: Isolation) -> bool:
+    """Whether a process with ``proxy_socket`` in its spec has no other way to the network."""
+    return bool(getattr(sandbox, "has_proxy", False)) and "network" not in sandbox.missing
+
+
 def layered(sandbox: Isolation) -> bool:
     """Whether it can show a spec's layers, said by an attribute of that name; where not, copies are whole."""
     return bool(getattr(sandbox, "layered", False))

@@ -50,7 +50,8 @@ def on_linux(config: object, readable: list[Path]) -> Sandbox:
         if done.returncode == 0:
             return sandbox
     said = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+    other = "run as another user than root, who needs no capability, or " if os.geteuid() == 0 else ""
     return NoSandbox(
-        f"bubblewrap does not work here ({said}); allow unprivileged user namespaces "
+        f"bubblewrap does not work here ({said}); {other}allow unprivileged user namespaces "
         "(sysctl kernel.apparmor_restrict_unprivileged_userns=0, or a container started with --privileged)"
     )

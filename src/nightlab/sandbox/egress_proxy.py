@@ -1,4 +1,4 @@
-"""A proxy through which a proposer reaches a few allowed endpoints, and nothing else; it counts what passes.
+"""A proxy through which a proposer reaches its allowed endpoints, or any; it counts what passes.
 
 Listens on a Unix socket that is mounted into the sandbox (where ``egress_inside`` leads to it), or on this machine's
 loopback, and connects to allowed endpoints: HTTP CONNECT, plain HTTP requests with an absolute URL, and requests to a
@@ -65,9 +65,13 @@ class EgressProxy:
         caps: TrafficCaps | None = None,
         route: str = GATEWAY,
     ) -> None:
-        """``keys``: what stands for a key in a request to a gateway, and the key. Answers only after ``open``."""
+        """``keys``: what stands for a key in a request to a gateway, and the key. Answers only after ``open``.
+
+        Without endpoints and gateways it connects to any endpoint that is not on this machine's loopback.
+        """
         self.allowed = {parse_endpoint(endpoint) for endpoint in endpoints}
         self.gateways, self.keys, self.route = [Gateway(url) for url in gateways], dict(keys or {}), route
+        self.anywhere = not self.allowed and not self.gateways
         self.traffic = Traffic(caps or TrafficCaps())
         self.refused: list[str] = []
         """The first few endpoints that were refused, as the program named them."""
@@ -130,7 +134,7 @@ class EgressProxy:
         """A connection to an endpoint: plain HTTP in it is read like any other, anything else is only counted."""
         self._check(to := parse_endpoint(target))
         self.traffic.check()
-        outside = await self._connected(_name(to), lambda: connect(to))
+        outside = await self._connected(_name(to), lambda: connect(to, loopback=not self.anywhere))
         client[1].write(b"HTTP/1.1 200 Connection established\r\n\r\n")
         try:
             ours, theirs = asyncio.ensure_future(client[0].read(1)), asyncio.ensure_future(outside[0].read(1))
@@ -156,7 +160,7 @@ class EgressProxy:
         self._check(to := parse_endpoint(url.netloc, 80))
         path = (url.path or "/") + (f"?{url.query}" if url.query else "")
         head.first = f"{method} {path} HTTP/1.1"
-        await self._exchange(client, head, _name(to), lambda: connect(to))
+        await self._exchange(client, head, _name(to), lambda: connect(to, loopback=not self.anywhere))
 
     async def _to_gateway(self, client: Streams, head: Head, method: str, target: str) -> None:
         number, _, path = target.partition("/")
@@ -310,7 +314,7 @@ class EgressProxy:
         await asyncio.gather(pour(ours, client, outside, sent), pour(theirs, outside, client, received))
 
     def _check(self, to: tuple[str, int]) -> None:
-        if to not in self.allowed:
+        if not self.anywhere and to not in self.allowed:
             name = f"{to[0][:100]}:{to[1]}"
             if name not in self.refused and len(self.refused) < MOST_REFUSED:
                 self.refused.append(name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import ssl
+from ipaddress import ip_address
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies_environment, proxy_bypass
 
@@ -14,12 +15,17 @@ from nightlab.sandbox.http_stream import Streams, read_head
 PATIENCE = 30.0  # seconds to wait for a connection
 
 
-async def connect(to: tuple[str, int], *, tls: bool = False) -> Streams:
+async def connect(to: tuple[str, int], *, tls: bool = False, loopback: bool = True) -> Streams:
     """A connection to a host and port, checked against the system's certificate authorities with ``tls``.
 
-    Raises OSError (ssl.SSLError included) where there is none, naming the proxy in between if that refused.
+    Raises OSError (ssl.SSLError included) where there is none, naming the proxy in between if that refused; and
+    without ``loopback`` where the host turns out to be this machine.
     """
-    return await asyncio.wait_for(_connect(to, tls=tls), PATIENCE)
+    streams = await asyncio.wait_for(_connect(to, tls=tls), PATIENCE)
+    if not loopback and not _proxy_for(to) and ip_address(streams[1].get_extra_info("peername")[0]).is_loopback:
+        streams[1].close()
+        raise PermissionError("it is on this machine, and not among this proposer's endpoints in lab.toml")
+    return streams
 
 
 async def _connect(to: tuple[str, int], *, tls: bool) -> Streams:

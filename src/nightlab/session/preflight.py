@@ -17,6 +17,7 @@ from nightlab.core.config import (
     CONTRACT,
     DEVICES,
     STRATEGY,
+    ControllerConfig,
     LabConfig,
     PatchesConfig,
     PluginProposerConfig,
@@ -32,8 +33,9 @@ from nightlab.core.source import syntax_fault
 from nightlab.core.types import NightlabError
 from nightlab.engines.local.cgroup import delegated
 from nightlab.engines.local.view import closed_folders
-from nightlab.proposers.requirements import needs
-from nightlab.sandbox.bubblewrap import PROTECTIONS, Sandbox, layered
+from nightlab.proposers.requirements import needs, uncounted
+from nightlab.proposers.schedules import MARK, NONE_MOVES, moving_constants
+from nightlab.sandbox.bubblewrap import PROTECTIONS, Sandbox, has_proxy, layered
 from nightlab.session.free import free_words
 from nightlab.session.metric_claim import metric_claim
 from nightlab.storage.git import Repo, in_genome
@@ -79,6 +81,7 @@ def inspect(repo: Repo, *, dirty_genome: bool = False) -> tuple[LabConfig, str, 
     checks.append(_computed(lab, metric_claim(lab, files, lambda path: repo.read(commit, path))))
     checks += [Check(what, there, hint, fatal=False) for what, there, hint in needs(lab)]
     checks += _tuned(lab, [repo.read(commit, path) or "" for path in files if in_genome(path, lab.genome)])
+    checks += _population(lab, [repo.read(commit, path) or "" for path in files if in_genome(path, lab.genome)])
     return lab, source, [*checks, *plugged(lab), *_not_expressed(repo, commit)]
 
 
@@ -121,6 +124,7 @@ def committed_contract(repo: Repo) -> tuple[str, LabConfig, str]:
         raise NightlabError(
             f"{repo.lab / 'lab.toml'} is not committed", "git add lab.toml && git commit -m 'the contract'"
         )
+    repo.fetch_missing(commit)
     return commit, *contract_at(repo, commit)
 
 
@@ -148,6 +152,7 @@ def _not_expressed(repo: Repo, commit: str) -> Iterator[Check]:
 def free_to_change(lab: LabConfig, path: str) -> bool:
     """Files outside the genome that a human may edit while a session runs: the strategy and the ideas."""
     folders = [part.folder for part in lab.proposers if isinstance(part, PatchesConfig)]
+    folders += [part.patches for part in lab.proposers if isinstance(part, ControllerConfig) and part.patches]
     return path in (STRATEGY, "README.md") or any(path.startswith(f"{folder}/") for folder in folders)
 
 
@@ -197,12 +202,14 @@ def sealed(sandbox: Sandbox, allowed: Iterable[str]) -> list[Check]:
 
 
 def held(sandbox: Sandbox, lab: LabConfig) -> list[Check]:
-    """The proposers that can't be held to their endpoints here, whatever their contract says."""
-    parts = [part for part in lab.proposers if _restricted(part) and not sandbox.has_proxy]
+    """The proposers that can't be held to their endpoints or to their caps here, whatever their contract says."""
+    parts = [part for part in lab.proposers if _restricted(part) and not has_proxy(sandbox)]
     why = "reaches the whole network here" if "network" in sandbox.missing else "can't run here"
     hint = "run where bubblewrap works, or remove its endpoints"
     words = f"{{}} {why}: the sandbox ({sandbox.name}) can't hold it to its endpoints"
-    return [Check(words.format(f"proposer {part.called}"), False, hint, fatal=False) for part in parts]
+    checks = [Check(words.format(f"proposer {part.called}"), False, hint, fatal=False) for part in parts]
+    uncapped = uncounted(lab, lab.stop, sandbox)
+    return [*checks, *(Check(said, False, "run where bubblewrap works", fatal=False) for said in uncapped)]
 
 
 def shown(repo: Repo) -> Iterator[Check]:
@@ -278,12 +285,28 @@ def _genome_parses(repo: Repo, lab: LabConfig, commit: str, files: list[str]) ->
 
 
 def _tuned(lab: LabConfig, genome: list[str]) -> list[Check]:
-    """Whether a tuner of the contract finds something to tune."""
-    tuned = any(find_constants(text, device) for text in genome for device in DEVICES)
-    if tuned or not any(isinstance(part, TunerConfig) for part in lab.proposers):
+    """Whether the proposers of the contract that move constants find one."""
+    if any(find_constants(text, device) for text in genome for device in DEVICES):
         return []
-    hint = "assign the numbers to upper-case names at the top level of a genome file, or remove the tuner"
-    return [Check(f"the tuner will propose nothing: {NO_CONSTANT}", False, hint, fatal=False)]
+    idle = [
+        part.called
+        for part in lab.proposers
+        if isinstance(part, TunerConfig) or (isinstance(part, ControllerConfig) and not part.patches)
+    ]
+    hint = "assign the numbers to upper-case names at the top level of a genome file, or remove the {}"
+    return [Check(f"the {it} will propose nothing: {NO_CONSTANT}", False, hint.format(it), fatal=False) for it in idle]
+
+
+def _population(lab: LabConfig, genome: list[str]) -> list[Check]:
+    """Whether a population finds constants that move, where the contract says that training can go on."""
+    if lab.population is None:
+        return []
+    found = (moving_constants(text, device, lab) for text in genome for device in DEVICES)
+    names = dict.fromkeys(name for constants in found for name in constants)
+    if not names:
+        return [Check(f"nightlab pbt can train no population: {NONE_MOVES}", False, MARK, fatal=False)]
+    what = f"training goes on from checkpoints of up to {lab.population.checkpoint}"
+    return [Check(f"{what}; while it trains may move: {', '.join(names)}", True)]
 
 
 def _computed(lab: LabConfig, claim: str) -> Check:

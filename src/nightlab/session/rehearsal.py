@@ -15,7 +15,7 @@ from nightlab.core.config import LabConfig
 from nightlab.core.text import one_line
 from nightlab.core.types import NightlabError, Trial
 from nightlab.engines.local.engine import LocalEngine
-from nightlab.engines.local.environment import Environment
+from nightlab.engines.local.environment import RUNNERS, Environment
 from nightlab.engines.local.handles import RunningTrial
 from nightlab.engines.local.layout import detect_sandbox
 from nightlab.engines.platform import this_platform
@@ -48,6 +48,11 @@ HINTS: tuple[tuple[str, str], ...] = (
     (
         r"Name or service not known|Temporary failure in name resolution|Network is unreachable|ConnectionError",
         "trials have no network: fetch it in `prepare`, which has, and name the folder in data.open",
+    ),
+    (
+        rf"execvp ({'|'.join(RUNNERS)}): No such file",
+        "trials have no {0}, they start in the environment that it made: make it first ({0} sync or {0} install), with "
+        "what the program needs; and leave out options of {0} run that take a value",
     ),
     (r"execvp ([^:\n]+): No such file", "install {0} below /usr, or beside the trial's Python"),
 )

@@ -32,9 +32,11 @@ RECHECKS = 128  # trials of a champion's re-checks that count, the latest: no ru
 OWN_SEED = 10_000
 HUMAN = "human"  # the proposer of a submitted candidate: nightlab try
 ABLATION = "ablation"  # who proposes a champion without the changes that earn nothing
+POPULATION = "pbt"  # who proposes the schedule that a population ended with: nightlab pbt
+SUBMITTERS = (HUMAN, POPULATION)  # the proposers of candidates that are handed in, and measured on their own
 # Seeds by purpose: what one question has used is fresh for the next.
 PILOT_SEED, RECHECK_SEED, CONFIRM_SEED, ABLATE_SEED, SIMPLIFY_SEED = 401, 501, 1001, 2001, 2501
-TRANSFER_SEED, ARENA_SEED, ROUND_SEED = 3001, 4001, 5001
+TRANSFER_SEED, ARENA_SEED, ROUND_SEED, POPULATION_SEED = 3001, 4001, 5001, 9001
 
 
 def runs(trials: Iterable[tuple[Trial, Measurement | None]], purpose: Purpose = "search") -> dict[int, Measurement]:

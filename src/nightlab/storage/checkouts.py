@@ -11,7 +11,7 @@ import math
 import os
 import stat
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
 
@@ -36,11 +36,18 @@ def file_id(path: Path, like: str) -> str | None:
         return None
 
 
-def find_change(copy: Path, ids: Mapping[str, str], *, whole: bool, since: float = math.inf) -> str:
+def find_change(
+    copy: Path,
+    ids: Mapping[str, str],
+    *,
+    whole: bool,
+    since: float = math.inf,
+    places: Collection[str] = (),
+) -> str:
     """What is wrong with a copy whose files should have these ids, as text; empty when it is unchanged.
 
-    ``whole``: other files are not allowed. ``since``: files written to after this time (of ``now_there``) count as
-    changed, because a change may have been reverted.
+    ``whole``: other files are not allowed, beyond ``places``. ``since``: files written to after this time (of
+    ``now_there``) count as changed, because a change may have been reverted.
     """
     folders = _above(ids)
     if fault := _replaced(copy, folders):
@@ -50,7 +57,7 @@ def find_change(copy: Path, ids: Mapping[str, str], *, whole: bool, since: float
             return f"{path} {_became(copy / path, found, wanted)}"
         if (copy / path).lstat().st_ctime > since:
             return f"{path} was written to"
-    return _extra(copy, ids, folders) if whole else ""
+    return _extra(copy, {*ids, *places}, folders | _above(places)) if whole else ""
 
 
 def now_there(folder: Path) -> float:
@@ -101,14 +108,14 @@ def _became(path: Path, found: str | None, wanted: str) -> str:
     return "was changed"
 
 
-def _extra(copy: Path, ids: Mapping[str, str], folders: set[str]) -> str:
+def _extra(copy: Path, known: Collection[str], folders: set[str]) -> str:
     try:
         for folder in sorted(folders):
             with os.scandir(copy / folder) as entries:
                 for entry in entries:
                     name = PurePosixPath(folder, entry.name).as_posix()
                     # Submodules leave empty folders.
-                    if name not in ids and name not in folders and not _is_empty_folder(entry):
+                    if name not in known and name not in folders and not _is_empty_folder(entry):
                         return f"{name} appeared"
     except OSError as error:
         return f"it is unreadable: {error.strerror}"

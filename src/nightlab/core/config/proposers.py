@@ -13,7 +13,7 @@ from nightlab.core.config.base import Command, Endpoint, Variable, plugin_name
 from nightlab.core.config_model import ConfigModel
 
 # Who else candidates come from.
-RESERVED = {"baseline", "human", "tuner", "patches", "recombine", "ablation", "transplant"}
+RESERVED = {"baseline", "human", "tuner", "controller", "patches", "recombine", "ablation", "transplant", "pbt"}
 
 
 PLATEAU: Any = Field(default=None, gt=0)  # takes part only after this number of experiments without a keep
@@ -36,6 +36,14 @@ class TunerConfig(OnlyOneConfig):
     """Numeric moves over the genome's named constants."""
 
     kind: Literal["tuner"]
+
+
+class ControllerConfig(OnlyOneConfig):
+    """A policy over the genome's constants and patches, trained on what its samples gained."""
+
+    kind: Literal["controller"]
+    patches: str = ""
+    """Folder of ``*.patch`` files that it may take or not; without one it chooses constants alone."""
 
 
 class CrossoverConfig(OnlyOneConfig):
@@ -87,7 +95,7 @@ class ProgramConfig(ThinkerConfig):
     files: tuple[str, ...] = ()
     """Files and folders outside the lab that it may read, such as its own installation."""
     endpoints: tuple[Endpoint, ...] = ()
-    """``host:port`` of all that it may reach; without any, and without a gateway, it has the whole network."""
+    """``host:port`` of all that it may reach; without any, and without a gateway, all but this machine."""
     gateway: dict[Variable, Url] = Field(default_factory=dict)
     """Variables, e.g. ``ANTHROPIC_BASE_URL``, each with an endpoint's URL: set to an address in the sandbox."""
     keys: tuple[Variable, ...] = ()
@@ -176,7 +184,7 @@ class PluginProposerConfig(ConfigModel):
         return dict(self.model_extra or {})
 
 
-KINDS = {"tuner", "patches", "recombine", "command", "agent", "model"}
+KINDS = {"tuner", "controller", "patches", "recombine", "command", "agent", "model"}
 
 
 def _tag(value: Any) -> str | None:
@@ -188,6 +196,7 @@ def _tag(value: Any) -> str | None:
 
 Proposer = Annotated[
     Annotated[TunerConfig, Tag("tuner")]
+    | Annotated[ControllerConfig, Tag("controller")]
     | Annotated[PatchesConfig, Tag("patches")]
     | Annotated[CrossoverConfig, Tag("recombine")]
     | Annotated[CommandConfig, Tag("command")]

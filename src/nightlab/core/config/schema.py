@@ -284,6 +284,23 @@ class SelectionConfig(ConfigModel):
         return plugin_name("selection", value, info)
 
 
+class PopulationConfig(ConfigModel):
+    """Says that training can go on from a checkpoint, so that ``nightlab pbt`` can train a population."""
+
+    checkpoint: str = "64MB"
+    """The most that a member may hand over to go on from."""
+
+    @field_validator("checkpoint")
+    @classmethod
+    def _size(cls, value: str) -> str:
+        megabytes(value)
+        return value
+
+    @property
+    def checkpoint_bytes(self) -> int:
+        return int(megabytes(self.checkpoint) * 2**20)
+
+
 class CommonsConfig(ConfigModel):
     """Where findings are exchanged, and how much of a session goes into measuring those of others."""
 
@@ -342,6 +359,7 @@ class LabConfig(ConfigModel):
     judge: JudgeConfig = JudgeConfig()
     hooks: HooksConfig = HooksConfig()
     notify: NotifyConfig = NotifyConfig()
+    population: PopulationConfig | None = None
     commons: CommonsConfig | None = None
     gene: GeneConfig | None = None
     stop: StopRules = StopRules()

@@ -3,7 +3,9 @@
 In Python, a constant is a top-level assignment of a literal to an upper-case name, or of a table of literals by
 device: ``DEPTH = {"cuda": 9, "mps": 4, "cpu": 2}[DEVICE]``. In WebAssembly text, it is an immutable global with an
 upper-case name on its own line: ``(global $DEPTH i32 (i32.const 2))``. Brackets at the end of the comment beside it are
-a hint for the tuner: ``[1..12]``, ``[0.001..0.1 log]``, ``[SSSL | SL | L]``, ``[fixed]``.
+a hint for the tuner: ``[1..12]``, ``[0.001..0.1 log]``, ``[SSSL | SL | L]``, ``[fixed]``. One that ends in ``moves``,
+``[0.001..0.1 log, moves]``, says that the constant may change while training goes on: its value may be a tuple, of
+values for equally long parts of the training.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ WASM_GLOBAL = re.compile(
     r"^\s*\(global\s+\$([A-Z][A-Z0-9_]*)\s+([if](?:32|64))\s+\(\2\.const\s+([-+]?[0-9][0-9.]*(?:e[-+]?[0-9]+)?)\s*\)\s*\)"
     r"\s*(?:;;(.*))?$",
 )
+MOVES = re.compile(r"(?:^|\s*,\s*|\s+)moves$")
 RANGE = re.compile(r"^(-?[\d.eE+-]+?)\s*\.\.\s*(-?[\d.eE+-]+?)(\s+log)?$")
 
 NO_CONSTANT = (
@@ -47,6 +50,7 @@ class Constant:
     start: int  # columns in UTF-8 bytes, as in ast, without a byte-order mark
     end: int
     hint: str = ""
+    moves: bool = False  # whether it may change while training goes on
 
 
 def find_constants(text: str, device: str) -> dict[str, Constant]:
@@ -72,14 +76,15 @@ def find_constants(text: str, device: str) -> dict[str, Constant]:
             continue
         if len(found) == MOST and target.id not in found:
             break
-        hint = HINT.search(_comment(lines[(node.end_lineno or node.lineno) - 1]))
+        hint, moves = _hint(_comment(lines[(node.end_lineno or node.lineno) - 1]))
         found[target.id] = Constant(
             target.id,
             value,
             literal.lineno,
             literal.col_offset,
             literal.end_col_offset,
-            hint[1].strip() if hint else "",
+            hint,
+            moves,
         )
     return found
 
@@ -96,9 +101,8 @@ def _of_wasm(lines: list[str]) -> dict[str, Constant]:
             except ValueError:
                 continue  # e.g. 1.2.3
             start, end = (len(line[:at].encode("utf-8", "surrogatepass")) for at in match.span(3))
-            hint = HINT.search(comment or "")
             if _storable(value):
-                found[name] = Constant(name, value, number, start, end, hint[1].strip() if hint else "")
+                found[name] = Constant(name, value, number, start, end, *_hint(comment or ""))
     return found
 
 
@@ -197,6 +201,13 @@ def _on_device(node: ast.expr, device: str) -> ast.expr | None:
 def _comment(line: str) -> str:
     """The comment at the end of a line: the text after the last ``#``, or the end of it, sufficient for hints."""
     return line[line.rfind("#") + 1 :][-LONGEST_COMMENT:] if "#" in line else ""
+
+
+def _hint(comment: str) -> tuple[str, bool]:
+    """The hint that ends a comment, empty without one; and whether it says that the constant moves."""
+    found = HINT.search(comment)
+    hint = found[1].strip() if found else ""
+    return MOVES.sub("", hint), bool(MOVES.search(hint))
 
 
 def _written(value: Any) -> bytes:

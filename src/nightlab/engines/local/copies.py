@@ -5,11 +5,12 @@ Whole copies, or where the sandbox can mount, copies of the genome under which t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+from nightlab.engines.local.lab_data import LabData
 from nightlab.engines.local.shared_copy import SharedCopy, View, whole
 from nightlab.sandbox.bubblewrap import MOST_MOUNTS, Layers
 from nightlab.storage import checkouts
@@ -29,11 +30,17 @@ class TrialCopies:
     """Of those that a candidate must not change."""
     view: View
     places: dict[str, dict[str, int]]
-    """By copy: the inode of each empty file or folder that something shared is mounted on, by path."""
+    """By copy: the inode of each empty file or folder that something is mounted on, or link to data, by path."""
+    data: LabData
 
-    def mounts(self, name: str) -> Layers:
-        """What is mounted on top of a copy."""
-        return self.view.mounts(self.folders[name])
+    def mounts(self, name: str, data: tuple[str, ...] = ()) -> Layers:
+        """What is mounted on top of a copy, with the data of the lab's folder among ``data``."""
+        copy = self.folders[name]
+        return self.view.mounts(copy) + self.data.layers(data, copy, self.view.frozen)
+
+    def held(self, name: str) -> dict[str, int]:
+        """The places that must stay as they are. Links are removed from what a candidate leaves to an evaluator."""
+        return {} if name == "work" and not self.data.mounts else self.places[name]
 
     def frozen_entries(self, name: str, genome: tuple[str, ...]) -> tuple[str, ...]:
         """What of a whole copy is made read-only; beyond these it is only checked afterwards."""
@@ -41,27 +48,37 @@ class TrialCopies:
 
 
 class Copies:
-    """Makes copies. ``shared``: where to keep the shared one; None where the sandbox can't mount it."""
+    """Makes copies. ``shared``: where to keep the shared one; None where the sandbox can't mount it.
 
-    def __init__(self, repo: Repo, genome: tuple[str, ...], shared: Path | None) -> None:
-        self.repo, self.genome, self._place = repo, genome, shared
+    ``data``: shows data that lies in the lab's folder.
+    """
+
+    def __init__(self, repo: Repo, genome: tuple[str, ...], shared: Path | None, data: LabData) -> None:
+        self.repo, self.genome, self._place, self._data = repo, genome, shared, data
         self._shared: SharedCopy | None = None
         self._written: dict[tuple[str, Entry], str] = {}  # the ids of the trials' own files that were written
 
-    def make(self, commit: str, folder: Path, names: Sequence[str], onto: str | None = None) -> TrialCopies:
-        """Make a trial's copies of a commit below ``folder``; ``onto``: they are there, as of that commit."""
+    def make(
+        self, commit: str, folder: Path, names: Mapping[str, tuple[str, ...]], onto: str | None = None
+    ) -> TrialCopies:
+        """Make a trial's copies of a commit below ``folder``, each with its data.
+
+        ``onto``: they are there, as of that commit.
+        """
         view, folders = self._view(commit), {name: folder / name for name in names}
         had = self._view(onto).own if onto else {}
         self._write(commit, view, had, list(folders.values()))
         places = {name: view.make_places(copy) for name, copy in folders.items()}
+        for name, copy in folders.items():
+            places[name] |= self._data.make_places(names[name], copy)
         ids = {path: self._written[path, entry] for path, entry in view.own.items() if entry.mode != SUBMODULE}
         if view.layers:
             empty = checkouts.blob_id(b"", next(iter(ids.values()), "").split(" ")[-1])
             ids |= {layer.path: empty for layer in view.layers if not (layer.own or layer.folder)}
-            return TrialCopies(folders, ids, {}, view, places)
+            return TrialCopies(folders, ids, {}, view, places, self._data)
         # Frozen files are compared too, because not every sandbox makes them read-only. Mounts exclude links.
         frozen = {path: name for path, name in ids.items() if not in_genome(path, self.genome) and " " not in name}
-        return TrialCopies(folders, ids, frozen, view, places)
+        return TrialCopies(folders, ids, frozen, view, places, self._data)
 
     def fits(self, onto: str, commit: str) -> bool:
         """Whether copies of a commit that processes already run in can become those of another."""
@@ -72,7 +89,7 @@ class Copies:
         if self._shared:
             self._shared.remove(trials)
 
-    def _write(self, commit: str, view: View, had: Entries, copies: Sequence[Path]) -> None:
+    def _write(self, commit: str, view: View, had: Entries, copies: list[Path]) -> None:
         """Write the trial's own files into copies that hold ``had``."""
         differing = {path: entry for path, entry in view.own.items() if had.get(path) != entry}
         first, *others = copies
@@ -93,5 +110,5 @@ class Copies:
         if self._place is None:
             return whole(self.repo, commit)
         if self._shared is None:
-            self._shared = SharedCopy(self.repo, commit, self.genome, self._place)
+            self._shared = SharedCopy(self.repo, commit, self.genome, self._place, self._data)
         return self._shared.view(commit) or whole(self.repo, commit)

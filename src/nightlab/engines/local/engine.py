@@ -19,13 +19,15 @@ from nightlab.engines.local.cgroup import Cgroup
 from nightlab.engines.local.copies import Copies
 from nightlab.engines.local.fork_server import ForkedProcess, ForkServer
 from nightlab.engines.local.handles import RunningTrial, StandBy
+from nightlab.engines.local.lab_data import LabData
 from nightlab.engines.local.layout import Layout, compile_guest
 from nightlab.engines.local.read_result import build_measurement
-from nightlab.engines.local.trial_folder import MARK, ORIGINAL_NAME, kill_leftovers, original_name, trial_output
+from nightlab.engines.local.trial_folder import MARK, ORIGINAL_NAME, SAVED, kill_leftovers, original_name, trial_output
 from nightlab.engines.platform import nvidia_driver, this_platform
 from nightlab.engines.slots import WHOLE, Slot, allocate_slots, gpu_failure
 from nightlab.sandbox.bubblewrap import Sandbox, layered
 from nightlab.storage import checkouts
+from nightlab.storage.checkpoints import CheckpointStore, UnfitCheckpoint
 from nightlab.storage.git import Repo
 
 AHEAD = "ahead-"  # prefix of a standby supervisor's folder, until a trial takes it over
@@ -58,7 +60,8 @@ class LocalEngine:
         driver = nvidia_driver() if device == "cuda" else ""
         self.caches = Caches(folder.parent / "compiled", int(megabytes(lab.resources.compiled) * 2**20), driver)
         shared = folder.absolute().parent / "frozen" if shares and layered(sandbox) else None
-        self.copies = Copies(repo, lab.genome, shared)
+        data = LabData(repo.lab, lab.data.open + lab.data.sealed, layered(sandbox))
+        self.copies = Copies(repo, lab.genome, shared, data)
         self.layout = Layout(lab, budget, device, sandbox, self.caches, self.copies)
         compile_guest()
         self.standing_by: dict[int, StandBy] = {}  # by slot number
@@ -82,7 +85,8 @@ class LocalEngine:
         try:
             self.clear(folder)
             checkouts.remove_tree(folder)
-            if ready := self._take_ready(slot, trial.commit):
+            ready = None if trial.segment else self._take_ready(slot, trial.commit)
+            if ready:
                 ready.folder.rename(folder)
             onto, cached = (ready.commit, ready.cached) if ready else (None, False)
             spec = self.layout.lay_out(trial, slot, folder, self._cgroup(folder), onto, cached=cached)
@@ -92,7 +96,7 @@ class LocalEngine:
             process = process or self._supervise(folder, slot, subprocess.DEVNULL)
         except OSError as error:
             raise NightlabError(
-                f"trial {trial.id} can't be started in {folder}: {error.strerror or error}",
+                f"trial {trial.id} can't be started in {folder}: {error}",
                 "free disk space or fix the folder's permissions, then run the same command; the session resumes",
             ) from error
         return RunningTrial(trial, folder, process, slot)
@@ -103,7 +107,7 @@ class LocalEngine:
         The contract's ``warm`` modules are imported by then; no candidate's program has run. If this fails, the next
         trial starts without the head start.
         """
-        if slot.number in self.standing_by:
+        if slot.number in self.standing_by or like.segment:
             return
         for left in set(self.folder.glob(f"{AHEAD}*")) - {ready.folder for ready in self.standing_by.values()}:
             self.clear(left)  # left behind by an orchestrator that was killed
@@ -151,7 +155,12 @@ class LocalEngine:
         if (trial.experiment, trial.purpose, result["outcome"]) == (0, "search", "measured"):  # the baseline
             self.caches.keep(folder / "compiled", *folder.glob("compiled-*"))
         self.clear(folder)
-        return build_measurement(self.lab, folder, result, shared=self.shared)
+        measurement = build_measurement(self.lab, folder, result, shared=self.shared)
+        return self._with_checkpoint(trial, folder, measurement)
+
+    def checkpoints(self, population: int) -> CheckpointStore:
+        """The checkpoints of one population."""
+        return self.layout.checkpoints(self.folder, population)
 
     def close(self) -> None:
         """Remove what the session's trials shared, unless one still runs."""
@@ -179,6 +188,16 @@ class LocalEngine:
         return this_platform(self.device)
 
     # -- internal --------------------------------------------------------------------------------
+
+    def _with_checkpoint(self, trial: Trial, folder: Path, measurement: Measurement) -> Measurement:
+        """Take in what a member of a population goes on from; where nothing can, its trial has crashed."""
+        part = trial.segment
+        if part is None or part.last or not measurement.measured:
+            return measurement
+        try:
+            return replace(measurement, checkpoint=self.checkpoints(part.population).adopt(folder / SAVED))
+        except UnfitCheckpoint as why:
+            return replace(measurement, outcome="crashed", metric=None, held_out=None, detail=f"its checkpoint: {why}")
 
     def _take_ready(self, slot: Slot, commit: str) -> StandBy | None:
         """The standby supervisor for a slot, if it is ready, alive and fit for a trial of this commit; else None."""

@@ -138,7 +138,16 @@ def _roots(packages: Path, project: Path) -> list[Path]:
     for file in sorted(packages.glob("__editable__*.py")):
         if found := MAPPING.search(file.read_text(encoding="utf-8", errors="replace")):
             named += [Path(path).parent for path in ast.literal_eval(found[1]).values()]
-    return sorted({path for path in named if path.is_relative_to(project)}) or [project]
+    return sorted({_sources(path) for path in named if path.is_relative_to(project)}) or [project]
+
+
+def _sources(root: Path) -> Path:
+    """The folder that a root is made of: setuptools' strict editable installs are folders of links to each file."""
+    for link in root.rglob("*.py") if "__editable__" in root.name else ():
+        inside, real = link.relative_to(root).parts, link.resolve()
+        if real.parts[-len(inside) :] == inside and real != link:
+            return real.parents[len(inside) - 1]
+    return root
 
 
 def _inside(words: list[str]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import socket
@@ -12,12 +13,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from nightlab.engines.local.answering import Answering
+from nightlab.engines.local.answering import CHUNK, Answering
 from nightlab.engines.local.bounded_log import BoundedLog
 from nightlab.engines.local.cgroup import Cgroup
-from nightlab.engines.local.child_setup import before_exec, private_memory, shared_memory, tasks_running
+from nightlab.engines.local.child_setup import before_exec, private_memory, seal, shared_memory, tasks_running
 from nightlab.engines.local.outcome import TrialEnded
 from nightlab.engines.local.process_group import ProcessGroup
+from nightlab.engines.local.trial_folder import SAVED
 
 DIGITS = "0123456789"
 IMPORTED = b"i"  # from a process at its gate, before any of the candidate's code: its imports are made
@@ -46,6 +48,7 @@ class Launch:
         self._open_ends = {self.control, self._turn.fileno()}  # of which more can be heard
         self.answering: dict[str, Answering] = {}  # by role: processes that were not called yet
         self._handed: IO[bytes] | None = None  # what the candidate hands over
+        self._saved: IO[bytes] | None = None  # and what training goes on from
 
     def open(self, *, ahead: bool = False) -> None:
         """Start the candidate, and the evaluator if the model is served. ``ahead``: they wait for ``go``."""
@@ -57,6 +60,7 @@ class Launch:
             if spec["evaluator"] and spec["served"]:
                 passed |= self._open_served(ends, waits)
             if spec["command"]:
+                passed |= self._open_checkpoints(ends)
                 self.children.start_clock()
                 self.start("candidate", spec["command"], passed, waits.get("candidate"))
 
@@ -84,6 +88,40 @@ class Launch:
                 process.close_calls()
         self._handed = private_memory()
         return {"NIGHTLAB_HANDED": [self._handed.fileno()]}
+
+    def _open_checkpoints(self, ends: contextlib.ExitStack) -> dict[str, list[int]]:
+        """What a member of a population goes on from, in memory that nothing can change, and where it saves to."""
+        passed = {}
+        if place := self.spec["checkpoint"]:
+            memory = ends.enter_context(private_memory())
+            digest = hashlib.sha256()
+            with Path(place).open("rb") as content:
+                while part := content.read(CHUNK):
+                    digest.update(part)
+                    memory.write(part)
+            if digest.hexdigest() != Path(place).name:
+                raise TrialEnded("crashed", f"the checkpoint {place} was changed since it was handed over")
+            seal(memory)
+            passed["NIGHTLAB_CHECKPOINT"] = [memory.fileno()]
+        if self.spec["save"]:
+            self._saved = private_memory()
+            passed["NIGHTLAB_SAVED"] = [self._saved.fileno()]
+        return passed
+
+    def keep_saved(self) -> None:
+        """Keep what a member of a population has saved, once its processes have ended. Raises TrialEnded."""
+        if self._saved is None:
+            return
+        size, most = os.fstat(self._saved.fileno()).st_size, self.spec["save"]
+        if size > most:
+            words = (
+                f"its checkpoint has {size / 2**20:.1f} MB, population.checkpoint of lab.toml allows {most / 2**20:g}"
+            )
+            raise TrialEnded("over limit", words)
+        self._saved.seek(0)
+        with (self.folder / SAVED).open("wb") as kept:
+            while chunk := self._saved.read(CHUNK):
+                kept.write(chunk)
 
     def ready(self) -> bool:
         """Wait until all processes started in advance are at their gates; False if one exited instead."""

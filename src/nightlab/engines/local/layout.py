@@ -22,10 +22,12 @@ from nightlab.engines.local.caches import Caches
 from nightlab.engines.local.cgroup import Cgroup
 from nightlab.engines.local.copies import Copies, TrialCopies
 from nightlab.engines.local.environment import Environment, find_environment
+from nightlab.engines.local.lab_data import is_relative
 from nightlab.engines.local.trial_folder import MARK, compiled_folder
 from nightlab.engines.slots import Slot
 from nightlab.sandbox.bubblewrap import Sandbox, SandboxSpec, search_path
 from nightlab.sandbox.detect import find_sandbox
+from nightlab.storage.checkpoints import CheckpointStore
 
 GUEST = Path(__file__).resolve().parents[2] / "guest"
 WITH_START = os.pathsep.join([str(GUEST / "warm"), str(GUEST)])  # with the module that runs at Python's start
@@ -66,14 +68,17 @@ class Layout:
         """
         lab, evaluator = self.lab, self.lab.evaluator
         # Separate copies, so that a candidate's changes can't affect the evaluator or the checks.
-        names = ["work", *(["trusted"] if evaluator else []), *(["checked"] if lab.checks else [])]
+        everything = lab.data.open + lab.data.sealed
+        names = {"work": lab.data.open}
+        names |= {"trusted": everything} if evaluator else {}
+        names |= {"checked": lab.data.open} if lab.checks else {}
         copies = self.copies.make(trial.commit, folder, names, onto)
         compiled = self._compiled(compiled_folder(folder, "candidate"), fresh=not cached)
         start = partial(self._start, slot, folder, copies)
         starts = {"candidate": start("work", lab.data.open, writable=True, cache=compiled)}
         if evaluator:
             left = not evaluator.served and bool(lab.command)
-            starts["evaluator"] = start("trusted", lab.data.open + lab.data.sealed, writable=False, artefacts=left)
+            starts["evaluator"] = start("trusted", everything, writable=False, artefacts=left)
             if evaluator.held_out and (trial.purpose in HELD_OUT or (trial.purpose, trial.experiment) == ("search", 0)):
                 starts["evaluator"]["env"]["NIGHTLAB_HELD_OUT"] = "1"
             for role in answering(lab):
@@ -92,10 +97,11 @@ class Layout:
             "checks": [self._argv(check.command) for check in lab.checks] if trial.purpose == "search" else [],
             "starts": starts,
             "copies": {role: str(copies.folders[name]) for role, name in COPY.items() if name in names},
-            "places": {role: copies.places.get(name, {}) for role, name in COPY.items() if name in names},
+            "places": {role: copies.held(name) for role, name in COPY.items() if name in names},
             "ids": copies.ids,
             "frozen": copies.frozen,
             "env": {**self._environment(trial, folder), **slot.environment()},
+            **self._checkpoints(trial, folder.parent),
             "slot": asdict(slot),
             "clock": trial.budget.clock,
             "amount": trial.budget.amount,
@@ -111,6 +117,22 @@ class Layout:
             "processes": lab.resources.processes,
             "log_bytes": int(megabytes(lab.resources.log) * 2**20),
         }
+
+    def _checkpoints(self, trial: Trial, trials: Path) -> dict[str, Any]:
+        """The checkpoint that a member of a population goes on from, and the most bytes that it may hand over."""
+        part = trial.segment
+        if part is None:
+            return {"checkpoint": None, "save": 0}
+        store = self.checkpoints(trials, part.population)
+        return {
+            "checkpoint": str(store.path(part.checkpoint)) if part.checkpoint else None,
+            "save": 0 if part.last else store.most,
+        }
+
+    def checkpoints(self, trials: Path, population: int) -> CheckpointStore:
+        """The checkpoints of one population of the session that has its trials in this folder."""
+        most = self.lab.population.checkpoint_bytes if self.lab.population else 0
+        return CheckpointStore(trials.parent / "checkpoints" / str(population), most)
 
     def _compiled(self, to: Path, *, fresh: bool) -> Path | None:
         """A process's folder for compiler caches, filled if ``fresh``; None where there is none."""
@@ -170,14 +192,14 @@ class Layout:
             copies.frozen_entries(name, self.lab.genome) if writable else (),
             home,
             tmp,
-            data,
+            tuple(entry for entry in data if not is_relative(entry)),
             scratch_mb=int(megabytes(self.lab.resources.disk)),
             device=self.device,
             artefacts=copies.folders["work"] if artefacts else None,
             gpu_node=slot.gpu_node,
             cache=cache,
-            readable=self.environment.readable,
-            layers=copies.mounts(name),
+            readable=self.environment.readable + copies.data.linked(data),
+            layers=copies.mounts(name, data),
             artefact_layers=copies.mounts("work") if artefacts else (),
         )
         return asdict(self.sandbox.start(place))
@@ -191,6 +213,10 @@ class Layout:
         env = {name: os.environ[name] for name in names if name in os.environ}
         seeded = {"PYTHONPATH": self._imports(WITH_START), "NIGHTLAB_SEEDED": "1"} if self.lab.seed == "python" else {}
         places = [*self.environment.path, search_path(os.pathsep.join(["/usr/local/bin", "/usr/bin", "/bin"]))]
+        budget, part, span = trial.budget.amount, trial.segment, {}
+        if part:  # its program is told of the whole budget, and which part of that is its own
+            budget = self.budget.amount
+            span = {"NIGHTLAB_BEGIN": f"{(part.part - 1) / part.parts}", "NIGHTLAB_END": f"{part.part / part.parts}"}
         return {
             "LANG": "C.UTF-8",
             **env,
@@ -201,9 +227,8 @@ class Layout:
             "PYTHONHASHSEED": "0",
             "NIGHTLAB_SEED": str(trial.given_seed),
             "NIGHTLAB_CLOCK": trial.budget.clock,
-            "NIGHTLAB_BUDGET": f"{trial.budget.amount:g}"
-            if trial.budget.clock != "work"
-            else str(int(trial.budget.amount)),
+            "NIGHTLAB_BUDGET": f"{budget:g}" if trial.budget.clock != "work" else str(int(budget)),
+            **span,
             "NIGHTLAB_DEVICE": self.device,
             MARK: str(folder),
             **seeded,

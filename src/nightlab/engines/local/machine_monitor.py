@@ -1,4 +1,4 @@
-"""Monitors the machine during training: other programs, a hypervisor, lowered clocks, GPU throttling.
+"""Monitors the machine during training: other programs, a hypervisor, lowered clocks, GPU throttling, sleep.
 
 A measurement from a disturbed machine says more about the machine than about the candidate.
 """
@@ -17,6 +17,7 @@ import psutil
 SHORTEST = 5.0  # seconds of training below which the machine is not judged
 STOLEN = 0.05  # largest acceptable share of CPU time taken by a hypervisor
 NEIGHBOURS = 0.5  # cores that other programs may use when no core is idle
+JUMP = 2.0  # seconds by which the machine's clock may move against the time that passed
 SPARE = 0.25  # cores that must be idle for the trial to count as unhindered
 CROWDED = 0.75  # share of all cores that others may use when the budget is CPU time
 HZ = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
@@ -34,10 +35,12 @@ class MachineMonitor:
     def __init__(self, gpu: bool, cores: Sequence[int] = ()) -> None:
         self.gpu, self.cores = gpu, cores
         self.begun: tuple[float, float, float, float] | None = None
+        self._ahead = 0.0
         self.facts: dict[str, float | str] = {}
 
     def start(self, own: float) -> None:
         self.begun = (time.monotonic(), own, *_processor_seconds(self.cores))
+        self._ahead = _clock_ahead()
 
     def stop(self, own: float) -> None:
         if self.begun is None or self.facts:
@@ -53,6 +56,8 @@ class MachineMonitor:
             "stolen": round((stolen - stolen_then) / seconds / (len(self.cores) or os.cpu_count() or 1), 3),
             "load": round(os.getloadavg()[0], 2),
         }
+        if abs(jump := _clock_ahead() - self._ahead) > JUMP:
+            self.facts["clock_jump"] = round(jump, 1)
         if self.cores:
             self.facts["cores"] = len(self.cores)
         with contextlib.suppress(OSError, AttributeError, NotImplementedError, RuntimeError):
@@ -79,7 +84,11 @@ def disturbance(facts: dict[str, float | str], clock: str, *, shared: bool = Fal
 
     if slow := facts.get("gpu_slowed"):
         return f"the GPU was slowed ({slow})"
-    if clock == "work" or too_short(facts):
+    if clock == "work":
+        return ""
+    if jump := number("clock_jump"):
+        return f"the machine slept, or its clock was set: it moved by {jump:+g} s beside the time that passed"
+    if too_short(facts):
         return ""
     cores, others = number("cores") or os.cpu_count() or 1, number("other_cores")
     if clock == "wall" and number("stolen") > STOLEN:
@@ -119,6 +128,11 @@ def _processor_seconds(cores: Sequence[int] = ()) -> tuple[float, float]:
             return times.user + times.system, 0.0
         return 0.0, 0.0
     return user + nice + system + irq + softirq, stolen
+
+
+def _clock_ahead() -> float:
+    """The machine's clock less the one that stands still while it sleeps, and that nothing sets."""
+    return time.time() - time.monotonic()
 
 
 def _gpu() -> dict[str, float | str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from nightlab.core.config import LabConfig
 from nightlab.core.types import NightlabError
+from nightlab.engines.local import lab_data
 from nightlab.sandbox.bubblewrap import search_path
 from nightlab.storage.git import Repo
 from nightlab.storage.git.exports import export
@@ -18,6 +19,8 @@ from nightlab.storage.git.exports import export
 def run_prepare(repo: Repo, lab: LabConfig, commit: str, folder: Path) -> None:
     """Run the lab's ``prepare`` command in a pristine copy. It is the user's code: it has network and home.
 
+    Data that the contract names by a relative path is the lab's own there, or becomes that.
+
     Raises NightlabError when it fails.
     """
     if lab.prepare is None:
@@ -25,9 +28,13 @@ def run_prepare(repo: Repo, lab: LabConfig, commit: str, folder: Path) -> None:
     place = folder / "prepare"
     shutil.rmtree(place, ignore_errors=True)
     export(repo, commit, place)
+    data = lab.data.open + lab.data.sealed
+    lab_data.bring(repo.lab, data, place)
     path = search_path(os.environ.get("PATH", ""))
     try:
         done = subprocess.run(shlex.split(lab.prepare), cwd=place, env={**os.environ, "PATH": path}, check=False)
+        if done.returncode == 0:
+            lab_data.take(repo.lab, data, place)
     except OSError as error:
         raise NightlabError(f"the lab's prepare command can't be started: {error}", f"fix: {lab.prepare}") from error
     finally:

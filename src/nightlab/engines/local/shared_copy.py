@@ -9,6 +9,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from nightlab.engines.local.lab_data import LabData
 from nightlab.engines.local.trial_folder import locked
 from nightlab.engines.local.view import Layer, base_is_own, compose
 from nightlab.sandbox.bubblewrap import Layers
@@ -50,8 +51,8 @@ def whole(repo: Repo, commit: str) -> View:
 class SharedCopy:
     """The frozen files as of ``commit``, below ``folder``."""
 
-    def __init__(self, repo: Repo, commit: str, genome: tuple[str, ...], folder: Path) -> None:
-        self.repo, self.commit, self.genome, self.folder = repo, commit, genome, folder
+    def __init__(self, repo: Repo, commit: str, genome: tuple[str, ...], folder: Path, data: LabData) -> None:
+        self.repo, self.commit, self.genome, self.folder, self._data = repo, commit, genome, folder, data
         found = repo.entries(commit)
         self._genome = {path: entry for path, entry in found.items() if in_genome(path, genome)}
         self._frozen = {path: entry for path, entry in found.items() if path not in self._genome}
@@ -97,6 +98,7 @@ class SharedCopy:
             for layer in places:
                 if layer.path:
                     _make_place(files / layer.path, layer)
+            self._data.make_places(self._data.entries, files)
             self._files = files
         return self._files
 

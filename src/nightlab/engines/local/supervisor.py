@@ -80,6 +80,11 @@ class Supervisor:
             self.children.kill(self.cgroup)
             for log in self.launch.logs.values():
                 log.close()
+        if ended.outcome == "measured":
+            try:
+                self.launch.keep_saved()
+            except TrialEnded as end:
+                ended = end
         if self.cgroup:
             ended = self._close_cgroup(self.cgroup, ended)
         if ended.outcome not in ("interrupted", "lost"):
@@ -219,8 +224,10 @@ class Supervisor:
         """
         folder, ours = Path(self.spec["copies"][role]), role == "evaluator"
         ids = self.spec["ids" if whole or ours else "frozen"]
-        fault = checkouts.find_moved(folder, self.spec["places"][role])
-        fault = fault or checkouts.find_change(folder, ids, whole=whole or ours, since=self.began if ours else inf)
+        places = self.spec["places"][role]
+        since = self.began if ours else inf
+        fault = checkouts.find_moved(folder, places)
+        fault = fault or checkouts.find_change(folder, ids, whole=whole or ours, since=since, places=places)
         return TrialEnded("tampered", f"{fault} in the copy of the lab for the {role}") if fault else None
 
     def _make_cgroup(self) -> Cgroup | None:

@@ -26,11 +26,17 @@ class Submission:
     hypothesis: str
     patch: str
     base: str = ""
+    proposer: str = "human"
 
 
-def submit(folder: Path, hypothesis: str, patch: str, base: str = "") -> str:
-    """Leave a candidate for the process that runs the session in ``folder``, whole or not at all. Returns its id."""
-    entry = Submission(f"{PREFIX}{secrets.token_hex(4)}", hypothesis, patch, base)
+def submit(
+    folder: Path, hypothesis: str, patch: str, base: str = "", *, name: str = "", proposer: str = "human"
+) -> str:
+    """Leave a candidate for the process that runs the session in ``folder``, whole or not at all. Returns its id.
+
+    The id ends in ``name``, by default a random one: with the same name the same candidate is submitted once.
+    """
+    entry = Submission(f"{PREFIX}{name or secrets.token_hex(4)}", hypothesis, patch, base, proposer)
     path = _path(folder, entry.id)
     path.parent.mkdir(exist_ok=True)
     replace_text(path, json.dumps(asdict(entry)))

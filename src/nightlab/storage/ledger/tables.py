@@ -111,7 +111,7 @@ def _started(db: sqlite3.Connection, trial: dict[str, Any]) -> None:
     db.execute(
         "INSERT INTO trials (id, experiment, purpose, seed, genome, again, trial) "
         "VALUES (:id, :experiment, :purpose, :seed, :commit, "
-        ":purpose <> 'replay' AND EXISTS (SELECT 1 FROM trials WHERE genome = :commit), :trial)",
+        ":purpose NOT IN ('replay', 'population') AND EXISTS (SELECT 1 FROM trials WHERE genome = :commit), :trial)",
         {**trial, "trial": json.dumps(trial)},
     )
 

@@ -45,6 +45,12 @@ class LineObserver(Observer):
     def measured(self, trial: Trial, measurement: Measurement, metric: Metric, variant: bool = False) -> None:
         shown = value_words(measurement) if measurement.metric is not None else measurement.outcome
         name = "baseline" if trial.experiment == 0 else f"#{trial.experiment}"
+        if part := trial.segment:
+            values = ", ".join(f"{constant} {value}" for constant, value in part.constants.items())
+            why = "" if measurement.measured else f": {measurement.detail}"
+            what = f"member {part.member}, part {part.part} of {part.parts}, {values}"
+            self._line(f"  {escape(what)}: {metric.name} {shown}{escape(why)}")
+            return
         if variant:
             other = {"ablate": f"without {name}", "round": f"the champion beside {name}"}
             name = other.get(trial.purpose, f"{name} at this scale")
