@@ -8,7 +8,6 @@ Everything is read from the ledger, so that a population that was killed goes on
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -26,9 +25,7 @@ from nightlab.proposers.schedules import (
     MARK,
     NONE_MOVES,
     Schedule,
-    drawn,
     moving_constants,
-    perturbed,
     stretched,
     truncation,
 )
@@ -122,16 +119,8 @@ class PopulationTrainer:
     def _start(self, member: int) -> None:
         """Start a member's next part: where it was, or where a better one is, with other constants."""
         started, part = self.started, self.training.done(member) + 1
-        draw = random.Random(f"{started.seed}/{started.population}/{member}/{part}")
-        source = self.training.source(member, draw)
-        if source is None:
-            schedule = self.base if member == 0 else drawn(self.spaces, started.parts, draw)
-            after, checkpoint = "", ""
-        else:
-            trial, measured = source
-            schedule, after, checkpoint = self.schedule(trial.commit), trial.id, measured.checkpoint
-            if trial.segment and trial.segment.member != member:
-                schedule = perturbed(schedule, part, self.spaces, draw)
+        source, schedule = self.training.plan(member, self.base, self.spaces, lambda one: self.schedule(one.commit))
+        after, checkpoint = (source[0].id, source[1].checkpoint) if source else ("", "")
         now = {name: values[part - 1] for name, values in schedule.items()}
         whole = self.session.budget.record()
         trial = self.scheduler.start(
