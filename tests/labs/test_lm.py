@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import http.server
 import importlib.util
@@ -428,6 +429,34 @@ def test_training_repeats_to_the_last_digit_by_hand_and_in_a_trial(copy: Lab, cu
     claimed = re.findall(r"^(\w+): ", said.split("---\n")[1], re.M)
     assert claimed == keys.split()[1:]
     arrays_that_stay_on_the_device_give_the_same_number(copy, metric, cuda_stand_in)
+
+
+def test_training_in_two_parts_is_training_at_once(lab: Lab) -> None:
+    """As a member of a population: what the second part goes on from is all that there was."""
+
+    def part(begin: float, end: float, had: bytes = b"") -> tuple[bytes, bytes]:
+        with contextlib.ExitStack() as files:
+            names = ["SAVED", "HANDED", *(["CHECKPOINT"] if had else [])]
+            fds = {name: files.enter_context(tempfile.TemporaryFile()) for name in names}
+            if had:
+                fds["CHECKPOINT"].write(had)
+                fds["CHECKPOINT"].flush()
+            env = {f"NIGHTLAB_{name}": str(file.fileno()) for name, file in fds.items()}
+            env |= {"NIGHTLAB_ROLE": "candidate", "NIGHTLAB_CLOCK": "work", "NIGHTLAB_BUDGET": "4096"}
+            env |= {"NIGHTLAB_SEED": "1", "NIGHTLAB_BEGIN": str(begin), "NIGHTLAB_END": str(end)}
+            done = subprocess.run(
+                [sys.executable, "train.py"],
+                cwd=lab.folder,
+                env=lab.env(**env, PYTHONPATH=str(GUEST)),
+                pass_fds=[file.fileno() for file in fds.values()],
+                capture_output=True,
+                text=True,
+            )
+            assert done.returncode == 0, done.stdout + done.stderr
+            return tuple(os.pread(fds[name].fileno(), 2**28, 0) for name in ("SAVED", "HANDED"))
+
+    saved, _ = part(0, 0.5)
+    assert part(0.5, 1, saved)[1] == part(0, 1)[1]
 
 
 def test_a_budget_without_an_amount_is_explained(lab: Lab) -> None:
