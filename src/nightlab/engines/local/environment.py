@@ -132,8 +132,12 @@ def _in_place(prefix: Path) -> Iterator[tuple[str, Path]]:
                 projects.append(root)
                 yield from ((name, folder) for folder in _roots(packages, root))
         for name, folder in _named(packages):
-            if not any(folder.is_relative_to(root) for root in projects) and not (folder / "nightlab").is_dir():
+            if not any(folder.is_relative_to(root) for root in projects) and not _is_ours(folder):
                 yield name, folder
+
+
+def _is_ours(folder: Path) -> bool:
+    return (folder / "nightlab").is_dir() or (folder / "nightlab_guest.py").exists()
 
 
 def _named(packages: Path) -> Iterator[tuple[str, Path]]:
