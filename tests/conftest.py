@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Generator, Iterator
 from functools import partial
 from pathlib import Path
@@ -33,7 +34,7 @@ from nightlab.session.session import detect_sandbox
 # Every trial starts Python programs: they compile nightlab once, not each time, whatever the environment says.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
-settings.register_profile("nightlab", deadline=None, derandomize=True)
+settings.register_profile("nightlab", max_examples=50, deadline=None, derandomize=True)
 settings.load_profile("nightlab")
 
 
@@ -45,9 +46,9 @@ def pytest_configure() -> None:
 LONG_ID = 200
 
 
-def pytest_xdist_auto_num_workers() -> int:
-    """Twice as many as there are cores: half of the time a test waits for processes of its own."""
-    return 2 * (os.cpu_count() or 1)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Twice as many as there are cores, as a test waits for processes of its own; unit tests have none."""
+    return (os.cpu_count() or 1) * (1 if config.getoption("markexpr") == "unit" else 2)
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
@@ -71,8 +72,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.unit)
 
 
+STARTS = ("subprocess.Popen", "os.fork", "os.posix_spawn")
+
+
 def _refuse_processes(event: str, _: tuple[object, ...]) -> None:
-    if unit_test_runs and event in ("subprocess.Popen", "os.fork", "os.posix_spawn"):
+    if unit_test_runs and event in STARTS and threading.current_thread() is threading.main_thread():
         raise RuntimeError("a unit test starts no process: mark this one with pytest.mark.integration")
 
 
@@ -81,9 +85,9 @@ sys.addaudithook(_refuse_processes)
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """Hold unit tests to starting no process, fixtures included, where they run by themselves (``make unit``)."""
+    """Hold unit tests to starting no process, fixtures included."""
     global unit_test_runs
-    unit_test_runs = item.config.getoption("markexpr") == "unit" and item.get_closest_marker("unit") is not None
+    unit_test_runs = item.get_closest_marker("unit") is not None
     try:
         return (yield)
     finally:
@@ -179,9 +183,9 @@ def cuda_stand_in(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(params=["bare", "sandbox"])
+@pytest.fixture(params=[pytest.param("bare", marks=pytest.mark.machine), "sandbox"])
 def bench(make_lab: Any, request: pytest.FixtureRequest) -> Callable[..., Bench]:
-    """What must hold with a sandbox and without one."""
+    """What must hold with a sandbox and, in the machine tier, without one."""
     sandbox = NoSandbox() if request.param == "bare" else detect_sandbox()
     if request.param == "sandbox" and sandbox.name == "none":
         pytest.skip(sandbox.why)

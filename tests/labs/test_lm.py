@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import http.server
 import importlib.util
@@ -21,14 +22,15 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+from support.extras import extra
 from support.processes import PATIENCE
 
 pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("lm")]  # one worker imports PyTorch
 machine = pytest.mark.machine
 
-torch = pytest.importorskip("torch", reason="needs the lm extra")
-pytest.importorskip("tokenizers", reason="needs the lm extra")
-pyarrow = pytest.importorskip("pyarrow", reason="needs the lm extra")
+torch = extra("torch", "lm")
+extra("tokenizers", "lm")
+pyarrow = extra("pyarrow", "lm")
 
 LAB = Path(__file__).resolve().parents[2] / "src" / "nightlab" / "labs" / "lm"
 GUEST = LAB.parents[1] / "guest"
@@ -328,20 +330,27 @@ def test_the_evaluator_says_what_is_wrong_with_a_model(
 # --- A damaged cache, and training by hand --------------------------------------------------------------
 
 
-def test_damage_is_named_and_preparing_again_mends_it(copy: Lab) -> None:
+def test_damage_is_named(copy: Lab) -> None:
     file = copy.prepared("open") / "train.bin"
     sound = file.read_bytes()
     file.write_bytes(b"\0\0" + sound[2:-2] + b"\7\7")
     done = copy.run("train.py")
     assert done.returncode == 2
     assert done.stderr == f"{file} is not what was prepared (damaged or changed).\nMend it with:  python prepare.py\n"
-    assert copy.run("prepare.py").returncode == 0
-    assert file.read_bytes() == sound
     (copy.prepared("sealed") / "val.bin").unlink()
     done = copy.run("-c", "import prepare; prepare.tokens_of('val')")
     assert done.returncode == 2
     assert "val.bin" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@machine
+def test_preparing_again_mends_what_is_damaged(copy: Lab) -> None:
+    file = copy.prepared("open") / "train.bin"
+    sound = file.read_bytes()
+    file.write_bytes(b"\0\0" + sound[2:])
+    assert copy.run("prepare.py").returncode == 0
+    assert file.read_bytes() == sound
 
 
 def trained(lab: Lab, **env: str) -> tuple[str, str]:
@@ -420,6 +429,34 @@ def test_training_repeats_to_the_last_digit_by_hand_and_in_a_trial(copy: Lab, cu
     claimed = re.findall(r"^(\w+): ", said.split("---\n")[1], re.M)
     assert claimed == keys.split()[1:]
     arrays_that_stay_on_the_device_give_the_same_number(copy, metric, cuda_stand_in)
+
+
+def test_training_in_two_parts_is_training_at_once(lab: Lab) -> None:
+    """As a member of a population: what the second part goes on from is all that there was."""
+
+    def part(begin: float, end: float, had: bytes = b"") -> tuple[bytes, bytes]:
+        with contextlib.ExitStack() as files:
+            names = ["SAVED", "HANDED", *(["CHECKPOINT"] if had else [])]
+            fds = {name: files.enter_context(tempfile.TemporaryFile()) for name in names}
+            if had:
+                fds["CHECKPOINT"].write(had)
+                fds["CHECKPOINT"].flush()
+            env = {f"NIGHTLAB_{name}": str(file.fileno()) for name, file in fds.items()}
+            env |= {"NIGHTLAB_ROLE": "candidate", "NIGHTLAB_CLOCK": "work", "NIGHTLAB_BUDGET": "4096"}
+            env |= {"NIGHTLAB_SEED": "1", "NIGHTLAB_BEGIN": str(begin), "NIGHTLAB_END": str(end)}
+            done = subprocess.run(
+                [sys.executable, "train.py"],
+                cwd=lab.folder,
+                env=lab.env(**env, PYTHONPATH=str(GUEST)),
+                pass_fds=[file.fileno() for file in fds.values()],
+                capture_output=True,
+                text=True,
+            )
+            assert done.returncode == 0, done.stdout + done.stderr
+            return tuple(os.pread(fds[name].fileno(), 2**28, 0) for name in ("SAVED", "HANDED"))
+
+    saved, _ = part(0, 0.5)
+    assert part(0.5, 1, saved)[1] == part(0, 1)[1]
 
 
 def test_a_budget_without_an_amount_is_explained(lab: Lab) -> None:

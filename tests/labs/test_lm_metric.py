@@ -12,8 +12,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.extras import extra
 
-torch = pytest.importorskip("torch", reason="needs the lm extra")
+pytestmark = [pytest.mark.xdist_group("lm")]  # one worker imports PyTorch
+
+torch = extra("torch", "lm")
 
 METRIC = Path(__file__).resolve().parents[2] / "src" / "nightlab" / "labs" / "lm" / "metric.py"
 WORDS, CONTEXT, ROWS = 32, 32, 128

@@ -9,10 +9,11 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
+from support.extras import extra
 
 pytestmark = [pytest.mark.xdist_group("lm")]  # one worker imports PyTorch
 
-torch = pytest.importorskip("torch", reason="needs the lm extra")
+torch = extra("torch", "lm")
 TRAIN = Path(__file__).resolve().parents[2] / "src" / "nightlab" / "labs" / "lm" / "train.py"
 GB = 2**30
 
@@ -78,6 +79,7 @@ def test_no_tensor_of_all_logits_is_made(train: ModuleType, monkeypatch: pytest.
     assert seen.size <= max(x.numel(), weight.numel())
 
 
+@pytest.mark.machine  # PyTorch imports its compiler: seconds
 def test_a_compiler_can_trace_the_loss(train: ModuleType) -> None:
     model = train.GPT()
     model.prepare_length(64)

@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 from support.bench import Bench
 from support.commons_users import MORE, User
+from support.extras import extra
 from support.labs import TinyLab
 
 from nightlab.commons.capability import Compatibility, GeneHost
@@ -31,7 +32,7 @@ from nightlab.session.create import SHIPPED, make_lab
 from nightlab.session.session import detect_sandbox
 from nightlab.storage.git import Repo
 
-pytest.importorskip("wasmtime")
+extra("wasmtime", "wasm")
 
 GENE = (SHIPPED / "wasm" / "gene.wat").read_text()
 SAYS = re.search(r"  \(@custom.*?\n\n", GENE, re.DOTALL)[0]  # type: ignore[index]  # its custom sections

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.extras import extra
 from support.labs import GENOME
 
 from nightlab.core.config import AgentConfig
@@ -17,7 +18,7 @@ from nightlab.proposers.proposer import ProposerWorkspace
 from nightlab.sandbox.bubblewrap import NoSandbox
 from nightlab.session.session import detect_sandbox
 
-pytest.importorskip("acp", reason="the extra 'agents' is not installed")
+extra("acp", "agents")
 
 AGENT = """
 import json, os, sys, time

@@ -19,7 +19,7 @@ from nightlab.sandbox.traffic import Traffic
 PATHS = ("/v1/chat/completions", "/v1/responses", "/v1/messages?beta=true", "/v1beta/models/m:generateContent")
 
 
-@settings(max_examples=1000)
+@settings(max_examples=250)
 @given(unfinished())
 def test_no_unfinished_answer_is_a_proposal(answer: tuple[str, str]) -> None:
     text, stop = answer
@@ -68,7 +68,7 @@ def stop_of(body: str, size: int) -> str | None:
     return traffic.stop
 
 
-@settings(max_examples=1000)
+@settings(max_examples=250)
 @given(whole, st.integers(0, 3), irregular | st.none() | st.just("early"), st.booleans(), st.integers(1, 500))
 def test_whatever_the_api_a_turn_with_an_unfinished_answer_is_none(
     text: str, api: int, stop: str | None, streamed: bool, size: int

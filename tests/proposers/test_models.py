@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from support import unfinished_answers as bad
+from support.extras import extra
 from support.labs import CONTRACT, GENOME
 from support.processes import wait
 from support.scripted_model import USAGE, Fault, ScriptedModel, Whole, serve
@@ -24,7 +25,7 @@ from nightlab.core.types import Candidate, Experiment, Metric
 from nightlab.proposers import Briefing, NoProposal
 from nightlab.proposers.model import LanguageModel
 
-pytest.importorskip("pydantic_ai", reason="the extra 'models' is not installed")
+extra("pydantic_ai", "models")
 
 NOT_THERE = "http://127.0.0.1:1/v1"
 

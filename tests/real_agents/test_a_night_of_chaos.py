@@ -12,6 +12,7 @@ from typing import Any
 import psutil
 import pytest
 from support.coding_agents import AGENTS, installed, write_script
+from support.extras import extra
 from support.labs import CONTRACT, users_own
 from support.processes import wait
 from support.researcher import GOOD, INJECTION, MISCHIEF, MOODS, NIGHT, Researcher
@@ -28,7 +29,7 @@ from nightlab.loop.scheduler import Scheduler
 from nightlab.session.session import Session, detect_sandbox
 
 pytestmark = [pytest.mark.machine, pytest.mark.timeout(3600)]
-pytest.importorskip("acp", reason="the extra 'agents' is not installed")
+extra("acp", "agents")
 
 MARK = "NIGHTLAB_NIGHT_OF_CHAOS"
 LINES = "".join(

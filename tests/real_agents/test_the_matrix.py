@@ -19,6 +19,7 @@ from typing import Any
 import psutil
 import pytest
 from support.coding_agents import AGENTS, NEWEST, CodingAgent, installed, write_script
+from support.extras import extra
 from support.labs import GENOME
 from support.model_wire import Call
 from support.scripted_model import ChampionStep, Fault, ScriptedModel, Whole, serve
@@ -31,7 +32,7 @@ from nightlab.proposers.proposer import ProposerWorkspace
 from nightlab.session.session import detect_sandbox
 
 pytestmark = [pytest.mark.machine, pytest.mark.timeout(3600)]
-pytest.importorskip("acp", reason="the extra 'agents' is not installed")
+extra("acp", "agents")
 
 WALL = float(os.environ.get("NIGHTLAB_TEST_WALL", "150"))  # seconds of an agent's first turn, for a busy machine
 RETRIES = 20  # seconds that a turn has for retries, beyond three times the agent's quickest whole turn

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from support.commons_users import BETTER, MORE, User
+from support.extras import extra
 from support.labs import GENOME, lab_in
 from support.processes import wait
 from support.window_site import EVIL, Site, add
@@ -24,8 +25,8 @@ from nightlab.ui.web.app import WebApp
 
 pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("browser")]  # one worker starts it
 
-playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright (pip install 'nightlab[dev]')")
-axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe (pip install 'nightlab[dev]')")
+playwright = extra("playwright.sync_api", "dev")
+axe = extra("axe_playwright_python.sync_playwright", "dev")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 if CHROMIUM is None:
     pytest.skip("needs a chromium (apt install chromium)", allow_module_level=True)
@@ -34,12 +35,15 @@ ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"
 ARGUMENTS += ["--disable-component-update", "--disable-sync", "--disable-dev-shm-usage"]
 SERIOUS = ("serious", "critical")
 IDEAS = 40  # of a run: it goes on for longer than the slowest browser takes to open
-expect = playwright.expect
-expect.set_options(timeout=60_000)  # a busy machine is slow, and nothing here is about speed
+
+
+def expect(what: Any) -> Any:
+    return playwright.expect(what)
 
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
+    playwright.expect.set_options(timeout=60_000)  # a busy machine is slow, and nothing here is about speed
     with playwright.sync_playwright() as play:
         browser = play.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         yield browser
@@ -348,6 +352,7 @@ def faults(page: Any) -> list[str]:
     ]
 
 
+@pytest.mark.machine
 def test_what_two_labs_found_is_there_for_whoever_takes_part(
     make_lab: Any, serve: Any, look: Any, tmp_path: Path, monkeypatch: Any
 ) -> None:

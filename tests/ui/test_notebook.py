@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.extras import extra
 from support.labs import TinyLab
 from support.processes import program_env
 
-pytest.importorskip("ipykernel")
-jupyter_client = pytest.importorskip("jupyter_client")
+extra("ipykernel", "dev")
+jupyter_client = extra("jupyter_client", "dev")
 
 SLOW = "import time\nfrom genome import A\ntime.sleep(0 if A == 4 else 600)\nprint('METRIC loss=1')\n"
 OPEN = "import nightlab\nsession = nightlab.Lab({folder!r}).session('t')\n"

@@ -41,6 +41,7 @@ from nightlab.loop.measure import measure
 from nightlab.loop.scheduler import Scheduler
 from nightlab.proposers import change_constants, find_constants
 from nightlab.session.replicates import ABLATE_SEED, CONFIRM_SEED, TRANSFER_SEED, runs
+from nightlab.session.session import Session
 from nightlab.storage.git import OutOfScope, PatchConflict
 from nightlab.storage.ledger import write_results
 
@@ -74,7 +75,7 @@ class Confirmer:
             looks.append(fresh)
         before, after = self.values = self._champion_pairs_until_shown(champion, fresh)
         level, counts = repeated_check_level(looks.index(fresh)), self._gain_of_counts(before, after)
-        gain = counts or self._gain(before, after, level)
+        gain = counts or self.gain(before, after, level)
         fresh = fresh[: len(before)]
         held_out = self._held_out(before, after, level)
         shown = held_out is not None and held_out.low > 0 and gain.low > 0
@@ -87,7 +88,7 @@ class Confirmer:
             claim=self.session.metric_claim,
             sequential=counts is not None,
         )
-        self._show(champion, evidence)
+        self.show(champion, evidence)
         if fixes_seed(*([m.metric for m in side if m.metric is not None] for side in (after, before))):
             self.ledger.append(Alarm(FIXED_SEED))
         return evidence
@@ -107,7 +108,7 @@ class Confirmer:
         shown = held_out is not None and held_out.low > 0 and gain.low > 0
         level: Level = "held out" if shown else "confirmed"
         evidence = Evidence(level, 0, fresh, gain, held_out, claim=self.session.metric_claim, exact=True)
-        self._show(champion, evidence)
+        self.show(champion, evidence)
         return evidence
 
     def _champion_pairs(
@@ -115,7 +116,7 @@ class Confirmer:
     ) -> tuple[list[Measurement], list[Measurement]]:
         """Baseline and champion on these seeds. Baseline runs paired with an earlier champion can't be paired again."""
         since = self.ledger.trials_before(self.ledger.trials(champion.number)[0][0].id)
-        return self._pairs("confirm", seeds, (0, None), (champion.number, None), since=since)
+        return self.pairs("confirm", seeds, (0, None), (champion.number, None), since=since)
 
     def _champion_pairs_until_shown(
         self, champion: Experiment, seeds: Sequence[int]
@@ -151,7 +152,7 @@ class Confirmer:
     def affordable_ablation(self, experiments: int, pairs: int) -> int:
         """Seeds for an ablation within the rest of the contract's share after ``pairs`` pairs; often 0."""
         left = self.session.lab.judge.confirm * experiments - 2 * pairs
-        return min(int(left / (len(self.lineage()) + 1)), FEWEST)
+        return min(int(left / (len(lineage(self.session)) + 1)), FEWEST)
 
     def ablate(self, seeds: int) -> list[Contribution]:
         """The contribution of each kept change in the champion's lineage, removed alone (three-way) and measured.
@@ -161,18 +162,18 @@ class Confirmer:
         champion = self.session.champion()
         worths = []
         fresh = tuple(range(ABLATE_SEED, ABLATE_SEED + seeds))
-        for experiment in self.lineage():
+        for experiment in lineage(self.session):
             try:
                 without = self._without(champion.candidate.commit, [experiment])
-                without = self._same_as_before(f"without-{experiment.number:06d}", without)
-                before, after = self._pairs("ablate", fresh, (experiment.number, without), (champion.number, None))
+                without = self.keep_variant(f"without-{experiment.number:06d}", without)
+                before, after = self.pairs("ablate", fresh, (experiment.number, without), (champion.number, None))
             except NightlabError as refusal:  # it can't be removed, or the rest does not run without it
                 worths.append(Contribution(experiment, None, str(refusal)))
                 continue
-            gain = self._gain(before, after, 0.95, self.scheduler.replicates.noise())
+            gain = self.gain(before, after, 0.95, self.scheduler.replicates.noise())
             words = f"taken out of #{champion.number}"
             claim = self.session.metric_claim
-            self._show(experiment, Evidence("confirmed", experiment.number, fresh, gain, what=words, claim=claim))
+            self.show(experiment, Evidence("confirmed", experiment.number, fresh, gain, what=words, claim=claim))
             worths.append(Contribution(experiment, gain))
         return worths
 
@@ -199,19 +200,19 @@ class Confirmer:
         budget = Budget(usual.clock, usual.amount * scale)
         told = [str(budget)] if scale != 1 else []
         told += [f"{name} = {value}" for name, value in constants.items()]
-        commits = [self._with(e, constants) for e in (self.ledger.experiment(0), champion)]
+        commits = [self.with_constants(e, constants) for e in (self.ledger.experiment(0), champion)]
         fresh = tuple(range(TRANSFER_SEED, TRANSFER_SEED + seeds))
-        pairs = self._pairs("transfer", fresh, (0, commits[0]), (champion.number, commits[1]), budget)
+        pairs = self.pairs("transfer", fresh, (0, commits[0]), (champion.number, commits[1]), budget)
         before, after = self.values = pairs
-        self._require_scaled(before, scale)
+        self.require_scaled(before, scale)
         what = ", ".join(told) or str(budget)
         held_out = self._held_out(before, after, 0.95)
-        gain, claim = self._gain(before, after, 0.95), self.session.metric_claim
+        gain, claim = self.gain(before, after, 0.95), self.session.metric_claim
         evidence = Evidence("transferred", 0, fresh, gain, held_out, what, claim)
-        self._show(champion, evidence)
+        self.show(champion, evidence)
         return evidence
 
-    def _require_scaled(self, measured: Sequence[Measurement], scale: float) -> None:
+    def require_scaled(self, measured: Sequence[Measurement], scale: float) -> None:
         """Raise NightlabError when the lab ignored the changed budget."""
         usual = [m for m in runs(self.ledger.trials(0, "search")).values() if m.measured and m.training_seconds > 1]
         if scale == 1 or not usual or self.session.budget.clock == "work":
@@ -223,20 +224,9 @@ class Confirmer:
                 "let the lab read NIGHTLAB_BUDGET (seconds), or try another size instead: --set NAME=VALUE",
             )
 
-    def lineage(self) -> list[Experiment]:
-        """The changes that led to the champion, oldest first."""
-        line, at = [], self.session.champion()
-        while at.number:
-            line.append(at)
-            parent = self.ledger.by_commit(at.candidate.parent)
-            if parent is None:
-                break
-            at = parent
-        return line[::-1]
-
     # -- internal --------------------------------------------------------------------------------
 
-    def _pairs(
+    def pairs(
         self,
         purpose: Purpose,
         seeds: Sequence[int],
@@ -258,7 +248,7 @@ class Confirmer:
             found = measure(self.scheduler, asked)
         return found[::2], found[1::2]
 
-    def _gain(
+    def gain(
         self, before: Sequence[Measurement], after: Sequence[Measurement], level: float, noise: Noise | None = None
     ) -> PairedGain:
         values = [[m.metric for m in side if m.metric is not None] for side in (before, after)]
@@ -283,7 +273,7 @@ class Confirmer:
             return None
         return paired_gain(self.session.metric, values[0], values[1], level, scale=self._scale())
 
-    def _show(self, experiment: Experiment, evidence: Evidence) -> None:
+    def show(self, experiment: Experiment, evidence: Evidence) -> None:
         if evidence not in self.ledger.experiment(experiment.number).evidence:
             self.ledger.append(EvidenceShown(experiment.number, evidence))
             write_results(self.session.results, self.session.metric, self.ledger)
@@ -340,7 +330,7 @@ class Confirmer:
             raise OutOfScope("nothing of it is left: later changes set the same constants")
         return files
 
-    def _with(self, experiment: Experiment, constants: Mapping[str, Any]) -> str:
+    def with_constants(self, experiment: Experiment, constants: Mapping[str, Any]) -> str:
         """An experiment's genome with other constants, as a commit."""
         commit, repo, device = experiment.candidate.commit, self.session.repo, self.session.device
         genome = self.session.genome(commit)
@@ -355,9 +345,9 @@ class Confirmer:
         if not changed:
             return commit
         made = repo.commit_files(commit, changed, f"#{experiment.number} at another scale")
-        return self._same_as_before(f"scaled-{repo.tree(made)[:12]}", made)
+        return self.keep_variant(f"scaled-{repo.tree(made)[:12]}", made)
 
-    def _same_as_before(self, name: str, commit: str) -> str:
+    def keep_variant(self, name: str, commit: str) -> str:
         """A variant's commit, kept reachable; the one of before if that holds the same, for it has trials already."""
         repo, tag = self.session.repo, self.session.tag
         before = repo.resolve(f"refs/nightlab/{tag}/{name}")
@@ -365,6 +355,18 @@ class Confirmer:
             return before
         repo.keep_reachable(tag, name, commit)
         return commit
+
+
+def lineage(session: Session) -> list[Experiment]:
+    """The changes that led to the champion, oldest first."""
+    line, at = [], session.champion()
+    while at.number:
+        line.append(at)
+        parent = session.ledger.by_commit(at.candidate.parent)
+        if parent is None:
+            break
+        at = parent
+    return line[::-1]
 
 
 def _values(text: str, device: str) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import ast
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -120,9 +121,14 @@ def confirm(
 
 @app.command(
     epilog="Examples:  nightlab transfer --scale 4   ·   nightlab transfer --set DEPTH=4 --set BATCH=16 --seeds 3"
+    "   ·   nightlab transfer grid.toml"
 )
 @unhurried()
 def transfer(
+    grid: Annotated[
+        Path | None,
+        typer.Argument(metavar="GRID", help="A grid of budgets, constants and labs, in TOML (docs/transfer.md)."),
+    ] = None,
     scale: Annotated[float, typer.Option(min=0.01, help="Budget as a multiple of the session's.")] = 1.0,
     constants: Annotated[
         list[str], typer.Option("--set", metavar="NAME=VALUE", help="Set a constant in both genomes; repeatable.")
@@ -133,11 +139,20 @@ def transfer(
     as_json: Json = False,
     allow: Allow = [],  # noqa: B006
 ) -> None:
-    """Measure the gain at another budget or model size."""
+    """Measure the gain at another budget or model size.
+
+    With a grid, measures a sample of the session's programs in each of its settings, and says whether the session's own
+    budget ranks them as the dearer settings do. Its cost is said first, and the same command resumes it. Exit status 3
+    where that is not shown.
+    """
     from nightlab.analysis.confirm import Confirmer
     from nightlab.loop.scheduler import Scheduler
     from nightlab.session.session import open_session
 
+    if grid is not None:
+        if scale != 1.0 or constants:
+            raise typer.BadParameter("a grid names its scales and constants itself")
+        _transfer_grid(grid, lab, tag, as_json, allow)
     if scale == 1.0 and not constants:
         raise typer.BadParameter("name a change: --scale 2, or --set DEPTH=4")
     session = open_session(lab, tag, writer=True, allow=allowed(allow))
@@ -153,6 +168,31 @@ def transfer(
         say_confirmed(claims, evidence)
     session.close()
     raise typer.Exit(0 if evidence and evidence.shown else REFUTED)
+
+
+def _transfer_grid(file: Path, lab: Path, tag: str | None, as_json: bool, allow: list[str]) -> None:
+    """Measure a grid and exit: 0 where the proxy keeps the order in every setting."""
+    from contextlib import ExitStack, closing
+
+    from nightlab.analysis.transfer_grid import TransferGrid, read_grid
+    from nightlab.loop.scheduler import Scheduler
+    from nightlab.session.session import open_session
+
+    config = read_grid(file)
+    with ExitStack() as opened:
+        shown = opened.enter_context(closing(view(quiet=as_json)))
+
+        def scheduler(folder: Path, session: str | None) -> Scheduler:
+            found = open_session(folder, session, writer=True, allow=allowed(allow))
+            return Scheduler(opened.enter_context(closing(found)), shown)
+
+        tell = (lambda words: None) if as_json else say
+        planned = TransferGrid(config, scheduler(lab, tag), lambda other: scheduler(file.parent / other, None))
+        tell(planned.plan())
+        results = planned.run(tell)
+        if as_json:
+            typer.echo(json.dumps([asdict(one) for one in results], indent=1))
+    raise typer.Exit(0 if all(one.rank and one.rank[1] > 0 for one in results) else REFUTED)
 
 
 def say_confirmed(claims: Confirmer, evidence: Evidence | None) -> None:

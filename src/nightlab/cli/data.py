@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -13,15 +14,23 @@ from nightlab.cli.app import HERE, Tag, Where, app, escape, near, read_only, say
 
 @app.command(
     epilog="Examples:  nightlab export jsonl | jq .metric   ·   nightlab export parquet --out night.parquet"
-    "   ·   nightlab export optuna   ·   nightlab export tensorboard --out runs"
+    "   ·   nightlab export optuna   ·   nightlab export --for nanochat"
 )
 def export(
     kind: Annotated[
-        str,
+        str | None,
         typer.Argument(
             metavar="FORMAT", help="tsv, jsonl, parquet, optuna, mlflow, tensorboard, trackio, or a plug-in's name."
         ),
-    ],
+    ] = None,
+    harness: Annotated[
+        Literal["nanochat"] | None,
+        typer.Option(
+            "--for",
+            metavar="nanochat",
+            help="Instead: the champion's changes as a patch, and a note for this larger harness.",
+        ),
+    ] = None,
     out: Annotated[
         str | None,
         typer.Option(
@@ -34,10 +43,24 @@ def export(
     lab: Where = HERE,
     tag: Tag = None,
 ) -> None:
-    """Export the experiments of a session."""
+    """Export the experiments of a session.
+
+    With --for, instead hand its champion over to a larger training harness (docs/transfer.md).
+    """
     from nightlab.core.plugins import is_plugin
     from nightlab.integrations import export as exports
 
+    if (kind is None) == (harness is None):
+        raise typer.BadParameter("name a format, or a harness: --for nanochat")
+    if harness:
+        from nightlab.integrations.harness import write_handover
+        from nightlab.session.session import open_session
+
+        with closing(open_session(lab, tag)) as session:
+            folder = write_handover(session, harness, Path(out) if out else session.folder / harness)
+        say(f"wrote {near(folder)}: changes.patch, and NOTE.md, which says what carried over")
+        return
+    assert kind is not None
     if kind not in exports.formats() and not is_plugin("exporter", kind):
         raise typer.BadParameter(f"{kind!r} is none of {', '.join(exports.formats())}")
     metric, ledger = read_only(lab, tag)

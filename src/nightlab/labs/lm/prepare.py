@@ -53,6 +53,7 @@ class Loader:
         self.first = int(self.random.integers(len(self.data)))
         self.order = np.empty(0, dtype=np.int64)
         self.tokens = 0
+        self.seed = seed
 
     def __iter__(self) -> Loader:
         return self
@@ -67,6 +68,15 @@ class Loader:
         rows = rows.to(self.device, non_blocking=True)
         self.tokens += self.batch * self.length
         return rows[:, :-1], rows[:, 1:]
+
+    def place(self) -> np.ndarray:
+        """Where it is in the data, int64: what ``go_on`` needs to hand out the rows that come next."""
+        return np.concatenate([[self.tokens, self.first], self.order])
+
+    def go_on(self, place: np.ndarray) -> None:
+        """Go on from a place; later epochs have other orders than they would have had."""
+        self.tokens, self.first, self.order = int(place[0]), int(place[1]), np.array(place[2:])
+        self.random = np.random.default_rng((self.seed, self.tokens))
 
     def epoch(self) -> np.ndarray:
         """Where the rows of the next epoch start, shuffled, int64."""
@@ -102,6 +112,8 @@ class Budget:
             )
         self.now = clocks[self.clock]
         self.began = math.inf
+        trial = nightlab_guest.trial() if nightlab_guest else None
+        self.begin, self.end = (trial.begin, trial.end) if trial else (0.0, 1.0)  # of a population's member: its part
         self.losses: list[float] = []  # since the last report
         self.reported = 0.0
 
@@ -112,8 +124,8 @@ class Budget:
         self.began = self.now()
 
     def progress(self) -> float:
-        """The part of the budget that is spent, 0 to 1; 0 before the start."""
-        return min(1.0, max(0.0, (self.now() - self.began) / self.amount))
+        """The part of the budget that is spent, 0 to 1; ``begin`` before the start, and ``end`` at most."""
+        return min(self.end, self.begin + max(0.0, (self.now() - self.began) / self.amount))
 
     def report(self, loss: float) -> None:
         """Tell nightlab how training goes: a mean for each hundredth of the budget. It may end early."""
@@ -146,6 +158,18 @@ def hand_over(model: torch.nn.Module) -> None:
     """
     if nightlab_guest and (trial := nightlab_guest.trial()):
         trial.hand_over({name: plain(value) for name, value in model.state_dict().items()})
+
+
+def checkpoint() -> dict[str, torch.Tensor]:
+    """What a member of a population goes on from: what ``save`` was given; empty where training begins."""
+    trial = nightlab_guest.trial() if nightlab_guest else None
+    return {name: tensor(array) for name, array in trial.checkpoint().items()} if trial else {}
+
+
+def save(state: dict[str, torch.Tensor]) -> None:
+    """Save what training needs to go on. Does nothing where it won't."""
+    if nightlab_guest and (trial := nightlab_guest.trial()):
+        trial.save({name: plain(value) for name, value in state.items()})
 
 
 def tensor(array: memoryview) -> torch.Tensor:

@@ -45,17 +45,17 @@ DEVICE_BATCH = {"cuda": 0, "mps": 16, "cpu": 64}[DEVICE]  # most rows in one pas
 CHUNK = {"cuda": 2**13, "mps": 2**11, "cpu": 2**8}[DEVICE]  # tokens whose logits are in memory at a time [fixed]
 
 # Optimisers
-MATRIX_LR = 0.04  # Muon: matrices of the blocks
-EMBEDDING_LR = 0.9  # AdamW: token and value embeddings, at width 768
-UNEMBEDDING_LR = 0.005  # AdamW: output layer, at width 768
-SCALAR_LR = 0.5  # AdamW: scalars of the residual stream
+MATRIX_LR = 0.04  # Muon: matrices of the blocks [moves]
+EMBEDDING_LR = 0.9  # AdamW: token and value embeddings, at width 768 [moves]
+UNEMBEDDING_LR = 0.005  # AdamW: output layer, at width 768 [moves]
+SCALAR_LR = 0.5  # AdamW: scalars of the residual stream [moves]
 ADAM_BETAS = (0.8, 0.95)  # decay of AdamW's averages [fixed]
 MUON_MOMENTUM = 0.95  # after its warm-up [0.8..0.99]
 MUON_MOMENTUM_START = 0.85  # at the first step [0.5..0.95]
 MUON_MOMENTUM_STEPS = {"cuda": 200, "mps": 50, "cpu": 10}[DEVICE]  # steps of its warm-up [0..500]
 MUON_BETA2 = 0.95  # decay of NorMuon's second moment [0.8..0.999]
 MUON_STEPS = 5  # iterations of orthogonalisation [2..5]
-WEIGHT_DECAY = 0.15  # of the blocks, falling to zero [0.0..0.6]
+WEIGHT_DECAY = 0.15  # of the blocks, falling to zero [0.0..0.6, moves]
 EMBEDDING_DECAY = 0.001  # of token embeddings
 VALUE_DECAY = 0.003  # of value embeddings
 UNEMBEDDING_DECAY = 0.01  # of the output layer
@@ -359,6 +359,47 @@ def schedule(both: list[torch.optim.Optimizer], progress: float, step: int) -> N
         group["weight_decay"] = WEIGHT_DECAY * (1 - progress)
 
 
+# --- Constants that move, and checkpoints ---------------------------------------------------------------
+
+moving = ("MATRIX_LR", "EMBEDDING_LR", "UNEMBEDDING_LR", "SCALAR_LR", "WEIGHT_DECAY")
+courses = {name: values for name in moving if isinstance(values := globals().get(name), tuple)}
+
+
+def move(progress: float) -> bool:
+    """Constants that are tuples, of values for equally long parts of the budget, get the one for this point of it.
+
+    Returns whether one changed."""
+    before = [globals()[name] for name in courses]
+    for name, values in courses.items():
+        globals()[name] = values[min(int(progress * len(values) + 1e-9), len(values) - 1)]
+    return before != [globals()[name] for name in courses]
+
+
+move(0.0)
+
+
+def state_of(model: GPT, both: list[torch.optim.Optimizer], batches, step: int) -> dict[str, torch.Tensor]:
+    """All that training needs to go on."""
+    found = {f"model {name}": value for name, value in model.state_dict().items()}
+    for number, optimiser in enumerate(both):
+        for index, state in optimiser.state_dict()["state"].items():
+            found |= {f"optimiser {number} {index} {name}": value for name, value in state.items()}
+    return found | {"place": torch.from_numpy(batches.place()), "step": torch.tensor(step)}
+
+
+def go_on(state: dict[str, torch.Tensor], model: GPT, both: list[torch.optim.Optimizer], batches) -> int:
+    """Go on from what ``state_of`` gave; returns the step."""
+    model.load_state_dict({name[6:]: value for name, value in state.items() if name.startswith("model ")})
+    for number, optimiser in enumerate(both):
+        had: dict[int, dict[str, torch.Tensor]] = {}
+        for name in (name for name in state if name.startswith(f"optimiser {number} ")):
+            _, _, index, what = name.split()
+            had.setdefault(int(index), {})[what] = state[name]
+        optimiser.load_state_dict({"state": had, "param_groups": optimiser.state_dict()["param_groups"]})
+    batches.go_on(state["place"].numpy())
+    return int(state["step"])
+
+
 # --- Training -------------------------------------------------------------------------------------------
 
 
@@ -442,14 +483,19 @@ def main() -> None:
     gc.freeze()  # what exists now stays: no long pauses to look through it
 
     step, average, spoke, counted, unread = 0, 0.0, time.perf_counter(), 0, None
-    while (progress := budget.progress()) < 1:
+    before = go_on(had, model, both, batches) if (had := prepare.checkpoint()) else 0  # steps
+    while (progress := budget.progress()) < budget.end:
+        if move(progress):
+            for optimiser, fresh in zip(both, optimisers(model), strict=True):
+                for group, other in zip(optimiser.param_groups, fresh.param_groups, strict=True):
+                    group["full_lr"] = other["full_lr"]
         if step == COMPILE_STEPS:
             started, skipped = time.perf_counter(), batches.tokens
             budget.start()
         for _ in range(micro_batches):
             loss = loss_of(*next(batches))
             (loss / micro_batches).backward()
-        schedule(both, progress, step)
+        schedule(both, progress, before + step)
         for optimiser in both:
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
@@ -483,6 +529,7 @@ def main() -> None:
     print(f"num_steps:        {step}")
     print(f"num_params_M:     {parameters / 1e6:.1f}")
     print(f"depth:            {DEPTH}")
+    prepare.save(state_of(model, both, batches, before + step))
     prepare.hand_over(model)
 
 

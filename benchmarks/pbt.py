@@ -1,0 +1,163 @@
+"""Population-based training here and by Ray Tune's scheduler: python benchmarks/pbt.py [--repeats 5] [--members 8]
+
+Both train a population on a toy whose best schedule is known (benchmarks/pbt_lab.py), at equal training: as many
+members, parts and steps, the same ranges, factors and chance of a new draw, the lower and the upper fifth. Of each, the
+winner's schedule is what counts: it trains from nothing. The toy's expected loss is exact, so a schedule's worth has no
+noise; the interval is over repeats. The gain that nightlab confirmed on fresh seeds in the first repeat is printed too.
+Needs ray[tune].
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from machine import heading, table
+from pbt_lab import COORDINATES, FAR, GENOME, STEPS, make_lab
+from scipy import optimize, stats
+
+import nightlab
+
+LOW, HIGH = 0.001, 1.0
+FACTORS, RESAMPLE, QUANTILE = (0.8, 1.2), 0.25, 0.2
+BASELINE = float(GENOME.split()[2])
+
+
+def expected(schedule: Sequence[float]) -> float:
+    """The loss that a schedule is expected to yield from nothing: rates of equally long parts."""
+    v = FAR**2
+    for step in range(STEPS):
+        rate = schedule[step * len(schedule) // STEPS]
+        v = (1 - rate) ** 2 * v + rate**2
+    return v
+
+
+def best(parts: int) -> float:
+    """The loss of the best schedule of this number of parts."""
+    start = np.log([1 / (1 / FAR**2 + (part + 0.5) * STEPS / parts) for part in range(parts)])
+    found = optimize.minimize(lambda logs: np.log(expected(np.exp(np.minimum(logs, 0.0)))), start, method="L-BFGS-B")
+    return expected(np.exp(np.minimum(found.x, 0.0)))
+
+
+def ours(folder: Path, members: int, parts: int, seed: int, slots: int) -> tuple[list[float], Any]:
+    """nightlab's schedule, and what was confirmed of it."""
+    lab = nightlab.Lab(make_lab(folder))
+    with lab.session("pbt", seed=seed, slots=slots, allow_missing="all") as session:
+        result = session.pbt(members, parts, confirm=4 if seed == 1 else 0)
+    return list(result.ended.schedule["RATE"]), result.evidence
+
+
+def rays(folder: Path, members: int, parts: int, seed: int, slots: int) -> list[float]:
+    """The schedule of Ray Tune's winner: the rates that its weights were trained with."""
+    import random
+
+    from ray import tune
+    from ray.tune.schedulers import PopulationBasedTraining
+
+    random.seed(seed)
+    np.random.seed(seed)
+
+    class Quadratic(tune.Trainable):
+        def setup(self, config: dict[str, Any]) -> None:
+            self.x, self.rates = np.full(COORDINATES, FAR), list[float]()
+            self.number = config["number"]
+
+        def step(self) -> dict[str, Any]:
+            part = len(self.rates)
+            noise = np.random.default_rng((seed, self.number, part))
+            for _ in range(STEPS // parts):
+                self.x = self.x - self.config["RATE"] * (self.x + noise.normal(size=self.x.size))
+            self.rates.append(self.config["RATE"])
+            return {"loss": float(np.mean(self.x**2)), "schedule": json.dumps(self.rates)}
+
+        def save_checkpoint(self, place: str) -> None:
+            np.savez(Path(place) / "x.npz", x=self.x, rates=self.rates)
+
+        def load_checkpoint(self, place: Any) -> None:
+            had = np.load(Path(place) / "x.npz")
+            self.x, self.rates = had["x"], list(had["rates"])
+
+        def reset_config(self, config: dict[str, Any]) -> bool:
+            self.config = config
+            self.setup(config)
+            return True
+
+    scheduler = PopulationBasedTraining(
+        time_attr="training_iteration",
+        metric="loss",
+        mode="min",
+        perturbation_interval=1,
+        hyperparam_mutations={"RATE": tune.loguniform(LOW, HIGH)},
+        quantile_fraction=QUANTILE,
+        resample_probability=RESAMPLE,
+        perturbation_factors=FACTORS[::-1],
+        custom_explore_fn=lambda config: {**config, "RATE": min(max(config["RATE"], LOW), HIGH)},
+    )
+    tuner = tune.Tuner(
+        tune.with_resources(Quadratic, {"cpu": slots / members}),  # all members live at once
+        param_space={"RATE": tune.loguniform(LOW, HIGH), "number": tune.randint(0, 2**31)},
+        tune_config=tune.TuneConfig(scheduler=scheduler, num_samples=members, reuse_actors=True),
+        run_config=tune.RunConfig(
+            stop={"training_iteration": parts}, storage_path=str(folder), verbose=0, name=f"seed{seed}"
+        ),
+    )
+    frame = tuner.fit().get_dataframe(filter_metric="loss", filter_mode="min")
+    ended = frame[frame.schedule.map(lambda text: len(json.loads(text)) == parts)]
+    found: list[float] = json.loads(ended.sort_values("loss").schedule.iloc[0])
+    return found
+
+
+def interval(values: Sequence[float]) -> str:
+    """Mean and 95 % interval (Student's t)."""
+    mean, n = float(np.mean(values)), len(values)
+    half = float(stats.t.ppf(0.975, n - 1) * np.std(values, ddof=1) / n**0.5) if n > 1 else float("nan")
+    return f"{mean:.4f} ± {half:.4f}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--members", type=int, default=8)
+    parser.add_argument("--parts", type=int, default=8)
+    parser.add_argument("--slots", type=int, default=2)
+    given = parser.parse_args()
+    import ray
+
+    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
+    ray.init(num_cpus=given.slots, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    heading(f"Population-based training, {given.members} members of {given.parts} parts, {given.repeats} repeats")
+    losses: dict[str, list[float]] = {"nightlab pbt": [], "Ray Tune PBT": []}
+    with tempfile.TemporaryDirectory() as place:
+        for seed in range(1, given.repeats + 1):
+            schedule, evidence = ours(Path(place) / f"lab{seed}", given.members, given.parts, seed, given.slots)
+            losses["nightlab pbt"].append(expected(schedule))
+            theirs = rays(Path(place) / "ray", given.members, given.parts, seed, given.slots)
+            losses["Ray Tune PBT"].append(expected(theirs))
+            for name, found in (("nightlab", schedule), ("Ray Tune", theirs)):
+                print(
+                    f"seed {seed}, {name}: {' '.join(f'{rate:.3g}' for rate in found)}: {expected(found):.4f}",
+                    flush=True,
+                )
+            if evidence:
+                gain = evidence.gain
+                print(
+                    f"  confirmed by nightlab: {gain.mean:.4f} ({gain.low:.4f} to {gain.high:.4f}) below the baseline"
+                )
+    ray.shutdown()
+    constant = optimize.minimize_scalar(lambda log: expected([np.exp(log)]), bounds=(-6, 0), method="bounded")
+    rows = [[name, interval(values), f"{given.members}"] for name, values in losses.items()]
+    rows.append(["the baseline's rate", f"{expected([BASELINE]):.4f}", "1"])
+    rows.append(["the best constant rate", f"{constant.fun:.4f}", "known"])
+    rows.append([f"the best schedule of {given.parts} parts", f"{best(given.parts):.4f}", "known"])
+    print()
+    table(["schedule", "expected loss from nothing", "whole trainings"], rows)
+
+
+if __name__ == "__main__":
+    main()

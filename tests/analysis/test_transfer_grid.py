@@ -1,0 +1,108 @@
+"""Transfer in grids: whether programs keep their order in dearer settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nightlab.analysis.transfer_grid import GridConfig, TransferGrid, rank_correlation, read_grid, result_words
+from nightlab.core.config import StopRules
+from nightlab.core.observer import Observer
+from nightlab.core.types import NightlabError
+from nightlab.integrations.harness import write_handover
+from nightlab.loop.loop import ExperimentLoop
+from nightlab.loop.scheduler import Scheduler
+
+
+def test_the_rank_correlation_and_its_interval() -> None:
+    same = rank_correlation([1, 2, 3, 4, 5, 6, 7, 8], [10, 20, 30, 40, 50, 60, 70, 90])
+    assert same and same[0] == pytest.approx(1) and same[1] > 0.9
+    # r = 0.9, n = 5: tanh(atanh(0.9) ± 1.96 · sqrt((1 + 0.405) / 2))
+    some = rank_correlation([1, 2, 3, 4, 5], [1, 2, 3, 5, 4])
+    assert some == pytest.approx((0.9, -0.169, 0.996), abs=1e-3)
+    assert rank_correlation([1, 2, 3], [1, 2, 3]) is None and rank_correlation([1, 1, 1, 1], [1, 2, 3, 4]) is None
+
+
+def test_a_grid_is_every_combination_but_the_proxy() -> None:
+    grid = GridConfig(scales=(1, 4), constants={"DEPTH": (2, 4)}, labs=(".", "other"))
+    assert len(grid.cells()) == 8 and len(GridConfig(scales=(1, 4)).cells()) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("scales = [1]", "only the session's own setting"),
+        ("scales = [0]", "scales: 0 is no multiple"),
+        ("[constants]\nDEPTH = []", "constants.DEPTH: name at least one value"),
+        ("programs = 3\nscales = [2]", "programs"),
+        ("scale = [2]", "scale"),
+        ("scales = [", "is no TOML"),
+    ],
+)
+def test_a_bad_grid_is_named(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "grid.toml").write_text(text)
+    with pytest.raises(NightlabError, match="toml") as raised:
+        read_grid(tmp_path / "grid.toml")
+    assert said in str(raised.value)
+    with pytest.raises(NightlabError, match="No such file"):
+        read_grid(tmp_path / "none.toml")
+
+
+GENOME = "A = 4\n\n\n\nSIZE = 1\n"
+MEASURE = """\
+import sys
+from genome import A, SIZE
+if SIZE == 9 and A == 2:
+    sys.exit("out of memory")
+print(f"METRIC loss={A if SIZE != 5 else -A}")
+"""
+
+
+def test_a_grid_is_measured_once_and_says_where_the_order_holds(make_lab: Any) -> None:
+    lab, other = (make_lab(GENOME, text, name=name) for name, text in (("one", MEASURE), ("two", MEASURE + "#\n")))
+    for value in (2, 3, 5):
+        lab.idea(f"{value}", GENOME.replace("A = 4", f"A = {value}"))
+    session, there = lab.session(), other.session()
+    for one in (session, there):
+        ExperimentLoop(one, StopRules(), Scheduler(one, Observer())).run()
+    grid = GridConfig(programs=4, seeds=2, constants={"SIZE": (5, 9)}, labs=("../two",))
+
+    def measured() -> TransferGrid:
+        return TransferGrid(grid, Scheduler(session, Observer()), lambda lab: Scheduler(there, Observer()))
+
+    first = measured()
+    assert first.plan().startswith("4 programs in 3 settings: 24 trials; about ")
+    found = {one.setting: one for one in first.run()}
+    assert list(found) == ["SIZE = 5, in two", "SIZE = 9, in two"]
+    for setting, one in found.items():
+        assert "5" not in setting or (one.rank and one.rank[0] == pytest.approx(-1))
+        assert (one.gain is None) == ("9" in setting), "the champion has A = 2, and fails at that size"
+    assert "may not keep the order" in result_words(found["SIZE = 5, in two"])
+    champion = session.champion().number
+    fails = found["SIZE = 9, in two"]
+    assert list(fails.failed) == [champion] and "out of memory" in result_words(fails)
+    trials = len(session.ledger.trials()), len(there.ledger.trials())
+    again = measured()
+    assert "measured before" in again.plan()
+    assert [one.rank for one in again.run()] == [one.rank for one in found.values()]
+    assert (len(session.ledger.trials()), len(there.ledger.trials())) == trials, "nothing is measured twice"
+    note = (write_handover(session, "nanochat", lab.folder / "out") / "NOTE.md").read_text()
+    assert "| SIZE = 5, in two | #1 | -2 (-2 to -2)" in note and "no: it is worse there" in note
+    assert "| A | 4 | 2 | none: change the code |" in note and "not confirmed" in note
+    assert "+A = 2" in (lab.folder / "out" / "changes.patch").read_text()
+    said = [(e.what, e.gain.mean) for e in session.ledger.experiment(champion).evidence if e.level == "transferred"]
+    assert said == [("SIZE = 5, in two", -2.0)]
+
+
+def test_what_does_not_compare_is_named(make_lab: Any) -> None:
+    lab, other = make_lab(GENOME, MEASURE, name="one"), make_lab("A = 1\n", MEASURE, name="two")
+    lab.idea("2", GENOME.replace("A = 4", "A = 2"))
+    session, there = lab.session(), other.session()
+    ExperimentLoop(session, StopRules(), Scheduler(session, Observer())).run()
+    scheduler = Scheduler(session, Observer())
+    with pytest.raises(NightlabError, match="has no measured baseline"):
+        TransferGrid(GridConfig(labs=("two",)), scheduler, lambda lab: Scheduler(there, Observer()))
+    with pytest.raises(NightlabError, match="measured 2 programs, and ranks need 4"):
+        TransferGrid(GridConfig(scales=(2,)), scheduler, lambda lab: scheduler)
