@@ -183,9 +183,9 @@ def cuda_stand_in(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(params=["bare", "sandbox"])
+@pytest.fixture(params=[pytest.param("bare", marks=pytest.mark.machine), "sandbox"])
 def bench(make_lab: Any, request: pytest.FixtureRequest) -> Callable[..., Bench]:
-    """What must hold with a sandbox and without one."""
+    """What must hold with a sandbox and, in the machine tier, without one."""
     sandbox = NoSandbox() if request.param == "bare" else detect_sandbox()
     if request.param == "sandbox" and sandbox.name == "none":
         pytest.skip(sandbox.why)

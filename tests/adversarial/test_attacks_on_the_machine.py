@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from support.arena import Arena, genome
+from support.tiers import by_default
 
 pytestmark = pytest.mark.integration
 
@@ -100,7 +101,7 @@ kept = bytearray(b'x' * (250 * 2**20))
 }
 
 
-@pytest.mark.parametrize("where", sorted(MEMORY))
+@pytest.mark.parametrize("where", by_default("private", "in children", of=MEMORY))
 def test_more_memory_than_allowed(long_arena: Arena, where: str) -> None:
     got = long_arena.attack(genome(training=f"{MEMORY[where]}\nprint('taken', flush=True)\ntime.sleep(10)\n"))
     assert got.said == ("discard", "over limit"), got.verdict
@@ -135,7 +136,7 @@ os.chmod(".", 0o300)
 }
 
 
-@pytest.mark.parametrize("how", sorted(DISK))
+@pytest.mark.parametrize("how", by_default("one file", "unlinked files", of=DISK))
 def test_more_disk_than_allowed(arena: Arena, how: str) -> None:
     got = arena.attack(genome(top=f"{DISK[how]}\nprint('written', flush=True)\nos.chdir('/lab')\ntime.sleep(1.5)\n"))
     assert got.verdict.status in ("discard", "crash") and got.said != ("discard", "inconclusive"), got.verdict

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from support.arena import Arena, genome
+from support.tiers import by_default
 
 pytestmark = pytest.mark.integration
 
@@ -68,7 +69,7 @@ ANSWERS = {
 }
 
 
-@pytest.mark.parametrize("what", sorted(ANSWERS))
+@pytest.mark.parametrize("what", by_default("NaN", "one row too few", of=ANSWERS))
 def test_answers_that_are_no_scores(arena: Arena, what: str) -> None:
     rows, reason, detail = ANSWERS[what]
     got = arena.attack(genome(training=f"def answer(numbers): return {rows}"))
@@ -104,11 +105,10 @@ HEADERS = {
 }
 
 
-@pytest.mark.parametrize("what", ["the largest offset", "oversized"])
+@pytest.mark.parametrize("what", by_default("oversized", of=["the largest offset", "oversized"]))
 def test_forged_headers(arena: Arena, what: str) -> None:
     got = arena.attack(genome(instead=RAW + f"link.sendall(H.pack({HEADERS[what]}))\ntime.sleep(9)\n"))
     assert got.said == ("crash", "crashed") and "answered with" in got.verdict.detail
-    assert got.measured.wall_seconds < 5
 
 
 @pytest.mark.parametrize("what", sorted(HEADERS))
@@ -144,11 +144,10 @@ GARBAGE = {
 }
 
 
-@pytest.mark.parametrize("what", sorted(GARBAGE))
+@pytest.mark.parametrize("what", by_default("garbage", of=GARBAGE))
 def test_garbage_on_the_link(arena: Arena, what: str) -> None:
     got = arena.attack(genome(instead=f"{RAW}{GARBAGE[what]}\n"))
     assert got.said == ("crash", "crashed"), got.verdict
-    assert got.measured.wall_seconds < 5
 
 
 def test_a_flood_on_the_link_is_no_metric(arena: Arena) -> None:

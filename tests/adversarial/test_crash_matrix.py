@@ -22,7 +22,7 @@ pytestmark = pytest.mark.integration
 PROGRAM = str(Path(sys.executable).parent / "nightlab")
 ROLES = {
     "orchestrator": "nightlab run",
-    "supervisor": "-m nightlab.engines.local.supervisor",
+    "supervisor": "-m nightlab.engines.local.fork_server",
     "evaluator": "python prepare.py evaluate",
     "candidate": "python train.py",
 }

@@ -90,7 +90,7 @@ def victims(lab: TinyLab) -> tuple[list[int], list[int]]:
             words = Path(f"/proc/{pid}/cmdline").read_bytes()
         except OSError:
             continue
-        (supervisors if b"nightlab.engines.local.supervisor" in words else others).append(pid)
+        (supervisors if b"nightlab.engines.local." in words else others).append(pid)
     return supervisors, others
 
 

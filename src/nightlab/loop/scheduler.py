@@ -11,6 +11,7 @@ from nightlab.core.events import MachineChanged, Rechecked, RunStopped, SlotLost
 from nightlab.core.observer import Observer, RunningTrialStatus
 from nightlab.core.types import Budget, Experiment, Measurement, NightlabError, Purpose, Segment, Trial
 from nightlab.engines.base import Engine, Handle
+from nightlab.engines.local.handles import wait_for_any
 from nightlab.engines.local.machine_monitor import too_short
 from nightlab.engines.local.trial_folder import kill_leftovers
 from nightlab.engines.slots import Slot
@@ -181,7 +182,7 @@ class Scheduler:
         for running, status in zip(self.running.values(), self.tick(), strict=True):
             if self._may_stand_by(status.phase):
                 self.engine.stand_by(running.trial, running.slot)
-        time.sleep(POLL)
+        wait_for_any(self.running.values(), POLL)
 
     def tick(self) -> list[RunningTrialStatus]:
         """Show how far the trials are. Raises RunInterrupted when the user asked to stop now."""

@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
@@ -218,16 +219,16 @@ def _gpu_mounts(spec: SandboxSpec) -> list[Mount]:
 
 def _scratch(megabytes: int) -> list[str]:
     """Options that mount the private folders in memory."""
-    options = []
+    options: list[str] = []
     for folder in SCRATCH:
-        options += _folders([Path(folder)], set())
+        options += _folders((Path(folder),))
         options += ["--perms", "1777", "--size", str(megabytes * 2**20), "--tmpfs", folder]
     return options
 
 
 def _mount_options(mounts: list[Mount]) -> list[str]:
     """Options that create the folders above each target and then mount the sources there."""
-    options = _folders([target for _, target, _ in mounts], {Path("/dev"), Path("/tmp"), Path(HOME)})
+    options = [*_folders(tuple(target for _, target, _ in mounts), ("/dev", "/tmp", HOME))]
     for source, target, how in mounts:
         options += [how, str(source), str(target)]
     return options
@@ -267,16 +268,17 @@ def _within(path: Path, folders: Iterable[str]) -> bool:
     return any(path.is_relative_to(folder) for folder in folders)
 
 
-def _folders(targets: list[Path], made: set[Path]) -> list[str]:
+@lru_cache(maxsize=64)  # a session's trials have the same
+def _folders(targets: tuple[Path, ...], made: tuple[str, ...] = ()) -> tuple[str, ...]:
     """Options that create the folders above each target, readable by all (bubblewrap's default is private).
 
     Those in the private home are writable: loaders put lock files beside the data, and other caches in ``.cache``.
     """
     above = {parent for target in targets for parent in target.parents if parent != Path("/")}
-    argv = []
-    for folder in sorted(above - made):
+    argv: list[str] = []
+    for folder in sorted(above - set(map(Path, made))):
         argv += ["--perms", "1777" if folder.is_relative_to(HOME) else "0755", "--dir", str(folder)]
-    return argv
+    return tuple(argv)
 
 
 def _chown_to_nobody(folder: Path) -> None:

@@ -17,21 +17,29 @@ from nightlab.sandbox.process_tree import die_with_parent, limit_file_size, pin_
 SEALS = (
     0 if sys.platform != "linux" else (fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL)
 )
-_running = tasks_of(os.geteuid() or NOBODY)
+
+
+def tasks_running() -> int:
+    """Threads of the user that a trial's processes have, which the kernel's limit on processes counts.
+
+    The limit does not apply to root, but to the `nobody` that a sandbox turns root into.
+    """
+    return tasks_of(os.geteuid() or NOBODY)
 
 
 def before_exec(processes: int, file_bytes: int, cores: Sequence[int], cgroup: Cgroup | None) -> None:
-    """Runs in the child before exec: dies with the supervisor, pinned to its cores, limited processes and files."""
+    """Runs in the child before exec: dies with the supervisor, pinned to its cores, limited processes and files.
+
+    ``processes``: all threads of the user, also those of other programs.
+    """
     if cgroup:
         cgroup.join()
     pin_to_cores(0, cores)
     die_with_parent()
     limit_file_size(file_bytes)
     _, hard = resource.getrlimit(resource.RLIMIT_NPROC)
-    if hard == resource.RLIM_INFINITY or hard > processes + _running:
-        # The limit counts all threads of the user, so it is added to those already running. It does not apply to root,
-        # but to the `nobody` that a sandbox turns root into.
-        resource.setrlimit(resource.RLIMIT_NPROC, (processes + _running, hard))
+    if hard == resource.RLIM_INFINITY or hard > processes:
+        resource.setrlimit(resource.RLIMIT_NPROC, (processes, hard))
 
 
 def shared_memory() -> IO[bytes]:

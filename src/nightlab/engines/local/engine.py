@@ -17,9 +17,10 @@ from nightlab.core.types import Measurement, NightlabError, Platform, Trial
 from nightlab.engines.local.caches import Caches
 from nightlab.engines.local.cgroup import Cgroup
 from nightlab.engines.local.copies import Copies
+from nightlab.engines.local.fork_server import ForkedProcess, ForkServer
 from nightlab.engines.local.handles import RunningTrial, StandBy
 from nightlab.engines.local.lab_data import LabData
-from nightlab.engines.local.layout import Layout
+from nightlab.engines.local.layout import Layout, compile_guest
 from nightlab.engines.local.read_result import build_measurement
 from nightlab.engines.local.trial_folder import MARK, ORIGINAL_NAME, SAVED, kill_leftovers, original_name, trial_output
 from nightlab.engines.platform import nvidia_driver, this_platform
@@ -54,6 +55,7 @@ class LocalEngine:
         self.repo, self.lab, self.budget, self.device, self.folder = repo, lab, budget, device, folder
         self.sandbox, self.cgroups = sandbox, cgroups
         self.shared = False  # whether several trials of this session run at once
+        self.supervisors = ForkServer(folder)
         self.leash: int | None = None  # read end of a pipe: supervisors end their trial when its other end is closed
         driver = nvidia_driver() if device == "cuda" else ""
         self.caches = Caches(folder.parent / "compiled", int(megabytes(lab.resources.compiled) * 2**20), driver)
@@ -61,6 +63,7 @@ class LocalEngine:
         data = LabData(repo.lab, lab.data.open + lab.data.sealed, layered(sandbox))
         self.copies = Copies(repo, lab.genome, shared, data)
         self.layout = Layout(lab, budget, device, sandbox, self.caches, self.copies)
+        compile_guest()
         self.standing_by: dict[int, StandBy] = {}  # by slot number
         self._names = itertools.count(1)
 
@@ -126,6 +129,7 @@ class LocalEngine:
         for ready in self.standing_by.values():
             self._dismiss(ready)
         self.standing_by.clear()
+        self.supervisors.close()
 
     def adopt(self, trial: Trial) -> RunningTrial:
         """A trial started by an orchestrator that has died: running, finished, or lost."""
@@ -160,6 +164,7 @@ class LocalEngine:
 
     def close(self) -> None:
         """Remove what the session's trials shared, unless one still runs."""
+        self.supervisors.close()
         self.copies.remove(self.folder)
 
     def clear(self, folder: Path) -> None:
@@ -194,9 +199,6 @@ class LocalEngine:
         except UnfitCheckpoint as why:
             return replace(measurement, outcome="crashed", metric=None, held_out=None, detail=f"its checkpoint: {why}")
 
-    def _leashed(self) -> tuple[int, ...]:
-        return () if self.leash is None else (self.leash,)
-
     def _take_ready(self, slot: Slot, commit: str) -> StandBy | None:
         """The standby supervisor for a slot, if it is ready, alive and fit for a trial of this commit; else None."""
         ready = self.standing_by.pop(slot.number, None)
@@ -216,16 +218,19 @@ class LocalEngine:
     def _write_spec(self, folder: Path, spec: dict[str, Any]) -> None:
         (folder / "spec.json").write_text(json.dumps(spec, indent=1), encoding="utf-8")
 
-    def _supervise(self, folder: Path, slot: Slot, stdin: int) -> subprocess.Popen[bytes]:
+    def _supervise(self, folder: Path, slot: Slot, stdin: int) -> subprocess.Popen[bytes] | ForkedProcess:
+        extra = {**slot.environment(), MARK: str(folder)}
         with (folder / "supervisor.log").open("wb") as log:
+            if self.leash is None:
+                return self.supervisors.start(folder, extra, log, stdin=stdin == subprocess.PIPE)
             return subprocess.Popen(
-                [sys.executable, "-m", "nightlab.engines.local.supervisor", str(folder), *map(str, self._leashed())],
+                [sys.executable, "-m", "nightlab.engines.local.supervisor", str(folder), str(self.leash)],
                 stdin=stdin,
                 stdout=log,
                 stderr=log,
-                env={**os.environ, **slot.environment(), MARK: str(folder)},
+                env={**os.environ, **extra},
                 start_new_session=True,
-                pass_fds=self._leashed(),
+                pass_fds=(self.leash,),
             )
 
     def _cgroup(self, folder: Path) -> Cgroup | None:

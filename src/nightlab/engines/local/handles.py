@@ -5,15 +5,19 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import subprocess
+import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
 from nightlab.core.types import Trial
-from nightlab.engines.local.trial_folder import locked, trial_processes
+from nightlab.engines.local.fork_server import ForkedProcess, readable
+from nightlab.engines.local.trial_folder import locked, supervisor_of
 from nightlab.engines.slots import WHOLE, Slot
+
+Supervisor = subprocess.Popen[bytes] | ForkedProcess
 
 
 @dataclass
@@ -22,7 +26,7 @@ class RunningTrial:
 
     trial: Trial
     folder: Path
-    process: subprocess.Popen[bytes] | None
+    process: Supervisor | None
     slot: Slot = WHOLE
 
     def phase(self) -> tuple[str, float | None]:
@@ -46,10 +50,9 @@ class RunningTrial:
         if self.process is not None:
             self.process.terminate()
         else:
-            for process in trial_processes(self.folder):
-                with contextlib.suppress(psutil.Error):  # it may have exited
-                    if "nightlab.engines.local.supervisor" in " ".join(process.cmdline()):
-                        process.terminate()
+            with contextlib.suppress(ProcessLookupError):  # it may have exited
+                if pid := supervisor_of(self.folder):
+                    os.kill(pid, signal.SIGTERM)
 
 
 @dataclass
@@ -58,10 +61,10 @@ class StandBy:
 
     folder: Path
     commit: str
-    process: subprocess.Popen[bytes]
+    process: Supervisor
     cached: bool
 
-    def release(self, folder: Path) -> subprocess.Popen[bytes] | None:
+    def release(self, folder: Path) -> Supervisor | None:
         """Hand over its trial's folder, renamed from its own and prepared; None if the supervisor has exited."""
         assert self.process.stdin is not None
         try:
@@ -77,3 +80,13 @@ class StandBy:
         self.process.stdin.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(timeout=10)
+
+
+def wait_for_any(running: Iterable[object], seconds: float) -> None:
+    """Wait until one of these trials has ended, at most ``seconds``; for that long where none runs here."""
+    supervisors = [one.process for one in running if isinstance(one, RunningTrial)]
+    forked = [process for process in supervisors if isinstance(process, ForkedProcess)]
+    if forked:
+        readable(forked, seconds)
+    else:
+        time.sleep(seconds)

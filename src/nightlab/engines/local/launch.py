@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import json
 import os
-import shutil
 import socket
 import struct
 import subprocess
@@ -17,7 +16,7 @@ from typing import IO, Any
 from nightlab.engines.local.answering import CHUNK, Answering
 from nightlab.engines.local.bounded_log import BoundedLog
 from nightlab.engines.local.cgroup import Cgroup
-from nightlab.engines.local.child_setup import before_exec, private_memory, seal, shared_memory
+from nightlab.engines.local.child_setup import before_exec, private_memory, seal, shared_memory, tasks_running
 from nightlab.engines.local.outcome import TrialEnded
 from nightlab.engines.local.process_group import ProcessGroup
 from nightlab.engines.local.trial_folder import SAVED
@@ -35,6 +34,7 @@ class Launch:
 
     def __init__(self, folder: Path, spec: dict[str, Any], children: ProcessGroup, cgroup: Cgroup | None) -> None:
         self.folder, self.spec, self.children, self.cgroup = folder, spec, children, cgroup
+        self.others = tasks_running()
         self.logs: dict[str, BoundedLog] = {}
         self.gates: dict[str, int] = {}  # sockets of waiting processes, by role
         self._importing: dict[str, int] = {}  # likewise, of those that were let go, until their imports are made
@@ -45,6 +45,7 @@ class Launch:
         self._turn, self._turn_end = socket.socketpair()
         self._turn.setblocking(False)
         self._told = b""
+        self._open_ends = {self.control, self._turn.fileno()}  # of which more can be heard
         self.answering: dict[str, Answering] = {}  # by role: processes that were not called yet
         self._handed: IO[bytes] | None = None  # what the candidate hands over
         self._saved: IO[bytes] | None = None  # and what training goes on from
@@ -119,7 +120,8 @@ class Launch:
             raise TrialEnded("over limit", words)
         self._saved.seek(0)
         with (self.folder / SAVED).open("wb") as kept:
-            shutil.copyfileobj(self._saved, kept, CHUNK)
+            while chunk := self._saved.read(CHUNK):
+                kept.write(chunk)
 
     def ready(self) -> bool:
         """Wait until all processes started in advance are at their gates; False if one exited instead."""
@@ -161,10 +163,16 @@ class Launch:
                 made.append(role)
         return made
 
+    def sources(self) -> list[int]:
+        """Descriptors that can be read when there is something new to hear of the trial's processes."""
+        return [*self._open_ends, *self._importing.values()]
+
     def signals(self) -> list[bytes]:
         """The lines that the candidate has sent since the last call."""
         with contextlib.suppress(BlockingIOError):
-            self._heard += os.read(self.control, 4096)
+            heard = os.read(self.control, 4096)
+            self._heard += heard
+            self._open_ends -= set() if heard else {self.control}
         *lines, rest = self._heard.split(b"\n")
         self._heard = rest[-4096:]
         return lines
@@ -175,7 +183,9 @@ class Launch:
         0 answers: it is about to call the process.
         """
         with contextlib.suppress(OSError):
-            self._told += self._turn.recv(4096)
+            told = self._turn.recv(4096)
+            self._told += told
+            self._open_ends -= set() if told else {self._turn.fileno()}
         found = []
         while self._told:
             size = ANSWERED.size if self._told[0] == MARK else 1
@@ -233,7 +243,7 @@ class Launch:
             pass_fds=fds,
             start_new_session=True,
             preexec_fn=lambda: before_exec(
-                self.spec["processes"],
+                self.spec["processes"] + self.others,
                 int(self.spec["disk_mb"] * 2**20),
                 self.spec["slot"]["cores"],
                 self.cgroup if role == "candidate" else None,

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import py_compile
 import re
 import shlex
 import sys
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
+from importlib.util import cache_from_source
 from pathlib import Path
 from typing import Any
 
@@ -230,6 +233,17 @@ class Layout:
             MARK: str(folder),
             **seeded,
         }
+
+
+def compile_guest() -> None:
+    """Compile the modules that run beside candidates: in the sandbox, where they are read-only, each trial would."""
+    if sys.dont_write_bytecode:
+        return
+    for source in GUEST.rglob("*.py"):
+        compiled = Path(cache_from_source(str(source)))
+        with contextlib.suppress(OSError):  # another user's installation
+            if not compiled.exists() or compiled.stat().st_mtime < source.stat().st_mtime:
+                py_compile.compile(str(source))
 
 
 def answering(lab: LabConfig) -> list[str]:

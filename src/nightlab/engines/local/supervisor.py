@@ -2,8 +2,8 @@
 
 Started as ``python -m nightlab.engines.local.supervisor FOLDER [LEASH]``. It reads ``FOLDER/spec.json``, runs the
 candidate and its evaluator, enforces the budget on its own clock, ends the whole process tree, and writes
-``FOLDER/result.json`` atomically. While it runs it holds a lock on ``FOLDER/lock``, which is how a resumed orchestrator
-distinguishes a running trial from a lost one.
+``FOLDER/result.json`` atomically. While it runs it holds a lock on ``FOLDER/lock``, which contains its process id: so a
+resumed orchestrator distinguishes a running trial from a lost one.
 
 It may be started before its trial: then it prepares what does not depend on the trial and waits for a line on standard
 input, the trial's folder. If standard input closes without one, it exits.
@@ -15,6 +15,7 @@ import contextlib
 import fcntl
 import json
 import os
+import select
 import signal
 import sys
 import threading
@@ -37,7 +38,8 @@ from nightlab.engines.local.trial_folder import ORIGINAL_NAME
 from nightlab.sandbox.process_tree import adopt_orphans
 from nightlab.storage import checkouts
 
-TICK, SAMPLE = 0.02, 0.5  # seconds between checks of the signals, and samples of the process tree
+TICK, SAMPLE = 0.1, 0.5  # longest seconds between checks of the time limits, and samples of the process tree
+LEAST = 0.001  # shortest seconds between two looks at what has happened
 LAST_WORDS = 2.0  # seconds for a candidate's traceback after it stopped serving
 FAREWELL = 10.0  # seconds for a candidate to exit after its evaluation
 TAMPERED, UNSERVED = 3, 4  # exit statuses of an evaluator
@@ -53,6 +55,7 @@ class Supervisor:
         gpu = self.spec["env"]["NIGHTLAB_DEVICE"] == "cuda" and self.spec["clock"] != "cpu"
         self.sampler, self.sampled = ResourceSampler(self.children, gpu=gpu), 0.0
         self.monitor = MachineMonitor(gpu, self.spec["slot"]["cores"])
+        self.exits = _notice_exits()
         self.serving = "candidate"  # the role that the evaluator calls
         self.asked_for: int | None = None  # the process that it has asked to call
 
@@ -252,7 +255,10 @@ class Supervisor:
 
     def _poll(self) -> None:
         """One tick: signals, exited processes, and from time to time a sample of the tree."""
-        time.sleep(TICK)
+        time.sleep(LEAST)  # however much a candidate signals
+        select.select([self.exits, *self.launch.sources()], [], [], TICK)
+        with contextlib.suppress(BlockingIOError):
+            os.read(self.exits, 4096)
         signals = self.launch.signals()
         self.children.reap()
         clock = self.clock
@@ -335,6 +341,16 @@ def _write_atomically(path: Path, data: dict[str, Any]) -> None:
     os.replace(draft, path)
 
 
+def _notice_exits() -> int:
+    """A descriptor that can be read when a child has exited."""
+    exits, end = os.pipe()
+    for fd in (exits, end):
+        os.set_blocking(fd, False)
+    signal.set_wakeup_fd(end, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)  # without a handler, the descriptor is not told
+    return exits
+
+
 def _on_leash(end: int) -> None:
     """End this trial when the other end of the pipe is closed, however that happened."""
     os.read(end, 1)
@@ -348,6 +364,8 @@ def supervisor_main(folder: Path, leash: int | None = None) -> None:
     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     if leash is not None and os.fork():
         os._exit(0)  # Ray kills the children of a worker that ends; a grandchild notices the closed pipe and cleans up
+    os.truncate(lock, 0)
+    os.pwrite(lock, str(os.getpid()).encode(), 0)
     adopt_orphans()
 
     def stop(number: int, frame: object) -> None:

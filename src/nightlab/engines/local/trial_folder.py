@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import os
 import signal
+import sys
 from pathlib import Path
 
 import psutil
@@ -32,14 +33,30 @@ def kill_leftovers(folder: Path) -> int:
 
 
 def trial_processes(folder: Path) -> list[psutil.Process]:
-    """Processes whose environment marks them as part of a trial in or below ``folder``."""
-    found, marks = [], {str(folder), str(folder.with_name(original_name(folder)))}
-    for process in psutil.process_iter():
+    """Processes that belong to a trial in or below ``folder``: supervisors, and what their environment marks."""
+    marks, found = {str(folder), str(folder.with_name(original_name(folder)))}, []
+    pids = {pid for lock in (folder / "lock", *folder.glob("*/lock")) if (pid := supervisor_of(lock.parent))}
+    for pid in psutil.pids():
         with contextlib.suppress(psutil.Error, OSError):
-            mark = process.environ().get(MARK, "")
-            if mark in marks or mark.startswith(f"{folder}{os.sep}"):
-                found.append(process)
+            if pid in pids or (mark := _mark(pid)) in marks or mark.startswith(f"{folder}{os.sep}"):
+                found.append(psutil.Process(pid))
     return found
+
+
+def _mark(pid: int) -> str:
+    """The trial's folder that a process's environment names; empty if none."""
+    if sys.platform != "linux":
+        return str(psutil.Process(pid).environ().get(MARK, ""))
+    names = Path(f"/proc/{pid}/environ").read_bytes()  # psutil takes ten times as long
+    _, _, found = (b"\0" + names).partition(f"\0{MARK}=".encode())
+    return os.fsdecode(found.partition(b"\0")[0])
+
+
+def supervisor_of(folder: Path) -> int | None:
+    """The process id of the running supervisor of a trial; None if there is none."""
+    with contextlib.suppress(ValueError):
+        return int(read_text(folder / "lock")) if locked(folder) else None
+    return None  # it has only just locked it
 
 
 def original_name(folder: Path) -> str:

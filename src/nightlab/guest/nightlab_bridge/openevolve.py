@@ -5,9 +5,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import importlib.util
-import inspect
 import sys
 import types
 from collections.abc import Mapping
@@ -81,7 +79,9 @@ def evaluate(module: Any, path: Path, thresholds: list[float], features: set[str
 
 def _read(result: Any) -> dict[str, Any]:
     """An evaluator's result, a dict or an object with metrics and artifacts, as plain values."""
-    if inspect.iscoroutine(result):
+    if isinstance(result, types.CoroutineType):
+        import asyncio  # which takes longer to import than all else here
+
         result = asyncio.run(result)
     metrics, said = getattr(result, "metrics", result), getattr(result, "artifacts", None)
     if isinstance(metrics, Mapping) and isinstance(metrics.get("metrics"), Mapping):
