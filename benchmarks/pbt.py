@@ -1,4 +1,4 @@
-"""Population-based training here and by Ray Tune's scheduler: python benchmarks/pbt.py [--repeats 3] [--members 8]
+"""Population-based training here and by Ray Tune's scheduler: python benchmarks/pbt.py [--repeats 5] [--members 8]
 
 Both train a population on a toy whose best schedule is known (benchmarks/pbt_lab.py), at equal training: as many
 members, parts and steps, the same ranges, factors and chance of a new draw, the lower and the upper fifth. Of each, the
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -99,11 +100,9 @@ def rays(folder: Path, members: int, parts: int, seed: int, slots: int) -> list[
         custom_explore_fn=lambda config: {**config, "RATE": min(max(config["RATE"], LOW), HIGH)},
     )
     tuner = tune.Tuner(
-        Quadratic,
+        tune.with_resources(Quadratic, {"cpu": slots / members}),  # all members live at once
         param_space={"RATE": tune.loguniform(LOW, HIGH), "number": tune.randint(0, 2**31)},
-        tune_config=tune.TuneConfig(
-            scheduler=scheduler, num_samples=members, max_concurrent_trials=slots, reuse_actors=True
-        ),
+        tune_config=tune.TuneConfig(scheduler=scheduler, num_samples=members, reuse_actors=True),
         run_config=tune.RunConfig(
             stop={"training_iteration": parts}, storage_path=str(folder), verbose=0, name=f"seed{seed}"
         ),
@@ -123,13 +122,14 @@ def interval(values: Sequence[float]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--members", type=int, default=8)
-    parser.add_argument("--parts", type=int, default=5)
+    parser.add_argument("--parts", type=int, default=8)
     parser.add_argument("--slots", type=int, default=2)
     given = parser.parse_args()
     import ray
 
+    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
     ray.init(num_cpus=given.slots, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     heading(f"Population-based training, {given.members} members of {given.parts} parts, {given.repeats} repeats")
     losses: dict[str, list[float]] = {"nightlab pbt": [], "Ray Tune PBT": []}

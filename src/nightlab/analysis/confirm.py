@@ -116,7 +116,7 @@ class Confirmer:
     ) -> tuple[list[Measurement], list[Measurement]]:
         """Baseline and champion on these seeds. Baseline runs paired with an earlier champion can't be paired again."""
         since = self.ledger.trials_before(self.ledger.trials(champion.number)[0][0].id)
-        return self._pairs("confirm", seeds, (0, None), (champion.number, None), since=since)
+        return self.pairs("confirm", seeds, (0, None), (champion.number, None), since=since)
 
     def _champion_pairs_until_shown(
         self, champion: Experiment, seeds: Sequence[int]
@@ -166,7 +166,7 @@ class Confirmer:
             try:
                 without = self._without(champion.candidate.commit, [experiment])
                 without = self.keep_variant(f"without-{experiment.number:06d}", without)
-                before, after = self._pairs("ablate", fresh, (experiment.number, without), (champion.number, None))
+                before, after = self.pairs("ablate", fresh, (experiment.number, without), (champion.number, None))
             except NightlabError as refusal:  # it can't be removed, or the rest does not run without it
                 worths.append(Contribution(experiment, None, str(refusal)))
                 continue
@@ -202,7 +202,7 @@ class Confirmer:
         told += [f"{name} = {value}" for name, value in constants.items()]
         commits = [self.with_constants(e, constants) for e in (self.ledger.experiment(0), champion)]
         fresh = tuple(range(TRANSFER_SEED, TRANSFER_SEED + seeds))
-        pairs = self._pairs("transfer", fresh, (0, commits[0]), (champion.number, commits[1]), budget)
+        pairs = self.pairs("transfer", fresh, (0, commits[0]), (champion.number, commits[1]), budget)
         before, after = self.values = pairs
         self.require_scaled(before, scale)
         what = ", ".join(told) or str(budget)
@@ -226,7 +226,7 @@ class Confirmer:
 
     # -- internal --------------------------------------------------------------------------------
 
-    def _pairs(
+    def pairs(
         self,
         purpose: Purpose,
         seeds: Sequence[int],

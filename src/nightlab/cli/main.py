@@ -22,6 +22,7 @@ from nightlab.cli import (  # noqa: F401 (each adds its commands to the app)
     labs,
     pbt,
     plugins,
+    records,
     redteam,
     run,
     serve,

@@ -168,7 +168,7 @@ def finding_body(
             "memory_mb": measured.peak_memory_mb if measured else 0.0,
             "gpu_memory_mb": measured.peak_gpu_memory_mb if measured else 0.0,
             "dtypes": [dtype for dtype in DTYPES if any(re.search(rf"\b{dtype}\b", text) for text in genome.values())],
-            "libraries": {name: _version(name) or "" for name in _libraries(genome, repo.files(candidate.commit))},
+            "libraries": libraries_of(session, candidate.commit),
             **_genes(genome),
         },
         **({"metric_claim": one_line(session.metric_claim, 120)} if session.metric_claim else {}),
@@ -202,6 +202,12 @@ def runs_of(measured: Contestant) -> list[dict[str, Any]]:
 def format_instant(at: float | None = None) -> str:
     """A time (seconds since the epoch; default now) in the format of records."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at))
+
+
+def libraries_of(session: Session, commit: str) -> dict[str, str]:
+    """The libraries that a genome imports, with their installed versions; empty where one is not installed."""
+    names = _libraries(session.genome(commit), session.repo.files(commit))
+    return {name: _version(name) or "" for name in names}
 
 
 def _libraries(genome: Mapping[str, str], files: Sequence[str]) -> list[str]:

@@ -27,7 +27,7 @@ from nightlab.storage.ledger import find_ledger, session_lock, tags
 
 SHIPPED = Path(__file__).parents[1] / "labs"
 
-STUDY = "study."  # how the tags of a study's sessions begin: no run goes on with one by itself
+STUDY, REFEREE = "study.", "referee."  # how tags of a study's and a referee's sessions begin: no run goes on with them
 
 
 def shipped() -> list[str]:
@@ -232,7 +232,7 @@ def _open(
     repo: Repo, tag: str | None, device: str | None, allow: Iterable[str], elsewhere: Platform | None
 ) -> tuple[Session, str]:
     known = tags(repo.lab)
-    own = (name for name in known if not (name.startswith(STUDY) or _imported(repo.lab, name)))
+    own = (name for name in known if not (name.startswith((STUDY, REFEREE)) or _imported(repo.lab, name)))
     latest = next(own, None)
     if tag is None and latest:
         session, why = _usable(repo, latest, allow, elsewhere)

@@ -37,6 +37,7 @@ SUBMITTERS = (HUMAN, POPULATION)  # the proposers of candidates that are handed 
 # Seeds by purpose: what one question has used is fresh for the next.
 PILOT_SEED, RECHECK_SEED, CONFIRM_SEED, ABLATE_SEED, SIMPLIFY_SEED = 401, 501, 1001, 2001, 2501
 TRANSFER_SEED, ARENA_SEED, ROUND_SEED, POPULATION_SEED = 3001, 4001, 5001, 9001
+RECORD_SEED, REFEREE_SEED = 1_000_001, 2_000_001
 
 
 def runs(trials: Iterable[tuple[Trial, Measurement | None]], purpose: Purpose = "search") -> dict[int, Measurement]:

@@ -1,0 +1,59 @@
+"""Records: submitted as a signed folder, replayed by a referee in a lab of the referee's own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from support.labs import GENOME
+
+from nightlab.commons.places import author_key
+from nightlab.commons.record import genome_id
+from nightlab.commons.submission import Submission, read_statement, sign_statement, write_statement
+
+
+def test_a_referee_measures_what_was_submitted_and_refuses_what_is_not(
+    make_lab: Any, nightlab: Any, tmp_path: Path
+) -> None:
+    lab = make_lab()
+    lab.idea("better", GENOME.replace("A = 4.0", "A = 2.0"), "closer to one")
+    assert nightlab("run", "-n", "1", cwd=lab).code == 0
+    folder = tmp_path / "record"
+    done = nightlab("submit", "--seeds", "2", "--form", "parameter-golf", "--out", str(folder), cwd=lab)
+    assert done.code == 0, done.err
+    assert "p = 0 over a margin of 0.005" in done.out
+    assert json.loads((folder / "submission.json").read_text())["loss"] == 3.5
+    assert (folder / "genome.py").read_text() == GENOME.replace("A = 4.0", "A = 2.0")
+    assert sorted(path.name.split("-")[0] for path in (folder / "logs").iterdir()) == ["record"] * 2 + ["this"] * 2
+    assert "| 1000001 | 11.500000 | 3.500000 |" in (folder / "README.md").read_text()
+
+    subprocess.run(["git", "clone", "-q", lab.folder, tmp_path / "theirs"], check=True)
+    done = nightlab("referee", str(folder), "--seeds", "2", cwd=tmp_path / "theirs")
+    assert done.code == 0, done.err
+    assert "measured here: 8 (8 to 8), p = 0" in done.out
+    (statement,) = folder.glob("referee-*.json")
+    found = json.loads(statement.read_text())
+    assert found["statement"]["target"] == json.loads((folder / "nightlab.json").read_text())["id"]
+    assert [run["value"] for run in found["statement"]["runs"]] == [3.5, 3.5]
+
+    signed = read_statement(folder / "nightlab.json")
+    assert isinstance(signed.statement, Submission)
+    files = {**signed.statement.candidate.files, "measure.py": "print('METRIC loss=0')\n"}
+    genome = signed.statement.candidate.model_copy(update={"files": files, "id": genome_id(files)})
+    (tmp_path / "cheat").mkdir()
+    cheat = sign_statement(signed.statement.model_copy(update={"candidate": genome}), author_key())
+    write_statement(tmp_path / "cheat" / "nightlab.json", cheat)
+    done = nightlab("referee", str(tmp_path / "cheat"), cwd=tmp_path / "theirs")
+    assert done.code == 1
+    assert "candidate can't be replayed here: measure.py is not part of the genome" in done.err
+    lab.commit(measure_py="print('METRIC loss=1')\n")
+    done = nightlab("referee", str(folder), cwd=lab)
+    assert done.code == 1
+    assert "another task than this lab: frozen_sha256 differ" in done.err
+    text = (folder / "nightlab.json").read_text()
+    (folder / "nightlab.json").write_text(text.replace("A = 2.0", "A = 1.0"))
+    done = nightlab("referee", str(folder), cwd=lab)
+    assert done.code == 1
+    assert "it was changed after it was signed" in done.err
