@@ -36,7 +36,7 @@ check: $(VENV)/.dev        ## lint, types, import contract
 	$(BIN)/lint-imports
 	$(BIN)/python tools/vocabulary.py
 
-docs: $(VENV)/.docs        ## the docs site, in site/: every link checked, nothing fetched
+docs: $(VENV)/.dev         ## the docs site, in site/: every link checked, nothing fetched
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 $(VENV)/bin/python:
@@ -51,10 +51,6 @@ $(VENV)/.lm: $(VENV)/bin/python pyproject.toml
 
 $(VENV)/.dev: $(VENV)/bin/python pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[lm,dev]'
-	@touch $@
-
-$(VENV)/.docs: $(VENV)/bin/python pyproject.toml
-	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[docs]'
 	@touch $@
 
 clean:                     ## remove the environment

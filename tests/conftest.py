@@ -163,10 +163,10 @@ def start_nightlab(tmp_path: Path, program_server: ProgramServer) -> Iterator[Ca
 
 
 @pytest.fixture(autouse=True)
-def no_process_left(tmp_path: Path) -> Iterator[None]:
+def no_process_left(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[None]:
     """Whatever a test started in a trial's name below its folder is gone after it."""
     yield
-    for pid in living(tmp_path):
+    for pid in [] if request.node.get_closest_marker("unit") else living(tmp_path):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
 
@@ -183,9 +183,9 @@ def cuda_stand_in(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(params=["bare", "sandbox"])
+@pytest.fixture(params=[pytest.param("bare", marks=pytest.mark.machine), "sandbox"])
 def bench(make_lab: Any, request: pytest.FixtureRequest) -> Callable[..., Bench]:
-    """What must hold with a sandbox and without one."""
+    """What must hold with a sandbox and, in the machine tier, without one."""
     sandbox = NoSandbox() if request.param == "bare" else detect_sandbox()
     if request.param == "sandbox" and sandbox.name == "none":
         pytest.skip(sandbox.why)

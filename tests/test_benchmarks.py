@@ -108,6 +108,16 @@ def test_what_the_orchestrator_reads_is_bounded() -> None:
     assert done.stdout.count("| 1,000,000 | ") == 5 and "ms a turn" in done.stdout
 
 
+@pytest.mark.machine
+@pytest.mark.timeout(2400)
+def test_check_is_green_only_where_run_works_in_labs_as_people_have_them() -> None:
+    done = subprocess.run(
+        [sys.executable, str(BENCHMARKS / "everyday_labs.py")], capture_output=True, text=True, timeout=2380
+    )
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.count("works: 9") >= 30 and done.stdout.count("| red: ") >= 12
+
+
 def test_the_problems_of_the_field_have_a_score_and_the_script_moves_their_numbers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

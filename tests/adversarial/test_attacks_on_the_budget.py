@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from support.bench import LEAST, Bench
 from support.labs import TinyLab, lab_in
+from support.tiers import by_default
 
 from nightlab.core.overhead import learned
 from nightlab.sandbox.bubblewrap import NoSandbox
@@ -83,6 +84,11 @@ ATTACKS: dict[str, tuple[dict[str, Any], str]] = {
 }  # fmt: skip
 
 
+LEARNS = ("before its start signal", "while it loads", "after each answer", "a little everywhere")
+BETTER = ["before its start signal", "while it loads", "after each answer"]
+ITS_OWN: list[dict[str, str]] = [{"loading": "learn(1.5)"}, {"answering": "learn(0.3)"}]
+
+
 def genome(**parts: Any) -> str:
     honest = {"before": 0.0, "training": BUDGET, "after": "", "loading": 0.0, "answering": 0.0}
     return GENOME.format(**{**honest, **parts})
@@ -123,7 +129,7 @@ def test_the_honest_genome_is_measured_as_before(clean: Trials) -> None:
     assert "charged" not in measured.overhead
 
 
-@pytest.mark.parametrize("where", ATTACKS)
+@pytest.mark.parametrize("where", by_default(*LEARNS, of=ATTACKS))
 def test_learning_beside_training_is_over_budget(clean: Trials, where: str) -> None:
     parts, says = ATTACKS[where]
     measured = clean.run(genome(**parts))
@@ -136,13 +142,13 @@ def test_a_trainer_that_trains_on_changes_nothing(clean: Trials) -> None:
     assert (measured.outcome, measured.metric) == ("measured", -BUDGET), measured
 
 
-@pytest.mark.parametrize("parts", [{"loading": "learn(1.5)"}, {"answering": "learn(0.3)"}])
+@pytest.mark.parametrize("parts", by_default(ITS_OWN[1], of=ITS_OWN))
 def test_a_program_that_serves_itself_is_held_to_the_same(itself: Trials, parts: dict[str, str]) -> None:
     assert itself.run(genome()).metric == -BUDGET
     assert itself.run(genome(**parts)).outcome == "over budget"
 
 
-@pytest.mark.parametrize("where", ["before its start signal", "while it loads", "after each answer"])
+@pytest.mark.parametrize("where", by_default("while it loads", of=BETTER))
 def test_without_what_was_learned_it_would_be_kept(clean: Trials, where: str) -> None:
     """The attacks are real: each measures better where nothing is known of the baseline."""
     free, clean.free = clean.free, None

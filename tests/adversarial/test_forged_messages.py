@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from support.bench import LEAST
+from support.tiers import by_default
 
 CLEAN = '[evaluator]\ncommand = "python evaluate.py"\nserved = true\nprocesses = 2\n'
 # The score is how far the answers are from 10: what was handed over decides it.
@@ -60,7 +61,7 @@ def run(bench: Any, training: str = "", loading: str = "pass") -> Any:
     return one.run()
 
 
-@pytest.mark.parametrize("what", sorted(FORGED))
+@pytest.mark.parametrize("what", by_default("start again", "a metric", "the evaluator's role", of=FORGED))
 def test_messages_of_the_trainer(bare_bench: Any, what: str) -> None:
     measured = run(bare_bench, FORGED[what])
     assert (measured.outcome, measured.metric) == ("measured", HONEST), measured.detail

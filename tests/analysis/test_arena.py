@@ -174,6 +174,7 @@ def a_night(make_lab: Callable[..., TinyLab], name: str, *ideas: str) -> TinyLab
     return lab
 
 
+@pytest.mark.machine
 def test_genes_of_two_labs_meet(make_lab: Callable[..., TinyLab]) -> None:
     one = a_night(make_lab, "one", "A = 3\n", "A = 2\n", "A = 9\n")
     two = a_night(make_lab, "two", "A = 3\n", "A = 1\n")

@@ -13,6 +13,7 @@ import pytest
 from support.labs import CONTRACT as TINY
 from support.labs import TinyLab, lab_in
 from support.processes import PATIENCE, wait
+from support.tiers import by_default
 
 from nightlab.analysis.confirm import Confirmer
 from nightlab.core.config import StopRules
@@ -133,7 +134,7 @@ class Beside(Observer):
         self.most = max(self.most, len(flights))
 
 
-@pytest.mark.parametrize("slots", [1, 2])
+@pytest.mark.parametrize("slots", by_default(2, of=[1, 2]))
 def test_a_confirmation_uses_all_slots(won: TinyLab, slots: int) -> None:
     session, view = won.session(), Beside()
     scheduler = Scheduler(session, view, slots)

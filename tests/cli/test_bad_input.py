@@ -292,6 +292,7 @@ cat .nightlab/t/results.tsv
 """
 
 
+@pytest.mark.machine
 def test_a_disk_that_fills_between_runs(make_lab: Any, tmp_path: Path, mounts: None) -> None:
     lab, disk = make_lab(), tmp_path / "disk"
     disk.mkdir()

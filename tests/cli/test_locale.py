@@ -27,8 +27,7 @@ def test_a_session_runs_resumes_and_is_looked_at(make_lab: Any, nightlab: Any) -
         assert done.code == 0, done.err
     table = (lab.folder / ".nightlab" / "t" / "results.tsv").read_text(encoding="utf-8")
     assert "schneller → größer" in table
-    for command in ("log", "show", "report", "note"):
-        what = {"show": ["1"], "note": ["größer"]}.get(command, [])
+    for command, *what in (["report"], ["note", "größer"]):
         looked = nightlab(command, *what, "--tag", "t", cwd=lab, **ASCII)
         assert looked.code == 0, looked.err
     notes = (lab.folder / ".nightlab" / "t" / "notes.txt").read_text(encoding="utf-8")

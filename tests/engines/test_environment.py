@@ -108,5 +108,8 @@ def test_what_is_installed_in_place_elsewhere_is_named(folder: Path, tmp_path: P
     venv.create(folder / ".venv", symlinks=True, with_pip=False)
     (tmp_path / "other").mkdir()
     install_in_place(folder / ".venv", "other", tmp_path / "other", tmp_path / "other")
+    [packages] = folder.glob(".venv/lib/python3*/site-packages")
+    (packages / "easy-install.pth").write_text(f"{tmp_path / 'other'}\n{folder}\n{tmp_path}\n/not/there\nimport os\n")
     found = find_environment(folder, folder, "")
-    assert found.own == () and found.elsewhere == (f"other ({tmp_path / 'other'})",)
+    assert found.own == (".",), "as setup.py develop does"
+    assert found.elsewhere == (f"easy-install ({tmp_path})", f"other ({tmp_path / 'other'})")

@@ -352,6 +352,7 @@ def faults(page: Any) -> list[str]:
     ]
 
 
+@pytest.mark.machine
 def test_what_two_labs_found_is_there_for_whoever_takes_part(
     make_lab: Any, serve: Any, look: Any, tmp_path: Path, monkeypatch: Any
 ) -> None:

@@ -19,6 +19,7 @@ from nightlab.proposers.spaces import find_spaces
 
 ATTEMPTS = 30
 NUDGE = 0.05  # share of a float's range below which a move would be lost in seed noise
+ONE = 0.6  # share of moves that move one constant; the others move two
 WARM_UP = 12  # random experiments before the estimator is used
 # Experiments passed to the estimator: TPE uses at most 25 as good ones (Optuna's default), and weights the others by
 # age.
@@ -121,7 +122,7 @@ def _choose(spaces: dict[str, Any], history: Any, draw: random.Random) -> set[st
                 if name in moved:
                     moved[name] += 1
     order = sorted(moved, key=lambda name: (moved[name], draw.random()))
-    count = 1 if draw.random() < 0.6 or len(order) == 1 else 2
+    count = 1 if draw.random() < ONE or len(order) == 1 else 2
     pick: set[str] = set()
     while len(pick) < count:
         pick.add(order[min(int(draw.expovariate(0.5)), len(order) - 1)])

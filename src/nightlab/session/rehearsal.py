@@ -43,7 +43,7 @@ HINTS: tuple[tuple[str, str], ...] = (
     ),
     (
         r"No such file or directory: '?([^'\n]+)'?|can't open file '([^'\n]+)'|cannot open ([^'\n:]+)",
-        "commit {0}, or if it is data, name its folder in data.open of lab.toml",
+        "commit {0}, or if it is data, name its folder in data.open of lab.toml: by its path in the lab, or whole",
     ),
     (
         r"Name or service not known|Temporary failure in name resolution|Network is unreachable|ConnectionError",

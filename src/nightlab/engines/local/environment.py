@@ -115,8 +115,12 @@ def _libraries(environ: Mapping[str, str], lab: Path) -> list[Path]:
 
 
 def _in_place(prefix: Path) -> Iterator[tuple[str, Path]]:
-    """Each package that is installed in place (``pip install -e``), and the folder that it is imported from."""
+    """Each package that is installed in place, and the folder that it is imported from.
+
+    By ``pip install -e``, or by a line of a ``.pth`` file, as ``setup.py develop`` and ``conda develop`` write it.
+    """
     for packages in sorted(prefix.glob("lib/python3*/site-packages")):
+        projects = []
         for about in sorted(packages.glob("*.dist-info/direct_url.json")):
             try:
                 told = json.loads(about.read_text(encoding="utf-8"))
@@ -125,16 +129,27 @@ def _in_place(prefix: Path) -> Iterator[tuple[str, Path]]:
             if told.get("dir_info", {}).get("editable") and told.get("url", "").startswith("file://"):
                 root = Path(unquote(urlsplit(told["url"]).path))
                 name = about.parent.name.partition("-")[0]
+                projects.append(root)
                 yield from ((name, folder) for folder in _roots(packages, root))
+        for name, folder in _named(packages):
+            if not any(folder.is_relative_to(root) for root in projects) and not _is_ours(folder):
+                yield name, folder
+
+
+def _is_ours(folder: Path) -> bool:
+    return (folder / "nightlab").is_dir() or (folder / "nightlab_guest.py").exists()
+
+
+def _named(packages: Path) -> Iterator[tuple[str, Path]]:
+    """The folders that the ``.pth`` files of a ``site-packages`` name, each with the file's name."""
+    for file in sorted(packages.glob("*.pth")):
+        lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
+        yield from ((file.stem, Path(line)) for line in lines if line[:1] == "/" and Path(line).is_dir())
 
 
 def _roots(packages: Path, project: Path) -> list[Path]:
     """From which folders of a project the editable install imports, as its files in site-packages say."""
-    named: list[Path] = []
-    for file in sorted(packages.glob("*.pth")):
-        named += [
-            Path(line) for line in file.read_text(encoding="utf-8", errors="replace").splitlines() if line[:1] == "/"
-        ]
+    named = [folder for _, folder in _named(packages)]
     for file in sorted(packages.glob("__editable__*.py")):
         if found := MAPPING.search(file.read_text(encoding="utf-8", errors="replace")):
             named += [Path(path).parent for path in ast.literal_eval(found[1]).values()]
