@@ -133,7 +133,7 @@ def test_the_schedule_yields_from_nothing_what_the_winner_had_and_a_kill_loses_n
     done = nightlab("pbt", "--tag", "t", "--seeds", "0", "--json", cwd=lab)
     facts = done.json
     found = population()
-    assert [trial.id for trial, _ in found][: len(before)] == before, "what had ended was not run again"
+    assert {trial.id for trial, one in found if one and one.measured} >= set(before), "what had ended counts"
     parts = [(t.segment.member, t.segment.part) for t, one in found if t.segment and one and one.measured]
     assert sorted(parts) == [(member, part) for member in range(3) for part in range(1, 5)], "each part once"
     ledger = Ledger(ledger_path, read_only=True)
