@@ -254,7 +254,6 @@ def test_everything_it_can_kill_is_its_own(arena: Arena) -> None:
         genome(training="import signal\nsignal.signal(15, signal.SIG_IGN)\nos.kill(-1, 15)\nos.kill(-1, 9)\n")
     )
     assert got.said == ("discard", "inconclusive") or got.said == ("crash", "crashed")
-    assert got.measured.wall_seconds < 2
 
 
 # -- changing ------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.integration
 # -- processes -----------------------------------------------------------------------------------------
 
 
-def test_a_fork_bomb(arena: Arena) -> None:
+def test_a_fork_bomb(long_arena: Arena) -> None:
     bomb = """
 born = 0
 for _ in range(400):
@@ -26,7 +26,7 @@ for _ in range(400):
     born += 1
 print("born", born, flush=True)
 """
-    got = arena.attack(genome(training=bomb))
+    got = long_arena.attack(genome(training=bomb))
     born = int(got.log.split("born")[1].split()[0])
     print(born)
     assert born < 60, f"{born} processes, 40 were allowed"
@@ -35,7 +35,7 @@ print("born", born, flush=True)
 def test_a_bomb_that_forks_and_dies(arena: Arena) -> None:
     """Each process starts another and ends: there is never one to catch. Bounded by depth and by time."""
     bomb = """
-end = time.time() + 8
+end = time.time() + 99
 def run():
     while time.time() < end:
         try:
@@ -49,7 +49,7 @@ if os.fork() == 0:
 """
     got = arena.attack(genome(training=bomb))
     # Where the bomb takes all the processes that there may be, the program itself can't go on.
-    assert got.said in (("discard", "inconclusive"), ("crash", "crashed")) and got.measured.wall_seconds < 5
+    assert got.said in (("discard", "inconclusive"), ("crash", "crashed")) and got.measured.wall_seconds < 90
 
 
 def test_a_daemon_that_goes_on_computing(arena: Arena) -> None:

@@ -72,7 +72,7 @@ trial.serve(function)
 RIGHT = 5 * sum(sum(range(n, n + 6)) for n in range(5))
 
 
-@pytest.fixture(params=["bare", "sandbox"])
+@pytest.fixture(params=[pytest.param("bare", marks=pytest.mark.machine), "sandbox"])
 def bench(
     make_lab: Any, cuda_stand_in: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., Bench]:

@@ -99,7 +99,7 @@ def test_a_busy_neighbour_is_seen(burner: psutil.Process) -> None:
     own_then, used_then = time.process_time(), sum(burner.cpu_times()[:2])
     seen.stop(own_then)
     facts, cores = seen.facts, os.cpu_count() or 1
-    assert 1.4 < facts["seconds"] < 10
+    assert facts["seconds"] > 1.4
     neighbour = (used_then - used) / facts["seconds"]
     assert neighbour - 0.15 < facts["other_cores"] <= cores + 0.1
     assert facts["own_cores"] == pytest.approx((own_then - own) / facts["seconds"], abs=0.02)

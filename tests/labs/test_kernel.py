@@ -64,7 +64,7 @@ def plain_softmax(a: Any) -> Any:
         (
             "rmsnorm",
             lambda truth: lambda a, w: a / np.sqrt((a**2).mean(axis=1, keepdims=True)) * w,
-            "stage [34], .*: rmsnorm",
+            "stage [2-4], .*: rmsnorm",  # by chance its one number is small
         ),
     ],
 )

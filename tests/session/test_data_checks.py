@@ -98,6 +98,14 @@ def test_ignored_data_of_the_labs_own_folder_is_shown_read_only(bench: Any, full
     ]
 
 
+def test_a_candidates_file_in_the_place_of_data_is_its_own_crash(bench: Any) -> None:
+    one = bench(READS.format("sets/x"), LEAST.replace('"genome.py"', '"**"') + '[data]\nopen = ["sets"]\n')
+    (one.engine.repo.lab / "sets").mkdir()
+    (one.engine.repo.lab / "sets" / "x").write_text("1")
+    one.commit = one.engine.repo.commit_files(one.commit, {"sets": "a file\n"}, "in the way")
+    assert one.run().outcome == "crashed"
+
+
 def test_prepare_makes_data_in_the_labs_own_folder(make_lab: Any) -> None:
     make = "import os\nos.makedirs('data', exist_ok=True)\nopen('data/x', 'a').write('5')\n"
     lab = make_lab(files={"prepare.py": make, ".gitignore": "data\n"})

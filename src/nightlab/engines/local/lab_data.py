@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -45,7 +46,11 @@ class LabData:
     def make_places(self, entries: Iterable[str], copy: Path) -> dict[str, int]:
         """Make, in a copy, what the entries are mounted on, or links to them; returns the inode of each."""
         chosen = [path for path in self._there if path in set(entries)]
-        made = [path for entry in chosen for path in self._make(entry, copy)]
+        made: list[str] = []
+        for entry in chosen:
+            # Where a candidate's own file is in the way, nothing is shown: a trial that needs the data then crashes.
+            with contextlib.suppress(FileExistsError, NotADirectoryError):
+                made += self._make(entry, copy)
         return {path: (copy / path).lstat().st_ino for path in made}
 
     @cached_property
