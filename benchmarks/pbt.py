@@ -1,10 +1,10 @@
-"""Population-based training here and by Ray Tune's scheduler: python benchmarks/pbt.py [--repeats 5] [--members 8]
+"""Population-based training here and by Ray Tune's scheduler: python benchmarks/pbt.py [--repeats 20] [--members 8]
 
 Both train a population on a toy whose best schedule is known (benchmarks/pbt_lab.py), at equal training: as many
 members, parts and steps, the same ranges, factors and chance of a new draw, the lower and the upper fifth. Of each, the
 winner's schedule is what counts: it trains from nothing. The toy's expected loss is exact, so a schedule's worth has no
-noise; the interval is over repeats. The gain that nightlab confirmed on fresh seeds in the first repeat is printed too.
-Needs ray[tune].
+noise; the interval is over repeats. nightlab's repeats are its decisions, played without processes; before them comes
+one whole session, with the gain that it confirmed on fresh seeds. Needs ray[tune].
 """
 
 from __future__ import annotations
@@ -13,19 +13,27 @@ import argparse
 import json
 import os
 import tempfile
+import tomllib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from machine import heading, table
-from pbt_lab import COORDINATES, FAR, GENOME, STEPS, make_lab
+from pbt_lab import CONTRACT, COORDINATES, FAR, GENOME, STEPS, make_lab
 from scipy import optimize, stats
 
 import nightlab
+from nightlab.core.config import LabConfig
+from nightlab.core.events import PopulationStarted
+from nightlab.core.types import Budget, Measurement, Metric, Segment, Trial
+from nightlab.loop.population import Training
+from nightlab.proposers.schedules import moving_constants, stretched
 
 LOW, HIGH = 0.001, 1.0
 FACTORS, RESAMPLE, QUANTILE = (0.8, 1.2), 0.25, 0.2
+LAB = LabConfig.model_validate(tomllib.loads(CONTRACT))
 BASELINE = float(GENOME.split()[2])
 
 
@@ -49,8 +57,34 @@ def ours(folder: Path, members: int, parts: int, seed: int, slots: int) -> tuple
     """nightlab's schedule, and what was confirmed of it."""
     lab = nightlab.Lab(make_lab(folder))
     with lab.session("pbt", seed=seed, slots=slots, allow_missing="all") as session:
-        result = session.pbt(members, parts, confirm=4 if seed == 1 else 0)
+        result = session.pbt(members, parts, confirm=4)
     return list(result.ended.schedule["RATE"]), result.evidence
+
+
+def played(members: int, parts: int, seed: int, slots: int) -> list[float]:
+    """nightlab's decisions without its processes: the same code decides, on the same toy, with ``slots`` at once."""
+    constant, space = moving_constants(GENOME, "cpu", LAB)["RATE"]
+    training = Training(PopulationStarted(1, 0, members, parts, ("RATE",), seed), Metric("loss"))
+    base = {"RATE": stretched(constant.value, parts)}
+    schedules, weights, running = {}, {"": np.full(COORDINATES, FAR)}, list[Trial]()
+    while not training.complete:
+        for member in training.waiting()[: slots - len(running)]:
+            source, schedule = training.plan(member, base, {"RATE": space}, lambda one: schedules[one.id])
+            after, part = source[0].id if source else "", training.done(member) + 1
+            trial = Trial(f"{member}/{part}", 0, "", member, "population", Budget("work", 1))
+            trial = replace(trial, segment=Segment(1, member, part, parts, after, after))
+            schedules[trial.id] = schedule
+            training.add(trial, None)
+            running.append(trial)
+        trial = running.pop(0)
+        assert trial.segment
+        x, noise = weights[trial.segment.after], np.random.default_rng((seed, trial.seed, trial.segment.part))
+        for _ in range(STEPS // parts):
+            x = x - schedules[trial.id]["RATE"][trial.segment.part - 1] * (x + noise.normal(size=x.size))
+        weights[trial.id] = x
+        training.add(trial, Measurement("measured", float(np.mean(x * x)), checkpoint=trial.id))
+    last = training.scores(parts)
+    return list(schedules[f"{min(last, key=lambda member: last[member])}/{parts}"]["RATE"])
 
 
 def rays(folder: Path, members: int, parts: int, seed: int, slots: int) -> list[float]:
@@ -122,7 +156,7 @@ def interval(values: Sequence[float]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=20)
     parser.add_argument("--members", type=int, default=8)
     parser.add_argument("--parts", type=int, default=8)
     parser.add_argument("--slots", type=int, default=2)
@@ -134,29 +168,28 @@ def main() -> None:
     heading(f"Population-based training, {given.members} members of {given.parts} parts, {given.repeats} repeats")
     losses: dict[str, list[float]] = {"nightlab pbt": [], "Ray Tune PBT": []}
     with tempfile.TemporaryDirectory() as place:
+        schedule, evidence = ours(Path(place) / "lab", given.members, given.parts, 1, given.slots)
+        print(f"one session: {' '.join(f'{rate:.3g}' for rate in schedule)}: {expected(schedule):.4f}")
+        if evidence:
+            gain = evidence.gain
+            print(f"its gain over the baseline, confirmed: {gain.mean:.4f} ({gain.low:.4f} to {gain.high:.4f})\n")
         for seed in range(1, given.repeats + 1):
-            schedule, evidence = ours(Path(place) / f"lab{seed}", given.members, given.parts, seed, given.slots)
-            losses["nightlab pbt"].append(expected(schedule))
+            here = played(given.members, given.parts, seed, given.slots)
             theirs = rays(Path(place) / "ray", given.members, given.parts, seed, given.slots)
-            losses["Ray Tune PBT"].append(expected(theirs))
-            for name, found in (("nightlab", schedule), ("Ray Tune", theirs)):
-                print(
-                    f"seed {seed}, {name}: {' '.join(f'{rate:.3g}' for rate in found)}: {expected(found):.4f}",
-                    flush=True,
-                )
-            if evidence:
-                gain = evidence.gain
-                print(
-                    f"  confirmed by nightlab: {gain.mean:.4f} ({gain.low:.4f} to {gain.high:.4f}) below the baseline"
-                )
+            for name, found in zip(losses, (here, theirs), strict=True):
+                losses[name].append(expected(found))
+                rates = " ".join(f"{rate:.3g}" for rate in found)
+                print(f"seed {seed}, {name}: {rates}: {expected(found):.4f}", flush=True)
     ray.shutdown()
     constant = optimize.minimize_scalar(lambda log: expected([np.exp(log)]), bounds=(-6, 0), method="bounded")
     rows = [[name, interval(values), f"{given.members}"] for name, values in losses.items()]
+    pairs = [theirs - here for here, theirs in zip(*losses.values(), strict=True)]
     rows.append(["the baseline's rate", f"{expected([BASELINE]):.4f}", "1"])
     rows.append(["the best constant rate", f"{constant.fun:.4f}", "known"])
     rows.append([f"the best schedule of {given.parts} parts", f"{best(given.parts):.4f}", "known"])
     print()
     table(["schedule", "expected loss from nothing", "whole trainings"], rows)
+    print(f"Ray Tune's less nightlab's: {interval(pairs)}")
 
 
 if __name__ == "__main__":

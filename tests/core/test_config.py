@@ -66,7 +66,7 @@ def test_every_fault_names_its_key_and_has_a_mend(text: str, names: str) -> None
 
 
 def test_an_unknown_kind_of_proposer_is_told_which_there_are() -> None:
-    with pytest.raises(NightlabError, match=r"proposers\.0\.kind: agnet is none of tuner, patches, .*, model"):
+    with pytest.raises(NightlabError, match=r"proposers\.0\.kind: agnet is none of tuner, controller, .*, model"):
         parse(LEAST + '[[proposers]]\nkind = "agnet"\n')
     with pytest.raises(NightlabError, match=r"proposers\.0\.kind: is missing"):
         parse(LEAST + "[[proposers]]\nshare = 1\n")

@@ -221,7 +221,7 @@ def test_a_package_cannot_take_a_built_in_name(install: Install) -> None:
 def test_the_command_lists_what_is_found(example: Path, nightlab: Any, tmp_path: Path) -> None:
     done = nightlab("plugins", cwd=tmp_path)
     assert done.code == 0 and "step (nightlab-example 0.1.0, nightlab_example.proposer:Step)" in done.out
-    assert "built in: tuner, patches, recombine, command, agent, model" in done.out
+    assert "built in: tuner, controller, patches, recombine, command, agent, model" in done.out
     found = {(p["kind"], p["name"]): p for p in nightlab("plugins", "--json", cwd=tmp_path).json}
     assert found["rule", "margin"]["package"] == "nightlab-example" and found["sandbox", "bubblewrap"]["version"] == ""
 

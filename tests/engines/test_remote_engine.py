@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.labs import CONTRACT, TinyLab
+from support.population import population_lab
 from support.processes import living, wait
 
 from nightlab.core.config import StopRules
@@ -28,6 +29,7 @@ from nightlab.engines.remote import common_platform
 from nightlab.engines.remote.engine import Lost
 from nightlab.engines.remote.node import NodeFacts, NodeResult, TrialParcel, TrialProgress
 from nightlab.loop.loop import ExperimentLoop
+from nightlab.loop.population_trainer import train_population
 from nightlab.loop.scheduler import RunInterrupted, Scheduler
 from nightlab.session.create import on_cluster
 from nightlab.storage.git import Repo
@@ -156,6 +158,20 @@ def test_a_session_on_nodes_finds_what_it_finds_here(make_lab: Callable[..., Tin
     left = [{path.name for path in (lab.folder / trial).iterdir()} for lab in (there, here)]
     assert left[0] == left[1] - {"lock"}
     assert "METRIC loss=" in scheduler.session.local_engine.log("0001-search-s1-1")
+
+
+def test_a_population_trains_on_nodes(make_lab: Callable[..., TinyLab], cluster: Processes) -> None:
+    """Each part on the other node than the one before: checkpoints travel with their trials."""
+    cluster.add("one")
+    cluster.add("two")
+    lab = population_lab(make_lab)
+    scheduler, _ = crew_of(lab, cluster)
+    result = train_population(ExperimentLoop(scheduler.session, StopRules(), scheduler), members=3, parts=2)
+    winner = next(one for trial, one in scheduler.ledger.trials() if trial.id == result.ended.winner)
+    assert result.experiment and result.experiment.measurement and winner
+    assert result.experiment.measurement.metric == winner.metric
+    assert len(result.ended.history) == 2
+    assert {job.node for job in cluster.jobs} == {"one", "two"}
 
 
 def test_a_trial_that_dies_with_its_node_runs_again_and_counts_once(

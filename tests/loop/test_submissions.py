@@ -169,16 +169,17 @@ def test_nobody_is_started_for_what_somebody_else_proposed(make_lab: Any, nightl
 def test_several_first_tries_at_once_are_one_session(make_lab: Any, start_nightlab: Any, nightlab: Any) -> None:
     lab = make_lab()
     lab.write("genome.py", BETTER)
-    at_once = [start_nightlab("try", "--no-wait", "--json", cwd=lab) for _ in range(4)]
+    at_once = [start_nightlab("try", "--no-wait", "--json", cwd=lab) for _ in range(2)]
     said = [json.loads(process.communicate(timeout=PATIENCE)[0]) for process in at_once]
-    assert [process.returncode for process in at_once] == [0] * 4
-    assert len({one["session"] for one in said}) == 1 and len({one["id"] for one in said}) == 4
+    assert [process.returncode for process in at_once] == [0, 0]
+    assert len({one["session"] for one in said}) == 1 and len({one["id"] for one in said}) == 2
     found = [nightlab("wait", one["id"], "--json", cwd=lab).json for one in said]
-    assert sorted(one["state"] for one in found) == ["judged", "refused", "refused", "refused"]
+    assert sorted(one["state"] for one in found) == ["judged", "refused"]
     assert all(one["why"] for one in found if one["state"] == "refused"), "it is the same, or is there already"
     assert proposed(lab) == ["baseline", "human"]
 
 
+@pytest.mark.machine  # what is paused while one is measured is tried by default
 def test_a_pause_holds_for_tries_too(make_lab: Any, nightlab: Any, start_nightlab: Any) -> None:
     lab = make_lab()
     assert nightlab("wait", handed(lab, nightlab, BETTER), cwd=lab).code == 0

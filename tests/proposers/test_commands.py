@@ -29,7 +29,7 @@ from nightlab.sandbox.bubblewrap import NoSandbox, Sandbox
 from nightlab.session.session import detect_sandbox
 
 
-@pytest.fixture(params=["bare", "sealed"])
+@pytest.fixture(params=[pytest.param("bare", marks=pytest.mark.machine), "sealed"])
 def sandbox(request: Any) -> Sandbox:
     if request.param == "bare":
         return NoSandbox()

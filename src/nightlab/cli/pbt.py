@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from nightlab.cli.app import HERE, REFUTED, Allow, Device, Json, Tag, Where, allowed, app, say, view
+from nightlab.cli.app import HERE, REFUTED, Allow, Device, Json, OnEngine, Tag, Where, allowed, app, say, view
 from nightlab.ui.terminal.outlet import unhurried
 
 if TYPE_CHECKING:
@@ -30,8 +30,9 @@ def pbt(
     ] = 4,
     slots: Annotated[
         str | None,
-        typer.Option(metavar="N|auto", help="Number of parallel trials, each on separate cores or GPU; 1 if omitted."),
+        typer.Option(metavar="N|auto", help="Number of parallel trials; 1 if omitted, or all that fit a cluster."),
     ] = None,
+    on: OnEngine = None,
     lab: Where = HERE,
     tag: Tag = None,
     as_json: Json = False,
@@ -49,9 +50,11 @@ def pbt(
 
     if slots not in (None, "auto") and not (slots.isdecimal() and int(slots)):
         raise typer.BadParameter(f"--slots {slots}: a number from 1, or auto")
-    count: int | Literal["auto"] = "auto" if slots == "auto" else int(slots or 1)
+    count: int | Literal["auto"] = int(slots) if slots and slots != "auto" else "auto" if slots or on else 1
     shown = view(quiet=as_json)
-    with Lab(lab).session(tag, slots=count, device=device, allow_missing=allowed(allow)) as session:
+    with Lab(lab).session(
+        tag, engine=on or "local", slots=count, device=device, allow_missing=allowed(allow)
+    ) as session:
         words = [] if as_json else [ClosingWords(session.metric, shown)]
         result = session.pbt(members, parts, confirm=seeds, callbacks=[shown, *words])
     if as_json:

@@ -328,7 +328,7 @@ class PopulationEnded(LedgerEvent):
 
     ``schedule``: by constant, the values over training; ``source``: the id under which that was handed in as a
     candidate, empty where it is what the population began with. ``trained``: seconds of training of all members, and
-    ``budgets``: how many whole trainings that is.
+    ``budgets``: how many whole trainings that is. ``history``: the trials that the winner's training went through.
     """
 
     kind = "population ended"
@@ -339,6 +339,7 @@ class PopulationEnded(LedgerEvent):
     schedule: dict[str, tuple[Any, ...]] = field(default_factory=dict)
     trained: float = 0.0
     budgets: float = 0.0
+    history: tuple[str, ...] = field(default=(), metadata=_by(tuple))
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from nightlab.core.events import PopulationStarted
 from nightlab.core.types import Measurement, Metric, Trial
-from nightlab.proposers.schedules import truncation
+from nightlab.proposers.schedules import Schedule, Space, drawn, perturbed, truncation
 from nightlab.session.replicates import ATTEMPTS
 
 
@@ -78,6 +79,22 @@ class Training:
         lower, upper = truncation(self.scores(done), self.metric)
         own = self.ended[done].get(member)
         return self.ended[done][draw.choice(upper)] if own is None or member in lower else own
+
+    def plan(
+        self, member: int, base: Schedule, spaces: Mapping[str, Space], schedule_of: Callable[[Trial], Schedule]
+    ) -> tuple[tuple[Trial, Measurement] | None, Schedule]:
+        """What a member's next part goes on from, and the schedule that its genome then has.
+
+        ``base``: that of the genome that the population began with, which member 0 keeps at first.
+        """
+        part, begun = self.done(member) + 1, self.started
+        draw = random.Random(f"{begun.seed}/{begun.population}/{member}/{part}")
+        source = self.source(member, draw)
+        if source is None:
+            return None, base if member == 0 else drawn(spaces, begun.parts, draw)
+        trial, schedule = source[0], schedule_of(source[0])
+        own = trial.segment is not None and trial.segment.member == member
+        return source, schedule if own else perturbed(schedule, part, spaces, draw)
 
     def needed(self) -> set[str]:
         """The checkpoints that some member may yet go on from: those of the parts that not all have gone beyond."""

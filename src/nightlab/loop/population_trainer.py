@@ -8,7 +8,6 @@ Everything is read from the ledger, so that a population that was killed goes on
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -17,6 +16,7 @@ from typing import Any, NoReturn
 from nightlab.core.events import PopulationEnded, PopulationStarted
 from nightlab.core.types import Budget, Evidence, Experiment, Measurement, NightlabError, Segment, Trial
 from nightlab.engines.local.engine import LocalEngine
+from nightlab.engines.remote import ClusterEngine
 from nightlab.loop.controls import paused_words
 from nightlab.loop.loop import ExperimentLoop
 from nightlab.loop.population import Training
@@ -26,9 +26,7 @@ from nightlab.proposers.schedules import (
     MARK,
     NONE_MOVES,
     Schedule,
-    drawn,
     moving_constants,
-    perturbed,
     stretched,
     truncation,
 )
@@ -47,9 +45,8 @@ class PopulationTrainer:
         self, loop: ExperimentLoop, members: int | None = None, parts: int | None = None, seed: int = 0
     ) -> None:
         self.loop, self.scheduler, self.session, self.ledger = loop, loop.scheduler, loop.session, loop.ledger
-        if not isinstance(self.scheduler.engine, LocalEngine):
-            raise NightlabError("a population trains on this machine, where its checkpoints are", "leave out --engine")
-        self.engine = self.scheduler.engine
+        if not isinstance(self.scheduler.engine, LocalEngine | ClusterEngine):
+            raise NightlabError("this engine can't hand checkpoints over", "use this machine, or a cluster (--engine)")
         begun = self.ledger.latest(PopulationStarted)
         end = self.ledger.latest(PopulationEnded)
         if begun and (end is None or end.population != begun.population):
@@ -66,7 +63,7 @@ class PopulationTrainer:
         found = moving_constants(self.text, self.session.device, self.session.lab)
         self.spaces = {name: found[name][1] for name in self.started.constants}
         self.base = {name: stretched(found[name][0].value, self.started.parts) for name in self.started.constants}
-        self.checkpoints = self.engine.checkpoints(self.started.population)
+        self.checkpoints = self.session.local_engine.checkpoints(self.started.population)
         self.training = Training(self.started, self.session.metric)
         for trial, measured in self.ledger.trials(purpose="population"):
             self.training.add(trial, measured)
@@ -122,16 +119,8 @@ class PopulationTrainer:
     def _start(self, member: int) -> None:
         """Start a member's next part: where it was, or where a better one is, with other constants."""
         started, part = self.started, self.training.done(member) + 1
-        draw = random.Random(f"{started.seed}/{started.population}/{member}/{part}")
-        source = self.training.source(member, draw)
-        if source is None:
-            schedule = self.base if member == 0 else drawn(self.spaces, started.parts, draw)
-            after, checkpoint = "", ""
-        else:
-            trial, measured = source
-            schedule, after, checkpoint = self.schedule(trial.commit), trial.id, measured.checkpoint
-            if trial.segment and trial.segment.member != member:
-                schedule = perturbed(schedule, part, self.spaces, draw)
+        source, schedule = self.training.plan(member, self.base, self.spaces, lambda one: self.schedule(one.commit))
+        after, checkpoint = (source[0].id, source[1].checkpoint) if source else ("", "")
         now = {name: values[part - 1] for name, values in schedule.items()}
         whole = self.session.budget.record()
         trial = self.scheduler.start(
@@ -196,7 +185,8 @@ class PopulationTrainer:
                 proposer=POPULATION,
             )
         spent = round(training.trained, 3), round(training.budgets, 6)
-        end = PopulationEnded(number, winner, trial.id, source, schedule, *spent)
+        history = tuple(one.id for one in training.lineage(trial))
+        end = PopulationEnded(number, winner, trial.id, source, schedule, *spent, history)
         self.ledger.append(end)
         self.checkpoints.remove()
         return end

@@ -156,7 +156,7 @@ class LocalEngine:
             self.caches.keep(folder / "compiled", *folder.glob("compiled-*"))
         self.clear(folder)
         measurement = build_measurement(self.lab, folder, result, shared=self.shared)
-        return self._with_checkpoint(trial, folder, measurement)
+        return self.with_checkpoint(trial, measurement)
 
     def checkpoints(self, population: int) -> CheckpointStore:
         """The checkpoints of one population."""
@@ -189,13 +189,15 @@ class LocalEngine:
 
     # -- internal --------------------------------------------------------------------------------
 
-    def _with_checkpoint(self, trial: Trial, folder: Path, measurement: Measurement) -> Measurement:
-        """Take in what a member of a population goes on from; where nothing can, its trial has crashed."""
+    def with_checkpoint(self, trial: Trial, measurement: Measurement) -> Measurement:
+        """Take in what a member of a population handed over to go on from; where nothing can, its trial has crashed."""
         part = trial.segment
         if part is None or part.last or not measurement.measured:
             return measurement
         try:
-            return replace(measurement, checkpoint=self.checkpoints(part.population).adopt(folder / SAVED))
+            return replace(
+                measurement, checkpoint=self.checkpoints(part.population).adopt(self.folder / trial.id / SAVED)
+            )
         except UnfitCheckpoint as why:
             return replace(measurement, outcome="crashed", metric=None, held_out=None, detail=f"its checkpoint: {why}")
 

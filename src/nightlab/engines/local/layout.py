@@ -132,7 +132,7 @@ class Layout:
     def checkpoints(self, trials: Path, population: int) -> CheckpointStore:
         """The checkpoints of one population of the session that has its trials in this folder."""
         most = self.lab.population.checkpoint_bytes if self.lab.population else 0
-        return CheckpointStore(trials.parent / "checkpoints" / str(population), most)
+        return CheckpointStore(trials / "checkpoints" / str(population), most)
 
     def _compiled(self, to: Path, *, fresh: bool) -> Path | None:
         """A process's folder for compiler caches, filled if ``fresh``; None where there is none."""

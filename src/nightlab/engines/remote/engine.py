@@ -208,8 +208,15 @@ class ClusterEngine:
             platform=self.platform,
             allowed=self.allowed,
             shared=self.local.shared,
+            checkpoint=self._checkpoint(trial),
         )
         return RemoteTrial(trial, slot, parcel, self, self.send(parcel))
+
+    def _checkpoint(self, trial: Trial) -> bytes:
+        """What a member of a population goes on from; empty for any other trial."""
+        part = trial.segment
+        found = self.local.checkpoints(part.population).path(part.checkpoint) if part and part.checkpoint else None
+        return found.read_bytes() if found else b""
 
     def stand_by(self, like: Trial, slot: Slot) -> None:
         """Does nothing: the cluster decides which node runs the next trial."""
@@ -230,7 +237,8 @@ class ClusterEngine:
         if result.measurement is None:
             return Measurement("lost", detail=f"{result.host} rejected the trial: {result.refused}")
         machine = result.measurement.machine
-        return replace(result.measurement, machine={**machine, "node": result.host} if machine else {})
+        found = replace(result.measurement, machine={**machine, "node": result.host} if machine else {})
+        return self.local.with_checkpoint(handle.trial, found)
 
     def send(self, parcel: TrialParcel) -> Job:
         return self.cluster.send(parcel, set(self.avoided))

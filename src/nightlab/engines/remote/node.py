@@ -26,7 +26,7 @@ from nightlab.engines.local.engine import LocalEngine
 from nightlab.engines.local.handles import RunningTrial
 from nightlab.engines.local.layout import detect_sandbox
 from nightlab.engines.local.prepare import run_prepare
-from nightlab.engines.local.trial_folder import kill_leftovers
+from nightlab.engines.local.trial_folder import SAVED, kill_leftovers
 from nightlab.engines.platform import differences, this_platform
 from nightlab.sandbox.bubblewrap import Sandbox
 from nightlab.storage.git import Repo
@@ -70,6 +70,8 @@ class TrialParcel:
     """Protections that the node's sandbox may lack."""
     shared: bool
     """Whether other trials of this session may run on the node at the same time."""
+    checkpoint: bytes = b""
+    """What a member of a population goes on from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +141,9 @@ def _run(parcel: TrialParcel, repo: Repo, folder: Path, sandbox: Sandbox, tell: 
     device = parcel.platform.device
     local = LocalEngine(repo, lab, budget, device, folder, sandbox, make_room(), shares=False)
     local.shared = parcel.shared
+    store = local.checkpoints(trial.segment.population) if trial.segment else None
+    if store and parcel.checkpoint:
+        store.put(parcel.checkpoint)
     local.leash, ours = os.pipe()
     try:
         started = local.start(trial)
@@ -159,6 +164,8 @@ def _run(parcel: TrialParcel, repo: Repo, folder: Path, sandbox: Sandbox, tell: 
     if not measurement.measured and (gone := differences(parcel.platform, this_platform(local.device))):
         return NodeResult(socket.gethostname(), refused=f"{', '.join(gone)}, since the trial started")
     files = {path.name: path.read_bytes() for name in RETURNED for path in sorted(running.folder.glob(name))}
+    if store and measurement.checkpoint:
+        files = {SAVED: store.path(measurement.checkpoint).read_bytes(), **files}
     return NodeResult(socket.gethostname(), measurement, files)
 
 

@@ -53,7 +53,7 @@ class Loader:
         self.first = int(self.random.integers(len(self.data)))
         self.order = np.empty(0, dtype=np.int64)
         self.tokens = 0
-        self.seed = seed
+        self.before = self.random.bit_generator.state, self.first  # before the epoch was drawn
 
     def __iter__(self) -> Loader:
         return self
@@ -70,16 +70,24 @@ class Loader:
         return rows[:, :-1], rows[:, 1:]
 
     def place(self) -> np.ndarray:
-        """Where it is in the data, int64: what ``go_on`` needs to hand out the rows that come next."""
-        return np.concatenate([[self.tokens, self.first], self.order])
+        """Where it is in the data, nine int64: what ``go_on`` needs to hand out the rows that come next."""
+        had, first = self.before
+        words = [self.tokens, first, len(self.order)]
+        words += [had["state"][name] >> shift & 2**64 - 1 for name in ("state", "inc") for shift in (0, 64)]
+        return np.array([*words, had["has_uint32"], had["uinteger"]], dtype=np.uint64).view(np.int64)
 
     def go_on(self, place: np.ndarray) -> None:
-        """Go on from a place; later epochs have other orders than they would have had."""
-        self.tokens, self.first, self.order = int(place[0]), int(place[1]), np.array(place[2:])
-        self.random = np.random.default_rng((self.seed, self.tokens))
+        """Go on from a place: the epoch that it lies in begins again, without the rows that were handed out."""
+        self.tokens, self.first, left, low, high, inc_low, inc_high, *half = map(int, place.view(np.uint64))
+        state = {"state": low | high << 64, "inc": inc_low | inc_high << 64}
+        had = {"bit_generator": "PCG64", "state": state, "has_uint32": half[0], "uinteger": half[1]}
+        self.random.bit_generator.state = had
+        order = self.epoch()
+        self.order = order[len(order) - left :]
 
     def epoch(self) -> np.ndarray:
         """Where the rows of the next epoch start, shuffled, int64."""
+        self.before = self.random.bit_generator.state, self.first
         count = len(self.data) // self.length
         starts = self.first + self.length * self.random.permutation(count)
         self.first = (self.first + self.length * count) % len(self.data)
