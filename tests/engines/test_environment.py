@@ -11,7 +11,7 @@ import pytest
 from support.bench import LEAST, Bench
 
 from nightlab.engines.local.environment import Environment, find_environment
-from nightlab.sandbox.bubblewrap import NoSandbox
+from nightlab.sandbox.bubblewrap import NoSandbox, search_path
 from nightlab.session.session import detect_sandbox
 
 SAYS = "import sys, mine\nprint(sys.prefix, mine.__file__)\nprint(f'METRIC loss={mine.VALUE}')\n"
@@ -113,3 +113,8 @@ def test_what_is_installed_in_place_elsewhere_is_named(folder: Path, tmp_path: P
     found = find_environment(folder, folder, "")
     assert found.own == (".",), "as setup.py develop does"
     assert found.elsewhere == (f"easy-install ({tmp_path})", f"other ({tmp_path / 'other'})")
+
+
+def test_an_interpreter_that_was_called_by_a_roundabout_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.executable", "/opt/labs/../env/bin/python")
+    assert search_path("/usr/bin") == "/opt/env/bin:/usr/bin", "the sandbox shows no /opt/labs"

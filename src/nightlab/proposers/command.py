@@ -13,7 +13,6 @@ import os
 import shlex
 import shutil
 import subprocess
-import sys
 from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
@@ -27,7 +26,7 @@ from nightlab.proposers.edited_files import BRIEFING, HYPOTHESIS, TURN, USAGE, e
 from nightlab.proposers.finished import ASKED, UnfinishedTurn, finished_turn, is_cut, is_regular
 from nightlab.proposers.program_words import ProgramWords, told_usage, words_of_agent, words_of_command
 from nightlab.proposers.proposer import Briefing, NoProposal, Proposal, ProposerWorkspace
-from nightlab.sandbox.bubblewrap import MOST_MOUNTS, PROXY_SOCKET, SandboxSpec, has_proxy, search_path
+from nightlab.sandbox.bubblewrap import MOST_MOUNTS, PROXY_SOCKET, SandboxSpec, has_proxy, interpreter, search_path
 from nightlab.sandbox.process_guard import ProcessResult, ProcessSpec, read_result, start_guard
 from nightlab.sandbox.traffic import TrafficCaps
 from nightlab.storage import checkouts
@@ -153,7 +152,7 @@ class AnyCommand:
         argv = self._command(env["PATH"], work)
         if proxy_socket:
             lists = (",".join(self.part.endpoints), ",".join(self.part.gateway))
-            argv = [sys.executable, "-P", str(INNER_PROXY), PROXY_SOCKET, *lists, *argv]
+            argv = [interpreter(), "-P", str(INNER_PROXY), PROXY_SOCKET, *lists, *argv]
         start = self.workspace.sandbox.start(sandbox_spec)
         spec = ProcessSpec(
             argv=[*start.prefix, *argv],
@@ -214,7 +213,7 @@ class AnyCommand:
             return argv
         if importlib.util.find_spec("acp") is None:
             raise NoProposal("its library is not installed: pip install 'nightlab[agents]'", final=True)
-        return [sys.executable, "-P", str(ACP_TURN), *argv]
+        return [interpreter(), "-P", str(ACP_TURN), *argv]
 
     @property
     def _variables(self) -> tuple[str, ...]:

@@ -259,9 +259,14 @@ def cache_env(cache: Path | None) -> dict[str, str]:
     return {name: f"{cache}/{name.split('_')[0].lower()}" for name in CACHES} if cache else {}
 
 
+def interpreter() -> str:
+    """The path of this interpreter without ``..``: in a sandbox the folder before that is not there."""
+    return os.path.abspath(sys.executable)  # noqa: PTH100 -- an environment's link stays one
+
+
 def search_path(path: str) -> str:
     """A PATH on which nightlab's interpreter, and programs installed beside it, come first."""
-    return os.pathsep.join([str(Path(sys.executable).parent), path])
+    return os.pathsep.join([str(Path(interpreter()).parent), path])
 
 
 def _within(path: Path, folders: Iterable[str]) -> bool:
