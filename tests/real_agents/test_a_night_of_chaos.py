@@ -120,7 +120,8 @@ def test_a_night_of_chaos(make_lab: Any, tmp_path: Path, monkeypatch: pytest.Mon
         mine = [turn for turn in turns if turn.agent == agent]
         assert [turn.mood for turn in mine[: len(MOODS)]] == list(MOODS), "each mood was one turn, whatever was retried"
         should = [turn for turn in mine if turn.mood in GOOD and turn.ended]
-        assert {turn.mood for turn in mine if turn.mood in GOOD and not turn.ended} <= {"limit"}, "some don't try again"
+        given_up = {"limit", "mischief and an edit"} if agent == "qwen" else {"limit"}  # it ends its turn at a "no"
+        assert {turn.mood for turn in mine if turn.mood in GOOD and not turn.ended} <= given_up, "some don't try again"
         names = [f"{agent}_{turn.number} ".upper() for turn in should]
         done = [e for e in tried if e.candidate.proposer == agent]
         assert [e.candidate.hypothesis.split("HYPOTHESIS: ")[-1].split("on is")[0] for e in done] == names
