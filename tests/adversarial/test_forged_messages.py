@@ -46,7 +46,7 @@ hand(3.0)
 HONEST = 7.0
 WRITE = "os.write(int(os.environ['NIGHTLAB_HANDED']), "
 FORGED = {
-    "start again": "say(b'start\\n' * 1000)",
+    "start again": "say(b'start\\n' * 5000)",
     "start, much later": "time.sleep(0.2); say(b'start\\n')",
     "a curve": "say(b'report 0.5 0.0001\\nreport nan inf\\nreport 2 -1\\n')",
     "unknown words": "say(b'evaluated\\nmeasured\\nMETRIC loss=0\\n\\x00\\xff\\n')",

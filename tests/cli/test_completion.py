@@ -32,7 +32,7 @@ def test_bash_completes_commands_options_and_tags(tmp_path: Path) -> None:
     for tag in ("nov21", "nov22", "wide"):
         (tmp_path / ".nightlab" / tag).mkdir(parents=True)
         (tmp_path / ".nightlab" / tag / "ledger.db").touch()
-    assert set(completed(tmp_path, "re")) == {"redteam", "resume", "report", "replay"}
+    assert set(completed(tmp_path, "re")) == {"redteam", "referee", "resume", "report", "replay"}
     assert completed(tmp_path, "run", "--pat") == ["--patience"]
     assert set(completed(tmp_path, "log", "--tag", "nov")) == {"nov21", "nov22"}
     (tmp_path / "elsewhere").mkdir()

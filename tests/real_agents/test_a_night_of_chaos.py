@@ -148,8 +148,8 @@ def test_a_night_of_chaos(make_lab: Any, tmp_path: Path, monkeypatch: pytest.Mon
     quoting = [page for page in researcher.pages if INJECTION.split(" ```")[0] in page]
     assert quoting, "a crash's message reached a briefing"
     assert not any(f"\n{INJECTION}" in page for page in quoting)
-    assert living() == []
     session.close()
+    assert [words for words in living() if not words.endswith("core/program/worker.py")] == [], "that is nightlab's own"
 
 
 def contract(url: str, tmp_path: Path, programs: Path) -> str:

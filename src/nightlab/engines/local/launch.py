@@ -22,6 +22,7 @@ from nightlab.engines.local.process_group import ProcessGroup
 from nightlab.engines.local.trial_folder import SAVED
 
 DIGITS = "0123456789"
+PIPE = 65536  # bytes that a pipe holds: an exit is noticed only with all that was said before it
 IMPORTED = b"i"  # from a process at its gate, before any of the candidate's code: its imports are made
 ANSWERED, MARK = struct.Struct("<BBI"), 255  # on the turn's socket: a process has given that many more answers
 
@@ -170,7 +171,7 @@ class Launch:
     def signals(self) -> list[bytes]:
         """The lines that the candidate has sent since the last call."""
         with contextlib.suppress(BlockingIOError):
-            heard = os.read(self.control, 4096)
+            heard = os.read(self.control, PIPE)
             self._heard += heard
             self._open_ends -= set() if heard else {self.control}
         *lines, rest = self._heard.split(b"\n")

@@ -157,7 +157,7 @@ class Supervisor:
                 self.clock.hold_to_budget()
                 self.monitor.stop(self.children.ended_cpu)
                 return
-            if served and (ended := self.children.status("evaluator")) is not None:
+            if served and (ended := self.children.status("evaluator")):
                 check_not_killed(ended)
                 said = last_line(self.launch.output("evaluator"))
                 raise TrialEnded("crashed", f"the evaluator exited before the model was handed over: {said}")
