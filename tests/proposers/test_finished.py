@@ -19,7 +19,7 @@ from nightlab.sandbox.traffic import Traffic
 PATHS = ("/v1/chat/completions", "/v1/responses", "/v1/messages?beta=true", "/v1beta/models/m:generateContent")
 
 
-@settings(max_examples=250)
+@settings(max_examples=1000)
 @given(unfinished())
 def test_no_unfinished_answer_is_a_proposal(answer: tuple[str, str]) -> None:
     text, stop = answer
