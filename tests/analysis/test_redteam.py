@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.tiers import by_default
 
 from nightlab.analysis.redteam.attacks import ATTACKS, attacks_on, best_claim, with_prologue
 from nightlab.core.config import LabConfig
@@ -57,13 +58,16 @@ def test_a_lab_that_believes_what_is_printed_is_told_so(make_lab: Any, nightlab:
     assert done.code == 1 and "there is no attack nothing on this lab" in done.err and "early output" in done.err
 
 
+FEW, ALL = ("smuggling", "lazy answer"), ()
+
+
 @pytest.mark.integration
-def test_the_shipped_speed_lab_keeps_none(nightlab: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("chosen", by_default(FEW, of=(FEW, ALL)), ids=("few", "all"))
+def test_the_shipped_speed_lab_keeps_none(nightlab: Any, tmp_path: Path, chosen: tuple[str, ...]) -> None:
     assert nightlab("new", "fast", "--from", "speed", cwd=tmp_path).code == 0
-    chosen = ("smuggling", "lazy answer")
     options = [word for name in chosen for word in ("--attack", name)]
     done = nightlab("redteam", "--json", *options, cwd=tmp_path / "fast")
     told = json.loads(done.out)
     assert (done.code, told["kept"]) == (0, []), told
     said = {each["attack"]: each["verdict"] for each in told["attacks"]}
-    assert said.keys() == set(chosen) and "a wrong answer" in said["lazy answer"] and "over limit" in said["smuggling"]
+    assert said.keys() >= set(FEW) and "a wrong answer" in said["lazy answer"] and "over limit" in said["smuggling"]
