@@ -34,10 +34,14 @@ def rank(
     context: typer.Context,
     labs: Labs = [HERE],  # noqa: B006
     tag: Tag = None,
-    seeds: Annotated[int, typer.Option(min=2, help="Number of seeds, the same for all genes.")] = 3,
-    best: Annotated[int, typer.Option("--top", min=1, help="Rank this many of the best genes of each session.")] = 8,
+    seeds: Annotated[int, typer.Option(min=2, help="Number of seeds, the same for all genes.", metavar="N")] = 3,
+    best: Annotated[
+        int, typer.Option("--top", min=1, help="Rank this many of the best genes of each session.", metavar="N")
+    ] = 8,
     look: Annotated[bool, typer.Option("--no-run", help="Rank only genes that were already measured.")] = False,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write the standings to this file.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Write the standings to this file.", metavar="PATH")
+    ] = None,
     as_json: Json = False,
     allow: Allow = [],  # noqa: B006
 ) -> None:
@@ -114,7 +118,7 @@ def gene(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A WebAssembly module, .wasm or .wat.")],
     memory: Annotated[str, typer.Option("--max-memory", metavar="SIZE", help="Memory available here.")] = "5MB",
     fuel: Annotated[
-        int, typer.Option("--max-fuel", min=1, help="Fuel available for each unit of its task.")
+        int, typer.Option("--max-fuel", min=1, help="Fuel available for each unit of its task.", metavar="N")
     ] = 1_000_000,
     domain: Annotated[str | None, typer.Option(metavar="NAME", help="Domain it must serve; any if omitted.")] = None,
     as_json: Json = False,

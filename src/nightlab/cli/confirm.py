@@ -24,12 +24,17 @@ if TYPE_CHECKING:
 @unhurried()
 def replay(
     number: Annotated[int, typer.Argument(help="Number of the experiment; 0 is the baseline.")],
-    times: Annotated[int, typer.Option("--repeats", min=1, help="Number of runs.")] = 1,
-    seed: Annotated[int | None, typer.Option(min=0, help="Seed to use; the original seed if omitted.")] = None,
+    times: Annotated[int, typer.Option("--repeats", min=1, help="Number of runs.", metavar="N")] = 1,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Seed to use; the original seed if omitted.", metavar="N")
+    ] = None,
     work: Annotated[
         float | None,
         typer.Option(
-            "--work-budget", min=1, help="Train for this amount of work instead of the budget, for identical numbers."
+            "--work-budget",
+            min=1,
+            help="Train for this amount of work instead of the budget, for identical numbers.",
+            metavar="X",
         ),
     ] = None,
     lab: Where = HERE,
@@ -77,7 +82,7 @@ def replay(
 )
 @unhurried()
 def confirm(
-    seeds: Annotated[int, typer.Option(min=2, help="Number of fresh seeds.")] = 4,
+    seeds: Annotated[int, typer.Option(min=2, help="Number of fresh seeds.", metavar="N")] = 4,
     ablate: Annotated[
         bool, typer.Option("--ablate", help="Also measure the gain of each kept change, by removing it.")
     ] = False,
@@ -129,11 +134,11 @@ def transfer(
         Path | None,
         typer.Argument(metavar="GRID", help="A grid of budgets, constants and labs, in TOML (docs/transfer.md)."),
     ] = None,
-    scale: Annotated[float, typer.Option(min=0.01, help="Budget as a multiple of the session's.")] = 1.0,
+    scale: Annotated[float, typer.Option(min=0.01, help="Budget as a multiple of the session's.", metavar="X")] = 1.0,
     constants: Annotated[
         list[str], typer.Option("--set", metavar="NAME=VALUE", help="Set a constant in both genomes; repeatable.")
     ] = [],  # noqa: B006
-    seeds: Annotated[int, typer.Option(min=2, help="Number of fresh seeds.")] = 3,
+    seeds: Annotated[int, typer.Option(min=2, help="Number of fresh seeds.", metavar="N")] = 3,
     lab: Where = HERE,
     tag: Tag = None,
     as_json: Json = False,

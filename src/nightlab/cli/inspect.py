@@ -29,7 +29,9 @@ def log(
     tag: Tag = None,
     last: Annotated[
         int | None,
-        typer.Option("--last", "-n", min=1, help="Show the last N experiments; 30 if omitted, or all with --json."),
+        typer.Option(
+            "--last", "-n", min=1, help="Show the last N experiments; 30 if omitted, or all with --json.", metavar="N"
+        ),
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Show all experiments.")] = False,
     kept: Annotated[bool, typer.Option("--kept", help="Show only kept experiments.")] = False,
@@ -151,7 +153,9 @@ def plot(
     ] = "progress",
     lab: Where = HERE,
     tag: Tag = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write to this .png or .svg file.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Write to this .png or .svg file.", metavar="PATH")
+    ] = None,
 ) -> None:
     """Draw a chart of a session.
 

@@ -19,14 +19,16 @@ if TYPE_CHECKING:
 @unhurried()
 def pbt(
     members: Annotated[
-        int | None, typer.Option(min=2, help="Number of members; 8 if omitted.", show_default=False)
+        int | None, typer.Option(min=2, help="Number of members; 8 if omitted.", show_default=False, metavar="N")
     ] = None,
     parts: Annotated[
         int | None,
-        typer.Option(min=2, max=64, help="Parts of each member's training; 10 if omitted.", show_default=False),
+        typer.Option(
+            min=2, max=64, help="Parts of each member's training; 10 if omitted.", show_default=False, metavar="N"
+        ),
     ] = None,
     seeds: Annotated[
-        int, typer.Option(min=0, help="Number of fresh seeds to confirm a kept schedule on; 0: do not.")
+        int, typer.Option(min=0, help="Number of fresh seeds to confirm a kept schedule on; 0: do not.", metavar="N")
     ] = 4,
     slots: Annotated[
         str | None,

@@ -19,12 +19,14 @@ def submit(
         int | None, typer.Argument(metavar="[N]", help="Number of the experiment; the champion if omitted.")
     ] = None,
     record: Annotated[int, typer.Option(metavar="N", help="Number of the record to beat; 0 is the baseline.")] = 0,
-    name: Annotated[str, typer.Option("--record-name", help="What that record is called.")] = "the record before",
+    name: Annotated[
+        str, typer.Option("--record-name", help="What that record is called.", metavar="TEXT")
+    ] = "the record before",
     form: Annotated[
         Literal["plain", "modded-nanogpt", "parameter-golf", "nanochat"],
         typer.Option(help="What a forum asks for.", metavar="FORM"),
     ] = "plain",
-    seeds: Annotated[int, typer.Option(min=2, help="Number of fresh seeds.")] = 8,
+    seeds: Annotated[int, typer.Option(min=2, help="Number of fresh seeds.", metavar="N")] = 8,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="FOLDER", help="Folder to write; submission-N if omitted.")
     ] = None,
@@ -67,7 +69,7 @@ def submit(
 @unhurried()
 def referee(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder that nightlab submit wrote.")],
-    seeds: Annotated[int, typer.Option(min=2, help="Number of fresh seeds.")] = 8,
+    seeds: Annotated[int, typer.Option(min=2, help="Number of fresh seeds.", metavar="N")] = 8,
     lab: Where = HERE,
     as_json: Json = False,
     device: Device = None,

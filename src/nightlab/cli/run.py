@@ -42,23 +42,32 @@ if TYPE_CHECKING:
 def run(
     lab: Where = HERE,
     tag: Annotated[str | None, tag_option("Start or continue the session with this tag.")] = None,
-    hours: Annotated[float | None, typer.Option(min=0.001, help="Stop after this many hours.")] = None,
+    hours: Annotated[float | None, typer.Option(min=0.001, help="Stop after this many hours.", metavar="X")] = None,
     experiments: Annotated[
-        int | None, typer.Option("--experiments", "-n", min=1, help="Stop when the session has this many experiments.")
+        int | None,
+        typer.Option(
+            "--experiments", "-n", min=1, help="Stop when the session has this many experiments.", metavar="N"
+        ),
     ] = None,
     stall: Annotated[
-        int | None, typer.Option("--patience", min=1, help="Stop after this many experiments in a row without a keep.")
+        int | None,
+        typer.Option(
+            "--patience", min=1, help="Stop after this many experiments in a row without a keep.", metavar="N"
+        ),
     ] = None,
     tokens: Annotated[
-        int | None, typer.Option("--token-limit", min=1, help="Stop at this total of proposer tokens, in and out.")
+        int | None,
+        typer.Option("--token-limit", min=1, help="Stop at this total of proposer tokens, in and out.", metavar="N"),
     ] = None,
     money: Annotated[
         float | None,
-        typer.Option("--cost-limit", min=0.0001, help="Stop at this total proposer cost in USD."),
+        typer.Option("--cost-limit", min=0.0001, help="Stop at this total proposer cost in USD.", metavar="X"),
     ] = None,
     requests: Annotated[
         int | None,
-        typer.Option("--request-limit", min=1, help="Stop at this total of requests to proposers' endpoints."),
+        typer.Option(
+            "--request-limit", min=1, help="Stop at this total of requests to proposers' endpoints.", metavar="N"
+        ),
     ] = None,
     gain_per_hour: Annotated[
         float | None,
@@ -124,8 +133,10 @@ def demo(
     name: Annotated[
         Path | None, typer.Argument(metavar="[FOLDER]", help="Folder for the lab; a new one if omitted.")
     ] = None,
-    experiments: Annotated[int, typer.Option("--experiments", "-n", min=1, help="Number of experiments.")] = 20,
-    seeds: Annotated[int, typer.Option(min=2, help="Number of fresh seeds for the final comparison.")] = 4,
+    experiments: Annotated[
+        int, typer.Option("--experiments", "-n", min=1, help="Number of experiments.", metavar="N")
+    ] = 20,
+    seeds: Annotated[int, typer.Option(min=2, help="Number of fresh seeds for the final comparison.", metavar="N")] = 4,
     plain: Plain = False,
     device: Device = None,
 ) -> None:

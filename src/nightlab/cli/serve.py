@@ -22,7 +22,8 @@ def serve(
         ),
     ] = None,
     port: Annotated[
-        int | None, typer.Option(min=0, max=65535, help="Port to listen on; 8470 or the next free one if omitted.")
+        int | None,
+        typer.Option(min=0, max=65535, help="Port to listen on; 8470 or the next free one if omitted.", metavar="N"),
     ] = None,
     read_only: Annotated[
         bool, typer.Option("--read-only", help="Disable the controls: pause, skip, pin and note.")

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 @unhurried()
 def try_(
     hypothesis: Annotated[
-        str, typer.Option("--message", "-m", help="Hypothesis: why it should be better.")
+        str, typer.Option("--message", "-m", help="Hypothesis: why it should be better.", metavar="TEXT")
     ] = "a change by hand",
     no_wait: Annotated[
         bool, typer.Option("--no-wait", help="Submit and return at once; get the verdict with nightlab wait.")
@@ -93,7 +93,7 @@ def try_(
 def wait(
     name: Annotated[str, typer.Argument(metavar="N", help="Id printed by nightlab try, or number of an experiment.")],
     timeout: Annotated[
-        float | None, typer.Option(min=0, help="Wait at most this many seconds; without limit if omitted.")
+        float | None, typer.Option(min=0, help="Wait at most this many seconds; without limit if omitted.", metavar="X")
     ] = None,
     lab: Where = HERE,
     tag: Tag = None,
