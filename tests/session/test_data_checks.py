@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,8 @@ def test_names_links_and_pointers(make_lab: Any, tmp_path: Path) -> None:
     (lab.folder / "out").symlink_to(tmp_path)
     lab.commit()
     found = named(lab, f'[data]\nopen = ["data", "../mine", ".", "inside", "{tmp_path / "none"}"]\n')
+    pointers = ("also.bin and 1 more: git-lfs is not set up, so a trial finds its pointer", False)
+    set_up = subprocess.run(["git", "config", "--system", "filter.lfs.smudge"], capture_output=True).returncode == 0
     assert found == [
         ("data: data does not exist", False),
         ("data: ../mine leads out of the lab", True),
@@ -38,7 +41,7 @@ def test_names_links_and_pointers(make_lab: Any, tmp_path: Path) -> None:
         ("data: inside is a link that is committed", True),
         (f"data: {tmp_path / 'none'} does not exist", False),
         (f"out is a link to {tmp_path}, outside the lab, where a trial finds nothing", False),
-        ("also.bin and 1 more: git-lfs is not set up, so a trial finds its pointer", False),
+        *([] if set_up else [pointers]),
     ]
     lab.git("config", "filter.lfs.smudge", "cat")
     assert named(lab, f'[data]\nopen = ["{tmp_path}"]\n') == []
