@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 demo: $(VENV)/.lm          ## a real session on a real language model, on this machine, in minutes
 	$(BIN)/nightlab demo
 
-unit: $(VENV)/.dev         ## the tests that start no process: under a minute
+unit: $(VENV)/.dev         ## the tests that start no process: about a minute
 	$(BIN)/python -m pytest -n auto --dist loadgroup -m unit
 
 test: $(VENV)/.dev         ## the default tests: unit and integration

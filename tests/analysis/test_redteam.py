@@ -62,6 +62,7 @@ FEW, ALL = ("smuggling", "lazy answer"), ()
 
 
 @pytest.mark.integration
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("chosen", by_default(FEW, of=(FEW, ALL)), ids=("few", "all"))
 def test_the_shipped_speed_lab_keeps_none(nightlab: Any, tmp_path: Path, chosen: tuple[str, ...]) -> None:
     assert nightlab("new", "fast", "--from", "speed", cwd=tmp_path).code == 0
