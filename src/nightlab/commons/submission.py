@@ -52,40 +52,36 @@ class Genome(RecordModel):
     files: dict[str, str]
 
 
-class Submission(RecordModel):
-    """A genome and the record before it, measured in turn on the same machine, on seeds that no decision used."""
+class Statement(RecordModel):
+    """What its author measured: a candidate's runs beside those of the record before it, on the same machine."""
 
-    kind: Literal["submission"] = "submission"
     v: Literal[1] = 1
     author: Hash
     at: str
-    form: FormName
-    task: Task
     platform: PlatformRecord
     libraries: dict[str, str]
-    record: Genome
-    candidate: Genome
     against: list[Run]
     runs: list[Run]
     gain: Gain
     claim: Text = ""
 
 
-class Replay(RecordModel):
+class Submission(Statement):
+    """A genome and the record before it, measured in turn, on seeds that no decision used."""
+
+    kind: Literal["submission"] = "submission"
+    form: FormName
+    task: Task
+    record: Genome
+    candidate: Genome
+
+
+class Replay(Statement):
     """What a referee measured of a submission, on the referee's own machine and seeds."""
 
     kind: Literal["replay"] = "replay"
-    v: Literal[1] = 1
-    author: Hash
-    at: str
     target: Hash
     task: Hash
-    platform: PlatformRecord
-    libraries: dict[str, str]
-    against: list[Run]
-    runs: list[Run]
-    gain: Gain
-    claim: Text = ""
 
 
 class SignedStatement(RecordModel):
@@ -96,7 +92,7 @@ class SignedStatement(RecordModel):
 
 def sign_statement(statement: Submission | Replay, key: Any) -> SignedStatement:
     """Sign with the private key of the author that it names."""
-    name = hashlib.sha256(canonical_json(statement.model_dump(mode="json"))).digest()
+    name = _digest(statement)
     return SignedStatement(id=name.hex(), statement=statement, signature=bytes(key.sign(name)).hex())
 
 
@@ -109,7 +105,7 @@ def read_statement(path: Path) -> SignedStatement:
     hint = "ask its author for the folder again"
     try:
         signed = SignedStatement.model_validate_json(read_plain(path, LARGEST))
-        name = hashlib.sha256(canonical_json(signed.statement.model_dump(mode="json"))).digest()
+        name = _digest(signed.statement)
         if name.hex() != signed.id:
             raise Rejected("wrong id", "it was changed after it was signed")
         verify(signed.statement.author, name, bytes.fromhex(signed.signature))
@@ -123,3 +119,7 @@ def read_statement(path: Path) -> SignedStatement:
         said = str(error).splitlines()[0][:200]
         raise NightlabError(f"{path} is no valid submission: {said}", hint) from None
     return signed
+
+
+def _digest(statement: Statement) -> bytes:
+    return hashlib.sha256(canonical_json(statement.model_dump(mode="json"))).digest()
