@@ -197,7 +197,7 @@ class AnyCommand:
         """
         ended = kept.end in ("exited", "wall", "idle")
         failed = not files and bool(kept.status or kept.end != "exited")
-        wants = self.part.endpoints or self.part.gateway or failed
+        wants = self.part.restricted or failed
         if not has_proxy(self.workspace.sandbox) or not (ended and wants) or usage.get("bytes_sent") or kept.refused:
             return ""
         return "it sent nothing to the proxy in HTTPS_PROXY, its only way to the network"

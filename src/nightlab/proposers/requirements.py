@@ -37,10 +37,7 @@ def needs(lab: LabConfig) -> Iterator[Need]:
 def uncounted(lab: LabConfig, stop: StopRules, sandbox: Isolation) -> Iterator[str]:
     """The programs that caps do not hold, in words: this sandbox has no proxy that counts their traffic."""
     for part in () if has_proxy(sandbox) else lab.proposers:
-        in_vain = (
-            isinstance(part, ProgramConfig) and (part.gateway or part.endpoints) and "network" not in sandbox.missing
-        )
-        if isinstance(part, ProgramConfig) and not in_vain:
+        if isinstance(part, ProgramConfig) and not (part.restricted and "network" not in sandbox.missing):
             own = [name for name in CAPS if name in part.model_fields_set]
             capped = [name for name in CAPS if name in own or getattr(stop, name) is not None]
             if capped:
@@ -59,7 +56,7 @@ def _of_program(part: ProgramConfig) -> Iterator[Need]:
     given = f", and is given {', '.join(part.environment)}" if part.environment else ""
     reach = (
         f"may reach only {', '.join([*part.endpoints, *part.gateway.values()])}"
-        if part.endpoints or part.gateway
+        if part.restricted
         else "has the network (no endpoints named)"
     )
     yield f"proposer {part.called} runs in the sandbox of a trial, but {reach}{given}", True, ""

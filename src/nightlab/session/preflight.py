@@ -203,7 +203,9 @@ def sealed(sandbox: Sandbox, allowed: Iterable[str]) -> list[Check]:
 
 def held(sandbox: Sandbox, lab: LabConfig) -> list[Check]:
     """The proposers that can't be held to their endpoints or to their caps here, whatever their contract says."""
-    parts = [part for part in lab.proposers if _restricted(part) and not has_proxy(sandbox)]
+    parts = [
+        part for part in lab.proposers if isinstance(part, ProgramConfig) and part.restricted and not has_proxy(sandbox)
+    ]
     why = "reaches the whole network here" if "network" in sandbox.missing else "can't run here"
     hint = "run where bubblewrap works, or remove its endpoints"
     words = f"{{}} {why}: the sandbox ({sandbox.name}) can't hold it to its endpoints"
@@ -235,10 +237,6 @@ def attacked(repo: Repo) -> Check:
             f"its metric was last attacked on {day}, before it changed", False, "nightlab redteam", fatal=False
         )
     return Check(f"none of {found.attacks} attacks on its metric would be kept ({day}, nightlab redteam)", True)
-
-
-def _restricted(part: object) -> bool:
-    return isinstance(part, ProgramConfig) and bool(part.endpoints or part.gateway)
 
 
 def memory_limit() -> Check:

@@ -111,6 +111,11 @@ class ProgramConfig(ThinkerConfig):
         return value
 
     @property
+    def restricted(self) -> bool:
+        """Whether it may reach only what it names."""
+        return bool(self.endpoints or self.gateway)
+
+    @property
     def called(self) -> str:
         own = re.sub(r"[^\w.-]", "-", Path(shlex.split(self.command)[0]).name).lstrip(".-")
         return self.name or own or "command"  # a folder has this name too
