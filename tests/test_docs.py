@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 import shlex
 from functools import cache
 from pathlib import Path
@@ -37,6 +38,13 @@ def test_every_command_has_help_with_an_example(command: str, tmp_path: Path, mo
     text = " ".join(done.stdout.split())
     assert re.search(r"Examples?: ", text) and text.count(f"nightlab {command}") >= 2
     assert list(tmp_path.iterdir()) == [tmp_path / "home"], "help writes nothing"
+
+
+def test_the_package_runs_as_a_module(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("sys.argv", ["nightlab", "--version"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module("nightlab", run_name="__main__")
+    assert not ended.value.code and capsys.readouterr().out.startswith("nightlab ")
 
 
 def test_help_and_version(nightlab: Any, tmp_path: Path) -> None:
