@@ -52,6 +52,9 @@ def ring(molecule, draw):
     return "close a ring"
 
 
+CHANGES = add, exchange, remove, remove, bond, ring
+
+
 def mutated(molecule, draw, tried=""):
     """Another molecule, near enough to the lead, as SMILES, and what was done.
 
@@ -61,7 +64,7 @@ def mutated(molecule, draw, tried=""):
     for _ in range(TRIES):
         changed = Chem.RWMol(molecule)
         try:
-            done = [draw.choice((add, exchange, remove, remove, bond, ring))(changed, draw) for _ in range(draw.choice((1, 2)))]
+            done = [draw.choice(CHANGES)(changed, draw) for _ in range(draw.choice((1, 2)))]
             Chem.SanitizeMol(changed)
             smiles = Chem.MolToSmiles(changed)
             if smiles != before and smiles not in tried and distance(read(smiles)) <= FURTHEST:
