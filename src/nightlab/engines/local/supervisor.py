@@ -80,6 +80,8 @@ class Supervisor:
             self.children.kill(self.cgroup)
             for log in self.launch.logs.values():
                 log.close()
+        if ended.outcome in ("crashed", "checks failed") and (said := self.launch.failed_setup()):
+            ended = TrialEnded("lost", f"its sandbox could not be set up: {said}")
         if ended.outcome == "measured":
             try:
                 self.launch.keep_saved()
