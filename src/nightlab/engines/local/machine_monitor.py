@@ -75,7 +75,7 @@ def too_short(facts: Mapping[str, float | str]) -> bool:
 def slow_machine(facts: dict[str, float | str]) -> str:
     """Why a trial that came over its budget may have been slow without learning more; empty if it was undisturbed.
 
-    However short it was, on either clock, and whoever kept its cores busy: CPU time grows too where caches are shared.
+    However short it was, on either clock, and whatever kept its cores busy: CPU time grows too where caches are shared.
     """
     return disturbance({**facts, "seconds": SHORTEST}, "wall") if facts else ""
 
