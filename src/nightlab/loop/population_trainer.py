@@ -224,7 +224,7 @@ def train_population(
     with loop.scheduler.on_duty():
         loop.resume()
         loop.answer_now()
-        if end is None or not (to_measure or confirm and _to_confirm(ledger, end, members, parts)):
+        if end is None or not (to_measure or (confirm and _to_confirm(ledger, end, members, parts))):
             end = PopulationTrainer(loop, members, parts, seed).run()
             loop.answer_now()
     if not end.source:
