@@ -450,6 +450,11 @@ class Experiment:
         """What the genome counts as: its bar, or its metric where it has no bar."""
         return self.bar if self.bar is not None or self.measurement is None else self.measurement.metric
 
+    @property
+    def measured_again(self) -> bool:
+        """Whether its gain over the baseline was measured on fresh seeds, under the session's own budget and scale."""
+        return any(one.against == 0 and one.level != "transferred" for one in self.evidence)
+
     def to_dict(self) -> dict[str, Any]:
         """All of it, flat, as programs are told."""
         candidate, verdict, measured = self.candidate, self.verdict, self.measurement

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from nightlab.core.overhead import clock_beside, learned, words
-from nightlab.core.types import Budget
+from nightlab.core.types import Budget, Measurement, Purpose
 from nightlab.storage.ledger import Ledger
 
 
-def free_of_charge(ledger: Ledger, budget: Budget, since: int = 0) -> dict[str, float] | None:
-    """What a trial may do beside its training, as the baseline's trials showed: if possible, those after ``since``."""
+def free_of_charge(ledger: Ledger, budget: Budget, since: int = 0, again: int | None = None) -> dict[str, float] | None:
+    """What a trial may do beside its training, as the baseline's trials showed: if possible, those after ``since``.
+
+    ``again``: of a trial that runs again, how many had started before its first attempt. All later ones of the
+    baseline, whatever for, show what the machine is like now.
+    """
     places = [since, 0] if since else [0]
-    ran = ([m for t, m in ledger.trials(0, "search", place) if m and t.budget == budget] for place in places)
-    return next(filter(None, (learned(measured, budget) for measured in ran)), None)
+    now = [] if again is None else _ran(ledger, budget, again)
+    usual = (_ran(ledger, budget, place, "search") for place in places)
+    return next(filter(None, (learned([*measured, *now], budget) for measured in usual)), None)
+
+
+def _ran(ledger: Ledger, budget: Budget, since: int, purpose: Purpose | None = None) -> list[Measurement]:
+    return [m for t, m in ledger.trials(0, purpose, since) if m and t.budget == budget]
 
 
 def free_words(ledger: Ledger) -> str:
