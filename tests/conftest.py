@@ -19,7 +19,7 @@ from hypothesis import settings
 from support.bench import Bench, benches
 from support.commands import PYTHON
 from support.labs import TinyLab, lab_in
-from support.processes import FONTS, PROGRAM, Done, living, program_env
+from support.processes import FONTS, PROGRAM, Done, living, program_env, wait
 from support.program_server import ProgramServer, Run
 
 from nightlab.core.config import CommandConfig
@@ -57,7 +57,7 @@ def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
 
 
 # A test that asks for one of these runs real processes, git or a sandbox.
-REAL = {"make_lab", "nightlab", "start_nightlab", "bench", "bare_bench", "proposer", "arena", "cuda_stand_in"}
+REAL = {"make_lab", "nightlab", "start_nightlab", "killed", "bench", "bare_bench", "proposer", "arena", "cuda_stand_in"}
 unit_test_runs = False
 
 
@@ -160,6 +160,20 @@ def start_nightlab(tmp_path: Path, program_server: ProgramServer) -> Iterator[Ca
     for process in started:
         process.kill()
         process.communicate()
+
+
+@pytest.fixture
+def killed(start_nightlab: Callable[..., Run]) -> Callable[..., None]:
+    """Start the real command, and kill it at once (SIGKILL) when ``until`` holds."""
+
+    def run(*args: str, cwd: TinyLab, until: Callable[[], Any]) -> None:
+        process = start_nightlab(*args, cwd=cwd)
+        wait(lambda: until() or process.poll() is not None)
+        assert process.poll() is None, f"it ended before it was killed: {process.communicate()[0]}"
+        os.kill(process.pid, signal.SIGKILL)
+        process.communicate()
+
+    return run
 
 
 @pytest.fixture(autouse=True)

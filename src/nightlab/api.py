@@ -423,7 +423,7 @@ class Session:
         from nightlab.analysis.confirm import Confirmer
 
         with self._working(callbacks) as scheduler:
-            result = train_population(self._loop(scheduler, StopRules()), members, parts, self._seed)
+            result = train_population(self._loop(scheduler, StopRules()), members, parts, self._seed, confirm > 1)
             if result.experiment is None or not result.experiment.kept or confirm < 2:
                 return result
             claims = Confirmer(scheduler)

@@ -81,7 +81,9 @@ def test_a_file_that_is_wrong_is_named_with_its_key(tmp_path: Path, text: str, w
 
 
 @pytest.mark.integration
-def test_a_study_finds_the_better_arm_and_does_not_run_a_session_twice(make_lab: Any, nightlab: Any) -> None:
+def test_a_study_finds_the_better_arm_and_does_not_run_a_session_twice(
+    make_lab: Any, nightlab: Any, killed: Any
+) -> None:
     lab = make_lab()
     lab.idea("1", GENOME.replace("4.0", "1.0"))
     lab.write("worse/1.patch", (lab.folder / "ideas" / "1.patch").read_text().replace("+A = 1.0", "+A = 7.0"))
@@ -91,7 +93,13 @@ def test_a_study_finds_the_better_arm_and_does_not_run_a_session_twice(make_lab:
         'name = "x"\nexperiments = 1\nrounds = 3\nconfirm = 2\nbest_of_n = false\n'
         '[arms.good]\nproposers = ["patches"]\n[arms.bad]\nproposers = [{kind = "patches", folder = "worse"}]\n',
     )
-    said: list[str] = []
+    sessions, said = lab.folder / ".nightlab", list[str]()
+
+    def measured(of: str = "study.*") -> dict[Path, int]:
+        return {path: path.stat().st_mtime_ns for path in sessions.glob(f"{of}/trials/*/result.json")}
+
+    killed("study", "study.toml", cwd=lab, until=lambda: measured("study.x.bad.2"))
+    first = measured("study.*.1")
     results = run_study(read_study(file), Lab(lab.folder), said.append, allow_missing="all")
     assert [(one.turn, one.arm) for one in results] == [
         (1, "good"),
@@ -104,10 +112,10 @@ def test_a_study_finds_the_better_arm_and_does_not_run_a_session_twice(make_lab:
     assert {one.gain for one in results if one.arm == "good"} == {9.0}  # from 11.5 to 2.5, without noise
     assert {one.gain for one in results if one.arm == "bad"} == {0.0}
     assert "good is shown to be the best after 3 of 3 rounds" in said[-1]
-    before = {path: path.stat().st_mtime_ns for path in (lab.folder / ".nightlab").glob("study.*/trials/*/result.json")}
+    before = measured()
+    assert first and first.items() <= before.items(), "what had ended before the kill did not run again"
     again = nightlab("study", "study.toml", "--json", cwd=lab)
     assert again.code == 0 and again.json["best"] == "good", again.err
-    after = {path: path.stat().st_mtime_ns for path in (lab.folder / ".nightlab").glob("study.*/trials/*/result.json")}
-    assert before == after and before, "nothing ran again"
+    assert before == measured(), "nothing ran again"
     with Lab(lab.folder).session(allow_missing="all") as session:
         assert not session.tag.startswith("study."), "the next run goes on with no session of a study"

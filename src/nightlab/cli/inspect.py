@@ -74,7 +74,7 @@ def log(
 
 @app.command(epilog="Examples:  nightlab show 12   ·   nightlab show 12 --json")
 def show(
-    number: Annotated[int, typer.Argument(help="Number of the experiment; 0 is the baseline.")],
+    number: Annotated[int, typer.Argument(metavar="N", help="Number of the experiment; 0 is the baseline.")],
     lab: Where = HERE,
     tag: Tag = None,
     as_json: Json = False,
@@ -103,7 +103,7 @@ def show(
 )
 def diff(
     one: Annotated[str, typer.Argument(metavar="N", help="Number of an experiment, or 'best'.")] = "best",
-    other: Annotated[str | None, typer.Argument(metavar="[M]", help="Experiment to compare with.")] = None,
+    other: Annotated[str | None, typer.Argument(metavar="M", help="Experiment to compare with.")] = None,
     lab: Where = HERE,
     tag: Tag = None,
 ) -> None:
@@ -148,7 +148,7 @@ def plot(
     kind: Annotated[
         Literal["progress", "worth", "effects", "duty"],
         typer.Argument(
-            metavar="[progress|worth|effects|duty]", help="Kind of chart; progress if omitted.", show_default=False
+            metavar="progress|worth|effects|duty", help="Kind of chart; progress if omitted.", show_default=False
         ),
     ] = "progress",
     lab: Where = HERE,

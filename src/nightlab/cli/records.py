@@ -16,7 +16,7 @@ from nightlab.ui.terminal.outlet import unhurried
 @unhurried()
 def submit(
     number: Annotated[
-        int | None, typer.Argument(metavar="[N]", help="Number of the experiment; the champion if omitted.")
+        int | None, typer.Argument(metavar="N", help="Number of the experiment; the champion if omitted.")
     ] = None,
     record: Annotated[int, typer.Option(metavar="N", help="Number of the record to beat; 0 is the baseline.")] = 0,
     name: Annotated[

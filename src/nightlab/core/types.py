@@ -223,10 +223,11 @@ class Segment:
 class Trial:
     """One run of one genome, with one seed, under one budget.
 
-    ``seed`` is what the session counts by; ``drawn``: the number that the program is given for it, which does not tell
-    what the trial is for; None in a session of before: then they are one. ``free``: what may be done beside training
-    (``core.overhead``), as the baseline showed; None where that is not known. ``segment``: of a member of a population,
-    whose ``budget`` is that of its part.
+    ``seed`` is what the session counts by; ``drawn``: the number that the program is given for it, which does not
+    tell what the trial is for; None in a session of before: then they are one. ``free``: what may be done beside
+    training (``core.overhead``), as the baseline showed; None where that is not known. ``baseline``: what its
+    evaluator is told of the baseline: the secondary numbers, the largest of each; None of the baseline's own.
+    ``segment``: of a member of a population, whose ``budget`` is that of its part.
     """
 
     id: str
@@ -238,6 +239,7 @@ class Trial:
     attempt: int = 1
     drawn: int | None = field(default=None, metadata=OMIT)
     free: dict[str, float] | None = field(default=None, compare=False, metadata=OMIT)
+    baseline: dict[str, float] | None = field(default=None, compare=False, metadata=OMIT)
     segment: Segment | None = field(default=None, metadata=OMIT)
 
     @property
@@ -449,6 +451,11 @@ class Experiment:
     def value(self) -> float | None:
         """What the genome counts as: its bar, or its metric where it has no bar."""
         return self.bar if self.bar is not None or self.measurement is None else self.measurement.metric
+
+    @property
+    def measured_again(self) -> bool:
+        """Whether its gain over the baseline was measured on fresh seeds, under the session's own budget and scale."""
+        return any(one.against == 0 and one.level != "transferred" for one in self.evidence)
 
     def to_dict(self) -> dict[str, Any]:
         """All of it, flat, as programs are told."""

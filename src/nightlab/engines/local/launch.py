@@ -17,7 +17,7 @@ from nightlab.engines.local.answering import CHUNK, Answering
 from nightlab.engines.local.bounded_log import BoundedLog
 from nightlab.engines.local.cgroup import Cgroup
 from nightlab.engines.local.child_setup import before_exec, private_memory, seal, shared_memory, tasks_running
-from nightlab.engines.local.outcome import TrialEnded
+from nightlab.engines.local.outcome import TrialEnded, failed_setup
 from nightlab.engines.local.process_group import ProcessGroup
 from nightlab.engines.local.trial_folder import SAVED
 
@@ -214,6 +214,12 @@ class Launch:
         """The output of a process that has exited."""
         self.logs[role].thread.join(timeout=1.0)
         return self.logs[role].text()
+
+    def failed_setup(self) -> str:
+        """What a sandbox said that could not be set up around one of the trial's processes; empty if all were."""
+        ended = (role for role in self.logs if self.children.status(role) == 1)
+        found = (failed_setup(self._place(role)["prefix"], self.output(role)) for role in ended)
+        return next(filter(None, found), "")
 
     def start(
         self,
