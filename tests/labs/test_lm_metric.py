@@ -171,9 +171,16 @@ class SecondCallDiffers:
         return LooksAhead()(tokens) if self.calls > 12 else honest(tokens)
 
 
-def examined(metric: ModuleType, make: Callable[[], Logits], *, one_process: bool = False, claim: bool = False) -> Any:
-    """The exam after its two parts, answered by two objects, or by the same one."""
-    exam = metric.Exam("val", claim)
+def examined(
+    metric: ModuleType,
+    make: Callable[[], Logits],
+    *,
+    one_process: bool = False,
+    claim: bool = False,
+    rounding: float | None = 0.0,
+) -> Any:
+    """The exam after its two parts, answered by two objects, or by the same one; ``rounding`` None: the baseline's."""
+    exam = metric.Exam("val", claim, rounding)
     first = make()
     second = first if one_process else make()
     exam.score(lambda batches: (first(torch.from_numpy(batch).long()) for batch in batches))
@@ -185,6 +192,34 @@ def examined(metric: ModuleType, make: Callable[[], Logits], *, one_process: boo
 def test_honest_models_pass_and_both_processes_give_one_number(metric: ModuleType, make: Any, claim: bool) -> None:
     values = {examined(metric, make, claim=claim).bits_per_byte() for _ in range(2)}
     assert len(values) == 1, "it does not depend on the order of calls"
+
+
+class AddsInNoOrder:
+    """Honest, but for kernels whose sums depend on the moment."""
+
+    def __init__(self, size: float = 0.001, model: Logits = honest) -> None:
+        self.size, self.model = size, model
+
+    def __call__(self, tokens: Any) -> Any:
+        scores = self.model(tokens)
+        return scores + self.size * torch.rand_like(scores)
+
+
+def test_the_room_for_nondeterministic_kernels_is_the_baseline_s_own(metric: ModuleType) -> None:
+    rounding = examined(metric, AddsInNoOrder, rounding=None).rounding
+    assert 0.0003 < rounding < 0.004
+    assert examined(metric, Honest, rounding=None).rounding < metric.TOLERANCE
+    examined(metric, AddsInNoOrder, rounding=rounding)
+    for make, known in (
+        (AddsInNoOrder, 0.0),  # whose baseline is deterministic
+        (lambda: AddsInNoOrder(0.02), rounding),
+        (lambda: AddsInNoOrder(model=LooksAhead()), rounding),
+        (lambda: AddsInNoOrder(model=LooksAhead()), None),  # a baseline that leaks is found, too
+    ):
+        with pytest.raises(metric.Tampered):
+            examined(metric, make, rounding=known)
+    with pytest.raises(metric.Unrepeatable, match="when it is asked the same again"):
+        examined(metric, lambda: AddsInNoOrder(0.1), rounding=None)
 
 
 @pytest.mark.parametrize(

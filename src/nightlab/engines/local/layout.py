@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import py_compile
 import re
@@ -84,6 +85,8 @@ class Layout:
             starts["evaluator"]["env"] |= {name: stand_in(name) for name in evaluator.keys}
             if evaluator.held_out and (trial.purpose in HELD_OUT or (trial.purpose, trial.experiment) == ("search", 0)):
                 starts["evaluator"]["env"]["NIGHTLAB_HELD_OUT"] = "1"
+            if trial.experiment:
+                starts["evaluator"]["env"]["NIGHTLAB_BASELINE"] = json.dumps(trial.baseline or {})
             for role in answering(lab):
                 own = self._compiled(compiled_folder(folder, role), fresh=not cached)
                 starts[role] = start("trusted", lab.data.open, writable=False, cache=own, role=role)

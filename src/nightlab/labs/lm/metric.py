@@ -26,14 +26,21 @@ EVAL_BATCH = {"cuda": 8, "mps": 16, "cpu": 8}[DEVICE]  # rows in one call of the
 # Where a claim is made (on a trial that scores held-out data too), all scored rows, and more of the others.
 PROBED, UNSEEN, UNSEEN_FOR_A_CLAIM = 48, 16, 256
 # A causal model gives the same beginning the same loss, bit for bit. The room on accelerators is for kernels
-# that add in no fixed order; a leak as small as this would not pay.
+# that add in no fixed order; a leak as small as this would not pay. Where the baseline's own repeats differ more,
+# there is room for ROOM times that, up to MOST.
 TOLERANCE = {"cuda": 1e-2, "mps": 1e-2, "cpu": 1e-4}[DEVICE]  # nats
+ROOM, MOST = 4.0, 0.1
+REPEATED = 16  # rows that the second process is asked as the first was, where the repeats are measured
 SUSPICIOUS = 7  # standard errors between the loss at targets that were shown and at ones that never were
 INDEXED = 2**21  # tokens in which other endings are looked for
 
 
 class NotFinite(Exception):
     """The model answers with numbers that are none."""
+
+
+class Unrepeatable(Exception):
+    """The model answers the same with what differs too much to tell a leak from noise."""
 
 
 class Tampered(Exception):
@@ -74,11 +81,12 @@ def losses(serve: Serve, inputs: np.ndarray, targets: np.ndarray) -> torch.Tenso
 class Exam:
     """The scored rows of a split. First ``score``, which gives ``bits_per_byte``; then ``probe``, by another process.
 
-    ``claim``: probe as thoroughly as a claim deserves.
+    ``claim``: probe as thoroughly as a claim deserves. ``rounding``: by how many nats the baseline's loss of a target
+    differs from one process to the other; None, of the baseline itself or by hand, has ``probe`` measure it.
     """
 
-    def __init__(self, split: str, claim: bool = False) -> None:
-        self.data, self.claim = tokens_of(split), claim
+    def __init__(self, split: str, claim: bool = False, rounding: float | None = None) -> None:
+        self.data, self.claim, self.rounding = tokens_of(split), claim, rounding
         there = (len(self.data) - 1) // MAX_CONTEXT
         count = min(there, EVAL_TOKENS // MAX_CONTEXT) // EVAL_BATCH * EVAL_BATCH
         if not count:
@@ -98,7 +106,7 @@ class Exam:
         return self.losses[sizes > 0].double().sum().item() / (math.log(2) * sizes.sum().item())
 
     def probe(self, serve: Serve) -> None:
-        """Ask a process that has seen none of this for rows with other endings. Raises Tampered.
+        """Ask a process that has seen none of this for rows with other endings. Raises Tampered, Unrepeatable.
 
         1. Up to the cut, the loss on a scored row must be what it was: also at the target that was replaced in the
            input. A model that looks ahead by one token at a share p of all positions passes n rows with a probability
@@ -121,12 +129,22 @@ class Exam:
         found = torch.empty(inputs.shape)
         found[mixed] = losses(serve, inputs[mixed], rows[mixed, 1:])
 
+        if self.rounding is None:
+            rows_again = known[: _whole_batches(REPEATED, probed)]
+            again = losses(serve, self.rows[rows_again, :-1], self.rows[rows_again, 1:])
+            self.rounding = (again - self.losses[rows_again]).abs().max().item()
+        if ROOM * self.rounding > MOST:
+            raise Unrepeatable(
+                f"the model's loss at a target differs by {self.rounding:.3g} nats when it is asked the same again "
+                f"(at most {MOST / ROOM:g}); use deterministic kernels (torch.use_deterministic_algorithms)"
+            )
+        tolerance = max(TOLERANCE, ROOM * self.rounding)
         before = torch.arange(MAX_CONTEXT) < torch.from_numpy(cuts[:probed])[:, None]
         moved = ((found[:probed] - self.losses[known]).abs() * before).max().item()
-        if moved > TOLERANCE:
+        if moved > tolerance:
             raise Tampered(
                 f"the model looks ahead or changes between calls: the loss before a changed token moved by {moved:.3g} "
-                f"nats from one process to the other (at most {TOLERANCE:g} is rounding)"
+                f"nats from one process to the other (at most {tolerance:g} is rounding)"
             )
         if unseen:
             hidden = found[torch.arange(probed, len(rows)), torch.from_numpy(cuts[probed:] - 1)]
