@@ -23,9 +23,10 @@ def gains_elsewhere(session: Session, champion: Experiment) -> list[tuple[str, P
     ]
     seeds = sorted(sides[0].keys() & sides[1].keys())
     names = {name for seed in seeds for name in sides[1][seed] if name.startswith(f"{session.metric.name}_")}
-    found = []
+    found: list[tuple[str, PairedGain]] = []
     for name in sorted(names):
         pairs = [(sides[0][seed][name], sides[1][seed][name]) for seed in seeds if all(name in s[seed] for s in sides)]
         if len(pairs) > 1:
-            found.append((name, paired_gain(session.metric, *zip(*pairs, strict=True))))
+            before, after = zip(*pairs, strict=True)
+            found.append((name, paired_gain(session.metric, before, after)))
     return found
