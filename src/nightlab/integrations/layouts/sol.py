@@ -57,7 +57,7 @@ def _first(problem: Problem, definition: dict[str, Any]) -> tuple[str, list[str]
 
     It is the one Python source of a solution, or else the reference.
     """
-    notes = []
+    notes: list[str] = []
     for path in problem.match("solution*.json"):
         solution = _parsed(problem, path, problem.text(path))
         spec, sources = solution.get("spec") or {}, solution.get("sources") or []
