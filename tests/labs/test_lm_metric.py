@@ -259,6 +259,35 @@ def test_small_leaks_are_found_with_the_stated_power(metric: ModuleType, monkeyp
     assert found(0.01, claim=True, times=6) >= 3
 
 
+class ByHeart:
+    """A table of the validation text: what follows on sixteen tokens of it. Causal, and it remembers no call."""
+
+    def __init__(self, data: np.ndarray) -> None:
+        self.table = {tuple(data[at : at + 16].tolist()): int(data[at + 16]) for at in range(len(data) - 16)}
+
+    def __call__(self, tokens: Any) -> Any:
+        scores = honest(tokens)
+        for row, its in zip(tokens.tolist(), scores, strict=True):
+            for at in range(15, len(row)):
+                if (known := self.table.get(tuple(row[at - 15 : at + 1]))) is not None:
+                    its[at, known] += 20.0
+        return scores
+
+
+def test_what_is_known_by_heart_gains_less_on_the_text_slightly_changed(metric: ModuleType) -> None:
+    def scored(model: Logits) -> tuple[float, float]:
+        def serve(batches: Any) -> Iterator[Any]:
+            return (model(torch.from_numpy(batch).long()) for batch in batches)
+
+        exam = metric.Exam("val", rounding=0.0)
+        exam.score(serve)
+        assert exam.changed(serve) == exam.changed(serve), "the changes are the same for each model"
+        return exam.bits_per_byte(), exam.changed(serve)
+
+    (before, changed_before), (after, changed_after) = scored(honest), scored(ByHeart(text(CONTEXT * ROWS * 3 + 1)))
+    assert before - after > max(0.1, 2 * (changed_before - changed_after))
+
+
 def test_honest_losses_at_unseen_targets_are_no_suspicion(metric: ModuleType) -> None:
     exam = metric.Exam("val")
     chance = torch.Generator().manual_seed(1)

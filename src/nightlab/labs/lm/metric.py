@@ -32,6 +32,7 @@ TOLERANCE = {"cuda": 1e-2, "mps": 1e-2, "cpu": 1e-4}[DEVICE]  # nats
 ROOM, MOST = 4.0, 0.1
 REPEATED = 16  # rows that the second process is asked as the first was, where the repeats are measured
 SUSPICIOUS = 7  # standard errors between the loss at targets that were shown and at ones that never were
+CHANGED, EACH = 64, 16  # rows of the text as slightly changed, and in how many tokens of it one is another
 INDEXED = 2**21  # tokens in which other endings are looked for
 
 
@@ -78,6 +79,12 @@ def losses(serve: Serve, inputs: np.ndarray, targets: np.ndarray) -> torch.Tenso
     return found
 
 
+def bits_per_byte(nats: torch.Tensor, targets: np.ndarray) -> float:
+    """Of losses at targets, of the same shape; without those that stand for no bytes."""
+    sizes = torch.from_numpy(token_bytes())[torch.from_numpy(targets)]
+    return nats[sizes > 0].double().sum().item() / (math.log(2) * sizes.sum().item())
+
+
 class Exam:
     """The scored rows of a split. First ``score``, which gives ``bits_per_byte``; then ``probe``, by another process.
 
@@ -102,8 +109,21 @@ class Exam:
     def bits_per_byte(self) -> float:
         """Independent of the vocabulary, lower is better: the sum of nats over the sum of the targets' UTF-8 bytes,
         BOS left out of both, as karpathy/autoresearch and nanochat define it; softmax and logarithm are ours."""
-        sizes = torch.from_numpy(token_bytes())[torch.from_numpy(self.rows[:, 1:])]
-        return self.losses[sizes > 0].double().sum().item() / (math.log(2) * sizes.sum().item())
+        return bits_per_byte(self.losses, self.rows[:, 1:])
+
+    def changed(self, serve: Serve) -> float:
+        """Bits per byte of the same text with one token in EACH replaced, at the targets that are as they were.
+
+        The changes are the same for each model: one that knows the text by heart loses more by them.
+        """
+        chance, endings = random.Random(0), Endings(self.data, random.Random(0))
+        count = _whole_batches(CHANGED, len(self.rows))
+        rows = self.rows[np.linspace(0, len(self.rows) - 1, count).astype(np.int64)]
+        inputs, targets = rows[:, :-1].copy(), rows[:, 1:].copy()
+        for row, its in zip(inputs, targets, strict=True):
+            for at in chance.sample(range(1, MAX_CONTEXT), MAX_CONTEXT // EACH):
+                row[at], its[at - 1] = endings.other(row[: at + 1], 1)[0], BOS  # a target of no bytes: left out
+        return bits_per_byte(losses(serve, inputs, targets), targets)
 
     def probe(self, serve: Serve) -> None:
         """Ask a process that has seen none of this for rows with other endings. Raises Tampered, Unrepeatable.
@@ -164,8 +184,9 @@ class Exam:
 class Endings:
     """Other continuations of a text, from the same data: plausible, so that a model can't tell them from the true."""
 
-    def __init__(self, data: np.ndarray) -> None:
-        first = random.SystemRandom().randrange(max(1, len(data) - INDEXED))
+    def __init__(self, data: np.ndarray, chance: random.Random | None = None) -> None:
+        self.chance = chance or random.SystemRandom()
+        first = self.chance.randrange(max(1, len(data) - INDEXED))
         self.data = data[first : first + INDEXED].astype(np.int64)
         self.pairs = self.data[:-1] * VOCABULARY + self.data[1:]
         self.by_pair, self.by_token = (np.argsort(keys, kind="stable") for keys in (self.pairs, self.data))
@@ -173,7 +194,7 @@ class Endings:
     def other(self, text: np.ndarray, length: int) -> np.ndarray:
         """``length`` tokens that follow elsewhere on the two tokens before the last of ``text``, or on the one; the
         first of them is another than that last one."""
-        chance, *before, true = random.SystemRandom(), *text[-3:].tolist()
+        chance, *before, true = self.chance, *text[-3:].tolist()
         places = [chance.randrange(len(self.data)) for _ in range(8)]
         for keys, order, key, width in (
             (self.data, self.by_token, before[-1], 1),
