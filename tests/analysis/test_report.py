@@ -111,6 +111,21 @@ def test_what_does_not_show_on_held_out_data_is_said_in_the_headline(lab: TinyLa
     assert "**loss is 8 better" in said and "**it does not show**: 0.1 better" in said
 
 
+def test_the_same_metric_on_other_data_stands_beside_the_gain(make_lab: Any, nightlab: Any) -> None:
+    """Here the gain is one on public text only."""
+    measure = (
+        "import os, random\nfrom genome import A, B\nfuzz = random.Random(os.environ['NIGHTLAB_SEED']).random() / 100\n"
+        "print(f'METRIC loss={A + fuzz}\\nMETRIC loss_private={B + fuzz}\\nMETRIC other=1')\n"
+    )
+    lab = make_lab(GENOME, measure, contract=CONTRACT)
+    lab.idea("01", GENOME.replace("A = 4.0", "A = 2.0"))
+    lab.run()[1].close()
+    assert nightlab("confirm", "-t", "t", cwd=lab.folder).code == 0
+    said = headline(report.write_report(open_session(lab.folder, "t"))[0].read_text())
+    assert re.search(r"elsewhere: `loss_private` 0 (better|worse)", said), said
+    assert "other" not in said
+
+
 def test_an_interval_with_room_for_a_loss_confirms_nothing(lab: TinyLab) -> None:
     text = written(lab, (1, confirmed(0.5, 1.0)))
     said = headline(text)

@@ -18,6 +18,7 @@ pytestmark = pytest.mark.machine
         ("control", 12),
         ("kernel", 4),
         ("molecule", 20),
+        ("pde", 10),
         ("playbook", 20),
         ("sql", 10),
         ("trading", 14),

@@ -96,3 +96,20 @@ def test_who_is_over_budget_on_a_busy_machine_runs_again_beside_the_baseline(
     last = [(1, "measured")] if verdict == "improved" else [(1, "over budget")]
     assert ran[-len(again) * trials - 1 :] == again * trials + last, ran
     session.close()
+
+
+def test_an_evaluator_is_told_the_baseline_s_numbers(make_lab: Any) -> None:
+    """What the baseline's repeats differ by, for example. Nobody tells a candidate."""
+    evaluate = (
+        "import json, os\nfrom genome import A\nknown = os.environ.get('NIGHTLAB_BASELINE')\n"
+        "told = json.loads(known)['rounding'] if known else 0\n"
+        "print(f'METRIC loss={A}\\nMETRIC rounding=0.5\\nMETRIC told={told}')\n"
+    )
+    contract = CONTRACT.format(proposer="patches") + '[evaluator]\ncommand = "python evaluate.py"\n'
+    candidate = "import os\nassert 'NIGHTLAB_BASELINE' not in os.environ\n"
+    lab: TinyLab = make_lab("A = 4.0\n", candidate, contract=contract, files={"evaluate.py": evaluate})
+    lab.idea("1", "A = 2.0\n")
+    _, session = lab.run(stall=1)
+    told = [measured.secondary["told"] for _, measured in session.ledger.trials() if measured]
+    assert told == [0, 0.5]
+    session.close()

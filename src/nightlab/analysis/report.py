@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from nightlab.analysis import charts
+from nightlab.analysis.elsewhere import gains_elsewhere
 from nightlab.analysis.report_html import page
 from nightlab.analysis.report_markdown import markdown
 from nightlab.analysis.summary import ReportData, Row
@@ -56,6 +57,7 @@ def gather(session: Session) -> ReportData:
         baseline=first if first.kept else None,
         champion=champion,
         confirmed=champion.look if champion else None,
+        elsewhere=gains_elsewhere(session, champion) if champion and champion.look else [],
         transferred=[e for e in champion.evidence if e.level == "transferred"] if champion else [],
         kept=outcomes.kept,
         near=outcomes.near,

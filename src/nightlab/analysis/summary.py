@@ -40,6 +40,8 @@ class ReportData:
     baseline: Experiment | None
     champion: Experiment | None
     confirmed: Evidence | None
+    elsewhere: Sequence[tuple[str, PairedGain]]
+    """The confirmed gain in secondary numbers named after the metric, such as that on private data."""
     transferred: Sequence[Evidence]
     kept: Sequence[Row]
     near: Sequence[Row]

@@ -223,10 +223,11 @@ class Segment:
 class Trial:
     """One run of one genome, with one seed, under one budget.
 
-    ``seed`` is what the session counts by; ``drawn``: the number that the program is given for it, which does not tell
-    what the trial is for; None in a session of before: then they are one. ``free``: what may be done beside training
-    (``core.overhead``), as the baseline showed; None where that is not known. ``segment``: of a member of a population,
-    whose ``budget`` is that of its part.
+    ``seed`` is what the session counts by; ``drawn``: the number that the program is given for it, which does not
+    tell what the trial is for; None in a session of before: then they are one. ``free``: what may be done beside
+    training (``core.overhead``), as the baseline showed; None where that is not known. ``baseline``: what its
+    evaluator is told of the baseline: the secondary numbers, the largest of each; None of the baseline's own.
+    ``segment``: of a member of a population, whose ``budget`` is that of its part.
     """
 
     id: str
@@ -238,6 +239,7 @@ class Trial:
     attempt: int = 1
     drawn: int | None = field(default=None, metadata=OMIT)
     free: dict[str, float] | None = field(default=None, compare=False, metadata=OMIT)
+    baseline: dict[str, float] | None = field(default=None, compare=False, metadata=OMIT)
     segment: Segment | None = field(default=None, metadata=OMIT)
 
     @property

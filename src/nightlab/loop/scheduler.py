@@ -16,7 +16,7 @@ from nightlab.engines.local.machine_monitor import too_short
 from nightlab.engines.local.trial_folder import kill_leftovers
 from nightlab.engines.slots import Slot
 from nightlab.judge import Contestant, Noise
-from nightlab.session.free import free_of_charge
+from nightlab.session.free import free_of_charge, numbers_of_the_baseline
 from nightlab.session.preflight import require_disk
 from nightlab.session.replicates import ATTEMPTS, Replicates, contestant, replicates
 from nightlab.session.seeds import drawn_seed, trial_name
@@ -76,6 +76,7 @@ class Scheduler:
             attempt=attempt,
             drawn=drawn_seed(secret, seed) if secret else None,
             free=self._free(number, purpose, seed),
+            baseline=numbers_of_the_baseline(self.ledger) if number and self.session.lab.evaluator else None,
             segment=segment,
         )
         self.ledger.start(trial)

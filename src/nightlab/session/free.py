@@ -1,4 +1,4 @@
-"""What a session's baseline showed that a trial needs beside its training: that is free, more counts as training."""
+"""What a session's baseline showed that others are held to: what a trial needs beside its training, and its numbers."""
 
 from __future__ import annotations
 
@@ -21,6 +21,15 @@ def free_of_charge(ledger: Ledger, budget: Budget, since: int = 0, again: int | 
 
 def _ran(ledger: Ledger, budget: Budget, since: int, purpose: Purpose | None = None) -> list[Measurement]:
     return [m for t, m in ledger.trials(0, purpose, since) if m and t.budget == budget]
+
+
+def numbers_of_the_baseline(ledger: Ledger) -> dict[str, float] | None:
+    """The secondary numbers of the baseline's trials, the largest of each; None where there is none."""
+    found: dict[str, float] = {}
+    for _, measured in ledger.trials(0, "search"):
+        for name, value in measured.secondary.items() if measured else ():
+            found[name] = max(found.get(name, value), value)
+    return found or None
 
 
 def free_words(ledger: Ledger) -> str:

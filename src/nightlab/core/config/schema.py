@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
-from nightlab.core.config.base import RECORDED, Command, Marker, Module, plugin_name
+from nightlab.core.config.base import RECORDED, Command, Marker, Module, Variable, plugin_name
 from nightlab.core.config.proposers import (
     RESERVED,
     PatchesConfig,
@@ -16,6 +16,7 @@ from nightlab.core.config.proposers import (
     Proposer,
     ThinkerConfig,
     TunerConfig,
+    Url,
 )
 from nightlab.core.config.units import allowed, megabytes
 from nightlab.core.config_model import ConfigModel, fault
@@ -64,11 +65,20 @@ class EvaluatorConfig(ConfigModel):
     """Of one that is served: Python modules that it imports ahead."""
     timed: bool = False
     """True: what it measures is time, so nothing is started ahead while it works."""
+    gateway: dict[Variable, Url] = Field(default_factory=dict)
+    """Of one that asks a model: variables, each with an endpoint's URL, set to an address in its sandbox. It has no
+    other network."""
+    keys: tuple[Variable, ...] = ()
+    """Names of variables whose values the gateway adds to requests, so that no process of a trial has them."""
 
     @model_validator(mode="after")
-    def _processes_serve(self) -> EvaluatorConfig:
+    def _fits(self) -> EvaluatorConfig:
         if self.processes and not self.served:
             raise ValueError("processes: only an evaluator with served = true calls processes")
+        if self.gateway and self.served:
+            raise ValueError("gateway: only an evaluator that runs after the candidate can have one (served = false)")
+        if self.keys and not self.gateway:
+            raise ValueError("keys: they are added by a gateway, and there is none")
         return self
 
     @property
