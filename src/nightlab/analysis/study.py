@@ -58,7 +58,7 @@ class StrategyConfig(ConfigModel):
 
 
 class ArmConfig(StrategyConfig):
-    """A strategy, and ``then`` another one from the first time on that so many experiments in a row kept nothing."""
+    """A strategy, and ``then`` another one from the first time on that ``plateau`` experiments in a row kept nothing."""
 
     plateau: int | None = Field(default=None, gt=0)
     then: StrategyConfig | None = None
@@ -241,7 +241,7 @@ def _run_arm(
 
 
 def reached_plateau(experiments: Sequence[Experiment], length: int) -> bool:
-    """Whether at some time so many experiments in a row kept nothing. What came later does not count."""
+    """Whether at some time this number of experiments in a row kept nothing. What came later does not count."""
     longest = now = 0
     for one in experiments:
         now = 0 if one.kept or one.verdict is None else now + 1
