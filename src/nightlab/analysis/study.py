@@ -58,7 +58,7 @@ class StrategyConfig(ConfigModel):
 
 
 class ArmConfig(StrategyConfig):
-    """A strategy, and ``then`` another one from the first time on that ``plateau`` experiments in a row kept nothing."""
+    """A strategy, and ``then`` another one, from the time on when ``plateau`` experiments in a row kept nothing."""
 
     plateau: int | None = Field(default=None, gt=0)
     then: StrategyConfig | None = None
