@@ -19,7 +19,7 @@ from nightlab.analysis import report
 from nightlab.cli.main import app
 from nightlab.core.events import Alarm, EvidenceShown, ProposalRefused, Rechecked
 from nightlab.core.text import one_line
-from nightlab.core.types import Evidence, NightlabError, PairedGain
+from nightlab.core.types import Evidence, Measurement, NightlabError, PairedGain, Trial
 from nightlab.sandbox.bubblewrap import NoSandbox
 from nightlab.session.credit import by_proposer
 from nightlab.session.session import Session, open_session
@@ -177,11 +177,28 @@ def test_everything_that_happened_is_in_it(lab: TinyLab) -> None:
     assert "1 proposal never became an experiment" in parts["What failed"]
     trust = parts["How far to trust this"]
     assert f"standard deviation (sigma) of {sigma:.3g}, from 1 replicate" in trust
+    assert "**Common luck**: none shows" in trust
     assert "**Power**: at this noise an effect of" in trust
     assert re.search(r"tried again unchanged, would have been kept [01] of 1 time by the rule \*greedy\*", trust)
     assert "**Sealing**" in trust and "**Luck taken off**" in trust
     assert "| patches | 5 | 1 |" in parts["What it cost"] and "nothing left to propose" in parts["What it cost"]
     assert "e.g. #3 and #4" in parts["What to try next"]
+
+
+def test_how_much_of_the_noise_is_the_seeds_is_in_it(lab: TinyLab) -> None:
+    session = open_session(lab.folder, "t")
+    ledger = Ledger(session.folder / "ledger.db")
+    for number in (0, 1, 3, 4):
+        tried = ledger.experiment(number)
+        commit = tried.candidate.commit
+        for seed, luck in enumerate((0.0, 1.0, -0.5, 0.2, -1.0), 11):
+            trial = Trial(f"{number}-{seed}", number, commit, seed, "search", session.budget.record())
+            ledger.start(trial)
+            ledger.finish(trial, Measurement("measured", tried.measurement.metric + luck + 0.1 * (number * seed % 3)))
+    ledger.close()
+    rho = report.gather(open_session(lab.folder, "t")).rho
+    assert 0.9 < rho < 1
+    assert f"**Common luck**: about {rho:.0%} of this noise's variance is the seed's" in written(lab)
 
 
 def test_a_gain_stands_beside_the_bar_of_its_time(make_lab: Any) -> None:

@@ -66,6 +66,7 @@ def gather(session: Session) -> ReportData:
         refused=state.refused,
         sigma=noise.sigma,
         replicates=noise.replicates,
+        rho=noise.rho,
         self_tests=state.self_tests.asked,
         self_kept=state.self_tests.kept,
         luck_removed=_luck(session, champion),

@@ -154,6 +154,8 @@ def _trust(f: ReportData) -> list[str]:
     lines.append(
         f"- **Noise**: one trial's {f.metric.name} has a standard deviation (sigma) of {f.sigma:.3g}, {known}."
     )
+    if f.replicates:
+        lines.append(f"- **Common luck**: {_common_luck(f.rho)}.")
     if f.champion and f.champion.measurement and (own := f.champion.measurement.own_precision):
         lines.append(
             f"- **Own precision**: the lab says how precise its number is: {own.strip('()')} for the champion's."
@@ -270,6 +272,12 @@ def gain_words(gain: PairedGain) -> tuple[str, str]:
         return f"{gain.mean:.4g} better", f"{level} {gain.low:.4g} to {gain.high:.4g}"
     mean, low, high = gain.times
     return f"{mean:.4g} times better", f"{level} {low:.4g} to {high:.4g} times; {gain.mean:.4g} in its unit"
+
+
+def _common_luck(rho: float) -> str:
+    if rho == 0:
+        return "none shows: no seed is known to favour all programs alike (rho 0)"
+    return f"about {rho:.0%} of this noise's variance is the seed's and common to all programs (rho {rho:.2g})"
 
 
 def _sigmas(gain: float, sigma: float) -> str:

@@ -50,6 +50,7 @@ class ReportData:
     refused: int
     sigma: float
     replicates: int
+    rho: float
     self_tests: int
     self_kept: int
     luck_removed: float
