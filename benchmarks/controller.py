@@ -15,7 +15,7 @@ from multiprocessing import Pool
 from typing import Any
 
 import search
-from keep_rules import TABLES, WORKERS, Genome
+from keep_rules_worlds import TABLES, WORKERS, Genome
 from machine import heading, table
 
 from nightlab.core.program.constants import find_constants

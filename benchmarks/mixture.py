@@ -15,7 +15,7 @@ import time
 from dataclasses import dataclass, field
 from multiprocessing import Pool
 
-from keep_rules import BASELINE, WORKERS, Genome
+from keep_rules_worlds import BASELINE, WORKERS, Genome
 from machine import heading, table
 
 from nightlab.core.types import Measurement, Metric, Verdict
@@ -31,7 +31,8 @@ PARTS = 4  # of a session, of which the shares are shown
 class Mind:
     """A proposer: ``good`` of its ideas improve, at first ``early`` more, fading; a turn costs ``turn`` trials more.
 
-    The effects are those of the original's public session (keep_rules.Fitted), times ``size`` where they improve.
+    The effects are those of the original's public session (``Fitted`` of keep_rules_worlds), times ``size`` where
+    they improve.
     """
 
     good: float

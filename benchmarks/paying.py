@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from multiprocessing import Pool
 
 import mixture
-from keep_rules import BASELINE, WORKERS, Genome
+from keep_rules_worlds import BASELINE, WORKERS, Genome
 from machine import heading, table
 from mixture import METRIC, Mind
 

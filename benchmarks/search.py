@@ -22,7 +22,7 @@ from dataclasses import dataclass, field, replace
 from multiprocessing import Pool
 from typing import Any, Protocol
 
-from keep_rules import TABLES, WORKERS, Cell, Fitted, Genome, Tabular
+from keep_rules_worlds import TABLES, WORKERS, Cell, Fitted, Genome, Tabular
 from machine import heading, table
 
 from nightlab.core.types import SEED, Candidate, Experiment, Measurement, Metric, Verdict

@@ -19,7 +19,7 @@ from hypothesis import settings
 from support.bench import Bench, benches
 from support.commands import PYTHON
 from support.labs import TinyLab, lab_in
-from support.processes import FONTS, PROGRAM, Done, living, program_env
+from support.processes import FONTS, PROGRAM, Done, living, program_env, wait
 from support.program_server import ProgramServer, Run
 
 from nightlab.core.config import CommandConfig
@@ -57,7 +57,7 @@ def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
 
 
 # A test that asks for one of these runs real processes, git or a sandbox.
-REAL = {"make_lab", "nightlab", "start_nightlab", "bench", "bare_bench", "proposer", "arena", "cuda_stand_in"}
+REAL = {"make_lab", "nightlab", "start_nightlab", "killed", "bench", "bare_bench", "proposer", "arena", "cuda_stand_in"}
 unit_test_runs = False
 
 
@@ -162,6 +162,20 @@ def start_nightlab(tmp_path: Path, program_server: ProgramServer) -> Iterator[Ca
         process.communicate()
 
 
+@pytest.fixture
+def killed(start_nightlab: Callable[..., Run]) -> Callable[..., None]:
+    """Start the real command, and kill it at once (SIGKILL) when ``until`` holds."""
+
+    def run(*args: str, cwd: TinyLab, until: Callable[[], Any]) -> None:
+        process = start_nightlab(*args, cwd=cwd)
+        wait(lambda: until() or process.poll() is not None)
+        assert process.poll() is None, f"it ended before it was killed: {process.communicate()[0]}"
+        os.kill(process.pid, signal.SIGKILL)
+        process.communicate()
+
+    return run
+
+
 @pytest.fixture(autouse=True)
 def no_process_left(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[None]:
     """Whatever a test started in a trial's name below its folder is gone after it."""
@@ -203,12 +217,13 @@ def proposer(make_lab: Any, tmp_path: Path) -> Callable[..., Callable[[], Propos
     """A command whose program is a script of the lab's own; returns one turn of it."""
 
     def make(script: str, sandbox: Sandbox, **more: Any) -> Callable[[], Proposal]:
-        lab: TinyLab = make_lab(files={"agent.py": script, "sub/frozen.txt": "ice"})
+        lab: TinyLab = make_lab(files={"agent.py": script, "sub/frozen.txt": "ice", "program.md": "committed\n"})
         session = lab.session()
         part = CommandConfig(kind="command", **{"command": f"{PYTHON} agent.py", "name": "a", **more})
         one = AnyCommand(part, ProposerWorkspace(session.repo, session.lab, sandbox, tmp_path / "place"))
         first = Experiment(0, session.baseline_candidate(), 0.0)
-        told = Briefing(Metric("loss"), "cpu", session.genome(session.base), first, [first], lab=session.lab)
+        genome, program = session.genome(session.base), "the strategy that holds\n"
+        told = Briefing(Metric("loss"), "cpu", genome, first, [first], lab=session.lab, program=program)
         made.append(one)
         return lambda: one.propose(told)
 

@@ -28,6 +28,23 @@ def test_the_keep_rules_play_a_few_sessions() -> None:
 
 
 @pytest.mark.machine
+def test_no_kind_of_number_has_a_measured_loss_kept() -> None:
+    command = [
+        sys.executable,
+        str(BENCHMARKS / "keep_rules.py"),
+        "--kinds",
+        "--quick",
+        "--cells",
+        "timed/0",
+        "binomial",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("| binomial ") == 5 and done.stdout.count("| timed ") == 1
+    assert "PASS no program is kept that measured worse" in done.stdout
+
+
+@pytest.mark.machine
 def test_early_stopping_plays_a_few_sessions() -> None:
     done = subprocess.run(
         [sys.executable, str(BENCHMARKS / "pace.py"), "--quick"], capture_output=True, text=True, timeout=120

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 import shlex
 from functools import cache
 from pathlib import Path
@@ -13,6 +14,7 @@ import typer.main
 from typer.testing import CliRunner
 
 from nightlab.cli.main import app
+from nightlab.session.create import SHIPPED
 
 ROOT = Path(__file__).parent.parent
 COMMANDS = ["new", "init", "check", "run", "try", "log", "show", "diff", "replay", "confirm", "plot", "demo"]
@@ -37,6 +39,19 @@ def test_every_command_has_help_with_an_example(command: str, tmp_path: Path, mo
     text = " ".join(done.stdout.split())
     assert re.search(r"Examples?: ", text) and text.count(f"nightlab {command}") >= 2
     assert list(tmp_path.iterdir()) == [tmp_path / "home"], "help writes nothing"
+
+
+def test_new_lists_the_labs_that_ship() -> None:
+    shown = CliRunner().invoke(app, ["new"]).stdout
+    assert set(re.findall(r"^  (\w+)", shown, re.M)) == {lab.parent.name for lab in SHIPPED.glob("*/lab.toml")}
+    assert "  speed      Make `close_pairs` faster\n" in shown
+
+
+def test_the_package_runs_as_a_module(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("sys.argv", ["nightlab", "--version"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module("nightlab", run_name="__main__")
+    assert not ended.value.code and capsys.readouterr().out.startswith("nightlab ")
 
 
 def test_help_and_version(nightlab: Any, tmp_path: Path) -> None:

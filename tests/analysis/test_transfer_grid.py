@@ -14,6 +14,7 @@ from nightlab.core.types import NightlabError
 from nightlab.integrations.harness import write_handover
 from nightlab.loop.loop import ExperimentLoop
 from nightlab.loop.scheduler import Scheduler
+from nightlab.session.session import open_session
 
 
 def test_the_rank_correlation_and_its_interval() -> None:
@@ -94,6 +95,27 @@ def test_a_grid_is_measured_once_and_says_where_the_order_holds(make_lab: Any) -
     assert "+A = 2" in (lab.folder / "out" / "changes.patch").read_text()
     said = [(e.what, e.gain.mean) for e in session.ledger.experiment(champion).evidence if e.level == "transferred"]
     assert said == [("SIZE = 5, in two", -2.0)]
+
+
+def test_a_grid_that_is_killed_goes_on(make_lab: Any, nightlab: Any, killed: Any) -> None:
+    lab = make_lab(GENOME, MEASURE)
+    for value in (2, 3, 5):
+        lab.idea(f"{value}", GENOME.replace("A = 4", f"A = {value}"))
+    lab.write("grid.toml", "programs = 4\nseeds = 2\n[constants]\nSIZE = [2]\n")
+    assert nightlab("run", "--tag", "t", cwd=lab).code == 0
+
+    def measured() -> list[tuple[str, int]]:
+        session = open_session(lab.folder, "t")
+        found = [(t.commit, t.seed) for t, m in session.ledger.trials(purpose="transfer") if m and m.measured]
+        session.close()
+        return found
+
+    killed("transfer", "grid.toml", "--tag", "t", cwd=lab, until=lambda: len(measured()) >= 3)
+    before = measured()
+    done = nightlab("transfer", "grid.toml", "--tag", "t", cwd=lab)
+    assert "rank correlation 1.00" in done.out, done.err
+    assert before == measured()[: len(before)]
+    assert len(measured()) == len(set(measured())) == 16, "four programs in two settings on two seeds, each once"
 
 
 def test_what_does_not_compare_is_named(make_lab: Any) -> None:

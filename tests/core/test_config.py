@@ -14,6 +14,7 @@ from nightlab.core.types import Budget, NightlabError
 from nightlab.engines.local.metric_text import parse_metrics
 
 LEAST = 'name = "x"\ngenome = ["a.py"]\ncommand = "python a.py"\n[metric]\nname = "m"\n'
+EVALUATOR, GATEWAY = '[evaluator]\ncommand = "python e.py"\n', 'gateway = { U = "http://127.0.0.1:1/v1" }\n'
 
 
 def test_the_least_contract_has_sensible_defaults() -> None:
@@ -37,8 +38,13 @@ FAULTS: list[tuple[str, str, str]] = [
     ("a bad budget on one device", LEAST + "[budget.cpu]\namount = -1\n", "budget.cpu.amount"),
     ("a bad key of one device", LEAST + "[budget.cuda]\namout = 1\n", "budget.cuda.amout"),
     ("a limit that is no limit", LEAST + '[limits]\npeak_memory_mb = "20%"\n', "peak_memory_mb"),
+    ("an objective without a direction", LEAST + '[objectives]\nsize = "small"\n', "objectives.size: "),
+    ("an objective that is the metric", LEAST + '[objectives]\nm = "minimise"\n', "objectives: m is the metric"),
     ("memory that is no size", LEAST + '[resources]\nmemory = "lots"\n', "resources.memory: "),
     ("no process allowed", LEAST + "[resources]\nprocesses = 0\n", "resources.processes: "),
+    ("a gateway of one that is served", LEAST + EVALUATOR + f"served = true\n{GATEWAY}", "evaluator: gateway: "),
+    ("a key without its gateway", LEAST + EVALUATOR + 'keys = ["K"]\n', "evaluator: keys: "),
+    ("a gateway to a file", LEAST + EVALUATOR + GATEWAY.replace("http", "file"), "evaluator.gateway.U: "),
     ("an unknown proposer", LEAST + '[[proposers]]\nkind = "oracle"\n', "proposers.0"),
     ("a share of nothing", LEAST + '[[proposers]]\nkind = "tuner"\nshare = 0\n', "proposers.0.share: "),
     ("an unknown rule", LEAST + '[judge]\nrule = "coin"\n', "judge.rule: "),

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,12 @@ from nightlab.core.text import plain
 from nightlab.core.types import Budget, NightlabError, Trial
 from nightlab.engines.local import metric_text as words
 from nightlab.engines.local.layout import detect_sandbox
+from nightlab.engines.local.outcome import failed_setup
 from nightlab.engines.local.prepare import run_prepare
 from nightlab.engines.local.read_result import build_measurement
 from nightlab.engines.local.trial_folder import kill_leftovers
 from nightlab.sandbox import process_tree
+from nightlab.sandbox.bubblewrap import NoSandbox, SandboxedStart, SandboxSpec
 from nightlab.storage.git import Repo
 
 # -- how it ends ---------------------------------------------------------------------------------------
@@ -38,6 +41,37 @@ def test_a_good_run(bench: Any) -> None:
     assert 0 < measured.training_seconds <= measured.wall_seconds and measured.peak_memory_mb > 1
     assert sorted(p.name for p in one.folder.iterdir() if p.is_dir()) == []
     assert "METRIC loss=0.5" in one.log()
+
+
+class FailingSetup(NoSandbox):
+    """A sandbox whose program ends before the command, as bubblewrap does where the kernel refuses a mount."""
+
+    def start(self, spec: SandboxSpec) -> SandboxedStart:
+        fails = 'echo "$0: Can\'t remount readonly on /newroot/dev: Device or resource busy" >&2; exit 1'
+        return replace(super().start(spec), prefix=["sh", "-c", fails, "bwrap"])
+
+
+def test_a_sandbox_that_fails_says_nothing_of_the_candidate(make_lab: Any) -> None:
+    lab = make_lab("print('METRIC loss=0.5')")
+    measured = Bench(lab, LEAST, FailingSetup()).run()
+    assert measured.outcome == "lost", "it runs again, a few times"
+    assert measured.detail.startswith("its sandbox could not be set up: bwrap: Can't remount readonly")
+
+
+@pytest.mark.parametrize(
+    ("output", "failed"),
+    [
+        ("bwrap: Creating new namespace failed: Resource temporarily unavailable\n", True),
+        ("setpriv: setresuid failed: Operation not permitted\n", True),
+        ("bwrap: execvp train.sh: No such file or directory\n", False),  # the lab's own fault
+        ("Traceback\nbwrap: no\n", False),  # the command has run
+        ("ValueError: bwrap: no\n", False),
+        ("", False),
+    ],
+)
+def test_what_a_sandbox_says_that_could_not_be_set_up(output: str, failed: bool) -> None:
+    assert failed_setup(["bwrap"], output) == (output.strip() if failed else "")
+    assert failed_setup([], output) == "", "there is no sandbox"
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from nightlab.core.events import MachineChanged, Rechecked
 from nightlab.core.observer import Observer
 from nightlab.core.types import Experiment
 from nightlab.engines.local import machine_monitor
-from nightlab.engines.local.machine_monitor import MachineMonitor, disturbance
+from nightlab.engines.local.machine_monitor import MachineMonitor, disturbance, slow_machine
 from nightlab.loop.loop import ExperimentLoop
 from nightlab.loop.scheduler import Scheduler
 from nightlab.session.session import Session
@@ -61,6 +61,23 @@ def test_what_speaks_against_a_number(
 ) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 4)
     assert disturbance({**QUIET, **facts}, clock) == why
+
+
+@pytest.mark.parametrize(
+    ("facts", "busy"),
+    [
+        ({}, False),
+        ({"seconds": 0.5, "own_cores": 0.9, "other_cores": 1.2}, False),  # one was idle
+        ({"seconds": 0.5, "own_cores": 0.9, "other_cores": 3.0}, True),  # however short, and also on a CPU clock
+        ({"own_cores": 0.5, "cores": 1, "other_cores": 0.5}, True),
+    ],
+)
+def test_a_trial_that_came_over_its_budget_met_a_busy_machine(
+    monkeypatch: pytest.MonkeyPatch, facts: dict[str, float | str], busy: bool
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    assert bool(slow_machine({**QUIET, **facts})) is busy
+    assert not slow_machine({})
 
 
 @pytest.mark.parametrize(("moved", "jump"), [(0.5, None), (3600.0, 3600.0), (-40.0, -40.0)])

@@ -59,6 +59,14 @@ def test_the_luck_of_a_seed_is_taken_off_as_far_as_it_is_common() -> None:
     assert without_common_luck(champion, contestant({1: 11.0}), Noise(2.0, 5, 4)) is None
 
 
+def test_pairs_that_measured_worse_are_no_gain_because_their_seeds_vary() -> None:
+    champion = contestant({1: 10.0, 2: 12.0}, bar=20.0)  # whatever made its bar that much worse
+    judge, noise = Judge(LESS, {}, make_rule("shrunk")), Noise(1.0, 1e6, 10**6, rho=0.75)
+    for more, status in ((0.4, "keep"), (0.6, "discard")):  # the standard error of two such pairs is half of sigma
+        decision = judge.judge(champion, contestant({1: 10.0 + more, 2: 12.0 + more}), noise)
+        assert isinstance(decision, Verdict) and decision.status == status
+
+
 def test_a_better_program_on_an_unlucky_seed_is_kept_and_a_worse_one_on_a_lucky_seed_is_not() -> None:
     judge, champion = Judge(LESS, {}, make_rule("shrunk")), contestant({SEED: 13.0, 2: 7.0}, 10.0)
     plain, common = Noise(3.0, 30, 20), Noise(3.0, 30, 20, rho=0.95)

@@ -86,6 +86,24 @@ def test_what_measured_worse_by_more_than_the_standard_errors_is_never_kept(
     assert -metric.gain(one, other) <= at * math.sqrt(1 / len(before) + 1 / len(after)) + 1e-9 * abs(one)
 
 
+whole = st.integers(-1000, 1000)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@settings(max_examples=30)
+@given(st.lists(whole, min_size=20, max_size=20), st.integers(1, 500), whole, st.integers(-9, 9), st.integers(-9, 9))
+def test_another_unit_and_another_zero_change_no_verdict(
+    name: str, values: list[int], sigma: int, zero: int, power: int, fewer: int
+) -> None:
+    judge, unit = Judge(LESS, {}, make_rule(name)), 2.0**power
+    moved = [(value + zero) * unit for value in values]
+    noise = Noise(float(sigma), 4, 3)
+    one = settled(judge, contestant(values[:1], 10, values[0]), values[1:], noise, 10 - fewer)
+    scaled = replace(noise, sigma=sigma * unit)
+    two = settled(judge, contestant(moved[:1], 10, moved[0]), moved[1:], scaled, 10 - fewer)
+    assert (one.status, one.reason) == (two.status, two.reason)
+
+
 @pytest.mark.parametrize("name", NAMES)
 @settings(max_examples=30)
 @given(st.lists(positive, min_size=20, max_size=20), st.floats(1e-3, 3), st.integers(-9, 9))

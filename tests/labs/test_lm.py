@@ -300,10 +300,11 @@ def serve(lab: Lab, prepare: ModuleType, model: str, **env: str) -> subprocess.C
 
 def test_a_served_model_scores_exactly_what_it_scores_in_process(lab: Lab, prepare: ModuleType) -> None:
     in_process = prepare.finish(Models(prepare.VOCABULARY).honest)
-    served = serve(lab, prepare, "honest")
+    served = serve(lab, prepare, "honest", NIGHTLAB_BASELINE="{}")
     assert served.returncode == 0, served.stderr
     assert served.stdout == f"METRIC val_bpb={in_process:.9f}\n"
     both = serve(lab, prepare, "honest", NIGHTLAB_HELD_OUT="1").stdout.splitlines()
+    assert both[2].startswith("METRIC val_bpb_changed=") and both[3] == "METRIC rounding=0.0", "of the baseline"
     assert both[0] == served.stdout.strip() and both[1].startswith("METRIC held_out=")
     assert both[1].split("=")[1] != both[0].split("=")[1], "another split"
 
@@ -321,7 +322,7 @@ def test_a_served_model_scores_exactly_what_it_scores_in_process(lab: Lab, prepa
 def test_the_evaluator_says_what_is_wrong_with_a_model(
     lab: Lab, prepare: ModuleType, model: str, status: int, words: str
 ) -> None:
-    done = serve(lab, prepare, model)
+    done = serve(lab, prepare, model, NIGHTLAB_BASELINE="{}")
     assert (done.returncode, done.stdout) == (status, "")
     assert words in done.stderr
     assert "Traceback" not in done.stderr

@@ -171,9 +171,16 @@ class SecondCallDiffers:
         return LooksAhead()(tokens) if self.calls > 12 else honest(tokens)
 
 
-def examined(metric: ModuleType, make: Callable[[], Logits], *, one_process: bool = False, claim: bool = False) -> Any:
-    """The exam after its two parts, answered by two objects, or by the same one."""
-    exam = metric.Exam("val", claim)
+def examined(
+    metric: ModuleType,
+    make: Callable[[], Logits],
+    *,
+    one_process: bool = False,
+    claim: bool = False,
+    rounding: float | None = 0.0,
+) -> Any:
+    """The exam after its two parts, answered by two objects, or by the same one; ``rounding`` None: the baseline's."""
+    exam = metric.Exam("val", claim, rounding)
     first = make()
     second = first if one_process else make()
     exam.score(lambda batches: (first(torch.from_numpy(batch).long()) for batch in batches))
@@ -185,6 +192,34 @@ def examined(metric: ModuleType, make: Callable[[], Logits], *, one_process: boo
 def test_honest_models_pass_and_both_processes_give_one_number(metric: ModuleType, make: Any, claim: bool) -> None:
     values = {examined(metric, make, claim=claim).bits_per_byte() for _ in range(2)}
     assert len(values) == 1, "it does not depend on the order of calls"
+
+
+class AddsInNoOrder:
+    """Honest, but for kernels whose sums depend on the moment."""
+
+    def __init__(self, size: float = 0.001, model: Logits = honest) -> None:
+        self.size, self.model = size, model
+
+    def __call__(self, tokens: Any) -> Any:
+        scores = self.model(tokens)
+        return scores + self.size * torch.rand_like(scores)
+
+
+def test_the_room_for_nondeterministic_kernels_is_the_baseline_s_own(metric: ModuleType) -> None:
+    rounding = examined(metric, AddsInNoOrder, rounding=None).rounding
+    assert 0.0003 < rounding < 0.004
+    assert examined(metric, Honest, rounding=None).rounding < metric.TOLERANCE
+    examined(metric, AddsInNoOrder, rounding=rounding)
+    for make, known in (
+        (AddsInNoOrder, 0.0),  # whose baseline is deterministic
+        (lambda: AddsInNoOrder(0.02), rounding),
+        (lambda: AddsInNoOrder(model=LooksAhead()), rounding),
+        (lambda: AddsInNoOrder(model=LooksAhead()), None),  # a baseline that leaks is found, too
+    ):
+        with pytest.raises(metric.Tampered):
+            examined(metric, make, rounding=known)
+    with pytest.raises(metric.Unrepeatable, match="when it is asked the same again"):
+        examined(metric, lambda: AddsInNoOrder(0.1), rounding=None)
 
 
 @pytest.mark.parametrize(
@@ -222,6 +257,35 @@ def test_small_leaks_are_found_with_the_stated_power(metric: ModuleType, monkeyp
     assert found(0.05, claim=False, times=6) >= 4  # 91 % each
     # 72 % each with the 128 rows of this text: the lab has 256 on a CPU, in each of two splits.
     assert found(0.01, claim=True, times=6) >= 3
+
+
+class ByHeart:
+    """A table of the validation text: what follows on sixteen tokens of it. Causal, and it remembers no call."""
+
+    def __init__(self, data: np.ndarray) -> None:
+        self.table = {tuple(data[at : at + 16].tolist()): int(data[at + 16]) for at in range(len(data) - 16)}
+
+    def __call__(self, tokens: Any) -> Any:
+        scores = honest(tokens)
+        for row, its in zip(tokens.tolist(), scores, strict=True):
+            for at in range(15, len(row)):
+                if (known := self.table.get(tuple(row[at - 15 : at + 1]))) is not None:
+                    its[at, known] += 20.0
+        return scores
+
+
+def test_what_is_known_by_heart_gains_less_on_the_text_slightly_changed(metric: ModuleType) -> None:
+    def scored(model: Logits) -> tuple[float, float]:
+        def serve(batches: Any) -> Iterator[Any]:
+            return (model(torch.from_numpy(batch).long()) for batch in batches)
+
+        exam = metric.Exam("val", rounding=0.0)
+        exam.score(serve)
+        assert exam.changed(serve) == exam.changed(serve), "the changes are the same for each model"
+        return exam.bits_per_byte(), exam.changed(serve)
+
+    (before, changed_before), (after, changed_after) = scored(honest), scored(ByHeart(text(CONTEXT * ROWS * 3 + 1)))
+    assert before - after > max(0.1, 2 * (changed_before - changed_after))
 
 
 def test_honest_losses_at_unseen_targets_are_no_suspicion(metric: ModuleType) -> None:

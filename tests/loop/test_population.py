@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import random
-import signal
 from functools import partial
 from typing import Any
 
 import pytest
 from support.population import SAVE, population_lab
-from support.processes import wait
 
 from nightlab.core.events import PopulationEnded, PopulationStarted
 from nightlab.core.types import Budget, Measurement, Metric, Segment, Trial
@@ -107,12 +104,11 @@ def make_population(make_lab: Any) -> Any:
 
 
 def test_the_schedule_yields_from_nothing_what_the_winner_had_and_a_kill_loses_nothing(
-    make_population: Any, nightlab: Any, start_nightlab: Any
+    make_population: Any, nightlab: Any, killed: Any
 ) -> None:
     lab = make_population()
     folder = lab.folder / ".nightlab"
     words = ("pbt", "--tag", "t", "--members", "3", "--parts", "4", "--seeds", "0", "--slots", "2")
-    run = start_nightlab(*words, cwd=lab)
     ledger_path = folder / "t" / "ledger.db"
 
     def population() -> list[tuple[Trial, Measurement | None]]:
@@ -123,9 +119,7 @@ def test_the_schedule_yields_from_nothing_what_the_winner_had_and_a_kill_loses_n
         ledger.close()
         return found
 
-    wait(lambda: sum(one is not None for _, one in population()) >= 4)
-    os.kill(run.pid, signal.SIGKILL)
-    run.communicate()
+    killed(*words, cwd=lab, until=lambda: sum(one is not None for _, one in population()) >= 4)
     before = [trial.id for trial, one in population() if one]
     other = nightlab("pbt", "--tag", "t", "--members", "5", cwd=lab)
     assert other.code == 1
@@ -152,6 +146,12 @@ def test_the_schedule_yields_from_nothing_what_the_winner_had_and_a_kill_loses_n
     assert done.code == (0 if facts["experiment"]["status"] == "keep" else 3)
     assert [by_id[one][0].segment.part for one in facts["history"]] == [1, 2, 3, 4]
     assert not (folder / "t" / "trials" / "checkpoints" / "1").exists(), "nothing goes on from them any more"
+    assert facts["experiment"]["status"] == "keep"
+    killed("pbt", "--tag", "t", cwd=lab, until=lambda: ledger.trials(purpose="confirm"))
+    assert not ledger.experiment(facts["experiment"]["number"]).evidence, "killed while it was confirmed"
+    confirmed = nightlab("pbt", "--tag", "t", "--json", cwd=lab)
+    assert confirmed.json["evidence"]["gain"]["low"] > 0
+    assert (confirmed.json["winner"], ledger.count(PopulationStarted)) == (facts["winner"], 1), "no new population"
     ledger.close()
 
 

@@ -126,3 +126,21 @@ def test_patches_are_taken_or_not_in_a_real_session(make_lab: Any) -> None:
     assert took == {"controller: a2.patch + b.patch"}, "of two that conflict the first is taken"
     refused = session.ledger.events(ProposalRefused)
     assert [one.hypothesis for one in refused if "measure.py" in one.reason] == ["frozen.patch"]
+
+
+def test_a_session_that_is_killed_goes_on_and_repeats_nothing(make_lab: Any, nightlab: Any, killed: Any) -> None:
+    genome = "".join(f"{name} = 0  # [0..3]\n" for name in "ABC")
+    lab = make_lab(genome, "from genome import A, B, C\nprint(f'METRIC loss={9 - A - B - C}')\n", proposer="controller")
+
+    def judged() -> list[list[str]]:
+        return lab.table()[1:] if (lab.folder / ".nightlab" / "t" / "results.tsv").exists() else []
+
+    killed("run", "--tag", "t", cwd=lab, until=lambda: len(judged()) > 3)
+    before = judged()
+    assert nightlab("run", "--tag", "t", "-n", "10", cwd=lab).code == 0
+    assert judged()[: len(before)] == before
+    session = lab.session()
+    made = [one.candidate for one in session.ledger.experiments()]
+    session.close()
+    assert [one.proposer for one in made] == ["baseline"] + ["controller"] * 10
+    assert len({tuple(one.constants.values()) for one in made}) == 11

@@ -265,7 +265,7 @@ def test_the_tuner_stays_inside_its_hints_and_never_repeats_a_genome() -> None:
     assert set(moves) <= {1, 2}
 
 
-@pytest.mark.parametrize("count", [20, pytest.param(200, marks=pytest.mark.machine)])
+@pytest.mark.parametrize("count", [20, pytest.param(200, marks=[pytest.mark.machine, pytest.mark.timeout(1800)])])
 def test_steps_on_the_language_model_are_never_called_data(count: int) -> None:
     """The limits on what a genome may carry (docs/attacks.md) hold for data, never for honest steps."""
     text = (Path(nightlab.__file__).parent / "labs" / "lm" / "train.py").read_text()

@@ -7,7 +7,12 @@ from typing import Any
 import pytest
 from support.labs import CONTRACT, TinyLab
 
+from nightlab.core.config import StopRules
+from nightlab.core.observer import Observer
 from nightlab.core.overhead import words
+from nightlab.engines.local import read_result
+from nightlab.loop.loop import ExperimentLoop
+from nightlab.loop.scheduler import Scheduler
 from nightlab.session.free import free_of_charge
 
 MEASURE = """\
@@ -43,10 +48,68 @@ def test_a_candidate_that_learns_before_its_start_is_over_budget_also_after_a_re
     _, session = lab.run(stall=1)
     reasons = {e.number: e.verdict and e.verdict.reason for e in session.ledger.experiments()}
     assert reasons == {0: "baseline", 1: "improved", 2: "over budget"}, reasons
-    trials = {trial.experiment: (trial, measured) for trial, measured in session.ledger.trials()}
+    trials = {trial.experiment: (trial, measured) for trial, measured in reversed(session.ledger.trials())}
     assert trials[0][0].free is None and trials[1][0].free == trials[2][0].free == free
     measured = trials[2][1]
     assert measured is not None and "before its start signal" in measured.detail
     session.close()
     for command in ("check", "log"):
         assert "beside training the baseline takes: start " in nightlab(command, cwd=lab).out
+
+
+SLOW = """\
+import os, time
+import nightlab_guest
+from genome import A, SLOWER
+until = time.process_time() + SLOWER * float(open("data/seconds").read())
+while time.process_time() < until: pass
+trial = nightlab_guest.trial()
+trial.start()
+print(f"METRIC loss={A}")
+"""
+
+
+@pytest.mark.parametrize(("slower", "verdict", "trials"), [(1, "improved", 1), (9, "over budget", 2)])
+def test_who_is_over_budget_on_a_busy_machine_runs_again_beside_the_baseline(
+    make_lab: Any, monkeypatch: pytest.MonkeyPatch, slower: int, verdict: str, trials: int
+) -> None:
+    """Only what the machine made slower for the baseline, too, is forgiven."""
+    contract = CONTRACT.format(proposer="patches").replace("amount = 20", 'clock = "cpu"\namount = 0.3')
+    lab: TinyLab = make_lab("A, SLOWER = 4.0, 1\n", SLOW, contract=contract + '[data]\nopen = ["data"]\n')
+    lab.write(".gitignore", "/data\n/.nightlab\n")
+    lab.commit()
+    (lab.folder / "data").mkdir()
+    seconds = lab.folder / "data" / "seconds"
+    seconds.write_text("0.1")
+    lab.idea("1", f"A, SLOWER = 2.0, {slower}\n")
+    session = lab.session()
+    ExperimentLoop(session, StopRules(), Scheduler(session, Observer())).answer()  # the baseline
+    session.close()
+    seconds.write_text("1.5")
+    monkeypatch.setattr(read_result, "slow_machine", lambda facts: "other programs used all of it" if facts else "")
+
+    _, session = lab.run(stall=1)
+    found = session.ledger.experiment(1).verdict
+    assert found is not None and found.reason == verdict
+    ran = [(trial.experiment, m.outcome if m else "") for trial, m in session.ledger.trials()]
+    again = [(1, "over budget"), (0, "measured")]
+    last = [(1, "measured")] if verdict == "improved" else [(1, "over budget")]
+    assert ran[-len(again) * trials - 1 :] == again * trials + last, ran
+    session.close()
+
+
+def test_an_evaluator_is_told_the_baseline_s_numbers(make_lab: Any) -> None:
+    """What the baseline's repeats differ by, for example. Nobody tells a candidate."""
+    evaluate = (
+        "import json, os\nfrom genome import A\nknown = os.environ.get('NIGHTLAB_BASELINE')\n"
+        "told = json.loads(known)['rounding'] if known else 0\n"
+        "print(f'METRIC loss={A}\\nMETRIC rounding=0.5\\nMETRIC told={told}')\n"
+    )
+    contract = CONTRACT.format(proposer="patches") + '[evaluator]\ncommand = "python evaluate.py"\n'
+    candidate = "import os\nassert 'NIGHTLAB_BASELINE' not in os.environ\n"
+    lab: TinyLab = make_lab("A = 4.0\n", candidate, contract=contract, files={"evaluate.py": evaluate})
+    lab.idea("1", "A = 2.0\n")
+    _, session = lab.run(stall=1)
+    told = [measured.secondary["told"] for _, measured in session.ledger.trials() if measured]
+    assert told == [0, 0.5]
+    session.close()

@@ -31,10 +31,19 @@ def by_hand(lab: str, script: str, place: Path) -> str:
     return subprocess.run([sys.executable, script], cwd=folder, capture_output=True, text=True, check=True).stdout
 
 
-def trials_of(lab: str, place: Path) -> Callable[[Mapping[str, str] | str], Measurement]:
-    """Runs a trial in the sandbox: of a genome given by its files, or of one of the lab's ideas."""
+def trials_of(
+    lab: str, place: Path, changes: Mapping[str, str] | None = None
+) -> Callable[[Mapping[str, str] | str], Measurement]:
+    """Runs a trial in the sandbox: of a genome given by its files, or of one of the lab's ideas.
+
+    ``changes``: texts in its ``lab.toml``, and what they are replaced by.
+    """
     folder = make_lab(place / lab, lab)
-    bench = Bench(TinyLab(folder), (folder / "lab.toml").read_text(), detect_sandbox(), startup=10, evaluation=60)
+    contract = (folder / "lab.toml").read_text()
+    for text, other in (changes or {}).items():
+        assert text in contract
+        contract = contract.replace(text, other)
+    bench = Bench(TinyLab(folder), contract, detect_sandbox(), startup=10, evaluation=60)
     base, repo = bench.commit, bench.engine.repo
 
     def run(genome: Mapping[str, str] | str) -> Measurement:

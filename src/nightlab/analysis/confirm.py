@@ -135,9 +135,7 @@ class Confirmer:
     def unconfirmed(self) -> bool:
         """Whether there is a champion without a confirmation against the baseline."""
         champion = self.ledger.champion()
-        if champion is None or champion.number == 0:
-            return False
-        return not any(e.against == 0 and e.level != "transferred" for e in champion.evidence)
+        return champion is not None and champion.number > 0 and not champion.measured_again
 
     def affordable(self, experiments: int) -> int:
         """Pairs for a confirmation after this number of experiments: the contract's share, but at least three.

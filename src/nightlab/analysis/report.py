@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from nightlab.analysis import charts
+from nightlab.analysis.elsewhere import gains_elsewhere
+from nightlab.analysis.front import front
 from nightlab.analysis.report_html import page
 from nightlab.analysis.report_markdown import markdown
 from nightlab.analysis.summary import ReportData, Row
@@ -56,6 +58,7 @@ def gather(session: Session) -> ReportData:
         baseline=first if first.kept else None,
         champion=champion,
         confirmed=champion.look if champion else None,
+        elsewhere=gains_elsewhere(session, champion) if champion and champion.look else [],
         transferred=[e for e in champion.evidence if e.level == "transferred"] if champion else [],
         kept=outcomes.kept,
         near=outcomes.near,
@@ -64,6 +67,7 @@ def gather(session: Session) -> ReportData:
         refused=state.refused,
         sigma=noise.sigma,
         replicates=noise.replicates,
+        rho=noise.rho,
         self_tests=state.self_tests.asked,
         self_kept=state.self_tests.kept,
         luck_removed=_luck(session, champion),
@@ -71,6 +75,7 @@ def gather(session: Session) -> ReportData:
         smallest=smallest_effect(noise, PAIRS),
         proposers=by_proposer(ledger, session.metric),
         troubles=list(dict.fromkeys([*(alarm.words for alarm in state.alarms), *_trial_troubles(trials)])),
+        front=front(experiments, session.metric, session.lab.objectives) if session.lab.objectives else None,
         imported=session.imported,
     )
 

@@ -22,7 +22,7 @@ SHOWN = 20  # offers and told findings that are listed
 @app.command(epilog="Examples:  nightlab share   ·   nightlab share 12 17 --yes   ·   nightlab share --retract 3f9a")
 def share(
     numbers: Annotated[
-        list[int] | None, typer.Argument(metavar="[N]...", help="Numbers of experiments; all kept ones if omitted.")
+        list[int] | None, typer.Argument(metavar="N", help="Numbers of experiments; all kept ones if omitted.")
     ] = None,
     failed: Annotated[bool, typer.Option("--failed", help="Include experiments that were not kept.")] = False,
     portable: Annotated[
@@ -84,7 +84,7 @@ def share(
 )
 def sync(
     remote: Annotated[
-        str | None, typer.Argument(metavar="[REMOTE]", help="Git remote; the one in lab.toml if omitted.")
+        str | None, typer.Argument(metavar="REMOTE", help="Git remote; the one in lab.toml if omitted.")
     ] = None,
     bundle: Annotated[
         Path | None,

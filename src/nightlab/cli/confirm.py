@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @app.command(epilog="Examples:  nightlab replay 12   ·   nightlab replay 12 --work-budget 200000 --repeats 2")
 @unhurried()
 def replay(
-    number: Annotated[int, typer.Argument(help="Number of the experiment; 0 is the baseline.")],
+    number: Annotated[int, typer.Argument(metavar="N", help="Number of the experiment; 0 is the baseline.")],
     times: Annotated[int, typer.Option("--repeats", min=1, help="Number of runs.", metavar="N")] = 1,
     seed: Annotated[
         int | None, typer.Option(min=0, help="Seed to use; the original seed if omitted.", metavar="N")

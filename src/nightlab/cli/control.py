@@ -9,9 +9,7 @@ import typer
 
 from nightlab.cli.app import HERE, Tag, Where, app, say
 
-Number = Annotated[
-    int | None, typer.Argument(metavar="[N]", min=0, help="Number of an experiment.", show_default=False)
-]
+Number = Annotated[int | None, typer.Argument(metavar="N", min=0, help="Number of an experiment.", show_default=False)]
 
 
 @app.command(epilog="Examples:  nightlab pause   ·   nightlab pause --tag nov21")

@@ -85,7 +85,7 @@ def export(
 def import_(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A results.tsv, or a log.jsonl of pi-autoresearch.")],
     folder: Annotated[
-        Path | None, typer.Argument(metavar="[FOLDER]", help="New folder for it; 'imported' if omitted.")
+        Path | None, typer.Argument(metavar="FOLDER", help="New folder for it; 'imported' if omitted.")
     ] = None,
     repo: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Repository with its commits; the session is created there.")

@@ -13,7 +13,9 @@ from nightlab.cli.app import FIXABLE, HERE, Allow, Json, OnEngine, Where, allowe
 
 @app.command(epilog="Examples:  nightlab new my-lm   ·   nightlab new packing   ·   nightlab new faster --from speed")
 def new(
-    name: Annotated[Path, typer.Argument(metavar="NAME", help="Folder to create.")],
+    name: Annotated[
+        Path | None, typer.Argument(metavar="NAME", help="Folder to create; lists the shipped labs, if omitted.")
+    ] = None,
     template: Annotated[
         str | None, typer.Option("--from", metavar="LAB", help="Shipped lab to copy; NAME, or lm.")
     ] = None,
@@ -21,6 +23,11 @@ def new(
     """Create a lab from a template, ready to run."""
     from nightlab.session.create import make_lab, shipped
 
+    if name is None:
+        for known, heading in shipped().items():
+            say(f"  {known:<10} {heading}")
+        say("next: nightlab new NAME, with one of these names or your own and --from LAB")
+        return
     template = template or (name.name if name.name in shipped() else "lm")
     folder = make_lab(name, template)
     say(f"made {folder}/ from the lab '{template}', committed")
@@ -39,7 +46,7 @@ Unsealed = Annotated[
 def open_(
     path: Annotated[Path, typer.Argument(metavar="PATH", help="Folder of the problem; it is not changed.")],
     name: Annotated[
-        Path | None, typer.Argument(metavar="[NAME]", help="Folder to create; by its name, if omitted.")
+        Path | None, typer.Argument(metavar="NAME", help="Folder to create; by its name, if omitted.")
     ] = None,
     show: Annotated[bool, typer.Option("--show", help="Print the contract without making a lab.")] = False,
     unsealed: Unsealed = False,

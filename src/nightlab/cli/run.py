@@ -131,7 +131,7 @@ def note(
 @unhurried()
 def demo(
     name: Annotated[
-        Path | None, typer.Argument(metavar="[FOLDER]", help="Folder for the lab; a new one if omitted.")
+        Path | None, typer.Argument(metavar="FOLDER", help="Folder for the lab; a new one if omitted.")
     ] = None,
     experiments: Annotated[
         int, typer.Option("--experiments", "-n", min=1, help="Number of experiments.", metavar="N")

@@ -18,6 +18,7 @@ Purpose = Literal[
 Level = Literal["confirmed", "held out", "transferred"]
 Status = Literal["keep", "discard", "crash"]
 FIRST_DAY = 86_400.0  # times below it say only what came before what: of imported experiments
+COMPARED = ("improved", "simpler", "regressed", "inconclusive")  # reasons of a rule's verdicts
 REPORTED = "reported"  # the reason of a verdict that an imported log claims, and what came of its trial
 TOLD = "told by the caller, not measured by nightlab"  # in the detail of a measurement that a program told
 BASELINE = "baseline"  # who proposed the genome that a session begins with
@@ -223,10 +224,11 @@ class Segment:
 class Trial:
     """One run of one genome, with one seed, under one budget.
 
-    ``seed`` is what the session counts by; ``drawn``: the number that the program is given for it, which does not tell
-    what the trial is for; None in a session of before: then they are one. ``free``: what may be done beside training
-    (``core.overhead``), as the baseline showed; None where that is not known. ``segment``: of a member of a population,
-    whose ``budget`` is that of its part.
+    ``seed`` is what the session counts by; ``drawn``: the number that the program is given for it, which does not
+    tell what the trial is for; None in a session of before: then they are one. ``free``: what may be done beside
+    training (``core.overhead``), as the baseline showed; None where that is not known. ``baseline``: what its
+    evaluator is told of the baseline: the secondary numbers, the largest of each; None of the baseline's own.
+    ``segment``: of a member of a population, whose ``budget`` is that of its part.
     """
 
     id: str
@@ -238,6 +240,7 @@ class Trial:
     attempt: int = 1
     drawn: int | None = field(default=None, metadata=OMIT)
     free: dict[str, float] | None = field(default=None, compare=False, metadata=OMIT)
+    baseline: dict[str, float] | None = field(default=None, compare=False, metadata=OMIT)
     segment: Segment | None = field(default=None, metadata=OMIT)
 
     @property
@@ -310,6 +313,12 @@ class Measurement:
         if self.successes is not None:
             return f"({self.successes:,} of {self.out_of:,})"
         return f"± {self.standard_error:.2g}" if self.standard_error else ""
+
+    @property
+    def quantities(self) -> dict[str, float]:
+        """All that limits and objectives may name: what it used, and the secondary metrics."""
+        used = ("peak_memory_mb", "peak_gpu_memory_mb", "startup_seconds", "evaluation_seconds", "wall_seconds")
+        return {**{name: getattr(self, name) for name in used}, **self.secondary}
 
     @property
     def measured(self) -> bool:
@@ -449,6 +458,11 @@ class Experiment:
     def value(self) -> float | None:
         """What the genome counts as: its bar, or its metric where it has no bar."""
         return self.bar if self.bar is not None or self.measurement is None else self.measurement.metric
+
+    @property
+    def measured_again(self) -> bool:
+        """Whether its gain over the baseline was measured on fresh seeds, under the session's own budget and scale."""
+        return any(one.against == 0 and one.level != "transferred" for one in self.evidence)
 
     def to_dict(self) -> dict[str, Any]:
         """All of it, flat, as programs are told."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from nightlab.judge.noise import Noise
 
 GRID = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
-SHOWN = 2.0  # log-likelihood by which common luck has to explain the runs better than none
+SHOWN = 3.0  # log-likelihood by which common luck has to explain the runs better than none
 LATEST = 150  # runs that rho is estimated from, at most
 
 
@@ -70,6 +70,12 @@ def without_common_luck(champion: Contestant, candidate: Contestant, noise: Nois
     return replace(candidate, runs=runs), replace(noise, sigma=noise.sigma * left, stated=noise.stated * left)
 
 
+def of_pairs(noise: Noise) -> Noise:
+    """The noise of which the difference of two runs on one seed has root two: without what they have in common."""
+    left = math.sqrt(max(1 - noise.rho, 0.0))
+    return replace(noise, sigma=noise.sigma * left, stated=noise.stated * left)
+
+
 def _moved(run: Measurement, by: float) -> Measurement:
     assert run.metric is not None
     moved = run.metric + by
@@ -77,23 +83,30 @@ def _moved(run: Measurement, by: float) -> Measurement:
 
 
 def _log_likelihoods(groups: Sequence[Mapping[int, float]]) -> list[float]:
-    """The restricted log-likelihood for each rho of the grid; nothing where the runs are all the same."""
+    """The restricted log-likelihood for each rho of the grid; nothing where the runs are all the same.
+
+    The covariance of the runs is that of one seed at a time, so that its inverse is known (Woodbury).
+    """
     import numpy as np
 
-    program = np.repeat(np.arange(len(groups)), [len(runs) for runs in groups])
-    seed = np.unique([seed for runs in groups for seed in runs], return_inverse=True)[1]
-    values = np.array([value - min(runs.values()) for runs in groups for value in runs.values()])
-    fixed, alike = np.eye(len(groups))[program], (seed[:, None] == seed[None, :]).astype(float)
+    names = sorted({seed for runs in groups for seed in runs})
+    place = {seed: n for n, seed in enumerate(names)}
+    values, ran = (np.zeros((len(groups), len(names))) for _ in range(2))
+    for n, runs in enumerate(groups):
+        least = min(runs.values())
+        for seed, value in runs.items():
+            values[n, place[seed]], ran[n, place[seed]] = value - least, 1.0
     size = float(np.abs(values).max())
     if not 0 < size < math.inf:
         return []
-    df, found = len(values) - len(groups), []
-    for rho in GRID:
-        root = np.linalg.cholesky((1 - rho) * np.eye(len(values)) + rho * alike)
-        x, y = np.linalg.solve(root, fixed), np.linalg.solve(root, values / size)
-        inner = np.linalg.cholesky(x.T @ x)
-        fit = np.linalg.solve(inner, x.T @ y)
-        rest = max(float(y @ y - fit @ fit), 1e-12)
-        logs = float(np.log(np.diag(root)).sum() + np.log(np.diag(inner)).sum())
-        found.append(-logs - df / 2 * math.log(rest))
-    return found
+    values /= size
+    rho, count = np.array(GRID)[:, None], ran.sum(0)
+    total, df = values.sum(0), int(count.sum()) - len(groups)
+    taken = rho / (1 - rho + rho * count)
+    inner = np.diag(ran.sum(1)) - (ran * taken[:, None, :]) @ ran.T
+    sums = values.sum(1) - (taken * total) @ ran.T
+    fit = (sums * np.linalg.solve(inner, sums[..., None])[..., 0]).sum(1)
+    own = 1 - rho[:, 0]
+    rest = np.maximum(((values * values).sum() - (taken * total * total).sum(1) - fit) / own, 1e-12)
+    logs = (df - len(names)) * np.log(own) + np.log(1 - rho + rho * count).sum(1) + np.linalg.slogdet(inner)[1]
+    return list(map(float, -(logs + df * np.log(rest)) / 2))

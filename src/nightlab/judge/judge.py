@@ -14,7 +14,7 @@ from typing import Literal, Protocol
 
 from nightlab.core.config import allowed
 from nightlab.core.types import SEED, Measurement, Metric, Verdict, average, mean_of
-from nightlab.judge.common_luck import without_common_luck
+from nightlab.judge.common_luck import of_pairs, without_common_luck
 from nightlab.judge.noise import Noise, clamped
 from nightlab.judge.scale import exp_of, logs, no_ratio
 from nightlab.judge.words import worse
@@ -131,14 +131,15 @@ class Judge:
     def _compare(self, champion: Contestant, candidate: Contestant, noise: Noise) -> Verdict | NeedsTrial:
         """The rule's decision, on the scale of ``noise``, as far as what was measured allows a keep."""
         noise, measured = noise.at_least(max(champion.stated_error, candidate.stated_error)), candidate
-        alike = None if self.rule.same_seeds else without_common_luck(champion, candidate, noise)
-        if alike:
+        alike, spread = None, noise
+        if not self.rule.same_seeds and (alike := without_common_luck(champion, candidate, noise)):
             candidate, noise = alike
+            spread = of_pairs(spread)
         decision = self.rule.compare(self.metric, champion, candidate, noise)
         if not isinstance(decision, Verdict) or decision.status != "keep":
             return decision
         paired = self.rule.same_seeds or alike is not None
-        if (loss := measured_loss(self.metric, champion, measured, noise, paired=paired)) > 0:
+        if (loss := measured_loss(self.metric, champion, measured, spread, paired=paired)) > 0:
             return Verdict("discard", "regressed", f"{worse(-loss, noise)} than the champion's own measurements")
         if why := _doubt(candidate, noise):
             return NeedsTrial("candidate", next_seed(candidate), why)
@@ -154,7 +155,7 @@ class Judge:
         return self._over_limit(champion.mean, candidate.mean)
 
     def _over_limit(self, champion: Measurement, candidate: Measurement) -> Verdict | None:
-        before, now = _quantities(champion), _quantities(candidate)
+        before, now = champion.quantities, candidate.quantities
         for name, limit in self.limits.items():
             if math.isnan(now.get(name, math.nan)):
                 return Verdict("discard", "over limit", f"{name} has a limit but was not measured")
@@ -237,8 +238,3 @@ def simpler(champion: Contestant, candidate: Contestant) -> str:
     return (
         f"with {before - now:,.0f} MB less memory" if 0 < now < min(LESS_MEMORY * before, before - LEAST_MEMORY) else ""
     )
-
-
-def _quantities(measurement: Measurement) -> dict[str, float]:
-    measured = ("peak_memory_mb", "peak_gpu_memory_mb", "startup_seconds", "evaluation_seconds", "wall_seconds")
-    return {**{name: getattr(measurement, name) for name in measured}, **measurement.secondary}

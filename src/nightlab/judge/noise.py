@@ -24,7 +24,7 @@ CHANGED = 0.01  # significance level for a change of the spread
 OUTLYING = 10.0  # in median spreads: a group with a larger one contains a failed run rather than noise
 UNUSUAL = 0.001  # significance level for one program being noisier than the session
 EXACT = 2  # equal repeats, of two programs or more, after which the numbers count as exact
-LOW = 0.001  # probability that sigma is below its lower bound
+LOW = 1e-6  # probability that sigma is below its lower bound
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,6 +88,24 @@ class ChampionRecheck:
             return None
         return TrialRequest(champion.number, "upkeep", self._next_seed(champion), why="a time needs one beside it")
 
+    def baseline_beside(self, experiment: Experiment) -> TrialRequest | None:
+        """The baseline's trial that shows whether a slow machine is why a candidate came over its budget.
+
+        None unless its latest trial did so on a busy machine, and once the baseline has run since that began.
+        """
+        latest = (
+            self.ledger.trials(experiment.number, "search", self.scheduler.since, last=1) if experiment.number else []
+        )
+        if not latest or (measured := latest[0][1]) is None:
+            return None
+        later = self.ledger.trials(0, None, self.ledger.trials_before(latest[0][0].id))
+        if measured.outcome != "over budget" or not measured.disturbed or any(ended for _, ended in later):
+            return None
+        baseline = self.ledger.experiment(0)
+        last = [trial.seed for trial, ended in self.ledger.trials(0, "upkeep") if ended][-1:]
+        why = f"experiment {experiment.number} may have met a slow machine"
+        return TrialRequest(0, "upkeep", self._seed_after(last, baseline), why=why)
+
     def _next_seed(self, champion: Experiment) -> int:
         return self._seed_after(list(upkeeps(self.ledger, champion.number, self.scheduler.since))[-1:], champion)
 

@@ -267,6 +267,7 @@ class ExperimentLoop:
             skipped=experiment.number in self.steering.skipped,
             needs_hook=self.hooks.needs_before(experiment),
             beside=self.recheck.beside(experiment, champion) if champion else None,
+            baseline=self.recheck.baseline_beside(experiment),
             rounds=rounds(self.scheduler, experiment, champion) if champion else None,
         )
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nightlab.core.types import SEED, Measurement, Purpose, TrialRequest, Verdict
+from nightlab.core.types import COMPARED, SEED, Measurement, Purpose, TrialRequest, Verdict
 from nightlab.judge import Contestant, Judge, NeedsTrial, Noise
 from nightlab.loop.champion_recheck import CompletedRecheck
 from nightlab.loop.rounds import Rounds
 
 CLOSE = 2.0  # times the champion's time: a load rarely makes a program slower than that
-COMPARED = ("improved", "simpler", "regressed", "inconclusive")  # verdicts of a rule
 
 # -- the snapshot --------------------------------------------------------------------------------
 
@@ -22,7 +21,8 @@ class PendingExperiment:
     ``pilot``: the pilot that it needs first, or the verdict that it gets after its pilot; None for a whole trial.
     ``needs_hook``: the contract's ``before`` hook has to run before its first trial.
     ``beside``: of a candidate with a time, the trial of the champion that a close comparison needs first.
-    ``rounds``: of the same, what it and the champion measured in turn, which decides whether it is kept.
+    ``baseline``: of one that came over its budget on a busy machine, the baseline's trial that its next one needs.
+    ``rounds``: of one with a time, what it and the champion measured in turn, which decides whether it is kept.
     """
 
     number: int
@@ -31,6 +31,7 @@ class PendingExperiment:
     skipped: bool = False
     needs_hook: bool = False
     beside: TrialRequest | None = None
+    baseline: TrialRequest | None = None
     rounds: Rounds | None = None
 
 
@@ -162,6 +163,8 @@ def _pending(state: LoopSnapshot, experiment: PendingExperiment, judge: Judge, n
         return decision
     if state.starts_nothing or state.is_running(decision):
         return None
+    if experiment.baseline is not None:
+        return None if state.is_running(experiment.baseline) else RunTrial(experiment.baseline)
     if not experiment.needs_hook:
         return RunTrial(decision)
     return Wait() if state.hook_running else RunHook(experiment.number)

@@ -207,9 +207,11 @@ class PopulationResult:
 
 
 def train_population(
-    loop: ExperimentLoop, members: int | None = None, parts: int | None = None, seed: int = 0
+    loop: ExperimentLoop, members: int | None = None, parts: int | None = None, seed: int = 0, confirm: bool = False
 ) -> PopulationResult:
     """Train a population in a session, or go on with the one that was begun, and measure its schedule from nothing.
+
+    ``confirm``: the caller measures a kept schedule again. Until that is done, the same call returns the same schedule.
 
     Raises NightlabError where the lab can't go on from checkpoints, no constant moves, all members died, or the session
     is paused; RunInterrupted when the user wants to stop.
@@ -218,11 +220,11 @@ def train_population(
     if loop.session.lab.population is None:
         raise NightlabError("lab.toml does not say that training can go on from a checkpoint", CONTRACT)
     end = ledger.latest(PopulationEnded)
-    measured = end is None or not end.source or bool(_verdict(ledger, end.source))
+    to_measure = end is not None and end.source and not _verdict(ledger, end.source)
     with loop.scheduler.on_duty():
         loop.resume()
         loop.answer_now()
-        if end is None or measured:
+        if end is None or not (to_measure or (confirm and _to_confirm(ledger, end, members, parts))):
             end = PopulationTrainer(loop, members, parts, seed).run()
             loop.answer_now()
     if not end.source:
@@ -234,6 +236,16 @@ def _verdict(ledger: Ledger, source: str) -> str:
     """What became of what was handed in; empty while that is open."""
     experiment = ledger.by_source(source)
     return experiment.verdict.status if experiment and experiment.verdict else ledger.refusal(source)
+
+
+def _to_confirm(ledger: Ledger, end: PopulationEnded, members: int | None, parts: int | None) -> bool:
+    """Whether the schedule of such a population, the latest, is the champion and was not measured again yet."""
+    begun, experiment, champion = ledger.latest(PopulationStarted), ledger.by_source(end.source), ledger.champion()
+    if begun is None or experiment is None or champion is None or begun.population != end.population:
+        return False
+    asked = members or begun.members, parts or begun.parts
+    waits = champion.number == experiment.number and not champion.measured_again
+    return waits and asked == (begun.members, begun.parts)
 
 
 def course_words(values: Sequence[Any]) -> str:

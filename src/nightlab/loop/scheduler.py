@@ -16,7 +16,7 @@ from nightlab.engines.local.machine_monitor import too_short
 from nightlab.engines.local.trial_folder import kill_leftovers
 from nightlab.engines.slots import Slot
 from nightlab.judge import Contestant, Noise
-from nightlab.session.free import free_of_charge
+from nightlab.session.free import free_of_charge, numbers_of_the_baseline
 from nightlab.session.preflight import require_disk
 from nightlab.session.replicates import ATTEMPTS, Replicates, contestant, replicates
 from nightlab.session.seeds import drawn_seed, trial_name
@@ -75,9 +75,8 @@ class Scheduler:
             budget=budget or self.session.budget.record(),
             attempt=attempt,
             drawn=drawn_seed(secret, seed) if secret else None,
-            free=free_of_charge(self.ledger, self.session.budget.record(), self.since)
-            if number and purpose not in ("transfer", "population")
-            else None,
+            free=self._free(number, purpose, seed),
+            baseline=numbers_of_the_baseline(self.ledger) if number and self.session.lab.evaluator else None,
             segment=segment,
         )
         self.ledger.start(trial)
@@ -85,6 +84,14 @@ class Scheduler:
         self._started_at[trial.id] = time.time()
         self.view.started(experiment, trial)
         return trial
+
+    def _free(self, number: int, purpose: Purpose, seed: int) -> dict[str, float] | None:
+        """What a trial may do beside its training; one that runs again is also compared with the baseline's since."""
+        if not number or purpose in ("transfer", "population"):
+            return None
+        own = [trial.id for trial, _ in self.ledger.trials(number, purpose, self.since) if trial.seed == seed]
+        again = self.ledger.trials_before(own[0]) if own else None
+        return free_of_charge(self.ledger, self.session.budget.record(), self.since, again)
 
     @property
     def free(self) -> list[Slot]:
@@ -234,6 +241,11 @@ class Scheduler:
     def _settled(self, trial: Trial, measurement: Measurement) -> Measurement:
         """Whether a disturbed machine is an accident, or how things are now: then its numbers count, flagged."""
         why = measurement.disturbed
+        if why and measurement.outcome == "over budget":
+            if trial.attempt < ATTEMPTS:
+                self.view.say(f"  [bold yellow]over budget, but {why}:[/] the trial runs again")
+                return measurement
+            return replace(measurement, disturbed="", machine={**measurement.machine, "disturbed": why})
         if why and not self.session.lab.timed and self.replicates.noise().exact:
             return replace(measurement, disturbed="")  # the same to the last digit every time: speed does not matter
         if not why and too_short(measurement.machine):

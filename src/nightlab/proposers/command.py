@@ -18,7 +18,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from nightlab.core.config import AgentConfig, ProgramConfig, megabytes
+from nightlab.core.config import STRATEGY, AgentConfig, ProgramConfig, megabytes
 from nightlab.core.text import one_line
 from nightlab.proposers.briefing import render_briefing
 from nightlab.proposers.counted import caps_of, check_key, counted_usage, sum_usage, traffic_failure
@@ -26,16 +26,16 @@ from nightlab.proposers.edited_files import BRIEFING, HYPOTHESIS, TURN, USAGE, e
 from nightlab.proposers.finished import ASKED, UnfinishedTurn, finished_turn, is_cut, is_regular
 from nightlab.proposers.program_words import ProgramWords, told_usage, words_of_agent, words_of_command
 from nightlab.proposers.proposer import Briefing, NoProposal, Proposal, ProposerWorkspace
-from nightlab.sandbox.bubblewrap import MOST_MOUNTS, PROXY_SOCKET, SandboxSpec, has_proxy, interpreter, search_path
+from nightlab.sandbox.bubblewrap import MOST_MOUNTS, SandboxSpec, has_proxy, interpreter, search_path
 from nightlab.sandbox.process_guard import ProcessResult, ProcessSpec, read_result, start_guard
+from nightlab.sandbox.proxied import INNER_PROXY, proxied, stand_in
 from nightlab.sandbox.traffic import TrafficCaps
 from nightlab.storage import checkouts
-from nightlab.storage.git import frozen_entries
+from nightlab.storage.git import frozen_entries, in_genome
 from nightlab.storage.git.exports import export
 
 PASSED = ("LANG", "LC_ALL", "TZ", "PATH")
 ACP_TURN = Path(__file__).with_name("acp_turn.py")
-INNER_PROXY = Path(__file__).parent.with_name("sandbox") / "egress_inside.py"
 MOST_OUTPUT = 16 * 2**20  # bytes that it may print
 TASK = f"""\
 # One proposal
@@ -71,6 +71,10 @@ class AnyCommand:
         folder.mkdir(parents=True)
         commit = briefing.start.candidate.commit
         ids = export(self.workspace.repo, commit, work := folder / "work")
+        if STRATEGY in ids and briefing.program and not in_genome(STRATEGY, self.workspace.lab.genome):
+            (work / STRATEGY).unlink()  # the strategy that holds, in place of the committed one
+            (work / STRATEGY).write_text(briefing.program, encoding="utf-8")
+            ids[STRATEGY] = checkouts.file_id(work / STRATEGY, ids[STRATEGY].split()[-1]) or ""
         try:
             return self._turn(briefing, folder, work, ids)
         finally:
@@ -151,8 +155,7 @@ class AnyCommand:
         env = self._environment()
         argv = self._command(env["PATH"], work)
         if proxy_socket:
-            lists = (",".join(self.part.endpoints), ",".join(self.part.gateway))
-            argv = [interpreter(), "-P", str(INNER_PROXY), PROXY_SOCKET, *lists, *argv]
+            argv = proxied(argv, self.part.endpoints, self.part.gateway)
         start = self.workspace.sandbox.start(sandbox_spec)
         spec = ProcessSpec(
             argv=[*start.prefix, *argv],
@@ -168,7 +171,7 @@ class AnyCommand:
             proxy_socket=str(proxy_socket or ""),
             endpoints=list(self.part.endpoints),
             gateways=list(self.part.gateway.values()),
-            keys={_stand_in(name): os.environ[name] for name in self.part.keys},
+            keys={stand_in(name): os.environ[name] for name in self.part.keys},
             caps=caps,
         )
         with start_guard(spec) as self._guard:
@@ -226,7 +229,7 @@ class AnyCommand:
             if name not in os.environ:
                 raise NoProposal(f"the variable {name}, listed for it in lab.toml, is not set", final=True)
         env = {name: os.environ[name] for name in (*PASSED, *self.part.environment) if name in os.environ}
-        env |= {name: _stand_in(name) for name in self.part.keys}
+        env |= {name: stand_in(name) for name in self.part.keys}
         path = search_path(env.get("PATH", os.defpath))
         return {"LANG": "C.UTF-8", "TERM": "dumb", **env, "PATH": path, "NIGHTLAB_BRIEFING": BRIEFING}
 
@@ -288,8 +291,3 @@ def _edited_anyway(
         return edited_files(work, ids, genome, before)
     except NoProposal:
         return {}
-
-
-def _stand_in(variable: str) -> str:
-    """What a program gets in place of a key that stays outside its sandbox."""
-    return f"nightlab-keeps-{variable}"

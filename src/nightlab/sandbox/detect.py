@@ -43,8 +43,9 @@ def on_linux(config: object, readable: list[Path]) -> Sandbox:
     if absent := [name for name in needs if shutil.which(name) is None]:
         return NoSandbox(f"{absent[0]} is not installed; apt install bubblewrap util-linux or the equivalent")
     spec = SandboxSpec(Path("/usr"), False, (), Path("/tmp"), Path("/tmp"), (), 16, "cpu")
-    # Where root may not create user namespaces for `nobody`, `nobody` cannot create any either.
-    for own_users in (True, False) if os.geteuid() == 0 else (True,):
+    # Each twice: the kernel can refuse a mount once. Where root may not create user namespaces for `nobody`, `nobody`
+    # cannot create any either.
+    for own_users in (True, True, False, False) if os.geteuid() == 0 else (True, True):
         sandbox = Bubblewrap(readable, own_users=own_users)
         done = subprocess.run([*sandbox.start(spec).prefix, "true"], capture_output=True, text=True, check=False)
         if done.returncode == 0:

@@ -30,9 +30,10 @@ SHIPPED = Path(__file__).parents[1] / "labs"
 STUDY, REFEREE = "study.", "referee."  # how tags of a study's and a referee's sessions begin: no run goes on with them
 
 
-def shipped() -> list[str]:
-    """The names of the labs that ship."""
-    return sorted(p.name for p in SHIPPED.iterdir() if (p / "lab.toml").exists())
+def shipped() -> dict[str, str]:
+    """The labs that ship, in order of their names, each with the heading of its program.md."""
+    programs = sorted(SHIPPED.glob("*/program.md"))
+    return {p.parent.name: p.read_text(encoding="utf-8").split("\n")[0].removeprefix("# ") for p in programs}
 
 
 def make_lab(folder: Path, template: str) -> Path:

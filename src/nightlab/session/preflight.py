@@ -210,6 +210,9 @@ def held(sandbox: Sandbox, lab: LabConfig) -> list[Check]:
     hint = "run where bubblewrap works, or remove its endpoints"
     words = f"{{}} {why}: the sandbox ({sandbox.name}) can't hold it to its endpoints"
     checks = [Check(words.format(f"proposer {part.called}"), False, hint, fatal=False) for part in parts]
+    if lab.evaluator and lab.evaluator.gateway and not has_proxy(sandbox):
+        said = f"its evaluator's gateway needs a sandbox with a proxy; this one is {sandbox.name}"
+        checks.append(Check(said, False, "run where bubblewrap works"))
     uncapped = uncounted(lab, lab.stop, sandbox)
     return [*checks, *(Check(said, False, "run where bubblewrap works", fatal=False) for said in uncapped)]
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import shlex
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
-from nightlab.core.config.base import RECORDED, Command, Marker, Module, plugin_name
+from nightlab.core.config.base import RECORDED, Command, Marker, Module, Variable, plugin_name
 from nightlab.core.config.proposers import (
     RESERVED,
     PatchesConfig,
@@ -16,6 +16,7 @@ from nightlab.core.config.proposers import (
     Proposer,
     ThinkerConfig,
     TunerConfig,
+    Url,
 )
 from nightlab.core.config.units import allowed, megabytes
 from nightlab.core.config_model import ConfigModel, fault
@@ -25,13 +26,14 @@ from nightlab.core.types import Budget, Clock, Goal, Metric
 TIMES = {"s", "ms", "µs", "us", "ns", "sec", "seconds", "milliseconds", "microseconds", "nanoseconds"}
 DEVICES = ("cuda", "mps", "cpu")
 Event = Literal["keep", "stall", "stop", "trouble"]
+Name = Annotated[str, Field(pattern=rf"^{METRIC_NAME}$")]
 Protection = Literal["files", "network", "processes", "privileges"]
 
 
 class MetricConfig(ConfigModel):
     """The number that is being improved."""
 
-    name: str = Field(pattern=rf"^{METRIC_NAME}$")
+    name: Name
     goal: Goal = "minimise"
     unit: str = ""
     scale: Literal["auto", "difference", "ratio"] = "auto"
@@ -64,11 +66,20 @@ class EvaluatorConfig(ConfigModel):
     """Of one that is served: Python modules that it imports ahead."""
     timed: bool = False
     """True: what it measures is time, so nothing is started ahead while it works."""
+    gateway: dict[Variable, Url] = Field(default_factory=dict)
+    """Of one that asks a model: variables, each with an endpoint's URL, set to an address in its sandbox. It has no
+    other network."""
+    keys: tuple[Variable, ...] = ()
+    """Names of variables whose values the gateway adds to requests, so that no process of a trial has them."""
 
     @model_validator(mode="after")
-    def _processes_serve(self) -> EvaluatorConfig:
+    def _fits(self) -> EvaluatorConfig:
         if self.processes and not self.served:
             raise ValueError("processes: only an evaluator with served = true calls processes")
+        if self.gateway and self.served:
+            raise ValueError("gateway: only an evaluator that runs after the candidate can have one (served = false)")
+        if self.keys and not self.gateway:
+            raise ValueError("keys: they are added by a gateway, and there is none")
         return self
 
     @property
@@ -348,6 +359,8 @@ class LabConfig(ConfigModel):
     checks: tuple[CheckConfig, ...] = ()
     budget: Budgets = Budgets()
     limits: dict[str, str | float] = Field(default_factory=dict)
+    objectives: dict[Name, Goal] = Field(default_factory=dict)
+    """Other quantities that are to be small or large: shown as a front, they decide nothing."""
     resources: ResourcesConfig = ResourcesConfig()
     data: DataConfig = DataConfig()
     information: InformationConfig = InformationConfig()
@@ -376,6 +389,13 @@ class LabConfig(ConfigModel):
     def recorded(cls, facts: Any) -> LabConfig:
         """The contract that a ledger holds, also where a plug-in that it names is not installed any more."""
         return cls.model_validate(facts, context=RECORDED)
+
+    @field_validator("objectives")
+    @classmethod
+    def _others(cls, value: dict[str, Goal], info: ValidationInfo) -> dict[str, Goal]:
+        if (metric := info.data.get("metric")) and metric.name in value:
+            raise ValueError(f"{metric.name} is the metric, whose direction is metric.goal")
+        return value
 
     @field_validator("limits")
     @classmethod

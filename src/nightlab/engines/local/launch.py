@@ -17,9 +17,9 @@ from nightlab.engines.local.answering import CHUNK, Answering
 from nightlab.engines.local.bounded_log import BoundedLog
 from nightlab.engines.local.cgroup import Cgroup
 from nightlab.engines.local.child_setup import before_exec, private_memory, seal, shared_memory, tasks_running
-from nightlab.engines.local.outcome import TrialEnded
+from nightlab.engines.local.outcome import TrialEnded, failed_setup
 from nightlab.engines.local.process_group import ProcessGroup
-from nightlab.engines.local.trial_folder import SAVED
+from nightlab.engines.local.trial_folder import PROXY, SAVED
 
 DIGITS = "0123456789"
 PIPE = 65536  # bytes that a pipe holds: an exit is noticed only with all that was said before it
@@ -215,6 +215,12 @@ class Launch:
         self.logs[role].thread.join(timeout=1.0)
         return self.logs[role].text()
 
+    def failed_setup(self) -> str:
+        """What a sandbox said that could not be set up around one of the trial's processes; empty if all were."""
+        ended = (role for role in self.logs if self.children.status(role) == 1)
+        found = (failed_setup(self._place(role)["prefix"], self.output(role)) for role in ended)
+        return next(filter(None, found), "")
+
     def start(
         self,
         role: str,
@@ -228,6 +234,8 @@ class Launch:
         one that waits at its gate; None if it should not.
         """
         place, env = self._place(role), self._environment(role)
+        if role == "evaluator" and self.spec["gateways"]:
+            self._open_gateways()
         fds = [fd for these in (passed or {}).values() for fd in these]
         env |= {name: ",".join(map(str, these)) for name, these in (passed or {}).items()}
         if waits is not None:
@@ -255,6 +263,16 @@ class Launch:
             os.close(gate)
         self.children.roles[role] = process
         self.logs[role] = BoundedLog(self.folder / f"{role}.log", self.spec["log_bytes"], process.stdout)
+
+    def _open_gateways(self) -> None:
+        """Answer the evaluator's requests to its model, for as long as this process lives."""
+        from nightlab.sandbox.egress_proxy import EgressProxy, unix_socket  # 40 ms that few trials need
+
+        for name in self.spec["keys"].values():
+            if name not in os.environ:
+                raise TrialEnded("crashed", f"the variable {name}, a key of its evaluator, is not set")
+        keys = {stand_in: os.environ[name] for stand_in, name in self.spec["keys"].items()}
+        EgressProxy(unix_socket(self.folder / PROXY), (), self.spec["gateways"], keys).open()
 
     def _environment(self, role: str) -> dict[str, str]:
         return {**self.spec["env"], **self._place(role)["env"], "NIGHTLAB_ROLE": role.rstrip(DIGITS)}

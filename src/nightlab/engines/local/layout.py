@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import py_compile
 import re
@@ -23,10 +24,11 @@ from nightlab.engines.local.cgroup import Cgroup
 from nightlab.engines.local.copies import Copies, TrialCopies
 from nightlab.engines.local.environment import Environment, find_environment
 from nightlab.engines.local.lab_data import is_relative
-from nightlab.engines.local.trial_folder import MARK, compiled_folder
+from nightlab.engines.local.trial_folder import MARK, PROXY, compiled_folder
 from nightlab.engines.slots import Slot
 from nightlab.sandbox.bubblewrap import Sandbox, SandboxSpec, search_path
 from nightlab.sandbox.detect import find_sandbox
+from nightlab.sandbox.proxied import INNER_PROXY, proxied, stand_in
 from nightlab.storage.checkpoints import CheckpointStore
 
 GUEST = Path(__file__).resolve().parents[2] / "guest"
@@ -78,9 +80,13 @@ class Layout:
         starts = {"candidate": start("work", lab.data.open, writable=True, cache=compiled)}
         if evaluator:
             left = not evaluator.served and bool(lab.command)
-            starts["evaluator"] = start("trusted", everything, writable=False, artefacts=left)
+            proxy = folder / PROXY if evaluator.gateway else None
+            starts["evaluator"] = start("trusted", everything, writable=False, artefacts=left, proxy=proxy)
+            starts["evaluator"]["env"] |= {name: stand_in(name) for name in evaluator.keys}
             if evaluator.held_out and (trial.purpose in HELD_OUT or (trial.purpose, trial.experiment) == ("search", 0)):
                 starts["evaluator"]["env"]["NIGHTLAB_HELD_OUT"] = "1"
+            if trial.experiment:
+                starts["evaluator"]["env"]["NIGHTLAB_BASELINE"] = json.dumps(trial.baseline or {})
             for role in answering(lab):
                 own = self._compiled(compiled_folder(folder, role), fresh=not cached)
                 starts[role] = start("trusted", lab.data.open, writable=False, cache=own, role=role)
@@ -90,7 +96,9 @@ class Layout:
         return {
             "ahead": None,
             "command": self._argv(lab.command) if lab.command else None,
-            "evaluator": self._argv(evaluator.command) if evaluator else None,
+            "evaluator": self._evaluator() if evaluator else None,
+            "gateways": list(evaluator.gateway.values()) if evaluator else [],
+            "keys": {stand_in(name): name for name in evaluator.keys} if evaluator else {},
             "served": bool(evaluator and evaluator.served),
             "answering": len(answering(lab)),
             "answer_waits": self._waits(lab.warm) if self._can_wait(lab.command) else None,
@@ -160,6 +168,11 @@ class Layout:
     def _argv(self, command: str) -> list[str]:
         return self.environment.argv(shlex.split(command))
 
+    def _evaluator(self) -> list[str]:
+        assert self.lab.evaluator
+        argv, gateway = self._argv(self.lab.evaluator.command), self.lab.evaluator.gateway
+        return proxied(argv, gateway=gateway) if gateway else argv
+
     def _waits(self, warm: tuple[str, ...]) -> dict[str, str]:
         """The extra environment of a process that imports ahead and waits."""
         return {"NIGHTLAB_WARM": ",".join(warm), "PYTHONPATH": self._imports(WITH_START)}
@@ -176,11 +189,12 @@ class Layout:
         artefacts: bool = False,
         cache: Path | None = None,
         role: str = "",
+        proxy: Path | None = None,
     ) -> dict[str, Any]:
         """How the sandbox starts a process in a copy of the lab, with a private home that contains only the data.
 
         ``artefacts``: of one that reads what the candidate left. ``role``: of one that shares no folder that it may
-        write with others.
+        write with others. ``proxy``: the socket of the proxy to its gateways.
         """
         tmp = folder / f"tmp{role}"
         home = folder / f"home-{role or name}"
@@ -198,7 +212,8 @@ class Layout:
             artefacts=copies.folders["work"] if artefacts else None,
             gpu_node=slot.gpu_node,
             cache=cache,
-            readable=self.environment.readable + copies.data.linked(data),
+            proxy_socket=proxy,
+            readable=self.environment.readable + copies.data.linked(data) + ((INNER_PROXY,) if proxy else ()),
             layers=copies.mounts(name, data),
             artefact_layers=copies.mounts("work") if artefacts else (),
         )

@@ -72,6 +72,14 @@ def too_short(facts: Mapping[str, float | str]) -> bool:
     return float(facts.get("seconds", 0.0)) < SHORTEST
 
 
+def slow_machine(facts: dict[str, float | str]) -> str:
+    """Why a trial that came over its budget may have been slow without learning more; empty if it was undisturbed.
+
+    However short it was, on either clock, and whatever kept its cores busy: CPU time grows too where caches are shared.
+    """
+    return disturbance({**facts, "seconds": SHORTEST}, "wall") if facts else ""
+
+
 def disturbance(facts: dict[str, float | str], clock: str, *, shared: bool = False) -> str:
     """Why a trial's measurement should not count; empty if nothing speaks against it.
 

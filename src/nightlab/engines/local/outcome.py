@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import signal
+from collections.abc import Sequence
+
+SETTING_UP = ("bwrap", "setpriv", "sandbox-exec")  # programs that set up a sandbox, here and on macOS
 
 
 class TrialEnded(Exception):
@@ -32,3 +35,16 @@ def last_line(text: str) -> str:
     """The last non-empty line of a process's output."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1] if lines else "it printed nothing"
+
+
+def failed_setup(prefix: Sequence[str], output: str) -> str:
+    """What the sandbox that ``prefix`` starts said where it could not be set up; empty if it was.
+
+    Its programs say that in one line and exit with status 1, without having run the command. A command that does the
+    same gains nothing: the trial runs again, a few times. A command that does not exist is no failure of the sandbox.
+    """
+    said = output.strip()
+    program, _, why = said.partition(": ")
+    if not prefix or "\n" in said or program not in SETTING_UP or why.startswith("execvp"):
+        return ""
+    return said

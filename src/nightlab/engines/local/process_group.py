@@ -55,6 +55,14 @@ class ProcessGroup:
                 found -= _seconds([psutil.Process(self.roles[role].pid), *descendants(self.roles[role].pid)])
         return found
 
+    def cpu_of_trial(self) -> float:
+        """CPU seconds so far of this process and of all that it started, trusted ones too."""
+        used = os.times()
+        ended = used.user + used.system + used.children_user + used.children_system
+        found = ended + _seconds(descendants(os.getpid()))
+        clock = self.clock_of_all or self.clock
+        return max(found, clock.seconds() if clock else 0.0)
+
     def _cpu(self, processes: Iterable[psutil.Process], clock: CpuClock | None) -> float:
         return max(self.ended_cpu + _seconds(processes), clock.seconds() if clock else 0.0)
 

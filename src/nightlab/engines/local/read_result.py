@@ -10,7 +10,7 @@ from nightlab.core.config import LabConfig
 from nightlab.core.text import plain
 from nightlab.core.types import Measurement
 from nightlab.engines.local import metric_text
-from nightlab.engines.local.machine_monitor import disturbance
+from nightlab.engines.local.machine_monitor import disturbance, slow_machine
 from nightlab.engines.local.trial_folder import read_text
 
 
@@ -43,7 +43,12 @@ def build_measurement(lab: LabConfig, folder: Path, result: dict[str, Any], *, s
     own = found.stated.get(lab.metric.name) if outcome == "measured" else None
     successes, out_of = (own and own.counts) or (None, None)
     known = {key: value for key, value in result.items() if key not in ("outcome", "detail")}
-    clock = json.loads((folder / "spec.json").read_text(encoding="utf-8"))["clock"] if known.get("machine") else ""
+    disturbed = ""
+    if outcome == "over budget":
+        disturbed = slow_machine(known.get("machine", {}))
+    elif matters and known.get("machine"):
+        clock = json.loads((folder / "spec.json").read_text(encoding="utf-8"))["clock"]
+        disturbed = disturbance(known["machine"], clock, shared=shared)
     return Measurement(
         outcome=outcome,
         metric=metric if outcome == "measured" else None,
@@ -55,6 +60,6 @@ def build_measurement(lab: LabConfig, folder: Path, result: dict[str, Any], *, s
         detail=plain(detail, 400),
         said=metric_text.parse_feedback(output),
         claims={name: value for name, value in claims.items() if name != lab.metric.name},
-        disturbed=disturbance(known["machine"], clock, shared=shared) if matters and known.get("machine") else "",
+        disturbed=disturbed,
         **known,
     )

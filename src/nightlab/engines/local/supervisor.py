@@ -55,6 +55,7 @@ class Supervisor:
         gpu = self.spec["env"]["NIGHTLAB_DEVICE"] == "cuda" and self.spec["clock"] != "cpu"
         self.sampler, self.sampled = ResourceSampler(self.children, gpu=gpu), 0.0
         self.monitor = MachineMonitor(gpu, self.spec["slot"]["cores"])
+        self.whole = MachineMonitor(gpu, self.spec["slot"]["cores"])  # of the trial, from its launch on
         self.exits = _notice_exits()
         self.serving = "candidate"  # the role that the evaluator calls
         self.asked_for: int | None = None  # the process that it has asked to call
@@ -69,17 +70,23 @@ class Supervisor:
     def run(self) -> dict[str, Any]:
         """Run the whole trial; returns the content of ``result.json``."""
         try:
+            self.whole.start(self.children.cpu_of_trial())
             self._candidate()
             self._checks()
             ended = TrialEnded("measured")
         except TrialEnded as end:
             ended = end
+            if end.outcome == "over budget":  # a busy machine may be why, and not only while it trained
+                self.whole.stop(self.children.cpu_of_trial())
+                self.monitor = self.whole
         except OSError as error:
             ended = TrialEnded("crashed", f"could not be started: {error}")
         finally:
             self.children.kill(self.cgroup)
             for log in self.launch.logs.values():
                 log.close()
+        if ended.outcome in ("crashed", "checks failed") and (said := self.launch.failed_setup()):
+            ended = TrialEnded("lost", f"its sandbox could not be set up: {said}")
         if ended.outcome == "measured":
             try:
                 self.launch.keep_saved()

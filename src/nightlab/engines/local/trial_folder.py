@@ -14,6 +14,7 @@ import psutil
 from nightlab.core.text import plain
 
 MARK = "NIGHTLAB_TRIAL"  # environment variable with the trial's folder, set in each of its processes
+PROXY = "proxy"  # the socket of the proxy to the evaluator's gateways
 SAVED = "saved"  # a file with the arrays that a member of a population handed over to go on from
 ORIGINAL_NAME = "born"  # a file with the original name of a folder whose supervisor stood by
 
@@ -47,7 +48,8 @@ def _mark(pid: int) -> str:
     """The trial's folder that a process's environment names; empty if none."""
     if sys.platform != "linux":
         return str(psutil.Process(pid).environ().get(MARK, ""))
-    names = Path(f"/proc/{pid}/environ").read_bytes()  # psutil takes ten times as long
+    with open(f"/proc/{pid}/environ", "rb", buffering=0) as environ:  # noqa: PTH123 -- psutil takes ten times as long
+        names = environ.read()
     _, _, found = (b"\0" + names).partition(f"\0{MARK}=".encode())
     return os.fsdecode(found.partition(b"\0")[0])
 

@@ -28,6 +28,7 @@ import numpy as np
 import torch
 
 CORPUS = None  # "sotu", "tinystories", "climbmix", "/a/folder"; None: climbmix with a CUDA device, else sotu
+PRIVATE = None  # "/a/folder" of .txt files of yours that were never public: scored beside held-out data
 SHARDS = 10  # training shards of climbmix, about 250 MB of text each
 
 DEVICE = os.environ.get("NIGHTLAB_DEVICE") or (
@@ -41,7 +42,7 @@ PATTERN = (
     r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,2}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]|\s+(?!\S)|\s+"
 )
-SPLITS = ("train", "val", "heldout")
+SPLITS = ("train", "val", "heldout", *(["private"] if PRIVATE else []))
 TOKENIZER_SAMPLE = 200_000_000  # characters of training text that the tokenizer learns from
 HASH_LIMIT = 64 * 2**20  # larger files are hashed when prepared; afterwards only their size is checked
 FORMAT = 1  # raise when the meaning of prepared files changes
@@ -78,6 +79,7 @@ def recipe(corpus: str | None = CORPUS, shards: int = SHARDS) -> dict:
     corpus = corpus or ("climbmix" if DEVICE == "cuda" else "sotu")
     source = {"sotu": SOTU, "climbmix": shards, "tinystories": TINYSTORIES_DOCUMENTS}.get(corpus)
     choices = {"vocabulary": VOCABULARY, "pattern": PATTERN, "sample": TOKENIZER_SAMPLE, "format": FORMAT}
+    choices |= {"private": PRIVATE} if PRIVATE else {}
     return {"corpus": corpus, "source": source, **choices}
 
 
@@ -235,10 +237,16 @@ def documents(corpus: str, files: list[Path]) -> Iterator[tuple[str, str]]:
             number += 1
 
 
+def private_documents() -> Iterator[tuple[str, str]]:
+    """Likewise, of your private text."""
+    for file in sorted(Path(PRIVATE).expanduser().rglob("*.txt")) if PRIVATE else ():
+        yield "private", file.read_text(encoding="utf-8", errors="replace")
+
+
 def content_hash(corpus: str, files: list[Path]) -> str:
     """SHA-256 of all documents joined by newlines."""
     digest, gap = hashlib.sha256(), b""
-    for _, text in documents(corpus, files):
+    for _, text in itertools.chain(documents(corpus, files), private_documents()):
         digest.update(gap + text.encode())
         gap = b"\n"
     return digest.hexdigest()
@@ -283,7 +291,7 @@ def prepare(corpus: str | None, shards: int, workers: int) -> None:
     files = fetch(corpus, shards, workers)
     homes = {kind: folder(kind, of) for kind in ("open", "sealed")}
     content = content_hash(corpus, files)
-    if corpus == "sotu" and not content.startswith(SOTU_CONTENT):
+    if corpus == "sotu" and not PRIVATE and not content.startswith(SOTU_CONTENT):
         stop(f"{files[0]} does not hold the text that it should. Delete it and run  python prepare.py  again.")
     try:
         if all(manifest(home)["content"] == content for home in homes.values()):
@@ -304,7 +312,7 @@ def prepare(corpus: str | None, shards: int, workers: int) -> None:
 
     print(f"{corpus}: encoding", flush=True)
     outputs = {split: (new["open" if split == "train" else "sealed"] / f"{split}.bin").open("wb") for split in SPLITS}
-    stream = documents(corpus, files)
+    stream = itertools.chain(documents(corpus, files), private_documents())
     while batch := list(itertools.islice(stream, 1024)):
         encoded = tokenizer.encode_batch_fast([text for _, text in batch], add_special_tokens=False)
         for (split, _), document in zip(batch, encoded, strict=True):

@@ -26,14 +26,22 @@ EVAL_BATCH = {"cuda": 8, "mps": 16, "cpu": 8}[DEVICE]  # rows in one call of the
 # Where a claim is made (on a trial that scores held-out data too), all scored rows, and more of the others.
 PROBED, UNSEEN, UNSEEN_FOR_A_CLAIM = 48, 16, 256
 # A causal model gives the same beginning the same loss, bit for bit. The room on accelerators is for kernels
-# that add in no fixed order; a leak as small as this would not pay.
+# that add in no fixed order; a leak as small as this would not pay. Where the baseline's own repeats differ more,
+# there is room for ROOM times that, up to MOST.
 TOLERANCE = {"cuda": 1e-2, "mps": 1e-2, "cpu": 1e-4}[DEVICE]  # nats
+ROOM, MOST = 4.0, 0.1
+REPEATED = 16  # rows that the second process is asked as the first was, where the repeats are measured
 SUSPICIOUS = 7  # standard errors between the loss at targets that were shown and at ones that never were
+CHANGED, EACH = 64, 16  # rows of the text as slightly changed, and in how many tokens of it one is another
 INDEXED = 2**21  # tokens in which other endings are looked for
 
 
 class NotFinite(Exception):
     """The model answers with numbers that are none."""
+
+
+class Unrepeatable(Exception):
+    """The model answers the same with what differs too much to tell a leak from noise."""
 
 
 class Tampered(Exception):
@@ -71,14 +79,21 @@ def losses(serve: Serve, inputs: np.ndarray, targets: np.ndarray) -> torch.Tenso
     return found
 
 
+def bits_per_byte(nats: torch.Tensor, targets: np.ndarray) -> float:
+    """Of losses at targets, of the same shape; without those that stand for no bytes."""
+    sizes = torch.from_numpy(token_bytes())[torch.from_numpy(targets)]
+    return nats[sizes > 0].double().sum().item() / (math.log(2) * sizes.sum().item())
+
+
 class Exam:
     """The scored rows of a split. First ``score``, which gives ``bits_per_byte``; then ``probe``, by another process.
 
-    ``claim``: probe as thoroughly as a claim deserves.
+    ``claim``: probe as thoroughly as a claim deserves. ``rounding``: by how many nats the baseline's loss of a target
+    differs from one process to the other; None, of the baseline itself or by hand, has ``probe`` measure it.
     """
 
-    def __init__(self, split: str, claim: bool = False) -> None:
-        self.data, self.claim = tokens_of(split), claim
+    def __init__(self, split: str, claim: bool = False, rounding: float | None = None) -> None:
+        self.data, self.claim, self.rounding = tokens_of(split), claim, rounding
         there = (len(self.data) - 1) // MAX_CONTEXT
         count = min(there, EVAL_TOKENS // MAX_CONTEXT) // EVAL_BATCH * EVAL_BATCH
         if not count:
@@ -94,11 +109,24 @@ class Exam:
     def bits_per_byte(self) -> float:
         """Independent of the vocabulary, lower is better: the sum of nats over the sum of the targets' UTF-8 bytes,
         BOS left out of both, as karpathy/autoresearch and nanochat define it; softmax and logarithm are ours."""
-        sizes = torch.from_numpy(token_bytes())[torch.from_numpy(self.rows[:, 1:])]
-        return self.losses[sizes > 0].double().sum().item() / (math.log(2) * sizes.sum().item())
+        return bits_per_byte(self.losses, self.rows[:, 1:])
+
+    def changed(self, serve: Serve) -> float:
+        """Bits per byte of the same text with one token in EACH replaced, at the targets that are as they were.
+
+        The changes are the same for each model: one that knows the text by heart loses more by them.
+        """
+        chance, endings = random.Random(0), Endings(self.data, random.Random(0))
+        count = _whole_batches(CHANGED, len(self.rows))
+        rows = self.rows[np.linspace(0, len(self.rows) - 1, count).astype(np.int64)]
+        inputs, targets = rows[:, :-1].copy(), rows[:, 1:].copy()
+        for row, its in zip(inputs, targets, strict=True):
+            for at in chance.sample(range(1, MAX_CONTEXT), MAX_CONTEXT // EACH):
+                row[at], its[at - 1] = endings.other(row[: at + 1], 1)[0], BOS  # a target of no bytes: left out
+        return bits_per_byte(losses(serve, inputs, targets), targets)
 
     def probe(self, serve: Serve) -> None:
-        """Ask a process that has seen none of this for rows with other endings. Raises Tampered.
+        """Ask a process that has seen none of this for rows with other endings. Raises Tampered, Unrepeatable.
 
         1. Up to the cut, the loss on a scored row must be what it was: also at the target that was replaced in the
            input. A model that looks ahead by one token at a share p of all positions passes n rows with a probability
@@ -121,12 +149,22 @@ class Exam:
         found = torch.empty(inputs.shape)
         found[mixed] = losses(serve, inputs[mixed], rows[mixed, 1:])
 
+        if self.rounding is None:
+            rows_again = known[: _whole_batches(REPEATED, probed)]
+            again = losses(serve, self.rows[rows_again, :-1], self.rows[rows_again, 1:])
+            self.rounding = (again - self.losses[rows_again]).abs().max().item()
+        if ROOM * self.rounding > MOST:
+            raise Unrepeatable(
+                f"the model's loss at a target differs by {self.rounding:.3g} nats when it is asked the same again "
+                f"(at most {MOST / ROOM:g}); use deterministic kernels (torch.use_deterministic_algorithms)"
+            )
+        tolerance = max(TOLERANCE, ROOM * self.rounding)
         before = torch.arange(MAX_CONTEXT) < torch.from_numpy(cuts[:probed])[:, None]
         moved = ((found[:probed] - self.losses[known]).abs() * before).max().item()
-        if moved > TOLERANCE:
+        if moved > tolerance:
             raise Tampered(
                 f"the model looks ahead or changes between calls: the loss before a changed token moved by {moved:.3g} "
-                f"nats from one process to the other (at most {TOLERANCE:g} is rounding)"
+                f"nats from one process to the other (at most {tolerance:g} is rounding)"
             )
         if unseen:
             hidden = found[torch.arange(probed, len(rows)), torch.from_numpy(cuts[probed:] - 1)]
@@ -146,8 +184,9 @@ class Exam:
 class Endings:
     """Other continuations of a text, from the same data: plausible, so that a model can't tell them from the true."""
 
-    def __init__(self, data: np.ndarray) -> None:
-        first = random.SystemRandom().randrange(max(1, len(data) - INDEXED))
+    def __init__(self, data: np.ndarray, chance: random.Random | None = None) -> None:
+        self.chance = chance or random.SystemRandom()
+        first = self.chance.randrange(max(1, len(data) - INDEXED))
         self.data = data[first : first + INDEXED].astype(np.int64)
         self.pairs = self.data[:-1] * VOCABULARY + self.data[1:]
         self.by_pair, self.by_token = (np.argsort(keys, kind="stable") for keys in (self.pairs, self.data))
@@ -155,7 +194,7 @@ class Endings:
     def other(self, text: np.ndarray, length: int) -> np.ndarray:
         """``length`` tokens that follow elsewhere on the two tokens before the last of ``text``, or on the one; the
         first of them is another than that last one."""
-        chance, *before, true = random.SystemRandom(), *text[-3:].tolist()
+        chance, *before, true = self.chance, *text[-3:].tolist()
         places = [chance.randrange(len(self.data)) for _ in range(8)]
         for keys, order, key, width in (
             (self.data, self.by_token, before[-1], 1),

@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import os
 import time
@@ -19,8 +20,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from corpus import CORPUS, DEVICE, SHARDS, VOCABULARY, prepare, recipe, stop, tokens_of
-from metric import EVAL_BATCH, MAX_CONTEXT, Exam, NotFinite, Tampered, rows_at
+from corpus import CORPUS, DEVICE, PRIVATE, SHARDS, VOCABULARY, prepare, recipe, stop, tokens_of
+from metric import EVAL_BATCH, MAX_CONTEXT, Exam, NotFinite, Tampered, Unrepeatable, rows_at
 
 try:
     import nightlab_guest  # there inside a trial only
@@ -228,7 +229,7 @@ def words_for_failures() -> Iterator[None]:
         yield
     except Tampered as reason:
         stop(f"TAMPERED: {reason}", 3)
-    except NotFinite as reason:
+    except (NotFinite, Unrepeatable) as reason:
         stop(f"No metric: {reason}.", 4)
 
 
@@ -236,12 +237,18 @@ def evaluate() -> None:
     """The evaluator's process: score the model that the candidate handed over.
 
     Prints ``METRIC val_bpb=…``, and told NIGHTLAB_HELD_OUT=1, for trials that decide nothing, the same of the
-    held-out split as ``METRIC held_out=…``.
+    held-out split as ``METRIC held_out=…``, of your private text as ``val_bpb_private`` and of validation text that is
+    slightly changed as ``val_bpb_changed``: what a model knows by heart gains there less. Of the baseline, by how much
+    its repeats differ as ``METRIC rounding=…``.
     """
     if nightlab_guest is None or os.environ.get("NIGHTLAB_ROLE") != "evaluator":
         stop("This is for nightlab's evaluator. By hand, python train.py evaluates its model itself.")
     claim = os.environ.get("NIGHTLAB_HELD_OUT") == "1"
-    exams = {"val_bpb": Exam("val", claim)} | ({"held_out": Exam("heldout", claim)} if claim else {})
+    baseline = os.environ.get("NIGHTLAB_BASELINE")  # its numbers; not there in its own trials
+    known = json.loads(baseline).get("rounding", 0.0) if baseline else None
+    splits = {"val_bpb": "val"} | ({"held_out": "heldout"} if claim else {})
+    splits |= {"val_bpb_private": "private"} if claim and PRIVATE else {}
+    exams = {name: Exam(split, claim, known) for name, split in splits.items()}
     scored, probed = (nightlab_guest.Served(device=True, process=number) for number in (0, 1))
     try:
         with words_for_failures():
@@ -250,10 +257,15 @@ def evaluate() -> None:
             scored.close()
             for exam in exams.values():
                 exam.probe(calls_of(probed))
+            changed = exams["val_bpb"].changed(calls_of(probed)) if claim else None
     except nightlab_guest.ServeError as error:
         stop(f"No metric: {error}. The candidate's own output says more.", 4)
     for name, exam in exams.items():
         print(f"METRIC {name}={exam.bits_per_byte():.9f}", flush=True)
+    if changed is not None:
+        print(f"METRIC val_bpb_changed={changed:.9f}", flush=True)
+    if known is None:  # of the baseline: others are compared with it
+        print(f"METRIC rounding={max(exam.rounding for exam in exams.values())!r}", flush=True)
 
 
 def calls_of(link) -> Callable[[Iterable[np.ndarray]], Iterator[torch.Tensor]]:

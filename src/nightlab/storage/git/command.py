@@ -99,9 +99,10 @@ def reading_git(where: Path, *args: str, stdin: bytes) -> Iterator[Callable[[int
         out.close()
 
 
-def _env(more: Mapping[str, str]) -> dict[str, str]:
-    own = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
-    return own | {"GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C", **more}
+def _env(more: Mapping[str, str]) -> dict[bytes, bytes]:
+    own = {key: value for key, value in os.environb.items() if not key.startswith(b"GIT_")}
+    new = {"GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C", **more}
+    return own | {os.fsencode(key): os.fsencode(value) for key, value in new.items()}
 
 
 def failed(where: Path, command: str, why: str) -> NightlabError:

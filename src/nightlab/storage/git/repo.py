@@ -64,8 +64,9 @@ class Repo:
             raise NightlabError(f"{lab} is not a folder", "give the lab's folder: -C FOLDER")
         if shutil.which("git") is None:
             raise NightlabError("git is not installed", "install git 2.30 or newer, e.g. apt install git")
-        found = self.run("rev-parse", "--show-toplevel", "--absolute-git-dir", check=False)
-        if found.returncode:
+        found = self.run("rev-parse", "--show-toplevel", "--absolute-git-dir", "HEAD", check=False)
+        top, git_dir = (*os.fsdecode(found.stdout).splitlines(), "", "")[:2]
+        if not git_dir:
             message = found.stderr.decode(errors="replace").strip()
             if "dubious ownership" in message:
                 refused = re.search(r"repository at '(.+)'", message)
@@ -78,11 +79,10 @@ class Repo:
                 f"{self.lab} is not in a git repository",
                 "git init && git add -A && git commit -m 'the lab', or make a fresh lab: nightlab new NAME",
             )
-        top, git_dir = os.fsdecode(found.stdout).splitlines()
         self.top, self.git_dir = Path(top), Path(git_dir)
         inside = self.lab.relative_to(self.top.resolve())
         self.prefix = "" if inside == Path() else inside.as_posix()
-        if self.run("rev-parse", "--verify", "-q", "HEAD", check=False).returncode:
+        if found.returncode:
             raise NightlabError(f"the repository {self.top} has no commit yet", "git add -A && git commit -m 'the lab'")
 
     # -- reading ---------------------------------------------------------------------------------
@@ -194,8 +194,7 @@ class Repo:
         limits.require_few(len(files), sum(map(len, files.values())))
         contents = {path: limits.encoded(text, path) for path, text in files.items()}
         with self.index(parent) as index:
-            for path, content in contents.items():
-                self._stage(index, parent, path, self.run("hash-object", "-w", "--stdin", stdin=content))
+            self._stage(index, parent, {path: self._blob(content) for path, content in contents.items()})
             return self._commit(parent, index, message)
 
     def commit_patch(self, parent: str, patch: str, message: str) -> str:
@@ -230,19 +229,25 @@ class Repo:
 
     def _commit_working_copy(self, base: str, paths: list[str]) -> str:
         """The lab files as they are in the working copy, on ``base``; git's filters apply, as for ``git add``."""
+        ids = dict.fromkeys(paths, "")
+        for path in paths:
+            if (self.lab / path).exists():
+                raw = read_plain(self.lab / path, limits.MAX_GENOME_BYTES, self.lab)
+                ids[path] = self._blob(raw, f"--path={path}")
         with self.index(base) as index:
-            for path in paths:
-                if (self.lab / path).exists():
-                    raw = read_plain(self.lab / path, limits.MAX_GENOME_BYTES, self.lab)
-                    blob = self.run("hash-object", "-w", f"--path={path}", "--stdin", stdin=raw)
-                    self._stage(index, base, path, blob)
-                else:
-                    self.run("update-index", "--force-remove", "--", self.outside(path), env=index)
+            self._stage(index, base, ids)
             return self._commit(base, index, "the working copy")
 
-    def _stage(self, index: dict[str, str], parent: str, path: str, blob: subprocess.CompletedProcess[bytes]) -> None:
-        entry = f"{self._mode(parent, path)},{blob.stdout.decode().strip()},{self.outside(path)}"
-        self.run("update-index", "--add", "--cacheinfo", entry, env=index)
+    def _blob(self, content: bytes, *filters: str) -> str:
+        """Write a content; returns its id."""
+        return self.run("hash-object", "-w", *filters, "--stdin", stdin=content).stdout.decode().strip()
+
+    def _stage(self, index: dict[str, str], parent: str, ids: Mapping[str, str]) -> None:
+        """Put files into an index by the ids of their contents; "" removes one. A file keeps the mode of its parent."""
+        there = self.entries(parent)
+        modes = {path: there[path].mode if path in there else "100644" for path in ids}
+        lines = (f"{modes[p] if ids[p] else 0} {ids[p] or '0' * len(parent)}\t{self.outside(p)}\0" for p in ids)
+        self.run("update-index", "-z", "--index-info", stdin=os.fsencode("".join(lines)), env=index)
 
     def check_scope(self, parent: str, candidate: str, genome: tuple[str, ...]) -> list[str]:
         """The lab files that a candidate changes, after a check that all are plain files of the genome.
@@ -315,10 +320,6 @@ class Repo:
 
     def _inside(self, path: str) -> str:
         return path.removeprefix(f"{self.prefix}/") if self.prefix else path
-
-    def _mode(self, commit: str, path: str) -> str:
-        found = self._text("ls-tree", "--full-tree", commit, "--", self.outside(path))
-        return found.split()[0] if found else "100644"
 
     def _differences(self, old: str, new: str, *shape: str) -> Iterator[tuple[str, str, str]]:
         """Mode, id and path of each file that differs, as it is in ``new``; GONE is the mode of one that is not."""
