@@ -1,7 +1,7 @@
 """How strangers' claims held here, by their size. Pure.
 
 Names cost nothing, so what a stranger's claim is worth is learned from all strangers together: claims of one size, in
-whole sigmas, have one record, whoever made them. However many names a liar has, a few failed claims of a size put all
+whole sigmas, have one record for all authors. However many names a liar has, a few failed claims of a size put all
 strangers' claims of that size behind the others. Which size has the next turn is drawn by Thompson sampling (1933).
 """
 
