@@ -28,6 +28,7 @@ from nightlab.storage.ledger import Ledger
 pytestmark = pytest.mark.integration
 
 CONTRACT = TINY.format(proposer="patches").replace("upkeep = 0", "sigma = 0.5\nupkeep = 3")
+CONTRACT += '\n[objectives]\npeak_memory_mb = "minimise"\n'
 
 GENOME = "A = 4.0\n#\n#\n#\n#\n#\n#\nB = 8\n"
 EVIL = (
@@ -174,6 +175,8 @@ def test_everything_that_happened_is_in_it(lab: TinyLab) -> None:
     assert "| 3 | nearly | patches | 0.05025 (0.1 sigma)" in parts["Nearly good"]
     assert "| 4 | nearly too |" in parts["Nearly good"] and "far off" not in parts["Nearly good"]
     assert "| 2 | " in parts["What failed"] and "crashed: ValueError" in parts["What failed"]
+    assert "| 1 | " in parts["The front"] and "| loss | peak\\_memory\\_mb |" in parts["The front"]
+    assert "| 2 | " not in parts["The front"], "what crashed is not on it"
     assert "1 proposal never became an experiment" in parts["What failed"]
     trust = parts["How far to trust this"]
     assert f"standard deviation (sigma) of {sigma:.3g}, from 1 replicate" in trust
@@ -446,6 +449,8 @@ def test_the_log_by_proposer(make_lab: Any, nightlab: Any) -> None:
     assert len(shown) == 2 and " patches " in shown[1]
     table = nightlab("log", "--proposers", cwd=lab).out
     assert [line.split()[0] for line in table.splitlines()] == ["proposer", "tuner", "patches", "gained:"]
+    wrong = nightlab("log", "--front", cwd=lab)
+    assert wrong.code == 1 and "has no objectives" in wrong.err
     facts = nightlab("log", "--proposers", "--json", cwd=lab).json
     assert {one["name"]: one["tried"] for one in facts} == {"tuner": 3, "patches": 1}
     wrong = nightlab("log", "--by", "nobody", cwd=lab)

@@ -37,6 +37,7 @@ def markdown(facts: ReportData) -> str:
         "",
         *_headline(f),
         *_kept(f),
+        *_front(f),
         *_near(f),
         *_failed(f),
         *(_trust_of_imported(f) if f.imported else [*_trust(f), *_cost(f), *_next(f), *_again(f)]),
@@ -110,6 +111,21 @@ def _kept(f: ReportData) -> list[str]:
         )
         lines.append(f"{_what(row.experiment)} | {gain} | {worth} |")
     return [*lines, ""]
+
+
+def _front(f: ReportData) -> list[str]:
+    if f.front is None:
+        return []
+    lines = [
+        "## The front",
+        "",
+        "No other experiment was measured as good in all of these. It decides nothing.",
+    ]
+    lines += ["", f"| # | change | by | {' | '.join(map(_quote, f.front.names))} |"]
+    lines.append("|" + "---|" * (3 + len(f.front.names)))
+    for experiment, values in f.front.members[:MOST]:
+        lines.append(f"{_what(experiment)} | {' | '.join(f'{value:.6g}' for value in values)} |")
+    return [*lines, *_rest(len(f.front.members), "--front"), ""]
 
 
 def _near(f: ReportData) -> list[str]:
@@ -253,8 +269,8 @@ def _what(experiment: Experiment) -> str:
     )
 
 
-def _rest(count: int) -> list[str]:
-    return ["", f"… and {count - MOST} more: `nightlab log --all`"] if count > MOST else []
+def _rest(count: int, option: str = "--all") -> list[str]:
+    return ["", f"… and {count - MOST} more: `nightlab log {option}`"] if count > MOST else []
 
 
 def _interval(gain: PairedGain, than: str = "") -> str:
