@@ -217,12 +217,13 @@ def proposer(make_lab: Any, tmp_path: Path) -> Callable[..., Callable[[], Propos
     """A command whose program is a script of the lab's own; returns one turn of it."""
 
     def make(script: str, sandbox: Sandbox, **more: Any) -> Callable[[], Proposal]:
-        lab: TinyLab = make_lab(files={"agent.py": script, "sub/frozen.txt": "ice"})
+        lab: TinyLab = make_lab(files={"agent.py": script, "sub/frozen.txt": "ice", "program.md": "committed\n"})
         session = lab.session()
         part = CommandConfig(kind="command", **{"command": f"{PYTHON} agent.py", "name": "a", **more})
         one = AnyCommand(part, ProposerWorkspace(session.repo, session.lab, sandbox, tmp_path / "place"))
         first = Experiment(0, session.baseline_candidate(), 0.0)
-        told = Briefing(Metric("loss"), "cpu", session.genome(session.base), first, [first], lab=session.lab)
+        genome, program = session.genome(session.base), "the strategy that holds\n"
+        told = Briefing(Metric("loss"), "cpu", genome, first, [first], lab=session.lab, program=program)
         made.append(one)
         return lambda: one.propose(told)
 

@@ -160,6 +160,7 @@ class Lab:
         proposers: Sequence[str | Mapping[str, Any] | Proposer] | None = None,
         judge: str | Rule | None = None,
         selection: str | Selection | None = None,
+        program: str | None = None,
         engine: str | Engine = "local",
         slots: int | Literal["auto"] = 1,
         device: Literal["cuda", "mps", "cpu"] | None = None,
@@ -171,9 +172,10 @@ class Lab:
         ``proposers``, ``judge`` and ``selection`` take the place of what the contract says while the session is open:
         names that ``lab.toml`` knows, tables such as ``{"kind": "model", "model": "…"}``, or objects with the methods
         of ``nightlab.Proposer``, ``nightlab.Rule`` and ``nightlab.Selection``. An object is trusted: it runs in this
-        process. ``engine`` says where trials run: ``"local"``, a cluster as in ``run --engine`` (``"local-ray"``,
-        ``"ray://HOST:PORT"``, ``"slurm"``), or a ``nightlab.Engine``. ``slots``: trials at once, or ``"auto"`` for as
-        many as there is room for. ``seed`` is the proposers' randomness.
+        process. ``program`` is what proposers are told in place of ``program.md``. ``engine`` says where trials run:
+        ``"local"``, a cluster as in ``run --engine`` (``"local-ray"``, ``"ray://HOST:PORT"``, ``"slurm"``), or a
+        ``nightlab.Engine``. ``slots``: trials at once, or ``"auto"`` for as many as there is room for. ``seed`` is the
+        proposers' randomness.
 
         Raises NightlabError when the lab can't run, another process has the session open, or a name is unknown.
 
@@ -198,7 +200,7 @@ class Lab:
         else:
             inner, said, own = start_remote_session(engine, count, self.path, tag, device, allow, voice)
         try:
-            overrides = override(inner, proposers, judge, selection)
+            overrides = override(inner, proposers, judge, selection, program)
         except BaseException:
             inner.close()
             raise

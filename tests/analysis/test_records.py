@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from support.labs import GENOME
 
+from nightlab.analysis.records import FORMS, _threshold, holds
 from nightlab.commons.places import author_key
 from nightlab.commons.record import genome_id
-from nightlab.commons.submission import Submission, read_statement, sign_statement, write_statement
+from nightlab.commons.submission import Gain, Submission, read_statement, sign_statement, write_statement
+from nightlab.core.types import Measurement, Metric, NightlabError
 
 
 def test_a_referee_measures_what_was_submitted_and_refuses_what_is_not(
@@ -57,3 +61,25 @@ def test_a_referee_measures_what_was_submitted_and_refuses_what_is_not(
     done = nightlab("referee", str(folder), cwd=lab)
     assert done.code == 1
     assert "it was changed after it was signed" in done.err
+
+
+def measured(values: list[float], other: float | None = None) -> list[Measurement]:
+    return [Measurement("measured", value, secondary={"val_loss": other} if other else {}) for value in values]
+
+
+def test_a_limit_is_tested_on_the_metric_or_one_beside_it() -> None:
+    form, session = FORMS["modded-nanogpt"], SimpleNamespace(metric=Metric("val_loss"))
+    # t = 0.01 / (0.01 / sqrt(3)) = 1.732 of 2 degrees of freedom: p = 0.1127
+    found = _threshold(session, measured([3.26, 3.27, 3.28]), form, 1)
+    assert found and (found.mean, found.limit, found.p) == (pytest.approx(3.27), 3.28, pytest.approx(0.1127, abs=1e-4))
+    again = _threshold(session, measured([3.26, 3.27, 3.28]), form, 2)
+    assert again and again.p == pytest.approx(2 * found.p), "a second look"
+    timed = SimpleNamespace(metric=Metric("seconds"))
+    beside = _threshold(timed, measured([170.0, 171.0], 3.27), form, 1)
+    assert beside and (beside.mean, beside.p) == (3.27, 0.0)
+    with pytest.raises(NightlabError, match=r"mean val_loss of at most 3.28, and 2 of 2 runs measured none"):
+        _threshold(timed, measured([170.0, 171.0]), form, 1)
+    assert _threshold(timed, measured([170.0]), FORMS["plain"], 1) is None
+    faster = Gain(mean=1, low=0.5, high=1.5, p=0.001)
+    assert not holds(SimpleNamespace(gain=faster, threshold=found), "modded-nanogpt")
+    assert holds(SimpleNamespace(gain=faster, threshold=beside), "modded-nanogpt")

@@ -19,7 +19,7 @@ from nightlab.analysis import report
 from nightlab.cli.main import app
 from nightlab.core.events import Alarm, EvidenceShown, ProposalRefused, Rechecked
 from nightlab.core.text import one_line
-from nightlab.core.types import Evidence, NightlabError, PairedGain
+from nightlab.core.types import Evidence, Measurement, NightlabError, PairedGain, Trial
 from nightlab.sandbox.bubblewrap import NoSandbox
 from nightlab.session.credit import by_proposer
 from nightlab.session.session import Session, open_session
@@ -28,6 +28,7 @@ from nightlab.storage.ledger import Ledger
 pytestmark = pytest.mark.integration
 
 CONTRACT = TINY.format(proposer="patches").replace("upkeep = 0", "sigma = 0.5\nupkeep = 3")
+CONTRACT += '\n[objectives]\npeak_memory_mb = "minimise"\n'
 
 GENOME = "A = 4.0\n#\n#\n#\n#\n#\n#\nB = 8\n"
 EVIL = (
@@ -174,14 +175,33 @@ def test_everything_that_happened_is_in_it(lab: TinyLab) -> None:
     assert "| 3 | nearly | patches | 0.05025 (0.1 sigma)" in parts["Nearly good"]
     assert "| 4 | nearly too |" in parts["Nearly good"] and "far off" not in parts["Nearly good"]
     assert "| 2 | " in parts["What failed"] and "crashed: ValueError" in parts["What failed"]
+    assert "| 1 | " in parts["The front"] and "| loss | peak\\_memory\\_mb |" in parts["The front"]
+    assert "| 2 | " not in parts["The front"], "what crashed is not on it"
     assert "1 proposal never became an experiment" in parts["What failed"]
     trust = parts["How far to trust this"]
     assert f"standard deviation (sigma) of {sigma:.3g}, from 1 replicate" in trust
+    assert "**Common luck**: none shows" in trust
     assert "**Power**: at this noise an effect of" in trust
     assert re.search(r"tried again unchanged, would have been kept [01] of 1 time by the rule \*greedy\*", trust)
     assert "**Sealing**" in trust and "**Luck taken off**" in trust
     assert "| patches | 5 | 1 |" in parts["What it cost"] and "nothing left to propose" in parts["What it cost"]
     assert "e.g. #3 and #4" in parts["What to try next"]
+
+
+def test_how_much_of_the_noise_is_the_seeds_is_in_it(lab: TinyLab) -> None:
+    session = open_session(lab.folder, "t")
+    ledger = Ledger(session.folder / "ledger.db")
+    for number in (0, 1, 3, 4):
+        tried = ledger.experiment(number)
+        commit = tried.candidate.commit
+        for seed, luck in enumerate((0.0, 1.0, -0.5, 0.2, -1.0), 11):
+            trial = Trial(f"{number}-{seed}", number, commit, seed, "search", session.budget.record())
+            ledger.start(trial)
+            ledger.finish(trial, Measurement("measured", tried.measurement.metric + luck + 0.1 * (number * seed % 3)))
+    ledger.close()
+    rho = report.gather(open_session(lab.folder, "t")).rho
+    assert 0.9 < rho < 1
+    assert f"**Common luck**: about {rho:.0%} of this noise's variance is the seed's" in written(lab)
 
 
 def test_a_gain_stands_beside_the_bar_of_its_time(make_lab: Any) -> None:
@@ -429,6 +449,8 @@ def test_the_log_by_proposer(make_lab: Any, nightlab: Any) -> None:
     assert len(shown) == 2 and " patches " in shown[1]
     table = nightlab("log", "--proposers", cwd=lab).out
     assert [line.split()[0] for line in table.splitlines()] == ["proposer", "tuner", "patches", "gained:"]
+    wrong = nightlab("log", "--front", cwd=lab)
+    assert wrong.code == 1 and "has no objectives" in wrong.err
     facts = nightlab("log", "--proposers", "--json", cwd=lab).json
     assert {one["name"]: one["tried"] for one in facts} == {"tuner": 3, "patches": 1}
     wrong = nightlab("log", "--by", "nobody", cwd=lab)

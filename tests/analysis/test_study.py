@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,23 @@ import pytest
 from support.labs import GENOME
 
 from nightlab import Lab, NightlabError
-from nightlab.analysis.study import LEAST, StudyConfig, StudySession, compare, decided, read_study, run_study
+from nightlab.analysis.study import (
+    LEAST,
+    StudyConfig,
+    StudySession,
+    _require_comparable,
+    _run_arm,
+    _setting,
+    compare,
+    decided,
+    reached_plateau,
+    read_study,
+    run_study,
+)
+from nightlab.analysis.study_report import StudyReport
+from nightlab.core.events import ContractOverridden
+from nightlab.core.types import Candidate, Experiment, Verdict
+from nightlab.session.session import open_session
 
 ARMS: dict[str, Any] = {"one": {"proposers": ["tuner"]}, "two": {"proposers": ["patches"]}}
 
@@ -67,6 +84,8 @@ def test_the_order_is_turned_round_each_time() -> None:
         ('name = "x"\nexperiments = 1\n[arms.independent]', "name of the built-in arm"),
         ('name = "x"\nexperiments = 1\n[arms."a b"]\n[arms.c]', "no name for an arm"),
         ('name = "x"\nexperiments = 1\n[arms.a]\nsearhc = "tree"', "searhc"),
+        ('name = "x"\nexperiments = 1\n[arms.a]\nplateau = 3', "a switch needs both"),
+        ('name = "x"\nexperiments = 1\n[arms.a]\nprogram = "bold.md"', "bold.md: No such file"),
         ("name = ", "is no TOML"),
     ],
 )
@@ -75,9 +94,68 @@ def test_a_file_that_is_wrong_is_named_with_its_key(tmp_path: Path, text: str, w
     file.write_text(text)
     with pytest.raises(NightlabError, match=words) as refusal:
         read_study(file)
-    assert str(file) in str(refusal.value) and refusal.value.hint
+    assert str(tmp_path) in str(refusal.value) and refusal.value.hint
     with pytest.raises(NightlabError, match="No such file"):
         read_study(tmp_path / "none.toml")
+
+
+def test_a_plateau_is_found_whatever_came_after_it() -> None:
+    def experiments(statuses: str) -> list[Experiment]:
+        words: dict[str, Any] = {"k": Verdict("keep", ""), "d": Verdict("discard", ""), " ": None}
+        made = Candidate("", "", "", "tuner", "")
+        return [Experiment(n, made, 0.0, verdict=words[one]) for n, one in enumerate(statuses)]
+
+    assert not reached_plateau(experiments("kddkdd"), 3)
+    assert reached_plateau(experiments("kdddk"), 3)
+    assert not reached_plateau(experiments("kdd "), 3), "what has no verdict yet may be kept"
+
+
+def test_a_report_says_what_each_arm_found_and_what_it_cost() -> None:
+    plan, results = study(), []
+    for turn, gain in ((1, 1.0), (2, 3.0)):
+        curve = ((0.0, 0.0), (0.5, gain), (2.0, gain))
+        results.append(StudySession(turn, "one", gain, 2.0, 0.0, f"t{turn}", curve, ("A", "B|`")))
+        results.append(StudySession(turn, "two", 0.0, 1.0, 0.5, f"u{turn}", ((0.0, 0.0), (1.0, 0.0)), ("A",)))
+    report = StudyReport(plan, results)
+    one, two = report.arms
+    assert (one.gain, one.hours, one.alone, two.alone) == (2.0, 2.0, ("B|`",), ())
+    # rates 0.5 and 1.5 an hour: mean 1, t of 1 degree of freedom 12.706, standard error 0.5
+    assert one.per_hour and (one.per_hour.mean, one.per_hour.low) == (1.0, pytest.approx(1 - 12.706 * 0.5, abs=1e-3))
+    assert one.per_dollar is None and two.per_dollar and two.per_dollar.mean == 0.0
+    curve = dict(report.curves())["one"]
+    assert [gain for at, gain in curve if at < 0.5][-1] == 0.0 and curve[-1] == (2.0, 2.0)
+    text = report.markdown()
+    assert "No arm is shown" in text and "- one: `B/'`\n- two: nothing" in text
+
+
+@pytest.mark.integration
+def test_an_arm_switches_on_a_plateau_and_tells_its_own_program(make_lab: Any) -> None:
+    lab = make_lab(files={"program.md": "the lab's\n"})
+    lab.idea("1", GENOME.replace("4.0", "1.0"))
+    worse = (lab.folder / "ideas" / "1.patch").read_text()
+    for value in (6, 7):
+        lab.write(f"worse/{value}.patch", worse.replace("+A = 1.0", f"+A = {value}.0"))
+    lab.write("bold.md", "be bold\n")
+    lab.commit()
+    file = lab.write(
+        "study.toml",
+        'name = "x"\nexperiments = 2\nrounds = 2\nconfirm = 2\nbest_of_n = false\n[arms.b]\n[arms.a]\nplateau = 1\n'
+        'proposers = [{kind = "patches", folder = "worse"}]\nthen = { proposers = ["patches"], program = "bold.md" }\n',
+    )
+    plan = read_study(file)
+
+    def result() -> float:
+        return _run_arm(plan, Lab(lab.folder), "s", plan.arms["a"], tuple, {"allow_missing": "all"})
+
+    assert result() == 9.0, "the second strategy has the good idea"
+    with closing(open_session(lab.folder, "s")) as session:
+        assert [e.candidate.constants["A"] for e in session.ledger.experiments()] == [4.0, 6.0, 1.0]
+        told = [(bool(one.proposers), one.program) for one in session.ledger.events(ContractOverridden)]
+        trials = len(session.ledger.trials())
+    assert told == [(True, None), (True, "be bold\n")]
+    assert result() == 9.0
+    with closing(open_session(lab.folder, "s")) as session:
+        assert len(session.ledger.trials()) == trials, "nothing ran again"
 
 
 @pytest.mark.integration
@@ -93,7 +171,7 @@ def test_a_study_finds_the_better_arm_and_does_not_run_a_session_twice(
         'name = "x"\nexperiments = 1\nrounds = 3\nconfirm = 2\nbest_of_n = false\n'
         '[arms.good]\nproposers = ["patches"]\n[arms.bad]\nproposers = [{kind = "patches", folder = "worse"}]\n',
     )
-    sessions, said = lab.folder / ".nightlab", list[str]()
+    sessions, said = lab.folder / ".nightlab", list[StudySession]()
 
     def measured(of: str = "study.*") -> dict[Path, int]:
         return {path: path.stat().st_mtime_ns for path in sessions.glob(f"{of}/trials/*/result.json")}
@@ -111,11 +189,16 @@ def test_a_study_finds_the_better_arm_and_does_not_run_a_session_twice(
     ]
     assert {one.gain for one in results if one.arm == "good"} == {9.0}  # from 11.5 to 2.5, without noise
     assert {one.gain for one in results if one.arm == "bad"} == {0.0}
-    assert "good is shown to be the best after 3 of 3 rounds" in said[-1]
+    assert said == results and {one.found for one in results if one.arm == "good"} == {("genome.py:A",)}
+    with closing(open_session(lab.folder, "study.x.bad.1")) as session:
+        _require_comparable(read_study(file), _setting(session), session)
+        with pytest.raises(NightlabError, match=r"study\.x\.bad\.1 does not compare .* another baseline"):
+            _require_comparable(read_study(file), {**_setting(session), "baseline": {}}, session)
     before = measured()
     assert first and first.items() <= before.items(), "what had ended before the kill did not run again"
     again = nightlab("study", "study.toml", "--json", cwd=lab)
     assert again.code == 0 and again.json["best"] == "good", again.err
+    assert "good is shown to be the best" in (sessions / "study.x.html").read_text()
     assert before == measured(), "nothing ran again"
     with Lab(lab.folder).session(allow_missing="all") as session:
         assert not session.tag.startswith("study."), "the next run goes on with no session of a study"

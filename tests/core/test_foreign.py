@@ -13,7 +13,6 @@ from nightlab.core.types import NightlabError
 from nightlab.session.create import infer, open_problem
 
 FOLDERS = {
-    "SOL-ExecBench": {"definition.json": "{}", "workload.jsonl": "", "reference.py": ""},
     "GPU Mode": {"task.yml": "", "reference.py": "", "submission.py": "", "eval.py": "", "task.py": ""},
     "autoresearch-lab": {"campaigns/base/campaign.json": "{}", "lab/run.py": ""},
     "GEPA": {"tune.py": "import gepa\ngepa.optimize(seed_candidate={}, adapter=None)\n"},

@@ -52,7 +52,9 @@ def test_what_it_changed_in_the_genome_is_the_proposal(proposer: Any, sandbox: S
 def test_the_briefing_comes_on_its_standard_input_and_as_a_file(proposer: Any, sandbox: Sandbox) -> None:
     script = (
         "import os, sys\npage = sys.stdin.read()\n"
-        "assert page == open(os.environ['NIGHTLAB_BRIEFING']).read() and 'A = 4.0' in page\n" + GOOD
+        "assert page == open(os.environ['NIGHTLAB_BRIEFING']).read() and 'A = 4.0' in page\n"
+        "assert open('program.md').read() == 'the strategy that holds\\n' and 'the strategy that holds' in page\n"
+        + GOOD
     )
     assert proposer(script, sandbox)().hypothesis == "a smaller A"
 

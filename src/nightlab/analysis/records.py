@@ -22,7 +22,9 @@ from nightlab.commons.submission import (
     Genome,
     Replay,
     SignedStatement,
+    Statement,
     Submission,
+    Threshold,
     read_statement,
     sign_statement,
     write_statement,
@@ -42,12 +44,16 @@ Pairs = tuple[list[Measurement], list[Measurement]]
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """What a forum asks for: the largest p-value, the ``margin`` that a gain has to exceed, and where that is said."""
+    """What a forum asks for: the largest p-value, the ``margin`` that a gain has to exceed, and where that is said.
+
+    ``limit``: a metric whose mean has to be at most this, at the same p-value.
+    """
 
     p: float
     margin: float
     note: str
     source: str
+    limit: tuple[str, float] | None = None
 
 
 FORMS: dict[FormName, Form] = {
@@ -57,6 +63,7 @@ FORMS: dict[FormName, Form] = {
         0.0,
         "Its target is a mean validation loss of at most 3.28, shown at p < 0.01, in less time than the record before.",
         "https://github.com/KellerJordan/modded-nanogpt#submission-rules",
+        ("val_loss", 3.28),
     ),
     "parameter-golf": Form(
         0.01,
@@ -106,6 +113,7 @@ def submit_record(
         runs=_runs(asked, pairs[1]),
         gain=_gain(session, pairs, rule.margin, earlier + 1),
         claim=session.metric_claim[:4000],
+        threshold=_threshold(session, pairs[1], rule, earlier + 1),
     )
     signed = sign_statement(found, key)
     _write_folder(session, folder, signed, found, rule, asked)
@@ -141,6 +149,7 @@ def replay_record(loop: ExperimentLoop, folder: Path, seeds: int, key: Any) -> t
         runs=_runs(asked, pairs[1]),
         gain=_gain(session, pairs, found.gain.margin, 1),
         claim=session.metric_claim[:4000],
+        threshold=_threshold(session, pairs[1], FORMS[found.form], 1),
     )
     result = sign_statement(replay, key)
     path = folder / f"referee-{replay.author[:12]}.json"
@@ -148,15 +157,17 @@ def replay_record(loop: ExperimentLoop, folder: Path, seeds: int, key: Any) -> t
     return result, path
 
 
-def holds(gain: Gain, form: FormName) -> bool:
-    """Whether a gain is what a form asks for."""
-    return gain.p < FORMS[form].p
+def holds(found: Statement, form: FormName) -> bool:
+    """Whether what was measured is what a form asks for."""
+    return max(found.gain.p, found.threshold.p if found.threshold else 0.0) < FORMS[form].p
 
 
-def gain_words(gain: Gain, unit: str) -> str:
-    """A gain in one line."""
+def gain_words(found: Statement, unit: str) -> str:
+    """A gain in one line, and the metric that has to stay below a limit."""
+    gain, limit = found.gain, found.threshold
     over = f" over a margin of {gain.margin:g}" if gain.margin else ""
-    return f"{gain.mean:.6g} {unit}".rstrip() + f" ({gain.low:.6g} to {gain.high:.6g}), p = {gain.p:.2g}{over}"
+    below = f"; mean {limit.name} {limit.mean:.6g}, at most {limit.limit:g}: p = {limit.p:.2g}" if limit else ""
+    return f"{gain.mean:.6g} {unit}".rstrip() + f" ({gain.low:.6g} to {gain.high:.6g}), p = {gain.p:.2g}{over}{below}"
 
 
 # -- internal ----------------------------------------------------------------------------------------
@@ -176,6 +187,23 @@ def _gain(session: Session, pairs: Pairs, margin: float, looks: int) -> Gain:
     found = paired_gain(session.metric, before, after)
     gains = [session.metric.gain(one, other) for one, other in zip(before, after, strict=True)]
     return Gain(mean=found.mean, low=found.low, high=found.high, p=p_of_gain(gains, margin, looks), margin=margin)
+
+
+def _threshold(session: Session, side: Sequence[Measurement], rule: Form, looks: int) -> Threshold | None:
+    """A form's limit on the candidate's runs. Raises NightlabError where the lab does not measure that metric."""
+    if rule.limit is None:
+        return None
+    name, limit = rule.limit
+    values = [one.metric if session.metric.name == name else one.secondary.get(name) for one in side]
+    if missing := values.count(None):
+        raise NightlabError(
+            f"the form asks for a mean {name} of at most {limit:g}, and {missing} of {len(values)} runs measured none",
+            f"let the evaluator, or without one the program, print it beside the metric: METRIC {name}=…",
+        )
+    known = [value for value in values if value is not None]
+    return Threshold(
+        name=name, limit=limit, mean=average(known), p=p_of_gain([limit - one for one in known], 0.0, looks)
+    )
 
 
 def _require_same_task(session: Session, found: Submission) -> None:
@@ -234,7 +262,7 @@ def _write_folder(
     claim = f"The metric is only the candidate's claim: {found.claim}\n\n" if found.claim else ""
     text = (
         f"# {found.candidate.name}\n\n{asks}"
-        f"Gain in {metric.name} over {found.record.name}, on the same machine: {gain_words(found.gain, metric.unit)}, "
+        f"Gain in {metric.name} over {found.record.name}, on the same machine: {gain_words(found, metric.unit)}, "
         f"Student's t over {len(values)} pairs of fresh seeds.\n\n{claim}"
         f"| seed | {found.record.name} | this |\n|---|---|---|\n{rows}\n\n"
         f"Machine: {session.platform}. Libraries: "

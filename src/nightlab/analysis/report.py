@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from nightlab.analysis import charts
 from nightlab.analysis.elsewhere import gains_elsewhere
+from nightlab.analysis.front import front
 from nightlab.analysis.report_html import page
 from nightlab.analysis.report_markdown import markdown
 from nightlab.analysis.summary import ReportData, Row
@@ -66,6 +67,7 @@ def gather(session: Session) -> ReportData:
         refused=state.refused,
         sigma=noise.sigma,
         replicates=noise.replicates,
+        rho=noise.rho,
         self_tests=state.self_tests.asked,
         self_kept=state.self_tests.kept,
         luck_removed=_luck(session, champion),
@@ -73,6 +75,7 @@ def gather(session: Session) -> ReportData:
         smallest=smallest_effect(noise, PAIRS),
         proposers=by_proposer(ledger, session.metric),
         troubles=list(dict.fromkeys([*(alarm.words for alarm in state.alarms), *_trial_troubles(trials)])),
+        front=front(experiments, session.metric, session.lab.objectives) if session.lab.objectives else None,
         imported=session.imported,
     )
 

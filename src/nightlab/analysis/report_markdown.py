@@ -37,6 +37,7 @@ def markdown(facts: ReportData) -> str:
         "",
         *_headline(f),
         *_kept(f),
+        *_front(f),
         *_near(f),
         *_failed(f),
         *(_trust_of_imported(f) if f.imported else [*_trust(f), *_cost(f), *_next(f), *_again(f)]),
@@ -112,6 +113,21 @@ def _kept(f: ReportData) -> list[str]:
     return [*lines, ""]
 
 
+def _front(f: ReportData) -> list[str]:
+    if f.front is None:
+        return []
+    lines = [
+        "## The front",
+        "",
+        "No other experiment was measured as good in all of these. It decides nothing.",
+    ]
+    lines += ["", f"| # | change | by | {' | '.join(map(_quote, f.front.names))} |"]
+    lines.append("|" + "---|" * (3 + len(f.front.names)))
+    for experiment, values in f.front.members[:MOST]:
+        lines.append(f"{_what(experiment)} | {' | '.join(f'{value:.6g}' for value in values)} |")
+    return [*lines, *_rest(len(f.front.members), "--front"), ""]
+
+
 def _near(f: ReportData) -> list[str]:
     if not f.near:
         return []
@@ -154,6 +170,8 @@ def _trust(f: ReportData) -> list[str]:
     lines.append(
         f"- **Noise**: one trial's {f.metric.name} has a standard deviation (sigma) of {f.sigma:.3g}, {known}."
     )
+    if f.replicates:
+        lines.append(f"- **Common luck**: {_common_luck(f.rho)}.")
     if f.champion and f.champion.measurement and (own := f.champion.measurement.own_precision):
         lines.append(
             f"- **Own precision**: the lab says how precise its number is: {own.strip('()')} for the champion's."
@@ -251,8 +269,8 @@ def _what(experiment: Experiment) -> str:
     )
 
 
-def _rest(count: int) -> list[str]:
-    return ["", f"… and {count - MOST} more: `nightlab log --all`"] if count > MOST else []
+def _rest(count: int, option: str = "--all") -> list[str]:
+    return ["", f"… and {count - MOST} more: `nightlab log {option}`"] if count > MOST else []
 
 
 def _interval(gain: PairedGain, than: str = "") -> str:
@@ -270,6 +288,12 @@ def gain_words(gain: PairedGain) -> tuple[str, str]:
         return f"{gain.mean:.4g} better", f"{level} {gain.low:.4g} to {gain.high:.4g}"
     mean, low, high = gain.times
     return f"{mean:.4g} times better", f"{level} {low:.4g} to {high:.4g} times; {gain.mean:.4g} in its unit"
+
+
+def _common_luck(rho: float) -> str:
+    if rho == 0:
+        return "none shows: no seed is known to favour all programs alike (rho 0)"
+    return f"about {rho:.0%} of this noise's variance is the seed's and common to all programs (rho {rho:.2g})"
 
 
 def _sigmas(gain: float, sigma: float) -> str:

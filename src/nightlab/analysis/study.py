@@ -1,6 +1,7 @@
 """Studies: which of several strategies gains more, by whole sessions of equally many experiments.
 
-Each arm is a strategy: proposers, a keep rule, a selection. In each round every arm has one session, in an order that
+Each arm is a strategy: a program.md, proposers, a keep rule, a selection, or two of them, with a switch from one to the
+other where the first finds no more. In each round every arm has one session, in an order that
 is turned round each time, so that a machine that drifts favours none. The score of a session is the gain of its
 champion over its baseline, confirmed on fresh seeds; 0 where it kept nothing.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 import math
 import re
 import tomllib
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -17,26 +19,55 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
+from nightlab.analysis.confirm import lineage
 from nightlab.core.config_model import ConfigModel, fault
 from nightlab.core.observer import Observer
-from nightlab.core.types import Metric, NightlabError
+from nightlab.core.text import one_line
+from nightlab.core.types import Experiment, Metric, NightlabError
 from nightlab.judge import paired_gain
 from nightlab.session.create import STUDY
-from nightlab.session.session import open_session
+from nightlab.session.session import Session, open_session
 
 LEAST = 3  # rounds before an interval may end a study
 GAIN = Metric("gain", "maximise")  # of a session: a larger one is better
 INDEPENDENT = "independent"  # the built-in arm: the best of independent tries
 
 
-class ArmConfig(ConfigModel):
-    """What an arm changes of the lab's contract; the rest is as there."""
+class StrategyConfig(ConfigModel):
+    """What a strategy changes of the lab's contract; the rest is as there.
+
+    ``program``: the file that proposers are told in place of ``program.md``; ``read_study`` puts its text here.
+    """
 
     proposers: list[str | dict[str, Any]] | None = None
     judge: str | None = None
     search: str | None = None
+    program: str | None = None
+
+    @field_validator("program")
+    @classmethod
+    def _text(cls, name: str | None, info: ValidationInfo) -> str | None:
+        return name if name is None or info.context is None else (info.context / name).read_text(encoding="utf-8")
+
+    def given(self) -> dict[str, Any]:
+        """As ``Lab.session`` takes it."""
+        parts = {"proposers": self.proposers, "judge": self.judge, "selection": self.search, "program": self.program}
+        return {name: value for name, value in parts.items() if value is not None}
+
+
+class ArmConfig(StrategyConfig):
+    """A strategy, and ``then`` another one, from the time on when ``plateau`` experiments in a row kept nothing."""
+
+    plateau: int | None = Field(default=None, gt=0)
+    then: StrategyConfig | None = None
+
+    @model_validator(mode="after")
+    def _switches(self) -> ArmConfig:
+        if (self.plateau is None) != (self.then is None):
+            raise ValueError("a switch needs both: plateau = N, and then = { … }")
+        return self
 
 
 class StudyConfig(ConfigModel):
@@ -80,7 +111,11 @@ class StudyConfig(ConfigModel):
 
 @dataclass(frozen=True, slots=True)
 class StudySession:
-    """What one session of an arm brought: the confirmed ``gain``, in ``hours`` of trials and ``money`` (US dollars)."""
+    """What one session of an arm brought: the confirmed ``gain``, in ``hours`` of trials and ``money`` (US dollars).
+
+    ``curve``: hours of trials, and the champion's gain by then as the search saw it; ``found``: what the champion
+    changed, as names of constants, or hypotheses.
+    """
 
     turn: int
     arm: str
@@ -88,6 +123,8 @@ class StudySession:
     hours: float
     money: float
     tag: str
+    curve: tuple[tuple[float, float], ...] = ()
+    found: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +146,9 @@ class Comparison:
 def read_study(path: Path) -> StudyConfig:
     """A study's file. Raises NightlabError when it can't be read, or naming the key that is wrong."""
     try:
-        return StudyConfig.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        return StudyConfig.model_validate(tomllib.loads(path.read_text(encoding="utf-8")), context=path.parent)
     except OSError as error:
-        raise NightlabError(f"{path}: {error.strerror}", "docs/studies.md has an example") from None
+        raise NightlabError(f"{error.filename}: {error.strerror}", "docs/studies.md has an example") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise NightlabError(f"{path} is no TOML: {error}", "docs/studies.md has an example") from None
     except ValidationError as error:
@@ -156,49 +193,94 @@ def decided(study: StudyConfig, comparisons: Sequence[Comparison]) -> str:
 def run_study(
     study: StudyConfig,
     lab: Any,
-    said: Callable[[str], object] = lambda words: None,
+    said: Callable[[StudySession], object] = lambda one: None,
     watch: Callable[[], Sequence[Observer]] = tuple,
     **how: Any,
 ) -> list[StudySession]:
     """Run a study's sessions in a ``nightlab.Lab`` until one arm is shown to be the best, or its rounds are over.
 
     Sessions that have ended are not run again: a study that was interrupted goes on with the same call. ``said`` is
-    told of each in words, ``watch`` makes the callbacks of one; ``how`` goes to ``Lab.session``. Raises NightlabError
-    as ``Lab.session`` and ``Session.run`` do, and when a session was stopped.
+    told of each, ``watch`` makes the callbacks of one; ``how`` goes to ``Lab.session``. Raises NightlabError as
+    ``Lab.session`` and ``Session.run`` do, when a session was stopped, and when one does not compare with the first.
     """
     results: list[StudySession] = []
-    arms, per_round = study.all_arms(), len(study.all_arms())
+    arms, per_round, first = study.all_arms(), len(study.all_arms()), dict[str, Any]()
     for turn, name in study.schedule():
-        results.append(_session(study, lab, turn, name, arms[name], watch, how))
-        said(session_words(results[-1]))
+        tag = study.tag(turn, name)
+        gain = _run_arm(study, lab, tag, arms[name], watch, {"seed": turn, **how})
+        with closing(open_session(lab.path, tag)) as ended:
+            first = first or _setting(ended)
+            _require_comparable(study, first, ended)
+            results.append(_result(ended, turn, name, gain))
+        said(results[-1])
         whole = len(results) % per_round == 0 and turn >= LEAST
-        if whole and (best := decided(study, compare(study, results))):
-            said(f"{best} is shown to be the best after {turn} of {study.rounds} rounds")
+        if whole and decided(study, compare(study, results)):
             break
     return results
 
 
-def _session(
+def _run_arm(
     study: StudyConfig,
     lab: Any,
-    turn: int,
-    name: str,
+    tag: str,
     arm: ArmConfig,
     watch: Callable[[], Sequence[Observer]],
     how: Mapping[str, Any],
-) -> StudySession:
-    tag = study.tag(turn, name)
-    given = {"proposers": arm.proposers, "judge": arm.judge, "selection": arm.search, "seed": turn}
-    with lab.session(tag, **given, **how) as session:
-        if session.run(experiments=study.experiments, confirm=0, callbacks=watch()).stopped:
-            raise NightlabError(f"the study was stopped in {tag}", "the same command goes on from there")
-        evidence = session.confirm(seeds=study.confirm, callbacks=watch())
-    with closing(open_session(lab.path, tag)) as ended:
-        search = [one for trial, one in ended.ledger.trials() if one and trial.purpose != "confirm"]
-        hours, money = sum(one.wall_seconds for one in search) / 3600, ended.ledger.spent().money
-    return StudySession(turn, name, evidence.gain.mean if evidence else 0.0, hours, money, tag)
+) -> float:
+    """Run one session of an arm, or what is left of it, and return its confirmed gain."""
+    for strategy, stall in ((arm, arm.plateau), *([(arm.then, None)] if arm.then else [])):
+        with lab.session(tag, **strategy.given(), **how) as session:
+            if stall is not None and reached_plateau(session.experiments(), stall):
+                continue
+            if session.run(experiments=study.experiments, stall=stall, confirm=0, callbacks=watch()).stopped:
+                raise NightlabError(f"the study was stopped in {tag}", "the same command goes on from there")
+            if stall is None or len(session.experiments()) > study.experiments:
+                evidence = session.confirm(seeds=study.confirm, callbacks=watch())
+                return evidence.gain.mean if evidence else 0.0
+    raise AssertionError
 
 
-def session_words(one: StudySession) -> str:
-    cost = f"{one.hours * 60:.1f} min of trials" + (f", ${one.money:.2f}" if one.money else "")
-    return f"round {one.turn}, {one.arm}: gain {one.gain:.6g} in {cost} ({one.tag})"
+def reached_plateau(experiments: Sequence[Experiment], length: int) -> bool:
+    """Whether at some time this number of experiments in a row kept nothing. What came later does not count."""
+    longest = now = 0
+    for one in experiments:
+        now = 0 if one.kept or one.verdict is None else now + 1
+        longest = max(longest, now)
+    return longest >= length
+
+
+def _result(ended: Session, turn: int, name: str, gain: float) -> StudySession:
+    """What a session brought, from its ledger."""
+    seconds: defaultdict[int, float] = defaultdict(float)
+    for trial, one in ended.ledger.trials():
+        if one and trial.purpose != "confirm":
+            seconds[trial.experiment] += one.wall_seconds
+    hours, curve = 0.0, [(0.0, 0.0)]
+    for experiment in ended.ledger.experiments():
+        hours += seconds[experiment.number] / 3600
+        if experiment.kept and experiment.number and experiment.value is not None:
+            curve.append((hours, ended.metric.gain(ended.ledger.experiment(0).value or 0.0, experiment.value)))
+    curve.append((hours, curve[-1][1]))
+    parts = {part for e in lineage(ended) for part in e.candidate.theme or (one_line(e.candidate.hypothesis, 60),)}
+    money = ended.ledger.spent().money
+    return StudySession(turn, name, gain, hours, money, ended.tag, tuple(curve), tuple(sorted(parts)))
+
+
+def _setting(session: Session) -> dict[str, Any]:
+    """What has to be the same in all sessions of a study, by its name."""
+    platform = {key: session.facts.platform.get(key) for key in ("device", "accelerator", "processor")}
+    return {
+        "metric": session.metric,
+        "budget": session.facts.budget,
+        "machine": platform,
+        "baseline": session.genome(session.base),
+    }
+
+
+def _require_comparable(study: StudyConfig, first: Mapping[str, Any], ended: Session) -> None:
+    for what, value in _setting(ended).items():
+        if value != first[what]:
+            raise NightlabError(
+                f"{ended.tag} does not compare with the first session of the study: it has another {what}",
+                f"go on where the study began, or give it another name than {study.name}",
+            )

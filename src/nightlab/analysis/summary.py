@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from nightlab.analysis.front import Front
 from nightlab.core.types import Evidence, Experiment, Metric, PairedGain, ProposerStats
 
 
@@ -50,6 +51,7 @@ class ReportData:
     refused: int
     sigma: float
     replicates: int
+    rho: float
     self_tests: int
     self_kept: int
     luck_removed: float
@@ -59,5 +61,7 @@ class ReportData:
     """The smallest effect that the confirmation could have shown."""
     proposers: Sequence[ProposerStats]
     troubles: Sequence[str]
+    front: Front | None = None
+    """Of a lab with objectives."""
     imported: str = ""
     """Of an imported session: by what, and from where. Then nothing in it was measured by us."""

@@ -38,6 +38,9 @@ def log(
     by: Annotated[
         str | None, typer.Option("--by", metavar="NAME", help="Show only experiments by this proposer.")
     ] = None,
+    front: Annotated[
+        bool, typer.Option("--front", help="Show the experiments on the front of the lab's objectives.")
+    ] = False,
     proposers: Annotated[
         bool, typer.Option("--proposers", help="Show the share, gain and cost of each proposer.")
     ] = False,
@@ -47,6 +50,9 @@ def log(
     metric, ledger = read_only(lab, tag)
     if proposers:
         _log_proposers(metric, ledger, as_json)
+        return
+    if front:
+        _log_front(metric, ledger, as_json)
         return
     last = None if everything else last or (None if kept or by or as_json else 30)
     rows = ledger.experiments(last, "keep" if kept else None, by)
@@ -195,6 +201,22 @@ def report(
         name, head = reports.session_branch(session)
         say(f"{name} is at {head[:7]}: the kept changes as commits, results.tsv and the report on top")
         say(f"to publish it: git push REMOTE {name}")
+
+
+def _log_front(metric: Any, ledger: Any, as_json: bool) -> None:
+    from nightlab.analysis.front import front
+    from nightlab.core.types import NightlabError
+
+    objectives = ledger.session().lab.get("objectives")
+    if not objectives:
+        raise NightlabError("this session's lab has no objectives", '[objectives] in lab.toml: size = "minimise"')
+    found = front(ledger.experiments(), metric, objectives)
+    if as_json:
+        typer.echo(json.dumps([e.to_dict() for e, _ in found.members], indent=1))
+        return
+    from nightlab.ui.terminal.log import front_table
+
+    console().print(front_table(found))
 
 
 def _log_proposers(metric: Any, ledger: Any, as_json: bool) -> None:

@@ -60,9 +60,9 @@ def submit(
     if as_json:
         typer.echo(json.dumps(signed.model_dump(mode="json"), indent=1))
     else:
-        say(f"gain in {session.metric.name}: {gain_words(signed.statement.gain, session.metric.unit)}")
+        say(f"gain in {session.metric.name}: {gain_words(signed.statement, session.metric.unit)}")
         say(f"wrote {near(place)}")
-    raise typer.Exit(0 if holds(signed.statement.gain, form) else REFUTED)
+    raise typer.Exit(0 if holds(signed.statement, form) else REFUTED)
 
 
 @app.command(epilog="Examples:  nightlab referee submission-12   ·   nightlab referee submission-12 --seeds 8 -C lab")
@@ -96,12 +96,11 @@ def referee(
     finally:
         shown.close()
         session.close()
-    gain = result.statement.gain
     if as_json:
         typer.echo(json.dumps(result.model_dump(mode="json"), indent=1))
     else:
-        say(f"submitted gain: {gain_words(signed.statement.gain, session.metric.unit)}")
-        say(f"measured here: {gain_words(gain, session.metric.unit)}")
+        say(f"submitted gain: {gain_words(signed.statement, session.metric.unit)}")
+        say(f"measured here: {gain_words(result.statement, session.metric.unit)}")
         say(f"wrote {near(path)}")
     assert isinstance(signed.statement, Submission)  # as replay_record has seen
-    raise typer.Exit(0 if holds(gain, signed.statement.form) else REFUTED)
+    raise typer.Exit(0 if holds(result.statement, signed.statement.form) else REFUTED)

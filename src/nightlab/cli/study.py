@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +12,7 @@ from nightlab.cli.app import HERE, REFUTED, Allow, Json, Where, allowed, app, sa
 from nightlab.ui.terminal.outlet import unhurried
 
 if TYPE_CHECKING:
-    from nightlab.analysis.study import StudyConfig, StudySession
+    from nightlab.analysis.study_report import StudyReport
 
 
 @app.command(epilog="Examples:  nightlab study study.toml   ·   nightlab study study.toml --json")
@@ -26,35 +25,45 @@ def study(
 ) -> None:
     """Compare strategies by whole sessions.
 
-    Each arm is a choice of proposers, judge and search. Every round runs one session of each, and measures its gain on
-    fresh seeds. Ends when one arm is shown to be the best, or the rounds are over: then the exit status is 3. The same
-    command resumes a study that was interrupted.
+    Each arm is a choice of proposers, judge, search and program.md, or a switch from one to another. Every round runs
+    one session of each, and measures its gain on fresh seeds. Ends when one arm is shown to be the best, or the rounds
+    are over: then the exit status is 3. The same command resumes a study that was interrupted.
     """
-    from nightlab.analysis.study import compare, decided, read_study, run_study
+    from nightlab.analysis.study import StudySession, read_study, run_study
+    from nightlab.analysis.study_report import StudyReport
     from nightlab.api import Lab
 
-    plan = read_study(file)
-    tell = (lambda words: None) if as_json else say
-    results = run_study(plan, Lab(lab), tell, lambda: [view(quiet=as_json)], allow_missing=allowed(allow))
-    found = compare(plan, results)
-    best = decided(plan, found)
+    plan, place, so_far = read_study(file), Lab(lab), list[StudySession]()
+
+    def tell(one: StudySession) -> None:
+        so_far.append(one)
+        page = StudyReport(plan, so_far).write(place.path)
+        if not as_json:
+            cost = f"{one.hours * 60:.1f} min of trials" + (f", ${one.money:.2f}" if one.money else "")
+            say(f"round {one.turn}, {one.arm}: gain {one.gain:.6g} in {cost} ({one.tag}; {page})")
+
+    report = StudyReport(
+        plan, run_study(plan, place, tell, lambda: [view(quiet=as_json)], allow_missing=allowed(allow))
+    )
     if as_json:
-        facts = {"best": best, "sessions": [asdict(one) for one in results], "pairs": [asdict(one) for one in found]}
-        typer.echo(json.dumps(facts, indent=1))
+        typer.echo(json.dumps(report.to_dict(), indent=1))
     else:
-        _table(plan, results)
-        for one in found:
-            mark = "" if one.shown else ": not shown"
-            say(f"{one.better} over {one.other}: {one.mean:.6g} ({one.low:.6g} to {one.high:.6g}){mark}")
-        say(f"best: {best}" if best else "no arm is shown to be the best: more rounds may show one")
-    raise typer.Exit(0 if best else REFUTED)
+        _tell(report)
+    raise typer.Exit(0 if report.best else REFUTED)
 
 
-def _table(plan: StudyConfig, results: list[StudySession]) -> None:
-    say(f"{'arm':<16}{'sessions':>9}{'mean gain':>12}{'per hour':>12}{'USD':>9}")
-    for name in plan.all_arms():
-        own = [one for one in results if one.arm == name]
-        if own:
-            gain, hours = sum(one.gain for one in own) / len(own), sum(one.hours for one in own) / len(own)
-            money = sum(one.money for one in own) / len(own)
-            say(f"{name:<16}{len(own):>9}{gain:>12.6g}{gain / hours if hours else 0:>12.4g}{money:>9.2f}")
+def _tell(report: StudyReport) -> None:
+    from nightlab.analysis.study_report import rate_words
+
+    say(f"{'arm':<16}{'sessions':>9}{'mean gain':>12}{'USD':>9}  per hour")
+    for arm in report.arms:
+        money = f"{arm.money:.2f}"
+        say(f"{arm.name:<16}{arm.sessions:>9}{arm.gain:>12.6g}{money:>9}  {rate_words(arm.per_hour)}")
+        if arm.per_dollar:
+            say(f"  per US dollar: {rate_words(arm.per_dollar)}")
+        if arm.alone:
+            say(f"  found by no other arm: {', '.join(arm.alone)}")
+    for one in report.pairs:
+        mark = "" if one.shown else ": not shown"
+        say(f"{one.better} over {one.other}: {one.mean:.6g} ({one.low:.6g} to {one.high:.6g}){mark}")
+    say(f"best: {report.best}" if report.best else "no arm is shown to be the best: more rounds may show one")

@@ -44,6 +44,15 @@ class Gain(RecordModel):
     margin: float = 0.0
 
 
+class Threshold(RecordModel):
+    """What the mean of a metric has to stay at or below, that mean, and the one-sided p-value that it does."""
+
+    name: Text
+    limit: float
+    mean: float
+    p: float
+
+
 class Genome(RecordModel):
     """A genome: the texts of its files by path, and what it is."""
 
@@ -64,6 +73,7 @@ class Statement(RecordModel):
     runs: list[Run]
     gain: Gain
     claim: Text = ""
+    threshold: Threshold | None = None
 
 
 class Submission(Statement):
@@ -122,4 +132,7 @@ def read_statement(path: Path) -> SignedStatement:
 
 
 def _digest(statement: Statement) -> bytes:
-    return hashlib.sha256(canonical_json(statement.model_dump(mode="json"))).digest()
+    facts = statement.model_dump(mode="json")
+    if statement.threshold is None:  # a field that statements of before lack
+        del facts["threshold"]
+    return hashlib.sha256(canonical_json(facts)).digest()

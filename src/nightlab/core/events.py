@@ -179,12 +179,14 @@ class ContractOverridden(LedgerEvent):
     """A program opened the session with its parts in place of the contract's; they hold while it is open.
 
     Each part says what ``lab.toml`` would say, or the ``class`` of an object; None where the contract holds.
+    ``program``: the text that proposers are told in place of ``program.md``.
     """
 
     kind = "overrides"
     proposers: list[dict[str, Any]] | None = field(default=None, metadata=OMIT)
     judge: dict[str, Any] | None = field(default=None, metadata=OMIT)
     search: dict[str, Any] | None = field(default=None, metadata=OMIT)
+    program: str | None = field(default=None, metadata=OMIT)
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,12 +44,6 @@ def _says(glob: str, *patterns: str) -> Callable[[Problem], bool]:
 MOST = 50  # files of a folder that are looked into
 SYSTEMS = (
     Foreign(
-        "SOL-ExecBench",
-        "definition.json, workload.jsonl",
-        _has("definition.json", "workload.jsonl"),
-        f"{BY_HAND} runs the solution on the workloads; its own runner needs the GPU that it states",
-    ),
-    Foreign(
         "GPU Mode",
         "task.yml, reference.py, submission.py",
         _has("task.yml", "reference.py", "submission.py"),

@@ -79,6 +79,7 @@ BUILT_IN: Mapping[Kind, Mapping[str, str]] = {
         "hillclimb": "nightlab.integrations.layouts.hillclimb:read",
         "harbor": "nightlab.integrations.layouts.harbor:read",
         "kernelbench": "nightlab.integrations.layouts.kernelbench:read",
+        "sol-execbench": "nightlab.integrations.layouts.sol:read",
         "gepa": "nightlab.integrations.layouts.gepa:read",
         "autokernel": "nightlab.integrations.layouts.autokernel:read",
         "algotune": "nightlab.integrations.layouts.algotune:read",

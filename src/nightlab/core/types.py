@@ -18,6 +18,7 @@ Purpose = Literal[
 Level = Literal["confirmed", "held out", "transferred"]
 Status = Literal["keep", "discard", "crash"]
 FIRST_DAY = 86_400.0  # times below it say only what came before what: of imported experiments
+COMPARED = ("improved", "simpler", "regressed", "inconclusive")  # reasons of a rule's verdicts
 REPORTED = "reported"  # the reason of a verdict that an imported log claims, and what came of its trial
 TOLD = "told by the caller, not measured by nightlab"  # in the detail of a measurement that a program told
 BASELINE = "baseline"  # who proposed the genome that a session begins with
@@ -312,6 +313,12 @@ class Measurement:
         if self.successes is not None:
             return f"({self.successes:,} of {self.out_of:,})"
         return f"± {self.standard_error:.2g}" if self.standard_error else ""
+
+    @property
+    def quantities(self) -> dict[str, float]:
+        """All that limits and objectives may name: what it used, and the secondary metrics."""
+        used = ("peak_memory_mb", "peak_gpu_memory_mb", "startup_seconds", "evaluation_seconds", "wall_seconds")
+        return {**{name: getattr(self, name) for name in used}, **self.secondary}
 
     @property
     def measured(self) -> bool:

@@ -155,7 +155,7 @@ class Judge:
         return self._over_limit(champion.mean, candidate.mean)
 
     def _over_limit(self, champion: Measurement, candidate: Measurement) -> Verdict | None:
-        before, now = _quantities(champion), _quantities(candidate)
+        before, now = champion.quantities, candidate.quantities
         for name, limit in self.limits.items():
             if math.isnan(now.get(name, math.nan)):
                 return Verdict("discard", "over limit", f"{name} has a limit but was not measured")
@@ -238,8 +238,3 @@ def simpler(champion: Contestant, candidate: Contestant) -> str:
     return (
         f"with {before - now:,.0f} MB less memory" if 0 < now < min(LESS_MEMORY * before, before - LEAST_MEMORY) else ""
     )
-
-
-def _quantities(measurement: Measurement) -> dict[str, float]:
-    measured = ("peak_memory_mb", "peak_gpu_memory_mb", "startup_seconds", "evaluation_seconds", "wall_seconds")
-    return {**{name: getattr(measurement, name) for name in measured}, **measurement.secondary}

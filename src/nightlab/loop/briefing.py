@@ -81,6 +81,8 @@ def unlike(past: Sequence[Experiment], start: Experiment, metric: Metric) -> lis
 
 def _strategy(session: Session) -> str:
     """The human's strategy as it stands in the working copy: an edit counts from the next turn on."""
+    if session.program is not None:
+        return session.program
     try:
         return read_plain(session.repo.lab / STRATEGY, LONGEST, session.repo.lab).decode(errors="replace")
     except (OSError, NotReadable):

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nightlab.core.types import SEED, Measurement, Purpose, TrialRequest, Verdict
+from nightlab.core.types import COMPARED, SEED, Measurement, Purpose, TrialRequest, Verdict
 from nightlab.judge import Contestant, Judge, NeedsTrial, Noise
 from nightlab.loop.champion_recheck import CompletedRecheck
 from nightlab.loop.rounds import Rounds
 
 CLOSE = 2.0  # times the champion's time: a load rarely makes a program slower than that
-COMPARED = ("improved", "simpler", "regressed", "inconclusive")  # verdicts of a rule
 
 # -- the snapshot --------------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from nightlab.core.config import AgentConfig, ProgramConfig, megabytes
+from nightlab.core.config import STRATEGY, AgentConfig, ProgramConfig, megabytes
 from nightlab.core.text import one_line
 from nightlab.proposers.briefing import render_briefing
 from nightlab.proposers.counted import caps_of, check_key, counted_usage, sum_usage, traffic_failure
@@ -31,7 +31,7 @@ from nightlab.sandbox.process_guard import ProcessResult, ProcessSpec, read_resu
 from nightlab.sandbox.proxied import INNER_PROXY, proxied, stand_in
 from nightlab.sandbox.traffic import TrafficCaps
 from nightlab.storage import checkouts
-from nightlab.storage.git import frozen_entries
+from nightlab.storage.git import frozen_entries, in_genome
 from nightlab.storage.git.exports import export
 
 PASSED = ("LANG", "LC_ALL", "TZ", "PATH")
@@ -71,6 +71,10 @@ class AnyCommand:
         folder.mkdir(parents=True)
         commit = briefing.start.candidate.commit
         ids = export(self.workspace.repo, commit, work := folder / "work")
+        if STRATEGY in ids and briefing.program and not in_genome(STRATEGY, self.workspace.lab.genome):
+            (work / STRATEGY).unlink()  # the strategy that holds, in place of the committed one
+            (work / STRATEGY).write_text(briefing.program, encoding="utf-8")
+            ids[STRATEGY] = checkouts.file_id(work / STRATEGY, ids[STRATEGY].split()[-1]) or ""
         try:
             return self._turn(briefing, folder, work, ids)
         finally:

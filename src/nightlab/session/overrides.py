@@ -1,4 +1,4 @@
-"""What a program brings to a session that it opens: its proposers, keep rule and selection.
+"""What a program brings to a session that it opens: its proposers, keep rule, selection and strategy.
 
 They hold while the session is open, and the ledger says so. What was begun goes on by the contract when it is opened
 again without them.
@@ -58,8 +58,11 @@ def override(
     proposers: Sequence[ProposerLike] | None = None,
     judge: str | Rule | None = None,
     selection: str | Selection | None = None,
+    program: str | None = None,
 ) -> Overrides:
     """Let a session that is open for writing use these; what is left out stays as the contract says.
+
+    ``program``: what proposers are told in place of ``program.md``.
 
     Raises NightlabError for an unknown name, and an object without the methods that it needs.
     """
@@ -67,8 +70,9 @@ def override(
     session.lab = resolved.lab
     if resolved.rule is not None:
         session.judge = Judge(session.metric, session.lab.limits, resolved.rule)
-    if proposers is not None or judge is not None or selection is not None:
-        session.ledger.append(ContractOverridden(**resolved.note))
+    session.program = program
+    if any(one is not None for one in (proposers, judge, selection, program)):
+        session.ledger.append(ContractOverridden(**resolved.note, program=program))
     return resolved.overrides
 
 

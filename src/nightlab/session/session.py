@@ -64,6 +64,7 @@ class Session:
         self.device = self.platform.device
         self.budget = BudgetConfig(**facts.budget)
         self.base = facts.base
+        self.program: str | None = None  # what proposers are told in place of program.md
         self.branch = f"nightlab/{tag}"
         self.sandbox: Sandbox = detect_sandbox() if writer else NoSandbox()
         if writer and not elsewhere:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
@@ -26,13 +26,14 @@ from nightlab.core.types import Budget, Clock, Goal, Metric
 TIMES = {"s", "ms", "µs", "us", "ns", "sec", "seconds", "milliseconds", "microseconds", "nanoseconds"}
 DEVICES = ("cuda", "mps", "cpu")
 Event = Literal["keep", "stall", "stop", "trouble"]
+Name = Annotated[str, Field(pattern=rf"^{METRIC_NAME}$")]
 Protection = Literal["files", "network", "processes", "privileges"]
 
 
 class MetricConfig(ConfigModel):
     """The number that is being improved."""
 
-    name: str = Field(pattern=rf"^{METRIC_NAME}$")
+    name: Name
     goal: Goal = "minimise"
     unit: str = ""
     scale: Literal["auto", "difference", "ratio"] = "auto"
@@ -358,6 +359,8 @@ class LabConfig(ConfigModel):
     checks: tuple[CheckConfig, ...] = ()
     budget: Budgets = Budgets()
     limits: dict[str, str | float] = Field(default_factory=dict)
+    objectives: dict[Name, Goal] = Field(default_factory=dict)
+    """Other quantities that are to be small or large: shown as a front, they decide nothing."""
     resources: ResourcesConfig = ResourcesConfig()
     data: DataConfig = DataConfig()
     information: InformationConfig = InformationConfig()
@@ -386,6 +389,13 @@ class LabConfig(ConfigModel):
     def recorded(cls, facts: Any) -> LabConfig:
         """The contract that a ledger holds, also where a plug-in that it names is not installed any more."""
         return cls.model_validate(facts, context=RECORDED)
+
+    @field_validator("objectives")
+    @classmethod
+    def _others(cls, value: dict[str, Goal], info: ValidationInfo) -> dict[str, Goal]:
+        if (metric := info.data.get("metric")) and metric.name in value:
+            raise ValueError(f"{metric.name} is the metric, whose direction is metric.goal")
+        return value
 
     @field_validator("limits")
     @classmethod

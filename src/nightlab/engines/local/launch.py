@@ -20,7 +20,6 @@ from nightlab.engines.local.child_setup import before_exec, private_memory, seal
 from nightlab.engines.local.outcome import TrialEnded, failed_setup
 from nightlab.engines.local.process_group import ProcessGroup
 from nightlab.engines.local.trial_folder import PROXY, SAVED
-from nightlab.sandbox.proxied import stand_in
 
 DIGITS = "0123456789"
 PIPE = 65536  # bytes that a pipe holds: an exit is noticed only with all that was said before it
@@ -269,10 +268,10 @@ class Launch:
         """Answer the evaluator's requests to its model, for as long as this process lives."""
         from nightlab.sandbox.egress_proxy import EgressProxy, unix_socket  # 40 ms that few trials need
 
-        missing = [name for name in self.spec["keys"] if name not in os.environ]
-        if missing:
-            raise TrialEnded("crashed", f"the variable {missing[0]}, a key of its evaluator, is not set")
-        keys = {stand_in(name): os.environ[name] for name in self.spec["keys"]}
+        for name in self.spec["keys"].values():
+            if name not in os.environ:
+                raise TrialEnded("crashed", f"the variable {name}, a key of its evaluator, is not set")
+        keys = {stand_in: os.environ[name] for stand_in, name in self.spec["keys"].items()}
         EgressProxy(unix_socket(self.folder / PROXY), (), self.spec["gateways"], keys).open()
 
     def _environment(self, role: str) -> dict[str, str]:

@@ -98,7 +98,7 @@ class Layout:
             "command": self._argv(lab.command) if lab.command else None,
             "evaluator": self._evaluator() if evaluator else None,
             "gateways": list(evaluator.gateway.values()) if evaluator else [],
-            "keys": evaluator.keys if evaluator else (),
+            "keys": {stand_in(name): name for name in evaluator.keys} if evaluator else {},
             "served": bool(evaluator and evaluator.served),
             "answering": len(answering(lab)),
             "answer_waits": self._waits(lab.warm) if self._can_wait(lab.command) else None,

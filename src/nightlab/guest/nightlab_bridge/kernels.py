@@ -76,9 +76,9 @@ def measure(reference: Any, program: Any, forward: bool, inputs: Any, init: Any)
     with torch.no_grad():
         for number in range(CHECKS):
             given = _seeded(seed + number, lambda: reference.get_inputs(**inputs), device)
-            expected = model(*_copied(given))
-            wrong = wrong or difference(expected, new(*_copied(given)))
-        pairs = _timed(model, new, given, device) if not wrong else [(1.0, 1.0)]
+            expected = model(*copied(given))
+            wrong = wrong or difference(expected, new(*copied(given)))
+        pairs = timed(model, new, given, device) if not wrong else [(1.0, 1.0)]
     times = {
         "reference_seconds": statistics.median(a for a, _ in pairs),
         "seconds": statistics.median(b for _, b in pairs),
@@ -96,7 +96,7 @@ def _seeded(seed: int, make: Any, device: str) -> Any:
     return [part.to(device) if isinstance(part, torch.Tensor) else part for part in made]
 
 
-def _copied(given: list[Any]) -> list[Any]:
+def copied(given: list[Any]) -> list[Any]:
     return [part.clone() if hasattr(part, "clone") else part for part in given]
 
 
@@ -119,12 +119,12 @@ def difference(expected: Any, got: Any) -> str:
     return f"it differs by up to {gap:.3g}, more than {tolerance:g}"
 
 
-def _timed(old: Any, new: Any, given: list[Any], device: str) -> list[tuple[float, float]]:
+def timed(old: Any, new: Any, given: list[Any], device: str) -> list[tuple[float, float]]:
     """Seconds of both, in turn: the one that goes first changes each time."""
     pairs, begun = [], time.perf_counter()
     for number in range(WARM + PAIRS):
         order = (old, new) if number % 2 else (new, old)
-        taken = {id(each): _seconds(each, _copied(given), device) for each in order}
+        taken = {id(each): _seconds(each, copied(given), device) for each in order}
         if number >= WARM:
             pairs.append((taken[id(old)], taken[id(new)]))
         if pairs and time.perf_counter() - begun > SPENT:

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from nightlab.analysis.front import Front
 from nightlab.analysis.report_markdown import PART, SEQUENTIAL, gain_words, part_words
 from nightlab.core.text import counted, one_line
 from nightlab.core.types import FIRST_DAY, Evidence, Experiment, Measurement, Metric, PairedGain, ProposerStats, Trial
@@ -47,6 +48,18 @@ def proposers_table(parts: Sequence[ProposerStats]) -> Table:
         table.add_column(name, justify="right" if n else "left", no_wrap=True)
     for part in parts:
         table.add_row(*map(escape, part_words(part)))
+    return table
+
+
+def front_table(front: Front) -> Table:
+    """The experiments on the front, with what each is best at."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("#", *front.names):
+        table.add_column(escape(name), justify="right", no_wrap=True)
+    table.add_column("what")
+    for experiment, values in front.members:
+        what = one_line(experiment.candidate.hypothesis, 200)
+        table.add_row(str(experiment.number), *(f"{value:.6g}" for value in values), escape(what))
     return table
 
 
