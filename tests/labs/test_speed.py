@@ -118,7 +118,7 @@ WRONG = {
     "a smaller radius": "return slow(points, radius * 0.99)",
 }
 CLOCKS = {
-    "the clocks of time": "for name in ('time', 'monotonic', 'perf_counter', 'process_time'): setattr(time, name, lambda: 0.0)",
+    "seconds": "for name in ('time', 'monotonic', 'perf_counter'): setattr(time, name, lambda: 0.0)",
     "the nanoseconds": "for name in ('time_ns', 'monotonic_ns', 'perf_counter_ns'): setattr(time, name, lambda: 0)",
     "the kernel's": "time.clock_gettime = time.clock_gettime_ns = lambda which: 0; os.times = lambda: (0, 0, 0, 0, 0)",
     "what it prints": "print('METRIC milliseconds=0.001', flush=True)",
