@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import itertools
+import json
 import random
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
+from support.labs import TinyLab
 from support.shipped import lab_module
 
 from nightlab.core.config import parse
 from nightlab.session.create import SHIPPED
+from nightlab.storage.ledger import Ledger
 
 STRATEGY = (SHIPPED / "org" / "strategy.toml").read_text()
 LEAST = 'name = "x"\ngenome = ["a.py"]\ncommand = "c"\n[metric]\nname = "m"\n'
@@ -37,8 +42,8 @@ def table() -> dict[str, Any]:
     ("old", "new", "said"),
     [
         ('"climb" ', '"best"  ', "SEARCH is 'best': it must be one of climb, evolution, tree"),
-        ("TUNER_NUDGE = 0.05", "TUNER_NUDGE = 5", "TUNER_NUDGE is 5: it must be a number from 0 to 0.2"),
-        ("TUNER_BEST", "TUNER_REST", "TUNER_BEST is None"),
+        ("TUNER_ONE = 0.6", "TUNER_ONE = 5", "TUNER_ONE is 5: it must be a number from 0 to 1"),
+        ("TUNER_WARM_UP", "TUNER_WARM", "TUNER_WARM_UP is None"),
         ("PATCHES_SHARE = 1.0", "PATCHES_SHARE = true", "PATCHES_SHARE is True"),
         ("TUNER_SHARE = 2.0", "TUNER_SHARE = 0\n# ", "no proposer has a share"),
     ],
@@ -74,3 +79,35 @@ def test_a_strategy_is_shown_as_a_part_of_a_contract(inner: Any, capsys: pytest.
     lab = parse(LEAST + capsys.readouterr().out)
     assert (lab.judge.rule, lab.search.strategy) == ("shrunk", "tree")
     assert [(one.kind, one.share) for one in lab.proposers] == [("tuner", 2), ("patches", 1)]
+
+
+def test_a_share_that_is_far_below_zero_counts_as_the_worst(inner: Any, table: dict[str, Any]) -> None:
+    """Where the start is the second best row, the worst one loses hundreds of times what there was to gain."""
+    session = inner.Session(inner.strategy(STRATEGY), table, 3)
+    rows = sorted(table["rows"], key=session.true)
+    session.codes, session.spent = [rows[1], rows[-1]], inner.TRIALS
+    session.admit = lambda *_: setattr(session, "champion", 1)
+    assert session.play() == inner.WORST
+
+
+@pytest.mark.machine
+def test_a_session_of_it_that_is_killed_goes_on(
+    inner: Any, table: dict[str, Any], nightlab: Any, killed: Any, tmp_path: Path
+) -> None:
+    assert nightlab("new", "org", cwd=tmp_path).code == 0
+    lab = TinyLab(tmp_path / "org")
+    for name in (*inner.SEARCH, *inner.HELD_OUT):
+        lab.write(f"tables/{name.replace(':', '-')}.json", json.dumps(table))
+    script = (lab.folder / "inner.py").read_text()
+    lab.commit(inner_py=script.replace("TRIALS, SESSIONS = 40, 8 ", "TRIALS, SESSIONS = 4, 1 "))
+    ledger = lab.folder / ".nightlab" / "t" / "ledger.db"
+
+    def judged() -> list[tuple[int, str]]:
+        with closing(Ledger(ledger, read_only=True)) as found:
+            return [(e.number, e.candidate.commit) for e in found.experiments() if e.verdict]
+
+    killed("run", "--tag", "t", "-n", "3", cwd=lab, until=lambda: ledger.exists() and len(judged()) > 1)
+    before = judged()
+    done = nightlab("run", "--tag", "t", "-n", "3", cwd=lab)
+    assert done.code == 0, done.err
+    assert judged()[: len(before)] == before and [number for number, _ in judged()] == [0, 1, 2, 3]

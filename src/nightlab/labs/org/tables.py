@@ -11,7 +11,10 @@ from pathlib import Path
 
 FOLDER = Path("tables")
 SOURCE = FOLDER / "source"  # nightlab itself, as it was when the session began
-SEARCH = ("HPOLib:protein_structure", "HPOLib:slice_localization", "NASBench201:cifar10", "HPOBench:segment")
+SEARCH = (
+    "HPOLib:protein_structure", "HPOLib:slice_localization", "NASBench201:cifar10", "HPOBench:segment",
+    "HPOBench:car", "HPOBench:australian", "HPOBench:kc1", "HPOBench:blood_transfusion",
+)  # fmt: skip
 HELD_OUT = (
     "HPOLib:naval_propulsion", "HPOLib:parkinsons_telemonitoring", "NASBench201:cifar100", "NASBench201:imagenet",
     "HPOBench:vehicle", "HPOBench:phoneme", "HPOBench:credit_g",

@@ -1,0 +1,117 @@
+"""Strategies of the org lab, compared until it shows: python benchmarks/org.py [--sessions 4 16 24] [--seed 0]
+
+Needs pip install 'nightlab[bench]'. Plays inner sessions of the lab, paired: each strategy has the same starts, queues
+and numbers as the default. Three stages, each on sessions that none before had: every single change of the default on
+the tables of the search; the best few of them; the best one on tables that were held out. The intervals are of the mean
+difference over sessions (Student's t, 95 %); only the last one is a result, as those before chose what it measures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import statistics
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from multiprocessing import Pool
+from pathlib import Path
+from typing import Any
+
+from keep_rules import WORKERS
+from machine import heading, table
+
+from nightlab.core.types import Metric
+from nightlab.judge import paired_gain
+from nightlab.session.create import SHIPPED
+
+sys.path.insert(0, str(SHIPPED / "org"))
+import inner
+import tables
+
+REACHED = Metric("reached", "maximise")
+FEW = 3  # changes that the second stage measures again
+CHANGES: dict[str, dict[str, Any]] = {
+    "greedy": {"RULE": "greedy"},
+    "evolution": {"SEARCH": "evolution"},
+    "tree": {"SEARCH": "tree"},
+    "earned shares": {"SHARES": "earned"},
+    "tuner alone": {"PATCHES_SHARE": 0},
+    "tuner 1 : queue 1": {"TUNER_SHARE": 1.0},
+    "a controller too": {"CONTROLLER_SHARE": 1.0},
+    "warm-up 6": {"TUNER_WARM_UP": 6},
+    "warm-up 20": {"TUNER_WARM_UP": 20},
+    "one alone 0.3": {"TUNER_ONE": 0.3},
+    "one alone 0.9": {"TUNER_ONE": 0.9},
+}
+
+
+@functools.lru_cache(3)
+def stored(name: str) -> Any:
+    return tables.read(name)
+
+
+def play(job: tuple[dict[str, Any], str, int]) -> float:
+    settings, name, number = job
+    return inner.played(settings, stored(name), number)
+
+
+def stage(
+    pool: Any, strategies: Mapping[str, dict[str, Any]], names: Sequence[str], numbers: Sequence[int]
+) -> dict[str, list[float]]:
+    """The share that each session reached, by strategy: those of one table one after another, in the same order."""
+    jobs = [(settings, name, number) for name in names for number in numbers for settings in strategies.values()]
+    reached = pool.map(play, jobs, chunksize=len(strategies))
+    return {name: reached[n :: len(strategies)] for n, name in enumerate(strategies)}
+
+
+def show(found: Mapping[str, list[float]]) -> str:
+    """Print the strategies beside the first, and return the name of the best change."""
+    default, *others = found
+    rows: list[tuple[float, list[str]]] = []
+    for name in others:
+        gain = paired_gain(REACHED, found[default], found[name], 0.95)
+        spread = statistics.stdev(b - a for a, b in zip(found[default], found[name], strict=True))
+        words = f"{gain.mean:+.4f} ({gain.low:+.4f} to {gain.high:+.4f})"
+        rows.append((gain.mean, [name, f"{statistics.fmean(found[name]):.4f}", words, f"{spread:.3f}"]))
+    rows.sort(key=lambda row: -row[0])
+    first = [default, f"{statistics.fmean(found[default]):.4f}", "", f"{statistics.stdev(found[default]):.3f} unpaired"]
+    columns = ["strategy", "reached", "more than the default", "spread of one session's difference"]
+    table(columns, [first, *(row for _, row in rows)])
+    return rows[0][1][0] if rows else default
+
+
+def main() -> None:
+    ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    ask.add_argument("--sessions", type=int, nargs=3, default=(4, 16, 24), help="of a table, in each stage")
+    ask.add_argument("--seed", type=int, default=0)
+    ask.add_argument("--record", type=Path, help="write all shares to this file")
+    wanted = ask.parse_args()
+    begun, whole = time.perf_counter(), []
+    default = inner.strategy((SHIPPED / "org" / "strategy.toml").read_text())
+    strategies = {"the default": default, **{name: default | change for name, change in CHANGES.items()}}
+    heading("org: share of the gain that inner sessions of 40 trials reach")
+    first = 100_000 * (wanted.seed + 1)
+    try:
+        with Pool(WORKERS) as pool:
+            for step, names in enumerate((tables.SEARCH, tables.SEARCH, tables.HELD_OUT)):
+                numbers = range(first + 1000 * step, first + 1000 * step + wanted.sessions[step])
+                found = stage(pool, strategies, names, numbers)
+                where = "held-out tables" if step == 2 else "tables of the search"
+                print(f"{where}: {len(names)} of {len(numbers)} sessions", flush=True)
+                best = show(found)
+                sys.stdout.flush()
+                whole.append(found)
+                ranked = sorted(found, key=lambda name: -statistics.fmean(found[name]))
+                left = [name for name in ranked if name != "the default"][:FEW] if step == 0 else [best]
+                strategies = {"the default": default, **{name: strategies[name] for name in left}}
+    except ImportError:
+        sys.exit("the tables are missing: pip install 'nightlab[bench]'")
+    if wanted.record:
+        wanted.record.write_text(json.dumps(whole))
+    print(f"{time.perf_counter() - begun:.0f} s")
+
+
+if __name__ == "__main__":
+    main()
