@@ -75,6 +75,7 @@ ATTACKS: dict[str, tuple[float, tuple[Kind, ...]]] = {
     "copy what holds, lie and vouch from half time on": (0.25, ("sleeper",)),
     "two thirds vouch for each other, slander": (0.66, ("collude",)),
     SYBIL: (0.01, ("sybil",)),
+    "the same, claims of 0 to 6 sigma": (0.01, ("spread",)),
     "forged records": (0.25, ("forge",)),
 }
 COLUMNS = (

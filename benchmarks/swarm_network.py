@@ -37,13 +37,14 @@ from nightlab.commons.record import RECORD, Rejected, Signed, author_of, encode_
 from nightlab.core.types import Candidate
 from nightlab.storage.git.record_chains import Link
 
-Kind = Literal["gross", "careful", "sybil", "flood", "collude", "forge", "sleeper"]
+Kind = Literal["gross", "careful", "sybil", "spread", "flood", "collude", "forge", "sleeper"]
 LATE, CHURN, AWAY = 0.1, 0.02, 10.0  # who joins late; goes offline after a turn; for how many rounds
 SPLIT = (0.3, 0.5)  # of the time: the network is in two halves
 LATENCY = 0.2  # rounds from a push to its being there for others
 MANY, SAMPLED = 500, 20  # peers from which on one record in so many is signed, encoded and checked
 FLOOD = 20  # records of a flooder in a round
 WAKES = 0.5  # of the time after which sleepers lie
+CAREFUL = 4.5  # sigmas of a claim that is too small to be refuted
 NAMES = 5  # new names of a Sybil in a round
 
 
@@ -209,11 +210,13 @@ class Liar:
     def turn(self) -> float:
         """Publish what a round brings. Returns how long until the next, in rounds."""
         side, draw = self.names % 2, self.network.draw
-        if self.kind == "sybil":
+        if self.kind in ("sybil", "spread"):
             for _ in range(NAMES):
                 self.names += 1
                 new = Author(f"{self.author.name} {self.names}")
-                self.network.push(new, [self.finding(careful=True)], self.names % 2)
+                self.network.push(
+                    new, [self.finding(draw.uniform(0, 6) if self.kind == "spread" else CAREFUL)], self.names % 2
+                )
         elif self.kind == "flood":
             self.network.push(self.author, [self.finding() for _ in range(FLOOD)], side)
         elif self.kind == "forge":
@@ -221,15 +224,15 @@ class Liar:
         elif self.kind == "sleeper" and CLOCK.now < WAKES * self.network.cell.rounds:
             self.network.push(self.author, self.copied(), side)
         else:
-            said = [self.finding(careful=self.kind == "careful")]
+            said = [self.finding(CAREFUL if self.kind == "careful" else 0)]
             self.network.push(self.author, said + (self.votes() if self.kind in ("collude", "sleeper") else []), side)
         return draw.uniform(0.5, 1.5)
 
-    def finding(self, careful: bool = False) -> tuple[dict[str, Any], str, str]:
-        """A claim, on a genome that nobody has: as large as can be, or ``careful``, too small to be refuted."""
+    def finding(self, sigmas: float = 0) -> tuple[dict[str, Any], str, str]:
+        """A claim, on a genome that nobody has: of so many ``sigmas``, of nothing; or as large as can be, of harm."""
         network, draw = self.network, self.network.draw
-        site, after = (IDLE if careful else HARMFUL) + draw.randrange(CORNER), draw.randrange(1, CHOICES)
-        gain, value = (4.5 * network.cell.sigma, 0.3) if careful else (59.0, -58.0)
+        site, after = (IDLE if sigmas else HARMFUL) + draw.randrange(CORNER), draw.randrange(1, CHOICES)
+        gain, value = (sigmas * network.cell.sigma, 0.3) if sigmas else (59.0, -58.0)
         words = f"{draw.getrandbits(64):x} {draw.getrandbits(64):x} r{draw.getrandbits(32):x}"
         said = Candidate("", "", "", "", words, changes=(words,))
         runs, against = ([{"seed": draw.getrandbits(40), "value": at}] for at in (value, value + gain))

@@ -157,3 +157,45 @@ def test_without_what_was_learned_it_would_be_kept(clean: Trials, where: str) ->
     finally:
         clean.free = free
     assert measured.metric is not None and measured.metric < -BUDGET - 0.5
+
+
+# Twenty more, by somebody who knows that one sum is kept: where it learns for 1.5 s, and who does.
+WHO = {
+    "itself": "learn(1.5)",
+    "a thread": "made = threading.Thread(target=learn, args=(1.5,)); made.start(); made.join()",
+    "a child": "apart(); os.wait()",
+    "a child that nobody waits for": "signal.signal(signal.SIGCHLD, signal.SIG_IGN); apart()",
+    "a grandchild": "apart(daemon=True)",
+}
+MORE = """\
+import signal, threading
+def apart(daemon=False):
+    done, told = os.pipe()
+    if os.fork() == 0:
+        if not daemon or os.fork() == 0:
+            os.setsid()
+            learn(1.5)
+            os.write(told, b"x")
+        os._exit(0)
+    os.read(done, 1)
+already = []
+def more():
+    if already: return 0
+    already.append(1)
+    WHO
+    return 1.5
+def load"""
+WHEN = {
+    "before its start signal": {"before": "more()"},
+    "after its training": {"training": f"{BUDGET}) + more() + learn(0"},
+    "while it loads": {"loading": "more()"},
+    "in an answer": {"answering": "more()"},
+}
+WAYS = [(when, who) for when in WHEN for who in WHO]
+
+
+@pytest.mark.machine
+@pytest.mark.parametrize(("when", "who"), WAYS, ids=map("-".join, WAYS))
+def test_no_way_of_learning_is_uncounted(clean: Trials, when: str, who: str) -> None:
+    measured = clean.run(genome(**WHEN[when]).replace("def load", MORE.replace("WHO", WHO[who]), 1))
+    assert (measured.outcome, measured.metric) == ("over budget", None), measured

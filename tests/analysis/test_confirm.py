@@ -71,7 +71,7 @@ draw = random.Random(f"{seed} {A} {B} {C} {FAKE} {extra()} {bonus()}")
 luck = 0.3 * C if seed == 1 else 0
 print(f"METRIC loss={true - FAKE - luck + draw.gauss(0, 0.01):.6f}")
 if os.environ.get("NIGHTLAB_HELD_OUT") == "1":
-    print(f"METRIC held_out={true + draw.gauss(0, 0.01):.6f}")
+    print(f"METRIC held_out={true + draw.gauss(0, 0.01):.6f} ± 0.01")
 """
 
 # What a search did one after the other, each step on top of the one before.
@@ -173,6 +173,7 @@ def test_a_gain_is_confirmed_and_looking_again_costs_certainty(won: TinyLab, nig
     values = {(t.experiment, t.seed): m for t, m in session.ledger.trials(purpose="confirm") if m}
     pairs = [(values[0, seed], values[7, seed]) for seed in first.seeds]
     assert first.gain.mean == pytest.approx(fmean(a.metric - b.metric for a, b in pairs))
+    assert all(run.held_out_error == 0.01 for pair in pairs for run in pair)
     assert first.held_out.mean == pytest.approx(fmean(a.held_out - b.held_out for a, b in pairs))
 
     second = claims.confirm(3)

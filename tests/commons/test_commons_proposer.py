@@ -113,6 +113,18 @@ def test_all_the_steps_to_a_genome_are_one_trial(user: Callable[..., User]) -> N
     assert session.champion().measurement.metric == 3, "three steps, of two authors"
 
 
+def test_of_what_is_partly_here_the_rest_is_expected(user: Callable[..., User]) -> None:
+    one, two = (user(name, **SUM) for name in ("one", "two"))
+    session = one.run(far(A=1, B=1))  # from 21 to 11
+    one.share(session)
+    one.sync()
+    two.run(far(A=1)).close()  # to 18: half of what the other one found
+    two.sync()
+    session = two.run()
+    (note,) = session.ledger.events(FindingVerified)
+    assert (note.claimed, note.gain, note.verdict) == (5, 7, "confirmed"), "2 of 4 lines"
+
+
 def test_what_a_shared_finding_stands_on_goes_with_it(user: Callable[..., User]) -> None:
     one, two = user("one", **SUM), user("two", **SUM)
     session = one.run(far(B=1))

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from support.commons_examples import examples, finding, key, some_hash, task
 
 import nightlab.commons.record as record
+from nightlab.commons.finding import runs_of
 from nightlab.commons.record import (
     Rejected,
     Signed,
@@ -24,6 +25,8 @@ from nightlab.commons.record import (
     record_schema,
     sign,
 )
+from nightlab.core.types import Measurement
+from nightlab.judge import Contestant
 
 VECTORS = Path(__file__).parent / "vectors" / "commons.json"
 SCHEMA = Path(record.__file__).with_name("record.schema.json")
@@ -53,6 +56,13 @@ def test_the_vectors_of_other_implementations_hold() -> None:
     """Another implementation must make these very bytes, names and signatures from the key of 32 zeros."""
     known = [{"id": s.id, "signature": s.signature, "bytes": encode_record(s).decode()} for s in examples()]
     assert json.loads(VECTORS.read_text()) == known
+
+
+def test_a_run_says_how_precise_it_is_where_its_lab_does() -> None:
+    stating, other = Measurement("measured", 0.6, standard_error=0.02), Measurement("measured", 0.5)
+    runs = runs_of(Contestant({1: stating, 2: other}, lines=10))
+    assert runs == [{"seed": 1, "value": 0.6, "standard_error": 0.02}, {"seed": 2, "value": 0.5}]
+    assert [record.Run.model_validate(run).model_dump(exclude_unset=True) for run in runs] == runs
 
 
 def test_the_schema_file_is_that_of_the_models() -> None:

@@ -8,10 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from support.tiers import by_default
 
 from nightlab.core.config import LabConfig
 from nightlab.core.program.facts import SessionContext, program_facts
-from nightlab.core.program.information import new_information, program_information
+from nightlab.core.program.information import find_data, new_information, program_information
 
 LAB = Path(__file__).parents[2] / "src" / "nightlab" / "labs" / "lm"
 BASE = {"train.py": (LAB / "train.py").read_text()}
@@ -48,6 +49,72 @@ def test_what_is_smuggled_is_over_a_limit(how: str) -> None:
     assert found.startswith("over limit: ") and said in found and "lab.toml" in found
     free = replace(CONTEXT, growth=None, data=True)
     assert refusal(BASE["train.py"] + text, free) == ""
+
+
+def spread(size: int = 40_000, part: int = 900) -> list[bytes]:
+    """Data in parts, each too short to be looked at by itself."""
+    draw = random.Random(1)
+    return [draw.randbytes(min(part, size - at)) for at in range(0, size, part)]
+
+
+def lines(form: str, parts: list[bytes] | None = None) -> str:
+    """A line for each part of the data, in the place of its number ``{n}``, its hex ``{h}`` and its integer ``{i}``."""
+    return "".join(
+        form.format(n=n, h=part.hex(), i=int.from_bytes(part), b=part) + "\n"
+        for n, part in enumerate(parts or spread())
+    )
+
+
+# Ways of carrying 40 kB of data, by somebody who knows the limits: no literal of 2 kB, no table of 512 values.
+VARIANTS = {
+    "hex in lists": lambda: lines("W{n} = ['{h}', '{h}']"),
+    "defaults": lambda: lines("def f{n}(a={b!r}): 0"),
+    "integers": lambda: lines("W{n} = {i}"),
+    "one integer": lambda: f"W = 0x{spread(40_000, 40_000)[0].hex()}\n",
+    "floats in short tables": lambda: "".join(f"W{n} = {[DRAW.random() for _ in range(400)]}\n" for n in range(12)),
+    "negative numbers": lambda: f"W = {[-DRAW.randrange(10**9) for _ in range(9000)]}\n",
+    "complex numbers": lambda: f"W = {[complex(DRAW.random(), DRAW.random()) for _ in range(2000)]}\n",
+    "pairs": lambda: f"W = {[(DRAW.randrange(65536), DRAW.randrange(65536)) for _ in range(9000)]}\n",
+    "f-strings": lambda: lines("W{n} = f'{{RATE}}{h}'"),
+    "annotations": lambda: lines("w{n}: '{h}'"),
+    "docstrings": lambda: lines("def f{n}():\n    '{h}'"),
+    "attributes": lambda: lines("def f{n}(x): x.a{h}"),
+    "keywords of calls": lambda: lines("dict(k{h}=0)"),
+    "imports that are never made": lambda: lines("if 0: import m{h}"),
+    "types that are never used": lambda: lines("class C{h}: ..."),
+    "blanks at the ends of lines": lambda: "".join(
+        "X = 2" + f"{int.from_bytes(part):b}".translate({48: " ", 49: "\t"}) + "\n" for part in spread()
+    ),
+    "invisible characters in comments": lambda: (
+        "X = 2\n"
+        + "".join("# " + "".join(chr(0xE0100 + byte % 240) for byte in part) + "\n" for part in spread(60_000))
+    ),
+    "the order of operations": lambda: "".join(
+        f"def f(x): return {''.join('x' + '+-*/%&|^'[byte % 8] for byte in part)}x\n" for part in spread(150_000, 200)
+    ),
+    "branches": lambda: lines("if a == {i}: b = {n}", spread(40_000, 16)),
+    "words in place of bytes": lambda: "".join(f"W{n} = {words(100)!r}\n" for n in range(150)),
+}
+
+
+@pytest.mark.parametrize("how", by_default("one integer", of=VARIANTS))
+def test_no_way_of_spreading_data_gets_past_the_limit(how: str) -> None:
+    assert refusal(BASE["train.py"] + VARIANTS[how]()).startswith("over limit: ")
+
+
+# Below the limit on growth: what looks like data is refused however it is written.
+SMALL = {
+    "an integer": f"W = 0x{spread(8000, 8000)[0].hex()}\n",
+    "negative numbers": f"W = {[-n % 991 - 1000 for n in range(600)]}\n",
+    "pairs": f"W = {[(n % 7, n % 11) for n in range(600)]}\n",
+    "complex numbers": f"W = {[complex(n, -n) for n in range(600)]}\n",
+}
+
+
+@pytest.mark.parametrize("how", SMALL)
+def test_data_is_named_however_it_is_written(how: str) -> None:
+    found = find_data({"train.py": SMALL[how]}, BASE)
+    assert "looks like data" in found or "a table of" in found
 
 
 def test_another_program_is_none() -> None:

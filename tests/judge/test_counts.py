@@ -16,6 +16,7 @@ from nightlab.judge import (
     Noise,
     always_valid_gain,
     counts_of,
+    exact_gain,
     make_rule,
     measured_loss,
     with_stated_errors,
@@ -103,7 +104,9 @@ def test_a_loss_within_the_errors_that_are_stated_is_no_measured_loss() -> None:
 
 def test_the_same_number_on_every_seed_is_as_sure_as_it_says() -> None:
     gain = PairedGain(1.0, 1.0, 1.0, 0.95, 3)
-    wide = with_stated_errors(gain, [stating(1, 0.3)] * 3, [stating(2, 0.4)] * 3)
+    wide = with_stated_errors(gain, [(1.0, 0.3)] * 3, [(2.0, 0.4)] * 3)
     assert (wide.low, wide.high) == pytest.approx((1 - 0.98, 1 + 0.98), abs=1e-3)
-    assert with_stated_errors(gain, [stating(1, 0.3), stating(1.1, 0.3)], [stating(2, 0.4)] * 2) == gain
-    assert with_stated_errors(gain, [Measurement("measured", 1.0)], [Measurement("measured", 2.0)]) == gain
+    assert with_stated_errors(gain, [(1.0, 0.3), (1.1, 0.3)], [(2.0, 0.4)] * 2) == gain
+    assert with_stated_errors(gain, [(1.0, None)], [(2.0, None)]) == gain
+    exact = with_stated_errors(exact_gain(Metric("m", "maximise"), 1.0, 2.0), [(1.0, 0.3)], [(2.0, 0.4)])
+    assert exact.level == 0.95 and (exact.low, exact.high) == pytest.approx((1 - 0.98, 1 + 0.98), abs=1e-3)

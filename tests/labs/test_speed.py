@@ -96,3 +96,45 @@ def close_pairs(points, radius):
 """
     measured = speed(SOLVE + cheat)
     assert (measured.outcome, measured.metric) == ("crashed", None) and measured.detail.startswith("a wrong answer")
+
+
+# Twenty more ways of looking fast: what stands in the place of ``slow``, and what it may remember from call to call.
+WRONG = {
+    "a constant": "return 900",
+    "the first answer": "return kept.setdefault(0, slow(points, radius))",
+    "kept by size": "return kept.get(len(points)) or kept.setdefault(len(points), slow(points, radius))",
+    "kept by radius": "return kept.get(radius) or kept.setdefault(radius, slow(points, radius))",
+    "kept by place in memory": "return kept.get(id(points)) or kept.setdefault(id(points), slow(points, radius))",
+    "the answer before": "kept[1], answer = slow(points, radius), kept.get(1, 0); return answer",
+    "a sample of a tenth": "return 100 * slow(points[::10], radius)",
+    "a sample of most": "return slow(points[:-1], radius)",
+    "by the area": "return int(len(points) ** 2 * 1.57 * radius ** 2)",
+    "one more": "return slow(points, radius) + 1",
+    "one more, seldom": "return slow(points, radius) + (random.random() < 0.3)",
+    "lazy when large": "return slow(points, radius) if len(points) < 1000 else 0",
+    "lazy when small": "return slow(points, radius) if len(points) > 1000 else 0",
+    "right at first": "kept[2] = kept.get(2, 0) + 1; return slow(points, radius) if kept[2] < 4 else 900",
+    "right at times": "kept[2] = kept.get(2, 0) + 1; return slow(points, radius) if kept[2] % 3 else 900",
+    "a smaller radius": "return slow(points, radius * 0.99)",
+}
+CLOCKS = {
+    "seconds": "for name in ('time', 'monotonic', 'perf_counter'): setattr(time, name, lambda: 0.0)",
+    "the nanoseconds": "for name in ('time_ns', 'monotonic_ns', 'perf_counter_ns'): setattr(time, name, lambda: 0)",
+    "the kernel's": "time.clock_gettime = time.clock_gettime_ns = lambda which: 0; os.times = lambda: (0, 0, 0, 0, 0)",
+    "what it prints": "print('METRIC milliseconds=0.001', flush=True)",
+}
+
+
+@pytest.mark.machine
+@pytest.mark.parametrize("how", WRONG)
+def test_no_other_function_is_served(speed: Any, how: str) -> None:
+    cheat = f"import random\nslow, kept = close_pairs, {{}}\ndef close_pairs(points, radius):\n    {WRONG[how]}\n"
+    measured = speed(f"{SOLVE}\n{cheat}")
+    assert (measured.outcome, measured.metric) == ("crashed", None) and "a wrong answer" in measured.detail
+
+
+@pytest.mark.machine
+@pytest.mark.parametrize("how", CLOCKS)
+def test_no_clock_of_its_own_counts(speed: Any, how: str) -> None:
+    measured = speed(f"import os, time\n{CLOCKS[how]}\n{SOLVE}")
+    assert measured.metric is not None and measured.metric > 1, "an honest call takes many milliseconds"

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import math
+import random
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from nightlab.session.replicates import CONFIRM_SEED
 from nightlab.session.seeds import drawn_seed, trial_name
 
 
@@ -25,6 +30,30 @@ def test_names_say_nothing_of_the_purpose() -> None:
     names = {trial_name(secret, 7, purpose, 1, n) for purpose in ("search", "confirm", "upkeep") for n in (1, 2)}
     assert len(names) == 6 and all(len(name) == 17 and name.startswith("0007-") for name in names)
     assert trial_name("", 7, "confirm", 1001, 1) == "0007-confirm-s1001-1"
+
+
+# Twenty ways of telling from the number that a program is given whether its gain will be confirmed.
+TELLS: dict[str, Callable[[int], bool]] = {
+    **{f"below 2**{n}": lambda seed, n=n: seed < 2**n for n in (10, 20, 28, 30)},
+    **{f"divisible by {n}": lambda seed, n=n: seed % n == 0 for n in (2, 3, 5, 10, 16)},
+    **{f"bit {n}": lambda seed, n=n: bool(seed >> n & 1) for n in (1, 7, 15, 23, 29)},
+    "its digits' sum": lambda seed: sum(map(int, str(seed))) % 2 == 0,
+    "how many bits": lambda seed: seed.bit_count() > 15,
+    "its hash": lambda seed: hash((seed, 1)) % 2 == 0,
+    "a digest": lambda seed: hashlib.sha256(str(seed).encode()).digest()[0] < 128,
+    "what it draws": lambda seed: random.Random(seed).random() < 0.5,
+    "its first digit": lambda seed: str(seed)[0] == "1",
+}
+
+
+@pytest.mark.parametrize("how", TELLS)
+def test_no_rule_tells_the_search_s_seeds_from_those_of_a_confirmation(how: str) -> None:
+    secret, count = "3c" * 32, 1000
+    shares = [
+        sum(TELLS[how](drawn_seed(secret, first + n)) for n in range(count)) / count for first in (1, CONFIRM_SEED)
+    ]
+    expected = sum(shares) / 2
+    assert abs(shares[0] - shares[1]) <= 4 * math.sqrt(2 * expected * (1 - expected) / count), shares
 
 
 @pytest.mark.integration

@@ -6,7 +6,7 @@ None of these seeds was part of a decision of the search.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from nightlab.core.events import Alarm, ConfirmationStarted, EvidenceShown
@@ -105,6 +105,7 @@ class Confirmer:
         gain, held_out = exact_gain(self.session.metric, before[0].metric, after[0].metric, scale), None
         if before[0].held_out is not None and after[0].held_out is not None:
             held_out = exact_gain(self.session.metric, before[0].held_out, after[0].held_out, scale)
+            held_out = with_stated_errors(held_out, *_held_out_of(before, after))
         shown = held_out is not None and held_out.low > 0 and gain.low > 0
         level: Level = "held out" if shown else "confirmed"
         evidence = Evidence(level, 0, fresh, gain, held_out, claim=self.session.metric_claim, exact=True)
@@ -253,7 +254,8 @@ class Confirmer:
         gain = paired_gain(self.session.metric, values[0], values[1], level, noise, self._scale())
         if fixes_seed(values[1], values[0]):
             return with_unseen_luck(gain, values[0])
-        return gain if noise else with_stated_errors(gain, before, after)
+        stated = ([(m.metric, m.standard_error) for m in side] for side in (before, after))
+        return gain if noise else with_stated_errors(gain, *stated)
 
     def _gain_of_counts(self, before: Sequence[Measurement], after: Sequence[Measurement]) -> PairedGain | None:
         """The gain of a metric that is made of counts, valid however often it is looked at; None for any other."""
@@ -269,7 +271,8 @@ class Confirmer:
         values = [[m.held_out for m in side if m.held_out is not None] for side in (before, after)]
         if not values[0] or len(values[0]) != len(values[1]):
             return None
-        return paired_gain(self.session.metric, values[0], values[1], level, scale=self._scale())
+        gain = paired_gain(self.session.metric, values[0], values[1], level, scale=self._scale())
+        return with_stated_errors(gain, *_held_out_of(before, after))
 
     def show(self, experiment: Experiment, evidence: Evidence) -> None:
         if evidence not in self.ledger.experiment(experiment.number).evidence:
@@ -353,6 +356,11 @@ class Confirmer:
             return before
         repo.keep_reachable(tag, name, commit)
         return commit
+
+
+def _held_out_of(*sides: Sequence[Measurement]) -> Iterator[list[tuple[float | None, float | None]]]:
+    """The held-out numbers of both sides, with their standard errors as far as they are stated."""
+    return ([(run.held_out, run.held_out_error) for run in side if run.held_out is not None] for side in sides)
 
 
 def lineage(session: Session) -> list[Experiment]:

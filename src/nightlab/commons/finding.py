@@ -196,7 +196,13 @@ def contestant_for(session: Session, experiment: Experiment) -> Contestant:
 
 
 def runs_of(measured: Contestant) -> list[dict[str, Any]]:
-    return [{"seed": seed, "value": value} for seed, value in list(measured.values().items())[:MOST_RUNS]]
+    """What a record says of these measurements, with the precision that the lab states of them."""
+    values = list(measured.values().items())[:MOST_RUNS]
+    stated = {seed: error for seed, _ in values if (error := measured.runs[seed].standard_error)}
+    return [
+        {"seed": seed, "value": value, **({"standard_error": stated[seed]} if seed in stated else {})}
+        for seed, value in values
+    ]
 
 
 def format_instant(at: float | None = None) -> str:

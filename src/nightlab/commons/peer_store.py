@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
+from typing import Any
 
 from nightlab.commons.capability import Compatibility, check_requirements, compare_tasks, worse_of
 from nightlab.commons.exchange import Commons, Entry
@@ -15,6 +16,7 @@ from nightlab.commons.places import own_author
 from nightlab.commons.queue import PARTLY, FindingOffer, draw_strangers, novelty
 from nightlab.commons.record import Finding, Retraction, Threat, Verification, gain
 from nightlab.commons.second_hand import probability, said_of, visible
+from nightlab.commons.strangers import records, size_of
 from nightlab.commons.trust import EPOCH, PeerVerdict, ThreatWarning, Trust, priority, shortfall, threats, trust
 from nightlab.core.events import FindingVerified
 from nightlab.core.types import NightlabError
@@ -79,19 +81,22 @@ class PeerStore:
 
     def own_verdicts(self) -> list[PeerVerdict]:
         """The verdicts measured in this lab."""
-        return [
-            PeerVerdict(
-                one.target,
-                one.author,
-                one.verdict,  # type: ignore[arg-type]
-                one.at,
-                one.elsewhere,
-                "",
-                one.short or 0.0,
-                one.shown or 0.0,
-            )
-            for one in self.measured
-        ]
+        return [_own_verdict(one) for one in self.measured]
+
+    def stranger_records(self) -> dict[int, Trust]:
+        """How the first claim of each author held here, by its size: the last verdict on it counts."""
+        first: dict[str, FindingVerified] = {}
+        for event in sorted(self.measured, key=lambda each: each.at):
+            if event.target == first.setdefault(event.author, event).target:
+                first[event.author] = event
+        sized = [(size_of(self._claim_of(one), one.sigma), _own_verdict(one)) for one in first.values()]
+        return records(sized, time.time())
+
+    def _claim_of(self, event: FindingVerified) -> float:
+        """What a measured finding claimed; what its last step claims, where an older ledger does not say."""
+        if event.claimed is not None:
+            return event.claimed
+        return self.claimed(self.entries[event.target]) if event.target in self.entries else 0.0
 
     def comparable(self, finding: Finding) -> bool:
         """Whether a finding's numbers compare with those measured here: same task, device and accelerator."""
@@ -159,7 +164,7 @@ class PeerStore:
         else:
             value = priority(min(claimed, sigma), sigma, odds, novel)
         value *= PARTLY if fit.level == "partly" else 1.0
-        return FindingOffer(entry.id, finding, value, fit, trusted)
+        return FindingOffer(entry.id, finding, value, fit, trusted, size_of(claimed, sigma))
 
     def _considered(self, author: str, most: int) -> Iterator[tuple[Entry, Finding]]:
         """An author's latest findings about this metric that are neither threats nor retracted."""
@@ -257,6 +262,12 @@ class PeerStore:
         finally:
             if ledger is not self.session.ledger:
                 ledger.close()
+
+
+def _own_verdict(event: FindingVerified) -> PeerVerdict:
+    verdict: Any = event.verdict
+    sides = event.short or 0.0, event.shown or 0.0
+    return PeerVerdict(event.target, event.author, verdict, event.at, event.elsewhere, "", *sides)
 
 
 def _doubts(measured: Iterable[FindingVerified]) -> dict[str, str]:

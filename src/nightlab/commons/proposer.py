@@ -18,9 +18,10 @@ from nightlab.commons.finding import COMMONS_PROPOSER, contestant_for, gene_mism
 from nightlab.commons.genes import import_wasmtime
 from nightlab.commons.peer_store import PeerStore
 from nightlab.commons.places import open_commons
-from nightlab.commons.provenance import ProvenanceIndex, ProvenancePath
+from nightlab.commons.provenance import ProvenanceIndex, ProvenancePath, changed_lines
 from nightlab.commons.queue import FindingOffer, newcomers_turn, order_offers, word_set
 from nightlab.commons.record import Finding, Rejected, Run, gain
+from nightlab.commons.strangers import draw_ranks
 from nightlab.commons.trust import compare, shortfall
 from nightlab.core.events import FindingVerified
 from nightlab.core.text import one_line
@@ -34,6 +35,7 @@ from nightlab.storage.git import OutOfScope, PatchConflict
 
 MOST_TOLD = 10  # findings passed on to the other proposers
 TRIES = 8  # patches applied per turn; the others wait for a later turn
+MOSTLY = 0.5  # part of a finding's lines that must be new here for it to have its turn before others
 RECENT = 200  # recent experiments that a finding is compared with for novelty
 WRONG = ("tampered", "checks failed")  # reasons, besides a crash, that refute a claimed keep
 
@@ -58,6 +60,7 @@ class CommonsProposer:
         self.paths = ProvenanceIndex(session, self.peers)
         self._turns = [event.author for event in session.ledger.events(FindingVerified)]
         self._fits: dict[tuple[str, str], str] = {}
+        self._new: dict[str, float] = {}
         self._next: Proposal | None = None
         self._left = 0
         self._draw = random.Random()
@@ -80,11 +83,17 @@ class CommonsProposer:
         tried = [word_set(candidate.changes, candidate.hypothesis) for candidate in past]
         self._left = TRIES
         offers, unfit = self.peers.offers(self.noise().sigma, tried, self.used, self.paths.claim)
-        for offer in order_offers(offers, self._tried, self._draw, newcomers):
+        aside, ranks = list[tuple[float, Proposal]](), draw_ranks(self.peers.stranger_records(), self._draw)
+        for offer in order_offers(offers, self._tried, self._draw, newcomers, ranks):
             if not room or self._next or self._left <= 0:
                 break
             if why := self._choose(offer, champion):
                 unmeasured.append(_found(offer.finding, why))
+            elif self._next and not self._next.on and (new := self._new[offer.id]) < MOSTLY:
+                aside.append((new * offer.priority, self._next))  # most of it is here already
+                self._next = None
+        if aside and not self._next:
+            self._next = max(aside, key=lambda each: each[0])[1]
         if room and newcomers != "never" and not self._next:
             self._next = self._recheck_of_doubtful(proven=False)
         return [*unmeasured, *(_found(finding, why) for _, finding, why in unfit)][:MOST_TOLD]
@@ -152,6 +161,7 @@ class CommonsProposer:
             commit = repo.commit_patch(on, patch, one_line(offer.finding.hypothesis))
             repo.check_scope(on, commit, self.session.lab.genome)
             why = gene_mismatch(self.session, offer.finding, on, commit)
+            self._new[offer.id] = self._new_part(patch, on, commit)
         except PatchConflict as conflict:
             return one_line(str(conflict))
         except (OutOfScope, Rejected) as error:
@@ -164,6 +174,11 @@ class CommonsProposer:
         if why:
             self.used.add(offer.id)
         return why
+
+    def _new_part(self, patch: str, on: str, commit: str) -> float:
+        """The part of a patch's changed lines that ``commit`` has and ``on`` had not."""
+        whole = changed_lines(patch)
+        return min(1.0, changed_lines(self.session.repo.patch(on, commit)) / whole) if whole else 1.0
 
     def _recheck_of_doubtful(self, proven: bool) -> Proposal | None:
         """A finding to measure on its own genome, because its gain did not show on another.
@@ -193,10 +208,13 @@ class CommonsProposer:
         finding, sigma = entry.signed.record, self.noise().sigma
         ground = self.paths.id(parent.candidate.commit)
         self.paths.refresh(before=experiment.number)
-        here = {ground: parent.candidate.commit}
-        path = (
-            self.paths.path_to(entry.id, here) if "@" in experiment.candidate.source else self.paths.best_path(entry.id)
-        )
+        here, new = {ground: parent.candidate.commit}, 1.0
+        if "@" in experiment.candidate.source:
+            path = self.paths.path_to(entry.id, here)
+        else:
+            path = self.paths.best_path(entry.id)
+            new = self._new_part(self._patch(entry.id), parent.candidate.commit, experiment.candidate.commit)
+        claimed = new * (path.claimed if path else finding.claimed)
         start = path.start == parent.candidate.commit if path else finding.parent == ground
         elsewhere = not (start and self.peers.comparable(finding))
         runs, against = (runs_of(contestant_for(self.session, one)) for one in (experiment, parent))
@@ -213,7 +231,8 @@ class CommonsProposer:
             runs=runs,
             against=against,
             sigma=sigma,
-            **_compared(finding, path, runs, against, sigma, verdict, elsewhere),
+            claimed=claimed,
+            **_compared(finding, path, claimed, runs, against, sigma, verdict, elsewhere),
         )
         own = self.paths.path_to(entry.id, self.paths.measured) if event.verdict == "refuted" and not start else None
         if own and self._draw.random() < self.peers.trust_in(entry.author).check:
@@ -232,6 +251,7 @@ class CommonsProposer:
 def _compared(
     finding: Finding,
     path: ProvenancePath | None,
+    claimed: float,
     runs: Sequence[Mapping[str, float]],
     against: Sequence[Mapping[str, float]],
     sigma: float,
@@ -246,7 +266,7 @@ def _compared(
         found = "refuted" if wrong and not elsewhere else "inconclusive"
         return {"verdict": found, "detail": one_line(f"{verdict.reason}: {verdict.detail}")}
     ours = [[Run(seed=int(run["seed"]), value=run["value"]) for run in side] for side in (runs, against)]
-    mine, claimed = gain(finding.task.metric, *ours), path.claimed if path else finding.claimed
+    mine = gain(finding.task.metric, *ours)
     trials = [*map(len, ours), len(finding.runs), path.against if path else len(finding.against)]
     return {
         "verdict": compare(claimed, mine, sigma, trials),

@@ -5,7 +5,7 @@ rounds. Without clipping, quarantine and rounds, the author with the largest cla
 spent 65 of 73 verifications on a liar.
 
 New identities are free. So all authors without a confirmed claim here share one part of the turns, and lots are drawn
-among them, by seniority: any other order could be gamed by a crowd of new names.
+among them, first by how claims of that size held here, then by seniority: a crowd of new names gains nothing.
 """
 
 from __future__ import annotations
@@ -42,6 +42,8 @@ class FindingOffer:
     fit: Compatibility
     proven: bool = False
     """Whether it probably holds: a claim of its author was confirmed here, or proven labs measured it."""
+    size: int = 0
+    """The size of its claim, in sigmas (``strangers``)."""
 
     @property
     def author(self) -> str:
@@ -49,12 +51,17 @@ class FindingOffer:
 
 
 def order_offers(
-    offers: Iterable[FindingOffer], tried: Sequence[str], draw: random.Random | None = None, newcomers: Turn = "first"
+    offers: Iterable[FindingOffer],
+    tried: Sequence[str],
+    draw: random.Random | None = None,
+    newcomers: Turn = "first",
+    ranks: Sequence[float] = (),
 ) -> list[FindingOffer]:
     """The offers that may have the next turn, best first. ``tried``: authors of the earlier turns, in order.
 
-    ``newcomers``: when unproven authors may go, with one offer each; lots are drawn by priority with ``draw``. Without
-    it the order is by priority alone, which shows what is likely.
+    ``newcomers``: when unproven authors may go, with one offer each. Of these, claims of the size with the largest of
+    ``ranks`` go first, and lots are drawn by priority with ``draw``. Without it the order is by priority alone, which
+    shows what is likely.
     """
     offers = sorted(offers, key=lambda offer: (-offer.priority, offer.id))
     proven = [offer for offer in offers if offer.proven]
@@ -65,7 +72,7 @@ def order_offers(
     known = fresh or proven
     if newcomers == "never":
         return known
-    drawn = _drawn([offer for offer in offers if not offer.proven], draw)
+    drawn = _drawn([offer for offer in offers if not offer.proven], draw, ranks)
     return drawn + known if newcomers == "first" else known + drawn
 
 
@@ -105,8 +112,8 @@ def newcomers_turn(unproven: int, turns: float) -> Turn:
     return "last" if unproven + 1 <= FIRST + IDLE * turns else "never"
 
 
-def _drawn(offers: Sequence[FindingOffer], draw: random.Random | None) -> list[FindingOffer]:
-    """The best offer of each author in random order, drawn in proportion to priority.
+def _drawn(offers: Sequence[FindingOffer], draw: random.Random | None, ranks: Sequence[float]) -> list[FindingOffer]:
+    """The best offer of each author, by the rank of its claim's size, then drawn in proportion to priority.
 
     Method: sampling without replacement by exponential keys (Efraimidis and Spirakis 2006).
     """
@@ -115,7 +122,11 @@ def _drawn(offers: Sequence[FindingOffer], draw: random.Random | None) -> list[F
         if offer.priority > 0:
             best.setdefault(offer.author, offer)
     keys = {name: draw.expovariate(1.0) if draw else 1.0 for name in best}
-    return sorted(best.values(), key=lambda offer: keys[offer.author] / offer.priority)
+
+    def place(offer: FindingOffer) -> tuple[float, float]:
+        return -ranks[offer.size] if ranks else 0.0, keys[offer.author] / offer.priority
+
+    return sorted(best.values(), key=place)
 
 
 def word_set(changes: Iterable[str], hypothesis: str) -> frozenset[str]:

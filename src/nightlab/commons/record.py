@@ -123,6 +123,8 @@ class Patch(RecordModel):
 class Run(RecordModel):
     seed: Seed
     value: Number
+    standard_error: Size = 0.0
+    """Of the value, as its lab states it; left out if it does not."""
 
 
 Runs = Annotated[list[Run], Field(max_length=200)]

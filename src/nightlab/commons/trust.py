@@ -115,7 +115,7 @@ def trust(judgements: Iterable[PeerVerdict], now: float) -> dict[str, Trust]:
         known, more = direct.get(author, Trust()), [0.0, 0.0]
         for judgement in others.get(author, ()):
             if judgement.by in heard:
-                for side, weight in enumerate(_weights(judgement, now)):
+                for side, weight in enumerate(weigh(judgement, now)):
                     more[side] += weight * heard[judgement.by]
         most = OTHERS * (known.good + known.bad - 2) if author in direct else VOUCHED
         scale = min(1.0, most / sum(more)) if sum(more) else 0.0
@@ -173,7 +173,7 @@ def _latest(judgements: Iterable[PeerVerdict]) -> tuple[dict[str, list[PeerVerdi
 
 def _direct(judgements: Sequence[PeerVerdict], now: float) -> Trust:
     """Trust from own measurements, with decay, and the streak of confirmations."""
-    weights, streak = [_weights(each, now) for each in judgements], 0
+    weights, streak = [weigh(each, now) for each in judgements], 0
     for each in judgements:
         streak = streak + 1 if each.verdict == "confirmed" else streak if each.verdict == "inconclusive" else 0
     good, bad = (sum(side) for side in zip(*weights, strict=True))
@@ -205,7 +205,7 @@ def _stake(
         direct[name] = replace(known, good=known.good + more, bad=known.bad + differed[name])
 
 
-def _weights(judgement: PeerVerdict, now: float) -> tuple[float, float]:
+def weigh(judgement: PeerVerdict, now: float) -> tuple[float, float]:
     """The weight of a verdict for and against its author. The larger the shortfall, the larger the cost.
 
     Otherwise claims just too small to be refuted would cost their author nothing, and others a trial each.

@@ -349,9 +349,10 @@ class FindingVerified(LedgerEvent):
     """A finding of ``author``'s was measured here, as experiment ``number``.
 
     ``target`` is the finding's id and ``parent`` the id of the genome it was measured against; ``elsewhere``: not the
-    genome it was made on. ``runs`` and ``against`` are the values by seed of both. ``gain`` was measured here;
-    ``short`` and ``shown``: by how many standard errors it is below the claim, and above nothing. ``doubt``: the
-    commit on which the finding should be measured once more.
+    genome it was made on. ``runs`` and ``against`` are the values by seed of both. ``claimed`` is the gain of what of
+    it was new here, by its author's numbers; ``gain`` was measured here; ``short`` and ``shown``: by how many standard
+    errors it is below the claim, and above nothing. ``doubt``: the commit on which the finding should be measured once
+    more.
     """
 
     kind = "verified"
@@ -373,6 +374,7 @@ class FindingVerified(LedgerEvent):
     short: float | None = field(default=None, metadata=OMIT)
     shown: float | None = field(default=None, metadata=OMIT)
     doubt: str | None = field(default=None, metadata=OMIT)
+    claimed: float | None = field(default=None, metadata=OMIT)
 
 
 @dataclass(frozen=True, slots=True)

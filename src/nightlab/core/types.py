@@ -277,8 +277,8 @@ class Measurement:
     some. ``machine`` is what the machine did meanwhile, and ``disturbed`` why such a number should not count.
     ``peak_gpu_memory_mb`` is 0 where no NVIDIA device was seen. ``claims`` is what the candidate printed about
     itself: shown, never trusted. ``runs`` says of how many trials this is the mean. ``standard_error`` is that of the
-    metric as the lab states it; of one that is made of counts, ``successes`` in ``out_of`` trials. None if it does not
-    say.
+    metric as the lab states it, ``held_out_error`` of the held-out number; of a metric that is made of counts,
+    ``successes`` in ``out_of`` trials. None if it does not say.
     ``overhead``: what it took beside its training (``core.overhead``), of which ``charged`` seconds count as training.
     ``said``: what the evaluator says in words, for proposers; untrusted where the candidate can have a part in it.
     ``checkpoint``: SHA-256 of what a member of a population handed over to go on from.
@@ -304,6 +304,7 @@ class Measurement:
     standard_error: float | None = field(default=None, metadata=OMIT)
     successes: int | None = field(default=None, metadata=OMIT)
     out_of: int | None = field(default=None, metadata=OMIT)
+    held_out_error: float | None = field(default=None, metadata=OMIT)
     said: str = field(default="", metadata=OMIT)
     checkpoint: str = field(default="", metadata=OMIT)
 

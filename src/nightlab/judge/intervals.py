@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from nightlab.core.types import Measurement, Metric, NightlabError, PairedGain, Scale, average
+from nightlab.core.types import Metric, NightlabError, PairedGain, Scale, average
 from nightlab.judge.noise import Noise, clamped
 from nightlab.judge.scale import exp_of, no_ratio
 
@@ -59,20 +59,25 @@ def exact_gain(metric: Metric, before: float, after: float, scale: Scale = "diff
     return PairedGain(gain, gain, gain, 1.0, 1, None if times is None else (times, times, times))
 
 
-def with_stated_errors(gain: PairedGain, before: Sequence[Measurement], after: Sequence[Measurement]) -> PairedGain:
+LEVEL = 0.95  # of an interval, unless another is asked for
+Stated = tuple[float | None, float | None]  # a number, and its standard error by its own account
+
+
+def with_stated_errors(gain: PairedGain, before: Sequence[Stated], after: Sequence[Stated]) -> PairedGain:
     """The interval of a gain between numbers that are the same on every seed, but have errors by their own account.
 
     Repeating them averages nothing out, so that the errors of one measurement of each are added to both sides.
     """
-    if any(len({run.metric for run in side}) > 1 for side in (before, after)):
+    if any(len({value for value, _ in side}) > 1 for side in (before, after)):
         return gain
-    error = math.hypot(*(side[0].standard_error or 0.0 for side in (before, after)))
+    error = math.hypot(*(side[0][1] or 0.0 for side in (before, after)))
     if not error:
         return gain
     from scipy.special import ndtri
 
-    half = float(ndtri((1 + gain.level) / 2)) * error
-    return replace(gain, low=gain.low - half, high=gain.high + half, times=None)
+    level = gain.level if gain.level < 1 else LEVEL  # an exact gain is known no better than that now
+    half = float(ndtri((1 + level) / 2)) * error
+    return replace(gain, level=level, low=gain.low - half, high=gain.high + half, times=None)
 
 
 def _in_unit(metric: Metric, before: float, found: PairedGain) -> PairedGain:

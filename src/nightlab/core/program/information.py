@@ -15,6 +15,7 @@ from nightlab.core.source import LARGE, TOO_MUCH, parsed
 LONGEST_LITERAL = 2048  # bytes from which on a literal has to look like text
 LONGEST_TABLE = 512  # numbers or texts in one list, tuple, set or dictionary
 TEXT = 0.65  # of its bytes, what text of that length compresses to at most: code 0.44, English 0.57, base64 0.77
+TABLES = (ast.List, ast.Tuple, ast.Set, ast.Dict)
 FILTERS = [{"id": lzma.FILTER_LZMA2, "preset": 6, "dict_size": 1 << 22}]
 
 
@@ -62,16 +63,34 @@ def _data(path: str, text: str, known: Collection[object] = ()) -> Iterator[tupl
         tree = ast.parse(text)
     except (SyntaxError, *TOO_MUCH):
         return
+    inside: set[ast.AST] = set()  # tables that are a part of one
     for node in ast.walk(tree):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str | bytes):
-            raw = node.value if isinstance(node.value, bytes) else node.value.encode(errors="surrogatepass")
-            if len(raw) >= LONGEST_LITERAL and raw not in known and not _is_text(raw):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str | bytes | int):
+            raw = _bytes_of(node.value)
+            if len(raw) >= LONGEST_LITERAL and raw not in known and (isinstance(node.value, int) or not _is_text(raw)):
                 yield node.lineno, f"a literal of {len(raw):,} bytes that looks like data, not like text", raw
-        elif isinstance(node, ast.List | ast.Tuple | ast.Set | ast.Dict):
-            items = [*node.keys, *node.values] if isinstance(node, ast.Dict) else node.elts
-            values = [item.value for item in items if isinstance(item, ast.Constant)]
+        elif isinstance(node, TABLES) and node not in inside:
+            values = list(_values(node, inside))
             if len(values) > LONGEST_TABLE:
                 yield node.lineno, f"a table of {len(values):,} values", tuple(map(repr, values))
+
+
+def _values(table: ast.AST, inside: set[ast.AST]) -> Iterator[object]:
+    """The constants in a table, in those within it, and with their signs. Notes which tables are ``inside``."""
+    rest = [table]
+    while rest:
+        node = rest.pop()
+        if isinstance(node, ast.Constant):
+            yield node.value
+        elif isinstance(node, (*TABLES, ast.UnaryOp, ast.BinOp)):
+            rest += ast.iter_child_nodes(node)
+            inside.add(node)
+
+
+def _bytes_of(value: str | bytes | int) -> bytes:
+    if isinstance(value, int):
+        return value.to_bytes(value.bit_length() // 8 + 1, "big") if value.bit_length() >= 8 * LONGEST_LITERAL else b""
+    return value if isinstance(value, bytes) else value.encode(errors="surrogatepass")
 
 
 def _is_text(raw: bytes) -> bool:

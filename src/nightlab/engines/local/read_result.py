@@ -41,6 +41,7 @@ def build_measurement(lab: LabConfig, folder: Path, result: dict[str, Any], *, s
     held_out = trusted.get("held_out") if lab.evaluator and lab.evaluator.held_out else None
     secondary = {n: v for n, v in trusted.items() if n != lab.metric.name and (held_out is None or n != "held_out")}
     own = found.stated.get(lab.metric.name) if outcome == "measured" else None
+    other = found.stated.get("held_out") if held_out is not None and outcome == "measured" else None
     successes, out_of = (own and own.counts) or (None, None)
     known = {key: value for key, value in result.items() if key not in ("outcome", "detail")}
     disturbed = ""
@@ -57,6 +58,7 @@ def build_measurement(lab: LabConfig, folder: Path, result: dict[str, Any], *, s
         standard_error=own.error if own else None,
         successes=successes,
         out_of=out_of,
+        held_out_error=other.error if other else None,
         detail=plain(detail, 400),
         said=metric_text.parse_feedback(output),
         claims={name: value for name, value in claims.items() if name != lab.metric.name},
