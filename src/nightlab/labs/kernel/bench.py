@@ -91,7 +91,7 @@ def timed(call):
 
 
 class Profile:
-    """The operations of the block, each a call of its own, and the seconds that each operation takes."""
+    """The operations of the block, each a separate call, and the seconds that each operation takes."""
 
     def __init__(self, call):
         self.call, self.seconds = call, dict.fromkeys(KERNELS, 0.0)
