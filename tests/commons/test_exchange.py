@@ -174,6 +174,18 @@ def test_a_remote_that_rewrites_history(tmp_path: Path, remote: Path) -> None:
     assert why(new, remote) == {"rewritten": 1}, "also where this remote was never seen before"
 
 
+def test_two_machines_with_one_key_are_named_and_nothing_is_lost(tmp_path: Path, remote: Path) -> None:
+    one, two = commons(tmp_path, "one"), commons(tmp_path, "two")
+    one.publish(key(1), [body(1.0)])
+    two.publish(key(1), [body(2.0)])
+    assert one.push(str(remote), author_of(key(1)))
+    assert why(two, remote) == {"rewritten": 1}
+    with pytest.raises(NightlabError, match="two machines use one key") as raised:
+        two.push(str(remote), author_of(key(1)))
+    assert "its own key" in raised.value.hint
+    assert (values(one), values(two)) == ([1.0], [2.0])
+
+
 def test_one_that_lags_behind_another_is_no_liar(tmp_path: Path, remote: Path) -> None:
     one, two = shared(tmp_path, remote)
     one.publish(key(1), [body(4.0)])

@@ -206,10 +206,19 @@ class Commons:
         return Received(sum(map(len, found.values())), len(found), waiting, rejected)
 
     def push(self, remote: str, author: str) -> bool:
-        """Push an author's chain to a remote; False if it is there already. Raises Unreachable."""
-        mine = self.chains.heads().get(author)
-        if mine is None or self.chains.remote_heads(remote).get(author) == mine:
+        """Push an author's chain to a remote; False if it is there already. Raises Unreachable.
+
+        Raises NightlabError if the remote has another chain of this author, because the key is used elsewhere too.
+        """
+        mine, theirs = self.chains.heads().get(author), self.chains.remote_heads(remote).get(author)
+        if mine is None or theirs == mine:
             return False
+        if theirs and not self.has(author, theirs):
+            raise NightlabError(
+                f"{display_remote(remote)} has other records under your name, {author[:12]}: two machines use one key; "
+                f"nothing was sent, and yours stay in {self.folder}",
+                "give this machine its own key: move author.key away, then nightlab share",
+            )
         self.chains.push(remote, author)
         self.chains.change(Change(self._seen_place(remote), author, mine))
         return True
