@@ -30,6 +30,7 @@ def measured(folder: Path, patch: Path | None, seeds: int, seconds: float, clock
     env = {"NIGHTLAB_CLOCK": clock, "NIGHTLAB_BUDGET": str(seconds)}
     found = {seed: run(folder, "train.py", NIGHTLAB_SEED=str(seed), **env)["val_bpb"] for seed in range(1, seeds + 1)}
     subprocess.run(["git", "checkout", "-q", "train.py"], cwd=folder, check=True)
+    print(patch.stem if patch else "train.py", found, file=sys.stderr, flush=True)
     return found
 
 

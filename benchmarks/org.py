@@ -1,4 +1,4 @@
-"""Strategies of the org lab, compared until it shows: python benchmarks/org.py [--sessions 4 16 24] [--seed 0]
+"""Strategies of the org lab, compared in stages: python benchmarks/org.py [--sessions 4 16 24] [--seed 0]
 
 Needs pip install 'nightlab[bench]'. Plays inner sessions of the lab, paired: each strategy has the same starts, queues
 and numbers as the default. Three stages, each on sessions that none before had: every single change of the default on

@@ -25,7 +25,7 @@ from machine import heading, table
 from swarm_network import FLOOD, NAMES, Cell, Kind, Network, Result
 from swarm_world import SHARE, SIZE, START
 
-from nightlab.commons import peer_store, queue, trust
+from nightlab.commons import peer_store, proposer, queue, trust
 
 # -- rules otherwise ---------------------------------------------------------------------------------------
 
@@ -38,6 +38,7 @@ Changed = Sequence[tuple[Any, str, Any]]
 NO_CLIP: Changed = ((peer_store, "priority", unclipped),)
 NO_QUARANTINE: Changed = ((trust, "QUARANTINE", 0.0),)
 NO_ROUNDS: Changed = ((queue, "ROUND", 0),)
+NO_SIZES: Changed = ((proposer, "draw_ranks", lambda known, draw: ()),)
 NO_LIMIT: Changed = ((queue, "NEWCOMERS", 1.0), (queue, "IDLE", 1.0))
 RULES: dict[str, Changed] = {
     "all rules": (),
@@ -45,7 +46,8 @@ RULES: dict[str, Changed] = {
     "no quarantine": NO_QUARANTINE,
     "no rounds of authors": NO_ROUNDS,
     "no limit for newcomers": NO_LIMIT,
-    "none of these": (*NO_CLIP, *NO_QUARANTINE, *NO_ROUNDS, *NO_LIMIT),
+    "no records by size": NO_SIZES,
+    "none of these": (*NO_CLIP, *NO_QUARANTINE, *NO_ROUNDS, *NO_LIMIT, *NO_SIZES),
 }
 
 

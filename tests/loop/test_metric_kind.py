@@ -107,25 +107,28 @@ def test_the_error_of_a_solver_is_exact_and_no_better_one_runs_twice(make_lab: A
     session.close()
 
 
-# Visitors of two pages: so many of 400 do what is wanted. A candidate with A = 0.9 prints counts that can't be.
+# Visitors of two pages: so many of 400 do what is wanted. With A = 0.9 a candidate prints counts that can't be, with
+# A = 0.2 a rate without counts.
 COUNTS = """\
 import os, random
 from genome import A
 draw = random.Random(int(os.environ["NIGHTLAB_SEED"]))
-print(f"METRIC rate={sum(draw.random() < A for _ in range(400))}/{400 if A < 0.9 else 10}")
+count = sum(draw.random() < A for _ in range(400))
+print(f"METRIC rate={count / 400 if A == 0.2 else f'{count}/{400 if A < 0.9 else 10}'}")
 """
 
 
 def test_counts_are_tested_in_sequence_and_what_they_say_is_shown(make_lab: Any, nightlab: Any) -> None:
     text = contract("rate", "maximise").replace("confirm = 0", "confirm = 0.5")
     lab = make_lab("A = 0.3\n", COUNTS, contract=text)
-    for number, value in enumerate((0.6, 0.9)):
+    for number, value in enumerate((0.6, 0.9, 0.2)):
         lab.idea(f"{number:02}", f"A = {value}\n")
-    done = nightlab("run", "-n", "2", "--tag", "t", cwd=lab)
+    done = nightlab("run", "-n", "3", "--tag", "t", cwd=lab)
     assert "rate comes with its own precision, " in done.out and "a sequential test of the counts" in done.out
     assert "more successes than trials" in done.out
+    assert "the metric is of another kind: rate of #3 comes without its own precision" in " ".join(done.out.split())
     session = lab.session()
-    baseline, better, _ = session.ledger.experiments()
+    baseline, better, *_ = session.ledger.experiments()
     assert baseline.measurement.out_of == 800, "two trials of 400"
     trials = better.measurement.runs  # luck may ask for a second
     assert better.measurement.out_of == 400 * trials
