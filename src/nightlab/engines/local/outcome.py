@@ -45,7 +45,7 @@ def failed_setup(prefix: Sequence[str], output: str) -> str:
     """What the sandbox that ``prefix`` starts said where the machine kept it from being set up; empty if it did not.
 
     Its programs say that in one line and exit with status 1, without having run the command. A command that does the
-    same gains nothing: the trial runs again, a few times. What is missing, or in the way of a mount, is the lab's doing.
+    same gains nothing: the trial runs again, a few times. What is missing, or in the way of a mount, is the lab's.
     """
     said = output.strip()
     ours = bool(prefix) and "\n" not in said and said.startswith(SETTING_UP)
