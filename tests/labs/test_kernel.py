@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,15 @@ def tried(evaluator: Any, **changed: Callable[..., Any]) -> None:
 
 def test_right_kernels_pass(evaluator: Any) -> None:
     tried(evaluator)
+
+
+def test_the_profile_is_of_the_block_s_operations(evaluator: Any) -> None:
+    model, ops = evaluator.model, evaluator.model.Truth()
+    ops.gelu = lambda a: (time.sleep(0.05), type(ops).gelu(ops, a))[1]
+    arrays = evaluator.drawn("block", (4, 8, 16), 0.1)
+    profile = evaluator.Profile(lambda sent, kind, shape: model.answered(sent, ops).ravel())
+    assert np.allclose(model.block(profile, *arrays), model.block(model.Truth(), *arrays), atol=1e-4)
+    assert str(profile).startswith("gelu ") and str(profile).count("%") == len(evaluator.KERNELS)
 
 
 def plain_softmax(a: Any) -> Any:

@@ -130,7 +130,7 @@ CLOCKS = {
 def test_no_other_function_is_served(speed: Any, how: str) -> None:
     cheat = f"import random\nslow, kept = close_pairs, {{}}\ndef close_pairs(points, radius):\n    {WRONG[how]}\n"
     measured = speed(f"{SOLVE}\n{cheat}")
-    assert (measured.outcome, measured.metric) == ("crashed", None) and "a wrong answer" in measured.detail
+    assert measured.metric is None and measured.outcome in ("crashed", "checks failed"), measured
 
 
 @pytest.mark.machine

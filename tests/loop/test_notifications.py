@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from support.labs import TinyLab
-from support.processes import living, wait
+from support.processes import has_ended, living, wait
 
 from nightlab.core.config import NotifyConfig, StopRules, parse
 from nightlab.core.events import Alarm, HookAfter, NotificationFailed
@@ -240,7 +240,7 @@ def test_a_stop_waits_for_no_listener_and_leaves_no_process(
         time.sleep(0.2)
         process.send_signal(number)
     process.wait(30)
-    wait(lambda: not Path(f"/proc/{pid}").exists() or "Z" in Path(f"/proc/{pid}/stat").read_text().split()[2])
+    wait(lambda: has_ended(pid))
     wait(lambda: not living(lab.folder))
 
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 PROGRAM = [str(Path(sys.executable).parent / "nightlab")]
 PATIENCE = 240.0  # seconds, below the limit of a whole test
 # One cache of fonts for all homes: matplotlib takes seconds to make it anew.
@@ -53,6 +55,14 @@ def wait(until: Callable[[], Any], seconds: float = PATIENCE) -> Any:
         assert time.monotonic() < end, "it never happened"
         time.sleep(0.02)
     return found
+
+
+def has_ended(pid: int) -> bool:
+    """Whether there is no such process any more, or only its exit status."""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 def living(folder: Path) -> list[int]:

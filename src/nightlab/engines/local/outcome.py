@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import signal
 from collections.abc import Sequence
 
-SETTING_UP = ("bwrap", "setpriv", "sandbox-exec")  # programs that set up a sandbox, here and on macOS
+SETTING_UP = ("bwrap: ", "setpriv: ", "sandbox-exec: ")  # programs that set up a sandbox, here and on macOS
+REFUSALS = (errno.EBUSY, errno.EAGAIN, errno.EINTR, errno.ENOMEM, errno.ENOSPC, errno.EMFILE, errno.ENFILE)
+TRANSIENT = tuple(os.strerror(number) for number in REFUSALS)  # what a kernel says that may do the same later
 
 
 class TrialEnded(Exception):
@@ -38,13 +42,11 @@ def last_line(text: str) -> str:
 
 
 def failed_setup(prefix: Sequence[str], output: str) -> str:
-    """What the sandbox that ``prefix`` starts said where it could not be set up; empty if it was.
+    """What the sandbox that ``prefix`` starts said where the machine kept it from being set up; empty if it did not.
 
     Its programs say that in one line and exit with status 1, without having run the command. A command that does the
-    same gains nothing: the trial runs again, a few times. A command that does not exist is no failure of the sandbox.
+    same gains nothing: the trial runs again, a few times. What is missing, or in the way of a mount, is the lab's.
     """
     said = output.strip()
-    program, _, why = said.partition(": ")
-    if not prefix or "\n" in said or program not in SETTING_UP or why.startswith("execvp"):
-        return ""
-    return said
+    ours = bool(prefix) and "\n" not in said and said.startswith(SETTING_UP)
+    return said if ours and said.endswith(TRANSIENT) else ""

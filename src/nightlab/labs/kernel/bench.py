@@ -90,6 +90,29 @@ def timed(call):
             raise Wrong("the block's answer is wrong")
 
 
+class Profile:
+    """The operations of the block, each a separate call, and the seconds that each operation takes."""
+
+    def __init__(self, call):
+        self.call, self.seconds = call, dict.fromkeys(KERNELS, 0.0)
+
+    def __getattr__(self, name):
+        def operation(*arrays):
+            (m, k), n = arrays[0].shape, arrays[-1].shape[1]
+            sent = model.packed(name, (m, k, n), arrays, KINDS["f"])
+            begun = time.perf_counter()
+            found = self.call(sent, "f", (m, n))
+            self.seconds[name] += time.perf_counter() - begun
+            return np.array(found, dtype=float).reshape(m, n)
+
+        return operation
+
+    def __str__(self):
+        whole = sum(self.seconds.values())
+        shares = sorted(self.seconds.items(), key=lambda pair: -pair[1])
+        return ", ".join(f"{name} {seconds / whole:.0%}" for name, seconds in shares)
+
+
 def peak():
     """This machine's floating-point operations in a second, by NumPy's product on one core or more."""
     a, best = np.ones((512, 512), np.float32), 0.0
@@ -121,10 +144,12 @@ def main():
             call = served(process) if nightlab_guest else by_hand()
             stages(call, repeated)
             found += timed(call)
+        model.block(profile := Profile(call), *drawn("block", SIZES, 0.1))
     except Exception as error:
         print(f"no metric: {error}")
         sys.exit(4)
     milliseconds = min(found)  # others on the machine only slow a call down, and every answer is checked
+    print(f"FEEDBACK of the operations' time, each called by itself: {profile}")
     print(f"METRIC roofline={100 * model.FLOPS / (milliseconds / 1000) / peak():.2f}%")
     print(f"METRIC milliseconds={milliseconds:.4f}")
 
