@@ -117,18 +117,16 @@ def test_only_a_close_win_runs_twice(lucky: Any, slots: int) -> None:
     lab = lucky(SHRUNK.format(0), 8.0, 7.95, 9.0)
     _, session = lab.run(slots=slots)
     ledger = session.ledger
-    assert verdicts(ledger) == [
-        ("keep", "baseline"),
-        ("keep", "improved"),
-        ("keep", "improved"),
-        ("discard", "regressed"),
-    ]
+    said = verdicts(ledger)
+    assert said[0] == ("keep", "baseline") and said[2:] == [("keep", "improved"), ("discard", "regressed")]
+    # With two slots the second idea may be judged before the first, which is no gain over it.
+    assert said[1] == ("keep", "improved") or (slots == 2 and said[1] == ("discard", "inconclusive"))
     search = {
         n: [("search", seed) for seed in seeds] for n, seeds in {0: (1, 2), 1: (2,), 2: (2, 10004), 3: (10004,)}.items()
     }
     if slots == 1:
         assert ran(ledger) == search
-    else:  # the second idea may be judged before the first, and then is a clear win too
+    else:  # where the second idea is judged first, it is a clear win too
         found = ran(ledger, 0, 3)
         assert sorted(found[0]) == search[0] and len(found[3]) == 1
     values = [m.metric for _, m in ledger.trials(0) if m]

@@ -58,7 +58,8 @@ def truth(values, step=FINE):
 def error(found, values):
     """The distance of an answer from the truth, as a share of the truth's size; infinity for what is no number."""
     wanted = truth(values)
-    away = float(np.linalg.norm(found - wanted) / np.linalg.norm(wanted))
+    with np.errstate(over="ignore"):
+        away = float(np.linalg.norm(found - wanted) / np.linalg.norm(wanted))
     return away if math.isfinite(away) else math.inf
 
 
