@@ -155,7 +155,7 @@ class ProposerTurns:
         """What the next turn may spend of what the stop rules leave: turns at the same time share it."""
         stop, spent = self.stop_rules, self.spent
         given = [task.briefing.left for task in (self._main, *self._more) if task and task.briefing.left]
-        lanes = max(self._pace.turns - len(given), 1)
+        lanes = max(min(self._pace.turns, self.proposers.lanes) - len(given), 1)
 
         def share(most: float | None, used: float, others: Iterable[float | None]) -> float | None:
             return None if most is None else max(most - used - sum(other or 0 for other in others), 0) / lanes

@@ -177,6 +177,11 @@ class Mixture:
             one.stop()
 
     @property
+    def lanes(self) -> int:
+        """How many turns of slow ones there can be at the same time."""
+        return sum(len(one.thinkers) for one in self._resting() if not one.gone)
+
+    @property
     def thinkers(self) -> int:
         return sum(not one.gone for one in self._resting())
 
