@@ -207,7 +207,7 @@ def test_one_that_was_ended_meanwhile(bench: Any) -> None:
 
 def test_one_that_is_not_in_place_yet(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def comes_late(folder: Path, slot: Slot, stdin: int) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(["sleep", "600"], stdin=stdin, env={**os.environ, MARK: str(folder)})
+        return subprocess.Popen(["cat"], stdin=stdin, env={**os.environ, MARK: str(folder)})
 
     one = bench("print('METRIC loss=1')", CONTRACT)
     first = one.start()
