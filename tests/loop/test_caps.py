@@ -57,7 +57,7 @@ def test_a_cap_on_requests_ends_a_night(make_lab: Any, nightlab: Any) -> None:
         lab = lab_with(make_lab, model)
         done = nightlab("run", "--tag", "t", "--plain", "--request-limit", "5", cwd=lab)
         assert done.code == 0 and "5 requests are sent, of 5" in done.out
-        assert len(model.asked) == 5
+        assert len(model.asked) == 5 and done.out.count("its cap") == 1, "only the last turn is cut short"
         again = nightlab("run", "--tag", "t", "--plain", "--request-limit", "5", cwd=lab)
         assert again.code == 0 and len(model.asked) == 5, "it holds after a restart"
 
