@@ -44,5 +44,6 @@ def test_a_supervisor_is_found_by_its_lock(make_lab: Any) -> None:
     os.kill(supervisor, signal.SIGSTOP)  # it can't end by itself
     kill_leftovers(one.engine.folder)
     wait(lambda: not living(running.folder))
-    assert running.finished() and one.engine.collect(running).outcome == "lost"
+    wait(running.finished)
+    assert one.engine.collect(running).outcome == "lost"
     one.engine.dismiss()
