@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy
 import pytest
+from nightlab_bridge import values
 from support.bench import Bench
 from support.labs import TinyLab
 
-import nightlab
 from nightlab.core.types import Measurement
 from nightlab.engines.local.layout import detect_sandbox
-
-sys.path.append(str(Path(nightlab.__file__).parent / "guest"))
-from nightlab_bridge import values
 
 PROGRAM = """\
 SIZE = 3

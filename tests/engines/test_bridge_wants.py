@@ -5,19 +5,14 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
+from nightlab_bridge import wants
 from support.bench import Bench
 from support.labs import TinyLab
 
-import nightlab
 from nightlab.engines.local.layout import detect_sandbox
-
-sys.path.append(str(Path(nightlab.__file__).parent / "guest"))
-from nightlab_bridge import wants
 
 
 def raises(error: Exception) -> Callable[[], None]:
