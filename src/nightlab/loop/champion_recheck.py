@@ -93,17 +93,16 @@ class ChampionRecheck:
 
         None unless its latest trial did so on a busy machine, and once the baseline has run since that began.
         """
-        latest = (
-            self.ledger.trials(experiment.number, "search", self.scheduler.since, last=1) if experiment.number else []
-        )
-        if not latest or (measured := latest[0][1]) is None:
+        number = experiment.number
+        latest = self.ledger.trials(number, "search", self.scheduler.since, last=1) if number else []
+        trial, measured = latest[0] if latest else (None, None)
+        if not (trial and measured and measured.outcome == "over budget" and measured.disturbed):
             return None
-        later = self.ledger.trials(0, None, self.ledger.trials_before(latest[0][0].id))
-        if measured.outcome != "over budget" or not measured.disturbed or any(ended for _, ended in later):
+        if any(ended for _, ended in self.ledger.trials(0, None, self.ledger.trials_before(trial.id))):
             return None
         baseline = self.ledger.experiment(0)
         last = [trial.seed for trial, ended in self.ledger.trials(0, "upkeep") if ended][-1:]
-        why = f"experiment {experiment.number} may have met a slow machine"
+        why = f"experiment {number} may have met a slow machine"
         return TrialRequest(0, "upkeep", self._seed_after(last, baseline), why=why)
 
     def _next_seed(self, champion: Experiment) -> int:
