@@ -66,13 +66,18 @@ def without_common_luck(champion: Contestant, candidate: Contestant, noise: Nois
     runs = dict(candidate.runs)
     for seed in shared:
         runs[seed] = _moved(runs[seed], -noise.rho * (before[seed] - bar))
-    left = math.sqrt(1 - noise.rho * noise.rho * len(shared) / len(candidate.values()))
-    return replace(candidate, runs=runs), replace(noise, sigma=noise.sigma * left, stated=noise.stated * left)
+    taken = noise.rho * noise.rho * len(shared) / len(candidate.values())
+    return replace(candidate, runs=runs), _without(noise, taken)
 
 
 def of_pairs(noise: Noise) -> Noise:
     """The noise of which the difference of two runs on one seed has root two: without what they have in common."""
-    left = math.sqrt(max(1 - noise.rho, 0.0))
+    return _without(noise, noise.rho)
+
+
+def _without(noise: Noise, part: float) -> Noise:
+    """The noise that is left without a part of its variance."""
+    left = math.sqrt(max(1 - part, 0.0))
     return replace(noise, sigma=noise.sigma * left, stated=noise.stated * left)
 
 
