@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Sequence
 from itertools import pairwise
@@ -194,6 +195,14 @@ def save(figure: Any, path: Path) -> None:
     draft = path.with_name(f".{path.name}")
     figure.savefig(draft, dpi=130, format=path.suffix.lstrip(".") or "png")
     draft.replace(path)
+
+
+def svg(figure: Any) -> str:
+    """A figure as an SVG element, to be put into a page."""
+    drawing = io.StringIO()
+    figure.savefig(drawing, format="svg")
+    text = drawing.getvalue()
+    return text[text.index("<svg") :]
 
 
 def _shown(axes: Any, metric: Metric, baseline: Experiment, kept: Sequence[Experiment]) -> list[float]:

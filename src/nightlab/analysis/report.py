@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import re
 from collections import Counter, deque
 from collections.abc import Iterator
@@ -108,15 +107,13 @@ def write_report(session: Session) -> tuple[Path, Path]:
     """Write ``report.md``, ``report.html`` and ``progress.png`` into the session's folder; returns the first two."""
     facts = gather(session)
     text = markdown(facts)
-    drawing = io.StringIO()
     title = f"{facts.lab} · {facts.tag}"
     figure = draw(session, "progress")
-    figure.savefig(drawing, format="svg")
+    drawing = charts.svg(figure)
     figure.set_layout_engine("none")  # where everything stands is known by now, and takes half of the time
     charts.save(figure, session.folder / "progress.png")
-    svg = drawing.getvalue()
     places = session.folder / "report.md", session.folder / "report.html"
-    for place, content in zip(places, (text, page(text, title, svg[svg.index("<svg") :])), strict=True):
+    for place, content in zip(places, (text, page(text, title, drawing)), strict=True):
         replace_text(place, content)
     return places
 

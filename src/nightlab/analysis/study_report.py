@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from nightlab.analysis.charts import svg
 from nightlab.analysis.report_html import page
 from nightlab.analysis.study import GAIN, StudyConfig, StudySession, compare, decided
 from nightlab.core.files import replace_text
@@ -86,7 +86,7 @@ class StudyReport:
         """The curves as SVG."""
         from matplotlib.figure import Figure
 
-        figure, drawing = Figure(figsize=(11, 5), layout="constrained"), io.StringIO()
+        figure = Figure(figsize=(11, 5), layout="constrained")
         axes = figure.subplots()
         for name, curve in self.curves().items():
             if curve:
@@ -96,8 +96,7 @@ class StudyReport:
         axes.grid(alpha=0.2)
         if self.arms:
             axes.legend()
-        figure.savefig(drawing, format="svg")
-        return drawing.getvalue()[drawing.getvalue().index("<svg") :]
+        return svg(figure)
 
     def write(self, lab: Path) -> Path:
         """Write the page, which needs no server, into the lab's state folder; returns where it is."""
