@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import argparse
 import functools
 import importlib
 import json
 import os
 import statistics
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,11 @@ def main() -> None:
         times = {name: statistics.mean(each[name] for each in found) for name in ("seconds", "reference_seconds")}
         return {"wrong": wrong, "speedup": statistics.geometric_mean(e["speedup"] for e in found), **times}
 
+    report_speedup(options, function)
+
+
+def report_speedup(options: argparse.Namespace, function: Callable[[Path, Said], Any]) -> None:
+    """Report what a function measured of a program: its ``speedup``, and other numbers, unless it is ``wrong``."""
     try:
         metrics = run(options.program, function, sealed=False, timeout=options.timeout)
         if wrong := metrics.pop("wrong"):

@@ -16,10 +16,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from nightlab_bridge.kernels import copied, timed
+from nightlab_bridge.kernels import copied, report_speedup, timed
 from nightlab_bridge.load import load_module
-from nightlab_bridge.report import report, require_score
-from nightlab_bridge.runner import Said, Unmeasured, arguments, finish, run
+from nightlab_bridge.runner import Said, arguments
 
 INTEGERS = 128  # random integers are below
 CHECKS = 2  # of fresh inputs, for each workload
@@ -50,13 +49,7 @@ def main() -> None:
         speeds = {name: each["speedup"] for name, each in zip(names, found, strict=True)}
         return {"wrong": wrong, "speedup": statistics.geometric_mean(speeds.values()), **speeds}
 
-    try:
-        metrics = run(options.program, function, sealed=False, timeout=options.timeout)
-        if wrong := metrics.pop("wrong"):
-            raise Unmeasured(f"the program's answer is wrong: {wrong}")
-        report("speedup", require_score(metrics.pop("speedup"), "speedup"), metrics)
-    except Unmeasured as error:
-        finish(error)
+    report_speedup(options, function)
 
 
 def readable(workload: Mapping[str, Any]) -> bool:
