@@ -214,6 +214,8 @@ def test_one_that_is_not_in_place_yet(bench: Any, monkeypatch: pytest.MonkeyPatc
     with monkeypatch.context() as patch:
         patch.setattr(one.engine, "_supervise", comes_late)
         one.engine.stand_by(first.trial, WHOLE)
+    wait(first.finished)
+    one.engine.collect(first)
     assert one.run().metric == 1 and not (one.folder / "born").exists(), "a trial without its head start"
     assert [path.name for path in one.engine.folder.glob("ahead-*")] == []
 
