@@ -139,7 +139,7 @@ def test_learning_beside_training_is_over_budget(clean: Trials, where: str) -> N
     assert says in measured.detail
 
 
-# What comes of `nightlab redteam`'s attacks on a program. On answers: test_lm_metric.py; smuggling: test_information.py.
+# What comes of redteam's attacks on a program. Those on answers: test_lm_metric.py; smuggling: test_information.py.
 CAME = {
     "early output": "no metric", "NaN": "no metric", "shadowing": "no metric", "false claim": "measured",
     "clock": "over budget", "over-run": "over budget", "late start": "over budget",
