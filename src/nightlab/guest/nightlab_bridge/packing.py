@@ -67,8 +67,8 @@ def _rows(value: Any) -> Any:
         return [_rows(item) for _, item in of]
     if value[WRAPPED] != "array":
         return [_rows(item) for item in of]
-    raw, format = base64.b64decode(of["data"]), FORMATS[of["dtype"]]
-    numbers = list(struct.unpack(f"<{len(raw) // struct.calcsize(format)}{format}", raw))
+    raw, code = base64.b64decode(of["data"]), FORMATS[of["dtype"]]
+    numbers = list(struct.unpack(f"<{len(raw) // struct.calcsize(code)}{code}", raw))
     if len(of["shape"]) != 2:
         return numbers
     wide = max(of["shape"][1], 1)
