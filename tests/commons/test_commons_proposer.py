@@ -14,7 +14,8 @@ from support.commons_examples import AT
 from support.commons_users import BETTER, MORE, User
 from support.labs import GENOME, TinyLab
 
-from nightlab.commons.peer_store import PeerStore, parse_instant
+from nightlab.commons.instants import parse_instant
+from nightlab.commons.peer_store import PeerStore
 from nightlab.commons.places import author_key, key_file
 from nightlab.commons.provenance import ProvenanceIndex, ProvenancePath
 from nightlab.commons.record import Finding, Threat, Verification, genome_id

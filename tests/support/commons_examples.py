@@ -11,7 +11,18 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from nightlab.commons.exchange import Commons
-from nightlab.commons.record import Finding, Retraction, Signed, Threat, Verification, author_of, sign, task_id
+from nightlab.commons.record import (
+    Finding,
+    Retraction,
+    Revocation,
+    Signed,
+    Threat,
+    Verification,
+    author_of,
+    revoke,
+    sign,
+    task_id,
+)
 
 PATCH = """\
 diff --git a/genome.py b/genome.py
@@ -114,7 +125,9 @@ def examples() -> list[Signed]:
         "evidence_sha256": None,
         "detail": "measure.py was changed",
     }
-    return [one, two, three, sign(Threat.model_validate(threat), key())]
+    four = sign(Threat.model_validate(threat), key())
+    facts = {**stated("revocation", 0, 4, four.id), **revoke(key(9), 7)}
+    return [one, two, three, four, sign(Revocation.model_validate(facts), key())]
 
 
 def body(value: float = 2.75, patch: str = PATCH) -> tuple[dict[str, Any], bytes]:

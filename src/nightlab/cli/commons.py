@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,7 +15,7 @@ from nightlab.cli.app import HERE, REFUTED, Json, Tag, Where, app, escape, say
 
 if TYPE_CHECKING:
     from nightlab.commons.exchange import Commons
-    from nightlab.commons.sync import Body
+    from nightlab.commons.sync import Body, SyncResult
 
 SHOWN = 20  # offers and told findings that are listed
 
@@ -34,6 +35,15 @@ def share(
         ),
     ] = [],  # noqa: B006
     retract: Annotated[str, typer.Option(metavar="ID", help="Retract a finding of yours.")] = "",
+    revoke: Annotated[
+        bool, typer.Option("--revoke", help="Revoke your key, e.g. because another has it, and go on with a new one.")
+    ] = False,
+    since: Annotated[
+        str, typer.Option(metavar="ID", help="With --revoke: the first record that is not yours; none if omitted.")
+    ] = "",
+    licences: Annotated[
+        list[str], typer.Option("--licence", metavar="NAME", help="A licence that a trial needs; repeatable.")
+    ] = [],  # noqa: B006
     why: Annotated[str, typer.Option("--reason", metavar="WORDS", help="Reason for the retraction.")] = "",
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Share without asking.")] = False,
     lab: Where = HERE,
@@ -51,12 +61,15 @@ def share(
     if unknown := set(portable) - set(PORTABLE):
         raise typer.BadParameter(f"--portable {', '.join(sorted(unknown))}: {' or '.join(PORTABLE)}")
     commons = open_commons()
+    if revoke:
+        _revoke(commons, since, yes)
+        return
     if retract:
         bodies = [retraction_body(commons, retract, why)]
         typer.echo(_page(bodies[0]))
     else:
         session = open_session(lab, tag)
-        found = findings_to_share(session, commons, numbers or [], failed=failed, portable=portable)
+        found = findings_to_share(session, commons, numbers or [], failed=failed, portable=portable, licences=licences)
         session.close()
         for number, body in found:
             typer.echo(f"# experiment {number}\n{_page(body)}")
@@ -75,6 +88,19 @@ def share(
         say(f"made your key, {key_file()}: keep it private, it signs findings in your name")
     for signed in made:
         say(f"signed {signed.id[:12]}")
+    say("next: nightlab sync")
+
+
+def _revoke(commons: Commons, since: str, yes: bool) -> None:
+    from nightlab.commons.sync import revoke_key
+    from nightlab.core.types import NightlabError
+
+    if not yes and not sys.stdin.isatty():
+        raise NightlabError("a revoked key can't be used again", "if you are sure: nightlab share --revoke --yes")
+    if not yes and not typer.confirm("Revoke your key? It can't be used again, and others trust the new one from 0."):
+        return
+    kept, away = revoke_key(commons, since)
+    say(f"revoked: {_many(kept, 'record')} of it keep their weight, later ones have none; the old key is {away}")
     say("next: nightlab sync")
 
 
@@ -99,16 +125,43 @@ def sync(
     from nightlab.commons.sync import sync_commons as exchange
 
     for done in exchange(lab, open_commons(), remote, bundle):
-        taken = done.taken
         for body in done.sent:
             say(escape(f"  {body['target'][:12]} {body.get('verdict', body['kind'])}: {body['detail']}"))
-        words = [f"{taken.records} new of {_many(taken.authors, 'author')}"]
-        words += [f"{_many(len(done.sent), 'answer')} of yours to others' findings"] * bool(done.sent)
-        words += ["what you shared is there"] * done.pushed
-        words += [f"more of {_many(taken.waiting, 'author')}: sync again"] * bool(taken.waiting)
-        refused = ", ".join(f"{number} {why}" for why, number in taken.rejected.items())
-        words += [f"refused: {refused} (see nightlab commons)"] * bool(refused)
-        say(escape(f"{done.where}: {'; '.join(words)}"))
+        say(escape(f"{done.where}: {'; '.join(sync_words(done))}"))
+        for words in sync_warnings(done):
+            say(escape(f"  {words}"))
+
+
+def sync_words(done: SyncResult) -> list[str]:
+    """What was received and sent."""
+    taken = done.taken
+    words = [f"{taken.records} new of {_many(taken.authors, 'author')}"]
+    words += [f"{_many(len(done.sent), 'answer')} of yours to others' findings"] * bool(done.sent)
+    words += ["what you shared is there"] * done.pushed
+    words += [f"more of {_many(taken.waiting, 'author')}: sync again"] * bool(taken.waiting)
+    refused = ", ".join(f"{number} {why}" for why, number in taken.rejected.items())
+    return words + [f"refused: {refused} (see nightlab commons)"] * bool(refused)
+
+
+def sync_warnings(done: SyncResult) -> list[str]:
+    """What the user should look into: clocks, keys and remotes that are not as they were."""
+    taken, words = done.taken, list[str]()
+    if taken.future:
+        words.append(
+            f"{_many(taken.future, 'record')} dated in the future, whose verdicts wait until then: is this machine's "
+            f"clock right? It says {time.strftime('%Y-%m-%d %H:%M')}"
+        )
+    if done.foreign:
+        words.append(
+            f"{_many(done.foreign, 'record')} under your name that were not here: this copy was restored from a "
+            "backup, or another machine uses your key; if it is not yours: nightlab share --revoke"
+        )
+    if old := taken.rejected["rolled back"]:
+        words.append(
+            f"the remote lacks records that it had of {_many(old, 'author')}: was it restored from a backup? Nothing "
+            "is lost here, and each author's next sync sends theirs again"
+        )
+    return words
 
 
 @app.command(epilog="Examples:  nightlab join ssh://git@host/commons.git   ·   nightlab join /srv/commons.git")

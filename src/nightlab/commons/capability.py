@@ -25,6 +25,8 @@ class TrialResources:
     libraries: Mapping[str, str]
     host: GeneHost | None = None
     """What the lab offers to genes; None if the contract does not say."""
+    licences: frozenset[str] = frozenset()
+    """Those that the lab's user has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,7 @@ class Compatibility:
 
 def check_requirements(requires: Requires, have: TrialResources) -> Compatibility:
     """``compatible``: all requirements are met; ``partly``: runs, but may behave differently; ``not``: can't run."""
-    parts = (_device, _memory, _dtypes, _libraries, _genes)
+    parts = (_device, _memory, _dtypes, _libraries, _licences, _genes)
     return worst_of([found for part in parts for found in part(requires, have)])
 
 
@@ -111,6 +113,13 @@ def _libraries(requires: Requires, have: TrialResources) -> Reasons:
             yield "not", f"it imports {word}, which is not installed here"
         elif (there := have.libraries[name]) and version and version.split(".")[0] != there.split(".")[0]:
             yield "partly", f"it ran with {word} {one_line(version, 20)}, installed is {there}"
+
+
+def _licences(requires: Requires, have: TrialResources) -> Reasons:
+    for name in requires.licences:
+        if name not in have.licences:
+            word = one_line(name, 40)
+            yield "not", f"it needs the licence {word}; if you have it, name it in commons.licences of lab.toml"
 
 
 def _genes(requires: Requires, have: TrialResources) -> Reasons:

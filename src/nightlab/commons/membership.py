@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from nightlab.commons.exchange import Commons, Entry, Received, Rejection, display_remote
-from nightlab.commons.record import Finding, MetricRecord, Verification, gain
-from nightlab.commons.trust import compare
+from nightlab.commons.instants import parse_instant
+from nightlab.commons.record import Finding, MetricRecord, Revocation, Verification, gain
+from nightlab.commons.trust import EPOCH, compare
 from nightlab.core.config import CONTRACT, load_contract
 from nightlab.core.files import replace_text
 from nightlab.core.types import NightlabError
@@ -108,7 +109,7 @@ def audit(remote: str) -> Audit:
 def contradictions(entry: Entry, entries: Mapping[str, Entry]) -> Iterator[str]:
     """What in a record contradicts its own numbers, or the finding that it is about."""
     record = entry.signed.record
-    if isinstance(record, Finding) or record.target not in entries:
+    if isinstance(record, Finding | Revocation) or record.target not in entries:
         return
     about = entries[record.target].signed.record
     if not isinstance(about, Finding):
@@ -117,6 +118,8 @@ def contradictions(entry: Entry, entries: Mapping[str, Entry]) -> Iterator[str]:
         yield "a retraction of another author's finding"
     elif isinstance(record, Verification):
         yield from _verdict(record, about.task.metric)
+        if parse_instant(record.at) < parse_instant(about.at) - EPOCH:
+            yield f"dated {record.at}, before the finding ({about.at}): their clocks disagree"
 
 
 def _verdict(record: Verification, metric: MetricRecord) -> Iterator[str]:

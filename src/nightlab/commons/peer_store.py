@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import suppress
-from datetime import datetime
 from typing import Any
 
 from nightlab.commons.capability import Compatibility, check_requirements, compare_tasks, worse_of
 from nightlab.commons.exchange import Commons, Entry
 from nightlab.commons.finding import platform_of, task_of, trial_resources
+from nightlab.commons.instants import parse_instant
 from nightlab.commons.places import own_author
 from nightlab.commons.queue import PARTLY, FindingOffer, draw_strangers, novelty
-from nightlab.commons.record import Finding, Retraction, Threat, Verification, gain
+from nightlab.commons.record import Finding, Retraction, Revocation, Threat, Verification, gain
 from nightlab.commons.second_hand import probability, said_of, visible
 from nightlab.commons.strangers import records, size_of
 from nightlab.commons.trust import EPOCH, PeerVerdict, ThreatWarning, Trust, priority, shortfall, threats, trust
@@ -44,6 +45,8 @@ class PeerStore:
         self.doubtful = _doubts(session.ledger.events(FindingVerified))
         """Findings that did not hold on another genome than their own, and the commit of that one."""
         self._chains, self._me = commons.entries(), own_author()
+        self.revoked: dict[str, int] = {}
+        """Authors whose key was revoked, and the ``seq`` from which their records have no weight."""
         self._read: dict[str, int] = {}
         self._records: dict[str, dict[type, list[Entry]]] = {}
         self._makers: dict[str, list[Entry]] = {}
@@ -80,8 +83,8 @@ class PeerStore:
         return probability(self.trust_in(entry.author).value, self._said.get(entry.id, ()), self.trust)
 
     def own_verdicts(self) -> list[PeerVerdict]:
-        """The verdicts measured in this lab."""
-        return [_own_verdict(one) for one in self.measured]
+        """The verdicts measured in this lab, without those on what a revoked key signed."""
+        return [_own_verdict(one) for one in self.measured if not self.is_revoked(one.target)]
 
     def stranger_records(self) -> dict[int, Trust]:
         """How the first claim of each author held here, by its size: the last verdict on it counts."""
@@ -124,7 +127,7 @@ class PeerStore:
 
     def finding_for(self, genome: str, author: str, but: Container[str]) -> Entry | None:
         """A finding that made ``genome``, not in ``but``: by ``author`` if possible, else by the most trusted one."""
-        found = [entry for entry in self._findings_for(genome) if entry.id not in but]
+        found = [entry for entry in self._findings_for(genome) if not (entry.id in but or self.is_revoked(entry.id))]
         return max(found, key=lambda e: (e.author == author, self.trust_in(e.author).value), default=None)
 
     def offers(
@@ -195,12 +198,21 @@ class PeerStore:
                 record = entry.signed.record
                 self.entries[entry.id] = entry
                 self._records.setdefault(name, {}).setdefault(type(record), []).append(entry)
+                if isinstance(record, Revocation):
+                    self.revoked[record.key] = min(record.since, self.revoked.get(record.key, record.since))
                 if isinstance(record, Finding) and record.status == "keep":
                     self._makers.setdefault(record.genome, []).append(entry)
             self._read[name] = len(chain)
 
     def _published(self, author: str, kind: type) -> Sequence[Entry]:
-        return self._records.get(author, {}).get(kind, ())
+        """An author's records of a kind, up to the revocation of the key."""
+        found = self._records.get(author, {}).get(kind, ())
+        return [entry for entry in found if not self.is_revoked(entry.id)] if author in self.revoked else found
+
+    def is_revoked(self, target: str) -> bool:
+        """Whether a record was signed by a key that is revoked from there on."""
+        entry = self.entries.get(target)
+        return entry is not None and entry.signed.record.seq >= self.revoked.get(entry.author, math.inf)
 
     def _findings_for(self, genome: str) -> Sequence[Entry]:
         return self._makers.get(genome, ())
@@ -273,11 +285,3 @@ def _own_verdict(event: FindingVerified) -> PeerVerdict:
 def _doubts(measured: Iterable[FindingVerified]) -> dict[str, str]:
     """Findings to measure once more, each with the commit to do it on."""
     return {event.target: event.doubt for event in measured if event.doubt is not None}
-
-
-def parse_instant(instant: str) -> float:
-    """A record's time as seconds since the epoch; of one that no calendar has, 0."""
-    try:
-        return datetime.fromisoformat(instant).timestamp()
-    except ValueError:
-        return 0.0

@@ -187,7 +187,9 @@ class CommonsProposer:
         """
         for target, on in self.peers.doubtful.items():
             entry = self.peers.entries.get(target)
-            if f"{target}@{on}" in self.used or not entry or self.peers.trust_in(entry.author).proven != proven:
+            if f"{target}@{on}" in self.used or not entry or self.peers.is_revoked(target):
+                continue
+            if self.peers.trust_in(entry.author).proven != proven:
                 continue
             path = self.paths.path_to(target, {self.paths.id(on): on})
             if path and (patch := self.paths.patch(path)):

@@ -7,21 +7,19 @@ docs/commons.md describes the format, ``record.schema.json`` is its JSON Schema.
 from __future__ import annotations
 
 import hashlib
-import importlib
-import json
 import math
 import re
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
 
+from nightlab.commons.canonical import EXACT, canonical_json, digest, import_library, read_json
 from nightlab.core.source_bytes import encode_source
-from nightlab.core.types import Clock, Goal, Metric, NightlabError, Status, average
+from nightlab.core.types import Clock, Goal, Metric, Status, average
 
 VERSION = 1
 LARGEST = 64 * 1024  # bytes of a signed record
 LARGEST_PATCH = 256 * 1024  # bytes of a patch
-EXACT = 2**53  # integers from here on are not exact in JSON
 
 Category = Literal[
     "oversized",
@@ -153,6 +151,8 @@ class Requires(RecordModel):
     """Versions, by the import names of the libraries; empty where the version is unknown."""
     genes: Annotated[dict[Name, GeneNeeds], Field(max_length=20)] = {}
     """Per genome file; left out if no file is a gene."""
+    licences: Annotated[list[Name], Field(max_length=20)] = []
+    """Licences that a user must have, e.g. of a solver or of data; left out if none."""
 
 
 class RecordHeader(RecordModel):
@@ -242,8 +242,21 @@ class Threat(RecordHeader):
     detail: Words
 
 
-Record = Annotated[Finding | Verification | Retraction | Threat, Field(discriminator="kind")]
-RECORD: TypeAdapter[Finding | Verification | Retraction | Threat] = TypeAdapter(Record)
+class Revocation(RecordHeader):
+    """A key's withdrawal, signed with that key. Any author may publish it, so it does not need the key's own chain."""
+
+    kind: Literal["revocation"]
+    key: Hash
+    """The author whose key it is."""
+    since: Annotated[int, Field(ge=0, lt=EXACT)]
+    """The ``seq`` from which that author's records have no weight; the earlier ones stay."""
+    proof: Signature
+    """Of the canonical ``{"revoked": key, "since": since}``, by the key itself."""
+
+
+AnyRecord = Finding | Verification | Retraction | Threat | Revocation
+Record = Annotated[AnyRecord, Field(discriminator="kind")]
+RECORD: TypeAdapter[AnyRecord] = TypeAdapter(Record)
 
 
 class Signed(RecordModel):
@@ -274,25 +287,7 @@ def gain(metric: MetricRecord, runs: list[Run], against: list[Run]) -> float:
     return found if math.isfinite(found) else 0.0
 
 
-def import_library(name: str) -> Any:
-    """Import a module of the extra ``commons``. Raises NightlabError when it is not installed."""
-    try:
-        return importlib.import_module(name)
-    except ImportError:
-        raise NightlabError(f"the commons needs {name.split('.')[0]}", "pip install 'nightlab[commons]'") from None
-
-
 # -- creating ----------------------------------------------------------------------------------------
-
-
-def canonical_json(value: Any) -> bytes:
-    """The canonical bytes of a JSON value (RFC 8785). Raises ValueError where there are none, e.g. for NaN."""
-    return bytes(import_library("rfc8785").dumps(value))
-
-
-def digest(value: Any) -> str:
-    """The SHA-256 of a JSON value, in hexadecimal."""
-    return hashlib.sha256(canonical_json(value)).hexdigest()
 
 
 def task_id(facts: dict[str, Any]) -> str:
@@ -309,10 +304,20 @@ def author_of(key: Any) -> str:
     return bytes(key.public_key().public_bytes_raw()).hex()
 
 
-def sign(record: Finding | Verification | Retraction | Threat, key: Any) -> Signed:
+def sign(record: AnyRecord, key: Any) -> Signed:
     """Sign a record with the private key of the author that it names."""
     name = hashlib.sha256(canonical_json(record.model_dump(mode="json", exclude_unset=True))).digest()
     return Signed(id=name.hex(), record=record, signature=bytes(key.sign(name)).hex())
+
+
+def revoke(key: Any, since: int) -> dict[str, Any]:
+    """The body of a revocation of this private key, but for its time."""
+    author = author_of(key)
+    return {"kind": "revocation", "key": author, "since": since, "proof": key.sign(_revoked(author, since)).hex()}
+
+
+def _revoked(author: str, since: int) -> bytes:
+    return hashlib.sha256(canonical_json({"revoked": author, "since": since})).digest()
 
 
 def encode_record(signed: Signed) -> bytes:
@@ -347,7 +352,10 @@ def parse_record(raw: bytes) -> Signed:
         raise Rejected("malformed", str(error)[:200]) from None
     if name.hex() != signed.id:
         raise Rejected("wrong id", f"its id is {signed.id[:12]}…, the hash of its record is {name.hex()[:12]}…")
-    verify(signed.record.author, name, bytes.fromhex(signed.signature))
+    record = signed.record
+    verify(record.author, name, bytes.fromhex(signed.signature))
+    if isinstance(record, Revocation):
+        verify(record.key, _revoked(record.key, record.since), bytes.fromhex(record.proof))
     return signed
 
 
@@ -372,25 +380,6 @@ def check_patch(finding: Finding, patch: bytes) -> str:
 
 def _json(raw: bytes) -> Any:
     try:
-        return json.loads(raw.decode(), parse_int=_integer, parse_constant=_constant, object_pairs_hook=_object)
+        return read_json(raw)
     except (ValueError, RecursionError) as error:
         raise Rejected("malformed", f"not JSON: {re.sub(r'[^ -~]', '?', str(error))[:200]}") from None
-
-
-def _integer(digits: str) -> int | float:
-    """An integer literal; as a float from ``EXACT`` on, where JSON numbers are not exact integers any more."""
-    if len(digits) > 310:
-        raise ValueError("a number too large for a double")
-    value = int(digits)
-    return value if abs(value) < EXACT else float(value)
-
-
-def _constant(name: str) -> float:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a duplicate key")
-    return found

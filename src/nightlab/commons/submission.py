@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
+from nightlab.commons.canonical import canonical_json
 from nightlab.commons.record import (
     Hash,
     PlatformRecord,
@@ -21,7 +22,6 @@ from nightlab.commons.record import (
     Run,
     Signature,
     Task,
-    canonical_json,
     genome_id,
     verify,
 )

@@ -321,6 +321,8 @@ class CommonsConfig(ConfigModel):
     """Of a session's experiments, that measure what others found, at most."""
     verifications: bool = False
     """Whether ``nightlab sync`` publishes what was measured of others' findings."""
+    licences: tuple[str, ...] = ()
+    """Licences that you have, e.g. of a solver: others' findings that need another one are not run."""
 
 
 class GeneConfig(ConfigModel):

@@ -17,18 +17,21 @@ import sys
 import tempfile
 import time
 import traceback
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import nightlab_guest
 
+from nightlab_bridge.packing import DIGITS, restated
 from nightlab_bridge.stand_in import write_stand_in
 from nightlab_bridge.values import NotPlain, receive, send
 from nightlab_bridge.wants import failure
 
 LARGE = 1 << 20  # bytes from which a file of the lab is linked instead of copied
 SHOWN = 20_000  # characters of an evaluator's output that are shown
+ANSWERS = 8  # the latest of the candidate's answers that are kept
 UNMEASURED = 4  # exit status: no answer, or an invalid one
 
 Said = Callable[[str], None]
@@ -63,7 +66,10 @@ def run(program: str, function: Callable[[Path, Said], Any], *, sealed: bool, ti
         _show(place / "output")
     if relay and relay.fault:
         raise Unmeasured(f"the candidate gave no valid answer: {relay.fault}")
-    return evaluation.result()
+    result = evaluation.result()
+    for name, value in restated(relay.answers).items() if relay else ():
+        print(f"METRIC {name}={value!r}")
+    return result
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -171,6 +177,7 @@ class Relay:
         self.server.listen(64)
         self.loads: dict[int, socket.socket] = {}
         self.count = 0
+        self.answers = deque[bytes](maxlen=ANSWERS)  # the latest
 
     def sources(self) -> list[socket.socket]:
         return [self.server, self.link, *self.loads.values()]
@@ -196,6 +203,7 @@ class Relay:
         number, data = got
         if data.startswith(b'{"fault"'):
             raise NotPlain(str(json.loads(data)["fault"])[:500])
+        self.answers.append(data if len(data) <= DIGITS else b"")
         if number in self.loads:  # else it was dropped meanwhile
             send(self.loads[number], number, data)
 
