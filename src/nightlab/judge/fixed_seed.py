@@ -1,6 +1,6 @@
 """Programs that fix their seed: their runs are all but the same, which says nothing of how lucky that one seed is.
 
-They need not be the same to the last digit: a budget in seconds or an accelerator adds a little noise of its own.
+They need not be the same to the last digit: a budget in seconds or an accelerator adds a little noise.
 """
 
 from __future__ import annotations
