@@ -7,6 +7,7 @@ process answers; else the evaluator imports the program itself, and its numbers 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import select
@@ -29,6 +30,7 @@ from nightlab_bridge.wants import failure
 LARGE = 1 << 20  # bytes from which a file of the lab is linked instead of copied
 SHOWN = 20_000  # characters of an evaluator's output that are shown
 ANSWERS = 8  # the latest of the candidate's answers that are kept
+RUNS = itertools.count()
 UNMEASURED = 4  # exit status: no answer, or an invalid one
 
 Said = Callable[[str], None]
@@ -44,7 +46,9 @@ def run(program: str, function: Callable[[Path, Said], Any], *, sealed: bool, ti
     ``function`` may say which stage begins; each may take ``timeout`` seconds. Its result is read as JSON. Raises
     Unmeasured.
     """
-    place = Path(os.environ.get("TMPDIR", "/tmp"), f"bridge-{os.getpid()}")  # tempfile takes 2 ms to import
+    place = Path(
+        os.environ.get("TMPDIR", "/tmp"), f"bridge-{os.getpid()}-{next(RUNS)}"
+    )  # tempfile takes 2 ms to import
     place.mkdir(mode=0o700)
     copy = place / "lab"
     _copy(Path.cwd(), copy)

@@ -133,7 +133,7 @@ class Served:
 
     def _load(self) -> dict[str, Any]:
         """Import the program; returns what it holds: functions, classes, plain values."""
-        sys.path.insert(0, os.path.dirname(os.path.realpath(self.program)))
+        sys.path.insert(0, os.path.realpath(self.program).rpartition("/")[0])
         self.module = load_module(self.program, "program")
         return {name: found for name, value in vars(self.module).items() if (found := _member(name, value))}
 

@@ -29,7 +29,7 @@ globals().update(_members)
 def write_stand_in(path: Path, address: str) -> None:
     """Put the stand-in in the place of the program at ``path``; it connects to the socket ``address`` when imported."""
     path.unlink(missing_ok=True)
-    guest = os.path.dirname(os.path.dirname(__file__))
+    guest = __file__.rsplit("/", 2)[0]
     path.write_text(SOURCE.format(name=path.name, guest=guest, address=address), encoding="utf-8")
 
 
