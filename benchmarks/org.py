@@ -19,7 +19,7 @@ from multiprocessing import Pool
 from pathlib import Path
 from typing import Any
 
-from keep_rules import WORKERS
+from keep_rules_worlds import WORKERS
 from machine import heading, table
 
 from nightlab.core.types import Metric
