@@ -346,9 +346,7 @@ def main() -> None:
     parser.add_argument("--ideas", type=int, default=40, help="that do nothing, in each lab's queue")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--labs", type=int, default=5, help="more than five: benchmarks/commons_labs.py")
-    parser.add_argument(
-        "--at-once", type=int, default=6, help="turns of labs at the same time, with more than five labs"
-    )
+    parser.add_argument("--at-once", type=int, default=6, help="turns of labs at once, with more than five")
     asked = parser.parse_args()
     heading(f"A commons of {asked.labs} labs")
     with tempfile.TemporaryDirectory(prefix="nightlab-commons-", ignore_cleanup_errors=True) as folder:

@@ -1,10 +1,10 @@
 """A commons of many labs in real processes: python benchmarks/commons.py --labs 32
 
 Half of the labs exchange over one bare remote, half over gossip on this machine's loopback; a quarter of all lie. One
-finds a planted gain. Then the remote goes away for a while; two labs that are in both halves bridge them only from the
-third round on, so that until then the halves are parted. Sessions and syncs are killed at random, three labs come late
-and two leave. A round is a turn of each lab: sync, some experiments, sync; ``--at-once`` turns run at the same time.
-In the end all that stayed must have the same records. It is said how long the find took to be adopted.
+finds a planted gain. Then the remote goes away for a while, and until the third round the halves are parted: then two
+labs of the remote gossip too, and bring the find over. At the end all sync with the remote. Some sessions
+are killed, three labs come late and two leave. A round is a turn of each lab: sync, some experiments, sync; as many
+turns as ``--at-once`` says run at the same time. All that stayed must end with the same records.
 """
 
 from __future__ import annotations
@@ -104,8 +104,8 @@ def play(where: Path, labs: int, ideas: int, seed: int, at_once: int) -> None:
     gossiping = [m for m in members if m.gossips and m not in late]
     for each in gossiping:
         each.gossip(known[members.index(each)], known[members.index(gossiping[0])])
-    for each in liars:
-        each.sync()
+    with ThreadPoolExecutor(at_once) as pool:
+        list(pool.map(Member.sync, liars))
     finder.turn(0)
     found = until("the find", finder.lab.adopted)
     finder.lab.do("share", "--yes")
@@ -135,16 +135,17 @@ def play(where: Path, labs: int, ideas: int, seed: int, at_once: int) -> None:
         one_round(waiting, draw, at_once)
         adopted = sum(m.lab.adopted() is not None for m in there)
         print(f"round {number}: {adopted} of {len(there)} have it, after {time.time() - found:.0f} s", flush=True)
-    finish([m for m in members if m not in gone], finder, liars, found, late)
+    finish([m for m in members if m not in gone], finder, liars, found, late, at_once)
 
 
-def finish(staying: list[Member], finder: Member, liars: list[Member], found: float, late: Sequence[Member]) -> None:
+def finish(
+    staying: list[Member], finder: Member, liars: list[Member], found: float, late: Sequence[Member], at_once: int
+) -> None:
     """All that stayed end with the same records; what it took is told."""
 
     def same() -> bool:
-        for each in staying:
-            if each.daemon is None or not each.gossips:
-                each.sync()
+        with ThreadPoolExecutor(at_once) as pool:  # those of the gossip half too, now that nothing is parted any more
+            list(pool.map(lambda each: each.lab.do("sync"), staying))
         heads = [commons_of(each.lab).chains.heads() for each in staying]
         return all(each == heads[0] for each in heads)
 
