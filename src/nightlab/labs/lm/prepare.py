@@ -291,7 +291,8 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=8, help="downloads at a time")
     options = parser.parse_args()
     if options.action == "evaluate":
-        return evaluate()
+        evaluate()
+        os._exit(0)  # all is printed, and PyTorch would take half a second to shut down
     corpus = options.corpus or CORPUS
     if corpus and corpus not in ("sotu", "tinystories", "climbmix"):
         corpus = str(Path(corpus).expanduser().absolute())
