@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -92,18 +93,24 @@ class Audit:
         return not self.refused and not self.contradictions
 
 
-def audit(remote: str) -> Audit:
-    """Read a whole remote anew, apart from the user's copy, and check all of it: form, signatures, chains, patches and
-    whether each verdict follows from its numbers. No trial is run. Raises Unreachable."""
+@contextmanager
+def whole_copy(remote: str) -> Iterator[Commons]:
+    """All of a remote, read anew, apart from the user's copy. Raises Unreachable."""
     with tempfile.TemporaryDirectory(prefix="nightlab-audit-") as folder:
         commons = Commons(Path(folder) / "commons")
         while commons.pull(remote).waiting:
             pass
-        chains = commons.entries()
-        entries = {entry.id: entry for chain in chains.values() for entry in chain}
-        wrong = [(one.author, one.id, why) for one in entries.values() for why in contradictions(one, entries)]
-        kinds = Counter[str](entry.signed.record.kind for entry in entries.values())
-        return Audit(len(chains), kinds, commons.rejections(), wrong)
+        yield commons
+
+
+def audit(commons: Commons) -> Audit:
+    """Check all that was read of a remote: form, signatures, chains, patches and whether each verdict follows from its
+    numbers. No trial is run."""
+    chains = commons.entries()
+    entries = {entry.id: entry for chain in chains.values() for entry in chain}
+    wrong = [(one.author, one.id, why) for one in entries.values() for why in contradictions(one, entries)]
+    kinds = Counter[str](entry.signed.record.kind for entry in entries.values())
+    return Audit(len(chains), kinds, commons.rejections(), wrong)
 
 
 def contradictions(entry: Entry, entries: Mapping[str, Entry]) -> Iterator[str]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 import random
 import time
+from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import suppress
+from itertools import chain
 from typing import Any
 
 from nightlab.commons.capability import Compatibility, check_requirements, compare_tasks, worse_of
@@ -185,6 +187,33 @@ class PeerStore:
         fit = self.fit(entry, finding)
         return "; ".join(fit.reasons) if fit.level == "not" else ""
 
+    def declined(self) -> Counter[str]:
+        """How many of each author's latest findings are not run here, by reason."""
+        recent = (self._records[name].get(Finding, [])[-PER_AUTHOR:] for name in self._records if name != self._me)
+        return Counter(why for entry in chain.from_iterable(recent) if (why := self._why_declined(entry)))
+
+    def _why_declined(self, entry: Entry) -> str:
+        finding = entry.signed.record
+        assert isinstance(finding, Finding)
+        task = compare_tasks(finding, self.task)
+        reasons = (
+            ("its author revoked the key", self.is_revoked(entry.id)),
+            ("its author retracted it", self._is_retracted(entry)),
+            ("it is dangerous: see the warnings", entry.id in self.threats),
+            (f"it is of another task: {'; '.join(task.reasons)}", task.level == "not"),
+            ("its author is in quarantine", self.trust_in(entry.author).quarantined),
+            ("it was no gain there", finding.status != "keep" or self.claimed(entry) <= 0),
+        )
+        return next((why for why, holds in reasons if holds), "") or self._obstacle(entry, finding)
+
+    def spared(self) -> int:
+        """How many findings are left alone because labs that are trusted here refuted them."""
+        done = {one.target for one in self.measured}
+        return sum(
+            target not in done and any(each.verdict == "refuted" and self.trust_in(each.by).proven for each in said)
+            for target, said in self._said.items()
+        )
+
     def unproven(self, authors: Iterable[str]) -> int:
         """How many of these turns went to authors who are still unproven."""
         return sum(not self.trust_in(author).proven for author in authors)
@@ -193,8 +222,8 @@ class PeerStore:
 
     def _index_new(self) -> None:
         """Index new records by author and kind."""
-        for name, chain in self._chains.items():
-            for entry in chain[self._read.get(name, 0) :]:
+        for name, published in self._chains.items():
+            for entry in published[self._read.get(name, 0) :]:
                 record = entry.signed.record
                 self.entries[entry.id] = entry
                 self._records.setdefault(name, {}).setdefault(type(record), []).append(entry)
@@ -202,7 +231,7 @@ class PeerStore:
                     self.revoked[record.key] = min(record.since, self.revoked.get(record.key, record.since))
                 if isinstance(record, Finding) and record.status == "keep":
                     self._makers.setdefault(record.genome, []).append(entry)
-            self._read[name] = len(chain)
+            self._read[name] = len(published)
 
     def _published(self, author: str, kind: type) -> Sequence[Entry]:
         """An author's records of a kind, up to the revocation of the key."""

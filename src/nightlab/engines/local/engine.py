@@ -22,7 +22,7 @@ from nightlab.engines.local.handles import RunningTrial, StandBy
 from nightlab.engines.local.lab_data import LabData
 from nightlab.engines.local.layout import Layout, compile_guest
 from nightlab.engines.local.read_result import build_measurement
-from nightlab.engines.local.trial_folder import MARK, ORIGINAL_NAME, SAVED, kill_leftovers, original_name, trial_output
+from nightlab.engines.local.trial_folder import MARK, SAVED, kill_leftovers, original_name, trial_output
 from nightlab.engines.platform import nvidia_driver, this_platform
 from nightlab.engines.slots import WHOLE, Slot, allocate_slots, gpu_failure
 from nightlab.sandbox.bubblewrap import Sandbox, layered
@@ -30,6 +30,7 @@ from nightlab.storage import checkouts
 from nightlab.storage.checkpoints import CheckpointStore, UnfitCheckpoint
 from nightlab.storage.git import Repo
 
+PATIENCE = 10.0  # seconds for a standby supervisor to set up its sandboxes: a new one would take longer
 AHEAD = "ahead-"  # prefix of a standby supervisor's folder, until a trial takes it over
 SCRATCH = ("work", "trusted", "checked", "home-*", "tmp*", "compiled*")  # of a trial's folder
 
@@ -202,12 +203,11 @@ class LocalEngine:
             return replace(measurement, outcome="crashed", metric=None, held_out=None, detail=f"its checkpoint: {why}")
 
     def _take_ready(self, slot: Slot, commit: str) -> StandBy | None:
-        """The standby supervisor for a slot, if it is ready, alive and fit for a trial of this commit; else None."""
+        """The standby supervisor for a slot, if it is alive and fit for a trial of this commit; else None."""
         ready = self.standing_by.pop(slot.number, None)
         if ready is None:
             return None
-        up = ready.process.poll() is None and (ready.folder / ORIGINAL_NAME).exists()
-        if up and self.copies.fits(ready.commit, commit):
+        if ready.up(PATIENCE) and self.copies.fits(ready.commit, commit):
             return ready
         self._dismiss(ready)
         return None

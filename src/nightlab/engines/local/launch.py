@@ -9,7 +9,7 @@ import os
 import socket
 import struct
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import IO, Any
 
@@ -39,6 +39,7 @@ class Launch:
         self.logs: dict[str, BoundedLog] = {}
         self.gates: dict[str, int] = {}  # sockets of waiting processes, by role
         self._importing: dict[str, int] = {}  # likewise, of those that were let go, until their imports are made
+        self._gone: dict[str, Set[str]] = {}  # by role: variables of a stand-by that its trial does without
         self.control, self._control_end = os.pipe()
         os.set_blocking(self.control, False)
         self._heard = b""
@@ -131,7 +132,9 @@ class Launch:
 
     def move(self, folder: Path, spec: dict[str, Any]) -> None:
         """Continue with a renamed folder, which is now a trial's, and its spec."""
+        had = {role: self._environment(role) for role in self.gates}
         self.folder, self.spec = folder, spec
+        self._gone = {role: env.keys() - self._environment(role).keys() for role, env in had.items()}
         for role, log in self.logs.items():
             log.path = folder / f"{role}.log"
 
@@ -145,7 +148,8 @@ class Launch:
     def _open_gate(self, role: str) -> None:
         gate = self.gates.pop(role)
         with contextlib.suppress(BrokenPipeError):  # it ended: its status says so
-            os.write(gate, json.dumps(self._environment(role)).encode() + b"\n")
+            told = dict.fromkeys(self._gone.get(role, ())) | self._environment(role)
+            os.write(gate, json.dumps(told).encode() + b"\n")
         os.set_blocking(gate, False)
         self._importing[role] = gate
 
