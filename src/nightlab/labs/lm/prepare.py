@@ -299,7 +299,6 @@ def main() -> None:
     prepare(corpus, options.shards, options.workers)
     if recipe(corpus, options.shards) != recipe():
         print(f"To train on it, say so in corpus.py:  CORPUS = {corpus!r}  and  SHARDS = {options.shards}")
-    return None
 
 
 if __name__ == "__main__":
