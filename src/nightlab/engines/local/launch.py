@@ -41,7 +41,7 @@ class Launch:
         self.logs: dict[str, BoundedLog] = {}
         self.gates: dict[str, int] = {}  # sockets of waiting processes, by role
         self._importing: dict[str, int] = {}  # likewise, of those that were let go, until their imports are made
-        self.dismissed: int | None = None  # where imports are made in turn: can be read once nobody wants them any more
+        self.dismissed: int | None = None  # where imports are made in turn: can be read once no one wants them any more
         self._in_place: set[str] = set()  # roles whose gate has said so
         self._gone: dict[str, Set[str]] = {}  # by role: variables of a stand-by that its trial does without
         self.control, self._control_end = os.pipe()
@@ -135,7 +135,7 @@ class Launch:
         return all(role in self._in_place or os.read(gate, 1) for role, gate in self.gates.items())
 
     def _wait_for_imports(self, role: str, dismissed: int) -> None:
-        """Wait until a process that was started in advance has made its imports, or nobody wants it any more."""
+        """Wait until a process that was started in advance has made its imports, or no one wants it any more."""
         gate = self.gates[role]
         if os.read(gate, 1):
             self._in_place.add(role)
