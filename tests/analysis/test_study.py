@@ -67,6 +67,15 @@ def test_between_two_looks_nothing_is_decided() -> None:
     assert [one.rounds for one in compare(plan, results)] == [5]
 
 
+def test_a_difference_that_is_not_shown_says_how_many_rounds_it_needs() -> None:
+    rng, plan, needed = random.Random(1), study(rounds=100), 0
+    results = [StudySession(n, arm, rng.gauss(arm == "two", 1.5), 1.0, 0.0, "") for n in range(1, 101) for arm in ARMS]
+    found = compare(plan, results[: 2 * 8])
+    needed = found[0].needed
+    assert not found[0].shown and 8 < needed < 100 and f"needs about {needed} rounds" in found[0].words
+    assert decided(plan, compare(plan, results)) == "two"
+
+
 def test_with_several_arms_the_best_is_better_than_each() -> None:
     plan = study(best_of_n=True, rounds=3)
     gains = {"one": 1.0, "two": 2.0, "independent": 0.0}
