@@ -297,8 +297,6 @@ class ExperimentLoop:
         self.view.judged(experiment, champion)
         if experiment.number:
             return
-        if words := slots_words(self.session, _of(candidate).wall_seconds, len(self.scheduler.slots)):
-            self.view.say(words)
         if verdict.status != "keep":
             self.candidates.stop()
             logs = self.session.local_engine.folder / f"{self.ledger.trials(0)[-1][0].id}"
@@ -308,6 +306,8 @@ class ExperimentLoop:
                 f"the baseline can't be measured: {verdict.reason}: {verdict.detail}",
                 f"read {log}, fix the lab, commit, and run again (a fresh session starts){self._unsealing()}",
             )
+        if words := slots_words(self.session, _of(candidate).wall_seconds, len(self.scheduler.slots)):
+            self.view.say(words)
 
     def _unsealing(self) -> str:
         """What else helps where another system's evaluator calls the candidate in a separate process."""
