@@ -22,13 +22,18 @@ FIXED_SEED = (
 def fixes_seed(own: Sequence[float], before: Sequence[float]) -> bool:
     """Whether a program's runs on different seeds are all but the same, while those of the one before it are not.
 
-    By the ratio of variances (F test), which must be small besides: a program may well train more steadily.
+    By the ratio of variances (F test), which must be small besides: a program may well train more steadily, and noise
+    in proportion to a value is smaller where that is.
     """
     from scipy.special import fdtr
 
     if len(own) < 2 or len(before) < 2 or _same(before):
         return False
-    ratio = _spread(own) / _spread(before)
+    if _same(own):
+        return True
+    level, other = abs(average(list(own))), abs(average(list(before)))
+    expected = _spread(before) * (level / other if level < other else 1.0)
+    ratio = _spread(own) / expected if expected else math.inf
     return ratio <= STEADIER and float(fdtr(len(own) - 1, len(before) - 1, ratio * ratio)) < SURE
 
 

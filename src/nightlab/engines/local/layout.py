@@ -95,6 +95,7 @@ class Layout:
         budget = self.budget
         return {
             "ahead": None,
+            "in_turn": False,
             "command": self._argv(lab.command) if lab.command else None,
             "evaluator": self._evaluator() if evaluator else None,
             "gateways": list(evaluator.gateway.values()) if evaluator else [],
