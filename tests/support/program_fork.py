@@ -15,6 +15,8 @@ import socket
 import sys
 import threading
 
+from warm_fork_server import WarmForkServers
+
 # What most commands import sooner or later.
 PRELOADED = [
     "matplotlib.backends.backend_agg",
@@ -106,6 +108,9 @@ if __name__ == "__main__":
     for name in PRELOADED:
         importlib.import_module(name)
     _draw_once()
+    supervisors = socket.socket(fileno=int(sys.argv[2]))
+    supervisors.set_inheritable(False)
+    WarmForkServers(supervisors).serve_all()
     gc.freeze()  # a collection in a run would copy what the server holds
     _serve(socket.socket(fileno=int(sys.argv[1])))
     from nightlab.cli.main import main

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO
 
 from support.processes import program_env
+from support.warm_fork_server import WarmForkServers
 
 SERVER = Path(__file__).with_name("program_fork.py")
 
@@ -81,13 +82,13 @@ class Run:
 class ProgramServer:
     """Starts runs of the program. It ends with the process that made it, or by ``close``."""
 
-    def __init__(self) -> None:
+    def __init__(self, fork_servers: WarmForkServers) -> None:
         self.link, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.env = program_env(Path("/"), OPENBLAS_NUM_THREADS="1")
         with theirs:
             self.process = subprocess.Popen(
-                [sys.executable, SERVER, str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
+                [sys.executable, SERVER, str(theirs.fileno()), str(fork_servers.link.fileno())],
+                pass_fds=[theirs.fileno(), fork_servers.link.fileno()],
                 env=self.env,
                 cwd="/",
                 stdin=subprocess.DEVNULL,
