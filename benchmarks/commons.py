@@ -345,9 +345,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--ideas", type=int, default=40, help="that do nothing, in each lab's queue")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--labs", type=int, default=5, help="more than five: benchmarks/commons_labs.py")
+    parser.add_argument("--at-once", type=int, default=6, help="turns of labs at once, with more than five")
     asked = parser.parse_args()
-    heading("A commons of five labs")
+    heading(f"A commons of {asked.labs} labs")
     with tempfile.TemporaryDirectory(prefix="nightlab-commons-", ignore_cleanup_errors=True) as folder:
+        if asked.labs > 5:
+            from commons_labs import play as play_many
+
+            play_many(Path(folder), asked.labs, asked.ideas, asked.seed, asked.at_once)
+            return
         play(Path(folder), asked.ideas, asked.seed)
 
 

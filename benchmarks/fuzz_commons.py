@@ -29,10 +29,11 @@ with atheris.instrument_imports(include=["nightlab.commons", "nightlab.storage.g
     import rfc8785  # noqa: F401  # that it is instrumented
 
     from nightlab.commons import genes, gossip
+    from nightlab.commons.canonical import canonical_json
     from nightlab.commons.capability import GeneHost, TrialResources, check_requirements, compare_tasks
     from nightlab.commons.exchange import PATCH_FILE, RECORD_FILE, Commons, _entry
     from nightlab.commons.queue import novelty, word_set
-    from nightlab.commons.record import Finding, Rejected, Task, author_of, canonical_json, encode_record, parse_record
+    from nightlab.commons.record import Finding, Rejected, Task, author_of, encode_record, parse_record
     from nightlab.commons.trust import compare, priority
     from nightlab.storage.git import Chains, OutOfScope, PatchConflict, Repo, Unreachable
     from nightlab.storage.git.record_chains import Link

@@ -10,7 +10,8 @@ from typing import Any
 import atheris
 from support.commons_examples import key
 
-from nightlab.commons.record import author_of, canonical_json
+from nightlab.commons.canonical import canonical_json
+from nightlab.commons.record import author_of
 
 VALUES: list[Any] = [
     None, True, -1, 0, 1, 2, 0.5, 1e308, -1e308, 5e-324, 2**53, 2**63, "", "x" * 401, "\u202e\x1b[31m\n", "\ud800",

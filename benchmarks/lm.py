@@ -1,4 +1,4 @@
-"""The language-model lab in figures: python benchmarks/lm.py [--seconds 10] [--seeds 3]
+"""The language-model lab in figures: python benchmarks/lm.py [--seconds 10] [--seeds 3] [--seal]
 
 Speed and quality of train.py against a plain GPT-2 with AdamW of the same size, at equal seconds on the same data;
 what a trial costs beside its training; loader and evaluation beside the usual best-fit packer and beside a plain
@@ -108,6 +108,54 @@ def phases(folder: Path, trials: int) -> None:
         rows.append((name, f"{statistics.median(values):.2f}", f"{values[0]:.2f}", f"{values[-1]:.2f}"))
     print(f"one trial under nightlab, {trials} runs (training is on the budget's clock, the rest is wall clock)\n")
     table(("phase", "median", "min", "max"), rows)
+
+
+PLAIN_EVALUATION = """
+def hand_over(model):
+    if nightlab_guest and (trial := nightlab_guest.trial()):
+        trial.serve(served(model))
+
+
+def evaluate():
+    exam = Exam("val")
+    exam.score(calls_of(nightlab_guest.Served(device=True)))
+    print(f"METRIC val_bpb={exam.bits_per_byte():.9f}", flush=True)
+
+
+def main()"""
+
+
+def seal(folder: Path, trials: int) -> None:
+    """What the evaluation costs as shipped, and where the trainer itself answers and nothing is probed."""
+    program = str(Path(sys.executable).with_name("nightlab"))
+    places = {name: folder.with_name(name) for name in ("sealed", "plain")}
+    for name, place in places.items():
+        subprocess.run([program, "new", str(place)], check=True, capture_output=True)
+        contract, script = place / "lab.toml", place / "prepare.py"
+        text = (
+            contract.read_text().replace("amount = 10\n", "amount = 2\n").replace("evaluation = 60", "evaluation = 600")
+        )
+        text = text.replace('goal = "minimise"', 'goal = "minimise"\ntimed = false')  # a busy machine: no second try
+        contract.write_text(text[: text.rindex("[[proposers]]")])  # both try the first idea
+        if name == "plain":
+            contract.write_text(contract.read_text().replace("processes = 2 ", "processes = 0 "))
+            script.write_text(script.read_text().replace("\ndef main()", PLAIN_EVALUATION))
+        subprocess.run(["git", "commit", "-qam", name], cwd=place, check=True)
+        subprocess.run([program, "run", "-n", "2", "-C", str(place)], check=True, capture_output=True)
+    for _ in range(trials):
+        for place in places.values():
+            subprocess.run([program, "replay", "1", "-C", str(place)], check=True, capture_output=True)
+    found = {}
+    for name, place in places.items():
+        runs = [m for t, m in find_ledger(place, None).trials(1) if m and m.measured and t.purpose == "replay"]
+        started = [(m.overhead or {}).get("start", 0.0) for m in runs]
+        cpu = [m.cpu_seconds - m.training_seconds - start for m, start in zip(runs, started, strict=True)]
+        found[name] = statistics.median(cpu), statistics.median(m.evaluation_seconds for m in runs), len(runs)
+    rows = [(name, str(count), f"{cpu:.2f}", f"{wall:.2f}") for name, (cpu, wall, count) in found.items()]
+    print("evaluation of a trial, in turn: sealed and probed as shipped, and by the trainer itself without probes\n")
+    table(("evaluation", "trials", "CPU s, median", "wall s, median"), rows)
+    ratios = [sealed / plain for sealed, plain in zip(found["sealed"][:2], found["plain"][:2], strict=True)]
+    print(f"sealed / plain: {ratios[0]:.2f} in CPU time, {ratios[1]:.2f} in wall time (bar on a CPU: 1.3)\n")
 
 
 LOADERS = """
@@ -241,6 +289,7 @@ def main() -> None:
     ask.add_argument("--seconds", type=float, default=10)
     ask.add_argument("--seeds", type=int, default=3)
     ask.add_argument("--trials", type=int, default=5)
+    ask.add_argument("--seal", action="store_true", help="only what sealing costs the evaluation")
     wanted = ask.parse_args()
     device = this_platform().device
     clock = "cpu" if device == "cpu" else "wall"
@@ -252,6 +301,9 @@ def main() -> None:
         )
         subprocess.run([sys.executable, "prepare.py"], cwd=folder, check=True)
         begun = time.time()
+        seal(folder, wanted.trials)
+        if wanted.seal:
+            return
         loader(folder)
         evaluation(folder)
         phases(folder, wanted.trials)

@@ -32,7 +32,7 @@ from swarm_world import (
 )
 
 from nightlab.commons.exchange import Entry, _entry
-from nightlab.commons.finding import format_instant
+from nightlab.commons.instants import format_instant
 from nightlab.commons.record import RECORD, Rejected, Signed, author_of, encode_record, sign
 from nightlab.core.types import Candidate
 from nightlab.storage.git.record_chains import Link

@@ -15,7 +15,7 @@ import numpy as np
 
 from nightlab.commons.capability import Compatibility, TrialResources
 from nightlab.commons.exchange import Entry
-from nightlab.commons.finding import format_instant
+from nightlab.commons.instants import format_instant
 from nightlab.commons.record import Finding, PlatformRecord, Task, task_id
 from nightlab.core.events import FindingVerified
 from nightlab.core.types import Budget, Candidate, Experiment, Measurement, Metric, Trial

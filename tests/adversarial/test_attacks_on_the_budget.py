@@ -13,6 +13,8 @@ from support.bench import LEAST, Bench
 from support.labs import TinyLab, lab_in
 from support.tiers import by_default
 
+from nightlab.analysis.redteam.attacks import ATTACKS as REDTEAM
+from nightlab.analysis.redteam.attacks import with_prologue
 from nightlab.core.overhead import learned
 from nightlab.sandbox.bubblewrap import NoSandbox
 
@@ -135,6 +137,25 @@ def test_learning_beside_training_is_over_budget(clean: Trials, where: str) -> N
     measured = clean.run(genome(**parts))
     assert (measured.outcome, measured.metric) == ("over budget", None), measured
     assert says in measured.detail
+
+
+# What comes of redteam's attacks on a program. Those on answers: test_lm_metric.py; smuggling: test_information.py.
+CAME = {
+    "early output": "no metric", "NaN": "no metric", "shadowing": "no metric", "false claim": "measured",
+    "clock": "over budget", "over-run": "over budget", "late start": "over budget",
+}  # fmt: skip
+
+
+PROGRAMS = [one for one in REDTEAM if one.name in CAME]
+
+
+@pytest.mark.parametrize("attack", PROGRAMS, ids=[one.name for one in PROGRAMS])
+def test_no_attack_of_redteam_gains(clean: Trials, attack: Any) -> None:
+    # Half a second before the start signal is within the room that a busy machine needs: three times as much is not.
+    source = attack.source(clean.bench.lab).replace("- begun < budget", "- begun < 3 * budget")
+    budget = 'float(os.environ["NIGHTLAB_BUDGET"])' + (" * 2" if attack.name == "late start" else "")
+    measured = clean.run(with_prologue(genome(training=budget), source))
+    assert (measured.outcome, measured.metric) == (CAME[attack.name], -BUDGET if measured.measured else None), measured
 
 
 def test_a_trainer_that_trains_on_changes_nothing(clean: Trials) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,26 @@ def test_equal_arms_are_called_equal_and_a_better_one_is_found() -> None:
     assert sum(simulated(plan, seed, 5.0) == "two" for seed in range(100)) >= 95
 
 
+def test_between_two_looks_nothing_is_decided() -> None:
+    plan, results = study(), list[StudySession]()
+    assert plan.looks() == [3, 5, 8]
+    for turn in range(1, 6):
+        for name, gain in (("one", 0.0), ("two", turn % 2 if turn < 4 else 1e3)):
+            results.append(StudySession(turn, name, gain, 1.0, 0.0, ""))
+    at_three, between = compare(plan, results[:6]), compare(plan, results[:8])
+    assert at_three == between and [one.rounds for one in at_three] == [3]
+    assert [one.rounds for one in compare(plan, results)] == [5]
+
+
+def test_a_difference_that_is_not_shown_says_how_many_rounds_it_needs() -> None:
+    rng, plan, needed = random.Random(1), study(rounds=100), 0
+    results = [StudySession(n, arm, rng.gauss(arm == "two", 1.5), 1.0, 0.0, "") for n in range(1, 101) for arm in ARMS]
+    found = compare(plan, results[: 2 * 8])
+    needed = found[0].needed
+    assert not found[0].shown and 8 < needed < 100 and f"needs about {needed} rounds" in found[0].words
+    assert decided(plan, compare(plan, results)) == "two"
+
+
 def test_with_several_arms_the_best_is_better_than_each() -> None:
     plan = study(best_of_n=True, rounds=3)
     gains = {"one": 1.0, "two": 2.0, "independent": 0.0}
@@ -67,8 +88,7 @@ def test_with_several_arms_the_best_is_better_than_each() -> None:
         ("two", "independent", 2.0),
     ]
     assert decided(plan, found) == "two"
-    assert decided(plan, compare(plan, results[:6])) == "", "two rounds are too few"
-    assert compare(plan, results[:3]) == []
+    assert compare(plan, results[:8]) == [], "two rounds are too few"
 
 
 def test_the_order_is_turned_round_each_time() -> None:
@@ -158,6 +178,12 @@ def test_an_arm_switches_on_a_plateau_and_tells_its_own_program(make_lab: Any) -
         assert len(session.ledger.trials()) == trials, "nothing ran again"
 
 
+def session_seeds(lab: Path, tag: str) -> set[int]:
+    """The seeds that the programs of a session's search were given."""
+    with closing(open_session(lab, tag)) as session:
+        return {trial.given_seed for trial, _ in session.ledger.trials(purpose="search")}
+
+
 @pytest.mark.integration
 def test_a_study_finds_the_better_arm_and_does_not_run_a_session_twice(
     make_lab: Any, nightlab: Any, killed: Any
@@ -190,10 +216,15 @@ def test_a_study_finds_the_better_arm_and_does_not_run_a_session_twice(
     assert {one.gain for one in results if one.arm == "good"} == {9.0}  # from 11.5 to 2.5, without noise
     assert {one.gain for one in results if one.arm == "bad"} == {0.0}
     assert said == results and {one.found for one in results if one.arm == "good"} == {("genome.py:A",)}
+    good, bad, other = (session_seeds(lab.folder, f"study.x.{name}") for name in ("good.1", "bad.1", "good.2"))
+    assert good == bad and not good & other, "the sessions of a round share their seeds"
     with closing(open_session(lab.folder, "study.x.bad.1")) as session:
         _require_comparable(read_study(file), _setting(session), session)
         with pytest.raises(NightlabError, match=r"study\.x\.bad\.1 does not compare .* another baseline"):
             _require_comparable(read_study(file), {**_setting(session), "baseline": {}}, session)
+        other = replace(session.platform, processor="an abacus")
+        with pytest.raises(NightlabError, match=r"its processor is .*, not an abacus"):
+            _require_comparable(read_study(file), {**_setting(session), "machine": other}, session)
     before = measured()
     assert first and first.items() <= before.items(), "what had ended before the kill did not run again"
     again = nightlab("study", "study.toml", "--json", cwd=lab)

@@ -14,7 +14,9 @@ from support.commons_examples import AT
 from support.commons_users import BETTER, MORE, User
 from support.labs import GENOME, TinyLab
 
-from nightlab.commons.peer_store import PeerStore, parse_instant
+from nightlab.commons.benefit import benefit_of
+from nightlab.commons.instants import parse_instant
+from nightlab.commons.peer_store import PeerStore
 from nightlab.commons.places import author_key, key_file
 from nightlab.commons.provenance import ProvenanceIndex, ProvenancePath
 from nightlab.commons.record import Finding, Threat, Verification, genome_id
@@ -103,6 +105,8 @@ def test_all_the_steps_to_a_genome_are_one_trial(user: Callable[..., User]) -> N
     steps = {entry.signed.record.genome for entry in two.commons.entries()[one.author]}
     assert len(steps) == 2 and steps <= paths.in_champion.keys(), "what stands on the first claims only what follows"
     assert session.champion().measurement.metric == 3
+    came = benefit_of(session)
+    assert (came["gain"], came["own_gain"], came["saved"]) == (10, 8, pytest.approx(10 / 8 - 1)), "a trial for each"
     assert len(findings_to_share(session, two.commons, [], failed=False, portable=())) == 1, (
         "what it stands on is known"
     )
@@ -321,6 +325,8 @@ def test_another_task_or_what_is_lacking_here_is_told_and_not_run(user: Callable
     assert by(session) == []
     told = _candidates(session).brief().found
     assert [found.why for found in told] == ["its frozen files or contract differ"]
+    why = "it is of another task: its frozen files or contract differ"
+    assert PeerStore(session, two.commons).declined() == {why: 1}
     three = user("three")
     one.claim(one_session, GENOME.replace("A = 4.0", "A = 1.0"), 2.5, requires=needs)
     one.sync()

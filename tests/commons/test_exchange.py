@@ -18,9 +18,10 @@ from support.commons_examples import AT, PATCH, PLATFORM, body, finding, git, ke
 from support.processes import wait
 
 import nightlab.commons.exchange as exchange
+from nightlab.commons.canonical import canonical_json
 from nightlab.commons.exchange import Commons
 from nightlab.commons.gossip import Gossip
-from nightlab.commons.record import author_of, canonical_json, encode_record, sign
+from nightlab.commons.record import author_of, encode_record, sign
 from nightlab.core.types import NightlabError
 from nightlab.storage.git import Unreachable
 from nightlab.storage.git.record_chains import INCOMING, Chains

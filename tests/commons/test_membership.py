@@ -9,7 +9,7 @@ import pytest
 from support.commons_examples import AT, PLATFORM, author, body, key, some_hash, task, values
 
 from nightlab.commons.exchange import Commons
-from nightlab.commons.membership import audit, join, leave
+from nightlab.commons.membership import audit, join, leave, whole_copy
 from nightlab.core.types import NightlabError
 from nightlab.storage.git import Unreachable
 
@@ -74,7 +74,8 @@ def test_what_can_not_be_joined_changes_nothing(lab: Path, tmp_path: Path) -> No
 
 
 def test_a_sound_remote_is_sound(remote: Path) -> None:
-    found = audit(str(remote))
+    with whole_copy(str(remote)) as there:
+        found = audit(there)
     assert found.sound and found.authors == 1 and found.records == {"finding": 2}
 
 
@@ -93,7 +94,8 @@ def test_an_audit_finds_forgeries_and_words_that_contradict_their_numbers(remote
     forged = theirs.chains.add({"record.json": b"{}"}, "a lie", None)
     theirs_dir = tmp_path / "theirs"
     subprocess.run(["git", "push", "-q", remote, f"{forged}:refs/nightlab/{author(3)}"], cwd=theirs_dir, check=True)
-    found = audit(str(remote))
+    with whole_copy(str(remote)) as there:
+        found = audit(there)
     assert not found.sound
     assert [(row.author, row.category) for row in found.refused] == [(author(3), "wrong schema")]
     why = sorted(each[2] for each in found.contradictions)

@@ -14,11 +14,11 @@ from pydantic import ValidationError
 from support.commons_examples import examples, finding, key, some_hash, task
 
 import nightlab.commons.record as record
+from nightlab.commons.canonical import canonical_json
 from nightlab.commons.finding import runs_of
 from nightlab.commons.record import (
     Rejected,
     Signed,
-    canonical_json,
     encode_record,
     genome_id,
     parse_record,

@@ -22,6 +22,8 @@ class Solver:
     def solve(self, problem): return [self.base + x for x in problem]
 def place(n):
     return {"points": [(i / n, 0.5) for i in range(n)], "n": n}
+def circles():
+    return [(0.25, 0.25, 0.25), (0.75, 0.75, 0.25)]
 """
 EVALUATOR = """\
 import importlib.util, os, sys
@@ -33,6 +35,7 @@ def load(path):
 def evaluate(program_path):
     print("METRIC combined_score=1e9")
     module = load(program_path)
+    module.circles()
     found = module.place(module.SIZE)
     solved = module.Solver(10).solve([1, 2])
     return {"combined_score": sum(x for x, _ in found["points"]) + sum(solved), "points": len(found["points"])}
@@ -61,7 +64,8 @@ def measure(make_lab: Callable[..., TinyLab]) -> Callable[..., Measurement]:
 
 def test_functions_and_classes_answer_from_the_candidates_process(measure: Callable[..., Measurement]) -> None:
     got = measure()
-    assert (got.outcome, got.metric, got.secondary) == ("measured", 24.0, {"points": 3.0}), got.detail
+    packing = {"packing/strict": 0.5, "packing/tolerant": 0.5, "packing/violation": 0.0}
+    assert (got.outcome, got.metric, got.secondary) == ("measured", 24.0, {"points": 3.0, **packing}), got.detail
 
 
 ONE_CALL = EVALUATOR.split("    found = ")[0]

@@ -114,6 +114,15 @@ def test_an_openevolve_problem_is_sealed() -> None:
     assert "sealed" in reading.source and not reading.notes
 
 
+def test_installed_packages_are_imported_ahead_unless_a_time_is_kept() -> None:
+    imports = "import json, helper, no_such_package\nfrom numpy.linalg import norm\n"
+    files = {**OPENEVOLVE, "evaluator.py": imports + EVALUATOR, "helper.py": ""}
+    lab, _ = opened(files)
+    assert lab.warm and lab.evaluator and lab.evaluator.warm[1:] == ("numpy.linalg",)
+    timed, _ = opened({**files, "evaluator.py": "import time\n" + EVALUATOR + "    time.perf_counter()\n"})
+    assert timed.evaluator and timed.warm == timed.evaluator.warm == ()
+
+
 def test_openevolves_configuration() -> None:
     config = """\
 max_iterations: 20

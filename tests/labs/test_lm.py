@@ -102,7 +102,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> Lab:
             shutil.rmtree(root / left, ignore_errors=True)
         (root / "texts").mkdir()
         for number, text in enumerate(texts):
-            (root / "texts" / f"{number:04d}.txt").write_text(text)
+            (root / "texts" / f"{1800 + number}-{number:04d}.txt").write_text(text)
         made = fresh_lab(root)
         made.edit("corpus.py", "CORPUS = None", f"CORPUS = {str(root / 'texts')!r}")
         # A small metric, so that many evaluations fit into a test run.
@@ -304,7 +304,12 @@ def test_a_served_model_scores_exactly_what_it_scores_in_process(lab: Lab, prepa
     assert served.returncode == 0, served.stderr
     assert served.stdout == f"METRIC val_bpb={in_process:.9f}\n"
     both = serve(lab, prepare, "honest", NIGHTLAB_HELD_OUT="1").stdout.splitlines()
-    assert both[2].startswith("METRIC val_bpb_changed=") and both[3] == "METRIC rounding=0.0", "of the baseline"
+    ages = [line.split("=") for line in both[2:5]]
+    assert all(re.fullmatch(r"METRIC val_bpb_held_out_1\d{3}_to_[12]\d{3}", name) for name, _ in ages), both
+    years = [int(year) for name, _ in ages for year in re.findall(r"\d{4}", name)]
+    assert years == sorted(years) and years[0] == 1816, "the first held-out document, then newer ones"
+    assert abs(sum(float(value) for _, value in ages) / 3 - float(both[1].split("=")[1])) < 0.1
+    assert both[5].startswith("METRIC val_bpb_changed=") and both[6] == "METRIC rounding=0.0", "of the baseline"
     assert both[0] == served.stdout.strip() and both[1].startswith("METRIC held_out=")
     assert both[1].split("=")[1] != both[0].split("=")[1], "another split"
 

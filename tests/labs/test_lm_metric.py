@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Iterator
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -11,6 +12,8 @@ import numpy as np
 import pytest
 from support.extras import extra
 from support.lm_exam import CONTEXT, ROWS, WORDS, Logits, examined, honest, loaded_metric, text
+
+from nightlab.analysis.redteam.attacks import ATTACKS
 
 pytestmark = [pytest.mark.xdist_group("lm")]  # one worker imports PyTorch
 
@@ -174,6 +177,35 @@ def test_the_room_for_nondeterministic_kernels_is_the_baseline_s_own(metric: Mod
 def test_models_that_look_ahead_or_remember_are_found(metric: ModuleType, make: Any) -> None:
     with pytest.raises(metric.Tampered, match="looks ahead or changes between calls"):
         examined(metric, make)
+
+
+REDTEAM = {
+    "lookahead": "Tampered", "state": "Tampered", "replay": "Tampered", "NaN answer": "NotFinite",
+    "lazy answer": 0.1, "tolerance": -0.001,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("attack", [one for one in ATTACKS if one.served_only], ids=lambda one: one.name)
+def test_no_attack_of_redteam_on_answers_gains(metric: ModuleType, monkeypatch: Any, attack: Any) -> None:
+    """``nightlab redteam``'s own code; its attacks on programs: tests/adversarial/test_attacks_on_the_budget.py."""
+
+    def attacked() -> Logits:
+        guest: Any = ModuleType("nightlab_guest")
+        loads: list[Any] = []
+        guest.answer, guest.Trial = loads.append, type("Trial", (), {})
+        monkeypatch.setitem(sys.modules, "nightlab_guest", guest)
+        exec(attack.source(None), {})
+        guest.answer(lambda arrays: lambda inputs: honest(torch.from_numpy(inputs).long()).numpy())
+        function = loads[0]({})
+        return lambda tokens: torch.from_numpy(function(tokens.int().numpy()))
+
+    expected = REDTEAM[attack.name]
+    if isinstance(expected, str):
+        with pytest.raises(getattr(metric, expected)):
+            examined(metric, attacked)
+    else:
+        worse = examined(metric, attacked).bits_per_byte() - examined(metric, Honest).bits_per_byte()
+        assert worse > expected
 
 
 def test_replay_in_a_single_process_is_found_at_targets_that_were_never_shown(metric: ModuleType) -> None:

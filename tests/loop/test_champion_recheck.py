@@ -27,7 +27,7 @@ from nightlab.core.events import ProposalRefused, Rechecked, RunStarted
 from nightlab.core.observer import Observer
 from nightlab.core.source import code_lines, same_program, syntax_fault
 from nightlab.core.types import Budget, Measurement, Metric, Trial
-from nightlab.judge import Contestant, NeedsTrial, Noise, make_rule
+from nightlab.judge import Contestant, NeedsTrial, Noise, change_of_noise, make_rule
 from nightlab.loop.loop import ExperimentLoop
 from nightlab.loop.scheduler import Scheduler
 from nightlab.session.replicates import ATTEMPTS, RECHECK_SEED, Replicates, contestant, replicates, runs
@@ -539,6 +539,18 @@ def test_the_noise_is_learned_from_the_latest_repeats(tmp_path: Path, monkeypatc
     latest = [values[name] for name in ("g0", "g6", "g7", "g8")]
     few = replicates(ledger, BUDGET, lab)
     assert few.groups() == latest and few.noise().replicates == 1 + 1 + 1 + 2 and few.baseline == found.baseline
+
+
+def test_noise_in_proportion_to_a_value_that_fell_has_not_changed() -> None:
+    draw = random.Random(1)
+    for scale, changed in (("difference", True), ("ratio", False)):
+        found = Replicates(BUDGET, None, scale)
+        for commit, level in (("base", 100.0), ("a", 1.0)):
+            for seed in range(8):
+                value = level * math.exp(draw.gauss(0, 0.1))
+                found.add(trial(seed, experiment=0, commit=commit), Measurement("measured", value))
+        change = change_of_noise([list(values.values()) for values in found.on_scale()])
+        assert bool(change) is changed, change
 
 
 def test_the_noise_of_a_session_is_that_of_its_replicates() -> None:

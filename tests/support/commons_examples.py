@@ -11,7 +11,19 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from nightlab.commons.exchange import Commons
-from nightlab.commons.record import Finding, Retraction, Signed, Threat, Verification, author_of, sign, task_id
+from nightlab.commons.record import (
+    Finding,
+    Retraction,
+    Revocation,
+    Signed,
+    Threat,
+    Transfer,
+    Verification,
+    author_of,
+    revoke,
+    sign,
+    task_id,
+)
 
 PATCH = """\
 diff --git a/genome.py b/genome.py
@@ -114,7 +126,26 @@ def examples() -> list[Signed]:
         "evidence_sha256": None,
         "detail": "measure.py was changed",
     }
-    return [one, two, three, sign(Threat.model_validate(threat), key())]
+    four = sign(Threat.model_validate(threat), key())
+    facts = {**stated("revocation", 0, 4, four.id), **revoke(key(9), 7)}
+    five = sign(Revocation.model_validate(facts), key())
+    return [one, two, three, four, five, sign(transfer(80.0, 0.5, seq=5, prev=five.id), key())]
+
+
+def transfer(amount: float, low: float, target: str = "another's", seq: int = 0, prev: str | None = None) -> Transfer:
+    """What a finding gained at a budget of ``amount`` seconds: 1.0, and at least ``low``."""
+    facts = {
+        **stated("transfer", 0, seq, prev),
+        "target": some_hash(target),
+        "setting": f"{amount:g} s of wall-clock time",
+        "budget": {"clock": "wall", "amount": amount},
+        "platform": PLATFORM,
+        "gain": low + 0.5,
+        "low": low,
+        "high": low + 1.0,
+        "pairs": 3,
+    }
+    return Transfer.model_validate(facts)
 
 
 def body(value: float = 2.75, patch: str = PATCH) -> tuple[dict[str, Any], bytes]:

@@ -378,6 +378,7 @@ def test_what_two_labs_found_is_there_for_whoever_takes_part(
     expect(commons).to_contain_text("2 findings of 2 peers")
     session = here.run(*[GENOME.replace("B = 8", f"B = {b}") for b in range(9, 15)])
     expect(commons).to_contain_text("1 confirmed, 1 refuted; 1 adopted")
+    expect(commons).to_contain_text("+8.0000 in 2 experiments; own ideas ")
     table = commons.get_by_role("table")
     expect(table.get_by_role("row", name=honest.author[:10])).to_contain_text("1 confirmed")
     expect(table.get_by_role("row", name=liar.author[:10])).to_contain_text("1 refuted")

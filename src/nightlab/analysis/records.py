@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from nightlab.analysis.confirm import Confirmer
-from nightlab.commons.finding import format_instant, libraries_of, platform_of, task_of
+from nightlab.commons.finding import libraries_of, platform_of, task_of
+from nightlab.commons.instants import format_instant
 from nightlab.commons.record import Run, author_of, genome_id
 from nightlab.commons.submission import (
     FILE,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import re
+import statistics
 import tomllib
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,7 +27,8 @@ from nightlab.core.config_model import ConfigModel, fault
 from nightlab.core.observer import Observer
 from nightlab.core.text import one_line
 from nightlab.core.types import Experiment, Metric, NightlabError
-from nightlab.judge import paired_gain
+from nightlab.engines.platform import differences
+from nightlab.judge import Noise, paired_gain, pairs_needed
 from nightlab.session.create import STUDY
 from nightlab.session.session import Session, open_session
 
@@ -104,6 +106,13 @@ class StudyConfig(ConfigModel):
         for turn in range(1, self.rounds + 1):
             yield from ((turn, name) for name in (names if turn % 2 else reversed(names)))
 
+    def looks(self) -> list[int]:
+        """After how many rounds the arms are compared: few times, since each makes the intervals wider."""
+        found = [min(LEAST, self.rounds)]
+        while found[-1] < self.rounds:
+            found.append(min(math.ceil(found[-1] * 1.5), self.rounds))
+        return found
+
     def tag(self, turn: int, arm: str) -> str:
         """The tag of the session of an arm in a round."""
         return f"{STUDY}{self.name}.{arm}.{turn}"
@@ -129,7 +138,10 @@ class StudySession:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """How much more ``better`` gains than ``other``, on average over the rounds, with its interval."""
+    """How much more ``better`` gains than ``other``, on average over the rounds, with its interval.
+
+    ``needed``: rounds that show a difference of this size four times in five, given its spread; 0 where there is none.
+    """
 
     better: str
     other: str
@@ -137,6 +149,12 @@ class Comparison:
     low: float
     high: float
     rounds: int
+    needed: int = 0
+
+    @property
+    def words(self) -> str:
+        """Whether it is shown."""
+        return "shown" if self.shown else f"not shown{f', needs about {self.needed} rounds' * bool(self.needed)}"
 
     @property
     def shown(self) -> bool:
@@ -157,26 +175,28 @@ def read_study(path: Path) -> StudyConfig:
 
 
 def compare(study: StudyConfig, results: Sequence[StudySession]) -> list[Comparison]:
-    """Each pair of arms that had two rounds in common, the better one first.
+    """Each pair of arms, the better one first, as of the latest look that all arms' rounds have reached.
 
-    Student's t intervals of the paired differences. Their level is the study's error divided by the pairs of arms and
-    by the looks at them (Bonferroni), so that the error holds whenever the study stops.
+    Student's t intervals of the paired differences. The study's error is divided by the pairs of arms and by the looks
+    at them (Bonferroni), so that it holds whenever the study stops: half of it is the last look's.
     """
-    names = list(study.all_arms())
-    level = 1 - study.error / (math.comb(len(names), 2) * max(study.rounds - LEAST + 1, 1))
+    names, looks = list(study.all_arms()), study.looks()
     gains: dict[str, dict[int, float]] = {name: {} for name in names}
     for result in results:
         gains[result.arm][result.turn] = result.gain
-    found = []
-    for one, other in combinations(names, 2):
-        both = sorted(gains[one].keys() & gains[other].keys())
-        if len(both) < 2:
-            continue
-        gain = paired_gain(GAIN, [gains[other][turn] for turn in both], [gains[one][turn] for turn in both], level)
-        if gain.mean >= 0:
-            found.append(Comparison(one, other, gain.mean, gain.low, gain.high, gain.pairs))
-        else:
-            found.append(Comparison(other, one, -gain.mean, -gain.high, -gain.low, gain.pairs))
+    reached = [look for look in looks if all(look in rounds for rounds in gains.values())]
+    if not reached:
+        return []
+    error, found = study.error / math.comb(len(names), 2), list[Comparison]()
+    last = 1 - error / (2 if len(looks) > 1 else 1)
+    level = last if reached == looks else 1 - error / 2 / (len(looks) - 1)
+    for pair in combinations(names, 2):
+        one, other = ([gains[name][turn] for turn in range(1, reached[-1] + 1)] for name in pair)
+        best, rest = pair if sum(one) >= sum(other) else pair[::-1]
+        gain = paired_gain(GAIN, *((other, one) if best == pair[0] else (one, other)), level)
+        spread = Noise(statistics.stdev(a - b for a, b in zip(one, other, strict=True)) / math.sqrt(2), gain.pairs - 1)
+        needed = pairs_needed(spread, gain.mean, last) if gain.mean > 0 else 0
+        found.append(Comparison(best, rest, gain.mean, gain.low, gain.high, gain.pairs, needed))
     return found
 
 
@@ -184,8 +204,7 @@ def decided(study: StudyConfig, comparisons: Sequence[Comparison]) -> str:
     """The arm that is shown to gain more than every other; empty while there is none."""
     for name in study.all_arms():
         rivals = [one for one in comparisons if name in (one.better, one.other)]
-        enough = len(rivals) == len(study.all_arms()) - 1 and all(one.rounds >= LEAST for one in rivals)
-        if enough and all(one.better == name and one.shown for one in rivals):
+        if rivals and all(one.better == name and one.shown for one in rivals):
             return name
     return ""
 
@@ -204,7 +223,7 @@ def run_study(
     ``Lab.session`` and ``Session.run`` do, when a session was stopped, and when one does not compare with the first.
     """
     results: list[StudySession] = []
-    arms, per_round, first = study.all_arms(), len(study.all_arms()), dict[str, Any]()
+    arms, first = study.all_arms(), dict[str, Any]()
     for turn, name in study.schedule():
         tag = study.tag(turn, name)
         gain = _run_arm(study, lab, tag, arms[name], watch, {"seed": turn, **how})
@@ -213,8 +232,7 @@ def run_study(
             _require_comparable(study, first, ended)
             results.append(_result(ended, turn, name, gain))
         said(results[-1])
-        whole = len(results) % per_round == 0 and turn >= LEAST
-        if whole and decided(study, compare(study, results)):
+        if decided(study, compare(study, results)):
             break
     return results
 
@@ -268,19 +286,16 @@ def _result(ended: Session, turn: int, name: str, gain: float) -> StudySession:
 
 def _setting(session: Session) -> dict[str, Any]:
     """What has to be the same in all sessions of a study, by its name."""
-    platform = {key: session.facts.platform.get(key) for key in ("device", "accelerator", "processor")}
-    return {
-        "metric": session.metric,
-        "budget": session.facts.budget,
-        "machine": platform,
-        "baseline": session.genome(session.base),
-    }
+    genome = session.genome(session.base)
+    return {"metric": session.metric, "budget": session.facts.budget, "baseline": genome, "machine": session.platform}
 
 
 def _require_comparable(study: StudyConfig, first: Mapping[str, Any], ended: Session) -> None:
-    for what, value in _setting(ended).items():
-        if value != first[what]:
-            raise NightlabError(
-                f"{ended.tag} does not compare with the first session of the study: it has another {what}",
-                f"go on where the study began, or give it another name than {study.name}",
-            )
+    now = _setting(ended)
+    odd = differences(first["machine"], now["machine"])
+    odd += [f"it has another {what}" for what in ("metric", "budget", "baseline") if now[what] != first[what]]
+    if odd:
+        raise NightlabError(
+            f"{ended.tag} does not compare with the first session of the study: {odd[0]}",
+            f"go on where the study began, or give it another name than {study.name}",
+        )

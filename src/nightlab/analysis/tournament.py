@@ -12,7 +12,8 @@ from nightlab.analysis.fitness import LARGEST, GeneResult, Severity
 from nightlab.analysis.ranking import Contender, Drift, Standings
 from nightlab.commons.exchange import Commons
 from nightlab.commons.finding import COMMONS_PROPOSER, target_of
-from nightlab.commons.peer_store import PeerStore, parse_instant
+from nightlab.commons.instants import parse_instant
+from nightlab.commons.peer_store import PeerStore
 from nightlab.commons.places import author_key
 from nightlab.commons.record import Finding, Verification, author_of, genome_id
 from nightlab.core.text import one_line

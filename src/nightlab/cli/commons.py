@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nightlab.cli.app import HERE, REFUTED, Json, Tag, Where, app, escape, say
+from nightlab.cli.app import HERE, REFUTED, Allow, Json, Tag, Where, allowed, app, escape, say, view
+from nightlab.core.text import counted
 
 if TYPE_CHECKING:
+    from nightlab.analysis.commons_audit import Replayed
     from nightlab.commons.exchange import Commons
-    from nightlab.commons.sync import Body
-
-SHOWN = 20  # offers and told findings that are listed
+    from nightlab.commons.sync import Body, SyncResult
 
 
 @app.command(epilog="Examples:  nightlab share   ·   nightlab share 12 17 --yes   ·   nightlab share --retract 3f9a")
@@ -34,6 +35,15 @@ def share(
         ),
     ] = [],  # noqa: B006
     retract: Annotated[str, typer.Option(metavar="ID", help="Retract a finding of yours.")] = "",
+    revoke: Annotated[
+        bool, typer.Option("--revoke", help="Revoke your key, e.g. because another has it, and go on with a new one.")
+    ] = False,
+    since: Annotated[
+        str, typer.Option(metavar="ID", help="With --revoke: the first record that is not yours; none if omitted.")
+    ] = "",
+    licences: Annotated[
+        list[str], typer.Option("--licence", metavar="NAME", help="A licence that a trial needs; repeatable.")
+    ] = [],  # noqa: B006
     why: Annotated[str, typer.Option("--reason", metavar="WORDS", help="Reason for the retraction.")] = "",
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Share without asking.")] = False,
     lab: Where = HERE,
@@ -45,18 +55,23 @@ def share(
     """
     from nightlab.commons.places import author_key, key_file, open_commons
     from nightlab.commons.sync import PORTABLE, findings_to_share, retraction_body
+    from nightlab.commons.transfers import transfers_to_share
     from nightlab.core.types import NightlabError
     from nightlab.session.session import open_session
 
     if unknown := set(portable) - set(PORTABLE):
         raise typer.BadParameter(f"--portable {', '.join(sorted(unknown))}: {' or '.join(PORTABLE)}")
     commons = open_commons()
+    if revoke:
+        _revoke(commons, since, yes)
+        return
     if retract:
         bodies = [retraction_body(commons, retract, why)]
         typer.echo(_page(bodies[0]))
     else:
         session = open_session(lab, tag)
-        found = findings_to_share(session, commons, numbers or [], failed=failed, portable=portable)
+        found = findings_to_share(session, commons, numbers or [], failed=failed, portable=portable, licences=licences)
+        found += transfers_to_share(session, commons)
         session.close()
         for number, body in found:
             typer.echo(f"# experiment {number}\n{_page(body)}")
@@ -67,7 +82,7 @@ def share(
     if not yes:
         if not sys.stdin.isatty():
             raise NightlabError("sharing needs your consent", "read what would be shared, then: nightlab share --yes")
-        if not typer.confirm(f"Share these {len(bodies)} findings publicly?"):
+        if not typer.confirm(f"Share these {len(bodies)} records publicly?"):
             return
     fresh = not key_file().exists()
     made = commons.publish(author_key(make=True), bodies)
@@ -75,6 +90,19 @@ def share(
         say(f"made your key, {key_file()}: keep it private, it signs findings in your name")
     for signed in made:
         say(f"signed {signed.id[:12]}")
+    say("next: nightlab sync")
+
+
+def _revoke(commons: Commons, since: str, yes: bool) -> None:
+    from nightlab.commons.sync import revoke_key
+    from nightlab.core.types import NightlabError
+
+    if not yes and not sys.stdin.isatty():
+        raise NightlabError("a revoked key can't be used again", "if you are sure: nightlab share --revoke --yes")
+    if not yes and not typer.confirm("Revoke your key? It can't be used again, and others trust the new one from 0."):
+        return
+    kept, away = revoke_key(commons, since)
+    say(f"revoked: {counted(kept, 'record')} of it keep their weight, later ones have none; the old key is {away}")
     say("next: nightlab sync")
 
 
@@ -99,16 +127,43 @@ def sync(
     from nightlab.commons.sync import sync_commons as exchange
 
     for done in exchange(lab, open_commons(), remote, bundle):
-        taken = done.taken
         for body in done.sent:
             say(escape(f"  {body['target'][:12]} {body.get('verdict', body['kind'])}: {body['detail']}"))
-        words = [f"{taken.records} new of {_many(taken.authors, 'author')}"]
-        words += [f"{_many(len(done.sent), 'answer')} of yours to others' findings"] * bool(done.sent)
-        words += ["what you shared is there"] * done.pushed
-        words += [f"more of {_many(taken.waiting, 'author')}: sync again"] * bool(taken.waiting)
-        refused = ", ".join(f"{number} {why}" for why, number in taken.rejected.items())
-        words += [f"refused: {refused} (see nightlab commons)"] * bool(refused)
-        say(escape(f"{done.where}: {'; '.join(words)}"))
+        say(escape(f"{done.where}: {'; '.join(sync_words(done))}"))
+        for words in sync_warnings(done):
+            say(escape(f"  {words}"))
+
+
+def sync_words(done: SyncResult) -> list[str]:
+    """What was received and sent."""
+    taken = done.taken
+    words = [f"{taken.records} new of {counted(taken.authors, 'author')}"]
+    words += [f"{counted(len(done.sent), 'answer')} of yours to others' findings"] * bool(done.sent)
+    words += ["what you shared is there"] * done.pushed
+    words += [f"more of {counted(taken.waiting, 'author')}: sync again"] * bool(taken.waiting)
+    refused = ", ".join(f"{number} {why}" for why, number in taken.rejected.items())
+    return words + [f"refused: {refused} (see nightlab commons)"] * bool(refused)
+
+
+def sync_warnings(done: SyncResult) -> list[str]:
+    """What the user should look into: clocks, keys and remotes that are not as they were."""
+    taken, words = done.taken, list[str]()
+    if taken.future:
+        words.append(
+            f"{counted(taken.future, 'record')} dated in the future, whose verdicts wait until then: is this machine's "
+            f"clock right? It says {time.strftime('%Y-%m-%d %H:%M')}"
+        )
+    if done.foreign:
+        words.append(
+            f"{counted(done.foreign, 'record')} under your name that were not here: this copy was restored from a "
+            "backup, or another machine uses your key; if it is not yours: nightlab share --revoke"
+        )
+    if old := taken.rejected["rolled back"]:
+        words.append(
+            f"the remote lacks records that it had of {counted(old, 'author')}: was it restored from a backup? Nothing "
+            "is lost here, and each author's next sync sends theirs again"
+        )
+    return words
 
 
 @app.command(epilog="Examples:  nightlab join ssh://git@host/commons.git   ·   nightlab join /srv/commons.git")
@@ -126,7 +181,7 @@ def join(
 
     taken = join_commons(lab, open_commons(), remote)
     more = "; more is waiting: nightlab sync" * bool(taken.waiting)
-    say(escape(f"joined {display_remote(remote)}: {taken.records} new of {_many(taken.authors, 'author')}{more}"))
+    say(escape(f"joined {display_remote(remote)}: {taken.records} new of {counted(taken.authors, 'author')}{more}"))
     say("from the next nightlab run on, others' findings are measured here; to share yours: nightlab share")
 
 
@@ -143,150 +198,70 @@ def leave(lab: Where = HERE) -> None:
     say(escape(f"left {display_remote(leave_commons(lab)) or 'the commons'}; what others found and you kept stays"))
 
 
-@app.command(epilog="Examples:  nightlab audit ssh://git@host/commons.git   ·   nightlab audit commons.bundle --json")
+@app.command(
+    epilog="Examples:  nightlab audit ssh://git@host/commons.git   ·   nightlab audit commons.bundle --json   ·   "
+    "nightlab audit /srv/commons.git --replay 3"
+)
 def audit(
     remote: Annotated[str, typer.Argument(metavar="REMOTE", help="Git remote, folder or bundle.")],
+    replays: Annotated[
+        int,
+        typer.Option("--replay", min=0, metavar="N", help="Also measure N findings of this lab's task here, by lot."),
+    ] = 0,
+    lab: Where = HERE,
+    tag: Tag = None,
     as_json: Json = False,
+    allow: Allow = [],  # noqa: B006
 ) -> None:
     """Check all records of a remote.
 
     Reads the whole remote anew: forms, signatures, chains, patches, and whether verdicts follow from their numbers.
-    Runs no trial. Exit status 3 if anything is wrong.
+    With --replay, findings of the same task, platform and data are measured again in a session of this lab, which
+    adopts nothing. Exit status 3 if anything is wrong.
     """
     from dataclasses import asdict
 
     from nightlab.commons.membership import audit as audit_remote
+    from nightlab.commons.membership import whole_copy
 
-    found = audit_remote(str(Path(remote).resolve()) if Path(remote).exists() else remote)
+    rows: list[Replayed] = []
+    unfit = Counter[str]()
+    with whole_copy(str(Path(remote).resolve()) if Path(remote).exists() else remote) as there:
+        found = audit_remote(there)
+        if replays:
+            rows, unfit = _replays(there, replays, lab, tag, allow, quiet=as_json)
+    sound = found.sound and not any(row.verdict == "refuted" for row in rows)
     if as_json:
-        typer.echo(json.dumps({**asdict(found), "sound": found.sound}, indent=1))
+        facts = {**asdict(found), "replays": [asdict(row) for row in rows], "not_replayed": unfit, "sound": sound}
+        typer.echo(json.dumps(facts, indent=1))
     else:
-        kinds = ", ".join(_many(number, kind) for kind, number in sorted(found.records.items())) or "no records"
-        say(f"{kinds} of {_many(found.authors, 'author')}: {'all sound' if found.sound else 'not sound'}")
+        kinds = ", ".join(counted(number, kind) for kind, number in sorted(found.records.items())) or "no records"
+        say(f"{kinds} of {counted(found.authors, 'author')}: {'all sound' if found.sound else 'not sound'}")
         for row in found.refused:
             say(escape(f"  refused  {row.author[:12]}  {row.category}: {row.detail}"))
         for author, record, why in found.contradictions:
             say(escape(f"  wrong    {author[:12]}  {record[:12]}: {why}"))
-    if not found.sound:
+        for one in rows:
+            say(escape(f"  {one.verdict:<12}  {one.author[:12]}  {one.target[:12]}: {one.detail}"))
+        for why, number in unfit.most_common():
+            say(escape(f"  not measured here: {counted(number, 'finding')}: {why}"))
+    if not sound:
         raise typer.Exit(REFUTED)
 
 
-@app.command("commons", epilog="Examples:  nightlab commons   ·   nightlab commons --json")
-def commons_command(lab: Where = HERE, tag: Tag = None, as_json: Json = False) -> None:
-    """Show the known findings and authors.
+def _replays(
+    there: Commons, count: int, lab: Path, tag: str | None, allow: list[str], *, quiet: bool
+) -> tuple[list[Replayed], Counter[str]]:
+    """Measure a sample of a remote's findings in a session of the lab."""
+    from contextlib import closing
 
-    Shows the trust in each author, the findings to be measured next, and what was refused and why.
-    """
-    from nightlab.commons.places import open_commons
-
-    commons = open_commons()
-    facts = {**_authors(commons), **_view(commons, lab, tag)}
-    if as_json:
-        typer.echo(json.dumps(facts, indent=1))
-        return
-    if not facts["you"]:
-        say("you have shared nothing yet")
-    for author in facts["authors"]:
-        trust = facts["trust"].get(author["author"])
-        known = "" if trust is None else f", trust {trust['value']:.2f}{', in quarantine' * trust['quarantined']}"
-        you = " (you)" * (author["author"] == facts["you"])
-        records = ", ".join(_many(number, kind) for kind, number in author["records"].items())
-        say(escape(f"  {author['author'][:12]}{you}  {records}{known}"))
-    if measured := facts["measured"]:
-        say(f"\nmeasured here: {_many(measured['findings'], 'finding')} of {_many(len(measured['by']), 'author')}")
-    for name, row in facts["measured"].get("by", {}).items():
-        say(escape(f"  {name[:12]}  {_verdicts(row)}; adopted {row['adopted']}, gain {row['gain']:+.4g}"))
-    if measured:
-        say(
-            f"  adopted {measured['adopted']} in {_many(measured['experiments'], 'experiment')}, gain "
-            f"{measured['gain']:+.4g}; own: kept {measured['own_kept']} in "
-            f"{_many(measured['own_experiments'], 'experiment')}, gain {measured['own_gain']:+.4g}"
-        )
-    for title, rows in (("to be measured here, in this order", "next"), ("shown to the proposers only", "told")):
-        if facts[rows]:
-            say(f"\n{title}:")
-        for row in facts[rows][:SHOWN]:
-            more = f" ({row['why']})" if row["why"] else ""
-            more += "; its metric is only a claim" if row["metric_claim"] else ""
-            say(escape(f"  {row['id'][:12]}  {row['claimed']:+.4g}  {row['hypothesis']}{more}"))
-    if facts["refused"]:
-        say("\nrefused:")
-    for row in facts["refused"][-SHOWN:]:
-        say(escape(f"  {row['author'][:12]}  {row['category']}: {row['detail']} ({_many(row['times'], 'time')})"))
-
-
-def _authors(commons: Commons) -> dict[str, Any]:
-    from dataclasses import asdict
-
-    from nightlab.commons.places import own_author
-    from nightlab.commons.sync import own_records
-
-    kinds = {name: Counter(e.signed.record.kind for e in chain) for name, chain in sorted(commons.entries().items())}
-    return {
-        "you": own_author(),
-        "yours": [
-            {"id": signed.id, "kind": signed.record.kind, "at": signed.record.at} for signed in own_records(commons)
-        ],
-        "authors": [{"author": name, "records": dict(records)} for name, records in kinds.items()],
-        "refused": [asdict(each) for each in commons.rejections()],
-    }
-
-
-def _view(commons: Commons, lab: Path, tag: str | None) -> dict[str, Any]:
-    """How it looks from a lab's session; nothing where there is none."""
-    from nightlab.storage.ledger import tags
-
-    facts: dict[str, Any] = {"trust": {}, "next": [], "told": [], "measured": {}}
-    if not tags(lab):
-        return facts
-    from nightlab.commons.benefit import benefit_of
-    from nightlab.commons.peer_store import PeerStore
-    from nightlab.commons.provenance import ProvenanceIndex
-    from nightlab.commons.queue import order_offers
-    from nightlab.commons.record import genome_id
-    from nightlab.core.text import one_line
-    from nightlab.session.replicates import replicates
+    from nightlab.analysis.commons_audit import CommonsAudit
+    from nightlab.loop.scheduler import Scheduler
     from nightlab.session.session import open_session
 
-    session = open_session(lab, tag)
-    peers, champion = PeerStore(session, commons), session.ledger.champion()
-    for name, trust in peers.trust.items():
-        facts["trust"][name] = {
-            "value": trust.value,
-            "confirmed_in_a_row": trust.streak,
-            "quarantined": trust.quarantined,
-        }
-    facts["measured"] = benefit_of(session)
-    if champion:
-        noise = replicates(session.ledger, session.budget.record(), session.lab).noise().local(champion.value)
-        paths = ProvenanceIndex(session, peers)
-        paths.refresh()
-        offers, told = peers.offers(noise.sigma, [], session.ledger.sources(), paths.claim)
-        kept = (session.genome(e.candidate.commit) for e in session.ledger.experiments(SHOWN, "keep"))
-        here = set(map(genome_id, kept))
-        rows = [
-            (o.id, o.finding, "; ".join(o.fit.reasons))
-            for o in order_offers(offers, [])
-            if o.finding.genome not in here
-        ]
-        for key, each in (("next", rows), ("told", told)):
-            facts[key] = [
-                {
-                    "id": name,
-                    "author": finding.author,
-                    "claimed": finding.claimed,
-                    "metric_claim": finding.metric_claim,
-                    "hypothesis": one_line(finding.hypothesis, 120),
-                    "why": one_line(why),
-                }
-                for name, finding, why in each
-            ]
-    session.close()
-    return facts
-
-
-def _verdicts(row: dict[str, Any]) -> str:
-    return ", ".join(f"{number} {verdict}" for verdict, number in row["verdicts"].items())
+    with closing(open_session(lab, tag, writer=True, allow=allowed(allow))) as session, closing(view(quiet)) as shown:
+        check = CommonsAudit(Scheduler(session, shown), there)
+        return check.replay(count), check.unfit
 
 
 def _page(body: Body) -> str:
@@ -296,7 +271,3 @@ def _page(body: Body) -> str:
     facts, patch = body
     text = json.dumps(facts, indent=1, ensure_ascii=False)
     return plain(f"{text}\n{(patch or b'').decode()}", limit=10**6)
-
-
-def _many(number: int, what: str) -> str:
-    return f"{number} {what}{'s' * (number != 1)}"

@@ -13,6 +13,7 @@ import typer
 from nightlab.cli import (  # noqa: F401 (each adds its commands to the app)
     arena,
     commons,
+    commons_view,
     completion,
     confirm,
     control,

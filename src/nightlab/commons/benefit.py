@@ -13,7 +13,9 @@ from nightlab.session.session import Session
 
 def benefit_of(session: Session) -> dict[str, Any]:
     """The session's measurements of others' findings, by author, and its gains beside those of own ideas; empty if
-    none was measured. Gains are those measured when a change was kept: not confirmed ones."""
+    none was measured. Gains are those measured when a change was kept: not confirmed ones. ``saved``: the experiments
+    that own ideas, at their rate so far, would have needed for the adopted gain, less those that others' findings took;
+    None where own ideas gained nothing."""
     events = session.ledger.events(FindingVerified)
     if not events:
         return {}
@@ -25,15 +27,17 @@ def benefit_of(session: Session) -> dict[str, Any]:
         row["gain"] += (event.gain or 0.0) if event.adopted else 0.0
     tried = [one for one in session.ledger.experiments() if one.number and one.verdict]
     own = [one for one in tried if one.candidate.proposer != COMMONS_PROPOSER]
+    own_gain, gained = sum(_gain(session, one) for one in own if one.kept), sum(row["gain"] for row in by.values())
     return {
         "findings": len({event.target for event in events}),
         "by": by,
         "adopted": sum(row["adopted"] for row in by.values()),
-        "gain": sum(row["gain"] for row in by.values()),
+        "gain": gained,
         "experiments": len(tried) - len(own),
         "own_kept": sum(one.kept for one in own),
-        "own_gain": sum(_gain(session, one) for one in own if one.kept),
+        "own_gain": own_gain,
         "own_experiments": len(own),
+        "saved": gained * len(own) / own_gain - (len(tried) - len(own)) if own_gain > 0 else None,
     }
 
 

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import re
+import time
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from nightlab.commons.instants import format_instant
 from nightlab.commons.record import (
     LARGEST,
     LARGEST_PATCH,
@@ -34,6 +36,7 @@ from nightlab.commons.record import (
     parse_record,
     sign,
 )
+from nightlab.commons.trust import EPOCH
 from nightlab.core.files import NotReadable, read_plain
 from nightlab.core.text import one_line
 from nightlab.core.types import NightlabError
@@ -87,6 +90,8 @@ class Received:
     authors: int = 0
     waiting: int = 0
     """Authors with more records than are read at once."""
+    future: int = 0
+    """Records that are dated in the future."""
     rejected: Counter[str] = field(default_factory=Counter)
 
     def add(self, other: Received) -> None:
@@ -94,6 +99,7 @@ class Received:
         self.records += other.records
         self.authors += other.authors
         self.waiting += other.waiting
+        self.future += other.future
         self.rejected.update(other.rejected)
 
 
@@ -203,7 +209,9 @@ class Commons:
             self.note_rejections(refused)
             self.chains.pack_loose_objects()
         rejected = Counter[str](error.category for _, _, error in refused)
-        return Received(sum(map(len, found.values())), len(found), waiting, rejected)
+        ahead = format_instant(time.time() + EPOCH)
+        fresh = [entry.signed.record for chain in found.values() for entry in chain]
+        return Received(len(fresh), len(found), waiting, sum(each.at > ahead for each in fresh), rejected)
 
     def push(self, remote: str, author: str) -> bool:
         """Push an author's chain to a remote; False if it is there already. Raises Unreachable.

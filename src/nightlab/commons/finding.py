@@ -7,7 +7,6 @@ import hashlib
 import importlib.metadata
 import re
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -15,9 +14,11 @@ from typing import Any
 
 import psutil
 
+from nightlab.commons.canonical import digest
 from nightlab.commons.capability import DTYPES, GeneHost, TrialResources
 from nightlab.commons.genes import NoGene, check_genes, genes_in
-from nightlab.commons.record import LARGEST_PATCH, Finding, PlatformRecord, Task, digest, genome_id, task_id
+from nightlab.commons.instants import format_instant
+from nightlab.commons.record import LARGEST_PATCH, Finding, PlatformRecord, Task, genome_id, task_id
 from nightlab.commons.scrub import find_private, scrub
 from nightlab.core.config import CONTRACT, megabytes
 from nightlab.core.source_bytes import encode_patch, parse_python
@@ -82,7 +83,8 @@ def trial_resources(session: Session, libraries: Sequence[str]) -> TrialResource
     there = {name: _version(name) for name in libraries}
     memory = psutil.virtual_memory().total / 2**20
     known = {name: version for name, version in there.items() if version is not None}
-    return TrialResources(session.device, memory, None, known, gene_host(session))
+    licences = frozenset(session.lab.commons.licences if session.lab.commons else ())
+    return TrialResources(session.device, memory, None, known, gene_host(session), licences)
 
 
 def gene_host(session: Session) -> GeneHost | None:
@@ -108,7 +110,7 @@ def gene_mismatch(session: Session, finding: Finding, on: str, commit: str) -> s
 
 
 def finding_body(
-    session: Session, experiment: Experiment, task: Task, portable: Sequence[str]
+    session: Session, experiment: Experiment, task: Task, portable: Sequence[str], licences: Sequence[str] = ()
 ) -> tuple[dict[str, Any], bytes]:
     """The body of an experiment's finding, and its patch.
 
@@ -170,6 +172,7 @@ def finding_body(
             "dtypes": [dtype for dtype in DTYPES if any(re.search(rf"\b{dtype}\b", text) for text in genome.values())],
             "libraries": libraries_of(session, candidate.commit),
             **_genes(genome),
+            **({"licences": list(licences)} if licences else {}),
         },
         **({"metric_claim": one_line(session.metric_claim, 120)} if session.metric_claim else {}),
         "inspired_by": [target_of(candidate.source)] if candidate.proposer == COMMONS_PROPOSER else [],
@@ -203,11 +206,6 @@ def runs_of(measured: Contestant) -> list[dict[str, Any]]:
         {"seed": seed, "value": value, **({"standard_error": stated[seed]} if seed in stated else {})}
         for seed, value in values
     ]
-
-
-def format_instant(at: float | None = None) -> str:
-    """A time (seconds since the epoch; default now) in the format of records."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at))
 
 
 def libraries_of(session: Session, commit: str) -> dict[str, str]:

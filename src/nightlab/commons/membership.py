@@ -5,13 +5,15 @@ from __future__ import annotations
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from nightlab.commons.exchange import Commons, Entry, Received, Rejection, display_remote
-from nightlab.commons.record import Finding, MetricRecord, Verification, gain
-from nightlab.commons.trust import compare
+from nightlab.commons.instants import parse_instant
+from nightlab.commons.record import Finding, MetricRecord, Revocation, Verification, gain
+from nightlab.commons.trust import EPOCH, compare
 from nightlab.core.config import CONTRACT, load_contract
 from nightlab.core.files import replace_text
 from nightlab.core.types import NightlabError
@@ -91,24 +93,30 @@ class Audit:
         return not self.refused and not self.contradictions
 
 
-def audit(remote: str) -> Audit:
-    """Read a whole remote anew, apart from the user's copy, and check all of it: form, signatures, chains, patches and
-    whether each verdict follows from its numbers. No trial is run. Raises Unreachable."""
+@contextmanager
+def whole_copy(remote: str) -> Iterator[Commons]:
+    """All of a remote, read anew, apart from the user's copy. Raises Unreachable."""
     with tempfile.TemporaryDirectory(prefix="nightlab-audit-") as folder:
         commons = Commons(Path(folder) / "commons")
         while commons.pull(remote).waiting:
             pass
-        chains = commons.entries()
-        entries = {entry.id: entry for chain in chains.values() for entry in chain}
-        wrong = [(one.author, one.id, why) for one in entries.values() for why in contradictions(one, entries)]
-        kinds = Counter[str](entry.signed.record.kind for entry in entries.values())
-        return Audit(len(chains), kinds, commons.rejections(), wrong)
+        yield commons
+
+
+def audit(commons: Commons) -> Audit:
+    """Check all that was read of a remote: form, signatures, chains, patches and whether each verdict follows from its
+    numbers. No trial is run."""
+    chains = commons.entries()
+    entries = {entry.id: entry for chain in chains.values() for entry in chain}
+    wrong = [(one.author, one.id, why) for one in entries.values() for why in contradictions(one, entries)]
+    kinds = Counter[str](entry.signed.record.kind for entry in entries.values())
+    return Audit(len(chains), kinds, commons.rejections(), wrong)
 
 
 def contradictions(entry: Entry, entries: Mapping[str, Entry]) -> Iterator[str]:
     """What in a record contradicts its own numbers, or the finding that it is about."""
     record = entry.signed.record
-    if isinstance(record, Finding) or record.target not in entries:
+    if isinstance(record, Finding | Revocation) or record.target not in entries:
         return
     about = entries[record.target].signed.record
     if not isinstance(about, Finding):
@@ -117,6 +125,8 @@ def contradictions(entry: Entry, entries: Mapping[str, Entry]) -> Iterator[str]:
         yield "a retraction of another author's finding"
     elif isinstance(record, Verification):
         yield from _verdict(record, about.task.metric)
+        if parse_instant(record.at) < parse_instant(about.at) - EPOCH:
+            yield f"dated {record.at}, before the finding ({about.at}): their clocks disagree"
 
 
 def _verdict(record: Verification, metric: MetricRecord) -> Iterator[str]:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
+from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import suppress
-from datetime import datetime
+from itertools import chain
 from typing import Any
 
 from nightlab.commons.capability import Compatibility, check_requirements, compare_tasks, worse_of
 from nightlab.commons.exchange import Commons, Entry
 from nightlab.commons.finding import platform_of, task_of, trial_resources
+from nightlab.commons.instants import parse_instant
 from nightlab.commons.places import own_author
 from nightlab.commons.queue import PARTLY, FindingOffer, draw_strangers, novelty
-from nightlab.commons.record import Finding, Retraction, Threat, Verification, gain
+from nightlab.commons.record import Finding, Retraction, Revocation, Threat, Transfer, Verification, gain
 from nightlab.commons.second_hand import probability, said_of, visible
 from nightlab.commons.strangers import records, size_of
 from nightlab.commons.trust import EPOCH, PeerVerdict, ThreatWarning, Trust, priority, shortfall, threats, trust
@@ -44,6 +47,9 @@ class PeerStore:
         self.doubtful = _doubts(session.ledger.events(FindingVerified))
         """Findings that did not hold on another genome than their own, and the commit of that one."""
         self._chains, self._me = commons.entries(), own_author()
+        self.revoked: dict[str, int] = {}
+        """Authors whose key was revoked, and the ``seq`` from which their records have no weight."""
+        self._transfers: dict[str, list[tuple[str, Transfer]]] = {}
         self._read: dict[str, int] = {}
         self._records: dict[str, dict[type, list[Entry]]] = {}
         self._makers: dict[str, list[Entry]] = {}
@@ -80,8 +86,8 @@ class PeerStore:
         return probability(self.trust_in(entry.author).value, self._said.get(entry.id, ()), self.trust)
 
     def own_verdicts(self) -> list[PeerVerdict]:
-        """The verdicts measured in this lab."""
-        return [_own_verdict(one) for one in self.measured]
+        """The verdicts measured in this lab, without those on what a revoked key signed."""
+        return [_own_verdict(one) for one in self.measured if not self.is_revoked(one.target)]
 
     def stranger_records(self) -> dict[int, Trust]:
         """How the first claim of each author held here, by its size: the last verdict on it counts."""
@@ -112,7 +118,9 @@ class PeerStore:
             needed = check_requirements(
                 finding.requires, trial_resources(self.session, list(finding.requires.libraries))
             )
-            self._fits[entry.id] = worse_of(compare_tasks(finding, self.task), needed)
+            shown = self._transfers.get(entry.id, ())
+            said = [each for by, each in shown if by == entry.author or self.trust_in(by).proven]
+            self._fits[entry.id] = worse_of(compare_tasks(finding, self.task, said), needed)
         return self._fits[entry.id]
 
     def claimed(self, entry: Entry) -> float:
@@ -124,7 +132,7 @@ class PeerStore:
 
     def finding_for(self, genome: str, author: str, but: Container[str]) -> Entry | None:
         """A finding that made ``genome``, not in ``but``: by ``author`` if possible, else by the most trusted one."""
-        found = [entry for entry in self._findings_for(genome) if entry.id not in but]
+        found = [entry for entry in self._findings_for(genome) if not (entry.id in but or self.is_revoked(entry.id))]
         return max(found, key=lambda e: (e.author == author, self.trust_in(e.author).value), default=None)
 
     def offers(
@@ -182,6 +190,33 @@ class PeerStore:
         fit = self.fit(entry, finding)
         return "; ".join(fit.reasons) if fit.level == "not" else ""
 
+    def declined(self) -> Counter[str]:
+        """How many of each author's latest findings are not run here, by reason."""
+        recent = (self._records[name].get(Finding, [])[-PER_AUTHOR:] for name in self._records if name != self._me)
+        return Counter(why for entry in chain.from_iterable(recent) if (why := self._why_declined(entry)))
+
+    def _why_declined(self, entry: Entry) -> str:
+        finding = entry.signed.record
+        assert isinstance(finding, Finding)
+        task = compare_tasks(finding, self.task)
+        reasons = (
+            ("its author revoked the key", self.is_revoked(entry.id)),
+            ("its author retracted it", self._is_retracted(entry)),
+            ("it is dangerous: see the warnings", entry.id in self.threats),
+            (f"it is of another task: {'; '.join(task.reasons)}", task.level == "not"),
+            ("its author is in quarantine", self.trust_in(entry.author).quarantined),
+            ("it was no gain there", finding.status != "keep" or self.claimed(entry) <= 0),
+        )
+        return next((why for why, holds in reasons if holds), "") or self._obstacle(entry, finding)
+
+    def spared(self) -> int:
+        """How many findings are left alone because labs that are trusted here refuted them."""
+        done = {one.target for one in self.measured}
+        return sum(
+            target not in done and any(each.verdict == "refuted" and self.trust_in(each.by).proven for each in said)
+            for target, said in self._said.items()
+        )
+
     def unproven(self, authors: Iterable[str]) -> int:
         """How many of these turns went to authors who are still unproven."""
         return sum(not self.trust_in(author).proven for author in authors)
@@ -190,17 +225,29 @@ class PeerStore:
 
     def _index_new(self) -> None:
         """Index new records by author and kind."""
-        for name, chain in self._chains.items():
-            for entry in chain[self._read.get(name, 0) :]:
+        for name, published in self._chains.items():
+            for entry in published[self._read.get(name, 0) :]:
                 record = entry.signed.record
                 self.entries[entry.id] = entry
                 self._records.setdefault(name, {}).setdefault(type(record), []).append(entry)
+                if isinstance(record, Transfer):
+                    self._transfers.setdefault(record.target, []).append((name, record))
+                    self._fits.pop(record.target, None)
+                if isinstance(record, Revocation):
+                    self.revoked[record.key] = min(record.since, self.revoked.get(record.key, record.since))
                 if isinstance(record, Finding) and record.status == "keep":
                     self._makers.setdefault(record.genome, []).append(entry)
-            self._read[name] = len(chain)
+            self._read[name] = len(published)
 
     def _published(self, author: str, kind: type) -> Sequence[Entry]:
-        return self._records.get(author, {}).get(kind, ())
+        """An author's records of a kind, up to the revocation of the key."""
+        found = self._records.get(author, {}).get(kind, ())
+        return [entry for entry in found if not self.is_revoked(entry.id)] if author in self.revoked else found
+
+    def is_revoked(self, target: str) -> bool:
+        """Whether a record was signed by a key that is revoked from there on."""
+        entry = self.entries.get(target)
+        return entry is not None and entry.signed.record.seq >= self.revoked.get(entry.author, math.inf)
 
     def _findings_for(self, genome: str) -> Sequence[Entry]:
         return self._makers.get(genome, ())
@@ -221,25 +268,36 @@ class PeerStore:
         return draw_strangers(*self.commons.arrived(), {self._me, *self._heard_of()}, STRANGERS, self._draw)
 
     def _other_verdicts(self, now: float) -> list[PeerVerdict]:
-        """Verifications of this task by authors who were measured here themselves; other authors' have no weight.
+        """Verifications of this task, at any budget, by authors who were measured here; others' have no weight.
         Records dated in the future are ignored, because they would never decay."""
         found = []
         for name in {one.author for one in self.measured} - {self._me}:
             for record in (entry.signed.record for entry in self._published(name, Verification)):
                 assert isinstance(record, Verification)
                 if (
-                    record.task == self.task.id
-                    and record.target in self.entries
+                    record.target in self.entries
+                    and self._same_but_budget(record)
                     and parse_instant(record.at) < now + EPOCH
                 ):
                     found.append(self._statement(record, name))
         return found
 
+    def _same_but_budget(self, record: Verification) -> bool:
+        """Whether a verification is of this task, or of its finding's, which differs in the budget only."""
+        finding = self.entries[record.target].signed.record
+        if record.task == self.task.id or not isinstance(finding, Finding):
+            return record.task == self.task.id
+        of = finding.task
+        same = (of.frozen_sha256, of.data_sha256, of.metric)
+        ours = (self.task.frozen_sha256, self.task.data_sha256, self.task.metric)
+        return record.task == of.id and same == ours
+
     def _statement(self, record: Verification, by: str) -> PeerVerdict:
         mine = gain(self.task.metric, record.runs, record.against)
         shown = shortfall(mine, 0.0, record.sigma, [len(record.runs), len(record.against)]) if record.runs else 0.0
         about, at = self.author(record.target), parse_instant(record.at)
-        return PeerVerdict(record.target, about, record.verdict, at, by=by, shown=shown)
+        other = record.task != self.task.id
+        return PeerVerdict(record.target, about, record.verdict, at, elsewhere=other, by=by, shown=shown)
 
     def _warnings(self, now: float) -> list[ThreatWarning]:
         """What was seen here, and what those warn of who are trusted."""
@@ -273,11 +331,3 @@ def _own_verdict(event: FindingVerified) -> PeerVerdict:
 def _doubts(measured: Iterable[FindingVerified]) -> dict[str, str]:
     """Findings to measure once more, each with the commit to do it on."""
     return {event.target: event.doubt for event in measured if event.doubt is not None}
-
-
-def parse_instant(instant: str) -> float:
-    """A record's time as seconds since the epoch; of one that no calendar has, 0."""
-    try:
-        return datetime.fromisoformat(instant).timestamp()
-    except ValueError:
-        return 0.0

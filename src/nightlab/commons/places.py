@@ -7,8 +7,9 @@ import os
 from pathlib import Path
 from typing import Any
 
+from nightlab.commons.canonical import import_library
 from nightlab.commons.exchange import Commons
-from nightlab.commons.record import author_of, import_library
+from nightlab.commons.record import author_of
 from nightlab.core.files import read_plain
 from nightlab.core.types import NightlabError
 
@@ -62,6 +63,14 @@ def author_key(*, make: bool = False) -> Any:
     except ValueError:
         hint = "restore it from a backup; or move it away to get a new key, which makes you a new author"
         raise NightlabError(f"{path} is not a valid key", hint) from None
+
+
+def retire_key() -> Path:
+    """Move the user's key away, beside its place; the next use of a key makes a new one. Returns the new place."""
+    path, key = key_file(), author_key()
+    away = path.with_name(f"{author_of(key)[:12]}.revoked.key")
+    path.rename(away)
+    return away
 
 
 def own_author() -> str:

@@ -126,11 +126,6 @@ class ProvenanceIndex:
         return on
 
 
-def changed_lines(patch: str) -> int:
-    """The number of lines that a patch removes and adds."""
-    return sum(line[:1] in ("+", "-") and line[:3] not in ("+++", "---") for line in patch.splitlines())
-
-
 def _finding(entry: Entry) -> Finding:
     assert isinstance(entry.signed.record, Finding)
     return entry.signed.record

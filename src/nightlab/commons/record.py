@@ -7,21 +7,33 @@ docs/commons.md describes the format, ``record.schema.json`` is its JSON Schema.
 from __future__ import annotations
 
 import hashlib
-import importlib
-import json
 import math
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
+from pydantic import Field, TypeAdapter, ValidationError, field_validator, model_validator
 
+from nightlab.commons.canonical import EXACT, canonical_json, digest, import_library, read_json
+from nightlab.commons.fields import (
+    Hash,
+    Instant,
+    Name,
+    Number,
+    Part,
+    Positive,
+    RecordModel,
+    Requires,
+    Seed,
+    Signature,
+    Size,
+    Words,
+)
 from nightlab.core.source_bytes import encode_source
-from nightlab.core.types import Clock, Goal, Metric, NightlabError, Status, average
+from nightlab.core.types import Clock, Goal, Metric, Status, average
 
 VERSION = 1
 LARGEST = 64 * 1024  # bytes of a signed record
 LARGEST_PATCH = 256 * 1024  # bytes of a patch
-EXACT = 2**53  # integers from here on are not exact in JSON
 
 Category = Literal[
     "oversized",
@@ -49,22 +61,6 @@ class Rejected(Exception):
     def __init__(self, category: Category, detail: str) -> None:
         super().__init__(detail)
         self.category: Category = category
-
-
-Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Signature = Annotated[str, Field(pattern=r"^[0-9a-f]{128}$")]
-Instant = Annotated[str, Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$")]
-Number = Annotated[float, Field(allow_inf_nan=False)]
-Positive = Annotated[float, Field(allow_inf_nan=False, gt=0)]
-Size = Annotated[float, Field(allow_inf_nan=False, ge=0)]
-Name = Annotated[str, Field(max_length=120)]
-Words = Annotated[str, Field(max_length=400)]
-Seed = Annotated[int, Field(ge=0, lt=EXACT)]
-Part = Literal["budget", "data"]
-
-
-class RecordModel(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class MetricRecord(RecordModel):
@@ -128,31 +124,6 @@ class Run(RecordModel):
 
 
 Runs = Annotated[list[Run], Field(max_length=200)]
-
-
-class GeneNeeds(RecordModel):
-    """What a WebAssembly gene requires, from its custom sections."""
-
-    domain: Name
-    memory_bytes: Annotated[int, Field(gt=0, lt=EXACT)]
-    fuel: Annotated[int, Field(gt=0, lt=EXACT)]
-    """Per unit of its task."""
-    imports: Annotated[list[Name], Field(max_length=50)]
-    optional: Annotated[list[Name], Field(max_length=50)]
-    """Host functions that it can do without."""
-
-
-class Requires(RecordModel):
-    """What a trial requires. Sizes in MB, 0 where not measured."""
-
-    devices: Annotated[list[Literal["cuda", "mps", "cpu"]], Field(max_length=3)]
-    memory_mb: Size
-    gpu_memory_mb: Size
-    dtypes: Annotated[list[Name], Field(max_length=20)]
-    libraries: Annotated[dict[Name, Name], Field(max_length=40)]
-    """Versions, by the import names of the libraries; empty where the version is unknown."""
-    genes: Annotated[dict[Name, GeneNeeds], Field(max_length=20)] = {}
-    """Per genome file; left out if no file is a gene."""
 
 
 class RecordHeader(RecordModel):
@@ -242,8 +213,36 @@ class Threat(RecordHeader):
     detail: Words
 
 
-Record = Annotated[Finding | Verification | Retraction | Threat, Field(discriminator="kind")]
-RECORD: TypeAdapter[Finding | Verification | Retraction | Threat] = TypeAdapter(Record)
+class Transfer(RecordHeader):
+    """What a finding's genome gained over its lab's baseline in another setting, with a 95 % interval."""
+
+    kind: Literal["transfer"]
+    target: Hash
+    setting: Words
+    budget: BudgetRecord | None
+    """The setting, where it is another budget and nothing else."""
+    platform: PlatformRecord
+    gain: Number
+    low: Number
+    high: Number
+    pairs: Annotated[int, Field(ge=1, lt=EXACT)]
+
+
+class Revocation(RecordHeader):
+    """A key's withdrawal, signed with that key. Any author may publish it, so it does not need the key's own chain."""
+
+    kind: Literal["revocation"]
+    key: Hash
+    """The author whose key it is."""
+    since: Annotated[int, Field(ge=0, lt=EXACT)]
+    """The ``seq`` from which that author's records have no weight; the earlier ones stay."""
+    proof: Signature
+    """Of the canonical ``{"revoked": key, "since": since}``, by the key itself."""
+
+
+AnyRecord = Finding | Verification | Retraction | Threat | Transfer | Revocation
+Record = Annotated[AnyRecord, Field(discriminator="kind")]
+RECORD: TypeAdapter[AnyRecord] = TypeAdapter(Record)
 
 
 class Signed(RecordModel):
@@ -274,25 +273,7 @@ def gain(metric: MetricRecord, runs: list[Run], against: list[Run]) -> float:
     return found if math.isfinite(found) else 0.0
 
 
-def import_library(name: str) -> Any:
-    """Import a module of the extra ``commons``. Raises NightlabError when it is not installed."""
-    try:
-        return importlib.import_module(name)
-    except ImportError:
-        raise NightlabError(f"the commons needs {name.split('.')[0]}", "pip install 'nightlab[commons]'") from None
-
-
 # -- creating ----------------------------------------------------------------------------------------
-
-
-def canonical_json(value: Any) -> bytes:
-    """The canonical bytes of a JSON value (RFC 8785). Raises ValueError where there are none, e.g. for NaN."""
-    return bytes(import_library("rfc8785").dumps(value))
-
-
-def digest(value: Any) -> str:
-    """The SHA-256 of a JSON value, in hexadecimal."""
-    return hashlib.sha256(canonical_json(value)).hexdigest()
 
 
 def task_id(facts: dict[str, Any]) -> str:
@@ -309,10 +290,20 @@ def author_of(key: Any) -> str:
     return bytes(key.public_key().public_bytes_raw()).hex()
 
 
-def sign(record: Finding | Verification | Retraction | Threat, key: Any) -> Signed:
+def sign(record: AnyRecord, key: Any) -> Signed:
     """Sign a record with the private key of the author that it names."""
     name = hashlib.sha256(canonical_json(record.model_dump(mode="json", exclude_unset=True))).digest()
     return Signed(id=name.hex(), record=record, signature=bytes(key.sign(name)).hex())
+
+
+def revoke(key: Any, since: int) -> dict[str, Any]:
+    """The body of a revocation of this private key, but for its time."""
+    author = author_of(key)
+    return {"kind": "revocation", "key": author, "since": since, "proof": key.sign(_revoked(author, since)).hex()}
+
+
+def _revoked(author: str, since: int) -> bytes:
+    return hashlib.sha256(canonical_json({"revoked": author, "since": since})).digest()
 
 
 def encode_record(signed: Signed) -> bytes:
@@ -347,7 +338,10 @@ def parse_record(raw: bytes) -> Signed:
         raise Rejected("malformed", str(error)[:200]) from None
     if name.hex() != signed.id:
         raise Rejected("wrong id", f"its id is {signed.id[:12]}…, the hash of its record is {name.hex()[:12]}…")
-    verify(signed.record.author, name, bytes.fromhex(signed.signature))
+    record = signed.record
+    verify(record.author, name, bytes.fromhex(signed.signature))
+    if isinstance(record, Revocation):
+        verify(record.key, _revoked(record.key, record.since), bytes.fromhex(record.proof))
     return signed
 
 
@@ -372,25 +366,6 @@ def check_patch(finding: Finding, patch: bytes) -> str:
 
 def _json(raw: bytes) -> Any:
     try:
-        return json.loads(raw.decode(), parse_int=_integer, parse_constant=_constant, object_pairs_hook=_object)
+        return read_json(raw)
     except (ValueError, RecursionError) as error:
         raise Rejected("malformed", f"not JSON: {re.sub(r'[^ -~]', '?', str(error))[:200]}") from None
-
-
-def _integer(digits: str) -> int | float:
-    """An integer literal; as a float from ``EXACT`` on, where JSON numbers are not exact integers any more."""
-    if len(digits) > 310:
-        raise ValueError("a number too large for a double")
-    value = int(digits)
-    return value if abs(value) < EXACT else float(value)
-
-
-def _constant(name: str) -> float:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a duplicate key")
-    return found

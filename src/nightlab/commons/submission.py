@@ -13,15 +13,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
+from nightlab.commons.canonical import canonical_json
+from nightlab.commons.fields import Hash, RecordModel, Signature
 from nightlab.commons.record import (
-    Hash,
     PlatformRecord,
-    RecordModel,
     Rejected,
     Run,
-    Signature,
     Task,
-    canonical_json,
     genome_id,
     verify,
 )

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
 from nightlab.commons.exchange import Commons, Received, display_remote
-from nightlab.commons.finding import COMMONS_PROPOSER, finding_body, format_instant, task_of
-from nightlab.commons.places import author_key, own_author
-from nightlab.commons.record import Finding, Part, Signed, Threat, Verification, genome_id
+from nightlab.commons.fields import Part
+from nightlab.commons.finding import COMMONS_PROPOSER, finding_body, task_of
+from nightlab.commons.instants import format_instant
+from nightlab.commons.places import author_key, own_author, retire_key
+from nightlab.commons.record import Finding, Signed, Threat, Verification, genome_id, revoke
 from nightlab.commons.scrub import scrub
 from nightlab.core.config import CONTRACT, CommonsConfig, load_contract
 from nightlab.core.events import FindingVerified
@@ -34,6 +36,8 @@ class SyncResult:
     sent: Sequence[dict[str, Any]] = ()
     """The verification and threat records that were added to this user's chain."""
     pushed: bool = False
+    foreign: int = 0
+    """Records under this user's name that this copy did not have: from another machine, or from before a backup."""
 
 
 def own_records(commons: Commons) -> list[Signed]:
@@ -42,7 +46,13 @@ def own_records(commons: Commons) -> list[Signed]:
 
 
 def findings_to_share(
-    session: Session, commons: Commons, numbers: Sequence[int], *, failed: bool, portable: Sequence[str]
+    session: Session,
+    commons: Commons,
+    numbers: Sequence[int],
+    *,
+    failed: bool,
+    portable: Sequence[str],
+    licences: Sequence[str] = (),
 ) -> list[tuple[int, Body]]:
     """The findings to share: of the given experiments, or of all kept ones (with ``failed``, all judged ones), without
     those already shared. For all, it includes adopted findings that these build on, unless shared already, because
@@ -61,7 +71,7 @@ def findings_to_share(
         candidate = experiment.candidate
         name = task.id, *(genome_id(session.genome(commit)) for commit in (candidate.parent, candidate.commit))
         if name not in known:
-            found.append((experiment.number, finding_body(session, experiment, task, portable)))
+            found.append((experiment.number, finding_body(session, experiment, task, portable, licences)))
     return found
 
 
@@ -91,32 +101,56 @@ def retraction_body(commons: Commons, target: str, why: str) -> Body:
     return {"kind": "retraction", "at": format_instant(), "target": found[0], "why": one_line(scrub(why))}, None
 
 
+def revoke_key(commons: Commons, since: str) -> tuple[int, Path]:
+    """Revoke this user's key: a new key is made, and its first record says so. Returns the number of records that keep
+    their weight, and where the old key is. ``since``: the id prefix of the first record that has none; default: all of
+    them keep it. Raises NightlabError where there is no key or no such record.
+    """
+    key, records = author_key(), own_records(commons)
+    if key is None:
+        raise NightlabError("you have no key to revoke", "the first nightlab share makes one")
+    kept = [signed.record.seq for signed in records if since and signed.id.startswith(since)]
+    if since and len(kept) != 1:
+        raise NightlabError(f"{since!r} is not the id of one record of yours", "see their ids: nightlab commons --json")
+    body = {**revoke(key, kept[0] if since else len(records)), "at": format_instant()}
+    away = retire_key()
+    commons.publish(author_key(make=True), [(body, None)])
+    return body["since"], away
+
+
 def sync_commons(lab: Path, commons: Commons, remote: str | None, bundle: Path | None) -> list[SyncResult]:
     """Exchange records with a remote (default: the contract's) or a bundle. What can't be sent waits for the next sync.
 
     Raises NightlabError when there is no remote or bundle, and Unreachable when it does not answer.
     """
     part = _contract(lab)
-    sent = _add_verifications(lab, commons) if part and part.verifications else []
     done = []
+
+    def measured() -> list[dict[str, Any]]:
+        return _add_verifications(lab, commons) if part and part.verifications else []
+
     if bundle:
         taken = commons.pull(str(bundle.resolve())) if bundle.exists() else Received()
+        sent = measured()
         if commons.chains.heads():
             commons.chains.pack(bundle)
         done.append(SyncResult(str(bundle), taken, sent, own_author() in commons.chains.heads()))
     where = remote or ("" if bundle or part is None else part.remote)
     if where:
         where = _resolved(lab, where)
-        done.append(_with_remote(commons, where, () if bundle else sent))
+        done.append(_with_remote(commons, where, measured))
     if not done:
         hint = 'name one: nightlab sync REMOTE; or in lab.toml: [commons] and remote = "..."; or --bundle FILE'
         raise NightlabError("there is no remote to exchange with", hint)
     return done
 
 
-def _with_remote(commons: Commons, remote: str, sent: Sequence[dict[str, Any]]) -> SyncResult:
+def _with_remote(commons: Commons, remote: str, measured: Callable[[], list[dict[str, Any]]]) -> SyncResult:
+    had, sent = len(own_records(commons)), list[dict[str, Any]]()
     try:
-        taken = commons.pull(remote)
+        taken = commons.pull(remote)  # first, lest this copy, if it is a backup, continue an old chain
+        foreign = len(own_records(commons)) - had
+        sent = measured()
         pushed = commons.push(remote, own_author())
     except Unreachable as error:
         shown = display_remote(remote)
@@ -124,7 +158,7 @@ def _with_remote(commons: Commons, remote: str, sent: Sequence[dict[str, Any]]) 
             f"{shown}: {display_remote(str(error))}; nothing is lost, what you shared waits in {commons.folder}",
             f"later, run nightlab sync again; to create a bare folder there: git init --bare {shown}",
         ) from None
-    return SyncResult(display_remote(remote), taken, sent, pushed)
+    return SyncResult(display_remote(remote), taken, sent, pushed, foreign)
 
 
 def _contract(lab: Path) -> CommonsConfig | None:

@@ -1,4 +1,7 @@
-"""Programs that fix their seed: their runs are all the same, which says nothing of how lucky that one seed is."""
+"""Programs that fix their seed: their runs are all but the same, which says nothing of how lucky that one seed is.
+
+They need not be the same to the last digit: a budget in seconds or an accelerator adds a little noise.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +11,30 @@ from dataclasses import replace
 
 from nightlab.core.types import PairedGain, average
 
+STEADIER = 0.1  # share of the spread before, at most, that a clock or a kernel leaves of a fixed seed's runs
+SURE = 0.001  # significance level of that
 FIXED_SEED = (
-    "the champion's runs are the same on every seed, those of the genome before it are not: it fixes its seed, and its "
-    "number is the luck of one; sigma is not learned from it, and its interval is widened by that luck"
+    "the champion's runs are all but the same on every seed, those of the genome before it are not: it fixes its seed, "
+    "and its number is the luck of one; its interval is widened by that luck"
 )
 
 
 def fixes_seed(own: Sequence[float], before: Sequence[float]) -> bool:
-    """Whether a program's runs on different seeds are all the same, while those of the one before it are not."""
-    return len(own) > 1 and _same(own) and len(before) > 1 and not _same(before)
+    """Whether a program's runs on different seeds are all but the same, while those of the one before it are not.
+
+    By the ratio of variances (F test), which must be small besides: a program may well train more steadily, and noise
+    in proportion to a value is smaller where that is.
+    """
+    from scipy.special import fdtr
+
+    if len(own) < 2 or len(before) < 2 or _same(before):
+        return False
+    if _same(own):
+        return True
+    level, other = abs(average(list(own))), abs(average(list(before)))
+    expected = _spread(before) * (level / other if level < other else 1.0)
+    ratio = _spread(own) / expected if expected else math.inf
+    return ratio <= STEADIER and float(fdtr(len(own) - 1, len(before) - 1, ratio * ratio)) < SURE
 
 
 def varying(groups: Sequence[Sequence[float]]) -> list[Sequence[float]]:
@@ -33,10 +51,13 @@ def with_unseen_luck(gain: PairedGain, before: Sequence[float]) -> PairedGain:
     """
     from scipy.special import stdtrit
 
-    middle = average(before)
-    spread = math.hypot(*(value - middle for value in before)) / math.sqrt(len(before) - 1)
-    more = float(stdtrit(len(before) - 1, (1 + gain.level) / 2)) * spread
+    more = float(stdtrit(len(before) - 1, (1 + gain.level) / 2)) * _spread(before)
     return replace(gain, low=gain.low - more, high=gain.high + more, times=None)
+
+
+def _spread(values: Sequence[float]) -> float:
+    middle = average(list(values))
+    return math.hypot(*(value - middle for value in values)) / math.sqrt(len(values) - 1)
 
 
 def _same(values: Sequence[float]) -> bool:

@@ -186,9 +186,11 @@ class ChampionRecheck:
     def _alarms(self, look: HeldOutCheck | None) -> list[str]:
         """What the human should know of a session that no longer is what it was."""
         alarms, noise = [], self.scheduler.noise_in_unit()
-        if change := change_of_noise(self.scheduler.replicates.groups()):
+        if change := change_of_noise([list(values.values()) for values in self.scheduler.replicates.on_scale()]):
+            ratio = self.scheduler.replicates.scale == "ratio"
+            before, now = (f"{100 * spread:.2g} %" if ratio else f"{spread:.2g}" for spread in change)
             alarms.append(
-                f"the noise has changed: a trial's spread was {change[0]:.2g}, lately it is {change[1]:.2g}; "
+                f"the noise has changed: a trial's spread was {before}, lately it is {now}; "
                 "look at the machine (temperature, neighbours) before you trust small gains"
             )
         champion = self.session.champion()

@@ -249,7 +249,22 @@ def _open(
             return session, ""
         raise NightlabError(f"session {tag} can't go on: {why}", "start another: nightlab run --tag NAME")
     tag = tag or fresh_tag(repo)
-    return Session.create(repo, tag, device=device, allow=allow, elsewhere=elsewhere), ""
+    secret = _secret_of_round(repo.lab, tag, known)
+    return Session.create(repo, tag, device=device, allow=allow, elsewhere=elsewhere, secret=secret), ""
+
+
+def _secret_of_round(lab: Path, tag: str, known: Iterable[str]) -> str:
+    """What the trials' seeds are drawn with in a study's round: its sessions share them. Empty for the first of it."""
+
+    def round_of(one: str) -> list[str]:
+        *study, _, turn = one.split(".")
+        return [*study, turn]
+
+    for other in known:
+        if tag.startswith(STUDY) and other.startswith(STUDY) and round_of(other) == round_of(tag):
+            with closing(open_session(lab, other)) as session:
+                return session.facts.secret
+    return ""
 
 
 def _imported(lab: Path, tag: str) -> bool:

@@ -127,10 +127,17 @@ class Replicates:
     def groups(self) -> list[list[float]]:
         return [list(values.values()) for values in self._values.values() if len(values) > 1]
 
+    def on_scale(self) -> list[dict[int, float]]:
+        """The same by seed, on the metric's scale: of ratios, their logarithms."""
+        programs = [values for values in self._values.values() if len(values) > 1]
+        if self.scale != "ratio":
+            return programs
+        return [{seed: math.log(v) for seed, v in values.items() if 0 < v < math.inf} for values in programs]
+
     def noise(self) -> Noise:
         """The noise of one trial, as the judge takes it."""
         if self._noise is None:
-            self._noise = replace(self._pooled(self.groups()), rho=self._rho())
+            self._noise = replace(self._pooled(self.groups()), rho=share_of_seeds(self.on_scale()))
         return self._noise
 
     def noise_without(self, seeds: Collection[int]) -> Noise:
@@ -147,13 +154,6 @@ class Replicates:
         found = pooled(varying(groups), prior, self.scale or "difference")
         found = replace(found, unsettled=not self.settled and self.scale != "ratio")
         return found.at_least(self._stated())
-
-    def _rho(self) -> float:
-        """How much of the noise is the seed's, on the metric's scale."""
-        programs = [runs for runs in self._values.values() if len(runs) > 1]
-        if self.scale == "ratio":
-            programs = [{s: math.log(v) for s, v in runs.items() if 0 < v < math.inf} for runs in programs]
-        return share_of_seeds(programs)
 
     def _stated(self) -> float:
         """The standard error that the latest of these trials states, on the metric's scale; 0 if it does not."""

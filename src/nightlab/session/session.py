@@ -84,8 +84,12 @@ class Session:
         device: str | None = None,
         allow: Iterable[str] = (),
         elsewhere: Platform | None = None,
+        secret: str = "",
     ) -> Session:
-        """Start a session on what is committed at HEAD, and open it for writing. ``elsewhere``: what it runs on."""
+        """Start a session on what is committed at HEAD, and open it for writing.
+
+        ``elsewhere``: what it runs on. ``secret``: another session's, whose trials run on the same seeds.
+        """
         if not repo.valid_branch(f"nightlab/{tag}") or not re.fullmatch(r"\w[\w.+-]*", tag):
             raise NightlabError(f"{tag!r} can't be a tag", "use letters, digits, '-', '.' and '_'")
         if repo.branch_head(f"nightlab/{tag}"):
@@ -119,7 +123,7 @@ class Session:
                 platform=asdict(platform),
                 version=__version__,
                 allowed=tuple(sorted(allow)),
-                secret=seeds.fresh_secret(),
+                secret=secret or seeds.fresh_secret(),
                 claim=metric_claim(lab, repo.files(base), lambda path: repo.read(base, path)),
             )
         )

@@ -14,6 +14,7 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
+from nightlab.commons.benefit import benefit_of
 from nightlab.commons.exchange import Commons
 from nightlab.commons.peer_store import PeerStore
 from nightlab.commons.places import key_file, known_commons, own_author, store_folder
@@ -76,6 +77,8 @@ def seen(peers: PeerStore, measured: Sequence[FindingVerified]) -> CommonsStatus
     kinds: dict[str, Counter[str]] = {
         name: Counter(entry.signed.record.kind for entry in chain) for name, chain in chains.items()
     }
+    benefit = benefit_of(peers.session)
+    by = benefit.get("by", {})
     others = [
         Peer(
             author=name,
@@ -83,6 +86,8 @@ def seen(peers: PeerStore, measured: Sequence[FindingVerified]) -> CommonsStatus
             quarantined=name in peers.trust and peers.trust[name].quarantined,
             findings=records["finding"],
             verdicts=_verdicts(one for one in measured if one.author == name),
+            adopted=by[name]["adopted"] if name in by else 0,
+            gain=by[name]["gain"] if name in by else 0.0,
         )
         for name, records in kinds.items()
         if name != me
@@ -104,6 +109,9 @@ def seen(peers: PeerStore, measured: Sequence[FindingVerified]) -> CommonsStatus
         shared=dict(kinds.get(me, {})),
         threats=tuple((target, _words(peers, target)) for target in sorted(peers.threats)[:LATEST]),
         threatening=len(peers.threats),
+        **{name: benefit[name] for name in ("gain", "own_gain", "experiments", "own_experiments", "saved") if benefit},
+        spared=peers.spared(),
+        declined=tuple((one_line(why, WORDS), many) for why, many in peers.declined().most_common(LATEST)),
     )
 
 

@@ -118,7 +118,7 @@ class TimedMessage:
 class Peer:
     """Another author of the commons: how many findings came of theirs, and what was measured here of these.
 
-    ``trust`` is None while nothing of theirs was measured here.
+    ``trust`` is None while nothing of theirs was measured here. ``gain``: of the ``adopted`` ones, when kept.
     """
 
     author: str
@@ -126,6 +126,8 @@ class Peer:
     quarantined: bool
     findings: int
     verdicts: dict[str, int]
+    adopted: int = 0
+    gain: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +160,9 @@ class CommonsStatus:
 
     ``peers``, ``latest``, ``refusals`` and ``threats`` (ids of findings, and what they say of themselves) are the first
     of as many as ``authors``, ``verdicts``, ``refused`` and ``threatening`` say. ``verdicts`` counts what was measured
-    in this session, ``shared`` one's own records by their kind. ``fault``: why this is not how things stand now.
+    in this session, ``shared`` one's own records by their kind. ``declined``: why findings are not run here, with how
+    many. ``spared``: left alone because trusted labs refuted them. ``saved``: experiments that own ideas would have
+    needed for the adopted ``gain``; None if unknown. ``fault``: why this is not how things stand now.
     """
 
     peers: tuple[Peer, ...] = ()
@@ -173,6 +177,13 @@ class CommonsStatus:
     shared: dict[str, int] = field(default_factory=dict)
     threats: tuple[tuple[str, str], ...] = ()
     threatening: int = 0
+    gain: float = 0.0
+    own_gain: float = 0.0
+    experiments: int = 0
+    own_experiments: int = 0
+    saved: float | None = None
+    spared: int = 0
+    declined: tuple[tuple[str, int], ...] = ()
     fault: str = ""
 
 

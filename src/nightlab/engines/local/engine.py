@@ -22,14 +22,15 @@ from nightlab.engines.local.handles import RunningTrial, StandBy
 from nightlab.engines.local.lab_data import LabData
 from nightlab.engines.local.layout import Layout, compile_guest
 from nightlab.engines.local.read_result import build_measurement
-from nightlab.engines.local.trial_folder import MARK, ORIGINAL_NAME, SAVED, kill_leftovers, original_name, trial_output
+from nightlab.engines.local.trial_folder import MARK, SAVED, kill_leftovers, original_name, trial_output
 from nightlab.engines.platform import nvidia_driver, this_platform
-from nightlab.engines.slots import WHOLE, Slot, allocate_slots, gpu_failure
+from nightlab.engines.slots import WHOLE, Slot, allocate_slots, gpu_failure, leaves_a_core
 from nightlab.sandbox.bubblewrap import Sandbox, layered
 from nightlab.storage import checkouts
 from nightlab.storage.checkpoints import CheckpointStore, UnfitCheckpoint
 from nightlab.storage.git import Repo
 
+PATIENCE = 10.0  # seconds for a standby supervisor to set up its sandboxes: a new one would take longer
 AHEAD = "ahead-"  # prefix of a standby supervisor's folder, until a trial takes it over
 SCRATCH = ("work", "trusted", "checked", "home-*", "tmp*", "compiled*")  # of a trial's folder
 
@@ -117,7 +118,8 @@ class LocalEngine:
             self.folder.mkdir(parents=True, exist_ok=True)
             cached = self.caches.kept() is not None
             spec = self.layout.lay_out(replace(like, id=folder.name), slot, folder, self._cgroup(folder))
-            self._write_spec(folder, {**spec, "ahead": self.layout.ahead()})
+            in_turn = leaves_a_core(slot, self.device, self.budget.clock, self.lab.resources.cpus)
+            self._write_spec(folder, {**spec, "ahead": self.layout.ahead(), "in_turn": in_turn})
             process = self._supervise(folder, slot, subprocess.PIPE)
         except OSError:
             checkouts.remove_tree(folder)
@@ -202,12 +204,11 @@ class LocalEngine:
             return replace(measurement, outcome="crashed", metric=None, held_out=None, detail=f"its checkpoint: {why}")
 
     def _take_ready(self, slot: Slot, commit: str) -> StandBy | None:
-        """The standby supervisor for a slot, if it is ready, alive and fit for a trial of this commit; else None."""
+        """The standby supervisor for a slot, if it is alive and fit for a trial of this commit; else None."""
         ready = self.standing_by.pop(slot.number, None)
         if ready is None:
             return None
-        up = ready.process.poll() is None and (ready.folder / ORIGINAL_NAME).exists()
-        if up and self.copies.fits(ready.commit, commit):
+        if ready.up(PATIENCE) and self.copies.fits(ready.commit, commit):
             return ready
         self._dismiss(ready)
         return None
@@ -218,7 +219,7 @@ class LocalEngine:
         checkouts.remove_tree(ready.folder)
 
     def _write_spec(self, folder: Path, spec: dict[str, Any]) -> None:
-        (folder / "spec.json").write_text(json.dumps(spec, indent=1), encoding="utf-8")
+        (folder / "spec.json").write_text(json.dumps(spec), encoding="utf-8")
 
     def _supervise(self, folder: Path, slot: Slot, stdin: int) -> subprocess.Popen[bytes] | ForkedProcess:
         extra = {**slot.environment(), MARK: str(folder)}

@@ -15,6 +15,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,13 +25,13 @@ from typing import IO
 class ForkedProcess:
     """A supervisor: what the engine uses of ``subprocess.Popen``. Its exit status is not known."""
 
-    def __init__(self, pid: int, exited: int, stdin: IO[bytes] | None) -> None:
+    def __init__(self, pid: int, news: int, stdin: IO[bytes] | None) -> None:
         self.pid, self.stdin, self.returncode = pid, stdin, None if pid else -1
-        self._exited = os.fdopen(exited, "rb", buffering=0)  # at its end once the process has exited
+        self._news = os.fdopen(news, "rb", buffering=0)  # a byte for each step; at its end once the process has exited
 
     def fileno(self) -> int:
-        """A descriptor that becomes readable when the process exits."""
-        return self._exited.fileno()
+        """A descriptor that becomes readable when the process takes a step, or exits."""
+        return self._news.fileno()
 
     def poll(self) -> int | None:
         """0 once it has exited, else None."""
@@ -40,11 +41,19 @@ class ForkedProcess:
 
     def wait(self, timeout: float | None = None) -> int:
         """Wait for its exit. Raises TimeoutExpired after ``timeout`` seconds."""
-        if self.returncode is None:
-            if not readable([self._exited], timeout):
+        until = None if timeout is None else time.monotonic() + timeout
+        while self.returncode is None:
+            if not self.stepped(until and max(until - time.monotonic(), 0.0)):
                 raise subprocess.TimeoutExpired("supervisor", timeout or 0)
-            self.returncode = 0
         return self.returncode
+
+    def stepped(self, timeout: float | None) -> bool:
+        """Wait until it has taken a step since the last call, or has exited; False after ``timeout`` seconds."""
+        if not readable([self._news], timeout):
+            return False
+        if not self._news.read(64):
+            self.returncode = 0
+        return True
 
     def send_signal(self, number: int) -> None:
         if self.poll() is None:
@@ -87,19 +96,19 @@ class ForkServer:
 
     def _start(self, folder: Path, env: Mapping[str, str], log: IO[bytes], *, stdin: bool) -> ForkedProcess:
         request = json.dumps({"folder": str(folder), "env": dict(env)}).encode()
-        exited, end = os.pipe()
+        news, end = os.pipe()
         read, write = os.pipe() if stdin else (os.open(os.devnull, os.O_RDONLY), None)
         try:
             pid = self._ask(request, [read, log.fileno(), end])
         except BaseException:
-            os.close(exited)
+            os.close(news)
             if write is not None:
                 os.close(write)
             raise
         finally:
             os.close(read)
             os.close(end)
-        return ForkedProcess(pid, exited, None if write is None else os.fdopen(write, "wb"))
+        return ForkedProcess(pid, news, None if write is None else os.fdopen(write, "wb"))
 
     def _ask(self, request: bytes, fds: list[int]) -> int:
         link = self._link or self._open()
@@ -166,8 +175,8 @@ def _collect(*_: object) -> None:
             pass
 
 
-def _supervise(request: dict[str, object], stdin: int, log: int, exited: int) -> None:
-    """In the fork: become the supervisor of a folder. ``exited`` stays open until the process ends."""
+def _supervise(request: dict[str, object], stdin: int, log: int, news: int) -> None:
+    """In the fork: become the supervisor of a folder. ``news`` stays open until the process ends."""
     from nightlab.engines.local.supervisor import supervisor_main
 
     try:
@@ -177,9 +186,9 @@ def _supervise(request: dict[str, object], stdin: int, log: int, exited: int) ->
             os.dup2(fd, place)
         os.close(stdin)
         os.close(log)
-        os.set_inheritable(exited, False)
+        os.set_inheritable(news, False)
         os.environ.update(request["env"])  # type: ignore[call-overload]
-        supervisor_main(Path(str(request["folder"])))
+        supervisor_main(Path(str(request["folder"])), news=news)
     except BaseException:
         traceback.print_exc()
     finally:

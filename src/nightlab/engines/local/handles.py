@@ -14,7 +14,7 @@ from pathlib import Path
 
 from nightlab.core.types import Trial
 from nightlab.engines.local.fork_server import ForkedProcess, readable
-from nightlab.engines.local.trial_folder import locked, supervisor_of
+from nightlab.engines.local.trial_folder import ORIGINAL_NAME, locked, supervisor_of
 from nightlab.engines.slots import WHOLE, Slot
 
 Supervisor = subprocess.Popen[bytes] | ForkedProcess
@@ -63,6 +63,18 @@ class StandBy:
     commit: str
     process: Supervisor
     cached: bool
+
+    def up(self, seconds: float) -> bool:
+        """Wait until what it starts in advance stands; False if it has exited, or takes longer than ``seconds``."""
+        until, stands = time.monotonic() + seconds, self.folder / ORIGINAL_NAME
+        while self.process.poll() is None and not stands.exists():
+            if (left := until - time.monotonic()) <= 0:
+                return False
+            if isinstance(self.process, ForkedProcess):
+                self.process.stepped(left)
+            else:
+                time.sleep(0.01)
+        return self.process.poll() is None
 
     def release(self, folder: Path) -> Supervisor | None:
         """Hand over its trial's folder, renamed from its own and prepared; None if the supervisor has exited."""

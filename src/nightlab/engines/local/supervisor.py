@@ -46,7 +46,10 @@ TAMPERED, UNSERVED = 3, 4  # exit statuses of an evaluator
 
 
 class Supervisor:
-    def __init__(self, folder: Path) -> None:
+    """Of the trial in ``folder``. ``news``: a descriptor to which it writes a byte at each step, for who waits."""
+
+    def __init__(self, folder: Path, news: int | None = None) -> None:
+        self.news = news
         self.children = ProcessGroup()
         self._take_over(folder)
         self.cgroup = self._make_cgroup()
@@ -122,11 +125,13 @@ class Supervisor:
         folder = ""
         with contextlib.suppress(TrialEnded, OSError):
             if self.spec["ahead"]:
+                self.launch.dismissed = sys.stdin.fileno() if self.spec["in_turn"] else None
                 self._open(ahead=True)
             if self.launch.ready():
                 (self.folder / ORIGINAL_NAME).write_text(
                     self.folder.name, encoding="utf-8"
                 )  # the folder may be renamed from here on
+                self._tell()
                 folder = sys.stdin.readline()
         if not folder.endswith("\n"):
             self.children.kill(self.cgroup)
@@ -153,7 +158,7 @@ class Supervisor:
                 return
             status = self.children.status("candidate")
             if status is not None:
-                self._poll()
+                self._poll(0.0)
                 if self.clock.handed_over is not None:
                     return
                 if status:
@@ -196,7 +201,7 @@ class Supervisor:
         if status:
             raise TrialEnded("crashed", f"the evaluator failed: {said}")
         if served:
-            self._poll()  # what it said of answers at its end
+            self._poll(0.0)  # what it said of answers at its end
             self.beside.end()
             self.clock.hold_to_budget()
         if served and not clean:
@@ -260,10 +265,10 @@ class Supervisor:
             )
         return ended
 
-    def _poll(self) -> None:
-        """One tick: signals, exited processes, and from time to time a sample of the tree."""
+    def _poll(self, longest: float = TICK) -> None:
+        """One tick, of ``longest`` seconds: signals, exited processes, and from time to time a sample of the tree."""
         time.sleep(LEAST)  # however much a candidate signals
-        select.select([self.exits, *self.launch.sources()], [], [], TICK)
+        select.select([self.exits, *self.launch.sources()], [], [], longest)
         with contextlib.suppress(BlockingIOError):
             os.read(self.exits, 4096)
         signals = self.launch.signals()
@@ -324,7 +329,13 @@ class Supervisor:
     # -- the result ------------------------------------------------------------------------------
 
     def _phase(self, name: str) -> None:
-        _write_atomically(self.folder / "phase.json", {"phase": name, "at": time.time()})
+        _write_atomically(self.folder / "phase.json", {"phase": name, "at": time.time()}, lasting=False)
+        self._tell()
+
+    def _tell(self) -> None:
+        if self.news is not None:
+            with contextlib.suppress(OSError):  # the orchestrator is gone
+                os.write(self.news, b".")
 
     def _result(self, ended: TrialEnded) -> dict[str, Any]:
         vitals = self.sampler
@@ -339,12 +350,13 @@ class Supervisor:
         }
 
 
-def _write_atomically(path: Path, data: dict[str, Any]) -> None:
+def _write_atomically(path: Path, data: dict[str, Any], *, lasting: bool = True) -> None:
     draft = path.with_name(path.name + ".tmp")
     with draft.open("w", encoding="utf-8") as out:
         json.dump(data, out)
         out.flush()
-        os.fsync(out.fileno())
+        if lasting:
+            os.fsync(out.fileno())
     os.replace(draft, path)
 
 
@@ -364,7 +376,7 @@ def _on_leash(end: int) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def supervisor_main(folder: Path, leash: int | None = None) -> None:
+def supervisor_main(folder: Path, leash: int | None = None, news: int | None = None) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     lock = os.open(folder / "lock", os.O_CREAT | os.O_RDWR)
@@ -382,7 +394,7 @@ def supervisor_main(folder: Path, leash: int | None = None) -> None:
     signal.signal(signal.SIGTERM, stop)
     if leash is not None:
         threading.Thread(target=_on_leash, args=(leash,), daemon=True).start()
-    supervisor = Supervisor(folder)
+    supervisor = Supervisor(folder, news)
     if supervisor.spec["ahead"] is not None and not supervisor.stand_by():
         return
     result = supervisor.run()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
-import runpy
 import sys
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def load_module(path: str | Path, name: str) -> Any:
@@ -21,6 +22,8 @@ def load_module(path: str | Path, name: str) -> Any:
 
 def run_script(script: str, *arguments: str) -> None:
     """Run a Python file as a program of this process. Raises RuntimeError when it exits with another status than 0."""
+    import runpy
+
     sys.argv = [script, *arguments]
     try:
         runpy.run_path(script, run_name="__main__")

@@ -5,14 +5,12 @@ Each time the evaluator loads the program, a new process imports it, so that no 
 
 from __future__ import annotations
 
-import inspect
 import os
 import select
 import signal
 import socket
 import sys
 import types
-from pathlib import Path
 from typing import Any
 
 import nightlab_guest
@@ -107,6 +105,8 @@ class Served:
         """The answer to one request: a value, an exception of the program, or a fault. Raises NotPlain."""
         if "load" in request:
             return self._call(self._load)
+        if "parameters" in request:
+            return {"value": _parameters(getattr(self.module, request["parameters"]))}
         target = self.module if request.get("on") is None else self.objects[request["on"]]
         name = request["name"]
         args, kwargs = unpack(request["args"]), unpack(request["kwargs"])
@@ -133,7 +133,7 @@ class Served:
 
     def _load(self) -> dict[str, Any]:
         """Import the program; returns what it holds: functions, classes, plain values."""
-        sys.path.insert(0, str(Path(self.program).resolve().parent))
+        sys.path.insert(0, os.path.realpath(self.program).rpartition("/")[0])
         self.module = load_module(self.program, "program")
         return {name: found for name, value in vars(self.module).items() if (found := _member(name, value))}
 
@@ -142,9 +142,9 @@ def _member(name: str, value: Any) -> list[Any] | None:
     if name.startswith("__") or isinstance(value, types.ModuleType):
         return None
     if isinstance(value, type):
-        return ["class", [n for n, m in inspect.getmembers(value) if callable(m) and not n.startswith("__")]]
+        return ["class", [n for n in dir(value) if not n.startswith("__") and callable(getattr(value, n, None))]]
     if callable(value):
-        return ["function", _parameters(value)]
+        return ["function", None]
     try:
         return ["value", pack(value)]
     except (NotPlain, ImportError):
@@ -152,6 +152,8 @@ def _member(name: str, value: Any) -> list[Any] | None:
 
 
 def _parameters(function: Any) -> list[list[Any]] | None:
+    import inspect  # which few evaluators do, and takes longer to import than all else here
+
     try:
         found = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import builtins
-import inspect
 import os
 import socket
 import threading
-from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from nightlab_bridge.values import NotPlain, decode, encode, pack, receive, send, unpack
+
+if TYPE_CHECKING:
+    import inspect
+    from pathlib import Path
 
 LOADS = 0  # the frame's number is given by the relay, not here
 SOURCE = '''\
@@ -27,7 +29,7 @@ globals().update(_members)
 def write_stand_in(path: Path, address: str) -> None:
     """Put the stand-in in the place of the program at ``path``; it connects to the socket ``address`` when imported."""
     path.unlink(missing_ok=True)
-    guest = str(Path(__file__).parents[1])
+    guest = __file__.rsplit("/", 2)[0]
     path.write_text(SOURCE.format(name=path.name, guest=guest, address=address), encoding="utf-8")
 
 
@@ -62,7 +64,7 @@ class Program:
                 answer = decode(got[1])
                 if "value" in answer:
                     value = answer["value"]
-                    return value if "load" in request else unpack(value)
+                    return unpack(value) if "name" in request else value
                 if isinstance(answer.get("object"), int):
                     return answer["object"]
                 kind, said = map(str, answer["raised"]) if "raised" in answer else ("", str(answer.get("fault")))
@@ -88,15 +90,14 @@ class Program:
         """A stand-in for one of the program's functions or classes, or one of its values."""
         if kind == "value":
             return unpack(about)
-        return self._function(name, about) if kind == "function" else self._class(name, [str(n) for n in about])
+        return self._function(name) if kind == "function" else self._class(name, [str(n) for n in about])
 
-    def _function(self, name: str, about: Any) -> Any:
+    def _function(self, name: str) -> Any:
         def function(*args: Any, **kwargs: Any) -> Any:
             return self.call(name, args, kwargs)
 
         function.__name__ = function.__qualname__ = name
-        if signature := _signature(about):
-            function.__signature__ = signature  # type: ignore[attr-defined]
+        function.__wrapped__ = Signed(self, name)  # type: ignore[attr-defined]
         return function
 
     def _class(self, name: str, methods: list[str]) -> Any:
@@ -112,7 +113,23 @@ class Program:
         return type(name, (), {**members, "__init__": init, "__call__": method("__call__")})
 
 
+class Signed:
+    """What ``inspect`` looks at for the signature of a function, which the program is asked for only then."""
+
+    def __init__(self, program: Program, name: str) -> None:
+        self.program, self.name = program, name
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.program.call(self.name, args, kwargs)
+
+    @property
+    def __signature__(self) -> inspect.Signature | None:
+        return _signature(self.program.ask({"parameters": self.name}))
+
+
 def _signature(about: Any) -> inspect.Signature | None:
+    import inspect
+
     empty = inspect.Parameter.empty
     try:
         parameters = [

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import traceback
 
 # What a message says, and what that means in a trial.
 SIGNS = (
@@ -26,6 +25,8 @@ def failure(error: BaseException) -> str:
     if isinstance(error, ModuleNotFoundError):
         hint = "install it where nightlab is installed"
         return f"the evaluator needs the package {error.name!r}, which is not installed: {hint}"
+    import traceback  # only here: most evaluators do not fail
+
     said = f"the evaluator failed: {type(error).__name__}: {error}"[:400]
     frames = traceback.extract_tb(error.__traceback__)
     last = frames[-1].filename.rsplit("/", 1)[-1] if frames else ""

@@ -5,7 +5,7 @@ by then, and its program sees an ordinary start. Standard library only; found th
 
 ``NIGHTLAB_WARM``  modules to import, between commas
 ``NIGHTLAB_GO``    a descriptor: a byte into it says that we are in place, a second one that the imports are made, and
-                   a line out of it is the trial's environment as JSON
+                   a line out of it is the trial's environment as JSON, null for what is not in it
 ``NIGHTLAB_SEEDED``  set where random, numpy and torch are to be seeded for the program
 """
 
@@ -42,7 +42,11 @@ def _wait_for_the_go() -> None:
         said = line.readline()
     if not said.endswith("\n"):
         os._exit(0)
-    os.environ.update(json.loads(said))
+    for name, value in json.loads(said).items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
     importlib.invalidate_caches()  # the genome was written meanwhile
 
 

@@ -45,7 +45,8 @@ def read(problem: Problem) -> Reading | None:
     extra = {} if has_program else {PROGRAM: SOLVER.format(task=task.removesuffix(".py"), kind=kind)}
     if "AlgoTuneTasks.base" in problem.text(task) and not problem.has("AlgoTuneTasks/base.py"):
         extra |= {"AlgoTuneTasks/__init__.py": "", "AlgoTuneTasks/base.py": BASE}
-    contract, sealed = bridged(problem, "algotune", [f"--timeout={SECONDS:g}"], task, PROGRAM, SECONDS + 30)
+    options = [f"--timeout={SECONDS:g}"]
+    contract, sealed = bridged(problem, "algotune", options, task, PROGRAM, SECONDS + 30, timed=True)
     contract |= {"name": safe_name(problem.name), "metric": {"name": "speedup", "goal": "maximise", "unit": "x"}}
     notes = ("problems have size 100, not the size at which the reference takes 100 ms: set --size in lab.toml",)
     strategy = problem.text("description.txt") if not problem.has("program.md") else ""

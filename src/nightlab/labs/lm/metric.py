@@ -32,6 +32,7 @@ TOLERANCE = {"cuda": 1e-2, "mps": 1e-2, "cpu": 1e-4}[DEVICE]  # nats
 ROOM, MOST = 4.0, 0.1
 REPEATED = 16  # rows that the second process is asked as the first was, where the repeats are measured
 SUSPICIOUS = 7  # standard errors between the loss at targets that were shown and at ones that never were
+AGES = 3  # parts of the held-out data, by the age of its documents
 CHANGED, EACH = 64, 16  # rows of the text as slightly changed, and in how many tokens of it one is another
 INDEXED = 2**21  # tokens in which other endings are looked for
 
@@ -99,7 +100,8 @@ class Exam:
         if not count:
             stop(f"The {split} split is shorter than one batch of {EVAL_BATCH * MAX_CONTEXT:,} tokens: use more text.")
         picked = np.linspace(0, there - 1, count).astype(np.int64)  # spread over all documents
-        self.rows = rows_at(self.data, picked * MAX_CONTEXT, MAX_CONTEXT)
+        self.starts = picked * MAX_CONTEXT
+        self.rows = rows_at(self.data, self.starts, MAX_CONTEXT)
         self.unseen = np.setdiff1d(np.arange(there), picked) * MAX_CONTEXT  # where rows start that are not scored
         self.losses = torch.empty(0)
 
@@ -110,6 +112,17 @@ class Exam:
         """Independent of the vocabulary, lower is better: the sum of nats over the sum of the targets' UTF-8 bytes,
         BOS left out of both, as karpathy/autoresearch and nanochat define it; softmax and logarithm are ours."""
         return bits_per_byte(self.losses, self.rows[:, 1:])
+
+    def by_age(self, years: np.ndarray) -> dict[str, float]:
+        """Bits per byte of AGES equal parts of the rows, from old to new; ``years``: of each document. A row has the
+        age of the document that it starts in. Keys are like ``1790_to_1865``."""
+        document = np.searchsorted(np.flatnonzero(self.data == BOS), self.starts, side="right") - 1
+        parts = np.array_split(np.argsort(years[document], kind="stable"), AGES)
+        ends = [(years[document[part[0]]], years[document[part[-1]]]) for part in parts]
+        return {
+            f"{first}_to_{last}": bits_per_byte(self.losses[part], self.rows[part, 1:])
+            for (first, last), part in zip(ends, parts, strict=True)
+        }
 
     def changed(self, serve: Serve) -> float:
         """Bits per byte of the same text with one token in EACH replaced, at the targets that are as they were.

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from corpus import CORPUS, DEVICE, PRIVATE, SHARDS, VOCABULARY, prepare, recipe, stop, tokens_of
+from corpus import CORPUS, DEVICE, PRIVATE, SHARDS, VOCABULARY, prepare, recipe, stop, tokens_of, years_of
 from metric import EVAL_BATCH, MAX_CONTEXT, Exam, NotFinite, Tampered, Unrepeatable, rows_at
 
 try:
@@ -237,7 +237,8 @@ def evaluate() -> None:
     """The evaluator's process: score the model that the candidate handed over.
 
     Prints ``METRIC val_bpb=…``, and told NIGHTLAB_HELD_OUT=1, for trials that decide nothing, the same of the
-    held-out split as ``METRIC held_out=…``, of your private text as ``val_bpb_private`` and of validation text that is
+    held-out split as ``METRIC held_out=…``, of its documents by age, where they have dates, as
+    ``val_bpb_held_out_1806_to_1886``, of your private text as ``val_bpb_private`` and of validation text that is
     slightly changed as ``val_bpb_changed``: what a model knows by heart gains there less. Of the baseline, by how much
     its repeats differ as ``METRIC rounding=…``.
     """
@@ -262,6 +263,9 @@ def evaluate() -> None:
         stop(f"No metric: {error}. The candidate's own output says more.", 4)
     for name, exam in exams.items():
         print(f"METRIC {name}={exam.bits_per_byte():.9f}", flush=True)
+    if claim and (years := years_of("heldout")) is not None:
+        for age, bits in exams["held_out"].by_age(years).items():
+            print(f"METRIC val_bpb_held_out_{age}={bits:.9f}", flush=True)
     if changed is not None:
         print(f"METRIC val_bpb_changed={changed:.9f}", flush=True)
     if known is None:  # of the baseline: others are compared with it
@@ -287,14 +291,14 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=8, help="downloads at a time")
     options = parser.parse_args()
     if options.action == "evaluate":
-        return evaluate()
+        evaluate()
+        os._exit(0)  # all is printed, and PyTorch would take half a second to shut down
     corpus = options.corpus or CORPUS
     if corpus and corpus not in ("sotu", "tinystories", "climbmix"):
         corpus = str(Path(corpus).expanduser().absolute())
     prepare(corpus, options.shards, options.workers)
     if recipe(corpus, options.shards) != recipe():
         print(f"To train on it, say so in corpus.py:  CORPUS = {corpus!r}  and  SHARDS = {options.shards}")
-    return None
 
 
 if __name__ == "__main__":
