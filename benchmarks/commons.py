@@ -22,6 +22,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from difflib import unified_diff
 from pathlib import Path
 from typing import Any
 
@@ -112,8 +113,8 @@ class Lab:
         self.night: subprocess.Popen[bytes] | None = None
 
     def idea(self, name: str, old: str, new: str) -> None:
-        head = self.repo.resolve() or ""
-        patch = self.repo.diff(head, self.repo.commit_files(head, {"genome.py": GENOME.replace(old, new)}, "x"))
+        sides = (text.splitlines(keepends=True) for text in (GENOME, GENOME.replace(old, new)))
+        patch = "diff --git a/genome.py b/genome.py\n" + "".join(unified_diff(*sides, "a/genome.py", "b/genome.py"))
         (self.folder / "ideas").mkdir(exist_ok=True)
         (self.folder / "ideas" / f"{name}.patch").write_text(f"Hypothesis: {new}\n{patch}")
 
@@ -345,9 +346,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--ideas", type=int, default=40, help="that do nothing, in each lab's queue")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--labs", type=int, default=5, help="more than five: benchmarks/commons_labs.py")
+    parser.add_argument("--at-once", type=int, default=6, help="turns of labs at once, with more than five")
     asked = parser.parse_args()
-    heading("A commons of five labs")
+    heading(f"A commons of {asked.labs} labs")
     with tempfile.TemporaryDirectory(prefix="nightlab-commons-", ignore_cleanup_errors=True) as folder:
+        if asked.labs > 5:
+            from commons_labs import play as play_many
+
+            play_many(Path(folder), asked.labs, asked.ideas, asked.seed, asked.at_once)
+            return
         play(Path(folder), asked.ideas, asked.seed)
 
 

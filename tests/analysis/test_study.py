@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,15 @@ def test_between_two_looks_nothing_is_decided() -> None:
     at_three, between = compare(plan, results[:6]), compare(plan, results[:8])
     assert at_three == between and [one.rounds for one in at_three] == [3]
     assert [one.rounds for one in compare(plan, results)] == [5]
+
+
+def test_a_difference_that_is_not_shown_says_how_many_rounds_it_needs() -> None:
+    rng, plan, needed = random.Random(1), study(rounds=100), 0
+    results = [StudySession(n, arm, rng.gauss(arm == "two", 1.5), 1.0, 0.0, "") for n in range(1, 101) for arm in ARMS]
+    found = compare(plan, results[: 2 * 8])
+    needed = found[0].needed
+    assert not found[0].shown and 8 < needed < 100 and f"needs about {needed} rounds" in found[0].words
+    assert decided(plan, compare(plan, results)) == "two"
 
 
 def test_with_several_arms_the_best_is_better_than_each() -> None:
@@ -212,6 +222,9 @@ def test_a_study_finds_the_better_arm_and_does_not_run_a_session_twice(
         _require_comparable(read_study(file), _setting(session), session)
         with pytest.raises(NightlabError, match=r"study\.x\.bad\.1 does not compare .* another baseline"):
             _require_comparable(read_study(file), {**_setting(session), "baseline": {}}, session)
+        other = replace(session.platform, processor="an abacus")
+        with pytest.raises(NightlabError, match=r"its processor is .*, not an abacus"):
+            _require_comparable(read_study(file), {**_setting(session), "machine": other}, session)
     before = measured()
     assert first and first.items() <= before.items(), "what had ended before the kill did not run again"
     again = nightlab("study", "study.toml", "--json", cwd=lab)

@@ -16,9 +16,10 @@ from support.labs import GENOME, TinyLab
 from nightlab.cli.commons import sync_warnings
 from nightlab.commons.capability import TrialResources, check_requirements
 from nightlab.commons.exchange import Commons, Received
+from nightlab.commons.fields import Requires
 from nightlab.commons.peer_store import PeerStore
 from nightlab.commons.places import author_key, key_file
-from nightlab.commons.record import Rejected, Requires, Revocation, encode_record, parse_record, revoke, sign
+from nightlab.commons.record import Rejected, Revocation, encode_record, parse_record, revoke, sign
 from nightlab.commons.sync import SyncResult, own_records, revoke_key
 from nightlab.core.types import NightlabError
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from support.commons_examples import finding, some_hash, task
 
 from nightlab.commons.capability import Compatibility, TrialResources, check_requirements, compare_tasks, worse_of
+from nightlab.commons.fields import Requires
 from nightlab.commons.queue import (
     FIRST,
     NEWCOMERS,
@@ -22,7 +23,7 @@ from nightlab.commons.queue import (
     order_offers,
     word_set,
 )
-from nightlab.commons.record import Requires, Task
+from nightlab.commons.record import Task
 from nightlab.commons.scrub import find_private, scrub
 from nightlab.commons.trust import (
     EPOCH,

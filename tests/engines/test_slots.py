@@ -22,7 +22,7 @@ from nightlab.core.observer import Observer
 from nightlab.core.types import NightlabError
 from nightlab.engines import slots
 from nightlab.engines.local.machine_monitor import MachineMonitor, disturbance, overuse
-from nightlab.engines.slots import WHOLE, Slot, allocate_slots, contention, describe_slots, gpu_failure
+from nightlab.engines.slots import WHOLE, Slot, allocate_slots, contention, describe_slots, gpu_failure, leaves_a_core
 from nightlab.loop.loop import ExperimentLoop
 from nightlab.loop.scheduler import Scheduler
 from nightlab.sandbox.bubblewrap import Bubblewrap, SandboxSpec
@@ -88,6 +88,15 @@ def test_one_slot_for_each_gpu_of_a_kind(monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert [slot.gpu for slot in allocate_slots("cuda")] == ["GPU-dddd", "GPU-bbbb"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-cc")
     assert allocate_slots("cuda") == [WHOLE]
+
+
+def test_what_leaves_a_core_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine(monkeypatch, 2)
+    assert leaves_a_core(WHOLE, "cpu", "cpu", 1)
+    assert not leaves_a_core(WHOLE, "cpu", "cpu", 2)
+    assert not leaves_a_core(WHOLE, "cpu", "cpu", None), "its contract does not say what it needs"
+    assert not leaves_a_core(WHOLE, "cpu", "wall", 1), "what waits for a core has less of a wall clock"
+    assert not leaves_a_core(Slot(0, cores=(0,)), "cpu", "cpu", 1), "the other slots' trials are there"
 
 
 def test_memory_bounds_how_many(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -20,7 +21,10 @@ from support.processes import MARK, living, wait
 from nightlab.core.config import StopRules
 from nightlab.core.observer import Observer, RunningTrialStatus
 from nightlab.core.types import Measurement
+from nightlab.engines import slots
+from nightlab.engines.local.launch import IMPORTED, Launch
 from nightlab.engines.local.layout import GUEST as GUEST_FOLDER
+from nightlab.engines.local.process_group import ProcessGroup
 from nightlab.engines.slots import WHOLE, Slot
 from nightlab.loop.loop import ExperimentLoop
 from nightlab.loop.scheduler import Scheduler
@@ -168,6 +172,31 @@ def test_a_served_evaluator_waits_too(bench: Any) -> None:
     measured = one.run(seed=40, purpose="round")
     assert measured.metric == 42 and measured.secondary == {"warm": movable, "told": 0}, measured.detail
     assert measured.startup_seconds < one.engine.budget.startup
+
+
+def test_beside_a_training_the_imports_are_made_in_turn(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slots, "_cores", lambda: [0, 1])
+    genome = GUEST + "import array\ntrial.start()\ntrial.serve(lambda x: array.array('f', [1]))\n"
+    evaluate = "import nightlab_guest\nlink = nightlab_guest.Served()\n[_] = link.map([b'x'], 'f', (1,))\n"
+    files = {"evaluate.py": evaluate + "print('METRIC loss=1')\n"}
+    one = bench(genome, CONTRACT + "[resources]\ncpus = 1\n" + SERVED, files=files, clock="cpu")
+    folder = stand_by(one)
+    spec = json.loads((folder / "spec.json").read_text())
+    if spec["ahead"]:
+        launch = Launch(folder, spec, ProcessGroup(), None)
+        launch.dismissed, mine = os.pipe()
+        for role in ("evaluator", "candidate"):
+            launch.start(role, spec["command"], None, spec["ahead"][role])
+            gate = launch.gates[role]
+            assert select.select([gate], [], [], 0)[0] and os.read(gate, 2) == IMPORTED, (
+                "the next one begins after that"
+            )
+        os.close(mine)
+        launch.start("candidate", spec["command"], None, spec["ahead"]["candidate"])  # not for long: it is dismissed
+        assert launch.ready()
+        launch.children.kill(None)
+        os.close(launch.dismissed)
+    assert one.run().metric == 1
 
 
 def test_a_program_that_could_not_wait_is_not_started_ahead(bench: Any) -> None:

@@ -20,9 +20,10 @@ from support.extras import extra
 from support.labs import TinyLab
 
 from nightlab.commons.capability import Compatibility, GeneHost
+from nightlab.commons.fields import GeneNeeds
 from nightlab.commons.genes import MAGIC, check_gene, check_genes, read_gene
 from nightlab.commons.peer_store import PeerStore
-from nightlab.commons.record import GeneNeeds, Rejected
+from nightlab.commons.record import Rejected
 from nightlab.core.events import FindingVerified
 from nightlab.core.program.canonical import fingerprint
 from nightlab.core.source import code_lines, same_program

@@ -17,6 +17,7 @@ from nightlab.commons.record import (
     Revocation,
     Signed,
     Threat,
+    Transfer,
     Verification,
     author_of,
     revoke,
@@ -127,7 +128,24 @@ def examples() -> list[Signed]:
     }
     four = sign(Threat.model_validate(threat), key())
     facts = {**stated("revocation", 0, 4, four.id), **revoke(key(9), 7)}
-    return [one, two, three, four, sign(Revocation.model_validate(facts), key())]
+    five = sign(Revocation.model_validate(facts), key())
+    return [one, two, three, four, five, sign(transfer(80.0, 0.5, seq=5, prev=five.id), key())]
+
+
+def transfer(amount: float, low: float, target: str = "another's", seq: int = 0, prev: str | None = None) -> Transfer:
+    """What a finding gained at a budget of ``amount`` seconds: 1.0, and at least ``low``."""
+    facts = {
+        **stated("transfer", 0, seq, prev),
+        "target": some_hash(target),
+        "setting": f"{amount:g} s of wall-clock time",
+        "budget": {"clock": "wall", "amount": amount},
+        "platform": PLATFORM,
+        "gain": low + 0.5,
+        "low": low,
+        "high": low + 1.0,
+        "pairs": 3,
+    }
+    return Transfer.model_validate(facts)
 
 
 def body(value: float = 2.75, patch: str = PATCH) -> tuple[dict[str, Any], bytes]:

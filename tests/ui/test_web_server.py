@@ -22,6 +22,8 @@ from support.labs import TinyLab
 from support.processes import PATIENCE, wait
 from support.window_site import EVIL, OURS, Listener, Site, add
 
+from nightlab.analysis.study import StudyConfig, StudySession
+from nightlab.analysis.study_report import StudyReport
 from nightlab.core.events import EvidenceShown, Rechecked
 from nightlab.core.types import Candidate, Evidence, PairedGain
 from nightlab.session.session import Session
@@ -170,6 +172,19 @@ def test_no_experiment_yet(serve: Any) -> None:
         "number": [], "hypothesis": [], "changes": [], "theme": [], "themes": [],
     }  # fmt: skip
     assert site.ask("/api/experiments/0").status == 400
+
+
+def test_the_labs_studies_with_their_arms(serve: Any, session: Session) -> None:
+    site = serve()
+    assert site.ask("/api/studies").json == []
+    arms: dict[str, Any] = {"one": {}, "two": {}}
+    plan = StudyConfig.model_validate({"name": "x", "experiments": 1, "best_of_n": False, "arms": arms})
+    results = [StudySession(n, arm, n, 0.0, 0.0, "") for n in (1, 2, 3) for arm in arms]
+    StudyReport(plan, results).write(session.repo.lab)
+    (told,) = site.ask("/api/studies").json
+    assert (told["name"], told["rounds"], told["best"]) == ("x", 5, "")
+    assert told["arms"] == [{"name": arm, "sessions": 3, "gain": 2.0, "alone": []} for arm in arms]
+    assert [pair["words"] for pair in told["pairs"]] == ["not shown"]
 
 
 def test_one_experiment_from_close_by_and_two_beside_each_other(serve: Any, session: Session) -> None:

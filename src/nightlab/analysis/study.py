@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import re
+import statistics
 import tomllib
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,7 +28,7 @@ from nightlab.core.observer import Observer
 from nightlab.core.text import one_line
 from nightlab.core.types import Experiment, Metric, NightlabError
 from nightlab.engines.platform import differences
-from nightlab.judge import paired_gain
+from nightlab.judge import Noise, paired_gain, pairs_needed
 from nightlab.session.create import STUDY
 from nightlab.session.session import Session, open_session
 
@@ -137,7 +138,10 @@ class StudySession:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """How much more ``better`` gains than ``other``, on average over the rounds, with its interval."""
+    """How much more ``better`` gains than ``other``, on average over the rounds, with its interval.
+
+    ``needed``: rounds that show a difference of this size four times in five, given its spread; 0 where there is none.
+    """
 
     better: str
     other: str
@@ -145,6 +149,12 @@ class Comparison:
     low: float
     high: float
     rounds: int
+    needed: int = 0
+
+    @property
+    def words(self) -> str:
+        """Whether it is shown."""
+        return "shown" if self.shown else f"not shown{f', needs about {self.needed} rounds' * bool(self.needed)}"
 
     @property
     def shown(self) -> bool:
@@ -167,22 +177,26 @@ def read_study(path: Path) -> StudyConfig:
 def compare(study: StudyConfig, results: Sequence[StudySession]) -> list[Comparison]:
     """Each pair of arms, the better one first, as of the latest look that all arms' rounds have reached.
 
-    Student's t intervals of the paired differences. Their level is the study's error divided by the pairs of arms and
-    by the looks at them (Bonferroni), so that the error holds whenever the study stops.
+    Student's t intervals of the paired differences. The study's error is divided by the pairs of arms and by the looks
+    at them (Bonferroni), so that it holds whenever the study stops: half of it is the last look's.
     """
     names, looks = list(study.all_arms()), study.looks()
-    level = 1 - study.error / (math.comb(len(names), 2) * len(looks))
     gains: dict[str, dict[int, float]] = {name: {} for name in names}
     for result in results:
         gains[result.arm][result.turn] = result.gain
     reached = [look for look in looks if all(look in rounds for rounds in gains.values())]
-    both, found = range(1, max(reached, default=0) + 1), list[Comparison]()
-    for one, other in combinations(names, 2) if reached else ():
-        gain = paired_gain(GAIN, [gains[other][turn] for turn in both], [gains[one][turn] for turn in both], level)
-        if gain.mean >= 0:
-            found.append(Comparison(one, other, gain.mean, gain.low, gain.high, gain.pairs))
-        else:
-            found.append(Comparison(other, one, -gain.mean, -gain.high, -gain.low, gain.pairs))
+    if not reached:
+        return []
+    error, found = study.error / math.comb(len(names), 2), list[Comparison]()
+    last = 1 - error / (2 if len(looks) > 1 else 1)
+    level = last if reached == looks else 1 - error / 2 / (len(looks) - 1)
+    for pair in combinations(names, 2):
+        one, other = ([gains[name][turn] for turn in range(1, reached[-1] + 1)] for name in pair)
+        best, rest = pair if sum(one) >= sum(other) else pair[::-1]
+        gain = paired_gain(GAIN, *((other, one) if best == pair[0] else (one, other)), level)
+        spread = Noise(statistics.stdev(a - b for a, b in zip(one, other, strict=True)) / math.sqrt(2), gain.pairs - 1)
+        needed = pairs_needed(spread, gain.mean, last) if gain.mean > 0 else 0
+        found.append(Comparison(best, rest, gain.mean, gain.low, gain.high, gain.pairs, needed))
     return found
 
 

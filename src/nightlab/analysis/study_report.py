@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -49,10 +50,12 @@ class StudyReport:
 
     def to_dict(self) -> dict[str, Any]:
         return {
+            "name": self.study.name,
+            "rounds": self.study.rounds,
             "best": self.best,
             "arms": [asdict(one) for one in self.arms],
             "sessions": [asdict(one) for one in self.results],
-            "pairs": [asdict(one) for one in self.pairs],
+            "pairs": [{**asdict(one), "words": one.words} for one in self.pairs],
         }
 
     def curves(self) -> dict[str, list[tuple[float, float]]]:
@@ -74,8 +77,8 @@ class StudyReport:
             rows.append(f"| {arm.name} | {arm.sessions} | {arm.gain:.6g} | {rates} |")
         rows += ["", "## Pairs", "", "| better | than | by | interval | |", "|---|---|---|---|---|"]
         for one in self.pairs:
-            mark = "shown" if one.shown else "not shown"
-            rows.append(f"| {one.better} | {one.other} | {one.mean:.6g} | {one.low:.6g} to {one.high:.6g} | {mark} |")
+            interval = f"{one.low:.6g} to {one.high:.6g}"
+            rows.append(f"| {one.better} | {one.other} | {one.mean:.6g} | {interval} | {one.words} |")
         rows += ["", "## What each arm alone found", ""]
         rows += [f"- {arm.name}: {_code(arm.alone) or 'nothing'}" for arm in self.arms]
         rows += ["", "## Sessions", "", "| session | gain | hours of trials | changed |", "|---|---|---|---|"]
@@ -94,13 +97,14 @@ class StudyReport:
         axes.set_xlabel("hours of trials")
         axes.set_ylabel("champion's gain as the search saw it, mean of the sessions")
         axes.grid(alpha=0.2)
-        if self.arms:
+        if axes.lines:
             axes.legend()
         return svg(figure)
 
     def write(self, lab: Path) -> Path:
-        """Write the page, which needs no server, into the lab's state folder; returns where it is."""
+        """Write the page, which needs no server, and the same as JSON into the lab's state folder; returns the page."""
         place = make_state_folder(lab) / f"study.{self.study.name}.html"
+        replace_text(place.with_suffix(".json"), json.dumps(self.to_dict()))
         replace_text(place, page(self.markdown(), f"study {self.study.name}", self.chart()))
         return place
 

@@ -7,6 +7,8 @@ claim did not hold (``try`` did not keep, ``replay`` differs, ``demo`` found not
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -18,6 +20,7 @@ from nightlab.cli.session_tags import complete_tag
 if TYPE_CHECKING:
     from nightlab.analysis.charts import Kind
     from nightlab.core.types import Experiment
+    from nightlab.loop.scheduler import Scheduler
     from nightlab.session.session import Session
 
 FIXABLE, REFUTED, STOPPED = 1, 3, 130
@@ -120,6 +123,15 @@ def view(quiet: bool = False) -> Any:
     from nightlab.ui.terminal.lines import LineObserver
 
     return _with_signals(Observer() if quiet else LineObserver(console()))
+
+
+@contextmanager
+def measuring(session: Session, quiet: bool = False) -> Iterator[Scheduler]:
+    """A session that runs trials, which are shown; it is closed at the end of the block."""
+    from nightlab.loop.scheduler import Scheduler
+
+    with closing(session), closing(view(quiet)) as shown:
+        yield Scheduler(session, shown)
 
 
 def window(plain: bool) -> Any:

@@ -55,6 +55,7 @@ def share(
     """
     from nightlab.commons.places import author_key, key_file, open_commons
     from nightlab.commons.sync import PORTABLE, findings_to_share, retraction_body
+    from nightlab.commons.transfers import transfers_to_share
     from nightlab.core.types import NightlabError
     from nightlab.session.session import open_session
 
@@ -70,6 +71,7 @@ def share(
     else:
         session = open_session(lab, tag)
         found = findings_to_share(session, commons, numbers or [], failed=failed, portable=portable, licences=licences)
+        found += transfers_to_share(session, commons)
         session.close()
         for number, body in found:
             typer.echo(f"# experiment {number}\n{_page(body)}")
@@ -80,7 +82,7 @@ def share(
     if not yes:
         if not sys.stdin.isatty():
             raise NightlabError("sharing needs your consent", "read what would be shared, then: nightlab share --yes")
-        if not typer.confirm(f"Share these {len(bodies)} findings publicly?"):
+        if not typer.confirm(f"Share these {len(bodies)} records publicly?"):
             return
     fresh = not key_file().exists()
     made = commons.publish(author_key(make=True), bodies)

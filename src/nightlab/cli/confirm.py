@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nightlab.cli.app import HERE, REFUTED, Allow, Json, Tag, Where, allowed, app, say, view
+from nightlab.cli.app import HERE, REFUTED, Allow, Json, Tag, Where, allowed, app, measuring, say, view
 from nightlab.ui.terminal.outlet import unhurried
 
 if TYPE_CHECKING:
     from nightlab.analysis.confirm import Confirmer
     from nightlab.core.types import Contribution, Evidence, Metric
-    from nightlab.session.session import Session
 
 
 @app.command(epilog="Examples:  nightlab replay 12   ·   nightlab replay 12 --work-budget 200000 --repeats 2")
@@ -48,20 +47,16 @@ def replay(
     """
     from nightlab.core.types import SEED, Budget
     from nightlab.loop.measure import replay as run_again
-    from nightlab.loop.scheduler import Scheduler
     from nightlab.session.replicates import runs
     from nightlab.session.session import open_session
 
     session = open_session(lab, tag, writer=True, allow=allowed(allow))
-    shown = view(quiet=as_json)
-    searched = runs(session.ledger.trials(number, "search"))
-    own = min(searched, default=SEED)
-    budget = Budget("work", work) if work else session.budget.record()
-    try:
-        found = run_again(Scheduler(session, shown), number, own if seed is None else seed, times, budget)
-    finally:
-        shown.close()
-    experiment = session.ledger.experiment(number)
+    with measuring(session, as_json) as scheduler:
+        searched = runs(session.ledger.trials(number, "search"))
+        own = min(searched, default=SEED)
+        budget = Budget("work", work) if work else session.budget.record()
+        found = run_again(scheduler, number, own if seed is None else seed, times, budget)
+        experiment = session.ledger.experiment(number)
     comparable = budget == session.budget.record() and seed is None and experiment.measurement is not None
     first = searched.get(own) if comparable else None
     values = [m.metric for m in ([first, *found] if first else found)]
@@ -72,7 +67,6 @@ def replay(
         say(f"{session.metric.name}: {', '.join('failed' if v is None else repr(v) for v in values)}")
         if len(values) > 1:
             say("identical" if same else "not identical" + ("" if budget.clock == "work" else ": the budget is time"))
-    session.close()
     failed = any(m.metric is None for m in found)
     raise typer.Exit(REFUTED if failed or (budget.clock == "work" and len(values) > 1 and not same) else 0)
 
@@ -100,27 +94,22 @@ def confirm(
     seeds widens the interval.
     """
     from nightlab.analysis.confirm import Confirmer
-    from nightlab.loop.scheduler import Scheduler
     from nightlab.session.session import open_session
 
     session = open_session(lab, tag, writer=True, allow=allowed(allow))
-    shown = view(quiet=as_json)
-    claims, worths = Confirmer(Scheduler(session, shown)), []
-    try:
+    with measuring(session, as_json) as scheduler:
+        claims, worths = Confirmer(scheduler), []
         evidence = claims.confirm(seeds)
         if not as_json:
             say_confirmed(claims, evidence)
         if evidence and (ablate or simplify):
             worths = claims.ablate(min(seeds, 3))
-    finally:
-        shown.close()
-    if as_json:
-        typer.echo(json.dumps(_facts(claims, evidence, worths), indent=1))
-    elif worths:
-        say_worths(session.metric, worths)
-    if simplify and evidence:
-        _simplify(session, claims, worths, seeds, as_json)
-    session.close()
+        if as_json:
+            typer.echo(json.dumps(_facts(claims, evidence, worths), indent=1))
+        elif worths:
+            say_worths(session.metric, worths)
+        if simplify and evidence:
+            _simplify(claims, worths, seeds, as_json)
     raise typer.Exit(0 if evidence and evidence.shown else REFUTED)
 
 
@@ -151,7 +140,6 @@ def transfer(
     where that is not shown.
     """
     from nightlab.analysis.confirm import Confirmer
-    from nightlab.loop.scheduler import Scheduler
     from nightlab.session.session import open_session
 
     if grid is not None:
@@ -160,18 +148,13 @@ def transfer(
         _transfer_grid(grid, lab, tag, as_json, allow)
     if scale == 1.0 and not constants:
         raise typer.BadParameter("name a change: --scale 2, or --set DEPTH=4")
-    session = open_session(lab, tag, writer=True, allow=allowed(allow))
-    shown = view(quiet=as_json)
-    claims = Confirmer(Scheduler(session, shown))
-    try:
+    with measuring(open_session(lab, tag, writer=True, allow=allowed(allow)), as_json) as scheduler:
+        claims = Confirmer(scheduler)
         evidence = claims.transfer(seeds, scale, dict(map(_constant, constants)))
-    finally:
-        shown.close()
     if as_json:
         typer.echo(json.dumps(_facts(claims, evidence, []), indent=1))
     else:
         say_confirmed(claims, evidence)
-    session.close()
     raise typer.Exit(0 if evidence and evidence.shown else REFUTED)
 
 
@@ -217,11 +200,10 @@ def say_worths(metric: Metric, worths: Sequence[Contribution]) -> None:
     say(worths_words(metric, rows))
 
 
-def _simplify(session: Session, claims: Confirmer, worths: Sequence[Contribution], seeds: int, quiet: bool) -> None:
+def _simplify(claims: Confirmer, worths: Sequence[Contribution], seeds: int, quiet: bool) -> None:
     from nightlab.core.config import StopRules
     from nightlab.core.types import NightlabError
     from nightlab.loop.loop import ExperimentLoop
-    from nightlab.loop.scheduler import Scheduler
     from nightlab.loop.simplify import simplify
     from nightlab.storage.git import OutOfScope
 
@@ -231,11 +213,7 @@ def _simplify(session: Session, claims: Confirmer, worths: Sequence[Contribution
             if not quiet:
                 say("every removable change brings a gain: nothing to simplify")
             return
-        shown = view(quiet=quiet)
-        try:
-            simplify(ExperimentLoop(session, StopRules(), Scheduler(session, shown)), *simplified, pairs=seeds)
-        finally:
-            shown.close()
+        simplify(ExperimentLoop(claims.session, StopRules(), claims.scheduler), *simplified, pairs=seeds)
     except OutOfScope as refusal:
         raise NightlabError(
             f"the champion can't be simplified: {refusal}", "look at the changes: nightlab diff best"

@@ -10,7 +10,7 @@ import typer
 from nightlab.cli.app import app, say
 
 LOOPBACK = "tcp/127.0.0.1:0"
-LOOK = 0.1  # seconds between looks at what came
+LOOK = 0.5  # seconds between looks at what came
 
 
 @app.command(

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from nightlab.cli.app import HERE, REFUTED, Allow, Device, Json, Tag, Where, allowed, app, near, say, view
+from nightlab.cli.app import HERE, REFUTED, Allow, Device, Json, Tag, Where, allowed, app, measuring, near, say
 from nightlab.ui.terminal.outlet import unhurried
 
 
@@ -43,20 +43,13 @@ def submit(
     from nightlab.commons.places import author_key
     from nightlab.core.config import StopRules
     from nightlab.loop.loop import ExperimentLoop
-    from nightlab.loop.scheduler import Scheduler
     from nightlab.session.session import open_session
 
-    session, shown = open_session(lab, tag, writer=True, allow=allowed(allow)), view(quiet=as_json)
-    try:
+    session = open_session(lab, tag, writer=True, allow=allowed(allow))
+    with measuring(session, as_json) as scheduler:
         number = session.champion().number if number is None else number
-        place, loop = (
-            out or Path(f"submission-{number}"),
-            ExperimentLoop(session, StopRules(), Scheduler(session, shown)),
-        )
+        place, loop = out or Path(f"submission-{number}"), ExperimentLoop(session, StopRules(), scheduler)
         signed = submit_record(loop, number, record, seeds, form, author_key(make=True), place, name)
-    finally:
-        shown.close()
-        session.close()
     if as_json:
         typer.echo(json.dumps(signed.model_dump(mode="json"), indent=1))
     else:
@@ -84,18 +77,13 @@ def referee(
     from nightlab.commons.submission import FILE, Submission, read_statement
     from nightlab.core.config import StopRules
     from nightlab.loop.loop import ExperimentLoop
-    from nightlab.loop.scheduler import Scheduler
     from nightlab.session.create import REFEREE, start_session
 
     signed = read_statement(folder / FILE)
     session, _ = start_session(lab, f"{REFEREE}{signed.id[:12]}", device, allowed(allow))
-    shown = view(quiet=as_json)
-    try:
-        loop = ExperimentLoop(session, StopRules(), Scheduler(session, shown))
+    with measuring(session, as_json) as scheduler:
+        loop = ExperimentLoop(session, StopRules(), scheduler)
         result, path = replay_record(loop, folder, seeds, author_key(make=True))
-    finally:
-        shown.close()
-        session.close()
     if as_json:
         typer.echo(json.dumps(result.model_dump(mode="json"), indent=1))
     else:

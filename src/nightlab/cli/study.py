@@ -34,6 +34,7 @@ def study(
     from nightlab.api import Lab
 
     plan, place, so_far = read_study(file), Lab(lab), list[StudySession]()
+    StudyReport(plan, []).write(place.path)
 
     def tell(one: StudySession) -> None:
         so_far.append(one)
@@ -64,6 +65,5 @@ def _tell(report: StudyReport) -> None:
         if arm.alone:
             say(f"  found by no other arm: {', '.join(arm.alone)}")
     for one in report.pairs:
-        mark = "" if one.shown else ": not shown"
-        say(f"{one.better} over {one.other}: {one.mean:.6g} ({one.low:.6g} to {one.high:.6g}){mark}")
+        say(f"{one.better} over {one.other}: {one.mean:.6g} ({one.low:.6g} to {one.high:.6g}): {one.words}")
     say(f"best: {report.best}" if report.best else "no arm is shown to be the best: more rounds may show one")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from nightlab.commons.record import Finding, GeneNeeds, Requires, Task
+from nightlab.commons.fields import GeneNeeds, Requires
+from nightlab.commons.record import Finding, Task, Transfer
 from nightlab.core.text import one_line
 
 Level = Literal["compatible", "partly", "not"]
@@ -54,8 +55,10 @@ def check_requirements(requires: Requires, have: TrialResources) -> Compatibilit
     return worst_of([found for part in parts for found in part(requires, have)])
 
 
-def compare_tasks(finding: Finding, task: Task) -> Compatibility:
-    """Whether a finding's task is this one, or differs only in parts that its author declares portable."""
+def compare_tasks(finding: Finding, task: Task, shown: Sequence[Transfer] = ()) -> Compatibility:
+    """Whether a finding's task is this one, or differs only in parts that its author declares portable, or in a budget
+    at which it held in the transfers ``shown``.
+    """
     theirs = finding.task
     if theirs.id == task.id:
         return Compatibility("compatible")
@@ -65,10 +68,26 @@ def compare_tasks(finding: Finding, task: Task) -> Compatibility:
     if theirs.metric != task.metric:
         found.append(("not", f"its metric is {one_line(theirs.metric.name, 40)}"))
     for part, one, other in (("budget", theirs.budget, task.budget), ("data", theirs.data_sha256, task.data_sha256)):
-        if one != other:
+        if part == "budget" and one != other and (held := _held(finding, task, shown)):
+            found.append(held)
+        elif one != other:
             declared = part in finding.portable
             found.append(("partly" if declared else "not", f"its {part} differs{', as declared' * declared}"))
     return worst_of(found)
+
+
+def _held(finding: Finding, task: Task, shown: Sequence[Transfer]) -> tuple[Level, str] | None:
+    """Whether a finding held at this task's budget, or on both sides of it; None if that was not measured."""
+    clock, amount = task.budget.clock, task.budget.amount
+    there = {one.budget.amount: one for one in shown if one.budget and one.budget.clock == clock}
+    if (one := there.get(amount)) and not one.low <= 0 <= one.high:
+        words = f"gained {one.gain:.6g} at this budget (95 %: {one.low:.6g} to {one.high:.6g})"
+        return ("compatible", f"it {words}") if one.low > 0 else ("not", f"it {words}, not only at its own")
+    held = [value for value, each in there.items() if each.low > 0]
+    held += [finding.task.budget.amount] * (finding.task.budget.clock == clock)
+    if min(held, default=amount) < amount < max(held, default=amount):
+        return "partly", "its budget differs; it held at a smaller and at a larger one"
+    return None
 
 
 def worse_of(one: Compatibility, other: Compatibility) -> Compatibility:

@@ -18,7 +18,8 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from nightlab.commons.capability import Compatibility, GeneHost, Level, unmet_needs, worse_of, worst_of
-from nightlab.commons.record import GeneNeeds, Rejected
+from nightlab.commons.fields import GeneNeeds
+from nightlab.commons.record import Rejected
 from nightlab.core.source_bytes import encode_source
 from nightlab.core.text import one_line
 from nightlab.core.types import NightlabError

@@ -12,12 +12,13 @@ from itertools import chain
 from typing import Any
 
 from nightlab.commons.capability import Compatibility, check_requirements, compare_tasks, worse_of
-from nightlab.commons.exchange import Commons, Entry
+from nightlab.commons.entry import Entry
+from nightlab.commons.exchange import Commons
 from nightlab.commons.finding import platform_of, task_of, trial_resources
 from nightlab.commons.instants import parse_instant
 from nightlab.commons.places import own_author
 from nightlab.commons.queue import PARTLY, FindingOffer, draw_strangers, novelty
-from nightlab.commons.record import Finding, Retraction, Revocation, Threat, Verification, gain
+from nightlab.commons.record import Finding, Retraction, Revocation, Threat, Transfer, Verification, gain
 from nightlab.commons.second_hand import probability, said_of, visible
 from nightlab.commons.strangers import records, size_of
 from nightlab.commons.trust import EPOCH, PeerVerdict, ThreatWarning, Trust, priority, shortfall, threats, trust
@@ -49,6 +50,7 @@ class PeerStore:
         self._chains, self._me = commons.entries(), own_author()
         self.revoked: dict[str, int] = {}
         """Authors whose key was revoked, and the ``seq`` from which their records have no weight."""
+        self._transfers: dict[str, list[tuple[str, Transfer]]] = {}
         self._read: dict[str, int] = {}
         self._records: dict[str, dict[type, list[Entry]]] = {}
         self._makers: dict[str, list[Entry]] = {}
@@ -117,7 +119,9 @@ class PeerStore:
             needed = check_requirements(
                 finding.requires, trial_resources(self.session, list(finding.requires.libraries))
             )
-            self._fits[entry.id] = worse_of(compare_tasks(finding, self.task), needed)
+            shown = self._transfers.get(entry.id, ())
+            said = [each for by, each in shown if by == entry.author or self.trust_in(by).proven]
+            self._fits[entry.id] = worse_of(compare_tasks(finding, self.task, said), needed)
         return self._fits[entry.id]
 
     def claimed(self, entry: Entry) -> float:
@@ -227,6 +231,9 @@ class PeerStore:
                 record = entry.signed.record
                 self.entries[entry.id] = entry
                 self._records.setdefault(name, {}).setdefault(type(record), []).append(entry)
+                if isinstance(record, Transfer):
+                    self._transfers.setdefault(record.target, []).append((name, record))
+                    self._fits.pop(record.target, None)
                 if isinstance(record, Revocation):
                     self.revoked[record.key] = min(record.since, self.revoked.get(record.key, record.since))
                 if isinstance(record, Finding) and record.status == "keep":
@@ -241,7 +248,7 @@ class PeerStore:
     def is_revoked(self, target: str) -> bool:
         """Whether a record was signed by a key that is revoked from there on."""
         entry = self.entries.get(target)
-        return entry is not None and entry.signed.record.seq >= self.revoked.get(entry.author, math.inf)
+        return entry is not None and entry.seq >= self.revoked.get(entry.author, math.inf)
 
     def _findings_for(self, genome: str) -> Sequence[Entry]:
         return self._makers.get(genome, ())
@@ -262,25 +269,36 @@ class PeerStore:
         return draw_strangers(*self.commons.arrived(), {self._me, *self._heard_of()}, STRANGERS, self._draw)
 
     def _other_verdicts(self, now: float) -> list[PeerVerdict]:
-        """Verifications of this task by authors who were measured here themselves; other authors' have no weight.
+        """Verifications of this task, at any budget, by authors who were measured here; others' have no weight.
         Records dated in the future are ignored, because they would never decay."""
         found = []
         for name in {one.author for one in self.measured} - {self._me}:
             for record in (entry.signed.record for entry in self._published(name, Verification)):
                 assert isinstance(record, Verification)
                 if (
-                    record.task == self.task.id
-                    and record.target in self.entries
+                    record.target in self.entries
+                    and self._same_but_budget(record)
                     and parse_instant(record.at) < now + EPOCH
                 ):
                     found.append(self._statement(record, name))
         return found
 
+    def _same_but_budget(self, record: Verification) -> bool:
+        """Whether a verification is of this task, or of its finding's, which differs in the budget only."""
+        finding = self.entries[record.target].signed.record
+        if record.task == self.task.id or not isinstance(finding, Finding):
+            return record.task == self.task.id
+        of = finding.task
+        same = (of.frozen_sha256, of.data_sha256, of.metric)
+        ours = (self.task.frozen_sha256, self.task.data_sha256, self.task.metric)
+        return record.task == of.id and same == ours
+
     def _statement(self, record: Verification, by: str) -> PeerVerdict:
         mine = gain(self.task.metric, record.runs, record.against)
         shown = shortfall(mine, 0.0, record.sigma, [len(record.runs), len(record.against)]) if record.runs else 0.0
         about, at = self.author(record.target), parse_instant(record.at)
-        return PeerVerdict(record.target, about, record.verdict, at, by=by, shown=shown)
+        other = record.task != self.task.id
+        return PeerVerdict(record.target, about, record.verdict, at, elsewhere=other, by=by, shown=shown)
 
     def _warnings(self, now: float) -> list[ThreatWarning]:
         """What was seen here, and what those warn of who are trusted."""

@@ -18,12 +18,13 @@ from nightlab.commons.finding import COMMONS_PROPOSER, contestant_for, gene_mism
 from nightlab.commons.genes import import_wasmtime
 from nightlab.commons.peer_store import PeerStore
 from nightlab.commons.places import open_commons
-from nightlab.commons.provenance import ProvenanceIndex, ProvenancePath, changed_lines
+from nightlab.commons.provenance import ProvenanceIndex, ProvenancePath
 from nightlab.commons.queue import FindingOffer, newcomers_turn, order_offers, word_set
 from nightlab.commons.record import Finding, Rejected, Run, gain
 from nightlab.commons.strangers import draw_ranks
 from nightlab.commons.trust import compare, shortfall
 from nightlab.core.events import FindingVerified
+from nightlab.core.source_bytes import changed_lines
 from nightlab.core.text import one_line
 from nightlab.core.types import Candidate, Experiment, average
 from nightlab.core.types import Verdict as Judged

@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from nightlab.commons.exchange import Entry
+from nightlab.commons.entry import Entry
 from nightlab.commons.finding import target_of
 from nightlab.commons.peer_store import PeerStore
 from nightlab.commons.record import Finding, gain, genome_id
@@ -124,11 +124,6 @@ class ProvenanceIndex:
                 self._findings_for[finding.genome] = commit
             on = self._findings_for[finding.genome]
         return on
-
-
-def changed_lines(patch: str) -> int:
-    """The number of lines that a patch removes and adds."""
-    return sum(line[:1] in ("+", "-") and line[:3] not in ("+++", "---") for line in patch.splitlines())
 
 
 def _finding(entry: Entry) -> Finding:

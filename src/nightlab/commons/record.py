@@ -11,9 +11,23 @@ import math
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
+from pydantic import Field, TypeAdapter, ValidationError, field_validator, model_validator
 
 from nightlab.commons.canonical import EXACT, canonical_json, digest, import_library, read_json
+from nightlab.commons.fields import (
+    Hash,
+    Instant,
+    Name,
+    Number,
+    Part,
+    Positive,
+    RecordModel,
+    Requires,
+    Seed,
+    Signature,
+    Size,
+    Words,
+)
 from nightlab.core.source_bytes import encode_source
 from nightlab.core.types import Clock, Goal, Metric, Status, average
 
@@ -47,22 +61,6 @@ class Rejected(Exception):
     def __init__(self, category: Category, detail: str) -> None:
         super().__init__(detail)
         self.category: Category = category
-
-
-Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Signature = Annotated[str, Field(pattern=r"^[0-9a-f]{128}$")]
-Instant = Annotated[str, Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$")]
-Number = Annotated[float, Field(allow_inf_nan=False)]
-Positive = Annotated[float, Field(allow_inf_nan=False, gt=0)]
-Size = Annotated[float, Field(allow_inf_nan=False, ge=0)]
-Name = Annotated[str, Field(max_length=120)]
-Words = Annotated[str, Field(max_length=400)]
-Seed = Annotated[int, Field(ge=0, lt=EXACT)]
-Part = Literal["budget", "data"]
-
-
-class RecordModel(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class MetricRecord(RecordModel):
@@ -126,33 +124,6 @@ class Run(RecordModel):
 
 
 Runs = Annotated[list[Run], Field(max_length=200)]
-
-
-class GeneNeeds(RecordModel):
-    """What a WebAssembly gene requires, from its custom sections."""
-
-    domain: Name
-    memory_bytes: Annotated[int, Field(gt=0, lt=EXACT)]
-    fuel: Annotated[int, Field(gt=0, lt=EXACT)]
-    """Per unit of its task."""
-    imports: Annotated[list[Name], Field(max_length=50)]
-    optional: Annotated[list[Name], Field(max_length=50)]
-    """Host functions that it can do without."""
-
-
-class Requires(RecordModel):
-    """What a trial requires. Sizes in MB, 0 where not measured."""
-
-    devices: Annotated[list[Literal["cuda", "mps", "cpu"]], Field(max_length=3)]
-    memory_mb: Size
-    gpu_memory_mb: Size
-    dtypes: Annotated[list[Name], Field(max_length=20)]
-    libraries: Annotated[dict[Name, Name], Field(max_length=40)]
-    """Versions, by the import names of the libraries; empty where the version is unknown."""
-    genes: Annotated[dict[Name, GeneNeeds], Field(max_length=20)] = {}
-    """Per genome file; left out if no file is a gene."""
-    licences: Annotated[list[Name], Field(max_length=20)] = []
-    """Licences that a user must have, e.g. of a solver or of data; left out if none."""
 
 
 class RecordHeader(RecordModel):
@@ -242,6 +213,21 @@ class Threat(RecordHeader):
     detail: Words
 
 
+class Transfer(RecordHeader):
+    """What a finding's genome gained over its lab's baseline in another setting, with a 95 % interval."""
+
+    kind: Literal["transfer"]
+    target: Hash
+    setting: Words
+    budget: BudgetRecord | None
+    """The setting, where it is another budget and nothing else."""
+    platform: PlatformRecord
+    gain: Number
+    low: Number
+    high: Number
+    pairs: Annotated[int, Field(ge=1, lt=EXACT)]
+
+
 class Revocation(RecordHeader):
     """A key's withdrawal, signed with that key. Any author may publish it, so it does not need the key's own chain."""
 
@@ -254,7 +240,7 @@ class Revocation(RecordHeader):
     """Of the canonical ``{"revoked": key, "since": since}``, by the key itself."""
 
 
-AnyRecord = Finding | Verification | Retraction | Threat | Revocation
+AnyRecord = Finding | Verification | Retraction | Threat | Transfer | Revocation
 Record = Annotated[AnyRecord, Field(discriminator="kind")]
 RECORD: TypeAdapter[AnyRecord] = TypeAdapter(Record)
 

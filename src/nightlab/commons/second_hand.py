@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 
-from nightlab.commons.trust import FALSE, PeerVerdict, Trust
+from nightlab.commons.trust import ELSEWHERE, FALSE, PeerVerdict, Trust
 
 PRIOR = 2.0  # standard deviation of a gain under the prior, in standard errors of one comparison
 SURE = 0.95  # largest probability that others' measurements give: own measurements alone make more
@@ -40,12 +40,13 @@ def evidence(statement: PeerVerdict, word: float) -> float:
 
 
 def probability(prior: float, statements: Iterable[PeerVerdict], trusted: Mapping[str, Trust]) -> float:
-    """The probability that a finding holds: ``prior``, the trust in its author, and what proven labs measured."""
+    """The probability that a finding holds: ``prior``, the trust in its author, and what proven labs measured: at
+    another budget, with half the weight."""
     odds = prior / (1 - prior)
     for statement in statements:
         known = trusted.get(statement.by)
         if known and known.proven and statement.by != statement.author:
-            odds *= evidence(statement, known.value)
+            odds *= evidence(statement, known.value * (ELSEWHERE if statement.elsewhere else 1.0))
     return min(odds / (1 + odds), max(SURE, prior))
 
 

@@ -14,13 +14,11 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError
 
 from nightlab.commons.canonical import canonical_json
+from nightlab.commons.fields import Hash, RecordModel, Signature
 from nightlab.commons.record import (
-    Hash,
     PlatformRecord,
-    RecordModel,
     Rejected,
     Run,
-    Signature,
     Task,
     genome_id,
     verify,

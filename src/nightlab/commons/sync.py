@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any, get_args
 
 from nightlab.commons.exchange import Commons, Received, display_remote
+from nightlab.commons.fields import Part
 from nightlab.commons.finding import COMMONS_PROPOSER, finding_body, task_of
 from nightlab.commons.instants import format_instant
 from nightlab.commons.places import author_key, own_author, retire_key
-from nightlab.commons.record import Finding, Part, Signed, Threat, Verification, genome_id, revoke
+from nightlab.commons.record import Finding, Signed, Threat, Verification, genome_id, revoke
 from nightlab.commons.scrub import scrub
 from nightlab.core.config import CONTRACT, CommonsConfig, load_contract
 from nightlab.core.events import FindingVerified

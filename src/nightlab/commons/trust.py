@@ -198,7 +198,7 @@ def _stake(
         if mine.verdict == each.verdict:
             agreed[each.by] += fade
         else:
-            differed[each.by] += fade * REFUTED * (ELSEWHERE if mine.elsewhere else 1.0)
+            differed[each.by] += fade * REFUTED * (ELSEWHERE if mine.elsewhere or each.elsewhere else 1.0)
     for name in {*agreed, *differed}:
         known = direct[name]
         more = min(agreed[name], known.held)

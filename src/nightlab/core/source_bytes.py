@@ -92,3 +92,12 @@ def _is_single_byte(encoding: str) -> bool:
         return len(text) == 256 and same and bool(SINGLE_BYTE.match(codecs.lookup(encoding).name))
     except (LookupError, ValueError):
         return False
+
+
+def changed_lines(patch: str) -> int:
+    """The number of lines that a patch removes and adds."""
+    count, inside = 0, False
+    for line in patch.split("\n"):
+        inside = (inside or line.startswith("@@")) and not line.startswith("diff ")
+        count += inside and line[:1] in ("+", "-")
+    return count

@@ -87,6 +87,15 @@ def allocate_slots(
     return slots
 
 
+def leaves_a_core(slot: Slot, device: str, clock: str, cpus: int | None) -> bool:
+    """Whether one process may work beside a trial that trains on a CPU.
+
+    The trial's clock is its own CPU time, which does not run while it waits, and by its contract it needs fewer cores
+    (``cpus``) than there are.
+    """
+    return device == "cpu" and clock == "cpu" and not slot.cores and cpus is not None and cpus < len(_cores())
+
+
 def describe_slots(slots: Sequence[Slot]) -> str:
     """The class of the slots as text: only trials in the same class compare. Empty for the whole machine."""
     if len(slots) == 1:

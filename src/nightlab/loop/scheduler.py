@@ -14,7 +14,7 @@ from nightlab.engines.base import Engine, Handle
 from nightlab.engines.local.handles import wait_for_any
 from nightlab.engines.local.machine_monitor import SLOW, too_short
 from nightlab.engines.local.trial_folder import kill_leftovers
-from nightlab.engines.slots import Slot
+from nightlab.engines.slots import Slot, leaves_a_core
 from nightlab.judge import Contestant, Noise
 from nightlab.session.free import free_of_charge, numbers_of_the_baseline
 from nightlab.session.preflight import require_disk
@@ -187,7 +187,7 @@ class Scheduler:
 
     def wait(self) -> None:
         for running, status in zip(self.running.values(), self.tick(), strict=True):
-            if self._may_stand_by(status.phase):
+            if self._may_stand_by(status.phase, running.slot):
                 self.engine.stand_by(running.trial, running.slot)
         wait_for_any(self.running.values(), POLL)
 
@@ -200,14 +200,15 @@ class Scheduler:
         self.view.tick(statuses)
         return statuses
 
-    def _may_stand_by(self, phase: str) -> bool:
+    def _may_stand_by(self, phase: str, slot: Slot) -> bool:
         """Whether the next trial of a slot may be started ahead: when that disturbs none that runs.
 
-        On a CPU that is while an evaluator works that does not keep the time: no training is timed then.
+        On a CPU that is while an evaluator works that does not keep the time, or training leaves a core.
         """
-        evaluator = self.session.lab.evaluator
-        idle = phase == "evaluating" and evaluator is not None and not evaluator.timed
-        return not (self.asked_to_stop or self.paused) and (idle or self.session.device != "cpu")
+        lab, device, clock = self.session.lab, self.session.device, self.session.budget.clock
+        idle = phase == "evaluating" and lab.evaluator is not None and not lab.evaluator.timed
+        idle |= phase == "training" and leaves_a_core(slot, device, clock, lab.resources.cpus)
+        return not (self.asked_to_stop or self.paused) and (idle or device != "cpu")
 
     def adopt_running(self) -> int:
         """Adopt the trials that an earlier orchestrator left, running, finished or lost. Returns how many."""

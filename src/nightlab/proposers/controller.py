@@ -17,7 +17,7 @@ from nightlab.core.types import Candidate
 from nightlab.proposers.patch_set import PatchSet
 from nightlab.proposers.policy import Choice, Policy
 from nightlab.proposers.proposer import Briefing, Proposal, RejectedProposal
-from nightlab.proposers.spaces import find_spaces
+from nightlab.proposers.spaces import find_spaces, value_at
 from nightlab.storage.git import Repo
 
 LEVELS = 7  # values of a range among which the policy chooses
@@ -124,11 +124,7 @@ def _levels(space: Any, whole: bool) -> list[Any]:
     """Values of a range, evenly apart, on its logarithms if it says so; all of them if they are few."""
     if whole and space.high - space.low < LEVELS:
         return list(range(space.low, space.high + 1))
-    parts = [n / (LEVELS - 1) for n in range(LEVELS)]
-    if space.log:
-        values = [space.low * (space.high / space.low) ** part for part in parts]
-    else:
-        values = [space.low + part * (space.high - space.low) for part in parts]
+    values = [value_at(space, n / (LEVELS - 1)) for n in range(LEVELS)]
     return list(dict.fromkeys(round(value) if whole else rounded(value) for value in values))
 
 

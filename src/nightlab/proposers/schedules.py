@@ -16,7 +16,7 @@ from typing import Any
 from nightlab.core.config import LabConfig
 from nightlab.core.program.constants import Constant, rounded
 from nightlab.core.types import Metric
-from nightlab.proposers.spaces import movable, space_of
+from nightlab.proposers.spaces import movable, space_of, value_at
 
 QUANTILE = 0.2  # of the members: as many of the worst go on from one of as many of the best
 FACTORS = (0.8, 1.2)  # a perturbed number is multiplied by one of these
@@ -79,9 +79,7 @@ def truncation(scores: Mapping[int, float], metric: Metric) -> tuple[set[int], l
 def _sampled(space: Space, draw: random.Random) -> Any:
     if hasattr(space, "choices"):
         return draw.choice(space.choices)
-    low, high = (math.log(space.low), math.log(space.high)) if space.log else (space.low, space.high)
-    value = draw.uniform(low, high)
-    return _within(space, math.exp(value) if space.log else value)
+    return _within(space, value_at(space, draw.random()))
 
 
 def _times(space: Space, value: Any, factor: float, other: Any) -> Any:

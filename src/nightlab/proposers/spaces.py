@@ -47,6 +47,13 @@ def space_of(constant: Constant, centre: Any) -> Any:
         return None
 
 
+def value_at(space: Any, part: float) -> float:
+    """The value at a part of a range, 0 to 1, on the scale of the range."""
+    if space.log:
+        return float(space.low * (space.high / space.low) ** part)
+    return float(space.low + part * (space.high - space.low))
+
+
 def _distribution(constant: Constant, centre: Any) -> Any:
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 

@@ -5,6 +5,7 @@ Whole copies, or where the sandbox can mount, copies of the genome under which t
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import islice
@@ -15,8 +16,11 @@ from nightlab.engines.local.shared_copy import SharedCopy, View, whole
 from nightlab.sandbox.bubblewrap import MOST_MOUNTS, Layers
 from nightlab.storage import checkouts
 from nightlab.storage.git import Repo, frozen_entries, in_genome
-from nightlab.storage.git.exports import Entries, Exporter, make_folder, put_file, remove_files
+from nightlab.storage.git.exports import Entries, Exporter, make_folder, put_content, put_file, remove_files
 from nightlab.storage.git.repo import SUBMODULE, Entry
+
+SMALL, MOST = 256 * 1024, 64  # bytes of a file whose content is remembered, and of how many
+Rules = tuple[tuple[str, Entry], ...]  # the files that say how git converts others
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,7 @@ class Copies:
         self.repo, self.genome, self._place, self._data = repo, genome, shared, data
         self._shared: SharedCopy | None = None
         self._written: dict[tuple[str, Entry], str] = {}  # the ids of the trials' own files that were written
+        self._kept: dict[tuple[str, Entry, Rules], tuple[bytes, int]] = {}  # content and mode of the latest small ones
 
     def make(
         self, commit: str, folder: Path, names: Mapping[str, tuple[str, ...]], onto: str | None = None
@@ -96,14 +101,27 @@ class Copies:
         for copy in copies:
             make_folder(copy)
             remove_files(copy, [path for path in had if path not in view.own])
-        for path, name in Exporter(self.repo, commit, view.attributes).write(differing, first).items():
-            self._written[path, differing[path]] = name
+        rules = tuple(view.attributes.items())
+        new = {path: entry for path, entry in differing.items() if (path, entry, rules) not in self._kept}
+        for path in differing.keys() - new.keys():
+            put_content(*self._kept[path, differing[path], rules], first / path)
+        for path, name in Exporter(self.repo, commit, view.attributes).write(new, first).items():
+            self._written[path, new[path]] = name
+            self._keep((path, new[path], rules), first / path)
         for copy in others:
             for path, entry in differing.items():
                 if entry.mode == SUBMODULE:
                     make_folder(copy / path)
                 else:
                     put_file(first / path, copy / path)
+
+    def _keep(self, key: tuple[str, Entry, Rules], file: Path) -> None:
+        """Remember what git made of a small file: the next trial's copies are often made of the same commit."""
+        about = file.lstat()
+        if stat.S_ISREG(about.st_mode) and about.st_size <= SMALL:
+            if len(self._kept) >= MOST:
+                self._kept.clear()
+            self._kept[key] = file.read_bytes(), stat.S_IMODE(about.st_mode)
 
     def _view(self, commit: str) -> View:
         """What a trial has for its own; all files where the sandbox can't mount others, or where too much differs."""

@@ -24,7 +24,7 @@ from nightlab.engines.local.layout import Layout, compile_guest
 from nightlab.engines.local.read_result import build_measurement
 from nightlab.engines.local.trial_folder import MARK, SAVED, kill_leftovers, original_name, trial_output
 from nightlab.engines.platform import nvidia_driver, this_platform
-from nightlab.engines.slots import WHOLE, Slot, allocate_slots, gpu_failure
+from nightlab.engines.slots import WHOLE, Slot, allocate_slots, gpu_failure, leaves_a_core
 from nightlab.sandbox.bubblewrap import Sandbox, layered
 from nightlab.storage import checkouts
 from nightlab.storage.checkpoints import CheckpointStore, UnfitCheckpoint
@@ -118,7 +118,8 @@ class LocalEngine:
             self.folder.mkdir(parents=True, exist_ok=True)
             cached = self.caches.kept() is not None
             spec = self.layout.lay_out(replace(like, id=folder.name), slot, folder, self._cgroup(folder))
-            self._write_spec(folder, {**spec, "ahead": self.layout.ahead()})
+            in_turn = leaves_a_core(slot, self.device, self.budget.clock, self.lab.resources.cpus)
+            self._write_spec(folder, {**spec, "ahead": self.layout.ahead(), "in_turn": in_turn})
             process = self._supervise(folder, slot, subprocess.PIPE)
         except OSError:
             checkouts.remove_tree(folder)
@@ -218,7 +219,7 @@ class LocalEngine:
         checkouts.remove_tree(ready.folder)
 
     def _write_spec(self, folder: Path, spec: dict[str, Any]) -> None:
-        (folder / "spec.json").write_text(json.dumps(spec, indent=1), encoding="utf-8")
+        (folder / "spec.json").write_text(json.dumps(spec), encoding="utf-8")
 
     def _supervise(self, folder: Path, slot: Slot, stdin: int) -> subprocess.Popen[bytes] | ForkedProcess:
         extra = {**slot.environment(), MARK: str(folder)}

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import select
 import socket
 import struct
 import subprocess
@@ -30,7 +31,8 @@ ANSWERED, MARK = struct.Struct("<BBI"), 255  # on the turn's socket: a process h
 class Launch:
     """Starts the processes of the trial in ``folder`` by its ``spec``, and receives its candidate's signals.
 
-    Processes started in advance wait at a gate (a socket) until ``go``.
+    Processes started in advance wait at a gate (a socket) until ``go``. Where a trial trains beside them, they make
+    their imports one after the other, and take one core.
     """
 
     def __init__(self, folder: Path, spec: dict[str, Any], children: ProcessGroup, cgroup: Cgroup | None) -> None:
@@ -39,6 +41,8 @@ class Launch:
         self.logs: dict[str, BoundedLog] = {}
         self.gates: dict[str, int] = {}  # sockets of waiting processes, by role
         self._importing: dict[str, int] = {}  # likewise, of those that were let go, until their imports are made
+        self.dismissed: int | None = None  # where imports are made in turn: can be read once no one wants them any more
+        self._in_place: set[str] = set()  # roles whose gate has said so
         self._gone: dict[str, Set[str]] = {}  # by role: variables of a stand-by that its trial does without
         self.control, self._control_end = os.pipe()
         os.set_blocking(self.control, False)
@@ -128,7 +132,14 @@ class Launch:
     def ready(self) -> bool:
         """Wait until all processes started in advance are at their gates; False if one exited instead."""
         # Each reports from inside its sandbox, whose mounts were resolved by the folder's current name.
-        return all(os.read(gate, 1) for gate in self.gates.values())
+        return all(role in self._in_place or os.read(gate, 1) for role, gate in self.gates.items())
+
+    def _wait_for_imports(self, role: str, dismissed: int) -> None:
+        """Wait until a process that was started in advance has made its imports, or no one wants it any more."""
+        gate = self.gates[role]
+        if os.read(gate, 1):
+            self._in_place.add(role)
+            select.select([gate, dismissed], [], [])
 
     def move(self, folder: Path, spec: dict[str, Any]) -> None:
         """Continue with a renamed folder, which is now a trial's, and its spec."""
@@ -267,6 +278,8 @@ class Launch:
             os.close(gate)
         self.children.roles[role] = process
         self.logs[role] = BoundedLog(self.folder / f"{role}.log", self.spec["log_bytes"], process.stdout)
+        if waits is not None and self.dismissed is not None:
+            self._wait_for_imports(role, self.dismissed)
 
     def _open_gateways(self) -> None:
         """Answer the evaluator's requests to its model, for as long as this process lives."""

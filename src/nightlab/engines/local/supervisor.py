@@ -125,6 +125,7 @@ class Supervisor:
         folder = ""
         with contextlib.suppress(TrialEnded, OSError):
             if self.spec["ahead"]:
+                self.launch.dismissed = sys.stdin.fileno() if self.spec["in_turn"] else None
                 self._open(ahead=True)
             if self.launch.ready():
                 (self.folder / ORIGINAL_NAME).write_text(
@@ -157,7 +158,7 @@ class Supervisor:
                 return
             status = self.children.status("candidate")
             if status is not None:
-                self._poll()
+                self._poll(0.0)
                 if self.clock.handed_over is not None:
                     return
                 if status:
@@ -200,7 +201,7 @@ class Supervisor:
         if status:
             raise TrialEnded("crashed", f"the evaluator failed: {said}")
         if served:
-            self._poll()  # what it said of answers at its end
+            self._poll(0.0)  # what it said of answers at its end
             self.beside.end()
             self.clock.hold_to_budget()
         if served and not clean:
@@ -264,10 +265,10 @@ class Supervisor:
             )
         return ended
 
-    def _poll(self) -> None:
-        """One tick: signals, exited processes, and from time to time a sample of the tree."""
+    def _poll(self, longest: float = TICK) -> None:
+        """One tick, of ``longest`` seconds: signals, exited processes, and from time to time a sample of the tree."""
         time.sleep(LEAST)  # however much a candidate signals
-        select.select([self.exits, *self.launch.sources()], [], [], TICK)
+        select.select([self.exits, *self.launch.sources()], [], [], longest)
         with contextlib.suppress(BlockingIOError):
             os.read(self.exits, 4096)
         signals = self.launch.signals()

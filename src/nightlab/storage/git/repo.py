@@ -7,6 +7,7 @@ run any command.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shlex
@@ -14,27 +15,28 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
 from nightlab.core.files import read_plain
-from nightlab.core.source_bytes import decode_patch, decode_source
+from nightlab.core.source_bytes import changed_lines, decode_patch, decode_source
 from nightlab.core.text import one_line
 from nightlab.core.types import NightlabError
-from nightlab.storage.git import limits
+from nightlab.storage.git import limits, stream
 from nightlab.storage.git.command import AUTHOR, failed, run_git
 from nightlab.storage.git.limits import OutOfScope, PatchConflict
 from nightlab.storage.git.scope import in_genome, stays_inside
 
 FULL_ID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 DIFF = ("--no-ext-diff", "--no-textconv", "--no-renames", "--full-index", "--relative")
-SUBMODULE, LINK, GONE = "160000", "120000", "000000"  # git's modes
+PLAIN, SUBMODULE, LINK, GONE = "100644", "160000", "120000", "000000"  # git's modes
 PENDING = "refs/nightlab-pending"  # a new commit's ref, until it has one in refs/nightlab
 ABANDONED = 24 * 3600  # seconds
 REMEMBERED = 64  # answers about commits: an experiment asks the same of its parent and itself many times
+LISTED = 4  # commits whose files are remembered
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +60,9 @@ class Repo:
 
     def __init__(self, lab: Path) -> None:
         self.lab = lab.resolve()
-        self._pending: set[str] = set()
+        self._pending: dict[str, str] = {}  # the refs of new commits
         self._remembered = lru_cache(REMEMBERED)(self._bytes)
+        self._listed = lru_cache(LISTED)(self._list)
         if not self.lab.is_dir():
             raise NightlabError(f"{lab} is not a folder", "give the lab's folder: -C FOLDER")
         if shutil.which("git") is None:
@@ -99,8 +102,11 @@ class Repo:
 
     def entries(self, commit: str) -> dict[str, Entry]:
         """The lab's files and submodules at ``commit``."""
+        return self._listed(commit) if FULL_ID.fullmatch(commit) else self._list(commit)
+
+    def _list(self, commit: str) -> dict[str, Entry]:
         where = ["--", f"{self.prefix}/"] if self.prefix else []
-        out = self._of(commit, "ls-tree", "-r", "-z", "--full-tree", commit, *where)
+        out = self._bytes("ls-tree", "-r", "-z", "--full-tree", commit, *where)
         found = {}
         for line in os.fsdecode(out).split("\0")[:-1]:
             about, path = line.split("\t", 1)
@@ -181,8 +187,10 @@ class Repo:
 
     def changes(self, old: str, new: str) -> dict[str, Entry | None]:
         """The lab's files that differ between two commits, as they are in the new one; None for one that is gone."""
-        differing = self._differences(old, new, "--relative") if old != new else ()
-        return {path: None if mode == GONE else Entry(mode, name) for mode, name, path in differing}
+        if old == new:
+            return {}
+        before, after = self.entries(old), self.entries(new)
+        return {path: after.get(path) for path in sorted({**before, **after}) if before.get(path) != after.get(path)}
 
     # -- creating candidates ---------------------------------------------------------------------
 
@@ -193,9 +201,7 @@ class Repo:
                 raise OutOfScope(f"{path!r} is not a file of the lab")
         limits.require_few(len(files), sum(map(len, files.values())))
         contents = {path: limits.encoded(text, path) for path, text in files.items()}
-        with self.index(parent) as index:
-            self._stage(index, parent, {path: self._blob(content) for path, content in contents.items()})
-            return self._commit(parent, index, message)
+        return self._import(parent, contents, message)
 
     def commit_patch(self, parent: str, patch: str, message: str) -> str:
         """Commit ``patch``, applied three-way, on ``parent``; returns the commit id.
@@ -225,29 +231,31 @@ class Repo:
             base: self.patch(base, self._commit_working_copy(base, paths))
             for base in (self._text("rev-parse", "HEAD"), *bases)
         }
-        return min(patches.items(), key=lambda found: _changed_lines(found[1]))
+        return min(patches.items(), key=lambda found: changed_lines(found[1]))
 
     def _commit_working_copy(self, base: str, paths: list[str]) -> str:
         """The lab files as they are in the working copy, on ``base``; git's filters apply, as for ``git add``."""
-        ids = dict.fromkeys(paths, "")
+        found: dict[str, bytes | str | None] = dict.fromkeys(paths)
         for path in paths:
             if (self.lab / path).exists():
                 raw = read_plain(self.lab / path, limits.MAX_GENOME_BYTES, self.lab)
-                ids[path] = self._blob(raw, f"--path={path}")
-        with self.index(base) as index:
-            self._stage(index, base, ids)
-            return self._commit(base, index, "the working copy")
+                written = self.run("hash-object", "-w", f"--path={path}", "--stdin", stdin=raw)
+                found[path] = written.stdout.decode().strip()
+        return self._import(base, found, "the working copy")
 
-    def _blob(self, content: bytes, *filters: str) -> str:
-        """Write a content; returns its id."""
-        return self.run("hash-object", "-w", *filters, "--stdin", stdin=content).stdout.decode().strip()
-
-    def _stage(self, index: dict[str, str], parent: str, ids: Mapping[str, str]) -> None:
-        """Put files into an index by the ids of their contents; "" removes one. A file keeps the mode of its parent."""
-        there = self.entries(parent)
-        modes = {path: there[path].mode if path in there else "100644" for path in ids}
-        lines = (f"{modes[p] if ids[p] else 0} {ids[p] or '0' * len(parent)}\t{self.outside(p)}\0" for p in ids)
-        self.run("update-index", "-z", "--index-info", stdin=os.fsencode("".join(lines)), env=index)
+    def _import(self, parent: str, files: Mapping[str, bytes | str | None], message: str) -> str:
+        """Commit files, as contents, their ids, or None for one that goes, on ``parent``. Raises OutOfScope."""
+        there, changes = self.entries(parent), b""
+        for path, content in files.items():
+            if (mode := there[path].mode if path in there else PLAIN) == SUBMODULE:
+                raise OutOfScope(f"{path} is a submodule, not a plain file")
+            changes += stream.change(mode, self.outside(path), content)
+        told = stream.commit(parent, changes, one_line(message))
+        ref = f"{PENDING}/{hashlib.sha1(told, usedforsecurity=False).hexdigest()}"
+        command = ("fast-import", "--quiet", "--done", "--force")
+        commit = self.run(*command, stdin=b"commit %b\n%b" % (ref.encode(), told)).stdout.decode().strip()
+        self._pending[commit] = ref
+        return commit
 
     def check_scope(self, parent: str, candidate: str, genome: tuple[str, ...]) -> list[str]:
         """The lab files that a candidate changes, after a check that all are plain files of the genome.
@@ -262,7 +270,7 @@ class Repo:
             outside = bool(self.prefix) and path == name
             if outside or not in_genome(path, genome):
                 raise OutOfScope(f"{path} is not part of the genome ({', '.join(genome)})")
-            if mode not in ("100644", "100755", GONE):
+            if mode not in (PLAIN, "100755", GONE):
                 raise OutOfScope(f"{path} is a link or a submodule, not a plain file")
             changed.append(path)
             blobs += [blob] if mode != GONE else []
@@ -274,7 +282,7 @@ class Repo:
 
     def keep_reachable(self, tag: str, name: str, commit: str) -> None:
         """Point ``refs/nightlab/<tag>/<name>`` at a commit, so that git's gc keeps it."""
-        self._release({commit} & self._pending, f"update refs/nightlab/{tag}/{name} {commit}\n")
+        self._release({commit} & self._pending.keys(), f"update refs/nightlab/{tag}/{name} {commit}\n")
 
     def release_pending(self) -> None:
         """Give up the commits made here that ``keep_reachable`` was not told of; until then git's gc keeps them too."""
@@ -282,16 +290,20 @@ class Repo:
 
     def release_abandoned(self) -> None:
         """Give up what sessions that were killed left pending, a day later."""
-        shape = "--format=%(creatordate:unix) %(objectname)"
+        shape = "--format=%(creatordate:unix) %(refname)"
         lines = self._text("for-each-ref", shape, f"{PENDING}/").splitlines()
-        made = ((float(at), commit) for at, commit in (line.split() for line in lines))
-        self._release({commit for at, commit in made if time.time() - at > ABANDONED})
+        made = ((float(at), ref) for at, ref in (line.split() for line in lines))
+        self._release_refs(ref for at, ref in made if time.time() - at > ABANDONED)
 
     def _release(self, commits: set[str], besides: str = "") -> None:
         """Delete the pending refs of commits; ``besides``: what else becomes of refs in the same step."""
-        if changes := besides + "".join(f"delete {PENDING}/{commit}\n" for commit in commits):
+        self._release_refs((self._pending[commit] for commit in commits), besides)
+        for commit in commits:
+            del self._pending[commit]
+
+    def _release_refs(self, refs: Iterable[str], besides: str = "") -> None:
+        if changes := besides + "".join(f"delete {ref}\n" for ref in refs):
             self.run("update-ref", "--stdin", stdin=changes.encode())
-            self._pending -= commits
 
     def branch_in_the_way(self, tag: str) -> str | None:
         """A branch beside which git can't have ``nightlab/<tag>``: ``nightlab``, or one below that name."""
@@ -321,9 +333,16 @@ class Repo:
     def _inside(self, path: str) -> str:
         return path.removeprefix(f"{self.prefix}/") if self.prefix else path
 
-    def _differences(self, old: str, new: str, *shape: str) -> Iterator[tuple[str, str, str]]:
-        """Mode, id and path of each file that differs, as it is in ``new``; GONE is the mode of one that is not."""
-        out = self._of(new, "diff-tree", "-r", "-z", "--raw", "--no-renames", "--no-abbrev", *shape, old, new)
+    def _differences(self, old: str, new: str) -> Iterator[tuple[str, str, str]]:
+        """Mode, id and path of each file that differs, as it is in ``new``; GONE is the mode of one that is not.
+
+        Of the whole repository, with paths from its top.
+        """
+        if not self.prefix:
+            for path, entry in self.changes(old, new).items():
+                yield entry.mode if entry else GONE, entry.name if entry else "", path
+            return
+        out = self._of(new, "diff-tree", "-r", "-z", "--raw", "--no-renames", "--no-abbrev", old, new)
         fields = os.fsdecode(out).split("\0")
         for about, name in zip(fields[0::2], fields[1::2], strict=False):
             _, mode, _, found, _ = about.split()
@@ -347,8 +366,8 @@ class Repo:
         tree = self.run("write-tree", "--missing-ok", env=index).stdout.decode().strip()
         made = self.run("commit-tree", tree, "-p", parent, stdin=one_line(message).encode(), env=AUTHOR)
         commit = made.stdout.decode().strip()
-        self.run("update-ref", f"{PENDING}/{commit}", commit)
-        self._pending.add(commit)
+        self._pending[commit] = f"{PENDING}/{commit}"
+        self.run("update-ref", self._pending[commit], commit)
         return commit
 
     def _of(self, commit: str, *args: str) -> bytes:
@@ -378,7 +397,3 @@ class Repo:
         # get the terminal's Ctrl-C, which is for the orchestrator to answer.
         where = self.top if env and "GIT_INDEX_FILE" in env else self.lab
         return run_git(where, *args, stdin=stdin, env=env, check=check, timeout=timeout, umask=umask, process_group=0)
-
-
-def _changed_lines(patch: str) -> int:
-    return sum(line.startswith(("+", "-")) for line in patch.splitlines())

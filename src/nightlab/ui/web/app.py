@@ -59,6 +59,7 @@ class SessionApi:
             Route("/api/events", self.events),
             Route("/api/experiments/{number}", self.experiment),
             Route("/api/compare", self.compare),
+            Route("/api/studies", self.studies),
             Route("/api/orders", self.order, methods=["POST"]),
             Route("/api/notes", self.note, methods=["POST"]),
             Mount("/page", StaticFiles(directory=PAGE)),
@@ -97,6 +98,9 @@ class SessionApi:
     async def compare(self, request: Request) -> Response:
         one, other = (_number(name, request.query_params.get(name, "")) for name in ("one", "other"))
         return JSONResponse(await run_sync(queries.comparison, self.window.lab, self.window.tag, one, other))
+
+    async def studies(self, request: Request) -> Response:
+        return JSONResponse(await run_sync(queries.studies, self.window.lab))
 
     async def order(self, request: Request) -> Response:
         word = " ".join((await _told(request, "order")).split())  # an order is one line

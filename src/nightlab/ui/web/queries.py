@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,12 @@ from nightlab.core.text import plain
 from nightlab.core.types import Experiment, Measurement, NightlabError, Trial
 from nightlab.engines.local.curve import load_curve
 from nightlab.session.session import Session, open_session
+from nightlab.storage.ledger import state_folder
 from nightlab.ui.web.diffs import shown
 
 TAIL = 6000  # characters of the end of a log
 TRIALS = 50  # latest trials of an experiment
+STUDIES = 5  # latest ones
 RUNS = 3  # latest runs whose curves are drawn
 
 
@@ -39,6 +42,21 @@ def comparison(lab: Path, tag: str, one: int, other: int) -> dict[str, Any]:
         found = [session.ledger.experiment(number) for number in (one, other)]
         told = [_facts(session, each, session.ledger.trials(each.number)) for each in found]
         return {"sides": told, **_diff(session, *(each.candidate.commit for each in found))}
+
+
+def studies(lab: Path) -> list[dict[str, Any]]:
+    """The lab's studies, the latest first: arms with their sessions and gains, and pairs of arms."""
+    files = sorted(state_folder(lab).glob("study.*.json"), key=lambda file: -file.stat().st_mtime)[:STUDIES]
+    told = [json.loads(file.read_text(encoding="utf-8")) for file in files]
+    arms, pairs = ("name", "sessions", "gain", "alone"), ("better", "other", "mean", "low", "high", "words")
+    return [
+        {
+            **{name: one[name] for name in ("name", "rounds", "best")},
+            "arms": bounded([{name: arm[name] for name in arms} for arm in one["arms"]]),
+            "pairs": [{name: pair[name] for name in pairs} for pair in one["pairs"]],
+        }
+        for one in told
+    ]
 
 
 def _facts(session: Session, one: Experiment, trials: list[tuple[Trial, Measurement | None]]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import { by, el } from "./dom.js";
 import { List } from "./list.js";
 import { Panels } from "./panels.js";
 import { shortly, Store } from "./store.js";
+import { Studies } from "./studies.js";
 
 const SILENT = 60_000; // milliseconds without a word, after which the connection counts as lost
 const MANY = 200; // that one can choose from, the most frequent
@@ -99,6 +100,7 @@ const list = new List(store, (n) => detail.compare(n));
 new Chart(store);
 new Panels(store);
 new Commons(store);
+new Studies();
 
 by("pause").addEventListener("click", () => order(by("pause").dataset.order));
 by("unpin").addEventListener("click", () => order("unpin"));
