@@ -74,7 +74,7 @@ def too_short(facts: Mapping[str, float | str]) -> bool:
 
 
 def slow_machine(facts: dict[str, float | str]) -> str:
-    """Why a trial that came over its budget, or took too long, may have been slow for no fault of its own; empty if it
+    """Why a trial that came over its budget, or took too long, may have been slow without a fault; empty if it
     was undisturbed.
 
     However short it was, on either clock, and whatever kept its cores busy: CPU time grows too where caches are shared.
