@@ -20,7 +20,9 @@ from support.bench import Bench, benches
 from support.commands import PYTHON
 from support.labs import TinyLab, lab_in
 from support.processes import FONTS, PROGRAM, Done, living, program_env, wait
-from support.program_server import ProgramServer, Run
+from support.program_server import ProgramServer
+from support.run import Run
+from support.warm_server import WarmServer
 
 from nightlab.core.config import CommandConfig
 from nightlab.core.types import Experiment, Metric
@@ -38,9 +40,13 @@ settings.register_profile("nightlab", max_examples=50, deadline=None, derandomiz
 settings.load_profile("nightlab")
 
 
+warm_server = WarmServer()
+
+
 def pytest_configure() -> None:
     """Sessions that tests make have counted seeds and named trials; those of the program's processes have a secret."""
     setattr(seeds, "fresh_secret", lambda: "")  # noqa: B010
+    warm_server.serve_all()
 
 
 LONG_ID = 200
@@ -102,7 +108,7 @@ def make_lab(tmp_path: Path) -> Callable[..., TinyLab]:
 
 @pytest.fixture(scope="session")
 def program_server() -> Iterator[ProgramServer]:
-    server = ProgramServer()
+    server = ProgramServer(warm_server)
     yield server
     server.close()
 

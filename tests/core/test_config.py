@@ -43,7 +43,7 @@ FAULTS: list[tuple[str, str, str]] = [
     ("memory that is no size", LEAST + '[resources]\nmemory = "lots"\n', "resources.memory: "),
     ("no process allowed", LEAST + "[resources]\nprocesses = 0\n", "resources.processes: "),
     ("a gateway of one that is served", LEAST + EVALUATOR + f"served = true\n{GATEWAY}", "evaluator: gateway: "),
-    ("a key without its gateway", LEAST + EVALUATOR + 'keys = ["K"]\n', "evaluator: keys: "),
+    ("a key without its gateway", LEAST + EVALUATOR + 'keys = ["K"]\n', "evaluator.keys: "),
     ("a gateway to a file", LEAST + EVALUATOR + GATEWAY.replace("http", "file"), "evaluator.gateway.U: "),
     ("an unknown proposer", LEAST + '[[proposers]]\nkind = "oracle"\n', "proposers.0"),
     ("a share of nothing", LEAST + '[[proposers]]\nkind = "tuner"\nshare = 0\n', "proposers.0.share: "),
