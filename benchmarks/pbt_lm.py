@@ -170,7 +170,6 @@ def main() -> None:
             begun = time.perf_counter()
             courses: dict[str, Schedule] = {"the baseline": {}, "nightlab pbt": ours(lab, *size, seed)}
             print(f"nightlab's after {time.perf_counter() - begun:.0f} s", flush=True)
-            os.environ["RAY_worker_niceness"] = "0"  # as ours: by default its workers give way to everything else
             ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
             between = time.perf_counter()
             courses["Ray Tune PBT"] = rays(lab, Path(place) / "ray", *size, seed)
