@@ -128,6 +128,20 @@ def test_what_is_too_large_for_one_answer_comes_in_parts(tmp_path: Path, monkeyp
     assert two.commons.rejections() == []
 
 
+def test_answers_that_do_not_arrive_are_asked_for_in_smaller_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gossip, "LEAST", 1)
+    monkeypatch.setattr(gossip, "ANSWER", 64_000)
+    one = Wire().peer(tmp_path / "one")
+    one.commons.publish(key(1), [body(float(n)) for n in range(12)])
+    whole = one._bundle({author_of(key(1)): None}, gossip.ANSWER)
+    wire = Wire(limit=len(whole) // 2)  # and no error is reported
+    one, two = (wire.peer(tmp_path / name) for name in ("one", "two"))
+    rounds([one, two], lambda: len(values(two.commons)) == 12)
+    assert two.silent == {"one"} and wire.asked > 2
+
+
 def test_an_announcement_is_bounded_and_all_chains_have_their_turn(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

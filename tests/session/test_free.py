@@ -104,6 +104,32 @@ def test_who_is_over_budget_on_a_busy_machine_runs_again_beside_the_baseline(
     session.close()
 
 
+def test_who_takes_too_long_on_a_busy_machine_runs_again(make_lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A starved process spends no CPU time, and the wall-clock limit ends it: here a sleep stands for that."""
+    contract = CONTRACT.format(proposer="patches").replace("amount = 20", 'clock = "cpu"\namount = 0.3\nwall_limit = 2')
+    measure = (
+        "import time, nightlab_guest\nfrom genome import A\nnightlab_guest.trial().start()\n"
+        "time.sleep(0 if A == 4 else float(open('data/seconds').read()))\nprint(f'METRIC loss={A}')\n"
+    )
+    lab: TinyLab = make_lab("A = 4.0\n", measure, contract=contract + '[data]\nopen = ["data"]\n')
+    lab.write(".gitignore", "/data\n/.nightlab\n")
+    lab.commit()
+    (lab.folder / "data").mkdir()
+    seconds = lab.folder / "data" / "seconds"
+    seconds.write_text("60")
+    lab.idea("1", "A = 2.0\n")
+
+    def calm_again(facts: Any) -> str:
+        seconds.write_text("0")
+        return "other programs used all of it" if facts else ""
+
+    monkeypatch.setattr(read_result, "slow_machine", calm_again)
+    _, session = lab.run(stall=1)
+    ran = [m.outcome for _, m in session.ledger.trials(1) if m]
+    assert ran[:2] == ["timed out", "measured"] and session.ledger.experiment(1).kept
+    session.close()
+
+
 def test_an_evaluator_is_told_the_baseline_s_numbers(make_lab: Any) -> None:
     """What the baseline's repeats differ by, for example. Nobody tells a candidate."""
     evaluate = (
