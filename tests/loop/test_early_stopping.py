@@ -293,6 +293,7 @@ def test_a_kill_changes_nothing_of_it(night: TinyLab, start_nightlab: Any, until
     assert len(session.ledger.trials(13)) == 1
 
 
+@pytest.mark.machine  # by default: nothing is given up before the risk is known
 def test_without_a_stated_risk_all_run_to_their_end(make_lab: Any) -> None:
     lab = make_lab(GENOME, MEASURE.replace("time.sleep(999)", "time.sleep(1.5)"))
     for number in range(1, 13):
