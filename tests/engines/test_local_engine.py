@@ -435,8 +435,10 @@ time.sleep(999)
 
 
 @pytest.mark.parametrize("finished", [False, True])
-def test_a_trial_whose_orchestrator_was_killed_is_adopted(make_lab: Any, finished: bool) -> None:
-    lab = make_lab(genome=SLEEPER.format(seconds=1.0))
+def test_a_trial_whose_orchestrator_was_killed_is_adopted(make_lab: Any, tmp_path: Path, finished: bool) -> None:
+    end = tmp_path / "end"
+    until = f"import os\nwhile not os.path.exists({str(end)!r}): time.sleep(0.02)\n"
+    lab = make_lab(genome=SLEEPER.replace("time.sleep({seconds})\n", until))
     code = ORCHESTRATOR.format(tests=sys.path, folder=str(lab.folder))
     orchestrator = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert orchestrator.stdout and orchestrator.stdout.readline() == "started\n"
@@ -446,9 +448,12 @@ def test_a_trial_whose_orchestrator_was_killed_is_adopted(make_lab: Any, finishe
     orchestrator.kill()
     orchestrator.wait()
     if finished:
+        end.touch()
         wait((one.folder / "result.json").exists)
     running = one.engine.adopt(Trial("t1", 0, one.commit, 1, "search", Budget("wall", 30)))
-    assert running.finished() == finished
+    if not finished:
+        assert not running.finished()
+        end.touch()
     wait(running.finished)
     assert one.engine.collect(running).metric == 1
     wait(lambda: living(one.folder) == [])
