@@ -16,11 +16,14 @@ from typing import Any
 
 import pytest
 from hypothesis import settings
+from hypothesis.internal.conjecture import providers
 from support.bench import Bench, benches
 from support.commands import PYTHON
 from support.labs import TinyLab, lab_in
 from support.processes import FONTS, PROGRAM, Done, living, program_env, wait
-from support.program_server import ProgramServer, Run
+from support.program_server import ProgramServer
+from support.run import Run
+from support.warm_server import WarmServer
 
 from nightlab.core.config import CommandConfig
 from nightlab.core.types import Experiment, Metric
@@ -36,11 +39,19 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 settings.register_profile("nightlab", max_examples=50, deadline=None, derandomize=True)
 settings.load_profile("nightlab")
+# It takes constants for its examples from all modules that were imported, which differ from run to run.
+setattr(providers, "_get_local_constants", lambda: providers._local_constants)  # noqa: B010
+
+
+warm_server = WarmServer()
 
 
 def pytest_configure() -> None:
     """Sessions that tests make have counted seeds and named trials; those of the program's processes have a secret."""
     setattr(seeds, "fresh_secret", lambda: "")  # noqa: B010
+    warm_server.serve_all()
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the background of a script
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 LONG_ID = 200
@@ -102,7 +113,7 @@ def make_lab(tmp_path: Path) -> Callable[..., TinyLab]:
 
 @pytest.fixture(scope="session")
 def program_server() -> Iterator[ProgramServer]:
-    server = ProgramServer()
+    server = ProgramServer(warm_server)
     yield server
     server.close()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -221,6 +222,9 @@ def test_a_study_finds_the_better_arm_and_does_not_run_a_session_twice(
         _require_comparable(read_study(file), _setting(session), session)
         with pytest.raises(NightlabError, match=r"study\.x\.bad\.1 does not compare .* another baseline"):
             _require_comparable(read_study(file), {**_setting(session), "baseline": {}}, session)
+        other = replace(session.platform, processor="an abacus")
+        with pytest.raises(NightlabError, match=r"its processor is .*, not an abacus"):
+            _require_comparable(read_study(file), {**_setting(session), "machine": other}, session)
     before = measured()
     assert first and first.items() <= before.items(), "what had ended before the kill did not run again"
     again = nightlab("study", "study.toml", "--json", cwd=lab)

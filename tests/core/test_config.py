@@ -43,7 +43,7 @@ FAULTS: list[tuple[str, str, str]] = [
     ("memory that is no size", LEAST + '[resources]\nmemory = "lots"\n', "resources.memory: "),
     ("no process allowed", LEAST + "[resources]\nprocesses = 0\n", "resources.processes: "),
     ("a gateway of one that is served", LEAST + EVALUATOR + f"served = true\n{GATEWAY}", "evaluator: gateway: "),
-    ("a key without its gateway", LEAST + EVALUATOR + 'keys = ["K"]\n', "evaluator: keys: "),
+    ("a key without its gateway", LEAST + EVALUATOR + 'keys = ["K"]\n', "evaluator.keys: "),
     ("a gateway to a file", LEAST + EVALUATOR + GATEWAY.replace("http", "file"), "evaluator.gateway.U: "),
     ("an unknown proposer", LEAST + '[[proposers]]\nkind = "oracle"\n', "proposers.0"),
     ("a share of nothing", LEAST + '[[proposers]]\nkind = "tuner"\nshare = 0\n', "proposers.0.share: "),
@@ -95,6 +95,13 @@ def test_training_may_take_longer_on_a_cpu_clock_than_on_a_wall_clock() -> None:
     budget = parse(LEAST + '[budget]\namount = 10\n[budget.cpu]\nclock = "cpu"\n').budget
     assert budget.on("cpu").longest() > budget.on("cuda").longest() > 10
     assert parse(LEAST + "[budget]\nwall_limit = 33\n").budget.on("cpu").longest() == 33
+
+
+def test_a_budget_says_when_it_ends_a_trial() -> None:
+    wall = parse(LEAST + "[budget]\namount = 5\nstartup = 9\n").budget.on("cpu").limit()
+    assert "over budget 6.5 s after its launch" in wall and "start signal if its program gives one within 9 s" in wall
+    work = parse(LEAST + '[budget]\nclock = "work"\nwall_limit = 33\n').budget.on("cpu").limit()
+    assert work == "a trial is ended after 33 s of wall-clock time"
 
 
 def test_limits() -> None:

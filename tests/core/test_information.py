@@ -33,23 +33,30 @@ def words(count: int) -> str:
 
 SMUGGLED = {
     "by nightlab redteam": (
-        next(one.source(DEFAULT) for one in ATTACKS if one.name == "smuggling"),
+        lambda: next(one.source(DEFAULT) for one in ATTACKS if one.name == "smuggling"),
         "bytes of information",
     ),
-    "weights as base64": (f"W = {base64.b64encode(DRAW.randbytes(3000))!r}\n", "looks like data"),
-    "weights as bytes": (f"W = {DRAW.randbytes(3000)!r}\n", "looks like data"),
-    "ideographs": (f"W = {''.join(chr(DRAW.randint(0x4E00, 0x9FFF)) for _ in range(3000))!r}\n", "looks like data"),
-    "a table of numbers": (f"W = {[DRAW.random() for _ in range(600)]}\n", "a table of 600 values"),
-    "a table of phrases": (f"W = {dict.fromkeys(words(600).split(), 1)}\n", "a table of"),
-    "many short texts": ("".join(f"W{n} = {words(20)!r}\n" for n in range(400)), "bytes of information"),
-    "in comments": ("X = 1\n" + "".join(f"# {words(20)}\n" for _ in range(400)), "bytes of information"),
-    "in names": ("".join(f"def {'_'.join(words(20).split())}(): ...\n" for _ in range(400)), "bytes of information"),
+    "weights as base64": (lambda: f"W = {base64.b64encode(DRAW.randbytes(3000))!r}\n", "looks like data"),
+    "weights as bytes": (lambda: f"W = {DRAW.randbytes(3000)!r}\n", "looks like data"),
+    "ideographs": (
+        lambda: f"W = {''.join(chr(DRAW.randint(0x4E00, 0x9FFF)) for _ in range(3000))!r}\n",
+        "looks like data",
+    ),
+    "a table of numbers": (lambda: f"W = {[DRAW.random() for _ in range(600)]}\n", "a table of 600 values"),
+    "a table of phrases": (lambda: f"W = {dict.fromkeys(words(600).split(), 1)}\n", "a table of"),
+    "many short texts": (lambda: "".join(f"W{n} = {words(20)!r}\n" for n in range(400)), "bytes of information"),
+    "in comments": (lambda: "X = 1\n" + "".join(f"# {words(20)}\n" for _ in range(400)), "bytes of information"),
+    "in names": (
+        lambda: "".join(f"def {'_'.join(words(20).split())}(): ...\n" for _ in range(400)),
+        "bytes of information",
+    ),
 }
 
 
 @pytest.mark.parametrize("how", SMUGGLED)
 def test_what_is_smuggled_is_over_a_limit(how: str) -> None:
-    text, said = SMUGGLED[how]
+    make, said = SMUGGLED[how]
+    text = make()
     found = refusal(BASE["train.py"] + text)
     assert found.startswith("over limit: ") and said in found and "lab.toml" in found
     free = replace(CONTEXT, growth=None, data=True)
@@ -132,7 +139,7 @@ def test_another_program_is_none() -> None:
 
 
 def test_an_old_champion_with_more_is_no_obstacle() -> None:
-    fat = BASE["train.py"] + SMUGGLED["in comments"][0]
+    fat = BASE["train.py"] + SMUGGLED["in comments"][0]()
     slimmer = fat[: -len(fat) // 20].replace("X = 1", "X = 2")
     assert refusal(fat) and refusal(slimmer, parent=fat) == ""
 

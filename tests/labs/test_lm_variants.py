@@ -37,8 +37,11 @@ def leaks(where: Where, boost: float = 20.0, ahead: int = 1) -> Callable[[], Any
     return lambda: answer
 
 
-def at(places: Any) -> Where:
-    return lambda tokens, scores: (torch.zeros_like(tokens) + torch.isin(torch.arange(CONTEXT), places)).bool()
+def at(places: range) -> Where:
+    def chosen(tokens: Any, scores: Any) -> Any:
+        return torch.isin(torch.arange(CONTEXT), torch.tensor(places)).expand_as(tokens)
+
+    return chosen
 
 
 def natural(tokens: Any, width: int) -> Any:
@@ -72,10 +75,10 @@ AHEAD: dict[str, Callable[[], Any]] = {
     "eight tokens ahead": leaks(everywhere, ahead=8),
     "a little": leaks(everywhere, boost=0.05),
     "very little": leaks(everywhere, boost=0.002),
-    "in the first half": leaks(at(torch.arange(CONTEXT // 2))),
-    "in the second half": leaks(at(torch.arange(CONTEXT // 2, CONTEXT))),
-    "at every fourth place": leaks(at(torch.arange(0, CONTEXT, 4))),
-    "at every seventh place": leaks(at(torch.arange(3, CONTEXT, 7))),
+    "in the first half": leaks(at(range(CONTEXT // 2))),
+    "in the second half": leaks(at(range(CONTEXT // 2, CONTEXT))),
+    "at every fourth place": leaks(at(range(0, CONTEXT, 4))),
+    "at every seventh place": leaks(at(range(3, CONTEXT, 7))),
     "where it is unsure": leaks(lambda tokens, scores: scores.softmax(2).amax(2) < 0.62),
     "where the next token is unlikely": leaks(lambda tokens, scores: score_of_next(tokens, scores) < 3),
     "where the next token is likely": leaks(lambda tokens, scores: score_of_next(tokens, scores) > 1),

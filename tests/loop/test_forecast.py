@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from nightlab.core.config import StopRules
 from nightlab.core.types import ProposerUsage
-from nightlab.loop.forecast import forecast, forecast_words
+from nightlab.engines.slots import WHOLE
+from nightlab.loop.forecast import forecast, forecast_words, slots_words
 
 SPENT = ProposerUsage(tokens=200_000, money=0.5, turns=10)
 
@@ -45,6 +47,14 @@ def test_words(stop: dict[str, Any], each: float, done: int, spent: ProposerUsag
 
 
 @pytest.mark.integration
+def test_cheap_trials_on_a_cpu_are_told_of_slots(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nightlab.loop.forecast.allocate_slots", lambda *_: [WHOLE, WHOLE])
+    calm: Any = SimpleNamespace(device="cpu", lab=SimpleNamespace(timed=False))
+    assert "--slots 2" in slots_words(calm, 0.6, 1)
+    timed: Any = SimpleNamespace(device="cpu", lab=SimpleNamespace(timed=True))
+    assert not (slots_words(calm, 0.6, 2) or slots_words(calm, 60.0, 1) or slots_words(timed, 0.6, 1))
+
+
 def test_a_session_that_goes_on_is_forecast_by_what_its_trials_took(make_lab: Any) -> None:
     lab = make_lab()
     lab.idea("1", "A = 2.0\nB = 8\n")

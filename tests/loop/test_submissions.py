@@ -35,10 +35,10 @@ def proposed(lab: TinyLab) -> list[str]:
     return [e.candidate.proposer for e in find_ledger(lab.folder, None).experiments()]
 
 
-def handed(lab: TinyLab, nightlab: Any, genome: str, why: str = "why not") -> str:
+def handed(lab: TinyLab, nightlab: Any, genome: str, why: str = "why not", **more: Any) -> str:
     """Hand a genome in as a candidate, leave the working copy as it was, and return the id."""
     lab.write("genome.py", genome)
-    done = nightlab("try", "--no-wait", "--json", "-m", why, cwd=lab)
+    done = nightlab("try", "--no-wait", "--json", "-m", why, cwd=lab, **more)
     lab.git("checkout", "-q", "--", "genome.py")
     assert done.code == 0, done.err
     assert done.json["state"] == "waiting" and done.json["experiment"] is None
@@ -54,7 +54,7 @@ def is_running(lab: TinyLab, name: str) -> bool:
 
 def test_handed_in_with_no_session_it_is_measured_in_the_background(make_lab: Any, nightlab: Any) -> None:
     lab = make_lab()
-    good = handed(lab, nightlab, BETTER, "nearer to one")
+    good = handed(lab, nightlab, BETTER, "nearer to one", before=("env",))  # it starts its interpreters itself
     kept = nightlab("wait", good, "--json", cwd=lab)
     assert kept.code == 0 and kept.json["state"] == "judged" and kept.json["experiment"]["status"] == "keep"
     assert kept.json["experiment"]["hypothesis"] == "nearer to one" and kept.json["experiment"]["metric"] == 3.5

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import tempfile
 import time
@@ -19,6 +20,7 @@ PATIENCE = 240.0  # seconds, below the limit of a whole test
 # One cache of fonts for all homes: matplotlib takes seconds to make it anew.
 FONTS = str(Path(tempfile.gettempdir()) / "nightlab-tests-matplotlib")
 MARK = "NIGHTLAB_TRIAL"
+SUPERVISORS = re.compile(b"fork_server|warm_server")  # what forks them
 
 
 @dataclass
@@ -72,7 +74,7 @@ def living(folder: Path) -> list[int]:
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
-                supervises = entry.name in locks and b"fork_server" in (entry / "cmdline").read_bytes()
+                supervises = entry.name in locks and SUPERVISORS.search((entry / "cmdline").read_bytes())
                 names = (entry / "environ").read_bytes()
                 zombie = (entry / "stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
             except OSError:

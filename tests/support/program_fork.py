@@ -1,4 +1,7 @@
-"""The server of ``program_server``: imports the program, then forks a run of it for each request."""
+"""The server of ``program_server``: imports the program, then forks a run of it for each request.
+
+A run asks it in turn for the run that measures submissions in the background.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,11 @@ import signal
 import socket
 import sys
 import threading
+from pathlib import Path
+from typing import IO
+
+from run import Run
+from warm_server import WarmServer
 
 # What most commands import sooner or later.
 PRELOADED = [
@@ -42,14 +50,14 @@ def _draw_once() -> None:
         charts.progress(Metric("loss"), []).savefig(io.BytesIO(), format=kind)
 
 
-def _serve(link: socket.socket) -> None:
+def _serve(link: socket.socket, runs: socket.socket) -> None:
     """Fork a run for each request, and report its pid and its exit status; returns in the runs, ready to begin."""
     woken, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
     reports: dict[int, int] = {}
     while True:
-        ready, _, _ = select.select([link, woken], [], [])
+        ready, _, _ = select.select([link, runs, woken], [], [])
         if woken in ready:
             os.read(woken, 4096)
             for pid in list(reports):
@@ -57,8 +65,8 @@ def _serve(link: socket.socket) -> None:
                 if ended:
                     _tell(reports[pid], os.waitstatus_to_exitcode(status))
                     os.close(reports.pop(pid))
-        if link in ready:
-            request, fds, *_ = socket.recv_fds(link, REQUEST, 3)
+        if asked := next((one for one in (link, runs) if one in ready), None):
+            request, fds, *_ = socket.recv_fds(asked, REQUEST, 3)
             if not request:
                 os._exit(0)
             out, err, report = fds
@@ -72,10 +80,27 @@ def _serve(link: socket.socket) -> None:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             os.dup2(out, 1)
             os.dup2(err, 2)
-            for fd in (woken, wake, link.detach(), *fds, *reports.values()):
+            for fd in (woken, wake, link.detach(), runs.detach(), *fds, *reports.values()):
                 os.close(fd)
             _become(json.loads(request))
             return
+
+
+class _Subprocess:
+    """What ``submissions`` uses of ``subprocess``."""
+
+    DEVNULL = None
+
+    def __init__(self, server: socket.socket) -> None:
+        self.server = server
+
+    def Popen(self, command: list[str], *, cwd: Path, stdout: IO[bytes], **_: object) -> Run:  # noqa: N802
+        argv = ["nightlab", *command[command.index("try") :]]
+        request = json.dumps({"argv": argv, "cwd": str(cwd.resolve()), "env": dict(os.environ)}).encode()
+        report, theirs = os.pipe()
+        socket.send_fds(self.server, [request], [stdout.fileno(), stdout.fileno(), theirs])
+        os.close(theirs)
+        return Run(argv, report, None)
 
 
 def _tell(report: int, number: int) -> None:
@@ -106,8 +131,15 @@ if __name__ == "__main__":
     for name in PRELOADED:
         importlib.import_module(name)
     _draw_once()
+    from nightlab.loop import submissions
+
+    supervisors = socket.socket(fileno=int(sys.argv[2]))
+    supervisors.set_inheritable(False)
+    WarmServer(supervisors).serve_all()
+    runs, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    submissions.subprocess = _Subprocess(theirs)  # type: ignore[attr-defined]
     gc.freeze()  # a collection in a run would copy what the server holds
-    _serve(socket.socket(fileno=int(sys.argv[1])))
+    _serve(socket.socket(fileno=int(sys.argv[1])), runs)
     from nightlab.cli.main import main
 
     try:

@@ -8,86 +8,31 @@ from __future__ import annotations
 
 import json
 import os
-import select
-import signal
 import socket
 import subprocess
 import sys
 import tempfile
-import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
 from support.processes import program_env
+from support.run import Run
+from support.warm_server import WarmServer
 
 SERVER = Path(__file__).with_name("program_fork.py")
-
-
-class Run:
-    """One run of the program: what the tests use of ``subprocess.Popen``."""
-
-    def __init__(self, args: Sequence[str], report: int, stdout: IO[str] | None) -> None:
-        self.args, self.stdout, self.returncode = args, stdout, None
-        self._report = os.fdopen(report, "rb", buffering=0)
-        self.pid = int(self._report.readline())
-
-    def poll(self) -> int | None:
-        if self.returncode is None and select.select([self._report], [], [], 0)[0]:
-            self.wait()
-        return self.returncode
-
-    def wait(self, timeout: float | None = None) -> int:
-        if self.returncode is None:
-            if not select.select([self._report], [], [], timeout)[0]:
-                raise subprocess.TimeoutExpired(self.args, timeout or 0)
-            self.returncode = int(self._report.readline() or -signal.SIGKILL)  # no answer: the server is gone
-            self._report.close()
-        return self.returncode
-
-    def communicate(self, timeout: float | None = None) -> tuple[str, None]:
-        """What it prints from here on; kills it after ``timeout`` seconds."""
-        late = threading.Event()
-
-        def end() -> None:
-            late.set()
-            self.kill()
-
-        clock = threading.Timer(timeout or threading.TIMEOUT_MAX, end)
-        clock.daemon = True
-        clock.start()
-        try:
-            said = self.stdout.read() if self.stdout and not self.stdout.closed else ""
-            self.wait()
-        finally:
-            clock.cancel()
-        if late.is_set():
-            raise subprocess.TimeoutExpired(self.args, timeout or 0, said)
-        if self.stdout:
-            self.stdout.close()
-        return said, None
-
-    def send_signal(self, number: int) -> None:
-        if self.poll() is None:
-            os.kill(self.pid, number)
-
-    def terminate(self) -> None:
-        self.send_signal(signal.SIGTERM)
-
-    def kill(self) -> None:
-        self.send_signal(signal.SIGKILL)
 
 
 class ProgramServer:
     """Starts runs of the program. It ends with the process that made it, or by ``close``."""
 
-    def __init__(self) -> None:
+    def __init__(self, warm_server: WarmServer) -> None:
         self.link, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.env = program_env(Path("/"), OPENBLAS_NUM_THREADS="1")
         with theirs:
             self.process = subprocess.Popen(
-                [sys.executable, SERVER, str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
+                [sys.executable, SERVER, str(theirs.fileno()), str(warm_server.link.fileno())],
+                pass_fds=[theirs.fileno(), warm_server.link.fileno()],
                 env=self.env,
                 cwd="/",
                 stdin=subprocess.DEVNULL,

@@ -5,10 +5,12 @@ from __future__ import annotations
 from nightlab.core.config import StopRules
 from nightlab.core.text import counted
 from nightlab.core.types import ProposerUsage
+from nightlab.engines.slots import allocate_slots
 from nightlab.session.session import Session
 
 LATELY = 100  # trials of earlier runs that say how long an experiment takes
 HOUR = 3600.0
+CHEAP = 2.0  # seconds of a trial
 
 
 def forecast(session: Session, stop: StopRules, slots: int) -> str:
@@ -23,6 +25,14 @@ def forecast(session: Session, stop: StopRules, slots: int) -> str:
     clock = session.budget.clock
     at_least = session.budget.amount / slots if clock == "wall" else 0.0
     return forecast_words(stop, at_least, session.lab.judge.confirm)
+
+
+def slots_words(session: Session, each: float, slots: int) -> str:
+    """What more slots would do where a trial takes ``each`` seconds; empty where it takes long, or they disturb."""
+    room = len(allocate_slots("cpu", None, 1)) if session.device == "cpu" and not session.lab.timed else 1
+    if slots > 1 or room < 2 or each > CHEAP:
+        return ""
+    return f"a trial takes {each:.1f} s: nightlab run --slots {room} --tag NAME has {room} at once, on a core each"
 
 
 def forecast_words(

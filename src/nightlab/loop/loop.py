@@ -14,7 +14,7 @@ from nightlab.loop.candidate_queue import CandidateQueue
 from nightlab.loop.champion_recheck import ChampionRecheck
 from nightlab.loop.controls import SessionControl, paused_words
 from nightlab.loop.early_stopping import EarlyStopping
-from nightlab.loop.forecast import forecast
+from nightlab.loop.forecast import forecast, slots_words
 from nightlab.loop.hooks import Hooks
 from nightlab.loop.metric_kind import MetricKind
 from nightlab.loop.notifications import Notifications
@@ -295,7 +295,9 @@ class ExperimentLoop:
         if experiment.kept and not self.session.sync():
             self.view.say(f"{self.session.branch} is checked out somewhere: it moves when you switch away")
         self.view.judged(experiment, champion)
-        if experiment.number == 0 and verdict.status != "keep":
+        if experiment.number:
+            return
+        if verdict.status != "keep":
             self.candidates.stop()
             logs = self.session.local_engine.folder / f"{self.ledger.trials(0)[-1][0].id}"
             evaluated = self.session.lab.evaluator and verdict.detail.startswith("no metric")
@@ -304,6 +306,8 @@ class ExperimentLoop:
                 f"the baseline can't be measured: {verdict.reason}: {verdict.detail}",
                 f"read {log}, fix the lab, commit, and run again (a fresh session starts){self._unsealing()}",
             )
+        if words := slots_words(self.session, _of(candidate).wall_seconds, len(self.scheduler.slots)):
+            self.view.say(words)
 
     def _unsealing(self) -> str:
         """What else helps where another system's evaluator calls the candidate in a separate process."""

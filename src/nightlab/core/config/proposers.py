@@ -86,7 +86,23 @@ class ThinkerConfig(ConfigModel):
         return self.name
 
 
-class ProgramConfig(ThinkerConfig):
+class GatewayConfig(ConfigModel):
+    """A sandboxed program's way to a model's endpoint."""
+
+    gateway: dict[Variable, Url] = Field(default_factory=dict)
+    """Variables, e.g. ``ANTHROPIC_BASE_URL``, each with an endpoint's URL: set to an address in the sandbox."""
+    keys: tuple[Variable, ...] = ()
+    """Names of variables whose values the gateway adds to requests, so that no process in the sandbox has them."""
+
+    @field_validator("keys")
+    @classmethod
+    def _need_a_gateway(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        if value and not info.data.get("gateway"):
+            raise ValueError("keys are added by a gateway, and there is none: name one")
+        return value
+
+
+class ProgramConfig(ThinkerConfig, GatewayConfig):
     """A program that edits the genome in a separate copy of the lab."""
 
     command: Command
@@ -96,19 +112,8 @@ class ProgramConfig(ThinkerConfig):
     """Files and folders outside the lab that it may read, such as its own installation."""
     endpoints: tuple[Endpoint, ...] = ()
     """``host:port`` of all that it may reach; without any, and without a gateway, all but this machine."""
-    gateway: dict[Variable, Url] = Field(default_factory=dict)
-    """Variables, e.g. ``ANTHROPIC_BASE_URL``, each with an endpoint's URL: set to an address in the sandbox."""
-    keys: tuple[Variable, ...] = ()
-    """Names of variables whose values the gateway adds to requests, so that the program never has them."""
     idle: float = Field(default=600, gt=0)
     """Seconds without output or a changed file after which it is ended."""
-
-    @field_validator("keys")
-    @classmethod
-    def _need_a_gateway(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
-        if value and not info.data.get("gateway"):
-            raise ValueError("keys are added by a gateway, and there is none: name one, or list them in environment")
-        return value
 
     @property
     def restricted(self) -> bool:

@@ -8,15 +8,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
-from nightlab.core.config.base import RECORDED, Command, Marker, Module, Variable, plugin_name
+from nightlab.core.config.base import RECORDED, Command, Marker, Module, plugin_name
 from nightlab.core.config.proposers import (
     RESERVED,
+    GatewayConfig,
     PatchesConfig,
     PluginProposerConfig,
     Proposer,
     ThinkerConfig,
     TunerConfig,
-    Url,
 )
 from nightlab.core.config.units import allowed, megabytes
 from nightlab.core.config_model import ConfigModel, fault
@@ -51,8 +51,8 @@ class MetricConfig(ConfigModel):
         return Metric(self.name, self.goal, self.unit)
 
 
-class EvaluatorConfig(ConfigModel):
-    """A trusted process that computes the metric and prints ``METRIC name=value``."""
+class EvaluatorConfig(GatewayConfig):
+    """A trusted process that computes the metric and prints ``METRIC name=value``. Its gateway is its only network."""
 
     command: Command
     served: bool = False
@@ -66,11 +66,6 @@ class EvaluatorConfig(ConfigModel):
     """Of one that is served: Python modules that it imports ahead."""
     timed: bool = False
     """True: what it measures is time, so nothing is started ahead while it works."""
-    gateway: dict[Variable, Url] = Field(default_factory=dict)
-    """Of one that asks a model: variables, each with an endpoint's URL, set to an address in its sandbox. It has no
-    other network."""
-    keys: tuple[Variable, ...] = ()
-    """Names of variables whose values the gateway adds to requests, so that no process of a trial has them."""
 
     @model_validator(mode="after")
     def _fits(self) -> EvaluatorConfig:
@@ -78,8 +73,6 @@ class EvaluatorConfig(ConfigModel):
             raise ValueError("processes: only an evaluator with served = true calls processes")
         if self.gateway and self.served:
             raise ValueError("gateway: only an evaluator that runs after the candidate can have one (served = false)")
-        if self.keys and not self.gateway:
-            raise ValueError("keys: they are added by a gateway, and there is none")
         return self
 
     @property

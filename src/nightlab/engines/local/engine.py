@@ -219,7 +219,7 @@ class LocalEngine:
         checkouts.remove_tree(ready.folder)
 
     def _write_spec(self, folder: Path, spec: dict[str, Any]) -> None:
-        (folder / "spec.json").write_text(json.dumps(spec, indent=1), encoding="utf-8")
+        (folder / "spec.json").write_text(json.dumps(spec), encoding="utf-8")
 
     def _supervise(self, folder: Path, slot: Slot, stdin: int) -> subprocess.Popen[bytes] | ForkedProcess:
         extra = {**slot.environment(), MARK: str(folder)}

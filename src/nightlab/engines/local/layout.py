@@ -218,7 +218,8 @@ class Layout:
             layers=copies.mounts(name, data),
             artefact_layers=copies.mounts("work") if artefacts else (),
         )
-        return asdict(self.sandbox.start(place))
+        begin = self.sandbox.start(place)
+        return {"prefix": begin.prefix, "cwd": begin.cwd, "env": begin.env}  # asdict would copy hundreds of words
 
     def _imports(self, ours: str) -> str:
         """PYTHONPATH: the lab's packages that are installed in place come out of the trial's copy, where it starts."""

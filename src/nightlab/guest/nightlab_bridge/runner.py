@@ -105,7 +105,8 @@ def _evaluate(copy: Path, program: str, function: Callable[[Path, Said], Any], e
         sys.path.insert(0, str(copy))
         write({"result": function(copy / program, lambda stage: write({"stage": stage}))})
     except SystemExit as error:
-        write({"failed": f"the evaluator called sys.exit({error.code!r}) before it returned a result"})
+        how = f"called sys.exit({error.code!r}) before it returned a result: let it return its metrics"
+        write({"failed": f"the evaluator {how}"})
     except BaseException as error:
         import traceback
 

@@ -6,17 +6,21 @@ import re
 
 # What a message says, and what that means in a trial.
 SIGNS = (
-    (r"\b(docker|podman|singularity|apptainer)\b", "it starts a container, and nightlab runs none"),
+    (
+        r"\b(docker|podman|singularity|apptainer)\b",
+        "it starts a container, and nightlab runs none: install and call what is in it",
+    ),
     (
         r"\bCUDA (?:GPUs|driver|error|enabled|device)|NVIDIA driver|\bno (?:NVIDIA|CUDA|GPU)\b",
-        "it needs a GPU that this trial does not have, or a build of its package for it",
+        "it needs a GPU that this trial does not have, or a build of its package for it: nightlab run --device cuda, "
+        "where there is one",
     ),
     (
         r"gaierror|Name or service not known|Network is unreachable|Temporary failure in name|URLError|"
         r"(?:API|Http|HTTP)?Connect(?:ion)?(?:Refused)?Error|Max retries exceeded",
         "a trial has no network: bring what it loads as data, and leave out what asks a service",
     ),
-    (r"\bapi[_ ]?key\b", "a trial is given no keys, and has no network to use them"),
+    (r"\bapi[_ ]?key\b", "a trial is given no keys, and has no network to use them: leave out what asks a service"),
 )
 
 
@@ -31,7 +35,8 @@ def failure(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     last = frames[-1].filename.rsplit("/", 1)[-1] if frames else ""
     if isinstance(error, KeyError) and last in ("os.py", "<frozen os>"):
-        return f"the evaluator wants the variable {error} of the environment, and a trial is given no keys or settings"
+        wants = f"the evaluator wants the variable {error} of the environment, and a trial is given no keys or settings"
+        return f"{wants}: if it is no secret, name it in `environment` of lab.toml"
     if isinstance(error, FileNotFoundError) and last == "subprocess.py":
         said = f"the evaluator starts the program {error.filename!r}, which is not installed"
     return said + meaning(said)

@@ -1,8 +1,10 @@
-"""Strategies of the org lab, compared in stages: python benchmarks/org.py [--sessions 4 16 24] [--seed 0]
+"""Strategies of the org lab, compared in stages: python benchmarks/strategies.py [--sessions 4 16 24] [--changes …]
 
 Needs pip install 'nightlab[bench]'. Plays inner sessions of the lab, paired: each strategy has the same starts, queues
 and numbers as the default. Three stages, each on sessions that none before had: every single change of the default on
-the tables of the search; the best few of them; the best one on tables that were held out. The intervals are of the mean
+the tables of the search; the best few of them; the best one on tables that were held out (a stage of 0 sessions is left
+out). In the first stage ``no noise`` is the default where no trial has noise: what no strategy can exceed by judging
+better. The intervals are of the mean
 difference over sessions (Student's t, 95 %); only the last one is a result, as those before chose what it measures.
 """
 
@@ -44,7 +46,18 @@ CHANGES: dict[str, dict[str, Any]] = {
     "warm-up 20": {"TUNER_WARM_UP": 20},
     "one alone 0.3": {"TUNER_ONE": 0.3},
     "one alone 0.9": {"TUNER_ONE": 0.9},
+    "tuner alone, warm-up 4": {"PATCHES_SHARE": 0, "TUNER_WARM_UP": 4},
+    "tuner alone, warm-up 4, strict": {"PATCHES_SHARE": 0, "TUNER_WARM_UP": 4, "RULE": "strict"},
+    "tuner alone, warm-up 4, evolution": {"PATCHES_SHARE": 0, "TUNER_WARM_UP": 4, "SEARCH": "evolution"},
 }
+BOUND, USUAL = {"no noise": {"NOISE": False}}, inner.Session
+
+
+class Noiseless(USUAL):
+    """A session whose trials measure what a row measures on average."""
+
+    def measure(self, number: int, seed: int) -> float:
+        return float(self.true(self.codes[number]))
 
 
 @functools.lru_cache(3)
@@ -54,6 +67,7 @@ def stored(name: str) -> Any:
 
 def play(job: tuple[dict[str, Any], str, int]) -> float:
     settings, name, number = job
+    inner.Session = USUAL if settings.get("NOISE", True) else Noiseless
     return inner.played(settings, stored(name), number)
 
 
@@ -85,26 +99,30 @@ def show(found: Mapping[str, list[float]]) -> str:
 def main() -> None:
     ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ask.add_argument("--sessions", type=int, nargs=3, default=(4, 16, 24), help="of a table, in each stage")
+    ask.add_argument("--changes", nargs="+", choices=CHANGES, default=list(CHANGES))
     ask.add_argument("--seed", type=int, default=0)
     ask.add_argument("--record", type=Path, help="write all shares to this file")
     wanted = ask.parse_args()
     begun, whole = time.perf_counter(), []
     default = inner.strategy((SHIPPED / "org" / "strategy.toml").read_text())
-    strategies = {"the default": default, **{name: default | change for name, change in CHANGES.items()}}
+    strategies = {"the default": default, **{name: default | CHANGES[name] for name in wanted.changes}}
     heading("org: share of the gain that inner sessions of 40 trials reach")
     first = 100_000 * (wanted.seed + 1)
     try:
         with Pool(WORKERS) as pool:
             for step, names in enumerate((tables.SEARCH, tables.SEARCH, tables.HELD_OUT)):
+                if not wanted.sessions[step]:
+                    continue
                 numbers = range(first + 1000 * step, first + 1000 * step + wanted.sessions[step])
-                found = stage(pool, strategies, names, numbers)
+                bound = {} if step else {name: default | change for name, change in BOUND.items()}
+                found = stage(pool, strategies | bound, names, numbers)
                 where = "held-out tables" if step == 2 else "tables of the search"
                 print(f"{where}: {len(names)} of {len(numbers)} sessions", flush=True)
                 best = show(found)
                 sys.stdout.flush()
                 whole.append(found)
                 ranked = sorted(found, key=lambda name: -statistics.fmean(found[name]))
-                left = [name for name in ranked if name != "the default"][:FEW] if step == 0 else [best]
+                left = [name for name in ranked if name in CHANGES][:FEW] if step == 0 else [best]
                 strategies = {"the default": default, **{name: strategies[name] for name in left}}
     except ImportError:
         sys.exit("the tables are missing: pip install 'nightlab[bench]'")

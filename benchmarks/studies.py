@@ -1,0 +1,186 @@
+"""Whether studies tell strategies apart: python benchmarks/studies.py [--studies 8] [--simulated 400]
+
+Runs whole studies of real sessions on toy labs whose trials cost nothing and whose true gains are known
+(benchmarks/studies_lab.py). In each case the better arm is known, or both are equal. Printed: how often a study names
+the better one, or a wrong one (Clopper-Pearson, 95 %), and after how many rounds it ended. --simulated runs no session:
+it prints how often studies of normal differences name the better arm, and how far the keep rules lie apart when
+their decisions are played (the rule's case by real sessions takes hours: --cases rule).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import random
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from multiprocessing import Pool
+from pathlib import Path
+from typing import Any
+
+from keep_rules_session import Session
+from keep_rules_worlds import WORKERS, Genome
+from machine import heading, table
+from scipy import stats
+from studies_lab import IDEAS, ToyEngine, make_lab
+
+import nightlab
+from nightlab.analysis.study import StudyConfig, StudySession, compare, decided, run_study
+from nightlab.core.types import Metric
+from nightlab.judge import Judge, make_rule
+
+
+@dataclass(frozen=True)
+class Case:
+    """Two arms; ``better``: the one that truly is, empty if they are equal."""
+
+    words: str
+    lab: str
+    sigma: float
+    experiments: int
+    rounds: int
+    arms: dict[str, Any]
+    better: str = ""
+
+    def study(self) -> StudyConfig:
+        facts = {"name": "x", "rounds": self.rounds, "experiments": self.experiments, "confirm": 4}
+        return StudyConfig.model_validate({**facts, "best_of_n": len(self.arms) == 1, "arms": self.arms})
+
+
+ARMS = {"best_of_n": False, "arms": {"better": {}, "other": {}}}
+DIFFERENCES, ROUNDS = (0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0), (5, 8, 12, 20, 40, 80, 160)
+OTHER = {"proposers": ["studies_lab:OtherIdeas"]}
+FORGETFUL = {"proposers": ["studies_lab:Forgetful"]}
+CASES = {
+    "equal": Case("the same ideas in two orders", "ideas", 1.0, 12, 5, {"one": {}, "other": OTHER}),
+    "independent": Case("ideas on the champion, independent tries", "ideas", 0.5, 12, 5, {"ideas": {}}, "ideas"),
+    "history": Case("tuner with history, without", "settings", 0.02, 45, 8, {"with": {}, "without": FORGETFUL}, "with"),
+    "rule": Case(
+        "keep rule shrunk, greedy", "ideas", 1.0, 20, 160, {"shrunk": {}, "greedy": {"judge": "greedy"}}, "shrunk"
+    ),
+}
+
+
+def play(job: tuple[str, int]) -> list[StudySession]:
+    """One whole study's sessions."""
+    case = CASES[job[0]]
+    with tempfile.TemporaryDirectory() as place:
+        lab = make_lab(Path(place) / "lab", case.lab)
+        return run_study(case.study(), nightlab.Lab(lab), engine=ToyEngine(lab, case.sigma), allow_missing="all")
+
+
+class Ideas:
+    """The lab ``ideas`` as a world of benchmarks/keep_rules.py."""
+
+    metric, small, baseline = Metric("loss"), 1e-9, Genome(0, float(len(IDEAS)))
+
+    def __init__(self, session: int) -> None:
+        self.session = session
+
+    def propose(self, number: int, champion: Genome) -> Genome:
+        assert champion.true is not None
+        return Genome(number, champion.true - 1)
+
+    def measure(self, genome: Genome, seed: int) -> float:
+        assert genome.true is not None
+        return genome.true + random.Random(f"{self.session}/{genome.number}/{genome.true}/{seed}").gauss(0, 1)
+
+
+def rule_gain(rule: str, number: int) -> float:
+    """What a session truly gains on ``Ideas`` under a keep rule, by its decisions alone."""
+    session = Session(Ideas(number), Judge(Ideas.metric, {}, make_rule(rule)), None, 10**6)
+    session._try(Ideas.baseline)
+    for idea in range(1, CASES["rule"].experiments + 1):
+        assert session.champion
+        session._try(session.world.propose(idea, session.champion.genome))
+    assert session.champion and session.champion.genome.true is not None
+    return len(IDEAS) - session.champion.genome.true
+
+
+def simulated(difference: float, rounds: int, draw: random.Random) -> tuple[str, int]:
+    """The arm that a study names whose arms' differences are normal, with standard deviation 1; and its rounds."""
+    plan = StudyConfig.model_validate({"name": "x", "rounds": rounds, "experiments": 1, **ARMS})
+    results: list[StudySession] = []
+    for turn in range(1, rounds + 1):
+        gains = {"better": draw.gauss(difference, 1), "other": 0.0}
+        results += [StudySession(turn, arm, gain, 1.0, 0.0, "") for arm, gain in gains.items()]
+        if turn in plan.looks() and (best := decided(plan, compare(plan, results))):
+            return best, turn
+    return "", rounds
+
+
+def simulate(studies: int) -> None:
+    draw, rows = random.Random(1), []
+    for difference in DIFFERENCES:
+        row = [f"{difference:g}"]
+        for rounds in ROUNDS:
+            ended = [simulated(difference, rounds, draw) for _ in range(studies)]
+            names = [name for name, _ in ended]
+            right = names.count("better") + (0 if difference else names.count("other"))
+            row.append(f"{right / studies:.0%} ({statistics.median(turn for _, turn in ended):g})")
+        rows.append(row)
+    table(["difference, in its standard deviations", *(f"{rounds} rounds" for rounds in ROUNDS)], rows)
+    more = [rule_gain("shrunk", n) - rule_gain("greedy", n) for n in range(studies)]
+    words = f"{statistics.fmean(more):.2f} of {len(IDEAS)} ideas, {effect(more):.2f} of its standard deviations"
+    print(f"keep rule shrunk over greedy, {studies} played sessions of each: {words}")
+
+
+def effect(differences: Sequence[float]) -> float:
+    return statistics.fmean(differences) / statistics.stdev(differences) if len(differences) > 1 else math.nan
+
+
+def share(count: int, of: int) -> str:
+    """A count with the Clopper-Pearson interval of its share."""
+    low, high = stats.binomtest(count, of).proportion_ci(0.95)
+    return f"{count} of {of} ({low:.0%} to {high:.0%})"
+
+
+def row(case: Case, found: list[list[StudySession]]) -> list[str]:
+    ended = [decided(case.study(), compare(case.study(), one)) for one in found]
+    rounds = [one[-1].turn for one in found]
+    gains = {(n, s.arm, s.turn): s.gain for n, one in enumerate(found) for s in one}
+    first, second = case.study().all_arms()
+    more = [gain - gains[n, second, turn] for (n, arm, turn), gain in gains.items() if arm == first]
+    wrong = sum(name not in ("", case.better) for name in ended)
+    right = share(sum(name == case.better for name in ended), len(ended))
+    return [case.words, f"{effect(more):.2f}", f"{case.rounds}", right, f"{wrong}", f"{statistics.median(rounds):g}"]
+
+
+def main() -> None:
+    ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    ask.add_argument("--studies", type=int, default=8, help="of each case")
+    ask.add_argument("--cases", nargs="+", choices=CASES, default=["equal", "independent", "history"])
+    ask.add_argument("--workers", type=int, default=WORKERS, help="studies at once")
+    ask.add_argument("--minutes", type=float, default=60.0, help="start no study after this time")
+    ask.add_argument("--record", type=Path, help="add each study's sessions to this file")
+    ask.add_argument("--simulated", type=int, default=0, help="studies of each cell of a table, in place of sessions")
+    wanted = ask.parse_args()
+    if wanted.simulated:
+        heading("Studies of two arms, simulated: share that names an arm (median rounds)")
+        simulate(wanted.simulated)
+        return
+    os.environ["PYTHONPATH"] = str(Path(__file__).parent)
+    heading("Studies of two arms: are they told apart?")
+    begun, found = time.perf_counter(), {name: list[list[StudySession]]() for name in wanted.cases}
+    jobs = [(name, number) for number in range(wanted.studies) for name in wanted.cases]
+    with Pool(wanted.workers) as pool:
+        for job, sessions in zip(jobs, pool.imap(play, jobs), strict=True):
+            found[job[0]].append(sessions)
+            if wanted.record:
+                with wanted.record.open("a") as file:
+                    file.write(json.dumps([job[0], [asdict(one) for one in sessions]]) + "\n")
+            if time.perf_counter() - begun > 60 * wanted.minutes:
+                break
+    columns = ["arms", "difference, in its standard deviations", "rounds at most", "right", "wrong", "median rounds"]
+    table(columns, [row(CASES[name], of) for name, of in found.items() if of])
+    sessions = sum(len(one) for of in found.values() for one in of)
+    print(f"{sessions} sessions in {time.perf_counter() - begun:.0f} s")
+
+
+if __name__ == "__main__":
+    main()
