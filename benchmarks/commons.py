@@ -22,6 +22,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from difflib import unified_diff
 from pathlib import Path
 from typing import Any
 
@@ -112,8 +113,8 @@ class Lab:
         self.night: subprocess.Popen[bytes] | None = None
 
     def idea(self, name: str, old: str, new: str) -> None:
-        head = self.repo.resolve() or ""
-        patch = self.repo.diff(head, self.repo.commit_files(head, {"genome.py": GENOME.replace(old, new)}, "x"))
+        sides = (text.splitlines(keepends=True) for text in (GENOME, GENOME.replace(old, new)))
+        patch = "diff --git a/genome.py b/genome.py\n" + "".join(unified_diff(*sides, "a/genome.py", "b/genome.py"))
         (self.folder / "ideas").mkdir(exist_ok=True)
         (self.folder / "ideas" / f"{name}.patch").write_text(f"Hypothesis: {new}\n{patch}")
 

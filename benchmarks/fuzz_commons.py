@@ -200,7 +200,7 @@ class Places:
     def announce(self, heads: gossip.Heads) -> None:
         assert heads.keys() >= {self.honest}
 
-    def ask(self, peer: str, wants: gossip.Wants) -> None:
+    def ask(self, peer: str, wants: gossip.Wants, most: int) -> None:
         assert wants
 
     def messages(self) -> Iterator[gossip.PeerDigest | gossip.DigestRequest | gossip.BundleReceived]:

@@ -31,7 +31,8 @@ from swarm_world import (
     patch_text,
 )
 
-from nightlab.commons.exchange import Entry, _entry
+from nightlab.commons.entry import Entry
+from nightlab.commons.exchange import _entry
 from nightlab.commons.instants import format_instant
 from nightlab.commons.record import RECORD, Rejected, Signed, author_of, encode_record, sign
 from nightlab.core.types import Candidate

@@ -36,7 +36,7 @@ from swarm_world import (
 
 from nightlab.commons import peer_store, proposer, provenance, queue, sync
 from nightlab.commons.capability import Compatibility, check_requirements, compare_tasks, worse_of
-from nightlab.commons.exchange import Entry
+from nightlab.commons.entry import Entry
 from nightlab.commons.finding import target_of
 from nightlab.commons.instants import format_instant
 from nightlab.commons.record import Finding, genome_id

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from nightlab.commons.capability import Compatibility, TrialResources
-from nightlab.commons.exchange import Entry
+from nightlab.commons.entry import Entry
 from nightlab.commons.instants import format_instant
 from nightlab.commons.record import Finding, PlatformRecord, Task, task_id
 from nightlab.core.events import FindingVerified

@@ -19,6 +19,7 @@ from support.processes import wait
 
 import nightlab.commons.exchange as exchange
 from nightlab.commons.canonical import canonical_json
+from nightlab.commons.entry import Entry
 from nightlab.commons.exchange import Commons
 from nightlab.commons.gossip import Gossip
 from nightlab.commons.record import author_of, encode_record, sign
@@ -194,7 +195,7 @@ def test_one_that_lags_behind_another_is_no_liar(tmp_path: Path, remote: Path) -
     assert why(two, remote) == {} and values(two) == [1.0, 2.0, 3.0, 4.0]
 
 
-def chain(where: Commons, number: int = 1) -> list[exchange.Entry]:
+def chain(where: Commons, number: int = 1) -> list[Entry]:
     return where.entries()[author_of(key(number))]
 
 
@@ -351,6 +352,7 @@ import sys
 from pathlib import Path
 from support.commons_examples import body
 from support.commons_examples import key
+from nightlab.commons.entry import Entry
 from nightlab.commons.exchange import Commons
 commons = Commons(Path(sys.argv[1]))
 for n in range(1000):

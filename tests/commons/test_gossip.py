@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from support.commons_examples import body, key, values
 from support.gossip_wire import Wire
-from support.processes import PROGRAM, program_env, wait
+from support.processes import PATIENCE, PROGRAM, program_env, wait
 
 from nightlab.commons import gossip
 from nightlab.commons.exchange import Commons
@@ -128,6 +128,20 @@ def test_what_is_too_large_for_one_answer_comes_in_parts(tmp_path: Path, monkeyp
     assert two.commons.rejections() == []
 
 
+def test_answers_that_do_not_arrive_are_asked_for_in_smaller_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gossip, "LEAST", 1)
+    monkeypatch.setattr(gossip, "ANSWER", 64_000)
+    one = Wire().peer(tmp_path / "one")
+    one.commons.publish(key(1), [body(float(n)) for n in range(12)])
+    whole = one._bundle({author_of(key(1)): None}, gossip.ANSWER)
+    wire = Wire(limit=len(whole) // 2)  # and no error is reported
+    one, two = (wire.peer(tmp_path / name) for name in ("one", "two"))
+    rounds([one, two], lambda: len(values(two.commons)) == 12)
+    assert two.silent == {"one"} and wire.asked > 2
+
+
 def test_an_announcement_is_bounded_and_all_chains_have_their_turn(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -205,7 +219,7 @@ def test_three_processes_on_loopback(tmp_path: Path) -> None:
         two.publish(key(2), [body(5.0)])
         wait(lambda: values(late) == [1.0, 2.0, 3.0, 4.0, 5.0])
         started[1].send_signal(signal.SIGINT)
-        assert started[1].wait(60) == 130
+        assert started[1].wait(PATIENCE) == 130
         assert "2 new records by 1 authors" in (tmp_path / "two.log").read_text()
     finally:
         for process in started:

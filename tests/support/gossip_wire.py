@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,15 +13,16 @@ from nightlab.commons.gossip import BundleReceived, DigestRequest, Gossip, Heads
 
 
 class Wire:
-    """Peers in one process; each message is lost with some probability."""
+    """Peers in one process; messages get lost with some probability, bundles of more than ``limit`` bytes always."""
 
-    def __init__(self, lost: float = 0.0) -> None:
-        self.lost, self.draw = lost, random.Random(1)
+    def __init__(self, lost: float = 0.0, limit: float = math.inf) -> None:
+        self.lost, self.limit, self.draw = lost, limit, random.Random(1)
         self.boxes: dict[str, list[Any]] = {}
         self.asked = 0
 
     def send(self, to: str, message: PeerDigest | DigestRequest | BundleReceived) -> None:
-        if self.draw.random() >= self.lost:
+        large = isinstance(message, BundleReceived) and len(message.bundle) > self.limit
+        if self.draw.random() >= self.lost and not large:
             self.boxes[to].append(message)
 
     def peer(self, folder: Path) -> Gossip:
@@ -37,9 +39,10 @@ class End:
             if other != self.name:
                 self.wire.send(other, PeerDigest(self.name, heads))
 
-    def ask(self, peer: str, wants: Wants) -> None:
+    def ask(self, peer: str, wants: Wants, most: int) -> None:
         self.wire.asked += 1
-        self.wire.send(peer, DigestRequest(wants, lambda bundle: self.wire.send(self.name, BundleReceived(bundle))))
+        request = DigestRequest(wants, lambda bundle: self.wire.send(self.name, BundleReceived(bundle)), most)
+        self.wire.send(peer, request)
 
     def messages(self) -> Iterator[PeerDigest | DigestRequest | BundleReceived]:
         came, self.wire.boxes[self.name] = self.wire.boxes[self.name], []

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from nightlab.analysis.confirm import Confirmer
-from nightlab.commons.exchange import Commons, Entry
+from nightlab.commons.entry import Entry
+from nightlab.commons.exchange import Commons
 from nightlab.commons.finding import gene_mismatch
 from nightlab.commons.peer_store import PeerStore
 from nightlab.commons.provenance import ProvenanceIndex, ProvenancePath

@@ -21,6 +21,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from nightlab.commons.entry import Entry
 from nightlab.commons.instants import format_instant
 from nightlab.commons.record import (
     LARGEST,
@@ -50,23 +51,6 @@ KEPT_REJECTIONS = 2000
 LARGEST_COUNTS = 4 * 2**20  # bytes of these
 ARRIVED = "arrived"  # file of the authors in the order in which they were accepted; an empty line after the first ones
 LARGEST_ARRIVED = 64 * 2**20  # bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A record in its author's chain."""
-
-    signed: Signed
-    commit: str
-
-    @property
-    def id(self) -> str:
-        return self.signed.id
-
-    @property
-    def author(self) -> str:
-        return self.signed.record.author
-
 
 Refused = tuple[str, str, Rejected]  # the author, the commit or empty, and the reason
 
@@ -164,7 +148,7 @@ class Commons:
             mine = self.entries().get(author, [])
             last = mine[-1] if mine else None
             for body, patch in bodies:
-                seq, prev = (last.signed.record.seq + 1, last.id) if last else (0, None)
+                seq, prev = (last.seq + 1, last.id) if last else (0, None)
                 signed = _sign_record({"v": 1, "author": author, "seq": seq, "prev": prev, **body}, key)
                 files = {RECORD_FILE: encode_record(signed)} | ({PATCH_FILE: patch} if patch is not None else {})
                 before = last.commit if last else None
@@ -273,7 +257,7 @@ class Commons:
 
     def position(self, commit: str) -> int:
         """The place of an accepted record in its author's chain."""
-        return self._commits[commit].signed.record.seq
+        return self._commits[commit].seq
 
     def _accept(self, author: str, head: str, found: Sequence[Entry]) -> None:
         self._entries.setdefault(author, []).extend(found)
@@ -364,7 +348,7 @@ def _entry(author: str, link: Link, last: Entry | None) -> Entry:
     record = signed.record
     if record.author != author:
         raise Rejected("wrong author", f"a record by {record.author[:12]}… among those of {author[:12]}…")
-    seq, prev, before = (last.signed.record.seq + 1, last.id, last.commit) if last else (0, None, None)
+    seq, prev, before = (last.seq + 1, last.id, last.commit) if last else (0, None, None)
     if record.seq < seq:
         raise Rejected("replayed", f"record {record.seq} again, after {seq - 1}")
     if (record.seq, record.prev) != (seq, prev):
@@ -376,13 +360,7 @@ def _entry(author: str, link: Link, last: Entry | None) -> Entry:
         check_patch(record, patch or b"")
     elif patch is not None:
         raise Rejected("wrong patch", f"a {record.kind} with a patch")
-    return Entry(signed, link.commit)
-
-
-def size_of(entry: Entry) -> int:
-    """The bytes of a record and its patch."""
-    record = entry.signed.record
-    return len(encode_record(entry.signed)) + (record.patch.bytes if isinstance(record, Finding) else 0)
+    return Entry(signed, link.commit, link.files[RECORD_FILE])
 
 
 def _row(rejection: Rejection) -> dict[str, Any]:

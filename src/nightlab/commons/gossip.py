@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from nightlab.commons.exchange import Commons, Received, size_of
+from nightlab.commons.exchange import Commons, Received
 from nightlab.core.types import NightlabError
 from nightlab.storage.git import Unreachable
 from nightlab.storage.git.record_chains import AUTHOR, MOST
@@ -29,6 +29,7 @@ LARGEST = 64 * 2**20  # bytes of a bundle that is read
 # Bytes of records in a bundle that is sent; the peer asks for the rest. Zenoh drops a reply without a word when it is
 # larger than what a peer takes.
 ANSWER = 4 * 2**20
+LEAST = 64 * 2**10  # bytes to which that is halved, again and again, for a peer whose answers don't arrive
 ANNOUNCED = 200  # chains per announcement: what is new first, then the others in turn
 PATIENCE = 30.0  # seconds to wait for an answer
 REFUSALS = 10_000  # rejected heads that are remembered
@@ -52,6 +53,8 @@ class DigestRequest:
 
     wants: Wants
     answer: Callable[[bytes], None]
+    most: int = ANSWER
+    """Bytes of records that the peer asks for at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +69,7 @@ class Transport(Protocol):
 
     def announce(self, heads: Heads) -> None: ...
 
-    def ask(self, peer: str, wants: Wants) -> None: ...
+    def ask(self, peer: str, wants: Wants, most: int) -> None: ...
 
     def messages(self) -> Iterator[PeerDigest | DigestRequest | BundleReceived]:
         """The messages since the last call."""
@@ -82,6 +85,7 @@ class Gossip:
         self._announced: dict[str, str] = {}
         self._at = 0.0
         self._next = 0
+        self._most: dict[str, int] = {}
         self._refused: dict[tuple[str, str], None] = {}
         self._requested: dict[str, tuple[str, float]] = {}
 
@@ -93,7 +97,7 @@ class Gossip:
             if isinstance(message, BundleReceived):
                 self._receive(message.bundle, all_taken)
             elif isinstance(message, DigestRequest):
-                message.answer(self._bundle(message.wants))
+                message.answer(self._bundle(message.wants, message.most))
             else:
                 announced.setdefault(message.peer, {}).update(message.heads)
         here = {author: chain[-1].commit for author, chain in self.commons.entries().items()}
@@ -129,9 +133,10 @@ class Gossip:
         if wants:
             if any(self._requested.get(author, ("", 0.0))[0] == heads[author] for author in wants):
                 self.silent.add(peer)
+                self._most[peer] = max(self._most.get(peer, ANSWER) // 2, LEAST)
             self._requested = {name: each for name, each in self._requested.items() if now - each[1] < PATIENCE}
             self._requested.update((author, (heads[author], now)) for author in wants)
-            self.transport.ask(peer, wants)
+            self.transport.ask(peer, wants, self._most.get(peer, ANSWER))
 
     def _is_requested(self, author: str, head: str, now: float) -> bool:
         known = self._requested.get(author)
@@ -160,15 +165,15 @@ class Gossip:
         for old in list(self._refused)[: max(len(self._refused) - REFUSALS, 0)]:
             del self._refused[old]
 
-    def _bundle(self, wants: Wants) -> bytes:
+    def _bundle(self, wants: Wants, most: int = ANSWER) -> bytes:
         """A bundle of what follows a peer's commits, of limited size: a part of it if there is more; or empty."""
-        parts, room = dict[str, tuple[str | None, str]](), ANSWER
+        parts, room = dict[str, tuple[str | None, str]](), min(most, ANSWER)
         for author, chain in self.commons.entries().items():
             had = wants.get(author)
             if author not in wants or (had and not self.commons.has(author, had)):
                 continue
             for entry in chain[self.commons.position(had) + 1 if had else 0 :]:
-                room -= size_of(entry)
+                room -= entry.size
                 if room < 0 and parts:
                     break
                 parts[author] = had, entry.commit
@@ -217,10 +222,9 @@ class Zenoh:
     def announce(self, heads: Heads) -> None:
         self.session.put(f"nightlab/commons/heads/{self.name}", json.dumps(dict(heads)))
 
-    def ask(self, peer: str, wants: Wants) -> None:
-        self.session.get(
-            f"nightlab/commons/chains/{peer}", self._on_bundle, payload=json.dumps(dict(wants)), timeout=PATIENCE
-        )
+    def ask(self, peer: str, wants: Wants, most: int) -> None:
+        request = json.dumps({**wants, "most": most})
+        self.session.get(f"nightlab/commons/chains/{peer}", self._on_bundle, payload=request, timeout=PATIENCE)
 
     def messages(self) -> Iterator[PeerDigest | DigestRequest | BundleReceived]:
         for _ in range(len(self._inbox)):
@@ -236,21 +240,21 @@ class Zenoh:
             self._inbox.append(PeerDigest(peer, heads))
 
     def _on_request(self, query: Any) -> None:
-        wants = _parse_heads(query.payload)
+        wants, most = _parse_heads(query.payload), _parse_most(query.payload)
 
         def answer(bundle: bytes) -> None:
             with query:
                 query.reply(query.key_expr, bundle)
 
-        self._inbox.append(DigestRequest(wants, answer))
+        self._inbox.append(DigestRequest(wants, answer, most))
 
     def _on_bundle(self, reply: Any) -> None:
         if reply.ok is not None:
             self._inbox.append(BundleReceived(reply.ok.payload.to_bytes()))
 
 
-def _parse_heads(payload: Any) -> dict[str, str | None]:
-    """The heads in an untrusted message; empty if it is not valid."""
+def _parse(payload: Any) -> dict[str, Any]:
+    """The object in an untrusted message; empty if it is not valid."""
     raw = payload.to_bytes() if payload is not None else b""
     if len(raw) > LARGEST_MESSAGE:
         return {}
@@ -258,10 +262,19 @@ def _parse_heads(payload: Any) -> dict[str, str | None]:
         said = json.loads(raw)
     except (ValueError, RecursionError):
         return {}
-    if not isinstance(said, dict) or len(said) > MOST:
-        return {}
+    return said if isinstance(said, dict) and len(said) <= MOST else {}
+
+
+def _parse_most(payload: Any) -> int:
+    """How many bytes of records a request asks for at most."""
+    most = _parse(payload).get("most")
+    return most if isinstance(most, int) and most > 0 else ANSWER
+
+
+def _parse_heads(payload: Any) -> dict[str, str | None]:
+    """The heads in an untrusted message."""
     return {
         author: commit
-        for author, commit in said.items()
+        for author, commit in _parse(payload).items()
         if AUTHOR.fullmatch(author) and (commit is None or (isinstance(commit, str) and COMMIT.fullmatch(commit)))
     }

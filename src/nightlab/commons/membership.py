@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nightlab.commons.exchange import Commons, Entry, Received, Rejection, display_remote
+from nightlab.commons.entry import Entry
+from nightlab.commons.exchange import Commons, Received, Rejection, display_remote
 from nightlab.commons.instants import parse_instant
 from nightlab.commons.record import Finding, MetricRecord, Revocation, Verification, gain
 from nightlab.commons.trust import EPOCH, compare

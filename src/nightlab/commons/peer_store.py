@@ -12,7 +12,8 @@ from itertools import chain
 from typing import Any
 
 from nightlab.commons.capability import Compatibility, check_requirements, compare_tasks, worse_of
-from nightlab.commons.exchange import Commons, Entry
+from nightlab.commons.entry import Entry
+from nightlab.commons.exchange import Commons
 from nightlab.commons.finding import platform_of, task_of, trial_resources
 from nightlab.commons.instants import parse_instant
 from nightlab.commons.places import own_author
@@ -247,7 +248,7 @@ class PeerStore:
     def is_revoked(self, target: str) -> bool:
         """Whether a record was signed by a key that is revoked from there on."""
         entry = self.entries.get(target)
-        return entry is not None and entry.signed.record.seq >= self.revoked.get(entry.author, math.inf)
+        return entry is not None and entry.seq >= self.revoked.get(entry.author, math.inf)
 
     def _findings_for(self, genome: str) -> Sequence[Entry]:
         return self._makers.get(genome, ())

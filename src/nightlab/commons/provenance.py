@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from nightlab.commons.exchange import Entry
+from nightlab.commons.entry import Entry
 from nightlab.commons.finding import target_of
 from nightlab.commons.peer_store import PeerStore
 from nightlab.commons.record import Finding, gain, genome_id
