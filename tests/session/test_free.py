@@ -91,7 +91,7 @@ def test_who_is_over_budget_on_a_busy_machine_runs_again_beside_the_baseline(
     session = lab.session()
     ExperimentLoop(session, StopRules(), Scheduler(session, Observer())).answer()  # the baseline
     session.close()
-    seconds.write_text("1.0")
+    seconds.write_text("1.5")
     monkeypatch.setattr(read_result, "slow_machine", lambda facts: "other programs used all of it" if facts else "")
 
     _, session = lab.run(stall=1)
