@@ -269,6 +269,7 @@ def the_end(lab: TinyLab, ledger: Ledger) -> None:
 
 
 @pytest.mark.integration
+@pytest.mark.xdist_group("twelve")  # one worker makes them
 def test_a_night_gives_up_what_can_not_win_and_goes_on(night: TinyLab) -> None:
     _, session = night.run()
     the_end(night, session.ledger)
@@ -282,6 +283,7 @@ def test_a_night_gives_up_what_can_not_win_and_goes_on(night: TinyLab) -> None:
     "until", [UNPROMISING, *(pytest.param(name, marks=pytest.mark.machine) for name in (CURVE, "result.json"))]
 )
 @pytest.mark.integration
+@pytest.mark.xdist_group("twelve")
 def test_a_kill_changes_nothing_of_it(night: TinyLab, start_nightlab: Any, until: str) -> None:
     program = start_nightlab("run", cwd=night)
     trials = night.folder / ".nightlab" / "t" / "trials"
