@@ -136,7 +136,8 @@ def seal(folder: Path, trials: int) -> None:
             contract.read_text().replace("amount = 10\n", "amount = 2\n").replace("evaluation = 60", "evaluation = 600")
         )
         text = text.replace('goal = "minimise"', 'goal = "minimise"\ntimed = false')  # a busy machine: no second try
-        contract.write_text(text[: text.rindex("[[proposers]]")])  # both try the first idea
+        text = text[: text.rindex("[[proposers]]")]  # both try the first idea
+        contract.write_text(text + "[judge]\nconfirm = 0\n")
         if name == "plain":
             contract.write_text(contract.read_text().replace("processes = 2 ", "processes = 0 "))
             script.write_text(script.read_text().replace("\ndef main()", PLAIN_EVALUATION))
@@ -144,7 +145,7 @@ def seal(folder: Path, trials: int) -> None:
         subprocess.run([program, "run", "-n", "2", "-C", str(place)], check=True, capture_output=True)
     for _ in range(trials):
         for place in places.values():
-            subprocess.run([program, "replay", "1", "-C", str(place)], check=True, capture_output=True)
+            subprocess.run([program, "replay", "1", "-C", str(place)], capture_output=True)  # 3: another metric
     found = {}
     for name, place in places.items():
         runs = [m for t, m in find_ledger(place, None).trials(1) if m and m.measured and t.purpose == "replay"]

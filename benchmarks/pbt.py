@@ -14,7 +14,7 @@ import json
 import os
 import tempfile
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,12 +29,11 @@ from nightlab.core.config import LabConfig
 from nightlab.core.events import PopulationStarted
 from nightlab.core.types import Budget, Measurement, Metric, Segment, Trial
 from nightlab.loop.population import Training
-from nightlab.proposers.schedules import moving_constants, stretched
+from nightlab.proposers.schedules import FACTORS, QUANTILE, RESAMPLE, Schedule, moving_constants, stretched
 
-LOW, HIGH = 0.001, 1.0
-FACTORS, RESAMPLE, QUANTILE = (0.8, 1.2), 0.25, 0.2
 LAB = LabConfig.model_validate(tomllib.loads(CONTRACT))
 BASELINE = float(GENOME.split()[2])
+Train = Callable[[int, int, Schedule, Any], tuple[float, Any]]
 
 
 def expected(schedule: Sequence[float]) -> float:
@@ -61,15 +60,16 @@ def ours(folder: Path, members: int, parts: int, seed: int, slots: int) -> tuple
     return list(result.ended.schedule["RATE"]), result.evidence
 
 
-def played(members: int, parts: int, seed: int, slots: int) -> list[float]:
-    """nightlab's decisions without its processes: the same code decides, on the same toy, with ``slots`` at once."""
-    constant, space = moving_constants(GENOME, "cpu", LAB)["RATE"]
-    training = Training(PopulationStarted(1, 0, members, parts, ("RATE",), seed), Metric("loss"))
-    base = {"RATE": stretched(constant.value, parts)}
-    schedules, weights, running = {}, {"": np.full(COORDINATES, FAR)}, list[Trial]()
+def played(training: Training, base: Schedule, spaces: dict[str, Any], slots: int, train: Train) -> Schedule:
+    """nightlab's decisions without its processes: the same code decides, with ``slots`` at once. The winner's schedule.
+
+    ``train`` does a member's part: it gets the member, the part from 1 on, the schedule, and the state to go on from
+    (None where training begins), and gives the loss and the state.
+    """
+    parts, schedules, states, running = training.started.parts, dict[str, Schedule](), dict[str, Any](), list[Trial]()
     while not training.complete:
         for member in training.waiting()[: slots - len(running)]:
-            source, schedule = training.plan(member, base, {"RATE": space}, lambda one: schedules[one.id])
+            source, schedule = training.plan(member, base, spaces, lambda one: schedules[one.id])
             after, part = source[0].id if source else "", training.done(member) + 1
             trial = Trial(f"{member}/{part}", 0, "", member, "population", Budget("work", 1))
             trial = replace(trial, segment=Segment(1, member, part, parts, after, after))
@@ -78,13 +78,48 @@ def played(members: int, parts: int, seed: int, slots: int) -> list[float]:
             running.append(trial)
         trial = running.pop(0)
         assert trial.segment
-        x, noise = weights[trial.segment.after], np.random.default_rng((seed, trial.seed, trial.segment.part))
-        for _ in range(STEPS // parts):
-            x = x - schedules[trial.id]["RATE"][trial.segment.part - 1] * (x + noise.normal(size=x.size))
-        weights[trial.id] = x
-        training.add(trial, Measurement("measured", float(np.mean(x * x)), checkpoint=trial.id))
+        had = states.get(trial.segment.after)
+        loss, states[trial.id] = train(trial.seed, trial.segment.part, schedules[trial.id], had)
+        training.add(trial, Measurement("measured", loss, checkpoint=trial.id))
     last = training.scores(parts)
-    return list(schedules[f"{min(last, key=lambda member: last[member])}/{parts}"]["RATE"])
+    return schedules[f"{min(last, key=lambda member: last[member])}/{parts}"]
+
+
+def here(members: int, parts: int, seed: int, slots: int) -> list[float]:
+    """nightlab's schedule on the toy, by its decisions alone."""
+    constant, space = moving_constants(GENOME, "cpu", LAB)["RATE"]
+
+    def train(member: int, part: int, schedule: Schedule, had: Any) -> tuple[float, Any]:
+        x, noise = np.full(COORDINATES, FAR) if had is None else had, np.random.default_rng((seed, member, part))
+        for _ in range(STEPS // parts):
+            x = x - schedule["RATE"][part - 1] * (x + noise.normal(size=x.size))
+        return float(np.mean(x * x)), x
+
+    training = Training(PopulationStarted(1, 0, members, parts, ("RATE",), seed), Metric("loss"))
+    return list(played(training, {"RATE": stretched(constant.value, parts)}, {"RATE": space}, slots, train)["RATE"])
+
+
+def scheduler(metric: str, spaces: dict[str, Any]) -> Any:
+    """Ray Tune's, with nightlab's factors, chance of a new draw, and fifths, within these ranges."""
+    from ray import tune
+    from ray.tune.schedulers import PopulationBasedTraining
+
+    def within(config: dict[str, Any]) -> dict[str, Any]:
+        return {**config, **{name: min(max(config[name], one.low), one.high) for name, one in spaces.items()}}
+
+    return PopulationBasedTraining(
+        time_attr="training_iteration",
+        metric=metric,
+        mode="min",
+        perturbation_interval=1,
+        hyperparam_mutations={
+            name: (tune.loguniform if one.log else tune.uniform)(one.low, one.high) for name, one in spaces.items()
+        },
+        quantile_fraction=QUANTILE,
+        resample_probability=RESAMPLE,
+        perturbation_factors=FACTORS[::-1],
+        custom_explore_fn=within,
+    )
 
 
 def rays(folder: Path, members: int, parts: int, seed: int, slots: int) -> list[float]:
@@ -92,7 +127,6 @@ def rays(folder: Path, members: int, parts: int, seed: int, slots: int) -> list[
     import random
 
     from ray import tune
-    from ray.tune.schedulers import PopulationBasedTraining
 
     random.seed(seed)
     np.random.seed(seed)
@@ -122,21 +156,14 @@ def rays(folder: Path, members: int, parts: int, seed: int, slots: int) -> list[
             self.setup(config)
             return True
 
-    scheduler = PopulationBasedTraining(
-        time_attr="training_iteration",
-        metric="loss",
-        mode="min",
-        perturbation_interval=1,
-        hyperparam_mutations={"RATE": tune.loguniform(LOW, HIGH)},
-        quantile_fraction=QUANTILE,
-        resample_probability=RESAMPLE,
-        perturbation_factors=FACTORS[::-1],
-        custom_explore_fn=lambda config: {**config, "RATE": min(max(config["RATE"], LOW), HIGH)},
-    )
+    spaces = {"RATE": moving_constants(GENOME, "cpu", LAB)["RATE"][1]}
     tuner = tune.Tuner(
         tune.with_resources(Quadratic, {"cpu": slots / members}),  # all members live at once
-        param_space={"RATE": tune.loguniform(LOW, HIGH), "number": tune.randint(0, 2**31)},
-        tune_config=tune.TuneConfig(scheduler=scheduler, num_samples=members, reuse_actors=True),
+        param_space={
+            "RATE": tune.loguniform(spaces["RATE"].low, spaces["RATE"].high),
+            "number": tune.randint(0, 2**31),
+        },
+        tune_config=tune.TuneConfig(scheduler=scheduler("loss", spaces), num_samples=members, reuse_actors=True),
         run_config=tune.RunConfig(
             stop={"training_iteration": parts}, storage_path=str(folder), verbose=0, name=f"seed{seed}"
         ),
@@ -174,16 +201,16 @@ def main() -> None:
             gain = evidence.gain
             print(f"its gain over the baseline, confirmed: {gain.mean:.4f} ({gain.low:.4f} to {gain.high:.4f})\n")
         for seed in range(1, given.repeats + 1):
-            here = played(given.members, given.parts, seed, given.slots)
+            ours_here = here(given.members, given.parts, seed, given.slots)
             theirs = rays(Path(place) / "ray", given.members, given.parts, seed, given.slots)
-            for name, found in zip(losses, (here, theirs), strict=True):
+            for name, found in zip(losses, (ours_here, theirs), strict=True):
                 losses[name].append(expected(found))
                 rates = " ".join(f"{rate:.3g}" for rate in found)
                 print(f"seed {seed}, {name}: {rates}: {expected(found):.4f}", flush=True)
     ray.shutdown()
     constant = optimize.minimize_scalar(lambda log: expected([np.exp(log)]), bounds=(-6, 0), method="bounded")
     rows = [[name, interval(values), f"{given.members}"] for name, values in losses.items()]
-    pairs = [theirs - here for here, theirs in zip(*losses.values(), strict=True)]
+    pairs = [theirs - one for one, theirs in zip(*losses.values(), strict=True)]
     rows.append(["the baseline's rate", f"{expected([BASELINE]):.4f}", "1"])
     rows.append(["the best constant rate", f"{constant.fun:.4f}", "known"])
     rows.append([f"the best schedule of {given.parts} parts", f"{best(given.parts):.4f}", "known"])

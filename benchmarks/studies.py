@@ -49,7 +49,7 @@ class Case:
 
     def study(self) -> StudyConfig:
         facts = {"name": "x", "rounds": self.rounds, "experiments": self.experiments, "confirm": 4}
-        return StudyConfig.model_validate({**facts, "best_of_n": False, "arms": self.arms})
+        return StudyConfig.model_validate({**facts, "best_of_n": len(self.arms) == 1, "arms": self.arms})
 
 
 ARMS = {"best_of_n": False, "arms": {"better": {}, "other": {}}}
@@ -58,6 +58,7 @@ OTHER = {"proposers": ["studies_lab:OtherIdeas"]}
 FORGETFUL = {"proposers": ["studies_lab:Forgetful"]}
 CASES = {
     "equal": Case("the same ideas in two orders", "ideas", 1.0, 12, 5, {"one": {}, "other": OTHER}),
+    "independent": Case("ideas on the champion, independent tries", "ideas", 0.5, 12, 5, {"ideas": {}}, "ideas"),
     "history": Case("tuner with history, without", "settings", 0.02, 45, 8, {"with": {}, "without": FORGETFUL}, "with"),
     "rule": Case(
         "keep rule shrunk, greedy", "ideas", 1.0, 20, 160, {"shrunk": {}, "greedy": {"judge": "greedy"}}, "shrunk"
@@ -143,7 +144,7 @@ def row(case: Case, found: list[list[StudySession]]) -> list[str]:
     ended = [decided(case.study(), compare(case.study(), one)) for one in found]
     rounds = [one[-1].turn for one in found]
     gains = {(n, s.arm, s.turn): s.gain for n, one in enumerate(found) for s in one}
-    first, second = case.arms
+    first, second = case.study().all_arms()
     more = [gain - gains[n, second, turn] for (n, arm, turn), gain in gains.items() if arm == first]
     wrong = sum(name not in ("", case.better) for name in ended)
     right = share(sum(name == case.better for name in ended), len(ended))
@@ -153,7 +154,7 @@ def row(case: Case, found: list[list[StudySession]]) -> list[str]:
 def main() -> None:
     ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ask.add_argument("--studies", type=int, default=8, help="of each case")
-    ask.add_argument("--cases", nargs="+", choices=CASES, default=["equal", "history"])
+    ask.add_argument("--cases", nargs="+", choices=CASES, default=["equal", "independent", "history"])
     ask.add_argument("--workers", type=int, default=WORKERS, help="studies at once")
     ask.add_argument("--minutes", type=float, default=60.0, help="start no study after this time")
     ask.add_argument("--record", type=Path, help="add each study's sessions to this file")

@@ -1,6 +1,7 @@
 """Two toy labs for studies, whose true gains are known, and an engine that measures their trials in this process.
 
-``settings``: six between 0 and 1, each with a best value; the loss is the sum of the logarithms of the distances.
+``settings``: six between 0 and 1, each with a best value that each lab draws; the loss is the sum of the logarithms of
+the distances.
 ``ideas``: twenty switches, each of which lowers the loss by 1. Noise is Gaussian; a genome and a seed determine it.
 Sessions are nightlab's own: ledger, git, judge, proposers and confirmation.
 """
@@ -25,11 +26,11 @@ from nightlab.proposers.tuner import Tuner
 from nightlab.sandbox.bubblewrap import NoSandbox
 from nightlab.storage.git import Repo
 
-BEST = {"A": 0.15, "B": 0.85, "C": 0.3, "D": 0.7, "E": 0.95, "F": 0.55}
+SETTINGS = "ABCDEF"
 NEAR = 1e-3  # a distance below this hardly counts
 IDEAS = [f"IDEA_{number:02d}" for number in range(20)]
 GENOMES = {
-    "settings": "".join(f"{name} = 0.5  # [0.0..1.0]\n" for name in BEST),
+    "settings": "".join(f"{name} = 0.5  # [0.0..1.0]\n" for name in SETTINGS),
     "ideas": "".join(f"{name} = 0\n" for name in IDEAS),
 }
 CONTRACT = """\
@@ -51,11 +52,12 @@ kind = "{proposer}"
 """
 
 
-def loss(values: Mapping[str, float]) -> float:
-    """What a genome truly measures."""
+def loss(values: Mapping[str, float], lab: Path) -> float:
+    """What a genome truly measures in a lab."""
     if IDEAS[0] in values:
         return len(IDEAS) - sum(values.values())
-    return sum(math.log10(NEAR + abs(values[name] - best)) for name, best in BEST.items())
+    draw = random.Random(f"{lab}")
+    return sum(math.log10(NEAR + abs(value - draw.random())) for _, value in sorted(values.items()))
 
 
 class Forgetful:
@@ -80,7 +82,7 @@ class Ideas:
 
     def __init__(self, config: Any, context: ProposerContext) -> None:
         self.name, self.left = context.name, list(IDEAS)
-        random.Random(f"{context.seed}/{self.order}").shuffle(self.left)
+        random.Random(f"{context.folder}/{context.seed}/{self.order}").shuffle(self.left)
 
     def propose(self, briefing: Briefing) -> Proposal | None:
         if not self.left:
@@ -135,7 +137,8 @@ class ToyEngine:
     def collect(self, handle: Measured) -> Measurement:
         text = self.repo.read(handle.trial.commit, "genome.py") or ""
         noise = random.Random(f"{text}/{handle.trial.given_seed}").gauss(0, self.sigma)
-        true = loss({name: constant.value for name, constant in find_constants(text, "cpu").items()})
+        values = {name: constant.value for name, constant in find_constants(text, "cpu").items()}
+        true = loss(values, self.repo.lab)
         return Measurement("measured", true + noise, training_seconds=1.0, wall_seconds=1.0)
 
     def stand_by(self, like: Trial, slot: Slot) -> None: ...

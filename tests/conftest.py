@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from hypothesis import settings
+from hypothesis.internal.conjecture import providers
 from support.bench import Bench, benches
 from support.commands import PYTHON
 from support.labs import TinyLab, lab_in
@@ -38,6 +39,8 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 settings.register_profile("nightlab", max_examples=50, deadline=None, derandomize=True)
 settings.load_profile("nightlab")
+# It takes constants for its examples from all modules that were imported, which differ from run to run.
+setattr(providers, "_get_local_constants", lambda: providers._local_constants)  # noqa: B010
 
 
 warm_server = WarmServer()
@@ -47,6 +50,8 @@ def pytest_configure() -> None:
     """Sessions that tests make have counted seeds and named trials; those of the program's processes have a secret."""
     setattr(seeds, "fresh_secret", lambda: "")  # noqa: B010
     warm_server.serve_all()
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the background of a script
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 LONG_ID = 200

@@ -18,7 +18,7 @@ from nightlab.analysis.redteam.attacks import with_prologue
 from nightlab.core.overhead import learned
 from nightlab.sandbox.bubblewrap import NoSandbox
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("budget")]  # one worker makes the two labs
 BUDGET = 0.5
 CLEAN = '[evaluator]\ncommand = "python evaluate.py"\nserved = true\nprocesses = 2\n'
 ITSELF = '[evaluator]\ncommand = "python evaluate.py itself"\nserved = true\n'

@@ -25,7 +25,7 @@ from nightlab.session.credit import by_proposer
 from nightlab.session.session import Session, open_session
 from nightlab.storage.ledger import Ledger
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("report")]  # one worker makes ``night``
 
 CONTRACT = TINY.format(proposer="patches").replace("upkeep = 0", "sigma = 0.5\nupkeep = 3")
 CONTRACT += '\n[objectives]\npeak_memory_mb = "minimise"\n'

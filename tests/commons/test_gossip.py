@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from support.commons_examples import body, key, values
 from support.gossip_wire import Wire
-from support.processes import PROGRAM, program_env, wait
+from support.processes import PATIENCE, PROGRAM, program_env, wait
 
 from nightlab.commons import gossip
 from nightlab.commons.exchange import Commons
@@ -219,7 +219,7 @@ def test_three_processes_on_loopback(tmp_path: Path) -> None:
         two.publish(key(2), [body(5.0)])
         wait(lambda: values(late) == [1.0, 2.0, 3.0, 4.0, 5.0])
         started[1].send_signal(signal.SIGINT)
-        assert started[1].wait(60) == 130
+        assert started[1].wait(PATIENCE) == 130
         assert "2 new records by 1 authors" in (tmp_path / "two.log").read_text()
     finally:
         for process in started:

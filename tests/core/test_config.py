@@ -97,6 +97,13 @@ def test_training_may_take_longer_on_a_cpu_clock_than_on_a_wall_clock() -> None:
     assert parse(LEAST + "[budget]\nwall_limit = 33\n").budget.on("cpu").longest() == 33
 
 
+def test_a_budget_says_when_it_ends_a_trial() -> None:
+    wall = parse(LEAST + "[budget]\namount = 5\nstartup = 9\n").budget.on("cpu").limit()
+    assert "over budget 6.5 s after its launch" in wall and "start signal if its program gives one within 9 s" in wall
+    work = parse(LEAST + '[budget]\nclock = "work"\nwall_limit = 33\n').budget.on("cpu").limit()
+    assert work == "a trial is ended after 33 s of wall-clock time"
+
+
 def test_limits() -> None:
     assert allowed("+20%", 100) == pytest.approx(120)
     assert allowed("+0.5%", 1000) == pytest.approx(1005)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from nightlab.core.program.constants import change_constants, find_constants
 from nightlab.core.source import syntax_fault
-from nightlab.core.source_bytes import decode_source, encode_source, parse_python
+from nightlab.core.source_bytes import changed_lines, decode_source, encode_source, parse_python
 from nightlab.proposers.edits import apply_edits, parse_edits
 
 LATIN = "# -*- coding: latin-1 -*-\nA = 1  # café\nB = 2\n".encode("latin-1")
@@ -95,3 +95,8 @@ def test_a_models_edit_keeps_line_ends_the_mark_and_a_missing_end() -> None:
     assert edited(b"A = 1\r\nB = 2", "B = 2", "B = 3") == b"A = 1\r\nB = 3"
     assert edited(LATIN, "A = 1  # café", "A = 1  # thé") == LATIN.replace(b"caf\xe9", b"th\xe9")
     assert edited(b"A = 1\n# caf\xe9\n", "A = 1", "A = 2") == b"A = 2\n# caf\xe9\n"
+
+
+def test_lines_of_a_patch_are_counted_without_its_headers() -> None:
+    patch = "diff --git a/x b/x\n--- a/x\n+++ b/x\n@@ -1,2 +1,2 @@\n--- a comment of SQL\n+++ more\n same\n"
+    assert changed_lines(patch + patch) == 4

@@ -285,8 +285,8 @@ def test_stopping_now_ends_trials_on_their_nodes(make_lab: Callable[..., TinyLab
         night(scheduler)
     ((_, measured),) = scheduler.ledger.trials(0)
     assert measured is not None and measured.outcome == "interrupted"
-    assert not living(cluster.folder)
-    assert list(next((cluster.folder / "one").glob("nightlab/far/*/runs")).iterdir()) == []
+    wait(lambda: not living(cluster.folder))
+    wait(lambda: list(next((cluster.folder / "one").glob("nightlab/far/*/runs")).iterdir()) == [])
 
 
 def fake_gpu(folder: Path, says: str) -> str:

@@ -78,7 +78,7 @@ def test_what_measured_worse_by_more_than_the_standard_errors_is_never_kept(
     )
     if isinstance(found, NeedsTrial) or found.status != "keep":
         return
-    if name in ("strict", "replicate"):  # compared on the seeds of both
+    if make_rule(name).same_seeds:  # compared on the seeds of both
         before, after = before[: len(after)], after[: len(before)]
     take = math.log if scale == "ratio" else float
     one, other = (average([take(value) for value in side]) for side in (before, after))

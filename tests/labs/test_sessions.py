@@ -21,7 +21,6 @@ pytestmark = pytest.mark.machine
         ("packing", 5),
         ("pde", 10),
         ("playbook", 20),
-        ("speed", 12),
         ("sql", 10),
         ("trading", 14),
     ],

@@ -93,6 +93,7 @@ def test_a_run_says_whom_its_caps_do_not_hold(make_lab: Any, nightlab: Any, tmp_
     assert "true passes no proxy in this sandbox (none): nothing counts its traffic" in " ".join(out.split())
 
 
+@pytest.mark.xdist_group("models")  # one worker imports the SDKs
 def test_a_wrong_key_stops_its_proposer_alone(make_lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OUR_KEY", "sk-wrong")
     body = json.dumps({"error": {"message": "invalid key"}})

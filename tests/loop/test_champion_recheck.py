@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 from support.labs import MEASURE, TinyLab
 from support.processes import living
+from support.tiers import by_default
 
 from nightlab.core.config import LabConfig, StopRules
 from nightlab.core.events import ProposalRefused, Rechecked, RunStarted
@@ -112,7 +113,7 @@ def read(lab: TinyLab) -> Ledger:
 # -- the rules in real sessions ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("slots", [1, 2])
+@pytest.mark.parametrize("slots", by_default(2, of=[1, 2]))
 def test_only_a_close_win_runs_twice(lucky: Any, slots: int) -> None:
     lab = lucky(SHRUNK.format(0), 8.0, 7.95, 9.0)
     _, session = lab.run(slots=slots)

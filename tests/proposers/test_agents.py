@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from support.extras import extra
 from support.labs import GENOME
+from support.tiers import by_default
 
 from nightlab.core.config import AgentConfig
 from nightlab.core.types import Experiment, Metric
@@ -65,7 +66,7 @@ EDIT = "write('A = 4.0', 'A = 2.0')"
 DONE = f"{EDIT}\nsay('HYPOTHESIS: a smaller A')"
 
 
-@pytest.fixture(params=["bare", "sealed"])
+@pytest.fixture(params=by_default("sealed", of=["bare", "sealed"]))
 def propose(request: Any, make_lab: Any, tmp_path: Path) -> Any:
     """One turn of an agent that does as it is told here."""
     sandbox = detect_sandbox() if request.param == "sealed" else NoSandbox()

@@ -25,6 +25,8 @@ from nightlab.core.types import Candidate, Experiment, Metric
 from nightlab.proposers import Briefing, NoProposal
 from nightlab.proposers.model import LanguageModel
 
+pytestmark = pytest.mark.xdist_group("models")  # one worker imports the SDKs
+
 extra("pydantic_ai", "models")
 
 NOT_THERE = "http://127.0.0.1:1/v1"

@@ -26,9 +26,15 @@ print(f"METRIC loss={A}")
 LEARNS_FIRST = "import time\nwhile time.process_time() < 3: pass\nA = 1.0\n"
 
 
+def cpu_seconds(budget: float) -> str:
+    """A contract on the CPU's clock; on a busy machine a start may take a while."""
+    contract = CONTRACT.format(proposer="patches").replace("startup = 20", "startup = 200")
+    return contract.replace("amount = 20", f'clock = "cpu"\namount = {budget}')
+
+
 @pytest.fixture
 def lab(make_lab: Any) -> TinyLab:
-    contract = CONTRACT.format(proposer="patches").replace("amount = 20", 'clock = "cpu"\namount = 1')
+    contract = cpu_seconds(0.5)
     made: TinyLab = make_lab("A = 4.0\n", MEASURE, contract=contract)
     made.idea("1-honest", "A = 2.0\n")
     made.idea("2-learns-first", LEARNS_FIRST)
@@ -74,7 +80,7 @@ def test_who_is_over_budget_on_a_busy_machine_runs_again_beside_the_baseline(
     make_lab: Any, monkeypatch: pytest.MonkeyPatch, slower: int, verdict: str, trials: int
 ) -> None:
     """Only what the machine made slower for the baseline, too, is forgiven."""
-    contract = CONTRACT.format(proposer="patches").replace("amount = 20", 'clock = "cpu"\namount = 0.3')
+    contract = cpu_seconds(0.3)
     lab: TinyLab = make_lab("A, SLOWER = 4.0, 1\n", SLOW, contract=contract + '[data]\nopen = ["data"]\n')
     lab.write(".gitignore", "/data\n/.nightlab\n")
     lab.commit()
@@ -95,6 +101,32 @@ def test_who_is_over_budget_on_a_busy_machine_runs_again_beside_the_baseline(
     again = [(1, "over budget"), (0, "measured")]
     last = [(1, "measured")] if verdict == "improved" else [(1, "over budget")]
     assert ran[-len(again) * trials - 1 :] == again * trials + last, ran
+    session.close()
+
+
+def test_who_takes_too_long_on_a_busy_machine_runs_again(make_lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A starved process spends no CPU time, and the wall-clock limit ends it: here a sleep stands for that."""
+    contract = CONTRACT.format(proposer="patches").replace("amount = 20", 'clock = "cpu"\namount = 0.3\nwall_limit = 2')
+    measure = (
+        "import time, nightlab_guest\nfrom genome import A\nnightlab_guest.trial().start()\n"
+        "time.sleep(0 if A == 4 else float(open('data/seconds').read()))\nprint(f'METRIC loss={A}')\n"
+    )
+    lab: TinyLab = make_lab("A = 4.0\n", measure, contract=contract + '[data]\nopen = ["data"]\n')
+    lab.write(".gitignore", "/data\n/.nightlab\n")
+    lab.commit()
+    (lab.folder / "data").mkdir()
+    seconds = lab.folder / "data" / "seconds"
+    seconds.write_text("60")
+    lab.idea("1", "A = 2.0\n")
+
+    def calm_again(facts: Any) -> str:
+        seconds.write_text("0")
+        return "other programs used all of it" if facts else ""
+
+    monkeypatch.setattr(read_result, "slow_machine", calm_again)
+    _, session = lab.run(stall=1)
+    ran = [m.outcome for _, m in session.ledger.trials(1) if m]
+    assert ran[:2] == ["timed out", "measured"] and session.ledger.experiment(1).kept
     session.close()
 
 

@@ -37,6 +37,12 @@ def head(repo: Repo) -> str:
     return repo.resolve() or ""
 
 
+@pytest.mark.parametrize("name", ['a "quoted" one.py', "back\\slash.py", " ü and blanks .py"])
+def test_any_name_of_a_file_is_committed_as_it_is(repo: Repo, name: str) -> None:
+    made = repo.commit_files(head(repo), {name: "M 100644 inline x\ndata 1\n"}, "a name")
+    assert repo.changed(head(repo), made) == [name] and repo.read(made, name) == "M 100644 inline x\ndata 1\n"
+
+
 def test_candidates_are_made_without_touching_anything_of_the_users(lab: Any, repo: Repo) -> None:
     lab.write("measure.py", "dirty = True\n")
     lab.write("untracked.txt", "mine\n")

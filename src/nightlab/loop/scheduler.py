@@ -12,7 +12,7 @@ from nightlab.core.observer import Observer, RunningTrialStatus
 from nightlab.core.types import Budget, Experiment, Measurement, NightlabError, Purpose, Segment, Trial
 from nightlab.engines.base import Engine, Handle
 from nightlab.engines.local.handles import wait_for_any
-from nightlab.engines.local.machine_monitor import too_short
+from nightlab.engines.local.machine_monitor import SLOW, too_short
 from nightlab.engines.local.trial_folder import kill_leftovers
 from nightlab.engines.slots import Slot, leaves_a_core
 from nightlab.judge import Contestant, Noise
@@ -242,9 +242,9 @@ class Scheduler:
     def _settled(self, trial: Trial, measurement: Measurement) -> Measurement:
         """Whether a disturbed machine is an accident, or how things are now: then its numbers count, flagged."""
         why = measurement.disturbed
-        if why and measurement.outcome == "over budget":
+        if why and measurement.outcome in SLOW:
             if trial.attempt < ATTEMPTS:
-                self.view.say(f"  [bold yellow]over budget, but {why}:[/] the trial runs again")
+                self.view.say(f"  [bold yellow]{measurement.outcome}, but {why}:[/] the trial runs again")
                 return measurement
             return replace(measurement, disturbed="", machine={**measurement.machine, "disturbed": why})
         if why and not self.session.lab.timed and self.replicates.noise().exact:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psutil
 
+SLOW = ("over budget", "timed out")  # outcomes that a busy machine may be the cause of
 SHORTEST = 5.0  # seconds of training below which the machine is not judged
 STOLEN = 0.05  # largest acceptable share of CPU time taken by a hypervisor
 NEIGHBOURS = 0.5  # cores that other programs may use when no core is idle
@@ -73,7 +74,8 @@ def too_short(facts: Mapping[str, float | str]) -> bool:
 
 
 def slow_machine(facts: dict[str, float | str]) -> str:
-    """Why a trial that came over its budget may have been slow without learning more; empty if it was undisturbed.
+    """Why a trial that came over its budget, or took too long, may have been slow without a fault; empty if it
+    was undisturbed.
 
     However short it was, on either clock, and whatever kept its cores busy: CPU time grows too where caches are shared.
     """

@@ -10,7 +10,7 @@ from nightlab.core.config import LabConfig
 from nightlab.core.text import plain
 from nightlab.core.types import Measurement
 from nightlab.engines.local import metric_text
-from nightlab.engines.local.machine_monitor import disturbance, slow_machine
+from nightlab.engines.local.machine_monitor import SLOW, disturbance, slow_machine
 from nightlab.engines.local.trial_folder import read_text
 
 
@@ -45,7 +45,7 @@ def build_measurement(lab: LabConfig, folder: Path, result: dict[str, Any], *, s
     successes, out_of = (own and own.counts) or (None, None)
     known = {key: value for key, value in result.items() if key not in ("outcome", "detail")}
     disturbed = ""
-    if outcome == "over budget":
+    if outcome in SLOW:
         disturbed = slow_machine(known.get("machine", {}))
     elif matters and known.get("machine"):
         clock = json.loads((folder / "spec.json").read_text(encoding="utf-8"))["clock"]

@@ -30,7 +30,7 @@ from nightlab.engines.local.cgroup import Cgroup
 from nightlab.engines.local.clock import Clock
 from nightlab.engines.local.curve import REPORT, Curve, stop_reason
 from nightlab.engines.local.launch import Launch
-from nightlab.engines.local.machine_monitor import MachineMonitor, overuse
+from nightlab.engines.local.machine_monitor import SLOW, MachineMonitor, overuse
 from nightlab.engines.local.outcome import TrialEnded, check_not_killed, describe_status, last_line
 from nightlab.engines.local.process_group import TRUSTED, ProcessGroup
 from nightlab.engines.local.resource_sampler import ResourceSampler
@@ -79,7 +79,7 @@ class Supervisor:
             ended = TrialEnded("measured")
         except TrialEnded as end:
             ended = end
-            if end.outcome == "over budget":  # a busy machine may be why, and not only while it trained
+            if end.outcome in SLOW:  # a busy machine may be why, and not only while it trained
                 self.whole.stop(self.children.cpu_of_trial())
                 self.monitor = self.whole
         except OSError as error:

@@ -1,4 +1,4 @@
-"""Strategies of the org lab, compared in stages: python benchmarks/org.py [--sessions 4 16 24] [--changes NAME ...]
+"""Strategies of the org lab, compared in stages: python benchmarks/strategies.py [--sessions 4 16 24] [--changes …]
 
 Needs pip install 'nightlab[bench]'. Plays inner sessions of the lab, paired: each strategy has the same starts, queues
 and numbers as the default. Three stages, each on sessions that none before had: every single change of the default on
@@ -105,17 +105,17 @@ def main() -> None:
     wanted = ask.parse_args()
     begun, whole = time.perf_counter(), []
     default = inner.strategy((SHIPPED / "org" / "strategy.toml").read_text())
-    changes = {name: CHANGES[name] for name in wanted.changes} | BOUND
-    strategies = {"the default": default, **{name: default | change for name, change in changes.items()}}
+    strategies = {"the default": default, **{name: default | CHANGES[name] for name in wanted.changes}}
     heading("org: share of the gain that inner sessions of 40 trials reach")
     first = 100_000 * (wanted.seed + 1)
     try:
         with Pool(WORKERS) as pool:
             for step, names in enumerate((tables.SEARCH, tables.SEARCH, tables.HELD_OUT)):
                 if not wanted.sessions[step]:
-                    break
+                    continue
                 numbers = range(first + 1000 * step, first + 1000 * step + wanted.sessions[step])
-                found = stage(pool, strategies, names, numbers)
+                bound = {} if step else {name: default | change for name, change in BOUND.items()}
+                found = stage(pool, strategies | bound, names, numbers)
                 where = "held-out tables" if step == 2 else "tables of the search"
                 print(f"{where}: {len(names)} of {len(numbers)} sessions", flush=True)
                 best = show(found)

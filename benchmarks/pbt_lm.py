@@ -1,0 +1,194 @@
+"""Populations on the language-model lab, here and by Ray Tune: python benchmarks/pbt_lm.py [--members 4] [--parts 4]
+
+As benchmarks/pbt.py, on the lab ``lm`` with few tokens on a CPU: both train a population with the lab's own train.py,
+data and evaluation, from the same ranges, at equal training. nightlab's decisions are played without its processes.
+Then the baseline and each winner's schedule train from nothing on the same fresh seeds. Needs the lab's corpus
+(python prepare.py) and ray[tune].
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import json
+import os
+import pickle
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from machine import heading, table
+from pbt import played, scheduler
+
+from nightlab.core.config import LabConfig
+from nightlab.core.events import PopulationStarted
+from nightlab.core.program.constants import change_constants
+from nightlab.core.types import Metric
+from nightlab.judge import paired_gain
+from nightlab.loop.population import Training
+from nightlab.proposers.schedules import Schedule, moving_constants, stretched
+from nightlab.session.create import SHIPPED
+
+METRIC = Metric("val_bpb")
+FRESH = 1000  # the first seed of the replays
+
+
+def trained(lab: Path, constants: dict[str, Any], tokens: int, seed: int, begin: float, end: float, had: Any) -> Any:
+    """Train the part from ``begin`` to ``end`` with train.py in this process; bits per byte, and the state after it."""
+    import numpy as np
+    import torch
+
+    found = SimpleNamespace(state=None, weights=None)
+    trial = SimpleNamespace(
+        begin=begin, end=end, budget=tokens, checkpoint=lambda: had or {}, start=lambda: None,
+        report=lambda progress, loss: None, save=lambda state: setattr(found, "state", state),
+        hand_over=lambda weights: setattr(found, "weights", weights),
+    )  # fmt: skip
+    sys.modules["nightlab_guest"] = SimpleNamespace(trial=lambda: trial, answer=lambda load: None)  # type: ignore
+    os.environ |= {"NIGHTLAB_CLOCK": "work", "NIGHTLAB_BUDGET": f"{tokens}", "NIGHTLAB_SEED": f"{seed}"}
+    sys.modules.pop("prepare", None)  # it reads the seed when it is imported
+    if str(lab) not in sys.path:
+        sys.path.insert(0, str(lab))
+    program: dict[str, Any] = {"__name__": "train"}
+    text = change_constants((lab / "train.py").read_text(), "cpu", constants)
+    with contextlib.redirect_stdout(io.StringIO()):
+        exec(compile(text, "train.py", "exec"), program)
+        try:
+            program["main"]()
+        except SystemExit:  # it diverged
+            return 99.0, had
+        prepare = sys.modules["prepare"]
+        model = program["load"]({name: torch.from_numpy(np.array(value)) for name, value in found.weights.items()})
+        exam = prepare.Exam("val")
+        exam.score(lambda batches: (prepare.logits(model, torch.from_numpy(batch)) for batch in batches))
+    return float(exam.bits_per_byte()), found.state
+
+
+def ours(lab: Path, members: int, parts: int, tokens: int, seed: int) -> Schedule:
+    """nightlab's schedule."""
+    found = moving(lab)
+
+    def train(member: int, part: int, schedule: Schedule, had: Any) -> tuple[float, Any]:
+        now = {name: values[part - 1] for name, values in schedule.items()}
+        return trained(lab, now, tokens, 100 * seed + member, (part - 1) / parts, part / parts, had)
+
+    training = Training(PopulationStarted(1, 0, members, parts, tuple(found), seed), METRIC)
+    base = {name: stretched(constant.value, parts) for name, (constant, _) in found.items()}
+    return played(training, base, {name: space for name, (_, space) in found.items()}, 2, train)
+
+
+def rays(lab: Path, folder: Path, members: int, parts: int, tokens: int, seed: int) -> Schedule:
+    """The schedule of Ray Tune's winner. Its first member begins with the genome's values, as nightlab's does."""
+    import random
+
+    import numpy as np
+    from ray import tune
+    from ray.tune.search.basic_variant import BasicVariantGenerator
+
+    random.seed(seed)
+    np.random.seed(seed)
+    found = moving(lab)
+    spaces = {name: space for name, (_, space) in found.items()}
+
+    class Member(tune.Trainable):
+        def setup(self, config: dict[str, Any]) -> None:
+            self.state: Any = None
+            self.schedule: list[dict[str, float]] = []
+
+        def step(self) -> dict[str, Any]:
+            now, part = {name: self.config[name] for name in spaces}, len(self.schedule)
+            number = 100 * seed + self.config["number"]
+            bpb, self.state = trained(lab, now, tokens, number, part / parts, (part + 1) / parts, self.state)
+            self.schedule.append(now)
+            return {"val_bpb": bpb, "schedule": json.dumps(self.schedule)}
+
+        def save_checkpoint(self, place: str) -> None:
+            (Path(place) / "state").write_bytes(pickle.dumps((self.state, self.schedule)))
+
+        def load_checkpoint(self, place: Any) -> None:
+            self.state, self.schedule = pickle.loads((Path(place) / "state").read_bytes())
+
+        def reset_config(self, config: dict[str, Any]) -> bool:
+            self.config = config
+            return True
+
+    first = {name: constant.value for name, (constant, _) in found.items()}
+    ranges = {name: (tune.loguniform if s.log else tune.uniform)(s.low, s.high) for name, s in spaces.items()}
+    tuner = tune.Tuner(
+        tune.with_resources(Member, {"cpu": 2 / members}),  # all members live at once
+        param_space={**ranges, "number": tune.randint(0, 90)},
+        tune_config=tune.TuneConfig(
+            scheduler=scheduler("val_bpb", spaces), num_samples=members, reuse_actors=True,
+            search_alg=BasicVariantGenerator(points_to_evaluate=[first]),
+        ),
+        run_config=tune.RunConfig(stop={"training_iteration": parts}, storage_path=str(folder), verbose=0),
+    )  # fmt: skip
+    frame = tuner.fit().get_dataframe(filter_metric="val_bpb", filter_mode="min")
+    ended = frame[frame.schedule.map(lambda text: len(json.loads(text)) == parts)]
+    course = json.loads(ended.sort_values("val_bpb").schedule.iloc[0])
+    return {name: tuple(part[name] for part in course) for name in spaces}
+
+
+def moving(lab: Path) -> dict[str, Any]:
+    """The constants that move, each with what it may be."""
+    contract = LabConfig.model_validate(tomllib.loads((lab / "lab.toml").read_text()))
+    return moving_constants((lab / "train.py").read_text(), "cpu", contract)
+
+
+def gain(before: Sequence[float], after: Sequence[float]) -> str:
+    found = paired_gain(METRIC, before, after)
+    return f"{found.mean:+.4f} ({found.low:+.4f} to {found.high:+.4f})"
+
+
+def main() -> None:
+    ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    ask.add_argument("--members", type=int, default=4)
+    ask.add_argument("--parts", type=int, default=4)
+    ask.add_argument("--steps", type=int, default=100, help="of 1,024 tokens")
+    ask.add_argument("--repeats", type=int, default=1)
+    ask.add_argument("--seeds", type=int, default=4, help="of each replay")
+    given = ask.parse_args()
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
+    import ray
+
+    size = (given.members, given.parts, 1024 * given.steps)
+    heading(f"Populations on lm: {given.members} members, {given.parts} parts, {given.steps} steps a training")
+    with tempfile.TemporaryDirectory() as place:
+        lab = Path(place) / "lm"
+        shutil.copytree(SHIPPED / "lm", lab)
+        runs: dict[str, list[float]] = {"the baseline": [], "nightlab pbt": [], "Ray Tune PBT": []}
+        for seed in range(1, given.repeats + 1):
+            begun = time.perf_counter()
+            courses: dict[str, Schedule] = {"the baseline": {}, "nightlab pbt": ours(lab, *size, seed)}
+            print(f"nightlab's after {time.perf_counter() - begun:.0f} s", flush=True)
+            ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+            between = time.perf_counter()
+            courses["Ray Tune PBT"] = rays(lab, Path(place) / "ray", *size, seed)
+            ray.shutdown()
+            print(f"Ray Tune's after {time.perf_counter() - between:.0f} s", flush=True)
+            for fresh in range(given.seeds):
+                for name, course in courses.items():
+                    bpb, _ = trained(lab, course, size[2], FRESH + 100 * seed + fresh, 0.0, 1.0, None)
+                    runs[name].append(bpb)
+            for name, course in courses.items():
+                rates = "; ".join(f"{c} {' '.join(f'{v:.2g}' for v in values)}" for c, values in course.items())
+                print(f"seed {seed}, {name}: {rates}: {statistics.fmean(runs[name][-given.seeds :]):.4f}", flush=True)
+    base = runs["the baseline"]
+    rows = [
+        [name, f"{statistics.fmean(of):.4f}", gain(base, of) if of is not base else ""] for name, of in runs.items()
+    ]
+    table(["schedule, from nothing", "val_bpb", "gain over the baseline (95 %)"], rows)
+    print(f"nightlab's over Ray Tune's: {gain(runs['Ray Tune PBT'], runs['nightlab pbt'])}")
+
+
+if __name__ == "__main__":
+    main()
