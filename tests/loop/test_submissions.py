@@ -202,12 +202,16 @@ def test_a_pause_holds_for_tries_too(make_lab: Any, nightlab: Any, start_nightla
 
 
 def test_a_pause_while_one_is_measured_lets_it_end_and_starts_no_other(make_lab: Any, nightlab: Any) -> None:
-    lab = make_lab(SPARE, SLOW.replace("SECONDS", "8 if 'return 1' in open('genome.py').read() else 0"))
+    waits = "while 'return 1' in open('genome.py').read() and not os.path.exists('data/end'): time.sleep(0.02)"
+    measure = SLOW.replace("import time", "import os, time").replace("time.sleep(SECONDS)", waits)
+    lab = make_lab(SPARE, measure, more='\n[data]\nopen = ["data"]\n', files={".gitignore": "/data\n/.nightlab\n"})
+    (lab.folder / "data").mkdir()
     one = handed(lab, nightlab, SPARE.replace("return 0", "return 1"))
     two = handed(lab, nightlab, SPARE.replace("return 0", "return 2"))
     [folder] = (lab.folder / ".nightlab").glob("*/")
     wait(lambda: is_running(lab, one))
     assert nightlab("pause", cwd=lab).code == 0
+    (lab.folder / "data" / "end").touch()
     wait(lambda: not is_running_now(folder))
     assert not find_ledger(lab.folder, None).open_trials(), "what flew came to its end"
     assert "paused" in nightlab("wait", two, "--timeout", "0", "--json", cwd=lab).json["why"]

@@ -36,10 +36,7 @@ class Done:
 
 def program_env(home: Path, **more: str) -> dict[str, str]:
     """What a newcomer's shell has: a home, a path, a language."""
-    # And the tree under test, where that is not the one that is installed.
-    tree = {"PYTHONPATH": os.environ["PYTHONPATH"]} if "PYTHONPATH" in os.environ else {}
     return {
-        **tree,
         "HOME": str(home),
         "MPLCONFIGDIR": FONTS,
         "PATH": os.environ["PATH"],

@@ -7,15 +7,18 @@ from typing import Any
 
 from nightlab.commons.finding import COMMONS_PROPOSER
 from nightlab.core.events import FindingVerified
-from nightlab.core.types import Experiment
+from nightlab.session.credit import by_proposer
 from nightlab.session.session import Session
 
 
 def benefit_of(session: Session) -> dict[str, Any]:
     """The session's measurements of others' findings, by author, and its gains beside those of own ideas; empty if
-    none was measured. Gains are those measured when a change was kept: not confirmed ones. ``saved``: the experiments
-    that own ideas, at their rate so far, would have needed for the adopted gain, less those that others' findings took;
-    None where own ideas gained nothing."""
+    none was measured.
+
+    Gains are not confirmed ones: others' are as measured when adopted, own ones are of the bar. ``saved``: the
+    experiments that own ideas, at their rate so far, would have needed for the adopted gain, less those that others'
+    findings took; None where own ideas gained nothing.
+    """
     events = session.ledger.events(FindingVerified)
     if not events:
         return {}
@@ -25,25 +28,18 @@ def benefit_of(session: Session) -> dict[str, Any]:
         row["verdicts"][event.verdict] += 1
         row["adopted"] += event.adopted
         row["gain"] += (event.gain or 0.0) if event.adopted else 0.0
-    tried = [one for one in session.ledger.experiments() if one.number and one.verdict]
-    own = [one for one in tried if one.candidate.proposer != COMMONS_PROPOSER]
-    own_gain, gained = sum(_gain(session, one) for one in own if one.kept), sum(row["gain"] for row in by.values())
+    rows = by_proposer(session.ledger, session.metric)
+    own = [row for row in rows if row.name != COMMONS_PROPOSER]
+    tried, others = sum(row.tried for row in own), sum(row.tried for row in rows if row not in own)
+    own_gain, gained = sum(row.gained for row in own), sum(row["gain"] for row in by.values())
     return {
         "findings": len({event.target for event in events}),
         "by": by,
         "adopted": sum(row["adopted"] for row in by.values()),
         "gain": gained,
-        "experiments": len(tried) - len(own),
-        "own_kept": sum(one.kept for one in own),
+        "experiments": others,
+        "own_kept": sum(row.kept for row in own),
         "own_gain": own_gain,
-        "own_experiments": len(own),
-        "saved": gained * len(own) / own_gain - (len(tried) - len(own)) if own_gain > 0 else None,
+        "own_experiments": tried,
+        "saved": gained * tried / own_gain - others if own_gain > 0 else None,
     }
-
-
-def _gain(session: Session, experiment: Experiment) -> float:
-    """What a kept experiment measured over its parent."""
-    parent = session.ledger.by_commit(experiment.candidate.parent)
-    if parent is None or parent.value is None or experiment.value is None:
-        return 0.0
-    return session.metric.gain(parent.value, experiment.value)
