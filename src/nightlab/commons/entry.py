@@ -11,7 +11,7 @@ PARSED = 1000  # records
 
 class Entry:
     """A record in its author's chain. With ``raw``, its bytes, these are kept instead of the parsed record, which takes
-    about eight times as much memory; the latest ``PARSED`` ones are cached.
+    about six times as much memory; the latest ``PARSED`` ones are cached.
     """
 
     __slots__ = ("_source", "author", "commit", "id", "seq")
