@@ -49,10 +49,11 @@ def program_env(home: Path, **more: str) -> dict[str, str]:
 
 def wait(until: Callable[[], Any], seconds: float = PATIENCE) -> Any:
     """Wait until something holds, and return it. The limit is for what never comes, not for a slow machine."""
-    end = time.monotonic() + seconds
+    begun = time.monotonic()
     while not (found := until()):
-        assert time.monotonic() < end, "it never happened"
-        time.sleep(0.02)
+        waited = time.monotonic() - begun
+        assert waited < seconds, "it never happened"
+        time.sleep(min(0.01 + waited / 20, 0.05))  # to look costs CPU time, which what it waits for needs
     return found
 
 

@@ -36,7 +36,7 @@ PLAIN, SUBMODULE, LINK, GONE = "100644", "160000", "120000", "000000"  # git's m
 PENDING = "refs/nightlab-pending"  # a new commit's ref, until it has one in refs/nightlab
 ABANDONED = 24 * 3600  # seconds
 REMEMBERED = 64  # answers about commits: an experiment asks the same of its parent and itself many times
-LISTED = 4  # commits whose files are remembered
+LISTED = 8  # commits whose files are remembered as records
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,7 @@ class Repo:
 
     def _list(self, commit: str) -> dict[str, Entry]:
         where = ["--", f"{self.prefix}/"] if self.prefix else []
-        out = self._bytes("ls-tree", "-r", "-z", "--full-tree", commit, *where)
+        out = self._of(commit, "ls-tree", "-r", "-z", "--full-tree", commit, *where)
         found = {}
         for line in os.fsdecode(out).split("\0")[:-1]:
             about, path = line.split("\t", 1)
