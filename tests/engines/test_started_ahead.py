@@ -194,7 +194,9 @@ def test_beside_a_training_the_imports_are_made_in_turn(bench: Any, monkeypatch:
         os.close(mine)
         launch.start("candidate", spec["command"], None, spec["ahead"]["candidate"])  # not for long: it is dismissed
         assert launch.ready()
-        launch.children.kill(None)
+        for process in launch.children.roles.values():
+            process.kill()
+            process.wait()
         os.close(launch.dismissed)
     assert one.run().metric == 1
 
@@ -239,6 +241,7 @@ def test_one_that_is_not_in_place_yet(bench: Any, monkeypatch: pytest.MonkeyPatc
     def comes_late(folder: Path, slot: Slot, stdin: int) -> subprocess.Popen[bytes]:
         return subprocess.Popen(["cat"], stdin=stdin, env={**os.environ, MARK: str(folder)})
 
+    monkeypatch.setattr("nightlab.engines.local.engine.PATIENCE", 0.1)
     one = bench("print('METRIC loss=1')", CONTRACT)
     first = one.start()
     with monkeypatch.context() as patch:

@@ -125,6 +125,8 @@ def _become(request: dict[str, object], report: int, first: int, second: int) ->
         os.environ.clear()
         os.environ.update(request["env"])  # type: ignore[call-overload]
         os.write(report, b"%d\n" % os.getpid())
+        mine = [report]  # a supervisor must not hold it: it outlives the server that it is forked from
+        os.register_at_fork(after_in_child=lambda: os.close(mine.pop()) if mine else None)
         if request["what"] == "reader":
             os.dup2(first, 0)
             os.dup2(second, 1)
