@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -65,10 +66,16 @@ def has_ended(pid: int) -> bool:
         return True
 
 
+def _read(path: Path) -> str:
+    with contextlib.suppress(OSError):  # it is gone meanwhile
+        return path.read_text()
+    return ""
+
+
 def living(folder: Path) -> list[int]:
     """Processes that run in the name of a trial below ``folder``, found without nightlab's help."""
     found = []
-    locks = [path.read_text() for path in folder.rglob("lock") if path.is_file()]  # a supervisor writes its id there
+    locks = [_read(Path(where, "lock")) for where, _, names in os.walk(folder) if "lock" in names]  # a supervisor's id
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:

@@ -41,6 +41,7 @@ from nightlab.storage import checkouts
 TICK, SAMPLE = 0.1, 0.5  # longest seconds between checks of the time limits, and samples of the process tree
 LEAST = 0.001  # shortest seconds between two looks at what has happened
 LAST_WORDS = 2.0  # seconds for a candidate's traceback after it stopped serving
+SETTLED = 1.0  # seconds for what a candidate that has exited leaves behind
 FAREWELL = 10.0  # seconds for a candidate to exit after its evaluation
 TAMPERED, UNSERVED = 3, 4  # exit statuses of an evaluator
 
@@ -158,7 +159,7 @@ class Supervisor:
                 return
             status = self.children.status("candidate")
             if status is not None:
-                self._poll(0.0)
+                self._settle()
                 if self.clock.handed_over is not None:
                     return
                 if status:
@@ -306,6 +307,13 @@ class Supervisor:
             if clock.handed_over is None and (why := stop_reason(self.folder)) is not None:
                 self.monitor.stop(self.children.cpu())  # a disturbed machine may be the cause
                 raise TrialEnded("hopeless", why)
+
+    def _settle(self) -> None:
+        """After the candidate's exit: collect what its sandbox still ends, as its CPU time is known only then."""
+        until = time.monotonic() + SETTLED
+        self._poll(0.0)
+        while self.children.tree("candidate") and time.monotonic() < until:
+            self._poll(TICK / 10)
 
     def _let_answer(self, number: int) -> None:
         """Let the evaluator call a process. Clean ones run alone: what ran before is ended, and verified dead."""
