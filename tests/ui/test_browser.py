@@ -313,6 +313,7 @@ def test_of_many_experiments_only_those_that_are_seen_are_there(make_lab: Any, s
     expect(rows(page).first).to_contain_text("#1199")
     assert rows(page).count() < 60
     page.locator("#rows").evaluate("box => { box.scrollTop = 600 * 34; }")
+    expect(page.locator("#row-n595")).to_be_visible()  # it is drawn with the next frame
     place = page.locator("#row-n595").bounding_box()
     add_quickly(session, 1200)
     expect(grid).to_have_attribute("aria-rowcount", "1201")
