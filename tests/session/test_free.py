@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -75,6 +76,14 @@ print(f"METRIC loss={A}")
 """
 
 
+def seconds_of(lab: TinyLab) -> Path:
+    """The file from which the lab's programs read how long they take; not one of the lab's."""
+    lab.write(".gitignore", "/data\n/.nightlab\n")
+    lab.commit()
+    (lab.folder / "data").mkdir()
+    return lab.folder / "data" / "seconds"
+
+
 @pytest.mark.parametrize(("slower", "verdict", "trials"), [(1, "improved", 1), (9, "over budget", 2)])
 def test_who_is_over_budget_on_a_busy_machine_runs_again_beside_the_baseline(
     make_lab: Any, monkeypatch: pytest.MonkeyPatch, slower: int, verdict: str, trials: int
@@ -82,10 +91,7 @@ def test_who_is_over_budget_on_a_busy_machine_runs_again_beside_the_baseline(
     """Only what the machine made slower for the baseline, too, is forgiven."""
     contract = cpu_seconds(0.3)
     lab: TinyLab = make_lab("A, SLOWER = 4.0, 1\n", SLOW, contract=contract + '[data]\nopen = ["data"]\n')
-    lab.write(".gitignore", "/data\n/.nightlab\n")
-    lab.commit()
-    (lab.folder / "data").mkdir()
-    seconds = lab.folder / "data" / "seconds"
+    seconds = seconds_of(lab)
     seconds.write_text("0.1")
     lab.idea("1", f"A, SLOWER = 2.0, {slower}\n")
     session = lab.session()
@@ -112,10 +118,7 @@ def test_who_takes_too_long_on_a_busy_machine_runs_again(make_lab: Any, monkeypa
         "time.sleep(0 if A == 4 else float(open('data/seconds').read()))\nprint(f'METRIC loss={A}')\n"
     )
     lab: TinyLab = make_lab("A = 4.0\n", measure, contract=contract + '[data]\nopen = ["data"]\n')
-    lab.write(".gitignore", "/data\n/.nightlab\n")
-    lab.commit()
-    (lab.folder / "data").mkdir()
-    seconds = lab.folder / "data" / "seconds"
+    seconds = seconds_of(lab)
     seconds.write_text("60")
     lab.idea("1", "A = 2.0\n")
 

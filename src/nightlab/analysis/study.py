@@ -190,13 +190,14 @@ def compare(study: StudyConfig, results: Sequence[StudySession]) -> list[Compari
     error, found = study.error / math.comb(len(names), 2), list[Comparison]()
     last = 1 - error / (2 if len(looks) > 1 else 1)
     level = last if reached == looks else 1 - error / 2 / (len(looks) - 1)
+    rounds = {name: [gains[name][turn] for turn in range(1, reached[-1] + 1)] for name in names}
     for pair in combinations(names, 2):
-        one, other = ([gains[name][turn] for turn in range(1, reached[-1] + 1)] for name in pair)
-        best, rest = pair if sum(one) >= sum(other) else pair[::-1]
-        gain = paired_gain(GAIN, *((other, one) if best == pair[0] else (one, other)), level)
-        spread = Noise(statistics.stdev(a - b for a, b in zip(one, other, strict=True)) / math.sqrt(2), gain.pairs - 1)
+        better, other = sorted(pair, key=lambda name: sum(rounds[name]), reverse=True)
+        more, less = rounds[better], rounds[other]
+        gain = paired_gain(GAIN, less, more, level)
+        spread = Noise(statistics.stdev(a - b for a, b in zip(more, less, strict=True)) / math.sqrt(2), gain.pairs - 1)
         needed = pairs_needed(spread, gain.mean, last) if gain.mean > 0 else 0
-        found.append(Comparison(best, rest, gain.mean, gain.low, gain.high, gain.pairs, needed))
+        found.append(Comparison(better, other, gain.mean, gain.low, gain.high, gain.pairs, needed))
     return found
 
 
