@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from nightlab.commons.copy_log import Rejection
 from nightlab.commons.entry import Entry
-from nightlab.commons.exchange import Commons, Received, Rejection, display_remote
+from nightlab.commons.exchange import Commons, Received, display_remote
 from nightlab.commons.instants import parse_instant
 from nightlab.commons.record import Finding, MetricRecord, Revocation, Verification, gain
 from nightlab.commons.trust import EPOCH, compare
@@ -110,7 +111,7 @@ def audit(commons: Commons) -> Audit:
     chains = commons.entries()
     entries = {entry.id: entry for chain in chains.values() for entry in chain}
     wrong = [(one.author, one.id, why) for one in entries.values() for why in contradictions(one, entries)]
-    kinds = Counter[str](entry.signed.record.kind for entry in entries.values())
+    kinds = Counter[str](entry.kind for entry in entries.values())
     return Audit(len(chains), kinds, commons.rejections(), wrong)
 
 
