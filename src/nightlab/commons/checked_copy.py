@@ -95,7 +95,12 @@ class CheckedCopy(CopyLog):
     def _read(self, new: Mapping[str, str]) -> None:
         """Read and check what the chains with these heads have beyond the entries here, and index it."""
         last = {author: self._entries[author][-1] for author in new if self._entries.get(author)}
-        more = self.chains.new_commits(list(new.values()), [entry.commit for entry in last.values()])
+        try:
+            more = self.chains.new_commits(list(new.values()), [entry.commit for entry in last.values()])
+        except NightlabError:  # the index is newer than a copy that was restored from a backup
+            for author in last:
+                self._forget(author)
+            last, more = {}, self.chains.new_commits(list(new.values()), ())
         for author in (name for name, entry in last.items() if more[new[name]][0] != entry.commit):
             self._forget(author)  # its ref went back, or elsewhere, since
             more |= self.chains.new_commits([new[author]], ())

@@ -78,6 +78,15 @@ class Commons(CheckedCopy):
                 made.append(signed)
         return made
 
+    def latest(self, remote: str, kind: str, most: int) -> list[Entry]:
+        """The latest records of a kind of authors who are at a remote, up to one of each, of so many authors."""
+        found = list[Entry]()
+        for author in self.chains.heads(f"{SEEN}/{self._digest(remote).key}"):
+            found += [entry for entry in reversed(self.chain(author)) if entry.kind == kind][:1]
+            if len(found) == most:
+                break
+        return found
+
     # -- exchange --------------------------------------------------------------------------------
 
     def pull(self, remote: str, own: str = "") -> Received:

@@ -136,7 +136,7 @@ def sync_commons(lab: Path, commons: Commons, remote: str | None, bundle: Path |
         done.append(SyncResult(str(bundle), taken, sent, own_author() in commons.chains.heads()))
     where = remote or ("" if bundle or part is None else part.remote)
     if where:
-        where = _resolved(lab, where)
+        where = resolved(lab, where)
         done.append(_with_remote(commons, where, measured))
     if not done:
         hint = 'name one: nightlab sync REMOTE; or in lab.toml: [commons] and remote = "..."; or --bundle FILE'
@@ -164,7 +164,7 @@ def _contract(lab: Path) -> CommonsConfig | None:
     return load_contract(lab)[0].commons if (lab / CONTRACT).exists() else None
 
 
-def _resolved(lab: Path, remote: str) -> str:
+def resolved(lab: Path, remote: str) -> str:
     """A folder's path relative to the lab, made absolute; any other remote unchanged."""
     path = lab / Path(remote).expanduser()
     return str(path.resolve()) if path.exists() else remote
