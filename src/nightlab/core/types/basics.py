@@ -1,4 +1,4 @@
-"""What is measured, and where: the metric, the budget, the platform; and the error that a user can mend."""
+"""What is measured, and where: the metric, the budget, the platform; and the error that a user can fix."""
 
 from __future__ import annotations
 
