@@ -200,8 +200,8 @@ class ChampionRecheck:
                 "the champion's runs lie further apart than other genomes': look at its curve, it may be unstable"
             )
         parent = self.ledger.by_commit(champion.candidate.parent)
-        before = list(self.scheduler.contestant(parent).values().values()) if parent else []
-        if fixes_seed(own, before, timed=self.session.lab.timed):
+        earlier = list(self.scheduler.contestant(parent).values().values()) if parent else []
+        if fixes_seed(own, earlier, timed=self.session.lab.timed):
             alarms.append(FIXED_SEED)
         if look and look.parted:
             alarms.append(
