@@ -91,7 +91,7 @@ class Confirmer:
             **self._alone(champion, fresh, before, level),
         )
         self.show(champion, evidence)
-        if fixes_seed(*([m.metric for m in side if m.metric is not None] for side in (after, before))):
+        if self._fixes_seed(before, after):
             self.ledger.append(Alarm(FIXED_SEED))
         return evidence
 
@@ -271,10 +271,14 @@ class Confirmer:
     ) -> PairedGain:
         values = [[m.metric for m in side if m.metric is not None] for side in (before, after)]
         gain = paired_gain(self.session.metric, values[0], values[1], level, noise, self._scale())
-        if fixes_seed(values[1], values[0]):
+        if self._fixes_seed(before, after):
             return with_unseen_luck(gain, values[0])
         stated = ([(m.metric, m.standard_error) for m in side] for side in (before, after))
         return gain if noise else with_stated_errors(gain, *stated)
+
+    def _fixes_seed(self, before: Sequence[Measurement], after: Sequence[Measurement]) -> bool:
+        own, other = ([m.metric for m in side if m.metric is not None] for side in (after, before))
+        return fixes_seed(own, other, timed=self.session.lab.timed)
 
     def _gain_of_counts(self, before: Sequence[Measurement], after: Sequence[Measurement]) -> PairedGain | None:
         """The gain of a metric that is made of counts, valid however often it is looked at; None for any other."""

@@ -203,7 +203,8 @@ class ChampionRecheck:
                 "the champion's runs lie further apart than other genomes': look at its curve, it may be unstable"
             )
         parent = self.ledger.by_commit(champion.candidate.parent)
-        if parent and fixes_seed(own, list(self.scheduler.contestant(parent).values().values())):
+        earlier = list(self.scheduler.contestant(parent).values().values()) if parent else []
+        if fixes_seed(own, earlier, timed=self.session.lab.timed):
             alarms.append(FIXED_SEED)
         if look and look.parted:
             alarms.append(

@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from nightlab.analysis.front import Front
-from nightlab.analysis.report_markdown import PART, SEQUENTIAL, gain_words, part_words
+from nightlab.analysis.report_markdown import PART, SEQUENTIAL, gain_words, part_words, unshown_words
 from nightlab.core.text import counted, one_line
 from nightlab.core.types import FIRST_DAY, Evidence, Experiment, Measurement, Metric, PairedGain, ProposerStats, Trial
 from nightlab.ui.terminal.lines import value_words
@@ -210,8 +210,7 @@ def confirmed_words(
     elif evidence.shown:
         lines.append(f"[bold green]{done}:[/] {claim}")
     else:
-        why = "that is no gain" if evidence.exact else "the interval does not exclude zero"
-        lines.append(f"[bold yellow]not {done}:[/] {claim}: {why}")
+        lines.append(f"[bold yellow]not {done}:[/] {claim}: {unshown_words(evidence)}")
     if evidence.warm_start is not None:
         lines.append(f"[dim]{evidence_start_words(evidence)}[/]")
     if held_out := evidence.held_out:
