@@ -1,215 +1,29 @@
-"""The public API: a lab, a session in it, and the protocols of what you can bring along."""
+"""A session that is open for running."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, get_args
 
+from nightlab.api.frame import load
+from nightlab.api.runner import SessionRunner
 from nightlab.core.config import StopRules, amended
-from nightlab.core.observer import Observer, Observers
-from nightlab.core.types import (
-    Budget,
-    Candidate,
-    Evidence,
-    Experiment,
-    Measurement,
-    Metric,
-    NightlabError,
-    RunResult,
-    Status,
-    Verdict,
-)
-from nightlab.engines.base import Engine
-from nightlab.engines.caller import CallerEngine
-from nightlab.engines.plugged import PluggedEngine
-from nightlab.judge import Contestant, NeedsTrial, Noise, Rule
-from nightlab.loop.ask_tell import AskedTrial, AskTell
+from nightlab.core.observer import Observer
+from nightlab.core.types import Evidence, Experiment, Measurement, Metric, NightlabError, RunResult, Status
+from nightlab.loop.ask_tell import AskedTrial
 from nightlab.loop.population_trainer import PopulationResult, train_population
-from nightlab.proposers import Briefing, NoProposal, Proposal, Proposer
-from nightlab.proposers.selection import Selection
-from nightlab.session.overrides import Overrides, check_overrides, override
-from nightlab.session.preflight import Check
 from nightlab.storage.ledger import LEDGER, Ledger
-from nightlab.ui.notebook import notebook_progress
-from nightlab.ui.terminal.lines import LineObserver
 
 if TYPE_CHECKING:
     import pandas
-
-    from nightlab.loop.loop import ExperimentLoop
-    from nightlab.loop.scheduler import Scheduler
-    from nightlab.session.session import Session as OpenSession
-
-__all__ = [
-    "AskedTrial",
-    "Briefing",
-    "Budget",
-    "Callback",
-    "Candidate",
-    "Check",
-    "Contestant",
-    "Engine",
-    "Evidence",
-    "Experiment",
-    "Lab",
-    "LineObserver",
-    "Measurement",
-    "Metric",
-    "NeedsTrial",
-    "NightlabError",
-    "NoProposal",
-    "Noise",
-    "PopulationResult",
-    "Proposal",
-    "Proposer",
-    "Rule",
-    "RunResult",
-    "Selection",
-    "Session",
-    "Verdict",
-    "load",
-]
 
 Callback = Observer
 """What a session tells as it goes. Subclass it and override what you want to hear of."""
 
 JudgedCallback = Callable[["Session", Experiment], object]
-
-
-def load(path: str | Path, tag: str | None = None) -> pandas.DataFrame:
-    """A session's experiments as a pandas frame, one row each.
-
-    ``path``: a lab's folder, of whose sessions the latest is taken if there is no ``tag``; a session's folder, or its
-    ``ledger.db``. The session may be running. docs/data.md has the columns.
-
-    Raises NightlabError where there is no session, or pandas is missing.
-
-    Example::
-
-        frame = nightlab.load("my-lab")
-        print(frame[frame.status == "keep"][["number", "metric", "hypothesis"]])
-    """
-    from nightlab.integrations.frame import session_frame
-
-    return session_frame(path, tag)
-
-
-class Lab:
-    """A lab: a git folder with a contract (``lab.toml``, or a layout that nightlab knows).
-
-    Raises NightlabError when the folder is in no git repository, nothing is committed, or there is no contract.
-
-    Example::
-
-        lab = nightlab.Lab("my-lab")
-        for check in lab.check():
-            print("ok" if check.ok else "no", check.what, check.hint)
-        print(lab.sessions())                   # ['nov28', 'nov27']
-    """
-
-    def __init__(self, path: str | Path = ".") -> None:
-        from nightlab.session.preflight import committed_contract
-        from nightlab.storage.git import Repo
-
-        self.path = Path(path)
-        _, contract, _ = committed_contract(Repo(self.path))
-        self.name = contract.name
-        self.metric: Metric = contract.metric.record()
-
-    @classmethod
-    def new(cls, path: str | Path, template: str = "lm") -> Lab:
-        """Make a lab in a new folder from one that ships (``lm``, ``speed``, ``wasm``), and commit it.
-
-        Raises NightlabError when the folder exists, or there is no such lab.
-
-        Example::
-
-            lab = nightlab.Lab.new("faster", template="speed")
-        """
-        from nightlab.session.create import make_lab
-
-        return cls(make_lab(Path(path), template))
-
-    def check(self, allow_missing: str | Iterable[str] = ()) -> list[Check]:
-        """What a session needs of this lab and this machine: each with ``ok``, ``what`` and ``hint``.
-
-        The lab's command is tried in the sandbox for a few seconds.
-        A check with ``fatal`` that is not ok keeps a session from starting. ``allow_missing``: protections of the
-        sandbox that you can do without (``"files"``, ``"network"``, ``"processes"``, ``"privileges"``, or ``"all"``).
-        """
-        from nightlab.session.preflight import protections
-        from nightlab.session.rehearsal import check_thoroughly
-        from nightlab.storage.git import Repo
-
-        return check_thoroughly(Repo(self.path), protections(allow_missing))[2]
-
-    def sessions(self) -> list[str]:
-        """The tags of the lab's sessions, the latest used first."""
-        from nightlab.storage.ledger import tags
-
-        return tags(self.path)
-
-    def session(
-        self,
-        tag: str | None = None,
-        *,
-        proposers: Sequence[str | Mapping[str, Any] | Proposer] | None = None,
-        judge: str | Rule | None = None,
-        selection: str | Selection | None = None,
-        program: str | None = None,
-        engine: str | Engine = "local",
-        slots: int | Literal["auto"] = 1,
-        device: Literal["cuda", "mps", "cpu"] | None = None,
-        allow_missing: str | Iterable[str] = (),
-        seed: int = 0,
-    ) -> Session:
-        """Open a session for running, or begin it. Without a ``tag`` the latest goes on, unless the lab has changed.
-
-        ``proposers``, ``judge`` and ``selection`` take the place of what the contract says while the session is open:
-        names that ``lab.toml`` knows, tables such as ``{"kind": "model", "model": "…"}``, or objects with the methods
-        of ``nightlab.Proposer``, ``nightlab.Rule`` and ``nightlab.Selection``. An object is trusted: it runs in this
-        process. ``program`` is what proposers are told in place of ``program.md``. ``engine`` says where trials run:
-        ``"local"``, a cluster as in ``run --engine`` (``"local-ray"``, ``"ray://HOST:PORT"``, ``"slurm"``), or a
-        ``nightlab.Engine``. ``slots``: trials at once, or ``"auto"`` for as many as there is room for. ``seed`` is the
-        proposers' randomness.
-
-        Raises NightlabError when the lab can't run, another process has the session open, or a name is unknown.
-
-        Example::
-
-            with lab.session("nov28", proposers=["tuner"], judge="replicate") as session:
-                session.run(experiments=20)
-        """
-        from nightlab.session.create import start_remote_session, start_session, start_with
-        from nightlab.session.preflight import committed_contract, protections
-        from nightlab.storage.git import Repo
-
-        check_overrides(committed_contract(Repo(self.path))[1], proposers, judge, selection)
-        allow, count = protections(allow_missing), None if slots == "auto" else slots
-        voice = _Voice()
-        own: Engine | None = None
-        if not isinstance(engine, str):
-            own = PluggedEngine(type(engine).__name__, engine)
-            inner, said = start_with(own, self.path, tag, device, allow)
-        elif engine == "local":
-            inner, said = start_session(self.path, tag, device, allow)
-        else:
-            inner, said, own = start_remote_session(engine, count, self.path, tag, device, allow, voice)
-        try:
-            overrides = override(inner, proposers, judge, selection, program)
-        except BaseException:
-            inner.close()
-            raise
-        if said:
-            voice(said)
-        return Session(inner, overrides, own, count, seed, voice)
-
-    def __repr__(self) -> str:
-        return f"Lab({str(self.path)!r})"
 
 
 class Session:
@@ -219,22 +33,8 @@ class Session:
     ``run``, ``ask``, ``tell`` or ``confirm``.
     """
 
-    def __init__(
-        self,
-        inner: OpenSession,
-        overrides: Overrides,
-        engine: Engine | None,
-        slots: int | None,
-        seed: int,
-        voice: _Voice,
-    ) -> None:
-        self._inner, self._overrides, self._engine, self._slots, self._seed = inner, overrides, engine, slots, seed
-        self._voice = voice
-        self._work = threading.Lock()
-        self._worker: threading.Thread | None = None
-        self._scheduler: Scheduler | None = None
-        self._asking: AskTell | None = None
-        self._closed = False
+    def __init__(self, runner: SessionRunner) -> None:
+        self._runner, self._inner = runner, runner.inner
 
     # -- looking ---------------------------------------------------------------------------------
 
@@ -266,7 +66,7 @@ class Session:
     @property
     def notices(self) -> list[str]:
         """What was said when it was opened, e.g. that it is a new session because the lab has changed."""
-        return list(self._voice.heard)
+        return list(self._runner.voice.heard)
 
     @property
     def champion(self) -> Experiment:
@@ -360,16 +160,15 @@ class Session:
         given |= {"requests": requests, "gain_per_hour": gain_per_hour, "target": target}
         rules = {key: value for key, value in given.items() if value is not None}
         stop = amended(self._inner.lab, {"stop": rules}).stop
-        with self._working(callbacks) as scheduler:
-            return run_session(self._loop(scheduler, stop), confirm)
+        with self._runner.running(self._observers(callbacks)) as scheduler:
+            return run_session(self._runner.loop(scheduler, stop), confirm)
 
     def stop(self, now: bool = False) -> None:
         """End the run that is under way: once its running trials have finished, or ``now``, when they run again later.
 
         For callbacks, and for other threads than the one that runs the session.
         """
-        if scheduler := self._scheduler:
-            scheduler.ask_to_stop(now, by="the program")
+        self._runner.stop(now)
 
     def confirm(self, seeds: int = 4, callbacks: Iterable[Callback] = ()) -> Evidence | None:
         """Measure the baseline and the champion again on ``seeds`` fresh seeds that no decision has used, in pairs.
@@ -389,7 +188,7 @@ class Session:
 
         if seeds < 2:
             raise NightlabError(f"{seeds} seeds give no interval", "give at least 2, better 4 to 8")
-        with self._working(callbacks) as scheduler:
+        with self._runner.running(self._observers(callbacks)) as scheduler:
             claims = Confirmer(scheduler)
             try:
                 evidence = claims.confirm(seeds)
@@ -424,8 +223,9 @@ class Session:
         """
         from nightlab.analysis.confirm import Confirmer
 
-        with self._working(callbacks) as scheduler:
-            result = train_population(self._loop(scheduler, StopRules()), members, parts, self._seed, confirm > 1)
+        with self._runner.running(self._observers(callbacks)) as scheduler:
+            loop = self._runner.loop(scheduler, StopRules())
+            result = train_population(loop, members, parts, self._runner.seed, confirm > 1)
             if result.experiment is None or not result.experiment.kept or confirm < 2:
                 return result
             claims = Confirmer(scheduler)
@@ -449,15 +249,15 @@ class Session:
                 experiment = session.tell(trial, session.measure(trial))
                 print(experiment.number, experiment.verdict)
         """
-        with self._alone():
-            return self._ask_tell().ask()
+        with self._runner.alone():
+            return self._runner.ask_tell().ask()
 
     def measure(self, trial: AskedTrial) -> Measurement:
         """Run a trial in the sandbox, on the session's engine, and wait for what it yields. Once for each trial.
 
         Several threads may each measure a trial of theirs. Raises NightlabError when it can't be started, or ran.
         """
-        return self._ask_tell().measure(trial)
+        return self._runner.ask_tell().measure(trial)
 
     def tell(self, trial: AskedTrial, measurement: Measurement | float) -> Experiment:
         """Record what a trial yielded, and judge its experiment if the judge has seen enough.
@@ -472,8 +272,8 @@ class Session:
             trial = session.ask()
             session.tell(trial, my_own_loss(trial.genome["genome.py"], trial.seed))
         """
-        with self._alone():
-            return self._ask_tell().tell(trial, measurement)
+        with self._runner.alone():
+            return self._runner.ask_tell().tell(trial, measurement)
 
     # -- opening and closing ---------------------------------------------------------------------
 
@@ -482,14 +282,7 @@ class Session:
 
         Trials that were asked for and not told run again another time. Raises NightlabError in a callback.
         """
-        if self._worker is threading.current_thread():
-            raise NightlabError(f"session {self.tag} is running: it can't be closed here", "end it: session.stop()")
-        self.stop(now=True)
-        with self._work:
-            if not self._closed:
-                self._closed = True
-                self._end_asking()
-                self._inner.close()
+        self._runner.close()
 
     def __enter__(self) -> Session:
         return self
@@ -508,81 +301,8 @@ class Session:
         with closing(Ledger(self.folder / LEDGER, read_only=True)) as ledger:
             yield ledger
 
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """While the block runs, no other thread may run this session."""
-        if self._worker is threading.current_thread():
-            raise NightlabError(f"session {self.tag} is running: a callback can't run it", "end it: session.stop()")
-        if not self._work.acquire(blocking=False):
-            raise NightlabError(
-                f"another thread of this program runs session {self.tag}",
-                "wait until it has ended, or end it: session.stop()",
-            )
-        try:
-            if self._closed:
-                raise NightlabError(f"session {self.tag} is closed", f"open it again: lab.session({self.tag!r})")
-            self._worker = threading.current_thread()
-            yield
-        finally:
-            self._worker = None
-            self._work.release()
-
-    def _loop(self, scheduler: Scheduler, stop: StopRules) -> ExperimentLoop:
-        from nightlab.loop.loop import ExperimentLoop
-
-        brought = self._overrides
-        return ExperimentLoop(
-            self._inner, stop, scheduler, seed=self._seed, proposers=brought.proposers, selection=brought.selection
-        )
-
-    def _ask_tell(self) -> AskTell:
-        """The steps of the loop, one by one, from the first question on until something else is done."""
-        from nightlab.loop.scheduler import Scheduler
-
-        if self._asking is None:
-            engine = CallerEngine(self._engine or self._inner.local_engine)
-            scheduler = Scheduler(self._inner, Observers(notebook_progress()), self._slots, engine)
-            self._asking = AskTell(self._loop(scheduler, StopRules()), engine)
-        return self._asking
-
-    def _end_asking(self) -> None:
-        if self._asking:
-            self._asking.close()
-            self._asking = None
-
-    @contextmanager
-    def _working(self, callbacks: Iterable[Callback | JudgedCallback]) -> Iterator[Scheduler]:
-        """A scheduler for one run; what it has running when the run is interrupted is ended and written down."""
-        from nightlab.loop.scheduler import Scheduler
-
-        with self._alone():
-            self._end_asking()
-            observers = [one if isinstance(one, Observer) else _AfterVerdict(self, one) for one in callbacks]
-            view = Observers([*notebook_progress(), *observers])
-            self._scheduler = Scheduler(self._inner, view, self._slots, self._engine)
-            self._voice.view = view
-            try:
-                yield self._scheduler
-            except KeyboardInterrupt:
-                self._scheduler.stop_now()
-                raise
-            finally:
-                self._scheduler = self._voice.view = None
-                view.close()
-
-
-class _Voice:
-    """Where an engine's words go: to the run that is under way, else they are kept for who opened the session."""
-
-    def __init__(self) -> None:
-        self.view: Observer | None = None
-        self.heard: list[str] = []
-
-    def __call__(self, words: str) -> None:
-        if self.view:
-            self.view.say(words)
-        else:
-            self.heard.append(words)
+    def _observers(self, callbacks: Iterable[Callback | JudgedCallback]) -> list[Observer]:
+        return [one if isinstance(one, Observer) else _AfterVerdict(self, one) for one in callbacks]
 
 
 class _AfterVerdict(Observer):
