@@ -79,7 +79,7 @@ class Commons(CheckedCopy):
         return made
 
     def latest(self, remote: str, kind: str, most: int) -> list[Entry]:
-        """The latest records of a kind of authors who are at a remote, up to one of each, of so many authors."""
+        """The latest record of a kind of each author who is at a remote, of up to ``most`` of them."""
         found = list[Entry]()
         for author in self.chains.heads(f"{SEEN}/{self._digest(remote).key}"):
             found += [entry for entry in reversed(self.chain(author)) if entry.kind == kind][:1]

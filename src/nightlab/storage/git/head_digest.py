@@ -1,8 +1,8 @@
-"""The digest of a remote: commits that say which authors' chains grew, so that nobody lists all authors at each sync.
+"""The digest of a remote: commits that say which authors' chains grew, so that a sync does not list all authors.
 
 Each digest commit has as its parents the digest before and the new heads, and names their authors: one ref brings all
-that is new. Whoever pushes maintains it. It is never trusted: chains are checked as always, one that does not continue
-the known digest is not followed, and at each sync some authors are listed by lot. Other programs need not know of it.
+that is new. Each lab that pushes maintains it. It is never trusted: chains are checked as always, one that does not
+continue the known digest is not followed, and at each sync some authors are listed by lot. Others can ignore it.
 """
 
 from __future__ import annotations
