@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import subprocess
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from support.labs import GENOME
+from support.labs import GENOME, TinyLab
 
 from nightlab.analysis.records import FORMS, _threshold, holds
 from nightlab.commons.places import author_key
 from nightlab.commons.record import genome_id
 from nightlab.commons.submission import Gain, Submission, read_statement, sign_statement, write_statement
 from nightlab.core.types import Measurement, Metric, NightlabError
+from nightlab.storage.ledger import Ledger
 
 
 def test_a_referee_measures_what_was_submitted_and_refuses_what_is_not(
@@ -83,3 +85,33 @@ def test_a_limit_is_tested_on_the_metric_or_one_beside_it() -> None:
     faster = Gain(mean=1, low=0.5, high=1.5, p=0.001)
     assert not holds(SimpleNamespace(gain=faster, threshold=found), "modded-nanogpt")
     assert holds(SimpleNamespace(gain=faster, threshold=beside), "modded-nanogpt")
+
+
+def test_a_submission_and_its_replay_that_are_killed_go_on(
+    make_lab: Any, nightlab: Any, killed: Any, tmp_path: Path
+) -> None:
+    def ended(place: TinyLab) -> set[str]:
+        """The runs beside the record that have ended."""
+        found = set[str]()
+        for path in place.folder.glob(".nightlab/*/ledger.db"):
+            with closing(Ledger(path, read_only=True)) as ledger:
+                found |= {trial.id for trial, one in ledger.trials(purpose="confirm") if one and one.measured}
+        return found
+
+    lab = make_lab()
+    lab.idea("better", GENOME.replace("A = 4.0", "A = 2.0"), "closer to one")
+    assert nightlab("run", "-n", "1", cwd=lab).code == 0
+    subprocess.run(["git", "clone", "-q", lab.folder, tmp_path / "theirs"], check=True)
+    folder = tmp_path / "record"
+    theirs = TinyLab(tmp_path / "theirs")
+    for place, command in (
+        (lab, ("submit", "--seeds", "3", "--out", str(folder))),
+        (theirs, ("referee", str(folder), "--seeds", "3")),
+    ):
+        killed(*command, cwd=place, until=lambda place=place: len(ended(place)) >= 2)
+        before = ended(place)
+        done = nightlab(*command, "--json", cwd=place)
+        assert done.code == 0, done.err
+        assert before <= ended(place) and len(ended(place)) == 6, "what had ended did not run again"
+        assert len(done.json["statement"]["runs"]) == 3
+        assert done.json["statement"]["gain"]["p"] == 0.0

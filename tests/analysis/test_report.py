@@ -127,6 +127,14 @@ def test_the_same_metric_on_other_data_stands_beside_the_gain(make_lab: Any, nig
     assert "other" not in said
 
 
+def test_a_loss_is_called_one(lab: TinyLab) -> None:
+    text = written(lab, (1, confirmed(-2.0, 1.0)))
+    assert headline(text).startswith(
+        "**Not confirmed.** loss is 2 worse than the baseline (95 % interval 1 to 3 worse)"
+    )
+    assert headline(text).endswith(": it is worse.") and "more seeds" not in text
+
+
 def test_an_interval_with_room_for_a_loss_confirms_nothing(lab: TinyLab) -> None:
     text = written(lab, (1, confirmed(0.5, 1.0)))
     said = headline(text)

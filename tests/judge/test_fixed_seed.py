@@ -23,6 +23,12 @@ def test_it_is_told_by_runs_that_are_all_the_same() -> None:
     assert not fixes_seed(*times), "noise in proportion, of a program that is faster"
 
 
+def test_a_time_that_varies_less_does_not_fix_its_seed() -> None:
+    loaded, steady = [146.5, 175.4, 156.6, 144.8, 131.0], [0.0732, 0.0720, 0.0729, 0.0729, 0.0731]
+    assert fixes_seed(steady, loaded) and not fixes_seed(steady, loaded, timed=True)
+    assert fixes_seed([0.07, 0.07], loaded, timed=True), "no clock says that"
+
+
 @pytest.mark.parametrize(("left", "found"), [(0.01, 1.0), (0.05, 0.9), (0.5, 0.0), (1.0, 0.0)])
 def test_a_fixed_seed_is_told_from_a_part_of_one_and_from_steady_training(left: float, found: float) -> None:
     """Of eight pairs: with a clock's jitter alone it is found, where only some of the luck is fixed it is not."""

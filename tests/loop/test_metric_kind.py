@@ -82,6 +82,25 @@ def test_returns_around_zero_are_compared_by_differences(make_lab: Any) -> None:
     assert scale is None or scale.scale == "difference"
 
 
+def test_a_score_that_was_taken_for_a_ratio_is_none_once_it_is_negative(make_lab: Any, nightlab: Any) -> None:
+    lab = make_lab(
+        "A = 0.1\n", "from genome import A\nprint(f'METRIC sharpe={A}')\n", contract=contract("sharpe", "maximise")
+    )
+    lab.idea("00", "A = 0.05\n")
+    nightlab("run", "-n", "1", "--tag", "t", cwd=lab)
+    session = lab.session()
+    session.ledger.append(ScaleFound("ratio", "the runs of one program differ by a large share of their mean"))
+    session.close()
+    for number, value in enumerate((0.0, -1.0, -0.5)):
+        lab.idea(f"1{number}", f"A = {value}\n")
+    done = nightlab("run", "-n", "4", "--tag", "t", cwd=lab)
+    assert "sharpe is compared by differences: a trial measured -1, which has no ratio" in done.out
+    session = lab.session()
+    last, scale = session.ledger.experiments()[-1], session.ledger.latest(ScaleFound)
+    session.close()
+    assert scale.final and scale.scale == "difference" and "no ratio" not in last.verdict.detail
+
+
 SOLVE = "from genome import A\nopen('field.txt', 'w').write(repr(A))\n"
 ERROR = """\
 import math, os

@@ -16,6 +16,8 @@ from support.labs import GENOME, lab_in
 from support.processes import PATIENCE, wait
 from support.window_site import EVIL, Site, add
 
+from nightlab.analysis.study import StudyConfig, StudySession
+from nightlab.analysis.study_report import StudyReport
 from nightlab.core.events import EvidenceShown, OrderTaken
 from nightlab.core.types import Candidate, Evidence, Measurement, PairedGain, Verdict
 from nightlab.session.session import Session
@@ -298,6 +300,21 @@ def test_a_window_without_experiments_and_one_for_looking_only(make_lab: Any, se
     finally:
         site.close()
         session.close()
+
+
+def test_the_labs_studies_are_in_a_card(night: Session, serve: Any, look: Any) -> None:
+    arms: dict[str, Any] = {"one": {}, "two": {}}
+    plan = StudyConfig.model_validate({"name": "x", "experiments": 1, "best_of_n": False, "arms": arms})
+    gains = {"one": 2.0, "two": 0.0}
+    results = [StudySession(n, arm, gain, 0.0, 0.0, "") for n in (1, 2, 3) for arm, gain in gains.items()]
+    page = look(serve(night))
+    expect(page.locator("#studies")).to_be_hidden()
+    StudyReport(plan, results).write(night.repo.lab)
+    page.reload()
+    card = page.get_by_role("region", name="Studies")
+    expect(card).to_contain_text("one is shown to be the best")
+    expect(card.get_by_role("row").nth(1)).to_contain_text("one32.000000nothing")
+    expect(card).to_contain_text("one over two: 2.000000 (2.000000 to 2.000000), shown")
 
 
 def test_of_many_experiments_only_those_that_are_seen_are_there(make_lab: Any, serve: Any, look: Any) -> None:

@@ -42,6 +42,7 @@ from nightlab.loop.scheduler import Scheduler
 from nightlab.proposers import change_constants, find_constants
 from nightlab.session.replicates import ABLATE_SEED, CONFIRM_SEED, TRANSFER_SEED, runs
 from nightlab.session.session import Session
+from nightlab.session.warm_starts import had_start
 from nightlab.storage.git import OutOfScope, PatchConflict
 from nightlab.storage.ledger import write_results
 
@@ -87,9 +88,10 @@ class Confirmer:
             held_out,
             claim=self.session.metric_claim,
             sequential=counts is not None,
+            **self._alone(champion, fresh, before, level),
         )
         self.show(champion, evidence)
-        if fixes_seed(*([m.metric for m in side if m.metric is not None] for side in (after, before))):
+        if self._fixes_seed(before, after):
             self.ledger.append(Alarm(FIXED_SEED))
         return evidence
 
@@ -108,9 +110,26 @@ class Confirmer:
             held_out = with_stated_errors(held_out, *_held_out_of(before, after))
         shown = held_out is not None and held_out.low > 0 and gain.low > 0
         level: Level = "held out" if shown else "confirmed"
-        evidence = Evidence(level, 0, fresh, gain, held_out, claim=self.session.metric_claim, exact=True)
+        claim, alone = self.session.metric_claim, self._alone(champion, fresh, before, 0.95)
+        evidence = Evidence(level, 0, fresh, gain, held_out, claim=claim, exact=True, **alone)
         self.show(champion, evidence)
         return evidence
+
+    def _alone(
+        self, champion: Experiment, seeds: Sequence[int], before: Sequence[Measurement], level: float
+    ) -> dict[str, Any]:
+        """Of a champion that started from an answer: whose, and its program's gain from nothing; else nothing."""
+        start = had_start(self.ledger, champion.number)
+        if start is None:
+            return {}
+        budget = self.session.budget.record()
+        with self.scheduler.on_duty():
+            asked = [TrialRequest(champion.number, "alone", seed, budget) for seed in seeds]
+            try:
+                after = measure(self.scheduler, asked)
+            except NightlabError:  # from nothing it fails
+                return {"warm_start": start.number}
+        return {"warm_start": start.number, "alone": self.gain(before, after, level)}
 
     def _champion_pairs(
         self, champion: Experiment, seeds: Sequence[int]
@@ -252,10 +271,14 @@ class Confirmer:
     ) -> PairedGain:
         values = [[m.metric for m in side if m.metric is not None] for side in (before, after)]
         gain = paired_gain(self.session.metric, values[0], values[1], level, noise, self._scale())
-        if fixes_seed(values[1], values[0]):
+        if self._fixes_seed(before, after):
             return with_unseen_luck(gain, values[0])
         stated = ([(m.metric, m.standard_error) for m in side] for side in (before, after))
         return gain if noise else with_stated_errors(gain, *stated)
+
+    def _fixes_seed(self, before: Sequence[Measurement], after: Sequence[Measurement]) -> bool:
+        own, other = ([m.metric for m in side if m.metric is not None] for side in (after, before))
+        return fixes_seed(own, other, timed=self.session.lab.timed)
 
     def _gain_of_counts(self, before: Sequence[Measurement], after: Sequence[Measurement]) -> PairedGain | None:
         """The gain of a metric that is made of counts, valid however often it is looked at; None for any other."""

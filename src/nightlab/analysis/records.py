@@ -221,17 +221,19 @@ def _require_same_task(session: Session, found: Submission) -> None:
 
 def _commit(session: Session, on: str, genome: Genome, name: str) -> str:
     """A submitted genome as a commit on the lab's own frozen files. Raises NightlabError for other files."""
-    repo = session.repo
+    repo, ref = session.repo, f"submission-{name}"
     if odd := [path for path in genome.files if not stays_inside(path)]:
         raise NightlabError(f"the submission's {name} holds {odd[0]!r}, which is no file of a lab", "don't run it")
-    if session.genome(on) == genome.files:
-        return on
+    had = repo.resolve(f"refs/nightlab/{session.tag}/{ref}")  # of a replay that was interrupted, as its trials are
+    for commit in (on, *([had] if had else [])):
+        if session.genome(commit) == genome.files:
+            return commit
     try:
         commit = repo.commit_files(on, genome.files, f"a submission's {name}")
         repo.check_scope(on, commit, session.lab.genome)
     except OutOfScope as why:
         raise NightlabError(f"the submission's {name} can't be replayed here: {why}", "ask its author") from None
-    repo.keep_reachable(session.tag, f"submission-{name}", commit)
+    repo.keep_reachable(session.tag, ref, commit)
     return commit
 
 

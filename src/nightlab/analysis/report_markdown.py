@@ -7,7 +7,7 @@ from datetime import datetime
 
 from nightlab.analysis.summary import ReportData
 from nightlab.core.text import counted
-from nightlab.core.types import FIRST_DAY, Experiment, PairedGain, ProposerStats
+from nightlab.core.types import FIRST_DAY, Evidence, Experiment, PairedGain, ProposerStats
 
 SEQUENTIAL = "a sequential test of the counts, which holds whenever measuring stops"
 MOST = 12  # rows of a table of failed attempts
@@ -71,10 +71,13 @@ def _headline(f: ReportData) -> list[str]:
     if found.sequential:
         claim += f"; {SEQUENTIAL}"
     if not found.shown:
-        return [f"> **Not confirmed.** {claim}: the interval does not exclude zero.", ""]
+        return [f"> **Not confirmed.** {claim}: {unshown_words(found)}.", ""]
     lines = [f"> **{claim}** (evidence: *{found.label}*)."]
     if found.claim:
         lines += [">", f"> The metric is only the candidate's claim: {_quote(found.claim)}."]
+    if found.warm_start is not None:
+        alone = "could not be measured" if found.alone is None else f"is {_interval(found.alone, ' than the baseline')}"
+        lines += [">", f"> It started from the answer of #{found.warm_start}; from nothing its program {alone}."]
     if found.held_out is not None:
         seen = "the same holds" if found.held_out.low > 0 else "**it does not show**"
         lines += [">", f"> On data that no decision has read {seen}: {_interval(found.held_out)}."]
@@ -232,7 +235,7 @@ def _next(f: ReportData) -> list[str]:
     if f.champion and f.champion.number:
         if f.confirmed is None:
             lines.append(f"Confirm what the search claims: `nightlab confirm -t {f.tag}`")
-        elif not f.confirmed.shown:
+        elif not f.confirmed.shown and f.confirmed.gain.high >= 0:
             lines.append(f"Look with more seeds: `nightlab confirm -t {f.tag} --seeds {2 * f.confirmed.gain.pairs}`")
         elif not any(row.worth for row in f.kept):
             lines.append(f"See what each change is worth: `nightlab confirm -t {f.tag} --ablate`")
@@ -281,13 +284,26 @@ def _interval(gain: PairedGain, than: str = "") -> str:
 def gain_words(gain: PairedGain) -> tuple[str, str]:
     """A gain, and its interval; of a metric that is compared by ratios as a factor, with the difference beside it."""
     if gain.level == 1:
-        size = f"{gain.times[0]:.4g} times, {gain.mean:.4g} better" if gain.times else f"{gain.mean:.4g} better"
+        size = f"{gain.times[0]:.4g} times, {_better(gain.mean)}" if gain.times else _better(gain.mean)
         return size, "exact: the same number on every seed"
     level = f"{100 * gain.level:.4g} % interval"
     if gain.times is None:
-        return f"{gain.mean:.4g} better", f"{level} {gain.low:.4g} to {gain.high:.4g}"
+        if gain.high < 0:
+            return _better(gain.mean), f"{level} {-gain.high:.4g} to {-gain.low:.4g} worse"
+        return _better(gain.mean), f"{level} {gain.low:.4g} to {gain.high:.4g}"
     mean, low, high = gain.times
     return f"{mean:.4g} times better", f"{level} {low:.4g} to {high:.4g} times; {gain.mean:.4g} in its unit"
+
+
+def _better(gain: float) -> str:
+    return f"{-gain:.4g} worse" if gain < 0 else f"{gain:.4g} better"
+
+
+def unshown_words(found: Evidence) -> str:
+    """Why the gain of some evidence counts as none."""
+    if found.exact:
+        return "that is no gain"
+    return "it is worse" if found.gain.high < 0 else "the interval does not exclude zero"
 
 
 def _common_luck(rho: float) -> str:

@@ -28,6 +28,7 @@ from nightlab.judge import Contestant
 from nightlab.session.preflight import free_to_change
 from nightlab.session.replicates import contestant
 from nightlab.session.session import Session
+from nightlab.session.warm_starts import had_start
 from nightlab.storage.checkouts import blob_id
 from nightlab.storage.git import in_genome
 
@@ -129,6 +130,11 @@ def finding_body(
             raise NightlabError(
                 f"experiment {number} is no finding: the number of experiment {one.number} was {TOLD}",
                 "share an experiment that was measured in the sandbox",
+            )
+        if one and (start := had_start(session.ledger, one.number)):
+            raise NightlabError(
+                f"experiment {number} is no finding: experiment {one.number} {start.words}, which no other lab has",
+                "share an experiment of a session without warm_start",
             )
     patch = encode_patch(repo.patch(candidate.parent, candidate.commit))
     if not 0 < len(patch) <= LARGEST_PATCH:

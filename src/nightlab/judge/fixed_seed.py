@@ -19,18 +19,19 @@ FIXED_SEED = (
 )
 
 
-def fixes_seed(own: Sequence[float], before: Sequence[float]) -> bool:
+def fixes_seed(own: Sequence[float], before: Sequence[float], *, timed: bool = False) -> bool:
     """Whether a program's runs on different seeds are all but the same, while those of the one before it are not.
 
     By the ratio of variances (F test), which must be small besides: a program may well train more steadily, and noise
-    in proportion to a value is smaller where that is.
+    in proportion to a value is smaller where that is. Times (``timed``) have the machine's noise, whatever the seed:
+    another program's may be far smaller, and only equal ones count.
     """
     from scipy.special import fdtr
 
     if len(own) < 2 or len(before) < 2 or _same(before):
         return False
-    if _same(own):
-        return True
+    if timed or _same(own):
+        return _same(own)
     level, other = abs(average(list(own))), abs(average(list(before)))
     expected = _spread(before) * (level / other if level < other else 1.0)
     ratio = _spread(own) / expected if expected else math.inf

@@ -37,19 +37,21 @@ class MetricKind:
         known = self.ledger.latest(ScaleFound)
         if known and known.final:
             return
-        metric, found = self.session.metric, known.scale if known else None
-        if value <= 0 and found == "ratio" and metric.goal == "minimise":
-            # A value that ratios can't rank, and better than all before: a worse one is discarded as it is.
-            self._record(ScaleFound("difference", f"a trial measured {value:g}, which has no ratio", final=True))
+        found = known.scale if known else None
+        if value < 0 or (value == 0 and self.session.metric.goal == "minimise"):
+            # No time, error or throughput measures that; only a throughput of zero is what a program that fails has.
+            why = f"a trial measured {value:g}, which has no ratio"
+            self._record(ScaleFound("difference", why, final=True), said=found == "ratio")
         elif (best := find_scale(self.scheduler.replicates.groups(), found)) and best[0] != found:
             self._record(ScaleFound(*best))
 
-    def _record(self, event: ScaleFound) -> None:
+    def _record(self, event: ScaleFound, *, said: bool = True) -> None:
         self.ledger.append(event)
         self.scheduler.forget_noise()
-        self.scheduler.view.say(
-            f'{self.session.metric.name} {SAID[event.scale]}: {event.why} (metric.scale = "{event.scale}")'
-        )
+        if said:
+            self.scheduler.view.say(
+                f'{self.session.metric.name} {SAID[event.scale]}: {event.why} (metric.scale = "{event.scale}")'
+            )
 
     def _learn_exact(self) -> None:
         now, name = self.scheduler.replicates.noise().exact, self.session.metric.name

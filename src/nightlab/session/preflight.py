@@ -66,6 +66,7 @@ def inspect(repo: Repo, *, dirty_genome: bool = False) -> tuple[LabConfig, str, 
     checks.append(_computed(lab, metric_claim(lab, files, lambda path: repo.read(commit, path))))
     checks += [Check(what, there, hint, fatal=False) for what, there, hint in needs(lab)]
     checks += _tuned(lab, [repo.read(commit, path) or "" for path in files if in_genome(path, lab.genome)])
+    checks += _warm_start(lab, files)
     checks += _population(lab, [repo.read(commit, path) or "" for path in files if in_genome(path, lab.genome)])
     return lab, source, [*checks, *plugged(lab), *_not_expressed(repo, commit)]
 
@@ -268,6 +269,18 @@ def _population(lab: LabConfig, genome: list[str]) -> list[Check]:
         return [Check(f"nightlab pbt can train no population: {NONE_MOVES}", False, MARK, fatal=False)]
     what = f"training goes on from checkpoints of up to {lab.population.checkpoint}"
     return [Check(f"{what}; while it trains may move: {', '.join(names)}", True)]
+
+
+def _warm_start(lab: LabConfig, files: list[str]) -> list[Check]:
+    """Whether a program can leave the answer from which later trials start."""
+    if lab.warm_start is None:
+        return []
+    file, size = lab.warm_start.file, lab.warm_start.size
+    if file in files or in_genome(file, lab.genome):
+        hint = f"git rm --cached {file}, put it into .gitignore and commit; or name the file that the program writes"
+        return [Check(f"warm_start.file {file} is a file of the lab's own, not one that a trial leaves", False, hint)]
+    what = f"a trial starts from the champion's {file} (at most {size}): its score is that of program and start"
+    return [Check(what, True)]
 
 
 def _computed(lab: LabConfig, claim: str) -> Check:

@@ -20,6 +20,7 @@ from nightlab.core.config.proposers import (
     TunerConfig,
 )
 from nightlab.core.config.units import allowed, megabytes
+from nightlab.core.config.warm_start import WarmStartConfig, unfair_start
 from nightlab.core.config_model import ConfigModel
 from nightlab.core.text import METRIC_NAME
 from nightlab.core.types import Goal, Metric
@@ -269,6 +270,7 @@ class LabConfig(ConfigModel):
     hooks: HooksConfig = HooksConfig()
     notify: NotifyConfig = NotifyConfig()
     population: PopulationConfig | None = None
+    warm_start: WarmStartConfig | None = None
     commons: CommonsConfig | None = None
     gene: GeneConfig | None = None
     stop: StopRules = StopRules()
@@ -313,4 +315,10 @@ class LabConfig(ConfigModel):
     def _measured_by_something(self) -> LabConfig:
         if self.command is None and (self.evaluator is None or self.evaluator.served):
             raise ValueError("give a command, an evaluator that needs none, or both")
+        return self
+
+    @model_validator(mode="after")
+    def _starts_are_fair(self) -> LabConfig:
+        if self.warm_start and (why := unfair_start(self)):
+            raise ValueError(f"warm_start: {why}")
         return self

@@ -24,7 +24,7 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
-from nightlab.engines.local.artefacts import leave_only_files
+from nightlab.engines.local.artefacts import leave_only_files, take_answer
 from nightlab.engines.local.beside import Beside
 from nightlab.engines.local.cgroup import Cgroup
 from nightlab.engines.local.clock import Clock
@@ -34,7 +34,7 @@ from nightlab.engines.local.machine_monitor import SLOW, MachineMonitor, overuse
 from nightlab.engines.local.outcome import TrialEnded, check_not_killed, describe_status, last_line
 from nightlab.engines.local.process_group import TRUSTED, ProcessGroup, notice_exits
 from nightlab.engines.local.resource_sampler import ResourceSampler
-from nightlab.engines.local.trial_folder import ORIGINAL_NAME, write_atomically
+from nightlab.engines.local.trial_folder import ANSWER, ORIGINAL_NAME, write_atomically
 from nightlab.sandbox.process_tree import adopt_orphans
 from nightlab.storage import checkouts
 
@@ -182,6 +182,7 @@ class Supervisor:
             self._clear_the_way("evaluator")
             self.sampler.sample(self.spec, self.folder)  # the candidate may have exited between two samples
             leave_only_files(self.folder / "work")
+            self._take_answer()
             self.launch.start("evaluator", self.spec["evaluator"])
         begun = time.monotonic()
         while (status := self.children.status("evaluator")) is None:
@@ -209,6 +210,13 @@ class Supervisor:
             until = time.monotonic() + FAREWELL
             while self.children.status("candidate") is None and time.monotonic() < until:
                 self._poll()
+
+    def _take_answer(self) -> None:
+        """Keep what the candidate left for later trials to start from, where the contract says so."""
+        if asked := self.spec["answer"]:
+            fault = take_answer(self.folder / "work" / asked["file"], asked["most"], self.folder / ANSWER)
+            if fault:
+                raise TrialEnded("crashed", f"its answer {asked['file']} {fault}")
 
     def _checks(self) -> None:
         if self.spec["checks"]:

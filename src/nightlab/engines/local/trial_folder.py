@@ -17,6 +17,7 @@ from nightlab.core.text import plain
 
 MARK = "NIGHTLAB_TRIAL"  # environment variable with the trial's folder, set in each of its processes
 PROXY = "proxy"  # the socket of the proxy to the evaluator's gateways
+ANSWER = "answer"  # a copy of the file that the candidate left for later trials to start from
 SAVED = "saved"  # a file with the arrays that a member of a population handed over to go on from
 ORIGINAL_NAME = "born"  # a file with the original name of a folder whose supervisor stood by
 
