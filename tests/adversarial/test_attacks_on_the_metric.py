@@ -190,8 +190,12 @@ def scribble():
         for at in range(0, len(memory) - 8, 256): memory[at:at + 8] = os.urandom(8)
 threading.Thread(target=scribble, daemon=True).start()
 """
-    got = arena.attack(genome(top=SHARED, training=scribble))
-    assert got.verdict.status in ("discard", "crash") and got.said != NOTHING_GAINED
+    for attempt in range(9):  # on a busy machine the evaluator may have copied before the thread has its turn
+        got = arena.attack(genome(top=f"{SHARED}# {attempt}\n", training=scribble))
+        assert got.verdict.status in ("discard", "crash")
+        if got.said != NOTHING_GAINED:
+            return
+    raise AssertionError("no answer was changed")
 
 
 # -- what is served is not what was trained ------------------------------------------------------------

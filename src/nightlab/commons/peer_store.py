@@ -119,10 +119,13 @@ class PeerStore:
             needed = check_requirements(
                 finding.requires, trial_resources(self.session, list(finding.requires.libraries))
             )
-            shown = self._transfers.get(entry.id, ())
-            said = [each for by, each in shown if by == entry.author or self.trust_in(by).proven]
-            self._fits[entry.id] = worse_of(compare_tasks(finding, self.task, said), needed)
+            self._fits[entry.id] = worse_of(self._task_fit(entry, finding), needed)
         return self._fits[entry.id]
+
+    def _task_fit(self, entry: Entry, finding: Finding) -> Compatibility:
+        shown = self._transfers.get(entry.id, ())
+        said = [each for by, each in shown if by == entry.author or self.trust_in(by).proven]
+        return compare_tasks(finding, self.task, said)
 
     def claimed(self, entry: Entry) -> float:
         """The gain that a finding claims over its parent. Cached."""
@@ -199,7 +202,7 @@ class PeerStore:
     def _why_declined(self, entry: Entry) -> str:
         finding = entry.signed.record
         assert isinstance(finding, Finding)
-        task = compare_tasks(finding, self.task)
+        task = self._task_fit(entry, finding)
         reasons = (
             ("its author revoked the key", self.is_revoked(entry.id)),
             ("its author retracted it", self._is_retracted(entry)),
@@ -292,10 +295,7 @@ class PeerStore:
         finding = self.entries[record.target].signed.record
         if record.task == self.task.id or not isinstance(finding, Finding):
             return record.task == self.task.id
-        of = finding.task
-        same = (of.frozen_sha256, of.data_sha256, of.metric)
-        ours = (self.task.frozen_sha256, self.task.data_sha256, self.task.metric)
-        return record.task == of.id and same == ours
+        return record.task == finding.task.id and finding.task.differs_from(self.task) <= {"budget"}
 
     def _statement(self, record: Verification, by: str) -> PeerVerdict:
         mine = gain(self.task.metric, record.runs, record.against)

@@ -97,6 +97,10 @@ class Task(RecordModel):
             raise ValueError("the task's id is not the hash of the task")
         return self
 
+    def differs_from(self, other: Task) -> set[str]:
+        """The fields, but the id, that are not the same."""
+        return {name for name in type(self).model_fields if getattr(self, name) != getattr(other, name)} - {"id"}
+
 
 class PlatformRecord(RecordModel):
     """The platform of the measurements."""

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from nightlab.core.config import BudgetConfig, LabConfig, megabytes
-from nightlab.core.config.schema import overrun
+from nightlab.core.config.limits import overrun
 from nightlab.core.overhead import grace
 from nightlab.core.types import Budget, NightlabError, Trial
 from nightlab.engines.local.caches import Caches
