@@ -17,7 +17,7 @@ from nightlab.engines.local.trial_folder import kill_leftovers
 from nightlab.engines.slots import Slot, leaves_a_core
 from nightlab.judge import Contestant, Noise
 from nightlab.session.free import free_of_charge, numbers_of_the_baseline
-from nightlab.session.preflight import require_disk
+from nightlab.session.machine_checks import require_disk
 from nightlab.session.replicates import ATTEMPTS, Replicates, contestant, replicates
 from nightlab.session.seeds import drawn_seed, trial_name
 from nightlab.session.session import Session

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -97,3 +99,14 @@ def _read_bytes(path: Path) -> bytes:
         return path.read_bytes()
     except OSError:
         return b""
+
+
+def write_atomically(path: Path, data: dict[str, Any], *, lasting: bool = True) -> None:
+    """Write a file of JSON whole or not at all. ``lasting``: also if the machine fails."""
+    draft = path.with_name(path.name + ".tmp")
+    with draft.open("w", encoding="utf-8") as out:
+        json.dump(data, out)
+        out.flush()
+        if lasting:
+            os.fsync(out.fileno())
+    os.replace(draft, path)
