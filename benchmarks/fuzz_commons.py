@@ -31,7 +31,8 @@ with atheris.instrument_imports(include=["nightlab.commons", "nightlab.storage.g
     from nightlab.commons import genes, gossip
     from nightlab.commons.canonical import canonical_json
     from nightlab.commons.capability import GeneHost, TrialResources, check_requirements, compare_tasks
-    from nightlab.commons.exchange import PATCH_FILE, RECORD_FILE, Commons, _entry
+    from nightlab.commons.checked_copy import PATCH_FILE, RECORD_FILE, check_link
+    from nightlab.commons.exchange import Commons
     from nightlab.commons.queue import novelty, word_set
     from nightlab.commons.record import Finding, Rejected, Task, author_of, encode_record, parse_record
     from nightlab.commons.trust import compare, priority
@@ -75,8 +76,8 @@ def try_link(raw: bytes) -> None:
     said = wrapped(raw, before=str, message=str)
     first = examples()[0]
     link = Link("1", None, first.id, {RECORD_FILE: encode_record(first), PATCH_FILE: PATCH.encode()})
-    last = _entry(author_of(key()), link, None)
-    _entry(author_of(key()), Link("2", said["before"], said["message"], said["files"]), last)
+    last = check_link(author_of(key()), link, None)
+    check_link(author_of(key()), Link("2", said["before"], said["message"], said["files"]), last)
 
 
 def try_words(raw: bytes) -> None:

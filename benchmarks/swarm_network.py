@@ -31,8 +31,8 @@ from swarm_world import (
     patch_text,
 )
 
+from nightlab.commons.checked_copy import check_link
 from nightlab.commons.entry import Entry
-from nightlab.commons.exchange import _entry
 from nightlab.commons.instants import format_instant
 from nightlab.commons.record import RECORD, Rejected, Signed, author_of, encode_record, sign
 from nightlab.core.types import Candidate
@@ -164,7 +164,7 @@ class Network:
             return Entry(Signed.model_construct(id=name, record=record, signature=""), name)
         signed = sign(RECORD.validate_python(facts), author.key)
         files = {"record.json": encode_record(signed)} | ({"patch": patch.encode()} if patch else {})
-        return _entry(author.name, Link(signed.id, before, signed.id, files), last)
+        return check_link(author.name, Link(signed.id, before, signed.id, files), last)
 
     def forge(self, author: Author, body: dict[str, Any], patch: str) -> None:
         """Records that are not as they must be come to the commons: each must be refused."""
@@ -182,7 +182,7 @@ class Network:
         }
         for how, (name, record, text) in cases.items():
             try:
-                _entry(name, Link(whole.id, None, whole.id, {"record.json": record, "patch": text.encode()}), None)
+                check_link(name, Link(whole.id, None, whole.id, {"record.json": record, "patch": text.encode()}), None)
             except Rejected as error:
                 self.result.rejected[error.category] += 1
             else:

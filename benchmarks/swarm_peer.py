@@ -58,6 +58,7 @@ class Known(peer_store.PeerStore):
         self.session, self.shelf, self.commons = session, session.shelf, session.shelf
         self.task, self.platform, self.entries = TASK, PLATFORM, session.shelf.entries
         self.trust, self.threats, self.doubtful, self.measured, self._said = {}, set(), {}, [], {}
+        self.revoked: dict[str, int] = {}
         self._fits, self._claims, self._me = session.shelf.fits, session.shelf.claims, session.name
         self._draw, self.first = random.Random(session.name), 0
 
@@ -72,7 +73,7 @@ class Known(peer_store.PeerStore):
             )
         return self._fits[entry.id]
 
-    def _published(self, author: str, kind: type) -> list[Entry]:
+    def _published(self, author: str, kind: str) -> list[Entry]:
         return self.shelf.published(author, kind, self.session.side, self.session.synced)
 
     def _findings_for(self, genome: str) -> Sequence[Entry]:

@@ -100,7 +100,7 @@ class Shelf:
     """Everything that the swarm's copies of the commons accepted; who sees what of it is a matter of time."""
 
     entries: dict[str, Entry] = field(default_factory=dict)
-    chains: dict[tuple[str, type], tuple[list[Entry], tuple[list[float], list[float]]]] = field(default_factory=dict)
+    chains: dict[tuple[str, str], tuple[list[Entry], tuple[list[float], list[float]]]] = field(default_factory=dict)
     """Each author's records of a kind, and since when they are there on either side."""
     authors: list[str] = field(default_factory=list)
     """Those who published findings, in order."""
@@ -122,7 +122,7 @@ class Shelf:
     def add(self, entry: Entry, patch: str | None, commit: str, seen: Seen, lie: bool) -> None:
         record = entry.signed.record
         self.entries[entry.id] = entry
-        own, since = self.chains.setdefault((record.author, type(record)), ([], ([], [])))
+        own, since = self.chains.setdefault((record.author, record.kind), ([], ([], [])))
         if isinstance(record, Finding):
             assert patch is not None
             if not own:
@@ -139,7 +139,7 @@ class Shelf:
         for side in (0, 1):  # a chain comes in its order
             since[side].append(max(seen[side], since[side][-1] if since[side] else 0.0))
 
-    def published(self, author: str, kind: type, side: int, synced: float) -> list[Entry]:
+    def published(self, author: str, kind: str, side: int, synced: float) -> list[Entry]:
         """An author's records of a kind that are seen by who last synced then."""
         own, since = self.chains.get((author, kind), ((), ((), ())))
         return list(own[: bisect.bisect_right(since[side], synced)])

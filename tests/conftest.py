@@ -58,8 +58,8 @@ LONG_ID = 200
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Twice as many as there are cores, as a test waits for processes of its own; unit tests have none."""
-    return (os.cpu_count() or 1) * (1 if config.getoption("markexpr") == "unit" else 2)
+    """Three for a core, as a test waits for processes of its own half of the time; unit tests have none."""
+    return (os.cpu_count() or 1) * (1 if config.getoption("markexpr") == "unit" else 3)
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:

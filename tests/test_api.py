@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 from support.labs import TinyLab
-from support.processes import program_env, wait
+from support.processes import PATIENCE, program_env, wait
 
 import nightlab
 from nightlab.commons.finding import finding_body
@@ -366,7 +366,7 @@ def test_an_interrupt_ends_what_runs_and_loses_nothing(make_lab: Any, tmp_path: 
     assert process.stdout and process.stdout.readline() == "judged 0\n"
     wait(lambda: any(kind == "started" and data["experiment"] == 1 for kind, data in events(lab)))
     os.kill(process.pid, signal.SIGINT)
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate(timeout=PATIENCE)
     assert out == "interrupted [True, False]\n" and process.returncode == 0
     assert [data["measurement"]["outcome"] for kind, data in events(lab) if kind == "finished"][-1] == "interrupted"
 

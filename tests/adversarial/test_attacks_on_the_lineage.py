@@ -160,8 +160,10 @@ CONSTANTS = {
 def test_constants_that_are_hard_to_write_down(what: str) -> None:
     """The orchestrator reads the genome's constants and writes them into the ledger: it must be able to."""
     found = find_constants(CONSTANTS[what] + "\n", "cpu")
-    json.loads(json.dumps({name: constant.value for name, constant in found.items()}))
-    "; ".join(changes({}, {name: constant.value for name, constant in found.items()})).encode()
+    values = {name: constant.value for name, constant in found.items()}
+    assert json.loads(json.dumps(values)).keys() == values.keys() <= {"A"}
+    said = "; ".join(changes({}, values))
+    assert len(said.encode()) < 1000 and "\x1b" not in said
 
 
 def test_a_constant_that_can_not_be_recorded(arena: Arena) -> None:

@@ -190,8 +190,12 @@ def scribble():
         for at in range(0, len(memory) - 8, 256): memory[at:at + 8] = os.urandom(8)
 threading.Thread(target=scribble, daemon=True).start()
 """
-    got = arena.attack(genome(top=SHARED, training=scribble))
-    assert got.verdict.status in ("discard", "crash") and got.said != NOTHING_GAINED
+    for attempt in range(9):  # on a busy machine the evaluator may have copied before the thread has its turn
+        got = arena.attack(genome(top=f"{SHARED}# {attempt}\n", training=scribble))
+        assert got.verdict.status in ("discard", "crash")
+        if got.said != NOTHING_GAINED:
+            return
+    raise AssertionError("no answer was changed")
 
 
 # -- what is served is not what was trained ------------------------------------------------------------
@@ -236,7 +240,7 @@ def test_it_hands_over_and_trains_before_the_first_answer(arena: Arena) -> None:
 
 
 def test_it_trains_before_the_start_signal(arena: Arena) -> None:
-    got = arena.attack(genome(top="end = time.time() + 8\nwhile time.time() < end: pass\n"))
+    got = arena.attack(genome(top="end = time.time() + 8\nwhile time.time() < end: time.sleep(0.01)\n"))
     assert got.said == ("crash", "timed out") and "training had not started after 3 s" in got.verdict.detail
 
 
@@ -253,7 +257,7 @@ ENDLESS = "end = time.time() + 99\nwhile time.time() < end: pass\n"
 
 
 def test_it_never_stops(arena: Arena) -> None:
-    got = arena.attack(genome(top=STUBBORN, training=ENDLESS))
+    got = arena.attack(genome(top=STUBBORN, training=ENDLESS.replace("pass", "time.sleep(0.01)")))
     assert got.verdict.reason in ("over budget", "timed out") and got.verdict.status != "keep"
     assert got.measured.wall_seconds < 90 and got.measured.training_seconds > 1.9
 

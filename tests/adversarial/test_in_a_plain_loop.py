@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import pytest
+from support.processes import PATIENCE
 
 pytestmark = pytest.mark.integration
 
@@ -30,7 +31,7 @@ def plain_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def run(folder: Path, train: str) -> tuple[float | None, str]:
     """One experiment: the metric, and what was printed."""
     (folder / "train.py").write_text(train)
-    done = subprocess.run([sys.executable, "train.py"], cwd=folder, capture_output=True, text=True, timeout=20)
+    done = subprocess.run([sys.executable, "train.py"], cwd=folder, capture_output=True, text=True, timeout=PATIENCE)
     found = re.findall(r"^METRIC loss=(\S+)$", done.stdout, re.MULTILINE)
     return (float(found[-1]) if found else None), done.stdout
 

@@ -15,7 +15,7 @@ from support.labs import TinyLab, lab_in, users_own
 from support.processes import Done, living, wait
 
 from nightlab.core.types import NightlabError
-from nightlab.session import preflight
+from nightlab.session import machine_checks
 from nightlab.session.create import start_session
 
 CHANGE = "A = 2.0\nB = 8\n"
@@ -119,7 +119,7 @@ def test_a_lab_on_a_network_mount(lab: TinyLab, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(
         Path, "read_text", lambda self, *a, **k: mounts if str(self) == "/proc/mounts" else real(self, *a, **k)
     )
-    assert preflight._filesystem(lab.folder) == "nfs4" and preflight._filesystem(Path("/etc")) == "ext4"
+    assert machine_checks._filesystem(lab.folder) == "nfs4" and machine_checks._filesystem(Path("/etc")) == "ext4"
     with pytest.raises(NightlabError, match=r"network mount \(nfs4\)") as error:
         start_session(lab.folder, None, None)
     assert str(lab.folder) in str(error.value) and "git clone" in error.value.hint

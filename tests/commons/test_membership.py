@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from support.commons_examples import AT, PLATFORM, author, body, key, some_hash, task, values
+from support.labs import TinyLab
 
 from nightlab.commons.exchange import Commons
-from nightlab.commons.membership import audit, join, leave, whole_copy
+from nightlab.commons.membership import audit, join, leave, other_tasks, whole_copy
 from nightlab.core.types import NightlabError
 from nightlab.storage.git import Unreachable
 
@@ -58,6 +60,24 @@ def test_one_joins_and_leaves_and_the_rest_of_the_contract_stays(lab: Path, remo
     assert (lab / "lab.toml").read_text().rstrip() == TOML.rstrip() and values(ours) == [1.0, 2.0]
     with pytest.raises(NightlabError, match="in no commons"):
         leave(lab)
+
+
+def test_a_commons_of_another_task_is_said(lab: Path, remote: Path, tmp_path: Path) -> None:
+    ours = Commons(tmp_path / "ours")
+    join(lab, ours, "../remote.git")
+    assert not other_tasks(lab, ours, "../remote.git"), "as far as its metric says: the lab has no session yet"
+    (lab / "lab.toml").write_text((lab / "lab.toml").read_text().replace('"loss"', '"accuracy"'))
+    assert other_tasks(lab, ours, "../remote.git") == {"its metric is loss": 1}
+    assert not other_tasks(lab, ours, str(tmp_path / "empty.git")), "nothing is there"
+
+
+def test_a_lab_with_a_session_compares_all_of_the_task(make_lab: Callable[..., TinyLab], remote: Path) -> None:
+    tiny = make_lab()
+    tiny.run()[1].close()
+    ours = Commons(remote.parent / "ours")
+    ours.pull(str(remote))
+    (why,) = other_tasks(tiny.folder, ours, str(remote))
+    assert "its frozen files or contract differ" in why
 
 
 def test_what_can_not_be_joined_changes_nothing(lab: Path, tmp_path: Path) -> None:

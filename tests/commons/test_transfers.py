@@ -78,3 +78,4 @@ def test_a_transfer_travels_with_its_finding(
     assert isinstance(record, Finding) and record.portable == [] and session.budget.record().amount == 40
     assert session.ledger.experiment(1).kept, "at another budget than its own"
     assert peers.fit(peers.entries[shared], record).reasons == ("it gained 8 at this budget (95 %: 7 to 9)",)
+    assert not peers.declined(), "nor is it called another task's"

@@ -19,7 +19,8 @@ from nightlab.core import plugins
 from nightlab.core.config import LabConfig, PluginProposerConfig, parse
 from nightlab.core.types import NightlabError
 from nightlab.judge import make_rule
-from nightlab.session.preflight import Check, plugged
+from nightlab.session.check import Check
+from nightlab.session.preflight import plugged
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "plugin"
 LEAST = 'name = "x"\ngenome = ["a.py"]\ncommand = "python a.py"\n[metric]\nname = "m"\n'

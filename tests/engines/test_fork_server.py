@@ -29,7 +29,7 @@ def test_a_trial_outlives_the_server_and_the_next_one_gets_another(make_lab: Any
     server.wait()
     begun = time.monotonic()
     wait_for_any([first], 60.0)
-    assert first.finished() and time.monotonic() - begun < 30, "its exit is noticed"
+    assert first.finished() and time.monotonic() - begun < 59, "its exit is noticed"
     assert one.engine.collect(first).metric == 3
     wait(lambda: supervisor_of(first.folder) is None)
     assert one.run(seed=2).metric == 3

@@ -26,6 +26,7 @@ from nightlab.engines.local.outcome import failed_setup
 from nightlab.engines.local.prepare import run_prepare
 from nightlab.engines.local.read_result import build_measurement
 from nightlab.engines.local.trial_folder import kill_leftovers
+from nightlab.engines.local.usage import CpuClock
 from nightlab.sandbox import process_tree
 from nightlab.sandbox.bubblewrap import NoSandbox, SandboxedStart, SandboxSpec
 from nightlab.storage.git import Repo
@@ -240,22 +241,34 @@ def test_the_budget_counts_from_the_start_signal(bench: Any) -> None:
 def test_training_past_the_budget_is_told(bench: Any, clock: str) -> None:
     spin = SPIN.format(clock="process_time" if clock == "cpu" else "perf_counter", seconds=60)
     genome = GUEST + "trial.start()\n" + spin + "print('METRIC loss=1')\n"
-    measured = bench(genome, amount=0.5, clock=clock, wall_limit=60).run()
+    measured = bench(genome, amount=0.5, clock=clock, wall_limit=200).run()
     assert (measured.outcome, measured.metric) == ("over budget", None)
     assert "the budget is 0.5 s" in measured.detail
 
 
 def test_a_cpu_clock_does_not_run_while_it_sleeps_and_counts_its_children(bench: Any) -> None:
     asleep = GUEST + "import time\ntrial.start()\ntime.sleep(1.2)\nprint('METRIC loss=1')\n"
-    measured = bench(asleep, amount=0.5, clock="cpu", wall_limit=60).run()
+    measured = bench(asleep, amount=0.5, clock="cpu", wall_limit=200).run()
     assert measured.metric == 1 and measured.training_seconds < 1
 
 
 def test_children_spend_the_same_cpu_budget(bench: Any) -> None:
     spin = SPIN.format(clock="process_time", seconds=60)
     genome = GUEST + f"import subprocess, sys\ntrial.start()\nsubprocess.run([sys.executable, '-c', {spin!r}])\n"
-    measured = bench(genome, amount=0.5, clock="cpu", wall_limit=60).run()
+    measured = bench(genome, amount=0.5, clock="cpu", wall_limit=200).run()
     assert measured.outcome == "over budget"
+
+
+@pytest.mark.skipif(CpuClock().fd < 0, reason="the kernel counts no program's CPU time here")
+def test_children_that_nobody_waited_for_have_trained_when_the_program_has_ended(bench: Any) -> None:
+    spin = SPIN.format(clock="process_time", seconds=0.4)
+    genome = GUEST + (
+        "import os, signal\nsignal.signal(signal.SIGCHLD, signal.SIG_IGN)\ntrial.start()\n"
+        f"if os.fork() == 0:\n    exec({spin!r})\n    os._exit(0)\n"
+        "try: os.wait()\nexcept ChildProcessError: pass\nprint('METRIC loss=1')\n"
+    )
+    measured = bench(genome, amount=9, clock="cpu", wall_limit=200).run()
+    assert measured.metric == 1 and measured.training_seconds > 0.35, measured
 
 
 def test_wall_limit_of_training(bench: Any) -> None:

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from support.labs import CONTRACT, TinyLab
 from support.population import population_lab
 from support.processes import living, wait
+from support.warm_starts import step, warm_lab
 
 from nightlab.core.config import StopRules
 from nightlab.core.events import ClusterWaits
@@ -172,6 +173,20 @@ def test_a_population_trains_on_nodes(make_lab: Callable[..., TinyLab], cluster:
     assert result.experiment.measurement.metric == winner.metric
     assert len(result.ended.history) == 2
     assert {job.node for job in cluster.jobs} == {"one", "two"}
+
+
+def test_an_answer_travels_with_the_trial_that_starts_from_it(
+    make_lab: Callable[..., TinyLab], cluster: Processes
+) -> None:
+    cluster.add("one")
+    cluster.add("two")
+    lab = warm_lab(make_lab)
+    lab.idea("1", step("2"))
+    scheduler, _ = crew_of(lab, cluster)
+    night(scheduler, experiments=1)
+    [_, (trial, measured)] = scheduler.ledger.trials()
+    assert measured and measured.metric == 3 and trial.warm_start and trial.warm_start.number == 0
+    assert scheduler.session.local_engine.answers.sound(measured.answer)
 
 
 def test_a_trial_that_dies_with_its_node_runs_again_and_counts_once(

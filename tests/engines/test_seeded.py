@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from support.processes import PATIENCE
 
 from nightlab.engines.local.layout import WITH_START
 
@@ -22,7 +23,7 @@ print(random.random(), np.random.rand(), np.random.default_rng().random(), np.ra
 def test_random_and_numpy_are_seeded_for_a_program_that_does_not() -> None:
     def drawn(seed: str) -> list[str]:
         env = {**os.environ, "PYTHONPATH": WITH_START, "NIGHTLAB_SEEDED": "1", "NIGHTLAB_SEED": seed}
-        done = subprocess.run([sys.executable, "-c", DRAWS], env=env, capture_output=True, text=True, timeout=60)
+        done = subprocess.run([sys.executable, "-c", DRAWS], env=env, capture_output=True, text=True, timeout=PATIENCE)
         return done.stdout.split() or [done.stderr]
 
     one, again, other = drawn("5"), drawn("5"), drawn("6")

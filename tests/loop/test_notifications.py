@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from support.labs import TinyLab
-from support.processes import has_ended, living, wait
+from support.processes import PATIENCE, has_ended, living, wait
 
 from nightlab.core.config import NotifyConfig, StopRules, parse
 from nightlab.core.events import Alarm, HookAfter, NotificationFailed
@@ -26,7 +26,7 @@ from nightlab.loop.notifications import Notifications, ways
 from nightlab.loop.scheduler import Scheduler
 from nightlab.session.session import open_session
 
-EVIL = "closer \x1b[31mred\x1b[0m \u202eback $(touch /tmp/x) `id` " + "long " * 500
+EVIL = "closer \x1b[31mred\x1b[0m \u202eback $(touch hostile) `id` " + "long " * 500
 
 
 class TimedMessage(Observer):
@@ -159,7 +159,8 @@ def test_a_command_gets_it_on_its_input_and_its_words_are_cleaned(make_lab: Any,
     ideas(lab)
     night(lab)
     told = [json.loads(line) for line in out.read_text().splitlines()]
-    assert [each["event"] for each in told] == ["keep", "stop"] and not Path("/tmp/x").exists()
+    assert [each["event"] for each in told] == ["keep", "stop"]
+    assert not list(tmp_path.rglob("hostile")) and not Path("hostile").exists(), "a shell read a hypothesis"
 
     lab = make_lab(name="loud", more='\n[notify]\ncommand = "sh -c \'printf \\"\\\\033[31m no\\"; exit 3\'"\n')
     said = TimedMessage()
@@ -239,7 +240,7 @@ def test_a_stop_waits_for_no_listener_and_leaves_no_process(
     if number == signal.SIGINT:
         time.sleep(0.2)
         process.send_signal(number)
-    process.wait(30)
+    process.wait(PATIENCE)
     wait(lambda: has_ended(pid))
     wait(lambda: not living(lab.folder))
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import nightlab
 from nightlab.core.config import LabConfig, PatchesConfig, parse
-from nightlab.core.config.schema import InformationConfig
+from nightlab.core.config.limits import InformationConfig
 from nightlab.core.program.constants import change_constants
 from nightlab.core.program.information import find_data, new_information
 from nightlab.core.types import Candidate, Experiment, Measurement, Metric, Verdict

@@ -13,7 +13,7 @@ from nightlab.core.types import Candidate, Measurement, Verdict
 from nightlab.session.session import Session
 from nightlab.ui.web.app import WebApp, make_app
 from nightlab.ui.web.serve import server
-from support.processes import wait
+from support.processes import PATIENCE, wait
 
 OURS = {"x-nightlab": "window", "content-type": "application/json"}
 EVIL = '<img src=x onerror="alert(1)">\x1b[31m\u202e</script><script>alert(2)</script>'
@@ -44,7 +44,7 @@ class Site:
         self.thread.join()
 
     def ask(self, path: str, method: str = "GET", body: str | None = None, **headers: str) -> ModelAnswer:
-        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)) as link:
+        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)) as link:
             link.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
             return ModelAnswer(link.getresponse())
 
@@ -56,7 +56,7 @@ class Listener:
     """A browser's event source."""
 
     def __init__(self, site: Site, mark: str = "", **headers: str) -> None:
-        self.link = http.client.HTTPConnection("127.0.0.1", site.port, timeout=30)
+        self.link = http.client.HTTPConnection("127.0.0.1", site.port, timeout=PATIENCE)
         self.link.request("GET", f"/api/events?mark={mark}", headers=headers)
         self.answer = self.link.getresponse()
         assert self.answer.status == 200 and self.answer.headers["content-type"].startswith("text/event-stream")

@@ -13,7 +13,7 @@ import pytest
 from support.commons_users import BETTER, MORE, User
 from support.extras import extra
 from support.labs import GENOME, lab_in
-from support.processes import wait
+from support.processes import PATIENCE, wait
 from support.window_site import EVIL, Site, add
 
 from nightlab.analysis.study import StudyConfig, StudySession
@@ -45,7 +45,7 @@ def expect(what: Any) -> Any:
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
-    playwright.expect.set_options(timeout=60_000)  # a busy machine is slow, and nothing here is about speed
+    playwright.expect.set_options(timeout=PATIENCE * 1000)  # a busy machine is slow, and nothing here is about speed
     with playwright.sync_playwright() as play:
         browser = play.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         yield browser

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from support.extras import extra
 from support.labs import TinyLab
-from support.processes import program_env
+from support.processes import PATIENCE, program_env
 
 extra("ipykernel", "dev")
 jupyter_client = extra("jupyter_client", "dev")
@@ -31,7 +31,7 @@ def execute(kernel: Any, code: str, heard: Callable[[str], None] = lambda shown:
     client, shown = kernel.client(), []
     client.start_channels()
     try:
-        client.wait_for_ready(timeout=60)
+        client.wait_for_ready(timeout=PATIENCE)
 
         def take(message: Any) -> None:
             content = message["content"]
@@ -40,7 +40,7 @@ def execute(kernel: Any, code: str, heard: Callable[[str], None] = lambda shown:
                 shown.append(f"{message['msg_type']}: {text}")
                 heard(text)
 
-        reply = client.execute_interactive(code, output_hook=take, timeout=120)
+        reply = client.execute_interactive(code, output_hook=take, timeout=PATIENCE)
         return reply["content"].get("ename", "ok"), shown
     finally:
         client.stop_channels()

@@ -444,7 +444,7 @@ def test_the_command_serves_until_ctrl_c(make_lab: Any, start_nightlab: Any) -> 
     process = start_nightlab("serve", "--host", "127.0.0.1", "--port", "0", cwd=lab)
     address = re.search(r"http://127\.0\.0\.1:(\d+)/\?token=(\S+)", process.stdout.readline())
     assert address
-    link = http.client.HTTPConnection("127.0.0.1", int(address[1]), timeout=30)
+    link = http.client.HTTPConnection("127.0.0.1", int(address[1]), timeout=PATIENCE)
     link.request("GET", "/")
     assert link.getresponse().status == 401
     link.close()

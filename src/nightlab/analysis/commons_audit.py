@@ -57,9 +57,10 @@ class CommonsAudit:
 
     def _able(self) -> Iterator[tuple[Entry, ProvenancePath]]:
         for entry in self.peers.entries.values():
-            finding = entry.signed.record
-            if not isinstance(finding, Finding) or finding.status != "keep":
+            if not entry.made:
                 continue
+            finding = entry.signed.record
+            assert isinstance(finding, Finding)
             fit = self.peers.fit(entry, finding)
             path = self.paths.path_to(entry.id, self.paths.measured)
             if fit.level == "not":

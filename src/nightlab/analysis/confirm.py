@@ -42,6 +42,7 @@ from nightlab.loop.scheduler import Scheduler
 from nightlab.proposers import change_constants, find_constants
 from nightlab.session.replicates import ABLATE_SEED, CONFIRM_SEED, TRANSFER_SEED, runs
 from nightlab.session.session import Session
+from nightlab.session.warm_starts import had_start
 from nightlab.storage.git import OutOfScope, PatchConflict
 from nightlab.storage.ledger import write_results
 
@@ -87,6 +88,7 @@ class Confirmer:
             held_out,
             claim=self.session.metric_claim,
             sequential=counts is not None,
+            **self._alone(champion, fresh, before, level),
         )
         self.show(champion, evidence)
         if self._fixes_seed(before, after):
@@ -108,9 +110,26 @@ class Confirmer:
             held_out = with_stated_errors(held_out, *_held_out_of(before, after))
         shown = held_out is not None and held_out.low > 0 and gain.low > 0
         level: Level = "held out" if shown else "confirmed"
-        evidence = Evidence(level, 0, fresh, gain, held_out, claim=self.session.metric_claim, exact=True)
+        claim, alone = self.session.metric_claim, self._alone(champion, fresh, before, 0.95)
+        evidence = Evidence(level, 0, fresh, gain, held_out, claim=claim, exact=True, **alone)
         self.show(champion, evidence)
         return evidence
+
+    def _alone(
+        self, champion: Experiment, seeds: Sequence[int], before: Sequence[Measurement], level: float
+    ) -> dict[str, Any]:
+        """Of a champion that started from an answer: whose, and its program's gain from nothing; else nothing."""
+        start = had_start(self.ledger, champion.number)
+        if start is None:
+            return {}
+        budget = self.session.budget.record()
+        with self.scheduler.on_duty():
+            asked = [TrialRequest(champion.number, "alone", seed, budget) for seed in seeds]
+            try:
+                after = measure(self.scheduler, asked)
+            except NightlabError:  # from nothing it fails
+                return {"warm_start": start.number}
+        return {"warm_start": start.number, "alone": self.gain(before, after, level)}
 
     def _champion_pairs(
         self, champion: Experiment, seeds: Sequence[int]

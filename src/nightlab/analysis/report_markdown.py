@@ -75,6 +75,9 @@ def _headline(f: ReportData) -> list[str]:
     lines = [f"> **{claim}** (evidence: *{found.label}*)."]
     if found.claim:
         lines += [">", f"> The metric is only the candidate's claim: {_quote(found.claim)}."]
+    if found.warm_start is not None:
+        alone = "could not be measured" if found.alone is None else f"is {_interval(found.alone, ' than the baseline')}"
+        lines += [">", f"> It started from the answer of #{found.warm_start}; from nothing its program {alone}."]
     if found.held_out is not None:
         seen = "the same holds" if found.held_out.low > 0 else "**it does not show**"
         lines += [">", f"> On data that no decision has read {seen}: {_interval(found.held_out)}."]

@@ -97,7 +97,7 @@ class _CommonsLookup:
     def __init__(self, session: Session, commons: Commons) -> None:
         self.session, self.peers = session, PeerStore(session, commons)
         key = author_key()
-        own = commons.entries().get(author_of(key), []) if key else []
+        own = commons.chain(author_of(key)) if key else []
         self.mine = {r.genome: e for e in own if isinstance(r := e.signed.record, Finding)}
 
     def known(self, experiment: Experiment) -> dict[str, Any]:
@@ -115,10 +115,12 @@ class _CommonsLookup:
         adopters = {
             other.author
             for other in entries.values()
-            if isinstance(r := other.signed.record, Verification) and r.adopted and r.target == entry.id
+            if other.kind == "verification"
+            and isinstance(r := other.signed.record, Verification)
+            and (r.adopted and r.target == entry.id)
         }
         honest = [a for a in adopters - {entry.author} if self.peers.trust_in(a).proven]
-        first = self.peers.commons.entries()[entry.author][0].signed.record
+        first = self.peers.commons.chain(entry.author)[0].signed.record
         return dict(zip(COMMONS_FIELDS, (entry.author, parse_instant(first.at), len(honest)), strict=True))
 
 

@@ -20,7 +20,7 @@ from nightlab.loop.ask_tell import AskedTrial
 from nightlab.loop.population_trainer import PopulationResult
 from nightlab.proposers import Briefing, NoProposal, Proposal, Proposer
 from nightlab.proposers.selection import Selection
-from nightlab.session.preflight import Check
+from nightlab.session.check import Check
 from nightlab.ui.terminal.lines import LineObserver
 
 __all__ = [

@@ -14,8 +14,8 @@ from nightlab.engines.plugged import PluggedEngine
 from nightlab.judge import Rule
 from nightlab.proposers import Proposer
 from nightlab.proposers.selection import Selection
+from nightlab.session.check import Check
 from nightlab.session.overrides import check_overrides, override
-from nightlab.session.preflight import Check
 
 
 class Lab:

@@ -177,11 +177,19 @@ def join(
     """
     from nightlab.commons.exchange import display_remote
     from nightlab.commons.membership import join as join_commons
+    from nightlab.commons.membership import other_tasks
     from nightlab.commons.places import open_commons
 
-    taken = join_commons(lab, open_commons(), remote)
+    commons = open_commons()
+    taken = join_commons(lab, commons, remote)
     more = "; more is waiting: nightlab sync" * bool(taken.waiting)
     say(escape(f"joined {display_remote(remote)}: {taken.records} new of {counted(taken.authors, 'author')}{more}"))
+    if others := other_tasks(lab, commons, remote):
+        say("it is a commons of another task: none of its latest findings can be tried in this lab")
+        for why, number in others.most_common(3):
+            say(escape(f"  {counted(number, 'finding')}: {why}"))
+        say("what you share is of use there to labs of your task only; to leave: nightlab leave")
+        return
     say("from the next nightlab run on, others' findings are measured here; to share yours: nightlab share")
 
 

@@ -79,7 +79,7 @@ def _authors(commons: Commons) -> dict[str, Any]:
     from nightlab.commons.places import own_author
     from nightlab.commons.sync import own_records
 
-    kinds = {name: Counter(e.signed.record.kind for e in chain) for name, chain in sorted(commons.entries().items())}
+    kinds = {name: Counter(e.kind for e in chain) for name, chain in sorted(commons.entries().items())}
     return {
         "you": own_author(),
         "yours": [

@@ -90,6 +90,7 @@ def show(
     Shows its verdict, times, memory, changes and the end of its output.
     """
     from nightlab.session.session import open_session
+    from nightlab.session.warm_starts import best_answer
     from nightlab.ui.terminal.log import print_experiment
 
     session = open_session(lab, tag)
@@ -101,7 +102,9 @@ def show(
         typer.echo(json.dumps(with_trials(experiment, trials), indent=1))
         return
     printed = session.local_engine.log(last_trial(session, experiment)) if trials else ""
-    print_experiment(console(), session.metric, experiment, trials, printed)
+    best = best_answer(session.ledger, session.metric, number)
+    answer = str(session.local_engine.answers.path(best.answer)) if best and experiment.kept else ""
+    print_experiment(console(), session.metric, experiment, trials, printed, answer)
 
 
 @app.command(

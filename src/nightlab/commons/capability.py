@@ -59,18 +59,15 @@ def compare_tasks(finding: Finding, task: Task, shown: Sequence[Transfer] = ()) 
     """Whether a finding's task is this one, or differs only in parts that its author declares portable, or in a budget
     at which it held in the transfers ``shown``.
     """
-    theirs = finding.task
-    if theirs.id == task.id:
-        return Compatibility("compatible")
-    found: list[tuple[Level, str]] = []
-    if theirs.frozen_sha256 != task.frozen_sha256:
+    differs, found = finding.task.differs_from(task), list[tuple[Level, str]]()
+    if "frozen_sha256" in differs:
         found.append(("not", "its frozen files or contract differ"))
-    if theirs.metric != task.metric:
-        found.append(("not", f"its metric is {one_line(theirs.metric.name, 40)}"))
-    for part, one, other in (("budget", theirs.budget, task.budget), ("data", theirs.data_sha256, task.data_sha256)):
-        if part == "budget" and one != other and (held := _held(finding, task, shown)):
+    if "metric" in differs:
+        found.append(("not", f"its metric is {one_line(finding.task.metric.name, 40)}"))
+    for part, name in (("budget", "budget"), ("data", "data_sha256")):
+        if name == "budget" and name in differs and (held := _held(finding, task, shown)):
             found.append(held)
-        elif one != other:
+        elif name in differs:
             declared = part in finding.portable
             found.append(("partly" if declared else "not", f"its {part} differs{', as declared' * declared}"))
     return worst_of(found)

@@ -9,61 +9,29 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import json
 import os
 import re
 import time
-from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from nightlab.commons.checked_copy import LIMITS, PATCH_FILE, RECORD_FILE, CheckedCopy, check_link, checked
+from nightlab.commons.copy_log import Refused
 from nightlab.commons.entry import Entry
 from nightlab.commons.instants import format_instant
-from nightlab.commons.record import (
-    LARGEST,
-    LARGEST_PATCH,
-    RECORD,
-    Category,
-    Finding,
-    Rejected,
-    Signed,
-    author_of,
-    check_patch,
-    encode_record,
-    parse_record,
-    sign,
-)
+from nightlab.commons.record import RECORD, Rejected, Signed, author_of, encode_record, parse_record, sign
 from nightlab.commons.trust import EPOCH
-from nightlab.core.files import NotReadable, read_plain
 from nightlab.core.text import one_line
 from nightlab.core.types import NightlabError
-from nightlab.storage.git import Chains, Link
+from nightlab.storage.git.head_digest import DIGEST, TIP, HeadDigest, Listing
 from nightlab.storage.git.record_chains import INCOMING, NONE, PLACE, SEEN, Change
 
-RECORD_FILE, PATCH_FILE = "record.json", "patch"
-LIMITS = {RECORD_FILE: LARGEST, PATCH_FILE: LARGEST_PATCH}
 AT_ONCE = 1000  # records of one author per sync; the next sync continues
-KEPT_REJECTIONS = 2000
-LARGEST_COUNTS = 4 * 2**20  # bytes of these
-ARRIVED = "arrived"  # file of the authors in the order in which they were accepted; an empty line after the first ones
-LARGEST_ARRIVED = 64 * 2**20  # bytes
-
-Refused = tuple[str, str, Rejected]  # the author, the commit or empty, and the reason
-
-
-@dataclass(frozen=True, slots=True)
-class Rejection:
-    """Something rejected from a remote. ``what`` is a commit, or empty for a whole chain."""
-
-    author: str
-    what: str
-    category: Category
-    detail: str
-    times: int = 1
 
 
 @dataclass(slots=True)
@@ -87,56 +55,8 @@ class Received:
         self.rejected.update(other.rejected)
 
 
-class Commons:
+class Commons(CheckedCopy):
     """The copy of the commons in ``folder``, created if missing. Safe for several processes at once."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.chains = Chains(folder)
-        self._heads: dict[str, str] = {}
-        self._entries: dict[str, list[Entry]] = {}
-        self._commits: dict[str, Entry] = {}
-
-    # -- reading ---------------------------------------------------------------------------------
-
-    def entries(self) -> dict[str, list[Entry]]:
-        """All accepted records by author, in chain order. Incremental: only new commits are read."""
-        new = {author: head for author, head in self.chains.heads().items() if self._heads.get(author) != head}
-        more = self.chains.new_commits(list(new.values()), self._heads.values())
-        links = self.chains.read([commit for head in new.values() for commit in more[head][1]], LIMITS)
-        for author, head in new.items():
-            known = self._entries.get(author, [])
-            found, fault = _checked(author, islice(links, len(more[head][1])), known[-1] if known else None)
-            if fault or not (known or found):
-                raise NightlabError(
-                    f"the commons in {self.folder} is damaged: {author[:12]}: {fault or 'its ref names no commit'}",
-                    f"move {self.folder} away and sync again; only what you have not shared is lost",
-                )
-            self._accept(author, head, found)
-        return self._entries
-
-    def arrived(self) -> tuple[list[str], int]:
-        """The authors in the order in which they were first received, and how many of these came at once at first."""
-        try:
-            text = read_plain(self.folder / ARRIVED, LARGEST_ARRIVED, self.folder).decode()
-        except (OSError, ValueError, NotReadable):  # an older copy, or one without a sync
-            known = sorted(self._entries)
-            return known, len(known)
-        first, _, later = text.partition("\n\n")
-        return [*first.split(), *later.split()], len(first.split())
-
-    def has(self, author: str, commit: str) -> bool:
-        """Whether a commit is an accepted record of this author, as of the last ``entries``."""
-        return commit in self._commits and self._commits[commit].author == author
-
-    def patch(self, entry: Entry) -> str:
-        """The text of an accepted finding's patch."""
-        finding = entry.signed.record
-        assert isinstance(finding, Finding)
-        link = next(self.chains.read([entry.commit], LIMITS))
-        return check_patch(finding, link.files.get(PATCH_FILE, b""))
-
-    # -- writing ---------------------------------------------------------------------------------
 
     def publish(self, key: Any, bodies: Sequence[tuple[dict[str, Any], bytes | None]]) -> list[Signed]:
         """Append records, each with an optional patch, to the chain of the key's author. Nothing is sent.
@@ -145,7 +65,7 @@ class Commons:
         """
         author, made = author_of(key), []
         with self._locked():
-            mine = self.entries().get(author, [])
+            mine = self.chain(author)
             last = mine[-1] if mine else None
             for body, patch in bodies:
                 seq, prev = (last.seq + 1, last.id) if last else (0, None)
@@ -153,57 +73,93 @@ class Commons:
                 files = {RECORD_FILE: encode_record(signed)} | ({PATCH_FILE: patch} if patch is not None else {})
                 before = last.commit if last else None
                 commit = self.chains.add(files, signed.id, before)
-                last = _entry(author, next(self.chains.read([commit], LIMITS)), last)
+                last = check_link(author, next(self.chains.read([commit], LIMITS)), last)
                 self.chains.change(Change(PLACE, author, commit, before or NONE))
                 made.append(signed)
         return made
 
+    def latest(self, remote: str, kind: str, most: int) -> list[Entry]:
+        """The latest record of a kind of each author who is at a remote, of up to ``most`` of them."""
+        found = list[Entry]()
+        for author in self.chains.heads(f"{SEEN}/{self._digest(remote).key}"):
+            found += [entry for entry in reversed(self.chain(author)) if entry.kind == kind][:1]
+            if len(found) == most:
+                break
+        return found
+
     # -- exchange --------------------------------------------------------------------------------
 
-    def pull(self, remote: str) -> Received:
+    def pull(self, remote: str, own: str = "") -> Received:
         """Accept a remote's new records. Raises Unreachable when it does not answer.
 
-        For a live remote its heads are remembered, to detect a rollback; not for a bundle, which may be old.
+        For a live remote its heads are remembered, to detect a rollback; not for a bundle, which may be old. Where
+        there are many authors, only what the remote's digest names is read, with some authors by lot and ``own``.
         """
-        there, seen = self.chains.remote_heads(remote), None if Path(remote).is_file() else self._seen_place(remote)
+        digest = None if Path(remote).is_file() else self._digest(remote)
         with self._locked():
-            heads, before = self.chains.heads(), self.chains.heads(seen) if seen else {}
+            if digest and (some := digest.list_some(own)):
+                return self._take(some, self.chains.heads(authors=[*some.named, *(some.names or ())]), {}, digest)
+        there = self.chains.remote_heads(remote)
+        with self._locked():
+            heads = self.chains.heads()
             wanted = [author for author, head in sorted(there.items()) if head != heads.get(author)]
             unreadable = self.chains.fetch(remote, wanted)
             incoming = self.chains.heads(INCOMING)  # the remote may have moved on since its heads were listed
             there |= {author: incoming[author] for author in wanted if author in incoming}
-            refused = [(author, there.pop(author), Rejected("malformed", why)) for author, why in unreadable.items()]
-            vanished = Rejected("rolled back", "the remote no longer has this author")
-            refused += [
-                (author, before[author], vanished) for author in before.keys() - there.keys() - unreadable.keys()
-            ]
-            new = {author: head for author, head in there.items() if head != heads.get(author)}
-            found, waiting, wrong = self._new_records(new, before)
-            refused += wrong
-            moves = {author: records[-1].commit for author, records in found.items()}
-            saw = there.keys() - {author for author, _, _ in refused}
-            self.chains.change(
-                *(Change(PLACE, author, commit, heads.get(author, NONE)) for author, commit in moves.items()),
-                *(Change(seen, author, moves.get(author, there[author])) for author in saw if seen),
-                *(Change(INCOMING, author, None) for author in incoming),
-            )
-            self._note_arrivals(heads.keys(), found.keys() - heads.keys())
-            for author, records in found.items():
-                self._accept(author, moves[author], records)
-            self.note_rejections(refused)
-            self.chains.pack_loose_objects()
+            return self._take(Listing(there), heads, unreadable, digest)
+
+    def _take(
+        self, there: Listing, heads: Mapping[str, str], unreadable: Mapping[str, str], digest: HeadDigest | None
+    ) -> Received:
+        """Accept what is valid of what was fetched. ``heads``: of the same authors here; ``unreadable``: why git
+        rejected an author's chain."""
+        seen = f"{SEEN}/{digest.key}" if digest else ""
+        before = self.chains.heads(seen, there.names) if seen else {}
+        refused = [(a, there.heads.pop(a), Rejected("malformed", why)) for a, why in unreadable.items()]
+        vanished = Rejected("rolled back", "the remote no longer has this author")
+        gone = before.keys() - there.heads.keys() - unreadable.keys()
+        refused += [(author, before[author], vanished) for author in gone]
+        new = {a: head for a, head in (there.named | there.heads).items() if head != heads.get(a)}
+        found, waiting, wrong = self._new_records(new, heads, before)
+        refused += wrong
+        moves = {author: records[-1].commit for author, records in found.items()}
+        saw = there.heads.keys() - {author for author, _, _ in refused}
+        now = {author: moves.get(author, there.heads[author]) for author in saw}
+        self.chains.change(
+            *(Change(PLACE, author, commit, heads.get(author, NONE)) for author, commit in moves.items()),
+            *(Change(seen, author, now[author]) for author in saw if seen and now[author] != before.get(author)),
+            *(Change(INCOMING, author, None) for author in self.chains.heads(INCOMING)),
+        )
+        if digest and not waiting:
+            lacking = {a: head for a, head in moves.items() if a in saw and there.named.get(a) != head}
+            self.chains.change(*(digest.after_all(now) if there.names is None else digest.after_some(there, lacking)))
+        self._note_taken(heads.keys(), found, refused)
         rejected = Counter[str](error.category for _, _, error in refused)
         ahead = format_instant(time.time() + EPOCH)
         fresh = [entry.signed.record for chain in found.values() for entry in chain]
         return Received(len(fresh), len(found), waiting, sum(each.at > ahead for each in fresh), rejected)
+
+    def _note_taken(
+        self, before: Collection[str], found: Mapping[str, Sequence[Entry]], refused: Sequence[Refused]
+    ) -> None:
+        self.note_arrivals(before, found.keys() - before)
+        self.note_rejections(refused)
+        for author, records in found.items():
+            self._accept(author, records[-1].commit, records)
+        self._to_index([entry for records in found.values() for entry in records])
+        self.chains.pack_loose()
 
     def push(self, remote: str, author: str) -> bool:
         """Push an author's chain to a remote; False if it is there already. Raises Unreachable.
 
         Raises NightlabError if the remote has another chain of this author, because the key is used elsewhere too.
         """
-        mine, theirs = self.chains.heads().get(author), self.chains.remote_heads(remote).get(author)
-        if mine is None or theirs == mine:
+        chain, digest = self.chain(author), self._digest(remote)
+        if not chain:
+            return False
+        mine = chain[-1].commit
+        theirs, named, on = digest.pushes(author, mine)
+        if theirs == mine and not named:
             return False
         if theirs and not self.has(author, theirs):
             raise NightlabError(
@@ -211,18 +167,23 @@ class Commons:
                 f"nothing was sent, and yours stay in {self.folder}",
                 "give this machine its own key: move author.key away, then nightlab share",
             )
-        self.chains.push(remote, author)
-        self.chains.change(Change(self._seen_place(remote), author, mine))
-        return True
+        done = self.chains.push(remote, author, (named, f"{DIGEST}/{TIP}", on) if named else None)
+        seen = Change(f"{SEEN}/{digest.key}", author, mine)
+        self.chains.change(seen, *digest.after_push(author, mine, named if done else ""))
+        return theirs != mine
+
+    def _digest(self, remote: str) -> HeadDigest:
+        return HeadDigest(self.chains, remote, hashlib.sha256(remote.encode()).hexdigest()[:16])
 
     def _new_records(
-        self, heads: Mapping[str, str], before: Mapping[str, str]
+        self, heads: Mapping[str, str], here: Mapping[str, str], before: Mapping[str, str]
     ) -> tuple[dict[str, list[Entry]], int, list[Refused]]:
         """The valid new records of chains with these heads, each up to its first invalid one; the number of chains
-        with more records than are read at once; and what is invalid. ``before``: the remote's heads last time.
+        with more records than are read at once; and what is invalid. ``here``: the heads of these authors that are
+        accepted; ``before``: the remote's heads last time.
         """
-        known = self.entries() if heads else {}
-        last = {author: known[author][-1] for author in heads if known.get(author)}
+        self._refresh({author: here[author] for author in heads if author in here})
+        last = {author: self._entries[author][-1] for author in heads if self._entries.get(author)}
         more = self.chains.new_commits(list(heads.values()), (entry.commit for entry in last.values()), AT_ONCE + 1)
         new, wrong = dict[str, list[str]](), list[Refused]()
         for author, head in heads.items():
@@ -233,7 +194,7 @@ class Commons:
         links = self.chains.read([commit for commits in new.values() for commit in commits[:AT_ONCE]], LIMITS)
         found = dict[str, list[Entry]]()
         for author, commits in new.items():
-            records, fault = _checked(author, islice(links, len(commits[:AT_ONCE])), last.get(author))
+            records, fault = checked(author, islice(links, len(commits[:AT_ONCE])), last.get(author))
             if records:
                 found[author] = records
             if fault:
@@ -255,52 +216,6 @@ class Commons:
             raise Rejected("wrong commit", "it does not end in a commit of its author")
         return commits
 
-    def position(self, commit: str) -> int:
-        """The place of an accepted record in its author's chain."""
-        return self._commits[commit].seq
-
-    def _accept(self, author: str, head: str, found: Sequence[Entry]) -> None:
-        self._entries.setdefault(author, []).extend(found)
-        self._commits.update((entry.commit, entry) for entry in found)
-        self._heads[author] = head
-
-    def _note_arrivals(self, before: Iterable[str], new: Iterable[str]) -> None:
-        path, names = self.folder / ARRIVED, sorted(new)
-        if not path.exists():
-            names = [*sorted(before), *names, ""]
-        if names:
-            with path.open("a", encoding="ascii") as file:
-                file.write("".join(f"{name}\n" for name in names))
-
-    # -- rejections --------------------------------------------------------------------------------
-
-    def rejections(self) -> list[Rejection]:
-        """What has been rejected so far, with counts."""
-        try:
-            raw = read_plain(self.folder / "rejected.json", LARGEST_COUNTS, self.folder)
-            return [Rejection(**each) for each in json.loads(raw)]
-        except (OSError, ValueError, NotReadable):
-            return []
-
-    def note_rejections(self, refused: Sequence[Refused]) -> None:
-        """Add to the counts of rejections."""
-        if not refused:
-            return
-        known = {(each.author, each.what, each.category): each for each in self.rejections()}
-        for author, what, error in refused:
-            key = author, what, error.category
-            times = known.pop(key).times + 1 if key in known else 1
-            known[key] = Rejection(author, what, error.category, one_line(str(error), 300), times)
-        rows = [_row(each) for each in known.values()][-KEPT_REJECTIONS:]
-        draft = self.folder / f"rejected.{os.getpid()}"
-        draft.write_text(json.dumps(rows, indent=0), encoding="utf-8")
-        draft.replace(self.folder / "rejected.json")
-
-    # -- internal ----------------------------------------------------------------------------------
-
-    def _seen_place(self, remote: str) -> str:
-        return f"{SEEN}/{hashlib.sha256(remote.encode()).hexdigest()[:16]}"
-
     @contextmanager
     def _locked(self) -> Iterator[None]:
         handle = os.open(self.folder / "writer", os.O_CREAT | os.O_RDWR, 0o600)
@@ -320,51 +235,6 @@ def _sign_record(facts: dict[str, Any], key: Any) -> Signed:
         return signed
     except (Rejected, ValueError) as error:
         raise NightlabError(f"this can't be a record: {one_line(str(error))}", "share another experiment") from None
-
-
-def _checked(author: str, links: Iterator[Link], last: Entry | None) -> tuple[list[Entry], Rejected | None]:
-    """The records in links that follow ``last``, up to the first invalid one, and the reason for that one.
-
-    All links are consumed.
-    """
-    found = list[Entry]()
-    for link in links:
-        try:
-            last = _entry(author, link, last)
-        except Rejected as error:
-            deque(links, maxlen=0)
-            return found, error
-        found.append(last)
-    return found, None
-
-
-def _entry(author: str, link: Link, last: Entry | None) -> Entry:
-    """The record in a commit that must follow on ``last``. Raises Rejected."""
-    if link.large:
-        raise Rejected("oversized", link.large)
-    if RECORD_FILE not in link.files:
-        raise Rejected("wrong commit", "a commit that is not of the form of a record's")
-    signed = parse_record(link.files[RECORD_FILE])
-    record = signed.record
-    if record.author != author:
-        raise Rejected("wrong author", f"a record by {record.author[:12]}… among those of {author[:12]}…")
-    seq, prev, before = (last.seq + 1, last.id, last.commit) if last else (0, None, None)
-    if record.seq < seq:
-        raise Rejected("replayed", f"record {record.seq} again, after {seq - 1}")
-    if (record.seq, record.prev) != (seq, prev):
-        raise Rejected("broken chain", f"record {record.seq} does not follow record {seq - 1}")
-    if link.message != signed.id or link.before != before:
-        raise Rejected("wrong commit", "the commit does not have the form of a record's commit")
-    patch = link.files.get(PATCH_FILE)
-    if isinstance(record, Finding):
-        check_patch(record, patch or b"")
-    elif patch is not None:
-        raise Rejected("wrong patch", f"a {record.kind} with a patch")
-    return Entry(signed, link.commit, link.files[RECORD_FILE])
-
-
-def _row(rejection: Rejection) -> dict[str, Any]:
-    return {name: getattr(rejection, name) for name in Rejection.__dataclass_fields__}
 
 
 def display_remote(remote: str) -> str:

@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from nightlab.commons.capability import Compatibility, compare_tasks
+from nightlab.commons.copy_log import Rejection
 from nightlab.commons.entry import Entry
-from nightlab.commons.exchange import Commons, Received, Rejection, display_remote
+from nightlab.commons.exchange import Commons, Received, display_remote
+from nightlab.commons.finding import task_of
 from nightlab.commons.instants import parse_instant
 from nightlab.commons.record import Finding, MetricRecord, Revocation, Verification, gain
+from nightlab.commons.sync import resolved
 from nightlab.commons.trust import EPOCH, compare
 from nightlab.core.config import CONTRACT, load_contract
 from nightlab.core.files import replace_text
 from nightlab.core.types import NightlabError
+from nightlab.session.session import open_session
+from nightlab.storage.ledger import tags
 
 SECTION = "commons"
+LATEST = 200  # findings of which the task is compared when a commons is joined
 
 
 def join(lab: Path, commons: Commons, remote: str) -> Received:
@@ -32,14 +39,40 @@ def join(lab: Path, commons: Commons, remote: str) -> Received:
     there = contract.get(SECTION, {}).get("remote", "")
     if there and there != remote:
         raise NightlabError(f"this lab is in the commons {display_remote(there)}", "first: nightlab leave")
-    folder = lab / Path(remote).expanduser()
-    taken = commons.pull(str(folder.resolve()) if folder.exists() else remote)
+    taken = commons.pull(resolved(lab, remote))
     if not there:
         part = contract.setdefault(SECTION, {})
         part["remote"] = remote
         part.setdefault("verifications", True)
         _write(lab, contract, text)
     return taken
+
+
+def other_tasks(lab: Path, commons: Commons, remote: str) -> Counter[str]:
+    """Where none of the latest findings at a remote is of the lab's task: how many differ, by what does. Empty where
+    one is, or where there is none. Before the lab's first session its metric alone is compared.
+    """
+    findings = [entry.signed.record for entry in commons.latest(resolved(lab, remote), "finding", LATEST)]
+    compared = _compared(lab)
+    found = Counter[str]()
+    for finding in findings:
+        assert isinstance(finding, Finding)
+        fit = compared(finding)
+        if fit.level != "not":
+            return Counter()
+        found["; ".join(fit.reasons)] += 1
+    return found
+
+
+def _compared(lab: Path) -> Callable[[Finding], Compatibility]:
+    """How a finding's task compares with the lab's."""
+    if tags(lab):
+        with closing(open_session(lab)) as session:
+            task = task_of(session)
+        return lambda finding: compare_tasks(finding, task)
+    part = load_contract(lab)[0].metric
+    metric = MetricRecord(name=part.name, goal=part.goal, unit=part.unit)
+    return lambda finding: compare_tasks(finding, finding.task.model_copy(update={"id": "", "metric": metric}))
 
 
 def leave(lab: Path) -> str:
@@ -110,7 +143,7 @@ def audit(commons: Commons) -> Audit:
     chains = commons.entries()
     entries = {entry.id: entry for chain in chains.values() for entry in chain}
     wrong = [(one.author, one.id, why) for one in entries.values() for why in contradictions(one, entries)]
-    kinds = Counter[str](entry.signed.record.kind for entry in entries.values())
+    kinds = Counter[str](entry.kind for entry in entries.values())
     return Audit(len(chains), kinds, commons.rejections(), wrong)
 
 

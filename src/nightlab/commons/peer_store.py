@@ -52,7 +52,7 @@ class PeerStore:
         """Authors whose key was revoked, and the ``seq`` from which their records have no weight."""
         self._transfers: dict[str, list[tuple[str, Transfer]]] = {}
         self._read: dict[str, int] = {}
-        self._records: dict[str, dict[type, list[Entry]]] = {}
+        self._records: dict[str, dict[str, list[Entry]]] = {}
         self._makers: dict[str, list[Entry]] = {}
         self.measured = [event for tag in tags(session.repo.lab) for event in self._measured(tag)]
         self._draw = random.Random()
@@ -119,10 +119,13 @@ class PeerStore:
             needed = check_requirements(
                 finding.requires, trial_resources(self.session, list(finding.requires.libraries))
             )
-            shown = self._transfers.get(entry.id, ())
-            said = [each for by, each in shown if by == entry.author or self.trust_in(by).proven]
-            self._fits[entry.id] = worse_of(compare_tasks(finding, self.task, said), needed)
+            self._fits[entry.id] = worse_of(self._task_fit(entry, finding), needed)
         return self._fits[entry.id]
+
+    def _task_fit(self, entry: Entry, finding: Finding) -> Compatibility:
+        shown = self._transfers.get(entry.id, ())
+        said = [each for by, each in shown if by == entry.author or self.trust_in(by).proven]
+        return compare_tasks(finding, self.task, said)
 
     def claimed(self, entry: Entry) -> float:
         """The gain that a finding claims over its parent. Cached."""
@@ -177,7 +180,7 @@ class PeerStore:
 
     def _considered(self, author: str, most: int) -> Iterator[tuple[Entry, Finding]]:
         """An author's latest findings about this metric that are neither threats nor retracted."""
-        for entry in self._published(author, Finding)[-most:]:
+        for entry in self._published(author, "finding")[-most:]:
             finding = entry.signed.record
             assert isinstance(finding, Finding)
             same = finding.task.metric == self.task.metric
@@ -193,13 +196,13 @@ class PeerStore:
 
     def declined(self) -> Counter[str]:
         """How many of each author's latest findings are not run here, by reason."""
-        recent = (self._records[name].get(Finding, [])[-PER_AUTHOR:] for name in self._records if name != self._me)
+        recent = (self._records[name].get("finding", [])[-PER_AUTHOR:] for name in self._records if name != self._me)
         return Counter(why for entry in chain.from_iterable(recent) if (why := self._why_declined(entry)))
 
     def _why_declined(self, entry: Entry) -> str:
         finding = entry.signed.record
         assert isinstance(finding, Finding)
-        task = compare_tasks(finding, self.task)
+        task = self._task_fit(entry, finding)
         reasons = (
             ("its author revoked the key", self.is_revoked(entry.id)),
             ("its author retracted it", self._is_retracted(entry)),
@@ -228,19 +231,23 @@ class PeerStore:
         """Index new records by author and kind."""
         for name, published in self._chains.items():
             for entry in published[self._read.get(name, 0) :]:
-                record = entry.signed.record
                 self.entries[entry.id] = entry
-                self._records.setdefault(name, {}).setdefault(type(record), []).append(entry)
-                if isinstance(record, Transfer):
-                    self._transfers.setdefault(record.target, []).append((name, record))
-                    self._fits.pop(record.target, None)
-                if isinstance(record, Revocation):
-                    self.revoked[record.key] = min(record.since, self.revoked.get(record.key, record.since))
-                if isinstance(record, Finding) and record.status == "keep":
-                    self._makers.setdefault(record.genome, []).append(entry)
+                self._records.setdefault(name, {}).setdefault(entry.kind, []).append(entry)
+                if entry.made:
+                    self._makers.setdefault(entry.made, []).append(entry)
+                if entry.kind in ("transfer", "revocation"):
+                    self._index_rare(entry)
             self._read[name] = len(published)
 
-    def _published(self, author: str, kind: type) -> Sequence[Entry]:
+    def _index_rare(self, entry: Entry) -> None:
+        record = entry.signed.record
+        if isinstance(record, Transfer):
+            self._transfers.setdefault(record.target, []).append((entry.author, record))
+            self._fits.pop(record.target, None)
+        if isinstance(record, Revocation):
+            self.revoked[record.key] = min(record.since, self.revoked.get(record.key, record.since))
+
+    def _published(self, author: str, kind: str) -> Sequence[Entry]:
         """An author's records of a kind, up to the revocation of the key."""
         found = self._records.get(author, {}).get(kind, ())
         return [entry for entry in found if not self.is_revoked(entry.id)] if author in self.revoked else found
@@ -256,7 +263,7 @@ class PeerStore:
     def _is_retracted(self, entry: Entry) -> bool:
         return any(
             isinstance(e.signed.record, Retraction) and e.signed.record.target == entry.id
-            for e in self._published(entry.author, Retraction)
+            for e in self._published(entry.author, "retraction")
         )
 
     def _heard_of(self) -> list[str]:
@@ -273,7 +280,7 @@ class PeerStore:
         Records dated in the future are ignored, because they would never decay."""
         found = []
         for name in {one.author for one in self.measured} - {self._me}:
-            for record in (entry.signed.record for entry in self._published(name, Verification)):
+            for record in (entry.signed.record for entry in self._published(name, "verification")):
                 assert isinstance(record, Verification)
                 if (
                     record.target in self.entries
@@ -288,10 +295,7 @@ class PeerStore:
         finding = self.entries[record.target].signed.record
         if record.task == self.task.id or not isinstance(finding, Finding):
             return record.task == self.task.id
-        of = finding.task
-        same = (of.frozen_sha256, of.data_sha256, of.metric)
-        ours = (self.task.frozen_sha256, self.task.data_sha256, self.task.metric)
-        return record.task == of.id and same == ours
+        return record.task == finding.task.id and finding.task.differs_from(self.task) <= {"budget"}
 
     def _statement(self, record: Verification, by: str) -> PeerVerdict:
         mine = gain(self.task.metric, record.runs, record.against)
@@ -304,7 +308,7 @@ class PeerStore:
         """What was seen here, and what those warn of who are trusted."""
         found = [ThreatWarning(one.target, "", one.at, own=True) for one in self.measured if one.reason == "tampered"]
         for name in (name for name, known in self.trust.items() if known.proven and name != self._me):
-            for record in (entry.signed.record for entry in self._published(name, Threat)):
+            for record in (entry.signed.record for entry in self._published(name, "threat")):
                 assert isinstance(record, Threat)
                 if parse_instant(record.at) < now + EPOCH:
                     found.append(ThreatWarning(record.target, name, parse_instant(record.at)))

@@ -34,6 +34,7 @@ from nightlab.core.types import Clock, Goal, Metric, Status, average
 VERSION = 1
 LARGEST = 64 * 1024  # bytes of a signed record
 LARGEST_PATCH = 256 * 1024  # bytes of a patch
+BEFORE, AFTER = len('{"id":"","record":') + 64, len(',"signature":""}') + 128  # bytes around it in a signed one
 
 Category = Literal[
     "oversized",
@@ -95,6 +96,10 @@ class Task(RecordModel):
         if self.id != task_id(self.model_dump(mode="json", exclude={"id"})):
             raise ValueError("the task's id is not the hash of the task")
         return self
+
+    def differs_from(self, other: Task) -> set[str]:
+        """The fields, but the id, that are not the same."""
+        return {name for name in type(self).model_fields if getattr(self, name) != getattr(other, name)} - {"id"}
 
 
 class PlatformRecord(RecordModel):
@@ -332,8 +337,7 @@ def parse_record(raw: bytes) -> Signed:
     try:
         if canonical_json(value) != raw:
             raise Rejected("not canonical", "its bytes are not the canonical form of its content")
-        before, after = len(f'{{"id":"{signed.id}","record":'), len(f',"signature":"{signed.signature}"}}')
-        name = hashlib.sha256(raw[before:-after]).digest()  # canonical, because the whole is
+        name = bytes.fromhex(hash_in(raw))  # of canonical bytes, because the whole is
     except ValueError as error:
         raise Rejected("malformed", str(error)[:200]) from None
     if name.hex() != signed.id:
@@ -343,6 +347,11 @@ def parse_record(raw: bytes) -> Signed:
     if isinstance(record, Revocation):
         verify(record.key, _revoked(record.key, record.since), bytes.fromhex(record.proof))
     return signed
+
+
+def hash_in(raw: bytes) -> str:
+    """The hash of the record in the canonical bytes of a signed one: its id, if they are unchanged."""
+    return hashlib.sha256(raw[BEFORE:-AFTER]).hexdigest()
 
 
 def verify(author: str, name: bytes, signature: bytes) -> None:

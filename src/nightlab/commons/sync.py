@@ -42,7 +42,7 @@ class SyncResult:
 
 def own_records(commons: Commons) -> list[Signed]:
     """This user's own records."""
-    return [entry.signed for entry in commons.entries().get(own_author(), [])]
+    return [entry.signed for entry in commons.chain(own_author())]
 
 
 def findings_to_share(
@@ -77,8 +77,7 @@ def findings_to_share(
 
 def _with_ancestors(session: Session, commons: Commons, chosen: Sequence[Experiment]) -> list[Experiment]:
     """Experiments with their unshared ancestors, in order of number."""
-    records = (entry.signed.record for chain in commons.entries().values() for entry in chain)
-    there = {record.genome for record in records if isinstance(record, Finding)}
+    there = {entry.made for chain in commons.entries().values() for entry in chain}
     found = {experiment.number: experiment for experiment in chosen}
     for experiment in chosen:
         step = session.ledger.by_commit(experiment.candidate.parent)
@@ -137,7 +136,7 @@ def sync_commons(lab: Path, commons: Commons, remote: str | None, bundle: Path |
         done.append(SyncResult(str(bundle), taken, sent, own_author() in commons.chains.heads()))
     where = remote or ("" if bundle or part is None else part.remote)
     if where:
-        where = _resolved(lab, where)
+        where = resolved(lab, where)
         done.append(_with_remote(commons, where, measured))
     if not done:
         hint = 'name one: nightlab sync REMOTE; or in lab.toml: [commons] and remote = "..."; or --bundle FILE'
@@ -148,7 +147,7 @@ def sync_commons(lab: Path, commons: Commons, remote: str | None, bundle: Path |
 def _with_remote(commons: Commons, remote: str, measured: Callable[[], list[dict[str, Any]]]) -> SyncResult:
     had, sent = len(own_records(commons)), list[dict[str, Any]]()
     try:
-        taken = commons.pull(remote)  # first, lest this copy, if it is a backup, continue an old chain
+        taken = commons.pull(remote, own_author())  # first, lest this copy, if it is a backup, continue an old chain
         foreign = len(own_records(commons)) - had
         sent = measured()
         pushed = commons.push(remote, own_author())
@@ -165,7 +164,7 @@ def _contract(lab: Path) -> CommonsConfig | None:
     return load_contract(lab)[0].commons if (lab / CONTRACT).exists() else None
 
 
-def _resolved(lab: Path, remote: str) -> str:
+def resolved(lab: Path, remote: str) -> str:
     """A folder's path relative to the lab, made absolute; any other remote unchanged."""
     path = lab / Path(remote).expanduser()
     return str(path.resolve()) if path.exists() else remote

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from nightlab.core.text import plain
@@ -18,6 +19,7 @@ def with_trials(experiment: Experiment, trials: Sequence[tuple[Trial, Measuremen
             "purpose": t.purpose,
             "seed": t.seed,
             "given_seed": t.given_seed,
+            "warm_start": asdict(t.warm_start) if t.warm_start else None,
             "measurement": m.to_dict() if m else None,
         }
         for t, m in trials

@@ -15,6 +15,7 @@ A trial in another language reads the same environment variables:
 ``NIGHTLAB_CLOCK``   ``wall`` or ``cpu`` (seconds), or ``work`` (units that the lab's frozen code counts)
 ``NIGHTLAB_BUDGET``  how much of that clock may be spent on training
 ``NIGHTLAB_DEVICE``  ``cuda``, ``mps`` or ``cpu``
+``NIGHTLAB_WARM_START``  a file to read: the champion's answer; absent where a trial starts from nothing
 ``NIGHTLAB_BEGIN``, ``NIGHTLAB_END``  of a member of a population: the part of the budget that it does, 0 to 1
 
 What was trained is handed over as plain arrays, and the program that handed it over ends there. Clean
@@ -77,7 +78,8 @@ class Trial(NamedTuple):
     """The trial that this process is the candidate of.
 
     ``budget`` is that of the whole training, of which this trial does the part from ``begin`` to ``end``: all of it,
-    unless it is a member of a population, which goes on from a ``checkpoint``.
+    unless it is a member of a population, which goes on from a ``checkpoint``. ``warm_start``: the path of the file
+    that the champion left, where the contract says so; empty where the trial starts from nothing.
     """
 
     seed: int
@@ -86,6 +88,7 @@ class Trial(NamedTuple):
     device: str
     begin: float = 0.0
     end: float = 1.0
+    warm_start: str = ""
 
     def start(self) -> None:
         """Tell the supervisor that training begins: the budget runs from now."""
@@ -218,6 +221,7 @@ def trial() -> Trial | None:
         device=env["NIGHTLAB_DEVICE"],
         begin=float(env.get("NIGHTLAB_BEGIN", 0)),
         end=float(env.get("NIGHTLAB_END", 1)),
+        warm_start=env.get("NIGHTLAB_WARM_START", ""),
     )
 
 

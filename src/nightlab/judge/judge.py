@@ -21,6 +21,7 @@ from nightlab.judge.words import worse
 
 CRASHES = {"crashed": "crashed", "timed out": "timed out", "no metric": "crashed", "lost": "crashed"}
 LESS_MEMORY = 0.95  # share of the champion's peak memory below which a program of the same length counts as simpler
+SAME = 1e-9  # share of a value by which an answer that was only polished may differ
 LEAST_MEMORY = 4.0  # MB that it has to save: the peaks of one small program differ by one or two
 
 
@@ -32,6 +33,7 @@ class Contestant:
 
     ``bar``: the champion's estimated value, corrected for selection bias; None for a candidate.
     ``first``: the first seed it gets in the search, after those in ``seeds``, which come in this order.
+    ``warm``: it starts from an earlier answer, so that a tie says nothing of the program.
     """
 
     runs: Mapping[int, Measurement]
@@ -40,6 +42,7 @@ class Contestant:
     first: int = SEED
     information: int = 0
     seeds: tuple[int, ...] = ()
+    warm: bool = False
 
     @property
     def mean(self) -> Measurement:
@@ -111,6 +114,8 @@ class Judge:
             return Verdict("keep", "baseline", bar=_bar_of(candidate, noise))
         if not candidate.runs:
             return NeedsTrial("candidate", next_seed(candidate))
+        if candidate.warm and self._same_answer(champion, candidate):
+            return Verdict("discard", "inconclusive", "as good as the answer that it started from")
         if noise.scale == "difference":
             return self._compare(champion, candidate, noise)
         if fault := no_ratio(self.metric, [*candidate.values().values(), champion.bar or 0.0]):
@@ -144,6 +149,11 @@ class Judge:
         if why := _doubt(candidate, noise):
             return NeedsTrial("candidate", next_seed(candidate), why)
         return decision
+
+    def _same_answer(self, champion: Contestant, candidate: Contestant) -> bool:
+        """Whether a candidate that started from an answer found nothing else than that, but for its last digits."""
+        value, bar = candidate.mean.metric, champion.bar
+        return value is not None and bar is not None and abs(value - bar) <= SAME * abs(bar)
 
     def refusal(self, champion: Contestant | None, candidate: Contestant) -> Verdict | None:
         """The verdict on a candidate that no rule may keep: it yielded no metric, or exceeds a limit. Else None."""
@@ -228,9 +238,10 @@ def next_seed(contestant: Contestant) -> int:
 def simpler(champion: Contestant, candidate: Contestant) -> str:
     """How the candidate is simpler than the champion (fewer lines of code, then less memory); empty if it is not.
 
-    Never with more information: several lines written as one, or code as data, are no simpler.
+    Never with more information: several lines written as one, or code as data, are no simpler. Nor one that is as good
+    because it starts from an earlier answer.
     """
-    if 0 < champion.information < candidate.information:
+    if candidate.warm or 0 < champion.information < candidate.information:
         return ""
     if fewer := champion.lines - candidate.lines:
         return f"with {fewer} lines fewer" if fewer > 0 else ""

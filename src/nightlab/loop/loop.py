@@ -40,6 +40,7 @@ from nightlab.proposers.selection import Selection
 from nightlab.sandbox.bubblewrap import Isolation
 from nightlab.session.replicates import ABLATION, SUBMITTERS
 from nightlab.session.session import Session
+from nightlab.session.warm_starts import forget_answers, verdict_with_start
 from nightlab.storage.ledger import append_result, repair_results, require_kept
 
 
@@ -287,8 +288,10 @@ class ExperimentLoop:
         self, experiment: Experiment, candidate: Contestant, verdict: Verdict, champion: Experiment | None
     ) -> None:
         """Record a verdict, and tell everything that follows it. Raises NightlabError if it is a baseline's crash."""
+        verdict = verdict_with_start(self.session, experiment.number, verdict)
         self.ledger.judge(experiment.number, _of(candidate), verdict)
         experiment = self.ledger.experiment(experiment.number)
+        forget_answers(self.session, experiment)
         self.candidates.judged(experiment)
         self.hooks.judged()
         append_result(self.session.results, experiment)

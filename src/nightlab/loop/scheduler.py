@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from nightlab.core.events import MachineChanged, Rechecked, RunStopped, SlotLost
 from nightlab.core.observer import Observer, RunningTrialStatus
-from nightlab.core.types import Budget, Experiment, Measurement, NightlabError, Purpose, Segment, Trial
+from nightlab.core.types import Budget, Experiment, Measurement, NightlabError, Purpose, Segment, Trial, WarmStart
 from nightlab.engines.base import Engine, Handle
 from nightlab.engines.local.handles import wait_for_any
 from nightlab.engines.local.machine_monitor import SLOW, too_short
@@ -17,10 +17,11 @@ from nightlab.engines.local.trial_folder import kill_leftovers
 from nightlab.engines.slots import Slot, leaves_a_core
 from nightlab.judge import Contestant, Noise
 from nightlab.session.free import free_of_charge, numbers_of_the_baseline
-from nightlab.session.preflight import require_disk
+from nightlab.session.machine_checks import require_disk
 from nightlab.session.replicates import ATTEMPTS, Replicates, contestant, replicates
 from nightlab.session.seeds import drawn_seed, trial_name
 from nightlab.session.session import Session
+from nightlab.session.warm_starts import bar_with, best_answer, start_of
 
 POLL = 0.05  # seconds between looks at the trials in flight
 
@@ -78,12 +79,17 @@ class Scheduler:
             free=self._free(number, purpose, seed),
             baseline=numbers_of_the_baseline(self.ledger) if number and self.session.lab.evaluator else None,
             segment=segment,
+            warm_start=self._start(number, purpose),
         )
         self.ledger.start(trial)
         self.running[trial.id] = self.engine.start(trial, self._slot_for(trial))
         self._started_at[trial.id] = time.time()
         self.view.started(experiment, trial)
         return trial
+
+    def _start(self, number: int, purpose: Purpose) -> WarmStart | None:
+        """The answer that a trial starts from, where the contract says so."""
+        return start_of(self.ledger, self.session.metric, number, purpose) if self.session.lab.warm_start else None
 
     def _free(self, number: int, purpose: Purpose, seed: int) -> dict[str, float] | None:
         """What a trial may do beside its training; one that runs again is also compared with the baseline's since."""
@@ -150,7 +156,11 @@ class Scheduler:
     def contestant(self, experiment: Experiment) -> Contestant:
         """An experiment's genome as the session's judge sees it."""
         same, champion = self.session.judge.rule.same_seeds, self.ledger.champion()
-        return contestant(self.ledger, experiment, same_seeds=same, since=self.since, champion=champion)
+        found = contestant(self.ledger, experiment, same_seeds=same, since=self.since, champion=champion)
+        if found.bar is not None and self.session.lab.warm_start:
+            best = best_answer(self.ledger, self.session.metric, experiment.number)
+            return replace(found, bar=bar_with(found.bar, self.session.metric, best))
+        return found
 
     def finished(self) -> Iterator[tuple[Trial, Measurement]]:
         """Trials that have ended since the last look, written down."""

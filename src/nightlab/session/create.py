@@ -20,7 +20,8 @@ from nightlab.engines.platform import this_platform
 from nightlab.engines.plugged import PluggedEngine
 from nightlab.engines.remote import Cluster, ClusterEngine, common_platform, connect_cluster, plugged_engine
 from nightlab.engines.remote.node import NodeFacts
-from nightlab.session.preflight import contract_at, inspect, require, sealed
+from nightlab.session.check import require
+from nightlab.session.preflight import contract_at, inspect, sealed
 from nightlab.session.session import Session, fresh_tag, open_session
 from nightlab.storage.git import Repo, make_repo
 from nightlab.storage.ledger import find_ledger, session_lock, tags

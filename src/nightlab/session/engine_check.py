@@ -5,7 +5,8 @@ from __future__ import annotations
 from nightlab.core.config import LabConfig
 from nightlab.core.types import NightlabError, Platform
 from nightlab.engines.remote import common_platform, connect_cluster, plugged_engine
-from nightlab.session.preflight import Check, trusted
+from nightlab.session.check import Check
+from nightlab.session.preflight import trusted
 from nightlab.storage.git import Repo
 
 

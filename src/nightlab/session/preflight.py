@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from nightlab.core import plugins
@@ -31,29 +28,18 @@ from nightlab.core.program.constants import NO_CONSTANT, find_constants
 from nightlab.core.regions import regions
 from nightlab.core.source import syntax_fault
 from nightlab.core.types import NightlabError
-from nightlab.engines.local.cgroup import delegated
 from nightlab.engines.local.view import closed_folders
 from nightlab.proposers.requirements import needs, uncounted
 from nightlab.proposers.schedules import MARK, NONE_MOVES, moving_constants
 from nightlab.sandbox.bubblewrap import PROTECTIONS, Sandbox, has_proxy, layered
+from nightlab.session.check import Check
 from nightlab.session.free import free_words
+from nightlab.session.machine_checks import free_disk, local_disk, memory_limit
 from nightlab.session.metric_claim import metric_claim
 from nightlab.storage.git import Repo, in_genome
 from nightlab.storage.ledger import find_ledger, read_redteam, tags
 
-FREE_MB = 200  # below this much disk a session does not start: a full disk loses the run in flight
 REMEMBERS = "the process that trained answers the evaluator: it can remember what it was asked, and train on"
-NETWORK_MOUNTS = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "9p", "fuse.sshfs", "fuse.rclone", "lustre"}
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One thing that a session needs, whether it is there, and what to do if not."""
-
-    what: str
-    ok: bool
-    hint: str = ""
-    fatal: bool = True
 
 
 def inspect(repo: Repo, *, dirty_genome: bool = False) -> tuple[LabConfig, str, list[Check]]:
@@ -70,9 +56,8 @@ def inspect(repo: Repo, *, dirty_genome: bool = False) -> tuple[LabConfig, str, 
     ]
     checks.append(_unchanged(repo, lab, dirty_genome))
     checks += [*_branch_free(repo), *_submodules(repo, commit)]
-    checks.append(_local_disk(repo.lab))
-    free = shutil.disk_usage(repo.lab).free / 2**20
-    checks.append(Check(f"{free / 1024:.1f} GB of disk are free", free > FREE_MB, "free some disk space"))
+    checks.append(local_disk(repo.lab))
+    checks.append(free_disk(repo.lab))
     writable = os.access(repo.lab, os.W_OK) and os.access(repo.git_dir, os.W_OK)
     where = repo.lab if not os.access(repo.lab, os.W_OK) else repo.git_dir
     checks.append(Check(f"{where} is writable", writable, "run where the lab and its .git are writable"))
@@ -81,6 +66,7 @@ def inspect(repo: Repo, *, dirty_genome: bool = False) -> tuple[LabConfig, str, 
     checks.append(_computed(lab, metric_claim(lab, files, lambda path: repo.read(commit, path))))
     checks += [Check(what, there, hint, fatal=False) for what, there, hint in needs(lab)]
     checks += _tuned(lab, [repo.read(commit, path) or "" for path in files if in_genome(path, lab.genome)])
+    checks += _warm_start(lab, files)
     checks += _population(lab, [repo.read(commit, path) or "" for path in files if in_genome(path, lab.genome)])
     return lab, source, [*checks, *plugged(lab), *_not_expressed(repo, commit)]
 
@@ -242,31 +228,6 @@ def attacked(repo: Repo) -> Check:
     return Check(f"none of {found.attacks} attacks on its metric would be kept ({day}, nightlab redteam)", True)
 
 
-def memory_limit() -> Check:
-    """Whether the kernel limits a candidate's memory, or we look how much it uses."""
-    if delegated():
-        return Check("memory is limited by a cgroup", True)
-    hint = "systemd-run --user --scope -p Delegate=yes nightlab run"
-    return Check("memory is sampled twice a second, not limited by a cgroup", False, hint, fatal=False)
-
-
-def require_disk(folder: Path) -> None:
-    """Raise NightlabError when too little disk is free to record another trial."""
-    free = shutil.disk_usage(folder).free / 2**20
-    if free < FREE_MB:
-        raise NightlabError(
-            f"only {free:.0f} MB of disk are free at {folder}, {FREE_MB} MB are needed",
-            "free some disk space, then run the same command: it resumes",
-        )
-
-
-def require(checks: list[Check]) -> None:
-    """Raise NightlabError for the first check that fails and must not."""
-    for check in checks:
-        if not check.ok and check.fatal:
-            raise NightlabError(check.what, check.hint)
-
-
 def _genome_exists(lab: LabConfig, files: list[str]) -> Check:
     missing = [glob for glob in lab.genome if not any(in_genome(f, (glob,)) for f in files)]
     if missing:
@@ -308,6 +269,18 @@ def _population(lab: LabConfig, genome: list[str]) -> list[Check]:
         return [Check(f"nightlab pbt can train no population: {NONE_MOVES}", False, MARK, fatal=False)]
     what = f"training goes on from checkpoints of up to {lab.population.checkpoint}"
     return [Check(f"{what}; while it trains may move: {', '.join(names)}", True)]
+
+
+def _warm_start(lab: LabConfig, files: list[str]) -> list[Check]:
+    """Whether a program can leave the answer from which later trials start."""
+    if lab.warm_start is None:
+        return []
+    file, size = lab.warm_start.file, lab.warm_start.size
+    if file in files or in_genome(file, lab.genome):
+        hint = f"git rm --cached {file}, put it into .gitignore and commit; or name the file that the program writes"
+        return [Check(f"warm_start.file {file} is a file of the lab's own, not one that a trial leaves", False, hint)]
+    what = f"a trial starts from the champion's {file} (at most {size}): its score is that of program and start"
+    return [Check(what, True)]
 
 
 def _computed(lab: LabConfig, claim: str) -> Check:
@@ -365,27 +338,6 @@ def _submodules(repo: Repo, commit: str) -> list[Check]:
     hint = "commit its files in the lab itself, or name their folder in data.open"
     words = "{} is a git submodule: a trial finds an empty folder there"
     return [Check(words.format(path), False, hint, fatal=False) for path in repo.submodules(commit)]
-
-
-def _local_disk(folder: Path) -> Check:
-    kind = _filesystem(folder)
-    if kind in NETWORK_MOUNTS:
-        return Check(
-            f"{folder} is on a network mount ({kind}), where locks and the ledger's journal can fail",
-            False,
-            f"clone the lab onto a local disk: git clone {folder} ~/{folder.name}",
-        )
-    return Check("the lab is on a local disk", True)
-
-
-def _filesystem(folder: Path) -> str:
-    """The type of the filesystem that holds ``folder``; empty where /proc/mounts does not exist."""
-    try:
-        mounts = [line.split() for line in Path("/proc/mounts").read_text(encoding="utf-8").splitlines()]
-    except OSError:
-        return ""
-    inside = [m for m in mounts if folder.is_relative_to(m[1].replace("\\040", " "))]
-    return max(inside, key=lambda m: len(m[1]))[2] if inside else ""
 
 
 def answered(lab: LabConfig) -> list[Check]:

@@ -20,8 +20,9 @@ from nightlab.engines.local.handles import RunningTrial
 from nightlab.engines.local.layout import detect_sandbox
 from nightlab.engines.platform import this_platform
 from nightlab.sandbox.bubblewrap import Sandbox
+from nightlab.session.check import Check
 from nightlab.session.data_checks import data_checks
-from nightlab.session.preflight import Check, check_lab
+from nightlab.session.preflight import check_lab
 from nightlab.storage.git import Repo
 
 LONG = 6.0  # seconds that the command may take in a check

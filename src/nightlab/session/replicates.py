@@ -70,7 +70,8 @@ def contestant(
     bar = experiment.bar
     if bar is None and experiment.measurement is not None:  # kept by a nightlab that had no bars
         bar = experiment.measurement.metric
-    found = runs(ledger.trials(number, "search", since))
+    searched = ledger.trials(number, "search", since)
+    found = runs(searched)
     if experiment.kept:  # a champion is re-checked, and after a simplification only the seeds of that question
         own = [pair for pair in ledger.trials(number, "ablate", since) if pair[0].commit == experiment.candidate.commit]
         found = found or runs(own, "ablate")
@@ -80,7 +81,8 @@ def contestant(
     if champion and experiment.verdict is None and not same_seeds:
         seeds = seeds_of_candidate(number, contestant(ledger, champion, same_seeds=False, since=since))
     candidate = experiment.candidate
-    return Contestant(found, candidate.lines, bar, first, candidate.information, seeds)
+    warm = any(trial.warm_start for trial, _ in searched)
+    return Contestant(found, candidate.lines, bar, first, candidate.information, seeds, warm)
 
 
 def upkeeps(ledger: Ledger, champion: int, since: int = 0) -> dict[int, Measurement]:
@@ -107,7 +109,7 @@ class Replicates:
     def __init__(self, budget: Budget, stated: float | None, scale: Scale | None = None, settled: bool = False) -> None:
         self.budget, self.stated, self.scale, self.settled = budget, stated, scale, settled
         self.baseline: float | None = None
-        self._values: dict[tuple[str, int], dict[int, float]] = {}
+        self._values: dict[tuple[str, str | None, int], dict[int, float]] = {}  # by program, start and machine
         self._noise: Noise | None = None
         self._latest: Measurement | None = None
 
@@ -116,7 +118,7 @@ class Replicates:
         if measured is None or measured.metric is None or measured.disturbed:
             return
         if trial.budget == self.budget and trial.purpose != "replay":
-            key = trial.commit, machine
+            key = trial.commit, trial.warm_start.answer if trial.warm_start else None, machine
             values = self._values.pop(key, {})  # the genome that ran last stands last
             values[trial.seed] = measured.metric
             self._values[key] = values

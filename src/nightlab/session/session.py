@@ -26,8 +26,9 @@ from nightlab.engines.platform import this_platform
 from nightlab.judge import Judge, make_rule
 from nightlab.sandbox.bubblewrap import NoSandbox, Sandbox
 from nightlab.session import seeds
+from nightlab.session.check import require
 from nightlab.session.metric_claim import metric_claim
-from nightlab.session.preflight import contract_at, free_to_change, require, sealed
+from nightlab.session.preflight import contract_at, free_to_change, sealed
 from nightlab.storage.git import Repo, in_genome
 from nightlab.storage.ledger import LEDGER, Ledger, find_session, lock_session, make_state_folder, state_folder, tags
 

@@ -1,7 +1,7 @@
-"""Checkpoints of a population: the arrays that training goes on from, each in a file named by its SHA-256.
+"""Files that a trial leaves for later ones, each named by its SHA-256: checkpoints of a population, and answers.
 
-A file holds what the guest writes: the length of a JSON list of (name, type, shape), that list, and the arrays' bytes,
-each aligned. Here it comes from a candidate, so every size and type is checked before anything is kept.
+A checkpoint holds what the guest writes: the length of a JSON list of (name, type, shape), that list, and the arrays'
+bytes, each aligned. Here it comes from a candidate, so every size and type is checked before anything is kept.
 """
 
 from __future__ import annotations
@@ -32,35 +32,43 @@ class UnfitCheckpoint(Exception):
     """What was handed over can't be gone on from; says why."""
 
 
-class CheckpointStore:
-    """The checkpoints of one population in ``folder``, each of at most ``most`` bytes."""
+class FileStore:
+    """Files in ``folder``, each by its SHA-256."""
 
-    def __init__(self, folder: Path, most: int) -> None:
-        self.folder, self.most = folder, most
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
 
     def path(self, digest: str) -> Path:
         return self.folder / digest
 
     def put(self, content: bytes) -> None:
-        """Put a checkpoint in that another store has taken in."""
+        """Put a file in that another store has taken in."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self.path(hashlib.sha256(content).hexdigest()).write_bytes(content)
 
     def adopt(self, file: Path) -> str:
         """Take a file in, and return its name: the same for the same file, also after a kill on the way.
 
-        Raises UnfitCheckpoint where it is missing, malformed, too large, not finite, or holds other arrays than the
-        population's first.
+        Raises UnfitCheckpoint where it does not belong here.
         """
         note = file.with_name(f"{file.name}.sha256")
         if not file.exists() and note.exists() and self.path(digest := note.read_text(encoding="utf-8")).exists():
             return digest
-        self._require_same(read_listing(file, self.most))
+        self._require_fit(file)
         with file.open("rb") as content:
             digest = hashlib.file_digest(content, "sha256").hexdigest()
         replace_text(note, digest)
+        self.folder.mkdir(parents=True, exist_ok=True)
         os.replace(file, self.path(digest))
         return digest
+
+    def sound(self, digest: str) -> bool:
+        """Whether a file is there as it was taken in."""
+        try:
+            with self.path(digest).open("rb") as content:
+                return hashlib.file_digest(content, "sha256").hexdigest() == digest
+        except OSError:
+            return False
 
     def keep_only(self, known: Iterable[str], needed: Iterable[str]) -> None:
         """Remove those of the ``known`` ones that are not ``needed`` any more."""
@@ -70,8 +78,23 @@ class CheckpointStore:
     def remove(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _require_same(self, found: Listing) -> None:
-        """Hold every checkpoint to the arrays of the first: a member goes on from any other's."""
+    def _require_fit(self, file: Path) -> None:
+        """Raise UnfitCheckpoint where a file does not belong here."""
+
+
+class CheckpointStore(FileStore):
+    """The checkpoints of one population in ``folder``, each of at most ``most`` bytes."""
+
+    def __init__(self, folder: Path, most: int) -> None:
+        super().__init__(folder)
+        self.most = most
+
+    def _require_fit(self, file: Path) -> None:
+        """A checkpoint is there, well-formed, not too large, finite, and holds the arrays of the population's first.
+
+        A member goes on from any other's.
+        """
+        found = read_listing(file, self.most)
         first = self.folder / SHAPES
         if not first.exists():
             self.folder.mkdir(parents=True, exist_ok=True)

@@ -74,9 +74,7 @@ class CommonsMonitor:
 def seen(peers: PeerStore, measured: Sequence[FindingVerified]) -> CommonsStatus:
     """What there is to see of a session's peers, and of what it ``measured`` of theirs, as its ledger says it."""
     chains, me, refused = peers.commons.entries(), own_author(), peers.commons.rejections()
-    kinds: dict[str, Counter[str]] = {
-        name: Counter(entry.signed.record.kind for entry in chain) for name, chain in chains.items()
-    }
+    kinds: dict[str, Counter[str]] = {name: Counter(entry.kind for entry in chain) for name, chain in chains.items()}
     benefit = benefit_of(peers.session)
     by = benefit.get("by", {})
     others = [

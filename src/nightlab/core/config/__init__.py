@@ -1,5 +1,6 @@
 """The contract of a lab: ``lab.toml``, and what is inferred where there is none."""
 
+from nightlab.core.config.limits import DEVICES, BudgetConfig
 from nightlab.core.config.load import (
     CONTRACT,
     STRATEGY,
@@ -24,8 +25,6 @@ from nightlab.core.config.proposers import (
     TunerConfig,
 )
 from nightlab.core.config.schema import (
-    DEVICES,
-    BudgetConfig,
     CommonsConfig,
     Event,
     JudgeConfig,

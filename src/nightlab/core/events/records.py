@@ -6,7 +6,17 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
-from nightlab.core.types import Budget, Candidate, Evidence, HeldOutCheck, PairedGain, Segment, Trial, Verdict
+from nightlab.core.types import (
+    Budget,
+    Candidate,
+    Evidence,
+    HeldOutCheck,
+    PairedGain,
+    Segment,
+    Trial,
+    Verdict,
+    WarmStart,
+)
 
 
 def _known(cls: type[Any], data: Mapping[str, Any]) -> dict[str, Any]:
@@ -19,12 +29,13 @@ def candidate_of(data: Mapping[str, Any]) -> Candidate:
 
 
 def trial_of(data: Mapping[str, Any]) -> Trial:
-    segment = data.get("segment")
+    segment, start = data.get("segment"), data.get("warm_start")
     return Trial(
         **{
             **_known(Trial, data),
             "budget": Budget(**_known(Budget, data["budget"])),
             "segment": Segment(**_known(Segment, segment)) if segment else None,
+            "warm_start": WarmStart(**_known(WarmStart, start)) if start else None,
         }
     )
 
@@ -34,8 +45,8 @@ def verdict_of(data: Mapping[str, Any]) -> Verdict:
 
 
 def evidence_of(data: Mapping[str, Any]) -> Evidence:
-    held_out = data.get("held_out")
-    gains = {"gain": _gain(data["gain"]), "held_out": _gain(held_out) if held_out else None}
+    others = {name: _gain(data[name]) if data.get(name) else None for name in ("held_out", "alone")}
+    gains = {"gain": _gain(data["gain"]), **others}
     return Evidence(**{**_known(Evidence, data), "seeds": tuple(data["seeds"]), **gains})
 
 

@@ -40,6 +40,7 @@ from nightlab.core.types.trial import (
     Segment,
     Trial,
     TrialRequest,
+    WarmStart,
     average,
     mean_of,
 )
@@ -78,6 +79,7 @@ __all__ = [
     "Trial",
     "TrialRequest",
     "Verdict",
+    "WarmStart",
     "average",
     "mean_of",
 ]

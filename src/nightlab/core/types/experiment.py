@@ -53,7 +53,8 @@ class Evidence:
     too. ``what`` says under which other budget or scale, or that a single change was taken out again. ``claim``: why
     the metric is only the candidate's claim; empty if a separate process computed it. ``exact``: both genomes measure
     the same number on every seed, so the gain has no error. ``sequential``: the interval is one of counts that holds
-    whenever measuring stops.
+    whenever measuring stops. ``warm_start``: the experiment whose answer the genome started from, None if from
+    nothing; ``alone`` is its gain on the same seeds from nothing, as the baseline.
     """
 
     level: Level
@@ -65,6 +66,8 @@ class Evidence:
     claim: str = field(default="", metadata=OMIT)
     exact: bool = field(default=False, metadata=OMIT)
     sequential: bool = field(default=False, metadata=OMIT)
+    warm_start: int | None = field(default=None, metadata=OMIT)
+    alone: PairedGain | None = field(default=None, metadata=OMIT)
 
     @property
     def label(self) -> str:

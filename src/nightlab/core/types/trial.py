@@ -10,7 +10,7 @@ from typing import Any, Literal
 from nightlab.core.types.basics import OMIT, Budget
 
 Purpose = Literal[
-    "search", "pilot", "upkeep", "replay", "confirm", "ablate", "transfer", "arena", "round", "population"
+    "search", "pilot", "upkeep", "replay", "confirm", "alone", "ablate", "transfer", "arena", "round", "population"
 ]
 Outcome = Literal[
     "measured",
@@ -53,6 +53,20 @@ class Segment:
 
 
 @dataclass(frozen=True, slots=True)
+class WarmStart:
+    """The ``answer`` (SHA-256 of a file) that a trial starts from: that of experiment ``number``, which measured
+    ``metric``."""
+
+    number: int
+    answer: str
+    metric: float
+
+    @property
+    def words(self) -> str:
+        return f"started from the answer of #{self.number}"
+
+
+@dataclass(frozen=True, slots=True)
 class Trial:
     """One run of one genome, with one seed, under one budget.
 
@@ -60,7 +74,8 @@ class Trial:
     tell what the trial is for; None in a session of before: then they are one. ``free``: what may be done beside
     training (``core.overhead``), as the baseline showed; None where that is not known. ``baseline``: what its
     evaluator is told of the baseline: the secondary numbers, the largest of each; None of the baseline's own.
-    ``segment``: of a member of a population, whose ``budget`` is that of its part.
+    ``segment``: of a member of a population, whose ``budget`` is that of its part. ``warm_start``: None where it starts
+    from nothing.
     """
 
     id: str
@@ -74,6 +89,7 @@ class Trial:
     free: dict[str, float] | None = field(default=None, compare=False, metadata=OMIT)
     baseline: dict[str, float] | None = field(default=None, compare=False, metadata=OMIT)
     segment: Segment | None = field(default=None, metadata=OMIT)
+    warm_start: WarmStart | None = field(default=None, metadata=OMIT)
 
     @property
     def given_seed(self) -> int:
@@ -113,7 +129,8 @@ class Measurement:
     ``successes`` in ``out_of`` trials. None if it does not say.
     ``overhead``: what it took beside its training (``core.overhead``), of which ``charged`` seconds count as training.
     ``said``: what the evaluator says in words, for proposers; untrusted where the candidate can have a part in it.
-    ``checkpoint``: SHA-256 of what a member of a population handed over to go on from.
+    ``checkpoint``: SHA-256 of what a member of a population handed over to go on from. ``answer``: that of the file
+    that it left for later trials to start from.
     """
 
     outcome: Outcome
@@ -139,6 +156,7 @@ class Measurement:
     held_out_error: float | None = field(default=None, metadata=OMIT)
     said: str = field(default="", metadata=OMIT)
     checkpoint: str = field(default="", metadata=OMIT)
+    answer: str = field(default="", metadata=OMIT)
 
     @property
     def own_precision(self) -> str:

@@ -31,10 +31,9 @@ class Clock:
         self.started, self.started_cpu = time.monotonic(), self.children.cpu()
         self.beside.started()
 
-    def hand_over(self, *, ended: bool = False) -> None:
-        """Training is over. ``ended``: the candidate's process has exited too."""
-        self.handed_over = time.monotonic()
-        self.handed_over_cpu = self.children.ended_cpu if ended else self.children.cpu()
+    def hand_over(self) -> None:
+        """Training is over."""
+        self.handed_over, self.handed_over_cpu = time.monotonic(), self.children.cpu()
 
     def spent(self) -> float:
         """Seconds of training so far, on the budget's clock: from the start signal, or from the launch without one."""

@@ -22,12 +22,12 @@ from nightlab.engines.local.handles import RunningTrial, StandBy
 from nightlab.engines.local.lab_data import LabData
 from nightlab.engines.local.layout import Layout, compile_guest
 from nightlab.engines.local.read_result import build_measurement
-from nightlab.engines.local.trial_folder import MARK, SAVED, kill_leftovers, original_name, trial_output
+from nightlab.engines.local.trial_folder import ANSWER, MARK, SAVED, kill_leftovers, original_name, trial_output
 from nightlab.engines.platform import nvidia_driver, this_platform
 from nightlab.engines.slots import WHOLE, Slot, allocate_slots, gpu_failure, leaves_a_core
 from nightlab.sandbox.bubblewrap import Sandbox, layered
 from nightlab.storage import checkouts
-from nightlab.storage.checkpoints import CheckpointStore, UnfitCheckpoint
+from nightlab.storage.checkpoints import CheckpointStore, FileStore, UnfitCheckpoint
 from nightlab.storage.git import Repo
 
 PATIENCE = 10.0  # seconds for a standby supervisor to set up its sandboxes: a new one would take longer
@@ -86,10 +86,10 @@ class LocalEngine:
         try:
             self.clear(folder)
             checkouts.remove_tree(folder)
-            ready = None if trial.segment else self._take_ready(slot, trial.commit)
+            ready = None if trial.segment else self._take_ready(slot, trial)
             if ready:
                 ready.folder.rename(folder)
-            onto, cached = (ready.commit, ready.cached) if ready else (None, False)
+            onto, cached = (ready.like.commit, ready.cached) if ready else (None, False)
             spec = self.layout.lay_out(trial, slot, folder, self._cgroup(folder), onto, cached=cached)
             self._write_spec(folder, spec)
             if ready:
@@ -124,7 +124,7 @@ class LocalEngine:
         except OSError:
             checkouts.remove_tree(folder)
             return
-        self.standing_by[slot.number] = StandBy(folder, like.commit, process, cached)
+        self.standing_by[slot.number] = StandBy(folder, like, process, cached)
 
     def dismiss(self) -> None:
         """End standby supervisors, because there will be no further trial."""
@@ -158,11 +158,16 @@ class LocalEngine:
             self.caches.keep(folder / "compiled", *folder.glob("compiled-*"))
         self.clear(folder)
         measurement = build_measurement(self.lab, folder, result, shared=self.shared)
-        return self.with_checkpoint(trial, measurement)
+        return self.with_files(trial, measurement)
 
     def checkpoints(self, population: int) -> CheckpointStore:
         """The checkpoints of one population."""
         return self.layout.checkpoints(self.folder, population)
+
+    @property
+    def answers(self) -> FileStore:
+        """The answers that later trials start from."""
+        return self.layout.answers(self.folder)
 
     def close(self) -> None:
         """Remove what the session's trials shared, unless one still runs."""
@@ -191,7 +196,13 @@ class LocalEngine:
 
     # -- internal --------------------------------------------------------------------------------
 
-    def with_checkpoint(self, trial: Trial, measurement: Measurement) -> Measurement:
+    def with_files(self, trial: Trial, measurement: Measurement) -> Measurement:
+        """Take in what a trial left for later ones: the answer that they start from, or a population's checkpoint."""
+        if measurement.measured and self.lab.warm_start:
+            return replace(measurement, answer=self.answers.adopt(self.folder / trial.id / ANSWER))
+        return self._with_checkpoint(trial, measurement)
+
+    def _with_checkpoint(self, trial: Trial, measurement: Measurement) -> Measurement:
         """Take in what a member of a population handed over to go on from; where nothing can, its trial has crashed."""
         part = trial.segment
         if part is None or part.last or not measurement.measured:
@@ -203,12 +214,13 @@ class LocalEngine:
         except UnfitCheckpoint as why:
             return replace(measurement, outcome="crashed", metric=None, held_out=None, detail=f"its checkpoint: {why}")
 
-    def _take_ready(self, slot: Slot, commit: str) -> StandBy | None:
-        """The standby supervisor for a slot, if it is alive and fit for a trial of this commit; else None."""
+    def _take_ready(self, slot: Slot, trial: Trial) -> StandBy | None:
+        """The standby supervisor for a slot, if it is alive and fit for this trial; else None."""
         ready = self.standing_by.pop(slot.number, None)
         if ready is None:
             return None
-        if ready.up(PATIENCE) and self.copies.fits(ready.commit, commit):
+        fits = ready.like.warm_start == trial.warm_start and self.copies.fits(ready.like.commit, trial.commit)
+        if fits and ready.up(PATIENCE):
             return ready
         self._dismiss(ready)
         return None

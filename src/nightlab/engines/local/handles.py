@@ -57,10 +57,10 @@ class RunningTrial:
 
 @dataclass
 class StandBy:
-    """A supervisor started in advance, in a folder with the copies of a commit. ``cached``: and of what is compiled."""
+    """A supervisor started in advance, in a folder as for the trial ``like``. ``cached``: with what is compiled."""
 
     folder: Path
-    commit: str
+    like: Trial
     process: Supervisor
     cached: bool
 

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from nightlab.core.config import BudgetConfig, LabConfig, megabytes
-from nightlab.core.config.schema import overrun
+from nightlab.core.config.limits import overrun
 from nightlab.core.overhead import grace
-from nightlab.core.types import Budget, Trial
+from nightlab.core.types import Budget, NightlabError, Trial
 from nightlab.engines.local.caches import Caches
 from nightlab.engines.local.cgroup import Cgroup
 from nightlab.engines.local.copies import Copies, TrialCopies
@@ -29,7 +29,7 @@ from nightlab.engines.slots import Slot
 from nightlab.sandbox.bubblewrap import Sandbox, SandboxSpec, search_path
 from nightlab.sandbox.detect import find_sandbox
 from nightlab.sandbox.proxied import INNER_PROXY, proxied, stand_in
-from nightlab.storage.checkpoints import CheckpointStore
+from nightlab.storage.checkpoints import CheckpointStore, FileStore
 
 GUEST = Path(__file__).resolve().parents[2] / "guest"
 WITH_START = os.pathsep.join([str(GUEST / "warm"), str(GUEST)])  # with the module that runs at Python's start
@@ -75,23 +75,7 @@ class Layout:
         names |= {"trusted": everything} if evaluator else {}
         names |= {"checked": lab.data.open} if lab.checks else {}
         copies = self.copies.make(trial.commit, folder, names, onto)
-        compiled = self._compiled(compiled_folder(folder, "candidate"), fresh=not cached)
-        start = partial(self._start, slot, folder, copies)
-        starts = {"candidate": start("work", lab.data.open, writable=True, cache=compiled)}
-        if evaluator:
-            left = not evaluator.served and bool(lab.command)
-            proxy = folder / PROXY if evaluator.gateway else None
-            starts["evaluator"] = start("trusted", everything, writable=False, artefacts=left, proxy=proxy)
-            starts["evaluator"]["env"] |= {name: stand_in(name) for name in evaluator.keys}
-            if evaluator.held_out and (trial.purpose in HELD_OUT or (trial.purpose, trial.experiment) == ("search", 0)):
-                starts["evaluator"]["env"]["NIGHTLAB_HELD_OUT"] = "1"
-            if trial.experiment:
-                starts["evaluator"]["env"]["NIGHTLAB_BASELINE"] = json.dumps(trial.baseline or {})
-            for role in answering(lab):
-                own = self._compiled(compiled_folder(folder, role), fresh=not cached)
-                starts[role] = start("trusted", lab.data.open, writable=False, cache=own, role=role)
-        if lab.checks:
-            starts["check"] = start("checked", lab.data.open, writable=True)
+        starts = self._starts(trial, slot, folder, copies, cached)
         budget = self.budget
         return {
             "ahead": None,
@@ -102,6 +86,7 @@ class Layout:
             "keys": {stand_in(name): name for name in evaluator.keys} if evaluator else {},
             "served": bool(evaluator and evaluator.served),
             "answering": len(answering(lab)),
+            "answer": {"file": lab.warm_start.file, "most": lab.warm_start.most} if lab.warm_start else None,
             "answer_waits": self._waits(lab.warm) if self._can_wait(lab.command) else None,
             "checks": [self._argv(check.command) for check in lab.checks] if trial.purpose == "search" else [],
             "starts": starts,
@@ -126,6 +111,49 @@ class Layout:
             "processes": lab.resources.processes,
             "log_bytes": int(megabytes(lab.resources.log) * 2**20),
         }
+
+    def _starts(
+        self, trial: Trial, slot: Slot, folder: Path, copies: TrialCopies, cached: bool
+    ) -> dict[str, dict[str, Any]]:
+        """How each role's process is started."""
+        lab, evaluator = self.lab, self.lab.evaluator
+        compiled = self._compiled(compiled_folder(folder, "candidate"), fresh=not cached)
+        start = partial(self._start, slot, folder, copies)
+        answer = self._warm_start(trial, folder.parent)
+        starts = {"candidate": start("work", lab.data.open, writable=True, cache=compiled, answer=answer)}
+        starts["candidate"]["env"] |= {"NIGHTLAB_WARM_START": str(answer)} if answer else {}
+        if evaluator:
+            left = not evaluator.served and bool(lab.command)
+            proxy = folder / PROXY if evaluator.gateway else None
+            everything = lab.data.open + lab.data.sealed
+            starts["evaluator"] = start("trusted", everything, writable=False, artefacts=left, proxy=proxy)
+            starts["evaluator"]["env"] |= {name: stand_in(name) for name in evaluator.keys}
+            if evaluator.held_out and (trial.purpose in HELD_OUT or (trial.purpose, trial.experiment) == ("search", 0)):
+                starts["evaluator"]["env"]["NIGHTLAB_HELD_OUT"] = "1"
+            if trial.experiment:
+                starts["evaluator"]["env"]["NIGHTLAB_BASELINE"] = json.dumps(trial.baseline or {})
+            for role in answering(lab):
+                own = self._compiled(compiled_folder(folder, role), fresh=not cached)
+                starts[role] = start("trusted", lab.data.open, writable=False, cache=own, role=role)
+        if lab.checks:
+            starts["check"] = start("checked", lab.data.open, writable=True)
+        return starts
+
+    def _warm_start(self, trial: Trial, trials: Path) -> Path | None:
+        """The answer that a trial starts from; None if from nothing. Raises NightlabError where it is not as it was."""
+        if trial.warm_start is None:
+            return None
+        store, digest = self.answers(trials), trial.warm_start.answer
+        if not store.sound(digest):
+            raise NightlabError(
+                f"{store.path(digest)}, the answer of experiment {trial.warm_start.number}, is missing or was changed",
+                "restore it from a backup, or start a new session: nightlab run --tag NEW",
+            )
+        return store.path(digest)
+
+    def answers(self, trials: Path) -> FileStore:
+        """The answers that later trials start from, of the session that has its trials in this folder."""
+        return FileStore(trials / "answers")
 
     def _checkpoints(self, trial: Trial, trials: Path) -> dict[str, Any]:
         """The checkpoint that a member of a population goes on from, and the most bytes that it may hand over."""
@@ -191,14 +219,16 @@ class Layout:
         cache: Path | None = None,
         role: str = "",
         proxy: Path | None = None,
+        answer: Path | None = None,
     ) -> dict[str, Any]:
         """How the sandbox starts a process in a copy of the lab, with a private home that contains only the data.
 
         ``artefacts``: of one that reads what the candidate left. ``role``: of one that shares no folder that it may
-        write with others. ``proxy``: the socket of the proxy to its gateways.
+        write with others. ``proxy``: the socket of the proxy to its gateways. ``answer``: the file that it starts from.
         """
         tmp = folder / f"tmp{role}"
         home = folder / f"home-{role or name}"
+        shown = [*([INNER_PROXY] if proxy else []), *([answer] if answer else [])]
         home.mkdir(exist_ok=True)
         tmp.mkdir(exist_ok=True)
         place = SandboxSpec(
@@ -214,7 +244,7 @@ class Layout:
             gpu_node=slot.gpu_node,
             cache=cache,
             proxy_socket=proxy,
-            readable=self.environment.readable + copies.data.linked(data) + ((INNER_PROXY,) if proxy else ()),
+            readable=(*self.environment.readable, *copies.data.linked(data), *shown),
             layers=copies.mounts(name, data),
             artefact_layers=copies.mounts("work") if artefacts else (),
         )

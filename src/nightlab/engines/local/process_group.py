@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -112,3 +113,13 @@ def _seconds(processes: Iterable[psutil.Process]) -> float:
             used = process.cpu_times()
             total += used.user + used.system + used.children_user + used.children_system
     return total
+
+
+def notice_exits() -> int:
+    """A descriptor that can be read when a child has exited."""
+    exits, end = os.pipe()
+    for fd in (exits, end):
+        os.set_blocking(fd, False)
+    signal.set_wakeup_fd(end, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)  # without a handler, the descriptor is not told
+    return exits

@@ -24,7 +24,7 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
-from nightlab.engines.local.artefacts import leave_only_files
+from nightlab.engines.local.artefacts import leave_only_files, take_answer
 from nightlab.engines.local.beside import Beside
 from nightlab.engines.local.cgroup import Cgroup
 from nightlab.engines.local.clock import Clock
@@ -32,9 +32,9 @@ from nightlab.engines.local.curve import REPORT, Curve, stop_reason
 from nightlab.engines.local.launch import Launch
 from nightlab.engines.local.machine_monitor import SLOW, MachineMonitor, overuse
 from nightlab.engines.local.outcome import TrialEnded, check_not_killed, describe_status, last_line
-from nightlab.engines.local.process_group import TRUSTED, ProcessGroup
+from nightlab.engines.local.process_group import TRUSTED, ProcessGroup, notice_exits
 from nightlab.engines.local.resource_sampler import ResourceSampler
-from nightlab.engines.local.trial_folder import ORIGINAL_NAME
+from nightlab.engines.local.trial_folder import ANSWER, ORIGINAL_NAME, write_atomically
 from nightlab.sandbox.process_tree import adopt_orphans
 from nightlab.storage import checkouts
 
@@ -60,7 +60,7 @@ class Supervisor:
         self.sampler, self.sampled = ResourceSampler(self.children, gpu=gpu), 0.0
         self.monitor = MachineMonitor(gpu, self.spec["slot"]["cores"])
         self.whole = MachineMonitor(gpu, self.spec["slot"]["cores"])  # of the trial, from its launch on
-        self.exits = _notice_exits()
+        self.exits = notice_exits()
         self.serving = "candidate"  # the role that the evaluator calls
         self.asked_for: int | None = None  # the process that it has asked to call
 
@@ -166,9 +166,9 @@ class Supervisor:
                     raise TrialEnded("crashed", f"exit status {describe_status(status)}")
                 if served:
                     raise TrialEnded("no metric", "it exited without handing over a model")
-                self.clock.hand_over(ended=True)
+                self.clock.hand_over()
                 self.clock.hold_to_budget()
-                self.monitor.stop(self.children.ended_cpu)
+                self.monitor.stop(self.clock.handed_over_cpu)
                 return
             if served and (ended := self.children.status("evaluator")):
                 check_not_killed(ended)
@@ -182,6 +182,7 @@ class Supervisor:
             self._clear_the_way("evaluator")
             self.sampler.sample(self.spec, self.folder)  # the candidate may have exited between two samples
             leave_only_files(self.folder / "work")
+            self._take_answer()
             self.launch.start("evaluator", self.spec["evaluator"])
         begun = time.monotonic()
         while (status := self.children.status("evaluator")) is None:
@@ -209,6 +210,13 @@ class Supervisor:
             until = time.monotonic() + FAREWELL
             while self.children.status("candidate") is None and time.monotonic() < until:
                 self._poll()
+
+    def _take_answer(self) -> None:
+        """Keep what the candidate left for later trials to start from, where the contract says so."""
+        if asked := self.spec["answer"]:
+            fault = take_answer(self.folder / "work" / asked["file"], asked["most"], self.folder / ANSWER)
+            if fault:
+                raise TrialEnded("crashed", f"its answer {asked['file']} {fault}")
 
     def _checks(self) -> None:
         if self.spec["checks"]:
@@ -283,21 +291,7 @@ class Supervisor:
             else:
                 self.asked_for = number
         for line in signals:
-            if line == b"start" and clock.started is None:
-                clock.start()
-                self.monitor.start(clock.started_cpu)
-                self._phase("training")
-            elif line == b"serve" and clock.handed_over is None:
-                clock.hand_over()
-                self._phase("evaluating")
-                self.monitor.stop(clock.handed_over_cpu)
-                if self.spec["answering"]:
-                    self._end_all_but(*self.launch.answering)
-                elif self._served:
-                    self.beside.turn("candidate")  # it answers itself, and could go on to train until it is asked
-                clock.hold_to_budget()
-            elif line.startswith(REPORT) and clock.handed_over is None:
-                self.curve.add_report(line)
+            self._take(line)
         if self.asked_for is not None and clock.handed_over is not None:
             self._let_answer(self.asked_for)
         if (now := time.monotonic()) - self.sampled > SAMPLE:
@@ -307,6 +301,25 @@ class Supervisor:
             if clock.handed_over is None and (why := stop_reason(self.folder)) is not None:
                 self.monitor.stop(self.children.cpu())  # a disturbed machine may be the cause
                 raise TrialEnded("hopeless", why)
+
+    def _take(self, line: bytes) -> None:
+        """One signal of the candidate's. Each of a kind counts once."""
+        clock = self.clock
+        if line == b"start" and clock.started is None:
+            clock.start()
+            self.monitor.start(clock.started_cpu)
+            self._phase("training")
+        elif line == b"serve" and clock.handed_over is None:
+            clock.hand_over()
+            self._phase("evaluating")
+            self.monitor.stop(clock.handed_over_cpu)
+            if self.spec["answering"]:
+                self._end_all_but(*self.launch.answering)
+            elif self._served:
+                self.beside.turn("candidate")  # it answers itself, and could go on to train until it is asked
+            clock.hold_to_budget()
+        elif line.startswith(REPORT) and clock.handed_over is None:
+            self.curve.add_report(line)
 
     def _settle(self) -> None:
         """After the candidate's exit: collect what its sandbox still ends, as its CPU time is known only then."""
@@ -337,7 +350,7 @@ class Supervisor:
     # -- the result ------------------------------------------------------------------------------
 
     def _phase(self, name: str) -> None:
-        _write_atomically(self.folder / "phase.json", {"phase": name, "at": time.time()}, lasting=False)
+        write_atomically(self.folder / "phase.json", {"phase": name, "at": time.time()}, lasting=False)
         self._tell()
 
     def _tell(self) -> None:
@@ -356,26 +369,6 @@ class Supervisor:
             "machine": self.monitor.facts,
             "peak_gpu_memory_mb": round(vitals.peak_gpu_memory_mb, 1),
         }
-
-
-def _write_atomically(path: Path, data: dict[str, Any], *, lasting: bool = True) -> None:
-    draft = path.with_name(path.name + ".tmp")
-    with draft.open("w", encoding="utf-8") as out:
-        json.dump(data, out)
-        out.flush()
-        if lasting:
-            os.fsync(out.fileno())
-    os.replace(draft, path)
-
-
-def _notice_exits() -> int:
-    """A descriptor that can be read when a child has exited."""
-    exits, end = os.pipe()
-    for fd in (exits, end):
-        os.set_blocking(fd, False)
-    signal.set_wakeup_fd(end, warn_on_full_buffer=False)
-    signal.signal(signal.SIGCHLD, lambda *_: None)  # without a handler, the descriptor is not told
-    return exits
 
 
 def _on_leash(end: int) -> None:
@@ -406,7 +399,7 @@ def supervisor_main(folder: Path, leash: int | None = None, news: int | None = N
     if supervisor.spec["ahead"] is not None and not supervisor.stand_by():
         return
     result = supervisor.run()
-    _write_atomically(supervisor.folder / "result.json", result)
+    write_atomically(supervisor.folder / "result.json", result)
 
 
 if __name__ == "__main__":

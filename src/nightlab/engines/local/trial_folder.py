@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -15,6 +17,7 @@ from nightlab.core.text import plain
 
 MARK = "NIGHTLAB_TRIAL"  # environment variable with the trial's folder, set in each of its processes
 PROXY = "proxy"  # the socket of the proxy to the evaluator's gateways
+ANSWER = "answer"  # a copy of the file that the candidate left for later trials to start from
 SAVED = "saved"  # a file with the arrays that a member of a population handed over to go on from
 ORIGINAL_NAME = "born"  # a file with the original name of a folder whose supervisor stood by
 
@@ -96,3 +99,14 @@ def _read_bytes(path: Path) -> bytes:
         return path.read_bytes()
     except OSError:
         return b""
+
+
+def write_atomically(path: Path, data: dict[str, Any], *, lasting: bool = True) -> None:
+    """Write a file of JSON whole or not at all. ``lasting``: also if the machine fails."""
+    draft = path.with_name(path.name + ".tmp")
+    with draft.open("w", encoding="utf-8") as out:
+        json.dump(data, out)
+        out.flush()
+        if lasting:
+            os.fsync(out.fileno())
+    os.replace(draft, path)

@@ -209,6 +209,7 @@ class ClusterEngine:
             allowed=self.allowed,
             shared=self.local.shared,
             checkpoint=self._checkpoint(trial),
+            answer=self.local.answers.path(trial.warm_start.answer).read_bytes() if trial.warm_start else b"",
         )
         return RemoteTrial(trial, slot, parcel, self, self.send(parcel))
 
@@ -238,7 +239,7 @@ class ClusterEngine:
             return Measurement("lost", detail=f"{result.host} rejected the trial: {result.refused}")
         machine = result.measurement.machine
         found = replace(result.measurement, machine={**machine, "node": result.host} if machine else {})
-        return self.local.with_checkpoint(handle.trial, found)
+        return self.local.with_files(handle.trial, found)
 
     def send(self, parcel: TrialParcel) -> Job:
         return self.cluster.send(parcel, set(self.avoided))

@@ -26,7 +26,7 @@ from nightlab.engines.local.engine import LocalEngine
 from nightlab.engines.local.handles import RunningTrial
 from nightlab.engines.local.layout import detect_sandbox
 from nightlab.engines.local.prepare import run_prepare
-from nightlab.engines.local.trial_folder import SAVED, kill_leftovers
+from nightlab.engines.local.trial_folder import ANSWER, SAVED, kill_leftovers
 from nightlab.engines.platform import differences, this_platform
 from nightlab.sandbox.bubblewrap import Sandbox
 from nightlab.storage.git import Repo
@@ -72,6 +72,8 @@ class TrialParcel:
     """Whether other trials of this session may run on the node at the same time."""
     checkpoint: bytes = b""
     """What a member of a population goes on from."""
+    answer: bytes = b""
+    """What the trial starts from, where that is an earlier one's answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +146,8 @@ def _run(parcel: TrialParcel, repo: Repo, folder: Path, sandbox: Sandbox, tell: 
     store = local.checkpoints(trial.segment.population) if trial.segment else None
     if store and parcel.checkpoint:
         store.put(parcel.checkpoint)
+    if parcel.answer:
+        local.answers.put(parcel.answer)
     local.leash, ours = os.pipe()
     try:
         started = local.start(trial)
@@ -166,6 +170,8 @@ def _run(parcel: TrialParcel, repo: Repo, folder: Path, sandbox: Sandbox, tell: 
     files = {path.name: path.read_bytes() for name in RETURNED for path in sorted(running.folder.glob(name))}
     if store and measurement.checkpoint:
         files = {SAVED: store.path(measurement.checkpoint).read_bytes(), **files}
+    if measurement.answer:
+        files = {ANSWER: local.answers.path(measurement.answer).read_bytes(), **files}
     return NodeResult(socket.gethostname(), measurement, files)
 
 

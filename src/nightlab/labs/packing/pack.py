@@ -15,12 +15,23 @@ SEED = int(os.environ.get("NIGHTLAB_SEED", "0"))
 UNTIL = 0.7 * float(os.environ.get("NIGHTLAB_BUDGET", "10"))
 
 
-def arrange(draw, number):
-    """Centres of an arrangement: a grid of five by five and one more in a gap; all but the first are jittered."""
-    grid = [(0.1 + 0.2 * (i % 5), 0.1 + 0.2 * (i // 5)) for i in range(N - 1)] + [(0.4, 0.4)]
+def start():
+    """Centres and radii of the best answer so far, where lab.toml has a [warm_start]; else None."""
+    path = os.environ.get("NIGHTLAB_WARM_START")
+    circles = json.loads(Path(path).read_text()) if path else []
+    return ([(x, y) for x, y, _ in circles], [r for _, _, r in circles]) if circles else None
+
+
+def grid():
+    """Centres on a grid of five by five, and one more in a gap."""
+    return [(0.1 + 0.2 * (i % 5), 0.1 + 0.2 * (i // 5)) for i in range(N - 1)] + [(0.4, 0.4)]
+
+
+def arrange(draw, number, centres):
+    """Centres of an arrangement: these ones; all but the first are jittered."""
     if number == 0:
-        return grid
-    return [tuple(min(max(c + draw.gauss(0, JITTER), 0.02), 0.98) for c in centre) for centre in grid]
+        return centres
+    return [tuple(min(max(c + draw.gauss(0, JITTER), 0.02), 0.98) for c in centre) for centre in centres]
 
 
 def radii(centres):
@@ -39,9 +50,10 @@ def improve(centres, radii):
 
 
 def main():
-    draw, best = random.Random(SEED), None
+    draw, best = random.Random(SEED), start()
+    first = best[0] if best else grid()
     for number in range(STARTS):
-        centres = arrange(draw, number)
+        centres = arrange(draw, number, first)
         circles = improve(centres, radii(centres))
         if best is None or sum(circles[1]) > sum(best[1]):
             best = circles

@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count, cycle
 from pathlib import Path
@@ -34,9 +34,11 @@ LARGEST_PACK = 256 * 2**20  # bytes that one fetch may write
 MOST = 10_000  # authors per remote
 ATTEMPTS = 100  # fetches of ever smaller groups, to single out the authors that git rejects
 BATCH = 10_000  # commits per git process
+LOOSE = 500  # refs in separate files, from which on they are packed into one file
 SMALL = 1024  # largest commit or tree object of a valid chain, in bytes
 WHO = "nightlab <nightlab@localhost> 946684800 +0000"  # fixed identity and time; the record itself has the real ones
 REACH = {"GIT_ALLOW_PROTOCOL": "file:git:http:https:ssh"}  # a remote may come from an untrusted lab.toml
+CALM = ("--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--no-auto-maintenance")
 CHECKED = ("-c", "transfer.fsckObjects=true", "-c", "protocol.version=2")
 
 
@@ -90,9 +92,12 @@ class Chains:
             folder.mkdir(parents=True, exist_ok=True)
             run_git(folder, "init", "-q", "--bare", "--template=", "-b", "main", ".", env={"GIT_DEFAULT_HASH": "sha1"})
 
-    def heads(self, place: str = PLACE) -> dict[str, str]:
-        """The last commit of each author's chain, by author."""
-        out = run_git(self.folder, "for-each-ref", "--format=%(refname) %(objectname)", f"{place}/").stdout.decode()
+    def heads(self, place: str = PLACE, authors: Iterable[str] | None = None) -> dict[str, str]:
+        """The last commit of each author's chain, by author; of all authors or of these."""
+        which = [f"{place}/"] if authors is None else [f"{place}/{author}" for author in authors]
+        if not which:
+            return {}
+        out = run_git(self.folder, "for-each-ref", "--format=%(refname) %(objectname)", *which).stdout.decode()
         pairs = (line.split() for line in out.splitlines())
         return {ref.removeprefix(f"{place}/"): commit for ref, commit in pairs}
 
@@ -197,12 +202,34 @@ class Chains:
 
     def _fetch(self, remote: str, authors: Sequence[str]) -> None:
         pairs = "".join(f"+{PLACE}/{author}:{INCOMING}/{author}\n" for author in authors)
-        calm = ("--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--no-auto-maintenance")
-        self._run_remote(*CHECKED, "fetch", *calm, "--stdin", "--", remote, stdin=pairs.encode())
+        self._run_remote(*CHECKED, "fetch", *CALM, "--stdin", "--", remote, stdin=pairs.encode())
 
-    def push(self, remote: str, author: str) -> None:
-        """Push an author's chain to a remote whose copy must be a prefix of it. Raises Unreachable."""
-        self._run_remote("push", "--quiet", "--no-verify", "--", remote, f"{PLACE}/{author}:{PLACE}/{author}")
+    def fetch_by_names(self, remote: str, first: Sequence[str], also: tuple[str, str], had: str = "") -> dict[str, str]:
+        """Fetch the chains of the authors whose names begin so into the refs for incoming ones, without listing others,
+        and the refs of a pattern into others. Returns the heads, by author. ``had``: a commit that says what is here.
+
+        Raises Unreachable, also where git rejects anything of it.
+        """
+        pairs = [*((f"{PLACE}/{name}*", f"{INCOMING}/{name}*") for name in first), also]
+        request = "".join(f"+{there}:{here}\n" for there, here in pairs).encode()
+        tip = (f"--negotiation-tip={had}",) if had else ()
+        self._run_remote(*CHECKED, "fetch", *CALM, *tip, "--stdin", "--", remote, stdin=request)
+        heads = self.heads(INCOMING, [f"{name}*" for name in first])
+        return dict([each for each in heads.items() if AUTHOR.fullmatch(each[0])][:MOST])
+
+    def push(self, remote: str, author: str, also: tuple[str, str, str] | None = None) -> bool:
+        """Push an author's chain to a remote whose copy must be a prefix of it. Raises Unreachable.
+
+        ``also``: a commit, the ref for it, and the commit there now (empty: none). Returns whether that succeeded too:
+        not if the ref has changed meanwhile.
+        """
+        chain, more = f"{PLACE}/{author}", list[str]()
+        if also:
+            commit, place, now = also
+            more = [f"--force-with-lease={place}:{now}", f"{commit}:{place}"]
+        args = ("push", "--porcelain", "--no-verify", *more[:1], "--", remote, f"{chain}:{chain}", *more[1:])
+        out = self._run_remote(*args, enough=lambda out: _pushed(out, chain))
+        return bool(also) and _pushed(out, str(also and also[1]))
 
     def pack(self, path: Path) -> None:
         """Write all chains into a bundle file, which can be read like a remote. The file is replaced atomically."""
@@ -232,24 +259,35 @@ class Chains:
                 if time.time() - lock.stat().st_mtime > STALE:
                     lock.unlink()
 
-    def pack_loose_objects(self) -> None:
-        """Pack loose objects if there are many."""
+    def pack_loose(self) -> None:
+        """Pack loose objects, and refs, if there are many."""
+        if sum(1 for place in (PLACE, SEEN) for _ in (self.folder / place).rglob("*")) > LOOSE:
+            run_git(self.folder, "pack-refs", "--all", check=False)
         run_git(self.folder, "-c", "gc.auto=6700", "-c", "gc.autoDetach=false", "gc", "--auto", "--quiet", check=False)
 
-    def _run_remote(self, *args: str, stdin: bytes = b"") -> bytes:
-        """Run a command that contacts a remote, with limits on its time and on the size of written files."""
+    def _run_remote(self, *args: str, stdin: bytes = b"", enough: Callable[[bytes], bool] = lambda out: False) -> bytes:
+        """Run a command that contacts a remote, with limits on its time and on the size of written files.
+
+        ``enough``: whether the output of one that fails is what was wanted nevertheless.
+        """
         try:
             done = run_git(
                 self.folder, *args, stdin=stdin, env=REACH, check=False, timeout=PATIENCE, preexec_fn=_bound_files
             )
         except subprocess.TimeoutExpired:
             raise Unreachable(f"the remote did not answer within {PATIENCE:.0f} s", "try again later") from None
-        if done.returncode:
+        if done.returncode and not enough(done.stdout):
             lines = done.stderr.decode(errors="replace").strip().splitlines()
             message = next((line for line in lines if line.startswith(("fatal:", "error:", " ! "))), "")
             message = message or (lines[-1] if lines else f"git exited with status {done.returncode}")
             raise Unreachable(f"the remote can't be used: {one_line(message)}", "fix the remote, or try again later")
         return done.stdout
+
+
+def _pushed(out: bytes, place: str) -> bool:
+    """Whether a push says that a ref is at the remote now."""
+    rows = [line.split("\t") for line in out.decode(errors="replace").splitlines()]
+    return any(len(row) > 1 and row[0] != "!" and row[1].split(":")[-1] == place for row in rows)
 
 
 def _bound_files() -> None:

@@ -69,8 +69,9 @@ def print_experiment(
     experiment: Experiment,
     trials: Sequence[tuple[Trial, Measurement | None]],
     log: str,
+    answer: str = "",
 ) -> None:
-    """Everything known about one experiment, its trials and the end of its log."""
+    """Everything known about one experiment, its trials and the end of its log. ``answer``: where its best one is."""
     candidate, verdict = experiment.candidate, experiment.verdict
     say = console.print
     say(f"[bold]experiment {experiment.number}[/]: {escape(candidate.hypothesis)}", highlight=False)
@@ -91,9 +92,13 @@ def print_experiment(
         against = f" over the baseline{at}" if evidence.against == 0 else f", {evidence.what}"
         how = evidence.label if evidence.shown else f"not shown ({evidence.label})"
         claim = f"; {claim_words(evidence)}" if evidence.claim else ""
-        rows.append((how, f"{interval_words(evidence.gain)}{against}, {evidence.gain.pairs} pairs{claim}"))
+        start = f"; {evidence_start_words(evidence)}" if evidence.warm_start is not None else ""
+        rows.append((how, f"{interval_words(evidence.gain)}{against}, {evidence.gain.pairs} pairs{start}{claim}"))
     for trial, measured in trials:
-        rows.append((f"trial {trial.id}", _trial_words(metric, measured)))
+        start = f" · {trial.warm_start.words}" if trial.warm_start else ""
+        rows.append((f"trial {trial.id}", f"{_trial_words(metric, measured)}{start}"))
+    if answer:
+        rows.append(("best answer", answer))
     table = Table.grid(padding=(0, 2))
     for name, words in rows:
         table.add_row(f"[dim]{escape(name)}[/]", escape(words))
@@ -206,6 +211,8 @@ def confirmed_words(
         lines.append(f"[bold green]{done}:[/] {claim}")
     else:
         lines.append(f"[bold yellow]not {done}:[/] {claim}: {unshown_words(evidence)}")
+    if evidence.warm_start is not None:
+        lines.append(f"[dim]{evidence_start_words(evidence)}[/]")
     if held_out := evidence.held_out:
         sure = "[bold green]held out:[/]" if held_out.low > 0 else "[bold yellow]not shown on held-out data:[/]"
         lines.append(f"{sure} {interval_words(held_out)} on data that no decision has read")
@@ -215,6 +222,15 @@ def confirmed_words(
 def claim_words(evidence: Evidence) -> str:
     """Why the metric behind some evidence is only a claim."""
     return f"the metric is only the candidate's claim: {evidence.claim}"
+
+
+def evidence_start_words(evidence: Evidence) -> str:
+    """What the genome behind some evidence started from, and its own gain from nothing."""
+    if evidence.alone:
+        alone = f"from nothing its program is {interval_words(evidence.alone)}"
+    else:
+        alone = "from nothing its program could not be measured"
+    return f"started from the answer of #{evidence.warm_start}; {alone}"
 
 
 def interval_words(gain: PairedGain) -> str:
