@@ -1,8 +1,8 @@
 """The score of an opened problem beside its own system's: python benchmarks/foreign.py
 
-Small problems of our own in the layouts of GEPA and ShinkaEvolve are run by these systems, installed from PyPI into
-temporary environments (``--gepa PYTHON``, ``--shinka-evolve PYTHON``: ones that have them), and opened unchanged by
-``nightlab open``. Printed is what the first program scores, here and there.
+Small problems in the layouts of GEPA and ShinkaEvolve are run by these systems, installed from PyPI into temporary
+environments (``--gepa PYTHON``, ``--shinka-evolve PYTHON``: ones that have them), and opened unchanged by ``nightlab
+open``. Printed is what the first program scores, here and there.
 """
 
 from __future__ import annotations
