@@ -90,7 +90,7 @@ def here(members: int, parts: int, seed: int, slots: int) -> list[float]:
     constant, space = moving_constants(GENOME, "cpu", LAB)["RATE"]
 
     def train(member: int, part: int, schedule: Schedule, had: Any) -> tuple[float, Any]:
-        x, noise = np.full(COORDINATES, FAR) if had is None else had, np.random.default_rng((seed, member, part))
+        x, noise = np.full(COORDINATES, FAR) if had is None else had, np.random.default_rng((seed, part))
         for _ in range(STEPS // parts):
             x = x - schedule["RATE"][part - 1] * (x + noise.normal(size=x.size))
         return float(np.mean(x * x)), x
@@ -134,11 +134,10 @@ def rays(folder: Path, members: int, parts: int, seed: int, slots: int) -> list[
     class Quadratic(tune.Trainable):
         def setup(self, config: dict[str, Any]) -> None:
             self.x, self.rates = np.full(COORDINATES, FAR), list[float]()
-            self.number = config["number"]
 
         def step(self) -> dict[str, Any]:
             part = len(self.rates)
-            noise = np.random.default_rng((seed, self.number, part))
+            noise = np.random.default_rng((seed, part))
             for _ in range(STEPS // parts):
                 self.x = self.x - self.config["RATE"] * (self.x + noise.normal(size=self.x.size))
             self.rates.append(self.config["RATE"])
@@ -159,10 +158,7 @@ def rays(folder: Path, members: int, parts: int, seed: int, slots: int) -> list[
     spaces = {"RATE": moving_constants(GENOME, "cpu", LAB)["RATE"][1]}
     tuner = tune.Tuner(
         tune.with_resources(Quadratic, {"cpu": slots / members}),  # all members live at once
-        param_space={
-            "RATE": tune.loguniform(spaces["RATE"].low, spaces["RATE"].high),
-            "number": tune.randint(0, 2**31),
-        },
+        param_space={"RATE": tune.loguniform(spaces["RATE"].low, spaces["RATE"].high)},
         tune_config=tune.TuneConfig(scheduler=scheduler("loss", spaces), num_samples=members, reuse_actors=True),
         run_config=tune.RunConfig(
             stop={"training_iteration": parts}, storage_path=str(folder), verbose=0, name=f"seed{seed}"

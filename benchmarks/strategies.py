@@ -1,11 +1,11 @@
 """Strategies of the org lab, compared in stages: python benchmarks/strategies.py [--sessions 4 16 24] [--changes …]
 
 Needs pip install 'nightlab[bench]'. Plays inner sessions of the lab, paired: each strategy has the same starts, queues
-and numbers as the default. Three stages, each on sessions that none before had: every single change of the default on
-the tables of the search; the best few of them; the best one on tables that were held out (a stage of 0 sessions is left
-out). In the first stage ``no noise`` is the default where no trial has noise: what no strategy can exceed by judging
-better. The intervals are of the mean
-difference over sessions (Student's t, 95 %); only the last one is a result, as those before chose what it measures.
+and numbers as the first, which is the default, or with --plain what one writes first. Three stages, each on sessions
+that none before had: every single change of the first on the tables of the search; the best few of them; the best one
+on tables that were held out (a stage of 0 sessions is left out). In the first stage ``no noise`` is the first where no
+trial has noise: what no strategy can exceed by judging better. The intervals are of the mean difference over sessions
+(Student's t, 95 %); only the last one is a result, as those before chose what it measures.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ REACHED = Metric("reached", "maximise")
 FEW = 3  # changes that the second stage measures again
 CHANGES: dict[str, dict[str, Any]] = {
     "greedy": {"RULE": "greedy"},
+    "strict": {"RULE": "strict"},
+    "replicate": {"RULE": "replicate"},
     "evolution": {"SEARCH": "evolution"},
     "tree": {"SEARCH": "tree"},
     "earned shares": {"SHARES": "earned"},
@@ -49,6 +51,16 @@ CHANGES: dict[str, dict[str, Any]] = {
     "tuner alone, warm-up 4": {"PATCHES_SHARE": 0, "TUNER_WARM_UP": 4},
     "tuner alone, warm-up 4, strict": {"PATCHES_SHARE": 0, "TUNER_WARM_UP": 4, "RULE": "strict"},
     "tuner alone, warm-up 4, evolution": {"PATCHES_SHARE": 0, "TUNER_WARM_UP": 4, "SEARCH": "evolution"},
+}
+# What one writes first: a queue of ideas, and keep whatever measured better. And changes of it.
+PLAIN: dict[str, Any] = {"RULE": "greedy", "TUNER_SHARE": 0, "PATCHES_SHARE": 1.0}
+OF_PLAIN: dict[str, dict[str, Any]] = {
+    "shrunk": {"RULE": "shrunk"},
+    "strict": {"RULE": "strict"},
+    "evolution": {"SEARCH": "evolution"},
+    "tree": {"SEARCH": "tree"},
+    "tuner 2 : queue 1": {"TUNER_SHARE": 2.0},
+    "controller 2 : queue 1": {"CONTROLLER_SHARE": 2.0},
 }
 BOUND, USUAL = {"no noise": {"NOISE": False}}, inner.Session
 
@@ -91,7 +103,7 @@ def show(found: Mapping[str, list[float]]) -> str:
         rows.append((gain.mean, [name, f"{statistics.fmean(found[name]):.4f}", words, f"{spread:.3f}"]))
     rows.sort(key=lambda row: -row[0])
     first = [default, f"{statistics.fmean(found[default]):.4f}", "", f"{statistics.stdev(found[default]):.3f} unpaired"]
-    columns = ["strategy", "reached", "more than the default", "spread of one session's difference"]
+    columns = ["strategy", "reached", "more than the first", "spread of one session's difference"]
     table(columns, [first, *(row for _, row in rows)])
     return rows[0][1][0] if rows else default
 
@@ -99,13 +111,16 @@ def show(found: Mapping[str, list[float]]) -> str:
 def main() -> None:
     ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ask.add_argument("--sessions", type=int, nargs=3, default=(4, 16, 24), help="of a table, in each stage")
-    ask.add_argument("--changes", nargs="+", choices=CHANGES, default=list(CHANGES))
+    ask.add_argument("--changes", nargs="+", choices=[*CHANGES, *OF_PLAIN], help="all, if omitted")
+    ask.add_argument("--plain", action="store_true", help="changes of a plain strategy, in place of the default")
     ask.add_argument("--seed", type=int, default=0)
     ask.add_argument("--record", type=Path, help="write all shares to this file")
     wanted = ask.parse_args()
     begun, whole = time.perf_counter(), []
     default = inner.strategy((SHIPPED / "org" / "strategy.toml").read_text())
-    strategies = {"the default": default, **{name: default | CHANGES[name] for name in wanted.changes}}
+    label, changes = ("plain", OF_PLAIN) if wanted.plain else ("the default", CHANGES)
+    default |= PLAIN if wanted.plain else {}
+    strategies = {label: default, **{name: default | changes[name] for name in wanted.changes or changes}}
     heading("org: share of the gain that inner sessions of 40 trials reach")
     first = 100_000 * (wanted.seed + 1)
     try:
@@ -122,8 +137,8 @@ def main() -> None:
                 sys.stdout.flush()
                 whole.append(found)
                 ranked = sorted(found, key=lambda name: -statistics.fmean(found[name]))
-                left = [name for name in ranked if name in CHANGES][:FEW] if step == 0 else [best]
-                strategies = {"the default": default, **{name: strategies[name] for name in left}}
+                left = [name for name in ranked if name in changes][:FEW] if step == 0 else [best]
+                strategies = {label: default, **{name: strategies[name] for name in left}}
     except ImportError:
         sys.exit("the tables are missing: pip install 'nightlab[bench]'")
     if wanted.record:

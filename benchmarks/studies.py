@@ -3,8 +3,8 @@
 Runs whole studies of real sessions on toy labs whose trials cost nothing and whose true gains are known
 (benchmarks/studies_lab.py). In each case the better arm is known, or both are equal. Printed: how often a study names
 the better one, or a wrong one (Clopper-Pearson, 95 %), and after how many rounds it ended. --simulated runs no session:
-it prints how often studies of normal differences name the better arm, and how far the keep rules lie apart when
-their decisions are played (the rule's case by real sessions takes hours: --cases rule).
+it prints how often studies of normal differences name the better arm, and studies of sessions whose decisions are
+played (benchmarks/studies_played.py; the case of the keep rules takes hours by real sessions: --cases rule).
 """
 
 from __future__ import annotations
@@ -23,16 +23,14 @@ from multiprocessing import Pool
 from pathlib import Path
 from typing import Any
 
-from keep_rules_session import Session
-from keep_rules_worlds import WORKERS, Genome
+from keep_rules_worlds import WORKERS
 from machine import heading, table
 from scipy import stats
-from studies_lab import IDEAS, ToyEngine, make_lab
+from studies_lab import ToyEngine, make_lab
+from studies_played import GAINS
 
 import nightlab
 from nightlab.analysis.study import StudyConfig, StudySession, compare, decided, run_study
-from nightlab.core.types import Metric
-from nightlab.judge import Judge, make_rule
 
 
 @dataclass(frozen=True)
@@ -46,9 +44,10 @@ class Case:
     rounds: int
     arms: dict[str, Any]
     better: str = ""
+    confirm: int = 4
 
     def study(self) -> StudyConfig:
-        facts = {"name": "x", "rounds": self.rounds, "experiments": self.experiments, "confirm": 4}
+        facts = {"name": "x", "rounds": self.rounds, "experiments": self.experiments, "confirm": self.confirm}
         return StudyConfig.model_validate({**facts, "best_of_n": len(self.arms) == 1, "arms": self.arms})
 
 
@@ -59,9 +58,11 @@ FORGETFUL = {"proposers": ["studies_lab:Forgetful"]}
 CASES = {
     "equal": Case("the same ideas in two orders", "ideas", 1.0, 12, 5, {"one": {}, "other": OTHER}),
     "independent": Case("ideas on the champion, independent tries", "ideas", 0.5, 12, 5, {"ideas": {}}, "ideas"),
-    "history": Case("tuner with history, without", "settings", 0.02, 45, 8, {"with": {}, "without": FORGETFUL}, "with"),
+    "history": Case(
+        "tuner with history, without", "settings", 0.02, 90, 12, {"with": {}, "without": FORGETFUL}, "with", 8
+    ),
     "rule": Case(
-        "keep rule shrunk, greedy", "ideas", 1.0, 20, 160, {"shrunk": {}, "greedy": {"judge": "greedy"}}, "shrunk"
+        "keep rule shrunk, greedy", "mixed", 2.0, 100, 12, {"shrunk": {}, "greedy": {"judge": "greedy"}}, "shrunk", 8
     ),
 }
 
@@ -74,32 +75,17 @@ def play(job: tuple[str, int]) -> list[StudySession]:
         return run_study(case.study(), nightlab.Lab(lab), engine=ToyEngine(lab, case.sigma), allow_missing="all")
 
 
-class Ideas:
-    """The lab ``ideas`` as a world of benchmarks/keep_rules.py."""
-
-    metric, small, baseline = Metric("loss"), 1e-9, Genome(0, float(len(IDEAS)))
-
-    def __init__(self, session: int) -> None:
-        self.session = session
-
-    def propose(self, number: int, champion: Genome) -> Genome:
-        assert champion.true is not None
-        return Genome(number, champion.true - 1)
-
-    def measure(self, genome: Genome, seed: int) -> float:
-        assert genome.true is not None
-        return genome.true + random.Random(f"{self.session}/{genome.number}/{genome.true}/{seed}").gauss(0, 1)
-
-
-def rule_gain(rule: str, number: int) -> float:
-    """What a session truly gains on ``Ideas`` under a keep rule, by its decisions alone."""
-    session = Session(Ideas(number), Judge(Ideas.metric, {}, make_rule(rule)), None, 10**6)
-    session._try(Ideas.baseline)
-    for idea in range(1, CASES["rule"].experiments + 1):
-        assert session.champion
-        session._try(session.world.propose(idea, session.champion.genome))
-    assert session.champion and session.champion.genome.true is not None
-    return len(IDEAS) - session.champion.genome.true
+def played(name: str, number: int) -> tuple[str, int]:
+    """The arm that a study of a case names whose sessions' decisions are played, and its rounds."""
+    case, plan, results = CASES[name], CASES[name].study(), list[StudySession]()
+    for turn in range(1, plan.rounds + 1):
+        for arm in plan.all_arms():
+            gain = GAINS[name](arm, number, turn, case.experiments, case.sigma)
+            luck = random.Random(f"{arm}/{number}/{turn}").gauss(0, case.sigma * math.sqrt(2 / plan.confirm))
+            results.append(StudySession(turn, arm, gain + luck * bool(gain), 1.0, 0.0, ""))
+        if turn in plan.looks() and (best := decided(plan, compare(plan, results))):
+            return best, turn
+    return "", plan.rounds
 
 
 def simulated(difference: float, rounds: int, draw: random.Random) -> tuple[str, int]:
@@ -125,9 +111,19 @@ def simulate(studies: int) -> None:
             row.append(f"{right / studies:.0%} ({statistics.median(turn for _, turn in ended):g})")
         rows.append(row)
     table(["difference, in its standard deviations", *(f"{rounds} rounds" for rounds in ROUNDS)], rows)
-    more = [rule_gain("shrunk", n) - rule_gain("greedy", n) for n in range(studies)]
-    words = f"{statistics.fmean(more):.2f} of {len(IDEAS)} ideas, {effect(more):.2f} of its standard deviations"
-    print(f"keep rule shrunk over greedy, {studies} played sessions of each: {words}")
+    for name, many in (("rule", studies), ("history", studies // 10)):
+        case, (better, other) = CASES[name], CASES[name].arms
+        gains = [
+            [GAINS[name](arm, 0, turn, case.experiments, case.sigma) for arm in (better, other)] for turn in range(many)
+        ]
+        more = [one - two for one, two in gains]
+        print(
+            f"{case.words}: {statistics.fmean(more):.2f}, {effect(more):.2f} standard deviations ({many} sessions each)"
+        )
+        ended = [played(name, n) for n in range(1, many + 1)]
+        names, rounds = [found for found, _ in ended], statistics.median(turn for _, turn in ended)
+        right, wrong = (share(names.count(arm), many) for arm in (better, other))
+        print(f"studies of them, played: right {right}, wrong {wrong}, median rounds {rounds:g}", flush=True)
 
 
 def effect(differences: Sequence[float]) -> float:

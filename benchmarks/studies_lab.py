@@ -1,8 +1,8 @@
 """Two toy labs for studies, whose true gains are known, and an engine that measures their trials in this process.
 
-``settings``: six between 0 and 1, each with a best value that each lab draws; the loss is the sum of the logarithms of
-the distances.
-``ideas``: twenty switches, each of which lowers the loss by 1. Noise is Gaussian; a genome and a seed determine it.
+``settings``: ten between 0 and 1; the loss is the logarithm of the distance to the best values, which each lab draws.
+``ideas``: twenty switches, each of which lowers the loss by 1. ``mixed``: fifty of them, and fifty that do nothing.
+Noise is Gaussian; a genome and a seed determine it.
 Sessions are nightlab's own: ledger, git, judge, proposers and confirmation.
 """
 
@@ -26,12 +26,14 @@ from nightlab.proposers.tuner import Tuner
 from nightlab.sandbox.bubblewrap import NoSandbox
 from nightlab.storage.git import Repo
 
-SETTINGS = "ABCDEF"
+SETTINGS = "ABCDEFGHIJ"
 NEAR = 1e-3  # a distance below this hardly counts
 IDEAS = [f"IDEA_{number:02d}" for number in range(20)]
+MIXED = [f"{word}_{number:02d}" for number in range(50) for word in ("IDEA", "IDLE")]
 GENOMES = {
     "settings": "".join(f"{name} = 0.5  # [0.0..1.0]\n" for name in SETTINGS),
     "ideas": "".join(f"{name} = 0\n" for name in IDEAS),
+    "mixed": "".join(f"{name} = 0\n" for name in MIXED),
 }
 CONTRACT = """\
 name = "toy"
@@ -55,9 +57,9 @@ kind = "{proposer}"
 def loss(values: Mapping[str, float], lab: Path) -> float:
     """What a genome truly measures in a lab."""
     if IDEAS[0] in values:
-        return len(IDEAS) - sum(values.values())
+        return float(sum(1 - value for name, value in values.items() if name.startswith("IDEA")))
     draw = random.Random(f"{lab}")
-    return sum(math.log10(NEAR + abs(value - draw.random())) for _, value in sorted(values.items()))
+    return math.log10(NEAR + math.hypot(*(value - draw.random() for _, value in sorted(values.items()))))
 
 
 class Forgetful:
@@ -81,10 +83,14 @@ class Ideas:
     order = "one"
 
     def __init__(self, config: Any, context: ProposerContext) -> None:
-        self.name, self.left = context.name, list(IDEAS)
-        random.Random(f"{context.folder}/{context.seed}/{self.order}").shuffle(self.left)
+        self.name = context.name
+        self.left: list[str] | None = None
+        self.draw = random.Random(f"{context.folder}/{context.seed}/{self.order}")
 
     def propose(self, briefing: Briefing) -> Proposal | None:
+        if self.left is None:
+            self.left = list(find_constants(briefing.genome["genome.py"], "cpu"))
+            self.draw.shuffle(self.left)
         if not self.left:
             return None
         name = self.left.pop()

@@ -61,6 +61,7 @@ def main() -> None:
         for warm, values in found.items():
             with tempfile.TemporaryDirectory() as place:
                 values.append(best(made(Path(place), warm), args.evaluations))
+            print(f"{'from the best answer' if warm else 'from the grid'}: {values[-1]:.6f}", flush=True)
     rows = []
     for warm, values in found.items():
         name, spread = "from the best answer" if warm else "from the grid", f"{min(values):.6f} to {max(values):.6f}"

@@ -240,7 +240,7 @@ def test_it_hands_over_and_trains_before_the_first_answer(arena: Arena) -> None:
 
 
 def test_it_trains_before_the_start_signal(arena: Arena) -> None:
-    got = arena.attack(genome(top="end = time.time() + 8\nwhile time.time() < end: pass\n"))
+    got = arena.attack(genome(top="end = time.time() + 8\nwhile time.time() < end: time.sleep(0.01)\n"))
     assert got.said == ("crash", "timed out") and "training had not started after 3 s" in got.verdict.detail
 
 
@@ -257,7 +257,7 @@ ENDLESS = "end = time.time() + 99\nwhile time.time() < end: pass\n"
 
 
 def test_it_never_stops(arena: Arena) -> None:
-    got = arena.attack(genome(top=STUBBORN, training=ENDLESS))
+    got = arena.attack(genome(top=STUBBORN, training=ENDLESS.replace("pass", "time.sleep(0.01)")))
     assert got.verdict.reason in ("over budget", "timed out") and got.verdict.status != "keep"
     assert got.measured.wall_seconds < 90 and got.measured.training_seconds > 1.9
 

@@ -173,9 +173,8 @@ def contract(more: str, proposer: str = 'kind = "patches"') -> LabConfig:
 
 @pytest.mark.parametrize("kind", plugins.KINDS)
 def test_each_built_in_name_leads_to_code(kind: plugins.Kind) -> None:
-    for plugin in plugins.discover(kind):
-        if plugin.built_in:
-            assert callable(plugins.load_plugin(plugin)), plugin
+    built_in = [plugin for plugin in plugins.discover(kind) if plugin.built_in]
+    assert built_in and all(callable(plugins.load_plugin(plugin)) for plugin in built_in)
 
 
 @pytest.mark.integration

@@ -448,7 +448,7 @@ def test_training_in_two_parts_is_training_at_once(lab: Lab) -> None:
                 fds["CHECKPOINT"].write(had)
                 fds["CHECKPOINT"].flush()
             env = {f"NIGHTLAB_{name}": str(file.fileno()) for name, file in fds.items()}
-            env |= {"NIGHTLAB_ROLE": "candidate", "NIGHTLAB_CLOCK": "work", "NIGHTLAB_BUDGET": "4096"}
+            env |= {"NIGHTLAB_ROLE": "candidate", "NIGHTLAB_CLOCK": "work", "NIGHTLAB_BUDGET": "2048"}
             env |= {"NIGHTLAB_SEED": "1", "NIGHTLAB_BEGIN": str(begin), "NIGHTLAB_END": str(end)}
             done = subprocess.run(
                 [sys.executable, "train.py"],

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,7 +16,7 @@ from nightlab.core.events import ProposalRefused, TrialFinished, TrialStarted
 from nightlab.core.observer import Observer
 from nightlab.core.types import Experiment, NightlabError
 from nightlab.loop.loop import ExperimentLoop
-from nightlab.loop.proposer_turns import MOMENT
+from nightlab.loop.proposer_turns import MOMENT, ProposerTurns
 from nightlab.loop.scheduler import Scheduler
 from nightlab.proposers import Briefing, Mixture, Proposal
 
@@ -213,3 +215,23 @@ def test_one_who_had_nothing_before_the_baseline_was_measured_is_asked_again(mak
     night.candidates.turns.proposers = Mixture({"waits": (Waits(), 1.0)}, {})
     night.run()
     assert session.ledger.next_number() == 2
+
+
+def test_a_loop_without_a_trial_goes_on_once_the_proposal_is_there() -> None:
+    """No blind sleep: a slot that is free takes the proposal when it comes."""
+    there, asked = threading.Event(), threading.Event()
+
+    def propose(briefing: Any) -> None:
+        asked.set()
+        there.wait(20)
+
+    proposers: Any = SimpleNamespace(propose=propose, wakes=math.inf, slow=False, overtaken=False, lanes=1)
+    brief: Any = SimpleNamespace
+    turns = ProposerTurns(proposers, 1, lambda left: brief(left=None))
+    turns.main(0.0)
+    assert asked.wait(20) and turns.under_way
+    threading.Timer(0.05, there.set).start()
+    begun = time.monotonic()
+    turns.rest(30)
+    assert time.monotonic() - begun < 20
+    assert turns.main(20) is not None

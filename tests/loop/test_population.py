@@ -130,6 +130,7 @@ def test_the_schedule_yields_from_nothing_what_the_winner_had_and_a_kill_loses_n
     assert {trial.id for trial, one in found if one and one.measured} >= set(before), "what had ended counts"
     parts = [(t.segment.member, t.segment.part) for t, one in found if t.segment and one and one.measured]
     assert sorted(parts) == [(member, part) for member in range(3) for part in range(1, 5)], "each part once"
+    assert len({trial.given_seed for trial, _ in found}) == 1, "members differ in their constants, not in their luck"
     ledger = Ledger(ledger_path, read_only=True)
     assert (ledger.count(PopulationStarted), ledger.count(PopulationEnded)) == (1, 1)
     by_id = {trial.id: (trial, one) for trial, one in found}

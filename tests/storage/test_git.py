@@ -65,6 +65,19 @@ def test_candidates_are_made_without_touching_anything_of_the_users(lab: Any, re
     assert lab.git("log", "-1", "--format=%an|%s|%P", one) == f"nightlab|one|{base}"
 
 
+def test_what_a_commit_was_made_of_is_what_git_lists(lab: Any, repo: Repo, monkeypatch: Any) -> None:
+    """A candidate's files and their sizes are known without asking git, and are what git says."""
+    lab.write("tool.py", "1\n").chmod(0o755)
+    head = lab.commit()
+    texts = {"genome.py": "A = 'ä'\r\n", "tool.py": "2\n"}
+    made = [repo.commit_files(head, texts, "known"), repo.commit_files(head, {"new.py": "3\n"}, "a new file: asked")]
+    for commit in made:
+        assert repo.entries(commit) == Repo(lab.folder).entries(commit)
+        assert list(repo.entries(commit)) == list(Repo(lab.folder).entries(commit))
+    monkeypatch.setattr(repo, "run", None)
+    assert repo.check_scope(head, made[0], ("genome.py", "tool.py")) == ["genome.py", "tool.py"]
+
+
 def test_equal_content_has_an_equal_tree(repo: Repo) -> None:
     base = head(repo)
     one, two = (repo.commit_files(base, {"genome.py": "x = 1\n"}, m) for m in ("one", "two"))

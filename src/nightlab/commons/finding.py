@@ -123,37 +123,10 @@ def finding_body(
             f"experiment {number} can't be shared: it {'is the baseline' if not number else 'has no verdict yet'}",
             "see what there is: nightlab log",
         )
-    repo, parent = session.repo, session.ledger.by_commit(candidate.parent)
-    for one in (experiment, parent):
-        trials = session.ledger.trials(one.number) if one else []
-        if one and any(m.detail.startswith(TOLD) for _, m in trials if m):
-            raise NightlabError(
-                f"experiment {number} is no finding: the number of experiment {one.number} was {TOLD}",
-                "share an experiment that was measured in the sandbox",
-            )
-        if one and (start := had_start(session.ledger, one.number)):
-            raise NightlabError(
-                f"experiment {number} is no finding: experiment {one.number} {start.words}, which no other lab has",
-                "share an experiment of a session without warm_start",
-            )
-    patch = encode_patch(repo.patch(candidate.parent, candidate.commit))
-    if not 0 < len(patch) <= LARGEST_PATCH:
-        raise NightlabError(
-            f"the patch of experiment {number} has {len(patch):,} bytes; the limit for sharing is {LARGEST_PATCH:,}",
-            "share another",
-        )
-    try:
-        text = patch.decode()
-    except UnicodeDecodeError:
-        raise NightlabError(
-            f"experiment {number} can't be shared: its patch is not UTF-8 text, as findings are",
-            "convert the genome to UTF-8 before a session whose findings are to be shared",
-        ) from None
-    if found := find_private(text):
-        raise NightlabError(
-            f"the patch of experiment {number} is not shared: {'; '.join(found[:5])}",
-            f"see it with: nightlab diff {number}; share a change without these lines",
-        )
+    parent = session.ledger.by_commit(candidate.parent)
+    _require_measured(session, number, [one for one in (experiment, parent) if one])
+    patch = encode_patch(session.repo.patch(candidate.parent, candidate.commit))
+    _require_shareable(number, patch)
     genome = session.genome(candidate.commit)
     measured = experiment.measurement
     body = {
@@ -184,6 +157,42 @@ def finding_body(
         "inspired_by": [target_of(candidate.source)] if candidate.proposer == COMMONS_PROPOSER else [],
     }
     return body, patch
+
+
+def _require_measured(session: Session, number: int, chain: Sequence[Experiment]) -> None:
+    """Raise NightlabError where an experiment of these was not measured here, or not from nothing."""
+    for one in chain:
+        if any(m.detail.startswith(TOLD) for _, m in session.ledger.trials(one.number) if m):
+            raise NightlabError(
+                f"experiment {number} is no finding: the number of experiment {one.number} was {TOLD}",
+                "share an experiment that was measured in the sandbox",
+            )
+        if start := had_start(session.ledger, one.number):
+            raise NightlabError(
+                f"experiment {number} is no finding: experiment {one.number} {start.words}, which no other lab has",
+                "share an experiment of a session without warm_start",
+            )
+
+
+def _require_shareable(number: int, patch: bytes) -> None:
+    """Raise NightlabError for a patch that is empty, too large, no text, or tells what is private."""
+    if not 0 < len(patch) <= LARGEST_PATCH:
+        raise NightlabError(
+            f"the patch of experiment {number} has {len(patch):,} bytes; the limit for sharing is {LARGEST_PATCH:,}",
+            "share another",
+        )
+    try:
+        text = patch.decode()
+    except UnicodeDecodeError:
+        raise NightlabError(
+            f"experiment {number} can't be shared: its patch is not UTF-8 text, as findings are",
+            "convert the genome to UTF-8 before a session whose findings are to be shared",
+        ) from None
+    if found := find_private(text):
+        raise NightlabError(
+            f"the patch of experiment {number} is not shared: {'; '.join(found[:5])}",
+            f"see it with: nightlab diff {number}; share a change without these lines",
+        )
 
 
 def _genes(genome: Mapping[str, str]) -> dict[str, Any]:

@@ -103,7 +103,7 @@ class ExperimentLoop:
             self._say_paused()
             try:
                 while not (reason := self.step()):
-                    scheduler.wait()
+                    scheduler.wait(self.candidates.turns.rest)
                 self.ledger.append(RunStopped(reason))
                 self.notices.ended(reason)
                 return reason

@@ -126,7 +126,7 @@ class PopulationTrainer:
         trial = self.scheduler.start(
             started.number,
             "population",
-            POPULATION_SEED + member,
+            POPULATION_SEED,  # of all members: their differences are their constants', and no seed's luck
             budget=Budget(whole.clock, whole.amount / started.parts),
             commit=self._commit(schedule, f"population-{started.population}-{member}-{part}"),
             segment=Segment(started.population, member, part, started.parts, checkpoint, after, now),

@@ -91,6 +91,13 @@ class ProposerTurns:
         self._outdated = False
         return self._timed(task)
 
+    def rest(self, seconds: float) -> None:
+        """Wait until the main turn has ended, at most ``seconds``; for that long where none is under way."""
+        if self._main and self._main.is_alive():
+            self._main.join(seconds)
+        else:
+            time.sleep(seconds)
+
     def slot_waits(self, slot: bool) -> list[ProposalTask]:
         """A slot has nothing to do but wait for the main turn, or no longer.
 

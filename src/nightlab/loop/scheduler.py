@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -195,11 +195,15 @@ class Scheduler:
             self.stopped_by = by
         self.asked_to_stop = max(self.asked_to_stop, 2 if now else 1)
 
-    def wait(self) -> None:
+    def wait(self, rest: Callable[[float], None] = time.sleep) -> None:
+        """Wait for a trial to take a step, a moment at most; ``rest`` is how, where none runs."""
         for running, status in zip(self.running.values(), self.tick(), strict=True):
             if self._may_stand_by(status.phase, running.slot):
                 self.engine.stand_by(running.trial, running.slot)
-        wait_for_any(self.running.values(), POLL)
+        if self.running:
+            wait_for_any(self.running.values(), POLL)
+        else:
+            rest(POLL)
 
     def tick(self) -> list[RunningTrialStatus]:
         """Show how far the trials are. Raises RunInterrupted when the user asked to stop now."""

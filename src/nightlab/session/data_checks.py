@@ -10,7 +10,7 @@ from nightlab.core.config import LabConfig
 from nightlab.session.check import Check
 from nightlab.storage.git import Repo, in_genome
 from nightlab.storage.git.exports import lfs_pointers
-from nightlab.storage.git.repo import LINK, Entry
+from nightlab.storage.git.listings import LINK, Entry
 
 
 def data_checks(repo: Repo, lab: LabConfig) -> Iterator[Check]:

@@ -17,7 +17,7 @@ from nightlab.sandbox.bubblewrap import MOST_MOUNTS, Layers
 from nightlab.storage import checkouts
 from nightlab.storage.git import Repo, frozen_entries, in_genome
 from nightlab.storage.git.exports import Entries, Exporter, make_folder, put_content, put_file, remove_files
-from nightlab.storage.git.repo import SUBMODULE, Entry
+from nightlab.storage.git.listings import SUBMODULE, Entry
 
 SMALL, MOST = 256 * 1024, 64  # bytes of a file whose content is remembered, and of how many
 Rules = tuple[tuple[str, Entry], ...]  # the files that say how git converts others

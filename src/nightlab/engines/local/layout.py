@@ -75,25 +75,7 @@ class Layout:
         names |= {"trusted": everything} if evaluator else {}
         names |= {"checked": lab.data.open} if lab.checks else {}
         copies = self.copies.make(trial.commit, folder, names, onto)
-        compiled = self._compiled(compiled_folder(folder, "candidate"), fresh=not cached)
-        start = partial(self._start, slot, folder, copies)
-        answer = self._warm_start(trial, folder.parent)
-        starts = {"candidate": start("work", lab.data.open, writable=True, cache=compiled, answer=answer)}
-        starts["candidate"]["env"] |= {"NIGHTLAB_WARM_START": str(answer)} if answer else {}
-        if evaluator:
-            left = not evaluator.served and bool(lab.command)
-            proxy = folder / PROXY if evaluator.gateway else None
-            starts["evaluator"] = start("trusted", everything, writable=False, artefacts=left, proxy=proxy)
-            starts["evaluator"]["env"] |= {name: stand_in(name) for name in evaluator.keys}
-            if evaluator.held_out and (trial.purpose in HELD_OUT or (trial.purpose, trial.experiment) == ("search", 0)):
-                starts["evaluator"]["env"]["NIGHTLAB_HELD_OUT"] = "1"
-            if trial.experiment:
-                starts["evaluator"]["env"]["NIGHTLAB_BASELINE"] = json.dumps(trial.baseline or {})
-            for role in answering(lab):
-                own = self._compiled(compiled_folder(folder, role), fresh=not cached)
-                starts[role] = start("trusted", lab.data.open, writable=False, cache=own, role=role)
-        if lab.checks:
-            starts["check"] = start("checked", lab.data.open, writable=True)
+        starts = self._starts(trial, slot, folder, copies, cached)
         budget = self.budget
         return {
             "ahead": None,
@@ -129,6 +111,33 @@ class Layout:
             "processes": lab.resources.processes,
             "log_bytes": int(megabytes(lab.resources.log) * 2**20),
         }
+
+    def _starts(
+        self, trial: Trial, slot: Slot, folder: Path, copies: TrialCopies, cached: bool
+    ) -> dict[str, dict[str, Any]]:
+        """How each role's process is started."""
+        lab, evaluator = self.lab, self.lab.evaluator
+        compiled = self._compiled(compiled_folder(folder, "candidate"), fresh=not cached)
+        start = partial(self._start, slot, folder, copies)
+        answer = self._warm_start(trial, folder.parent)
+        starts = {"candidate": start("work", lab.data.open, writable=True, cache=compiled, answer=answer)}
+        starts["candidate"]["env"] |= {"NIGHTLAB_WARM_START": str(answer)} if answer else {}
+        if evaluator:
+            left = not evaluator.served and bool(lab.command)
+            proxy = folder / PROXY if evaluator.gateway else None
+            everything = lab.data.open + lab.data.sealed
+            starts["evaluator"] = start("trusted", everything, writable=False, artefacts=left, proxy=proxy)
+            starts["evaluator"]["env"] |= {name: stand_in(name) for name in evaluator.keys}
+            if evaluator.held_out and (trial.purpose in HELD_OUT or (trial.purpose, trial.experiment) == ("search", 0)):
+                starts["evaluator"]["env"]["NIGHTLAB_HELD_OUT"] = "1"
+            if trial.experiment:
+                starts["evaluator"]["env"]["NIGHTLAB_BASELINE"] = json.dumps(trial.baseline or {})
+            for role in answering(lab):
+                own = self._compiled(compiled_folder(folder, role), fresh=not cached)
+                starts[role] = start("trusted", lab.data.open, writable=False, cache=own, role=role)
+        if lab.checks:
+            starts["check"] = start("checked", lab.data.open, writable=True)
+        return starts
 
     def _warm_start(self, trial: Trial, trials: Path) -> Path | None:
         """The answer that a trial starts from; None if from nothing. Raises NightlabError where it is not as it was."""

@@ -123,3 +123,9 @@ def notice_exits() -> int:
     signal.set_wakeup_fd(end, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda *_: None)  # without a handler, the descriptor is not told
     return exits
+
+
+def on_leash(end: int) -> None:
+    """End this trial when the other end of the pipe is closed, however that happened."""
+    os.read(end, 1)
+    os.kill(os.getpid(), signal.SIGTERM)

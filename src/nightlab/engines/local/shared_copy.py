@@ -16,7 +16,7 @@ from nightlab.sandbox.bubblewrap import Layers
 from nightlab.storage import checkouts
 from nightlab.storage.git import Repo, in_genome
 from nightlab.storage.git.exports import Entries, Exporter, attributes, make_folder
-from nightlab.storage.git.repo import LINK, SUBMODULE, Entry
+from nightlab.storage.git.listings import LINK, SUBMODULE, Entry
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ from nightlab.engines.local.curve import REPORT, Curve, stop_reason
 from nightlab.engines.local.launch import Launch
 from nightlab.engines.local.machine_monitor import SLOW, MachineMonitor, overuse
 from nightlab.engines.local.outcome import TrialEnded, check_not_killed, describe_status, last_line
-from nightlab.engines.local.process_group import TRUSTED, ProcessGroup, notice_exits
+from nightlab.engines.local.process_group import TRUSTED, ProcessGroup, notice_exits, on_leash
 from nightlab.engines.local.resource_sampler import ResourceSampler
 from nightlab.engines.local.trial_folder import ANSWER, ORIGINAL_NAME, write_atomically
 from nightlab.sandbox.process_tree import adopt_orphans
@@ -129,9 +129,7 @@ class Supervisor:
                 self.launch.dismissed = sys.stdin.fileno() if self.spec["in_turn"] else None
                 self._open(ahead=True)
             if self.launch.ready():
-                (self.folder / ORIGINAL_NAME).write_text(
-                    self.folder.name, encoding="utf-8"
-                )  # the folder may be renamed from here on
+                (self.folder / ORIGINAL_NAME).write_text(self.folder.name, encoding="utf-8")  # it may be renamed now
                 self._tell()
                 folder = sys.stdin.readline()
         if not folder.endswith("\n"):
@@ -152,7 +150,6 @@ class Supervisor:
 
     def _until_handed_over(self) -> None:
         """Wait for the start signal, then for the end of training, within the limits."""
-        served = self._served
         while True:
             self._poll()
             if self.clock.handed_over is not None:
@@ -164,13 +161,13 @@ class Supervisor:
                     return
                 if status:
                     raise TrialEnded("crashed", f"exit status {describe_status(status)}")
-                if served:
+                if self._served:
                     raise TrialEnded("no metric", "it exited without handing over a model")
                 self.clock.hand_over()
                 self.clock.hold_to_budget()
                 self.monitor.stop(self.clock.handed_over_cpu)
                 return
-            if served and (ended := self.children.status("evaluator")):
+            if self._served and (ended := self.children.status("evaluator")):
                 check_not_killed(ended)
                 said = last_line(self.launch.output("evaluator"))
                 raise TrialEnded("crashed", f"the evaluator exited before the model was handed over: {said}")
@@ -371,12 +368,6 @@ class Supervisor:
         }
 
 
-def _on_leash(end: int) -> None:
-    """End this trial when the other end of the pipe is closed, however that happened."""
-    os.read(end, 1)
-    os.kill(os.getpid(), signal.SIGTERM)
-
-
 def supervisor_main(folder: Path, leash: int | None = None, news: int | None = None) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -394,7 +385,7 @@ def supervisor_main(folder: Path, leash: int | None = None, news: int | None = N
 
     signal.signal(signal.SIGTERM, stop)
     if leash is not None:
-        threading.Thread(target=_on_leash, args=(leash,), daemon=True).start()
+        threading.Thread(target=on_leash, args=(leash,), daemon=True).start()
     supervisor = Supervisor(folder, news)
     if supervisor.spec["ahead"] is not None and not supervisor.stand_by():
         return

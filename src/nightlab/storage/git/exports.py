@@ -12,7 +12,8 @@ from pathlib import Path, PurePosixPath
 
 from nightlab.core.types import NightlabError
 from nightlab.storage import checkouts
-from nightlab.storage.git.repo import SUBMODULE, Entry, Repo
+from nightlab.storage.git.listings import SUBMODULE, Entry
+from nightlab.storage.git.repo import Repo
 
 ATTRIBUTES = ".gitattributes"  # says which filters apply
 

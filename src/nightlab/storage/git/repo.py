@@ -17,7 +17,6 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
@@ -28,28 +27,14 @@ from nightlab.core.types import NightlabError
 from nightlab.storage.git import limits, stream
 from nightlab.storage.git.command import AUTHOR, failed, run_git
 from nightlab.storage.git.limits import OutOfScope, PatchConflict
+from nightlab.storage.git.listings import GONE, PLAIN, SUBMODULE, Entry, Listings
 from nightlab.storage.git.scope import in_genome, stays_inside
 
 FULL_ID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 DIFF = ("--no-ext-diff", "--no-textconv", "--no-renames", "--full-index", "--relative")
-PLAIN, SUBMODULE, LINK, GONE = "100644", "160000", "120000", "000000"  # git's modes
 PENDING = "refs/nightlab-pending"  # a new commit's ref, until it has one in refs/nightlab
 ABANDONED = 24 * 3600  # seconds
 REMEMBERED = 64  # answers about commits: an experiment asks the same of its parent and itself many times
-LISTED = 8  # commits whose files are remembered as records
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A file of a commit: git's mode and id."""
-
-    mode: str
-    name: str
-
-    @property
-    def wanted(self) -> str:
-        """The id of its copy, as ``checkouts.file_id`` gives it."""
-        return f"link {self.name}" if self.mode == LINK else self.name
 
 
 class Repo:
@@ -62,7 +47,7 @@ class Repo:
         self.lab = lab.resolve()
         self._pending: dict[str, str] = {}  # the refs of new commits
         self._remembered = lru_cache(REMEMBERED)(self._bytes)
-        self._listed = lru_cache(LISTED)(self._list)
+        self._listings = Listings(self._list)
         if not self.lab.is_dir():
             raise NightlabError(f"{lab} is not a folder", "give the lab's folder: -C FOLDER")
         if shutil.which("git") is None:
@@ -102,7 +87,7 @@ class Repo:
 
     def entries(self, commit: str) -> dict[str, Entry]:
         """The lab's files and submodules at ``commit``."""
-        return self._listed(commit) if FULL_ID.fullmatch(commit) else self._list(commit)
+        return self._listings.of(commit) if FULL_ID.fullmatch(commit) else self._list(commit)
 
     def _list(self, commit: str) -> dict[str, Entry]:
         where = ["--", f"{self.prefix}/"] if self.prefix else []
@@ -255,6 +240,7 @@ class Repo:
         command = ("fast-import", "--quiet", "--done", "--force")
         commit = self.run(*command, stdin=b"commit %b\n%b" % (ref.encode(), told)).stdout.decode().strip()
         self._pending[commit] = ref
+        self._listings.made(commit, there, files)
         return commit
 
     def check_scope(self, parent: str, candidate: str, genome: tuple[str, ...]) -> list[str]:
@@ -274,9 +260,16 @@ class Repo:
                 raise OutOfScope(f"{path} is a link or a submodule, not a plain file")
             changed.append(path)
             blobs += [blob] if mode != GONE else []
-        about = self.run("cat-file", "--batch-check=%(objectsize)", stdin="".join(f"{b}\n" for b in blobs).encode())
-        limits.require_few(len(changed), sum(map(int, about.stdout.split())))
+        limits.require_few(len(changed), sum(self._sizes(blobs)))
         return changed
+
+    def _sizes(self, blobs: Sequence[str]) -> list[int]:
+        """The sizes of contents in bytes, in this order."""
+        known = self._listings.sizes
+        if all(blob in known for blob in blobs):
+            return [known[blob] for blob in blobs]
+        asked = "".join(f"{blob}\n" for blob in blobs).encode()
+        return [int(size) for size in self.run("cat-file", "--batch-check=%(objectsize)", stdin=asked).stdout.split()]
 
     # -- refs ------------------------------------------------------------------------------------
 
