@@ -21,7 +21,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from difflib import unified_diff
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from nightlab.commons.finding import finding_body, task_of
 from nightlab.commons.peer_store import PeerStore
 from nightlab.commons.places import author_key, open_commons
 from nightlab.commons.record import Finding, Verification, author_of
+from nightlab.commons.trust import Trust
 from nightlab.core.events import FindingVerified
 from nightlab.core.types import Experiment, NightlabError
 from nightlab.session.session import open_session
@@ -242,12 +243,15 @@ def findings(where: Lab, whose: Lab) -> dict[str, Finding]:
     return {entry.id: entry.signed.record for entry in chain if isinstance(entry.signed.record, Finding)}
 
 
+def trust_of(lab: Lab) -> dict[str, Trust]:
+    """A lab's trust in each author of whom it knows anything."""
+    with lab.here(), closing(open_session(lab.folder)) as session:
+        return PeerStore(session, open_commons()).trust
+
+
 def trusted(lab: Lab, whom: str) -> tuple[float, bool]:
-    with lab.here():
-        session = open_session(lab.folder)
-        known = PeerStore(session, open_commons()).trust.get(whom)
-        session.close()
-    return (known.value, known.quarantined) if known else (0.5, False)
+    known = trust_of(lab).get(whom, Trust())
+    return known.value, known.quarantined
 
 
 def play(where: Path, ideas: int, seed: int) -> None:

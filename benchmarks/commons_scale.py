@@ -143,7 +143,7 @@ def main() -> None:
             subprocess.run(["git", "init", "-q", "--bare", "--template=", remote], check=True)
             fill(remote, range(authors))
             first, others = measured("sync", copy, remote), Path(place) / "others"
-            Commons(others).pull(str(remote))
+            shutil.copytree(copy, others)
             share(others, remote, range(authors, authors + 1))
             measured("sync", copy, remote)
             share(others, remote, range(authors + 1, authors + 1 + NEW))

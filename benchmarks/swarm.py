@@ -74,6 +74,7 @@ ATTACKS: dict[str, tuple[float, tuple[Kind, ...]]] = {
     "claim 4.5 sigma": (0.25, ("careful",)),
     "claim 59, vouch for each other, slander": (0.25, ("collude",)),
     f"{FLOOD} records a round": (0.25, ("flood",)),
+    "these four, mixed": (0.25, MIXED),
     "copy what holds, lie and vouch from half time on": (0.25, ("sleeper",)),
     "two thirds vouch for each other, slander": (0.66, ("collude",)),
     SYBIL: (0.01, ("sybil",)),
@@ -139,14 +140,20 @@ def size_table(sizes: Sequence[int], sigmas: Sequence[float], rounds: int, seeds
 
 
 def attack_table(size: int, sigma: float, rounds: int, seeds: int) -> None:
-    rows = []
+    """What each attack costs the honest labs, beside what the same labs gain where the attackers are not there."""
+    rows, alone = [], dict[int, float]()
     for name, (share, kinds) in ATTACKS.items():
         found = play(Cell(size, sigma, rounds, share, kinds), seeds)
+        honest = size - math.ceil(share * size)
+        if honest not in alone:
+            same = found if honest == size else play(Cell(honest, sigma, rounds), seeds)
+            alone[honest] = statistics.fmean(START - one.mean for one in same)
+        kept = statistics.fmean(START - one.mean for one in found) / alone[honest]
         rejected = sum((one.rejected for one in found), Counter[str]())
         refused = ", ".join(f"{count:,} {what}" for what, count in rejected.most_common()) or "-"
         records = f"{statistics.fmean(one.records for one in found):,.0f}"
-        rows.append([name, *row(found), records, refused])
-    table((f"{size} peers; attackers", *COLUMNS, "records", "refused"), rows)
+        rows.append([name, *row(found), f"{kept:.2f}", records, refused])
+    table((f"{size} peers; attackers", *COLUMNS, "of the same without them", "records", "refused"), rows)
 
 
 def rule_table(size: int, sigma: float, rounds: int, seeds: int) -> None:

@@ -279,7 +279,7 @@ class PeerStore:
         """Verifications of this task, at any budget, by authors who were measured here; others' have no weight.
         Records dated in the future are ignored, because they would never decay."""
         found = []
-        for name in {one.author for one in self.measured} - {self._me}:
+        for name in sorted({one.author for one in self.measured} - {self._me}):
             for record in (entry.signed.record for entry in self._published(name, "verification")):
                 assert isinstance(record, Verification)
                 if (
