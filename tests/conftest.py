@@ -20,7 +20,7 @@ from hypothesis.internal.conjecture import providers
 from support.bench import Bench, benches
 from support.commands import PYTHON
 from support.labs import TinyLab, lab_in
-from support.processes import FONTS, PROGRAM, Done, living, program_env, wait
+from support.processes import FONTS, PROGRAM, Done, has_ended, living, program_env, wait
 from support.program_server import ProgramServer
 from support.run import Run
 from support.warm_server import WarmServer
@@ -191,9 +191,13 @@ def killed(start_nightlab: Callable[..., Run]) -> Callable[..., None]:
 def no_process_left(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[None]:
     """Whatever a test started in a trial's name below its folder is gone after it."""
     yield
-    for pid in [] if request.node.get_closest_marker("unit") else living(tmp_path):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+    if request.node.get_closest_marker("unit"):
+        return
+    while left := living(tmp_path):  # again, as one that was killed may have started another meanwhile
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        wait(lambda left=left: all(map(has_ended, left)))
 
 
 @pytest.fixture(scope="session")
