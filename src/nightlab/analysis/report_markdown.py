@@ -83,7 +83,7 @@ def _headline(f: ReportData) -> list[str]:
         lines += [">", f"> On data that no decision has read {seen}: {_interval(found.held_out)}."]
     if f.elsewhere:
         said = "; ".join(f"`{name}` {_interval(gain)}" for name, gain in f.elsewhere)
-        lines += [">", f"> On the same seeds elsewhere: {said}. A gain that is smaller there may be known by heart."]
+        lines += [">", f"> On the same seeds elsewhere: {said}. A gain far smaller there may be known by heart."]
     for other in f.transferred:
         seen = "It transfers" if other.shown else "It was **not** shown to transfer"
         lines += [">", f"> {seen} to {_quote(other.what)}: {_interval(other.gain)} (evidence: *{other.label}*)."]
