@@ -140,6 +140,17 @@ def test_a_night_of_programs_accumulates(ran: TinyLab) -> None:
 
 
 @pytest.mark.integration
+def test_a_gain_that_is_exact_says_so_of_the_program_alone_too(make_lab: Any, nightlab: Any) -> None:
+    lab = warm_lab(make_lab, contract=CONTRACT.replace('rule = "greedy"\n', ""))
+    lab.idea("1", step("2"))
+    lab.idea("2", step("3"))
+    lab.run(experiments=2)[1].close()
+    said = " ".join(nightlab("confirm", cwd=lab).out.split())
+    assert "height is 6 times, 5 better, exact" in said, said
+    assert "started from the answer of #1; from nothing its program is 3 times, 2 better, exact" in said, said
+
+
+@pytest.mark.integration
 @pytest.mark.xdist_group("warm starts")
 def test_whatever_measures_the_champion_again_starts_from_what_it_had(
     ran: TinyLab, tmp_path: Path, nightlab: Any

@@ -79,16 +79,9 @@ class Confirmer:
         gain = counts or self.gain(before, after, level)
         fresh = fresh[: len(before)]
         held_out = self._held_out(before, after, level)
-        shown = held_out is not None and held_out.low > 0 and gain.low > 0
+        claim, alone = self.session.metric_claim, self._alone(champion, fresh, before, level)
         evidence = Evidence(
-            "held out" if shown else "confirmed",
-            0,
-            fresh,
-            gain,
-            held_out,
-            claim=self.session.metric_claim,
-            sequential=counts is not None,
-            **self._alone(champion, fresh, before, level),
+            _level(gain, held_out), 0, fresh, gain, held_out, claim=claim, sequential=counts is not None, **alone
         )
         self.show(champion, evidence)
         if self._fixes_seed(before, after):
@@ -102,16 +95,12 @@ class Confirmer:
         for experiment, measured in ((self.ledger.experiment(0), before[0]), (champion, after[0])):
             if {run.metric for run in runs(self.ledger.trials(experiment.number)).values()} != {measured.metric}:
                 return None
-        assert before[0].metric is not None and after[0].metric is not None
-        scale = self._scale()
-        gain, held_out = exact_gain(self.session.metric, before[0].metric, after[0].metric, scale), None
+        gain, held_out = self._exact_gain(before, after), None
         if before[0].held_out is not None and after[0].held_out is not None:
-            held_out = exact_gain(self.session.metric, before[0].held_out, after[0].held_out, scale)
+            held_out = exact_gain(self.session.metric, before[0].held_out, after[0].held_out, self._scale())
             held_out = with_stated_errors(held_out, *_held_out_of(before, after))
-        shown = held_out is not None and held_out.low > 0 and gain.low > 0
-        level: Level = "held out" if shown else "confirmed"
-        claim, alone = self.session.metric_claim, self._alone(champion, fresh, before, 0.95)
-        evidence = Evidence(level, 0, fresh, gain, held_out, claim=claim, exact=True, **alone)
+        claim, alone = self.session.metric_claim, self._alone(champion, fresh, before, 1)
+        evidence = Evidence(_level(gain, held_out), 0, fresh, gain, held_out, claim=claim, exact=True, **alone)
         self.show(champion, evidence)
         return evidence
 
@@ -129,7 +118,12 @@ class Confirmer:
                 after = measure(self.scheduler, asked)
             except NightlabError:  # from nothing it fails
                 return {"warm_start": start.number}
-        return {"warm_start": start.number, "alone": self.gain(before, after, level)}
+        gain = self._exact_gain(before, after) if level == 1 else self.gain(before, after, level)
+        return {"warm_start": start.number, "alone": gain}
+
+    def _exact_gain(self, before: Sequence[Measurement], after: Sequence[Measurement]) -> PairedGain:
+        assert before[0].metric is not None and after[0].metric is not None
+        return exact_gain(self.session.metric, before[0].metric, after[0].metric, self._scale())
 
     def _champion_pairs(
         self, champion: Experiment, seeds: Sequence[int]
@@ -379,6 +373,10 @@ class Confirmer:
             return before
         repo.keep_reachable(tag, name, commit)
         return commit
+
+
+def _level(gain: PairedGain, held_out: PairedGain | None) -> Level:
+    return "held out" if held_out is not None and held_out.low > 0 and gain.low > 0 else "confirmed"
 
 
 def _held_out_of(*sides: Sequence[Measurement]) -> Iterator[list[tuple[float | None, float | None]]]:
