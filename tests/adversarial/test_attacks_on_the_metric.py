@@ -184,14 +184,15 @@ def test_it_changes_answers_after_they_were_sent(arena: Arena) -> None:
     """Whatever is there when the evaluator copies is the answer; it is copied once, before it is looked at."""
     scribble = """
 def scribble():
-    while os.fstat(fd).st_size == 0: time.sleep(0.001)
+    while os.fstat(fd).st_size == 0: time.sleep(APART)
     memory = mmap.mmap(fd, os.fstat(fd).st_size)
     while True:
         for at in range(0, len(memory) - 8, 256): memory[at:at + 8] = os.urandom(8)
 threading.Thread(target=scribble, daemon=True).start()
 """
     for attempt in range(9):  # on a busy machine the evaluator may have copied before the thread has its turn
-        got = arena.attack(genome(top=f"{SHARED}# {attempt}\n", training=scribble))
+        apart = f"APART = {0.001 + attempt / 1e4}\n"  # the same program once more would not be tried
+        got = arena.attack(genome(top=SHARED + apart, training=scribble))
         assert got.verdict.status in ("discard", "crash")
         if got.said != NOTHING_GAINED:
             return
