@@ -86,6 +86,17 @@ def test_what_measured_worse_by_more_than_the_standard_errors_is_never_kept(
     assert -metric.gain(one, other) <= at * math.sqrt(1 / len(before) + 1 / len(after)) + 1e-9 * abs(one)
 
 
+def test_no_few_wild_runs_raise_the_bound_of_a_measured_loss_above_the_true_noise() -> None:
+    """Student's t with three degrees of freedom, of variance 1: its sample variance may be many times as large."""
+    draw = random.Random(1)
+
+    def wild() -> float:
+        return draw.gauss(0, 1) / math.sqrt(sum(draw.gauss(0, 1) ** 2 for _ in range(3)))
+
+    found = [pooled([[wild(), wild()] for _ in range(6)], 0.0) for _ in range(2000)]
+    assert max(noise.sigma for noise in found) > 2 and max(noise.surely for noise in found) < 1
+
+
 whole = st.integers(-1000, 1000)
 
 

@@ -36,7 +36,8 @@ class Noise:
     it is based on. ``levels``: the smallest and the largest mean of those programs, zeros where one is not positive.
     ``unsettled``: more repeats may still show that the noise depends on the level. ``stated``: the standard error that
     the measurements say they have themselves, on the same scale; ``sigma`` is never smaller. ``rho``: the share of the
-    variance that is the seed's and common to all programs, as far as it shows.
+    variance that is the seed's and common to all programs, as far as it shows. ``usual``: the spread that a
+    third of the programs do not exceed, as a share of ``sigma``.
     """
 
     sigma: float
@@ -47,6 +48,7 @@ class Noise:
     unsettled: bool = False
     stated: float = 0.0
     rho: float = 0.0
+    usual: float = 1.0
 
     @property
     def exact(self) -> bool:
@@ -55,10 +57,14 @@ class Noise:
 
     @property
     def surely(self) -> float:
-        """A lower bound of sigma: with few degrees of freedom the estimate may be several times too large."""
+        """A lower bound of sigma: with few degrees of freedom the estimate may be several times too large.
+
+        Where tails are heavy a few runs can make it so, however many others there are: a third of the programs vary
+        less.
+        """
         from scipy.special import chdtri
 
-        found = self.sigma * math.sqrt(self.df / float(chdtri(self.df, LOW))) if self.sigma else 0.0
+        found = min(math.sqrt(self.df / float(chdtri(self.df, LOW))), self.usual) * self.sigma if self.sigma else 0.0
         return max(found, self.stated)
 
     def at_least(self, stated: float) -> Noise:
@@ -98,9 +104,11 @@ def pooled(groups: Sequence[Sequence[float]], prior: float, scale: Scale = "diff
     repeated = _usual(_repeated(groups))
     df = PRIOR_DF + _df(repeated)
     sigma = math.hypot(math.sqrt(PRIOR_DF) * prior, *_deviations(repeated)) / math.sqrt(df)
+    known = bool(repeated) and 0 < sigma < math.inf
+    usual = sorted(_spread([group]) for group in repeated)[(len(repeated) - 1) // 3] / sigma if known else 1.0
     means = [average(group) for group in repeated] if scale == "difference" else []
     levels = (min(means), max(means)) if means and min(means) > 0 else (0.0, 0.0)
-    return Noise(min(sigma, LARGEST), df, _df(repeated), scale, levels)
+    return Noise(min(sigma, LARGEST), df, _df(repeated), scale, levels, usual=usual)
 
 
 def same_on_every_seed(groups: Sequence[Sequence[float]]) -> bool:
