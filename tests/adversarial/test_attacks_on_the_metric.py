@@ -290,5 +290,6 @@ while time.time() < end:
     print(f"burnt: {children * 0.3}", flush=True)
 """
     got = cpu_arena.attack(genome(training=launder))
-    burnt = got.measured.claims["burnt"]  # less on a busy machine
-    assert got.said == ("discard", "over budget") or got.measured.training_seconds > 0.9 * burnt > 0.2, got.measured
+    burnt = got.measured.claims.get("burnt", 0.0)  # less on a busy machine, where the wall-clock limit may end it
+    ended = got.said in (("discard", "over budget"), ("crash", "timed out"))
+    assert ended or got.measured.training_seconds > max(0.9 * burnt, 0.2), got.measured

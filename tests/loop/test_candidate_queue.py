@@ -144,7 +144,7 @@ def test_whole_files_that_no_longer_fit_the_champion_are_tried_on_the_parent_the
 
 
 def test_a_patch_dropped_in_while_the_last_one_runs_is_tried(make_lab: Any) -> None:
-    lab = make_lab(GENOME, SLOW_MEASURE)
+    lab = make_lab(GENOME, SLOW_MEASURE + "time.sleep(3 if A == 9 else 0)\n")  # long enough on a busy machine
     lab.idea("01", changed(A=9)["genome.py"])
     session = lab.session()
     night = ExperimentLoop(session, StopRules(), Scheduler(session, Observer()))

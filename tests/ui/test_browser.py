@@ -78,6 +78,9 @@ def look(chromium: Any) -> Iterator[Callable[..., Any]]:
         page.on("dialog", lambda dialog: wrong.append(f"dialog: {dialog.message}"))
         page.goto(f"http://127.0.0.1:{site.port}/{address}")
         pages.append(page)
+        # What arrives moves what is below it: a click that begins before that may end elsewhere.
+        while not page.evaluate("performance.getEntriesByName('painted').length"):
+            page.wait_for_timeout(20)
         return page
 
     yield start
