@@ -149,7 +149,7 @@ def seal(folder: Path, trials: int) -> None:
     found = {}
     for name, place in places.items():
         runs = [m for t, m in find_ledger(place, None).trials(1) if m and m.measured and t.purpose == "replay"]
-        # CPU time would mislead: that of the process that trained ends with it, before its answers are asked for.
+        # CPU time would mislead: what is recorded of a sealed trial is less than its training took.
         found[name] = statistics.median(m.evaluation_seconds for m in runs), len(runs)
     rows = [(name, str(count), f"{wall:.2f}") for name, (wall, count) in found.items()]
     print("evaluation of a trial, in turn: sealed and probed as shipped, and by the trainer itself without probes\n")
