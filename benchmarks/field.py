@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Any
 
 from field_problems import PROBLEMS
-from machine import heading, table
+from machine import heading, quietly, table
 
 from nightlab.core.events import TrialFinished
 from nightlab.session.create import SHIPPED
@@ -116,13 +116,6 @@ def served(script: Script) -> Iterator[str]:
     finally:
         server.shutdown()
         server.server_close()
-
-
-def quietly(*command: object, cwd: Path) -> str:
-    done = subprocess.run([str(c) for c in command], cwd=cwd, capture_output=True, text=True, check=False)
-    if done.returncode:
-        sys.exit(f"{' '.join(map(str, command))} failed:\n{done.stdout[-1000:]}\n{done.stderr[-2000:]}")
-    return done.stdout
 
 
 def problem(name: str, folder: Path, config: str) -> Path:

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 import tempfile
 import venv
 from contextlib import closing
 from pathlib import Path
 
-from machine import heading, table
+from machine import heading, quietly, table
 
 from nightlab.session.session import open_session
 
@@ -159,33 +158,27 @@ FOLDERS = {
 }
 
 
-def run(*command: object, cwd: Path) -> None:
-    done = subprocess.run([str(one) for one in command], cwd=cwd, capture_output=True, text=True, check=False)
-    if done.returncode:
-        sys.exit(f"{' '.join(map(str, command))} failed:\n{done.stdout[-1000:]}\n{done.stderr[-2000:]}")
-
-
 def installed(package: str, place: Path) -> Path:
     """The Python of a new environment with the system."""
     venv.create(place, with_pip=True)
-    run(place / "bin" / "pip", "install", "--quiet", package, cwd=place)
+    quietly(place / "bin" / "pip", "install", "--quiet", package, cwd=place)
     return place / "bin" / "python"
 
 
 def there(system: str, folder: Path, python: Path, place: Path) -> float:
     """The first program's score by the system's own way, in a copy of the folder."""
     if system == "gepa":
-        run(python, "main.py", place / "score.json", cwd=folder)
+        quietly(python, "main.py", place / "score.json", cwd=folder)
         return float(json.loads((place / "score.json").read_text()))
-    run(python, "evaluate.py", "--program_path", "initial.py", "--results_dir", place / "results", cwd=folder)
+    quietly(python, "evaluate.py", "--program_path", "initial.py", "--results_dir", place / "results", cwd=folder)
     assert json.loads((place / "results" / "correct.json").read_text())["correct"]
     return float(json.loads((place / "results" / "metrics.json").read_text())["combined_score"])
 
 
 def here(folder: Path, place: Path) -> tuple[float, str]:
     """The baseline's score where the folder is opened, and whether it is a claim."""
-    run(sys.executable, "-m", "nightlab", "open", folder, place / "lab", cwd=place)
-    run(sys.executable, "-m", "nightlab", "run", "-n", 1, cwd=place / "lab")
+    quietly(sys.executable, "-m", "nightlab", "open", folder, place / "lab", cwd=place)
+    quietly(sys.executable, "-m", "nightlab", "run", "-n", 1, cwd=place / "lab")
     with closing(open_session(place / "lab")) as session:
         measured = session.ledger.experiment(0).measurement
         assert measured is not None and measured.metric is not None

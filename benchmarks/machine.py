@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from nightlab.engines.platform import this_platform
 
@@ -24,6 +25,14 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         if number == 0:
             print("|" + "|".join("-" * (width + 2) for width in widths) + "|")
     print()
+
+
+def quietly(*command: object, cwd: Path) -> str:
+    """The output of a command; ends the benchmark with it where the command fails."""
+    done = subprocess.run([str(one) for one in command], cwd=cwd, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"{' '.join(map(str, command))} failed:\n{done.stdout[-1000:]}\n{done.stderr[-2000:]}")
+    return done.stdout
 
 
 def interleaved(commands: Mapping[str, Sequence[str]], runs: int) -> dict[str, float]:

@@ -11,24 +11,17 @@ import argparse
 import os
 import re
 import statistics
-import subprocess
 import sys
 import tempfile
 from contextlib import closing
 from pathlib import Path
 
-from machine import heading, table
+from machine import heading, quietly, table
 
 from nightlab.session.session import open_session
 
 WARM = '\n[warm_start]\nfile = "circles.json"\n'
 RULE = '\n[judge]\nrule = "greedy"\nupkeep = 0\nconfirm = 0\n'
-
-
-def quietly(*command: object, cwd: Path) -> None:
-    done = subprocess.run([str(one) for one in command], cwd=cwd, capture_output=True, text=True, check=False)
-    if done.returncode:
-        sys.exit(f"{' '.join(map(str, command))} failed:\n{done.stdout[-1000:]}\n{done.stderr[-2000:]}")
 
 
 def best(folder: Path, evaluations: int) -> float:

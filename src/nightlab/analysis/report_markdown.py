@@ -76,8 +76,8 @@ def _headline(f: ReportData) -> list[str]:
     if found.claim:
         lines += [">", f"> The metric is only the candidate's claim: {_quote(found.claim)}."]
     if found.warm_start is not None:
-        alone = "could not be measured" if found.alone is None else f"is {_interval(found.alone, ' than the baseline')}"
-        lines += [">", f"> It started from the answer of #{found.warm_start}; from nothing its program {alone}."]
+        alone = _interval(found.alone, " than the baseline") if found.alone else ""
+        lines += [">", f"> It {start_words(found, alone)}."]
     if found.held_out is not None:
         seen = "the same holds" if found.held_out.low > 0 else "**it does not show**"
         lines += [">", f"> On data that no decision has read {seen}: {_interval(found.held_out)}."]
@@ -297,6 +297,12 @@ def gain_words(gain: PairedGain) -> tuple[str, str]:
 
 def _better(gain: float) -> str:
     return f"{-gain:.4g} worse" if gain < 0 else f"{gain:.4g} better"
+
+
+def start_words(found: Evidence, alone: str) -> str:
+    """What the genome behind some evidence started from. ``alone``: its gain from nothing; empty if unknown."""
+    gain = f"is {alone}" if alone else "could not be measured"
+    return f"started from the answer of #{found.warm_start}; from nothing its program {gain}"
 
 
 def unshown_words(found: Evidence) -> str:

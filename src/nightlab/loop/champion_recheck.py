@@ -16,7 +16,7 @@ from nightlab.core.types import SEED, Experiment, HeldOutCheck, Measurement, Tri
 from nightlab.judge import FIXED_SEED, Contestant, NeedsTrial, change_of_noise, fixes_seed, held_out_check, is_noisier
 from nightlab.loop.scheduler import Scheduler
 from nightlab.session.replicates import ATTEMPTS, CONFIRM_SEED, RECHECK_SEED, RECHECKS, runs, upkeeps
-from nightlab.session.warm_starts import bar_with, best_answer
+from nightlab.session.warm_starts import bar_of
 
 MOVED = 0.05  # share of a time by which it must differ before the machine is what has changed
 
@@ -147,8 +147,7 @@ class ChampionRecheck:
         else:
             for weight, value in enumerate(values, len(standing.runs)):
                 bar = self.session.judge.remeasured(bar, weight, value, self.scheduler.replicates.noise())
-        if self.session.lab.warm_start:
-            bar = bar_with(bar, self.session.metric, best_answer(self.ledger, self.session.metric, champion.number))
+        bar = bar_of(self.session, champion.number, bar)
         sigma, held_out = self.scheduler.noise_in_unit().sigma, self._check_held_out(champion, result.found)
         seeds, would = tuple(fresh), result.would
         event = Rechecked(champion.number, bar, before, seeds, tuple(values), result.done, would, sigma, held_out)

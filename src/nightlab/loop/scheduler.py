@@ -21,7 +21,7 @@ from nightlab.session.machine_checks import require_disk
 from nightlab.session.replicates import ATTEMPTS, Replicates, contestant, replicates
 from nightlab.session.seeds import drawn_seed, trial_name
 from nightlab.session.session import Session
-from nightlab.session.warm_starts import bar_with, best_answer, start_of
+from nightlab.session.warm_starts import bar_of, start_of
 
 POLL = 0.05  # seconds between looks at the trials in flight
 
@@ -157,10 +157,9 @@ class Scheduler:
         """An experiment's genome as the session's judge sees it."""
         same, champion = self.session.judge.rule.same_seeds, self.ledger.champion()
         found = contestant(self.ledger, experiment, same_seeds=same, since=self.since, champion=champion)
-        if found.bar is not None and self.session.lab.warm_start:
-            best = best_answer(self.ledger, self.session.metric, experiment.number)
-            return replace(found, bar=bar_with(found.bar, self.session.metric, best))
-        return found
+        if found.bar is None:
+            return found
+        return replace(found, bar=bar_of(self.session, experiment.number, found.bar))
 
     def finished(self) -> Iterator[tuple[Trial, Measurement]]:
         """Trials that have ended since the last look, written down."""

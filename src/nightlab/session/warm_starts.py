@@ -51,15 +51,20 @@ def bar_with(bar: float, metric: Metric, best: WarmStart | None) -> float:
     return best.metric if best and metric.better(best.metric, bar) else bar
 
 
+def bar_of(session: Session, number: int, bar: float) -> float:
+    """An experiment's bar: no worse than its best answer, where trials start from that."""
+    if not session.lab.warm_start:
+        return bar
+    return bar_with(bar, session.metric, best_answer(session.ledger, session.metric, number))
+
+
 def verdict_with_start(session: Session, number: int, verdict: Verdict) -> Verdict:
     """An experiment's verdict that says what it started from; the bar of a keep is no worse than its best answer."""
     if not session.lab.warm_start:
         return verdict
     start = had_start(session.ledger, number)
     detail, bar = "; ".join(filter(None, (verdict.detail, start.words if start else ""))), verdict.bar
-    if bar is not None:
-        bar = bar_with(bar, session.metric, best_answer(session.ledger, session.metric, number))
-    return replace(verdict, detail=detail, bar=bar)
+    return replace(verdict, detail=detail, bar=None if bar is None else bar_of(session, number, bar))
 
 
 def forget_answers(session: Session, experiment: Experiment) -> None:

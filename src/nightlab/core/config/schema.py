@@ -98,6 +98,11 @@ class DataConfig(ConfigModel):
     sealed: tuple[str, ...] = ()
     """For the evaluator alone."""
 
+    @property
+    def everything(self) -> tuple[str, ...]:
+        """What the evaluator has."""
+        return self.open + self.sealed
+
 
 class SandboxConfig(ConfigModel):
     """What this lab can do without."""

@@ -61,7 +61,7 @@ class LocalEngine:
         driver = nvidia_driver() if device == "cuda" else ""
         self.caches = Caches(folder.parent / "compiled", int(megabytes(lab.resources.compiled) * 2**20), driver)
         shared = folder.absolute().parent / "frozen" if shares and layered(sandbox) else None
-        data = LabData(repo.lab, lab.data.open + lab.data.sealed, layered(sandbox))
+        data = LabData(repo.lab, lab.data.everything, layered(sandbox))
         self.copies = Copies(repo, lab.genome, shared, data)
         self.layout = Layout(lab, budget, device, sandbox, self.caches, self.copies)
         compile_guest()

@@ -70,9 +70,8 @@ class Layout:
         """
         lab, evaluator = self.lab, self.lab.evaluator
         # Separate copies, so that a candidate's changes can't affect the evaluator or the checks.
-        everything = lab.data.open + lab.data.sealed
         names = {"work": lab.data.open}
-        names |= {"trusted": everything} if evaluator else {}
+        names |= {"trusted": lab.data.everything} if evaluator else {}
         names |= {"checked": lab.data.open} if lab.checks else {}
         copies = self.copies.make(trial.commit, folder, names, onto)
         starts = self._starts(trial, slot, folder, copies, cached)
@@ -125,8 +124,7 @@ class Layout:
         if evaluator:
             left = not evaluator.served and bool(lab.command)
             proxy = folder / PROXY if evaluator.gateway else None
-            everything = lab.data.open + lab.data.sealed
-            starts["evaluator"] = start("trusted", everything, writable=False, artefacts=left, proxy=proxy)
+            starts["evaluator"] = start("trusted", lab.data.everything, writable=False, artefacts=left, proxy=proxy)
             starts["evaluator"]["env"] |= {name: stand_in(name) for name in evaluator.keys}
             if evaluator.held_out and (trial.purpose in HELD_OUT or (trial.purpose, trial.experiment) == ("search", 0)):
                 starts["evaluator"]["env"]["NIGHTLAB_HELD_OUT"] = "1"

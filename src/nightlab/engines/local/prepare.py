@@ -28,7 +28,7 @@ def run_prepare(repo: Repo, lab: LabConfig, commit: str, folder: Path) -> None:
     place = folder / "prepare"
     shutil.rmtree(place, ignore_errors=True)
     export(repo, commit, place)
-    data = lab.data.open + lab.data.sealed
+    data = lab.data.everything
     lab_data.bring(repo.lab, data, place)
     path = search_path(os.environ.get("PATH", ""))
     try:

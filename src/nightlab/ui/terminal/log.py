@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from nightlab.analysis.front import Front
-from nightlab.analysis.report_markdown import PART, SEQUENTIAL, gain_words, part_words, unshown_words
+from nightlab.analysis.report_markdown import PART, SEQUENTIAL, gain_words, part_words, start_words, unshown_words
 from nightlab.core.text import counted, one_line
 from nightlab.core.types import FIRST_DAY, Evidence, Experiment, Measurement, Metric, PairedGain, ProposerStats, Trial
 from nightlab.ui.terminal.lines import value_words
@@ -226,11 +226,7 @@ def claim_words(evidence: Evidence) -> str:
 
 def evidence_start_words(evidence: Evidence) -> str:
     """What the genome behind some evidence started from, and its own gain from nothing."""
-    if evidence.alone:
-        alone = f"from nothing its program is {interval_words(evidence.alone)}"
-    else:
-        alone = "from nothing its program could not be measured"
-    return f"started from the answer of #{evidence.warm_start}; {alone}"
+    return start_words(evidence, interval_words(evidence.alone) if evidence.alone else "")
 
 
 def interval_words(gain: PairedGain) -> str:
