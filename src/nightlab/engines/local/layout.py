@@ -281,9 +281,10 @@ class Layout:
 
 
 def compile_guest() -> None:
-    """Compile the modules that run beside candidates: in the sandbox, where they are read-only, each trial would."""
-    if sys.dont_write_bytecode:
-        return
+    """Compile the modules that run beside candidates: in the sandbox, where they are read-only, each trial would.
+
+    Also where PYTHONDONTWRITEBYTECODE is set, as in many containers: that is about what an import leaves behind.
+    """
     for source in GUEST.rglob("*.py"):
         compiled = Path(cache_from_source(str(source)))
         with contextlib.suppress(OSError):  # another user's installation
