@@ -114,6 +114,9 @@ def show_rest(trials: list[Measurement], apart: list[float]) -> None:
             columns = [apart[part], *zip(*own, strict=True)]
             rows.append((name, *(f"{statistics.median(column):.2f}" for column in columns)))
     table(("", "to the next one's start", "start", "training", "evaluation", "whole trial"), rows)
+    if trials[1:-1]:
+        night = statistics.mean(m.training_seconds for m in trials[1:-1]) / statistics.mean(apart[1:-1])
+        print(f"\na night without end, computed from the trials between the first and the last: {night:.1%}")
 
 
 def _environment() -> dict[str, str]:
