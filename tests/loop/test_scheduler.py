@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from nightlab.core.config import StopRules
 from nightlab.core.events import TrialFinished, TrialStarted
 from nightlab.core.observer import RunningTrialStatus
 from nightlab.engines import slots
+from nightlab.loop import scheduler
 from nightlab.loop.loop import ExperimentLoop
 from nightlab.loop.scheduler import Scheduler
 
@@ -37,9 +38,9 @@ LAST = 3
 
 
 class NextTrains(Counting):
-    """Lets a trial be answered once ``ready``: by default once the next one trains, of those that have a next one."""
+    """Lets a trial be answered; those of the experiments ``waits`` once the next one trains."""
 
-    def __init__(self, trials: Path, *, waits: bool = True) -> None:
+    def __init__(self, trials: Path, waits: Collection[int]) -> None:
         super().__init__()
         self.trials, self.waits = trials, waits
 
@@ -47,8 +48,7 @@ class NextTrains(Counting):
         super().tick(flights)
         training = {flight.trial.experiment for flight in flights if flight.phase != "starting"}
         for trial in (flight.trial for flight in flights):
-            alone = not self.waits or trial.experiment in (0, LAST)
-            if alone or trial.experiment + 1 in training:
+            if trial.experiment not in self.waits or trial.experiment + 1 in training:
                 with contextlib.suppress(OSError):  # its copy is not there yet, or not any more
                     (self.trials / trial.id / "work" / "go").touch()
 
@@ -58,7 +58,9 @@ def niceness(more: int) -> int:
     return min(os.nice(0) + more, 19)
 
 
-def night(make_lab: Any, more: str, evaluator: str = "", *, waits: bool = True) -> tuple[TinyLab, Any, NextTrains]:
+def night(
+    make_lab: Any, more: str, evaluator: str = "", waits: Collection[int] = ()
+) -> tuple[TinyLab, Any, NextTrains]:
     """A session of three ideas, the first a gain, on a machine of two cores."""
     lab = make_lab(GENOME, files={"evaluate.py": EVALUATE})
     contract = (lab.folder / "lab.toml").read_text().replace("python measure.py", "python genome.py")
@@ -68,7 +70,7 @@ def night(make_lab: Any, more: str, evaluator: str = "", *, waits: bool = True) 
     for number, (old, new) in enumerate((("A = 9.0", "A = 2.0"), ("B = 1", "B = 2"), ("A = 9.0", "A = 8.0")), 1):
         lab.idea(f"0{number}", GENOME.replace(old, new))
     session = lab.session(device="cpu")
-    view = NextTrains(session.local_engine.folder, waits=waits)
+    view = NextTrains(session.local_engine.folder, waits)
     loop = ExperimentLoop(session, StopRules(experiments=LAST), Scheduler(session, view))
     loop.run()
     return lab, session, view
@@ -78,7 +80,8 @@ def test_the_next_trial_starts_while_one_is_evaluated_that_leaves_a_core(
     make_lab: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(slots, "_cores", lambda: [0, 1])
-    _, session, view = night(make_lab, ONE_CORE)
+    monkeypatch.setattr(scheduler, "OFTEN", 1.0)
+    _, session, view = night(make_lab, ONE_CORE, waits=(1, 2))
     assert max(map(len, view.flights)) == 2, "never three"
     begun = {event.trial.experiment: event.at for event in session.ledger.events(TrialStarted)}
     ended = {int(event.id.split("-")[0]): event.at for event in session.ledger.events(TrialFinished)}
@@ -90,6 +93,18 @@ def test_the_next_trial_starts_while_one_is_evaluated_that_leaves_a_core(
     assert three.candidate.parent in (session.base, one.candidate.commit)
     assert one.measurement.secondary == {"nice": niceness(5)}, "its evaluator takes no core from the next one"
     assert not list(session.local_engine.folder.glob("ahead-*"))
+
+
+@pytest.mark.parametrize(("often", "beside"), [(0.6, {1}), (0.2, set())])
+def test_it_waits_while_the_champion_moves_often(
+    make_lab: Any, monkeypatch: pytest.MonkeyPatch, often: float, beside: set[int]
+) -> None:
+    monkeypatch.setattr(slots, "_cores", lambda: [0, 1])
+    monkeypatch.setattr(scheduler, "OFTEN", often)  # one in two as nothing is known, two in three after the first keep
+    _, session, _ = night(make_lab, ONE_CORE, waits=beside)
+    begun = {event.trial.experiment: event.at for event in session.ledger.events(TrialStarted)}
+    ended = {int(event.id.split("-")[0]): event.at for event in session.ledger.events(TrialFinished)}
+    assert {number for number in (0, 1, 2) if begun[number + 1] < ended[number]} == beside
 
 
 @pytest.mark.parametrize(
@@ -105,7 +120,8 @@ def test_where_that_would_tell_the_next_one_waits(
     make_lab: Any, monkeypatch: pytest.MonkeyPatch, more: str, evaluator: str
 ) -> None:
     monkeypatch.setattr(slots, "_cores", lambda: [0, 1])
-    _, session, view = night(make_lab, more, evaluator, waits=False)
+    monkeypatch.setattr(scheduler, "OFTEN", 1.0)
+    _, session, view = night(make_lab, more, evaluator)
     assert max(map(len, view.flights)) == 1 and session.ledger.next_number() == LAST + 1
     yields = session.champion().measurement.secondary["nice"]
     assert yields == niceness(5 if more and not evaluator else 0), "the time that an evaluator keeps is nobody else's"
