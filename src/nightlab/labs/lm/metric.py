@@ -23,7 +23,7 @@ EVAL_TOKENS = {"cuda": 2**20, "mps": 2**18, "cpu": 2**16}[DEVICE]
 EVAL_BATCH = {"cuda": 8, "mps": 16, "cpu": 8}[DEVICE]  # rows in one call of the served model
 
 # Rows that the second process is asked with another ending: scored ones, and ones that are shown nowhere else.
-# Where a claim is made (on a trial that scores held-out data too), all scored rows, and more of the others.
+# Where a claim is made (on a candidate's trial that scores held-out data too), all scored rows, and more of the others.
 PROBED, UNSEEN, UNSEEN_FOR_A_CLAIM = 48, 16, 256
 # A causal model gives the same beginning the same loss, bit for bit. The room on accelerators is for kernels
 # that add in no fixed order; a leak as small as this would not pay. Where the baseline's own repeats differ more,
