@@ -202,7 +202,7 @@ class Layout:
 
     def _waits(self, warm: tuple[str, ...]) -> dict[str, str]:
         """The extra environment of a process that imports ahead and waits."""
-        return {"NIGHTLAB_WARM": ",".join(warm), "PYTHONPATH": self._imports(WITH_START)}
+        return {"NIGHTLAB_WARM": ",".join(("nightlab_guest", *warm)), "PYTHONPATH": self._imports(WITH_START)}
 
     def _start(
         self,
