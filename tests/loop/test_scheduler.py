@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,23 +35,24 @@ print('METRIC nice=%d' % os.nice(0))
 print('METRIC loss=%g' % answer[0])
 """
 ONE_CORE = "[resources]\ncpus = 1\n\n"
-LAST, LOOKS = 3, 8
+LAST, LONG, SHORT = 3, 900, 20  # looks at a trial that is evaluated alone
 
 
 class NextTrains(Counting):
-    """Lets a trial be answered once the next one trains, or has not begun after a while."""
+    """Lets a trial be answered once the next one trains, or has not begun after so many looks."""
 
-    def __init__(self, trials: Path) -> None:
+    def __init__(self, trials: Path, looks: Mapping[int, int]) -> None:
         super().__init__()
-        self.trials, self.waited = trials, Counter[int]()
+        self.trials, self.looks, self.waited = trials, looks, Counter[int]()
 
     def tick(self, flights: Sequence[RunningTrialStatus]) -> None:
         super().tick(flights)
         begun = {flight.trial.experiment: flight.phase for flight in flights}
-        self.waited.update(number for number, phase in begun.items() if phase == "evaluating")
+        self.waited.update(number for number in begun if list(begun.values()) == ["evaluating"])
         for trial in (flight.trial for flight in flights):
             after = begun.get(trial.experiment + 1)
-            if after == "training" or (after is None and self.waited[trial.experiment] > LOOKS):
+            alone = after is None and self.waited[trial.experiment] >= self.looks.get(trial.experiment, 0)
+            if after == "training" or alone:
                 with contextlib.suppress(OSError):  # its copy is not there yet, or not any more
                     (self.trials / trial.id / "work" / "go").touch()
 
@@ -61,7 +62,7 @@ def niceness(more: int) -> int:
     return min(os.nice(0) + more, 19)
 
 
-def night(make_lab: Any, more: str, evaluator: str = "") -> tuple[TinyLab, Any, NextTrains]:
+def night(make_lab: Any, more: str, looks: Mapping[int, int], evaluator: str = "") -> tuple[TinyLab, Any, NextTrains]:
     """A session of three ideas, the first a gain, on a machine of two cores."""
     lab = make_lab(GENOME, files={"evaluate.py": EVALUATE})
     contract = (lab.folder / "lab.toml").read_text().replace("python measure.py", "python genome.py")
@@ -71,7 +72,7 @@ def night(make_lab: Any, more: str, evaluator: str = "") -> tuple[TinyLab, Any, 
     for number, (old, new) in enumerate((("A = 9.0", "A = 2.0"), ("B = 1", "B = 2"), ("A = 9.0", "A = 8.0")), 1):
         lab.idea(f"0{number}", GENOME.replace(old, new))
     session = lab.session(device="cpu")
-    view = NextTrains(session.local_engine.folder)
+    view = NextTrains(session.local_engine.folder, looks)
     loop = ExperimentLoop(session, StopRules(experiments=LAST), Scheduler(session, view))
     loop.run()
     return lab, session, view
@@ -82,7 +83,7 @@ def test_the_next_trial_starts_while_one_is_evaluated_that_leaves_a_core(
 ) -> None:
     monkeypatch.setattr(slots, "_cores", lambda: [0, 1])
     monkeypatch.setattr(scheduler, "OFTEN", 2.0)
-    _, session, view = night(make_lab, ONE_CORE)
+    _, session, view = night(make_lab, ONE_CORE, {1: LONG, 2: LONG})
     assert max(map(len, view.flights)) == 2, "never three"
     begun = {event.trial.experiment: event.at for event in session.ledger.events(TrialStarted)}
     ended = {int(event.id.split("-")[0]): event.at for event in session.ledger.events(TrialFinished)}
@@ -98,7 +99,7 @@ def test_the_next_trial_starts_while_one_is_evaluated_that_leaves_a_core(
 
 def test_it_waits_while_the_champion_moves_often(make_lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(slots, "_cores", lambda: [0, 1])
-    _, session, _ = night(make_lab, ONE_CORE)
+    _, session, _ = night(make_lab, ONE_CORE, {1: LONG, 2: SHORT})
     begun = {event.trial.experiment: event.at for event in session.ledger.events(TrialStarted)}
     ended = {int(event.id.split("-")[0]): event.at for event in session.ledger.events(TrialFinished)}
     beside = {number for number in (0, 1, 2) if begun[number + 1] < ended[number]}
@@ -119,7 +120,7 @@ def test_where_that_would_tell_the_next_one_waits(
 ) -> None:
     monkeypatch.setattr(slots, "_cores", lambda: [0, 1])
     monkeypatch.setattr(scheduler, "OFTEN", 2.0)
-    _, session, view = night(make_lab, more, evaluator)
+    _, session, view = night(make_lab, more, {1: SHORT, 2: SHORT}, evaluator)
     assert max(map(len, view.flights)) == 1 and session.ledger.next_number() == LAST + 1
     yields = session.champion().measurement.secondary["nice"]
     assert yields == niceness(5 if more and not evaluator else 0), "the time that an evaluator keeps is nobody else's"

@@ -49,7 +49,6 @@ class Scheduler:
         self.asked_to_stop = 0
         self.stopped_by = "the user"
         self.paused = False  # nothing new is launched
-        self._made_way = set[str]()  # trials
         self._replicates: Replicates | None = None
         session.local_engine.shared = len(self.slots) > 1
         self._disturbed = 0  # trials in a row
@@ -126,8 +125,6 @@ class Scheduler:
         good too would be tried once more, on the new champion.
         """
         lab, trial = self.session.lab, running.trial
-        if trial.id in self._made_way:  # also if a verdict since says otherwise: a slot that was free stays so
-            return True
         timed = lab.timed or {"evaluation_seconds", "wall_seconds"} & lab.limits.keys()
         if timed or self.overlapping or self.engine is not self.session.local_engine:
             return False
@@ -136,10 +133,7 @@ class Scheduler:
         if running.phase()[0] != "evaluating" or len(self.ledger.trials(trial.experiment)) > 1:
             return False
         lately = [each.kept for each in self.ledger.judged(LATELY) if each.number]
-        if sum(lately) >= max(OFTEN * len(lately), 1):
-            return False
-        self._made_way.add(trial.id)
-        return True
+        return sum(lately) < max(OFTEN * len(lately), 1)
 
     def _leaves_a_core(self, slot: Slot) -> bool:
         session = self.session
@@ -152,7 +146,7 @@ class Scheduler:
 
     def _slot_for(self, trial: Trial) -> Slot:
         """A free slot; for a round the one that the experiment had before."""
-        free, had = self.free, self._slot_of.get(trial.experiment)
+        free, had = self.free or self.slots, self._slot_of.get(trial.experiment)  # a verdict since may have closed it
         slot = next((one for one in free if trial.purpose == "round" and one.number == had), free[0])
         self._slot_of[trial.experiment] = slot.number
         return slot
