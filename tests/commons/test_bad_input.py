@@ -118,17 +118,17 @@ def test_clocks_years_ahead_are_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("at", ["1990-01-01T00:00:00Z", "2999-01-01T00:00:00Z"])
 def test_a_clock_that_is_years_off_neither_adopts_a_lie_nor_loses_a_find(user: Callable[..., User], at: str) -> None:
-    one, two = user("one"), user("two")
-    session = one.run()
-    lie = one.claim(session, GENOME.replace("B = 8", "B = 9"), 0.1, at=at)
-    find = one.claim(session, BETTER, 3.5, at=at)
-    one.sync()
-    assert len(two.sync().taken.rejected) == 0
+    liar, finder, two = user("liar"), user("finder"), user("two")
+    lie = liar.claim(liar.run(), GENOME.replace("B = 8", "B = 9"), 0.1, at=at)
+    liar.sync()
+    find = finder.claim(finder.run(), BETTER, 3.5, at=at)
+    finder.sync()
+    assert not two.sync().taken.rejected
     session = two.run(*[GENOME.replace("B = 8", f"B = {n}") for n in range(10, 20)])
     peers = PeerStore(session, two.commons)
     verdicts = {verdict.target: verdict.verdict for verdict in peers.own_verdicts()}
     assert verdicts == {lie: "refuted", find: "confirmed"}
-    assert peers.trust[one.author].bad > 2.9, "a lie costs trust from when it was measured here, whenever it is dated"
+    assert not peers.trust[liar.author].proven and peers.trust[finder.author].proven, "by when it was measured here"
     assert "A = 2.0" in session.genome(session.champion().candidate.commit)["genome.py"]
 
 
