@@ -202,7 +202,7 @@ class Layout:
 
     def _waits(self, warm: tuple[str, ...]) -> dict[str, str]:
         """The extra environment of a process that imports ahead and waits."""
-        return {"NIGHTLAB_WARM": ",".join(warm), "PYTHONPATH": self._imports(WITH_START)}
+        return {"NIGHTLAB_WARM": ",".join(("nightlab_guest", *warm)), "PYTHONPATH": self._imports(WITH_START)}
 
     def _start(
         self,
@@ -224,17 +224,13 @@ class Layout:
         ``artefacts``: of one that reads what the candidate left. ``role``: of one that shares no folder that it may
         write with others. ``proxy``: the socket of the proxy to its gateways. ``answer``: the file that it starts from.
         """
-        tmp = folder / f"tmp{role}"
-        home = folder / f"home-{role or name}"
         shown = [*([INNER_PROXY] if proxy else []), *([answer] if answer else [])]
-        home.mkdir(exist_ok=True)
-        tmp.mkdir(exist_ok=True)
         place = SandboxSpec(
             copies.folders[name],
             writable,
             copies.frozen_entries(name, self.lab.genome) if writable else (),
-            home,
-            tmp,
+            folder / f"home-{role or name}",
+            folder / f"tmp{role}",
             tuple(entry for entry in data if not is_relative(entry)),
             scratch_mb=int(megabytes(self.lab.resources.disk)),
             device=self.device,
@@ -281,9 +277,10 @@ class Layout:
 
 
 def compile_guest() -> None:
-    """Compile the modules that run beside candidates: in the sandbox, where they are read-only, each trial would."""
-    if sys.dont_write_bytecode:
-        return
+    """Compile the modules that run beside candidates: in the sandbox, where they are read-only, each trial would.
+
+    Also where PYTHONDONTWRITEBYTECODE is set, as in many containers: that is about what an import leaves behind.
+    """
     for source in GUEST.rglob("*.py"):
         compiled = Path(cache_from_source(str(source)))
         with contextlib.suppress(OSError):  # another user's installation

@@ -103,6 +103,7 @@ class Exam:
         self.starts = picked * MAX_CONTEXT
         self.rows = rows_at(self.data, self.starts, MAX_CONTEXT)
         self.unseen = np.setdiff1d(np.arange(there), picked) * MAX_CONTEXT  # where rows start that are not scored
+        self.endings = Endings(self.data)  # now: an evaluator has time while its model trains
         self.losses = torch.empty(0)
 
     def score(self, serve: Serve) -> None:
@@ -155,10 +156,9 @@ class Exam:
         rows = np.concatenate([self.rows[known], rows_at(self.data, fresh, MAX_CONTEXT)])
         mixed = chance.sample(range(len(rows)), len(rows))
         cuts = np.array([chance.randrange(1, MAX_CONTEXT) for _ in rows])
-        endings = Endings(self.data)
         inputs = rows[:, :-1].copy()
         for row, cut in zip(inputs, cuts, strict=True):
-            row[cut:] = endings.other(row[: cut + 1], MAX_CONTEXT - cut)
+            row[cut:] = self.endings.other(row[: cut + 1], MAX_CONTEXT - cut)
         found = torch.empty(inputs.shape)
         found[mixed] = losses(serve, inputs[mixed], rows[mixed, 1:])
 
