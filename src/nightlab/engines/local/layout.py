@@ -224,17 +224,13 @@ class Layout:
         ``artefacts``: of one that reads what the candidate left. ``role``: of one that shares no folder that it may
         write with others. ``proxy``: the socket of the proxy to its gateways. ``answer``: the file that it starts from.
         """
-        tmp = folder / f"tmp{role}"
-        home = folder / f"home-{role or name}"
         shown = [*([INNER_PROXY] if proxy else []), *([answer] if answer else [])]
-        home.mkdir(exist_ok=True)
-        tmp.mkdir(exist_ok=True)
         place = SandboxSpec(
             copies.folders[name],
             writable,
             copies.frozen_entries(name, self.lab.genome) if writable else (),
-            home,
-            tmp,
+            folder / f"home-{role or name}",
+            folder / f"tmp{role}",
             tuple(entry for entry in data if not is_relative(entry)),
             scratch_mb=int(megabytes(self.lab.resources.disk)),
             device=self.device,

@@ -1,4 +1,4 @@
-"""What a trial's processes import before the program's own code: each trial waits for it, and pays its CPU time."""
+"""What a trial's start takes before the program's own code: each trial waits for it, and pays its CPU time."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from nightlab.engines.local import layout
+from nightlab.sandbox.bubblewrap import Bubblewrap, NoSandbox, SandboxSpec
 
 
 def test_what_runs_beside_candidates_is_compiled_also_where_imports_leave_no_compiled_files(
@@ -42,3 +43,13 @@ def test_both_sides_of_another_system_s_evaluator_import_little() -> None:
     serve = imported("import nightlab_bridge.serve")
     assert "nightlab_guest" in serve and not serve & (heavy | {"argparse", "pathlib"})
     assert not imported("from nightlab_bridge import openevolve, runner; runner.arguments(1)") & heavy
+
+
+def test_private_folders_are_on_disk_only_where_they_can_t_be_in_memory(tmp_path: Path) -> None:
+    """Three folders fewer for each trial: to remove one takes up to 3 ms."""
+    trial = tmp_path / "trial"
+    spec = SandboxSpec(tmp_path, False, (), trial / "home", trial / "tmp", (), 16, "cpu")
+    Bubblewrap([]).start(spec)
+    assert not trial.exists()
+    NoSandbox().start(spec)
+    assert {path.name for path in trial.iterdir()} == {"home", "tmp"}
