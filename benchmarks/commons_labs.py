@@ -2,9 +2,10 @@
 
 Half of the labs exchange over one bare remote, half over gossip on this machine's loopback; a quarter of all lie. One
 finds a planted gain. Then the remote goes away for a while, and until the third round the halves are parted: then two
-labs of the remote gossip too, and bring the find over. At the end all sync with the remote. Some sessions
-are killed, three labs come late and two leave. A round is a turn of each lab: sync, some experiments, sync; as many
-turns as ``--at-once`` says run at the same time. All that stayed must end with the same records.
+labs of the remote gossip too, and bring the find over. At the end all sync with the remote. Some sessions are killed,
+three labs come late, and two leave, after a last sync with the remote. A round is a turn of each lab: sync, some
+experiments, sync; as many turns as ``--at-once`` says run at the same time. All that stayed must end with the same
+records.
 """
 
 from __future__ import annotations
@@ -126,7 +127,8 @@ def play(where: Path, labs: int, ideas: int, seed: int, at_once: int) -> None:
             for each in (*bridges, *(m for m in late if m.gossips)):
                 each.gossip(known[members.index(each)], known[members.index(gossiping[0])])
             gone = [m for m in there if m not in bridges and m is not gossiping[0]][:LEAVING]
-            for each in gone:
+            for each in gone:  # nobody else brings their records to the remote
+                each.lab.do("sync")
                 each.leave()
             there = [*(m for m in there if m not in gone), *late]
         waiting = [m for m in there if m.lab.adopted() is None]

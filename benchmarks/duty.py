@@ -10,18 +10,21 @@ from __future__ import annotations
 import argparse
 import random
 import re
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from machine import heading, table
 
 from nightlab.core.config import StopRules
+from nightlab.core.events import TrialStarted
 from nightlab.core.observer import Observer
-from nightlab.core.types import NightlabError
+from nightlab.core.types import Measurement, NightlabError
 from nightlab.engines.platform import this_platform
 from nightlab.loop.loop import ExperimentLoop
 from nightlab.loop.scheduler import Scheduler
@@ -80,8 +83,9 @@ def plain(folder: Path, device: str, wanted: Any, count: int, seed: int) -> tupl
     return trained, time.perf_counter() - begun, count
 
 
-def nightlab(folder: Path, wanted: Any) -> tuple[float, float, int, int]:
-    """A session: seconds of training, of wall clock, experiments, and trials."""
+def nightlab(folder: Path, wanted: Any) -> tuple[float, float, int, list[Measurement], list[float]]:
+    """A session: seconds of training, of wall clock, experiments, trials, and seconds from each one's start to the
+    next one's, the last one's to the end."""
     session = Session.create(Repo(folder), "bench", allow=PROTECTIONS)
     scheduler = Scheduler(session, Observer())
     night = ExperimentLoop(session, StopRules(experiments=wanted.experiments), scheduler)
@@ -92,11 +96,27 @@ def nightlab(folder: Path, wanted: Any) -> tuple[float, float, int, int]:
     seconds = time.perf_counter() - begun
     judged = [e for e in session.ledger.experiments() if e.verdict]
     trials = [m for _, m in session.ledger.trials() if m]
+    starts = [event.at for event in session.ledger.events(TrialStarted)] + [time.time()]
     session.close()
     failed = [m.detail for m in trials if not m.measured]
     if failed:
         raise NightlabError(f"{len(failed)} of {len(trials)} trials failed: {failed[0]}", "look at the lab")
-    return scheduler.trained, seconds, len(judged), len(trials)
+    return scheduler.trained, seconds, len(judged), trials, [b - a for a, b in pairwise(starts)]
+
+
+def show_rest(trials: list[Measurement], apart: list[float]) -> None:
+    """Where the seconds beside training go, from one trial's start to the next one's."""
+    print("\nseconds from a trial's start to the next one's, and its own; medians of those after the baseline\n")
+    rows = []
+    for name, part in (("the baseline", slice(1)), ("later trials", slice(1, None))):
+        own = [(m.startup_seconds, m.training_seconds, m.evaluation_seconds, m.wall_seconds) for m in trials[part]]
+        if own:
+            columns = [apart[part], *zip(*own, strict=True)]
+            rows.append((name, *(f"{statistics.median(column):.2f}" for column in columns)))
+    table(("", "to the next one's start", "start", "training", "evaluation", "whole trial"), rows)
+    if trials[1:-1]:
+        night = statistics.mean(m.training_seconds for m in trials[1:-1]) / statistics.mean(apart[1:-1])
+        print(f"\na night without end, computed from the trials between the first and the last: {night:.1%}")
 
 
 def _environment() -> dict[str, str]:
@@ -126,7 +146,7 @@ def main() -> None:
         subprocess.run(["git", "clone", "-q", str(folder), str(copy)], check=True)
         device = this_platform().device
         loops = [plain(copy, device, wanted, wanted.plain, 1)]
-        trained, seconds, judged, trials = nightlab(folder, wanted)
+        trained, seconds, judged, trials, apart = nightlab(folder, wanted)
         loops.append(plain(copy, device, wanted, wanted.plain, 2))
     heading(f"duty cycle: {wanted.budget:g} s of training a trial, a proposer that thinks for {wanted.think:g} s")
     rows = [
@@ -137,14 +157,15 @@ def main() -> None:
         (
             "nightlab",
             judged,
-            trials,
+            len(trials),
             f"{trained:.0f}",
             f"{seconds:.0f}",
             f"{trained / seconds:.1%}",
-            f"{3600 * trials / seconds:.1f}",
+            f"{3600 * len(trials) / seconds:.1f}",
         )
     )
     table(("", "experiments", "trials", "seconds of training", "of wall clock", "duty cycle", "trials an hour"), rows)
+    show_rest(trials, apart)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ As benchmarks/pbt.py, on the lab ``lm`` with few tokens on a CPU: both train a p
 data and evaluation (of a quarter of its rows, or each part would be scored for longer than it trains), from the same
 ranges and seeds, at equal training. nightlab's decisions are played without its processes.
 Then the baseline and each winner's schedule train from nothing on the same fresh seeds. Needs the lab's corpus
-(python prepare.py) and ray[tune].
+(python prepare.py) and ray[tune]. With --record the same command goes on after an interruption.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ import sys
 import tempfile
 import time
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -71,6 +72,11 @@ def trained(lab: Path, constants: dict[str, Any], tokens: int, seed: int, begin:
         exam = prepare.Exam("val")
         exam.score(lambda batches: (prepare.logits(model, torch.from_numpy(batch)) for batch in batches))
     return float(exam.bits_per_byte()), found.state
+
+
+def replayed(lab: Path, schedule: Schedule, tokens: int, seed: int) -> float:
+    """The bits per byte that a schedule yields from nothing."""
+    return float(trained(lab, schedule, tokens, seed, 0.0, 1.0, None)[0])
 
 
 def ours(lab: Path, members: int, parts: int, tokens: int, seed: int) -> Schedule:
@@ -143,6 +149,24 @@ def moving(lab: Path) -> dict[str, Any]:
     return moving_constants((lab / "train.py").read_text(), "cpu", contract)
 
 
+class Record:
+    """What has been computed, by name; in a file if there is one."""
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        self.found: dict[str, Any] = json.loads(path.read_text()) if path and path.exists() else {}
+
+    def get(self, name: str, compute: Callable[[], Any]) -> Any:
+        """What has this name, computed if nothing has."""
+        if name not in self.found:
+            begun = time.perf_counter()
+            self.found[name] = compute()
+            print(f"{name}: {time.perf_counter() - begun:.0f} s", flush=True)
+            if self.path:
+                self.path.write_text(json.dumps(self.found))
+        return self.found[name]
+
+
 def gain(before: Sequence[float], after: Sequence[float]) -> str:
     found = paired_gain(METRIC, before, after)
     return f"{found.mean:+.4f} ({found.low:+.4f} to {found.high:+.4f})"
@@ -155,6 +179,7 @@ def main() -> None:
     ask.add_argument("--steps", type=int, default=100, help="of 1,024 tokens")
     ask.add_argument("--repeats", type=int, default=1)
     ask.add_argument("--seeds", type=int, default=4, help="of each replay")
+    ask.add_argument("--record", type=Path, help="a file that keeps schedules and runs")
     given = ask.parse_args()
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
@@ -168,19 +193,25 @@ def main() -> None:
         metric = (lab / "metric.py").read_text()
         (lab / "metric.py").write_text(metric.replace('"cpu": 2**16', '"cpu": 2**14'))
         runs: dict[str, list[float]] = {"the baseline": [], "nightlab pbt": [], "Ray Tune PBT": []}
-        for seed in range(1, given.repeats + 1):
-            begun = time.perf_counter()
-            courses: dict[str, Schedule] = {"the baseline": {}, "nightlab pbt": ours(lab, *size, seed)}
-            print(f"nightlab's after {time.perf_counter() - begun:.0f} s", flush=True)
+        record = Record(given.record)
+
+        def ray_course(seed: int) -> Schedule:
             ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-            between = time.perf_counter()
-            courses["Ray Tune PBT"] = rays(lab, Path(place) / "ray", *size, seed)
+            course = rays(lab, Path(place) / "ray", *size, seed)
             ray.shutdown()
-            print(f"Ray Tune's after {time.perf_counter() - between:.0f} s", flush=True)
-            for fresh in range(given.seeds):
+            return course
+
+        for seed in range(1, given.repeats + 1):
+            courses: dict[str, Schedule] = {
+                "the baseline": {},
+                "nightlab pbt": record.get(f"nightlab pbt {seed}", partial(ours, lab, *size, seed)),
+                "Ray Tune PBT": record.get(f"Ray Tune PBT {seed}", partial(ray_course, seed)),
+            }
+            courses = {n: {c: tuple(values) for c, values in course.items()} for n, course in courses.items()}
+            for fresh in range(FRESH + 100 * seed, FRESH + 100 * seed + given.seeds):
                 for name, course in courses.items():
-                    bpb, _ = trained(lab, course, size[2], FRESH + 100 * seed + fresh, 0.0, 1.0, None)
-                    runs[name].append(bpb)
+                    replay = partial(replayed, lab, course, size[2], fresh)
+                    runs[name].append(record.get(f"{name} {seed}, from nothing, seed {fresh}", replay))
             for name, course in courses.items():
                 rates = "; ".join(f"{c} {' '.join(f'{v:.2g}' for v in values)}" for c, values in course.items())
                 print(f"seed {seed}, {name}: {rates}: {statistics.fmean(runs[name][-given.seeds :]):.4f}", flush=True)

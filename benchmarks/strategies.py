@@ -1,7 +1,7 @@
 """Strategies of the org lab, compared in stages: python benchmarks/strategies.py [--sessions 4 16 24] [--changes …]
 
 Needs pip install 'nightlab[bench]'. Plays inner sessions of the lab, paired: each strategy has the same starts, queues
-and numbers as the first, which is the default, or with --plain what one writes first. Three stages, each on sessions
+and numbers as the first, which is nightlab's default, or with --plain the lab's start. Three stages, each on sessions
 that none before had: every single change of the first on the tables of the search; the best few of them; the best one
 on tables that were held out (a stage of 0 sessions is left out). In the first stage ``no noise`` is the first where no
 trial has noise: what no strategy can exceed by judging better. The intervals are of the mean difference over sessions
@@ -52,8 +52,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "tuner alone, warm-up 4, strict": {"PATCHES_SHARE": 0, "TUNER_WARM_UP": 4, "RULE": "strict"},
     "tuner alone, warm-up 4, evolution": {"PATCHES_SHARE": 0, "TUNER_WARM_UP": 4, "SEARCH": "evolution"},
 }
-# What one writes first: a queue of ideas, and keep whatever measured better. And changes of it.
-PLAIN: dict[str, Any] = {"RULE": "greedy", "TUNER_SHARE": 0, "PATCHES_SHARE": 1.0}
+DEFAULT: dict[str, Any] = {"RULE": "shrunk", "TUNER_SHARE": 2.0}  # nightlab's, as changes of the lab's plain one
 OF_PLAIN: dict[str, dict[str, Any]] = {
     "shrunk": {"RULE": "shrunk"},
     "strict": {"RULE": "strict"},
@@ -112,24 +111,23 @@ def main() -> None:
     ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ask.add_argument("--sessions", type=int, nargs=3, default=(4, 16, 24), help="of a table, in each stage")
     ask.add_argument("--changes", nargs="+", choices=[*CHANGES, *OF_PLAIN], help="all, if omitted")
-    ask.add_argument("--plain", action="store_true", help="changes of a plain strategy, in place of the default")
+    ask.add_argument("--plain", action="store_true", help="changes of the lab's plain start, in place of the default")
     ask.add_argument("--seed", type=int, default=0)
     ask.add_argument("--record", type=Path, help="write all shares to this file")
     wanted = ask.parse_args()
     begun, whole = time.perf_counter(), []
-    default = inner.strategy((SHIPPED / "org" / "strategy.toml").read_text())
-    label, changes = ("plain", OF_PLAIN) if wanted.plain else ("the default", CHANGES)
-    default |= PLAIN if wanted.plain else {}
-    strategies = {label: default, **{name: default | changes[name] for name in wanted.changes or changes}}
+    plain = inner.strategy((SHIPPED / "org" / "strategy.toml").read_text())
+    label, first, changes = ("plain", plain, OF_PLAIN) if wanted.plain else ("the default", plain | DEFAULT, CHANGES)
+    strategies = {label: first, **{name: first | changes[name] for name in wanted.changes or changes}}
     heading("org: share of the gain that inner sessions of 40 trials reach")
-    first = 100_000 * (wanted.seed + 1)
+    since = 100_000 * (wanted.seed + 1)
     try:
         with Pool(WORKERS) as pool:
             for step, names in enumerate((tables.SEARCH, tables.SEARCH, tables.HELD_OUT)):
                 if not wanted.sessions[step]:
                     continue
-                numbers = range(first + 1000 * step, first + 1000 * step + wanted.sessions[step])
-                bound = {} if step else {name: default | change for name, change in BOUND.items()}
+                numbers = range(since + 1000 * step, since + 1000 * step + wanted.sessions[step])
+                bound = {} if step else {name: first | change for name, change in BOUND.items()}
                 found = stage(pool, strategies | bound, names, numbers)
                 where = "held-out tables" if step == 2 else "tables of the search"
                 print(f"{where}: {len(names)} of {len(numbers)} sessions", flush=True)
@@ -138,7 +136,7 @@ def main() -> None:
                 whole.append(found)
                 ranked = sorted(found, key=lambda name: -statistics.fmean(found[name]))
                 left = [name for name in ranked if name in changes][:FEW] if step == 0 else [best]
-                strategies = {label: default, **{name: strategies[name] for name in left}}
+                strategies = {label: first, **{name: strategies[name] for name in left}}
     except ImportError:
         sys.exit("the tables are missing: pip install 'nightlab[bench]'")
     if wanted.record:

@@ -1,10 +1,10 @@
-"""Whether studies tell strategies apart: python benchmarks/studies.py [--studies 8] [--simulated 400]
+"""Whether studies tell strategies apart: python benchmarks/studies.py [--studies 8] [--played] [--simulated 400]
 
 Runs whole studies of real sessions on toy labs whose trials cost nothing and whose true gains are known
 (benchmarks/studies_lab.py). In each case the better arm is known, or both are equal. Printed: how often a study names
-the better one, or a wrong one (Clopper-Pearson, 95 %), and after how many rounds it ended. --simulated runs no session:
-it prints how often studies of normal differences name the better arm, and studies of sessions whose decisions are
-played (benchmarks/studies_played.py; the case of the keep rules takes hours by real sessions: --cases rule).
+the better one, or a wrong one (Clopper-Pearson, 95 %), and after how many rounds it ended. --played plays the decisions
+of such sessions without processes (benchmarks/studies_played.py), as long ones take hours by real sessions. --simulated
+runs no session: it prints how often studies of normal differences name the better arm.
 """
 
 from __future__ import annotations
@@ -58,6 +58,7 @@ FORGETFUL = {"proposers": ["studies_lab:Forgetful"]}
 CASES = {
     "equal": Case("the same ideas in two orders", "ideas", 1.0, 12, 5, {"one": {}, "other": OTHER}),
     "independent": Case("ideas on the champion, independent tries", "ideas", 0.5, 12, 5, {"ideas": {}}, "ideas"),
+    "orders": Case("a hundred ideas in two orders", "mixed", 2.0, 100, 12, {"one": {}, "other": OTHER}, "", 8),
     "history": Case(
         "tuner with history, without", "settings", 0.02, 90, 12, {"with": {}, "without": FORGETFUL}, "with", 8
     ),
@@ -75,17 +76,18 @@ def play(job: tuple[str, int]) -> list[StudySession]:
         return run_study(case.study(), nightlab.Lab(lab), engine=ToyEngine(lab, case.sigma), allow_missing="all")
 
 
-def played(name: str, number: int) -> tuple[str, int]:
-    """The arm that a study of a case names whose sessions' decisions are played, and its rounds."""
-    case, plan, results = CASES[name], CASES[name].study(), list[StudySession]()
+def play_decisions(job: tuple[str, int]) -> list[StudySession]:
+    """One whole study's sessions, by their decisions alone."""
+    (name, number), case, results = job, CASES[job[0]], list[StudySession]()
+    plan = case.study()
     for turn in range(1, plan.rounds + 1):
         for arm in plan.all_arms():
             gain = GAINS[name](arm, number, turn, case.experiments, case.sigma)
             luck = random.Random(f"{arm}/{number}/{turn}").gauss(0, case.sigma * math.sqrt(2 / plan.confirm))
             results.append(StudySession(turn, arm, gain + luck * bool(gain), 1.0, 0.0, ""))
-        if turn in plan.looks() and (best := decided(plan, compare(plan, results))):
-            return best, turn
-    return "", plan.rounds
+        if turn in plan.looks() and decided(plan, compare(plan, results)):
+            break
+    return results
 
 
 def simulated(difference: float, rounds: int, draw: random.Random) -> tuple[str, int]:
@@ -111,19 +113,6 @@ def simulate(studies: int) -> None:
             row.append(f"{right / studies:.0%} ({statistics.median(turn for _, turn in ended):g})")
         rows.append(row)
     table(["difference, in its standard deviations", *(f"{rounds} rounds" for rounds in ROUNDS)], rows)
-    for name, many in (("rule", studies), ("history", studies // 10)):
-        case, (better, other) = CASES[name], CASES[name].arms
-        gains = [
-            [GAINS[name](arm, 0, turn, case.experiments, case.sigma) for arm in (better, other)] for turn in range(many)
-        ]
-        more = [one - two for one, two in gains]
-        print(
-            f"{case.words}: {statistics.fmean(more):.2f}, {effect(more):.2f} standard deviations ({many} sessions each)"
-        )
-        ended = [played(name, n) for n in range(1, many + 1)]
-        names, rounds = [found for found, _ in ended], statistics.median(turn for _, turn in ended)
-        right, wrong = (share(names.count(arm), many) for arm in (better, other))
-        print(f"studies of them, played: right {right}, wrong {wrong}, median rounds {rounds:g}", flush=True)
 
 
 def effect(differences: Sequence[float]) -> float:
@@ -147,13 +136,20 @@ def row(case: Case, found: list[list[StudySession]]) -> list[str]:
     return [case.words, f"{effect(more):.2f}", f"{case.rounds}", right, f"{wrong}", f"{statistics.median(rounds):g}"]
 
 
+def recorded(path: Path | None) -> dict[tuple[str, int], list[StudySession]]:
+    """The studies that a file holds."""
+    lines = path.read_text().splitlines() if path and path.exists() else []
+    return {(name, number): [StudySession(**one) for one in of] for name, number, of in map(json.loads, lines)}
+
+
 def main() -> None:
     ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ask.add_argument("--studies", type=int, default=8, help="of each case")
-    ask.add_argument("--cases", nargs="+", choices=CASES, default=["equal", "independent", "history"])
+    ask.add_argument("--played", action="store_true", help="play the decisions of the sessions, without processes")
+    ask.add_argument("--cases", nargs="+", choices=CASES, help="all that are played; or equal, independent and history")
     ask.add_argument("--workers", type=int, default=WORKERS, help="studies at once")
     ask.add_argument("--minutes", type=float, default=60.0, help="start no study after this time")
-    ask.add_argument("--record", type=Path, help="add each study's sessions to this file")
+    ask.add_argument("--record", type=Path, help="add each study's sessions to this file, and run no study that it has")
     ask.add_argument("--simulated", type=int, default=0, help="studies of each cell of a table, in place of sessions")
     wanted = ask.parse_args()
     if wanted.simulated:
@@ -162,20 +158,21 @@ def main() -> None:
         return
     os.environ["PYTHONPATH"] = str(Path(__file__).parent)
     heading("Studies of two arms: are they told apart?")
-    begun, found = time.perf_counter(), {name: list[list[StudySession]]() for name in wanted.cases}
-    jobs = [(name, number) for number in range(wanted.studies) for name in wanted.cases]
+    begun, found = time.perf_counter(), recorded(wanted.record)
+    cases = wanted.cases or (GAINS if wanted.played else ["equal", "independent", "history"])
+    jobs = [(name, number) for number in range(wanted.studies) for name in cases if (name, number) not in found]
     with Pool(wanted.workers) as pool:
-        for job, sessions in zip(jobs, pool.imap(play, jobs), strict=True):
-            found[job[0]].append(sessions)
+        for job, sessions in zip(jobs, pool.imap(play_decisions if wanted.played else play, jobs), strict=True):
+            found[job] = sessions
             if wanted.record:
                 with wanted.record.open("a") as file:
-                    file.write(json.dumps([job[0], [asdict(one) for one in sessions]]) + "\n")
+                    file.write(json.dumps([*job, [asdict(one) for one in sessions]]) + "\n")
             if time.perf_counter() - begun > 60 * wanted.minutes:
                 break
     columns = ["arms", "difference, in its standard deviations", "rounds at most", "right", "wrong", "median rounds"]
-    table(columns, [row(CASES[name], of) for name, of in found.items() if of])
-    sessions = sum(len(one) for of in found.values() for one in of)
-    print(f"{sessions} sessions in {time.perf_counter() - begun:.0f} s")
+    table(columns, [row(CASES[name], of) for name in CASES if (of := [found[job] for job in found if job[0] == name])])
+    total = sum(map(len, found.values()))
+    print(f"{total} sessions in {time.perf_counter() - begun:.0f} s")
 
 
 if __name__ == "__main__":

@@ -105,7 +105,7 @@ def test_a_submission_and_its_replay_that_are_killed_go_on(
     folder = tmp_path / "record"
     theirs = TinyLab(tmp_path / "theirs")
     for place, command in (
-        (lab, ("submit", "--seeds", "3", "--out", str(folder))),
+        (lab, ("submit", "--form", "nanochat", "--seeds", "3", "--out", str(folder))),
         (theirs, ("referee", str(folder), "--seeds", "3")),
     ):
         killed(*command, cwd=place, until=lambda place=place: len(ended(place)) >= 2)
@@ -115,3 +115,4 @@ def test_a_submission_and_its_replay_that_are_killed_go_on(
         assert before <= ended(place) and len(ended(place)) == 6, "what had ended did not run again"
         assert len(done.json["statement"]["runs"]) == 3
         assert done.json["statement"]["gain"]["p"] == 0.0
+    assert FORMS["nanochat"].source in (folder / "README.md").read_text()

@@ -27,7 +27,7 @@ from nightlab.analysis.study import (
 )
 from nightlab.analysis.study_report import StudyReport
 from nightlab.core.events import ContractOverridden
-from nightlab.core.types import Candidate, Experiment, Verdict
+from nightlab.core.types import Candidate, Experiment, Metric, Verdict
 from nightlab.session.session import open_session
 
 ARMS: dict[str, Any] = {"one": {"proposers": ["tuner"]}, "two": {"proposers": ["patches"]}}
@@ -222,6 +222,8 @@ def test_a_study_finds_the_better_arm_and_does_not_run_a_session_twice(
         _require_comparable(read_study(file), _setting(session), session)
         with pytest.raises(NightlabError, match=r"study\.x\.bad\.1 does not compare .* another baseline"):
             _require_comparable(read_study(file), {**_setting(session), "baseline": {}}, session)
+        with pytest.raises(NightlabError, match=r"another metric"):
+            _require_comparable(read_study(file), {**_setting(session), "metric": Metric("other")}, session)
         other = replace(session.platform, processor="an abacus")
         with pytest.raises(NightlabError, match=r"its processor is .*, not an abacus"):
             _require_comparable(read_study(file), {**_setting(session), "machine": other}, session)

@@ -116,6 +116,9 @@ def test_a_grid_that_is_killed_goes_on(make_lab: Any, nightlab: Any, killed: Any
     assert "rank correlation 1.00" in done.out, done.err
     assert before == measured()[: len(before)]
     assert len(measured()) == len(set(measured())) == 16, "four programs in two settings on two seeds, each once"
+    done = nightlab("export", "--for", "nanochat", "--tag", "t", "--out", "out", cwd=lab)
+    assert done.code == 0 and "changes.patch, and NOTE.md" in done.out, done.err
+    assert "| SIZE = 2 | #1 | " in (lab.folder / "out" / "NOTE.md").read_text()
 
 
 def test_what_does_not_compare_is_named(make_lab: Any) -> None:

@@ -63,6 +63,14 @@ def test_two_clean_processes_answer_with_what_was_handed_over(bench: Any) -> Non
     assert not [path for path in one.folder.iterdir() if path.is_dir()]
 
 
+def test_the_cpu_time_of_a_program_that_is_ended_at_its_hand_over_is_in_that_of_its_trial(bench: Any) -> None:
+    """A child still runs when it is ended: with its sandbox the kernel kills it, and no process waits for it."""
+    child = "while time.process_time() < 0.5: pass\n    os.write(end, b'.')\n    time.sleep(99)"
+    one = clean(bench, training=f"told, end = os.pipe()\nif os.fork() == 0:\n    {child}\nos.read(told, 1)")
+    measured = one.run()
+    assert measured.outcome == "measured" and measured.cpu_seconds > 0.5, measured
+
+
 @pytest.mark.parametrize("warm", ['warm = ["decimal"]\n', ""])
 def test_they_begin_after_training_whether_they_wait_or_not(bench: Any, warm: str) -> None:
     top = "began = time.monotonic()"

@@ -269,6 +269,7 @@ def test_children_that_nobody_waited_for_have_trained_when_the_program_has_ended
     )
     measured = bench(genome, amount=9, clock="cpu", wall_limit=200).run()
     assert measured.metric == 1 and measured.training_seconds > 0.35, measured
+    assert measured.cpu_seconds >= measured.training_seconds, measured
 
 
 def test_wall_limit_of_training(bench: Any) -> None:

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from nightlab.core.config import StopRules
 from nightlab.core.observer import Observer, RunningTrialStatus
 from nightlab.core.types import Measurement
 from nightlab.engines import slots
+from nightlab.engines.local import layout
 from nightlab.engines.local.launch import IMPORTED, Launch
 from nightlab.engines.local.layout import GUEST as GUEST_FOLDER
 from nightlab.engines.local.process_group import ProcessGroup
@@ -29,6 +31,7 @@ from nightlab.engines.slots import WHOLE, Slot
 from nightlab.loop.loop import ExperimentLoop
 from nightlab.loop.scheduler import Scheduler
 from nightlab.sandbox.bubblewrap import Bubblewrap
+from nightlab.sandbox.detect import find_sandbox
 from nightlab.sandbox.macos import SandboxExec
 from nightlab.session.session import detect_sandbox
 from nightlab.storage.git import Repo
@@ -235,6 +238,31 @@ def test_one_that_was_ended_meanwhile(bench: Any) -> None:
     wait(lambda: not candidates(folder))
     lost: Measurement = one.run()
     assert lost.outcome == "lost" and "in advance" in lost.detail, "no verdict on the candidate, which never ran"
+
+
+def test_imports_that_hang_cost_a_start_and_no_verdict(
+    make_lab: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    modules = tmp_path / "modules"
+    modules.mkdir()
+    modules.chmod(0o755)  # trials are another user's
+    sandbox = find_sandbox({Path(sys.prefix), Path(sys.base_prefix), GUEST_FOLDER, modules})
+    if not sandbox.movable:
+        pytest.skip("nothing imports ahead here")
+    (modules / "hangs.py").write_text("import time; time.sleep(600)")
+    monkeypatch.setattr(layout, "WITH_START", os.pathsep.join([str(modules), layout.WITH_START]))
+    contract = CONTRACT.replace("no_such_module", "hangs")
+    one = benches(make_lab, sandbox)("print('METRIC loss=1')", contract, amount=3, startup=3)
+    stand_by(one)
+    lost = one.run()
+    assert lost.outcome == "lost" and "its imports did not end: candidate" in lost.detail, lost
+    first = one.start()
+    one.engine.stand_by(first.trial, WHOLE)
+    wait(first.finished)
+    again = one.engine.start(replace(first.trial, id="again", attempt=2))
+    wait(again.finished)
+    assert one.engine.collect(again).metric == 1, "without the head start"
+    one.engine.dismiss()
 
 
 def test_one_that_is_not_in_place_yet(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -463,6 +463,35 @@ def test_training_in_two_parts_is_training_at_once(lab: Lab) -> None:
 
     saved, _ = part(0, 0.5)
     assert part(0.5, 1, saved)[1] == part(0, 1)[1]
+
+
+@pytest.mark.parametrize(
+    ("held_out", "baseline", "claim"), [("1", '{"rounding": 0.0}', True), ("1", None, False), ("0", "{}", False)]
+)
+def test_all_rows_are_probed_where_a_claim_is_made_and_your_own_program_makes_none(
+    prepare: ModuleType, monkeypatch: pytest.MonkeyPatch, held_out: str, baseline: str | None, claim: bool
+) -> None:
+    made: dict[str, bool] = {}
+
+    class Exam:
+        rounding = 0.0
+
+        def __init__(self, split: str, claim: bool, rounding: float | None) -> None:
+            made[split] = claim
+
+        def __getattr__(self, name: str) -> object:
+            return lambda *args: {} if name == "by_age" else 1.0
+
+    quiet = SimpleNamespace(close=lambda: None, map=None)
+    monkeypatch.setattr(prepare, "nightlab_guest", SimpleNamespace(Served=lambda **_: quiet, ServeError=ValueError))
+    monkeypatch.setattr(prepare, "Exam", Exam)
+    monkeypatch.setenv("NIGHTLAB_ROLE", "evaluator")
+    monkeypatch.setenv("NIGHTLAB_HELD_OUT", held_out)
+    monkeypatch.delenv("NIGHTLAB_BASELINE", raising=False)
+    if baseline:
+        monkeypatch.setenv("NIGHTLAB_BASELINE", baseline)
+    prepare.evaluate()
+    assert made == {"val": claim} | ({"heldout": claim} if held_out == "1" else {})
 
 
 def test_a_budget_without_an_amount_is_explained(lab: Lab) -> None:

@@ -293,3 +293,15 @@ def test_a_text_without_rows_to_spare_is_probed_by_its_scored_ones(metric: Modul
     call = SimpleNamespace(model=lambda batches: (honest(torch.from_numpy(batch).long()) for batch in batches)).model
     exam.score(call)
     exam.probe(call)
+
+
+def test_endings_are_indexed_before_the_model_is_called(metric: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The evaluator waits while the model trains; afterwards the trial waits for it."""
+    exam = metric.Exam("val")
+    monkeypatch.setattr(metric, "Endings", lambda *_: pytest.fail("too late"))
+
+    def serve(batches: Any) -> Iterator[Any]:
+        return (honest(torch.from_numpy(batch).long()) for batch in batches)
+
+    exam.score(serve)
+    exam.probe(serve)

@@ -150,6 +150,61 @@ def test_a_loss_that_is_no_number_ends_the_run(train: ModuleType, capsys: pytest
         assert "at step 3. Lower a learning rate" in capsys.readouterr().out
 
 
+class Played:
+    """The lab's prepare.py for a training of so many steps, whose batches come from nowhere; what happened in order."""
+
+    def __init__(self, steps: int) -> None:
+        self.steps, self.happened, self.tokens, self.batch = steps, list[str](), 0, 2
+
+    def progress(self) -> float:
+        return self.tokens / (self.steps * 128)
+
+    def __next__(self) -> tuple[object, object]:
+        self.happened.append(f"batch {self.tokens // 128}")
+        self.tokens += 128
+        return torch.zeros(2, 64, dtype=torch.int64), torch.zeros(2, 64, dtype=torch.int64)
+
+    def prepare(self) -> SimpleNamespace:
+        budget = SimpleNamespace(progress=self.progress, end=1.0, start=lambda: None, report=lambda loss: None)
+        return SimpleNamespace(
+            answer=lambda load: None,
+            train_loader=lambda batch, length: self,
+            Budget=lambda batches: budget,
+            checkpoint=dict,
+            finish=lambda model: self.happened.append("end"),
+            save=lambda state: None,
+            hand_over=lambda model: None,
+        )
+
+
+@pytest.mark.parametrize("bad", [None, 1])
+def test_the_loss_is_read_while_the_device_works_on_the_next_step(
+    train: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, bad: int | None
+) -> None:
+    """``bad``: the step from which the loss is no number."""
+    played, read = Played(4), train.value_of
+
+    def value_of(loss: object, step: int) -> float:
+        played.happened.append(f"loss {step}")
+        return read(torch.tensor(float("nan")) if step == bad else loss, step)
+
+    monkeypatch.setattr(train, "value_of", value_of)
+    monkeypatch.setattr(train, "prepare", played.prepare())
+    monkeypatch.setattr(train, "state_of", lambda *state: {})
+    for name, value in {"CONTEXT": 64, "TOTAL_BATCH": 128, "DEVICE_BATCH": 2, "MAX_CONTEXT": 64}.items():
+        monkeypatch.setattr(train, name, value)
+    monkeypatch.setattr(train.gc, "freeze", lambda: None)
+    whole = ["batch 0", "batch 1", "loss 1", "batch 2", "loss 2", "batch 3", "loss 3", "loss 4", "end"]
+    if bad is None:
+        train.main()
+        assert played.happened == whole
+        return
+    with pytest.raises(SystemExit):
+        train.main()
+    assert played.happened == whole[:3], "no more than one step is made with it"
+    assert "the training loss is nan at step 1. Lower a learning rate" in capsys.readouterr().out
+
+
 def test_without_triton_a_gpu_is_used_uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
     found = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "triton" else found(name, *a))

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import threading
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from support.labs import GENOME, SLOW_MEASURE, changed
+from support.processes import wait
 
 from nightlab.core.config import StopRules
 from nightlab.core.events import ProposalRefused, TrialFinished, TrialStarted
@@ -215,6 +217,52 @@ def test_one_who_had_nothing_before_the_baseline_was_measured_is_asked_again(mak
     night.candidates.turns.proposers = Mixture({"waits": (Waits(), 1.0)}, {})
     night.run()
     assert session.ledger.next_number() == 2
+
+
+def test_next_comes_what_is_about_nothing_that_runs(make_lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = make_lab().session()
+    queue = ExperimentLoop(session, StopRules(), Scheduler(session, Observer(), 2)).candidates
+    base = queue.making.baseline()
+    queue.making.admit(base)
+
+    def about(*parts: str) -> Any:
+        return replace(base, proposer="model", theme=parts)
+
+    running = [Experiment(1, about("lr", "width"), 0.0)]
+    monkeypatch.setattr(session.ledger, "unjudged", lambda: running)
+    monkeypatch.setattr(session, "champion", session.champion_to_be)  # no trial runs here
+    for parts in (("lr",), ("depth", "width"), ("mask",), ("depth",)):
+        queue._ready.append(queue._waiting(Proposal("model", "x"), about(*parts), session.base, None))
+    assert queue._choice() is queue._ready[2], "the first of those about something else"
+    del queue._ready[2]
+    running.append(Experiment(2, about("mask"), 0.0))
+    assert queue._choice() is queue._ready[2] and queue._ready[2].theme == {"depth"}
+    del queue._ready[2]
+    assert queue._choice() is queue._ready[0], "the one that waited longest, where all are about what runs"
+
+
+def test_turns_that_ended_together_are_taken_in_the_order_in_which_they_began() -> None:
+    ends, began = [threading.Event() for _ in range(4)], list[int]()
+
+    def turn(briefing: Any) -> Any:
+        began.append(number := len(began))
+        ends[number].wait(60)
+        return SimpleNamespace(proposer="slow", number=number)
+
+    proposers: Any = SimpleNamespace(
+        propose=turn, think=turn, slow=True, another_ready=True, wakes=math.inf, lanes=4, is_slow=lambda name: True
+    )
+    turns = ProposerTurns(proposers, 4, lambda left: SimpleNamespace(left=None))  # type: ignore[arg-type]
+    for number in range(4):
+        assert turns.main(0.0) is None
+        wait(lambda number=number: len(began) > number)
+    tasks = [turns._main, *turns._more]
+    for number in (2, 0, 3, 1):
+        ends[number].set()
+        tasks[number].join()
+    assert [task.proposal.number for task in turns.ended()] == [1, 2, 3], "and in this order they are numbered"
+    last = turns.main(0.0)
+    assert last is not None and last.proposal.number == 0
 
 
 def test_a_loop_without_a_trial_goes_on_once_the_proposal_is_there() -> None:

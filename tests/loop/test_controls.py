@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -138,6 +139,59 @@ def test_a_pause_starts_nothing_new_survives_a_kill_and_ends_with_resume(
     assert again.returncode == 0, out
     assert [number for number, *_ in verdicts(look(lab))] == [0, 1, 2, 3]
     assert [note.order for note in look(lab).events(OrderTaken)] == ["pause", "resume"]
+
+
+# Another change each turn, after a while.
+PONDERS = """
+import random, re, time
+time.sleep(1)
+text = open("genome.py").read()
+open("genome.py", "w").write(re.sub("C = .*", f"C = {random.randrange(10**9)}", text))
+print("HYPOTHESIS: another C")
+"""
+
+
+def turns_under_way(mark: str) -> int:
+    """How many turns run whose command has this word: programs, without the sandboxes around them."""
+    found = 0
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            words = entry.read_bytes().split(b"\0")
+            found += words[1:3] == [b"agent.py", mark.encode()]
+    return found
+
+
+def test_several_turns_at_once_are_paused_killed_and_gone_on_with(
+    make_lab: Any, start_nightlab: Any, nightlab: Any, tmp_path: Path
+) -> None:
+    mark = f"turn-of-{tmp_path.name}"
+    part = f'\n[[proposers]]\nkind = "command"\ncommand = "{sys.executable} agent.py {mark}"\nname = "a"\n'
+    lab = make_lab(ROOM, contract=CONTRACT.split("[[proposers]]")[0] + part, files={"agent.py": PONDERS})
+    argv = ("run", "--tag", "t", "--slots", "2", "-n", "8")
+    running = start_nightlab(*argv, cwd=lab)
+    wait(lambda: turns_under_way(mark) >= 2)
+    assert nightlab("pause", cwd=lab).code == 0
+    seen(lab, lambda ledger: ledger.events(OrderTaken) and not ledger.open_trials())
+    wait(lambda: not turns_under_way(mark))
+    before = seen(lab, lambda ledger: ledger.next_number())
+    time.sleep(1)
+    assert turns_under_way(mark) == 0 and look(lab).next_number() == before, "no turn begins, no trial starts"
+    os.kill(running.pid, signal.SIGKILL)
+    running.communicate(timeout=PATIENCE)
+
+    again = start_nightlab(*argv, cwd=lab)
+    assert nightlab("resume", cwd=lab).code == 0
+    wait(lambda: turns_under_way(mark) >= 2)
+    os.kill(again.pid, signal.SIGKILL)
+    again.communicate(timeout=PATIENCE)
+    wait(lambda: not turns_under_way(mark))  # they end with it
+
+    done = nightlab(*argv, cwd=lab)
+    assert done.code == 0, done.err
+    ledger = look(lab)
+    assert [e.number for e in ledger.experiments()] == list(range(9)) and not ledger.unjudged()
+    assert len({e.candidate.tree for e in ledger.experiments()}) == 9, "none was tried twice"
+    assert not living(lab.folder)
 
 
 def test_ctrl_c_ends_a_session_that_is_paused(make_lab: Any, start_nightlab: Any, nightlab: Any) -> None:

@@ -14,7 +14,7 @@ from nightlab.core.config import parse
 from nightlab.core.text import CONTROLS
 from nightlab.core.types import Budget, Candidate, Experiment, Measurement, Metric, Verdict
 from nightlab.proposers import Briefing, EarlierProgram, RejectedProposal
-from nightlab.proposers.briefing import LEAST, fenced, quote, render_briefing, tokens
+from nightlab.proposers.briefing import LEAST, fenced, least_tried, quote, render_briefing, tokens
 
 LAB = parse('name = "x"\ngenome = ["a.py"]\ncommand = "python a.py"\n[metric]\nname = "loss"\n[limits]\nloss = 9\n')
 TASK = "Change the genome."
@@ -159,6 +159,20 @@ def test_earlier_programs_are_told_as_differences() -> None:
     page = render_briefing(briefing(tried(1, 2.5), tried(2, 2.6), earlier=lambda: others), TASK, 9000)
     assert '#1, loss 2.5, "wider":\n```\n--- a.py\n+++ a.py\n@@ -1 +1 @@\n-A = 1\n+A = 7\n```\n' in page
     assert "#2, loss" not in page, "one that does not differ says nothing"
+
+
+def test_turns_at_the_same_time_are_sent_to_different_parts() -> None:
+    genome = "".join(f"{name} = 1\n" for name in "ABCDEFGHIJ")
+    past = [tried(1, 2.5, "discard"), tried(2, 2.4, "discard")]
+    past[0] = replace(past[0], candidate=replace(past[0].candidate, theme=("a.py:A", "a.py:B")))
+    told = [briefing(*past, genome=genome, thinking=("model",) * others) for others in (1, 2)]
+    first, second = ([name.removeprefix("a.py:") for name in least_tried(one)] for one in told)
+    assert not {*first, *second} & {"A", "B"} and not {*first} & {*second} and len(first) == 3
+    for one in told:
+        page = render_briefing(one, TASK, 4000)
+        assert f"Other turns at the same time as yours: {len(one.thinking)} (" in page
+        assert all(quote(name, 60) in page for name in least_tried(one))
+    assert "Other turns" not in render_briefing(briefing(*past, genome=genome), TASK, 4000)
 
 
 def test_a_genome_can_not_close_its_fence() -> None:

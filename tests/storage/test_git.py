@@ -66,7 +66,7 @@ def test_candidates_are_made_without_touching_anything_of_the_users(lab: Any, re
 
 
 def test_what_a_commit_was_made_of_is_what_git_lists(lab: Any, repo: Repo, monkeypatch: Any) -> None:
-    """A candidate's files and their sizes are known without asking git, and are what git says."""
+    """A candidate's files, their contents and its tree are known without asking git, and are what git says."""
     lab.write("tool.py", "1\n").chmod(0o755)
     head = lab.commit()
     texts = {"genome.py": "A = 'ä'\r\n", "tool.py": "2\n"}
@@ -74,8 +74,13 @@ def test_what_a_commit_was_made_of_is_what_git_lists(lab: Any, repo: Repo, monke
     for commit in made:
         assert repo.entries(commit) == Repo(lab.folder).entries(commit)
         assert list(repo.entries(commit)) == list(Repo(lab.folder).entries(commit))
+    repo.read(head, "measure.py")
     monkeypatch.setattr(repo, "run", None)
     assert repo.check_scope(head, made[0], ("genome.py", "tool.py")) == ["genome.py", "tool.py"]
+    for commit in made:
+        assert repo.tree(commit) == Repo(lab.folder).tree(commit)
+    for path in ("genome.py", "tool.py", "measure.py"):  # the last as its parent has it
+        assert repo.read(made[0], path) == Repo(lab.folder).read(made[0], path)
 
 
 def test_equal_content_has_an_equal_tree(repo: Repo) -> None:

@@ -153,10 +153,10 @@ class ExperimentLoop:
         return Wait()
 
     def _propose(self) -> None:
-        """Let the proposers prepare candidates while trials run."""
+        """Let the proposers prepare candidates while trials run; a turn knows what came of the trial before."""
         if self._final_reason():
             self.candidates.turns.halt()
-        elif not (self.scheduler.paused or self.stopping.stalled()):
+        elif not (self.scheduler.paused or self.scheduler.overlapping or self.stopping.stalled()):
             self.candidates.propose_ahead()
 
     def answer(self) -> None:

@@ -50,6 +50,7 @@ class SandboxSpec:
     """Entries of the folder that stay read-only in a writable folder."""
     home: Path
     tmp: Path
+    """Private folders on disk, made by a sandbox that can't have them in memory."""
     data: tuple[str, ...]
     """Folders to read; an entry that starts with ``~/`` is found at the same place in the private home."""
     scratch_mb: int
@@ -129,7 +130,7 @@ class NoSandbox:
         self.why = why
 
     def start(self, spec: SandboxSpec) -> SandboxedStart:
-        link_data(spec)
+        make_home(spec)
         env = {"HOME": str(spec.home), "TMPDIR": str(spec.tmp)}
         return SandboxedStart([], str(spec.folder), env | artefact_env(spec.artefacts) | cache_env(spec.cache))
 
@@ -234,8 +235,10 @@ def _mount_options(mounts: list[Mount]) -> list[str]:
     return options
 
 
-def link_data(spec: SandboxSpec) -> None:
-    """Link the data into the private home, for sandboxes that cannot mount it there."""
+def make_home(spec: SandboxSpec) -> None:
+    """Make the private folders and link the data into the home, for sandboxes that cannot mount it there."""
+    for private in (spec.home, spec.tmp):
+        private.mkdir(parents=True, exist_ok=True)
     for source, target in spec.data_links():
         link = spec.home / target
         if link.is_relative_to(spec.home):

@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from nightlab.sandbox.bubblewrap import SandboxedStart, SandboxSpec, artefact_env, cache_env, link_data
+from nightlab.sandbox.bubblewrap import SandboxedStart, SandboxSpec, artefact_env, cache_env, make_home
 
 SANDBOX_EXEC = Path("/usr/bin/sandbox-exec")
 SYSTEM = (
@@ -55,7 +55,7 @@ class SandboxExec:
         self.readable = [_real(path) for path in readable]
 
     def start(self, spec: SandboxSpec) -> SandboxedStart:
-        link_data(spec)
+        make_home(spec)
         home = _real(spec.home)
         (home / "tmp").mkdir(exist_ok=True)
         env = {"HOME": str(home), "TMPDIR": str(home / "tmp")} | artefact_env(spec.artefacts and _real(spec.artefacts))

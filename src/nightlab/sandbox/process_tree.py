@@ -95,11 +95,14 @@ def end_tree(reap: Callable[[], object], keep: Collection[int] = ()) -> bool:
 
 
 def _all_descendants(but: Collection[int]) -> list[psutil.Process]:
-    """Like ``descendants``, but complete."""
-    found = psutil.Process().children(recursive=True)
-    spared: set[int] = set()
-    for process in found:
-        if process.pid in but:
-            with contextlib.suppress(psutil.Error):  # it ended
-                spared |= {process.pid, *(child.pid for child in process.children(recursive=True))}
-    return [process for process in found if process.pid not in spared]
+    """Like ``descendants``, but complete. Reads every process of the machine, once."""
+    found, spared = [], set(but)
+    for process in psutil.Process().children(recursive=True):  # a parent before its children
+        parent = 0
+        with contextlib.suppress(psutil.Error):  # it ended
+            parent = process.ppid()
+        if process.pid in spared or parent in spared:
+            spared.add(process.pid)
+        else:
+            found.append(process)
+    return found

@@ -27,13 +27,14 @@ def tasks_running() -> int:
     return tasks_of(os.geteuid() or NOBODY)
 
 
-def before_exec(processes: int, file_bytes: int, cores: Sequence[int], cgroup: Cgroup | None) -> None:
+def before_exec(processes: int, file_bytes: int, cores: Sequence[int], cgroup: Cgroup | None, nice: int) -> None:
     """Runs in the child before exec: dies with the supervisor, pinned to its cores, limited processes and files.
 
-    ``processes``: all threads of the user, also those of other programs.
+    ``processes``: all threads of the user, also those of other programs. ``nice``: added to its niceness.
     """
     if cgroup:
         cgroup.join()
+    os.nice(nice)
     pin_to_cores(0, cores)
     die_with_parent()
     limit_file_size(file_bytes)

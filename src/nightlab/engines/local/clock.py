@@ -84,5 +84,5 @@ class Clock:
             "startup_seconds": round((self.started or self.begun) - self.begun, 3),
             "evaluation_seconds": round((self.evaluated or now) - over, 3) if over else 0.0,
             "wall_seconds": round(now - self.begun, 3),
-            "cpu_seconds": round(self.children.ended_cpu, 3),
+            "cpu_seconds": round(max(self.children.ended_cpu, self.handed_over_cpu), 3),
         }

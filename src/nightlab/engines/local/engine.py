@@ -24,7 +24,7 @@ from nightlab.engines.local.layout import Layout, compile_guest
 from nightlab.engines.local.read_result import build_measurement
 from nightlab.engines.local.trial_folder import ANSWER, MARK, SAVED, kill_leftovers, original_name, trial_output
 from nightlab.engines.platform import nvidia_driver, this_platform
-from nightlab.engines.slots import WHOLE, Slot, allocate_slots, gpu_failure, leaves_a_core
+from nightlab.engines.slots import WHOLE, Slot, allocate_slots, gpu_failure
 from nightlab.sandbox.bubblewrap import Sandbox, layered
 from nightlab.storage import checkouts
 from nightlab.storage.checkpoints import CheckpointStore, FileStore, UnfitCheckpoint
@@ -86,7 +86,8 @@ class LocalEngine:
         try:
             self.clear(folder)
             checkouts.remove_tree(folder)
-            ready = None if trial.segment else self._take_ready(slot, trial)
+            cold = trial.segment or trial.attempt > 1  # what ended the attempt before may have been its head start
+            ready = None if cold else self._take_ready(slot, trial)
             if ready:
                 ready.folder.rename(folder)
             onto, cached = (ready.like.commit, ready.cached) if ready else (None, False)
@@ -118,8 +119,7 @@ class LocalEngine:
             self.folder.mkdir(parents=True, exist_ok=True)
             cached = self.caches.kept() is not None
             spec = self.layout.lay_out(replace(like, id=folder.name), slot, folder, self._cgroup(folder))
-            in_turn = leaves_a_core(slot, self.device, self.budget.clock, self.lab.resources.cpus)
-            self._write_spec(folder, {**spec, "ahead": self.layout.ahead(), "in_turn": in_turn})
+            self._write_spec(folder, {**spec, "ahead": self.layout.ahead()})
             process = self._supervise(folder, slot, subprocess.PIPE)
         except OSError:
             checkouts.remove_tree(folder)

@@ -23,6 +23,7 @@ from nightlab.engines.local.process_group import ProcessGroup
 from nightlab.engines.local.trial_folder import PROXY, SAVED
 
 DIGITS = "0123456789"
+YIELDS = 5  # niceness of what works beside a training
 PIPE = 65536  # bytes that a pipe holds: an exit is noticed only with all that was said before it
 IMPORTED = b"i"  # from a process at its gate, before any of the candidate's code: its imports are made
 ANSWERED, MARK = struct.Struct("<BBI"), 255  # on the turn's socket: a process has given that many more answers
@@ -164,6 +165,11 @@ class Launch:
         os.set_blocking(gate, False)
         self._importing[role] = gate
 
+    @property
+    def importing(self) -> list[str]:
+        """The roles of processes with their gates open that still make their imports."""
+        return list(self._importing)
+
     def imported(self) -> list[str]:
         """The roles of processes that have made their imports since the last call, with their gates open."""
         made = []
@@ -271,6 +277,7 @@ class Launch:
                 int(self.spec["disk_mb"] * 2**20),
                 self.spec["slot"]["cores"],
                 self.cgroup if role == "candidate" else None,
+                YIELDS if self._yields(role) else 0,
             ),
         )
         assert process.stdout is not None
@@ -280,6 +287,10 @@ class Launch:
         self.logs[role] = BoundedLog(self.folder / f"{role}.log", self.spec["log_bytes"], process.stdout)
         if waits is not None and self.dismissed is not None:
             self._wait_for_imports(role, self.dismissed)
+
+    def _yields(self, role: str) -> bool:
+        """Whether another trial may train beside this process, which then waits for a core that is idle."""
+        return role != "candidate" and self.spec["spare_core"] and not self.spec["timed"]
 
     def _open_gateways(self) -> None:
         """Answer the evaluator's requests to its model, for as long as this process lives."""

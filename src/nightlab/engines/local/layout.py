@@ -25,7 +25,7 @@ from nightlab.engines.local.copies import Copies, TrialCopies
 from nightlab.engines.local.environment import Environment, find_environment
 from nightlab.engines.local.lab_data import is_relative
 from nightlab.engines.local.trial_folder import MARK, PROXY, compiled_folder
-from nightlab.engines.slots import Slot
+from nightlab.engines.slots import Slot, leaves_a_core
 from nightlab.sandbox.bubblewrap import Sandbox, SandboxSpec, search_path
 from nightlab.sandbox.detect import find_sandbox
 from nightlab.sandbox.proxied import INNER_PROXY, proxied, stand_in
@@ -78,7 +78,7 @@ class Layout:
         budget = self.budget
         return {
             "ahead": None,
-            "in_turn": False,
+            "spare_core": leaves_a_core(slot, self.device, budget.clock, lab.resources.cpus),
             "command": self._argv(lab.command) if lab.command else None,
             "evaluator": self._evaluator() if evaluator else None,
             "gateways": list(evaluator.gateway.values()) if evaluator else [],
@@ -202,7 +202,7 @@ class Layout:
 
     def _waits(self, warm: tuple[str, ...]) -> dict[str, str]:
         """The extra environment of a process that imports ahead and waits."""
-        return {"NIGHTLAB_WARM": ",".join(warm), "PYTHONPATH": self._imports(WITH_START)}
+        return {"NIGHTLAB_WARM": ",".join(("nightlab_guest", *warm)), "PYTHONPATH": self._imports(WITH_START)}
 
     def _start(
         self,
@@ -224,17 +224,13 @@ class Layout:
         ``artefacts``: of one that reads what the candidate left. ``role``: of one that shares no folder that it may
         write with others. ``proxy``: the socket of the proxy to its gateways. ``answer``: the file that it starts from.
         """
-        tmp = folder / f"tmp{role}"
-        home = folder / f"home-{role or name}"
         shown = [*([INNER_PROXY] if proxy else []), *([answer] if answer else [])]
-        home.mkdir(exist_ok=True)
-        tmp.mkdir(exist_ok=True)
         place = SandboxSpec(
             copies.folders[name],
             writable,
             copies.frozen_entries(name, self.lab.genome) if writable else (),
-            home,
-            tmp,
+            folder / f"home-{role or name}",
+            folder / f"tmp{role}",
             tuple(entry for entry in data if not is_relative(entry)),
             scratch_mb=int(megabytes(self.lab.resources.disk)),
             device=self.device,
@@ -281,9 +277,10 @@ class Layout:
 
 
 def compile_guest() -> None:
-    """Compile the modules that run beside candidates: in the sandbox, where they are read-only, each trial would."""
-    if sys.dont_write_bytecode:
-        return
+    """Compile the modules that run beside candidates: in the sandbox, where they are read-only, each trial would.
+
+    Also where PYTHONDONTWRITEBYTECODE is set, as in many containers: that is about what an import leaves behind.
+    """
     for source in GUEST.rglob("*.py"):
         compiled = Path(cache_from_source(str(source)))
         with contextlib.suppress(OSError):  # another user's installation

@@ -83,6 +83,8 @@ class Supervisor:
             if end.outcome in SLOW:  # a busy machine may be why, and not only while it trained
                 self.whole.stop(self.children.cpu_of_trial())
                 self.monitor = self.whole
+                if hang := self.launch.importing:  # none of the candidate's code ran there
+                    ended = TrialEnded("lost", f"started in advance, and its imports did not end: {hang[0]}")
         except OSError as error:
             ended = TrialEnded("crashed", f"could not be started: {error}")
         finally:
@@ -126,7 +128,7 @@ class Supervisor:
         folder = ""
         with contextlib.suppress(TrialEnded, OSError):
             if self.spec["ahead"]:
-                self.launch.dismissed = sys.stdin.fileno() if self.spec["in_turn"] else None
+                self.launch.dismissed = sys.stdin.fileno() if self.spec["spare_core"] else None
                 self._open(ahead=True)
             if self.launch.ready():
                 (self.folder / ORIGINAL_NAME).write_text(self.folder.name, encoding="utf-8")  # it may be renamed now

@@ -93,10 +93,11 @@ def strict(circles: list[Circle]) -> list[Circle]:
 
 
 def _holds(circles: list[Circle]) -> bool:
-    from fractions import Fraction  # few evaluations need it
-
-    exact = [tuple(map(Fraction, circle)) for circle in circles]
-    inside = all(r > 0 and r <= x <= 1 - r and r <= y <= 1 - r for x, y, r in exact)
+    ratios = [number.as_integer_ratio() for circle in circles for number in circle]
+    unit = max(below for _, below in ratios)  # powers of two: whole numbers of 1 / unit are exact, and fast
+    whole = [above * (unit // below) for above, below in ratios]
+    exact = list(zip(whole[0::3], whole[1::3], whole[2::3], strict=True))
+    inside = all(r > 0 and r <= x <= unit - r and r <= y <= unit - r for x, y, r in exact)
     return inside and all(
         (x - u) ** 2 + (y - v) ** 2 >= (r + s) ** 2 for i, (x, y, r) in enumerate(exact) for u, v, s in exact[:i]
     )

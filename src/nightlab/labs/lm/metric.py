@@ -23,7 +23,7 @@ EVAL_TOKENS = {"cuda": 2**20, "mps": 2**18, "cpu": 2**16}[DEVICE]
 EVAL_BATCH = {"cuda": 8, "mps": 16, "cpu": 8}[DEVICE]  # rows in one call of the served model
 
 # Rows that the second process is asked with another ending: scored ones, and ones that are shown nowhere else.
-# Where a claim is made (on a trial that scores held-out data too), all scored rows, and more of the others.
+# Where a claim is made (on a candidate's trial that scores held-out data too), all scored rows, and more of the others.
 PROBED, UNSEEN, UNSEEN_FOR_A_CLAIM = 48, 16, 256
 # A causal model gives the same beginning the same loss, bit for bit. The room on accelerators is for kernels
 # that add in no fixed order; a leak as small as this would not pay. Where the baseline's own repeats differ more,
@@ -103,6 +103,7 @@ class Exam:
         self.starts = picked * MAX_CONTEXT
         self.rows = rows_at(self.data, self.starts, MAX_CONTEXT)
         self.unseen = np.setdiff1d(np.arange(there), picked) * MAX_CONTEXT  # where rows start that are not scored
+        self.endings = Endings(self.data)  # now: an evaluator has time while its model trains
         self.losses = torch.empty(0)
 
     def score(self, serve: Serve) -> None:
@@ -155,10 +156,9 @@ class Exam:
         rows = np.concatenate([self.rows[known], rows_at(self.data, fresh, MAX_CONTEXT)])
         mixed = chance.sample(range(len(rows)), len(rows))
         cuts = np.array([chance.randrange(1, MAX_CONTEXT) for _ in rows])
-        endings = Endings(self.data)
         inputs = rows[:, :-1].copy()
         for row, cut in zip(inputs, cuts, strict=True):
-            row[cut:] = endings.other(row[: cut + 1], MAX_CONTEXT - cut)
+            row[cut:] = self.endings.other(row[: cut + 1], MAX_CONTEXT - cut)
         found = torch.empty(inputs.shape)
         found[mixed] = losses(serve, inputs[mixed], rows[mixed, 1:])
 

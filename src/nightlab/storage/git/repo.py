@@ -82,6 +82,8 @@ class Repo:
 
     def tree(self, commit: str) -> str:
         """The id of the lab's tree at ``commit``: equal for equal content."""
+        if known := self._listings.trees.get(commit):
+            return known
         what = f"{commit}:{self.prefix}" if self.prefix else f"{commit}^{{tree}}"
         return self._of(commit, "rev-parse", what).decode().strip()
 
@@ -115,10 +117,12 @@ class Repo:
 
     def read(self, commit: str, path: str) -> str | None:
         """The text of a lab file at ``commit``, or None when there is none; ``encode_source`` gives its bytes."""
-        try:
-            content = self._of(commit, "cat-file", "blob", f"{commit}:{self.outside(path)}")
-        except NightlabError:
-            return None
+        if (content := self._listings.content(commit, path)) is None:
+            try:
+                content = self._of(commit, "cat-file", "blob", f"{commit}:{self.outside(path)}")
+            except NightlabError:
+                return None
+            self._listings.read(commit, path, content)
         return decode_source(content)
 
     def contents(self, commit: str, paths: Sequence[str]) -> dict[str, bytes]:
@@ -235,12 +239,15 @@ class Repo:
             if (mode := there[path].mode if path in there else PLAIN) == SUBMODULE:
                 raise OutOfScope(f"{path} is a submodule, not a plain file")
             changes += stream.change(mode, self.outside(path), content)
-        told = stream.commit(parent, changes, one_line(message))
+        told = stream.commit(parent, changes, one_line(message), self.prefix)
         ref = f"{PENDING}/{hashlib.sha1(told, usedforsecurity=False).hexdigest()}"
         command = ("fast-import", "--quiet", "--done", "--force")
-        commit = self.run(*command, stdin=b"commit %b\n%b" % (ref.encode(), told)).stdout.decode().strip()
+        said = self.run(*command, stdin=b"commit %b\n%b" % (ref.encode(), told)).stdout.decode(errors="replace")
+        commit, listed = said.split("\n")[:2]
         self._pending[commit] = ref
         self._listings.made(commit, there, files)
+        if listed.startswith(stream.TREE):  # else the lab is gone
+            self._listings.keep_tree(commit, listed.split()[2])
         return commit
 
     def check_scope(self, parent: str, candidate: str, genome: tuple[str, ...]) -> list[str]:

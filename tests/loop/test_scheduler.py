@@ -1,0 +1,127 @@
+"""When a trial may start: in a free slot, or beside the evaluation of the one before."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.bench import GUEST
+from support.labs import TinyLab
+from support.observers import Counting
+
+from nightlab.core.config import StopRules
+from nightlab.core.events import TrialFinished, TrialStarted
+from nightlab.core.observer import RunningTrialStatus
+from nightlab.engines import slots
+from nightlab.loop import scheduler
+from nightlab.loop.loop import ExperimentLoop
+from nightlab.loop.scheduler import Scheduler
+
+# Its start takes a while, as a compiler does, and its answer comes once it is let go.
+GENOME = (
+    GUEST + "import array, os, time\ntime.sleep(0.3)\ntrial.start()\n"
+    "def answer(x):\n    while not os.path.exists('go'): time.sleep(0.02)\n    return array.array('f', [A])\n"
+    "A = 9.0\n# 1\n# 2\n# 3\n# 4\n# 5\n# 6\nB = 1\ntrial.serve(answer)\n"
+)
+EVALUATE = """\
+import array, os, nightlab_guest
+print('METRIC nice=%d' % os.nice(0))
+[answer] = nightlab_guest.Served().map([array.array('i', [1])], 'f', (1,))
+print('METRIC loss=%g' % answer[0])
+"""
+ONE_CORE = "[resources]\ncpus = 1\n\n"
+LAST = 3
+
+
+class NextTrains(Counting):
+    """Lets a trial be answered; those of the experiments ``waits`` once the next one trains."""
+
+    def __init__(self, trials: Path, waits: Collection[int]) -> None:
+        super().__init__()
+        self.trials, self.waits = trials, waits
+
+    def tick(self, flights: Sequence[RunningTrialStatus]) -> None:
+        super().tick(flights)
+        training = {flight.trial.experiment for flight in flights if flight.phase != "starting"}
+        for trial in (flight.trial for flight in flights):
+            if trial.experiment not in self.waits or trial.experiment + 1 in training:
+                with contextlib.suppress(OSError):  # its copy is not there yet, or not any more
+                    (self.trials / trial.id / "work" / "go").touch()
+
+
+def niceness(more: int) -> int:
+    """That of a process which is so much nicer than this one."""
+    return min(os.nice(0) + more, 19)
+
+
+def night(
+    make_lab: Any, more: str, evaluator: str = "", waits: Collection[int] = ()
+) -> tuple[TinyLab, Any, NextTrains]:
+    """A session of three ideas, the first a gain, on a machine of two cores."""
+    lab = make_lab(GENOME, files={"evaluate.py": EVALUATE})
+    contract = (lab.folder / "lab.toml").read_text().replace("python measure.py", "python genome.py")
+    part = f'[evaluator]\ncommand = "python evaluate.py"\nserved = true\n{evaluator}\n'
+    contract = contract.replace("amount = 20", 'clock = "cpu"\namount = 20').replace("[metric]", f"{part}[metric]", 1)
+    lab.commit(lab_toml=contract.replace("[judge]", f"{more}[judge]", 1))
+    for number, (old, new) in enumerate((("A = 9.0", "A = 2.0"), ("B = 1", "B = 2"), ("A = 9.0", "A = 8.0")), 1):
+        lab.idea(f"0{number}", GENOME.replace(old, new))
+    session = lab.session(device="cpu")
+    view = NextTrains(session.local_engine.folder, waits)
+    loop = ExperimentLoop(session, StopRules(experiments=LAST), Scheduler(session, view))
+    loop.run()
+    return lab, session, view
+
+
+def test_the_next_trial_starts_while_one_is_evaluated_that_leaves_a_core(
+    make_lab: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slots, "_cores", lambda: [0, 1])
+    monkeypatch.setattr(scheduler, "OFTEN", 1.0)
+    _, session, view = night(make_lab, ONE_CORE, waits=(1, 2))
+    assert max(map(len, view.flights)) == 2, "never three"
+    begun = {event.trial.experiment: event.at for event in session.ledger.events(TrialStarted)}
+    ended = {int(event.id.split("-")[0]): event.at for event in session.ledger.events(TrialFinished)}
+    assert begun[1] > ended[0], "what all are compared with is known first"
+    assert begun[2] < ended[1] and begun[3] < ended[2]
+    one, two, three = session.ledger.experiments()[1:]
+    assert one.kept and two.candidate.parent == session.base, "which began before that was known"
+    assert [e.measurement.metric for e in (one, two, three)] == [2.0, 9.0, 8.0]
+    assert three.candidate.parent in (session.base, one.candidate.commit)
+    assert one.measurement.secondary == {"nice": niceness(5)}, "its evaluator takes no core from the next one"
+    assert not list(session.local_engine.folder.glob("ahead-*"))
+
+
+@pytest.mark.parametrize(("often", "beside"), [(0.6, {1}), (0.2, set())])
+def test_it_waits_while_the_champion_moves_often(
+    make_lab: Any, monkeypatch: pytest.MonkeyPatch, often: float, beside: set[int]
+) -> None:
+    monkeypatch.setattr(slots, "_cores", lambda: [0, 1])
+    monkeypatch.setattr(scheduler, "OFTEN", often)  # one in two as nothing is known, two in three after the first keep
+    _, session, _ = night(make_lab, ONE_CORE, waits=beside)
+    begun = {event.trial.experiment: event.at for event in session.ledger.events(TrialStarted)}
+    ended = {int(event.id.split("-")[0]): event.at for event in session.ledger.events(TrialFinished)}
+    assert {number for number in (0, 1, 2) if begun[number + 1] < ended[number]} == beside
+
+
+@pytest.mark.parametrize(
+    ("more", "evaluator"),
+    [
+        ("", ""),
+        (ONE_CORE, "timed = true\n"),
+        (ONE_CORE + '[limits]\nevaluation_seconds = "+900%"\n\n', ""),
+    ],
+    ids=["no core is left", "a time", "a limit on its seconds"],
+)
+def test_where_that_would_tell_the_next_one_waits(
+    make_lab: Any, monkeypatch: pytest.MonkeyPatch, more: str, evaluator: str
+) -> None:
+    monkeypatch.setattr(slots, "_cores", lambda: [0, 1])
+    monkeypatch.setattr(scheduler, "OFTEN", 1.0)
+    _, session, view = night(make_lab, more, evaluator)
+    assert max(map(len, view.flights)) == 1 and session.ledger.next_number() == LAST + 1
+    yields = session.champion().measurement.secondary["nice"]
+    assert yields == niceness(5 if more and not evaluator else 0), "the time that an evaluator keeps is nobody else's"
