@@ -69,7 +69,7 @@ def rules(changed: Changed) -> Iterator[None]:
 MIXED: tuple[Kind, ...] = ("gross", "careful", "collude", "flood")
 SYBIL = f"one liar, {NAMES} new names a round"
 ATTACKS: dict[str, tuple[float, tuple[Kind, ...]]] = {
-    "nobody": (0.0, ()),
+    "no liars": (0.0, ()),
     "claim 59": (0.25, ("gross",)),
     "claim 4.5 sigma": (0.25, ("careful",)),
     "claim 59, vouch for each other, slander": (0.25, ("collude",)),
@@ -165,7 +165,7 @@ def rule_table(size: int, sigma: float, rounds: int, seeds: int) -> None:
     """What each rule costs where nobody lies, and buys against a quarter of liars, crude ones or careful ones."""
     rows = []
     for name, changed in RULES.items():
-        for who in ("nobody", "claim 59", "claim 4.5 sigma", SYBIL):
+        for who in ("no liars", "claim 59", "claim 4.5 sigma", SYBIL):
             rows.append([name, who, *row(play(Cell(size, sigma, rounds, *ATTACKS[who]), seeds, changed))])
     table((f"{size} peers; rules", "attackers", *COLUMNS), rows)
 
