@@ -194,7 +194,7 @@ class Places:
             gossip.DigestRequest(dict.fromkeys(heads), answers.append),
             gossip.BundleReceived(raw),
         ]
-        gossip.Gossip(self.mine, self).turn()
+        gossip.Gossip(self.mine, self).step()
         assert answers[0].startswith(b"# v"), "whoever asks is answered"
         self.pull(self.bundle)
 

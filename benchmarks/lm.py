@@ -118,17 +118,25 @@ def hand_over(model):
 
 def evaluate():
     exam = Exam("val")
-    exam.score(calls_of(nightlab_guest.Served(device=True)))
+    calls = calls_of(nightlab_guest.Served(device=True))
+    exam.score(calls)
+    if AGAIN:
+        from metric import losses
+        losses(calls, exam.rows[: AGAIN * EVAL_BATCH, :-1], exam.rows[: AGAIN * EVAL_BATCH, 1:])
     print(f"METRIC val_bpb={exam.bits_per_byte():.9f}", flush=True)
 
 
 def main()"""
 
 
+# Batches that the trainer itself answers twice: two before there were clean processes, and in a plain evaluation none.
+BY_THE_TRAINER = {"before": 2, "plain": 0}
+
+
 def seal(folder: Path, trials: int) -> None:
-    """What the evaluation costs as shipped, and where the trainer itself answers and nothing is probed."""
+    """What the evaluation costs as shipped, and where the trainer itself answers."""
     program = str(Path(sys.executable).with_name("nightlab"))
-    places = {name: folder.with_name(name) for name in ("sealed", "plain")}
+    places = {name: folder.with_name(name) for name in ("sealed", *BY_THE_TRAINER)}
     for name, place in places.items():
         subprocess.run([program, "new", str(place)], check=True, capture_output=True)
         contract, script = place / "lab.toml", place / "prepare.py"
@@ -138,9 +146,10 @@ def seal(folder: Path, trials: int) -> None:
         text = text.replace('goal = "minimise"', 'goal = "minimise"\ntimed = false')  # a busy machine: no second try
         text = text[: text.rindex("[[proposers]]")]  # both try the first idea
         contract.write_text(text + "[judge]\nconfirm = 0\n")
-        if name == "plain":
+        if name in BY_THE_TRAINER:
             contract.write_text(contract.read_text().replace("processes = 2 ", "processes = 0 "))
-            script.write_text(script.read_text().replace("\ndef main()", PLAIN_EVALUATION))
+            evaluation = PLAIN_EVALUATION.replace("AGAIN", str(BY_THE_TRAINER[name]))
+            script.write_text(script.read_text().replace("\ndef main()", evaluation))
         subprocess.run(["git", "commit", "-qam", name], cwd=place, check=True)
         subprocess.run([program, "run", "-n", "2", "-C", str(place)], check=True, capture_output=True)
     for _ in range(trials):
@@ -153,10 +162,14 @@ def seal(folder: Path, trials: int) -> None:
         cpu = [m.cpu_seconds - m.training_seconds - start for m, start in zip(runs, started, strict=True)]
         found[name] = statistics.median(m.evaluation_seconds for m in runs), statistics.median(cpu), len(runs)
     rows = [(name, str(count), f"{wall:.2f}", f"{cpu:.2f}") for name, (wall, cpu, count) in found.items()]
-    print("evaluation of a trial, in turn: sealed and probed as shipped, and by the trainer itself without probes\n")
+    print("evaluation of a trial, in turn: sealed and probed as shipped; as it was before clean processes, when the")
+    print("trainer answered and two batches were sent twice; and by the trainer without probes\n")
     table(("evaluation", "trials", "wall s, median", "CPU s, median"), rows)
-    print("CPU: of the candidate's processes beside training, with the imports that those which answer make ahead;")
-    print(f"sealed / plain: {found['sealed'][0] / found['plain'][0]:.2f} in wall time (bar on a CPU: 1.3)\n")
+    print("CPU: of the candidate's processes beside training, with the imports that the answering ones make ahead")
+    for name in BY_THE_TRAINER:
+        bar = " (bar on a CPU: 1.3)" if name == "before" else ""
+        print(f"sealed / {name}: {found['sealed'][0] / found[name][0]:.2f} in wall time{bar}")
+    print()
 
 
 LOADERS = """

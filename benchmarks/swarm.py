@@ -1,4 +1,4 @@
-"""A swarm of labs that exchange findings: python benchmarks/swarm.py [--peers 10 100 1000] [--attacks] [--rules]
+"""A swarm of labs that exchange findings: python benchmarks/swarm.py [--peers 10 100] [--attacks [NAME ...]] [--rules]
 
 Event by event, over a simulated network: every peer syncs at its own pace, some go offline for a while, some join
 late, the network is in two halves for some time. What decides is the product's own code (``swarm_peer``), which also
@@ -69,7 +69,7 @@ def rules(changed: Changed) -> Iterator[None]:
 MIXED: tuple[Kind, ...] = ("gross", "careful", "collude", "flood")
 SYBIL = f"one liar, {NAMES} new names a round"
 ATTACKS: dict[str, tuple[float, tuple[Kind, ...]]] = {
-    "nobody": (0.0, ()),
+    "no liars": (0.0, ()),
     "claim 59": (0.25, ("gross",)),
     "claim 4.5 sigma": (0.25, ("careful",)),
     "claim 59, vouch for each other, slander": (0.25, ("collude",)),
@@ -139,10 +139,15 @@ def size_table(sizes: Sequence[int], sigmas: Sequence[float], rounds: int, seeds
         print("PASS" if met else "MISS", words)
 
 
-def attack_table(size: int, sigma: float, rounds: int, seeds: int) -> None:
-    """What each attack costs the honest labs, beside what the same labs gain where the attackers are not there."""
+def attack_table(size: int, sigma: float, rounds: int, seeds: int, named: Sequence[str]) -> None:
+    """What each attack costs the honest labs, beside what the same labs gain where the attackers are not there.
+
+    Of those whose names have one of ``named`` in them, if any is.
+    """
     rows, alone = [], dict[int, float]()
     for name, (share, kinds) in ATTACKS.items():
+        if named and not any(words in name for words in named):
+            continue
         found = play(Cell(size, sigma, rounds, share, kinds), seeds)
         honest = size - math.ceil(share * size)
         if honest not in alone:
@@ -160,7 +165,7 @@ def rule_table(size: int, sigma: float, rounds: int, seeds: int) -> None:
     """What each rule costs where nobody lies, and buys against a quarter of liars, crude ones or careful ones."""
     rows = []
     for name, changed in RULES.items():
-        for who in ("nobody", "claim 59", "claim 4.5 sigma", SYBIL):
+        for who in ("no liars", "claim 59", "claim 4.5 sigma", SYBIL):
             rows.append([name, who, *row(play(Cell(size, sigma, rounds, *ATTACKS[who]), seeds, changed))])
     table((f"{size} peers; rules", "attackers", *COLUMNS), rows)
 
@@ -171,7 +176,7 @@ def main() -> None:
     ask.add_argument("--sigmas", type=float, nargs="+", default=[0.001, 0.0035, 0.007])
     ask.add_argument("--rounds", type=int, default=60, help="trials that a peer has time for")
     ask.add_argument("--seeds", type=int, default=3)
-    ask.add_argument("--attacks", action="store_true", help="each attack by itself")
+    ask.add_argument("--attacks", nargs="*", metavar="NAME", help="each attack by itself, or those named so")
     ask.add_argument("--rules", action="store_true", help="each rule switched off")
     ask.add_argument("--quick", action="store_true", help="a few peers: whether it runs, not what it finds")
     wanted = ask.parse_args()
@@ -181,10 +186,10 @@ def main() -> None:
     heading(f"a swarm: {wanted.rounds} rounds of a trial each, {SHARE:.0%} of them for what others found; {seeds}")
     print(f"gains over the start, and by how much a bar flatters, in 1e-3; a good change is worth {SIZE * 1e3:g}\n")
     size, sigma = max(wanted.peers), wanted.sigmas[0]
-    if wanted.quick or not (wanted.attacks or wanted.rules):
+    if wanted.quick or (wanted.attacks is None and not wanted.rules):
         size_table(wanted.peers, wanted.sigmas, wanted.rounds, wanted.seeds)
-    if wanted.quick or wanted.attacks:
-        attack_table(size, sigma, wanted.rounds, wanted.seeds)
+    if wanted.quick or wanted.attacks is not None:
+        attack_table(size, sigma, wanted.rounds, wanted.seeds, wanted.attacks or ())
     if wanted.quick or wanted.rules:
         rule_table(size, sigma, wanted.rounds, wanted.seeds)
     print(f"\n{time.process_time():.0f} s of CPU time")

@@ -116,6 +116,22 @@ def test_clocks_years_ahead_are_named(tmp_path: Path) -> None:
     assert "1 record dated in the future" in words and "this machine's clock" in words
 
 
+@pytest.mark.parametrize("at", ["1990-01-01T00:00:00Z", "2999-01-01T00:00:00Z"])
+def test_a_clock_that_is_years_off_neither_adopts_a_lie_nor_loses_a_find(user: Callable[..., User], at: str) -> None:
+    liar, finder, two = user("liar"), user("finder"), user("two")
+    lie = liar.claim(liar.run(), GENOME.replace("B = 8", "B = 9"), 0.1, at=at)
+    liar.sync()
+    find = finder.claim(finder.run(), BETTER, 3.5, at=at)
+    finder.sync()
+    assert not two.sync().taken.rejected
+    session = two.run(*[GENOME.replace("B = 8", f"B = {n}") for n in range(10, 20)])
+    peers = PeerStore(session, two.commons)
+    verdicts = {verdict.target: verdict.verdict for verdict in peers.own_verdicts()}
+    assert verdicts == {lie: "refuted", find: "confirmed"}
+    assert not peers.trust[liar.author].proven and peers.trust[finder.author].proven, "by when it was measured here"
+    assert "A = 2.0" in session.genome(session.champion().candidate.commit)["genome.py"]
+
+
 def test_a_remote_restored_from_a_backup_is_named() -> None:
     taken = Received(rejected=Counter({"rolled back": 2}))
     (words,) = sync_warnings(SyncResult("", taken))

@@ -131,17 +131,20 @@ class ExperimentLoop:
         return ""
 
     def update(self) -> None:
-        """Follow the user's orders, and record the trials and hooks that have finished."""
+        """Follow the user's orders, and record and judge what has finished."""
         require_kept(self.ledger, self.session.repo.lab)
         self.steering.apply_pending()
         self.hooks.poll()
         self.notices.poll()
-        for trial, measurement in self.scheduler.finished():
+        finished = list(self.scheduler.finished())
+        for trial, measurement in finished:
             self.candidates.turns.on_result(measurement.wall_seconds)
             self.kind.learn(trial, measurement)
             if trial.purpose != "search":
                 variant = trial.commit != self.ledger.experiment(trial.experiment).candidate.commit
                 self.view.measured(trial, measurement, self.session.metric, variant)
+        if finished:  # also where no slot is free: the next trial may run already
+            self.judge_all()
 
     def _start_trials(self) -> Wait | Finish:
         """Judge, record, and start trials until every slot is taken or nothing more can start."""

@@ -133,7 +133,7 @@ class Scheduler:
         if running.phase()[0] != "evaluating" or len(self.ledger.trials(trial.experiment)) > 1:
             return False
         lately = [each.kept for each in self.ledger.judged(LATELY) if each.number]
-        return (sum(lately) + 1) / (len(lately) + 2) < OFTEN
+        return sum(lately) < max(OFTEN * len(lately), 1)
 
     def _leaves_a_core(self, slot: Slot) -> bool:
         session = self.session
@@ -146,7 +146,7 @@ class Scheduler:
 
     def _slot_for(self, trial: Trial) -> Slot:
         """A free slot; for a round the one that the experiment had before."""
-        free, had = self.free, self._slot_of.get(trial.experiment)
+        free, had = self.free or self.slots, self._slot_of.get(trial.experiment)  # a verdict since may have closed it
         slot = next((one for one in free if trial.purpose == "round" and one.number == had), free[0])
         self._slot_of[trial.experiment] = slot.number
         return slot
