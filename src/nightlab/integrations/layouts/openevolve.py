@@ -92,11 +92,8 @@ def configuration(problem: Problem) -> tuple[dict[str, Any], list[str]]:
     name = next((name for name in CONFIG if problem.has(name)), "")
     config, fault = table(problem.text(name)) if name else ({}, "")
     notes = [f"{name} is not read: {fault}"] if fault else []
-    return (
-        config,
-        name,
-        notes + _faults(config, name) + _elsewhere(config, name) + [*unread(config, READ, SEARCH, name)],
-    )
+    notes += [*_faults(config, name), *_elsewhere(config, name), *unread(config, READ, SEARCH, name)]
+    return config, notes
 
 
 def rest(problem: Problem, config: dict[str, Any]) -> dict[str, Any]:
