@@ -7,9 +7,10 @@ import json
 import pytest
 from support.layouts import opened, problem
 
-from nightlab.core.config import detect, from_files
+from nightlab.core.config import detect, from_files, parse
 from nightlab.core.types import Budget, NightlabError
 from nightlab.integrations.layouts.sealing import obstacle
+from nightlab.session.create import written
 
 # -- autoresearch ----------------------------------------------------------------------------------------
 
@@ -138,9 +139,21 @@ prompt: {system_message: Pack circles.}
     assert lab.stop.experiments == 20 and reading.strategy == "Pack circles."
     assert lab.budget.evaluation == 3 * 60 + 30
     assert any("colour is not understood" in note for note in reading.notes)
-    assert any("random_seed" in note and "search" in note for note in reading.notes)
+    assert any("random_seed seeds the other system's search" in note for note in reading.notes)
     _, reading = opened({**OPENEVOLVE, "config.yaml": "a: [1\nb"})
     assert reading.notes[0].startswith("config.yaml is not read: line ")
+
+
+@pytest.mark.parametrize("model", ["primary_model: m/x-1", "models: [{name: m/x-1, weight: 2}, {name: other}]"])
+def test_a_model_in_openevolves_configuration_is_asked_only_when_lab_toml_says_so(model: str) -> None:
+    config = f"llm:\n  {model}\n  api_base: http://localhost:1/v1\n  temperature: 0.7\n"
+    lab, reading = opened({**OPENEVOLVE, "config.yaml": config})
+    assert not [one for one in lab.proposers if one.kind == "model"]
+    told = next(note for note in reading.notes if "no model is asked" in note)
+    keys = 'kind = "model", model = "m/x-1", base_url = "http://localhost:1/v1"'
+    assert keys in told and "llm.temperature steer" in " ".join(reading.notes)
+    part = "[[proposers]]\n" + keys.replace(", ", "\n") + '\nkey = "SOME_KEY"\n'
+    assert parse(written(lab, reading) + part).proposers[-1].kind == "model", "as the note says it"
 
 
 @pytest.mark.parametrize(
@@ -178,7 +191,6 @@ def test_an_evaluator_that_only_writes_a_script_that_imports_the_program_can_be_
     [
         ({**OPENEVOLVE, "initial_program.rs": ""}, "2 files that could be the initial program"),
         ({"evaluator.py": EVALUATOR}, "has an OpenEvolve evaluator, and no program"),
-        ({"evaluator/evaluate.sh": "", "evaluator/Dockerfile": "", "initial_program.py": ""}, "with a container"),
         ({"evaluate.py": "program_path results_dir", "initial.py": "", "initial.cpp": ""}, "initial.cpp, initial.py"),
         ({"evaluate.py": "program_path results_dir"}, "no initial"),
     ],

@@ -73,6 +73,7 @@ BUILT_IN: Mapping[Kind, Mapping[str, str]] = {
         "autoresearch": "nightlab.integrations.layouts.autoresearch:read",
         "pi": "nightlab.integrations.layouts.pi:read",
         "autoresearch-problems": "nightlab.integrations.layouts.problems:read",
+        "skydiscover": "nightlab.integrations.layouts.skydiscover:read",
         "openevolve": "nightlab.integrations.layouts.openevolve:read",
         "shinka": "nightlab.integrations.layouts.shinka:read",
         "coral": "nightlab.integrations.layouts.coral:read",

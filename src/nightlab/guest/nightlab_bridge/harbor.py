@@ -18,7 +18,6 @@ from nightlab_bridge.report import report, require_score, require_valid
 from nightlab_bridge.runner import Said, Unmeasured, finish, run
 
 LOGS = "logs/verifier"
-FOLDERS = re.compile(r"(?<![\w./}])/(app|tests|logs|orig)(?=[/\s\"'`);:}]|$)")  # of the container, in a text
 TEXT = 1 << 20  # bytes of the largest file in which paths are replaced
 
 
@@ -50,8 +49,7 @@ def test(lab: Path, place: Path) -> dict[str, Any]:
     for name, source in (("app", "environment"), ("orig", "environment"), ("tests", "tests")):
         shutil.copytree(lab / source, place / name)
     (place / LOGS).mkdir(parents=True)
-    for path in (path for path in place.rglob("*") if path.is_file()):
-        _moved(path, place)
+    move(place, "app|tests|logs|orig")
     if (place / "app/Makefile").exists():  # what the image builds, whatever is there
         subprocess.run(["make", "-B"], cwd=place / "app", check=False)
     env = {**os.environ, "LOG_DIR": str(place / LOGS), "APP_DIR": str(place / "app")}
@@ -62,17 +60,17 @@ def test(lab: Path, place: Path) -> dict[str, Any]:
     return found
 
 
-def _moved(path: Path, place: Path) -> None:
-    """Replace the container's paths in a text file by those of ``place``."""
-    if path.stat().st_size > TEXT:
-        return
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        return
-    moved = FOLDERS.sub(lambda found: f"{place}/{found[1]}", text)
-    if moved != text:
-        path.write_text(moved, encoding="utf-8")
+def move(place: Path, names: str) -> None:
+    """Replace the paths of a container's folders (``names`` with bars between) in texts by those in ``place``."""
+    folders = re.compile(rf"(?<![\w./}}])/({names})(?=[/\s\"'`);:}}]|$)")
+    for path in (path for path in place.rglob("*") if path.is_file() and path.stat().st_size <= TEXT):
+        try:
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            continue
+        moved = folders.sub(lambda found: f"{place}/{found[1]}", text)
+        if moved != text:
+            path.write_text(moved, encoding="utf-8")
 
 
 def _reward(logs: Path) -> dict[str, Any] | None:

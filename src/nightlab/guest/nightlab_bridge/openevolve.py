@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 import types
 from collections.abc import Mapping
@@ -47,7 +48,10 @@ def _module(path: Path) -> Any:
     """The evaluator, imported. Where the peer's package is not installed, its result type is there all the same."""
     if importlib.util.find_spec("openevolve") is None:
         _provide_result_type()
-    return load_module(path, "evaluation_module")
+    if folder := path.parent.name:  # SkyDiscover's, where its image would start
+        os.chdir(folder)
+        sys.path.insert(0, str(Path.cwd()))
+    return load_module(path.name, "evaluation_module")
 
 
 def _provide_result_type() -> None:

@@ -68,14 +68,19 @@ def _program(problem: Problem) -> str:
     return found_one
 
 
+def installs(problem: Problem, path: str) -> list[str]:
+    """A note on what a container's image installs by name, which has to be here instead."""
+    image = problem.text(path).replace("\\\n", " ")
+    words = (word for line in INSTALLED.findall(image) for word in line.split() if re.match(r"[a-z]", word))
+    wanted = sorted({word for word in words if not word.endswith(".txt")})
+    return [f"{path} installs {', '.join(wanted[:12])}: install what is missing here"] if wanted else []
+
+
 def _notes(problem: Problem, spec: dict[str, Any]) -> list[str]:
-    image = problem.text("environment/Dockerfile").replace("\\\n", " ")
     notes = [
-        "no container is made: /app, /tests and /logs are folders of the trial, whose paths replace these in texts"
+        "no container is made: /app, /tests and /logs are folders of the trial, whose paths replace these in texts",
+        *installs(problem, "environment/Dockerfile"),
     ]
-    wanted = sorted({word for line in INSTALLED.findall(image) for word in line.split() if re.match(r"[a-z]", word)})
-    if wanted:
-        notes.append(f"environment/Dockerfile installs {', '.join(wanted[:12])}: install what is missing here")
     if any(path.startswith("solution/") for path in problem.files):
         notes.append("solution/ is the reference's: remove it from the lab, or agents may read it")
     part = spec.get("environment")

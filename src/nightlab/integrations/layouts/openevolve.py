@@ -1,8 +1,12 @@
-"""OpenEvolve and SkyDiscover: ``initial_program.*``, ``evaluator.py``, ``config.yaml``."""
+"""OpenEvolve and SkyDiscover: ``initial_program.*``, ``evaluator.py``, ``config.yaml``.
+
+SkyDiscover's container form, with ``evaluator/evaluate.sh``, is read in ``skydiscover.py``.
+"""
 
 from __future__ import annotations
 
 import ast
+import json
 import re
 from typing import Any
 
@@ -19,7 +23,8 @@ STAGES = 3
 CONFIGURES, NO_PROGRAM = re.compile(r"\.(ya?ml|json|toml)$"), re.compile(r"^best_|\.(md|txt|ya?ml|json|toml)$")
 # What the contract expresses of the configuration, and what only steers its search, which nightlab does its own way.
 READ = {"evaluator.timeout", "evaluator.cascade_evaluation", "evaluator.cascade_thresholds", "max_iterations"}
-READ |= {"database.feature_dimensions", "prompt.system_message"}
+READ |= {"database.feature_dimensions", "prompt.system_message", "random_seed"}
+READ |= {f"llm.{key}" for key in ("primary_model", "models", "api_base", "api_key")}
 SEARCH: tuple[str, ...] = (
     "llm",
     "database",
@@ -30,7 +35,7 @@ SEARCH: tuple[str, ...] = (
     "checkpoint_interval",
     "language",
 )
-SEARCH += ("max_code_length", "diff_based_evolution", "allow_full_rewrites", "random_seed", "early_stopping_patience")
+SEARCH += ("max_code_length", "diff_based_evolution", "allow_full_rewrites", "early_stopping_patience")
 SEARCH += (
     "file_suffix",
     "log_dir",
@@ -43,21 +48,35 @@ SEARCH += ("search", "agentic", "monitor")
 
 
 def read(problem: Problem) -> Reading | None:
-    """The contract of an example folder. Raises NightlabError for one that needs a container, or has two programs."""
-    if problem.has("evaluator/evaluate.sh"):
-        raise NightlabError(
-            f"{problem.name} is a SkyDiscover problem with a container: evaluator/Dockerfile, evaluator/evaluate.sh",
-            "nightlab runs no containers: install what the Dockerfile installs, and write an evaluator.py "
-            "with evaluate(program_path) that does what evaluate.sh does",
-        )
-    if not problem.has(EVALUATOR) or not re.search(r"^(async )?def evaluate\w*\(", problem.text(EVALUATOR), re.M):
+    """The contract of an example folder. Raises NightlabError for one without a program, or with two."""
+    if not evaluates(problem, EVALUATOR):
         return None
+    return reading(problem, EVALUATOR, "an OpenEvolve problem")
+
+
+def evaluates(problem: Problem, evaluator: str) -> bool:
+    """Whether a file has ``evaluate``, or a stage of it."""
+    return re.search(r"^(async )?def evaluate\w*\(", problem.text(evaluator), re.M) is not None
+
+
+def reading(problem: Problem, evaluator: str, system: str) -> Reading:
+    """The contract of a folder with ``evaluator``, and the configuration's part in it. Raises NightlabError."""
+    program = program_of(problem)
+    config, notes = configuration(problem)
+    notes += _unparsed(problem, evaluator)
+    options, seconds = _options(problem, config, evaluator)
+    contract, sealed = bridged(problem, "openevolve", options, evaluator, program, seconds)
+    contract |= rest(problem, config)
+    source = f"{system}: {evaluator} and {program}; {sealed}"
+    return Reading(contract, source, tuple(notes), strategy(problem, config))
+
+
+def program_of(problem: Problem) -> str:
+    """The initial program. Raises NightlabError without one, or with two."""
     initial = [f for f in problem.match("initial_*.*") if not CONFIGURES.search(f)]
     program = problem.only(problem.match("initial_program.*") or initial, "the initial program")
     if program is None:
-        others = [
-            f for f in problem.match("*.*") if f != EVALUATOR and not re.search(r"^best_|\.(md|txt|ya?ml|json)$", f)
-        ]
+        others = [f for f in problem.match("*.*") if f != EVALUATOR and not NO_PROGRAM.search(f)]
         program = problem.only([f for f in others if regions(problem.text(f), EVOLVE_BLOCK)], "the initial program")
     if program is None:
         raise NightlabError(
@@ -65,18 +84,24 @@ def read(problem: Problem) -> Reading | None:
             f"a comment line {EVOLVE_BLOCK[0]}",
             "add the initial program, or write a lab.toml whose `genome` names it",
         )
-    name = next((name for name in CONFIG if problem.has(name)), None)
+    return program
+
+
+def configuration(problem: Problem) -> tuple[dict[str, Any], list[str]]:
+    """The configuration, and notes on what of it is not read."""
+    name = next((name for name in CONFIG if problem.has(name)), "")
     config, fault = table(problem.text(name)) if name else ({}, "")
     notes = [f"{name} is not read: {fault}"] if fault else []
-    notes += _faults(problem, config, name or "")
-    notes += unread(config, READ, SEARCH, name or "")
-    options, seconds = _options(problem, config)
-    contract, sealed = bridged(problem, "openevolve", options, EVALUATOR, program, seconds)
-    contract |= {"name": safe_name(problem.name), "metric": {"name": "combined_score", "goal": "maximise"}}
+    notes += [*_faults(config, name), *_elsewhere(config, name), *unread(config, READ, SEARCH, name)]
+    return config, notes
+
+
+def rest(problem: Problem, config: dict[str, Any]) -> dict[str, Any]:
+    """The keys of a contract that do not depend on how its evaluator runs."""
+    keys: dict[str, Any] = {"name": safe_name(problem.name), "metric": {"name": "combined_score", "goal": "maximise"}}
     if rounds := _positive(config.get("max_iterations")):
-        contract["stop"] = {"experiments": max(int(rounds), 1)}
-    source = f"an OpenEvolve problem: {EVALUATOR} and {program}; {sealed}"
-    return Reading(contract, source, tuple(notes), _strategy(problem, config))
+        keys["stop"] = {"experiments": max(int(rounds), 1)}
+    return keys
 
 
 def _positive(value: Any) -> float | None:
@@ -84,8 +109,8 @@ def _positive(value: Any) -> float | None:
     return found if found is not None and found > 0 else None
 
 
-def _faults(problem: Problem, config: dict[str, Any], name: str) -> list[str]:
-    """A sentence for each value that can't be meant, and for an evaluator that is no Python."""
+def _faults(config: dict[str, Any], name: str) -> list[str]:
+    """A sentence for each value that can't be meant."""
     notes = [
         f"{name}: {key} should be a table of keys, so it is not read"
         for key in ("evaluator", "database", "prompt")
@@ -93,32 +118,61 @@ def _faults(problem: Problem, config: dict[str, Any], name: str) -> list[str]:
     ]
     timeout = part_of(config, "evaluator").get("timeout")
     given = (("evaluator.timeout", timeout), ("max_iterations", config.get("max_iterations")))
-    notes += [
+    return notes + [
         f"{name}: {key} is {value!r:.40}, no number above 0, so it is not read"
         for key, value in given
         if value is not None and _positive(value) is None
     ]
-    try:
-        ast.parse(problem.text(EVALUATOR))
-    except SyntaxError as error:
-        notes.append(f"{EVALUATOR}, line {error.lineno}, can't be parsed, so the baseline will fail: {error.msg}")
-    except (ValueError, RecursionError, MemoryError):
-        notes.append(f"{EVALUATOR} can't be parsed as Python")
+
+
+def _elsewhere(config: dict[str, Any], name: str) -> list[str]:
+    """Where the contract has what ``llm`` and ``random_seed`` say. It is not taken over: a model costs money."""
+    notes = []
+    part = part_of(config, "llm")
+    listed = part.get("models") if isinstance(part.get("models"), list) else []
+    models = [part.get("primary_model"), *(one.get("name") for one in listed or () if isinstance(one, dict))]
+    if model := next((one for one in models if isinstance(one, str) and one), None):
+        base = part.get("api_base")
+        url = f", base_url = {json.dumps(base)}" if isinstance(base, str) else ""
+        notes.append(
+            f"{name}: no model is asked until lab.toml says so, as it may cost money; for the one of llm: "
+            f'[[proposers]] with kind = "model", model = {json.dumps(model)}{url}, and key, the variable of its key'
+        )
+    if config.get("random_seed") is not None:
+        notes.append(
+            f"{name}: random_seed seeds the other system's search; here each trial has its own seed, "
+            'which seed = "python" in lab.toml gives to a program'
+        )
     return notes
 
 
-def _strategy(problem: Problem, config: dict[str, Any]) -> str:
+def _unparsed(problem: Problem, evaluator: str) -> list[str]:
+    """A sentence for an evaluator that is no Python."""
+    try:
+        ast.parse(problem.text(evaluator))
+    except SyntaxError as error:
+        return [f"{evaluator}, line {error.lineno}, can't be parsed, so the baseline will fail: {error.msg}"]
+    except (ValueError, RecursionError, MemoryError):
+        return [f"{evaluator} can't be parsed as Python"]
+    return []
+
+
+def strategy(problem: Problem, config: dict[str, Any]) -> str:
     said = part_of(config, "prompt").get("system_message")
     return said if isinstance(said, str) and not problem.has("program.md") else ""
 
 
-def _options(problem: Problem, config: dict[str, Any]) -> tuple[list[str], float]:
+def timeout_of(config: dict[str, Any]) -> float:
+    """The seconds of a stage."""
+    return _positive(part_of(config, "evaluator").get("timeout")) or TIMEOUT
+
+
+def _options(problem: Problem, config: dict[str, Any], evaluator: str) -> tuple[list[str], float]:
     """The options of the bridge, and the seconds that all stages may take."""
-    part = part_of(config, "evaluator")
-    timeout = _positive(part.get("timeout")) or TIMEOUT
+    part, timeout = part_of(config, "evaluator"), timeout_of(config)
     options = [f"--timeout={timeout:g}"]
     stages = 1
-    if part.get("cascade_evaluation", True) and "evaluate_stage1" in _functions(problem.text(EVALUATOR)):
+    if part.get("cascade_evaluation", True) and "evaluate_stage1" in _functions(problem.text(evaluator)):
         given = part.get("cascade_thresholds")
         steps = [float(step) for step in given if number(step) is not None] if isinstance(given, list) else CASCADE
         options.append("--cascade=" + ",".join(f"{step:g}" for step in steps or CASCADE))
