@@ -129,6 +129,10 @@ def test_data_is_named_however_it_is_written(how: str) -> None:
     assert "looks like data" in found or "a table of" in found
 
 
+def test_a_byte_order_mark_hides_no_data() -> None:
+    assert "looks like data" in find_data({"train.py": "\ufeff" + SMALL["an integer"]}, BASE)
+
+
 def test_another_program_is_none() -> None:
     """Whole files that people wrote, larger than the baseline: what an agent's rewrite may look like at most."""
     source = LAB.parents[1]
