@@ -78,7 +78,7 @@ class Listings:
 
 
 def _bounded(kept: dict[str, Kept], key: str, value: Kept, most: int) -> Kept:
-    """Remember a value as the latest, and no more than ``most``. Proposers read files in threads of their own."""
+    """Remember a value as the latest, and no more than ``most``. Proposers read in other threads."""
     with _lock:
         kept.pop(key, None)
         kept[key] = value
