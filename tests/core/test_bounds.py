@@ -8,11 +8,13 @@ import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nightlab.commons.finding import libraries_of
 from nightlab.core.files import NotReadable, read_plain
 from nightlab.core.program import canonical, wasm
 from nightlab.core.program.constants import LONGEST_COMMENT, MOST, change_constants, find_constants
@@ -127,3 +129,10 @@ def test_only_plain_files_inside_a_folder_are_read(tmp_path: Path, monkeypatch: 
 
 def test_an_argument_with_lone_surrogates_is_text_with_marks() -> None:
     assert typed("a\ud800b\udcc3\udca4") == "a\ufffdbä"
+
+
+@pytest.mark.parametrize("more", ["x = " + "-" * 20_000 + "1\n", "x = 1\n" * LARGE], ids=("deep", "large"))
+def test_a_finding_of_a_genome_that_is_too_much_to_parse_names_no_library_of_it(more: str) -> None:
+    files = {"a.py": "import torch\n" + more, "b.py": "import numpy.linalg\nfrom . import odd\n"}
+    session = SimpleNamespace(genome=lambda commit: files, repo=SimpleNamespace(files=lambda commit: [*files]))
+    assert libraries_of(session, "").keys() == {"numpy"}  # type: ignore[arg-type]

@@ -309,14 +309,17 @@ def test_the_labs_studies_are_in_a_card(night: Session, serve: Any, look: Any) -
     arms: dict[str, Any] = {"one": {}, "two": {}}
     plan = StudyConfig.model_validate({"name": "x", "experiments": 1, "best_of_n": False, "arms": arms})
     gains = {"one": 2.0, "two": 0.0}
-    results = [StudySession(n, arm, gain, 0.0, 0.0, "") for n in (1, 2, 3) for arm, gain in gains.items()]
+    curves = {arm: ((0.0, 0.0), (0.5, gain)) for arm, gain in gains.items()}
+    results = [StudySession(n, arm, gain, 0.5, 0.0, "", curves[arm]) for n in (1, 2, 3) for arm, gain in gains.items()]
     page = look(serve(night))
     expect(page.locator("#studies")).to_be_hidden()
     StudyReport(plan, results).write(night.repo.lab)
     page.reload()
     card = page.get_by_role("region", name="Studies")
     expect(card).to_contain_text("one is shown to be the best")
-    expect(card.get_by_role("row").nth(1)).to_contain_text("one32.000000nothing")
+    expect(card.get_by_role("row").nth(1)).to_contain_text("one32.0000004.0000 (4.0000 to 4.0000)–nothing")
+    expect(card.get_by_role("img")).to_have_accessible_name("Gain over hours: one ends at 2.0000, two ends at 0.0000")
+    expect(card).to_contain_text(".nightlab/study.x.html")
     expect(card).to_contain_text("one over two: 2.000000 (2.000000 to 2.000000), shown")
 
 

@@ -179,11 +179,16 @@ def test_the_labs_studies_with_their_arms(serve: Any, session: Session) -> None:
     assert site.ask("/api/studies").json == []
     arms: dict[str, Any] = {"one": {}, "two": {}}
     plan = StudyConfig.model_validate({"name": "x", "experiments": 1, "best_of_n": False, "arms": arms})
-    results = [StudySession(n, arm, n, 0.0, 0.0, "") for n in (1, 2, 3) for arm in arms]
+    curve = ((0.0, 0.0), (0.5, 2.0))
+    results = [StudySession(n, arm, n, 0.5, 0.0, "", curve) for n in (1, 2, 3) for arm in arms]
     StudyReport(plan, results).write(session.repo.lab)
     (told,) = site.ask("/api/studies").json
     assert (told["name"], told["rounds"], told["best"]) == ("x", 5, "")
-    assert told["arms"] == [{"name": arm, "sessions": 3, "gain": 2.0, "alone": []} for arm in arms]
+    for arm in told["arms"]:
+        assert (arm["sessions"], arm["gain"], arm["alone"], arm["per_dollar"]) == (3, 2.0, [], None)
+        assert arm["per_hour"]["mean"] == pytest.approx(4.0) and arm["per_hour"]["low"] < 4 < arm["per_hour"]["high"]
+    assert told["page"] == ".nightlab/study.x.html" and set(told["curves"]) == set(arms)
+    assert told["curves"]["one"][0] == [0.0, 0.0] and told["curves"]["one"][-1] == [0.5, 2.0]
     assert [pair["words"] for pair in told["pairs"]] == ["not shown"]
 
 

@@ -54,6 +54,7 @@ class StudyReport:
             "rounds": self.study.rounds,
             "best": self.best,
             "arms": [asdict(one) for one in self.arms],
+            "curves": self.curves(),
             "sessions": [asdict(one) for one in self.results],
             "pairs": [{**asdict(one), "words": one.words} for one in self.pairs],
         }

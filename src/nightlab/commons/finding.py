@@ -21,7 +21,8 @@ from nightlab.commons.instants import format_instant
 from nightlab.commons.record import LARGEST_PATCH, Finding, PlatformRecord, Task, genome_id, task_id
 from nightlab.commons.scrub import find_private, scrub
 from nightlab.core.config import CONTRACT, megabytes
-from nightlab.core.source_bytes import encode_patch, parse_python
+from nightlab.core.source import parsed
+from nightlab.core.source_bytes import encode_patch
 from nightlab.core.text import one_line
 from nightlab.core.types import TOLD, Experiment, NightlabError
 from nightlab.judge import Contestant
@@ -232,16 +233,12 @@ def libraries_of(session: Session, commit: str) -> dict[str, str]:
 def _libraries(genome: Mapping[str, str], files: Sequence[str]) -> list[str]:
     """The top-level modules that a genome imports, without the standard library and the lab's own."""
     own = {Path(path).parts[0].removesuffix(".py") for path in files} | {"nightlab_guest"}
-    found = {name for path, text in genome.items() if path.endswith(".py") for name in _imported(text)}
+    found = {name for path, text in genome.items() for name in _imported(path, text)}
     return sorted(found - own - sys.stdlib_module_names)[:40]
 
 
-def _imported(text: str) -> Iterator[str]:
-    try:
-        tree = parse_python(text)
-    except (SyntaxError, ValueError):
-        return  # a multi-byte encoding other than UTF-8
-    for node in ast.walk(tree):
+def _imported(path: str, text: str) -> Iterator[str]:
+    for node in ast.walk(tree) if (tree := parsed(path, text)) else ():
         if isinstance(node, ast.Import):
             yield from (alias.name.split(".")[0] for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:

@@ -59,10 +59,11 @@ def _launch(scheduler: Scheduler, ask: TrialRequest) -> Trial:
 def _known(scheduler: Scheduler, ask: TrialRequest) -> Measurement | None:
     """What the ledger has of it since the machine is as it is. Raises NightlabError for what can't be measured."""
     commit = ask.commit or scheduler.ledger.experiment(ask.number).candidate.commit
+    budget = ask.budget or scheduler.session.budget.record()
     same = [
         (t, m)
         for t, m in scheduler.ledger.trials(ask.number, ask.purpose, max(ask.since, scheduler.since))
-        if (t.seed, t.commit, t.budget) == (ask.seed, commit, ask.budget)
+        if (t.seed, t.commit, t.budget) == (ask.seed, commit, budget)
     ]
     # A trial that failed may have met an accident: it stands only if none of the attempts yields a number.
     good = [m for _, m in same if m is not None and m.metric is not None and not m.disturbed]

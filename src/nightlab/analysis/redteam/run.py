@@ -20,6 +20,7 @@ from nightlab.loop.loop import ExperimentLoop
 from nightlab.loop.measure import measure
 from nightlab.loop.scheduler import RunInterrupted, Scheduler
 from nightlab.session.create import start_session
+from nightlab.session.preflight import NO_TARGET, attackable, committed_contract
 from nightlab.session.replicates import CONFIRM_SEED
 from nightlab.session.session import Session
 from nightlab.storage.git import OutOfScope, Repo, clone
@@ -55,9 +56,13 @@ def redteam(
 ) -> list[AttackResult]:
     """Attack the lab as it is committed, in a copy; all attacks that fit, or those that are named.
 
-    ``said`` is told each result as it comes. Raises NightlabError for an unknown name, or without a baseline.
+    ``said`` is told each result as it comes. Raises NightlabError for an unknown
+    name, without a baseline, and where no trial runs Python of the genome.
     """
     repo = Repo(lab)
+    commit, contract, _ = committed_contract(repo)
+    if not attackable(contract, repo.files(commit)):
+        raise NightlabError(f"there are no attacks for this lab: {NO_TARGET}", "")
     with _scratch(repo, device, allow) as session:
         attacks = _chosen(session.lab, names)
         target = _target(session)
@@ -143,8 +148,6 @@ def _chosen(lab: LabConfig, names: Sequence[str]) -> list[Attack]:
 
 def _target(session: Session) -> str:
     """The genome's file that the attacks change: the program that a trial runs, or else the first Python file."""
-    files = [path for path in session.genome(session.base) if path.endswith(".py")]
-    if not files:
-        raise NightlabError("the genome has no Python file, and attacks are made in Python", "")
+    files = attackable(session.lab, session.genome(session.base))
     words = shlex.split(session.lab.command or "")
     return next((path for path in files if path in words), files[0])

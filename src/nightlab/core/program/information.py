@@ -11,6 +11,7 @@ import lzma
 from collections.abc import Collection, Iterator, Mapping
 
 from nightlab.core.source import LARGE, TOO_MUCH, parsed
+from nightlab.core.source_bytes import parse_python
 
 LONGEST_LITERAL = 2048  # bytes from which on a literal has to look like text
 LONGEST_TABLE = 512  # numbers or texts in one list, tuple, set or dictionary
@@ -60,7 +61,7 @@ def _data(path: str, text: str, known: Collection[object] = ()) -> Iterator[tupl
     if not path.endswith(".py") or len(text) > LARGE:
         return
     try:
-        tree = ast.parse(text)
+        tree = parse_python(text)
     except (SyntaxError, *TOO_MUCH):
         return
     inside: set[ast.AST] = set()  # tables that are a part of one

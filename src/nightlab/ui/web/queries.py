@@ -45,13 +45,18 @@ def comparison(lab: Path, tag: str, one: int, other: int) -> dict[str, Any]:
 
 
 def studies(lab: Path) -> list[dict[str, Any]]:
-    """The lab's studies, the latest first: arms with their sessions and gains, and pairs of arms."""
+    """The lab's studies, the latest first: arms with sessions, gains, rates and curves, pairs of arms, and the page."""
     files = sorted(state_folder(lab).glob("study.*.json"), key=lambda file: -file.stat().st_mtime)[:STUDIES]
     told = [json.loads(file.read_text(encoding="utf-8")) for file in files]
-    arms, pairs = ("name", "sessions", "gain", "alone"), ("better", "other", "mean", "low", "high", "words")
+    arms, pairs = (
+        ("name", "sessions", "gain", "per_hour", "per_dollar", "alone"),
+        ("better", "other", "mean", "low", "high", "words"),
+    )
     return [
         {
             **{name: one[name] for name in ("name", "rounds", "best")},
+            "page": f"{state_folder(lab).name}/study.{one['name']}.html",
+            "curves": one.get("curves", {}),
             "arms": bounded([{name: arm[name] for name in arms} for arm in one["arms"]]),
             "pairs": [{name: pair[name] for name in pairs} for pair in one["pairs"]],
         }

@@ -30,6 +30,28 @@ export function figure(lines, caption) {
     el("figcaption", {}, ...drawn.map((line) => el("span", { class: `key ${line.kind}` }, `${line.words} `)), el("span", { class: "quiet" }, caption)));
 }
 
+/** Curves by name from zero, each of points [hours, gain]; each is named at its end. */
+export function rising(curves, caption) {
+  const drawn = Object.entries(curves).filter(([, points]) => points.length > 1);
+  if (!drawn.length) return null;
+  const [far, gains] = [Math.max(...drawn.map(([, points]) => points.at(-1)[0])), drawn.flatMap(([, points]) => points.map((point) => point[1]))];
+  const [low, high] = [Math.min(...gains), Math.max(...gains)];
+  const x = (at) => EDGE.left + (at / (far || 1)) * (WIDE - EDGE.left - 110);
+  const y = (gain) => HIGH - EDGE.bottom - ((gain - low) / (high - low || 1)) * (HIGH - EDGE.top - EDGE.bottom);
+  const label = drawn.map(([name, points]) => `${name} ends at ${number(points.at(-1)[1], 4)}`).join(", ");
+  drawn.sort(([, one], [, other]) => other.at(-1)[1] - one.at(-1)[1]);
+  let above = -Infinity; // names of curves that end close together stand below each other
+  const beside = (points) => (above = Math.max(y(points.at(-1)[1]) + 4, above + 12));
+  return el("figure", { class: "curve" },
+    svg("svg", { viewBox: `0 0 ${WIDE} ${HIGH}`, role: "img", "aria-label": `Gain over hours: ${label}` },
+      ...[low, high].map((gain) => svg("g", {}, svg("line", { class: "grid", x1: EDGE.left, x2: WIDE - 110, y1: y(gain), y2: y(gain) }),
+        svg("text", { x: EDGE.left - 6, y: y(gain) + 4, "text-anchor": "end" }, number(gain, 3)))),
+      svg("text", { x: x(far), y: HIGH - 5, "text-anchor": "end" }, `${number(far, 3)} h`),
+      ...drawn.map(([name, points]) => svg("g", {}, svg("path", { class: "arm", d: path(points, x, y) }),
+        svg("text", { x: x(points.at(-1)[0]) + 6, y: beside(points) }, name)))),
+    el("figcaption", { class: "quiet" }, caption));
+}
+
 /** A curve without axes, for a running trial. */
 export function spark(points) {
   if (points.length < 2) return null;
