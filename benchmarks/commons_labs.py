@@ -127,7 +127,7 @@ def play(where: Path, labs: int, ideas: int, seed: int, at_once: int) -> None:
             for each in (*bridges, *(m for m in late if m.gossips)):
                 each.gossip(known[members.index(each)], known[members.index(gossiping[0])])
             gone = [m for m in there if m not in bridges and m is not gossiping[0]][:LEAVING]
-            for each in gone:  # nobody else brings their records to the remote
+            for each in gone:  # otherwise their records never reach the remote
                 each.lab.do("sync")
                 each.leave()
             there = [*(m for m in there if m not in gone), *late]

@@ -40,3 +40,18 @@ def test_a_try_with_a_message(make_lab: Any, nightlab: Any) -> None:
     tried = nightlab("try", "-m", "kleiner → größer", "--tag", "t", "--allow-missing", "all", cwd=lab, **ASCII)
     assert tried.code in (0, 3), tried.err
     assert "kleiner → größer" in (lab.folder / ".nightlab" / "t" / "results.tsv").read_text(encoding="utf-8")
+
+
+NO_TEXT = "half \udced\udca0\udc80 a\ncharacter\r\x1b[2J"  # as arguments of these bytes come in: no UTF-8
+
+
+def test_a_message_and_a_note_that_are_no_text(make_lab: Any, nightlab: Any) -> None:
+    lab = make_lab()
+    lab.write("genome.py", "A = 1.5\nB = 8\n")
+    tried = nightlab("try", "-m", NO_TEXT, "--tag", "t", "--allow-missing", "all", cwd=lab)
+    assert tried.code in (0, 3), tried.err
+    said = lab.table()[-1][4]
+    assert said.startswith("half") and "a character" in said and said.isprintable(), said
+    assert nightlab("note", NO_TEXT, "--tag", "t", cwd=lab).code == 0
+    [note] = (lab.folder / ".nightlab" / "t" / "notes.txt").read_text(encoding="utf-8").splitlines()
+    assert note.startswith("half") and "a character" in note and note.isprintable(), note

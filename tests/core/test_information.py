@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import base64
 import random
+import shutil
+import subprocess
+import tomllib
 from dataclasses import replace
 from pathlib import Path
 
@@ -140,6 +143,22 @@ def test_another_program_is_none() -> None:
         assert refusal((source / path).read_text()) == ""
     kernel = "KERNEL = '''\n" + (LAB / "prepare.py").read_text().replace("'''", "") + "'''\n"
     assert refusal(BASE["train.py"] + kernel) == "", "a kernel in another language, as text"
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(
+    "name", sorted(folder.name for folder in LAB.parent.iterdir() if (folder / "lab.toml").exists())
+)
+def test_a_shipped_idea_carries_little(name: str, tmp_path: Path) -> None:
+    lab = Path(shutil.copytree(LAB.parent / name, tmp_path / name))
+    genome = tomllib.loads((lab / "lab.toml").read_text())["genome"]
+    baseline = {path: (lab / path).read_text() for path in genome}
+    subprocess.run(["git", "init", "-q", "--template="], cwd=lab, check=True)
+    for idea in sorted(lab.rglob("*.patch")):
+        subprocess.run(["git", "apply", "--whitespace=nowarn", idea], cwd=lab, check=True)
+        changed = {path: (lab / path).read_text() for path in genome}
+        assert find_data(changed, baseline) == "" and 0 < new_information(changed, baseline) <= 669, idea.name
+        subprocess.run(["git", "apply", "-R", "--whitespace=nowarn", idea], cwd=lab, check=True)
 
 
 def test_an_old_champion_with_more_is_no_obstacle() -> None:

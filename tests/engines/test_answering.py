@@ -71,6 +71,18 @@ def test_the_cpu_time_of_a_program_that_is_ended_at_its_hand_over_is_in_that_of_
     assert measured.outcome == "measured" and measured.cpu_seconds > 0.5, measured
 
 
+def test_what_answering_processes_import_ahead_is_no_training_of_a_program_that_crashes(bench: Any) -> None:
+    warm = 'warm = ["asyncio", "email.mime.text", "http.server", "unittest.mock", "xml.dom.minidom"]\n'
+    one = bench(
+        program(training="time.sleep(1); raise SystemExit(3)"),
+        warm + LEAST + CLEAN,
+        {"evaluate.py": EVALUATE},
+        clock="cpu",
+    )
+    measured = one.run()
+    assert measured.outcome == "crashed" and measured.training_seconds < 0.1 < measured.cpu_seconds, measured
+
+
 @pytest.mark.parametrize("warm", ['warm = ["decimal"]\n', ""])
 def test_they_begin_after_training_whether_they_wait_or_not(bench: Any, warm: str) -> None:
     top = "began = time.monotonic()"

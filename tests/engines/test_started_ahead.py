@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from support.bench import GUEST, LEAST, SERVED, Bench, benches
 from support.processes import MARK, living, wait
@@ -198,8 +199,10 @@ def test_beside_a_training_the_imports_are_made_in_turn(bench: Any, monkeypatch:
         launch.start("candidate", spec["command"], None, spec["ahead"]["candidate"])  # not for long: it is dismissed
         assert launch.ready()
         for process in launch.children.roles.values():
+            inside = psutil.Process(process.pid).children(recursive=True)
             process.kill()
             process.wait()
+            psutil.wait_procs(inside)
         os.close(launch.dismissed)
     assert one.run().metric == 1
 

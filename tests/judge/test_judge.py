@@ -297,6 +297,15 @@ def test_the_simpler_program_has_fewer_lines_then_less_memory() -> None:
     assert decide(replace(same, lines=11)).status == "discard"  # lines go first
 
 
+def test_fewer_lines_with_more_information_are_no_simpler() -> None:
+    champion = replace(contestant(1.0), information=400)
+    for information, status in ((401, "discard"), (400, "keep"), (0, "keep")):
+        candidate = replace(contestant(1.0), lines=3, information=information)
+        assert verdict(judge().judge(champion, candidate, SILENT)).status == status, information
+    unknown = replace(contestant(1.0), lines=3, information=400)  # of an older ledger's champion nothing is known
+    assert verdict(judge().judge(contestant(1.0), unknown, SILENT)).status == "keep"
+
+
 @pytest.mark.parametrize("name", NAMES)
 @given(st.lists(numbers, min_size=3, max_size=3), st.lists(numbers, min_size=3, max_size=3), st.integers(-2, 2), sigmas)
 def test_no_two_genomes_each_improve_on_the_other(

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import random
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
 from support.labs import GENOME
 
+from nightlab.core.config import LabConfig
 from nightlab.core.program import worker
 from nightlab.core.program.facts import SessionContext, program_facts
 from nightlab.loop import program_reader
+from nightlab.loop.candidate_builder import CandidateBuilder
 from nightlab.loop.program_reader import ProgramReader
 from nightlab.proposers import Proposal
 from nightlab.storage.git import OutOfScope
@@ -56,7 +60,6 @@ def test_a_stop_is_heard_while_a_genome_is_read() -> None:
 
 
 def test_texts_that_are_no_texts_are_refused_by_name(make_lab: Any, tmp_path: Any) -> None:
-    from nightlab.loop.candidate_builder import CandidateBuilder
     from nightlab.session.session import Session
     from nightlab.storage.git import Repo
 
@@ -79,6 +82,43 @@ def test_texts_that_are_no_texts_are_refused_by_name(make_lab: Any, tmp_path: An
     made = making.realise(Proposal("p", said, {"genome.py": GENOME.replace("4.0", "5.0")}), base)
     assert made.hypothesis.startswith("why not why not") and len(made.hypothesis) <= 400
     session.close()
+
+
+@pytest.mark.parametrize(
+    ("information", "said"),
+    [
+        ("", ["looks like data", "bytes of information"]),
+        ('literals = "any"', ["", "bytes of information"]),
+        ('growth = "unlimited"', ["looks like data", ""]),
+        ('growth = "unlimited"\nliterals = "any"', ["", ""]),
+        ('growth = "40KB"', ["looks like data", ""]),
+    ],
+)
+def test_the_contract_says_what_a_genome_may_carry(make_lab: Any, information: str, said: list[str]) -> None:
+    draw = random.Random(0)
+    literal = GENOME + f"W = {draw.randbytes(3000)!r}\n"
+    comments = GENOME + "X = 1\n" + "".join(f"# {draw.randbytes(40).hex()}\n" for _ in range(500))
+    session = make_lab(more=f"\n[information]\n{information}\n").session()
+    making = CandidateBuilder(session)
+    for text, why in zip((literal, comments), said, strict=True):
+        proposal = Proposal("p", "x", {"genome.py": text})
+        with pytest.raises(OutOfScope, match=why) if why else nullcontext():
+            making.realise(proposal, session.base)
+    session.close()
+
+
+@pytest.mark.parametrize("growth", ["much", "-1KB", "", "nan"])
+def test_a_limit_on_information_that_is_no_size_is_named(growth: str) -> None:
+    with pytest.raises(ValueError, match="growth"):
+        LabConfig.model_validate(
+            {
+                "name": "x",
+                "genome": ["g.py"],
+                "metric": {"name": "m"},
+                "command": "x",
+                "information": {"growth": growth},
+            }
+        )
 
 
 def test_a_genome_file_or_an_idea_that_is_no_plain_file_is_named(make_lab: Any, nightlab: Any) -> None:

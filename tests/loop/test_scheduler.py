@@ -35,7 +35,8 @@ print('METRIC nice=%d' % os.nice(0))
 print('METRIC loss=%g' % answer[0])
 """
 ONE_CORE = "[resources]\ncpus = 1\n\n"
-LAST, LONG, SHORT = 3, 900, 20  # looks at a trial that is evaluated alone
+LAST = 3
+LONG, SHORT = 900, 20  # looks at a trial that is evaluated alone
 
 
 class NextTrains(Counting):
@@ -52,7 +53,7 @@ class NextTrains(Counting):
         for trial in (flight.trial for flight in flights):
             after = begun.get(trial.experiment + 1)
             alone = after is None and self.waited[trial.experiment] >= self.looks.get(trial.experiment, 0)
-            if after == "training" or alone:
+            if after in ("training", "evaluating") or alone:
                 with contextlib.suppress(OSError):  # its copy is not there yet, or not any more
                     (self.trials / trial.id / "work" / "go").touch()
 
@@ -62,7 +63,9 @@ def niceness(more: int) -> int:
     return min(os.nice(0) + more, 19)
 
 
-def night(make_lab: Any, more: str, looks: Mapping[int, int], evaluator: str = "") -> tuple[TinyLab, Any, NextTrains]:
+def night(
+    make_lab: Any, more: str, looks: Mapping[int, int], evaluator: str = "", *, dies: bool = False
+) -> tuple[TinyLab, Any, NextTrains]:
     """A session of three ideas, the first a gain, on a machine of two cores."""
     lab = make_lab(GENOME, files={"evaluate.py": EVALUATE})
     contract = (lab.folder / "lab.toml").read_text().replace("python measure.py", "python genome.py")
@@ -71,11 +74,23 @@ def night(make_lab: Any, more: str, looks: Mapping[int, int], evaluator: str = "
     lab.commit(lab_toml=contract.replace("[judge]", f"{more}[judge]", 1))
     for number, (old, new) in enumerate((("A = 9.0", "A = 2.0"), ("B = 1", "B = 2"), ("A = 9.0", "A = 8.0")), 1):
         lab.idea(f"0{number}", GENOME.replace(old, new))
+    return lab, *go_on(lab, looks, dies=dies)
+
+
+def go_on(lab: TinyLab, looks: Mapping[int, int], *, dies: bool = False) -> tuple[Any, NextTrains]:
+    """The session, run to its end, or until it ``dies`` as two trials run in its one slot."""
     session = lab.session(device="cpu")
     view = NextTrains(session.local_engine.folder, looks)
     loop = ExperimentLoop(session, StopRules(experiments=LAST), Scheduler(session, view))
-    loop.run()
-    return lab, session, view
+    if dies:
+        with loop.scheduler.on_duty():
+            loop.resume()
+            while not (loop.scheduler.overlapping or loop.step()):
+                loop.scheduler.wait()
+        session.close()  # as a kill would
+    else:
+        loop.run()
+    return session, view
 
 
 def test_the_next_trial_starts_while_one_is_evaluated_that_leaves_a_core(
@@ -106,14 +121,26 @@ def test_it_waits_while_the_champion_moves_often(make_lab: Any, monkeypatch: pyt
     assert beside == {1}, "the first moved the champion, and nothing is known of others"
 
 
+def test_after_a_kill_both_trials_of_a_slot_are_gone_on_with(make_lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slots, "_cores", lambda: [0, 1])
+    lab, *_ = night(make_lab, ONE_CORE, {1: LONG, 2: LONG}, dies=True)
+    session, view = go_on(lab, {})
+    assert max(map(len, view.flights)) == 2
+    one, two, three = session.ledger.experiments()[1:]
+    assert [e.measurement.metric for e in (one, two, three)] == [2.0, 9.0, 8.0] and one.kept
+    assert [len(session.ledger.trials(number)) for number in range(LAST + 1)] == [1, 1, 1, 1]
+    assert not list(session.local_engine.folder.glob("ahead-*"))
+
+
 @pytest.mark.parametrize(
     ("more", "evaluator"),
     [
         ("", ""),
         (ONE_CORE, "timed = true\n"),
         (ONE_CORE + '[limits]\nevaluation_seconds = "+900%"\n\n', ""),
+        (ONE_CORE + '[limits]\nstartup_seconds = "+900%"\n\n', ""),
     ],
-    ids=["no core is left", "a time", "a limit on its seconds"],
+    ids=["no core is left", "a time", "a limit on its seconds", "a limit on those of a start"],
 )
 def test_where_that_would_tell_the_next_one_waits(
     make_lab: Any, monkeypatch: pytest.MonkeyPatch, more: str, evaluator: str
@@ -123,4 +150,4 @@ def test_where_that_would_tell_the_next_one_waits(
     _, session, view = night(make_lab, more, {1: SHORT, 2: SHORT}, evaluator)
     assert max(map(len, view.flights)) == 1 and session.ledger.next_number() == LAST + 1
     yields = session.champion().measurement.secondary["nice"]
-    assert yields == niceness(5 if more and not evaluator else 0), "the time that an evaluator keeps is nobody else's"
+    assert yields == niceness(0), "the time that an evaluator keeps is nobody else's"

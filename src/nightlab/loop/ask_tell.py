@@ -126,7 +126,6 @@ class AskTell:
         del self.asked[asked.id]
         asked.remove_folder()
         self.loop.update()
-        self.loop.judge_all()
         return self.ledger.experiment(asked.experiment.number)
 
     def close(self) -> None:

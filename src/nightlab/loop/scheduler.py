@@ -114,8 +114,9 @@ class Scheduler:
 
     @property
     def overlapping(self) -> bool:
-        """Whether a trial runs beside the evaluation of the one before."""
-        return len(self.running) > len(self.slots)
+        """Whether a trial runs beside the evaluation of the one before, in the same slot."""
+        taken = [running.slot.number for running in self.running.values()]
+        return len(set(taken)) < len(taken)
 
     def _makes_way(self, running: Handle) -> bool:
         """Whether the next trial starts while this one is evaluated, on the core that training leaves.
@@ -125,8 +126,7 @@ class Scheduler:
         good too would be tried once more, on the new champion.
         """
         lab, trial = self.session.lab, running.trial
-        timed = lab.timed or {"evaluation_seconds", "wall_seconds"} & lab.limits.keys()
-        if timed or self.overlapping or self.engine is not self.session.local_engine:
+        if lab.compares_times or self.overlapping or self.engine is not self.session.local_engine:
             return False
         if not (trial.experiment and trial.purpose == "search" and self._leaves_a_core(running.slot)):
             return False

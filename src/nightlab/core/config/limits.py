@@ -93,7 +93,7 @@ class ResourcesConfig(ConfigModel):
 class InformationConfig(ConfigModel):
     """How much a candidate may carry beyond the baseline: a genome is a program, not data."""
 
-    growth: str = "16KB"
+    growth: str = "8KB"
     """Compressed bytes that are not in the baseline's genome, or as many as that has; ``"unlimited"``: no limit."""
     literals: Literal["text", "any"] = "text"
     """``text``: long literals have to look like text, and tables have at most 512 values."""

@@ -288,6 +288,11 @@ class LabConfig(ConfigModel):
         named = {self.metric.name, *self.metric.unit.split()[:1]} & TIMES
         return bool(named) or (self.evaluator is not None and self.evaluator.timed)
 
+    @property
+    def compares_times(self) -> bool:
+        """Whether what works beside a trial's start or evaluation tells: on a metric that is a time, or on a limit."""
+        return self.timed or bool({"startup_seconds", "evaluation_seconds", "wall_seconds"} & self.limits.keys())
+
     @classmethod
     def recorded(cls, facts: Any) -> LabConfig:
         """The contract that a ledger holds, also where a plug-in that it names is not installed any more."""

@@ -25,6 +25,8 @@ class Clock:
         self.handed_over: float | None = None
         self.handed_over_cpu = 0.0
         self.evaluated: float | None = None
+        self.ended: float | None = None
+        self.trained = self.used = 0.0
 
     def start(self) -> None:
         """Training begins."""
@@ -34,6 +36,11 @@ class Clock:
     def hand_over(self) -> None:
         """Training is over."""
         self.handed_over, self.handed_over_cpu = time.monotonic(), self.children.cpu()
+
+    def end(self) -> None:
+        """The trial ends. To be called before its processes are killed: who was killed can't be told apart."""
+        self.trained, self.used = self.spent(), self.children.cpu_of_all()
+        self.ended = time.monotonic()
 
     def spent(self) -> float:
         """Seconds of training so far, on the budget's clock: from the start signal, or from the launch without one."""
@@ -76,13 +83,12 @@ class Clock:
             raise TrialEnded("over budget", f"{words}; the budget is {spec['amount']:g} s")
 
     def figures(self) -> dict[str, float]:
-        """The duration of each phase, for a trial that ends now."""
-        now, over = time.monotonic(), self.handed_over
-        trained = self.spent()
+        """The duration of each phase, for a trial that has ended."""
+        now, over = self.ended or time.monotonic(), self.handed_over
         return {
-            "training_seconds": round(trained, 3),
+            "training_seconds": round(self.trained, 3),
             "startup_seconds": round((self.started or self.begun) - self.begun, 3),
             "evaluation_seconds": round((self.evaluated or now) - over, 3) if over else 0.0,
             "wall_seconds": round(now - self.begun, 3),
-            "cpu_seconds": round(max(self.children.ended_cpu, self.handed_over_cpu), 3),
+            "cpu_seconds": round(max(self.children.ended_cpu, self.used), 3),
         }

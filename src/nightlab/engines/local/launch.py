@@ -290,7 +290,7 @@ class Launch:
 
     def _yields(self, role: str) -> bool:
         """Whether another trial may train beside this process, which then waits for a core that is idle."""
-        return role != "candidate" and self.spec["spare_core"] and not self.spec["timed"]
+        return role != "candidate" and self.spec["yields"]
 
     def _open_gateways(self) -> None:
         """Answer the evaluator's requests to its model, for as long as this process lives."""

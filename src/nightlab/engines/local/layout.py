@@ -78,7 +78,8 @@ class Layout:
         budget = self.budget
         return {
             "ahead": None,
-            "spare_core": leaves_a_core(slot, self.device, budget.clock, lab.resources.cpus),
+            "spare_core": (spare := leaves_a_core(slot, self.device, budget.clock, lab.resources.cpus)),
+            "yields": spare and not lab.compares_times,
             "command": self._argv(lab.command) if lab.command else None,
             "evaluator": self._evaluator() if evaluator else None,
             "gateways": list(evaluator.gateway.values()) if evaluator else [],

@@ -88,6 +88,7 @@ class Supervisor:
         except OSError as error:
             ended = TrialEnded("crashed", f"could not be started: {error}")
         finally:
+            self.clock.end()
             self.children.kill(self.cgroup)
             for log in self.launch.logs.values():
                 log.close()

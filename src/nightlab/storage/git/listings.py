@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from threading import Lock
 from typing import TypeVar
 
 from nightlab.storage.checkouts import blob_id
@@ -14,6 +15,7 @@ SIZED = 1024  # contents whose sizes are
 KEPT, SMALL = 64, 256 * 1024  # contents that are remembered, of at most that many bytes
 
 Kept = TypeVar("Kept")
+_lock = Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,7 @@ class Listings:
 
     def of(self, commit: str) -> dict[str, Entry]:
         """The lab's files at a commit."""
-        found = self._known.pop(commit, None)
+        found = self._known.get(commit)
         return self._keep(commit, self._ask(commit) if found is None else found)
 
     def content(self, commit: str, path: str) -> bytes | None:
@@ -49,7 +51,7 @@ class Listings:
         entry = self._known.get(commit, {}).get(path)
         return self._contents.get(entry.name) if entry else None
 
-    def read(self, commit: str, path: str, content: bytes) -> None:
+    def note_content(self, commit: str, path: str, content: bytes) -> None:
         """A file at a commit has this content: so have others of the same id."""
         if entry := self._known.get(commit, {}).get(path):
             self._keep_content(entry.name, content)
@@ -76,9 +78,10 @@ class Listings:
 
 
 def _bounded(kept: dict[str, Kept], key: str, value: Kept, most: int) -> Kept:
-    """Remember a value as the latest, and no more than ``most``."""
-    kept.pop(key, None)
-    kept[key] = value
-    while len(kept) > most:
-        kept.pop(next(iter(kept)), None)
+    """Remember a value as the latest, and no more than ``most``. Proposers read in other threads."""
+    with _lock:
+        kept.pop(key, None)
+        kept[key] = value
+        while len(kept) > most:
+            kept.pop(next(iter(kept)), None)
     return value

@@ -122,7 +122,7 @@ class Repo:
                 content = self._of(commit, "cat-file", "blob", f"{commit}:{self.outside(path)}")
             except NightlabError:
                 return None
-            self._listings.read(commit, path, content)
+            self._listings.note_content(commit, path, content)
         return decode_source(content)
 
     def contents(self, commit: str, paths: Sequence[str]) -> dict[str, bytes]:
