@@ -196,3 +196,24 @@ def test_the_problems_of_the_field_have_a_score_and_the_script_moves_their_numbe
         theirs.startswith("```python\n# EVOLVE-BLOCK-START\nNUMBERS = [")
         and "NUMBERS = [1.0, 0.0, 0.0, 0.0, 0.0]" not in theirs
     )
+
+
+@pytest.mark.parametrize(
+    ("system", "name", "score"),
+    [
+        ("gepa", "rules", 0.7880952380952381),
+        ("shinka-evolve", "ruler", 1.2019115890083631),
+        pytest.param("gepa", "points", 0.4332731606838267, marks=pytest.mark.machine),
+        pytest.param("shinka-evolve", "circles", 1.159479333258773, marks=pytest.mark.machine),
+    ],
+)
+def test_a_foreign_problem_scores_what_the_documents_say_of_its_own_system(
+    system: str, name: str, score: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    foreign = runpy.run_path(str(BENCHMARKS / "foreign.py"))
+    folder = tmp_path / name
+    folder.mkdir()
+    for file, text in foreign["FOLDERS"][system][name].items():
+        (folder / file).write_text(text)
+    assert foreign["here"](folder, tmp_path) == (score, "sealed")

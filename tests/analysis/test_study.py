@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 from support.labs import GENOME
 
 from nightlab import Lab, NightlabError
@@ -182,6 +183,34 @@ def session_seeds(lab: Path, tag: str) -> set[int]:
     """The seeds that the programs of a session's search were given."""
     with closing(open_session(lab, tag)) as session:
         return {trial.given_seed for trial, _ in session.ledger.trials(purpose="search")}
+
+
+def test_arms_of_equal_hours_end_by_what_their_trials_took(make_lab: Any) -> None:
+    lab = make_lab()
+    hours = 0.3 / 3600
+    plan = study(
+        experiments=None,
+        hours=hours,
+        rounds=2,
+        confirm=2,
+        arms={"one": {"proposers": ["tuner"]}, "two": {"proposers": ["tuner"]}},
+    )
+
+    def ran() -> dict[str, int]:
+        found = {}
+        for session in (
+            Lab(lab.folder).session(plan.tag(turn, arm), allow_missing="all") for turn, arm in plan.schedule()
+        ):
+            with session:
+                found[session.tag] = len(session.experiments())
+        return found
+
+    results = run_study(plan, Lab(lab.folder), allow_missing="all")
+    assert len(results) == 4 and all(hours <= one.hours < 10 * hours for one in results)
+    before = ran()
+    assert run_study(plan, Lab(lab.folder), allow_missing="all") == results and ran() == before, "none runs again"
+    with pytest.raises(ValidationError, match="name when a session ends"):
+        study(experiments=None)
 
 
 @pytest.mark.integration

@@ -14,7 +14,6 @@ from nightlab.session.create import infer, open_problem
 
 FOLDERS = {
     "GPU Mode": {"task.yml": "", "reference.py": "", "submission.py": "", "eval.py": "", "task.py": ""},
-    "autoresearch-lab": {"campaigns/base/campaign.json": "{}", "lab/run.py": ""},
     "GEPA": {"tune.py": "import gepa\ngepa.optimize(seed_candidate={}, adapter=None)\n"},
 }
 

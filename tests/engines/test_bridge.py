@@ -9,6 +9,7 @@ from typing import Any
 import numpy
 import pytest
 from nightlab_bridge import values
+from nightlab_bridge.openevolve import score
 from support.bench import Bench
 from support.labs import TinyLab
 
@@ -164,6 +165,26 @@ def test_stages_go_on_while_their_thresholds_are_met(measure: Callable[..., Meas
     contract = CONTRACT.replace("--timeout 20", "--timeout 20 --cascade 0.5,0.8")
     got = measure(PROGRAM, staged, contract)
     assert (got.metric, got.secondary) == (0.7, {"s1": 1.0, "s2": 1.0})
+
+
+def test_an_evaluation_result_is_read_and_its_artifacts_are_feedback(measure: Callable[..., Measurement]) -> None:
+    """OpenEvolve's own type, whether its package is here or not; a number of another library is a number."""
+    result = (
+        "EvaluationResult({'combined_score': numpy.float32(1.5), 'size': 3, 'name': 'x'}, {'profile': 'slow\\nhot'})"
+    )
+    evaluator = "import numpy\nfrom openevolve.evaluation_result import EvaluationResult\n" + returning(result)
+    got = measure(evaluator=evaluator)
+    assert (got.outcome, got.metric, got.secondary["size"]) == ("measured", 1.5, 3.0), got.detail
+    assert got.said == "profile: slow\nprofile: hot"
+
+
+def test_without_a_combined_score_it_is_the_mean_of_the_numbers_that_are_no_feature(
+    measure: Callable[..., Measurement],
+) -> None:
+    evaluator = returning("{'speed': 1.0, 'accuracy': 2.0, 'length': 99, 'label': 'a', 'lost': float('nan')}")
+    got = measure(PROGRAM, evaluator, CONTRACT.replace("--timeout 20", "--timeout 20 --features length,label"))
+    assert (got.metric, got.secondary["length"]) == (1.5, 99.0), got.detail
+    assert score({"only": 4}, {"only"}) == 4.0, "of features, if there is nothing else"
 
 
 def test_a_stage_that_takes_too_long_is_named(measure: Callable[..., Measurement]) -> None:

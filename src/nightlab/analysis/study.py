@@ -1,4 +1,4 @@
-"""Studies: which of several strategies gains more, by whole sessions of equally many experiments.
+"""Studies: which of several strategies gains more, by whole sessions of equally many experiments or equal hours.
 
 Each arm is a strategy: a program.md, proposers, a keep rule, a selection, or two of them, with a switch from one to the
 other where the first finds no more. In each round every arm has one session, in an order that
@@ -31,6 +31,7 @@ from nightlab.engines.platform import differences
 from nightlab.judge import Noise, paired_gain, pairs_needed
 from nightlab.session.create import STUDY
 from nightlab.session.session import Session, open_session
+from nightlab.storage.ledger import LEDGER, Ledger
 
 LEAST = 3  # rounds before an interval may end a study
 GAIN = Metric("gain", "maximise")  # of a session: a larger one is better
@@ -73,11 +74,15 @@ class ArmConfig(StrategyConfig):
 
 
 class StudyConfig(ConfigModel):
-    """A study's file. ``experiments`` of each session; ``rounds``: sessions of each arm, at most."""
+    """A study's file. A session ends after ``experiments``, or the one by which its trials took the ``hours``.
+
+    ``rounds``: sessions of each arm, at most.
+    """
 
     name: str = Field(pattern=r"^\w[\w-]*$", max_length=40)
     rounds: int = Field(default=5, ge=2, le=1000)
-    experiments: int = Field(gt=0)
+    experiments: int | None = Field(default=None, gt=0)
+    hours: float | None = Field(default=None, gt=0)
     confirm: int = Field(default=4, ge=2)
     """Pairs of fresh seeds on which each session's gain is measured."""
     error: float = Field(default=0.05, gt=0, lt=0.5)
@@ -90,6 +95,8 @@ class StudyConfig(ConfigModel):
     def _comparable(self) -> StudyConfig:
         if odd := [name for name in self.arms if not re.fullmatch(r"\w[\w-]*", name)]:
             raise ValueError(f"{odd[0]!r} is no name for an arm: use letters, digits, '-' and '_'")
+        if self.experiments is None and self.hours is None:
+            raise ValueError("name when a session ends: experiments, hours, or both")
         if len(self.arms) + self.best_of_n < 2:
             raise ValueError("a study needs two arms at least")
         if self.best_of_n and INDEPENDENT in self.arms:
@@ -112,6 +119,14 @@ class StudyConfig(ConfigModel):
         while found[-1] < self.rounds:
             found.append(min(math.ceil(found[-1] * 1.5), self.rounds))
         return found
+
+    def over(self, session: Any) -> bool:
+        """Whether a session has all the experiments, or all the hours of trials, that the study gives it."""
+        with closing(Ledger(session.folder / LEDGER, read_only=True)) as ledger:
+            judged, seconds = [one.number for one in ledger.experiments() if one.verdict], _trial_seconds(ledger)
+        if self.experiments is not None and len(judged) > self.experiments:  # beside the baseline
+            return True
+        return self.hours is not None and sum(seconds[number] for number in judged) >= 3600 * self.hours
 
     def tag(self, turn: int, arm: str) -> str:
         """The tag of the session of an arm in a round."""
@@ -247,13 +262,21 @@ def _run_arm(
     how: Mapping[str, Any],
 ) -> float:
     """Run one session of an arm, or what is left of it, and return its confirmed gain."""
+
+    def end(session: Any, experiment: Experiment) -> None:
+        if study.over(session):
+            session.stop()
+
     for strategy, stall in ((arm, arm.plateau), *([(arm.then, None)] if arm.then else [])):
         with lab.session(tag, **strategy.given(), **how) as session:
             if stall is not None and reached_plateau(session.experiments(), stall):
                 continue
-            if session.run(experiments=study.experiments, stall=stall, confirm=0, callbacks=watch()).stopped:
-                raise NightlabError(f"the study was stopped in {tag}", "the same command goes on from there")
-            if stall is None or len(session.experiments()) > study.experiments:
+            if not study.over(session):
+                told = [*watch(), end] if study.hours else watch()
+                ran = session.run(experiments=study.experiments, stall=stall, confirm=0, callbacks=told)
+                if ran.stopped and not study.over(session):
+                    raise NightlabError(f"the study was stopped in {tag}", "the same command goes on from there")
+            if stall is None or study.over(session):
                 evidence = session.confirm(seeds=study.confirm, callbacks=watch())
                 return evidence.gain.mean if evidence else 0.0
     raise AssertionError
@@ -270,10 +293,7 @@ def reached_plateau(experiments: Sequence[Experiment], length: int) -> bool:
 
 def _result(ended: Session, turn: int, name: str, gain: float) -> StudySession:
     """What a session brought, from its ledger."""
-    seconds: defaultdict[int, float] = defaultdict(float)
-    for trial, one in ended.ledger.trials():
-        if one and trial.purpose != "confirm":
-            seconds[trial.experiment] += one.wall_seconds
+    seconds = _trial_seconds(ended.ledger)
     hours, curve = 0.0, [(0.0, 0.0)]
     for experiment in ended.ledger.experiments():
         hours += seconds[experiment.number] / 3600
@@ -283,6 +303,15 @@ def _result(ended: Session, turn: int, name: str, gain: float) -> StudySession:
     parts = {part for e in lineage(ended) for part in e.candidate.theme or (one_line(e.candidate.hypothesis, 60),)}
     money = ended.ledger.spent().money
     return StudySession(turn, name, gain, hours, money, ended.tag, tuple(curve), tuple(sorted(parts)))
+
+
+def _trial_seconds(ledger: Ledger) -> defaultdict[int, float]:
+    """Seconds of trials by experiment, without those of confirming."""
+    seconds: defaultdict[int, float] = defaultdict(float)
+    for trial, one in ledger.trials():
+        if one and trial.purpose != "confirm":
+            seconds[trial.experiment] += one.wall_seconds
+    return seconds
 
 
 def _setting(session: Session) -> dict[str, Any]:

@@ -50,12 +50,6 @@ SYSTEMS = (
         f"{BY_HAND} runs its eval.py and prints the time; its leaderboard measures on its own GPUs",
     ),
     Foreign(
-        "autoresearch-lab",
-        "campaigns/*/campaign.json",
-        lambda problem: bool(problem.match("campaigns/*/campaign.json")),
-        f"{BY_HAND} runs its train.py",
-    ),
-    Foreign(
         "GEPA",
         "a module that calls gepa's optimize with an adapter",
         _says("*.py", r"^\s*(import gepa|from gepa)\b"),

@@ -70,6 +70,7 @@ BUILT_IN: Mapping[Kind, Mapping[str, str]] = {
         "trackio": "nightlab.integrations.trackers:to_trackio",
     },
     "layout": {
+        "autoresearch-lab": "nightlab.integrations.layouts.campaigns:read",
         "autoresearch": "nightlab.integrations.layouts.autoresearch:read",
         "pi": "nightlab.integrations.layouts.pi:read",
         "autoresearch-problems": "nightlab.integrations.layouts.problems:read",
