@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -261,6 +264,25 @@ def test_ctrl_c_twice_stops_now_and_the_experiment_is_redone(
     assert done.code == 0
     assert [m.outcome for _, m in look(lab).trials(1)] == ["interrupted", "measured"]
     assert look(lab).champion().number == 1
+
+
+def test_ctrl_c_twice_is_heard_while_git_applies_a_patch(make_lab: Any, start_nightlab: Any, tmp_path: Path) -> None:
+    slow = f'for word; do if [ "$word" = apply ]; then touch {tmp_path}/applies; exec sleep 50; fi; done\n'
+    program = tmp_path / "bin" / "git"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\n{slow}exec {shutil.which("git")} "$@"\n')
+    program.chmod(0o755)
+    lab = make_lab(GENOME)
+    ideas(lab, SLOW)
+    process = start_nightlab("run", "--tag", "t", cwd=lab, PATH=f"{program.parent}:{os.environ['PATH']}")
+    wait((tmp_path / "applies").exists)
+    process.send_signal(signal.SIGINT)
+    acknowledged(process, "Ctrl-C again stops now")
+    begun = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 130 and "Traceback" not in out, out
+    assert time.monotonic() - begun < 15  # it takes a second, and more on a busy machine
 
 
 def test_ctrl_c_while_the_lab_prepares(make_lab: Any, start_nightlab: Any, tmp_path: Path) -> None:

@@ -20,12 +20,12 @@ from nightlab.storage.git import OutOfScope, PatchConflict
 class CandidateBuilder:
     """Makes the candidates of one session, and admits those that were never tried.
 
-    ``tick`` is called while the program of one takes its time to be read; what it raises ends that.
+    ``tick`` is called while the patch of one is applied and its program is read; what it raises ends that.
     """
 
     def __init__(self, session: Session, tick: Callable[[], object] = lambda: None) -> None:
         self.session, self.ledger, self.tried = session, session.ledger, DuplicateIndex(session)
-        self.reader = ProgramReader(self._context, tick)
+        self.tick, self.reader = tick, ProgramReader(self._context, tick)
 
     def realise(self, proposal: Proposal, parent: str, old: Candidate | None = None) -> Candidate:
         """The proposal as a commit on ``parent``; a queued patch that conflicts there, on the baseline.
@@ -36,7 +36,9 @@ class CandidateBuilder:
         repo = self.session.repo
         if proposal.base and not old:
             old = self._of(
-                repo.commit_patch(proposal.base, proposal.patch, proposal.hypothesis), proposal.base, proposal
+                repo.commit_patch(proposal.base, proposal.patch, proposal.hypothesis, self.tick),
+                proposal.base,
+                proposal,
             )
         if not (proposal.patch or old):
             commit = repo.commit_files(parent, proposal.files, proposal.hypothesis)
@@ -46,7 +48,7 @@ class CandidateBuilder:
             try:
                 if old:
                     return self.again(proposal, old, on)
-                commit = repo.commit_patch(on, proposal.patch, proposal.hypothesis)
+                commit = repo.commit_patch(on, proposal.patch, proposal.hypothesis, self.tick)
                 return self._carried(commit, on, proposal)
             except PatchConflict as conflict:
                 last = conflict

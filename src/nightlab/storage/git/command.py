@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,6 +45,7 @@ SETTINGS = {
     "rerere.enabled": "false",
     "submodule.recurse": "false",
 }
+LOOK = 0.1  # seconds between two looks at whether the user wants to stop
 HARDENED = tuple(word for key, value in SETTINGS.items() for word in ("-c", f"{key}={value}"))
 AUTHOR = {
     "GIT_AUTHOR_NAME": "nightlab",
@@ -58,16 +61,41 @@ def run_git(
     stdin: bytes = b"",
     env: Mapping[str, str] | None = None,
     check: bool = True,
+    timeout: float | None = None,
+    tick: Callable[[], object] = lambda: None,
     **more: Any,
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run one hardened git command in a folder. With ``check``, raises NightlabError when it fails."""
-    done = subprocess.run(
-        ["git", *HARDENED, *args], cwd=where, input=stdin, capture_output=True, env=_env(env or {}), check=False, **more
-    )
+    """Run one hardened git command in a folder. With ``check``, raises NightlabError when it fails.
+
+    ``timeout``: seconds, after which it is ended and TimeoutExpired raised. ``tick`` is called while it takes its time;
+    what that raises ends it too.
+    """
+    command, until = ["git", *HARDENED, *args], time.monotonic() + (math.inf if timeout is None else timeout)
+    with subprocess.Popen(
+        command, cwd=where, stdin=PIPE, stdout=PIPE, stderr=PIPE, env=_env(env or {}), **more
+    ) as process:
+        try:
+            while (found := _output(process, stdin)) is None:
+                stdin = b""  # it was taken
+                tick()
+                if time.monotonic() > until:
+                    raise subprocess.TimeoutExpired(command, timeout or 0.0)
+        except BaseException:
+            process.kill()
+            raise
+    done = subprocess.CompletedProcess(command, process.returncode, *found)
     if check and done.returncode:
         message = done.stderr.decode(errors="replace").strip().splitlines()
         raise failed(where, args[0], message[-1] if message else f"exit status {done.returncode}")
     return done
+
+
+def _output(process: subprocess.Popen[bytes], stdin: bytes) -> tuple[bytes, bytes] | None:
+    """What a process wrote, once it has ended; None while it runs."""
+    try:
+        return process.communicate(stdin or None, LOOK)
+    except subprocess.TimeoutExpired:
+        return None
 
 
 @contextmanager

@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
@@ -192,8 +192,8 @@ class Repo:
         contents = {path: limits.encoded(text, path) for path, text in files.items()}
         return self._import(parent, contents, message)
 
-    def commit_patch(self, parent: str, patch: str, message: str) -> str:
-        """Commit ``patch``, applied three-way, on ``parent``; returns the commit id.
+    def commit_patch(self, parent: str, patch: str, message: str, tick: Callable[[], object] = lambda: None) -> str:
+        """Commit ``patch``, applied three-way, on ``parent``; returns the commit id. What ``tick`` raises ends that.
 
         Raises PatchConflict when it doesn't apply, OutOfScope when it is too large, or no text.
         """
@@ -202,7 +202,7 @@ class Repo:
             where = [f"--directory={self.prefix}"] if self.prefix else []
             args = ("apply", "--cached", "--3way", "--whitespace=nowarn", *where, "-")
             try:
-                done = self.run(*args, stdin=content, env=index, check=False, timeout=limits.PATIENCE)
+                done = self.run(*args, stdin=content, env=index, check=False, timeout=limits.PATIENCE, tick=tick)
             except subprocess.TimeoutExpired:
                 raise PatchConflict(f"git needs more than {limits.PATIENCE:g} s to apply the patch") from None
             if done.returncode:
@@ -391,9 +391,11 @@ class Repo:
         env: Mapping[str, str] | None = None,
         check: bool = True,
         timeout: float | None = None,
+        tick: Callable[[], object] = lambda: None,
         umask: int = -1,
     ) -> subprocess.CompletedProcess[bytes]:
         # Commands with a private index take paths from the top of the repository. In a separate group, git does not
         # get the terminal's Ctrl-C, which is for the orchestrator to answer.
         where = self.top if env and "GIT_INDEX_FILE" in env else self.lab
-        return run_git(where, *args, stdin=stdin, env=env, check=check, timeout=timeout, umask=umask, process_group=0)
+        own = {"umask": umask, "process_group": 0}
+        return run_git(where, *args, stdin=stdin, env=env, check=check, timeout=timeout, tick=tick, **own)
