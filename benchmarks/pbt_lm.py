@@ -32,6 +32,7 @@ from pbt import played, scheduler
 
 from nightlab.core.config import LabConfig
 from nightlab.core.events import PopulationStarted
+from nightlab.core.files import replace_text
 from nightlab.core.program.constants import change_constants
 from nightlab.core.types import Metric
 from nightlab.judge import paired_gain
@@ -163,7 +164,7 @@ class Record:
             self.found[name] = compute()
             print(f"{name}: {time.perf_counter() - begun:.0f} s", flush=True)
             if self.path:
-                self.path.write_text(json.dumps(self.found))
+                replace_text(self.path, json.dumps(self.found))
         return self.found[name]
 
 
@@ -194,6 +195,7 @@ def main() -> None:
         (lab / "metric.py").write_text(metric.replace('"cpu": 2**16', '"cpu": 2**14'))
         runs: dict[str, list[float]] = {"the baseline": [], "nightlab pbt": [], "Ray Tune PBT": []}
         record = Record(given.record)
+        what = f"{given.members} members, {given.parts} parts, {given.steps} steps: "
 
         def ray_course(seed: int) -> Schedule:
             ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
@@ -204,14 +206,14 @@ def main() -> None:
         for seed in range(1, given.repeats + 1):
             courses: dict[str, Schedule] = {
                 "the baseline": {},
-                "nightlab pbt": record.get(f"nightlab pbt {seed}", partial(ours, lab, *size, seed)),
-                "Ray Tune PBT": record.get(f"Ray Tune PBT {seed}", partial(ray_course, seed)),
+                "nightlab pbt": record.get(f"{what}nightlab pbt {seed}", partial(ours, lab, *size, seed)),
+                "Ray Tune PBT": record.get(f"{what}Ray Tune PBT {seed}", partial(ray_course, seed)),
             }
             courses = {n: {c: tuple(values) for c, values in course.items()} for n, course in courses.items()}
             for fresh in range(FRESH + 100 * seed, FRESH + 100 * seed + given.seeds):
                 for name, course in courses.items():
                     replay = partial(replayed, lab, course, size[2], fresh)
-                    runs[name].append(record.get(f"{name} {seed}, from nothing, seed {fresh}", replay))
+                    runs[name].append(record.get(f"{what}{name} {seed}, from nothing, seed {fresh}", replay))
             for name, course in courses.items():
                 rates = "; ".join(f"{c} {' '.join(f'{v:.2g}' for v in values)}" for c, values in course.items())
                 print(f"seed {seed}, {name}: {rates}: {statistics.fmean(runs[name][-given.seeds :]):.4f}", flush=True)

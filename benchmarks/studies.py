@@ -152,6 +152,8 @@ def main() -> None:
     ask.add_argument("--record", type=Path, help="add each study's sessions to this file, and run no study that it has")
     ask.add_argument("--simulated", type=int, default=0, help="studies of each cell of a table, in place of sessions")
     wanted = ask.parse_args()
+    if wanted.played and (real := sorted({*(wanted.cases or ())} - GAINS.keys())):
+        ask.error(f"no decisions are played of {', '.join(real)}: leave out --played")
     if wanted.simulated:
         heading("Studies of two arms, simulated: share that names an arm (median rounds)")
         simulate(wanted.simulated)

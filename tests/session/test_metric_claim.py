@@ -54,6 +54,7 @@ def claim(text: str, files: Mapping[str, str]) -> str:
     "program",
     [
         "import policy",
+        "\ufeffimport policy",
         "from policy import act",
         "def f():\n    from policy import act",
         "import helper",  # which imports it

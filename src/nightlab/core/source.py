@@ -68,7 +68,7 @@ def bare(path: str, text: str) -> str:
 def syntax_tree(text: str) -> ast.Module | None:
     """The syntax tree of a text that may be anything; None for what can't be parsed as Python."""
     try:
-        return ast.parse(text)
+        return parse_python(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
 

@@ -148,11 +148,8 @@ def check_lab(repo: Repo, sandbox: Sandbox, allow: Iterable[str]) -> tuple[LabCo
     lab, source, checks = inspect(repo)
     checks += sealed(sandbox, {*lab.sandbox.allow_missing, *allow})
     checks += crowded(sandbox, lab, repo.files(repo.resolve() or ""))
-    return (
-        lab,
-        source,
-        [*checks, *held(sandbox, lab), *answered(lab), *shown(repo), memory_limit(), attacked(repo, lab)],
-    )
+    checks += [*held(sandbox, lab), *answered(lab), *shown(repo), memory_limit(), attacked(repo, lab)]
+    return lab, source, checks
 
 
 def crowded(sandbox: Sandbox, lab: LabConfig, files: Iterable[str]) -> list[Check]:

@@ -10,8 +10,7 @@ import ast
 import lzma
 from collections.abc import Collection, Iterator, Mapping
 
-from nightlab.core.source import LARGE, TOO_MUCH, parsed
-from nightlab.core.source_bytes import parse_python
+from nightlab.core.source import LARGE, TOO_MUCH, parsed, syntax_tree
 
 LONGEST_LITERAL = 2048  # bytes from which on a literal has to look like text
 LONGEST_TABLE = 512  # numbers or texts in one list, tuple, set or dictionary
@@ -58,11 +57,8 @@ def find_data(genome: Mapping[str, str], baseline: Mapping[str, str]) -> str:
 
 def _data(path: str, text: str, known: Collection[object] = ()) -> Iterator[tuple[int, str, object]]:
     """The line, a description and the content of each literal that looks like data."""
-    if not path.endswith(".py") or len(text) > LARGE:
-        return
-    try:
-        tree = parse_python(text)
-    except (SyntaxError, *TOO_MUCH):
+    tree = syntax_tree(text) if path.endswith(".py") and len(text) <= LARGE else None
+    if tree is None:
         return
     inside: set[ast.AST] = set()  # tables that are a part of one
     for node in ast.walk(tree):

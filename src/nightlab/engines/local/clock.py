@@ -25,7 +25,7 @@ class Clock:
         self.handed_over: float | None = None
         self.handed_over_cpu = 0.0
         self.evaluated: float | None = None
-        self.ended: float | None = None
+        self.ended = self.begun
         self.trained = self.used = 0.0
 
     def start(self) -> None:
@@ -84,11 +84,11 @@ class Clock:
 
     def figures(self) -> dict[str, float]:
         """The duration of each phase, for a trial that has ended."""
-        now, over = self.ended or time.monotonic(), self.handed_over
+        over = self.handed_over
         return {
             "training_seconds": round(self.trained, 3),
             "startup_seconds": round((self.started or self.begun) - self.begun, 3),
-            "evaluation_seconds": round((self.evaluated or now) - over, 3) if over else 0.0,
-            "wall_seconds": round(now - self.begun, 3),
+            "evaluation_seconds": round((self.evaluated or self.ended) - over, 3) if over else 0.0,
+            "wall_seconds": round(self.ended - self.begun, 3),
             "cpu_seconds": round(max(self.children.ended_cpu, self.used), 3),
         }

@@ -13,6 +13,7 @@ from typing import Any
 from nightlab.core.layouts import Problem, Reading, safe_name
 from nightlab.core.regions import EVOLVE_BLOCK, regions
 from nightlab.core.source import syntax_tree
+from nightlab.core.source_bytes import parse_python
 from nightlab.core.types import NightlabError
 from nightlab.integrations.layouts.bridged import bridged
 from nightlab.integrations.layouts.yaml_text import number, part_of, table, unread
@@ -149,7 +150,7 @@ def _elsewhere(config: dict[str, Any], name: str) -> list[str]:
 def _unparsed(problem: Problem, evaluator: str) -> list[str]:
     """A sentence for an evaluator that is no Python."""
     try:
-        ast.parse(problem.text(evaluator))
+        parse_python(problem.text(evaluator))
     except SyntaxError as error:
         return [f"{evaluator}, line {error.lineno}, can't be parsed, so the baseline will fail: {error.msg}"]
     except (ValueError, RecursionError, MemoryError):

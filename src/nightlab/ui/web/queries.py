@@ -48,10 +48,8 @@ def studies(lab: Path) -> list[dict[str, Any]]:
     """The lab's studies, the latest first: arms with sessions, gains, rates and curves, pairs of arms, and the page."""
     files = sorted(state_folder(lab).glob("study.*.json"), key=lambda file: -file.stat().st_mtime)[:STUDIES]
     told = [json.loads(file.read_text(encoding="utf-8")) for file in files]
-    arms, pairs = (
-        ("name", "sessions", "gain", "per_hour", "per_dollar", "alone"),
-        ("better", "other", "mean", "low", "high", "words"),
-    )
+    arms = ("name", "sessions", "gain", "per_hour", "per_dollar", "alone")
+    pairs = ("better", "other", "mean", "low", "high", "words")
     return [
         {
             **{name: one[name] for name in ("name", "rounds", "best")},
