@@ -123,6 +123,7 @@ SMALL = {
     "negative numbers": f"W = {[-n % 991 - 1000 for n in range(600)]}\n",
     "pairs": f"W = {[(n % 7, n % 11) for n in range(600)]}\n",
     "complex numbers": f"W = {[complex(n, -n) for n in range(600)]}\n",
+    "integers too long to be printed": "W = [" + ", ".join(f"0x{n:x}" + "f" * 3600 for n in range(600)) + "]\n",
 }
 
 
@@ -134,6 +135,13 @@ def test_data_is_named_however_it_is_written(how: str) -> None:
 
 def test_a_byte_order_mark_hides_no_data() -> None:
     assert "looks like data" in find_data({"train.py": "\ufeff" + SMALL["an integer"]}, BASE)
+
+
+@pytest.mark.parametrize(
+    ("more", "said"), [("x = 1\n" * 30_000, "looks like data"), (f"x = {'-' * 5000}1\n", "too deep to be searched")]
+)
+def test_a_program_that_is_large_or_deep_hides_no_data(more: str, said: str) -> None:
+    assert said in find_data({"train.py": more + SMALL["an integer"]}, BASE)
 
 
 def test_another_program_is_none() -> None:
