@@ -6,16 +6,20 @@ import ast
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from support.labs import CONTRACT
 
+from nightlab.analysis.redteam import run
 from nightlab.analysis.redteam.attack import best_claim, with_prologue
 from nightlab.analysis.redteam.attacks import ATTACKS, attacks_on, left_out, target
 from nightlab.analysis.redteam.on_texts import as_data, in_a_comment
 from nightlab.analysis.redteam.what_is_left import ROWS, change_file, changed_text
 from nightlab.core.config import LabConfig
+from nightlab.core.regions import frozen_change
+from nightlab.core.types import Metric, TrialRequest
 from nightlab.session.preflight import attacked
 from nightlab.storage.git import Repo
 from nightlab.storage.ledger import record_redteam
@@ -39,6 +43,16 @@ def test_each_attack_is_a_program_after_the_docstring() -> None:
         assert ast.get_docstring(ast.parse(text)) == "What it is."
         assert isinstance(body[1], ast.ImportFrom) and ast.unparse(body[-1]) == "X = 1", attack.name
     assert ast.unparse(ast.parse(with_prologue("X = 1\n", "Y = 2"))) == "Y = 2\nX = 1"
+
+
+def test_an_attack_is_put_between_markers_where_they_bound_what_may_change() -> None:
+    attack, marked = ATTACKS[0], lab(between=["START", "END"])
+    text = "import os\n# START\nX = 1\n# END\nY = 2\n"
+    found = attack.on_genome(marked, "g.py", text)
+    assert frozen_change("g.py", text, found, marked.between) == "" and "METRIC" in found
+    assert found.startswith("import os\n# START\nimport os\n") and found.endswith("X = 1\n\n# END\nY = 2\n")
+    inside = "def f():\n    # START\n    X = 1\n    # END\n"
+    assert attack.on_genome(marked, "g.py", inside) == with_prologue(inside, attack.source(marked))
 
 
 def in_c(**more: Any) -> LabConfig:
@@ -194,3 +208,32 @@ def test_shipped_labs_keep_none(nightlab: Any, tmp_path: Path, name: str, chosen
     else:
         assert "regressed" in said["rounding"] and "no x, y, radius" in said["NaN answer"]
         assert "No such file" in said["link"]
+
+
+@pytest.mark.parametrize(
+    ("timed", "values", "says"),
+    [
+        (False, [5.0, 4.0, 5.1, 4.2, 5.0, 4.1, 4.9, 4.0], ""),
+        (True, [5.0, 4.0, 5.1, 4.2, 5.0, 4.1, 4.9, 4.0], ""),
+        (False, [5.0, 4.0, 4.0, 5.0, 5.0, 4.1, 4.1, 5.0], "luck: on 4 fresh seeds it gains"),
+    ],
+    ids=("a hole", "a hole, by time", "luck"),
+)
+def test_what_would_be_kept_is_measured_beside_the_baseline(
+    monkeypatch: Any, timed: bool, values: list[float], says: str
+) -> None:
+    asked: list[TrialRequest] = []
+
+    def measured(scheduler: Any, requests: Any) -> list[Any]:
+        asked.extend(requests)
+        return [SimpleNamespace(metric=value) for value in values]
+
+    monkeypatch.setattr(run, "measure", measured)
+    noise = SimpleNamespace(exact=False, scale="difference")
+    session = SimpleNamespace(
+        metric=Metric("loss"), lab=SimpleNamespace(timed=timed), ledger=SimpleNamespace(trials_before=lambda: 7)
+    )
+    scheduler = SimpleNamespace(replicates=SimpleNamespace(noise=lambda: noise))
+    loop: Any = SimpleNamespace(session=session, scheduler=scheduler)
+    assert run._luck(loop, 0, 3).startswith(says) and (says or not run._luck(loop, 0, 3))
+    assert [(ask.number, ask.since) for ask in asked[:2]] == [(0, 7 * timed), (3, 7 * timed)]

@@ -40,7 +40,7 @@ def attacks_on(lab: LabConfig, path: str, text: str) -> list[Attack]:
     """The attacks that make sense for a lab whose file ``path`` is changed, and that change its ``text``."""
     there = targets(lab, path)
     fitting = (attack for attack in ATTACKS if there & {*attack.on})
-    return [attack for attack in fitting if attack.put(text, attack.source(lab), path) != text]
+    return [attack for attack in fitting if attack.on_genome(lab, path, text) != text]
 
 
 def left_out(lab: LabConfig, path: str) -> str:

@@ -82,7 +82,7 @@ def _try(loop: ExperimentLoop, attack: Attack, path: str) -> AttackResult:
     session, scheduler, making = loop.session, loop.scheduler, loop.candidates.making
     verdict, metric = None, None
     try:
-        text = attack.put(session.genome(session.base)[path], attack.source(session.lab), path)
+        text = attack.on_genome(session.lab, path, session.genome(session.base)[path])
         commit = session.repo.commit_files(session.base, {path: text}, attack.name)
         number = making.admit(making.candidate(commit, session.base, "redteam", attack.does))
     except OutOfScope as refusal:
