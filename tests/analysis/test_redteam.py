@@ -55,6 +55,10 @@ def test_an_attack_is_put_between_markers_where_they_bound_what_may_change() -> 
     assert attack.on_genome(marked, "g.py", inside) == with_prologue(inside, attack.source(marked))
 
 
+def timed(contract: LabConfig) -> LabConfig:
+    return contract.model_copy(update={"metric": contract.metric.model_copy(update={"name": "milliseconds"})})
+
+
 def in_c(**more: Any) -> LabConfig:
     return lab(genome=["a.c", "flags.txt"], **more)
 
@@ -63,12 +67,13 @@ def in_c(**more: Any) -> LabConfig:
     ("contract", "path", "there", "not_there"),
     [
         (lab(), "g.py", {"early output", "clock", "smuggling"}, {"lookahead", "replay", "link"}),
-        (SERVED, "g.py", {"clock", "lookahead", "partial answer", "skipped answers"}, {"link", "rounding"}),
+        (SERVED, "g.py", {"clock", "lookahead", "partial answer"}, {"link", "rounding", "skipped answers"}),
+        (timed(SERVED), "g.py", {"clock", "lookahead", "skipped answers"}, {"link", "rounding"}),
         (lab(evaluator=READS), "g.py", {"clock", "tolerance", "partial answer", "link"}, {"lookahead"}),
         (in_c(), "a.c", {"early output", "smuggling"}, {"clock", "replay", "infinity"}),
         (lab(command=None, evaluator=READS), "g.py", {"false claim", "infinity", "smuggling"}, {"clock", "link"}),
     ],
-    ids=("claim", "served", "leaves files", "C", "read as data"),
+    ids=("claim", "served", "timed", "leaves files", "C", "read as data"),
 )
 def test_attacks_fit_what_there_is_to_attack(contract: LabConfig, path: str, there: Any, not_there: Any) -> None:
     names = [attack.name for attack in attacks_on(contract, path, "A = 1.5\n")]

@@ -11,7 +11,7 @@ from typing import Literal
 from nightlab.core.config import LabConfig
 from nightlab.core.regions import Between, regions
 
-Target = Literal["program", "answers", "files", "C", "text"]
+Target = Literal["program", "answers", "timed answers", "files", "C", "text"]
 EVALUATOR = "give lab.toml an [evaluator]: a separate process that computes the metric (docs/sealing.md)"
 INFORMATION = "set information.growth and literals"
 

@@ -33,7 +33,9 @@ def targets(lab: LabConfig, path: str) -> set[Target]:
         return {"C"}
     if lab.evaluator is None:
         return {"program"}
-    return {"program", "answers" if lab.evaluator.served else "files"}
+    if not lab.evaluator.served:
+        return {"program", "files"}
+    return {"program", "answers", "timed answers"} if lab.timed else {"program", "answers"}
 
 
 def attacks_on(lab: LabConfig, path: str, text: str) -> list[Attack]:
