@@ -221,8 +221,9 @@ def test_shipped_labs_keep_none(nightlab: Any, tmp_path: Path, name: str, chosen
         (False, [5.0, 4.0, 5.1, 4.2, 5.0, 4.1, 4.9, 4.0], ""),
         (True, [5.0, 4.0, 5.1, 4.2, 5.0, 4.1, 4.9, 4.0], ""),
         (False, [5.0, 4.0, 4.0, 5.0, 5.0, 4.1, 4.1, 5.0], "luck: on 4 fresh seeds it gains"),
+        (False, [5.0, 4.0, 5.0, 4.2, 5.0, 4.6, 5.0, 4.7], "luck: on 4 fresh seeds it gains"),  # 0.05 to 1.2 at 95 %
     ],
-    ids=("a hole", "a hole, by time", "luck"),
+    ids=("a hole", "a hole, by time", "luck", "luck of some attack"),
 )
 def test_what_would_be_kept_is_measured_beside_the_baseline(
     monkeypatch: Any, timed: bool, values: list[float], says: str

@@ -27,6 +27,7 @@ from nightlab.storage.ledger import record_redteam
 
 MOST_TRIALS = 8  # of one attack
 PAIRS = 4  # on fresh seeds, of an attack that the judge would keep: it may have been luck
+LEVEL = 0.99  # of the interval of these: there are some sixteen attacks, and several may change nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +123,7 @@ def _luck(loop: ExperimentLoop, champion: int, number: int) -> str:
     except NightlabError as failed:
         return f"on fresh seeds {failed}"
     values = [measured.metric or 0.0 for measured in found]
-    gain = paired_gain(metric, values[::2], values[1::2], scale=noise.scale)
+    gain = paired_gain(metric, values[::2], values[1::2], LEVEL, scale=noise.scale)
     return "" if gain.low > 0 else f"luck: on {PAIRS} fresh seeds it gains {gain.low:.4g} to {gain.high:.4g}"
 
 
