@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from support.tiers import by_default
 
-from nightlab.analysis.redteam.attacks import ATTACKS
+from nightlab.analysis.redteam.on_programs import PROGRAM_ATTACKS
 from nightlab.core.config import LabConfig
 from nightlab.core.program.facts import SessionContext, program_facts
 from nightlab.core.program.information import find_data, new_information, program_information
@@ -36,7 +36,7 @@ def words(count: int) -> str:
 
 SMUGGLED = {
     "by nightlab redteam": (
-        lambda: next(one.source(DEFAULT) for one in ATTACKS if one.name == "smuggling"),
+        lambda: next(one.source(DEFAULT) for one in PROGRAM_ATTACKS if one.name == "smuggling"),
         "bytes of information",
     ),
     "weights as base64": (lambda: f"W = {base64.b64encode(DRAW.randbytes(3000))!r}\n", "looks like data"),
