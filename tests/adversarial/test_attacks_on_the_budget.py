@@ -13,8 +13,8 @@ from support.bench import LEAST, Bench
 from support.labs import TinyLab, lab_in
 from support.tiers import by_default
 
-from nightlab.analysis.redteam.attacks import ATTACKS as REDTEAM
-from nightlab.analysis.redteam.attacks import with_prologue
+from nightlab.analysis.redteam.attack import with_prologue
+from nightlab.analysis.redteam.on_programs import PROGRAM_ATTACKS
 from nightlab.core.overhead import learned
 from nightlab.sandbox.bubblewrap import NoSandbox
 
@@ -146,7 +146,7 @@ CAME = {
 }  # fmt: skip
 
 
-PROGRAMS = [one for one in REDTEAM if one.name in CAME]
+PROGRAMS = [one for one in PROGRAM_ATTACKS if one.name in CAME]
 
 
 @pytest.mark.parametrize("attack", PROGRAMS, ids=[one.name for one in PROGRAMS])

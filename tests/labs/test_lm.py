@@ -522,24 +522,35 @@ def test_all_rows_are_probed_where_a_claim_is_made_and_your_own_program_makes_no
     assert made == {"val": claim} | ({"heldout": claim} if held_out == "1" else {})
 
 
-def test_a_budget_without_an_amount_is_explained(lab: Lab) -> None:
-    done = lab.run("train.py", NIGHTLAB_CLOCK="work")
-    assert done.returncode == 1
-    assert "Set NIGHTLAB_CLOCK" in done.stderr
+def test_a_budget_without_an_amount_is_explained(
+    prepare: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("NIGHTLAB_CLOCK", "work")
+    with pytest.raises(SystemExit, match="1"):
+        prepare.Budget(SimpleNamespace(tokens=0))
+    assert "Set NIGHTLAB_CLOCK" in capsys.readouterr().err
 
 
-def test_the_training_loss_is_reported_as_a_mean_of_each_hundredth_of_the_budget(lab: Lab) -> None:
-    code = (
-        "import types, prepare\nloader = types.SimpleNamespace(tokens=0)\nbudget = prepare.Budget(loader)\n"
-        "budget.start()\nfor loader.tokens in range(1, 1001): budget.report(loader.tokens % 10)"
-    )
-    work = {"NIGHTLAB_CLOCK": "work", "NIGHTLAB_BUDGET": "1000", "NIGHTLAB_SEED": "1"}
-    done = lab.run("-c", code, **work, NIGHTLAB_ROLE="candidate", NIGHTLAB_CONTROL="1", PYTHONPATH=str(GUEST))
-    said = [line.split() for line in done.stdout.splitlines()]
-    assert said[0] == ["start"] and {words[0] for words in said[1:]} == {"report"}, done.stderr
-    assert 90 <= len(said) - 1 <= 100 and float(said[-1][1]) > 0.98
-    assert all(4 <= float(loss) <= 5 for _, _, loss in said[1:])
-    assert lab.run("-c", code, **work).stdout == ""  # by hand nobody listens
+@pytest.mark.parametrize("trial", [True, False])
+def test_the_training_loss_is_reported_as_a_mean_of_each_hundredth_of_the_budget(
+    prepare: ModuleType, monkeypatch: pytest.MonkeyPatch, trial: bool
+) -> None:
+    for name, value in (("CLOCK", "work"), ("BUDGET", "1000")):
+        monkeypatch.setenv(f"NIGHTLAB_{name}", value)
+    said: list[tuple[float, ...]] = []
+    heard = {word: lambda *values: said.append(values) for word in ("start", "report")}
+    listener = SimpleNamespace(begin=0.0, end=1.0, **heard)
+    monkeypatch.setattr(prepare.nightlab_guest, "trial", lambda: listener if trial else None)
+    loader = SimpleNamespace(tokens=0)
+    budget = prepare.Budget(loader)
+    budget.start()
+    for loader.tokens in range(1, 1001):
+        budget.report(loader.tokens % 10)
+    if not trial:
+        assert not said, "by hand nobody listens"
+        return
+    assert said.pop(0) == () and 90 <= len(said) <= 100 and said[-1][0] > 0.98
+    assert all(4 <= loss <= 5 for _, loss in said)
 
 
 # --- Downloads ------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ import pytest
 from support.extras import extra
 from support.lm_exam import CONTEXT, ROWS, WORDS, Logits, examined, honest, loaded_metric, text
 
-from nightlab.analysis.redteam.attacks import ATTACKS
+from nightlab.analysis.redteam.on_answers import ANSWER_ATTACKS
 
 pytestmark = [pytest.mark.xdist_group("lm")]  # one worker imports PyTorch
 
@@ -181,11 +181,11 @@ def test_models_that_look_ahead_or_remember_are_found(metric: ModuleType, make: 
 
 REDTEAM = {
     "lookahead": "Tampered", "state": "Tampered", "replay": "Tampered", "NaN answer": "NotFinite",
-    "lazy answer": 0.1, "tolerance": -0.001,
+    "partial answer": "Tampered", "skipped answers": "Tampered", "lazy answer": 0.1, "tolerance": -0.001,
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("attack", [one for one in ATTACKS if one.served_only], ids=lambda one: one.name)
+@pytest.mark.parametrize("attack", ANSWER_ATTACKS, ids=lambda one: one.name)
 def test_no_attack_of_redteam_on_answers_gains(metric: ModuleType, monkeypatch: Any, attack: Any) -> None:
     """``nightlab redteam``'s own code; its attacks on programs: tests/adversarial/test_attacks_on_the_budget.py."""
 
