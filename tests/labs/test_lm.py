@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import fcntl
 import http.server
@@ -477,6 +478,19 @@ def test_training_in_two_parts_is_training_at_once(lab: Lab) -> None:
 
     saved, _ = part(0, 0.5)
     assert part(0.5, 1, saved)[1] == part(0, 1)[1]
+
+
+@machine
+def test_the_benchmark_of_populations_plays_one_and_replays_its_schedule(lab: Lab) -> None:
+    script = (
+        "from pathlib import Path; import pbt_lm; place = Path.cwd(); found = pbt_lm.ours(place, 2, 2, 4096, 1); "
+        "print({name: len(course) for name, course in found.items()}); print(pbt_lm.replayed(place, found, 4096, 7))"
+    )
+    places = f"{LAB.parents[3] / 'benchmarks'}{os.pathsep}{LAB.parents[2]}"
+    done = lab.run("-c", script, PYTHONPATH=places, CUDA_VISIBLE_DEVICES="")
+    assert done.returncode == 0, done.stderr
+    schedule, bits = done.stdout.splitlines()[-2:]
+    assert set(ast.literal_eval(schedule).values()) == {2} and 1 < float(bits) < 5
 
 
 @pytest.mark.parametrize(
