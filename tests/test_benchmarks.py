@@ -173,6 +173,26 @@ def test_studies_are_simulated_played_and_run(arguments: list[str], rows: list[s
     assert all(row in done.stdout for row in rows), done.stdout
 
 
+@pytest.mark.parametrize(
+    ("command", "rows"),
+    [
+        ("paying.py --sessions 1", ["| steady, as the original's late ideas ", "| nothing to be found "]),
+        ("mixture.py --sessions 2", ["| earned ", "| fixed ", "| tuner "]),
+        ("thinkers.py --slots 2 --trial 0.2 --turn 0.2 --each 3", ["| 1 ", "| 16 "]),
+        ("commons_scale.py --authors 5", ["| 5 "]),
+        ("commands.py --experiments 100 --runs 1", ["| nightlab --help ", "| nightlab log --all "]),
+        ("orchestrator.py --sizes 100 200 --runs 1", ["| make the commit ", "| judge, record, add to results.tsv "]),
+        ("window.py --sizes 100", ["| 80 x 24, an experiment more ", "| memory, MB "]),
+    ],
+)
+@pytest.mark.machine
+def test_a_small_measurement_prints_its_table(command: str, rows: list[str]) -> None:
+    name, *words = command.split()
+    done = subprocess.run([sys.executable, str(BENCHMARKS / name), *words], capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    assert all(row in done.stdout for row in rows), done.stdout
+
+
 def test_a_population_of_the_toy_ends_between_the_baseline_and_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     pbt = runpy.run_path(str(BENCHMARKS / "pbt.py"))

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import ast
 import json
-import tomllib
+import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from support.labs import CONTRACT
-from support.tiers import by_default
 
-from nightlab.analysis.redteam.attacks import ATTACKS, attacks_on, best_claim, with_prologue
+from nightlab.analysis.redteam import run
+from nightlab.analysis.redteam.attack import best_claim, with_prologue
+from nightlab.analysis.redteam.attacks import ATTACKS, attacks_on, left_out, target
+from nightlab.analysis.redteam.on_texts import as_data, in_a_comment
+from nightlab.analysis.redteam.what_is_left import ROWS, change_file, changed_text
 from nightlab.core.config import LabConfig
-from nightlab.session.preflight import attackable, attacked, committed_contract
+from nightlab.core.regions import frozen_change
+from nightlab.core.types import Metric, TrialRequest
+from nightlab.session.preflight import attacked
 from nightlab.storage.git import Repo
 from nightlab.storage.ledger import record_redteam
 
@@ -24,12 +30,13 @@ def lab(**more: Any) -> LabConfig:
     return LabConfig.model_validate({**least, **more})
 
 
-SERVED = lab(evaluator={"command": "python e.py", "served": True})
+READS = {"command": "python e.py"}
+SERVED = lab(evaluator={**READS, "served": True})
 
 
 def test_each_attack_is_a_program_after_the_docstring() -> None:
     genome = '"""What it is."""\nfrom __future__ import annotations\n\nimport os\nX = 1\n'
-    for attack in ATTACKS:
+    for attack in (one for one in ATTACKS if one.put is with_prologue):
         text = with_prologue(genome, attack.source(SERVED))
         body = ast.parse(text).body
         compile(text, "g.py", "exec")
@@ -38,10 +45,42 @@ def test_each_attack_is_a_program_after_the_docstring() -> None:
     assert ast.unparse(ast.parse(with_prologue("X = 1\n", "Y = 2"))) == "Y = 2\nX = 1"
 
 
-def test_attacks_on_answers_fit_labs_that_ask_for_them() -> None:
-    names = {attack.name for attack in attacks_on(lab())}
-    assert {"early output", "clock", "smuggling"} <= names and not {"lookahead", "replay"} & names
-    assert {attack.name for attack in attacks_on(SERVED)} == {attack.name for attack in ATTACKS}
+def test_an_attack_is_put_between_markers_where_they_bound_what_may_change() -> None:
+    attack, marked = ATTACKS[0], lab(between=["START", "END"])
+    text = "import os\n# START\nX = 1\n# END\nY = 2\n"
+    found = attack.on_genome(marked, "g.py", text)
+    assert frozen_change("g.py", text, found, marked.between) == "" and "METRIC" in found
+    assert found.startswith("import os\n# START\nimport os\n") and found.endswith("X = 1\n\n# END\nY = 2\n")
+    inside = "def f():\n    # START\n    X = 1\n    # END\n"
+    assert attack.on_genome(marked, "g.py", inside) == with_prologue(inside, attack.source(marked))
+
+
+def timed(contract: LabConfig) -> LabConfig:
+    return contract.model_copy(update={"metric": contract.metric.model_copy(update={"name": "milliseconds"})})
+
+
+def in_c(**more: Any) -> LabConfig:
+    return lab(genome=["a.c", "flags.txt"], **more)
+
+
+@pytest.mark.parametrize(
+    ("contract", "path", "there", "not_there"),
+    [
+        (lab(), "g.py", {"early output", "clock", "smuggling"}, {"lookahead", "replay", "link"}),
+        (SERVED, "g.py", {"clock", "lookahead", "partial answer"}, {"link", "rounding", "skipped answers"}),
+        (timed(SERVED), "g.py", {"clock", "lookahead", "skipped answers"}, {"link", "rounding"}),
+        (lab(evaluator=READS), "g.py", {"clock", "tolerance", "partial answer", "link"}, {"lookahead"}),
+        (in_c(), "a.c", {"early output", "smuggling"}, {"clock", "replay", "infinity"}),
+        (lab(command=None, evaluator=READS), "g.py", {"false claim", "infinity", "smuggling"}, {"clock", "link"}),
+    ],
+    ids=("claim", "served", "timed", "leaves files", "C", "read as data"),
+)
+def test_attacks_fit_what_there_is_to_attack(contract: LabConfig, path: str, there: Any, not_there: Any) -> None:
+    names = [attack.name for attack in attacks_on(contract, path, "A = 1.5\n")]
+    assert there <= set(names) and not not_there & set(names) and len(names) == len(set(names))
+    assert target(contract, ["a.json", "b.txt", path, "z.md"]) == path
+    assert "infinity" not in [attack.name for attack in attacks_on(contract, path, "CCO\n")]
+    assert bool(left_out(contract, path)) == ("clock" not in names)
 
 
 def test_a_liar_names_the_best_that_is_possible() -> None:
@@ -51,41 +90,100 @@ def test_a_liar_names_the_best_that_is_possible() -> None:
 
 
 @pytest.mark.parametrize(
-    ("genome", "more", "there"),
+    ("how", "text", "becomes"),
     [
-        ({"genome.py": "A = 1"}, "command = 'python measure.py'", ["genome.py"]),
-        ({"a.c": "", "flags.txt": ""}, "command = 'python serve.py'", []),
-        ({"page.py": "A = 1"}, "evaluator = {command = 'python reads.py'}", []),
+        ("NaN", '{"circles": [[0.5, 1, 2]], "n": 3, "ok": true}', '{"circles": [[NaN, 10, 20]], "n": NaN, "ok": true}'),
+        ("zeros", "[[1, 2.5], []]", "[[0, 0.0], []]"),
+        ("infinite", "0.5", "Infinity"),
+        ("half", "[1, 2, 3]", "[1, 2]"),
+        ("half", '{"a": [1, 2], "b": 1}', '{"a": [1], "b": 1}'),
+        ("half", '{"x": 1, "y": 2}', '{"x": 1}'),
+        ("less", "id1,x\n1,-2e3\n", "id1,x\n0.999,-1998.0\n"),
+        ("half", "a 1\nb 2\nc 3\n", "a 1\nb 2\n"),
     ],
-    ids=("Python", "C", "Python as data"),
 )
-def test_it_attacks_python_that_a_trial_runs(genome: dict[str, str], more: str, there: list[str]) -> None:
-    text = f"name = 'x'\ngenome = {[*genome]}\n{more}\nmetric = {{name = 'loss'}}\n"
-    contract = LabConfig.model_validate(tomllib.loads(text))
-    assert attackable(contract, [*genome, "measure.py", "reads.py"]) == there
+def test_numbers_that_are_left_are_changed(how: str, text: str, becomes: str) -> None:
+    assert changed_text(text, how) == becomes
+
+
+def test_files_that_are_left_are_changed(tmp_path: Path) -> None:
+    np = pytest.importorskip("numpy")
+    np.save(tmp_path / "a.npy", np.ones((4, 2)))
+    np.savez(tmp_path / "b.npz", x=np.ones(3), n=np.ones(2))
+    assert change_file(tmp_path / "a.npy", "half", "") and np.load(tmp_path / "a.npy").shape == (2, 2)
+    assert change_file(tmp_path / "b.npz", "NaN", "")
+    assert [math.isnan(x) for x in np.load(tmp_path / "b.npz")["x"]] == [True, False, False]
+    raw = tmp_path / "model.bin"
+    raw.write_bytes(b"\xff\xfe\x01\x02")
+    assert not change_file(raw, "more", "") and change_file(raw, "half", "") and raw.read_bytes() == b"\xff\xfe"
+    assert change_file(raw, "link", "/sealed/") and raw.readlink() == Path("/sealed/model.bin")
+    assert change_file(raw, "pipe", "") and raw.is_fifo()
+    assert ROWS["a little less"]([1.0]) == [1 - 1e-7]
+
+
+def test_a_line_is_put_into_a_comment_where_there_is_one() -> None:
+    assert in_a_comment("SELECT 1;\n", "METRIC x=1", "q.sql") == "SELECT 1;\n/*\nMETRIC x=1\n*/\n"
+    assert in_a_comment("a = 1\n", "METRIC x=1", "s.toml") == "a = 1\n# METRIC x=1\n"
+    assert in_a_comment("Be brief.\n", "METRIC x=1", "prompt.md") == "Be brief.\nMETRIC x=1\n"
+    assert as_data("(module (func))\n", "ab c", "gene.wat") == '(module (func)\n(data "ab c"))\n'
+    assert as_data("a = 1\n", "ab c", "s.toml") == "a = 1\n# ab c\n"
 
 
 def test_check_says_what_came_of_the_last_attacks(make_lab: Any) -> None:
     made = make_lab()
     repo = Repo(made.folder)
-    contract = committed_contract(repo)[1]
     commit = repo.resolve() or ""
-    assert (attacked(repo, contract).what, attacked(repo, contract).ok) == ("its metric was never attacked", False)
+    assert (attacked(repo).what, attacked(repo).ok) == ("its metric was never attacked", False)
     record_redteam(repo.lab, commit, 0.0, [], 8)
-    assert "none of 8 attacks" in attacked(repo, contract).what and attacked(repo, contract).ok
+    assert "none of 8 attacks" in attacked(repo).what and attacked(repo).ok
     made.commit(genome_py="A, B = 2.0, 8\n")
-    assert "before it changed" in attacked(repo, contract).what and not attacked(repo, contract).ok
+    assert "before it changed" in attacked(repo).what and not attacked(repo).ok
     record_redteam(repo.lab, commit, 0.0, ["clock", "NaN"], 8)
-    assert "2 of 8 attacks would be kept" in attacked(repo, contract).what and not attacked(repo, contract).ok
-    other = contract.model_copy(update={"genome": ("measure.sh",)})
-    assert "has no attacks for this lab" in attacked(repo, other).what and attacked(repo, other).ok
+    assert "2 of 8 attacks would be kept" in attacked(repo).what and not attacked(repo).ok
 
 
-def test_a_lab_without_python_in_its_genome_is_told_so(make_lab: Any, nightlab: Any) -> None:
-    contract = CONTRACT.format(proposer="patches").replace("genome.py", "genome.json")
-    made = make_lab(contract=contract, files={"genome.json": "{}"})
-    done = nightlab("redteam", cwd=made)
-    assert done.code == 1 and "there are no attacks for this lab" in done.err
+def found(nightlab: Any, folder: Any, *names: str) -> tuple[int, dict[str, Any]]:
+    """The exit status of these attacks on a lab, and what it says as JSON; of all attacks where none is named."""
+    options = [word for name in names for word in ("--attack", name)]
+    done = nightlab("redteam", "--json", *options, cwd=folder)
+    return done.code, json.loads(done.out)
+
+
+SEALED = '[evaluator]\ncommand = "python evaluate.py"\n[sandbox]'
+CARELESS = """\
+import json, os
+from pathlib import Path
+answer = json.loads((Path(os.environ["NIGHTLAB_ARTEFACTS"]) / "answer.json").read_text())
+print("METRIC loss=", sum((a - b) ** 2 for a, b in zip(answer, [1.0, 2.0, 3.0, 4.0])), sep="")
+"""
+LEAVES = "import json\nfrom pathlib import Path\nPath('answer.json').write_text(json.dumps([1.5, 2.5, 3.5, 4.5]))\n"
+
+
+def test_a_lab_that_compares_half_of_what_is_left_is_told_so(make_lab: Any, nightlab: Any) -> None:
+    contract = CONTRACT.format(proposer="patches").replace("[sandbox]", SEALED).replace("measure.py", "genome.py")
+    tiny = make_lab(LEAVES, contract=contract, files={"evaluate.py": CARELESS})
+    code, told = found(nightlab, tiny, "partial answer", "NaN answer")
+    assert (code, told["kept"], told["left_out"]) == (3, ["partial answer"], "")
+    assert "compare all of it" in told["attacks"][1]["hint"]
+    assert told["attacks"][1]["metric"] == 0.5
+
+
+ECHOES = """\
+from pathlib import Path
+text = Path("genome.json").read_text()
+print(text)
+print("METRIC loss=", text.count("1"), sep="")
+"""
+
+
+def test_a_genome_that_runs_no_python_is_attacked_as_text(make_lab: Any, nightlab: Any) -> None:
+    contract = CONTRACT.format(proposer="patches").replace("[sandbox]", SEALED).replace("genome.py", "genome.json")
+    contract = contract.replace('command = "python measure.py"', 'information = {growth = "unlimited"}')
+    tiny = make_lab(contract=contract, files={"genome.json": "{}", "evaluate.py": ECHOES})
+    code, told = found(nightlab, tiny)
+    assert (code, [each["attack"] for each in told["attacks"]]) == (3, ["false claim", "smuggling"])
+    assert told["kept"] == ["smuggling"] and "no trial runs a program" in told["left_out"]
+    assert told["attacks"][-1]["verdict"].startswith("it ran: ")
 
 
 def test_a_lab_that_believes_what_is_printed_is_told_so(make_lab: Any, nightlab: Any) -> None:
@@ -98,17 +196,50 @@ def test_a_lab_that_believes_what_is_printed_is_told_so(make_lab: Any, nightlab:
     assert done.code == 1 and "there is no attack nothing on this lab" in done.err and "early output" in done.err
 
 
-FEW, ALL = ("smuggling", "lazy answer"), ()
+SOME = {"speed": ("smuggling", "lazy answer"), "packing": ("rounding", "NaN answer", "link")}
 
 
 @pytest.mark.integration
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("chosen", by_default(FEW, of=(FEW, ALL)), ids=("few", "all"))
-def test_the_shipped_speed_lab_keeps_none(nightlab: Any, tmp_path: Path, chosen: tuple[str, ...]) -> None:
-    assert nightlab("new", "fast", "--from", "speed", cwd=tmp_path).code == 0
-    options = [word for name in chosen for word in ("--attack", name)]
-    done = nightlab("redteam", "--json", *options, cwd=tmp_path / "fast")
-    told = json.loads(done.out)
-    assert (done.code, told["kept"]) == (0, []), told
+@pytest.mark.parametrize(("name", "chosen"), SOME.items(), ids=SOME)
+def test_shipped_labs_keep_none(nightlab: Any, tmp_path: Path, name: str, chosen: tuple[str, ...]) -> None:
+    assert nightlab("new", "mine", "--from", name, cwd=tmp_path).code == 0
+    code, told = found(nightlab, tmp_path / "mine", *chosen)
+    assert (code, told["kept"]) == (0, []), told
     said = {each["attack"]: each["verdict"] for each in told["attacks"]}
-    assert said.keys() >= set(FEW) and "a wrong answer" in said["lazy answer"] and "over limit" in said["smuggling"]
+    assert said.keys() == set(chosen)
+    if name == "speed":
+        assert "a wrong answer" in said["lazy answer"] and "over limit" in said["smuggling"]
+    else:
+        assert "regressed" in said["rounding"] and "no x, y, radius" in said["NaN answer"]
+        assert "No such file" in said["link"]
+
+
+@pytest.mark.parametrize(
+    ("timed", "values", "says"),
+    [
+        (False, [5.0, 4.0, 5.1, 4.2, 5.0, 4.1, 4.9, 4.0], ""),
+        (True, [5.0, 4.0, 5.1, 4.2, 5.0, 4.1, 4.9, 4.0], ""),
+        (False, [5.0, 4.0, 4.0, 5.0, 5.0, 4.1, 4.1, 5.0], "luck: on 4 fresh seeds it gains"),
+        (False, [5.0, 4.0, 5.0, 4.2, 5.0, 4.6, 5.0, 4.7], "luck: on 4 fresh seeds it gains"),  # 0.05 to 1.2 at 95 %
+    ],
+    ids=("a hole", "a hole, by time", "luck", "luck of some attack"),
+)
+def test_what_would_be_kept_is_measured_beside_the_baseline(
+    monkeypatch: Any, timed: bool, values: list[float], says: str
+) -> None:
+    asked: list[TrialRequest] = []
+
+    def measured(scheduler: Any, requests: Any) -> list[Any]:
+        asked.extend(requests)
+        return [SimpleNamespace(metric=value) for value in values]
+
+    monkeypatch.setattr(run, "measure", measured)
+    noise = SimpleNamespace(exact=False, scale="difference")
+    session = SimpleNamespace(
+        metric=Metric("loss"), lab=SimpleNamespace(timed=timed), ledger=SimpleNamespace(trials_before=lambda: 7)
+    )
+    scheduler = SimpleNamespace(replicates=SimpleNamespace(noise=lambda: noise))
+    loop: Any = SimpleNamespace(session=session, scheduler=scheduler)
+    assert run._luck(loop, 0, 3).startswith(says) and (says or not run._luck(loop, 0, 3))
+    assert [(ask.number, ask.since) for ask in asked[:2]] == [(0, 7 * timed), (3, 7 * timed)]

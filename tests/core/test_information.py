@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from support.tiers import by_default
 
-from nightlab.analysis.redteam.attacks import ATTACKS
+from nightlab.analysis.redteam.on_programs import PROGRAM_ATTACKS
 from nightlab.core.config import LabConfig
 from nightlab.core.program.facts import SessionContext, program_facts
 from nightlab.core.program.information import find_data, new_information, program_information
@@ -36,7 +36,7 @@ def words(count: int) -> str:
 
 SMUGGLED = {
     "by nightlab redteam": (
-        lambda: next(one.source(DEFAULT) for one in ATTACKS if one.name == "smuggling"),
+        lambda: next(one.source(DEFAULT) for one in PROGRAM_ATTACKS if one.name == "smuggling"),
         "bytes of information",
     ),
     "weights as base64": (lambda: f"W = {base64.b64encode(DRAW.randbytes(3000))!r}\n", "looks like data"),
@@ -123,6 +123,7 @@ SMALL = {
     "negative numbers": f"W = {[-n % 991 - 1000 for n in range(600)]}\n",
     "pairs": f"W = {[(n % 7, n % 11) for n in range(600)]}\n",
     "complex numbers": f"W = {[complex(n, -n) for n in range(600)]}\n",
+    "integers too long to be printed": "W = [" + ", ".join(f"0x{n:x}" + "f" * 3600 for n in range(600)) + "]\n",
 }
 
 
@@ -134,6 +135,13 @@ def test_data_is_named_however_it_is_written(how: str) -> None:
 
 def test_a_byte_order_mark_hides_no_data() -> None:
     assert "looks like data" in find_data({"train.py": "\ufeff" + SMALL["an integer"]}, BASE)
+
+
+@pytest.mark.parametrize(
+    ("more", "said"), [("x = 1\n" * 30_000, "looks like data"), (f"x = {'-' * 5000}1\n", "too deep to be searched")]
+)
+def test_a_program_that_is_large_or_deep_hides_no_data(more: str, said: str) -> None:
+    assert said in find_data({"train.py": more + SMALL["an integer"]}, BASE)
 
 
 def test_another_program_is_none() -> None:

@@ -73,6 +73,23 @@ def test_what_python_runs_is_accepted_and_what_it_refuses_is_named(raw: bytes) -
     )
 
 
+@pytest.mark.parametrize(
+    ("encoding", "hidden"),
+    [
+        ("utf-7", b"x = 1 # +AAo-x = 2"),
+        ("unicode_escape", rb"x = 1 # \u000ax = 2"),
+        ("raw_unicode_escape", rb"x = 1 # \u000ax = 2"),
+        ("shift_jis", b"x = '\x95\\'; x = 2 #'"),
+    ],
+)
+def test_a_program_that_only_its_encoding_shows_is_refused(encoding: str, hidden: bytes) -> None:
+    raw = f"# coding: {encoding}\n".encode() + hidden + b"\n"
+    scope: dict[str, object] = {}
+    exec(compile(raw, "x.py", "exec"), scope)
+    assert scope["x"] == 2, "what Python runs"
+    assert "another program than its text shows" in (syntax_fault("x.py", decode_source(raw)) or "")
+
+
 def test_other_faults_keep_their_line() -> None:
     assert syntax_fault("x.py", "\ufeffx = 1\ny = = 2\n") == "x.py, line 2: invalid syntax"
     assert syntax_fault("x.py", "# coding: klingon\n") == "x.py: unknown encoding: klingon"

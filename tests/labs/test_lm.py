@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import fcntl
 import http.server
@@ -314,6 +315,43 @@ def test_a_served_model_scores_exactly_what_it_scores_in_process(lab: Lab, prepa
     assert both[1].split("=")[1] != both[0].split("=")[1], "another split"
 
 
+def private(lab: Lab, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Prepare a lab with private text."""
+    lab.edit("corpus.py", "PRIVATE = None", f"PRIVATE = {str(folder)!r}")
+    return lab.run("prepare.py")
+
+
+@machine
+def test_private_text_is_scored_beside_held_out_data(
+    copy: Lab, prepare: ModuleType, tmp_path: Path, texts: list[str]
+) -> None:
+    (tmp_path / "mine").mkdir()
+    for number, text in enumerate(texts[:30]):
+        (tmp_path / "mine" / f"{number}.txt").write_text(text[::-1])
+    done = private(copy, tmp_path / "mine")
+    assert done.returncode == 0 and "private" in done.stdout, done.stderr
+    said = serve(copy, prepare, "honest", NIGHTLAB_HELD_OUT="1").stdout
+    found = dict(line.removeprefix("METRIC ").split("=") for line in said.splitlines())
+    assert found["val_bpb_private"] not in (found["val_bpb"], found["held_out"]), said
+    assert "private" not in serve(copy, prepare, "honest", NIGHTLAB_BASELINE="{}").stdout, "the search does not see it"
+
+
+@pytest.mark.parametrize("text", [None, pytest.param("", marks=machine), pytest.param("short", marks=machine)])
+def test_private_text_that_is_not_there_or_too_short_is_named(copy: Lab, tmp_path: Path, text: str | None) -> None:
+    if text is not None:
+        (tmp_path / "mine").mkdir()
+    if text:
+        (tmp_path / "mine" / "a.txt").write_text(text)
+    done = private(copy, tmp_path / "mine")
+    if not text:
+        assert done.returncode == 1 and f"No .txt file in {tmp_path / 'mine'}" in done.stderr, done.stderr
+        return
+    assert done.returncode == 0, done.stderr
+    (copy.folder / "look.py").write_text("from prepare import Exam\nExam('private')\n")
+    looked = copy.run("look.py", PYTHONPATH=str(GUEST))
+    assert looked.returncode and "The private split is shorter than one batch of" in looked.stderr, looked.stderr
+
+
 @pytest.mark.parametrize(
     ("model", "status", "words"),
     [
@@ -479,6 +517,19 @@ def test_training_in_two_parts_is_training_at_once(lab: Lab) -> None:
     assert part(0.5, 1, saved)[1] == part(0, 1)[1]
 
 
+@machine
+def test_the_benchmark_of_populations_plays_one_and_replays_its_schedule(lab: Lab) -> None:
+    script = (
+        "from pathlib import Path; import pbt_lm; place = Path.cwd(); found = pbt_lm.ours(place, 2, 2, 4096, 1); "
+        "print({name: len(course) for name, course in found.items()}); print(pbt_lm.replayed(place, found, 4096, 7))"
+    )
+    places = f"{LAB.parents[3] / 'benchmarks'}{os.pathsep}{LAB.parents[2]}"
+    done = lab.run("-c", script, PYTHONPATH=places, CUDA_VISIBLE_DEVICES="")
+    assert done.returncode == 0, done.stderr
+    schedule, bits = done.stdout.splitlines()[-2:]
+    assert set(ast.literal_eval(schedule).values()) == {2} and 1 < float(bits) < 5
+
+
 @pytest.mark.parametrize(
     ("held_out", "baseline", "claim"), [("1", '{"rounding": 0.0}', True), ("1", None, False), ("0", "{}", False)]
 )
@@ -508,24 +559,35 @@ def test_all_rows_are_probed_where_a_claim_is_made_and_your_own_program_makes_no
     assert made == {"val": claim} | ({"heldout": claim} if held_out == "1" else {})
 
 
-def test_a_budget_without_an_amount_is_explained(lab: Lab) -> None:
-    done = lab.run("train.py", NIGHTLAB_CLOCK="work")
-    assert done.returncode == 1
-    assert "Set NIGHTLAB_CLOCK" in done.stderr
+def test_a_budget_without_an_amount_is_explained(
+    prepare: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("NIGHTLAB_CLOCK", "work")
+    with pytest.raises(SystemExit, match="1"):
+        prepare.Budget(SimpleNamespace(tokens=0))
+    assert "Set NIGHTLAB_CLOCK" in capsys.readouterr().err
 
 
-def test_the_training_loss_is_reported_as_a_mean_of_each_hundredth_of_the_budget(lab: Lab) -> None:
-    code = (
-        "import types, prepare\nloader = types.SimpleNamespace(tokens=0)\nbudget = prepare.Budget(loader)\n"
-        "budget.start()\nfor loader.tokens in range(1, 1001): budget.report(loader.tokens % 10)"
-    )
-    work = {"NIGHTLAB_CLOCK": "work", "NIGHTLAB_BUDGET": "1000", "NIGHTLAB_SEED": "1"}
-    done = lab.run("-c", code, **work, NIGHTLAB_ROLE="candidate", NIGHTLAB_CONTROL="1", PYTHONPATH=str(GUEST))
-    said = [line.split() for line in done.stdout.splitlines()]
-    assert said[0] == ["start"] and {words[0] for words in said[1:]} == {"report"}, done.stderr
-    assert 90 <= len(said) - 1 <= 100 and float(said[-1][1]) > 0.98
-    assert all(4 <= float(loss) <= 5 for _, _, loss in said[1:])
-    assert lab.run("-c", code, **work).stdout == ""  # by hand nobody listens
+@pytest.mark.parametrize("trial", [True, False])
+def test_the_training_loss_is_reported_as_a_mean_of_each_hundredth_of_the_budget(
+    prepare: ModuleType, monkeypatch: pytest.MonkeyPatch, trial: bool
+) -> None:
+    for name, value in (("CLOCK", "work"), ("BUDGET", "1000")):
+        monkeypatch.setenv(f"NIGHTLAB_{name}", value)
+    said: list[tuple[float, ...]] = []
+    heard = {word: lambda *values: said.append(values) for word in ("start", "report")}
+    listener = SimpleNamespace(begin=0.0, end=1.0, **heard)
+    monkeypatch.setattr(prepare.nightlab_guest, "trial", lambda: listener if trial else None)
+    loader = SimpleNamespace(tokens=0)
+    budget = prepare.Budget(loader)
+    budget.start()
+    for loader.tokens in range(1, 1001):
+        budget.report(loader.tokens % 10)
+    if not trial:
+        assert not said, "by hand nobody listens"
+        return
+    assert said.pop(0) == () and 90 <= len(said) <= 100 and said[-1][0] > 0.98
+    assert all(4 <= loss <= 5 for _, loss in said)
 
 
 # --- Downloads ------------------------------------------------------------------------------------------

@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.shipped import lab_module, trials_of
+from support.labs import TinyLab
+from support.shipped import lab_module
+
+from nightlab.session.create import make_lab
 
 STAND_IN = lab_module("prompt", "stand_in")
 
@@ -33,8 +36,7 @@ def test_every_other_case_is_held_out(monkeypatch: pytest.MonkeyPatch) -> None:
     assert {label for label, _ in searched} == {label for label, _ in held_out} == {*STAND_IN.WORDS, "other"}
 
 
-@pytest.mark.integration
-def test_a_rule_gains_and_the_key_stays_outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_short_session_confirms_a_gain_and_the_key_stays_outside(nightlab: Any, tmp_path: Path) -> None:
     keys = set()
 
     class Endpoint(STAND_IN.Endpoint):  # type: ignore[misc, name-defined]
@@ -44,12 +46,19 @@ def test_a_rule_gains_and_the_key_stays_outside(tmp_path: Path, monkeypatch: pyt
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Endpoint)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setenv("OPENAI_API_KEY", "sk-not-for-trials")
-    changes = {":8765": f":{server.server_port}", "# keys": "keys"}
-    plain, ruled = map(trials_of("prompt", tmp_path, changes), ("03-print-the-metric", "01-one-word"))
+    lab = TinyLab(make_lab(tmp_path / "prompt", "prompt"))
+    contract = (lab.folder / "lab.toml").read_text()
+    for text, other in ((":8765", f":{server.server_port}"), ("# keys", "keys")):
+        assert text in contract
+        contract = contract.replace(text, other)
+    for idea in ("02-polite", "04-what-is-broken", "05-anything-else"):
+        (lab.folder / "ideas" / f"{idea}.patch").unlink()
+    lab.commit(lab_toml=contract)
+    done = nightlab("run", cwd=lab, OPENAI_API_KEY="sk-not-for-trials")
     server.shutdown()
-    assert (plain.outcome, plain.metric) == ("measured", 0.0), plain.detail
-    assert ruled.metric and ruled.metric >= 0.5 and ruled.out_of == 20, ruled.detail
+    server.server_close()
+    assert done.code == 0 and "\nconfirmed: right is 0." in done.out, done.out
+    assert "1 kept, 1 discarded, 0 crashed" in done.out, "a prompt that prints the metric is only text"
     assert keys == {"Bearer sk-not-for-trials"}
     written = [path for path in tmp_path.rglob("*") if path.is_file() and b"sk-not-for-trials" in path.read_bytes()]
     assert not written, "the key is in no file of a trial"

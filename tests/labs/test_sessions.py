@@ -8,33 +8,52 @@ from typing import Any
 import pytest
 from support.labs import TinyLab
 
+from nightlab.storage.ledger import Ledger
+
+CHEATS = ("tampered", "over budget", "over limit")
 NEEDS = {"control": "mujoco", "molecule": "rdkit"}
+
+
+def reasons(lab: Path) -> list[str]:
+    """Why each experiment of its one session was kept or not."""
+    [folder] = (lab / ".nightlab").glob("*/ledger.db")
+    ledger = Ledger(folder, read_only=True)
+    found = [experiment.verdict.reason for experiment in ledger.experiments() if experiment.verdict]
+    ledger.close()
+    return found
 
 
 @pytest.mark.parametrize(
     ("lab", "experiments", "change"),
     [
-        ("abtest", 5, ("", "")),
-        ("molecule", 2, ("", "")),
-        ("packing", 1, ("amount = 10 ", "amount = 2 ")),
-        ("playbook", 5, ("", "")),
-        ("sql", 2, ("", "")),
+        ("abtest", 5, None),
+        ("molecule", 1, None),
+        ("packing", 1, ("lab.toml", "amount = 10 ", "amount = 2 ")),
+        ("playbook", 5, None),
+        ("sql", 1, None),
+        ("trading", 3, ("prepare.py", "SystemRandom()", "Random(1)")),
     ],
 )
 def test_a_short_session_confirms_a_gain(
-    nightlab: Any, tmp_path: Path, lab: str, experiments: int, change: tuple[str, str]
+    nightlab: Any, tmp_path: Path, lab: str, experiments: int, change: tuple[str, str, str] | None
 ) -> None:
-    """The fewest experiments with a gain, and of the packing's training a fifth: 3 to 8 s of CPU time each."""
+    """The fewest experiments with a gain, of the packing's training a fifth: 3 to 6 s of CPU time each.
+
+    The prompt lab's is in ``test_prompt.py``, beside the endpoint that it needs.
+    """
     if lab in NEEDS:
         pytest.importorskip(NEEDS[lab], reason=f"needs the extra {lab}")
     assert nightlab("new", lab, cwd=tmp_path).code == 0
     folder = TinyLab(tmp_path / lab)
-    contract = folder.folder / "lab.toml"
-    contract.write_text(contract.read_text().replace(*change))
-    if any(change):
+    if change:
+        file, text, other = change
+        before = (folder.folder / file).read_text()
+        assert text in before
+        (folder.folder / file).write_text(before.replace(text, other))
         folder.commit()
     done = nightlab("run", "-n", str(experiments), cwd=folder)
-    assert done.code == 0 and "confirmed: " in done.out, done.out
+    assert done.code == 0 and "\nconfirmed: " in done.out, done.out
+    assert not {*CHEATS} & {*reasons(folder.folder)}, done.out
 
 
 @pytest.mark.machine
@@ -59,3 +78,4 @@ def test_the_documented_command_confirms_a_gain(nightlab: Any, tmp_path: Path, l
     assert nightlab("new", lab, cwd=tmp_path).code == 0
     done = nightlab("run", "-n", str(experiments), cwd=tmp_path / lab)
     assert done.code == 0 and "confirmed: " in done.out, done.out
+    assert not {*CHEATS} & {*reasons(tmp_path / lab)}, "an honest idea is called a cheat"

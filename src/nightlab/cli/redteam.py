@@ -29,7 +29,7 @@ def redteam(
 
     Puts known cheats into the genome, one at a time, and measures each with ordinary trials in a scratch copy of what
     is committed. Takes one trial or two for each attack. Exit status 3: at least one would be kept; its hint says
-    what to fix.
+    what to fix. Of a genome in another language than Python only some are made, and the last line says which not.
     """
     from nightlab.analysis.redteam.run import AttackResult
     from nightlab.analysis.redteam.run import redteam as run
@@ -43,12 +43,14 @@ def redteam(
 
     shown = view(quiet=True)
     try:
-        results = run(lab, attack or (), device=device, allow=allowed(allow), view=shown, said=told)
+        results, left_out = run(lab, attack or (), device=device, allow=allowed(allow), view=shown, said=told)
     finally:
         shown.close()
     kept = [result.attack for result in results if result.kept]
     if as_json:
-        typer.echo(json.dumps({"kept": kept, "attacks": [result.facts() for result in results]}, indent=1))
+        typer.echo(
+            json.dumps({"kept": kept, "attacks": [one.facts() for one in results], "left_out": left_out}, indent=1)
+        )
     else:
-        say(f"{len(kept)} of {len(results)} attacks would be kept")
+        say(f"{len(kept)} of {len(results)} attacks would be kept{f'; {left_out}' if left_out else ''}")
     raise typer.Exit(REFUTED if kept else 0)

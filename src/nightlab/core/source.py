@@ -7,7 +7,7 @@ import contextlib
 import re
 
 from nightlab.core.program import c_family, wasm
-from nightlab.core.source_bytes import declares_encoding, encode_source, parse_python, undecodable
+from nightlab.core.source_bytes import declares_encoding, encode_source, parse_python, read_otherwise, undecodable
 
 DECLARATION = "# -*- coding: latin-1 -*-"
 SEED_NAME = re.compile(r"(^|_)seed($|_)|PRNGKey", re.IGNORECASE)
@@ -25,6 +25,8 @@ def syntax_fault(path: str, text: str) -> str | None:
         if (found := undecodable(text)) and not declares_encoding(raw):
             return f"{path}, line {found[0]}: {found[1]} is not UTF-8; declare its encoding in line 1: {DECLARATION}"
         compile(raw, path, "exec", dont_inherit=True)
+        if (encoding := read_otherwise(raw)) and ast.dump(ast.parse(raw)) != ast.dump(parse_python(text)):
+            return f"{path}: in {encoding}, which it declares, it is another program than its text shows; use UTF-8"
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         line = getattr(error, "lineno", None)
         return f"{path}{f', line {line}' if line else ''}: {getattr(error, 'msg', None) or error}"

@@ -58,6 +58,16 @@ def declares_encoding(raw: bytes) -> bool:
     return bool(_declared(BYTE_LINE_END.split(raw, 2)[:2]))
 
 
+def read_otherwise(raw: bytes) -> str:
+    """The encoding that a file declares, where Python finds other ASCII characters in it than these bytes; or empty."""
+    name = _declared(BYTE_LINE_END.split(raw, 2)[:2])
+    try:
+        text = raw.decode(name or "ascii", "ignore")
+    except (LookupError, ValueError):
+        return ""  # Python refuses it
+    return name if text.encode("ascii", "ignore") != raw.decode("ascii", "ignore").encode() else ""
+
+
 def parse_python(text: str) -> ast.Module:
     """The syntax tree. Columns are those of the text in UTF-8 without its byte-order mark, as ``utf8`` gives it.
 

@@ -40,7 +40,6 @@ from nightlab.storage.git import Repo, in_genome
 from nightlab.storage.ledger import find_ledger, read_redteam, tags
 
 REMEMBERS = "the process that trained answers the evaluator: it can remember what it was asked, and train on"
-NO_TARGET = "they are made in Python, and no trial runs Python of its genome"
 
 
 def inspect(repo: Repo, *, dirty_genome: bool = False) -> tuple[LabConfig, str, list[Check]]:
@@ -148,7 +147,7 @@ def check_lab(repo: Repo, sandbox: Sandbox, allow: Iterable[str]) -> tuple[LabCo
     lab, source, checks = inspect(repo)
     checks += sealed(sandbox, {*lab.sandbox.allow_missing, *allow})
     checks += crowded(sandbox, lab, repo.files(repo.resolve() or ""))
-    checks += [*held(sandbox, lab), *answered(lab), *shown(repo), memory_limit(), attacked(repo, lab)]
+    checks += [*held(sandbox, lab), *answered(lab), *shown(repo), memory_limit(), attacked(repo)]
     return lab, source, checks
 
 
@@ -214,15 +213,8 @@ def shown(repo: Repo) -> Iterator[Check]:
             yield Check(f"{said} (session {known[0]})", True)
 
 
-def attackable(lab: LabConfig, files: Iterable[str]) -> list[str]:
-    """The files that ``nightlab redteam`` can attack: Python of the genome, where a trial runs a program."""
-    return [path for path in files if lab.command and path.endswith(".py") and in_genome(path, lab.genome)]
-
-
-def attacked(repo: Repo, lab: LabConfig) -> Check:
-    """Whether the lab was attacked as it is committed, and withstood; or that there are no attacks for it."""
-    if not attackable(lab, repo.files(repo.resolve() or "")):
-        return Check(f"nightlab redteam has no attacks for this lab: {NO_TARGET}", True)
+def attacked(repo: Repo) -> Check:
+    """Whether the lab was attacked as it is committed, and withstood."""
     found = read_redteam(repo.lab)
     if found is None:
         return Check("its metric was never attacked", False, "nightlab redteam", fatal=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -11,8 +10,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from nightlab.analysis.redteam.attacks import Attack, attacks_on, with_prologue
-from nightlab.core.config import LabConfig, StopRules
+from nightlab.analysis.redteam.attack import Attack
+from nightlab.analysis.redteam.attacks import attacks_on, left_out, target
+from nightlab.core.config import StopRules
 from nightlab.core.observer import Observer
 from nightlab.core.types import NightlabError, TrialRequest, Verdict
 from nightlab.judge import NeedsTrial, paired_gain
@@ -20,7 +20,6 @@ from nightlab.loop.loop import ExperimentLoop
 from nightlab.loop.measure import measure
 from nightlab.loop.scheduler import RunInterrupted, Scheduler
 from nightlab.session.create import start_session
-from nightlab.session.preflight import NO_TARGET, attackable, committed_contract
 from nightlab.session.replicates import CONFIRM_SEED
 from nightlab.session.session import Session
 from nightlab.storage.git import OutOfScope, Repo, clone
@@ -28,11 +27,15 @@ from nightlab.storage.ledger import record_redteam
 
 MOST_TRIALS = 8  # of one attack
 PAIRS = 4  # on fresh seeds, of an attack that the judge would keep: it may have been luck
+LEVEL = 0.99  # of the interval of these: there are some sixteen attacks, and several may change nothing
 
 
 @dataclass(frozen=True, slots=True)
 class AttackResult:
-    """What came of an attack: ``kept`` if the judge would keep it. ``metric``: what it measured, where it did."""
+    """What came of an attack: ``kept`` if the judge would keep it, or it ran and should have been refused.
+
+    ``metric``: what it measured, where it did.
+    """
 
     attack: str
     does: str
@@ -53,37 +56,35 @@ def redteam(
     allow: Iterable[str] = (),
     view: Observer,
     said: Callable[[AttackResult], None] = lambda result: None,
-) -> list[AttackResult]:
+) -> tuple[list[AttackResult], str]:
     """Attack the lab as it is committed, in a copy; all attacks that fit, or those that are named.
 
-    ``said`` is told each result as it comes. Raises NightlabError for an unknown
-    name, without a baseline, and where no trial runs Python of the genome.
+    ``said`` is told each result as it comes. Returns all, and which attacks were not made and why; empty where all
+    were. Raises NightlabError for an unknown name, and without a baseline.
     """
     repo = Repo(lab)
-    commit, contract, _ = committed_contract(repo)
-    if not attackable(contract, repo.files(commit)):
-        raise NightlabError(f"there are no attacks for this lab: {NO_TARGET}", "")
     with _scratch(repo, device, allow) as session:
-        attacks = _chosen(session.lab, names)
-        target = _target(session)
+        genome = session.genome(session.base)
+        path = target(session.lab, genome)
+        attacks = _chosen(attacks_on(session.lab, path, genome[path]), names)
         loop = ExperimentLoop(session, StopRules(), Scheduler(session, view))
         loop.answer()  # measures the baseline
         results = []
         with loop.scheduler.on_duty():
             for attack in attacks:
-                results.append(_try(loop, attack, target))
+                results.append(_try(loop, attack, path))
                 said(results[-1])
     if not names:
         record_redteam(repo.lab, repo.resolve() or "", time.time(), [r.attack for r in results if r.kept], len(results))
-    return results
+    return results, left_out(session.lab, path)
 
 
-def _try(loop: ExperimentLoop, attack: Attack, target: str) -> AttackResult:
+def _try(loop: ExperimentLoop, attack: Attack, path: str) -> AttackResult:
     session, scheduler, making = loop.session, loop.scheduler, loop.candidates.making
     verdict, metric = None, None
     try:
-        text = with_prologue(session.genome(session.base)[target], attack.source(session.lab))
-        commit = session.repo.commit_files(session.base, {target: text}, attack.name)
+        text = attack.on_genome(session.lab, path, session.genome(session.base)[path])
+        commit = session.repo.commit_files(session.base, {path: text}, attack.name)
         number = making.admit(making.candidate(commit, session.base, "redteam", attack.does))
     except OutOfScope as refusal:
         return AttackResult(attack.name, attack.does, False, f"refused: {refusal}", None, attack.hint)
@@ -100,7 +101,9 @@ def _try(loop: ExperimentLoop, attack: Attack, target: str) -> AttackResult:
         scheduler.start(number if decision.who == "candidate" else champion.number, "search", decision.seed)
         scheduler.drain()
     kept, said = bool(verdict and verdict.status == "keep"), _said(verdict)
-    if kept and (luck := _luck(loop, champion.number, number)):
+    if attack.must_be_refused:
+        kept, said = True, f"it ran: {said}"
+    elif kept and (luck := _luck(loop, champion.number, number)):
         kept, said = False, f"{said}; {luck}"
     return AttackResult(attack.name, attack.does, kept, said, metric, attack.hint)
 
@@ -112,12 +115,15 @@ def _luck(loop: ExperimentLoop, champion: int, number: int) -> str:
     if noise.exact:
         return ""
     seeds = range(CONFIRM_SEED, CONFIRM_SEED + PAIRS)
+    # The champion's times of another attack were measured when the machine was busier, or less busy.
+    since = loop.session.ledger.trials_before() if loop.session.lab.timed else 0
+    asked = [TrialRequest(n, "confirm", seed, since=since) for seed in seeds for n in (champion, number)]
     try:
-        found = measure(scheduler, [TrialRequest(n, "confirm", seed) for seed in seeds for n in (champion, number)])
+        found = measure(scheduler, asked)
     except NightlabError as failed:
         return f"on fresh seeds {failed}"
     values = [measured.metric or 0.0 for measured in found]
-    gain = paired_gain(metric, values[::2], values[1::2], scale=noise.scale)
+    gain = paired_gain(metric, values[::2], values[1::2], LEVEL, scale=noise.scale)
     return "" if gain.low > 0 else f"luck: on {PAIRS} fresh seeds it gains {gain.low:.4g} to {gain.high:.4g}"
 
 
@@ -138,16 +144,8 @@ def _scratch(repo: Repo, device: str | None, allow: Iterable[str]) -> Iterator[S
             session.close()
 
 
-def _chosen(lab: LabConfig, names: Sequence[str]) -> list[Attack]:
-    attacks = attacks_on(lab)
+def _chosen(attacks: list[Attack], names: Sequence[str]) -> list[Attack]:
     if unknown := set(names) - {attack.name for attack in attacks}:
         fitting = ", ".join(attack.name for attack in attacks)
         raise NightlabError(f"there is no attack {', '.join(sorted(unknown))} on this lab", f"there are {fitting}")
     return [attack for attack in attacks if not names or attack.name in names]
-
-
-def _target(session: Session) -> str:
-    """The genome's file that the attacks change: the program that a trial runs, or else the first Python file."""
-    files = attackable(session.lab, session.genome(session.base))
-    words = shlex.split(session.lab.command or "")
-    return next((path for path in files if path in words), files[0])

@@ -10,7 +10,7 @@ import ast
 import lzma
 from collections.abc import Collection, Iterator, Mapping
 
-from nightlab.core.source import LARGE, TOO_MUCH, parsed, syntax_tree
+from nightlab.core.source import TOO_MUCH, parsed, syntax_tree
 
 LONGEST_LITERAL = 2048  # bytes from which on a literal has to look like text
 LONGEST_TABLE = 512  # numbers or texts in one list, tuple, set or dictionary
@@ -57,8 +57,10 @@ def find_data(genome: Mapping[str, str], baseline: Mapping[str, str]) -> str:
 
 def _data(path: str, text: str, known: Collection[object] = ()) -> Iterator[tuple[int, str, object]]:
     """The line, a description and the content of each literal that looks like data."""
-    tree = syntax_tree(text) if path.endswith(".py") and len(text) <= LARGE else None
-    if tree is None:
+    if not path.endswith(".py"):
+        return
+    if not (tree := syntax_tree(text)):
+        yield 1, "a program too deep to be searched for data", text
         return
     inside: set[ast.AST] = set()  # tables that are a part of one
     for node in ast.walk(tree):
@@ -69,7 +71,7 @@ def _data(path: str, text: str, known: Collection[object] = ()) -> Iterator[tupl
         elif isinstance(node, TABLES) and node not in inside:
             values = list(_values(node, inside))
             if len(values) > LONGEST_TABLE:
-                yield node.lineno, f"a table of {len(values):,} values", tuple(map(repr, values))
+                yield node.lineno, f"a table of {len(values):,} values", tuple((type(value), value) for value in values)
 
 
 def _values(table: ast.AST, inside: set[ast.AST]) -> Iterator[object]:

@@ -16,8 +16,8 @@ LEVEL = (
     r"(?::[\w.]{1,60}:|[ \t:|>-]+)"
 )
 PREFIX = rf"(?:{LEVEL}|(?:\[[^\]'\"=\n]{{1,60}}\]:?[ \t]*)+)?"
-METRIC = re.compile(rf"^[ \t]*{PREFIX}METRIC[ \t]+(?P<name>[^\s=]+)[ \t]*=[ \t]*(?P<value>.*?)[ \t]*$", re.MULTILINE)
-FEEDBACK = re.compile(r"^FEEDBACK[ \t]+(.*\S)[ \t]*$", re.MULTILINE)
+METRIC = re.compile(rf"^[ \t]*{PREFIX}METRIC[ \t]+(?P<name>[^\s=]+)[ \t]*=[ \t]*(?P<value>.*)$", re.MULTILINE)
+FEEDBACK = re.compile(r"^FEEDBACK[ \t]+(\S.*)$", re.MULTILINE)
 MOST_FEEDBACK = 4000  # characters of it that are recorded
 NAME = re.compile(METRIC_NAME)
 CLAIM = re.compile(r"^([A-Za-z_]\w{0,40}):[ \t]+(\S+)[ \t]*$", re.MULTILINE)
@@ -104,7 +104,8 @@ def parse_claims(text: str) -> dict[str, float]:
 
 def parse_feedback(text: str) -> str:
     """The text of the ``FEEDBACK text`` lines of an output, one below the other, sanitised and shortened."""
-    return plain("\n".join(FEEDBACK.findall(plain(text, len(text) + 1))), MOST_FEEDBACK)
+    said = FEEDBACK.findall(plain(text, len(text) + 1))
+    return plain("\n".join(map(str.rstrip, said)), MOST_FEEDBACK)
 
 
 def crash_summary(text: str) -> str:
