@@ -77,6 +77,32 @@ def test_what_one_finds_another_measures_adopts_and_confirms(user: Callable[...,
     assert isinstance(record, Finding) and record.inspired_by == [shared]
 
 
+def test_what_probably_holds_is_measured_ahead_of_the_share_and_what_strangers_say_is_not(
+    user: Callable[..., User],
+) -> None:
+    one, two, stranger = user("one"), user("two"), user("stranger")
+    first = one.run(BETTER)
+    one.share(first)
+    first.close()
+    one.sync()
+    two.sync()
+    two.run().close()  # its one experiment is of what another found: more than its share
+    one.share(one.run(BETTER.replace("B = 8", "B = 4")))  # from 3.5 to 1.1
+    one.sync()
+    stranger.claim(stranger.run(), GENOME.replace("B = 8", "B = 7"), 1.0)
+    stranger.sync()
+    two.sync()
+    session = two.run(*(BETTER.replace("B = 8", f"B = {b}") for b in (9, 10)))
+    who = [(e.candidate.proposer, target_author(two, e.candidate.source)) for e in session.ledger.experiments()[2:]]
+    assert who[:3] == [("transplant", one.author), ("patches", ""), ("patches", "")]
+    assert session.champion().candidate.proposer == "transplant"
+
+
+def target_author(two: User, source: str) -> str:
+    found = (author for author, chain in two.commons.entries().items() for entry in chain if entry.id == source.split("@")[0])
+    return next(found, "")
+
+
 FAR = "A = 4\n\n\n\n\n\nB = 8\n\n\n\n\n\nC = 9\n"  # so that changes don't touch each other
 SUM = {"genome": FAR, "measure": "from genome import A, B, C\nprint(f'METRIC loss={A + B + C}')\n"}
 
