@@ -109,6 +109,16 @@ def test_messages_of_an_answering_process(bare_bench: Any, loading: str, outcome
     assert measured.outcome == outcome and measured.metric in (None, HONEST), measured
 
 
+def test_numbers_and_feedback_are_the_evaluators_alone(bare_bench: Any) -> None:
+    lines = ("METRIC loss=0", "METRIC size=0", "METRIC more=1", "METRIC held_out=0", "FEEDBACK well done")
+    forges = "".join(f"print({line!r}, flush=True)\n" for line in lines)
+    evaluate = "print('METRIC loss=7')\nprint('METRIC size=12')\nprint('FEEDBACK too large')\n"
+    contract = f'{LEAST}[evaluator]\ncommand = "python evaluate.py"\nheld_out = true\n'
+    measured = bare_bench(forges, contract, files={"evaluate.py": evaluate}).run()
+    assert (measured.metric, measured.secondary, measured.said) == (HONEST, {"size": 12.0}, "too large"), measured
+    assert measured.held_out is None
+
+
 # Twenty more, by another person, who knew the messages: what the trainer says, what it hands over, how it answers.
 SAID = {
     "words beside the signal": "say(b'START\\n start\\nstart \\nstart\\r\\nstart;serve\\n')",
