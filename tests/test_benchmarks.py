@@ -221,10 +221,10 @@ def test_the_problems_of_the_field_have_a_score_and_the_script_moves_their_numbe
 @pytest.mark.parametrize(
     ("system", "name", "score"),
     [
-        ("gepa", "rules", 0.7880952380952381),
-        ("shinka-evolve", "ruler", 1.2019115890083631),
-        pytest.param("gepa", "points", 0.4332731606838267, marks=pytest.mark.machine),
-        pytest.param("shinka-evolve", "circles", 1.159479333258773, marks=pytest.mark.machine),
+        ("GEPA", "rules", 0.7880952380952381),
+        ("ShinkaEvolve", "ruler", 1.2019115890083631),
+        pytest.param("GEPA", "points", 0.4332731606838267, marks=pytest.mark.machine),
+        pytest.param("ShinkaEvolve", "circles", 1.159479333258773, marks=pytest.mark.machine),
     ],
 )
 def test_a_foreign_problem_scores_what_the_documents_say_of_its_own_system(
@@ -232,8 +232,22 @@ def test_a_foreign_problem_scores_what_the_documents_say_of_its_own_system(
 ) -> None:
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     foreign = runpy.run_path(str(BENCHMARKS / "foreign.py"))
-    folder = tmp_path / name
-    folder.mkdir()
-    for file, text in foreign["FOLDERS"][system][name].items():
-        (folder / file).write_text(text)
-    assert foreign["here"](folder, tmp_path) == (score, "sealed")
+    peer = next(peer for peer in foreign["PEERS"] if peer.name == system)
+    foreign["put"](peer.folders[name], tmp_path, tmp_path / name)
+    assert foreign["here"](tmp_path / name, tmp_path) == (score, "sealed")
+
+
+def test_a_foreign_system_that_cant_be_had_is_a_row_of_the_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    foreign = runpy.run_path(str(BENCHMARKS / "foreign.py"))
+    peers = foreign["PEERS"]
+    assert len(peers) >= 6 and sum(len(peer.folders) for peer in peers) >= 20
+    assert all("@" in peer.repository or not peer.repository for peer in peers)
+    monkeypatch.setenv("PATH", str(tmp_path))  # without git, bwrap and gcc
+    monkeypatch.setattr(sys, "argv", ["foreign.py", "--keep", str(tmp_path), "--only", "AutoLab"])
+    foreign["main"]()
+    said = capsys.readouterr().out
+    assert "| AutoLab | 4 folders |" in said and "not compared: needs bwrap, make, gcc" in said
+    assert "0 of 1 rows the same" in said

@@ -315,6 +315,43 @@ def test_a_served_model_scores_exactly_what_it_scores_in_process(lab: Lab, prepa
     assert both[1].split("=")[1] != both[0].split("=")[1], "another split"
 
 
+def private(lab: Lab, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Prepare a lab with private text."""
+    lab.edit("corpus.py", "PRIVATE = None", f"PRIVATE = {str(folder)!r}")
+    return lab.run("prepare.py")
+
+
+@machine
+def test_private_text_is_scored_beside_held_out_data(
+    copy: Lab, prepare: ModuleType, tmp_path: Path, texts: list[str]
+) -> None:
+    (tmp_path / "mine").mkdir()
+    for number, text in enumerate(texts[:30]):
+        (tmp_path / "mine" / f"{number}.txt").write_text(text[::-1])
+    done = private(copy, tmp_path / "mine")
+    assert done.returncode == 0 and "private" in done.stdout, done.stderr
+    said = serve(copy, prepare, "honest", NIGHTLAB_HELD_OUT="1").stdout
+    found = dict(line.removeprefix("METRIC ").split("=") for line in said.splitlines())
+    assert found["val_bpb_private"] not in (found["val_bpb"], found["held_out"]), said
+    assert "private" not in serve(copy, prepare, "honest", NIGHTLAB_BASELINE="{}").stdout, "the search does not see it"
+
+
+@pytest.mark.parametrize("text", [None, pytest.param("", marks=machine), pytest.param("short", marks=machine)])
+def test_private_text_that_is_not_there_or_too_short_is_named(copy: Lab, tmp_path: Path, text: str | None) -> None:
+    if text is not None:
+        (tmp_path / "mine").mkdir()
+    if text:
+        (tmp_path / "mine" / "a.txt").write_text(text)
+    done = private(copy, tmp_path / "mine")
+    if not text:
+        assert done.returncode == 1 and f"No .txt file in {tmp_path / 'mine'}" in done.stderr, done.stderr
+        return
+    assert done.returncode == 0, done.stderr
+    (copy.folder / "look.py").write_text("from prepare import Exam\nExam('private')\n")
+    looked = copy.run("look.py", PYTHONPATH=str(GUEST))
+    assert looked.returncode and "The private split is shorter than one batch of" in looked.stderr, looked.stderr
+
+
 @pytest.mark.parametrize(
     ("model", "status", "words"),
     [
