@@ -83,7 +83,7 @@ class Queue:
 
 
 class Session:
-    """One inner session on a table: nightlab's own, in a folder of its own. What it tries is looked up."""
+    """One inner session on a table: nightlab's own, in a separate folder. What it tries is looked up."""
 
     def __init__(self, settings, table, number):
         self.settings, self.table, self.number, self.spent = settings, table, number, 0
