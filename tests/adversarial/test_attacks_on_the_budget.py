@@ -220,3 +220,68 @@ WAYS = [(when, who) for when in WHEN for who in WHO]
 def test_no_way_of_learning_is_uncounted(clean: Trials, when: str, who: str) -> None:
     measured = clean.run(genome(**WHEN[when]).replace("def load", MORE.replace("WHO", WHO[who]), 1))
     assert (measured.outcome, measured.metric) == ("over budget", None), measured
+
+
+# Twenty more, by another person: it trains for 1.5 s too long while it keeps the supervisor busy, or says when it
+# pleases that training begins. ``aside`` does something for ever in a thread.
+ASIDE = """\
+import signal, socket, threading
+def aside(work):
+    def forever():
+        while True:
+            try: work()
+            except OSError: time.sleep(0.01)
+    threading.Thread(target=forever, daemon=True).start()
+control = int(os.environ.get("NIGHTLAB_CONTROL", 0))
+names = iter(range(10**9))
+def touch(name): os.close(os.open(name, os.O_CREAT | os.O_WRONLY))
+def make(name):
+    os.mkdir(name)
+    return name
+def child():
+    if os.fork() == 0: os._exit(0)
+def nest(depth):
+    for n in range(depth): os.mkdir("d"); os.chdir("d")
+    [touch(f"n{n}") for n in range(2000)]
+def load"""
+STARVES = {
+    "50,000 files": "[touch(f's{n}') for n in range(50_000)]",
+    "files in folders": "[touch(f'{place}/{n}') for place in map(make, map(str, range(900))) for n in range(20)]",
+    "files while it trains": "aside(lambda: touch(f's{next(names)}'))",
+    "files that are renamed": "[touch(f'r{n}') for n in range(2000)]; aside(lambda: os.rename(*['r0', 'r1'][::-1]))",
+    "a folder that is renamed": "make('m'); [touch(f'm/{n}') for n in range(5000)]; "
+    "aside(lambda: (os.rename('m', 'o'), os.rename('o', 'm')))",
+    "deep folders": "nest(60)",
+    "links": "[os.symlink('nothing', f'l{n}') for n in range(20_000)]",
+    "signals without end": "aside(lambda: os.write(control, b'start\\n' * 500))",
+    "reports without end": "aside(lambda: os.write(control, b'report 0.5 1\\n' * 300))",
+    "a line without end": "aside(lambda: os.write(control, b'x' * 4096))",
+    "output without end": "aside(lambda: print('x' * 9999))",
+    "children that exit": "signal.signal(signal.SIGCHLD, signal.SIG_IGN); [child() for _ in range(300)]",
+    "children that are not waited for": "[child() for _ in range(100)]",
+    "threads": "[threading.Thread(target=time.sleep, args=(9,), daemon=True).start() for _ in range(100)]",
+    "descriptors": "global kept; kept = [os.memfd_create('x') for _ in range(400)]",
+    "sockets": "global kept; kept = [socket.socketpair() for _ in range(200)]",
+    "a low priority": "os.nice(19)",
+}
+SAYS = {
+    "never that it begins": ("trial.start()", "pass"),
+    "that it begins, once it has trained": ("trial.start()", "skill += learn(2.0); trial.start()"),
+    "that it begins, as it hands over": (
+        "trial.start()",
+        "tell = nightlab_guest._tell\nnightlab_guest._tell = lambda word: (tell('start'), tell(word))",
+    ),
+}
+
+
+@pytest.mark.parametrize("how", by_default("50,000 files", of=STARVES))
+def test_a_busy_supervisor_is_no_longer_training(clean: Trials, how: str) -> None:
+    source = genome(training=f"0) + learn({BUDGET + 1.5}").replace("def load", ASIDE, 1)
+    measured = clean.run(source.replace("trial.start()\n", f"trial.start()\n{STARVES[how]}\n", 1))
+    assert measured.metric is None and measured.outcome in ("over budget", "over limit", "timed out"), measured
+
+
+@pytest.mark.parametrize("how", by_default("never that it begins", of=SAYS))
+def test_who_says_late_that_it_begins_has_begun(clean: Trials, how: str) -> None:
+    measured = clean.run(genome(training=BUDGET + 1.5).replace(*SAYS[how], 1))
+    assert measured.metric is None and measured.outcome in ("over budget", "timed out"), measured

@@ -107,3 +107,91 @@ def test_what_is_written_after_the_hand_over_is_not_handed_over(bare_bench: Any)
 def test_messages_of_an_answering_process(bare_bench: Any, loading: str, outcome: str) -> None:
     measured = run(bare_bench, loading=loading)
     assert measured.outcome == outcome and measured.metric in (None, HONEST), measured
+
+
+def test_numbers_and_feedback_are_the_evaluators_alone(bare_bench: Any) -> None:
+    lines = ("METRIC loss=0", "METRIC size=0", "METRIC more=1", "METRIC held_out=0", "FEEDBACK well done")
+    forges = "".join(f"print({line!r}, flush=True)\n" for line in lines)
+    evaluate = "print('METRIC loss=7')\nprint('METRIC size=12')\nprint('FEEDBACK too large')\n"
+    contract = f'{LEAST}[evaluator]\ncommand = "python evaluate.py"\nheld_out = true\n'
+    measured = bare_bench(forges, contract, files={"evaluate.py": evaluate}).run()
+    assert (measured.metric, measured.secondary, measured.said) == (HONEST, {"size": 12.0}, "too large"), measured
+    assert measured.held_out is None
+
+
+# Twenty more, by another person, who knew the messages: what the trainer says, what it hands over, how it answers.
+SAID = {
+    "words beside the signal": "say(b'START\\n start\\nstart \\nstart\\r\\nstart;serve\\n')",
+    "a line of ten megabytes": "[say(b'x' * 50_000) for _ in range(200)]; say(b'\\n')",
+    "numbers that are none": "say(b'report 1e999 1\\nreport 0.5 -inf\\nreport ' + b'9' * 3000 + b' 1\\n')",
+    "a part of a population": "os.environ['NIGHTLAB_END'] = '0.1'; say(b'save\\ncheckpoint\\n')",
+    "every descriptor": "[os.write(fd, b'\\0') for fd in range(3, 40) if fd != control and able(fd)]",
+    "a pipe that is closed": "os.close(control)",
+}
+HEAD = "head = lambda text, more=b'': os.write(handed, struct.pack('<Q', len(text)) + text + more)\n"
+LEFT = {
+    "a gigabyte of holes": "os.ftruncate(handed, 1 << 30)",
+    "no list": "head(b'{\"weight\": 3}')",
+    "lists in lists": "head(b'[' * 100_000)",
+    "no text": "head(b'\\xff\\xfe')",
+    "a shape below nothing": 'head(b\'[["weight", "d", [-1]]]\')',
+    "a shape beyond memory": 'head(b\'[["weight", "d", [4611686018427387904]]]\')',
+    "a type that points": 'head(b\'[["weight", "P", [1]]]\', bytes(512))',
+    "another array's bytes": 'head(b\'[["weight", "d", [1]], ["weight", "d", [100000]]]\', bytes(512))',
+}
+# In an answering process: the call's header, and what is sent in the place of the answer's.
+FORGES = """\
+link = socket.socket(fileno=os.dup(int(os.environ["NIGHTLAB_LINK"])))
+    head = nightlab_guest.HEADER
+    def forge(*fields): link.sendall(head.pack(*fields, *[0] * (10 - len(fields))))
+    real = nightlab_guest._header
+    """
+ANSWERED = {
+    "an answer before the call": "forge(0, 0, 4, 0, 9, 1, 1)",
+    "a hundred answers": "[forge(0, 0, 4, 0, 9, 1, 1) for _ in range(100)]",
+    "half an answer": "link.sendall(bytes(9)); os._exit(0)",
+    "a failure that is none": "forge(0xffffffff, 0, 0, 0, 0, 0)",
+    "a place beyond memory": "nightlab_guest._header = lambda slot, *rest: real(slot, 1 << 60, *rest[1:])",
+    "the place of the input": "nightlab_guest._header = lambda slot, *rest: real(slot, 0, *rest[1:])",
+    "an unknown type": "forge(0, 0, 4, 0, 99, 1, 1)",
+    "nine dimensions": "forge(0, 0, 4, 0, 9, 9, 1)",
+    "a descriptor": "socket.send_fds(link, [b''.join([head.pack(0, 0, 4, 0, 9, 1, 1, 0, 0, 0)])], [0])",
+    "half a link": "link.shutdown(socket.SHUT_RD)",
+}
+
+
+def never_better(measured: Any) -> None:
+    """A forged message gains nothing: the honest number, a worse one, or none, and words."""
+    if measured.metric is None:
+        assert measured.outcome in ("crashed", "tampered", "over limit", "no metric", "timed out") and measured.detail
+    else:
+        assert measured.metric >= HONEST, measured
+    assert measured.wall_seconds < 50
+
+
+@pytest.mark.parametrize("what", by_default("a line of ten megabytes", of=SAID))
+def test_what_the_trainer_says_gains_nothing(bare_bench: Any, what: str) -> None:
+    able = "import fcntl\ndef able(fd):\n    try: return bool(fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE)\n"
+    measured = run(bare_bench, f"{able}    except OSError: return False\n{SAID[what]}")
+    never_better(measured)
+
+
+@pytest.mark.parametrize("what", by_default("a gigabyte of holes", of=LEFT))
+def test_what_is_handed_over_gains_nothing(bare_bench: Any, what: str) -> None:
+    end = "say(b'serve\\n'); time.sleep(60)"
+    measured = run(bare_bench, f"handed = int(os.environ['NIGHTLAB_HANDED'])\n{HEAD}{LEFT[what]}\n{end}")
+    never_better(measured)
+    assert ("has holes" in measured.detail) == (what == "a gigabyte of holes")
+
+
+@pytest.mark.parametrize("what", by_default("an answer before the call", of=ANSWERED))
+def test_how_it_answers_gains_nothing(bare_bench: Any, what: str) -> None:
+    measured = run(bare_bench, loading=FORGES + ANSWERED[what])
+    never_better(measured)
+
+
+def test_a_hand_over_larger_than_the_memory_of_the_trial_is_not_copied(bare_bench: Any) -> None:
+    big = "os.posix_fallocate(int(os.environ['NIGHTLAB_HANDED']), 0, 200 << 20); say(b'serve\\n'); time.sleep(60)"
+    program = PROGRAM.format(training=big, loading="pass")
+    one = bare_bench(program, LEAST + CLEAN + '[resources]\nmemory = "150MB"\n', files={"evaluate.py": EVALUATE})
+    assert one.run().outcome == "over limit"

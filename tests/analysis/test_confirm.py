@@ -20,7 +20,6 @@ from nightlab.core.config import StopRules
 from nightlab.core.events import Alarm, Rechecked
 from nightlab.core.observer import Observer, RunningTrialStatus
 from nightlab.core.types import HeldOutCheck, Measurement, NightlabError, Trial
-from nightlab.judge import FIXED_SEED, paired_gain
 from nightlab.loop.loop import ExperimentLoop
 from nightlab.loop.scheduler import Scheduler
 from nightlab.session.session import Session
@@ -218,25 +217,6 @@ def test_an_honest_gain_raises_no_alarm(noisy: Any) -> None:
     _, session = lab.run()
     [note] = session.ledger.events(Rechecked)
     assert note.look == HeldOutCheck(False) and session.ledger.events(Alarm) == []
-
-
-DRAWN = (
-    'import os, random\nA = 4.0\n\n\ndef luck():\n    return random.Random(os.environ["NIGHTLAB_SEED"]).gauss(0, 0.2)\n'
-)
-
-
-def test_a_champion_that_fixes_its_seed_is_named_and_its_interval_is_wider(make_lab: Any) -> None:
-    measure = 'from genome import A, luck\nprint(f"METRIC loss={A + luck():.6f}")\n'
-    lab = make_lab(DRAWN, measure)
-    lab.idea("1", DRAWN.replace("4.0", "2.0").replace('os.environ["NIGHTLAB_SEED"]', "7"))
-    lab.run()[1].close()
-    session, claims = claims_of(lab)
-    gain = claims.confirm(4).gain
-    before, after = ([m.metric or 0.0 for m in side] for side in claims.values)
-    assert len(set(before)) == 4 and len(set(after)) == 1
-    assert [alarm.words for alarm in session.ledger.events(Alarm)] == [FIXED_SEED]
-    paired = paired_gain(session.metric, before, after)
-    assert gain.low < paired.low - 0.05 and paired.high + 0.05 < gain.high
 
 
 def test_there_is_nothing_to_claim_of_a_baseline(noisy: Any, nightlab: Any) -> None:

@@ -10,7 +10,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from support.labs import GENOME, TinyLab
+from support.labs import GENOME, MEASURE, TinyLab
+from support.tiers import by_default
 
 from nightlab.analysis.records import FORMS, _threshold, holds
 from nightlab.commons.places import author_key
@@ -87,8 +88,9 @@ def test_a_limit_is_tested_on_the_metric_or_one_beside_it() -> None:
     assert holds(SimpleNamespace(gain=faster, threshold=beside), "modded-nanogpt")
 
 
+@pytest.mark.parametrize("form", by_default("nanochat", of=("nanochat", "modded-nanogpt")))
 def test_a_submission_and_its_replay_that_are_killed_go_on(
-    make_lab: Any, nightlab: Any, killed: Any, tmp_path: Path
+    make_lab: Any, nightlab: Any, killed: Any, tmp_path: Path, form: Any
 ) -> None:
     def ended(place: TinyLab) -> set[str]:
         """The runs beside the record that have ended."""
@@ -98,14 +100,14 @@ def test_a_submission_and_its_replay_that_are_killed_go_on(
                 found |= {trial.id for trial, one in ledger.trials(purpose="confirm") if one and one.measured}
         return found
 
-    lab = make_lab()
+    lab = make_lab(measure=f"{MEASURE}print('METRIC val_loss=3.27')\n")  # a record in time: the metric is another
     lab.idea("better", GENOME.replace("A = 4.0", "A = 2.0"), "closer to one")
     assert nightlab("run", "-n", "1", cwd=lab).code == 0
     subprocess.run(["git", "clone", "-q", lab.folder, tmp_path / "theirs"], check=True)
     folder = tmp_path / "record"
     theirs = TinyLab(tmp_path / "theirs")
     for place, command in (
-        (lab, ("submit", "--form", "nanochat", "--seeds", "3", "--out", str(folder))),
+        (lab, ("submit", "--form", form, "--seeds", "3", "--out", str(folder))),
         (theirs, ("referee", str(folder), "--seeds", "3")),
     ):
         killed(*command, cwd=place, until=lambda place=place: len(ended(place)) >= 2)
@@ -115,4 +117,9 @@ def test_a_submission_and_its_replay_that_are_killed_go_on(
         assert before <= ended(place) and len(ended(place)) == 6, "what had ended did not run again"
         assert len(done.json["statement"]["runs"]) == 3
         assert done.json["statement"]["gain"]["p"] == 0.0
-    assert FORMS["nanochat"].source in (folder / "README.md").read_text()
+        limit = done.json["statement"]["threshold"]
+        if form == "modded-nanogpt":
+            assert limit == {"name": "val_loss", "limit": 3.28, "mean": pytest.approx(3.27), "p": 0.0}
+        else:
+            assert limit is None
+    assert FORMS[form].source in (folder / "README.md").read_text()

@@ -6,16 +6,20 @@ import ast
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from support.labs import CONTRACT
 
+from nightlab.analysis.redteam import run
 from nightlab.analysis.redteam.attack import best_claim, with_prologue
 from nightlab.analysis.redteam.attacks import ATTACKS, attacks_on, left_out, target
 from nightlab.analysis.redteam.on_texts import as_data, in_a_comment
 from nightlab.analysis.redteam.what_is_left import ROWS, change_file, changed_text
 from nightlab.core.config import LabConfig
+from nightlab.core.regions import frozen_change
+from nightlab.core.types import Metric, TrialRequest
 from nightlab.session.preflight import attacked
 from nightlab.storage.git import Repo
 from nightlab.storage.ledger import record_redteam
@@ -41,6 +45,20 @@ def test_each_attack_is_a_program_after_the_docstring() -> None:
     assert ast.unparse(ast.parse(with_prologue("X = 1\n", "Y = 2"))) == "Y = 2\nX = 1"
 
 
+def test_an_attack_is_put_between_markers_where_they_bound_what_may_change() -> None:
+    attack, marked = ATTACKS[0], lab(between=["START", "END"])
+    text = "import os\n# START\nX = 1\n# END\nY = 2\n"
+    found = attack.on_genome(marked, "g.py", text)
+    assert frozen_change("g.py", text, found, marked.between) == "" and "METRIC" in found
+    assert found.startswith("import os\n# START\nimport os\n") and found.endswith("X = 1\n\n# END\nY = 2\n")
+    inside = "def f():\n    # START\n    X = 1\n    # END\n"
+    assert attack.on_genome(marked, "g.py", inside) == with_prologue(inside, attack.source(marked))
+
+
+def timed(contract: LabConfig) -> LabConfig:
+    return contract.model_copy(update={"metric": contract.metric.model_copy(update={"name": "milliseconds"})})
+
+
 def in_c(**more: Any) -> LabConfig:
     return lab(genome=["a.c", "flags.txt"], **more)
 
@@ -49,12 +67,13 @@ def in_c(**more: Any) -> LabConfig:
     ("contract", "path", "there", "not_there"),
     [
         (lab(), "g.py", {"early output", "clock", "smuggling"}, {"lookahead", "replay", "link"}),
-        (SERVED, "g.py", {"clock", "lookahead", "partial answer", "skipped answers"}, {"link", "rounding"}),
+        (SERVED, "g.py", {"clock", "lookahead", "partial answer"}, {"link", "rounding", "skipped answers"}),
+        (timed(SERVED), "g.py", {"clock", "lookahead", "skipped answers"}, {"link", "rounding"}),
         (lab(evaluator=READS), "g.py", {"clock", "tolerance", "partial answer", "link"}, {"lookahead"}),
         (in_c(), "a.c", {"early output", "smuggling"}, {"clock", "replay", "infinity"}),
         (lab(command=None, evaluator=READS), "g.py", {"false claim", "infinity", "smuggling"}, {"clock", "link"}),
     ],
-    ids=("claim", "served", "leaves files", "C", "read as data"),
+    ids=("claim", "served", "timed", "leaves files", "C", "read as data"),
 )
 def test_attacks_fit_what_there_is_to_attack(contract: LabConfig, path: str, there: Any, not_there: Any) -> None:
     names = [attack.name for attack in attacks_on(contract, path, "A = 1.5\n")]
@@ -194,3 +213,33 @@ def test_shipped_labs_keep_none(nightlab: Any, tmp_path: Path, name: str, chosen
     else:
         assert "regressed" in said["rounding"] and "no x, y, radius" in said["NaN answer"]
         assert "No such file" in said["link"]
+
+
+@pytest.mark.parametrize(
+    ("timed", "values", "says"),
+    [
+        (False, [5.0, 4.0, 5.1, 4.2, 5.0, 4.1, 4.9, 4.0], ""),
+        (True, [5.0, 4.0, 5.1, 4.2, 5.0, 4.1, 4.9, 4.0], ""),
+        (False, [5.0, 4.0, 4.0, 5.0, 5.0, 4.1, 4.1, 5.0], "luck: on 4 fresh seeds it gains"),
+        (False, [5.0, 4.0, 5.0, 4.2, 5.0, 4.6, 5.0, 4.7], "luck: on 4 fresh seeds it gains"),  # 0.05 to 1.2 at 95 %
+    ],
+    ids=("a hole", "a hole, by time", "luck", "luck of some attack"),
+)
+def test_what_would_be_kept_is_measured_beside_the_baseline(
+    monkeypatch: Any, timed: bool, values: list[float], says: str
+) -> None:
+    asked: list[TrialRequest] = []
+
+    def measured(scheduler: Any, requests: Any) -> list[Any]:
+        asked.extend(requests)
+        return [SimpleNamespace(metric=value) for value in values]
+
+    monkeypatch.setattr(run, "measure", measured)
+    noise = SimpleNamespace(exact=False, scale="difference")
+    session = SimpleNamespace(
+        metric=Metric("loss"), lab=SimpleNamespace(timed=timed), ledger=SimpleNamespace(trials_before=lambda: 7)
+    )
+    scheduler = SimpleNamespace(replicates=SimpleNamespace(noise=lambda: noise))
+    loop: Any = SimpleNamespace(session=session, scheduler=scheduler)
+    assert run._luck(loop, 0, 3).startswith(says) and (says or not run._luck(loop, 0, 3))
+    assert [(ask.number, ask.since) for ask in asked[:2]] == [(0, 7 * timed), (3, 7 * timed)]

@@ -10,10 +10,12 @@ import pytest
 from nightlab.analysis.transfer_grid import GridConfig, TransferGrid, rank_correlation, read_grid, result_words
 from nightlab.core.config import StopRules
 from nightlab.core.observer import Observer
+from nightlab.core.program.constants import change_constants, find_constants
 from nightlab.core.types import NightlabError
-from nightlab.integrations.harness import write_handover
+from nightlab.integrations.harness import NANOCHAT, write_handover
 from nightlab.loop.loop import ExperimentLoop
 from nightlab.loop.scheduler import Scheduler
+from nightlab.session.create import SHIPPED
 from nightlab.session.session import open_session
 
 
@@ -95,6 +97,26 @@ def test_a_grid_is_measured_once_and_says_where_the_order_holds(make_lab: Any) -
     assert "+A = 2" in (lab.folder / "out" / "changes.patch").read_text()
     said = [(e.what, e.gain.mean) for e in session.ledger.experiment(champion).evidence if e.level == "transferred"]
     assert said == [("SIZE = 5, in two", -2.0)]
+
+
+def test_the_note_for_nanochat_names_the_options_of_the_language_model_labs_own_constants(make_lab: Any) -> None:
+    text = (SHIPPED / "lm" / "train.py").read_text()
+    own = find_constants(text, "cpu")
+    assert {NANOCHAT[name] for name in own if name in NANOCHAT} == set(NANOCHAT.values()), "each option has one"
+    changed = {"MATRIX_LR": 0.05, "WARMDOWN": 0.5, "DEPTH": 3, "ROPE_BASE": 20000}
+    measure = "import re\nprint('METRIC loss=' + re.search('MATRIX_LR = ([0-9.]+)', open('genome.py').read())[1])\n"
+    lab = make_lab(text, measure)
+    lab.commit(lab_toml=(lab.folder / "lab.toml").read_text().replace('"loss"', '"loss"\ngoal = "maximise"'))
+    lab.idea("1", change_constants(text, "cpu", changed))
+    _, session = lab.run()
+    note = (write_handover(session, "nanochat", lab.folder / "out") / "NOTE.md").read_text()
+    for row in (
+        "| MATRIX_LR | 0.04 | 0.05 | `--matrix-lr` |",
+        "| WARMDOWN | 0.75 | 0.5 | `--warmdown-ratio` |",
+        "| DEPTH | 2 | 3 | `--depth` |",
+        "| ROPE_BASE | 10000 | 20000 | none: change the code |",
+    ):
+        assert row in note, note
 
 
 def test_a_grid_that_is_killed_goes_on(make_lab: Any, nightlab: Any, killed: Any) -> None:

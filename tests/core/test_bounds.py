@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import os
 import socket
-import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +12,7 @@ from types import SimpleNamespace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.growth import growth
 
 from nightlab.commons.finding import libraries_of
 from nightlab.core.files import NotReadable, read_plain
@@ -20,20 +20,6 @@ from nightlab.core.program import canonical, wasm
 from nightlab.core.program.constants import LONGEST_COMMENT, MOST, change_constants, find_constants
 from nightlab.core.source import LARGE, code_lines, same_program
 from nightlab.core.text import typed
-
-
-def growth(work: Callable[[str], object], make: Callable[[int], str], size: int) -> float:
-    """How many times longer four times the size takes, in seconds of CPU: 4 if linear, 16 if quadratic."""
-
-    def least(text: str) -> float:
-        taken = []
-        for _ in range(3):
-            begun = time.process_time()
-            work(text)
-            taken.append(time.process_time() - begun)
-        return min(taken)
-
-    return least(make(4 * size)) / max(least(make(size)), 1e-4)
 
 
 def definitions(count: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -13,21 +14,24 @@ from typing import Any
 import psutil
 import pytest
 from support.labs import TinyLab
+from support.population import population_lab
 from support.processes import living, wait
 
 from nightlab.core.config import StopRules
 from nightlab.core.events import ClusterWaits
 from nightlab.core.observer import Observer
-from nightlab.core.types import NightlabError
+from nightlab.core.types import Measurement, NightlabError, Trial
 from nightlab.engines.remote import Cluster, common_platform
 from nightlab.loop.loop import ExperimentLoop
 from nightlab.loop.scheduler import RunInterrupted, Scheduler
 from nightlab.session.create import on_cluster
+from nightlab.storage.ledger import Ledger
 
 pytestmark = pytest.mark.integration
 
 # Before Ray is imported: or it would look for a cluster on the loopback at this machine's other address.
 os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+PROGRAM = [sys.executable, "-c", "from nightlab.cli.main import main; main()"]
 BETTER = "A = 1.0  # [0.25..8 log]\nB = 8  # [1..16]\n"
 
 
@@ -264,8 +268,7 @@ def test_a_driver_that_is_killed_leaves_nothing_on_its_nodes(
     lab = waiting_lab(make_lab, tmp_path / "data")
     (Path.home() / ".ray").mkdir()
     (Path.home() / ".ray" / "auth_token").write_text("0" * 64)  # of another cluster: this one wants none
-    program = [sys.executable, "-c", "from nightlab.cli.main import main; main()"]
-    driver = subprocess.Popen([*program, "run", "--on", ray_nodes.address, "-t", "t"], cwd=lab.folder)
+    driver = subprocess.Popen([*PROGRAM, "run", "--on", ray_nodes.address, "-t", "t"], cwd=lab.folder)
     try:
         wait(lambda: at_work(cache))
     finally:
@@ -273,7 +276,50 @@ def test_a_driver_that_is_killed_leaves_nothing_on_its_nodes(
         driver.wait()
     wait(lambda: not living(cache))
     (tmp_path / "data" / "go").touch()
-    done = subprocess.run([*program, "run", "--on", ray_nodes.address, "-t", "t", "-n", "1"], cwd=lab.folder)
+    done = subprocess.run([*PROGRAM, "run", "--on", ray_nodes.address, "-t", "t", "-n", "1"], cwd=lab.folder)
     assert done.returncode == 0
     first, second = lab.session().ledger.trials(0)
     assert first[1] is not None and first[1].outcome == "lost" and second[1] is not None and second[1].measured
+
+
+@pytest.mark.machine
+def test_a_population_goes_on_after_its_driver_and_a_node_are_killed(
+    make_lab: Callable[..., TinyLab], ray_nodes: Any, tmp_path: Path
+) -> None:
+    """What the nodes trained is here: checkpoints are handed to whichever node trains the next part."""
+    from nightlab.engines.remote.ray_cluster import LOOPBACK
+
+    lab = population_lab(make_lab)
+    words = [*PROGRAM, "pbt", "--engine", ray_nodes.address, "-t", "t", "--seeds", "0"]
+    path = lab.folder / ".nightlab" / "t" / "ledger.db"
+
+    def parts() -> list[tuple[Trial, Measurement | None]]:
+        if not path.exists():
+            return []
+        ledger = Ledger(path, read_only=True)
+        found = ledger.trials(purpose="population")
+        ledger.close()
+        return found
+
+    driver = subprocess.Popen([*words, "--members", "3", "--parts", "4"], cwd=lab.folder)
+    try:
+        wait(lambda: sum(one is not None for _, one in parts()) >= 4 or driver.poll() is not None)
+        assert driver.poll() is None, "it ended before it was killed"
+    finally:
+        driver.kill()
+        driver.wait()
+    ended = {trial.id for trial, one in parts() if one and one.measured}
+    ray_nodes.remove_node(next(iter(ray_nodes.worker_nodes)), allow_graceful=False)
+    ray_nodes.add_node(num_cpus=1, node_ip_address=LOOPBACK)
+    done = subprocess.run([*words, "--json"], cwd=lab.folder, stdout=subprocess.PIPE, check=False)
+    facts, found = json.loads(done.stdout), parts()
+    measured = {trial.id: (trial.segment, one) for trial, one in found if one and one.measured and trial.segment}
+    assert measured.keys() >= ended, "what had ended counts"
+    assert sorted((part.member, part.part) for part, _ in measured.values()) == [
+        (member, part) for member in range(3) for part in range(1, 5)
+    ], "each part once"
+    for part, _ in measured.values():
+        assert not part.after or measured[part.after][1].checkpoint == part.checkpoint
+    winner = measured[facts["winner"]][1]
+    assert facts["experiment"]["metric"] == winner.metric, "no noise here: its schedule is its whole history"
+    assert len(facts["history"]) == 4 and done.returncode == (0 if facts["experiment"]["status"] == "keep" else 3)

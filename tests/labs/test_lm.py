@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import fcntl
 import http.server
@@ -314,6 +315,43 @@ def test_a_served_model_scores_exactly_what_it_scores_in_process(lab: Lab, prepa
     assert both[1].split("=")[1] != both[0].split("=")[1], "another split"
 
 
+def private(lab: Lab, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Prepare a lab with private text."""
+    lab.edit("corpus.py", "PRIVATE = None", f"PRIVATE = {str(folder)!r}")
+    return lab.run("prepare.py")
+
+
+@machine
+def test_private_text_is_scored_beside_held_out_data(
+    copy: Lab, prepare: ModuleType, tmp_path: Path, texts: list[str]
+) -> None:
+    (tmp_path / "mine").mkdir()
+    for number, text in enumerate(texts[:30]):
+        (tmp_path / "mine" / f"{number}.txt").write_text(text[::-1])
+    done = private(copy, tmp_path / "mine")
+    assert done.returncode == 0 and "private" in done.stdout, done.stderr
+    said = serve(copy, prepare, "honest", NIGHTLAB_HELD_OUT="1").stdout
+    found = dict(line.removeprefix("METRIC ").split("=") for line in said.splitlines())
+    assert found["val_bpb_private"] not in (found["val_bpb"], found["held_out"]), said
+    assert "private" not in serve(copy, prepare, "honest", NIGHTLAB_BASELINE="{}").stdout, "the search does not see it"
+
+
+@pytest.mark.parametrize("text", [None, pytest.param("", marks=machine), pytest.param("short", marks=machine)])
+def test_private_text_that_is_not_there_or_too_short_is_named(copy: Lab, tmp_path: Path, text: str | None) -> None:
+    if text is not None:
+        (tmp_path / "mine").mkdir()
+    if text:
+        (tmp_path / "mine" / "a.txt").write_text(text)
+    done = private(copy, tmp_path / "mine")
+    if not text:
+        assert done.returncode == 1 and f"No .txt file in {tmp_path / 'mine'}" in done.stderr, done.stderr
+        return
+    assert done.returncode == 0, done.stderr
+    (copy.folder / "look.py").write_text("from prepare import Exam\nExam('private')\n")
+    looked = copy.run("look.py", PYTHONPATH=str(GUEST))
+    assert looked.returncode and "The private split is shorter than one batch of" in looked.stderr, looked.stderr
+
+
 @pytest.mark.parametrize(
     ("model", "status", "words"),
     [
@@ -477,6 +515,19 @@ def test_training_in_two_parts_is_training_at_once(lab: Lab) -> None:
 
     saved, _ = part(0, 0.5)
     assert part(0.5, 1, saved)[1] == part(0, 1)[1]
+
+
+@machine
+def test_the_benchmark_of_populations_plays_one_and_replays_its_schedule(lab: Lab) -> None:
+    script = (
+        "from pathlib import Path; import pbt_lm; place = Path.cwd(); found = pbt_lm.ours(place, 2, 2, 4096, 1); "
+        "print({name: len(course) for name, course in found.items()}); print(pbt_lm.replayed(place, found, 4096, 7))"
+    )
+    places = f"{LAB.parents[3] / 'benchmarks'}{os.pathsep}{LAB.parents[2]}"
+    done = lab.run("-c", script, PYTHONPATH=places, CUDA_VISIBLE_DEVICES="")
+    assert done.returncode == 0, done.stderr
+    schedule, bits = done.stdout.splitlines()[-2:]
+    assert set(ast.literal_eval(schedule).values()) == {2} and 1 < float(bits) < 5
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import sys
 from collections.abc import Iterator
@@ -55,10 +56,12 @@ class LooksAhead:
     def __init__(self, share: float = 1.0) -> None:
         self.share = share
 
+    def where(self, tokens: Any) -> Any:
+        # It follows from the beginning, the same in each process; never from the first token alone.
+        return (torch.cumsum(tokens * 2654435761 % 1000003, 1) * 40503 + 500) % 1000 < 1000 * self.share
+
     def __call__(self, tokens: Any) -> Any:
-        # Where it does so follows from the beginning, so that it is the same in each process.
-        mark = (torch.cumsum(tokens * 2654435761 % 1000003, 1) * 40503 % 1000) / 1000
-        return sees_next(tokens, mark < self.share)
+        return sees_next(tokens, self.where(tokens))
 
 
 class LooksAheadWherePlausible(LooksAhead):
@@ -214,25 +217,43 @@ def test_replay_in_a_single_process_is_found_at_targets_that_were_never_shown(me
         examined(metric, Replays, one_process=True)
 
 
-def test_small_leaks_are_found_with_the_stated_power(metric: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def found(metric: ModuleType, share: float, claim: bool, times: int) -> int:
+    """In how many exams a model that looks ahead at a share of all positions is found."""
+    count = 0
+    for _ in range(times):
+        try:
+            examined(metric, lambda: LooksAhead(share), claim=claim)
+        except metric.Tampered:
+            count += 1
+    return count
+
+
+@pytest.fixture
+def chance(metric: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = random.Random(1)
+    monkeypatch.setattr(metric.random, "SystemRandom", lambda: drawn)
+
+
+@pytest.mark.usefixtures("chance")
+def test_small_leaks_are_found_with_the_stated_power(metric: ModuleType) -> None:
     """Of n rows, a share p of leaking positions escapes with a chance of (1 - p)^n."""
-
-    chance = random.Random(1)
-    monkeypatch.setattr(metric.random, "SystemRandom", lambda: chance)
-
-    def found(share: float, claim: bool, times: int) -> int:
-        count = 0
-        for _ in range(times):
-            try:
-                examined(metric, lambda: LooksAhead(share), claim=claim)
-            except metric.Tampered:
-                count += 1
-        return count
-
-    assert found(0.1, claim=False, times=3) == 3  # 99.4 % each
-    assert found(0.05, claim=False, times=6) >= 4  # 91 % each
+    assert found(metric, 0.1, claim=False, times=3) == 3  # 99.4 % each
+    assert found(metric, 0.05, claim=False, times=6) >= 4  # 91 % each
     # 72 % each with the 128 rows of this text: the lab has 256 on a CPU, in each of two splits.
-    assert found(0.01, claim=True, times=6) >= 3
+    assert found(metric, 0.01, claim=True, times=6) >= 3
+
+
+@pytest.mark.machine
+@pytest.mark.usefixtures("chance")
+@pytest.mark.parametrize(("share", "claim", "rows"), [(0.05, False, 48), (0.01, False, 48), (0.01, True, 128)])
+def test_the_stated_power_holds_over_two_hundred_exams(
+    metric: ModuleType, share: float, claim: bool, rows: int
+) -> None:
+    leaks = LooksAhead(share).where(torch.from_numpy(metric.Exam("val").rows[:, :-1]).long())[:, :-1]
+    real, times = leaks.float().mean().item(), 200  # of the places of a cut, on this text
+    power = 1 - (1 - real) ** rows
+    assert abs(real - share) < share / 3
+    assert abs(found(metric, share, claim, times) / times - power) < 3 * math.sqrt(power * (1 - power) / times)
 
 
 class ByHeart:

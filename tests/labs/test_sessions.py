@@ -8,7 +8,19 @@ from typing import Any
 import pytest
 from support.labs import TinyLab
 
+from nightlab.storage.ledger import Ledger
+
+CHEATS = ("tampered", "over budget", "over limit")
 NEEDS = {"control": "mujoco", "molecule": "rdkit"}
+
+
+def reasons(lab: Path) -> list[str]:
+    """Why each experiment of its one session was kept or not."""
+    [folder] = (lab / ".nightlab").glob("*/ledger.db")
+    ledger = Ledger(folder, read_only=True)
+    found = [experiment.verdict.reason for experiment in ledger.experiments() if experiment.verdict]
+    ledger.close()
+    return found
 
 
 @pytest.mark.parametrize(
@@ -42,6 +54,7 @@ def test_a_short_session_confirms_a_gain(
         folder.commit()
     done = nightlab("run", "-n", str(experiments), cwd=folder)
     assert done.code == 0 and "\nconfirmed: " in done.out, done.out
+    assert not {*CHEATS} & {*reasons(folder.folder)}, done.out
 
 
 @pytest.mark.machine
@@ -69,3 +82,4 @@ def test_the_documented_command_confirms_a_gain(nightlab: Any, tmp_path: Path, l
     assert nightlab("new", lab, cwd=tmp_path).code == 0
     done = nightlab("run", "-n", str(experiments), cwd=tmp_path / lab)
     assert done.code == 0 and "confirmed: " in done.out, done.out
+    assert not {*CHEATS} & {*reasons(tmp_path / lab)}, "an honest idea is called a cheat"

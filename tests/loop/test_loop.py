@@ -266,23 +266,43 @@ def test_ctrl_c_twice_stops_now_and_the_experiment_is_redone(
     assert look(lab).champion().number == 1
 
 
-def test_ctrl_c_twice_is_heard_while_git_applies_a_patch(make_lab: Any, start_nightlab: Any, tmp_path: Path) -> None:
-    slow = f'for word; do if [ "$word" = apply ]; then touch {tmp_path}/applies; exec sleep 50; fi; done\n'
+@pytest.mark.parametrize("command", ["apply", "diff-tree"])
+def test_ctrl_c_twice_is_heard_while_git_works(
+    make_lab: Any, start_nightlab: Any, tmp_path: Path, command: str
+) -> None:
+    """It applies a first idea; it compares to make a second one again, after the first was kept."""
+    slow = f'for word; do if [ "$word" = {command} ]; then touch {tmp_path}/works; exec sleep 50; fi; done\n'
     program = tmp_path / "bin" / "git"
     program.parent.mkdir()
     program.write_text(f'#!/bin/sh\n{slow}exec {shutil.which("git")} "$@"\n')
     program.chmod(0o755)
     lab = make_lab(GENOME)
-    ideas(lab, SLOW)
+    ideas(lab, SLOW, "B = 3")
     process = start_nightlab("run", "--tag", "t", cwd=lab, PATH=f"{program.parent}:{os.environ['PATH']}")
-    wait((tmp_path / "applies").exists)
+    wait((tmp_path / "works").exists)
+    out, seconds = stopped_twice(process)
+    assert "Traceback" not in out and seconds < 15, out  # it takes a second, and more on a busy machine
+
+
+def test_ctrl_c_twice_is_heard_while_a_genome_is_read(make_lab: Any, start_nightlab: Any) -> None:
+    lab = make_lab(GENOME)
+    ideas(lab, "A = 2.0\nx = f'" + "{A}" * 40_000 + "'")  # takes more than the reader has
+    process = start_nightlab("run", "--tag", "t", cwd=lab)
+    wait(up(lab, 0))
+    time.sleep(1)  # it is read while the baseline runs
+    out, _ = stopped_twice(process)
+    assert "reading its program takes more than" not in out and "Traceback" not in out, out
+
+
+def stopped_twice(process: Any) -> tuple[str, float]:
+    """What a program says after it was asked to stop, and then to stop now; and how long that took."""
     process.send_signal(signal.SIGINT)
     acknowledged(process, "Ctrl-C again stops now")
     begun = time.monotonic()
     process.send_signal(signal.SIGINT)
     out, _ = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 130 and "Traceback" not in out, out
-    assert time.monotonic() - begun < 15  # it takes a second, and more on a busy machine
+    assert process.returncode == 130, out
+    return out, time.monotonic() - begun
 
 
 def test_ctrl_c_while_the_lab_prepares(make_lab: Any, start_nightlab: Any, tmp_path: Path) -> None:

@@ -40,14 +40,22 @@ def test_the_process_says_what_the_function_says() -> None:
     asked.close()
 
 
+def test_the_same_moves_are_found_in_that_process_too() -> None:
+    asked = reader()
+    moved = asked.same_moves("a.py", "A = 1\n", "A = 2\n", "A = 1\nB = 3\n", "cpu")
+    assert moved == "A = 2\nB = 3\n" and asked.same_moves("a.py", "A = 1\n", "A = 2\nB = 1\n", "A = 1\n", "cpu") is None
+    assert asked.facts({"a.py": "A = 1\n"}).constants == {"A": 1}
+    asked.close()
+
+
 def test_a_genome_that_takes_too_long_is_refused_and_the_next_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(program_reader, "WALL_SECONDS", 0.0)
     asked = reader()
-    with pytest.raises(OutOfScope, match="takes more than 20 s or 2 GB"):
+    with pytest.raises(OutOfScope, match="takes more than 10 s or 2 GB"):
         asked.facts({"a.py": "A = 1\n"})
     monkeypatch.undo()
     assert asked.facts({"a.py": "A = 1\n"}).constants == {"A": 1}
-    assert worker.CPU_SECONDS == 20
+    assert worker.CPU_SECONDS == 10
 
 
 def test_a_stop_is_heard_while_a_genome_is_read() -> None:

@@ -42,7 +42,7 @@ FAULTS = {
     "a block without end": (f"a.py\n{SEARCH}\nA = 1\n{MIDDLE}\n", "does not end"),
     "nowhere": (block("A = 9\n", ""), "occurs in a.py nowhere"),
     "part of a line": (block(" = 1\n", ""), "occurs in a.py nowhere"),
-    "twice": (block("B = 2\n", ""), "2 times"),
+    "twice": (block("B = 2\n", ""), "more than once"),
     "blank": (block("\n", ""), "nowhere"),
     "no such file": (block("C = 3\n", "", "c.py") + block("A = 1\n", ""), "there is no file 'c.py'"),
     "too many": (block("A = 1\n", "A = 1\n") * 101, "at most 100"),
@@ -56,7 +56,7 @@ def test_what_does_not_fit_is_told(text: str, said: str) -> None:
 
 
 def test_every_fault_is_told_at_once() -> None:
-    with pytest.raises(BadEdit, match=r"(?s)edit 1: .*nowhere.*edit 3: .*2 times"):
+    with pytest.raises(BadEdit, match=r"(?s)edit 1: .*nowhere.*edit 3: .*more than once"):
         apply_edits(TWO, parse_edits(block("X\n", "") + block("A = 1\n", "A = 2\n") + block("B = 2\n", ""), TWO))
 
 

@@ -11,7 +11,7 @@ from nightlab.core.text import one_line
 from nightlab.core.types import Candidate
 from nightlab.loop.duplicates import DuplicateIndex, outcome_summary
 from nightlab.loop.program_reader import ProgramReader
-from nightlab.proposers import Proposal, same_moves
+from nightlab.proposers import Proposal
 from nightlab.session.replicates import SUBMITTERS
 from nightlab.session.session import Session
 from nightlab.storage.git import OutOfScope, PatchConflict
@@ -20,12 +20,12 @@ from nightlab.storage.git import OutOfScope, PatchConflict
 class CandidateBuilder:
     """Makes the candidates of one session, and admits those that were never tried.
 
-    ``tick`` is called while the patch of one is applied and its program is read; what it raises ends that.
+    ``tick`` is called while the program of one is read; what it raises ends that.
     """
 
     def __init__(self, session: Session, tick: Callable[[], object] = lambda: None) -> None:
         self.session, self.ledger, self.tried = session, session.ledger, DuplicateIndex(session)
-        self.tick, self.reader = tick, ProgramReader(self._context, tick)
+        self.reader = ProgramReader(self._context, tick)
 
     def realise(self, proposal: Proposal, parent: str, old: Candidate | None = None) -> Candidate:
         """The proposal as a commit on ``parent``; a queued patch that conflicts there, on the baseline.
@@ -35,11 +35,8 @@ class CandidateBuilder:
         """
         repo = self.session.repo
         if proposal.base and not old:
-            old = self._of(
-                repo.commit_patch(proposal.base, proposal.patch, proposal.hypothesis, self.tick),
-                proposal.base,
-                proposal,
-            )
+            made = repo.commit_patch(proposal.base, proposal.patch, proposal.hypothesis)
+            old = self._of(made, proposal.base, proposal)
         if not (proposal.patch or old):
             commit = repo.commit_files(parent, proposal.files, proposal.hypothesis)
             return self._of(commit, parent, proposal)
@@ -48,7 +45,7 @@ class CandidateBuilder:
             try:
                 if old:
                     return self.again(proposal, old, on)
-                commit = repo.commit_patch(on, proposal.patch, proposal.hypothesis, self.tick)
+                commit = repo.commit_patch(on, proposal.patch, proposal.hypothesis)
                 return self._carried(commit, on, proposal)
             except PatchConflict as conflict:
                 last = conflict
@@ -90,7 +87,7 @@ class CandidateBuilder:
         files = {}
         for path in self.session.repo.changed(old.parent, old.commit):
             was, wanted, there = before.get(path, ""), after.get(path, ""), now.get(path, "")
-            made = same_moves(path, was, wanted, there, self.session.device)
+            made = self.reader.same_moves(path, was, wanted, there, self.session.device)
             if made is None:
                 return None
             files[path] = made

@@ -11,7 +11,7 @@ import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, cast
 
 from nightlab.core.program import worker
 from nightlab.core.program.facts import ProgramFacts, SessionContext
@@ -41,22 +41,29 @@ class ProgramReader:
         self, genome: Mapping[str, str], parent: Mapping[str, str] | None = None, touched: Sequence[str] = ()
     ) -> ProgramFacts:
         """The facts of a genome. Raises OutOfScope for one that takes too much time or memory."""
-        first = b"" if self._process else _context_line(self._context())
-        process = self._process or self._start()
-        request = {"genome": genome, "parent": parent or genome, "touched": touched}
-        try:
-            return ProgramFacts(**json.loads(self._ask(process, first + _line(request))))
-        except BaseException as error:
-            self.close()
-            if isinstance(error, EOFError | OSError):  # it was ended, or took too long
-                raise OutOfScope(TOO_MUCH) from None
-            raise
+        return ProgramFacts(**self._answer({"genome": genome, "parent": parent or genome, "touched": touched}))
+
+    def same_moves(self, path: str, before: str, after: str, now: str, device: str) -> str | None:
+        """As the function of that name. Raises OutOfScope where it takes too much time or memory."""
+        asked = {"path": path, "before": before, "after": after, "now": now, "device": device}
+        return cast("str | None", self._answer(asked))
 
     def close(self) -> None:
         """End the process, if there is one."""
         if self._end:
             self._end()
         self._process = self._end = None
+
+    def _answer(self, request: Mapping[str, Any]) -> Any:
+        first = b"" if self._process else _context_line(self._context())
+        process = self._process or self._start()
+        try:
+            return json.loads(self._ask(process, first + _line(request)))
+        except BaseException as error:
+            self.close()
+            if isinstance(error, EOFError | OSError):  # it was ended, or took too long
+                raise OutOfScope(TOO_MUCH) from None
+            raise
 
     def _start(self) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-I", "-S", worker.__file__]

@@ -271,7 +271,8 @@ class Scheduler:
         """While the block runs, the observer can ask to stop, and the engine may have something standing by."""
         self.view.began(self.ask_to_stop)
         try:
-            yield
+            with self.session.repo.hearing(self.tick):
+                yield
         finally:
             self.engine.dismiss()
             self.view.ended()

@@ -7,7 +7,6 @@ as JSON strings, or put into a fence that it can't close, and labelled as data.
 
 from __future__ import annotations
 
-import difflib
 import json
 import math
 import re
@@ -19,6 +18,7 @@ from dataclasses import dataclass
 from nightlab.core.program.theme import theme
 from nightlab.core.text import one_line, plain
 from nightlab.core.types import Experiment, Metric
+from nightlab.proposers.edited_files import line_diff
 from nightlab.proposers.proposer import Briefing
 
 BYTES_PER_TOKEN = 3  # a conservative estimate for English and code
@@ -225,8 +225,7 @@ def _earlier(briefing: Briefing, room: int) -> str:
 
 
 def _difference(path: str, before: str, after: str) -> str:
-    lines = difflib.unified_diff(before.splitlines(), after.splitlines(), path, path, n=1, lineterm="")
-    return "".join(f"{line}\n" for line in lines)
+    return "".join(f"{line}\n" for line in line_diff(before, after, path, context=1))
 
 
 def _fences(parts: Sequence[tuple[str, str]], room: int) -> str:

@@ -17,6 +17,7 @@ from nightlab.storage.git.limits import MAX_GENOME_BYTES
 BRIEFING, HYPOTHESIS = "nightlab-briefing.md", "hypothesis.txt"
 USAGE, TURN = "nightlab-usage.json", "nightlab-turn.json"
 MOST_FILES = 50_000
+MOST_PAIRS = 10_000_000  # of lines of two texts that are compared: some 3,000 of each
 MOST_LOST = 160  # characters that say what a failed turn had edited
 
 
@@ -43,12 +44,20 @@ def edited_files(
     return edited
 
 
+def line_diff(before: str, after: str, path: str = "", context: int = 0) -> list[str]:
+    """The lines of a unified diff of two texts; a line that says so where they are too long to be compared."""
+    old, new = before.splitlines(), after.splitlines()
+    if len(old) * len(new) > MOST_PAIRS:  # the time grows with the third power where many lines are alike
+        return [f"{path}: {len(old):,} and {len(new):,} lines, too many to be compared"]
+    return list(difflib.unified_diff(old, new, path, path, n=context, lineterm=""))
+
+
 def lost_edits(before: Mapping[str, str], after: Mapping[str, str]) -> str:
     """What a failed turn had edited, for its reason: the first changed lines; empty if it had edited nothing."""
     lines = []
     for path, text in after.items():
-        diff = difflib.unified_diff(before.get(path, "").splitlines(), text.splitlines(), n=0, lineterm="")
-        lines += [line for line in list(diff)[2:] if line[:1] in "+-" and line[1:].strip()]
+        diff = line_diff(before.get(path, ""), text)
+        lines += [line for line in diff[2:] if line[:1] in "+-" and line[1:].strip()]
     return f"; its edits are lost: {one_line(' '.join(lines), MOST_LOST)}" if lines else ""
 
 

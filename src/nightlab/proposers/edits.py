@@ -71,13 +71,13 @@ def apply_edits(genome: Mapping[str, str], edits: tuple[Edit, ...]) -> dict[str,
                 edited.add(edit.path)
             continue
         old, new = (lines.replace("\n", _line_end(text)) for lines in (edit.old, edit.new))
-        count = _count(text, old)
-        if count == 1:
-            at = _find(text, old)
+        at = _find(text, old) if old.strip() else -1
+        again = at >= 0 and _find(text, old, at + 1) >= 0
+        if at >= 0 and not again:
             texts[edit.path] = text[:at] + new + text[at + len(old) :]
             edited.add(edit.path)
         else:
-            how = f"{count} times, it must occur once: give more lines around it" if count else "nowhere"
+            how = "more than once, it must occur once: give more lines around it" if again else "nowhere"
             faults.append(f"edit {number}: its text to search for occurs in {edit.path} {how}: {edit.old[:200]!r}")
     if faults:
         raise BadEdit("; ".join(faults))
@@ -116,16 +116,6 @@ def _line_end(text: str) -> str:
 def _prose(line: str) -> bool:
     """Whether a line outside the edits is neither a path nor a fence: what it says may take an edit back."""
     return len(line.split()) > 1 and not line.lstrip().startswith("```")
-
-
-def _count(text: str, old: str) -> int:
-    """How often whole lines occur in a text, overlaps included; none occur never."""
-    if not old.strip():
-        return 0
-    count, at = 0, _find(text, old)
-    while at >= 0:
-        count, at = count + 1, _find(text, old, at + 1)
-    return count
 
 
 def _find(text: str, old: str, start: int = 0) -> int:

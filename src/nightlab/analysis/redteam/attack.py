@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from nightlab.core.config import LabConfig
+from nightlab.core.regions import Between, regions
 
-Target = Literal["program", "answers", "files", "C", "text"]
+Target = Literal["program", "answers", "timed answers", "files", "C", "text"]
 EVALUATOR = "give lab.toml an [evaluator]: a separate process that computes the metric (docs/sealing.md)"
 INFORMATION = "set information.growth and literals"
 
@@ -38,6 +39,24 @@ def prints(lab: LabConfig, value: object) -> str:
     return f"METRIC {lab.metric.name}={value}"
 
 
+def in_region(text: str, between: Between, put: Callable[[str], str]) -> str:
+    """A text changed by ``put``; where markers bound what may change, only between the first two of them.
+
+    Such a region that is no program by itself, but a part of a function, is left: then all of the text is changed.
+    """
+    bounds = regions(text, between)
+    if bounds is None or not bounds.free:
+        return put(text)
+    first = last = min(bounds.free)
+    while last + 1 in bounds.free:
+        last += 1
+    lines = text.split("\n")
+    try:
+        return "\n".join([*lines[: first - 1], put("\n".join([*lines[first - 1 : last], ""])), *lines[last:]])
+    except SyntaxError:
+        return put(text)
+
+
 @dataclass(frozen=True, slots=True)
 class Attack:
     """One attack. ``does`` says what it tries, ``hint`` what stops it, ``on`` what it is made for.
@@ -53,3 +72,7 @@ class Attack:
     put: Callable[[str, str, str], str] = with_prologue
     must_be_refused: bool = False
     """Whether it is a hole that it may run, whatever it measures: its code only carries what others would use."""
+
+    def on_genome(self, lab: LabConfig, path: str, text: str) -> str:
+        """A genome file with the attack in it."""
+        return in_region(text, lab.between, lambda part: self.put(part, self.source(lab), path))

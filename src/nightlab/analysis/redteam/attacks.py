@@ -33,14 +33,16 @@ def targets(lab: LabConfig, path: str) -> set[Target]:
         return {"C"}
     if lab.evaluator is None:
         return {"program"}
-    return {"program", "answers" if lab.evaluator.served else "files"}
+    if not lab.evaluator.served:
+        return {"program", "files"}
+    return {"program", "answers", "timed answers"} if lab.timed else {"program", "answers"}
 
 
 def attacks_on(lab: LabConfig, path: str, text: str) -> list[Attack]:
     """The attacks that make sense for a lab whose file ``path`` is changed, and that change its ``text``."""
     there = targets(lab, path)
     fitting = (attack for attack in ATTACKS if there & {*attack.on})
-    return [attack for attack in fitting if attack.put(text, attack.source(lab), path) != text]
+    return [attack for attack in fitting if attack.on_genome(lab, path, text) != text]
 
 
 def left_out(lab: LabConfig, path: str) -> str:

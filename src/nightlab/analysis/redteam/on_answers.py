@@ -108,7 +108,7 @@ ANSWER_ATTACKS = (
             "_seen[0] = _seen.get(0, 0) + 1\nif _seen[0] % 2:\n    _seen[1] = np.array(answer(inputs))\n"
             "    return _seen[1]\nreturn np.zeros_like(_seen[1])"
         ),
-        on=SERVED,
+        on=("timed answers",),
     ),
     Attack(
         "NaN answer",

@@ -27,6 +27,7 @@ from nightlab.storage.ledger import record_redteam
 
 MOST_TRIALS = 8  # of one attack
 PAIRS = 4  # on fresh seeds, of an attack that the judge would keep: it may have been luck
+LEVEL = 0.99  # of the interval of these: there are some sixteen attacks, and several may change nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,7 @@ def _try(loop: ExperimentLoop, attack: Attack, path: str) -> AttackResult:
     session, scheduler, making = loop.session, loop.scheduler, loop.candidates.making
     verdict, metric = None, None
     try:
-        text = attack.put(session.genome(session.base)[path], attack.source(session.lab), path)
+        text = attack.on_genome(session.lab, path, session.genome(session.base)[path])
         commit = session.repo.commit_files(session.base, {path: text}, attack.name)
         number = making.admit(making.candidate(commit, session.base, "redteam", attack.does))
     except OutOfScope as refusal:
@@ -122,7 +123,7 @@ def _luck(loop: ExperimentLoop, champion: int, number: int) -> str:
     except NightlabError as failed:
         return f"on fresh seeds {failed}"
     values = [measured.metric or 0.0 for measured in found]
-    gain = paired_gain(metric, values[::2], values[1::2], scale=noise.scale)
+    gain = paired_gain(metric, values[::2], values[1::2], LEVEL, scale=noise.scale)
     return "" if gain.low > 0 else f"luck: on {PAIRS} fresh seeds it gains {gain.low:.4g} to {gain.high:.4g}"
 
 

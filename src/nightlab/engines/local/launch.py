@@ -10,6 +10,7 @@ import select
 import socket
 import struct
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import IO, Any
@@ -217,10 +218,19 @@ class Launch:
             found.append(ANSWERED.unpack(word)[1:] if size > 1 else (word[0], 0))
         return found
 
+    def _check_handed(self, handed: IO[bytes]) -> None:
+        """Raise TrialEnded for a hand-over whose copy would take more memory than it does itself, or than it may."""
+        about, limit = os.fstat(handed.fileno()), self.spec["memory_mb"]
+        if limit and about.st_size > limit * 2**20:
+            raise TrialEnded("over limit", f"it handed over {about.st_size >> 20:,} MB; the limit is {limit:,.0f} MB")
+        if sys.platform == "linux" and about.st_size > about.st_blocks * 512:
+            raise TrialEnded("crashed", "what it handed over has holes: no arrays were written there")
+
     def let_answer(self, role: str) -> None:
         """Let the evaluator call the process of a role. A clean one begins now, with what was handed over."""
         if process := self.answering.pop(role, None):
             assert self._handed
+            self._check_handed(self._handed)
             process.hand(self._handed)
             if role in self.gates:
                 self._open_gate(role)

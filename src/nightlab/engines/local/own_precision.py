@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-PLUS_MINUS = re.compile(r"[ \t]*(?:±|\+/-|\+-)[ \t]*")
+PLUS_MINUS = re.compile(r"±|\+/-|\+-")
 COUNTS = re.compile(r"(?P<successes>\d[\d,]*)[ \t]*/[ \t]*(?P<trials>\d[\d,]*)")
 LARGEST = 10**15  # of a count: larger ones are no whole numbers as floats
 UNIT = re.compile(r"[^\W\d_%±][^\s]*$|%$")
@@ -31,7 +31,7 @@ def stated_number(text: str, read: Callable[[str], float | None]) -> StatedNumbe
     if counts := COUNTS.fullmatch(text):
         successes, trials = (int(counts[name].replace(",", "")) for name in ("successes", "trials"))
         return of_counts(successes, trials)
-    number, *rest = PLUS_MINUS.split(text, maxsplit=1)
+    number, *rest = map(str.strip, PLUS_MINUS.split(text, maxsplit=1))
     if not rest or not number:
         return None
     number, error = _same_unit(number, rest[0])
@@ -60,7 +60,7 @@ def of_counts(successes: int, trials: int) -> StatedNumber:
 
 def _same_unit(number: str, error: str) -> tuple[str, str]:
     """Both in words with the unit of either: ``0.61 ± 0.02 ms``, ``0.61 ms ± 0.02``."""
-    first, second = UNIT.search(number), UNIT.search(error)
+    first, second = (UNIT.search(text.split()[-1]) if text else None for text in (number, error))
     if second and not first:
         return f"{number} {second[0]}", error
     if first and not second:

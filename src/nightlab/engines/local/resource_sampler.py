@@ -36,7 +36,8 @@ class ResourceSampler:
             on_disk += nameless
             pids += its
         self._sample_gpu(pids)
-        written = sum(map(folder_mb, (folder / "work", *folder.glob("compiled*")))) + on_disk
+        folders = (folder / "work", *folder.glob("compiled*"))
+        written = sum(folder_mb(each, spec["disk_mb"]) for each in folders) + on_disk
         if written == math.inf:
             raise TrialEnded("over limit", "it created folders that are too deep or unreadable")
         if written > spec["disk_mb"]:

@@ -65,8 +65,11 @@ def tasks_of(user: int) -> int:
     return count
 
 
-def folder_mb(folder: Path) -> float:
-    """Disk usage of a folder in MB; infinity if a part of it is too deep or unreadable."""
+def folder_mb(folder: Path, most: float = math.inf) -> float:
+    """Disk usage of a folder in MB, or what was found of it until it exceeded ``most``: it may grow while one looks.
+
+    Infinity if a part of it is too deep or unreadable.
+    """
     size, rest = 0, [(str(folder), 0)]
     while rest:
         path, depth = rest.pop()
@@ -75,6 +78,8 @@ def folder_mb(folder: Path) -> float:
         try:
             with os.scandir(path) as entries:
                 for entry in entries:
+                    if size > most * 2**20:
+                        return size / 2**20
                     with contextlib.suppress(FileNotFoundError):
                         size += max(entry.stat(follow_symlinks=False).st_blocks * 512, _ENTRY)
                         if entry.is_dir(follow_symlinks=False):

@@ -253,7 +253,10 @@ def documents(corpus: str, files: list[Path]) -> Iterator[tuple[str, int, str]]:
 
 def private_documents() -> Iterator[tuple[str, int, str]]:
     """Likewise, of your private text."""
-    for file in sorted(Path(PRIVATE).expanduser().rglob("*.txt")) if PRIVATE else ():
+    files = sorted(Path(PRIVATE).expanduser().rglob("*.txt")) if PRIVATE else []
+    if PRIVATE and not files:
+        stop(f"No .txt file in {PRIVATE}, the PRIVATE of corpus.py: name a folder that has some.")
+    for file in files:
         yield "private", 0, file.read_text(encoding="utf-8", errors="replace")
 
 

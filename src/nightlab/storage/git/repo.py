@@ -14,6 +14,7 @@ import shlex
 import shutil
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -28,7 +29,7 @@ from nightlab.storage.git import limits, stream
 from nightlab.storage.git.command import AUTHOR, failed, run_git
 from nightlab.storage.git.limits import OutOfScope, PatchConflict
 from nightlab.storage.git.listings import GONE, PLAIN, SUBMODULE, Entry, Listings
-from nightlab.storage.git.scope import in_genome, stays_inside
+from nightlab.storage.git.scope import in_genome, is_short, stays_inside
 
 FULL_ID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 DIFF = ("--no-ext-diff", "--no-textconv", "--no-renames", "--full-index", "--relative")
@@ -46,6 +47,7 @@ class Repo:
     def __init__(self, lab: Path) -> None:
         self.lab = lab.resolve()
         self._pending: dict[str, str] = {}  # the refs of new commits
+        self._heard: tuple[Callable[[], object], int] = (int, 0)  # a tick, and the thread it is for
         self._remembered = lru_cache(REMEMBERED)(self._bytes)
         self._listings = Listings(self._list)
         if not self.lab.is_dir():
@@ -72,6 +74,16 @@ class Repo:
         self.prefix = "" if inside == Path() else inside.as_posix()
         if found.returncode:
             raise NightlabError(f"the repository {self.top} has no commit yet", "git add -A && git commit -m 'the lab'")
+
+    @contextmanager
+    def hearing(self, tick: Callable[[], object]) -> Iterator[None]:
+        """While the block runs, ``tick`` is called in this thread while git applies or compares; what it raises ends
+        that."""
+        before, self._heard = self._heard, (tick, threading.get_ident())
+        try:
+            yield
+        finally:
+            self._heard = before
 
     # -- reading ---------------------------------------------------------------------------------
 
@@ -166,7 +178,8 @@ class Repo:
 
     def _shown(self, *args: str) -> bytes:
         try:
-            return self.run("diff-tree", "-p", *DIFF, *args, "--", ".", timeout=limits.PATIENCE).stdout
+            shape = ("diff-tree", "-p", *DIFF)
+            return self.run(*shape, *args, "--", ".", timeout=limits.PATIENCE, tick=self._tick).stdout
         except subprocess.TimeoutExpired:
             raise failed(self.lab, "diff", f"it needs more than {limits.PATIENCE:g} s") from None
 
@@ -192,8 +205,8 @@ class Repo:
         contents = {path: limits.encoded(text, path) for path, text in files.items()}
         return self._import(parent, contents, message)
 
-    def commit_patch(self, parent: str, patch: str, message: str, tick: Callable[[], object] = lambda: None) -> str:
-        """Commit ``patch``, applied three-way, on ``parent``; returns the commit id. What ``tick`` raises ends that.
+    def commit_patch(self, parent: str, patch: str, message: str) -> str:
+        """Commit ``patch``, applied three-way, on ``parent``; returns the commit id.
 
         Raises PatchConflict when it doesn't apply, OutOfScope when it is too large, or no text.
         """
@@ -202,7 +215,7 @@ class Repo:
             where = [f"--directory={self.prefix}"] if self.prefix else []
             args = ("apply", "--cached", "--3way", "--whitespace=nowarn", *where, "-")
             try:
-                done = self.run(*args, stdin=content, env=index, check=False, timeout=limits.PATIENCE, tick=tick)
+                done = self.run(*args, stdin=content, env=index, check=False, timeout=limits.PATIENCE, tick=self._tick)
             except subprocess.TimeoutExpired:
                 raise PatchConflict(f"git needs more than {limits.PATIENCE:g} s to apply the patch") from None
             if done.returncode:
@@ -260,6 +273,8 @@ class Repo:
             path = self._inside(name)
             if not path.isprintable():
                 raise OutOfScope(f"{path!a} is not a name for a file: it holds characters that can't be shown")
+            if not is_short(path):
+                raise OutOfScope(f"{path[:60]}… is too long a name, or in too many folders")
             outside = bool(self.prefix) and path == name
             if outside or not in_genome(path, genome):
                 raise OutOfScope(f"{path} is not part of the genome ({', '.join(genome)})")
@@ -326,6 +341,11 @@ class Repo:
         return not self.run("check-ref-format", "--branch", branch, check=False).returncode
 
     # -- internal --------------------------------------------------------------------------------
+
+    def _tick(self) -> None:
+        tick, thread = self._heard
+        if thread == threading.get_ident():
+            tick()
 
     def outside(self, path: str) -> str:
         return str(PurePosixPath(self.prefix) / path) if self.prefix else path
