@@ -67,7 +67,7 @@ def metric_claim(lab: LabConfig, files: Sequence[str], read: Read) -> str:
             return f"{path} imports {taken}: the candidate's code runs in the evaluator's process"
         if ran := _runs(nodes, genome):
             return f"{path} runs {ran}: the candidate's code runs in the evaluator's process"
-        if any(map(_unpickles, nodes)) and ARTEFACTS in text:
+        if any(map(unpickles, nodes)) and ARTEFACTS in text:
             return f"{path} unpickles what the candidate left, which can run its code in the evaluator's process"
         todo += imported
     return ""
@@ -152,7 +152,7 @@ def _tops(node: ast.Import | ast.ImportFrom) -> list[str]:
     return [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
 
 
-def _unpickles(node: ast.AST) -> bool:
+def unpickles(node: ast.AST) -> bool:
     """Whether a call loads an object in a format that can run code."""
     if not isinstance(node, ast.Call) or _called(node) not in ("load", "loads", "open"):
         return False
