@@ -140,10 +140,7 @@ class Mixture:
 
     def _order(self) -> list[str]:
         """The names in the order in which to ask, those that wait for a plateau last."""
-        if self.earnings:
-            order = self.earnings.order()
-        else:
-            order = sorted(self.proposers, key=self._due)
+        order = self.earnings.order() if self.earnings else sorted(self.proposers, key=self._due)
         return sorted(order, key=lambda name: name in self._absent)
 
     def _due(self, name: str) -> float:
