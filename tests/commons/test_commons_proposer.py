@@ -15,6 +15,7 @@ from support.commons_users import BETTER, MORE, User
 from support.labs import GENOME, TinyLab
 
 from nightlab.commons.benefit import benefit_of
+from nightlab.commons.finding import target_of
 from nightlab.commons.instants import parse_instant
 from nightlab.commons.peer_store import PeerStore
 from nightlab.commons.places import author_key, key_file
@@ -93,14 +94,10 @@ def test_what_probably_holds_is_measured_ahead_of_the_share_and_what_strangers_s
     stranger.sync()
     two.sync()
     session = two.run(*(BETTER.replace("B = 8", f"B = {b}") for b in (9, 10)))
-    who = [(e.candidate.proposer, target_author(two, e.candidate.source)) for e in session.ledger.experiments()[2:]]
-    assert who[:3] == [("transplant", one.author), ("patches", ""), ("patches", "")]
+    made = {entry.id: author for author, chain in two.commons.entries().items() for entry in chain}
+    came = [made.get(target_of(e.candidate.source), "") for e in session.ledger.experiments()[2:5]]
+    assert came == [one.author, "", ""]
     assert session.champion().candidate.proposer == "transplant"
-
-
-def target_author(two: User, source: str) -> str:
-    found = (author for author, chain in two.commons.entries().items() for entry in chain if entry.id == source.split("@")[0])
-    return next(found, "")
 
 
 FAR = "A = 4\n\n\n\n\n\nB = 8\n\n\n\n\n\nC = 9\n"  # so that changes don't touch each other
