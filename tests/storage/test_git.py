@@ -172,6 +172,23 @@ def test_a_genome_that_grows_without_bound_is_refused(repo: Repo) -> None:
 # -- a lab in a folder of a repository -----------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("a" * 300 + ".py", "is too long a name"),
+        ("a/" * 1500 + "x.py", "too many folders"),
+        ("/".join(["a" * 190] * 6) + ".py", "is too long a name"),
+        (".gitattributes", "is not part of the genome"),
+        ("a/.gitmodules", "is not part of the genome"),
+    ],
+)
+def test_a_file_that_could_not_be_written_or_tells_git_how_is_out_of_scope(repo: Repo, path: str, said: str) -> None:
+    base = head(repo)
+    with pytest.raises(OutOfScope, match=said):
+        repo.check_scope(base, repo.commit_files(base, {path: "x = 1\n"}, "x"), ("*", "**/*"))
+    assert not in_genome(path, ("*", "**/*"))
+
+
 @pytest.fixture
 def inner(make_lab: Any) -> tuple[Any, Repo]:
     lab = make_lab(genome="outer = 1\n")
