@@ -211,11 +211,10 @@ def test_the_problems_of_the_field_have_a_score_and_the_script_moves_their_numbe
     script, (program, _) = field["Script"](1), field["PROBLEMS"]["experts"]
     edit = script.answer(f"## The genome\n\n{program}")
     assert edit.startswith("initial_program.py\n<<<<<<< SEARCH\nNUMBERS = [1.0, 0.0,") and "HYPOTHESIS: " in edit
-    theirs = script.answer(f"{program}\n# Current Program\n```python\n{program}\n```\n# Task")
-    assert (
-        theirs.startswith("```python\n# EVOLVE-BLOCK-START\nNUMBERS = [")
-        and "NUMBERS = [1.0, 0.0, 0.0, 0.0, 0.0]" not in theirs
-    )
+    for heading in ("# Current Program", "# Current program"):
+        theirs = script.answer(f"{program}\n{heading}\n\nIt is:\n\n```python\n{program}\n```\n# Task")
+        assert theirs.startswith("<NAME>\n") and "<CODE>\n```python\n# EVOLVE-BLOCK-START\nNUMBERS = [" in theirs
+        assert "NUMBERS = [1.0, 0.0, 0.0, 0.0, 0.0]" not in theirs
 
 
 @pytest.mark.parametrize(
