@@ -1,11 +1,12 @@
 """Beside the field, with the same proposals: python benchmarks/field.py [--sessions 5] [--evaluations 30]
 
-Problems in OpenEvolve's layout (field_problems.py) are run by OpenEvolve's own command, installed from PyPI into a
-temporary environment (``--peer PYTHON``: one that has it), and by ``nightlab open`` and ``nightlab run`` on the same
-unchanged folder. The model is a script on this machine that both ask through the same protocol: it moves one to three
-of the numbers of the program that it is shown, by steps from 0.002 to 0.2. Sessions take turns. Printed are the best
-scores after equally many evaluations, computed again from the best programs by the problem's evaluator, and what an
-experiment takes beyond the evaluation: the time from one question to the next, less that of an evaluation alone.
+Problems in OpenEvolve's layout (field_problems.py) are run by the commands of OpenEvolve and of ShinkaEvolve, installed
+from PyPI into a temporary environment (``--python PYTHON``: one that has them), and by ``nightlab open`` and ``nightlab
+run`` on the same unchanged folder; ShinkaEvolve's has the same evaluator with the arguments that it calls one with. The
+model is a script on this machine that all ask through the same protocol: it moves one to three of the numbers of the
+program that it is shown, by steps from 0.002 to 0.2. Sessions take turns. Printed are the best scores after equally
+many evaluations, computed again from the best programs by the problem's evaluator, and what an experiment takes beyond
+the evaluation: the time from one question to the next, less that of an evaluation alone.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import os
 import random
 import re
 import runpy
+import sqlite3
 import statistics
 import subprocess
 import sys
@@ -38,7 +40,6 @@ from nightlab.core.events import TrialFinished
 from nightlab.session.create import SHIPPED
 from nightlab.session.session import open_session
 
-PEER = "openevolve"
 REPEATS = 2  # of nightlab's: a second trial of the baseline, and one of the first winner, before it knows of no noise
 LINE = re.compile(r"^NUMBERS = (\[.*\])$", re.MULTILINE)
 OWN = """
@@ -63,6 +64,18 @@ evaluator:
   cascade_evaluation: false
   parallel_evaluations: 1
 """
+SHINKA = """
+
+if __name__ == "__main__":  # as ShinkaEvolve calls an evaluator
+    import argparse, json, pathlib
+
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--program_path")
+    parser.add_argument("--results_dir", type=pathlib.Path)
+    args = parser.parse_args()
+    (args.results_dir / "metrics.json").write_text(json.dumps(evaluate(args.program_path)))
+    (args.results_dir / "correct.json").write_text('{"correct": true, "error": null}')
+"""
 
 
 class Script:
@@ -73,16 +86,17 @@ class Script:
 
     def answer(self, told: str) -> str:
         self.asked.append(time.monotonic())
-        _, _, current = told.rpartition("# Current Program\n")  # OpenEvolve shows earlier ones before it
+        *earlier, current = re.split("# Current [Pp]rogram\n", told)  # peers show others before it
         if (found := LINE.search(current)) is None:
             raise ValueError(f"no line NUMBERS = [...] in {len(told)} characters")
         numbers = ast.literal_eval(found[1])
         for at in self.draw.sample(range(len(numbers)), self.draw.randint(1, 3)):
             numbers[at] = round(numbers[at] + self.draw.gauss(0, 0.002 * 100 ** self.draw.random()), 5)
         line = f"NUMBERS = {numbers}"
-        if "# Current Program\n" in told:
-            body = current.partition("```python\n")[2].partition("\n```")[0]
-            return f"```python\n{body.replace(found[0], line)}\n```"
+        if earlier:
+            body = current.partition("```python\n")[2].partition("\n```")[0].replace(found[0], line)
+            said = "<NAME>\nmove\n</NAME>\n<DESCRIPTION>\nOther numbers.\n</DESCRIPTION>\n"
+            return f"{said}<CODE>\n```python\n{body}\n```\n</CODE>"
         edit = f"initial_program.py\n<<<<<<< SEARCH\n{found[0]}\n=======\n{line}\n>>>>>>> REPLACE\n"
         return f"{edit}\nHYPOTHESIS: other numbers {self.draw.random():.6f}"
 
@@ -126,12 +140,33 @@ def problem(name: str, folder: Path, config: str) -> Path:
     return folder
 
 
-def with_peer(name: str, place: Path, url: str, evaluations: int, seed: int, python: Path) -> tuple[str, int]:
+def with_openevolve(name: str, place: Path, url: str, evaluations: int, seed: int, python: Path) -> tuple[str, int]:
     """The best program of a session of OpenEvolve's, and the number of evaluations."""
-    folder = problem(name, place / "peer", CONFIG.format(evaluations=evaluations, seed=seed, url=url))
+    folder = problem(name, place / "openevolve", CONFIG.format(evaluations=evaluations, seed=seed, url=url))
     files = ("initial_program.py", "evaluator.py", "--config", "config.yaml", "--output", "out")
     quietly(python, "-m", "openevolve.cli", *files, "--iterations", evaluations, cwd=folder)
     return (folder / "out" / "best" / "best_program.py").read_text(), evaluations + 1
+
+
+def with_shinka(name: str, place: Path, url: str, evaluations: int, seed: int, python: Path) -> tuple[str, int]:
+    """The best program of a session of ShinkaEvolve's, and the number of evaluations. Its own choices have no seed."""
+    (folder := place / "shinka").mkdir()
+    program, evaluator = PROBLEMS[name]
+    (folder / "initial.py").write_text(program, encoding="utf-8")
+    (folder / "evaluate.py").write_text(evaluator + SHINKA, encoding="utf-8")
+    settings = {"llm_models": [f"local/script@{url}"], "patch_types": ["full"], "patch_type_probs": [1.0]}
+    settings |= {"embedding_model": None, "max_patch_attempts": 1, "max_patch_resamples": 1}
+    chosen = [word for key, value in settings.items() for word in ("--set", f"evo.{key}={json.dumps(value)}")]
+    jobs = [word for kind in ("evaluation", "proposal") for word in (f"--max-{kind}-jobs", 1)]
+    places = ("--task-dir", folder, "--results_dir", folder / "out", "--num_generations", evaluations + 1)
+    environment = ("env", "SHINKA_PRICING_MODE=offline", f"PATH={python.parent}:{os.environ['PATH']}")
+    quietly(*environment, python.with_name("shinka_run"), *places, "--no-verbose", *jobs, *chosen, cwd=folder)
+    with closing(sqlite3.connect(folder / "out" / "programs.sqlite")) as database:
+        rows = database.execute("SELECT code, generation FROM programs ORDER BY combined_score DESC").fetchall()
+    return rows[0][0], len({generation for _, generation in rows})  # the first program is on each island
+
+
+PEERS = {"openevolve": with_openevolve, "shinka-evolve": with_shinka}  # by their names on PyPI
 
 
 def with_nightlab(name: str, place: Path, url: str, evaluations: int) -> tuple[str, int]:
@@ -174,17 +209,17 @@ def session(name: str, who: str, seed: int, evaluations: int, python: Path) -> t
         if who == "nightlab":
             best, count = with_nightlab(name, place, url, evaluations)
         else:
-            best, count = with_peer(name, place, url, evaluations, seed, python)
+            best, count = PEERS[who](name, place, url, evaluations, seed, python)
         found, alone = score(name, best, place / "score")
     gaps = (script.asked[-1] - script.asked[0]) / (len(script.asked) - 1)
     return found, count, gaps - alone
 
 
 def installed(place: Path) -> Path | None:
-    """A Python with the peer from PyPI, in an environment of this run; None if it can't be installed."""
+    """A Python with the peers from PyPI, in an environment of this run; None if they can't be installed."""
     venv.create(place, with_pip=True)
     python = place / "bin" / "python"
-    command = (str(python), "-m", "pip", "install", "-q", "--prefer-binary", PEER)
+    command = (str(python), "-m", "pip", "install", "-q", "--prefer-binary", *PEERS)
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return None if done.returncode else python
 
@@ -198,15 +233,18 @@ def main() -> None:
     parser.add_argument("--sessions", type=int, default=5)
     parser.add_argument("--evaluations", type=int, default=30)
     parser.add_argument("--problems", nargs="+", choices=PROBLEMS, default=list(PROBLEMS))
-    parser.add_argument("--peer", type=Path, help="a Python that has the peer, in place of a new environment")
+    parser.add_argument("--peers", nargs="+", choices=PEERS, default=list(PEERS))
+    parser.add_argument("--python", type=Path, help="a Python that has the peers, in place of a new environment")
     args = parser.parse_args()
-    heading(f"{PEER} and nightlab on the same problems, {args.evaluations} evaluations a session")
+    heading(f"{', '.join(args.peers)} and nightlab on the same problems, {args.evaluations} evaluations a session")
     with tempfile.TemporaryDirectory() as temporary:
-        python = args.peer or installed(Path(temporary) / "venv")
+        python = args.python or installed(Path(temporary) / "venv")
         if python is None:
-            sys.exit(f"skipped: {PEER} can't be installed from PyPI here")
-        version = f"import importlib.metadata as m; print(m.version({PEER!r}))"
-        who = {"nightlab": "nightlab", "peer": f"{PEER} {quietly(python, '-c', version, cwd=Path()).strip()}"}
+            sys.exit(f"skipped: {' and '.join(PEERS)} can't be installed from PyPI here")
+        who = {"nightlab": "nightlab"}
+        for peer in args.peers:
+            version = f"import importlib.metadata as m; print(m.version({peer!r}))"
+            who[peer] = f"{peer} {quietly(python, '-c', version, cwd=Path()).strip()}"
         rows = []
         for name in args.problems:
             start, alone = score(name, PROBLEMS[name][0], Path(temporary) / "score")

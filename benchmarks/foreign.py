@@ -1,210 +1,154 @@
 """The score of an opened problem beside its own system's: python benchmarks/foreign.py
 
-Small problems in the layouts of GEPA and ShinkaEvolve are run by these systems, installed from PyPI into temporary
-environments (``--gepa PYTHON``, ``--shinka-evolve PYTHON``: ones that have them), and opened unchanged by ``nightlab
-open``. Printed is what the first program scores, here and there.
+Folders of eight systems are opened unchanged by ``nightlab open``, and their first programs scored here and by the
+systems themselves (foreign_peers.py), which are installed from PyPI and cloned from GitHub into a temporary folder
+(``--keep FOLDER``: one that stays, so that a second run needs no network). What can't be had is a row that says so.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import math
+import os
+import shutil
+import subprocess
 import sys
 import tempfile
+import time
 import venv
 from contextlib import closing
+from importlib.metadata import version
 from pathlib import Path
 
-from machine import heading, quietly, table
+from foreign_peers import PEERS, Peer
+from machine import heading, table
 
 from nightlab.session.session import open_session
 
-GEPA = """\
-import json
-import math
-import sys
-
-from gepa.optimize_anything import EngineConfig, GEPAConfig, ReflectionConfig, optimize_anything
-
-{task}
-
-def main():
-    engine = EngineConfig(max_metric_calls={calls}, run_dir=None)
-    config = GEPAConfig(engine=engine, reflection=ReflectionConfig(reflection_lm=lambda prompt: SEED))
-    result = optimize_anything(seed_candidate=SEED, evaluator=evaluate, {data}objective="Score more.", config=config)
-    with open(sys.argv[1], "w") as file:
-        json.dump(result.val_aggregate_scores[0], file)
+LIMIT = 300  # seconds that a command may take
 
 
-if __name__ == "__main__":
-    main()
-"""
-RULES = '''\
-SEED = """refund: money
-broken: repair
-late: delivery
-password: account"""
-SAID = [
-    ("the parcel is late again", "delivery"),
-    ("I want a refund for the broken lamp", "money"),
-    ("my password does not work", "account"),
-    ("the screen arrived broken", "repair"),
-    ("where is my order", "delivery"),
-    ("charged twice, refund please", "money"),
-    ("late, and the box is broken", "repair"),
-]
+class Failed(Exception):
+    """A command failed; the message is what it said last."""
 
 
-def evaluate(candidate, example):
-    """1 less a little for each rule before the right one that does not apply; 0 where a wrong one applies first."""
-    text, label = example
-    rules = [line.split(":") for line in candidate.splitlines() if ":" in line]
-    for place, (word, said) in enumerate(rules):
-        if word.strip() in text:
-            score = 1 - place / (3 * len(rules)) if said.strip() == label else 0.0
-            return score, {"feedback": f"{text!r} is taken to be about {said.strip()}"}
-    return 0.1, {"feedback": f"no rule applies to {text!r}"}
-
-'''
-POINTS = '''\
-SEED = "[[0.1, 0.2], [0.9, 0.15], [0.5, 0.8], [0.2, 0.6], [0.7, 0.5]]"
+def output(*command: object, cwd: Path, **environment: str) -> str:
+    """What a command prints. Raises Failed."""
+    words, environ = [str(word) for word in command], {**os.environ, **environment}
+    try:
+        done = subprocess.run(words, cwd=cwd, env=environ, capture_output=True, text=True, timeout=LIMIT, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise Failed(str(error)) from None
+    if done.returncode:
+        lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip() and "  hint:" not in line]
+        raise Failed(lines[-1].strip()[:200] if lines else f"{words[0]} exited with status {done.returncode}")
+    return done.stdout
 
 
-def evaluate(candidate):
-    """The least distance of two points of the unit square, over the largest."""
-    points = [tuple(map(float, point)) for point in json.loads(candidate)]
-    far = [math.dist(one, other) for i, one in enumerate(points) for other in points[:i]]
-    return min(far) / max(far), {"least": min(far)}
-
-'''
-SHINKA = """\
-import argparse
-import math
-
-from shinka.core import run_shinka_eval
-
-{task}
-
-def aggregate(answers):
-    scores = [score(answer) for answer in answers]
-    return {{"combined_score": sum(scores) / len(scores), "public": {{"least": min(scores)}}}}
+def installed(peer: Peer, place: Path) -> Path:
+    """A Python that has the peer's packages, with NumPy and SciPy as they are here. Raises Failed."""
+    if not (peer.packages or peer.without):
+        return Path(sys.executable)
+    python, done = place / "bin" / "python", place / "installed"
+    if not done.exists():
+        venv.create(place, with_pip=True, clear=True)
+        alike = [f"{name}=={version(name)}" for name in ("numpy", "scipy")]
+        pip = (python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
+        output(*pip, *peer.packages, *alike, cwd=place)
+        if peer.without:
+            output(*pip, "--no-deps", "--ignore-requires-python", *peer.without, cwd=place)
+        done.touch()
+    return python
 
 
-def valid(answer):
-    return (True, None) if score(answer) > 0 else (False, "its score is 0")
+def cloned(peer: Peer, place: Path) -> Path:
+    """A work tree with the folders of the peer's repository that are wanted. Raises Failed."""
+    name, _, commit = peer.repository.partition("@")
+    if not (done := place.with_name("cloned")).exists():
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir(parents=True)
+        output("git", "init", "--quiet", cwd=place)
+        output("git", "remote", "add", "origin", f"https://github.com/{name}", cwd=place)
+        output("git", "sparse-checkout", "set", *filter(None, [*peer.folders.values(), peer.package]), cwd=place)
+        output("git", "fetch", "--quiet", "--depth=1", "--filter=blob:none", "origin", commit, cwd=place)
+        output("git", "checkout", "--quiet", commit, cwd=place)
+        done.touch()
+    return place
 
 
-def main(program_path, results_dir):
-    run_shinka_eval(
-        program_path=program_path,
-        results_dir=results_dir,
-        experiment_fn_name="run",
-        num_runs=3,
-        get_experiment_kwargs=lambda n: {{"n": 5 + n}},
-        aggregate_metrics_fn=aggregate,
-        validate_fn=valid,
-    )
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--program_path", default="initial.py")
-    parser.add_argument("--results_dir", default="results")
-    given = parser.parse_args()
-    main(given.program_path, given.results_dir)
-"""
-RULER = """\
-def score(marks):
-    \"\"\"Marks per length of a ruler on which no two distances are equal; 0 for any other.\"\"\"
-    far = [b - a for i, a in enumerate(marks) for b in marks[i + 1 :]]
-    return len(marks) ** 2 / max(far) if min(far) > 0 and len(set(far)) == len(far) else 0.0
-
-"""
-DOUBLING = """\
-# EVOLVE-BLOCK-START
-def run(n):
-    return [2**i - 1 for i in range(n)]
-# EVOLVE-BLOCK-END
-"""
-CIRCLES = """\
-def score(circles):
-    \"\"\"The sum of radii of circles in the unit square, less the worst violation for each; 0 if that is large.\"\"\"
-    less = max(0.0, *(r - min(x, y, 1 - x, 1 - y) for x, y, r in circles))
-    for i, (x, y, r) in enumerate(circles):
-        less = max(less, *((r + s - math.dist((x, y), (u, v))) / 2 for u, v, s in circles[:i]), 0.0)
-    return math.fsum(r - less for _, _, r in circles) if less < 1e-6 else 0.0
-
-"""
-RINGS = """\
-import math
-
-# EVOLVE-BLOCK-START
-def run(n):
-    size = 0.5 * math.sin(math.pi / n) / (1 + math.sin(math.pi / n))
-    turns = [2 * math.pi * i / n for i in range(n)]
-    ring = [(0.5 + (0.5 - size) * math.cos(a), 0.5 + (0.5 - size) * math.sin(a), size) for a in turns]
-    return [*ring, (0.5, 0.5, 0.5 - 2 * size)]
-# EVOLVE-BLOCK-END
-"""
-FOLDERS = {
-    "gepa": {
-        "rules": {"main.py": GEPA.format(task=RULES, calls=7, data="dataset=SAID[:2], valset=SAID, ")},
-        "points": {"main.py": GEPA.format(task=POINTS, calls=1, data="")},
-    },
-    "shinka-evolve": {
-        "ruler": {"evaluate.py": SHINKA.format(task=RULER), "initial.py": DOUBLING},
-        "circles": {"evaluate.py": SHINKA.format(task=CIRCLES), "initial.py": RINGS},
-    },
-}
-
-
-def installed(package: str, place: Path) -> Path:
-    """The Python of a new environment with the system."""
-    venv.create(place, with_pip=True)
-    quietly(place / "bin" / "pip", "install", "--quiet", package, cwd=place)
-    return place / "bin" / "python"
-
-
-def there(system: str, folder: Path, python: Path, place: Path) -> float:
-    """The first program's score by the system's own way, in a copy of the folder."""
-    if system == "gepa":
-        quietly(python, "main.py", place / "score.json", cwd=folder)
-        return float(json.loads((place / "score.json").read_text()))
-    quietly(python, "evaluate.py", "--program_path", "initial.py", "--results_dir", place / "results", cwd=folder)
-    assert json.loads((place / "results" / "correct.json").read_text())["correct"]
-    return float(json.loads((place / "results" / "metrics.json").read_text())["combined_score"])
+def put(source: str | dict[str, str], root: Path, folder: Path) -> None:
+    """Make a problem's folder: a copy of one, or of files."""
+    if isinstance(source, str):
+        shutil.copytree(root / source, folder, ignore=shutil.ignore_patterns("__pycache__"))
+        return
+    folder.mkdir(parents=True)
+    for file, text in source.items():
+        (folder / file).write_text(text)
 
 
 def here(folder: Path, place: Path) -> tuple[float, str]:
-    """The baseline's score where the folder is opened, and whether it is a claim."""
-    quietly(sys.executable, "-m", "nightlab", "open", folder, place / "lab", cwd=place)
-    quietly(sys.executable, "-m", "nightlab", "run", "-n", 1, cwd=place / "lab")
+    """The baseline's score where the folder is opened, and whether it is sealed. Raises Failed."""
+    output(sys.executable, "-m", "nightlab", "open", folder, place / "lab", cwd=place)
+    output(sys.executable, "-m", "nightlab", "run", "-n", 1, cwd=place / "lab")
     with closing(open_session(place / "lab")) as session:
         measured = session.ledger.experiment(0).measurement
         assert measured is not None and measured.metric is not None
         return measured.metric, "a claim" if session.metric_claim else "sealed"
 
 
+def compared(ours: float, theirs: float) -> str:
+    if ours == theirs:
+        return "yes"
+    return "to 12 digits" if math.isclose(ours, theirs, rel_tol=1e-12, abs_tol=1e-12) else "no"
+
+
+def row(peer: Peer, name: str, root: Path, python: Path) -> list[object]:
+    """One folder's row of the table."""
+    with tempfile.TemporaryDirectory() as temporary:
+        place = Path(temporary)
+        last = name.rpartition("/")[2]
+        for side in ("there", "here"):
+            put(peer.folders[name], root, place / side / last)  # type: ignore[arg-type]
+        (place / "script.py").write_text(peer.script)
+        begun = time.perf_counter()
+        try:
+            said = output(
+                python, place / "script.py", cwd=place / "there" / last, PYTHONPATH=str((root / peer.package).parent)
+            )
+            theirs, between = float(said.split()[-1]), time.perf_counter()
+            ours, sealed = here(place / "here" / last, place)
+        except Failed as error:
+            return [peer.name, name, "", "", "", f"not compared: {error}", f"{time.perf_counter() - begun:.1f}"]
+        seconds = f"{between - begun:.1f} + {time.perf_counter() - between:.1f}"
+    return [peer.name, name, repr(theirs), repr(ours), sealed, compared(ours, theirs), seconds]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    for system in FOLDERS:
-        parser.add_argument(f"--{system}", type=Path, metavar="PYTHON", help="one that has it")
-    pythons = vars(parser.parse_args())
+    names = [peer.name for peer in PEERS]
+    parser.add_argument("--only", nargs="+", choices=names, default=names, metavar="SYSTEM", help=", ".join(names))
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="of environments and repositories")
+    args = parser.parse_args()
     heading("what the first program of an opened problem scores")
-    rows = []
-    for system, folders in FOLDERS.items():
-        with tempfile.TemporaryDirectory() as temporary:
-            python = pythons[system.replace("-", "_")] or installed(system, Path(temporary, "environment"))
-            for name, files in folders.items():
-                place = Path(temporary, name)
-                folder = place / name
-                folder.mkdir(parents=True)
-                for file, text in files.items():
-                    (folder / file).write_text(text)
-                theirs, (ours, sealed) = there(system, folder, python, place), here(folder, place)
-                same = "the same" if ours == theirs else repr(theirs)
-                rows.append([f"{system} `{name}`", f"{ours!r}, {sealed}", same])
-    table(("folder", "here", "there"), rows)
+    rows: list[list[object]] = []
+    begun = time.perf_counter()
+    with tempfile.TemporaryDirectory() as temporary:
+        place = (args.keep or Path(temporary)).absolute()
+        for peer in (peer for peer in PEERS if peer.name in args.only):
+            try:
+                if missing := [program for program in peer.needs if shutil.which(program) is None]:
+                    raise Failed(f"needs {', '.join(missing)}")
+                python = installed(peer, place / peer.name / "environment")
+                packages = next(python.parents[1].glob("lib/python*/site-packages"), place)
+                root = cloned(peer, place / peer.name / "repository") if peer.repository else packages
+            except Failed as error:
+                rows.append([peer.name, f"{len(peer.folders)} folders", "", "", "", f"not compared: {error}", ""])
+                continue
+            rows += [row(peer, name, root, python) for name in peer.folders]
+    table(("system", "folder", "there", "here", "here it is", "the same?", "seconds, there + here"), rows)
+    same = [cells[0] for cells in rows if cells[5] == "yes"]
+    seconds = time.perf_counter() - begun
+    print(f"{len(same)} of {len(rows)} rows the same, of {len(set(same))} systems; {seconds:.0f} s in all.")
 
 
 if __name__ == "__main__":

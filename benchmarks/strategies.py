@@ -1,6 +1,6 @@
 """Strategies of the org lab, compared in stages: python benchmarks/strategies.py [--sessions 4 16 24] [--changes …]
 
-Needs pip install 'nightlab[bench]'. Plays inner sessions of the lab, paired: each strategy has the same starts, queues
+Needs pip install 'nightlab[bench]'. Runs inner sessions of the lab, paired: each strategy has the same starts, queues
 and numbers as the first, which is nightlab's default, or with --plain the lab's start. Three stages, each on sessions
 that none before had: every single change of the first on the tables of the search; the best few of them; the best one
 on tables that were held out (a stage of 0 sessions is left out). In the first stage ``no noise`` is the first where no
@@ -67,8 +67,8 @@ BOUND, USUAL = {"no noise": {"NOISE": False}}, inner.Session
 class Noiseless(USUAL):
     """A session whose trials measure what a row measures on average."""
 
-    def measure(self, number: int, seed: int) -> float:
-        return float(self.true(self.codes[number]))
+    def measure(self, code: str) -> float:
+        return float(self.true(code))
 
 
 @functools.lru_cache(3)

@@ -67,6 +67,7 @@ def rules(changed: Changed) -> Iterator[None]:
 # -- tables ------------------------------------------------------------------------------------------------
 
 MIXED: tuple[Kind, ...] = ("gross", "careful", "collude", "flood")
+SLEEPERS = "copy what holds, lie and vouch from half time on"
 SYBIL = f"one liar, {NAMES} new names a round"
 ATTACKS: dict[str, tuple[float, tuple[Kind, ...]]] = {
     "no liars": (0.0, ()),
@@ -75,12 +76,14 @@ ATTACKS: dict[str, tuple[float, tuple[Kind, ...]]] = {
     "claim 59, vouch for each other, slander": (0.25, ("collude",)),
     f"{FLOOD} records a round": (0.25, ("flood",)),
     "these four, mixed": (0.25, MIXED),
-    "copy what holds, lie and vouch from half time on": (0.25, ("sleeper",)),
+    SLEEPERS: (0.25, ("sleeper",)),
     "two thirds vouch for each other, slander": (0.66, ("collude",)),
     SYBIL: (0.01, ("sybil",)),
     "the same, claims of 0 to 6 sigma": (0.01, ("spread",)),
     "forged records": (0.25, ("forge",)),
 }
+BARRED = ("these four, mixed", SLEEPERS, SYBIL)
+KEPT, LIES = 0.9, 0.1  # the bars: least part of the gain that is kept, largest part of the trials spent on lies
 COLUMNS = (
     "true gain", "best peer", "worst peer", "planted: rounds to 90 %", "peers that have it",
     "trials on others", "on liars", "flattered by", "CPU s",
@@ -119,24 +122,52 @@ def row(results: Sequence[Result]) -> list[str]:
     ]
 
 
-def size_table(sizes: Sequence[int], sigmas: Sequence[float], rounds: int, seeds: int) -> None:
-    """Three arms over the same landscapes: does it pay to exchange, and what do lies cost?"""
-    rows, bars = [], []
-    for peers_there, sigma, liars in itertools.product(sizes, sigmas, (0.0, 0.25)):
-        found = {}
-        for policy in ("isolation", "claims", "commons"):
-            cell = Cell(peers_there, sigma, rounds, liars, MIXED if liars else (), policy)
-            found[policy] = play(cell, seeds)
-            name = "believes claims" if policy == "claims" else policy
-            rows.append([f"{peers_there:,}", f"{sigma:g}", f"{liars:.0%}", name, *row(found[policy])])
-        end = {who: START - statistics.median(one.mean for one in results) for who, results in found.items()}
-        where = f"{peers_there:,} peers, sigma {sigma:g}, {liars:.0%} liars, medians"
-        for other in ("isolation", "claims"):
-            more = (end["commons"] - end[other]) * 1e3
-            bars.append((more > 0, f"{where}: better than {other} ({more:+.1f}e-3)"))
-    table(("peers", "sigma", "liars", "arm", *COLUMNS), rows)
+def bar_table(sizes: Sequence[int], sigmas: Sequence[float], rounds: int, seeds: int) -> None:
+    """The arms over the same landscapes, without attackers and with three kinds of them; then the commons' bars."""
+    rows, bars = list[list[str]](), list[tuple[bool, str]]()
+
+    def arm(cell: Cell, name: str, attackers: str = "-") -> list[Result]:
+        found = play(cell, seeds)
+        rows.append([f"{cell.peers:,}", f"{cell.sigma:g}", attackers, name, *row(found)])
+        return found
+
+    for size, sigma in itertools.product(sizes, sigmas):
+        where = f"{size:,} peers, sigma {sigma:g}"
+        isolation = arm(Cell(size, sigma, rounds, policy="isolation"), "isolation")
+        claims = arm(Cell(size, sigma, rounds, policy="claims"), "believes claims")
+        alone = {size: arm(Cell(size, sigma, rounds), "commons")}
+        part, off = ratio(alone[size], claims)
+        bars.append((part >= KEPT, f"{where}: {part:.2f} ± {off:.2f} of what believing claims gains"))
+        took = statistics.median(math.inf if one.reached is None else one.reached for one in alone[size])
+        bars.append((took <= 2 * math.log2(size), f"{where}: a planted gain at nine of ten labs in {took:.0f} rounds"))
+        for name in BARRED:
+            share, kinds = ATTACKS[name]
+            found = arm(Cell(size, sigma, rounds, share, kinds), "commons", name)
+            honest = size - math.ceil(share * size)
+            same = honest if honest < 0.95 * size else size  # a few of many labs less make no difference
+            if same not in alone:
+                alone[same] = arm(Cell(same, sigma, rounds), f"commons of the {same:,} honest ones")
+            part, off = ratio(found, alone[same])
+            bars.append((part >= KEPT, f"{where}, {name}: {part:.2f} ± {off:.2f} of what they gain without them"))
+            more = mean_gain(found) - 3 * mean_gain(isolation)
+            bars.append((more >= 0, f"{where}, {name}: {more * 1e3:+.1f}e-3 over 3 times isolation"))
+            lies = statistics.fmean(one.on_liars for one in found) / rounds
+            bars.append((lies < LIES, f"{where}, {name}: {lies:.0%} of the trials on lies"))
+    table(("peers", "sigma", "attackers", "arm", *COLUMNS), rows)
     for met, words in bars:
         print("PASS" if met else "MISS", words)
+
+
+def mean_gain(results: Sequence[Result]) -> float:
+    return statistics.fmean(START - one.mean for one in results)
+
+
+def ratio(ours: Sequence[Result], theirs: Sequence[Result]) -> tuple[float, float]:
+    """The mean gain of one arm as a part of another's on the same seeds, and its standard error (delta method)."""
+    pairs = [(START - one.mean, START - other.mean) for one, other in zip(ours, theirs, strict=True)]
+    over, under = (statistics.fmean(side) for side in zip(*pairs, strict=True))
+    left = [one - over / under * other for one, other in pairs]
+    return over / under, statistics.stdev(left) / math.sqrt(len(left)) / abs(under) if len(left) > 1 else math.nan
 
 
 def attack_table(size: int, sigma: float, rounds: int, seeds: int, named: Sequence[str]) -> None:
@@ -144,20 +175,19 @@ def attack_table(size: int, sigma: float, rounds: int, seeds: int, named: Sequen
 
     Of those whose names have one of ``named`` in them, if any is.
     """
-    rows, alone = [], dict[int, float]()
+    rows, alone = [], dict[int, list[Result]]()
     for name, (share, kinds) in ATTACKS.items():
         if named and not any(words in name for words in named):
             continue
         found = play(Cell(size, sigma, rounds, share, kinds), seeds)
         honest = size - math.ceil(share * size)
         if honest not in alone:
-            same = found if honest == size else play(Cell(honest, sigma, rounds), seeds)
-            alone[honest] = statistics.fmean(START - one.mean for one in same)
-        kept = statistics.fmean(START - one.mean for one in found) / alone[honest]
+            alone[honest] = found if honest == size else play(Cell(honest, sigma, rounds), seeds)
+        kept, off = ratio(found, alone[honest])
         rejected = sum((one.rejected for one in found), Counter[str]())
         refused = ", ".join(f"{count:,} {what}" for what, count in rejected.most_common()) or "-"
         records = f"{statistics.fmean(one.records for one in found):,.0f}"
-        rows.append([name, *row(found), f"{kept:.2f}", records, refused])
+        rows.append([name, *row(found), f"{kept:.2f} ± {off:.2f}", records, refused])
     table((f"{size} peers; attackers", *COLUMNS, "of the same without them", "records", "refused"), rows)
 
 
@@ -187,7 +217,7 @@ def main() -> None:
     print(f"gains over the start, and by how much a bar flatters, in 1e-3; a good change is worth {SIZE * 1e3:g}\n")
     size, sigma = max(wanted.peers), wanted.sigmas[0]
     if wanted.quick or (wanted.attacks is None and not wanted.rules):
-        size_table(wanted.peers, wanted.sigmas, wanted.rounds, wanted.seeds)
+        bar_table(wanted.peers, wanted.sigmas, wanted.rounds, wanted.seeds)
     if wanted.quick or wanted.attacks is not None:
         attack_table(size, sigma, wanted.rounds, wanted.seeds, wanted.attacks or ())
     if wanted.quick or wanted.rules:

@@ -39,6 +39,7 @@ from nightlab.commons.capability import Compatibility, check_requirements, compa
 from nightlab.commons.entry import Entry
 from nightlab.commons.finding import target_of
 from nightlab.commons.instants import format_instant
+from nightlab.commons.proposer import AHEAD
 from nightlab.commons.record import Finding, genome_id
 from nightlab.core.events import FindingVerified
 from nightlab.core.types import Candidate, Experiment, Measurement, Verdict
@@ -128,7 +129,8 @@ class Lab:
         proposer = self.proposer
         if self.policy == "claims":
             self._believe()
-        if self.policy == "commons" and proposer._count + 1 <= max(1.0, SHARE * (self.ledger.next_number() + 1)):
+        turns = max(1.0, SHARE * (self.ledger.next_number() + 1)) + AHEAD
+        if self.policy == "commons" and proposer._count + 1 <= turns:
             proposer.choose([])
             if proposal := proposer.propose(None):
                 on = proposal.on or self.champion().candidate.commit

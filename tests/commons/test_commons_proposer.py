@@ -15,6 +15,7 @@ from support.commons_users import BETTER, MORE, User
 from support.labs import GENOME, TinyLab
 
 from nightlab.commons.benefit import benefit_of
+from nightlab.commons.finding import target_of
 from nightlab.commons.instants import parse_instant
 from nightlab.commons.peer_store import PeerStore
 from nightlab.commons.places import author_key, key_file
@@ -75,6 +76,28 @@ def test_what_one_finds_another_measures_adopts_and_confirms(user: Callable[...,
     (again,) = two.share(session, 1)
     record = PeerStore(session, two.commons).entries[again].signed.record
     assert isinstance(record, Finding) and record.inspired_by == [shared]
+
+
+def test_what_probably_holds_is_measured_ahead_of_the_share_and_what_strangers_say_is_not(
+    user: Callable[..., User],
+) -> None:
+    one, two, stranger = user("one"), user("two"), user("stranger")
+    first = one.run(BETTER)
+    one.share(first)
+    first.close()
+    one.sync()
+    two.sync()
+    two.run().close()  # its one experiment is of what another found: more than its share
+    one.share(one.run(BETTER.replace("B = 8", "B = 4")))  # from 3.5 to 1.1
+    one.sync()
+    stranger.claim(stranger.run(), GENOME.replace("B = 8", "B = 7"), 1.0)
+    stranger.sync()
+    two.sync()
+    session = two.run(*(BETTER.replace("B = 8", f"B = {b}") for b in (9, 10)))
+    made = {entry.id: author for author, chain in two.commons.entries().items() for entry in chain}
+    came = [made.get(target_of(e.candidate.source), "") for e in session.ledger.experiments()[2:5]]
+    assert came == [one.author, "", ""]
+    assert session.champion().candidate.proposer == "transplant"
 
 
 FAR = "A = 4\n\n\n\n\n\nB = 8\n\n\n\n\n\nC = 9\n"  # so that changes don't touch each other

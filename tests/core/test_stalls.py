@@ -10,8 +10,10 @@ from collections.abc import Callable
 
 import pytest
 from support.growth import growth
+from support.tiers import by_default
 
 from nightlab.commons.scrub import find_private, scrub
+from nightlab.core.program.facts import SessionContext, program_facts
 from nightlab.core.regions import EVOLVE_BLOCK, frozen_change
 from nightlab.core.source_bytes import changed_lines
 from nightlab.core.text import one_line, plain
@@ -81,3 +83,43 @@ STALLS: dict[str, tuple[Callable[[str], object], Callable[[int], str]]] = {
 def test_four_times_the_text_takes_four_times_as_long(how: str) -> None:
     work, make = STALLS[how]
     assert growth(work, make, 250_000) < 10
+
+
+# Genomes, which a separate process reads: what that finds takes time in proportion to their length, too.
+GENOMES: dict[str, Callable[[int], str]] = {
+    "functions in functions": lambda n: (
+        ("".join(" " * d + f"def f{d}():\n" for d in range(9)) + " " * 9 + "0\n") * (n // 130)
+    ),
+    "branches": lambda n: "if a: 0\n" + "elif a: 0\n" * (n // 10),
+    "sums": lambda n: "".join(f"x{k} = 1{'+1' * 200}\n" for k in range(n // 410)),
+    "decorators": lambda n: "@a\n" * (n // 3) + "def f(): 0\n",
+    "imports": lambda n: "".join(f"import m{k}\n" for k in range(n // 11)),
+    "one name": lambda n: "a=a;" * (n // 4) + "\n",
+    "globals": lambda n: "def f():\n global " + ",".join(f"g{k}" for k in range(n // 6)) + "\n",
+    "escapes": lambda n: "x = '" + "\\x41" * (n // 4) + "'\n",
+    "strings side by side": lambda n: "x = " + "'a' " * (n // 4) + "\n",
+    "keys": lambda n: "x = {" + ",".join(f"{k}:{k}" for k in range(n // 11)) + "}\n",
+    "arguments": lambda n: "def f(" + ",".join(f"a{k}" for k in range(n // 6)) + "): 0\n",
+    "classes of classes": lambda n: "".join(f"class C{k}(C{k - 1}): 0\n" for k in range(1, n // 20)),
+    "functions that call each other": lambda n: "".join(
+        f"def f{k}(): return f{k * 7919 % (n // 30)}()\n" for k in range(n // 30)
+    ),
+    "comprehensions": lambda n: "".join(f"x{k} = [i for i in range({k}) if i]\n" for k in range(n // 36)),
+    "lambdas": lambda n: "".join(f"x{k} = lambda a, b=x{k - 1}: a\n" for k in range(1, n // 26)),
+    "variables of a function": lambda n: "def f():\n" + "".join(f" v{k} = v{k - 1}\n" for k in range(1, n // 12)),
+    "seeds": lambda n: "".join(f"seed{k} = f(seed={k})\n" for k in range(n // 20)),
+    "cases": lambda n: "match a:\n" + "".join(f" case {k}: 0\n" for k in range(n // 12)),
+    "attempts": lambda n: "try: 0\nexcept a: 0\n" * (n // 19),
+    "lines that go on": lambda n: "y = 1" + " \\\n" * (n // 3) + "\n",
+}
+
+
+@pytest.mark.parametrize("kind", by_default("globals", of=GENOMES))
+def test_a_genome_of_four_times_the_length_takes_four_times_as_long(kind: str) -> None:
+    before = {"a.py": "A = 1\n"}
+    context = SessionContext("cpu", (), before, 8000, data=False)
+
+    def facts(text: str) -> object:
+        return program_facts({"a.py": f"A = 1\n{text}"}, before, ["a.py"], context)
+
+    assert growth(facts, GENOMES[kind], 5000) < 10

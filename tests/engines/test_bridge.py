@@ -12,9 +12,11 @@ from nightlab_bridge import values
 from nightlab_bridge.openevolve import score
 from support.bench import Bench
 from support.labs import TinyLab
+from support.layouts import opened
 
 from nightlab.core.types import Measurement
 from nightlab.engines.local.layout import detect_sandbox
+from nightlab.session.create import written
 
 PROGRAM = """\
 SIZE = 3
@@ -333,3 +335,15 @@ def test_the_answer_of_a_function_is_scored_with_the_problems_parameters(
     got = Bench(make_lab(files=files), contract.replace("combined_score", "score"), detect_sandbox()).run()
     assert got.metric == metric and says in got.detail, got.detail
     assert metric is None or got.secondary["parts"] == 2.0
+
+
+def test_the_answer_to_a_problem_may_be_the_function_itself(make_lab: Callable[..., TinyLab]) -> None:
+    files = {
+        "spec.yaml": "function_name: step\nevaluator_entrypoint: rate\noutput_type: callable\nparameters: {n: 4}\n",
+        "evaluator.py": "def rate(output, n): return {'score': sum(output(i, [i]) for i in range(n)), 'valid': True}\n",
+        "initial_program.py": "def step(i, seen): return i + len(seen)\n",
+    }
+    lab, reading = opened(files)
+    assert "sealed" in reading.source
+    got = Bench(make_lab(files=files), written(lab, reading), detect_sandbox()).run()
+    assert got.metric == 10.0, got.detail

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nightlab.engines.local.metric_text import parse_feedback, parse_metrics, parse_number
+from nightlab.engines.local.metric_text import parse_claims, parse_feedback, parse_metrics, parse_number
 
 
 @pytest.mark.parametrize(
@@ -130,3 +130,10 @@ def test_feedback_is_the_lines_that_say_so_within_a_limit() -> None:
     assert parse_feedback(text) == "too wide\nlook"
     assert parse_feedback("") == ""
     assert len(parse_feedback("FEEDBACK x\n" * 9000)) < 4100
+
+
+def test_a_flood_of_names_is_not_recorded() -> None:
+    flood = "".join(f"METRIC m{n}=1\nclaim{n}: 1\n" for n in range(3000)) + f"METRIC {'x' * 9000}=1\nMETRIC loss=2\n"
+    found = parse_metrics(flood, {"loss": ""}).values
+    assert found["loss"] == 2 and len(found) == 1001 and max(map(len, found)) < 10
+    assert len(parse_claims(flood)) == 1000

@@ -285,7 +285,6 @@ def test_a_problem_with_a_spec_is_sealed_and_is_none_of_openevolves() -> None:
 @pytest.mark.parametrize(
     ("files", "said"),
     [
-        ({**PROBLEM, "spec.yaml": SPEC + "output_type: callable\n"}, "whose answer is a function"),
         ({name: PROBLEM[name] for name in ("spec.yaml", "evaluator.py")}, "has no initial_program.py"),
         ({**PROBLEM, "spec.yaml": "evaluator_entrypoint: [1\nb"}, "spec.yaml can't be read: line"),
     ],

@@ -14,8 +14,10 @@ import pytest
 from support.labs import CONTRACT, GENOME, TinyLab
 from support.processes import PATIENCE, PROGRAM, program_env, wait
 
+from nightlab.integrations.server import Tools
 from nightlab.integrations.skill import SOURCE
-from nightlab.storage.ledger import find_ledger, is_running_now, pending_submissions, submit
+from nightlab.loop.submissions import SubmissionRunner
+from nightlab.storage.ledger import find_ledger, is_running_now, pending_submissions, read_notes, submit
 
 SLOW = """\
 import time
@@ -306,6 +308,24 @@ def test_the_examples_on_the_page_are_what_is_printed(make_lab: Any, nightlab: A
 
 
 # -- the server ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "words", ["half \ud800 a", "no\0thing", "two\nlines\r\u2028 of it", "\x1b[2Jx\u202e", "x" * 1_000_000]
+)
+def test_texts_that_are_no_texts_come_over_mcp(make_lab: Any, monkeypatch: pytest.MonkeyPatch, words: str) -> None:
+    monkeypatch.setattr(SubmissionRunner, "attend", lambda self, what: None)
+    lab = make_lab()
+    lab.session().close()
+    tools = Tools(lab.folder, "t", None, ["all"])
+    assert json.dumps(tools.note(words))
+    [note] = read_notes(lab.folder / ".nightlab" / "t")
+    assert note.isprintable() and len(note) <= 4000
+    lab.write("genome.py", BETTER)
+    handed = tools.try_start(words)
+    assert handed["state"] == "waiting" and json.dumps(tools.try_poll(handed["id"], 0))
+    [waits] = pending_submissions(lab.folder / ".nightlab" / "t")
+    assert waits.hypothesis.isprintable() and len(waits.hypothesis) <= 400
 
 
 def test_an_agent_holds_the_wheel_over_mcp(make_lab: Any, start_nightlab: Any, tmp_path: Path) -> None:

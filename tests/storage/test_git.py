@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import subprocess
+from hashlib import sha1
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from nightlab.core.types import NightlabError
-from nightlab.storage.git import OutOfScope, PatchConflict, Repo, in_genome, make_repo
+from nightlab.storage.git import OutOfScope, PatchConflict, Repo, command, in_genome, make_repo
 from nightlab.storage.git.exports import export
 
 LONG = "".join(f"line {n}\n" for n in range(20))
@@ -172,6 +173,23 @@ def test_a_genome_that_grows_without_bound_is_refused(repo: Repo) -> None:
 # -- a lab in a folder of a repository -----------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("a" * 300 + ".py", "is too long a name"),
+        ("a/" * 1500 + "x.py", "too many folders"),
+        ("/".join(["a" * 190] * 6) + ".py", "is too long a name"),
+        (".gitattributes", "is not part of the genome"),
+        ("a/.gitmodules", "is not part of the genome"),
+    ],
+)
+def test_a_file_that_could_not_be_written_or_tells_git_how_is_out_of_scope(repo: Repo, path: str, said: str) -> None:
+    base = head(repo)
+    with pytest.raises(OutOfScope, match=said):
+        repo.check_scope(base, repo.commit_files(base, {path: "x = 1\n"}, "x"), ("*", "**/*"))
+    assert not in_genome(path, ("*", "**/*"))
+
+
 @pytest.fixture
 def inner(make_lab: Any) -> tuple[Any, Repo]:
     lab = make_lab(genome="outer = 1\n")
@@ -267,6 +285,19 @@ def test_variables_of_a_git_hook_around_us_do_not_redirect_us(
     monkeypatch.setenv("GIT_INDEX_FILE", str(other.folder / ".git" / "index"))
     repo = Repo(lab.folder)
     assert repo.read("HEAD", "genome.py") == LONG
+
+
+def test_a_command_that_is_slow_to_read_gets_all_of_its_input(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the machine is so busy that the first look at it comes before anything was written."""
+    monkeypatch.setattr(command, "LOOK", -1.0)
+    text = b"0123456789" * 20_000  # more than a pipe holds
+
+    def tick() -> None:
+        monkeypatch.setattr(command, "LOOK", 0.1)
+
+    done = command.run_git(repo.lab, "hash-object", "--stdin", stdin=text, timeout=30, tick=tick)
+    assert command.LOOK == 0.1
+    assert done.stdout.split() == [sha1(b"blob %d\0" % len(text) + text).hexdigest().encode()]
 
 
 @pytest.mark.integration

@@ -7,6 +7,7 @@ from typing import Any
 from nightlab.core.config import LabConfig, detect, parse
 from nightlab.core.layouts import Problem, Reading
 from nightlab.session.create import written
+from nightlab.session.metric_claim import metric_claim
 
 
 def problem(files: dict[str, str], **more: Any) -> Problem:
@@ -16,5 +17,10 @@ def problem(files: dict[str, str], **more: Any) -> Problem:
 def opened(files: dict[str, str], **more: Any) -> tuple[LabConfig, Reading]:
     found = detect(problem(files, **more))
     assert found
-    assert parse(written(*found)) == found[0], "the contract as text is the same contract"
+    lab, reading = found
+    assert parse(written(lab, reading)) == lab, "the contract as text is the same contract"
+    every = {**files, **reading.extra}
+    claim = metric_claim(lab, tuple(every), every.get)
+    sealed, unsealed = "; sealed" in reading.source, "a claim" in reading.source
+    assert not (claim if sealed else unsealed and not claim), f"check: {claim!r}, open: {reading.source!r}"
     return found

@@ -35,6 +35,7 @@ from nightlab.session.session import Session
 from nightlab.storage.git import OutOfScope, PatchConflict
 
 MOST_TOLD = 10  # findings passed on to the other proposers
+AHEAD = 4  # turns beyond the share that findings which probably hold may have; later ones make up for them
 TRIES = 8  # patches applied per turn; the others wait for a later turn
 MOSTLY = 0.5  # part of a finding's lines that must be new here for it to have its turn before others
 RECENT = 200  # recent experiments that a finding is compared with for novelty
@@ -77,7 +78,8 @@ class CommonsProposer:
         self.peers.update()
         ours = self._count + sum(candidate.proposer == self.name for candidate in waiting)
         turns = max(1.0, self.share * (session.ledger.next_number() + len(waiting) + 1))
-        room, newcomers = ours + 1 <= turns, newcomers_turn(self.peers.unproven(self._turns), turns)
+        room, early = ours + 1 <= turns + AHEAD, ours + 1 > turns
+        newcomers = "never" if early else newcomers_turn(self.peers.unproven(self._turns), turns)
         self.paths.refresh()
         self._next = self._recheck_of_doubtful(proven=True) if room else None
         past = [e.candidate for e in session.ledger.experiments(RECENT) if e.number] + list(waiting)
@@ -98,6 +100,11 @@ class CommonsProposer:
         if room and newcomers != "never" and not self._next:
             self._next = self._recheck_of_doubtful(proven=False)
         return [*unmeasured, *(_found(finding, why) for _, finding, why in unfit)][:MOST_TOLD]
+
+    @property
+    def ahead(self) -> int:
+        """The turns that it may be ahead of its share now: only with a finding that probably holds."""
+        return AHEAD if self._next else 0
 
     def propose(self, briefing: Briefing) -> Proposal | None:
         proposal, self._next = self._next, None

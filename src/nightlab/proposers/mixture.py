@@ -140,11 +140,13 @@ class Mixture:
 
     def _order(self) -> list[str]:
         """The names in the order in which to ask, those that wait for a plateau last."""
-        if self.earnings:
-            order = self.earnings.order()
-        else:
-            order = sorted(self.proposers, key=lambda n: (self.had[n] + 1) / self.proposers[n][1])
+        order = self.earnings.order() if self.earnings else sorted(self.proposers, key=self._due)
         return sorted(order, key=lambda name: name in self._absent)
+
+    def _due(self, name: str) -> float:
+        """How far the next turn of a proposer is from the beginning, by its share: the smaller, the sooner."""
+        one, share = self.proposers[name]
+        return float(self.had[name] + 1 - getattr(one, "ahead", 0)) / share
 
     def _present(self) -> list[str]:
         return [name for name in self._order() if name not in self._absent]

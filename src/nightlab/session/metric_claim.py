@@ -11,7 +11,11 @@ import ast
 import posixpath
 import re
 import shlex
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import sys
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from functools import cache
+from importlib.machinery import all_suffixes
+from importlib.metadata import packages_distributions
 
 from nightlab.core.config import LabConfig
 from nightlab.core.source import syntax_tree
@@ -67,10 +71,37 @@ def metric_claim(lab: LabConfig, files: Sequence[str], read: Read) -> str:
             return f"{path} imports {taken}: the candidate's code runs in the evaluator's process"
         if ran := _runs(nodes, genome):
             return f"{path} runs {ran}: the candidate's code runs in the evaluator's process"
-        if any(map(_unpickles, nodes)) and ARTEFACTS in text:
+        if any(map(unpickles, nodes)) and ARTEFACTS in text:
             return f"{path} unpickles what the candidate left, which can run its code in the evaluator's process"
         todo += imported
     return ""
+
+
+def hidden_module(path: str, lab: LabConfig, files: Sequence[str]) -> str:
+    """The module that a new file would be taken for by the evaluator or a check; empty if there is none.
+
+    Python looks for modules beside the program that it runs, or in the lab's folder, before it looks at its library
+    and at what is installed; for a package before a file; and it runs the packages that a module is in. ``files``: the
+    lab's paths.
+    """
+    commands = [check.command for check in lab.checks] + ([lab.evaluator.command] if lab.evaluator else [])
+    if path in files or not commands or not path.endswith(tuple(all_suffixes())):
+        return ""
+    programs = [found for command in commands for found in _programs(shlex.split(command), files)]
+    place, name = posixpath.split(path)
+    stem = name.split(".")[0]
+    if stem == "__init__":
+        if any(program.startswith(f"{place}/") for program in programs):
+            return place
+        place, stem = posixpath.split(place)
+    known = stem in sys.stdlib_module_names or stem in _installed() or f"{posixpath.join(place, stem)}.py" in files
+    return stem if known and place in {"", *map(posixpath.dirname, programs)} else ""
+
+
+@cache
+def _installed() -> Collection[str]:
+    """The top-level modules of what is installed."""
+    return packages_distributions().keys()
 
 
 def _programs(words: Iterable[str], files: Sequence[str]) -> Iterator[str]:
@@ -152,7 +183,7 @@ def _tops(node: ast.Import | ast.ImportFrom) -> list[str]:
     return [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
 
 
-def _unpickles(node: ast.AST) -> bool:
+def unpickles(node: ast.AST) -> bool:
     """Whether a call loads an object in a format that can run code."""
     if not isinstance(node, ast.Call) or _called(node) not in ("load", "loads", "open"):
         return False

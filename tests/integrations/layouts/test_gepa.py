@@ -43,8 +43,8 @@ def test_a_text_that_may_be_run_makes_a_claim() -> None:
     assert lab.evaluator is None and "claim: run.py may run the candidate's text" in reading.source
     assert any("test_set is not read" in note for note in reading.notes)
     program = MAIN.replace("Count the words.", "def f(): return 1")
-    lab, _ = opened({"main.py": program})
-    assert lab.genome == ("candidate.py",)
+    lab, reading = opened({"main.py": program})
+    assert lab.genome == ("candidate.py",) and "sealed" in reading.source
 
 
 def test_components_files_and_models() -> None:

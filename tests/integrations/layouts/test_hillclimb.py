@@ -65,6 +65,55 @@ def test_a_run_and_a_scorer_are_kept_apart() -> None:
     assert lab.evaluator and not lab.evaluator.held_out and any("holdout is not read" in n for n in reading.notes)
 
 
+VERIFIER = """\
+#!/usr/bin/env bash
+set -euo pipefail
+"$HILLCLIMB_PYTHON" "$HILLCLIMB_SOLUTION"  # writes answers.json
+rm -f "$HILLCLIMB_RESULT"
+"$HILLCLIMB_PYTHON" problem/verify.py
+"""
+ONE_STEP = {
+    "problem.yaml": "metric: r\nhigher_is_better: true\n",
+    "verifier.sh": VERIFIER,
+    "verify.py": VERIFY,
+    "solution.py": "import json\njson.dump([1, 2], open('answers.json', 'w'))\n",
+}
+
+
+def test_a_verifier_of_two_steps_is_sealed(make_lab: Callable[..., TinyLab]) -> None:
+    lab, reading = opened(ONE_STEP)
+    assert lab.evaluator and "sealed" in reading.source
+    bench = Bench(make_lab(files=ONE_STEP), written(lab, reading), detect_sandbox())
+    assert bench.run().metric == 3.0
+    lab, reading = opened(ONE_STEP, sealed=False)
+    assert lab.evaluator is None and "verifier.sh runs the program" in reading.source
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"verifier.sh": VERIFIER + "echo done\n"},
+        {"verify.py": "import solution\n" + VERIFY},
+        {"verify.py": "import checks\n" + VERIFY, "checks.py": "import os\nPATH = os.environ['HILLCLIMB_SOLUTION']\n"},
+        {"verify.py": "import pickle\npickle.load(open('answers.pickle', 'rb'))\n" + VERIFY},
+    ],
+)
+def test_a_scorer_that_needs_the_program_shares_its_sandbox(changed: dict[str, str]) -> None:
+    lab, reading = opened({**ONE_STEP, **changed})
+    assert lab.evaluator is None and "the number is a claim: verifier.sh" in reading.source
+    spec = ONE_STEP["problem.yaml"] + "score: verify.py\n"
+    if "verify.py" in changed:
+        lab, reading = opened({**ONE_STEP, **changed, "problem.yaml": spec})
+        assert lab.evaluator is None and "share a sandbox (" in reading.source
+
+
+def test_a_scorer_does_not_find_the_program(make_lab: Callable[..., TinyLab]) -> None:
+    looks = "import importlib\nimportlib.import_module('solu' + 'tion')\n" + VERIFY
+    files = {**ONE_STEP, "verify.py": looks, "solution.py": ONE_STEP["solution.py"] + "print('here')\n"}
+    got = Bench(make_lab(files=files), written(*opened(files)), detect_sandbox()).run()
+    assert got.metric is None and "verify.py exited with status 1" in got.detail
+
+
 def test_a_verifier_makes_a_claim() -> None:
     lab, reading = opened(
         {

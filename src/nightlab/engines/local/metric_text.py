@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass, field
+from itertools import islice
 
 from nightlab.core.text import METRIC_NAME, one_line, plain
 from nightlab.engines.local.own_precision import PLUS_MINUS, StatedNumber, stated_number
@@ -18,6 +19,7 @@ LEVEL = (
 PREFIX = rf"(?:{LEVEL}|(?:\[[^\]'\"=\n]{{1,60}}\]:?[ \t]*)+)?"
 METRIC = re.compile(rf"^[ \t]*{PREFIX}METRIC[ \t]+(?P<name>[^\s=]+)[ \t]*=[ \t]*(?P<value>.*)$", re.MULTILINE)
 FEEDBACK = re.compile(r"^FEEDBACK[ \t]+(\S.*)$", re.MULTILINE)
+MOST_NAMES, LONGEST_NAME = 1000, 200  # metrics of a trial, and claims; characters of a metric's name: they are stored
 MOST_FEEDBACK = 4000  # characters of it that are recorded
 NAME = re.compile(METRIC_NAME)
 CLAIM = re.compile(r"^([A-Za-z_]\w{0,40}):[ \t]+(\S+)[ \t]*$", re.MULTILINE)
@@ -50,11 +52,14 @@ def parse_metrics(text: str, units: dict[str, str] | None = None) -> ParsedMetri
     A line ends at a newline or at a carriage return; terminal colours are ignored. A number may have thousands
     separators and a unit. Times and sizes are converted to the unit that ``units`` gives for the name, to seconds or
     bytes if it gives none; ``%``, ``x`` and any other unit leave the number as it is printed. A number may be followed
-    by ``±`` (``+/-``, ``+-``) and its standard error, or be a count of successes in trials, ``61/100``.
+    by ``±`` (``+/-``, ``+-``) and its standard error, or be a count of successes in trials, ``61/100``. The first
+    ``MOST_NAMES`` names count, and those in ``units``.
     """
     found = ParsedMetrics()
     for line in METRIC.finditer(plain(text, len(text) + 1)):
         name, fault = line["name"], ""
+        if len(name) > LONGEST_NAME or (len(found.values) >= MOST_NAMES and name not in (units or {})):
+            continue
         for known in (found.values, found.stated, found.unreadable):
             known.pop(name, None)
         try:
@@ -99,7 +104,7 @@ def parse_number(text: str, unit: str = "") -> float | None:
 def parse_claims(text: str) -> dict[str, float]:
     """The ``name: value`` lines of a summary block, the last of each name. Shown to people, never trusted."""
     last = {name: parse_number(value) for name, value in CLAIM.findall(plain(text, len(text) + 1))}
-    return {name: value for name, value in last.items() if value is not None}
+    return dict(islice(((name, value) for name, value in last.items() if value is not None), MOST_NAMES))
 
 
 def parse_feedback(text: str) -> str:

@@ -1,6 +1,6 @@
 """GEPA: the evaluator that a module gives to ``optimize_anything``, called for the candidate's text.
 
-``python -P -m nightlab_bridge.gepa [--timeout SECONDS] MODULE FILE...``
+``python -P -m nightlab_bridge.gepa [--timeout SECONDS] MODULE FILE...``; ``--apart=FILE``: one that is only read
 """
 
 from __future__ import annotations
@@ -30,9 +30,11 @@ class Asked(BaseException):
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("module")
-    parser.add_argument("files", nargs="+", help="the candidate's text, or that of each component")
+    parser.add_argument("files", nargs="*", help="the candidate's text, or that of each component")
+    parser.add_argument("--apart", action="append", default=[])
     parser.add_argument("--timeout", type=float, default=600)
     options = parser.parse_args()
+    options.files += options.apart
 
     def function(path: Path, said: Said) -> Any:
         said(options.module)

@@ -3,7 +3,7 @@
 ``python -P -m nightlab_bridge.hillclimb --name METRIC (--verifier V | --run R | --score S) PROGRAM``
 
 ``--run`` is the candidate's step, and leaves its files in ``left``; empty: the program itself is run. ``--score``
-scores what it left; with ``--unsealed`` it does both.
+scores what it left, with ``--apart=PROGRAM`` without the program; with ``--unsealed`` it does both.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ LEFT = "left"  # the folder of what the candidate's step leaves
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("program")
+    parser.add_argument("program", nargs="?", default="")
+    parser.add_argument("--apart", default="")
     parser.add_argument("--name", default="score")
     parser.add_argument("--data", default="data")
     parser.add_argument("--timeout", type=float, default=600)
@@ -35,6 +36,7 @@ def main() -> None:
     parser.add_argument("--score", default="")
     parser.add_argument("--unsealed", action="store_true")
     options = parser.parse_args()
+    options.program = options.program or options.apart
     if options.run is not None and not options.unsealed:
         sys.exit(_solve(Path.cwd(), options))
     try:
@@ -57,10 +59,13 @@ def _scored(options: argparse.Namespace, split: str) -> dict[str, Any]:
         said(step)
         lab = Path.cwd()
         place = _place(lab.parent / f"work-{split}", lab, options)
-        if options.unsealed and (status := _start(_call(options.run), place, split, lab)):
-            raise RuntimeError(f"the program exited with status {status}")
+        if options.apart:
+            path.unlink()
+            (place / "solution.py").unlink()
         if options.score and not options.unsealed:
             _take(place)
+        if options.unsealed and (status := _start(_call(options.run), place, split, lab)):
+            raise RuntimeError(f"the program exited with status {status}")
         ending = ["--holdout"] if split == "holdout" else []
         result = place / "eval_result.json"
         result.unlink(missing_ok=True)

@@ -24,13 +24,14 @@ def main() -> None:
     parser.add_argument("--function", default="solve")
     parser.add_argument("--entry", default="evaluate")
     parser.add_argument("--parameters", type=json.loads, default={})
+    parser.add_argument("--callable", action="store_true", help="the function itself is the answer")
     options = parser.parse_args()
 
     def function(path: Path, said: Said) -> Any:
         evaluate = getattr(load_module(options.evaluator, "problem_evaluator"), options.entry)
         said(options.function)
         solve = getattr(load_module(path, "program"), options.function)
-        answer = solve(**accepted(solve, options.parameters))
+        answer = solve if options.callable else solve(**accepted(solve, options.parameters))
         said(options.entry)
         return read(evaluate(answer, **options.parameters))
 

@@ -8,7 +8,7 @@ import socket
 import threading
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from nightlab_bridge.values import NotPlain, decode, encode, pack, receive, send, unpack
+from nightlab_bridge.values import NotPlain, Records, decode, encode, pack, receive, send, unpack
 
 if TYPE_CHECKING:
     import inspect
@@ -51,7 +51,7 @@ class Program:
         self.link = socket.socket(socket.AF_UNIX)
         self.link.connect(address)
         self.lock, self.owner = threading.Lock(), os.getpid()
-        self.address = address
+        self.address, self.records = address, Records()
 
     def ask(self, request: dict[str, Any]) -> Any:
         """The value that answers a request. Raises the program's exception; RuntimeError for an invalid answer."""
@@ -64,7 +64,7 @@ class Program:
                 answer = decode(got[1])
                 if "value" in answer:
                     value = answer["value"]
-                    return unpack(value) if "name" in request else value
+                    return unpack(value, self.records.all) if "name" in request else value
                 if isinstance(answer.get("object"), int):
                     return answer["object"]
                 kind, said = map(str, answer["raised"]) if "raised" in answer else ("", str(answer.get("fault")))
@@ -77,7 +77,8 @@ class Program:
 
     def call(self, name: str, args: Any, kwargs: Any, on: int | None = None) -> Any:
         try:
-            request = {"name": name, "on": on, "args": pack(list(args)), "kwargs": pack(kwargs)}
+            request = {"name": name, "on": on, "args": pack(list(args), self.records)}
+            request["kwargs"] = pack(kwargs, self.records)
         except NotPlain as fault:
             self._give_up(f"an argument of {name}(): {fault}")
         return self.ask(request)
@@ -89,7 +90,7 @@ class Program:
     def member(self, name: str, kind: str, about: Any) -> Any:
         """A stand-in for one of the program's functions or classes, or one of its values."""
         if kind == "value":
-            return unpack(about)
+            return unpack(about, self.records.all)
         return self._function(name) if kind == "function" else self._class(name, [str(n) for n in about])
 
     def _function(self, name: str) -> Any:

@@ -61,13 +61,13 @@ def bridged(
 def installed_imports(problem: Problem, file: str) -> list[str]:
     """The installed packages, beyond Python's own, whose modules a Python file imports; nothing is imported here."""
     tree = syntax_tree(problem.text(file)) if file.endswith(".py") else None
-    names = dict.fromkeys(name for node in ast.walk(tree) for name in _imported(node)) if tree else {}
+    names = dict.fromkeys(name for node in ast.walk(tree) for name in imported(node)) if tree else {}
     own = {path.split("/")[0].removesuffix(".py") for path in problem.files}
     other = own | PEERS | sys.stdlib_module_names
     return [name for name in names if (top := name.split(".")[0]) not in other and PathFinder.find_spec(top)]
 
 
-def _imported(node: ast.AST) -> list[str]:
+def imported(node: ast.AST) -> list[str]:
     """The modules that a statement imports; of ``from package import module`` the package."""
     if isinstance(node, ast.Import):
         return [alias.name for alias in node.names]

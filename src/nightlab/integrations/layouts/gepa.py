@@ -35,7 +35,8 @@ def read(problem: Problem) -> Reading | None:
     evaluating = [path for path in problem.files if path.endswith(".py") and path not in files]
     runs = next((path for path in evaluating if (found := RUNS.search(problem.text(path)))), "")
     why = "as you asked" if not problem.sealed else f"{runs} may run the candidate's text" if runs else ""
-    command = shlex.join(["python", "-P", "-m", "nightlab_bridge.gepa", f"--timeout={SECONDS:g}", main, *files])
+    named = files if why else [f"--apart={file}" for file in files]
+    command = shlex.join(["python", "-P", "-m", "nightlab_bridge.gepa", f"--timeout={SECONDS:g}", main, *named])
     contract: dict[str, Any] = {
         "name": safe_name(problem.name),
         "genome": list(files),

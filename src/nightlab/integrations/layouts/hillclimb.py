@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 from typing import Any
 
 from nightlab.core.layouts import Problem, Reading, safe_name
+from nightlab.core.source import syntax_tree
 from nightlab.core.text import METRIC_NAME
 from nightlab.core.types import NightlabError
+from nightlab.integrations.layouts.bridged import imported
 from nightlab.integrations.layouts.yaml_text import number, table, unread
+from nightlab.session.metric_claim import unpickles
 
 SPEC, SECONDS = "problem.yaml", 600.0
 READ = {"metric", "higher_is_better", "problem_id", "description", "verifier", "score", "run", "time_limit_s"}
 READ |= {"private", "holdout", "holdout_inputs", "contract", "baseline", "baseline_files", "requirements"}
 READ |= {"unit_tests", "data_dir", "allow_internet_during_solution", "unit_tests.root", "unit_tests.command"}
 FLOOR = '"""The genome: at first it hands in the problem\'s own floor."""\n\nimport shutil\n\n'
+NAMED = ("HILLCLIMB_SOLUTION", "solution.py")
+PYTHON = r'"?\$\{?HILLCLIMB_PYTHON\}?"?'
+STEPS = rf'{PYTHON} "?\$\{{?HILLCLIMB_SOLUTION\}}?"?\n{PYTHON} "?problem/([\w./-]+\.py)"?'  # of a usual verifier
 TOLD = ("chart_baselines", "output_artifacts", "plot", "baseline_files")
 
 
@@ -36,19 +43,19 @@ def read(problem: Problem) -> Reading | None:
         call.append(f"--data={data}")
     notes: list[str] = []
     contract: dict[str, Any] = {"genome": [program], "budget": {"amount": seconds + 30}}
-    if score := spec.get("score"):
-        contract |= _two_steps(problem, spec, call, _words(score), program, seconds)
+    verifier, score = _words(spec.get("verifier") or "verifier.sh"), _words(spec.get("score"))
+    _require(problem, score or verifier, "scorer" if score else "verifier")
+    apart = score or _scorer(problem, verifier)
+    why = _obstacle(problem, apart, program)
+    if apart and not why:
+        contract |= _two_steps(spec, call, apart, program, seconds)
         sealed = "sealed: what the program leaves is scored in a separate sandbox"
+    elif score:
+        contract["command"] = shlex.join([*call, "--unsealed", *_run(spec), "--score", shlex.join(score), program])
+        sealed = f"the number is a claim: the scorer and the program share a sandbox ({why})"
     else:
-        verifier = _words(spec.get("verifier") or "verifier.sh")
         contract["command"] = shlex.join([*call, f"--verifier={shlex.join(verifier)}", program])
-        _require(problem, verifier, "verifier")
         sealed = f"the number is a claim: {shlex.join(verifier)} runs the program in its own sandbox"
-    if not problem.sealed and score:
-        contract.pop("evaluator")
-        both = [*call, "--unsealed", *_run(spec), f"--score={shlex.join(_words(score))}", program]
-        contract["command"] = shlex.join(both)
-        sealed = "the number is a claim: the scorer and the program share a sandbox (as you asked)"
     goal = "maximise" if spec["higher_is_better"] else "minimise"
     contract |= {
         "name": safe_name(str(spec.get("problem_id") or problem.name)),
@@ -62,12 +69,36 @@ def read(problem: Problem) -> Reading | None:
     return Reading(contract, source, tuple(notes), told_all, extra)
 
 
-def _two_steps(
-    problem: Problem, spec: dict[str, Any], call: list[str], score: list[str], program: str, seconds: float
-) -> dict[str, Any]:
-    _require(problem, score, "scorer")
-    held_out = spec.get("holdout") is True and not spec.get("holdout_inputs")
-    evaluator: dict[str, Any] = {"command": shlex.join([*call, f"--score={shlex.join(score)}", program])}
+def _scorer(problem: Problem, verifier: list[str]) -> list[str]:
+    """The scorer that a verifier's script starts, if all else that it does is to run the solution before."""
+    lines = [line.partition("#")[0].strip() for line in problem.text(verifier[0]).splitlines()]
+    does = [line for line in lines if line and not re.match(r"set -|rm -f \S*\$HILLCLIMB_RESULT", line)]
+    return [found[1]] if (found := re.fullmatch(STEPS, "\n".join(does))) else []
+
+
+def _obstacle(problem: Problem, score: list[str], program: str) -> str:
+    """Why the scorer has to have the program itself, as text; empty if it only reads what the program left."""
+    if not problem.sealed:
+        return "as you asked"
+    own = {"solution", program.removesuffix(".py")}
+    files = [word for word in score if problem.has(word)]
+    for path in files:  # which grows by what they import
+        tree = syntax_tree(problem.text(path))
+        if tree is None and any(name in problem.text(path) for name in NAMED):
+            return f"{path} names the solution"
+        for node in ast.walk(tree) if tree else ():
+            modules = imported(node)
+            if unpickles(node):
+                return f"{path}, line {node.lineno}, unpickles what the program may have left"  # type: ignore[attr-defined]
+            if own & set(modules) or (isinstance(node, ast.Constant) and str(node.value).endswith(NAMED)):
+                return f"{path}, line {node.lineno}, names the solution"  # type: ignore[attr-defined]
+            files += [f"{name}.py" for name in modules if problem.has(f"{name}.py") and f"{name}.py" not in files]
+    return ""
+
+
+def _two_steps(spec: dict[str, Any], call: list[str], score: list[str], program: str, seconds: float) -> dict[str, Any]:
+    held_out = bool(spec.get("score")) and spec.get("holdout") is True and not spec.get("holdout_inputs")
+    evaluator: dict[str, Any] = {"command": shlex.join([*call, "--score", shlex.join(score), f"--apart={program}"])}
     if held_out:
         evaluator["held_out"] = True
     return {
@@ -106,7 +137,7 @@ def _require(problem: Problem, words: list[str], what: str) -> None:
 
 
 def _words(value: Any) -> list[str]:
-    return [str(word) for word in value] if isinstance(value, list) else [str(value)]
+    return [str(word) for word in value] if isinstance(value, list) else [str(value)] if value else []
 
 
 def _checks(spec: dict[str, Any], program: str) -> dict[str, Any]:
@@ -119,7 +150,7 @@ def _checks(spec: dict[str, Any], program: str) -> dict[str, Any]:
 
 def _notes(problem: Problem, spec: dict[str, Any], held_out: bool) -> list[str]:
     notes = list(unread({key: value for key, value in spec.items() if key not in TOLD}, READ, (), SPEC))
-    if private := [path for path in _words(spec.get("private") or []) if path]:
+    if private := _words(spec.get("private")):
         notes.append(
             f"private: {', '.join(private)} is no secret while it is in the lab's folder: move it elsewhere, let the "
             "scorer read it there, and name that folder in data.sealed"

@@ -31,17 +31,13 @@ def read(problem: Problem) -> Reading | None:
                 f"{problem.name} is a problem of autoresearch-problems ({SPEC}), and has no {path}",
                 f"add {path}, or write a lab.toml whose `genome` names the program",
             )
-    if spec.get("output_type") == "callable":
-        raise NightlabError(
-            f"{problem.name} is a problem of autoresearch-problems whose answer is a function (output_type: callable), "
-            "and only plain values are handed to an evaluator",
-            "write a lab.toml whose `command` calls the evaluator with the function and prints the score",
-        )
     seconds = number(spec.get("timeout_seconds")) or SECONDS
     function = str(spec.get("function_name") or "solve")
     entry = str(spec.get("evaluator_entrypoint") or "evaluate").replace(":", ".").rpartition(".")[2]
     parameters = spec.get("parameters") if isinstance(spec.get("parameters"), dict) else {}
     options = [f"--timeout={seconds:g}", f"--function={function}", f"--entry={entry}"]
+    if spec.get("output_type") == "callable":
+        options.append("--callable")
     if parameters:
         options.append(f"--parameters={json.dumps(parameters, default=str)}")
     contract, sealed = bridged(problem, "problems", options, EVALUATOR, PROGRAM, seconds + 30)

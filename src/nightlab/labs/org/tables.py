@@ -1,4 +1,4 @@
-"""Frozen: writes stored tables of training runs as JSON into tables/, and a copy of nightlab that plays them.
+"""Frozen: writes stored tables of training runs as JSON into tables/, and a copy of nightlab to run on them.
 
 nightlab runs it once, before a session, with your environment. An evaluator sees no other files of yours.
 """

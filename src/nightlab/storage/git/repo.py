@@ -29,7 +29,7 @@ from nightlab.storage.git import limits, stream
 from nightlab.storage.git.command import AUTHOR, failed, run_git
 from nightlab.storage.git.limits import OutOfScope, PatchConflict
 from nightlab.storage.git.listings import GONE, PLAIN, SUBMODULE, Entry, Listings
-from nightlab.storage.git.scope import in_genome, stays_inside
+from nightlab.storage.git.scope import in_genome, is_short, stays_inside
 
 FULL_ID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 DIFF = ("--no-ext-diff", "--no-textconv", "--no-renames", "--full-index", "--relative")
@@ -273,6 +273,8 @@ class Repo:
             path = self._inside(name)
             if not path.isprintable():
                 raise OutOfScope(f"{path!a} is not a name for a file: it holds characters that can't be shown")
+            if not is_short(path):
+                raise OutOfScope(f"{path[:60]}… is too long a name, or in too many folders")
             outside = bool(self.prefix) and path == name
             if outside or not in_genome(path, genome):
                 raise OutOfScope(f"{path} is not part of the genome ({', '.join(genome)})")

@@ -6,10 +6,23 @@ from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
+GITS = (".gitattributes", ".gitmodules")
+DEEPEST, LONGEST_NAME, LONGEST_PATH = 20, 200, 1000  # folders, and bytes: what can be written below any folder
+
+
+def is_short(path: str) -> bool:
+    """Whether a path is short enough to be written anywhere."""
+    parts = path.encode(errors="surrogateescape").split(b"/")
+    return len(parts) <= DEEPEST and max(map(len, parts)) <= LONGEST_NAME and sum(map(len, parts)) <= LONGEST_PATH
+
 
 def in_genome(path: str, genome: tuple[str, ...]) -> bool:
-    """Whether a path in the lab matches a glob of the genome: ``*`` matches within a folder, ``**`` across them."""
-    return any(_matches(path.split("/"), glob.split("/")) for glob in genome)
+    """Whether a path in the lab matches a glob of the genome: ``*`` matches within a folder, ``**`` across them.
+
+    None whose name is too long, and none by which git is told how to write other files.
+    """
+    parts = path.split("/")
+    return is_short(path) and parts[-1] not in GITS and any(_matches(parts, glob.split("/")) for glob in genome)
 
 
 def frozen_entries(copy: Path, genome: tuple[str, ...], inside: str = "") -> Iterator[str]:

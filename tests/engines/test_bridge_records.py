@@ -1,0 +1,94 @@
+"""Objects of an evaluator's own that it hands to a candidate in another process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import pytest
+from nightlab_bridge import values
+from support.bench import Bench
+from support.labs import TinyLab
+from support.layouts import opened
+
+from nightlab.engines.local.layout import detect_sandbox
+from nightlab.session.create import written
+
+
+@dataclass
+class Model:
+    name: str
+    size: int
+
+
+class Place(NamedTuple):
+    x: float
+    y: float
+
+
+class Far(NamedTuple):
+    x: float
+
+    def away(self) -> float:
+        return -self.x
+
+
+class Slow(Model):
+    def cost(self) -> int:
+        return self.size
+
+
+def handed(value: Any, records: values.Records) -> Any:
+    return values.unpack(values.decode(values.encode({"v": values.pack(value, records)}))["v"])
+
+
+def test_records_have_their_fields_and_come_back_as_the_evaluators_own() -> None:
+    records, one, place = values.Records(), Model("a", 2), Place(1.0, 2.0)
+    model, again, there = handed([one, one, place], records)
+    assert (model.name, model.size, again) == ("a", 2, model) and there == (1.0, there.y)
+    assert replace(model, size=3) != model and "Model(name='a', size=2)" in repr(model)
+    back = values.unpack(values.decode(values.encode({"v": values.pack({0: [again], 1: there})}))["v"], records.all)
+    assert back[0][0] is one and back[1] is place
+    for wrong in (2, -1, "0", [0], None):
+        with pytest.raises(values.NotPlain):
+            values.unpack({"__value__": "record", "of": wrong}, records.all)
+
+
+def test_a_record_that_can_do_more_is_refused_and_so_is_one_of_the_candidates() -> None:
+    with pytest.raises(values.NotPlain, match="Slow, which has cost besides its fields"):
+        values.pack(Slow("a", 2), values.Records())
+    assert type(handed(Far(1.0), values.Records())) is tuple
+    with pytest.raises(values.NotPlain, match="type Model can't be handed over"):
+        values.pack(Model("a", 2))
+
+
+PLACING = """\
+def place(models):
+    best = sorted(models, key=lambda model: -model.size)
+    return {n: [model] for n, model in enumerate(best)}
+"""
+EVALUATOR = """\
+import importlib.util
+from dataclasses import dataclass
+@dataclass
+class Model:
+    name: str
+    size: int
+def evaluate(program_path):
+    spec = importlib.util.spec_from_file_location("candidate", program_path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    models = [Model("a", 1), Model("b", 3)]
+    placed = module.place(models)
+    assert {id(model) for found in placed.values() for model in found} == {id(model) for model in models}
+    return {"combined_score": sum(n * model.size for n, found in placed.items() for model in found)}
+"""
+
+
+def test_an_evaluator_hands_over_objects_of_its_own(make_lab: Callable[..., TinyLab]) -> None:
+    files = {"initial_program.py": PLACING, "evaluator.py": EVALUATOR}
+    lab, reading = opened(files)
+    assert "sealed" in reading.source
+    got = Bench(make_lab(files=files), written(lab, reading), detect_sandbox()).run()
+    assert got.metric == 1.0, got.detail
