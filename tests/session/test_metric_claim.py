@@ -10,7 +10,10 @@ import pytest
 
 from nightlab.core.config import parse
 from nightlab.core.types import Candidate, Evidence, Experiment, Metric, PairedGain, Verdict
-from nightlab.session.metric_claim import PRINTED, metric_claim
+from nightlab.loop.candidate_builder import CandidateBuilder
+from nightlab.proposers import Proposal
+from nightlab.session.metric_claim import PRINTED, hidden_module, metric_claim
+from nightlab.storage.git import OutOfScope
 from nightlab.ui.terminal.log import confirmed_words
 
 SHIPPED = Path(__file__).parents[2] / "src/nightlab/labs"
@@ -152,3 +155,50 @@ def test_a_policy_that_prints_its_own_result_and_ends_is_labelled_a_claim(make_l
     assert "claim, confirmed" in nightlab("log", cwd=lab).out
     assert "only the candidate's claim" in nightlab("report", "--show", cwd=lab).out
     assert lab.table(next((lab.folder / ".nightlab").glob("*/ledger.db")).parent.name)[-1][11] == "claim, confirmed"
+
+
+FILES = ("judge/evaluate.py", "judge/helper.py", "genome.py", "test_it.py")
+
+
+@pytest.mark.parametrize(
+    ("command", "path", "module"),
+    [
+        ("python -m judge.evaluate", "random.py", "random"),
+        ("python -m judge.evaluate", "numpy/__init__.py", "numpy"),
+        ("python -m judge.evaluate", "random.cpython-311-x86_64-linux-gnu.so", "random"),
+        ("python -m judge.evaluate", "judge/__init__.py", "judge"),
+        ("python judge/evaluate.py", "judge/json.py", "json"),
+        ("python -m pytest", "conftest.py", "conftest"),
+        ("python judge/evaluate.py", "judge/helper/__init__.py", "helper"),
+        ("python judge/evaluate.py", "model/random.py", ""),
+        ("python judge/evaluate.py", "more.py", ""),
+        ("python judge/evaluate.py", "random.txt", ""),
+        ("python judge/evaluate.py", "genome.py", ""),
+    ],
+)
+def test_a_new_file_that_an_evaluator_would_import_is_told(command: str, path: str, module: str) -> None:
+    lab = parse(
+        CONTRACT.format(genome='["genome.py"]', command='command = "python genome.py"', evaluator=evaluated(command))
+    )
+    assert hidden_module(path, lab, FILES) == module
+
+
+def evaluated(command: str) -> str:
+    return f'[evaluator]\ncommand = "{command}"\n'
+
+
+@pytest.mark.integration
+def test_a_candidate_that_hides_a_module_from_the_evaluator_is_out_of_scope(make_lab: Any) -> None:
+    """Measured before: a file random.py in the genome printed a metric in the evaluator's place, and was kept."""
+    contract = CONTRACT.format(
+        genome='["*.py"]', command='command = "python genome.py"', evaluator=evaluated("python -m judge.evaluate")
+    )
+    lab = make_lab(
+        "A = 1\n", contract=contract, files={"judge/evaluate.py": "import random\nprint('METRIC reward=1')\n"}
+    )
+    session = lab.session()
+    assert not session.metric_claim
+    forged = Proposal("p", "x", {"random.py": "print('METRIC reward=99', flush=True)\nimport os\nos._exit(0)\n"})
+    with pytest.raises(OutOfScope, match=r"random\.py would be imported as random by the evaluator"):
+        CandidateBuilder(session).realise(forged, session.base)
+    session.close()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import subprocess
+from hashlib import sha1
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from nightlab.core.types import NightlabError
-from nightlab.storage.git import OutOfScope, PatchConflict, Repo, in_genome, make_repo
+from nightlab.storage.git import OutOfScope, PatchConflict, Repo, command, in_genome, make_repo
 from nightlab.storage.git.exports import export
 
 LONG = "".join(f"line {n}\n" for n in range(20))
@@ -284,6 +285,19 @@ def test_variables_of_a_git_hook_around_us_do_not_redirect_us(
     monkeypatch.setenv("GIT_INDEX_FILE", str(other.folder / ".git" / "index"))
     repo = Repo(lab.folder)
     assert repo.read("HEAD", "genome.py") == LONG
+
+
+def test_a_command_that_is_slow_to_read_gets_all_of_its_input(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the machine is so busy that the first look at it comes before anything was written."""
+    monkeypatch.setattr(command, "LOOK", -1.0)
+    text = b"0123456789" * 20_000  # more than a pipe holds
+
+    def tick() -> None:
+        monkeypatch.setattr(command, "LOOK", 0.1)
+
+    done = command.run_git(repo.lab, "hash-object", "--stdin", stdin=text, timeout=30, tick=tick)
+    assert command.LOOK == 0.1
+    assert done.stdout.split() == [sha1(b"blob %d\0" % len(text) + text).hexdigest().encode()]
 
 
 @pytest.mark.integration

@@ -12,6 +12,7 @@ from nightlab.core.types import Candidate
 from nightlab.loop.duplicates import DuplicateIndex, outcome_summary
 from nightlab.loop.program_reader import ProgramReader
 from nightlab.proposers import Proposal
+from nightlab.session.metric_claim import hidden_module
 from nightlab.session.replicates import SUBMITTERS
 from nightlab.session.session import Session
 from nightlab.storage.git import OutOfScope, PatchConflict
@@ -118,6 +119,10 @@ class CandidateBuilder:
         touched = repo.check_scope(parent, commit, session.lab.genome)
         if not touched:
             raise OutOfScope("it changes nothing")
+        there = repo.files(session.base)
+        for path in touched:
+            if module := hidden_module(path, session.lab, there):
+                raise OutOfScope(f"{path} would be imported as {module} by the evaluator or a check: rename it")
         genome, before = session.genome(commit), session.genome(parent)
         found = self.reader.facts(genome, before, touched)
         fault = found.refusal or next(filter(None, (self._frozen(path, before, genome) for path in touched)), "")

@@ -11,7 +11,11 @@ import ast
 import posixpath
 import re
 import shlex
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import sys
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from functools import cache
+from importlib.machinery import all_suffixes
+from importlib.metadata import packages_distributions
 
 from nightlab.core.config import LabConfig
 from nightlab.core.source import syntax_tree
@@ -28,6 +32,7 @@ RUNS = {
     "check_call", "check_output", "CDLL", "LoadLibrary", "load_library", "execv", "execvp", "spawnv",
 }  # fmt: skip
 STARTS = {"run"}  # of subprocess: too common a word to count without it
+UNASKED = {"conftest", "sitecustomize", "usercustomize"}  # modules that pytest and Python import by themselves
 UNPICKLERS = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve"}
 
 Read = Callable[[str], str | None]
@@ -71,6 +76,34 @@ def metric_claim(lab: LabConfig, files: Sequence[str], read: Read) -> str:
             return f"{path} unpickles what the candidate left, which can run its code in the evaluator's process"
         todo += imported
     return ""
+
+
+def hidden_module(path: str, lab: LabConfig, files: Sequence[str]) -> str:
+    """The module that a new file would be taken for by the evaluator or a check; empty if there is none.
+
+    Python looks for modules beside the program that it runs, or in the lab's folder, before it looks at its library
+    and at what is installed; for a package before a file; and it runs the packages that a module is in. ``files``: the
+    lab's paths.
+    """
+    commands = [check.command for check in lab.checks] + ([lab.evaluator.command] if lab.evaluator else [])
+    if path in files or not commands or not path.endswith(tuple(all_suffixes())):
+        return ""
+    programs = [found for command in commands for found in _programs(shlex.split(command), files)]
+    place, name = posixpath.split(path)
+    stem = name.split(".")[0]
+    if stem == "__init__":
+        if any(program.startswith(f"{place}/") for program in programs):
+            return place
+        place, stem = posixpath.split(place)
+    known = stem in sys.stdlib_module_names | UNASKED or stem in _installed()
+    known |= f"{posixpath.join(place, stem)}.py" in files
+    return stem if known and place in {"", *map(posixpath.dirname, programs)} else ""
+
+
+@cache
+def _installed() -> Collection[str]:
+    """The top-level modules of what is installed."""
+    return packages_distributions().keys()
 
 
 def _programs(words: Iterable[str], files: Sequence[str]) -> Iterator[str]:

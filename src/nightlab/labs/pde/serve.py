@@ -1,6 +1,6 @@
 """Frozen: answers the evaluator with the genome's solver. The evaluator keeps the time.
 
-There is nothing to train, so nothing is handed over: the answering process imports the genome anew.
+There is nothing to train, so nothing is handed over: each answering process imports the genome anew.
 """
 
 import sys

@@ -71,12 +71,14 @@ def run_git(
     what that raises ends it too.
     """
     command, until = ["git", *HARDENED, *args], time.monotonic() + (math.inf if timeout is None else timeout)
-    with subprocess.Popen(
-        command, cwd=where, stdin=PIPE, stdout=PIPE, stderr=PIPE, env=_env(env or {}), **more
-    ) as process:
+    with (
+        _file_of(stdin) as given,
+        subprocess.Popen(
+            command, cwd=where, stdin=given, stdout=PIPE, stderr=PIPE, env=_env(env or {}), **more
+        ) as process,
+    ):
         try:
-            while (found := _output(process, stdin)) is None:
-                stdin = b""  # it was taken
+            while (found := _output(process)) is None:
                 tick()
                 if time.monotonic() > until:
                     raise subprocess.TimeoutExpired(command, timeout or 0.0)
@@ -90,12 +92,24 @@ def run_git(
     return done
 
 
-def _output(process: subprocess.Popen[bytes], stdin: bytes) -> tuple[bytes, bytes] | None:
+def _output(process: subprocess.Popen[bytes]) -> tuple[bytes, bytes] | None:
     """What a process wrote, once it has ended; None while it runs."""
     try:
-        return process.communicate(stdin or None, LOOK)
+        return process.communicate(timeout=LOOK)
     except subprocess.TimeoutExpired:
         return None
+
+
+@contextmanager
+def _file_of(stdin: bytes) -> Iterator[Any]:
+    """A file with what a command reads: after a timeout ``communicate`` would not go on writing to a pipe."""
+    if not stdin:
+        yield DEVNULL
+        return
+    with tempfile.TemporaryFile() as request:
+        request.write(stdin)
+        request.seek(0)
+        yield request
 
 
 @contextmanager
@@ -104,9 +118,7 @@ def reading_git(where: Path, *args: str, stdin: bytes) -> Iterator[Callable[[int
 
     Yields a function of a size: it returns that many bytes (0: the next line), and raises NightlabError at the end.
     """
-    with tempfile.TemporaryFile() as request:  # a pipe could block: git may wait until its output is read
-        request.write(stdin)
-        request.seek(0)
+    with _file_of(stdin) as request:  # a pipe could block: git may wait until its output is read
         process = subprocess.Popen(
             ["git", *HARDENED, *args], cwd=where, env=_env({}), stdin=request, stdout=PIPE, stderr=DEVNULL
         )
