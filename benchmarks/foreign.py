@@ -144,7 +144,9 @@ def main() -> None:
             except Failed as error:
                 rows.append([peer.name, f"{len(peer.folders)} folders", "", "", "", f"not compared: {error}", ""])
                 continue
-            rows += [row(peer, name, root, python) for name in peer.folders]
+            for name in peer.folders:
+                rows.append(row(peer, name, root, python))
+                print(*rows[-1], sep="  ", file=sys.stderr, flush=True)  # which takes minutes
     table(("system", "folder", "there", "here", "here it is", "the same?", "seconds, there + here"), rows)
     same = [cells[0] for cells in rows if cells[5] == "yes"]
     seconds = time.perf_counter() - begun

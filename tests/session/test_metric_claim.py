@@ -168,6 +168,7 @@ FILES = ("judge/evaluate.py", "judge/helper.py", "genome.py", "test_it.py")
         ("python -m judge.evaluate", "random.cpython-311-x86_64-linux-gnu.so", "random"),
         ("python -m judge.evaluate", "judge/__init__.py", "judge"),
         ("python judge/evaluate.py", "judge/json.py", "json"),
+        ("python -m pytest", "conftest.py", "conftest"),
         ("python judge/evaluate.py", "judge/helper/__init__.py", "helper"),
         ("python judge/evaluate.py", "model/random.py", ""),
         ("python judge/evaluate.py", "more.py", ""),

@@ -32,6 +32,7 @@ RUNS = {
     "check_call", "check_output", "CDLL", "LoadLibrary", "load_library", "execv", "execvp", "spawnv",
 }  # fmt: skip
 STARTS = {"run"}  # of subprocess: too common a word to count without it
+UNASKED = {"conftest", "sitecustomize", "usercustomize"}  # modules that pytest and Python import by themselves
 UNPICKLERS = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve"}
 
 Read = Callable[[str], str | None]
@@ -94,7 +95,8 @@ def hidden_module(path: str, lab: LabConfig, files: Sequence[str]) -> str:
         if any(program.startswith(f"{place}/") for program in programs):
             return place
         place, stem = posixpath.split(place)
-    known = stem in sys.stdlib_module_names or stem in _installed() or f"{posixpath.join(place, stem)}.py" in files
+    known = stem in sys.stdlib_module_names | UNASKED or stem in _installed()
+    known |= f"{posixpath.join(place, stem)}.py" in files
     return stem if known and place in {"", *map(posixpath.dirname, programs)} else ""
 
 
