@@ -103,6 +103,13 @@ def test_a_number_beyond_its_bounds_is_tampering(tmp_path: Path) -> None:
         assert outcome == "measured" or found.detail == f"loss {value:g} is outside of 0 to 10"
 
 
+def test_other_numbers_count_only_of_a_trial_that_was_measured(tmp_path: Path) -> None:
+    (tmp_path / "candidate.log").write_text("METRIC loss=1\nMETRIC size=2\nFEEDBACK case 7 fails")
+    for outcome, others in (("measured", {"size": 2}), ("crashed", {}), ("tampered", {})):
+        found = build_measurement(parse(LEAST), tmp_path, {"outcome": outcome}, shared=False)
+        assert (found.secondary, found.said) == (others, "case 7 fails")
+
+
 def test_a_command_that_does_not_exist(bench: Any) -> None:
     measured = bench("", LEAST.replace("python genome.py", "no-such-program --now")).run()
     assert measured.outcome == "crashed" and "no-such-program" in measured.detail

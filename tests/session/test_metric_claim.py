@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from nightlab.core.config import parse
+from nightlab.core.config import LabConfig, parse
 from nightlab.core.types import Candidate, Evidence, Experiment, Metric, PairedGain, Verdict
 from nightlab.loop.candidate_builder import CandidateBuilder
 from nightlab.proposers import Proposal
@@ -17,6 +17,7 @@ from nightlab.storage.git import OutOfScope
 from nightlab.ui.terminal.log import confirmed_words
 
 SHIPPED = Path(__file__).parents[2] / "src/nightlab/labs"
+GUEST = SHIPPED.with_name("guest")
 POLICY = "KP = 2.0\ndef act(obs):\n    return -KP * obs\n"
 SCORE = "from policy import act\nprint(f'METRIC reward={act(0.5)}')\n"
 CONTRACT = """\
@@ -161,7 +162,18 @@ def test_a_policy_that_prints_its_own_result_and_ends_is_labelled_a_claim(make_l
     assert lab.table(next((lab.folder / ".nightlab").glob("*/ledger.db")).parent.name)[-1][11] == "claim, confirmed"
 
 
-FILES = ("judge/evaluate.py", "judge/helper.py", "genome.py", "test_it.py")
+FILES = {
+    "judge/evaluate.py": "try:\n    import fastjson\nexcept ImportError:\n    import json\nimport lib.score\n",
+    "judge/helper.py": "",
+    "judge/fast.so": "",
+    "lib/score.py": "import importlib\nfrom . import plots\nimportlib.import_module('torchless')\n",
+    "genome.py": "import extra",
+    "score.sh": "python judge/evaluate.py",
+    "train.sh": "",
+    "data/train.txt": "",
+    "net/block.py": "",
+    "test_it.py": "import pytest\nslow = pytest.importorskip('slow')\n",
+}
 
 
 @pytest.mark.parametrize(
@@ -172,19 +184,45 @@ FILES = ("judge/evaluate.py", "judge/helper.py", "genome.py", "test_it.py")
         ("python -m judge.evaluate", "random.cpython-311-x86_64-linux-gnu.so", "random"),
         ("python -m judge.evaluate", "judge/__init__.py", "judge"),
         ("python judge/evaluate.py", "judge/json.py", "json"),
+        ("bash score.sh", "judge/json.py", "json"),
         ("python -m pytest", "conftest.py", "conftest"),
         ("python judge/evaluate.py", "judge/helper/__init__.py", "helper"),
+        ("python -m judge.evaluate", "judge.py", "judge"),  # the folder has no __init__.py
+        ("python -m judge.evaluate", "lib/__init__.py", "lib"),
+        ("python -m judge.evaluate", "lib/score/__init__.py", "score"),
+        ("python -m judge.evaluate", "judge/fast/__init__.py", "fast"),
+        ("python -m judge.evaluate", "judge/__pycache__/helper.cpython-311.pyc", "helper"),
+        ("python -m judge.evaluate", "fastjson.py", "fastjson"),  # asked for, and not there
+        ("python judge/evaluate.py", "judge/fastjson/__init__.py", "fastjson"),
+        ("bash score.sh", "judge/fastjson.py", "fastjson"),
+        ("python -m judge.evaluate", "lib/plots.py", "plots"),
+        ("python -m judge.evaluate", "torchless.py", "torchless"),
+        ("python -m pytest", "slow.py", "slow"),
         ("python judge/evaluate.py", "model/random.py", ""),
         ("python judge/evaluate.py", "more.py", ""),
+        ("python judge/evaluate.py", "extra.py", ""),  # which the candidate's own program imports
+        ("python judge/evaluate.py", "net/extra.py", ""),
+        ("python judge/evaluate.py", "net/__init__.py", ""),
+        ("python judge/evaluate.py", "data.py", ""),
+        ("python judge/evaluate.py", "train.py", ""),
         ("python judge/evaluate.py", "random.txt", ""),
         ("python judge/evaluate.py", "genome.py", ""),
     ],
 )
 def test_a_new_file_that_an_evaluator_would_import_is_told(command: str, path: str, module: str) -> None:
-    lab = parse(
-        CONTRACT.format(genome='["genome.py"]', command='command = "python genome.py"', evaluator=evaluated(command))
-    )
-    assert hidden_module(path, lab, FILES) == module
+    assert hidden_module(path, lab_of(command), list(FILES), FILES.get) == module
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in GUEST.iterdir() if path.name.startswith("nightlab")))
+def test_so_is_one_that_would_be_imported_in_our_place(name: str) -> None:
+    """Measured before: nightlab_guest.py in the genome printed 99 in a sealed evaluator's place, and was kept."""
+    for path in (f"{name}.py", f"{name}/__init__.py"):
+        assert hidden_module(path, lab_of("python -m judge.evaluate"), list(FILES), FILES.get) == name
+
+
+def lab_of(command: str) -> LabConfig:
+    genome, train = '["genome.py", "net/*"]', 'command = "python genome.py"'
+    return parse(CONTRACT.format(genome=genome, command=train, evaluator=evaluated(command)))
 
 
 def evaluated(command: str) -> str:
@@ -192,17 +230,18 @@ def evaluated(command: str) -> str:
 
 
 @pytest.mark.integration
-def test_a_candidate_that_hides_a_module_from_the_evaluator_is_out_of_scope(make_lab: Any) -> None:
-    """Measured before: a file random.py in the genome printed a metric in the evaluator's place, and was kept."""
+@pytest.mark.parametrize("name", ["random", "nightlab_guest"])
+def test_a_candidate_that_hides_a_module_from_the_evaluator_is_out_of_scope(make_lab: Any, name: str) -> None:
+    """Measured before: such a file in the genome printed a metric in the evaluator's place, and was kept."""
     contract = CONTRACT.format(
         genome='["*.py"]', command='command = "python genome.py"', evaluator=evaluated("python -m judge.evaluate")
     )
     lab = make_lab(
-        "A = 1\n", contract=contract, files={"judge/evaluate.py": "import random\nprint('METRIC reward=1')\n"}
+        "A = 1\n", contract=contract, files={"judge/evaluate.py": f"import {name}\nprint('METRIC reward=1')\n"}
     )
     session = lab.session()
     assert not session.metric_claim
-    forged = Proposal("p", "x", {"random.py": "print('METRIC reward=99', flush=True)\nimport os\nos._exit(0)\n"})
-    with pytest.raises(OutOfScope, match=r"random\.py would be imported as random by the evaluator"):
+    forged = Proposal("p", "x", {f"{name}.py": "print('METRIC reward=99', flush=True)\nimport os\nos._exit(0)\n"})
+    with pytest.raises(OutOfScope, match=rf"{name}\.py would be imported as {name} by the evaluator"):
         CandidateBuilder(session).realise(forged, session.base)
     session.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 
 from nightlab.core.program.facts import SessionContext
 from nightlab.core.regions import frozen_change
@@ -121,7 +122,7 @@ class CandidateBuilder:
             raise OutOfScope("it changes nothing")
         there = repo.files(session.base)
         for path in touched:
-            if module := hidden_module(path, session.lab, there):
+            if module := hidden_module(path, session.lab, there, partial(repo.read, session.base)):
                 raise OutOfScope(f"{path} would be imported as {module} by the evaluator or a check: rename it")
         genome, before = session.genome(commit), session.genome(parent)
         found = self.reader.facts(genome, before, touched)

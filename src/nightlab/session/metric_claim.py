@@ -40,6 +40,9 @@ STARTS = {"run"}  # of subprocess: too common a word to count without it
 UNASKED = {"conftest", "sitecustomize", "usercustomize"}  # modules that pytest and Python import by themselves
 UNPICKLERS = {"pickle", "_pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve"}
 UNPICKLES = {"read_pickle", "unsafe_load", "unsafe_load_all", "UnsafeLoader", "Loader"}  # of pandas, of YAML
+IMPORTS = {"import_module", "__import__", "find_spec", "run_module", "importorskip"}  # calls that are given a module
+OURS = "nightlab"  # how the names of the modules begin that we lay beside the lab's
+MODULES = tuple(all_suffixes())
 
 Read = Callable[[str], str | None]
 
@@ -62,53 +65,49 @@ def metric_claim(lab: LabConfig, files: Sequence[str], read: Read) -> str:
     ]
     if ran := _named(words, genome):
         return f"the evaluator's command runs {ran}, a file of the genome"
-    seen, todo = set[str](), list(_programs(words, files))
-    while todo:
-        path = todo.pop(0)
-        if path in seen or path in genome:
-            continue
-        seen.add(path)
-        text = read(path) or ""
-        if path.endswith(SCRIPTS):
-            if ran := _named(_script_words(text), genome):
-                return f"{path}, the evaluator's, runs {ran}, a file of the genome"
-            todo += _programs(_script_words(text), files)
-            continue
-        program = syntax_tree(text)
-        if program is None:
-            continue
-        nodes = list(_reached(program) if served else ast.walk(program))
-        imported = [found for node in nodes for found in imported_files(node, path, files)]
-        if taken := next((found for found in imported if found in genome), ""):
+    for path, text, nodes, taken in _frozen(_programs(words, files), files, genome, read, served=served):
+        if taken and path.endswith(SCRIPTS):
+            return f"{path}, the evaluator's, runs {taken}, a file of the genome"
+        if taken:
             return f"{path} imports {taken}: the candidate's code runs in the evaluator's process"
         if ran := _runs(nodes, genome):
             return f"{path} runs {ran}: the candidate's code runs in the evaluator's process"
         if any(map(executes, nodes)) and ARTEFACTS in text:
             return f"{path} may execute or unpickle what the candidate left: its code runs in the evaluator's process"
-        todo += imported
     return ""
 
 
-def hidden_module(path: str, lab: LabConfig, files: Sequence[str]) -> str:
+def hidden_module(path: str, lab: LabConfig, files: Sequence[str], read: Read) -> str:
     """The module that a new file would be taken for by the evaluator or a check; empty if there is none.
 
-    Python looks for modules beside the program that it runs, or in the lab's folder, before it looks at its library
-    and at what is installed; for a package before a file; and it runs the packages that a module is in. ``files``: the
-    lab's paths.
+    Python looks for modules beside the program that it runs, or in the lab's folder, before it looks at its library,
+    at ours and at what is installed; for a package before a file, and for a file before a folder. It runs the packages
+    that a module is in. ``files``: the lab's paths; ``read(path)`` gives a file's text.
     """
     commands = [check.command for check in lab.checks] + ([lab.evaluator.command] if lab.evaluator else [])
-    if path in files or not commands or not path.endswith(tuple(all_suffixes())):
+    if path in files or not commands or not path.endswith(MODULES):
         return ""
-    programs = [found for command in commands for found in _programs(shlex.split(command), files)]
     place, name = posixpath.split(path)
-    stem = name.split(".")[0]
+    stem, kind = name.split(".")[0], ".py"
+    if posixpath.basename(place) == "__pycache__":
+        place = posixpath.dirname(place)
     if stem == "__init__":
-        if any(program.startswith(f"{place}/") for program in programs):
-            return place
-        place, stem = posixpath.split(place)
-    known = stem in sys.stdlib_module_names | UNASKED or stem in _installed()
-    known |= f"{posixpath.join(place, stem)}.py" in files
-    return stem if known and place in {"", *map(posixpath.dirname, programs)} else ""
+        (place, stem), kind = posixpath.split(place), "/__init__.py"
+    module = posixpath.join(place, stem)
+    genome = [file for file in files if in_genome(file, lab.genome)]
+    frozen = [file for file in files if file not in genome and file.endswith((*MODULES, *SCRIPTS))]
+    if any(file.startswith((f"{module}.", f"{module}/")) and file.endswith(MODULES) for file in frozen):
+        return stem
+    # A command that names no program of the lab, as pytest, may run any of its files.
+    start = [found for command in commands for found in list(_programs(shlex.split(command), files)) or frozen]
+    reached = list(_frozen(start, files, genome, read))
+    nodes = [(beside, node) for beside, _, nodes, _ in reached for node in nodes]
+    if any(any(imported_files(node, beside, [module + kind])) for beside, node in nodes):
+        return stem
+    known = stem in sys.stdlib_module_names | UNASKED or stem.startswith(OURS) or stem in _installed()
+    known |= f"{module}.py" in files or any(name.split(".")[0] == stem for _, node in nodes for name in _asked(node))
+    searched = {"", *map(posixpath.dirname, start), *(posixpath.dirname(program) for program, *_ in reached)}
+    return stem if known and place in searched else ""
 
 
 @cache
@@ -127,6 +126,32 @@ def _programs(words: Iterable[str], files: Sequence[str]) -> Iterator[str]:
         elif before == "-m":
             yield from _module(word, "", files)
         before = word
+
+
+def _frozen(
+    start: Iterable[str], files: Sequence[str], genome: Sequence[str], read: Read, *, served: bool = False
+) -> Iterator[tuple[str, str, list[ast.AST], str]]:
+    """The programs and scripts outside the genome that run when those of ``start`` do.
+
+    Each with its text, the nodes of its syntax tree that run (none of a script) and the genome file that it imports or
+    names, if it does. ``served``: without what is there for a start by hand.
+    """
+    seen, todo = set(genome), list(start)
+    while todo:
+        path = todo.pop(0)
+        if path in seen:
+            continue
+        seen.add(path)
+        text, nodes = read(path) or "", list[ast.AST]()
+        if path.endswith(SCRIPTS):
+            runs = list(_programs(_script_words(text), files))
+        elif program := syntax_tree(text):
+            nodes = list(_reached(program) if served else ast.walk(program))
+            runs = [found for node in nodes for found in imported_files(node, path, files)]
+        else:
+            continue
+        yield path, text, nodes, next((found for found in runs if found in genome), "")
+        todo += runs
 
 
 def _named(words: Iterable[str], genome: Sequence[str]) -> str:
@@ -165,6 +190,14 @@ def imported_files(node: ast.AST, path: str, files: Sequence[str]) -> Iterator[s
         stem = node.module or ""
         for name in (stem, *(f"{stem}.{alias.name}".lstrip(".") for alias in node.names)):
             yield from _module(name, base, files)
+
+
+def _asked(node: ast.AST) -> list[str]:
+    """The modules that a statement imports, or that a call asks for by name."""
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        return _tops(node)
+    first = node.args[:1] if isinstance(node, ast.Call) and _called(node) in IMPORTS else []
+    return [arg.value for arg in first if isinstance(arg, ast.Constant) and isinstance(arg.value, str)]
 
 
 def _module(name: str, beside: str, files: Sequence[str]) -> Iterator[str]:

@@ -39,7 +39,7 @@ def build_measurement(lab: LabConfig, folder: Path, result: dict[str, Any], *, s
     if outcome == "measured" and metric is not None and not bounds.lowest <= metric <= bounds.highest:
         outcome, detail = "tampered", f"{bounds.name} {metric:g} is outside of {bounds.lowest:g} to {bounds.highest:g}"
     held_out = trusted.get("held_out") if lab.evaluator and lab.evaluator.held_out else None
-    secondary = {n: v for n, v in trusted.items() if n != lab.metric.name and (held_out is None or n != "held_out")}
+    others = {n: v for n, v in trusted.items() if n != lab.metric.name and (held_out is None or n != "held_out")}
     own = found.stated.get(lab.metric.name) if outcome == "measured" else None
     other = found.stated.get("held_out") if held_out is not None and outcome == "measured" else None
     successes, out_of = (own and own.counts) or (None, None)
@@ -53,7 +53,7 @@ def build_measurement(lab: LabConfig, folder: Path, result: dict[str, Any], *, s
     return Measurement(
         outcome=outcome,
         metric=metric if outcome == "measured" else None,
-        secondary=secondary,
+        secondary=others if outcome == "measured" else {},
         held_out=held_out if outcome == "measured" else None,
         standard_error=own.error if own else None,
         successes=successes,

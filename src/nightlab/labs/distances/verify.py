@@ -30,7 +30,7 @@ def read(path):
     for number, point in enumerate(points):
         numbers = point if isinstance(point, list) else ()
         if len(numbers) != 2 or not all(type(c) in (int, float) and -1000 < c < 1000 for c in numbers):
-            raise ValueError(f"point {number} is no x, y: {str(point)[:80]}")
+            raise ValueError(f"point {number} is no x, y: {str(point)[:80]!r}")
     return [tuple(map(Fraction, point)) for point in points]
 
 

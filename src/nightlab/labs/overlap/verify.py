@@ -30,7 +30,7 @@ def read(path):
         raise ValueError(f"{path.name} has to hold a list of 2 to {MOST_STEPS} values")
     for number, value in enumerate(values):
         if type(value) not in (int, float) or not -10 < value < 10:
-            raise ValueError(f"value {number} is no number from 0 to 1: {str(value)[:80]}")
+            raise ValueError(f"value {number} is no number from 0 to 1: {str(value)[:80]!r}")
     return list(map(Fraction, values))
 
 

@@ -31,7 +31,7 @@ def read(path):
         numbers = circle if isinstance(circle, list) else ()
         good = len(numbers) == 3 and all(isinstance(c, (int, float)) and not isinstance(c, bool) for c in numbers)
         if not good or not all(math.isfinite(c) and abs(c) < 10 for c in numbers):
-            raise ValueError(f"circle {number} is no x, y, radius: {str(circle)[:80]}")
+            raise ValueError(f"circle {number} is no x, y, radius: {str(circle)[:80]!r}")
         if circle[2] <= 0:
             raise ValueError(f"circle {number} has the radius {circle[2]}")
     return [tuple(map(float, circle)) for circle in circles]

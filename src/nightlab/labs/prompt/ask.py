@@ -46,7 +46,7 @@ def ask(model, prompt, message):
         if final:
             break
         time.sleep(2**attempt)
-    raise NoAnswer(f"the model {model} gave no answer: {fault}")
+    raise NoAnswer(f"the model {model} gave no answer: {' '.join(fault.split())}")  # may quote the prompt: one line
 
 
 def main(model):

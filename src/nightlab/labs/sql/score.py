@@ -107,7 +107,7 @@ class Database:
             return self.link.execute(statement, values).fetchall()
         except (sqlite3.Error, sqlite3.Warning) as error:
             why = f"more than {MOST_STEPS:,} steps" if self.steps > MOST_STEPS else error
-            raise NoMetric(f"{why}, in: {in_short(statement)}") from None
+            raise NoMetric(f"{' '.join(str(why).split())}, in: {in_short(statement)}") from None
 
     def ask(self, query, values):
         """The rows of a query, which may not write."""
