@@ -68,6 +68,9 @@ def claim(text: str, files: Mapping[str, str]) -> str:
         "import subprocess\nsubprocess.run(['python', 'policy.py'])",
         "import os\nos.system('python policy.py > out.txt')",
         "import os, pickle\npickle.load(open(os.environ['NIGHTLAB_ARTEFACTS'] + '/m.pkl', 'rb'))",
+        "import os\nexec(open(os.environ['NIGHTLAB_ARTEFACTS'] + '/m.txt').read())",
+        "import os, subprocess as s\ns.run([os.environ['NIGHTLAB_ARTEFACTS'] + '/m'])",
+        "import os, pandas\npandas.read_pickle(os.environ['NIGHTLAB_ARTEFACTS'] + '/m')",
         "import os, torch\ntorch.load(os.environ['NIGHTLAB_ARTEFACTS'] + '/m.pt', weights_only=False)",
     ],
 )
@@ -82,6 +85,7 @@ def test_an_evaluator_that_runs_the_candidates_code_yields_a_claim(program: str)
     [
         ("python policy.py", {}),
         ("bash score.sh", {"score.sh": "set -e\npython policy.py | tail -1\n"}),
+        ("sh -c 'python score.py'", {"score.py": SCORE}),
         ("bash score.sh", {"score.sh": "python score.py\n", "score.py": SCORE}),
         ("python eval/score.py", {"eval/score.py": "from eval.tools import x\n", "eval/tools.py": "import policy\n"}),
     ],

@@ -28,15 +28,21 @@ SCRIPTS = (".sh", ".bash", "Makefile", "makefile")
 # Calls by which Python executes a file that they, or what they are given, name.
 BUILT_IN = {"exec", "eval", "compile", "__import__"}
 RUNS = {
-    "import_module", "run_path", "run_module", "spec_from_file_location", "system", "popen", "Popen", "call",
-    "check_call", "check_output", "CDLL", "LoadLibrary", "load_library", "execv", "execvp", "spawnv",
+    "import_module", "run_path", "run_module", "spec_from_file_location", "exec_module", "load_module", "load_source",
+    "system", "popen", "Popen", "call", "check_call", "check_output", "getoutput", "getstatusoutput",
+    "create_subprocess_exec", "create_subprocess_shell", "CDLL", "LoadLibrary", "load_library", "addsitedir",
+    *(f"{name}{ending}" for name in ("exec", "spawn") for ending in ("l", "le", "lp", "lpe", "v", "ve", "vp", "vpe")),
+    "posix_spawn", "posix_spawnp",
 }  # fmt: skip
+RUNNERS = {"subprocess", "importlib", "runpy", "imp", "code", "codeop", "ctypes", "cffi", "pty", "builtins"}
+EVALUATES = {"sympify", "parse_expr", "lambdify"}  # of SymPy: they call eval
 STARTS = {"run"}  # of subprocess: too common a word to count without it
 UNASKED = {"conftest", "sitecustomize", "usercustomize"}  # modules that pytest and Python import by themselves
+UNPICKLERS = {"pickle", "_pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve"}
+UNPICKLES = {"read_pickle", "unsafe_load", "unsafe_load_all", "UnsafeLoader", "Loader"}  # of pandas, of YAML
 IMPORTS = {"import_module", "__import__", "find_spec", "run_module", "importorskip"}  # calls that are given a module
 OURS = "nightlab"  # how the names of the modules begin that we lay beside the lab's
 MODULES = tuple(all_suffixes())
-UNPICKLERS = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve"}
 
 Read = Callable[[str], str | None]
 
@@ -51,7 +57,12 @@ def metric_claim(lab: LabConfig, files: Sequence[str], read: Read) -> str:
     apart = lab.evaluator.stand_in  # a stand-in is in its place
     genome = [path for path in files if in_genome(path, lab.genome) and not path.endswith(DATA) and path != apart]
     served = lab.evaluator.served
-    words = shlex.split(lab.evaluator.command)
+    # a word with blanks may be a command itself, as of ``sh -c``
+    words = [
+        part
+        for word in shlex.split(lab.evaluator.command)
+        for part in (word, *(_script_words(word) if " " in word else ()))
+    ]
     if ran := _named(words, genome):
         return f"the evaluator's command runs {ran}, a file of the genome"
     for path, text, nodes, taken in _frozen(_programs(words, files), files, genome, read, served=served):
@@ -61,8 +72,8 @@ def metric_claim(lab: LabConfig, files: Sequence[str], read: Read) -> str:
             return f"{path} imports {taken}: the candidate's code runs in the evaluator's process"
         if ran := _runs(nodes, genome):
             return f"{path} runs {ran}: the candidate's code runs in the evaluator's process"
-        if any(map(unpickles, nodes)) and ARTEFACTS in text:
-            return f"{path} unpickles what the candidate left, which can run its code in the evaluator's process"
+        if any(map(executes, nodes)) and ARTEFACTS in text:
+            return f"{path} may execute or unpickle what the candidate left: its code runs in the evaluator's process"
     return ""
 
 
@@ -91,7 +102,7 @@ def hidden_module(path: str, lab: LabConfig, files: Sequence[str], read: Read) -
     start = [found for command in commands for found in list(_programs(shlex.split(command), files)) or frozen]
     reached = list(_frozen(start, files, genome, read))
     nodes = [(beside, node) for beside, _, nodes, _ in reached for node in nodes]
-    if any(any(_imported(node, beside, [module + kind])) for beside, node in nodes):
+    if any(any(imported_files(node, beside, [module + kind])) for beside, node in nodes):
         return stem
     known = stem in sys.stdlib_module_names | UNASKED or stem.startswith(OURS) or stem in _installed()
     known |= f"{module}.py" in files or any(name.split(".")[0] == stem for _, node in nodes for name in _asked(node))
@@ -136,7 +147,7 @@ def _frozen(
             runs = list(_programs(_script_words(text), files))
         elif program := syntax_tree(text):
             nodes = list(_reached(program) if served else ast.walk(program))
-            runs = [found for node in nodes for found in _imported(node, path, files)]
+            runs = [found for node in nodes for found in imported_files(node, path, files)]
         else:
             continue
         yield path, text, nodes, next((found for found in runs if found in genome), "")
@@ -166,7 +177,7 @@ def _reached(node: ast.AST) -> Iterator[ast.AST]:
             yield from _reached(child)
 
 
-def _imported(node: ast.AST, path: str, files: Sequence[str]) -> Iterator[str]:
+def imported_files(node: ast.AST, path: str, files: Sequence[str]) -> Iterator[str]:
     """The lab's files that an import statement in ``path`` runs."""
     beside = posixpath.dirname(path)
     if isinstance(node, ast.Import):
@@ -218,8 +229,45 @@ def _tops(node: ast.Import | ast.ImportFrom) -> list[str]:
     return [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
 
 
+def executes(node: ast.AST) -> bool:
+    """Whether a node names what can execute a file or a text, even as an alias, or unpickles something.
+
+    For an evaluator that reads what the candidate left, and has no other reason to execute anything.
+    """
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        tops = {name.split(".")[0] for name in _tops(node)}
+        names = {alias.name for alias in node.names} if isinstance(node, ast.ImportFrom) else set()
+        return bool(tops & (RUNNERS | UNPICKLERS) or names & (RUNS | EVALUATES | UNPICKLES)) or (
+            "sys" in tops and "path" in names
+        )
+    if isinstance(node, ast.Name):
+        return node.id in BUILT_IN | EVALUATES | {"__builtins__"}
+    if isinstance(node, ast.Attribute):
+        return node.attr in RUNS | EVALUATES | UNPICKLES
+    evaluates = isinstance(node, ast.Call) and bool(node.args) and _called(node) == "eval"  # pandas' and others'
+    return evaluates or unpickles(node) or _finds_modules(node)
+
+
+def _finds_modules(node: ast.AST) -> bool:
+    """Whether a statement changes where modules are found, other than to where the program itself is."""
+    if not isinstance(node, ast.Expr | ast.Assign | ast.AugAssign | ast.AnnAssign):
+        return False
+    inner = list(ast.walk(node))
+    path = any(isinstance(part, ast.Attribute) and ast.unparse(part) == "sys.path" for part in inner)
+    return path and not any(isinstance(part, ast.Name) and part.id == "__file__" for part in inner)
+
+
+def executes_text(node: ast.Call) -> bool:
+    """Whether a call executes a text, or unpickles bytes, that it is given."""
+    if isinstance(node.func, ast.Name):
+        return node.func.id in (BUILT_IN - {"__import__"}) | EVALUATES
+    return _called(node) in EVALUATES or (_called(node) == "loads" and unpickles(node))
+
+
 def unpickles(node: ast.AST) -> bool:
     """Whether a call loads an object in a format that can run code."""
+    if isinstance(node, ast.Call) and _called(node) in UNPICKLES:
+        return True
     if not isinstance(node, ast.Call) or _called(node) not in ("load", "loads", "open"):
         return False
     keywords = {key.arg: key.value.value for key in node.keywords if isinstance(key.value, ast.Constant)}

@@ -89,6 +89,24 @@ def test_a_verifier_of_two_steps_is_sealed(make_lab: Callable[..., TinyLab]) -> 
     assert lab.evaluator is None and "verifier.sh runs the program" in reading.source
 
 
+RUNS_WHAT_IS_LEFT = (
+    "exec(Path('answer.py').read_text(), {})",
+    "run = exec",
+    "__builtins__['ex' + 'ec']('')",
+    "import runpy",
+    "from importlib import util",
+    "import subprocess as s",
+    "os.system('sh answer.sh')",
+    "os.execv('answer', [])",
+    "sys.path.insert(0, '.')",
+    "from pickle import load as read",
+    "import pandas as pd; pd.read_pickle('answers')",
+    "import pandas as pd; pd.eval(Path('answers').read_text())",
+    "import sympy; sympy.sympify(Path('answers').read_text())",
+    "import yaml; yaml.load(open('answers'), Loader=yaml.UnsafeLoader)",
+)
+
+
 @pytest.mark.parametrize(
     "changed",
     [
@@ -96,6 +114,9 @@ def test_a_verifier_of_two_steps_is_sealed(make_lab: Callable[..., TinyLab]) -> 
         {"verify.py": "import solution\n" + VERIFY},
         {"verify.py": "import checks\n" + VERIFY, "checks.py": "import os\nPATH = os.environ['HILLCLIMB_SOLUTION']\n"},
         {"verify.py": "import pickle\npickle.load(open('answers.pickle', 'rb'))\n" + VERIFY},
+        *({"verify.py": f"{line}\n{VERIFY}"} for line in RUNS_WHAT_IS_LEFT),
+        {"verify.py": "from parts import checks\n" + VERIFY, "parts/checks.py": "exec(open('answers.py').read())\n"},
+        {"verify.py": "print 1\n"},
     ],
 )
 def test_a_scorer_that_needs_the_program_shares_its_sandbox(changed: dict[str, str]) -> None:
@@ -107,8 +128,27 @@ def test_a_scorer_that_needs_the_program_shares_its_sandbox(changed: dict[str, s
         assert lab.evaluator is None and "share a sandbox (" in reading.source
 
 
+def test_a_scorer_that_only_reads_is_sealed_however_it_is_named() -> None:
+    reads = "import re\nsys.path.insert(0, os.path.dirname(__file__))\nre.compile('a')\n"
+    for score in ("verify.py", '["{python}", "verify.py"]', '[python, verify.py, "--strict"]'):
+        files = {**ONE_STEP, "verify.py": VERIFY + reads, "problem.yaml": f"{ONE_STEP['problem.yaml']}score: {score}\n"}
+        assert opened(files)[0].evaluator, score
+    for score in ('["{python}", -m, verify.py]', '["{python}", verify.py, "{solution}"]', "[bash, verify.py]"):
+        lab, reading = opened({**ONE_STEP, "problem.yaml": f"{ONE_STEP['problem.yaml']}score: {score}\n"})
+        assert lab.evaluator is None and "share a sandbox" in reading.source, score
+
+
+def test_a_listed_scorer_is_the_problems_own(make_lab: Callable[..., TinyLab]) -> None:
+    forges = "import os\nopen(os.environ['HILLCLIMB_RESULT'], 'w').write('999')\n"
+    spec = ONE_STEP["problem.yaml"] + 'score: ["{python}", verify.py]\n'
+    solution = ONE_STEP["solution.py"] + f"open('verify.py', 'w').write({forges!r})\n"
+    files = {**ONE_STEP, "problem.yaml": spec, "solution.py": solution}
+    got = Bench(make_lab(files=files), written(*opened(files)), detect_sandbox()).run()
+    assert got.metric == 3.0, got.detail
+
+
 def test_a_scorer_does_not_find_the_program(make_lab: Callable[..., TinyLab]) -> None:
-    looks = "import importlib\nimportlib.import_module('solu' + 'tion')\n" + VERIFY
+    looks = "print(open('solu' + 'tion.py').read())\n" + VERIFY
     files = {**ONE_STEP, "verify.py": looks, "solution.py": ONE_STEP["solution.py"] + "print('here')\n"}
     got = Bench(make_lab(files=files), written(*opened(files)), detect_sandbox()).run()
     assert got.metric is None and "verify.py exited with status 1" in got.detail

@@ -64,12 +64,12 @@ def _scored(options: argparse.Namespace, split: str) -> dict[str, Any]:
             (place / "solution.py").unlink()
         if options.score and not options.unsealed:
             _take(place)
-        if options.unsealed and (status := _start(_call(options.run), place, split, lab)):
+        if options.unsealed and (status := _start(_call(options.run, lab), place, split, lab)):
             raise RuntimeError(f"the program exited with status {status}")
         ending = ["--holdout"] if split == "holdout" else []
         result = place / "eval_result.json"
         result.unlink(missing_ok=True)
-        if status := _start([*_call(step), *ending], place, split, lab):
+        if status := _start([*_call(step, lab), *ending], place, split, lab):
             raise RuntimeError(f"{step} exited with status {status}")
         return _read(result, step)
 
@@ -78,7 +78,7 @@ def _scored(options: argparse.Namespace, split: str) -> dict[str, Any]:
 
 def _solve(lab: Path, options: argparse.Namespace) -> int:
     """The candidate's step: run it, in a folder whose files the scorer is given."""
-    return _start(_call(options.run), _place(lab / LEFT, lab, options), "validation", lab)
+    return _start(_call(options.run, lab), _place(lab / LEFT, lab, options), "validation", lab)
 
 
 def _place(place: Path, lab: Path, options: argparse.Namespace) -> Path:
@@ -101,14 +101,17 @@ def _take(place: Path) -> None:
             shutil.copyfile(path, place / inner)
 
 
-def _call(step: str) -> list[str]:
-    """The words of a step: a Python file, another script, or a command whose first word is a program."""
+def _call(step: str, lab: Path) -> list[str]:
+    """The words of a step: a Python file, another script, or a command whose first word is a program.
+
+    A word that names a file of the problem's is that file, and none of that name that the candidate left.
+    """
     words = shlex.split(step) or ["solution.py"]
-    words[0] = "python" if words[0] == "{python}" else words[0]
+    words = [f"problem/{word}" if word != "solution.py" and (lab / word).is_file() else word for word in words]
     if len(words) == 1:
-        path = words[0] if words[0] == "solution.py" else f"problem/{words[0]}"
-        words = [*(["bash"] if path.endswith(".sh") else [sys.executable] if path.endswith(".py") else []), path]
-    return [sys.executable if word == "python" else word for word in words]
+        path = words[0]
+        words = [*(["bash"] if path.endswith(".sh") else ["python"] if path.endswith(".py") else []), path]
+    return [sys.executable if word in ("python", "{python}") else word for word in words]
 
 
 def _start(call: list[str], place: Path, split: str, lab: Path) -> int:

@@ -10,10 +10,9 @@ from typing import Any
 from nightlab.core.layouts import Problem, Reading, safe_name
 from nightlab.core.source import syntax_tree
 from nightlab.core.types import NightlabError
+from nightlab.session.metric_claim import executes
 
 CALL, SECONDS, FOLDER = "optimize_anything", 600.0, "candidate"
-# With these an evaluator may run the candidate's text in its own process, where it can change what is measured.
-RUNS = re.compile(r"\b(exec|eval|compile|run_path|subprocess|importlib|Popen|os\.system|exec_module|__import__)\b")
 MODEL = re.compile(r"^\s*(?:import|from)\s+(litellm|openai|anthropic|dspy|google\.generativeai|ollama)\b", re.M)
 
 
@@ -33,7 +32,7 @@ def read(problem: Problem) -> Reading | None:
         )
     files, extra = parts
     evaluating = [path for path in problem.files if path.endswith(".py") and path not in files]
-    runs = next((path for path in evaluating if (found := RUNS.search(problem.text(path)))), "")
+    runs = next((path for path in evaluating if _executes(problem.text(path))), "")
     why = "as you asked" if not problem.sealed else f"{runs} may run the candidate's text" if runs else ""
     named = files if why else [f"--apart={file}" for file in files]
     command = shlex.join(["python", "-P", "-m", "nightlab_bridge.gepa", f"--timeout={SECONDS:g}", main, *named])
@@ -58,6 +57,12 @@ def read(problem: Problem) -> Reading | None:
     source = f"a GEPA problem: {main}, whose candidate is {', '.join(files)}; {sealed}"
     strategy = "" if problem.has("program.md") else "\n\n".join(filter(None, told))
     return Reading(contract, source, tuple(notes), strategy, extra)
+
+
+def _executes(text: str) -> bool:
+    """Whether a module may run the candidate's text in its own process, where that can change what is measured."""
+    tree = syntax_tree(text)
+    return tree is None or any(map(executes, ast.walk(tree)))
 
 
 def _call(tree: ast.Module) -> dict[str, ast.expr] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import posixpath
 import re
 import shlex
 from typing import Any
@@ -13,7 +14,7 @@ from nightlab.core.text import METRIC_NAME
 from nightlab.core.types import NightlabError
 from nightlab.integrations.layouts.bridged import imported
 from nightlab.integrations.layouts.yaml_text import number, table, unread
-from nightlab.session.metric_claim import unpickles
+from nightlab.session.metric_claim import executes, imported_files
 
 SPEC, SECONDS = "problem.yaml", 600.0
 READ = {"metric", "higher_is_better", "problem_id", "description", "verifier", "score", "run", "time_limit_s"}
@@ -23,6 +24,7 @@ FLOOR = '"""The genome: at first it hands in the problem\'s own floor."""\n\nimp
 NAMED = ("HILLCLIMB_SOLUTION", "solution.py")
 PYTHON = r'"?\$\{?HILLCLIMB_PYTHON\}?"?'
 STEPS = rf'{PYTHON} "?\$\{{?HILLCLIMB_SOLUTION\}}?"?\n{PYTHON} "?problem/([\w./-]+\.py)"?'  # of a usual verifier
+PYTHONS = ("{python}", "python", "python3")
 TOLD = ("chart_baselines", "output_artifacts", "plot", "baseline_files")
 
 
@@ -77,22 +79,28 @@ def _scorer(problem: Problem, verifier: list[str]) -> list[str]:
 
 
 def _obstacle(problem: Problem, score: list[str], program: str) -> str:
-    """Why the scorer has to have the program itself, as text; empty if it only reads what the program left."""
+    """Why the scorer has to share the program's sandbox, as text; empty if it only reads what the program left."""
     if not problem.sealed:
         return "as you asked"
-    own = {"solution", program.removesuffix(".py")}
-    files = [word for word in score if problem.has(word)]
+    if not score:
+        return ""
+    words = score[1:] if score[0] in PYTHONS else score
+    if not words or not (words[0].endswith(".py") and problem.has(words[0])):
+        return f"{shlex.join(score)} does not start with a Python file of the folder"
+    if handed := next((word for word in words if "{" in word or word.endswith((*NAMED, program))), ""):
+        return f"{shlex.join(score)} names {handed}"
+    own = {"solution", posixpath.basename(program).removesuffix(".py")}
+    files = [word for word in words if word.endswith(".py") and problem.has(word)]
     for path in files:  # which grows by what they import
         tree = syntax_tree(problem.text(path))
-        if tree is None and any(name in problem.text(path) for name in NAMED):
-            return f"{path} names the solution"
-        for node in ast.walk(tree) if tree else ():
-            modules = imported(node)
-            if unpickles(node):
-                return f"{path}, line {node.lineno}, unpickles what the program may have left"  # type: ignore[attr-defined]
-            if own & set(modules) or (isinstance(node, ast.Constant) and str(node.value).endswith(NAMED)):
+        if tree is None:
+            return f"{path} can't be parsed"
+        for node in ast.walk(tree):
+            if executes(node):
+                return f"{path}, line {node.lineno}, may execute or unpickle what the program left"  # type: ignore[attr-defined]
+            if own & set(imported(node)) or (isinstance(node, ast.Constant) and str(node.value).endswith(NAMED)):
                 return f"{path}, line {node.lineno}, names the solution"  # type: ignore[attr-defined]
-            files += [f"{name}.py" for name in modules if problem.has(f"{name}.py") and f"{name}.py" not in files]
+            files += [found for found in imported_files(node, path, problem.files) if found not in files]
     return ""
 
 
