@@ -61,6 +61,8 @@ STALLS: dict[str, tuple[Callable[[str], object], Callable[[int], str]]] = {
     "a hypothesis": (one_line, lambda n: "\x1b[" + "0 " * (n // 2)),
     "words with dots in a patch to share": (find_private, lambda n: "a." * (n // 2)),
     "beginnings of tokens in a patch to share": (find_private, lambda n: "eyJ-" * (n // 4)),
+    "beginnings of tokens with dots in a patch to share": (find_private, lambda n: "eyJ0123456789-." * (n // 15)),
+    "a long token in a patch to share": (find_private, lambda n: "-eyJ0123456789.eyJ" + "a-eyJ" * (n // 5)),
     "addresses in a text to share": (scrub, lambda n: "a://b:" * (n // 6)),
     "markers": (
         lambda text: frozen_change("a.py", text, text + "x", EVOLVE_BLOCK),

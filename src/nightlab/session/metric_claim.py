@@ -257,6 +257,13 @@ def _finds_modules(node: ast.AST) -> bool:
     return path and not any(isinstance(part, ast.Name) and part.id == "__file__" for part in inner)
 
 
+def executes_text(node: ast.Call) -> bool:
+    """Whether a call executes a text, or unpickles bytes, that it is given."""
+    if isinstance(node.func, ast.Name):
+        return node.func.id in (BUILT_IN - {"__import__"}) | EVALUATES
+    return _called(node) in EVALUATES or (_called(node) == "loads" and unpickles(node))
+
+
 def unpickles(node: ast.AST) -> bool:
     """Whether a call loads an object in a format that can run code."""
     if isinstance(node, ast.Call) and _called(node) in UNPICKLES:
