@@ -109,7 +109,7 @@ def plain(value: Any) -> Any:
 
 
 def score(metrics: Mapping[str, Any], features: set[str]) -> Any:
-    """``combined_score``, else the mean of the numbers that are no feature dimension; None without any. Flags are none."""
+    """``combined_score``, else the mean of the numbers, but flags and feature dimensions; None without any."""
     if SCORE in metrics:
         return metrics[SCORE]
     every = {name: number(value) for name, value in metrics.items() if not isinstance(value, bool)}
