@@ -136,6 +136,8 @@ prompt: {system_message: Pack circles.}
     staged = EVALUATOR.replace("def evaluate(", "def evaluate_stage1(")
     lab, reading = opened({**OPENEVOLVE, "evaluator.py": staged, "config.yaml": config})
     assert lab.evaluator and "--timeout=60 --cascade=0.2,0.4 --features=speed,size" in lab.evaluator.command
+    bare, _ = opened({**OPENEVOLVE, "config.yaml": "database: {feature_dimensions: []}"})
+    assert bare.evaluator and "--features= " in bare.evaluator.command
     assert lab.stop.experiments == 20 and reading.strategy == "Pack circles."
     assert lab.budget.evaluation == 3 * 60 + 30
     assert any("colour is not understood" in note for note in reading.notes)
