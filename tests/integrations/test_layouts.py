@@ -136,6 +136,8 @@ prompt: {system_message: Pack circles.}
     staged = EVALUATOR.replace("def evaluate(", "def evaluate_stage1(")
     lab, reading = opened({**OPENEVOLVE, "evaluator.py": staged, "config.yaml": config})
     assert lab.evaluator and "--timeout=60 --cascade=0.2,0.4 --features=speed,size" in lab.evaluator.command
+    bare, _ = opened({**OPENEVOLVE, "config.yaml": "database: {feature_dimensions: []}"})
+    assert bare.evaluator and "--features= " in bare.evaluator.command
     assert lab.stop.experiments == 20 and reading.strategy == "Pack circles."
     assert lab.budget.evaluation == 3 * 60 + 30
     assert any("colour is not understood" in note for note in reading.notes)
@@ -167,6 +169,12 @@ def test_a_model_in_openevolves_configuration_is_asked_only_when_lab_toml_says_s
         ),
         ({"evaluator.py": EVALUATOR + "    subprocess.run([sys.executable, program_path])\n"}, "starts the program"),
         ({"evaluator.py": EVALUATOR + "    Path(program_path).read_text()\n"}, "reads the program's text"),
+        ({"evaluator.py": EVALUATOR + "    exec(answer)\n"}, "line 7, may execute what the program answers"),
+        ({"evaluator.py": EVALUATOR + "    pickle.loads(answer)\n"}, "may execute what the program answers"),
+        (
+            {"evaluator.py": "import forms\n" + EVALUATOR, "forms.py": "def f(x):\n    return sympy.sympify(x)\n"},
+            "forms.py, line 2, may execute what the program answers",
+        ),
     ],
 )
 def test_where_sealing_is_impossible_the_number_is_a_claim(files: dict[str, str], why: str) -> None:

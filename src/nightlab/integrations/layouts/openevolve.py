@@ -179,7 +179,7 @@ def _options(problem: Problem, config: dict[str, Any], evaluator: str) -> tuple[
         options.append("--cascade=" + ",".join(f"{step:g}" for step in steps or CASCADE))
         stages = STAGES
     features = part_of(config, "database").get("feature_dimensions")
-    if isinstance(features, list) and features:
+    if isinstance(features, list):
         options.append("--features=" + ",".join(map(str, features)))
     return options, stages * timeout + 30
 
