@@ -1,7 +1,7 @@
 """What candidates print, patch and propose holds the orchestrator up no longer for being made to: twenty ways.
 
-Written independently of the code: eight of these took time in proportion to the square of their length. Now each takes
-less than ten times as long for four times the text, and a megabyte takes a few seconds.
+Written independently of the code; eight of them stalled it. Each takes time in proportion to the length of its text:
+four times as long a one takes less than ten times as long, and a megabyte a few seconds.
 """
 
 from __future__ import annotations

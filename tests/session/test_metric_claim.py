@@ -253,7 +253,7 @@ def test_so_is_one_that_adds_settings_of_a_check(make_lab: Any) -> None:
     checks = '[[checks]]\ncommand = "python -m pytest -q"\n'
     contract = CONTRACT.format(genome='["*"]', command='command = "python genome.py"', evaluator=checks)
     session = make_lab("A = 1\n", contract=contract, files={"tests/test_it.py": "def test_it():\n    pass\n"}).session()
-    for path in ("pytest.ini", "tests/pyproject.toml"):
+    for path in ("pytest.ini", "setup.cfg"):
         with pytest.raises(OutOfScope, match=f"{path} would be read as the settings of a check"):
             CandidateBuilder(session).realise(Proposal("p", "x", {path: "[pytest]\n"}), session.base)
     session.close()
