@@ -1,8 +1,8 @@
 """Regions: the lines of a genome file between two markers, which alone may change.
 
-A marker is a comment that begins with the marker's text, in the comment syntax of any language, alone on a line or after
-code: ``# EVOLVE-BLOCK-START``, ``// --- EVOLVE-BLOCK-START ---``, ``x = 1  /* EVOLVE-BLOCK-START */``. The marker lines
-are frozen too. A file without markers may change as a whole.
+A marker is a comment that begins with the marker's text, in the comment syntax of any language, alone on a line or
+after code: ``# EVOLVE-BLOCK-START``, ``// --- EVOLVE-BLOCK-START ---``, ``x = 1  /* EVOLVE-BLOCK-START */``. The marker
+lines are frozen too. A file without markers may change as a whole.
 """
 
 from __future__ import annotations
