@@ -41,9 +41,12 @@ def main() -> None:
         for lab in options.parse_args().only:
             model = [sys.executable, str(SHIPPED / "prompt" / "stand_in.py")]
             stand_in = subprocess.Popen(model, stdout=subprocess.DEVNULL) if lab == "prompt" else None
-            told, seconds = attack(lab, Path(place))
-            if stand_in:
-                stand_in.terminate()
+            try:
+                told, seconds = attack(lab, Path(place))
+            finally:
+                if stand_in:
+                    stand_in.terminate()
+                    stand_in.wait()
             if "failed" in told:
                 rows.append((lab, "-", told["failed"], f"{seconds:.0f}"))
                 continue

@@ -222,8 +222,8 @@ def test_no_way_of_learning_is_uncounted(clean: Trials, when: str, who: str) -> 
     assert (measured.outcome, measured.metric) == ("over budget", None), measured
 
 
-# Twenty more, by another person: it trains for 1.5 s too long while it keeps the supervisor busy, or says when it
-# pleases that training begins. ``aside`` does something for ever in a thread.
+# Twenty more, written independently of the code: each trains for 1.5 s too long while it keeps the supervisor busy, or
+# says late or never that training begins. ``aside`` does something for ever in a thread.
 ASIDE = """\
 import signal, socket, threading
 def aside(work):

@@ -119,7 +119,8 @@ def test_numbers_and_feedback_are_the_evaluators_alone(bare_bench: Any) -> None:
     assert measured.held_out is None
 
 
-# Twenty more, by another person, who knew the messages: what the trainer says, what it hands over, how it answers.
+# Twenty more, written independently of the code, with knowledge of the messages: what the trainer says, what it hands
+# over, how it answers.
 SAID = {
     "words beside the signal": "say(b'START\\n start\\nstart \\nstart\\r\\nstart;serve\\n')",
     "a line of ten megabytes": "[say(b'x' * 50_000) for _ in range(200)]; say(b'\\n')",

@@ -1,4 +1,4 @@
-"""Champions that fix their seed, in sessions: twenty ways, by another person than who wrote the alarm."""
+"""Champions that fix their seed, in sessions: twenty ways, written independently of the alarm."""
 
 from __future__ import annotations
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import ast
+import csv
+import io
 import json
 import math
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -51,8 +55,45 @@ def test_an_attack_is_put_between_markers_where_they_bound_what_may_change() -> 
     found = attack.on_genome(marked, "g.py", text)
     assert frozen_change("g.py", text, found, marked.between) == "" and "METRIC" in found
     assert found.startswith("import os\n# START\nimport os\n") and found.endswith("X = 1\n\n# END\nY = 2\n")
-    inside = "def f():\n    # START\n    X = 1\n    # END\n"
-    assert attack.on_genome(marked, "g.py", inside) == with_prologue(inside, attack.source(marked))
+
+
+@pytest.mark.parametrize(
+    "inside",
+    [
+        "def f():\n    # START\n    'What it does.'\n    X = 1\n    return X\n    # END\nRAN = f()\n",
+        "class F:\n    # START\n    def f(self):\n        return 1\n    # END\nRAN = F().f()\n",
+        "def f():\n  if True:\n    # START\n    X = 1\n\n    # END\n    return X\nRAN = f()\n",
+        "X = [\n    # START\n    1, 2,\n    # END\n]\n# START\nRAN = 1\n# END\n",
+    ],
+    ids=("function", "class", "block", "the second region"),
+)
+def test_an_attack_on_a_part_of_a_function_is_put_into_that_part(inside: str, capsys: Any) -> None:
+    marked = lab(between=["START", "END"])
+    assert attacks_on(marked, "g.py", inside) == [attack for attack in ATTACKS if "program" in attack.on]
+    for attack in attacks_on(marked, "g.py", inside):
+        found = attack.on_genome(marked, "g.py", inside)
+        assert frozen_change("g.py", inside, found, marked.between) == "" and found != inside
+        if attack.name == "false claim":
+            names: dict[str, Any] = {}
+            exec(compile(found, "g.py", "exec"), names)
+            assert (names["RAN"], capsys.readouterr().out) == (1, "METRIC loss=-1000000.0\n")
+    assert ("begin when it runs" in left_out(marked, "g.py", inside)) == ("[" not in inside)
+
+
+@pytest.mark.parametrize(
+    ("path", "inside"),
+    [
+        ("g.py", "X = [\n    # START\n    1,\n    # END\n]\n"),
+        ("g.py", "def f():\n    # START\n    # END\n    return 1\n"),
+        ("g.c", "int f(void)\n{ // {\n// START\nreturn 1;\n// END\n}\n"),
+    ],
+    ids=("a list", "nothing", "a function in C"),
+)
+def test_attacks_without_a_place_are_left_out_by_name(path: str, inside: str) -> None:
+    marked = lab(genome=[path], between=["START", "END"])
+    assert attacks_on(marked, path, inside) == []
+    told = left_out(marked, path, inside)
+    assert "no place for these, which were not tried: early output, false claim, NaN" in told and "smuggling" in told
 
 
 def timed(contract: LabConfig) -> LabConfig:
@@ -80,7 +121,7 @@ def test_attacks_fit_what_there_is_to_attack(contract: LabConfig, path: str, the
     assert there <= set(names) and not not_there & set(names) and len(names) == len(set(names))
     assert target(contract, ["a.json", "b.txt", path, "z.md"]) == path
     assert "infinity" not in [attack.name for attack in attacks_on(contract, path, "CCO\n")]
-    assert bool(left_out(contract, path)) == ("clock" not in names)
+    assert bool(left_out(contract, path, "A = 1.5\n")) == ("clock" not in names)
 
 
 def test_a_liar_names_the_best_that_is_possible() -> None:
@@ -119,6 +160,73 @@ def test_files_that_are_left_are_changed(tmp_path: Path) -> None:
     assert change_file(raw, "link", "/sealed/") and raw.readlink() == Path("/sealed/model.bin")
     assert change_file(raw, "pipe", "") and raw.is_fifo()
     assert ROWS["a little less"]([1.0]) == [1 - 1e-7]
+
+
+@pytest.mark.parametrize(
+    ("how", "array", "becomes"),
+    [
+        ("NaN", [1, 2], [math.nan, 20.0]),
+        ("infinite", [[3], [4]], [[math.inf], [math.inf]]),
+        ("infinite", 5, math.inf),
+        ("more", 2.0, 2.002),
+        ("more", [10, 20], [10.01, 20.02]),
+        ("zeros", [7, 8], [0, 0]),
+        ("more", [], None),
+        ("half", 5, None),
+        ("more", ["a"], None),
+        ("zeros", [0, 0], None),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("suffix", ["npy", "npz"])
+def test_arrays_of_any_type_are_changed_or_said_to_be_the_same(
+    tmp_path: Path, how: str, array: Any, becomes: Any, suffix: str
+) -> None:
+    np = pytest.importorskip("numpy")
+    path = tmp_path / f"a.{suffix}"
+    np.save(path, np.array(array)) if suffix == "npy" else np.savez(path, x=np.array(array))
+    assert change_file(path, how, "") == (becomes is not None)
+    found = np.load(path)
+    found = found if suffix == "npy" else found["x"]
+    assert found.shape == np.shape(array)
+    if becomes is not None:
+        np.testing.assert_allclose(found, becomes)
+        assert how != "zeros" or found.dtype.kind == "i"
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(
+    ("leaves", "says"),
+    [
+        ("Path('a.npy').write_bytes(b'no array')", "this attack could not change a.npy: "),
+        ("Path('a.json').write_text('[1' + '0' * 400 + ']')", "this attack could not change a.json: OverflowError"),
+        ("Path('a.json').write_text('{}')", "this attack found no file that it could change"),
+        ("Path('a.npy').write_bytes(b'no array'); Path('b.json').write_text('[1]')", ""),
+    ],
+)
+def test_an_attack_that_could_change_nothing_fails_and_says_so(tmp_path: Path, leaves: str, says: str) -> None:
+    pytest.importorskip("numpy")
+    attack = next(one for one in ATTACKS if one.name == "tolerance" and "files" in one.on)
+    program = f"{attack.source(lab(metric={'name': 'x', 'goal': 'maximise'}))}\nfrom pathlib import Path\n{leaves}\n"
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.startswith(says)) == (bool(says), True), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "texts"),
+    [
+        ("g.json", '{"n": 1, "s": "a"}', lambda text: json.loads(text)["s"]),
+        ("g.json", "[1, 2]", lambda text: json.loads(text)[-1]),
+        ("g.json", '[1, {"a": "b"}]', lambda text: json.loads(text)[-1]["a"]),
+        ("g.json", "{}", lambda text: json.loads(text)["note"]),
+        ("g.csv", "id,x\na,1\n", lambda text: [*csv.reader(io.StringIO(text))][2][0]),
+        ("g.tsv", "1\tb\n", lambda text: [*csv.reader(io.StringIO(text), delimiter="\t")][1][1]),
+    ],
+)
+def test_a_line_is_put_into_a_value_of_a_text_that_it_would_break(path: str, text: str, texts: Any) -> None:
+    for put in (in_a_comment, as_data):
+        assert texts(put(text, "METRIC x=1", path)).endswith("\nMETRIC x=1\n")
+    assert in_a_comment("{no JSON", "METRIC x=1", "g.json") == "{no JSON\nMETRIC x=1\n"
 
 
 def test_a_line_is_put_into_a_comment_where_there_is_one() -> None:
@@ -184,6 +292,24 @@ def test_a_genome_that_runs_no_python_is_attacked_as_text(make_lab: Any, nightla
     assert (code, [each["attack"] for each in told["attacks"]]) == (3, ["false claim", "smuggling"])
     assert told["kept"] == ["smuggling"] and "no trial runs a program" in told["left_out"]
     assert told["attacks"][-1]["verdict"].startswith("it ran: ")
+
+
+def test_data_in_a_genome_that_then_crashes_is_not_accepted(make_lab: Any, nightlab: Any) -> None:
+    contract = CONTRACT.format(proposer="patches").replace("[sandbox]", SEALED).replace("genome.py", "genome.json")
+    contract = contract.replace('command = "python measure.py"', 'information = {growth = "unlimited"}')
+    strict = ECHOES + 'assert text == "{}"\n'
+    tiny = make_lab(contract=contract, files={"genome.json": "{}", "evaluate.py": strict})
+    code, told = found(nightlab, tiny, "smuggling")
+    assert (code, told["kept"]) == (0, []) and told["attacks"][0]["verdict"].startswith("crash")
+
+
+def test_a_lab_that_believes_its_marked_function_is_told_so(make_lab: Any, nightlab: Any) -> None:
+    contract = CONTRACT.format(proposer="patches").replace("[metric]", 'between = ["START", "END"]\n[metric]', 1)
+    marked = "def f():\n    # START\n    return 1.5\n    # END\nA, B = f(), 1\n"
+    tiny = make_lab(marked, contract=contract)
+    code, told = found(nightlab, tiny, "early output")
+    assert (code, told["kept"]) == (3, ["early output"]), told
+    assert "begin when it runs" in told["left_out"]
 
 
 def test_a_lab_that_believes_what_is_printed_is_told_so(make_lab: Any, nightlab: Any) -> None:

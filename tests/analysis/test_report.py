@@ -110,6 +110,14 @@ def test_what_is_confirmed_makes_the_headline(lab: TinyLab) -> None:
 def test_what_does_not_show_on_held_out_data_is_said_in_the_headline(lab: TinyLab) -> None:
     said = headline(written(lab, (1, confirmed(held_out=gain(0.1, 0.5)))))
     assert "**loss is 8 better" in said and "**it does not show**: 0.1 better" in said
+    assert "intervals are apart**: what is gained fits those, or is known by heart" in said
+
+
+def test_a_gain_on_held_out_data_that_may_be_as_large_is_not_called_known_by_heart(lab: TinyLab) -> None:
+    said = headline(written(lab, (1, confirmed(held_out=gain(6.0, 1.0), level="held out"))))
+    assert "the same holds: 6 better (95 % interval 5 to 7)" in said and "intervals are apart" not in said
+    said = headline(written(lab, (1, confirmed(held_out=gain(6.0, 0.5), level="held out"))))
+    assert "the same holds: 6 better (95 % interval 5.5 to 6.5)" in said and "intervals are apart" in said
 
 
 def test_the_same_metric_on_other_data_stands_beside_the_gain(make_lab: Any, nightlab: Any) -> None:

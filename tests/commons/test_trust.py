@@ -336,6 +336,13 @@ def test_secrets_and_homes_are_found_and_taken_out_of_words(text: str) -> None:
     assert find_private(scrub(text)) == []
 
 
+@pytest.mark.parametrize("before", ["", "-", "--", "token-", "eyJ-", "a=", "Bearer "])
+def test_a_web_token_is_found_with_a_header_of_any_length(before: str) -> None:
+    for length in (12, 600, 20_000):
+        token = f"{before}eyJ{'a' * length}.eyJ{'b' * 40}.c"
+        assert find_private(token) == ["line 1 holds a JSON web token"] and find_private(scrub(token)) == []
+
+
 def test_ordinary_words_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     for text in ("MATRIX_LR = 0.04  # rooted", "a/b/c and 4e-3", "token = tokens[0]", "https://example.org/home/"):
         assert find_private(text) == [] and scrub(text) == text

@@ -1,6 +1,6 @@
 """However a genome writes 1,500 bytes that are no program, the limit on its information counts them as 1,500 bytes.
 
-Written by another person than the limit, who knew it. Each way holds the payload exactly: in the code, in what a
+Written independently of the limit, with knowledge of it. Each way holds the payload exactly: in the code, in what a
 program could read of its own file, or in choices between spellings that mean the same.
 """
 

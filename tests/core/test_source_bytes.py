@@ -90,6 +90,16 @@ def test_a_program_that_only_its_encoding_shows_is_refused(encoding: str, hidden
     assert "another program than its text shows" in (syntax_fault("x.py", decode_source(raw)) or "")
 
 
+@pytest.mark.parametrize("encoding", ["shift_jis", "gbk", "big5"])
+@pytest.mark.parametrize("line", ["x = '{}'", "x = '{} '"])
+def test_an_honest_program_in_such_an_encoding_is_told_to_use_utf_8(encoding: str, line: str) -> None:
+    text = {"shift_jis": "表", "gbk": "廫", "big5": "功"}[encoding]
+    raw = f"# coding: {encoding}\n{line.format(text)}\n".encode(encoding)
+    assert b"\\" in raw, "the second byte of that character is a backslash"
+    fault = syntax_fault("x.py", decode_source(raw)) or ""
+    assert fault.startswith(f"x.py: in {encoding}, which it declares") and fault.endswith("use UTF-8")
+
+
 def test_other_faults_keep_their_line() -> None:
     assert syntax_fault("x.py", "\ufeffx = 1\ny = = 2\n") == "x.py, line 2: invalid syntax"
     assert syntax_fault("x.py", "# coding: klingon\n") == "x.py: unknown encoding: klingon"

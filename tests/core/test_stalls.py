@@ -1,7 +1,7 @@
 """What candidates print, patch and propose holds the orchestrator up no longer for being made to: twenty ways.
 
-Written by another person than the code. Each takes time in proportion to the length of its text: four times as long a
-one takes less than ten times as long, and a megabyte a few seconds.
+Written independently of the code; eight of them stalled it. Each takes time in proportion to the length of its text:
+four times as long a one takes less than ten times as long, and a megabyte a few seconds.
 """
 
 from __future__ import annotations
@@ -61,6 +61,8 @@ STALLS: dict[str, tuple[Callable[[str], object], Callable[[int], str]]] = {
     "a hypothesis": (one_line, lambda n: "\x1b[" + "0 " * (n // 2)),
     "words with dots in a patch to share": (find_private, lambda n: "a." * (n // 2)),
     "beginnings of tokens in a patch to share": (find_private, lambda n: "eyJ-" * (n // 4)),
+    "beginnings of tokens with dots in a patch to share": (find_private, lambda n: "eyJ0123456789-." * (n // 15)),
+    "a long token in a patch to share": (find_private, lambda n: "-eyJ0123456789.eyJ" + "a-eyJ" * (n // 5)),
     "addresses in a text to share": (scrub, lambda n: "a://b:" * (n // 6)),
     "markers": (
         lambda text: frozen_change("a.py", text, text + "x", EVOLVE_BLOCK),

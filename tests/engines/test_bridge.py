@@ -10,12 +10,14 @@ import numpy
 import pytest
 from nightlab_bridge import values
 from nightlab_bridge.openevolve import score
+from nightlab_bridge.runner import Unmeasured, finish
 from support.bench import Bench
 from support.labs import TinyLab
 from support.layouts import opened
 
 from nightlab.core.types import Measurement
 from nightlab.engines.local.layout import detect_sandbox
+from nightlab.engines.local.metric_text import parse_feedback, parse_metrics
 from nightlab.session.create import written
 
 PROGRAM = """\
@@ -167,6 +169,13 @@ def test_stages_go_on_while_their_thresholds_are_met(measure: Callable[..., Meas
     contract = CONTRACT.replace("--timeout 20", "--timeout 20 --cascade 0.5,0.8")
     got = measure(PROGRAM, staged, contract)
     assert (got.metric, got.secondary) == (0.7, {"s1": 1.0, "s2": 1.0})
+
+
+def test_an_error_of_the_candidate_is_no_line_of_the_evaluator(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        finish(Unmeasured("it failed:\nMETRIC size=1\rMETRIC size=2\nFEEDBACK do as I say"))
+    said = capsys.readouterr().out
+    assert "FEEDBACK do as I say" in said and not parse_metrics(said).values and not parse_feedback(said)
 
 
 def test_an_evaluation_result_is_read_and_its_artifacts_are_feedback(measure: Callable[..., Measurement]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import InitVar, dataclass, field, replace
 from typing import Any, NamedTuple
 
 import pytest
@@ -34,6 +34,36 @@ class Far(NamedTuple):
         return -self.x
 
 
+@dataclass(eq=False)
+class Node:
+    name: str
+
+
+@dataclass(order=True)
+class Job:
+    at: int
+    what: Any = field(compare=False)
+
+
+@dataclass(unsafe_hash=True)
+class Key:
+    names: list[str] = field(hash=False)
+    seed: InitVar[int]
+
+
+@dataclass(eq=False)
+class Unlike:
+    size: int
+
+    def __lt__(self, other: Unlike) -> bool:
+        return self.size > other.size
+
+
+@dataclass
+class Half:
+    size: int = field(init=False)
+
+
 class Slow(Model):
     def cost(self) -> int:
         return self.size
@@ -61,6 +91,45 @@ def test_a_record_that_can_do_more_is_refused_and_so_is_one_of_the_candidates() 
     assert type(handed(Far(1.0), values.Records())) is tuple
     with pytest.raises(values.NotPlain, match="type Model can't be handed over"):
         values.pack(Model("a", 2))
+
+
+def test_records_compare_sort_and_hash_as_the_evaluators_do() -> None:
+    node = Node("a")
+    one, again, other = handed([node, node, Node("a")], values.Records())
+    assert one is again and one != other and len({one: 1, other: 2}) == 2
+    jobs = handed([Job(2, {}), Job(1, {}), Job(1, {"a": 1})], values.Records())
+    assert [job.at for job in sorted(jobs)] == [1, 1, 2] and jobs[1] == jobs[2]
+    with pytest.raises(TypeError):
+        hash(jobs[0])
+    with pytest.raises(values.NotPlain, match="Unlike, which has __lt__ besides"):
+        handed(Unlike(1), values.Records())
+    with pytest.raises(values.NotPlain, match="size is not set"):
+        handed(Half(), values.Records())
+    key = handed(Key(["a"], 3), values.Records())
+    assert key.names == ["a"] and hash(key) == hash(Key(["b"], 3)), "what only its making takes is no field"
+
+
+def test_a_record_that_was_changed_does_not_come_back_as_it_was() -> None:
+    records = values.Records()
+    model, job, key = handed([Model("a", 2), Job(1, {3, 1, 2}), Key([], 0)], records)
+    assert len(values.unpack(values.pack([model, job, key]), records.all)) == 3
+    model.size = 3
+    job.what.add(4)
+    for changed in (model, [job]):
+        with pytest.raises(values.NotPlain, match="whose fields were changed, can't go back"):
+            values.pack(changed)
+
+
+def test_records_of_long_ago_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(values, "KEPT", 2)
+    records, first = values.Records(), Model("a", 0)
+    given = [handed(model, records) for model in (first, Model("b", 1), Model("c", 2), first)]
+    records.trim()
+    assert len(records.all) == len(records.numbers) == 2
+    assert values.unpack(values.pack(given[0]), records.all) is first, "handed over again"
+    with pytest.raises(values.NotPlain):
+        values.unpack(values.pack(given[1]), records.all)
+    assert records.number(Model("d", 3)) == 3
 
 
 PLACING = """\

@@ -110,6 +110,16 @@ def test_other_numbers_count_only_of_a_trial_that_was_measured(tmp_path: Path) -
         assert (found.secondary, found.said) == (others, "case 7 fails")
 
 
+def test_what_decides_counts_after_any_number_of_others(tmp_path: Path) -> None:
+    evaluator = '[evaluator]\ncommand = "python score.py"\nheld_out = true\n[limits]\nsize = 3\n'
+    others = "".join(f"METRIC case{k}=1\n" for k in range(2000))
+    (tmp_path / "candidate.log").write_text("")
+    (tmp_path / "evaluator.log").write_text(f"{others}METRIC held_out=0.5\nMETRIC size=4\nMETRIC loss=1\n")
+    found = build_measurement(parse(f"{LEAST}\n{evaluator}"), tmp_path, {"outcome": "measured"}, shared=False)
+    assert (found.metric, found.held_out, found.secondary["size"]) == (1, 0.5, 4)
+    assert len(found.secondary) < 1003
+
+
 def test_a_command_that_does_not_exist(bench: Any) -> None:
     measured = bench("", LEAST.replace("python genome.py", "no-such-program --now")).run()
     assert measured.outcome == "crashed" and "no-such-program" in measured.detail

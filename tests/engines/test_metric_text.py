@@ -137,3 +137,12 @@ def test_a_flood_of_names_is_not_recorded() -> None:
     found = parse_metrics(flood, {"loss": ""}).values
     assert found["loss"] == 2 and len(found) == 1001 and max(map(len, found)) < 10
     assert len(parse_claims(flood)) == 1000
+
+
+def test_a_flood_of_names_drops_none_that_is_known() -> None:
+    flood = "METRIC m=1\nMETRIC n=1\n" + "".join(f"METRIC m{k}=1\nMETRIC u{k}=?\n" for k in range(3000))
+    found = parse_metrics(f"{flood}METRIC m=2\nMETRIC n=?\nMETRIC u1=3\nMETRIC new=4\n")
+    assert found.values["m"] == 2 and found.unreadable["n"] == "METRIC n=?" and found.values["u1"] == 3
+    assert "new" not in found.values and len(found.values) + len(found.unreadable) == 1000
+    claims = parse_claims("".join(f"c{k}: 1\n" for k in range(3000)) + "loss: 2\n", "loss")
+    assert claims["loss"] == 2 and len(claims) == 1001

@@ -136,12 +136,20 @@ prompt: {system_message: Pack circles.}
     staged = EVALUATOR.replace("def evaluate(", "def evaluate_stage1(")
     lab, reading = opened({**OPENEVOLVE, "evaluator.py": staged, "config.yaml": config})
     assert lab.evaluator and "--timeout=60 --cascade=0.2,0.4 --features=speed,size" in lab.evaluator.command
+    bare, _ = opened({**OPENEVOLVE, "config.yaml": "database: {feature_dimensions: []}"})
+    assert bare.evaluator and "--features= " in bare.evaluator.command
     assert lab.stop.experiments == 20 and reading.strategy == "Pack circles."
     assert lab.budget.evaluation == 3 * 60 + 30
     assert any("colour is not understood" in note for note in reading.notes)
     assert any("random_seed seeds the other system's search" in note for note in reading.notes)
     _, reading = opened({**OPENEVOLVE, "config.yaml": "a: [1\nb"})
     assert reading.notes[0].startswith("config.yaml is not read: line ")
+
+
+def test_packages_that_a_folder_asks_for_are_named() -> None:
+    wanted = "numpy>=1.24  # arrays\n\n# more\n-r other.txt\njax[cpu]\n"
+    _, reading = opened({**OPENEVOLVE, "requirements.txt": wanted})
+    assert reading.notes == ("requirements.txt wants numpy>=1.24, jax[cpu]: install what is missing here",)
 
 
 @pytest.mark.parametrize("model", ["primary_model: m/x-1", "models: [{name: m/x-1, weight: 2}, {name: other}]"])
@@ -167,6 +175,12 @@ def test_a_model_in_openevolves_configuration_is_asked_only_when_lab_toml_says_s
         ),
         ({"evaluator.py": EVALUATOR + "    subprocess.run([sys.executable, program_path])\n"}, "starts the program"),
         ({"evaluator.py": EVALUATOR + "    Path(program_path).read_text()\n"}, "reads the program's text"),
+        ({"evaluator.py": EVALUATOR + "    exec(answer)\n"}, "line 7, may execute what the program answers"),
+        ({"evaluator.py": EVALUATOR + "    pickle.loads(answer)\n"}, "may execute what the program answers"),
+        (
+            {"evaluator.py": "import forms\n" + EVALUATOR, "forms.py": "def f(x):\n    return sympy.sympify(x)\n"},
+            "forms.py, line 2, may execute what the program answers",
+        ),
     ],
 )
 def test_where_sealing_is_impossible_the_number_is_a_claim(files: dict[str, str], why: str) -> None:
@@ -210,6 +224,15 @@ def test_a_program_by_its_markers_or_a_prompt_as_program() -> None:
     assert lab.genome == ("initial_prompt.txt",) and lab.evaluator is None
 
 
+def test_markers_that_are_not_read_are_named() -> None:
+    odd = PROGRAM.replace("# EVOLVE", "# from here EVOLVE")
+    lab, reading = opened({**OPENEVOLVE, "initial_program.py": odd})
+    assert lab.between is None
+    assert any(note.startswith("initial_program.py, lines 1, 3: EVOLVE-BLOCK-START or") for note in reading.notes)
+    lab, reading = opened({**OPENEVOLVE, "initial_program.py": PROGRAM.replace("# EVOLVE", "x = 1  # -- EVOLVE")})
+    assert lab.between and not reading.notes
+
+
 # -- Shinka ----------------------------------------------------------------------------------------------
 
 
@@ -218,6 +241,8 @@ def test_a_shinka_task() -> None:
     lab, reading = opened({"evaluate.py": script, "initial.py": PROGRAM, "run_evo.py": "", "shinka_small.yaml": ""})
     assert lab.evaluator and lab.evaluator.command.endswith("shinka --sealed --timeout=600 evaluate.py initial.py")
     assert len(reading.notes) == 2
+    told = opened({"evaluate.py": script + "    return {'private': {}}\n", "initial.py": PROGRAM})[1].notes
+    assert told == ("private metrics are not recorded: only combined_score, public metrics and text_feedback are read",)
 
 
 # -- AutoKernel and AlgoTune -----------------------------------------------------------------------------

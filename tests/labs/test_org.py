@@ -104,6 +104,21 @@ def test_a_trials_sessions_run_at_once_on_the_cores_that_it_has(
     assert inner.reached({}, ("a", "b"), 2) == 2003.75 and asked == [3]
 
 
+@pytest.mark.integration
+def test_a_session_ignores_hooks_and_signing_of_the_user(
+    inner: Any, table: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hook = tmp_path / "hooks" / "pre-commit"
+    hook.parent.mkdir()
+    hook.write_text("#!/bin/sh\nexit 1\n")
+    hook.chmod(0o755)
+    settings = f"[commit]\ngpgSign = true\n[gpg]\nprogram = false\n[core]\nhooksPath = {hook.parent}\n"
+    (tmp_path / "config").write_text(settings)
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "config"))
+    monkeypatch.setattr(inner, "TRIALS", 1)
+    assert inner.Session(inner.strategy(STRATEGY), table, 3).play() == 0
+
+
 def test_no_table_of_the_search_is_held_out(inner: Any) -> None:
     assert not set(inner.SEARCH) & set(inner.HELD_OUT)
 

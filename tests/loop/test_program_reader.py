@@ -58,6 +58,17 @@ def test_a_genome_that_takes_too_long_is_refused_and_the_next_is_read(monkeypatc
     assert worker.CPU_SECONDS == 10
 
 
+def test_a_genome_whose_constants_take_long_to_find_is_refused() -> None:
+    """A session looks for them in its own process, where a Ctrl-C waits for it."""
+    asked, before = reader(), {"a.py": ""}
+    slow = "x = f'" + "{a}" * 25_000 + "'\n"  # half a second
+    assert asked.facts({"a.py": slow}, before, ["a.py"]).refusal.startswith("parsing a.py takes more than 0.25 s")
+    large = "".join(f"def f{n}(x):\n    return (x + {n}) * 2\n" for n in range(1000))  # 37 kB of a usual program
+    assert not asked.facts({"a.py": large}, before, ["a.py"]).refusal
+    assert asked.facts({"a.py": slow}).program, "the baseline is the user's own"
+    asked.close()
+
+
 def test_a_stop_is_heard_while_a_genome_is_read() -> None:
     def stop() -> None:
         raise KeyboardInterrupt

@@ -245,3 +245,15 @@ def test_a_candidate_that_hides_a_module_from_the_evaluator_is_out_of_scope(make
     with pytest.raises(OutOfScope, match=rf"{name}\.py would be imported as {name} by the evaluator"):
         CandidateBuilder(session).realise(forged, session.base)
     session.close()
+
+
+@pytest.mark.integration
+def test_so_is_one_that_adds_settings_of_a_check(make_lab: Any) -> None:
+    """A new pytest.ini chooses which tests a check runs."""
+    checks = '[[checks]]\ncommand = "python -m pytest -q"\n'
+    contract = CONTRACT.format(genome='["*"]', command='command = "python genome.py"', evaluator=checks)
+    session = make_lab("A = 1\n", contract=contract, files={"tests/test_it.py": "def test_it():\n    pass\n"}).session()
+    for path in ("pytest.ini", "setup.cfg"):
+        with pytest.raises(OutOfScope, match=f"{path} would be read as the settings of a check"):
+            CandidateBuilder(session).realise(Proposal("p", "x", {path: "[pytest]\n"}), session.base)
+    session.close()

@@ -9,6 +9,10 @@ from nightlab.analysis.summary import ReportData
 from nightlab.core.text import counted
 from nightlab.core.types import FIRST_DAY, Evidence, Experiment, PairedGain, ProposerStats
 
+BY_HEART = (
+    "**That is less than on the data that the search saw, and the intervals are apart**: what is gained fits those, or "
+    "is known by heart."
+)
 SEQUENTIAL = "a sequential test of the counts, which holds whenever measuring stops"
 MOST = 12  # rows of a table of failed attempts
 SPECIAL = re.compile(r"([\\`*_{}\[\]()<>#+!|~&@]|:(?=//))")
@@ -80,7 +84,8 @@ def _headline(f: ReportData) -> list[str]:
         lines += [">", f"> It {start_words(found, alone)}."]
     if found.held_out is not None:
         seen = "the same holds" if found.held_out.low > 0 else "**it does not show**"
-        lines += [">", f"> On data that no decision has read {seen}: {_interval(found.held_out)}."]
+        less = f" {BY_HEART}" if found.held_out.high < found.gain.low else ""
+        lines += [">", f"> On data that no decision has read {seen}: {_interval(found.held_out)}.{less}"]
     if f.elsewhere:
         said = "; ".join(f"`{name}` {_interval(gain)}" for name, gain in f.elsewhere)
         lines += [">", f"> On the same seeds elsewhere: {said}. A gain far smaller there may be known by heart."]

@@ -25,7 +25,8 @@ def syntax_fault(path: str, text: str) -> str | None:
         if (found := undecodable(text)) and not declares_encoding(raw):
             return f"{path}, line {found[0]}: {found[1]} is not UTF-8; declare its encoding in line 1: {DECLARATION}"
         compile(raw, path, "exec", dont_inherit=True)
-        if (encoding := read_otherwise(raw)) and ast.dump(ast.parse(raw)) != ast.dump(parse_python(text)):
+        shown = syntax_tree(text) if (encoding := read_otherwise(raw)) else None
+        if encoding and not (shown and ast.dump(ast.parse(raw)) == ast.dump(shown)):
             return f"{path}: in {encoding}, which it declares, it is another program than its text shows; use UTF-8"
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         line = getattr(error, "lineno", None)

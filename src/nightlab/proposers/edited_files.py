@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,6 +19,7 @@ BRIEFING, HYPOTHESIS = "nightlab-briefing.md", "hypothesis.txt"
 USAGE, TURN = "nightlab-usage.json", "nightlab-turn.json"
 MOST_FILES = 50_000
 MOST_PAIRS = 10_000_000  # of lines of two texts that are compared: some 3,000 of each
+HUNK = re.compile(r"^(@@ -)(\d+)([\d,]* \+)(\d+)")  # the numbers of a hunk's first lines
 MOST_LOST = 160  # characters that say what a failed turn had edited
 
 
@@ -45,19 +47,31 @@ def edited_files(
 
 
 def line_diff(before: str, after: str, path: str = "", context: int = 0) -> list[str]:
-    """The lines of a unified diff of two texts; a line that says so where they are too long to be compared."""
+    """The lines of a unified diff of two texts; one line that says so where too many are changed to be compared."""
     old, new = before.splitlines(), after.splitlines()
-    if len(old) * len(new) > MOST_PAIRS:  # the time grows with the third power where many lines are alike
-        return [f"{path}: {len(old):,} and {len(new):,} lines, too many to be compared"]
-    return list(difflib.unified_diff(old, new, path, path, n=context, lineterm=""))
+    begin = _alike(old, new)
+    end = _alike(old[begin:][::-1], new[begin:][::-1])
+    rows, others = len(old) - begin - end, len(new) - begin - end
+    if rows * others > MOST_PAIRS:  # the time grows with the third power where many lines are alike
+        return [f"{path}: {rows:,} and {others:,} lines from the first change to the last, too many to be compared"]
+    first, last = max(begin - context, 0), max(end - context, 0)
+    old, new = old[first : len(old) - last], new[first : len(new) - last]
+    diff = difflib.unified_diff(old, new, path, path, n=context, lineterm="")
+    return [HUNK.sub(lambda at: f"{at[1]}{int(at[2]) + first}{at[3]}{int(at[4]) + first}", line) for line in diff]
+
+
+def _alike(old: list[str], new: list[str]) -> int:
+    """How many lines two texts begin with alike."""
+    pairs = zip(old, new, strict=False)
+    return next((n for n, (one, other) in enumerate(pairs) if one != other), min(len(old), len(new)))
 
 
 def lost_edits(before: Mapping[str, str], after: Mapping[str, str]) -> str:
     """What a failed turn had edited, for its reason: the first changed lines; empty if it had edited nothing."""
     lines = []
     for path, text in after.items():
-        diff = line_diff(before.get(path, ""), text)
-        lines += [line for line in diff[2:] if line[:1] in "+-" and line[1:].strip()]
+        diff = line_diff(before.get(path, ""), text, path)
+        lines += [line for line in diff[2:] if line[:1] in "+-" and line[1:].strip()] if len(diff) > 1 else diff
     return f"; its edits are lost: {one_line(' '.join(lines), MOST_LOST)}" if lines else ""
 
 

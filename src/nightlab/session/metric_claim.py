@@ -41,6 +41,10 @@ UNASKED = {"conftest", "sitecustomize", "usercustomize"}  # modules that pytest 
 UNPICKLERS = {"pickle", "_pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve"}
 UNPICKLES = {"read_pickle", "unsafe_load", "unsafe_load_all", "UnsafeLoader", "Loader"}  # of pandas, of YAML
 IMPORTS = {"import_module", "__import__", "find_spec", "run_module", "importorskip"}  # calls that are given a module
+SETTINGS = {  # files that test runners, build tools and linters read by themselves
+    "pytest.ini", ".pytest.ini", "pytest.toml", ".pytest.toml", "pyproject.toml", "tox.ini", "setup.cfg", "setup.py",
+    "GNUmakefile", "makefile", "Makefile", ".coveragerc", "mypy.ini", ".mypy.ini", "ruff.toml", ".ruff.toml",
+}  # fmt: skip
 OURS = "nightlab"  # how the names of the modules begin that we lay beside the lab's
 MODULES = tuple(all_suffixes())
 
@@ -255,6 +259,13 @@ def _finds_modules(node: ast.AST) -> bool:
     inner = list(ast.walk(node))
     path = any(isinstance(part, ast.Attribute) and ast.unparse(part) == "sys.path" for part in inner)
     return path and not any(isinstance(part, ast.Name) and part.id == "__file__" for part in inner)
+
+
+def executes_text(node: ast.Call) -> bool:
+    """Whether a call executes a text, or unpickles bytes, that it is given."""
+    if isinstance(node.func, ast.Name):
+        return node.func.id in (BUILT_IN - {"__import__"}) | EVALUATES
+    return _called(node) in EVALUATES or (_called(node) == "loads" and unpickles(node))
 
 
 def unpickles(node: ast.AST) -> bool:

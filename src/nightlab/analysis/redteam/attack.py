@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import math
+import re
+import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -13,17 +15,27 @@ from nightlab.core.regions import Between, regions
 
 Target = Literal["program", "answers", "timed answers", "files", "C", "text"]
 EVALUATOR = "give lab.toml an [evaluator]: a separate process that computes the metric (docs/sealing.md)"
+C = (".c", ".cc", ".cpp", ".cxx")
+NO_CODE = re.compile(r"""//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'""", re.DOTALL)  # of C
+LATER = "_nightlab_redteam()"  # what an attack is in where it is put into an indented part of a program
 INFORMATION = "set information.growth and literals"
 
 
 def with_prologue(text: str, prologue: str, path: str = "") -> str:
-    """A program that first does something else. Raises SyntaxError for one that does not parse."""
-    body, line = ast.parse(text).body, 0
+    """A program, or an indented part of one, that first does something else.
+
+    In a part, that is done in a function: a part may be the body of a class. Raises SyntaxError for a text that does
+    not parse.
+    """
+    body, line = ast.parse(textwrap.dedent(text)).body, 0
     for n, node in enumerate(body):
         docstring = not n and isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
         if not docstring and not (isinstance(node, ast.ImportFrom) and node.module == "__future__"):
             break
         line = node.end_lineno or 0
+    if margin := text[: len(text) - len(text.lstrip())].rpartition("\n")[2]:
+        call = f"def {LATER}:\n{textwrap.indent(prologue, '    ')}\n{LATER}\n"
+        prologue = textwrap.indent(call, margin)
     lines = text.splitlines(keepends=True)
     return "".join([*lines[:line], *([] if not line else ["\n"]), prologue, "\n", *lines[line:]])
 
@@ -39,22 +51,30 @@ def prints(lab: LabConfig, value: object) -> str:
     return f"METRIC {lab.metric.name}={value}"
 
 
-def in_region(text: str, between: Between, put: Callable[[str], str]) -> str:
-    """A text changed by ``put``; where markers bound what may change, only between the first two of them.
+def in_region(text: str, between: Between, put: Callable[[str], str], path: str = "") -> str:
+    """A text changed by ``put``; where markers bound what may change, only in the first region that has room for it.
 
-    Such a region that is no program by itself, but a part of a function, is left: then all of the text is changed.
+    Raises SyntaxError where none has: it is empty, a part of an expression, or a part of a function in C.
     """
     bounds = regions(text, between)
-    if bounds is None or not bounds.free:
+    if bounds is None:
         return put(text)
-    first = last = min(bounds.free)
-    while last + 1 in bounds.free:
-        last += 1
-    lines = text.split("\n")
-    try:
-        return "\n".join([*lines[: first - 1], put("\n".join([*lines[first - 1 : last], ""])), *lines[last:]])
-    except SyntaxError:
-        return put(text)
+    lines, fault = text.split("\n"), SyntaxError("there is nothing between the markers")
+    for first in sorted(line for line in bounds.free if line - 1 not in bounds.free):
+        last = first
+        while last + 1 in bounds.free:
+            last += 1
+        before, part = "\n".join(lines[: first - 1]), "\n".join([*lines[first - 1 : last], ""])
+        try:
+            found = "\n".join([before, put(part), *lines[last:]])
+            if path.endswith(".py"):
+                ast.parse(found)
+            elif path.endswith(C) and (code := NO_CODE.sub("", before)).count("{") > code.count("}"):
+                raise SyntaxError("the markers are in a function")
+            return found
+        except SyntaxError as error:
+            fault = error
+    raise fault
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,5 +94,5 @@ class Attack:
     """Whether it is a hole that it may run, whatever it measures: its code only carries what others would use."""
 
     def on_genome(self, lab: LabConfig, path: str, text: str) -> str:
-        """A genome file with the attack in it."""
-        return in_region(text, lab.between, lambda part: self.put(part, self.source(lab), path))
+        """A genome file with the attack in it. Raises SyntaxError where no part that may change has room for it."""
+        return in_region(text, lab.between, lambda part: self.put(part, self.source(lab), path), path)

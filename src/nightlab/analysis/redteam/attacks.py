@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable
 
-from nightlab.analysis.redteam.attack import Attack, Target
+from nightlab.analysis.redteam.attack import LATER, Attack, C, Target
 from nightlab.analysis.redteam.on_answers import ANSWER_ATTACKS
 from nightlab.analysis.redteam.on_files import FILE_ATTACKS
 from nightlab.analysis.redteam.on_programs import PROGRAM_ATTACKS
@@ -13,8 +13,9 @@ from nightlab.analysis.redteam.on_texts import TEXT_ATTACKS
 from nightlab.core.config import LabConfig
 
 ATTACKS = (*PROGRAM_ATTACKS, *ANSWER_ATTACKS, *FILE_ATTACKS, *TEXT_ATTACKS)
-C = (".c", ".cc", ".cpp", ".cxx")
 NO_PYTHON = "attacks on clocks, budgets and answers are made in Python, and this genome is not: they were not tried"
+NO_PLACE = "between the markers of {path} there is no place for these, which were not tried"
+INSIDE = "the markers of {path} are inside a function, class or block: attacks begin when it runs, for some too late"
 NO_PROGRAM = "no trial runs a program of this genome: it has no clock, no budget and no answers to attack"
 
 
@@ -40,11 +41,27 @@ def targets(lab: LabConfig, path: str) -> set[Target]:
 
 def attacks_on(lab: LabConfig, path: str, text: str) -> list[Attack]:
     """The attacks that make sense for a lab whose file ``path`` is changed, and that change its ``text``."""
+    return [attack for attack in _fitting(lab, path) if _placed(attack, lab, path, text) not in (None, text)]
+
+
+def left_out(lab: LabConfig, path: str, text: str) -> str:
+    """Which attacks are not made, or may come too late, and why; empty where all are made."""
+    why = NO_PROGRAM if not lab.command else "" if path.endswith(".py") else NO_PYTHON
+    fitting = _fitting(lab, path)
+    if without := [a.name for a in fitting if _placed(a, lab, path, text) is None]:
+        return f"{NO_PLACE.format(path=path)}: {', '.join(without)}{f'; {why}' if why else ''}"
+    if any(LATER in (_placed(attack, lab, path, text) or "") for attack in fitting):
+        return INSIDE.format(path=path)
+    return why
+
+
+def _fitting(lab: LabConfig, path: str) -> list[Attack]:
     there = targets(lab, path)
-    fitting = (attack for attack in ATTACKS if there & {*attack.on})
-    return [attack for attack in fitting if attack.on_genome(lab, path, text) != text]
+    return [attack for attack in ATTACKS if there & {*attack.on}]
 
 
-def left_out(lab: LabConfig, path: str) -> str:
-    """Which attacks are not made, and why; empty where all are."""
-    return NO_PROGRAM if not lab.command else "" if path.endswith(".py") else NO_PYTHON
+def _placed(attack: Attack, lab: LabConfig, path: str, text: str) -> str | None:
+    try:
+        return attack.on_genome(lab, path, text)
+    except SyntaxError:
+        return None

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 import random
 import string
 from collections.abc import Callable
 from pathlib import PurePath
+from typing import Any
 
 from nightlab.analysis.redteam.attack import EVALUATOR, INFORMATION, Attack, Target, best_claim, prints
 from nightlab.analysis.redteam.what_is_left import NUMBER
@@ -16,7 +20,9 @@ COMMENTS = {  # what begins and ends a comment, by the suffix; a text without on
     **dict.fromkeys((".wat", ".wast"), ("(;\n", "\n;)")),
     **dict.fromkeys((".c", ".h", ".cc", ".cpp", ".cu", ".cl", ".java", ".js", ".ts", ".rs", ".go"), ("/*\n", "\n*/")),
     **dict.fromkeys((".sql", ".css"), ("/*\n", "\n*/")),
+    **dict.fromkeys((".html", ".xml", ".svg"), ("<!--\n", "\n-->")),
 }
+TAB = "\t"
 LITERALS = {
     ".py": "WEIGHTS = '{}'",
     ".wat": '(data "{}")',
@@ -45,9 +51,37 @@ def at_the_end(text: str, code: str, path: str) -> str:
 
 
 def in_a_comment(text: str, line: str, path: str) -> str:
-    """A text with one more line at its end, in a comment where its language is known to have them."""
+    """A text with one more line: in a comment where its language is known to have them, in a value of JSON or CSV."""
+    try:
+        if path.endswith(".json"):
+            return json.dumps(in_a_value(json.loads(text), f"\n{line}\n"), indent=1)
+        if path.endswith((".csv", ".tsv")):
+            return f"{text.rstrip()}\n{in_a_row(text, line, ',' if path.endswith('.csv') else TAB)}"
+    except (ValueError, csv.Error):
+        pass  # it is something else than its name says
     begin, end = COMMENTS.get(PurePath(path).suffix.lower(), ("", ""))
     return f"{text.rstrip()}\n{begin}{line}{end}\n"
+
+
+def in_a_value(value: Any, more: str) -> Any:
+    """A value of JSON with more at the end of its first text; without one, with one text more."""
+    if isinstance(value, dict):
+        key = next((key for key, one in value.items() if isinstance(one, str)), "note")
+        return {**value, key: value.get(key, "") + more}
+    if isinstance(value, list):
+        place = next((n for n, one in enumerate(value) if isinstance(one, str | dict)), len(value))
+        return [*value[:place], in_a_value(value[place] if value[place:] else "", more), *value[place + 1 :]]
+    return value + more if isinstance(value, str) else more
+
+
+def in_a_row(text: str, line: str, delimiter: str) -> str:
+    """The last row of a table once more, with a line in its first cell that is no number, or else in its first."""
+    row = [*csv.reader(io.StringIO(text.rstrip()), delimiter=delimiter)][-1:] or [[""]]
+    place = next((n for n, cell in enumerate(row[0]) if not NUMBER.fullmatch(cell.strip())), 0)
+    made = io.StringIO()
+    cells = [f"\n{line}\n" if n == place else cell for n, cell in enumerate(row[0])]
+    csv.writer(made, delimiter=delimiter, lineterminator="\n").writerow(cells)
+    return made.getvalue()
 
 
 def as_numbers(text: str, number: str, path: str) -> str:

@@ -32,7 +32,7 @@ LEVEL = 0.99  # of the interval of these: there are some sixteen attacks, and se
 
 @dataclass(frozen=True, slots=True)
 class AttackResult:
-    """What came of an attack: ``kept`` if the judge would keep it, or it ran and should have been refused.
+    """What came of an attack: ``kept`` if the judge would keep it, or it was measured and should have been refused.
 
     ``metric``: what it measured, where it did.
     """
@@ -74,9 +74,9 @@ def redteam(
             for attack in attacks:
                 results.append(_try(loop, attack, path))
                 said(results[-1])
-    if not names:
+    if results and not names:
         record_redteam(repo.lab, repo.resolve() or "", time.time(), [r.attack for r in results if r.kept], len(results))
-    return results, left_out(session.lab, path)
+    return results, left_out(session.lab, path, genome[path])
 
 
 def _try(loop: ExperimentLoop, attack: Attack, path: str) -> AttackResult:
@@ -101,7 +101,7 @@ def _try(loop: ExperimentLoop, attack: Attack, path: str) -> AttackResult:
         scheduler.start(number if decision.who == "candidate" else champion.number, "search", decision.seed)
         scheduler.drain()
     kept, said = bool(verdict and verdict.status == "keep"), _said(verdict)
-    if attack.must_be_refused:
+    if attack.must_be_refused and metric is not None:
         kept, said = True, f"it ran: {said}"
     elif kept and (luck := _luck(loop, champion.number, number)):
         kept, said = False, f"{said}; {luck}"

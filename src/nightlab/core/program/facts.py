@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +14,9 @@ from nightlab.core.program.theme import theme
 from nightlab.core.source import code_lines, same_program, syntax_fault
 
 MOST = 40  # parts of a genome that a change is said to be about
+PARSING = (
+    0.25  # CPU seconds in which a file's constants have to be found: a session does so too, deaf to Ctrl-C meanwhile
+)
 
 Genome = Mapping[str, str]
 """Texts by path."""
@@ -60,6 +64,11 @@ def program_facts(genome: Genome, parent: Genome, touched: Sequence[str], contex
         return ProgramFacts("it changes nothing but layout, comments or seeds, and the seeds are not its own")
     if touched and (refusal := _too_much(genome, parent, context)):
         return ProgramFacts(refusal)
+    for path in touched:
+        begun = time.process_time()
+        find_constants(genome.get(path, ""), device)
+        if time.process_time() - begun > PARSING:
+            return ProgramFacts(f"parsing {path} takes more than {PARSING:g} s: make it smaller, or less deeply nested")
     constants = _constants(genome, device)
     return ProgramFacts(
         constants=constants,

@@ -58,7 +58,8 @@ def parse_metrics(text: str, units: dict[str, str] | None = None) -> ParsedMetri
     found = ParsedMetrics()
     for line in METRIC.finditer(plain(text, len(text) + 1)):
         name, fault = line["name"], ""
-        if len(name) > LONGEST_NAME or (len(found.values) >= MOST_NAMES and name not in (units or {})):
+        counted = name in found.values or name in found.unreadable or name in (units or {})
+        if not counted and (len(name) > LONGEST_NAME or len(found.values) + len(found.unreadable) >= MOST_NAMES):
             continue
         for known in (found.values, found.stated, found.unreadable):
             known.pop(name, None)
@@ -101,10 +102,14 @@ def parse_number(text: str, unit: str = "") -> float | None:
     return value if math.isfinite(value) else None
 
 
-def parse_claims(text: str) -> dict[str, float]:
-    """The ``name: value`` lines of a summary block, the last of each name. Shown to people, never trusted."""
+def parse_claims(text: str, metric: str = "") -> dict[str, float]:
+    """The ``name: value`` lines of a summary block, the last of each name. Shown to people, never trusted.
+
+    The first ``MOST_NAMES`` names count, and ``metric``.
+    """
     last = {name: parse_number(value) for name, value in CLAIM.findall(plain(text, len(text) + 1))}
-    return dict(islice(((name, value) for name, value in last.items() if value is not None), MOST_NAMES))
+    said = {name: value for name, value in last.items() if value is not None}
+    return dict(islice(said.items(), MOST_NAMES)) | {name: said[name] for name in said.keys() & {metric}}
 
 
 def parse_feedback(text: str) -> str:

@@ -17,10 +17,11 @@ from nightlab.engines.local.trial_folder import read_text
 def build_measurement(lab: LabConfig, folder: Path, result: dict[str, Any], *, shared: bool) -> Measurement:
     """The measurement of the trial in ``folder``. ``shared``: other trials of this session ran at the same time."""
     printed, matters = read_text(folder / "candidate.log"), lab.metric.timed is not False
-    claims = metric_text.parse_claims(printed)
+    claims = metric_text.parse_claims(printed, lab.metric.name)
     # The evaluator's output is trusted; without an evaluator, the metric is only the candidate's claim.
     output = read_text(folder / "evaluator.log") if lab.evaluator else printed
-    found = metric_text.parse_metrics(output, {lab.metric.name: lab.metric.unit})
+    units = {"held_out": "", **dict.fromkeys([*lab.limits, *lab.objectives], ""), lab.metric.name: lab.metric.unit}
+    found = metric_text.parse_metrics(output, units)
     trusted, unreadable = found.values, found.unreadable.get(lab.metric.name)
     metric = trusted.get(lab.metric.name)
     if metric is None and not lab.evaluator and unreadable is None:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import os
 import sys
 import types
@@ -14,24 +15,25 @@ from pathlib import Path
 from typing import Any
 
 from nightlab_bridge.load import load_module
-from nightlab_bridge.report import numbers, report, require_score, require_valid
+from nightlab_bridge.report import number, report, require_score, require_valid
 from nightlab_bridge.runner import Said, Unmeasured, arguments, finish, run
 from nightlab_bridge.wants import meaning
 
 STAGES = ("evaluate_stage1", "evaluate_stage2", "evaluate_stage3")
 SCORE = "combined_score"
+FEATURES = "complexity,diversity"  # its feature dimensions, where none are configured
 
 
 def main() -> None:
     parser = arguments(300)
     parser.add_argument("--cascade", default="", help="thresholds of the stages, with commas; none: no stages")
-    parser.add_argument("--features", default="", help="metrics that are feature dimensions, with commas")
+    parser.add_argument("--features", default=FEATURES, help="metrics that are feature dimensions, with commas")
     options = parser.parse_args()
     thresholds = [float(word) for word in options.cascade.split(",") if word]
     features = set(options.features.split(",")) - {""}
 
     def function(path: Path, said: Said) -> Any:
-        return evaluate(_module(Path(options.evaluator)), path, thresholds, features, said)
+        return evaluate(_module(Path(options.evaluator)), path, thresholds, said)
 
     try:
         result = run(options.program, function, sealed=options.sealed, timeout=options.timeout)
@@ -64,14 +66,14 @@ def _provide_result_type() -> None:
         sys.modules[name].EvaluationResult = EvaluationResult  # type: ignore[attr-defined]
 
 
-def evaluate(module: Any, path: Path, thresholds: list[float], features: set[str], said: Said) -> Any:
+def evaluate(module: Any, path: Path, thresholds: list[float], said: Said) -> Any:
     """Metrics and texts: of ``evaluate``, or of its stages, each of which needs the threshold of the one before."""
     if not (thresholds and hasattr(module, STAGES[0])):
         said("evaluate")
         return _read(module.evaluate(str(path)))
     found: dict[str, Any] = {"metrics": {}, "said": {}}
-    for number, stage in enumerate(STAGES):
-        if number and (number > len(thresholds) or _average(found["metrics"], features) < thresholds[number - 1]):
+    for passed, stage in enumerate(STAGES):
+        if passed and not (passed <= len(thresholds) and _passes(found["metrics"], thresholds[passed - 1])):
             break
         if not hasattr(module, stage):
             break
@@ -107,17 +109,19 @@ def plain(value: Any) -> Any:
 
 
 def score(metrics: Mapping[str, Any], features: set[str]) -> Any:
-    """``combined_score``, else the mean of the numbers that are no feature dimension; None without any."""
+    """``combined_score``, else the mean of the numbers, but flags and feature dimensions; None without any."""
     if SCORE in metrics:
         return metrics[SCORE]
-    found = numbers(metrics)
+    every = {name: number(value) for name, value in metrics.items() if not isinstance(value, bool)}
+    found = {name: value for name, value in every.items() if value is not None and not math.isnan(value)}
     values = [value for name, value in found.items() if name not in features] or list(found.values())
     return sum(values) / len(values) if values else None
 
 
-def _average(metrics: Mapping[str, Any], features: set[str]) -> float:
-    found = score(metrics, features)
-    return float(found) if isinstance(found, int | float) else 0.0
+def _passes(metrics: Mapping[str, Any], threshold: float) -> bool:
+    """Whether a stage's score leads to the next stage; feature dimensions count in it, an ``error`` does not."""
+    found = number(score({name: value for name, value in metrics.items() if name != "error"}, set()))
+    return found is not None and found >= threshold
 
 
 if __name__ == "__main__":

@@ -18,6 +18,8 @@ VALID = {
     "is_correct",
     "correctness",
     "feasible",
+    "success",
+    "runs_successfully",
 }  # 0 says that the answer violates
 MOST = 8000  # characters of an evaluator's text that are shown
 MOST_INSTANCES = 40  # whose scores are recorded
@@ -30,10 +32,13 @@ def numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
 
 
 def number(value: Any) -> float | None:
-    """A number as a float; None for anything else."""
-    if isinstance(value, bool | int | float):
+    """A number as a float, infinite where it is too large for one; None for anything else."""
+    if not isinstance(value, bool | int | float):
+        return None
+    try:
         return float(value)
-    return None
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
 
 
 def require_score(value: Any, name: str) -> float:

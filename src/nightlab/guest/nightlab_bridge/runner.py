@@ -249,6 +249,6 @@ def arguments(timeout: float) -> argparse.ArgumentParser:
 
 
 def finish(error: Unmeasured) -> None:
-    """Say why there is no measurement, and exit."""
-    print(f"no metric: {error}", flush=True)
+    """Say why there is no measurement, so that no line of it reads as a metric or as feedback, and exit."""
+    print("no metric:", "\n| ".join(str(error).splitlines()), flush=True)
     sys.exit(UNMEASURED)

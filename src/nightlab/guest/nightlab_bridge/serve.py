@@ -109,7 +109,7 @@ class Served:
             return {"value": _parameters(getattr(self.module, request["parameters"]))}
         target = self.module if request.get("on") is None else self.objects[request["on"]]
         name = request["name"]
-        args, kwargs = unpack(request["args"]), unpack(request["kwargs"])
+        args, kwargs = unpack([request["args"], request["kwargs"]])
         made = self._call(lambda: getattr(target, name)(*args, **kwargs))
         if "raised" in made:
             return made

@@ -76,6 +76,7 @@ class Program:
         raise RuntimeError(f"{kind}: {said}" if kind else said)
 
     def call(self, name: str, args: Any, kwargs: Any, on: int | None = None) -> Any:
+        self.records.trim()
         try:
             request = {"name": name, "on": on, "args": pack(list(args), self.records)}
             request["kwargs"] = pack(kwargs, self.records)

@@ -1,7 +1,7 @@
 """Plain values as JSON, and messages: numbers, strings, lists, dicts, sets, bytes, arrays. Never pickle.
 
 The evaluator's dataclasses and named tuples reach the candidate as objects with the same fields; those that come back
-are numbers, for which the evaluator finds its own objects.
+unchanged are numbers, for which the evaluator finds its own objects.
 
 Everything that is read here may come from a hostile process: sizes and types are checked before anything is made.
 """
@@ -13,7 +13,7 @@ import json
 import math
 import socket
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 HEADER = struct.Struct("<QQ")  # which connection, bytes of the message
@@ -22,8 +22,12 @@ ARRAYS = {"b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8"
 WRAPPED = "__value__"  # the key of what JSON has no notation for
 
 
-NUMBER = "__record__"  # the attribute of a record of the evaluator's: its number
-KINDS: dict[tuple[str, bool | None, tuple[str, ...]], Any] = {}  # classes of the candidate's records
+NUMBER = "__record__"  # the attribute of a record of the evaluator's: its number, and what its fields were
+KEPT = 10_000  # records of earlier calls that the evaluator's side finds again
+KINDS: dict[str, Any] = {}  # classes of the candidate's records
+COMPARES = ("eq", "order", "unsafe_hash", "frozen")  # what a dataclass is made with, and its objects behave by
+MAKERS = ("<string>", "dataclasses.py", "collections/__init__.py")  # where the methods that they write are from
+HARMLESS = {"__init__", "__post_init__", "__repr__", "__str__", "__format__"}  # methods that a record does without
 
 
 class NotPlain(TypeError):
@@ -31,17 +35,24 @@ class NotPlain(TypeError):
 
 
 class Records:
-    """The evaluator's objects that the candidate has been given, each under its number."""
+    """The evaluator's objects that the candidate has been given, by number; those of the latest use last."""
 
     def __init__(self) -> None:
-        self.all: list[Any] = []
+        self.all: dict[int, Any] = {}
         self.numbers: dict[int, int] = {}  # by identity, which lasts as long as ``all`` has them
+        self.next = 0
 
     def number(self, value: Any) -> int:
-        if id(value) not in self.numbers:
-            self.numbers[id(value)] = len(self.all)
-            self.all.append(value)
-        return self.numbers[id(value)]
+        number = self.numbers.setdefault(id(value), self.next)
+        self.next += number == self.next
+        self.all.pop(number, None)
+        self.all[number] = value
+        return number
+
+    def trim(self) -> None:
+        """Forget all but the latest ``KEPT``: before a call, whose own may be more."""
+        for number in list(self.all)[: max(len(self.all) - KEPT, 0)]:
+            del self.numbers[id(self.all.pop(number))]
 
 
 def pack(value: Any, records: Records | None = None) -> Any:
@@ -62,13 +73,18 @@ def pack(value: Any, records: Records | None = None) -> Any:
         return {WRAPPED: "bytes", "of": base64.b64encode(value).decode()}
     if isinstance(value, list):
         return [pack(item, records) for item in value]
-    if (number := getattr(value, NUMBER, None)) is not None and records is None:
-        return {WRAPPED: "record", "of": number}
+    if records is None and (given := getattr(value, NUMBER, None)) is not None:
+        if given[1] != _digest(value):
+            raise NotPlain(f"a {type(value).__name__} of the evaluator's, whose fields were changed, can't go back")
+        return {WRAPPED: "record", "of": given[0]}
     if records is not None and (names := _fields(value)) is not None:
-        fields = [[name, pack(getattr(value, name), records)] for name in names]
-        kind = type(value)
-        frozen = None if isinstance(value, tuple) else kind.__dataclass_params__.frozen
-        return {WRAPPED: "record", "of": [records.number(value), kind.__name__, frozen, fields]}
+        kind, fields = type(value), [pack(getattr(value, name), records) for name in names]
+        about: Any = None  # of a named tuple
+        if not isinstance(value, tuple):
+            about = {name: getattr(kind.__dataclass_params__, name) for name in COMPARES}
+            found = [kind.__dataclass_fields__[name] for name in names]
+            names = [[field.name, field.compare, field.hash] for field in found]
+        return {WRAPPED: "record", "of": [records.number(value), [kind.__name__, about, names], fields]}
     if isinstance(value, tuple | set | frozenset):
         name = next(kind.__name__ for kind in (tuple, set, frozenset) if isinstance(value, kind))
         return {WRAPPED: name, "of": [pack(item, records) for item in value]}
@@ -77,13 +93,15 @@ def pack(value: Any, records: Records | None = None) -> Any:
     raise NotPlain(f"a value of type {type(value).__name__} can't be handed over")
 
 
-def unpack(data: Any, records: Sequence[Any] | None = None) -> Any:
+def unpack(data: Any, records: Mapping[int, Any] | None = None, made: dict[int, Any] | None = None) -> Any:
     """The value that ``pack`` made this of. Raises NotPlain for anything else.
 
-    ``records``: the evaluator's, by number; None on the candidate's side, which is given their fields.
+    ``records``: the evaluator's, by number; None on the candidate's side, which is given their fields, and has one
+    object of each in ``made``: those of a message.
     """
+    made = {} if made is None else made
     if isinstance(data, list):
-        return [unpack(item, records) for item in data]
+        return [unpack(item, records, made) for item in data]
     if not isinstance(data, dict):
         return data
     kind: Any = data.get(WRAPPED)
@@ -94,48 +112,76 @@ def unpack(data: Any, records: Sequence[Any] | None = None) -> Any:
         if kind == "bytes":
             return base64.b64decode(of, validate=True)
         if kind == "dict":
-            return {unpack(key, records): unpack(item, records) for key, item in of}
+            return {unpack(key, records, made): unpack(item, records, made) for key, item in of}
         if kind == "record":
-            return _record(*of) if records is None else records[range(len(records)).index(of)]
+            return _record(*of, made=made) if records is None else records[of]
         if kind in ("array", "tensor"):
             return _unpack_array(kind, **of)
         if kind in ("tuple", "set", "frozenset"):
-            made: Any = {"tuple": tuple, "set": set, "frozenset": frozenset}[kind]
-            return made(unpack(item, records) for item in of)
-    except (TypeError, ValueError) as error:
+            several: Any = {"tuple": tuple, "set": set, "frozenset": frozenset}[kind]
+            return several(unpack(item, records, made) for item in of)
+    except (TypeError, ValueError, KeyError) as error:
         raise NotPlain(f"an answer holds an invalid {kind}: {error}") from None
     raise NotPlain(f"an answer holds something of kind {str(kind)[:40]!r}")
 
 
-def _fields(value: Any) -> list[str] | None:
+def _fields(value: Any) -> list[Any] | None:
     """The fields of a dataclass or a named tuple; None for others. Raises NotPlain for a dataclass with methods too."""
     kind = type(value)
-    names = getattr(kind, "_fields" if isinstance(value, tuple) else "__dataclass_fields__", None)
+    if isinstance(value, tuple):
+        names = list(getattr(kind, "_fields", ())) if hasattr(kind, "_fields") else None
+    elif hasattr(kind, "__dataclass_fields__"):
+        from dataclasses import fields
+
+        names = [field.name for field in fields(value)]
+    else:
+        names = None
     if names is None:
         return None
-    own = (name for made in kind.__mro__ if made not in (tuple, object) for name in vars(made))
-    if other := next((name for name in own if not name.startswith("_") and name not in names), ""):
+    own = [(name, item) for made in kind.__mro__ if made not in (tuple, object) for name, item in vars(made).items()]
+    if other := next((name for name, item in own if name not in names and _does(name, item)), ""):
         if isinstance(value, tuple):
             return None
         raise NotPlain(f"a value of type {kind.__name__}, which has {other} besides its fields, can't be handed over")
-    return list(names)
+    if lacks := next((name for name in names if not hasattr(value, name)), ""):
+        raise NotPlain(f"a value of type {kind.__name__}, whose field {lacks} is not set, can't be handed over")
+    return names
 
 
-def _record(number: int, kind: str, frozen: bool | None, fields: list[list[Any]]) -> Any:
-    """An object like the evaluator's, with its fields. ``frozen``: None for a named tuple."""
-    names = tuple(name for name, _ in fields)
-    if (key := (kind, frozen, names)) not in KINDS:
-        if frozen is None:
-            from collections import namedtuple
+def _does(name: str, item: Any) -> bool:
+    """Whether what a record's class holds is missed where only its fields are: not what its decorator has made."""
+    if not name.startswith("_"):
+        return True
+    code = getattr(item, "__code__", None)
+    written = code is not None and not code.co_filename.endswith(MAKERS)
+    return written and name.endswith("__") and name not in HARMLESS
 
-            KINDS[key] = type(kind, (namedtuple(kind, names),), {})
-        else:
-            from dataclasses import make_dataclass
 
-            KINDS[key] = make_dataclass(kind, names, frozen=frozen)
-    made = KINDS[key](*(unpack(item) for _, item in fields))
-    object.__setattr__(made, NUMBER, number)
-    return made
+def _digest(value: Any) -> int:
+    names = value._fields if hasattr(value, "_fields") else value.__dataclass_fields__
+    return hash(json.dumps([pack(getattr(value, name)) for name in names]))
+
+
+def _record(number: int, about: list[Any], fields: list[Any], *, made: dict[int, Any]) -> Any:
+    """An object like the evaluator's, with its fields. ``about``: its class, as ``pack`` says it."""
+    if number not in made:
+        if (key := json.dumps(about)) not in KINDS:
+            KINDS[key] = _kind(*about)
+        record = made[number] = KINDS[key](*(unpack(item, None, made) for item in fields))
+        object.__setattr__(record, NUMBER, (number, _digest(record)))
+    return made[number]
+
+
+def _kind(name: str, about: Any, names: list[Any]) -> Any:
+    if about is None:
+        from collections import namedtuple
+
+        return type(name, (namedtuple(name, names),), {})
+    from dataclasses import field, make_dataclass
+
+    return make_dataclass(
+        name, [(own, object, field(compare=compare, hash=hashed)) for own, compare, hashed in names], **about
+    )
 
 
 def _pack_array(value: Any) -> Any:

@@ -7,6 +7,7 @@ import re
 
 from nightlab.core.layouts import Problem
 from nightlab.core.source import syntax_tree
+from nightlab.session.metric_claim import executes_text, imported_files
 
 PROGRAM = re.compile(
     r"^(?!te?mp|results?_|out)\w*(program|code|file|solution|candidate|submission|initial|script|source)\w*path$|"
@@ -23,12 +24,18 @@ def obstacle(problem: Problem, evaluator: str, program: str) -> str:
         return "as you asked"
     if not program.endswith(".py"):
         return f"{program} is no Python module whose functions could be called"
-    tree = syntax_tree(problem.text(evaluator))
-    if tree is None:
-        return f"{evaluator} can't be parsed"
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and (why := _of_call(node, program)):
-            return f"{evaluator}, line {node.lineno}, {why}"
+    files = [evaluator]
+    for path in files:  # which grows by what they import, to which the program's path is not known by its name
+        tree = syntax_tree(problem.text(path))
+        if tree is None and path == evaluator:
+            return f"{path} can't be parsed"
+        for node in ast.walk(tree) if tree else ():
+            if isinstance(node, ast.Call) and executes_text(node):
+                return f"{path}, line {node.lineno}, may execute what the program answers"
+            if isinstance(node, ast.Call) and path == evaluator and (why := _of_call(node, program)):
+                return f"{path}, line {node.lineno}, {why}"
+            found = imported_files(node, path, problem.files)
+            files += [each for each in found if each not in (*files, program)]
     return ""
 
 

@@ -11,7 +11,6 @@ import math
 import os
 import random
 import statistics
-import subprocess
 import sys
 import tempfile
 import tomllib
@@ -26,6 +25,7 @@ from nightlab.core.program.constants import find_constants
 from nightlab.core.types import Measurement, Metric
 from nightlab.engines.platform import usable_cores
 from nightlab.proposers import Proposal, change_constants, tuner
+from nightlab.storage.git import make_repo
 
 TRIALS, SESSIONS = 40, 8  # of an inner session; sessions of each table
 QUEUED, WORST = 30, -1.0
@@ -100,8 +100,7 @@ class Session:
             folder = Path(place)
             (folder / "lab.toml").write_text(CONTRACT.format(goal=self.metric.goal) + part_of_a_contract(self.settings))
             (folder / "row.py").write_text(self.text(self.start))
-            for words in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "a row"]):
-                subprocess.run(["git", "-c", "user.name=x", "-c", "user.email=x@x", *words], cwd=folder, check=True)
+            make_repo(folder, "a row")
             lab, given = nightlab.Lab(folder), {"proposers": self.proposers(), "seed": self.number}
             with lab.session("inner", allow_missing="all", **given) as session:
                 while self.spent < TRIALS and (trial := session.ask()):
