@@ -280,7 +280,12 @@ def _write_folder(
 def _golf_facts(metric: str, found: Submission, side: Sequence[Measurement]) -> dict[str, Any]:
     """parameter-golf's own description of a record; None where the lab does not know it."""
     code = sum(len(text.encode()) for text in found.candidate.files.values())
-    facts = {"author": found.author, "github_id": None, "name": found.candidate.name, "blurb": found.candidate.name}
+    facts: dict[str, Any] = {
+        "author": found.author,
+        "github_id": None,
+        "name": found.candidate.name,
+        "blurb": found.candidate.name,
+    }
     facts |= {"date": found.at, metric: average([run.value for run in found.runs])}
     for name in ("val_loss", "val_bpb", "bytes_total"):
         values = [value for one in side if (value := one.secondary.get(name)) is not None]
