@@ -24,14 +24,17 @@ from nightlab.storage.ledger import Ledger
 def test_a_referee_measures_what_was_submitted_and_refuses_what_is_not(
     make_lab: Any, nightlab: Any, tmp_path: Path
 ) -> None:
-    lab = make_lab()
+    lab = make_lab(measure=MEASURE + "print('METRIC val_bpb=1.5')\n")
     lab.idea("better", GENOME.replace("A = 4.0", "A = 2.0"), "closer to one")
     assert nightlab("run", "-n", "1", cwd=lab).code == 0
     folder = tmp_path / "record"
     done = nightlab("submit", "--seeds", "2", "--form", "parameter-golf", "--out", str(folder), cwd=lab)
     assert done.code == 0, done.err
     assert "p = 0 over a margin of 0.005" in done.out
-    assert json.loads((folder / "submission.json").read_text())["loss"] == 3.5
+    facts = json.loads((folder / "submission.json").read_text())
+    assert (facts["loss"], facts["val_bpb"], facts["blurb"]) == (3.5, 1.5, "closer to one")
+    assert facts["bytes_code"] == len(GENOME) and (facts["github_id"], facts["bytes_total"]) == (None, None)
+    assert "leaves to you: github_id, val_loss, bytes_total." in (folder / "README.md").read_text()
     assert (folder / "genome.py").read_text() == GENOME.replace("A = 4.0", "A = 2.0")
     assert sorted(path.name.split("-")[0] for path in (folder / "logs").iterdir()) == ["record"] * 2 + ["this"] * 2
     assert "| 1000001 | 11.500000 | 3.500000 |" in (folder / "README.md").read_text()

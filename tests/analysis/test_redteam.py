@@ -304,6 +304,15 @@ def test_data_in_a_genome_that_then_crashes_is_not_accepted(make_lab: Any, night
     assert (code, told["kept"]) == (0, []) and told["attacks"][0]["verdict"].startswith("crash")
 
 
+def test_a_lab_that_believes_its_marked_function_is_told_so(make_lab: Any, nightlab: Any) -> None:
+    contract = CONTRACT.format(proposer="patches").replace("[metric]", 'between = ["START", "END"]\n[metric]', 1)
+    marked = "def f():\n    # START\n    return 1.5\n    # END\nA, B = f(), 1\n"
+    tiny = make_lab(marked, contract=contract)
+    code, told = found(nightlab, tiny, "early output")
+    assert (code, told["kept"]) == (3, ["early output"]), told
+    assert "begin when it runs" in told["left_out"]
+
+
 def test_a_lab_that_believes_what_is_printed_is_told_so(make_lab: Any, nightlab: Any) -> None:
     tiny = make_lab()
     done = nightlab("redteam", "--attack", "early output", "--attack", "smuggling", "--json", cwd=tiny)

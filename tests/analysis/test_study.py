@@ -161,7 +161,8 @@ def test_an_arm_switches_on_a_plateau_and_tells_its_own_program(make_lab: Any) -
     file = lab.write(
         "study.toml",
         'name = "x"\nexperiments = 2\nrounds = 2\nconfirm = 2\nbest_of_n = false\n[arms.b]\n[arms.a]\nplateau = 1\n'
-        'proposers = [{kind = "patches", folder = "worse"}]\nthen = { proposers = ["patches"], program = "bold.md" }\n',
+        'proposers = [{kind = "patches", folder = "worse"}]\nthen = { proposers = ["patches"], program = "bold.md", '
+        'shares = "earned" }\n',
     )
     plan = read_study(file)
 
@@ -171,9 +172,9 @@ def test_an_arm_switches_on_a_plateau_and_tells_its_own_program(make_lab: Any) -
     assert result() == 9.0, "the second strategy has the good idea"
     with closing(open_session(lab.folder, "s")) as session:
         assert [e.candidate.constants["A"] for e in session.ledger.experiments()] == [4.0, 6.0, 1.0]
-        told = [(bool(one.proposers), one.program) for one in session.ledger.events(ContractOverridden)]
+        told = [(bool(one.proposers), one.program, one.search) for one in session.ledger.events(ContractOverridden)]
         trials = len(session.ledger.trials())
-    assert told == [(True, None), (True, "be bold\n")]
+    assert told == [(True, None, None), (True, "be bold\n", {"shares": "earned"})]
     assert result() == 9.0
     with closing(open_session(lab.folder, "s")) as session:
         assert len(session.ledger.trials()) == trials, "nothing ran again"

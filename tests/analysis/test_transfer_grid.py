@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +142,61 @@ def test_a_grid_that_is_killed_goes_on(make_lab: Any, nightlab: Any, killed: Any
     done = nightlab("export", "--for", "nanochat", "--tag", "t", "--out", "out", cwd=lab)
     assert done.code == 0 and "changes.patch, and NOTE.md" in done.out, done.err
     assert "| SIZE = 2 | #1 | " in (lab.folder / "out" / "NOTE.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("contract", "files", "said"),
+    [
+        ({'"loss"': '"error"'}, {}, "two measures error, not loss alike"),
+        (
+            {'["genome.py"]': '["other.py"]'},
+            {"other.py": "A = 1\n"},
+            "two has another genome: its files differ by name",
+        ),
+        ({"amount = 20": 'clock = "work"\namount = 20'}, {}, "not of the same clock"),
+    ],
+)
+def test_a_lab_that_does_not_compare_is_named(
+    make_lab: Any, contract: dict[str, str], files: dict[str, str], said: str
+) -> None:
+    lab, other = (make_lab(GENOME, MEASURE, name=name, files=files) for name in ("one", "two"))
+    text = (other.folder / "lab.toml").read_text()
+    for old, new in contract.items():
+        assert old in text
+        text = text.replace(old, new)
+    other.commit(lab_toml=text)
+    lab.idea("2", GENOME.replace("A = 4", "A = 2"))
+    session, there = lab.session(), other.session()
+    ExperimentLoop(session, StopRules(), Scheduler(session, Observer())).run()
+    with pytest.raises(NightlabError, match=re.escape(said)):
+        TransferGrid(
+            GridConfig(labs=("two",)), Scheduler(session, Observer()), lambda lab: Scheduler(there, Observer())
+        )
+
+
+BROKEN = "import os\nassert int(os.environ['NIGHTLAB_SEED']) < 1000\n" + MEASURE  # not on fresh seeds
+
+
+@pytest.mark.parametrize(
+    ("measure", "grid", "said"),
+    [
+        (MEASURE, {"constants": {"DEPTH": (2,)}}, "DEPTH: experiment 0 has no such constant"),
+        (
+            "import time\ntime.sleep(1.1)\n" + MEASURE,
+            {"scales": (8,)},
+            "with 8 times the budget, the baseline trained ",
+        ),
+        (BROKEN, {"scales": (2,)}, "the baseline can't be measured: "),
+    ],
+)
+def test_a_grid_that_can_not_be_measured_says_why(make_lab: Any, measure: str, grid: dict[str, Any], said: str) -> None:
+    lab = make_lab(GENOME, measure)
+    for value in (2, 3, 5):
+        lab.idea(f"{value}", GENOME.replace("A = 4", f"A = {value}"))
+    session = lab.session()
+    ExperimentLoop(session, StopRules(), Scheduler(session, Observer())).run()
+    with pytest.raises(NightlabError, match=re.escape(said)):
+        TransferGrid(GridConfig(seeds=2, **grid), Scheduler(session, Observer()), lambda lab: None).run()
 
 
 def test_what_does_not_compare_is_named(make_lab: Any) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nightlab.core.regions import EVOLVE_BLOCK, frozen_change, regions
+from nightlab.core.regions import EVOLVE_BLOCK, frozen_change, regions, unread
 
 PROGRAM = """\
 N = 26
@@ -20,7 +20,10 @@ def run():
 
 @pytest.mark.parametrize(
     "comment",
-    ["# {}", "// {}", "/* {} */", "-- {}", "; {}", "% {}", "<!-- {} -->", "(* {} *)", "    #{}", "REM {}", "! {}"],
+    [
+        *("# {}", "// {}", "/* {} */", "-- {}", "; {}", "% {}", "<!-- {} -->", "(* {} *)", "    #{}", "REM {}", "! {}"),
+        *("# --- {} ---", "# ==={}===", "' {}", '" {}', "C {}", "x = 1  # {}", "f('a');  // {}", "int x; /* {} */"),
+    ],
 )
 def test_markers_in_any_comment_syntax(comment: str) -> None:
     start, end = (comment.format(marker) for marker in EVOLVE_BLOCK)
@@ -30,7 +33,12 @@ def test_markers_in_any_comment_syntax(comment: str) -> None:
 
 def test_a_marker_in_a_string_or_a_longer_word_is_none() -> None:
     text = 'WORDS = "EVOLVE-BLOCK-START"\n# EVOLVE-BLOCK-STARTER\nprint("# EVOLVE-BLOCK-END")\n'
+    text += 'x = "  # EVOLVE-BLOCK-END"\n# write between # EVOLVE-BLOCK-START and the end\n'
     assert regions(text, EVOLVE_BLOCK) is None
+    said = unread("p.py", text, EVOLVE_BLOCK)
+    assert said.startswith("p.py, lines 1, 2, 3, 4, 5: ") and said.endswith("and all of the file may change")
+    assert not unread("p.py", PROGRAM, EVOLVE_BLOCK) and not unread("p.py", text, None)
+    assert unread("p.py", PROGRAM + "# here EVOLVE-BLOCK-END\n", EVOLVE_BLOCK).endswith("it is no marker")
     assert not frozen_change("p.py", text, "anything", EVOLVE_BLOCK), "without markers all of it may change"
     assert not frozen_change("p.py", PROGRAM, "anything", None)
 
@@ -74,3 +82,8 @@ def test_changes_outside_are_named(old: str, new: str) -> None:
 def test_markers_without_a_partner_are_a_fault(text: str, said: str) -> None:
     found = regions(text, ("A", "B"))
     assert found is not None and found.fault == said
+
+
+@pytest.mark.parametrize("sign", ["# ", " ", "#", "a # "])
+def test_a_long_line_takes_no_time(sign: str) -> None:
+    assert (regions(sign * 200_000 + "EVOLVE-BLOCK-START x", EVOLVE_BLOCK) is not None) == (sign in ("# ", "#"))

@@ -146,6 +146,12 @@ prompt: {system_message: Pack circles.}
     assert reading.notes[0].startswith("config.yaml is not read: line ")
 
 
+def test_packages_that_a_folder_asks_for_are_named() -> None:
+    wanted = "numpy>=1.24  # arrays\n\n# more\n-r other.txt\njax[cpu]\n"
+    _, reading = opened({**OPENEVOLVE, "requirements.txt": wanted})
+    assert reading.notes == ("requirements.txt wants numpy>=1.24, jax[cpu]: install what is missing here",)
+
+
 @pytest.mark.parametrize("model", ["primary_model: m/x-1", "models: [{name: m/x-1, weight: 2}, {name: other}]"])
 def test_a_model_in_openevolves_configuration_is_asked_only_when_lab_toml_says_so(model: str) -> None:
     config = f"llm:\n  {model}\n  api_base: http://localhost:1/v1\n  temperature: 0.7\n"
@@ -218,6 +224,15 @@ def test_a_program_by_its_markers_or_a_prompt_as_program() -> None:
     assert lab.genome == ("initial_prompt.txt",) and lab.evaluator is None
 
 
+def test_markers_that_are_not_read_are_named() -> None:
+    odd = PROGRAM.replace("# EVOLVE", "# from here EVOLVE")
+    lab, reading = opened({**OPENEVOLVE, "initial_program.py": odd})
+    assert lab.between is None
+    assert any(note.startswith("initial_program.py, lines 1, 3: EVOLVE-BLOCK-START or") for note in reading.notes)
+    lab, reading = opened({**OPENEVOLVE, "initial_program.py": PROGRAM.replace("# EVOLVE", "x = 1  # -- EVOLVE")})
+    assert lab.between and not reading.notes
+
+
 # -- Shinka ----------------------------------------------------------------------------------------------
 
 
@@ -226,6 +241,8 @@ def test_a_shinka_task() -> None:
     lab, reading = opened({"evaluate.py": script, "initial.py": PROGRAM, "run_evo.py": "", "shinka_small.yaml": ""})
     assert lab.evaluator and lab.evaluator.command.endswith("shinka --sealed --timeout=600 evaluate.py initial.py")
     assert len(reading.notes) == 2
+    told = opened({"evaluate.py": script + "    return {'private': {}}\n", "initial.py": PROGRAM})[1].notes
+    assert told == ("private metrics are not recorded: only combined_score, public metrics and text_feedback are read",)
 
 
 # -- AutoKernel and AlgoTune -----------------------------------------------------------------------------

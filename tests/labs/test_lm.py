@@ -371,20 +371,6 @@ def test_the_evaluator_says_what_is_wrong_with_a_model(
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.machine
-def test_the_benchmark_of_populations_yields_a_schedule(lab: Lab) -> None:
-    script = (
-        f"import pbt_lm; from pathlib import Path; lab = Path({str(lab.folder)!r}); "
-        "course = pbt_lm.ours(lab, 2, 2, 4096, 1); print(len(course), {len(values) for values in course.values()}, "
-        "pbt_lm.replayed(lab, course, 4096, 1))"
-    )
-    benchmarks = Path(__file__).parents[2] / "benchmarks"
-    done = lab.run("-c", script, PYTHONPATH=str(benchmarks), CUDA_VISIBLE_DEVICES="")
-    assert done.returncode == 0, done.stderr
-    constants, parts, bpb = done.stdout.split()
-    assert (constants, parts) == ("5", "{2}") and 1 < float(bpb) < 8
-
-
 # --- A damaged cache, and training by hand --------------------------------------------------------------
 
 

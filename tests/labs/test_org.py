@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import random
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,26 @@ def test_a_session_spends_its_trials_and_is_the_same_again(
     first = tried.copy()
     assert Session(settings, table, 3).play() == reached and tried == first * 2
     assert Session(settings, table, 4).start != session.start
+
+
+def test_a_trials_sessions_run_at_once_on_the_cores_that_it_has(
+    inner: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked = []
+
+    class Pool(ThreadPoolExecutor):
+        def __init__(self, workers: int) -> None:
+            asked.append(workers)
+            super().__init__(workers)
+
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.json").write_text(json.dumps(name))
+    monkeypatch.setattr(inner, "FOLDER", tmp_path)
+    monkeypatch.setattr(inner, "ProcessPoolExecutor", Pool)
+    monkeypatch.setattr(inner, "usable_cores", lambda: 3)
+    monkeypatch.setattr(inner, "played", lambda settings, table, number: number + (0.5 if table == "b" else 0))
+    # seed 2: sessions 2000 to 2007 of both tables
+    assert inner.reached({}, ("a", "b"), 2) == 2003.75 and asked == [3]
 
 
 @pytest.mark.integration

@@ -53,6 +53,7 @@ def test_the_worst_goes_on_from_the_best_and_the_history_says_so() -> None:
     assert second[2].segment and second[2].segment.checkpoint == "of t1"
     last = played.part(1.0, 2.0, 3.0)
     assert [one.id for one in played.training.lineage(last[2])] == [first[0].id, second[2].id, last[2].id]
+    assert played.training.histories() == {"0": ["t1", "t4", "t7"], "1": ["t1", "t6", "t8"], "2": ["t1", "t6", "t9"]}
     assert played.training.complete
     assert (played.training.trained, played.training.budgets) == (9.0, pytest.approx(3.0))
 
@@ -146,6 +147,8 @@ def test_the_schedule_yields_from_nothing_what_the_winner_had_and_a_kill_loses_n
     assert list(facts["schedule"]) == ["LR"]
     assert done.code == (0 if facts["experiment"]["status"] == "keep" else 3)
     assert [by_id[one][0].segment.part for one in facts["history"]] == [1, 2, 3, 4]
+    assert facts["histories"][str(facts["member"])] == facts["history"] and len(facts["histories"]) == 3
+    assert all([by_id[one][0].segment.part for one in line] == [1, 2, 3, 4] for line in facts["histories"].values())
     assert not (folder / "t" / "trials" / "checkpoints" / "1").exists(), "nothing goes on from them any more"
     assert facts["experiment"]["status"] == "keep"
     killed("pbt", "--tag", "t", cwd=lab, until=lambda: ledger.trials(purpose="confirm"))
@@ -162,6 +165,7 @@ def test_the_schedule_yields_from_nothing_what_the_winner_had_and_a_kill_loses_n
         ({"more": ""}, "lab.toml does not say that training can go on from a checkpoint"),
         ({"genome": "LR = 0.05  # [0.001..1.5 log]\n"}, "no constant of the genome is marked to move"),
         ({"save": "pass"}, "died out in part 1: member 0 crashed: its checkpoint: nothing was handed over"),
+        ({"save": 'trial.save({"x": array("d", [float("nan")])})'}, "its checkpoint: the array 'x' is not finite"),
         ({"save": 'trial.save({"x": array("d", [x] * 400_000)})'}, "over limit: its checkpoint has 3.1 MB"),
     ],
 )

@@ -117,7 +117,7 @@ def submit_record(
         threshold=_threshold(session, pairs[1], rule, earlier + 1),
     )
     signed = sign_statement(found, key)
-    _write_folder(session, folder, signed, found, rule, asked)
+    _write_folder(session, folder, signed, found, rule, pairs[1])
     return signed
 
 
@@ -238,7 +238,7 @@ def _commit(session: Session, on: str, genome: Genome, name: str) -> str:
 
 
 def _write_folder(
-    session: Session, folder: Path, signed: SignedStatement, found: Submission, rule: Form, seeds: Sequence[int]
+    session: Session, folder: Path, signed: SignedStatement, found: Submission, rule: Form, side: Sequence[Measurement]
 ) -> None:
     folder.mkdir(parents=True)
     write_statement(folder / FILE, signed)
@@ -247,15 +247,17 @@ def _write_folder(
         (folder / path).write_text(text, encoding="utf-8")
     logs = folder / "logs"
     logs.mkdir(exist_ok=True)
+    seeds = {run.seed for run in found.runs}
     for trial, measured in session.ledger.trials(purpose="confirm"):
         if measured and measured.measured and trial.seed in seeds:
             (logs / f"{_side(session, trial, found)}-{trial.seed}.log").write_text(
                 session.local_engine.log(trial.id), encoding="utf-8"
             )
-    values = [run.value for run in found.runs]
-    metric = session.metric
+    metric, rest = session.metric, ""
     if found.form == "parameter-golf":
-        facts = {"name": found.candidate.name, "author": found.author, "date": found.at, metric.name: average(values)}
+        facts = _golf_facts(metric.name, found, side)
+        missing = ", ".join(name for name, value in facts.items() if value is None)
+        rest = f"`submission.json` leaves to you: {missing}.\n\n" if missing else ""
         (folder / "submission.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     rows = "\n".join(
         f"| {one.seed} | {one.value:.6f} | {other.value:.6f} |"
@@ -264,15 +266,31 @@ def _write_folder(
     asks = f"{rule.note} ({rule.source})\n\n" if rule.note else ""
     claim = f"The metric is only the candidate's claim: {found.claim}\n\n" if found.claim else ""
     text = (
-        f"# {found.candidate.name}\n\n{asks}"
+        f"# {found.candidate.name}\n\n{asks}{rest}"
         f"Gain in {metric.name} over {found.record.name}, on the same machine: {gain_words(found, metric.unit)}, "
-        f"Student's t over {len(values)} pairs of fresh seeds.\n\n{claim}"
+        f"Student's t over {len(found.runs)} pairs of fresh seeds.\n\n{claim}"
         f"| seed | {found.record.name} | this |\n|---|---|---|\n{rows}\n\n"
         f"Machine: {session.platform}. Libraries: "
         f"{', '.join(f'{name} {version}' for name, version in found.libraries.items()) or 'none'}.\n\n"
         f"`{FILE}` holds all of it, signed; replay it in the same lab: `nightlab referee {folder.name}`.\n"
     )
     (folder / "README.md").write_text(text, encoding="utf-8")
+
+
+def _golf_facts(metric: str, found: Submission, side: Sequence[Measurement]) -> dict[str, Any]:
+    """parameter-golf's own description of a record; None where the lab does not know it."""
+    code = sum(len(text.encode()) for text in found.candidate.files.values())
+    facts: dict[str, Any] = {
+        "author": found.author,
+        "github_id": None,
+        "name": found.candidate.name,
+        "blurb": found.candidate.name,
+    }
+    facts |= {"date": found.at, metric: average([run.value for run in found.runs])}
+    for name in ("val_loss", "val_bpb", "bytes_total"):
+        values = [value for one in side if (value := one.secondary.get(name)) is not None]
+        facts.setdefault(name, average(values) if len(values) == len(side) else None)
+    return {**facts, "bytes_code": code}
 
 
 def _side(session: Session, trial: Trial, found: Submission) -> str:

@@ -18,7 +18,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
@@ -48,6 +48,7 @@ class StrategyConfig(ConfigModel):
     judge: str | None = None
     search: str | None = None
     program: str | None = None
+    shares: Literal["fixed", "earned"] | None = None
 
     @field_validator("program")
     @classmethod
@@ -56,8 +57,8 @@ class StrategyConfig(ConfigModel):
 
     def given(self) -> dict[str, Any]:
         """As ``Lab.session`` takes it."""
-        parts = {"proposers": self.proposers, "judge": self.judge, "selection": self.search, "program": self.program}
-        return {name: value for name, value in parts.items() if value is not None}
+        parts = self.model_dump(include={*StrategyConfig.model_fields}, exclude_none=True)
+        return {"selection" if name == "search" else name: value for name, value in parts.items()}
 
 
 class ArmConfig(StrategyConfig):

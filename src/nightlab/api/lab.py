@@ -81,6 +81,7 @@ class Lab:
         judge: str | Rule | None = None,
         selection: str | Selection | None = None,
         program: str | None = None,
+        shares: Literal["fixed", "earned"] | None = None,
         engine: str | Engine = "local",
         slots: int | Literal["auto"] = 1,
         device: Literal["cuda", "mps", "cpu"] | None = None,
@@ -92,10 +93,10 @@ class Lab:
         ``proposers``, ``judge`` and ``selection`` take the place of what the contract says while the session is open:
         names that ``lab.toml`` knows, tables such as ``{"kind": "model", "model": "…"}``, or objects with the methods
         of ``nightlab.Proposer``, ``nightlab.Rule`` and ``nightlab.Selection``. An object is trusted: it runs in this
-        process. ``program`` is what proposers are told in place of ``program.md``. ``engine`` says where trials run:
-        ``"local"``, a cluster as in ``run --engine`` (``"local-ray"``, ``"ray://HOST:PORT"``, ``"slurm"``), or a
-        ``nightlab.Engine``. ``slots``: trials at once, or ``"auto"`` for as many as there is room for. ``seed`` is the
-        proposers' randomness.
+        process. ``program`` is what proposers are told in place of ``program.md``; ``shares`` says if their shares are
+        fixed or earned. ``engine`` says where trials run: ``"local"``, a cluster as in ``run --engine``
+        (``"local-ray"``, ``"ray://HOST:PORT"``, ``"slurm"``), or a ``nightlab.Engine``. ``slots``: trials at once, or
+        ``"auto"`` for as many as there is room for. ``seed`` is the proposers' randomness.
 
         Raises NightlabError when the lab can't run, another process has the session open, or a name is unknown.
 
@@ -108,7 +109,7 @@ class Lab:
         from nightlab.session.preflight import committed_contract, protections
         from nightlab.storage.git import Repo
 
-        check_overrides(committed_contract(Repo(self.path))[1], proposers, judge, selection)
+        check_overrides(committed_contract(Repo(self.path))[1], proposers, judge, selection, shares)
         allow, count = protections(allow_missing), None if slots == "auto" else slots
         voice = Voice()
         own: Engine | None = None
@@ -120,7 +121,7 @@ class Lab:
         else:
             inner, said, own = start_remote_session(engine, count, self.path, tag, device, allow, voice)
         try:
-            overrides = override(inner, proposers, judge, selection, program)
+            overrides = override(inner, proposers, judge, selection, program, shares)
         except BaseException:
             inner.close()
             raise

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Any
 
 from nightlab.core import plugins
+from nightlab.core.regions import EVOLVE_BLOCK, unread
 from nightlab.core.types import NightlabError
 
 
@@ -86,8 +87,14 @@ def read_layout(problem: Problem) -> Reading | None:
                 raise
             raise NightlabError(f"{plugin} failed: {type(error).__name__}: {error}", "see its package") from error
         if found is not None:
-            return found  # type: ignore[no-any-return]
+            return _with_unread_markers(problem, found)
     return None
+
+
+def _with_unread_markers(problem: Problem, found: Reading) -> Reading:
+    files = (path for path in found.contract.get("genome", ()) if problem.has(path))
+    notes = filter(None, (unread(path, problem.text(path), EVOLVE_BLOCK) for path in files))
+    return replace(found, notes=(*found.notes, *notes))
 
 
 def safe_name(words: str) -> str:

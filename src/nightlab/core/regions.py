@@ -1,8 +1,8 @@
 """Regions: the lines of a genome file between two markers, which alone may change.
 
-A marker is a comment line that begins with the marker's text, in the comment syntax of any language: ``#
-EVOLVE-BLOCK-START``, ``// EVOLVE-BLOCK-START``, ``/* EVOLVE-BLOCK-START */``. The marker lines are frozen too. A file
-without markers may change as a whole.
+A marker is a comment that begins with the marker's text, in the comment syntax of any language, alone on a line or
+after code: ``# EVOLVE-BLOCK-START``, ``// --- EVOLVE-BLOCK-START ---``, ``x = 1  /* EVOLVE-BLOCK-START */``. The marker
+lines are frozen too. A file without markers may change as a whole.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ import re
 from dataclasses import dataclass
 
 EVOLVE_BLOCK = ("EVOLVE-BLOCK-START", "EVOLVE-BLOCK-END")
-COMMENT = r"\s*(?:[^\w\s\"'`]+|REM|rem|dnl)\s*"  # what stands before a marker
+WORDS = {"REM", "rem", "dnl", "C", "c", '"', "'"}  # that begin a comment line, with a blank after them
+DECORATION = re.compile(r"[^\w\"'`]*")
+TRAILING = re.compile(r"\s(?:#|//|/\*|--|;|%|!|<!--|\(\*)")  # what begins a comment after code
 Between = tuple[str, str] | None
 
 
@@ -29,11 +31,10 @@ def regions(text: str, between: Between) -> Regions | None:
     """The regions of a file; None when there are no markers in it, so that all of it may change."""
     if between is None:
         return None
-    start, end = (re.compile(rf"{COMMENT}{re.escape(marker)}(?![\w-])") for marker in between)
     frozen, free, opened = [], set(), 0
     found, fault = False, ""
     for number, line in enumerate(text.split("\n"), 1):
-        begins, ends = bool(start.match(line)), bool(end.match(line))
+        begins, ends = (_marks(line, marker) for marker in between)
         found = found or begins or ends
         if begins and opened:
             fault = fault or f"line {number}: a second {between[0]}, before the {between[1]} of line {opened}"
@@ -47,6 +48,35 @@ def regions(text: str, between: Between) -> Regions | None:
     if opened:
         fault = fault or f"line {opened}: {between[0]} without a {between[1]} after it"
     return Regions(tuple(frozen), frozenset(free), fault) if found else None
+
+
+def _marks(line: str, marker: str) -> bool:
+    """Whether a marker begins a comment in a line."""
+    before, there, after = line.partition(marker)
+    if not there or re.match(r"-?\w", after):
+        return False
+    found = DECORATION.match(before[::-1])
+    code = before[: len(before) - found.end()] if found else before
+    decoration = before[len(code) :]
+    if not code:
+        return bool(decoration.strip())
+    if code.strip() in WORDS:
+        return decoration[:1].isspace()
+    return bool(TRAILING.search(decoration)) and not re.search(r"[\w\"'`]", after)
+
+
+def unread(path: str, text: str, between: Between) -> str:
+    """A sentence on the lines that have a marker's text, and not as a marker; empty without any."""
+    lines = [
+        str(number)
+        for number, line in enumerate(text.split("\n"), 1)
+        if between and any(marker in line and not _marks(line, marker) for marker in between)
+    ]
+    if not lines or between is None:
+        return ""
+    which = f"line{'s' if len(lines) > 1 else ''} {', '.join(lines[:5])}{', …' if len(lines) > 5 else ''}"
+    free = "" if regions(text, between) else ", and all of the file may change"
+    return f"{path}, {which}: {between[0]} or {between[1]} stands there, but begins no comment: it is no marker{free}"
 
 
 def frozen_change(path: str, before: str, after: str, between: Between) -> str:

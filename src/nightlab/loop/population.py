@@ -113,3 +113,8 @@ class Training:
         while line[-1].segment and line[-1].segment.after:
             line.append(by_id[line[-1].segment.after])
         return line[::-1]
+
+    def histories(self) -> dict[str, list[str]]:
+        """By member, the trials that its training went through to the last part that it ended."""
+        last = {member: trial for _, found in sorted(self.ended.items()) for member, (trial, _) in found.items()}
+        return {str(member): [one.id for one in self.lineage(trial)] for member, trial in last.items()}

@@ -186,7 +186,7 @@ class PopulationTrainer:
             )
         spent = round(training.trained, 3), round(training.budgets, 6)
         history = tuple(one.id for one in training.lineage(trial))
-        end = PopulationEnded(number, winner, trial.id, source, schedule, *spent, history)
+        end = PopulationEnded(number, winner, trial.id, source, schedule, *spent, history, training.histories())
         self.ledger.append(end)
         self.checkpoints.remove()
         return end

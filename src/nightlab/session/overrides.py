@@ -45,12 +45,13 @@ def check_overrides(
     proposers: Sequence[ProposerLike] | None = None,
     judge: str | Rule | None = None,
     selection: str | Selection | None = None,
+    shares: str | None = None,
 ) -> None:
     """Check that a session with this contract can use these, before there is one.
 
     Raises NightlabError for an unknown name, and an object without the methods that it needs.
     """
-    _resolve(lab, proposers, judge, selection)
+    _resolve(lab, proposers, judge, selection, shares)
 
 
 def override(
@@ -59,19 +60,20 @@ def override(
     judge: str | Rule | None = None,
     selection: str | Selection | None = None,
     program: str | None = None,
+    shares: str | None = None,
 ) -> Overrides:
     """Let a session that is open for writing use these; what is left out stays as the contract says.
 
-    ``program``: what proposers are told in place of ``program.md``.
+    ``program``: what proposers are told in place of ``program.md``. ``shares``: ``"fixed"`` or ``"earned"``.
 
     Raises NightlabError for an unknown name, and an object without the methods that it needs.
     """
-    resolved = _resolve(session.lab, proposers, judge, selection)
+    resolved = _resolve(session.lab, proposers, judge, selection, shares)
     session.lab = resolved.lab
     if resolved.rule is not None:
         session.judge = Judge(session.metric, session.lab.limits, resolved.rule)
     session.program = program
-    if any(one is not None for one in (proposers, judge, selection, program)):
+    if any(one is not None for one in (proposers, judge, selection, program, shares)):
         session.ledger.append(ContractOverridden(**resolved.note, program=program))
     return resolved.overrides
 
@@ -81,6 +83,7 @@ def _resolve(
     proposers: Sequence[ProposerLike] | None,
     judge: str | Rule | None,
     selection: str | Selection | None,
+    shares: str | None,
 ) -> _Resolved:
     changes: dict[str, Any] = {}
     objects = {}
@@ -92,6 +95,8 @@ def _resolve(
         changes["judge"] = {"rule": judge, **_without(lab.judge.options)}
     if isinstance(selection, str):
         changes["search"] = {"strategy": selection, **_without(lab.search.options)}
+    if shares is not None:
+        changes["search"] = {**changes.get("search", {}), "shares": shares}
     if changes:
         lab = amended(lab, changes)
     if isinstance(selection, str):
@@ -143,7 +148,7 @@ def _note(changes: Mapping[str, Any], objects: Mapping[str, Any], judge: Any, se
         said["proposers"] = [*said["proposers"], *own]
     for key, one in (("judge", judge), ("search", selection)):
         if one is not None and not isinstance(one, str):
-            said[key] = {"class": _class(one)}
+            said[key] = {**said.get(key, {}), "class": _class(one)}
     return said
 
 

@@ -25,7 +25,7 @@ from nightlab.core.config import (
 )
 from nightlab.core.layouts import Problem
 from nightlab.core.program.constants import NO_CONSTANT, find_constants
-from nightlab.core.regions import regions
+from nightlab.core.regions import regions, unread
 from nightlab.core.source import syntax_fault
 from nightlab.core.types import NightlabError
 from nightlab.engines.local.view import closed_folders
@@ -302,10 +302,13 @@ def _regions(repo: Repo, lab: LabConfig, commit: str, files: list[str]) -> Itera
     if lab.between is None:
         return
     names = [path for path in files if in_genome(path, lab.genome)]
-    found = {path: bounds for path in names if (bounds := regions(repo.read(commit, path) or "", lab.between))}
+    texts = {path: repo.read(commit, path) or "" for path in names}
+    found = {path: bounds for path, text in texts.items() if (bounds := regions(text, lab.between))}
+    for note in filter(None, (unread(path, text, lab.between) for path, text in texts.items())):
+        yield Check(note, False, "put it first in a comment, if it is meant as a marker", fatal=False)
     for path, bounds in found.items():
         if bounds.fault:
-            yield Check(f"{path}, {bounds.fault}", False, "put each start and end on a comment line, in pairs")
+            yield Check(f"{path}, {bounds.fault}", False, "put each start and end first in a comment, in pairs")
         else:
             count = f"{len(bounds.free)} line{'' if len(bounds.free) == 1 else 's'}"
             yield Check(f"{path}: {count} between markers may change; all others are frozen", True)

@@ -30,6 +30,19 @@ FOLDER = {
 }
 
 
+def test_what_of_a_task_is_not_read_is_named() -> None:
+    assert not [note for note in opened(FOLDER)[1].notes if "task.toml" in note]
+    more = (
+        '[optimization.baseline]\nscore = 2\n[metadata]\nauthor = "x"\n[verifier.env]\nKEY = "1"\n[perf]\nrounds = 3\n'
+    )
+    spec = "colour = 1\n" + FOLDER["task.toml"].replace("gpus = 1", "gpus = 1\ncpus = 4\nmemory_mb = 9") + more
+    notes = [note for note in opened({**FOLDER, "task.toml": spec})[1].notes if "task.toml" in note]
+    assert notes == [
+        "task.toml: cpus, memory_mb are the container's: [resources] in lab.toml limits a trial",
+        "task.toml: colour, perf.rounds, verifier.env is not understood, so it is not read",
+    ]
+
+
 def test_a_task_with_a_number_to_improve() -> None:
     lab, reading = opened(FOLDER)
     assert lab.genome == ("environment/solve.py",) and lab.metric.name == "steps" and lab.metric.goal == "minimise"

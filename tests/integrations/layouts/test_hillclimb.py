@@ -60,6 +60,7 @@ def test_a_run_and_a_scorer_are_kept_apart() -> None:
     assert lab.evaluator and not lab.evaluator.served and lab.evaluator.held_out and "sealed" in reading.source
     assert lab.checks[0].command == "python -m pytest tests" and lab.budget.amount == 20
     told = " ".join(reading.notes)
+    assert "separate sandbox; not secret: the program can read hidden, which is private" in reading.source
     assert "hidden is no secret" in told and "colour is not understood" in told and "chart" not in told
     lab, reading = opened({**FOLDER, "problem.yaml": SPEC + "holdout_inputs: [hidden]\n"})
     assert lab.evaluator and not lab.evaluator.held_out and any("holdout is not read" in n for n in reading.notes)

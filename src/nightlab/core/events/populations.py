@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nightlab.core.events.base import LedgerEvent, from_json
+from nightlab.core.types import OMIT
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,8 @@ class PopulationEnded(LedgerEvent):
 
     ``schedule``: by constant, the values over training; ``source``: the id under which that was handed in as a
     candidate, empty where it is what the population began with. ``trained``: seconds of training of all members, and
-    ``budgets``: how many whole trainings that is. ``history``: the trials that the winner's training went through.
+    ``budgets``: how many whole trainings that is. ``history``: the trials that the winner's training went through;
+    ``histories``: those of every member, to the last part that it ended.
     """
 
     kind = "population ended"
@@ -42,3 +44,4 @@ class PopulationEnded(LedgerEvent):
     trained: float = 0.0
     budgets: float = 0.0
     history: tuple[str, ...] = field(default=(), metadata=from_json(tuple))
+    histories: dict[str, list[str]] = field(default_factory=dict, metadata=OMIT)

@@ -67,6 +67,14 @@ def installed_imports(problem: Problem, file: str) -> list[str]:
     return [name for name in names if (top := name.split(".")[0]) not in other and PathFinder.find_spec(top)]
 
 
+def requirements(problem: Problem, path: str) -> list[str]:
+    """A note on the packages that a ``requirements.txt`` asks for, which have to be installed here."""
+    lines = (line.split("#")[0].strip() for line in problem.text(path).splitlines())
+    needed = [line for line in lines if line and not line.startswith("-")]
+    more = f" and {len(needed) - 12} more" if len(needed) > 12 else ""
+    return [f"{path} wants {', '.join(needed[:12])}{more}: install what is missing here"] if needed else []
+
+
 def imported(node: ast.AST) -> list[str]:
     """The modules that a statement imports; of ``from package import module`` the package."""
     if isinstance(node, ast.Import):

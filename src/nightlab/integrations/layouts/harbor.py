@@ -9,12 +9,17 @@ from typing import Any
 
 from nightlab.core.layouts import Problem, Reading, safe_name
 from nightlab.core.types import NightlabError
-from nightlab.integrations.layouts.yaml_text import number
+from nightlab.integrations.layouts.yaml_text import number, unread
 
 SPEC, TEST, SECONDS = "task.toml", "tests/test.sh", 600.0
 EDITED = re.compile(
     r"\bedit\w*\b[^`\n]{0,40}`(?:/app/)?([\w./-]+\.\w+)`|`(?:/app/)?([\w./-]+\.\w+)`[^`\n]{0,40}\bedit\b", re.I
 )
+# The keys that are read, or that describe the task only.
+READ = {"version", "schema_version", "source", "verifier.timeout_sec", "environment.gpus", "environment.allow_internet"}
+READ |= {f"optimization.{key}" for key in ("metric", "direction", "tier", "baseline", "reference")}
+DESCRIBE = ("metadata", "agent", "solution")
+LIMITS = ("cpus", "memory_mb", "storage_mb", "gpu_types", "gpu_type", "build_timeout_sec")
 INSTALLED = re.compile(r"\b(?:apt-get install|pip3? install|conda install)\s+([^&|;\n]+)")
 
 
@@ -86,4 +91,8 @@ def _notes(problem: Problem, spec: dict[str, Any]) -> list[str]:
     part = spec.get("environment")
     if isinstance(part, dict) and part.get("gpus"):
         notes.append("it asks for a GPU: without one, the baseline says what is missing")
+    if isinstance(part, dict) and (limits := [key for key in LIMITS if key in part]):
+        notes.append(f"{SPEC}: {', '.join(limits)} are the container's: [resources] in lab.toml limits a trial")
+    rest = {key: value for key, value in spec.items() if key not in DESCRIBE}
+    notes += unread(rest, READ | {f"environment.{key}" for key in LIMITS}, (), SPEC)
     return notes

@@ -58,6 +58,8 @@ def read(problem: Problem) -> Reading | None:
     else:
         contract["command"] = shlex.join([*call, f"--verifier={shlex.join(verifier)}", program])
         sealed = f"the number is a claim: {shlex.join(verifier)} runs the program in its own sandbox"
+    if private := _words(spec.get("private")):
+        sealed += f"; not secret: the program can read {', '.join(private)}, which is private in hillclimb"
     goal = "maximise" if spec["higher_is_better"] else "minimise"
     contract |= {
         "name": safe_name(str(spec.get("problem_id") or problem.name)),

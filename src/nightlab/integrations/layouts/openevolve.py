@@ -15,7 +15,7 @@ from nightlab.core.regions import EVOLVE_BLOCK, regions
 from nightlab.core.source import syntax_tree
 from nightlab.core.source_bytes import parse_python
 from nightlab.core.types import NightlabError
-from nightlab.integrations.layouts.bridged import bridged
+from nightlab.integrations.layouts.bridged import bridged, requirements
 from nightlab.integrations.layouts.yaml_text import number, part_of, table, unread
 
 EVALUATOR, CONFIG = "evaluator.py", ("config.yaml", "config.yml")
@@ -64,7 +64,7 @@ def reading(problem: Problem, evaluator: str, system: str) -> Reading:
     """The contract of a folder with ``evaluator``, and the configuration's part in it. Raises NightlabError."""
     program = program_of(problem)
     config, notes = configuration(problem)
-    notes += _unparsed(problem, evaluator)
+    notes += [*_unparsed(problem, evaluator), *requirements(problem, "requirements.txt")]
     options, seconds = _options(problem, config, evaluator)
     contract, sealed = bridged(problem, "openevolve", options, evaluator, program, seconds)
     contract |= rest(problem, config)

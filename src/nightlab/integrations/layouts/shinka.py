@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nightlab.core.layouts import Problem, Reading, safe_name
 from nightlab.core.types import NightlabError
-from nightlab.integrations.layouts.bridged import bridged
+from nightlab.integrations.layouts.bridged import bridged, requirements
 
 EVALUATOR, SECONDS = "evaluate.py", 600.0
 
@@ -27,4 +27,7 @@ def read(problem: Problem) -> Reading | None:
         f"{path} is not read: it configures the other system's search, and evaluations on a cluster"
         for path in (*problem.match("run_evo*.py"), *problem.match("shinka*.yaml"))
     ]
+    notes += requirements(problem, "requirements.txt")
+    if "private" in text:
+        notes.append("private metrics are not recorded: only combined_score, public metrics and text_feedback are read")
     return Reading(contract, f"a Shinka task: {EVALUATOR} and {program}; {sealed}", tuple(notes))

@@ -10,6 +10,7 @@ from typing import Any
 from nightlab.core.layouts import Problem, Reading
 from nightlab.core.regions import EVOLVE_BLOCK, regions
 from nightlab.integrations.layouts import openevolve
+from nightlab.integrations.layouts.bridged import requirements
 from nightlab.integrations.layouts.harbor import installs
 
 SCRIPT, EVALUATOR, IMAGE = "evaluator/evaluate.sh", "evaluator/evaluator.py", "evaluator/Dockerfile"
@@ -27,10 +28,8 @@ def read(problem: Problem) -> Reading | None:
     notes = [
         f"no container is made: {SCRIPT} is for the image's /benchmark, and is asked for train, not for test",
         *installs(problem, IMAGE),
+        *requirements(problem, "evaluator/requirements.txt"),
     ]
-    lines = problem.text("evaluator/requirements.txt").splitlines()
-    if needed := [line.strip() for line in lines if re.match(r"\s*\w", line)]:
-        notes.append(f"evaluator/requirements.txt wants {', '.join(needed[:12])}: install what is missing here")
     return replace(found, notes=(*notes, *found.notes))
 
 

@@ -5,6 +5,7 @@ ends. Its trials are looked up, by ask and tell: a trial is one of the stored ru
 evaluator, in the sandbox. By hand: python inner.py, or --show, or --held-out.
 """
 
+import functools
 import json
 import math
 import os
@@ -13,6 +14,7 @@ import statistics
 import sys
 import tempfile
 import tomllib
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from tables import FOLDER, HELD_OUT, SEARCH, SOURCE
@@ -21,6 +23,7 @@ sys.path.insert(0, str(SOURCE.resolve()))
 import nightlab
 from nightlab.core.program.constants import find_constants
 from nightlab.core.types import Measurement, Metric
+from nightlab.engines.platform import usable_cores
 from nightlab.proposers import Proposal, change_constants, tuner
 from nightlab.storage.git import make_repo
 
@@ -162,13 +165,21 @@ def played(settings, table, number):
     return Session(settings, table, number).play()
 
 
+@functools.lru_cache(1)
+def stored(name):
+    """A stored table."""
+    return json.loads((FOLDER / f"{name.replace(':', '-')}.json").read_text())
+
+
+def job(settings, name, number):
+    return played(settings, stored(name), number)
+
+
 def reached(settings, names, seed):
-    """The mean share that inner sessions reach on these tables."""
-    shares = []
-    for name in names:
-        table = json.loads((FOLDER / f"{name.replace(':', '-')}.json").read_text())
-        shares += [played(settings, table, 1000 * seed + n) for n in range(SESSIONS)]
-    return statistics.fmean(shares)
+    """The mean share that inner sessions reach on these tables; as many run at once as there are cores."""
+    jobs = [(settings, name, 1000 * seed + n) for name in names for n in range(SESSIONS)]
+    with ProcessPoolExecutor(usable_cores()) as pool:
+        return statistics.fmean(pool.map(job, *zip(*jobs, strict=True)))
 
 
 def part_of_a_contract(settings):
