@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from nightlab_bridge.gepa import evaluate, log
 from support.bench import Bench
 from support.labs import TinyLab
 from support.layouts import opened, problem
@@ -15,11 +16,15 @@ from nightlab.engines.local.layout import detect_sandbox
 from nightlab.session.create import written
 
 MAIN = '''\
+import gepa.optimize_anything as oa
 from gepa.optimize_anything import EngineConfig, GEPAConfig, SideInfo, optimize_anything
 SEED = """Count the words."""
 GOAL = "Longer is better."
 def evaluate(candidate: str, example) -> tuple[float, SideInfo]:
-    return len(candidate.split()) * example, {"feedback": f"example {example} is short"}
+    ctx = oa.get_log_context()
+    oa.set_log_context(ctx)
+    oa.log("words:", 3, end="!\\n")
+    return len(candidate.split()) * example, {"cost": example, "feedback": f"example {example} is short"}
 def main():
     try:
         optimize_anything(seed_candidate=SEED, evaluator=evaluate, dataset=[9], valset=[1, 2, 3], test_set=[10],
@@ -67,5 +72,22 @@ def test_the_validation_examples_decide_and_the_test_set_only_reports(make_lab: 
     bench = Bench(make_lab(files={"main.py": MAIN, **reading.extra}), written(lab, reading), detect_sandbox())
     got = bench.run(purpose="confirm")
     assert (got.metric, got.held_out) == (6.0, 30.0), got.detail
-    assert got.secondary == {"instance/0": 3.0, "instance/1": 6.0, "instance/2": 9.0}
-    assert got.said.startswith("example 0: {'feedback': 'example 1 is short'}")
+    assert got.secondary == {"cost": 2.0, "instance/0": 3.0, "instance/1": 6.0, "instance/2": 9.0}
+    assert got.said.startswith("example 0: {'cost': 1, 'feedback': 'example 1 is short'}\nexample 0: words: 3!\n")
+
+
+def test_what_an_evaluator_logs_is_told_and_numbers_beside_the_scores_are_their_means() -> None:
+    def scored(candidate: str, example: int) -> object:
+        log("seen", example)
+        beside = {"tokens": example, "scores": {"style": example / 4}, "flag": True, "lost": float("nan")}
+        return (0.5, {**beside, "rare": 7}) if example == 2 else (example, beside)
+
+    found = evaluate({"evaluator": scored}, "x", [1, 2])
+    assert found["metrics"] == {"tokens": 1.5, "style": 0.375, "rare": 7.0} and found["score"] == 0.75
+    assert found["said"]["example 1"].endswith("\nseen 2") and "seen 1" not in found["said"]["example 1"]
+
+    def alone(candidate: str) -> float:
+        log(candidate, "is short")
+        return 1.0
+
+    assert evaluate({"evaluator": alone}, "x", None)["said"] == {"feedback": "x is short"}

@@ -17,10 +17,11 @@ from typing import Any
 
 from nightlab_bridge.load import run_script
 from nightlab_bridge.openevolve import plain
-from nightlab_bridge.report import report, require_score
+from nightlab_bridge.report import numbers, report, require_score
 from nightlab_bridge.runner import Said, Unmeasured, finish, run
 
 SCORE, SHOWN = "score", 3  # examples, the worst ones, whose words are shown
+LOGGED: list[str] = []  # what the evaluator said by ``log`` in the call that runs
 
 
 class Asked(BaseException):
@@ -64,12 +65,18 @@ def problem(module: str) -> dict[str, Any]:
         package: Any = importlib.import_module("gepa.optimize_anything")
     except ImportError:
         package = _provide_package()
-    package.optimize_anything = ask
+    package.optimize_anything, package.log = ask, log
+    package.get_log_context, package.set_log_context = lambda: None, lambda _: None  # any thread's words are heard
     try:
         run_script(module)
     except Asked as asked:
         return dict(asked.args[0])
     raise RuntimeError(f"{module} ended without calling optimize_anything")
+
+
+def log(*words: Any, sep: str = " ", end: str = "\n") -> None:
+    """GEPA's ``log``, called as ``print``: what an evaluator says of a candidate beside what it returns."""
+    LOGGED.append(sep.join(map(str, words)) + end)
 
 
 def _provide_package() -> Any:
@@ -101,9 +108,9 @@ def text(seed: Any, files: list[str]) -> Any:
 
 
 def evaluate(asked: Mapping[str, Any], candidate: Any, examples: Any) -> dict[str, Any]:
-    """The mean score, each example's, the numbers beside it, and what is said of the worst examples."""
-    found = [read(each) for each in _results(asked, candidate, examples)]
-    scores = [score for score, _ in found]
+    """The mean score, each example's, the means of the numbers beside it, and what is said of the worst examples."""
+    found = [read(*each) for each in _results(asked, candidate, examples)]
+    scores = [score for score, *_ in found]
     known = [score for score in scores if isinstance(score, bool | int | float)]
     mean = (
         sum(known) / len(known)
@@ -111,27 +118,39 @@ def evaluate(asked: Mapping[str, Any], candidate: Any, examples: Any) -> dict[st
         else next((s for s in scores if s not in known), None)
     )
     worst = sorted(range(len(known)), key=lambda n: float(known[n]))[:SHOWN] if len(known) == len(scores) else []
-    said = {(f"example {n}" if len(scores) > 1 else "feedback"): str(found[n][1])[:2000] for n in worst if found[n][1]}
-    metrics = {name: plain(value) for name, value in _numbers(found[0][1]).items()} if len(found) == 1 else {}
+    said = {(f"example {n}" if len(scores) > 1 else "feedback"): found[n][2] for n in worst if found[n][2]}
+    each: dict[str, list[float]] = {}
+    for _, info, _ in found:
+        for name, value in numbers({name: plain(value) for name, value in _numbers(info).items()}).items():
+            each.setdefault(name, []).append(value)
+    metrics = {name: sum(values) / len(values) for name, values in each.items()}
     instances = {str(n): score for n, score in enumerate(scores)} if len(scores) > 1 else {}
     return {"score": mean, "metrics": metrics, "said": said, "instances": instances}
 
 
-def _results(asked: Mapping[str, Any], candidate: Any, examples: Any) -> list[Any]:
+def _results(asked: Mapping[str, Any], candidate: Any, examples: Any) -> list[tuple[Any, str]]:
+    """The result of each example, and what the evaluator logged meanwhile; of a batch, as with GEPA, no log."""
     function, batch = asked.get("evaluator"), asked.get("batch_evaluator")
     if function is None:
         if batch is None:
             raise RuntimeError("neither an evaluator nor a batch_evaluator is given")
-        return list(batch([(candidate, example) for example in (list(examples) if examples else [None])]))
+        given = [(candidate, example) for example in (list(examples) if examples else [None])]
+        return [(result, "") for result in batch(given)]
     taken = inspect.signature(function).parameters
     more = {"opt_state": None} if "opt_state" in taken else {}
-    return [function(candidate, example, **more) for example in examples] if examples else [function(candidate, **more)]
+    found = []
+    for rest in [(example,) for example in examples] if examples else [()]:
+        LOGGED.clear()
+        result = function(candidate, *rest, **more)
+        found.append((result, "".join(LOGGED)))
+    return found
 
 
-def read(result: Any) -> tuple[Any, Any]:
-    """A result, a score or a score and what is said of it, as plain values."""
+def read(result: Any, logged: str) -> tuple[Any, Any, str]:
+    """A result, a score or a score and what is said of it, as a plain score, that, and all that is said as text."""
     score, info = result if isinstance(result, tuple) and len(result) == 2 else (result, None)
-    return plain(score), info
+    said = "\n".join(filter(None, (str(info)[:2000] if info else "", logged[:2000].rstrip())))
+    return plain(score), info, said
 
 
 def _numbers(info: Any) -> dict[str, Any]:
