@@ -188,6 +188,7 @@ BROKEN = "import os\nassert int(os.environ['NIGHTLAB_SEED']) < 1000\n" + MEASURE
         ),
         (BROKEN, {"scales": (2,)}, "the baseline can't be measured: "),
     ],
+    ids=["constant", "budget", "baseline"],
 )
 def test_a_grid_that_can_not_be_measured_says_why(make_lab: Any, measure: str, grid: dict[str, Any], said: str) -> None:
     lab = make_lab(GENOME, measure)

@@ -229,12 +229,15 @@ def test_it_runs_the_commit_not_the_working_copy(make_lab: Any) -> None:
     assert (lab.folder / "genome.py").read_text() == "print('METRIC loss=2')"
 
 
-def test_prepare_has_the_users_home_and_its_failure_is_told(make_lab: Any, tmp_path: Path) -> None:
-    prepare = "import os, pathlib\npathlib.Path(os.environ['HOME'], 'prepared').write_text('x')\n"
+def test_prepare_has_the_users_home_and_its_failure_is_told(
+    make_lab: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    prepare = "print('ready')\nimport os, pathlib\npathlib.Path(os.environ['HOME'], 'prepared').write_text('x')\n"
     lab = make_lab(files={"prepare.py": prepare})
     repo = Repo(lab.folder)
     run_prepare(repo, parse('prepare = "python prepare.py"\n' + LEAST), repo.resolve() or "", lab.folder)
     assert (tmp_path / "home" / "prepared").exists()
+    assert capfd.readouterr() == ("", "ready\n"), "a command's own answer may be JSON"
     assert not (lab.folder / "prepare").exists()
     with pytest.raises(NightlabError, match="exit status 3: python -c") as error:
         broken = parse("prepare = \"python -c 'raise SystemExit(3)'\"\n" + LEAST)

@@ -20,11 +20,15 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 from support.extras import extra
+from support.labs import TinyLab
 from support.processes import PATIENCE
+
+from nightlab.storage.ledger import Ledger
 
 pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("lm")]  # one worker imports PyTorch
 machine = pytest.mark.machine
@@ -514,6 +518,40 @@ def test_the_benchmark_of_populations_plays_one_and_replays_its_schedule(lab: La
     assert done.returncode == 0, done.stderr
     schedule, bits = done.stdout.splitlines()[-2:]
     assert set(ast.literal_eval(schedule).values()) == {2} and 1 < float(bits) < 5
+
+
+@machine
+def test_a_population_trains_and_a_kill_loses_nothing(lab: Lab, nightlab: Any, killed: Any, tmp_path: Path) -> None:
+    shutil.copytree(lab.home, tmp_path / "home", dirs_exist_ok=True)
+    assert nightlab("new", "lm", cwd=tmp_path).code == 0
+    place = TinyLab(tmp_path / "lm")
+    contract = (place.folder / "lab.toml").read_text()
+    assert contract.count('clock = "cpu"\namount = 10') == 1
+    place.commit(
+        lab_toml=contract.replace('clock = "cpu"\namount = 10', 'clock = "work"\namount = 8192'),
+        corpus_py=(lab.folder / "corpus.py").read_text(),
+        metric_py=(lab.folder / "metric.py").read_text(),
+    )
+    words = ("pbt", "--tag", "t", "--members", "3", "--parts", "2", "--seeds", "0", "--device", "cpu")
+    ledger_path = place.folder / ".nightlab" / "t" / "ledger.db"
+
+    def ended() -> dict[str, tuple[int, int]]:
+        """By trial, the member and the part."""
+        if not ledger_path.exists():
+            return {}
+        with contextlib.closing(Ledger(ledger_path, read_only=True)) as ledger:
+            found = ledger.trials(purpose="population")
+        return {t.id: (t.segment.member, t.segment.part) for t, one in found if one and one.measured and t.segment}
+
+    killed(*words, cwd=place, until=lambda: len(ended()) >= 2)
+    before = ended()
+    done = nightlab(*words, "--json", cwd=place)
+    facts, parts = done.json, ended()
+    assert sorted(parts.values()) == [(member, part) for member in range(3) for part in (1, 2)], "each part once"
+    assert before.items() <= parts.items() and len(facts["schedule"]) == 5
+    assert all([parts[one][1] for one in line] == [1, 2] for line in facts["histories"].values())
+    kept = facts["member"] == 0 and facts["experiment"] is None  # the constants that it began with
+    assert kept or 1 < facts["experiment"]["metric"] < 8
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,8 @@ from nightlab.sandbox.bubblewrap import search_path
 from nightlab.storage.git import Repo
 from nightlab.storage.git.exports import export
 
+STDERR = 2  # what it prints is no part of the answer of a command, which may be JSON
+
 
 def run_prepare(repo: Repo, lab: LabConfig, commit: str, folder: Path) -> None:
     """Run the lab's ``prepare`` command in a pristine copy. It is the user's code: it has network and home.
@@ -32,7 +34,8 @@ def run_prepare(repo: Repo, lab: LabConfig, commit: str, folder: Path) -> None:
     lab_data.bring(repo.lab, data, place)
     path = search_path(os.environ.get("PATH", ""))
     try:
-        done = subprocess.run(shlex.split(lab.prepare), cwd=place, env={**os.environ, "PATH": path}, check=False)
+        command, env = shlex.split(lab.prepare), {**os.environ, "PATH": path}
+        done = subprocess.run(command, cwd=place, env=env, stdout=STDERR, check=False)
         if done.returncode == 0:
             lab_data.take(repo.lab, data, place)
     except OSError as error:
