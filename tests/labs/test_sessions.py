@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.labs import TinyLab
 
+from nightlab.session.create import SHIPPED
 from nightlab.storage.ledger import Ledger
 
 CHEATS = ("tampered", "over budget", "over limit")
@@ -83,3 +89,34 @@ def test_the_documented_command_confirms_a_gain(nightlab: Any, tmp_path: Path, l
     done = nightlab("run", "-n", str(experiments), cwd=tmp_path / lab)
     assert done.code == 0 and "confirmed: " in done.out, done.out
     assert not {*CHEATS} & {*reasons(tmp_path / lab)}, "an honest idea is called a cheat"
+
+
+@contextmanager
+def endpoint(lab: str) -> Iterator[None]:
+    """The stand-in for a model that the prompt lab asks."""
+    model = subprocess.Popen([sys.executable, SHIPPED / "prompt" / "stand_in.py"]) if lab == "prompt" else None
+    try:
+        yield
+    finally:
+        if model:
+            model.kill()
+            model.wait()
+
+
+@pytest.mark.machine
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("lab", ["kernel", "prompt", "speed", "wasm"])
+def test_none_of_the_ideas_is_called_a_cheat(nightlab: Any, tmp_path: Path, lab: str) -> None:
+    """All of them, in order, without a tuner."""
+    assert nightlab("new", lab, cwd=tmp_path).code == 0
+    folder = TinyLab(tmp_path / lab)
+    contract = folder.folder / "lab.toml"
+    text = re.sub(r'\[\[proposers\]\]\nkind = "tuner"\n(share = .*\n)?', "", contract.read_text())
+    contract.write_text(text + "\n[judge]\nconfirm = 0\n")
+    folder.commit()
+    ideas = len(list((folder.folder / "ideas").glob("*.patch")))
+    with endpoint(lab):
+        done = nightlab("run", "-n", str(ideas), cwd=folder)
+    found = reasons(folder.folder)
+    assert done.code == 0 and len(found) == ideas + 1, done.out
+    assert not {*CHEATS} & {*found}, done.out
