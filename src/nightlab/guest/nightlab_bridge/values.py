@@ -104,10 +104,11 @@ def unpack(data: Any, records: Mapping[int, Any] | None = None, made: dict[int, 
     made = {} if made is None else made
     if not isinstance(data, list | dict):
         return data
-    kind, of = ("list", data) if isinstance(data, list) else (data.get(WRAPPED), data.get("of"))
+    kind: Any = "list" if isinstance(data, list) else data.get(WRAPPED)
     try:
-        if of is data:
+        if isinstance(data, list):
             return [unpack(item, records, made) for item in data]
+        of: Any = data.get("of")
         if kind == "complex":
             return complex(*map(float, of))
         if kind == "bytes":
@@ -132,7 +133,7 @@ def _fields(value: Any) -> list[Any] | None:
     if not _is_record(kind):
         return None
     if isinstance(value, tuple):
-        names = list(kind._fields)  # type: ignore[attr-defined]
+        names = list(kind._fields)
     else:
         from dataclasses import fields
 
