@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from functools import cache
 from importlib.machinery import all_suffixes
 from importlib.metadata import packages_distributions
-from types import MappingProxyType
+from itertools import pairwise
 
 from nightlab.core.config import LabConfig
 from nightlab.core.source import syntax_tree
@@ -290,24 +290,24 @@ def _built_in(node: ast.AST, bound: Mapping[str, str]) -> bool:
     return word in BUILT_IN and (word != "compile" or _dotted(node, bound) in ("compile", "builtins.compile"))
 
 
-def _owned(node: ast.AST, bound: Mapping[str, str]) -> bool:
+def _owned(node: ast.AST, bound: Mapping[str, str] | None) -> bool:
     """Whether a name that is a common word is of the module that gives it the meaning in question here."""
-    owner, _, word = _dotted(node, bound).rpartition(".")
-    return word not in OWNERS or owner in OWNERS[word]
+    owner, _, word = _dotted(node, bound or {}).rpartition(".")
+    return word not in OWNERS or bound is None or owner in OWNERS[word]
 
 
-def executes(node: ast.AST, bound: Mapping[str, str] = MappingProxyType({})) -> bool:
+def executes(node: ast.AST, bound: Mapping[str, str] | None = None) -> bool:
     """Whether a node names what can execute a file or a text, even as an alias, or unpickles something.
 
     For an evaluator that reads what the candidate left, and has no other reason to execute anything. ``bound``: what
-    its imports bind (`imported_names`).
+    its imports bind (`imported_names`); without it, common words as ``system`` count of any module.
     """
     if isinstance(node, ast.Import | ast.ImportFrom):
         inner = f"{node.module or ''}." if isinstance(node, ast.ImportFrom) else ""
         names = [inner + alias.name for alias in node.names]
         return any(_imports_execution(name, inner=bool(inner)) for name in names)
     if isinstance(node, ast.Name):
-        return _built_in(node, bound) or node.id in EVALUATES | {"__builtins__"}
+        return _built_in(node, bound or {}) or node.id in EVALUATES | {"__builtins__"}
     if isinstance(node, ast.Attribute):
         return node.attr in RUNS | EVALUATES | UNPICKLES | {"__import__"} and _owned(node, bound)
     evaluates = isinstance(node, ast.Call) and bool(node.args) and _called(node) == "eval"  # pandas' and others'
@@ -333,14 +333,50 @@ def _finds_modules(node: ast.AST) -> bool:
     return path and not any(isinstance(part, ast.Name) and part.id == "__file__" for part in inner)
 
 
-def executes_text(node: ast.Call) -> bool:
-    """Whether a call executes a text, or unpickles bytes, that it is given."""
-    if isinstance(node.func, ast.Name):
-        return node.func.id in (BUILT_IN - {"__import__"}) | EVALUATES
-    return _called(node) in EVALUATES or (_called(node) == "loads" and unpickles(node, {}))
+def executed_text(nodes: Sequence[ast.AST]) -> ast.expr | None:
+    """What among the nodes of a program may execute a text, or unpickle bytes, that it is given; None if nothing may.
+
+    A file that the program opens was not written by who gives the text: unpickling it does not count.
+    """
+    bound, opened = imported_names(nodes), set[str]()
+    for node in nodes:
+        value, target = (
+            (node.context_expr, node.optional_vars)
+            if isinstance(node, ast.withitem)
+            else (node.value, node.targets[0])
+            if isinstance(node, ast.Assign)
+            else (None, None)
+        )
+        if isinstance(value, ast.Call) and _called(value) == "open" and isinstance(target, ast.Name):
+            opened.add(target.id)
+    return next((node for node in nodes if isinstance(node, ast.expr) and _of_text(node, bound, opened)), None)
 
 
-def unpickles(node: ast.AST, bound: Mapping[str, str]) -> bool:
+def _of_text(node: ast.expr, bound: Mapping[str, str], opened: Collection[str]) -> bool:
+    owner, _, word = _dotted(node, bound).rpartition(".")
+    if word in UNPICKLES - {"read_pickle"} and _owned(node, bound):
+        return True
+    if word in EVALUATES or (owner in UNPICKLERS and word in ("loads", "Unpickler")):
+        return True
+    if word == "compile":
+        return owner in ("", "builtins")
+    if word in ("exec", "eval") and (isinstance(node, ast.Name) or owner == "builtins"):
+        return True
+    if isinstance(node, ast.List | ast.Tuple):  # a command: ["python", "-c", text]
+        after = [item for flag, item in pairwise(node.elts) if isinstance(flag, ast.Constant) and flag.value == "-c"]
+        return any(not isinstance(item, ast.Constant) for item in after)
+    if not isinstance(node, ast.Call) or not node.args:
+        return False
+    first, called = node.args[0], _dotted(node.func, bound)
+    if _called(node) in ("exec", "eval"):  # a method, as of a data frame; not one of the evaluator's own
+        return _dotted(node.func, bound).split(".")[0] not in ("self", "cls")
+    if called.endswith(".load") and (called.split(".")[0] in UNPICKLERS or unpickles(node, bound)):
+        ours = isinstance(first, ast.Constant) or (isinstance(first, ast.Name) and first.id in opened)
+        return not (ours or (isinstance(first, ast.Call) and _called(first) == "open"))
+    return unpickles(node, bound) and _called(node) == "loads"
+
+
+def unpickles(node: ast.AST, bound: Mapping[str, str] | None) -> bool:
     """Whether a call loads an object in a format that can run code."""
     if isinstance(node, ast.Call) and _called(node) in UNPICKLES and _owned(node.func, bound):
         return True
