@@ -89,7 +89,7 @@ def main():
     try:
         costs = [play(day, choose) for day in days]
         again = served(1) if nightlab_guest else choose
-        order = draw.sample(range(DAYS), DAYS)  # known to nobody before: nothing may be learned while it is scored
+        order = draw.sample(range(DAYS), DAYS)  # drawn late: nothing may be learned while it is scored
         differ = nightlab_guest and any(play(days[n], again) != costs[n] for n in order)
     except Exception as error:
         print(f"no metric: {error}")
