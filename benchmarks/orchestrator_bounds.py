@@ -48,7 +48,7 @@ def genome(name: str, size: int) -> str:
         return "refused: too much time or memory"
     finally:
         reader.close()
-    return f"refused: {found.refusal[:40]}" if found.refusal else "read"
+    return f"refused: {found.refusal.partition(':')[0]}" if found.refusal else "read"
 
 
 def queue(count: int) -> str:

@@ -220,6 +220,7 @@ def test_an_attack_that_could_change_nothing_fails_and_says_so(tmp_path: Path, l
         ("g.json", "[1, 2]", lambda text: json.loads(text)[-1]),
         ("g.json", '[1, {"a": "b"}]', lambda text: json.loads(text)[-1]["a"]),
         ("g.json", "{}", lambda text: json.loads(text)["note"]),
+        ("g.json", '{"note": 3}', lambda text: json.loads(text)["note"]),
         ("g.csv", "id,x\na,1\n", lambda text: [*csv.reader(io.StringIO(text))][2][0]),
         ("g.tsv", "1\tb\n", lambda text: [*csv.reader(io.StringIO(text), delimiter="\t")][1][1]),
     ],

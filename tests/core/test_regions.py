@@ -44,6 +44,22 @@ def test_a_marker_in_a_string_or_a_longer_word_is_none() -> None:
 
 
 @pytest.mark.parametrize(
+    "line",
+    ['x = """ # {}', "x = ''' # {}", '    " {}",', "    ' {}',", "    ' {}'", 'x = "a" + "b  # {}'],
+)
+def test_a_marker_in_a_string_that_a_line_opens_is_none(line: str) -> None:
+    start, end = (line.format(marker) for marker in EVOLVE_BLOCK)
+    assert regions(f"a\n{start}\nb\n{end}\n", EVOLVE_BLOCK) is None
+
+
+@pytest.mark.parametrize("line", ["c == '\"'  # {}", 'f("a", "\\"");  // {}', '"""  # {}', "fn f<'a>() {{  // {}"])
+def test_a_marker_after_a_quote_that_opens_no_string_is_one(line: str) -> None:
+    start, end = (line.format(marker) for marker in EVOLVE_BLOCK)
+    found = regions(f"a\n{start}\nb\n{end}\n", EVOLVE_BLOCK)
+    assert found is not None and not found.fault
+
+
+@pytest.mark.parametrize(
     ("old", "new"),
     [
         ("RATE = 0.1", "RATE = 0.2"),

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import socket
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import InitVar, dataclass, field, replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 from nightlab_bridge import values
+from nightlab_bridge.stand_in import Program
 from support.bench import Bench
 from support.labs import TinyLab
 from support.layouts import opened
@@ -130,6 +134,103 @@ def test_records_of_long_ago_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> N
     with pytest.raises(values.NotPlain):
         values.unpack(values.pack(given[1]), records.all)
     assert records.number(Model("d", 3)) == 3
+
+
+@dataclass
+class Kernel:
+    dtype: str
+    shape: list[int]
+
+
+class Batch(NamedTuple):
+    dtype: str
+    shape: list[int]
+
+
+@dataclass
+class Square:
+    side: int
+
+    def __post_init__(self) -> None:
+        self.area = self.side**2
+
+
+def test_a_record_with_the_fields_of_an_array_is_none() -> None:
+    records, one, batch = values.Records(), Kernel("f4", [2]), Batch("f4", [2])
+    kernel, there = handed([one, batch], records)
+    assert (kernel.dtype, kernel.shape, there.shape) == ("f4", [2], [2])
+    back = values.unpack(values.pack([kernel, there]), records.all)
+    assert back[0] is one and back[1] is batch
+
+
+def test_a_record_with_an_attribute_that_is_no_field_is_refused() -> None:
+    with pytest.raises(values.NotPlain, match="Square, which has area besides its fields"):
+        handed(Square(2), values.Records())
+
+
+@pytest.mark.parametrize("name", ["__annotate__", "__annotate_func__"])
+def test_annotations_that_python_3_14_makes_a_function_of_are_no_method(name: str) -> None:
+    def annotate(form: int) -> dict[str, Any]:
+        return {"x": float}
+
+    model = dataclass(type("Model", (), {"__annotations__": {"x": float}, name: annotate}))
+    place = type("Place", (Place,), {"__slots__": (), name: annotate})
+    assert handed(model(1.0), values.Records()).x == handed(place(1.0, 2.0), values.Records()).x == 1.0
+
+
+def nested(depth: int, kind: str = "") -> Any:
+    data: Any = []
+    for _ in range(depth):
+        data = {"__value__": kind, "of": [data]} if kind else [data]
+    return data
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"__value__": "complex", "of": [10**400, 0]},
+        {"__value__": "array", "of": {"dtype": "f8", "shape": [0, 2**70], "data": ""}},
+        nested(2_000),
+        nested(2_000, "tuple"),
+    ],
+    ids=["complex", "array", "lists", "tuples"],
+)
+def test_an_answer_that_is_too_large_or_too_deep_is_no_plain_value(data: Any) -> None:
+    with pytest.raises(values.NotPlain, match="an answer holds an invalid"):
+        values.unpack(data, {})
+
+
+def test_calls_from_threads_keep_their_own_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(values, "KEPT", 0)
+    monkeypatch.chdir(tmp_path)
+    with socket.socket(socket.AF_UNIX) as door:
+        door.bind("door")
+        door.listen()
+        program = Program("door")
+        link, _ = door.accept()
+
+    def answers() -> None:
+        while got := values.receive(link):
+            args = values.unpack(values.decode(got[1])["args"])
+            values.send(link, 0, values.encode({"value": values.pack(args)}))
+
+    first, second, third = (Model(name, 0) for name in "abc")
+    threads = [threading.Thread(target=answers), threading.Thread(target=lambda: program.call("place", [third], {}))]
+
+    class Meanwhile(list[Model]):
+        def __iter__(self) -> Iterator[Model]:
+            yield first
+            threads[1].start()
+            threads[1].join(0.2)
+            yield second
+
+    threads[0].start()
+    with program.link, link:
+        ((one, two),) = program.call("place", [Meanwhile()], {})
+        threads[1].join()
+        program.link.shutdown(socket.SHUT_RDWR)
+        threads[0].join()
+    assert one is first and two is second
 
 
 PLACING = """\

@@ -190,6 +190,45 @@ def test_where_sealing_is_impossible_the_number_is_a_claim(files: dict[str, str]
     assert "the number is a claim" in reading.source and why in reading.source
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "from pickle import loads; loads(a)",
+        "import pickle as pk; pk.loads(a)",
+        "import pickle; pickle.load(io.BytesIO(a))",
+        "import pickle; b = io.BytesIO(a); pickle.load(b)",
+        "import pickle; pickle.Unpickler(io.BytesIO(a)).load()",
+        "import numpy as np; np.load(io.BytesIO(a), allow_pickle=True)",
+        "import builtins; builtins.exec(a)",
+        "from builtins import exec as e; e(a)",
+        "run = exec; run(a)",
+        "import pandas as pd; pd.eval(a)",
+        "import yaml as y; y.load(a, Loader=y.Loader)",
+        "subprocess.run([sys.executable, '-c', a])",
+        "from gepa.utils.code_execution import execute_code as run; run(a)",
+    ],
+)
+def test_an_answer_may_be_executed_by_other_names(line: str) -> None:
+    files = {"evaluator.py": f"{EVALUATOR}    {line}\n"}
+    assert "line 7, may execute what the program answers" in obstacle(problem(files), "evaluator.py", "program.py")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "import pickle\n    with open('out.pkl', 'rb') as f:\n        pickle.load(f)",
+        "import pickle, gzip; pickle.load(gzip.open('data.gz'))",
+        "import numpy as np; np.load('data.npy', allow_pickle=True); np.load(a)",
+        "from re import compile; compile('a')",
+        "module.eval(); self.eval(1)",
+        "subprocess.run([sys.executable, '-c', 'print(1)'])",
+    ],
+)
+def test_its_own_files_and_texts_are_not_the_programs(line: str) -> None:
+    files = {"evaluator.py": f"{EVALUATOR}    {line}\n"}
+    assert obstacle(problem(files), "evaluator.py", "program.py") == ""
+
+
 def test_unsealed_when_asked_for() -> None:
     lab, reading = opened(OPENEVOLVE, sealed=False)
     assert lab.evaluator is None and "as you asked" in reading.source

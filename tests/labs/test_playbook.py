@@ -64,6 +64,15 @@ def choose(now, waiting):
     return plain(now, waiting) if len(turns) < 100 else len(waiting) - 1
 """
 
+FORGETS_AT_LAST = """
+
+days, last, plain = 0, 0.0, choose
+def choose(now, waiting):
+    global days, last
+    days, last = days + (now < last), now
+    return len(waiting) - 1 if 10 < days < 37 else plain(now, waiting)
+"""
+
 
 @pytest.mark.integration
 def test_a_rule_that_looks_ahead_sees_nothing_and_one_that_leaves_an_incident_has_no_metric(tmp_path: Path) -> None:
@@ -72,6 +81,7 @@ def test_a_rule_that_looks_ahead_sees_nothing_and_one_that_leaves_an_incident_ha
     assert spy.outcome == "measured", spy.detail
     assert spy.metric and spy.metric > 0.9 and spy.standard_error and 0 < spy.standard_error < 0.1
     assert (leaves.outcome, leaves.metric) == ("crashed", None) and "is none of the" in leaves.detail
-    learns = run({"policy.py": POLICY + LEARNS})
-    assert learns.outcome == "tampered" and "has not seen the days before" in learns.detail, learns
+    for learning in (LEARNS, FORGETS_AT_LAST):
+        learns = run({"policy.py": POLICY + learning})
+        assert learns.outcome == "tampered" and "has seen other days before" in learns.detail, learns
     assert by_hand("playbook", "days.py", tmp_path).startswith("METRIC cost=1")

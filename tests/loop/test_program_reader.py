@@ -11,7 +11,7 @@ import pytest
 from support.labs import GENOME
 
 from nightlab.core.config import LabConfig
-from nightlab.core.program import worker
+from nightlab.core.program import facts, worker
 from nightlab.core.program.facts import SessionContext, program_facts
 from nightlab.loop import program_reader
 from nightlab.loop.candidate_builder import CandidateBuilder
@@ -66,7 +66,19 @@ def test_a_genome_whose_constants_take_long_to_find_is_refused() -> None:
     large = "".join(f"def f{n}(x):\n    return (x + {n}) * 2\n" for n in range(1000))  # 37 kB of a usual program
     assert not asked.facts({"a.py": large}, before, ["a.py"]).refusal
     assert asked.facts({"a.py": slow}).program, "the baseline is the user's own"
+    assert not asked.facts({"a.py": f"{slow}A = 1\n"}, {"a.py": slow}, ["a.py"]).refusal, "its parent takes as long"
     asked.close()
+
+
+@pytest.mark.parametrize(
+    ("passes", "refused"), [((0.1,), 0), ((0.3, 0.0, 0.1), 0), ((0.3, 0.2), 0), ((0.9, 0.2, 0.4), 1)]
+)
+def test_one_slow_pass_is_no_refusal(monkeypatch: pytest.MonkeyPatch, passes: tuple[float, ...], refused: int) -> None:
+    """A pass over the file, one over its parent's, and one more over the file, on a machine that is busy."""
+    seconds = iter(passes)
+    monkeypatch.setattr(facts, "_seconds", lambda *_: next(seconds))
+    found = facts.program_facts({"a.py": "A = 2\n"}, {"a.py": "A = 1\n"}, ["a.py"], facts.SessionContext("cpu"))
+    assert bool(found.refusal) == refused and next(seconds, None) is None
 
 
 def test_a_stop_is_heard_while_a_genome_is_read() -> None:

@@ -12,7 +12,7 @@ from nightlab.core.config import LabConfig, parse
 from nightlab.core.types import Candidate, Evidence, Experiment, Metric, PairedGain, Verdict
 from nightlab.loop.candidate_builder import CandidateBuilder
 from nightlab.proposers import Proposal
-from nightlab.session.metric_claim import PRINTED, hidden_module, metric_claim
+from nightlab.session.metric_claim import PRINTED, hidden_module, metric_claim, taken_for
 from nightlab.storage.git import OutOfScope
 from nightlab.ui.terminal.log import confirmed_words
 
@@ -72,6 +72,9 @@ def claim(text: str, files: Mapping[str, str]) -> str:
         "import os, subprocess as s\ns.run([os.environ['NIGHTLAB_ARTEFACTS'] + '/m'])",
         "import os, pandas\npandas.read_pickle(os.environ['NIGHTLAB_ARTEFACTS'] + '/m')",
         "import os, torch\ntorch.load(os.environ['NIGHTLAB_ARTEFACTS'] + '/m.pt', weights_only=False)",
+        "import os as o\no.system(o.environ['NIGHTLAB_ARTEFACTS'] + '/m')",
+        "import os\nfrom os import system\nsystem('python policy.py')",
+        "import os, yaml as y\ny.load(open(os.environ['NIGHTLAB_ARTEFACTS'] + '/m'), Loader=y.Loader)",
     ],
 )
 def test_an_evaluator_that_runs_the_candidates_code_yields_a_claim(program: str) -> None:
@@ -100,6 +103,18 @@ def test_a_compiled_genome_too() -> None:
 
 
 @pytest.mark.parametrize(
+    ("score", "helper"),
+    [
+        ("import os, helper\nhelper.read(os.environ['NIGHTLAB_ARTEFACTS'])", "import pickle\nread = pickle.load"),
+        ("import pickle, helper\npickle.load(helper.it)", "import os\nit = open(os.environ['NIGHTLAB_ARTEFACTS'])"),
+    ],
+)
+def test_in_two_modules_of_the_lab_too(score: str, helper: str) -> None:
+    files = {"policy.py": POLICY, "score.py": score, "helper.py": helper}
+    assert "may execute or unpickle" in claim(contract("python score.py"), files)
+
+
+@pytest.mark.parametrize(
     "program",
     [
         "import json, os\njson.load(open(os.environ['NIGHTLAB_ARTEFACTS'] + '/m.json'))",
@@ -107,6 +122,18 @@ def test_a_compiled_genome_too() -> None:
         "import re\nlong = re.compile('policy.py')",
         "import pickle\npickle.load(open('frozen.pkl', 'rb'))",
         "from policies import act",
+        *(
+            f"import os\n{line}\nopen(os.environ['NIGHTLAB_ARTEFACTS'] + '/m.txt'), open('policy.py')"
+            for line in (
+                "import platform\nplatform.system()",
+                "from platform import system\nsystem()",
+                "import importlib.metadata, importlib.resources",
+                "from importlib import metadata\nfrom importlib.resources import files",
+                "judge.call(1)",
+                "from re import compile\ncompile('a')",
+                "from jinja2 import Loader\nLoader('a')",
+            )
+        ),
         "import numpy as np, os\nnp.load(os.environ['NIGHTLAB_ARTEFACTS'] + '/m.npy')",
         "this is not Python",
     ],
@@ -218,6 +245,23 @@ def test_so_is_one_that_would_be_imported_in_our_place(name: str) -> None:
     """Measured before: nightlab_guest.py in the genome printed 99 in a sealed evaluator's place, and was kept."""
     for path in (f"{name}.py", f"{name}/__init__.py"):
         assert hidden_module(path, lab_of("python -m judge.evaluate"), list(FILES), FILES.get) == name
+
+
+def test_no_package_of_the_genome_is_hidden_by_its_own_modules() -> None:
+    checks = '[[checks]]\ncommand = "python -m pytest -q"\n'
+    lab = parse(CONTRACT.format(genome='["solver/*"]', command='command = "python bench.py"', evaluator=checks))
+    moves, test = {"solver/moves.py": "x = 1\n"}, "tests/test_it.py"
+    whole = {**moves, "solver/__init__.py": "def solve(): pass\n", test: "from solver import solve\nimport fast\n"}
+    assert taken_for("solver/solve.py", lab, list(whole), whole.get) == ""
+    bare = {**moves, test: "from solver.moves import x\n"}
+    assert taken_for("solver/__init__.py", lab, list(bare), bare.get) == ""
+    assert taken_for("tests/fast.py", lab, list(whole), whole.get) == "imported as fast by the evaluator or a check"
+
+
+def test_settings_are_refused_only_where_something_may_read_them() -> None:
+    for checks, taken in (("", False), ('[[checks]]\ncommand = "make -C src"\n', True)):
+        lab = parse(CONTRACT.format(genome='["src/**"]', command='command = "python src/a.py"', evaluator=checks))
+        assert bool(taken_for("src/Makefile", lab, ["src/a.py"], {}.get)) is taken
 
 
 def lab_of(command: str) -> LabConfig:

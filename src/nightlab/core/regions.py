@@ -61,8 +61,17 @@ def _marks(line: str, marker: str) -> bool:
     if not code:
         return bool(decoration.strip())
     if code.strip() in WORDS:
-        return decoration[:1].isspace()
+        return decoration[:1].isspace() and not (code.strip() in "\"'" and code.strip() in after)
+    if _opens_a_string(code):
+        return False
     return bool(TRAILING.search(decoration)) and not re.search(r"[\w\"'`]", after)
+
+
+def _opens_a_string(code: str) -> bool:
+    """Whether a string of a line is open at its end; a line that begins with three quotes may close one instead."""
+    if code.lstrip().startswith(('"""', "'''")):
+        return False
+    return bool(code.replace('\\"', "").replace("'\"'", "").count('"') % 2 or code.count("'''") % 2)
 
 
 def unread(path: str, text: str, between: Between) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
-from pathlib import PurePosixPath
 
 from nightlab.core.program.facts import SessionContext
 from nightlab.core.regions import frozen_change
@@ -14,7 +13,7 @@ from nightlab.core.types import Candidate
 from nightlab.loop.duplicates import DuplicateIndex, outcome_summary
 from nightlab.loop.program_reader import ProgramReader
 from nightlab.proposers import Proposal
-from nightlab.session.metric_claim import SETTINGS, hidden_module
+from nightlab.session.metric_claim import taken_for
 from nightlab.session.replicates import SUBMITTERS
 from nightlab.session.session import Session
 from nightlab.storage.git import OutOfScope, PatchConflict
@@ -123,10 +122,8 @@ class CandidateBuilder:
             raise OutOfScope("it changes nothing")
         there = repo.files(session.base)
         for path in touched:
-            if module := hidden_module(path, session.lab, there, partial(repo.read, session.base)):
-                raise OutOfScope(f"{path} would be imported as {module} by the evaluator or a check: rename it")
-            if path not in there and PurePosixPath(path).name in SETTINGS:
-                raise OutOfScope(f"{path} would be read as the settings of a check or of the evaluator: rename it")
+            if taken := taken_for(path, session.lab, there, partial(repo.read, session.base)):
+                raise OutOfScope(f"{path} would be {taken}: rename it")
         genome, before = session.genome(commit), session.genome(parent)
         found = self.reader.facts(genome, before, touched)
         fault = found.refusal or next(filter(None, (self._frozen(path, before, genome) for path in touched)), "")

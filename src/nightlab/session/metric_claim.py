@@ -12,10 +12,11 @@ import posixpath
 import re
 import shlex
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from importlib.machinery import all_suffixes
 from importlib.metadata import packages_distributions
+from itertools import pairwise
 
 from nightlab.core.config import LabConfig
 from nightlab.core.source import syntax_tree
@@ -29,14 +30,16 @@ SCRIPTS = (".sh", ".bash", "Makefile", "makefile")
 BUILT_IN = {"exec", "eval", "compile", "__import__"}
 RUNS = {
     "import_module", "run_path", "run_module", "spec_from_file_location", "exec_module", "load_module", "load_source",
-    "system", "popen", "Popen", "call", "check_call", "check_output", "getoutput", "getstatusoutput",
+    "system", "popen", "Popen", "check_call", "check_output", "getoutput", "getstatusoutput",
     "create_subprocess_exec", "create_subprocess_shell", "CDLL", "LoadLibrary", "load_library", "addsitedir",
     *(f"{name}{ending}" for name in ("exec", "spawn") for ending in ("l", "le", "lp", "lpe", "v", "ve", "vp", "vpe")),
     "posix_spawn", "posix_spawnp",
 }  # fmt: skip
 RUNNERS = {"subprocess", "importlib", "runpy", "imp", "code", "codeop", "ctypes", "cffi", "pty", "builtins"}
-EVALUATES = {"sympify", "parse_expr", "lambdify"}  # of SymPy: they call eval
-STARTS = {"run"}  # of subprocess: too common a word to count without it
+EVALUATES = {"sympify", "parse_expr", "lambdify", "execute_code"}  # of SymPy and GEPA: they call eval or exec
+STARTS = {"run", "call"}  # of subprocess: too common words to count without it
+OWNERS = {"system": ("os", "posix"), "Loader": ("yaml", "ruamel.yaml")}  # likewise: of these modules only
+HARMLESS = ("importlib.metadata", "importlib.resources")
 UNASKED = {"conftest", "sitecustomize", "usercustomize"}  # modules that pytest and Python import by themselves
 UNPICKLERS = {"pickle", "_pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve"}
 UNPICKLES = {"read_pickle", "unsafe_load", "unsafe_load_all", "UnsafeLoader", "Loader"}  # of pandas, of YAML
@@ -69,6 +72,7 @@ def metric_claim(lab: LabConfig, files: Sequence[str], read: Read) -> str:
     ]
     if ran := _named(words, genome):
         return f"the evaluator's command runs {ran}, a file of the genome"
+    executing, reads = "", ARTEFACTS in lab.evaluator.command
     for path, text, nodes, taken in _frozen(_programs(words, files), files, genome, read, served=served):
         if taken and path.endswith(SCRIPTS):
             return f"{path}, the evaluator's, runs {taken}, a file of the genome"
@@ -76,9 +80,24 @@ def metric_claim(lab: LabConfig, files: Sequence[str], read: Read) -> str:
             return f"{path} imports {taken}: the candidate's code runs in the evaluator's process"
         if ran := _runs(nodes, genome):
             return f"{path} runs {ran}: the candidate's code runs in the evaluator's process"
-        if any(map(executes, nodes)) and ARTEFACTS in text:
-            return f"{path} may execute or unpickle what the candidate left: its code runs in the evaluator's process"
+        bound = imported_names(nodes)
+        executing = executing or (path if any(executes(node, bound) for node in nodes) else "")
+        reads |= ARTEFACTS in text
+    if executing and reads:
+        return f"{executing} may execute or unpickle what the candidate left: its code runs in the evaluator's process"
     return ""
+
+
+def taken_for(path: str, lab: LabConfig, files: Sequence[str], read: Read) -> str:
+    """What the evaluator or a check would take a new file for, in words; empty if there is nothing, or neither.
+
+    ``files``: the lab's paths; ``read(path)`` gives a file's text.
+    """
+    if path in files or not (lab.checks or lab.evaluator):
+        return ""
+    if module := hidden_module(path, lab, files, read):
+        return f"imported as {module} by the evaluator or a check"
+    return "read as the settings of a check or of the evaluator" if posixpath.basename(path) in SETTINGS else ""
 
 
 def hidden_module(path: str, lab: LabConfig, files: Sequence[str], read: Read) -> str:
@@ -105,7 +124,13 @@ def hidden_module(path: str, lab: LabConfig, files: Sequence[str], read: Read) -
     # A command that names no program of the lab, as pytest, may run any of its files.
     start = [found for command in commands for found in list(_programs(shlex.split(command), files)) or frozen]
     reached = list(_frozen(start, files, genome, read))
-    nodes = [(beside, node) for beside, _, nodes, _ in reached for node in nodes]
+    # What a statement that runs the genome anyway imports is the genome's own.
+    nodes = [
+        (beside, node)
+        for beside, _, nodes, _ in reached
+        for node in nodes
+        if not any(imported_files(node, beside, genome))
+    ]
     if any(any(imported_files(node, beside, [module + kind])) for beside, node in nodes):
         return stem
     known = stem in sys.stdlib_module_names | UNASKED or stem.startswith(OURS) or stem in _installed()
@@ -216,7 +241,12 @@ def _module(name: str, beside: str, files: Sequence[str]) -> Iterator[str]:
 def _runs(nodes: Sequence[ast.AST], genome: Sequence[str]) -> str:
     """The genome file that the nodes name, if some call among them executes files; else empty."""
     named = [node for node in nodes if isinstance(node, ast.Call)]
-    calls = {_called(node) for node in named if isinstance(node.func, ast.Name) or _called(node) not in BUILT_IN}
+    bound = imported_names(nodes)
+    calls = {
+        _called(node)
+        for node in named
+        if (_built_in(node.func, bound) or _called(node) not in BUILT_IN) and _owned(node.func, bound)
+    }
     known = {name for node in nodes if isinstance(node, ast.Import | ast.ImportFrom) for name in _tops(node)}
     if not (calls & (RUNS | BUILT_IN) or (calls & STARTS and "subprocess" in known)):
         return ""
@@ -233,23 +263,65 @@ def _tops(node: ast.Import | ast.ImportFrom) -> list[str]:
     return [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
 
 
-def executes(node: ast.AST) -> bool:
+def imported_names(nodes: Iterable[ast.AST]) -> dict[str, str]:
+    """What the names stand for that the import statements among the nodes bind: modules, and what is in them."""
+    found = {}
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                found[alias.asname or alias.name.split(".")[0]] = (
+                    alias.name if alias.asname else alias.name.split(".")[0]
+                )
+        elif isinstance(node, ast.ImportFrom):
+            found |= {alias.asname or alias.name: f"{node.module or ''}.{alias.name}" for alias in node.names}
+    return found
+
+
+def _dotted(node: ast.AST, bound: Mapping[str, str]) -> str:
+    """A name with the module that it is of, as ``os.system``; empty if a node is no name."""
+    if isinstance(node, ast.Name):
+        return bound.get(node.id, node.id)
+    return f"{_dotted(node.value, bound)}.{node.attr}" if isinstance(node, ast.Attribute) else ""
+
+
+def _built_in(node: ast.AST, bound: Mapping[str, str]) -> bool:
+    """Whether a plain name is a built-in function that executes: not ``compile`` of another module, as ``re``."""
+    word = node.id if isinstance(node, ast.Name) else ""
+    return word in BUILT_IN and (word != "compile" or _dotted(node, bound) in ("compile", "builtins.compile"))
+
+
+def _owned(node: ast.AST, bound: Mapping[str, str] | None) -> bool:
+    """Whether a name that is a common word is of the module that gives it the meaning in question here."""
+    owner, _, word = _dotted(node, bound or {}).rpartition(".")
+    return word not in OWNERS or bound is None or owner in OWNERS[word]
+
+
+def executes(node: ast.AST, bound: Mapping[str, str] | None = None) -> bool:
     """Whether a node names what can execute a file or a text, even as an alias, or unpickles something.
 
-    For an evaluator that reads what the candidate left, and has no other reason to execute anything.
+    For an evaluator that reads what the candidate left, and has no other reason to execute anything. ``bound``: what
+    its imports bind (`imported_names`); without it, common words as ``system`` count of any module.
     """
     if isinstance(node, ast.Import | ast.ImportFrom):
-        tops = {name.split(".")[0] for name in _tops(node)}
-        names = {alias.name for alias in node.names} if isinstance(node, ast.ImportFrom) else set()
-        return bool(tops & (RUNNERS | UNPICKLERS) or names & (RUNS | EVALUATES | UNPICKLES)) or (
-            "sys" in tops and "path" in names
-        )
+        inner = f"{node.module or ''}." if isinstance(node, ast.ImportFrom) else ""
+        names = [inner + alias.name for alias in node.names]
+        return any(_imports_execution(name, inner=bool(inner)) for name in names)
     if isinstance(node, ast.Name):
-        return node.id in BUILT_IN | EVALUATES | {"__builtins__"}
+        return _built_in(node, bound or {}) or node.id in EVALUATES | {"__builtins__"}
     if isinstance(node, ast.Attribute):
-        return node.attr in RUNS | EVALUATES | UNPICKLES
+        return node.attr in RUNS | EVALUATES | UNPICKLES | {"__import__"} and _owned(node, bound)
     evaluates = isinstance(node, ast.Call) and bool(node.args) and _called(node) == "eval"  # pandas' and others'
-    return evaluates or unpickles(node) or _finds_modules(node)
+    return evaluates or unpickles(node, bound) or _finds_modules(node)
+
+
+def _imports_execution(name: str, *, inner: bool) -> bool:
+    """Whether an imported module, or (``inner``) what is imported of one, can execute something."""
+    owner, _, word = name.rpartition(".")
+    if name.startswith(HARMLESS):
+        return False
+    common = word in OWNERS and owner not in OWNERS[word]
+    taken = inner and (name == "sys.path" or (word in RUNS | EVALUATES | UNPICKLES and not common))
+    return taken or name.split(".")[0] in RUNNERS | UNPICKLERS
 
 
 def _finds_modules(node: ast.AST) -> bool:
@@ -261,16 +333,52 @@ def _finds_modules(node: ast.AST) -> bool:
     return path and not any(isinstance(part, ast.Name) and part.id == "__file__" for part in inner)
 
 
-def executes_text(node: ast.Call) -> bool:
-    """Whether a call executes a text, or unpickles bytes, that it is given."""
-    if isinstance(node.func, ast.Name):
-        return node.func.id in (BUILT_IN - {"__import__"}) | EVALUATES
-    return _called(node) in EVALUATES or (_called(node) == "loads" and unpickles(node))
+def executed_text(nodes: Sequence[ast.AST]) -> ast.expr | None:
+    """What among the nodes of a program may execute a text, or unpickle bytes, that it is given; None if nothing may.
+
+    A file that the program opens was not written by who gives the text: unpickling it does not count.
+    """
+    bound, opened = imported_names(nodes), set[str]()
+    for node in nodes:
+        value, target = (
+            (node.context_expr, node.optional_vars)
+            if isinstance(node, ast.withitem)
+            else (node.value, node.targets[0])
+            if isinstance(node, ast.Assign)
+            else (None, None)
+        )
+        if isinstance(value, ast.Call) and _called(value) == "open" and isinstance(target, ast.Name):
+            opened.add(target.id)
+    return next((node for node in nodes if isinstance(node, ast.expr) and _of_text(node, bound, opened)), None)
 
 
-def unpickles(node: ast.AST) -> bool:
+def _of_text(node: ast.expr, bound: Mapping[str, str], opened: Collection[str]) -> bool:
+    owner, _, word = _dotted(node, bound).rpartition(".")
+    if word in UNPICKLES - {"read_pickle"} and _owned(node, bound):
+        return True
+    if word in EVALUATES or (owner in UNPICKLERS and word in ("loads", "Unpickler")):
+        return True
+    if word == "compile":
+        return owner in ("", "builtins")
+    if word in ("exec", "eval") and (isinstance(node, ast.Name) or owner == "builtins"):
+        return True
+    if isinstance(node, ast.List | ast.Tuple):  # a command: ["python", "-c", text]
+        after = [item for flag, item in pairwise(node.elts) if isinstance(flag, ast.Constant) and flag.value == "-c"]
+        return any(not isinstance(item, ast.Constant) for item in after)
+    if not isinstance(node, ast.Call) or not node.args:
+        return False
+    first, called = node.args[0], _dotted(node.func, bound)
+    if _called(node) in ("exec", "eval"):  # a method, as of a data frame; not one of the evaluator's own
+        return _dotted(node.func, bound).split(".")[0] not in ("self", "cls")
+    if called.endswith(".load") and (called.split(".")[0] in UNPICKLERS or unpickles(node, bound)):
+        ours = isinstance(first, ast.Constant) or (isinstance(first, ast.Name) and first.id in opened)
+        return not (ours or (isinstance(first, ast.Call) and _called(first) == "open"))
+    return unpickles(node, bound) and _called(node) == "loads"
+
+
+def unpickles(node: ast.AST, bound: Mapping[str, str] | None) -> bool:
     """Whether a call loads an object in a format that can run code."""
-    if isinstance(node, ast.Call) and _called(node) in UNPICKLES:
+    if isinstance(node, ast.Call) and _called(node) in UNPICKLES and _owned(node.func, bound):
         return True
     if not isinstance(node, ast.Call) or _called(node) not in ("load", "loads", "open"):
         return False

@@ -43,13 +43,27 @@ def test_a_text_that_is_only_read_is_sealed() -> None:
     assert reading.strategy == "Longer is better." and "config is not read" in reading.notes[0]
 
 
+CODE = "from gepa.utils import code_execution as c\nc.execute_code('', timeout=1)\n"
+
+
 def test_a_text_that_may_be_run_makes_a_claim() -> None:
     lab, reading = opened({"main.py": MAIN, "run.py": "def execute(code): exec(code)\n"})
     assert lab.evaluator is None and "claim: run.py may run the candidate's text" in reading.source
     assert any("test_set is not read" in note for note in reading.notes)
-    for runs in ("run = exec\n", "from os import system as tell\n", "import yaml\nyaml.unsafe_load('')\n", "print 1\n"):
+    for runs in (
+        "run = exec\n",
+        "from os import system as tell\n",
+        "import yaml\nyaml.unsafe_load('')\n",
+        "print 1\n",
+        CODE,
+    ):
         assert opened({"main.py": MAIN, "run.py": runs})[0].evaluator is None, runs
-    assert opened({"main.py": MAIN, "words.py": "import re\nre.compile('a')\n"})[0].evaluator
+    for words in (
+        "import re\nre.compile('a')\n",
+        "from re import compile\ncompile('a')\n",
+        "import platform\nplatform.system()\n",
+    ):
+        assert opened({"main.py": MAIN, "words.py": words})[0].evaluator, words
     program = MAIN.replace("Count the words.", "def f(): return 1")
     lab, reading = opened({"main.py": program})
     assert lab.genome == ("candidate.py",) and "sealed" in reading.source

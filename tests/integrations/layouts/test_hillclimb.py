@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+from nightlab_bridge.hillclimb import _call
 from support.bench import Bench
 from support.labs import TinyLab
 from support.layouts import opened, problem
@@ -88,6 +91,11 @@ def test_a_verifier_of_two_steps_is_sealed(make_lab: Callable[..., TinyLab]) -> 
     assert bench.run().metric == 3.0
     lab, reading = opened(ONE_STEP, sealed=False)
     assert lab.evaluator is None and "verifier.sh runs the program" in reading.source
+
+
+def test_an_absolute_path_of_a_step_is_itself(tmp_path: Path) -> None:
+    (tmp_path / "score.py").touch()
+    assert _call(f"{sys.executable} score.py", tmp_path) == [sys.executable, "problem/score.py"]
 
 
 RUNS_WHAT_IS_LEFT = (

@@ -64,10 +64,10 @@ def in_a_comment(text: str, line: str, path: str) -> str:
 
 
 def in_a_value(value: Any, more: str) -> Any:
-    """A value of JSON with more at the end of its first text; without one, with one text more."""
+    """A value of JSON with more at the end of its first text; without one, with one text more, or in its note."""
     if isinstance(value, dict):
         key = next((key for key, one in value.items() if isinstance(one, str)), "note")
-        return {**value, key: value.get(key, "") + more}
+        return {**value, key: f"{value.get(key, '')}{more}"}
     if isinstance(value, list):
         place = next((n for n, one in enumerate(value) if isinstance(one, str | dict)), len(value))
         return [*value[:place], in_a_value(value[place] if value[place:] else "", more), *value[place + 1 :]]

@@ -65,9 +65,7 @@ def program_facts(genome: Genome, parent: Genome, touched: Sequence[str], contex
     if touched and (refusal := _too_much(genome, parent, context)):
         return ProgramFacts(refusal)
     for path in touched:
-        begun = time.process_time()
-        find_constants(genome.get(path, ""), device)
-        if time.process_time() - begun > PARSING:
+        if _slow(genome.get(path, ""), parent.get(path, ""), device):
             return ProgramFacts(f"parsing {path} takes more than {PARSING:g} s: make it smaller, or less deeply nested")
     constants = _constants(genome, device)
     return ProgramFacts(
@@ -78,6 +76,20 @@ def program_facts(genome: Genome, parent: Genome, touched: Sequence[str], contex
         program=fingerprint(genome, device, context.outside),
         theme=sorted(theme(parent, genome))[:MOST],
     )
+
+
+def _slow(text: str, parent: str, device: str) -> bool:
+    """Whether a file's constants take too long to find, twice, and more than twice as long as those of its parent."""
+    seconds = _seconds(text, device)
+    if seconds <= PARSING or seconds <= 2 * _seconds(parent, device):
+        return False
+    return _seconds(text, device) > PARSING
+
+
+def _seconds(text: str, device: str) -> float:
+    begun = time.process_time()
+    find_constants(text, device)
+    return time.process_time() - begun
 
 
 def _too_much(genome: Genome, parent: Genome, context: SessionContext) -> str:

@@ -104,10 +104,12 @@ def _take(place: Path) -> None:
 def _call(step: str, lab: Path) -> list[str]:
     """The words of a step: a Python file, another script, or a command whose first word is a program.
 
-    A word that names a file of the problem's is that file, and none of that name that the candidate left.
+    A word that names a file of the problem's is that file, and none of that name that the candidate left; an absolute
+    path is itself.
     """
     words = shlex.split(step) or ["solution.py"]
-    words = [f"problem/{word}" if word != "solution.py" and (lab / word).is_file() else word for word in words]
+    own = {word for word in words if word != "solution.py" and not word.startswith("/") and (lab / word).is_file()}
+    words = [f"problem/{word}" if word in own else word for word in words]
     if len(words) == 1:
         path = words[0]
         words = [*(["bash"] if path.endswith(".sh") else ["python"] if path.endswith(".py") else []), path]

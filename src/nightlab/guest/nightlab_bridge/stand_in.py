@@ -50,7 +50,7 @@ class Program:
     def __init__(self, address: str) -> None:
         self.link = socket.socket(socket.AF_UNIX)
         self.link.connect(address)
-        self.lock, self.owner = threading.Lock(), os.getpid()
+        self.lock, self.owner = threading.RLock(), os.getpid()
         self.address, self.records = address, Records()
 
     def ask(self, request: dict[str, Any]) -> Any:
@@ -76,13 +76,14 @@ class Program:
         raise RuntimeError(f"{kind}: {said}" if kind else said)
 
     def call(self, name: str, args: Any, kwargs: Any, on: int | None = None) -> Any:
-        self.records.trim()
-        try:
-            request = {"name": name, "on": on, "args": pack(list(args), self.records)}
-            request["kwargs"] = pack(kwargs, self.records)
-        except NotPlain as fault:
-            self._give_up(f"an argument of {name}(): {fault}")
-        return self.ask(request)
+        with self.lock:  # one call at a time: no other's records are numbered meanwhile, nor forgotten
+            self.records.trim()
+            try:
+                request = {"name": name, "on": on, "args": pack(list(args), self.records)}
+                request["kwargs"] = pack(kwargs, self.records)
+            except NotPlain as fault:
+                self._give_up(f"an argument of {name}(): {fault}")
+            return self.ask(request)
 
     def _give_up(self, fault: str) -> NoReturn:
         send(self.link, LOADS, encode({"fault": fault[:500]}))  # the relay makes a crash of it, whatever happens here

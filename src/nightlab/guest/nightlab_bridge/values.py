@@ -27,7 +27,9 @@ KEPT = 10_000  # records of earlier calls that the evaluator's side finds again
 KINDS: dict[str, Any] = {}  # classes of the candidate's records
 COMPARES = ("eq", "order", "unsafe_hash", "frozen")  # what a dataclass is made with, and its objects behave by
 MAKERS = ("<string>", "dataclasses.py", "collections/__init__.py")  # where the methods that they write are from
-HARMLESS = {"__init__", "__post_init__", "__repr__", "__str__", "__format__"}  # methods that a record does without
+HARMLESS = {  # methods that a record does without; Python 3.14 makes the last two of annotations
+    *("__init__", "__post_init__", "__repr__", "__str__", "__format__", "__annotate__", "__annotate_func__"),
+}
 
 
 class NotPlain(TypeError):
@@ -62,7 +64,7 @@ def pack(value: Any, records: Records | None = None) -> Any:
     """
     if value is None or isinstance(value, bool):
         return value
-    if hasattr(value, "dtype") and hasattr(value, "shape"):
+    if hasattr(value, "dtype") and hasattr(value, "shape") and not _is_record(type(value)):
         return _pack_array(value)
     for kind in (int, float, str):
         if isinstance(value, kind):
@@ -100,13 +102,13 @@ def unpack(data: Any, records: Mapping[int, Any] | None = None, made: dict[int, 
     object of each in ``made``: those of a message.
     """
     made = {} if made is None else made
-    if isinstance(data, list):
-        return [unpack(item, records, made) for item in data]
-    if not isinstance(data, dict):
+    if not isinstance(data, list | dict):
         return data
-    kind: Any = data.get(WRAPPED)
-    of: Any = data.get("of")
+    kind: Any = "list" if isinstance(data, list) else data.get(WRAPPED)
     try:
+        if isinstance(data, list):
+            return [unpack(item, records, made) for item in data]
+        of: Any = data.get("of")
         if kind == "complex":
             return complex(*map(float, of))
         if kind == "bytes":
@@ -120,32 +122,35 @@ def unpack(data: Any, records: Mapping[int, Any] | None = None, made: dict[int, 
         if kind in ("tuple", "set", "frozenset"):
             several: Any = {"tuple": tuple, "set": set, "frozenset": frozenset}[kind]
             return several(unpack(item, records, made) for item in of)
-    except (TypeError, ValueError, KeyError) as error:
+    except (TypeError, ValueError, KeyError, OverflowError, RecursionError) as error:
         raise NotPlain(f"an answer holds an invalid {kind}: {error}") from None
     raise NotPlain(f"an answer holds something of kind {str(kind)[:40]!r}")
 
 
 def _fields(value: Any) -> list[Any] | None:
-    """The fields of a dataclass or a named tuple; None for others. Raises NotPlain for a dataclass with methods too."""
+    """The fields of a dataclass or a named tuple; None for others. Raises NotPlain for a dataclass that has more."""
     kind = type(value)
+    if not _is_record(kind):
+        return None
     if isinstance(value, tuple):
-        names = list(getattr(kind, "_fields", ())) if hasattr(kind, "_fields") else None
-    elif hasattr(kind, "__dataclass_fields__"):
+        names = list(kind._fields)
+    else:
         from dataclasses import fields
 
         names = [field.name for field in fields(value)]
-    else:
-        names = None
-    if names is None:
-        return None
     own = [(name, item) for made in kind.__mro__ if made not in (tuple, object) for name, item in vars(made).items()]
-    if other := next((name for name, item in own if name not in names and _does(name, item)), ""):
+    others = [*getattr(value, "__dict__", ()), *(name for name, item in own if _does(name, item))]
+    if other := next((name for name in others if name not in names), ""):
         if isinstance(value, tuple):
             return None
         raise NotPlain(f"a value of type {kind.__name__}, which has {other} besides its fields, can't be handed over")
     if lacks := next((name for name in names if not hasattr(value, name)), ""):
         raise NotPlain(f"a value of type {kind.__name__}, whose field {lacks} is not set, can't be handed over")
     return names
+
+
+def _is_record(kind: type) -> bool:
+    return hasattr(kind, "_fields" if issubclass(kind, tuple) else "__dataclass_fields__")
 
 
 def _does(name: str, item: Any) -> bool:

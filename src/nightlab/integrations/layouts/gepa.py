@@ -10,7 +10,7 @@ from typing import Any
 from nightlab.core.layouts import Problem, Reading, safe_name
 from nightlab.core.source import syntax_tree
 from nightlab.core.types import NightlabError
-from nightlab.session.metric_claim import executes
+from nightlab.session.metric_claim import executes, imported_names
 
 CALL, SECONDS, FOLDER = "optimize_anything", 600.0, "candidate"
 MODEL = re.compile(r"^\s*(?:import|from)\s+(litellm|openai|anthropic|dspy|google\.generativeai|ollama)\b", re.M)
@@ -62,7 +62,9 @@ def read(problem: Problem) -> Reading | None:
 def _executes(text: str) -> bool:
     """Whether a module may run the candidate's text in its own process, where that can change what is measured."""
     tree = syntax_tree(text)
-    return tree is None or any(map(executes, ast.walk(tree)))
+    nodes = list(ast.walk(tree)) if tree else []
+    bound = imported_names(nodes)
+    return tree is None or any(executes(node, bound) for node in nodes)
 
 
 def _call(tree: ast.Module) -> dict[str, ast.expr] | None:

@@ -7,7 +7,7 @@ import re
 
 from nightlab.core.layouts import Problem
 from nightlab.core.source import syntax_tree
-from nightlab.session.metric_claim import executes_text, imported_files
+from nightlab.session.metric_claim import executed_text, imported_files
 
 PROGRAM = re.compile(
     r"^(?!te?mp|results?_|out)\w*(program|code|file|solution|candidate|submission|initial|script|source)\w*path$|"
@@ -29,9 +29,10 @@ def obstacle(problem: Problem, evaluator: str, program: str) -> str:
         tree = syntax_tree(problem.text(path))
         if tree is None and path == evaluator:
             return f"{path} can't be parsed"
-        for node in ast.walk(tree) if tree else ():
-            if isinstance(node, ast.Call) and executes_text(node):
-                return f"{path}, line {node.lineno}, may execute what the program answers"
+        nodes = list(ast.walk(tree)) if tree else []
+        if executing := executed_text(nodes):
+            return f"{path}, line {executing.lineno}, may execute what the program answers"
+        for node in nodes:
             if isinstance(node, ast.Call) and path == evaluator and (why := _of_call(node, program)):
                 return f"{path}, line {node.lineno}, {why}"
             found = imported_files(node, path, problem.files)
