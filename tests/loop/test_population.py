@@ -143,7 +143,8 @@ def test_the_schedule_yields_from_nothing_what_the_winner_had_and_a_kill_loses_n
     assert winner and winner.metric is not None
     assert facts["experiment"]["metric"] == winner.metric, "no noise here: its schedule is its whole history"
     assert facts["experiment"]["proposer"] == "pbt"
-    assert facts["budgets"] == pytest.approx(3.0)
+    lost = sum(one.outcome == "lost" for _, one in found if one)  # what the kill ended may have trained: it counts
+    assert facts["budgets"] == pytest.approx(3.0 + lost / 4)
     assert list(facts["schedule"]) == ["LR"]
     assert done.code == (0 if facts["experiment"]["status"] == "keep" else 3)
     assert [by_id[one][0].segment.part for one in facts["history"]] == [1, 2, 3, 4]
