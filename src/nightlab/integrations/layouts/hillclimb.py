@@ -9,12 +9,12 @@ import shlex
 from typing import Any
 
 from nightlab.core.layouts import Problem, Reading, safe_name
-from nightlab.core.source import syntax_tree
 from nightlab.core.text import METRIC_NAME
 from nightlab.core.types import NightlabError
 from nightlab.integrations.layouts.bridged import imported
+from nightlab.integrations.layouts.sealing import reached
 from nightlab.integrations.layouts.yaml_text import number, table, unread
-from nightlab.session.metric_claim import executes, imported_files
+from nightlab.session.metric_claim import executes
 
 SPEC, SECONDS = "problem.yaml", 600.0
 READ = {"metric", "higher_is_better", "problem_id", "description", "verifier", "score", "run", "time_limit_s"}
@@ -92,17 +92,14 @@ def _obstacle(problem: Problem, score: list[str], program: str) -> str:
     if handed := next((word for word in words if "{" in word or word.endswith((*NAMED, program))), ""):
         return f"{shlex.join(score)} names {handed}"
     own = {"solution", posixpath.basename(program).removesuffix(".py")}
-    files = [word for word in words if word.endswith(".py") and problem.has(word)]
-    for path in files:  # which grows by what they import
-        tree = syntax_tree(problem.text(path))
-        if tree is None:
+    for path, nodes in reached(problem, [word for word in words if word.endswith(".py") and problem.has(word)]):
+        if not nodes:
             return f"{path} can't be parsed"
-        for node in ast.walk(tree):
+        for node in nodes:
             if executes(node):
                 return f"{path}, line {node.lineno}, may execute or unpickle what the program left"  # type: ignore[attr-defined]
             if own & set(imported(node)) or (isinstance(node, ast.Constant) and str(node.value).endswith(NAMED)):
                 return f"{path}, line {node.lineno}, names the solution"  # type: ignore[attr-defined]
-            files += [found for found in imported_files(node, path, problem.files) if found not in files]
     return ""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Iterable, Iterator
 
 from nightlab.core.layouts import Problem
 from nightlab.core.source import syntax_tree
@@ -24,20 +25,31 @@ def obstacle(problem: Problem, evaluator: str, program: str) -> str:
         return "as you asked"
     if not program.endswith(".py"):
         return f"{program} is no Python module whose functions could be called"
-    files = [evaluator]
-    for path in files:  # which grows by what they import, to which the program's path is not known by its name
-        tree = syntax_tree(problem.text(path))
-        if tree is None and path == evaluator:
+    for path, nodes in reached(problem, [evaluator], but=program):
+        if not nodes and path == evaluator:
             return f"{path} can't be parsed"
-        nodes = list(ast.walk(tree)) if tree else []
         if executing := executed_text(nodes):
             return f"{path}, line {executing.lineno}, may execute what the program answers"
-        for node in nodes:
-            if isinstance(node, ast.Call) and path == evaluator and (why := _of_call(node, program)):
+        # What the evaluator imports does not know the program's path by its name.
+        for node in nodes if path == evaluator else ():
+            if isinstance(node, ast.Call) and (why := _of_call(node, program)):
                 return f"{path}, line {node.lineno}, {why}"
-            found = imported_files(node, path, problem.files)
-            files += [each for each in found if each not in (*files, program)]
     return ""
+
+
+def reached(problem: Problem, start: Iterable[str], but: str = "") -> Iterator[tuple[str, list[ast.AST]]]:
+    """These Python files and those of the folder that they import, without ``but``, each with its syntax tree's nodes.
+
+    There are none where a file can't be parsed.
+    """
+    files = list(start)
+    for path in files:  # which grows
+        tree = syntax_tree(problem.text(path))
+        nodes = list(ast.walk(tree)) if tree else []
+        yield path, nodes
+        for node in nodes:
+            found = imported_files(node, path, problem.files)
+            files += [each for each in found if each not in (*files, but)]
 
 
 def _of_call(node: ast.Call, program: str) -> str:
