@@ -16,6 +16,7 @@ from pathlib import Path
 
 from machine import heading
 
+from nightlab.core.config.limits import InformationConfig
 from nightlab.core.program.information import compressed, find_data, joined, new_information
 
 AS_TEXT = (  # in the lab: the validation text
@@ -77,14 +78,13 @@ def genome(before: str, text: str) -> str:
 
 def largest(before: str, text: str) -> tuple[str, int]:
     """The genome with the longest beginning of a text that its contract lets through, and how long that is."""
-    limit = max(8 * 1024, compressed(joined({"train.py": before})))
+    limit = max(InformationConfig().growth_bytes or 0, compressed(joined({"train.py": before})))
     low, high = 0, len(text)
     while high - low > 50:
         middle = (low + high) // 2
         one = genome(before, text[:middle])
-        low, high = (
-            (middle, high) if new_information({"train.py": one}, {"train.py": before}) <= limit else (low, middle)
-        )
+        fits = new_information({"train.py": one}, {"train.py": before}) <= limit
+        low, high = (middle, high) if fits else (low, middle)
     return genome(before, text[:low]), low
 
 

@@ -265,13 +265,12 @@ def _tops(node: ast.Import | ast.ImportFrom) -> list[str]:
 
 def imported_names(nodes: Iterable[ast.AST]) -> dict[str, str]:
     """What the names stand for that the import statements among the nodes bind: modules, and what is in them."""
-    found = {}
+    found: dict[str, str] = {}
     for node in nodes:
         if isinstance(node, ast.Import):
             for alias in node.names:
-                found[alias.asname or alias.name.split(".")[0]] = (
-                    alias.name if alias.asname else alias.name.split(".")[0]
-                )
+                top = alias.name.split(".")[0]
+                found |= {alias.asname: alias.name} if alias.asname else {top: top}
         elif isinstance(node, ast.ImportFrom):
             found |= {alias.asname or alias.name: f"{node.module or ''}.{alias.name}" for alias in node.names}
     return found
@@ -339,14 +338,9 @@ def executed_text(nodes: Sequence[ast.AST]) -> ast.expr | None:
     A file that the program opens was not written by who gives the text: unpickling it does not count.
     """
     bound, opened = imported_names(nodes), set[str]()
-    for node in nodes:
-        value, target = (
-            (node.context_expr, node.optional_vars)
-            if isinstance(node, ast.withitem)
-            else (node.value, node.targets[0])
-            if isinstance(node, ast.Assign)
-            else (None, None)
-        )
+    given = [(node.context_expr, node.optional_vars) for node in nodes if isinstance(node, ast.withitem)]
+    given += [(node.value, node.targets[0]) for node in nodes if isinstance(node, ast.Assign)]
+    for value, target in given:
         if isinstance(value, ast.Call) and _called(value) == "open" and isinstance(target, ast.Name):
             opened.add(target.id)
     return next((node for node in nodes if isinstance(node, ast.expr) and _of_text(node, bound, opened)), None)
@@ -369,7 +363,7 @@ def _of_text(node: ast.expr, bound: Mapping[str, str], opened: Collection[str]) 
         return False
     first, called = node.args[0], _dotted(node.func, bound)
     if _called(node) in ("exec", "eval"):  # a method, as of a data frame; not one of the evaluator's own
-        return _dotted(node.func, bound).split(".")[0] not in ("self", "cls")
+        return called.split(".")[0] not in ("self", "cls")
     if called.endswith(".load") and (called.split(".")[0] in UNPICKLERS or unpickles(node, bound)):
         ours = isinstance(first, ast.Constant) or (isinstance(first, ast.Name) and first.id in opened)
         return not (ours or (isinstance(first, ast.Call) and _called(first) == "open"))

@@ -47,10 +47,10 @@ def attacks_on(lab: LabConfig, path: str, text: str) -> list[Attack]:
 def left_out(lab: LabConfig, path: str, text: str) -> str:
     """Which attacks are not made, or may come too late, and why; empty where all are made."""
     why = NO_PROGRAM if not lab.command else "" if path.endswith(".py") else NO_PYTHON
-    fitting = _fitting(lab, path)
-    if without := [a.name for a in fitting if _placed(a, lab, path, text) is None]:
+    placed = [(attack.name, _placed(attack, lab, path, text)) for attack in _fitting(lab, path)]
+    if without := [name for name, found in placed if found is None]:
         return f"{NO_PLACE.format(path=path)}: {', '.join(without)}{f'; {why}' if why else ''}"
-    if any(LATER in (_placed(attack, lab, path, text) or "") for attack in fitting):
+    if any(LATER in found for _, found in placed if found):
         return INSIDE.format(path=path)
     return why
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import PurePath
 from typing import Any
 
-from nightlab.analysis.redteam.attack import EVALUATOR, INFORMATION, Attack, Target, best_claim, prints
+from nightlab.analysis.redteam.attack import EVALUATOR, INFORMATION, Attack, C, Target, best_claim, prints
 from nightlab.analysis.redteam.what_is_left import NUMBER
 from nightlab.core.config import LabConfig
 
@@ -26,7 +26,7 @@ TAB = "\t"
 LITERALS = {
     ".py": "WEIGHTS = '{}'",
     ".wat": '(data "{}")',
-    **dict.fromkeys((".c", ".cc", ".cpp", ".cxx"), 'const char nightlab_redteam_weights[] = "{}";'),
+    **dict.fromkeys(C, 'const char nightlab_redteam_weights[] = "{}";'),
 }
 AT_LOAD = """
 #include <stdio.h>

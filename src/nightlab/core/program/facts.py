@@ -14,9 +14,7 @@ from nightlab.core.program.theme import theme
 from nightlab.core.source import code_lines, same_program, syntax_fault
 
 MOST = 40  # parts of a genome that a change is said to be about
-PARSING = (
-    0.25  # CPU seconds in which a file's constants have to be found: a session does so too, deaf to Ctrl-C meanwhile
-)
+PARSING = 0.25  # CPU seconds to find a file's constants, which a session does too, deaf to Ctrl-C meanwhile
 
 Genome = Mapping[str, str]
 """Texts by path."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import builtins
-import os
 import socket
 import threading
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -50,8 +49,7 @@ class Program:
     def __init__(self, address: str) -> None:
         self.link = socket.socket(socket.AF_UNIX)
         self.link.connect(address)
-        self.lock, self.owner = threading.RLock(), os.getpid()
-        self.address, self.records = address, Records()
+        self.lock, self.records = threading.RLock(), Records()
 
     def ask(self, request: dict[str, Any]) -> Any:
         """The value that answers a request. Raises the program's exception; RuntimeError for an invalid answer."""
