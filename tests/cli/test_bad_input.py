@@ -102,8 +102,10 @@ def test_no_contract_and_no_known_layout(lab: TinyLab, nightlab: Any) -> None:
 
 def test_a_contract_that_is_wrong(lab: TinyLab, nightlab: Any) -> None:
     lab.commit(lab_toml='name = "x"\ngenome = ["genome.py"]\ncommand = "c"\n[metric]\nname = "m"\ngoal = "up"\n')
-    refused(nightlab("run", cwd=lab), "lab.toml: metric.goal")
-    refused(nightlab("check", cwd=lab), "lab.toml: metric.goal")
+    refused(nightlab("run", cwd=lab), "lab.toml, line 6: metric.goal")
+    refused(nightlab("check", cwd=lab), "lab.toml, line 6: metric.goal")
+    example = nightlab("init", "--show", cwd=lab)  # to which the hint sends
+    assert example.code == 0 and "[metric]" in example.out and 'goal = "up"' not in example.out
     lab.commit(lab_toml="name = \n")
     refused(nightlab("check", cwd=lab), "not valid TOML", "line 1")
 

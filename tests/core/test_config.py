@@ -78,6 +78,38 @@ def test_an_unknown_kind_of_proposer_is_told_which_there_are() -> None:
         parse(LEAST + "[[proposers]]\nshare = 1\n")
 
 
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (LEAST.replace("genome", "genomes"), ", line 2: genomes: there is no such key; is genome meant?"),
+        (LEAST + "gaol = 1\n", ", line 6: metric.gaol: there is no such key; is metric.goal meant?"),
+        (LEAST + "amount = 1\n", ", line 6: metric.amount: there is no such key; is budget.amount meant?"),
+        ("hours = 8\n" + LEAST, ", line 1: hours: there is no such key; is stop.hours meant?"),
+        (LEAST + "zzz = 8\n", ", line 6: metric.zzz: there is no such key"),
+        (LEAST + "[budget.cpu]\namout = 1\n", ", line 7: budget.cpu.amout: there is no such key; is amount meant?"),
+        (
+            LEAST + "[[proposers]]\nkind = 'tuner'\nshares = 1\n",
+            ", line 8: proposers.0.shares: there is no such key; is pr",
+        ),
+        (LEAST + "[proposers]\nkind = 'tuner'\n", ", line 6: proposers: must be a list of tables: write [[proposers]]"),
+        (LEAST + "[[evaluator]]\ncommand = 'x'\n", ", line 6: evaluator: must be a table: write [evaluator]"),
+        (LEAST.replace('["a.py"]', '"a.py"'), ', line 2: genome: must be a list: ["a.py"]'),
+        (LEAST + "goal = 'minimize'\n", ", line 6: metric.goal: must be 'minimise' or 'maximise', not 'minimize'"),
+        (LEAST + "[budget]\namount = '5s'\n", ", line 7: budget.amount: must be a number, not '5s'"),
+        (LEAST + "[stop]\nexperiments = 2.5\n", ", line 7: stop.experiments: must be a whole number, not 2.5"),
+        (LEAST + "[limits]\nmem = '20%'\n", ", line 7: limits: mem must be a number or like"),
+        (LEAST.replace('"x"', '"my lab"'), ", line 1: name: must be a name of letters, digits and _ . -, not 'my lab'"),
+        (LEAST + "[notify]\nwebhook = 'x'\n", ", line 7: notify.webhook: must be an address that begins with http"),
+        (LEAST.replace('name = "m"\n', ""), ", line 4: metric.name: is missing"),
+    ],
+)
+def test_a_fault_names_its_line_and_what_may_be_meant(text: str, says: str) -> None:
+    with pytest.raises(NightlabError) as error:
+        parse(text)
+    assert str(error.value).startswith(f"lab.toml{says}")
+    assert "is missing" in says or "is missing" not in str(error.value)
+
+
 def test_two_faults_are_both_named() -> None:
     with pytest.raises(NightlabError, match=r"(?s)metric\.goal.*stop\.stall"):
         parse(LEAST + 'goal = "up"\n[stop]\nstall = -1\n')

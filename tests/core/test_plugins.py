@@ -262,8 +262,11 @@ def test_keys_are_checked_by_the_plug_ins_own_model(example: Path) -> None:
     assert faults(contract('[judge]\nrule = "margin"\noptions = { least = 0.1 }\n', step + "factor = 3")) == []
     for lab, words in (
         (contract("", step + "factr = 3"), "proposers.0.factr: there is no such key"),
-        (contract("", step + "factor = 0.5"), "proposers.0.factor: Input should be greater than 1"),
-        (contract('[judge]\nrule = "margin"\noptions = { least = "x" }\n'), "judge.options.least: Input should be"),
+        (contract("", step + "factor = 0.5"), "proposers.0.factor: must be greater than 1"),
+        (
+            contract('[judge]\nrule = "margin"\noptions = { least = "x" }\n'),
+            "judge.options.least: must be a number, not 'x'",
+        ),
         (contract("[judge]\noptions = { least = 1 }\n"), "judge.options.least: there is no such key"),
         (contract("[search]\noptions = { width = 1 }\n"), "search.options.width: there is no such key"),
     ):

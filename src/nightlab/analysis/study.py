@@ -23,9 +23,10 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from nightlab.analysis.confirm import lineage
-from nightlab.core.config_model import ConfigModel, fault
+from nightlab.core.config_model import ConfigModel
 from nightlab.core.observer import Observer
 from nightlab.core.text import one_line
+from nightlab.core.toml_lines import located
 from nightlab.core.types import Experiment, Metric, NightlabError
 from nightlab.engines.platform import differences
 from nightlab.judge import Noise, paired_gain, pairs_needed
@@ -180,14 +181,15 @@ class Comparison:
 def read_study(path: Path) -> StudyConfig:
     """A study's file. Raises NightlabError when it can't be read, or naming the key that is wrong."""
     try:
-        return StudyConfig.model_validate(tomllib.loads(path.read_text(encoding="utf-8")), context=path.parent)
+        text = path.read_text(encoding="utf-8")
+        return StudyConfig.model_validate(tomllib.loads(text), context=path.parent)
     except OSError as error:
         raise NightlabError(f"{error.filename}: {error.strerror}", "docs/studies.md has an example") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise NightlabError(f"{path} is no TOML: {error}", "docs/studies.md has an example") from None
     except ValidationError as error:
-        said = "; ".join(fault(each) for each in error.errors())
-        raise NightlabError(f"{path}: {said}", "docs/studies.md says what each key means") from None
+        said = located(error, StudyConfig, text, str(path))
+        raise NightlabError(said, "docs/studies.md says what each key means") from None
 
 
 def compare(study: StudyConfig, results: Sequence[StudySession]) -> list[Comparison]:

@@ -17,7 +17,8 @@ from pathlib import Path
 from pydantic import Field, ValidationError, model_validator
 
 from nightlab.analysis.confirm import Confirmer, lineage
-from nightlab.core.config_model import ConfigModel, fault
+from nightlab.core.config_model import ConfigModel
+from nightlab.core.toml_lines import located
 from nightlab.core.types import Budget, Evidence, Experiment, Measurement, NightlabError, TrialRequest, average
 from nightlab.loop.measure import measure
 from nightlab.loop.scheduler import Scheduler
@@ -95,13 +96,14 @@ def read_grid(path: Path) -> GridConfig:
     """A grid's file. Raises NightlabError when it can't be read, or naming the key that is wrong."""
     hint = "docs/transfer.md has an example"
     try:
-        return GridConfig.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        text = path.read_text(encoding="utf-8")
+        return GridConfig.model_validate(tomllib.loads(text))
     except OSError as error:
         raise NightlabError(f"{path}: {error.strerror}", hint) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise NightlabError(f"{path} is no TOML: {error}", hint) from None
     except ValidationError as error:
-        raise NightlabError(f"{path}: {'; '.join(fault(each) for each in error.errors())}", hint) from None
+        raise NightlabError(located(error, GridConfig, text, str(path)), hint) from None
 
 
 def rank_correlation(one: Sequence[float], other: Sequence[float]) -> tuple[float, float, float] | None:

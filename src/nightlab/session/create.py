@@ -69,9 +69,6 @@ def infer(folder: Path, *, sealed: bool = True) -> tuple[str, str]:
     if not folder.is_dir():
         raise NightlabError(f"{folder} is not a folder", "give the lab's folder: nightlab init -C FOLDER")
     problem = problem_in(folder, sealed=sealed)
-    if problem.has(CONTRACT):
-        lab, source = from_files(problem, str(folder))
-        return to_toml(lab), source
     found = detect(problem)
     if found is None:
         foreign = recognise(problem)

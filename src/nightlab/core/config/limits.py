@@ -60,7 +60,7 @@ class Budgets(BudgetConfig):
             try:
                 self.on(device)
             except ValidationError as error:
-                raise ValueError(f"{device}.{fault(error.errors()[0])}") from None
+                raise ValueError(f"{device}.{fault(error.errors()[0], BudgetConfig)}") from None
         return self
 
     def on(self, device: str) -> BudgetConfig:

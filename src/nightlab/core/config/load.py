@@ -10,11 +10,12 @@ from typing import Any
 from pydantic import ValidationError
 
 from nightlab.core.config.schema import LabConfig
-from nightlab.core.config_model import fault
+from nightlab.core.config_model import faults
 from nightlab.core.files import NotReadable, read_plain
 from nightlab.core.foreign import recognise
 from nightlab.core.layouts import Problem, Reading, read_layout
 from nightlab.core.source_bytes import BOM, decode_source, undecodable
+from nightlab.core.toml_lines import located
 from nightlab.core.types import NightlabError
 
 CONTRACT = "lab.toml"
@@ -34,8 +35,10 @@ def parse(text: str, where: str = CONTRACT) -> LabConfig:
     except tomllib.TOMLDecodeError as error:
         raise NightlabError(f"{where} is not valid TOML: {error}", "fix that line") from None
     except ValidationError as error:
-        faults = "; ".join(fault(each) for each in error.errors())
-        raise NightlabError(f"{where}: {faults}", "fix those keys; nightlab init --show prints an example") from None
+        raise NightlabError(
+            located(error, LabConfig, text, where),
+            "fix that; docs/lab.md has all keys, nightlab init --show an example",
+        ) from None
 
 
 def amended(lab: LabConfig, changes: Mapping[str, Any]) -> LabConfig:
@@ -49,8 +52,8 @@ def amended(lab: LabConfig, changes: Mapping[str, Any]) -> LabConfig:
     try:
         return LabConfig.model_validate(values)
     except ValidationError as error:
-        faults = "; ".join(fault(each) for each in error.errors())
-        raise NightlabError(faults, "the keys are those of lab.toml: docs/lab.md") from None
+        words = "; ".join(said for _, said in faults(error.errors(), LabConfig))
+        raise NightlabError(words, "the keys are those of lab.toml: docs/lab.md") from None
 
 
 def detect(problem: Problem) -> tuple[LabConfig, Reading] | None:
@@ -64,8 +67,8 @@ def detect(problem: Problem) -> tuple[LabConfig, Reading] | None:
     try:
         return LabConfig.model_validate(reading.contract), reading
     except ValidationError as error:
-        faults = "; ".join(fault(each) for each in error.errors())
-        raise NightlabError(f"{reading.source}: {faults}", "write a lab.toml: nightlab init --show") from None
+        words = "; ".join(said for _, said in faults(error.errors(), LabConfig))
+        raise NightlabError(f"{reading.source}: {words}", "write a lab.toml: nightlab init --show") from None
 
 
 def to_toml(lab: LabConfig) -> str:
