@@ -88,10 +88,11 @@ def test_uncommitted_changes(lab: TinyLab, nightlab: Any, path: str, says: str) 
 
 def test_a_genome_that_does_not_exist(lab: TinyLab, nightlab: Any) -> None:
     lab.commit(lab_toml=(lab.folder / "lab.toml").read_text().replace("genome.py", "genom.py"))
-    refused(nightlab("run", cwd=lab), "the genome genom.py does not exist", "lab.toml")
+    refused(nightlab("run", cwd=lab), "the genome genom.py does not exist", "lab.toml: is genome.py meant?")
     lab.git("rm", "-q", "--cached", "genome.py")
     lab.commit(lab_toml=(lab.folder / "lab.toml").read_text().replace("genom.py", "model/*.py"))
     refused(nightlab("run", cwd=lab), "model/*.py does not exist")
+    assert "the tuner" not in nightlab("check", cwd=lab).out, "nothing is said of what is not there"
 
 
 def test_no_contract_and_no_known_layout(lab: TinyLab, nightlab: Any) -> None:
@@ -130,7 +131,23 @@ def test_a_lab_on_a_network_mount(lab: TinyLab, monkeypatch: pytest.MonkeyPatch)
 
 def test_a_metric_that_never_appears(lab: TinyLab, nightlab: Any) -> None:
     lab.commit(measure_py="print('METRIC los=1')\n")
-    refused(nightlab("run", cwd=lab), "the baseline can't be measured", "METRIC loss=")
+    refused(
+        nightlab("run", cwd=lab),
+        "the baseline can't be measured",
+        "METRIC loss=…; it printed another name: METRIC los=1",
+    )
+    refused(nightlab("redteam", cwd=lab), "METRIC los=1", "nightlab check")
+
+
+def test_an_evaluator_that_fails_names_its_line_and_its_log(lab: TinyLab, nightlab: Any) -> None:
+    contract = (lab.folder / "lab.toml").read_text() + '[evaluator]\ncommand = "python score.py"\n'
+    lab.commit(lab_toml=contract, score_py="x = 1\nx / 0\n")
+    done = nightlab("run", cwd=lab)
+    refused(done, "the evaluator failed: score.py, line 2: ZeroDivisionError", "evaluator.log")
+    lab.commit(score_py="print('score 7')\n")
+    refused(
+        nightlab("run", cwd=lab), "the evaluator ended normally but printed no line METRIC", "score 7", "evaluator.log"
+    )
 
 
 def test_a_baseline_that_crashes_and_is_mended(lab: TinyLab, nightlab: Any) -> None:

@@ -82,9 +82,14 @@ def test_what_a_sandbox_says_that_could_not_be_set_up(output: str, failed: bool)
         ("import sys; print('bye'); sys.exit(7)", "crashed", "bye (exit status 7)"),
         ("import os; os.kill(os.getpid(), 9)", "crashed", "(SIGKILL)"),
         ("import os; os.kill(os.getpid(), 11)", "crashed", "(SIGSEGV)"),
-        ("print('no number here')", "no metric", "printed no line METRIC loss="),
+        ("x = 1\nx / 0", "crashed", "genome.py, line 2: ZeroDivisionError: division by zero (exit status 1)"),
+        ("print('no number here')", "no metric", "printed no line METRIC loss=…; its last line is: no number here"),
         ("print('METRIC loss=nan')", "no metric", "METRIC loss=nan"),
-        ("print('METRIC lossy=1')", "no metric", "printed no line METRIC loss="),
+        (
+            "print('METRIC lossy=1')",
+            "no metric",
+            "printed no line METRIC loss=…; it printed another name: METRIC lossy=1",
+        ),
         ("print('METRIC loss=1')\nraise SystemExit(1)", "crashed", "exit status 1"),
     ],
 )
@@ -568,6 +573,45 @@ def test_metric_lines_and_summary_blocks() -> None:
         "RuntimeError: CUDA out of memory"
     )
     assert words.crash_summary("  \n") == "it printed nothing"
+
+
+TRACEBACK = """\
+Traceback (most recent call last):
+  File "/lab/genome.py", line 9, in <module>
+    train()
+{}KeyError: 'lr'
+"""
+
+
+@pytest.mark.parametrize(
+    ("frames", "says"),
+    [
+        ("", "genome.py, line 9: KeyError: 'lr'"),
+        ('  File "/lab/src/net.py", line 3, in f\n', "src/net.py, line 3: KeyError: 'lr'"),
+        ('  File "/usr/lib/python3/site-packages/x.py", line 3, in f\n', "genome.py, line 9: KeyError: 'lr'"),
+        ('  File "<frozen importlib>", line 3, in f\n', "genome.py, line 9: KeyError: 'lr'"),
+    ],
+)
+def test_a_crash_names_the_innermost_line_of_the_lab(frames: str, says: str) -> None:
+    assert words.crash_summary(f"epoch 1\n{TRACEBACK.format(frames)}") == says
+    assert words.crash_summary(f"{TRACEBACK.format(frames)}Traceback …\nOSError: no") == "OSError: no"
+
+
+@pytest.mark.parametrize(
+    ("printed", "says"),
+    [
+        ("", "it printed nothing"),
+        ("METRIC rsme=1\ndone\n", "it printed another name: METRIC rsme=1"),
+        ("rmse 0.5\ndone\n", "it printed: rmse 0.5"),
+        ("Metric: 3\ndone\n", "it printed: Metric: 3"),
+        ("rmses 0.5\nparametric\n", "its last line is: parametric"),
+        ("a\x1b[2Jb\n", "its last line is: ab"),
+    ],
+)
+def test_an_output_without_the_metric_is_quoted_where_it_may_be_meant(printed: str, says: str) -> None:
+    assert words.missing_metric(printed, "rmse") == (
+        f"the program ended normally but printed no line METRIC rmse=…; {says}"
+    )
 
 
 NAMES = """\

@@ -150,7 +150,9 @@ def test_what_can_not_be_an_experiment_is_refused_with_its_reason_and_not_asked_
 
 def test_a_baseline_that_fails_ends_the_session_with_its_reason(make_lab: Any) -> None:
     lab = make_lab("A = 1\nB = 1 / 0\n")
-    with pytest.raises(NightlabError, match="baseline can't be measured: crashed: ZeroDivisionError") as error:
+    with pytest.raises(
+        NightlabError, match=r"baseline can't be measured: crashed: genome\.py, line 2: ZeroDivisionError"
+    ) as error:
         lab.run()
     log = next(word.rstrip(",") for word in error.value.hint.split() if word.startswith("/"))
     assert "ZeroDivisionError" in Path(log).read_text()

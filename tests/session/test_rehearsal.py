@@ -23,12 +23,13 @@ WORKS = {
     },
 }
 FAILS = {
-    "no metric": ({"measure.py": "print('done')\n"}, ""),
+    "no metric": ({"measure.py": "print('done')\n"}, "print METRIC name=value"),
     "a missing module": ({"measure.py": "import no_such_module\n"}, "install no_such_module"),
     "data that is not there": ({"measure.py": "open('data/x.bin')\n"}, "data.open"),
     "a log that is committed": ({"measure.py": "open('logs/a.log', 'a')\n", "logs/a.log": ""}, "git rm --cached"),
     "the network": ({"measure.py": "import socket\nsocket.create_connection(('example.org', 80))\n"}, "no network"),
     "a crash": ({"measure.py": "raise SystemExit(3)\n"}, "by hand"),
+    "an error": ({"measure.py": "\n1 / 0\n"}, "measure.py, line 2: ZeroDivisionError"),
 }
 
 
@@ -69,7 +70,26 @@ def test_what_prepare_may_bring_is_a_note(make_lab: Any) -> None:
     assert good and "make_data.py runs before each session" in said
 
 
+def test_what_the_checks_print_is_not_taken_for_the_programs(make_lab: Any) -> None:
+    lab = make_lab(files={"measure.py": "print('loss 1')\n"})
+    lab.write("lab.toml", (lab.folder / "lab.toml").read_text() + '[[checks]]\ncommand = "echo OK"\n')
+    lab.commit()
+    good, said = verdict(lab)
+    assert not good and "printed no line METRIC loss=…; it printed: loss 1 / " in said
+
+
 def test_hints() -> None:
+    python = hint_for("No module named 'torch'", "the trial's Python, /opt/x")
+    assert python.startswith("install torch for the trial's Python, /opt/x, or")
+    assert (
+        hint_for("bwrap: execvp train.py: No such file or directory")
+        == "name the program that runs it: python train.py"
+    )
+    for word in ("cd", "X=1"):
+        assert "without a shell" in hint_for(f"bwrap: execvp {word}: No such file or directory")
+    missing = hint_for("python: can't open file '/lab/trian.py': [Errno 2] No such file or directory")
+    assert missing == "there is no trian.py in the commit at HEAD: commit it, or fix its name in lab.toml"
+    assert hint_for("[Errno 2] No such file or directory: '/lab/data/x'").startswith("commit data/x, or")
     assert "LD_LIBRARY_PATH" in hint_for("ImportError: libfoo.so.1: cannot open shared object file: No such file")
     assert hint_for("bwrap: execvp uv: No such file or directory").startswith("trials have no uv")
     assert hint_for("bwrap: execvp node: No such file or directory").startswith("install node below /usr")

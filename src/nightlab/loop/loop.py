@@ -306,8 +306,8 @@ class ExperimentLoop:
         if verdict.status != "keep":
             self.candidates.stop()
             logs = self.session.local_engine.folder / f"{self.ledger.trials(0)[-1][0].id}"
-            evaluated = self.session.lab.evaluator and verdict.detail.startswith("no metric")
-            log = logs / ("evaluator.log" if evaluated else "candidate.log")
+            failed = _of(candidate).outcome == "no metric" or "the evaluator" in verdict.detail
+            log = logs / ("evaluator.log" if failed and self.session.lab.evaluator else "candidate.log")
             raise NightlabError(
                 f"the baseline can't be measured: {verdict.reason}: {verdict.detail}",
                 f"read {log}, fix the lab, commit, and run again (a fresh session starts){self._unsealing()}",

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
+from difflib import get_close_matches
 from typing import Any
 
 from nightlab.core import plugins
@@ -54,6 +55,7 @@ def inspect(repo: Repo, *, dirty_genome: bool = False) -> tuple[LabConfig, str, 
         *_genome_parses(repo, lab, commit, files),
         *_regions(repo, lab, commit, files),
     ]
+    sound = all(check.ok or not check.fatal for check in checks)
     checks.append(_unchanged(repo, lab, dirty_genome))
     checks += [*_branch_free(repo), *_submodules(repo, commit)]
     checks.append(local_disk(repo.lab))
@@ -65,9 +67,10 @@ def inspect(repo: Repo, *, dirty_genome: bool = False) -> tuple[LabConfig, str, 
         checks.append(Check(f"run before each session, with your home and the network: {lab.prepare}", True))
     checks.append(_computed(lab, metric_claim(lab, files, lambda path: repo.read(commit, path))))
     checks += [Check(what, there, hint, fatal=False) for what, there, hint in needs(lab)]
-    checks += _tuned(lab, [repo.read(commit, path) or "" for path in files if in_genome(path, lab.genome)])
     checks += _warm_start(lab, files)
-    checks += _population(lab, [repo.read(commit, path) or "" for path in files if in_genome(path, lab.genome)])
+    if sound:  # of a genome that is missing, or does not parse, no constant is known
+        texts = [repo.read(commit, path) or "" for path in files if in_genome(path, lab.genome)]
+        checks += [*_tuned(lab, texts), *_population(lab, texts)]
     return lab, source, [*checks, *plugged(lab), *_not_expressed(repo, commit)]
 
 
@@ -235,11 +238,17 @@ def _genome_exists(lab: LabConfig, files: list[str]) -> Check:
         return Check(
             f"the genome {', '.join(missing)} does not exist in the commit at HEAD",
             False,
-            "commit the file, or fix `genome` in lab.toml",
+            f"commit the file, or fix `genome` in lab.toml{_alike(missing[0], files)}",
         )
     matched = [f for f in files if in_genome(f, lab.genome)]
     shown = ", ".join(matched[:4]) + (f" and {len(matched) - 4} more" if len(matched) > 4 else "")
     return Check(f"genome: {shown}; all else is frozen", True)
+
+
+def _alike(glob: str, files: list[str]) -> str:
+    """Committed files that a glob without a match may mean; empty where none is like it."""
+    close = get_close_matches(glob, files, 3)
+    return f": is {' or '.join(close)} meant?" if close else ""
 
 
 def _genome_parses(repo: Repo, lab: LabConfig, commit: str, files: list[str]) -> list[Check]:

@@ -6,6 +6,7 @@ import contextlib
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterable
@@ -25,13 +26,14 @@ from nightlab.session.data_checks import data_checks
 from nightlab.session.preflight import check_lab
 from nightlab.storage.git import Repo
 
+METRIC_HINT = "print METRIC name=value, e.g. METRIC loss=0.25, with the name that metric.name of lab.toml has"
 LONG = 6.0  # seconds that the command may take in a check
 POLL = 0.02
 
 HINTS: tuple[tuple[str, str], ...] = (
     (
         r"No module named '?([\w.]+)",
-        "install {0} for the trial's Python, or use an environment that has it: the lab's .venv, or an active one",
+        "install {0} for {python}, or use an environment that has it: the lab's .venv, or an active one",
     ),
     (
         r"error while loading shared libraries: ([\w.+-]+)|^(?:ImportError|OSError): (lib[\w.+-]+): cannot open shared",
@@ -43,7 +45,11 @@ HINTS: tuple[tuple[str, str], ...] = (
         "is committed: git rm --cached {0}, put it into .gitignore, commit",
     ),
     (
-        r"No such file or directory: '?([^'\n]+)'?|can't open file '([^'\n]+)'|cannot open ([^'\n:]+)",
+        r"can't open file '(?:/lab/)?([^'\n]+)'",
+        "there is no {0} in the commit at HEAD: commit it, or fix its name in lab.toml",
+    ),
+    (
+        r"No such file or directory: '?(?:/lab/)?([^'\n]+)'?|cannot open (?:/lab/)?([^'\n:]+)",
         "commit {0}, or if it is data, name its folder in data.open of lab.toml: by its path in the lab, or whole",
     ),
     (
@@ -55,7 +61,13 @@ HINTS: tuple[tuple[str, str], ...] = (
         "trials have no {0}, they start in the environment that it made: make it first ({0} sync or {0} install), with "
         "what the program needs; and leave out options of {0} run that take a value",
     ),
-    (r"execvp ([^:\n]+): No such file", "install {0} below /usr, or beside the trial's Python"),
+    (r"execvp ([^:\n]+\.py): (?:No such file|Permission denied)", "name the program that runs it: python {0}"),
+    (
+        r"execvp (cd|export|source|\.|set|ulimit|if|for|\w+=[^:\n]*): No such file",
+        "a command runs without a shell, which {0} needs: write bash -c '…'",
+    ),
+    (r"execvp ([^:\n]+): No such file", "install {0} below /usr, or beside the trial's Python, or fix its name"),
+    (r"(?:printed|number can be read in its last) [^\n]*\bMETRIC\b", METRIC_HINT),
 )
 
 
@@ -88,12 +100,15 @@ def _try(engine: LocalEngine, trial: Trial, seconds: float = LONG) -> Check:
         found = engine.collect(running)
         if found.measured:
             return Check("its command was tried in the sandbox, and measured", True)
-        said = "\n".join(engine.log(trial.id, role).strip() for role in ("candidate", "evaluator", "check0")).strip()
+        roles = ("candidate", "evaluator", *(["check0"] if found.outcome == "checks failed" else []))
+        said = "\n".join(engine.log(trial.id, role).strip() for role in roles).strip()
         last = said.splitlines()[-1] if said else "it printed nothing"
         words = f"{found.outcome}: {found.detail}" if found.detail else found.outcome
-        return _failed(lab, one_line(words if last in words else f"{words}; {last}", 300), f"{said}\n{found.detail}")
+        words = one_line(words if last in words else f"{words}; {last}", 300)
+        python = f"the trial's Python, {engine.layout.environment.prefix or sys.prefix}"
+        return _failed(lab, words, hint_for(f"{said}\n{found.detail}", python))
     except NightlabError as error:
-        return _failed(lab, str(error), error.hint)
+        return _failed(lab, str(error), error.hint or hint_for(""))
     finally:
         if running and not running.finished():
             running.stop()
@@ -122,21 +137,21 @@ def _environment(found: Environment) -> list[Check]:
     return checks
 
 
-def hint_for(said: str) -> str:
-    """What to do about what a failed program printed."""
+def hint_for(said: str, python: str = "the trial's Python") -> str:
+    """What to do about what a failed program printed. ``python``: what it ran in, in words."""
     for pattern, hint in HINTS:
         if found := re.search(pattern, said, re.MULTILINE):
             what = next((group for group in found.groups() if group), "")
-            return hint.format(one_line(what, 120))
+            return hint.format(one_line(what, 120), python=python)
     return "run it by hand in a fresh clone of the lab, with no network; then fix the lab and commit"
 
 
-def _failed(lab: LabConfig, words: str, said: str) -> Check:
+def _failed(lab: LabConfig, words: str, hint: str) -> Check:
     what = f"its command fails in the sandbox: {words}"
     if lab.prepare:
         what += f" ({lab.prepare} runs before each session, and may bring what it lacks)"
-        return Check(what, False, hint_for(said), fatal=False)
-    return Check(what, False, hint_for(said))
+        return Check(what, False, hint, fatal=False)
+    return Check(what, False, hint)
 
 
 def _until_over(running: RunningTrial) -> None:

@@ -140,6 +140,10 @@ def _scratch(repo: Repo, device: str | None, allow: Iterable[str]) -> Iterator[S
         session, _ = start_session(clone(repo, Path(place) / "lab"), "redteam", device, allow)
         try:
             yield session
+        except NightlabError as error:
+            if place not in error.hint:
+                raise
+            raise NightlabError(str(error), "the copy is gone; in the lab itself: nightlab check") from None
         finally:
             session.close()
 

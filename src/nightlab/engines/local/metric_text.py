@@ -24,6 +24,7 @@ MOST_FEEDBACK = 4000  # characters of it that are recorded
 NAME = re.compile(METRIC_NAME)
 CLAIM = re.compile(r"^([A-Za-z_]\w{0,40}):[ \t]+(\S+)[ \t]*$", re.MULTILINE)
 ERROR = re.compile(r"^(?:[\w.]+(?:Error|Exception|Exit|Interrupt)\b.*|FAIL\b.*|TAMPERED:.*|.*[Kk]illed.*)$")
+FRAME = re.compile(r'File "(?:/lab/)?([^"/<][^"]{0,200})", line (\d+)')  # in the lab's folder, as trials see it
 NUMBER = re.compile(
     r"(?P<number>[+-]?(?:\d{1,3}(?:,\d{3})+(?:\.\d*)?|\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?)[ \t]*"
     r"(?P<unit>(?:[^\W\d_]|[%°±])[^=]*)?"
@@ -119,9 +120,33 @@ def parse_feedback(text: str) -> str:
 
 
 def crash_summary(text: str) -> str:
-    """The line of a log that best explains a failure, e.g. that of the exception."""
+    """The line of a log that best explains a failure, e.g. that of the exception, and the lab's line that raised it."""
     lines = [line.strip() for line in plain(text).splitlines() if line.strip()]
-    for line in reversed(lines):
+    for number, line in reversed(list(enumerate(lines))):
         if ERROR.match(line):
-            return line[:200]
+            return f"{_raised(lines[:number])}{line[:200]}"
     return lines[-1][:200] if lines else "it printed nothing"
+
+
+def _raised(before: list[str]) -> str:
+    """The innermost line of the lab in the traceback at the end of ``before``: ``train.py, line 12: ``."""
+    for line in reversed(before):
+        if line.startswith("Traceback "):
+            return ""
+        if frame := FRAME.match(line):
+            return f"{one_line(frame[1], 80)}, line {frame[2]}: "
+    return ""
+
+
+def missing_metric(text: str, name: str, whose: str = "program") -> str:
+    """Why an output has no metric ``name``, with the line that may have been meant for it, or its last one."""
+    said = f"the {whose} ended normally but printed no line METRIC {name}=…"
+    lines = [line.strip() for line in plain(text).splitlines() if line.strip()]
+    if not lines:
+        return f"{said}; it printed nothing"
+    if others := [line for line in lines if METRIC.match(line)]:
+        return f"{said}; it printed another name: {one_line(others[-1], 120)}"
+    near = [line for line in lines if re.search(rf"(?i)(?<![^\W_])(?:metric|{re.escape(name)})(?![^\W_])", line)]
+    if near:
+        return f"{said}; it printed: {one_line(near[-1], 120)}"
+    return f"{said}; its last line is: {one_line(lines[-1], 120)}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from nightlab.engines.local import metric_text
 from nightlab.engines.local.machine_monitor import SLOW, disturbance, slow_machine
 from nightlab.engines.local.trial_folder import read_text
 
+EVALUATOR_FAILED = "the evaluator failed: "
+
 
 def build_measurement(lab: LabConfig, folder: Path, result: dict[str, Any], *, shared: bool) -> Measurement:
     """The measurement of the trial in ``folder``. ``shared``: other trials of this session ran at the same time."""
@@ -20,6 +23,7 @@ def build_measurement(lab: LabConfig, folder: Path, result: dict[str, Any], *, s
     claims = metric_text.parse_claims(printed, lab.metric.name)
     # The evaluator's output is trusted; without an evaluator, the metric is only the candidate's claim.
     output = read_text(folder / "evaluator.log") if lab.evaluator else printed
+    copies = re.compile(re.escape(f"{folder}/") + r"\w+/")  # of the lab: where nothing is sealed, paths are those
     units = {"held_out": "", **dict.fromkeys([*lab.limits, *lab.objectives], ""), lab.metric.name: lab.metric.unit}
     found = metric_text.parse_metrics(output, units)
     trusted, unreadable = found.values, found.unreadable.get(lab.metric.name)
@@ -29,13 +33,17 @@ def build_measurement(lab: LabConfig, folder: Path, result: dict[str, Any], *, s
     outcome, detail = result["outcome"], result.get("detail", "")
     if outcome == "measured" and metric is None:
         outcome = "no metric"
-        detail = f"the program ended normally but printed no line METRIC {lab.metric.name}=…"
+        detail = metric_text.missing_metric(output, lab.metric.name, "evaluator" if lab.evaluator else "program")
         if unreadable is not None:
             detail = f"no number can be read in its last METRIC line of {lab.metric.name}: {unreadable}"
     if outcome == "crashed" and detail.startswith("exit status"):
         logs = sorted(folder.glob("answer*.log")) if detail.endswith("answering") else []
         if said := "".join(map(read_text, logs)) or printed:
-            detail = f"{metric_text.crash_summary(said)} ({detail})"
+            detail = f"{metric_text.crash_summary(copies.sub('', said))} ({detail})"
+    if detail.startswith(EVALUATOR_FAILED):
+        summary = metric_text.crash_summary(copies.sub("", output))
+        if summary.endswith(detail.removeprefix(EVALUATOR_FAILED)):  # with where it was raised
+            detail = EVALUATOR_FAILED + summary
     bounds = lab.metric
     if outcome == "measured" and metric is not None and not bounds.lowest <= metric <= bounds.highest:
         outcome, detail = "tampered", f"{bounds.name} {metric:g} is outside of {bounds.lowest:g} to {bounds.highest:g}"
