@@ -17,7 +17,7 @@ from support.ledgers import SIGMA, fill
 
 from nightlab.analysis import charts
 from nightlab.analysis.summary import Row
-from nightlab.analysis.timeline import PHASES, Span, lanes, off_duty, shares, spans
+from nightlab.analysis.timeline import PHASES, Span, lanes, off_duty, run_time, shares, spans
 from nightlab.core.events import RunStarted, RunStopped, TrialFinished, TrialStarted
 from nightlab.core.types import Budget, Candidate, Experiment, Measurement, Metric, PairedGain, Trial, Verdict
 from nightlab.storage.ledger import Ledger
@@ -193,6 +193,17 @@ def test_time_off_duty_counts_for_nothing() -> None:
     assert shares(found, 1, [(100.0, 500.0)], 6)[2] == pytest.approx(1.0)
     assert shares(found, 1, [], 6)[2] == pytest.approx(200 / 600)
     assert shares(found, 1, [(100.0, 500.0)], 6)[1]["training"] == pytest.approx([1, 0, 0, 0, 0, 1])
+
+
+def test_the_time_of_runs_is_that_in_which_something_ran() -> None:
+    trial = (0.0, 10.0, 0.0, 0.0)
+    runs, stops = [RunStarted(at=0.0), RunStarted(at=500.0, slots=2)], [RunStopped(at=100.0)]
+    assert run_time(runs, stops, [], now=560.0) == (160.0, 220.0), "the pause between two runs does not count"
+    killed = [Span(0.0, trial), Span(510.0, trial)]
+    assert run_time(runs, stops, killed) == (120.0, 140.0), "a killed run ends with its last trial"
+    later = [Span(200.0, trial), Span(205.0, trial), Span(300.0, trial)]
+    assert run_time(runs[:1], stops, later) == (125.0, 125.0), "a confirmation outside of a run counts, once"
+    assert run_time([], [], []) == (0.0, 0.0)
 
 
 times = st.floats(0, 1000).map(lambda x: round(x, 3))

@@ -146,7 +146,11 @@ def test_a_loss_is_called_one(lab: TinyLab) -> None:
 def test_an_interval_with_room_for_a_loss_confirms_nothing(lab: TinyLab) -> None:
     text = written(lab, (1, confirmed(0.5, 1.0)))
     said = headline(text)
-    assert said.startswith("**Not confirmed.**") and "does not exclude zero" in said and "-0.5 to 1.5" in said
+    assert (
+        said.startswith("**Not confirmed.**")
+        and "does not exclude that nothing was gained" in said
+        and "-0.5 to 1.5" in said
+    )
     assert "Look with more seeds: `nightlab confirm -t t --seeds 8`" in text
 
 

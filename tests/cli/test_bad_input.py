@@ -217,6 +217,9 @@ def test_a_tag_whose_lab_has_changed(ran: TinyLab, nightlab: Any) -> None:
     assert len(ran.table()) == 3
     fresh = nightlab("run", "-n", "1", cwd=ran)
     assert fresh.code == 0 and "measure.py changed" in fresh.out and len(ran.table()) == 3
+    assert "to begin with its champion: git merge nightlab/t" in fresh.out
+    ran.git("merge", "-q", "-m", "x", "nightlab/t")
+    assert "git merge" not in nightlab("run", "-n", "1", cwd=ran).out
 
 
 def test_a_session_that_runs_already(make_lab: Any, start_nightlab: Any, nightlab: Any) -> None:

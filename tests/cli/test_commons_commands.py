@@ -70,9 +70,11 @@ def test_one_shares_another_syncs_and_sees(found: TinyLab, nightlab: Any, make_l
     assert "1 verification" in back
     sound = nightlab("audit", str(tmp_path / "remote.git"), cwd=tmp_path)
     assert sound.code == 0 and "1 finding, 1 verification of 2 authors: all sound" in sound.out
-    assert "left ../remote.git" in nightlab("leave", cwd=other, **mine).out
+    left = nightlab("leave", cwd=other, **mine).out
+    assert "left ../remote.git" in left and "next: git commit" in left
     assert "[commons]" not in (other.folder / "lab.toml").read_text()
-    assert "joined" in nightlab("join", "../remote.git", cwd=other, **mine).out
+    joined = nightlab("join", "../remote.git", cwd=other, **mine).out
+    assert "joined ../remote.git: nothing new from others" in joined and "next: git commit" in joined
 
 
 def test_a_stick_goes_there_and_back(found: TinyLab, nightlab: Any, tmp_path: Path) -> None:

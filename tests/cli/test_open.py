@@ -9,6 +9,8 @@ import pytest
 from support.labs import TinyLab
 from support.processes import Done
 
+from nightlab.core.config import parse
+
 FILES = {
     "initial_program.py": (
         "# EVOLVE-BLOCK-START\nRATE = 4.0  # [0.25..8 log]\n# EVOLVE-BLOCK-END\ndef run():\n    return RATE\n"
@@ -132,3 +134,17 @@ def test_a_pi_session_runs_with_its_checks_and_hooks(nightlab: Callable[..., Don
     assert (better["status"], better["metric"]) == ("keep", 9.0)
     told = (tmp_path / "home" / "told.jsonl").read_text()
     assert told.count('"hook": "after"') == 3, "the baseline's too"
+
+
+def test_init_drafts_a_contract_for_a_folder_of_no_known_layout(nightlab: Callable[..., Done], tmp_path: Path) -> None:
+    one = in_git(tmp_path / "one", {"model.py": "print('METRIC seconds=1')\n", "test_model.py": "", "data.csv": "1"})
+    done = nightlab("init", cwd=one)
+    assert done.code == 0 and "inferred from model.py alone: set metric.name" in done.out and "next: " in done.out
+    contract = parse((one.folder / "lab.toml").read_text())
+    assert (contract.genome, contract.command, contract.checks) == (("model.py",), "python model.py", ())
+    one.commit()
+    assert nightlab("check", cwd=one).code == 0
+    two = in_git(tmp_path / "two", {"a.py": "", "b.py": ""})
+    done = nightlab("init", cwd=two)
+    assert "inferred from nothing: set genome, command and metric.name" in done.out
+    assert parse((two.folder / "lab.toml").read_text()).genome == ("solve.py",)

@@ -23,6 +23,6 @@ def test_a_lab_with_a_session(nightlab: Any, make_lab: Any) -> None:
     done = nightlab(cwd=lab)
     assert done.code == 0 and done.err == ""
     first, champion, step = done.out.splitlines()
-    assert first.startswith("session t: not running") and " kept" in first
+    assert first.startswith("session t: not running, 0 experiments, 0 kept"), "the baseline is none"
     assert champion.startswith("champion: experiment ") and "loss" in champion
     assert step.startswith("next: nightlab run --tag t")

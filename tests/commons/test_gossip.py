@@ -220,7 +220,7 @@ def test_three_processes_on_loopback(tmp_path: Path) -> None:
         wait(lambda: values(late) == [1.0, 2.0, 3.0, 4.0, 5.0])
         started[1].send_signal(signal.SIGINT)
         assert started[1].wait(PATIENCE) == 130
-        assert "2 new records by 1 authors" in (tmp_path / "two.log").read_text()
+        assert "2 new records by 1 author" in (tmp_path / "two.log").read_text()
     finally:
         for process in started:
             process.kill()

@@ -230,7 +230,7 @@ def test_a_session_refuses_the_same_and_the_near_once(make_lab: Any) -> None:
     assert not make(genome.replace("A = 4.0", "A = 2.0").replace("RATE", "SPEED"))
     assert "same program, in other words, as experiment 1: it is under way" in why()
     near_it = genome.replace("A = 4.0", "A = 2.01")
-    assert not make(near_it) and "experiment 1 tried nearly this" in why()
+    assert not make(near_it) and "experiment 1 is nearly this: it is under way" in why()
     assert candidates._refused == 1, "a near one never ends a session"
     assert make(near_it), "said once"
     assert make(genome.replace("A = 4.0", "A = 2.02"), proposer="patches", source="1.patch"), "a queue has its way"

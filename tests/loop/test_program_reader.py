@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import resource
 from contextlib import nullcontext
 from typing import Any
 
@@ -38,6 +39,20 @@ def test_the_process_says_what_the_function_says() -> None:
     assert asked.facts({"a.py": "A ="}, before, ["a.py"]).refusal.startswith("it does not parse: a.py, line 1")
     assert asked.facts(before, before, ["a.py"]).refusal.startswith("it changes nothing but layout")
     asked.close()
+
+
+def test_a_process_with_more_than_a_thousand_files_open_reads_too() -> None:
+    if resource.getrlimit(resource.RLIMIT_NOFILE)[0] < 1200:
+        pytest.skip("fewer files may be open here")
+    first = os.open(os.devnull, os.O_RDONLY)
+    held = [first, *(os.dup(first) for _ in range(1100))]
+    try:
+        asked = reader()
+        assert asked.facts({"a.py": "A = 1\n"}).constants == {"A": 1}
+        asked.close()
+    finally:
+        for file in held:
+            os.close(file)
 
 
 def test_the_same_moves_are_found_in_that_process_too() -> None:

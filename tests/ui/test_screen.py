@@ -144,6 +144,14 @@ def test_what_matters_is_there_at_every_size(width: int, height: int) -> None:
         assert "confirmed" in seen and "by tuner" in seen and "load" not in seen and "loss 2.5, it says" in seen
 
 
+def test_a_change_that_the_hypothesis_says_is_not_said_twice() -> None:
+    two = {"hypothesis": "tune A 4 → 2, B 1 → 3", "changes": ("A 4 → 2", "B 1 → 3", "C 5 → 6")}
+    seen = "\n".join(
+        line.plain for line in frame(SessionSnapshot(ABOUT, running=(running(4, **two),), alive=True), 120, 24)
+    )
+    assert "tune A 4 → 2, B 1 → 3 · C 5 → 6" in seen and seen.count("A 4 → 2") == 1
+
+
 LARGEST = sys.float_info.max
 
 

@@ -14,7 +14,7 @@ from nightlab.analysis.front import front
 from nightlab.analysis.report_html import page
 from nightlab.analysis.report_markdown import markdown
 from nightlab.analysis.summary import ReportData, Row
-from nightlab.analysis.timeline import off_duty, spans
+from nightlab.analysis.timeline import off_duty, run_time, spans
 from nightlab.core.events import ContractOverridden, Rechecked, RunStarted, RunStopped, TrialFinished, TrialStarted
 from nightlab.core.files import replace_text
 from nightlab.core.session_state import SessionState
@@ -25,6 +25,7 @@ from nightlab.session.credit import by_proposer
 from nightlab.session.preflight import REMEMBERS
 from nightlab.session.replicates import replicates
 from nightlab.session.session import Session
+from nightlab.storage.ledger import is_running_now
 from nightlab.storage.ledger.state import read_state
 
 PAIRS = 4  # of the confirmation whose power the report speaks of
@@ -38,6 +39,9 @@ def gather(session: Session) -> ReportData:
         raise NightlabError(f"session {session.tag} has nothing to report yet", "let it run: nightlab run")
     state, noise, first, champion = read_state(ledger), _noise(session), experiments[0], ledger.champion()
     trials = [measured for _, measured in ledger.trials() if measured]
+    now = state.at if is_running_now(session.folder) else None
+    runs, stops = ledger.events(RunStarted), ledger.events(RunStopped)
+    ran, room = run_time(runs, stops, spans(ledger.events(TrialStarted), ledger.events(TrialFinished)), now)
     outcomes = _outcomes(_rows(session, experiments), noise)
     return ReportData(
         lab=session.lab.name,
@@ -51,6 +55,8 @@ def gather(session: Session) -> ReportData:
         sealing=_sealing(session, state) + _remembers(session),
         begun=first.proposed_at,
         ended=state.at,
+        ran=ran,
+        room=room,
         reason=state.last_stop.reason if state.last_stop else "",
         trials=len(trials),
         trained=sum(measured.training_seconds for measured in trials),
@@ -232,12 +238,12 @@ def _trial_troubles(trials: list[Measurement]) -> Iterator[str]:
     outcomes = Counter(measured.outcome for measured in trials)
     for outcome in ("lost", "interrupted"):
         if count := outcomes[outcome]:
-            yield f"{count} trials were {outcome}, and ran again"
+            yield f"{counted(count, 'trial')} {'was' if count == 1 else 'were'} {outcome}, and ran again"
     disturbed = Counter(measured.disturbed for measured in trials if measured.disturbed)
     if disturbed:
         why, _ = disturbed.most_common(1)[0]
-        yield f"{disturbed.total()} trials met a disturbed machine and ran again (most often: {why})"
+        yield f"{counted(disturbed.total(), 'trial')} met a disturbed machine and ran again (most often: {why})"
     if accepted := sum("disturbed" in measured.machine for measured in trials):
-        yield f"{accepted} trials ran on a machine that stayed disturbed: their numbers are noisier than they look"
+        yield f"{counted(accepted, 'trial')} ran on a machine that stayed disturbed: such numbers are noisier"
     if told := sum(measured.detail.startswith(TOLD) for measured in trials):
         yield f"{counted(told, 'trial')}: the number was {TOLD}"

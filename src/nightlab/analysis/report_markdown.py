@@ -6,6 +6,7 @@ import re
 from datetime import datetime
 
 from nightlab.analysis.summary import ReportData
+from nightlab.analysis.timeline import duty_cycle
 from nightlab.core.text import counted
 from nightlab.core.types import FIRST_DAY, Evidence, Experiment, PairedGain, ProposerStats
 
@@ -224,10 +225,9 @@ def _trust_of_imported(f: ReportData) -> list[str]:
 
 
 def _cost(f: ReportData) -> list[str]:
-    seconds = max(f.ended - f.begun, 1e-9)
     lines = ["## What it cost", ""]
     lines.append(
-        f"{_time(seconds)}, of which {_time(f.trained)} were training ({f.trained / seconds:.0%}); "
+        f"{_time(f.ran)}, of which {_time(f.trained)} were training ({duty_cycle(f.trained, f.room, 1):.0%}); "
         f"it ended because: {_quote(f.reason or 'it has not ended')}."
     )
     lines += ["", f"| {' | '.join(PART)} |", "|" + "---|" * len(PART)]
@@ -314,7 +314,7 @@ def unshown_words(found: Evidence) -> str:
     """Why the gain of some evidence counts as none."""
     if found.exact:
         return "that is no gain"
-    return "it is worse" if found.gain.high < 0 else "the interval does not exclude zero"
+    return "it is worse" if found.gain.high < 0 else "the interval does not exclude that nothing was gained"
 
 
 def _common_luck(rho: float) -> str:

@@ -29,7 +29,9 @@ def run_session(search: ExperimentLoop, confirm: int | None = None) -> RunResult
         stopped = bool(scheduler.asked_to_stop)
     except RunInterrupted:
         reason, stopped = "stopped now; what was in flight runs again next time", True
-    result = _result(session, reason, stopped, time.monotonic() - begun, scheduler.trained)
+    result = replace(
+        _result(session, reason, stopped, time.monotonic() - begun, scheduler.trained), slots=len(scheduler.slots)
+    )
     search.view.searched(result)
     if result.baseline is None or result.baseline.verdict is None:
         return result

@@ -35,6 +35,10 @@ class ReportData:
     sealing: str
     begun: float
     ended: float
+    ran: float
+    """Seconds in which it ran, of ``begun`` to ``ended``."""
+    room: float
+    """The same times the slots of each run."""
     reason: str
     trials: int
     trained: float

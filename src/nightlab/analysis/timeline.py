@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -60,6 +61,29 @@ def off_duty(started: Iterable[RunStarted], stopped: Iterable[RunStopped]) -> li
         if after and not any(stop < other < after[0] for other in stops):
             found.append((stop, after[0]))
     return found
+
+
+def run_time(
+    started: Iterable[RunStarted], stopped: Iterable[RunStopped], trials: Sequence[Span], now: float | None = None
+) -> tuple[float, float]:
+    """The seconds in which a run was under way, or a trial outside of one, such as a confirmation's; and of all slots.
+
+    ``now``: until when a run that has no end goes on; None where it was killed, and ended with its last trial.
+    """
+    runs, ends = sorted(started, key=lambda run: run.at), sorted(event.at for event in stopped)
+    outside, seconds, room = sorted(trials, key=lambda trial: trial.begun), 0.0, 0.0
+    for run, until in zip(runs, [*(run.at for run in runs[1:]), math.inf], strict=False):
+        mine = [trial.ended for trial in outside if run.at <= trial.begun < until]
+        last = now if now is not None and until == math.inf else max(mine, default=run.at)
+        stop = min((at for at in ends if run.at <= at < until), default=last)
+        outside = [trial for trial in outside if not run.at <= trial.begun < stop]
+        seconds += stop - run.at
+        room += (stop - run.at) * run.slots
+    free = -math.inf
+    for trial in outside:
+        alone = max(trial.ended - max(trial.begun, free), 0.0)
+        seconds, room, free = seconds + alone, room + alone, max(free, trial.ended)
+    return seconds, room
 
 
 def duty_cycle(trained: float, seconds: float, slots: int) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from nightlab.analysis.timeline import duty_cycle
 from nightlab.cli.app import say
 from nightlab.cli.confirm import say_worths
 from nightlab.core.observer import Observer
@@ -21,7 +22,8 @@ class ClosingWords(Observer):
     def searched(self, result: RunResult) -> None:
         self.shown.close()
         tally, baseline, champion = Counter(result.tally), result.baseline, result.champion
-        say(closing_words(self.metric, tally, baseline, champion, result.reason, result.seconds, result.trained))
+        share = duty_cycle(result.trained, result.seconds, result.slots)
+        say(closing_words(self.metric, tally, baseline, champion, result.reason, result.seconds, share))
 
     def confirming(self, pairs: int) -> None:
         say(f"\nbaseline and champion again on {pairs} fresh seeds, in turn: is it real?")

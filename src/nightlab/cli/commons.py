@@ -16,7 +16,7 @@ from nightlab.core.text import counted
 
 if TYPE_CHECKING:
     from nightlab.analysis.commons_audit import Replayed
-    from nightlab.commons.exchange import Commons
+    from nightlab.commons.exchange import Commons, Received
     from nightlab.commons.sync import Body, SyncResult
 
 
@@ -82,7 +82,7 @@ def share(
     if not yes:
         if not sys.stdin.isatty():
             raise NightlabError("sharing needs your consent", "read what would be shared, then: nightlab share --yes")
-        if not typer.confirm(f"Share these {len(bodies)} records publicly?"):
+        if not typer.confirm(f"Share {counted(len(bodies), 'record')} publicly?"):
             return
     fresh = not key_file().exists()
     made = commons.publish(author_key(make=True), bodies)
@@ -134,10 +134,15 @@ def sync(
             say(escape(f"  {words}"))
 
 
+def news_words(taken: Received) -> str:
+    """What was received, in words."""
+    return f"{taken.records} new of {counted(taken.authors, 'author')}" if taken.records else "nothing new from others"
+
+
 def sync_words(done: SyncResult) -> list[str]:
     """What was received and sent."""
     taken = done.taken
-    words = [f"{taken.records} new of {counted(taken.authors, 'author')}"]
+    words = [news_words(taken)]
     words += [f"{counted(len(done.sent), 'answer')} of yours to others' findings"] * bool(done.sent)
     words += ["what you shared is there"] * done.pushed
     words += [f"more of {counted(taken.waiting, 'author')}: sync again"] * bool(taken.waiting)
@@ -183,14 +188,15 @@ def join(
     commons = open_commons()
     taken = join_commons(lab, commons, remote)
     more = "; more is waiting: nightlab sync" * bool(taken.waiting)
-    say(escape(f"joined {display_remote(remote)}: {taken.records} new of {counted(taken.authors, 'author')}{more}"))
+    say(escape(f"joined {display_remote(remote)}: {news_words(taken)}{more}"))
     if others := other_tasks(lab, commons, remote):
         say("it is a commons of another task: none of its latest findings can be tried in this lab")
         for why, number in others.most_common(3):
             say(escape(f"  {counted(number, 'finding')}: {why}"))
         say("what you share is of use there to labs of your task only; to leave: nightlab leave")
         return
-    say("from the next nightlab run on, others' findings are measured here; to share yours: nightlab share")
+    say("next: git commit -m 'join a commons' lab.toml; from then on nightlab run measures others' findings")
+    say("to share yours: nightlab share")
 
 
 @app.command(epilog="Examples:  nightlab leave")
@@ -204,6 +210,7 @@ def leave(lab: Where = HERE) -> None:
     from nightlab.commons.membership import leave as leave_commons
 
     say(escape(f"left {display_remote(leave_commons(lab)) or 'the commons'}; what others found and you kept stays"))
+    say("next: git commit -m 'leave the commons' lab.toml")
 
 
 @app.command(

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from nightlab.cli.app import app, say
+from nightlab.core.text import counted
 
 LOOPBACK = "tcp/127.0.0.1:0"
 LOOK = 0.5  # seconds between looks at what came
@@ -44,10 +45,11 @@ def gossip(
         while True:
             taken = peer.step()
             if taken.records:
-                say(f"{time.strftime('%H:%M:%S')} {taken.records} new records by {taken.authors} authors")
+                what = f"{counted(taken.records, 'new record')} by {counted(taken.authors, 'author')}"
+                say(f"{time.strftime('%H:%M:%S')} {what}")
             if taken.rejected:
-                counted = ", ".join(f"{count} {name}" for name, count in sorted(taken.rejected.items()))
-                say(f"{time.strftime('%H:%M:%S')} refused: {counted} (see nightlab commons)")
+                why = ", ".join(f"{count} {name}" for name, count in sorted(taken.rejected.items()))
+                say(f"{time.strftime('%H:%M:%S')} refused: {why} (see nightlab commons)")
             for silent in peer.silent:
                 words = f"peer {silent[:12]} sent nothing in {PATIENCE:.0f} s; for what it has, use nightlab sync"
                 say(f"{time.strftime('%H:%M:%S')} {words}")

@@ -85,7 +85,7 @@ def init(
         raise NightlabError(f"{path} exists already", "edit it, or print what would be inferred: nightlab init --show")
     path.write_text(text, encoding="utf-8")
     say(f"wrote {path}, inferred from {source}")
-    say("read it, then: git add lab.toml && git commit -m 'the contract' && nightlab check")
+    say("next: read it, then commit it with the files that it names: git add lab.toml …; git commit; nightlab check")
 
 
 @app.command(

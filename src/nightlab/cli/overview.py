@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import typer
@@ -37,7 +38,9 @@ def _session(lab: Path, tag: str) -> str:
     running, imported = is_running_now(state_folder(lab) / tag), ledger.imported
     state = "running" if running else "imported" if imported else "not running"
     tally, champion, metric = ledger.tally(), ledger.champion(), ledger.metric
-    lines = [f"session {tag}: {state}, {counted(sum(tally.values()), 'experiment')}, {tally['keep']} kept"]
+    baseline = ledger.experiment(0).verdict if tally else None
+    tried = tally - Counter([baseline.status] if baseline else [])
+    lines = [f"session {tag}: {state}, {counted(sum(tried.values()), 'experiment')}, {tried['keep']} kept"]
     if champion is None:
         lines.append("champion: none yet, the baseline is not measured")
     else:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 from nightlab.core.config import allowed
+from nightlab.core.text import counted
 from nightlab.core.types import SEED, Measurement, Metric, Verdict, average, mean_of
 from nightlab.judge.common_luck import of_pairs, without_common_luck
 from nightlab.judge.noise import Noise, clamped
@@ -244,7 +245,7 @@ def simpler(champion: Contestant, candidate: Contestant) -> str:
     if candidate.warm or 0 < champion.information < candidate.information:
         return ""
     if fewer := champion.lines - candidate.lines:
-        return f"with {fewer} lines fewer" if fewer > 0 else ""
+        return f"with {counted(fewer, 'line')} fewer" if fewer > 0 else ""
     before, now = champion.mean.peak_memory_mb, candidate.mean.peak_memory_mb
     return (
         f"with {before - now:,.0f} MB less memory" if 0 < now < min(LESS_MEMORY * before, before - LEAST_MEMORY) else ""

@@ -263,9 +263,7 @@ class CandidateQueue:
             candidate = self.making.realise(proposal, parent.candidate.commit if parent else champion, made)
             self.making.require_new(candidate)
             if not proposal.source and (old := self.making.tried.nearly(candidate)):
-                self._refuse(
-                    proposal, f"experiment {old.number} tried nearly this: {outcome_summary(old)}", fault=False
-                )
+                self._refuse(proposal, f"experiment {old.number} is nearly this: {outcome_summary(old)}", fault=False)
                 return None
         except (OutOfScope, PatchConflict) as refusal:
             conflict = isinstance(refusal, PatchConflict)

@@ -23,7 +23,7 @@ from rich.markup import escape
 
 from nightlab.core.config import Event, NotifyConfig
 from nightlab.core.events import Judged, LedgerEvent, NotificationFailed
-from nightlab.core.text import one_line, plain
+from nightlab.core.text import counted, one_line, plain
 from nightlab.core.types import Experiment, NightlabError
 from nightlab.loop.scheduler import POLL, Scheduler
 from nightlab.sandbox.bubblewrap import search_path
@@ -117,7 +117,7 @@ class Notifications:
                 since = experiment.number - champion.number if champion else 0
                 if since >= self.part.stall and not self._stalled:
                     self._stalled = True  # once, until something is kept
-                    self._tell("stall", f"{since} experiments in a row brought no keep", champion)
+                    self._tell("stall", f"{counted(since, 'experiment')} in a row brought no keep", champion)
 
     def _tell(self, event: Event, words: str, experiment: Experiment | None = None) -> None:
         if event not in self.part.on:

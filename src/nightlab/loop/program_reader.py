@@ -79,16 +79,21 @@ class ProgramReader:
         """Send a line, and wait for the answer's."""
         assert process.stdin and process.stdout
         until, left, answer = time.monotonic() + WALL_SECONDS, memoryview(request), bytearray()
+        watched = select.poll()  # not select(), which fails in a process that has more than 1,024 files open
+        watched.register(process.stdout, select.POLLIN)
+        watched.register(process.stdin, select.POLLOUT)
         while not answer.endswith(b"\n"):
-            readable, writable, _ = select.select([process.stdout], [process.stdin] if left else [], [], LOOK)
-            if writable:
+            ready = dict(watched.poll(1000 * LOOK))
+            if process.stdin.fileno() in ready and left:
                 left = left[os.write(process.stdin.fileno(), left) :]
-            if readable:
+                if not left:
+                    watched.unregister(process.stdin)
+            if process.stdout.fileno() in ready:
                 chunk = os.read(process.stdout.fileno(), 1 << 16)
                 if not chunk:
                     raise EOFError
                 answer += chunk
-            if not (readable or writable):
+            if not ready:
                 self._tick()
             if time.monotonic() > until:
                 raise TimeoutError

@@ -60,7 +60,7 @@ class StopConditions:
             champion = self.ledger.champion()
             since = self.done() - champion.number if champion else 0
             if since >= self.stop.stall:
-                return f"{since} experiments in a row brought no keep"
+                return f"{counted(since, 'experiment')} in a row brought no keep"
         asked, expected = self.stop.gain_per_hour, self.expected()
         if asked is not None and expected and expected.most < asked:
             return (

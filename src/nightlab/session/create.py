@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
@@ -10,7 +11,7 @@ from pathlib import Path
 from nightlab.core import plugins
 from nightlab.core.config import CONTRACT, STRATEGY, LabConfig, detect, from_files, problem_in, to_toml
 from nightlab.core.foreign import recognise
-from nightlab.core.layouts import Reading
+from nightlab.core.layouts import Problem, Reading
 from nightlab.core.text import one_line
 from nightlab.core.types import NightlabError, Platform
 from nightlab.engines.base import Engine
@@ -23,7 +24,7 @@ from nightlab.engines.remote.node import NodeFacts
 from nightlab.session.check import require
 from nightlab.session.preflight import contract_at, inspect, sealed
 from nightlab.session.session import Session, fresh_tag, open_session
-from nightlab.storage.git import Repo, make_repo
+from nightlab.storage.git import Repo, in_genome, make_repo
 from nightlab.storage.ledger import find_ledger, session_lock, tags
 
 SHIPPED = Path(__file__).parents[1] / "labs"
@@ -71,11 +72,13 @@ def infer(folder: Path, *, sealed: bool = True) -> tuple[str, str]:
     problem = problem_in(folder, sealed=sealed)
     found = detect(problem)
     if found is None:
-        foreign = recognise(problem)
-        what = (
-            f"nothing: it looks like {foreign}; {foreign.hint}" if foreign else "nothing: a skeleton, to be filled in"
-        )
-        return SKELETON, what
+        if foreign := recognise(problem):
+            return SKELETON, f"nothing: it looks like {foreign}; {foreign.hint}"
+        if only := _only_program(problem):
+            return SKELETON.replace("solve.py", only).replace(
+                "bench.py", only
+            ), f"{only} alone: set metric.name and metric.goal to what it prints"
+        return SKELETON, "nothing: set genome, command and metric.name"
     if found[1].extra:
         from_files(problem, str(folder))  # raises: only a copy can have the files that it needs
     return written(*found), found[1].source
@@ -124,6 +127,12 @@ def open_problem(source: Path, folder: Path, *, sealed: bool = True) -> Reading:
     return reading
 
 
+def _only_program(problem: Problem) -> str | None:
+    """The one Python program at the top of a folder, tests and set-up aside."""
+    found = [path for path in problem.match("*.py") if not re.match(r"test_|conftest\.|setup\.|.*_test\.", path)]
+    return found[0] if len(found) == 1 else None
+
+
 SKELETON = """\
 name = "my-lab"
 genome = ["solve.py"]                  # what a candidate may change; everything else is frozen
@@ -135,10 +144,10 @@ goal = "minimise"                      # or "maximise"
 
 [budget]                               # of one trial
 clock = "wall"                         # or "cpu"
-amount = 60                            # seconds
+amount = 60                            # in seconds
 
-[[checks]]                             # must succeed before a change is kept
-command = "python -m unittest -q"
+# [[checks]]                           # must succeed before a change is kept
+# command = "python -m unittest -q"
 """
 
 
@@ -287,9 +296,20 @@ def _usable(repo: Repo, tag: str, allow: Iterable[str], elsewhere: Platform | No
         session.close()
         return None, f"{tag} ran on {there}, numbers from this machine don't compare with its"
     if changed := session.changed_since():
+        left = _champion_left(session)
         session.close()
-        return None, f"{', '.join(changed[:3])} changed since {tag} began"
+        return None, f"{', '.join(changed[:3])} changed since {tag} began{left}"
     return session, ""
+
+
+def _champion_left(session: Session) -> str:
+    """How to begin with the session's champion, in words; empty where there is none, or the genome has changed."""
+    champion, head = session.ledger.champion(), session.repo.resolve() or ""
+    if not (champion and champion.number) or any(
+        in_genome(path, session.lab.genome) for path in session.repo.changed(session.base, head)
+    ):
+        return ""
+    return f"; to begin with its champion: git merge {session.branch}"
 
 
 def demo_folder(name: Path | None) -> Path:

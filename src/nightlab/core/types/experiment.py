@@ -187,7 +187,8 @@ class RunResult:
     ``tally`` counts the session's experiments by status, the baseline among them. ``seconds`` is the wall-clock time
     of the search, ``trained`` the seconds of it that trials trained for. ``evidence`` is how far the champion's gain
     over the baseline has been shown on fresh seeds, in this run or before; None if it has not been measured.
-    ``contributions`` says what each kept change is worth, where the run could afford to measure that.
+    ``contributions`` says what each kept change is worth, where the run could afford to measure that. ``slots``: how
+    many trials could run at a time.
     """
 
     reason: str
@@ -199,3 +200,4 @@ class RunResult:
     trained: float
     evidence: Evidence | None = None
     contributions: tuple[Contribution, ...] = ()
+    slots: int = 1

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from nightlab.core.observer import Observer, SessionOpened
+from nightlab.core.text import counted
 from nightlab.core.types import Experiment, Measurement, Metric, Trial
 
 STYLES = {"keep": "bold green", "discard": "dim", "crash": "red"}
@@ -29,7 +30,7 @@ class LineObserver(Observer):
         self._line(f"[dim]{escape(opening.sandbox)}[/]")
         if opening.experiments:
             also = f", {opening.adopted} trial still running" if opening.adopted else ""
-            self._line(f"continuing after {opening.experiments} experiments{also}")
+            self._line(f"continuing after {counted(opening.experiments, 'experiment')}{also}")
         else:
             self._line("measuring the baseline first")
         if opening.forecast:

@@ -84,7 +84,7 @@ def print_experiment(
         ("commit", f"{candidate.commit} on {candidate.parent[:12]}"),
     ]
     if candidate.lines:
-        rows.append(("program", f"{candidate.lines} lines of genome"))
+        rows.append(("program", f"{counted(candidate.lines, 'line')} of genome"))
     if experiment.bar is not None:
         rows.append(("counts as", f"{metric.name} {experiment.bar:.6f}, without the luck of its runs"))
     for evidence in experiment.evidence:
@@ -168,7 +168,7 @@ def closing_words(
     seconds: float,
     trained: float,
 ) -> str:
-    """What was tried and gained, at the end of a run of ``seconds``, of which ``trained`` were training.
+    """What was tried and gained, at the end of a run of ``seconds``, a share of which, ``trained``, was training.
 
     ``tally``: the session's number of experiments per status, including the baseline.
     """
@@ -177,7 +177,7 @@ def closing_words(
     lines = ["", f"[bold]{escape(reason)}[/]"]
     lines.append(
         f"{counted(kept + discarded + crashed, 'experiment')}: {kept} kept, {discarded} discarded, "
-        f"{crashed} crashed · {_time(seconds)}, {trained / max(seconds, 1e-9):.0%} of it training"
+        f"{crashed} crashed · {_time(seconds)}, {trained:.0%} of it training"
     )
     before = baseline.bar if baseline else None
     best = champion.bar if champion and champion.number else None

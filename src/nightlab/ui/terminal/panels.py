@@ -140,8 +140,7 @@ def _running_trial(trial: TrialSnapshot, width: int, rows: int) -> list[Text]:
     who = f"  by {words_of(trial.proposer, 20)}" if trial.experiment else ""
     head.append(f"{who} · seed {trial.seed}" if width >= 60 else who, "dim")
     why = Text(f"   {words_of(trial.hypothesis)}")
-    changes = "; ".join(trial.changes)
-    if changes and changes not in trial.hypothesis:
+    if changes := "; ".join(change for change in trial.changes if change not in trial.hypothesis):
         why.append(f" · {words_of(changes)}", "dim")
     lines = [head, why]
     if trial.curve:
@@ -165,7 +164,7 @@ def facts(snapshot: SessionSnapshot) -> list[tuple[str, str]]:
         found.append(("duty", f"{snapshot.duty:.0%}{lately}"))
     if snapshot.rate is not None:
         found.append(("rate", f"{snapshot.rate:,.3g}/h"))
-    words = ", ".join(rule.words for rule in snapshot.rules) or f"{snapshot.done:,} experiments, until Ctrl-C"
+    words = ", ".join(rule.words for rule in snapshot.rules) or f"{counted(snapshot.done, 'experiment')}, until Ctrl-C"
     found.append(("stop", words))
     if snapshot.alive and snapshot.left is not None and [rule.name for rule in snapshot.rules] != ["hours"]:
         found.append(("ends in", f"about {seconds_words(snapshot.left)}"))

@@ -109,7 +109,7 @@ export class Panels {
         el("span", { class: "left" }, left === null ? (spent > QUIET ? lasting(spent) : "") : `${lasting(left)} left`)),
       el("div", { class: `meter${done === null ? " unknown" : ""}`, role: "progressbar", "aria-label": `Training of experiment ${flight.experiment}`, "aria-valuemin": 0, "aria-valuemax": 100, "aria-valuenow": done === null ? undefined : Math.round(done * 100) }, bar(done ?? 0)),
       el("p", { class: "words" }, words || "…", flight.proposer ? el("span", { class: "quiet" }, ` · ${flight.proposer}`) : ""),
-      el("p", { class: "quiet" }, [`seed ${flight.seed}`, flight.slot !== null && `slot ${flight.slot}`, ...flight.changes].filter(Boolean).join(" · ")),
+      el("p", { class: "quiet" }, [`seed ${flight.seed}`, flight.slot !== null && `slot ${flight.slot}`, ...flight.changes.filter((change) => !flight.hypothesis.includes(change))].filter(Boolean).join(" · ")),
       spark(flight.curve), flight.curve.length > 1 ? el("p", { class: "quiet" }, `loss ${number(flight.curve.at(-1)[1], 4)}, claimed`) : "");
   }
 
