@@ -25,6 +25,7 @@ from nightlab.storage.git import Repo
 from nightlab.storage.ledger import find_ledger
 
 COLOURS = 200
+TAG = time.strftime("%b%d").lower()
 WIDTHS = {"phone": 360, "tablet": 820, "desktop": 1440}
 HEIGHTS = {"phone": 780, "tablet": 1100, "desktop": 1000}
 # Chromium asks nobody outside, and works for root and without a GPU.
@@ -292,10 +293,10 @@ def main() -> None:
     lab = given.lab or Path(tempfile.mkdtemp()) / "spirals"
     if not lab.exists():
         make_lab(lab)
-        subprocess.run(command("run", "--tag", "nov21", "-n", str(given.experiments)), cwd=lab, check=True)
+        subprocess.run(command("run", "--tag", TAG, "-n", str(given.experiments)), cwd=lab, check=True)
     begun = judged(lab)
     port = "8493"
-    with started("run", "--tag", "nov21", "-n", str(begun + 400), lab=lab), started("serve", "--port", port, lab=lab):
+    with started("run", "--tag", TAG, "-n", str(begun + 400), lab=lab), started("serve", "--port", port, lab=lab):
         wait(lambda: answers(f"http://127.0.0.1:{port}/") and judged(lab) > begun + 1)
         take(f"http://127.0.0.1:{port}/", given.out)
     for picture in sorted(given.out.glob("window-*.png")):

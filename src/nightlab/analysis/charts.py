@@ -16,6 +16,7 @@ from nightlab.analysis.summary import Row
 from nightlab.analysis.timeline import PHASES, Span, lanes, shares
 from nightlab.core.text import counted, one_line
 from nightlab.core.types import Experiment, Metric
+from nightlab.judge import in_sigmas
 
 Kind = Literal["progress", "worth", "effects", "duty"]
 LABEL = 45  # characters of a label
@@ -114,11 +115,20 @@ def worth_chart(metric: Metric, rows: Sequence[Row], title: str = "") -> Any:
     return figure
 
 
-def effects(metric: Metric, rows: Sequence[Row], sigma: float, title: str = "") -> Any:
-    """Each experiment's gain over the bar at its time, in units of one trial's noise if known."""
+def _in_sigmas(metric: Metric, experiment: Experiment, gain: float, sigma: float, relative: float) -> float:
+    measured = experiment.measurement.metric if experiment.measurement else None
+    found = in_sigmas(metric, measured, gain, sigma, relative)
+    return gain if found is None else found
+
+
+def effects(metric: Metric, rows: Sequence[Row], sigma: float, title: str = "", relative: float = 0.0) -> Any:
+    """Each experiment's gain over the bar at its time, in units of one trial's noise if known.
+
+    ``relative``: that noise as a share of a value, where values are compared by ratios.
+    """
     figure, axes = _empty(12, 6)
-    unit = sigma if sigma > 0 else 1.0
-    gains = [(row.experiment, row.gain / unit) for row in rows if row.gain is not None and math.isfinite(row.gain)]
+    with_gain = [(row.experiment, row.gain) for row in rows if row.gain is not None and math.isfinite(row.gain)]
+    gains = [(e, _in_sigmas(metric, e, gain, sigma, relative)) for e, gain in with_gain]
     for status, colour in COLOURS.items():
         points = [(e.number, gain) for e, gain in gains if e.verdict and e.verdict.status == status]
         if points:
@@ -130,7 +140,8 @@ def effects(metric: Metric, rows: Sequence[Row], sigma: float, title: str = "") 
         axes.axhspan(-1, 1, color="tab:blue", alpha=0.12, linewidth=0, label="within 1 sigma")
         if any(abs(gain) > LINEAR for _, gain in gains):
             _logarithmic_beyond(axes, [gain for _, gain in gains])
-        axes.set_ylabel(f"gain over the bar, in sigma (one is {sigma:.3g}{_unit(metric)})", parse_math=False)
+        one = f"{relative:.2g} of a value" if relative else f"{sigma:.3g}{_unit(metric)}"
+        axes.set_ylabel(f"gain over the bar, in sigma (one is {one})", parse_math=False)
     else:
         axes.set_ylabel(f"gain over the bar{_unit(metric)}; the noise is not known", parse_math=False)
     axes.axhline(0, color="black", linewidth=0.8)

@@ -20,7 +20,7 @@ from nightlab.core.files import replace_text
 from nightlab.core.session_state import SessionState
 from nightlab.core.text import counted
 from nightlab.core.types import REPORTED, TOLD, Experiment, Measurement, NightlabError
-from nightlab.judge import Noise, pairs_needed, pooled, prior_sigma, smallest_effect
+from nightlab.judge import Noise, in_sigmas, pairs_needed, pooled, prior_sigma, smallest_effect
 from nightlab.session.credit import by_proposer
 from nightlab.session.preflight import REMEMBERS
 from nightlab.session.replicates import replicates
@@ -37,12 +37,13 @@ def gather(session: Session) -> ReportData:
     experiments = [e for e in ledger.experiments() if e.verdict]
     if not experiments:
         raise NightlabError(f"session {session.tag} has nothing to report yet", "let it run: nightlab run")
-    state, noise, first, champion = read_state(ledger), _noise(session), experiments[0], ledger.champion()
+    state, first, champion = read_state(ledger), experiments[0], ledger.champion()
+    noise, relative = _noise(session)
     trials = [measured for _, measured in ledger.trials() if measured]
     now = state.at if is_running_now(session.folder) else None
     runs, stops = ledger.events(RunStarted), ledger.events(RunStopped)
     ran, room = run_time(runs, stops, spans(ledger.events(TrialStarted), ledger.events(TrialFinished)), now)
-    outcomes = _outcomes(_rows(session, experiments), noise)
+    outcomes = _outcomes(_rows(session, experiments))
     return ReportData(
         lab=session.lab.name,
         tag=session.tag,
@@ -71,6 +72,7 @@ def gather(session: Session) -> ReportData:
         discarded=outcomes.discarded,
         refused=state.refused,
         sigma=noise.sigma,
+        relative=relative,
         replicates=noise.replicates,
         rho=noise.rho,
         self_tests=state.self_tests.asked,
@@ -94,11 +96,11 @@ class _Outcomes(NamedTuple):
     discarded: int
 
 
-def _outcomes(rows: list[Row], noise: Noise) -> _Outcomes:
+def _outcomes(rows: list[Row]) -> _Outcomes:
     kept = [row for row in rows if row.experiment.kept]
     failed = [row for row in rows if _failed(row.experiment)]
     rest = [row for row in rows if not row.experiment.kept and not _failed(row.experiment)]
-    near = [row for row in rest if row.gain is not None and -noise.sigma <= row.gain <= 0]
+    near = [row for row in rest if row.sigmas is not None and -1 <= row.sigmas <= 0]
     return _Outcomes(kept, sorted(near, key=lambda row: -(row.gain or 0.0)), failed, len(rest))
 
 
@@ -136,18 +138,22 @@ def draw(session: Session, kind: charts.Kind) -> Any:
     rows = _rows(session, [e for e in ledger.experiments() if e.verdict])
     if kind == "worth":
         return charts.worth_chart(metric, rows, title)
-    return charts.effects(metric, rows, _noise(session).sigma, title)
+    noise, relative = _noise(session)
+    return charts.effects(metric, rows, noise.sigma, title, relative)
 
 
-def _noise(session: Session) -> Noise:
-    """The seed-to-seed noise of one trial; of an imported session, the prior for any."""
+def _noise(session: Session) -> tuple[Noise, float]:
+    """The seed-to-seed noise of one trial at the champion's level, and as a share of a value where ratios are compared.
+
+    Of an imported session, the prior for any.
+    """
     stated = session.lab.judge.sigma
     if session.imported:
         baseline = session.ledger.experiment(0).measurement if session.ledger.next_number() else None
-        return pooled([], prior_sigma(baseline.metric if baseline else None, stated))
+        return pooled([], prior_sigma(baseline.metric if baseline else None, stated)), 0.0
     champion = session.ledger.champion()
     found = replicates(session.ledger, session.budget.record(), session.lab).noise()
-    return found.local(champion.value if champion else None)
+    return found.local(champion.value if champion else None), found.relative
 
 
 def session_branch(session: Session) -> tuple[str, str]:
@@ -184,6 +190,7 @@ def _rows(session: Session, experiments: list[Experiment]) -> list[Row]:
     rows: list[Row] = []
     best = session.ledger.champion()
     bar: float | None = None
+    noise, relative = _noise(session)
     rechecks = deque(session.ledger.events(Rechecked))
     for experiment in sorted(experiments, key=lambda e: e.judged_at or 0.0):
         while rechecks and rechecks[0].at < (experiment.judged_at or 0.0):
@@ -193,7 +200,8 @@ def _rows(session: Session, experiments: list[Experiment]) -> list[Row]:
         if experiment.number:
             found = [e.gain for e in experiment.evidence if best and e.what == f"taken out of #{best.number}"]
             worth = found[-1] if found else None
-            rows.append(Row(experiment, gain, worth))
+            far = None if gain is None else in_sigmas(session.metric, measured, gain, noise.sigma, relative)
+            rows.append(Row(experiment, gain, worth, far))
         if experiment.kept and experiment.verdict:
             bar = experiment.verdict.bar if experiment.verdict.bar is not None else measured
     return rows

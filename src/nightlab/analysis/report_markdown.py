@@ -114,7 +114,7 @@ def _kept(f: ReportData) -> list[str]:
         "|---|---|---|---|---|",
     ]
     for row in f.kept:
-        gain = "simpler" if row.gain is None or row.gain <= 0 else f"{row.gain:+.4g}{_sigmas(row.gain, f.sigma)}"
+        gain = "simpler" if row.gain is None or row.gain <= 0 else f"{row.gain:+.4g}{_sigmas(row.sigmas)}"
         worth = (
             f"{row.worth.mean:+.4g} ({row.worth.low:+.3g} to {row.worth.high:+.3g})" if row.worth else "not measured"
         )
@@ -143,8 +143,8 @@ def _near(f: ReportData) -> list[str]:
     lines = ["## Nearly good", "", "Within one sigma of the bar: worth another try, or a combination.", ""]
     lines += ["| # | change | by | missed by |", "|---|---|---|---|"]
     for row in f.near[:MOST]:
-        missed = -(row.gain or 0.0)
-        lines.append(f"{_what(row.experiment)} | {missed:.4g}{_sigmas(missed, f.sigma)} |")
+        missed, far = -(row.gain or 0.0), None if row.sigmas is None else abs(row.sigmas)
+        lines.append(f"{_what(row.experiment)} | {missed:.4g}{_sigmas(far)} |")
     return [*lines, *_rest(len(f.near)), ""]
 
 
@@ -176,9 +176,7 @@ def _failed(f: ReportData) -> list[str]:
 def _trust(f: ReportData) -> list[str]:
     lines = ["## How far to trust this", ""]
     known = f"from {counted(f.replicates, 'replicate')}" if f.replicates else "believed, nothing ran twice yet"
-    lines.append(
-        f"- **Noise**: one trial's {f.metric.name} has a standard deviation (sigma) of {f.sigma:.3g}, {known}."
-    )
+    lines.append(f"- **Noise**: one trial's {f.metric.name} has a standard deviation (sigma) of {_noise(f)}, {known}.")
     if f.replicates:
         lines.append(f"- **Common luck**: {_common_luck(f.rho)}.")
     if f.champion and f.champion.measurement and (own := f.champion.measurement.own_precision):
@@ -323,8 +321,12 @@ def _common_luck(rho: float) -> str:
     return f"about {rho:.0%} of this noise's variance is the seed's and common to all programs (rho {rho:.2g})"
 
 
-def _sigmas(gain: float, sigma: float) -> str:
-    return f" ({gain / sigma:.1f} sigma)" if sigma > 0 else ""
+def _noise(f: ReportData) -> str:
+    return f"{f.relative:.2g} of its value: {f.sigma:.3g} at the champion's" if f.relative else f"{f.sigma:.3g}"
+
+
+def _sigmas(far: float | None) -> str:
+    return "" if far is None else f" ({far:.1f} sigma)"
 
 
 def _bar(experiment: Experiment) -> float:

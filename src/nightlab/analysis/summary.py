@@ -18,6 +18,8 @@ class Row:
     """Over that bar, as the search measured it."""
     worth: PairedGain | None = None
     """What it adds to the champion, measured by taking it out again on fresh seeds."""
+    sigmas: float | None = None
+    """The gain in units of one trial's noise, where that is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,8 @@ class ReportData:
     discarded: int
     refused: int
     sigma: float
+    relative: float
+    """``sigma`` as a share of a value, where values are compared by ratios; else 0."""
     replicates: int
     rho: float
     self_tests: int

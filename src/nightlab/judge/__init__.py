@@ -9,6 +9,7 @@ from nightlab.judge.judge import Contestant, Judge, NeedsTrial, Rule, measured_l
 from nightlab.judge.noise import (
     Noise,
     change_of_noise,
+    in_sigmas,
     is_noisier,
     pairs_needed,
     pooled,
@@ -41,6 +42,7 @@ __all__ = [
     "fixes_seed",
     "gain_rate",
     "held_out_check",
+    "in_sigmas",
     "is_noisier",
     "judge_ablation",
     "make_rule",

@@ -12,7 +12,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from nightlab.core.types import Scale, average
+from nightlab.core.types import Metric, Scale, average
 from nightlab.judge.scale import FAR
 
 PRIOR_SHARE = 0.0004  # prior spread, as a share of the baseline's metric
@@ -81,6 +81,11 @@ class Noise:
         sigma, stated = (min(share * level, LARGEST) for share in (self.sigma, self.stated))
         return replace(self, sigma=sigma, stated=stated, scale="difference")
 
+    @property
+    def relative(self) -> float:
+        """``sigma`` as a share of a value, where values are compared by ratios; else 0."""
+        return self.sigma if self.scale == "ratio" else 0.0
+
     def near(self, values: Sequence[float]) -> float:
         """A lower bound of the standard deviation near these values: at a lower level noise may be smaller too."""
         least = min(map(abs, values), default=0.0)
@@ -91,6 +96,19 @@ class Noise:
         """Whether a value is so far from all programs that ran more than once that its noise may be another one."""
         low, high = self.levels
         return self.unsettled and low > 0 and not low / FAR < value < high * FAR
+
+
+def in_sigmas(metric: Metric, value: float | None, gain: float, sigma: float, relative: float = 0.0) -> float | None:
+    """The gain of a ``value`` over a bar, in units of one trial's noise; None where that is not known.
+
+    ``sigma``: the noise in the metric's unit. ``relative``: the same as a share of a value, where values are compared
+    by ratios, and a step from 0.4 to 0.1 is as large as one from 0.04 to 0.01; 0 elsewhere.
+    """
+    if relative > 0 and value is not None:
+        bar = value + gain if metric.goal == "minimise" else value - gain
+        if 0 < bar < math.inf and 0 < value < math.inf:
+            return math.copysign(abs(math.log(bar / value)), gain) / relative
+    return gain / sigma if sigma > 0 else None
 
 
 def pooled(groups: Sequence[Sequence[float]], prior: float, scale: Scale = "difference") -> Noise:

@@ -159,6 +159,7 @@ class Follower:
     def _look_at_noise(self, feed: LedgerReader) -> None:
         found = replicates(feed, self.about.budget, self.lab)
         known = [value for value in self.state.steps.values() if value is not None]
+        self.relative = found.noise().relative
         noise = found.noise().local(known[-1] if known else found.baseline)
         self.sigma, self.replicates = noise.sigma, noise.replicates
 
@@ -186,6 +187,7 @@ class Follower:
             tally=dict(state.tally),
             proposers=self.shares,
             sigma=self.sigma,
+            relative=self.relative,
             replicates=self.replicates,
             self_tests=state.self_tests.asked,
             self_kept=state.self_tests.kept,

@@ -24,6 +24,7 @@ from nightlab.core.events import (
     SlotLost,
 )
 from nightlab.core.types import Budget, Experiment, Metric, Platform, ProposerShare, ProposerUsage, Purpose, Status
+from nightlab.judge import in_sigmas
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,10 +193,11 @@ class SessionSnapshot:
     """A session as it stands.
 
     ``points`` are the latest experiments, oldest first, and ``steps`` all that were kept. ``tally`` counts the judged
-    ones by status, the baseline among them. ``sigma`` is one trial's noise, from ``replicates`` trials. ``duty``: the
-    share of this run's wall clock that trials spent training, per slot, and ``duty_hour`` that of the last hour.
-    ``rate``: experiments per hour, lately. ``alive``: whether a process runs the session; ``stopped``: why the last
-    run ended. ``commons``: of a session that takes part in a commons. ``fault``: why this is not how things stand now.
+    ones by status, the baseline among them. ``sigma`` is one trial's noise, from ``replicates`` trials, and
+    ``relative`` the same as a share of a value, where values are compared by ratios. ``duty``: the share of this
+    run's wall clock that trials spent training, per slot, and ``duty_hour`` that of the last hour. ``rate``:
+    experiments per hour, lately. ``alive``: whether a process runs the session; ``stopped``: why the last run ended.
+    ``commons``: of a session that takes part in a commons. ``fault``: why this is not how things stand now.
     """
 
     about: About
@@ -206,6 +208,7 @@ class SessionSnapshot:
     tally: dict[str, int] = field(default_factory=dict)
     proposers: dict[str, ProposerShare] = field(default_factory=dict)
     sigma: float = 0.0
+    relative: float = 0.0
     replicates: int = 0
     self_tests: int = 0
     self_kept: int = 0
@@ -251,7 +254,9 @@ class SessionSnapshot:
 
     def sigmas(self, point: ExperimentPoint) -> float | None:
         """An experiment's gain in units of noise; None where there is no gain, or no noise is known."""
-        return point.gain / self.sigma if point.gain is not None and self.sigma > 0 else None
+        if point.gain is None:
+            return None
+        return in_sigmas(self.about.metric, point.metric, point.gain, self.sigma, self.relative)
 
 
 def about(session: SessionStarted, lab: LabConfig, run: RunStarted | None) -> About:

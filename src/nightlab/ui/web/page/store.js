@@ -190,8 +190,11 @@ export class Store extends EventTarget {
     return this.maximise ? this.gap[n] : -this.gap[n];
   }
 
+  /** The same in units of one trial's noise: where values are compared by ratios, that is a share of a value. */
   sigmas(n) {
-    const sigma = this.picture.sigma;
+    const { sigma, relative } = this.picture;
+    const bar = this.metric[n] - this.gap[n];
+    if (relative > 0 && bar > 0 && this.metric[n] > 0) return (Math.sign(this.gain(n)) * Math.abs(Math.log(bar / this.metric[n]))) / relative;
     return sigma > 0 ? this.gain(n) / sigma : NaN;
   }
 
