@@ -70,6 +70,22 @@ def test_what_prepare_may_bring_is_a_note(make_lab: Any) -> None:
     assert good and "make_data.py runs before each session" in said
 
 
+def test_a_limit_that_no_trial_measures_is_named_before_all_is_over_it(make_lab: Any) -> None:
+    lab = make_lab(files={"measure.py": "print('METRIC loss=1')\n"})
+    contract = (lab.folder / "lab.toml").read_text()
+    lab.write("lab.toml", contract + '[limits]\npeak_memory = "+20%"\n[objectives]\nsize = "minimise"\n')
+    lab.commit()
+    checks = [check for check in check_thoroughly(Repo(lab.folder))[2] if "is not measured" in check.what]
+    assert [(check.what, check.fatal) for check in checks] == [
+        ("limits.peak_memory is not measured, and every candidate would be over it", True),
+        ("objectives.size is not measured", False),
+    ]
+    assert checks[0].hint.startswith("is peak_memory_mb or peak_gpu_memory_mb meant?")
+    lab.write("lab.toml", contract + '[limits]\npeak_memory_mb = "+20%"\n')
+    lab.commit()
+    assert verdict(lab)[0]
+
+
 def test_what_the_checks_print_is_not_taken_for_the_programs(make_lab: Any) -> None:
     lab = make_lab(files={"measure.py": "print('loss 1')\n"})
     lab.write("lab.toml", (lab.folder / "lab.toml").read_text() + '[[checks]]\ncommand = "echo OK"\n')

@@ -77,7 +77,7 @@ def allocate_slots(
     each = cpus if cpus and device == "cpu" else len(cores) // count
     if not each or each * count > len(cores):
         raise NightlabError(
-            f"{count} slots of {each or 1} cores need {(each or 1) * count} cores; nightlab may use {len(cores)} here",
+            f"{count} slots need {(each or 1) * count} cores, {each or 1} each; nightlab may use {len(cores)} here",
             "ask for fewer, or use --slots auto",
         )
     slots = []

@@ -38,6 +38,7 @@ from nightlab.proposers import Proposer
 from nightlab.proposers.requirements import uncounted
 from nightlab.proposers.selection import Selection
 from nightlab.sandbox.bubblewrap import Isolation
+from nightlab.session.check import unmeasured
 from nightlab.session.replicates import ABLATION, SUBMITTERS
 from nightlab.session.session import Session
 from nightlab.session.warm_starts import forget_answers, verdict_with_start
@@ -314,6 +315,8 @@ class ExperimentLoop:
             )
         if words := slots_words(self.session, _of(candidate).wall_seconds, len(self.scheduler.slots)):
             self.view.say(words)
+        for check in unmeasured(self.session.lab, _of(candidate)):
+            self.view.say(f"{check.what}: {check.hint}")
 
     def _unsealing(self) -> str:
         """What else helps where another system's evaluator calls the candidate in a separate process."""

@@ -21,7 +21,7 @@ from nightlab.engines.local.handles import RunningTrial
 from nightlab.engines.local.layout import detect_sandbox
 from nightlab.engines.platform import this_platform
 from nightlab.sandbox.bubblewrap import Sandbox
-from nightlab.session.check import Check
+from nightlab.session.check import Check, unmeasured
 from nightlab.session.data_checks import data_checks
 from nightlab.session.preflight import check_lab
 from nightlab.storage.git import Repo
@@ -80,13 +80,13 @@ def rehearse(repo: Repo, lab: LabConfig, sandbox: Sandbox) -> list[Check]:
     engine = LocalEngine(repo, lab, budget, device, place / "trials", sandbox)
     trial = Trial("check", 0, repo.resolve() or "", 1, "search", budget.record())
     try:
-        return [*_environment(engine.layout.environment), _try(engine, trial)]
+        return [*_environment(engine.layout.environment), *_try(engine, trial)]
     finally:
         engine.close()
         shutil.rmtree(place, ignore_errors=True)
 
 
-def _try(engine: LocalEngine, trial: Trial, seconds: float = LONG) -> Check:
+def _try(engine: LocalEngine, trial: Trial, seconds: float = LONG) -> list[Check]:
     """Whether a trial runs: for ``seconds``, or to its end. A failure is no obstacle where ``prepare`` may help."""
     lab = engine.lab
     running: RunningTrial | None = None
@@ -96,19 +96,19 @@ def _try(engine: LocalEngine, trial: Trial, seconds: float = LONG) -> Check:
         while not running.finished() and time.monotonic() < until:
             time.sleep(POLL)
         if not running.finished():
-            return Check(f"its command ran in the sandbox for {seconds:g} s: {lab.command or lab.name}", True)
+            return [Check(f"its command ran in the sandbox for {seconds:g} s: {lab.command or lab.name}", True)]
         found = engine.collect(running)
         if found.measured:
-            return Check("its command was tried in the sandbox, and measured", True)
+            return [Check("its command was tried in the sandbox, and measured", True), *unmeasured(lab, found)]
         roles = ("candidate", "evaluator", *(["check0"] if found.outcome == "checks failed" else []))
         said = "\n".join(engine.log(trial.id, role).strip() for role in roles).strip()
         last = said.splitlines()[-1] if said else "it printed nothing"
         words = f"{found.outcome}: {found.detail}" if found.detail else found.outcome
         words = one_line(words if last in words else f"{words}; {last}", 300)
         python = f"the trial's Python, {engine.layout.environment.prefix or sys.prefix}"
-        return _failed(lab, words, hint_for(f"{said}\n{found.detail}", python))
+        return [_failed(lab, words, hint_for(f"{said}\n{found.detail}", python))]
     except NightlabError as error:
-        return _failed(lab, str(error), error.hint or hint_for(""))
+        return [_failed(lab, str(error), error.hint or hint_for(""))]
     finally:
         if running and not running.finished():
             running.stop()
