@@ -38,8 +38,8 @@ class BudgetConfig(ConfigModel):
         if self.clock == "work":
             return f"a trial is ended after {self.longest():g} s of wall-clock time"
         return (
-            f"the baseline may train for {overrun(self.amount):g} s, counted from its start signal, or from its launch if "
-            f"none comes within {self.startup:g} s; other trials are held to what the baseline needed"
+            f"the baseline may train for {overrun(self.amount):g} s, counted from its start signal, or from its launch "
+            f"if none comes within {self.startup:g} s; other trials are held to what the baseline needed"
         )
 
     def longest(self) -> float:
