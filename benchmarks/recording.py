@@ -22,7 +22,7 @@ from typing import Any
 import pyte
 
 COLUMNS, ROWS, WIDE, HIGH = 96, 26, 8.4, 18.0  # cells; pixels of a cell
-APART, HOLD = 0.25, 3.0  # seconds between frames at least; seconds that the last one stays
+APART, HOLD = 0.5, 3.0  # seconds between frames at least; seconds that the last one stays
 PALETTE = {
     "default": "#d7dae0", "black": "#5c6370", "red": "#e06c75", "green": "#98c379", "brown": "#e5c07b",
     "blue": "#61afef", "magenta": "#c678dd", "cyan": "#56b6c2", "white": "#d7dae0",

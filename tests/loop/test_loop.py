@@ -239,7 +239,7 @@ def test_ctrl_c_once_finishes_what_is_in_flight(make_lab: Any, start_nightlab: A
     wait(in_flight(lab, 1))
     process.send_signal(signal.SIGINT)
     out, _ = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 130, out
+    assert process.returncode == 130 and "next: nightlab run --tag t goes on" in out, out
     assert "finishing what is in flight" in out and "Traceback" not in out
     assert [e.verdict.status for e in look(lab).experiments()] == ["keep", "keep"]
 

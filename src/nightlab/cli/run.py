@@ -154,6 +154,7 @@ def demo(
     shown.say(f"[bold]nightlab demo[/] in {folder}/ · a small GPT on two centuries of speeches")
     session = lab.session(device=device, allow_missing="all")
     evidence = _run(session, shown, experiments=experiments, confirm=seeds).evidence
+    say(f"next: cd {folder} && nightlab report --show, nightlab diff best; for a lab of yours: nightlab init")
     raise typer.Exit(0 if evidence and evidence.shown else REFUTED)
 
 
@@ -167,6 +168,7 @@ def _run(session: Session, shown: Observer, **rules: Any) -> RunResult:
         result = session.run(**rules, callbacks=[shown, ClosingWords(session.metric, shown)])
         _places(session)
     if result.stopped:
+        say(f"next: nightlab run --tag {session.tag} goes on")
         raise typer.Exit(STOPPED)
     return result
 
