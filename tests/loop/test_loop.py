@@ -344,6 +344,7 @@ def test_try_measures_your_edit_and_leaves_it_where_it_is(make_lab: Any, nightla
     lab = make_lab(GENOME)
     nothing = nightlab("try", cwd=lab)
     assert nothing.code == 1 and "no genome file has uncommitted changes" in nothing.err
+    assert not (lab.folder / ".nightlab").exists(), "no session is made for nothing"
 
     lab.write("genome.py", changed("A = 4.0", "A = 2.0"))
     good = nightlab("try", "-m", "nearer to one", "--tag", "t", cwd=lab)

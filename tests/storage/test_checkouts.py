@@ -104,19 +104,19 @@ def test_artefacts_are_read_only(make_lab: Any) -> None:
 
 
 def test_what_the_candidate_left_running_is_gone_before(bench: Any) -> None:
-    """A daemon that rewrites the artefact when the candidate has ended."""
+    """A daemon that rewrites the artefact when the candidate has ended, and had its second to settle."""
     daemon = """
 if os.fork() == 0:
     os.setsid()
     if os.fork() == 0:
         os.closerange(1, 99)
-        time.sleep(0.3)
+        time.sleep(1.6)
         while True:
             json.dump({"loss": 0}, open("draft", "w"))
             os.replace("draft", "model.json")
     os._exit(0)
 """
-    slow = {"evaluate.py": "import time\ntime.sleep(1)\n" + READ["evaluate.py"]}
+    slow = {"evaluate.py": "import time\ntime.sleep(2)\n" + READ["evaluate.py"]}
     assert bench(MODEL + daemon, LEAST + UNSERVED, files=slow).run().metric == 5
 
 

@@ -18,6 +18,7 @@ from nightlab.loop.controls import paused, paused_words
 from nightlab.loop.loop import ExperimentLoop
 from nightlab.loop.scheduler import Scheduler
 from nightlab.session.create import start_session
+from nightlab.session.preflight import committed_contract
 from nightlab.session.replicates import SUBMITTERS
 from nightlab.session.session import open_session
 from nightlab.storage.git import Repo, in_genome
@@ -78,6 +79,8 @@ def hand_over(
     The edit counts against what it is nearest to: HEAD, or one of the last kept genomes; the champion may have moved
     on since. Returns within seconds. Raises NightlabError when nothing is edited, or the lab can't run.
     """
+    if lab.is_dir():  # before a session is made for nothing
+        _edited(Repo(lab), committed_contract(Repo(lab))[1].genome)
     try:
         session, _ = start_session(lab, tag, device, allow, dirty_genome=True, prepare=False)
     except SessionBusy as busy:
@@ -85,16 +88,22 @@ def hand_over(
     kept = [experiment.candidate.commit for experiment in reversed(session.ledger.experiments(KEPT, "keep"))]
     session.close()
     repo = Repo(lab)
-    edited = [path for path in repo.dirty() if in_genome(path, session.lab.genome)]
-    if not edited:
-        raise NightlabError(
-            f"no genome file has uncommitted changes ({', '.join(session.lab.genome)})",
-            "edit one and run this again; to measure an experiment again: nightlab replay N",
-        )
+    edited = _edited(repo, session.lab.genome)
     base, patch = repo.working_patch(edited, kept)
     if not patch:
         raise NightlabError(f"{', '.join(edited)} is as it was kept already", "edit it, then run this again")
     return SubmissionStatus(session.tag, submit(session.folder, one_line(hypothesis), patch, base), "waiting")
+
+
+def _edited(repo: Repo, genome: tuple[str, ...]) -> list[str]:
+    """The genome's files with uncommitted changes. Raises NightlabError when there is none."""
+    edited = [path for path in repo.dirty() if in_genome(path, genome)]
+    if not edited:
+        raise NightlabError(
+            f"no genome file has uncommitted changes ({', '.join(genome)})",
+            "edit one and run this again; to measure an experiment again: nightlab replay N",
+        )
+    return edited
 
 
 def look(lab: Path, tag: str | None, name: str) -> SubmissionStatus:
