@@ -39,6 +39,7 @@ so the candidate's side has no choice to make.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import mmap
@@ -91,8 +92,14 @@ class Trial(NamedTuple):
     warm_start: str = ""
 
     def start(self) -> None:
-        """Tell the supervisor that training begins: the budget runs from now."""
+        """Tell the supervisor that training begins: the budget runs from now.
+
+        A program that began while another trial trains is held here until that has ended.
+        """
         _tell("start")
+        if held := os.environ.get("NIGHTLAB_HELD"):
+            with contextlib.suppress(OSError):  # closed, as by a daemon
+                os.read(int(held), 1)  # nothing is sent: the other end is closed once the trial's time has come
 
     def report(self, progress: float, loss: float) -> None:
         """Say how training goes: the loss (lower is better) at a part of the budget, 0 to 1.

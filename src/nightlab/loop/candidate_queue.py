@@ -122,6 +122,13 @@ class CandidateQueue:
                 return number
         return None
 
+    def upcoming(self) -> Candidate | None:
+        """The candidate that is admitted next, unless the champion moves before that, or another comes first."""
+        ready = self._choice()
+        if ready is None or (ready.parent is None and ready.champion != self.session.champion().candidate.commit):
+            return None
+        return ready.candidate
+
     def propose_ahead(self, wait: float = 0.0) -> None:
         """Have the next candidate made ready while trials run, the baseline's too. Raises what a proposer raised."""
         self._take_up_tries()

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from nightlab.core.config import StopRules
 from nightlab.core.events import RunStarted, RunStopped, SlotsMeasured
 from nightlab.core.observer import SessionOpened
-from nightlab.core.types import Experiment, Measurement, NightlabError, Trial, TrialRequest, Verdict
+from nightlab.core.types import Candidate, Experiment, Measurement, NightlabError, Trial, TrialRequest, Verdict
 from nightlab.engines.slots import LEAST_SPEED, contention, describe_slots
 from nightlab.judge import Contestant
 from nightlab.loop.candidate_queue import CandidateQueue
@@ -84,6 +84,12 @@ class ExperimentLoop:
         )
         self.stopping = StopConditions(stop, session, self.candidates)
         self.answering = False  # only what was handed in
+        if not (self.pilots or session.lab.hooks.before):  # the next trial is one of the candidate that comes next
+            scheduler.upcoming = self._upcoming
+
+    def _upcoming(self) -> Candidate | None:
+        """The candidate of the next trial, as far as it is known."""
+        return None if self.answering or self._final_reason() else self.candidates.upcoming()
 
     def _pinned(self) -> int | None:
         """The experiment that every proposal starts from, where there is one."""

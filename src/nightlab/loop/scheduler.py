@@ -9,13 +9,25 @@ from dataclasses import replace
 
 from nightlab.core.events import MachineChanged, Rechecked, RunStopped, SlotLost
 from nightlab.core.observer import Observer, RunningTrialStatus
-from nightlab.core.types import Budget, Experiment, Measurement, NightlabError, Purpose, Segment, Trial, WarmStart
+from nightlab.core.types import (
+    Budget,
+    Candidate,
+    Experiment,
+    Measurement,
+    NightlabError,
+    Purpose,
+    Segment,
+    Trial,
+    WarmStart,
+)
 from nightlab.engines.base import Engine, Handle
 from nightlab.engines.local.handles import wait_for_any
+from nightlab.engines.local.held import AHEAD, worth_holding
 from nightlab.engines.local.machine_monitor import SLOW, too_short
 from nightlab.engines.local.trial_folder import kill_leftovers
 from nightlab.engines.slots import Slot, leaves_a_core
 from nightlab.judge import Contestant, Noise
+from nightlab.judge.judge import next_seed
 from nightlab.session.free import free_of_charge, numbers_of_the_baseline
 from nightlab.session.machine_checks import require_disk
 from nightlab.session.replicates import ATTEMPTS, Replicates, contestant, replicates
@@ -51,6 +63,7 @@ class Scheduler:
         self.paused = False  # nothing new is launched
         self._replicates: Replicates | None = None
         session.local_engine.shared = len(self.slots) > 1
+        self.upcoming: Callable[[], Candidate | None] = lambda: None  # that of the next trial, as far as it is known
         self._disturbed = 0  # trials in a row
         self._started_at: dict[str, float] = {}
         self._slot_of: dict[int, int] = {}  # the latest, by experiment
@@ -68,12 +81,29 @@ class Scheduler:
         """Start the next attempt at a trial of an experiment, or with ``commit`` of a variant of it, in a free slot."""
         require_disk(self.session.folder)
         experiment = self.ledger.experiment(number)
+        trial = self._trial(number, purpose, seed, commit or experiment.candidate.commit, budget, segment)
+        self.ledger.start(trial)
+        self.running[trial.id] = self.engine.start(trial, self._slot_for(trial))
+        self._started_at[trial.id] = time.time()
+        self.view.started(experiment, trial)
+        return trial
+
+    def _trial(
+        self,
+        number: int,
+        purpose: Purpose,
+        seed: int,
+        commit: str,
+        budget: Budget | None = None,
+        segment: Segment | None = None,
+    ) -> Trial:
+        """The next attempt at a trial."""
         secret = self.session.facts.secret
         attempt = self.ledger.attempts(number, purpose, seed) + 1
-        trial = Trial(
+        return Trial(
             id=trial_name(secret, number, purpose, seed, attempt),
             experiment=number,
-            commit=commit or experiment.candidate.commit,
+            commit=commit,
             seed=seed,
             purpose=purpose,
             budget=budget or self.session.budget.record(),
@@ -84,11 +114,6 @@ class Scheduler:
             segment=segment,
             warm_start=self._start(number, purpose),
         )
-        self.ledger.start(trial)
-        self.running[trial.id] = self.engine.start(trial, self._slot_for(trial))
-        self._started_at[trial.id] = time.time()
-        self.view.started(experiment, trial)
-        return trial
 
     def _start(self, number: int, purpose: Purpose) -> WarmStart | None:
         """The answer that a trial starts from, where the contract says so."""
@@ -132,6 +157,10 @@ class Scheduler:
             return False
         if running.phase()[0] != "evaluating" or len(self.ledger.trials(trial.experiment)) > 1:
             return False
+        return self._champion_stays()
+
+    def _champion_stays(self) -> bool:
+        """Whether few of the latest experiments moved the champion, so that the next will probably not."""
         lately = [each.kept for each in self.ledger.judged(LATELY) if each.number]
         return sum(lately) < max(OFTEN * len(lately), 1)
 
@@ -232,6 +261,7 @@ class Scheduler:
         for running, status in zip(self.running.values(), self.tick(), strict=True):
             if self._may_stand_by(status.phase, running.slot):
                 self.engine.stand_by(running.trial, running.slot)
+            self._hold_next(status.phase, running)
         if self.running:
             wait_for_any(self.running.values(), POLL)
         else:
@@ -256,6 +286,32 @@ class Scheduler:
         idle |= phase == "training" and self._leaves_a_core(slot)
         idle &= not self.overlapping
         return not (self.asked_to_stop or self.paused) and (idle or self.session.device != "cpu")
+
+    def _hold_next(self, phase: str, running: Handle) -> None:
+        """Have the next trial's program begin while this one trains: it is held at its start signal.
+
+        Only on a core that training leaves, where no times are compared, starts take long, but not beside a budget, and
+        the champion is not likely to move before that: then it would have begun in vain. Not beside the baseline.
+        """
+        engine, trial = self.session.local_engine, running.trial
+        if self.engine is not engine or not engine.can_hold(running.slot):
+            return
+        if self.asked_to_stop or self.paused:
+            engine.hold(None, running.slot)
+        elif phase == "training" and trial.experiment and not self.overlapping:
+            candidate, number = self.upcoming(), self.ledger.next_number()
+            if candidate is None:
+                engine.hold(None, running.slot)
+            elif not engine.holds(candidate.commit, number, running.slot) and self._may_hold(trial):
+                seed = next_seed(self.contestant(Experiment(number, candidate, time.time())))
+                engine.hold(self._trial(number, "search", seed, candidate.commit), running.slot)
+
+    def _may_hold(self, trial: Trial) -> bool:
+        lab, lately = self.session.lab, [each.measurement for each in self.ledger.judged(LATELY) if each.measurement]
+        if lab.compares_times or {"startup_seconds", "wall_seconds"} & lab.objectives.keys():
+            return False
+        starts = [value for each in lately for name, value in (each.overhead or {}).items() if name.startswith(AHEAD)]
+        return self._champion_stays() and worth_holding(trial.free, starts, trial.budget.amount)
 
     def adopt_running(self) -> int:
         """Adopt the trials that an earlier orchestrator left, running, finished or lost. Returns how many."""

@@ -31,6 +31,10 @@ class Beside:
         self._importing |= {"candidate"} if ahead else set()
         self._compiled["candidate"] = self._compilers_files("candidate")
 
+    def move(self, folder: Path, spec: dict[str, Any]) -> None:
+        """Go on in a renamed folder, for a program that began before its trial."""
+        self.folder, self.spec = folder, spec
+
     def imported(self, role: str) -> None:
         """A process that was started ahead has made its imports: what it did before is no work of its program."""
         self._importing.discard(role)

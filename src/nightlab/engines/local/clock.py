@@ -14,11 +14,12 @@ from nightlab.engines.local.process_group import ProcessGroup
 class Clock:
     """A trial's times in seconds, on the supervisor's monotonic clock and as CPU time of ``children``.
 
-    It starts when created. ``spec``: the trial's spec, with its limits; ``beside``: what is done beside training.
+    It starts when created. ``spec``: the trial's spec, with its limits; ``beside``: what is done beside training;
+    ``held``: seconds for which its program has run by then.
     """
 
-    def __init__(self, spec: dict[str, Any], children: ProcessGroup, beside: Beside) -> None:
-        self.spec, self.children, self.beside = spec, children, beside
+    def __init__(self, spec: dict[str, Any], children: ProcessGroup, beside: Beside, held: float = 0.0) -> None:
+        self.spec, self.children, self.beside, self.held = spec, children, beside, held
         self.begun = time.monotonic()
         self.started: float | None = None
         self.started_cpu = 0.0
@@ -32,6 +33,10 @@ class Clock:
         """Training begins."""
         self.started, self.started_cpu = time.monotonic(), self.children.cpu()
         self.beside.started()
+
+    def start_held(self, cpu: float) -> None:
+        """Training begins of a program that gave its signal before, at ``cpu`` seconds: what it used since counts."""
+        self.started, self.started_cpu = time.monotonic(), cpu
 
     def hand_over(self) -> None:
         """Training is over."""
@@ -58,7 +63,7 @@ class Clock:
         begun = self.started
         if begun is None:
             says = spec["free"] is None or bool(spec["free"].get("signals"))
-            if says and now - self.begun <= spec["startup"] and self.handed_over is None:
+            if says and now - self.begun + self.held <= spec["startup"] and self.handed_over is None:
                 self._hold_beside(self.beside.beyond(starting=True), 0.0)
                 return
             if spec["served"] and self.handed_over is None:

@@ -90,8 +90,11 @@ class LocalEngine:
             ready = None if cold else self._take_ready(slot, trial)
             if ready:
                 ready.folder.rename(folder)
-            onto, cached = (ready.like.commit, ready.cached) if ready else (None, False)
-            spec = self.layout.lay_out(trial, slot, folder, self._cgroup(folder), onto, cached=cached)
+            if ready and ready.held:  # nothing is made anew where its program runs
+                spec = _moved(ready.spec, ready.folder, folder)
+            else:
+                onto, cached = (ready.like.commit, ready.cached) if ready else (None, False)
+                spec = self.layout.lay_out(trial, slot, folder, self._cgroup(folder), onto, cached=cached)
             self._write_spec(folder, spec)
             if ready:
                 process = ready.release(folder)
@@ -119,12 +122,44 @@ class LocalEngine:
             self.folder.mkdir(parents=True, exist_ok=True)
             cached = self.caches.kept() is not None
             spec = self.layout.lay_out(replace(like, id=folder.name), slot, folder, self._cgroup(folder))
-            self._write_spec(folder, {**spec, "ahead": self.layout.ahead()})
+            self._write_spec(folder, {**spec, "ahead": (ahead := self.layout.ahead())})
             process = self._supervise(folder, slot, subprocess.PIPE)
         except OSError:
             checkouts.remove_tree(folder)
             return
-        self.standing_by[slot.number] = StandBy(folder, like, process, cached)
+        self.standing_by[slot.number] = StandBy(
+            folder, like, process, cached, waits=spec["spare_core"] and "candidate" in ahead
+        )
+
+    def can_hold(self, slot: Slot) -> bool:
+        """Whether a program of the slot's next trial can begin, or has begun, before its trial: on a core to spare."""
+        ready = self.standing_by.get(slot.number)
+        return ready is not None and (ready.held is not None or (ready.waits and ready.stands))
+
+    def holds(self, commit: str, experiment: int, slot: Slot) -> bool:
+        """Whether that program is the one of an experiment."""
+        held = self.standing_by[slot.number].held
+        return held is not None and (held.commit, held.experiment) == (commit, experiment)
+
+    def hold(self, trial: Trial | None, slot: Slot) -> None:
+        """Begin a trial that is likely to be the slot's next: its program runs up to its start signal, and waits there.
+
+        It takes what stands by for the slot (``can_hold``). What is held for another trial ends; None: whatever is.
+        """
+        ready = self.standing_by[slot.number]
+        if ready.held:
+            self._dismiss(self.standing_by.pop(slot.number))
+        elif trial and self._fits(ready, trial):
+            named = replace(trial, id=ready.folder.name)
+            cgroup, onto = self._cgroup(ready.folder), ready.like.commit
+            try:
+                spec = self.layout.lay_out(named, slot, ready.folder, cgroup, onto, cached=ready.cached)
+                self._write_spec(ready.folder, spec)
+            except (OSError, NightlabError):  # its start says so
+                self._dismiss(self.standing_by.pop(slot.number))
+                return
+            ready.held, ready.spec = trial, spec
+            ready.begin()
 
     def dismiss(self) -> None:
         """End standby supervisors, because there will be no further trial."""
@@ -216,14 +251,18 @@ class LocalEngine:
 
     def _take_ready(self, slot: Slot, trial: Trial) -> StandBy | None:
         """The standby supervisor for a slot, if it is alive and fit for this trial; else None."""
-        ready = self.standing_by.pop(slot.number, None)
-        if ready is None:
-            return None
-        fits = ready.like.warm_start == trial.warm_start and self.copies.fits(ready.like.commit, trial.commit)
+        ready = self.standing_by.get(slot.number)
+        if ready is None or (ready.held and trial.experiment < ready.held.experiment):
+            return None  # what is held has its turn after a second run of the one before, or a re-check
+        del self.standing_by[slot.number]
+        fits = ready.held == trial if ready.held else self._fits(ready, trial)
         if fits and ready.up(PATIENCE):
             return ready
         self._dismiss(ready)
         return None
+
+    def _fits(self, ready: StandBy, trial: Trial) -> bool:
+        return ready.like.warm_start == trial.warm_start and self.copies.fits(ready.like.commit, trial.commit)
 
     def _dismiss(self, ready: StandBy) -> None:
         ready.dismiss()
@@ -251,3 +290,10 @@ class LocalEngine:
     def _cgroup(self, folder: Path) -> Cgroup | None:
         """The cgroup for a trial's candidate; None where the system does not allow it."""
         return Cgroup(self.cgroups / f"nightlab-{os.getpid()}-{original_name(folder)}") if self.cgroups else None
+
+
+def _moved(spec: dict[str, Any], old: Path, new: Path) -> dict[str, Any]:
+    """A spec with the paths of a folder that has been renamed."""
+    was, now = (json.dumps(str(folder))[1:-1] for folder in (old, new))
+    found: dict[str, Any] = json.loads(json.dumps(spec).replace(was, now))
+    return found

@@ -9,11 +9,13 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from nightlab.core.types import Trial
 from nightlab.engines.local.fork_server import ForkedProcess, readable
+from nightlab.engines.local.held import BEGIN
 from nightlab.engines.local.trial_folder import ORIGINAL_NAME, locked, supervisor_of
 from nightlab.engines.slots import WHOLE, Slot
 
@@ -57,17 +59,36 @@ class RunningTrial:
 
 @dataclass
 class StandBy:
-    """A supervisor started in advance, in a folder as for the trial ``like``. ``cached``: with what is compiled."""
+    """A supervisor started in advance, in a folder as for the trial ``like``. ``cached``: with what is compiled.
+
+    ``waits``: whether a candidate waits in it that may begin beside a training. ``held``: the trial whose program has
+    begun in it, by this ``spec``.
+    """
 
     folder: Path
     like: Trial
     process: Supervisor
     cached: bool
+    waits: bool = False
+    held: Trial | None = None
+    spec: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def stands(self) -> bool:
+        """Whether what it starts in advance stands."""
+        return (self.folder / ORIGINAL_NAME).exists()
+
+    def begin(self) -> None:
+        """Have the program of its trial, whose spec is in its folder, run up to its start signal."""
+        assert self.process.stdin is not None
+        with contextlib.suppress(OSError):  # it has exited: the trial starts without it
+            self.process.stdin.write(BEGIN.encode())
+            self.process.stdin.flush()
 
     def up(self, seconds: float) -> bool:
         """Wait until what it starts in advance stands; False if it has exited, or takes longer than ``seconds``."""
-        until, stands = time.monotonic() + seconds, self.folder / ORIGINAL_NAME
-        while self.process.poll() is None and not stands.exists():
+        until = time.monotonic() + seconds
+        while self.process.poll() is None and not self.stands:
             if (left := until - time.monotonic()) <= 0:
                 return False
             if isinstance(self.process, ForkedProcess):
@@ -89,7 +110,8 @@ class StandBy:
     def dismiss(self) -> None:
         """End it without a trial."""
         assert self.process.stdin is not None
-        self.process.stdin.close()
+        with contextlib.suppress(OSError):  # it has exited, and there was something left to tell it
+            self.process.stdin.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(timeout=10)
 

@@ -57,6 +57,7 @@ class Launch:
         self.answering: dict[str, Answering] = {}  # by role: processes that were not called yet
         self._handed: IO[bytes] | None = None  # what the candidate hands over
         self._saved: IO[bytes] | None = None  # and what training goes on from
+        self._hold: int | None = None  # while this is open, a candidate waits at its start signal
 
     def open(self, *, ahead: bool = False) -> None:
         """Start the candidate, and the evaluator if the model is served. ``ahead``: they wait for ``go``."""
@@ -69,6 +70,7 @@ class Launch:
                 passed |= self._open_served(ends, waits)
             if spec["command"]:
                 passed |= self._open_checkpoints(ends)
+                passed |= self._open_hold(ends) if ahead and spec["spare_core"] else {}
                 self.children.start_clock()
                 self.start("candidate", spec["command"], passed, waits.get("candidate"))
 
@@ -116,6 +118,12 @@ class Launch:
             passed["NIGHTLAB_SAVED"] = [self._saved.fileno()]
         return passed
 
+    def _open_hold(self, ends: contextlib.ExitStack) -> dict[str, list[int]]:
+        """Where a candidate that begins before its trial waits at its start signal."""
+        theirs, self._hold = os.pipe()
+        ends.callback(os.close, theirs)
+        return {"NIGHTLAB_HELD": [theirs]}
+
     def keep_saved(self) -> None:
         """Keep what a member of a population has saved, once its processes have ended. Raises TrialEnded."""
         if self._saved is None:
@@ -147,14 +155,23 @@ class Launch:
         """Continue with a renamed folder, which is now a trial's, and its spec."""
         had = {role: self._environment(role) for role in self.gates}
         self.folder, self.spec = folder, spec
-        self._gone = {role: env.keys() - self._environment(role).keys() for role, env in had.items()}
+        for role, env in had.items():
+            gone = self._gone.get(role, frozenset()) | env.keys()
+            self._gone[role] = gone - self._environment(role).keys()
         for role, log in self.logs.items():
             log.path = folder / f"{role}.log"
 
+    def begin(self) -> None:
+        """Let the candidate's program begin before its trial does. It waits at its start signal until ``go``."""
+        self._open_gate("candidate")
+
     def go(self) -> None:
-        """Tell the candidate and the evaluator, which wait, what their trial is."""
+        """Tell the candidate and the evaluator, which wait, what their trial is, and that it begins."""
         if any(self.children.status(role) is not None for role in self.gates):
             raise TrialEnded("lost", "a process that was started in advance ended before its trial began")
+        if self._hold is not None:
+            os.close(self._hold)
+            self._hold = None
         for role in self.gates.keys() - self.answering.keys():
             self._open_gate(role)
 

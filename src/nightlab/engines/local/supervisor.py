@@ -6,7 +6,8 @@ candidate and its evaluator, enforces the budget on its own clock, ends the whol
 resumed orchestrator distinguishes a running trial from a lost one.
 
 It may be started before its trial: then it prepares what does not depend on the trial and waits for a line on standard
-input, the trial's folder. If standard input closes without one, it exits.
+input, the trial's folder. The line ``BEGIN`` may come before that: the trial is known, and its program begins. If
+standard input closes without a folder, it exits.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from nightlab.engines.local.beside import Beside
 from nightlab.engines.local.cgroup import Cgroup
 from nightlab.engines.local.clock import Clock
 from nightlab.engines.local.curve import REPORT, Curve, stop_reason
+from nightlab.engines.local.held import BEGIN, HeldStart, read_line
 from nightlab.engines.local.launch import Launch
 from nightlab.engines.local.machine_monitor import SLOW, MachineMonitor, overuse
 from nightlab.engines.local.outcome import TrialEnded, check_not_killed, describe_status, last_line
@@ -52,6 +54,7 @@ class Supervisor:
     def __init__(self, folder: Path, news: int | None = None) -> None:
         self.news = news
         self.children = ProcessGroup()
+        self.held: HeldStart | None = None  # of a program that began while another trial trained
         self._take_over(folder)
         self.cgroup = self._make_cgroup()
         self.launch = Launch(folder, self.spec, self.children, self.cgroup)
@@ -68,8 +71,11 @@ class Supervisor:
         """Take over the trial in this folder."""
         self.folder, self.began = folder, checkouts.now_there(folder)
         self.spec: dict[str, Any] = json.loads((folder / "spec.json").read_text(encoding="utf-8"))
-        self.beside, self.curve = Beside(self.spec, self.children, folder), Curve(folder)
-        self.clock = Clock(self.spec, self.children, self.beside)
+        if self.held:
+            self.held.beside.move(folder, self.spec)
+        self.beside = self.held.beside if self.held else Beside(self.spec, self.children, folder)
+        self.curve = Curve(folder)
+        self.clock = Clock(self.spec, self.children, self.beside, self.held.seconds if self.held else 0.0)
 
     def run(self) -> dict[str, Any]:
         """Run the whole trial; returns the content of ``result.json``."""
@@ -80,7 +86,9 @@ class Supervisor:
             ended = TrialEnded("measured")
         except TrialEnded as end:
             ended = end
-            if end.outcome in SLOW:  # a busy machine may be why, and not only while it trained
+            if self.held and self.clock.started is None and end.outcome != "interrupted":
+                ended = TrialEnded("lost", f"it began while another trial trained, and did not start: {end}")
+            elif end.outcome in SLOW:  # a busy machine may be why, and not only while it trained
                 self.whole.stop(self.children.cpu_of_trial())
                 self.monitor = self.whole
                 if hang := self.launch.importing:  # none of the candidate's code ran there
@@ -108,7 +116,13 @@ class Supervisor:
     # -- the phases ------------------------------------------------------------------------------
 
     def _candidate(self) -> None:
-        if "candidate" in self.launch.gates or "evaluator" in self.launch.gates:
+        if self.held:
+            self.monitor.start(self.children.cpu())
+            self.launch.go()
+            if self.held.signalled is not None:
+                self.clock.start_held(self.held.signalled)
+                self._phase("training")
+        elif "candidate" in self.launch.gates or "evaluator" in self.launch.gates:
             self.monitor.start(self.children.cpu())
             self.beside.begin(ahead=True)
             self.launch.go()
@@ -134,13 +148,21 @@ class Supervisor:
             if self.launch.ready():
                 (self.folder / ORIGINAL_NAME).write_text(self.folder.name, encoding="utf-8")  # it may be renamed now
                 self._tell()
-                folder = sys.stdin.readline()
+                line = read_line(sys.stdin.fileno())
+                folder = self._hold() if line == BEGIN else line
         if not folder.endswith("\n"):
             self.children.kill(self.cgroup)
             return False
         self._take_over(Path(folder.rstrip("\n")))
         self.launch.move(self.folder, self.spec)
         return True
+
+    def _hold(self) -> str:
+        """Run the candidate's program up to its start signal, and have it wait there; then as ``read_line``."""
+        self._take_over(self.folder)
+        self.launch.move(self.folder, self.spec)
+        self.held = HeldStart(self.spec, self.folder, self.launch, self.beside, self.sampler)
+        return self.held.run(sys.stdin.fileno(), self.exits)
 
     def _open(self, *, ahead: bool = False) -> None:
         if self.spec["command"]:
@@ -309,6 +331,8 @@ class Supervisor:
             clock.start()
             self.monitor.start(clock.started_cpu)
             self._phase("training")
+            if self.held and (excess := self.beside.beyond()):  # some of it beside another trial
+                raise TrialEnded("lost", f"it began while another trial trained: {excess[0]}")
         elif line == b"serve" and clock.handed_over is None:
             clock.hand_over()
             self._phase("evaluating")
