@@ -1,9 +1,10 @@
-"""A swarm of labs that exchange findings: python benchmarks/swarm.py [--peers 10 100] [--attacks [NAME ...]] [--rules]
+"""A swarm of labs that exchange findings: python benchmarks/swarm.py [--peers 10 100] [--known | --attacks | --rules]
 
 Event by event, over a simulated network: every peer syncs at its own pace, some go offline for a while, some join
 late, the network is in two halves for some time. What decides is the product's own code (``swarm_peer``), which also
 signs, encodes and checks the records, of large swarms one in twenty. Three arms meet the same landscape: the commons,
-isolation, and a swarm that believes claims. --attacks: each attack by itself; --rules: each rule otherwise.
+isolation, and a swarm that believes claims. --known: the honest labs have named each other, or the
+attackers too; --attacks: each attack by itself; --rules: each rule otherwise.
 
 Not simulated: git, sandboxes, patches that conflict (they cost a turn's time, not a trial), upkeep, days that pass.
 """
@@ -122,7 +123,7 @@ def row(results: Sequence[Result]) -> list[str]:
     ]
 
 
-def bar_table(sizes: Sequence[int], sigmas: Sequence[float], rounds: int, seeds: int) -> None:
+def bar_table(sizes: Sequence[int], sigmas: Sequence[float], rounds: int, seeds: int, known: Any = "") -> None:
     """The arms over the same landscapes, without attackers and with three kinds of them; then the commons' bars."""
     rows, bars = list[list[str]](), list[tuple[bool, str]]()
 
@@ -135,18 +136,18 @@ def bar_table(sizes: Sequence[int], sigmas: Sequence[float], rounds: int, seeds:
         where = f"{size:,} peers, sigma {sigma:g}"
         isolation = arm(Cell(size, sigma, rounds, policy="isolation"), "isolation")
         claims = arm(Cell(size, sigma, rounds, policy="claims"), "believes claims")
-        alone = {size: arm(Cell(size, sigma, rounds), "commons")}
+        alone = {size: arm(Cell(size, sigma, rounds, known=known), "commons")}
         part, off = ratio(alone[size], claims)
         bars.append((part >= KEPT, f"{where}: {part:.2f} ± {off:.2f} of what believing claims gains"))
         took = statistics.median(math.inf if one.reached is None else one.reached for one in alone[size])
         bars.append((took <= 2 * math.log2(size), f"{where}: a planted gain at nine of ten labs in {took:.0f} rounds"))
         for name in BARRED:
             share, kinds = ATTACKS[name]
-            found = arm(Cell(size, sigma, rounds, share, kinds), "commons", name)
+            found = arm(Cell(size, sigma, rounds, share, kinds, known=known), "commons", name)
             honest = size - math.ceil(share * size)
             same = honest if honest < 0.95 * size else size  # a few of many labs less make no difference
             if same not in alone:
-                alone[same] = arm(Cell(same, sigma, rounds), f"commons of the {same:,} honest ones")
+                alone[same] = arm(Cell(same, sigma, rounds, known=known), f"commons of the {same:,} honest ones")
             part, off = ratio(found, alone[same])
             bars.append((part >= KEPT, f"{where}, {name}: {part:.2f} ± {off:.2f} of what they gain without them"))
             more = mean_gain(found) - 3 * mean_gain(isolation)
@@ -206,6 +207,7 @@ def main() -> None:
     ask.add_argument("--sigmas", type=float, nargs="+", default=[0.001, 0.0035, 0.007])
     ask.add_argument("--rounds", type=int, default=60, help="trials that a peer has time for")
     ask.add_argument("--seeds", type=int, default=3)
+    ask.add_argument("--known", choices=["honest", "all"], default="", help="whom the honest labs have named")
     ask.add_argument("--attacks", nargs="*", metavar="NAME", help="each attack by itself, or those named so")
     ask.add_argument("--rules", action="store_true", help="each rule switched off")
     ask.add_argument("--quick", action="store_true", help="a few peers: whether it runs, not what it finds")
@@ -217,7 +219,7 @@ def main() -> None:
     print(f"gains over the start, and by how much a bar flatters, in 1e-3; a good change is worth {SIZE * 1e3:g}\n")
     size, sigma = max(wanted.peers), wanted.sigmas[0]
     if wanted.quick or (wanted.attacks is None and not wanted.rules):
-        bar_table(wanted.peers, wanted.sigmas, wanted.rounds, wanted.seeds)
+        bar_table(wanted.peers, wanted.sigmas, wanted.rounds, wanted.seeds, wanted.known)
     if wanted.quick or wanted.attacks is not None:
         attack_table(size, sigma, wanted.rounds, wanted.seeds, wanted.attacks or ())
     if wanted.quick or wanted.rules:

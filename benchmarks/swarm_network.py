@@ -59,6 +59,8 @@ class Cell:
     attackers: float = 0.0
     kinds: tuple[Kind, ...] = ()
     policy: str = "commons"
+    known: Literal["", "honest", "all"] = ""
+    """Whom the honest ones have named: each other, or all who were there at first, the attackers too."""
 
 
 @dataclass(slots=True)
@@ -97,8 +99,9 @@ class Network:
         self.authors = [Author(f"{seed} {n}") for n in range(cell.peers)]
         honest = cell.peers - liars
         self.honest = {author.name for author in self.authors[:honest]}
+        named = {"": [], "honest": sorted(self.honest), "all": [author.name for author in self.authors]}[cell.known]
         self.labs = [
-            Lab(self.authors[n].name, self.shelf, self.repo, cell.policy, cell.sigma, f"{seed} lab {n}")
+            Lab(self.authors[n].name, self.shelf, self.repo, cell.policy, cell.sigma, f"{seed} lab {n}", named)
             for n in range(honest)
         ]
         self.labs[0].finder = True

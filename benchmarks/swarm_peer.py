@@ -37,7 +37,7 @@ from swarm_world import (
 from nightlab.commons import peer_store, proposer, provenance, queue, sync
 from nightlab.commons.capability import Compatibility, check_requirements, compare_tasks, worse_of
 from nightlab.commons.entry import Entry
-from nightlab.commons.finding import target_of
+from nightlab.commons.finding import origins, target_of
 from nightlab.commons.instants import format_instant
 from nightlab.commons.proposer import AHEAD
 from nightlab.commons.record import Finding, genome_id
@@ -94,12 +94,13 @@ class Lab:
     ``policy``: ``commons``, ``isolation``, or ``claims``, which takes over whatever genome is said to be the best.
     """
 
-    lab = SimpleNamespace(
-        commons=SimpleNamespace(share=SHARE), proposers=[SimpleNamespace(share=1.0)], genome=[], gene=None
-    )
-    judge = JUDGE
+    judge, metric = JUDGE, METRIC
 
-    def __init__(self, name: str, shelf: Shelf, repo: Repo, policy: str, sigma: float, seed: str) -> None:
+    def __init__(
+        self, name: str, shelf: Shelf, repo: Repo, policy: str, sigma: float, seed: str, known: Sequence[str] = ()
+    ) -> None:
+        part = SimpleNamespace(share=SHARE, known=known)
+        self.lab = SimpleNamespace(commons=part, proposers=[SimpleNamespace(share=1.0)], genome=[], gene=None)
         self.name, self.shelf, self.repo, self.policy, self.sigma = name, shelf, repo, policy, sigma
         self.draw, self.ledger, self.side, self.synced = random.Random(seed), Ledger(), 0, -1.0
         self.finder, self.outbox = False, list[tuple[dict[str, Any], str | None, str]]()
@@ -206,8 +207,7 @@ class Lab:
         self.shared.add(ends[1])
         runs, against = (proposer.runs_of(proposer.contestant_for(self, one)) for one in (experiment, parent))
         patch = self.repo.patch(candidate.parent, candidate.commit)
-        inspired = [target_of(candidate.source)] if candidate.source else []
-        body = finding_body(ends, patch, runs, against, candidate, inspired)
+        body = finding_body(ends, patch, runs, against, candidate, origins(candidate))
         self.outbox.append((body, patch, candidate.commit))
 
     def _answer(self) -> None:

@@ -174,8 +174,10 @@ class Repo:
         pairs = enumerate(zip(self.genomes[old], self.genomes[new], strict=True))
         return patch_text(*((site, was, now) for site, (was, now) in pairs if was != now))
 
-    def commit_patch(self, on: str, patch: str, message: str) -> str:
+    def commit_patch(self, on: str, patch: str, message: str, reverse: bool = False) -> str:
         changes = changes_of(patch)
+        if reverse:
+            changes = tuple((site, after, before) for site, before, after in changes)
         for site, before, after in changes:
             if self.genomes[on][site] not in (before, after):
                 raise PatchConflict(f"SITE_{site} is another here")
@@ -239,7 +241,7 @@ def finding_body(
     runs: Sequence[Mapping[str, Any]],
     against: Sequence[Mapping[str, Any]],
     said: Candidate,
-    inspired_by: Sequence[str] = (),
+    origins: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The body of a finding, as ``nightlab share`` makes it."""
     raw = patch.encode()
@@ -249,5 +251,5 @@ def finding_body(
         "platform": PLATFORM.model_dump(), "parent": ends[0], "genome": ends[1],
         "patch": {"git": git, "sha256": hashlib.sha256(raw).hexdigest(), "bytes": len(raw)},
         "hypothesis": said.hypothesis, "changes": list(said.changes), "status": "keep", "reason": "improved",
-        "runs": list(runs), "against": list(against), "requires": REQUIRES, "inspired_by": list(inspired_by),
+        "runs": list(runs), "against": list(against), "requires": REQUIRES, "inspired_by": [], **(origins or {}),
     }  # fmt: skip

@@ -64,6 +64,10 @@ def test_one_shares_another_syncs_and_sees(found: TinyLab, nightlab: Any, make_l
     (author,) = facts["authors"]
     assert author["records"] == {"finding": 1} and facts["refused"] == [] and facts["next"] == []
     assert facts["trust"][author["author"]]["confirmed_in_a_row"] == 1
+    named = nightlab("know", author["author"][:12], cwd=other, **mine).out
+    assert author["author"] in named and "1 author added to commons.known in lab.toml" in named
+    assert f"{author['author'][:12]} (known)" in nightlab("commons", cwd=other, **mine).out
+    assert "no author's name begins with 'zz'" in nightlab("know", "zz", cwd=other, **mine).err
     answered = nightlab("sync", cwd=other, **mine).out
     assert "1 answer of yours to others' findings" in answered and "confirmed: claimed 8, measured 8" in answered
     back = nightlab("commons", cwd=found).out if nightlab("sync", cwd=found).code == 0 else ""

@@ -15,7 +15,9 @@ from support.commons_users import BETTER, MORE, User
 from support.labs import GENOME, TinyLab
 
 from nightlab.commons.benefit import benefit_of
-from nightlab.commons.finding import target_of
+from nightlab.commons.combination import Combiner
+from nightlab.commons.effects import Effect
+from nightlab.commons.finding import FindingSource, target_of
 from nightlab.commons.instants import parse_instant
 from nightlab.commons.peer_store import PeerStore
 from nightlab.commons.places import author_key, key_file
@@ -458,3 +460,104 @@ def test_a_finding_that_does_not_apply_on_the_champion_can_still_beat_it(user: C
     assert session.champion().candidate.proposer == "transplant" and session.champion().measurement.metric == 2.5
     assert session.champion().candidate.parent == session.base
     assert verified(session) == [("confirmed", False, True)]
+
+
+# -- many labs' steps in one trial ---------------------------------------------------------------------
+
+
+def know(user: User, *others: User) -> None:
+    """Name others in the contract, in this lab's repository."""
+    text = (user.lab.folder / "lab.toml").read_text()
+    named = ", ".join(f'"{other.author}"' for other in others)
+    user.lab.commit(**{"lab.toml": text.replace("[commons]", f"[commons]\nknown = [{named}]")})
+
+
+def test_what_labs_that_one_knows_found_is_tried_together(user: Callable[..., User]) -> None:
+    one, two, three = (user(name, **SUM) for name in ("one", "two", "three"))
+    for each, genome in ((one, far(A=1)), (two, far(B=1))):
+        session = each.run(genome)
+        each.share(session)
+        session.close()
+        each.sync()
+    know(three, one, two)
+    three.sync()
+    session = three.run(far(C=5), experiments=1)
+    session.close()
+    session = three.run()
+    together = session.ledger.experiment(2)
+    assert together.candidate.proposer == "transplant" and together.measurement.metric == 4 + 8 + 9 - 3 - 7 - 4
+    made = FindingSource.of(together.candidate.source)
+    assert not made.along and len(made.beside) == 1, "both labs' steps in one trial"
+    (note,) = session.ledger.events(FindingVerified)
+    assert (note.verdict, note.beside, note.gain, note.adopted) == ("inconclusive", made.beside, 10, True)
+    assert {three.commons.entries()[u.author][0].id for u in (one, two)} == set(made.added)
+    peers = PeerStore(session, three.commons)
+    assert {peers.trust[u.author].value for u in (one, two)} == {2.5 / 3.5}, "it says nothing of one of them"
+    three.sync()
+    (said,) = [e.signed.record for e in three.commons.entries()[three.author]]
+    assert isinstance(said, Verification) and said.beside == list(made.beside) and said.verdict == "inconclusive"
+    shared = three.share(session, 2)
+    record = PeerStore(session, three.commons).entries[shared[-1]].signed.record
+    assert isinstance(record, Finding) and record.inspired_by == list(made.added)
+    three.sync()
+    know(one, three)
+    one.sync()
+    session = one.run()
+    assert not PeerStore(session, one.commons)._said, "nor do others take it for a measurement of one finding"
+
+
+def test_a_step_of_the_champion_that_probably_harms_is_left_out(
+    user: Callable[..., User], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = (user(name, **SUM) for name in ("one", "two"))
+    session = one.run(far(B=1))
+    one.share(session)
+    session.close()
+    one.sync()
+    session = two.run(far(A=1))
+    (mine,) = two.share(session)
+    two.sync()
+    peers, paths = PeerStore(session, two.commons), ProvenanceIndex(session, PeerStore(session, two.commons))
+    combiner = Combiner(session, peers, paths, used := set())
+    (theirs,) = (entry.id for entry in two.commons.entries()[one.author])
+    steps = [peers.entries[name].signed.record.genome for name in (mine, theirs)]
+    known = {steps[0]: Effect(-2, 1), steps[1]: Effect(2, 1)}
+    monkeypatch.setattr(combiner.effects, "estimate", lambda sigma: known)
+    champion = session.champion().candidate.commit
+    assert combiner.combine(champion, 1.0) is None, "of labs that were not named nothing is combined"
+    monkeypatch.setattr(peers, "heard", lambda: [one.author])
+    commit, made = combiner.combine(champion, 1.0) or ("", None)
+    assert made == FindingSource(theirs, without=(mine,))
+    assert session.genome(commit) == {"genome.py": far(B=1)}, "A is as it was before"
+    used.add(str(made))
+    assert combiner.combine(champion, 1.0) is None, "it had its turn"
+    used.clear()
+    fault = FindingVerified(9, theirs, one.author, beside=(mine,))
+    peers.measured.append(fault)
+    assert combiner.combine(champion, 1.0) is None, "what was in a trial without a number is tried by itself first"
+    peers.measured += [replace(fault, target=name, beside=(), runs=[{"value": 1.0}]) for name in (theirs, mine)]
+    assert combiner.combine(champion, 1.0), "and then again with others"
+    peers.threats.add(theirs)
+    assert combiner.combine(champion, 1.0) is None
+    peers.threats.clear()
+    monkeypatch.setattr(combiner.effects, "estimate", lambda sigma: {steps[1]: Effect(0.4, 1)})
+    assert combiner.combine(champion, 1.0) is None, "too little to expect"
+
+
+def test_after_a_combination_that_failed_findings_are_tried_one_by_one(user: Callable[..., User]) -> None:
+    """So each is answered for by its author: a combination's result is on none of them."""
+    one, two, three = (user(name, **SUM) for name in ("one", "two", "three"))
+    for each, genome in ((one, far(A=1)), (two, far(B=1))):
+        session = each.run(genome)
+        each.share(session)
+        each.claim(session, far().replace("C = 9", "C = 99"), 1.0, against=[{"seed": 1, "value": 21.0}])  # it harms
+        session.close()
+        each.sync()
+    know(three, one, two)
+    three.sync()
+    three.run(far(C=10), experiments=1).close()
+    session = three.run(*[far(C=c) for c in range(11, 14)])
+    notes = session.ledger.events(FindingVerified)
+    together = [note for note in notes if not note.alone]
+    assert together and not together[0].adopted and together[0].verdict == "inconclusive"
+    assert notes[notes.index(together[0]) + 1].alone

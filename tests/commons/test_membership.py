@@ -11,7 +11,8 @@ from support.commons_examples import AT, PLATFORM, author, body, key, some_hash,
 from support.labs import TinyLab
 
 from nightlab.commons.exchange import Commons
-from nightlab.commons.membership import audit, join, leave, other_tasks, whole_copy
+from nightlab.commons.membership import audit, join, know, leave, other_tasks, whole_copy
+from nightlab.core.config import load_contract
 from nightlab.core.types import NightlabError
 from nightlab.storage.git import Unreachable
 
@@ -60,6 +61,25 @@ def test_one_joins_and_leaves_and_the_rest_of_the_contract_stays(lab: Path, remo
     assert (lab / "lab.toml").read_text().rstrip() == TOML.rstrip() and values(ours) == [1.0, 2.0]
     with pytest.raises(NightlabError, match="in no commons"):
         leave(lab)
+
+
+def test_authors_whom_one_knows_are_named_in_the_contract(lab: Path, remote: Path, tmp_path: Path) -> None:
+    ours = Commons(tmp_path / "ours")
+    with pytest.raises(NightlabError, match="in no commons"):
+        know(lab, ours, [author(1)])
+    join(lab, ours, "../remote.git")
+    assert know(lab, ours, [author(1)[:12].upper()]) == [author(1)]
+    text = (lab / "lab.toml").read_text()
+    assert load_contract(lab)[0].commons.known == (author(1),) and text.startswith(TOML)
+    assert know(lab, ours, [author(1)]) == [] and (lab / "lab.toml").read_text() == text, "twice is once"
+    for wrong, why in (("zz", "no author's name begins with 'zz'"), ("", "names of 2 authors begin with ''")):
+        if not wrong:
+            ours.publish(key(2), [body(3.0)])
+        with pytest.raises(NightlabError, match=why):
+            know(lab, ours, [wrong])
+    (lab / "lab.toml").write_text(text.replace(author(1), "abc"))
+    with pytest.raises(NightlabError, match=r"commons\.known"):
+        load_contract(lab)
 
 
 def test_a_commons_of_another_task_is_said(lab: Path, remote: Path, tmp_path: Path) -> None:

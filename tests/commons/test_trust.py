@@ -54,6 +54,16 @@ def in_a(*judgements: PeerVerdict) -> Trust:
     return trust(judgements, NOW)["a"]
 
 
+def test_an_author_whom_the_human_named_is_believed_until_a_claim_fails() -> None:
+    named = trust([], NOW, ["a"])["a"]
+    assert named.proven and named.value == pytest.approx(2.5 / 3.5)
+    assert not trust(judged("refuted"), NOW + EPOCH, ["a", "a"])["a"].proven, "one failed claim is enough"
+    assert trust(judged("confirmed", "confirmed", "refuted"), NOW, ["a"])["a"].proven
+    judgements = [*judged("confirmed"), *judged("confirmed", "confirmed", author="b", by="a")]
+    assert trust(judgements, NOW)["b"].held == 0 and "b" not in trust(judgements[1:], NOW)
+    assert trust(judgements[1:], NOW, ["a"])["b"].good > 1, "and its word on others' findings is heard"
+
+
 def test_replications_alone_make_and_break_trust() -> None:
     assert Trust().value == 0.5 and not Trust().quarantined
     assert in_a(*judged("confirmed")).value == pytest.approx(2 / 3)

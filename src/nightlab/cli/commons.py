@@ -199,6 +199,27 @@ def join(
     say("to share yours: nightlab share")
 
 
+@app.command(epilog="Examples:  nightlab know 3b6a27bcceb6 29acbae141bc")
+def know(
+    names: Annotated[list[str], typer.Argument(metavar="AUTHOR...", help="Authors, as nightlab commons shows them.")],
+    lab: Where = HERE,
+) -> None:
+    """Name authors whom you know.
+
+    Writes them to commons.known in lab.toml. What they found and measured is believed from the start, until it fails
+    here: their findings are tried together, those that probably gain. Ask them for their names; anybody can have a key.
+    """
+    from nightlab.commons.membership import know as know_authors
+    from nightlab.commons.places import open_commons
+
+    added = know_authors(lab, open_commons(), names)
+    for name in added:
+        say(f"  {name}")
+    say(f"{counted(len(added), 'author')} added to commons.known in lab.toml")
+    if added:
+        say("next: git commit -m 'whom we know' lab.toml; from then on nightlab run counts their word")
+
+
 @app.command(epilog="Examples:  nightlab leave")
 def leave(lab: Where = HERE) -> None:
     """Leave the commons.

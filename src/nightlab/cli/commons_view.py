@@ -37,7 +37,7 @@ def commons_command(lab: Where = HERE, tag: Tag = None, as_json: Json = False) -
     for author in facts["authors"]:
         trust = facts["trust"].get(author["author"])
         known = "" if trust is None else f", trust {trust['value']:.2f}{', in quarantine' * trust['quarantined']}"
-        you = " (you)" * (author["author"] == facts["you"])
+        you = " (you)" * (author["author"] == facts["you"]) + " (known)" * (author["author"] in facts["known"])
         records = ", ".join(counted(number, kind) for kind, number in author["records"].items())
         say(escape(f"  {author['author'][:12]}{you}  {records}{known}"))
     if measured := facts["measured"]:
@@ -95,6 +95,7 @@ def _view(commons: Commons, lab: Path, tag: str | None) -> dict[str, Any]:
     from nightlab.storage.ledger import tags
 
     facts: dict[str, Any] = {"trust": {}, "next": [], "told": [], "measured": {}, "declined": {}, "spared": 0}
+    facts["known"] = _known(lab)
     if not tags(lab):
         return facts
     from nightlab.commons.benefit import benefit_of
@@ -142,6 +143,14 @@ def _view(commons: Commons, lab: Path, tag: str | None) -> dict[str, Any]:
             ]
     session.close()
     return facts
+
+
+def _known(lab: Path) -> list[str]:
+    """The authors whom the lab's contract names; none outside of a lab."""
+    from nightlab.core.config import CONTRACT, load_contract
+
+    part = load_contract(lab)[0].commons if (lab / CONTRACT).exists() else None
+    return list(part.known) if part else []
 
 
 def _verdicts(row: dict[str, Any]) -> str:

@@ -17,7 +17,7 @@ SECTIONS = {
     "Run": ("run", "pbt", "pause", "resume", "skip", "pin", "note"),
     "Look": ("watch", "serve", "log", "show", "diff", "plot", "report"),
     "Judge": ("confirm", "transfer", "replay", "study"),
-    "Share": ("join", "share", "sync", "commons", "audit", "leave", "arena", "gossip", "submit", "referee"),
+    "Share": ("join", "know", "share", "sync", "commons", "audit", "leave", "arena", "gossip", "submit", "referee"),
     "More": ("try", "wait", "skill", "mcp", "export", "import", "gene"),  # and each command not named here
 }
 RENAMED = {

@@ -8,6 +8,7 @@ import importlib.metadata
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,13 +19,13 @@ from nightlab.commons.canonical import digest
 from nightlab.commons.capability import DTYPES, GeneHost, TrialResources
 from nightlab.commons.genes import NoGene, check_genes, genes_in
 from nightlab.commons.instants import format_instant
-from nightlab.commons.record import LARGEST_PATCH, Finding, PlatformRecord, Task, genome_id, task_id
+from nightlab.commons.record import LARGEST_PATCH, MOST_STEPS, Finding, PlatformRecord, Task, genome_id, task_id
 from nightlab.commons.scrub import find_private, scrub
 from nightlab.core.config import CONTRACT, megabytes
 from nightlab.core.source import parsed
 from nightlab.core.source_bytes import encode_patch
 from nightlab.core.text import one_line
-from nightlab.core.types import TOLD, Experiment, NightlabError
+from nightlab.core.types import TOLD, Candidate, Experiment, NightlabError
 from nightlab.judge import Contestant
 from nightlab.session.preflight import free_to_change
 from nightlab.session.replicates import contestant
@@ -155,7 +156,7 @@ def finding_body(
             **({"licences": list(licences)} if licences else {}),
         },
         **({"metric_claim": one_line(session.metric_claim, 120)} if session.metric_claim else {}),
-        "inspired_by": [target_of(candidate.source)] if candidate.proposer == COMMONS_PROPOSER else [],
+        **origins(candidate),
     }
     return body, patch
 
@@ -205,9 +206,53 @@ def _genes(genome: Mapping[str, str]) -> dict[str, Any]:
     return {"genes": found} if found else {}
 
 
+@dataclass(frozen=True, slots=True)
+class FindingSource:
+    """What a candidate has of others' findings, by their ids.
+
+    As a candidate's source it is ``target[+along]...[&beside]...[-without]...[@on]``.
+    """
+
+    target: str
+    along: tuple[str, ...] = ()
+    """The findings that led to it, whose steps it brought along."""
+    beside: tuple[str, ...] = ()
+    """Other findings that are tried in the same trial."""
+    without: tuple[str, ...] = ()
+    """Findings whose steps were taken out of the champion."""
+    on: str = ""
+    """The commit that it was made on, where that is not the champion."""
+
+    @classmethod
+    def of(cls, source: str) -> FindingSource:
+        names, _, on = source.partition("@")
+        target, *others = re.split("(?=[+&-])", names)
+        along, beside, without = (tuple(name[1:] for name in others if name[0] == sign) for sign in "+&-")
+        return cls(target, along, beside, without, on)
+
+    def __str__(self) -> str:
+        signed = (("+", self.along), ("&", self.beside), ("-", self.without))
+        others = [f"{sign}{name}" for sign, names in signed for name in names]
+        return "".join([self.target, *others]) + f"@{self.on}" * bool(self.on)
+
+    @property
+    def added(self) -> tuple[str, ...]:
+        """All findings whose steps it has."""
+        return self.target, *self.along, *self.beside
+
+
+def origins(candidate: Candidate) -> dict[str, Any]:
+    """The findings that a candidate's steps came from, and those whose steps it left out, as a record has them."""
+    if candidate.proposer != COMMONS_PROPOSER:
+        return {"inspired_by": []}
+    made = FindingSource.of(candidate.source)
+    without = {"without": list(made.without)} if made.without else {}
+    return {"inspired_by": list(made.added[:MOST_STEPS]), **without}
+
+
 def target_of(source: str) -> str:
-    """The finding in a candidate's source, which is the finding's id, or ``id@commit`` when tried on its own genome."""
-    return source.split("@")[0]
+    """The finding that a candidate's source names first."""
+    return FindingSource.of(source).target
 
 
 def contestant_for(session: Session, experiment: Experiment) -> Contestant:

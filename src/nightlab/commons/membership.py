@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -84,6 +84,30 @@ def leave(lab: Path) -> str:
     del contract[SECTION]
     _write(lab, contract, text)
     return remote
+
+
+def know(lab: Path, commons: Commons, names: Sequence[str]) -> list[str]:
+    """Add authors to ``commons.known`` of the lab's ``lab.toml``; returns those who were not in it.
+
+    A name may be shortened where only one author in the copy of the commons begins so. Raises NightlabError for a name
+    that no author, or more than one, has, and where the lab is in no commons.
+    """
+    contract, text = _contract(lab)
+    if SECTION not in contract:
+        raise NightlabError("this lab is in no commons", "to join one: nightlab join REMOTE")
+    found, there = list[str](), commons.entries()
+    for name in names:
+        same = [author for author in there if author.startswith(name.lower())]
+        if len(same) != 1:
+            fault = "no author's name begins" if not same else f"the names of {len(same)} authors begin"
+            raise NightlabError(f"{fault} with {name!r}", "see the authors: nightlab commons; new ones: nightlab sync")
+        found += same
+    known = list(map(str, contract[SECTION].get("known", [])))
+    added = [name for name in dict.fromkeys(found) if name not in known]
+    if added:
+        contract[SECTION]["known"] = [*known, *added]
+        _write(lab, contract, text)
+    return added
 
 
 def _contract(lab: Path) -> tuple[Any, str]:

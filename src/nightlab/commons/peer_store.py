@@ -71,10 +71,24 @@ class PeerStore:
 
     def _weigh(self, now: float, measured: Iterable[FindingVerified]) -> None:
         said = self._other_verdicts(now)
-        self.trust = trust([*self.own_verdicts(), *said], now)
+        self.trust = trust([*self.own_verdicts(), *said], now, self._known())
         self._said = said_of(said)
         self.threats = threats(self._warnings(now), self.trust, now)
         self.doubtful |= _doubts(measured)
+
+    def _known(self) -> set[str]:
+        """The labs that the human named."""
+        return set(self.session.lab.commons.known if self.session.lab.commons else ()) - {self._me}
+
+    def heard(self) -> list[str]:
+        """The labs that the human named, without those whose claims failed here."""
+        return [name for name in sorted(self._known()) if self.trust_in(name).proven]
+
+    def _alone(self) -> Iterator[FindingVerified]:
+        return (one for one in self.measured if one.alone)
+
+    def is_own(self, entry: Entry) -> bool:
+        return entry.author == self._me
 
     def author(self, target: str) -> str:
         return self.entries[target].author if target in self.entries else ""
@@ -87,13 +101,13 @@ class PeerStore:
         return probability(self.trust_in(entry.author).value, self._said.get(entry.id, ()), self.trust)
 
     def own_verdicts(self) -> list[PeerVerdict]:
-        """The verdicts measured in this lab, without those on what a revoked key signed."""
-        return [_own_verdict(one) for one in self.measured if not self.is_revoked(one.target)]
+        """The verdicts of this lab on findings by themselves, without those on what a revoked key signed."""
+        return [_own_verdict(one) for one in self._alone() if not self.is_revoked(one.target)]
 
     def stranger_records(self) -> dict[int, Trust]:
         """How the first claim of each author held here, by its size: the last verdict on it counts."""
         first: dict[str, FindingVerified] = {}
-        for event in sorted(self.measured, key=lambda each: each.at):
+        for event in sorted(self._alone(), key=lambda each: each.at):
             if event.target == first.setdefault(event.author, event).target:
                 first[event.author] = event
         sized = [(size_of(self._claim_of(one), one.sigma), _own_verdict(one)) for one in first.values()]
@@ -154,8 +168,8 @@ class PeerStore:
             if (author := self.trust_in(name)).quarantined:
                 continue
             claims = list[Claim]()
-            for entry, finding in self._considered(name, PER_AUTHOR if author.proven else PER_STRANGER):
-                if why := self._obstacle(entry, finding):
+            for entry, finding in self.considered(name, PER_AUTHOR if author.proven else PER_STRANGER):
+                if why := self.obstacle(entry, finding):
                     unfit.append((entry.id, finding, why))
                 elif entry.id not in used:
                     claims.append((claim(entry.id), entry, finding))
@@ -178,16 +192,19 @@ class PeerStore:
         value *= PARTLY if fit.level == "partly" else 1.0
         return FindingOffer(entry.id, finding, value, fit, trusted, size_of(claimed, sigma))
 
-    def _considered(self, author: str, most: int) -> Iterator[tuple[Entry, Finding]]:
+    def considered(self, author: str, most: int) -> Iterator[tuple[Entry, Finding]]:
         """An author's latest findings about this metric that are neither threats nor retracted."""
         for entry in self._published(author, "finding")[-most:]:
             finding = entry.signed.record
             assert isinstance(finding, Finding)
-            same = finding.task.metric == self.task.metric
-            if same and entry.id not in self.threats and not self._is_retracted(entry):
+            if finding.task.metric == self.task.metric and not self.is_barred(entry):
                 yield entry, finding
 
-    def _obstacle(self, entry: Entry, finding: Finding) -> str:
+    def is_barred(self, entry: Entry) -> bool:
+        """Whether a finding must not be run: it is a threat, or it was retracted, or its key was revoked before it."""
+        return entry.id in self.threats or self.is_revoked(entry.id) or self._is_retracted(entry)
+
+    def obstacle(self, entry: Entry, finding: Finding) -> str:
         """Why a finding is not worth measuring or can't be; empty if it can."""
         if finding.status != "keep" or self.claimed(entry) <= 0:
             return f"{finding.status} there, {finding.reason}"
@@ -211,7 +228,7 @@ class PeerStore:
             ("its author is in quarantine", self.trust_in(entry.author).quarantined),
             ("it was no gain there", finding.status != "keep" or self.claimed(entry) <= 0),
         )
-        return next((why for why, holds in reasons if holds), "") or self._obstacle(entry, finding)
+        return next((why for why, holds in reasons if holds), "") or self.obstacle(entry, finding)
 
     def spared(self) -> int:
         """How many findings are left alone because labs that are trusted here refuted them."""
@@ -267,28 +284,36 @@ class PeerStore:
         )
 
     def _heard_of(self) -> list[str]:
-        """The authors of whom something was measured here, or by proven labs."""
-        here, there = {one.author for one in self.measured}, {self.author(target) for target in self._said}
-        return sorted((here | there) - {self._me, ""})
+        """The authors who were named, and those of whom something was measured here, or by proven labs."""
+        there = {self.author(target) for target in self._said}
+        return sorted((self._trustees() | there) - {self._me, ""})
+
+    def _trustees(self) -> set[str]:
+        """Those whose word may count: of whom something was measured here, and whom the human named."""
+        return {*(one.author for one in self.measured), *self._known()} - {self._me}
 
     def _unproven_authors(self) -> list[str]:
         """Some of those of whom nothing was measured here, others each time."""
         return draw_strangers(*self.commons.arrived(), {self._me, *self._heard_of()}, STRANGERS, self._draw)
 
     def _other_verdicts(self, now: float) -> list[PeerVerdict]:
-        """Verifications of this task, at any budget, by authors who were measured here; others' have no weight.
-        Records dated in the future are ignored, because they would never decay."""
-        found = []
-        for name in sorted({one.author for one in self.measured} - {self._me}):
-            for record in (entry.signed.record for entry in self._published(name, "verification")):
-                assert isinstance(record, Verification)
-                if (
-                    record.target in self.entries
-                    and self._same_but_budget(record)
-                    and parse_instant(record.at) < now + EPOCH
-                ):
-                    found.append(self._statement(record, name))
-        return found
+        """Verifications of this task, at any budget, by authors who were named or measured here; others' have no
+        weight. Records dated in the future are ignored, because they would never decay."""
+        return [
+            self._statement(record, name)
+            for name in sorted(self._trustees())
+            for record in self.verifications(name)
+            if not (record.beside or record.without)
+            and self._same_but_budget(record)
+            and parse_instant(record.at) < now + EPOCH
+        ]
+
+    def verifications(self, author: str) -> Iterator[Verification]:
+        """An author's verifications of findings that are known here."""
+        for record in (entry.signed.record for entry in self._published(author, "verification")):
+            assert isinstance(record, Verification)
+            if record.target in self.entries:
+                yield record
 
     def _same_but_budget(self, record: Verification) -> bool:
         """Whether a verification is of this task, or of its finding's, which differs in the budget only."""
@@ -306,7 +331,7 @@ class PeerStore:
 
     def _warnings(self, now: float) -> list[ThreatWarning]:
         """What was seen here, and what those warn of who are trusted."""
-        found = [ThreatWarning(one.target, "", one.at, own=True) for one in self.measured if one.reason == "tampered"]
+        found = [ThreatWarning(one.target, "", one.at, own=True) for one in self._alone() if one.reason == "tampered"]
         for name in (name for name, known in self.trust.items() if known.proven and name != self._me):
             for record in (entry.signed.record for entry in self._published(name, "threat")):
                 assert isinstance(record, Threat)

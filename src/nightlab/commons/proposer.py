@@ -14,13 +14,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from nightlab.commons.finding import COMMONS_PROPOSER, contestant_for, gene_mismatch, runs_of, target_of
+from nightlab.commons.combination import Combiner
+from nightlab.commons.finding import COMMONS_PROPOSER, FindingSource, contestant_for, gene_mismatch, runs_of, target_of
 from nightlab.commons.genes import import_wasmtime
 from nightlab.commons.peer_store import PeerStore
 from nightlab.commons.places import open_commons
 from nightlab.commons.provenance import ProvenanceIndex, ProvenancePath
 from nightlab.commons.queue import FindingOffer, newcomers_turn, order_offers, word_set
-from nightlab.commons.record import Finding, Rejected, Run, gain
+from nightlab.commons.record import MOST_STEPS, Finding, Rejected, Run, gain
 from nightlab.commons.strangers import draw_ranks
 from nightlab.commons.trust import compare, shortfall
 from nightlab.core.events import FindingVerified
@@ -60,7 +61,12 @@ class CommonsProposer:
         self._count = had.get(self.name, 0)
         self._tried = [judgement.author for judgement in self.peers.own_verdicts()]
         self.paths = ProvenanceIndex(session, self.peers)
-        self._turns = [event.author for event in session.ledger.events(FindingVerified)]
+        self.combiner = Combiner(session, self.peers, self.paths, used)
+        past = session.ledger.events(FindingVerified)
+        for event in past:
+            if event.alone:
+                used.add(event.target)
+        self._turns = [event.author for event in past]
         self._fits: dict[tuple[str, str], str] = {}
         self._new: dict[str, float] = {}
         self._next: Proposal | None = None
@@ -99,6 +105,8 @@ class CommonsProposer:
             self._next = max(aside, key=lambda each: each[0])[1]
         if room and newcomers != "never" and not self._next:
             self._next = self._recheck_of_doubtful(proven=False)
+        if room and (not self._next or self._is_from_proven(self._next)):
+            self._next = self._together(champion) or self._next
         return [*unmeasured, *(_found(finding, why) for _, finding, why in unfit)][:MOST_TOLD]
 
     @property
@@ -111,12 +119,33 @@ class CommonsProposer:
         return proposal
 
     def tell(self, proposal: Proposal, refusal: str | None) -> None:
-        for source in (proposal.source, target_of(proposal.source)):
-            self.used.add(source)
+        made = FindingSource.of(proposal.source)
+        self.used.add(proposal.source)
+        if not (made.beside or made.without):
+            self.used.add(made.target)
         if refusal is None:
             self._count += 1
             for had in (self._tried, self._turns):
-                had.append(self.peers.author(target_of(proposal.source)))
+                had.append(self.peers.author(made.target))
+
+    def _is_from_proven(self, proposal: Proposal) -> bool:
+        """Whether it is a trusted author's finding, and not to be measured once more on its own genome."""
+        return not proposal.on and self.peers.trust_in(self.peers.author(target_of(proposal.source))).proven
+
+    def _together(self, champion: Experiment) -> Proposal | None:
+        """What labs that are known found, as far as it probably gains, in one trial; None where there is nothing of it,
+        and after a combination that was not kept, where there is a finding to be tried by itself."""
+        last = self.peers.measured[-1:]
+        failed = bool(last) and not (last[0].alone or last[0].adopted)
+        if not self.peers.heard() or (failed and self._next):
+            return None
+        on = champion.candidate.commit
+        found = self.combiner.combine(on, self.noise().sigma)
+        if found is None:
+            return None
+        commit, made = found
+        words = "; ".join(self._finding(each).hypothesis for each in (made.target, *made.beside))
+        return Proposal(self.name, one_line(words), patch=self.session.repo.patch(on, commit), source=str(made))
 
     def _finding(self, target: str) -> Finding:
         finding = self.peers.entries[target].signed.record
@@ -150,7 +179,9 @@ class CommonsProposer:
         return finding.task.metric.gain(champion.bar, average([run.value for run in finding.runs])) > 0
 
     def _proposal(self, target: str, patch: str, on: str = "") -> Proposal:
-        source = f"{target}@{on}" if on else target
+        path = None if on else self.paths.best_path(target)
+        along = tuple(step.id for step in path.steps[:-1][1 - MOST_STEPS :]) if path else ()
+        source = str(FindingSource(target, along, on=on))
         return Proposal(self.name, one_line(self._finding(target).hypothesis), patch=patch, source=source, on=on)
 
     def _mismatch(self, offer: FindingOffer, on: str, patch: str) -> str:
@@ -211,7 +242,8 @@ class CommonsProposer:
         verdict, ledger = experiment.verdict, self.session.ledger
         if experiment.candidate.proposer != self.name or verdict is None or verdict.reason == "skipped":
             return
-        entry = self.peers.entries.get(target_of(experiment.candidate.source))
+        made = FindingSource.of(experiment.candidate.source)
+        entry = self.peers.entries.get(made.target)
         parent = ledger.by_commit(experiment.candidate.parent)
         if entry is None or parent is None or not isinstance(entry.signed.record, Finding):
             return
@@ -219,7 +251,7 @@ class CommonsProposer:
         ground = self.paths.id(parent.candidate.commit)
         self.paths.refresh(before=experiment.number)
         here, new = {ground: parent.candidate.commit}, 1.0
-        if "@" in experiment.candidate.source:
+        if made.on:
             path = self.paths.path_to(entry.id, here)
         else:
             path = self.paths.best_path(entry.id)
@@ -241,9 +273,15 @@ class CommonsProposer:
             runs=runs,
             against=against,
             sigma=sigma,
-            claimed=claimed,
-            **_compared(finding, path, claimed, runs, against, sigma, verdict, elsewhere),
+            along=made.along,
+            beside=made.beside,
+            without=made.without,
         )
+        if event.alone:
+            more = _compared(finding, path, claimed, runs, against, sigma, verdict, elsewhere)
+            event = replace(event, claimed=claimed, **more)
+        else:
+            event = replace(event, **_together(finding, made, runs, against, verdict))
         own = self.paths.path_to(entry.id, self.paths.measured) if event.verdict == "refuted" and not start else None
         if own and self._draw.random() < self.peers.trust_in(entry.author).check:
             event = replace(event, doubt=own.start)
@@ -275,9 +313,8 @@ def _compared(
         wrong = verdict.status == "crash" or verdict.reason in WRONG
         found = "refuted" if wrong and not elsewhere else "inconclusive"
         return {"verdict": found, "detail": one_line(f"{verdict.reason}: {verdict.detail}")}
-    ours = [[Run(seed=int(run["seed"]), value=run["value"]) for run in side] for side in (runs, against)]
-    mine = gain(finding.task.metric, *ours)
-    trials = [*map(len, ours), len(finding.runs), path.against if path else len(finding.against)]
+    mine = _gain(finding, runs, against)
+    trials = [len(runs), len(against), len(finding.runs), path.against if path else len(finding.against)]
     return {
         "verdict": compare(claimed, mine, sigma, trials),
         "detail": f"claimed {claimed:.6g}, measured {mine:.6g}",
@@ -285,6 +322,26 @@ def _compared(
         "short": shortfall(claimed, mine, sigma, trials),
         "shown": shortfall(mine, 0.0, sigma, trials),
     }
+
+
+def _together(
+    finding: Finding,
+    made: FindingSource,
+    runs: Sequence[Mapping[str, float]],
+    against: Sequence[Mapping[str, float]],
+    verdict: Judged,
+) -> dict[str, Any]:
+    """Several findings' measurement in one trial: it says nothing of each of them, nor of their authors."""
+    words = f"{1 + len(made.beside)} findings together" + f", without {len(made.without)}" * bool(made.without)
+    if not runs or not against:
+        return {"detail": one_line(f"{words}: {verdict.reason}: {verdict.detail}")}
+    mine = _gain(finding, runs, against)
+    return {"gain": mine, "detail": f"{words}: measured {mine:.6g}"}
+
+
+def _gain(finding: Finding, *sides: Sequence[Mapping[str, float]]) -> float:
+    measured = ([Run(seed=int(run["seed"]), value=run["value"]) for run in side] for side in sides)
+    return gain(finding.task.metric, *measured)
 
 
 def _found(finding: Finding, why: str) -> UnverifiedFinding:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from nightlab.commons.entry import Entry
-from nightlab.commons.finding import target_of
+from nightlab.commons.finding import FindingSource
 from nightlab.commons.peer_store import PeerStore
 from nightlab.commons.record import Finding, gain, genome_id
 from nightlab.session.session import Session
@@ -61,10 +61,9 @@ class ProvenanceIndex:
         self.measured = {}
         kept = [one for one in ledger.experiments(GROUNDS, "keep") if one.number < before]
         for experiment in (*kept, ledger.experiment(0)):
-            commit, target = experiment.candidate.commit, target_of(experiment.candidate.source)
+            commit, source = experiment.candidate.commit, FindingSource.of(experiment.candidate.source)
             self.measured[self.id(commit)] = commit
-            if target in self.peers.entries:
-                adopted.append(target)
+            adopted += [target for target in (source.target, *source.beside) if target in self.peers.entries]
         for target in adopted:
             if target not in self._adopted:
                 path = self.path_to(target, self.measured)

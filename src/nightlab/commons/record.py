@@ -129,6 +129,8 @@ class Run(RecordModel):
 
 
 Runs = Annotated[list[Run], Field(max_length=200)]
+MOST_STEPS = 20
+Steps = Annotated[list[Hash], Field(max_length=MOST_STEPS)]
 
 
 class RecordHeader(RecordModel):
@@ -170,7 +172,9 @@ class Finding(RecordHeader):
     against: Runs
     """The parent's runs, with the same seeds if the rule compares on the same seeds."""
     requires: Requires
-    inspired_by: Annotated[list[Hash], Field(max_length=20)]
+    inspired_by: Steps
+    without: Steps = Field(default=[])
+    """Findings whose steps were taken out of the parent; left out if there were none."""
     metric_claim: Name = ""
     """Why the metric is only the candidate's claim; left out if a separate process computed it."""
 
@@ -198,6 +202,12 @@ class Verification(RecordHeader):
     """The seed-to-seed noise of one trial in the verifying lab."""
     metric_claim: Name = ""
     """As in a finding, of the verifying lab."""
+    along: Steps = Field(default=[])
+    """The findings that led to the target, whose steps it brought along; left out if there were none."""
+    beside: Steps = Field(default=[])
+    """Other findings that were tried in the same trial; left out if there were none."""
+    without: Steps = Field(default=[])
+    """As in a finding."""
 
 
 class Retraction(RecordHeader):

@@ -180,7 +180,7 @@ def _add_verifications(lab: Path, commons: Commons) -> list[dict[str, Any]]:
         at = format_instant(event.at)
         if (event.target, at, event.parent) not in sent:
             bodies.append((_verification(event, at, claim), None))
-        if event.reason == "tampered" and event.target not in warned:
+        if event.reason == "tampered" and event.alone and event.target not in warned:
             warned.add(event.target)
             bodies.append((_threat(event, at), None))
     if bodies:
@@ -205,6 +205,7 @@ def _verification(event: FindingVerified, at: str, claim: str) -> dict[str, Any]
     verdict = "inconclusive" if event.verdict == "refuted" and event.elsewhere else event.verdict
     kept = ("target", "task", "platform", "parent", "adopted", "runs", "against", "sigma")
     facts = {name: getattr(event, name) for name in kept}
+    facts |= {name: list(found) for name in ("along", "beside", "without") if (found := getattr(event, name))}
     if claim:
         facts["metric_claim"] = one_line(claim, 120)
     return {"kind": "verification", "at": at, "verdict": verdict, "detail": one_line(scrub(event.detail)), **facts}

@@ -22,6 +22,7 @@ REFUTED = 2.0  # weight of a refuted claim, relative to a confirmed one
 ELSEWHERE = 0.5  # factor on that weight where a gain did not show on another champion, which may be no fault
 HELD = 0.5  # confirmed evidence from which on an author is proven
 QUARANTINE = 0.25  # trust below which none of an author's findings are measured
+KNOWN = 1.5  # confirmed findings that an author starts with whom the human knows: one refuted claim outweighs them
 DOUBT = 1.0  # shortfall, in standard errors, above which a claim costs trust
 AGREE = 3.0  # shortfall above which a claim is refuted
 FALSE = 6.0  # shortfall that chance does not explain: it counts twice if no gain shows at all
@@ -101,13 +102,18 @@ def _error(sigma: float, runs: Sequence[int]) -> float:
     return sigma * math.sqrt(sum(1 / n for n in runs if n))
 
 
-def trust(judgements: Iterable[PeerVerdict], now: float) -> dict[str, Trust]:
+def trust(judgements: Iterable[PeerVerdict], now: float, vouched: Iterable[str] = ()) -> dict[str, Trust]:
     """The observer's trust in each author at time ``now``: by own verdicts and, with bounded weight, by others'.
+
+    ``vouched``: authors whom the human named; they start as if some of their findings had held here.
 
     Only labs whose own claims held here are heard, so that lying would cost them the trust they earned.
     """
     own, others = _latest(judgements)
     direct = {author: _direct(each, now) for author, each in own.items()}
+    for author in set(vouched):
+        was = direct.get(author, Trust())
+        direct[author] = replace(was, good=was.good + KNOWN, held=was.held + KNOWN)
     _stake(direct, own, others, now)
     heard = {author: known.value for author, known in direct.items() if known.proven}
     found = {}

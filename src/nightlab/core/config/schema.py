@@ -221,6 +221,8 @@ class CommonsConfig(ConfigModel):
     """Of a session's experiments, that measure what others found, at most."""
     verifications: bool = False
     """Whether ``nightlab sync`` publishes what was measured of others' findings."""
+    known: tuple[Annotated[str, Field(pattern="^[0-9a-f]{64}$")], ...] = ()
+    """Authors whom you know, by their keys: what they found and measured is believed until it fails here."""
     licences: tuple[str, ...] = ()
     """Licences that you have, e.g. of a solver: others' findings that need another one are not run."""
 

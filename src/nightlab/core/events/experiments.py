@@ -112,7 +112,8 @@ class FindingVerified(LedgerEvent):
     genome it was made on. ``runs`` and ``against`` are the values by seed of both. ``claimed`` is the gain of what of
     it was new here, by its author's numbers; ``gain`` was measured here; ``short`` and ``shown``: by how many standard
     errors it is below the claim, and above nothing. ``doubt``: the commit on which the finding should be measured once
-    more.
+    more. ``along``: the findings that led to it. ``beside`` and ``without``: findings whose steps were added in the
+    same trial, and taken out of the champion.
     """
 
     kind = "verified"
@@ -135,3 +136,11 @@ class FindingVerified(LedgerEvent):
     shown: float | None = field(default=None, metadata=OMIT)
     doubt: str | None = field(default=None, metadata=OMIT)
     claimed: float | None = field(default=None, metadata=OMIT)
+    along: tuple[str, ...] = field(default=(), metadata=from_json(tuple) | OMIT)
+    beside: tuple[str, ...] = field(default=(), metadata=from_json(tuple) | OMIT)
+    without: tuple[str, ...] = field(default=(), metadata=from_json(tuple) | OMIT)
+
+    @property
+    def alone(self) -> bool:
+        """Whether the finding was measured by itself, so that the result says something of it and its author."""
+        return not (self.beside or self.without)

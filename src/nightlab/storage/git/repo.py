@@ -205,15 +205,15 @@ class Repo:
         contents = {path: limits.encoded(text, path) for path, text in files.items()}
         return self._import(parent, contents, message)
 
-    def commit_patch(self, parent: str, patch: str, message: str) -> str:
-        """Commit ``patch``, applied three-way, on ``parent``; returns the commit id.
+    def commit_patch(self, parent: str, patch: str, message: str, reverse: bool = False) -> str:
+        """Commit ``patch``, applied three-way, on ``parent``; returns the commit id. ``reverse``: taken back instead.
 
         Raises PatchConflict when it doesn't apply, OutOfScope when it is too large, or no text.
         """
         content = limits.patch_bytes(patch)
         with self.index(parent) as index:
             where = [f"--directory={self.prefix}"] if self.prefix else []
-            args = ("apply", "--cached", "--3way", "--whitespace=nowarn", *where, "-")
+            args = ("apply", "--cached", "--3way", "--whitespace=nowarn", *where, *["--reverse"] * reverse, "-")
             try:
                 done = self.run(*args, stdin=content, env=index, check=False, timeout=limits.PATIENCE, tick=self._tick)
             except subprocess.TimeoutExpired:

@@ -1,0 +1,147 @@
+"""The steps that genomes are made of, here and in other labs, and what each of them gains.
+
+A step is one idea's change, named by the genome that it first made. A genome that took over others' findings has their
+steps; it is made of its parent's steps and its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from nightlab.commons.effects import Effect, GenomeValue, estimate
+from nightlab.commons.finding import COMMONS_PROPOSER, FindingSource, contestant_for
+from nightlab.commons.peer_store import PER_AUTHOR, PeerStore
+from nightlab.commons.provenance import STEPS, ProvenanceIndex
+from nightlab.commons.record import Finding, Run, Verification
+from nightlab.core.events import FindingVerified
+from nightlab.core.types import Experiment, average
+from nightlab.session.session import Session
+
+RECENT = 200  # latest experiments, and kept ones, that are read
+MOST_RECORDS = 2500  # latest findings of all labs together, and as many verifications
+TRIALS = 4  # that count of one genome in another lab: more are only a claim
+
+
+class StepEffects:
+    """A session's estimate of what each step gains, by its own measurements and those of labs that it trusts."""
+
+    def __init__(self, session: Session, peers: PeerStore, paths: ProvenanceIndex) -> None:
+        self.session, self.peers, self.paths = session, peers, paths
+        self._kept: dict[str, Experiment] = {}
+        self._ideas: dict[int, float | None] = {}
+        self._steps: dict[str, frozenset[str]] = {}
+        self._added: dict[str, frozenset[str]] = {}
+
+    def estimate(self, sigma: float) -> dict[str, Effect]:
+        """The effect of each step, by all that was measured so far. ``sigma``: the seed-to-seed noise here."""
+        self._steps, self._added, ledger = {}, {}, self.session.ledger
+        self._kept = {
+            self.paths.id(one.candidate.commit): one
+            for one in (*ledger.experiments(RECENT, "keep"), ledger.experiment(0))
+        }
+        for experiment in ledger.experiments(RECENT):
+            if experiment.number not in self._ideas and experiment.verdict:
+                self._ideas[experiment.number] = self._gain_of_idea(experiment)
+        values: dict[tuple[str, str], GenomeValue] = {}
+        for name, value in self._values():
+            known = values.get((value.by, name))
+            if known is None or value.trials > known.trials:  # of one genome the mean of the most trials
+                values[value.by, name] = value
+        ideas = [gain for gain in self._ideas.values() if gain is not None]
+        return estimate(list(values.values()), ideas, sigma)
+
+    def of(self, genome: str, depth: int = STEPS) -> frozenset[str]:
+        """The steps that a genome is made of, as far as its parents are known here."""
+        if genome not in self._steps:
+            self._steps[genome] = frozenset()  # claims that lead in a circle end here
+            self._steps[genome] = self._made_of(genome, depth - 1) if depth else frozenset()
+        return self._steps[genome]
+
+    def added_by(self, findings: Iterable[str], depth: int = STEPS) -> frozenset[str]:
+        """The steps that findings added to their parents: of what came from others, theirs."""
+        found = frozenset[str]()
+        for name in findings:
+            if name not in self._added:
+                self._added[name] = frozenset()  # as in ``of``
+                entry = self.peers.entries.get(name)
+                finding = entry.signed.record if entry else None
+                if isinstance(finding, Finding):
+                    others = finding.inspired_by if depth else ()
+                    self._added[name] = self.added_by(others, depth - 1) if others else frozenset({finding.genome})
+            found |= self._added[name]
+        return found
+
+    # -- what genomes are made of ------------------------------------------------------------------
+
+    def _gain_of_idea(self, experiment: Experiment) -> float | None:
+        """The measured gain of an own idea over its parent; None of what is no own idea, or has no number."""
+        parent, measured = self.session.ledger.by_commit(experiment.candidate.parent), experiment.measurement
+        if not experiment.number or experiment.candidate.proposer == COMMONS_PROPOSER or not parent:
+            return None
+        if parent.bar is None or not measured or measured.metric is None:
+            return None
+        return self.session.metric.gain(parent.bar, measured.metric)
+
+    def _made_of(self, genome: str, depth: int) -> frozenset[str]:
+        if own := self._kept.get(genome):
+            if not own.number:
+                return frozenset()
+            parent = self.paths.id(own.candidate.parent)
+            if own.candidate.proposer == COMMONS_PROPOSER:
+                made = FindingSource.of(own.candidate.source)
+                return self._changed(parent, made.added, made.without, depth)
+            return self.of(parent, depth) | {genome}
+        entry = self.peers.finding_for(genome, "", ())
+        finding = entry.signed.record if entry else None
+        if entry is None or not isinstance(finding, Finding):
+            return frozenset()
+        return self._changed(finding.parent, [entry.id], finding.without, depth)
+
+    def _changed(self, parent: str, added: Iterable[str], without: Iterable[str], depth: int = STEPS) -> frozenset[str]:
+        return (self.of(parent, depth) | self.added_by(added)) - self.added_by(without)
+
+    def _measured(self, said: FindingVerified | Verification) -> frozenset[str]:
+        """The steps of the genome that a measurement was of, here or in another lab."""
+        return self._changed(said.parent, (said.target, *said.along, *said.beside), said.without)
+
+    # -- what genomes were measured at -------------------------------------------------------------
+
+    def _values(self) -> Iterator[tuple[str, GenomeValue]]:
+        """Every measurement, here and in trusted labs, each with a name of its genome."""
+        ledger = self.session.ledger
+        first = ledger.experiment(0)
+        base = average(list(contestant_for(self.session, first).values().values()))
+
+        def value(steps: frozenset[str], runs: Sequence[float], by: str = "", word: float = 1.0) -> GenomeValue:
+            return GenomeValue(steps, self.session.metric.gain(base, average(runs)), len(runs), by, word)
+
+        for genome, own in self._kept.items():
+            if runs := list(contestant_for(self.session, own).values().values()):
+                yield genome, value(self.of(genome), runs)
+        for event in self.peers.measured:
+            if event.runs and not event.adopted:  # what was adopted is kept
+                yield (
+                    f"{event.target} {event.number}",
+                    value(self._measured(event), [run["value"] for run in event.runs]),
+                )
+        heard = self.peers.heard()
+        each = max(min(PER_AUTHOR, MOST_RECORDS // max(len(heard), 1)), 1)
+        for name in heard:
+            for genome, steps, told in self._told(name, each):
+                if told:
+                    yield (
+                        genome,
+                        value(steps, [run.value for run in told[:TRIALS]], name, self.peers.trust_in(name).value),
+                    )
+
+    def _told(self, name: str, most: int) -> Iterator[tuple[str, frozenset[str], Sequence[Run]]]:
+        """What another lab measured of this task: names of genomes, their steps, and the trials."""
+        peers = self.peers
+        for _, finding in peers.considered(name, most):
+            if finding.status == "keep" and peers.comparable(finding):
+                yield finding.genome, self.of(finding.genome), finding.runs
+                yield finding.parent, self.of(finding.parent), finding.against
+        for record in list(peers.verifications(name))[-most:]:
+            if record.task == peers.task.id:
+                yield f"record {record.seq}", self._measured(record), record.runs
+                yield record.parent, self.of(record.parent), record.against
