@@ -16,13 +16,13 @@ from support.labs import GENOME, TinyLab
 
 from nightlab.commons.benefit import benefit_of
 from nightlab.commons.combination import Combiner
-from nightlab.commons.effects import Effect
 from nightlab.commons.finding import FindingSource, target_of
 from nightlab.commons.instants import parse_instant
 from nightlab.commons.peer_store import PeerStore
 from nightlab.commons.places import author_key, key_file
 from nightlab.commons.provenance import ProvenanceIndex, ProvenancePath
 from nightlab.commons.record import Finding, Threat, Verification, genome_id
+from nightlab.commons.steps import StepEffects
 from nightlab.commons.sync import findings_to_share, own_records
 from nightlab.commons.trust import Trust
 from nightlab.core.events import FindingVerified
@@ -521,27 +521,34 @@ def test_a_step_of_the_champion_that_probably_harms_is_left_out(
     combiner = Combiner(session, peers, paths, used := set())
     (theirs,) = (entry.id for entry in two.commons.entries()[one.author])
     steps = [peers.entries[name].signed.record.genome for name in (mine, theirs)]
-    known = {steps[0]: Effect(-2, 1), steps[1]: Effect(2, 1)}
-    monkeypatch.setattr(combiner.effects, "estimate", lambda sigma: known)
+    known = {steps[0]: -2.0, steps[1]: 2.0}
+    monkeypatch.setattr(StepEffects, "estimate", lambda self, sigma: known)
     champion = session.champion().candidate.commit
     assert combiner.combine(champion, 1.0) is None, "of labs that were not named nothing is combined"
     monkeypatch.setattr(peers, "heard", lambda: [one.author])
-    commit, made = combiner.combine(champion, 1.0) or ("", None)
+    combine = Combiner(session, peers, paths, used).combine
+    before = session.repo.run("for-each-ref", "refs/nightlab-pending").stdout
+    patch, made = combine(champion, 1.0) or ("", None)
     assert made == FindingSource(theirs, without=(mine,))
+    commit = session.repo.commit_patch(champion, patch, "x")
     assert session.genome(commit) == {"genome.py": far(B=1)}, "A is as it was before"
     used.add(str(made))
-    assert combiner.combine(champion, 1.0) is None, "it had its turn"
+    assert combine(champion, 1.0) is None, "it had its turn"
     used.clear()
     fault = FindingVerified(9, theirs, one.author, beside=(mine,))
     peers.measured.append(fault)
-    assert combiner.combine(champion, 1.0) is None, "what was in a trial without a number is tried by itself first"
+    assert combine(champion, 1.0) is None, "what was in a trial without a number is tried by itself first"
     peers.measured += [replace(fault, target=name, beside=(), runs=[{"value": 1.0}]) for name in (theirs, mine)]
-    assert combiner.combine(champion, 1.0), "and then again with others"
+    assert combine(champion, 1.0), "and then again with others"
     peers.threats.add(theirs)
-    assert combiner.combine(champion, 1.0) is None
+    assert combine(champion, 2.0) is None
     peers.threats.clear()
-    monkeypatch.setattr(combiner.effects, "estimate", lambda sigma: {steps[1]: Effect(0.4, 1)})
-    assert combiner.combine(champion, 1.0) is None, "too little to expect"
+    known[steps[1]] = 0.1
+    assert combine(champion, 5.0) is None, "too little to expect"
+    session.repo.release_pending(commit)
+    assert session.repo.run("for-each-ref", "refs/nightlab-pending").stdout == before, (
+        "nothing is left of what was tried"
+    )
 
 
 def test_after_a_combination_that_failed_findings_are_tried_one_by_one(user: Callable[..., User]) -> None:

@@ -28,22 +28,29 @@ class Combiner:
     def __init__(self, session: Session, peers: PeerStore, paths: ProvenanceIndex, used: Used) -> None:
         self.session, self.peers, self.paths, self.used = session, peers, paths, used
         self.effects = StepEffects(session, peers, paths)
-        self._commits: dict[tuple[str, str, bool], str] = {}
+        self._last: tuple[object, tuple[str, FindingSource] | None] = ((), None)
 
     def combine(self, champion: str, sigma: float) -> tuple[str, FindingSource] | None:
-        """The commit of a combination on the commit ``champion``, and what it is made of.
+        """The patch of a combination on the commit ``champion``, and what it is made of.
 
         ``sigma``: the seed-to-seed noise. None where nothing is to be added, where too little is expected, and where it
         was tried already.
         """
         if self.session.lab.gene:
             return None  # a module is one gene: its parts are no steps
-        known = self.effects.estimate(sigma)
-        here, suspect = self.effects.of(self.paths.id(champion)), self._suspect()
-        commit, added, without = champion, list[str](), list[str]()
+        state = champion, sigma, len(self.peers.measured), len(self.peers.entries)
+        if self._last[0] != state:
+            self._last = state, self._combined(champion, sigma)
+        found = self._last[1]
+        return None if found is None or str(found[1]) in self.used else found
+
+    def _combined(self, champion: str, sigma: float) -> tuple[str, FindingSource] | None:
+        known, here = self.effects.estimate(sigma), self.effects.of(self.paths.id(champion))
+        repo, suspect = self.session.repo, self._suspect()
+        commits, added, without = [champion], list[str](), list[str]()
         expected, left = 0.0, TRIES
-        for genome, effect in sorted(known.items(), key=lambda each: (-abs(each[1].mean), each[0])):
-            add = effect.mean > 0
+        for genome, effect in sorted(known.items(), key=lambda each: (-abs(each[1]), each[0])):
+            add = effect > 0
             chosen = added if add else without
             if (genome in here) == add or len(chosen) == MOST or not left:
                 continue
@@ -51,14 +58,18 @@ class Combiner:
             if entry is None or not self._allowed(entry, add):
                 continue
             left -= 1
-            if after := self._applied(champion, commit, entry, reverse=not add):
-                commit, expected = after, expected + abs(effect.mean)
+            if after := self._applied(champion, commits[-1], entry, reverse=not add):
+                commits.append(after)
+                expected += abs(effect)
                 chosen.append(entry.id)
-        if len(added) + len(without) < 2 or not added or expected < LEAST * sigma:
+        if len(commits) == 1:
             return None
-        made = FindingSource(added[0], beside=tuple(added[1:]), without=tuple(without))
-        tried = str(made) in self.used or self.session.ledger.find_tree(self.session.repo.tree(commit))
-        return None if tried else (commit, made)
+        patch, tried = repo.patch(champion, commits[-1]), self.session.ledger.find_tree(repo.tree(commits[-1]))
+        repo.release_pending(*commits[1:])  # the patch is made a commit again when it is proposed
+        if tried or len(commits) == 2 or not added or expected < LEAST * sigma:
+            return None
+        first, *others = sorted(added)
+        return patch, FindingSource(first, beside=tuple(others), without=tuple(sorted(without)))
 
     def _suspect(self) -> set[str]:
         """The findings of combinations that gave no number: they must run by themselves before they are in another."""
@@ -67,7 +78,7 @@ class Combiner:
             if event.alone and event.runs:
                 found.discard(event.target)
             elif not event.runs:
-                found.update((event.target, *event.beside))
+                found.update((event.target, *event.beside, *event.without))
         return found
 
     def _allowed(self, entry: Entry, add: bool) -> bool:
@@ -81,18 +92,18 @@ class Combiner:
 
     def _applied(self, champion: str, commit: str, entry: Entry, reverse: bool) -> str:
         """The commit with a finding's patch applied, or taken back; empty where that is not possible or no change."""
-        key = commit, entry.id, reverse
-        if key not in self._commits:
-            self._commits[key] = self._apply(champion, commit, entry, reverse)
-        return self._commits[key]
-
-    def _apply(self, champion: str, commit: str, entry: Entry, reverse: bool) -> str:
         repo, patch = self.session.repo, self.peers.commons.patch(entry)
         if "\nGIT binary patch" in patch:
             return ""
         try:
             after = repo.commit_patch(commit, patch, "steps of other labs", reverse=reverse)
-            repo.check_scope(champion, after, self.session.lab.genome)
         except (PatchConflict, OutOfScope):
             return ""
-        return after if repo.tree(after) != repo.tree(commit) else ""
+        try:
+            repo.check_scope(champion, after, self.session.lab.genome)
+            changed = repo.tree(after) != repo.tree(commit)
+        except OutOfScope:
+            changed = False
+        if not changed:
+            repo.release_pending(after)
+        return after if changed else ""

@@ -14,23 +14,16 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 FEW = 5  # own ideas that the prior counts as, each of minus one sigma
 FAR = 9.0  # sigmas, or medians: an idea's gain beyond counts as this one
 CLIP = 3.0  # standard errors off what is expected, from which on a value counts less
 ROUNDS = 3  # of finding the weights for that
 OFFSET = 3.0  # sigmas between two labs' values of one genome
-EXACT = 1e-3  # of the largest gain here: the least noise that is reckoned with
+EXACT = 1e-3  # of the median gain here: the least noise that is reckoned with
 LATEST = 600  # steps that are estimated: the work grows with their cube
 BOUND = 1e9  # sigmas: the largest gain that is reckoned with
-
-
-@dataclass(frozen=True, slots=True)
-class Effect:
-    """What is known of a step's gain."""
-
-    mean: float
-    variance: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,52 +39,60 @@ class GenomeValue:
     """The probability that what it says is so."""
 
 
-def prior_effect(gains: Sequence[float], sigma: float) -> Effect:
-    """The effect of a step of which nothing is known, by the measured ``gains`` of the ideas that were tried here.
+def prior_effect(gains: Sequence[float]) -> tuple[float, float]:
+    """Mean and variance of the effect of a step of which nothing is known, by the measured ``gains`` of the ideas that
+    were tried here. All are in units of the noise of one trial.
 
-    Never above zero: most ideas gain nothing. Method of moments, less the noise of two trials.
+    The mean is never above zero: most ideas gain nothing. Method of moments, less the noise of two trials.
     """
-    far = FAR * max(sigma, statistics.median(map(abs, gains)) if gains else 0.0)
-    near = [max(-far, min(gain, far)) for gain in gains]
-    few = [*near, *[-sigma] * FEW]
-    mean = min(math.fsum(few) / len(few), 0.0)
-    square = math.fsum(gain**2 for gain in few) / len(few)
-    return Effect(mean, max(sigma**2, square - 2 * sigma**2))
+    far = FAR * max(1.0, statistics.median(map(abs, gains)) if gains else 0.0)
+    near = [*(max(-far, min(gain, far)) for gain in gains), *[-1.0] * FEW]
+    mean = min(math.fsum(near) / len(near), 0.0)
+    return mean, max(1.0, math.fsum(gain**2 for gain in near) / len(near) - 2.0)
 
 
-def estimate(values: Sequence[GenomeValue], ideas: Sequence[float], sigma: float) -> dict[str, Effect]:
+def estimate(values: Sequence[GenomeValue], ideas: Sequence[float], sigma: float) -> dict[str, float]:
     """The effect of each step in the genomes that were measured: of the latest ones, in the order of ``values``.
 
     ``ideas``: the gains of the ideas that were tried here; ``sigma``: the noise of one trial. Empty where nothing
     has differed here yet.
     """
     import numpy as np
-    from scipy.sparse import csr_array
 
-    tried = ideas or [value.gain for value in values if not value.by and value.steps]
-    sigma = max(sigma, EXACT * max(map(abs, tried), default=0.0))
-    if not (values and 0 < sigma < math.inf):
+    values = [value for value in values if math.isfinite(value.gain)]
+    tried = [gain for gain in ideas if math.isfinite(gain)]
+    tried = tried or [value.gain for value in values if not value.by and value.steps]
+    unit = max(sigma, EXACT * statistics.median([abs(gain) for gain in tried if gain] or [0.0]))
+    if not (values and 0 < unit < math.inf):
         return {}
-    scaled = [max(-BOUND, min(value.gain / sigma, BOUND)) for value in values]
-    prior = prior_effect([max(-BOUND, min(gain / sigma, BOUND)) for gain in tried], 1.0)
+
+    def scaled(gain: float) -> float:
+        return max(-BOUND, min(gain / unit, BOUND))
+
+    mean, spread = prior_effect([scaled(gain) for gain in tried])
     steps = list(dict.fromkeys(step for value in values for step in sorted(value.steps)))[-LATEST:]
     labs = sorted({value.by for value in values})
+    prior = np.array([mean] * len(steps) + [0.0] * len(labs))
+    precision = np.diag([1 / spread] * len(steps) + [1 / OFFSET**2] * len(labs))
+    design = _design(values, steps, labs)
+    variance = np.array([1 / one.trials + spread * (1 - one.word) / one.word for one in values])
+    surprise = np.array([scaled(one.gain) for one in values]) - design @ prior
+    weight = np.ones(len(values))
+    for _ in range(ROUNDS):
+        weighted = design.multiply((weight / variance)[:, None]).tocsr()
+        found = np.linalg.solve(precision + (weighted.T @ design).toarray(), weighted.T @ surprise)
+        weight = CLIP / np.maximum(np.abs(surprise - design @ found) / np.sqrt(variance), CLIP)
+    return {step: unit * float(gain) for step, gain in zip(steps, prior + found, strict=False)}
+
+
+def _design(values: Sequence[GenomeValue], steps: Sequence[str], labs: Sequence[str]) -> Any:
+    """The sparse matrix that says which of the steps a genome has, and which lab measured it."""
+    import numpy as np
+    from scipy.sparse import csr_array
+
     column = {name: place for place, name in enumerate(steps)}
     offset = {name: len(steps) + place for place, name in enumerate(labs)}
     having = [[*(column[step] for step in value.steps if step in column), offset[value.by]] for value in values]
     rows = np.repeat(np.arange(len(values)), [len(each) for each in having])
     places = rows, np.concatenate(having)
-    design = csr_array((np.ones(len(rows)), places), shape=(len(values), len(steps) + len(labs)))
-    mean = np.array([prior.mean] * len(steps) + [0.0] * len(labs))
-    precision = np.array([1 / prior.variance] * len(steps) + [1 / OFFSET**2] * len(labs))
-    variance = np.array([1 / one.trials + prior.variance * (1 - one.word) / one.word for one in values])
-    surprise = np.array(scaled) - design @ mean
-    weight = np.ones(len(values))
-    for _ in range(ROUNDS):
-        weighted = design.multiply((weight / variance)[:, None]).tocsr()
-        covariance = np.linalg.inv(np.diag(precision) + (weighted.T @ design).toarray())
-        found = covariance @ (weighted.T @ surprise)
-        errors = np.abs(surprise - design @ found) / np.sqrt(variance)
-        weight = CLIP / np.maximum(errors, CLIP)
-    spread = sigma * np.sqrt(covariance.diagonal())
-    return {step: Effect(float(sigma * (mean[at] + found[at])), float(spread[at]) ** 2) for step, at in column.items()}
+    return csr_array((np.ones(len(rows)), places), shape=(len(values), len(steps) + len(labs)))

@@ -236,6 +236,16 @@ class FindingSource:
         return "".join([self.target, *others]) + f"@{self.on}" * bool(self.on)
 
     @property
+    def alone(self) -> bool:
+        """Whether the finding is tried by itself."""
+        return not (self.beside or self.without)
+
+    @property
+    def itself(self) -> str:
+        """Its source without what it brought along: whether it had its turn is known by this."""
+        return str(FindingSource(self.target, on=self.on))
+
+    @property
     def added(self) -> tuple[str, ...]:
         """All findings whose steps it has."""
         return self.target, *self.along, *self.beside

@@ -232,7 +232,7 @@ class PeerStore:
 
     def spared(self) -> int:
         """How many findings are left alone because labs that are trusted here refuted them."""
-        done = {one.target for one in self.measured}
+        done = {one.target for one in self._alone()}
         return sum(
             target not in done and any(each.verdict == "refuted" and self.trust_in(each.by).proven for each in said)
             for target, said in self._said.items()
@@ -290,7 +290,7 @@ class PeerStore:
 
     def _trustees(self) -> set[str]:
         """Those whose word may count: of whom something was measured here, and whom the human named."""
-        return {*(one.author for one in self.measured), *self._known()} - {self._me}
+        return {*(one.author for one in self._alone()), *self._known()} - {self._me}
 
     def _unproven_authors(self) -> list[str]:
         """Some of those of whom nothing was measured here, others each time."""

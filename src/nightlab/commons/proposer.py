@@ -62,17 +62,21 @@ class CommonsProposer:
         self._tried = [judgement.author for judgement in self.peers.own_verdicts()]
         self.paths = ProvenanceIndex(session, self.peers)
         self.combiner = Combiner(session, self.peers, self.paths, used)
-        past = session.ledger.events(FindingVerified)
-        for event in past:
-            if event.alone:
-                used.add(event.target)
-        self._turns = [event.author for event in past]
         self._fits: dict[tuple[str, str], str] = {}
         self._new: dict[str, float] = {}
         self._next: Proposal | None = None
         self._left = 0
         self._draw = random.Random()
+        self._failed = False
+        """Whether a combination was not kept, and no finding of a trusted author was tried by itself since."""
         self._record_missed_verdicts()
+        past = session.ledger.events(FindingVerified)
+        self._turns = [event.author for event in past]
+        for event in past:
+            self._note_turn(event)
+        for experiment in session.ledger.experiments(RECENT):
+            if experiment.candidate.proposer == self.name:
+                self._note_used(experiment.candidate.source)
 
     # -- proposing ---------------------------------------------------------------------------------
 
@@ -120,13 +124,23 @@ class CommonsProposer:
 
     def tell(self, proposal: Proposal, refusal: str | None) -> None:
         made = FindingSource.of(proposal.source)
-        self.used.add(proposal.source)
-        if not (made.beside or made.without):
-            self.used.add(made.target)
+        self._note_used(proposal.source)
         if refusal is None:
             self._count += 1
             for had in (self._tried, self._turns):
                 had.append(self.peers.author(made.target))
+
+    def _note_used(self, source: str) -> None:
+        """A source had its turn; a finding that was tried by itself is not offered again."""
+        made = FindingSource.of(source)
+        for each in (source, made.target, made.itself) if made.alone else (source,):
+            self.used.add(each)
+
+    def _note_turn(self, event: FindingVerified) -> None:
+        if not event.alone:
+            self._failed = not event.adopted
+        elif self.peers.trust_in(event.author).proven or event.verdict == "refuted":
+            self._failed = False
 
     def _is_from_proven(self, proposal: Proposal) -> bool:
         """Whether it is a trusted author's finding, and not to be measured once more on its own genome."""
@@ -135,17 +149,14 @@ class CommonsProposer:
     def _together(self, champion: Experiment) -> Proposal | None:
         """What labs that are known found, as far as it probably gains, in one trial; None where there is nothing of it,
         and after a combination that was not kept, where there is a finding to be tried by itself."""
-        last = self.peers.measured[-1:]
-        failed = bool(last) and not (last[0].alone or last[0].adopted)
-        if not self.peers.heard() or (failed and self._next):
+        if not self.peers.heard() or (self._failed and self._next):
             return None
-        on = champion.candidate.commit
-        found = self.combiner.combine(on, self.noise().sigma)
+        found = self.combiner.combine(champion.candidate.commit, self.noise().sigma)
         if found is None:
             return None
-        commit, made = found
+        patch, made = found
         words = "; ".join(self._finding(each).hypothesis for each in (made.target, *made.beside))
-        return Proposal(self.name, one_line(words), patch=self.session.repo.patch(on, commit), source=str(made))
+        return Proposal(self.name, one_line(words), patch=patch, source=str(made))
 
     def _finding(self, target: str) -> Finding:
         finding = self.peers.entries[target].signed.record
@@ -154,7 +165,7 @@ class CommonsProposer:
 
     def _choose(self, offer: FindingOffer, champion: Experiment) -> str:
         """Make an offer the next proposal; or return why it can't be."""
-        patch, on = self._patch(offer.id), ""
+        patch, path, on = self._patch(offer.id), self.paths.best_path(offer.id), ""
         if why := self._mismatch(offer, champion.candidate.commit, patch):
             path = (
                 self.paths.path_to(offer.id, self.paths.measured)
@@ -164,7 +175,7 @@ class CommonsProposer:
             patch, on = (self.paths.patch(path), path.start) if path else ("", "")
             if not patch or self._mismatch(offer, on, patch):
                 return why
-        self._next = self._proposal(offer.id, patch, on)
+        self._next = self._proposal(offer.id, patch, path, on)
         return ""
 
     def _patch(self, target: str) -> str:
@@ -178,8 +189,7 @@ class CommonsProposer:
             return False
         return finding.task.metric.gain(champion.bar, average([run.value for run in finding.runs])) > 0
 
-    def _proposal(self, target: str, patch: str, on: str = "") -> Proposal:
-        path = None if on else self.paths.best_path(target)
+    def _proposal(self, target: str, patch: str, path: ProvenancePath | None, on: str = "") -> Proposal:
         along = tuple(step.id for step in path.steps[:-1][1 - MOST_STEPS :]) if path else ()
         source = str(FindingSource(target, along, on=on))
         return Proposal(self.name, one_line(self._finding(target).hypothesis), patch=patch, source=source, on=on)
@@ -232,7 +242,7 @@ class CommonsProposer:
                 continue
             path = self.paths.path_to(target, {self.paths.id(on): on})
             if path and (patch := self.paths.patch(path)):
-                return self._proposal(target, patch, on)
+                return self._proposal(target, patch, path, on)
         return None
 
     # -- after the verdict -------------------------------------------------------------------------
@@ -287,6 +297,7 @@ class CommonsProposer:
             event = replace(event, doubt=own.start)
         ledger.append(event)
         self.peers.update(replace(event, at=time.time()))
+        self._note_turn(event)
 
     def _record_missed_verdicts(self) -> None:
         """Say of experiments what a kill kept from being said."""

@@ -63,7 +63,8 @@ class ProvenanceIndex:
         for experiment in (*kept, ledger.experiment(0)):
             commit, source = experiment.candidate.commit, FindingSource.of(experiment.candidate.source)
             self.measured[self.id(commit)] = commit
-            adopted += [target for target in (source.target, *source.beside) if target in self.peers.entries]
+            if source.alone and source.target in self.peers.entries:
+                adopted.append(source.target)
         for target in adopted:
             if target not in self._adopted:
                 path = self.path_to(target, self.measured)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from nightlab.commons.effects import Effect, GenomeValue, estimate
+from nightlab.commons.effects import GenomeValue, estimate
 from nightlab.commons.finding import COMMONS_PROPOSER, FindingSource, contestant_for
 from nightlab.commons.peer_store import PER_AUTHOR, PeerStore
 from nightlab.commons.provenance import STEPS, ProvenanceIndex
@@ -32,7 +32,7 @@ class StepEffects:
         self._steps: dict[str, frozenset[str]] = {}
         self._added: dict[str, frozenset[str]] = {}
 
-    def estimate(self, sigma: float) -> dict[str, Effect]:
+    def estimate(self, sigma: float) -> dict[str, float]:
         """The effect of each step, by all that was measured so far. ``sigma``: the seed-to-seed noise here."""
         self._steps, self._added, ledger = {}, {}, self.session.ledger
         self._kept = {
@@ -52,9 +52,11 @@ class StepEffects:
 
     def of(self, genome: str, depth: int = STEPS) -> frozenset[str]:
         """The steps that a genome is made of, as far as its parents are known here."""
+        if not depth:
+            return frozenset()
         if genome not in self._steps:
             self._steps[genome] = frozenset()  # claims that lead in a circle end here
-            self._steps[genome] = self._made_of(genome, depth - 1) if depth else frozenset()
+            self._steps[genome] = self._made_of(genome, depth - 1)
         return self._steps[genome]
 
     def added_by(self, findings: Iterable[str], depth: int = STEPS) -> frozenset[str]:
@@ -78,7 +80,7 @@ class StepEffects:
         parent, measured = self.session.ledger.by_commit(experiment.candidate.parent), experiment.measurement
         if not experiment.number or experiment.candidate.proposer == COMMONS_PROPOSER or not parent:
             return None
-        if parent.bar is None or not measured or measured.metric is None:
+        if parent.bar is None or not measured or not measured.measured or measured.metric is None:
             return None
         return self.session.metric.gain(parent.bar, measured.metric)
 
@@ -94,7 +96,7 @@ class StepEffects:
         entry = self.peers.finding_for(genome, "", ())
         finding = entry.signed.record if entry else None
         if entry is None or not isinstance(finding, Finding):
-            return frozenset()
+            return frozenset({genome})  # all that it is made of, as one step
         return self._changed(finding.parent, [entry.id], finding.without, depth)
 
     def _changed(self, parent: str, added: Iterable[str], without: Iterable[str], depth: int = STEPS) -> frozenset[str]:
@@ -120,19 +122,17 @@ class StepEffects:
                 yield genome, value(self.of(genome), runs)
         for event in self.peers.measured:
             if event.runs and not event.adopted:  # what was adopted is kept
-                yield (
-                    f"{event.target} {event.number}",
-                    value(self._measured(event), [run["value"] for run in event.runs]),
-                )
+                runs = [run["value"] for run in event.runs]
+                yield f"experiment {event.number} {event.target}", value(self._measured(event), runs)
+                if event.against:
+                    yield event.parent, value(self.of(event.parent), [run["value"] for run in event.against])
         heard = self.peers.heard()
         each = max(min(PER_AUTHOR, MOST_RECORDS // max(len(heard), 1)), 1)
         for name in heard:
+            word = self.peers.trust_in(name).value
             for genome, steps, told in self._told(name, each):
                 if told:
-                    yield (
-                        genome,
-                        value(steps, [run.value for run in told[:TRIALS]], name, self.peers.trust_in(name).value),
-                    )
+                    yield genome, value(steps, [run.value for run in told[:TRIALS]], name, word)
 
     def _told(self, name: str, most: int) -> Iterator[tuple[str, frozenset[str], Sequence[Run]]]:
         """What another lab measured of this task: names of genomes, their steps, and the trials."""

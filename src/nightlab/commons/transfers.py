@@ -21,7 +21,9 @@ def transfers_to_share(session: Session, commons: Commons) -> list[tuple[int, Bo
     of others that are kept here."""
     mine, task = [(signed.id, signed.record) for signed in own_records(commons)], task_of(session).id
     shared = {record.genome: name for name, record in mine if isinstance(record, Finding) and record.task.id == task}
-    adopted = {each.number: each.target for each in session.ledger.events(FindingVerified) if each.adopted}
+    adopted = {
+        each.number: each.target for each in session.ledger.events(FindingVerified) if each.adopted and each.alone
+    }
     said = {(r.target, r.setting, r.pairs) for _, r in mine if isinstance(r, Transfer)}
     found = list[tuple[int, Body]]()
     for experiment in session.ledger.experiments(status="keep"):

@@ -299,9 +299,10 @@ class Repo:
         """Point ``refs/nightlab/<tag>/<name>`` at a commit, so that git's gc keeps it."""
         self._release({commit} & self._pending.keys(), f"update refs/nightlab/{tag}/{name} {commit}\n")
 
-    def release_pending(self) -> None:
-        """Give up the commits made here that ``keep_reachable`` was not told of; until then git's gc keeps them too."""
-        self._release(set(self._pending))
+    def release_pending(self, *commits: str) -> None:
+        """Give up the commits made here that ``keep_reachable`` was not told of, or those of them that are named; until
+        then git's gc keeps them too."""
+        self._release(set(self._pending).intersection(commits) if commits else set(self._pending))
 
     def release_abandoned(self) -> None:
         """Give up what sessions that were killed left pending, a day later."""
