@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import select
-import statistics
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -42,6 +41,8 @@ def worth_holding(free: Figures | None, lately: Sequence[float], amount: float) 
     """
     if not free or "over" not in free or not free.get("signals"):
         return False
+    import statistics  # not in a supervisor
+
     compiled = [value for name, value in free.items() if name.startswith("start") and name.endswith("compiled")]
     usual = free.get(AHEAD, statistics.median(lately) if lately else 0.0)
     return max([usual, *compiled]) >= WORTH and usual <= SHARE * amount
