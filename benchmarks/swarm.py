@@ -3,8 +3,8 @@
 Event by event, over a simulated network: every peer syncs at its own pace, some go offline for a while, some join
 late, the network is in two halves for some time. What decides is the product's own code (``swarm_peer``), which also
 signs, encodes and checks the records, of large swarms one in twenty. Three arms meet the same landscape: the commons,
-isolation, and a swarm that believes claims. --known: the honest labs have named each other, or the
-attackers too; --attacks: each attack by itself; --rules: each rule otherwise.
+isolation, and a swarm that believes claims. --known: the honest labs have named each other, or the attackers too;
+--attacks: each attack by itself; --rules: each rule otherwise.
 
 Not simulated: git, sandboxes, patches that conflict (they cost a turn's time, not a trial), upkeep, days that pass.
 """

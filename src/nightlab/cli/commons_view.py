@@ -92,10 +92,12 @@ def _authors(commons: Commons) -> dict[str, Any]:
 
 def _view(commons: Commons, lab: Path, tag: str | None) -> dict[str, Any]:
     """How it looks from a lab's session; nothing where there is none."""
+    from nightlab.commons.sync import commons_config
     from nightlab.storage.ledger import tags
 
     facts: dict[str, Any] = {"trust": {}, "next": [], "told": [], "measured": {}, "declined": {}, "spared": 0}
-    facts["known"] = _known(lab)
+    part = commons_config(lab)
+    facts["known"] = list(part.known) if part else []
     if not tags(lab):
         return facts
     from nightlab.commons.benefit import benefit_of
@@ -143,14 +145,6 @@ def _view(commons: Commons, lab: Path, tag: str | None) -> dict[str, Any]:
             ]
     session.close()
     return facts
-
-
-def _known(lab: Path) -> list[str]:
-    """The authors whom the lab's contract names; none outside of a lab."""
-    from nightlab.core.config import CONTRACT, load_contract
-
-    part = load_contract(lab)[0].commons if (lab / CONTRACT).exists() else None
-    return list(part.known) if part else []
 
 
 def _verdicts(row: dict[str, Any]) -> str:

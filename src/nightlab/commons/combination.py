@@ -46,7 +46,7 @@ class Combiner:
 
     def _combined(self, champion: str, sigma: float) -> tuple[str, FindingSource] | None:
         known, here = self.effects.estimate(sigma), self.effects.of(self.paths.id(champion))
-        repo, suspect = self.session.repo, self._suspect()
+        repo, suspect, heard = self.session.repo, self._suspect(), set(self.peers.heard())
         commits, added, without = [champion], list[str](), list[str]()
         expected, left = 0.0, TRIES
         for genome, effect in sorted(known.items(), key=lambda each: (-abs(each[1]), each[0])):
@@ -55,7 +55,7 @@ class Combiner:
             if (genome in here) == add or len(chosen) == MOST or not left:
                 continue
             entry = self.peers.finding_for(genome, "", suspect)
-            if entry is None or not self._allowed(entry, add):
+            if entry is None or not self._allowed(entry, add, heard):
                 continue
             left -= 1
             if after := self._applied(champion, commits[-1], entry, reverse=not add):
@@ -81,12 +81,12 @@ class Combiner:
                 found.update((event.target, *event.beside, *event.without))
         return found
 
-    def _allowed(self, entry: Entry, add: bool) -> bool:
+    def _allowed(self, entry: Entry, add: bool, heard: set[str]) -> bool:
         """Whether a finding may be added, or taken back: of labs that are heard, and for the latter of this one's."""
         finding = entry.signed.record
         assert isinstance(finding, Finding)
         own = self.peers.is_own(entry)
-        if self.peers.is_barred(entry) or not (own or entry.author in self.peers.heard()):
+        if self.peers.is_barred(entry) or not (own or entry.author in heard):
             return False
         return not (own or self.peers.obstacle(entry, finding)) if add else True
 

@@ -303,9 +303,7 @@ class PeerStore:
             self._statement(record, name)
             for name in sorted(self._trustees())
             for record in self.verifications(name)
-            if not (record.beside or record.without)
-            and self._same_but_budget(record)
-            and parse_instant(record.at) < now + EPOCH
+            if record.alone and self._same_but_budget(record) and parse_instant(record.at) < now + EPOCH
         ]
 
     def verifications(self, author: str) -> Iterator[Verification]:

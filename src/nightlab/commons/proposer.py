@@ -165,7 +165,8 @@ class CommonsProposer:
 
     def _choose(self, offer: FindingOffer, champion: Experiment) -> str:
         """Make an offer the next proposal; or return why it can't be."""
-        patch, path, on = self._patch(offer.id), self.paths.best_path(offer.id), ""
+        path, on = self.paths.best_path(offer.id), ""
+        patch = self._patch(offer.id, path)
         if why := self._mismatch(offer, champion.candidate.commit, patch):
             path = (
                 self.paths.path_to(offer.id, self.paths.measured)
@@ -178,9 +179,8 @@ class CommonsProposer:
         self._next = self._proposal(offer.id, patch, path, on)
         return ""
 
-    def _patch(self, target: str) -> str:
-        """A finding's patch, including the steps that led to it from genomes known here."""
-        path = self.paths.best_path(target)
+    def _patch(self, target: str, path: ProvenancePath | None) -> str:
+        """A finding's patch, including the steps of its best path from genomes known here."""
         return (self.paths.patch(path) if path else "") or self.peers.commons.patch(self.peers.entries[target])
 
     def _claims_more(self, finding: Finding, champion: Experiment) -> bool:
@@ -265,7 +265,7 @@ class CommonsProposer:
             path = self.paths.path_to(entry.id, here)
         else:
             path = self.paths.best_path(entry.id)
-            new = self._new_part(self._patch(entry.id), parent.candidate.commit, experiment.candidate.commit)
+            new = self._new_part(self._patch(entry.id, path), parent.candidate.commit, experiment.candidate.commit)
         claimed = new * (path.claimed if path else finding.claimed)
         start = path.start == parent.candidate.commit if path else finding.parent == ground
         elsewhere = not (start and self.peers.comparable(finding))

@@ -209,6 +209,11 @@ class Verification(RecordHeader):
     without: Steps = Field(default=[])
     """As in a finding."""
 
+    @property
+    def alone(self) -> bool:
+        """Whether the target was measured by itself, so that the result says something of it and its author."""
+        return not (self.beside or self.without)
+
 
 class Retraction(RecordHeader):
     """An author's withdrawal of a finding."""

@@ -122,7 +122,7 @@ def sync_commons(lab: Path, commons: Commons, remote: str | None, bundle: Path |
 
     Raises NightlabError when there is no remote or bundle, and Unreachable when it does not answer.
     """
-    part = _contract(lab)
+    part = commons_config(lab)
     done = []
 
     def measured() -> list[dict[str, Any]]:
@@ -160,7 +160,8 @@ def _with_remote(commons: Commons, remote: str, measured: Callable[[], list[dict
     return SyncResult(display_remote(remote), taken, sent, pushed, foreign)
 
 
-def _contract(lab: Path) -> CommonsConfig | None:
+def commons_config(lab: Path) -> CommonsConfig | None:
+    """The commons of a lab's contract; None where it names none, and outside of a lab."""
     return load_contract(lab)[0].commons if (lab / CONTRACT).exists() else None
 
 

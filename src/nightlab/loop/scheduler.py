@@ -311,7 +311,7 @@ class Scheduler:
         if lab.compares_times or {"startup_seconds", "wall_seconds"} & lab.objectives.keys():
             return False
         starts = [value for each in lately for name, value in (each.overhead or {}).items() if name.startswith(AHEAD)]
-        return self._champion_stays() and worth_holding(trial.free, starts, trial.budget.amount)
+        return worth_holding(trial.free, starts, trial.budget.amount) and self._champion_stays()
 
     def adopt_running(self) -> int:
         """Adopt the trials that an earlier orchestrator left, running, finished or lost. Returns how many."""
