@@ -167,7 +167,8 @@ class Network:
             return Entry(Signed.model_construct(id=name, record=record, signature=""), name)
         signed = sign(RECORD.validate_python(facts), author.key)
         files = {"record.json": encode_record(signed)} | ({"patch": patch.encode()} if patch else {})
-        return check_link(author.name, Link(signed.id, before, signed.id, files), last)
+        checked = check_link(author.name, Link(signed.id, before, signed.id, files), last)
+        return Entry(checked.signed, checked.commit)  # parsed, for all labs read it
 
     def forge(self, author: Author, body: dict[str, Any], patch: str) -> None:
         """Records that are not as they must be come to the commons: each must be refused."""

@@ -60,7 +60,8 @@ class Known(peer_store.PeerStore):
         self.task, self.platform, self.entries = TASK, PLATFORM, session.shelf.entries
         self.trust, self.threats, self.doubtful, self.measured, self._said = {}, set(), {}, [], {}
         self.revoked: dict[str, int] = {}
-        self._fits, self._claims, self._me = session.shelf.fits, session.shelf.claims, session.name
+        self._fits, self._claims, self._verdicts = session.shelf.fits, session.shelf.claims, session.shelf.verdicts
+        self._me = session.name
         self._draw, self.first = random.Random(session.name), 0
 
     def update(self, *measured: FindingVerified) -> None:

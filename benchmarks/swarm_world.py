@@ -17,6 +17,7 @@ from nightlab.commons.capability import Compatibility, TrialResources
 from nightlab.commons.entry import Entry
 from nightlab.commons.instants import format_instant
 from nightlab.commons.record import Finding, PlatformRecord, Task, task_id
+from nightlab.commons.trust import PeerVerdict
 from nightlab.core.events import FindingVerified
 from nightlab.core.types import Budget, Candidate, Experiment, Measurement, Metric, Trial
 from nightlab.storage.git import PatchConflict
@@ -115,6 +116,7 @@ class Shelf:
     """Of each finding: the value that it claims, and since when it is there on either side."""
     fits: dict[str, Compatibility] = field(default_factory=dict)
     claims: dict[str, float] = field(default_factory=dict)
+    verdicts: dict[str, PeerVerdict | None] = field(default_factory=dict)
 
     def patch(self, entry: Entry) -> str:
         return self.patches[entry.id]

@@ -427,6 +427,28 @@ def test_whose_findings_are_offered(user: Callable[..., User], monkeypatch: pyte
     assert offered() == set()
 
 
+def test_a_verification_that_came_before_its_finding_counts_once_it_is_there(
+    user: Callable[..., User], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two, three = user("one"), user("two"), user("three")
+    (found,) = one.share(one.run(BETTER))
+    one.sync()
+    two.sync()
+    two.run()
+    two.sync()
+    know(three, two)
+    measurer = two.author
+    three.sync()
+    session, commons = three.run(experiments=1), three.commons
+    whole = commons.entries()
+    with monkeypatch.context() as before:
+        before.setattr(commons, "entries", lambda: {measurer: whole[measurer]})
+        peers = PeerStore(session, commons)
+        assert not peers._said
+    peers.update()
+    assert [(each.by, each.verdict) for each in peers._said[found]] == [(measurer, "confirmed")]
+
+
 # -- interruptions -----------------------------------------------------------------------------------
 
 

@@ -56,8 +56,11 @@ def _serve(link: socket.socket, runs: socket.socket) -> None:
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
     reports: dict[int, int] = {}
+    watched = select.poll()  # not select(): a test's process can have more than 1,024 files open
+    for each in (link, runs, woken):
+        watched.register(each, select.POLLIN)
     while True:
-        ready, _, _ = select.select([link, runs, woken], [], [])
+        ready = {descriptor for descriptor, _ in watched.poll()}
         if woken in ready:
             os.read(woken, 4096)
             for pid in list(reports):
@@ -65,7 +68,7 @@ def _serve(link: socket.socket, runs: socket.socket) -> None:
                 if ended:
                     _tell(reports[pid], os.waitstatus_to_exitcode(status))
                     os.close(reports.pop(pid))
-        if asked := next((one for one in (link, runs) if one in ready), None):
+        if asked := next((one for one in (link, runs) if one.fileno() in ready), None):
             request, fds, *_ = socket.recv_fds(asked, REQUEST, 3)
             if not request:
                 os._exit(0)

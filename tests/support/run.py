@@ -20,17 +20,22 @@ class Run:
         self.pid = int(self._report.readline())
 
     def poll(self) -> int | None:
-        if self.returncode is None and select.select([self._report], [], [], 0)[0]:
+        if self.returncode is None and self._ended(0):
             self.wait()
         return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
         if self.returncode is None:
-            if not select.select([self._report], [], [], timeout)[0]:
+            if not self._ended(timeout):
                 raise subprocess.TimeoutExpired(self.args, timeout or 0)
             self.returncode = int(self._report.readline() or -signal.SIGKILL)  # no answer: the server is gone
             self._report.close()
         return self.returncode
+
+    def _ended(self, timeout: float | None) -> bool:
+        watched = select.poll()  # not select(), as in the server
+        watched.register(self._report, select.POLLIN)
+        return bool(watched.poll(None if timeout is None else 1000 * timeout))
 
     def communicate(self, timeout: float | None = None) -> tuple[str, None]:
         """What it prints from here on; kills it after ``timeout`` seconds."""

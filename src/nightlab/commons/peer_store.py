@@ -59,6 +59,7 @@ class PeerStore:
         self._said: dict[str, list[PeerVerdict]] = {}
         self._fits: dict[str, Compatibility] = {}
         self._claims: dict[str, float] = {}
+        self._verdicts: dict[str, PeerVerdict | None] = {}
         self.update()
 
     def update(self, *measured: FindingVerified) -> None:
@@ -197,7 +198,8 @@ class PeerStore:
         for entry in self._published(author, "finding")[-most:]:
             finding = entry.signed.record
             assert isinstance(finding, Finding)
-            if finding.task.metric == self.task.metric and not self.is_barred(entry):
+            same = finding.task.id == self.task.id or finding.task.metric == self.task.metric
+            if same and not self.is_barred(entry):
                 yield entry, finding
 
     def is_barred(self, entry: Entry) -> bool:
@@ -299,12 +301,24 @@ class PeerStore:
     def _other_verdicts(self, now: float) -> list[PeerVerdict]:
         """Verifications of this task, at any budget, by authors who were named or measured here; others' have no
         weight. Records dated in the future are ignored, because they would never decay."""
-        return [
-            self._statement(record, name)
+        said = (
+            self._verdict_in(entry)
             for name in sorted(self._trustees())
-            for record in self.verifications(name)
-            if record.alone and self._same_but_budget(record) and parse_instant(record.at) < now + EPOCH
-        ]
+            for entry in self._published(name, "verification")
+        )
+        return [each for each in said if each and each.at < now + EPOCH]
+
+    def _verdict_in(self, entry: Entry) -> PeerVerdict | None:
+        """What a verification says of a finding by itself; None of another task, or where that is not known yet.
+        Cached."""
+        if entry.id not in self._verdicts:
+            record = entry.signed.record
+            assert isinstance(record, Verification)
+            if record.target not in self.entries:
+                return None
+            counts = record.alone and self._same_but_budget(record)
+            self._verdicts[entry.id] = self._statement(record, entry.author) if counts else None
+        return self._verdicts[entry.id]
 
     def verifications(self, author: str) -> Iterator[Verification]:
         """An author's verifications of findings that are known here."""

@@ -111,7 +111,7 @@ class CommonsProposer:
             self._next = self._recheck_of_doubtful(proven=False)
         if room and (not self._next or self._is_from_proven(self._next)):
             self._next = self._together(champion) or self._next
-        return [*unmeasured, *(_found(finding, why) for _, finding, why in unfit)][:MOST_TOLD]
+        return [*unmeasured, *(_found(finding, why) for _, finding, why in unfit[:MOST_TOLD])][:MOST_TOLD]
 
     @property
     def ahead(self) -> int:

@@ -136,5 +136,5 @@ def word_set(changes: Iterable[str], hypothesis: str) -> frozenset[str]:
 def novelty(finding: Finding, tried: Iterable[frozenset[str]]) -> float:
     """One minus the largest word overlap (Jaccard index) with something tried here; at least ``LEAST``."""
     mine = word_set(finding.changes, finding.hypothesis)
-    alike = (len(mine & other) / len(mine | other) for other in tried if mine | other)
+    alike = (both / (len(mine) + len(other) - both) for other in tried if (both := len(mine & other)))
     return max(1 - max(alike, default=0.0), LEAST)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
+from functools import lru_cache
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError, field_validator, model_validator
@@ -72,7 +73,7 @@ class MetricRecord(RecordModel):
     unit: Name
 
     def gain(self, before: float, after: float) -> float:
-        return Metric(self.name, self.goal).gain(before, after)
+        return _metric(self.name, self.goal).gain(before, after)
 
 
 class BudgetRecord(RecordModel):
@@ -291,6 +292,11 @@ def gain(metric: MetricRecord, runs: list[Run], against: list[Run]) -> float:
         return 0.0
     found = average([metric.gain(one, other) for one, other in pairs])
     return found if math.isfinite(found) else 0.0
+
+
+@lru_cache(16)
+def _metric(name: str, goal: Goal) -> Metric:
+    return Metric(name, goal)
 
 
 # -- creating ----------------------------------------------------------------------------------------
