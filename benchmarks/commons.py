@@ -11,6 +11,7 @@ happen.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import random
 import shutil
@@ -20,7 +21,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from difflib import unified_diff
 from pathlib import Path
@@ -103,15 +104,25 @@ class Lab:
         (self.home / "bin" / "git").chmod(0o755)
         for path, text in (("lab.toml", CONTRACT), ("genome.py", GENOME), ("measure.py", MEASURE)):
             (self.folder / path).write_text(text)
-        for args in (["init", "-q", "-b", "main"], ["add", "-A"], ["commit", "-q", "-m", "the lab"]):
-            who = ("-c", "user.name=me", "-c", "user.email=me@here")
-            subprocess.run(["git", *who, *args], cwd=self.folder, check=True)
+        subprocess.run(["git", "init", "-q", "-b", "main"], cwd=self.folder, check=True)
+        self.commit("the lab")
         self.repo = Repo(self.folder)
         for n in range(ideas):  # none of which helps
             constant, value = draw.choice(("B", "C", "D")), round(draw.uniform(1.5, 4.0), 3)
             old = {"B": "B = 8.0"}.get(constant, f"{constant} = 1.0")
             self.idea(f"{n:03d}", old, f"{constant} = {value}")
         self.night: subprocess.Popen[bytes] | None = None
+
+    def know(self, authors: Sequence[str]) -> None:
+        """Name these authors in the contract."""
+        named = f"[commons]\nknown = {json.dumps(authors)}"
+        (self.folder / "lab.toml").write_text(CONTRACT.replace("[commons]", named))
+        self.commit("whom we know")
+
+    def commit(self, words: str) -> None:
+        for args in (["add", "*.toml", "*.py"], ["commit", "-q", "-m", words]):
+            who = ("-c", "user.name=me", "-c", "user.email=me@here")
+            subprocess.run(["git", *who, *args], cwd=self.folder, check=True)
 
     def idea(self, name: str, old: str, new: str) -> None:
         sides = (text.splitlines(keepends=True) for text in (GENOME, GENOME.replace(old, new)))
@@ -233,8 +244,7 @@ def commons_of(lab: Lab) -> Commons:
 
 def author(lab: Lab) -> str:
     with lab.here():
-        key = author_key()
-    return author_of(key) if key else ""
+        return author_of(author_key(make=True))
 
 
 def findings(where: Lab, whose: Lab) -> dict[str, Finding]:
@@ -352,13 +362,14 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--labs", type=int, default=5, help="more than five: benchmarks/commons_labs.py")
     parser.add_argument("--at-once", type=int, default=6, help="turns of labs at once, with more than five")
+    parser.add_argument("--known", action="store_true", help="the honest ones of many labs have named each other")
     asked = parser.parse_args()
     heading(f"A commons of {asked.labs} labs")
     with tempfile.TemporaryDirectory(prefix="nightlab-commons-", ignore_cleanup_errors=True) as folder:
         if asked.labs > 5:
             from commons_labs import play as play_many
 
-            play_many(Path(folder), asked.labs, asked.ideas, asked.seed, asked.at_once)
+            play_many(Path(folder), asked.labs, asked.ideas, asked.seed, asked.at_once, asked.known)
             return
         play(Path(folder), asked.ideas, asked.seed)
 
