@@ -245,7 +245,7 @@ def _open(
     if tag is None and latest:
         session, why = _usable(repo, latest, allow, elsewhere)
         if session:
-            return session, ""
+            return session, why
         tag = fresh_tag(repo)
         return Session.create(
             repo, tag, device=device, allow=allow, elsewhere=elsewhere
@@ -253,7 +253,7 @@ def _open(
     if tag is not None and tag in known:
         session, why = _usable(repo, tag, allow, elsewhere)
         if session:
-            return session, ""
+            return session, why
         raise NightlabError(f"session {tag} can't go on: {why}", "start another: nightlab run --tag NAME")
     tag = tag or fresh_tag(repo)
     secret = _secret_of_round(repo.lab, tag, known)
@@ -285,7 +285,7 @@ def _imported(lab: Path, tag: str) -> bool:
 
 
 def _usable(repo: Repo, tag: str, allow: Iterable[str], elsewhere: Platform | None) -> tuple[Session | None, str]:
-    """The session, or why it can't go on with the lab as it is committed now."""
+    """The session, and what is to be said of it; or why it can't go on with the lab as it is committed now."""
     session = open_session(repo.lab, tag, writer=True, allow=allow, elsewhere=elsewhere is not None)
     baseline = session.ledger.experiment(0) if session.ledger.next_number() else None
     if baseline and baseline.verdict and not baseline.kept:
@@ -299,6 +299,8 @@ def _usable(repo: Repo, tag: str, allow: Iterable[str], elsewhere: Platform | No
         left = _champion_left(session)
         session.close()
         return None, f"{', '.join(changed[:3])} changed since {tag} began{left}"
+    if parts := session.follow_contract():
+        return session, f"session {tag} goes on, with what lab.toml says now of {', '.join(parts)}"
     return session, ""
 
 

@@ -9,14 +9,15 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from nightlab import __version__
-from nightlab.core.config import BudgetConfig, LabConfig
-from nightlab.core.events import SessionStarted
+from nightlab.core.config import CONTRACT, BudgetConfig, LabConfig
+from nightlab.core.events import ContractChanged, SessionStarted
 from nightlab.core.source import code_lines
 from nightlab.core.types import BASELINE, Candidate, Experiment, Metric, NightlabError, Platform
 from nightlab.engines.local.cgroup import make_room
@@ -31,6 +32,8 @@ from nightlab.session.metric_claim import metric_claim
 from nightlab.session.preflight import contract_at, free_to_change, sealed
 from nightlab.storage.git import Repo, in_genome
 from nightlab.storage.ledger import LEDGER, Ledger, find_session, lock_session, make_state_folder, state_folder, tags
+
+FOLLOWED = ("commons", "notify", "stop")  # parts of the contract that no measurement depends on
 
 
 class Session:
@@ -60,6 +63,8 @@ class Session:
                 "look at it: nightlab log, plot, report; to measure something, start another: nightlab run --tag NEW",
             )
         self.lab = LabConfig.recorded(facts.lab)
+        if changes := self.ledger.events(ContractChanged):
+            self.lab = _with_parts(self.lab, changes[-1].parts)
         self.metric: Metric = self.lab.metric.record()
         self.platform = Platform(**facts.platform)
         self.device = self.platform.device
@@ -205,11 +210,28 @@ class Session:
         return self.folder / "results.tsv"
 
     def changed_since(self) -> list[str]:
-        """Lab files whose committed content differs between the session's start and HEAD."""
+        """Lab files whose committed content differs between the session's start and HEAD, without a contract that
+        differs only in what no measurement depends on."""
         head = self.repo.resolve() or ""
         if self.repo.tree(head) == self.repo.tree(self.base):
             return []
-        return [f for f in self.repo.changed(self.base, head) if not free_to_change(self.lab, f)]
+        changed = [f for f in self.repo.changed(self.base, head) if not free_to_change(self.lab, f)]
+        if CONTRACT in changed and _with_parts(contract_at(self.repo, head)[0], {}) == _with_parts(self.lab, {}):
+            changed.remove(CONTRACT)
+        return changed
+
+    def follow_contract(self) -> list[str]:
+        """Take over what the committed ``lab.toml`` says of parts that no measurement depends on, and record it.
+
+        Returns the names of the parts that have changed.
+        """
+        now, _ = contract_at(self.repo, self.repo.resolve() or "")
+        changed = sorted(part for part in FOLLOWED if getattr(now, part) != getattr(self.lab, part))
+        if changed:
+            parts = now.model_dump(mode="json", exclude_unset=True, include=set(FOLLOWED))
+            self.ledger.append(ContractChanged(parts))
+            self.lab = _with_parts(self.lab, parts)
+        return changed
 
     def baseline_candidate(self) -> Candidate:
         return Candidate(
@@ -220,6 +242,12 @@ class Session:
             hypothesis="baseline",
             lines=self.lines(self.base),
         )
+
+
+def _with_parts(lab: LabConfig, parts: Mapping[str, Any]) -> LabConfig:
+    """A contract with other ``parts`` of those that no measurement depends on."""
+    others = lab.model_dump(mode="json", exclude_unset=True, exclude=set(FOLLOWED))
+    return LabConfig.recorded({**others, **parts})
 
 
 # -- finding one ------------------------------------------------------------------------------

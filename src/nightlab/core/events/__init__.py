@@ -38,6 +38,7 @@ from nightlab.core.events.machine import (
 from nightlab.core.events.populations import PopulationEnded, PopulationStarted
 from nightlab.core.events.records import candidate_of, evidence_of, trial_of, verdict_of
 from nightlab.core.events.session import (
+    ContractChanged,
     ContractOverridden,
     OrderTaken,
     ProposalRefused,
@@ -54,6 +55,7 @@ __all__ = [
     "Alarm",
     "ClusterWaits",
     "ConfirmationStarted",
+    "ContractChanged",
     "ContractOverridden",
     "EvidenceShown",
     "FindingVerified",
@@ -99,7 +101,8 @@ class UnknownEvent(LedgerEvent):
 EVENTS: dict[str, type[LedgerEvent]] = {
     cls.kind: cls
     for cls in (
-        SessionStarted, RunStarted, RunStopped, ContractOverridden, OrderTaken, Proposed, ProposalRefused, TrialStarted,
+        SessionStarted, RunStarted, RunStopped, ContractOverridden, ContractChanged, OrderTaken, Proposed,
+        ProposalRefused, TrialStarted,
         TrialFinished, Judged, Rechecked, ScaleFound, EvidenceShown, ConfirmationStarted, FindingVerified, Alarm,
         SharesMoved, PopulationStarted, PopulationEnded, MachineChanged, SlotLost, SlotsMeasured, ClusterWaits,
         HookBefore, HookAfter, NotificationFailed,

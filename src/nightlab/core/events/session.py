@@ -72,6 +72,17 @@ class ContractOverridden(LedgerEvent):
 
 
 @dataclass(frozen=True, slots=True)
+class ContractChanged(LedgerEvent):
+    """``lab.toml`` was changed in parts that no measurement depends on; it holds from here on.
+
+    ``parts``: those parts, as ``lab.toml`` says them now.
+    """
+
+    kind = "contract"
+    parts: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class OrderTaken(LedgerEvent):
     """An order of the user was taken up. ``place``: where it ends in the file of orders, in bytes.
 
