@@ -513,6 +513,9 @@ def test_what_labs_that_one_knows_found_is_tried_together(user: Callable[..., Us
     (note,) = session.ledger.events(FindingVerified)
     assert (note.verdict, note.beside, note.gain, note.adopted) == ("inconclusive", made.beside, 10, True)
     assert {three.commons.entries()[u.author][0].id for u in (one, two)} == set(made.added)
+    came = benefit_of(session)
+    assert came["findings"] == 0 and came["combinations"] == 1 and came["by"].keys() == {"together"}
+    assert came["by"]["together"]["gain"] == came["gain"] == 10, "no author's alone"
     peers = PeerStore(session, three.commons)
     assert {peers.trust[u.author].value for u in (one, two)} == {2.5 / 3.5}, "it says nothing of one of them"
     three.sync()

@@ -25,6 +25,7 @@ def commons_command(lab: Where = HERE, tag: Tag = None, as_json: Json = False) -
     Shows the trust in each author, what came of their findings here and what they saved, the findings to be measured
     next, and what was not run or refused, and why.
     """
+    from nightlab.commons.benefit import TOGETHER
     from nightlab.commons.places import open_commons
 
     commons = open_commons()
@@ -41,7 +42,9 @@ def commons_command(lab: Where = HERE, tag: Tag = None, as_json: Json = False) -
         records = ", ".join(counted(number, kind) for kind, number in author["records"].items())
         say(escape(f"  {author['author'][:12]}{you}  {records}{known}"))
     if measured := facts["measured"]:
-        say(f"\nmeasured here: {counted(measured['findings'], 'finding')} of {counted(len(measured['by']), 'author')}")
+        authors = counted(len(measured["by"].keys() - {TOGETHER}), "author")
+        together = f", {counted(measured['combinations'], 'combination')}" if measured["combinations"] else ""
+        say(f"\nmeasured here: {counted(measured['findings'], 'finding')} of {authors}{together}")
     for name, row in facts["measured"].get("by", {}).items():
         say(escape(f"  {name[:12]}  {_verdicts(row)}; adopted {row['adopted']}, gain {row['gain']:+.4g}"))
     if measured:

@@ -83,7 +83,7 @@ def seen(peers: PeerStore, measured: Sequence[FindingVerified]) -> CommonsStatus
             trust=peers.trust[name].value if name in peers.trust else None,
             quarantined=name in peers.trust and peers.trust[name].quarantined,
             findings=records["finding"],
-            verdicts=_verdicts(one for one in measured if one.author == name),
+            verdicts=_verdicts(one for one in measured if one.author == name and one.alone),
             adopted=by[name]["adopted"] if name in by else 0,
             gain=by[name]["gain"] if name in by else 0.0,
         )
