@@ -64,14 +64,17 @@ class MetricKind:
         self.exact = now
 
     def _learn_common_luck(self) -> None:
-        """Say once in a run that part of the noise is the seed's, once it shows."""
+        """Say that part of the noise is the seed's, once it shows, and where it ceases to."""
         rho = self.scheduler.replicates.noise().rho
-        if rho > 0 and not self.common and not self.session.judge.rule.same_seeds:
+        shows = rho > 0
+        if shows != self.common and not self.session.judge.rule.same_seeds:
             self.scheduler.view.say(
                 f"about {rho:.0%} of the noise's variance is the seed's and common to all programs (rho {rho:.2g}): "
                 "it is taken off, by the champion's run on the same seed"
+                if shows
+                else "with more trials no part of the noise shows that is the seed's (rho 0): nothing is taken off now"
             )
-        self.common = self.common or rho > 0
+        self.common = shows
 
     def _learn_precision(self, trial: Trial, measured: Measurement) -> None:
         """Say that the lab states how precise its numbers are, and where it ceases to."""
