@@ -226,18 +226,18 @@ def crowd(names: int) -> list[FindingOffer]:
     return [FindingOffer(f"s{n}-0", finding().model_copy(update={"author": f"s{n}"}), 1.0, FITS) for n in range(names)]
 
 
-@given(st.integers(0, 400), st.booleans())
-def test_a_crowd_of_new_names_has_its_share_and_no_more(seed: int, known: bool) -> None:
+@given(st.integers(0, 400), st.booleans(), st.booleans())
+def test_a_crowd_of_new_names_has_its_share_and_no_more(seed: int, known: bool, named: bool) -> None:
     """The exploit: one liar with new names all the time took nearly every trial, for new names cost nothing."""
     draw, tried, turns = random.Random(seed), list[str](), 40
     proven = finding().model_copy(update={"author": "good"})
     for n in range(turns):
-        there = newcomers_turn(sum(author != "good" for author in tried), float(n + 1))
+        there = newcomers_turn(sum(author != "good" for author in tried), float(n + 1), known=named)
         good = FindingOffer(f"good{n}", proven, 0.01, FITS, proven=True)
         if order := order_offers([*crowd(50), *([good] if known else [])], tried, draw, there):
             tried.append(order[0].author)
     others = sum(author != "good" for author in tried)
-    assert others <= FIRST + (NEWCOMERS if known else 0.75) * turns
+    assert others <= (0 if named else FIRST) + (NEWCOMERS if known else 0.75) * turns
     assert not known or len(tried) == turns, "and what they may not have the proven have"
 
 

@@ -89,7 +89,8 @@ class CommonsProposer:
         ours = self._count + sum(candidate.proposer == self.name for candidate in waiting)
         turns = max(1.0, self.share * (session.ledger.next_number() + len(waiting) + 1))
         room, early = ours + 1 <= turns + AHEAD, ours + 1 > turns
-        newcomers = "never" if early else newcomers_turn(self.peers.unproven(self._turns), turns)
+        unproven, known = self.peers.unproven(self._turns), bool(self.peers.heard())
+        newcomers = "never" if early else newcomers_turn(unproven, turns, known=known)
         self.paths.refresh()
         self._next = self._recheck_of_doubtful(proven=True) if room else None
         past = [e.candidate for e in session.ledger.experiments(RECENT) if e.number] + list(waiting)

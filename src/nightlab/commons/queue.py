@@ -25,7 +25,7 @@ Turn = Literal["first", "last", "never"]
 ROUND = 4  # most authors in a round, so that none waits for a crowd
 NEWCOMERS = 0.25  # largest share of the turns for findings that unproven authors can waste
 IDLE = 0.75  # the same, when no proven author has an offer
-FIRST = 2  # extra turns for unproven authors, because at first no author is proven
+FIRST = 2  # extra turns for unproven authors where none is known, because at first no author is proven
 MISSES = 40  # authors drawn in vain, because they are known
 LEAST = 0.05  # smallest novelty: a finding that looks like an old one is tried last, but it is tried
 PARTLY = 0.5  # factor on the priority of a finding that fits only partly
@@ -102,14 +102,16 @@ def _doubling(edge: int, end: int) -> Iterator[int]:
         yield end
 
 
-def newcomers_turn(unproven: int, turns: float) -> Turn:
+def newcomers_turn(unproven: int, turns: float, *, known: bool) -> Turn:
     """Whether unproven authors may go first, last or not at all, after ``unproven`` wasted of ``turns`` turns.
 
-    An author who becomes proven is not counted any more, so only wasted turns count.
+    An author who becomes proven is not counted any more, so only wasted turns count. ``known``: whether the human named
+    labs whose word counts.
     """
-    if unproven + 1 <= FIRST + NEWCOMERS * turns:
+    room = unproven + 1 - (0 if known else FIRST)
+    if room <= NEWCOMERS * turns:
         return "first"
-    return "last" if unproven + 1 <= FIRST + IDLE * turns else "never"
+    return "last" if room <= IDLE * turns else "never"
 
 
 def _drawn(offers: Sequence[FindingOffer], draw: random.Random | None, ranks: Sequence[float]) -> list[FindingOffer]:
