@@ -364,6 +364,8 @@ def main() -> None:
     parser.add_argument("--at-once", type=int, default=6, help="turns of labs at once, with more than five")
     parser.add_argument("--known", action="store_true", help="the honest ones of many labs have named each other")
     asked = parser.parse_args()
+    if asked.known and asked.labs <= 5:
+        parser.error("--known is of more than five labs: --labs 32")
     heading(f"A commons of {asked.labs} labs")
     with tempfile.TemporaryDirectory(prefix="nightlab-commons-", ignore_cleanup_errors=True) as folder:
         if asked.labs > 5:

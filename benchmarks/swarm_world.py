@@ -18,7 +18,7 @@ from nightlab.commons.entry import Entry
 from nightlab.commons.instants import format_instant
 from nightlab.commons.record import Finding, PlatformRecord, Task, task_id
 from nightlab.commons.trust import PeerVerdict
-from nightlab.core.events import FindingVerified
+from nightlab.core.events import ContractChanged, FindingVerified
 from nightlab.core.types import Budget, Candidate, Experiment, Measurement, Metric, Trial
 from nightlab.storage.git import PatchConflict
 
@@ -212,6 +212,9 @@ class Ledger:
 
     def events(self, kind: type[FindingVerified]) -> list[FindingVerified]:
         return self.said
+
+    def latest(self, kind: type[ContractChanged]) -> None:
+        """The contract of a simulated lab stays."""
 
     def next_number(self) -> int:
         return len(self.rows)

@@ -25,7 +25,7 @@ from nightlab.commons.record import Finding, Threat, Verification, genome_id
 from nightlab.commons.steps import StepEffects
 from nightlab.commons.sync import findings_to_share, own_records
 from nightlab.commons.trust import Trust
-from nightlab.core.events import FindingVerified
+from nightlab.core.events import ContractChanged, FindingVerified
 from nightlab.core.types import Candidate, NightlabError
 
 NOW = parse_instant(AT)
@@ -380,6 +380,16 @@ def test_no_more_than_the_share_of_a_session(user: Callable[..., User], monkeypa
             transplant.tell(proposal, None)
         assert transplant._count <= max(1, 0.3 * (session.ledger.next_number() + waiting + 1))
     assert transplant._count == 8, "and all of it is used"
+    session.ledger.append(ContractChanged({}, 1000))
+    monkeypatch.setattr(session.ledger, "next_number", lambda: 1000)
+    late = _candidates(session).commons_proposer
+    late.used = set()
+    for waiting in range(12):
+        late.choose([other] * waiting)
+        if proposal := late.propose(None):
+            late.tell(proposal, None)
+        assert late._count <= max(1, 0.3 * (waiting + 1)), "who joins late does not catch up on what was before"
+    assert late._count == 3
 
 
 def test_whose_findings_are_offered(user: Callable[..., User], monkeypatch: pytest.MonkeyPatch) -> None:

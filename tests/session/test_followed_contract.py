@@ -15,6 +15,7 @@ from nightlab.session.session import Session, open_session
 
 COMMONS = '\n[commons]\nremote = "../commons.git"\nknown = ["{}"]\n'
 LIMIT = "\n[limits]\nlines = 100\n"
+LIMIT = "\n[limits]\nlines = 100\n"
 STOP = "\n[stop]\nexperiments = 3\n"
 
 
@@ -57,9 +58,15 @@ def test_a_session_goes_on_where_only_its_commons_or_its_stop_rules_have_changed
         assert said == "" and len(session.ledger.events(ContractChanged)) == 3
 
 
-@pytest.mark.parametrize(
-    "change", ["\n[limits]\nlines = 100\n", COMMONS.format("a" * 64) + "\n[limits]\nlines = 100\n"]
-)
+def test_a_study_holds_to_the_whole_contract(make_lab: Callable[..., TinyLab]) -> None:
+    lab = make_lab()
+    lab.run("study.s.a.1")[1].close()
+    lab.commit(lab_toml=(lab.folder / "lab.toml").read_text() + STOP)
+    with pytest.raises(NightlabError, match=r"lab\.toml changed since"):
+        start_session(lab.folder, "study.s.a.1", None)
+
+
+@pytest.mark.parametrize("change", [LIMIT, COMMONS.format("a" * 64) + LIMIT])
 def test_it_ends_where_a_measurement_could_depend_on_the_change(lab: TinyLab, change: str) -> None:
     lab.commit(lab_toml=(lab.folder / "lab.toml").read_text() + change)
     with pytest.raises(NightlabError, match=r"lab\.toml changed since t began"):

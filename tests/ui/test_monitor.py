@@ -6,12 +6,13 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from support.labs import TinyLab
 
 from nightlab.core.config import StopRules
-from nightlab.core.events import Alarm, EvidenceShown, ProposalRefused
+from nightlab.core.events import Alarm, ContractChanged, EvidenceShown, ProposalRefused
 from nightlab.core.observer import Observer
 from nightlab.core.types import Evidence, PairedGain
 from nightlab.loop.loop import ExperimentLoop
@@ -84,6 +85,22 @@ def test_following_step_by_step_ends_where_a_fresh_look_does(lab: TinyLab) -> No
     assert [rule.name for rule in seen.rules] == ["experiments", "hours"]
     session.close()
     assert not Follower(session.folder).look().alive
+
+
+def test_a_session_that_joins_a_commons_shows_it_from_then_on(
+    lab: TinyLab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("XDG_DATA_HOME", "XDG_CONFIG_HOME"):
+        monkeypatch.setenv(name, str(tmp_path / name))
+    session = lab.run(experiments=1)[1]
+    follower = Follower(session.folder)
+    assert follower.look().commons is None
+    session.ledger.append(ContractChanged({"commons": {"remote": "../commons.git"}}, 2))
+    assert follower.look().commons is not None and follower.lab.commons
+    session.ledger.append(ContractChanged({}, 2))
+    assert follower.look().commons is None, "and none where it left"
+    session.close()
+    follower.close()
 
 
 def test_gains_are_better_upwards_whatever_the_goal(lab: TinyLab) -> None:

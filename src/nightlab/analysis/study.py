@@ -30,8 +30,7 @@ from nightlab.core.toml_lines import located
 from nightlab.core.types import Experiment, Metric, NightlabError
 from nightlab.engines.platform import differences
 from nightlab.judge import Noise, paired_gain, pairs_needed
-from nightlab.session.create import STUDY
-from nightlab.session.session import Session, open_session
+from nightlab.session.session import STUDY, Session, open_session
 from nightlab.storage.ledger import LEDGER, Ledger
 
 LEAST = 3  # rounds before an interval may end a study

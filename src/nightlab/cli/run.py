@@ -95,8 +95,8 @@ def run(
 ) -> None:
     """Run experiments until stopped.
 
-    Continues the latest session, or starts a new one if the lab has changed. Press Ctrl-C once to finish the running
-    trials and stop, twice to stop immediately. Finished trials are never lost.
+    Continues the latest session, or starts a new one if what it measures has changed. Press Ctrl-C once to finish the
+    running trials and stop, twice to stop immediately. Finished trials are never lost.
     """
     from nightlab.api import Lab
 

@@ -24,7 +24,7 @@ from nightlab.commons.queue import FindingOffer, newcomers_turn, order_offers, w
 from nightlab.commons.record import MOST_STEPS, Finding, Rejected, Run, gain
 from nightlab.commons.strangers import draw_ranks
 from nightlab.commons.trust import compare, shortfall
-from nightlab.core.events import FindingVerified
+from nightlab.core.events import ContractChanged, FindingVerified
 from nightlab.core.source_bytes import changed_lines
 from nightlab.core.text import one_line
 from nightlab.core.types import Candidate, Experiment, average
@@ -58,7 +58,10 @@ class CommonsProposer:
         self.session, self.used, self.noise, self.share = session, used, noise, session.lab.commons.share
         self.peers = PeerStore(session, open_commons())
         self.weight = sum(part.share for part in session.lab.proposers) * self.share / (1 - self.share)
-        self._count = had.get(self.name, 0)
+        changed = session.ledger.latest(ContractChanged)
+        self._since = changed.number if changed else 0
+        """The experiment from which the share is counted: a session that joined late has nothing to catch up on."""
+        self._count = (session.ledger.proposals_by(self._since) if self._since else had).get(self.name, 0)
         self._tried = [judgement.author for judgement in self.peers.own_verdicts()]
         self.paths = ProvenanceIndex(session, self.peers)
         self.combiner = Combiner(session, self.peers, self.paths, used)
@@ -71,7 +74,7 @@ class CommonsProposer:
         """Whether a combination was not kept, and no finding of a trusted author was tried by itself since."""
         self._record_missed_verdicts()
         past = session.ledger.events(FindingVerified)
-        self._turns = [event.author for event in past]
+        self._turns = [event.author for event in past if event.number >= self._since]
         for event in past:
             self._note_turn(event)
         for experiment in session.ledger.experiments(RECENT):
@@ -87,7 +90,8 @@ class CommonsProposer:
             return []  # nothing to compare with yet
         self.peers.update()
         ours = self._count + sum(candidate.proposer == self.name for candidate in waiting)
-        turns = max(1.0, self.share * (session.ledger.next_number() + len(waiting) + 1))
+        done = session.ledger.next_number() - self._since
+        turns = max(1.0, self.share * (done + len(waiting) + 1))
         room, early = ours + 1 <= turns + AHEAD, ours + 1 > turns
         unproven, known = self.peers.unproven(self._turns), bool(self.peers.heard())
         newcomers = "never" if early else newcomers_turn(unproven, turns, known=known)

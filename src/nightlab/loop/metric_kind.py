@@ -21,6 +21,7 @@ class MetricKind:
         earlier = [measured for _, measured in self.ledger.trials(0, "search") if measured]
         self.precise = bool(earlier[0].standard_error) if earlier else None
         self.common = scheduler.replicates.noise().rho > 0
+        self._told = {self.common} - {False}
         self.exact = scheduler.replicates.noise().exact  # what an earlier run has said is not said again
 
     def learn(self, trial: Trial, measured: Measurement) -> None:
@@ -64,15 +65,16 @@ class MetricKind:
         self.exact = now
 
     def _learn_common_luck(self) -> None:
-        """Say that part of the noise is the seed's, once it shows, and where it ceases to."""
+        """Say where part of the noise shows to be the seed's, and where it ceases to: each once in a run."""
         rho = self.scheduler.replicates.noise().rho
         shows = rho > 0
-        if shows != self.common and not self.session.judge.rule.same_seeds:
+        if shows != self.common and shows not in self._told and not self.session.judge.rule.same_seeds:
+            self._told.add(shows)
             self.scheduler.view.say(
                 f"about {rho:.0%} of the noise's variance is the seed's and common to all programs (rho {rho:.2g}): "
                 "it is taken off, by the champion's run on the same seed"
                 if shows
-                else "with more trials no part of the noise shows that is the seed's (rho 0): nothing is taken off now"
+                else "no part of the noise shows any more that is the seed's (rho 0): nothing is taken off now"
             )
         self.common = shows
 

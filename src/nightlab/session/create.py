@@ -23,13 +23,13 @@ from nightlab.engines.remote import Cluster, ClusterEngine, common_platform, con
 from nightlab.engines.remote.node import NodeFacts
 from nightlab.session.check import require
 from nightlab.session.preflight import contract_at, inspect, sealed
-from nightlab.session.session import Session, fresh_tag, open_session
+from nightlab.session.session import STUDY, Session, fresh_tag, open_session
 from nightlab.storage.git import Repo, in_genome, make_repo
 from nightlab.storage.ledger import find_ledger, session_lock, tags
 
 SHIPPED = Path(__file__).parents[1] / "labs"
 
-STUDY, REFEREE = "study.", "referee."  # how tags of a study's and a referee's sessions begin: no run goes on with them
+REFEREE = "referee."  # how tags of a referee's sessions begin: no run goes on with them, nor with a study's
 
 
 def shipped() -> dict[str, str]:

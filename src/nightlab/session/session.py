@@ -9,14 +9,13 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from nightlab import __version__
-from nightlab.core.config import CONTRACT, BudgetConfig, LabConfig
+from nightlab.core.config import CONTRACT, FOLLOWED, BudgetConfig, LabConfig
 from nightlab.core.events import ContractChanged, SessionStarted
 from nightlab.core.source import code_lines
 from nightlab.core.types import BASELINE, Candidate, Experiment, Metric, NightlabError, Platform
@@ -33,7 +32,7 @@ from nightlab.session.preflight import contract_at, free_to_change, sealed
 from nightlab.storage.git import Repo, in_genome
 from nightlab.storage.ledger import LEDGER, Ledger, find_session, lock_session, make_state_folder, state_folder, tags
 
-FOLLOWED = ("commons", "notify", "stop")  # parts of the contract that no measurement depends on
+STUDY = "study."  # how tags of a study's sessions begin
 
 
 class Session:
@@ -62,9 +61,8 @@ class Session:
                 f"session {tag} is imported ({self.imported}): nothing can run in it",
                 "look at it: nightlab log, plot, report; to measure something, start another: nightlab run --tag NEW",
             )
-        self.lab = LabConfig.recorded(facts.lab)
-        if changes := self.ledger.events(ContractChanged):
-            self.lab = _with_parts(self.lab, changes[-1].parts)
+        taken = self.ledger.latest(ContractChanged)
+        self.lab = LabConfig.recorded(facts.lab, taken.parts if taken else None)
         self.metric: Metric = self.lab.metric.record()
         self.platform = Platform(**facts.platform)
         self.device = self.platform.device
@@ -216,7 +214,7 @@ class Session:
         if self.repo.tree(head) == self.repo.tree(self.base):
             return []
         changed = [f for f in self.repo.changed(self.base, head) if not free_to_change(self.lab, f)]
-        if CONTRACT in changed and _with_parts(contract_at(self.repo, head)[0], {}) == _with_parts(self.lab, {}):
+        if CONTRACT in changed and self._measures_by(contract_at(self.repo, head)[0]):
             changed.remove(CONTRACT)
         return changed
 
@@ -226,12 +224,21 @@ class Session:
         Returns the names of the parts that have changed.
         """
         now, _ = contract_at(self.repo, self.repo.resolve() or "")
-        changed = sorted(part for part in FOLLOWED if getattr(now, part) != getattr(self.lab, part))
+        changed = [part for part in FOLLOWED if getattr(now, part) != getattr(self.lab, part)]
         if changed:
             parts = now.model_dump(mode="json", exclude_unset=True, include=set(FOLLOWED))
-            self.ledger.append(ContractChanged(parts))
-            self.lab = _with_parts(self.lab, parts)
+            self.ledger.append(ContractChanged(parts, self.ledger.next_number()))
+            self.lab = LabConfig.recorded(self.facts.lab, parts)
         return changed
+
+    def _measures_by(self, lab: LabConfig) -> bool:
+        """Whether a contract differs from the session's only in what no measurement depends on. Not for a study's
+        session: a study compares sessions, so the whole contract is to be the same."""
+
+        def apart(one: LabConfig) -> LabConfig:
+            return LabConfig.recorded(one.model_dump(mode="json", exclude_unset=True), {})
+
+        return not self.tag.startswith(STUDY) and apart(lab) == apart(self.lab)
 
     def baseline_candidate(self) -> Candidate:
         return Candidate(
@@ -242,12 +249,6 @@ class Session:
             hypothesis="baseline",
             lines=self.lines(self.base),
         )
-
-
-def _with_parts(lab: LabConfig, parts: Mapping[str, Any]) -> LabConfig:
-    """A contract with other ``parts`` of those that no measurement depends on."""
-    others = lab.model_dump(mode="json", exclude_unset=True, exclude=set(FOLLOWED))
-    return LabConfig.recorded({**others, **parts})
 
 
 # -- finding one ------------------------------------------------------------------------------

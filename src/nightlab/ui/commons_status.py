@@ -14,12 +14,12 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
-from nightlab.commons.benefit import benefit_of
+from nightlab.commons.benefit import TOGETHER, benefit_of
 from nightlab.commons.exchange import Commons
 from nightlab.commons.peer_store import PeerStore
 from nightlab.commons.places import key_file, known_commons, own_author, store_folder
 from nightlab.commons.record import Finding
-from nightlab.core.events import FindingVerified
+from nightlab.core.events import ContractChanged, FindingVerified
 from nightlab.core.text import one_line
 from nightlab.session.session import open_session
 from nightlab.storage.ledger import LEDGER
@@ -58,10 +58,10 @@ class CommonsMonitor:
     def _stamp(self) -> tuple[object, ...]:
         """What differs when there is something new to tell: cheap enough to be asked all the time."""
         with closing(LedgerReader(self.folder / LEDGER)) as feed:
-            measured = feed.count(FindingVerified)
+            counts = feed.count(FindingVerified), feed.count(ContractChanged)
         store = store_folder()
         files = (store / "refs" / "nightlab", store / "packed-refs", store / "rejected.json", key_file())
-        return measured, time.time() // FADES, *(path.stat().st_mtime_ns if path.exists() else 0 for path in files)
+        return *counts, time.time() // FADES, *(path.stat().st_mtime_ns if path.exists() else 0 for path in files)
 
     def _look(self) -> CommonsStatus:
         self._commons = self._commons or known_commons()
@@ -109,6 +109,8 @@ def seen(peers: PeerStore, measured: Sequence[FindingVerified]) -> CommonsStatus
         threatening=len(peers.threats),
         **{name: benefit[name] for name in ("gain", "own_gain", "experiments", "own_experiments", "saved") if benefit},
         spared=peers.spared(),
+        combinations=benefit.get("combinations", 0),
+        combined_gain=by[TOGETHER]["gain"] if TOGETHER in by else 0.0,
         declined=tuple((one_line(why, WORDS), many) for why, many in peers.declined().most_common(LATEST)),
     )
 

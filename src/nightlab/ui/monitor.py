@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from nightlab.core.config import LabConfig, StopRules
 from nightlab.core.events import (
+    ContractChanged,
     EvidenceShown,
     Judged,
     LedgerEvent,
@@ -114,9 +115,10 @@ class Follower:
             return
         with self._feed.moment():
             news = self._feed.journal(self.state.seq, MOST)
-            if len(news) < MOST:
+            anew = len(news) == MOST or any(isinstance(event, ContractChanged) for event in news)
+            if not anew:
                 self._take_in(self._feed, news)
-        if len(news) == MOST:
+        if anew:
             self._read_all(self._feed)
 
     def _read_all(self, feed: LedgerReader) -> None:
@@ -125,11 +127,15 @@ class Follower:
             self.state = read_state(feed)
             if self.state.session is None:
                 raise NightlabError(f"the session in {self.folder} never began", "start one: nightlab run")
-            self.lab = LabConfig.recorded(self.state.session.lab)
+            taken = feed.latest(ContractChanged)
+            self.lab = LabConfig.recorded(self.state.session.lab, taken.parts if taken else None)
             self.about = about(self.state.session, self.lab, self.state.run)
             self._points = LatestPoints(feed, self.lab.metric.record(), self.last)
             self._look_at_noise(feed)
             self._look_at_state()
+        if self._outlook and not self.lab.commons:
+            self._outlook.close()
+            self._outlook = None
         if self.lab.commons and not self._outlook:
             # Few sessions take part in a commons, and it takes a while to import.
             from nightlab.ui.commons_status import CommonsMonitor

@@ -163,7 +163,8 @@ class CommonsStatus:
     of as many as ``authors``, ``verdicts``, ``refused`` and ``threatening`` say. ``verdicts`` counts what was measured
     in this session, ``shared`` one's own records by their kind. ``declined``: why findings are not run here, with how
     many. ``spared``: left alone because trusted labs refuted them. ``saved``: experiments that own ideas would have
-    needed for the adopted ``gain``; None if unknown. ``fault``: why this is not how things stand now.
+    needed for the adopted ``gain``; None if unknown. ``combinations`` were tried as one, which says nothing
+    of one peer; ``combined_gain`` is that of the adopted ones. ``fault``: why this is not how things stand now.
     """
 
     peers: tuple[Peer, ...] = ()
@@ -184,6 +185,8 @@ class CommonsStatus:
     own_experiments: int = 0
     saved: float | None = None
     spared: int = 0
+    combinations: int = 0
+    combined_gain: float = 0.0
     declined: tuple[tuple[str, int], ...] = ()
     fault: str = ""
 

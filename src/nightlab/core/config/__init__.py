@@ -25,6 +25,7 @@ from nightlab.core.config.proposers import (
     TunerConfig,
 )
 from nightlab.core.config.schema import (
+    FOLLOWED,
     CommonsConfig,
     Event,
     JudgeConfig,
@@ -38,6 +39,7 @@ from nightlab.core.config.units import allowed, megabytes
 __all__ = [
     "CONTRACT",
     "DEVICES",
+    "FOLLOWED",
     "RESERVED",
     "STRATEGY",
     "AgentConfig",

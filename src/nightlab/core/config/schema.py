@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
@@ -245,6 +246,10 @@ class GeneConfig(ConfigModel):
         return value
 
 
+FOLLOWED = ("commons", "notify", "stop")
+"""Parts of a contract on which no measurement depends: a session takes them over where they change."""
+
+
 class LabConfig(ConfigModel):
     """A contract."""
 
@@ -296,8 +301,13 @@ class LabConfig(ConfigModel):
         return self.timed or bool({"startup_seconds", "evaluation_seconds", "wall_seconds"} & self.limits.keys())
 
     @classmethod
-    def recorded(cls, facts: Any) -> LabConfig:
-        """The contract that a ledger holds, also where a plug-in that it names is not installed any more."""
+    def recorded(cls, facts: Mapping[str, Any], parts: Mapping[str, Any] | None = None) -> LabConfig:
+        """The contract that a ledger holds, also where a plug-in that it names is not installed any more.
+
+        ``parts``: those of ``FOLLOWED`` as they were taken over later.
+        """
+        if parts is not None:
+            facts = {**{name: value for name, value in facts.items() if name not in FOLLOWED}, **parts}
         return cls.model_validate(facts, context=RECORDED)
 
     @field_validator("objectives")

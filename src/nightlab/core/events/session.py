@@ -75,11 +75,12 @@ class ContractOverridden(LedgerEvent):
 class ContractChanged(LedgerEvent):
     """``lab.toml`` was changed in parts that no measurement depends on; it holds from here on.
 
-    ``parts``: those parts, as ``lab.toml`` says them now.
+    ``parts``: those parts, as ``lab.toml`` says them now. ``number``: the next experiment's.
     """
 
     kind = "contract"
     parts: dict[str, Any] = field(default_factory=dict)
+    number: int = 0
 
 
 @dataclass(frozen=True, slots=True)

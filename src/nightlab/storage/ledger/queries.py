@@ -166,8 +166,12 @@ class LedgerQueries:
         rows = self._db.execute(f"SELECT {COLUMNS} FROM experiments WHERE status IS NULL ORDER BY number").fetchall()
         return [experiment_of(row) for row in rows]
 
-    def proposals_by(self) -> dict[str, int]:
-        """How many experiments each proposer has had."""
+    def proposals_by(self, since: int = 0) -> dict[str, int]:
+        """How many experiments each proposer has had, from number ``since`` on."""
+        if since:
+            who = "json_extract(candidate, '$.proposer')"
+            query = f"SELECT {who}, count(*) FROM experiments WHERE number >= ? GROUP BY 1"
+            return dict(self._db.execute(query, (since,)).fetchall())
         return dict(self._db.execute("SELECT name, experiments FROM proposers").fetchall())
 
     def refusals_by(self) -> dict[str, int]:

@@ -34,6 +34,7 @@ export class Commons {
       ["measured", measured.length ? `${measured.join(", ")}; ${commons.adopted || "none"} adopted` : "none of it yet"],
       ["shared", shared.length ? shared.join(", ") : "nothing: see what would be shared with nightlab share"],
       ...(commons.adopted ? [["gained", `${signed(commons.gain)} in ${count(commons.experiments, "experiment")}; own ideas ${signed(commons.own_gain)} in ${count(commons.own_experiments, "experiment")}${saved(commons.saved)}`]] : []),
+      ...(commons.combinations ? [["tried together", `${count(commons.combinations, "combination")}; those adopted ${signed(commons.combined_gain)}`]] : []),
       ...(commons.spared ? [["left alone", `${count(commons.spared, "finding")} that trusted labs refuted`]] : []),
       ...(commons.refused ? [["refused", count(commons.refused, "time")]] : []),
       ...(commons.threatening ? [["dangerous", count(commons.threatening, "finding")]] : []),
