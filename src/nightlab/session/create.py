@@ -175,7 +175,7 @@ def start_session(
     here = sealed(detect_sandbox(), {*contract.sandbox.allow_missing, *allow}) if elsewhere is None else []
     require([*checks, *here])
     with session_lock(repo.lab):  # several that come at once would all make the first session
-        session, said = _open(repo, tag, device, allow, elsewhere)
+        session, said = _open(repo, contract, tag, device, allow, elsewhere)
     try:
         if elsewhere is None and prepare:
             run_prepare(repo, session.lab, session.base, session.folder)
@@ -237,13 +237,18 @@ def on_cluster(
 
 
 def _open(
-    repo: Repo, tag: str | None, device: str | None, allow: Iterable[str], elsewhere: Platform | None
+    repo: Repo,
+    contract: LabConfig,
+    tag: str | None,
+    device: str | None,
+    allow: Iterable[str],
+    elsewhere: Platform | None,
 ) -> tuple[Session, str]:
     known = tags(repo.lab)
     own = (name for name in known if not (name.startswith((STUDY, REFEREE)) or _imported(repo.lab, name)))
     latest = next(own, None)
     if tag is None and latest:
-        session, why = _usable(repo, latest, allow, elsewhere)
+        session, why = _usable(repo, contract, latest, allow, elsewhere)
         if session:
             return session, why
         tag = fresh_tag(repo)
@@ -251,7 +256,7 @@ def _open(
             repo, tag, device=device, allow=allow, elsewhere=elsewhere
         ), f"a new session, {tag}: {why}"
     if tag is not None and tag in known:
-        session, why = _usable(repo, tag, allow, elsewhere)
+        session, why = _usable(repo, contract, tag, allow, elsewhere)
         if session:
             return session, why
         raise NightlabError(f"session {tag} can't go on: {why}", "start another: nightlab run --tag NAME")
@@ -284,8 +289,11 @@ def _imported(lab: Path, tag: str) -> bool:
         return ledger.imported
 
 
-def _usable(repo: Repo, tag: str, allow: Iterable[str], elsewhere: Platform | None) -> tuple[Session | None, str]:
-    """The session, and what is to be said of it; or why it can't go on with the lab as it is committed now."""
+def _usable(
+    repo: Repo, contract: LabConfig, tag: str, allow: Iterable[str], elsewhere: Platform | None
+) -> tuple[Session | None, str]:
+    """The session, and what is to be said of it; or why it can't go on with the lab, whose ``contract`` is committed
+    now."""
     session = open_session(repo.lab, tag, writer=True, allow=allow, elsewhere=elsewhere is not None)
     baseline = session.ledger.experiment(0) if session.ledger.next_number() else None
     if baseline and baseline.verdict and not baseline.kept:
@@ -295,11 +303,11 @@ def _usable(repo: Repo, tag: str, allow: Iterable[str], elsewhere: Platform | No
     if (here.accelerator, here.processor) != (there.accelerator, there.processor):
         session.close()
         return None, f"{tag} ran on {there}, numbers from this machine don't compare with its"
-    if changed := session.changed_since():
+    if changed := session.changed_since(contract):
         left = _champion_left(session)
         session.close()
         return None, f"{', '.join(changed[:3])} changed since {tag} began{left}"
-    if parts := session.follow_contract():
+    if parts := session.follow_contract(contract):
         return session, f"session {tag} goes on, with what lab.toml says now of {', '.join(parts)}"
     return session, ""
 

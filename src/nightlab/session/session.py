@@ -207,23 +207,22 @@ class Session:
     def results(self) -> Path:
         return self.folder / "results.tsv"
 
-    def changed_since(self) -> list[str]:
-        """Lab files whose committed content differs between the session's start and HEAD, without a contract that
-        differs only in what no measurement depends on."""
+    def changed_since(self, contract: LabConfig) -> list[str]:
+        """Lab files whose committed content differs between the session's start and HEAD, without the contract if
+        the one there, ``contract``, differs only in what no measurement depends on."""
         head = self.repo.resolve() or ""
         if self.repo.tree(head) == self.repo.tree(self.base):
             return []
         changed = [f for f in self.repo.changed(self.base, head) if not free_to_change(self.lab, f)]
-        if CONTRACT in changed and self._measures_by(contract_at(self.repo, head)[0]):
+        if CONTRACT in changed and self._measures_by(contract):
             changed.remove(CONTRACT)
         return changed
 
-    def follow_contract(self) -> list[str]:
-        """Take over what the committed ``lab.toml`` says of parts that no measurement depends on, and record it.
+    def follow_contract(self, now: LabConfig) -> list[str]:
+        """Take over what the committed contract says of parts that no measurement depends on, and record it.
 
         Returns the names of the parts that have changed.
         """
-        now, _ = contract_at(self.repo, self.repo.resolve() or "")
         changed = [part for part in FOLLOWED if getattr(now, part) != getattr(self.lab, part)]
         if changed:
             parts = now.model_dump(mode="json", exclude_unset=True, include=set(FOLLOWED))
