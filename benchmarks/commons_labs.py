@@ -95,9 +95,10 @@ def play(where: Path, labs: int, ideas: int, seed: int, at_once: int, known: boo
     members = [Member(lab, gossips=n % 2 == 1, liar=n >= labs - labs // 4) for n, lab in enumerate(made)]
     liars, honest = [m for m in members if m.liar], [m for m in members if not m.liar]
     finder = honest[0]
-    names = [author(each.lab) for each in honest] if known else []
-    for each in honest if known else ():
-        each.lab.know(names)
+    if known:
+        names = [author(each.lab) for each in honest]
+        for each in honest:
+            each.lab.know(names)
     finder.lab.idea("002-planted", "A = 4.0", PLANTED)
     with ThreadPoolExecutor(at_once) as pool:
         list(pool.map(lambda m: m.lab.do("run", "--experiments", "4"), liars))

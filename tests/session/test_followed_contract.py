@@ -15,7 +15,6 @@ from nightlab.session.session import Session, open_session
 
 COMMONS = '\n[commons]\nremote = "../commons.git"\nknown = ["{}"]\n'
 LIMIT = "\n[limits]\nlines = 100\n"
-LIMIT = "\n[limits]\nlines = 100\n"
 STOP = "\n[stop]\nexperiments = 3\n"
 
 

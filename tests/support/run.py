@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-import select
 import signal
 import subprocess
 import threading
 from collections.abc import Sequence
 from typing import IO
+
+from nightlab.engines.local.fork_server import readable
 
 
 class Run:
@@ -20,22 +21,17 @@ class Run:
         self.pid = int(self._report.readline())
 
     def poll(self) -> int | None:
-        if self.returncode is None and self._ended(0):
+        if self.returncode is None and readable([self._report], 0):
             self.wait()
         return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
         if self.returncode is None:
-            if not self._ended(timeout):
+            if not readable([self._report], timeout):
                 raise subprocess.TimeoutExpired(self.args, timeout or 0)
             self.returncode = int(self._report.readline() or -signal.SIGKILL)  # no answer: the server is gone
             self._report.close()
         return self.returncode
-
-    def _ended(self, timeout: float | None) -> bool:
-        watched = select.poll()  # not select(), as in the server
-        watched.register(self._report, select.POLLIN)
-        return bool(watched.poll(None if timeout is None else 1000 * timeout))
 
     def communicate(self, timeout: float | None = None) -> tuple[str, None]:
         """What it prints from here on; kills it after ``timeout`` seconds."""

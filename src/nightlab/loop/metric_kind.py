@@ -20,8 +20,8 @@ class MetricKind:
         self.scheduler, self.session, self.ledger = scheduler, scheduler.session, scheduler.ledger
         earlier = [measured for _, measured in self.ledger.trials(0, "search") if measured]
         self.precise = bool(earlier[0].standard_error) if earlier else None
-        self.common = scheduler.replicates.noise().rho > 0
-        self._told = {self.common} - {False}
+        self._told = {True} if scheduler.replicates.noise().rho > 0 else set[bool]()
+        """What was said of the seed's part of the noise: that it shows, that it does not any more."""
         self.exact = scheduler.replicates.noise().exact  # what an earlier run has said is not said again
 
     def learn(self, trial: Trial, measured: Measurement) -> None:
@@ -68,7 +68,7 @@ class MetricKind:
         """Say where part of the noise shows to be the seed's, and where it ceases to: each once in a run."""
         rho = self.scheduler.replicates.noise().rho
         shows = rho > 0
-        if shows != self.common and shows not in self._told and not self.session.judge.rule.same_seeds:
+        if (shows or self._told) and shows not in self._told and not self.session.judge.rule.same_seeds:
             self._told.add(shows)
             self.scheduler.view.say(
                 f"about {rho:.0%} of the noise's variance is the seed's and common to all programs (rho {rho:.2g}): "
@@ -76,7 +76,6 @@ class MetricKind:
                 if shows
                 else "no part of the noise shows any more that is the seed's (rho 0): nothing is taken off now"
             )
-        self.common = shows
 
     def _learn_precision(self, trial: Trial, measured: Measurement) -> None:
         """Say that the lab states how precise its numbers are, and where it ceases to."""
